@@ -1,0 +1,101 @@
+package gguf
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+)
+
+// describe makes a Header of a model's metadata, which for a split model is that
+// of its first file, and of all its tensors.
+func describe(version uint32, metadata map[string]value, tensors []Tensor) (*Header, error) {
+	f := fields{metadata: metadata}
+	h := &Header{
+		Version:      version,
+		Architecture: f.text("general.architecture"),
+		Name:         f.text("general.name"),
+		SizeLabel:    f.text("general.size_label"),
+		FileType:     FileType(f.number("general.file_type", uint32(FileTypeUnknown))),
+		Tensors:      tensors,
+	}
+	if err := checkModel(&f, h.Architecture); err != nil {
+		return nil, err
+	}
+	arch := h.Architecture
+	h.Layers = f.required(arch+".block_count", maxLayers)
+	h.Embedding = f.required(arch+".embedding_length", math.MaxUint32)
+	h.Context = f.number(arch+".context_length", 0)
+	h.Experts = f.number(arch+".expert_count", 0)
+	h.ExpertsUsed = f.number(arch+".expert_used_count", 0)
+	h.Vocabulary = f.count("tokenizer.ggml.tokens")
+	if f.err != nil {
+		return nil, f.err
+	}
+	h.describeHeads(&f)
+	if f.err != nil {
+		return nil, f.err
+	}
+	return h, h.countTensors()
+}
+
+// checkModel refuses GGUF files that are no models.
+func checkModel(f *fields, arch string) error {
+	kind, no := f.text("general.type"), f.number("split.no", 0)
+	switch {
+	case f.err != nil:
+		return f.err
+	case kind == "adapter":
+		return errors.New("this is a LoRA adapter and not a model: name the model, and this file with llama-server's --lora")
+	case kind == "mmproj" || arch == "clip":
+		return errors.New("this is a projector for images or sound and not a model: name the model, and this file with llama-server's --mmproj")
+	case kind == "imatrix":
+		return errors.New("this is an importance matrix, made for quantising, and not a model: name the model")
+	case arch == "" && no > 0:
+		return fmt.Errorf("this is part %d of a split model: name its first part", no+1)
+	case arch == "":
+		return damaged("general.architecture is missing")
+	}
+	return nil
+}
+
+// describeHeads sets what the KV cache's size follows from.
+func (h *Header) describeHeads(f *fields) {
+	prefix := h.Architecture + ".attention."
+	heads := f.perLayer(prefix+"head_count", make([]uint32, h.Layers))
+	h.KVHeads = f.perLayer(prefix+"head_count_kv", heads)
+	if f.err != nil {
+		return
+	}
+	h.Heads = slices.Max(heads)
+	// Every KV head serves a group of query heads, so there can't be more of them.
+	// Where a model has no attention at all, both are 0.
+	if most := slices.Max(h.KVHeads); most > h.Heads {
+		f.err = damaged("it has %d KV heads, but %d attention heads to use them", most, h.Heads)
+		return
+	}
+	var size uint32
+	if h.Heads > 0 {
+		size = h.Embedding / h.Heads
+	}
+	h.KeyLength = f.number(prefix+"key_length", size)
+	h.ValueLength = f.number(prefix+"value_length", size)
+	if f.err == nil && h.Heads > 0 && (h.KeyLength == 0 || h.ValueLength == 0) {
+		f.err = damaged("it has %d attention heads in an embedding of %d", h.Heads, h.Embedding)
+	}
+}
+
+// countTensors sums the tensors up. A name that comes twice would be counted
+// twice, and llama-server refuses it.
+func (h *Header) countTensors() error {
+	seen := make(map[string]bool, len(h.Tensors))
+	for i := range h.Tensors {
+		t := &h.Tensors[i]
+		if seen[t.Name] {
+			return damaged("it has the tensor %q twice", t.Name)
+		}
+		seen[t.Name] = true
+		h.TensorBytes += t.Bytes
+	}
+	return nil
+}

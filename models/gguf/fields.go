@@ -1,0 +1,107 @@
+package gguf
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// fields looks entries up in a file's metadata. Its first error sticks.
+type fields struct {
+	metadata map[string]value
+	err      error
+}
+
+func (f *fields) damaged(format string, args ...any) {
+	if f.err == nil {
+		f.err = damaged(format, args...)
+	}
+}
+
+// text returns a string entry, "" where absent. What can't be shown is removed:
+// these texts end up in logs and on terminals.
+func (f *fields) text(key string) string {
+	v, ok := f.metadata[key]
+	if !ok {
+		return ""
+	}
+	if v.kind != typeString || v.array {
+		f.damaged("%s is not a text", key)
+		return ""
+	}
+	return strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, v.text)
+}
+
+// number returns a whole number, absent where there is no such entry.
+func (f *fields) number(key string, absent uint32) uint32 {
+	v, ok := f.metadata[key]
+	if !ok {
+		return absent
+	}
+	if v.array || len(v.numbers) != 1 {
+		f.damaged("%s is not a whole number", key)
+		return absent
+	}
+	return f.fit(key, v.numbers[0])
+}
+
+func (f *fields) fit(key string, n uint64) uint32 {
+	if n > math.MaxUint32 {
+		f.damaged("%s is %d", key, n)
+		return 0
+	}
+	return uint32(n)
+}
+
+// required returns a number from 1 to most that every model must give.
+func (f *fields) required(key string, most uint32) uint32 {
+	if _, ok := f.metadata[key]; !ok && f.err == nil {
+		f.err = fmt.Errorf("the header lacks %s, without which llama-server can't load the model: download another GGUF of it", key)
+	}
+	n := f.number(key, 0)
+	if n == 0 || n > most {
+		f.damaged("%s is %d", key, n)
+	}
+	return n
+}
+
+// perLayer returns one number a layer, which the file gives as an array or as
+// one number for all of them; absent where there is no such entry.
+func (f *fields) perLayer(key string, absent []uint32) []uint32 {
+	v, ok := f.metadata[key]
+	if !ok {
+		return slices.Clone(absent)
+	}
+	if !v.array {
+		return slices.Repeat([]uint32{f.number(key, 0)}, len(absent))
+	}
+	if !v.kind.whole() || v.count != uint64(len(absent)) {
+		f.damaged("%s has not one whole number for each of the %d layers", key, len(absent))
+		return nil
+	}
+	numbers := make([]uint32, 0, len(absent))
+	for _, n := range v.numbers {
+		numbers = append(numbers, f.fit(key, n))
+	}
+	return numbers
+}
+
+// count returns the number of an array's elements, 0 where it is absent.
+func (f *fields) count(key string) uint32 {
+	v, ok := f.metadata[key]
+	if ok && !v.array {
+		f.damaged("%s is not an array", key)
+	}
+	if !v.array {
+		return 0
+	}
+	return f.fit(key, v.count)
+}

@@ -1,0 +1,155 @@
+package gguf
+
+import (
+	"bytes"
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+	"testing/iotest"
+)
+
+func parseBytes(data []byte) (*Header, error) {
+	return Parse(bytes.NewReader(data), int64(len(data)))
+}
+
+// small is the header that llama() makes.
+func small() Header {
+	return Header{
+		Version: 3, Architecture: "llama", Name: "A small one", SizeLabel: "1K", FileType: 15,
+		Layers: 2, Embedding: 64, Heads: 4, KVHeads: []uint32{2, 2}, KeyLength: 16, ValueLength: 16,
+		Context: 8192, Vocabulary: 3,
+		Tensors: []Tensor{
+			{"token_embd.weight", 0, []uint64{64, 3}, 768},
+			{"blk.0.attn_q.weight", 8, []uint64{64, 64}, 4352},
+			{"blk.1.attn_norm.weight", 0, []uint64{3}, 12},
+			{"blk.1.ffn_up_exps.weight", 1, []uint64{64, 2, 2}, 512},
+			{"output.weight", 0, []uint64{64, 3}, 768},
+		},
+		TensorBytes: 6412,
+	}
+}
+
+func TestParse(t *testing.T) {
+	tests := map[string]struct {
+		file file
+		want func(h *Header) // what differs from small
+	}{
+		"as written": {llama(), func(*Header) {}},
+		"version 2": {
+			func() file { f := llama(); f.version = 2; return f }(),
+			func(h *Header) { h.Version = 2 },
+		},
+		"the architecture named last": {
+			llama().without("general.architecture").with("general.architecture", "llama"),
+			func(*Header) {},
+		},
+		"no texts, no file type": {
+			llama().without("general.name").without("general.size_label").without("general.file_type"),
+			func(h *Header) { h.Name, h.SizeLabel, h.FileType = "", "", FileTypeUnknown },
+		},
+		"a name that would redraw a terminal": {
+			llama().with("general.name", "Qwen\x1b[2J\n 2.5\xff"),
+			func(h *Header) { h.Name = "Qwen[2J 2.5" },
+		},
+		"a name of a megabyte": {
+			llama().with("general.name", strings.Repeat("x", 1<<20)),
+			func(h *Header) { h.Name = strings.Repeat("x", maxText) },
+		},
+		"heads of their own size": {
+			llama().with("llama.attention.key_length", uint32(192)).with("llama.attention.value_length", uint32(128)),
+			func(h *Header) { h.KeyLength, h.ValueLength = 192, 128 },
+		},
+		"KV heads not given": {
+			llama().without("llama.attention.head_count_kv"),
+			func(h *Header) { h.KVHeads = []uint32{4, 4} },
+		},
+		"KV heads for each layer": {
+			llama().with("llama.attention.head_count_kv", []int32{0, 4}),
+			func(h *Header) { h.KVHeads = []uint32{0, 4} },
+		},
+		"heads for each layer, KV heads not given": {
+			llama().without("llama.attention.head_count_kv").with("llama.attention.head_count", []uint32{0, 8}),
+			func(h *Header) { h.Heads, h.KVHeads, h.KeyLength, h.ValueLength = 8, []uint32{0, 8}, 8, 8 },
+		},
+		"no attention at all, as in Mamba": {
+			llama().with("llama.attention.head_count", uint32(0)).without("llama.attention.head_count_kv"),
+			func(h *Header) { h.Heads, h.KVHeads, h.KeyLength, h.ValueLength = 0, []uint32{0, 0}, 0, 0 },
+		},
+		"numbers of other widths": {
+			llama().with("llama.block_count", uint64(2)).with("llama.context_length", int32(8192)).
+				with("general.file_type", uint8(15)).with("llama.embedding_length", uint16(64)),
+			func(*Header) {},
+		},
+		"experts": {
+			llama().with("llama.expert_count", uint32(8)).with("llama.expert_used_count", uint32(2)),
+			func(h *Header) { h.Experts, h.ExpertsUsed = 8, 2 },
+		},
+		"entries that nobody asked for": {
+			llama().with("llama.rope.freq_base", float32(1e6)).with("tokenizer.ggml.add_bos_token", true).
+				with(strings.Repeat("k", 300), "a long key").with("tokenizer.ggml.merges", []string{"a b", ""}),
+			func(*Header) {},
+		},
+		"wider alignment": {
+			func() file { f := llama().with("general.alignment", uint32(4096)); f.align = 4096; return f }(),
+			func(*Header) {},
+		},
+		"a vocabulary without tensors": {
+			llama().withTensors(),
+			func(h *Header) { h.Tensors, h.TensorBytes = nil, 0 },
+		},
+		"a tensor without dimensions": {
+			llama().withTensors(tensor{name: "scale", kind: 0, size: 4}),
+			func(h *Header) { h.Tensors, h.TensorBytes = []Tensor{{"scale", 0, []uint64{}, 4}}, 4 },
+		},
+		"tensors of unknown types": {
+			llama().withTensors(
+				tensor{name: "a", kind: 99, dims: []uint64{33}, size: 70},
+				tensor{name: "b", kind: 31, dims: []uint64{1 << 40}, size: 64},
+				tensor{name: "c", kind: 0, dims: []uint64{1}, size: 4},
+				tensor{name: "d", kind: 99, dims: []uint64{1}, size: 5},
+			),
+			func(h *Header) {
+				h.Tensors = []Tensor{
+					{"a", 99, []uint64{33}, 96}, // with its padding, which can't be told apart
+					{"b", 31, []uint64{1 << 40}, 64},
+					{"c", 0, []uint64{1}, 4},
+					{"d", 99, []uint64{1}, 5}, // to the end of the file
+				}
+				h.TensorBytes = 169
+			},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			want := small()
+			tt.want(&want)
+			got, err := parseBytes(tt.file.bytes(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !reflect.DeepEqual(*got, want) {
+				t.Errorf("got  %+v\nwant %+v", *got, want)
+			}
+		})
+	}
+}
+
+// A file on a slow disk may come a byte at a time, and a failing one must be told
+// apart from a short one.
+func TestParseReader(t *testing.T) {
+	data := llama().bytes(t)
+	got, err := Parse(iotest.OneByteReader(bytes.NewReader(data)), int64(len(data)))
+	if err != nil || got.TensorBytes != small().TensorBytes {
+		t.Errorf("byte by byte: %v, %v", got, err)
+	}
+	failure := errors.New("bad sector")
+	_, err = Parse(iotest.ErrReader(failure), 100)
+	if !errors.Is(err, failure) {
+		t.Errorf("a read error became %v", err)
+	}
+	_, err = Parse(bytes.NewReader(data[:100]), int64(len(data)))
+	if err == nil || !strings.Contains(err.Error(), "after 100 bytes") {
+		t.Errorf("a reader that ends early gave %v", err)
+	}
+}
