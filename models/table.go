@@ -1,0 +1,127 @@
+package models
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Route says where the calls for one model name, or for every name that one
+// pattern matches, go.
+type Route struct {
+	Name          string        `yaml:"-"`              // the exact name, or a pattern with *
+	Primary       string        `yaml:"primary"`        // a server's name, an upstream's name, or a base URL
+	PrimaryModel  string        `yaml:"primary_model"`  // "" = the server's own name for a server; elsewhere the name as the client wrote it
+	Fallback      string        `yaml:"fallback"`       // like Primary; "" = none
+	FallbackModel string        `yaml:"fallback_model"` // like PrimaryModel
+	Timeout       time.Duration `yaml:"timeout"`        // from the handing over to Primary to its first answer; 0 = the default for its kind
+}
+
+// Upstream is an endpoint that somebody else runs.
+type Upstream struct {
+	BaseURL    string `yaml:"base_url"`     // what an OpenAI SDK takes as its base URL
+	APIKeyEnv  string `yaml:"api_key_env"`  // the environment variable that holds its key
+	APIKeyFile string `yaml:"api_key_file"` // the file that does
+}
+
+// LocalPrefix begins the names that are meant for the local GPU.
+const LocalPrefix = "local/"
+
+// Table finds the route of a model name. It is immutable.
+type Table struct {
+	exact    map[string]Route
+	patterns []Route // the longest first
+}
+
+// NewTable makes a table of routes by their names and patterns.
+func NewTable(routes map[string]Route) (*Table, error) {
+	t := &Table{exact: map[string]Route{}}
+	for name, route := range routes {
+		if name == "" {
+			return nil, errors.New("a route needs a name")
+		}
+		if route.Primary == "" {
+			return nil, fmt.Errorf("route %q needs a primary", name)
+		}
+		route.Name = name
+		if strings.Contains(name, "*") {
+			t.patterns = append(t.patterns, route)
+		} else {
+			t.exact[name] = route
+		}
+	}
+	slices.SortFunc(t.patterns, func(a, b Route) int {
+		return cmp.Or(cmp.Compare(literals(b.Name), literals(a.Name)), cmp.Compare(a.Name, b.Name))
+	})
+	return t, nil
+}
+
+// literals counts the characters of a pattern that are not *: how much a name
+// has to have in common with it.
+func literals(pattern string) int { return len(pattern) - strings.Count(pattern, "*") }
+
+// Lookup finds the route of a model name: the exact name's, else that of the
+// longest pattern that matches. A name under "local/" is never caught by a
+// pattern of other names: a misspelt local model has to be an error, not a
+// paid call.
+func (t *Table) Lookup(model string) (Route, bool) {
+	if route, ok := t.exact[model]; ok {
+		return route, true
+	}
+	for _, route := range t.patterns {
+		if strings.HasPrefix(model, LocalPrefix) && !strings.HasPrefix(route.Name, LocalPrefix) {
+			continue
+		}
+		if matches(route.Name, model) {
+			return route, true
+		}
+	}
+	return Route{}, false
+}
+
+// Routes returns all routes: exact names first, then patterns, each sorted.
+func (t *Table) Routes() []Route {
+	byName := func(a, b Route) int { return cmp.Compare(a.Name, b.Name) }
+	routes := make([]Route, 0, len(t.exact)+len(t.patterns))
+	for _, route := range t.exact {
+		routes = append(routes, route)
+	}
+	slices.SortFunc(routes, byName)
+	patterns := slices.SortedFunc(slices.Values(t.patterns), byName)
+	return append(routes, patterns...)
+}
+
+// Names returns what Routes does, by name.
+func (t *Table) Names() []string {
+	var names []string
+	for _, route := range t.Routes() {
+		names = append(names, route.Name)
+	}
+	return names
+}
+
+// matches says whether a name fits a pattern, in which * stands for any run of
+// characters, "/" and none included. It takes time linear in the name's length
+// times the number of stars.
+func matches(pattern, name string) bool {
+	parts := strings.Split(pattern, "*")
+	first, last := parts[0], parts[len(parts)-1]
+	if len(parts) == 1 {
+		return pattern == name
+	}
+	if len(name) < len(first)+len(last) || !strings.HasPrefix(name, first) || !strings.HasSuffix(name, last) {
+		return false
+	}
+	name = name[len(first) : len(name)-len(last)]
+	for _, part := range parts[1 : len(parts)-1] {
+		i := strings.Index(name, part)
+		if i < 0 {
+			return false
+		}
+		name = name[i+len(part):]
+	}
+	return true
+}
