@@ -1,0 +1,104 @@
+package supervisor
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+)
+
+var nopLog = zerolog.Nop()
+
+// TestMain lets the test binary play llama-server, for what the real one can't
+// be made to do: run again with a role in the environment, it does that.
+func TestMain(m *testing.M) {
+	if role := os.Getenv("SUPERVISOR_TEST_ROLE"); role != "" {
+		play(role)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func play(role string) {
+	args := strings.Join(os.Args[1:], " ")
+	if args == "--help" {
+		fmt.Println("--host  an address, or a UNIX socket\n--metrics")
+		return
+	}
+	switch role {
+	case "crash":
+		fmt.Fprintln(os.Stderr, "error: out of luck")
+		os.Exit(7)
+	case "deaf": // to SIGTERM
+		signal.Ignore(syscall.SIGTERM)
+		serve(args)
+	case "parent": // leaves a child of its own in the group
+		child := exec.Command("sleep", "300")
+		if err := child.Start(); err != nil {
+			panic(err)
+		}
+		fmt.Printf("child %d\n", child.Process.Pid)
+		serve(args)
+	case "polite":
+		serve(args)
+	}
+}
+
+// serve answers /health on the socket named after --host.
+func serve(args string) {
+	fields := strings.Fields(args)
+	for i, field := range fields {
+		if field != "--host" {
+			continue
+		}
+		l, err := net.Listen("unix", fields[i+1])
+		if err != nil {
+			panic(err)
+		}
+		_ = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/props" {
+				fmt.Fprint(w, `{"total_slots":3,"default_generation_settings":{"n_ctx":2048}}`)
+			}
+		}))
+	}
+}
+
+// splitWords is strings.Fields under a name that says what it is for here.
+func splitWords(s string) []string { return strings.Fields(s) }
+
+// shortDir makes a folder whose path leaves room for a socket's name.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "llmsup") //nolint:usetesting // t.TempDir's path is too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+// await follows a server's snapshots until one satisfies ok.
+func await(t *testing.T, s *Server, what string, ok func(*Snapshot) bool) *Snapshot {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	for {
+		now := s.Snapshot()
+		if ok(now) {
+			return now
+		}
+		select {
+		case <-now.Changed:
+		case <-deadline:
+			t.Fatalf("no %s within 20 s; the last state is %s %q", what, now.State, now.Reason)
+		}
+	}
+}

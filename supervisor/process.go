@@ -1,0 +1,124 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// process is one run of llama-server. It is over when done is closed; exit is
+// set then, and never changes.
+type process struct {
+	pid  int
+	done chan struct{}
+	exit Exit // read after done
+
+	mu     sync.Mutex
+	reaped bool // the pid may belong to somebody else from now on
+}
+
+// pipeDelay is how long the output of a process that is gone may be held open
+// by something it left behind.
+const pipeDelay = time.Second
+
+// launch starts a program in a process group of its own, in such a way that the
+// kernel kills it when llmsup goes, however it goes.
+//
+// Everything it prints is written to output, which must not block for long.
+func launch(path string, args, env []string, output io.Writer) (*process, error) {
+	p := &process{done: make(chan struct{})}
+	started := make(chan error, 1)
+	go p.run(path, args, env, output, started)
+	if err := <-started; err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// run owns the process from its start to its end. It keeps its thread for as
+// long: Pdeathsig fires when the *thread* that started the child exits, not
+// the process (golang.org/issue/27505).
+func (p *process) run(path string, args, env []string, output io.Writer, started chan<- error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+
+	cmd := exec.Command(path, args...) //nolint:gosec,noctx // the operator names the program; its life is not a request's
+	cmd.Env = env
+	cmd.Stdout, cmd.Stderr = output, output // the same writer: one pipe, one order
+	cmd.WaitDelay = pipeDelay
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		started <- fmt.Errorf("start %s: %w", path, cause(err))
+		return
+	}
+	p.pid = cmd.Process.Pid
+	started <- nil
+
+	p.awaitEnd()
+	err := cmd.Wait()
+	p.exit = exitOf(cmd, err)
+	close(p.done)
+}
+
+// awaitEnd returns when the process has ended, and kills what is left of its
+// group while the zombie still holds the group's number, so that the signal
+// can't reach a stranger.
+func (p *process) awaitEnd() {
+	for {
+		err := unix.Waitid(unix.P_PID, p.pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_ = unix.Kill(-p.pid, unix.SIGKILL) // ESRCH when it left nothing behind
+	p.reaped = true
+}
+
+// signal sends sig to the process's whole group, if it has not ended.
+func (p *process) signal(sig syscall.Signal) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.reaped {
+		_ = unix.Kill(-p.pid, sig) // ESRCH: it is ending by itself
+	}
+}
+
+// stop ends the process: SIGTERM, and SIGKILL when grace has passed or hurry
+// is closed. It returns when the process is gone. llama-server takes a second
+// SIGTERM for "at once", so exactly one is sent.
+func (p *process) stop(grace time.Duration, hurry <-chan struct{}) {
+	p.signal(syscall.SIGTERM)
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-p.done:
+		return
+	case <-timer.C:
+	case <-hurry:
+	}
+	p.signal(syscall.SIGKILL)
+	<-p.done
+}
+
+func exitOf(cmd *exec.Cmd, err error) Exit {
+	e := Exit{At: time.Now(), Code: -1}
+	state := cmd.ProcessState
+	if state == nil {
+		e.Cause = fmt.Sprintf("its end could not be read: %v", err)
+		return e
+	}
+	e.Code = state.ExitCode()
+	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		e.Signal = unix.SignalName(status.Signal())
+	}
+	return e
+}

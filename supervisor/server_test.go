@@ -1,0 +1,150 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// run starts a server that the test binary plays in some role, or the real
+// llama-server when role is "". It is stopped at the end of the test.
+func run(t *testing.T, role string, spec Spec) (s *Server, stop func()) {
+	t.Helper()
+	if role != "" {
+		t.Setenv("SUPERVISOR_TEST_ROLE", role)
+		self, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec.Binary, spec.Model = self, "none.gguf"
+	}
+	spec.Name, spec.Dir, spec.CtxSize = "test", shortDir(t), 8192
+	s = New(spec, nopLog, nil)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); s.Run(ctx) }()
+	stop = func() { cancel(); <-done }
+	t.Cleanup(stop)
+	return s, stop
+}
+
+func alive(pid int) bool { return !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }
+
+func isReady(n *Snapshot) bool { return n.State == Ready }
+
+func TestReadyThenStopped(t *testing.T) {
+	s, stop := run(t, "polite", Spec{})
+	now := await(t, s, "ready", isReady)
+	if now.Slots != 3 || now.CtxSize != 2048 {
+		t.Errorf("slots %d, context %d; want 3 and 2048, as /props said", now.Slots, now.CtxSize)
+	}
+	if !alive(now.PID) {
+		t.Fatalf("pid %d does not run", now.PID)
+	}
+	stop()
+	if alive(now.PID) {
+		t.Errorf("pid %d runs after the stop", now.PID)
+	}
+	select {
+	case <-now.Gone:
+	default:
+		t.Error("Gone is open after the stop")
+	}
+	if end := s.Snapshot(); end.State != Stopped || end.PID != 0 {
+		t.Errorf("at the end: %s, pid %d", end.State, end.PID)
+	}
+}
+
+func TestKilledIsRestarted(t *testing.T) {
+	s, _ := run(t, "polite", Spec{})
+	first := await(t, s, "ready", isReady)
+	if err := syscall.Kill(first.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-first.Gone
+	between := await(t, s, "restarting", func(n *Snapshot) bool { return n.State == Restarting })
+	if between.LastExit == nil || between.LastExit.Signal != "SIGKILL" {
+		t.Errorf("last exit %+v, want a SIGKILL", between.LastExit)
+	}
+	if !strings.Contains(between.Reason, "killed by SIGKILL; next start in ") {
+		t.Errorf("reason %q", between.Reason)
+	}
+	second := await(t, s, "ready again", isReady)
+	if second.PID == first.PID || second.Restarts != 1 {
+		t.Errorf("pid %d, restarts %d", second.PID, second.Restarts)
+	}
+}
+
+func TestCrashIsTold(t *testing.T) {
+	s, _ := run(t, "crash", Spec{})
+	now := await(t, s, "an exit", func(n *Snapshot) bool { return n.LastExit != nil })
+	if now.LastExit.Code != 7 || now.LastExit.Cause != "exit status 7: error: out of luck" {
+		t.Errorf("exit %+v", now.LastExit)
+	}
+	await(t, s, "second start", func(n *Snapshot) bool { return n.Restarts >= 1 })
+}
+
+func TestDeafToSIGTERM(t *testing.T) {
+	s, stop := run(t, "deaf", Spec{StopGrace: 300 * time.Millisecond})
+	now := await(t, s, "ready", isReady)
+	began := time.Now()
+	stop()
+	if took := time.Since(began); took < 300*time.Millisecond {
+		t.Errorf("stopped after %s, before its grace was over", took)
+	}
+	if alive(now.PID) {
+		t.Error("it lives")
+	}
+}
+
+func TestGroupGoesWithIt(t *testing.T) {
+	lines := make(chan string, 100)
+	t.Setenv("SUPERVISOR_TEST_ROLE", "parent")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := &lineWriter{emit: func(line string) { lines <- line }}
+	p, err := launch(self, []string{"--host", shortDir(t) + "/x.sock"}, os.Environ(), out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	child, err := strconv.Atoi(strings.TrimPrefix(<-lines, "child "))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(p.pid, syscall.SIGKILL); err != nil { // the leader alone
+		t.Fatal(err)
+	}
+	<-p.done
+	// init reaps the orphan in its own time; what counts is that it was killed.
+	for deadline := time.Now().Add(5 * time.Second); running(child); {
+		if time.Now().After(deadline) {
+			t.Fatalf("the group's other process %d outlives its leader", child)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// running says whether a pid is a process that is not a zombie.
+func running(pid int) bool {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return false
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	return !strings.HasPrefix(rest, "Z")
+}
+
+func TestNoBinary(t *testing.T) {
+	s, _ := run(t, "", Spec{Binary: "/nowhere/llama-server"})
+	now := await(t, s, "an exit", func(n *Snapshot) bool { return n.LastExit != nil })
+	if !strings.Contains(now.LastExit.Cause, "/nowhere/llama-server") {
+		t.Errorf("cause %q does not name the program", now.LastExit.Cause)
+	}
+}

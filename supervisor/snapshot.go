@@ -1,0 +1,43 @@
+package supervisor
+
+import "time"
+
+// Endpoint is where a running llama-server listens. The zero value is nowhere.
+type Endpoint struct {
+	Network string // "unix" or "tcp", as net.Dial takes it
+	Address string // a socket's path, or host:port
+	Key     string // the API key that this process asks for; secret
+}
+
+// Exit is how a llama-server process ended. It is made once and never changed.
+type Exit struct {
+	At     time.Time
+	Code   int    // exit status; -1 when a signal ended it or it never started
+	Signal string // "SIGKILL", ...; "" when it exited by itself
+	Class  string // what kind of failure it was; "" while unknown
+	Cause  string // one line for a person: how it ended, and its own last words
+	Tail   []string
+}
+
+// Snapshot is what is known of a server at one moment. It is immutable:
+// readers keep it as long as they like and take no lock for it.
+type Snapshot struct {
+	Name     string
+	Model    string // path of the GGUF
+	State    State
+	Since    time.Time // when State was entered
+	Reason   string    // one line for a person; "" where the state says it all
+	PID      int       // 0 when no process runs
+	Restarts int       // starts after the first one
+	Endpoint Endpoint  // meaningful while State.Alive()
+	CtxSize  int       // tokens a slot, as the server itself says once it is loaded; before, as asked for
+	Slots    int       // calls it works on at once; 0 until it said so
+	LastExit *Exit     // nil until a process of it ended
+
+	// Gone is closed as soon as the process that Endpoint leads to has ended or
+	// is given up. A call that still waits on it may move elsewhere then. It is
+	// nil when no process runs.
+	Gone <-chan struct{}
+	// Changed is closed when a newer snapshot was published.
+	Changed <-chan struct{}
+}

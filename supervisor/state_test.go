@@ -1,0 +1,58 @@
+package supervisor
+
+import (
+	"slices"
+	"testing"
+)
+
+// TestEveryPairOfStates holds the diagram on State: for each state, exactly
+// these may follow it.
+func TestEveryPairOfStates(t *testing.T) {
+	follows := map[State]string{
+		Stopped:    "stopped starting",
+		Starting:   "stopped starting loading draining restarting failed",
+		Loading:    "stopped loading ready degraded draining restarting failed",
+		Ready:      "stopped ready degraded draining restarting failed",
+		Degraded:   "stopped ready degraded draining restarting failed",
+		Draining:   "stopped starting ready degraded draining drained restarting",
+		Drained:    "stopped starting drained",
+		Restarting: "stopped starting draining restarting failed",
+		Failed:     "stopped starting draining failed",
+	}
+	if len(follows) != len(stateNames) {
+		t.Fatalf("the table has %d states, the code %d", len(follows), len(stateNames))
+	}
+	for from, want := range follows {
+		for to := range State(len(stateNames)) {
+			allowed := slices.Contains(splitWords(want), to.String())
+			if got := mayFollow(from, to); got != allowed {
+				t.Errorf("mayFollow(%s, %s) = %t, want %t", from, to, got, allowed)
+			}
+		}
+	}
+}
+
+func TestIllegalTransitionPanics(t *testing.T) {
+	s := New(Spec{Name: "x"}, nopLog, nil)
+	defer func() {
+		if recover() == nil {
+			t.Fatal("from stopped straight to ready: no panic")
+		}
+		if got := s.Snapshot().State; got != Stopped {
+			t.Fatalf("state is %s after a refused transition, want stopped", got)
+		}
+	}()
+	s.enter(Ready, "", nil)
+}
+
+func TestStateNames(t *testing.T) {
+	want := []string{"stopped", "starting", "loading", "ready", "degraded", "draining", "drained", "restarting", "failed"}
+	for i, name := range want {
+		if got := State(i).String(); got != name {
+			t.Errorf("State(%d) is called %q, want %q", i, got, name)
+		}
+	}
+	if got := State(99).String(); got != "State(99)" {
+		t.Errorf("State(99) is called %q", got)
+	}
+}
