@@ -1,0 +1,91 @@
+package router
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/llmsup/llmsup/models"
+)
+
+// model is an entry of GET /v1/models, as OpenAI writes it.
+type model struct {
+	ID      string `json:"id"`
+	Object  string `json:"object"`
+	Created int64  `json:"created"` // Unix seconds: llmsup's own start, which is all it knows
+	OwnedBy string `json:"owned_by"`
+}
+
+func (rt *Router) model(id string, route models.Route) model {
+	owner := rt.routing.Load().backends[route.Primary].name()
+	return model{ID: id, Object: "model", Created: rt.started.Unix(), OwnedBy: owner}
+}
+
+// listModels lists the exact names. What a pattern stands for is known only to
+// the upstream behind it.
+func (rt *Router) listModels(w http.ResponseWriter, _ *http.Request) {
+	list := []model{}
+	for _, route := range rt.routing.Load().table.Routes() {
+		if !strings.Contains(route.Name, "*") {
+			list = append(list, rt.model(route.Name, route))
+		}
+	}
+	writeJSON(w, http.StatusOK, struct {
+		Object string  `json:"object"`
+		Data   []model `json:"data"`
+	}{"list", list})
+}
+
+func (rt *Router) showModel(w http.ResponseWriter, r *http.Request) {
+	s := rt.routing.Load()
+	id := r.PathValue("id")
+	route, ok := s.table.Lookup(id)
+	if !ok {
+		writeError(w, chat, s.unknownModel(id))
+		return
+	}
+	writeJSON(w, http.StatusOK, rt.model(id, route))
+}
+
+// health is 200 while some route can be served, so that a load balancer sends
+// no call here that would be refused whatever it asks for.
+func (rt *Router) health(w http.ResponseWriter, _ *http.Request) {
+	type entry struct {
+		Name   string `json:"name"`
+		Usable bool   `json:"usable"`
+		Reason string `json:"reason,omitempty"`
+		Detail string `json:"detail,omitempty"`
+	}
+	s := rt.routing.Load()
+	body := struct {
+		Status   string  `json:"status"` // ok, partial (some backend can't be used), unavailable (none can)
+		Backends []entry `json:"backends"`
+	}{Status: "ok", Backends: []entry{}}
+	usable := map[string]bool{}
+	for _, name := range s.sortedBackends() {
+		b := s.backends[name]
+		now := b.availability()
+		usable[name] = now.noKey == "" && (now.reason == "" || now.reason == Degraded && now.alive)
+		body.Backends = append(body.Backends, entry{
+			Name: b.name(), Usable: usable[name], Reason: string(now.reason), Detail: orElse(now.detail, now.noKey),
+		})
+		if !usable[name] {
+			body.Status = "partial"
+		}
+	}
+	served := false
+	for _, route := range s.table.Routes() {
+		served = served || usable[route.Primary] || route.Fallback != "" && usable[route.Fallback]
+	}
+	status := http.StatusOK
+	if !served {
+		status, body.Status = http.StatusServiceUnavailable, "unavailable"
+		w.Header().Set("Retry-After", "5")
+	}
+	writeJSON(w, status, body)
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(mustJSON(v), '\n')) // the client may have left
+}

@@ -1,0 +1,222 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/tidwall/gjson"
+)
+
+var (
+	errTimeout = errors.New("no answer in time")
+	errGone    = errors.New("the server ended")
+)
+
+// failure is an attempt that brought no answer.
+type failure struct {
+	backend    string
+	reason     Reason
+	detail     string         // for a person, without the backend's name
+	resp       *http.Response // the backend's own error; nil where it gave none
+	body       []byte         // of resp, whole
+	retryAfter int            // seconds, as the backend asked; 0 = it did not
+	begun      bool           // something may have been generated
+}
+
+func (f *failure) words() string { return f.backend + " " + f.detail }
+
+// httpStatus is what a client is told when this was the last hope.
+func (f *failure) httpStatus() int {
+	switch {
+	case f.resp != nil && f.resp.StatusCode >= http.StatusBadRequest:
+		return f.resp.StatusCode
+	case f.reason == Timeout:
+		return http.StatusGatewayTimeout
+	}
+	return http.StatusBadGateway
+}
+
+// answer is an attempt that the router commits to: nothing of it has been sent
+// yet, and everything that was read of it is held.
+type answer struct {
+	resp   *http.Response
+	cancel context.CancelCauseFunc
+	usage  usage
+
+	events *eventReader // a stream; nil else
+	held   []byte       // what was read so far: a stream's events up to the first answer, or a body
+	ended  bool         // the stream's end was among it
+	rest   io.Reader    // what is left of a body too large to be held; nil else
+}
+
+func (a *answer) close() {
+	a.cancel(context.Canceled)
+	_ = a.resp.Body.Close() // it was only read
+}
+
+// attempt gives a call to one backend and waits for its first answer: until
+// timeout, until the backend is gone, or until the client leaves.
+func attempt(ctx context.Context, c *call, s step, timeout time.Duration) (*answer, *failure) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	timer := time.AfterFunc(timeout, func() { cancel(errTimeout) })
+	answered := make(chan struct{})
+	if s.gone != nil {
+		go func() {
+			select {
+			case <-s.gone:
+				cancel(errGone)
+			case <-answered:
+			case <-ctx.Done():
+			}
+		}()
+	}
+	a, failed := ask(ctx, c, s)
+	close(answered)
+	// A deadline that has passed has cancelled ctx: the answer can't be used.
+	inTime := timer.Stop() || failed != nil
+	if failed == nil && inTime {
+		a.cancel = cancel
+		return a, nil
+	}
+	if a != nil {
+		_ = a.resp.Body.Close()
+		failed = &failure{begun: true}
+	}
+	if why := contextEnded(ctx); why != "" {
+		failed.reason = why
+		failed.resp, failed.body = nil, nil
+		failed.detail = "ended while the call waited on it"
+		if why == Timeout {
+			failed.detail = fmt.Sprintf("gave no answer within %s", timeout)
+		}
+	}
+	failed.backend = s.backend.name()
+	cancel(context.Canceled)
+	return nil, failed
+}
+
+// ask sends the call and reads up to the first answer.
+func ask(ctx context.Context, c *call, s step) (*answer, *failure) {
+	resp, err := s.backend.do(ctx, c, s.model)
+	if err != nil {
+		if isDialError(err) {
+			return nil, &failure{reason: Connect, detail: "can't be reached: " + rootCause(err)}
+		}
+		return nil, &failure{reason: Lost, detail: "broke the connection: " + rootCause(err), begun: true}
+	}
+	a, failed := open(resp, c)
+	if failed != nil {
+		_ = resp.Body.Close()
+		return nil, failed
+	}
+	return a, nil
+}
+
+// open reads a response up to the point where it is an answer, or is none.
+func open(resp *http.Response, c *call) (*answer, *failure) {
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		return nil, refused(resp)
+	}
+	a := &answer{resp: resp}
+	if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); kind == "text/event-stream" {
+		return a, a.awaitFirstEvent(c.dialect)
+	}
+	return a, a.readWhole(c.dialect)
+}
+
+// awaitFirstEvent reads a stream up to the first event that answers the call.
+// Comments, roles and empty deltas are held back with it.
+func (a *answer) awaitFirstEvent(d dialect) *failure {
+	a.events = newEventReader(a.resp.Body)
+	for {
+		e, err := a.events.next()
+		if errors.Is(err, io.EOF) {
+			return &failure{reason: BadResponse, detail: "ended its stream without an answer", begun: true}
+		}
+		if err != nil {
+			return &failure{reason: Lost, detail: "broke its stream before the first answer: " + rootCause(err), begun: true}
+		}
+		m := d.read(e, false)
+		a.held = append(a.held, e.raw...)
+		a.usage.merge(m.usage)
+		switch {
+		case m.failed != "":
+			return &failure{reason: BadResponse, detail: "answered with an error: " + shorten(m.failed), begun: true}
+		case m.answered:
+			a.ended = m.ended
+			return nil
+		case m.ended:
+			return &failure{reason: BadResponse, detail: "ended its stream without an answer", begun: true}
+		case len(a.held) > maxEvent:
+			return &failure{reason: BadResponse, detail: "sent only what is no answer", begun: true}
+		}
+	}
+}
+
+// maxHeld is how much of a whole answer is held back to see that it is one, in
+// bytes. A larger one (embeddings of a large batch) is passed on as it comes.
+const maxHeld = 32 << 20
+
+func (a *answer) readWhole(d dialect) *failure {
+	held, err := io.ReadAll(io.LimitReader(a.resp.Body, maxHeld))
+	a.held = held
+	if err != nil {
+		return &failure{reason: Lost, detail: "broke its answer off: " + rootCause(err), begun: true}
+	}
+	if len(held) == maxHeld {
+		a.rest = a.resp.Body
+		return nil
+	}
+	m := d.judge(string(held))
+	if m.failed != "" {
+		return &failure{reason: BadResponse, detail: "answered with " + shorten(m.failed), begun: true}
+	}
+	a.usage = m.usage
+	return nil
+}
+
+// maxErrorBody bounds what is kept of a backend's own error, in bytes.
+const maxErrorBody = 4 << 20
+
+// refused reads a backend's own error.
+func refused(resp *http.Response) *failure {
+	f := &failure{reason: Status, resp: resp, begun: false}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+	if err != nil {
+		return &failure{reason: Lost, detail: fmt.Sprintf("broke its answer %d off: %s", resp.StatusCode, rootCause(err))}
+	}
+	f.body = body
+	f.retryAfter, _ = strconv.Atoi(resp.Header.Get("Retry-After")) // a date is passed over
+	f.detail = fmt.Sprintf("answered %d", resp.StatusCode)
+	object := gjson.ParseBytes(body)
+	if words := errorIn(object); words != "" {
+		f.detail += ": " + shorten(words)
+	}
+	switch {
+	case object.Get("error.type").Str == "exceed_context_size_error":
+		f.reason = ContextOverflow
+	case resp.StatusCode == http.StatusNotImplemented:
+		f.reason = Unsupported
+	case resp.StatusCode == http.StatusServiceUnavailable && object.Get("error.message").Str == "Loading model":
+		f.reason = Loading // llama-server's words, at any path
+	}
+	return f
+}
+
+// rootCause strips what net/http puts around an error: methods and URLs that
+// say nothing to a client.
+func rootCause(err error) string {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return err.Error()
+		}
+		err = inner
+	}
+}

@@ -1,0 +1,128 @@
+package router
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// A Reason says in one word why a call was not answered by its route's
+// primary. The words are part of the contract: header, log, metrics, ledger.
+type Reason string
+
+// The reasons of the contract.
+const (
+	Starting        Reason = "starting"
+	Loading         Reason = "loading"
+	Restarting      Reason = "restarting"
+	Draining        Reason = "draining"
+	Drained         Reason = "drained"
+	Degraded        Reason = "degraded"
+	Failed          Reason = "failed"
+	Saturated       Reason = "saturated"
+	Connect         Reason = "connect"
+	Timeout         Reason = "timeout"
+	Stalled         Reason = "stalled"
+	Lost            Reason = "lost"
+	Status          Reason = "status"
+	ContextOverflow Reason = "context_overflow"
+	Unsupported     Reason = "unsupported"
+	BadResponse     Reason = "bad_response"
+)
+
+// Local is what the router needs of a llama-server that somebody supervises.
+// State is asked once a call and must not wait for anything.
+type Local interface {
+	State() LocalState
+}
+
+// LocalState is a supervised server at one moment.
+type LocalState struct {
+	Reason  Reason // why calls should go elsewhere; "" when it may be given calls
+	Detail  string // the same for a person, as in "is restarting: exit status 1"
+	Alive   bool   // it answers; with Reason set: use it only where nobody else can
+	Network string // "unix" or "tcp"
+	Address string // a socket's path, or host:port
+	Key     string // the API key that it asks for; secret
+	// Gone is closed when the process behind Address has ended or is given up:
+	// whoever waits on it moves on at once.
+	Gone <-chan struct{}
+}
+
+// backend is somebody who can answer calls: a local server or an upstream.
+type backend interface {
+	name() string
+	// availability says whether the backend may be given a call now.
+	availability() availability
+	// do sends a call under a model name of the backend's own and returns when
+	// its headers are there. The body stays open as long as ctx.
+	do(ctx context.Context, c *call, model string) (*http.Response, error)
+	// paid says whether an attempt may cost money.
+	paid() bool
+	// load counts the calls that the backend is working on.
+	load() *atomic.Int64
+}
+
+// traffic is a backend's load.
+type traffic struct{ inflight atomic.Int64 }
+
+func (t *traffic) load() *atomic.Int64 { return &t.inflight }
+
+type availability struct {
+	reason Reason          // "" = give it calls
+	detail string          // for a person
+	alive  bool            // it would answer in spite of reason
+	gone   <-chan struct{} // nil = nobody watches it
+	noKey  string          // what to set, for an upstream without its key
+}
+
+// localBackend sends calls to a supervised llama-server.
+type localBackend struct {
+	traffic
+	server string
+	local  Local
+	client *http.Transport
+}
+
+// llama-server closes a connection that is idle for 5 s; one that is given back
+// sooner can't be closed under a call.
+const localIdle = 3 * time.Second
+
+func newLocalBackend(name string, local Local) *localBackend {
+	dialer := &net.Dialer{Timeout: 5 * time.Second}
+	return &localBackend{server: name, local: local, client: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			now := local.State()
+			return dialer.DialContext(ctx, now.Network, now.Address)
+		},
+		MaxIdleConnsPerHost: 64,
+		IdleConnTimeout:     localIdle,
+		DisableCompression:  true, // bytes are passed on as they come
+	}}
+}
+
+func (b *localBackend) name() string { return b.server }
+func (b *localBackend) paid() bool   { return false }
+
+func (b *localBackend) availability() availability {
+	now := b.local.State()
+	return availability{reason: now.Reason, detail: now.Detail, alive: now.Alive, gone: now.Gone}
+}
+
+func (b *localBackend) do(ctx context.Context, c *call, model string) (*http.Response, error) {
+	payload := c.body.withModel(model)
+	req, err := http.NewRequestWithContext(ctx, c.method, "http://llama-server"+c.path+c.query(), payload.reader())
+	if err != nil {
+		return nil, err
+	}
+	req.ContentLength = payload.size()
+	req.GetBody = payload.getBody
+	forwardHeaders(req.Header, c.header)
+	req.Header.Set("Authorization", "Bearer "+b.local.State().Key)
+	// An attempt here costs nothing, so one that met a connection at its close
+	// may be sent again. The empty value is not sent (net/http.Transport).
+	req.Header["X-Idempotency-Key"] = []string{}
+	return b.client.RoundTrip(req)
+}

@@ -1,0 +1,120 @@
+package router
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/tidwall/gjson"
+)
+
+// body is a client's request body, as it came, with the place of its model.
+type body struct {
+	raw      string
+	model    string // the value of the top-level key "model", unescaped
+	from, to int    // raw[from:to] is that value with its quotes; 0,0 where there is none
+}
+
+// maxNesting is how deeply a body's arrays and objects may be nested. It is
+// encoding/json's own limit; a deeper body would exhaust a parser's stack.
+const maxNesting = 10_000
+
+// parseBody finds the model in a JSON object. Its errors are sentences for the
+// client. A body without a model is left to the caller to refuse.
+func parseBody(raw string) (body, error) {
+	if !validJSON(raw) {
+		return body{}, errors.New("the body is not valid JSON")
+	}
+	object := gjson.Parse(raw)
+	if !object.IsObject() {
+		return body{}, errors.New("the body has to be a JSON object, as in {\"model\": \"local\", ...}")
+	}
+	b := body{raw: raw}
+	var wrong error
+	object.ForEach(func(key, value gjson.Result) bool {
+		// key.Str is unescaped: "\u006dodel" is the same key to every parser.
+		if key.Str != "model" {
+			return true
+		}
+		switch {
+		case b.to != 0:
+			// Parsers differ in which one they take, so the call could be
+			// routed by one name and answered, and billed, under the other.
+			wrong = errors.New("the body has two \"model\" keys; send one")
+		case value.Type != gjson.String:
+			wrong = errors.New("\"model\" has to be a string")
+		case value.Str == "":
+			wrong = errors.New("\"model\" is empty; GET /v1/models lists the names")
+		default:
+			b.model, b.from, b.to = value.Str, value.Index, value.Index+len(value.Raw)
+		}
+		return wrong == nil
+	})
+	return b, wrong
+}
+
+func validJSON(raw string) bool {
+	// gjson is some ten times faster than encoding/json, but recurses without a
+	// limit. A body with few brackets can't be deep.
+	if strings.Count(raw, "[")+strings.Count(raw, "{") <= maxNesting {
+		return gjson.Valid(raw)
+	}
+	return json.Valid([]byte(raw))
+}
+
+// withModel returns the body with another model name in it, and not a byte
+// else changed. The body is not copied.
+func (b body) withModel(model string) payload {
+	if b.to == 0 || model == b.model {
+		return payload{b.raw}
+	}
+	return payload{b.raw[:b.from], quote(model), b.raw[b.to:]}
+}
+
+// quote writes a JSON string. strconv's Quote would escape as Go does.
+func quote(s string) string {
+	out, err := json.Marshal(s)
+	if err != nil { // can't be: every string can be marshalled
+		return strconv.Quote(s)
+	}
+	return string(out)
+}
+
+// payload is what is sent as a request's body: its parts one after another.
+type payload []string
+
+func (p payload) size() int64 {
+	var n int64
+	for _, part := range p {
+		n += int64(len(part))
+	}
+	return n
+}
+
+func (p payload) reader() io.Reader {
+	readers := make([]io.Reader, len(p))
+	for i, part := range p {
+		readers[i] = strings.NewReader(part)
+	}
+	return &sizedReader{Reader: io.MultiReader(readers...), left: int(p.size())}
+}
+
+func (p payload) getBody() (io.ReadCloser, error) { return io.NopCloser(p.reader()), nil }
+func (p payload) open() (io.Reader, error)        { return p.reader(), nil }
+
+// sizedReader tells retryablehttp how much is to come (its LenReader), so that
+// the request is sent with a Content-Length instead of in chunks.
+type sizedReader struct {
+	io.Reader
+	left int
+}
+
+func (r *sizedReader) Len() int { return r.left }
+
+func (r *sizedReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	r.left -= n
+	return n, err
+}

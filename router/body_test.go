@@ -1,0 +1,123 @@
+package router
+
+import (
+	"encoding/json"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/tidwall/gjson"
+)
+
+func TestParseBody(t *testing.T) {
+	for name, tc := range map[string]struct {
+		raw   string
+		model string
+		wrong string // part of the error; "" = none
+	}{
+		"plain":              {`{"model":"local","messages":[]}`, "local", ""},
+		"spaces":             {" \n\t{ \"messages\" : [ ] ,\r\n \"model\" : \"local\" } ", "local", ""},
+		"escaped value":      {`{"model":"\u006cocal"}`, "local", ""},
+		"escaped key":        {`{"\u006dodel":"local"}`, "local", ""},
+		"nested is no model": {`{"x":{"model":"a"},"model":"b","y":[{"model":"c"}]}`, "b", ""},
+		"huge number":        {`{"model":"a","t":1e400}`, "a", ""},
+		"other keys doubled": {`{"model":"a","t":1,"t":2}`, "a", ""},
+		"non-ASCII":          {`{"ключ":"значение","model":"модель"}`, "модель", ""},
+		"no model":           {`{"messages":[]}`, "", ""},
+		"empty object":       {`{}`, "", ""},
+		"two models":         {`{"model":"a","x":1,"model":"b"}`, "", `two "model" keys`},
+		"two, one escaped":   {`{"model":"a","mode\u006c":"b"}`, "", `two "model" keys`},
+		"two equal ones":     {`{"model":"a","model":"a"}`, "", `two "model" keys`},
+		"model is a number":  {`{"model":4}`, "", "has to be a string"},
+		"model is null":      {`{"model":null}`, "", "has to be a string"},
+		"model is empty":     {`{"model":""}`, "", "is empty"},
+		"array":              {`[{"model":"a"}]`, "", "JSON object"},
+		"string":             {`"model"`, "", "JSON object"},
+		"nothing":            {``, "", "not valid JSON"},
+		"cut off":            {`{"model":"a"`, "", "not valid JSON"},
+		"trailing garbage":   {`{"model":"a"} {"model":"b"}`, "", "not valid JSON"},
+		"trailing comma":     {`{"model":"a",}`, "", "not valid JSON"},
+		"form":               {`model=a`, "", "not valid JSON"},
+		"too deep":           {`{"model":"a","x":` + strings.Repeat("[", 5_000_000) + strings.Repeat("]", 5_000_000) + `}`, "", "not valid JSON"},
+		"many brackets":      {`{"model":"a","x":[` + strings.Repeat("[],", 20_000) + `[]]}`, "a", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, err := parseBody(tc.raw)
+			if tc.wrong != "" {
+				if err == nil || !strings.Contains(err.Error(), tc.wrong) {
+					t.Fatalf("error %v, want one with %q", err, tc.wrong)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b.model != tc.model {
+				t.Fatalf("model %q, want %q", b.model, tc.model)
+			}
+		})
+	}
+}
+
+func TestWithModelChangesNothingElse(t *testing.T) {
+	for name, tc := range map[string]struct{ raw, model, want string }{
+		"shorter": {
+			`{ "t" : 1e400, "model" :  "local/qwen" , "a":"\ud800", "t" : 2 }`, "q",
+			`{ "t" : 1e400, "model" :  "q" , "a":"\ud800", "t" : 2 }`,
+		},
+		"with quotes":     {`{"model":"a"}`, `x"y\z`, `{"model":"x\"y\\z"}`},
+		"the same":        {`{"model":"\u0061"}`, "a", `{"model":"\u0061"}`},
+		"without a model": {`{"content":"x"}`, "a", `{"content":"x"}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, err := parseBody(tc.raw)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := b.withModel(tc.model)
+			got, err := io.ReadAll(p.reader())
+			if err != nil || string(got) != tc.want {
+				t.Errorf("got  %s (%v)\nwant %s", got, err, tc.want)
+			}
+			if p.size() != int64(len(tc.want)) {
+				t.Errorf("size %d, want %d", p.size(), len(tc.want))
+			}
+		})
+	}
+}
+
+// FuzzBody: whatever is accepted is JSON by Go's own measure, and rewriting its
+// model gives JSON with that model and the rest unchanged.
+func FuzzBody(f *testing.F) {
+	for _, seed := range []string{
+		`{"model":"local","messages":[{"role":"user","content":"hi"}]}`, `{"\u006dodel" : "x" }`, `{"model":"a","model":"b"}`,
+		`[]`, `{}`, `{"a":{"model":1},"model":"\ud83d\ude00"}`, "{\"model\":\"a\x00\"}", `{"model":"a","n":-0.0e+10}`,
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, raw string) {
+		b, err := parseBody(raw)
+		if err != nil {
+			return
+		}
+		if !json.Valid([]byte(raw)) && !strings.ContainsFunc(raw, func(r rune) bool { return r < ' ' || r == 0xFFFD }) {
+			t.Fatalf("accepted, and is not JSON: %q", raw)
+		}
+		if b.to == 0 {
+			return
+		}
+		out, err := io.ReadAll(b.withModel("another one").reader())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := gjson.GetBytes(out, "model"); !strings.Contains(raw, `\`) && got.Str != "another one" {
+			t.Fatalf("model is %q in %s", got.Str, out)
+		}
+		if want := raw[:b.from] + `"another one"` + raw[b.to:]; string(out) != want {
+			t.Fatalf("got %q, want %q", out, want)
+		}
+		if again, err := parseBody(string(out)); err != nil || again.model != "another one" {
+			t.Fatalf("rewritten body: %q, %v", again.model, err)
+		}
+	})
+}

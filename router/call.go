@@ -1,0 +1,182 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// call is one request of a client, on its way through the router.
+type call struct {
+	id      string
+	method  string
+	path    string // as the client wrote it, such as /v1/chat/completions
+	rawURL  *url.URL
+	header  http.Header
+	body    body
+	dialect dialect
+	began   time.Time
+}
+
+func (c *call) query() string {
+	if c.rawURL.RawQuery == "" {
+		return ""
+	}
+	return "?" + c.rawURL.RawQuery
+}
+
+// errCut says that an answer broke after its first part was sent. Any other
+// error of a relay is the client's connection.
+var errCut = errors.New("the answer was cut")
+
+// serve takes a call from its plan to its record.
+func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *call, p plan) {
+	rec := record{call: c, route: p.route.Name, reason: p.reason, detail: p.detail}
+	rt.metrics.inflight.Inc()
+	rt.inflight.Add(1)
+	defer func() {
+		rt.inflight.Add(-1)
+		rt.metrics.inflight.Dec()
+		rt.finish(&rec)
+	}()
+	if p.refuse.Status != 0 {
+		rt.refuse(w, c, &rec, p.refuse)
+		return
+	}
+
+	var failures []*failure
+	for i, s := range p.steps {
+		failed := rt.try(w, r, c, p, s, &rec)
+		if failed == nil {
+			return
+		}
+		failures = append(failures, failed)
+		if r.Context().Err() != nil {
+			rec.left = true
+			return
+		}
+		rec.note(failed)
+		if s.backend.paid() && failed.begun && i+1 < len(p.steps) && p.steps[i+1].backend.paid() {
+			break // a second paid attempt might pay for the same answer twice
+		}
+	}
+	rt.giveUp(w, c, &rec, p, failures)
+}
+
+// try gives a call to one backend and, if it answers, passes the answer on.
+func (rt *Router) try(w http.ResponseWriter, r *http.Request, c *call, p plan, s step, rec *record) *failure {
+	s.backend.load().Add(1)
+	defer s.backend.load().Add(-1)
+	timeout := p.route.Timeout
+	if !s.first {
+		timeout = fallbackTimeout
+	}
+	a, failed := attempt(r.Context(), c, s, timeout)
+	if failed == nil {
+		rec.backend, rec.model = s.backend.name(), s.model
+		rt.deliver(w, r, c, a, rec)
+	}
+	return failed
+}
+
+// fallbackTimeout is how long a fallback may take to its first answer. A
+// route's own timeout speaks of its primary.
+const fallbackTimeout = 120 * time.Second
+
+// deliver commits to an answer and passes it on.
+func (rt *Router) deliver(w http.ResponseWriter, r *http.Request, c *call, a *answer, rec *record) {
+	defer a.close()
+	rec.firstAnswer = time.Since(c.began)
+	rec.status = a.resp.StatusCode
+	rec.usage = a.usage
+	h := w.Header()
+	copyAnswerHeaders(h, a.resp.Header)
+	h.Set(headerBackend, rec.backend)
+	if rec.reason != "" {
+		h.Set(headerReason, string(rec.reason))
+	}
+	err := a.relay(w, c.dialect, rec)
+	switch {
+	case err == nil:
+	case r.Context().Err() != nil || !errors.Is(err, errCut):
+		rec.left = true
+	default:
+		rec.cut = err
+		// The client must not take what it has for the whole: an HTTP/1 body
+		// that is aborted has no end. net/http knows this panic, and closes.
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// refuse answers a call that is given to nobody.
+func (rt *Router) refuse(w http.ResponseWriter, c *call, rec *record, e apiError) {
+	rec.status, rec.code = e.Status, e.Code
+	if rec.reason != "" {
+		w.Header().Set(headerReason, string(rec.reason))
+	}
+	writeError(w, c.dialect, e)
+}
+
+// giveUp answers a call that every backend of its plan failed. Where only one
+// was asked and it answered, its own words go through as they are.
+func (rt *Router) giveUp(w http.ResponseWriter, c *call, rec *record, p plan, failures []*failure) {
+	last := failures[len(failures)-1]
+	if len(failures) == 1 && last.resp != nil {
+		h := w.Header()
+		copyAnswerHeaders(h, last.resp.Header)
+		h.Set(headerBackend, last.backend)
+		rec.backend, rec.status = last.backend, last.resp.StatusCode
+		if !p.steps[0].first {
+			h.Set(headerReason, string(p.reason))
+			rec.reason, rec.detail = p.reason, p.detail
+		} else {
+			rec.reason = ""
+		}
+		w.WriteHeader(last.resp.StatusCode)
+		_, _ = w.Write(last.body) // the client may have left
+		return
+	}
+	e := apiError{Status: last.httpStatus(), Type: typeServer, Code: string(last.reason), RetryAfter: last.retryAfter}
+	e.Message = last.words()
+	if len(failures) == 2 {
+		e.Code = codeBothFailed
+		e.Message = fmt.Sprintf("%s; then %s", failures[0].words(), last.words())
+	} else if p.detail != "" {
+		e.Message = p.detail + "; " + last.words()
+	}
+	if p.noSpare != "" {
+		e.Message += "; " + p.noSpare
+	}
+	if e.Status < http.StatusInternalServerError {
+		e.Type = typeInvalid
+	}
+	rt.refuse(w, c, rec, e)
+}
+
+// requestID keeps a client's own request id where it is a harmless one.
+func requestID(r *http.Request) string {
+	id := r.Header.Get(headerRequestID)
+	if id == "" || len(id) > 128 {
+		return newRequestID()
+	}
+	for _, c := range []byte(id) {
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_' || c == '.') {
+			return newRequestID()
+		}
+	}
+	return id
+}
+
+// contextEnded turns the end of an attempt's context into its failure's reason.
+func contextEnded(ctx context.Context) Reason {
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, errTimeout):
+		return Timeout
+	case errors.Is(cause, errGone):
+		return Lost
+	}
+	return ""
+}

@@ -1,0 +1,24 @@
+package router
+
+import "github.com/tidwall/gjson"
+
+// chat is the dialect of /v1/chat/completions.
+var chat = choices{carries: deltaCarries}
+
+// deltaFields are the fields of a delta that are an answer. llama-server sends
+// a delta that has only a role as soon as a slot takes the call, long before
+// the prompt is read; OpenRouter sends empty ones.
+var deltaFields = []string{
+	"content", "reasoning_content", "reasoning", "reasoning_details", "thinking", "refusal",
+	"tool_calls", "function_call", "audio", "images",
+}
+
+func deltaCarries(choice gjson.Result) bool {
+	delta := choice.Get("delta")
+	for _, field := range deltaFields {
+		if hasContent(delta.Get(field)) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,100 @@
+package router
+
+import (
+	"bytes"
+	"encoding/json"
+
+	"github.com/tidwall/gjson"
+)
+
+// dialect is what the router has to know of one wire format: when a backend
+// has answered, when its answer is whole, and how to say that it is not.
+type dialect interface {
+	// read says what an event of a stream means. Once the stream is committed,
+	// only its end, its errors and its usage still matter.
+	read(e event, committed bool) meaning
+	// judge says what a whole answer with status 200 means.
+	judge(body string) meaning
+	// errorEvent is how a stream says that it broke.
+	errorEvent(apiError) []byte
+	// errorBody is the body of an answer that is an error.
+	errorBody(apiError) []byte
+}
+
+// meaning is what an event, or a whole answer, tells the router. The zero value
+// is an event that says nothing: a comment, a role, an empty delta.
+type meaning struct {
+	answered bool   // it carries something that the client asked for
+	ended    bool   // after it the stream is whole
+	failed   string // the backend's own words for why it has no answer
+	usage    usage
+}
+
+// usage counts tokens; nil where the backend did not say.
+type usage struct {
+	prompt, completion *int64
+}
+
+// merge takes over what a later event says.
+func (u *usage) merge(later usage) {
+	if later.prompt != nil {
+		u.prompt = later.prompt
+	}
+	if later.completion != nil {
+		u.completion = later.completion
+	}
+}
+
+func readUsage(object gjson.Result, promptField, completionField string) usage {
+	return usage{prompt: count(object.Get(promptField)), completion: count(object.Get(completionField))}
+}
+
+func count(r gjson.Result) *int64 {
+	if r.Type != gjson.Number {
+		return nil
+	}
+	n := r.Int()
+	return &n
+}
+
+// errorIn returns the words of the "error" that an object carries, "" where it
+// carries none. Backends write it as an object or as plain text.
+func errorIn(object gjson.Result) string {
+	e := object.Get("error")
+	switch {
+	case !e.Exists(), e.Type == gjson.Null, e.Type == gjson.False:
+		return ""
+	case e.Type == gjson.String && e.Str != "":
+		return e.Str
+	}
+	if message := e.Get("message"); message.Type == gjson.String && message.Str != "" {
+		return message.Str
+	}
+	return "an error without a message"
+}
+
+// mayHold is a cheap test that keeps the parser away from most events of a
+// committed stream.
+func mayHold(data []byte, field string) bool { return bytes.Contains(data, []byte(field)) }
+
+const notJSON = "an answer that is not a JSON object"
+
+// wellFormed parses a whole answer, or says why it is none.
+func wellFormed(body string) (object gjson.Result, failed string) {
+	if !validJSON(body) {
+		return object, notJSON
+	}
+	object = gjson.Parse(body)
+	if !object.IsObject() {
+		return object, notJSON
+	}
+	return object, errorIn(object)
+}
+
+func mustJSON(v any) []byte {
+	out, err := json.Marshal(v)
+	if err != nil { // the values are llmsup's own structs of strings
+		panic(err)
+	}
+	return out
+}

@@ -1,0 +1,53 @@
+package router
+
+import (
+	"strings"
+
+	"github.com/llmsup/llmsup/models"
+)
+
+// Explanation is where a call for a model would go now, and why.
+type Explanation struct {
+	Route         models.Route
+	Backend       string // "" when the call would be refused
+	BackendModel  string
+	Reason        Reason // why not the primary; "" when it would be
+	Detail        string // the same for a person
+	Spare         string // who is asked when that backend fails; "" = nobody
+	SpareModel    string
+	Refused       string // the client's error; "" when there is a backend
+	RefusedStatus int
+}
+
+// Explain plans a call without making it.
+func (rt *Router) Explain(model string) Explanation {
+	p := rt.routing.Load().plan(model)
+	e := Explanation{Route: p.route, Reason: p.reason, Detail: p.detail, Refused: p.refuse.Message, RefusedStatus: p.refuse.Status}
+	if len(p.steps) > 0 {
+		e.Backend, e.BackendModel = p.steps[0].backend.name(), p.steps[0].model
+	}
+	if len(p.steps) > 1 {
+		e.Spare, e.SpareModel = p.steps[1].backend.name(), p.steps[1].model
+	} else if p.noSpare != "" && e.Refused == "" {
+		e.Detail = strings.TrimPrefix(e.Detail+"; "+p.noSpare, "; ")
+	}
+	return e
+}
+
+// UpstreamHealth is what the router knows of an upstream.
+type UpstreamHealth struct {
+	Name   string
+	Reason string // why it can't be used; "" when it can
+}
+
+// Upstreams returns the endpoints that somebody else runs, sorted by name.
+func (rt *Router) Upstreams() []UpstreamHealth {
+	s := rt.routing.Load()
+	list := []UpstreamHealth{}
+	for _, name := range s.sortedBackends() {
+		if b, ok := s.backends[name].(*upstreamBackend); ok {
+			list = append(list, UpstreamHealth{Name: b.Name, Reason: b.Missing})
+		}
+	}
+	return list
+}

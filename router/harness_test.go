@@ -1,0 +1,257 @@
+package router
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+
+	"github.com/llmsup/llmsup/models"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// Idle connections of clients that live as long as the test binary.
+		goleak.IgnoreTopFunction("net/http.(*persistConn).readLoop"),
+		goleak.IgnoreTopFunction("net/http.(*persistConn).writeLoop"),
+		goleak.IgnoreTopFunction("internal/poll.runtime_pollWait"))
+}
+
+// peer plays a backend: it behaves as a test says, and remembers what it got.
+type peer struct {
+	*httptest.Server
+	mu     sync.Mutex
+	behave http.HandlerFunc
+	got    []request
+	gone   chan struct{} // receives when a request's context has ended
+}
+
+// request is what a peer was sent.
+type request struct {
+	path   string
+	header http.Header
+	body   []byte
+}
+
+func newPeer(t *testing.T, behave http.HandlerFunc) *peer {
+	t.Helper()
+	p := &peer{behave: behave, gone: make(chan struct{}, 1000)}
+	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		p.mu.Lock()
+		p.got = append(p.got, request{r.URL.Path, r.Header.Clone(), body})
+		behave := p.behave
+		p.mu.Unlock()
+		context.AfterFunc(r.Context(), func() { p.gone <- struct{}{} })
+		behave(w, r)
+	}))
+	p.Config.ErrorLog = nil
+	t.Cleanup(func() { p.CloseClientConnections(); p.Close() })
+	return p
+}
+
+func (p *peer) calls() []request {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]request{}, p.got...)
+}
+
+// fakeLocal is a Local whose state a test sets.
+type fakeLocal struct {
+	mu    sync.Mutex
+	state LocalState
+}
+
+func (f *fakeLocal) State() LocalState {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.state
+}
+
+func (f *fakeLocal) set(edit func(*LocalState)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	edit(&f.state)
+}
+
+// logBuffer collects the router's log.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// bench is a router between a local peer and a cloud peer.
+type bench struct {
+	t            *testing.T
+	url          string
+	local, cloud *peer
+	state        *fakeLocal
+	gone         chan struct{} // closed to say that the local process ended
+	router       *Router
+	log          *logBuffer
+}
+
+const (
+	cloudKey = "sk-or-upstream-secret"
+	localKey = "local-secret"
+)
+
+// newBench makes a router with the routes that a test of it needs: local/qwen
+// with a fallback, local/alone without, premium names, and a pattern.
+func newBench(t *testing.T, local, cloud http.HandlerFunc, edits ...func(*Config, map[string]models.Route)) *bench {
+	t.Helper()
+	b := &bench{
+		t: t, local: newPeer(t, local), cloud: newPeer(t, cloud), state: &fakeLocal{},
+		gone: make(chan struct{}), log: &logBuffer{},
+	}
+	b.state.state = LocalState{Alive: true, Network: "tcp", Address: b.local.Listener.Addr().String(), Key: localKey, Gone: b.gone}
+	routes := map[string]models.Route{
+		"local/qwen":  {Primary: "qwen", Fallback: "openrouter", FallbackModel: "qwen/qwen-2.5-14b-instruct", Timeout: 5 * time.Second},
+		"local/alone": {Primary: "qwen", Timeout: 5 * time.Second},
+		"local":       {Primary: "qwen", Timeout: 5 * time.Second},
+		"gpt-4o":      {Primary: "openrouter", PrimaryModel: "openai/gpt-4o", Timeout: 5 * time.Second},
+		"*/*":         {Primary: "openrouter", Timeout: 5 * time.Second},
+	}
+	cfg := Config{
+		Locals:  map[string]Local{"qwen": b.state},
+		MaxBody: 32 << 20,
+		Upstreams: []Upstream{
+			{Name: "openrouter", BaseURL: b.cloud.URL + "/api/v1", Key: cloudKey},
+		},
+	}
+	for _, edit := range edits {
+		edit(&cfg, routes)
+	}
+	var err error
+	if cfg.Table, err = models.NewTable(routes); err != nil {
+		t.Fatal(err)
+	}
+	if b.router, err = New(cfg, zerolog.New(b.log)); err != nil {
+		t.Fatal(err)
+	}
+	front := httptest.NewServer(b.router)
+	t.Cleanup(front.Close)
+	b.url = front.URL
+	return b
+}
+
+// reply is what a client got, read to its end.
+type reply struct {
+	status  int
+	header  http.Header
+	body    string
+	readErr error // how reading the body ended; nil = a clean end
+}
+
+func (r reply) backend() string { return r.header.Get(headerBackend) }
+func (r reply) reason() string  { return r.header.Get(headerReason) }
+
+func (b *bench) post(path, body string, headers ...string) reply {
+	b.t.Helper()
+	req, err := http.NewRequestWithContext(b.t.Context(), http.MethodPost, b.url+path, strings.NewReader(body))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		b.t.Fatalf("POST %s: %v", path, err)
+	}
+	defer resp.Body.Close()
+	got, err := io.ReadAll(resp.Body)
+	return reply{resp.StatusCode, resp.Header, string(got), err}
+}
+
+func (b *bench) chat(model string, stream bool) reply {
+	b.t.Helper()
+	return b.post("/v1/chat/completions", fmt.Sprintf(`{"model":%q,"stream":%t,"messages":[]}`, model, stream))
+}
+
+// Answers as the backends give them.
+const (
+	wholeChat  = `{"object":"chat.completion","choices":[{"message":{"content":" 1 2 3"},"finish_reason":"stop"}],"usage":{"prompt_tokens":7,"completion_tokens":3}}`
+	roleEvent  = `data: {"choices":[{"delta":{"role":"assistant","content":null}}]}` + "\n\n"
+	textEvent  = `data: {"choices":[{"delta":{"content":" 1"}}]}` + "\n\n"
+	finalEvent = `data: {"choices":[{"delta":{},"finish_reason":"stop"}]}` + "\n\n"
+	usageEvent = `data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3}}` + "\n\n"
+	doneEvent  = "data: [DONE]\n\n"
+	wholeSSE   = roleEvent + textEvent + finalEvent + usageEvent + doneEvent
+)
+
+func wantsStream(r *http.Request, body []byte) bool {
+	return bytes.Contains(body, []byte(`"stream":true`))
+}
+
+// answers plays a backend that answers chat calls well.
+func answers(w http.ResponseWriter, r *http.Request) { answerAs(w, r, false) }
+
+func answerAs(w http.ResponseWriter, _ *http.Request, stream bool) {
+	if stream {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, wholeSSE)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = io.WriteString(w, wholeChat)
+}
+
+func (p *peer) lastBody() []byte {
+	got := p.calls()
+	return got[len(got)-1].body
+}
+
+// well makes p answer calls well, streams as streams.
+func (p *peer) well() http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) { answerAs(w, r, wantsStream(r, p.lastBody())) }
+}
+
+func status(code int, body string, headers ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		for i := 0; i+1 < len(headers); i += 2 {
+			w.Header().Set(headers[i], headers[i+1])
+		}
+		w.WriteHeader(code)
+		_, _ = io.WriteString(w, body)
+	}
+}
+
+// sends plays a backend that sends parts of a stream and then behaves as last
+// says: it may end, hang or break the connection.
+func sends(last http.HandlerFunc, parts ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		for _, part := range parts {
+			_, _ = io.WriteString(w, part)
+			_ = http.NewResponseController(w).Flush()
+		}
+		last(w, r)
+	}
+}
+
+func ends(http.ResponseWriter, *http.Request)      {}
+func hangs(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+func breaks(http.ResponseWriter, *http.Request)    { panic(http.ErrAbortHandler) }

@@ -1,0 +1,64 @@
+package router
+
+import (
+	"net/http"
+	"strings"
+)
+
+// forwarded lists the request headers that a backend gets to see. It is a list
+// of what is let through, not of what is held back: a company's own cookies,
+// tokens and tracing secrets are none of a cloud's business, and llama-server
+// needs none of them. X-Conversation-Id in particular makes llama-server go on
+// generating for a client that has left.
+var forwarded = []string{
+	"Accept", "Content-Type", "User-Agent",
+	"Anthropic-Version", "Anthropic-Beta", "Openai-Beta",
+	"Http-Referer", "X-Title", // OpenRouter's names for the application
+	"Traceparent", "Tracestate",
+}
+
+func forwardHeaders(to, from http.Header) {
+	for _, name := range forwarded {
+		if values, ok := from[name]; ok {
+			to[name] = values
+		}
+	}
+	if _, ok := to["User-Agent"]; !ok {
+		to["User-Agent"] = []string{"llmsup"}
+	}
+}
+
+// hopByHop are the headers that speak of one connection (RFC 9110, 7.6.1), and
+// those that net/http writes itself.
+var hopByHop = map[string]bool{
+	"Connection": true, "Keep-Alive": true, "Proxy-Connection": true, "Proxy-Authenticate": true,
+	"Proxy-Authorization": true, "Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true,
+	"Content-Length": true,
+}
+
+// copyAnswerHeaders passes a backend's headers on, but for those of its
+// connection, and for what only llmsup may say: llama-server allows every web
+// page to read its answers, and its Server header names a program that the
+// client is not talking to.
+func copyAnswerHeaders(to, from http.Header) {
+	perConnection := map[string]bool{}
+	for _, list := range from["Connection"] {
+		for name := range strings.SplitSeq(list, ",") {
+			perConnection[http.CanonicalHeaderKey(strings.TrimSpace(name))] = true
+		}
+	}
+	for name, values := range from {
+		if hopByHop[name] || perConnection[name] || name == "Server" || name == headerRequestID ||
+			strings.HasPrefix(name, "Access-Control-") || strings.HasPrefix(name, "X-Llmsup-") {
+			continue
+		}
+		to[name] = values
+	}
+}
+
+// The headers that llmsup adds to every answer.
+const (
+	headerRequestID = "X-Request-Id"
+	headerBackend   = "X-Llmsup-Backend"
+	headerReason    = "X-Llmsup-Reason"
+)

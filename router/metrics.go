@@ -1,0 +1,25 @@
+package router
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// metrics are the router's own figures. Every label's values come from the
+// configuration or from a fixed list: never from what a client sent.
+type metrics struct {
+	calls    *prometheus.CounterVec
+	inflight prometheus.Gauge
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	m := &metrics{
+		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "llmsup_calls_total",
+			Help: "Calls that ended, by route, backend that answered, HTTP status and the reason why the primary did not.",
+		}, []string{"route", "backend", "status", "reason"}),
+		inflight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "llmsup_calls_in_flight",
+			Help: "Calls that are being worked on.",
+		}),
+	}
+	r.MustRegister(m.calls, m.inflight)
+	return m
+}

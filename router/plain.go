@@ -1,0 +1,36 @@
+package router
+
+import "github.com/tidwall/gjson"
+
+// plain is the dialect of all other endpoints: embeddings, rerank, and
+// llama-server's own. Any answer that is not an error is one; llama-server's
+// /infill streams events of which the last has "stop": true.
+type plain struct{ openAIErrors }
+
+func (plain) read(e event, _ bool) meaning {
+	if len(e.data) == 0 {
+		return meaning{}
+	}
+	if string(e.data) == "[DONE]" {
+		return meaning{ended: true}
+	}
+	object := gjson.ParseBytes(e.data)
+	if failed := errorIn(object); failed != "" {
+		return meaning{failed: failed}
+	}
+	ended := object.Get("stop").Type == gjson.True
+	return meaning{answered: ended || hasContent(object.Get("content")), ended: ended, usage: usage{
+		prompt: count(object.Get("tokens_evaluated")), completion: count(object.Get("tokens_predicted")),
+	}}
+}
+
+func (plain) judge(body string) meaning {
+	object, failed := wellFormed(body)
+	if failed == notJSON && gjson.Parse(body).IsArray() && validJSON(body) {
+		failed = "" // some of llama-server's answers are arrays
+	}
+	if failed != "" {
+		return meaning{failed: failed}
+	}
+	return meaning{answered: true, ended: true, usage: readUsage(object.Get("usage"), "prompt_tokens", "completion_tokens")}
+}

@@ -1,0 +1,116 @@
+package router
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/llmsup/llmsup/models"
+)
+
+// step is one backend that a call may be given to.
+type step struct {
+	backend backend
+	model   string // the model's name there
+	first   bool   // it is the route's primary
+	gone    <-chan struct{}
+}
+
+// plan says who may answer a call, in which order, and why not the primary.
+type plan struct {
+	route   models.Route
+	steps   []step   // the one or two backends to try; none when refuse is set
+	reason  Reason   // why the primary is passed over; "" when it comes first
+	detail  string   // the same for a person
+	noSpare string   // why there is no fallback behind the primary, where one was wanted
+	refuse  apiError // Status 0 when there are steps
+}
+
+// plan is the routing decision. It is the same for a call and for the
+// question of `llmsup route`, takes no lock, and asks nobody that could hang.
+func (s *routing) plan(model string) plan {
+	route, ok := s.table.Lookup(model)
+	if !ok {
+		return plan{refuse: s.unknownModel(model)}
+	}
+	p := plan{route: route}
+	primary := s.backends[route.Primary]
+	now := primary.availability()
+	first := step{backend: primary, model: s.modelAt(primary, route.PrimaryModel, model), first: true, gone: now.gone}
+
+	var spare *step
+	var spareNoKey string
+	if fallback := s.backends[route.Fallback]; route.Fallback != "" && route.Fallback != route.Primary {
+		there := fallback.availability()
+		spareNoKey = there.noKey
+		if there.noKey == "" && there.reason == "" {
+			spare = &step{backend: fallback, model: s.modelAt(fallback, route.FallbackModel, model), gone: there.gone}
+		}
+	}
+	if spareNoKey != "" {
+		p.noSpare = fmt.Sprintf("its fallback %s has no key: %s", route.Fallback, spareNoKey)
+	}
+
+	switch {
+	case now.noKey != "" && spare == nil:
+		p.refuse = apiError{
+			Status: http.StatusServiceUnavailable, Type: typeServer, Code: codeNoKey,
+			Message: fmt.Sprintf("%s goes to %s, which has no key: %s", model, route.Primary, now.noKey),
+		}
+	case now.noKey != "":
+		p.detail = fmt.Sprintf("%s has no key: %s", route.Primary, now.noKey)
+		p.reason, p.steps = Failed, []step{*spare}
+	case now.reason == "" || now.reason == Degraded && now.alive && spare == nil:
+		p.steps = []step{first}
+		if spare != nil {
+			p.steps = append(p.steps, *spare)
+		}
+	case spare != nil:
+		p.reason, p.detail, p.steps = now.reason, route.Primary+" "+now.detail, []step{*spare}
+	default:
+		p.reason, p.detail = now.reason, route.Primary+" "+now.detail
+		p.refuse = s.unavailable(p)
+	}
+	return p
+}
+
+// modelAt is the name under which a backend is asked: the table's, else a local
+// server's own, else the client's.
+func (s *routing) modelAt(b backend, table, client string) string {
+	if table != "" {
+		return table
+	}
+	if _, local := b.(*localBackend); local {
+		return b.name()
+	}
+	return client
+}
+
+func (s *routing) unavailable(p plan) apiError {
+	e := apiError{
+		Status: http.StatusServiceUnavailable, Type: typeServer, Code: string(p.reason),
+		Message: p.detail, RetryAfter: retrySoon,
+	}
+	if p.noSpare != "" {
+		e.Message += "; " + p.noSpare
+	} else if p.route.Fallback == "" {
+		e.Message += "; the route " + p.route.Name + " has no fallback"
+	}
+	return e
+}
+
+func (s *routing) unknownModel(model string) apiError {
+	return apiError{
+		Status: http.StatusNotFound, Type: typeInvalid, Code: codeModelNotFound,
+		Message: fmt.Sprintf("the model %s does not exist here; there are: %s", quote(shorten(model)), strings.Join(s.table.Names(), ", ")),
+	}
+}
+
+// shorten keeps what a client sent from filling an answer or a log line.
+func shorten(s string) string {
+	const most = 200
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "..."
+}

@@ -1,0 +1,77 @@
+package router
+
+import (
+	"crypto/rand"
+	"strconv"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// record is what is known of a call at its end. It never holds a prompt, an
+// answer or a key.
+type record struct {
+	call        *call
+	route       string
+	backend     string // who answered; "" = nobody
+	model       string // the model's name there
+	reason      Reason // why not the primary; "" = it did
+	detail      string // the same for a person
+	status      int    // HTTP status; 0 when the client left before there was one
+	code        string // of an error of llmsup's own
+	usage       usage
+	firstAnswer time.Duration // from the call's arrival to commit; 0 = never
+	left        bool          // the client went away
+	cut         error         // the answer broke after commit
+}
+
+// note remembers why an attempt failed, if it is the first one that did: the
+// reason says why the primary did not answer.
+func (rec *record) note(f *failure) {
+	if rec.reason == "" {
+		rec.reason, rec.detail = f.reason, f.words()
+	} else {
+		rec.detail += "; " + f.words()
+	}
+}
+
+// statusClientLeft is nginx's word for a client that closed the connection
+// before the answer. Nobody is sent it; it stands in the log and the metrics.
+const statusClientLeft = 499
+
+// finish writes the call down: one line in the log, one count in the metrics.
+func (rt *Router) finish(rec *record) {
+	status := rec.status
+	if rec.left {
+		status = statusClientLeft
+	}
+	level := zerolog.InfoLevel
+	if rec.cut != nil || status >= 500 {
+		level = zerolog.WarnLevel
+	}
+	line := rt.log.WithLevel(level).
+		Str("request_id", rec.call.id).Str("path", rec.call.path).Str("model", shorten(rec.call.body.model)).
+		Str("backend", rec.backend).Str("reason", string(rec.reason)).Int("status", status)
+	if rec.detail != "" {
+		line.Str("detail", rec.detail)
+	}
+	if rec.code != "" {
+		line.Str("code", rec.code)
+	}
+	if rec.usage.prompt != nil {
+		line.Int64("prompt_tokens", *rec.usage.prompt)
+	}
+	if rec.usage.completion != nil {
+		line.Int64("completion_tokens", *rec.usage.completion)
+	}
+	if rec.firstAnswer > 0 {
+		line.Int64("first_ms", rec.firstAnswer.Milliseconds())
+	}
+	if rec.cut != nil {
+		line.Str("cut", rec.cut.Error())
+	}
+	line.Int64("ms", time.Since(rec.call.began).Milliseconds()).Msg("call")
+	rt.metrics.calls.WithLabelValues(rec.route, rec.backend, strconv.Itoa(status), string(rec.reason)).Inc()
+}
+
+func newRequestID() string { return rand.Text() }

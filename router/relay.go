@@ -1,0 +1,101 @@
+package router
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// endGrace is how long a backend may take to close a stream that has ended.
+const endGrace = time.Second
+
+var errEnded = errors.New("the stream has ended")
+
+// relay sends a committed answer to the client, byte for byte. It returns an
+// error when the client could not get the whole of it.
+func (a *answer) relay(w http.ResponseWriter, d dialect, rec *record) error {
+	if a.events == nil {
+		return a.relayWhole(w)
+	}
+	w.WriteHeader(a.resp.StatusCode)
+	if _, err := w.Write(a.held); err != nil {
+		return err
+	}
+	flush := http.NewResponseController(w).Flush
+	toldError := false
+	ended := a.ended
+	for {
+		// Flushed when there is nothing more to send at the moment, so that a
+		// burst of events is one packet and a lone one waits for nobody.
+		if !a.events.buffered() {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+		e, err := a.events.next()
+		switch {
+		case err == nil:
+		case ended:
+			return nil
+		case !errors.Is(err, io.EOF):
+			return a.breakOff(w, d, rec, err)
+		case toldError:
+			return nil
+		default:
+			// The connection closed as though all were well, but the dialect's
+			// own end mark is missing.
+			return a.breakOff(w, d, rec, errors.New("the stream has no end mark"))
+		}
+		m := d.read(e, true)
+		rec.usage.merge(m.usage)
+		if m.ended && !ended {
+			ended = true
+			// The connection is worth having back, but not worth waiting for.
+			defer time.AfterFunc(endGrace, func() { a.cancel(errEnded) }).Stop()
+		}
+		toldError = toldError || m.failed != ""
+		if m.failed != "" {
+			rec.detail = "error in the stream: " + shorten(m.failed)
+		}
+		if _, err := w.Write(e.raw); err != nil {
+			return err
+		}
+	}
+}
+
+// breakOff ends a stream that broke with an error event. What was read of a
+// half event is not sent: it would spoil the error event.
+func (a *answer) breakOff(w http.ResponseWriter, d dialect, rec *record, cause error) error {
+	_, err := w.Write(d.errorEvent(apiError{
+		Status: http.StatusBadGateway, Type: typeServer, Code: string(Lost),
+		Message: fmt.Sprintf("%s broke its answer off: %s", rec.backend, rootCause(cause)),
+	}))
+	if err == nil {
+		err = http.NewResponseController(w).Flush()
+	}
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: %s", errCut, rootCause(cause))
+}
+
+func (a *answer) relayWhole(w http.ResponseWriter) error {
+	if a.rest == nil {
+		w.Header().Set("Content-Length", strconv.Itoa(len(a.held)))
+	} else if a.resp.ContentLength >= 0 {
+		w.Header().Set("Content-Length", strconv.FormatInt(a.resp.ContentLength, 10))
+	}
+	w.WriteHeader(a.resp.StatusCode)
+	if _, err := w.Write(a.held); err != nil {
+		return err
+	}
+	if a.rest != nil {
+		if _, err := io.Copy(w, a.rest); err != nil {
+			return fmt.Errorf("%w: %s", errCut, rootCause(err))
+		}
+	}
+	return nil
+}

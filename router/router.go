@@ -1,0 +1,117 @@
+package router
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"github.com/llmsup/llmsup/models"
+)
+
+// Config is what a Router works from.
+type Config struct {
+	Table     *models.Table
+	Locals    map[string]Local // by the name that routes use
+	Upstreams []Upstream
+	MaxBody   int64 // bytes of a request's body
+}
+
+// Router is the endpoint. It is an http.Handler, safe for concurrent use.
+type Router struct {
+	log      zerolog.Logger
+	metrics  *metrics
+	registry *prometheus.Registry
+	mux      http.Handler
+	routing  atomic.Pointer[routing]
+	inflight atomic.Int64
+	started  time.Time
+}
+
+// routing is everything that a call's way depends on. It is immutable, so that
+// a call that has begun under one table ends under it.
+type routing struct {
+	table    *models.Table
+	backends map[string]backend // by the name, or the URL, that routes use
+	maxBody  int64
+}
+
+// New makes a Router. Its errors speak of URLs that can't be parsed.
+func New(cfg Config, log zerolog.Logger) (*Router, error) {
+	s, err := newRouting(cfg)
+	if err != nil {
+		return nil, err
+	}
+	registry := prometheus.NewRegistry()
+	rt := &Router{log: log, registry: registry, metrics: newMetrics(registry), started: time.Now()}
+	rt.routing.Store(s)
+	rt.mux = rt.surface()
+	return rt, nil
+}
+
+func newRouting(cfg Config) (*routing, error) {
+	s := &routing{table: cfg.Table, maxBody: cfg.MaxBody, backends: map[string]backend{}}
+	for name, local := range cfg.Locals {
+		s.backends[name] = newLocalBackend(name, local)
+	}
+	for _, u := range cfg.Upstreams {
+		b, err := newUpstreamBackend(u)
+		if err != nil {
+			return nil, fmt.Errorf("upstream %s: base_url: %w", u.Name, err)
+		}
+		s.backends[u.Name] = b
+	}
+	for _, route := range cfg.Table.Routes() {
+		for _, target := range []string{route.Primary, route.Fallback} {
+			if err := s.addURL(target); err != nil {
+				return nil, fmt.Errorf("route %s: %w", route.Name, err)
+			}
+		}
+	}
+	return s, nil
+}
+
+// addURL makes a backend of a target that is a base URL. It goes by its host.
+func (s *routing) addURL(target string) error {
+	if target == "" || s.backends[target] != nil {
+		return nil
+	}
+	if !strings.HasPrefix(target, "http://") && !strings.HasPrefix(target, "https://") {
+		return fmt.Errorf("there is no server and no upstream %q", target)
+	}
+	u, err := url.Parse(target)
+	if err != nil {
+		return err
+	}
+	b, err := newUpstreamBackend(Upstream{Name: u.Host, BaseURL: target})
+	if err != nil {
+		return err
+	}
+	s.backends[target] = b
+	return nil
+}
+
+// InflightAt returns how many calls the local server of that name works on,
+// those that wait for one of its slots included.
+func (rt *Router) InflightAt(server string) int {
+	if b := rt.routing.Load().backends[server]; b != nil {
+		return int(b.load().Load())
+	}
+	return 0
+}
+
+// ServeHTTP answers one request.
+func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) { rt.mux.ServeHTTP(w, r) }
+
+// Inflight returns how many calls are being worked on.
+func (rt *Router) Inflight() int { return int(rt.inflight.Load()) }
+
+// sortedBackends returns the names of all backends, sorted.
+func (s *routing) sortedBackends() []string { return slices.Sorted(maps.Keys(s.backends)) }

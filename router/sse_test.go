@@ -1,0 +1,116 @@
+package router
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+)
+
+// readEvents returns a stream's events in a form that can be compared.
+func readEvents(src io.Reader) (events []string, raw string, err error) {
+	r := newEventReader(src)
+	for {
+		e, err := r.next()
+		if errors.Is(err, io.EOF) {
+			return events, raw, nil
+		}
+		if err != nil {
+			return events, raw, err
+		}
+		raw += string(e.raw)
+		events = append(events, fmt.Sprintf("%s|%s", e.name, e.data))
+	}
+}
+
+func TestEvents(t *testing.T) {
+	for name, tc := range map[string]struct {
+		stream string
+		want   []string
+	}{
+		"LF":              {"data: a\n\ndata: b\n\n", []string{"|a", "|b"}},
+		"CRLF":            {"data: a\r\n\r\ndata: b\r\n\r\n", []string{"|a", "|b"}},
+		"named":           {"event: error\ndata: {}\n\n", []string{"error|{}"}},
+		"no space":        {"data:a\n\n", []string{"|a"}},
+		"two spaces":      {"data:  a\n\n", []string{"| a"}},
+		"several data":    {"data: a\ndata: b\ndata:\ndata: c\n\n", []string{"|a\nb\n\nc"}},
+		"comment":         {": ping\n\ndata: a\n\n", []string{"|", "|a"}},
+		"comment within":  {": x\ndata: a\n: y\n\n", []string{"|a"}},
+		"unknown field":   {"id: 7\nretry: 3\ndata: a\n\n", []string{"|a"}},
+		"no end":          {"data: a\n\ndata: b", []string{"|a", "|b"}},
+		"empty lines":     {"\n\n\ndata: a\n\n\n", []string{"|", "|", "|", "|a", "|"}},
+		"empty":           {"", nil},
+		"colon in data":   {"data: {\"a\":1}\n\n", []string{`|{"a":1}`}},
+		"without a colon": {"data\n\n", []string{"|"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for how, src := range map[string]io.Reader{
+				"whole": strings.NewReader(tc.stream), "byte by byte": iotest.OneByteReader(strings.NewReader(tc.stream)),
+				"data with EOF": iotest.DataErrReader(strings.NewReader(tc.stream)),
+			} {
+				got, raw, err := readEvents(src)
+				if err != nil || fmt.Sprint(got) != fmt.Sprint(tc.want) {
+					t.Errorf("%s: events %q, %v; want %q", how, got, err, tc.want)
+				}
+				if raw != tc.stream {
+					t.Errorf("%s: bytes changed: %q", how, raw)
+				}
+			}
+		})
+	}
+}
+
+func TestEventsLarge(t *testing.T) {
+	stream := "data: " + strings.Repeat("x", 1<<20) + "\n\ndata: y\n\n"
+	got, raw, err := readEvents(strings.NewReader(stream))
+	if err != nil || len(got) != 2 || raw != stream {
+		t.Fatalf("%d events, %v", len(got), err)
+	}
+	endless := io.MultiReader(strings.NewReader("data: "), neverEnding{})
+	if _, _, err := readEvents(endless); !errors.Is(err, errEventTooLong) {
+		t.Errorf("an endless event: %v", err)
+	}
+}
+
+type neverEnding struct{}
+
+func (neverEnding) Read(p []byte) (int, error) {
+	return copy(p, bytes.Repeat([]byte("x"), len(p))), nil
+}
+
+func TestEventsBroken(t *testing.T) {
+	broken := errors.New("reset")
+	src := io.MultiReader(strings.NewReader("data: a\n\ndata: half"), iotest.ErrReader(broken))
+	got, _, err := readEvents(src)
+	if !errors.Is(err, broken) || fmt.Sprint(got) != fmt.Sprint([]string{"|a"}) {
+		t.Errorf("events %q, %v; the half event must not be seen", got, err)
+	}
+}
+
+// FuzzEvents: however a stream is cut into pieces, its events and its bytes
+// are the same.
+func FuzzEvents(f *testing.F) {
+	f.Add("data: a\n\nevent: x\r\ndata: b\r\n\r\n: c\n\n", uint8(3))
+	f.Add("\r\n\n\r\ndata:\n\n", uint8(1))
+	f.Fuzz(func(t *testing.T, stream string, piece uint8) {
+		want, raw, err := readEvents(strings.NewReader(stream))
+		if err != nil || raw != stream {
+			t.Fatalf("bytes changed: %q, %v", raw, err)
+		}
+		got, raw, err := readEvents(&pieces{strings.NewReader(stream), int(piece)%7 + 1})
+		if err != nil || raw != stream || fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Fatalf("in pieces: %q, %v; want %q", got, err, want)
+		}
+	})
+}
+
+// pieces reads at most n bytes at a time.
+type pieces struct {
+	io.Reader
+	n int
+}
+
+func (p *pieces) Read(b []byte) (int, error) { return p.Reader.Read(b[:min(len(b), p.n)]) }

@@ -1,0 +1,165 @@
+package router
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// endpoints are the paths at which calls are taken, and their dialects.
+var endpoints = map[string]dialect{
+	"/v1/chat/completions":      chat,
+	"/v1/completions":           completions,
+	"/v1/embeddings":            plain{},
+	"/v1/responses":             responses{},
+	"/v1/messages":              messages{},
+	"/v1/messages/count_tokens": plainAnthropic{},
+	"/v1/rerank":                plain{},
+}
+
+// localEndpoints are llama-server's own. Nobody else has them, and a body
+// without a model means the model that was started.
+var localEndpoints = map[string]dialect{
+	"/tokenize":       plain{},
+	"/detokenize":     plain{},
+	"/apply-template": plain{},
+	"/infill":         plain{},
+}
+
+// plainAnthropic is plain, with errors as Anthropic writes them.
+type plainAnthropic struct{ plain }
+
+func (plainAnthropic) errorBody(e apiError) []byte  { return messages{}.errorBody(e) }
+func (plainAnthropic) errorEvent(e apiError) []byte { return messages{}.errorEvent(e) }
+
+// shortName is the model that a call of a local endpoint means when it names
+// none. It is the built-in table's short name of the started model.
+const shortName = "local"
+
+// surface is the HTTP surface of the contract.
+func (rt *Router) surface() http.Handler {
+	mux := http.NewServeMux()
+	for path, d := range endpoints {
+		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) { rt.take(w, r, d, false) })
+		mux.HandleFunc(path, wrongMethod(d, http.MethodPost))
+	}
+	for path, d := range localEndpoints {
+		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) { rt.take(w, r, d, true) })
+		mux.HandleFunc(path, wrongMethod(d, http.MethodPost))
+	}
+	for path, handle := range map[string]http.HandlerFunc{
+		"/v1/models": rt.listModels, "/v1/models/{id...}": rt.showModel, "/health": rt.health,
+		"/metrics": promhttp.HandlerFor(rt.registry, promhttp.HandlerOpts{}).ServeHTTP,
+	} {
+		mux.HandleFunc("GET "+path, handle)
+		mux.HandleFunc(path, wrongMethod(chat, http.MethodGet))
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		message := fmt.Sprintf("there is nothing at %s %s", r.Method, shorten(r.URL.Path))
+		if _, ok := endpoints["/v1"+r.URL.Path]; ok {
+			message += "; the base URL has to end in /v1"
+		}
+		writeError(w, chat, apiError{Status: http.StatusNotFound, Type: typeInvalid, Code: codeNotFound, Message: message})
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(headerRequestID, requestID(r))
+		mux.ServeHTTP(w, r)
+	})
+}
+
+func wrongMethod(d dialect, right string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Allow", right)
+		writeError(w, d, apiError{
+			Status: http.StatusMethodNotAllowed, Type: typeInvalid, Code: codeMethod,
+			Message: fmt.Sprintf("%s takes %s, not %s", shorten(r.URL.Path), right, r.Method),
+		})
+	}
+}
+
+// take reads a call and sends it on its way.
+func (rt *Router) take(w http.ResponseWriter, r *http.Request, d dialect, localOnly bool) {
+	s := rt.routing.Load()
+	c := &call{
+		id: w.Header().Get(headerRequestID), method: r.Method, path: r.URL.Path, rawURL: r.URL,
+		header: r.Header, dialect: d, began: time.Now(),
+	}
+	raw, refuse := readBody(w, r, s.maxBody)
+	if refuse.Status == 0 {
+		var err error
+		if c.body, err = parseBody(raw); err != nil {
+			refuse = invalid(err.Error())
+		}
+	}
+	name := c.body.model
+	if refuse.Status == 0 && name == "" {
+		if name = shortName; !localOnly {
+			refuse = invalid("\"model\" is missing; GET /v1/models lists the names")
+		}
+	}
+	p := plan{refuse: refuse}
+	if refuse.Status == 0 {
+		p = s.plan(name)
+		if localOnly {
+			p.keepLocal(r.URL.Path)
+		}
+	}
+	rt.serve(w, r, c, p)
+}
+
+// keepLocal takes everybody out of a plan who isn't a llama-server of llmsup's.
+func (p *plan) keepLocal(path string) {
+	kept := p.steps[:0]
+	for _, s := range p.steps {
+		if _, ok := s.backend.(*localBackend); ok {
+			kept = append(kept, s)
+		}
+	}
+	p.steps = kept
+	if len(kept) == 0 && p.refuse.Status == 0 {
+		p.refuse = apiError{
+			Status: http.StatusNotImplemented, Type: typeInvalid, Code: string(Unsupported),
+			Message: fmt.Sprintf("only a local llama-server has %s, and %s goes to %s", path, p.route.Name, p.route.Primary),
+		}
+		if p.reason != "" {
+			p.refuse = apiError{
+				Status: http.StatusServiceUnavailable, Type: typeServer, Code: string(p.reason), RetryAfter: retrySoon,
+				Message: fmt.Sprintf("%s, and only a local llama-server has %s", p.detail, path),
+			}
+		}
+	}
+}
+
+func readBody(w http.ResponseWriter, r *http.Request, most int64) (string, apiError) {
+	if enc := r.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
+		return "", apiError{
+			Status: http.StatusUnsupportedMediaType, Type: typeInvalid, Code: codeInvalidBody,
+			Message: "the body has to come without Content-Encoding",
+		}
+	}
+	var b strings.Builder
+	if 0 < r.ContentLength && r.ContentLength <= most {
+		b.Grow(int(r.ContentLength))
+	}
+	_, err := io.Copy(&b, http.MaxBytesReader(w, r.Body, most))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return "", apiError{
+			Status: http.StatusRequestEntityTooLarge, Type: typeInvalid, Code: codeTooLarge,
+			Message: fmt.Sprintf("the body is over %d bytes; max_body in llmsup.yaml sets the limit", most),
+		}
+	case err != nil:
+		return "", invalid("the body could not be read: " + rootCause(err))
+	}
+	return b.String(), apiError{}
+}
+
+func invalid(message string) apiError {
+	return apiError{Status: http.StatusBadRequest, Type: typeInvalid, Code: codeInvalidBody, Message: message}
+}
