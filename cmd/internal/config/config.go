@@ -1,0 +1,110 @@
+// Package config is what llmsup is told: defaults, llmsup.yaml on top of them,
+// flags and their environment variables on top of that. cmd/llmsup puts them
+// together and hands the result to the daemon.
+//
+// The order of use is Default or Load, Apply, Resolve; only what Resolve has
+// accepted is complete and valid.
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/llmsup/llmsup/models"
+)
+
+// Config is everything that an operator decides.
+type Config struct {
+	Listen        string                     `yaml:"listen"`         // host:port of the endpoint
+	MaxBody       ByteSize                   `yaml:"max_body"`       // of a request
+	LlamaServer   string                     `yaml:"llama_server"`   // path; "" = the one on PATH
+	StateDir      string                     `yaml:"state_dir"`      // folder, one daemon each
+	ControlSocket string                     `yaml:"control_socket"` // path
+	LogFormat     string                     `yaml:"log_format"`     // auto, console or json
+	LogLevel      string                     `yaml:"log_level"`      // debug, info, warn or error
+	Servers       map[string]Server          `yaml:"servers"`        // llama-server processes that llmsup runs
+	Upstreams     map[string]models.Upstream `yaml:"upstreams"`      // endpoints that somebody else runs
+	Routes        map[string]models.Route    `yaml:"routes"`         // by exact name or pattern
+
+	GPU     string `yaml:"-"` // "" = all; an index, a UUID, or "none"
+	Started string `yaml:"-"` // the server that flags started; "" = none
+	File    string `yaml:"-"` // where it was read from; "" = no file
+
+	lines lines // where in File things stand, for errors
+}
+
+// Server is a llama-server process that llmsup runs.
+type Server struct {
+	Model      string   `yaml:"model"`        // path of the GGUF
+	CtxSize    int      `yaml:"ctx_size"`     // tokens, for all slots together
+	NGPULayers int      `yaml:"n_gpu_layers"` // layers to keep in VRAM
+	Args       []string `yaml:"args"`         // more flags of llama-server
+}
+
+const (
+	// DemoName is the server that --demo starts.
+	DemoName = "demo"
+	// openRouter is the upstream that the built-in table falls back on.
+	openRouter = "openrouter"
+
+	localTimeout = 60 * time.Second
+	cloudTimeout = 120 * time.Second
+)
+
+func defaultServer() Server { return Server{CtxSize: 8192, NGPULayers: 99} }
+
+// Default returns what holds without a file and without flags.
+func Default() Config {
+	built := models.LoadBuiltin()
+	return Config{
+		Listen: "127.0.0.1:8000", MaxBody: 32 << 20,
+		StateDir: DefaultStateDir(), ControlSocket: DefaultControlSocket(),
+		LogFormat: "auto", LogLevel: "info",
+		Servers: map[string]Server{}, Upstreams: built.Upstreams, Routes: built.Routes,
+	}
+}
+
+// DefaultStateDir is where a daemon keeps what it needs to remember: systemd's
+// StateDirectory, /var/lib for root, else the user's own state folder.
+func DefaultStateDir() string {
+	if dirs := filepath.SplitList(os.Getenv("STATE_DIRECTORY")); len(dirs) > 0 && dirs[0] != "" {
+		return dirs[0]
+	}
+	if os.Geteuid() == 0 {
+		return "/var/lib/llmsup"
+	}
+	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "llmsup")
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		return filepath.Join(home, ".local", "state", "llmsup")
+	}
+	return filepath.Join(ownTemp(), "state")
+}
+
+// DefaultControlSocket is where a daemon and its clients meet: systemd's
+// RuntimeDirectory, /run for root, else the user's own runtime folder.
+func DefaultControlSocket() string {
+	const name = "control.sock"
+	if dirs := filepath.SplitList(os.Getenv("RUNTIME_DIRECTORY")); len(dirs) > 0 && dirs[0] != "" {
+		return filepath.Join(dirs[0], name)
+	}
+	if os.Geteuid() == 0 {
+		return filepath.Join("/run/llmsup", name)
+	}
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "llmsup", name)
+	}
+	return filepath.Join(ownTemp(), name)
+}
+
+// ownTemp is a folder of this user's for boxes without a login session. Whoever
+// uses it makes it with mode 0700, and refuses one of another owner.
+func ownTemp() string {
+	return filepath.Join(os.TempDir(), "llmsup-"+strconv.Itoa(os.Geteuid()))
+}
+
+// Table makes the routing table. Resolve has made it complete.
+func (c *Config) Table() (*models.Table, error) { return models.NewTable(c.Routes) }

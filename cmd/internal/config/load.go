@@ -1,0 +1,151 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"regexp"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/llmsup/llmsup/models"
+)
+
+// maxFile bounds a configuration file, in bytes.
+const maxFile = 4 << 20
+
+// Load reads llmsup.yaml over the defaults. A key that is unknown or stands
+// twice, or a value of the wrong kind, is an error that names file and line.
+// What depends on flags is checked by Resolve.
+func Load(path string) (*Config, error) {
+	raw, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return parse(path, raw)
+}
+
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path) //nolint:gosec // the operator names the file
+	if err != nil {
+		return nil, fmt.Errorf("configuration %s: %w; pass another file with --config", path, rootCause(err))
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	raw, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("configuration %s: %w; pass another file with --config", path, rootCause(err))
+	}
+	if len(raw) > maxFile {
+		return nil, fmt.Errorf("configuration %s: it is over %d MiB; is that the right file?", path, maxFile>>20)
+	}
+	return raw, nil
+}
+
+func rootCause(err error) error {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return err
+		}
+		err = inner
+	}
+}
+
+func parse(path string, raw []byte) (*Config, error) {
+	c := Default()
+	c.File = path
+	built := c // its maps are replaced below, not written to
+	c.Servers, c.Upstreams, c.Routes = nil, nil, nil
+
+	decoder := yaml.NewDecoder(bytes.NewReader(raw))
+	decoder.KnownFields(true)
+	if err := decoder.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
+		return nil, explain(path, err)
+	}
+	var more yaml.Node
+	if err := decoder.Decode(&more); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%s:%d: a second document begins; keep one", path, more.Line)
+	}
+	var root yaml.Node
+	if err := yaml.Unmarshal(raw, &root); err != nil {
+		return nil, explain(path, err)
+	}
+	c.lines = lines{file: path, root: &root}
+
+	for name, server := range c.Servers {
+		if server.CtxSize == 0 && !c.lines.has("servers", name, "ctx_size") {
+			server.CtxSize = defaultServer().CtxSize
+		}
+		if server.NGPULayers == 0 && !c.lines.has("servers", name, "n_gpu_layers") {
+			server.NGPULayers = defaultServer().NGPULayers
+		}
+		c.Servers[name] = server
+	}
+	c.Servers = overlay(map[string]Server{}, c.Servers)
+	c.Upstreams = overlay(built.Upstreams, c.Upstreams)
+	c.Routes = overlay(built.Routes, c.Routes)
+	return &c, nil
+}
+
+// overlay puts a file's entries over the built-in ones, each of them whole.
+func overlay[V any](under, over map[string]V) map[string]V {
+	all := maps.Clone(under)
+	maps.Copy(all, over)
+	return all
+}
+
+var (
+	unknownKey   = regexp.MustCompile(`^line (\d+): field (.+) not found in type (\S+)$`)
+	doubledKey   = regexp.MustCompile(`^line (\d+): mapping key (.+) already defined at line (\d+)$`)
+	wrongKind    = regexp.MustCompile(`(?s)^line (\d+): cannot unmarshal .* into (\S+)$`)
+	lineAndWords = regexp.MustCompile(`(?s)^(?:yaml: )?line (\d+): (.*)$`)
+)
+
+// kinds says in words what a Go type wants of a value.
+var kinds = map[string]string{
+	"string": "one line of text", "int": "a whole number", "time.Duration": "a duration, as in 60s or 2m",
+	"[]string": "a list, as in [--flash-attn, \"on\"]",
+}
+
+// explain turns the YAML library's errors into sentences for the operator: the
+// file, the line, what is wrong there and what would be right. Values are not
+// repeated: a key may have been pasted in the wrong place.
+func explain(path string, err error) error {
+	text := err.Error()
+	var typeErr *yaml.TypeError
+	if errors.As(err, &typeErr) && len(typeErr.Errors) > 0 {
+		text = typeErr.Errors[0]
+	}
+	if m := unknownKey.FindStringSubmatch(text); m != nil {
+		return fmt.Errorf("%s:%s: unknown key %q%s", path, m[1], m[2], suggestion(m[2], m[3]))
+	}
+	if m := doubledKey.FindStringSubmatch(text); m != nil {
+		return fmt.Errorf("%s:%s: the key %s stands twice, first in line %s; keep one", path, m[1], m[2], m[3])
+	}
+	if m := wrongKind.FindStringSubmatch(text); m != nil {
+		want, ok := kinds[m[2]]
+		if !ok {
+			want = "keys and values, indented below"
+		}
+		return fmt.Errorf("%s:%s: wrong kind of value; want %s", path, m[1], want)
+	}
+	var value *valueError
+	if errors.As(err, &value) {
+		return fmt.Errorf("%s:%d: wrong value; want %s", path, value.line, value.want)
+	}
+	if m := lineAndWords.FindStringSubmatch(text); m != nil {
+		return fmt.Errorf("%s:%s: this is not YAML: %s", path, m[1], m[2])
+	}
+	return fmt.Errorf("%s: this is not YAML: %s", path, strings.TrimPrefix(text, "yaml: "))
+}
+
+// knownKeys are the keys of each type that a file is decoded into, by the name
+// that the YAML library has for it.
+var knownKeys = map[string][]string{
+	"config.Config": keysOf(Config{}), "config.Server": keysOf(Server{}),
+	"models.Upstream": keysOf(models.Upstream{}), "models.Route": keysOf(models.Route{}),
+}

@@ -1,0 +1,127 @@
+package config
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/llmsup/llmsup/models"
+)
+
+// Resolve makes the routing table complete and validates everything. It adds,
+// unless the file defines them,
+//
+//   - local/<server> for every server, with a fallback where its model is one
+//     that the cloud is known to have,
+//   - local/<short name> for such a model (local/qwen2.5-14b),
+//   - local, for the server that flags started, else for the only one,
+//
+// and fills in timeouts. header returns the general.name in a server's GGUF, or
+// "". Its errors name field, value and, where the file says it, the line.
+func (c *Config) Resolve(header func(server string) string) error {
+	if err := c.validate(); err != nil {
+		return err
+	}
+	c.addLocalRoutes(header)
+	for name, route := range c.Routes {
+		if err := c.validateRoute(name, route); err != nil {
+			return err
+		}
+		if route.Timeout == 0 {
+			route.Timeout = cloudTimeout
+			if _, local := c.Servers[route.Primary]; local {
+				route.Timeout = localTimeout
+			}
+		}
+		c.Routes[name] = route
+	}
+	return nil
+}
+
+func (c *Config) addLocalRoutes(header func(server string) string) {
+	built := models.LoadBuiltin()
+	servers := c.startedFirst()
+	shortNames := map[string]string{} // short name -> the server that it means; "" = two could be meant
+	for _, server := range servers {
+		route := models.Route{Primary: server, Timeout: localTimeout}
+		family, known := built.FamilyOf(server, header(server))
+		if _, ok := c.Upstreams[openRouter]; known && ok {
+			route.Fallback, route.FallbackModel = openRouter, family.FallbackModel
+		}
+		c.addRoute(models.LocalPrefix+server, route)
+		if known {
+			if other, taken := shortNames[family.ShortName]; taken && other != c.Started {
+				shortNames[family.ShortName] = ""
+			} else if !taken {
+				shortNames[family.ShortName] = server
+			}
+		}
+	}
+	for short, server := range shortNames {
+		if server != "" {
+			c.addRoute(models.LocalPrefix+short, c.Routes[models.LocalPrefix+server])
+		}
+	}
+	if len(servers) == 1 || c.Started != "" {
+		c.addRoute("local", c.Routes[models.LocalPrefix+servers[0]])
+	}
+}
+
+// startedFirst returns the servers' names, sorted, but the one that flags
+// started before all others.
+func (c *Config) startedFirst() []string {
+	names := slices.Sorted(maps.Keys(c.Servers))
+	if i := slices.Index(names, c.Started); i > 0 {
+		names = slices.Insert(slices.Delete(names, i, i+1), 0, c.Started)
+	}
+	return names
+}
+
+func (c *Config) addRoute(name string, route models.Route) {
+	if _, defined := c.Routes[name]; !defined {
+		c.Routes[name] = route
+	}
+}
+
+// maxTimeout is beyond any wait that somebody means.
+const maxTimeout = 24 * time.Hour
+
+func (c *Config) validateRoute(name string, route models.Route) error {
+	at := func(field, format string, args ...any) error {
+		return c.lines.errorf([]string{"routes", name, field}, format, args...)
+	}
+	switch {
+	case name == "" || strings.ContainsAny(name, " \t\r\n"):
+		return c.lines.errorf([]string{"routes", name}, "a model name has no white space and is not empty")
+	case route.Primary == "":
+		return at("primary", "is missing; name a server, an upstream, or a base URL")
+	case route.Timeout < 0 || route.Timeout > maxTimeout:
+		return at("timeout", "%s is not between 0 and 24h", route.Timeout)
+	case route.Fallback == "" && route.FallbackModel != "":
+		return at("fallback_model", "%q needs a fallback", route.FallbackModel)
+	case route.Fallback == route.Primary:
+		return at("fallback", "%q is the primary itself", route.Fallback)
+	}
+	for field, target := range map[string]string{"primary": route.Primary, "fallback": route.Fallback} {
+		if target == "" {
+			continue
+		}
+		if isURL(target) {
+			if err := checkURL(target); err != nil {
+				return at(field, "%w", err)
+			}
+			continue
+		}
+		_, server := c.Servers[target]
+		_, upstream := c.Upstreams[target]
+		if !server && !upstream {
+			return at(field, "there is no server and no upstream %q; there are %s", target, strings.Join(c.targets(), ", "))
+		}
+	}
+	return nil
+}
+
+func (c *Config) targets() []string {
+	return append(slices.Sorted(maps.Keys(c.Servers)), slices.Sorted(maps.Keys(c.Upstreams))...)
+}

@@ -1,0 +1,78 @@
+// Package control is how llmsup's commands talk to the running daemon: HTTP
+// over a UNIX socket that only its owner can open. It has the wire types, the
+// server (the daemon's) and the only client (the commands').
+package control
+
+import "time"
+
+// Status is the answer of GET /v1/status, and what `llmsup status --json`
+// prints. Its names are part of the contract.
+type Status struct {
+	Version   string     `json:"version"`
+	Listen    string     `json:"listen"`   // host:port of the endpoint
+	Inflight  int        `json:"inflight"` // calls being worked on
+	Servers   []Server   `json:"servers"`
+	GPUs      []GPU      `json:"gpus"`
+	Upstreams []Upstream `json:"upstreams"`
+}
+
+// Server is a llama-server that the daemon runs.
+type Server struct {
+	Name     string    `json:"name"`
+	State    string    `json:"state"`
+	Since    time.Time `json:"since"`  // when the state was entered
+	Reason   string    `json:"reason"` // one line for a person
+	PID      int       `json:"pid"`    // 0 = no process
+	Restarts int       `json:"restarts"`
+	Model    string    `json:"model"`    // path
+	CtxSize  int       `json:"ctx_size"` // tokens
+	Slots    int       `json:"slots"`    // calls worked on at once; 0 = not known yet
+	Busy     int       `json:"busy"`     // slots in use
+	Queued   int       `json:"queued"`   // calls that wait for one
+	LastExit *LastExit `json:"last_exit"`
+}
+
+// LastExit is how a server's process ended last; null before it ever did.
+type LastExit struct {
+	At     time.Time `json:"at"`
+	Code   int       `json:"code"`   // -1 when a signal ended it or it never started
+	Signal string    `json:"signal"` // "SIGKILL", ...
+	Class  string    `json:"class"`
+	Tail   []string  `json:"tail"` // its last lines
+}
+
+// GPU is a GPU as its driver tells. A figure that it does not give is null.
+type GPU struct {
+	Index              int      `json:"index"`
+	UUID               string   `json:"uuid"`
+	Name               string   `json:"name"`
+	MemoryTotalBytes   *uint64  `json:"memory_total_bytes"`
+	MemoryUsedBytes    *uint64  `json:"memory_used_bytes"`
+	MemoryFreeBytes    *uint64  `json:"memory_free_bytes"`
+	UtilizationPercent *int     `json:"utilization_percent"`
+	TemperatureCelsius *int     `json:"temperature_celsius"`
+	PowerWatts         *float64 `json:"power_watts"`
+	Health             string   `json:"health"` // ok, degraded, lost or unknown
+	Reason             string   `json:"reason"`
+}
+
+// Upstream is an endpoint that somebody else runs.
+type Upstream struct {
+	Name    string `json:"name"`
+	Healthy bool   `json:"healthy"`
+	Reason  string `json:"reason"` // why it can't be used
+}
+
+// RouteAnswer is the answer of GET /v1/route?model=NAME: where a call would go.
+type RouteAnswer struct {
+	Model         string `json:"model"`
+	Route         string `json:"route"`          // the exact name or the pattern that matched; "" = none
+	Backend       string `json:"backend"`        // "" = the call would be refused
+	BackendModel  string `json:"backend_model"`  // the model's name there
+	Reason        string `json:"reason"`         // why not the route's primary; "" = it is
+	Fallback      string `json:"fallback"`       // who is asked when the backend fails; "" = nobody
+	FallbackModel string `json:"fallback_model"` // the model's name there
+	Timeout       string `json:"timeout"`        // to the first answer of the primary
+	Explanation   string `json:"explanation"`    // all of it in a sentence
+	Error         string `json:"error"`          // what the client would be told; "" = the call would be made
+}
