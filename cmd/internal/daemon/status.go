@@ -1,0 +1,60 @@
+package daemon
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/supervisor"
+)
+
+// Status implements control.Source.
+func (d *Daemon) Status() control.Status {
+	s := control.Status{
+		Version: d.version, Listen: d.listener.Addr().String(), Inflight: d.router.Inflight(),
+		Servers: []control.Server{}, GPUs: []control.GPU{}, Upstreams: []control.Upstream{},
+	}
+	for _, server := range d.servers {
+		now := server.Snapshot()
+		s.Servers = append(s.Servers, serverStatus(now, d.router.InflightAt(now.Name)))
+	}
+	for _, u := range d.router.Upstreams() {
+		s.Upstreams = append(s.Upstreams, control.Upstream{Name: u.Name, Healthy: u.Reason == "", Reason: u.Reason})
+	}
+	return s
+}
+
+func serverStatus(now *supervisor.Snapshot, inflight int) control.Server {
+	s := control.Server{
+		Name: now.Name, State: now.State.String(), Since: now.Since, Reason: now.Reason, PID: now.PID,
+		Restarts: now.Restarts, Model: now.Model, CtxSize: now.CtxSize, Slots: now.Slots, Busy: inflight,
+	}
+	if now.Slots > 0 && inflight > now.Slots {
+		s.Busy, s.Queued = now.Slots, inflight-now.Slots
+	}
+	if e := now.LastExit; e != nil {
+		s.LastExit = &control.LastExit{At: e.At, Code: e.Code, Signal: e.Signal, Class: e.Class, Tail: e.Tail}
+		if s.LastExit.Tail == nil {
+			s.LastExit.Tail = []string{}
+		}
+	}
+	return s
+}
+
+// Route implements control.Source.
+func (d *Daemon) Route(model string) control.RouteAnswer {
+	e := d.router.Explain(model)
+	a := control.RouteAnswer{
+		Model: model, Route: e.Route.Name, Backend: e.Backend, BackendModel: e.BackendModel,
+		Reason: string(e.Reason), Error: e.Refused,
+	}
+	if e.Route.Name != "" {
+		a.Timeout = e.Route.Timeout.String()
+	}
+	a.Fallback, a.FallbackModel = e.Spare, e.SpareModel
+	a.Explanation = explain(e)
+	return a
+}
+
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/llmsup/llmsup/cmd/internal/config"
+	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/models/gguf"
+	"github.com/llmsup/llmsup/supervisor"
+)
+
+func checkCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "check",
+		Usage:     "validate the configuration and what it needs, one line a finding; exit 1 on an error",
+		UsageText: "llmsup check [--config FILE] [flags of start]",
+		Flags:     startFlags(),
+		OnUsageError: func(c *cli.Context, err error, sub bool) error {
+			return onUsageError(c, err, sub)
+		},
+		Action: func(c *cli.Context) error {
+			f := &findings{out: os.Stdout}
+			if err := f.check(c); err != nil {
+				return err
+			}
+			if f.errors > 0 {
+				return errToldAlready
+			}
+			return nil
+		},
+	}
+}
+
+// findings prints what check finds, as it finds it.
+type findings struct {
+	out    io.Writer
+	errors int
+}
+
+func (f *findings) ok(format string, args ...any)   { f.say("ok", format, args...) }
+func (f *findings) warn(format string, args ...any) { f.say("warning", format, args...) }
+func (f *findings) fail(err error) {
+	f.errors++
+	f.say("error", "%s", err)
+}
+
+func (f *findings) say(kind, format string, args ...any) {
+	fmt.Fprintf(f.out, "%-8s %s\n", kind, printable(fmt.Sprintf(format, args...)))
+}
+
+// check returns an error only for a wrong command line.
+func (f *findings) check(c *cli.Context) error {
+	cfg, err := configFrom(c)
+	var usage usageError
+	switch {
+	case errors.As(err, &usage) && c.String(flagConfig) == "" && c.String(flagModel) == "" && !c.Bool(flagDemo) && c.NArg() == 0:
+		// Nothing to run is no mistake here: the surroundings can be checked.
+		defaults := config.Default()
+		cfg = &defaults
+		f.warn("no model was named: pass --model FILE.gguf, --demo or --config llmsup.yaml, as to start")
+	case errors.As(err, &usage):
+		return err
+	case err != nil:
+		f.fail(err)
+		return nil
+	}
+	if cfg.File != "" {
+		f.ok("%s can be read", cfg.File)
+	}
+	names := f.models(c, cfg)
+	if err := cfg.Resolve(func(server string) string { return names[server] }); err != nil {
+		f.fail(err)
+		return nil
+	}
+	if _, err := newLogger(cfg, os.Stderr); err != nil {
+		f.fail(err)
+	}
+	if table, err := cfg.Table(); err != nil {
+		f.fail(err)
+	} else {
+		f.ok("models: %s", strings.Join(table.Names(), ", "))
+	}
+	f.binary(c.Context, cfg)
+	f.upstreams(cfg)
+	f.surroundings(c.Context, cfg)
+	return nil
+}
+
+func (f *findings) models(c *cli.Context, cfg *config.Config) map[string]string {
+	names := map[string]string{}
+	for _, name := range sortedNames(cfg.Servers) {
+		if name == config.DemoName && c.Bool(flagDemo) {
+			f.ok("server %s: the demo model is made at the start", name)
+			continue
+		}
+		path := cfg.Servers[name].Model
+		h, err := gguf.Read(path)
+		if err != nil {
+			f.fail(fmt.Errorf("server %s: %w", name, err))
+			continue
+		}
+		names[name] = h.Name
+		f.ok("server %s: %s, %s %s, %d layers, trained for %d tokens of context, %.1f GiB", name, path, h.Architecture, h.FileType,
+			h.Layers, h.Context, float64(h.TensorBytes)/(1<<30))
+	}
+	return names
+}
+
+func (f *findings) binary(ctx context.Context, cfg *config.Config) {
+	path, err := supervisor.FindBinary(cfg.LlamaServer)
+	if err != nil {
+		f.fail(err)
+		return
+	}
+	version, err := supervisor.Version(ctx, path)
+	if err != nil {
+		f.fail(err)
+		return
+	}
+	f.ok("llama-server: %s, %s", path, version)
+}
+
+func (f *findings) upstreams(cfg *config.Config) {
+	for _, name := range sortedNames(cfg.Upstreams) {
+		u := cfg.Upstreams[name]
+		switch key, missing, err := config.Key(u); {
+		case err != nil:
+			f.fail(fmt.Errorf("upstream %s: %w", name, err))
+		case missing != "":
+			f.warn("upstream %s: no key, so no call can go there; %s", name, missing)
+		case key == "":
+			f.ok("upstream %s: %s, which needs no key", name, u.BaseURL)
+		default:
+			f.ok("upstream %s: %s, with a key", name, u.BaseURL)
+		}
+		if words := config.KeyFileWarning(u); words != "" {
+			f.warn("upstream %s: %s", name, words)
+		}
+	}
+}
+
+// surroundings looks at the places that one daemon has for itself. A daemon
+// that runs already has them, and that is as it should be.
+func (f *findings) surroundings(ctx context.Context, cfg *config.Config) {
+	s, err := control.NewClient(cfg.ControlSocket).Status(ctx)
+	switch {
+	case err == nil:
+		f.ok("llmsup %s runs already and takes calls at %s", s.Version, s.Listen)
+		return
+	case !errors.Is(err, control.ErrNoDaemon):
+		f.fail(err)
+		return
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", cfg.Listen)
+	if err != nil {
+		f.fail(fmt.Errorf("listen on %s: %w; pass another address with --listen HOST:PORT", cfg.Listen, err))
+	} else {
+		_ = l.Close() // it was only tried
+		f.ok("listen: %s is free", cfg.Listen)
+	}
+	if release, err := control.LockStateDir(cfg.StateDir); err != nil {
+		f.fail(err)
+	} else {
+		release()
+		f.ok("state: %s can be written", cfg.StateDir)
+	}
+}
+
+func sortedNames[V any](m map[string]V) []string {
+	names := make([]string, 0, len(m))
+	for name := range m {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/llmsup/llmsup/cmd/internal/control"
+)
+
+// watchEvery is the pace of status --watch.
+const watchEvery = time.Second
+
+func statusCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "status",
+		Usage:     "show servers, GPUs and upstreams of the running daemon",
+		UsageText: "llmsup status [--json] [--watch]",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "json", Usage: "print the figures for a program; with --watch one line each"},
+			&cli.BoolFlag{Name: "watch", Usage: "show them anew every second, until Ctrl-C"},
+			controlFlag(),
+		},
+		OnUsageError: onUsageError,
+		Action: func(c *cli.Context) error {
+			if err := noArgs(c); err != nil {
+				return err
+			}
+			client := control.NewClient(controlSocket(c))
+			show := printStatus
+			if c.Bool("json") {
+				show = printJSON
+			}
+			if c.Bool("watch") {
+				return watchStatus(c.Context, client, show, os.Stdout)
+			}
+			s, err := client.Status(c.Context)
+			if err != nil {
+				return err
+			}
+			return show(os.Stdout, s)
+		},
+	}
+}
+
+// watchStatus shows the status again and again. On a terminal each one takes
+// the place of the one before.
+func watchStatus(ctx context.Context, client *control.Client, show func(io.Writer, control.Status) error, out *os.File) error {
+	const clear = "\x1b[H\x1b[2J\x1b[3J"
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		s, err := client.Status(ctx)
+		if ctx.Err() != nil {
+			return nil // Ctrl-C is how one ends it
+		}
+		if err != nil {
+			return err
+		}
+		if isTerminal(out) {
+			fmt.Fprint(out, clear)
+		}
+		if err := show(out, s); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func printJSON(out io.Writer, s control.Status) error { return json.NewEncoder(out).Encode(s) }
+
+// printStatus writes the status for people.
+func printStatus(out io.Writer, s control.Status) error {
+	fmt.Fprintf(out, "llmsup %s takes calls at http://%s/v1, %s in flight\n", s.Version, s.Listen, plural(s.Inflight, "call"))
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	if len(s.Servers) > 0 {
+		fmt.Fprintln(w, "\nSERVER\tSTATE\tFOR\tPID\tRESTARTS\tBUSY\tQUEUED\tCONTEXT\tMODEL")
+		for _, v := range s.Servers {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%d\t%d\t%s\n", v.Name, v.State, since(v.Since), orDash(v.PID), v.Restarts,
+				busy(v), v.Queued, v.CtxSize, v.Model)
+		}
+	}
+	if len(s.GPUs) > 0 {
+		fmt.Fprintln(w, "\nGPU\tNAME\tHEALTH\tMEMORY USED\tMEMORY FREE\tBUSY\tTEMPERATURE\tPOWER")
+		for _, g := range s.GPUs {
+			fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", g.Index, g.Name, g.Health, gib(g.MemoryUsedBytes), gib(g.MemoryFreeBytes),
+				figure(g.UtilizationPercent, " %"), figure(g.TemperatureCelsius, " C"), figure(g.PowerWatts, " W"))
+		}
+	}
+	if len(s.Upstreams) > 0 {
+		fmt.Fprintln(w, "\nUPSTREAM\tSTATE")
+		for _, u := range s.Upstreams {
+			state := "usable"
+			if !u.Healthy {
+				state = "not usable: " + u.Reason
+			}
+			fmt.Fprintf(w, "%s\t%s\n", u.Name, state)
+		}
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, v := range s.Servers {
+		if v.Reason != "" {
+			fmt.Fprintf(out, "\n%s is %s: %s\n", v.Name, v.State, v.Reason)
+		}
+		if e := v.LastExit; e != nil && len(e.Tail) > 0 {
+			fmt.Fprintf(out, "\n%s last ended %s ago; its last lines were\n", v.Name, since(e.At))
+			const most = 10
+			for _, line := range e.Tail[max(0, len(e.Tail)-most):] {
+				fmt.Fprintln(out, "  "+printable(line))
+			}
+		}
+	}
+	return nil
+}
+
+func busy(v control.Server) string {
+	if v.Slots == 0 {
+		return fmt.Sprint(v.Busy)
+	}
+	return fmt.Sprintf("%d of %d", v.Busy, v.Slots)
+}
+
+func since(t time.Time) string {
+	d := time.Since(t)
+	switch {
+	case d < time.Minute:
+		return d.Round(time.Second).String()
+	case d < 48*time.Hour:
+		return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
+	}
+	return fmt.Sprintf("%d days", int(d.Hours()/24))
+}
+
+func orDash(pid int) string {
+	if pid == 0 {
+		return "-"
+	}
+	return fmt.Sprint(pid)
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+func gib[N int64 | uint64](n *N) string {
+	if n == nil {
+		return "n/a"
+	}
+	return fmt.Sprintf("%.1f GiB", float64(*n)/(1<<30))
+}
+
+func figure[N int | int64 | float64](n *N, unit string) string {
+	if n == nil {
+		return "n/a"
+	}
+	return fmt.Sprint(*n) + unit
+}
+
+// printable keeps what a child printed from steering the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\t' || r == 0x7f {
+			return '?'
+		}
+		return r
+	}, s)
+}
