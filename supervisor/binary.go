@@ -101,7 +101,7 @@ func parseFeatures(help string) features {
 func output(ctx context.Context, binary, flag string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, flag) //nolint:gosec // the operator names the program to run
+	cmd := exec.CommandContext(ctx, binary, flag)
 	cmd.WaitDelay = time.Second
 	cmd.Env = childEnv(os.Environ(), nil)
 	var out bytes.Buffer

@@ -28,7 +28,7 @@ func (s Spec) endpoint(f features) (Endpoint, error) {
 	if err != nil {
 		return Endpoint{}, fmt.Errorf("find a free loopback port: %w", err)
 	}
-	defer l.Close() //nolint:errcheck // it only held the port
+	defer l.Close()
 	return Endpoint{Network: "tcp", Address: l.Addr().String(), Key: key}, nil
 }
 

@@ -25,6 +25,10 @@ func TestMain(m *testing.M) {
 		play(role)
 		return
 	}
+	// With the race detector, every child would take a second to exit.
+	if err := os.Setenv("GORACE", "atexit_sleep_ms=0"); err != nil {
+		panic(err)
+	}
 	goleak.VerifyTestMain(m)
 }
 

@@ -98,7 +98,7 @@ func (p *prober) get(ctx context.Context, path string) (status int, body []byte,
 	if err != nil {
 		return 0, nil, err
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was only read
+	defer resp.Body.Close()
 	body, err = io.ReadAll(io.LimitReader(resp.Body, probeBody))
 	return resp.StatusCode, body, err
 }

@@ -49,7 +49,7 @@ func (p *process) run(path string, args, env []string, output io.Writer, started
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
-	cmd := exec.Command(path, args...) //nolint:gosec,noctx // the operator names the program; its life is not a request's
+	cmd := exec.Command(path, args...)
 	cmd.Env = env
 	cmd.Stdout, cmd.Stderr = output, output // the same writer: one pipe, one order
 	cmd.WaitDelay = pipeDelay

@@ -51,7 +51,7 @@ func (s *Server) Run(ctx context.Context) {
 			return
 		}
 		s.failures = failuresAfter(s.failures, ready)
-		pause := backoff(s.failures, rand.Float64()) //nolint:gosec // spread, not secrecy
+		pause := backoff(s.failures, rand.Float64())
 		s.enter(Restarting, fmt.Sprintf("%s; next start in %s", exit.Cause, pause.Round(100*time.Millisecond)), func(n *Snapshot) {
 			n.PID, n.Gone, n.Endpoint, n.LastExit = 0, nil, Endpoint{}, exit
 		})

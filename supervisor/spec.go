@@ -91,10 +91,15 @@ func (s Spec) environ(key string) []string {
 // gave to it alone, a llama-server key from outside, and the secrets named.
 func childEnv(env, secrets []string) []string {
 	drop := map[string]bool{
-		"LLAMA_API_KEY": true, "LLAMA_ARG_API_KEY_FILE": true, "LLAMA_ARG_HOST": true, "LLAMA_ARG_PORT": true,
 		"NOTIFY_SOCKET": true, "WATCHDOG_USEC": true, "WATCHDOG_PID": true,
 		"LISTEN_FDS": true, "LISTEN_PID": true, "LISTEN_FDNAMES": true,
 		"CREDENTIALS_DIRECTORY": true,
+		// What llmsup says by flags, or must not be said at all:
+		"LLAMA_API_KEY": true, "LLAMA_ARG_API_KEY_FILE": true, "LLAMA_ARG_API_PREFIX": true,
+		"LLAMA_ARG_HOST": true, "LLAMA_ARG_PORT": true, "LLAMA_ARG_ALIAS": true,
+		"LLAMA_ARG_SSL_KEY_FILE": true, "LLAMA_ARG_SSL_CERT_FILE": true,
+		"LLAMA_ARG_MODEL": true, "LLAMA_ARG_MODEL_URL": true, "LLAMA_ARG_DOCKER_REPO": true,
+		"LLAMA_ARG_HF_REPO": true, "LLAMA_ARG_HF_FILE": true, "LLAMA_ARG_MODELS_DIR": true, "LLAMA_ARG_MODELS_PRESET": true,
 	}
 	for _, name := range secrets {
 		drop[name] = true

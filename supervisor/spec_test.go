@@ -89,7 +89,7 @@ func TestFindBinary(t *testing.T) {
 		})
 	}
 	program := filepath.Join(dir, "llama-server")
-	if err := os.WriteFile(program, []byte("#!/bin/sh\n"), 0o700); err != nil { //nolint:gosec // a program has to be executable
+	if err := os.WriteFile(program, []byte("#!/bin/sh\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := FindBinary(""); err != nil || got != program {

@@ -1,6 +1,9 @@
 package supervisor
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // State is what a local server is doing. Its names are part of the contract
 // with users: they stand in status, in /health and in the log.
@@ -70,10 +73,5 @@ func mayFollow(from, to State) bool {
 	if from == to {
 		return true
 	}
-	for _, s := range successors[from] {
-		if s == to {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(successors[from], to)
 }

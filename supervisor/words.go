@@ -1,6 +1,9 @@
 package supervisor
 
-import "regexp"
+import (
+	"regexp"
+	"slices"
+)
 
 // errorLine matches a line in which llama-server says what is wrong: its own
 // log's level E ("0.00.015.302 E srv  load_model: ..."), or a plain "error: ...".
@@ -9,9 +12,9 @@ var errorLine = regexp.MustCompile(`^(?:[\d.]+ E |error: |Error: |.*error while 
 // lastWords returns the line of a dead process's output that says most about
 // its end: the last one that speaks of an error, else the last one.
 func lastWords(lines []string) string {
-	for i := len(lines) - 1; i >= 0; i-- {
-		if errorLine.MatchString(lines[i]) {
-			return lines[i]
+	for _, line := range slices.Backward(lines) {
+		if errorLine.MatchString(line) {
+			return line
 		}
 	}
 	if len(lines) == 0 {

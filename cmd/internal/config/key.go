@@ -29,7 +29,7 @@ func Key(u models.Upstream) (key, missing string, err error) {
 		if err != nil {
 			return "", "", fmt.Errorf("read its key: %w", err)
 		}
-		defer f.Close() //nolint:errcheck // it was only read
+		defer f.Close()
 		raw, err := io.ReadAll(io.LimitReader(f, maxKey+1))
 		if err != nil {
 			return "", "", fmt.Errorf("read its key: %w", err)

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -25,6 +26,9 @@ func suggestion(key, goType string) string {
 		if d := distance(strings.ToLower(key), k); d < least {
 			best, least = k, d
 		}
+	}
+	if i := slices.IndexFunc(known, func(k string) bool { return strings.HasPrefix(k, key+"_") }); best == "" && i >= 0 {
+		best = known[i] // api_key for api_key_env
 	}
 	switch {
 	case best != "":

@@ -18,7 +18,7 @@ type lines struct {
 // part of the path that it has; where it has none of it, by the path alone.
 func (l lines) errorf(path []string, format string, args ...any) error {
 	err := fmt.Errorf("%s: %w", strings.Join(path, "."), fmt.Errorf(format, args...))
-	if line, _ := l.find(path); line > 0 {
+	if line, _, _ := l.find(path); line > 0 {
 		return fmt.Errorf("%s:%d: %w", l.file, line, err)
 	}
 	return err
@@ -26,39 +26,64 @@ func (l lines) errorf(path []string, format string, args ...any) error {
 
 // has says whether the file itself has a value at a path.
 func (l lines) has(path ...string) bool {
-	_, depth := l.find(path)
-	return depth == len(path)
+	_, _, whole := l.find(path)
+	return whole
 }
 
-// find returns the line of the longest part of a path that the file has, and
-// how many keys that is.
-func (l lines) find(path []string) (line, depth int) {
+// saying returns l where the file has this very text at a path, and the zero
+// value otherwise: what a flag has put there stands in no line of the file.
+func (l lines) saying(text string, path ...string) lines {
+	if _, value, whole := l.find(path); whole && value.Kind == yaml.ScalarNode && value.Value == text {
+		return l
+	}
+	return lines{}
+}
+
+// find returns the line of the longest part of a path that the file has, what
+// stands there, and whether that is the whole path.
+func (l lines) find(path []string) (line int, value *yaml.Node, whole bool) {
 	if l.root == nil || len(l.root.Content) == 0 {
-		return 0, 0
+		return 0, nil, false
 	}
-	node := l.root.Content[0]
+	value = l.root.Content[0]
 	for _, key := range path {
-		keyNode, value := child(node, key)
+		keyNode, inner := child(value, key)
 		if keyNode == nil {
-			break
+			return line, value, false
 		}
-		line, node = keyNode.Line, value
-		depth++
+		line, value = keyNode.Line, inner
 	}
-	return line, depth
+	return line, value, true
 }
 
+// child finds a key of a mapping, its own before those that it merges (<<).
 func child(node *yaml.Node, key string) (k, v *yaml.Node) {
-	if node.Kind == yaml.AliasNode {
-		node = node.Alias
-	}
-	if node == nil || node.Kind != yaml.MappingNode {
+	if node = resolved(node); node.Kind != yaml.MappingNode {
 		return nil, nil
 	}
+	var merged []*yaml.Node
 	for i := 0; i+1 < len(node.Content); i += 2 {
-		if node.Content[i].Value == key {
-			return node.Content[i], node.Content[i+1]
+		switch k, v := node.Content[i], resolved(node.Content[i+1]); {
+		case k.Tag == "!!merge" && v.Kind == yaml.SequenceNode:
+			merged = append(merged, v.Content...)
+		case k.Tag == "!!merge":
+			merged = append(merged, v)
+		case resolved(k).Value == key:
+			return k, v
+		}
+	}
+	for _, other := range merged {
+		if k, v := child(other, key); k != nil {
+			return k, v
 		}
 	}
 	return nil, nil
+}
+
+// resolved is what an alias stands for.
+func resolved(node *yaml.Node) *yaml.Node {
+	if node.Kind == yaml.AliasNode {
+		return node.Alias
+	}
+	return node
 }

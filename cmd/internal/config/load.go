@@ -30,11 +30,11 @@ func Load(path string) (*Config, error) {
 }
 
 func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path) //nolint:gosec // the operator names the file
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("configuration %s: %w; pass another file with --config", path, rootCause(err))
 	}
-	defer f.Close() //nolint:errcheck // it was only read
+	defer f.Close()
 	raw, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("configuration %s: %w; pass another file with --config", path, rootCause(err))
@@ -67,8 +67,11 @@ func parse(path string, raw []byte) (*Config, error) {
 		return nil, explain(path, err)
 	}
 	var more yaml.Node
-	if err := decoder.Decode(&more); !errors.Is(err, io.EOF) {
+	switch err := decoder.Decode(&more); {
+	case err == nil:
 		return nil, fmt.Errorf("%s:%d: a second document begins; keep one", path, more.Line)
+	case !errors.Is(err, io.EOF):
+		return nil, explain(path, err)
 	}
 	var root yaml.Node
 	if err := yaml.Unmarshal(raw, &root); err != nil {
@@ -88,6 +91,9 @@ func parse(path string, raw []byte) (*Config, error) {
 	c.Servers = overlay(map[string]Server{}, c.Servers)
 	c.Upstreams = overlay(built.Upstreams, c.Upstreams)
 	c.Routes = overlay(built.Routes, c.Routes)
+	if err := c.validateLog(); err != nil { // the log begins before Resolve
+		return nil, err
+	}
 	return &c, nil
 }
 
@@ -103,6 +109,7 @@ var (
 	doubledKey   = regexp.MustCompile(`^line (\d+): mapping key (.+) already defined at line (\d+)$`)
 	wrongKind    = regexp.MustCompile(`(?s)^line (\d+): cannot unmarshal .* into (\S+)$`)
 	lineAndWords = regexp.MustCompile(`(?s)^(?:yaml: )?line (\d+): (.*)$`)
+	repeated     = regexp.MustCompile("(?s)(anchor) '.*?'|(map key): .*|`.*` ") // what the library repeats of a file
 )
 
 // kinds says in words what a Go type wants of a value.
@@ -133,10 +140,10 @@ func explain(path string, err error) error {
 		}
 		return fmt.Errorf("%s:%s: wrong kind of value; want %s", path, m[1], want)
 	}
-	var value *valueError
-	if errors.As(err, &value) {
+	if value, ok := errors.AsType[*valueError](err); ok {
 		return fmt.Errorf("%s:%d: wrong value; want %s", path, value.line, value.want)
 	}
+	text = repeated.ReplaceAllString(text, "$1$2")
 	if m := lineAndWords.FindStringSubmatch(text); m != nil {
 		return fmt.Errorf("%s:%s: this is not YAML: %s", path, m[1], m[2])
 	}

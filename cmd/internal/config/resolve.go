@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -24,7 +25,8 @@ func (c *Config) Resolve(header func(server string) string) error {
 		return err
 	}
 	c.addLocalRoutes(header)
-	for name, route := range c.Routes {
+	for _, name := range slices.Sorted(maps.Keys(c.Routes)) {
+		route := c.Routes[name]
 		if err := c.validateRoute(name, route); err != nil {
 			return err
 		}
@@ -103,21 +105,24 @@ func (c *Config) validateRoute(name string, route models.Route) error {
 	case route.Fallback == route.Primary:
 		return at("fallback", "%q is the primary itself", route.Fallback)
 	}
-	for field, target := range map[string]string{"primary": route.Primary, "fallback": route.Fallback} {
-		if target == "" {
-			continue
-		}
-		if isURL(target) {
-			if err := checkURL(target); err != nil {
-				return at(field, "%w", err)
-			}
-			continue
-		}
-		_, server := c.Servers[target]
-		_, upstream := c.Upstreams[target]
-		if !server && !upstream {
-			return at(field, "there is no server and no upstream %q; there are %s", target, strings.Join(c.targets(), ", "))
-		}
+	if err := c.checkTarget(route.Primary); err != nil {
+		return at("primary", "%w", err)
+	}
+	if err := c.checkTarget(route.Fallback); err != nil && route.Fallback != "" {
+		return at("fallback", "%w", err)
+	}
+	return nil
+}
+
+// checkTarget wants the name of a server or an upstream, or a base URL.
+func (c *Config) checkTarget(target string) error {
+	if isURL(target) {
+		return checkURL(target)
+	}
+	_, server := c.Servers[target]
+	_, upstream := c.Upstreams[target]
+	if !server && !upstream {
+		return fmt.Errorf("there is no server and no upstream %q; there are %s", target, strings.Join(c.targets(), ", "))
 	}
 	return nil
 }

@@ -3,10 +3,12 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,26 +21,60 @@ var goodName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
 
 func (c *Config) validate() error {
 	if err := checkListen(c.Listen); err != nil {
-		return c.lines.errorf([]string{"listen"}, "%w", err)
+		return c.lines.saying(c.Listen, "listen").errorf([]string{"listen"}, "%w", err)
 	}
-	for field, path := range map[string]*string{"state_dir": &c.StateDir, "control_socket": &c.ControlSocket} {
+	if err := c.absolutePaths(); err != nil {
+		return err
+	}
+	if err := c.validateLog(); err != nil {
+		return err
+	}
+	// Sorted, so that of several mistakes the same one is told each time.
+	for _, name := range slices.Sorted(maps.Keys(c.Servers)) {
+		if err := c.validateServer(name, c.Servers[name]); err != nil {
+			return err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Upstreams)) {
+		if err := c.validateUpstream(name, c.Upstreams[name]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Config) absolutePaths() error {
+	for _, setting := range []struct {
+		key  string
+		path *string
+	}{{"state_dir", &c.StateDir}, {"control_socket", &c.ControlSocket}} {
+		key, path := setting.key, setting.path
+		at := c.lines.saying(*path, key)
 		if *path == "" {
-			return c.lines.errorf([]string{field}, "is empty; name a path")
+			return at.errorf([]string{key}, "is empty; name a path")
 		}
 		absolute, err := filepath.Abs(*path)
 		if err != nil {
-			return c.lines.errorf([]string{field}, "%w", err)
+			return at.errorf([]string{key}, "%w", err)
 		}
 		*path = absolute
 	}
-	for name, server := range c.Servers {
-		if err := c.validateServer(name, server); err != nil {
-			return err
-		}
-	}
-	for name, upstream := range c.Upstreams {
-		if err := c.validateUpstream(name, upstream); err != nil {
-			return err
+	return nil
+}
+
+// What log_format and log_level may be.
+var (
+	logFormats = []string{"auto", "console", "json"}
+	logLevels  = []string{"trace", "debug", "info", "warn", "error"}
+)
+
+func (c *Config) validateLog() error {
+	for _, setting := range []struct {
+		key, value string
+		known      []string
+	}{{"log_format", c.LogFormat, logFormats}, {"log_level", c.LogLevel, logLevels}} {
+		if !slices.Contains(setting.known, setting.value) {
+			return c.lines.saying(setting.value, setting.key).errorf([]string{setting.key}, "%q is none of %s", setting.value, strings.Join(setting.known, ", "))
 		}
 	}
 	return nil
@@ -47,6 +83,10 @@ func (c *Config) validate() error {
 func (c *Config) validateServer(name string, s Server) error {
 	at := func(field, format string, args ...any) error {
 		return c.lines.errorf([]string{"servers", name, field}, format, args...)
+	}
+	number := func(field string, n int, of string) error {
+		path := []string{"servers", name, field}
+		return c.lines.saying(strconv.Itoa(n), path...).errorf(path, "%d is not a number of %s", n, of)
 	}
 	_, isUpstream := c.Upstreams[name]
 	switch {
@@ -57,9 +97,9 @@ func (c *Config) validateServer(name string, s Server) error {
 	case s.Model == "":
 		return at("model", "is missing; name the GGUF file")
 	case s.CtxSize < 1:
-		return at("ctx_size", "%d is not a number of tokens; the default is 8192", s.CtxSize)
+		return number("ctx_size", s.CtxSize, "tokens; the default is 8192")
 	case s.NGPULayers < 0:
-		return at("n_gpu_layers", "%d is not a number of layers; 99 means all, 0 none", s.NGPULayers)
+		return number("n_gpu_layers", s.NGPULayers, "layers; 99 means all, 0 none")
 	}
 	if err := CheckArgs(s.Args); err != nil {
 		return at("args", "%w", err)
@@ -84,13 +124,16 @@ func (c *Config) validateUpstream(name string, u models.Upstream) error {
 		return at("api_key_file", "api_key_env is set too; keep one of them")
 	}
 	if u.APIKeyEnv != "" && !goodEnv.MatchString(u.APIKeyEnv) {
-		return at("api_key_env", "wants the name of an environment variable, not the key itself")
+		return at("api_key_env", "wants the name of an environment variable in capitals, not the key itself")
 	}
 	return nil
 }
 
-// goodEnv matches names that a shell can export. A key does not look like one.
-var goodEnv = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,99}$`)
+// goodEnv matches names of environment variables. The name is told to clients
+// when the key is missing, so nothing that could be a key (gsk_..., sk-...) may
+// pass for one: there are lower-case names, but keys with lower case are far
+// more common.
+var goodEnv = regexp.MustCompile(`^[A-Z_][A-Z0-9_]{0,99}$`)
 
 func isURL(s string) bool { return strings.Contains(s, "://") }
 

@@ -9,8 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // maxPath is how long a UNIX socket's path may be on Linux, in bytes.
@@ -22,15 +25,15 @@ type Listener struct {
 	path   string
 	info   os.FileInfo // of the socket as it was made
 	unlock func()
+	close  func() error
 }
 
 // Listen makes the control socket. Only its owner can open it, from its first
 // instant. A socket that somebody listens on is never taken over, and nothing
 // but a dead socket is ever removed.
 func Listen(path string) (*Listener, error) {
-	if len(path) > maxPath-len(tempSuffix) {
-		return nil, fmt.Errorf("control socket %s: the path is longer than the %d bytes that a socket may have; pass a shorter one with --control-socket",
-			path, maxPath-len(tempSuffix))
+	if len(path) > maxPath {
+		return nil, fmt.Errorf("control socket %s: the path is longer than the %d bytes that a socket may have; pass a shorter one with --control-socket", path, maxPath)
 	}
 	if err := ownDir(filepath.Dir(path)); err != nil {
 		return nil, fmt.Errorf("control socket %s: %w; pass another path with --control-socket", path, err)
@@ -38,7 +41,7 @@ func Listen(path string) (*Listener, error) {
 	// The lock keeps two daemons from clearing the place for each other.
 	unlock, holder, err := lockFile(path + ".lock")
 	if errors.Is(err, errHeld) {
-		return nil, fmt.Errorf("control socket %s: llmsup%s answers there; stop it, or pass another path with --control-socket", path, holder)
+		return nil, fmt.Errorf("control socket %s: another llmsup%s answers there; stop it, or pass another path with --control-socket", path, holder)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("control socket %s: %w; pass another path with --control-socket", path, err)
@@ -49,50 +52,53 @@ func Listen(path string) (*Listener, error) {
 		return nil, err
 	}
 	l.unlock = unlock
+	l.close = sync.OnceValue(l.closeOnce)
 	return l, nil
 }
-
-const tempSuffix = ".new"
 
 func listenLocked(path string) (*Listener, error) {
 	if err := clear(path); err != nil {
 		return nil, err
 	}
-	temp := path + tempSuffix
-	if err := clear(temp); err != nil {
-		return nil, err
-	}
-	var lc net.ListenConfig
-	inner, err := lc.Listen(context.Background(), "unix", temp)
+	lc := net.ListenConfig{Control: ownerOnly}
+	inner, err := lc.Listen(context.Background(), "unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("control socket %s: %w", path, err)
 	}
-	inner.(*net.UnixListener).SetUnlinkOnClose(false) //nolint:forcetypeassert // it is what "unix" gives
-	l := &Listener{Listener: inner, path: path}
-	// Under its final name the socket has its final mode from the start.
-	if err = os.Chmod(temp, 0o600); err == nil {
-		if l.info, err = os.Lstat(temp); err == nil {
-			err = os.Rename(temp, path)
-		}
+	if unixListener, ok := inner.(*net.UnixListener); ok {
+		unixListener.SetUnlinkOnClose(false) // Close looks first whose socket it is
+	}
+	info, err := os.Lstat(path)
+	if err == nil && info.Mode().Perm() != 0o600 {
+		err = fmt.Errorf("its mode is %v, and not 0600", info.Mode().Perm())
 	}
 	if err != nil {
 		_ = inner.Close()
-		_ = os.Remove(temp)
+		_ = os.Remove(path)
 		return nil, fmt.Errorf("control socket %s: %w", path, err)
 	}
-	return l, nil
+	return &Listener{Listener: inner, path: path, info: info}, nil
 }
 
-// Close stops listening and removes the socket, if it is still this one.
-func (l *Listener) Close() error {
+// ownerOnly gives a socket its mode before it has a name: Linux makes the file
+// with it, so there is no instant in which others could open it, whatever the
+// umask.
+func ownerOnly(_, _ string, c syscall.RawConn) error {
+	var chmodErr error
+	err := c.Control(func(fd uintptr) { chmodErr = unix.Fchmod(int(fd), 0o600) })
+	return errors.Join(err, chmodErr)
+}
+
+// Close stops listening and removes the socket, if it is still this one. It may
+// be called more than once: an http.Server closes its listener too.
+func (l *Listener) Close() error { return l.close() }
+
+func (l *Listener) closeOnce() error {
 	err := l.Listener.Close()
 	if now, statErr := os.Lstat(l.path); statErr == nil && os.SameFile(now, l.info) {
 		_ = os.Remove(l.path)
 	}
-	if l.unlock != nil {
-		l.unlock()
-		l.unlock = nil
-	}
+	l.unlock()
 	return err
 }
 
@@ -119,12 +125,12 @@ func clear(path string) error {
 }
 
 // ownDir makes a folder for this user alone, if there is none. One in a place
-// where all can write has to be this user's.
+// where all can write has to be this user's, and no link to another.
 func ownDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	info, err := os.Stat(dir)
+	info, err := os.Lstat(dir)
 	if err != nil {
 		return err
 	}

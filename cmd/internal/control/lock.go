@@ -16,7 +16,7 @@ var errHeld = errors.New("held by another process")
 // LockStateDir makes a daemon the only one on a state directory. The lock is
 // the kernel's, so it ends with the process, however that ends.
 func LockStateDir(dir string) (release func(), err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := ownDir(dir); err != nil {
 		return nil, fmt.Errorf("state directory %s: %w; pass another one with --state-dir", dir, err)
 	}
 	release, holder, err := lockFile(filepath.Join(dir, "lock"))
@@ -33,23 +33,20 @@ func LockStateDir(dir string) (release func(), err error) {
 // whoever comes second. holder is " (pid N)" of the one who has it. The file
 // stays: removing it would let two processes lock two files of one name.
 func lockFile(path string) (release func(), holder string, err error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600) //nolint:gosec // its name is llmsup's own
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, "", err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil { //nolint:gosec // descriptors are small
-		defer f.Close() //nolint:errcheck // it was only read
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		defer f.Close()
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, "", fmt.Errorf("lock %s: %w", path, err)
 		}
 		return nil, holderOf(f), errHeld
 	}
+	// The lock holds without the pid in it, as on a full disk.
 	if err := f.Truncate(0); err == nil {
-		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
-		if err != nil {
-			_ = f.Close()
-			return nil, "", fmt.Errorf("write %s: %w", path, err)
-		}
+		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
 	return func() { _ = f.Close() }, "", nil // closing gives the lock back
 }

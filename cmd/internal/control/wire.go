@@ -3,7 +3,10 @@
 // server (the daemon's) and the only client (the commands').
 package control
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Status is the answer of GET /v1/status, and what `llmsup status --json`
 // prints. Its names are part of the contract.
@@ -14,6 +17,14 @@ type Status struct {
 	Servers   []Server   `json:"servers"`
 	GPUs      []GPU      `json:"gpus"`
 	Upstreams []Upstream `json:"upstreams"`
+}
+
+// MarshalJSON writes empty lists as [], so that scripts need no case for null.
+func (s Status) MarshalJSON() ([]byte, error) {
+	type plain Status
+	p := plain(s)
+	p.Servers, p.GPUs, p.Upstreams = list(p.Servers), list(p.GPUs), list(p.Upstreams)
+	return json.Marshal(p)
 }
 
 // Server is a llama-server that the daemon runs.
@@ -39,6 +50,21 @@ type LastExit struct {
 	Signal string    `json:"signal"` // "SIGKILL", ...
 	Class  string    `json:"class"`
 	Tail   []string  `json:"tail"` // its last lines
+}
+
+// MarshalJSON writes an empty list as [].
+func (e LastExit) MarshalJSON() ([]byte, error) {
+	type plain LastExit
+	p := plain(e)
+	p.Tail = list(p.Tail)
+	return json.Marshal(p)
+}
+
+func list[T any](l []T) []T {
+	if l == nil {
+		return []T{}
+	}
+	return l
 }
 
 // GPU is a GPU as its driver tells. A figure that it does not give is null.

@@ -1,0 +1,143 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// source is a daemon whose answers are known.
+type source struct{}
+
+func (source) Status() Status { return Status{Version: "v1", Inflight: 3} }
+func (source) Route(model string) RouteAnswer {
+	return RouteAnswer{Model: model, Route: "*/*", Backend: "openrouter"}
+}
+
+// serve answers at a socket of the test's own until the test ends.
+func serve(t *testing.T, h http.Handler) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "c.sock")
+	l := mustListen(t, path)
+	server := &http.Server{Handler: h, ReadHeaderTimeout: time.Second}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = server.Serve(l) }()
+	t.Cleanup(func() { _ = server.Close(); <-done })
+	return path
+}
+
+func TestClient(t *testing.T) {
+	c := NewClient(serve(t, NewHandler(source{})))
+	s, err := c.Status(t.Context())
+	if err != nil || s.Version != "v1" || s.Inflight != 3 || s.Servers == nil {
+		t.Errorf("%+v, %v", s, err)
+	}
+	const model = "ven dor/m&o=d:free#?"
+	a, err := c.Route(t.Context(), model)
+	if err != nil || a.Model != model || a.Backend != "openrouter" {
+		t.Errorf("%+v, %v", a, err)
+	}
+	if _, err := c.Route(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "the query needs a model") || errors.Is(err, ErrNoDaemon) {
+		t.Errorf("no model: %v", err)
+	}
+}
+
+func TestClientWithoutDaemon(t *testing.T) {
+	dir := t.TempDir()
+	dead := listenUnix(t, filepath.Join(dir, "dead"))
+	dead.SetUnlinkOnClose(false)
+	_ = dead.Close()
+	write(t, filepath.Join(dir, "file"))
+	const start = `; start it with "llmsup start --model FILE.gguf", or pass its --control-socket`
+	for path, want := range map[string]string{
+		"none": start, "dead": start, "file": start, "file/x": start, "none/x": start,
+		strings.Repeat("x", 108): "is longer than a socket's path may be; pass another one with --control-socket",
+	} {
+		_, err := NewClient(filepath.Join(dir, path)).Status(t.Context())
+		if !errors.Is(err, ErrNoDaemon) || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%s: %v\nwant ...%s", path, err, want)
+		}
+	}
+	// Root may open every socket, so the kernel's word is taken as given.
+	err := NewClient("p").unreachable(&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EACCES)})
+	if !errors.Is(err, ErrNoDaemon) || !strings.Contains(err.Error(), "this user may not open p") {
+		t.Errorf("no permission: %v", err)
+	}
+	if err := NewClient("p").unreachable(fs.ErrClosed); errors.Is(err, ErrNoDaemon) {
+		t.Errorf("another failure passes for no daemon: %v", err)
+	}
+}
+
+func TestClientOfAnotherKind(t *testing.T) {
+	for name, tc := range map[string]struct {
+		answer func(http.ResponseWriter)
+		want   string
+	}{
+		"refused":         {func(w http.ResponseWriter) { refuse(w, http.StatusTeapot, "no tea") }, "refused: no tea"},
+		"no reason":       {func(w http.ResponseWriter) { w.WriteHeader(http.StatusTeapot) }, "answered 418"},
+		"no JSON":         {func(w http.ResponseWriter) { fmt.Fprint(w, "<html>") }, "gave an answer of another form"},
+		"another type":    {func(w http.ResponseWriter) { fmt.Fprint(w, `{"version":1}`) }, "is it of another version?"},
+		"cut off":         {func(w http.ResponseWriter) { w.Header().Set("Content-Length", "9"); fmt.Fprint(w, "{") }, "broke its answer off"},
+		"cut before that": {func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, "ask the daemon at"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { tc.answer(w) }))
+			if _, err := NewClient(path).Status(t.Context()); err == nil || !strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), path) {
+				t.Errorf("%v\nwant %s", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestClientThatGivesUp(t *testing.T) {
+	asked := make(chan struct{})
+	path := serve(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		close(asked)
+		<-r.Context().Done()
+	}))
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-asked; cancel() }()
+	if _, err := NewClient(path).Status(ctx); !errors.Is(err, context.Canceled) || errors.Is(err, ErrNoDaemon) {
+		t.Error(err)
+	}
+}
+
+func TestHandler(t *testing.T) {
+	for name, tc := range map[string]struct {
+		method, target, host, origin string
+		status                       int
+		body                         string
+	}{
+		"status":        {"GET", "/v1/status", "llmsup", "", 200, `"version":"v1"`},
+		"route":         {"GET", "/v1/route?model=a/b", "llmsup", "", 200, `"model":"a/b"`},
+		"no model":      {"GET", "/v1/route", "llmsup", "", 400, `{"error":"the query needs a model"}`},
+		"a change":      {"POST", "/v1/status", "llmsup", "", 404, `{"error":"this daemon knows no POST /v1/status; is it of another version?"}`},
+		"unknown":       {"GET", "/v2/status", "llmsup", "", 404, `{"error":"this daemon knows no GET /v2/status`},
+		"a web page":    {"GET", "/v1/status", "llmsup", "https://evil.example", 403, `{"error":`},
+		"a null origin": {"GET", "/v1/status", "llmsup", "null", 403, `{"error":`},
+		"another host":  {"GET", "/v1/status", "evil.example", "", 403, `{"error":`},
+		"localhost":     {"GET", "/v1/status", "localhost", "", 403, `{"error":`},
+		"no host":       {"GET", "/v1/status", "", "", 403, `{"error":`},
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), tc.method, tc.target, nil)
+		r.Host = tc.host
+		if tc.origin != "" {
+			r.Header.Set("Origin", tc.origin)
+		}
+		w := httptest.NewRecorder()
+		NewHandler(source{}).ServeHTTP(w, r)
+		if w.Code != tc.status || !strings.Contains(w.Body.String(), tc.body) || w.Header().Get("Content-Type") != "application/json" {
+			t.Errorf("%s: %d %s", name, w.Code, w.Body)
+		}
+	}
+}
