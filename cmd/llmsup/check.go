@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -20,13 +21,11 @@ import (
 
 func checkCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "check",
-		Usage:     "validate the configuration and what it needs, one line a finding; exit 1 on an error",
-		UsageText: "llmsup check [--config FILE] [flags of start]",
-		Flags:     startFlags(),
-		OnUsageError: func(c *cli.Context, err error, sub bool) error {
-			return onUsageError(c, err, sub)
-		},
+		Name:         "check",
+		Usage:        "validate the configuration and what it needs, one line a finding; exit 1 on an error",
+		UsageText:    "llmsup check [--config FILE] [flags of start]",
+		Flags:        startFlags(),
+		OnUsageError: onUsageError,
 		Action: func(c *cli.Context) error {
 			f := &findings{out: os.Stdout}
 			if err := f.check(c); err != nil {
@@ -99,6 +98,9 @@ func (f *findings) models(c *cli.Context, cfg *config.Config) map[string]string 
 	names := map[string]string{}
 	for _, name := range sortedNames(cfg.Servers) {
 		if name == config.DemoName && c.Bool(flagDemo) {
+			server := cfg.Servers[name]
+			server.Model = filepath.Join(cfg.StateDir, "demo") // where start makes it
+			cfg.Servers[name] = server
 			f.ok("server %s: the demo model is made at the start", name)
 			continue
 		}

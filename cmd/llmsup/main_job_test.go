@@ -1,0 +1,272 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"io"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/cmd/internal/control"
+)
+
+// TestDemoCounts is the first thing that a newcomer sees.
+func TestDemoCounts(t *testing.T) {
+	in := launch(t, nil, "--demo", "--", "--threads", "1")
+	pid := in.awaitReady().PID
+
+	r := in.chat("local", `,"max_tokens":5`)
+	if r.readErr != nil || r.status != 200 || gjson.Get(r.body, "choices.0.message.content").Str != " 1 2 3 4 5" {
+		t.Errorf("%+v", r)
+	}
+	if r.backend() != "demo" {
+		t.Errorf("answered by %q", r.backend())
+	}
+	r = in.chat("local/demo", `,"max_tokens":3,"stream":true`)
+	text := ""
+	for line := range strings.Lines(r.body) {
+		text += gjson.Get(strings.TrimPrefix(line, "data: "), "choices.0.delta.content").Str
+	}
+	if r.readErr != nil || text != " 1 2 3" || !strings.HasSuffix(r.body, "data: [DONE]\n\n") {
+		t.Errorf("stream %q: %+v", text, r)
+	}
+	if r = in.post("/v1/completions", `{"model":"local","prompt":" 57","max_tokens":2}`); gjson.Get(r.body, "choices.0.text").Str != " 58 59" {
+		t.Errorf("completion: %+v", r)
+	}
+	if r = in.post("/tokenize", `{"content":" 1 2"}`); len(gjson.Get(r.body, "tokens").Array()) != 2 {
+		t.Errorf("tokenize: %+v", r)
+	}
+
+	in.stop()
+	if in.err != nil {
+		t.Errorf("after Ctrl-C: %v", in.err)
+	}
+	if runs(pid) {
+		t.Error("llama-server outlives llmsup")
+	}
+}
+
+// TestKilledServer: with llama-server killed, the next call is answered by the
+// cloud under the fallback's name, and local is back by itself.
+func TestKilledServer(t *testing.T) {
+	c := newCloud(t)
+	in := launch(t, c.env(), "--demo", "--config", c.config(t, "60s"))
+	before := in.awaitReady()
+	if err := syscall.Kill(before.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	in.await("not ready", func(s control.Server) bool { return s.State != "ready" })
+	for _, more := range []string{"", `,"stream":true`} {
+		r := in.chat("local/demo", more)
+		if r.readErr != nil || r.status != 200 || !strings.Contains(r.body, "from the cloud") {
+			t.Errorf("%+v", r)
+		}
+		if r.backend() != "openrouter" || r.reason() != "restarting" {
+			t.Errorf("answered by %q because of %q", r.backend(), r.reason())
+		}
+	}
+	if got, want := c.asked(), []string{"qwen/qwen-2.5-14b-instruct", "qwen/qwen-2.5-14b-instruct"}; !slices.Equal(got, want) {
+		t.Errorf("the cloud was asked for %q", got)
+	}
+	after := in.awaitReady()
+	if after.PID == before.PID || after.Restarts != 1 || after.LastExit == nil || after.LastExit.Signal != "SIGKILL" {
+		t.Errorf("after the restart: %+v", after)
+	}
+	if r := in.chat("local/demo", `,"max_tokens":1`); r.backend() != "demo" {
+		t.Errorf("once ready again, answered by %q", r.backend())
+	}
+}
+
+func TestPremiumGoesStraightToTheCloud(t *testing.T) {
+	c := newCloud(t)
+	in := launch(t, c.env(), "--demo", "--config", c.config(t, "60s"))
+	pid := in.awaitReady().PID
+	for _, model := range []string{"gpt-4o", "anthropic/claude-3.5-sonnet"} {
+		if r := in.chat(model, ""); r.status != 200 || r.backend() != "openrouter" || r.reason() != "" {
+			t.Errorf("%s: %+v", model, r)
+		}
+	}
+	if got, want := c.asked(), []string{"openai/gpt-4o", "anthropic/claude-3.5-sonnet"}; !slices.Equal(got, want) {
+		t.Errorf("the cloud was asked for %q, want %q", got, want)
+	}
+	if c.auth[0] != "Bearer "+cloudKey {
+		t.Errorf("the cloud got Authorization %q", c.auth[0])
+	}
+	if r := in.chat("no-such-model", ""); r.status != 404 || gjson.Get(r.body, "error.code").Str != "model_not_found" {
+		t.Errorf("unknown model: %+v", r)
+	}
+
+	// The keys are where they belong, and nowhere else.
+	for _, file := range []string{"environ", "cmdline"} {
+		raw, err := os.ReadFile("/proc/" + itoa(pid) + "/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(raw), cloudKey) {
+			t.Errorf("llama-server's %s has the cloud's key", file)
+		}
+	}
+	if log := in.logged(); strings.Contains(log, cloudKey) || strings.Contains(log, "client-secret") || strings.Contains(log, `"count"`) {
+		t.Error("a key or a prompt is in the log")
+	}
+}
+
+// TestHungServer: a llama-server that hangs costs the route's timeout and no
+// more. The 250 ms are a promise of the contract, so they are timed.
+func TestHungServer(t *testing.T) {
+	c := newCloud(t)
+	in := launch(t, c.env(), "--demo", "--config", c.config(t, "700ms"))
+	pid := in.awaitReady().PID
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Kill(pid, syscall.SIGCONT) //nolint:errcheck // it may have been replaced
+	began := time.Now()
+	r := in.chat("local/demo", "")
+	took := time.Since(began)
+	if r.readErr != nil || r.reason() != "timeout" || !strings.Contains(r.body, "from the cloud") {
+		t.Errorf("%+v", r)
+	}
+	if took < 700*time.Millisecond || took > 950*time.Millisecond {
+		t.Errorf("answered after %s, want within 250 ms of 700 ms", took)
+	}
+}
+
+// TestCutStream: a stream that llama-server breaks off looks broken.
+func TestCutStream(t *testing.T) {
+	in := launch(t, nil, "--demo")
+	pid := in.awaitReady().PID
+	resp, err := http.Post(in.url+"/v1/chat/completions", "application/json",
+		strings.NewReader(`{"model":"local","stream":true,"messages":[{"role":"user","content":"x"}]}`)) // all 3000 numbers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	start := make([]byte, 2000)
+	if _, err := io.ReadFull(resp.Body, start); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	rest, err := io.ReadAll(resp.Body)
+	if err == nil {
+		t.Error("the body ended cleanly")
+	}
+	if strings.Contains(string(rest), "[DONE]") {
+		t.Fatal("the stream was over before the kill; the test shows nothing")
+	}
+	events := strings.Split(strings.TrimSpace(string(rest)), "\n\n")
+	last := strings.TrimPrefix(events[len(events)-1], "data: ")
+	if gjson.Get(last, "error.code").Str != "lost" {
+		t.Errorf("the last event is %s, want an error", last)
+	}
+}
+
+// TestLargeBodyThroughTheDaemon: 20 MB, and numbers that parsers spoil.
+func TestLargeBodyThroughTheDaemon(t *testing.T) {
+	c := newCloud(t)
+	in := launch(t, c.env(), "--demo", "--config", c.config(t, "60s"))
+	image := make([]byte, 15<<20)
+	_, _ = rand.Read(image)
+	body := `{ "temperature":1e400, "model" : "gpt-4o","unknown":{"model":[]},"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,` +
+		base64.StdEncoding.EncodeToString(image) + `"}}]}]}`
+	if r := in.post("/v1/chat/completions", body); r.readErr != nil || r.status != 200 {
+		t.Fatalf("%+v", r)
+	}
+	if want := strings.Replace(body, `"gpt-4o"`, `"openai/gpt-4o"`, 1); string(c.bodies[0]) != want {
+		t.Errorf("another body arrived: %d bytes, want %d", len(c.bodies[0]), len(want))
+	}
+}
+
+// TestKilledDaemon: however llmsup ends, its llama-server does not stay.
+func TestKilledDaemon(t *testing.T) {
+	in := launch(t, nil, "--demo")
+	pid := in.awaitReady().PID
+	if err := in.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(2 * time.Second); runs(pid); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("llama-server lives 2 s after llmsup was killed")
+		}
+	}
+}
+
+// TestSecondDaemon: what one daemon has, a second one does not take.
+func TestSecondDaemon(t *testing.T) {
+	in := launch(t, nil, "--demo")
+	for name, tc := range map[string]struct {
+		args []string
+		want string
+	}{
+		"state directory": {
+			[]string{"--state-dir", in.state, "--control-socket", shortDir(t) + "/c.sock", "--listen", "127.0.0.1:0"},
+			"state directory " + in.state + " is held by llmsup (pid " + itoa(in.cmd.Process.Pid) + "); stop it, or pass another one with --state-dir",
+		},
+		"control socket": {
+			[]string{"--state-dir", shortDir(t), "--control-socket", in.state + "/c.sock", "--listen", "127.0.0.1:0"},
+			"llmsup (pid " + itoa(in.cmd.Process.Pid) + ") answers there; stop it, or pass another path with --control-socket",
+		},
+		"port": {
+			[]string{"--state-dir", shortDir(t), "--control-socket", shortDir(t) + "/c.sock", "--listen", strings.TrimPrefix(in.url, "http://")},
+			"another program has the port; end it, or pass another one with --listen HOST:PORT",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, out := exec1(t, append([]string{"start", "--demo", "--llama-server", llamaServer(t)}, tc.args...)...)
+			if code != 1 || !strings.Contains(out, tc.want) || strings.Count(out, "\n") != 1 {
+				t.Errorf("exit %d: %s\nwant exit 1 and one line with %q", code, out, tc.want)
+			}
+		})
+	}
+	if _, err := in.client.Status(t.Context()); err != nil {
+		t.Errorf("the first daemon no longer answers: %v", err)
+	}
+}
+
+// TestClientsOfADaemon runs status and route as an operator does.
+func TestClientsOfADaemon(t *testing.T) {
+	in := launch(t, nil, "--demo")
+	in.awaitReady()
+	socket := "--control-socket=" + in.state + "/c.sock"
+	for name, tc := range map[string]struct {
+		args []string
+		code int
+		want []string
+	}{
+		"status":         {[]string{"status", socket}, 0, []string{"0 calls in flight", "demo    ready", "not usable: set OPENROUTER_API_KEY"}},
+		"route":          {[]string{"route", socket, "local"}, 0, []string{"local: it goes to demo as demo; the route has no fallback"}},
+		"premium":        {[]string{"route", socket, "gpt-4o"}, 1, []string{"refused with 503", "set OPENROUTER_API_KEY"}},
+		"unknown":        {[]string{"route", socket, "nonsense"}, 1, []string{"refused with 404", "local/demo"}},
+		"check, running": {[]string{"check", socket, "--demo", "--state-dir", in.state, "--llama-server", llamaServer(t)}, 0, []string{"ok       llmsup dev runs already"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, out := exec1(t, tc.args...)
+			if code != tc.code {
+				t.Errorf("exit %d, want %d: %s", code, tc.code, out)
+			}
+			for _, want := range tc.want {
+				if !strings.Contains(out, want) {
+					t.Errorf("%s\nlacks %q", out, want)
+				}
+			}
+		})
+	}
+	code, out := exec1(t, "status", socket, "--json")
+	for path, want := range map[string]string{
+		"servers.0.name": "demo", "servers.0.state": "ready", "servers.0.slots": "4", "servers.0.ctx_size": "8192",
+		"servers.0.last_exit": "", "gpus": "[]", "upstreams.0.healthy": "false", "inflight": "0",
+	} {
+		if v := gjson.Get(out, path); !v.Exists() || v.String() != want {
+			t.Errorf("exit %d; %s is %s, want %s in %s", code, path, v.Raw, want, out)
+		}
+	}
+}

@@ -1,0 +1,39 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestMain puts llmsup, which is this test binary under another name, on PATH:
+// for the scripts in testdata and for the tests that run the daemon.
+func TestMain(m *testing.M) {
+	// With the race detector, every llmsup would take a second to exit.
+	if err := os.Setenv("GORACE", "atexit_sleep_ms=0"); err != nil {
+		panic(err)
+	}
+	testscript.Main(m, map[string]func(){"llmsup": main})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:      "testdata",
+		Deadline: time.Now().Add(time.Minute), // a daemon that starts by mistake must not hang the tests
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("LLMSUP_CONTROL_SOCKET", env.WorkDir+"/c.sock")
+			env.Setenv("LLMSUP_STATE_DIR", env.WorkDir+"/state")
+			env.Setenv("LLMSUP_LISTEN", "127.0.0.1:0")
+			program, err := exec.LookPath("llmsup")
+			env.Setenv("LLMSUP", program)
+			// Files of a script have no mode of their own.
+			_ = os.Chmod(filepath.Join(env.WorkDir, "bin", "llama-server"), 0o700)
+			return err
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "demo-gguf": demoGGUF},
+	})
+}

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/llmsup/llmsup/models/demo"
+)
+
+// exits runs a command that has to end with a given code: exits CODE llmsup ...
+// Whatever an operator gets wrong is told within a second; the script's own
+// limit is far wider, since a loaded machine must not fail it.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE program args...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	began := time.Now()
+	err = ts.Exec(args[1], args[2:]...)
+	got := 0
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		got = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if got != want {
+		ts.Fatalf("%s: exit %d, want %d", strings.Join(args[1:], " "), got, want)
+	}
+	if took := time.Since(began); took > 20*time.Second {
+		ts.Fatalf("%s: took %s", strings.Join(args[1:], " "), took)
+	}
+}
+
+// demoGGUF makes a model that can be read: demo-gguf FILE.
+func demoGGUF(ts *testscript.TestScript, _ bool, args []string) {
+	f, err := os.Create(ts.MkAbs(args[0]))
+	ts.Check(err)
+	defer f.Close()
+	ts.Check(demo.Write(f, demo.Small))
+}
