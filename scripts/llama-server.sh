@@ -1,0 +1,178 @@
+#!/usr/bin/env bash
+# Prints the path of a working llama-server, and nothing else, on stdout.
+#
+# In this order: $LLMSUP_LLAMA_SERVER, PATH's own, one in the cache, one made in the cache from the distribution's packages.
+# The last needs apt and its network, no root, about 25 MB of download, and happens once; what it makes computes on the CPU.
+# Remove the cache's folder to get a newer one: ${LLMSUP_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/llmsup}/llama-server.
+set -euo pipefail
+
+say() { printf 'llama-server.sh: %s\n' "$*" >&2; }
+die() {
+	say "$*"
+	exit 1
+}
+
+own='install llama-server yourself and put it on PATH: https://github.com/ggml-org/llama.cpp'
+
+# runs FILE: does this llama-server run here at all?
+runs() { timeout 60 "$1" --version </dev/null >/dev/null 2>&1; }
+
+# computes FILE: does this one find a CPU backend too? Only ours has to look for one; others may have it linked in.
+computes() {
+	local out
+	out=$(timeout 60 "$1" -v --list-devices </dev/null 2>&1) && [[ $out == *loaded*libggml-cpu* ]]
+}
+
+# mirror: prints "KIND URL", the machine's own mirror of its distribution, as apt knows it.
+mirror() {
+	local origin label url release id codename
+	# shellcheck source=/dev/null
+	read -r id codename < <(. /etc/os-release && echo "${ID:-none} ${VERSION_CODENAME:-none}") || true
+	while IFS='|' read -r origin label url release; do
+		case $origin/$label in
+		Debian/Debian | Ubuntu/Ubuntu) id=${origin,} ;;
+		*ORIGIN*) # before the first apt-get update only what the sources say is known
+			case $id in debian | ubuntu) ;; *) continue ;; esac
+			case $release in "$codename" | stable | testing | unstable | sid | devel) ;; *) continue ;; esac
+			;;
+		*) continue ;;
+		esac
+		case $release in *-security) continue ;; esac
+		printf '%s %s\n' "$id" "$url"
+		return
+	done < <(
+		# shellcheck disable=SC2016 # apt's own variables
+		for known in --release-info --no-release-info; do
+			apt-get indextargets "$known" --format '$(ORIGIN)|$(LABEL)|$(REPO_URI)|$(RELEASE)' 'Created-By: Packages' 'Component: main'
+		done 2>/dev/null
+	)
+	return 1
+}
+
+# unpack FOLDER: downloads llama-server with all that it needs through an apt state of its own, and unpacks it to FOLDER/root.
+unpack() {
+	local to=$1 apt=$1/apt kind url suites components suite keyring signed='' arch package deb
+	{ command -v apt-get && command -v dpkg; } >/dev/null || die "there is no llama-server on PATH, and no apt to get one with: $own"
+	read -r kind url < <(mirror) || die "apt's sources name no mirror of Debian or Ubuntu to get llama-server from: $own"
+	arch=$(dpkg --print-architecture)
+	case $kind in
+	debian) suites='testing unstable' components='main' ;; # a package can be out of testing for some weeks
+	ubuntu) suites='devel' components='main universe' ;; # never tried: written from Ubuntu's documentation
+	esac
+	for keyring in /usr/share/keyrings/"$kind"-archive-keyring.{gpg,pgp}; do
+		if [[ -r $keyring ]]; then signed=" signed-by=$keyring" && break; fi
+	done
+
+	mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
+	# Packages that llama.cpp-tools depends on for its set-up alone count as installed.
+	for package in debconf wget curl; do
+		printf '%s\n' "Package: $package" 'Status: install ok installed' 'Version: 999:1' "Architecture: $arch" \
+			'Multi-Arch: foreign' 'Maintainer: none' 'Description: none' ''
+	done >"$apt/status"
+	# The machine's hooks, pins and exceptions are not for this.
+	cat >"$apt/conf" <<-'END'
+		#clear APT::Update::Pre-Invoke;
+		#clear APT::Update::Post-Invoke;
+		#clear APT::Update::Post-Invoke-Success;
+		#clear AptCli::Hooks;
+		APT::Default-Release "";
+		APT::Sandbox::User "root";
+		APT::Get::AllowUnauthenticated "false";
+		Acquire::AllowInsecureRepositories "false";
+		Acquire::AllowWeakRepositories "false";
+		Acquire::AllowDowngradeToInsecureRepositories "false";
+		APT::Update::Error-Mode "any";
+		Acquire::Languages "none";
+		Acquire::Retries "3";
+		Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
+		Acquire::IndexTargets::deb::DEP-11-icons::DefaultEnabled "false";
+		Acquire::IndexTargets::deb::DEP-11-icons-small::DefaultEnabled "false";
+		Acquire::IndexTargets::deb::CNF::DefaultEnabled "false";
+		Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled "false";
+	END
+	local get=(apt-get -qq -c "$apt/conf" -o Dir::State::lists="$apt/lists" -o Dir::State::status="$apt/status"
+		-o Dir::State::extended_states="$apt/extended" -o Dir::Cache="$apt/cache" -o Dir::Cache::archives=archives
+		-o Dir::Cache::pkgcache=pkgcache.bin -o Dir::Cache::srcpkgcache=srcpkgcache.bin -o Dir::Log="$apt"
+		-o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null
+		-o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null)
+
+	for suite in $suites; do
+		say "getting llama-server from $kind's $suite packages, once (about 25 MB)"
+		printf 'deb [arch=%s%s] %s %s %s\n' "$arch" "$signed" "$url" "$suite" "$components" >"$apt/sources.list"
+		rm -f "$apt"/cache/*.bin
+		"${get[@]}" update >>"$apt/log" 2>&1 || break
+		if "${get[@]}" install --download-only --yes --no-install-recommends -o APT::Install-Suggests=false llama.cpp-tools >>"$apt/log" 2>&1; then
+			mkdir "$to/root"
+			for deb in "$apt"/cache/archives/*.deb; do dpkg -x "$deb" "$to/root"; done
+			rm -rf "$apt" "$to/root/usr/share"
+			return
+		fi
+	done
+	grep '^[EW]:' "$apt/log" | tail -n 5 >&2 || tail -n 5 "$apt/log" >&2
+	die "could not get llama.cpp-tools for $arch from $url ($suites): see apt's lines above and try again, or $own"
+}
+
+# wrap FOLDER: writes FOLDER/llama-server, which runs the unpacked one with the loader and the libraries that it was built for.
+wrap() {
+	local to=$1 backend loaders
+	loaders=("$to"/root/usr/lib/*/ld*.so.[0-9]*)
+	[[ -x ${loaders[0]} && -x $to/root/usr/bin/llama-server ]] || die "the packages hold no program and loader where they are expected (usr/bin, usr/lib): $own"
+	local loader=${loaders[0]#"$to/"}
+	# The engine looks for its backends beside its executable, which is the loader here, and takes the best for this CPU.
+	for backend in "$to/${loader%/*}"/ggml/backends*/*.so; do
+		ln -s "${backend#"$to/${loader%/*}/"}" "$to/${loader%/*}/"
+	done
+	cat >"$to/llama-server" <<-END
+		#!/bin/sh
+		# Made by llmsup's scripts/llama-server.sh. It execs, so that whoever starts it signals llama-server itself.
+		here=\$(readlink -f -- "\$0") && here=\${here%/*}
+		lib=\$here/${loader%/*}
+		exec "\$here/$loader" --library-path "\$lib:\$lib/llama" "\$here/root/usr/bin/llama-server" "\$@"
+	END
+	chmod 755 "$to" "$to/llama-server"
+}
+
+if [[ -n ${LLMSUP_LLAMA_SERVER:-} ]]; then
+	found=$(type -P -- "$LLMSUP_LLAMA_SERVER") || die "LLMSUP_LLAMA_SERVER names $LLMSUP_LLAMA_SERVER, which is no program: correct it or unset it"
+	runs "$found" || die "LLMSUP_LLAMA_SERVER names $found, which fails at --version: correct it or unset it"
+	realpath -s -- "$found"
+	exit
+fi
+if found=$(type -P llama-server); then
+	if runs "$found"; then
+		realpath -s -- "$found"
+		exit
+	fi
+	say "$found is on PATH but fails at --version: looking for another"
+fi
+
+[[ -n ${HOME:-} ]] || unset HOME # then ~ is what the system knows of this user
+home=~
+cache=${LLMSUP_CACHE_DIR:-${XDG_CACHE_HOME:-$home/.cache}/llmsup}/llama-server
+case $cache in
+/*) ;;
+*) cache=$PWD/$cache ;;
+esac
+case $cache in
+*[:\;]*) die "the cache's path $cache may hold no colon or semicolon: set LLMSUP_CACHE_DIR to another" ;;
+esac
+made=$cache/$(dpkg --print-architecture 2>/dev/null || uname -m)/llama-server
+
+if ! computes "$made"; then
+	{ mkdir -p "$cache" && exec 9>"$cache/lock"; } 2>/dev/null || die "cannot write to $cache: set LLMSUP_CACHE_DIR to a folder of yours"
+	flock 9
+	if ! computes "$made"; then # still so, now that nobody else is at it
+		rm -rf "$cache"/.new.*
+		new=$(mktemp -d "$cache/.new.XXXXXX")
+		trap 'rm -rf "$new"' EXIT
+		unpack "$new"
+		wrap "$new"
+		runs "$new/llama-server" || die "the llama-server made from packages fails at --version on this machine: $own"
+		computes "$new/llama-server" || die "the llama-server made from packages finds no backend for this CPU: $own"
+		if [[ -e ${made%/*} ]]; then mv "${made%/*}" "$new/old"; fi
+		mv -T "$new" "${made%/*}"
+		rm -rf "${made%/*}/old"
+	fi
+	exec 9>&-
+fi
+printf '%s\n' "$made"

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# scripts/test.sh [arguments of go test]
+#
+# Sets everything up, as run.sh does, and runs the tests with the race detector on a real llama-server: all of them, or what
+# the arguments name. Needs no root.
+set -euo pipefail
+
+# shellcheck source=scripts/run.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/run.sh"
+
+need_home
+need_go
+need_gcc
+LLMSUP_TEST_LLAMA_SERVER=$("$root/scripts/llama-server.sh")
+export LLMSUP_TEST_LLAMA_SERVER
+# The checkout may belong to another user, whose git Go would refuse to ask.
+export GOFLAGS="${GOFLAGS:+$GOFLAGS }-buildvcs=false"
+
+(($#)) || set -- ./...
+cd "$root"
+exec go test -race -timeout 10m "$@"
