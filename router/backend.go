@@ -61,14 +61,17 @@ type backend interface {
 	do(ctx context.Context, c *call, model string) (*http.Response, error)
 	// paid says whether an attempt may cost money.
 	paid() bool
-	// load counts the calls that the backend is working on.
-	load() *atomic.Int64
+	// load counts what the backend has to do.
+	load() *traffic
 }
 
 // traffic is a backend's load.
-type traffic struct{ inflight atomic.Int64 }
+type traffic struct {
+	inflight atomic.Int64 // calls that it works on
+	output   atomic.Int64 // bytes of answers so far; pings and other comments are none
+}
 
-func (t *traffic) load() *atomic.Int64 { return &t.inflight }
+func (t *traffic) load() *traffic { return t }
 
 type availability struct {
 	reason Reason          // "" = give it calls

@@ -68,8 +68,9 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *call, p plan)
 
 // try gives a call to one backend and, if it answers, passes the answer on.
 func (rt *Router) try(w http.ResponseWriter, r *http.Request, c *call, p plan, s step, rec *record) *failure {
-	s.backend.load().Add(1)
-	defer s.backend.load().Add(-1)
+	load := s.backend.load()
+	load.inflight.Add(1)
+	defer load.inflight.Add(-1)
 	timeout := p.route.Timeout
 	if !s.first {
 		timeout = fallbackTimeout

@@ -50,6 +50,7 @@ func (a *answer) relay(w http.ResponseWriter, d dialect, rec *record) error {
 			return a.breakOff(w, d, rec, errors.New("the stream has no end mark"))
 		}
 		m := d.read(e, true)
+		a.output.Add(int64(len(e.data)))
 		rec.usage.merge(m.usage)
 		if m.ended && !ended {
 			ended = true

@@ -98,13 +98,14 @@ func (s *routing) addURL(target string) error {
 	return nil
 }
 
-// InflightAt returns how many calls the local server of that name works on,
-// those that wait for one of its slots included.
-func (rt *Router) InflightAt(server string) int {
+// Traffic returns how many calls the local server of that name works on, those
+// that wait for one of its slots included, and how many bytes of answers it has
+// given so far. Pings are no answer: they come from an engine that hangs, too.
+func (rt *Router) Traffic(server string) (calls int, bytes int64) {
 	if b := rt.routing.Load().backends[server]; b != nil {
-		return int(b.load().Load())
+		return int(b.load().inflight.Load()), b.load().output.Load()
 	}
-	return 0
+	return 0, 0
 }
 
 // ServeHTTP answers one request.

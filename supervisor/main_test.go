@@ -52,13 +52,49 @@ func play(role string) {
 		}
 		fmt.Printf("child %d\n", child.Process.Pid)
 		serve(args)
+	case "mute": // never done with loading
+		serveWith(args, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
+	case "slow": // loads for 1.5 s, and says so
+		began := time.Now()
+		go func() {
+			for range 30 {
+				time.Sleep(100 * time.Millisecond)
+				fmt.Println("still loading")
+			}
+		}()
+		serveWith(args, func(w http.ResponseWriter, r *http.Request) {
+			if time.Since(began) < 1500*time.Millisecond {
+				w.WriteHeader(http.StatusServiceUnavailable)
+			}
+		})
+	case "wedges": // /health goes on, the engine does not
+		serveWith(args, func(_ http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/slots" {
+				<-r.Context().Done()
+			}
+		})
+	case "no answers": // its /health is good, its completions are not
+		serveWith(args, func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/completion" {
+				w.WriteHeader(http.StatusInternalServerError)
+			}
+		})
 	case "polite":
 		serve(args)
 	}
 }
 
-// serve answers /health on the socket named after --host.
+// serve answers as a llama-server that is well.
 func serve(args string) {
+	serveWith(args, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/props" {
+			fmt.Fprint(w, `{"total_slots":3,"default_generation_settings":{"n_ctx":2048}}`)
+		}
+	})
+}
+
+// serveWith answers on the socket named after --host.
+func serveWith(args string, answer http.HandlerFunc) {
 	fields := strings.Fields(args)
 	for i, field := range fields {
 		if field != "--host" {
@@ -68,11 +104,7 @@ func serve(args string) {
 		if err != nil {
 			panic(err)
 		}
-		_ = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path == "/props" {
-				fmt.Fprint(w, `{"total_slots":3,"default_generation_settings":{"n_ctx":2048}}`)
-			}
-		}))
+		_ = http.Serve(l, answer)
 	}
 }
 

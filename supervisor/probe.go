@@ -8,11 +8,15 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
+	"strings"
+	"sync"
 	"time"
+
+	"github.com/tidwall/gjson"
 )
 
 const (
-	probeEveryLoading = 50 * time.Millisecond
 	// probeAnswer bounds one question to llama-server. It answers /health within
 	// 0.1 s even in the middle of a long prompt.
 	probeAnswer = 2 * time.Second
@@ -23,19 +27,27 @@ const (
 
 var errLoading = errors.New("the model is still loading")
 
+// engine is a llama-server that can be asked how it is.
+type engine interface {
+	health(context.Context) error   // nil: loaded; errLoading: not yet
+	complete(context.Context) error // nil: a completion of one token came back
+	props(context.Context) (properties, error)
+	vitals(context.Context) vitals // health, slots and tokens of one look
+}
+
 // prober asks a llama-server how it is, on connections of its own, so that
 // neither users' calls nor their connection pool can delay it.
 type prober struct {
-	client *http.Client
-	key    string
+	client  *http.Client
+	key     string
+	patient time.Duration // bounds one question
 }
 
-func newProber(e Endpoint) *prober {
+func newProber(e Endpoint, patient time.Duration) *prober {
 	dialer := &net.Dialer{Timeout: probeAnswer}
 	return &prober{
-		key: e.Key,
+		key: e.Key, patient: patient,
 		client: &http.Client{
-			Timeout: probeAnswer,
 			Transport: &http.Transport{
 				DisableKeepAlives: true,
 				DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -88,8 +100,78 @@ func (p *prober) props(ctx context.Context) (properties, error) {
 	return properties{slots: answer.TotalSlots, ctxSize: answer.Defaults.NCtx}, nil
 }
 
+// complete has the engine make one token. The time that this takes is bounded
+// by ctx alone: the first one after a load may have to warm up a GPU. A server
+// that was started for embeddings says that it makes none, which is an answer
+// too.
+func (p *prober) complete(ctx context.Context) error {
+	const one = `{"prompt":"1","n_predict":1,"cache_prompt":false}`
+	status, _, err := p.ask(ctx, http.MethodPost, "/completion", one)
+	if err == nil && status != http.StatusOK && status != http.StatusNotImplemented {
+		err = fmt.Errorf("/completion answered %d", status)
+	}
+	return err
+}
+
+// vitals asks three questions at once, so that one that hangs costs no more
+// than its own bound.
+func (p *prober) vitals(ctx context.Context) vitals {
+	v := vitals{at: time.Now()}
+	var work, slotWork float64
+	var counted bool
+	var group sync.WaitGroup
+	group.Go(func() { v.health = p.health(ctx) == nil })
+	group.Go(func() { v.slots, slotWork = p.slots(ctx) })
+	group.Go(func() { work, counted = p.counters(ctx) })
+	group.Wait()
+	v.tokens, v.counted = work+slotWork, counted && v.slots
+	return v
+}
+
+// slots asks the engine's task queue, which /health passes by. Its answer also
+// counts the work on calls that are not done yet. A build that has the endpoint
+// switched off (501) can't be asked.
+func (p *prober) slots(ctx context.Context) (answered bool, work float64) {
+	status, body, err := p.get(ctx, "/slots")
+	if err != nil || status != http.StatusOK {
+		return err == nil && status == http.StatusNotImplemented, 0
+	}
+	gjson.ParseBytes(body).ForEach(func(_, slot gjson.Result) bool {
+		work += slot.Get("n_prompt_tokens_processed").Float()
+		next := slot.Get("next_token")
+		work += next.Get("0.n_decoded").Float() + next.Get("n_decoded").Float() // a list in newer builds
+		return true
+	})
+	return true, work
+}
+
+// workCounters are the counters of /metrics that grow with the engine's work.
+var workCounters = []string{"llamacpp:prompt_tokens_total ", "llamacpp:tokens_predicted_total ", "llamacpp:n_decode_total "}
+
+func (p *prober) counters(ctx context.Context) (work float64, answered bool) {
+	status, body, err := p.get(ctx, "/metrics")
+	if err != nil || status != http.StatusOK {
+		return 0, err == nil && status == http.StatusNotImplemented
+	}
+	for line := range strings.Lines(string(body)) {
+		for _, name := range workCounters {
+			if value, ok := strings.CutPrefix(line, name); ok {
+				n, _ := strconv.ParseFloat(strings.TrimSpace(value), 64)
+				work += n
+			}
+		}
+	}
+	return work, true
+}
+
 func (p *prober) get(ctx context.Context, path string) (status int, body []byte, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://llama-server"+path, nil)
+	ctx, cancel := context.WithTimeout(ctx, p.patient)
+	defer cancel()
+	return p.ask(ctx, http.MethodGet, path, "")
+}
+
+func (p *prober) ask(ctx context.Context, method, path, body string) (status int, answer []byte, err error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://llama-server"+path, strings.NewReader(body))
 	if err != nil {
 		return 0, nil, err
 	}
@@ -99,6 +181,6 @@ func (p *prober) get(ctx context.Context, path string) (status int, body []byte,
 		return 0, nil, err
 	}
 	defer resp.Body.Close()
-	body, err = io.ReadAll(io.LimitReader(resp.Body, probeBody))
-	return resp.StatusCode, body, err
+	answer, err = io.ReadAll(io.LimitReader(resp.Body, probeBody))
+	return resp.StatusCode, answer, err
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"runtime"
 	"sync"
@@ -13,12 +14,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// process is one run of llama-server. It is over when done is closed; exit is
-// set then, and never changes.
+// process is one run of llama-server. dead is closed at the instant of its end;
+// over, when its last output has been read as well. exit is set then, and never
+// changes.
 type process struct {
 	pid  int
-	done chan struct{}
-	exit Exit // read after done
+	dead chan struct{}
+	over chan struct{}
+	exit Exit
 
 	mu     sync.Mutex
 	reaped bool // the pid may belong to somebody else from now on
@@ -33,7 +36,7 @@ const pipeDelay = time.Second
 //
 // Everything it prints is written to output, which must not block for long.
 func launch(path string, args, env []string, output io.Writer) (*process, error) {
-	p := &process{done: make(chan struct{})}
+	p := &process{dead: make(chan struct{}), over: make(chan struct{})}
 	started := make(chan error, 1)
 	go p.run(path, args, env, output, started)
 	if err := <-started; err != nil {
@@ -64,7 +67,7 @@ func (p *process) run(path string, args, env []string, output io.Writer, started
 	p.awaitEnd()
 	err := cmd.Wait()
 	p.exit = exitOf(cmd, err)
-	close(p.done)
+	close(p.over)
 }
 
 // awaitEnd returns when the process has ended, and kills what is left of its
@@ -77,10 +80,19 @@ func (p *process) awaitEnd() {
 			break
 		}
 	}
+	close(p.dead)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	_ = unix.Kill(-p.pid, unix.SIGKILL) // ESRCH when it left nothing behind
 	p.reaped = true
+}
+
+func (p *process) id() int               { return p.pid }
+func (p *process) done() <-chan struct{} { return p.dead }
+
+func (p *process) end() Exit {
+	<-p.over
+	return p.exit
 }
 
 // signal sends sig to the process's whole group, if it has not ended.
@@ -100,13 +112,13 @@ func (p *process) stop(grace time.Duration, hurry <-chan struct{}) {
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	select {
-	case <-p.done:
+	case <-p.over:
 		return
 	case <-timer.C:
 	case <-hurry:
 	}
 	p.signal(syscall.SIGKILL)
-	<-p.done
+	<-p.over
 }
 
 func exitOf(cmd *exec.Cmd, err error) Exit {
@@ -116,9 +128,14 @@ func exitOf(cmd *exec.Cmd, err error) Exit {
 		e.Cause = fmt.Sprintf("its end could not be read: %v", err)
 		return e
 	}
-	e.Code = state.ExitCode()
-	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-		e.Signal = unix.SignalName(status.Signal())
-	}
+	e.Code, e.Signal = state.ExitCode(), signalOf(state)
 	return e
+}
+
+// signalOf names the signal that ended a process; "" when it exited by itself.
+func signalOf(state *os.ProcessState) string {
+	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return unix.SignalName(status.Signal())
+	}
+	return ""
 }

@@ -126,3 +126,79 @@ func TestRealServerSaysWhyItEnded(t *testing.T) {
 		})
 	}
 }
+
+// TestRealExitClasses provokes what the real engine can be made to die of.
+func TestRealExitClasses(t *testing.T) {
+	cut := filepath.Join(t.TempDir(), "cut.gguf")
+	whole, err := os.ReadFile(demoModel(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(cut, whole[:len(whole)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	limited := filepath.Join(t.TempDir(), "limited")
+	script := "#!/bin/sh\n[ \"$1\" = --help ] || ulimit -v 300000\nexec " + llamaServer(t) + " \"$@\"\n"
+	if err := os.WriteFile(limited, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		spec  Spec
+		class Class
+		says  string
+		state State // where it comes to rest
+	}{
+		"missing model":   {Spec{Model: "/nowhere/m.gguf"}, ModelMissing, "check the path", Failed},
+		"truncated model": {Spec{Model: cut}, ModelCorrupt, "corrupted or incomplete", Failed},
+		"unknown flag":    {Spec{Model: demoModel(t), Args: []string{"--no-such-flag"}}, BadFlag, "--no-such-flag", Failed},
+		"bad value":       {Spec{Model: demoModel(t), Args: []string{"--threads", "many"}}, BadFlag, "--threads", Failed},
+		"missing binary":  {Spec{Model: demoModel(t), Binary: "/nowhere/llama-server"}, MissingBinary, "/nowhere/llama-server", Failed},
+		"no memory":       {Spec{Model: demoModel(t), Binary: limited, CtxSize: 4_000_000}, OutOfRAM, "free memory", Restarting},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tc.spec.Name, tc.spec.Dir = "test", shortDir(t)
+			tc.spec.CtxSize = max(tc.spec.CtxSize, 512)
+			if tc.spec.Binary == "" {
+				tc.spec.Binary = llamaServer(t)
+			}
+			s := New(tc.spec, nopLog, nil)
+			ctx, cancel := context.WithCancel(context.Background())
+			done := make(chan struct{})
+			go func() { defer close(done); s.Run(ctx) }()
+			defer func() { cancel(); <-done }()
+			now := await(t, s, "at rest after two ends", func(n *Snapshot) bool {
+				return n.State == Failed || n.State == Restarting && n.Restarts >= 1 && n.LastExit != nil
+			})
+			if now.State != tc.state {
+				t.Errorf("%s (%s), want %s", now.State, now.Reason, tc.state)
+			}
+			if e := now.LastExit; e.Class != tc.class || !strings.Contains(e.Cause, tc.says) {
+				t.Errorf("class %s: %q; want %s with %q", e.Class, e.Cause, tc.class, tc.says)
+			}
+		})
+	}
+}
+
+// TestRealPortTaken: a child that is told to listen where somebody else does.
+func TestRealPortTaken(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	s := New(Spec{Name: "test", Binary: llamaServer(t), Model: demoModel(t), CtxSize: 512, Dir: shortDir(t)}, nopLog, nil)
+	s.start = func(_ context.Context, out *lineWriter) (child, Endpoint, error) {
+		e := Endpoint{Network: "tcp", Address: taken.Addr().String(), Key: "k"}
+		p, err := launch(s.spec.Binary, s.spec.args(features{}, e), s.spec.environ("k", "t"), out)
+		return p, e, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); s.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	now := await(t, s, "ready or an exit", func(n *Snapshot) bool { return n.State == Ready || n.LastExit != nil })
+	if now.State == Ready || now.LastExit.Class != PortTaken {
+		t.Errorf("%s, exit %+v", now.State, now.LastExit)
+	}
+}

@@ -4,32 +4,50 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
 )
 
-// Server keeps one llama-server running. Run owns its state; Snapshot may be
-// called from anywhere, at any time.
+// Server keeps one llama-server running. Run owns its state; Snapshot, Retry
+// and the readers of its log may be called from anywhere, at any time.
 type Server struct {
-	spec  Spec
-	log   zerolog.Logger
-	hurry <-chan struct{} // closed: no grace for the child any more
-	snap  atomic.Pointer[Snapshot]
+	spec   Spec
+	log    zerolog.Logger
+	hurry  <-chan struct{} // closed: no grace for the child any more
+	snap   atomic.Pointer[Snapshot]
+	output *ring
+	retry  chan struct{} // asks for a start now
 
 	// Of the owner alone:
-	changed  chan struct{} // the present snapshot's Changed
-	starts   int
-	failures int // ends in a row that nobody asked for
+	changed chan struct{} // the present snapshot's Changed
+	starts  int
+	past    history
+
+	// What a test puts its own in place of:
+	start  func(ctx context.Context, out *lineWriter) (child, Endpoint, error)
+	engine func(Endpoint) engine
+}
+
+// child is a running process, as far as the owner deals with it.
+type child interface {
+	id() int
+	done() <-chan struct{} // closed at the instant of its end
+	end() Exit             // how it ended; waits for the last of its output
+	stop(grace time.Duration, hurry <-chan struct{})
 }
 
 // New makes a server in state stopped. When hurry is closed, a child that is
 // being stopped is killed at once.
 func New(spec Spec, log zerolog.Logger, hurry <-chan struct{}) *Server {
-	s := &Server{spec: spec, log: log.With().Str("server", spec.Name).Logger(), hurry: hurry}
-	s.changed = make(chan struct{})
+	s := &Server{
+		spec: spec.withDefaults(), log: log.With().Str("server", spec.Name).Logger(), hurry: hurry,
+		output: newRing(), retry: make(chan struct{}, 1), changed: make(chan struct{}),
+	}
+	s.start = s.startProcess
+	s.engine = func(e Endpoint) engine { return newProber(e, min(probeAnswer, s.spec.StallTimeout/2)) }
 	s.snap.Store(&Snapshot{
 		Name: spec.Name, Model: spec.Model, CtxSize: spec.CtxSize,
 		State: Stopped, Since: time.Now(), Changed: s.changed,
@@ -40,148 +58,99 @@ func New(spec Spec, log zerolog.Logger, hurry <-chan struct{}) *Server {
 // Snapshot returns what is known of the server now. It takes no lock.
 func (s *Server) Snapshot() *Snapshot { return s.snap.Load() }
 
+// Retry asks a server that waits for its next start, or has given up, to start
+// now. Its failures are forgotten. It does not wait, and does nothing to a
+// server that runs.
+func (s *Server) Retry() {
+	select {
+	case s.retry <- struct{}{}:
+	default: // asked already
+	}
+}
+
 // Run starts llama-server and keeps it running until ctx ends, then stops it
 // and returns. It is called once.
 func (s *Server) Run(ctx context.Context) {
-	defer s.enter(Stopped, "", func(n *Snapshot) { n.PID, n.Gone, n.Endpoint = 0, nil, Endpoint{} })
+	var logging sync.WaitGroup
+	logged, stopLogging := context.WithCancel(context.WithoutCancel(ctx))
+	logging.Go(func() { forward(logged, s.output, s.log) })
+	defer func() { stopLogging(); logging.Wait() }()
+
+	s.endLeftover()
+	defer s.enter(Stopped, "", noProcess)
 	for ctx.Err() == nil {
 		s.enter(Starting, "", nil)
 		exit, ready := s.runOnce(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		s.failures = failuresAfter(s.failures, ready)
-		pause := backoff(s.failures, rand.Float64())
-		s.enter(Restarting, fmt.Sprintf("%s; next start in %s", exit.Cause, pause.Round(100*time.Millisecond)), func(n *Snapshot) {
-			n.PID, n.Gone, n.Endpoint, n.LastExit = 0, nil, Endpoint{}, exit
-		})
-		s.log.Error().Int("code", exit.Code).Str("signal", exit.Signal).Strs("tail", exit.Tail).
-			Int64("next_start_ms", pause.Milliseconds()).Msg("llama-server ended: " + exit.Cause)
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
+		s.past = s.past.after(exit.Class, ready)
+		s.rest(ctx, exit)
 	}
 }
 
-// runOnce runs the process from its start to its end, and says for how long it
-// was ready.
-func (s *Server) runOnce(ctx context.Context) (exit *Exit, ready time.Duration) {
-	kept := &tail{}
-	out := &lineWriter{emit: func(line string) {
-		kept.add(line)
-		s.log.Debug().Msg(line)
-	}}
-	p, endpoint, err := s.start(ctx, out)
-	if err != nil {
-		return &Exit{At: time.Now(), Code: -1, Cause: err.Error()}, 0
+// rest is the time between an end that nobody asked for and the next start.
+func (s *Server) rest(ctx context.Context, exit *Exit) {
+	select {
+	case <-s.retry: // it was meant for a start that has come by itself
+	default:
 	}
-	gone := make(chan struct{})
-	s.enter(Loading, "", func(n *Snapshot) {
-		n.PID, n.Endpoint, n.Gone = p.pid, endpoint, gone
-		n.Restarts = s.starts - 1
-		n.Slots, n.CtxSize = 0, s.spec.CtxSize
-	})
-
-	readyAt := s.watch(ctx, p, newProber(endpoint))
-	if ctx.Err() != nil {
-		s.enter(Draining, "llmsup is stopping", nil)
+	ended := func(n *Snapshot) {
+		noProcess(n)
+		n.LastExit, n.Restarts = exit, s.starts-1
 	}
-	close(gone) // before the process is stopped: its calls can move at once
-	p.stop(s.spec.stopGrace(), s.hurry)
-	out.flush()
-	if endpoint.Network == "unix" {
-		_ = os.Remove(endpoint.Address) // llama-server leaves it when it is killed
+	event := s.log.Error().Str("class", string(exit.Class)).Int("code", exit.Code).Str("signal", exit.Signal).Strs("tail", exit.Tail)
+	pause, giveUp := s.past.decide(rand.Float64())
+	if giveUp {
+		const until = "it stays so until `llmsup restart`, `llmsup reload`, or a change of the model's file"
+		s.enter(Failed, exit.Cause+"; "+until, ended)
+		event.Msg("llama-server failed for good: " + exit.Cause)
+		s.awaitChange(ctx)
+		return
 	}
-	if !readyAt.IsZero() {
-		ready = p.exit.At.Sub(readyAt)
-	}
-	done := p.exit
-	done.Tail = kept.snapshot()
-	done.Cause = describe(done)
-	return &done, ready
-}
-
-// start launches the process. Nothing is left running when it fails.
-func (s *Server) start(ctx context.Context, out *lineWriter) (*process, Endpoint, error) {
-	s.starts++
-	if err := os.MkdirAll(s.spec.Dir, 0o700); err != nil {
-		return nil, Endpoint{}, fmt.Errorf("make the server's folder: %w", err)
-	}
-	can, err := readFeatures(ctx, s.spec.Binary)
-	if err != nil {
-		return nil, Endpoint{}, err
-	}
-	endpoint, err := s.spec.endpoint(can)
-	if err != nil {
-		return nil, Endpoint{}, err
-	}
-	p, err := launch(s.spec.Binary, s.spec.args(can, endpoint), s.spec.environ(endpoint.Key), out)
-	if err != nil {
-		return nil, Endpoint{}, err
-	}
-	s.log.Info().Int("pid", p.pid).Str("model", s.spec.Model).Str("listens", endpoint.Address).Msg("llama-server started")
-	return p, endpoint, nil
-}
-
-// watch follows the process until it ends or ctx does, and returns when it
-// became ready; zero if it never did.
-func (s *Server) watch(ctx context.Context, p *process, ask *prober) (readyAt time.Time) {
-	began := time.Now()
-	loaded := make(chan properties, 1)
-	probing, stopProbing := context.WithCancel(ctx)
-	probed := make(chan struct{})
-	go func() {
-		defer close(probed)
-		if props, err := awaitLoaded(probing, ask); err == nil {
-			loaded <- props
-		}
-	}()
-	defer func() { stopProbing(); <-probed }()
-
-	for {
-		select {
-		case <-ctx.Done():
-			return readyAt
-		case <-p.done:
-			return readyAt
-		case props := <-loaded:
-			readyAt = time.Now()
-			s.enter(Ready, "", func(n *Snapshot) {
-				n.Slots = props.slots
-				if props.ctxSize > 0 {
-					n.CtxSize = props.ctxSize
-				}
-			})
-			s.log.Info().Int("slots", props.slots).Int("ctx_size", props.ctxSize).
-				Int64("load_ms", readyAt.Sub(began).Milliseconds()).Msg("llama-server is ready")
-		}
+	s.enter(Restarting, fmt.Sprintf("%s; next start in %s", exit.Cause, pause.Round(100*time.Millisecond)), ended)
+	event.Int64("next_start_ms", pause.Milliseconds()).Msg("llama-server ended: " + exit.Cause)
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-s.retry:
+		s.past = history{}
 	}
 }
 
-// awaitLoaded asks until the model is loaded, and then what the server made of
-// its settings.
-func awaitLoaded(ctx context.Context, ask *prober) (properties, error) {
-	tick := time.NewTicker(probeEveryLoading)
+// watchFilesEvery is how often a server that has given up looks whether its
+// files have changed.
+const watchFilesEvery = 2 * time.Second
+
+// awaitChange waits until there is a reason to believe that another start could
+// end otherwise.
+func (s *Server) awaitChange(ctx context.Context) {
+	before := s.spec.files()
+	tick := time.NewTicker(watchFilesEvery)
 	defer tick.Stop()
 	for {
-		if err := ask.health(ctx); err == nil {
-			props, err := ask.props(ctx)
-			if err != nil && ctx.Err() == nil {
-				err = nil // a build without /props: its slots stay unknown
-			}
-			return props, err
-		}
 		select {
 		case <-ctx.Done():
-			return properties{}, ctx.Err()
+			return
+		case <-s.retry:
 		case <-tick.C:
+			if s.spec.files() == before {
+				continue
+			}
+			s.log.Info().Msg("the model's file, or llama-server, has changed; starting again")
 		}
+		s.past = history{}
+		return
 	}
 }
+
+func noProcess(n *Snapshot) { n.PID, n.Gone, n.Endpoint = 0, nil, Endpoint{} }
 
 // enter is the one place where the state changes. It publishes a snapshot that
 // differs from the present one in state, reason and what edit does to it.
+// Whoever waits for it is told by a closed channel, and never waited for.
 func (s *Server) enter(to State, reason string, edit func(*Snapshot)) {
 	old := s.snap.Load()
 	if !mayFollow(old.State, to) {
@@ -200,16 +169,4 @@ func (s *Server) enter(to State, reason string, edit func(*Snapshot)) {
 	next.Changed = s.changed
 	s.snap.Store(&next)
 	close(told)
-}
-
-// describe puts an end into words: how, and the process's own last ones.
-func describe(e Exit) string {
-	how := fmt.Sprintf("exit status %d", e.Code)
-	if e.Signal != "" {
-		how = "killed by " + e.Signal
-	}
-	if words := lastWords(e.Tail); words != "" {
-		return how + ": " + words
-	}
-	return how
 }

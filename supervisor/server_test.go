@@ -67,11 +67,11 @@ func TestKilledIsRestarted(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-first.Gone
-	between := await(t, s, "restarting", func(n *Snapshot) bool { return n.State == Restarting })
+	between := await(t, s, "restarting", func(n *Snapshot) bool { return n.State == Restarting && n.LastExit != nil })
 	if between.LastExit == nil || between.LastExit.Signal != "SIGKILL" {
 		t.Errorf("last exit %+v, want a SIGKILL", between.LastExit)
 	}
-	if !strings.Contains(between.Reason, "killed by SIGKILL; next start in ") {
+	if !strings.Contains(between.Reason, "ended by SIGKILL; next start in ") {
 		t.Errorf("reason %q", between.Reason)
 	}
 	second := await(t, s, "ready again", isReady)
@@ -121,7 +121,7 @@ func TestGroupGoesWithIt(t *testing.T) {
 	if err := syscall.Kill(p.pid, syscall.SIGKILL); err != nil { // the leader alone
 		t.Fatal(err)
 	}
-	<-p.done
+	<-p.over
 	// init reaps the orphan in its own time; what counts is that it was killed.
 	for deadline := time.Now().Add(5 * time.Second); running(child); {
 		if time.Now().After(deadline) {

@@ -12,11 +12,11 @@ type Endpoint struct {
 // Exit is how a llama-server process ended. It is made once and never changed.
 type Exit struct {
 	At     time.Time
-	Code   int    // exit status; -1 when a signal ended it or it never started
-	Signal string // "SIGKILL", ...; "" when it exited by itself
-	Class  string // what kind of failure it was; "" while unknown
-	Cause  string // one line for a person: how it ended, and its own last words
-	Tail   []string
+	Code   int      // exit status; -1 when a signal ended it or it never started
+	Signal string   // "SIGKILL", ...; "" when it exited by itself
+	Class  Class    // what kind of end it was
+	Cause  string   // one line for a person: how it ended, why, and what to do
+	Tail   []string // its last lines, 8 KiB at most
 }
 
 // Snapshot is what is known of a server at one moment. It is immutable:

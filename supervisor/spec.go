@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -20,20 +21,35 @@ type Spec struct {
 	GPU        string   // "" for all, "none", or what CUDA_VISIBLE_DEVICES takes
 	Secrets    []string // names of environment variables that the child must not see
 
-	StopGrace time.Duration // SIGTERM to SIGKILL; 0 = 10 s
+	StopGrace    time.Duration // SIGTERM to SIGKILL; 0 = 10 s
+	LoadTimeout  time.Duration // loading without any progress; 0 = 120 s
+	StallTimeout time.Duration // ready without any sign of life; 0 = 30 s
+
+	// Traffic tells what the router has to do with the server: calls in flight,
+	// and bytes of output so far. nil = nobody knows.
+	Traffic func() (calls int, bytes int64)
 }
 
-const defaultStopGrace = 10 * time.Second
+// Defaults of a Spec.
+const (
+	defaultStopGrace    = 10 * time.Second
+	DefaultLoadTimeout  = 120 * time.Second
+	DefaultStallTimeout = 30 * time.Second
+)
+
+// withDefaults fills in what a Spec leaves open.
+func (s Spec) withDefaults() Spec {
+	s.StopGrace = cmp.Or(s.StopGrace, defaultStopGrace)
+	s.LoadTimeout = cmp.Or(s.LoadTimeout, DefaultLoadTimeout)
+	s.StallTimeout = cmp.Or(s.StallTimeout, DefaultStallTimeout)
+	if s.Traffic == nil {
+		s.Traffic = func() (int, int64) { return 0, 0 }
+	}
+	return s
+}
 
 // maxSocketPath is how long a UNIX socket's path may be on Linux, in bytes.
 const maxSocketPath = 107
-
-func (s Spec) stopGrace() time.Duration {
-	if s.StopGrace > 0 {
-		return s.StopGrace
-	}
-	return defaultStopGrace
-}
 
 // socketPath returns where the server's UNIX socket goes, "" where the folder's
 // path is too long for one.
@@ -72,9 +88,9 @@ func (s Spec) args(f features, e Endpoint) []string {
 }
 
 // environ builds the child's environment.
-func (s Spec) environ(key string) []string {
+func (s Spec) environ(key, mark string) []string {
 	env := childEnv(os.Environ(), s.Secrets)
-	env = append(env, "LLAMA_API_KEY="+key)
+	env = append(env, "LLAMA_API_KEY="+key, markVariable+"="+mark)
 	switch s.GPU {
 	case "":
 	case "none":

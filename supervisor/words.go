@@ -7,7 +7,7 @@ import (
 
 // errorLine matches a line in which llama-server says what is wrong: its own
 // log's level E ("0.00.015.302 E srv  load_model: ..."), or a plain "error: ...".
-var errorLine = regexp.MustCompile(`^(?:[\d.]+ E |error: |Error: |.*error while loading)`)
+var errorLine = regexp.MustCompile(`^(?:[\d.]+ E |[Ee]rror[: ])`)
 
 // lastWords returns the line of a dead process's output that says most about
 // its end: the last one that speaks of an error, else the last one.

@@ -41,6 +41,9 @@ type Server struct {
 	CtxSize    int      `yaml:"ctx_size"`     // tokens, for all slots together
 	NGPULayers int      `yaml:"n_gpu_layers"` // layers to keep in VRAM
 	Args       []string `yaml:"args"`         // more flags of llama-server
+
+	LoadTimeout  time.Duration `yaml:"load_timeout"`  // without any progress in loading; 0 = 120 s
+	StallTimeout time.Duration `yaml:"stall_timeout"` // without any sign of life once ready; 0 = 30 s
 }
 
 const (

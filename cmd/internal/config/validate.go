@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/llmsup/llmsup/models"
 )
@@ -100,6 +101,14 @@ func (c *Config) validateServer(name string, s Server) error {
 		return number("ctx_size", s.CtxSize, "tokens; the default is 8192")
 	case s.NGPULayers < 0:
 		return number("n_gpu_layers", s.NGPULayers, "layers; 99 means all, 0 none")
+	}
+	for _, timeout := range []struct {
+		field string
+		value time.Duration
+	}{{"load_timeout", s.LoadTimeout}, {"stall_timeout", s.StallTimeout}} {
+		if timeout.value != 0 && (timeout.value < time.Second || timeout.value > maxTimeout) {
+			return at(timeout.field, "%s is not between 1s and 24h", timeout.value)
+		}
 	}
 	if err := CheckArgs(s.Args); err != nil {
 		return at("args", "%w", err)

@@ -1,0 +1,130 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+const (
+	loadLookEvery = 100 * time.Millisecond
+	// loadProgress is how much a process has to have read, or to have grown, to
+	// be making progress, in bytes. Its answers to probes are far below it.
+	loadProgress = 1 << 20
+)
+
+// loadMark is how far a process is with its model.
+type loadMark struct {
+	lines    uint64 // printed
+	read     uint64 // bytes
+	resident uint64 // bytes
+}
+
+func (m loadMark) beyond(earlier loadMark) bool {
+	return m.lines > earlier.lines || m.read >= earlier.read+loadProgress || m.resident >= earlier.resident+loadProgress
+}
+
+// load follows a process until it is ready, which it has proven by answering a
+// completion, or until there is a verdict on it, or it or ctx ends.
+//
+// There is no deadline for loading as such: 40 GB from a slow disk take their
+// time. What ends it is LoadTimeout without progress.
+func (s *Server) load(ctx context.Context, p child, ask engine, e Endpoint) (readyAt time.Time, verdict *Exit) {
+	began := time.Now()
+	probing, stopProbing := context.WithCancel(ctx)
+	type outcome struct {
+		properties
+		err error
+	}
+	asked := make(chan outcome, 1)
+	go func() {
+		props, err := s.prove(probing, p, ask, e)
+		asked <- outcome{props, err}
+	}()
+	defer func() {
+		stopProbing()
+		if asked != nil {
+			<-asked
+		}
+	}()
+
+	look := func() loadMark {
+		return loadMark{lines: s.output.count(), read: readBytes(p.id()), resident: residentBytes(p.id())}
+	}
+	best, bestAt := look(), began
+	tick := time.NewTicker(loadLookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return time.Time{}, nil
+		case <-p.done():
+			return time.Time{}, nil
+		case <-tick.C:
+			if now := look(); now.beyond(best) {
+				best, bestAt = now, time.Now()
+			} else if quiet := time.Since(bestAt); quiet >= s.spec.LoadTimeout {
+				return time.Time{}, &Exit{Class: Stalled, Cause: fmt.Sprintf("it made no progress in loading for %s: no output, no reading, no growth", quiet.Round(time.Second))}
+			}
+		case got := <-asked:
+			asked = nil
+			if ctx.Err() != nil {
+				return time.Time{}, nil
+			}
+			if got.err != nil {
+				return time.Time{}, &Exit{Class: PortTaken, Cause: got.err.Error() + ": it gets no calls"}
+			}
+			s.ready(got.properties, time.Since(began))
+			return time.Now(), nil
+		}
+	}
+}
+
+// prove asks until the engine is loaded, listens as the right process, and
+// answers a completion. Its only error, but for the end of ctx, is errImpostor.
+func (s *Server) prove(ctx context.Context, p child, ask engine, e Endpoint) (properties, error) {
+	tick := time.NewTicker(loadLookEvery / 2)
+	defer tick.Stop()
+	proven := false
+	for {
+		err := ask.health(ctx)
+		if !proven && (err == nil || errors.Is(err, errLoading)) { // somebody listens: who?
+			direct, ownerErr := e.provenBy(ctx, p.id())
+			if errors.Is(ownerErr, errImpostor) {
+				return properties{}, ownerErr
+			}
+			if ownerErr == nil && !direct {
+				s.log.Warn().Msg("llama-server runs below a wrapper; have the wrapper exec it, or it can outlive a llmsup that is killed")
+			}
+			proven = ownerErr == nil
+		}
+		if err == nil && proven {
+			if ask.complete(ctx) == nil {
+				props, _ := ask.props(ctx) // a build without /props: its slots stay unknown
+				return props, nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return properties{}, ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// ready publishes that the server answers, and says if it is not what was asked
+// for: a build may shrink its context silently to what fits.
+func (s *Server) ready(props properties, took time.Duration) {
+	s.enter(Ready, "", func(n *Snapshot) {
+		n.Slots = props.slots
+		if props.ctxSize > 0 {
+			n.CtxSize = props.ctxSize
+		}
+	})
+	if props.ctxSize > 0 && props.ctxSize*max(props.slots, 1) < s.spec.CtxSize {
+		s.log.Warn().Int("asked", s.spec.CtxSize).Int("ctx_size", props.ctxSize).Int("slots", props.slots).
+			Msg("llama-server has reduced the context; longer prompts go to the fallback")
+	}
+	s.log.Info().Int("slots", props.slots).Int("ctx_size", props.ctxSize).Int64("load_ms", took.Milliseconds()).Msg("llama-server is ready")
+}

@@ -1,0 +1,165 @@
+package supervisor
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// What Linux tells of processes under /proc (proc(5)). A figure that can't be
+// read is zero: nothing here decides alone.
+
+// clockTick is the unit of CPU times in /proc, which is fixed for user space.
+const clockTick = 10 * time.Millisecond
+
+// procStat returns the fields of /proc/PID/stat after the program's name, which
+// may itself hold spaces and brackets. Field 3 of proc(5) is the first.
+func procStat(pid int) []string {
+	raw, err := os.ReadFile(procPath(pid, "stat"))
+	if err != nil {
+		return nil
+	}
+	i := bytes.LastIndexByte(raw, ')')
+	if i < 0 {
+		return nil
+	}
+	return strings.Fields(string(raw[i+1:]))
+}
+
+func procPath(pid int, name string) string { return filepath.Join("/proc", strconv.Itoa(pid), name) }
+
+// statField returns field n of proc(5)'s stat, counted from 1 as there.
+func statField(fields []string, n int) uint64 {
+	if n-3 < 0 || n-3 >= len(fields) {
+		return 0
+	}
+	v, _ := strconv.ParseUint(fields[n-3], 10, 64)
+	return v
+}
+
+// cpuTime returns how long a process has computed, in all its threads.
+func cpuTime(pid int) time.Duration {
+	f := procStat(pid)
+	return time.Duration(statField(f, 14)+statField(f, 15)) * clockTick
+}
+
+// startTime returns when a process was started, in clock ticks since boot: with
+// the pid and the boot, it names a process for good. 0 = there is none.
+func startTime(pid int) uint64 { return statField(procStat(pid), 22) }
+
+// processGroup returns a process's group; 0 = there is no such process.
+func processGroup(pid int) int { return int(statField(procStat(pid), 5)) }
+
+// residentBytes returns how much of a process is in memory.
+func residentBytes(pid int) uint64 { return statField(procStat(pid), 24) * uint64(os.Getpagesize()) }
+
+// readBytes returns how much a process has read, from files or into its memory
+// maps.
+func readBytes(pid int) uint64 {
+	raw, err := os.ReadFile(procPath(pid, "io"))
+	if err != nil {
+		return 0
+	}
+	var sum uint64
+	for line := range strings.Lines(string(raw)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		if name == "rchar" || name == "read_bytes" {
+			n, _ := strconv.ParseUint(value, 10, 64)
+			sum += n
+		}
+	}
+	return sum
+}
+
+// gpuDevices begin the paths of the devices through which processes use GPUs.
+var gpuDevices = []string{"/dev/nvidia", "/dev/kfd", "/dev/dri/"}
+
+// usesGPU says whether a process has a GPU's device open.
+func usesGPU(pid int) bool {
+	for _, target := range openFiles(pid) {
+		for _, device := range gpuDevices {
+			if strings.HasPrefix(target, device) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// openFiles returns what the descriptors of a process lead to.
+func openFiles(pid int) []string {
+	dir := procPath(pid, "fd")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil
+	}
+	var targets []string
+	for _, entry := range entries {
+		if target, err := os.Readlink(filepath.Join(dir, entry.Name())); err == nil {
+			targets = append(targets, target)
+		}
+	}
+	return targets
+}
+
+// groupMembers returns the processes of a group.
+func groupMembers(group int) []int {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	var pids []int
+	for _, entry := range entries {
+		if pid, err := strconv.Atoi(entry.Name()); err == nil && processGroup(pid) == group {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// oomKills returns how many processes the kernel has killed for memory since
+// the machine was booted.
+func oomKills() uint64 {
+	raw, err := os.ReadFile("/proc/vmstat")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(raw)) {
+		if value, ok := strings.CutPrefix(line, "oom_kill "); ok {
+			n, _ := strconv.ParseUint(strings.TrimSpace(value), 10, 64)
+			return n
+		}
+	}
+	return 0
+}
+
+// bootID names the present boot of the machine.
+func bootID() string {
+	raw, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(raw))
+}
+
+// listenerInode returns the inode of the TCP socket that listens on a loopback
+// port of IPv4; "" = nobody does.
+func listenerInode(port int) string {
+	const listening = "0A"
+	raw, err := os.ReadFile("/proc/net/tcp")
+	if err != nil {
+		return ""
+	}
+	suffix := fmt.Sprintf(":%04X", port)
+	for line := range strings.Lines(string(raw)) {
+		f := strings.Fields(line)
+		if len(f) > 9 && strings.HasSuffix(f[1], suffix) && f[3] == listening {
+			return f[9]
+		}
+	}
+	return ""
+}

@@ -1,0 +1,142 @@
+package supervisor
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"time"
+)
+
+// runOnce runs the process from its start to its end, and says for how long it
+// was ready.
+func (s *Server) runOnce(ctx context.Context) (exit *Exit, ready time.Duration) {
+	kept := &tail{}
+	out := &lineWriter{emit: func(line string) {
+		kept.add(line)
+		s.output.add(line)
+	}}
+	oomBefore := oomKills()
+	s.starts++
+	p, endpoint, err := s.start(ctx, out)
+	if err != nil {
+		return s.notStarted(err), 0
+	}
+	gone := make(chan struct{})
+	s.enter(Loading, "", func(n *Snapshot) {
+		n.PID, n.Endpoint, n.Gone = p.id(), endpoint, gone
+		n.Restarts = s.starts - 1
+		n.Slots, n.CtxSize = 0, s.spec.CtxSize
+	})
+
+	ask := s.engine(endpoint)
+	readyAt, verdict := s.load(ctx, p, ask, endpoint)
+	if !readyAt.IsZero() {
+		verdict = s.watch(ctx, p, ask)
+	}
+	grace := s.spec.StopGrace
+	switch {
+	case ctx.Err() != nil:
+		s.enter(Draining, "llmsup is stopping", nil)
+	case verdict != nil:
+		s.enter(Restarting, verdict.Cause, nil)
+		grace = verdictGrace
+	default:
+		s.enter(Restarting, "it has ended", nil)
+	}
+	// The state comes first: no new call goes there from now on, and those that
+	// wait on it move before there is anything else to do about it.
+	close(gone)
+	p.stop(grace, s.hurry)
+	out.flush()
+	removeRecord(s.spec.Dir)
+	if endpoint.Network == "unix" {
+		_ = os.Remove(endpoint.Address) // llama-server leaves it when it is killed
+	}
+	done := p.end()
+	if !readyAt.IsZero() {
+		ready = done.At.Sub(readyAt)
+	}
+	done.Tail = kept.snapshot()
+	if verdict != nil {
+		done.Class, done.Cause = verdict.Class, verdict.Cause
+		return &done, ready
+	}
+	class, because := classify(done, oomKills() > oomBefore)
+	done.Class, done.Cause = class, told(done, class, because)
+	return &done, ready
+}
+
+// verdictGrace is how long a process that llmsup ends for its silence gets to
+// leave by itself. One that is wedged does not hear SIGTERM at all.
+const verdictGrace = time.Second
+
+// startProcess launches llama-server. Nothing is left running when it fails.
+func (s *Server) startProcess(ctx context.Context, out *lineWriter) (child, Endpoint, error) {
+	if err := os.MkdirAll(s.spec.Dir, 0o700); err != nil {
+		return nil, Endpoint{}, fmt.Errorf("make the server's folder: %w", err)
+	}
+	can, err := readFeatures(ctx, s.spec.Binary)
+	if err != nil {
+		return nil, Endpoint{}, err
+	}
+	endpoint, err := s.spec.endpoint(can)
+	if err != nil {
+		return nil, Endpoint{}, err
+	}
+	mark := rand.Text()
+	p, err := launch(s.spec.Binary, s.spec.args(can, endpoint), s.spec.environ(endpoint.Key, mark), out)
+	if err != nil {
+		return nil, Endpoint{}, err
+	}
+	r := record{PID: p.pid, StartTime: startTime(p.pid), BootID: bootID(), Mark: mark}
+	if err := writeRecord(s.spec.Dir, r); err != nil {
+		// Without it the kernel still ends the process with llmsup.
+		s.log.Warn().Err(err).Msg("the record of llama-server's process could not be written")
+	}
+	s.log.Info().Int("pid", p.pid).Str("model", s.spec.Model).Str("listens", endpoint.Address).Msg("llama-server started")
+	return p, endpoint, nil
+}
+
+// notStarted turns the error of a start into an end.
+func (s *Server) notStarted(err error) *Exit {
+	e := Exit{At: time.Now(), Code: -1}
+	class, because := Unknown, err.Error()
+	var ran *exec.ExitError
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission), errors.Is(err, exec.ErrNotFound):
+		class = MissingBinary
+	case errors.As(err, &ran): // --help failed: it can't run at all
+		e.Tail = []string{err.Error()}
+		class, _ = classify(Exit{Code: ran.ExitCode(), Tail: e.Tail, Signal: signalOf(ran.ProcessState)}, false)
+	}
+	e.Class, e.Cause = class, told(e, class, because)
+	return &e
+}
+
+// endLeftover ends what an earlier llmsup has left running in this server's
+// name. It is called before the first start.
+func (s *Server) endLeftover() {
+	ended, err := endLeftover(s.spec.Dir)
+	if err != nil {
+		s.log.Error().Err(err).Msg("a llama-server that an earlier llmsup left behind could not be ended")
+	}
+	if ended > 0 {
+		s.log.Warn().Int("processes", ended).Msg("ended the llama-server that an earlier llmsup had left behind")
+	}
+}
+
+// files says what the files of a Spec look like from outside.
+func (s Spec) files() string {
+	look := func(path string) string {
+		info, err := os.Stat(path)
+		if err != nil {
+			return "none"
+		}
+		return fmt.Sprint(info.Size(), info.ModTime(), info.Mode())
+	}
+	return look(s.Model) + ";" + look(s.Binary)
+}

@@ -1,0 +1,80 @@
+package supervisor
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+const (
+	lookEvery = 2 * time.Second
+	// canaryAfter is how long a server may have had nothing to do before it has
+	// to prove by a completion that it still could.
+	canaryAfter = 5 * time.Minute
+)
+
+// watch follows a ready server until it ends, ctx ends, or it has shown no sign
+// of life for StallTimeout, which is the verdict it returns.
+func (s *Server) watch(ctx context.Context, p child, ask engine) (verdict *Exit) {
+	looking, stopLooking := context.WithCancel(ctx)
+	looks := make(chan vitals)
+	ended := make(chan struct{})
+	go func() { defer close(ended); s.look(looking, p, ask, looks) }()
+	defer func() { stopLooking(); <-ended }()
+
+	last := vitals{at: time.Now(), health: true, slots: true} // it has just answered a completion
+	newest := last
+	silence := time.NewTimer(s.spec.StallTimeout)
+	defer silence.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-p.done():
+			return nil
+		case newest = <-looks:
+			if newest.alive(last) {
+				last = newest
+				silence.Reset(s.spec.StallTimeout - time.Since(last.at))
+			}
+		case <-silence.C:
+			return &Exit{Class: Wedged, Cause: fmt.Sprintf("it showed no sign of life for %s: %s", s.spec.StallTimeout, newest.words())}
+		}
+	}
+}
+
+// look looks at the server again and again, on connections of its own, and
+// hands on what it sees. A question that hangs delays nobody but the next one.
+func (s *Server) look(ctx context.Context, p child, ask engine, looks chan<- vitals) {
+	tick := time.NewTicker(min(lookEvery, s.spec.StallTimeout/4))
+	defer tick.Stop()
+	worked, bytes := time.Now(), int64(0)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := ask.vitals(ctx)
+		now.calls, now.bytes = s.spec.Traffic()
+		now.cpu, now.usesGPU = cpuTime(p.id()), usesGPU(p.id())
+		if now.calls > 0 || now.bytes != bytes {
+			worked, bytes = now.at, now.bytes
+		}
+		if now.health && now.at.Sub(worked) >= canaryAfter {
+			canary, cancel := context.WithTimeout(ctx, s.spec.StallTimeout)
+			if err := ask.complete(canary); err != nil {
+				now.slots = false // as good as hanging: asked again at the next look
+				s.log.Warn().Err(err).Msg("llama-server was idle and did not answer a completion")
+			} else {
+				worked = time.Now()
+			}
+			cancel()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case looks <- now:
+		}
+	}
+}

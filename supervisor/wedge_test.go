@@ -1,0 +1,166 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/llmsup/llmsup/models/demo"
+)
+
+// TestHangingEngine: /health is good and /slots hangs. Within the stall timeout
+// the server is taken out of use and replaced, though it has no call in flight.
+func TestHangingEngine(t *testing.T) {
+	s, _ := run(t, "wedges", Spec{StallTimeout: time.Second})
+	now := await(t, s, "ready", isReady)
+	began := time.Now()
+	<-now.Gone
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("calls can move after %s, want within 1 s of the stall timeout of 1 s", took)
+	}
+	if state := s.Snapshot().State; state != Restarting {
+		t.Errorf("its calls are told to move while it is %s", state)
+	}
+	ended := await(t, s, "an exit", func(n *Snapshot) bool { return n.LastExit != nil })
+	if ended.LastExit.Class != Wedged || !strings.Contains(ended.LastExit.Cause, "it answers /health but not /slots") {
+		t.Errorf("exit %+v", ended.LastExit)
+	}
+	await(t, s, "a second process", func(n *Snapshot) bool { return n.PID != 0 && n.PID != now.PID })
+	if alive(now.PID) {
+		t.Error("the wedged process lives")
+	}
+}
+
+func TestLoadingThatStalls(t *testing.T) {
+	s, _ := run(t, "mute", Spec{LoadTimeout: 700 * time.Millisecond})
+	now := await(t, s, "an exit", func(n *Snapshot) bool { return n.LastExit != nil })
+	if now.LastExit.Class != Stalled || !strings.Contains(now.LastExit.Cause, "no progress in loading") {
+		t.Errorf("exit %+v", now.LastExit)
+	}
+}
+
+// TestLoadingThatTakesLong: what makes progress may take longer than the
+// deadline for making some.
+func TestLoadingThatTakesLong(t *testing.T) {
+	s, _ := run(t, "slow", Spec{LoadTimeout: 700 * time.Millisecond})
+	if now := await(t, s, "ready or an exit", func(n *Snapshot) bool { return n.State == Ready || n.LastExit != nil }); now.State != Ready {
+		t.Errorf("%s: %s", now.State, now.Reason)
+	}
+}
+
+func TestNotReadyWithoutACompletion(t *testing.T) {
+	s, _ := run(t, "no answers", Spec{LoadTimeout: time.Second})
+	now := await(t, s, "ready or an exit", func(n *Snapshot) bool { return n.State == Ready || n.LastExit != nil })
+	if now.State == Ready {
+		t.Error("ready, though no completion ever came back")
+	}
+}
+
+// TestImpostor: whoever answers 200 in the place of the child gets no call.
+func TestImpostor(t *testing.T) {
+	impostor := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer impostor.Close()
+	t.Setenv("SUPERVISOR_TEST_ROLE", "polite")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := shortDir(t)
+	s := New(Spec{Name: "test", Binary: self, Dir: dir}, nopLog, nil)
+	s.start = func(_ context.Context, out *lineWriter) (child, Endpoint, error) {
+		p, err := launch(self, []string{"--host", dir + "/elsewhere.sock"}, os.Environ(), out)
+		return p, Endpoint{Network: "tcp", Address: impostor.Listener.Addr().String()}, err
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); s.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	now := await(t, s, "ready or an exit", func(n *Snapshot) bool { return n.State == Ready || n.LastExit != nil })
+	if now.State == Ready {
+		t.Fatal("it is ready, with an impostor's endpoint")
+	}
+	if now.LastExit.Class != PortTaken || !strings.Contains(now.LastExit.Cause, "somebody else listens there") {
+		t.Errorf("exit %+v", now.LastExit)
+	}
+}
+
+// TestRealServerStopped: SIGSTOP looks like nothing at all from outside. The
+// server is found hung, with calls in flight and without.
+func TestRealServerStopped(t *testing.T) {
+	for name, calls := range map[string]int{"idle": 0, "busy": 3} {
+		t.Run(name, func(t *testing.T) {
+			const stall = 1500 * time.Millisecond
+			s, _ := run(t, "", Spec{
+				Binary: llamaServer(t), Model: demoModel(t), StallTimeout: stall,
+				Traffic: func() (int, int64) { return calls, 0 },
+			})
+			now := await(t, s, "ready", isReady)
+			if err := syscall.Kill(now.PID, syscall.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			<-now.Gone
+			if took := time.Since(began); took > stall+time.Second {
+				t.Errorf("found hung after %s, want within 1 s of %s", took, stall)
+			}
+			again := await(t, s, "ready again", func(n *Snapshot) bool { return n.State == Ready && n.PID != now.PID })
+			if again.LastExit.Class != Wedged || alive(now.PID) {
+				t.Errorf("exit %+v", again.LastExit)
+			}
+		})
+	}
+}
+
+// TestRealServerThatIsBusy: four slots full of prompts that take far longer
+// than the stall timeout, on an engine whose counters stand still for as long
+// as a batch takes. It is left alone.
+func TestRealServerThatIsBusy(t *testing.T) {
+	model := filepath.Join(t.TempDir(), "slow.gguf")
+	f, err := os.Create(model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(demo.Write(f, demo.Slow), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	const stall = 2 * time.Second
+	var calls atomic.Int64
+	s, _ := run(t, "", Spec{
+		Binary: llamaServer(t), Model: model, StallTimeout: stall, StopGrace: time.Millisecond,
+		Args:    []string{"--threads", "1", "-np", "4", "-b", "2048", "-ub", "2048"},
+		Traffic: func() (int, int64) { return int(calls.Load()), 0 }, // the router has had no byte of them
+	})
+	now := await(t, s, "ready", isReady)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	prompt := `{"n_predict":1,"cache_prompt":false,"prompt":"` + strings.Repeat(" 57", 1900) + `"}`
+	var sent sync.WaitGroup
+	for range 4 {
+		sent.Go(func() {
+			for ctx.Err() == nil { // however fast the machine is
+				calls.Add(1)
+				status, _, _ := newProber(now.Endpoint, time.Minute).ask(ctx, http.MethodPost, "/completion", prompt)
+				calls.Add(-1)
+				if ctx.Err() == nil && status != http.StatusOK {
+					t.Errorf("a busy server's call came to %d", status)
+				}
+			}
+		})
+	}
+	select {
+	case <-now.Gone:
+		t.Errorf("a busy server was ended: %s", s.Snapshot().Reason)
+	case <-time.After(5 * stall):
+	}
+	cancel()
+	sent.Wait()
+}
