@@ -35,6 +35,7 @@ func newCloud(t *testing.T) *cloud {
 	return c
 }
 
+// answer gives every call an answer, as a stream where it wants one.
 func (c *cloud) answer(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	model := gjson.GetBytes(body, "model").Str
@@ -57,6 +58,13 @@ func (c *cloud) asked() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return append([]string{}, c.models...)
+}
+
+// forget takes the last n calls out of what was asked.
+func (c *cloud) forget(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.models = c.models[:len(c.models)-n]
 }
 
 // config writes a llmsup.yaml in which the demo server falls back on the cloud.

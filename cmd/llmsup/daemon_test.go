@@ -65,7 +65,12 @@ func shortDir(t *testing.T) string {
 // come after the ones that keep it apart from other instances.
 func launch(t *testing.T, env []string, args ...string) *instance {
 	t.Helper()
-	dir := shortDir(t)
+	return launchIn(t, shortDir(t), env, args...)
+}
+
+// launchIn is launch in a state directory that may have been used before.
+func launchIn(t *testing.T, dir string, env []string, args ...string) *instance {
+	t.Helper()
 	all := append([]string{
 		"start", "--listen", "127.0.0.1:0", "--state-dir", dir, "--control-socket", filepath.Join(dir, "c.sock"),
 		"--llama-server", llamaServer(t), "--log-format", "json", "--log-level", "debug",
@@ -135,14 +140,20 @@ func (in *instance) stop() {
 // await waits until the first server's status satisfies ok.
 func (in *instance) await(what string, ok func(control.Server) bool) control.Server {
 	in.t.Helper()
+	return in.awaitServer(0, what, ok)
+}
+
+// awaitServer is await for the server at a place in the status.
+func (in *instance) awaitServer(i int, what string, ok func(control.Server) bool) control.Server {
+	in.t.Helper()
 	var last control.Status
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		s, err := in.client.Status(in.t.Context())
 		if err != nil {
 			in.t.Fatalf("status: %v", err)
 		}
-		if last = s; len(s.Servers) > 0 && ok(s.Servers[0]) {
-			return s.Servers[0]
+		if last = s; len(s.Servers) > i && ok(s.Servers[i]) {
+			return s.Servers[i]
 		}
 	}
 	in.t.Fatalf("not %s after 30 s: %+v", what, last)

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -29,7 +30,6 @@ type Client struct {
 // NewClient makes a client. Nothing is dialled yet.
 func NewClient(path string) *Client {
 	return &Client{path: path, http: &http.Client{
-		Timeout: answerTimeout,
 		Transport: &http.Transport{
 			DisableKeepAlives: true,
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -49,27 +49,64 @@ func (c *Client) Route(ctx context.Context, model string) (RouteAnswer, error) {
 	return get[RouteAnswer](ctx, c, "/v1/route?"+url.Values{"model": {model}}.Encode())
 }
 
-func get[T any](ctx context.Context, c *Client, path string) (T, error) {
-	var result T
+// Logs hands on the last n lines that the servers printed and, to follow, the
+// later ones until ctx ends.
+func (c *Client) Logs(ctx context.Context, n int, follow bool, emit func(LogLine) error) error {
+	query := url.Values{"n": {strconv.Itoa(n)}, "follow": {strconv.FormatBool(follow)}}
+	resp, err := c.open(ctx, "/v1/logs?"+query.Encode())
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	for lines := json.NewDecoder(resp.Body); ; {
+		var line LogLine
+		switch err := lines.Decode(&line); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil && ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			return fmt.Errorf("the daemon at %s broke its answer off: %w", c.path, err)
+		}
+		if err := emit(line); err != nil {
+			return err
+		}
+	}
+}
+
+// open asks for a path and returns the answer if it is a good one.
+func (c *Client) open(ctx context.Context, path string) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+host+path, nil)
 	if err != nil {
-		return result, err
+		return nil, err
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return result, c.unreachable(err)
+		return nil, c.unreachable(err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	var e errorBody
+	if json.NewDecoder(resp.Body).Decode(&e) == nil && e.Error != "" {
+		return nil, fmt.Errorf("the daemon at %s refused: %s", c.path, e.Error)
+	}
+	return nil, fmt.Errorf("the daemon at %s answered %s", c.path, resp.Status)
+}
+
+func get[T any](ctx context.Context, c *Client, path string) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	var result T
+	resp, err := c.open(ctx, path)
+	if err != nil {
+		return result, err
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return result, fmt.Errorf("the daemon at %s broke its answer off: %w", c.path, err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		var e errorBody
-		if json.Unmarshal(body, &e) == nil && e.Error != "" {
-			return result, fmt.Errorf("the daemon at %s refused: %s", c.path, e.Error)
-		}
-		return result, fmt.Errorf("the daemon at %s answered %s", c.path, resp.Status)
 	}
 	if err := json.Unmarshal(body, &result); err != nil {
 		return result, fmt.Errorf("the daemon at %s gave an answer of another form: %w; is it of another version?", c.path, err)

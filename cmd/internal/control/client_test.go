@@ -24,6 +24,18 @@ func (source) Route(model string) RouteAnswer {
 	return RouteAnswer{Model: model, Route: "*/*", Backend: "openrouter"}
 }
 
+func (source) Logs(ctx context.Context, n int, follow bool, emit func(LogLine) error) error {
+	for i := range n {
+		if err := emit(LogLine{Server: "s", Text: fmt.Sprint(i)}); err != nil {
+			return err
+		}
+	}
+	if follow {
+		<-ctx.Done()
+	}
+	return nil
+}
+
 // serve answers at a socket of the test's own until the test ends.
 func serve(t *testing.T, h http.Handler) (path string) {
 	t.Helper()
@@ -49,6 +61,28 @@ func TestClient(t *testing.T) {
 	}
 	if _, err := c.Route(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "the query needs a model") || errors.Is(err, ErrNoDaemon) {
 		t.Errorf("no model: %v", err)
+	}
+}
+
+func TestClientLogs(t *testing.T) {
+	c := NewClient(serve(t, NewHandler(source{})))
+	var got []string
+	keep := func(line LogLine) error { got = append(got, line.Text); return nil }
+	if err := c.Logs(t.Context(), 3, false, keep); err != nil || strings.Join(got, ",") != "0,1,2" {
+		t.Errorf("%q, %v", got, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	err := c.Logs(ctx, 2, true, func(line LogLine) error {
+		if line.Text == "1" { // the last before it waits for more
+			cancel()
+		}
+		return nil
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("following ended with %v", err)
+	}
+	if err := c.Logs(t.Context(), -1, false, keep); err == nil || !strings.Contains(err.Error(), "number of lines") {
+		t.Errorf("n = -1: %v", err)
 	}
 }
 

@@ -1,9 +1,11 @@
 package control
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 )
 
 // host is the name that the client calls the daemon by. A web page that gets a
@@ -14,6 +16,9 @@ const host = "llmsup"
 type Source interface {
 	Status() Status
 	Route(model string) RouteAnswer
+	// Logs hands on the last n lines that the servers printed and, to follow,
+	// the later ones until ctx ends. It stops at emit's first error.
+	Logs(ctx context.Context, n int, follow bool, emit func(LogLine) error) error
 }
 
 // NewHandler makes the control API: reads are GET, changes are POST.
@@ -28,6 +33,7 @@ func NewHandler(source Source) http.Handler {
 		}
 		answer(w, http.StatusOK, source.Route(model))
 	})
+	mux.HandleFunc("GET /v1/logs", func(w http.ResponseWriter, r *http.Request) { streamLogs(w, r, source) })
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, fmt.Sprintf("this daemon knows no %s %s; is it of another version?", r.Method, r.URL.Path))
 	})
@@ -37,6 +43,30 @@ func NewHandler(source Source) http.Handler {
 			return
 		}
 		mux.ServeHTTP(w, r)
+	})
+}
+
+// maxLogLines bounds what one question for lines may ask for.
+const maxLogLines = 100_000
+
+func streamLogs(w http.ResponseWriter, r *http.Request, source Source) {
+	n, err := strconv.Atoi(r.URL.Query().Get("n"))
+	if err != nil || n < 0 || n > maxLogLines {
+		refuse(w, http.StatusBadRequest, fmt.Sprintf("n has to be a number of lines between 0 and %d", maxLogLines))
+		return
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	follow := r.URL.Query().Get("follow") == "true"
+	lines := json.NewEncoder(w)
+	flush := http.NewResponseController(w).Flush
+	if err := flush(); err != nil { // the headers, before there is a line to follow
+		return
+	}
+	_ = source.Logs(r.Context(), n, follow, func(line LogLine) error { // its only error is the client's leaving
+		if err := lines.Encode(line); err != nil || !follow {
+			return err
+		}
+		return flush()
 	})
 }
 

@@ -67,6 +67,14 @@ func list[T any](l []T) []T {
 	return l
 }
 
+// LogLine is a line of GET /v1/logs, whose answer has one JSON object a line.
+type LogLine struct {
+	Server string    `json:"server"`
+	At     time.Time `json:"at"`
+	Text   string    `json:"text"`
+	Lost   uint64    `json:"lost,omitempty"` // lines before this one that the reader was too slow for
+}
+
 // GPU is a GPU as its driver tells. A figure that it does not give is null.
 type GPU struct {
 	Index              int      `json:"index"`

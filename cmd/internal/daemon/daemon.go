@@ -117,6 +117,9 @@ func (d *Daemon) newServers(binary string) []*supervisor.Server {
 		servers = append(servers, supervisor.New(supervisor.Spec{
 			Name: name, Binary: binary, Model: s.Model, CtxSize: s.CtxSize, NGPULayers: s.NGPULayers, Args: s.Args,
 			Dir: filepath.Join(d.cfg.StateDir, "servers", name), GPU: d.cfg.GPU, Secrets: secrets,
+			LoadTimeout: s.LoadTimeout, StallTimeout: s.StallTimeout,
+			// Asked only once the server runs, and the router is there by then.
+			Traffic: func() (int, int64) { return d.router.Traffic(name) },
 		}, d.log, d.hurry))
 	}
 	return servers

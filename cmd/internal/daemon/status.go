@@ -17,12 +17,17 @@ func (d *Daemon) Status() control.Status {
 	}
 	for _, server := range d.servers {
 		now := server.Snapshot()
-		s.Servers = append(s.Servers, serverStatus(now, d.router.InflightAt(now.Name)))
+		s.Servers = append(s.Servers, serverStatus(now, d.calls(now.Name)))
 	}
 	for _, u := range d.router.Upstreams() {
 		s.Upstreams = append(s.Upstreams, control.Upstream{Name: u.Name, Healthy: u.Reason == "", Reason: u.Reason})
 	}
 	return s
+}
+
+func (d *Daemon) calls(server string) int {
+	calls, _ := d.router.Traffic(server)
+	return calls
 }
 
 func serverStatus(now *supervisor.Snapshot, inflight int) control.Server {
@@ -34,7 +39,7 @@ func serverStatus(now *supervisor.Snapshot, inflight int) control.Server {
 		s.Busy, s.Queued = now.Slots, inflight-now.Slots
 	}
 	if e := now.LastExit; e != nil {
-		s.LastExit = &control.LastExit{At: e.At, Code: e.Code, Signal: e.Signal, Class: e.Class, Tail: e.Tail}
+		s.LastExit = &control.LastExit{At: e.At, Code: e.Code, Signal: e.Signal, Class: string(e.Class), Tail: e.Tail}
 		if s.LastExit.Tail == nil {
 			s.LastExit.Tail = []string{}
 		}

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/llmsup/llmsup/cmd/internal/control"
+)
+
+func logsCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "logs",
+		Usage:     "show what llama-server printed",
+		UsageText: "llmsup logs [-f] [-n 100]",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on with what it prints from now on, until Ctrl-C"},
+			&cli.IntFlag{Name: "lines", Aliases: []string{"n"}, Value: 100, Usage: "begin with the last `N` lines"},
+			controlFlag(),
+		},
+		OnUsageError: onUsageError,
+		Action: func(c *cli.Context) error {
+			if err := noArgs(c); err != nil {
+				return err
+			}
+			if c.Int("lines") < 0 {
+				return usagef("-n %d is not a number of lines", c.Int("lines"))
+			}
+			client := control.NewClient(controlSocket(c))
+			status, err := client.Status(c.Context)
+			if err != nil {
+				return err
+			}
+			several := len(status.Servers) > 1
+			err = client.Logs(c.Context, c.Int("lines"), c.Bool("follow"), func(line control.LogLine) error {
+				return printLogLine(line, several)
+			})
+			if errors.Is(err, context.Canceled) {
+				return nil // Ctrl-C is how one ends it
+			}
+			return err
+		},
+	}
+}
+
+func printLogLine(line control.LogLine, named bool) error {
+	prefix := ""
+	if named {
+		prefix = line.Server + ": "
+	}
+	if line.Lost > 0 {
+		fmt.Fprintf(os.Stderr, "%s%d lines came faster than they could be shown\n", prefix, line.Lost)
+	}
+	_, err := fmt.Println(prefix + printable(line.Text))
+	return err
+}
