@@ -25,10 +25,11 @@ func (c *fakeChild) stop(_ time.Duration, _ <-chan struct{}) { <-c.over }
 // fakeEngine answers as a test says.
 type fakeEngine struct{ err error }
 
-func (e fakeEngine) health(context.Context) error              { return e.err }
-func (e fakeEngine) complete(context.Context) error            { return e.err }
-func (e fakeEngine) props(context.Context) (properties, error) { return properties{}, e.err }
-func (e fakeEngine) vitals(context.Context) vitals             { return vitals{at: time.Now()} }
+func (e fakeEngine) listener(context.Context, int) (bool, error) { return false, e.err }
+func (e fakeEngine) health(context.Context) error                { return e.err }
+func (e fakeEngine) complete(context.Context) error              { return e.err }
+func (e fakeEngine) props(context.Context) (properties, error)   { return properties{}, e.err }
+func (e fakeEngine) vitals(context.Context) vitals               { return vitals{at: time.Now()} }
 
 // failsFast makes a server's process end as soon as it is started.
 func failsFast(s *Server, exit Exit) (starts *atomic.Int64) {
@@ -106,7 +107,7 @@ func heapBytes() uint64 {
 func TestGivesUpAndComesBack(t *testing.T) {
 	for name, mend := range map[string]func(*Server){
 		"the model's file changes": func(s *Server) { _ = os.WriteFile(s.spec.Model, []byte("another model"), 0o600) },
-		"an operator asks":         func(s *Server) { s.Retry() },
+		"an operator asks":         func(s *Server) { s.Restart() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -129,4 +130,96 @@ func TestGivesUpAndComesBack(t *testing.T) {
 			})
 		})
 	}
+}
+
+// lives makes a server's process live until it is stopped, with an engine that
+// is well but for what complete says.
+func lives(s *Server, complete func() error) {
+	s.engine = func(Endpoint) engine { return wellEngine{complete} }
+	s.start = func(context.Context, *lineWriter) (child, Endpoint, error) {
+		return &stoppable{fakeChild{over: make(chan struct{})}}, Endpoint{Network: "fake"}, nil
+	}
+}
+
+type stoppable struct{ fakeChild }
+
+func (c *stoppable) stop(time.Duration, <-chan struct{}) { close(c.over) }
+
+type wellEngine struct{ canComplete func() error }
+
+func (wellEngine) listener(context.Context, int) (bool, error) { return true, nil }
+func (wellEngine) health(context.Context) error                { return nil }
+func (e wellEngine) complete(context.Context) error            { return e.canComplete() }
+func (wellEngine) props(context.Context) (properties, error) {
+	return properties{slots: 4, ctxSize: 8192}, nil
+}
+
+func (wellEngine) vitals(context.Context) vitals {
+	return vitals{at: time.Now(), health: true, slots: true}
+}
+
+// TestCanary: a server with nothing to do has to prove itself after 5 minutes;
+// one whose completions fail by then is replaced, though it answers all probes.
+func TestCanary(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(Spec{Name: "x", Dir: t.TempDir()}, nopLog, nil)
+		var asked atomic.Int64
+		var broken atomic.Bool
+		lives(s, func() error {
+			asked.Add(1)
+			if broken.Load() {
+				return errors.New("no answer")
+			}
+			return nil
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); s.Run(ctx) }()
+		time.Sleep(16 * time.Minute)
+		if now := s.Snapshot(); now.State != Ready || now.LastExit != nil {
+			t.Fatalf("a good idle server is %s: %+v", now.State, now.LastExit)
+		}
+		if n := asked.Load(); n != 1+3 {
+			t.Errorf("asked for %d completions in 16 minutes, want one to be ready and three canaries", n)
+		}
+		broken.Store(true)
+		time.Sleep(5*time.Minute + DefaultStallTimeout + 2*lookEvery)
+		if now := s.Snapshot(); now.State == Ready || now.LastExit == nil || now.LastExit.Class != Wedged {
+			t.Errorf("a broken idle server is %s: %+v", now.State, now.LastExit)
+		}
+		cancel()
+		<-done
+	})
+}
+
+// TestRestartOnRequest: calls end first, nothing is counted as a failure.
+func TestRestartOnRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var calls atomic.Int64
+		s := New(Spec{Name: "x", Dir: t.TempDir(), Traffic: func() (int, int64) { return int(calls.Load()), time.Now().UnixNano() }}, nopLog, nil)
+		lives(s, func() error { return nil })
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); s.Run(ctx) }()
+		time.Sleep(time.Second)
+		calls.Store(2)
+		s.Restart()
+		time.Sleep(time.Minute)
+		if now := s.Snapshot(); now.State != Draining || now.Restarts != 0 {
+			t.Fatalf("with calls in flight it is %s after %d restarts", now.State, now.Restarts)
+		}
+		calls.Store(0)
+		time.Sleep(time.Second)
+		if now := s.Snapshot(); now.State != Ready || now.Restarts != 1 || now.LastExit != nil {
+			t.Errorf("%s after %d restarts, last exit %+v", now.State, now.Restarts, now.LastExit)
+		}
+		s.Restart()
+		s.Restart() // joins the first
+		time.Sleep(time.Minute)
+		if now := s.Snapshot(); now.State != Ready || now.Restarts != 2 {
+			t.Errorf("%s after %d restarts", now.State, now.Restarts)
+		}
+		cancel()
+		<-done
+	})
 }

@@ -30,7 +30,7 @@ func (m loadMark) beyond(earlier loadMark) bool {
 //
 // There is no deadline for loading as such: 40 GB from a slow disk take their
 // time. What ends it is LoadTimeout without progress.
-func (s *Server) load(ctx context.Context, p child, ask engine, e Endpoint) (readyAt time.Time, verdict *Exit) {
+func (s *Server) load(ctx context.Context, p child, ask engine) (readyAt time.Time, verdict *Exit) {
 	began := time.Now()
 	probing, stopProbing := context.WithCancel(ctx)
 	type outcome struct {
@@ -39,7 +39,7 @@ func (s *Server) load(ctx context.Context, p child, ask engine, e Endpoint) (rea
 	}
 	asked := make(chan outcome, 1)
 	go func() {
-		props, err := s.prove(probing, p, ask, e)
+		props, err := s.prove(probing, p, ask)
 		asked <- outcome{props, err}
 	}()
 	defer func() {
@@ -75,6 +75,7 @@ func (s *Server) load(ctx context.Context, p child, ask engine, e Endpoint) (rea
 			if got.err != nil {
 				return time.Time{}, &Exit{Class: PortTaken, Cause: got.err.Error() + ": it gets no calls"}
 			}
+			s.dropAsked() // this is a new process
 			s.ready(got.properties, time.Since(began))
 			return time.Now(), nil
 		}
@@ -83,14 +84,14 @@ func (s *Server) load(ctx context.Context, p child, ask engine, e Endpoint) (rea
 
 // prove asks until the engine is loaded, listens as the right process, and
 // answers a completion. Its only error, but for the end of ctx, is errImpostor.
-func (s *Server) prove(ctx context.Context, p child, ask engine, e Endpoint) (properties, error) {
+func (s *Server) prove(ctx context.Context, p child, ask engine) (properties, error) {
 	tick := time.NewTicker(loadLookEvery / 2)
 	defer tick.Stop()
 	proven := false
 	for {
 		err := ask.health(ctx)
 		if !proven && (err == nil || errors.Is(err, errLoading)) { // somebody listens: who?
-			direct, ownerErr := e.provenBy(ctx, p.id())
+			direct, ownerErr := ask.listener(ctx, p.id())
 			if errors.Is(ownerErr, errImpostor) {
 				return properties{}, ownerErr
 			}

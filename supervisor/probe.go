@@ -29,6 +29,8 @@ var errLoading = errors.New("the model is still loading")
 
 // engine is a llama-server that can be asked how it is.
 type engine interface {
+	// listener proves that it is the process, or one of its group, that answers.
+	listener(ctx context.Context, pid int) (direct bool, err error)
 	health(context.Context) error   // nil: loaded; errLoading: not yet
 	complete(context.Context) error // nil: a completion of one token came back
 	props(context.Context) (properties, error)
@@ -38,6 +40,7 @@ type engine interface {
 // prober asks a llama-server how it is, on connections of its own, so that
 // neither users' calls nor their connection pool can delay it.
 type prober struct {
+	at      Endpoint
 	client  *http.Client
 	key     string
 	patient time.Duration // bounds one question
@@ -46,7 +49,7 @@ type prober struct {
 func newProber(e Endpoint, patient time.Duration) *prober {
 	dialer := &net.Dialer{Timeout: probeAnswer}
 	return &prober{
-		key: e.Key, patient: patient,
+		at: e, key: e.Key, patient: patient,
 		client: &http.Client{
 			Transport: &http.Transport{
 				DisableKeepAlives: true,
@@ -57,6 +60,10 @@ func newProber(e Endpoint, patient time.Duration) *prober {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
+}
+
+func (p *prober) listener(ctx context.Context, pid int) (direct bool, err error) {
+	return p.at.provenBy(ctx, pid)
 }
 
 // health returns nil when the model is loaded, errLoading while it is not, and

@@ -33,7 +33,7 @@ func (s *Server) runOnce(ctx context.Context) (exit *Exit, ready time.Duration) 
 	})
 
 	ask := s.engine(endpoint)
-	readyAt, verdict := s.load(ctx, p, ask, endpoint)
+	readyAt, verdict := s.load(ctx, p, ask)
 	if !readyAt.IsZero() {
 		verdict = s.watch(ctx, p, ask)
 	}
@@ -41,6 +41,7 @@ func (s *Server) runOnce(ctx context.Context) (exit *Exit, ready time.Duration) 
 	switch {
 	case ctx.Err() != nil:
 		s.enter(Draining, "llmsup is stopping", nil)
+	case verdict != nil && verdict.Class == Replaced: // and draining already
 	case verdict != nil:
 		s.enter(Restarting, verdict.Cause, nil)
 		grace = verdictGrace

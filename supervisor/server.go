@@ -11,15 +11,15 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// Server keeps one llama-server running. Run owns its state; Snapshot, Retry
-// and the readers of its log may be called from anywhere, at any time.
+// Server keeps one llama-server running. Run owns its state; Snapshot,
+// Restart and the readers of its log may be called from anywhere, at any time.
 type Server struct {
 	spec   Spec
 	log    zerolog.Logger
 	hurry  <-chan struct{} // closed: no grace for the child any more
 	snap   atomic.Pointer[Snapshot]
 	output *ring
-	retry  chan struct{} // asks for a start now
+	asked  chan struct{} // receives when an operator wants a new process
 
 	// Of the owner alone:
 	changed chan struct{} // the present snapshot's Changed
@@ -44,7 +44,7 @@ type child interface {
 func New(spec Spec, log zerolog.Logger, hurry <-chan struct{}) *Server {
 	s := &Server{
 		spec: spec.withDefaults(), log: log.With().Str("server", spec.Name).Logger(), hurry: hurry,
-		output: newRing(), retry: make(chan struct{}, 1), changed: make(chan struct{}),
+		output: newRing(), asked: make(chan struct{}, 1), changed: make(chan struct{}),
 	}
 	s.start = s.startProcess
 	s.engine = func(e Endpoint) engine { return newProber(e, min(probeAnswer, s.spec.StallTimeout/2)) }
@@ -58,12 +58,13 @@ func New(spec Spec, log zerolog.Logger, hurry <-chan struct{}) *Server {
 // Snapshot returns what is known of the server now. It takes no lock.
 func (s *Server) Snapshot() *Snapshot { return s.snap.Load() }
 
-// Retry asks a server that waits for its next start, or has given up, to start
-// now. Its failures are forgotten. It does not wait, and does nothing to a
-// server that runs.
-func (s *Server) Retry() {
+// Restart asks for a new process. A server that runs gets no new calls from now
+// on, is stopped when the ones it has have ended, and started again; one that
+// waits for its next start, or has given up, starts at once. Its failures are
+// forgotten. Restart itself does not wait: the snapshots tell.
+func (s *Server) Restart() {
 	select {
-	case s.retry <- struct{}{}:
+	case s.asked <- struct{}{}:
 	default: // asked already
 	}
 }
@@ -84,6 +85,10 @@ func (s *Server) Run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		if exit.Class == Replaced {
+			s.past = history{}
+			continue
+		}
 		s.past = s.past.after(exit.Class, ready)
 		s.rest(ctx, exit)
 	}
@@ -91,10 +96,7 @@ func (s *Server) Run(ctx context.Context) {
 
 // rest is the time between an end that nobody asked for and the next start.
 func (s *Server) rest(ctx context.Context, exit *Exit) {
-	select {
-	case <-s.retry: // it was meant for a start that has come by itself
-	default:
-	}
+	s.dropAsked() // it was meant for the process that has ended by itself
 	ended := func(n *Snapshot) {
 		noProcess(n)
 		n.LastExit, n.Restarts = exit, s.starts-1
@@ -102,7 +104,7 @@ func (s *Server) rest(ctx context.Context, exit *Exit) {
 	event := s.log.Error().Str("class", string(exit.Class)).Int("code", exit.Code).Str("signal", exit.Signal).Strs("tail", exit.Tail)
 	pause, giveUp := s.past.decide(rand.Float64())
 	if giveUp {
-		const until = "it stays so until `llmsup restart`, `llmsup reload`, or a change of the model's file"
+		const until = "it stays so until `llmsup restart`, or a change of the model's file"
 		s.enter(Failed, exit.Cause+"; "+until, ended)
 		event.Msg("llama-server failed for good: " + exit.Cause)
 		s.awaitChange(ctx)
@@ -115,8 +117,15 @@ func (s *Server) rest(ctx context.Context, exit *Exit) {
 	select {
 	case <-ctx.Done():
 	case <-timer.C:
-	case <-s.retry:
+	case <-s.asked:
 		s.past = history{}
+	}
+}
+
+func (s *Server) dropAsked() {
+	select {
+	case <-s.asked:
+	default:
 	}
 }
 
@@ -134,7 +143,7 @@ func (s *Server) awaitChange(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-s.retry:
+		case <-s.asked:
 		case <-tick.C:
 			if s.spec.files() == before {
 				continue

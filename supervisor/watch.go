@@ -26,6 +26,7 @@ func (s *Server) watch(ctx context.Context, p child, ask engine) (verdict *Exit)
 	newest := last
 	silence := time.NewTimer(s.spec.StallTimeout)
 	defer silence.Stop()
+	var drained <-chan struct{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -37,10 +38,47 @@ func (s *Server) watch(ctx context.Context, p child, ask engine) (verdict *Exit)
 				last = newest
 				silence.Reset(s.spec.StallTimeout - time.Since(last.at))
 			}
+		case <-s.asked:
+			if drained == nil {
+				s.enter(Draining, "a restart was asked for; its calls end first", nil)
+				drained = s.drain(looking)
+			}
+		case <-drained:
+			return &Exit{Class: Replaced, Cause: "a restart was asked for"}
 		case <-silence.C:
 			return &Exit{Class: Wedged, Cause: fmt.Sprintf("it showed no sign of life for %s: %s", s.spec.StallTimeout, newest.words())}
 		}
 	}
+}
+
+const (
+	drainTimeout = 10 * time.Minute
+	drainLook    = 50 * time.Millisecond
+)
+
+// drain closes its channel when the server has no call any more, or has had
+// some for drainTimeout. Twice none is none: a call may be on its way from the
+// router, which chose the server just before it began to drain.
+func (s *Server) drain(ctx context.Context) <-chan struct{} {
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		tick := time.NewTicker(drainLook)
+		defer tick.Stop()
+		deadline := time.Now().Add(drainTimeout)
+		for quiet := 0; quiet < 2 && time.Now().Before(deadline); {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			quiet++
+			if calls, _ := s.spec.Traffic(); calls > 0 {
+				quiet = 0
+			}
+		}
+	}()
+	return drained
 }
 
 // look looks at the server again and again, on connections of its own, and

@@ -305,3 +305,34 @@ func TestLogsFollow(t *testing.T) {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
 }
+
+// TestRestartUnderLoad: an operator replaces the process, and no caller notices.
+func TestRestartUnderLoad(t *testing.T) {
+	c := newCloud(t)
+	in := launch(t, c.env(), "--demo", "--config", c.config(t, "60s"))
+	before := in.awaitReady()
+	ctx, stop := context.WithCancel(t.Context())
+	var callers sync.WaitGroup
+	for range 4 {
+		callers.Go(func() {
+			for ctx.Err() == nil {
+				r := in.chat("local/demo", `,"max_tokens":50`)
+				if text := " 1 2 3 4 5"; r.status != 200 || r.readErr != nil || r.backend() == "demo" && !strings.Contains(r.body, text) {
+					t.Errorf("%+v", r)
+				}
+				if r.backend() == "openrouter" && r.reason() != "draining" && r.reason() != "starting" && r.reason() != "loading" {
+					t.Errorf("a call left local because of %q", r.reason())
+				}
+			}
+		})
+	}
+	code, out := exec1(t, "restart", "--control-socket", in.state+"/c.sock")
+	stop()
+	callers.Wait()
+	if code != 0 || !strings.Contains(out, "demo: draining: a restart was asked for") || !strings.HasSuffix(out, "demo: ready\n") {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+	if after := in.awaitReady(); after.PID == before.PID || after.LastExit != nil {
+		t.Errorf("%+v", after)
+	}
+}

@@ -53,7 +53,7 @@ func (c *Client) Route(ctx context.Context, model string) (RouteAnswer, error) {
 // later ones until ctx ends.
 func (c *Client) Logs(ctx context.Context, n int, follow bool, emit func(LogLine) error) error {
 	query := url.Values{"n": {strconv.Itoa(n)}, "follow": {strconv.FormatBool(follow)}}
-	resp, err := c.open(ctx, "/v1/logs?"+query.Encode())
+	resp, err := c.open(ctx, http.MethodGet, "/v1/logs?"+query.Encode())
 	if err != nil {
 		return err
 	}
@@ -74,9 +74,20 @@ func (c *Client) Logs(ctx context.Context, n int, follow bool, emit func(LogLine
 	}
 }
 
+// Restart asks all servers for new processes. Status tells how that goes.
+func (c *Client) Restart(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	resp, err := c.open(ctx, http.MethodPost, "/v1/restart")
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
 // open asks for a path and returns the answer if it is a good one.
-func (c *Client) open(ctx context.Context, path string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+host+path, nil)
+func (c *Client) open(ctx context.Context, method, path string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+host+path, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +110,7 @@ func get[T any](ctx context.Context, c *Client, path string) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	var result T
-	resp, err := c.open(ctx, path)
+	resp, err := c.open(ctx, http.MethodGet, path)
 	if err != nil {
 		return result, err
 	}

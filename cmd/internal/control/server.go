@@ -16,6 +16,8 @@ const host = "llmsup"
 type Source interface {
 	Status() Status
 	Route(model string) RouteAnswer
+	// Restart asks all servers for new processes; their states tell how that goes.
+	Restart()
 	// Logs hands on the last n lines that the servers printed and, to follow,
 	// the later ones until ctx ends. It stops at emit's first error.
 	Logs(ctx context.Context, n int, follow bool, emit func(LogLine) error) error
@@ -32,6 +34,10 @@ func NewHandler(source Source) http.Handler {
 			return
 		}
 		answer(w, http.StatusOK, source.Route(model))
+	})
+	mux.HandleFunc("POST /v1/restart", func(w http.ResponseWriter, _ *http.Request) {
+		source.Restart()
+		answer(w, http.StatusOK, struct{}{})
 	})
 	mux.HandleFunc("GET /v1/logs", func(w http.ResponseWriter, r *http.Request) { streamLogs(w, r, source) })
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

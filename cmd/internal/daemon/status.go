@@ -47,6 +47,13 @@ func serverStatus(now *supervisor.Snapshot, inflight int) control.Server {
 	return s
 }
 
+// Restart implements control.Source.
+func (d *Daemon) Restart() {
+	for _, server := range d.servers {
+		server.Restart()
+	}
+}
+
 // Route implements control.Source.
 func (d *Daemon) Route(model string) control.RouteAnswer {
 	e := d.router.Explain(model)
