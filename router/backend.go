@@ -116,7 +116,7 @@ func (b *localBackend) availability() availability {
 
 func (b *localBackend) do(ctx context.Context, c *call, model string) (*http.Response, error) {
 	payload := c.body.withModel(model)
-	req, err := http.NewRequestWithContext(ctx, c.method, "http://llama-server"+c.path+c.query(), payload.reader())
+	req, err := http.NewRequestWithContext(ctx, c.method, "http://llama-server"+c.path, payload.reader())
 	if err != nil {
 		return nil, err
 	}

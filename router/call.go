@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"time"
 )
 
@@ -14,18 +13,10 @@ type call struct {
 	id      string
 	method  string
 	path    string // as the client wrote it, such as /v1/chat/completions
-	rawURL  *url.URL
 	header  http.Header
 	body    body
 	dialect dialect
 	began   time.Time
-}
-
-func (c *call) query() string {
-	if c.rawURL.RawQuery == "" {
-		return ""
-	}
-	return "?" + c.rawURL.RawQuery
 }
 
 // errCut says that an answer broke after its first part was sent. Any other

@@ -38,6 +38,7 @@ type peer struct {
 // request is what a peer was sent.
 type request struct {
 	path   string
+	query  string
 	header http.Header
 	body   []byte
 }
@@ -48,7 +49,7 @@ func newPeer(t *testing.T, behave http.HandlerFunc) *peer {
 	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		p.mu.Lock()
-		p.got = append(p.got, request{r.URL.Path, r.Header.Clone(), body})
+		p.got = append(p.got, request{r.URL.Path, r.URL.RawQuery, r.Header.Clone(), body})
 		behave := p.behave
 		p.mu.Unlock()
 		context.AfterFunc(r.Context(), func() { p.gone <- struct{}{} })

@@ -192,12 +192,15 @@ func TestBodyArrivesByteForByte(t *testing.T) {
 
 func TestHeadersToBackends(t *testing.T) {
 	b := newBench(t, status(500, "{}"), answers)
-	b.post("/v1/chat/completions", `{"model":"local/qwen"}`,
+	b.post("/v1/chat/completions?key=client-secret", `{"model":"local/qwen"}`,
 		"Authorization", "Bearer client-secret", "X-Api-Key", "client-secret", "Api-Key", "client-secret", "Cookie", "s=client-secret",
 		"X-Conversation-Id", "c1", "X-Internal", "client-secret", "Openai-Organization", "org-1", "X-Forwarded-For", "10.0.0.1",
 		"Accept-Encoding", "br", "X-Title", "app", "Http-Referer", "https://app.example", "User-Agent", "sdk/1")
 	for who, p := range map[string]*peer{"local": b.local, "the cloud": b.cloud} {
 		h := p.calls()[0].header
+		if query := p.calls()[0].query; query != "" {
+			t.Errorf("%s sees the client's query %q", who, query)
+		}
 		for name, values := range h {
 			if strings.Contains(strings.Join(values, ""), "client-secret") {
 				t.Errorf("%s sees the client's %s", who, name)

@@ -86,7 +86,7 @@ func wrongMethod(d dialect, right string) http.HandlerFunc {
 func (rt *Router) take(w http.ResponseWriter, r *http.Request, d dialect, localOnly bool) {
 	s := rt.routing.Load()
 	c := &call{
-		id: w.Header().Get(headerRequestID), method: r.Method, path: r.URL.Path, rawURL: r.URL,
+		id: w.Header().Get(headerRequestID), method: r.Method, path: r.URL.Path,
 		header: r.Header, dialect: d, began: time.Now(),
 	}
 	raw, refuse := readBody(w, r, s.maxBody)

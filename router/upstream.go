@@ -87,7 +87,9 @@ func (b *upstreamBackend) availability() availability {
 
 func (b *upstreamBackend) do(ctx context.Context, c *call, model string) (*http.Response, error) {
 	payload := c.body.withModel(model)
-	address := b.base + strings.TrimPrefix(c.path, "/v1") + c.query()
+	// Without the client's query: none of the endpoints has one, and some clients
+	// put their keys there.
+	address := b.base + strings.TrimPrefix(c.path, "/v1")
 	req, err := retryablehttp.NewRequestWithContext(ctx, c.method, address, retryablehttp.ReaderFunc(payload.open))
 	if err != nil {
 		return nil, err
