@@ -168,7 +168,7 @@ func TestRealExitClasses(t *testing.T) {
 			go func() { defer close(done); s.Run(ctx) }()
 			defer func() { cancel(); <-done }()
 			now := await(t, s, "at rest after two ends", func(n *Snapshot) bool {
-				return n.State == Failed || n.State == Restarting && n.Restarts >= 1 && n.LastExit != nil
+				return n.State == Failed || n.State == Restarting && n.Restarts >= 1 && n.PID == 0
 			})
 			if now.State != tc.state {
 				t.Errorf("%s (%s), want %s", now.State, now.Reason, tc.state)

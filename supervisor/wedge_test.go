@@ -17,6 +17,10 @@ import (
 	"github.com/llmsup/llmsup/models/demo"
 )
 
+// slack is what a loaded machine may add to a time; on an idle one it is some
+// hundredths of a second. All that is told apart is a minute from a few seconds.
+const slack = 8 * time.Second
+
 // TestHangingEngine: /health is good and /slots hangs. Within the stall timeout
 // the server is taken out of use and replaced, though it has no call in flight.
 func TestHangingEngine(t *testing.T) {
@@ -24,8 +28,8 @@ func TestHangingEngine(t *testing.T) {
 	now := await(t, s, "ready", isReady)
 	began := time.Now()
 	<-now.Gone
-	if took := time.Since(began); took > 2*time.Second {
-		t.Errorf("calls can move after %s, want within 1 s of the stall timeout of 1 s", took)
+	if took := time.Since(began); took > time.Second+slack {
+		t.Errorf("calls can move after %s, with a stall timeout of 1 s", took)
 	}
 	if state := s.Snapshot().State; state != Restarting {
 		t.Errorf("its calls are told to move while it is %s", state)
@@ -109,8 +113,8 @@ func TestRealServerStopped(t *testing.T) {
 			}
 			began := time.Now()
 			<-now.Gone
-			if took := time.Since(began); took > stall+time.Second {
-				t.Errorf("found hung after %s, want within 1 s of %s", took, stall)
+			if took := time.Since(began); took > stall+slack {
+				t.Errorf("found hung after %s, with a stall timeout of %s", took, stall)
 			}
 			again := await(t, s, "ready again", func(n *Snapshot) bool { return n.State == Ready && n.PID != now.PID })
 			if again.LastExit.Class != Wedged || alive(now.PID) {

@@ -55,6 +55,10 @@ routes:
 	return path
 }
 
+// slack is what a loaded machine may add to a time; on an idle one it is some
+// hundredths of a second. All that is told apart is a minute from a few seconds.
+const slack = 8 * time.Second
+
 // outcome is how a call ended that was under way when the server was hit.
 type outcome struct {
 	stream    bool
@@ -154,7 +158,9 @@ func TestServerKilledUnderLoad(t *testing.T) {
 	c.forget(1)
 	judge(t, c, wait())
 	after := in.awaitReady()
-	if took, most := after.Since.Sub(killed), load+1500*time.Millisecond; took > most {
+	// A second of pause, half a second for the rest, and what the load of the
+	// tests beside this one adds.
+	if took, most := after.Since.Sub(killed), load+1500*time.Millisecond+slack; took > most {
 		t.Errorf("ready again after %s, want %s at most", took, most)
 	}
 	if after.LastExit == nil || after.LastExit.Class != "signal" {
@@ -176,8 +182,8 @@ func TestServerStoppedUnderLoad(t *testing.T) {
 	}
 	stopped := time.Now()
 	judge(t, c, wait())
-	if took := time.Since(stopped); took > stall+time.Second {
-		t.Errorf("the last call was over after %s, want %s at most", took, stall+time.Second)
+	if took := time.Since(stopped); took > stall+time.Second+slack {
+		t.Errorf("the last call was over after %s, with a stall timeout of %s", took, stall)
 	}
 	after := in.await("ready again", func(s control.Server) bool { return isReady(s) && s.PID != before.PID })
 	if after.LastExit == nil || after.LastExit.Class != "wedged" || runs(before.PID) {
