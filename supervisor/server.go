@@ -101,7 +101,10 @@ func (s *Server) rest(ctx context.Context, exit *Exit) {
 		noProcess(n)
 		n.LastExit, n.Restarts = exit, s.starts-1
 	}
-	event := s.log.Error().Str("class", string(exit.Class)).Int("code", exit.Code).Str("signal", exit.Signal).Strs("tail", exit.Tail)
+	event := s.log.Error().Str("class", string(exit.Class)).Int("code", exit.Code).Strs("tail", exit.Tail)
+	if exit.Signal != "" {
+		event.Str("signal", exit.Signal)
+	}
 	pause, giveUp := s.past.decide(rand.Float64())
 	if giveUp {
 		const until = "it stays so until `llmsup restart`, or a change of the model's file"

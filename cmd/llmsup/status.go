@@ -116,7 +116,7 @@ func printStatus(out io.Writer, s control.Status) error {
 			fmt.Fprintf(out, "\n%s is %s: %s\n", v.Name, v.State, v.Reason)
 		}
 		if e := v.LastExit; e != nil && len(e.Tail) > 0 {
-			fmt.Fprintf(out, "\n%s last ended %s ago; its last lines were\n", v.Name, since(e.At))
+			fmt.Fprintf(out, "\n%s last ended %s ago (%s); its last lines were\n", v.Name, since(e.At), e.Class)
 			const most = 10
 			for _, line := range e.Tail[max(0, len(e.Tail)-most):] {
 				fmt.Fprintln(out, "  "+printable(line))
