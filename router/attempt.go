@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/http/httptrace"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -23,19 +24,29 @@ var (
 type failure struct {
 	backend    string
 	reason     Reason
-	detail     string         // for a person, without the backend's name
+	detail     string         // for a person, without the backend's name; goes into the log
+	said       string         // the backend's own words: they may quote a prompt, so only the caller gets them
 	resp       *http.Response // the backend's own error; nil where it gave none
 	body       []byte         // of resp, whole
 	retryAfter int            // seconds, as the backend asked; 0 = it did not
 	begun      bool           // something may have been generated
 }
 
+// words are for the log and for other callers.
 func (f *failure) words() string { return f.backend + " " + f.detail }
+
+// wordsForCaller are for the one whose call it was.
+func (f *failure) wordsForCaller() string {
+	if f.said == "" {
+		return f.words()
+	}
+	return f.words() + ": " + f.said
+}
 
 // httpStatus is what a client is told when this was the last hope.
 func (f *failure) httpStatus() int {
 	switch {
-	case f.resp != nil && f.resp.StatusCode >= http.StatusBadRequest:
+	case f.resp != nil && isError(f.resp.StatusCode):
 		return f.resp.StatusCode
 	case f.reason == Timeout:
 		return http.StatusGatewayTimeout
@@ -92,22 +103,26 @@ func attempt(ctx context.Context, c *call, s step, timeout time.Duration) (*answ
 	}
 	if why := contextEnded(ctx); why != "" {
 		failed.reason = why
-		failed.resp, failed.body = nil, nil
+		failed.resp, failed.body, failed.said = nil, nil, ""
 		failed.detail = "ended while the call waited on it"
 		if why == Timeout {
 			failed.detail = fmt.Sprintf("gave no answer within %s", timeout)
 		}
 	}
 	failed.backend = s.backend.name()
+	failed.said = s.backend.redact(failed.said)
 	cancel(context.Canceled)
 	return nil, failed
 }
 
 // ask sends the call and reads up to the first answer.
 func ask(ctx context.Context, c *call, s step) (*answer, *failure) {
-	resp, err := s.backend.do(ctx, c, s.model)
+	// Written by the transport's goroutine, which can outlive a cancelled call.
+	var sent atomic.Bool
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
+	resp, err := s.backend.do(traced, c, s.model)
 	if err != nil {
-		if isDialError(err) {
+		if !sent.Load() {
 			return nil, &failure{reason: Connect, detail: "can't be reached: " + rootCause(err)}
 		}
 		return nil, &failure{reason: Lost, detail: "broke the connection: " + rootCause(err), begun: true}
@@ -145,12 +160,15 @@ func (a *answer) awaitFirstEvent(d dialect) *failure {
 			return &failure{reason: Lost, detail: "broke its stream before the first answer: " + rootCause(err), begun: true}
 		}
 		m := d.read(e, false)
+		if e.cut && !m.whole(e) {
+			return &failure{reason: Lost, detail: "broke its stream before the first answer", begun: true}
+		}
 		a.output.Add(int64(len(e.data)))
 		a.held = append(a.held, e.raw...)
 		a.usage.merge(m.usage)
 		switch {
 		case m.failed != "":
-			return &failure{reason: BadResponse, detail: "answered with an error: " + shorten(m.failed), begun: true}
+			return &failure{reason: BadResponse, detail: "answered 200 with an error", said: shorten(m.failed), begun: true}
 		case m.answered:
 			a.ended = m.ended
 			return nil
@@ -179,7 +197,7 @@ func (a *answer) readWhole(d dialect) *failure {
 	}
 	m := d.judge(string(held))
 	if m.failed != "" {
-		return &failure{reason: BadResponse, detail: "answered with " + shorten(m.failed), begun: true}
+		return &failure{reason: BadResponse, detail: "answered 200 without an answer", said: shorten(m.failed), begun: true}
 	}
 	a.usage = m.usage
 	return nil
@@ -190,18 +208,20 @@ const maxErrorBody = 4 << 20
 
 // refused reads a backend's own error.
 func refused(resp *http.Response) *failure {
-	f := &failure{reason: Status, resp: resp, begun: false}
+	f := &failure{reason: Status, resp: resp, begun: mayHaveBegun(resp.StatusCode)}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 	if err != nil {
 		return &failure{reason: Lost, detail: fmt.Sprintf("broke its answer %d off: %s", resp.StatusCode, rootCause(err))}
 	}
-	f.body = body
+	if len(body) < maxErrorBody { // else it is not whole, and can't be passed on
+		f.body = body
+	} else {
+		f.resp = nil
+	}
 	f.retryAfter, _ = strconv.Atoi(resp.Header.Get("Retry-After")) // a date is passed over
 	f.detail = fmt.Sprintf("answered %d", resp.StatusCode)
 	object := gjson.ParseBytes(body)
-	if words := errorIn(object); words != "" {
-		f.detail += ": " + shorten(words)
-	}
+	f.said = shorten(errorIn(object))
 	switch {
 	case object.Get("error.type").Str == "exceed_context_size_error":
 		f.reason = ContextOverflow
@@ -211,6 +231,21 @@ func refused(resp *http.Response) *failure {
 		f.reason = Loading // llama-server's words, at any path
 	}
 	return f
+}
+
+// isError says whether a status is an error that may be passed on. Others, such
+// as a redirect that would lead a client elsewhere with its key, may not.
+func isError(status int) bool { return 400 <= status && status <= 599 }
+
+// mayHaveBegun says whether a backend that answered with a status may have
+// generated something before: a gateway's timeout says nothing of what lies
+// behind it.
+func mayHaveBegun(status int) bool {
+	switch status {
+	case 408, 499, 500, 502, 504, 520, 521, 522, 523, 524: // from 520 on: Cloudflare's
+		return true
+	}
+	return false
 }
 
 // rootCause strips what net/http puts around an error: methods and URLs that

@@ -61,6 +61,8 @@ type backend interface {
 	do(ctx context.Context, c *call, model string) (*http.Response, error)
 	// paid says whether an attempt may cost money.
 	paid() bool
+	// redact takes the backend's key out of what it said.
+	redact(words string) string
 	// load counts what the backend has to do.
 	load() *traffic
 }
@@ -106,8 +108,9 @@ func newLocalBackend(name string, local Local) *localBackend {
 	}}
 }
 
-func (b *localBackend) name() string { return b.server }
-func (b *localBackend) paid() bool   { return false }
+func (b *localBackend) name() string           { return b.server }
+func (b *localBackend) paid() bool             { return false }
+func (b *localBackend) redact(s string) string { return withoutKey(s, b.local.State().Key) }
 
 func (b *localBackend) availability() availability {
 	now := b.local.State()

@@ -46,8 +46,10 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *call, p plan)
 		}
 		failures = append(failures, failed)
 		if r.Context().Err() != nil {
+			// Whoever only closed his sending side may still read: he must not
+			// take net/http's empty 200 for an answer.
 			rec.left = true
-			return
+			panic(http.ErrAbortHandler)
 		}
 		rec.note(failed)
 		if s.backend.paid() && failed.begun && i+1 < len(p.steps) && p.steps[i+1].backend.paid() {
@@ -95,6 +97,7 @@ func (rt *Router) deliver(w http.ResponseWriter, r *http.Request, c *call, a *an
 	case err == nil:
 	case r.Context().Err() != nil || !errors.Is(err, errCut):
 		rec.left = true
+		panic(http.ErrAbortHandler)
 	default:
 		rec.cut = err
 		// The client must not take what it has for the whole: an HTTP/1 body
@@ -116,7 +119,7 @@ func (rt *Router) refuse(w http.ResponseWriter, c *call, rec *record, e apiError
 // was asked and it answered, its own words go through as they are.
 func (rt *Router) giveUp(w http.ResponseWriter, c *call, rec *record, p plan, failures []*failure) {
 	last := failures[len(failures)-1]
-	if len(failures) == 1 && last.resp != nil {
+	if len(failures) == 1 && last.resp != nil && isError(last.resp.StatusCode) {
 		h := w.Header()
 		copyAnswerHeaders(h, last.resp.Header)
 		h.Set(headerBackend, last.backend)
@@ -132,12 +135,12 @@ func (rt *Router) giveUp(w http.ResponseWriter, c *call, rec *record, p plan, fa
 		return
 	}
 	e := apiError{Status: last.httpStatus(), Type: typeServer, Code: string(last.reason), RetryAfter: last.retryAfter}
-	e.Message = last.words()
+	e.Message = last.wordsForCaller()
 	if len(failures) == 2 {
 		e.Code = codeBothFailed
-		e.Message = fmt.Sprintf("%s; then %s", failures[0].words(), last.words())
+		e.Message = fmt.Sprintf("%s; then %s", failures[0].wordsForCaller(), last.wordsForCaller())
 	} else if p.detail != "" {
-		e.Message = p.detail + "; " + last.words()
+		e.Message = p.detail + "; " + last.wordsForCaller()
 	}
 	if p.noSpare != "" {
 		e.Message += "; " + p.noSpare

@@ -21,7 +21,7 @@ func (d choices) read(e event, committed bool) meaning {
 	object := gjson.ParseBytes(e.data)
 	m := meaning{failed: d.failure(object), usage: d.usage(object)}
 	object.Get("choices").ForEach(func(_, choice gjson.Result) bool {
-		m.answered = choice.Get("finish_reason").Type == gjson.String || d.carries(choice)
+		m.answered = choice.Get("finish_reason").Str != "" || d.carries(choice)
 		return !m.answered
 	})
 	return m

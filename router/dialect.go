@@ -30,6 +30,12 @@ type meaning struct {
 	usage    usage
 }
 
+// whole says whether an event that the stream's end cut off can still be taken
+// for a whole one: the end mark itself, of which only the empty line is missing.
+func (m meaning) whole(e event) bool {
+	return m.ended && (string(e.data) == "[DONE]" || validJSON(string(e.data)))
+}
+
 // usage counts tokens; nil where the backend did not say.
 type usage struct {
 	prompt, completion *int64
@@ -62,9 +68,9 @@ func count(r gjson.Result) *int64 {
 func errorIn(object gjson.Result) string {
 	e := object.Get("error")
 	switch {
-	case !e.Exists(), e.Type == gjson.Null, e.Type == gjson.False:
+	case !hasContent(e), e.Type == gjson.Number && e.Num == 0:
 		return ""
-	case e.Type == gjson.String && e.Str != "":
+	case e.Type == gjson.String:
 		return e.Str
 	}
 	if message := e.Get("message"); message.Type == gjson.String && message.Str != "" {

@@ -347,11 +347,17 @@ func TestPaidOnce(t *testing.T) {
 		behave http.HandlerFunc
 		second int // how often the other upstream is asked
 	}{
-		"hangs":         {hangs, 0},
-		"breaks":        {breaks, 0},
-		"error as 200":  {status(200, `{"error":{"message":"x"}}`), 0},
-		"refuses (503)": {status(503, `{}`), 1},
-		"refuses (429)": {status(429, `{}`), 1},
+		"hangs":                    {hangs, 0},
+		"breaks":                   {breaks, 0},
+		"error as 200":             {status(200, `{"error":{"message":"x"}}`), 0},
+		"stream: role, then cut":   {sends(breaks, roleEvent), 0},
+		"stream: role, then hangs": {sends(hangs, roleEvent), 0},
+		"stream: error":            {sends(ends, `data: {"error":{"message":"x"}}`+"\n\n"), 0},
+		"gateway timeout (504)":    {status(504, `{}`), 0},
+		"server error (500)":       {status(500, `{}`), 0},
+		"refuses (503)":            {status(503, `{}`), 1},
+		"refuses (402)":            {status(402, `{}`), 1},
+		"refuses (429)":            {status(429, `{}`), 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var other *peer

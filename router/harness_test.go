@@ -45,7 +45,7 @@ type request struct {
 
 func newPeer(t *testing.T, behave http.HandlerFunc) *peer {
 	t.Helper()
-	p := &peer{behave: behave, gone: make(chan struct{}, 1000)}
+	p := &peer{behave: behave, gone: make(chan struct{}, 100_000)}
 	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		p.mu.Lock()

@@ -26,6 +26,7 @@ func forwardHeaders(to, from http.Header) {
 	if _, ok := to["User-Agent"]; !ok {
 		to["User-Agent"] = []string{"llmsup"}
 	}
+	to["Accept-Encoding"] = []string{"identity"} // without it, any coding would be allowed
 }
 
 // hopByHop are the headers that speak of one connection (RFC 9110, 7.6.1), and
@@ -36,10 +37,14 @@ var hopByHop = map[string]bool{
 	"Content-Length": true,
 }
 
+// ownHost are the headers that speak of the host that sends them. Passed on,
+// they would speak of llmsup's: set its cookies, force it to TLS, name another
+// program as the server.
+var ownHost = map[string]bool{"Server": true, "Set-Cookie": true, "Strict-Transport-Security": true, "Alt-Svc": true}
+
 // copyAnswerHeaders passes a backend's headers on, but for those of its
-// connection, and for what only llmsup may say: llama-server allows every web
-// page to read its answers, and its Server header names a program that the
-// client is not talking to.
+// connection and its host, and for what only llmsup may say: llama-server
+// allows every web page to read its answers.
 func copyAnswerHeaders(to, from http.Header) {
 	perConnection := map[string]bool{}
 	for _, list := range from["Connection"] {
@@ -48,7 +53,7 @@ func copyAnswerHeaders(to, from http.Header) {
 		}
 	}
 	for name, values := range from {
-		if hopByHop[name] || perConnection[name] || name == "Server" || name == headerRequestID ||
+		if hopByHop[name] || perConnection[name] || ownHost[name] || name == headerRequestID ||
 			strings.HasPrefix(name, "Access-Control-") || strings.HasPrefix(name, "X-Llmsup-") {
 			continue
 		}

@@ -43,7 +43,7 @@ func (s *routing) plan(model string) plan {
 	if fallback := s.backends[route.Fallback]; route.Fallback != "" && route.Fallback != route.Primary {
 		there := fallback.availability()
 		spareNoKey = there.noKey
-		if there.noKey == "" && there.reason == "" {
+		if there.noKey == "" && (there.reason == "" || there.reason == Degraded && there.alive) {
 			spare = &step{backend: fallback, model: s.modelAt(fallback, route.FallbackModel, model), gone: there.gone}
 		}
 	}

@@ -27,6 +27,9 @@ func (a *answer) relay(w http.ResponseWriter, d dialect, rec *record) error {
 	flush := http.NewResponseController(w).Flush
 	toldError := false
 	ended := a.ended
+	if ended {
+		defer a.limitEnd().Stop()
+	}
 	for {
 		// Flushed when there is nothing more to send at the moment, so that a
 		// burst of events is one packet and a lone one waits for nobody.
@@ -50,21 +53,32 @@ func (a *answer) relay(w http.ResponseWriter, d dialect, rec *record) error {
 			return a.breakOff(w, d, rec, errors.New("the stream has no end mark"))
 		}
 		m := d.read(e, true)
+		if e.cut && !m.whole(e) {
+			if ended {
+				return nil
+			}
+			return a.breakOff(w, d, rec, io.ErrUnexpectedEOF)
+		}
 		a.output.Add(int64(len(e.data)))
 		rec.usage.merge(m.usage)
 		if m.ended && !ended {
 			ended = true
-			// The connection is worth having back, but not worth waiting for.
-			defer time.AfterFunc(endGrace, func() { a.cancel(errEnded) }).Stop()
+			defer a.limitEnd().Stop()
 		}
 		toldError = toldError || m.failed != ""
 		if m.failed != "" {
-			rec.detail = "error in the stream: " + shorten(m.failed)
+			rec.detail = rec.backend + " ended its stream with an error"
 		}
 		if _, err := w.Write(e.raw); err != nil {
 			return err
 		}
 	}
+}
+
+// limitEnd gives the backend endGrace to close a stream that is whole: its
+// connection is worth having back, but not worth waiting for.
+func (a *answer) limitEnd() *time.Timer {
+	return time.AfterFunc(endGrace, func() { a.cancel(errEnded) })
 }
 
 // breakOff ends a stream that broke with an error event. What was read of a

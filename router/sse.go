@@ -13,6 +13,7 @@ type event struct {
 	raw  []byte // as it came, with the empty line that ends it
 	name []byte // the field "event"; nil where there is none
 	data []byte // the fields "data", joined by line feeds; nil where there are none
+	cut  bool   // the stream ended before the empty line
 }
 
 // maxEvent bounds one event, in bytes: what is held back of a stream at a time.
@@ -36,8 +37,8 @@ func newEventReader(src io.Reader) *eventReader {
 }
 
 // next returns the next event. What stands before the stream's end without an
-// empty line after it is returned as an event of its own; then io.EOF comes, or
-// what the source failed with.
+// empty line after it is returned as an event that is cut; then io.EOF comes,
+// or what the source failed with.
 func (r *eventReader) next() (event, error) {
 	for {
 		if end, ok := r.findEnd(); ok {
@@ -49,7 +50,9 @@ func (r *eventReader) next() (event, error) {
 			if r.start < len(r.buf) && errors.Is(r.err, io.EOF) {
 				raw := r.buf[r.start:]
 				r.start = len(r.buf)
-				return r.parse(raw), nil
+				e := r.parse(raw)
+				e.cut = true
+				return e, nil
 			}
 			return event{}, r.err
 		}

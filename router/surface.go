@@ -142,6 +142,13 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64) (string, apiEr
 			Message: "the body has to come without Content-Encoding",
 		}
 	}
+	tooLong := apiError{
+		Status: http.StatusRequestEntityTooLarge, Type: typeInvalid, Code: codeTooLarge,
+		Message: fmt.Sprintf("the body is over %d bytes; max_body in llmsup.yaml sets the limit", most),
+	}
+	if r.ContentLength > most { // said before it is sent
+		return "", tooLong
+	}
 	var b strings.Builder
 	if 0 < r.ContentLength && r.ContentLength <= most {
 		b.Grow(int(r.ContentLength))
@@ -150,10 +157,7 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64) (string, apiEr
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return "", apiError{
-			Status: http.StatusRequestEntityTooLarge, Type: typeInvalid, Code: codeTooLarge,
-			Message: fmt.Sprintf("the body is over %d bytes; max_body in llmsup.yaml sets the limit", most),
-		}
+		return "", tooLong
 	case err != nil:
 		return "", invalid("the body could not be read: " + rootCause(err))
 	}

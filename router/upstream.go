@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -50,14 +51,16 @@ func newUpstreamBackend(u Upstream) (*upstreamBackend, error) {
 	client.ErrorHandler = retryablehttp.PassthroughErrorHandler // the upstream's own answer, not "giving up after"
 	client.HTTPClient = &http.Client{
 		Transport: &http.Transport{
-			Proxy:                 http.ProxyFromEnvironment,
-			DialContext:           (&net.Dialer{Timeout: dialTimeout}).DialContext,
-			TLSHandshakeTimeout:   dialTimeout,
-			ForceAttemptHTTP2:     true,
-			MaxIdleConnsPerHost:   64,
-			IdleConnTimeout:       60 * time.Second,
-			ExpectContinueTimeout: time.Second,
-			DisableCompression:    true, // bytes are passed on as they come
+			Proxy:               http.ProxyFromEnvironment,
+			DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
+			TLSHandshakeTimeout: dialTimeout,
+			MaxIdleConnsPerHost: 64,
+			IdleConnTimeout:     60 * time.Second,
+			DisableCompression:  true, // bytes are passed on as they come
+			// HTTP/1.1 alone: Go's HTTP/2 sends a request again, by itself and
+			// without a limit, when the server resets its stream after having
+			// read it all. That request may have been paid for.
+			TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{},
 		},
 		// A redirect would turn a POST into a GET, and take the key elsewhere.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -76,7 +79,16 @@ func isDialError(err error) bool {
 	return errors.As(err, &op) && op.Op == "dial"
 }
 
-func (b *upstreamBackend) name() string { return b.Name }
+func (b *upstreamBackend) name() string           { return b.Name }
+func (b *upstreamBackend) redact(s string) string { return withoutKey(s, b.Key) }
+
+// withoutKey takes a key out of words: there are servers that quote it.
+func withoutKey(words, key string) string {
+	if key == "" {
+		return words
+	}
+	return strings.ReplaceAll(words, key, "[key]")
+}
 
 // paid takes an upstream that wants a key for one that wants money as well.
 func (b *upstreamBackend) paid() bool { return b.Key != "" }

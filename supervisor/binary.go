@@ -57,9 +57,10 @@ func cause(err error) error {
 	}
 }
 
-// Version returns the line in which llama-server says what build it is.
-func Version(ctx context.Context, binary string) (string, error) {
-	out, err := output(ctx, binary, "--version")
+// Version returns the line in which llama-server says what build it is. It is
+// run without the environment variables named as secrets.
+func Version(ctx context.Context, binary string, secrets []string) (string, error) {
+	out, err := output(ctx, binary, "--version", secrets)
 	if err != nil {
 		return "", err
 	}
@@ -80,8 +81,8 @@ type features struct {
 	metrics    bool // --metrics
 }
 
-func readFeatures(ctx context.Context, binary string) (features, error) {
-	help, err := output(ctx, binary, "--help")
+func readFeatures(ctx context.Context, binary string, secrets []string) (features, error) {
+	help, err := output(ctx, binary, "--help", secrets)
 	if err != nil {
 		return features{}, err
 	}
@@ -97,22 +98,59 @@ func parseFeatures(help string) features {
 	}
 }
 
-// output runs llama-server with one flag and returns all that it printed.
-func output(ctx context.Context, binary, flag string) (string, error) {
+// ranError is a run of llama-server that was to print something and did not.
+type ranError struct {
+	command string
+	exit    Exit
+	words   string // the last of what it printed
+}
+
+func (e *ranError) Error() string {
+	how := fmt.Sprintf("exit status %d", e.exit.Code)
+	if e.exit.Signal != "" {
+		how = "ended by " + e.exit.Signal
+	}
+	if e.words != "" {
+		how += ": " + e.words
+	}
+	return e.command + ": " + how
+}
+
+// maxPrinted bounds what is kept of what such a run prints, in bytes.
+const maxPrinted = 1 << 20
+
+// output runs llama-server with one flag and returns all that it printed. Like
+// every process of llmsup's it has a group of its own, of which nothing is left.
+func output(ctx context.Context, binary, flag string, secrets []string) (string, error) {
+	var out bytes.Buffer
+	p, err := launch(binary, []string{flag}, childEnv(os.Environ(), secrets), &limitedWriter{&out, maxPrinted})
+	if err != nil {
+		return "", err
+	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, flag)
-	cmd.WaitDelay = time.Second
-	cmd.Env = childEnv(os.Environ(), nil)
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Run(); err != nil {
-		if words := lastLine(out.String()); words != "" {
-			return "", fmt.Errorf("%s %s: %w: %s", binary, flag, err, words)
-		}
-		return "", fmt.Errorf("%s %s: %w", binary, flag, err)
+	select {
+	case <-p.done():
+	case <-ctx.Done():
+		p.stop(0, nil)
+	}
+	if exit := p.end(); exit.Code != 0 {
+		return "", &ranError{binary + " " + flag, exit, lastLine(out.String())}
 	}
 	return out.String(), nil
+}
+
+// limitedWriter keeps the beginning of what is written to it.
+type limitedWriter struct {
+	to   *bytes.Buffer
+	room int
+}
+
+func (w *limitedWriter) Write(p []byte) (int, error) {
+	keep := p[:min(len(p), w.room)]
+	w.room -= len(keep)
+	w.to.Write(keep)
+	return len(p), nil
 }
 
 func firstLine(s string) string {

@@ -60,9 +60,15 @@ var evidence = []struct {
 	{ModelCorrupt, regexp.MustCompile(`invalid magic|model is corrupted or incomplete|unknown model architecture|missing tensor|wrong number of tensors|unsupported (?:version|GGUF)|gguf_init_from\w*: |error loading model`)},
 }
 
+// engineLine matches lines that the engine itself prints when it dies, outside
+// llama-server's log. Nothing that a caller sent stands at their beginning.
+var engineLine = regexp.MustCompile(`^(?:CUDA|ROCm|HIP|SYCL) error|^ggml_|^/\S+/ggml\S*:\d+: |^terminate called|^\s+what\(\): +std::bad_alloc`)
+
 // classify finds out why a process ended: by signal, by what it said, and by
-// whether the kernel has killed for memory meanwhile (oomKilled).
-func classify(e Exit, oomKilled bool) (class Class, because string) {
+// whether the kernel has killed for memory meanwhile (oomKilled). Of a process
+// that has served, only the engine's own lines count: in all others a caller
+// may have put words, and they must neither decide nor be repeated.
+func classify(e Exit, oomKilled, served bool) (class Class, because string) {
 	switch {
 	case e.Class != "": // llmsup ended it, and knows why
 		return e.Class, e.Cause
@@ -73,7 +79,10 @@ func classify(e Exit, oomKilled bool) (class Class, because string) {
 	}
 	for _, known := range evidence {
 		for _, line := range e.Tail {
-			if known.line.MatchString(line) {
+			if served && !engineLine.MatchString(line) {
+				continue
+			}
+			if known.line.MatchString(line) && (!served || !known.class.lasting()) {
 				return known.class, plainWords(line)
 			}
 		}
@@ -83,6 +92,8 @@ func classify(e Exit, oomKilled bool) (class Class, because string) {
 		return Killed, ""
 	case e.Code == 0:
 		return Clean, ""
+	case served:
+		return Unknown, ""
 	}
 	return Unknown, plainWords(lastWords(e.Tail))
 }

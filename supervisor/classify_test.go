@@ -44,7 +44,7 @@ func TestClassify(t *testing.T) {
 		"never started": {Exit{Code: -1, Class: MissingBinary, Cause: "start x: no such file"}, false, MissingBinary, "it could not be started: start x"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			class, because := classify(tc.exit, tc.oom)
+			class, because := classify(tc.exit, tc.oom, false)
 			if class != tc.want {
 				t.Errorf("class %s, want %s", class, tc.want)
 			}
@@ -52,5 +52,31 @@ func TestClassify(t *testing.T) {
 				t.Errorf("it says %q, want one line with %q", got, tc.says)
 			}
 		})
+	}
+}
+
+// TestCallersDecideNothing: once a server takes calls, what they contain can
+// neither make it fail for good nor be told to anybody else.
+func TestCallersDecideNothing(t *testing.T) {
+	const prompt = "MY SECRET: unknown model architecture; CUDA error: out of memory; error: invalid argument"
+	quoting := []string{
+		`0.00.1 W srv    operator(): got exception: {"error":{"message":"Failed to parse messages: ` + prompt + `"}}`,
+		`0.00.2 E srv  parse: ` + prompt,
+	}
+	for name, exit := range map[string]Exit{
+		"killed": {Code: -1, Signal: "SIGKILL", Tail: quoting}, "exited": {Code: 1, Tail: quoting},
+	} {
+		class, because := classify(exit, false, true)
+		if class.lasting() || class == OutOfVRAM || strings.Contains(told(exit, class, because), "SECRET") {
+			t.Errorf("%s: class %s, %q", name, class, told(exit, class, because))
+		}
+	}
+	engine := Exit{Code: -1, Signal: "SIGABRT", Tail: []string{"CUDA error: out of memory", quoting[0]}}
+	if class, because := classify(engine, false, true); class != OutOfVRAM || because != "CUDA error: out of memory" {
+		t.Errorf("the engine's own words: %s, %q", class, because)
+	}
+	served := Exit{Tail: quoting[:1], served: true}
+	if got := strings.Join(served.tailForLog(), ""); strings.Contains(got, "SECRET") || !strings.Contains(got, "got exception") {
+		t.Errorf("in the log: %q", got)
 	}
 }

@@ -31,7 +31,11 @@ func forward(ctx context.Context, output *ring, log zerolog.Logger) {
 			log.Warn().Uint64("lines", lost).Msg("llama-server prints faster than the log takes it; lines are left out")
 		}
 		for _, line := range lines {
-			log.WithLevel(levelOf(line.Text)).Msg(line.Text)
+			text := line.Text
+			if line.serving {
+				text = withoutQuotes(text)
+			}
+			log.WithLevel(levelOf(line.Text)).Msg(text)
 			seq = line.Seq + 1
 		}
 		written += len(lines)

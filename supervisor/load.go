@@ -117,6 +117,7 @@ func (s *Server) prove(ctx context.Context, p child, ask engine) (properties, er
 // ready publishes that the server answers, and says if it is not what was asked
 // for: a build may shrink its context silently to what fits.
 func (s *Server) ready(props properties, took time.Duration) {
+	s.serving.Store(true)
 	s.enter(Ready, "", func(n *Snapshot) {
 		n.Slots = props.slots
 		if props.ctxSize > 0 {

@@ -15,6 +15,8 @@ type Line struct {
 	Seq  uint64 // counts a server's lines from 1
 	At   time.Time
 	Text string
+
+	serving bool // the server was taking calls: the line may quote one
 }
 
 // ring keeps the last lines of a server's output, over restarts: ringLines, and
@@ -33,13 +35,13 @@ func newRing() *ring {
 	return &ring{lines: make([]Line, ringLines), first: 1, next: 1, more: make(chan struct{})}
 }
 
-func (r *ring) add(text string) {
+func (r *ring) add(text string, serving bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.next-r.first == ringLines {
 		r.drop()
 	}
-	r.lines[r.next%ringLines] = Line{Seq: r.next, At: time.Now(), Text: text}
+	r.lines[r.next%ringLines] = Line{Seq: r.next, At: time.Now(), Text: text, serving: serving}
 	r.next++
 	for r.bytes += len(text); r.bytes > ringBytes; {
 		r.drop()

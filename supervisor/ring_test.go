@@ -16,7 +16,7 @@ import (
 func TestRing(t *testing.T) {
 	r := newRing()
 	for i := 1; i <= 3*ringLines; i++ {
-		r.add(fmt.Sprintf("line %d", i))
+		r.add(fmt.Sprintf("line %d", i), false)
 	}
 	lines, lost, _ := r.from(1, ringLines)
 	if len(lines) != ringLines || lost != 2*ringLines || lines[0].Text != fmt.Sprintf("line %d", 2*ringLines+1) {
@@ -31,14 +31,14 @@ func TestRing(t *testing.T) {
 		t.Error("told of a line that has not come")
 	default:
 	}
-	r.add("next")
+	r.add("next", false)
 	<-more
 }
 
 func TestRingIsBounded(t *testing.T) {
 	r := newRing()
 	for range 10_000 {
-		r.add(strings.Repeat("x", maxLine))
+		r.add(strings.Repeat("x", maxLine), false)
 	}
 	lines, _, _ := r.from(1, ringLines)
 	size := 0
@@ -58,7 +58,7 @@ func TestFloodWaitsForNobody(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	forwarded := make(chan struct{})
 	go func() { defer close(forwarded); forward(ctx, r, zerolog.New(writer)) }()
-	out := &lineWriter{emit: r.add}
+	out := &lineWriter{emit: func(line string) { r.add(line, false) }}
 	chunk := []byte(strings.Repeat("0.00.000.001 E a line of a child that floods, sixty-four bytes long ..\n", 1000))
 	var before, after runtime.MemStats
 	runtime.GC()
@@ -90,10 +90,10 @@ func TestForwardIsPaced(t *testing.T) {
 		go func() { defer close(done); forward(ctx, r, zerolog.New(log).Level(zerolog.DebugLevel)) }()
 		synctest.Wait()
 		for range 10_000 {
-			r.add("flood")
+			r.add("flood", false)
 		}
 		time.Sleep(10 * forwardEvery)
-		r.add("0.00.015.083 E gguf_init: the end")
+		r.add("0.00.015.083 E gguf_init: the end", false)
 		time.Sleep(forwardEvery)
 		cancel()
 		<-done

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"time"
 )
 
@@ -17,8 +16,9 @@ func (s *Server) runOnce(ctx context.Context) (exit *Exit, ready time.Duration) 
 	kept := &tail{}
 	out := &lineWriter{emit: func(line string) {
 		kept.add(line)
-		s.output.add(line)
+		s.output.add(line, s.serving.Load())
 	}}
+	s.serving.Store(false)
 	oomBefore := oomKills()
 	s.starts++
 	p, endpoint, err := s.start(ctx, out)
@@ -61,12 +61,12 @@ func (s *Server) runOnce(ctx context.Context) (exit *Exit, ready time.Duration) 
 	if !readyAt.IsZero() {
 		ready = done.At.Sub(readyAt)
 	}
-	done.Tail = kept.snapshot()
+	done.Tail, done.served = kept.snapshot(), s.serving.Load()
 	if verdict != nil {
 		done.Class, done.Cause = verdict.Class, verdict.Cause
 		return &done, ready
 	}
-	class, because := classify(done, oomKills() > oomBefore)
+	class, because := classify(done, oomKills() > oomBefore, s.serving.Load())
 	done.Class, done.Cause = class, told(done, class, because)
 	return &done, ready
 }
@@ -80,7 +80,7 @@ func (s *Server) startProcess(ctx context.Context, out *lineWriter) (child, Endp
 	if err := os.MkdirAll(s.spec.Dir, 0o700); err != nil {
 		return nil, Endpoint{}, fmt.Errorf("make the server's folder: %w", err)
 	}
-	can, err := readFeatures(ctx, s.spec.Binary)
+	can, err := readFeatures(ctx, s.spec.Binary, s.spec.Secrets)
 	if err != nil {
 		return nil, Endpoint{}, err
 	}
@@ -106,13 +106,13 @@ func (s *Server) startProcess(ctx context.Context, out *lineWriter) (child, Endp
 func (s *Server) notStarted(err error) *Exit {
 	e := Exit{At: time.Now(), Code: -1}
 	class, because := Unknown, err.Error()
-	var ran *exec.ExitError
+	var ran *ranError
 	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission), errors.Is(err, exec.ErrNotFound):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
 		class = MissingBinary
 	case errors.As(err, &ran): // --help failed: it can't run at all
-		e.Tail = []string{err.Error()}
-		class, _ = classify(Exit{Code: ran.ExitCode(), Tail: e.Tail, Signal: signalOf(ran.ProcessState)}, false)
+		e.Tail = []string{ran.words}
+		class, _ = classify(Exit{Code: ran.exit.Code, Tail: e.Tail, Signal: ran.exit.Signal}, false, false)
 	}
 	e.Class, e.Cause = class, told(e, class, because)
 	return &e

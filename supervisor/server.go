@@ -19,7 +19,10 @@ type Server struct {
 	hurry  <-chan struct{} // closed: no grace for the child any more
 	snap   atomic.Pointer[Snapshot]
 	output *ring
-	asked  chan struct{} // receives when an operator wants a new process
+	// serving says that the process has been ready: what it prints from then on
+	// may quote a caller. Written by the owner, read as its output comes.
+	serving atomic.Bool
+	asked   chan struct{} // receives when an operator wants a new process
 
 	// Of the owner alone:
 	changed chan struct{} // the present snapshot's Changed
@@ -101,7 +104,7 @@ func (s *Server) rest(ctx context.Context, exit *Exit) {
 		noProcess(n)
 		n.LastExit, n.Restarts = exit, s.starts-1
 	}
-	event := s.log.Error().Str("class", string(exit.Class)).Int("code", exit.Code).Strs("tail", exit.Tail)
+	event := s.log.Error().Str("class", string(exit.Class)).Int("code", exit.Code).Strs("tail", exit.tailForLog())
 	if exit.Signal != "" {
 		event.Str("signal", exit.Signal)
 	}

@@ -16,7 +16,9 @@ type Exit struct {
 	Signal string   // "SIGKILL", ...; "" when it exited by itself
 	Class  Class    // what kind of end it was
 	Cause  string   // one line for a person: how it ended, why, and what to do
-	Tail   []string // its last lines, 8 KiB at most
+	Tail   []string // its last lines, 8 KiB at most; once it has served, they may quote a prompt
+
+	served bool // it had been ready
 }
 
 // Snapshot is what is known of a server at one moment. It is immutable:

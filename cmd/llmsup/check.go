@@ -80,9 +80,6 @@ func (f *findings) check(c *cli.Context) error {
 		f.fail(err)
 		return nil
 	}
-	if _, err := newLogger(cfg, os.Stderr); err != nil {
-		f.fail(err)
-	}
 	if table, err := cfg.Table(); err != nil {
 		f.fail(err)
 	} else {
@@ -123,7 +120,7 @@ func (f *findings) binary(ctx context.Context, cfg *config.Config) {
 		f.fail(err)
 		return
 	}
-	version, err := supervisor.Version(ctx, path)
+	version, err := supervisor.Version(ctx, path, cfg.KeyVariables())
 	if err != nil {
 		f.fail(err)
 		return

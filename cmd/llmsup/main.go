@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -23,6 +24,9 @@ const (
 	exitUsage    = 2
 	exitNoDaemon = 3
 )
+
+// hurryTimeout is how long llmsup may take to end when it was told twice.
+const hurryTimeout = 5 * time.Second
 
 func main() { os.Exit(run(os.Args)) }
 
@@ -41,6 +45,13 @@ func run(args []string) int {
 		cancel()
 		<-signals
 		close(hurry)
+		// An end that hangs, on a terminal that takes no more output say, must
+		// not need a kill -9. The kernel ends the children with this process.
+		select {
+		case <-signals:
+		case <-time.After(hurryTimeout):
+		}
+		os.Exit(exitFailed)
 	}()
 	return exitCode(newApp(hurry).RunContext(ctx, args))
 }

@@ -4,9 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 
-	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
@@ -37,10 +38,14 @@ func start(c *cli.Context, hurry <-chan struct{}) error {
 	if err != nil {
 		return err
 	}
-	log, err := newLogger(cfg, os.Stderr)
+	// Whoever reads the log may go away (llmsup start 2>&1 | head); the daemon
+	// does not.
+	signal.Ignore(syscall.SIGPIPE)
+	log, flush, err := newLogger(cfg, os.Stderr)
 	if err != nil {
 		return err
 	}
+	defer flush()
 	binary, headers, err := prepare(c, cfg)
 	if err != nil {
 		return err
@@ -195,29 +200,4 @@ func makeDemo(cfg *config.Config) error {
 	server.Model = path
 	cfg.Servers[config.DemoName] = server
 	return nil
-}
-
-// newLogger makes llmsup's log on stderr: for people on a terminal, for
-// machines elsewhere.
-func newLogger(cfg *config.Config, out *os.File) (zerolog.Logger, error) {
-	level, err := zerolog.ParseLevel(cfg.LogLevel)
-	if err != nil || cfg.LogLevel == "" {
-		return zerolog.Nop(), usagef("log level %q is none of debug, info, warn, error", cfg.LogLevel)
-	}
-	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00"
-	console := false
-	switch cfg.LogFormat {
-	case "auto":
-		console = isTerminal(out)
-	case "console":
-		console = true
-	case "json":
-	default:
-		return zerolog.Nop(), usagef("log format %q is none of auto, console, json", cfg.LogFormat)
-	}
-	if console {
-		w := zerolog.ConsoleWriter{Out: out, TimeFormat: "15:04:05.000", NoColor: !isTerminal(out)}
-		return zerolog.New(w).Level(level).With().Timestamp().Logger(), nil
-	}
-	return zerolog.New(out).Level(level).With().Timestamp().Logger(), nil
 }

@@ -60,3 +60,15 @@ func KeyFileWarning(u models.Upstream) string {
 	}
 	return fmt.Sprintf("others can read its key; chmod 600 %s", u.APIKeyFile)
 }
+
+// KeyVariables names the environment variables that hold upstreams' keys: what
+// no process that llmsup starts may see.
+func (c *Config) KeyVariables() []string {
+	var names []string
+	for _, u := range c.Upstreams {
+		if u.APIKeyEnv != "" {
+			names = append(names, u.APIKeyEnv)
+		}
+	}
+	return names
+}

@@ -105,18 +105,12 @@ func listen(address string) (net.Listener, error) {
 }
 
 func (d *Daemon) newServers(binary string) []*supervisor.Server {
-	var secrets []string
-	for _, u := range d.cfg.Upstreams {
-		if u.APIKeyEnv != "" {
-			secrets = append(secrets, u.APIKeyEnv)
-		}
-	}
 	var servers []*supervisor.Server
 	for _, name := range sortedKeys(d.cfg.Servers) {
 		s := d.cfg.Servers[name]
 		servers = append(servers, supervisor.New(supervisor.Spec{
 			Name: name, Binary: binary, Model: s.Model, CtxSize: s.CtxSize, NGPULayers: s.NGPULayers, Args: s.Args,
-			Dir: filepath.Join(d.cfg.StateDir, "servers", name), GPU: d.cfg.GPU, Secrets: secrets,
+			Dir: filepath.Join(d.cfg.StateDir, "servers", name), GPU: d.cfg.GPU, Secrets: d.cfg.KeyVariables(),
 			LoadTimeout: s.LoadTimeout, StallTimeout: s.StallTimeout,
 			// Asked only once the server runs, and the router is there by then.
 			Traffic: func() (int, int64) { return d.router.Traffic(name) },

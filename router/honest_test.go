@@ -1,0 +1,206 @@
+package router
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/models"
+)
+
+// TestCutAnywhere ends a stream at every byte, as cleanly as a proxy can. The
+// client sees it as whole only if it is.
+func TestCutAnywhere(t *testing.T) {
+	const anthropic = "event: content_block_delta\n" + `data: {"type":"content_block_delta","delta":{"text":"x"}}` + "\n\nevent: message_stop\n" + `data: {"type":"message_stop"}` + "\n\n"
+	const openai = `data: {"type":"response.output_text.delta","delta":"x"}` + "\n\nevent: response.completed\n" + `data: {"type":"response.completed","response":{"usage":{"output_tokens":1}}}` + "\n\n"
+	for path, stream := range map[string]string{"/v1/chat/completions": wholeSSE, "/v1/messages": anthropic, "/v1/responses": openai} {
+		t.Run(path, func(t *testing.T) {
+			var cut string
+			b := newBench(t, func(w http.ResponseWriter, r *http.Request) { sends(ends, cut)(w, r) }, nil)
+			b.cloud.behave = sends(ends, "event: fallback\n", stream)
+			for n := range len(stream) {
+				cut = stream[:n]
+				r := b.post(path, `{"model":"local/qwen","stream":true}`)
+				switch {
+				case r.backend() == "openrouter":
+					if r.readErr != nil || !strings.HasSuffix(r.body, stream) {
+						t.Errorf("cut at %d: the fallback's answer is %q, %v", n, r.body, r.readErr)
+					}
+				case r.readErr == nil:
+					if left := strings.TrimSpace(stream[n:]); left != "" { // more than the last empty line is missing
+						t.Errorf("cut at %d, before %q: a clean end", n, left)
+					}
+				default:
+					events := strings.Split(strings.TrimSpace(r.body), "\n\n")
+					last := events[len(events)-1]
+					if data := last[strings.Index(last, "data: ")+len("data: "):]; !gjson.Valid(data) || !strings.Contains(data, "broke its answer off") {
+						t.Errorf("cut at %d: the last event is %q, want an error event", n, last)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestStreamMayOutliveItsTimeout(t *testing.T) {
+	b := newBench(t, func(w http.ResponseWriter, r *http.Request) {
+		sends(ends, textEvent)(w, r)
+		time.Sleep(400 * time.Millisecond) // the timeout is to the first answer
+		_, _ = io.WriteString(w, finalEvent+doneEvent)
+	}, answers, short(150*time.Millisecond))
+	if r := b.chat("local/qwen", true); r.readErr != nil || r.body != textEvent+finalEvent+doneEvent {
+		t.Errorf("%q, %v", r.body, r.readErr)
+	}
+}
+
+// TestEndThatIsTheFirstAnswer: the backend keeps the connection open after it.
+func TestEndThatIsTheFirstAnswer(t *testing.T) {
+	const completed = "event: response.completed\n" + `data: {"type":"response.completed","response":{}}` + "\n\n"
+	b := newBench(t, sends(hangs, completed), answers, short(time.Minute))
+	done := make(chan reply, 1)
+	go func() { done <- b.post("/v1/responses", `{"model":"local/qwen","stream":true}`) }()
+	select {
+	case r := <-done:
+		if r.readErr != nil || r.body != completed {
+			t.Errorf("%q, %v", r.body, r.readErr)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("the client still waits for the end of a stream that is whole")
+	}
+}
+
+// TestOddStatuses: what is no answer and no error is not handed on.
+func TestOddStatuses(t *testing.T) {
+	for name, behave := range map[string]http.HandlerFunc{
+		"042":          hijack("HTTP/1.1 042 Odd\r\nContent-Length: 0\r\n\r\n"),
+		"304":          hijack("HTTP/1.1 304 Not Modified\r\n\r\n"),
+		"302 and away": status(302, "", "Location", "http://127.0.0.1:1/v1"),
+		"999":          hijack("HTTP/1.1 999 Odd\r\nContent-Length: 0\r\n\r\n"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, answers, behave)
+			if r := b.chat("gpt-4o", false); r.status != 502 || r.header.Get("Location") != "" || gjson.Get(r.body, "error.code").Str != "status" {
+				t.Errorf("%d %s", r.status, r.body)
+			}
+		})
+	}
+}
+
+// TestRedirectsAreNotFollowed: the key would go along.
+func TestRedirectsAreNotFollowed(t *testing.T) {
+	elsewhere := newPeer(t, answers)
+	b := newBench(t, answers, status(307, "", "Location", elsewhere.URL))
+	if r := b.chat("gpt-4o", false); r.status != 502 {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+	if n := len(elsewhere.calls()); n != 0 {
+		t.Errorf("the redirect was followed %d times", n)
+	}
+}
+
+// TestHalfClosedClient: a client that closes its sending side has left. It must
+// not read an empty 200.
+func TestHalfClosedClient(t *testing.T) {
+	b := newBench(t, hangs, answers, short(time.Minute))
+	conn, err := net.Dial("tcp", strings.TrimPrefix(b.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	const body = `{"model":"local/qwen"}`
+	fmt.Fprintf(conn, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	for len(b.local.calls()) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(conn); len(got) > 0 {
+		t.Errorf("it read %q, %v", got, err)
+	}
+	if n := len(b.cloud.calls()); n != 0 {
+		t.Errorf("the fallback was asked %d times", n)
+	}
+}
+
+// TestWordsOfBackends: a backend's error may quote the prompt, or a key. The
+// caller whose call it was is told; the log is not, and a key nobody.
+func TestWordsOfBackends(t *testing.T) {
+	const quoting = `{"error":{"message":"can't parse: MY PROMPT, key ` + cloudKey + `","type":"server_error"}}`
+	for name, behave := range map[string]http.HandlerFunc{
+		"error": status(500, quoting), "200": status(200, quoting), "stream": sends(ends, "data: "+quoting+"\n\n"),
+		"late": sends(ends, textEvent, "data: "+quoting+"\n\n"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, behave, behave)
+			r := b.chat("local/qwen", strings.Contains(name, "a"))
+			if name != "late" && (!strings.Contains(r.body, "MY PROMPT") || strings.Contains(r.body, cloudKey) && !strings.Contains(r.body, "[key]")) {
+				t.Errorf("the caller is told %s", r.body)
+			}
+			if log := b.log.String(); strings.Contains(log, "MY PROMPT") || strings.Contains(log, cloudKey) {
+				t.Errorf("log: %s", log)
+			}
+		})
+	}
+}
+
+// TestLargeAnswers: what is too large to be held back is passed on as it comes,
+// and a cut in it is seen.
+func TestLargeAnswers(t *testing.T) {
+	large := `{"data":"` + strings.Repeat("x", maxHeld+1<<20) + `"}`
+	for name, tc := range map[string]struct {
+		behave http.HandlerFunc
+		whole  bool
+	}{
+		"whole": {status(200, large), true},
+		"cut": {func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, large[:len(large)-100])
+			panic(http.ErrAbortHandler)
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, tc.behave, answers)
+			r := b.post("/v1/embeddings", `{"model":"local/qwen"}`)
+			if (r.readErr == nil) != tc.whole || tc.whole && r.body != large {
+				t.Errorf("%d bytes, %v", len(r.body), r.readErr)
+			}
+		})
+	}
+}
+
+// TestUpstreamsSpeakHTTP1: Go's HTTP/2 repeats requests that were read.
+func TestUpstreamsSpeakHTTP1(t *testing.T) {
+	var proto string
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		proto = r.Proto
+		answers(w, r)
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	b := newBench(t, answers, answers, func(c *Config, _ map[string]models.Route) { c.Upstreams[0].BaseURL = server.URL })
+	transport := b.router.routing.Load().backends["openrouter"].(*upstreamBackend).client.HTTPClient.Transport.(*http.Transport)
+	transport.TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+	transport.TLSClientConfig.NextProtos = nil
+	if r := b.chat("gpt-4o", false); r.status != 200 || proto != "HTTP/1.1" {
+		t.Errorf("%d %s over %s", r.status, r.body, proto)
+	}
+}
+
+// TestDegradedFallback: a degraded server is better than no answer.
+func TestDegradedFallback(t *testing.T) {
+	b := newBench(t, answers, status(503, `{}`), func(_ *Config, routes map[string]models.Route) {
+		routes["cloud-first"] = models.Route{Primary: "openrouter", Fallback: "qwen", Timeout: time.Second}
+	})
+	b.state.set(func(s *LocalState) { s.Reason, s.Detail = Degraded, "is degraded" })
+	if r := b.chat("cloud-first", false); r.status != 200 || r.backend() != "qwen" || r.reason() != "status" {
+		t.Errorf("%d %s from %q (%s)", r.status, r.body, r.backend(), r.reason())
+	}
+}
