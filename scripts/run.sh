@@ -100,6 +100,9 @@ fi
 need_home
 need_go
 [[ ${CGO_ENABLED:-} == 0 ]] || need_gcc
+if [[ -z $server && -r $config ]] && grep -q '^llama_server:' "$config"; then
+	server=config
+fi
 if [[ -z $server ]]; then
 	server=$("$root/scripts/llama-server.sh")
 	set -- --llama-server "$server" "$@"

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strings"
 	"sync"
+	"unicode"
 )
 
 const (
@@ -46,11 +47,22 @@ func (w *lineWriter) flush() {
 	if w.over {
 		w.line.WriteString(" [...]")
 	}
-	if line := strings.ToValidUTF8(strings.TrimRight(w.line.String(), "\r"), "\uFFFD"); line != "" {
+	if line := printable(strings.TrimRight(w.line.String(), "\r")); line != "" {
 		w.emit(line)
 	}
 	w.line.Reset()
 	w.over = false
+}
+
+// printable keeps what a child prints from steering the terminals on which it
+// ends up.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r != '\t' && !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(s, "\uFFFD"))
 }
 
 // tail keeps the last lines of a child's output, tailBytes at most.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -61,10 +60,7 @@ func (f *findings) check(c *cli.Context) error {
 	cfg, err := configFrom(c)
 	var usage usageError
 	switch {
-	case errors.As(err, &usage) && c.String(flagConfig) == "" && c.String(flagModel) == "" && !c.Bool(flagDemo) && c.NArg() == 0:
-		// Nothing to run is no mistake here: the surroundings can be checked.
-		defaults := config.Default()
-		cfg = &defaults
+	case errors.Is(err, errNothingToRun): // which is no mistake here: the surroundings can be checked
 		f.warn("no model was named: pass --model FILE.gguf, --demo or --config llmsup.yaml, as to start")
 	case errors.As(err, &usage):
 		return err
@@ -75,7 +71,7 @@ func (f *findings) check(c *cli.Context) error {
 	if cfg.File != "" {
 		f.ok("%s can be read", cfg.File)
 	}
-	names := f.models(c, cfg)
+	names := f.models(cfg)
 	if err := cfg.Resolve(func(server string) string { return names[server] }); err != nil {
 		f.fail(err)
 		return nil
@@ -91,13 +87,10 @@ func (f *findings) check(c *cli.Context) error {
 	return nil
 }
 
-func (f *findings) models(c *cli.Context, cfg *config.Config) map[string]string {
+func (f *findings) models(cfg *config.Config) map[string]string {
 	names := map[string]string{}
 	for _, name := range sortedNames(cfg.Servers) {
-		if name == config.DemoName && c.Bool(flagDemo) {
-			server := cfg.Servers[name]
-			server.Model = filepath.Join(cfg.StateDir, "demo") // where start makes it
-			cfg.Servers[name] = server
+		if cfg.Demo && name == cfg.Started {
 			f.ok("server %s: the demo model is made at the start", name)
 			continue
 		}
@@ -115,6 +108,10 @@ func (f *findings) models(c *cli.Context, cfg *config.Config) map[string]string 
 }
 
 func (f *findings) binary(ctx context.Context, cfg *config.Config) {
+	if len(cfg.Servers) == 0 && cfg.File != "" {
+		f.ok("llama-server: none is needed, since the configuration has no servers")
+		return
+	}
 	path, err := supervisor.FindBinary(cfg.LlamaServer)
 	if err != nil {
 		f.fail(err)
@@ -150,28 +147,31 @@ func (f *findings) upstreams(cfg *config.Config) {
 // surroundings looks at the places that one daemon has for itself. A daemon
 // that runs already has them, and that is as it should be.
 func (f *findings) surroundings(ctx context.Context, cfg *config.Config) {
-	s, err := control.NewClient(cfg.ControlSocket).Status(ctx)
-	switch {
-	case err == nil:
-		f.ok("llmsup %s runs already and takes calls at %s", s.Version, s.Listen)
-		return
-	case !errors.Is(err, control.ErrNoDaemon):
+	running, err := control.NewClient(cfg.ControlSocket).Status(ctx)
+	if err == nil {
+		f.ok("llmsup %s runs already, and takes calls at %s", running.Version, running.Listen)
+	} else if err := control.CheckSocket(cfg.ControlSocket); err != nil {
 		f.fail(err)
-		return
+	} else {
+		f.ok("control socket: %s is free", cfg.ControlSocket)
 	}
 	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", cfg.Listen)
-	if err != nil {
+	if err == nil && running.Listen == cfg.Listen {
+		return // and the state directory is in its hands
+	}
+	if l, err := lc.Listen(ctx, "tcp", cfg.Listen); err != nil {
 		f.fail(fmt.Errorf("listen on %s: %w; pass another address with --listen HOST:PORT", cfg.Listen, err))
 	} else {
 		_ = l.Close() // it was only tried
 		f.ok("listen: %s is free", cfg.Listen)
 	}
-	if release, err := control.LockStateDir(cfg.StateDir); err != nil {
-		f.fail(err)
-	} else {
-		release()
-		f.ok("state: %s can be written", cfg.StateDir)
+	switch stateErr := control.CheckStateDir(cfg.StateDir); {
+	case stateErr == nil:
+		f.ok("state: %s can be written to", cfg.StateDir)
+	case err == nil && errors.Is(stateErr, control.ErrHeld):
+		f.ok("state: %s is held by a llmsup that runs", cfg.StateDir)
+	default:
+		f.fail(stateErr)
 	}
 }
 

@@ -19,23 +19,15 @@ const (
 )
 
 // newLogger makes llmsup's log on stderr: for people on a terminal, for
-// machines elsewhere. flush waits until it is written, for a while.
+// machines elsewhere. The configuration has been validated. flush waits until it
+// is written, for a while.
 func newLogger(cfg *config.Config, out *os.File) (log zerolog.Logger, flush func(), err error) {
 	level, err := zerolog.ParseLevel(cfg.LogLevel)
-	if err != nil || cfg.LogLevel == "" {
-		return zerolog.Nop(), nil, usagef("log level %q is none of debug, info, warn, error", cfg.LogLevel)
+	if err != nil {
+		return zerolog.Nop(), nil, err
 	}
 	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00"
-	console := false
-	switch cfg.LogFormat {
-	case "auto":
-		console = isTerminal(out)
-	case "console":
-		console = true
-	case "json":
-	default:
-		return zerolog.Nop(), nil, usagef("log format %q is none of auto, console, json", cfg.LogFormat)
-	}
+	console := cfg.LogFormat == "console" || cfg.LogFormat == "auto" && isTerminal(out)
 	var to io.Writer = writerOnly{out}
 	if console {
 		to = zerolog.ConsoleWriter{Out: to, TimeFormat: "15:04:05.000", NoColor: !isTerminal(out)}

@@ -3,14 +3,17 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
-	"path/filepath"
+	"regexp"
+	"strings"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
+	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/daemon"
 	"github.com/llmsup/llmsup/models/demo"
 	"github.com/llmsup/llmsup/models/gguf"
@@ -46,7 +49,7 @@ func start(c *cli.Context, hurry <-chan struct{}) error {
 		return err
 	}
 	defer flush()
-	binary, headers, err := prepare(c, cfg)
+	binary, headers, err := prepare(cfg)
 	if err != nil {
 		return err
 	}
@@ -96,9 +99,11 @@ func configFrom(c *cli.Context) (*config.Config, error) {
 	}
 	overrides.Args = args
 	model, wantsDemo := c.String(flagModel), c.Bool(flagDemo)
-	if model != "" && wantsDemo { // one of them may only be in the environment, where a flag wins
-		wantsDemo = model == os.Getenv("LLMSUP_MODEL") || os.Getenv("LLMSUP_DEMO") == ""
-		if model == os.Getenv("LLMSUP_MODEL") {
+	if model != "" && wantsDemo { // a flag wins over the environment
+		switch onLine := givenOnLine(os.Args); {
+		case onLine[flagModel] && !onLine[flagDemo]:
+			wantsDemo = false
+		case onLine[flagDemo] && !onLine[flagModel]:
 			model = ""
 		}
 	}
@@ -109,14 +114,31 @@ func configFrom(c *cli.Context) (*config.Config, error) {
 		overrides.Demo = true
 	case model != "":
 		overrides.Model = model
-	case len(cfg.Servers) == 0 && cfg.File == "":
-		return nil, usagef("there is nothing to run; pass --model FILE.gguf, or --demo for a self-test, or --config llmsup.yaml")
 	}
 	if err := cfg.Apply(overrides); err != nil {
 		return nil, usageError{err}
 	}
+	if !goodGPU.MatchString(cfg.GPU) {
+		return nil, usagef("--gpu %q is no GPU; pass an index or a UUID of nvidia-smi, several with commas between them, or none", cfg.GPU)
+	}
+	if info, err := os.Stat(model); model != "" && err == nil && info.IsDir() {
+		return nil, fmt.Errorf("model %s: this is a directory: name the .gguf file in it", model)
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if len(cfg.Servers) == 0 && cfg.File == "" {
+		return &cfg, usageError{errNothingToRun}
+	}
 	return &cfg, nil
 }
+
+// errNothingToRun comes with a configuration that is good otherwise.
+var errNothingToRun = errors.New("there is nothing to run; pass --model FILE.gguf, or --demo for a self-test, or --config llmsup.yaml")
+
+// goodGPU matches what CUDA_VISIBLE_DEVICES takes, and none. It takes anything
+// else for none, and a model would run on the CPU without a word.
+var goodGPU = regexp.MustCompile(`^$|^none$|^(\d{1,3}|(GPU|MIG)-[0-9A-Za-z/-]+)(,(\d{1,3}|(GPU|MIG)-[0-9A-Za-z/-]+))*$`)
 
 // llamaArgs returns what stands after "--". A word before it is a mistake.
 func llamaArgs(c *cli.Context) ([]string, error) {
@@ -137,6 +159,19 @@ func endsOptions(line, args []string) bool {
 	return i >= 0 && line[i] == "--"
 }
 
+// givenOnLine returns the names of the flags on a command line.
+func givenOnLine(line []string) map[string]bool {
+	given := map[string]bool{}
+	for _, arg := range line {
+		if arg == "--" {
+			break
+		}
+		name, _, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		given[name] = given[name] || strings.HasPrefix(arg, "-")
+	}
+	return given
+}
+
 // header is what a server's GGUF says of itself.
 type header struct {
 	server string
@@ -147,8 +182,8 @@ type header struct {
 // prepare looks for all that start needs and can be missing, and makes the demo
 // model. Its errors keep the daemon from starting; a model that is there and
 // damaged does not, since calls can still go to the cloud.
-func prepare(c *cli.Context, cfg *config.Config) (binary string, headers []header, err error) {
-	if cfg.Started == config.DemoName && c.Bool(flagDemo) {
+func prepare(cfg *config.Config) (binary string, headers []header, err error) {
+	if cfg.Demo {
 		if err := makeDemo(cfg); err != nil {
 			return "", nil, err
 		}
@@ -180,24 +215,24 @@ func prepare(c *cli.Context, cfg *config.Config) (binary string, headers []heade
 
 // unusable says whether a model's path leads to no model at all.
 func unusable(path string, err error) error {
-	if errors.Is(err, gguf.ErrNotGGUF) {
-		return err
+	for _, hopeless := range []error{gguf.ErrNotGGUF, fs.ErrNotExist, fs.ErrPermission} {
+		if errors.Is(err, hopeless) {
+			return err
+		}
 	}
-	info, statErr := os.Stat(path)
-	if statErr != nil || !info.Mode().IsRegular() {
+	if info, statErr := os.Stat(path); statErr != nil || !info.Mode().IsRegular() {
 		return err
 	}
 	return nil
 }
 
 func makeDemo(cfg *config.Config) error {
-	dir := filepath.Join(cfg.StateDir, "demo")
-	path, err := demo.Ensure(dir)
+	err := control.MakeDir(cfg.StateDir)
+	if err == nil {
+		_, err = demo.Ensure(cfg.DemoDir())
+	}
 	if err != nil {
 		return fmt.Errorf("make the demo model: %w; pass another folder with --state-dir", err)
 	}
-	server := cfg.Servers[config.DemoName]
-	server.Model = path
-	cfg.Servers[config.DemoName] = server
 	return nil
 }

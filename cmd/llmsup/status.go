@@ -9,6 +9,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/urfave/cli/v2"
 
@@ -175,7 +176,7 @@ func figure[N int | int64 | float64](n *N, unit string) string {
 // printable keeps what a child printed from steering the terminal.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\t' || r == 0x7f {
+		if r != '\t' && !unicode.IsPrint(r) {
 			return '?'
 		}
 		return r

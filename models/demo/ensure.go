@@ -22,7 +22,7 @@ func Ensure(dir string) (path string, err error) {
 	if holds(path, model.Bytes()) {
 		return path, nil
 	}
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("write demo model: %w", err)
 	}
 	if err := replace(path, model.Bytes()); err != nil {

@@ -80,13 +80,22 @@ func wanted(key string) bool {
 		slices.ContainsFunc(wantedSuffixes, func(suffix string) bool { return strings.HasSuffix(key, suffix) })
 }
 
+// maxKept is far more entries than any model has of those that are wanted.
+const maxKept = 256
+
+// perLayer says whether the value of a key may be a list with a number for each
+// layer. No other list is kept.
+func perLayer(key string) bool {
+	return strings.HasSuffix(key, ".attention.head_count") || strings.HasSuffix(key, ".attention.head_count_kv")
+}
+
 // readMetadata reads count entries and returns those that are wanted.
 func readMetadata(s *stream, count uint64) map[string]value {
 	kept := make(map[string]value)
 	for range count {
 		key := string(s.key())
-		keep := wanted(key)
-		v := s.value(keep)
+		keep := wanted(key) && len(kept) < maxKept
+		v := s.value(key, keep)
 		if s.err != nil {
 			break
 		}
@@ -102,8 +111,9 @@ func readMetadata(s *stream, count uint64) map[string]value {
 	return kept
 }
 
-// value reads one value, and only its type and element count unless keep is set.
-func (s *stream) value(keep bool) value {
+// value reads the value of a key, and only its type and element count unless
+// keep is set.
+func (s *stream) value(key string, keep bool) value {
 	v := value{kind: valueType(s.u32()), count: 1}
 	if v.kind == typeArray {
 		v.array, v.kind, v.count = true, valueType(s.u32()), s.u64()
@@ -125,7 +135,7 @@ func (s *stream) value(keep bool) value {
 		s.damaged("a metadata value has the type %d, which the format does not know", v.kind)
 	case v.count > s.end/width: // keeps the product below from overflowing
 		s.damaged("an array counts %d elements", v.count)
-	case keep && v.kind.whole() && v.count <= maxLayers && s.has(v.count*width):
+	case keep && v.kind.whole() && (!v.array || perLayer(key)) && v.count <= maxLayers && s.has(v.count*width):
 		v.numbers = make([]uint64, v.count)
 		for i := range v.numbers {
 			v.numbers[i] = s.number(v.kind)

@@ -113,13 +113,18 @@ func partNames(path string, no, count uint32) ([]string, error) {
 	}
 	switch {
 	case len(missing) == 1:
-		return nil, fmt.Errorf("the model is split in %d files, of which %s is missing: download it to the same folder", count, missing[0])
+		return nil, missingError{fmt.Errorf("the model is split in %d files, of which %s is missing: download it to the same folder", count, missing[0])}
 	case len(missing) > 1:
-		return nil, fmt.Errorf("the model is split in %d files, of which %s and %d more are missing: download them to the same folder",
-			count, missing[0], len(missing)-1)
+		return nil, missingError{fmt.Errorf("the model is split in %d files, of which %s and %d more are missing: download them to the same folder",
+			count, missing[0], len(missing)-1)}
 	}
 	return files, nil
 }
+
+// missingError is fs.ErrNotExist in words of its own.
+type missingError struct{ error }
+
+func (missingError) Is(target error) bool { return target == fs.ErrNotExist }
 
 // readParts reads all files of a split model: the metadata of the first, which
 // describes the model, and the tensors of all.

@@ -30,6 +30,7 @@ type Config struct {
 
 	GPU     string `yaml:"-"` // "" = all; an index, a UUID, or "none"
 	Started string `yaml:"-"` // the server that flags started; "" = none
+	Demo    bool   `yaml:"-"` // that server runs the demo model, which is made in DemoDir
 	File    string `yaml:"-"` // where it was read from; "" = no file
 
 	lines lines // where in File things stand, for errors
@@ -102,6 +103,9 @@ func DefaultControlSocket() string {
 	}
 	return filepath.Join(ownTemp(), name)
 }
+
+// DemoDir is where the demo model is made.
+func (c *Config) DemoDir() string { return filepath.Join(c.StateDir, DemoName) }
 
 // ownTemp is a folder of this user's for boxes without a login session. Whoever
 // uses it makes it with mode 0700, and refuses one of another owner.

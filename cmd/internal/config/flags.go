@@ -1,6 +1,10 @@
 package config
 
-import "github.com/llmsup/llmsup/models"
+import (
+	"path/filepath"
+
+	"github.com/llmsup/llmsup/models"
+)
 
 // Flags is what start's flags, or their environment variables, say about
 // servers. Nil and zero values are flags that were not set.
@@ -29,6 +33,9 @@ func (c *Config) Apply(f Flags) error {
 			server = defaultServer()
 		}
 		server.Model = f.Model
+		if c.Demo = f.Demo; c.Demo {
+			server.Model = filepath.Join(c.DemoDir(), "demo.gguf")
+		}
 		c.Servers[name] = server
 		c.Started = name
 	}

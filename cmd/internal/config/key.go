@@ -22,10 +22,14 @@ func Key(u models.Upstream) (key, missing string, err error) {
 		key, missing = os.Getenv(u.APIKeyEnv), "set "+u.APIKeyEnv
 	case u.APIKeyFile != "":
 		missing = "put its key into " + u.APIKeyFile
-		f, err := os.Open(u.APIKeyFile)
+		info, err := os.Stat(u.APIKeyFile)
 		if errors.Is(err, os.ErrNotExist) {
 			return "", missing, nil
 		}
+		if err == nil && !info.Mode().IsRegular() { // to open a named pipe would wait
+			return "", "", fmt.Errorf("its key file %s is no regular file", u.APIKeyFile)
+		}
+		f, err := os.Open(u.APIKeyFile)
 		if err != nil {
 			return "", "", fmt.Errorf("read its key: %w", err)
 		}

@@ -26,8 +26,8 @@ func (l lines) errorf(path []string, format string, args ...any) error {
 
 // has says whether the file itself has a value at a path.
 func (l lines) has(path ...string) bool {
-	_, _, whole := l.find(path)
-	return whole
+	_, value, whole := l.find(path)
+	return whole && value.Tag != "!!null" // a key without a value says nothing
 }
 
 // saying returns l where the file has this very text at a path, and the zero

@@ -30,6 +30,10 @@ func Load(path string) (*Config, error) {
 }
 
 func readFile(path string) ([]byte, error) {
+	// A named pipe would be waited for; one that a shell has made is in /dev.
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() && !info.IsDir() && !strings.HasPrefix(path, "/dev/") {
+		return nil, fmt.Errorf("configuration %s: it is no regular file; pass another file with --config", path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("configuration %s: %w; pass another file with --config", path, rootCause(err))
@@ -80,6 +84,12 @@ func parse(path string, raw []byte) (*Config, error) {
 	c.lines = lines{file: path, root: &root}
 
 	for name, server := range c.Servers {
+		for _, field := range []string{"ctx_size", "n_gpu_layers"} {
+			at := []string{"servers", name, field}
+			if _, value, whole := c.lines.find(at); whole && value.Kind == yaml.ScalarNode && value.Tag != "!!null" && !wholeNumber.MatchString(value.Value) {
+				return nil, c.lines.errorf(at, "wants a whole number")
+			}
+		}
 		if server.CtxSize == 0 && !c.lines.has("servers", name, "ctx_size") {
 			server.CtxSize = defaultServer().CtxSize
 		}
@@ -96,6 +106,8 @@ func parse(path string, raw []byte) (*Config, error) {
 	}
 	return &c, nil
 }
+
+var wholeNumber = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
 
 // overlay puts a file's entries over the built-in ones, each of them whole.
 func overlay[V any](under, over map[string]V) map[string]V {
@@ -128,7 +140,7 @@ func explain(path string, err error) error {
 		text = typeErr.Errors[0]
 	}
 	if m := unknownKey.FindStringSubmatch(text); m != nil {
-		return fmt.Errorf("%s:%s: unknown key %q%s", path, m[1], m[2], suggestion(m[2], m[3]))
+		return fmt.Errorf("%s:%s: unknown key %s%s", path, m[1], shown(m[2]), suggestion(m[2], m[3]))
 	}
 	if m := doubledKey.FindStringSubmatch(text); m != nil {
 		return fmt.Errorf("%s:%s: the key %s stands twice, first in line %s; keep one", path, m[1], m[2], m[3])

@@ -21,7 +21,7 @@ import (
 // and fills in timeouts. header returns the general.name in a server's GGUF, or
 // "". Its errors name field, value and, where the file says it, the line.
 func (c *Config) Resolve(header func(server string) string) error {
-	if err := c.validate(); err != nil {
+	if err := c.Validate(); err != nil {
 		return err
 	}
 	c.addLocalRoutes(header)
@@ -122,7 +122,7 @@ func (c *Config) checkTarget(target string) error {
 	_, server := c.Servers[target]
 	_, upstream := c.Upstreams[target]
 	if !server && !upstream {
-		return fmt.Errorf("there is no server and no upstream %q; there are %s", target, strings.Join(c.targets(), ", "))
+		return fmt.Errorf("there is no server and no upstream %s; there are %s", shown(target), strings.Join(c.targets(), ", "))
 	}
 	return nil
 }

@@ -20,7 +20,9 @@ import (
 // paths, headers and metrics.
 var goodName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
 
-func (c *Config) validate() error {
+// Validate checks all that does not depend on what stands in models' files.
+// Resolve does it too; before, it saves looking for files under wrong names.
+func (c *Config) Validate() error {
 	if err := checkListen(c.Listen); err != nil {
 		return c.lines.saying(c.Listen, "listen").errorf([]string{"listen"}, "%w", err)
 	}
@@ -97,9 +99,9 @@ func (c *Config) validateServer(name string, s Server) error {
 		return c.lines.errorf([]string{"servers", name}, "an upstream has that name too; rename one of them")
 	case s.Model == "":
 		return at("model", "is missing; name the GGUF file")
-	case s.CtxSize < 1:
+	case s.CtxSize < 1 || s.CtxSize > maxInt32:
 		return number("ctx_size", s.CtxSize, "tokens; the default is 8192")
-	case s.NGPULayers < 0:
+	case s.NGPULayers < 0 || s.NGPULayers > maxInt32:
 		return number("n_gpu_layers", s.NGPULayers, "layers; 99 means all, 0 none")
 	}
 	for _, timeout := range []struct {
@@ -132,10 +134,30 @@ func (c *Config) validateUpstream(name string, u models.Upstream) error {
 	if u.APIKeyEnv != "" && u.APIKeyFile != "" {
 		return at("api_key_file", "api_key_env is set too; keep one of them")
 	}
+	if u.APIKeyFile != "" && !strings.Contains(u.APIKeyFile, "/") {
+		return at("api_key_file", "wants the path of a file, with a slash in it, not the key itself")
+	}
 	if u.APIKeyEnv != "" && !goodEnv.MatchString(u.APIKeyEnv) {
 		return at("api_key_env", "wants the name of an environment variable in capitals, not the key itself")
 	}
 	return nil
+}
+
+// maxInt32 is the largest number that llama-server's flags take.
+const maxInt32 = 1<<31 - 1
+
+// shown repeats a word of the file, if it can't be a key that was pasted in the
+// wrong place.
+func shown(word string) string {
+	for _, prefix := range []string{"sk-", "sk_", "gsk_"} {
+		if strings.HasPrefix(strings.ToLower(word), prefix) {
+			return "(not repeated, it may be a key)"
+		}
+	}
+	if len(word) > 40 {
+		return "(not repeated, it may be a key)"
+	}
+	return strconv.Quote(word)
 }
 
 // goodEnv matches names of environment variables. The name is told to clients
@@ -155,7 +177,7 @@ func checkURL(s string) error {
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
 		return errors.New("has a user, a query or a fragment; want the plain base URL, and the key in api_key_env")
 	case u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
-		return fmt.Errorf("%q is no base URL; want one as in https://openrouter.ai/api/v1", s)
+		return errors.New("is no base URL; want one as in https://openrouter.ai/api/v1")
 	}
 	return nil
 }

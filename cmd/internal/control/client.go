@@ -19,7 +19,7 @@ import (
 var ErrNoDaemon = errors.New("no daemon")
 
 // answerTimeout bounds one question to the daemon. It answers from memory.
-const answerTimeout = 10 * time.Second
+const answerTimeout = 3 * time.Second
 
 // Client asks the daemon behind a control socket.
 type Client struct {
@@ -140,5 +140,18 @@ func (c *Client) unreachable(err error) error {
 	case errors.Is(err, syscall.EINVAL):
 		return noDaemonError{fmt.Sprintf("%s is longer than a socket's path may be; pass another one with --control-socket", c.path)}
 	}
-	return fmt.Errorf("ask the daemon at %s: %w", c.path, err)
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	return noDaemonError{fmt.Sprintf("what listens at %s does not answer as llmsup does (%s); look at its log, or end it and start it again", c.path, rootCause(err))}
+}
+
+func rootCause(err error) error {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return err
+		}
+		err = inner
+	}
 }

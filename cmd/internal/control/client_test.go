@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -108,8 +108,11 @@ func TestClientWithoutDaemon(t *testing.T) {
 	if !errors.Is(err, ErrNoDaemon) || !strings.Contains(err.Error(), "this user may not open p") {
 		t.Errorf("no permission: %v", err)
 	}
-	if err := NewClient("p").unreachable(fs.ErrClosed); errors.Is(err, ErrNoDaemon) {
-		t.Errorf("another failure passes for no daemon: %v", err)
+	if err := NewClient("p").unreachable(fmt.Errorf("x: %w", io.EOF)); !errors.Is(err, ErrNoDaemon) || !strings.Contains(err.Error(), "does not answer as llmsup does (EOF)") {
+		t.Errorf("somebody else: %v", err)
+	}
+	if err := NewClient("p").unreachable(context.Canceled); errors.Is(err, ErrNoDaemon) {
+		t.Errorf("Ctrl-C passes for no daemon: %v", err)
 	}
 }
 
@@ -123,7 +126,7 @@ func TestClientOfAnotherKind(t *testing.T) {
 		"no JSON":         {func(w http.ResponseWriter) { fmt.Fprint(w, "<html>") }, "gave an answer of another form"},
 		"another type":    {func(w http.ResponseWriter) { fmt.Fprint(w, `{"version":1}`) }, "is it of another version?"},
 		"cut off":         {func(w http.ResponseWriter) { w.Header().Set("Content-Length", "9"); fmt.Fprint(w, "{") }, "broke its answer off"},
-		"cut before that": {func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, "ask the daemon at"},
+		"cut before that": {func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, "does not answer as llmsup does"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { tc.answer(w) }))

@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -18,6 +17,10 @@ import (
 
 // maxPath is how long a UNIX socket's path may be on Linux, in bytes.
 const maxPath = 107
+
+func tooLong(path string) error {
+	return fmt.Errorf("control socket %s: the path is longer than the %d bytes that a socket may have; pass a shorter one with --control-socket", path, maxPath)
+}
 
 // Listener is the daemon's end of the control socket.
 type Listener struct {
@@ -33,14 +36,14 @@ type Listener struct {
 // but a dead socket is ever removed.
 func Listen(path string) (*Listener, error) {
 	if len(path) > maxPath {
-		return nil, fmt.Errorf("control socket %s: the path is longer than the %d bytes that a socket may have; pass a shorter one with --control-socket", path, maxPath)
+		return nil, tooLong(path)
 	}
-	if err := ownDir(filepath.Dir(path)); err != nil {
+	if err := MakeDir(filepath.Dir(path)); err != nil {
 		return nil, fmt.Errorf("control socket %s: %w; pass another path with --control-socket", path, err)
 	}
 	// The lock keeps two daemons from clearing the place for each other.
 	unlock, holder, err := lockFile(path + ".lock")
-	if errors.Is(err, errHeld) {
+	if errors.Is(err, ErrHeld) {
 		return nil, fmt.Errorf("control socket %s: another llmsup%s answers there; stop it, or pass another path with --control-socket", path, holder)
 	}
 	if err != nil {
@@ -104,38 +107,32 @@ func (l *Listener) closeOnce() error {
 
 // clear removes a socket that nobody listens on.
 func clear(path string) error {
-	info, err := os.Lstat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return fmt.Errorf("control socket %s: %w", path, err)
-	case info.Mode().Type() != fs.ModeSocket:
-		return fmt.Errorf("control socket %s: a file that is no socket is in its place; move it away, or pass another path with --control-socket", path)
-	}
-	conn, err := (&net.Dialer{Timeout: time.Second}).Dial("unix", path)
-	if err == nil {
-		_ = conn.Close()
-		return fmt.Errorf("control socket %s: another program answers there; stop it, or pass another path with --control-socket", path)
-	}
-	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return fmt.Errorf("control socket %s: look who listens there: %w", path, err)
+	dead, err := lookAt(path)
+	if err != nil || !dead {
+		return err
 	}
 	return os.Remove(path)
 }
 
-// ownDir makes a folder for this user alone, if there is none. One in a place
-// where all can write has to be this user's, and no link to another.
-func ownDir(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
+// lookAt says whether a dead socket stands at path. What must not be replaced
+// is an error.
+func lookAt(path string) (dead bool, err error) {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("control socket %s: %w", path, err)
+	case info.Mode().Type() != fs.ModeSocket:
+		return false, fmt.Errorf("control socket %s: a file that is no socket is in its place; move it away, or pass another path with --control-socket", path)
 	}
-	info, err := os.Lstat(dir)
-	if err != nil {
-		return err
+	conn, err := (&net.Dialer{Timeout: time.Second}).Dial("unix", path)
+	if err == nil {
+		_ = conn.Close()
+		return false, fmt.Errorf("control socket %s: another program answers there; stop it, or pass another path with --control-socket", path)
 	}
-	if stat, ok := info.Sys().(*syscall.Stat_t); ok && int(stat.Uid) != os.Geteuid() && strings.HasPrefix(dir, os.TempDir()+"/") {
-		return fmt.Errorf("the folder %s belongs to another user", dir)
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return false, fmt.Errorf("control socket %s: look who listens there: %w", path, err)
 	}
-	return nil
+	return true, nil
 }

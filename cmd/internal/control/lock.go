@@ -11,16 +11,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var errHeld = errors.New("held by another process")
+// ErrHeld says that another process holds a lock.
+var ErrHeld = errors.New("held by another process")
 
 // LockStateDir makes a daemon the only one on a state directory. The lock is
 // the kernel's, so it ends with the process, however that ends.
 func LockStateDir(dir string) (release func(), err error) {
-	if err := ownDir(dir); err != nil {
+	if err := MakeDir(dir); err != nil {
 		return nil, fmt.Errorf("state directory %s: %w; pass another one with --state-dir", dir, err)
 	}
 	release, holder, err := lockFile(filepath.Join(dir, "lock"))
-	if errors.Is(err, errHeld) {
+	if errors.Is(err, ErrHeld) {
 		return nil, fmt.Errorf("state directory %s is held by llmsup%s; stop it, or pass another one with --state-dir", dir, holder)
 	}
 	if err != nil {
@@ -42,7 +43,7 @@ func lockFile(path string) (release func(), holder string, err error) {
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, "", fmt.Errorf("lock %s: %w", path, err)
 		}
-		return nil, holderOf(f), errHeld
+		return nil, holderOf(f), ErrHeld
 	}
 	// The lock holds without the pid in it, as on a full disk.
 	if err := f.Truncate(0); err == nil {

@@ -134,6 +134,15 @@ func (d *Daemon) newRouter() (*router.Router, error) {
 		if err != nil {
 			return nil, fmt.Errorf("upstream %s: %w", name, err)
 		}
+		if missing != "" {
+			d.log.Warn().Str("upstream", name).Msg("it has no key, so no call can go there; " + missing)
+			if u.APIKeyFile != "" {
+				missing = "its api_key_file is missing or empty" // callers need not know where it is
+			}
+		}
+		if words := config.KeyFileWarning(u); words != "" {
+			d.log.Warn().Str("upstream", name).Msg(words)
+		}
 		cfg.Upstreams = append(cfg.Upstreams, router.Upstream{Name: name, BaseURL: u.BaseURL, Key: key, Missing: missing})
 	}
 	return router.New(cfg, d.log)
