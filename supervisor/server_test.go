@@ -3,11 +3,13 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -146,5 +148,116 @@ func TestNoBinary(t *testing.T) {
 	now := await(t, s, "an exit", func(n *Snapshot) bool { return n.LastExit != nil })
 	if !strings.Contains(now.LastExit.Cause, "/nowhere/llama-server") {
 		t.Errorf("cause %q does not name the program", now.LastExit.Cause)
+	}
+}
+
+// TestHelpIsDisciplined: a llama-server that hangs when it is asked for --help
+// holds up nobody, sees no key, and leaves nothing behind.
+func TestHelpIsDisciplined(t *testing.T) {
+	dir := t.TempDir()
+	program := dir + "/llama-server"
+	script := "#!/bin/sh\nenv > " + dir + "/env.new\nmv " + dir + "/env.new " + dir + "/env\nsleep 300 &\necho $! > " + dir + "/pid.new\nmv " + dir + "/pid.new " + dir + "/pid\nwait\n"
+	if err := os.WriteFile(program, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("MY_KEY", "sk-secret")
+	s, stop := run(t, "", Spec{Binary: program, Secrets: []string{"MY_KEY"}})
+	var child int
+	for deadline := time.Now().Add(20 * time.Second); child == 0; time.Sleep(time.Millisecond) {
+		if raw, err := os.ReadFile(dir + "/pid"); err == nil {
+			child, _ = strconv.Atoi(strings.TrimSpace(string(raw)))
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("it was not run: %+v", s.Snapshot())
+		}
+	}
+	env, err := os.ReadFile(dir + "/env")
+	if err != nil || strings.Contains(string(env), "sk-secret") {
+		t.Errorf("it saw a key (%v)", err)
+	}
+	began := time.Now()
+	stop()
+	if took := time.Since(began); took > slack {
+		t.Errorf("the stop took %s", took)
+	}
+	for deadline := time.Now().Add(slack); running(child); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("what it started lives")
+		}
+	}
+}
+
+// TestStopInBackoff: nobody waits for the end of a pause.
+func TestStopInBackoff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(Spec{Name: "x", Dir: t.TempDir()}, nopLog, nil)
+		failsFast(s, Exit{Code: 1})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); s.Run(ctx) }()
+		time.Sleep(10 * time.Minute) // the pauses are a minute by now
+		began := time.Now()
+		cancel()
+		<-done
+		if took := time.Since(began); took > 0 {
+			t.Errorf("the stop took %s", took)
+		}
+		if state := s.Snapshot().State; state != Stopped {
+			t.Errorf("it is %s", state)
+		}
+	})
+}
+
+// TestHurry: told twice to stop, llmsup gives a deaf child no grace.
+func TestHurry(t *testing.T) {
+	t.Setenv("SUPERVISOR_TEST_ROLE", "deaf")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	hurry := make(chan struct{})
+	s := New(Spec{Name: "test", Binary: self, Dir: shortDir(t), StopGrace: time.Hour}, nopLog, hurry)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); s.Run(ctx) }()
+	await(t, s, "ready", isReady)
+	cancel()
+	select {
+	case <-done:
+		t.Fatal("a deaf child has ended by itself")
+	case <-time.After(200 * time.Millisecond):
+	}
+	close(hurry)
+	<-done
+}
+
+// TestSocketOfSomebodyElse: a socket that is listened on, or a file in its
+// place, is not removed.
+func TestSocketOfSomebodyElse(t *testing.T) {
+	dir := shortDir(t)
+	l, err := net.Listen("unix", dir+"/live.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := os.WriteFile(dir+"/file.sock", []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dead, err := net.ListenUnix("unix", &net.UnixAddr{Name: dir + "/dead.sock", Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead.SetUnlinkOnClose(false)
+	_ = dead.Close()
+	for name, want := range map[string]string{"live": "another process listens", "file": "is in the way", "dead": "", "none": ""} {
+		err := clearSocket(dir + "/" + name + ".sock")
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, there := range map[string]bool{"live": true, "file": true, "dead": false} {
+		if _, err := os.Lstat(dir + "/" + name + ".sock"); (err == nil) != there {
+			t.Errorf("%s: there: %t", name, err == nil)
+		}
 	}
 }

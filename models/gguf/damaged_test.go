@@ -3,6 +3,7 @@ package gguf
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"math"
 	"runtime"
 	"strings"
@@ -210,5 +211,32 @@ func TestParseHeaderLimit(t *testing.T) {
 	_, err = Parse(bytes.NewReader(start), 50<<30)
 	if err == nil || !strings.Contains(err.Error(), "more than 256 MiB") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestListsAreNotKept: a header may hold thousands of long lists under names
+// that look wanted. None is kept.
+func TestListsAreNotKept(t *testing.T) {
+	const entries, length = 5000, 4096
+	var b bytes.Buffer
+	b.Write(header(3, 0, entries))
+	word := func(n uint64, size int) { b.Write(binary.LittleEndian.AppendUint64(nil, n)[:size]) }
+	for i := range entries {
+		key := fmt.Sprintf("x%05d.block_count", i)
+		word(uint64(len(key)), 8)
+		b.WriteString(key)
+		word(uint64(typeArray), 4)
+		word(uint64(typeUint8), 4)
+		word(length, 8)
+		b.Write(make([]byte, length))
+	}
+	data := b.Bytes()
+	got := allocated(func() {
+		if _, err := Parse(bytes.NewReader(data), int64(len(data))); err == nil {
+			t.Error("that is a model?")
+		}
+	})
+	if got > 2<<20 {
+		t.Errorf("%d bytes allocated for %d of lists", got, len(data))
 	}
 }

@@ -27,7 +27,7 @@ func Parse(r io.Reader, size int64) (*Header, error) {
 
 func parse(r io.Reader, size int64) (*part, error) {
 	if size <= 0 {
-		return nil, errors.New("the file is empty: download it again")
+		return nil, foreignError{errors.New("the file is empty: download it again")}
 	}
 	s := newStream(r, uint64(size))
 	if err := checkMagic(s); err != nil {
