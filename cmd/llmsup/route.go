@@ -19,7 +19,7 @@ func routeCommand() *cli.Command {
 		OnUsageError: onUsageError,
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 1 {
-				return usagef("llmsup route takes one model name, as in \"llmsup route local\"")
+				return usagef("llmsup route takes one model name, after its flags, as in \"llmsup route local\"")
 			}
 			a, err := control.NewClient(controlSocket(c)).Route(c.Context, c.Args().First())
 			if err != nil {
