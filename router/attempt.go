@@ -60,7 +60,7 @@ type answer struct {
 	resp   *http.Response
 	cancel context.CancelCauseFunc
 	usage  usage
-	output *atomic.Int64 // where the backend's bytes are counted
+	load   *traffic // where the backend's work is counted
 
 	events *eventReader // a stream; nil else
 	held   []byte       // what was read so far: a stream's events up to the first answer, or a body
@@ -127,7 +127,7 @@ func ask(ctx context.Context, c *call, s step) (*answer, *failure) {
 		}
 		return nil, &failure{reason: Lost, detail: "broke the connection: " + rootCause(err), begun: true}
 	}
-	a, failed := open(resp, c, &s.backend.load().output)
+	a, failed := open(resp, c, s.backend.load())
 	if failed != nil {
 		_ = resp.Body.Close()
 		return nil, failed
@@ -136,11 +136,11 @@ func ask(ctx context.Context, c *call, s step) (*answer, *failure) {
 }
 
 // open reads a response up to the point where it is an answer, or is none.
-func open(resp *http.Response, c *call, output *atomic.Int64) (*answer, *failure) {
+func open(resp *http.Response, c *call, load *traffic) (*answer, *failure) {
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		return nil, refused(resp)
 	}
-	a := &answer{resp: resp, output: output}
+	a := &answer{resp: resp, load: load}
 	if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); kind == "text/event-stream" {
 		return a, a.awaitFirstEvent(c.dialect)
 	}
@@ -163,7 +163,7 @@ func (a *answer) awaitFirstEvent(d dialect) *failure {
 		if e.cut && !m.whole(e) {
 			return &failure{reason: Lost, detail: "broke its stream before the first answer", begun: true}
 		}
-		a.output.Add(int64(len(e.data)))
+		a.load.output.Add(int64(len(e.data)))
 		a.held = append(a.held, e.raw...)
 		a.usage.merge(m.usage)
 		switch {
@@ -187,7 +187,7 @@ const maxHeld = 32 << 20
 func (a *answer) readWhole(d dialect) *failure {
 	held, err := io.ReadAll(io.LimitReader(a.resp.Body, maxHeld))
 	a.held = held
-	a.output.Add(int64(len(held)))
+	a.load.output.Add(int64(len(held)))
 	if err != nil {
 		return &failure{reason: Lost, detail: "broke its answer off: " + rootCause(err), begun: true}
 	}

@@ -69,7 +69,8 @@ type backend interface {
 
 // traffic is a backend's load.
 type traffic struct {
-	inflight atomic.Int64 // calls that it works on
+	inflight atomic.Int64 // calls that it has
+	waiting  atomic.Int64 // those of them that wait for it, and not for their client to read
 	output   atomic.Int64 // bytes of answers so far; pings and other comments are none
 }
 

@@ -64,6 +64,8 @@ func (rt *Router) try(w http.ResponseWriter, r *http.Request, c *call, p plan, s
 	load := s.backend.load()
 	load.inflight.Add(1)
 	defer load.inflight.Add(-1)
+	load.waiting.Add(1)
+	defer load.waiting.Add(-1)
 	timeout := p.route.Timeout
 	if !s.first {
 		timeout = fallbackTimeout

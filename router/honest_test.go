@@ -204,3 +204,39 @@ func TestDegradedFallback(t *testing.T) {
 		t.Errorf("%d %s from %q (%s)", r.status, r.body, r.backend(), r.reason())
 	}
 }
+
+// TestClientThatDoesNotRead: its call is not held against the backend.
+func TestClientThatDoesNotRead(t *testing.T) {
+	b := newBench(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		for r.Context().Err() == nil {
+			if _, err := io.WriteString(w, textEvent); err != nil {
+				return
+			}
+		}
+	}, answers)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(b.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	const body = `{"model":"local/qwen","stream":true}`
+	fmt.Fprintf(conn, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	deadline := time.Now().Add(20 * time.Second)
+	for stuck := 0; stuck < 20; time.Sleep(5 * time.Millisecond) {
+		now := b.router.Traffic("qwen")
+		if stuck++; now.Calls != 1 || now.Waiting != 0 || now.Bytes == 0 {
+			stuck = 0
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the call still counts as one that waits for the backend: %+v", now)
+		}
+	}
+	conn.Close()
+	for b.router.Inflight() > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if now := b.router.Traffic("qwen"); now.Calls != 0 || now.Waiting != 0 {
+		t.Errorf("at the end: %+v", now)
+	}
+}

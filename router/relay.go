@@ -17,6 +17,7 @@ var errEnded = errors.New("the stream has ended")
 // relay sends a committed answer to the client, byte for byte. It returns an
 // error when the client could not get the whole of it.
 func (a *answer) relay(w http.ResponseWriter, d dialect, rec *record) error {
+	w = &patientWriter{w, a.load}
 	if a.events == nil {
 		return a.relayWhole(w)
 	}
@@ -59,7 +60,7 @@ func (a *answer) relay(w http.ResponseWriter, d dialect, rec *record) error {
 			}
 			return a.breakOff(w, d, rec, io.ErrUnexpectedEOF)
 		}
-		a.output.Add(int64(len(e.data)))
+		a.load.output.Add(int64(len(e.data)))
 		rec.usage.merge(m.usage)
 		if m.ended && !ended {
 			ended = true
@@ -113,4 +114,24 @@ func (a *answer) relayWhole(w http.ResponseWriter) error {
 		}
 	}
 	return nil
+}
+
+// patientWriter writes to a client, which may take its time to read: meanwhile
+// its call does not wait for the backend, and must not be held against it.
+type patientWriter struct {
+	http.ResponseWriter
+	load *traffic
+}
+
+func (w *patientWriter) Write(p []byte) (int, error) {
+	w.load.waiting.Add(-1)
+	defer w.load.waiting.Add(1)
+	return w.ResponseWriter.Write(p)
+}
+
+// FlushError is http.ResponseController's way to Flush.
+func (w *patientWriter) FlushError() error {
+	w.load.waiting.Add(-1)
+	defer w.load.waiting.Add(1)
+	return http.NewResponseController(w.ResponseWriter).Flush()
 }

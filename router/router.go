@@ -98,14 +98,21 @@ func (s *routing) addURL(target string) error {
 	return nil
 }
 
-// Traffic returns how many calls the local server of that name works on, those
-// that wait for one of its slots included, and how many bytes of answers it has
-// given so far. Pings are no answer: they come from an engine that hangs, too.
-func (rt *Router) Traffic(server string) (calls int, bytes int64) {
-	if b := rt.routing.Load().backends[server]; b != nil {
-		return int(b.load().inflight.Load()), b.load().output.Load()
+// Traffic is what a local server has to do.
+type Traffic struct {
+	Calls   int   // that it has, those that wait for one of its slots included
+	Waiting int   // those of them that wait for it; the others wait for a client to read
+	Bytes   int64 // of answers so far; pings are none: they come from an engine that hangs, too
+}
+
+// Traffic returns what the local server of that name has to do.
+func (rt *Router) Traffic(server string) Traffic {
+	b := rt.routing.Load().backends[server]
+	if b == nil {
+		return Traffic{}
 	}
-	return 0, 0
+	load := b.load()
+	return Traffic{int(load.inflight.Load()), int(load.waiting.Load()), load.output.Load()}
 }
 
 // ServeHTTP answers one request.

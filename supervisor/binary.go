@@ -79,6 +79,8 @@ type features struct {
 	unixSocket bool // --host takes a socket's path
 	ssePing    bool // --sse-ping-interval
 	metrics    bool // --metrics
+
+	httpThreads bool // --threads-http
 }
 
 func readFeatures(ctx context.Context, binary string, secrets []string) (features, error) {
@@ -95,6 +97,8 @@ func parseFeatures(help string) features {
 		unixSocket: strings.Contains(strings.Join(strings.Fields(help), " "), "UNIX socket"),
 		ssePing:    strings.Contains(help, "--sse-ping-interval"),
 		metrics:    strings.Contains(help, "--metrics"),
+
+		httpThreads: strings.Contains(help, "--threads-http"),
 	}
 }
 

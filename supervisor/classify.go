@@ -3,6 +3,7 @@ package supervisor
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -55,19 +56,24 @@ var evidence = []struct {
 	{PortTaken, regexp.MustCompile(`couldn't bind|[Aa]ddress already in use`)},
 	{OutOfVRAM, regexp.MustCompile(`CUDA error: out of memory|cudaMalloc failed|hipMalloc failed|ErrorOutOfDeviceMemory|(?:unable|failed) to allocate (?:CUDA|ROCm|Vulkan|SYCL|Metal)\w* buffer|not enough (?:free )?(?:device|GPU|VRAM) memory`)},
 	{DriverError, regexp.MustCompile(`CUDA error|ROCm error|ggml_cuda_init: failed|CUDA driver version|no CUDA-capable device|vk::\w*Error|ErrorDeviceLost|cublas\w* error|libcuda`)},
-	{OutOfRAM, regexp.MustCompile(`insufficient memory|Cannot allocate memory|std::bad_alloc|failed to allocate CPU buffer`)},
+	{OutOfRAM, regexp.MustCompile(`insufficient memory|Cannot allocate memory|std::bad_alloc|failed to allocate CPU buffer|Resource temporarily unavailable`)},
 	{ModelMissing, regexp.MustCompile(`failed to open GGUF file|failed to open file|No such file or directory`)},
 	{ModelCorrupt, regexp.MustCompile(`invalid magic|model is corrupted or incomplete|unknown model architecture|missing tensor|wrong number of tensors|unsupported (?:version|GGUF)|gguf_init_from\w*: |error loading model`)},
 }
 
 // engineLine matches lines that the engine itself prints when it dies, outside
-// llama-server's log. Nothing that a caller sent stands at their beginning.
+// llama-server's log.
 var engineLine = regexp.MustCompile(`^(?:CUDA|ROCm|HIP|SYCL) error|^ggml_|^/\S+/ggml\S*:\d+: |^terminate called|^\s+what\(\): +std::bad_alloc`)
 
+// lastLines is how near to its end a process that has served has to have said
+// why it ends.
+const lastLines = 20
+
 // classify finds out why a process ended: by signal, by what it said, and by
-// whether the kernel has killed for memory meanwhile (oomKilled). Of a process
-// that has served, only the engine's own lines count: in all others a caller
-// may have put words, and they must neither decide nor be repeated.
+// whether the kernel has killed for memory meanwhile (oomKilled). A process that
+// has served may have printed what callers sent. Of its lines only the engine's
+// own in its last words count, and only when it ended itself; none is repeated,
+// and none can make it fail for good.
 func classify(e Exit, oomKilled, served bool) (class Class, because string) {
 	switch {
 	case e.Class != "": // llmsup ended it, and knows why
@@ -77,12 +83,12 @@ func classify(e Exit, oomKilled, served bool) (class Class, because string) {
 	case e.Signal == "SIGILL":
 		return IllegalInstruction, "this build of llama-server is for another CPU"
 	}
+	if served {
+		return classifyServed(e), ""
+	}
 	for _, known := range evidence {
 		for _, line := range e.Tail {
-			if served && !engineLine.MatchString(line) {
-				continue
-			}
-			if known.line.MatchString(line) && (!served || !known.class.lasting()) {
+			if known.line.MatchString(line) {
 				return known.class, plainWords(line)
 			}
 		}
@@ -92,10 +98,26 @@ func classify(e Exit, oomKilled, served bool) (class Class, because string) {
 		return Killed, ""
 	case e.Code == 0:
 		return Clean, ""
-	case served:
-		return Unknown, ""
 	}
 	return Unknown, plainWords(lastWords(e.Tail))
+}
+
+func classifyServed(e Exit) Class {
+	if e.Signal == "SIGABRT" || e.Signal == "" && e.Code != 0 {
+		last := slices.DeleteFunc(slices.Clone(e.Tail[max(0, len(e.Tail)-lastLines):]), func(line string) bool { return !engineLine.MatchString(line) })
+		for _, known := range evidence {
+			if slices.ContainsFunc(last, known.line.MatchString) && !known.class.lasting() {
+				return known.class
+			}
+		}
+	}
+	switch {
+	case e.Signal != "":
+		return Killed
+	case e.Code == 0:
+		return Clean
+	}
+	return Unknown
 }
 
 // logPrefix is what llama-server's log puts before its words.

@@ -196,7 +196,7 @@ func TestCanary(t *testing.T) {
 func TestRestartOnRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var calls atomic.Int64
-		s := New(Spec{Name: "x", Dir: t.TempDir(), Traffic: func() (int, int64) { return int(calls.Load()), time.Now().UnixNano() }}, nopLog, nil)
+		s := New(Spec{Name: "x", Dir: t.TempDir(), Traffic: func() Traffic { return Traffic{Calls: int(calls.Load()), Bytes: time.Now().UnixNano()} }}, nopLog, nil)
 		lives(s, func() error { return nil })
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})

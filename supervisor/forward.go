@@ -31,12 +31,14 @@ func forward(ctx context.Context, output *ring, log zerolog.Logger) {
 			log.Warn().Uint64("lines", lost).Msg("llama-server prints faster than the log takes it; lines are left out")
 		}
 		for _, line := range lines {
-			text := line.Text
-			if line.serving {
-				text = withoutQuotes(text)
-			}
-			log.WithLevel(levelOf(line.Text)).Msg(text)
 			seq = line.Seq + 1
+			text, ok := line.Text, true
+			if line.serving {
+				text, ok = forLog(line.Text)
+			}
+			if ok {
+				log.WithLevel(levelOf(text)).Msg(text)
+			}
 		}
 		written += len(lines)
 		wait := more

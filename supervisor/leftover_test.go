@@ -3,6 +3,7 @@ package supervisor
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"syscall"
 	"testing"
@@ -113,4 +114,25 @@ func TestNoRecordNoHarm(t *testing.T) {
 			t.Errorf("%s: ended %d, %v", name, ended, err)
 		}
 	}
+}
+
+// TestLeftoversOfAllServers: also of those that this llmsup does not have.
+func TestLeftoversOfAllServers(t *testing.T) {
+	dir := t.TempDir()
+	var pids []int
+	for _, name := range []string{"one", "two"} {
+		pid := sleeper(t).Process.Pid
+		pids = append(pids, pid)
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := writeRecord(filepath.Join(dir, name), record{PID: pid, StartTime: startTime(pid), BootID: bootID()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	EndLeftovers(dir, nopLog)
+	if anyRunning(pids) {
+		t.Error("some of them run")
+	}
+	EndLeftovers(filepath.Join(dir, "nowhere"), nopLog)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 )
 
@@ -12,6 +13,10 @@ const (
 	// loadProgress is how much a process has to have read, or to have grown, to
 	// be making progress, in bytes. Its answers to probes are far below it.
 	loadProgress = 1 << 20
+	// completeAgain is the pause after a completion that failed.
+	completeAgain = time.Second
+	// sleptWhile is how late a look must be for llmsup to have slept.
+	sleptWhile = 5 * time.Second
 )
 
 // loadMark is how far a process is with its model.
@@ -21,8 +26,10 @@ type loadMark struct {
 	resident uint64 // bytes
 }
 
-func (m loadMark) beyond(earlier loadMark) bool {
-	return m.lines > earlier.lines || m.read >= earlier.read+loadProgress || m.resident >= earlier.resident+loadProgress
+// beyond says whether a mark shows progress since an earlier one. Once the model
+// is loaded, lines are none: the probes themselves make some.
+func (m loadMark) beyond(earlier loadMark, loaded bool) bool {
+	return !loaded && m.lines > earlier.lines || m.read >= earlier.read+loadProgress || m.resident >= earlier.resident+loadProgress
 }
 
 // load follows a process until it is ready, which it has proven by answering a
@@ -37,22 +44,23 @@ func (s *Server) load(ctx context.Context, p child, ask engine) (readyAt time.Ti
 		properties
 		err error
 	}
-	asked := make(chan outcome, 1)
+	proof := make(chan outcome, 1)
+	var doubt atomic.Pointer[error] // why a loaded model is not ready
 	go func() {
-		props, err := s.prove(probing, p, ask)
-		asked <- outcome{props, err}
+		props, err := s.prove(probing, p, ask, &doubt)
+		proof <- outcome{props, err}
 	}()
 	defer func() {
 		stopProbing()
-		if asked != nil {
-			<-asked
+		if proof != nil {
+			<-proof
 		}
 	}()
 
 	look := func() loadMark {
 		return loadMark{lines: s.output.count(), read: readBytes(p.id()), resident: residentBytes(p.id())}
 	}
-	best, bestAt := look(), began
+	best, bestAt, lookedAt := look(), began, began
 	tick := time.NewTicker(loadLookEvery)
 	defer tick.Stop()
 	for {
@@ -62,29 +70,45 @@ func (s *Server) load(ctx context.Context, p child, ask engine) (readyAt time.Ti
 		case <-p.done():
 			return time.Time{}, nil
 		case <-tick.C:
-			if now := look(); now.beyond(best) {
+			// What llmsup has slept (SIGSTOP, a paused machine) is not the child's.
+			if slept := time.Since(lookedAt); slept > sleptWhile {
+				bestAt = bestAt.Add(slept)
+			}
+			lookedAt = time.Now()
+			why := doubt.Load()
+			if now := look(); now.beyond(best, why != nil) {
 				best, bestAt = now, time.Now()
 			} else if quiet := time.Since(bestAt); quiet >= s.spec.LoadTimeout {
-				return time.Time{}, &Exit{Class: Stalled, Cause: fmt.Sprintf("it made no progress in loading for %s: no output, no reading, no growth", quiet.Round(time.Second))}
+				return time.Time{}, stalled(quiet, why)
 			}
-		case got := <-asked:
-			asked = nil
+		case <-s.asked:
+			return time.Time{}, &Exit{Class: Replaced, Cause: "a restart was asked for"}
+		case got := <-proof:
+			proof = nil
 			if ctx.Err() != nil {
 				return time.Time{}, nil
 			}
 			if got.err != nil {
 				return time.Time{}, &Exit{Class: PortTaken, Cause: got.err.Error() + ": it gets no calls"}
 			}
-			s.dropAsked() // this is a new process
 			s.ready(got.properties, time.Since(began))
 			return time.Now(), nil
 		}
 	}
 }
 
+func stalled(quiet time.Duration, why *error) *Exit {
+	cause := fmt.Sprintf("it made no progress in loading for %s: no output, no reading, no growth", quiet.Round(time.Second))
+	if why != nil {
+		cause = fmt.Sprintf("it has loaded its model, and for %s no completion came back: %v", quiet.Round(time.Second), *why)
+	}
+	return &Exit{Class: Stalled, Cause: cause}
+}
+
 // prove asks until the engine is loaded, listens as the right process, and
-// answers a completion. Its only error, but for the end of ctx, is errImpostor.
-func (s *Server) prove(ctx context.Context, p child, ask engine) (properties, error) {
+// answers a completion; doubt says why a loaded one has not yet. Its only error,
+// but for the end of ctx, is errImpostor.
+func (s *Server) prove(ctx context.Context, p child, ask engine, doubt *atomic.Pointer[error]) (properties, error) {
 	tick := time.NewTicker(loadLookEvery / 2)
 	defer tick.Stop()
 	proven := false
@@ -101,10 +125,13 @@ func (s *Server) prove(ctx context.Context, p child, ask engine) (properties, er
 			proven = ownerErr == nil
 		}
 		if err == nil && proven {
-			if ask.complete(ctx) == nil {
+			err := ask.complete(ctx)
+			if err == nil {
 				props, _ := ask.props(ctx) // a build without /props: its slots stay unknown
 				return props, nil
 			}
+			doubt.Store(&err)
+			tick.Reset(completeAgain)
 		}
 		select {
 		case <-ctx.Done():

@@ -76,6 +76,7 @@ func play(role string) {
 	case "no answers": // its /health is good, its completions are not
 		serveWith(args, func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/completion" {
+				fmt.Println("a line for every request, as llama-server has")
 				w.WriteHeader(http.StatusInternalServerError)
 			}
 		})

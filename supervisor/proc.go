@@ -154,10 +154,11 @@ func listenerInode(port int) string {
 	if err != nil {
 		return ""
 	}
-	suffix := fmt.Sprintf(":%04X", port)
+	// Addresses stand there as little-endian numbers.
+	loopback, all := fmt.Sprintf("0100007F:%04X", port), fmt.Sprintf("00000000:%04X", port)
 	for line := range strings.Lines(string(raw)) {
 		f := strings.Fields(line)
-		if len(f) > 9 && strings.HasSuffix(f[1], suffix) && f[3] == listening {
+		if len(f) > 9 && (f[1] == loopback || f[1] == all) && f[3] == listening {
 			return f[9]
 		}
 	}

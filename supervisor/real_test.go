@@ -138,7 +138,7 @@ func TestRealExitClasses(t *testing.T) {
 		t.Fatal(err)
 	}
 	limited := filepath.Join(t.TempDir(), "limited")
-	script := "#!/bin/sh\n[ \"$1\" = --help ] || ulimit -v 300000\nexec " + llamaServer(t) + " \"$@\"\n"
+	script := "#!/bin/sh\n[ \"$1\" = --help ] || ulimit -v 3000000\nexec " + llamaServer(t) + " \"$@\"\n"
 	if err := os.WriteFile(limited, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}

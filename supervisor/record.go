@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 )
 
@@ -48,6 +49,25 @@ func removeRecord(dir string) { _ = os.Remove(filepath.Join(dir, recordName)) }
 // leftoverPatience is how long a killed process may take to be gone. One that
 // gives gigabytes of memory back takes a while.
 const leftoverPatience = 10 * time.Second
+
+// EndLeftovers ends what an earlier llmsup has left running, whatever servers it
+// had: dir has a folder for each. The daemon calls it when it holds the state
+// directory, before it starts anything.
+func EndLeftovers(dir string, log zerolog.Logger) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		log.Error().Err(err).Msg("what an earlier llmsup may have left running could not be looked for")
+	}
+	for _, entry := range entries {
+		ended, err := endLeftover(filepath.Join(dir, entry.Name()))
+		if err != nil {
+			log.Error().Err(err).Str("server", entry.Name()).Msg("a llama-server that an earlier llmsup left behind could not be ended")
+		}
+		if ended > 0 {
+			log.Warn().Int("processes", ended).Str("server", entry.Name()).Msg("ended the llama-server that an earlier llmsup had left behind")
+		}
+	}
+}
 
 // endLeftover ends what a llmsup that is no more has left running, as the
 // record in its folder says, and nothing else. The caller holds the state

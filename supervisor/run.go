@@ -41,7 +41,8 @@ func (s *Server) runOnce(ctx context.Context) (exit *Exit, ready time.Duration) 
 	switch {
 	case ctx.Err() != nil:
 		s.enter(Draining, "llmsup is stopping", nil)
-	case verdict != nil && verdict.Class == Replaced: // and draining already
+	case verdict != nil && verdict.Class == Replaced:
+		s.enter(Draining, verdict.Cause, nil)
 	case verdict != nil:
 		s.enter(Restarting, verdict.Cause, nil)
 		grace = verdictGrace
@@ -116,18 +117,6 @@ func (s *Server) notStarted(err error) *Exit {
 	}
 	e.Class, e.Cause = class, told(e, class, because)
 	return &e
-}
-
-// endLeftover ends what an earlier llmsup has left running in this server's
-// name. It is called before the first start.
-func (s *Server) endLeftover() {
-	ended, err := endLeftover(s.spec.Dir)
-	if err != nil {
-		s.log.Error().Err(err).Msg("a llama-server that an earlier llmsup left behind could not be ended")
-	}
-	if ended > 0 {
-		s.log.Warn().Int("processes", ended).Msg("ended the llama-server that an earlier llmsup had left behind")
-	}
 }
 
 // files says what the files of a Spec look like from outside.

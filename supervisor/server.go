@@ -80,10 +80,9 @@ func (s *Server) Run(ctx context.Context) {
 	logging.Go(func() { forward(logged, s.output, s.log) })
 	defer func() { stopLogging(); logging.Wait() }()
 
-	s.endLeftover()
 	defer s.enter(Stopped, "", noProcess)
 	for ctx.Err() == nil {
-		s.enter(Starting, "", nil)
+		s.enter(Starting, "", noProcess)
 		exit, ready := s.runOnce(ctx)
 		if ctx.Err() != nil {
 			return
@@ -99,7 +98,6 @@ func (s *Server) Run(ctx context.Context) {
 
 // rest is the time between an end that nobody asked for and the next start.
 func (s *Server) rest(ctx context.Context, exit *Exit) {
-	s.dropAsked() // it was meant for the process that has ended by itself
 	ended := func(n *Snapshot) {
 		noProcess(n)
 		n.LastExit, n.Restarts = exit, s.starts-1
@@ -125,13 +123,6 @@ func (s *Server) rest(ctx context.Context, exit *Exit) {
 	case <-timer.C:
 	case <-s.asked:
 		s.past = history{}
-	}
-}
-
-func (s *Server) dropAsked() {
-	select {
-	case <-s.asked:
-	default:
 	}
 }
 

@@ -25,9 +25,15 @@ type Spec struct {
 	LoadTimeout  time.Duration // loading without any progress; 0 = 120 s
 	StallTimeout time.Duration // ready without any sign of life; 0 = 30 s
 
-	// Traffic tells what the router has to do with the server: calls in flight,
-	// and bytes of output so far. nil = nobody knows.
-	Traffic func() (calls int, bytes int64)
+	// Traffic tells what callers have to do with the server. nil = nobody knows.
+	Traffic func() Traffic
+}
+
+// Traffic is what a server has to do, as the router sees it.
+type Traffic struct {
+	Calls   int   // that it has
+	Waiting int   // those of them that wait for it, and not for their client to read
+	Bytes   int64 // of answers so far
 }
 
 // Defaults of a Spec.
@@ -43,7 +49,7 @@ func (s Spec) withDefaults() Spec {
 	s.LoadTimeout = cmp.Or(s.LoadTimeout, DefaultLoadTimeout)
 	s.StallTimeout = cmp.Or(s.StallTimeout, DefaultStallTimeout)
 	if s.Traffic == nil {
-		s.Traffic = func() (int, int64) { return 0, 0 }
+		s.Traffic = func() Traffic { return Traffic{} }
 	}
 	return s
 }
@@ -83,6 +89,12 @@ func (s Spec) args(f features, e Endpoint) []string {
 		// llama-server notices a closed stream, and a SIGTERM, at its next ping:
 		// with the default of 30 s a stop takes half a minute.
 		args = append(args, "--sse-ping-interval", "1")
+	}
+	if f.httpThreads {
+		// A call that waits for a slot holds one of these threads. With as few
+		// as there are cores, two dozen waiting calls keep /health from being
+		// answered.
+		args = append(args, "--threads-http", "256")
 	}
 	return append(args, s.Args...)
 }

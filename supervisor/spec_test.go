@@ -16,9 +16,9 @@ func TestArgs(t *testing.T) {
 		want     string
 	}{
 		"socket, newest": {
-			features{unixSocket: true, ssePing: true, metrics: true},
+			features{unixSocket: true, ssePing: true, metrics: true, httpThreads: true},
 			Endpoint{Network: "unix", Address: "/run/x.sock", Key: "secret"},
-			"--model /srv/m.gguf --ctx-size 8192 --n-gpu-layers 99 --host /run/x.sock --port 0 --alias qwen2.5-14b --metrics --sse-ping-interval 1 --flash-attn on",
+			"--model /srv/m.gguf --ctx-size 8192 --n-gpu-layers 99 --host /run/x.sock --port 0 --alias qwen2.5-14b --metrics --sse-ping-interval 1 --threads-http 256 --flash-attn on",
 		},
 		"port, oldest": {
 			features{},

@@ -7,7 +7,7 @@ type vitals struct {
 	at      time.Time
 	health  bool    // /health answered 200
 	slots   bool    // /slots answered
-	calls   int     // calls in flight, by llmsup's own count
+	calls   int     // that wait for it, by llmsup's own count
 	bytes   int64   // of output that the router has had from it so far
 	tokens  float64 // a sum of the engine's own counters; it changes with every bit of work
 	counted bool    // the engine gave them all
@@ -37,6 +37,9 @@ func (now vitals) alive(before vitals) bool {
 	}
 	if now.bytes != before.bytes {
 		return true
+	}
+	if now.health && !now.slots {
+		return false // the mark of an engine that is stuck, whatever its threads compute
 	}
 	// Counters that could not be read say nothing, either way.
 	if now.counted && (!before.counted || now.tokens != before.tokens) {

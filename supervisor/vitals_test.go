@@ -22,6 +22,7 @@ func TestSignsOfLife(t *testing.T) {
 		"busy, nothing":               {func(*vitals) {}, false},
 		"stopped":                     {func(v *vitals) { v.health, v.slots, v.counted, v.tokens = false, false, false, 0 }, false},
 		"/slots hangs":                {func(v *vitals) { v.slots, v.counted, v.tokens = false, false, 20 }, false},
+		"stuck, and spinning":         {func(v *vitals) { v.slots, v.cpu = false, v.cpu+4*time.Second }, false},
 		"a prompt on the CPU":         {func(v *vitals) { v.cpu += 3 * time.Second }, true},
 		"a prompt on one slow thread": {func(v *vitals) { v.cpu += time.Second }, true},
 		"CPU of the probes alone":     {func(v *vitals) { v.cpu += 50 * time.Millisecond }, false},

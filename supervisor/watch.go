@@ -23,7 +23,7 @@ func (s *Server) watch(ctx context.Context, p child, ask engine) (verdict *Exit)
 	defer func() { stopLooking(); <-ended }()
 
 	last := vitals{at: time.Now(), health: true, slots: true} // it has just answered a completion
-	newest := last
+	newest, newestAt := last, time.Now()
 	silence := time.NewTimer(s.spec.StallTimeout)
 	defer silence.Stop()
 	var drained <-chan struct{}
@@ -34,6 +34,7 @@ func (s *Server) watch(ctx context.Context, p child, ask engine) (verdict *Exit)
 		case <-p.done():
 			return nil
 		case newest = <-looks:
+			newestAt = time.Now()
 			if newest.alive(last) {
 				last = newest
 				silence.Reset(s.spec.StallTimeout - time.Since(last.at))
@@ -46,10 +47,20 @@ func (s *Server) watch(ctx context.Context, p child, ask engine) (verdict *Exit)
 		case <-drained:
 			return &Exit{Class: Replaced, Cause: "a restart was asked for"}
 		case <-silence.C:
+			// The verdict needs evidence: a look not long ago that saw no life.
+			// Without one it was llmsup that slept (SIGSTOP, a paused machine).
+			if time.Since(newestAt) > 2*s.lookEvery()+probeAnswer || newest.alive(last) {
+				last.at = time.Now()
+				silence.Reset(s.spec.StallTimeout)
+				continue
+			}
 			return &Exit{Class: Wedged, Cause: fmt.Sprintf("it showed no sign of life for %s: %s", s.spec.StallTimeout, newest.words())}
 		}
 	}
 }
+
+// lookEvery is the pace of looks at a ready server.
+func (s *Server) lookEvery() time.Duration { return min(lookEvery, s.spec.StallTimeout/4) }
 
 const (
 	drainTimeout = 10 * time.Minute
@@ -73,7 +84,7 @@ func (s *Server) drain(ctx context.Context) <-chan struct{} {
 			case <-tick.C:
 			}
 			quiet++
-			if calls, _ := s.spec.Traffic(); calls > 0 {
+			if s.spec.Traffic().Calls > 0 {
 				quiet = 0
 			}
 		}
@@ -84,7 +95,7 @@ func (s *Server) drain(ctx context.Context) <-chan struct{} {
 // look looks at the server again and again, on connections of its own, and
 // hands on what it sees. A question that hangs delays nobody but the next one.
 func (s *Server) look(ctx context.Context, p child, ask engine, looks chan<- vitals) {
-	tick := time.NewTicker(min(lookEvery, s.spec.StallTimeout/4))
+	tick := time.NewTicker(s.lookEvery())
 	defer tick.Stop()
 	worked, bytes := time.Now(), int64(0)
 	for {
@@ -94,9 +105,10 @@ func (s *Server) look(ctx context.Context, p child, ask engine, looks chan<- vit
 		case <-tick.C:
 		}
 		now := ask.vitals(ctx)
-		now.calls, now.bytes = s.spec.Traffic()
+		traffic := s.spec.Traffic()
+		now.calls, now.bytes = traffic.Waiting, traffic.Bytes
 		now.cpu, now.usesGPU = cpuTime(p.id()), usesGPU(p.id())
-		if now.calls > 0 || now.bytes != bytes {
+		if traffic.Calls > 0 || now.bytes != bytes {
 			worked, bytes = now.at, now.bytes
 		}
 		if now.health && now.at.Sub(worked) >= canaryAfter {

@@ -65,7 +65,21 @@ func TestNotReadyWithoutACompletion(t *testing.T) {
 	s, _ := run(t, "no answers", Spec{LoadTimeout: time.Second})
 	now := await(t, s, "ready or an exit", func(n *Snapshot) bool { return n.State == Ready || n.LastExit != nil })
 	if now.State == Ready {
-		t.Error("ready, though no completion ever came back")
+		t.Fatal("ready, though no completion ever came back")
+	}
+	if want := "no completion came back: /completion answered 500"; now.LastExit.Class != Stalled || !strings.Contains(now.LastExit.Cause, want) {
+		t.Errorf("exit %+v, want one with %q", now.LastExit, want)
+	}
+}
+
+// TestRestartWhileLoading: what is loading is replaced at once.
+func TestRestartWhileLoading(t *testing.T) {
+	s, _ := run(t, "mute", Spec{StopGrace: time.Millisecond})
+	first := await(t, s, "loading", func(n *Snapshot) bool { return n.State == Loading })
+	s.Restart()
+	now := await(t, s, "a second process", func(n *Snapshot) bool { return n.State == Loading && n.PID != first.PID })
+	if now.LastExit != nil || now.Restarts != 1 {
+		t.Errorf("%d restarts, last exit %+v: what was asked for is no failure", now.Restarts, now.LastExit)
 	}
 }
 
@@ -105,7 +119,7 @@ func TestRealServerStopped(t *testing.T) {
 			const stall = 1500 * time.Millisecond
 			s, _ := run(t, "", Spec{
 				Binary: llamaServer(t), Model: demoModel(t), StallTimeout: stall,
-				Traffic: func() (int, int64) { return calls, 0 },
+				Traffic: func() Traffic { return Traffic{Calls: calls, Waiting: calls} },
 			})
 			now := await(t, s, "ready", isReady)
 			if err := syscall.Kill(now.PID, syscall.SIGSTOP); err != nil {
@@ -141,7 +155,7 @@ func TestRealServerThatIsBusy(t *testing.T) {
 	s, _ := run(t, "", Spec{
 		Binary: llamaServer(t), Model: model, StallTimeout: stall, StopGrace: time.Millisecond,
 		Args:    []string{"--threads", "1", "-np", "4", "-b", "2048", "-ub", "2048"},
-		Traffic: func() (int, int64) { return int(calls.Load()), 0 }, // the router has had no byte of them
+		Traffic: func() Traffic { return Traffic{Waiting: int(calls.Load())} }, // the router has had no byte of them
 	})
 	now := await(t, s, "ready", isReady)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -3,18 +3,22 @@ package supervisor
 import (
 	"regexp"
 	"slices"
-	"strings"
 )
 
-// withoutQuotes cuts a line of a server that takes calls where it may begin to
-// quote one: llama-server prints the request that it could not parse. llmsup's
-// log must never hold a prompt; the control socket, which only the operator can
-// open, has the whole line.
-func withoutQuotes(line string) string {
-	if i := strings.IndexAny(line, "{[\"'`"); i >= 0 {
-		return line[:i] + "[...]"
+// ownWords matches the part of a line that is llama-server's own: time, level,
+// component and function.
+var ownWords = regexp.MustCompile(`^[\d.]+ [A-Z] (?:srv|slot|res|que|cmn|ggml|llama)\w{0,40} +[a-z_]{1,40}(?:\(\))?:`)
+
+// forLog is what llmsup's log may have of a line that was printed while the
+// server took calls: llama-server quotes requests that it can't parse, over
+// several lines if they have some, and the log must never hold a prompt. The
+// control socket, which only the operator can open, has the whole line.
+func forLog(line string) (words string, ok bool) {
+	own := ownWords.FindString(line)
+	if own == "" {
+		return "", false
 	}
-	return line
+	return own + " [...]", true
 }
 
 // tailForLog is an end's last lines as the log may have them.
@@ -22,9 +26,11 @@ func (e *Exit) tailForLog() []string {
 	if !e.served {
 		return e.Tail
 	}
-	lines := make([]string, len(e.Tail))
-	for i, line := range e.Tail {
-		lines[i] = withoutQuotes(line)
+	var lines []string
+	for _, line := range e.Tail {
+		if words, ok := forLog(line); ok {
+			lines = append(lines, words)
+		}
 	}
 	return lines
 }

@@ -342,3 +342,26 @@ func TestRestartUnderLoad(t *testing.T) {
 		t.Errorf("%+v", after)
 	}
 }
+
+// TestLlmsupThatSlept: a llmsup that was stopped for longer than the stall
+// timeout, as on a paused machine, does not blame its server.
+func TestLlmsupThatSlept(t *testing.T) {
+	model, err := demo.Ensure(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newCloud(t)
+	in := launch(t, c.env(), "--config", c.serverConfig(t, model, "2s"))
+	before := in.awaitReady()
+	if err := in.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(9 * time.Second)
+	if err := in.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(3 * time.Second)
+	if after := in.awaitReady(); after.PID != before.PID || after.Restarts != 0 {
+		t.Errorf("the server was replaced: %+v", after)
+	}
+}

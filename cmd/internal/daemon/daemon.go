@@ -64,6 +64,7 @@ func (d *Daemon) open(binary string) (err error) {
 	if d.unlock, err = control.LockStateDir(d.cfg.StateDir); err != nil {
 		return err
 	}
+	supervisor.EndLeftovers(d.serversDir(), d.log)
 	if d.listener, err = listen(d.cfg.Listen); err != nil {
 		return err
 	}
@@ -74,6 +75,9 @@ func (d *Daemon) open(binary string) (err error) {
 	d.router, err = d.newRouter()
 	return err
 }
+
+// serversDir has a folder for each server.
+func (d *Daemon) serversDir() string { return filepath.Join(d.cfg.StateDir, "servers") }
 
 // Close gives back what Open took hold of. Run does it by itself.
 func (d *Daemon) Close() {
@@ -110,10 +114,10 @@ func (d *Daemon) newServers(binary string) []*supervisor.Server {
 		s := d.cfg.Servers[name]
 		servers = append(servers, supervisor.New(supervisor.Spec{
 			Name: name, Binary: binary, Model: s.Model, CtxSize: s.CtxSize, NGPULayers: s.NGPULayers, Args: s.Args,
-			Dir: filepath.Join(d.cfg.StateDir, "servers", name), GPU: d.cfg.GPU, Secrets: d.cfg.KeyVariables(),
+			Dir: filepath.Join(d.serversDir(), name), GPU: d.cfg.GPU, Secrets: d.cfg.KeyVariables(),
 			LoadTimeout: s.LoadTimeout, StallTimeout: s.StallTimeout,
 			// Asked only once the server runs, and the router is there by then.
-			Traffic: func() (int, int64) { return d.router.Traffic(name) },
+			Traffic: func() supervisor.Traffic { return supervisor.Traffic(d.router.Traffic(name)) },
 		}, d.log, d.hurry))
 	}
 	return servers

@@ -17,17 +17,12 @@ func (d *Daemon) Status() control.Status {
 	}
 	for _, server := range d.servers {
 		now := server.Snapshot()
-		s.Servers = append(s.Servers, serverStatus(now, d.calls(now.Name)))
+		s.Servers = append(s.Servers, serverStatus(now, d.router.Traffic(now.Name).Calls))
 	}
 	for _, u := range d.router.Upstreams() {
 		s.Upstreams = append(s.Upstreams, control.Upstream{Name: u.Name, Healthy: u.Reason == "", Reason: u.Reason})
 	}
 	return s
-}
-
-func (d *Daemon) calls(server string) int {
-	calls, _ := d.router.Traffic(server)
-	return calls
 }
 
 func serverStatus(now *supervisor.Snapshot, inflight int) control.Server {
