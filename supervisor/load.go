@@ -120,7 +120,7 @@ func (s *Server) prove(ctx context.Context, p child, ask engine, doubt *atomic.P
 				return properties{}, ownerErr
 			}
 			if ownerErr == nil && !direct {
-				s.log.Warn().Msg("llama-server runs below a wrapper; have the wrapper exec it, or it can outlive a llmsup that is killed")
+				s.log.Warn().Msg("llama-server runs below a wrapper; have the wrapper exec it, so that signals reach it and its work is seen")
 			}
 			proven = ownerErr == nil
 		}

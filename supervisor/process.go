@@ -62,9 +62,11 @@ func (p *process) run(path string, args, env []string, output io.Writer, started
 		return
 	}
 	p.pid = cmd.Process.Pid
+	guard := startGuard(p.pid)
 	started <- nil
 
 	p.awaitEnd()
+	guard.release() // before the pid is free for others
 	err := cmd.Wait()
 	p.exit = exitOf(cmd, err)
 	close(p.over)

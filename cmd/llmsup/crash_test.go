@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -364,4 +365,44 @@ func TestLlmsupThatSlept(t *testing.T) {
 	if after := in.awaitReady(); after.PID != before.PID || after.Restarts != 0 {
 		t.Errorf("the server was replaced: %+v", after)
 	}
+}
+
+// TestKilledDaemonBelowAWrapper: a wrapper that does not exec llama-server puts
+// it out of reach of the kernel's parent-death signal.
+func TestKilledDaemonBelowAWrapper(t *testing.T) {
+	wrapper := filepath.Join(t.TempDir(), "wrapper")
+	if err := os.WriteFile(wrapper, []byte("#!/bin/sh\n"+llamaServer(t)+" \"$@\"\nexit $?\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	in := launch(t, nil, "--demo", "--llama-server", wrapper)
+	leader := in.awaitReady().PID
+	below := childrenOf(t, leader)
+	if len(below) != 1 {
+		t.Fatalf("%d processes below the wrapper, want llama-server", len(below))
+	}
+	if err := in.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(2 * time.Second); runs(leader) || runs(below[0]); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("llama-server lives 2 s after llmsup was killed")
+		}
+	}
+}
+
+func childrenOf(t *testing.T, parent int) []int {
+	t.Helper()
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", parent, parent))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pids []int
+	for field := range strings.FieldsSeq(string(raw)) {
+		pid, err := strconv.Atoi(field)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pids = append(pids, pid)
+	}
+	return pids
 }
