@@ -258,29 +258,12 @@ func TestClientThatLeaves(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, tc.behave, answers, short(time.Minute))
-			ctx, leave := context.WithCancel(t.Context())
-			req, _ := http.NewRequestWithContext(ctx, http.MethodPost, b.url+"/v1/chat/completions", strings.NewReader(`{"model":"local/qwen","stream":true}`))
-			left := make(chan struct{})
-			go func() {
-				defer close(left)
-				resp, err := http.DefaultClient.Do(req)
-				if err == nil {
-					_, _ = io.ReadFull(resp.Body, make([]byte, tc.read))
-					leave()
-					resp.Body.Close()
-				}
-			}()
-			for len(b.local.calls()) == 0 {
-				time.Sleep(time.Millisecond)
+			best := time.Hour // of a few: the machine may be loaded
+			for try := 0; try < 5 && best > 100*time.Millisecond; try++ {
+				best = min(best, b.leave(tc.read))
 			}
-			if tc.read == 0 {
-				leave()
-			}
-			<-left
-			select {
-			case <-b.local.gone:
-			case <-time.After(5 * time.Second):
-				t.Fatal("local still works for a client that has left")
+			if best > 100*time.Millisecond {
+				t.Errorf("local was let go after %s at best, want 100 ms", best)
 			}
 			for b.router.Inflight() > 0 {
 				time.Sleep(time.Millisecond)
@@ -293,6 +276,43 @@ func TestClientThatLeaves(t *testing.T) {
 			}
 		})
 	}
+}
+
+// leave makes a streamed call, reads so many bytes of its answer, and goes away.
+// It returns how long local went on working for it.
+func (b *bench) leave(read int) time.Duration {
+	b.t.Helper()
+	ctx, leave := context.WithCancel(b.t.Context())
+	defer leave()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, b.url+"/v1/chat/completions", strings.NewReader(`{"model":"local/qwen","stream":true}`))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	before := len(b.local.calls())
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		resp, err := http.DefaultClient.Do(req)
+		if err == nil {
+			_, _ = io.ReadFull(resp.Body, make([]byte, read))
+			leave()
+			resp.Body.Close()
+		}
+	}()
+	for len(b.local.calls()) == before {
+		time.Sleep(time.Millisecond)
+	}
+	if read == 0 {
+		leave()
+	}
+	<-left
+	began := time.Now()
+	select {
+	case <-b.local.gone:
+	case <-time.After(5 * time.Second):
+		b.t.Fatal("local still works for a client that has left")
+	}
+	return time.Since(began)
 }
 
 func TestBothFail(t *testing.T) {
