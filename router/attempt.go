@@ -105,8 +105,11 @@ func attempt(ctx context.Context, c *call, s step, timeout time.Duration) (*answ
 		failed.reason = why
 		failed.resp, failed.body, failed.said = nil, nil, ""
 		failed.detail = "ended while the call waited on it"
-		if why == Timeout {
+		switch {
+		case why == Timeout:
 			failed.detail = fmt.Sprintf("gave no answer within %s", timeout)
+		case s.backend.availability().hung:
+			failed.reason, failed.detail = Stalled, "hung while the call waited on it"
 		}
 	}
 	failed.backend = s.backend.name()

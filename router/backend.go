@@ -49,6 +49,8 @@ type LocalState struct {
 	// Gone is closed when the process behind Address has ended or is given up:
 	// whoever waits on it moves on at once.
 	Gone <-chan struct{}
+	// Hung says, once Gone is closed, that it was given up for doing nothing.
+	Hung bool
 }
 
 // backend is somebody who can answer calls: a local server or an upstream.
@@ -81,6 +83,7 @@ type availability struct {
 	detail string          // for a person
 	alive  bool            // it would answer in spite of reason
 	gone   <-chan struct{} // nil = nobody watches it
+	hung   bool            // gone because it did nothing any more
 	noKey  string          // what to set, for an upstream without its key
 }
 
@@ -115,7 +118,7 @@ func (b *localBackend) redact(s string) string { return withoutKey(s, b.local.St
 
 func (b *localBackend) availability() availability {
 	now := b.local.State()
-	return availability{reason: now.Reason, detail: now.Detail, alive: now.Alive, gone: now.Gone}
+	return availability{reason: now.Reason, detail: now.Detail, alive: now.Alive, gone: now.Gone, hung: now.Hung}
 }
 
 func (b *localBackend) do(ctx context.Context, c *call, model string) (*http.Response, error) {

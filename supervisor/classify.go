@@ -24,6 +24,7 @@ const (
 	DriverError        Class = "driver_error"        // CUDA, ROCm, Vulkan or the driver below failed
 	Stalled            Class = "stalled"             // ended by llmsup: it loaded nothing for too long
 	Wedged             Class = "wedged"              // ended by llmsup: it answered nobody for too long
+	GPULost            Class = "gpu_lost"            // ended by llmsup: the GPU is gone, or told of an error that it does not survive
 	Replaced           Class = "replaced"            // ended by llmsup: an operator asked for a new process
 	Killed             Class = "signal"              // by somebody else's signal, or by its own crash
 	Clean              Class = "clean"               // it exited with 0 though nobody had asked

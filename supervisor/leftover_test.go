@@ -89,7 +89,7 @@ func TestLeftoverOfAWrapper(t *testing.T) {
 		t.Errorf("ended %d, %v; want the wrapper's two", ended, err)
 	}
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
-		if left := groupMembers(group); len(left) == 0 || !anyRunning(left) {
+		if left := withMembers(group); !anyRunning(left) {
 			break
 		}
 		if time.Now().After(deadline) {

@@ -10,6 +10,7 @@ import (
 
 const (
 	loadLookEvery = 100 * time.Millisecond
+	membersEvery  = time.Second
 	// loadProgress is how much a process has to have read, or to have grown, to
 	// be making progress, in bytes. Its answers to probes are far below it.
 	loadProgress = 1 << 20
@@ -42,13 +43,14 @@ func (s *Server) load(ctx context.Context, p child, ask engine) (readyAt time.Ti
 	probing, stopProbing := context.WithCancel(ctx)
 	type outcome struct {
 		properties
-		err error
+		direct bool
+		err    error
 	}
 	proof := make(chan outcome, 1)
 	var doubt atomic.Pointer[error] // why a loaded model is not ready
 	go func() {
-		props, err := s.prove(probing, p, ask, &doubt)
-		proof <- outcome{props, err}
+		props, direct, err := s.prove(probing, p, ask, &doubt)
+		proof <- outcome{props, direct, err}
 	}()
 	defer func() {
 		stopProbing()
@@ -57,8 +59,17 @@ func (s *Server) load(ctx context.Context, p child, ask engine) (readyAt time.Ti
 		}
 	}()
 
+	var members []int
+	var countedAt time.Time
 	look := func() loadMark {
-		return loadMark{lines: s.output.count(), read: readBytes(p.id()), resident: residentBytes(p.id())}
+		// A wrapper may start llama-server at any time; who belongs to it costs more
+		// to find out than how far it is.
+		if time.Since(countedAt) > membersEvery {
+			members, countedAt = withMembers(p.id()), time.Now()
+			s.kills.look()
+		}
+		done := workOf(members)
+		return loadMark{lines: s.output.count(), read: done.read, resident: done.resident}
 	}
 	best, bestAt, lookedAt := look(), began, began
 	tick := time.NewTicker(loadLookEvery)
@@ -82,7 +93,11 @@ func (s *Server) load(ctx context.Context, p child, ask engine) (readyAt time.Ti
 				return time.Time{}, stalled(quiet, why)
 			}
 		case <-s.asked:
-			return time.Time{}, &Exit{Class: Replaced, Cause: "a restart was asked for"}
+			return time.Time{}, &Exit{Class: Replaced, Cause: s.orderWords()}
+		case given := <-s.condemned:
+			if given.pid == p.id() {
+				return time.Time{}, given.exit
+			}
 		case got := <-proof:
 			proof = nil
 			if ctx.Err() != nil {
@@ -91,6 +106,7 @@ func (s *Server) load(ctx context.Context, p child, ask engine) (readyAt time.Ti
 			if got.err != nil {
 				return time.Time{}, &Exit{Class: PortTaken, Cause: got.err.Error() + ": it gets no calls"}
 			}
+			s.direct = got.direct
 			s.ready(got.properties, time.Since(began))
 			return time.Now(), nil
 		}
@@ -108,19 +124,16 @@ func stalled(quiet time.Duration, why *error) *Exit {
 // prove asks until the engine is loaded, listens as the right process, and
 // answers a completion; doubt says why a loaded one has not yet. Its only error,
 // but for the end of ctx, is errImpostor.
-func (s *Server) prove(ctx context.Context, p child, ask engine, doubt *atomic.Pointer[error]) (properties, error) {
+func (s *Server) prove(ctx context.Context, p child, ask engine, doubt *atomic.Pointer[error]) (props properties, direct bool, err error) {
 	tick := time.NewTicker(loadLookEvery / 2)
 	defer tick.Stop()
 	proven := false
 	for {
 		err := ask.health(ctx)
 		if !proven && (err == nil || errors.Is(err, errLoading)) { // somebody listens: who?
-			direct, ownerErr := ask.listener(ctx, p.id())
-			if errors.Is(ownerErr, errImpostor) {
-				return properties{}, ownerErr
-			}
-			if ownerErr == nil && !direct {
-				s.log.Warn().Msg("llama-server runs below a wrapper; have the wrapper exec it, so that signals reach it and its work is seen")
+			var ownerErr error
+			if direct, ownerErr = ask.listener(ctx, p.id()); errors.Is(ownerErr, errImpostor) {
+				return properties{}, false, ownerErr
 			}
 			proven = ownerErr == nil
 		}
@@ -128,14 +141,14 @@ func (s *Server) prove(ctx context.Context, p child, ask engine, doubt *atomic.P
 			err := ask.complete(ctx)
 			if err == nil {
 				props, _ := ask.props(ctx) // a build without /props: its slots stay unknown
-				return props, nil
+				return props, direct, nil
 			}
 			doubt.Store(&err)
 			tick.Reset(completeAgain)
 		}
 		select {
 		case <-ctx.Done():
-			return properties{}, ctx.Err()
+			return properties{}, false, ctx.Err()
 		case <-tick.C:
 		}
 	}
@@ -145,7 +158,7 @@ func (s *Server) prove(ctx context.Context, p child, ask engine, doubt *atomic.P
 // for: a build may shrink its context silently to what fits.
 func (s *Server) ready(props properties, took time.Duration) {
 	s.serving.Store(true)
-	s.enter(Ready, "", func(n *Snapshot) {
+	s.enterAlive(func(n *Snapshot) {
 		n.Slots = props.slots
 		if props.ctxSize > 0 {
 			n.CtxSize = props.ctxSize

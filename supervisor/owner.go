@@ -30,7 +30,7 @@ func (e Endpoint) provenBy(ctx context.Context, pid int) (direct bool, err error
 		return false, err
 	}
 	socket := "socket:[" + listenerInode(port) + "]"
-	for _, member := range append([]int{pid}, groupMembers(pid)...) {
+	for _, member := range withMembers(pid) {
 		if slices.Contains(openFiles(member), socket) {
 			return member == pid, nil
 		}

@@ -41,10 +41,23 @@ func statField(fields []string, n int) uint64 {
 	return v
 }
 
-// cpuTime returns how long a process has computed, in all its threads.
-func cpuTime(pid int) time.Duration {
-	f := procStat(pid)
-	return time.Duration(statField(f, 14)+statField(f, 15)) * clockTick
+// work is what processes have done so far, and what they hold.
+type work struct {
+	cpu      time.Duration // computed, in all threads
+	read     uint64        // bytes, from files or into memory maps
+	resident uint64        // bytes in memory
+}
+
+// workOf sums up the work of several processes.
+func workOf(pids []int) work {
+	var sum work
+	for _, pid := range pids {
+		f := procStat(pid)
+		sum.cpu += time.Duration(statField(f, 14)+statField(f, 15)) * clockTick
+		sum.resident += statField(f, 24) * uint64(os.Getpagesize())
+		sum.read += readBytes(pid)
+	}
+	return sum
 }
 
 // startTime returns when a process was started, in clock ticks since boot: with
@@ -53,9 +66,6 @@ func startTime(pid int) uint64 { return statField(procStat(pid), 22) }
 
 // processGroup returns a process's group; 0 = there is no such process.
 func processGroup(pid int) int { return int(statField(procStat(pid), 5)) }
-
-// residentBytes returns how much of a process is in memory.
-func residentBytes(pid int) uint64 { return statField(procStat(pid), 24) * uint64(os.Getpagesize()) }
 
 // readBytes returns how much a process has read, from files or into its memory
 // maps.
@@ -78,12 +88,14 @@ func readBytes(pid int) uint64 {
 // gpuDevices begin the paths of the devices through which processes use GPUs.
 var gpuDevices = []string{"/dev/nvidia", "/dev/kfd", "/dev/dri/"}
 
-// usesGPU says whether a process has a GPU's device open.
-func usesGPU(pid int) bool {
-	for _, target := range openFiles(pid) {
-		for _, device := range gpuDevices {
-			if strings.HasPrefix(target, device) {
-				return true
+// usesGPU says whether one of some processes has a GPU's device open.
+func usesGPU(pids []int) bool {
+	for _, pid := range pids {
+		for _, target := range openFiles(pid) {
+			for _, device := range gpuDevices {
+				if strings.HasPrefix(target, device) {
+					return true
+				}
 			}
 		}
 	}
@@ -106,35 +118,20 @@ func openFiles(pid int) []string {
 	return targets
 }
 
-// groupMembers returns the processes of a group.
-func groupMembers(group int) []int {
+// withMembers returns the leader of a group, and the other processes of it: what
+// a wrapper script has started below it.
+func withMembers(leader int) []int {
+	pids := []int{leader}
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
-		return nil
+		return pids
 	}
-	var pids []int
 	for _, entry := range entries {
-		if pid, err := strconv.Atoi(entry.Name()); err == nil && processGroup(pid) == group {
+		if pid, err := strconv.Atoi(entry.Name()); err == nil && pid != leader && processGroup(pid) == leader {
 			pids = append(pids, pid)
 		}
 	}
 	return pids
-}
-
-// oomKills returns how many processes the kernel has killed for memory since
-// the machine was booted.
-func oomKills() uint64 {
-	raw, err := os.ReadFile("/proc/vmstat")
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(raw)) {
-		if value, ok := strings.CutPrefix(line, "oom_kill "); ok {
-			n, _ := strconv.ParseUint(strings.TrimSpace(value), 10, 64)
-			return n
-		}
-	}
-	return 0
 }
 
 // bootID names the present boot of the machine.

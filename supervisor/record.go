@@ -86,7 +86,7 @@ func endLeftover(dir string) (ended int, err error) {
 	if json.Unmarshal(raw, &r) != nil || r.PID <= 1 || r.BootID != bootID() {
 		return 0, nil // of another boot, or not of llmsup's making
 	}
-	for _, pid := range append([]int{r.PID}, groupMembers(r.PID)...) {
+	for _, pid := range withMembers(r.PID) {
 		gone, err := r.end(pid)
 		if err != nil {
 			return ended, fmt.Errorf("end the leftover process %d: %w", pid, err)

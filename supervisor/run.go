@@ -19,7 +19,7 @@ func (s *Server) runOnce(ctx context.Context) (exit *Exit, ready time.Duration) 
 		s.output.add(line, s.serving.Load())
 	}}
 	s.serving.Store(false)
-	oomBefore := oomKills()
+	s.kills = oomWatch{oomKills(), oomKills()}
 	s.starts++
 	p, endpoint, err := s.start(ctx, out)
 	if err != nil {
@@ -27,7 +27,7 @@ func (s *Server) runOnce(ctx context.Context) (exit *Exit, ready time.Duration) 
 	}
 	gone := make(chan struct{})
 	s.enter(Loading, "", func(n *Snapshot) {
-		n.PID, n.Endpoint, n.Gone = p.id(), endpoint, gone
+		n.PID, n.Endpoint, n.Gone, n.Hung = p.id(), endpoint, gone, false
 		n.Restarts = s.starts - 1
 		n.Slots, n.CtxSize = 0, s.spec.CtxSize
 	})
@@ -44,7 +44,7 @@ func (s *Server) runOnce(ctx context.Context) (exit *Exit, ready time.Duration) 
 	case verdict != nil && verdict.Class == Replaced:
 		s.enter(Draining, verdict.Cause, nil)
 	case verdict != nil:
-		s.enter(Restarting, verdict.Cause, nil)
+		s.enter(Restarting, verdict.Cause, func(n *Snapshot) { n.Hung = verdict.Class == Wedged })
 		grace = verdictGrace
 	default:
 		s.enter(Restarting, "it has ended", nil)
@@ -67,7 +67,7 @@ func (s *Server) runOnce(ctx context.Context) (exit *Exit, ready time.Duration) 
 		done.Class, done.Cause = verdict.Class, verdict.Cause
 		return &done, ready
 	}
-	class, because := classify(done, oomKills() > oomBefore, s.serving.Load())
+	class, because := classify(done, s.kills.grew(), s.serving.Load())
 	done.Class, done.Cause = class, told(done, class, because)
 	return &done, ready
 }

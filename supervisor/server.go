@@ -11,23 +11,34 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// Server keeps one llama-server running. Run owns its state; Snapshot,
-// Restart and the readers of its log may be called from anywhere, at any time.
+// Server keeps one llama-server running. Run owns its state; Snapshot, the
+// orders (orders.go) and the readers of its log may be called from anywhere, at
+// any time.
 type Server struct {
-	spec   Spec
-	log    zerolog.Logger
-	hurry  <-chan struct{} // closed: no grace for the child any more
-	snap   atomic.Pointer[Snapshot]
-	output *ring
+	name, dir string // of the Spec, for good
+	log       zerolog.Logger
+	hurry     <-chan struct{} // closed: no grace for the child any more
+	snap      atomic.Pointer[Snapshot]
+	output    *ring
 	// serving says that the process has been ready: what it prints from then on
 	// may quote a caller. Written by the owner, read as its output comes.
 	serving atomic.Bool
-	asked   chan struct{} // receives when an operator wants a new process
+
+	// Orders, as they come in:
+	asked     chan struct{}        // receives when a new process, or none any more, is wanted
+	next      atomic.Pointer[Spec] // what to run from the next start on; nil = as now
+	retiring  atomic.Bool          // no other process is wanted
+	health    atomic.Pointer[string]
+	judged    chan struct{} // receives when health has changed
+	condemned chan sentence
 
 	// Of the owner alone:
+	spec    Spec
 	changed chan struct{} // the present snapshot's Changed
 	starts  int
 	past    history
+	direct  bool // the present process listens itself, and not one below a wrapper
+	kills   oomWatch
 
 	// What a test puts its own in place of:
 	start  func(ctx context.Context, out *lineWriter) (child, Endpoint, error)
@@ -46,8 +57,10 @@ type child interface {
 // being stopped is killed at once.
 func New(spec Spec, log zerolog.Logger, hurry <-chan struct{}) *Server {
 	s := &Server{
-		spec: spec.withDefaults(), log: log.With().Str("server", spec.Name).Logger(), hurry: hurry,
-		output: newRing(), asked: make(chan struct{}, 1), changed: make(chan struct{}),
+		name: spec.Name, dir: spec.Dir, spec: spec.withDefaults(),
+		log: log.With().Str("server", spec.Name).Logger(), hurry: hurry, output: newRing(),
+		asked: make(chan struct{}, 1), judged: make(chan struct{}, 1), condemned: make(chan sentence, 1),
+		changed: make(chan struct{}),
 	}
 	s.start = s.startProcess
 	s.engine = func(e Endpoint) engine { return newProber(e, min(probeAnswer, s.spec.StallTimeout/2)) }
@@ -61,19 +74,8 @@ func New(spec Spec, log zerolog.Logger, hurry <-chan struct{}) *Server {
 // Snapshot returns what is known of the server now. It takes no lock.
 func (s *Server) Snapshot() *Snapshot { return s.snap.Load() }
 
-// Restart asks for a new process. A server that runs gets no new calls from now
-// on, is stopped when the ones it has have ended, and started again; one that
-// waits for its next start, or has given up, starts at once. Its failures are
-// forgotten. Restart itself does not wait: the snapshots tell.
-func (s *Server) Restart() {
-	select {
-	case s.asked <- struct{}{}:
-	default: // asked already
-	}
-}
-
-// Run starts llama-server and keeps it running until ctx ends, then stops it
-// and returns. It is called once.
+// Run starts llama-server and keeps it running until ctx ends or it is retired,
+// then stops it and returns. It is called once.
 func (s *Server) Run(ctx context.Context) {
 	var logging sync.WaitGroup
 	logged, stopLogging := context.WithCancel(context.WithoutCancel(ctx))
@@ -81,8 +83,15 @@ func (s *Server) Run(ctx context.Context) {
 	defer func() { stopLogging(); logging.Wait() }()
 
 	defer s.enter(Stopped, "", noProcess)
-	for ctx.Err() == nil {
-		s.enter(Starting, "", noProcess)
+	for ctx.Err() == nil && !s.retiring.Load() {
+		s.takeOrders()
+		s.enter(Starting, "", func(n *Snapshot) {
+			noProcess(n)
+			n.Model, n.CtxSize = s.spec.Model, s.spec.CtxSize
+		})
+		if !s.awaitVRAM(ctx) {
+			continue
+		}
 		exit, ready := s.runOnce(ctx)
 		if ctx.Err() != nil {
 			return
@@ -108,7 +117,7 @@ func (s *Server) rest(ctx context.Context, exit *Exit) {
 	}
 	pause, giveUp := s.past.decide(rand.Float64())
 	if giveUp {
-		const until = "it stays so until `llmsup restart`, or a change of the model's file"
+		const until = "it stays so until `llmsup restart` or `llmsup reload`, or a change of the model's file"
 		s.enter(Failed, exit.Cause+"; "+until, ended)
 		event.Msg("llama-server failed for good: " + exit.Cause)
 		s.awaitChange(ctx)
@@ -160,7 +169,7 @@ func noProcess(n *Snapshot) { n.PID, n.Gone, n.Endpoint = 0, nil, Endpoint{} }
 func (s *Server) enter(to State, reason string, edit func(*Snapshot)) {
 	old := s.snap.Load()
 	if !mayFollow(old.State, to) {
-		panic(fmt.Sprintf("supervisor: server %s can't go from %s to %s", s.spec.Name, old.State, to))
+		panic(fmt.Sprintf("supervisor: server %s can't go from %s to %s", s.name, old.State, to))
 	}
 	next := *old
 	if edit != nil {

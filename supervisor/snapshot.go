@@ -40,6 +40,9 @@ type Snapshot struct {
 	// is given up. A call that still waits on it may move elsewhere then. It is
 	// nil when no process runs.
 	Gone <-chan struct{}
+	// Hung says that the last process was given up because it did nothing any
+	// more. It stands as soon as Gone is closed.
+	Hung bool
 	// Changed is closed when a newer snapshot was published.
 	Changed <-chan struct{}
 }

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Spec is what to run. It does not change while a Server lives.
+// Spec is what to run. It does not change while its process lives.
 type Spec struct {
 	Name       string   // the server's name; also the `model` that its answers carry
 	Binary     string   // llama-server's absolute path
@@ -18,7 +18,7 @@ type Spec struct {
 	NGPULayers int      // layers to keep in VRAM
 	Args       []string // the user's own flags, last on the command line
 	Dir        string   // folder of this server's own: its socket lives there
-	GPU        string   // "" for all, "none", or what CUDA_VISIBLE_DEVICES takes
+	Devices    string   // "" for all GPUs, "none", or what CUDA_VISIBLE_DEVICES takes
 	Secrets    []string // names of environment variables that the child must not see
 
 	StopGrace    time.Duration // SIGTERM to SIGKILL; 0 = 10 s
@@ -27,6 +27,8 @@ type Spec struct {
 
 	// Traffic tells what callers have to do with the server. nil = nobody knows.
 	Traffic func() Traffic
+	// GPU tells what holds a start back. nil = nothing does.
+	GPU GPU
 }
 
 // Traffic is what a server has to do, as the router sees it.
@@ -50,6 +52,9 @@ func (s Spec) withDefaults() Spec {
 	s.StallTimeout = cmp.Or(s.StallTimeout, DefaultStallTimeout)
 	if s.Traffic == nil {
 		s.Traffic = func() Traffic { return Traffic{} }
+	}
+	if s.GPU == nil {
+		s.GPU = noGPU{}
 	}
 	return s
 }
@@ -103,14 +108,14 @@ func (s Spec) args(f features, e Endpoint) []string {
 func (s Spec) environ(key, mark string) []string {
 	env := childEnv(os.Environ(), s.Secrets)
 	env = append(env, "LLAMA_API_KEY="+key, markVariable+"="+mark)
-	switch s.GPU {
+	switch s.Devices {
 	case "":
 	case "none":
 		env = append(env, "CUDA_VISIBLE_DEVICES=", "HIP_VISIBLE_DEVICES=", "GGML_VK_VISIBLE_DEVICES=")
 	default:
 		// By default CUDA counts GPUs from the fastest down; operators read
 		// nvidia-smi, which counts by PCI bus.
-		env = append(env, "CUDA_DEVICE_ORDER=PCI_BUS_ID", "CUDA_VISIBLE_DEVICES="+s.GPU)
+		env = append(env, "CUDA_DEVICE_ORDER=PCI_BUS_ID", "CUDA_VISIBLE_DEVICES="+s.Devices)
 	}
 	return env
 }

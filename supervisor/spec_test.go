@@ -49,7 +49,7 @@ func TestGPUSelection(t *testing.T) {
 	for gpu, want := range map[string]string{
 		"none": "CUDA_VISIBLE_DEVICES=", "1": "CUDA_VISIBLE_DEVICES=1", "GPU-ab": "CUDA_VISIBLE_DEVICES=GPU-ab",
 	} {
-		if env := (Spec{GPU: gpu}).environ("k", "t"); !slices.Contains(env, want) {
+		if env := (Spec{Devices: gpu}).environ("k", "t"); !slices.Contains(env, want) {
 			t.Errorf("--gpu %s: no %s in the environment", gpu, want)
 		}
 	}

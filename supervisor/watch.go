@@ -35,17 +35,26 @@ func (s *Server) watch(ctx context.Context, p child, ask engine) (verdict *Exit)
 			return nil
 		case newest = <-looks:
 			newestAt = time.Now()
+			s.kills.look()
 			if newest.alive(last) {
 				last = newest
 				silence.Reset(s.spec.StallTimeout - time.Since(last.at))
 			}
 		case <-s.asked:
 			if drained == nil {
-				s.enter(Draining, "a restart was asked for; its calls end first", nil)
+				s.enter(Draining, s.orderWords()+"; its calls end first", nil)
 				drained = s.drain(looking)
 			}
 		case <-drained:
-			return &Exit{Class: Replaced, Cause: "a restart was asked for"}
+			return &Exit{Class: Replaced, Cause: s.orderWords()}
+		case <-s.judged:
+			if drained == nil {
+				s.enterAlive(nil)
+			}
+		case given := <-s.condemned:
+			if given.pid == p.id() {
+				return given.exit
+			}
 		case <-silence.C:
 			// The verdict needs evidence: a look not long ago that saw no life.
 			// Without one it was llmsup that slept (SIGSTOP, a paused machine).
@@ -107,7 +116,11 @@ func (s *Server) look(ctx context.Context, p child, ask engine, looks chan<- vit
 		now := ask.vitals(ctx)
 		traffic := s.spec.Traffic()
 		now.calls, now.bytes = traffic.Waiting, traffic.Bytes
-		now.cpu, now.usesGPU = cpuTime(p.id()), usesGPU(p.id())
+		members := []int{p.id()}
+		if !s.direct { // what works is below a wrapper
+			members = withMembers(p.id())
+		}
+		now.cpu, now.usesGPU = workOf(members).cpu, usesGPU(members)
 		if traffic.Calls > 0 || now.bytes != bytes {
 			worked, bytes = now.at, now.bytes
 		}

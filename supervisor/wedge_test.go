@@ -2,46 +2,59 @@ package supervisor
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/llmsup/llmsup/models/demo"
 )
 
-// slack is what a loaded machine may add to a time; on an idle one it is some
-// hundredths of a second. All that is told apart is a minute from a few seconds.
+// slack is far more than a loaded machine adds to a time, where all that is told
+// apart is a few seconds from a minute.
 const slack = 8 * time.Second
+
+// within repeats a measurement until it keeps its bound, a few times at most:
+// what the load of the machine adds to a time is not the program's.
+func within(t *testing.T, most time.Duration, measure func() time.Duration) {
+	t.Helper()
+	const tries = 4
+	var took []time.Duration
+	for range tries {
+		took = append(took, measure())
+		if took[len(took)-1] <= most {
+			return
+		}
+	}
+	t.Errorf("it took %s, want %s at most", took, most)
+}
 
 // TestHangingEngine: /health is good and /slots hangs. Within the stall timeout
 // the server is taken out of use and replaced, though it has no call in flight.
 func TestHangingEngine(t *testing.T) {
-	s, _ := run(t, "wedges", Spec{StallTimeout: time.Second})
-	now := await(t, s, "ready", isReady)
-	began := time.Now()
-	<-now.Gone
-	if took := time.Since(began); took > time.Second+slack {
-		t.Errorf("calls can move after %s, with a stall timeout of 1 s", took)
-	}
-	if state := s.Snapshot().State; state != Restarting {
-		t.Errorf("its calls are told to move while it is %s", state)
-	}
-	ended := await(t, s, "an exit", func(n *Snapshot) bool { return n.LastExit != nil })
-	if ended.LastExit.Class != Wedged || !strings.Contains(ended.LastExit.Cause, "it answers /health but not /slots") {
-		t.Errorf("exit %+v", ended.LastExit)
-	}
-	await(t, s, "a second process", func(n *Snapshot) bool { return n.PID != 0 && n.PID != now.PID })
-	if alive(now.PID) {
-		t.Error("the wedged process lives")
-	}
+	const stall = time.Second
+	within(t, stall+time.Second, func() time.Duration {
+		s, _ := run(t, "wedges", Spec{StallTimeout: stall})
+		now := await(t, s, "ready", isReady)
+		began := time.Now()
+		<-now.Gone
+		took := time.Since(began)
+		if given := s.Snapshot(); given.State != Restarting || !given.Hung {
+			t.Errorf("its calls are told to move while it is %s, hung: %t", given.State, given.Hung)
+		}
+		ended := await(t, s, "an exit", func(n *Snapshot) bool { return n.LastExit != nil })
+		if ended.LastExit.Class != Wedged || !strings.Contains(ended.LastExit.Cause, "it answers /health but not /slots") {
+			t.Errorf("exit %+v", ended.LastExit)
+		}
+		await(t, s, "a second process", func(n *Snapshot) bool { return n.PID != 0 && n.PID != now.PID })
+		if alive(now.PID) {
+			t.Error("the wedged process lives")
+		}
+		return took
+	})
 }
 
 func TestLoadingThatStalls(t *testing.T) {
@@ -117,43 +130,50 @@ func TestRealServerStopped(t *testing.T) {
 	for name, calls := range map[string]int{"idle": 0, "busy": 3} {
 		t.Run(name, func(t *testing.T) {
 			const stall = 1500 * time.Millisecond
-			s, _ := run(t, "", Spec{
-				Binary: llamaServer(t), Model: demoModel(t), StallTimeout: stall,
-				Traffic: func() Traffic { return Traffic{Calls: calls, Waiting: calls} },
+			within(t, stall+time.Second, func() time.Duration {
+				s, _ := run(t, "", Spec{
+					Binary: llamaServer(t), Model: demoModel(t), StallTimeout: stall,
+					Traffic: func() Traffic { return Traffic{Calls: calls, Waiting: calls} },
+				})
+				now := await(t, s, "ready", isReady)
+				if err := syscall.Kill(now.PID, syscall.SIGSTOP); err != nil {
+					t.Fatal(err)
+				}
+				began := time.Now()
+				<-now.Gone
+				took := time.Since(began)
+				again := await(t, s, "ready again", func(n *Snapshot) bool { return n.State == Ready && n.PID != now.PID })
+				if again.LastExit.Class != Wedged || alive(now.PID) {
+					t.Errorf("exit %+v", again.LastExit)
+				}
+				return took
 			})
-			now := await(t, s, "ready", isReady)
-			if err := syscall.Kill(now.PID, syscall.SIGSTOP); err != nil {
-				t.Fatal(err)
-			}
-			began := time.Now()
-			<-now.Gone
-			if took := time.Since(began); took > stall+slack {
-				t.Errorf("found hung after %s, with a stall timeout of %s", took, stall)
-			}
-			again := await(t, s, "ready again", func(n *Snapshot) bool { return n.State == Ready && n.PID != now.PID })
-			if again.LastExit.Class != Wedged || alive(now.PID) {
-				t.Errorf("exit %+v", again.LastExit)
-			}
 		})
 	}
 }
 
 // TestRealServerThatIsBusy: four slots full of prompts that take far longer
 // than the stall timeout, on an engine whose counters stand still for as long
-// as a batch takes. It is left alone.
+// as a batch takes. It is left alone, below a wrapper script as well.
+//
+// The times are a tenth of the real ones, unless LLMSUP_TEST_REAL_TIMES is set,
+// as .ci/run does: then it is 90 s of prefill with a stall timeout of 30 s.
 func TestRealServerThatIsBusy(t *testing.T) {
-	model := filepath.Join(t.TempDir(), "slow.gguf")
-	f, err := os.Create(model)
-	if err != nil {
-		t.Fatal(err)
+	stall, busy := 3*time.Second, 9*time.Second
+	if os.Getenv("LLMSUP_TEST_REAL_TIMES") != "" {
+		stall, busy = DefaultStallTimeout, 90*time.Second
 	}
-	if err := errors.Join(demo.Write(f, demo.Slow), f.Close()); err != nil {
-		t.Fatal(err)
-	}
-	const stall = 2 * time.Second
+	t.Run("by itself", func(t *testing.T) { staysBusy(t, llamaServer(t), stall, busy) })
+	t.Run("below a wrapper", func(t *testing.T) {
+		staysBusy(t, script(t, llamaServer(t)+` "$@"; exit $?`), 2*time.Second, 6*time.Second)
+	})
+}
+
+func staysBusy(t *testing.T, binary string, stall, busy time.Duration) {
+	t.Helper()
 	var calls atomic.Int64
 	s, _ := run(t, "", Spec{
-		Binary: llamaServer(t), Model: model, StallTimeout: stall, StopGrace: time.Millisecond,
+		Binary: binary, Model: slowModel(t), StallTimeout: stall, StopGrace: time.Millisecond,
 		Args:    []string{"--threads", "1", "-np", "4", "-b", "2048", "-ub", "2048"},
 		Traffic: func() Traffic { return Traffic{Waiting: int(calls.Load())} }, // the router has had no byte of them
 	})
@@ -177,7 +197,7 @@ func TestRealServerThatIsBusy(t *testing.T) {
 	select {
 	case <-now.Gone:
 		t.Errorf("a busy server was ended: %s", s.Snapshot().Reason)
-	case <-time.After(5 * stall):
+	case <-time.After(busy):
 	}
 	cancel()
 	sent.Wait()

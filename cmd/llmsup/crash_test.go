@@ -7,9 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -56,15 +54,28 @@ routes:
 	return path
 }
 
-// slack is what a loaded machine may add to a time; on an idle one it is some
-// hundredths of a second. All that is told apart is a minute from a few seconds.
-const slack = 8 * time.Second
+// within repeats a measurement until it keeps its bound, a few times at most:
+// what the load of the machine adds to a time is not the program's.
+func within(t *testing.T, what string, measure func() (took, most time.Duration)) {
+	t.Helper()
+	const tries = 4
+	var over []time.Duration
+	for range tries {
+		took, most := measure()
+		if took <= most {
+			return
+		}
+		over = append(over, took-most)
+	}
+	t.Errorf("%s was late %d times, by %s", what, tries, over)
+}
 
 // outcome is how a call ended that was under way when the server was hit.
 type outcome struct {
 	stream    bool
 	committed bool // it had had a first answer before
 	backend   string
+	reason    string
 	body      string
 	err       error
 }
@@ -92,7 +103,7 @@ func manyCalls(t *testing.T, in *instance, n int) (hit func(), wait func() []out
 				var body []byte
 				body, err = io.ReadAll(resp.Body)
 				resp.Body.Close()
-				o.backend, o.body = resp.Header.Get("X-Llmsup-Backend"), string(body)
+				o.backend, o.reason, o.body = resp.Header.Get("X-Llmsup-Backend"), resp.Header.Get("X-Llmsup-Reason"), string(body)
 			}
 			o.err = err
 			mu.Lock()
@@ -138,6 +149,13 @@ func judge(t *testing.T, c *cloud, outcomes []outcome) {
 
 // TestServerKilledUnderLoad: kill -9 of llama-server with 50 calls in flight.
 func TestServerKilledUnderLoad(t *testing.T) {
+	within(t, "the server that was killed", func() (took, most time.Duration) { return killedUnderLoad(t) })
+}
+
+// killedUnderLoad returns after how long the server was ready again, and after
+// how long it has to be.
+func killedUnderLoad(t *testing.T) (took, most time.Duration) {
+	t.Helper()
 	c := newCloud(t)
 	began := time.Now()
 	in := launch(t, c.env(), "--config", c.serverConfig(t, slowModel(t), "30s"))
@@ -159,19 +177,22 @@ func TestServerKilledUnderLoad(t *testing.T) {
 	c.forget(1)
 	judge(t, c, wait())
 	after := in.awaitReady()
-	// A second of pause, half a second for the rest, and what the load of the
-	// tests beside this one adds.
-	if took, most := after.Since.Sub(killed), load+1500*time.Millisecond+slack; took > most {
-		t.Errorf("ready again after %s, want %s at most", took, most)
-	}
 	if after.LastExit == nil || after.LastExit.Class != "signal" {
 		t.Errorf("last exit %+v", after.LastExit)
 	}
+	return after.Since.Sub(killed), load + 1500*time.Millisecond
 }
 
 // TestServerStoppedUnderLoad: SIGSTOP of llama-server. Calls that wait move
 // within the stall timeout and a second, not at 60 s each; it is replaced.
 func TestServerStoppedUnderLoad(t *testing.T) {
+	within(t, "the last call on the server that was stopped", func() (took, most time.Duration) { return stoppedUnderLoad(t) })
+}
+
+// stoppedUnderLoad returns after how long the last call was over, and after how
+// long it has to be.
+func stoppedUnderLoad(t *testing.T) (took, most time.Duration) {
+	t.Helper()
 	const stall = 2 * time.Second
 	c := newCloud(t)
 	in := launch(t, c.env(), "--config", c.serverConfig(t, slowModel(t), stall.String()))
@@ -182,135 +203,19 @@ func TestServerStoppedUnderLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	stopped := time.Now()
-	judge(t, c, wait())
-	if took := time.Since(stopped); took > stall+time.Second+slack {
-		t.Errorf("the last call was over after %s, with a stall timeout of %s", took, stall)
+	outcomes := wait()
+	took = time.Since(stopped)
+	judge(t, c, outcomes)
+	for _, o := range outcomes {
+		if !o.committed && o.reason != "stalled" {
+			t.Errorf("a call that waited on it left because of %q", o.reason)
+		}
 	}
 	after := in.await("ready again", func(s control.Server) bool { return isReady(s) && s.PID != before.PID })
 	if after.LastExit == nil || after.LastExit.Class != "wedged" || runs(before.PID) {
 		t.Errorf("last exit %+v", after.LastExit)
 	}
-}
-
-// TestKilledDaemonLeavesNothing: kill -9 of llmsup, whatever its child does at
-// the time. Somebody else's llama-server is not touched, neither then nor at
-// the next start.
-func TestKilledDaemonLeavesNothing(t *testing.T) {
-	stranger := exec.Command(llamaServer(t), "--model", slowModel(t), "--host", filepath.Join(shortDir(t), "x.sock"), "--port", "0")
-	if err := stranger.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = stranger.Process.Kill(); _ = stranger.Wait() }()
-	c := newCloud(t)
-	config := c.serverConfig(t, slowModel(t), "30s")
-	for name, until := range map[string]func(*instance) int{
-		"loading": func(in *instance) int {
-			return in.await("started", func(s control.Server) bool { return s.PID != 0 }).PID
-		},
-		"idle": func(in *instance) int { return in.awaitReady().PID },
-		"streaming": func(in *instance) int {
-			pid := in.awaitReady().PID
-			manyCalls(t, in, 4)
-			return pid
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			in := launch(t, c.env(), "--config", config)
-			pid := until(in)
-			if err := in.cmd.Process.Kill(); err != nil {
-				t.Fatal(err)
-			}
-			for deadline := time.Now().Add(2 * time.Second); runs(pid); time.Sleep(10 * time.Millisecond) {
-				if time.Now().After(deadline) {
-					t.Fatal("llama-server lives 2 s after llmsup was killed")
-				}
-			}
-			<-in.done
-			again := launchIn(t, in.state, c.env(), "--config", config)
-			again.awaitReady()
-			if !runs(stranger.Process.Pid) {
-				t.Fatal("somebody else's llama-server was ended")
-			}
-		})
-	}
-}
-
-// TestSeveralServers: each has its own owner, log and state; one that fails
-// changes nothing for the other.
-func TestSeveralServers(t *testing.T) {
-	broken := filepath.Join(t.TempDir(), "broken.gguf")
-	whole, err := os.ReadFile(slowModel(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(broken, whole[:1<<20], 0o600); err != nil {
-		t.Fatal(err)
-	}
-	config := filepath.Join(t.TempDir(), "llmsup.yaml")
-	if err := os.WriteFile(config, []byte("servers:\n  other: {model: "+broken+"}\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	in := launch(t, nil, "--demo", "--config", config)
-	demoServer := in.awaitReady()
-	if demoServer.Name != "demo" {
-		t.Fatalf("the first server is %s", demoServer.Name)
-	}
-	failed := in.awaitServer(1, "failed for good", func(s control.Server) bool { return s.State == "failed" })
-	if failed.Name != "other" || failed.LastExit.Class != "model_corrupt" || !strings.Contains(failed.Reason, "download the model again") {
-		t.Errorf("%+v", failed)
-	}
-	if r := in.chat("local", `,"max_tokens":1`); r.status != 200 || r.backend() != "demo" {
-		t.Errorf("the good server: %+v", r)
-	}
-	if r := in.chat("local/other", ""); r.status != 503 || r.header.Get("Retry-After") == "" {
-		t.Errorf("the failed server: %+v", r)
-	}
-	if now := in.awaitReady(); now.PID != demoServer.PID || now.Restarts != 0 {
-		t.Errorf("the good server was disturbed: %+v", now)
-	}
-
-	// Mended on disk, it comes back by itself.
-	if err := os.WriteFile(broken, whole, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	in.awaitServer(1, "ready", isReady)
-	code, out := exec1(t, "logs", "--control-socket", in.state+"/c.sock", "-n", "1000")
-	for _, want := range []string{"demo: ", "other: ", "corrupted or incomplete"} {
-		if code != 0 || !strings.Contains(out, want) {
-			t.Errorf("llmsup logs: exit %d, and no %q in\n%s", code, want, out)
-		}
-	}
-}
-
-// TestLogsFollow: llmsup logs -f shows what llama-server prints as it does.
-func TestLogsFollow(t *testing.T) {
-	in := launch(t, nil, "--demo")
-	in.awaitReady()
-	ctx, cancel := context.WithCancel(t.Context())
-	lines := make(chan control.LogLine, 1000)
-	ended := make(chan error, 1)
-	go func() {
-		ended <- in.client.Logs(ctx, 0, true, func(line control.LogLine) error { lines <- line; return nil })
-	}()
-	deadline := time.After(20 * time.Second)
-	for seen := false; !seen; {
-		in.chat("local", `,"max_tokens":1`) // llama-server says something about every call
-		select {
-		case line := <-lines:
-			seen = line.Server == "demo" && line.Text != ""
-		case <-time.After(100 * time.Millisecond):
-		case <-deadline:
-			t.Fatal("no line of a call's came")
-		}
-	}
-	cancel()
-	if err := <-ended; !errors.Is(err, context.Canceled) {
-		t.Errorf("it ended with %v", err)
-	}
-	code, out := exec1(t, "logs", "--control-socket", in.state+"/c.sock", "-n", "3")
-	if code != 0 || strings.Count(out, "\n") != 3 || strings.Contains(out, "demo: ") {
-		t.Errorf("exit %d:\n%s", code, out)
-	}
+	return took, stall + time.Second
 }
 
 // TestRestartUnderLoad: an operator replaces the process, and no caller notices.
@@ -365,44 +270,4 @@ func TestLlmsupThatSlept(t *testing.T) {
 	if after := in.awaitReady(); after.PID != before.PID || after.Restarts != 0 {
 		t.Errorf("the server was replaced: %+v", after)
 	}
-}
-
-// TestKilledDaemonBelowAWrapper: a wrapper that does not exec llama-server puts
-// it out of reach of the kernel's parent-death signal.
-func TestKilledDaemonBelowAWrapper(t *testing.T) {
-	wrapper := filepath.Join(t.TempDir(), "wrapper")
-	if err := os.WriteFile(wrapper, []byte("#!/bin/sh\n"+llamaServer(t)+" \"$@\"\nexit $?\n"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	in := launch(t, nil, "--demo", "--llama-server", wrapper)
-	leader := in.awaitReady().PID
-	below := childrenOf(t, leader)
-	if len(below) != 1 {
-		t.Fatalf("%d processes below the wrapper, want llama-server", len(below))
-	}
-	if err := in.cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	for deadline := time.Now().Add(2 * time.Second); runs(leader) || runs(below[0]); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("llama-server lives 2 s after llmsup was killed")
-		}
-	}
-}
-
-func childrenOf(t *testing.T, parent int) []int {
-	t.Helper()
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", parent, parent))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var pids []int
-	for field := range strings.FieldsSeq(string(raw)) {
-		pid, err := strconv.Atoi(field)
-		if err != nil {
-			t.Fatal(err)
-		}
-		pids = append(pids, pid)
-	}
-	return pids
 }

@@ -114,7 +114,7 @@ func (d *Daemon) newServers(binary string) []*supervisor.Server {
 		s := d.cfg.Servers[name]
 		servers = append(servers, supervisor.New(supervisor.Spec{
 			Name: name, Binary: binary, Model: s.Model, CtxSize: s.CtxSize, NGPULayers: s.NGPULayers, Args: s.Args,
-			Dir: filepath.Join(d.serversDir(), name), GPU: d.cfg.GPU, Secrets: d.cfg.KeyVariables(),
+			Dir: filepath.Join(d.serversDir(), name), Devices: d.cfg.GPU, Secrets: d.cfg.KeyVariables(),
 			LoadTimeout: s.LoadTimeout, StallTimeout: s.StallTimeout,
 			// Asked only once the server runs, and the router is there by then.
 			Traffic: func() supervisor.Traffic { return supervisor.Traffic(d.router.Traffic(name)) },

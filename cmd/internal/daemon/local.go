@@ -15,7 +15,7 @@ func (l local) State() router.LocalState {
 	s := router.LocalState{
 		Alive:   now.State.Alive(),
 		Network: now.Endpoint.Network, Address: now.Endpoint.Address, Key: now.Endpoint.Key,
-		Gone: now.Gone,
+		Gone: now.Gone, Hung: now.Hung,
 	}
 	if s.Reason = reasonOf(now.State); s.Reason != "" {
 		s.Detail = "is " + now.State.String()

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/llmsup/llmsup/cmd/internal/control"
+)
+
+// TestKilledDaemonLeavesNothing: kill -9 of llmsup, whatever its child does at
+// the time. Somebody else's llama-server is not touched, neither then nor at
+// the next start.
+func TestKilledDaemonLeavesNothing(t *testing.T) {
+	stranger := exec.Command(llamaServer(t), "--model", slowModel(t), "--host", filepath.Join(shortDir(t), "x.sock"), "--port", "0")
+	if err := stranger.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = stranger.Process.Kill(); _ = stranger.Wait() }()
+	c := newCloud(t)
+	config := c.serverConfig(t, slowModel(t), "30s")
+	for name, until := range map[string]func(*instance) int{
+		"loading": func(in *instance) int {
+			return in.await("started", func(s control.Server) bool { return s.PID != 0 }).PID
+		},
+		"idle": func(in *instance) int { return in.awaitReady().PID },
+		"streaming": func(in *instance) int {
+			pid := in.awaitReady().PID
+			manyCalls(t, in, 4)
+			return pid
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := launch(t, c.env(), "--config", config)
+			pid := until(in)
+			if err := in.cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			for deadline := time.Now().Add(2 * time.Second); runs(pid); time.Sleep(10 * time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatal("llama-server lives 2 s after llmsup was killed")
+				}
+			}
+			<-in.done
+			again := launchIn(t, in.state, c.env(), "--config", config)
+			again.awaitReady()
+			if !runs(stranger.Process.Pid) {
+				t.Fatal("somebody else's llama-server was ended")
+			}
+		})
+	}
+}
+
+// TestKilledDaemonBelowAWrapper: a wrapper that does not exec llama-server puts
+// it out of reach of the kernel's parent-death signal.
+func TestKilledDaemonBelowAWrapper(t *testing.T) {
+	wrapper := filepath.Join(t.TempDir(), "wrapper")
+	if err := os.WriteFile(wrapper, []byte("#!/bin/sh\n"+llamaServer(t)+" \"$@\"\nexit $?\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	in := launch(t, nil, "--demo", "--llama-server", wrapper)
+	leader := in.awaitReady().PID
+	below := childrenOf(t, leader)
+	if len(below) != 1 {
+		t.Fatalf("%d processes below the wrapper, want llama-server", len(below))
+	}
+	if err := in.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(2 * time.Second); runs(leader) || runs(below[0]); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("llama-server lives 2 s after llmsup was killed")
+		}
+	}
+}
+
+func childrenOf(t *testing.T, parent int) []int {
+	t.Helper()
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", parent, parent))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pids []int
+	for field := range strings.FieldsSeq(string(raw)) {
+		pid, err := strconv.Atoi(field)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pids = append(pids, pid)
+	}
+	return pids
+}
