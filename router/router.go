@@ -39,13 +39,14 @@ type Router struct {
 // a call that has begun under one table ends under it.
 type routing struct {
 	table    *models.Table
-	backends map[string]backend // by the name, or the URL, that routes use
+	backends map[string]backend       // by the name, or the URL, that routes use
+	leaving  map[string]*localBackend // that are in no route any more, and may have calls left
 	maxBody  int64
 }
 
 // New makes a Router. Its errors speak of URLs that can't be parsed.
 func New(cfg Config, log zerolog.Logger) (*Router, error) {
-	s, err := newRouting(cfg)
+	s, err := newRouting(cfg, &routing{})
 	if err != nil {
 		return nil, err
 	}
@@ -56,21 +57,45 @@ func New(cfg Config, log zerolog.Logger) (*Router, error) {
 	return rt, nil
 }
 
-func newRouting(cfg Config) (*routing, error) {
-	s := &routing{table: cfg.Table, maxBody: cfg.MaxBody, backends: map[string]backend{}}
+// Reload puts another configuration in the place of the present one, or leaves
+// that one as it is. Calls that have begun end under the old one. A backend that
+// is in both keeps its connections and what is counted of it.
+func (rt *Router) Reload(cfg Config) error {
+	old := rt.routing.Load()
+	s, err := newRouting(cfg, old)
+	if err != nil {
+		return err
+	}
+	s.leaving = maps.Clone(old.leaving)
+	for name, b := range old.backends {
+		if local, ok := b.(*localBackend); ok {
+			s.leaving[name] = local
+		}
+	}
+	maps.DeleteFunc(s.leaving, func(name string, _ *localBackend) bool { return s.local(name) != nil })
+	rt.routing.Store(s)
+	return nil
+}
+
+// newRouting makes a routing of a configuration and of the backends that an
+// older one has.
+func newRouting(cfg Config, old *routing) (*routing, error) {
+	s := &routing{table: cfg.Table, maxBody: cfg.MaxBody, backends: map[string]backend{}, leaving: map[string]*localBackend{}}
 	for name, local := range cfg.Locals {
+		if b, ok := old.backends[name].(*localBackend); ok && b.local == local {
+			s.backends[name] = b
+			continue
+		}
 		s.backends[name] = newLocalBackend(name, local)
 	}
 	for _, u := range cfg.Upstreams {
-		b, err := newUpstreamBackend(u)
-		if err != nil {
+		if err := s.addUpstream(u.Name, u, old); err != nil {
 			return nil, fmt.Errorf("upstream %s: base_url: %w", u.Name, err)
 		}
-		s.backends[u.Name] = b
 	}
 	for _, route := range cfg.Table.Routes() {
 		for _, target := range []string{route.Primary, route.Fallback} {
-			if err := s.addURL(target); err != nil {
+			if err := s.addURL(target, old); err != nil {
 				return nil, fmt.Errorf("route %s: %w", route.Name, err)
 			}
 		}
@@ -78,8 +103,21 @@ func newRouting(cfg Config) (*routing, error) {
 	return s, nil
 }
 
+func (s *routing) addUpstream(name string, u Upstream, old *routing) error {
+	if b, ok := old.backends[name].(*upstreamBackend); ok && b.Upstream == u {
+		s.backends[name] = b
+		return nil
+	}
+	b, err := newUpstreamBackend(u)
+	if err != nil {
+		return err
+	}
+	s.backends[name] = b
+	return nil
+}
+
 // addURL makes a backend of a target that is a base URL. It goes by its host.
-func (s *routing) addURL(target string) error {
+func (s *routing) addURL(target string, old *routing) error {
 	if target == "" || s.backends[target] != nil {
 		return nil
 	}
@@ -90,12 +128,7 @@ func (s *routing) addURL(target string) error {
 	if err != nil {
 		return err
 	}
-	b, err := newUpstreamBackend(Upstream{Name: u.Host, BaseURL: target})
-	if err != nil {
-		return err
-	}
-	s.backends[target] = b
-	return nil
+	return s.addUpstream(target, Upstream{Name: u.Host, BaseURL: target}, old)
 }
 
 // Traffic is what a local server has to do.
@@ -105,14 +138,25 @@ type Traffic struct {
 	Bytes   int64 // of answers so far; pings are none: they come from an engine that hangs, too
 }
 
-// Traffic returns what the local server of that name has to do.
+// Traffic returns what the local server of that name has to do, or, where it is
+// no longer in the routing, what it has left to do.
 func (rt *Router) Traffic(server string) Traffic {
-	b := rt.routing.Load().backends[server]
+	now := rt.routing.Load()
+	b := now.local(server)
+	if b == nil {
+		b = now.leaving[server]
+	}
 	if b == nil {
 		return Traffic{}
 	}
 	load := b.load()
 	return Traffic{int(load.inflight.Load()), int(load.waiting.Load()), load.output.Load()}
+}
+
+// local returns the local server of a name; nil = it has none.
+func (s *routing) local(name string) *localBackend {
+	b, _ := s.backends[name].(*localBackend)
+	return b
 }
 
 // ServeHTTP answers one request.

@@ -41,7 +41,8 @@ func newLogger(cfg *config.Config, out *os.File) (log zerolog.Logger, flush func
 		case <-time.After(flushTimeout):
 		}
 	}
-	return zerolog.New(lines).Level(level).With().Timestamp().Logger(), flush, nil
+	zerolog.SetGlobalLevel(level) // which a reload may change
+	return zerolog.New(lines).With().Timestamp().Logger(), flush, nil
 }
 
 // writerOnly keeps stderr from being closed with the log.

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
 	"os"
 	"os/signal"
 	"syscall"
 
+	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 
+	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/daemon"
 )
 
@@ -19,7 +22,7 @@ func startCommand(hurry <-chan struct{}) *cli.Command {
 		Description: "Runs llama-server on a model and serves an OpenAI-compatible endpoint that sends calls for\n" +
 			"\"local/...\" to it, to OpenRouter when it can't answer, and premium names straight to OpenRouter.\n" +
 			"The key for OpenRouter is read from $OPENROUTER_API_KEY. What follows \"--\" goes to llama-server.\n" +
-			"Ctrl-C lets running calls end first; a second one does not.",
+			"Ctrl-C lets running calls end first; a second one does not. SIGHUP reads the configuration again (llmsup reload).",
 		Flags:        startFlags(),
 		OnUsageError: onUsageError,
 		Action:       func(c *cli.Context) error { return start(c, hurry) },
@@ -39,18 +42,55 @@ func start(c *cli.Context, hurry <-chan struct{}) error {
 		return err
 	}
 	defer flush()
-	binary, headers, err := prepare(cfg)
+	setup, err := setUp(cfg, log)
 	if err != nil {
 		return err
+	}
+	hangup := hangups()
+	d, err := daemon.Open(setup, daemon.Options{
+		Version: version, Log: log, Hurry: hurry,
+		Again: func() (daemon.Setup, error) {
+			cfg, err := configFrom(c)
+			if err != nil {
+				return daemon.Setup{}, err
+			}
+			return setUp(cfg, log)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(c.Context)
+	defer stop()
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case terminalGone := <-hangup:
+				if terminalGone {
+					log.Warn().Msg("the terminal is gone")
+					stop()
+					return
+				}
+				_, _ = d.Reload() // what comes of it is in the log
+			}
+		}
+	}()
+	return d.Run(ctx)
+}
+
+// setUp looks for all that a configuration needs, and tells of models that are
+// damaged: llama-server will say so too, and calls can still go to the cloud.
+func setUp(cfg *config.Config, log zerolog.Logger) (daemon.Setup, error) {
+	binary, headers, err := prepare(cfg)
+	if err != nil {
+		return daemon.Setup{}, err
 	}
 	for _, h := range headers {
 		if h.err != nil {
 			log.Warn().Str("server", h.server).Msg(h.err.Error())
 		}
 	}
-	d, err := daemon.Open(cfg, binary, version, log, hurry)
-	if err != nil {
-		return err
-	}
-	return d.Run(c.Context)
+	return daemon.Setup{Config: cfg, Binary: binary}, nil
 }

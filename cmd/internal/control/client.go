@@ -18,8 +18,11 @@ import (
 // ErrNoDaemon says that nobody answers at the control socket.
 var ErrNoDaemon = errors.New("no daemon")
 
-// answerTimeout bounds one question to the daemon. It answers from memory.
-const answerTimeout = 3 * time.Second
+const (
+	// answerTimeout bounds one question to the daemon. It answers from memory.
+	answerTimeout = 3 * time.Second
+	reloadTimeout = time.Minute
+)
 
 // Client asks the daemon behind a control socket.
 type Client struct {
@@ -74,6 +77,13 @@ func (c *Client) Logs(ctx context.Context, n int, follow bool, emit func(LogLine
 	}
 }
 
+// Reload has the daemon read its configuration anew, and returns what has
+// changed. It has to read the models' files as well, which may take a while.
+func (c *Client) Reload(ctx context.Context) (changes []string, err error) {
+	answer, err := ask[Reloaded](ctx, c, http.MethodPost, "/v1/reload", reloadTimeout)
+	return answer.Changes, err
+}
+
 // Restart asks all servers for new processes. Status tells how that goes.
 func (c *Client) Restart(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
@@ -107,10 +117,14 @@ func (c *Client) open(ctx context.Context, method, path string) (*http.Response,
 }
 
 func get[T any](ctx context.Context, c *Client, path string) (T, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	return ask[T](ctx, c, http.MethodGet, path, answerTimeout)
+}
+
+func ask[T any](ctx context.Context, c *Client, method, path string, patience time.Duration) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var result T
-	resp, err := c.open(ctx, http.MethodGet, path)
+	resp, err := c.open(ctx, method, path)
 	if err != nil {
 		return result, err
 	}

@@ -24,7 +24,8 @@ func (source) Route(model string) RouteAnswer {
 	return RouteAnswer{Model: model, Route: "*/*", Backend: "openrouter"}
 }
 
-func (source) Restart() {}
+func (source) Restart()                  {}
+func (source) Reload() ([]string, error) { return []string{"route a: added"}, nil }
 func (source) Logs(ctx context.Context, n int, follow bool, emit func(LogLine) error) error {
 	for i := range n {
 		if err := emit(LogLine{Server: "s", Text: fmt.Sprint(i)}); err != nil {

@@ -18,6 +18,9 @@ type Source interface {
 	Route(model string) RouteAnswer
 	// Restart asks all servers for new processes; their states tell how that goes.
 	Restart()
+	// Reload reads the configuration anew, and returns what has changed; with an
+	// error everything is as before.
+	Reload() (changes []string, err error)
 	// Logs hands on the last n lines that the servers printed and, to follow,
 	// the later ones until ctx ends. It stops at emit's first error.
 	Logs(ctx context.Context, n int, follow bool, emit func(LogLine) error) error
@@ -38,6 +41,14 @@ func NewHandler(source Source) http.Handler {
 	mux.HandleFunc("POST /v1/restart", func(w http.ResponseWriter, _ *http.Request) {
 		source.Restart()
 		answer(w, http.StatusOK, struct{}{})
+	})
+	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, _ *http.Request) {
+		changes, err := source.Reload()
+		if err != nil {
+			refuse(w, http.StatusConflict, err.Error()+"; the old configuration stays")
+			return
+		}
+		answer(w, http.StatusOK, Reloaded{changes})
 	})
 	mux.HandleFunc("GET /v1/logs", func(w http.ResponseWriter, r *http.Request) { streamLogs(w, r, source) })
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

@@ -75,6 +75,11 @@ type LogLine struct {
 	Lost   uint64    `json:"lost,omitempty"` // lines before this one that the reader was too slow for
 }
 
+// Reloaded is the answer of POST /v1/reload.
+type Reloaded struct {
+	Changes []string `json:"changes"` // a line each, for a person; none = nothing has changed
+}
+
 // GPU is a GPU as its driver tells. A figure that it does not give is null.
 type GPU struct {
 	Index              int      `json:"index"`

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -33,51 +34,77 @@ const (
 	maxHeader     = 64 << 10 // bytes
 )
 
+// Setup is what a daemon runs on.
+type Setup struct {
+	Config *config.Config // complete and valid: Resolve has accepted it
+	Binary string         // llama-server's absolute path; "" where there are no servers
+}
+
+// Options are what a daemon is given besides its Setup.
+type Options struct {
+	Version string
+	Log     zerolog.Logger
+	Hurry   <-chan struct{}       // closed: nothing that Run waits for is waited for any more
+	Again   func() (Setup, error) // reads the Setup anew, for a reload
+}
+
 // Daemon is llmsup with everything that it needs in its hands, and nothing
 // started yet.
 type Daemon struct {
-	cfg     *config.Config
-	version string
-	log     zerolog.Logger
-	hurry   <-chan struct{}
+	opts Options
+	log  zerolog.Logger
 
 	listener net.Listener
 	control  *control.Listener
 	unlock   func()
-	servers  []*supervisor.Server
 	router   *router.Router
+	fleet    atomic.Pointer[[]*served] // sorted by name; replaced, never changed
+
+	changing sync.Mutex // held by whoever changes what follows, and the fleet
+	setup    Setup
+	serving  context.Context //nolint:containedctx // of the servers' goroutines, which a reload starts as well as Run
+	stopping bool
+	group    sync.WaitGroup // of those goroutines
 }
 
 // Open takes hold of all that can be refused: the state directory, the port,
 // the control socket. It starts no process, so its errors leave nothing behind.
-// When hurry is closed, nothing that Run waits for is waited for any more.
-func Open(cfg *config.Config, binary, version string, log zerolog.Logger, hurry <-chan struct{}) (*Daemon, error) {
-	d := &Daemon{cfg: cfg, version: version, log: log, hurry: hurry}
-	if err := d.open(binary); err != nil {
+func Open(setup Setup, opts Options) (*Daemon, error) {
+	d := &Daemon{opts: opts, setup: setup, log: opts.Log}
+	if err := d.open(); err != nil {
 		d.Close()
 		return nil, err
 	}
 	return d, nil
 }
 
-func (d *Daemon) open(binary string) (err error) {
-	if d.unlock, err = control.LockStateDir(d.cfg.StateDir); err != nil {
+func (d *Daemon) open() (err error) {
+	cfg := d.setup.Config
+	if d.unlock, err = control.LockStateDir(cfg.StateDir); err != nil {
 		return err
 	}
 	supervisor.EndLeftovers(d.serversDir(), d.log)
-	if d.listener, err = listen(d.cfg.Listen); err != nil {
+	if d.listener, err = listen(cfg.Listen); err != nil {
 		return err
 	}
-	if d.control, err = control.Listen(d.cfg.ControlSocket); err != nil {
+	if d.control, err = control.Listen(cfg.ControlSocket); err != nil {
 		return err
 	}
-	d.servers = d.newServers(binary)
-	d.router, err = d.newRouter()
+	planned, err := d.plan(d.setup)
+	if err != nil {
+		return err
+	}
+	routing, err := d.routing(cfg, planned.fleet)
+	if err != nil {
+		return err
+	}
+	d.fleet.Store(&planned.fleet)
+	d.router, err = router.New(routing, d.log)
 	return err
 }
 
 // serversDir has a folder for each server.
-func (d *Daemon) serversDir() string { return filepath.Join(d.cfg.StateDir, "servers") }
+func (d *Daemon) serversDir() string { return filepath.Join(d.setup.Config.StateDir, "servers") }
 
 // Close gives back what Open took hold of. Run does it by itself.
 func (d *Daemon) Close() {
@@ -108,55 +135,11 @@ func listen(address string) (net.Listener, error) {
 	return nil, fmt.Errorf("listen on %s: %w; pass another address with --listen HOST:PORT", address, err)
 }
 
-func (d *Daemon) newServers(binary string) []*supervisor.Server {
-	var servers []*supervisor.Server
-	for _, name := range sortedKeys(d.cfg.Servers) {
-		s := d.cfg.Servers[name]
-		servers = append(servers, supervisor.New(supervisor.Spec{
-			Name: name, Binary: binary, Model: s.Model, CtxSize: s.CtxSize, NGPULayers: s.NGPULayers, Args: s.Args,
-			Dir: filepath.Join(d.serversDir(), name), Devices: d.cfg.GPU, Secrets: d.cfg.KeyVariables(),
-			LoadTimeout: s.LoadTimeout, StallTimeout: s.StallTimeout,
-			// Asked only once the server runs, and the router is there by then.
-			Traffic: func() supervisor.Traffic { return supervisor.Traffic(d.router.Traffic(name)) },
-		}, d.log, d.hurry))
-	}
-	return servers
-}
-
-func (d *Daemon) newRouter() (*router.Router, error) {
-	table, err := d.cfg.Table()
-	if err != nil {
-		return nil, err
-	}
-	cfg := router.Config{Table: table, MaxBody: int64(d.cfg.MaxBody), Locals: map[string]router.Local{}}
-	for _, s := range d.servers {
-		cfg.Locals[s.Snapshot().Name] = local{s}
-	}
-	for _, name := range sortedKeys(d.cfg.Upstreams) {
-		u := d.cfg.Upstreams[name]
-		key, missing, err := config.Key(u)
-		if err != nil {
-			return nil, fmt.Errorf("upstream %s: %w", name, err)
-		}
-		if missing != "" {
-			d.log.Warn().Str("upstream", name).Msg("it has no key, so no call can go there; " + missing)
-			if u.APIKeyFile != "" {
-				missing = "its api_key_file is missing or empty" // callers need not know where it is
-			}
-		}
-		if words := config.KeyFileWarning(u); words != "" {
-			d.log.Warn().Str("upstream", name).Msg(words)
-		}
-		cfg.Upstreams = append(cfg.Upstreams, router.Upstream{Name: name, BaseURL: u.BaseURL, Key: key, Missing: missing})
-	}
-	return router.New(cfg, d.log)
-}
-
 // Run serves until ctx ends, then lets running calls end, stops the servers,
 // and gives everything back. It returns nil after an orderly end.
 func (d *Daemon) Run(ctx context.Context) error {
 	defer d.Close()
-	d.log.Info().Str("version", d.version).Int("pid", os.Getpid()).
+	d.log.Info().Str("version", d.opts.Version).Int("pid", os.Getpid()).
 		Str("base_url", "http://"+d.listener.Addr().String()+"/v1").Msg("llmsup takes calls")
 
 	public := &http.Server{
@@ -167,10 +150,12 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 	// The servers outlive ctx: they are stopped once the calls have ended.
 	serving, stopServers := context.WithCancel(context.WithoutCancel(ctx))
-	var running sync.WaitGroup
-	for _, s := range d.servers {
-		running.Go(func() { s.Run(serving) })
+	d.changing.Lock()
+	d.serving = serving
+	for _, s := range *d.fleet.Load() {
+		d.start(s)
 	}
+	d.changing.Unlock()
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return ignoreClosed(public.Serve(d.listener)) })
@@ -178,8 +163,11 @@ func (d *Daemon) Run(ctx context.Context) error {
 	group.Go(func() error {
 		<-ctx.Done()
 		d.endCalls(public)
+		d.changing.Lock()
+		d.stopping = true
+		d.changing.Unlock()
 		stopServers()
-		running.Wait()
+		d.group.Wait()
 		return private.Close()
 	})
 	err := group.Wait()
@@ -195,7 +183,7 @@ func (d *Daemon) endCalls(public *http.Server) {
 	done := make(chan struct{})
 	go func() {
 		select {
-		case <-d.hurry:
+		case <-d.opts.Hurry:
 			cancel()
 		case <-done:
 		}

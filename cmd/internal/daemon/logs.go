@@ -14,12 +14,13 @@ import (
 // in the order of their times.
 func (d *Daemon) Logs(ctx context.Context, n int, follow bool, emit func(control.LogLine) error) error {
 	var past []control.LogLine
-	seen := make([]uint64, len(d.servers))
-	for i, server := range d.servers {
-		lines, last := server.Tail(n)
+	servers := d.running()
+	seen := make([]uint64, len(servers))
+	for i, s := range servers {
+		lines, last := s.server.Tail(n)
 		seen[i] = last
 		for _, line := range lines {
-			past = append(past, logLine(server, line, 0))
+			past = append(past, logLine(s, line, 0))
 			seen[i] = max(seen[i], line.Seq)
 		}
 	}
@@ -38,8 +39,8 @@ func (d *Daemon) Logs(ctx context.Context, n int, follow bool, emit func(control
 	defer readers.Wait()
 	defer cancel()
 	lines := make(chan control.LogLine)
-	for i, server := range d.servers {
-		readers.Go(func() { followServer(ctx, server, seen[i], lines) })
+	for i, s := range servers {
+		readers.Go(func() { followServer(ctx, s, seen[i], lines) })
 	}
 	for {
 		select {
@@ -55,14 +56,14 @@ func (d *Daemon) Logs(ctx context.Context, n int, follow bool, emit func(control
 
 // followServer hands on what a server prints after line seen. Nobody waits for
 // it: lines that it is too slow for are counted as lost.
-func followServer(ctx context.Context, server *supervisor.Server, seen uint64, lines chan<- control.LogLine) {
+func followServer(ctx context.Context, s *served, seen uint64, lines chan<- control.LogLine) {
 	for {
-		news, lost, more := server.After(seen)
+		news, lost, more := s.server.After(seen)
 		for _, line := range news {
 			select {
 			case <-ctx.Done():
 				return
-			case lines <- logLine(server, line, lost):
+			case lines <- logLine(s, line, lost):
 				seen, lost = line.Seq, 0
 			}
 		}
@@ -77,6 +78,6 @@ func followServer(ctx context.Context, server *supervisor.Server, seen uint64, l
 	}
 }
 
-func logLine(server *supervisor.Server, line supervisor.Line, lost uint64) control.LogLine {
-	return control.LogLine{Server: server.Snapshot().Name, At: line.At, Text: line.Text, Lost: lost}
+func logLine(s *served, line supervisor.Line, lost uint64) control.LogLine {
+	return control.LogLine{Server: s.name, At: line.At, Text: line.Text, Lost: lost}
 }

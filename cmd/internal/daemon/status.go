@@ -12,12 +12,11 @@ import (
 // Status implements control.Source.
 func (d *Daemon) Status() control.Status {
 	s := control.Status{
-		Version: d.version, Listen: d.listener.Addr().String(), Inflight: d.router.Inflight(),
+		Version: d.opts.Version, Listen: d.listener.Addr().String(), Inflight: d.router.Inflight(),
 		Servers: []control.Server{}, GPUs: []control.GPU{}, Upstreams: []control.Upstream{},
 	}
-	for _, server := range d.servers {
-		now := server.Snapshot()
-		s.Servers = append(s.Servers, serverStatus(now, d.router.Traffic(now.Name).Calls))
+	for _, r := range d.running() {
+		s.Servers = append(s.Servers, serverStatus(r.server.Snapshot(), d.router.Traffic(r.name).Calls))
 	}
 	for _, u := range d.router.Upstreams() {
 		s.Upstreams = append(s.Upstreams, control.Upstream{Name: u.Name, Healthy: u.Reason == "", Reason: u.Reason})
@@ -44,8 +43,8 @@ func serverStatus(now *supervisor.Snapshot, inflight int) control.Server {
 
 // Restart implements control.Source.
 func (d *Daemon) Restart() {
-	for _, server := range d.servers {
-		server.Restart()
+	for _, s := range d.running() {
+		s.server.Restart()
 	}
 }
 

@@ -1,0 +1,62 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/llmsup/llmsup/models"
+)
+
+// Fixed refuses a configuration that a running daemon can't take in the place of
+// its own: what it holds since its start stays as long as it runs.
+func (c *Config) Fixed(now *Config) error {
+	for _, setting := range []struct{ key, now, next string }{
+		{"listen", now.Listen, c.Listen},
+		{"state_dir", now.StateDir, c.StateDir},
+		{"control_socket", now.ControlSocket, c.ControlSocket},
+		{"log_format", now.LogFormat, c.LogFormat},
+	} {
+		if setting.now != setting.next {
+			return c.lines.errorf([]string{setting.key}, "a reload can't change it; put %q back, or restart llmsup", setting.now)
+		}
+	}
+	return nil
+}
+
+// Changes says in a line each what is another in c than in old: settings,
+// upstreams and routes. Servers are the daemon's matter.
+func (c *Config) Changes(old *Config) []string {
+	var changes []string
+	if c.MaxBody != old.MaxBody {
+		changes = append(changes, "max_body: changed")
+	}
+	if c.LogLevel != old.LogLevel {
+		changes = append(changes, "log_level: "+c.LogLevel)
+	}
+	changes = append(changes, compare("upstream", old.Upstreams, c.Upstreams, func(a, b models.Upstream) bool { return a == b })...)
+	return append(changes, compare("route", old.Routes, c.Routes, func(a, b models.Route) bool { return a == b })...)
+}
+
+func compare[V any](what string, before, after map[string]V, same func(a, b V) bool) []string {
+	var changes []string
+	for _, name := range slices.Sorted(maps.Keys(merged(before, after))) {
+		a, was := before[name]
+		b, is := after[name]
+		switch {
+		case !was:
+			changes = append(changes, fmt.Sprintf("%s %s: added", what, name))
+		case !is:
+			changes = append(changes, fmt.Sprintf("%s %s: removed", what, name))
+		case !same(a, b):
+			changes = append(changes, fmt.Sprintf("%s %s: changed", what, name))
+		}
+	}
+	return changes
+}
+
+func merged[V any](a, b map[string]V) map[string]V {
+	all := maps.Clone(a)
+	maps.Copy(all, b)
+	return all
+}

@@ -1,0 +1,59 @@
+package config
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestChanges(t *testing.T) {
+	const before = `
+max_body: 1MiB
+upstreams:
+  one: {base_url: "http://a/v1"}
+  two: {base_url: "http://b/v1"}
+routes:
+  gone: {primary: one}
+  same: {primary: one}
+  slower: {primary: one, timeout: 1s}
+`
+	const after = `
+max_body: 2MiB
+log_level: debug
+upstreams:
+  one: {base_url: "http://a/v2"}
+  three: {base_url: "http://c/v1"}
+routes:
+  new: {primary: one}
+  same: {primary: one}
+  slower: {primary: one, timeout: 2s}
+`
+	want := []string{
+		"max_body: changed", "log_level: debug",
+		"upstream one: changed", "upstream three: added", "upstream two: removed",
+		"route gone: removed", "route new: added", "route slower: changed",
+	}
+	old, next := mustParse(t, before), mustParse(t, after)
+	if got := next.Changes(old); !slices.Equal(got, want) {
+		t.Errorf("got %q,\nwant %q", got, want)
+	}
+	if got := next.Changes(next); len(got) != 0 {
+		t.Errorf("nothing has changed, but %q", got)
+	}
+}
+
+func TestFixed(t *testing.T) {
+	now := mustParse(t, "listen: 127.0.0.1:1\nstate_dir: /a\ncontrol_socket: /s\n")
+	for text, want := range map[string]string{
+		"listen: 127.0.0.1:1\nstate_dir: /a\ncontrol_socket: /s\nlog_level: debug\n":    "",
+		"\nlisten: 127.0.0.1:2\nstate_dir: /a\ncontrol_socket: /s\n":                    `f.yaml:2: listen: a reload can't change it; put "127.0.0.1:1" back, or restart llmsup`,
+		"listen: 127.0.0.1:1\nstate_dir: /b\ncontrol_socket: /s\n":                      `f.yaml:2: state_dir: a reload can't`,
+		"listen: 127.0.0.1:1\nstate_dir: /a\ncontrol_socket: /t\n":                      `f.yaml:3: control_socket: a reload can't`,
+		"listen: 127.0.0.1:1\nstate_dir: /a\ncontrol_socket: /s\nlog_format: console\n": `f.yaml:4: log_format: a reload can't`,
+	} {
+		err := mustParse(t, text).Fixed(now)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+}

@@ -1,0 +1,40 @@
+package daemon
+
+import (
+	"fmt"
+
+	"github.com/llmsup/llmsup/cmd/internal/config"
+	"github.com/llmsup/llmsup/router"
+)
+
+// routing makes what the router works from.
+func (d *Daemon) routing(c *config.Config, fleet []*served) (router.Config, error) {
+	table, err := c.Table()
+	if err != nil {
+		return router.Config{}, err
+	}
+	cfg := router.Config{Table: table, MaxBody: int64(c.MaxBody), Locals: map[string]router.Local{}}
+	for _, s := range fleet {
+		if !s.leaving {
+			cfg.Locals[s.name] = local{s.server}
+		}
+	}
+	for _, name := range sortedKeys(c.Upstreams) {
+		u := c.Upstreams[name]
+		key, missing, err := config.Key(u)
+		if err != nil {
+			return router.Config{}, fmt.Errorf("upstream %s: %w", name, err)
+		}
+		if missing != "" {
+			d.log.Warn().Str("upstream", name).Msg("it has no key, so no call can go there; " + missing)
+			if u.APIKeyFile != "" {
+				missing = "its api_key_file is missing or empty" // callers need not know where it is
+			}
+		}
+		if words := config.KeyFileWarning(u); words != "" {
+			d.log.Warn().Str("upstream", name).Msg(words)
+		}
+		cfg.Upstreams = append(cfg.Upstreams, router.Upstream{Name: name, BaseURL: u.BaseURL, Key: key, Missing: missing})
+	}
+	return cfg, nil
+}

@@ -1,0 +1,319 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/models/demo"
+)
+
+// editable is a llmsup.yaml that a test changes.
+type editable struct {
+	t    *testing.T
+	path string
+}
+
+func newEditable(t *testing.T, text string) editable {
+	t.Helper()
+	e := editable{t, filepath.Join(t.TempDir(), "llmsup.yaml")}
+	e.write(text)
+	return e
+}
+
+func (e editable) write(text string) {
+	e.t.Helper()
+	if err := os.WriteFile(e.path, []byte(text), 0o600); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+func (in *instance) reload() (code int, output string) {
+	in.t.Helper()
+	return exec1(in.t, "reload", "--control-socket", in.state+"/c.sock")
+}
+
+func smallModel(t *testing.T) string {
+	t.Helper()
+	path, err := demo.Ensure(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestReloadRoutes: a route of the file holds for the next call; a file that is
+// wrong changes nothing.
+func TestReloadRoutes(t *testing.T) {
+	c := newCloud(t)
+	head := fmt.Sprintf("upstreams:\n  openrouter: {base_url: %q, api_key_env: TEST_OPENROUTER_KEY}\n", c.URL)
+	file := newEditable(t, head)
+	in := launch(t, c.env(), "--config", file.path)
+	if r := in.chat("mine", ""); r.status != 404 {
+		t.Fatalf("%+v", r)
+	}
+	file.write(head + "routes:\n  mine: {primary: openrouter, primary_model: vendor/theirs}\n")
+	if code, out := in.reload(); code != 0 || out != "route mine: added\n" {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+	if r := in.chat("mine", ""); r.status != 200 || c.asked()[0] != "vendor/theirs" {
+		t.Errorf("%+v, asked for %q", r, c.asked())
+	}
+	for text, want := range map[string]string{
+		"routes:\n  mine: {primery: openrouter}\n":  file.path + `:2: unknown key "primery"; did you mean "primary"?; the old configuration stays`,
+		head + "servers:\n  new: {model: /no.gguf}": "server new: read model /no.gguf: no such file or directory",
+	} {
+		file.write(text)
+		if code, out := in.reload(); code != 1 || !strings.Contains(out, want) || strings.Count(out, "\n") != 1 {
+			t.Errorf("exit %d, want 1 with %q:\n%s", code, want, out)
+		}
+		if r := in.chat("mine", ""); r.status != 200 {
+			t.Errorf("after a reload that was refused: %+v", r)
+		}
+	}
+	file.write(head)
+	if code, out := in.reload(); code != 0 || out != "route mine: removed\n" {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+	if code, out := in.reload(); code != 0 || out != "nothing has changed\n" {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+}
+
+// TestReloadServers: the one whose command line changes is replaced when its
+// calls have ended, a new one starts, one that is taken out ends, and the others
+// are left alone.
+func TestReloadServers(t *testing.T) {
+	model := smallModel(t)
+	entry := func(name, args string) string {
+		return fmt.Sprintf("  %s: {model: %s, args: [%s]}\n", name, model, args)
+	}
+	file := newEditable(t, "servers:\n"+entry("a", "")+entry("b", "")+"  slow: {model: "+slowModel(t)+"}\n")
+	in := launch(t, nil, "--config", file.path)
+	a, b := in.awaitServer(0, "ready", isReady), in.awaitServer(1, "ready", isReady)
+	slow := in.awaitServer(2, "ready", isReady)
+
+	// Running calls on what is changed and on what is taken out end as they began.
+	var running sync.WaitGroup
+	for _, name := range []string{"local/slow", "local/slow"} {
+		running.Go(func() {
+			if r := in.chat(name, `,"max_tokens":40,"stream":true`); r.status != 200 || r.readErr != nil || !strings.Contains(r.body, "[DONE]") {
+				t.Errorf("a call that had begun: %+v", r)
+			}
+		})
+	}
+	in.awaitServer(2, "busy", func(s control.Server) bool { return s.Busy == 2 })
+	file.write("servers:\n" + entry("a", "") + entry("b", "-np, \"2\"") + entry("c", ""))
+	code, out := in.reload()
+	for _, want := range []string{
+		"server c: added, and starting\n", "server b: changed; its process is replaced when its calls have ended\n",
+		"server slow: removed; it ends when its calls have\n", "route local/c: added\n", "route local/slow: removed\n",
+	} {
+		if code != 0 || !strings.Contains(out, want) {
+			t.Errorf("exit %d, without %q:\n%s", code, want, out)
+		}
+	}
+	if r := in.chat("local/slow", ""); r.status != 404 {
+		t.Errorf("a call for what was taken out: %+v", r)
+	}
+	if now := in.awaitServer(3, "draining", func(s control.Server) bool { return s.State == "draining" }); now.PID != slow.PID {
+		t.Errorf("%+v", now)
+	}
+	file.write("servers:\n" + entry("slow", ""))
+	if code, out := in.reload(); code != 1 || !strings.Contains(out, "server slow was taken out, and its last calls are still running") {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+	running.Wait()
+	again := in.awaitServer(1, "replaced", func(s control.Server) bool { return isReady(s) && s.PID != b.PID })
+	if again.Slots != 2 || again.LastExit != nil {
+		t.Errorf("b: %+v", again)
+	}
+	in.awaitServer(2, "ready", func(s control.Server) bool { return s.Name == "c" && isReady(s) })
+	for deadline := time.Now().Add(20 * time.Second); runs(slow.PID); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the process of what was taken out runs on")
+		}
+	}
+	in.await("alone with b and c", func(control.Server) bool {
+		s, err := in.client.Status(t.Context())
+		return err == nil && len(s.Servers) == 3
+	})
+	if now := in.awaitServer(0, "ready", isReady); now.PID != a.PID || now.Restarts != 0 {
+		t.Errorf("a was disturbed: %+v", now)
+	}
+	for _, model := range []string{"local/a", "local/b", "local/c"} {
+		if r := in.chat(model, `,"max_tokens":1`); r.status != 200 {
+			t.Errorf("%s: %+v", model, r)
+		}
+	}
+}
+
+// TestReloadAfterFailure: a reload is a way out of failed, with the flag mended
+// and also when nothing of the server has changed.
+func TestReloadAfterFailure(t *testing.T) {
+	model := smallModel(t)
+	file := newEditable(t, "servers:\n  a: {model: "+model+", args: [--no-such-flag]}\n")
+	in := launch(t, nil, "--config", file.path)
+	failed := func(s control.Server) bool { return s.State == "failed" }
+	if s := in.await("failed", failed); !strings.Contains(s.Reason, "--no-such-flag") || !strings.Contains(s.Reason, "llmsup reload") {
+		t.Errorf("reason %q", s.Reason)
+	}
+	before := in.await("failed", failed).LastExit.At
+	if code, out := in.reload(); code != 0 || out != "server a: had failed, and is started again\n" {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+	in.await("failed again", func(s control.Server) bool { return failed(s) && s.LastExit.At.After(before) })
+	file.write("servers:\n  a: {model: " + model + "}\n")
+	if code, out := in.reload(); code != 0 || !strings.Contains(out, "server a: changed") {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+	in.awaitReady()
+}
+
+// TestReloadUnderLoad: no call fails, and what is broken is refused, however
+// often it happens.
+func TestReloadUnderLoad(t *testing.T) {
+	c := newCloud(t)
+	model := smallModel(t)
+	text := func(i int) string {
+		return fmt.Sprintf("servers:\n  box: {model: %s, args: [-np, \"%d\"]}\nupstreams:\n  openrouter: {base_url: \"%s/api/v1\", api_key_env: TEST_OPENROUTER_KEY}\n"+
+			"routes:\n  local/box: {primary: box, fallback: openrouter, fallback_model: v/m%d}\n", model, 2+i/10%2, c.URL, i)
+	}
+	file := newEditable(t, text(0))
+	in := launch(t, c.env(), "--config", file.path)
+	in.awaitReady()
+	ctx, stop := context.WithCancel(t.Context())
+	var callers sync.WaitGroup
+	for i := range 4 {
+		callers.Go(func() {
+			for ctx.Err() == nil {
+				if r := in.chat("local/box", fmt.Sprintf(`,"max_tokens":20,"stream":%t`, i%2 == 0)); r.status != 200 || r.readErr != nil {
+					t.Errorf("%+v", r)
+					return
+				}
+			}
+		})
+	}
+	for i := 1; i <= 50; i++ {
+		if i%5 == 0 {
+			file.write(text(i) + "nonsense: true\n")
+		} else {
+			file.write(text(i))
+		}
+		code, out := in.reload()
+		if i%5 == 0 && (code != 1 || !strings.Contains(out, file.path+":7: unknown key \"nonsense\"")) || i%5 != 0 && code != 0 {
+			t.Errorf("reload %d: exit %d\n%s", i, code, out)
+		}
+	}
+	stop()
+	callers.Wait()
+}
+
+// TestHangup: SIGHUP reads the configuration again.
+func TestHangup(t *testing.T) {
+	file := newEditable(t, "")
+	in := launch(t, nil, "--config", file.path, "--demo")
+	file.write("routes:\n  other: {primary: demo}\n")
+	if err := in.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	in.awaitReady()
+	in.await("reloaded", func(control.Server) bool { return strings.Contains(in.logged(), "reloaded: route other: added") })
+	if r := in.chat("other", `,"max_tokens":1`); r.status != 200 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestTerminalGone: a llmsup on a terminal that is closed ends, and its
+// llama-server with it; a SIGHUP while the terminal is there is a reload.
+func TestTerminalGone(t *testing.T) {
+	master, slave := openTerminal(t)
+	dir := shortDir(t)
+	cmd := exec.Command("llmsup", "start", "--demo", "--listen", "127.0.0.1:0", "--state-dir", dir,
+		"--control-socket", dir+"/c.sock", "--llama-server", llamaServer(t))
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	slave.Close()
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	defer func() { _ = cmd.Process.Kill() }()
+	go func() { // a terminal that nobody reads would hold llmsup's log up
+		for buffer := make([]byte, 4096); ; {
+			if _, err := master.Read(buffer); err != nil {
+				return
+			}
+		}
+	}()
+	in := &instance{t: t, client: control.NewClient(dir + "/c.sock")}
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := in.client.Status(t.Context()); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("it does not answer")
+		}
+	}
+	pid := in.awaitReady().PID
+	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(300 * time.Millisecond)
+	if now := in.awaitReady(); now.PID != pid {
+		t.Errorf("%+v", now)
+	}
+	master.Close()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Errorf("it ended with %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it runs on without its terminal")
+	}
+	if runs(pid) {
+		t.Error("llama-server outlives it")
+	}
+}
+
+// openTerminal makes a pseudo-terminal (pty(7)).
+func openTerminal(t *testing.T) (master, slave *os.File) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Not by Fd, which would have Close wait for the reader.
+	raw, err := master.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	var ioctlErr error
+	err = raw.Control(func(fd uintptr) {
+		if ioctlErr = unix.IoctlSetPointerInt(int(fd), unix.TIOCSPTLCK, 0); ioctlErr == nil {
+			n, ioctlErr = unix.IoctlGetInt(int(fd), unix.TIOCGPTN)
+		}
+	})
+	if err := errors.Join(err, ioctlErr); err != nil {
+		t.Fatal(err)
+	}
+	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return master, slave
+}
