@@ -1,0 +1,200 @@
+package gpu
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// votes is what a sample says of each matter. A matter that it says nothing of
+// is not among them.
+func (p Policy) votes(h History, s *Sample, server Server) map[matter]vote {
+	votes := map[matter]vote{}
+	if s.Problem == "" {
+		for _, g := range s.pick(server.GPUs) {
+			for reason, v := range p.votesOn(g, h.gpus[g.UUID], s, server) {
+				if v != nil {
+					votes[matter{reason, g.UUID}] = *v
+				}
+			}
+		}
+		if v := onCPU(s, server); v != nil {
+			votes[matter{OnCPU, ""}] = *v
+		}
+	}
+	if v := contextReduced(server); v != nil {
+		votes[matter{ContextReduced, ""}] = *v
+	}
+	return votes
+}
+
+func (p Policy) votesOn(g GPU, b baseline, s *Sample, server Server) map[Reason]*vote {
+	if g.Lost { // it tells nothing else
+		return map[Reason]*vote{Lost: {bad: true, words: fmt.Sprintf("GPU %d (%s) is lost: look for NVRM in dmesg; it takes a reset (nvidia-smi -r) or a reboot", g.Index, g.Name)}}
+	}
+	return map[Reason]*vote{
+		Lost:          {},
+		Xid:           xid(g),
+		ECC:           ecc(g, b),
+		Thermal:       thermal(g),
+		VRAMPressure:  p.pressure(g, b, server),
+		BusyElsewhere: p.busy(g, b, s, server),
+	}
+}
+
+func xid(g GPU) *vote {
+	for _, id := range g.Xids {
+		if !applicationXids[id] {
+			return &vote{bad: true, words: fmt.Sprintf("GPU %d reported Xid %d%s: look for NVRM in dmesg", g.Index, id, meaning(id))}
+		}
+	}
+	return &vote{}
+}
+
+func ecc(g GPU, b baseline) *vote {
+	if g.ECCUncorrected == nil || b.ecc == nil {
+		return nil
+	}
+	if *g.ECCUncorrected <= *b.ecc {
+		return &vote{}
+	}
+	return &vote{bad: true, words: fmt.Sprintf("GPU %d had %d memory errors that could not be corrected since the server was started: llmsup restart has it use other memory; if they come again, replace the card",
+		g.Index, *g.ECCUncorrected-*b.ecc)}
+}
+
+func thermal(g GPU) *vote {
+	if g.Slowdown == nil {
+		return nil
+	}
+	if *g.Slowdown&protecting == 0 {
+		return &vote{}
+	}
+	why := "to protect itself"
+	switch {
+	case *g.Slowdown&(HardwareThermal|SoftwareThermal) != 0:
+		why = "because of its heat"
+	case *g.Slowdown&HardwarePowerBrake != 0:
+		why = "because its power supply asked for it"
+	}
+	at := ""
+	if g.Temperature != nil {
+		at = fmt.Sprintf(" at %d C", *g.Temperature)
+	}
+	return &vote{bad: true, words: fmt.Sprintf("GPU %d has slowed down %s%s: check fans, air flow and power", g.Index, why, at)}
+}
+
+// pressure is that others grew until next to nothing was left. What the server
+// itself takes is not held against it.
+func (p Policy) pressure(g GPU, b baseline, server Server) *vote {
+	others := g.others(server)
+	if !server.Loaded || g.MemoryFree == nil || others == nil || b.others == nil {
+		return nil
+	}
+	if *g.MemoryFree >= p.VRAMFloor || *others <= *b.others {
+		return &vote{}
+	}
+	return &vote{bad: true, words: fmt.Sprintf("GPU %d has %s of VRAM free, and others hold %s more than they did%s: end them, or move them to another GPU",
+		g.Index, Size(*g.MemoryFree), Size(*others-*b.others), holdersWords([]GPU{g}, server.PIDs))}
+}
+
+func (p Policy) busy(g GPU, b baseline, s *Sample, server Server) *vote {
+	if !server.Loaded || g.Utilization == nil || server.Calls > 0 { // with calls of ours nobody can tell whose work it is
+		return nil
+	}
+	if b.busyFrom.IsZero() {
+		return &vote{}
+	}
+	lasted := s.At.Sub(b.busyFrom)
+	return &vote{bad: true, early: lasted < p.BusyFor, words: fmt.Sprintf("GPU %d has been %d %% busy for %s without a call of ours%s",
+		g.Index, *g.Utilization, lasted.Round(time.Second), holdersWords([]GPU{g}, server.PIDs))}
+}
+
+// onCPUFloor is below how many bytes of weights it is not worth a word that a
+// model that is in no GPU's list is computed on the CPU.
+const onCPUFloor = 256 << 20
+
+// onCPU is that a server's process holds less VRAM than the weights that it was
+// told to keep there. A process that is not in the driver's list at all may be
+// there under another number (in a container), unless it has no GPU open.
+func onCPU(s *Sample, server Server) *vote {
+	gpus := s.pick(server.GPUs)
+	if !server.Loaded || server.Weights == 0 || len(gpus) == 0 {
+		return nil
+	}
+	var held uint64
+	listed := false
+	for _, g := range gpus {
+		here, inList, known := g.memoryOf(server.PIDs)
+		if !known {
+			return nil
+		}
+		held += here
+		listed = listed || inList
+	}
+	switch {
+	case listed && held >= server.Weights:
+		return &vote{}
+	case !listed && (server.HasOpen || server.Weights < onCPUFloor):
+		return nil
+	}
+	return &vote{bad: true, words: fmt.Sprintf("it holds %s of VRAM, and its weights are %s: it computes on the CPU; see llmsup logs for why, and whether this llama-server is built for the GPU",
+		Size(held), Size(server.Weights))}
+}
+
+func contextReduced(server Server) *vote {
+	if !server.Loaded || server.Given == 0 {
+		return nil
+	}
+	if server.Given >= server.Asked {
+		return &vote{}
+	}
+	return &vote{bad: true, words: fmt.Sprintf("it has %d tokens of context and not the %d asked for: free VRAM, or lower --ctx-size", server.Given, server.Asked)}
+}
+
+// others is what everybody but the server holds of a GPU, in bytes; nil = nobody
+// can tell, since the server may be in the list under another number.
+func (g *GPU) others(server Server) *uint64 {
+	ours, listed, known := g.memoryOf(server.PIDs)
+	if g.MemoryUsed == nil || !known || !listed && server.HasOpen {
+		return nil
+	}
+	rest := *g.MemoryUsed - min(ours, *g.MemoryUsed)
+	return &rest
+}
+
+// holdersWords is Holders in brackets; "" where the driver shows none.
+func holdersWords(gpus []GPU, ours []int) string {
+	if words := Holders(gpus, ours); words != "" {
+		return " (" + words + ")"
+	}
+	return ""
+}
+
+// Holders names the processes that hold most of some GPUs' memory, but for ours:
+// "pid 4211 python 16.1 GiB, pid 5 Xorg 180 MiB".
+func Holders(gpus []GPU, ours []int) string {
+	const most = 3
+	sums, programs := map[int]uint64{}, map[int]string{}
+	for _, g := range gpus {
+		for _, p := range g.Processes {
+			if p.Memory != nil && !slices.Contains(ours, p.PID) {
+				sums[p.PID] += *p.Memory
+				programs[p.PID] = p.Program
+			}
+		}
+	}
+	pids := slices.SortedFunc(maps.Keys(sums), func(a, b int) int {
+		return cmp.Or(cmp.Compare(sums[b], sums[a]), cmp.Compare(a, b))
+	})
+	var words []string
+	for _, pid := range pids[:min(len(pids), most)] {
+		words = append(words, strings.Join(strings.Fields(fmt.Sprintf("pid %d %s %s", pid, programs[pid], Size(sums[pid]))), " "))
+	}
+	if more := len(pids) - most; more > 0 {
+		words = append(words, fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(words, ", ")
+}

@@ -1,0 +1,197 @@
+package gpu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+const (
+	sampleEvery = time.Second
+	// answerTimeout is how long a reading may take before the driver is taken to
+	// hang. It is not called again until it has come back.
+	answerTimeout = 5 * time.Second
+	closeGrace    = time.Second
+)
+
+// Monitor reads the GPUs once a second. Sample may be called from anywhere and
+// never waits.
+type Monitor struct {
+	driver driver // nil = there is nothing to read
+	log    zerolog.Logger
+	latest atomic.Pointer[Sample]
+	sooner chan struct{}
+
+	// Of Run alone:
+	changed  chan struct{}
+	versions versions
+	known    []GPU // all that were ever seen, without figures, by index
+	programs map[int]string
+	told     string // the problem that the log knows of
+}
+
+// NewMonitor makes a monitor of NVIDIA's GPUs, which reads nothing yet.
+func NewMonitor(log zerolog.Logger) *Monitor { return newMonitor(newNVML(), log) }
+
+// NewNull makes a monitor for those who use no GPU: it knows of none.
+func NewNull() *Monitor { return newMonitor(nil, zerolog.Nop()) }
+
+func newMonitor(d driver, log zerolog.Logger) *Monitor {
+	m := &Monitor{driver: d, log: log, sooner: make(chan struct{}, 1), changed: make(chan struct{})}
+	m.latest.Store(&Sample{Changed: m.changed})
+	return m
+}
+
+// Sample returns the last reading. Before the first one its At is zero.
+func (m *Monitor) Sample() *Sample { return m.latest.Load() }
+
+// Sooner asks for a reading now, where somebody waits for one.
+func (m *Monitor) Sooner() {
+	select {
+	case m.sooner <- struct{}{}:
+	default:
+	}
+}
+
+// Run reads until ctx ends. A driver that hangs then is left behind.
+func (m *Monitor) Run(ctx context.Context) {
+	if m.driver == nil {
+		m.publish(Sample{})
+		<-ctx.Done()
+		return
+	}
+	rounds := make(chan struct{})
+	results := make(chan result, 1) // so that a round that was given up can end
+	ended := make(chan struct{})
+	go func() { defer close(ended); m.call(rounds, results) }()
+	defer func() {
+		close(rounds)
+		select {
+		case <-ended:
+		case <-time.After(closeGrace):
+		}
+	}()
+
+	tick := time.NewTicker(sampleEvery)
+	defer tick.Stop()
+	hung := time.NewTimer(answerTimeout)
+	defer hung.Stop()
+	for {
+		rounds <- struct{}{}
+		hung.Reset(answerTimeout)
+		for waiting := true; waiting; {
+			select {
+			case <-ctx.Done():
+				return
+			case r := <-results:
+				m.take(r)
+				waiting = false
+			case <-hung.C:
+				m.fail(fmt.Errorf("the NVIDIA driver has not answered for %s", answerTimeout))
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-m.sooner:
+		}
+	}
+}
+
+// call makes all the calls of the driver, one round after the other.
+func (m *Monitor) call(rounds <-chan struct{}, results chan<- result) {
+	s := session{driver: m.driver}
+	for range rounds {
+		results <- s.round(time.Now())
+	}
+	s.end()
+}
+
+// take publishes what a round came to.
+func (m *Monitor) take(r result) {
+	if r.err != nil {
+		m.fail(r.err)
+		return
+	}
+	m.versions = r.versions
+	gpus := m.withLost(r.gpus)
+	m.known = m.known[:0:0]
+	for _, g := range gpus {
+		m.known = append(m.known, GPU{Index: g.Index, UUID: g.UUID, Name: g.Name})
+	}
+	if m.told != "" {
+		m.log.Info().Int("gpus", len(gpus)).Msg("the GPUs can be read again")
+		m.told = ""
+	}
+	m.namePrograms(gpus)
+	m.publish(Sample{Driver: r.versions.driver, CUDA: r.versions.cuda, GPUs: gpus})
+}
+
+// withLost adds what was seen before and is not there any more. One that is lost
+// may no longer tell who it is: its place does.
+func (m *Monitor) withLost(gpus []GPU) []GPU {
+	gpus = slices.Clone(gpus)
+	for _, old := range m.known {
+		if slices.ContainsFunc(gpus, func(g GPU) bool { return g.UUID == old.UUID }) {
+			continue
+		}
+		old.Lost = true
+		if i := slices.IndexFunc(gpus, func(g GPU) bool { return g.Index == old.Index && g.UUID == "" }); i >= 0 {
+			gpus[i] = old
+		} else {
+			gpus = append(gpus, old)
+		}
+	}
+	slices.SortStableFunc(gpus, func(a, b GPU) int { return a.Index - b.Index })
+	return gpus
+}
+
+// namePrograms fills in what the processes run. Each is looked up once, for as
+// long as it is on a GPU.
+func (m *Monitor) namePrograms(gpus []GPU) {
+	names := map[int]string{}
+	for _, g := range gpus {
+		for i := range g.Processes {
+			p := &g.Processes[i]
+			name, known := m.programs[p.PID]
+			if !known {
+				name = programOf(p.PID)
+			}
+			p.Program, names[p.PID] = name, name
+		}
+	}
+	m.programs = names
+}
+
+// fail publishes that nothing can be read. What was lost stays so: a driver that
+// does not answer does not say otherwise.
+func (m *Monitor) fail(err error) {
+	if m.told != err.Error() {
+		m.told = err.Error()
+		event := m.log.Warn()
+		if errors.Is(err, errNoDriver) {
+			event = m.log.Info() // a box without a GPU is a good box
+		}
+		event.Msg("no GPU is read: " + err.Error())
+	}
+	old := m.latest.Load()
+	var gpus []GPU
+	for _, g := range old.GPUs {
+		gpus = append(gpus, g.blank())
+	}
+	m.publish(Sample{Driver: m.versions.driver, CUDA: m.versions.cuda, Problem: err.Error(), GPUs: gpus})
+}
+
+func (m *Monitor) publish(s Sample) {
+	told := m.changed
+	m.changed = make(chan struct{})
+	s.At, s.Changed = time.Now(), m.changed
+	m.latest.Store(&s)
+	close(told)
+}

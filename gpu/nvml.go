@@ -1,0 +1,318 @@
+//go:build linux && cgo
+
+package gpu
+
+import (
+	"errors"
+	"fmt"
+
+	api "github.com/NVIDIA/go-nvml/pkg/nvml"
+)
+
+// nvml speaks to NVIDIA's driver through libnvidia-ml.so.1.
+//
+// The library is as old as the driver on the box, and a call of a function that
+// it lacks would end the process; so each is looked up first (has). A figure that
+// it has and can't give (NOT_SUPPORTED and all other errors) is left out.
+//
+// Source: nvml.h of the 580 drivers, and go-nvml's bindings.
+type nvml struct {
+	lib    api.Interface
+	slots  []slot
+	events api.EventSet // nil = the driver tells of no errors
+	lookup map[string]bool
+}
+
+// slot is one GPU of a session.
+type slot struct {
+	device api.Device // nil = lost since before the session
+	GPU               // what does not change: index, UUID, name
+}
+
+func newNVML() driver { return &nvml{lib: api.New(), lookup: map[string]bool{}} }
+
+// has says whether the library has a function, in one of several versions.
+func (n *nvml) has(names ...string) bool {
+	for _, name := range names {
+		known, looked := n.lookup[name]
+		if !looked {
+			known = n.lib.Extensions().LookupSymbol(name) == nil
+			n.lookup[name] = known
+		}
+		if known {
+			return true
+		}
+	}
+	return false
+}
+
+func (n *nvml) open() (versions, error) {
+	if ret := n.lib.Init(); ret != api.SUCCESS {
+		return versions{}, initError(ret)
+	}
+	var v versions
+	if n.has("nvmlSystemGetDriverVersion") {
+		if text, ret := n.lib.SystemGetDriverVersion(); ret == api.SUCCESS {
+			v.driver = text
+		}
+	}
+	if n.has("nvmlSystemGetCudaDriverVersion") {
+		if number, ret := n.lib.SystemGetCudaDriverVersion(); ret == api.SUCCESS {
+			v.cuda = fmt.Sprintf("%d.%d", number/1000, number%1000/10)
+		}
+	}
+	for _, names := range indispensable {
+		if !n.has(names...) {
+			n.close()
+			return versions{}, fmt.Errorf("the libnvidia-ml.so.1 found has no %s: it is not the driver's, or far too old", names[0])
+		}
+	}
+	count, ret := n.lib.DeviceGetCount()
+	if ret != api.SUCCESS {
+		err := fmt.Errorf("the NVIDIA driver does not count its GPUs: %s", n.lib.ErrorString(ret))
+		n.close()
+		return versions{}, err
+	}
+	n.slots = nil
+	for i := range count {
+		n.slots = append(n.slots, n.slot(i))
+	}
+	n.register()
+	return v, nil
+}
+
+// indispensable is what every driver of the last decade has.
+var indispensable = [][]string{
+	{"nvmlShutdown"},
+	{"nvmlDeviceGetCount", "nvmlDeviceGetCount_v2"},
+	{"nvmlDeviceGetHandleByIndex", "nvmlDeviceGetHandleByIndex_v2"},
+	{"nvmlDeviceGetUUID"},
+	{"nvmlDeviceGetName"},
+}
+
+// initErrors says what to do about a library that does not start.
+var initErrors = map[api.Return]error{
+	api.ERROR_LIBRARY_NOT_FOUND: fmt.Errorf("%w: no libnvidia-ml.so.1: the NVIDIA driver is not installed, or not in this container", errNoDriver),
+	api.ERROR_DRIVER_NOT_LOADED: errors.New("the NVIDIA driver is not loaded: try modprobe nvidia, or look for NVRM in dmesg"),
+	// The library stays in the process once it was called, whatever is on disk.
+	api.ERROR_LIB_RM_VERSION_MISMATCH: errors.New("the NVIDIA driver's library and its kernel module are of different versions: load the new module, or reboot, and restart llmsup"),
+	api.ERROR_NO_PERMISSION:           errors.New("this user may not use the NVIDIA driver: check who may open /dev/nvidia*"),
+}
+
+func initError(ret api.Return) error {
+	if err := initErrors[ret]; err != nil {
+		return err
+	}
+	return fmt.Errorf("the NVIDIA driver's library does not start: %s", ret.Error())
+}
+
+// slot finds out what one GPU is. A lost one still has its place.
+func (n *nvml) slot(index int) slot {
+	s := slot{GPU: GPU{Index: index}}
+	device, ret := n.lib.DeviceGetHandleByIndex(index)
+	if ret != api.SUCCESS {
+		s.Lost = true
+		return s
+	}
+	s.device = device
+	if uuid, ret := device.GetUUID(); ret == api.SUCCESS {
+		s.UUID = uuid
+	} else {
+		s.Lost = lost(ret)
+	}
+	if name, ret := device.GetName(); ret == api.SUCCESS {
+		s.Name = name
+	}
+	return s
+}
+
+// register asks to be told of Xid errors. Drivers below vGPUs, and very old
+// cards, do not tell.
+func (n *nvml) register() {
+	n.events = nil
+	if !n.has("nvmlEventSetCreate") || !n.has("nvmlDeviceRegisterEvents") || !n.has("nvmlEventSetWait", "nvmlEventSetWait_v2") || !n.has("nvmlEventSetFree") {
+		return
+	}
+	set, ret := n.lib.EventSetCreate()
+	if ret != api.SUCCESS {
+		return
+	}
+	registered := false
+	for _, s := range n.slots {
+		if s.device != nil && s.device.RegisterEvents(api.EventTypeXidCriticalError, set) == api.SUCCESS {
+			registered = true
+		}
+	}
+	if !registered {
+		_ = set.Free() // nothing will come through it
+		return
+	}
+	n.events = set
+}
+
+func (n *nvml) close() {
+	if n.events != nil {
+		_ = n.events.Free() // the session ends in any case
+		n.events = nil
+	}
+	n.slots = nil
+	_ = n.lib.Shutdown() // an error means that there was no session
+}
+
+func (n *nvml) read() (gpus []GPU, stale bool, err error) {
+	if _, ret := n.lib.DeviceGetCount(); ret != api.SUCCESS && !lost(ret) {
+		return nil, true, fmt.Errorf("the NVIDIA driver does not answer any more: %s", n.lib.ErrorString(ret))
+	}
+	for _, s := range n.slots {
+		g := s.GPU
+		if s.device != nil && !g.Lost {
+			g = n.figures(s)
+		}
+		stale = stale || g.Lost
+		gpus = append(gpus, g)
+	}
+	n.xids(gpus)
+	return gpus, stale, nil
+}
+
+// maxXids bounds how many reports are read at once.
+const maxXids = 64
+
+func (n *nvml) xids(gpus []GPU) {
+	for range maxXids {
+		if n.events == nil {
+			return
+		}
+		event, ret := n.events.Wait(0)
+		if ret != api.SUCCESS { // TIMEOUT: there is none
+			return
+		}
+		for i, s := range n.slots {
+			if s.device == event.Device && event.EventType == api.EventTypeXidCriticalError {
+				gpus[i].Xids = append(gpus[i].Xids, event.EventData)
+			}
+		}
+	}
+}
+
+// figures reads all of one GPU.
+func (n *nvml) figures(s slot) GPU {
+	r := reading{GPU: s.GPU}
+	d := s.device
+	switch {
+	case n.has("nvmlDeviceGetMemoryInfo_v2"):
+		m, ret := d.GetMemoryInfo_v2()
+		r.memory(ret, m.Total, m.Used, m.Free)
+	case n.has("nvmlDeviceGetMemoryInfo"):
+		m, ret := d.GetMemoryInfo()
+		r.memory(ret, m.Total, m.Used, m.Free)
+	}
+	if n.has("nvmlDeviceGetUtilizationRates") {
+		u, ret := d.GetUtilizationRates()
+		r.Utilization, r.MemoryUtilization = given(&r, ret, int(u.Gpu)), given(&r, ret, int(u.Memory))
+	}
+	switch { // the older one is to go, some day
+	case n.has("nvmlDeviceGetTemperature"):
+		t, ret := d.GetTemperature(api.TEMPERATURE_GPU)
+		r.Temperature = given(&r, ret, int(t))
+	case n.has("nvmlDeviceGetTemperatureV"):
+		t, ret := d.GetTemperatureV().V1()
+		r.Temperature = given(&r, ret, int(t.Temperature))
+	}
+	if n.has("nvmlDeviceGetPowerUsage") {
+		milliwatts, ret := d.GetPowerUsage()
+		r.Power = given(&r, ret, float64(milliwatts)/1000)
+	}
+	if n.has("nvmlDeviceGetEnforcedPowerLimit") {
+		milliwatts, ret := d.GetEnforcedPowerLimit()
+		r.PowerLimit = given(&r, ret, float64(milliwatts)/1000)
+	}
+	switch { // the newer name of the same
+	case n.has("nvmlDeviceGetCurrentClocksEventReasons"):
+		reasons, ret := d.GetCurrentClocksEventReasons()
+		r.Slowdown = given(&r, ret, Slowdown(reasons))
+	case n.has("nvmlDeviceGetCurrentClocksThrottleReasons"):
+		reasons, ret := d.GetCurrentClocksThrottleReasons()
+		r.Slowdown = given(&r, ret, Slowdown(reasons))
+	}
+	if n.has("nvmlDeviceGetTotalEccErrors") {
+		errors, ret := d.GetTotalEccErrors(api.MEMORY_ERROR_TYPE_UNCORRECTED, api.VOLATILE_ECC)
+		r.ECCUncorrected = given(&r, ret, errors)
+	}
+	if n.has("nvmlDeviceGetPcieReplayCounter") {
+		replays, ret := d.GetPcieReplayCounter()
+		r.PCIeReplays = given(&r, ret, uint64(max(replays, 0)))
+	}
+	n.processes(&r, d)
+	if r.Lost {
+		return r.blank()
+	}
+	return r.GPU
+}
+
+// processes reads who has the GPU open. The lists of those that compute have to
+// be complete for the whole to be known; one that a card does not keep is empty.
+func (n *nvml) processes(r *reading, d api.Device) {
+	var lists [][]Process
+	for _, list := range []struct {
+		name string
+		get  func() ([]api.ProcessInfo, api.Return)
+		must bool
+	}{
+		{"nvmlDeviceGetComputeRunningProcesses", d.GetComputeRunningProcesses, true},
+		{"nvmlDeviceGetGraphicsRunningProcesses", d.GetGraphicsRunningProcesses, false},
+		{"nvmlDeviceGetMPSComputeRunningProcesses", d.GetMPSComputeRunningProcesses, false},
+	} {
+		if !n.has(list.name, list.name+"_v2", list.name+"_v3") {
+			if list.must {
+				return
+			}
+			continue
+		}
+		infos, ret := list.get()
+		r.Lost = r.Lost || lost(ret)
+		if ret != api.SUCCESS && list.must {
+			return
+		}
+		lists = append(lists, processes(infos))
+	}
+	r.Processes, r.ProcessesKnown = merge(lists...), true
+}
+
+// notAvailable is what stands for memory that the driver does not know of
+// (NVML_VALUE_NOT_AVAILABLE).
+const notAvailable = ^uint64(0)
+
+func processes(infos []api.ProcessInfo) []Process {
+	var list []Process
+	for _, info := range infos {
+		p := Process{PID: int(info.Pid)}
+		if info.UsedGpuMemory != notAvailable {
+			p.Memory = &info.UsedGpuMemory
+		}
+		list = append(list, p)
+	}
+	return list
+}
+
+// reading is a GPU whose figures come in.
+type reading struct{ GPU }
+
+func (r *reading) memory(ret api.Return, total, used, free uint64) {
+	r.MemoryTotal, r.MemoryUsed, r.MemoryFree = given(r, ret, total), given(r, ret, used), given(r, ret, free)
+}
+
+// given returns a figure if the driver gave it.
+func given[T any](r *reading, ret api.Return, figure T) *T {
+	r.Lost = r.Lost || lost(ret)
+	if ret != api.SUCCESS {
+		return nil
+	}
+	return &figure
+}
+
+// lost says whether an answer means that the GPU can't be reached until
+// something is done about it.
+func lost(ret api.Return) bool {
+	return ret == api.ERROR_GPU_IS_LOST || ret == api.ERROR_RESET_REQUIRED
+}

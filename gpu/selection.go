@@ -1,0 +1,71 @@
+package gpu
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// None is the selection of no GPU.
+const None = "none"
+
+// Select finds the GPUs that a selection means: indexes of nvidia-smi, or UUIDs
+// or their beginnings, with commas between; "" means all of them. An index is
+// turned into the UUID, since CUDA may count in another order. A MIG instance
+// stands for itself.
+func (s *Sample) Select(selection string) (uuids []string, err error) {
+	switch selection {
+	case None:
+		return nil, nil
+	case "":
+		for _, g := range s.GPUs {
+			uuids = append(uuids, g.UUID)
+		}
+		return uuids, nil
+	}
+	for word := range strings.SplitSeq(selection, ",") {
+		uuid, err := s.one(word)
+		if err != nil {
+			return nil, err
+		}
+		uuids = append(uuids, uuid)
+	}
+	return uuids, nil
+}
+
+func (s *Sample) one(word string) (uuid string, err error) {
+	if strings.HasPrefix(word, "MIG-") {
+		return word, nil
+	}
+	index, notNumber := strconv.Atoi(word)
+	var found []string
+	for _, g := range s.GPUs {
+		if g.UUID != "" && (notNumber == nil && g.Index == index || notNumber != nil && strings.HasPrefix(g.UUID, word)) {
+			found = append(found, g.UUID)
+		}
+	}
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return "", fmt.Errorf("there is no GPU %s; there are %s", word, s.names())
+	}
+	return "", fmt.Errorf("%s begins the UUID of %d GPUs; write more of it", word, len(found))
+}
+
+func (s *Sample) names() string {
+	var names []string
+	for _, g := range s.GPUs {
+		names = append(names, fmt.Sprintf("%d (%s, %s)", g.Index, g.Name, g.UUID))
+	}
+	if names == nil {
+		return "none at all"
+	}
+	return strings.Join(names, ", ")
+}
+
+// pick returns the GPUs of some UUIDs, in their order in the sample.
+func (s *Sample) pick(uuids []string) []GPU {
+	return slices.DeleteFunc(slices.Clone(s.GPUs), func(g GPU) bool { return !slices.Contains(uuids, g.UUID) })
+}

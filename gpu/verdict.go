@@ -1,0 +1,149 @@
+package gpu
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Verdict is what the samples so far mean for a server.
+type Verdict struct {
+	Findings []Finding // why it is degraded; none = it is not
+	// Ends is why its process has to be replaced; nil = it need not. It is told
+	// once.
+	Ends *Finding
+}
+
+// Words puts all findings into one line; "" where there are none.
+func (v Verdict) Words() string {
+	var words []string
+	for _, f := range v.Findings {
+		words = append(words, string(f.Reason)+": "+f.Words)
+	}
+	return strings.Join(words, "; ")
+}
+
+// History is what a verdict remembers from sample to sample. The zero value
+// remembers nothing. It is never changed: Next returns another one.
+type History struct {
+	pid    int // of the process that the baselines are of
+	loaded bool
+	counts map[matter]count
+	gpus   map[string]baseline // by UUID
+}
+
+// matter is one thing that may be wrong.
+type matter struct {
+	reason Reason
+	uuid   string
+}
+
+// count is how often in a row a matter was found bad or good.
+type count struct {
+	bad, good int
+	holds     bool
+	words     string // of the last bad one
+}
+
+// baseline is what a GPU was like when the server's process was.
+type baseline struct {
+	others   *uint64   // the least that others have held since it was loaded, in bytes
+	ecc      *uint64   // errors when it was started
+	busyFrom time.Time // since when it has been busy without a call of ours; zero = it is not
+}
+
+// vote is what one sample says of a matter.
+type vote struct {
+	bad   bool
+	early bool // it has to last longer to hold
+	words string
+}
+
+// Next takes a sample into account. What a sample does not tell, for want of a
+// figure or because the driver does not answer, changes nothing.
+func (p Policy) Next(h History, s *Sample, server Server) (History, Verdict) {
+	next := h.baselines(p, s, server)
+	next.counts = maps.Clone(h.counts)
+	if next.counts == nil {
+		next.counts = map[matter]count{}
+	}
+	if server.PID != h.pid { // these are of the old process
+		delete(next.counts, matter{OnCPU, ""})
+		delete(next.counts, matter{ContextReduced, ""})
+	}
+	var v Verdict
+	for m, vote := range p.votes(next, s, server) {
+		was := next.counts[m]
+		now := p.count(was, m.reason, vote)
+		next.counts[m] = now
+		if now.holds && !was.holds && m.reason.fatal() && server.PID != 0 {
+			v.Ends = &Finding{m.reason, m.uuid, now.words}
+		}
+		if m.reason.sudden() && vote.bad && was.holds && server.PID != 0 { // another one
+			v.Ends = &Finding{m.reason, m.uuid, now.words}
+		}
+	}
+	for m, c := range next.counts {
+		if c.holds {
+			v.Findings = append(v.Findings, Finding{m.reason, m.uuid, c.words})
+		}
+	}
+	slices.SortFunc(v.Findings, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(rank[a.Reason], rank[b.Reason]), cmp.Compare(a.UUID, b.UUID))
+	})
+	return next, v
+}
+
+// rank puts the gravest reason first.
+var rank = map[Reason]int{Lost: 0, Xid: 1, ECC: 2, Thermal: 3, OnCPU: 4, ContextReduced: 5, VRAMPressure: 6, BusyElsewhere: 7}
+
+// count is the hysteresis: a reason holds after BadSamples in a row, and no
+// longer after GoodSamples in a row.
+func (p Policy) count(c count, r Reason, v vote) count {
+	if v.bad {
+		c.bad, c.good, c.words = c.bad+1, 0, v.words
+		if r.sudden() || c.bad >= p.BadSamples && !v.early {
+			c.holds = true
+		}
+		return c
+	}
+	c.good, c.bad = c.good+1, 0
+	if c.good >= p.GoodSamples {
+		c.holds = false
+	}
+	return c
+}
+
+// baselines carries over what is to be compared with later, and takes it anew
+// for another process.
+func (h History) baselines(p Policy, s *Sample, server Server) History {
+	next := History{pid: server.PID, loaded: server.Loaded, gpus: map[string]baseline{}}
+	for uuid, b := range h.gpus {
+		if server.PID != h.pid {
+			b = baseline{}
+		}
+		if server.Loaded && !h.loaded {
+			b.others = nil // until then they may have made room for it
+		}
+		next.gpus[uuid] = b
+	}
+	for _, g := range s.pick(server.GPUs) {
+		b := next.gpus[g.UUID]
+		if b.ecc == nil {
+			b.ecc = g.ECCUncorrected
+		}
+		if others := g.others(server); others != nil && (b.others == nil || *others < *b.others) {
+			b.others = others
+		}
+		switch {
+		case g.Utilization == nil, *g.Utilization < p.BusyPercent, server.Calls > 0, !server.Loaded:
+			b.busyFrom = time.Time{}
+		case b.busyFrom.IsZero():
+			b.busyFrom = s.At
+		}
+		next.gpus[g.UUID] = b
+	}
+	return next
+}

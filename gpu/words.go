@@ -1,0 +1,54 @@
+package gpu
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// Size writes bytes as people compare them: 16.1 GiB, 180 MiB.
+func Size(bytes uint64) string {
+	if bytes < 1<<30 {
+		return fmt.Sprintf("%d MiB", bytes>>20)
+	}
+	return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30))
+}
+
+// programOf names a process's program, as ps does; "" where it can't be seen, as
+// from within a container.
+func programOf(pid int) string {
+	raw, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "comm"))
+	if err != nil {
+		return ""
+	}
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, strings.TrimSpace(string(raw)))
+}
+
+// meaning says what the better known errors are about.
+//
+// Source: "XID Errors", NVIDIA's documentation.
+func meaning(xid uint64) string {
+	switch xid {
+	case 48:
+		return " (a memory error that could not be corrected)"
+	case 62, 119, 120:
+		return " (its own processor has stopped)"
+	case 63, 64:
+		return " (memory rows are being replaced)"
+	case 74:
+		return " (an error of NVLink)"
+	case 79:
+		return " (it has fallen off the bus)"
+	case 94, 95:
+		return " (a memory error that was caught)"
+	}
+	return ""
+}
