@@ -36,6 +36,7 @@ func describe(version uint32, metadata map[string]value, tensors []Tensor) (*Hea
 	if f.err != nil {
 		return nil, f.err
 	}
+	h.describeMemory(&f)
 	return h, h.countTensors()
 }
 
@@ -82,6 +83,31 @@ func (h *Header) describeHeads(f *fields) {
 	h.ValueLength = f.number(prefix+"value_length", size)
 	if f.err == nil && h.Heads > 0 && (h.KeyLength == 0 || h.ValueLength == 0) {
 		f.err = damaged("it has %d attention heads in an embedding of %d", h.Heads, h.Embedding)
+	}
+}
+
+func (h *Header) describeMemory(f *fields) {
+	arch := h.Architecture
+	h.Memory = Memory{
+		Window:       f.hint(arch+".attention.sliding_window", 0),
+		WindowPeriod: f.hint(arch+windowPattern, 0),
+		WindowLayers: f.hints(arch+windowPattern, h.Layers),
+
+		WindowKeyLength:   f.hint(arch+".attention.key_length_swa", h.KeyLength),
+		WindowValueLength: f.hint(arch+".attention.value_length_swa", h.ValueLength),
+
+		Latent:       f.hint(arch+".attention.key_length_mla", 0) > 0,
+		SharedLayers: f.hint(arch+".attention.shared_kv_layers", 0),
+		DraftLayers:  f.hint(arch+".nextn_predict_layers", 0),
+
+		StateKernel: f.hint(arch+".ssm.conv_kernel", 0),
+		StateInner:  f.hint(arch+".ssm.inner_size", 0),
+		StateSize:   f.hint(arch+".ssm.state_size", 0),
+		StateGroups: f.hint(arch+".ssm.group_count", 0),
+		DeltaHead:   f.hint(arch+".kda.head_dim", 0),
+		WKVHead:     f.hint(arch+".wkv.head_size", 0),
+		TokenShifts: f.hint(arch+".token_shift_count", 2),
+		ShortKernel: f.hint(arch+".shortconv.l_cache", 0),
 	}
 }
 

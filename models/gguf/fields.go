@@ -61,6 +61,30 @@ func (f *fields) fit(key string, n uint64) uint32 {
 	return uint32(n)
 }
 
+// hint returns a whole number that nothing depends on but an estimate: absent
+// where there is no such entry, or one of another kind.
+func (f *fields) hint(key string, absent uint32) uint32 {
+	v, ok := f.metadata[key]
+	if !ok || v.array || len(v.numbers) != 1 || v.numbers[0] > math.MaxUint32 {
+		return absent
+	}
+	return uint32(v.numbers[0])
+}
+
+// hints returns a list of at most most answers that nothing depends on but an
+// estimate: nil where there is none.
+func (f *fields) hints(key string, most uint32) []bool {
+	v, ok := f.metadata[key]
+	if !ok || !v.array || len(v.numbers) > int(most) {
+		return nil
+	}
+	var yes []bool
+	for _, n := range v.numbers {
+		yes = append(yes, n != 0)
+	}
+	return yes
+}
+
 // required returns a number from 1 to most that every model must give.
 func (f *fields) required(key string, most uint32) uint32 {
 	if _, ok := f.metadata[key]; !ok && f.err == nil {

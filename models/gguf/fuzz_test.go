@@ -25,7 +25,7 @@ func checkInvariants(t *testing.T, h *Header, size uint64) {
 		t.Errorf("%d bytes of tensors in a file of %d", sum, size)
 	}
 	w := h.Weights()
-	parts := w.Embedding + w.Output
+	parts := w.Embedding + w.Input + w.Output
 	for i := range w.Layers {
 		parts += w.Layers[i]
 		if w.Experts[i] > w.Layers[i] {
@@ -41,6 +41,9 @@ func checkInvariants(t *testing.T, h *Header, size uint64) {
 	if len(h.KVHeads) != int(h.Layers) || slices.Max(h.KVHeads) > h.Heads {
 		t.Errorf("%d KV heads for %d layers, at most %d of %d", len(h.KVHeads), h.Layers, slices.Max(h.KVHeads), h.Heads)
 	}
+	if len(h.Memory.WindowLayers) > int(h.Layers) {
+		t.Errorf("%d answers on windows for %d layers", len(h.Memory.WindowLayers), h.Layers)
+	}
 	if h.Heads > 0 && (h.KeyLength < 1 || h.ValueLength < 1) {
 		t.Errorf("%d heads of %d and %d", h.Heads, h.KeyLength, h.ValueLength)
 	}
@@ -53,6 +56,7 @@ func FuzzParse(f *testing.F) {
 		llama().withTensors(),
 		llama().with("general.alignment", uint32(64)),
 		llama().with("llama.attention.head_count_kv", []uint32{1, 4}),
+		llama().with("llama.attention.sliding_window_pattern", []bool{true, false}),
 		llama().with("llama.expert_count", uint32(8)).with("split.count", uint16(2)),
 		llama().withTensors(tensor{name: "a", kind: 99, dims: []uint64{7}, size: 64}, tensor{name: "b", kind: 12, dims: []uint64{256}, size: 144}),
 	} {

@@ -33,6 +33,7 @@ type Header struct {
 	ValueLength uint32   // elements of a V head, <arch>.attention.value_length; absent = Embedding/Heads
 	Context     uint32   // <arch>.context_length: the tokens that the model was trained for
 	Vocabulary  uint32   // number of tokenizer.ggml.tokens
+	Memory      Memory   // what else the cache's size follows from
 
 	Experts     uint32 // <arch>.expert_count: in each layer; 0 in a dense model
 	ExpertsUsed uint32 // <arch>.expert_used_count: for each token
@@ -40,6 +41,33 @@ type Header struct {
 	Tensors     []Tensor // in file order, shard after shard
 	TensorBytes uint64   // the sum of the Tensors' Bytes
 	Files       []string // the shards in order, one for a whole file; nil from Parse
+}
+
+// Memory is what some architectures say of the tokens that they look back on.
+// Only estimates are made of it, so that no value here makes a file a bad one:
+// what is not of the right type counts as absent, and nothing is checked against
+// the rest of the header.
+type Memory struct {
+	Window       uint32 // <arch>.attention.sliding_window: tokens that a layer with a window looks back on
+	WindowPeriod uint32 // <arch>.attention.sliding_window_pattern, where it is a number: one layer of so many has no window
+	WindowLayers []bool // the same where it is a list: whether a layer has a window; may have fewer entries than there are layers
+
+	WindowKeyLength   uint32 // elements of a K head in a layer with a window, <arch>.attention.key_length_swa; absent = KeyLength
+	WindowValueLength uint32 // elements of a V head in a layer with a window, <arch>.attention.value_length_swa; absent = ValueLength
+
+	Latent       bool   // <arch>.attention.key_length_mla is there: K and V are made of one latent vector, of KeyLength elements
+	SharedLayers uint32 // <arch>.attention.shared_kv_layers: so many layers at the end use the K and V of an earlier one
+	DraftLayers  uint32 // <arch>.nextn_predict_layers: so many layers at the end only guess at the tokens that follow
+
+	// Of the layers that keep a state instead of K and V (Mamba, RWKV, gated delta nets).
+	StateKernel uint32 // <arch>.ssm.conv_kernel
+	StateInner  uint32 // <arch>.ssm.inner_size
+	StateSize   uint32 // <arch>.ssm.state_size
+	StateGroups uint32 // <arch>.ssm.group_count
+	DeltaHead   uint32 // <arch>.kda.head_dim, of Kimi's delta attention
+	WKVHead     uint32 // <arch>.wkv.head_size, of RWKV
+	TokenShifts uint32 // <arch>.token_shift_count, of RWKV; absent = 2
+	ShortKernel uint32 // <arch>.shortconv.l_cache, of LFM2
 }
 
 // The limits on what a header may claim. All are far above any real model: the

@@ -57,7 +57,7 @@ type value struct {
 	kind    valueType // of the elements, if array
 	array   bool
 	count   uint64   // elements; 1 for a scalar
-	numbers []uint64 // nil unless kind is whole and count at most maxLayers
+	numbers []uint64 // nil unless kind is whole, or a list of yes and no, and count at most maxLayers
 	text    string   // of a scalar string, at most maxText bytes
 }
 
@@ -72,6 +72,10 @@ var (
 		".block_count", ".embedding_length", ".context_length",
 		".attention.head_count", ".attention.head_count_kv", ".attention.key_length", ".attention.value_length",
 		".expert_count", ".expert_used_count",
+		".attention.sliding_window", windowPattern, ".attention.key_length_swa", ".attention.value_length_swa",
+		".attention.key_length_mla", ".attention.shared_kv_layers", ".nextn_predict_layers",
+		".ssm.conv_kernel", ".ssm.inner_size", ".ssm.state_size", ".ssm.group_count",
+		".kda.head_dim", ".wkv.head_size", ".token_shift_count", ".shortconv.l_cache",
 	}
 )
 
@@ -86,7 +90,19 @@ const maxKept = 256
 // perLayer says whether the value of a key may be a list with a number for each
 // layer. No other list is kept.
 func perLayer(key string) bool {
-	return strings.HasSuffix(key, ".attention.head_count") || strings.HasSuffix(key, ".attention.head_count_kv")
+	return strings.HasSuffix(key, ".attention.head_count") || strings.HasSuffix(key, ".attention.head_count_kv") ||
+		strings.HasSuffix(key, windowPattern)
+}
+
+// windowPattern is the end of the one key whose list may be of yes and no.
+const windowPattern = ".attention.sliding_window_pattern"
+
+// countable says whether the numbers of a value are to be kept.
+func (v value) countable(key string) bool {
+	if v.array {
+		return perLayer(key) && (v.kind.whole() || v.kind == typeBool && strings.HasSuffix(key, windowPattern))
+	}
+	return v.kind.whole()
 }
 
 // readMetadata reads count entries and returns those that are wanted.
@@ -135,7 +151,7 @@ func (s *stream) value(key string, keep bool) value {
 		s.damaged("a metadata value has the type %d, which the format does not know", v.kind)
 	case v.count > s.end/width: // keeps the product below from overflowing
 		s.damaged("an array counts %d elements", v.count)
-	case keep && v.kind.whole() && (!v.array || perLayer(key)) && v.count <= maxLayers && s.has(v.count*width):
+	case keep && v.countable(key) && v.count <= maxLayers && s.has(v.count*width):
 		v.numbers = make([]uint64, v.count)
 		for i := range v.numbers {
 			v.numbers[i] = s.number(v.kind)

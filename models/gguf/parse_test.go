@@ -19,6 +19,7 @@ func small() Header {
 		Version: 3, Architecture: "llama", Name: "A small one", SizeLabel: "1K", FileType: 15,
 		Layers: 2, Embedding: 64, Heads: 4, KVHeads: []uint32{2, 2}, KeyLength: 16, ValueLength: 16,
 		Context: 8192, Vocabulary: 3,
+		Memory: Memory{WindowKeyLength: 16, WindowValueLength: 16, TokenShifts: 2},
 		Tensors: []Tensor{
 			{"token_embd.weight", 0, []uint64{64, 3}, 768},
 			{"blk.0.attn_q.weight", 8, []uint64{64, 64}, 4352},
@@ -58,7 +59,10 @@ func TestParse(t *testing.T) {
 		},
 		"heads of their own size": {
 			llama().with("llama.attention.key_length", uint32(192)).with("llama.attention.value_length", uint32(128)),
-			func(h *Header) { h.KeyLength, h.ValueLength = 192, 128 },
+			func(h *Header) {
+				h.KeyLength, h.ValueLength = 192, 128
+				h.Memory.WindowKeyLength, h.Memory.WindowValueLength = 192, 128
+			},
 		},
 		"KV heads not given": {
 			llama().without("llama.attention.head_count_kv"),
@@ -70,11 +74,17 @@ func TestParse(t *testing.T) {
 		},
 		"heads for each layer, KV heads not given": {
 			llama().without("llama.attention.head_count_kv").with("llama.attention.head_count", []uint32{0, 8}),
-			func(h *Header) { h.Heads, h.KVHeads, h.KeyLength, h.ValueLength = 8, []uint32{0, 8}, 8, 8 },
+			func(h *Header) {
+				h.Heads, h.KVHeads, h.KeyLength, h.ValueLength = 8, []uint32{0, 8}, 8, 8
+				h.Memory.WindowKeyLength, h.Memory.WindowValueLength = 8, 8
+			},
 		},
 		"no attention at all, as in Mamba": {
 			llama().with("llama.attention.head_count", uint32(0)).without("llama.attention.head_count_kv"),
-			func(h *Header) { h.Heads, h.KVHeads, h.KeyLength, h.ValueLength = 0, []uint32{0, 0}, 0, 0 },
+			func(h *Header) {
+				h.Heads, h.KVHeads, h.KeyLength, h.ValueLength = 0, []uint32{0, 0}, 0, 0
+				h.Memory.WindowKeyLength, h.Memory.WindowValueLength = 0, 0
+			},
 		},
 		"numbers of other widths": {
 			llama().with("llama.block_count", uint64(2)).with("llama.context_length", int32(8192)).
@@ -84,6 +94,47 @@ func TestParse(t *testing.T) {
 		"experts": {
 			llama().with("llama.expert_count", uint32(8)).with("llama.expert_used_count", uint32(2)),
 			func(h *Header) { h.Experts, h.ExpertsUsed = 8, 2 },
+		},
+		"a window on every layer but the sixth": {
+			llama().with("llama.attention.sliding_window", uint32(1024)).with("llama.attention.sliding_window_pattern", uint32(6)).
+				with("llama.attention.key_length_swa", uint32(8)).with("llama.attention.value_length_swa", uint32(4)),
+			func(h *Header) {
+				h.Memory.Window, h.Memory.WindowPeriod = 1024, 6
+				h.Memory.WindowKeyLength, h.Memory.WindowValueLength = 8, 4
+			},
+		},
+		"windows by layer": {
+			llama().with("llama.attention.sliding_window_pattern", []bool{true, false}),
+			func(h *Header) { h.Memory.WindowLayers = []bool{true, false} },
+		},
+		"windows by layer, as numbers": {
+			llama().with("llama.attention.sliding_window_pattern", []uint32{0, 1}),
+			func(h *Header) { h.Memory.WindowLayers = []bool{false, true} },
+		},
+		"a latent cache": {
+			llama().with("llama.attention.key_length_mla", uint32(192)),
+			func(h *Header) { h.Memory.Latent = true },
+		},
+		"layers at the end": {
+			llama().with("llama.attention.shared_kv_layers", uint32(1)).with("llama.nextn_predict_layers", uint32(1)),
+			func(h *Header) { h.Memory.SharedLayers, h.Memory.DraftLayers = 1, 1 },
+		},
+		"states": {
+			llama().with("llama.ssm.conv_kernel", uint32(4)).with("llama.ssm.inner_size", uint32(4096)).
+				with("llama.ssm.state_size", uint32(128)).with("llama.ssm.group_count", uint32(16)).
+				with("llama.kda.head_dim", uint32(127)).with("llama.wkv.head_size", uint32(64)).
+				with("llama.token_shift_count", uint32(1)).with("llama.shortconv.l_cache", uint32(3)),
+			func(h *Header) {
+				m := &h.Memory
+				m.StateKernel, m.StateInner, m.StateSize, m.StateGroups = 4, 4096, 128, 16
+				m.DeltaHead, m.WKVHead, m.TokenShifts, m.ShortKernel = 127, 64, 1, 3
+			},
+		},
+		"estimates have no use for this": {
+			llama().with("llama.attention.sliding_window", "512").with("llama.attention.sliding_window_pattern", []bool{true, true, true}).
+				with("llama.attention.key_length_mla", []uint32{192}).with("llama.ssm.inner_size", uint64(1<<33)).
+				with("llama.token_shift_count", float32(3)).with("llama.attention.shared_kv_layers", true),
+			func(*Header) {},
 		},
 		"entries that nobody asked for": {
 			llama().with("llama.rope.freq_base", float32(1e6)).with("tokenizer.ggml.add_bos_token", true).

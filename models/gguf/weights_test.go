@@ -8,6 +8,8 @@ import (
 func TestWeights(t *testing.T) {
 	h := Header{Layers: 3, Tensors: []Tensor{
 		{Name: "token_embd.weight", Bytes: 1},
+		{Name: "per_layer_token_embd.weight", Bytes: 2},
+		{Name: "position_embd.weight", Bytes: 4},
 		{Name: "blk.0.attn_q.weight", Bytes: 10},
 		{Name: "blk.0.ffn_gate_inp.weight", Bytes: 20},
 		{Name: "blk.2.ffn_up_exps.weight", Bytes: 100},
@@ -24,7 +26,7 @@ func TestWeights(t *testing.T) {
 	}}
 	want := Weights{
 		Layers: []uint64{30, 0, 700}, Experts: []uint64{0, 0, 300},
-		Embedding: 1, Output: 53000,
+		Embedding: 1, Input: 6, Output: 53000,
 	}
 	if got := h.Weights(); !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

@@ -161,6 +161,9 @@ func (b *builder) value(t testing.TB, v any) {
 	case []float32:
 		array(typeFloat32, len(v))
 		b.put(v)
+	case []bool:
+		array(typeBool, len(v))
+		b.put(v)
 	default:
 		t.Fatalf("the test writes no %T", v)
 	}
