@@ -61,8 +61,7 @@ func (m *Monitor) Sooner() {
 // Run reads until ctx ends. A driver that hangs then is left behind.
 func (m *Monitor) Run(ctx context.Context) {
 	if m.driver == nil {
-		m.publish(Sample{})
-		<-ctx.Done()
+		m.runNull(ctx)
 		return
 	}
 	rounds := make(chan struct{})
@@ -100,6 +99,21 @@ func (m *Monitor) Run(ctx context.Context) {
 			return
 		case <-tick.C:
 		case <-m.sooner:
+		}
+	}
+}
+
+// runNull publishes that there is no GPU, at the pace of the others: what a
+// server is told from outside depends on samples.
+func (m *Monitor) runNull(ctx context.Context) {
+	tick := time.NewTicker(sampleEvery)
+	defer tick.Stop()
+	for {
+		m.publish(Sample{})
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/http"
@@ -82,11 +83,11 @@ func (rt *Router) Reload(cfg Config) error {
 func newRouting(cfg Config, old *routing) (*routing, error) {
 	s := &routing{table: cfg.Table, maxBody: cfg.MaxBody, backends: map[string]backend{}, leaving: map[string]*localBackend{}}
 	for name, local := range cfg.Locals {
-		if b, ok := old.backends[name].(*localBackend); ok && b.local == local {
-			s.backends[name] = b
-			continue
+		b := cmp.Or(old.local(name), old.leaving[name])
+		if b == nil || b.local != local {
+			b = newLocalBackend(name, local)
 		}
-		s.backends[name] = newLocalBackend(name, local)
+		s.backends[name] = b
 	}
 	for _, u := range cfg.Upstreams {
 		if err := s.addUpstream(u.Name, u, old); err != nil {
@@ -131,6 +132,15 @@ func (s *routing) addURL(target string, old *routing) error {
 	return s.addUpstream(target, Upstream{Name: u.Host, BaseURL: target}, old)
 }
 
+// Forget drops what is left of a local server that a reload has taken out, once
+// its last call has ended. It must not run at the same time as Reload.
+func (rt *Router) Forget(server string) {
+	s := *rt.routing.Load()
+	s.leaving = maps.Clone(s.leaving)
+	delete(s.leaving, server)
+	rt.routing.Store(&s)
+}
+
 // Traffic is what a local server has to do.
 type Traffic struct {
 	Calls   int   // that it has, those that wait for one of its slots included
@@ -152,6 +162,9 @@ func (rt *Router) Traffic(server string) Traffic {
 	load := b.load()
 	return Traffic{int(load.inflight.Load()), int(load.waiting.Load()), load.output.Load()}
 }
+
+// Register adds somebody else's figures to /metrics.
+func (rt *Router) Register(c prometheus.Collector) error { return rt.registry.Register(c) }
 
 // local returns the local server of a name; nil = it has none.
 func (s *routing) local(name string) *localBackend {

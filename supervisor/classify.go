@@ -24,7 +24,7 @@ const (
 	DriverError        Class = "driver_error"        // CUDA, ROCm, Vulkan or the driver below failed
 	Stalled            Class = "stalled"             // ended by llmsup: it loaded nothing for too long
 	Wedged             Class = "wedged"              // ended by llmsup: it answered nobody for too long
-	GPULost            Class = "gpu_lost"            // ended by llmsup: the GPU is gone, or told of an error that it does not survive
+	GPUFailed          Class = "gpu_failed"          // ended by llmsup: the GPU is gone, or told of an error that it does not survive
 	Replaced           Class = "replaced"            // ended by llmsup: an operator asked for a new process
 	Killed             Class = "signal"              // by somebody else's signal, or by its own crash
 	Clean              Class = "clean"               // it exited with 0 though nobody had asked
@@ -66,6 +66,9 @@ var evidence = []struct {
 // llama-server's log.
 var engineLine = regexp.MustCompile(`^(?:CUDA|ROCm|HIP|SYCL) error|^ggml_|^/\S+/ggml\S*:\d+: |^terminate called|^\s+what\(\): +std::bad_alloc`)
 
+// killedBelow is the exit status of a shell whose child was ended by SIGKILL.
+const killedBelow = 137
+
 // lastLines is how near to its end a process that has served has to have said
 // why it ends.
 const lastLines = 20
@@ -79,7 +82,7 @@ func classify(e Exit, oomKilled, served bool) (class Class, because string) {
 	switch {
 	case e.Class != "": // llmsup ended it, and knows why
 		return e.Class, e.Cause
-	case e.Signal == "SIGKILL" && oomKilled:
+	case (e.Signal == "SIGKILL" || e.Code == killedBelow) && oomKilled:
 		return OutOfRAM, "the kernel killed it because memory ran out"
 	case e.Signal == "SIGILL":
 		return IllegalInstruction, "this build of llama-server is for another CPU"

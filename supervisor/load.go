@@ -20,17 +20,28 @@ const (
 	sleptWhile = 5 * time.Second
 )
 
-// loadMark is how far a process is with its model.
-type loadMark struct {
-	lines    uint64 // printed
-	read     uint64 // bytes
-	resident uint64 // bytes
+// progress tells whether processes are getting on with a model. What one of them
+// has done is compared with what it had done before, so that neither the end of
+// a helper nor a new one hides the others' work.
+type progress struct {
+	lines uint64 // printed
+	marks map[int]work
 }
 
-// beyond says whether a mark shows progress since an earlier one. Once the model
-// is loaded, lines are none: the probes themselves make some.
-func (m loadMark) beyond(earlier loadMark, loaded bool) bool {
-	return !loaded && m.lines > earlier.lines || m.read >= earlier.read+loadProgress || m.resident >= earlier.resident+loadProgress
+// made says whether there was progress since it was last found, and remembers
+// it then. Once the model is loaded, lines are none: the probes themselves make
+// some.
+func (p *progress) made(lines uint64, works map[int]work, loaded bool) bool {
+	found := !loaded && lines > p.lines
+	p.lines = max(p.lines, lines)
+	for pid, now := range works {
+		mark := p.marks[pid]
+		if now.read >= mark.read+loadProgress || now.resident >= mark.resident+loadProgress {
+			found = true
+			p.marks[pid] = work{read: max(now.read, mark.read), resident: max(now.resident, mark.resident)}
+		}
+	}
+	return found
 }
 
 // load follows a process until it is ready, which it has proven by answering a
@@ -61,17 +72,17 @@ func (s *Server) load(ctx context.Context, p child, ask engine) (readyAt time.Ti
 
 	var members []int
 	var countedAt time.Time
-	look := func() loadMark {
+	works := func() map[int]work {
 		// A wrapper may start llama-server at any time; who belongs to it costs more
 		// to find out than how far it is.
 		if time.Since(countedAt) > membersEvery {
 			members, countedAt = withMembers(p.id()), time.Now()
 			s.kills.look()
 		}
-		done := workOf(members)
-		return loadMark{lines: s.output.count(), read: done.read, resident: done.resident}
+		return worksOf(members)
 	}
-	best, bestAt, lookedAt := look(), began, began
+	so := progress{marks: map[int]work{}}
+	bestAt, lookedAt := began, began
 	tick := time.NewTicker(loadLookEvery)
 	defer tick.Stop()
 	for {
@@ -87,16 +98,18 @@ func (s *Server) load(ctx context.Context, p child, ask engine) (readyAt time.Ti
 			}
 			lookedAt = time.Now()
 			why := doubt.Load()
-			if now := look(); now.beyond(best, why != nil) {
-				best, bestAt = now, time.Now()
+			if so.made(s.output.count(), works(), why != nil) {
+				bestAt = time.Now()
 			} else if quiet := time.Since(bestAt); quiet >= s.spec.LoadTimeout {
 				return time.Time{}, stalled(quiet, why)
 			}
-		case <-s.asked:
-			return time.Time{}, &Exit{Class: Replaced, Cause: s.orderWords()}
-		case given := <-s.condemned:
-			if given.pid == p.id() {
-				return time.Time{}, given.exit
+		case <-s.orders.came:
+			if o := s.orders.now(); o.replace {
+				return time.Time{}, &Exit{Class: Replaced, Cause: o.words()}
+			}
+		case <-s.sentenced:
+			if verdict := s.sentenceOn(p.id()); verdict != nil {
+				return time.Time{}, verdict
 			}
 		case got := <-proof:
 			proof = nil
@@ -106,8 +119,7 @@ func (s *Server) load(ctx context.Context, p child, ask engine) (readyAt time.Ti
 			if got.err != nil {
 				return time.Time{}, &Exit{Class: PortTaken, Cause: got.err.Error() + ": it gets no calls"}
 			}
-			s.direct = got.direct
-			s.ready(got.properties, time.Since(began))
+			s.ready(got.properties, got.direct, time.Since(began))
 			return time.Now(), nil
 		}
 	}
@@ -156,10 +168,10 @@ func (s *Server) prove(ctx context.Context, p child, ask engine, doubt *atomic.P
 
 // ready publishes that the server answers, and says if it is not what was asked
 // for: a build may shrink its context silently to what fits.
-func (s *Server) ready(props properties, took time.Duration) {
+func (s *Server) ready(props properties, direct bool, took time.Duration) {
 	s.serving.Store(true)
 	s.enterAlive(func(n *Snapshot) {
-		n.Slots = props.slots
+		n.Slots, n.Direct = props.slots, direct
 		if props.ctxSize > 0 {
 			n.CtxSize = props.ctxSize
 		}

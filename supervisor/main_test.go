@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -73,6 +74,19 @@ func play(role string) {
 				<-r.Context().Done()
 			}
 		})
+	case "reads": // for 3 s, without a word
+		for range 15 {
+			time.Sleep(200 * time.Millisecond)
+			f, err := os.Open(os.Args[0])
+			if err != nil {
+				panic(err)
+			}
+			if _, err := io.CopyN(io.Discard, struct{ io.Reader }{f}, 2<<20); err != nil {
+				panic(err)
+			}
+			f.Close()
+		}
+		os.Exit(3)
 	case "no answers": // its /health is good, its completions are not
 		serveWith(args, func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/completion" {

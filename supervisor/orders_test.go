@@ -3,6 +3,7 @@ package supervisor
 import (
 	"context"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -59,6 +60,8 @@ func TestReconfigure(t *testing.T) {
 	})
 }
 
+// TestRetire: whatever it does, it comes to rest without a process, until ctx
+// ends or it is taken back.
 func TestRetire(t *testing.T) {
 	for name, before := range map[string]func(*Server){
 		"ready":      func(*Server) {},
@@ -71,20 +74,98 @@ func TestRetire(t *testing.T) {
 				s := New(Spec{Name: "x", Dir: t.TempDir()}, nopLog, nil)
 				lives(s, func() error { return nil })
 				before(s)
+				ctx, cancel := context.WithCancel(t.Context())
 				done := make(chan struct{})
-				go func() { defer close(done); s.Run(t.Context()) }()
+				go func() { defer close(done); s.Run(ctx) }()
 				time.Sleep(time.Hour)
 				s.Retire()
 				time.Sleep(time.Second)
-				select {
-				case <-done:
-				default:
-					t.Fatal("it runs on")
+				wantState(t, s, Stopped, "no longer in the configuration")
+				s.Amend(Spec{Model: "/new.gguf"})
+				time.Sleep(time.Hour)
+				wantState(t, s, Stopped, "no longer in the configuration")
+				lives(s, func() error { return nil })
+				s.Reconfigure(Spec{Model: "/new.gguf"})
+				time.Sleep(time.Second)
+				if now := wantState(t, s, Ready, ""); now.Model != "/new.gguf" {
+					t.Errorf("it runs %s", now.Model)
 				}
-				wantState(t, s, Stopped, "")
+				cancel()
+				<-done
 			})
 		})
 	}
+}
+
+// mortal is a process that a test can end.
+type mortal struct {
+	fakeChild
+	end1 sync.Once
+}
+
+func (c *mortal) die()                                { c.end1.Do(func() { c.exit.At = time.Now(); close(c.over) }) }
+func (c *mortal) stop(time.Duration, <-chan struct{}) { c.die() }
+
+// TestOrdersOutliveTheProcess: a process that dies while it drains does not take
+// the order with it, into a pause or into failed.
+func TestOrdersOutliveTheProcess(t *testing.T) {
+	for name, tc := range map[string]struct {
+		give  func(*Server)
+		state State
+		model string
+	}{
+		"restart":     {func(s *Server) { s.Restart() }, Ready, "/old.gguf"},
+		"reconfigure": {func(s *Server) { s.Reconfigure(Spec{Model: "/new.gguf"}) }, Ready, "/new.gguf"},
+		"retire":      {func(s *Server) { s.Retire() }, Stopped, "/old.gguf"},
+		"taken back":  {func(s *Server) { s.Retire(); s.Reconfigure(Spec{Model: "/new.gguf"}) }, Ready, "/new.gguf"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				busy := func() Traffic { return Traffic{Calls: 1, Bytes: time.Now().UnixNano()} }
+				s := New(Spec{Name: "x", Dir: t.TempDir(), Model: "/old.gguf", Traffic: busy}, nopLog, nil)
+				lives(s, func() error { return nil })
+				var last atomic.Pointer[mortal]
+				s.start = func(context.Context, *lineWriter) (child, Endpoint, error) {
+					c := &mortal{fakeChild: fakeChild{over: make(chan struct{}), exit: Exit{Code: -1, Signal: "SIGILL"}}}
+					last.Store(c)
+					return c, Endpoint{Network: "fake"}, nil
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan struct{})
+				go func() { defer close(done); s.Run(ctx) }()
+				time.Sleep(time.Second)
+				last.Load().die() // the first time; a second one is failed
+				time.Sleep(10 * time.Second)
+				tc.give(s)
+				time.Sleep(time.Second)
+				wantState(t, s, Draining, "its calls end first")
+				last.Load().die()
+				time.Sleep(time.Second)
+				if now := s.Snapshot(); now.State != tc.state || now.Model != tc.model || now.LastExit == nil {
+					t.Errorf("it is %s (%s) on %s, want %s on %s", now.State, now.Reason, now.Model, tc.state, tc.model)
+				}
+				cancel()
+				<-done
+			})
+		})
+	}
+}
+
+// TestAmend: a word on what to run next disturbs nobody, in no state.
+func TestAmend(t *testing.T) {
+	inVirtualTime(t, Spec{Model: "/old.gguf"}, func(s *Server, _ <-chan struct{}) {
+		time.Sleep(time.Second)
+		s.Amend(Spec{Model: "/new.gguf"})
+		time.Sleep(time.Hour)
+		if now := wantState(t, s, Ready, ""); now.Model != "/old.gguf" || now.Restarts != 0 {
+			t.Errorf("%+v", now)
+		}
+		s.Restart()
+		time.Sleep(time.Second)
+		if now := wantState(t, s, Ready, ""); now.Model != "/new.gguf" || now.Restarts != 1 {
+			t.Errorf("%+v", now)
+		}
+	})
 }
 
 // TestHealth: a word from outside degrades a server that answers, and another
@@ -117,12 +198,12 @@ func TestCondemned(t *testing.T) {
 	inVirtualTime(t, Spec{Traffic: traffic}, func(s *Server, _ <-chan struct{}) {
 		time.Sleep(time.Second)
 		now := s.Snapshot()
-		s.Condemn(now.PID+1, GPULost, "not this one")
+		s.Condemn(now.PID+1, GPUFailed, "not this one")
 		time.Sleep(time.Second)
 		wantState(t, s, Ready, "")
-		s.Condemn(now.PID, GPULost, "GPU 0 is lost")
+		s.Condemn(now.PID, GPUFailed, "GPU 0 is lost")
 		time.Sleep(time.Millisecond)
-		if now := wantState(t, s, Restarting, "GPU 0 is lost; next start in"); now.LastExit.Class != GPULost {
+		if now := wantState(t, s, Restarting, "GPU 0 is lost; next start in"); now.LastExit.Class != GPUFailed {
 			t.Errorf("exit %+v", now.LastExit)
 		}
 		time.Sleep(2 * time.Second)
@@ -130,8 +211,12 @@ func TestCondemned(t *testing.T) {
 	})
 }
 
-type fakeGPU struct{ outstanding, admit func() string }
+type fakeGPU struct {
+	devices            string
+	outstanding, admit func() string
+}
 
+func (g fakeGPU) Devices() string     { return g.devices }
 func (g fakeGPU) Outstanding() string { return say(g.outstanding) }
 func (g fakeGPU) Admit() string       { return say(g.admit) }
 

@@ -41,23 +41,41 @@ func statField(fields []string, n int) uint64 {
 	return v
 }
 
-// work is what processes have done so far, and what they hold.
+// work is what a process has done so far, and what it holds.
 type work struct {
 	cpu      time.Duration // computed, in all threads
 	read     uint64        // bytes, from files or into memory maps
 	resident uint64        // bytes in memory
 }
 
-// workOf sums up the work of several processes.
-func workOf(pids []int) work {
-	var sum work
+// worksOf returns the work of each of some processes.
+func worksOf(pids []int) map[int]work {
+	works := make(map[int]work, len(pids))
 	for _, pid := range pids {
 		f := procStat(pid)
-		sum.cpu += time.Duration(statField(f, 14)+statField(f, 15)) * clockTick
-		sum.resident += statField(f, 24) * uint64(os.Getpagesize())
-		sum.read += readBytes(pid)
+		works[pid] = work{
+			cpu:      time.Duration(statField(f, 14)+statField(f, 15)) * clockTick,
+			resident: statField(f, 24) * uint64(os.Getpagesize()),
+			read:     readBytes(pid),
+		}
 	}
-	return sum
+	return works
+}
+
+// cpuMeter sums up what processes compute, over the lives of all of them: when
+// one ends, the others' work must not look undone.
+type cpuMeter struct {
+	sum  time.Duration
+	seen map[int]work
+}
+
+func (m *cpuMeter) read(pids []int) time.Duration {
+	now := worksOf(pids)
+	for pid, w := range now {
+		m.sum += max(w.cpu-m.seen[pid].cpu, 0)
+	}
+	m.seen = now
+	return m.sum
 }
 
 // startTime returns when a process was started, in clock ticks since boot: with

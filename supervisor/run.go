@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"regexp"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -28,7 +31,7 @@ func (s *Server) runOnce(ctx context.Context) (exit *Exit, ready time.Duration) 
 	gone := make(chan struct{})
 	s.enter(Loading, "", func(n *Snapshot) {
 		n.PID, n.Endpoint, n.Gone, n.Hung = p.id(), endpoint, gone, false
-		n.Restarts = s.starts - 1
+		n.Restarts, n.Direct = s.starts-1, false
 		n.Slots, n.CtxSize = 0, s.spec.CtxSize
 	})
 
@@ -121,12 +124,34 @@ func (s *Server) notStarted(err error) *Exit {
 
 // files says what the files of a Spec look like from outside.
 func (s Spec) files() string {
-	look := func(path string) string {
+	var all strings.Builder
+	for _, path := range append(shards(s.Model), s.Binary) {
 		info, err := os.Stat(path)
 		if err != nil {
-			return "none"
+			all.WriteString("none;")
+			continue
 		}
-		return fmt.Sprint(info.Size(), info.ModTime(), info.Mode())
+		fmt.Fprint(&all, info.Size(), info.ModTime(), info.Mode(), ";")
 	}
-	return look(s.Model) + ";" + look(s.Binary)
+	return all.String()
+}
+
+// maxShards bounds how many parts are looked at.
+const maxShards = 1000
+
+// shardName is how the parts of a split model are called.
+var shardName = regexp.MustCompile(`^(.*-)\d{5}-of-(\d{5})\.gguf$`)
+
+// shards returns the paths of all parts of a model.
+func shards(model string) []string {
+	m := shardName.FindStringSubmatch(model)
+	if m == nil {
+		return []string{model}
+	}
+	n, _ := strconv.Atoi(m[2]) // five digits
+	var paths []string
+	for i := 1; i <= min(n, maxShards); i++ {
+		paths = append(paths, fmt.Sprintf("%s%05d-of-%s.gguf", m[1], i, m[2]))
+	}
+	return paths
 }

@@ -24,20 +24,17 @@ type Server struct {
 	// may quote a caller. Written by the owner, read as its output comes.
 	serving atomic.Bool
 
-	// Orders, as they come in:
-	asked     chan struct{}        // receives when a new process, or none any more, is wanted
-	next      atomic.Pointer[Spec] // what to run from the next start on; nil = as now
-	retiring  atomic.Bool          // no other process is wanted
+	orders    orders
 	health    atomic.Pointer[string]
 	judged    chan struct{} // receives when health has changed
-	condemned chan sentence
+	condemned atomic.Pointer[sentence]
+	sentenced chan struct{} // receives when there is one
 
 	// Of the owner alone:
 	spec    Spec
 	changed chan struct{} // the present snapshot's Changed
 	starts  int
 	past    history
-	direct  bool // the present process listens itself, and not one below a wrapper
 	kills   oomWatch
 
 	// What a test puts its own in place of:
@@ -59,7 +56,7 @@ func New(spec Spec, log zerolog.Logger, hurry <-chan struct{}) *Server {
 	s := &Server{
 		name: spec.Name, dir: spec.Dir, spec: spec.withDefaults(),
 		log: log.With().Str("server", spec.Name).Logger(), hurry: hurry, output: newRing(),
-		asked: make(chan struct{}, 1), judged: make(chan struct{}, 1), condemned: make(chan sentence, 1),
+		orders: orders{came: make(chan struct{}, 1)}, judged: make(chan struct{}, 1), sentenced: make(chan struct{}, 1),
 		changed: make(chan struct{}),
 	}
 	s.start = s.startProcess
@@ -74,8 +71,8 @@ func New(spec Spec, log zerolog.Logger, hurry <-chan struct{}) *Server {
 // Snapshot returns what is known of the server now. It takes no lock.
 func (s *Server) Snapshot() *Snapshot { return s.snap.Load() }
 
-// Run starts llama-server and keeps it running until ctx ends or it is retired,
-// then stops it and returns. It is called once.
+// Run starts llama-server and keeps it running until ctx ends, then stops it
+// and returns. It is called once.
 func (s *Server) Run(ctx context.Context) {
 	var logging sync.WaitGroup
 	logged, stopLogging := context.WithCancel(context.WithoutCancel(ctx))
@@ -83,8 +80,11 @@ func (s *Server) Run(ctx context.Context) {
 	defer func() { stopLogging(); logging.Wait() }()
 
 	defer s.enter(Stopped, "", noProcess)
-	for ctx.Err() == nil && !s.retiring.Load() {
-		s.takeOrders()
+	for ctx.Err() == nil {
+		if !s.carryOut(s.orders.take()) {
+			s.park(ctx)
+			continue
+		}
 		s.enter(Starting, "", func(n *Snapshot) {
 			noProcess(n)
 			n.Model, n.CtxSize = s.spec.Model, s.spec.CtxSize
@@ -96,12 +96,37 @@ func (s *Server) Run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if exit.Class == Replaced {
-			s.past = history{}
-			continue
+		if exit.Class != Replaced {
+			s.past = s.past.after(exit.Class, ready)
+			s.rest(ctx, exit)
 		}
-		s.past = s.past.after(exit.Class, ready)
-		s.rest(ctx, exit)
+	}
+}
+
+// carryOut makes an order hold for the next start. It returns false when there
+// is to be none.
+func (s *Server) carryOut(o order) (start bool) {
+	if o.spec != nil {
+		s.spec = *o.spec
+	}
+	if o.replace {
+		s.past = history{}
+	}
+	return !o.retire
+}
+
+// park waits, without a process, for ctx to end or for an order to start again.
+func (s *Server) park(ctx context.Context) {
+	s.enter(Stopped, order{retire: true}.words(), noProcess)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.orders.came:
+			if o := s.orders.now(); o.replace && !o.retire {
+				return
+			}
+		}
 	}
 }
 
@@ -115,6 +140,11 @@ func (s *Server) rest(ctx context.Context, exit *Exit) {
 	if exit.Signal != "" {
 		event.Str("signal", exit.Signal)
 	}
+	if s.orders.now().replace { // which it did not live to see done
+		s.enter(Restarting, exit.Cause, ended)
+		event.Msg("llama-server ended: " + exit.Cause)
+		return
+	}
 	pause, giveUp := s.past.decide(rand.Float64())
 	if giveUp {
 		const until = "it stays so until `llmsup restart` or `llmsup reload`, or a change of the model's file"
@@ -127,11 +157,17 @@ func (s *Server) rest(ctx context.Context, exit *Exit) {
 	event.Int64("next_start_ms", pause.Milliseconds()).Msg("llama-server ended: " + exit.Cause)
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	case <-s.asked:
-		s.past = history{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+			return
+		case <-s.orders.came:
+			if s.orders.now().replace {
+				return
+			}
+		}
 	}
 }
 
@@ -149,15 +185,17 @@ func (s *Server) awaitChange(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-s.asked:
-		case <-tick.C:
-			if s.spec.files() == before {
-				continue
+		case <-s.orders.came:
+			if s.orders.now().replace {
+				return
 			}
-			s.log.Info().Msg("the model's file, or llama-server, has changed; starting again")
+		case <-tick.C:
+			if s.spec.files() != before {
+				s.log.Info().Msg("the model's file, or llama-server, has changed; starting again")
+				s.past = history{}
+				return
+			}
 		}
-		s.past = history{}
-		return
 	}
 }
 

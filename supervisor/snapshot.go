@@ -30,6 +30,7 @@ type Snapshot struct {
 	Since    time.Time // when State was entered
 	Reason   string    // one line for a person; "" where the state says it all
 	PID      int       // 0 when no process runs
+	Direct   bool      // that process answers itself, and not one below it; false until it is known
 	Restarts int       // starts after the first one
 	Endpoint Endpoint  // meaningful while State.Alive()
 	CtxSize  int       // tokens a slot, as the server itself says once it is loaded; before, as asked for

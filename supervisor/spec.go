@@ -18,7 +18,6 @@ type Spec struct {
 	NGPULayers int      // layers to keep in VRAM
 	Args       []string // the user's own flags, last on the command line
 	Dir        string   // folder of this server's own: its socket lives there
-	Devices    string   // "" for all GPUs, "none", or what CUDA_VISIBLE_DEVICES takes
 	Secrets    []string // names of environment variables that the child must not see
 
 	StopGrace    time.Duration // SIGTERM to SIGKILL; 0 = 10 s
@@ -27,7 +26,7 @@ type Spec struct {
 
 	// Traffic tells what callers have to do with the server. nil = nobody knows.
 	Traffic func() Traffic
-	// GPU tells what holds a start back. nil = nothing does.
+	// GPU tells which ones to use, and what holds a start back. nil = all, nothing.
 	GPU GPU
 }
 
@@ -108,14 +107,14 @@ func (s Spec) args(f features, e Endpoint) []string {
 func (s Spec) environ(key, mark string) []string {
 	env := childEnv(os.Environ(), s.Secrets)
 	env = append(env, "LLAMA_API_KEY="+key, markVariable+"="+mark)
-	switch s.Devices {
+	switch devices := s.GPU.Devices(); devices {
 	case "":
 	case "none":
 		env = append(env, "CUDA_VISIBLE_DEVICES=", "HIP_VISIBLE_DEVICES=", "GGML_VK_VISIBLE_DEVICES=")
 	default:
 		// By default CUDA counts GPUs from the fastest down; operators read
 		// nvidia-smi, which counts by PCI bus.
-		env = append(env, "CUDA_DEVICE_ORDER=PCI_BUS_ID", "CUDA_VISIBLE_DEVICES="+s.Devices)
+		env = append(env, "CUDA_DEVICE_ORDER=PCI_BUS_ID", "CUDA_VISIBLE_DEVICES="+devices)
 	}
 	return env
 }

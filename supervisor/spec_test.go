@@ -49,12 +49,12 @@ func TestGPUSelection(t *testing.T) {
 	for gpu, want := range map[string]string{
 		"none": "CUDA_VISIBLE_DEVICES=", "1": "CUDA_VISIBLE_DEVICES=1", "GPU-ab": "CUDA_VISIBLE_DEVICES=GPU-ab",
 	} {
-		if env := (Spec{Devices: gpu}).environ("k", "t"); !slices.Contains(env, want) {
+		if env := (Spec{GPU: fakeGPU{devices: gpu}}).environ("k", "t"); !slices.Contains(env, want) {
 			t.Errorf("--gpu %s: no %s in the environment", gpu, want)
 		}
 	}
 	t.Setenv("CUDA_VISIBLE_DEVICES", "3")
-	if env := (Spec{}).environ("k", "t"); !slices.Contains(env, "CUDA_VISIBLE_DEVICES=3") {
+	if env := (Spec{}).withDefaults().environ("k", "t"); !slices.Contains(env, "CUDA_VISIBLE_DEVICES=3") {
 		t.Error("without --gpu the operator's own CUDA_VISIBLE_DEVICES has to stand")
 	}
 }

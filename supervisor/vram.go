@@ -5,9 +5,12 @@ import (
 	"time"
 )
 
-// GPU is what a server has to know of the GPUs that it runs on. Its methods
-// answer from memory.
+// GPU is what a server has to know of the GPUs that it runs on. Its methods do
+// not wait for the driver.
 type GPU interface {
+	// Devices returns those that the next process is to use: "" for all, "none", or
+	// what CUDA_VISIBLE_DEVICES takes.
+	Devices() string
 	// Outstanding says how much of the VRAM that the last process held is not back
 	// yet, in words; "" = enough of it is, or nobody can tell.
 	Outstanding() string
@@ -18,6 +21,7 @@ type GPU interface {
 // noGPU is the GPU of those who can't tell: nothing is ever waited for.
 type noGPU struct{}
 
+func (noGPU) Devices() string     { return "" }
 func (noGPU) Outstanding() string { return "" }
 func (noGPU) Admit() string       { return "" }
 
@@ -71,7 +75,7 @@ func (s *Server) pause(ctx context.Context, tick <-chan time.Time) bool {
 	select {
 	case <-ctx.Done():
 		return false
-	case <-s.asked:
+	case <-s.orders.came:
 		return false
 	case <-tick:
 		return true

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 )
 
@@ -18,9 +19,9 @@ const (
 func (s *Server) watch(ctx context.Context, p child, ask engine) (verdict *Exit) {
 	looking, stopLooking := context.WithCancel(ctx)
 	looks := make(chan vitals)
-	ended := make(chan struct{})
-	go func() { defer close(ended); s.look(looking, p, ask, looks) }()
-	defer func() { stopLooking(); <-ended }()
+	var lookers sync.WaitGroup
+	lookers.Go(func() { s.look(looking, ask, looks) })
+	defer func() { stopLooking(); lookers.Wait() }()
 
 	last := vitals{at: time.Now(), health: true, slots: true} // it has just answered a completion
 	newest, newestAt := last, time.Now()
@@ -40,20 +41,22 @@ func (s *Server) watch(ctx context.Context, p child, ask engine) (verdict *Exit)
 				last = newest
 				silence.Reset(s.spec.StallTimeout - time.Since(last.at))
 			}
-		case <-s.asked:
-			if drained == nil {
-				s.enter(Draining, s.orderWords()+"; its calls end first", nil)
-				drained = s.drain(looking)
+		case <-s.orders.came:
+			if o := s.orders.now(); o.replace && drained == nil {
+				s.enter(Draining, o.words()+"; its calls end first", nil)
+				done := make(chan struct{})
+				drained = done
+				lookers.Go(func() { s.drain(looking, done) })
 			}
 		case <-drained:
-			return &Exit{Class: Replaced, Cause: s.orderWords()}
+			return &Exit{Class: Replaced, Cause: s.orders.now().words()}
 		case <-s.judged:
 			if drained == nil {
 				s.enterAlive(nil)
 			}
-		case given := <-s.condemned:
-			if given.pid == p.id() {
-				return given.exit
+		case <-s.sentenced:
+			if verdict := s.sentenceOn(p.id()); verdict != nil {
+				return verdict
 			}
 		case <-silence.C:
 			// The verdict needs evidence: a look not long ago that saw no life.
@@ -76,37 +79,34 @@ const (
 	drainLook    = 50 * time.Millisecond
 )
 
-// drain closes its channel when the server has no call any more, or has had
-// some for drainTimeout. Twice none is none: a call may be on its way from the
-// router, which chose the server just before it began to drain.
-func (s *Server) drain(ctx context.Context) <-chan struct{} {
-	drained := make(chan struct{})
-	go func() {
-		defer close(drained)
-		tick := time.NewTicker(drainLook)
-		defer tick.Stop()
-		deadline := time.Now().Add(drainTimeout)
-		for quiet := 0; quiet < 2 && time.Now().Before(deadline); {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-			quiet++
-			if s.spec.Traffic().Calls > 0 {
-				quiet = 0
-			}
+// drain closes done when the server has no call any more, or has had some for
+// drainTimeout. Twice none is none: a call may be on its way from the router,
+// which chose the server just before it began to drain.
+func (s *Server) drain(ctx context.Context, done chan<- struct{}) {
+	tick := time.NewTicker(drainLook)
+	defer tick.Stop()
+	deadline := time.Now().Add(drainTimeout)
+	for quiet := 0; quiet < 2 && time.Now().Before(deadline); {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
 		}
-	}()
-	return drained
+		quiet++
+		if s.spec.Traffic().Calls > 0 {
+			quiet = 0
+		}
+	}
+	close(done)
 }
 
 // look looks at the server again and again, on connections of its own, and
 // hands on what it sees. A question that hangs delays nobody but the next one.
-func (s *Server) look(ctx context.Context, p child, ask engine, looks chan<- vitals) {
+func (s *Server) look(ctx context.Context, ask engine, looks chan<- vitals) {
 	tick := time.NewTicker(s.lookEvery())
 	defer tick.Stop()
 	worked, bytes := time.Now(), int64(0)
+	var spent cpuMeter
 	for {
 		select {
 		case <-ctx.Done():
@@ -116,11 +116,8 @@ func (s *Server) look(ctx context.Context, p child, ask engine, looks chan<- vit
 		now := ask.vitals(ctx)
 		traffic := s.spec.Traffic()
 		now.calls, now.bytes = traffic.Waiting, traffic.Bytes
-		members := []int{p.id()}
-		if !s.direct { // what works is below a wrapper
-			members = withMembers(p.id())
-		}
-		now.cpu, now.usesGPU = workOf(members).cpu, usesGPU(members)
+		members, gpuOpen := s.Processes()
+		now.cpu, now.usesGPU = spent.read(members), gpuOpen()
 		if traffic.Calls > 0 || now.bytes != bytes {
 			worked, bytes = now.at, now.bytes
 		}

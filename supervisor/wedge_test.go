@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -71,6 +72,23 @@ func TestLoadingThatTakesLong(t *testing.T) {
 	s, _ := run(t, "slow", Spec{LoadTimeout: 700 * time.Millisecond})
 	if now := await(t, s, "ready or an exit", func(n *Snapshot) bool { return n.State == Ready || n.LastExit != nil }); now.State != Ready {
 		t.Errorf("%s: %s", now.State, now.Reason)
+	}
+}
+
+// TestLoadingBelowAWrapper: what a helper has read and what the engine reads
+// are two things. A model that a wrapper first copies would never load else.
+func TestLoadingBelowAWrapper(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("SUPERVISOR_TEST_ROLE", "reads")
+	// The helper reads ten times what the engine ever will, and is gone after that.
+	wrapper := script(t, fmt.Sprintf("(for i in 1 2 3 4 5 6 7 8 9 0; do cat %s; done >/dev/null; sleep 0.5) & exec %s", self, self))
+	s, _ := run(t, "", Spec{Binary: wrapper, Model: "none.gguf", LoadTimeout: 1500 * time.Millisecond})
+	now := await(t, s, "an exit", func(n *Snapshot) bool { return n.LastExit != nil })
+	if now.LastExit.Code != 3 {
+		t.Errorf("it was ended though it read on: %+v", now.LastExit)
 	}
 }
 

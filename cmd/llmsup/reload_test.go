@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -104,15 +105,7 @@ func TestReloadServers(t *testing.T) {
 	a, b := in.awaitServer(0, "ready", isReady), in.awaitServer(1, "ready", isReady)
 	slow := in.awaitServer(2, "ready", isReady)
 
-	// Running calls on what is changed and on what is taken out end as they began.
-	var running sync.WaitGroup
-	for _, name := range []string{"local/slow", "local/slow"} {
-		running.Go(func() {
-			if r := in.chat(name, `,"max_tokens":40,"stream":true`); r.status != 200 || r.readErr != nil || !strings.Contains(r.body, "[DONE]") {
-				t.Errorf("a call that had begun: %+v", r)
-			}
-		})
-	}
+	running := in.streams("local/slow", 2)
 	in.awaitServer(2, "busy", func(s control.Server) bool { return s.Busy == 2 })
 	file.write("servers:\n" + entry("a", "") + entry("b", "-np, \"2\"") + entry("c", ""))
 	code, out := in.reload()
@@ -130,10 +123,6 @@ func TestReloadServers(t *testing.T) {
 	if now := in.awaitServer(3, "draining", func(s control.Server) bool { return s.State == "draining" }); now.PID != slow.PID {
 		t.Errorf("%+v", now)
 	}
-	file.write("servers:\n" + entry("slow", ""))
-	if code, out := in.reload(); code != 1 || !strings.Contains(out, "server slow was taken out, and its last calls are still running") {
-		t.Errorf("exit %d:\n%s", code, out)
-	}
 	running.Wait()
 	again := in.awaitServer(1, "replaced", func(s control.Server) bool { return isReady(s) && s.PID != b.PID })
 	if again.Slots != 2 || again.LastExit != nil {
@@ -145,7 +134,7 @@ func TestReloadServers(t *testing.T) {
 			t.Fatal("the process of what was taken out runs on")
 		}
 	}
-	in.await("alone with b and c", func(control.Server) bool {
+	in.await("alone with b and c", func(control.Server) bool { // and its name is free again
 		s, err := in.client.Status(t.Context())
 		return err == nil && len(s.Servers) == 3
 	})
@@ -156,6 +145,129 @@ func TestReloadServers(t *testing.T) {
 		if r := in.chat(model, `,"max_tokens":1`); r.status != 200 {
 			t.Errorf("%s: %+v", model, r)
 		}
+	}
+}
+
+// streams has n calls under way that take some seconds, and have to end well.
+func (in *instance) streams(model string, n int) *sync.WaitGroup {
+	var running sync.WaitGroup
+	for range n {
+		running.Go(func() {
+			if r := in.chat(model, `,"max_tokens":40,"stream":true`); r.status != 200 || r.readErr != nil || !strings.Contains(r.body, "[DONE]") {
+				in.t.Errorf("a call that had begun: %+v", r)
+			}
+		})
+	}
+	return &running
+}
+
+// TestReloadWithCalls: calls on a server that is changed, or is taken out and put
+// back again, end as they began.
+func TestReloadWithCalls(t *testing.T) {
+	model := slowModel(t)
+	entry := func(args string) string { return "servers:\n  slow: {model: " + model + ", args: [" + args + "]}\n" }
+	file := newEditable(t, entry(""))
+	in := launch(t, nil, "--config", file.path)
+	before := in.awaitReady()
+	busy := func(s control.Server) bool { return s.Busy == 2 }
+
+	running := in.streams("local/slow", 2)
+	in.await("busy", busy)
+	file.write(entry(`-np, "2"`))
+	if code, out := in.reload(); code != 0 {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+	running.Wait()
+	changed := in.await("replaced", func(s control.Server) bool { return isReady(s) && s.PID != before.PID })
+
+	running = in.streams("local/slow", 2)
+	in.await("busy", busy)
+	for _, text := range []string{"", entry(`-np, "3"`)} {
+		file.write(text)
+		if code, out := in.reload(); code != 0 {
+			t.Errorf("exit %d:\n%s", code, out)
+		}
+	}
+	running.Wait()
+	again := in.await("back", func(s control.Server) bool { return isReady(s) && s.PID != changed.PID })
+	if again.Slots != 3 {
+		t.Errorf("%+v", again)
+	}
+	if s, err := in.client.Status(t.Context()); err != nil || len(s.Servers) != 1 {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// TestReloadKeys: a key that has changed is told of, and never reaches a
+// llama-server, also not where it came with the reload.
+func TestReloadKeys(t *testing.T) {
+	c := newCloud(t)
+	key := filepath.Join(t.TempDir(), "key")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(key, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("first-key")
+	head := fmt.Sprintf("upstreams:\n  openrouter: {base_url: %q, api_key_file: %s}\n", c.URL, key)
+	file := newEditable(t, head)
+	in := launch(t, []string{"LATER_KEY=sk-late-secret"}, "--config", file.path, "--demo")
+	in.awaitReady()
+	write("second-key")
+	if code, out := in.reload(); code != 0 || out != "upstream openrouter: its key has changed\n" {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+	if r := in.chat("gpt-4o", ""); r.status != 200 || c.auth[0] != "Bearer second-key" {
+		t.Errorf("%+v", r)
+	}
+	write("")
+	if code, out := in.reload(); code != 0 || !strings.Contains(out, "upstream openrouter: has no key any more, so no call can go there; ") {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+	file.write(head + fmt.Sprintf("  other: {base_url: %q, api_key_env: LATER_KEY}\n", c.URL))
+	if code, out := in.reload(); code != 0 || !strings.Contains(out, "upstream other: added\n") {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+	before := in.awaitReady()
+	if code, out := exec1(t, "restart", "--control-socket", in.state+"/c.sock"); code != 0 {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+	after := in.await("replaced", func(s control.Server) bool { return isReady(s) && s.PID != before.PID })
+	environ, err := os.ReadFile("/proc/" + itoa(after.PID) + "/environ")
+	if err != nil || strings.Contains(string(environ), "sk-late-secret") {
+		t.Errorf("llama-server can read the key of an upstream (%v)", err)
+	}
+}
+
+// TestReloadShowsNewLogs: whoever follows the logs sees those of a server that
+// came with a reload.
+func TestReloadShowsNewLogs(t *testing.T) {
+	model := smallModel(t)
+	file := newEditable(t, "")
+	in := launch(t, nil, "--config", file.path, "--demo")
+	in.awaitReady()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	seen := make(chan bool, 1)
+	go func() {
+		_ = in.client.Logs(ctx, 0, true, func(line control.LogLine) error {
+			if line.Server == "later" {
+				select {
+				case seen <- true:
+				default:
+				}
+			}
+			return nil
+		})
+		close(seen)
+	}()
+	file.write("servers:\n  later: {model: " + model + "}\n")
+	if code, out := in.reload(); code != 0 {
+		t.Fatalf("exit %d:\n%s", code, out)
+	}
+	if !<-seen {
+		t.Error("no line of it came")
 	}
 }
 
@@ -251,10 +363,13 @@ func TestTerminalGone(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
 	defer func() { _ = cmd.Process.Kill() }()
+	reloaded := make(chan struct{})
 	go func() { // a terminal that nobody reads would hold llmsup's log up
-		for buffer := make([]byte, 4096); ; {
-			if _, err := master.Read(buffer); err != nil {
-				return
+		lines, told := bufio.NewScanner(master), false
+		for lines.Scan() {
+			if !told && strings.Contains(lines.Text(), "reloaded; nothing has changed") {
+				told = true
+				close(reloaded)
 			}
 		}
 	}()
@@ -271,7 +386,11 @@ func TestTerminalGone(t *testing.T) {
 	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(300 * time.Millisecond)
+	select {
+	case <-reloaded:
+	case <-time.After(20 * time.Second):
+		t.Fatal("a SIGHUP from a terminal that is there is no reload")
+	}
 	if now := in.awaitReady(); now.PID != pid {
 		t.Errorf("%+v", now)
 	}

@@ -64,7 +64,7 @@ func followRestart(ctx context.Context, client *control.Client, before control.S
 			switch {
 			case s.LastExit != nil && (old[s.Name].LastExit == nil || s.LastExit.At.After(old[s.Name].LastExit.At)):
 				return fmt.Errorf("%s did not come back: %s", s.Name, s.Reason)
-			case s.State != "ready" || s.PID == old[s.Name].PID:
+			case s.State != "ready" && s.State != "degraded" || s.PID == old[s.Name].PID:
 				waiting++
 			}
 		}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"regexp"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -24,7 +23,7 @@ func configFrom(c *cli.Context) (*config.Config, error) {
 		cfg = *loaded
 	}
 	for flag, field := range map[string]*string{
-		flagListen: &cfg.Listen, flagLlamaServer: &cfg.LlamaServer, flagGPU: &cfg.GPU, flagStateDir: &cfg.StateDir,
+		flagListen: &cfg.Listen, flagLlamaServer: &cfg.LlamaServer, flagStateDir: &cfg.StateDir,
 		flagControl: &cfg.ControlSocket, flagLogFormat: &cfg.LogFormat, flagLogLevel: &cfg.LogLevel,
 	} {
 		if c.IsSet(flag) {
@@ -37,9 +36,6 @@ func configFrom(c *cli.Context) (*config.Config, error) {
 	}
 	if err := cfg.Apply(flags); err != nil {
 		return nil, usageError{err}
-	}
-	if !goodGPU.MatchString(cfg.GPU) {
-		return nil, usagef("--gpu %q is no GPU; pass an index or a UUID of nvidia-smi, several with commas between them, or none", cfg.GPU)
 	}
 	if info, err := os.Stat(flags.Model); flags.Model != "" && err == nil && info.IsDir() { // no name for a server comes of it
 		return nil, fmt.Errorf("model %s: this is a directory: name the .gguf file in it", flags.Model)
@@ -62,6 +58,13 @@ func serverFlags(c *cli.Context) (config.Flags, error) {
 			*field = &n
 		}
 	}
+	if c.IsSet(flagGPU) {
+		gpu := c.String(flagGPU)
+		if !config.GoodDevices(gpu) {
+			return flags, usagef("--gpu %q is no GPU; pass an index or a UUID of nvidia-smi, several with commas between them, or none", gpu)
+		}
+		flags.GPU = &gpu
+	}
 	var err error
 	if flags.Args, err = llamaArgs(c); err != nil {
 		return flags, err
@@ -82,10 +85,6 @@ func serverFlags(c *cli.Context) (config.Flags, error) {
 
 // errNothingToRun comes with a configuration that is good otherwise.
 var errNothingToRun = errors.New("there is nothing to run; pass --model FILE.gguf, or --demo for a self-test, or --config llmsup.yaml")
-
-// goodGPU matches what CUDA_VISIBLE_DEVICES takes, and none. It takes anything
-// else for none, and a model would run on the CPU without a word.
-var goodGPU = regexp.MustCompile(`^$|^none$|^(\d{1,3}|(GPU|MIG)-[0-9A-Za-z/-]+)(,(\d{1,3}|(GPU|MIG)-[0-9A-Za-z/-]+))*$`)
 
 // llamaArgs returns what stands after "--". A word before it is a mistake.
 func llamaArgs(c *cli.Context) ([]string, error) {

@@ -30,6 +30,7 @@ func startCommand(hurry <-chan struct{}) *cli.Command {
 }
 
 func start(c *cli.Context, hurry <-chan struct{}) error {
+	hangup := hangups() // the first thing: a SIGHUP must not end a daemon that is about to begin
 	cfg, err := configFrom(c)
 	if err != nil {
 		return err
@@ -46,7 +47,6 @@ func start(c *cli.Context, hurry <-chan struct{}) error {
 	if err != nil {
 		return err
 	}
-	hangup := hangups()
 	d, err := daemon.Open(setup, daemon.Options{
 		Version: version, Log: log, Hurry: hurry,
 		Again: func() (daemon.Setup, error) {

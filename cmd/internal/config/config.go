@@ -27,8 +27,8 @@ type Config struct {
 	Servers       map[string]Server          `yaml:"servers"`        // llama-server processes that llmsup runs
 	Upstreams     map[string]models.Upstream `yaml:"upstreams"`      // endpoints that somebody else runs
 	Routes        map[string]models.Route    `yaml:"routes"`         // by exact name or pattern
+	GPU           GPU                        `yaml:"gpu"`
 
-	GPU     string `yaml:"-"` // "" = all; an index, a UUID, or "none"
 	Started string `yaml:"-"` // the server that flags started; "" = none
 	Demo    bool   `yaml:"-"` // that server runs the demo model, which is made in DemoDir
 	File    string `yaml:"-"` // where it was read from; "" = no file
@@ -42,10 +42,29 @@ type Server struct {
 	CtxSize    int      `yaml:"ctx_size"`     // tokens, for all slots together
 	NGPULayers int      `yaml:"n_gpu_layers"` // layers to keep in VRAM
 	Args       []string `yaml:"args"`         // more flags of llama-server
+	GPU        string   `yaml:"gpu"`          // to run on, as GPU.Devices; "" = what that says
 
 	LoadTimeout  time.Duration `yaml:"load_timeout"`  // without any progress in loading; 0 = 120 s
 	StallTimeout time.Duration `yaml:"stall_timeout"` // without any sign of life once ready; 0 = 30 s
 }
+
+// GPU says which GPUs to use, and when what the driver tells of them is held
+// against a server.
+type GPU struct {
+	Devices     string        `yaml:"devices"`      // indexes of nvidia-smi or UUIDs, with commas between, or "none"; "" = all
+	Fit         string        `yaml:"fit"`          // "wait" until a model fits the free VRAM, or "ignore" it
+	BadSamples  int           `yaml:"bad_samples"`  // in a row, one a second, until a server is degraded
+	GoodSamples int           `yaml:"good_samples"` // until it is no longer
+	VRAMFloor   ByteSize      `yaml:"vram_floor"`   // free VRAM below which it matters that others grow
+	BusyPercent int           `yaml:"busy_percent"` // utilisation that is full, without a call of ours
+	BusyFor     time.Duration `yaml:"busy_for"`     // for so long
+}
+
+// What GPU.Fit may be.
+const (
+	FitWait   = "wait"
+	FitIgnore = "ignore"
+)
 
 const (
 	// DemoName is the server that --demo starts.
@@ -66,6 +85,7 @@ func Default() Config {
 		Listen: "127.0.0.1:8000", MaxBody: 32 << 20,
 		StateDir: DefaultStateDir(), ControlSocket: DefaultControlSocket(),
 		LogFormat: "auto", LogLevel: "info",
+		GPU:     GPU{Fit: FitWait, BadSamples: 3, GoodSamples: 10, VRAMFloor: 256 << 20, BusyPercent: 95, BusyFor: 10 * time.Second},
 		Servers: map[string]Server{}, Upstreams: built.Upstreams, Routes: built.Routes,
 	}
 }

@@ -13,6 +13,7 @@ type Flags struct {
 	Demo       bool   // run the demo model
 	CtxSize    *int
 	NGPULayers *int
+	GPU        *string  // for every server, whatever the file says
 	Args       []string // what stands after "--"
 }
 
@@ -39,7 +40,14 @@ func (c *Config) Apply(f Flags) error {
 		c.Servers[name] = server
 		c.Started = name
 	}
+	if f.GPU != nil {
+		c.GPU.Devices = *f.GPU
+	}
 	for name, server := range c.Servers {
+		if f.GPU != nil {
+			server.GPU = ""
+			c.Servers[name] = server
+		}
 		if c.Started != "" && name != c.Started {
 			continue
 		}

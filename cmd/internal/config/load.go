@@ -15,8 +15,9 @@ import (
 	"github.com/llmsup/llmsup/models"
 )
 
-// maxFile bounds a configuration file, in bytes.
-const maxFile = 4 << 20
+// maxFile bounds a configuration file, in bytes. It is some thousand routes; the
+// time that the YAML library takes goes with the square of their number.
+const maxFile = 256 << 10
 
 // Load reads llmsup.yaml over the defaults. A key that is unknown or stands
 // twice, or a value of the wrong kind, is an error that names file and line.
@@ -44,7 +45,7 @@ func readFile(path string) ([]byte, error) {
 		return nil, fmt.Errorf("configuration %s: %w; pass another file with --config", path, rootCause(err))
 	}
 	if len(raw) > maxFile {
-		return nil, fmt.Errorf("configuration %s: it is over %d MiB; is that the right file?", path, maxFile>>20)
+		return nil, fmt.Errorf("configuration %s: it is over %d KiB; is that the right file?", path, maxFile>>10)
 	}
 	return raw, nil
 }
@@ -166,5 +167,5 @@ func explain(path string, err error) error {
 // that the YAML library has for it.
 var knownKeys = map[string][]string{
 	"config.Config": keysOf(Config{}), "config.Server": keysOf(Server{}),
-	"models.Upstream": keysOf(models.Upstream{}), "models.Route": keysOf(models.Route{}),
+	"models.Upstream": keysOf(models.Upstream{}), "models.Route": keysOf(models.Route{}), "config.GPU": keysOf(GPU{}),
 }

@@ -202,7 +202,7 @@ func TestLoadOfNoFile(t *testing.T) {
 	for name, tc := range map[string]struct{ path, want string }{
 		"missing":     {filepath.Join(dir, "none.yaml"), "none.yaml: no such file or directory; pass another file with --config"},
 		"a directory": {dir, ": is a directory; pass another file with --config"},
-		"too big":     {big, "it is over 4 MiB"},
+		"too big":     {big, "it is over 256 KiB"},
 	} {
 		if _, err := Load(tc.path); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v", name, err)

@@ -21,6 +21,9 @@ func (c *Config) Fixed(now *Config) error {
 			return c.lines.errorf([]string{setting.key}, "a reload can't change it; put %q back, or restart llmsup", setting.now)
 		}
 	}
+	if (now.GPU.Devices == NoGPU) != (c.GPU.Devices == NoGPU) {
+		return c.lines.errorf([]string{"gpu", "devices"}, "a reload can't begin or end the reading of GPUs; restart llmsup for that")
+	}
 	return nil
 }
 
@@ -34,8 +37,17 @@ func (c *Config) Changes(old *Config) []string {
 	if c.LogLevel != old.LogLevel {
 		changes = append(changes, "log_level: "+c.LogLevel)
 	}
+	if thresholds(c.GPU) != thresholds(old.GPU) {
+		changes = append(changes, "gpu: thresholds changed")
+	}
 	changes = append(changes, compare("upstream", old.Upstreams, c.Upstreams, func(a, b models.Upstream) bool { return a == b })...)
 	return append(changes, compare("route", old.Routes, c.Routes, func(a, b models.Route) bool { return a == b })...)
+}
+
+// thresholds are the settings of GPU that are no server's own.
+func thresholds(g GPU) GPU {
+	g.Devices = ""
+	return g
 }
 
 func compare[V any](what string, before, after map[string]V, same func(a, b V) bool) []string {

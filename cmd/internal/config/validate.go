@@ -32,6 +32,9 @@ func (c *Config) Validate() error {
 	if err := c.validateLog(); err != nil {
 		return err
 	}
+	if err := c.validateGPU(); err != nil {
+		return err
+	}
 	// Sorted, so that of several mistakes the same one is told each time.
 	for _, name := range slices.Sorted(maps.Keys(c.Servers)) {
 		if err := c.validateServer(name, c.Servers[name]); err != nil {
@@ -111,6 +114,9 @@ func (c *Config) validateServer(name string, s Server) error {
 		if timeout.value != 0 && (timeout.value < time.Second || timeout.value > maxTimeout) {
 			return at(timeout.field, "%s is not between 1s and 24h", timeout.value)
 		}
+	}
+	if !GoodDevices(s.GPU) {
+		return at("gpu", "%s is no GPU; want an index or a UUID of nvidia-smi, several with commas between them, or none", shown(s.GPU))
 	}
 	if err := CheckArgs(s.Args); err != nil {
 		return at("args", "%w", err)

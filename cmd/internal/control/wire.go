@@ -40,7 +40,18 @@ type Server struct {
 	Slots    int       `json:"slots"`    // calls worked on at once; 0 = not known yet
 	Busy     int       `json:"busy"`     // slots in use
 	Queued   int       `json:"queued"`   // calls that wait for one
+	VRAM     *VRAM     `json:"vram"`     // null = none is wanted, or nobody can tell
 	LastExit *LastExit `json:"last_exit"`
+}
+
+// VRAM is what a server's model takes of the GPUs' memory, by an estimate that is
+// made before the start, and what its process holds.
+type VRAM struct {
+	NeedBytes    uint64  `json:"need_bytes"`    // the sum of the next three
+	WeightsBytes uint64  `json:"weights_bytes"` // of the offloaded layers
+	KVBytes      uint64  `json:"kv_bytes"`      // the cache of keys and values
+	ComputeBytes uint64  `json:"compute_bytes"` // buffers, and the driver's context
+	HeldBytes    *uint64 `json:"held_bytes"`    // null = unknown, or no process runs
 }
 
 // LastExit is how a server's process ended last; null before it ever did.
@@ -82,17 +93,30 @@ type Reloaded struct {
 
 // GPU is a GPU as its driver tells. A figure that it does not give is null.
 type GPU struct {
-	Index              int      `json:"index"`
-	UUID               string   `json:"uuid"`
-	Name               string   `json:"name"`
-	MemoryTotalBytes   *uint64  `json:"memory_total_bytes"`
-	MemoryUsedBytes    *uint64  `json:"memory_used_bytes"`
-	MemoryFreeBytes    *uint64  `json:"memory_free_bytes"`
-	UtilizationPercent *int     `json:"utilization_percent"`
-	TemperatureCelsius *int     `json:"temperature_celsius"`
-	PowerWatts         *float64 `json:"power_watts"`
-	Health             string   `json:"health"` // ok, degraded, lost or unknown
-	Reason             string   `json:"reason"`
+	Index              int          `json:"index"`
+	UUID               string       `json:"uuid"`
+	Name               string       `json:"name"`
+	MemoryTotalBytes   *uint64      `json:"memory_total_bytes"`
+	MemoryUsedBytes    *uint64      `json:"memory_used_bytes"`
+	MemoryFreeBytes    *uint64      `json:"memory_free_bytes"`
+	UtilizationPercent *int         `json:"utilization_percent"`
+	MemoryPercent      *int         `json:"memory_utilization_percent"` // of the time in which memory was read or written
+	TemperatureCelsius *int         `json:"temperature_celsius"`
+	PowerWatts         *float64     `json:"power_watts"`
+	PowerLimitWatts    *float64     `json:"power_limit_watts"`
+	Slowdown           *uint64      `json:"clocks_event_reasons"` // NVML's bits
+	ECCUncorrected     *uint64      `json:"ecc_uncorrected"`      // memory errors since the driver was loaded
+	PCIeReplays        *uint64      `json:"pcie_replays"`
+	Processes          []GPUProcess `json:"processes"` // null = unknown
+	Health             string       `json:"health"`    // ok, degraded, lost or unknown
+	Reason             string       `json:"reason"`
+}
+
+// GPUProcess is a process that holds memory of a GPU.
+type GPUProcess struct {
+	PID         int     `json:"pid"` // as the driver counts them, on the host
+	Program     string  `json:"program"`
+	MemoryBytes *uint64 `json:"memory_bytes"`
 }
 
 // Upstream is an endpoint that somebody else runs.

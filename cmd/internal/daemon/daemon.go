@@ -22,6 +22,7 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/gpu"
 	"github.com/llmsup/llmsup/router"
 	"github.com/llmsup/llmsup/supervisor"
 )
@@ -58,19 +59,27 @@ type Daemon struct {
 	control  *control.Listener
 	unlock   func()
 	router   *router.Router
-	fleet    atomic.Pointer[[]*served] // sorted by name; replaced, never changed
+	fleet    atomic.Pointer[fleet]
+	monitor  *gpu.Monitor
+	house    *house
 
-	changing sync.Mutex // held by whoever changes what follows, and the fleet
-	setup    Setup
-	serving  context.Context //nolint:containedctx // of the servers' goroutines, which a reload starts as well as Run
-	stopping bool
-	group    sync.WaitGroup // of those goroutines
+	serving context.Context //nolint:containedctx // of all servers, which outlive the context of Run
+	stop    context.CancelFunc
+	begun   chan struct{} // closed when Run has started them
+	group   sync.WaitGroup
+
+	reloading sync.Mutex // one at a time
+	changing  sync.Mutex // held by whoever changes what follows, the fleet or the routing
+	setup     Setup
+	upstreams []router.Upstream // as they are now
+	stopping  bool
 }
 
 // Open takes hold of all that can be refused: the state directory, the port,
 // the control socket. It starts no process, so its errors leave nothing behind.
 func Open(setup Setup, opts Options) (*Daemon, error) {
-	d := &Daemon{opts: opts, setup: setup, log: opts.Log}
+	d := &Daemon{opts: opts, setup: setup, log: opts.Log, begun: make(chan struct{})}
+	d.serving, d.stop = context.WithCancel(context.Background())
 	if err := d.open(); err != nil {
 		d.Close()
 		return nil, err
@@ -90,17 +99,22 @@ func (d *Daemon) open() (err error) {
 	if d.control, err = control.Listen(cfg.ControlSocket); err != nil {
 		return err
 	}
-	planned, err := d.plan(d.setup)
-	if err != nil {
-		return err
+	d.monitor = gpu.NewMonitor(d.log)
+	if cfg.GPU.Devices == gpu.None {
+		d.monitor = gpu.NewNull()
 	}
+	d.house = &house{monitor: d.monitor}
+	planned := d.plan(d.setup)
 	routing, err := d.routing(cfg, planned.fleet)
 	if err != nil {
 		return err
 	}
-	d.fleet.Store(&planned.fleet)
-	d.router, err = router.New(routing, d.log)
-	return err
+	d.upstreams = routing.Upstreams
+	d.setFleet(planned.fleet)
+	if d.router, err = router.New(routing, d.log); err != nil {
+		return err
+	}
+	return d.router.Register(gpuMetrics{d})
 }
 
 // serversDir has a folder for each server.
@@ -108,6 +122,7 @@ func (d *Daemon) serversDir() string { return filepath.Join(d.setup.Config.State
 
 // Close gives back what Open took hold of. Run does it by itself.
 func (d *Daemon) Close() {
+	d.stop()
 	if d.control != nil {
 		_ = d.control.Close()
 	}
@@ -148,14 +163,13 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	private := &http.Server{Handler: control.NewHandler(d), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout}
 
-	// The servers outlive ctx: they are stopped once the calls have ended.
-	serving, stopServers := context.WithCancel(context.WithoutCancel(ctx))
-	d.changing.Lock()
-	d.serving = serving
-	for _, s := range *d.fleet.Load() {
+	for _, s := range d.servers() {
 		d.start(s)
 	}
-	d.changing.Unlock()
+	close(d.begun)
+	var watching sync.WaitGroup // of the GPUs, which a stop needs as well
+	watching.Go(func() { d.monitor.Run(d.serving) })
+	watching.Go(func() { d.watchGPUs(d.serving) })
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return ignoreClosed(public.Serve(d.listener)) })
@@ -166,8 +180,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.changing.Lock()
 		d.stopping = true
 		d.changing.Unlock()
-		stopServers()
+		d.stop() // they are needed until the calls have ended
 		d.group.Wait()
+		watching.Wait()
 		return private.Close()
 	})
 	err := group.Wait()

@@ -2,7 +2,8 @@ package daemon
 
 import (
 	"cmp"
-	"fmt"
+	"context"
+	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -16,17 +17,31 @@ import (
 type served struct {
 	name    string
 	server  *supervisor.Server
+	tenant  *tenant
 	command command
-	leaving bool          // it is no longer in the configuration, and ends when its calls have
-	ended   chan struct{} // closed when it has
+	leaving bool // it is no longer in the configuration, and ends when its calls have
+	*life
+}
+
+// life is the time in which a server's Run runs.
+type life struct {
+	ctx   context.Context //nolint:containedctx // it is the server's, from the fleet's plan to its removal
+	end   context.CancelFunc
+	ended chan struct{} // closed when Run has returned
 }
 
 // command is all that a server's process follows from: when it changes, so has
 // the process to.
 type command struct {
-	entry   config.Server
+	entry   config.Server // without what holds for any process
 	binary  string
 	devices string
+}
+
+func commandOf(entry config.Server, setup Setup) command {
+	devices := setup.Config.DevicesOf(entry)
+	entry.GPU, entry.LoadTimeout, entry.StallTimeout = "", 0, 0
+	return command{entry, setup.Binary, devices}
 }
 
 // change is what a Setup makes of the present fleet.
@@ -39,27 +54,26 @@ type change struct {
 }
 
 // plan works out what a Setup changes. Nothing is started, stopped or told, and
-// what is in the present fleet stays as it is.
-func (d *Daemon) plan(setup Setup) (change, error) {
+// what is in the present fleet stays as it is. The caller holds changing.
+func (d *Daemon) plan(setup Setup) change {
 	var c change
 	present := map[string]*served{}
-	for _, s := range d.running() {
+	for _, s := range d.servers() {
 		present[s.name] = s
 	}
 	for _, name := range sortedKeys(setup.Config.Servers) {
-		wanted := command{setup.Config.Servers[name], setup.Binary, setup.Config.GPU}
+		entry := setup.Config.Servers[name]
+		wanted := commandOf(entry, setup)
 		s := present[name]
 		delete(present, name)
 		switch {
 		case s == nil:
 			s = d.newServed(name, wanted, setup.Config)
 			c.added = append(c.added, s)
-		case s.leaving:
-			return change{}, fmt.Errorf("server %s was taken out, and its last calls are still running; try again when llmsup status no longer lists it", name)
-		case reflect.DeepEqual(s.command, wanted):
+		case !s.leaving && reflect.DeepEqual(s.command, wanted):
 			c.stayed = append(c.stayed, s)
-		default:
-			s = &served{s.name, s.server, wanted, false, s.ended}
+		default: // one that was taken out and has not ended yet is taken back
+			s = &served{s.name, s.server, s.tenant, wanted, false, s.life}
 			c.replaced = append(c.replaced, s)
 		}
 		c.fleet = append(c.fleet, s)
@@ -67,52 +81,98 @@ func (d *Daemon) plan(setup Setup) (change, error) {
 	for _, name := range sortedKeys(present) {
 		s := present[name]
 		if !s.leaving {
-			s = &served{s.name, s.server, s.command, true, s.ended}
+			s = &served{s.name, s.server, s.tenant, s.command, true, s.life}
 			c.removed = append(c.removed, s)
 		}
 		c.fleet = append(c.fleet, s) // until it has ended
 	}
 	slices.SortFunc(c.fleet, func(a, b *served) int { return cmp.Compare(a.name, b.name) })
-	return c, nil
+	return c
 }
 
 func (d *Daemon) newServed(name string, c command, cfg *config.Config) *served {
-	spec := d.spec(name, c, cfg)
-	return &served{name: name, server: supervisor.New(spec, d.log, d.opts.Hurry), command: c, ended: make(chan struct{})}
+	t := &tenant{name: name, house: d.house, log: d.log}
+	t.settle(cfg.Servers[name], cfg)
+	ctx, end := context.WithCancel(d.serving)
+	server := supervisor.New(d.spec(name, c, t, cfg), d.log, d.opts.Hurry)
+	return &served{name: name, server: server, tenant: t, command: c, life: &life{ctx, end, make(chan struct{})}}
 }
 
-func (d *Daemon) spec(name string, c command, cfg *config.Config) supervisor.Spec {
+func (d *Daemon) spec(name string, c command, t *tenant, cfg *config.Config) supervisor.Spec {
+	entry := cfg.Servers[name]
 	return supervisor.Spec{
-		Name: name, Binary: c.binary, Model: c.entry.Model, CtxSize: c.entry.CtxSize, NGPULayers: c.entry.NGPULayers, Args: c.entry.Args,
-		Dir: filepath.Join(d.serversDir(), name), Devices: c.devices, Secrets: cfg.KeyVariables(),
-		LoadTimeout: c.entry.LoadTimeout, StallTimeout: c.entry.StallTimeout,
+		Name: name, Binary: c.binary, Model: entry.Model, CtxSize: entry.CtxSize, NGPULayers: entry.NGPULayers, Args: entry.Args,
+		Dir: filepath.Join(d.serversDir(), name), GPU: t, Secrets: cfg.KeyVariables(),
+		LoadTimeout: entry.LoadTimeout, StallTimeout: entry.StallTimeout,
 		// Asked only once the server runs, and the router is there by then.
 		Traffic: func() supervisor.Traffic { return supervisor.Traffic(d.router.Traffic(name)) },
 	}
 }
 
-// start runs a server until it ends or the daemon does. The caller holds changing.
+// start runs a server until its life ends.
 func (d *Daemon) start(s *served) {
-	ctx := d.serving
 	d.group.Go(func() {
 		defer close(s.ended)
-		s.server.Run(ctx)
+		s.server.Run(s.ctx)
 	})
 }
 
-// running are the servers of now, sorted by name. One that was taken out of the
+// servers are those of now, sorted by name. One that was taken out of the
 // configuration is among them until it has ended.
-func (d *Daemon) running() []*served {
-	fleet := d.fleet.Load()
-	if fleet == nil {
-		return nil
+func (d *Daemon) servers() []*served {
+	if f := d.fleet.Load(); f != nil {
+		return f.servers
 	}
-	return slices.DeleteFunc(slices.Clone(*fleet), func(s *served) bool {
-		select {
-		case <-s.ended:
-			return s.leaving
-		default:
-			return false
+	return nil
+}
+
+// fleet is all servers of one moment. It is never changed.
+type fleet struct {
+	servers []*served     // sorted by name
+	changed chan struct{} // closed when there is another one
+}
+
+// setFleet puts another fleet in the place of the present one. The caller holds
+// changing.
+func (d *Daemon) setFleet(servers []*served) {
+	old := d.fleet.Swap(&fleet{servers, make(chan struct{})})
+	d.house.settle(servers)
+	if old != nil {
+		close(old.changed)
+	}
+}
+
+// bury waits until a server that was taken out has come to rest, and takes it
+// out of the fleet, unless it was taken back meanwhile.
+func (d *Daemon) bury(leaving *served) {
+	for {
+		now := leaving.server.Snapshot()
+		if now.State == supervisor.Stopped && d.buryStopped(leaving) {
+			return
 		}
-	})
+		select {
+		case <-leaving.ctx.Done(): // with all others
+			return
+		case <-now.Changed:
+		}
+	}
+}
+
+func (d *Daemon) buryStopped(leaving *served) (done bool) {
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	i := slices.Index(d.servers(), leaving)
+	if i < 0 { // it was taken back
+		return true
+	}
+	if leaving.server.Snapshot().State != supervisor.Stopped {
+		return false
+	}
+	leaving.end()
+	<-leaving.ended
+	d.setFleet(slices.Delete(slices.Clone(d.servers()), i, i+1))
+	d.router.Forget(leaving.name)
+	_ = os.Remove(filepath.Join(d.serversDir(), leaving.name)) // it is empty, or somebody has put something there
+	d.log.Info().Str("server", leaving.name).Msg("the server that was taken out has ended")
+	return true
 }

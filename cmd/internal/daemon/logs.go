@@ -14,14 +14,13 @@ import (
 // in the order of their times.
 func (d *Daemon) Logs(ctx context.Context, n int, follow bool, emit func(control.LogLine) error) error {
 	var past []control.LogLine
-	servers := d.running()
-	seen := make([]uint64, len(servers))
-	for i, s := range servers {
+	seen := map[*supervisor.Server]uint64{}
+	for _, s := range d.servers() {
 		lines, last := s.server.Tail(n)
-		seen[i] = last
+		seen[s.server] = last
 		for _, line := range lines {
 			past = append(past, logLine(s, line, 0))
-			seen[i] = max(seen[i], line.Seq)
+			seen[s.server] = max(last, line.Seq)
 		}
 	}
 	slices.SortStableFunc(past, func(a, b control.LogLine) int { return cmp.Compare(a.At.UnixNano(), b.At.UnixNano()) })
@@ -39,12 +38,28 @@ func (d *Daemon) Logs(ctx context.Context, n int, follow bool, emit func(control
 	defer readers.Wait()
 	defer cancel()
 	lines := make(chan control.LogLine)
-	for i, s := range servers {
-		readers.Go(func() { followServer(ctx, s, seen[i], lines) })
+	followed := map[*supervisor.Server]bool{}
+	for {
+		now := d.fleet.Load()
+		for _, s := range now.servers { // those that a reload has added, too
+			if !followed[s.server] {
+				followed[s.server] = true
+				readers.Go(func() { followServer(ctx, s, seen[s.server], lines) })
+			}
+		}
+		if err := pass(ctx, lines, now.changed, emit); err != nil || ctx.Err() != nil {
+			return err
+		}
 	}
+}
+
+// pass hands lines on until the fleet changes or ctx ends.
+func pass(ctx context.Context, lines <-chan control.LogLine, changed <-chan struct{}, emit func(control.LogLine) error) error {
 	for {
 		select {
 		case <-ctx.Done():
+			return nil
+		case <-changed:
 			return nil
 		case line := <-lines:
 			if err := emit(line); err != nil {
@@ -72,6 +87,8 @@ func followServer(ctx context.Context, s *served, seen uint64, lines chan<- cont
 		}
 		select {
 		case <-ctx.Done():
+			return
+		case <-s.ended:
 			return
 		case <-more:
 		}

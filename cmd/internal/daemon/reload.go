@@ -2,9 +2,11 @@ package daemon
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/rs/zerolog"
 
+	"github.com/llmsup/llmsup/router"
 	"github.com/llmsup/llmsup/supervisor"
 )
 
@@ -30,27 +32,29 @@ func (d *Daemon) Reload() ([]string, error) {
 }
 
 func (d *Daemon) reload() ([]string, error) {
-	d.changing.Lock()
-	defer d.changing.Unlock()
-	if d.stopping {
-		return nil, errors.New("llmsup is stopping")
-	}
+	<-d.begun
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	// Files are read without what a stop needs: a disk may not answer.
 	setup, err := d.opts.Again()
 	if err != nil {
-		return nil, err
-	}
-	old := d.setup.Config
-	if err := setup.Config.Fixed(old); err != nil {
 		return nil, err
 	}
 	level, err := zerolog.ParseLevel(setup.Config.LogLevel)
 	if err != nil {
 		return nil, err
 	}
-	planned, err := d.plan(setup)
-	if err != nil {
+
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	if d.stopping {
+		return nil, errors.New("llmsup is stopping")
+	}
+	old := d.setup.Config
+	if err := setup.Config.Fixed(old); err != nil {
 		return nil, err
 	}
+	planned := d.plan(setup)
 	routing, err := d.routing(setup.Config, planned.fleet)
 	if err != nil {
 		return nil, err
@@ -61,29 +65,55 @@ func (d *Daemon) reload() ([]string, error) {
 
 	// From here on nothing can be refused.
 	zerolog.SetGlobalLevel(level)
-	d.fleet.Store(&planned.fleet)
-	d.setup = setup
-	return append(d.apply(planned), setup.Config.Changes(old)...), nil
+	words := keyChanges(d.upstreams, routing.Upstreams)
+	d.setFleet(planned.fleet)
+	d.setup, d.upstreams = setup, routing.Upstreams
+	return append(append(d.apply(planned), setup.Config.Changes(old)...), words...), nil
 }
 
-// apply tells the servers what a reload means for them, and says so.
+// apply tells the servers what a reload means for them, and says so. The caller
+// holds changing.
 func (d *Daemon) apply(planned change) (words []string) {
+	cfg := d.setup.Config
+	spec := func(s *served) supervisor.Spec {
+		s.tenant.settle(cfg.Servers[s.name], cfg)
+		return d.spec(s.name, s.command, s.tenant, cfg)
+	}
 	for _, s := range planned.added {
 		words = append(words, "server "+s.name+": added, and starting")
 		d.start(s)
 	}
 	for _, s := range planned.replaced {
 		words = append(words, "server "+s.name+": changed; its process is replaced when its calls have ended")
-		s.server.Reconfigure(d.spec(s.name, s.command, d.setup.Config))
+		s.server.Reconfigure(spec(s))
 	}
 	for _, s := range planned.removed {
 		words = append(words, "server "+s.name+": removed; it ends when its calls have")
 		s.server.Retire()
+		d.group.Go(func() { d.bury(s) })
 	}
 	for _, s := range planned.stayed {
+		// Timeouts, and the keys that its process may not see.
+		s.server.Amend(spec(s))
 		if s.server.Snapshot().State == supervisor.Failed {
 			words = append(words, "server "+s.name+": had failed, and is started again")
 			s.server.Restart()
+		}
+	}
+	return words
+}
+
+// keyChanges says which upstreams that are there before and after have another
+// key, whatever the configuration says.
+func keyChanges(before, after []router.Upstream) (words []string) {
+	for _, b := range after {
+		i := slices.IndexFunc(before, func(a router.Upstream) bool { return a.Name == b.Name })
+		switch {
+		case i < 0 || before[i].Key == b.Key:
+		case b.Missing != "":
+			words = append(words, "upstream "+b.Name+": has no key any more, so no call can go there; "+b.Missing)
+		default:
+			words = append(words, "upstream "+b.Name+": its key has changed")
 		}
 	}
 	return words

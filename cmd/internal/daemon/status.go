@@ -13,10 +13,13 @@ import (
 func (d *Daemon) Status() control.Status {
 	s := control.Status{
 		Version: d.opts.Version, Listen: d.listener.Addr().String(), Inflight: d.router.Inflight(),
-		Servers: []control.Server{}, GPUs: []control.GPU{}, Upstreams: []control.Upstream{},
+		Servers: []control.Server{}, GPUs: d.gpuStatus(), Upstreams: []control.Upstream{},
 	}
-	for _, r := range d.running() {
-		s.Servers = append(s.Servers, serverStatus(r.server.Snapshot(), d.router.Traffic(r.name).Calls))
+	for _, r := range d.servers() {
+		now := r.server.Snapshot()
+		status := serverStatus(now, d.router.Traffic(r.name).Calls)
+		status.VRAM = r.tenant.vramStatus(now.PID)
+		s.Servers = append(s.Servers, status)
 	}
 	for _, u := range d.router.Upstreams() {
 		s.Upstreams = append(s.Upstreams, control.Upstream{Name: u.Name, Healthy: u.Reason == "", Reason: u.Reason})
@@ -43,7 +46,7 @@ func serverStatus(now *supervisor.Snapshot, inflight int) control.Server {
 
 // Restart implements control.Source.
 func (d *Daemon) Restart() {
-	for _, s := range d.running() {
+	for _, s := range d.servers() {
 		s.server.Restart()
 	}
 }

@@ -1,0 +1,47 @@
+package config
+
+import (
+	"cmp"
+	"regexp"
+	"time"
+)
+
+// goodDevices matches what CUDA_VISIBLE_DEVICES takes, and none. It takes
+// anything else for none, and a model would run on the CPU without a word.
+var goodDevices = regexp.MustCompile(`^$|^none$|^(\d{1,3}|(GPU|MIG)-[0-9A-Za-z/-]+)(,(\d{1,3}|(GPU|MIG)-[0-9A-Za-z/-]+))*$`)
+
+// GoodDevices says whether a word can mean GPUs.
+func GoodDevices(word string) bool { return goodDevices.MatchString(word) }
+
+// NoGPU is the word for none at all.
+const NoGPU = "none"
+
+// DevicesOf returns the GPUs that a server is to run on.
+func (c *Config) DevicesOf(s Server) string { return cmp.Or(s.GPU, c.GPU.Devices) }
+
+const (
+	maxSamples = 3600
+	maxBusyFor = time.Hour
+)
+
+func (c *Config) validateGPU() error {
+	g := c.GPU
+	at := func(field, format string, args ...any) error {
+		return c.lines.errorf([]string{"gpu", field}, format, args...)
+	}
+	switch {
+	case !GoodDevices(g.Devices):
+		return at("devices", "%s is no GPU; want an index or a UUID of nvidia-smi, several with commas between them, or none", shown(g.Devices))
+	case g.Fit != FitWait && g.Fit != FitIgnore:
+		return at("fit", "%s is neither wait nor ignore", shown(g.Fit))
+	case g.BadSamples < 1 || g.BadSamples > maxSamples:
+		return at("bad_samples", "%d is not between 1 and %d", g.BadSamples, maxSamples)
+	case g.GoodSamples < 1 || g.GoodSamples > maxSamples:
+		return at("good_samples", "%d is not between 1 and %d", g.GoodSamples, maxSamples)
+	case g.BusyPercent < 1 || g.BusyPercent > 100:
+		return at("busy_percent", "%d is not between 1 and 100", g.BusyPercent)
+	case g.BusyFor < 0 || g.BusyFor > maxBusyFor:
+		return at("busy_for", "%s is not between 0 and 1h", g.BusyFor)
+	}
+	return nil
+}

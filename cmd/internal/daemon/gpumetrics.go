@@ -1,0 +1,63 @@
+package daemon
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// gpuMetrics shows the last sample to Prometheus. A figure that the driver does
+// not give is not there: 0 would be a lie.
+type gpuMetrics struct{ d *Daemon }
+
+var gpuLabels = []string{"gpu", "uuid"}
+
+func gpuMetric(name, help string, more ...string) *prometheus.Desc {
+	return prometheus.NewDesc("llmsup_gpu_"+name, help, append(append([]string{}, gpuLabels...), more...), nil)
+}
+
+var (
+	gpuMemoryTotal = gpuMetric("memory_total_bytes", "VRAM of the GPU.")
+	gpuMemoryUsed  = gpuMetric("memory_used_bytes", "VRAM in use, by whomever.")
+	gpuMemoryFree  = gpuMetric("memory_free_bytes", "VRAM that is free.")
+	gpuUtilization = gpuMetric("utilization_ratio", "Share of the time in which the GPU computed anything.")
+	gpuTemperature = gpuMetric("temperature_celsius", "Temperature of the GPU.")
+	gpuPower       = gpuMetric("power_watts", "Power that the GPU draws.")
+	gpuECC         = gpuMetric("ecc_uncorrected_total", "Memory errors that could not be corrected, since the driver was loaded.")
+	gpuReplays     = gpuMetric("pcie_replays_total", "PCIe packets that had to be sent again.")
+	gpuHealthState = gpuMetric("health", "1 for the health that the GPU has: ok, degraded, lost or unknown.", "health")
+)
+
+// Describe implements prometheus.Collector.
+func (m gpuMetrics) Describe(all chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{
+		gpuMemoryTotal, gpuMemoryUsed, gpuMemoryFree, gpuUtilization, gpuTemperature, gpuPower, gpuECC, gpuReplays, gpuHealthState,
+	} {
+		all <- desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m gpuMetrics) Collect(all chan<- prometheus.Metric) {
+	s := m.d.monitor.Sample()
+	for _, g := range s.GPUs {
+		labels := []string{strconv.Itoa(g.Index), g.UUID}
+		gauge, counter := prometheus.GaugeValue, prometheus.CounterValue
+		collect(all, gpuMemoryTotal, gauge, g.MemoryTotal, 1, labels)
+		collect(all, gpuMemoryUsed, gauge, g.MemoryUsed, 1, labels)
+		collect(all, gpuMemoryFree, gauge, g.MemoryFree, 1, labels)
+		collect(all, gpuUtilization, gauge, g.Utilization, 0.01, labels)
+		collect(all, gpuTemperature, gauge, g.Temperature, 1, labels)
+		collect(all, gpuPower, gauge, g.Power, 1, labels)
+		collect(all, gpuECC, counter, g.ECCUncorrected, 1, labels)
+		collect(all, gpuReplays, counter, g.PCIeReplays, 1, labels)
+		one := 1
+		collect(all, gpuHealthState, gauge, &one, 1, append(labels, m.d.gpuHealth(s, g).health))
+	}
+}
+
+func collect[N int | uint64 | float64](all chan<- prometheus.Metric, d *prometheus.Desc, t prometheus.ValueType, figure *N, unit float64, labels []string) {
+	if figure != nil {
+		all <- prometheus.MustNewConstMetric(d, t, float64(*figure)*unit, labels...)
+	}
+}
