@@ -1,7 +1,5 @@
 package gpu
 
-import "errors"
-
 // driver is who tells of GPUs. One goroutine makes all calls; any of them may
 // hang.
 type driver interface {
@@ -16,6 +14,8 @@ type driver interface {
 // versions are what a driver says of itself; "" = it does not.
 type versions struct{ driver, cuda string }
 
-// errNoDriver is wrapped by open's error where there is no driver to talk to,
-// and none will come while llmsup runs.
-var errNoDriver = errors.New("no NVML")
+// absentError says that there is no driver to talk to: a box without a GPU is a
+// good box.
+type absentError string
+
+func (e absentError) Error() string { return string(e) }

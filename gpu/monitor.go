@@ -189,8 +189,8 @@ func (m *Monitor) fail(err error) {
 	if m.told != err.Error() {
 		m.told = err.Error()
 		event := m.log.Warn()
-		if errors.Is(err, errNoDriver) {
-			event = m.log.Info() // a box without a GPU is a good box
+		if _, absent := errors.AsType[absentError](err); absent {
+			event = m.log.Info()
 		}
 		event.Msg("no GPU is read: " + err.Error())
 	}

@@ -92,7 +92,7 @@ var indispensable = [][]string{
 
 // initErrors says what to do about a library that does not start.
 var initErrors = map[api.Return]error{
-	api.ERROR_LIBRARY_NOT_FOUND: fmt.Errorf("%w: no libnvidia-ml.so.1: the NVIDIA driver is not installed, or not in this container", errNoDriver),
+	api.ERROR_LIBRARY_NOT_FOUND: absentError("no libnvidia-ml.so.1: the NVIDIA driver is not installed, or not in this container"),
 	api.ERROR_DRIVER_NOT_LOADED: errors.New("the NVIDIA driver is not loaded: try modprobe nvidia, or look for NVRM in dmesg"),
 	// The library stays in the process once it was called, whatever is on disk.
 	api.ERROR_LIB_RM_VERSION_MISMATCH: errors.New("the NVIDIA driver's library and its kernel module are of different versions: load the new module, or reboot, and restart llmsup"),

@@ -71,8 +71,14 @@ func (f *findings) check(c *cli.Context) error {
 	if cfg.File != "" {
 		f.ok("%s can be read", cfg.File)
 	}
-	names := f.models(cfg)
-	if err := cfg.Resolve(func(server string) string { return names[server] }); err != nil {
+	headers := f.models(cfg)
+	name := func(server string) string {
+		if h := headers[server]; h != nil {
+			return h.Name
+		}
+		return ""
+	}
+	if err := cfg.Resolve(name); err != nil {
 		f.fail(err)
 		return nil
 	}
@@ -83,12 +89,15 @@ func (f *findings) check(c *cli.Context) error {
 	}
 	f.binary(c.Context, cfg)
 	f.upstreams(cfg)
-	f.surroundings(c.Context, cfg)
+	running := f.surroundings(c.Context, cfg)
+	if len(cfg.Servers) > 0 || cfg.File == "" { // without a server nobody needs a GPU
+		f.gpus(c.Context, cfg, headers, running)
+	}
 	return nil
 }
 
-func (f *findings) models(cfg *config.Config) map[string]string {
-	names := map[string]string{}
+func (f *findings) models(cfg *config.Config) map[string]*gguf.Header {
+	headers := map[string]*gguf.Header{}
 	for _, name := range sortedNames(cfg.Servers) {
 		if cfg.Demo && name == cfg.Started {
 			f.ok("server %s: the demo model is made at the start", name)
@@ -100,11 +109,11 @@ func (f *findings) models(cfg *config.Config) map[string]string {
 			f.fail(fmt.Errorf("server %s: %w", name, err))
 			continue
 		}
-		names[name] = h.Name
+		headers[name] = h
 		f.ok("server %s: %s, %s %s, %d layers, trained for %d tokens of context, %.1f GiB", name, path, h.Architecture, h.FileType,
 			h.Layers, h.Context, float64(h.TensorBytes)/(1<<30))
 	}
-	return names
+	return headers
 }
 
 func (f *findings) binary(ctx context.Context, cfg *config.Config) {
@@ -145,10 +154,11 @@ func (f *findings) upstreams(cfg *config.Config) {
 }
 
 // surroundings looks at the places that one daemon has for itself. A daemon
-// that runs already has them, and that is as it should be.
-func (f *findings) surroundings(ctx context.Context, cfg *config.Config) {
+// that runs already has them, and that is as it should be; it returns its status.
+func (f *findings) surroundings(ctx context.Context, cfg *config.Config) (daemon *control.Status) {
 	running, err := control.NewClient(cfg.ControlSocket).Status(ctx)
 	if err == nil {
+		daemon = &running
 		f.ok("llmsup %s runs already, and takes calls at %s", running.Version, running.Listen)
 	} else if err := control.CheckSocket(cfg.ControlSocket); err != nil {
 		f.fail(err)
@@ -157,7 +167,7 @@ func (f *findings) surroundings(ctx context.Context, cfg *config.Config) {
 	}
 	var lc net.ListenConfig
 	if err == nil && running.Listen == cfg.Listen {
-		return // and the state directory is in its hands
+		return daemon // and the state directory is in its hands
 	}
 	if l, err := lc.Listen(ctx, "tcp", cfg.Listen); err != nil {
 		f.fail(fmt.Errorf("listen on %s: %w; pass another address with --listen HOST:PORT", cfg.Listen, err))
@@ -173,6 +183,7 @@ func (f *findings) surroundings(ctx context.Context, cfg *config.Config) {
 	default:
 		f.fail(stateErr)
 	}
+	return daemon
 }
 
 func sortedNames[V any](m map[string]V) []string {

@@ -92,13 +92,7 @@ func printStatus(out io.Writer, s control.Status) error {
 				busy(v), v.Queued, v.CtxSize, v.Model)
 		}
 	}
-	if len(s.GPUs) > 0 {
-		fmt.Fprintln(w, "\nGPU\tNAME\tHEALTH\tMEMORY USED\tMEMORY FREE\tBUSY\tTEMPERATURE\tPOWER")
-		for _, g := range s.GPUs {
-			fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", g.Index, g.Name, g.Health, gib(g.MemoryUsedBytes), gib(g.MemoryFreeBytes),
-				figure(g.UtilizationPercent, " %"), figure(g.TemperatureCelsius, " C"), figure(g.PowerWatts, " W"))
-		}
-	}
+	printGPUs(w, s)
 	if len(s.Upstreams) > 0 {
 		fmt.Fprintln(w, "\nUPSTREAM\tSTATE")
 		for _, u := range s.Upstreams {
@@ -112,7 +106,9 @@ func printStatus(out io.Writer, s control.Status) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	printGPUReasons(out, s)
 	for _, v := range s.Servers {
+		printVRAM(out, v)
 		if v.Reason != "" {
 			fmt.Fprintf(out, "\n%s is %s: %s\n", v.Name, v.State, v.Reason)
 		}
@@ -157,20 +153,6 @@ func plural(n int, what string) string {
 		return "1 " + what
 	}
 	return fmt.Sprintf("%d %ss", n, what)
-}
-
-func gib[N int64 | uint64](n *N) string {
-	if n == nil {
-		return "n/a"
-	}
-	return fmt.Sprintf("%.1f GiB", float64(*n)/(1<<30))
-}
-
-func figure[N int | int64 | float64](n *N, unit string) string {
-	if n == nil {
-		return "n/a"
-	}
-	return fmt.Sprint(*n) + unit
 }
 
 // printable keeps what a child printed from steering the terminal.

@@ -17,6 +17,8 @@ type Status struct {
 	Servers   []Server   `json:"servers"`
 	GPUs      []GPU      `json:"gpus"`
 	Upstreams []Upstream `json:"upstreams"`
+
+	GPUProblem string `json:"gpu_problem"` // why no GPU can be read; "" = they are, or none is wanted
 }
 
 // MarshalJSON writes empty lists as [], so that scripts need no case for null.
@@ -40,8 +42,9 @@ type Server struct {
 	Slots    int       `json:"slots"`    // calls worked on at once; 0 = not known yet
 	Busy     int       `json:"busy"`     // slots in use
 	Queued   int       `json:"queued"`   // calls that wait for one
-	VRAM     *VRAM     `json:"vram"`     // null = none is wanted, or nobody can tell
 	LastExit *LastExit `json:"last_exit"`
+
+	VRAM *VRAM `json:"vram"` // null = none is wanted, or nobody can tell
 }
 
 // VRAM is what a server's model takes of the GPUs' memory, by an estimate that is
@@ -93,23 +96,24 @@ type Reloaded struct {
 
 // GPU is a GPU as its driver tells. A figure that it does not give is null.
 type GPU struct {
-	Index              int          `json:"index"`
-	UUID               string       `json:"uuid"`
-	Name               string       `json:"name"`
-	MemoryTotalBytes   *uint64      `json:"memory_total_bytes"`
-	MemoryUsedBytes    *uint64      `json:"memory_used_bytes"`
-	MemoryFreeBytes    *uint64      `json:"memory_free_bytes"`
-	UtilizationPercent *int         `json:"utilization_percent"`
-	MemoryPercent      *int         `json:"memory_utilization_percent"` // of the time in which memory was read or written
-	TemperatureCelsius *int         `json:"temperature_celsius"`
-	PowerWatts         *float64     `json:"power_watts"`
-	PowerLimitWatts    *float64     `json:"power_limit_watts"`
-	Slowdown           *uint64      `json:"clocks_event_reasons"` // NVML's bits
-	ECCUncorrected     *uint64      `json:"ecc_uncorrected"`      // memory errors since the driver was loaded
-	PCIeReplays        *uint64      `json:"pcie_replays"`
-	Processes          []GPUProcess `json:"processes"` // null = unknown
-	Health             string       `json:"health"`    // ok, degraded, lost or unknown
-	Reason             string       `json:"reason"`
+	Index              int      `json:"index"`
+	UUID               string   `json:"uuid"`
+	Name               string   `json:"name"`
+	MemoryTotalBytes   *uint64  `json:"memory_total_bytes"`
+	MemoryUsedBytes    *uint64  `json:"memory_used_bytes"`
+	MemoryFreeBytes    *uint64  `json:"memory_free_bytes"`
+	UtilizationPercent *int     `json:"utilization_percent"`
+	TemperatureCelsius *int     `json:"temperature_celsius"`
+	PowerWatts         *float64 `json:"power_watts"`
+	Health             string   `json:"health"` // ok, degraded, lost or unknown
+	Reason             string   `json:"reason"`
+
+	MemoryPercent   *int         `json:"memory_utilization_percent"` // of the time in which memory was read or written
+	PowerLimitWatts *float64     `json:"power_limit_watts"`
+	Slowdown        *uint64      `json:"clocks_event_reasons"` // NVML's bits
+	ECCUncorrected  *uint64      `json:"ecc_uncorrected"`      // memory errors since the driver was loaded
+	PCIeReplays     *uint64      `json:"pcie_replays"`
+	Processes       []GPUProcess `json:"processes"` // null = unknown
 }
 
 // GPUProcess is a process that holds memory of a GPU.

@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// TestWire holds the contract's JSON: its names and their order, null for what
-// a driver does not give, and lists that are never null.
+// TestWire holds the contract's JSON: its names and their order, what is more
+// than it asks for after them, null for what a driver does not give, and lists
+// that are never null.
 func TestWire(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	total, percent := uint64(24), 0
@@ -15,25 +16,26 @@ func TestWire(t *testing.T) {
 		value any
 		want  string
 	}{
-		"nothing": {Status{}, `{"version":"","listen":"","inflight":0,"servers":[],"gpus":[],"upstreams":[]}`},
+		"nothing": {Status{}, `{"version":"","listen":"","inflight":0,"servers":[],"gpus":[],"upstreams":[],"gpu_problem":""}`},
 		"a pointer": {
 			&Status{Version: "v", Listen: "l", Inflight: 1, Upstreams: []Upstream{{Name: "openrouter", Healthy: true}}},
-			`{"version":"v","listen":"l","inflight":1,"servers":[],"gpus":[],"upstreams":[{"name":"openrouter","healthy":true,"reason":""}]}`,
+			`{"version":"v","listen":"l","inflight":1,"servers":[],"gpus":[],"upstreams":[{"name":"openrouter","healthy":true,"reason":""}],"gpu_problem":""}`,
 		},
 		"a server": {
 			Server{Name: "n", State: "ready", Since: at, PID: 1, Model: "m", CtxSize: 8192, Slots: 4, LastExit: &LastExit{At: at}},
 			`{"name":"n","state":"ready","since":"2026-01-02T03:04:05Z","reason":"","pid":1,"restarts":0,"model":"m","ctx_size":8192,` +
-				`"slots":4,"busy":0,"queued":0,"last_exit":{"at":"2026-01-02T03:04:05Z","code":0,"signal":"","class":"","tail":[]}}`,
+				`"slots":4,"busy":0,"queued":0,"last_exit":{"at":"2026-01-02T03:04:05Z","code":0,"signal":"","class":"","tail":[]},"vram":null}`,
 		},
 		"a server that never ended": {
 			Server{Since: at},
 			`{"name":"","state":"","since":"2026-01-02T03:04:05Z","reason":"","pid":0,"restarts":0,"model":"","ctx_size":0,` +
-				`"slots":0,"busy":0,"queued":0,"last_exit":null}`,
+				`"slots":0,"busy":0,"queued":0,"last_exit":null,"vram":null}`,
 		},
 		"a GPU": {
 			GPU{Name: "g", MemoryTotalBytes: &total, UtilizationPercent: &percent, Health: "ok"},
 			`{"index":0,"uuid":"","name":"g","memory_total_bytes":24,"memory_used_bytes":null,"memory_free_bytes":null,` +
-				`"utilization_percent":0,"temperature_celsius":null,"power_watts":null,"health":"ok","reason":""}`,
+				`"utilization_percent":0,"temperature_celsius":null,"power_watts":null,"health":"ok","reason":"",` +
+				`"memory_utilization_percent":null,"power_limit_watts":null,"clocks_event_reasons":null,"ecc_uncorrected":null,"pcie_replays":null,"processes":null}`,
 		},
 	} {
 		got, err := json.Marshal(tc.value)

@@ -14,6 +14,7 @@ func (d *Daemon) Status() control.Status {
 	s := control.Status{
 		Version: d.opts.Version, Listen: d.listener.Addr().String(), Inflight: d.router.Inflight(),
 		Servers: []control.Server{}, GPUs: d.gpuStatus(), Upstreams: []control.Upstream{},
+		GPUProblem: d.monitor.Sample().Problem,
 	}
 	for _, r := range d.servers() {
 		now := r.server.Snapshot()
