@@ -29,7 +29,6 @@ func (v Verdict) Words() string {
 // remembers nothing. It is never changed: Next returns another one.
 type History struct {
 	pid    int // of the process that the baselines are of
-	loaded bool
 	counts map[matter]count
 	gpus   map[string]baseline // by UUID
 }
@@ -49,9 +48,11 @@ type count struct {
 
 // baseline is what a GPU was like when the server's process was.
 type baseline struct {
-	others   *uint64   // the least that others have held since it was loaded, in bytes
-	ecc      *uint64   // errors when it was started
+	others   *uint64   // the least that others have held since just before it was started, in bytes
+	ecc      *uint64   // errors just before it was started
 	busyFrom time.Time // since when it has been busy without a call of ours; zero = it is not
+
+	lastOthers, lastECC *uint64 // of the last sample, for the next process
 }
 
 // vote is what one sample says of a matter.
@@ -119,23 +120,24 @@ func (p Policy) count(c count, r Reason, v vote) count {
 // baselines carries over what is to be compared with later, and takes it anew
 // for another process.
 func (h History) baselines(p Policy, s *Sample, server Server) History {
-	next := History{pid: server.PID, loaded: server.Loaded, gpus: map[string]baseline{}}
+	next := History{pid: server.PID, gpus: map[string]baseline{}}
 	for uuid, b := range h.gpus {
 		if server.PID != h.pid {
-			b = baseline{}
-		}
-		if server.Loaded && !h.loaded {
-			b.others = nil // until then they may have made room for it
+			b = baseline{others: b.lastOthers, ecc: b.lastECC, lastOthers: b.lastOthers, lastECC: b.lastECC}
 		}
 		next.gpus[uuid] = b
 	}
 	for _, g := range s.pick(server.GPUs) {
 		b := next.gpus[g.UUID]
-		if b.ecc == nil {
-			b.ecc = g.ECCUncorrected
+		if g.ECCUncorrected != nil {
+			b.lastECC = g.ECCUncorrected
+			b.ecc = cmp.Or(b.ecc, b.lastECC)
 		}
-		if others := g.others(server); others != nil && (b.others == nil || *others < *b.others) {
-			b.others = others
+		if others := g.others(server); others != nil {
+			b.lastOthers = others
+			if b.others == nil || *others < *b.others {
+				b.others = others
+			}
 		}
 		switch {
 		case g.Utilization == nil, *g.Utilization < p.BusyPercent, server.Calls > 0, !server.Loaded:

@@ -18,4 +18,5 @@ export GOFLAGS="${GOFLAGS:+$GOFLAGS }-buildvcs=false"
 
 (($#)) || set -- ./...
 cd "$root"
-exec go test -race -timeout 10m "$@"
+# Tests that mostly wait (for samples, for a stall) run beside each other, whatever the number of cores.
+exec go test -race -timeout 10m -parallel 4 "$@"

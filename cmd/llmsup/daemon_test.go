@@ -195,6 +195,21 @@ func (in *instance) post(path, body string) reply {
 	return reply{resp.StatusCode, resp.Header, string(answer), err}
 }
 
+// get returns what stands at a path.
+func (in *instance) get(path string) string {
+	in.t.Helper()
+	resp, err := http.Get(in.url + path)
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	return string(body)
+}
+
 // chat makes a chat call; more is put into its body after the messages.
 func (in *instance) chat(model, more string) reply {
 	in.t.Helper()

@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/gpu"
 	"github.com/llmsup/llmsup/models/vram"
 )
 
@@ -56,11 +57,11 @@ func watts(draw, limit *float64) string {
 	return fmt.Sprintf("%.0f of %.0f W", *draw, *limit)
 }
 
-func gib[N int64 | uint64](n *N) string {
-	if n == nil {
+func gib(bytes *uint64) string {
+	if bytes == nil {
 		return "n/a"
 	}
-	return fmt.Sprintf("%.1f GiB", float64(*n)/(1<<30))
+	return gpu.Size(*bytes)
 }
 
 func figure[N int | int64](n *N, unit string) string {

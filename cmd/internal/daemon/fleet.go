@@ -136,7 +136,7 @@ type fleet struct {
 // changing.
 func (d *Daemon) setFleet(servers []*served) {
 	old := d.fleet.Swap(&fleet{servers, make(chan struct{})})
-	d.house.settle(servers)
+	d.house.settle(servers, policyOf(d.setup.Config.GPU))
 	if old != nil {
 		close(old.changed)
 	}

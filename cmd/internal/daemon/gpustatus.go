@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
@@ -18,7 +19,8 @@ const (
 	gpuUnknown  = "unknown"
 )
 
-// gpuHealth puts together what the servers have against a GPU.
+// gpuHealth puts together what is wrong with a GPU, and what the servers have
+// against it.
 func (d *Daemon) gpuHealth(s *gpu.Sample, g gpu.GPU) gpuHealth {
 	if g.Lost {
 		return gpuHealth{gpuLost, "the driver can't reach it any more: look for NVRM in dmesg"}
@@ -27,10 +29,16 @@ func (d *Daemon) gpuHealth(s *gpu.Sample, g gpu.GPU) gpuHealth {
 		return gpuHealth{gpuUnknown, s.Problem}
 	}
 	var words []string
-	for _, served := range d.servers() {
-		for _, f := range served.tenant.against(g.UUID) {
-			words = append(words, string(f.Reason)+": "+f.Words)
+	hear := func(findings []gpu.Finding) {
+		for _, f := range findings {
+			if line := string(f.Reason) + ": " + f.Words; f.UUID == g.UUID && !slices.Contains(words, line) {
+				words = append(words, line)
+			}
 		}
+	}
+	hear(d.house.found())
+	for _, served := range d.servers() {
+		hear(served.tenant.found())
 	}
 	if words != nil {
 		return gpuHealth{gpuDegraded, strings.Join(words, "; ")}
@@ -38,17 +46,18 @@ func (d *Daemon) gpuHealth(s *gpu.Sample, g gpu.GPU) gpuHealth {
 	return gpuHealth{gpuOK, ""}
 }
 
-// against returns what the tenant has against a GPU.
-func (t *tenant) against(uuid string) []gpu.Finding {
+// found returns what is wrong with GPUs themselves.
+func (h *house) found() []gpu.Finding {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.findings
+}
+
+// found returns what the tenant has against its GPUs.
+func (t *tenant) found() []gpu.Finding {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var found []gpu.Finding
-	for _, f := range t.findings {
-		if f.UUID == uuid {
-			found = append(found, f)
-		}
-	}
-	return found
+	return t.findings
 }
 
 func (d *Daemon) gpuStatus() []control.GPU {
@@ -80,11 +89,11 @@ func gpuProcesses(g gpu.GPU) []control.GPUProcess {
 }
 
 // vramStatus is what the server's model needs, and what its process holds now;
-// nil where it needs none, or that can't be told.
+// nil where it needs none, there is no GPU, or that can't be told.
 func (t *tenant) vramStatus(pid int) *control.VRAM {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.wants == gpu.None || t.need.Total() == 0 {
+	if t.wants == gpu.None || t.need.Total() == 0 || len(t.house.monitor.Sample().GPUs) == 0 {
 		return nil
 	}
 	v := &control.VRAM{

@@ -14,6 +14,7 @@ func (d *Daemon) watchGPUs(ctx context.Context) {
 	for {
 		s := d.monitor.Sample()
 		if !s.At.IsZero() {
+			d.house.judge(s)
 			for _, served := range d.servers() {
 				served.tenant.judge(s, served.server, d.router.Traffic(served.name).Calls)
 			}
@@ -24,6 +25,19 @@ func (d *Daemon) watchGPUs(ctx context.Context) {
 		case <-s.Changed:
 		}
 	}
+}
+
+// judge finds out what is wrong with GPUs themselves, whoever uses them.
+func (h *house) judge(s *gpu.Sample) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all := gpu.Server{}
+	for _, g := range s.GPUs {
+		all.GPUs = append(all.GPUs, g.UUID)
+	}
+	var v gpu.Verdict
+	h.history, v = h.policy.Next(h.history, s, all)
+	h.findings = v.Findings
 }
 
 // judge tells a server what a sample means for it: that it is degraded, that it

@@ -66,8 +66,8 @@ func (d *Daemon) reload() ([]string, error) {
 	// From here on nothing can be refused.
 	zerolog.SetGlobalLevel(level)
 	words := keyChanges(d.upstreams, routing.Upstreams)
-	d.setFleet(planned.fleet)
 	d.setup, d.upstreams = setup, routing.Upstreams
+	d.setFleet(planned.fleet)
 	return append(append(d.apply(planned), setup.Config.Changes(old)...), words...), nil
 }
 

@@ -48,15 +48,26 @@ type tenant struct {
 // house is what all tenants share.
 type house struct {
 	monitor *gpu.Monitor
-	mu      sync.Mutex // held by whoever is given room, so that two don't get the same
-	tenants []*tenant
+
+	mu       sync.Mutex // held by whoever is given room, so that two don't get the same
+	tenants  []*tenant
+	policy   gpu.Policy
+	history  gpu.History
+	findings []gpu.Finding // of the GPUs themselves
 }
 
-// settle names the tenants.
-func (h *house) settle(fleet []*served) {
+func policyOf(g config.GPU) gpu.Policy {
+	return gpu.Policy{
+		BadSamples: g.BadSamples, GoodSamples: g.GoodSamples, VRAMFloor: uint64(g.VRAMFloor),
+		BusyPercent: g.BusyPercent, BusyFor: g.BusyFor,
+	}
+}
+
+// settle names the tenants, and when a sample is bad.
+func (h *house) settle(fleet []*served, policy gpu.Policy) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.tenants = nil
+	h.tenants, h.policy = nil, policy
 	for _, s := range fleet {
 		h.tenants = append(h.tenants, s.tenant)
 	}
@@ -67,10 +78,7 @@ func (t *tenant) settle(entry config.Server, cfg *config.Config) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.entry, t.wants, t.fit = entry, cfg.DevicesOf(entry), cfg.GPU.Fit
-	t.policy = gpu.Policy{
-		BadSamples: cfg.GPU.BadSamples, GoodSamples: cfg.GPU.GoodSamples, VRAMFloor: uint64(cfg.GPU.VRAMFloor),
-		BusyPercent: cfg.GPU.BusyPercent, BusyFor: cfg.GPU.BusyFor,
-	}
+	t.policy = policyOf(cfg.GPU)
 	t.estimated = ""
 }
 

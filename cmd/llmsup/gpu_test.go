@@ -1,0 +1,518 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/gpu/nvmltest"
+)
+
+const gib1 = 1 << 30
+
+// gpuBox is a machine with two GPUs that a test changes under a running llmsup.
+type gpuBox struct {
+	t       *testing.T
+	figures string
+	calls   string
+	dir     string // of the library
+	box     nvmltest.Box
+}
+
+func newGPUBox(t *testing.T, variant nvmltest.Variant) *gpuBox {
+	t.Helper()
+	dir := t.TempDir()
+	b := &gpuBox{t: t, figures: filepath.Join(dir, "figures"), calls: filepath.Join(dir, "calls"), dir: nvmltest.Build(t, variant)}
+	b.box = nvmltest.OneGPU()
+	second := b.box.GPUs[0]
+	second.UUID, second.Name = "GPU-5b1e1f6e-0000-4000-8000-000000000002", "NVIDIA RTX A5000"
+	b.box.GPUs = append(b.box.GPUs, second)
+	b.box.CallLog = b.calls
+	b.change(func(*nvmltest.Box) {})
+	return b
+}
+
+func (b *gpuBox) change(edit func(*nvmltest.Box)) {
+	b.t.Helper()
+	edit(&b.box)
+	if err := b.box.Write(b.figures); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *gpuBox) env(more ...string) []string {
+	return append(nvmltest.Env(b.dir, b.figures), more...)
+}
+
+// samples counts the readings so far.
+func (b *gpuBox) samples() int {
+	b.t.Helper()
+	raw, err := os.ReadFile(b.calls)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return strings.Count(string(raw), "nvmlDeviceGetUtilizationRates\n") / 2
+}
+
+// launch runs llmsup on the box, with the counting model as the server "box" and
+// the cloud behind it. more goes to the end of its configuration.
+func (b *gpuBox) launch(c *cloud, more string, args ...string) *instance {
+	b.t.Helper()
+	path := c.serverConfig(b.t, smallModel(b.t), "30s")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if err := os.WriteFile(path, append(text, []byte(more)...), 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+	return launch(b.t, b.env(c.env()...), append([]string{"--config", path}, args...)...)
+}
+
+// quick makes a verdict take seconds and not half a minute.
+const quick = "gpu: {good_samples: 4, busy_for: 2s}\n"
+
+func goesTo(t *testing.T, in *instance, backend, reason string) {
+	t.Helper()
+	if r := in.chat("local/box", `,"max_tokens":1`); r.status != 200 || r.backend() != backend || r.reason() != reason {
+		t.Errorf("a call went to %q (%q), want %q (%q): %+v", r.backend(), r.reason(), backend, reason, r)
+	}
+}
+
+// TestGPUVerdicts: each reason degrades the server after as many samples as the
+// policy says, and calls go elsewhere; it heals after as many good ones.
+func TestGPUVerdicts(t *testing.T) {
+	for name, tc := range map[string]struct {
+		bad   func(*nvmltest.Box, int) // with the pid of llama-server
+		says  string
+		after int // samples
+	}{
+		"vram_pressure": {func(b *nvmltest.Box, _ int) {
+			b.GPUs[1].Used = b.GPUs[1].Total - b.GPUs[1].Reserved - 100<<20
+			b.GPUs[1].Processes = []nvmltest.Process{{PID: os.Getpid(), Used: 20 * gib1}}
+		}, "vram_pressure: GPU 1 has 100 MiB of VRAM free, and others hold 23.5 GiB more than they did (pid " + fmt.Sprint(os.Getpid()), 3},
+		"thermal": {func(b *nvmltest.Box, _ int) {
+			b.GPUs[0].Throttle, b.GPUs[0].Temperature = 0x40, 97
+		}, "thermal: GPU 0 has slowed down because of its heat at 97 C", 3},
+		"busy_elsewhere": {func(b *nvmltest.Box, _ int) {
+			b.GPUs[0].Utilization = 99
+			b.GPUs[0].Processes = []nvmltest.Process{{PID: 1, Used: 3 * gib1}}
+		}, "busy_elsewhere: GPU 0 has been 99 % busy for", 3},
+		"ecc": {func(b *nvmltest.Box, _ int) { b.GPUs[0].ECCUncorrected = 2 }, "ecc: GPU 0 had 2 memory errors", 3},
+		"on_cpu": {func(b *nvmltest.Box, pid int) {
+			b.GPUs[0].Processes = []nvmltest.Process{{PID: pid, Used: 4096}}
+		}, "on_cpu: it holds 0 MiB of VRAM, and its weights are 1 MiB: it computes on the CPU", 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, c := newGPUBox(t, nvmltest.Modern), newCloud(t)
+			in := b.launch(c, quick)
+			before := in.awaitReady()
+			goesTo(t, in, "box", "")
+			from := b.samples()
+			b.change(func(box *nvmltest.Box) { tc.bad(box, before.PID) })
+			now := in.await("degraded", func(s control.Server) bool { return s.State == "degraded" })
+			if took := b.samples() - from; took < tc.after || took > tc.after+1 {
+				t.Errorf("degraded after %d samples, want %d", took, tc.after)
+			}
+			if !strings.Contains(now.Reason, tc.says) {
+				t.Errorf("reason %q, want one with %q", now.Reason, tc.says)
+			}
+			goesTo(t, in, "openrouter", "degraded")
+			if code, out := exec1(t, "status", "--control-socket", in.state+"/c.sock"); code != 0 || !strings.Contains(out, tc.says) {
+				t.Errorf("exit %d:\n%s", code, out)
+			}
+			from = b.samples()
+			b.change(func(box *nvmltest.Box) {
+				healthy := nvmltest.OneGPU().GPUs[0]
+				for i := range box.GPUs {
+					healthy.UUID, healthy.Name, healthy.ECCUncorrected = box.GPUs[i].UUID, box.GPUs[i].Name, 0
+					box.GPUs[i] = healthy
+				}
+				if name == "on_cpu" {
+					box.GPUs[0].Processes = []nvmltest.Process{{PID: before.PID, Used: gib1}}
+				}
+			})
+			after := in.awaitReady()
+			if took := b.samples() - from; took < 4 || took > 5 {
+				t.Errorf("ready after %d samples, want 4", took)
+			}
+			if after.PID != before.PID || after.Restarts != 0 {
+				t.Errorf("its process was replaced: %+v", after)
+			}
+			goesTo(t, in, "box", "")
+		})
+	}
+}
+
+// TestGPUDefaults: without a word in the configuration it is 3 bad samples, and
+// 10 good ones.
+func TestGPUDefaults(t *testing.T) {
+	t.Parallel()
+	b, c := newGPUBox(t, nvmltest.Modern), newCloud(t)
+	in := b.launch(c, "")
+	in.awaitReady()
+	from := b.samples()
+	b.change(func(box *nvmltest.Box) { box.GPUs[0].Throttle = 0x20 })
+	in.await("degraded", func(s control.Server) bool { return s.State == "degraded" })
+	if took := b.samples() - from; took < 3 || took > 4 {
+		t.Errorf("degraded after %d samples", took)
+	}
+	from = b.samples()
+	b.change(func(box *nvmltest.Box) { box.GPUs[0].Throttle = 0x04 }) // below its power cap, as GPUs are
+	in.awaitReady()
+	if took := b.samples() - from; took < 10 || took > 11 {
+		t.Errorf("ready after %d samples", took)
+	}
+}
+
+// TestGPULostUnderLoad: no call fails, the state is told, and all is as before
+// when the GPU is found again, though llmsup was not restarted.
+func TestGPULostUnderLoad(t *testing.T) {
+	t.Parallel()
+	b, c := newGPUBox(t, nvmltest.Modern), newCloud(t)
+	in := b.launch(c, quick, "--gpu", "0")
+	before := in.awaitReady()
+	ctx, stop := context.WithCancel(t.Context())
+	var callers sync.WaitGroup
+	for range 3 {
+		callers.Go(func() {
+			for ctx.Err() == nil {
+				if r := in.chat("local/box", `,"max_tokens":30`); r.status != 200 || r.readErr != nil {
+					t.Errorf("%+v", r)
+					return
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+		})
+	}
+	b.change(func(box *nvmltest.Box) { box.GPUs[0].Lost = true })
+	now := in.await("waiting for its GPU", func(s control.Server) bool { return s.State == "starting" && s.PID == 0 })
+	if !strings.Contains(now.Reason, "waiting for GPU 0 (NVIDIA GeForce RTX 4090), which the driver can't reach") {
+		t.Errorf("reason %q", now.Reason)
+	}
+	if e := now.LastExit; e == nil || e.Class != "gpu_failed" {
+		t.Errorf("last exit %+v", e)
+	}
+	s, err := in.client.Status(t.Context())
+	if err != nil || len(s.GPUs) != 2 || s.GPUs[0].Health != "lost" || s.GPUs[0].MemoryUsedBytes != nil || s.GPUs[1].Health != "ok" {
+		t.Errorf("%+v, %v", s.GPUs, err)
+	}
+	goesTo(t, in, "openrouter", "starting")
+	b.change(func(box *nvmltest.Box) { box.GPUs[0].Lost = false })
+	after := in.awaitReady()
+	if after.PID == before.PID {
+		t.Error("it is the process that had lost its GPU")
+	}
+	goesTo(t, in, "box", "")
+	stop()
+	callers.Wait()
+}
+
+// TestXid: an error that the driver reports ends the process, unless it is a
+// program's own.
+func TestXid(t *testing.T) {
+	t.Parallel()
+	b, c := newGPUBox(t, nvmltest.Modern), newCloud(t)
+	in := b.launch(c, quick)
+	before := in.awaitReady()
+	report := func(code uint64) {
+		b.change(func(box *nvmltest.Box) {
+			g := &box.GPUs[0]
+			g.Xids = append(g.Xids, nvmltest.Xid{Seq: uint64(len(g.Xids) + 1), Code: code})
+		})
+	}
+	for _, code := range []uint64{13, 31, 43, 45, 68, 109} {
+		report(code)
+	}
+	from := b.samples()
+	in.await("three samples later", func(control.Server) bool { return b.samples() > from+2 })
+	if now := in.awaitReady(); now.PID != before.PID {
+		t.Fatalf("a program's own error had the server replaced: %+v", now)
+	}
+	report(79)
+	now := in.await("replaced", func(s control.Server) bool { return s.PID != 0 && s.PID != before.PID })
+	if now.LastExit == nil || now.LastExit.Class != "gpu_failed" {
+		t.Errorf("last exit %+v", now.LastExit)
+	}
+	in.awaitReady()
+	if !strings.Contains(in.logged(), "GPU 0 reported Xid 79 (it has fallen off the bus)") {
+		t.Error("the log does not say which error it was")
+	}
+}
+
+// TestHangingDriver: it is told of, and nothing else waits for it: not a call,
+// not status, not the end.
+func TestHangingDriver(t *testing.T) {
+	t.Parallel()
+	b, c := newGPUBox(t, nvmltest.Modern), newCloud(t)
+	in := b.launch(c, quick)
+	in.awaitReady()
+	b.change(func(box *nvmltest.Box) { box.Hang = nvmltest.All })
+	unknown := func(control.Server) bool {
+		began := time.Now()
+		s, err := in.client.Status(t.Context())
+		if err != nil || time.Since(began) > time.Second {
+			t.Errorf("status took %s: %v", time.Since(began), err)
+		}
+		return len(s.GPUs) == 2 && s.GPUs[0].Health == "unknown" && s.GPUs[0].MemoryFreeBytes == nil
+	}
+	in.await("unknown", unknown)
+	s, _ := in.client.Status(t.Context())
+	if !strings.Contains(s.GPUs[0].Reason, "has not answered for 5s") || !strings.Contains(s.GPUProblem, "has not answered for 5s") {
+		t.Errorf("%+v", s)
+	}
+	goesTo(t, in, "box", "")
+	b.change(func(box *nvmltest.Box) { box.Hang = "" })
+	in.await("read again", func(control.Server) bool {
+		s, err := in.client.Status(t.Context())
+		return err == nil && s.GPUs[0].Health == "ok" && s.GPUs[0].MemoryFreeBytes != nil
+	})
+	b.change(func(box *nvmltest.Box) { box.Hang = nvmltest.All })
+	in.await("unknown again", unknown)
+	began := time.Now()
+	in.stop()
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("the stop took %s", took)
+	}
+}
+
+// TestNothingSupported: what the driver does not give is null, absent and n/a,
+// and never held against the server.
+func TestNothingSupported(t *testing.T) {
+	t.Parallel()
+	b, c := newGPUBox(t, nvmltest.Modern), newCloud(t)
+	b.change(func(box *nvmltest.Box) {
+		for i := range box.GPUs {
+			box.GPUs[i].Unsupported = []string{nvmltest.All}
+		}
+	})
+	in := b.launch(c, "gpu: {bad_samples: 1}\n")
+	in.awaitReady()
+	from := b.samples()
+	in.await("three samples later", func(control.Server) bool { return b.samples() > from+2 })
+	if now := in.awaitReady(); now.Reason != "" {
+		t.Errorf("%+v", now)
+	}
+	code, out := exec1(t, "status", "--json", "--control-socket", in.state+"/c.sock")
+	for _, name := range []string{"memory_total_bytes", "memory_used_bytes", "memory_free_bytes", "utilization_percent", "temperature_celsius", "power_watts", "processes"} {
+		if code != 0 || strings.Count(out, `"`+name+`":null`) != 2 {
+			t.Errorf("%s is not null:\n%s", name, out)
+		}
+	}
+	if code, out := exec1(t, "status", "--control-socket", in.state+"/c.sock"); code != 0 || strings.Count(out, "n/a") != 12 {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+	if metrics := in.get("/metrics"); strings.Contains(metrics, "llmsup_gpu_memory") || strings.Contains(metrics, "llmsup_gpu_temperature") || strings.Count(metrics, "llmsup_gpu_health{") != 2 {
+		t.Errorf("metrics:\n%s", metrics)
+	}
+}
+
+// TestOldDriver: a library without the newer functions gives what it can.
+func TestOldDriver(t *testing.T) {
+	t.Parallel()
+	b, c := newGPUBox(t, nvmltest.OldDriver), newCloud(t)
+	in := b.launch(c, quick)
+	in.awaitReady()
+	s, err := in.client.Status(t.Context())
+	if err != nil || len(s.GPUs) != 2 {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	if g := s.GPUs[0]; g.Health != "ok" || g.MemoryTotalBytes == nil || *g.MemoryTotalBytes != 24564<<20 || g.TemperatureCelsius == nil || *g.TemperatureCelsius != 41 ||
+		g.PowerWatts == nil || *g.PowerWatts != 22.5 || g.Slowdown == nil || g.Processes == nil {
+		t.Errorf("%+v", g)
+	}
+	if metrics := in.get("/metrics"); !strings.Contains(metrics, `llmsup_gpu_memory_total_bytes{gpu="0",uuid="GPU-5b1e1f6e-0000-4000-8000-000000000001"} 2.5757`) {
+		t.Errorf("metrics:\n%s", metrics)
+	}
+}
+
+// TestDriverComesLater: a driver that is loaded after llmsup is found.
+func TestDriverComesLater(t *testing.T) {
+	t.Parallel()
+	b, c := newGPUBox(t, nvmltest.Modern), newCloud(t)
+	b.change(func(box *nvmltest.Box) { box.Init = "DRIVER_NOT_LOADED" })
+	in := b.launch(c, quick)
+	in.awaitReady() // without a word on GPUs
+	in.await("told", func(control.Server) bool {
+		s, err := in.client.Status(t.Context())
+		return err == nil && strings.Contains(s.GPUProblem, "the NVIDIA driver is not loaded") && len(s.GPUs) == 0
+	})
+	b.change(func(box *nvmltest.Box) { box.Init = "" })
+	in.await("found", func(control.Server) bool {
+		s, err := in.client.Status(t.Context())
+		return err == nil && s.GPUProblem == "" && len(s.GPUs) == 2 && s.GPUs[1].Health == "ok"
+	})
+}
+
+// TestFit: a model that does not fit waits, says for whose memory, and starts by
+// itself; calls go elsewhere meanwhile.
+func TestFit(t *testing.T) {
+	t.Parallel()
+	b, c := newGPUBox(t, nvmltest.Modern), newCloud(t)
+	crowd := func(box *nvmltest.Box) {
+		g := &box.GPUs[1]
+		g.Used = g.Total - g.Reserved - 50<<20
+		g.Processes = []nvmltest.Process{{PID: os.Getpid(), Used: 16 * gib1}, {PID: 999_999_999, Used: 3 * gib1}}
+	}
+	b.change(crowd)
+	in := b.launch(c, quick, "--gpu", "1")
+	now := in.await("waiting", func(s control.Server) bool { return strings.Contains(s.Reason, "waiting for VRAM") })
+	if now.State != "starting" || now.PID != 0 || !strings.Contains(now.Reason, " free; held by pid "+fmt.Sprint(os.Getpid())) || !strings.Contains(now.Reason, "50 MiB free") {
+		t.Errorf("%+v", now)
+	}
+	if now.VRAM == nil || now.VRAM.NeedBytes <= 50<<20 || now.VRAM.HeldBytes != nil {
+		t.Errorf("need %+v", now.VRAM)
+	}
+	goesTo(t, in, "openrouter", "starting")
+	b.change(func(box *nvmltest.Box) { box.GPUs[1].Used, box.GPUs[1].Processes = 18<<20, nil })
+	now = in.awaitReady()
+	environ, err := os.ReadFile("/proc/" + itoa(now.PID) + "/environ")
+	if want := "CUDA_VISIBLE_DEVICES=" + b.box.GPUs[1].UUID; err != nil || !strings.Contains(string(environ), want) {
+		t.Errorf("no %s in the environment of llama-server (%v)", want, err)
+	}
+	if strings.Count(in.logged(), "llama-server is not started yet") != 1 {
+		t.Error("the wait is not told once in the log")
+	}
+
+	b.change(crowd)
+	ignoring := b.launch(c, "gpu: {fit: ignore}\n", "--gpu", "1")
+	ignoring.awaitReady()
+}
+
+// TestFitIsShared: two models that fit alone and not together do not both start.
+func TestFitIsShared(t *testing.T) {
+	t.Parallel()
+	b, c := newGPUBox(t, nvmltest.Modern), newCloud(t)
+	b.change(func(box *nvmltest.Box) {
+		box.GPUs = box.GPUs[:1]
+		box.GPUs[0].Used = box.GPUs[0].Total - box.GPUs[0].Reserved - 500<<20 // for one of them
+	})
+	never := filepath.Join(t.TempDir(), "llama-server") // it loads, and never ends with it
+	script := "#!/bin/sh\n[ \"$1\" = --help ] && exec " + llamaServer(t) + " --help\nexec sleep 300\n"
+	if err := os.WriteFile(never, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	in := b.launch(c, "", "--llama-server", never, "--model", smallModel(t))
+	in.await("one loads, one waits", func(control.Server) bool {
+		s, err := in.client.Status(t.Context())
+		if err != nil {
+			return false
+		}
+		loading, waiting := 0, 0
+		for _, server := range s.Servers {
+			if server.State == "loading" {
+				loading++
+			}
+			if strings.Contains(server.Reason, "waiting for VRAM") {
+				waiting++
+			}
+		}
+		if loading == 2 {
+			t.Fatal("both were started")
+		}
+		return loading == 1 && waiting == 1
+	})
+}
+
+// TestVRAMComesBack: the next process waits until the VRAM of the last one is
+// back, and no longer than it has to.
+func TestVRAMComesBack(t *testing.T) {
+	t.Parallel()
+	b, c := newGPUBox(t, nvmltest.Modern), newCloud(t)
+	in := b.launch(c, quick, "--gpu", "0")
+	before := in.awaitReady()
+	b.change(func(box *nvmltest.Box) {
+		box.GPUs[0].Used = 9 * gib1
+		box.GPUs[0].Processes = []nvmltest.Process{{PID: before.PID, Used: 8 * gib1}}
+	})
+	in.await("known", func(s control.Server) bool {
+		return s.VRAM != nil && s.VRAM.HeldBytes != nil && *s.VRAM.HeldBytes == 8*gib1
+	})
+	if err := syscall.Kill(before.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	b.change(func(box *nvmltest.Box) { box.GPUs[0].Processes = nil }) // gone, and its memory is not yet back
+	now := in.await("waiting", func(s control.Server) bool { return s.State == "starting" && strings.Contains(s.Reason, "are back") })
+	if want := "waiting for the VRAM of its last process: 0 MiB of 8.0 GiB are back"; now.Reason != want {
+		t.Errorf("reason %q, want %q", now.Reason, want)
+	}
+	b.change(func(box *nvmltest.Box) { box.GPUs[0].Used = 3 * gib1 }) // three quarters of it are
+	began := time.Now()
+	in.awaitReady()
+	if took := time.Since(began); took > 8*time.Second {
+		t.Errorf("ready after %s", took)
+	}
+
+	again := in.awaitReady()
+	b.change(func(box *nvmltest.Box) {
+		box.GPUs[0].Processes = []nvmltest.Process{{PID: again.PID, Used: 8 * gib1}}
+	})
+	in.await("known again", func(s control.Server) bool { return s.VRAM != nil && s.VRAM.HeldBytes != nil })
+	if err := syscall.Kill(again.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	in.await("ready all the same", func(s control.Server) bool { return isReady(s) && s.PID != again.PID })
+	if !strings.Contains(in.logged(), "not all VRAM of the last process has come back, and it is not waited for any longer") {
+		t.Error("the log does not say that it was not waited for any longer")
+	}
+}
+
+// TestCheckGPUs: check says what GPUs there are, what a model needs and what is
+// missing.
+func TestCheckGPUs(t *testing.T) {
+	b := newGPUBox(t, nvmltest.Modern)
+	model := smallModel(t)
+	check := func(args ...string) (int, string) {
+		t.Helper()
+		t.Setenv("LD_LIBRARY_PATH", "") // which Env adds to
+		for _, entry := range b.env() {
+			name, value, _ := strings.Cut(entry, "=")
+			t.Setenv(name, value)
+		}
+		return exec1(t, append([]string{
+			"check", "--model", model, "--llama-server", llamaServer(t), "--listen", "127.0.0.1:0",
+			"--state-dir", t.TempDir(), "--control-socket", filepath.Join(t.TempDir(), "c.sock"),
+		}, args...)...)
+	}
+	code, out := check()
+	for _, want := range []string{
+		"ok       GPU driver: 570.86.15, for CUDA up to 12.8\n",
+		"ok       GPU 0: NVIDIA GeForce RTX 4090, GPU-5b1e1f6e-0000-4000-8000-000000000001, 23.6 GiB of 24.0 GiB free\n",
+		"ok       server demo: VRAM needed: ", "GiB free\n",
+	} {
+		if code != 0 || !strings.Contains(out, want) {
+			t.Errorf("exit %d, without %q:\n%s", code, want, out)
+		}
+	}
+	b.change(func(box *nvmltest.Box) {
+		for i := range box.GPUs {
+			box.GPUs[i].Used = box.GPUs[i].Total - box.GPUs[i].Reserved - 1<<20
+		}
+		box.GPUs[0].Processes = []nvmltest.Process{{PID: os.Getpid(), Used: 20 * gib1}}
+	})
+	if code, out := check(); code != 0 || !strings.Contains(out, "2 MiB free: it would wait for more; held by pid "+fmt.Sprint(os.Getpid())) {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+	if code, out := check("--gpu", "7"); code != 1 || !strings.Contains(out, "there is no GPU 7; there are 0 (NVIDIA GeForce RTX 4090, GPU-") {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+	b.change(func(box *nvmltest.Box) { box.Init = "LIB_RM_VERSION_MISMATCH" })
+	if code, out := check(); code != 0 || !strings.Contains(out, "warning  GPU: none is read: the NVIDIA driver's library and its kernel module are of different versions") {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+	b.dir = t.TempDir() // no library at all
+	if code, out := check(); code != 0 || !strings.Contains(out, "no libnvidia-ml.so.1: the NVIDIA driver is not installed, or not in this container\n") {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+	if code, out := check("--gpu", "none"); code != 0 || !strings.Contains(out, "ok       GPU: none is wanted\n") {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+}
