@@ -75,15 +75,14 @@ func (p Policy) Next(h History, s *Sample, server Server) (History, Verdict) {
 		delete(next.counts, matter{ContextReduced, ""})
 	}
 	var v Verdict
+	var ends []Finding
 	for m, vote := range p.votes(next, s, server) {
 		was := next.counts[m]
 		now := p.count(was, m.reason, vote)
 		next.counts[m] = now
-		if now.holds && !was.holds && m.reason.fatal() && server.PID != 0 {
-			v.Ends = &Finding{m.reason, m.uuid, now.words}
-		}
-		if m.reason.sudden() && vote.bad && was.holds && server.PID != 0 { // another one
-			v.Ends = &Finding{m.reason, m.uuid, now.words}
+		another := m.reason.sudden() && vote.bad
+		if m.reason.fatal() && server.PID != 0 && now.holds && (!was.holds || another) {
+			ends = append(ends, Finding{m.reason, m.uuid, now.words})
 		}
 	}
 	for m, c := range next.counts {
@@ -91,10 +90,15 @@ func (p Policy) Next(h History, s *Sample, server Server) (History, Verdict) {
 			v.Findings = append(v.Findings, Finding{m.reason, m.uuid, c.words})
 		}
 	}
-	slices.SortFunc(v.Findings, func(a, b Finding) int {
-		return cmp.Or(cmp.Compare(rank[a.Reason], rank[b.Reason]), cmp.Compare(a.UUID, b.UUID))
-	})
+	slices.SortFunc(v.Findings, gravest)
+	if len(ends) > 0 {
+		v.Ends = new(slices.MinFunc(ends, gravest))
+	}
 	return next, v
+}
+
+func gravest(a, b Finding) int {
+	return cmp.Or(cmp.Compare(rank[a.Reason], rank[b.Reason]), cmp.Compare(a.UUID, b.UUID))
 }
 
 // rank puts the gravest reason first.

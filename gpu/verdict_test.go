@@ -400,6 +400,32 @@ func TestEnds(t *testing.T) {
 	}
 }
 
+// TestEndsForTheGravest: whatever else is wrong at the same moment, and however
+// Go orders its maps.
+func TestEndsForTheGravest(t *testing.T) {
+	for range 50 {
+		j := newJudge(DefaultPolicy())
+		for i := range 3 {
+			m := healthy()
+			m.Server.GPUs = []string{first, second}
+			m.lose(1)
+			if i == 2 {
+				m.Sample.GPUs[0].Xids = []uint64{74}
+			}
+			v := j.sees(m)
+			if i < 2 {
+				continue
+			}
+			if v.Ends == nil || v.Ends.Reason != Lost || v.Ends.UUID != second {
+				t.Fatalf("it ends for %+v, want the lost GPU", v.Ends)
+			}
+			if len(v.Findings) != 2 || v.Findings[0].Reason != Lost || v.Findings[1].Reason != Xid {
+				t.Fatalf("findings %+v, want lost, then xid", v.Findings)
+			}
+		}
+	}
+}
+
 // TestBaselines is what figures are compared with: how things were when this
 // process was started, or had loaded its model.
 func TestBaselines(t *testing.T) {
