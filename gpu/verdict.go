@@ -2,7 +2,6 @@ package gpu
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -66,9 +65,11 @@ type vote struct {
 // figure or because the driver does not answer, changes nothing.
 func (p Policy) Next(h History, s *Sample, server Server) (History, Verdict) {
 	next := h.baselines(p, s, server)
-	next.counts = maps.Clone(h.counts)
-	if next.counts == nil {
-		next.counts = map[matter]count{}
+	next.counts = map[matter]count{}
+	for m, c := range h.counts {
+		if m.uuid == "" || slices.Contains(server.GPUs, m.uuid) { // else it is of a GPU that the server has left
+			next.counts[m] = c
+		}
 	}
 	if server.PID != h.pid { // these are of the old process
 		delete(next.counts, matter{OnCPU, ""})
@@ -126,6 +127,9 @@ func (p Policy) count(c count, r Reason, v vote) count {
 func (h History) baselines(p Policy, s *Sample, server Server) History {
 	next := History{pid: server.PID, gpus: map[string]baseline{}}
 	for uuid, b := range h.gpus {
+		if !slices.Contains(server.GPUs, uuid) {
+			continue
+		}
 		if server.PID != h.pid {
 			b = baseline{others: b.lastOthers, ecc: b.lastECC, lastOthers: b.lastOthers, lastECC: b.lastECC}
 		}
