@@ -15,7 +15,7 @@ func (p Policy) votes(h History, s *Sample, server Server) map[matter]vote {
 	votes := map[matter]vote{}
 	if s.Problem == "" {
 		for _, g := range s.pick(server.GPUs) {
-			for reason, v := range p.votesOn(g, h.gpus[g.UUID], s, server) {
+			for reason, v := range p.votesOn(g, h.gpus[g.UUID], server) {
 				if v != nil {
 					votes[matter{reason, g.UUID}] = *v
 				}
@@ -31,7 +31,7 @@ func (p Policy) votes(h History, s *Sample, server Server) map[matter]vote {
 	return votes
 }
 
-func (p Policy) votesOn(g GPU, b baseline, s *Sample, server Server) map[Reason]*vote {
+func (p Policy) votesOn(g GPU, b baseline, server Server) map[Reason]*vote {
 	if g.Lost { // it tells nothing else
 		return map[Reason]*vote{Lost: {bad: true, words: fmt.Sprintf("GPU %d (%s) is lost: look for NVRM in dmesg; it takes a reset (nvidia-smi -r) or a reboot", g.Index, g.Name)}}
 	}
@@ -41,7 +41,7 @@ func (p Policy) votesOn(g GPU, b baseline, s *Sample, server Server) map[Reason]
 		ECC:           ecc(g, b),
 		Thermal:       thermal(g),
 		VRAMPressure:  p.pressure(g, b, server),
-		BusyElsewhere: p.busy(g, b, s, server),
+		BusyElsewhere: p.busy(g, b, server),
 	}
 }
 
@@ -100,16 +100,15 @@ func (p Policy) pressure(g GPU, b baseline, server Server) *vote {
 		g.Index, Size(*g.MemoryFree), Size(*others-*b.others), holdersWords([]GPU{g}, server.PIDs))}
 }
 
-func (p Policy) busy(g GPU, b baseline, s *Sample, server Server) *vote {
+func (p Policy) busy(g GPU, b baseline, server Server) *vote {
 	if !server.Loaded || g.Utilization == nil || server.Calls > 0 { // with calls of ours nobody can tell whose work it is
 		return nil
 	}
-	if b.busyFrom.IsZero() {
+	if *g.Utilization < p.BusyPercent {
 		return &vote{}
 	}
-	lasted := s.At.Sub(b.busyFrom)
-	return &vote{bad: true, early: lasted < p.BusyFor, words: fmt.Sprintf("GPU %d has been %d %% busy for %s without a call of ours%s",
-		g.Index, *g.Utilization, lasted.Round(time.Second), holdersWords([]GPU{g}, server.PIDs))}
+	return &vote{bad: true, early: b.busy < p.BusyFor, words: fmt.Sprintf("GPU %d has been %d %% busy for %s without a call of ours%s",
+		g.Index, *g.Utilization, b.busy.Round(time.Second), holdersWords([]GPU{g}, server.PIDs))}
 }
 
 // onCPUFloor is below how many bytes of weights it is not worth a word that a

@@ -47,9 +47,10 @@ type count struct {
 
 // baseline is what a GPU was like when the server's process was.
 type baseline struct {
-	others   *uint64   // the least that others have held since just before it was started, in bytes
-	ecc      *uint64   // errors just before it was started
-	busyFrom time.Time // since when it has been busy without a call of ours; zero = it is not
+	others *uint64       // the least that others have held since just before it was started, in bytes
+	ecc    *uint64       // errors just before it was started
+	busy   time.Duration // for how long it was seen to be busy without a call of ours
+	busyAt time.Time     // of the last sample, if it was busy then; zero = it was not, or nobody knows
 
 	lastOthers, lastECC *uint64 // of the last sample, for the next process
 }
@@ -126,17 +127,15 @@ func (p Policy) count(c count, r Reason, v vote) count {
 // for another process.
 func (h History) baselines(p Policy, s *Sample, server Server) History {
 	next := History{pid: server.PID, gpus: map[string]baseline{}}
-	for uuid, b := range h.gpus {
-		if !slices.Contains(server.GPUs, uuid) {
-			continue
-		}
+	for _, uuid := range server.GPUs {
+		b := h.gpus[uuid]
 		if server.PID != h.pid {
 			b = baseline{others: b.lastOthers, ecc: b.lastECC, lastOthers: b.lastOthers, lastECC: b.lastECC}
 		}
-		next.gpus[uuid] = b
-	}
-	for _, g := range s.pick(server.GPUs) {
-		b := next.gpus[g.UUID]
+		var g GPU // of which nothing is known
+		if found := s.Find(uuid); found != nil {
+			g = *found
+		}
 		if g.ECCUncorrected != nil {
 			b.lastECC = g.ECCUncorrected
 			b.ecc = cmp.Or(b.ecc, b.lastECC)
@@ -147,13 +146,18 @@ func (h History) baselines(p Policy, s *Sample, server Server) History {
 				b.others = others
 			}
 		}
-		switch {
-		case g.Utilization == nil, *g.Utilization < p.BusyPercent, server.Calls > 0, !server.Loaded:
-			b.busyFrom = time.Time{}
-		case b.busyFrom.IsZero():
-			b.busyFrom = s.At
+		switch was := b.busyAt; {
+		case server.Calls > 0, !server.Loaded, g.Utilization != nil && *g.Utilization < p.BusyPercent:
+			b.busy, b.busyAt = 0, time.Time{}
+		case g.Utilization == nil: // until it is known again, time does not count
+			b.busyAt = time.Time{}
+		default:
+			b.busyAt = s.At
+			if !was.IsZero() {
+				b.busy += s.At.Sub(was)
+			}
 		}
-		next.gpus[g.UUID] = b
+		next.gpus[uuid] = b
 	}
 	return next
 }

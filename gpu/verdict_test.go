@@ -618,8 +618,11 @@ func TestBusyFor(t *testing.T) {
 		"calls alone":                     {repeat("c", 30), repeat(".", 30)},
 		"loading":                         {repeat("l", 30) + repeat("b", 11), repeat(".", 40) + "#"},
 		"unknown time is not busy time":   {repeat("b", 6) + repeat("u", 60) + repeat("b", 3), repeat(".", 69)},
+		"nor does it undo what was seen":  {repeat("b", 6) + repeat("u", 60) + repeat("b", 6), repeat(".", 71) + "#"},
+		"nor where the driver hangs":      {repeat("b", 6) + repeat("p", 60) + repeat("b", 6), repeat(".", 71) + "#"},
 		"it holds while we have calls":    {repeat("b", 11) + repeat("c", 30), repeat(".", 10) + repeat("#", 31)},
 		"a call in between ends it not":   {repeat("b", 11) + "c" + repeat("b", 20), repeat(".", 10) + repeat("#", 22)},
+		"a call says nothing of others":   {repeat("b", 11) + repeat("i", 9) + "ci", repeat(".", 10) + repeat("#", 11) + "."},
 		"ten seconds of quiet do":         {repeat("b", 11) + repeat("i", 11), repeat(".", 10) + repeat("#", 10) + ".."},
 		"short work of others is no harm": {repeat("bbbi", 20), repeat(".", 80)},
 	}
