@@ -120,8 +120,8 @@ const onCPUFloor = 256 << 20
 // there under another number (in a container), unless it has no GPU open.
 func onCPU(s *Sample, server Server) *vote {
 	gpus := s.pick(server.GPUs)
-	if !server.Loaded || server.Weights == 0 || len(gpus) == 0 {
-		return nil
+	if !server.Loaded || server.Weights == 0 || len(gpus) == 0 || len(gpus) < len(server.GPUs) {
+		return nil // of a MIG instance nothing is read
 	}
 	var held uint64
 	listed := false

@@ -548,6 +548,7 @@ func TestOnCPU(t *testing.T) {
 		"half here, half there":     {func(m *moment) { m.Server.GPUs = []string{first, second}; m.Weights = 18 * gib }, ""},
 		"too little on both":        {func(m *moment) { m.Server.GPUs = []string{first, second}; m.Weights = 18*gib + 1 }, "18.0 GiB"},
 		"a GPU that tells nothing":  {func(m *moment) { m.Server.GPUs = []string{first, second}; m.Weights = 18*gib + 1; m.lose(1) }, ""},
+		"a GPU that nobody knows":   {func(m *moment) { m.Server.GPUs = []string{first, "MIG-1"}; m.Weights = 18 * gib }, ""},
 		"below a wrapper":           {func(m *moment) { m.PID, m.PIDs = 90, []int{90, ours} }, ""},
 		"two of them hold it":       {func(m *moment) { m.PIDs = []int{ours, theirs}; m.Weights = 10 * gib }, ""},
 		"one of two without figures": {func(m *moment) {
