@@ -1,6 +1,7 @@
 package gpu
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -20,21 +21,28 @@ func (s *Sample) Select(selection string) (uuids []string, err error) {
 		return nil, nil
 	case "":
 		for _, g := range s.GPUs {
-			uuids = append(uuids, g.UUID)
+			if g.UUID != "" { // else it is lost, since before llmsup
+				uuids = append(uuids, g.UUID)
+			}
 		}
 		return uuids, nil
 	}
 	for word := range strings.SplitSeq(selection, ",") {
-		uuid, err := s.one(word)
+		uuid, err := s.one(strings.TrimSpace(word))
 		if err != nil {
 			return nil, err
 		}
-		uuids = append(uuids, uuid)
+		if !slices.Contains(uuids, uuid) { // CUDA takes a repetition for the end of the list
+			uuids = append(uuids, uuid)
+		}
 	}
 	return uuids, nil
 }
 
 func (s *Sample) one(word string) (uuid string, err error) {
+	if word == "" {
+		return "", errors.New("the GPU selection has an entry with nothing in it; write an index or a UUID")
+	}
 	if strings.HasPrefix(word, "MIG-") {
 		return word, nil
 	}
@@ -50,6 +58,9 @@ func (s *Sample) one(word string) (uuid string, err error) {
 		return found[0], nil
 	case 0:
 		return "", fmt.Errorf("there is no GPU %s; there are %s", word, s.names())
+	}
+	if notNumber == nil { // one is lost, and the driver counts the others anew
+		return "", fmt.Errorf("the index %s has passed from one GPU to another; give the UUID: %s", word, strings.Join(found, " or "))
 	}
 	return "", fmt.Errorf("%s begins the UUID of %d GPUs; write more of it", word, len(found))
 }
