@@ -1,0 +1,100 @@
+package gpu
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+)
+
+// roleVariable makes the test binary a program that reads GPUs: which library
+// NVML is, is settled by the environment that a program starts with.
+const roleVariable = "LLMSUP_TEST_GPU_ROLE"
+
+func TestMain(m *testing.M) {
+	if role := os.Getenv(roleVariable); role != "" {
+		play(role)
+		return
+	}
+	// With the race detector, every child would take a second to exit.
+	if err := os.Setenv("GORACE", "atexit_sleep_ms=0"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// report is what such a program prints, a line of JSON each.
+type report struct {
+	Driver, CUDA, Problem string
+	GPUs                  []GPU
+	CPU                   time.Duration // of the whole program, so far
+}
+
+func play(role string) {
+	in, out := bufio.NewScanner(os.Stdin), json.NewEncoder(os.Stdout)
+	say := func(s *Sample) {
+		var usage syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+			panic(err)
+		}
+		err := out.Encode(report{s.Driver, s.CUDA, s.Problem, s.GPUs, time.Duration(usage.Utime.Nano() + usage.Stime.Nano())})
+		if err != nil {
+			panic(err)
+		}
+	}
+	switch role {
+	case "rounds": // To a line it says the sample of that second; to "N times", the last of so many after it.
+		m := NewMonitor(zerolog.Nop())
+		s := session{driver: m.driver}
+		began, second := time.Now(), 0
+		for in.Scan() {
+			words, times := strings.Fields(in.Text()), 1
+			number, err := strconv.Atoi(words[0])
+			if err != nil {
+				panic(err)
+			}
+			if len(words) > 1 {
+				times = number
+			} else {
+				second = number
+			}
+			for range times {
+				m.take(s.round(began.Add(time.Duration(second) * time.Second)))
+				second++
+			}
+			say(m.Sample())
+		}
+		s.end()
+	case "monitor": // says all samples, as they come
+		m := NewMonitor(zerolog.Nop())
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan struct{})
+		go func() { defer close(ended); m.Run(ctx) }()
+		go func() {
+			for in.Scan() { // until the parent closes it
+			}
+			cancel()
+		}()
+		for {
+			s := m.Sample()
+			if !s.At.IsZero() {
+				say(s)
+			}
+			select {
+			case <-s.Changed:
+			case <-ended:
+				return
+			}
+		}
+	default:
+		panic("no role is called " + role)
+	}
+}
