@@ -148,17 +148,19 @@ func (m *Monitor) take(r result) {
 }
 
 // withLost adds what was seen before and is not there any more. One that is lost
-// may no longer tell who it is: its place does.
+// may no longer tell who it is: its place does. Of one that never told, nobody
+// can say later that it is gone.
 func (m *Monitor) withLost(gpus []GPU) []GPU {
 	gpus = slices.Clone(gpus)
 	for _, old := range m.known {
-		if slices.ContainsFunc(gpus, func(g GPU) bool { return g.UUID == old.UUID }) {
+		if old.UUID == "" || slices.ContainsFunc(gpus, func(g GPU) bool { return g.UUID == old.UUID }) {
 			continue
 		}
-		old.Lost = true
 		if i := slices.IndexFunc(gpus, func(g GPU) bool { return g.Index == old.Index && g.UUID == "" }); i >= 0 {
+			old.Lost = gpus[i].Lost
 			gpus[i] = old
 		} else {
+			old.Lost = true
 			gpus = append(gpus, old)
 		}
 	}

@@ -462,14 +462,17 @@ func TestWithLost(t *testing.T) {
 	cases := map[string]struct {
 		known, now, want []GPU
 	}{
-		"nothing known":            {nil, cards(), cards()},
-		"all there":                {cards(), cards(), cards()},
-		"another one":              {cards()[:1], cards(), cards()},
-		"one is not counted":       {cards(), cards()[:1], lostCards(1)},
-		"the first is not counted": {cards(), []GPU{moved}, []GPU{moved, lostCards(0)[0]}},
-		"one has no name":          {cards(), []GPU{cards()[0], nameless(1, true)}, lostCards(1)},
-		"none is there":            {cards(), nil, []GPU{lostCards(0)[0], lostCards(1)[1]}},
-		"one never had a name":     {[]GPU{cards()[0], nameless(1, false)}, []GPU{cards()[0], nameless(1, true)}, []GPU{cards()[0], nameless(1, true)}},
+		"nothing known":              {nil, cards(), cards()},
+		"all there":                  {cards(), cards(), cards()},
+		"another one":                {cards()[:1], cards(), cards()},
+		"one is not counted":         {cards(), cards()[:1], lostCards(1)},
+		"the first is not counted":   {cards(), []GPU{moved}, []GPU{moved, lostCards(0)[0]}},
+		"one has no name":            {cards(), []GPU{cards()[0], nameless(1, true)}, lostCards(1)},
+		"none is there":              {cards(), nil, []GPU{lostCards(0)[0], lostCards(1)[1]}},
+		"one never had a name":       {[]GPU{cards()[0], nameless(1, false)}, []GPU{cards()[0], nameless(1, true)}, []GPU{cards()[0], nameless(1, true)}},
+		"one gets a name":            {[]GPU{cards()[0], nameless(1, false)}, cards(), cards()},
+		"both get a name":            {[]GPU{nameless(0, false), nameless(1, false)}, cards(), cards()},
+		"one is there, and not told": {cards(), []GPU{cards()[0], nameless(1, false)}, []GPU{cards()[0], cards()[1].blank()}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
