@@ -156,7 +156,9 @@ func (n *nvml) close() {
 		n.events = nil
 	}
 	n.slots = nil
-	_ = n.lib.Shutdown() // an error means that there was no session
+	if n.has("nvmlShutdown") {
+		_ = n.lib.Shutdown() // an error means that there was no session
+	}
 }
 
 func (n *nvml) read() (gpus []GPU, stale bool, err error) {

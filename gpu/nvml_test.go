@@ -275,6 +275,7 @@ func TestNoLibrary(t *testing.T) {
 // for nothing.
 func TestForeignLibrary(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
+		"a stub":       {"int nvmlInit_v2(void) { return 0; }", "has no nvmlShutdown"},
 		"next to none": {"int nvmlInit_v2(void) { return 0; } int nvmlShutdown(void) { return 0; }", "has no nvmlDeviceGetCount"},
 	} {
 		t.Run(name, func(t *testing.T) {
