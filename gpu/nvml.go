@@ -19,7 +19,8 @@ import (
 type nvml struct {
 	lib    api.Interface
 	slots  []slot
-	events api.EventSet // nil = the driver tells of no errors
+	events api.EventSet        // nil = the driver tells of no errors
+	xids   map[string][]uint64 // those that no reading has told yet, by UUID
 	lookup map[string]bool
 }
 
@@ -29,7 +30,9 @@ type slot struct {
 	GPU               // what does not change: index, UUID, name
 }
 
-func newNVML() driver { return &nvml{lib: api.New(), lookup: map[string]bool{}} }
+func newNVML() driver {
+	return &nvml{lib: api.New(), xids: map[string][]uint64{}, lookup: map[string]bool{}}
+}
 
 // has says whether the library has a function, in one of several versions.
 func (n *nvml) has(names ...string) bool {
@@ -152,6 +155,7 @@ func (n *nvml) register() {
 
 func (n *nvml) close() {
 	if n.events != nil {
+		n.hearXids()        // the next session's set does not tell them
 		_ = n.events.Free() // the session ends in any case
 		n.events = nil
 	}
@@ -173,14 +177,19 @@ func (n *nvml) read() (gpus []GPU, stale bool, err error) {
 		stale = stale || g.Lost
 		gpus = append(gpus, g)
 	}
-	n.xids(gpus)
+	n.hearXids()
+	for i := range gpus {
+		gpus[i].Xids = n.xids[gpus[i].UUID]
+	}
+	clear(n.xids)
 	return gpus, stale, nil
 }
 
 // maxXids bounds how many reports are read at once.
 const maxXids = 64
 
-func (n *nvml) xids(gpus []GPU) {
+// hearXids asks what was reported since it last did.
+func (n *nvml) hearXids() {
 	for range maxXids {
 		if n.events == nil {
 			return
@@ -189,9 +198,9 @@ func (n *nvml) xids(gpus []GPU) {
 		if ret != api.SUCCESS { // TIMEOUT: there is none
 			return
 		}
-		for i, s := range n.slots {
+		for _, s := range n.slots {
 			if s.device == event.Device && event.EventType == api.EventTypeXidCriticalError {
-				gpus[i].Xids = append(gpus[i].Xids, event.EventData)
+				n.xids[s.UUID] = append(n.xids[s.UUID], event.EventData)
 			}
 		}
 	}

@@ -345,6 +345,22 @@ func TestXidsOnce(t *testing.T) {
 	}
 }
 
+// TestXidsBetweenSessions: while another GPU is lost, sessions end and begin, and
+// what is reported between a sample and the end of its session is told in the
+// next.
+func TestXidsBetweenSessions(t *testing.T) {
+	box := twoGPUs()
+	r := start(t, "rounds", nvmltest.Build(t, nvmltest.Modern), box)
+	r.at(0)
+	box.GPUs[1].Lost = true
+	r.show(box)
+	r.at(1)
+	box.GPUs[0].Xids = []nvmltest.Xid{{Seq: 1, Code: 74}, {Seq: 2, Code: 13}}
+	r.show(box)
+	same(t, "Xids told by the next session", r.at(2).GPUs[0].Xids, []uint64{74, 13})
+	same(t, "Xids later", r.at(3).GPUs[0].Xids, []uint64(nil))
+}
+
 // TestLostAndFound loses the second GPU in a session, and finds it in another.
 func TestLostAndFound(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "calls")
@@ -536,9 +552,10 @@ func near(t *testing.T, what string, got *uint64, said string, within float64) {
 	}
 }
 
-// BenchmarkSample is what one sample of two GPUs costs. 5000 us a second were
-// 0.5 % of a core. Half of it and more is the file, which the library reads at
-// each call and NVIDIA's does not.
+// BenchmarkSample is what one sample of two GPUs costs; 5000 us of CPU a second
+// would be 0.5 % of a core. It includes the file of figures, which the library
+// reads at each call, and NVIDIA's has none; what NVIDIA's does instead, in the
+// driver, is not in it.
 func BenchmarkSample(b *testing.B) {
 	r := start(b, "rounds", nvmltest.Build(b, nvmltest.Modern), twoGPUs())
 	idle := r.at(0).CPU
