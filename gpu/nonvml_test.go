@@ -1,0 +1,22 @@
+//go:build !linux || !cgo
+
+package gpu
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/rs/zerolog"
+)
+
+// TestWithoutCgo is that a build without cgo says so, and that this is no fault.
+func TestWithoutCgo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := watch(t, newNVML())
+		if s := r.after(0); !strings.Contains(s.Problem, "built without cgo") || len(s.GPUs) > 0 {
+			t.Errorf("problem %q with GPUs %+v", s.Problem, s.GPUs)
+		}
+		r.wantLog(1, zerolog.InfoLevel.String())
+	})
+}
