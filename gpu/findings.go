@@ -86,6 +86,10 @@ func thermal(g GPU) *vote {
 	return &vote{bad: true, words: fmt.Sprintf("GPU %d has slowed down %s%s: check fans, air flow and power", g.Index, why, at)}
 }
 
+// jitter is by how much others' VRAM goes up and down without a meaning, in
+// bytes: a desktop's does all the time.
+const jitter = 16 << 20
+
 // pressure is that others grew until next to nothing was left. What the server
 // itself takes is not held against it.
 func (p Policy) pressure(g GPU, b baseline, server Server) *vote {
@@ -93,7 +97,7 @@ func (p Policy) pressure(g GPU, b baseline, server Server) *vote {
 	if !server.Loaded || g.MemoryFree == nil || others == nil || b.others == nil {
 		return nil
 	}
-	if *g.MemoryFree >= p.VRAMFloor || *others <= *b.others {
+	if *g.MemoryFree >= p.VRAMFloor || *others <= *b.others+jitter {
 		return &vote{}
 	}
 	return &vote{bad: true, words: fmt.Sprintf("GPU %d has %s of VRAM free, and others hold %s more than they did%s: end them, or move them to another GPU",

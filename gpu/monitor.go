@@ -208,6 +208,7 @@ func (m *Monitor) publish(s Sample) {
 	told := m.changed
 	m.changed = make(chan struct{})
 	s.At, s.Changed = time.Now(), m.changed
+	m.latest.Load().next = &s // which nobody reads before told is closed
 	m.latest.Store(&s)
 	close(told)
 }

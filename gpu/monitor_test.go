@@ -327,9 +327,9 @@ func TestOpensAgainWithBackoff(t *testing.T) {
 
 func TestNoDriverIsNoWarning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := fakeDriver{opens: func() (versions, error) { return versions{}, fmt.Errorf("%w: not installed", errNoDriver) }}
+		d := fakeDriver{opens: func() (versions, error) { return versions{}, absentError("not installed") }}
 		r := watch(t, d)
-		r.want(time.Hour, "no NVML: not installed", nil)
+		r.want(time.Hour, "not installed", nil)
 		r.wantLog(1, `"level":"info"`)
 	})
 }

@@ -78,7 +78,9 @@ func (n *nvml) open() (versions, error) {
 	}
 	n.slots = nil
 	for i := range count {
-		n.slots = append(n.slots, n.slot(i))
+		if s, there := n.slot(i); there {
+			n.slots = append(n.slots, s)
+		}
 	}
 	n.register()
 	return v, nil
@@ -109,13 +111,14 @@ func initError(ret api.Return) error {
 	return fmt.Errorf("the NVIDIA driver's library does not start: %s", ret.Error())
 }
 
-// slot finds out what one GPU is. A lost one still has its place.
-func (n *nvml) slot(index int) slot {
-	s := slot{GPU: GPU{Index: index}}
+// slot finds out what one GPU is. A lost one still has its place; one that was
+// not given to this container has none.
+func (n *nvml) slot(index int) (s slot, there bool) {
+	s = slot{GPU: GPU{Index: index}}
 	device, ret := n.lib.DeviceGetHandleByIndex(index)
 	if ret != api.SUCCESS {
 		s.Lost = true
-		return s
+		return s, ret != api.ERROR_NO_PERMISSION
 	}
 	s.device = device
 	if uuid, ret := device.GetUUID(); ret == api.SUCCESS {
@@ -126,7 +129,7 @@ func (n *nvml) slot(index int) slot {
 	if name, ret := device.GetName(); ret == api.SUCCESS {
 		s.Name = name
 	}
-	return s
+	return s, true
 }
 
 // register asks to be told of Xid errors. Drivers below vGPUs, and very old
@@ -210,11 +213,11 @@ func (n *nvml) hearXids() {
 func (n *nvml) figures(s slot) GPU {
 	r := reading{GPU: s.GPU}
 	d := s.device
-	switch {
-	case n.has("nvmlDeviceGetMemoryInfo_v2"):
+	if n.has("nvmlDeviceGetMemoryInfo_v2") {
 		m, ret := d.GetMemoryInfo_v2()
 		r.memory(ret, m.Total, m.Used, m.Free)
-	case n.has("nvmlDeviceGetMemoryInfo"):
+	}
+	if r.MemoryTotal == nil && n.has("nvmlDeviceGetMemoryInfo") { // which counts what the driver keeps as used
 		m, ret := d.GetMemoryInfo()
 		r.memory(ret, m.Total, m.Used, m.Free)
 	}

@@ -16,7 +16,12 @@ type Sample struct {
 
 	// Changed is closed when a newer sample was published.
 	Changed <-chan struct{}
+	next    *Sample
 }
+
+// Next returns the sample after this one, once Changed is closed: whoever goes
+// from one to the next misses none.
+func (s *Sample) Next() *Sample { return s.next }
 
 // GPU is one GPU in a Sample. A figure that the driver does not give is nil.
 type GPU struct {

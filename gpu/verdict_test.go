@@ -466,7 +466,7 @@ func TestBaselines(t *testing.T) {
 		),
 		"a process that finds a crowd": times(20, step{crowd, ""}),
 		"a crowd that came while it loaded": slices.Concat(
-			times(3, step{loading, ""}), times(5, step{with(crowd, loading), ""}), times(20, step{crowd, ""}),
+			times(3, step{loading, ""}), times(5, step{with(crowd, loading), ""}), times(2, step{crowd, ""}), times(9, step{crowd, VRAMPressure}),
 		),
 		"a crowd that came after it had loaded": slices.Concat(
 			times(3, step{loading, ""}), times(5, step{nothing, ""}), times(2, step{crowd, ""}), times(9, step{crowd, VRAMPressure}),

@@ -11,8 +11,8 @@ import (
 
 // watchGPUs has each sample judged for each server, until ctx ends.
 func (d *Daemon) watchGPUs(ctx context.Context) {
+	s := d.monitor.Sample()
 	for {
-		s := d.monitor.Sample()
 		if !s.At.IsZero() {
 			d.house.judge(s)
 			for _, served := range d.servers() {
@@ -23,6 +23,7 @@ func (d *Daemon) watchGPUs(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-s.Changed:
+			s = s.Next() // none is missed: an error is reported in one of them
 		}
 	}
 }
