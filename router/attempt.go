@@ -50,6 +50,10 @@ func (f *failure) httpStatus() int {
 		return f.resp.StatusCode
 	case f.reason == Timeout:
 		return http.StatusGatewayTimeout
+	case f.reason == Saturated:
+		return http.StatusTooManyRequests
+	case f.reason == Draining, f.reason == Drained, f.reason == Restarting, f.reason == Starting, f.reason == Loading, f.reason == Failed:
+		return http.StatusServiceUnavailable
 	}
 	return http.StatusBadGateway
 }
@@ -61,6 +65,7 @@ type answer struct {
 	cancel context.CancelCauseFunc
 	usage  usage
 	load   *traffic // where the backend's work is counted
+	place  *place
 
 	events *eventReader // a stream; nil else
 	held   []byte       // what was read so far: a stream's events up to the first answer, or a body
@@ -71,11 +76,12 @@ type answer struct {
 func (a *answer) close() {
 	a.cancel(context.Canceled)
 	_ = a.resp.Body.Close() // it was only read
+	a.place.release(false)  // unless it has been
 }
 
 // attempt gives a call to one backend and waits for its first answer: until
 // timeout, until the backend is gone, or until the client leaves.
-func attempt(ctx context.Context, c *call, s step, timeout time.Duration) (*answer, *failure) {
+func attempt(ctx context.Context, c *call, s step, timeout time.Duration, mayMove bool) (*answer, *failure) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	timer := time.AfterFunc(timeout, func() { cancel(errTimeout) })
 	answered := make(chan struct{})
@@ -89,13 +95,20 @@ func attempt(ctx context.Context, c *call, s step, timeout time.Duration) (*answ
 			}
 		}()
 	}
-	a, failed := ask(ctx, c, s)
+	var a *answer
+	at, failed := s.backend.admit(ctx, c, mayMove, timeout)
+	if failed == nil {
+		a, failed = ask(ctx, c, s)
+	}
 	close(answered)
 	// A deadline that has passed has cancelled ctx: the answer can't be used.
 	inTime := timer.Stop() || failed != nil
 	if failed == nil && inTime {
-		a.cancel = cancel
+		a.cancel, a.place = cancel, at
 		return a, nil
+	}
+	if at != nil {
+		defer at.release(failed != nil && failed.resp != nil) // an error of its own is an end
 	}
 	if a != nil {
 		_ = a.resp.Body.Close()
@@ -106,6 +119,8 @@ func attempt(ctx context.Context, c *call, s step, timeout time.Duration) (*answ
 		failed.resp, failed.body, failed.said = nil, nil, ""
 		failed.detail = "ended while the call waited on it"
 		switch {
+		case why == Timeout && at == nil:
+			failed.reason, failed.detail = Saturated, fmt.Sprintf("had no slot free within %s", timeout)
 		case why == Timeout:
 			failed.detail = fmt.Sprintf("gave no answer within %s", timeout)
 		case s.backend.availability().hung:

@@ -51,6 +51,10 @@ type LocalState struct {
 	Gone <-chan struct{}
 	// Hung says, once Gone is closed, that it was given up for doing nothing.
 	Hung bool
+	// Slots is how many calls it works on at once; 0 = nobody knows.
+	Slots int
+	// Changed is closed when the state is another one.
+	Changed <-chan struct{}
 }
 
 // backend is somebody who can answer calls: a local server or an upstream.
@@ -61,6 +65,9 @@ type backend interface {
 	// do sends a call under a model name of the backend's own and returns when
 	// its headers are there. The body stays open as long as ctx.
 	do(ctx context.Context, c *call, model string) (*http.Response, error)
+	// admit gives a call a place, or says why there is none. A call that may move
+	// has a fallback behind it; patience is how long it may wait.
+	admit(ctx context.Context, c *call, mayMove bool, patience time.Duration) (*place, *failure)
 	// paid says whether an attempt may cost money.
 	paid() bool
 	// redact takes the backend's key out of what it said.
@@ -71,7 +78,7 @@ type backend interface {
 
 // traffic is a backend's load.
 type traffic struct {
-	inflight atomic.Int64 // calls that it has
+	inflight atomic.Int64 // calls that it has; those that wait for a slot are not with it yet
 	waiting  atomic.Int64 // those of them that wait for it, and not for their client to read
 	output   atomic.Int64 // bytes of answers so far; pings and other comments are none
 }
@@ -90,6 +97,7 @@ type availability struct {
 // localBackend sends calls to a supervised llama-server.
 type localBackend struct {
 	traffic
+	gate   gate
 	server string
 	local  Local
 	client *http.Transport

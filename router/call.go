@@ -40,7 +40,7 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *call, p plan)
 
 	var failures []*failure
 	for i, s := range p.steps {
-		failed := rt.try(w, r, c, p, s, &rec)
+		failed := rt.try(w, r, c, p, s, i+1 < len(p.steps), &rec)
 		if failed == nil {
 			return
 		}
@@ -60,17 +60,13 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *call, p plan)
 }
 
 // try gives a call to one backend and, if it answers, passes the answer on.
-func (rt *Router) try(w http.ResponseWriter, r *http.Request, c *call, p plan, s step, rec *record) *failure {
-	load := s.backend.load()
-	load.inflight.Add(1)
-	defer load.inflight.Add(-1)
-	load.waiting.Add(1)
-	defer load.waiting.Add(-1)
+// mayMove says that there is another one to go to.
+func (rt *Router) try(w http.ResponseWriter, r *http.Request, c *call, p plan, s step, mayMove bool, rec *record) *failure {
 	timeout := p.route.Timeout
 	if !s.first {
 		timeout = fallbackTimeout
 	}
-	a, failed := attempt(r.Context(), c, s, timeout)
+	a, failed := attempt(r.Context(), c, s, timeout, mayMove)
 	if failed == nil {
 		rec.backend, rec.model = s.backend.name(), s.model
 		rt.deliver(w, r, c, a, rec)
@@ -97,6 +93,7 @@ func (rt *Router) deliver(w http.ResponseWriter, r *http.Request, c *call, a *an
 	err := a.relay(w, c.dialect, rec)
 	switch {
 	case err == nil:
+		a.place.release(true)
 	case r.Context().Err() != nil || !errors.Is(err, errCut):
 		rec.left = true
 		panic(http.ErrAbortHandler)
@@ -147,7 +144,10 @@ func (rt *Router) giveUp(w http.ResponseWriter, c *call, rec *record, p plan, fa
 	if p.noSpare != "" {
 		e.Message += "; " + p.noSpare
 	}
-	if e.Status < http.StatusInternalServerError {
+	switch {
+	case last.reason == Saturated:
+		e.Type = typeRateLimit
+	case e.Status < http.StatusInternalServerError:
 		e.Type = typeInvalid
 	}
 	rt.refuse(w, c, rec, e)

@@ -17,8 +17,9 @@ type apiError struct {
 
 // Error types of OpenAI's API.
 const (
-	typeInvalid = "invalid_request_error"
-	typeServer  = "server_error"
+	typeInvalid   = "invalid_request_error"
+	typeServer    = "server_error"
+	typeRateLimit = "rate_limit_error"
 )
 
 // Codes of errors that are not a Reason.

@@ -143,7 +143,8 @@ func (rt *Router) Forget(server string) {
 
 // Traffic is what a local server has to do.
 type Traffic struct {
-	Calls   int   // that it has, those that wait for one of its slots included
+	Calls   int   // that it has
+	Queued  int   // that wait for one of its slots
 	Waiting int   // those of them that wait for it; the others wait for a client to read
 	Bytes   int64 // of answers so far; pings are none: they come from an engine that hangs, too
 }
@@ -160,7 +161,8 @@ func (rt *Router) Traffic(server string) Traffic {
 		return Traffic{}
 	}
 	load := b.load()
-	return Traffic{int(load.inflight.Load()), int(load.waiting.Load()), load.output.Load()}
+	_, queued := b.gate.load()
+	return Traffic{int(load.inflight.Load()), queued, int(load.waiting.Load()), load.output.Load()}
 }
 
 // Register adds somebody else's figures to /metrics.

@@ -105,7 +105,10 @@ func (d *Daemon) spec(name string, c command, t *tenant, cfg *config.Config) sup
 		Dir: filepath.Join(d.serversDir(), name), GPU: t, Secrets: cfg.KeyVariables(),
 		LoadTimeout: entry.LoadTimeout, StallTimeout: entry.StallTimeout,
 		// Asked only once the server runs, and the router is there by then.
-		Traffic: func() supervisor.Traffic { return supervisor.Traffic(d.router.Traffic(name)) },
+		Traffic: func() supervisor.Traffic {
+			now := d.router.Traffic(name)
+			return supervisor.Traffic{Calls: now.Calls, Waiting: now.Waiting, Bytes: now.Bytes}
+		},
 	}
 }
 

@@ -15,7 +15,7 @@ func (l local) State() router.LocalState {
 	s := router.LocalState{
 		Alive:   now.State.Alive(),
 		Network: now.Endpoint.Network, Address: now.Endpoint.Address, Key: now.Endpoint.Key,
-		Gone: now.Gone, Hung: now.Hung,
+		Gone: now.Gone, Hung: now.Hung, Slots: now.Slots, Changed: now.Changed,
 	}
 	if s.Reason = reasonOf(now.State); s.Reason != "" {
 		s.Detail = "is " + now.State.String()

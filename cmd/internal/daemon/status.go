@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/router"
 	"github.com/llmsup/llmsup/supervisor"
 )
 
@@ -18,7 +19,7 @@ func (d *Daemon) Status() control.Status {
 	}
 	for _, r := range d.servers() {
 		now := r.server.Snapshot()
-		status := serverStatus(now, d.router.Traffic(r.name).Calls)
+		status := serverStatus(now, d.router.Traffic(r.name))
 		status.VRAM = r.tenant.vramStatus(now.PID)
 		s.Servers = append(s.Servers, status)
 	}
@@ -28,13 +29,10 @@ func (d *Daemon) Status() control.Status {
 	return s
 }
 
-func serverStatus(now *supervisor.Snapshot, inflight int) control.Server {
+func serverStatus(now *supervisor.Snapshot, traffic router.Traffic) control.Server {
 	s := control.Server{
 		Name: now.Name, State: now.State.String(), Since: now.Since, Reason: now.Reason, PID: now.PID,
-		Restarts: now.Restarts, Model: now.Model, CtxSize: now.CtxSize, Slots: now.Slots, Busy: inflight,
-	}
-	if now.Slots > 0 && inflight > now.Slots {
-		s.Busy, s.Queued = now.Slots, inflight-now.Slots
+		Restarts: now.Restarts, Model: now.Model, CtxSize: now.CtxSize, Slots: now.Slots, Busy: traffic.Calls, Queued: traffic.Queued,
 	}
 	if e := now.LastExit; e != nil {
 		s.LastExit = &control.LastExit{At: e.At, Code: e.Code, Signal: e.Signal, Class: string(e.Class), Tail: e.Tail}
