@@ -25,6 +25,8 @@ type Upstream struct {
 	BaseURL    string `yaml:"base_url"`     // what an OpenAI SDK takes as its base URL
 	APIKeyEnv  string `yaml:"api_key_env"`  // the environment variable that holds its key
 	APIKeyFile string `yaml:"api_key_file"` // the file that does
+	Referer    string `yaml:"http_referer"` // the application's URL, where a call does not name one (OpenRouter's statistics)
+	Title      string `yaml:"x_title"`      // its name
 }
 
 // LocalPrefix begins the names that are meant for the local GPU.

@@ -37,11 +37,6 @@ func (p *place) release(whole bool) {
 	})
 }
 
-// admit lets every call to an upstream: how many it takes is its own matter.
-func (b *upstreamBackend) admit(context.Context, *call, bool, time.Duration) (*place, *failure) {
-	return newPlace(&b.traffic, nil), nil
-}
-
 // slotless are the endpoints that llama-server answers without one of its slots.
 var slotless = map[string]bool{
 	"/tokenize": true, "/detokenize": true, "/apply-template": true, "/v1/messages/count_tokens": true,

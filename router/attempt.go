@@ -8,8 +8,6 @@ import (
 	"mime"
 	"net/http"
 	"net/http/httptrace"
-	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/tidwall/gjson"
@@ -81,8 +79,8 @@ func (a *answer) close() {
 
 // attempt gives a call to one backend and waits for its first answer: until
 // timeout, until the backend is gone, or until the client leaves.
-func attempt(ctx context.Context, c *call, s step, timeout time.Duration, mayMove bool) (*answer, *failure) {
-	ctx, cancel := context.WithCancelCause(ctx)
+func attempt(client context.Context, c *call, s step, timeout time.Duration, mayMove bool) (*answer, *failure) {
+	ctx, cancel := context.WithCancelCause(client)
 	timer := time.AfterFunc(timeout, func() { cancel(errTimeout) })
 	answered := make(chan struct{})
 	if s.gone != nil {
@@ -98,13 +96,14 @@ func attempt(ctx context.Context, c *call, s step, timeout time.Duration, mayMov
 	var a *answer
 	at, failed := s.backend.admit(ctx, c, mayMove, timeout)
 	if failed == nil {
-		a, failed = ask(ctx, c, s)
+		a, failed = ask(withProgress(ctx, &progress{deadline: time.Now().Add(timeout), mayMove: mayMove}), c, s)
 	}
 	close(answered)
 	// A deadline that has passed has cancelled ctx: the answer can't be used.
 	inTime := timer.Stop() || failed != nil
 	if failed == nil && inTime {
 		a.cancel, a.place = cancel, at
+		s.backend.heard(nil, false)
 		return a, nil
 	}
 	if at != nil {
@@ -129,18 +128,20 @@ func attempt(ctx context.Context, c *call, s step, timeout time.Duration, mayMov
 	}
 	failed.backend = s.backend.name()
 	failed.said = s.backend.redact(failed.said)
+	if at != nil {
+		s.backend.heard(failed, client.Err() != nil)
+	}
 	cancel(context.Canceled)
 	return nil, failed
 }
 
 // ask sends the call and reads up to the first answer.
 func ask(ctx context.Context, c *call, s step) (*answer, *failure) {
-	// Written by the transport's goroutine, which can outlive a cancelled call.
-	var sent atomic.Bool
-	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
+	so := progressOf(ctx)
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { so.sent.Store(true) }})
 	resp, err := s.backend.do(traced, c, s.model)
 	if err != nil {
-		if !sent.Load() {
+		if !so.sent.Load() {
 			return nil, &failure{reason: Connect, detail: "can't be reached: " + rootCause(err)}
 		}
 		return nil, &failure{reason: Lost, detail: "broke the connection: " + rootCause(err), begun: true}
@@ -236,7 +237,8 @@ func refused(resp *http.Response) *failure {
 	} else {
 		f.resp = nil
 	}
-	f.retryAfter, _ = strconv.Atoi(resp.Header.Get("Retry-After")) // a date is passed over
+	wait, _ := retryAfter(resp)
+	f.retryAfter = int(wait / time.Second)
 	f.detail = fmt.Sprintf("answered %d", resp.StatusCode)
 	object := gjson.ParseBytes(body)
 	f.said = shorten(errorIn(object))

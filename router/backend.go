@@ -68,6 +68,9 @@ type backend interface {
 	// admit gives a call a place, or says why there is none. A call that may move
 	// has a fallback behind it; patience is how long it may wait.
 	admit(ctx context.Context, c *call, mayMove bool, patience time.Duration) (*place, *failure)
+	// heard is told how an admitted call went: its failure, nil if it was answered,
+	// and whether it is the client who left.
+	heard(f *failure, left bool)
 	// paid says whether an attempt may cost money.
 	paid() bool
 	// redact takes the backend's key out of what it said.
@@ -121,6 +124,7 @@ func newLocalBackend(name string, local Local) *localBackend {
 }
 
 func (b *localBackend) name() string           { return b.server }
+func (b *localBackend) heard(*failure, bool)   {} // who watches it knows better
 func (b *localBackend) paid() bool             { return false }
 func (b *localBackend) redact(s string) string { return withoutKey(s, b.local.State().Key) }
 

@@ -46,7 +46,8 @@ func (rt *Router) Upstreams() []UpstreamHealth {
 	list := []UpstreamHealth{}
 	for _, name := range s.sortedBackends() {
 		if b, ok := s.backends[name].(*upstreamBackend); ok {
-			list = append(list, UpstreamHealth{Name: b.Name, Reason: b.Missing})
+			now := b.availability()
+			list = append(list, UpstreamHealth{Name: b.Name, Reason: orElse(now.noKey, now.detail)})
 		}
 	}
 	return list

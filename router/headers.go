@@ -29,6 +29,13 @@ func forwardHeaders(to, from http.Header) {
 	to["Accept-Encoding"] = []string{"identity"} // without it, any coding would be allowed
 }
 
+// setDefault sets a header that the client has not.
+func setDefault(h http.Header, name, value string) {
+	if value != "" && h.Get(name) == "" {
+		h.Set(name, value)
+	}
+}
+
 // hopByHop are the headers that speak of one connection (RFC 9110, 7.6.1), and
 // those that net/http writes itself.
 var hopByHop = map[string]bool{

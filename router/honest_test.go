@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -172,25 +171,6 @@ func TestLargeAnswers(t *testing.T) {
 				t.Errorf("%d bytes, %v", len(r.body), r.readErr)
 			}
 		})
-	}
-}
-
-// TestUpstreamsSpeakHTTP1: Go's HTTP/2 repeats requests that were read.
-func TestUpstreamsSpeakHTTP1(t *testing.T) {
-	var proto string
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		proto = r.Proto
-		answers(w, r)
-	}))
-	server.EnableHTTP2 = true
-	server.StartTLS()
-	defer server.Close()
-	b := newBench(t, answers, answers, func(c *Config, _ map[string]models.Route) { c.Upstreams[0].BaseURL = server.URL })
-	transport := b.router.routing.Load().backends["openrouter"].(*upstreamBackend).client.HTTPClient.Transport.(*http.Transport)
-	transport.TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
-	transport.TLSClientConfig.NextProtos = nil
-	if r := b.chat("gpt-4o", false); r.status != 200 || proto != "HTTP/1.1" {
-		t.Errorf("%d %s over %s", r.status, r.body, proto)
 	}
 }
 

@@ -47,7 +47,7 @@ type routing struct {
 
 // New makes a Router. Its errors speak of URLs that can't be parsed.
 func New(cfg Config, log zerolog.Logger) (*Router, error) {
-	s, err := newRouting(cfg, &routing{})
+	s, err := newRouting(cfg, &routing{}, log)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +63,7 @@ func New(cfg Config, log zerolog.Logger) (*Router, error) {
 // is in both keeps its connections and what is counted of it.
 func (rt *Router) Reload(cfg Config) error {
 	old := rt.routing.Load()
-	s, err := newRouting(cfg, old)
+	s, err := newRouting(cfg, old, rt.log)
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func (rt *Router) Reload(cfg Config) error {
 
 // newRouting makes a routing of a configuration and of the backends that an
 // older one has.
-func newRouting(cfg Config, old *routing) (*routing, error) {
+func newRouting(cfg Config, old *routing, log zerolog.Logger) (*routing, error) {
 	s := &routing{table: cfg.Table, maxBody: cfg.MaxBody, backends: map[string]backend{}, leaving: map[string]*localBackend{}}
 	for name, local := range cfg.Locals {
 		b := cmp.Or(old.local(name), old.leaving[name])
@@ -90,13 +90,13 @@ func newRouting(cfg Config, old *routing) (*routing, error) {
 		s.backends[name] = b
 	}
 	for _, u := range cfg.Upstreams {
-		if err := s.addUpstream(u.Name, u, old); err != nil {
+		if err := s.addUpstream(u.Name, u, old, log); err != nil {
 			return nil, fmt.Errorf("upstream %s: base_url: %w", u.Name, err)
 		}
 	}
 	for _, route := range cfg.Table.Routes() {
 		for _, target := range []string{route.Primary, route.Fallback} {
-			if err := s.addURL(target, old); err != nil {
+			if err := s.addURL(target, old, log); err != nil {
 				return nil, fmt.Errorf("route %s: %w", route.Name, err)
 			}
 		}
@@ -104,12 +104,12 @@ func newRouting(cfg Config, old *routing) (*routing, error) {
 	return s, nil
 }
 
-func (s *routing) addUpstream(name string, u Upstream, old *routing) error {
+func (s *routing) addUpstream(name string, u Upstream, old *routing, log zerolog.Logger) error {
 	if b, ok := old.backends[name].(*upstreamBackend); ok && b.Upstream == u {
 		s.backends[name] = b
 		return nil
 	}
-	b, err := newUpstreamBackend(u)
+	b, err := newUpstreamBackend(u, log)
 	if err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func (s *routing) addUpstream(name string, u Upstream, old *routing) error {
 }
 
 // addURL makes a backend of a target that is a base URL. It goes by its host.
-func (s *routing) addURL(target string, old *routing) error {
+func (s *routing) addURL(target string, old *routing, log zerolog.Logger) error {
 	if target == "" || s.backends[target] != nil {
 		return nil
 	}
@@ -129,7 +129,7 @@ func (s *routing) addURL(target string, old *routing) error {
 	if err != nil {
 		return err
 	}
-	return s.addUpstream(target, Upstream{Name: u.Host, BaseURL: target}, old)
+	return s.addUpstream(target, Upstream{Name: u.Host, BaseURL: target}, old, log)
 }
 
 // Forget drops what is left of a local server that a reload has taken out, once

@@ -2,8 +2,7 @@ package router
 
 import (
 	"context"
-	"crypto/tls"
-	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
+	"github.com/rs/zerolog"
 )
 
 // Upstream is an endpoint that somebody else runs.
@@ -19,22 +19,31 @@ type Upstream struct {
 	BaseURL string // what an OpenAI SDK takes as its base URL; without a path it gets /v1
 	Key     string // secret; "" = none needed, or missing
 	Missing string // what to set when a key is needed and there is none: "set OPENROUTER_API_KEY"
+
+	// What OpenRouter's statistics call the application, where it does not say so itself.
+	Referer string // HTTP-Referer: its URL
+	Title   string // X-Title: its name
 }
 
 const (
-	dialAttempts = 2 // more than one: an upstream has several addresses
-	dialTimeout  = 10 * time.Second
+	dialTimeout = 10 * time.Second
+	// A connection that is idle in the middle of a call is asked whether it still
+	// is one: else a cable that was pulled looks like a slow answer.
+	pingAfter   = 20 * time.Second
+	pingTimeout = 10 * time.Second
 )
 
 // upstreamBackend sends calls to an endpoint in the cloud or on the network.
 type upstreamBackend struct {
 	traffic
 	Upstream
-	base   string
-	client *retryablehttp.Client
+	log     zerolog.Logger
+	base    string
+	client  *retryablehttp.Client
+	breaker breaker
 }
 
-func newUpstreamBackend(u Upstream) (*upstreamBackend, error) {
+func newUpstreamBackend(u Upstream, log zerolog.Logger) (*upstreamBackend, error) {
 	base, err := url.Parse(u.BaseURL)
 	if err != nil {
 		return nil, err
@@ -44,39 +53,29 @@ func newUpstreamBackend(u Upstream) (*upstreamBackend, error) {
 	}
 	client := retryablehttp.NewClient()
 	client.Logger = nil // it would log URLs at every attempt
-	client.RetryMax = dialAttempts - 1
-	client.RetryWaitMin = 100 * time.Millisecond
-	client.RetryWaitMax = time.Second
-	client.CheckRetry = retryDialErrors
+	client.RetryMax = repeats
+	client.RetryWaitMin, client.RetryWaitMax = repeatFirst, repeatMost
+	client.CheckRetry, client.Backoff = mayRepeat, pauseBefore
+	client.PrepareRetry = func(req *http.Request) error {
+		progressOf(req.Context()).sent.Store(false)
+		return nil
+	}
 	client.ErrorHandler = retryablehttp.PassthroughErrorHandler // the upstream's own answer, not "giving up after"
 	client.HTTPClient = &http.Client{
-		Transport: &http.Transport{
+		Transport: onceOnly{&http.Transport{
 			Proxy:               http.ProxyFromEnvironment,
 			DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
 			TLSHandshakeTimeout: dialTimeout,
 			MaxIdleConnsPerHost: 64,
 			IdleConnTimeout:     60 * time.Second,
 			DisableCompression:  true, // bytes are passed on as they come
-			// HTTP/1.1 alone: Go's HTTP/2 sends a request again, by itself and
-			// without a limit, when the server resets its stream after having
-			// read it all. That request may have been paid for.
-			TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{},
-		},
+			ForceAttemptHTTP2:   true,
+			HTTP2:               &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+		}},
 		// A redirect would turn a POST into a GET, and take the key elsewhere.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	return &upstreamBackend{Upstream: u, base: strings.TrimRight(base.String(), "/"), client: client}, nil
-}
-
-// retryDialErrors repeats an attempt only where nothing can have been
-// generated, and so paid for: no connection came about.
-func retryDialErrors(ctx context.Context, _ *http.Response, err error) (bool, error) {
-	return ctx.Err() == nil && isDialError(err), ctx.Err()
-}
-
-func isDialError(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "dial"
+	return &upstreamBackend{Upstream: u, log: log, base: strings.TrimRight(base.String(), "/"), client: client}, nil
 }
 
 func (b *upstreamBackend) name() string           { return b.Name }
@@ -94,7 +93,33 @@ func withoutKey(words, key string) string {
 func (b *upstreamBackend) paid() bool { return b.Key != "" }
 
 func (b *upstreamBackend) availability() availability {
-	return availability{alive: b.Missing == "", noKey: b.Missing}
+	now := availability{alive: b.Missing == "", noKey: b.Missing}
+	if last, left := b.breaker.shut(time.Now()); last != nil && b.Missing == "" {
+		now.alive = false
+		now.reason, now.detail = last.reason, fmt.Sprintf("%s, again and again; it is tried again in %s", last.detail, left.Round(time.Second))
+	}
+	return now
+}
+
+// admit lets a call to an upstream that is up: how many it takes is its own
+// matter. One that is down is tried by one call at a time.
+func (b *upstreamBackend) admit(context.Context, *call, bool, time.Duration) (*place, *failure) {
+	if !b.breaker.enter(time.Now()) {
+		now := b.availability()
+		return nil, &failure{reason: now.reason, detail: now.detail, retryAfter: retrySoon}
+	}
+	return newPlace(&b.traffic, nil), nil
+}
+
+// heard tells the breaker how a call went.
+func (b *upstreamBackend) heard(f *failure, left bool) {
+	opened, closed := b.breaker.report(outcomeOf(f, left), f, time.Now())
+	switch {
+	case opened:
+		b.log.Warn().Str("upstream", b.Name).Msg("it " + f.detail + ", several times in a row; calls that can go elsewhere do")
+	case closed:
+		b.log.Info().Str("upstream", b.Name).Msg("it answers again")
+	}
 }
 
 func (b *upstreamBackend) do(ctx context.Context, c *call, model string) (*http.Response, error) {
@@ -107,6 +132,8 @@ func (b *upstreamBackend) do(ctx context.Context, c *call, model string) (*http.
 		return nil, err
 	}
 	forwardHeaders(req.Header, c.header)
+	setDefault(req.Header, "Http-Referer", b.Referer)
+	setDefault(req.Header, "X-Title", b.Title)
 	if b.Key != "" {
 		req.Header.Set("Authorization", "Bearer "+b.Key)
 	}

@@ -137,6 +137,11 @@ func (c *Config) validateUpstream(name string, u models.Upstream) error {
 	if err := checkURL(u.BaseURL); err != nil {
 		return at("base_url", "%w", err)
 	}
+	for field, value := range map[string]string{"http_referer": u.Referer, "x_title": u.Title} {
+		if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
+			return at(field, "is sent as a header, which takes printable ASCII alone")
+		}
+	}
 	if u.APIKeyEnv != "" && u.APIKeyFile != "" {
 		return at("api_key_file", "api_key_env is set too; keep one of them")
 	}

@@ -34,7 +34,9 @@ func (d *Daemon) routing(c *config.Config, fleet []*served) (router.Config, erro
 		if words := config.KeyFileWarning(u); words != "" {
 			d.log.Warn().Str("upstream", name).Msg(words)
 		}
-		cfg.Upstreams = append(cfg.Upstreams, router.Upstream{Name: name, BaseURL: u.BaseURL, Key: key, Missing: missing})
+		cfg.Upstreams = append(cfg.Upstreams, router.Upstream{
+			Name: name, BaseURL: u.BaseURL, Key: key, Missing: missing, Referer: u.Referer, Title: u.Title,
+		})
 	}
 	return cfg, nil
 }

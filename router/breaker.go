@@ -1,0 +1,108 @@
+package router
+
+import (
+	"sync"
+	"time"
+)
+
+// breaker keeps calls from an upstream that is down: after breakAfter failures
+// in a row it opens, and nobody waits for that upstream until one call in its
+// name has tried it again.
+//
+//	closed --breakAfter failures--> open --its pause is over--> half-open
+//	   ^                             ^                              |
+//	   +------ the one call is answered / fails, twice the pause ---+
+//
+// The zero value is closed.
+type breaker struct {
+	mu       sync.Mutex
+	failures int           // in a row
+	pause    time.Duration // of the present opening; 0 = closed
+	until    time.Time     // when it may be tried again
+	probing  bool          // half-open, and somebody tries
+	last     failure       // the newest one
+}
+
+const (
+	breakAfter = 5
+	breakFirst = 5 * time.Second
+	breakMost  = time.Minute
+)
+
+// enter asks for leave to call. In half-open it is given to one at a time, who
+// has to say how it went.
+func (b *breaker) enter(now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.pause == 0:
+		return true
+	case now.Before(b.until) || b.probing:
+		return false
+	}
+	b.probing = true
+	return true
+}
+
+// shut says why the upstream is not called now, and for how long not; nil = it
+// is, or may be tried.
+func (b *breaker) shut(now time.Time) (last *failure, left time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.pause == 0 || !now.Before(b.until) && !b.probing {
+		return nil, 0
+	}
+	f := b.last
+	return &f, max(b.until.Sub(now), 0)
+}
+
+// outcome is how a call went, as far as it tells of its upstream.
+type outcome int
+
+const (
+	saysNothing outcome = iota // the client left, say
+	isUp
+	isDown
+)
+
+// outcomeOf reads a failed attempt, nil for one that was answered. An answer of
+// its own, whatever it says, comes from an upstream that is up, unless it is a
+// gateway's word that it is not.
+func outcomeOf(f *failure, left bool) outcome {
+	switch {
+	case f == nil:
+		return isUp
+	case left:
+		return saysNothing
+	case f.reason == Connect, f.reason == Timeout, f.reason == Lost:
+		return isDown
+	case f.resp != nil && (f.resp.StatusCode == 502 || f.resp.StatusCode == 503 || f.resp.StatusCode == 504 || f.resp.StatusCode > 519):
+		return isDown
+	}
+	return isUp
+}
+
+// report tells how a call went that enter had let in. It returns whether the
+// breaker has opened, or closed again.
+func (b *breaker) report(o outcome, f *failure, now time.Time) (opened, closed bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	probe := b.probing
+	b.probing = false
+	switch o {
+	case isUp:
+		closed = b.pause > 0
+		b.failures, b.pause = 0, 0
+	case isDown:
+		b.failures++
+		b.last = failure{backend: f.backend, reason: f.reason, detail: f.detail}
+		if b.failures < breakAfter || b.pause > 0 && !probe { // those were under way when it opened
+			return false, false
+		}
+		opened = b.pause == 0
+		b.pause = min(max(2*b.pause, breakFirst), breakMost)
+		b.until = now.Add(b.pause)
+	case saysNothing:
+	}
+	return opened, closed
+}

@@ -1,0 +1,104 @@
+package router
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-retryablehttp"
+)
+
+// progress is what is known of an attempt while it goes on, carried in its
+// context to whoever decides about repeating it.
+type progress struct {
+	sent     atomic.Bool // its head has been written; by the transport's goroutine, which can outlive a cancelled call
+	deadline time.Time   // for the first answer
+	mayMove  bool        // there is a fallback, which is sooner than waiting
+}
+
+type progressKey struct{}
+
+func withProgress(ctx context.Context, p *progress) context.Context {
+	return context.WithValue(ctx, progressKey{}, p)
+}
+
+func progressOf(ctx context.Context) *progress {
+	if p, ok := ctx.Value(progressKey{}).(*progress); ok {
+		return p
+	}
+	return &progress{}
+}
+
+const (
+	// repeats is how often a request may be sent again.
+	repeats     = 2
+	repeatFirst = 250 * time.Millisecond
+	repeatMost  = time.Second
+	// askedMost is the longest Retry-After that is waited for. Whoever asks for
+	// more is answered by the client's own patience.
+	askedMost = 5 * time.Second
+)
+
+// mayRepeat decides whether a request is sent again: only where nothing can have
+// been generated, and so paid for. That is where it was not sent at all, where
+// the peer says so by the protocol, and where it was refused for want of room
+// (429, 503), if nobody else can be asked and the wait fits the deadline.
+func mayRepeat(ctx context.Context, resp *http.Response, err error) (bool, error) {
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	}
+	p := progressOf(ctx)
+	if err != nil {
+		return !p.sent.Load() || unprocessed(err), nil
+	}
+	if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusServiceUnavailable || p.mayMove {
+		return false, nil
+	}
+	wait, asked := retryAfter(resp)
+	if !asked {
+		wait = repeatMost
+	}
+	return wait <= askedMost && time.Now().Add(wait).Before(p.deadline), nil
+}
+
+// unprocessed says whether an error of HTTP/2 means that the peer has done
+// nothing about the request (RFC 9113, 8.7). net/http tells them by words alone.
+func unprocessed(err error) bool {
+	words := err.Error()
+	return strings.Contains(words, "REFUSED_STREAM") || strings.Contains(words, "graceful shutdown GOAWAY")
+}
+
+// pauseBefore is how long to wait before a request is sent again.
+func pauseBefore(least, most time.Duration, attempt int, resp *http.Response) time.Duration {
+	if resp != nil {
+		if wait, asked := retryAfter(resp); asked {
+			return wait
+		}
+	}
+	return retryablehttp.DefaultBackoff(least, most, attempt, nil)
+}
+
+// retryAfter reads how long a backend asks to be left alone. A date is passed
+// over: clocks differ.
+func retryAfter(resp *http.Response) (wait time.Duration, asked bool) {
+	seconds, err := strconv.Atoi(resp.Header.Get("Retry-After"))
+	if err != nil || seconds < 0 {
+		return 0, false
+	}
+	return time.Duration(seconds) * time.Second, true
+}
+
+// onceOnly hands each request on without the means to send it again. With them,
+// net/http's HTTP/2 repeats requests that the peer has read, by itself and
+// without a limit, when their stream is reset; such a one may have been paid for.
+type onceOnly struct{ *http.Transport }
+
+// RoundTrip implements http.RoundTripper.
+func (t onceOnly) RoundTrip(req *http.Request) (*http.Response, error) {
+	once := *req
+	once.GetBody = nil
+	return t.Transport.RoundTrip(&once)
+}

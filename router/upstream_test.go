@@ -1,0 +1,228 @@
+package router
+
+import (
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"github.com/llmsup/llmsup/models"
+)
+
+// TestRefusedIsRepeated: an upstream without room for a call is asked again,
+// where nobody else can be, as it asks to be.
+func TestRefusedIsRepeated(t *testing.T) {
+	for name, tc := range map[string]struct {
+		model  string
+		behave func(n int32, w http.ResponseWriter)
+		status int
+		calls  int
+	}{
+		"429, then an answer": {"gpt-4o", func(n int32, w http.ResponseWriter) { refuseUntil(w, n, 3, 429, "0") }, 200, 3},
+		"503, then an answer": {"gpt-4o", func(n int32, w http.ResponseWriter) { refuseUntil(w, n, 2, 503, "") }, 200, 2},
+		"429 for ever":        {"gpt-4o", func(n int32, w http.ResponseWriter) { refuseUntil(w, n, 99, 429, "0") }, 429, 3},
+		"429 for too long":    {"gpt-4o", func(n int32, w http.ResponseWriter) { refuseUntil(w, n, 99, 429, "60") }, 429, 1},
+		"with a fallback":     {"cloud-first", func(n int32, w http.ResponseWriter) { refuseUntil(w, n, 99, 429, "0") }, 200, 1},
+		"another error":       {"gpt-4o", func(n int32, w http.ResponseWriter) { refuseUntil(w, n, 99, 500, "0") }, 500, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var n atomic.Int32
+			b := newBench(t, answers, func(w http.ResponseWriter, _ *http.Request) { tc.behave(n.Add(1), w) }, func(_ *Config, routes map[string]models.Route) {
+				routes["cloud-first"] = models.Route{Primary: "openrouter", Fallback: "qwen", Timeout: 5 * time.Second}
+			})
+			if r := b.chat(tc.model, false); r.status != tc.status || len(b.cloud.calls()) != tc.calls {
+				t.Errorf("status %d after %d calls, want %d after %d: %s", r.status, len(b.cloud.calls()), tc.status, tc.calls, r.body)
+			}
+		})
+	}
+}
+
+func refuseUntil(w http.ResponseWriter, n, answer int32, code int, retryAfter string) {
+	if n >= answer {
+		answerAs(w, nil, false)
+		return
+	}
+	if retryAfter != "" {
+		w.Header().Set("Retry-After", retryAfter)
+	}
+	w.WriteHeader(code)
+}
+
+// TestDeadUpstreamCostsNothing: after some failures nobody waits for it, until
+// one call in its name has found it again.
+func TestDeadUpstreamCostsNothing(t *testing.T) {
+	var dead atomic.Bool
+	dead.Store(true)
+	b := newBench(t, answers, func(w http.ResponseWriter, r *http.Request) {
+		if dead.Load() {
+			panic(http.ErrAbortHandler)
+		}
+		answers(w, r)
+	}, func(_ *Config, routes map[string]models.Route) {
+		routes["cloud-first"] = models.Route{Primary: "openrouter", Fallback: "qwen", Timeout: 5 * time.Second}
+	})
+	for range breakAfter {
+		if r := b.chat("cloud-first", false); r.backend() != "qwen" || r.reason() != "lost" {
+			t.Fatalf("%+v", r)
+		}
+	}
+	asked := len(b.cloud.calls())
+	if r := b.chat("cloud-first", false); r.backend() != "qwen" || r.reason() != "lost" || len(b.cloud.calls()) != asked {
+		t.Errorf("asked %d times more: %+v", len(b.cloud.calls())-asked, r)
+	}
+	if r := b.chat("gpt-4o", false); r.status != 503 || r.header.Get("Retry-After") == "" || !strings.Contains(r.body, "again and again") || len(b.cloud.calls()) != asked {
+		t.Errorf("without a fallback: %+v", r)
+	}
+	if up := b.router.Upstreams(); len(up) != 1 || !strings.Contains(up[0].Reason, "it is tried again in") {
+		t.Errorf("%+v", up)
+	}
+	// A degraded server is better than a fallback that is down.
+	b.state.set(func(s *LocalState) { s.Reason, s.Detail = Degraded, "is degraded" })
+	if r := b.chat("local/qwen", false); r.status != 200 || r.backend() != "qwen" {
+		t.Errorf("%+v", r)
+	}
+
+	dead.Store(false)
+	u, ok := b.router.routing.Load().backends["openrouter"].(*upstreamBackend)
+	if !ok {
+		t.Fatal("no upstream")
+	}
+	u.breaker.mu.Lock()
+	u.breaker.until = time.Now()
+	u.breaker.mu.Unlock()
+	if r := b.chat("gpt-4o", false); r.status != 200 || r.backend() != "openrouter" {
+		t.Errorf("%+v", r)
+	}
+	if up := b.router.Upstreams(); up[0].Reason != "" || !strings.Contains(b.log.String(), "it answers again") {
+		t.Errorf("%+v", up)
+	}
+}
+
+// TestApplicationNames: what OpenRouter's statistics call the application.
+func TestApplicationNames(t *testing.T) {
+	b := newBench(t, answers, answers, func(c *Config, _ map[string]models.Route) {
+		c.Upstreams[0].Referer, c.Upstreams[0].Title = "https://example.org", "Drafts"
+	})
+	b.chat("gpt-4o", false)
+	b.post("/v1/chat/completions", `{"model":"gpt-4o"}`, "X-Title", "its own")
+	got := b.cloud.calls()
+	if h := got[0].header; h.Get("Http-Referer") != "https://example.org" || h.Get("X-Title") != "Drafts" {
+		t.Errorf("%v", h)
+	}
+	if h := got[1].header; h.Get("Http-Referer") != "https://example.org" || h.Get("X-Title") != "its own" {
+		t.Errorf("%v", h)
+	}
+}
+
+// upstreamOver makes a bench whose upstream is a TLS server of the test's.
+func upstreamOver(t *testing.T, url string, roots *tls.Config) *bench {
+	t.Helper()
+	b := newBench(t, answers, answers, func(c *Config, _ map[string]models.Route) { c.Upstreams[0].BaseURL = url })
+	u, ok := b.router.routing.Load().backends["openrouter"].(*upstreamBackend)
+	if !ok {
+		t.Fatal("no upstream")
+	}
+	transport, ok := u.client.HTTPClient.Transport.(onceOnly)
+	if !ok {
+		t.Fatal("another transport")
+	}
+	transport.TLSClientConfig = &tls.Config{RootCAs: roots.RootCAs, MinVersion: tls.VersionTLS12}
+	return b
+}
+
+func TestUpstreamsSpeakHTTP2(t *testing.T) {
+	var proto atomic.Value
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		proto.Store(r.Proto)
+		_, _ = io.Copy(io.Discard, r.Body)
+		answers(w, r)
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	transport, ok := server.Client().Transport.(*http.Transport)
+	if !ok {
+		t.Fatal("another transport")
+	}
+	b := upstreamOver(t, server.URL, transport.TLSClientConfig)
+	if r := b.chat("gpt-4o", false); r.status != 200 || proto.Load() != "HTTP/2.0" {
+		t.Errorf("%d %s over %v", r.status, r.body, proto.Load())
+	}
+}
+
+// TestHTTP2SendsOnce: a request that the peer has read is sent once, however its
+// stream is reset; one of which the peer says that it has done nothing, again.
+// net/http's own HTTP/2 would repeat it for as long as the call lasts.
+func TestHTTP2SendsOnce(t *testing.T) {
+	for code, want := range map[http2.ErrCode]int32{
+		http2.ErrCodeProtocol: 1, http2.ErrCodeInternal: 1, http2.ErrCodeCancel: 1, http2.ErrCodeEnhanceYourCalm: 1,
+		http2.ErrCodeRefusedStream: 1 + repeats,
+	} {
+		t.Run(code.String(), func(t *testing.T) {
+			var read atomic.Int32
+			certs := httptest.NewTLSServer(nil)
+			defer certs.Close()
+			listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
+				Certificates: certs.TLS.Certificates, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer listener.Close()
+			go func() {
+				for {
+					conn, err := listener.Accept()
+					if err != nil {
+						return
+					}
+					go resetAll(conn, code, &read)
+				}
+			}()
+			transport, ok := certs.Client().Transport.(*http.Transport)
+			if !ok {
+				t.Fatal("another transport")
+			}
+			b := upstreamOver(t, "https://"+listener.Addr().String(), transport.TLSClientConfig)
+			if r := b.chat("gpt-4o", false); r.status != 502 {
+				t.Errorf("%d %s", r.status, r.body)
+			}
+			if read.Load() != want {
+				t.Errorf("the request was read %d times, want %d", read.Load(), want)
+			}
+		})
+	}
+}
+
+// resetAll is a peer that reads requests to their end and resets their streams.
+func resetAll(conn net.Conn, code http2.ErrCode, read *atomic.Int32) {
+	defer conn.Close()
+	if _, err := io.ReadFull(conn, make([]byte, len(http2.ClientPreface))); err != nil {
+		return
+	}
+	framer := http2.NewFramer(conn, conn)
+	if framer.WriteSettings() != nil {
+		return
+	}
+	for {
+		frame, err := framer.ReadFrame()
+		if err != nil {
+			return
+		}
+		if frame.Header().Flags.Has(http2.FlagDataEndStream) && frame.Header().Type == http2.FrameData {
+			read.Add(1)
+			if framer.WriteRSTStream(frame.Header().StreamID, code) != nil {
+				return
+			}
+		}
+		if settings, ok := frame.(*http2.SettingsFrame); ok && !settings.IsAck() && framer.WriteSettingsAck() != nil {
+			return
+		}
+	}
+}
