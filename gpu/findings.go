@@ -33,7 +33,7 @@ func (p Policy) votes(h History, s *Sample, server Server) map[matter]vote {
 
 func (p Policy) votesOn(g GPU, b baseline, server Server) map[Reason]*vote {
 	if g.Lost { // it tells nothing else
-		return map[Reason]*vote{Lost: {bad: true, words: fmt.Sprintf("GPU %d (%s) is lost: look for NVRM in dmesg; it takes a reset (nvidia-smi -r) or a reboot", g.Index, g.Name)}}
+		return map[Reason]*vote{Lost: {bad: true, fatal: true, words: fmt.Sprintf("GPU %d (%s) is lost: look for NVRM in dmesg; it takes a reset (nvidia-smi -r) or a reboot", g.Index, g.Name)}}
 	}
 	return map[Reason]*vote{
 		Lost:          {},
@@ -46,12 +46,13 @@ func (p Policy) votesOn(g GPU, b baseline, server Server) map[Reason]*vote {
 }
 
 func xid(g GPU) *vote {
+	v := &vote{}
 	for _, id := range g.Xids {
-		if !applicationXids[id] {
-			return &vote{bad: true, words: fmt.Sprintf("GPU %d reported Xid %d%s: look for NVRM in dmesg", g.Index, id, meaning(id))}
+		if fatal := !survivableXids[id]; !applicationXids[id] && (!v.bad || fatal && !v.fatal) {
+			*v = vote{bad: true, fatal: fatal, words: fmt.Sprintf("GPU %d reported Xid %d%s: look for NVRM in dmesg", g.Index, id, meaning(id))}
 		}
 	}
-	return &vote{}
+	return v
 }
 
 func ecc(g GPU, b baseline) *vote {
@@ -100,19 +101,22 @@ func (p Policy) pressure(g GPU, b baseline, server Server) *vote {
 	if *g.MemoryFree >= p.VRAMFloor || *others <= *b.others+jitter {
 		return &vote{}
 	}
+	if *g.MemoryFree+(*others-*b.others) < p.VRAMFloor { // it would be short without their growth as well
+		return &vote{}
+	}
 	return &vote{bad: true, words: fmt.Sprintf("GPU %d has %s of VRAM free, and others hold %s more than they did%s: end them, or move them to another GPU",
-		g.Index, Size(*g.MemoryFree), Size(*others-*b.others), holdersWords([]GPU{g}, server.PIDs))}
+		g.Index, Size(*g.MemoryFree), Size(*others-*b.others), holdersWords([]GPU{g}, server.all()))}
 }
 
 func (p Policy) busy(g GPU, b baseline, server Server) *vote {
-	if !server.Loaded || g.Utilization == nil || server.Calls > 0 { // with calls of ours nobody can tell whose work it is
+	if !server.Loaded || g.Utilization == nil || server.Calls > 0 || server.KinWork { // nobody can tell whose work it is
 		return nil
 	}
 	if *g.Utilization < p.BusyPercent {
 		return &vote{}
 	}
 	return &vote{bad: true, early: b.busy < p.BusyFor, words: fmt.Sprintf("GPU %d has been %d %% busy for %s without a call of ours%s",
-		g.Index, *g.Utilization, b.busy.Round(time.Second), holdersWords([]GPU{g}, server.PIDs))}
+		g.Index, *g.Utilization, b.busy.Round(time.Second), holdersWords([]GPU{g}, server.all()))}
 }
 
 // onCPUFloor is below how many bytes of weights it is not worth a word that a
@@ -157,16 +161,20 @@ func contextReduced(server Server) *vote {
 	return &vote{bad: true, words: fmt.Sprintf("it has %d tokens of context and not the %d asked for: free VRAM, or lower --ctx-size", server.Given, server.Asked)}
 }
 
-// others is what everybody but the server holds of a GPU, in bytes; nil = nobody
-// can tell, since the server may be in the list under another number.
+// others is what everybody but our servers holds of a GPU, in bytes; nil =
+// nobody can tell, since one of ours may be in the list under another number.
 func (g *GPU) others(server Server) *uint64 {
-	ours, listed, known := g.memoryOf(server.PIDs)
-	if g.MemoryUsed == nil || !known || !listed && server.HasOpen {
+	ours, _, known := g.memoryOf(server.all())
+	_, listed, _ := g.memoryOf(server.PIDs)
+	if g.MemoryUsed == nil || g.Torn || !known || !listed && server.HasOpen {
 		return nil
 	}
 	rest := *g.MemoryUsed - min(ours, *g.MemoryUsed)
 	return &rest
 }
+
+// all are the processes of ours.
+func (s *Server) all() []int { return append(slices.Clone(s.PIDs), s.Kin...) }
 
 // holdersWords is Holders in brackets; "" where the driver shows none.
 func holdersWords(gpus []GPU, ours []int) string {

@@ -17,9 +17,8 @@ func Look(ctx context.Context) *Sample {
 	done := make(chan result, 1)
 	go func() {
 		s := session{driver: m.driver}
-		r := s.round(time.Now())
-		s.end()
-		done <- r
+		done <- s.round(time.Now())
+		s.end() // which may hang as well
 	}()
 	select {
 	case r := <-done:

@@ -33,6 +33,7 @@ type Monitor struct {
 	known    []GPU // all that were ever seen, without figures, by index
 	programs map[int]string
 	told     string // the problem that the log knows of
+	extra    bool   // the reading that is published was asked for
 }
 
 // NewMonitor makes a monitor of NVIDIA's GPUs, which reads nothing yet.
@@ -80,6 +81,7 @@ func (m *Monitor) Run(ctx context.Context) {
 	defer tick.Stop()
 	hung := time.NewTimer(answerTimeout)
 	defer hung.Stop()
+	extra := false
 	for {
 		rounds <- struct{}{}
 		hung.Reset(answerTimeout)
@@ -88,9 +90,11 @@ func (m *Monitor) Run(ctx context.Context) {
 			case <-ctx.Done():
 				return
 			case r := <-results:
+				m.extra = extra
 				m.take(r)
-				waiting = false
+				m.extra, waiting = false, false
 			case <-hung.C:
+				hung.Reset(sampleEvery) // told each second: time goes by for what is known of it
 				m.fail(fmt.Errorf("the NVIDIA driver has not answered for %s", answerTimeout))
 			}
 		}
@@ -98,7 +102,9 @@ func (m *Monitor) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			extra = false
 		case <-m.sooner:
+			extra = true
 		}
 	}
 }
@@ -207,7 +213,7 @@ func (m *Monitor) fail(err error) {
 func (m *Monitor) publish(s Sample) {
 	told := m.changed
 	m.changed = make(chan struct{})
-	s.At, s.Changed = time.Now(), m.changed
+	s.At, s.Changed, s.Extra = time.Now(), m.changed, m.extra
 	m.latest.Load().next = &s // which nobody reads before told is closed
 	m.latest.Store(&s)
 	close(told)

@@ -213,14 +213,7 @@ func (n *nvml) hearXids() {
 func (n *nvml) figures(s slot) GPU {
 	r := reading{GPU: s.GPU}
 	d := s.device
-	if n.has("nvmlDeviceGetMemoryInfo_v2") {
-		m, ret := d.GetMemoryInfo_v2()
-		r.memory(ret, m.Total, m.Used, m.Free)
-	}
-	if r.MemoryTotal == nil && n.has("nvmlDeviceGetMemoryInfo") { // which counts what the driver keeps as used
-		m, ret := d.GetMemoryInfo()
-		r.memory(ret, m.Total, m.Used, m.Free)
-	}
+	n.memory(&r, d)
 	if n.has("nvmlDeviceGetUtilizationRates") {
 		u, ret := d.GetUtilizationRates()
 		r.Utilization, r.MemoryUtilization = given(&r, ret, int(u.Gpu)), given(&r, ret, int(u.Memory))
@@ -258,10 +251,27 @@ func (n *nvml) figures(s slot) GPU {
 		r.PCIeReplays = given(&r, ret, uint64(max(replays, 0)))
 	}
 	n.processes(&r, d)
+	before := r.MemoryUsed
+	n.memory(&r, d)
+	r.Torn = before != nil && r.MemoryUsed != nil && max(*before, *r.MemoryUsed)-min(*before, *r.MemoryUsed) > jitter
 	if r.Lost {
 		return r.blank()
 	}
 	return r.GPU
+}
+
+// memory reads how much is used. The newer call leaves out what the driver keeps
+// to itself, as nvidia-smi does.
+func (n *nvml) memory(r *reading, d api.Device) {
+	r.MemoryTotal = nil
+	if n.has("nvmlDeviceGetMemoryInfo_v2") {
+		m, ret := d.GetMemoryInfo_v2()
+		r.memory(ret, m.Total, m.Used, m.Free)
+	}
+	if r.MemoryTotal == nil && n.has("nvmlDeviceGetMemoryInfo") {
+		m, ret := d.GetMemoryInfo()
+		r.memory(ret, m.Total, m.Used, m.Free)
+	}
 }
 
 // processes reads who has the GPU open. The lists of those that compute have to

@@ -37,9 +37,6 @@ const (
 // figures that may waver.
 func (r Reason) sudden() bool { return r == Xid }
 
-// fatal reasons end the server's process: it can't go on.
-func (r Reason) fatal() bool { return r == Lost || r == Xid }
-
 // applicationXids are reports of errors that a program made itself, and that
 // leave the GPU as it is.
 //
@@ -54,10 +51,23 @@ var applicationXids = map[uint64]bool{
 	109: true, // context switch timeout
 }
 
+// survivableXids are reports of what the driver has dealt with itself, or that
+// end only the program that it met: a server that goes on may go on.
+//
+// Source: "XID Errors" of NVIDIA's documentation.
+var survivableXids = map[uint64]bool{
+	63:  true, // rows of memory are to be replaced
+	92:  true, // many errors that could be corrected
+	94:  true, // a memory error that was contained
+	121: true, // an error of the link to the CPU that was corrected
+}
+
 // Server is what is known of a server at the time of a sample.
 type Server struct {
 	PID     int      // of its process; 0 = none runs
 	PIDs    []int    // that and what runs below a wrapper
+	Kin     []int    // the processes of our other servers on these GPUs
+	KinWork bool     // one of those has calls, or is loading
 	GPUs    []string // UUIDs of those that it runs on
 	Loaded  bool     // it answers
 	Calls   int      // that it has

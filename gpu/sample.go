@@ -14,6 +14,10 @@ type Sample struct {
 	Problem string // why nothing can be read now, in words; "" = all is as it should be
 	GPUs    []GPU  // by index; with a Problem those known before it, without figures
 
+	// Extra says that somebody asked for this reading, between those of every
+	// second: it is not one more in a row.
+	Extra bool
+
 	// Changed is closed when a newer sample was published.
 	Changed <-chan struct{}
 	next    *Sample
@@ -33,6 +37,7 @@ type GPU struct {
 	MemoryTotal *uint64 // bytes
 	MemoryUsed  *uint64 // bytes, by whomever; what the driver keeps to itself is not in it
 	MemoryFree  *uint64 // bytes
+	Torn        bool    // memory was moving while it was read: it and Processes are of two moments
 
 	Utilization       *int     // percent of the last moment in which it computed anything
 	MemoryUtilization *int     // percent in which its memory was read or written
@@ -68,6 +73,12 @@ const (
 
 	protecting = HardwareSlowdown | SoftwareThermal | HardwareThermal | HardwarePowerBrake
 )
+
+// HasReports says whether the driver has reported errors in this sample, which
+// stand in no other one.
+func (s *Sample) HasReports() bool {
+	return slices.ContainsFunc(s.GPUs, func(g GPU) bool { return len(g.Xids) > 0 })
+}
 
 // blank returns a GPU without its figures.
 func (g GPU) blank() GPU { return GPU{Index: g.Index, UUID: g.UUID, Name: g.Name, Lost: g.Lost} }

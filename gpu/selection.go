@@ -57,6 +57,9 @@ func (s *Sample) one(word string) (uuid string, err error) {
 	case 1:
 		return found[0], nil
 	case 0:
+		if notNumber == nil && slices.ContainsFunc(s.GPUs, func(g GPU) bool { return g.Index == index && g.Lost }) {
+			return "", fmt.Errorf("GPU %d can't be reached by the driver: look for NVRM in dmesg", index)
+		}
 		return "", fmt.Errorf("there is no GPU %s; there are %s", word, s.names())
 	}
 	if notNumber == nil { // one is lost, and the driver counts the others anew
@@ -68,6 +71,10 @@ func (s *Sample) one(word string) (uuid string, err error) {
 func (s *Sample) names() string {
 	var names []string
 	for _, g := range s.GPUs {
+		if g.UUID == "" {
+			names = append(names, fmt.Sprintf("%d (lost)", g.Index))
+			continue
+		}
 		names = append(names, fmt.Sprintf("%d (%s, %s)", g.Index, g.Name, g.UUID))
 	}
 	if names == nil {

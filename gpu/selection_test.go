@@ -44,7 +44,7 @@ func TestSelect(t *testing.T) {
 		"a box without":                   {Sample{}, "0", nil, "there are none at all"},
 		"a comma too many":                {one, "0,", nil, "with nothing"},
 		"nothing but a space":             {one, " ", nil, "with nothing"},
-		"one that can't say its UUID":     {nameless, "1", nil, "there is no GPU 1"},
+		"one that can't say its UUID":     {nameless, "1", nil, "GPU 1 can't be reached by the driver"},
 		"an index that passed to another": {moved, "0", nil, "give the UUID"},
 		"the UUID of one that moved":      {moved, second, []string{second}, ""},
 	}

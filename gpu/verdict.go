@@ -41,6 +41,7 @@ type matter struct {
 // count is how often in a row a matter was found bad or good.
 type count struct {
 	bad, good int
+	unknown   int // samples in a row that said nothing of it
 	holds     bool
 	words     string // of the last bad one
 }
@@ -59,11 +60,14 @@ type baseline struct {
 type vote struct {
 	bad   bool
 	early bool // it has to last longer to hold
+	fatal bool // the process can't go on
 	words string
 }
 
 // Next takes a sample into account. What a sample does not tell, for want of a
-// figure or because the driver does not answer, changes nothing.
+// figure or because the driver does not answer, is no vote. A reason that holds
+// is dropped when there was none for as long as it takes to heal: calls must not
+// be paid for what nobody knows. Only what is lost stays lost until it is found.
 func (p Policy) Next(h History, s *Sample, server Server) (History, Verdict) {
 	next := h.baselines(p, s, server)
 	next.counts = map[matter]count{}
@@ -78,12 +82,23 @@ func (p Policy) Next(h History, s *Sample, server Server) (History, Verdict) {
 	}
 	var v Verdict
 	var ends []Finding
-	for m, vote := range p.votes(next, s, server) {
+	votes := p.votes(next, s, server)
+	for m, c := range next.counts {
+		if _, voted := votes[m]; voted {
+			continue
+		}
+		if c.unknown++; c.unknown >= p.GoodSamples && m.reason != Lost {
+			delete(next.counts, m)
+			continue
+		}
+		next.counts[m] = c
+	}
+	for m, vote := range votes {
 		was := next.counts[m]
 		now := p.count(was, m.reason, vote)
 		next.counts[m] = now
 		another := m.reason.sudden() && vote.bad
-		if m.reason.fatal() && server.PID != 0 && now.holds && (!was.holds || another) {
+		if vote.fatal && server.PID != 0 && now.holds && (!was.holds || another) {
 			ends = append(ends, Finding{m.reason, m.uuid, now.words})
 		}
 	}
@@ -109,6 +124,7 @@ var rank = map[Reason]int{Lost: 0, Xid: 1, ECC: 2, Thermal: 3, OnCPU: 4, Context
 // count is the hysteresis: a reason holds after BadSamples in a row, and no
 // longer after GoodSamples in a row.
 func (p Policy) count(c count, r Reason, v vote) count {
+	c.unknown = 0
 	if v.bad {
 		c.bad, c.good, c.words = c.bad+1, 0, v.words
 		if r.sudden() || c.bad >= p.BadSamples && !v.early {
@@ -147,7 +163,7 @@ func (h History) baselines(p Policy, s *Sample, server Server) History {
 			}
 		}
 		switch was := b.busyAt; {
-		case server.Calls > 0, !server.Loaded, g.Utilization != nil && *g.Utilization < p.BusyPercent:
+		case server.Calls > 0, server.KinWork, !server.Loaded, g.Utilization != nil && *g.Utilization < p.BusyPercent:
 			b.busy, b.busyAt = 0, time.Time{}
 		case g.Utilization == nil: // until it is known again, time does not count
 			b.busyAt = time.Time{}

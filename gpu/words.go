@@ -11,8 +11,8 @@ import (
 
 // Size writes bytes as people compare them: 16.1 GiB, 180 MiB.
 func Size(bytes uint64) string {
-	if bytes < 1<<30 {
-		return fmt.Sprintf("%d MiB", bytes>>20)
+	if mib := (bytes + 1<<19) >> 20; mib < 1<<10 {
+		return fmt.Sprintf("%d MiB", mib)
 	}
 	return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30))
 }

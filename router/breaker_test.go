@@ -31,14 +31,15 @@ func TestBreaker(t *testing.T) {
 		t.Fatal("not open after as many failures in a row")
 	}
 	b.report(isDown, down, now) // one that was under way
-	for _, pause := range []time.Duration{5, 10, 20, 40, 60, 60} {
-		now = now.Add(pause*time.Second - 1)
+	for _, seconds := range []int{5, 10, 20, 40, 60, 60} {
+		pause := time.Duration(seconds) * time.Second
+		now = now.Add(pause - 1)
 		if f, left := b.shut(now); f == nil || f.reason != Connect || left != 1 || call(isUp) {
-			t.Fatalf("before %d s are over: %+v, %s left", pause, f, left)
+			t.Fatalf("before %s are over: %+v, %s left", pause, f, left)
 		}
 		now = now.Add(1)
 		if f, _ := b.shut(now); f != nil {
-			t.Fatalf("it may be tried after %d s", pause)
+			t.Fatalf("it may be tried after %s", pause)
 		}
 		if !b.enter(now) || b.enter(now) {
 			t.Fatal("half-open lets one call in, and one alone")

@@ -166,8 +166,7 @@ func (s *Server) prove(ctx context.Context, p child, ask engine, doubt *atomic.P
 	}
 }
 
-// ready publishes that the server answers, and says if it is not what was asked
-// for: a build may shrink its context silently to what fits.
+// ready publishes that the server answers.
 func (s *Server) ready(props properties, direct bool, took time.Duration) {
 	s.serving.Store(true)
 	s.enterAlive(func(n *Snapshot) {
@@ -176,9 +175,5 @@ func (s *Server) ready(props properties, direct bool, took time.Duration) {
 			n.CtxSize = props.ctxSize
 		}
 	})
-	if props.ctxSize > 0 && props.ctxSize*max(props.slots, 1) < s.spec.CtxSize {
-		s.log.Warn().Int("asked", s.spec.CtxSize).Int("ctx_size", props.ctxSize).Int("slots", props.slots).
-			Msg("llama-server has reduced the context; longer prompts go to the fallback")
-	}
 	s.log.Info().Int("slots", props.slots).Int("ctx_size", props.ctxSize).Int64("load_ms", took.Milliseconds()).Msg("llama-server is ready")
 }

@@ -216,9 +216,9 @@ type fakeGPU struct {
 	outstanding, admit func() string
 }
 
-func (g fakeGPU) Devices() string     { return g.devices }
-func (g fakeGPU) Outstanding() string { return say(g.outstanding) }
-func (g fakeGPU) Admit() string       { return say(g.admit) }
+func (g fakeGPU) Devices() string              { return g.devices }
+func (g fakeGPU) Outstanding() string          { return say(g.outstanding) }
+func (g fakeGPU) Admit(context.Context) string { return say(g.admit) }
 
 func say(what func() string) string {
 	if what == nil {

@@ -14,16 +14,17 @@ type GPU interface {
 	// Outstanding says how much of the VRAM that the last process held is not back
 	// yet, in words; "" = enough of it is, or nobody can tell.
 	Outstanding() string
-	// Admit says why a process can't be started now, in words; "" = it can.
-	Admit() string
+	// Admit says why a process can't be started now, in words; "" = it can. It may
+	// wait for the first reading there is, some seconds.
+	Admit(ctx context.Context) string
 }
 
 // noGPU is the GPU of those who can't tell: nothing is ever waited for.
 type noGPU struct{}
 
-func (noGPU) Devices() string     { return "" }
-func (noGPU) Outstanding() string { return "" }
-func (noGPU) Admit() string       { return "" }
+func (noGPU) Devices() string              { return "" }
+func (noGPU) Outstanding() string          { return "" }
+func (noGPU) Admit(context.Context) string { return "" }
 
 const (
 	// returnPatience is how long the VRAM of the last process may take to come
@@ -56,7 +57,10 @@ func (s *Server) awaitVRAM(ctx context.Context) bool {
 
 	tick.Reset(admitLook)
 	for told := false; ; told = true {
-		why := s.spec.GPU.Admit()
+		why := s.spec.GPU.Admit(ctx)
+		if ctx.Err() != nil {
+			return false
+		}
 		if why == "" {
 			return true
 		}

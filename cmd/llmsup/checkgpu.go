@@ -37,13 +37,14 @@ func (f *findings) gpus(ctx context.Context, cfg *config.Config, headers map[str
 			f.warn("GPU %d: %d memory errors that could not be corrected since the driver was loaded", g.Index, *g.ECCUncorrected)
 		}
 	}
+	taken := map[string]uint64{} // by those before, in bytes
 	for _, name := range sortedNames(cfg.Servers) {
-		f.fit(name, cfg, headers[name], s, running)
+		f.fit(name, cfg, headers[name], s, running, taken)
 	}
 }
 
-// fit says whether a server's model fits.
-func (f *findings) fit(name string, cfg *config.Config, h *gguf.Header, s *gpu.Sample, running *control.Status) {
+// fit says whether a server's model fits beside those that were looked at before.
+func (f *findings) fit(name string, cfg *config.Config, h *gguf.Header, s *gpu.Sample, running *control.Status, taken map[string]uint64) {
 	server := cfg.Servers[name]
 	devices := cfg.DevicesOf(server)
 	uuids, err := s.Select(devices)
@@ -60,6 +61,10 @@ func (f *findings) fit(name string, cfg *config.Config, h *gguf.Header, s *gpu.S
 		words += " (which may be far off: " + need.Unsure + ")"
 	}
 	free, total, known := sum(s, uuids)
+	for _, uuid := range uuids {
+		free -= min(free, taken[uuid])
+		taken[uuid] += need.Total() / uint64(len(uuids))
+	}
 	switch {
 	case need.Total() == 0:
 		f.ok("%s", words)
@@ -67,19 +72,27 @@ func (f *findings) fit(name string, cfg *config.Config, h *gguf.Header, s *gpu.S
 		f.ok("%s; it runs already", words)
 	case !known:
 		f.ok("%s; what is free can't be told", words)
+	case need.Less && need.Total() > free:
+		f.warn("%s, and %s free; it is started all the same", words, gpu.Size(free))
 	case cfg.GPU.Fit == config.FitIgnore && need.Total() > free:
 		f.warn("%s, and %s free; it is started all the same, as gpu.fit says", words, gpu.Size(free))
 	case need.Total() > total:
 		f.fail(fmt.Errorf("%s, and there are only %s: lower --ctx-size or --n-gpu-layers, or set gpu.fit to ignore", words, gpu.Size(total)))
 	case need.Total() > free:
-		f.warn("%s, and %s free: it would wait for more%s", words, gpu.Size(free), heldBy(s))
+		f.warn("%s, and %s free: it would wait for more%s", words, gpu.Size(free), heldBy(s, uuids))
 	default:
 		f.ok("%s, and %s free", words, gpu.Size(free))
 	}
 }
 
-func heldBy(s *gpu.Sample) string {
-	if holders := gpu.Holders(s.GPUs, nil); holders != "" {
+func heldBy(s *gpu.Sample, uuids []string) string {
+	var gpus []gpu.GPU
+	for _, uuid := range uuids {
+		if g := s.Find(uuid); g != nil {
+			gpus = append(gpus, *g)
+		}
+	}
+	if holders := gpu.Holders(gpus, nil); holders != "" {
 		return "; held by " + holders
 	}
 	return ""

@@ -516,3 +516,100 @@ func TestCheckGPUs(t *testing.T) {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
 }
+
+// TestTwoOnOneGPU: two servers of ours are no strangers to each other: what one
+// holds and does is not held against the other.
+func TestTwoOnOneGPU(t *testing.T) {
+	t.Parallel()
+	b, c := newGPUBox(t, nvmltest.Modern), newCloud(t)
+	b.change(func(box *nvmltest.Box) { box.GPUs = box.GPUs[:1] })
+	in := b.launch(c, "gpu: {good_samples: 4, busy_for: 1s}\n", "--model", smallModel(t))
+	one, two := in.awaitServer(0, "ready", isReady), in.awaitServer(1, "ready", isReady)
+	from := b.samples()
+	b.change(func(box *nvmltest.Box) {
+		g := &box.GPUs[0]
+		g.Used = g.Total - g.Reserved - 100<<20
+		g.Processes = []nvmltest.Process{{PID: one.PID, Used: g.Used - 18<<20 - 11*gib1}, {PID: two.PID, Used: 11 * gib1}}
+	})
+	in.await("samples later", func(control.Server) bool { return (b.samples()-from)*2 >= 8 }) // each has one GPU alone
+	for i := range 2 {
+		if now := in.awaitServer(i, "there", func(control.Server) bool { return true }); now.State != "ready" {
+			t.Errorf("%s is %s: %s", now.Name, now.State, now.Reason)
+		}
+	}
+}
+
+// TestRoomIsGivenBack: what a server was promised that does not come up is there
+// for others.
+func TestRoomIsGivenBack(t *testing.T) {
+	t.Parallel()
+	b, c := newGPUBox(t, nvmltest.Modern), newCloud(t)
+	b.change(func(box *nvmltest.Box) {
+		box.GPUs = box.GPUs[:1]
+		box.GPUs[0].Used = box.GPUs[0].Total - box.GPUs[0].Reserved - 500<<20 // for one of them
+	})
+	model := smallModel(t)
+	path := newEditable(t, "servers:\n  a: {model: "+model+", args: [--nonsense]}\n  b: {model: "+model+"}\n").path
+	in := launch(t, b.env(c.env()...), "--config", path)
+	in.awaitServer(0, "failed", func(s control.Server) bool { return s.State == "failed" })
+	in.awaitServer(1, "ready", isReady)
+}
+
+// TestIndexIsPinned: an index means the GPU that it meant at first, also when the
+// driver counts anew because another one is gone.
+func TestIndexIsPinned(t *testing.T) {
+	t.Parallel()
+	b, c := newGPUBox(t, nvmltest.Modern), newCloud(t)
+	model := smallModel(t)
+	path := newEditable(t, "servers:\n  a: {model: "+model+", gpu: 0}\n  b: {model: "+model+", gpu: 1}\ngpu: {good_samples: 4}\n").path
+	in := launch(t, b.env(c.env()...), "--config", path)
+	in.awaitServer(0, "ready", isReady)
+	before := in.awaitServer(1, "ready", isReady)
+	b.change(func(box *nvmltest.Box) { box.GPUs[0].Lost = true })
+	in.awaitServer(0, "waiting", func(s control.Server) bool { return s.State == "starting" && strings.Contains(s.Reason, "RTX 4090") })
+	b.change(func(box *nvmltest.Box) { box.GPUs[0].Missing = true })
+	from := b.samples()
+	in.await("samples later", func(control.Server) bool { return b.samples() > from+2 })
+	if now := in.awaitServer(0, "waiting", func(s control.Server) bool { return s.State == "starting" }); !strings.Contains(now.Reason, "waiting for GPU 0 (NVIDIA GeForce RTX 4090)") {
+		t.Errorf("reason %q", now.Reason)
+	}
+	if err := syscall.Kill(before.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	in.awaitServer(1, "ready again", func(s control.Server) bool { return isReady(s) && s.PID != before.PID })
+	b.change(func(box *nvmltest.Box) { box.GPUs[1].Throttle = 0x40 })
+	in.awaitServer(1, "degraded", func(s control.Server) bool { return s.State == "degraded" })
+}
+
+// TestNothingHoldsForEver: what was found before the driver fell silent is not
+// held against the server for as long as it is.
+func TestNothingHoldsForEver(t *testing.T) {
+	t.Parallel()
+	b, c := newGPUBox(t, nvmltest.Modern), newCloud(t)
+	in := b.launch(c, quick)
+	in.awaitReady()
+	b.change(func(box *nvmltest.Box) { box.GPUs[0].Throttle = 0x40 })
+	in.await("degraded", func(s control.Server) bool { return s.State == "degraded" })
+	b.change(func(box *nvmltest.Box) { box.Hang = nvmltest.All })
+	in.awaitReady()
+	goesTo(t, in, "box", "")
+}
+
+// TestContextReduced: a server with less context than asked for is degraded,
+// whatever the GPU says.
+func TestContextReduced(t *testing.T) {
+	t.Parallel()
+	wrapper := filepath.Join(t.TempDir(), "llama-server") // as --fit would
+	script := "#!/bin/sh\nfor a; do shift; [ \"$a\" = 8192 ] && a=2048; set -- \"$@\" \"$a\"; done\nexec " + llamaServer(t) + " \"$@\"\n"
+	if err := os.WriteFile(wrapper, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	in := launch(t, nil, "--llama-server", wrapper, "--model", smallModel(t), "--gpu", "none")
+	now := in.await("degraded", func(s control.Server) bool { return s.State == "degraded" })
+	if !strings.Contains(now.Reason, "context_reduced: it has 2048 tokens of context and not the") {
+		t.Errorf("reason %q", now.Reason)
+	}
+	if r := in.chat("local", `,"max_tokens":1`); r.status != 200 {
+		t.Errorf("without a fallback it has to answer: %+v", r)
+	}
+}

@@ -30,6 +30,25 @@ type options struct {
 	projectorOnCPU bool
 	doubts         map[string]string // by flag, why it makes the estimate unsure
 	unsure         string            // one of them
+	less           bool              // one of them takes something out of the VRAM
+
+	single  bool // the model goes to one GPU alone
+	mainGPU int  // that one, as llama-server counts those that it sees
+}
+
+// lessening are the flags that take something out of the VRAM, nobody can tell
+// how much.
+var lessening = []string{"--override-tensor", "--n-cpu-ffn", "--rpc", "--override-kv"}
+
+// Shared says whether all slots of a llama-server with these flags share one
+// context, of which each may use all.
+func Shared(args []string) bool { return parseArgs(args).unified }
+
+// Single says whether a llama-server with these flags puts the model on one GPU
+// alone, and on which of those that it sees.
+func Single(args []string) (index int, ok bool) {
+	o := parseArgs(args)
+	return o.mainGPU, o.single
 }
 
 // parseArgs reads llama-server's command line as llama-server does: a value is an
@@ -70,6 +89,7 @@ func (o *options) resolve() {
 		delete(o.doubts, "--mmproj")
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.doubts)) {
+		o.less = o.less || slices.Contains(lessening, name)
 		o.unsure = cmp.Or(o.unsure, o.doubts[name])
 	}
 }

@@ -25,6 +25,7 @@ func TestFlags(t *testing.T) {
 		return func(need *Need) { need.Compute = 256*mib + n*(152064+5120)*4 }
 	}
 	unsure := func(reason string) func(*Need) { return func(n *Need) { n.Unsure = reason } }
+	less := func(reason string) func(*Need) { return func(n *Need) { n.Unsure, n.Less = reason, true } }
 	// A cache type also takes room for one layer's keys and values in F16, of 1024
 	// elements each: 16 MiB.
 	typed := func(mebibytes, scratch float64) func(*Need) {
@@ -97,7 +98,7 @@ func TestFlags(t *testing.T) {
 		"more than all layers":     {moe, "-ncmoe 99", func(n *Need) { n.Weights, n.Compute = n.Weights-all, max(n.Compute, network) }},
 		"experts of a dense model": {qwen, "-cmoe", nil},
 
-		"tensors":             {qwen, "-ot exps=CPU", unsure("--override-tensor moves tensors")},
+		"tensors":             {qwen, "-ot exps=CPU", less("--override-tensor moves tensors")},
 		"a draft model":       {qwen, "--model_draft d.gguf", unsure("--model-draft loads a second model")},
 		"a draft model, new":  {qwen, "--spec-draft-model d.gguf", unsure("--model-draft loads a second model")},
 		"a draft of its own":  {qwen, "--spec-type draft-mtp", unsure("--spec-type makes a second cache")},
@@ -105,13 +106,13 @@ func TestFlags(t *testing.T) {
 		"a projector":         {qwen, "-mm p.gguf", unsure("--mmproj loads a projector")},
 		"a projector, in RAM": {qwen, "--mmproj p.gguf --no-mmproj-offload", nil},
 		"an adapter":          {qwen, "--lora-scaled a.gguf:2", unsure("--lora loads an adapter")},
-		"other machines":      {qwen, "--rpc 10.0.0.1:50052", unsure("--rpc moves layers to other machines")},
+		"other machines":      {qwen, "--rpc 10.0.0.1:50052", less("--rpc moves layers to other machines")},
 		"rows":                {qwen, "-sm row", unsure("--split-mode spreads every tensor over several GPUs")},
 		"rows, but not":       {qwen, "-sm row -sm layer", nil},
 		"proportions":         {qwen, "-ts 3,1", unsure("--tensor-split spreads the model over several GPUs")},
 		"two devices":         {qwen, "-dev CUDA0,CUDA1", unsure("--device spreads the model over several GPUs")},
-		"two reasons":         {qwen, "-ot a=CPU --lora a.gguf", unsure("--lora loads an adapter")},
-		"other metadata":      {qwen, "--override-kv a=int:1", unsure("--override-kv changes what the model says of itself")},
+		"two reasons":         {qwen, "-ot a=CPU --lora a.gguf", less("--lora loads an adapter")},
+		"other metadata":      {qwen, "--override-kv a=int:1", less("--override-kv changes what the model says of itself")},
 		"of no interest":      {qwen, "--jinja -t 8 --temp 0.5 --fit-target 512", nil},
 	}
 	for name, tt := range tests {

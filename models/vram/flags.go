@@ -45,9 +45,14 @@ var flags = []flag{
 
 	{names: "-dev --device", set: func(o *options, value string) {
 		o.noDevice = value == "none"
+		if n, ok := trailing(value); ok && !strings.Contains(value, ",") {
+			o.single, o.mainGPU = true, n
+		}
 		o.doubt("--device", when(strings.Contains(value, ","), "spreads the model over several GPUs"))
 	}},
+	{names: "-mg --main-gpu", set: number(func(o *options, n uint64) { o.mainGPU = int(min(n, maxSlots)) })},
 	{names: "-sm --split-mode", set: func(o *options, value string) {
+		o.single = o.single || value == "none"
 		o.doubt("--split-mode", when(value == "row" || value == "tensor", "spreads every tensor over several GPUs"))
 	}},
 	{names: "--spec-type", set: func(o *options, value string) {
@@ -107,6 +112,13 @@ func setType(t *cacheType, value string) {
 	if known, ok := cacheTypes[value]; ok {
 		*t = known
 	}
+}
+
+// trailing reads the number at the end of a device's name (CUDA1).
+func trailing(name string) (n int, ok bool) {
+	digits := name[len(strings.TrimRight(name, "0123456789")):]
+	v, ok := whole(digits)
+	return int(min(v, maxSlots)), ok && digits != name
 }
 
 // falsy says whether a value of on, off or auto is off (is_falsey in common/arg.cpp).

@@ -33,6 +33,7 @@ type Need struct {
 	KV      uint64 // the cache of keys and values, and the states of recurrent layers, of the offloaded layers
 	Compute uint64 // buffers for computing, and the driver's context
 	Unsure  string // why the estimate may be far off, as in "--override-tensor moves tensors"; "" = it is not
+	Less    bool   // it may be far less, and Weights too; else what is unsure comes on top
 }
 
 // Estimate returns what llama-server will take of VRAM for a run.
@@ -54,13 +55,14 @@ func Estimate(h *gguf.Header, r Run) Need {
 	first := uint32(uint64(h.Layers) + 1 - layers)
 	m := model{Header: h, options: o, first: first}
 	m.shape(r.CtxSize)
-	n := Need{Weights: m.weights(), Compute: m.compute(), Unsure: o.unsure}
+	n := Need{Weights: m.weights(), Compute: m.compute(), Unsure: o.unsure, Less: o.less}
 	if !o.noKVOffload {
 		n.KV = m.cache()
 	}
 	if n.Unsure == "" {
 		n.Unsure = m.doubt(r.CtxSize)
 	}
+	n.Less = n.Less || r.CtxSize <= 0 && !m.fitOff
 	return n
 }
 

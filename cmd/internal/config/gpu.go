@@ -29,6 +29,11 @@ func (c *Config) validateGPU() error {
 	at := func(field, format string, args ...any) error {
 		return c.lines.errorf([]string{"gpu", field}, format, args...)
 	}
+	for name, server := range c.Servers {
+		if g.Devices == NoGPU && server.GPU != "" && server.GPU != NoGPU {
+			return c.lines.errorf([]string{"servers", name, "gpu"}, "gpu.devices says none, so that no GPU is read; leave one of the two out")
+		}
+	}
 	switch {
 	case !GoodDevices(g.Devices):
 		return at("devices", "%s is no GPU; want an index or a UUID of nvidia-smi, several with commas between them, or none", shown(g.Devices))

@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"os"
 	"slices"
@@ -28,6 +30,7 @@ type tenant struct {
 	mu     sync.Mutex
 	entry  config.Server
 	wants  string     // the GPUs to use, as the configuration has them
+	means  []string   // the UUIDs of those, once they were found: an index may pass from one to another
 	fit    string     // config.FitWait or FitIgnore
 	policy gpu.Policy // when a sample is held against it
 
@@ -39,6 +42,8 @@ type tenant struct {
 	findings []gpu.Finding
 	pid      int             // of the process that what follows is about
 	seen     map[string]bool // UUIDs of the GPUs that it was seen on
+	absent   map[string]bool // of those that were lost when it was started: it can't be on them
+	lost     map[string]bool // what will be absent for the process that was admitted last
 	holds    *uint64         // bytes of VRAM; nil = unknown
 	freeThen uint64          // bytes that its GPUs had free when it held them
 	gone     time.Time       // when it was first asked what is back of them; zero = not yet
@@ -77,9 +82,26 @@ func (h *house) settle(fleet []*served, policy gpu.Policy) {
 func (t *tenant) settle(entry config.Server, cfg *config.Config) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.entry, t.wants, t.fit = entry, cfg.DevicesOf(entry), cfg.GPU.Fit
+	if wants := cfg.DevicesOf(entry); wants != t.wants {
+		t.wants, t.means = wants, nil
+	}
+	t.entry, t.fit = entry, cfg.GPU.Fit
 	t.policy = policyOf(cfg.GPU)
-	t.estimated = ""
+}
+
+// uuids are the GPUs that the tenant is to use.
+func (t *tenant) uuids(s *gpu.Sample) ([]string, error) {
+	if t.wants == "" {
+		return s.Select("") // as many as there are
+	}
+	if t.means == nil {
+		found, err := s.Select(t.wants)
+		if err != nil {
+			return nil, err
+		}
+		t.means = found
+	}
+	return t.means, nil
 }
 
 // Devices implements supervisor.GPU. GPUs go by UUID, so that the driver's order
@@ -87,7 +109,7 @@ func (t *tenant) settle(entry config.Server, cfg *config.Config) {
 func (t *tenant) Devices() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	uuids, err := t.house.monitor.Sample().Select(t.wants)
+	uuids, err := t.uuids(t.house.monitor.Sample())
 	if err != nil || t.wants == "" || t.wants == gpu.None {
 		return t.wants
 	}
@@ -131,8 +153,15 @@ func (t *tenant) Outstanding() string {
 }
 
 // Admit implements supervisor.GPU.
-func (t *tenant) Admit() string {
+func (t *tenant) Admit(ctx context.Context) string {
 	t.estimate()
+	for s := t.house.monitor.Sample(); s.At.IsZero(); s = s.Next() { // a driver that hangs is told of after some seconds
+		select {
+		case <-ctx.Done():
+			return ""
+		case <-s.Changed:
+		}
+	}
 	t.house.mu.Lock()
 	defer t.house.mu.Unlock()
 	t.mu.Lock()
@@ -142,10 +171,11 @@ func (t *tenant) Admit() string {
 		return ""
 	}
 	s := t.house.monitor.Sample()
-	if s.At.IsZero() {
-		return "waiting for the first reading of the GPUs"
+	t.lost = map[string]bool{}
+	for _, g := range s.GPUs {
+		t.lost[g.UUID] = g.Lost
 	}
-	uuids, err := s.Select(t.wants)
+	uuids, err := t.uuids(s)
 	if err != nil {
 		if s.Problem != "" {
 			return "" // nobody can tell
@@ -155,21 +185,50 @@ func (t *tenant) Admit() string {
 	if words := missing(s, uuids, t.wants); words != "" {
 		return words
 	}
-	need := t.need
-	if need.Total() == 0 || t.fit == config.FitIgnore || s.Problem != "" {
+	// Of an estimate that may be far too high, nothing is made.
+	if t.need.Total() == 0 || t.need.Less || t.fit == config.FitIgnore || s.Problem != "" {
 		return ""
 	}
-	gpus := present(s, uuids)
+	gpus := t.loads(present(s, uuids))
 	free, known := freeOf(gpus)
 	if !known {
 		return ""
 	}
-	free -= min(free, t.house.promised(t, uuids, s))
-	if need.Total() > free {
-		return noRoom(need, free, gpus)
+	need := needOn(t.need, len(gpus))
+	promised, to := t.house.promised(t, uuids, s)
+	if need+promised > free {
+		return noRoom(need, free, promised, to, gpus)
 	}
 	t.admitted = true
 	return ""
+}
+
+// loads returns those of some GPUs that the model goes to. Where llama-server
+// was told to use one alone, and counts them in an order of its own, that is
+// taken for the one with the most room.
+func (t *tenant) loads(gpus []gpu.GPU) []gpu.GPU {
+	index, single := vram.Single(t.entry.Args)
+	if !single || len(gpus) == 0 {
+		return gpus
+	}
+	if t.wants != "" {
+		for _, g := range gpus {
+			if index < len(t.means) && g.UUID == t.means[index] {
+				return []gpu.GPU{g}
+			}
+		}
+	}
+	return []gpu.GPU{slices.MaxFunc(gpus, func(a, b gpu.GPU) int {
+		if a.MemoryFree == nil || b.MemoryFree == nil {
+			return 0
+		}
+		return cmp.Compare(*a.MemoryFree, *b.MemoryFree)
+	})}
+}
+
+// needOn is what a model needs of so many GPUs: each has buffers of its own.
+func needOn(need vram.Need, gpus int) uint64 {
+	return need.Total() + need.Compute*uint64(max(gpus-1, 0))
 }
 
 // missing says which GPUs have to be found again before a start. Where none were
@@ -188,8 +247,11 @@ func missing(s *gpu.Sample, uuids []string, wants string) string {
 }
 
 // noRoom says why a model does not fit, and what could be done.
-func noRoom(need vram.Need, free uint64, gpus []gpu.GPU) string {
-	words := fmt.Sprintf("waiting for VRAM: needs %s, %s free", gpu.Size(need.Total()), gpu.Size(free))
+func noRoom(need, free, promised uint64, to string, gpus []gpu.GPU) string {
+	words := fmt.Sprintf("waiting for VRAM: needs %s, %s free", gpu.Size(need), gpu.Size(free))
+	if promised > 0 {
+		words += fmt.Sprintf(", of which %s are promised to %s", gpu.Size(promised), to)
+	}
 	if holders := gpu.Holders(gpus, nil); holders != "" {
 		words += "; held by " + holders
 	}
@@ -200,32 +262,34 @@ func noRoom(need vram.Need, free uint64, gpus []gpu.GPU) string {
 		}
 		total += *g.MemoryTotal
 	}
-	if need.Total() > total {
+	if need > total {
 		words += fmt.Sprintf("; there are only %s in all: lower --ctx-size or --n-gpu-layers, or set gpu.fit to ignore", gpu.Size(total))
 	}
 	return words
 }
 
 // promised is how much of what is free on some GPUs others have been admitted
-// to, and have not taken yet, in bytes. The caller holds the house.
-func (h *house) promised(but *tenant, uuids []string, s *gpu.Sample) uint64 {
-	var sum uint64
+// to, and have not taken yet, in bytes, and who they are. The caller holds the
+// house.
+func (h *house) promised(but *tenant, uuids []string, s *gpu.Sample) (sum uint64, to string) {
 	for _, other := range h.tenants {
 		if other == but {
 			continue
 		}
 		other.mu.Lock()
-		theirs, _ := s.Select(other.wants)
+		theirs, _ := other.uuids(s)
 		if other.admitted && slices.ContainsFunc(theirs, func(uuid string) bool { return slices.Contains(uuids, uuid) }) {
 			taken := uint64(0)
 			if other.holds != nil {
 				taken = *other.holds
 			}
-			sum += other.need.Total() - min(taken, other.need.Total())
+			total := needOn(other.need, len(theirs))
+			sum += total - min(taken, total)
+			to = strings.TrimPrefix(to+", "+other.name, ", ")
 		}
 		other.mu.Unlock()
 	}
-	return sum
+	return sum, to
 }
 
 // estimate works out what the model needs, once for each state of its file. The
@@ -236,7 +300,8 @@ func (t *tenant) estimate() {
 	t.mu.Lock()
 	entry, known := t.entry, t.estimated
 	t.mu.Unlock()
-	looks := look(entry.Model)
+	run := vram.Run{CtxSize: entry.CtxSize, GPULayers: entry.NGPULayers, Args: entry.Args}
+	looks := look(entry.Model) + fmt.Sprint(run)
 	if looks == known {
 		return
 	}
@@ -246,12 +311,29 @@ func (t *tenant) estimate() {
 	if err != nil {
 		t.log.Warn().Str("server", t.name).Err(err).Msg("whether the model fits into the VRAM can't be told; it is started anyway")
 	} else {
-		need = vram.Estimate(h, vram.Run{CtxSize: entry.CtxSize, GPULayers: entry.NGPULayers, Args: entry.Args})
+		need = vram.Estimate(h, run)
 		trained = int(h.Context)
+	}
+	if name := ownSettings(os.Environ()); name != "" {
+		need.Unsure, need.Less = name+" is set", true
+	}
+	if need.Unsure != "" && need.Less {
+		t.log.Info().Str("server", t.name).Msg("whether the model fits into the VRAM can't be told (" + need.Unsure + "); it is started anyway")
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.estimated, t.need, t.trained = looks, need, trained
+}
+
+// ownSettings returns a variable of the environment by which llama-server is
+// told what is not in its arguments; "" = there is none.
+func ownSettings(environ []string) string {
+	for _, entry := range environ {
+		if name, value, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "LLAMA_ARG_") && value != "" {
+			return name
+		}
+	}
+	return ""
 }
 
 func look(path string) string {
@@ -263,14 +345,14 @@ func look(path string) string {
 }
 
 // gpus returns the GPUs that the tenant is on: those that its process was seen
-// on, else those that it was to use.
+// on, else those that it was to use and that were there.
 func (t *tenant) gpus(s *gpu.Sample) []gpu.GPU {
-	uuids, err := s.Select(t.wants)
+	uuids, err := t.uuids(s)
 	if err != nil {
 		return nil
 	}
 	return slices.DeleteFunc(slices.Clone(s.GPUs), func(g gpu.GPU) bool {
-		return len(t.seen) > 0 && !t.seen[g.UUID] || !slices.Contains(uuids, g.UUID)
+		return len(t.seen) > 0 && !t.seen[g.UUID] || t.absent[g.UUID] || !slices.Contains(uuids, g.UUID)
 	})
 }
 
