@@ -77,9 +77,15 @@ func (a *answer) close() {
 	a.place.release(false)  // unless it has been
 }
 
+// patience says what a call need not wait for, since somebody else can answer it.
+type patience struct {
+	queue   bool // a place in a queue that is not worth it
+	refused bool // a backend without room to have some
+}
+
 // attempt gives a call to one backend and waits for its first answer: until
 // timeout, until the backend is gone, or until the client leaves.
-func attempt(client context.Context, c *call, s step, timeout time.Duration, mayMove bool) (*answer, *failure) {
+func attempt(client context.Context, c *call, s step, timeout time.Duration, may patience) (*answer, *failure) {
 	ctx, cancel := context.WithCancelCause(client)
 	timer := time.AfterFunc(timeout, func() { cancel(errTimeout) })
 	answered := make(chan struct{})
@@ -94,9 +100,9 @@ func attempt(client context.Context, c *call, s step, timeout time.Duration, may
 		}()
 	}
 	var a *answer
-	at, failed := s.backend.admit(ctx, c, mayMove, timeout)
+	at, failed := s.backend.admit(ctx, c, may.queue, timeout)
 	if failed == nil {
-		a, failed = ask(withProgress(ctx, &progress{deadline: time.Now().Add(timeout), mayMove: mayMove}), c, s)
+		a, failed = ask(withProgress(ctx, &progress{deadline: time.Now().Add(timeout), mayMove: may.refused}), c, s)
 	}
 	close(answered)
 	// A deadline that has passed has cancelled ctx: the answer can't be used.

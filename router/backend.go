@@ -32,6 +32,12 @@ const (
 	BadResponse     Reason = "bad_response"
 )
 
+// Reasons are all of them, in the order of the contract.
+var Reasons = []Reason{
+	Starting, Loading, Restarting, Draining, Drained, Degraded, Failed, Saturated, Connect, Timeout, Stalled, Lost,
+	Status, ContextOverflow, Unsupported, BadResponse,
+}
+
 // Local is what the router needs of a llama-server that somebody supervises.
 // State is asked once a call and must not wait for anything.
 type Local interface {

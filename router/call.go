@@ -40,7 +40,8 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *call, p plan)
 
 	var failures []*failure
 	for i, s := range p.steps {
-		failed := rt.try(w, r, c, p, s, i+1 < len(p.steps), &rec)
+		next := i+1 < len(p.steps)
+		failed := rt.try(w, r, c, p, s, next, &rec)
 		if failed == nil {
 			return
 		}
@@ -52,6 +53,10 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *call, p plan)
 			panic(http.ErrAbortHandler)
 		}
 		rec.note(failed)
+		if next && !mayFallBack(p.route, failed.reason) {
+			p.noSpare = fmt.Sprintf("the route's fallback_on has no %s", failed.reason)
+			break
+		}
 		if s.backend.paid() && failed.begun && i+1 < len(p.steps) && p.steps[i+1].backend.paid() {
 			break // a second paid attempt might pay for the same answer twice
 		}
@@ -66,7 +71,9 @@ func (rt *Router) try(w http.ResponseWriter, r *http.Request, c *call, p plan, s
 	if !s.first {
 		timeout = fallbackTimeout
 	}
-	a, failed := attempt(r.Context(), c, s, timeout, mayMove)
+	a, failed := attempt(r.Context(), c, s, timeout, patience{
+		queue: mayMove && mayFallBack(p.route, Saturated), refused: mayMove && mayFallBack(p.route, Status),
+	})
 	if failed == nil {
 		rec.backend, rec.model = s.backend.name(), s.model
 		rt.deliver(w, r, c, a, rec)

@@ -51,6 +51,10 @@ func (s *routing) plan(model string) plan {
 		p.noSpare = fmt.Sprintf("its fallback %s has no key: %s", route.Fallback, spareNoKey)
 	}
 
+	if spare != nil && now.noKey == "" && now.reason != "" && !mayFallBack(route, now.reason) {
+		p.noSpare = fmt.Sprintf("the route's fallback_on has no %s", now.reason)
+		spare = nil
+	}
 	switch {
 	case now.noKey != "" && spare == nil:
 		p.refuse = apiError{
@@ -72,6 +76,11 @@ func (s *routing) plan(model string) plan {
 		p.refuse = s.unavailable(p)
 	}
 	return p
+}
+
+// mayFallBack says whether a route's calls go to its fallback for a reason.
+func mayFallBack(route models.Route, reason Reason) bool {
+	return route.FallbackOn == "" || route.FallbackOn.Has(string(reason))
 }
 
 // modelAt is the name under which a backend is asked: the table's, else a local

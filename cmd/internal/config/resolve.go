@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router"
 )
 
 // Resolve makes the routing table complete and validates everything. It adds,
@@ -102,8 +103,15 @@ func (c *Config) validateRoute(name string, route models.Route) error {
 		return at("timeout", "%s is not between 0 and 24h", route.Timeout)
 	case route.Fallback == "" && route.FallbackModel != "":
 		return at("fallback_model", "%q needs a fallback", route.FallbackModel)
+	case route.Fallback == "" && route.FallbackOn != "":
+		return at("fallback_on", "needs a fallback")
 	case route.Fallback == route.Primary:
 		return at("fallback", "%q is the primary itself", route.Fallback)
+	}
+	for _, reason := range route.FallbackOn.Words() {
+		if !slices.Contains(router.Reasons, router.Reason(reason)) {
+			return at("fallback_on", "%s is no reason; there are %s", shown(reason), reasonNames())
+		}
 	}
 	if err := c.checkTarget(route.Primary); err != nil {
 		return at("primary", "%w", err)
@@ -112,6 +120,14 @@ func (c *Config) validateRoute(name string, route models.Route) error {
 		return at("fallback", "%w", err)
 	}
 	return nil
+}
+
+func reasonNames() string {
+	var names []string
+	for _, reason := range router.Reasons {
+		names = append(names, string(reason))
+	}
+	return strings.Join(names, ", ")
 }
 
 // checkTarget wants the name of a server or an upstream, or a base URL.

@@ -1,0 +1,31 @@
+package models
+
+import (
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// WordList is a list of words without blanks in them, in a form that can be
+// compared: a route that has one still equals another.
+type WordList string
+
+// NewWordList makes a list.
+func NewWordList(words ...string) WordList { return WordList(strings.Join(words, " ")) }
+
+// UnmarshalYAML reads a list of words.
+func (l *WordList) UnmarshalYAML(node *yaml.Node) error {
+	var words []string
+	if err := node.Decode(&words); err != nil {
+		return err
+	}
+	*l = NewWordList(words...)
+	return nil
+}
+
+// Words returns the words, in their order.
+func (l WordList) Words() []string { return strings.Fields(string(l)) }
+
+// Has says whether a word is in the list.
+func (l WordList) Has(word string) bool { return slices.Contains(l.Words(), word) }
