@@ -69,7 +69,7 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *call, p plan)
 func (rt *Router) try(w http.ResponseWriter, r *http.Request, c *call, p plan, s step, mayMove bool, rec *record) *failure {
 	timeout := p.route.Timeout
 	if !s.first {
-		timeout = fallbackTimeout
+		timeout = p.spareTimeout
 	}
 	a, failed := attempt(r.Context(), c, s, timeout, patience{
 		queue: mayMove && mayFallBack(p.route, Saturated), refused: mayMove && mayFallBack(p.route, Status),
@@ -81,9 +81,9 @@ func (rt *Router) try(w http.ResponseWriter, r *http.Request, c *call, p plan, s
 	return failed
 }
 
-// fallbackTimeout is how long a fallback may take to its first answer. A
+// defaultFallbackTimeout is how long a fallback may take to its first answer. A
 // route's own timeout speaks of its primary.
-const fallbackTimeout = 120 * time.Second
+const defaultFallbackTimeout = 120 * time.Second
 
 // deliver commits to an answer and passes it on.
 func (rt *Router) deliver(w http.ResponseWriter, r *http.Request, c *call, a *answer, rec *record) {

@@ -40,41 +40,7 @@ func hijack(raw string) http.HandlerFunc {
 // TestFallbackBeforeCommit: whatever local does instead of answering, the
 // client gets the fallback's answer, whole, and each side is asked once.
 func TestFallbackBeforeCommit(t *testing.T) {
-	type failing struct {
-		behave http.HandlerFunc
-		reason Reason
-	}
-	always := map[string]failing{
-		"400":                {status(400, `{"error":{"message":"bad"}}`), Status},
-		"401":                {status(401, `{}`), Status},
-		"404":                {status(404, ``), Status},
-		"429":                {status(429, `{}`, "Retry-After", "1"), Status},
-		"500":                {status(500, `oops`), Status},
-		"503 loading":        {status(503, `{"error":{"message":"Loading model","type":"unavailable_error","code":503}}`), Loading},
-		"501":                {status(501, `{"error":{"type":"not_supported_error"}}`), Unsupported},
-		"context":            {status(400, `{"error":{"type":"exceed_context_size_error","n_ctx":10}}`), ContextOverflow},
-		"redirect":           {status(307, ``, "Location", "http://127.0.0.1:1/"), Status},
-		"reset":              {breaks, Lost},
-		"no HTTP":            {hijack("SSH-2.0-OpenSSH\r\n"), Lost},
-		"error as 200":       {status(200, `{"error":{"message":"no provider","code":502}}`), BadResponse},
-		"empty choices":      {status(200, `{"choices":[]}`), BadResponse},
-		"HTML":               {status(200, `<html>`, "Content-Type", "text/html"), BadResponse},
-		"nothing":            {status(200, ``), BadResponse},
-		"cut headers":        {hijack("HTTP/1.1 200 OK\r\nContent-"), Lost},
-		"cut body":           {hijack("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n" + wholeChat), Lost},
-		"never":              {hangs, Timeout},
-		"headers only":       {sends(hangs), Timeout},
-		"comments only":      {sends(hangs, ": ping\n\n", ": OPENROUTER PROCESSING\n\n"), Timeout},
-		"role only":          {sends(hangs, roleEvent), Timeout},
-		"half an event":      {sends(hangs, roleEvent, `data: {"choices":[{"delta":{"content":" 1"`), Timeout},
-		"role, then cut":     {sends(breaks, roleEvent), Lost},
-		"role, then end":     {sends(ends, roleEvent), BadResponse},
-		"done at once":       {sends(ends, doneEvent), BadResponse},
-		"empty stream":       {sends(ends), BadResponse},
-		"first event: error": {sends(ends, `data: {"error":{"message":"x"}}`+"\n\n"), BadResponse},
-		"finish: error":      {sends(ends, roleEvent, `data: {"error":{"code":1},"choices":[{"delta":{"content":""},"finish_reason":"error"}]}`+"\n\n"), BadResponse},
-	}
-	for name, f := range always {
+	for name, f := range failings() {
 		for _, stream := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, stream %t", name, stream), func(t *testing.T) {
 				b := newBench(t, f.behave, nil, short(200*time.Millisecond))

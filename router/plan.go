@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/llmsup/llmsup/models"
 )
@@ -24,6 +25,8 @@ type plan struct {
 	detail  string   // the same for a person
 	noSpare string   // why there is no fallback behind the primary, where one was wanted
 	refuse  apiError // Status 0 when there are steps
+
+	spareTimeout time.Duration // to the fallback's first answer
 }
 
 // plan is the routing decision. It is the same for a call and for the
@@ -33,7 +36,7 @@ func (s *routing) plan(model string) plan {
 	if !ok {
 		return plan{refuse: s.unknownModel(model)}
 	}
-	p := plan{route: route}
+	p := plan{route: route, spareTimeout: s.fallbackTimeout}
 	primary := s.backends[route.Primary]
 	now := primary.availability()
 	first := step{backend: primary, model: s.modelAt(primary, route.PrimaryModel, model), first: true, gone: now.gone}

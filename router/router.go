@@ -23,6 +23,8 @@ type Config struct {
 	Locals    map[string]Local // by the name that routes use
 	Upstreams []Upstream
 	MaxBody   int64 // bytes of a request's body
+
+	FallbackTimeout time.Duration // to a fallback's first answer; 0 = 120 s
 }
 
 // Router is the endpoint. It is an http.Handler, safe for concurrent use.
@@ -43,6 +45,8 @@ type routing struct {
 	backends map[string]backend       // by the name, or the URL, that routes use
 	leaving  map[string]*localBackend // that are in no route any more, and may have calls left
 	maxBody  int64
+
+	fallbackTimeout time.Duration
 }
 
 // New makes a Router. Its errors speak of URLs that can't be parsed.
@@ -81,7 +85,10 @@ func (rt *Router) Reload(cfg Config) error {
 // newRouting makes a routing of a configuration and of the backends that an
 // older one has.
 func newRouting(cfg Config, old *routing, log zerolog.Logger) (*routing, error) {
-	s := &routing{table: cfg.Table, maxBody: cfg.MaxBody, backends: map[string]backend{}, leaving: map[string]*localBackend{}}
+	s := &routing{
+		table: cfg.Table, maxBody: cfg.MaxBody, backends: map[string]backend{}, leaving: map[string]*localBackend{},
+		fallbackTimeout: cmp.Or(cfg.FallbackTimeout, defaultFallbackTimeout),
+	}
 	for name, local := range cfg.Locals {
 		b := cmp.Or(old.local(name), old.leaving[name])
 		if b == nil || b.local != local {
