@@ -25,6 +25,7 @@ type Family struct {
 	ShortName     string `yaml:"short_name"`     // the route local/<short name> leads to it
 	Match         string `yaml:"match"`          // a regular expression over names in lower case
 	FallbackModel string `yaml:"fallback_model"` // its name at OpenRouter
+	Resume        bool   `yaml:"resume"`         // there it goes on with a last message of the assistant's
 
 	match *regexp.Regexp
 }

@@ -18,6 +18,7 @@ type Route struct {
 	Fallback      string        `yaml:"fallback"`       // like Primary; "" = none
 	FallbackModel string        `yaml:"fallback_model"` // like PrimaryModel
 	Timeout       time.Duration `yaml:"timeout"`        // from the handing over to Primary to its first answer; 0 = the default for its kind
+	Resume        bool          `yaml:"resume"`         // a stream that Primary breaks is continued by Fallback
 	FallbackOn    WordList      `yaml:"fallback_on"`    // the reasons for which a call goes to Fallback; none = for every one
 }
 

@@ -64,6 +64,7 @@ type answer struct {
 	usage  usage
 	load   *traffic // where the backend's work is counted
 	place  *place
+	resume *resumption // how the stream could be continued elsewhere; nil = it can't be
 
 	events *eventReader // a stream; nil else
 	held   []byte       // what was read so far: a stream's events up to the first answer, or a body

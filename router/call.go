@@ -76,6 +76,9 @@ func (rt *Router) try(w http.ResponseWriter, r *http.Request, c *call, p plan, s
 	})
 	if failed == nil {
 		rec.backend, rec.model = s.backend.name(), s.model
+		if a.events != nil {
+			a.resume = c.resumable(p, s, rec)
+		}
 		rt.deliver(w, r, c, a, rec)
 	}
 	return failed
@@ -97,7 +100,7 @@ func (rt *Router) deliver(w http.ResponseWriter, r *http.Request, c *call, a *an
 	if rec.reason != "" {
 		h.Set(headerReason, string(rec.reason))
 	}
-	err := a.relay(w, c.dialect, rec)
+	err := a.relay(r.Context(), w, c.dialect, rec)
 	switch {
 	case err == nil:
 		a.place.release(true)

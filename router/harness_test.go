@@ -3,6 +3,7 @@ package router
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -19,6 +20,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// Most tests here wait for timeouts, and not for a core.
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
+	}
 	goleak.VerifyTestMain(m,
 		// Idle connections of clients that live as long as the test binary.
 		goleak.IgnoreTopFunction("net/http.(*persistConn).readLoop"),

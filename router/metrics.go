@@ -6,6 +6,7 @@ import "github.com/prometheus/client_golang/prometheus"
 // configuration or from a fixed list: never from what a client sent.
 type metrics struct {
 	calls    *prometheus.CounterVec
+	resumed  *prometheus.CounterVec
 	inflight prometheus.Gauge
 }
 
@@ -15,11 +16,15 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "llmsup_calls_total",
 			Help: "Calls that ended, by route, backend that answered, HTTP status and the reason why the primary did not.",
 		}, []string{"route", "backend", "status", "reason"}),
+		resumed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "llmsup_resumed_streams_total",
+			Help: "Streams that broke and were continued elsewhere, by route, backend that went on, and whether they became whole.",
+		}, []string{"route", "backend", "whole"}),
 		inflight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "llmsup_calls_in_flight",
 			Help: "Calls that are being worked on.",
 		}),
 	}
-	r.MustRegister(m.calls, m.inflight)
+	r.MustRegister(m.calls, m.resumed, m.inflight)
 	return m
 }

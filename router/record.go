@@ -23,6 +23,7 @@ type record struct {
 	firstAnswer time.Duration // from the call's arrival to commit; 0 = never
 	left        bool          // the client went away
 	cut         error         // the answer broke after commit
+	resumedBy   string        // who was asked to go on with it; "" = nobody
 }
 
 // note remembers why an attempt failed, if it is the first one that did: the
@@ -66,6 +67,10 @@ func (rt *Router) finish(rec *record) {
 	}
 	if rec.firstAnswer > 0 {
 		line.Int64("first_ms", rec.firstAnswer.Milliseconds())
+	}
+	if rec.resumedBy != "" {
+		line.Str("resumed_by", rec.resumedBy)
+		rt.metrics.resumed.WithLabelValues(rec.route, rec.resumedBy, strconv.FormatBool(rec.cut == nil)).Inc()
 	}
 	if rec.cut != nil {
 		line.Str("cut", rec.cut.Error())

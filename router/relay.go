@@ -1,6 +1,8 @@
 package router
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +18,7 @@ var errEnded = errors.New("the stream has ended")
 
 // relay sends a committed answer to the client, byte for byte. It returns an
 // error when the client could not get the whole of it.
-func (a *answer) relay(w http.ResponseWriter, d dialect, rec *record) error {
+func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, rec *record) error {
 	w = &patientWriter{w, a.load}
 	if a.events == nil {
 		return a.relayWhole(w)
@@ -25,6 +27,7 @@ func (a *answer) relay(w http.ResponseWriter, d dialect, rec *record) error {
 	if _, err := w.Write(a.held); err != nil {
 		return err
 	}
+	a.tell(a.held)
 	flush := http.NewResponseController(w).Flush
 	toldError := false
 	ended := a.ended
@@ -45,20 +48,20 @@ func (a *answer) relay(w http.ResponseWriter, d dialect, rec *record) error {
 		case ended:
 			return nil
 		case !errors.Is(err, io.EOF):
-			return a.breakOff(w, d, rec, err)
+			return a.breakOff(ctx, w, d, rec, err)
 		case toldError:
 			return nil
 		default:
 			// The connection closed as though all were well, but the dialect's
 			// own end mark is missing.
-			return a.breakOff(w, d, rec, errors.New("the stream has no end mark"))
+			return a.breakOff(ctx, w, d, rec, errors.New("the stream has no end mark"))
 		}
 		m := d.read(e, true)
 		if e.cut && !m.whole(e) {
 			if ended {
 				return nil
 			}
-			return a.breakOff(w, d, rec, io.ErrUnexpectedEOF)
+			return a.breakOff(ctx, w, d, rec, io.ErrUnexpectedEOF)
 		}
 		a.load.output.Add(int64(len(e.data)))
 		rec.usage.merge(m.usage)
@@ -66,9 +69,15 @@ func (a *answer) relay(w http.ResponseWriter, d dialect, rec *record) error {
 			ended = true
 			defer a.limitEnd().Stop()
 		}
-		toldError = toldError || m.failed != ""
 		if m.failed != "" {
 			rec.detail = rec.backend + " ended its stream with an error"
+			if err := a.goOn(ctx, w); !errors.Is(err, errNoResume) {
+				return a.resumed(w, d, rec, err)
+			}
+			toldError = true
+		}
+		if a.resume != nil {
+			a.resume.story.hear(e.data)
 		}
 		if _, err := w.Write(e.raw); err != nil {
 			return err
@@ -84,7 +93,48 @@ func (a *answer) limitEnd() *time.Timer {
 
 // breakOff ends a stream that broke with an error event. What was read of a
 // half event is not sent: it would spoil the error event.
-func (a *answer) breakOff(w http.ResponseWriter, d dialect, rec *record, cause error) error {
+func (a *answer) breakOff(ctx context.Context, w http.ResponseWriter, d dialect, rec *record, cause error) error {
+	if err := a.goOn(ctx, w); !errors.Is(err, errNoResume) {
+		return a.resumed(w, d, rec, err)
+	}
+	return a.sayBroken(w, d, rec, cause)
+}
+
+// goOn has somebody else go on with the stream. The backend that broke it is let
+// go first: its place is another call's.
+func (a *answer) goOn(ctx context.Context, w http.ResponseWriter) error {
+	if a.resume == nil {
+		return errNoResume
+	}
+	a.place.release(false)
+	return a.resume.resume(ctx, w)
+}
+
+// resumed is the end of a stream that was continued: a continuation that broke
+// is said to have, as the first part would be.
+func (a *answer) resumed(w http.ResponseWriter, d dialect, rec *record, err error) error {
+	if errors.Is(err, errCut) {
+		return a.sayBroken(w, d, rec, err)
+	}
+	return err
+}
+
+// tell has the story hear what was sent of the stream at once.
+func (a *answer) tell(held []byte) {
+	if a.resume == nil {
+		return
+	}
+	for events := newEventReader(bytes.NewReader(held)); ; {
+		e, err := events.next()
+		if err != nil {
+			return
+		}
+		a.resume.story.hear(e.data)
+	}
+}
+
+// sayBroken writes the dialect's error event.
+func (a *answer) sayBroken(w http.ResponseWriter, d dialect, rec *record, cause error) error {
 	_, err := w.Write(d.errorEvent(apiError{
 		Status: http.StatusBadGateway, Type: typeServer, Code: string(Lost),
 		Message: fmt.Sprintf("%s broke its answer off: %s", rec.backend, rootCause(cause)),

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 // hangups tells of each SIGHUP what it means: true where the terminal that llmsup
@@ -17,10 +18,27 @@ func hangups() <-chan bool {
 	told := make(chan bool)
 	go func() {
 		for range signals {
-			told <- onTerminal && !hasTerminal()
+			told <- onTerminal && terminalGoes()
 		}
 	}()
 	return told
+}
+
+const (
+	terminalLook  = 20 * time.Millisecond
+	terminalLooks = 25
+)
+
+// terminalGoes says whether the terminal is gone, or is about to be: the signal
+// may come before it.
+func terminalGoes() bool {
+	for range terminalLooks {
+		if !hasTerminal() {
+			return true
+		}
+		time.Sleep(terminalLook)
+	}
+	return false
 }
 
 // hasTerminal says whether the process has a controlling terminal, and that is

@@ -50,7 +50,7 @@ func (c *Config) addLocalRoutes(header func(server string) string) {
 		route := models.Route{Primary: server, Timeout: localTimeout}
 		family, known := built.FamilyOf(server, header(server))
 		if _, ok := c.Upstreams[openRouter]; known && ok {
-			route.Fallback, route.FallbackModel = openRouter, family.FallbackModel
+			route.Fallback, route.FallbackModel, route.Resume = openRouter, family.FallbackModel, family.Resume
 		}
 		c.addRoute(models.LocalPrefix+server, route)
 		if known {
@@ -105,6 +105,8 @@ func (c *Config) validateRoute(name string, route models.Route) error {
 		return at("fallback_model", "%q needs a fallback", route.FallbackModel)
 	case route.Fallback == "" && route.FallbackOn != "":
 		return at("fallback_on", "needs a fallback")
+	case route.Fallback == "" && route.Resume:
+		return at("resume", "needs a fallback, which continues what the primary breaks off")
 	case route.Fallback == route.Primary:
 		return at("fallback", "%q is the primary itself", route.Fallback)
 	}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tidwall/gjson"
+)
+
+// TestResumedStream: llama-server is killed in the middle of streams, and their
+// callers have the whole text all the same, without a token lost, doubled or
+// spliced: the engines count.
+func TestResumedStream(t *testing.T) {
+	file := newEditable(t, fmt.Sprintf(`
+servers:
+  box: {model: %s, ctx_size: 32768}
+  spare: {model: %s, ctx_size: 32768}
+routes:
+  local/box: {primary: box, fallback: spare, resume: true}
+`, slowModel(t), smallModel(t)))
+	in := launch(t, nil, "--config", file.path)
+	box := in.awaitServer(0, "ready", isReady)
+	in.awaitServer(1, "ready", isReady)
+	const tokens = 120
+	type outcome struct {
+		text string
+		body string
+		err  error
+	}
+	begun, done := make(chan struct{}, 4), make(chan outcome, 4)
+	for range 4 {
+		go func() {
+			resp, err := http.Post(in.url+"/v1/chat/completions", "application/json", strings.NewReader(fmt.Sprintf(
+				`{"model":"local/box","stream":true,"max_tokens":%d,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"count"}]}`, tokens)))
+			if err != nil {
+				begun <- struct{}{}
+				done <- outcome{err: err}
+				return
+			}
+			defer resp.Body.Close()
+			var o outcome
+			lines := bufio.NewScanner(resp.Body)
+			for lines.Scan() {
+				o.body += lines.Text() + "\n"
+				before := o.text
+				o.text += gjson.Get(strings.TrimPrefix(lines.Text(), "data: "), "choices.0.delta.content").Str
+				if before == "" && o.text != "" {
+					begun <- struct{}{}
+				}
+			}
+			o.err = lines.Err()
+			done <- o
+		}()
+	}
+	for range 4 {
+		<-begun
+	}
+	time.Sleep(200 * time.Millisecond) // some more tokens
+	if err := syscall.Kill(box.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	var want strings.Builder
+	for i := range tokens {
+		fmt.Fprintf(&want, " %d", i+1)
+	}
+	for range 4 {
+		o := <-done
+		if o.err != nil || o.text != want.String() {
+			t.Errorf("%v: %q", o.err, o.text)
+		}
+		usage := fmt.Sprintf(`"completion_tokens":%d`, tokens)
+		for _, once := range []string{"[DONE]", `"finish_reason":"length"`, usage, ": resumed by spare"} {
+			if strings.Count(o.body, once) != 1 {
+				t.Errorf("%q stands %d times in\n%s", once, strings.Count(o.body, once), o.body)
+			}
+		}
+	}
+	if metrics := in.get("/metrics"); !strings.Contains(metrics, `llmsup_resumed_streams_total{backend="spare",route="local/box",whole="true"} 4`) {
+		t.Error("the metrics do not count them")
+	}
+}

@@ -1,0 +1,179 @@
+package router
+
+import (
+	"strconv"
+
+	"github.com/tidwall/gjson"
+)
+
+// resumable is a dialect whose streams of plain text somebody else can go on
+// with.
+type resumable interface {
+	// text returns what a choice of an event adds to the text, and why, with it,
+	// nobody else could go on.
+	text(choice gjson.Result) (text, spoiled string)
+	// more returns the change of a request's body that asks for a continuation of
+	// text; ok is false where there is no place for it.
+	more(object gjson.Result, text string) (change edit, ok bool)
+	// chunk is an event with some more text, or, without text, the finish.
+	chunk(h head, text, finish string) []byte
+	// usageChunk is the event that says what was used.
+	usageChunk(h head, u usage) []byte
+}
+
+// edit puts text in the place of raw[from:to].
+type edit struct {
+	from, to int
+	text     string
+}
+
+// resumables are the dialects whose streams can be continued.
+func resumableOf(path string) resumable {
+	switch path {
+	case "/v1/chat/completions":
+		return chatText{}
+	case "/v1/completions":
+		return completionText{}
+	}
+	return nil
+}
+
+// chatText is chat completions whose deltas are text.
+type chatText struct{}
+
+// plainDelta are the fields of a delta that text alone has.
+var plainDelta = map[string]bool{"role": true, "content": true}
+
+func (chatText) text(choice gjson.Result) (text, spoiled string) {
+	delta := choice.Get("delta")
+	delta.ForEach(func(key, value gjson.Result) bool {
+		if !plainDelta[key.Str] && hasContent(value) {
+			spoiled = "it has more than text: " + shorten(key.Str)
+		}
+		return spoiled == ""
+	})
+	if hasContent(choice.Get("logprobs")) {
+		spoiled = "it has logprobs"
+	}
+	return delta.Get("content").Str, spoiled
+}
+
+func (chatText) more(object gjson.Result, text string) (edit, bool) {
+	messages := object.Get("messages")
+	list := messages.Array()
+	if len(list) == 0 || list[len(list)-1].Get("role").Str == "assistant" {
+		return edit{}, false
+	}
+	end := messages.Index + len(messages.Raw) - 1
+	return edit{end, end, `,{"role":"assistant","content":` + quote(text) + `}`}, true
+}
+
+func (chatText) chunk(h head, text, finish string) []byte {
+	delta := `{}`
+	if text != "" {
+		delta = `{"content":` + quote(text) + `}`
+	}
+	return event1(h, "chat.completion.chunk", `[{"index":0,"delta":`+delta+`,"finish_reason":`+orNull(finish)+`}]`, "")
+}
+
+func (chatText) usageChunk(h head, u usage) []byte {
+	return event1(h, "chat.completion.chunk", "[]", usageObject(u))
+}
+
+// completionText is completions.
+type completionText struct{}
+
+func (completionText) text(choice gjson.Result) (text, spoiled string) {
+	if hasContent(choice.Get("logprobs")) {
+		spoiled = "it has logprobs"
+	}
+	return choice.Get("text").Str, spoiled
+}
+
+func (completionText) more(object gjson.Result, text string) (edit, bool) {
+	prompt := object.Get("prompt")
+	if prompt.Type != gjson.String {
+		return edit{}, false
+	}
+	end := prompt.Index + len(prompt.Raw) - 1
+	quoted := quote(text)
+	return edit{end, end, quoted[1 : len(quoted)-1]}, true
+}
+
+func (completionText) chunk(h head, text, finish string) []byte {
+	return event1(h, "text_completion", `[{"index":0,"text":`+quote(text)+`,"logprobs":null,"finish_reason":`+orNull(finish)+`}]`, "")
+}
+
+func (completionText) usageChunk(h head, u usage) []byte {
+	return event1(h, "text_completion", "[]", usageObject(u))
+}
+
+// event1 writes an event as OpenAI does.
+func event1(h head, object, choices, usage string) []byte {
+	out := `data: {"id":` + quote(h.ID) + `,"object":"` + object + `","created":` + strconv.FormatInt(h.Created, 10) +
+		`,"model":` + quote(h.Model) + `,"choices":` + choices
+	if usage != "" {
+		out += `,"usage":` + usage
+	}
+	return []byte(out + "}\n\n")
+}
+
+func usageObject(u usage) string {
+	number := func(n *int64) int64 {
+		if n == nil {
+			return 0
+		}
+		return *n
+	}
+	prompt, completion := number(u.prompt), number(u.completion)
+	return `{"prompt_tokens":` + strconv.FormatInt(prompt, 10) + `,"completion_tokens":` + strconv.FormatInt(completion, 10) +
+		`,"total_tokens":` + strconv.FormatInt(prompt+completion, 10) + `}`
+}
+
+func orNull(s string) string {
+	if s == "" {
+		return "null"
+	}
+	return quote(s)
+}
+
+// spoiledBody says why a call's answer could not be continued by somebody else,
+// by what the call asks for; "" = it could.
+func spoiledBody(object gjson.Result) string {
+	for field, reason := range map[string]string{
+		"logprobs": "logprobs", "top_logprobs": "logprobs", "grammar": "a grammar", "json_schema": "a JSON schema",
+		"n_probs": "probabilities", "echo": "an echo", "suffix": "a suffix", "best_of": "the best of several",
+	} {
+		if hasContent(object.Get(field)) {
+			return "it asks for " + reason
+		}
+	}
+	if n := object.Get("n"); n.Exists() && n.Num != 1 {
+		return "it asks for several choices"
+	}
+	if kind := object.Get("response_format.type").Str; kind != "" && kind != "text" {
+		return "it asks for " + shorten(kind)
+	}
+	return ""
+}
+
+// tokenLimits are the fields that bound an answer's length.
+var tokenLimits = []string{"max_tokens", "max_completion_tokens", "n_predict"}
+
+// lessTokens returns the changes that take what was spent off the limits. left is
+// the smallest of what remains; -1 where there is no limit.
+func lessTokens(object gjson.Result, spent int64) (changes []edit, left int64) {
+	left = -1
+	for _, field := range tokenLimits {
+		limit := object.Get(field)
+		if limit.Type != gjson.Number || limit.Num < 0 {
+			continue
+		}
+		rest := max(limit.Int()-spent, 0)
+		if left < 0 || rest < left {
+			left = rest
+		}
+		changes = append(changes, edit{limit.Index, limit.Index + len(limit.Raw), strconv.FormatInt(rest, 10)})
+	}
+	return changes, left
+}

@@ -1,0 +1,189 @@
+package router
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/tidwall/gjson"
+)
+
+// resumption goes on with a stream that broke after its first part was sent: the
+// fallback is asked to continue the text, and its answer becomes the rest of the
+// same stream. Once a call, and only where the answer is plain text.
+type resumption struct {
+	call  *call
+	to    step
+	plan  plan
+	story story
+	rec   *record
+	tried bool
+}
+
+// resumable returns how a call could be resumed that the first step of a plan
+// answers; nil = it can't be.
+func (c *call) resumable(p plan, s step, rec *record) *resumption {
+	d := resumableOf(c.path)
+	if d == nil || !s.first || !p.route.Resume || len(p.steps) < 2 || s.backend.paid() {
+		return nil
+	}
+	object := gjson.Parse(c.body.raw)
+	if !object.Get("stream").Bool() || spoiledBody(object) != "" {
+		return nil
+	}
+	return &resumption{call: c, to: p.steps[1], plan: p, story: story{dialect: d}, rec: rec}
+}
+
+var errNoResume = errors.New("nobody else can go on with it")
+
+// resume writes the rest of a stream that broke. It returns errNoResume where it
+// has written nothing, and the caller has to say that the stream broke.
+func (r *resumption) resume(ctx context.Context, w http.ResponseWriter) error {
+	if r == nil || r.tried || r.story.spoiled != "" || r.story.head.ID == "" {
+		return errNoResume
+	}
+	r.tried = true
+	object := gjson.Parse(r.call.body.raw)
+	wantsUsage := object.Get("stream_options.include_usage").Bool()
+	limits, left := lessTokens(object, r.story.tokens)
+	switch {
+	case r.story.finish != "": // it was whole but for its end mark
+		return r.end(w, wantsUsage, usage{completion: &r.story.tokens})
+	case left == 0:
+		r.story.finish = "length"
+		if _, err := w.Write(r.story.dialect.chunk(r.story.head, "", "length")); err != nil {
+			return err
+		}
+		return r.end(w, wantsUsage, usage{completion: &r.story.tokens})
+	}
+	more, ok := r.story.dialect.more(object, r.story.text.String())
+	if !ok {
+		return errNoResume
+	}
+	next := *r.call
+	var err error
+	if next.body, err = parseBody(applied(r.call.body.raw, append(limits, more))); err != nil {
+		return errNoResume
+	}
+	a, failed := attempt(ctx, &next, r.to, r.plan.spareTimeout, patience{})
+	if failed != nil {
+		r.rec.detail = strings.TrimPrefix(r.rec.detail+"; "+failed.words(), "; ")
+		return errNoResume
+	}
+	defer a.close()
+	if a.events == nil {
+		return errNoResume
+	}
+	r.rec.resumedBy = r.to.backend.name()
+	if _, err := fmt.Fprintf(w, ": resumed by %s\n\n", r.rec.resumedBy); err != nil {
+		return err
+	}
+	return r.relay(w, a, wantsUsage)
+}
+
+// applied returns a text with some changes in it, which do not overlap.
+func applied(raw string, changes []edit) string {
+	slices.SortFunc(changes, func(a, b edit) int { return cmp.Compare(a.from, b.from) })
+	var out strings.Builder
+	at := 0
+	for _, c := range changes {
+		out.WriteString(raw[at:c.from])
+		out.WriteString(c.text)
+		at = c.to
+	}
+	out.WriteString(raw[at:])
+	return out.String()
+}
+
+// relay writes the continuation as events of the stream that broke.
+func (r *resumption) relay(w http.ResponseWriter, a *answer, wantsUsage bool) error {
+	flush := http.NewResponseController(w).Flush
+	repeated := echo{before: r.story.text.String()}
+	var used usage
+	say := func(text, finish string) error {
+		if text == "" && finish == "" {
+			return nil
+		}
+		if _, err := w.Write(r.story.dialect.chunk(r.story.head, text, finish)); err != nil {
+			return err
+		}
+		return flush()
+	}
+	held := newEventReader(bytes.NewReader(a.held))
+	for finished := false; ; {
+		e, err := held.next()
+		if errors.Is(err, io.EOF) {
+			e, err = a.events.next()
+		}
+		if err != nil || e.cut && string(e.data) != "[DONE]" {
+			return fmt.Errorf("%w: its continuation broke as well", errCut)
+		}
+		if string(e.data) == "[DONE]" {
+			if !finished {
+				return fmt.Errorf("%w: its continuation has no end", errCut)
+			}
+			a.place.release(true)
+			return r.end(w, wantsUsage, r.whole(used))
+		}
+		if len(e.data) == 0 {
+			continue
+		}
+		m := r.call.dialect.read(e, false)
+		used.merge(m.usage)
+		if m.failed != "" {
+			return fmt.Errorf("%w: its continuation failed as well", errCut)
+		}
+		choice := gjson.GetBytes(e.data, "choices.0")
+		text, spoiled := r.story.dialect.text(choice)
+		if spoiled != "" {
+			return fmt.Errorf("%w: %s", errCut, spoiled)
+		}
+		finish := choice.Get("finish_reason").Str
+		if text = repeated.pass(text); finish != "" {
+			text += repeated.rest()
+		}
+		if err := say(text, ""); err != nil {
+			return err
+		}
+		if finish != "" && !finished {
+			finished = true
+			if err := say("", finish); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// whole puts both parts' tokens together. The continuation's prompt had the
+// first part in it.
+func (r *resumption) whole(second usage) usage {
+	completion := r.story.tokens
+	if second.completion != nil {
+		completion += *second.completion
+	}
+	u := usage{completion: &completion}
+	if second.prompt != nil {
+		u.prompt = new(max(*second.prompt-r.story.tokens, 0))
+	}
+	return u
+}
+
+// end ends the stream as its dialect does.
+func (r *resumption) end(w http.ResponseWriter, wantsUsage bool, u usage) error {
+	r.rec.usage.merge(u)
+	if wantsUsage {
+		if _, err := w.Write(r.story.dialect.usageChunk(r.story.head, u)); err != nil {
+			return err
+		}
+	}
+	if _, err := io.WriteString(w, "data: [DONE]\n\n"); err != nil {
+		return err
+	}
+	return http.NewResponseController(w).Flush()
+}
