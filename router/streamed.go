@@ -1,0 +1,211 @@
+package router
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/tidwall/gjson"
+)
+
+// streamed is a non-stream body of a chat or a completion in the form that
+// makes llama-server stream its answer, which an assembler puts together again.
+// So the first token, not the last one, says that the server has answered.
+type streamed struct {
+	body     body
+	chat     bool // else a text completion
+	choices  int  // that the client asked for
+	stops    bool // it gave stop strings
+	from, to int  // body.raw[from:to] makes way for asked
+	asked    string
+}
+
+// asStreamed turns streaming on. The usage comes in every whole answer. With
+// timings_per_token each event tells how many tokens were spent, which shows
+// tokens that no event carries (see assembled.missing), and what is left of
+// max_tokens should the stream break.
+const asStreamed = `"stream":true,"stream_options":{"include_usage":true},"timings_per_token":true`
+
+// asStream returns the form that streams of a body sent to path, and whether the
+// stream can be put together to what llama-server would have answered to the
+// body as it is. That was tested for the fields of streamable on build 11669;
+// with any other field, and what is said there, it is false.
+func (b body) asStream(path string) (s streamed, ok bool) {
+	s = streamed{body: b, choices: 1, chat: path == "/v1/chat/completions"}
+	if !s.chat && path != "/v1/completions" {
+		return s, false
+	}
+	seen := map[string]bool{}
+	logprobs := false
+	object := gjson.Parse(b.raw)
+	object.ForEach(func(key, value gjson.Result) bool {
+		name := key.Str
+		// Of a field that is there twice llama-server reads the last one.
+		fits := streamable[name]
+		if ok = fits != nil && !seen[name] && fits(value, s.chat); !ok {
+			return false
+		}
+		seen[name] = true
+		switch name {
+		case "stream":
+			s.from, s.to, s.asked = key.Index, value.Index+len(value.Raw), asStreamed
+		case "n":
+			if value.Type == gjson.Number {
+				s.choices = int(value.Int())
+			}
+		case "stop":
+			s.stops = hasContent(value)
+		case "logprobs":
+			logprobs = hasContent(value) && value.Raw != "0"
+		}
+		return true
+	})
+	needed := "prompt"
+	if s.chat {
+		needed = "messages"
+	}
+	// A whole answer leaves the logprobs of the stop string out, a stream doesn't.
+	if ok = ok && seen[needed] && !(logprobs && s.stops); ok && s.asked == "" {
+		s.from = object.Index + strings.IndexByte(b.raw[object.Index:], '{') + 1
+		s.to, s.asked = s.from, asStreamed+","
+	}
+	return s, ok
+}
+
+// withModel returns the body with another model name in it.
+func (s streamed) withModel(model string) payload {
+	b, name := s.body, ""
+	if b.to == 0 || model == b.model {
+		b.from, b.to = s.to, s.to // the body's own name stays
+	} else {
+		name = quote(model)
+	}
+	if b.from < s.from {
+		return payload{b.raw[:b.from], name, b.raw[b.to:s.from], s.asked, b.raw[s.to:]}
+	}
+	return payload{b.raw[:s.from], s.asked, b.raw[s.to:b.from], name, b.raw[b.to:]}
+}
+
+// streamable are the fields of a body with which a stream and a whole answer
+// were seen to say the same, each with what its value has to be. Not among them:
+//
+//   - stream_options, timings_per_token, return_progress, sse_ping_interval:
+//     they speak of the stream that the client did not ask for;
+//   - verbose, return_tokens, response_fields, n_probs, post_sampling_probs:
+//     they add to an answer, or take from it, in one form other than in the other;
+//   - top_logprobs, and logprobs in a chat: a chat's stream has no event for a
+//     token without text, such as the last one, and leaves its logprob out;
+//   - echo, add_generation_prompt, continue_final_message: they decide how much
+//     of a final message of the assistant an answer repeats;
+//   - everything that nobody has tried.
+var streamable = map[string]func(v gjson.Result, chat bool) bool{
+	"model":  anything,
+	"stream": func(v gjson.Result, _ bool) bool { return v.Type == gjson.False || v.Type == gjson.Null },
+
+	// What to answer to.
+	"messages":             func(v gjson.Result, chat bool) bool { return chat && openToAnswer(v) },
+	"tools":                onlyChat,
+	"tool_choice":          onlyChat,
+	"parallel_tool_calls":  onlyChat,
+	"response_format":      onlyChat,
+	"chat_template_kwargs": onlyChat,
+	"reasoning_effort":     onlyChat,
+	"reasoning_format":     func(v gjson.Result, chat bool) bool { return chat && sameReasoning(v) },
+	"prompt":               func(v gjson.Result, chat bool) bool { return !chat && onePrompt(v) },
+	"grammar":              anything,
+	"json_schema":          anything,
+
+	// How much of it.
+	"max_tokens":            anything,
+	"max_completion_tokens": anything,
+	"n_predict":             anything,
+	"stop":                  anything,
+	"ignore_eos":            anything,
+	"n":                     func(v gjson.Result, _ bool) bool { return v.Type == gjson.Null || few(v) },
+	"logprobs": func(v gjson.Result, chat bool) bool {
+		return v.Type == gjson.Null || v.Type == gjson.False || !chat && v.Type == gjson.Number
+	},
+
+	// How to choose tokens.
+	"temperature": anything, "top_p": anything, "top_k": anything, "min_p": anything, "typical_p": anything, "top_n_sigma": anything,
+	"seed": anything, "logit_bias": anything, "samplers": anything, "min_keep": anything,
+	"presence_penalty": anything, "frequency_penalty": anything, "repeat_penalty": anything, "repeat_last_n": anything,
+	"dynatemp_range": anything, "dynatemp_exponent": anything, "xtc_probability": anything, "xtc_threshold": anything,
+	"mirostat": anything, "mirostat_tau": anything, "mirostat_eta": anything,
+	"dry_multiplier": anything, "dry_base": anything, "dry_allowed_length": anything, "dry_penalty_last_n": anything, "dry_sequence_breakers": anything,
+	"cache_prompt": anything,
+
+	// What OpenAI's clients send, and llama-server passes over.
+	"user": anything, "metadata": anything, "store": anything, "service_tier": anything, "safety_identifier": anything, "prompt_cache_key": anything,
+}
+
+func anything(gjson.Result, bool) bool { return true }
+
+func onlyChat(_ gjson.Result, chat bool) bool { return chat }
+
+// openToAnswer says whether messages end with one that is to be answered. One
+// of the assistant is continued instead, and a whole answer repeats it.
+func openToAnswer(messages gjson.Result) bool {
+	if !messages.IsArray() {
+		return false
+	}
+	var last gjson.Result
+	messages.ForEach(func(_, message gjson.Result) bool { last = message; return true })
+	known := false
+	last.ForEach(func(key, value gjson.Result) bool {
+		if key.Str == "role" {
+			switch value.String() {
+			case "user", "system", "developer", "tool":
+				known = true
+			default:
+				known = false
+			}
+		}
+		return key.Str != "role" || known
+	})
+	return known
+}
+
+// sameReasoning leaves out deepseek-legacy, which puts the reasoning elsewhere
+// in a stream than in a whole answer.
+func sameReasoning(format gjson.Result) bool {
+	switch format.Type {
+	case gjson.Null:
+		return true
+	case gjson.String:
+		return format.Str == "none" || format.Str == "auto" || format.Str == "deepseek"
+	default:
+		return false
+	}
+}
+
+// onePrompt leaves out several prompts at once: each has a choice of its own.
+func onePrompt(prompt gjson.Result) bool {
+	if prompt.Type == gjson.String {
+		return true
+	}
+	texts, tokens, others := 0, 0, 0
+	if prompt.IsArray() {
+		prompt.ForEach(func(_, part gjson.Result) bool {
+			switch part.Type {
+			case gjson.String:
+				texts++
+			case gjson.Number:
+				tokens++
+			default:
+				others++
+			}
+			return others == 0
+		})
+	}
+	return others == 0 && (texts == 1 && tokens == 0 || texts == 0 && tokens > 0)
+}
+
+// few says whether a number of choices is a plain one. llama-server refuses more
+// than it has slots.
+func few(n gjson.Result) bool {
+	i, err := strconv.Atoi(n.Raw)
+	return err == nil && 1 <= i && i <= maxChoices
+}
+
+// maxChoices bounds what an assembler sets up for a call.
+const maxChoices = 64
