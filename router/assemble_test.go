@@ -166,6 +166,7 @@ func TestAssembleRefuses(t *testing.T) {
 		"a stop string that began":  {stopsChat, one + chatEnd(0, "length", 3) + doneLine, errNotSame},
 		"the same in a text":        {plainText, part(0, "a", 1) + part(0, "", 2) + textEnd(0, "length", 2) + doneLine, errNotSame},
 		"a character that began":    {plainText, part(0, "a", 1) + textEnd(0, "length", 2) + doneLine, errNotSame},
+		"a token without logprobs":  {streamed{choices: 1, logprobs: true}, part(0, "a", 1), errNotSame},
 		"too long":                  {plainChat, strings.Repeat(delta(0, `{"content":"`+strings.Repeat("x", 8<<20)+`"}`, ""), 5), errTooLong},
 	} {
 		t.Run(name, func(t *testing.T) {

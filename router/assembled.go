@@ -39,7 +39,7 @@ func (a *assembler) takeChoice(ch chunk) (*assembled, error) {
 	if c.finish != "" {
 		return nil, fmt.Errorf("%w: choice %d goes on after its end", errUnfamiliar, i)
 	}
-	unknown := ""
+	unknown, had := "", c.logprobs.Len()
 	ch.choice.ForEach(func(key, value gjson.Result) bool {
 		fits := true
 		switch key.Str {
@@ -73,6 +73,9 @@ func (a *assembler) takeChoice(ch chunk) (*assembled, error) {
 		return nil, fmt.Errorf("%w: a choice has the unknown %s", errUnfamiliar, shorten(unknown))
 	case a.size > maxHeld:
 		return nil, errTooLong
+	case a.streamed.logprobs && c.finish == "" && c.logprobs.Len() == had:
+		// Speculative decoding: a whole answer has something for each token.
+		return nil, fmt.Errorf("%w: a token has no logprobs", errNotSame)
 	}
 	return c, nil
 }

@@ -342,7 +342,7 @@ func (e engine) randomBodies(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	asked, refused, seen := 0, map[string]int{}, map[string]int{}
 	total := 0
-	for until := time.Now().Add(engineTime()); (asked < 150 || time.Now().Before(until)) && !t.Failed(); asked++ {
+	for until := time.Now().Add(engineTime()); !t.Failed() && (time.Now().Before(until) || len(seen) < len(features) && asked < 600); asked++ {
 		path := "/v1/completions"
 		if asked%4 > 0 {
 			path = "/v1/chat/completions"
@@ -415,9 +415,11 @@ func (e engine) oddBodies(t *testing.T) {
 	}
 }
 
+// engineTime is how long the engine is asked at random; LLMSUP_TEST_ENGINE_TIME
+// makes it longer.
 func engineTime() time.Duration {
 	if d, err := time.ParseDuration(os.Getenv("LLMSUP_TEST_ENGINE_TIME")); err == nil {
 		return d
 	}
-	return 6 * time.Second
+	return 3 * time.Second
 }

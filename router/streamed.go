@@ -15,6 +15,7 @@ type streamed struct {
 	chat     bool // else a text completion
 	choices  int  // that the client asked for
 	stops    bool // it gave stop strings
+	logprobs bool // it asked for them
 	from, to int  // body.raw[from:to] makes way for asked
 	asked    string
 }
@@ -35,7 +36,6 @@ func (b body) asStream(path string) (s streamed, ok bool) {
 		return s, false
 	}
 	seen := map[string]bool{}
-	logprobs := false
 	object := gjson.Parse(b.raw)
 	object.ForEach(func(key, value gjson.Result) bool {
 		name := key.Str
@@ -55,7 +55,7 @@ func (b body) asStream(path string) (s streamed, ok bool) {
 		case "stop":
 			s.stops = hasContent(value)
 		case "logprobs":
-			logprobs = hasContent(value) && value.Raw != "0"
+			s.logprobs = hasContent(value) && value.Raw != "0"
 		}
 		return true
 	})
@@ -64,7 +64,7 @@ func (b body) asStream(path string) (s streamed, ok bool) {
 		needed = "messages"
 	}
 	// A whole answer leaves the logprobs of the stop string out, a stream doesn't.
-	if ok = ok && seen[needed] && !(logprobs && s.stops); ok && s.asked == "" {
+	if ok = ok && seen[needed] && !(s.logprobs && s.stops); ok && s.asked == "" {
 		s.from = object.Index + strings.IndexByte(b.raw[object.Index:], '{') + 1
 		s.to, s.asked = s.from, asStreamed+","
 	}
