@@ -28,6 +28,9 @@ type failure struct {
 	body       []byte         // of resp, whole
 	retryAfter int            // seconds, as the backend asked; 0 = it did not
 	begun      bool           // something may have been generated
+	again      bool           // it would answer if it were asked without a stream
+	strange    bool           // its streams are not understood
+	part       *beginning     // the beginning of an answer that broke off
 }
 
 // words are for the log and for other callers.
@@ -66,10 +69,12 @@ type answer struct {
 	place  *place
 	resume *resumption // how the stream could be continued elsewhere; nil = it can't be
 
-	events *eventReader // a stream; nil else
-	held   []byte       // what was read so far: a stream's events up to the first answer, or a body
-	ended  bool         // the stream's end was among it
-	rest   io.Reader    // what is left of a body too large to be held; nil else
+	events    *eventReader // a stream; nil else
+	assembler *assembler   // what puts a stream together that the client did not ask for
+	first     time.Time    // when it began
+	held      []byte       // what was read so far: a stream's events up to the first answer, or a body
+	ended     bool         // the stream's end was among it
+	rest      io.Reader    // what is left of a body too large to be held; nil else
 }
 
 func (a *answer) close() {
@@ -102,14 +107,19 @@ func attempt(client context.Context, c *call, s step, timeout time.Duration, may
 	}
 	var a *answer
 	at, failed := s.backend.admit(ctx, c, may.queue, timeout)
+	form := s.backend.formFor(c)
 	if failed == nil {
-		a, failed = ask(withProgress(ctx, &progress{deadline: time.Now().Add(timeout), mayMove: may.refused}), c, s)
+		a, failed = ask(withProgress(ctx, &progress{deadline: time.Now().Add(timeout), mayMove: may.refused, form: form}), c, s)
 	}
-	close(answered)
 	// A deadline that has passed has cancelled ctx: the answer can't be used.
 	inTime := timer.Stop() || failed != nil
+	first := time.Now()
+	if failed == nil && inTime && a.assembler != nil {
+		failed = a.collect(c.dialect)
+	}
+	close(answered)
 	if failed == nil && inTime {
-		a.cancel, a.place = cancel, at
+		a.cancel, a.place, a.first = cancel, at, first
 		s.backend.heard(nil, false)
 		return a, nil
 	}
@@ -118,11 +128,13 @@ func attempt(client context.Context, c *call, s step, timeout time.Duration, may
 	}
 	if a != nil {
 		_ = a.resp.Body.Close()
+	}
+	if failed == nil {
 		failed = &failure{begun: true}
 	}
 	if why := contextEnded(ctx); why != "" {
 		failed.reason = why
-		failed.resp, failed.body, failed.said = nil, nil, ""
+		failed.resp, failed.body, failed.said, failed.again = nil, nil, "", false
 		failed.detail = "ended while the call waited on it"
 		switch {
 		case why == Timeout && at == nil:
@@ -153,7 +165,7 @@ func ask(ctx context.Context, c *call, s step) (*answer, *failure) {
 		}
 		return nil, &failure{reason: Lost, detail: "broke the connection: " + rootCause(err), begun: true}
 	}
-	a, failed := open(resp, c, s.backend.load())
+	a, failed := open(ctx, resp, c, s.backend.load())
 	if failed != nil {
 		_ = resp.Body.Close()
 		return nil, failed
@@ -162,14 +174,18 @@ func ask(ctx context.Context, c *call, s step) (*answer, *failure) {
 }
 
 // open reads a response up to the point where it is an answer, or is none.
-func open(resp *http.Response, c *call, load *traffic) (*answer, *failure) {
+func open(ctx context.Context, resp *http.Response, c *call, load *traffic) (*answer, *failure) {
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		return nil, refused(resp)
 	}
 	a := &answer{resp: resp, load: load}
+	if form := progressOf(ctx).form; form != nil {
+		a.assembler = newAssembler(*form)
+	}
 	if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); kind == "text/event-stream" {
 		return a, a.awaitFirstEvent(c.dialect)
 	}
+	a.assembler = nil
 	return a, a.readWhole(c.dialect)
 }
 
@@ -190,7 +206,13 @@ func (a *answer) awaitFirstEvent(d dialect) *failure {
 			return &failure{reason: Lost, detail: "broke its stream before the first answer", begun: true}
 		}
 		a.load.output.Add(int64(len(e.data)))
-		a.held = append(a.held, e.raw...)
+		if a.assembler != nil {
+			if err := a.assembler.add(e); err != nil {
+				return a.uncollected(err)
+			}
+		} else {
+			a.held = append(a.held, e.raw...)
+		}
 		a.usage.merge(m.usage)
 		switch {
 		case m.failed != "":
@@ -246,6 +268,23 @@ func refused(resp *http.Response) *failure {
 	}
 	wait, _ := retryAfter(resp)
 	f.retryAfter = int(wait / time.Second)
+	f.explain(body)
+	return f
+}
+
+// refusedWith is refused for an error whose body has been read.
+func refusedWith(resp *http.Response, body []byte) *failure {
+	f := &failure{reason: Status, resp: resp, begun: true, body: body}
+	f.explain(body)
+	return f
+}
+
+// explain finds out what a backend's own error means.
+func (f *failure) explain(body []byte) {
+	resp := f.resp
+	if resp == nil {
+		resp = &http.Response{}
+	}
 	f.detail = fmt.Sprintf("answered %d", resp.StatusCode)
 	object := gjson.ParseBytes(body)
 	f.said = shorten(errorIn(object))
@@ -257,7 +296,6 @@ func refused(resp *http.Response) *failure {
 	case resp.StatusCode == http.StatusServiceUnavailable && object.Get("error.message").Str == "Loading model":
 		f.reason = Loading // llama-server's words, at any path
 	}
-	return f
 }
 
 // isError says whether a status is an error that may be passed on. Others, such

@@ -61,6 +61,9 @@ type LocalState struct {
 	Slots int
 	// Changed is closed when the state is another one.
 	Changed <-chan struct{}
+	// Streams says that a call without a stream may be given to it as one with:
+	// it is a llama-server whose streams say all that its whole answers do.
+	Streams bool
 }
 
 // backend is somebody who can answer calls: a local server or an upstream.
@@ -74,6 +77,9 @@ type backend interface {
 	// admit gives a call a place, or says why there is none. A call that may move
 	// has a fallback behind it; patience is how long it may wait.
 	admit(ctx context.Context, c *call, mayMove bool, patience time.Duration) (*place, *failure)
+	// formFor returns another form in which the backend is given a call; nil = as
+	// it is.
+	formFor(c *call) *streamed
 	// heard is told how an admitted call went: its failure, nil if it was answered,
 	// and whether it is the client who left.
 	heard(f *failure, left bool)
@@ -106,10 +112,11 @@ type availability struct {
 // localBackend sends calls to a supervised llama-server.
 type localBackend struct {
 	traffic
-	gate   gate
-	server string
-	local  Local
-	client *http.Transport
+	gate    gate
+	strange atomic.Pointer[<-chan struct{}] // Gone of the process whose streams were not understood
+	server  string
+	local   Local
+	client  *http.Transport
 }
 
 // llama-server closes a connection that is idle for 5 s; one that is given back
@@ -141,6 +148,9 @@ func (b *localBackend) availability() availability {
 
 func (b *localBackend) do(ctx context.Context, c *call, model string) (*http.Response, error) {
 	payload := c.body.withModel(model)
+	if form := progressOf(ctx).form; form != nil {
+		payload = form.withModel(model)
+	}
 	req, err := http.NewRequestWithContext(ctx, c.method, "http://llama-server"+c.path, payload.reader())
 	if err != nil {
 		return nil, err

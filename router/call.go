@@ -17,6 +17,7 @@ type call struct {
 	body    body
 	dialect dialect
 	began   time.Time
+	asItIs  bool // it is not to be run as a stream
 }
 
 // errCut says that an answer broke after its first part was sent. Any other
@@ -40,6 +41,9 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *call, p plan)
 
 	var failures []*failure
 	for i, s := range p.steps {
+		if i > 0 && rt.goOn(w, r, c, p, s, failures[i-1], &rec) {
+			return
+		}
 		next := i+1 < len(p.steps)
 		failed := rt.try(w, r, c, p, s, next, &rec)
 		if failed == nil {
@@ -71,9 +75,13 @@ func (rt *Router) try(w http.ResponseWriter, r *http.Request, c *call, p plan, s
 	if !s.first {
 		timeout = p.spareTimeout
 	}
-	a, failed := attempt(r.Context(), c, s, timeout, patience{
+	may := patience{
 		queue: mayMove && mayFallBack(p.route, Saturated), refused: mayMove && mayFallBack(p.route, Status),
-	})
+	}
+	a, failed := attempt(r.Context(), c, s, timeout, may)
+	if failed != nil && failed.again && r.Context().Err() == nil {
+		a, failed = rt.again(r.Context(), c, s, p, may, failed)
+	}
 	if failed == nil {
 		rec.backend, rec.model = s.backend.name(), s.model
 		if a.events != nil {
@@ -91,7 +99,7 @@ const defaultFallbackTimeout = 120 * time.Second
 // deliver commits to an answer and passes it on.
 func (rt *Router) deliver(w http.ResponseWriter, r *http.Request, c *call, a *answer, rec *record) {
 	defer a.close()
-	rec.firstAnswer = time.Since(c.began)
+	rec.firstAnswer = a.first.Sub(c.began)
 	rec.status = a.resp.StatusCode
 	rec.usage = a.usage
 	h := w.Header()

@@ -17,6 +17,7 @@ type progress struct {
 	sent     atomic.Bool // its head has been written; by the transport's goroutine, which can outlive a cancelled call
 	deadline time.Time   // for the first answer
 	mayMove  bool        // there is a fallback, which is sooner than waiting
+	form     *streamed   // in which the call is sent; nil = as it is
 }
 
 type progressKey struct{}

@@ -15,6 +15,8 @@ type resumable interface {
 	// more returns the change of a request's body that asks for a continuation of
 	// text; ok is false where there is no place for it.
 	more(object gjson.Result, text string) (change edit, ok bool)
+	// joined puts a part before a whole answer that continues it.
+	joined(whole string, p beginning) (body string, ok bool)
 	// chunk is an event with some more text, or, without text, the finish.
 	chunk(h head, text, finish string) []byte
 	// usageChunk is the event that says what was used.
@@ -106,6 +108,32 @@ func (completionText) chunk(h head, text, finish string) []byte {
 
 func (completionText) usageChunk(h head, u usage) []byte {
 	return event1(h, "text_completion", "[]", usageObject(u))
+}
+
+func (chatText) joined(whole string, p beginning) (string, bool) {
+	return joined(whole, "choices.0.message.content", p)
+}
+
+func (completionText) joined(whole string, p beginning) (string, bool) {
+	return joined(whole, "choices.0.text", p)
+}
+
+// joined puts a part before the text at a path, unless that repeats it, and
+// counts its tokens where they were spent.
+func joined(whole, path string, p beginning) (string, bool) {
+	object := gjson.Parse(whole)
+	text := object.Get(path)
+	if text.Type != gjson.String || object.Get("choices.#").Int() != 1 {
+		return "", false
+	}
+	rest := echo{before: p.text}
+	changes := []edit{{text.Index, text.Index + len(text.Raw), quote(p.text + rest.pass(text.Str) + rest.rest())}}
+	for field, more := range map[string]int64{"usage.completion_tokens": p.tokens, "usage.prompt_tokens": -p.tokens} {
+		if n := object.Get(field); n.Type == gjson.Number {
+			changes = append(changes, edit{n.Index, n.Index + len(n.Raw), strconv.FormatInt(max(n.Int()+more, 0), 10)})
+		}
+	}
+	return applied(whole, changes), true
 }
 
 // event1 writes an event as OpenAI does.

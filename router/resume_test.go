@@ -52,12 +52,12 @@ func textOf(t *testing.T, body string) (text string) {
 	return text
 }
 
-const role = `data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":7,"model":"qwen","choices":[{"index":0,"delta":{"role":"assistant","content":null},"finish_reason":null}]}` + "\n\n"
+const opening = `data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":7,"model":"qwen","choices":[{"index":0,"delta":{"role":"assistant","content":null},"finish_reason":null}]}` + "\n\n"
 
 // TestResume: however a stream breaks, the fallback goes on with it, and the
 // client has one stream with the whole text.
 func TestResume(t *testing.T) {
-	start := role + said(" 1") + said(" 2") + said(" 3")
+	start := opening + said(" 1") + said(" 2") + said(" 3")
 	theirs := func(text ...string) http.HandlerFunc {
 		events := []string{": OPENROUTER PROCESSING\n\n", roleEvent}
 		for _, part := range text {
@@ -113,7 +113,7 @@ func TestResume(t *testing.T) {
 // TestResumeUsage: both parts' tokens in one event, where the client asked.
 func TestResumeUsage(t *testing.T) {
 	second := sends(ends, roleEvent, textEvent, finished("stop"), `data: {"choices":[],"usage":{"prompt_tokens":12,"completion_tokens":5}}`+"\n\n", doneEvent)
-	b := newBench(t, sends(breaks, role, said(" 1"), said(" 2")), second, resuming)
+	b := newBench(t, sends(breaks, opening, said(" 1"), said(" 2")), second, resuming)
 	r := b.post("/v1/chat/completions", `{"model":"local/qwen","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"count"}]}`)
 	if want := `"usage":{"prompt_tokens":10,"completion_tokens":7,"total_tokens":17}`; strings.Count(r.body, `"usage"`) != 1 || !strings.Contains(r.body, want) {
 		t.Errorf("no %s in\n%s", want, r.body)
@@ -122,7 +122,7 @@ func TestResumeUsage(t *testing.T) {
 
 // TestResumeWithinTheLimit: what was spent before counts.
 func TestResumeWithinTheLimit(t *testing.T) {
-	b := newBench(t, sends(breaks, role, said(" 1"), said(" 2")), answers, resuming)
+	b := newBench(t, sends(breaks, opening, said(" 1"), said(" 2")), answers, resuming)
 	r := b.post("/v1/chat/completions", `{"model":"local/qwen","stream":true,"max_tokens":2,"messages":[{"role":"user","content":"count"}]}`)
 	if got := textOf(t, r.body); got != " 1 2" || !strings.Contains(r.body, `"finish_reason":"length"`) || len(b.cloud.calls()) != 0 {
 		t.Errorf("%d calls, %q:\n%s", len(b.cloud.calls()), got, r.body)
@@ -139,16 +139,16 @@ func TestNoResume(t *testing.T) {
 		cloud http.HandlerFunc
 		calls int
 	}{
-		"a tool call":                {``, []string{role, said(" 1"), tool}, answers, 0},
-		"logprobs":                   {`,"logprobs":true`, []string{role, said(" 1")}, answers, 0},
-		"a schema":                   {`,"response_format":{"type":"json_schema","json_schema":{}}`, []string{role, said("{")}, answers, 0},
-		"a grammar":                  {`,"grammar":"root ::= [a]"`, []string{role, said("a")}, answers, 0},
-		"two choices":                {`,"n":2`, []string{role, said(" 1")}, answers, 0},
-		"reasoning":                  {``, []string{role, strings.Replace(said("hm"), `"content"`, `"reasoning_content"`, 1)}, answers, 0},
-		"an answer begun by hand":    {`,"messages":[{"role":"assistant","content":" 1"}]`, []string{role, said(" 2")}, answers, 0},
-		"the other one fails":        {``, []string{role, said(" 1")}, status(500, `{}`), 1},
-		"the other one breaks, too":  {``, []string{role, said(" 1")}, sends(breaks, roleEvent, textEvent), 1},
-		"the other one gives no end": {``, []string{role, said(" 1")}, sends(ends, roleEvent, textEvent), 1},
+		"a tool call":                {``, []string{opening, said(" 1"), tool}, answers, 0},
+		"logprobs":                   {`,"logprobs":true`, []string{opening, said(" 1")}, answers, 0},
+		"a schema":                   {`,"response_format":{"type":"json_schema","json_schema":{}}`, []string{opening, said("{")}, answers, 0},
+		"a grammar":                  {`,"grammar":"root ::= [a]"`, []string{opening, said("a")}, answers, 0},
+		"two choices":                {`,"n":2`, []string{opening, said(" 1")}, answers, 0},
+		"reasoning":                  {``, []string{opening, strings.Replace(said("hm"), `"content"`, `"reasoning_content"`, 1)}, answers, 0},
+		"an answer begun by hand":    {`,"messages":[{"role":"assistant","content":" 1"}]`, []string{opening, said(" 2")}, answers, 0},
+		"the other one fails":        {``, []string{opening, said(" 1")}, status(500, `{}`), 1},
+		"the other one breaks, too":  {``, []string{opening, said(" 1")}, sends(breaks, roleEvent, textEvent), 1},
+		"the other one gives no end": {``, []string{opening, said(" 1")}, sends(ends, roleEvent, textEvent), 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, sends(breaks, tc.local...), tc.cloud, resuming)
@@ -166,7 +166,7 @@ func TestNoResume(t *testing.T) {
 		})
 	}
 	t.Run("the route does not want it", func(t *testing.T) {
-		b := newBench(t, sends(breaks, role, said(" 1")), answers)
+		b := newBench(t, sends(breaks, opening, said(" 1")), answers)
 		if r := b.chat("local/qwen", true); !strings.Contains(r.body, `"error"`) || len(b.cloud.calls()) != 0 {
 			t.Errorf("%+v", r)
 		}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -82,5 +83,36 @@ routes:
 	}
 	if metrics := in.get("/metrics"); !strings.Contains(metrics, `llmsup_resumed_streams_total{backend="spare",route="local/box",whole="true"} 4`) {
 		t.Error("the metrics do not count them")
+	}
+}
+
+// TestLongWholeAnswer: a call without a stream that takes longer than its route's
+// timeout is answered by the GPU, since it has begun in time.
+func TestLongWholeAnswer(t *testing.T) {
+	c := newCloud(t)
+	path := c.serverConfig(t, slowModel(t), "30s")
+	in := launch(t, c.env(), "--config", path)
+	in.awaitReady()
+	began := time.Now()
+	r := in.chat("local/box", `,"max_tokens":40`)
+	took := time.Since(began)
+	if r.status != 200 || r.backend() != "box" || !strings.Contains(r.body, " 39 40") || gjson.Get(r.body, "usage.completion_tokens").Int() != 40 {
+		t.Fatalf("%+v", r)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(strings.Replace(string(text), "timeout: 60s", "timeout: "+(took/2).Round(time.Millisecond).String(), 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, out := in.reload(); code != 0 || !strings.Contains(out, "route local/box: changed\n") {
+		t.Fatalf("exit %d:\n%s", code, out)
+	}
+	if r := in.chat("local/box", `,"max_tokens":40`); r.status != 200 || r.backend() != "box" || !strings.Contains(r.body, " 39 40") {
+		t.Errorf("with a timeout of half its time: %+v", r)
+	}
+	if len(c.asked()) != 0 {
+		t.Error("it was paid for")
 	}
 }

@@ -7,7 +7,22 @@ import (
 
 // local shows a supervised server to the router: process health becomes a
 // reason to go elsewhere, or none.
-type local struct{ server *supervisor.Server }
+type local struct {
+	server  *supervisor.Server
+	streams bool
+}
+
+// sameStreams says whether a llama-server with these flags says the same in a
+// stream as in a whole answer.
+func sameStreams(args []string) bool {
+	for _, arg := range args {
+		switch arg {
+		case "--reasoning-format", "-r", "--reverse-prompt":
+			return false
+		}
+	}
+	return true
+}
 
 // State implements router.Local.
 func (l local) State() router.LocalState {
@@ -15,7 +30,7 @@ func (l local) State() router.LocalState {
 	s := router.LocalState{
 		Alive:   now.State.Alive(),
 		Network: now.Endpoint.Network, Address: now.Endpoint.Address, Key: now.Endpoint.Key,
-		Gone: now.Gone, Hung: now.Hung, Slots: now.Slots, Changed: now.Changed,
+		Gone: now.Gone, Hung: now.Hung, Slots: now.Slots, Changed: now.Changed, Streams: l.streams,
 	}
 	if s.Reason = reasonOf(now.State); s.Reason != "" {
 		s.Detail = "is " + now.State.String()

@@ -1,0 +1,147 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+
+	"github.com/tidwall/gjson"
+)
+
+// A local server is given a call that wants no stream as one that does, and its
+// events are put together to the answer that it would have given. So the time to
+// the first answer is known, as for a stream: a healthy answer that takes minutes
+// is not taken for silence and paid for elsewhere.
+
+// formFor returns the form in which a call goes to a local server; nil = as it is.
+func (b *localBackend) formFor(c *call) *streamed {
+	now := b.local.State()
+	if !now.Streams || c.asItIs {
+		return nil
+	}
+	if strange := b.strange.Load(); strange != nil && *strange == now.Gone {
+		return nil
+	}
+	if form, ok := c.body.asStream(c.path); ok {
+		return &form
+	}
+	return nil
+}
+
+// formFor: an upstream is given calls as they are. Others than llama-server stream
+// in ways of their own.
+func (b *upstreamBackend) formFor(*call) *streamed { return nil }
+
+// collect reads the rest of a stream that the client did not ask for, and makes
+// it the whole answer. Nothing has been sent to the client, so that anything that
+// goes wrong can still be mended elsewhere.
+func (a *answer) collect(d dialect) *failure {
+	for !a.ended {
+		e, err := a.events.next()
+		if err == nil {
+			a.load.output.Add(int64(len(e.data)))
+			err = a.assembler.add(e)
+			a.ended = string(e.data) == "[DONE]"
+		}
+		if errors.Is(err, io.EOF) {
+			err = errNotWhole
+		}
+		if err != nil {
+			return a.uncollected(err)
+		}
+	}
+	whole, err := a.assembler.whole()
+	if err != nil {
+		return a.uncollected(err)
+	}
+	m := d.judge(string(whole))
+	if m.failed != "" {
+		return &failure{reason: BadResponse, detail: "answered without an answer", said: shorten(m.failed), begun: true}
+	}
+	a.held, a.usage, a.events = whole, m.usage, nil
+	a.resp.Header.Set("Content-Type", "application/json; charset=utf-8")
+	a.resp.Header.Del("Cache-Control") // of a stream
+	return nil
+}
+
+// uncollected says what it means that a stream can't be put together.
+func (a *answer) uncollected(err error) *failure {
+	var own *streamError
+	switch {
+	case errors.As(err, &own): // what it would have said without a stream
+		header := a.resp.Header.Clone()
+		header.Set("Content-Type", "application/json; charset=utf-8")
+		return refusedWith(&http.Response{StatusCode: own.status, Header: header}, []byte(own.body))
+	case errors.Is(err, errNotSame), errors.Is(err, errUnfamiliar), errors.Is(err, errTooLong):
+		return &failure{reason: BadResponse, detail: err.Error(), begun: true, again: true, strange: errors.Is(err, errUnfamiliar)}
+	case errors.Is(err, errNotWhole):
+		return &failure{reason: Lost, detail: "broke its answer off", begun: true, part: a.part()}
+	}
+	return &failure{reason: Lost, detail: "broke its answer off: " + rootCause(err), begun: true, part: a.part()}
+}
+
+// beginning is the first part of an answer that somebody else can go on with.
+type beginning struct {
+	text   string
+	tokens int64
+}
+
+// part returns what has come of the answer; nil where nobody else could go on
+// with it faithfully.
+func (a *answer) part() *beginning {
+	so := a.assembler.soFar()
+	if so.text == "" || so.called || so.logprobs || so.several || so.finished || so.reasoning != "" {
+		return nil
+	}
+	return &beginning{so.text, so.tokens}
+}
+
+// goOn gives the rest of a call to the next backend, whose first one broke off in
+// the middle of its answer. done is false where that can't be, and the whole call
+// has to be given away.
+func (rt *Router) goOn(w http.ResponseWriter, r *http.Request, c *call, p plan, s step, first *failure, rec *record) (done bool) {
+	d := resumableOf(c.path)
+	object := gjson.Parse(c.body.raw)
+	if first.part == nil || d == nil || !p.route.Resume || spoiledBody(object) != "" {
+		return false
+	}
+	limits, left := lessTokens(object, first.part.tokens)
+	more, ok := d.more(object, first.part.text)
+	if !ok || left == 0 {
+		return false
+	}
+	next := *c
+	var err error
+	if next.body, err = parseBody(applied(c.body.raw, append(limits, more))); err != nil {
+		return false
+	}
+	a, failed := attempt(r.Context(), &next, s, p.spareTimeout, patience{})
+	if failed != nil {
+		rec.note(failed)
+		return false
+	}
+	joined, ok := d.joined(string(a.held), *first.part)
+	if a.events != nil || a.rest != nil || !ok {
+		a.close()
+		return false
+	}
+	a.held = []byte(joined)
+	rec.backend, rec.model, rec.resumedBy = s.backend.name(), s.model, s.backend.name()
+	a.usage = c.dialect.judge(joined).usage
+	rt.deliver(w, r, c, a, rec)
+	return true
+}
+
+// again gives a call to the same server once more, as it is, where its stream
+// could not be put together.
+func (rt *Router) again(ctx context.Context, c *call, s step, p plan, may patience, failed *failure) (*answer, *failure) {
+	if b, ok := s.backend.(*localBackend); ok && failed.strange {
+		gone := b.local.State().Gone
+		b.strange.Store(&gone)
+		rt.log.Warn().Str("server", b.server).Msg("its streams have another form than llama-server's, so that calls without a stream are given to it as they are: " + failed.detail)
+	}
+	asItIs := *c
+	asItIs.asItIs = true
+	return attempt(ctx, &asItIs, s, p.route.Timeout, may)
+}

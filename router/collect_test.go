@@ -1,0 +1,143 @@
+package router
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/models"
+)
+
+// piece is an event with some text, with all that llama-server's have.
+func piece(text string, spent string) string {
+	return `data: {"choices":[{"finish_reason":null,"index":0,"delta":{"content":` + quote(text) + `}}],"created":7,"id":"chatcmpl-1","model":"qwen","system_fingerprint":"b1","object":"chat.completion.chunk","timings":{"predicted_n":` + spent + `}}` + "\n\n"
+}
+
+const (
+	firstPiece = `data: {"choices":[{"finish_reason":null,"index":0,"delta":{"role":"assistant","content":null}}],"created":7,"id":"chatcmpl-1","model":"qwen","system_fingerprint":"b1","object":"chat.completion.chunk"}` + "\n\n"
+	lastPiece  = `data: {"choices":[{"finish_reason":"stop","index":0,"delta":{}}],"created":7,"id":"chatcmpl-1","model":"qwen","system_fingerprint":"b1","object":"chat.completion.chunk","timings":{"predicted_n":2}}` + "\n\n" +
+		`data: {"choices":[],"created":7,"id":"chatcmpl-1","model":"qwen","system_fingerprint":"b1","object":"chat.completion.chunk","usage":{"completion_tokens":2,"prompt_tokens":5,"total_tokens":7},"timings":{"predicted_n":2}}` + "\n\n" + doneEvent
+)
+
+// streaming is a bench whose local server may be given calls as streams.
+func streaming(t *testing.T, local, cloud http.HandlerFunc, edits ...func(*Config, map[string]models.Route)) *bench {
+	t.Helper()
+	b := newBench(t, local, cloud, edits...)
+	b.state.set(func(s *LocalState) { s.Streams = true })
+	return b
+}
+
+const plainCall = `{"model":"local/qwen","max_tokens":100,"messages":[{"role":"user","content":"count"}]}`
+
+// TestCollected: a call without a stream is run as one, and its answer is whole.
+func TestCollected(t *testing.T) {
+	b := streaming(t, sends(ends, firstPiece, piece(" 1", "1"), piece(" 2", "2"), lastPiece), answers)
+	r := b.post("/v1/chat/completions", plainCall)
+	answer := gjson.Parse(r.body)
+	if r.status != 200 || r.backend() != "qwen" || r.header.Get("Content-Type") != "application/json; charset=utf-8" ||
+		answer.Get("object").Str != "chat.completion" || answer.Get("choices.0.message.content").Str != " 1 2" || answer.Get("usage.total_tokens").Int() != 7 {
+		t.Errorf("%d from %q: %v %s", r.status, r.backend(), r.header, r.body)
+	}
+	if sent := gjson.ParseBytes(b.local.lastBody()); !sent.Get("stream").Bool() || sent.Get("max_tokens").Int() != 100 || sent.Get("model").Str != "qwen" {
+		t.Errorf("local was sent %s", sent.Raw)
+	}
+	if !strings.Contains(b.log.String(), `"completion_tokens":2`) {
+		t.Error("the tokens are not in the log")
+	}
+}
+
+// TestLongAnswer: once it has begun, an answer may take longer than the timeout,
+// and is not thrown away and paid for again.
+func TestLongAnswer(t *testing.T) {
+	b := streaming(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		for _, part := range []string{firstPiece + piece(" 1", "1"), piece(" 2", "2"), lastPiece} {
+			_, _ = w.Write([]byte(part))
+			_ = http.NewResponseController(w).Flush()
+			time.Sleep(300 * time.Millisecond)
+		}
+	}, answers, short(250*time.Millisecond))
+	if r := b.post("/v1/chat/completions", plainCall); r.status != 200 || r.backend() != "qwen" || len(b.cloud.calls()) != 0 {
+		t.Errorf("%d from %q (%s): %s", r.status, r.backend(), r.reason(), r.body)
+	}
+	silent := streaming(t, sends(hangs, firstPiece), answers, short(250*time.Millisecond))
+	if r := silent.post("/v1/chat/completions", plainCall); r.backend() != "openrouter" || r.reason() != "timeout" {
+		t.Errorf("one that says nothing: %+v", r)
+	}
+}
+
+// TestBrokenOff: an answer that breaks before it is whole is another one's, all of
+// it, or, where the route wants that, the rest of it.
+func TestBrokenOff(t *testing.T) {
+	half := firstPiece + piece(" 1", "1") + piece(" 2", "2")
+	continued := status(200, `{"id":"gen-9","choices":[{"message":{"role":"assistant","content":" 3 4"},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12}}`)
+	for name, behave := range map[string]http.HandlerFunc{"cut": sends(breaks, half), "a clean end": sends(ends, half), "in an event": sends(ends, half, `data: {"cho`)} {
+		b := streaming(t, behave, answers)
+		if r := b.post("/v1/chat/completions", plainCall); r.body != wholeChat || r.backend() != "openrouter" || r.reason() != "lost" {
+			t.Errorf("%s: %+v", name, r)
+		}
+		b = streaming(t, behave, continued, resuming)
+		r := b.post("/v1/chat/completions", plainCall)
+		answer := gjson.Parse(r.body)
+		if answer.Get("choices.0.message.content").Str != " 1 2 3 4" || r.reason() != "lost" || answer.Get("usage.completion_tokens").Int() != 5 || answer.Get("usage.prompt_tokens").Int() != 7 {
+			t.Errorf("%s, resumed: %+v", name, r)
+		}
+		asked := gjson.ParseBytes(b.cloud.lastBody())
+		if asked.Get("messages.1.content").Str != " 1 2" || asked.Get("max_tokens").Int() != 98 || asked.Get("stream").Exists() || len(b.cloud.calls()) != 1 {
+			t.Errorf("%s, resumed: the cloud was asked %s", name, asked.Raw)
+		}
+	}
+	b := streaming(t, func(w http.ResponseWriter, r *http.Request) { sends(hangs, half)(w, r) }, answers)
+	done := make(chan reply, 1)
+	go func() { done <- b.post("/v1/chat/completions", plainCall) }()
+	for len(b.local.calls()) == 0 || b.router.Traffic("qwen").Bytes == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	close(b.gone)
+	if r := <-done; r.backend() != "openrouter" || r.reason() != "lost" {
+		t.Errorf("the process ended: %+v", r)
+	}
+}
+
+// TestEngineErrorInTheMiddle: what llama-server says once it has begun is its
+// answer, as it would have been without a stream.
+func TestEngineErrorInTheMiddle(t *testing.T) {
+	const words = `{"error":{"code":500,"message":"the engine is upset","type":"server_error"}}`
+	b := streaming(t, sends(ends, firstPiece, piece(" 1", "1"), "data: "+words+"\n\n"), answers)
+	r := b.post("/v1/chat/completions", strings.Replace(plainCall, "local/qwen", "local/alone", 1))
+	if r.status != 500 || r.body != words {
+		t.Errorf("%+v", r)
+	}
+	if r := b.post("/v1/chat/completions", plainCall); r.backend() != "openrouter" || r.reason() != "status" {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestStrangeStreams: a server whose streams are not understood is asked again
+// without one, and from then on at once.
+func TestStrangeStreams(t *testing.T) {
+	b := streaming(t, nil, answers)
+	b.local.behave = b.local.well() // an engine that streams in a way of its own
+	for i, want := range []int{2, 3} {
+		if r := b.post("/v1/chat/completions", plainCall); r.body != wholeChat || r.backend() != "qwen" {
+			t.Errorf("call %d: %+v", i, r)
+		}
+		if got := len(b.local.calls()); got != want {
+			t.Errorf("after call %d local was asked %d times, want %d", i, got, want)
+		}
+	}
+	if got := b.local.lastBody(); strings.Contains(string(got), "stream") {
+		t.Errorf("it is asked %s", got)
+	}
+	b.state.set(func(s *LocalState) { s.Gone = make(chan struct{}) }) // another process
+	b.post("/v1/chat/completions", plainCall)
+	if got := len(b.local.calls()); got != 5 {
+		t.Errorf("another process is not tried: %d calls", got)
+	}
+	if len(b.cloud.calls()) != 0 {
+		t.Error("somebody was paid")
+	}
+}
