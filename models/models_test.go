@@ -88,8 +88,8 @@ func FuzzMatches(f *testing.F) {
 		if len(pattern) > 12 || len(name) > 16 {
 			return
 		}
-		if got, want := matches(pattern, name), slowly(pattern, name); got != want {
-			t.Errorf("matches(%q, %q) = %t, want %t", pattern, name, got, want)
+		if got, want := Match(pattern, name), slowly(pattern, name); got != want {
+			t.Errorf("Match(%q, %q) = %t, want %t", pattern, name, got, want)
 		}
 	})
 }

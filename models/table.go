@@ -79,7 +79,7 @@ func (t *Table) Lookup(model string) (Route, bool) {
 		if strings.HasPrefix(model, LocalPrefix) && !strings.HasPrefix(route.Name, LocalPrefix) {
 			continue
 		}
-		if matches(route.Name, model) {
+		if Match(route.Name, model) {
 			return route, true
 		}
 	}
@@ -107,10 +107,10 @@ func (t *Table) Names() []string {
 	return names
 }
 
-// matches says whether a name fits a pattern, in which * stands for any run of
+// Match says whether a name fits a pattern, in which * stands for any run of
 // characters, "/" and none included. It takes time linear in the name's length
 // times the number of stars.
-func matches(pattern, name string) bool {
+func Match(pattern, name string) bool {
 	parts := strings.Split(pattern, "*")
 	first, last := parts[0], parts[len(parts)-1]
 	if len(parts) == 1 {

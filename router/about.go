@@ -20,12 +20,14 @@ func (rt *Router) model(id string, route models.Route) model {
 	return model{ID: id, Object: "model", Created: rt.started.Unix(), OwnedBy: owner}
 }
 
-// listModels lists the exact names. What a pattern stands for is known only to
+// listModels lists the exact names that the caller may use. What a pattern stands for is known only to
 // the upstream behind it.
-func (rt *Router) listModels(w http.ResponseWriter, _ *http.Request) {
+func (rt *Router) listModels(w http.ResponseWriter, r *http.Request) {
+	key := keyOf(r.Context())
+	s := rt.routing.Load()
 	list := []model{}
-	for _, route := range rt.routing.Load().table.Routes() {
-		if !strings.Contains(route.Name, "*") {
+	for _, route := range s.table.Routes() {
+		if !strings.Contains(route.Name, "*") && s.isFor(key, route) {
 			list = append(list, rt.model(route.Name, route))
 		}
 	}
@@ -38,12 +40,13 @@ func (rt *Router) listModels(w http.ResponseWriter, _ *http.Request) {
 func (rt *Router) showModel(w http.ResponseWriter, r *http.Request) {
 	s := rt.routing.Load()
 	id := r.PathValue("id")
-	route, ok := s.table.Lookup(id)
-	if !ok {
-		writeError(w, chat, s.unknownModel(id))
-		return
+	p := s.planFor(keyOf(r.Context()), id)
+	switch p.refuse.Code {
+	case codeModelNotFound, codeNotAllowed:
+		writeError(w, chat, p.refuse)
+	default:
+		writeJSON(w, http.StatusOK, rt.model(id, p.route))
 	}
-	writeJSON(w, http.StatusOK, rt.model(id, route))
 }
 
 // health is 200 while some route can be served, so that a load balancer sends

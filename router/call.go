@@ -18,6 +18,7 @@ type call struct {
 	dialect dialect
 	began   time.Time
 	asItIs  bool // it is not to be run as a stream
+	key     string // the name of its caller's key; "" = none is asked for
 }
 
 // errCut says that an answer broke after its first part was sent. Any other

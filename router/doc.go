@@ -4,9 +4,9 @@
 //
 // A call flows one way:
 //
-//	surface (which dialect) -> body (find the model) -> plan (who, in what
-//	order, why) -> attempt (send, wait for the first answer) -> commit ->
-//	relay (copy) -> record
+//	door (who may come in) -> surface (which dialect) -> body (find the
+//	model) -> plan (who, in what order, why) -> attempt (send, wait for the
+//	first answer) -> commit -> relay (copy) -> record
 //
 // Until commit nothing has been sent to the client, so any failure moves the
 // call to the next backend of its plan and the client never knows. The daemon

@@ -29,6 +29,11 @@ const (
 	codeTooLarge      = "request_too_large"
 	codeNoKey         = "missing_api_key"
 	codeNotFound      = "not_found"
+	codeBadKey        = "invalid_api_key"
+	codeNotAllowed    = "route_not_allowed"
+	codeOrigin        = "origin_not_allowed"
+	codeHost          = "host_not_allowed"
+	codeSlowBody      = "body_timeout"
 	codeMethod        = "method_not_allowed"
 	codeBothFailed    = "all_backends_failed"
 )

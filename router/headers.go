@@ -18,8 +18,9 @@ var forwarded = []string{
 }
 
 func forwardHeaders(to, from http.Header) {
+	oneConnection := perConnection(from)
 	for _, name := range forwarded {
-		if values, ok := from[name]; ok {
+		if values, ok := from[name]; ok && !oneConnection[name] {
 			to[name] = values
 		}
 	}
@@ -53,19 +54,32 @@ var ownHost = map[string]bool{"Server": true, "Set-Cookie": true, "Strict-Transp
 // connection and its host, and for what only llmsup may say: llama-server
 // allows every web page to read its answers.
 func copyAnswerHeaders(to, from http.Header) {
-	perConnection := map[string]bool{}
-	for _, list := range from["Connection"] {
-		for name := range strings.SplitSeq(list, ",") {
-			perConnection[http.CanonicalHeaderKey(strings.TrimSpace(name))] = true
-		}
-	}
+	oneConnection := perConnection(from)
 	for name, values := range from {
-		if hopByHop[name] || perConnection[name] || ownHost[name] || name == headerRequestID ||
+		if hopByHop[name] || oneConnection[name] || ownHost[name] || name == headerRequestID ||
 			strings.HasPrefix(name, "Access-Control-") || strings.HasPrefix(name, "X-Llmsup-") {
 			continue
 		}
+		if name == "Vary" { // the door has a word in it too
+			values = append(to[name], values...)
+		}
 		to[name] = values
 	}
+}
+
+// perConnection are the headers that a message says are for its connection
+// alone.
+func perConnection(h http.Header) map[string]bool {
+	var names map[string]bool
+	for _, list := range h["Connection"] {
+		for name := range strings.SplitSeq(list, ",") {
+			if names == nil {
+				names = map[string]bool{}
+			}
+			names[http.CanonicalHeaderKey(strings.TrimSpace(name))] = true
+		}
+	}
+	return names
 }
 
 // The headers that llmsup adds to every answer.

@@ -92,5 +92,5 @@ func (messages) errorBody(e apiError) []byte {
 // anthropicTypes are the error types by status, as in Anthropic's reference.
 var anthropicTypes = map[int]string{
 	400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
-	413: "request_too_large", 429: "rate_limit_error", 503: "overloaded_error", 504: "timeout_error",
+	408: "timeout_error", 413: "request_too_large", 429: "rate_limit_error", 503: "overloaded_error", 504: "timeout_error",
 }

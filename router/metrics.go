@@ -5,9 +5,10 @@ import "github.com/prometheus/client_golang/prometheus"
 // metrics are the router's own figures. Every label's values come from the
 // configuration or from a fixed list: never from what a client sent.
 type metrics struct {
-	calls    *prometheus.CounterVec
-	resumed  *prometheus.CounterVec
-	inflight prometheus.Gauge
+	calls      *prometheus.CounterVec
+	resumed    *prometheus.CounterVec
+	inflight   prometheus.Gauge
+	turnedAway *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -24,7 +25,11 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "llmsup_calls_in_flight",
 			Help: "Calls that are being worked on.",
 		}),
+		turnedAway: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "llmsup_turned_away_total",
+			Help: "Requests that were refused at the door, by the error's code.",
+		}, []string{"code"}),
 	}
-	r.MustRegister(m.calls, m.resumed, m.inflight)
+	r.MustRegister(m.calls, m.resumed, m.inflight, m.turnedAway)
 	return m
 }

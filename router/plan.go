@@ -3,6 +3,7 @@ package router
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,8 +35,13 @@ type plan struct {
 func (s *routing) plan(model string) plan {
 	route, ok := s.table.Lookup(model)
 	if !ok {
-		return plan{refuse: s.unknownModel(model)}
+		return plan{refuse: s.unknownModel(nil, model)}
 	}
+	return s.planRoute(route, model)
+}
+
+// planRoute is the plan of a call that goes by a route.
+func (s *routing) planRoute(route models.Route, model string) plan {
 	p := plan{route: route, spareTimeout: s.fallbackTimeout}
 	primary := s.backends[route.Primary]
 	now := primary.availability()
@@ -111,10 +117,12 @@ func (s *routing) unavailable(p plan) apiError {
 	return e
 }
 
-func (s *routing) unknownModel(model string) apiError {
+// unknownModel tells a caller which models there are for him.
+func (s *routing) unknownModel(k *Key, model string) apiError {
+	names := slices.DeleteFunc(s.table.Names(), func(name string) bool { return !k.mayUse(name) })
 	return apiError{
 		Status: http.StatusNotFound, Type: typeInvalid, Code: codeModelNotFound,
-		Message: fmt.Sprintf("the model %s does not exist here; there are: %s", quote(shorten(model)), strings.Join(s.table.Names(), ", ")),
+		Message: fmt.Sprintf("the model %s does not exist here; there are: %s", quote(shorten(model)), strings.Join(names, ", ")),
 	}
 }
 

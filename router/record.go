@@ -53,6 +53,9 @@ func (rt *Router) finish(rec *record) {
 	line := rt.log.WithLevel(level).
 		Str("request_id", rec.call.id).Str("path", rec.call.path).Str("model", shorten(rec.call.body.model)).
 		Str("backend", rec.backend).Str("reason", string(rec.reason)).Int("status", status)
+	if rec.call.key != "" {
+		line.Str("key", rec.call.key)
+	}
 	if rec.detail != "" {
 		line.Str("detail", rec.detail)
 	}

@@ -195,6 +195,7 @@ func TestHeadersToBackends(t *testing.T) {
 	b.post("/v1/chat/completions?key=client-secret", `{"model":"local/qwen"}`,
 		"Authorization", "Bearer client-secret", "X-Api-Key", "client-secret", "Api-Key", "client-secret", "Cookie", "s=client-secret",
 		"X-Conversation-Id", "c1", "X-Internal", "client-secret", "Openai-Organization", "org-1", "X-Forwarded-For", "10.0.0.1",
+		"Proxy-Authorization", "Basic client-secret", "Connection", "Traceparent, close", "Traceparent", "00-client-secret-00-00", "Te", "trailers",
 		"Accept-Encoding", "br", "X-Title", "app", "Http-Referer", "https://app.example", "User-Agent", "sdk/1")
 	for who, p := range map[string]*peer{"local": b.local, "the cloud": b.cloud} {
 		h := p.calls()[0].header
@@ -206,7 +207,7 @@ func TestHeadersToBackends(t *testing.T) {
 				t.Errorf("%s sees the client's %s", who, name)
 			}
 		}
-		for _, name := range []string{"X-Conversation-Id", "Openai-Organization", "X-Forwarded-For"} {
+		for _, name := range []string{"X-Conversation-Id", "Openai-Organization", "X-Forwarded-For", "Te", "Proxy-Authorization"} {
 			if h.Get(name) != "" {
 				t.Errorf("%s sees %s", who, name)
 			}

@@ -23,6 +23,7 @@ type Config struct {
 	Locals    map[string]Local // by the name that routes use
 	Upstreams []Upstream
 	MaxBody   int64 // bytes of a request's body
+	Door      Door
 
 	FallbackTimeout time.Duration // to a fallback's first answer; 0 = 120 s
 }
@@ -45,6 +46,7 @@ type routing struct {
 	backends map[string]backend       // by the name, or the URL, that routes use
 	leaving  map[string]*localBackend // that are in no route any more, and may have calls left
 	maxBody  int64
+	door     *Door
 
 	fallbackTimeout time.Duration
 }
@@ -86,7 +88,7 @@ func (rt *Router) Reload(cfg Config) error {
 // older one has.
 func newRouting(cfg Config, old *routing, log zerolog.Logger) (*routing, error) {
 	s := &routing{
-		table: cfg.Table, maxBody: cfg.MaxBody, backends: map[string]backend{}, leaving: map[string]*localBackend{},
+		table: cfg.Table, maxBody: cfg.MaxBody, door: cfg.Door.clone(), backends: map[string]backend{}, leaving: map[string]*localBackend{},
 		fallbackTimeout: cmp.Or(cfg.FallbackTimeout, defaultFallbackTimeout),
 	}
 	for name, local := range cfg.Locals {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -66,10 +67,22 @@ func (rt *Router) surface() http.Handler {
 		}
 		writeError(w, chat, apiError{Status: http.StatusNotFound, Type: typeInvalid, Code: codeNotFound, Message: message})
 	})
+	guarded := rt.guard(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(headerRequestID, requestID(r))
-		mux.ServeHTTP(w, r)
+		guarded.ServeHTTP(w, r)
 	})
+}
+
+// dialectAt is the dialect of a path, and whether calls are taken there.
+func dialectAt(path string) (d dialect, known bool) {
+	if d, known = endpoints[path]; known {
+		return d, true
+	}
+	if d, known = localEndpoints[path]; known {
+		return d, true
+	}
+	return chat, false
 }
 
 func wrongMethod(d dialect, right string) http.HandlerFunc {
@@ -85,9 +98,10 @@ func wrongMethod(d dialect, right string) http.HandlerFunc {
 // take reads a call and sends it on its way.
 func (rt *Router) take(w http.ResponseWriter, r *http.Request, d dialect, localOnly bool) {
 	s := rt.routing.Load()
+	key := keyOf(r.Context())
 	c := &call{
 		id: w.Header().Get(headerRequestID), method: r.Method, path: r.URL.Path,
-		header: r.Header, dialect: d, began: time.Now(),
+		header: r.Header, dialect: d, began: time.Now(), key: key.name(),
 	}
 	raw, refuse := readBody(w, r, s.maxBody)
 	if refuse.Status == 0 {
@@ -104,7 +118,7 @@ func (rt *Router) take(w http.ResponseWriter, r *http.Request, d dialect, localO
 	}
 	p := plan{refuse: refuse}
 	if refuse.Status == 0 {
-		p = s.plan(name)
+		p = s.planFor(key, name)
 		if localOnly {
 			p.keepLocal(r.URL.Path)
 		}
@@ -158,9 +172,15 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64) (string, apiEr
 	switch {
 	case errors.As(err, &tooLarge):
 		return "", tooLong
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return "", apiError{
+			Status: http.StatusRequestTimeout, Type: typeInvalid, Code: codeSlowBody,
+			Message: "the body did not arrive in time; body_timeout in llmsup.yaml sets the limit",
+		}
 	case err != nil:
 		return "", invalid("the body could not be read: " + rootCause(err))
 	}
+	bodyArrived(w)
 	return b.String(), apiError{}
 }
 

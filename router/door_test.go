@@ -1,0 +1,295 @@
+package router
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/models"
+)
+
+const (
+	fullKey  = "llmsup-full-client-secret"
+	toolKey  = "llmsup-tool-client-secret"
+	frugal   = "llmsup-frugal-client-secret"
+	goodPage = "https://app.example:8443"
+)
+
+// keys gives a router three callers: one who may do everything, one for local
+// models, and one who may not spend money.
+func keys(c *Config, _ map[string]models.Route) {
+	c.Door.Keys = []Key{
+		{Name: "full", SHA256: sha256.Sum256([]byte(fullKey))},
+		{Name: "tool", SHA256: sha256.Sum256([]byte(toolKey)), Routes: []string{"local/*", "gpt-9"}},
+		{Name: "frugal", SHA256: sha256.Sum256([]byte(frugal)), FreeOnly: true},
+	}
+}
+
+// send makes a request with any method and headers; "Host" is one of them.
+func (b *bench) send(method, path, body string, headers ...string) reply {
+	b.t.Helper()
+	req, err := http.NewRequestWithContext(b.t.Context(), method, b.url+path, strings.NewReader(body))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		if headers[i] == "Host" {
+			req.Host = headers[i+1]
+		}
+		req.Header.Add(headers[i], headers[i+1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		b.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	defer resp.Body.Close()
+	got, err := io.ReadAll(resp.Body)
+	return reply{resp.StatusCode, resp.Header, string(got), err}
+}
+
+func errorCode(r reply) string { return gjson.Get(r.body, "error.code").Str }
+
+func TestKeys(t *testing.T) {
+	b := newBench(t, answers, answers, keys)
+	const body = `{"model":"local/qwen"}`
+	for name, tc := range map[string]struct {
+		headers []string
+		status  int
+	}{
+		"none":            {nil, 401},
+		"wrong":           {[]string{"Authorization", "Bearer " + fullKey + "x"}, 401},
+		"a hash":          {[]string{"Authorization", fmt.Sprintf("Bearer %x", sha256.Sum256([]byte(fullKey)))}, 401},
+		"empty":           {[]string{"Authorization", "Bearer "}, 401},
+		"another scheme":  {[]string{"Authorization", "Basic " + fullKey}, 401},
+		"a query is none": {[]string{"Api-Key", fullKey}, 401},
+		"bearer":          {[]string{"Authorization", "Bearer " + fullKey}, 200},
+		"lower case":      {[]string{"Authorization", "bearer " + fullKey}, 200},
+		"as Anthropic's":  {[]string{"X-Api-Key", fullKey}, 200},
+		"behind a proxy":  {[]string{"Authorization", "Basic x", "X-Api-Key", fullKey}, 200},
+		"another's":       {[]string{"Authorization", "Bearer " + toolKey}, 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := b.send("POST", "/v1/chat/completions", body, tc.headers...)
+			if r.status != tc.status {
+				t.Errorf("%d %s", r.status, r.body)
+			}
+			if r.status == 401 && (errorCode(r) != "invalid_api_key" || r.header.Get("Www-Authenticate") != "Bearer" || r.header.Get("X-Request-Id") == "") {
+				t.Errorf("%v %s", r.header, r.body)
+			}
+		})
+	}
+	r := b.send("POST", "/v1/messages", body)
+	if r.status != 401 || gjson.Get(r.body, "type").Str != "error" || gjson.Get(r.body, "error.type").Str != "authentication_error" {
+		t.Errorf("on /v1/messages: %d %s, want Anthropic's form", r.status, r.body)
+	}
+	for path, want := range map[string]int{"/health": 200, "/v1/models": 401, "/v1/models/local/qwen": 401, "/metrics": 401, "/nothing": 401, "//health": 401} {
+		if r := b.send("GET", path, ""); r.status != want {
+			t.Errorf("GET %s without a key: %d, want %d", path, r.status, want)
+		}
+		if r := b.send("GET", path, "", "Authorization", "Bearer "+toolKey); r.status == 401 {
+			t.Errorf("GET %s with a key: %d", path, r.status)
+		}
+	}
+	if n := len(b.local.calls()); n != 5 {
+		t.Errorf("local was asked %d times", n)
+	}
+	for _, p := range b.local.calls() {
+		if strings.Contains(fmt.Sprint(p), "client-secret") {
+			t.Errorf("a caller's key was passed on: %v", p)
+		}
+	}
+	log := b.log.String()
+	if strings.Contains(log, "secret") || !strings.Contains(log, `"key":"full"`) || !strings.Contains(log, `"key":"tool"`) {
+		t.Errorf("log: %s", log)
+	}
+	if r := b.send("GET", "/metrics", "", "X-Api-Key", fullKey); !strings.Contains(r.body, `llmsup_turned_away_total{code="invalid_api_key"}`) {
+		t.Errorf("metrics: %s", r.body)
+	}
+}
+
+func TestRoutesOfAKey(t *testing.T) {
+	b := newBench(t, answers, answers, keys)
+	ask := func(key, model string) reply {
+		return b.send("POST", "/v1/chat/completions", fmt.Sprintf(`{"model":%q}`, model), "Authorization", "Bearer "+key)
+	}
+	if r := ask(toolKey, "local/qwen"); r.status != 200 || r.backend() != "qwen" {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+	for _, model := range []string{"gpt-4o", "local", "vendor/model"} {
+		r := ask(toolKey, model)
+		if want := fmt.Sprintf("the key tool may not use the model %q; it may use local/*, gpt-9", model); r.status != 403 || errorCode(r) != "route_not_allowed" || gjson.Get(r.body, "error.message").Str != want {
+			t.Errorf("%s: %d %s", model, r.status, r.body)
+		}
+	}
+	if r := b.send("POST", "/v1/messages", `{"model":"gpt-4o"}`, "X-Api-Key", toolKey); gjson.Get(r.body, "error.type").Str != "permission_error" {
+		t.Errorf("on /v1/messages: %s", r.body)
+	}
+	if r := ask(toolKey, "local/typo"); r.status != 404 || strings.Contains(r.body, "gpt-4o") || !strings.Contains(r.body, "local/alone, local/qwen") {
+		t.Errorf("an unknown model: %d %s", r.status, r.body)
+	}
+	for key, want := range map[string]string{
+		fullKey: `["gpt-4o","local","local/alone","local/qwen"]`, toolKey: `["local/alone","local/qwen"]`, frugal: `["local","local/alone","local/qwen"]`,
+	} {
+		r := b.send("GET", "/v1/models", "", "Authorization", "Bearer "+key)
+		if got := gjson.Get(r.body, "data.#.id").String(); got != want {
+			t.Errorf("models for %s: %s", key, got)
+		}
+	}
+	for path, want := range map[string]int{"/v1/models/gpt-4o": 403, "/v1/models/local/qwen": 200, "/v1/models/nonsense": 404} {
+		if r := b.send("GET", path, "", "X-Api-Key", toolKey); r.status != want {
+			t.Errorf("%s: %d", path, r.status)
+		}
+	}
+	if n := len(b.cloud.calls()); n != 0 {
+		t.Errorf("the cloud was asked %d times", n)
+	}
+}
+
+// TestFreeOnly: nothing that such a key does costs money, a fallback neither.
+func TestFreeOnly(t *testing.T) {
+	b := newBench(t, answers, answers, keys)
+	ask := func(model string) reply {
+		return b.send("POST", "/v1/chat/completions", fmt.Sprintf(`{"model":%q}`, model), "Authorization", "Bearer "+frugal)
+	}
+	if r := ask("local/qwen"); r.status != 200 || r.backend() != "qwen" {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+	if r := ask("gpt-4o"); r.status != 403 || errorCode(r) != "route_not_allowed" || !strings.Contains(r.body, "may not spend money") {
+		t.Errorf("premium: %d %s", r.status, r.body)
+	}
+	b.state.set(func(s *LocalState) { s.Reason, s.Detail = Degraded, "is degraded" })
+	if r := ask("local/qwen"); r.status != 200 || r.backend() != "qwen" {
+		t.Errorf("degraded: %d %s", r.status, r.body)
+	}
+	b.state.set(func(s *LocalState) { s.Reason, s.Detail, s.Alive = Loading, "is loading", false })
+	if r := ask("local/qwen"); r.status != 503 || errorCode(r) != "loading" || r.header.Get("Retry-After") == "" ||
+		!strings.Contains(r.body, "qwen is loading; the key frugal may not spend money, so openrouter is not asked") {
+		t.Errorf("loading: %d %s", r.status, r.body)
+	}
+	if n := len(b.cloud.calls()); n != 0 {
+		t.Errorf("the cloud was asked %d times", n)
+	}
+}
+
+func TestOrigin(t *testing.T) {
+	b := newBench(t, status(200, wholeChat, "Vary", "Accept"), answers, keys, func(c *Config, _ map[string]models.Route) {
+		c.Door.Origins = []string{goodPage}
+	})
+	const path, body = "/v1/chat/completions", `{"model":"local/qwen"}`
+	for _, origin := range []string{"https://evil.example", "http://app.example:8443", "https://app.example", "null", b.url} {
+		r := b.send("POST", path, body, "Origin", origin, "X-Api-Key", fullKey)
+		if r.status != 403 || errorCode(r) != "origin_not_allowed" || r.header.Get("Access-Control-Allow-Origin") != "" {
+			t.Errorf("%s: %d %s", origin, r.status, r.body)
+		}
+	}
+	if r := b.send("GET", "/health", "", "Origin", "https://evil.example"); r.status != 403 {
+		t.Errorf("/health: %d", r.status)
+	}
+	if n := len(b.local.calls()); n != 0 {
+		t.Fatalf("local was asked %d times", n)
+	}
+	r := b.send("POST", path, body, "Origin", goodPage, "X-Api-Key", fullKey)
+	if h := r.header; r.status != 200 || h.Get("Access-Control-Allow-Origin") != goodPage || strings.Join(h["Vary"], ", ") != "Origin, Accept" ||
+		!strings.Contains(h.Get("Access-Control-Expose-Headers"), "X-Llmsup-Backend") || h.Get("Access-Control-Allow-Credentials") != "" {
+		t.Errorf("allowed: %d %v", r.status, h)
+	}
+	if r := b.send("POST", path, body, "Origin", goodPage); r.status != 401 || r.header.Get("Access-Control-Allow-Origin") != goodPage {
+		t.Errorf("a page has to be able to read why: %d %v", r.status, r.header)
+	}
+	ask := []string{"Origin", goodPage, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization,content-type,x-stainless-os"}
+	r = b.send("OPTIONS", path, "", ask...)
+	if h := r.header; r.status != 204 || h.Get("Access-Control-Allow-Headers") != ask[5] || h.Get("Access-Control-Allow-Methods") != "GET, POST" || h.Get("Access-Control-Allow-Origin") != goodPage {
+		t.Errorf("preflight: %d %v", r.status, h)
+	}
+	ask[1] = "https://evil.example"
+	if r := b.send("OPTIONS", path, "", ask...); r.status != 403 || r.header.Get("Access-Control-Allow-Origin") != "" {
+		t.Errorf("a preflight from elsewhere: %d %v", r.status, r.header)
+	}
+	all := newBench(t, answers, answers, func(c *Config, _ map[string]models.Route) { c.Door.Origins = []string{"*"} })
+	if r := all.send("POST", path, body, "Origin", "null"); r.status != 200 || r.header.Get("Access-Control-Allow-Origin") != "null" {
+		t.Errorf("all pages: %d %v", r.status, r.header)
+	}
+}
+
+func TestHost(t *testing.T) {
+	loopback := newBench(t, answers, answers, func(c *Config, _ map[string]models.Route) {
+		c.Door.CheckHost, c.Door.Hosts = true, []string{"llm.corp.example"}
+	})
+	network := newBench(t, answers, answers, func(c *Config, _ map[string]models.Route) { c.Door.CheckHost, c.Door.AnyIP = true, true })
+	for host, want := range map[string][2]bool{
+		"localhost": {true, true}, "LocalHost:8000": {true, true}, "127.0.0.1": {true, true}, "127.0.0.1:1": {true, true}, "[::1]:8000": {true, true}, "[::1]": {true, true},
+		"host.docker.internal:8000": {true, true}, "llm.corp.example:8000": {true, false}, "LLM.corp.example.": {true, false},
+		"10.0.0.7:8000": {false, true}, "[fe80::1]:8000": {false, true},
+		"evil.example": {false, false}, "evil.example:8000": {false, false}, "localhost.evil.example": {false, false}, "127.0.0.1.evil.example": {false, false}, "2130706433": {false, false},
+	} {
+		for i, b := range []*bench{loopback, network} {
+			r := b.send("GET", "/v1/models", "", "Host", host)
+			if ok := r.status == 200; ok != want[i] || !ok && (r.status != 403 || errorCode(r) != "host_not_allowed") {
+				t.Errorf("%s, network %t: %d %s", host, i == 1, r.status, r.body)
+			}
+		}
+	}
+}
+
+// TestSlowBody: an upload that does not end is ended, with an answer; one that
+// has ended leaves the answer all the time it takes. A caller who is turned away
+// can't hold his connection either.
+func TestSlowBody(t *testing.T) {
+	b := newBench(t, func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(300 * time.Millisecond)
+		answers(w, r)
+	}, answers, keys, func(c *Config, _ map[string]models.Route) { c.Door.BodyTimeout = 150 * time.Millisecond })
+	for key, want := range map[string]int{fullKey: 408, "none": 401} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(b.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		fmt.Fprintf(conn, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX-Api-Key: %s\r\nContent-Length: 100\r\n\r\n{", key)
+		in := bufio.NewReader(conn)
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%d %s, want %d", resp.StatusCode, body, want)
+		}
+		if _, err := in.ReadByte(); err != io.EOF {
+			t.Errorf("the connection lives on: %v", err)
+		}
+	}
+	for range 2 { // the second one comes over the same connection
+		if r := b.send("POST", "/v1/chat/completions", `{"model":"local/qwen"}`, "X-Api-Key", fullKey); r.status != 200 || r.backend() != "qwen" {
+			t.Errorf("%d %s", r.status, r.body)
+		}
+	}
+}
+
+func TestReloadOfKeys(t *testing.T) {
+	b := newBench(t, answers, answers, keys)
+	cfg := Config{
+		Table: b.router.routing.Load().table, Locals: map[string]Local{"qwen": b.state}, MaxBody: 1 << 20,
+		Upstreams: []Upstream{{Name: "openrouter", BaseURL: b.cloud.URL, Key: cloudKey}},
+	}
+	keys(&cfg, nil)
+	cfg.Door.Keys = cfg.Door.Keys[1:]
+	if err := b.router.Reload(cfg); err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]int{fullKey: 401, toolKey: 200} {
+		if r := b.send("GET", "/v1/models", "", "X-Api-Key", key); r.status != want {
+			t.Errorf("%s: %d, want %d", key, r.status, want)
+		}
+	}
+}

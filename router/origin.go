@@ -1,0 +1,93 @@
+package router
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// A web page can have a browser call whatever its user's machine can reach. Its
+// Origin says so. A page that a hostile name server shows under llmsup's own
+// address (DNS rebinding) may come without one, but with its own name as Host.
+
+// exposed are the headers of llmsup's own that a page's script may read.
+const exposed = headerRequestID + ", " + headerBackend + ", " + headerReason + ", Retry-After"
+
+// checkOrigin refuses what a web page sends that is not allowed, and has
+// browsers hand the answer to one that is.
+func (d *Door) checkOrigin(w http.ResponseWriter, r *http.Request) apiError {
+	h := w.Header()
+	if len(d.Origins) > 0 {
+		h.Add("Vary", "Origin")
+	}
+	origins := r.Header["Origin"]
+	for _, origin := range origins {
+		if !slices.Contains(d.Origins, "*") && !slices.Contains(d.Origins, origin) {
+			return apiError{
+				Status: http.StatusForbidden, Type: typeInvalid, Code: codeOrigin,
+				Message: fmt.Sprintf("web pages of %s may not call here; allowed_origins in llmsup.yaml lists those that may", quote(shorten(origin))),
+			}
+		}
+	}
+	if len(origins) > 0 {
+		h.Set("Access-Control-Allow-Origin", origins[0])
+		h.Set("Access-Control-Expose-Headers", exposed)
+	}
+	return apiError{}
+}
+
+// isPreflight says whether a browser asks what a page may do. Its Origin has
+// been found good.
+func isPreflight(r *http.Request) bool {
+	return r.Method == http.MethodOptions && r.Header.Get("Origin") != "" && r.Header.Get("Access-Control-Request-Method") != ""
+}
+
+// answerPreflight allows a page whatever headers it asks for: SDKs have a dozen
+// of their own, and none of them matters to anybody but llmsup.
+func answerPreflight(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Add("Vary", "Access-Control-Request-Method, Access-Control-Request-Headers")
+	h.Set("Access-Control-Allow-Methods", "GET, POST")
+	if wanted := r.Header.Get("Access-Control-Request-Headers"); wanted != "" {
+		h.Set("Access-Control-Allow-Headers", wanted)
+	}
+	h.Set("Access-Control-Max-Age", "600") // seconds
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// checkHost refuses a request for a host that is not this one.
+func (d *Door) checkHost(r *http.Request) apiError {
+	if !d.CheckHost || d.isOurs(hostName(r.Host)) {
+		return apiError{}
+	}
+	return apiError{
+		Status: http.StatusForbidden, Type: typeInvalid, Code: codeHost,
+		Message: fmt.Sprintf("%s is not a name of this endpoint; allowed_hosts in llmsup.yaml lists more", quote(shorten(r.Host))),
+	}
+}
+
+// hostName is a Host without its port and brackets, in lower case.
+func hostName(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	return strings.ToLower(strings.TrimSuffix(host, "."))
+}
+
+// ownNames are always this machine's. The last two are what a container calls
+// its host; no name server on the Internet has names under "internal", so no
+// page can come from there.
+var ownNames = []string{"localhost", "host.docker.internal", "host.containers.internal"}
+
+func (d *Door) isOurs(name string) bool {
+	if name == "" { // HTTP/1.0; browsers always name a host
+		return true
+	}
+	if ip := net.ParseIP(name); ip != nil && (d.AnyIP || ip.IsLoopback()) {
+		return true // an address can't be rebound
+	}
+	return slices.Contains(ownNames, name) || slices.Contains(d.Hosts, name)
+}
