@@ -15,6 +15,7 @@ type body struct {
 	raw      string
 	model    string // the value of the top-level key "model", unescaped
 	from, to int    // raw[from:to] is that value with its quotes; 0,0 where there is none
+	form     bool   // it is a form, whose values have no quotes
 }
 
 // maxNesting is how deeply a body's arrays and objects may be nested. It is
@@ -46,7 +47,7 @@ func parseBody(raw string) (body, error) {
 		case value.Type != gjson.String:
 			wrong = errors.New("\"model\" has to be a string")
 		case value.Str == "":
-			wrong = errors.New("\"model\" is empty; GET /v1/models lists the names")
+			wrong = errNoModel
 		default:
 			b.model, b.from, b.to = value.Str, value.Index, value.Index+len(value.Raw)
 		}
@@ -70,7 +71,11 @@ func (b body) withModel(model string) payload {
 	if b.to == 0 || model == b.model {
 		return payload{b.raw}
 	}
-	return payload{b.raw[:b.from], quote(model), b.raw[b.to:]}
+	written := model
+	if !b.form {
+		written = quote(model)
+	}
+	return payload{b.raw[:b.from], written, b.raw[b.to:]}
 }
 
 // quote writes a JSON string. strconv's Quote would escape as Go does.

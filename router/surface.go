@@ -21,6 +21,8 @@ var endpoints = map[string]dialect{
 	"/v1/messages":              messages{},
 	"/v1/messages/count_tokens": plainAnthropic{},
 	"/v1/rerank":                plain{},
+	"/v1/audio/transcriptions":  audio{},
+	"/v1/audio/translations":    audio{},
 }
 
 // localEndpoints are llama-server's own. Nobody else has them, and a body
@@ -106,7 +108,7 @@ func (rt *Router) take(w http.ResponseWriter, r *http.Request, d dialect, localO
 	raw, refuse := readBody(w, r, s.maxBody)
 	if refuse.Status == 0 {
 		var err error
-		if c.body, err = parseBody(raw); err != nil {
+		if c.body, err = parse(d, raw, r.Header); err != nil {
 			refuse = invalid(err.Error())
 		}
 	}
@@ -124,6 +126,14 @@ func (rt *Router) take(w http.ResponseWriter, r *http.Request, d dialect, localO
 		}
 	}
 	rt.serve(w, r, c, p)
+}
+
+// parse finds the model in a body of the dialect's form.
+func parse(d dialect, raw string, h http.Header) (body, error) {
+	if _, ok := d.(audio); ok && isForm(h) {
+		return parseForm(raw, h)
+	}
+	return parseBody(raw)
 }
 
 // keepLocal takes everybody out of a plan who isn't a llama-server of llmsup's.
