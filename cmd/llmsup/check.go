@@ -87,6 +87,7 @@ func (f *findings) check(c *cli.Context) error {
 	} else {
 		f.ok("models: %s", strings.Join(table.Names(), ", "))
 	}
+	f.door(cfg)
 	f.binary(c.Context, cfg)
 	f.upstreams(cfg)
 	running := f.surroundings(c.Context, cfg)
@@ -132,6 +133,18 @@ func (f *findings) binary(ctx context.Context, cfg *config.Config) {
 		return
 	}
 	f.ok("llama-server: %s, %s", path, version)
+}
+
+// door says who may call.
+func (f *findings) door(cfg *config.Config) {
+	switch {
+	case len(cfg.Keys) > 0:
+		f.ok("keys: %s", strings.Join(sortedNames(cfg.Keys), ", "))
+	case cfg.OpenToAll():
+		f.warn("keys: there are none, so everybody who can reach %s can make calls, and spend your money at the upstreams", cfg.Listen)
+	default:
+		f.ok("keys: there are none, and only this machine can reach %s", cfg.Listen)
+	}
 }
 
 func (f *findings) upstreams(cfg *config.Config) {

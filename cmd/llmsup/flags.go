@@ -21,6 +21,7 @@ const (
 	flagControl     = "control-socket"
 	flagLogFormat   = "log-format"
 	flagLogLevel    = "log-level"
+	flagInsecure    = "insecure-no-auth"
 )
 
 // startFlags are the flags of start, which check takes as well: it checks what
@@ -32,6 +33,7 @@ func startFlags() []cli.Flag {
 		&cli.BoolFlag{Name: flagDemo, EnvVars: []string{"LLMSUP_DEMO"}, Usage: "run it on a tiny model made on the spot, which counts: a self-test without a download"},
 		&cli.StringFlag{Name: flagConfig, EnvVars: []string{"LLMSUP_CONFIG"}, Usage: "read servers, upstreams and routes from this `llmsup.yaml`; without one the built-in table serves"},
 		&cli.StringFlag{Name: flagListen, EnvVars: []string{"LLMSUP_LISTEN"}, Usage: "take calls at this `HOST:PORT`", DefaultText: was.Listen},
+		&cli.BoolFlag{Name: flagInsecure, EnvVars: []string{"LLMSUP_INSECURE_NO_AUTH"}, Usage: "let other machines call without a key, where there are no keys and --listen is not loopback"},
 		&cli.IntFlag{Name: flagCtxSize, EnvVars: []string{"LLMSUP_CTX_SIZE"}, Usage: "`TOKENS` of context, shared by llama-server's slots", DefaultText: "8192"},
 		&cli.IntFlag{Name: flagNGPULayers, EnvVars: []string{"LLMSUP_N_GPU_LAYERS"}, Usage: "how many `LAYERS` of the model to keep in VRAM", DefaultText: "99"},
 		&cli.StringFlag{Name: flagLlamaServer, EnvVars: []string{"LLMSUP_LLAMA_SERVER"}, Usage: "`PATH` of llama-server", DefaultText: "the one on PATH"},

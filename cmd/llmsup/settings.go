@@ -30,6 +30,9 @@ func configFrom(c *cli.Context) (*config.Config, error) {
 			*field = c.String(flag)
 		}
 	}
+	if c.IsSet(flagInsecure) {
+		cfg.InsecureNoAuth = c.Bool(flagInsecure)
+	}
 	flags, err := serverFlags(c)
 	if err != nil {
 		return nil, err

@@ -29,6 +29,13 @@ type Config struct {
 	Routes        map[string]models.Route    `yaml:"routes"`         // by exact name or pattern
 	GPU           GPU                        `yaml:"gpu"`
 
+	Keys           map[string]ClientKey `yaml:"keys"`             // of callers; none = a call needs no key
+	InsecureNoAuth bool                 `yaml:"insecure_no_auth"` // other machines may call without one
+	AllowedOrigins []string             `yaml:"allowed_origins"`  // of web pages that may call; "*" = all
+	AllowedHosts   []string             `yaml:"allowed_hosts"`    // more names by which the endpoint is called; "*" = any
+	MaxConnections int                  `yaml:"max_connections"`  // at once; more wait
+	BodyTimeout    time.Duration        `yaml:"body_timeout"`     // in which a request's body has to arrive
+
 	Started string `yaml:"-"` // the server that flags started; "" = none
 	Demo    bool   `yaml:"-"` // that server runs the demo model, which is made in DemoDir
 	File    string `yaml:"-"` // where it was read from; "" = no file
@@ -85,6 +92,7 @@ func Default() Config {
 		Listen: "127.0.0.1:8000", MaxBody: 32 << 20,
 		StateDir: DefaultStateDir(), ControlSocket: DefaultControlSocket(),
 		LogFormat: "auto", LogLevel: "info",
+		MaxConnections: 4096, BodyTimeout: time.Minute,
 		GPU:     GPU{Fit: FitWait, BadSamples: 3, GoodSamples: 10, VRAMFloor: 256 << 20, BusyPercent: 95, BusyFor: 10 * time.Second},
 		Servers: map[string]Server{}, Upstreams: built.Upstreams, Routes: built.Routes,
 	}

@@ -17,7 +17,13 @@ type lines struct {
 // "gpt-4o", "timeout". Where the file has no such value it goes by the longest
 // part of the path that it has; where it has none of it, by the path alone.
 func (l lines) errorf(path []string, format string, args ...any) error {
-	err := fmt.Errorf("%s: %w", strings.Join(path, "."), fmt.Errorf(format, args...))
+	return l.errorfAs(strings.Join(path, "."), path, format, args...)
+}
+
+// errorfAs is errorf for a path that has another one's name told: its own may
+// be a secret that was pasted in the wrong place.
+func (l lines) errorfAs(told string, path []string, format string, args ...any) error {
+	err := fmt.Errorf("%s: %w", told, fmt.Errorf(format, args...))
 	if line, _, _ := l.find(path); line > 0 {
 		return fmt.Errorf("%s:%d: %w", l.file, line, err)
 	}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -128,6 +129,7 @@ var (
 // kinds says in words what a Go type wants of a value.
 var kinds = map[string]string{
 	"string": "one line of text", "int": "a whole number", "time.Duration": "a duration, as in 60s or 2m",
+	"bool":     "true or false",
 	"[]string": "a list, as in [--flash-attn, \"on\"]",
 }
 
@@ -144,7 +146,7 @@ func explain(path string, err error) error {
 		return fmt.Errorf("%s:%s: unknown key %s%s", path, m[1], shown(m[2]), suggestion(m[2], m[3]))
 	}
 	if m := doubledKey.FindStringSubmatch(text); m != nil {
-		return fmt.Errorf("%s:%s: the key %s stands twice, first in line %s; keep one", path, m[1], m[2], m[3])
+		return fmt.Errorf("%s:%s: the key %s stands twice, first in line %s; keep one", path, m[1], shownKey(m[2]), m[3])
 	}
 	if m := wrongKind.FindStringSubmatch(text); m != nil {
 		want, ok := kinds[m[2]]
@@ -163,9 +165,18 @@ func explain(path string, err error) error {
 	return fmt.Errorf("%s: this is not YAML: %s", path, strings.TrimPrefix(text, "yaml: "))
 }
 
+// shownKey is shown for a key that the library has quoted.
+func shownKey(quoted string) string {
+	if key, err := strconv.Unquote(quoted); err == nil {
+		return shown(key)
+	}
+	return shown(quoted)
+}
+
 // knownKeys are the keys of each type that a file is decoded into, by the name
 // that the YAML library has for it.
 var knownKeys = map[string][]string{
 	"config.Config": keysOf(Config{}), "config.Server": keysOf(Server{}),
 	"models.Upstream": keysOf(models.Upstream{}), "models.Route": keysOf(models.Route{}), "config.GPU": keysOf(GPU{}),
+	"config.ClientKey": keysOf(ClientKey{}),
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 
 	"github.com/llmsup/llmsup/models"
 )
@@ -16,6 +17,7 @@ func (c *Config) Fixed(now *Config) error {
 		{"state_dir", now.StateDir, c.StateDir},
 		{"control_socket", now.ControlSocket, c.ControlSocket},
 		{"log_format", now.LogFormat, c.LogFormat},
+		{"max_connections", strconv.Itoa(now.MaxConnections), strconv.Itoa(c.MaxConnections)},
 	} {
 		if setting.now != setting.next {
 			return c.lines.errorf([]string{setting.key}, "a reload can't change it; put %q back, or restart llmsup", setting.now)
@@ -36,6 +38,19 @@ func (c *Config) Changes(old *Config) []string {
 	}
 	if c.LogLevel != old.LogLevel {
 		changes = append(changes, "log_level: "+c.LogLevel)
+	}
+	if c.BodyTimeout != old.BodyTimeout {
+		changes = append(changes, "body_timeout: "+c.BodyTimeout.String())
+	}
+	if !slices.Equal(c.AllowedOrigins, old.AllowedOrigins) {
+		changes = append(changes, "allowed_origins: changed")
+	}
+	if !slices.Equal(c.AllowedHosts, old.AllowedHosts) {
+		changes = append(changes, "allowed_hosts: changed")
+	}
+	changes = append(changes, compare("key", old.Keys, c.Keys, ClientKey.same)...)
+	if len(c.Keys) == 0 && len(old.Keys) > 0 {
+		changes = append(changes, "keys: there are none any more, so everybody is let in who can reach "+c.Listen)
 	}
 	if thresholds(c.GPU) != thresholds(old.GPU) {
 		changes = append(changes, "gpu: thresholds changed")
@@ -68,7 +83,8 @@ func compare[V any](what string, before, after map[string]V, same func(a, b V) b
 }
 
 func merged[V any](a, b map[string]V) map[string]V {
-	all := maps.Clone(a)
+	all := map[string]V{}
+	maps.Copy(all, a)
 	maps.Copy(all, b)
 	return all
 }

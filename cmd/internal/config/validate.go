@@ -35,6 +35,9 @@ func (c *Config) Validate() error {
 	if err := c.validateGPU(); err != nil {
 		return err
 	}
+	if err := c.validateDoor(); err != nil {
+		return err
+	}
 	// Sorted, so that of several mistakes the same one is told each time.
 	for _, name := range slices.Sorted(maps.Keys(c.Servers)) {
 		if err := c.validateServer(name, c.Servers[name]); err != nil {
@@ -160,15 +163,18 @@ const maxInt32 = 1<<31 - 1
 // shown repeats a word of the file, if it can't be a key that was pasted in the
 // wrong place.
 func shown(word string) string {
-	for _, prefix := range []string{"sk-", "sk_", "gsk_"} {
-		if strings.HasPrefix(strings.ToLower(word), prefix) {
-			return "(not repeated, it may be a key)"
-		}
-	}
-	if len(word) > 40 {
+	if mayBeKey(word) || len(word) > 40 {
 		return "(not repeated, it may be a key)"
 	}
 	return strconv.Quote(word)
+}
+
+func mayBeKey(word string) bool {
+	if strings.HasPrefix(word, clientKeyPrefix) && len(word) > len(clientKeyPrefix)+20 { // llmsup-2 is a name
+		return true
+	}
+	word = strings.ToLower(word)
+	return slices.ContainsFunc([]string{"sk-", "sk_", "gsk_"}, func(prefix string) bool { return strings.HasPrefix(word, prefix) })
 }
 
 // goodEnv matches names of environment variables. The name is told to clients

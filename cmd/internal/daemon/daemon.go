@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
@@ -96,6 +97,7 @@ func (d *Daemon) open() (err error) {
 	if d.listener, err = listen(cfg.Listen); err != nil {
 		return err
 	}
+	d.listener = netutil.LimitListener(d.listener, cfg.MaxConnections)
 	if d.control, err = control.Listen(cfg.ControlSocket); err != nil {
 		return err
 	}
@@ -157,6 +159,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.log.Info().Str("version", d.opts.Version).Int("pid", os.Getpid()).
 		Str("base_url", "http://"+d.listener.Addr().String()+"/v1").Msg("llmsup takes calls")
 
+	if d.setup.Config.OpenToAll() {
+		d.log.Warn().Msg("there are no keys: everybody who can reach this port can make calls, and spend your money at the upstreams")
+	}
 	public := &http.Server{
 		Handler: d.router, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: log.New(debugWriter{d.log}, "", 0),

@@ -1,0 +1,113 @@
+package config
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// ClientKey is what the file says of a caller's key: never the key itself. In
+// the file it may also be the hash alone.
+type ClientKey struct {
+	SHA256   string   `yaml:"sha256"`    // of the key, 64 hex digits
+	Routes   []string `yaml:"routes"`    // patterns of the models' names that it may use; none = all
+	FreeOnly bool     `yaml:"free_only"` // it may use nothing that costs money, fallbacks included
+}
+
+// clientKeyPrefix tells a key of llmsup's from others, for people and for
+// programs that look for leaked ones.
+const clientKeyPrefix = "llmsup-"
+
+// NewClientKey makes a key of 130 random bits, and the lines of llmsup.yaml that
+// let it in. The name has to be a good one.
+func NewClientKey(name string) (key, lines string, err error) {
+	if !GoodClientName(name) {
+		return "", "", errors.New(wantClientName)
+	}
+	key = clientKeyPrefix + rand.Text()
+	quoted, err := yaml.Marshal(name) // "on", "null" and "123" need quotes
+	if err != nil {
+		return "", "", err
+	}
+	hash := sha256.Sum256([]byte(key))
+	return key, fmt.Sprintf("keys:\n  %s: {sha256: %q}\n", strings.TrimSpace(string(quoted)), hex.EncodeToString(hash[:])), nil
+}
+
+const wantClientName = "a key's name is made of letters, digits, dots, dashes and underscores, 100 at most, and is not the key itself"
+
+// GoodClientName says whether a key may be called so. Names stand in the log.
+func GoodClientName(name string) bool { return goodName.MatchString(name) && !mayBeKey(name) }
+
+// Hash returns the hash as bytes. Validate has found it good.
+func (k ClientKey) Hash() (hash [sha256.Size]byte) {
+	raw, _ := hex.DecodeString(k.SHA256) // of a good one there is no error
+	copy(hash[:], raw)
+	return hash
+}
+
+// UnmarshalYAML reads either form. The library is strict only with types that
+// have no such method, so the fields are checked here.
+func (k *ClientKey) UnmarshalYAML(node *yaml.Node) error {
+	if node.Kind == yaml.ScalarNode && node.Tag != "!!null" {
+		return node.Decode(&k.SHA256)
+	}
+	if node.Kind != yaml.MappingNode {
+		return &valueError{line: node.Line, want: "the SHA-256 of a key, or {sha256: ..., routes: [...]}"}
+	}
+	if unknown := unknownField(node, knownKeys["config.ClientKey"]); unknown != nil {
+		return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: field %s not found in type config.ClientKey", unknown.Line, unknown.Value)}}
+	}
+	type plain ClientKey
+	return node.Decode((*plain)(k))
+}
+
+// unknownField finds a key of a mapping that is not among the known ones. What
+// it merges (<<) has been checked where it stands.
+func unknownField(node *yaml.Node, known []string) *yaml.Node {
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		if key := node.Content[i]; key.Tag != "!!merge" && !slices.Contains(known, resolved(key).Value) {
+			return key
+		}
+	}
+	return nil
+}
+
+func (c *Config) validateKeys() error {
+	owners := map[[sha256.Size]byte]string{}
+	for _, name := range slices.Sorted(maps.Keys(c.Keys)) {
+		key := c.Keys[name]
+		at := func(field, format string, args ...any) error {
+			return c.lines.errorf([]string{"keys", name, field}, format, args...)
+		}
+		if !GoodClientName(name) {
+			return c.lines.errorfAs("keys", []string{"keys", name}, wantClientName)
+		}
+		if raw, err := hex.DecodeString(key.SHA256); err != nil || len(raw) != sha256.Size {
+			return at("sha256", "wants the SHA-256 of a key, 64 hex digits; \"llmsup key new %s\" makes both", name)
+		}
+		if other, taken := owners[key.Hash()]; taken {
+			return at("sha256", "%s has the same key; make another one", other)
+		}
+		owners[key.Hash()] = name
+		for _, pattern := range key.Routes {
+			if pattern == "" || strings.ContainsAny(pattern, " \t\r\n") {
+				return at("routes", "wants names of models and patterns of them, as in [\"local/*\", gpt-4o]")
+			}
+		}
+		if key.Routes != nil && len(key.Routes) == 0 {
+			return at("routes", "is empty; leave it out to allow all, or take the key out")
+		}
+	}
+	return nil
+}
+
+func (k ClientKey) same(other ClientKey) bool {
+	return k.Hash() == other.Hash() && slices.Equal(k.Routes, other.Routes) && k.FreeOnly == other.FreeOnly
+}

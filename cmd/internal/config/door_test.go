@@ -1,0 +1,138 @@
+package config
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const (
+	hashA = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+	hashB = "BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB"
+)
+
+func TestKeysOfTheFile(t *testing.T) {
+	c := mustParse(t, `
+keys:
+  short: `+hashA+`
+  long: &long {sha256: "`+hashB+`", routes: ["local/*", gpt-4o], free_only: true}
+  merged: {<<: *long, sha256: `+strings.Repeat("01", 32)+`}
+`)
+	if err := c.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	long, merged := c.Keys["long"], c.Keys["merged"]
+	if c.Keys["short"].Hash()[0] != 0xaa || long.Hash()[31] != 0xbb || !long.FreeOnly || !slices.Equal(long.Routes, []string{"local/*", "gpt-4o"}) {
+		t.Errorf("%+v", c.Keys)
+	}
+	if merged.Hash()[0] != 1 || !merged.FreeOnly || len(merged.Routes) != 2 {
+		t.Errorf("%+v", merged)
+	}
+}
+
+func TestNewClientKey(t *testing.T) {
+	for _, name := range []string{"tool", "null", "on", "123", "0x10", "a.b-c_d"} {
+		key, lines, err := NewClientKey(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := mustParse(t, lines)
+		if err := c.Validate(); err != nil || c.Keys[name].Hash() != sha256.Sum256([]byte(key)) {
+			t.Errorf("%s: %v", lines, err)
+		}
+		if again, _, _ := NewClientKey(name); again == key || !strings.HasPrefix(key, "llmsup-") || len(key) != 33 || strings.Contains(lines, key[7:]) {
+			t.Errorf("%q, then %q", key, again)
+		}
+	}
+	for _, name := range []string{"", "a b", "ü", "../x", "llmsup-AAAAAAAAAAAAAAAAAAAAAAAAAA"} {
+		if _, lines, err := NewClientKey(name); err == nil {
+			t.Errorf("%q: %s", name, lines)
+		}
+	}
+}
+
+// TestDoorRefuses: what is said, and that no key is repeated.
+func TestDoorRefuses(t *testing.T) {
+	const secret = "llmsup-SECRETSECRETSECRETSECRETSE"
+	for name, tc := range map[string]struct{ text, want string }{
+		"a key for a hash":     {"keys:\n  tool: " + secret, `f.yaml:2: keys.tool.sha256: wants the SHA-256 of a key, 64 hex digits; "llmsup key new tool" makes both`},
+		"the same, long":       {"keys:\n  tool:\n    sha256: " + secret, "f.yaml:3: keys.tool.sha256: wants the SHA-256"},
+		"a key for a name":     {"listen: 127.0.0.1:1\nkeys:\n  " + secret + ": " + hashA, "f.yaml:3: keys: a key's name is made of"},
+		"a key for a field":    {"keys:\n  tool: {" + secret + ": x}", "f.yaml:2: unknown key (not repeated, it may be a key)"},
+		"twice the same name":  {"keys:\n  " + secret + ": x\n  " + secret + ": y", "f.yaml:3: the key (not repeated, it may be a key) stands twice, first in line 2"},
+		"unknown field":        {"keys:\n  tool:\n    sha265: x", `f.yaml:3: unknown key "sha265"; did you mean "sha256"?`},
+		"doubled field":        {"keys:\n  tool:\n    sha256: x\n    sha256: y", `f.yaml:4: the key "sha256" stands twice, first in line 3`},
+		"a list":               {"keys: [" + secret + "]", "f.yaml:1: wrong kind of value; want keys and values, indented below"},
+		"a list for one":       {"keys:\n  tool: [" + secret + "]", "f.yaml:2: wrong value; want the SHA-256 of a key, or {sha256: ..., routes: [...]}"},
+		"nothing":              {"keys:\n  tool:", "f.yaml:2: keys.tool.sha256: wants the SHA-256"},
+		"one key twice":        {"keys:\n  a: " + hashB + "\n  b: " + strings.ToLower(hashB), "f.yaml:3: keys.b.sha256: a has the same key; make another one"},
+		"no routes":            {"keys: {a: {sha256: " + hashA + ", routes: []}}", "f.yaml:1: keys.a.routes: is empty"},
+		"bad routes":           {"keys: {a: {sha256: " + hashA + ", routes: [\"\"]}}", "f.yaml:1: keys.a.routes: wants names of models"},
+		"routes of one":        {"keys: {a: {sha256: " + hashA + ", routes: local}}", "f.yaml:1: wrong kind of value; want a list"},
+		"all interfaces":       {"listen: 0.0.0.0:8000", `f.yaml:1: listen: other machines can reach "0.0.0.0:8000", and there are no keys: put the lines of "llmsup key new NAME" into llmsup.yaml, or pass --insecure-no-auth`},
+		"no host":              {"listen: :8000", "f.yaml:1: listen: other machines"},
+		"a name":               {"listen: box:8000", "f.yaml:1: listen: other machines"},
+		"no bool":              {"insecure_no_auth: " + secret, "f.yaml:1: wrong kind of value; want true or false"},
+		"origin with a path":   {"allowed_origins: [\"*\", \"https://a.example/x\"]", "f.yaml:1: allowed_origins: wants origins, as in https://app.example.com or http://localhost:3000, or \"*\" for all; number 2 is none"},
+		"origin without any":   {"allowed_origins: [a.example]", "f.yaml:1: allowed_origins: wants"},
+		"origin of many":       {"allowed_origins: [\"https://*.a.example\"]", "f.yaml:1: allowed_origins: wants"},
+		"host with a port":     {"allowed_hosts: [\"a.example:80\"]", "f.yaml:1: allowed_hosts: wants"},
+		"too many connections": {"max_connections: 2000000", "f.yaml:1: max_connections: 2000000 is not between 1 and 1048576"},
+		"no connections":       {"max_connections: 0", "f.yaml:1: max_connections: 0 is not"},
+		"no time":              {"body_timeout: 0s", "f.yaml:1: body_timeout: 0s is not between 1s and 24h"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := parse("f.yaml", []byte(tc.text))
+			if err == nil {
+				err = c.Validate()
+			}
+			if err == nil || !strings.HasPrefix(err.Error(), tc.want) || strings.Contains(err.Error(), "SECRET") || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%v\nwant %s", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestWhoIsLetIn(t *testing.T) {
+	keys := "keys: {a: " + hashA + "}\n"
+	for text, want := range map[string]struct{ open, host bool }{
+		"":                            {false, true},
+		"listen: localhost:0":         {false, true},
+		"listen: \"[::1]:0\"":         {false, true},
+		"listen: 127.8.8.8:0":         {false, true},
+		keys:                          {false, false},
+		keys + "listen: 0.0.0.0:0":    {false, false},
+		keys + "allowed_hosts: [a.b]": {false, true},
+		"allowed_hosts: [\"*\"]":      {false, false},
+		"insecure_no_auth: true":      {false, true},
+		"{insecure_no_auth: true, listen: \":0\"}": {true, true},
+	} {
+		c := mustParse(t, text)
+		if err := c.Validate(); err != nil || c.OpenToAll() != want.open || c.CheckHost() != want.host {
+			t.Errorf("%q: open %t, host %t, %v", text, c.OpenToAll(), c.CheckHost(), err)
+		}
+	}
+	c := mustParse(t, "allowed_origins: [\"https://A.example:443\", \"http://b:80\", \"http://localhost:3000\", \"app://x\"]\nallowed_hosts: [Box.Example.]")
+	if err := c.Validate(); err != nil || strings.Join(c.AllowedOrigins, " ") != "https://a.example http://b http://localhost:3000 app://x" || c.AllowedHosts[0] != "box.example" {
+		t.Errorf("%q, %q, %v", c.AllowedOrigins, c.AllowedHosts, err)
+	}
+}
+
+func TestChangesOfTheDoor(t *testing.T) {
+	b := hex.EncodeToString(make([]byte, 32))
+	old := mustParse(t, "keys: {gone: "+hashA+", same: "+hashB+", wider: {sha256: "+b+", routes: [a]}}")
+	next := mustParse(t, "keys: {new: "+hashA+", same: {sha256: "+strings.ToLower(hashB)+"}, wider: "+b+"}\nallowed_hosts: [a]\nallowed_origins: [\"*\"]\nbody_timeout: 5s")
+	want := []string{"body_timeout: 5s", "allowed_origins: changed", "allowed_hosts: changed", "key gone: removed", "key new: added", "key wider: changed"}
+	if got := next.Changes(old); !slices.Equal(got, want) {
+		t.Errorf("got %q,\nwant %q", got, want)
+	}
+	none := mustParse(t, "")
+	if got := none.Changes(mustParse(t, "keys: {a: "+hashA+"}")); !slices.Equal(got, []string{"key a: removed", "keys: there are none any more, so everybody is let in who can reach 127.0.0.1:8000"}) {
+		t.Errorf("%q", got)
+	}
+	if err := mustParse(t, "\nmax_connections: 9").Fixed(none); err == nil || !strings.Contains(err.Error(), `f.yaml:2: max_connections: a reload can't change it; put "4096" back`) {
+		t.Errorf("%v", err)
+	}
+}

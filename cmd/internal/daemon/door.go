@@ -1,0 +1,38 @@
+package daemon
+
+import (
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/llmsup/llmsup/cmd/internal/config"
+	"github.com/llmsup/llmsup/router"
+)
+
+// door makes of a configuration whom the router lets in.
+func door(c *config.Config) router.Door {
+	d := router.Door{
+		Origins: c.AllowedOrigins, BodyTimeout: c.BodyTimeout,
+		CheckHost: c.CheckHost(), Hosts: slices.Clone(c.AllowedHosts), AnyIP: !c.Loopback(),
+	}
+	for _, name := range sortedKeys(c.Keys) {
+		k := c.Keys[name]
+		d.Keys = append(d.Keys, router.Key{Name: name, SHA256: k.Hash(), Routes: k.Routes, FreeOnly: k.FreeOnly})
+	}
+	if !c.Loopback() {
+		d.Hosts = append(d.Hosts, ownHosts(c.Listen)...)
+	}
+	return d
+}
+
+// ownHosts are the names that a machine on a network is called by: its own,
+// with and without its domain, and the one that it listens at.
+func ownHosts(listen string) []string {
+	var names []string
+	if name, err := os.Hostname(); err == nil {
+		short, _, _ := strings.Cut(name, ".")
+		names = append(names, strings.ToLower(name), strings.ToLower(short))
+	}
+	host := listen[:strings.LastIndex(listen, ":")]
+	return append(names, strings.ToLower(host))
+}
