@@ -91,7 +91,7 @@ func newApp(hurry <-chan struct{}) *cli.App {
 		Version:         version,
 		HideHelpCommand: true,
 		Suggest:         true,
-		Commands:        []*cli.Command{startCommand(hurry), statusCommand(), restartCommand(), reloadCommand(), logsCommand(), routeCommand(), checkCommand()},
+		Commands:        []*cli.Command{startCommand(hurry), statusCommand(), restartCommand(), reloadCommand(), logsCommand(), routeCommand(), keyCommand(), checkCommand()},
 		// Errors are printed and turned into exit codes in one place: exitCode.
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   onUsageError,
@@ -106,8 +106,8 @@ func newApp(hurry <-chan struct{}) *cli.App {
 
 func onUsageError(c *cli.Context, err error, _ bool) error {
 	name := "llmsup"
-	if c.Command != nil && c.Command.Name != "" && c.Command.Name != name {
-		name += " " + c.Command.Name
+	if c.Command != nil && c.Command.HelpName != "" {
+		name = c.Command.HelpName // "llmsup key new"
 	}
 	if flag, undefined := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); undefined {
 		return usagef("%s has no flag --%s; %s --help lists them", name, strings.TrimPrefix(flag, "-"), name)
