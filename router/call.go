@@ -17,7 +17,7 @@ type call struct {
 	body    body
 	dialect dialect
 	began   time.Time
-	asItIs  bool // it is not to be run as a stream
+	asItIs  bool   // it is not to be run as a stream
 	key     string // the name of its caller's key; "" = none is asked for
 }
 

@@ -13,10 +13,10 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// part is a field of a form; a file where it has a name of one.
-type part struct{ name, file, value string }
+// formPart is a field of a form; a file where it has a name of one.
+type formPart struct{ name, file, value string }
 
-func form(t testing.TB, parts ...part) (text, contentType string) {
+func form(t testing.TB, parts ...formPart) (text, contentType string) {
 	t.Helper()
 	var b bytes.Buffer
 	w := multipart.NewWriter(&b)
@@ -46,7 +46,7 @@ const sound = "RIFF\x00\x00\r\n--\r\n\r\nContent-Disposition: form-data; name=\"
 func TestTranscription(t *testing.T) {
 	b := newBench(t, status(501, `{"error":{"message":"This model does not support audio input","type":"not_supported_error"}}`), status(200, " 1 2 3\n", "Content-Type", "text/plain"))
 	for _, path := range []string{"/v1/audio/transcriptions", "/v1/audio/translations"} {
-		for name, parts := range map[string][]part{
+		for name, parts := range map[string][]formPart{
 			"model first": {{"model", "", "local/qwen"}, {"file", "a \"b\".wav", sound}, {"response_format", "", "text"}},
 			"model last":  {{"file", "ü.wav", sound}, {"language", "", "de"}, {"model", "", "local/qwen"}},
 		} {
@@ -70,22 +70,22 @@ func TestTranscription(t *testing.T) {
 	}
 	asked := len(b.cloud.calls())
 	for name, tc := range map[string]struct {
-		parts  []part
+		parts  []formPart
 		status int
 		words  string
 	}{
-		"no model":   {[]part{{"file", "a.wav", sound}}, 400, `\"model\" is missing`},
-		"no name":    {[]part{{"model", "", ""}}, 400, `\"model\" is empty`},
-		"two models": {[]part{{"model", "", "local"}, {"model", "", "gpt-4o"}}, 400, `two \"model\" fields`},
-		"a file":     {[]part{{"model", "a.txt", "gpt-4o"}}, 400, `plain text`},
-		"unknown":    {[]part{{"model", "", "nonsense"}}, 404, "model_not_found"},
+		"no model":   {[]formPart{{"file", "a.wav", sound}}, 400, `\"model\" is missing`},
+		"no name":    {[]formPart{{"model", "", ""}}, 400, `\"model\" is empty`},
+		"two models": {[]formPart{{"model", "", "local"}, {"model", "", "gpt-4o"}}, 400, `two \"model\" fields`},
+		"a file":     {[]formPart{{"model", "a.txt", "gpt-4o"}}, 400, `plain text`},
+		"unknown":    {[]formPart{{"model", "", "nonsense"}}, 404, "model_not_found"},
 	} {
 		text, contentType := form(t, tc.parts...)
 		if r := b.post("/v1/audio/transcriptions", text, "Content-Type", contentType); r.status != tc.status || !strings.Contains(r.body, tc.words) {
 			t.Errorf("%s: %d %s", name, r.status, r.body)
 		}
 	}
-	text, contentType := form(t, part{"model", "", "gpt-4o"})
+	text, contentType := form(t, formPart{"model", "", "gpt-4o"})
 	if r := b.post("/v1/chat/completions", text, "Content-Type", contentType); r.status != 400 {
 		t.Errorf("a form for a chat: %d %s", r.status, r.body)
 	}
@@ -142,7 +142,7 @@ func TestFormsThatTwoParsersReadInTwoWays(t *testing.T) {
 // FuzzForm: what is read of a form, the standard library reads as well, and the
 // form with another model is the same but for that.
 func FuzzForm(f *testing.F) {
-	text, contentType := form(f, part{"model", "", "local"}, part{"file", "a.wav", sound})
+	text, contentType := form(f, formPart{"model", "", "local"}, formPart{"file", "a.wav", sound})
 	_, params, _ := mime.ParseMediaType(contentType)
 	f.Add(text, params["boundary"])
 	f.Add("--b\r\ncontent-disposition:form-data;name=model\r\nX: y\r\n\r\nlocal\r\n--b--", "b")

@@ -156,12 +156,12 @@ func listen(address string) (net.Listener, error) {
 // and gives everything back. It returns nil after an orderly end.
 func (d *Daemon) Run(ctx context.Context) error {
 	defer d.Close()
-	d.log.Info().Str("version", d.opts.Version).Int("pid", os.Getpid()).
-		Str("base_url", "http://"+d.listener.Addr().String()+"/v1").Msg("llmsup takes calls")
-
 	if d.setup.Config.OpenToAll() {
 		d.log.Warn().Msg("there are no keys: everybody who can reach this port can make calls, and spend your money at the upstreams")
 	}
+	d.log.Info().Str("version", d.opts.Version).Int("pid", os.Getpid()).
+		Str("base_url", "http://"+d.listener.Addr().String()+"/v1").Msg("llmsup takes calls")
+
 	public := &http.Server{
 		Handler: d.router, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: log.New(debugWriter{d.log}, "", 0),
