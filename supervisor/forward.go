@@ -32,12 +32,16 @@ func forward(ctx context.Context, output *ring, log zerolog.Logger) {
 		}
 		for _, line := range lines {
 			seq = line.Seq + 1
-			text, ok := line.Text, true
+			text, level, ok := line.Text, levelOf(line.Text), true
 			if line.serving {
-				text, ok = forLog(line.Text)
+				// Without its words a warning warns of nothing: there are several for
+				// each prompt that comes a second time.
+				if text, ok = forLog(line.Text); level == zerolog.WarnLevel {
+					level = zerolog.DebugLevel
+				}
 			}
 			if ok {
-				log.WithLevel(levelOf(text)).Msg(text)
+				log.WithLevel(level).Msg(text)
 			}
 		}
 		written += len(lines)

@@ -180,7 +180,7 @@ func (in *instance) wreck(ctx context.Context, done map[string]int) {
 
 // countingCall makes a call of some size, and checks every word of its answer.
 func (in *instance) countingCall(id string) (backend string, err error) {
-	tokens, stream := 1+rand.IntN(300), rand.IntN(2) == 0
+	tokens, stream := 1+rand.IntN(80), rand.IntN(2) == 0
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, in.url+"/v1/chat/completions", strings.NewReader(fmt.Sprintf(

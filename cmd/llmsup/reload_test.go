@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -350,6 +351,11 @@ func TestHangup(t *testing.T) {
 // TestTerminalGone: a llmsup on a terminal that is closed ends, and its
 // llama-server with it; a SIGHUP while the terminal is there is a reload.
 func TestTerminalGone(t *testing.T) {
+	// A child of a process that ignores the signal would ignore it as well, as
+	// under nohup; of one that takes it, it has the default.
+	taken := make(chan os.Signal, 1)
+	signal.Notify(taken, syscall.SIGHUP)
+	defer signal.Stop(taken)
 	master, slave := openTerminal(t)
 	dir := shortDir(t)
 	cmd := exec.Command("llmsup", "start", "--demo", "--listen", "127.0.0.1:0", "--state-dir", dir,
