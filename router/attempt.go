@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"net/http/httptrace"
+	"sync/atomic"
 	"time"
 
 	"github.com/tidwall/gjson"
@@ -16,6 +17,7 @@ import (
 var (
 	errTimeout = errors.New("no answer in time")
 	errGone    = errors.New("the server ended")
+	errStalled = errors.New("it was silent for too long")
 )
 
 // failure is an attempt that brought no answer.
@@ -69,12 +71,15 @@ type answer struct {
 	place  *place
 	resume *resumption // how the stream could be continued elsewhere; nil = it can't be
 
-	events    *eventReader // a stream; nil else
-	assembler *assembler   // what puts a stream together that the client did not ask for
-	first     time.Time    // when it began
-	held      []byte       // what was read so far: a stream's events up to the first answer, or a body
-	ended     bool         // the stream's end was among it
-	rest      io.Reader    // what is left of a body too large to be held; nil else
+	events    *eventReader  // a stream; nil else
+	assembler *assembler    // what puts a stream together that the client did not ask for
+	first     time.Time     // when it began
+	held      []byte        // what was read so far: a stream's events up to the first answer, or a body
+	ended     bool          // the stream's end was among it
+	idle      time.Duration // for which a stream may be silent; 0 = for ever
+	silence   *time.Timer
+	silent    atomic.Bool // it was, for too long
+	rest      io.Reader   // what is left of a body too large to be held; nil else
 }
 
 func (a *answer) close() {

@@ -86,7 +86,7 @@ func (rt *Router) try(w http.ResponseWriter, r *http.Request, c *call, p plan, s
 	if failed == nil {
 		rec.backend, rec.model = s.backend.name(), s.model
 		if a.events != nil {
-			a.resume = c.resumable(p, s, rec)
+			a.idle, a.resume = p.idleTimeout, c.resumable(p, s, rec)
 		}
 		rt.deliver(w, r, c, a, rec)
 	}
@@ -96,6 +96,10 @@ func (rt *Router) try(w http.ResponseWriter, r *http.Request, c *call, p plan, s
 // defaultFallbackTimeout is how long a fallback may take to its first answer. A
 // route's own timeout speaks of its primary.
 const defaultFallbackTimeout = 120 * time.Second
+
+// defaultIdleTimeout is how long a stream that has begun may be silent. Those who
+// think for longer send comments.
+const defaultIdleTimeout = 120 * time.Second
 
 // deliver commits to an answer and passes it on.
 func (rt *Router) deliver(w http.ResponseWriter, r *http.Request, c *call, a *answer, rec *record) {

@@ -163,9 +163,10 @@ func TestAfterCommit(t *testing.T) {
 		"a clean end":     sends(ends, roleEvent, textEvent),
 		"half an event":   sends(ends, roleEvent, textEvent, `data: {"choices":[{"delta":{"cont`),
 		"an error event":  sends(ends, roleEvent, textEvent, `data: {"error":{"message":"the engine has died","code":500}}`+"\n\n"),
+		"silence":         sends(hangs, roleEvent, textEvent),
 		"error, then cut": sends(breaks, roleEvent, textEvent, `data: {"error":{"message":"the engine has died","code":500}}`+"\n\n"),
 	} {
-		b := newBench(t, behave, answers)
+		b := newBench(t, behave, answers, func(c *Config, _ map[string]models.Route) { c.IdleTimeout = 200 * time.Millisecond })
 		r := b.chat("local/qwen", true)
 		if r.status != 200 || !strings.HasPrefix(r.body, roleEvent+textEvent) || !strings.Contains(r.body, `"error"`) || strings.Contains(r.body, "[DONE]") {
 			t.Errorf("%s: %d %q", name, r.status, r.body)

@@ -28,6 +28,7 @@ type plan struct {
 	refuse  apiError // Status 0 when there are steps
 
 	spareTimeout time.Duration // to the fallback's first answer
+	idleTimeout  time.Duration // of a stream that has begun
 }
 
 // plan is the routing decision. It is the same for a call and for the
@@ -42,7 +43,7 @@ func (s *routing) plan(model string) plan {
 
 // planRoute is the plan of a call that goes by a route.
 func (s *routing) planRoute(route models.Route, model string) plan {
-	p := plan{route: route, spareTimeout: s.fallbackTimeout}
+	p := plan{route: route, spareTimeout: s.fallbackTimeout, idleTimeout: s.idleTimeout}
 	primary := s.backends[route.Primary]
 	now := primary.availability()
 	first := step{backend: primary, model: s.modelAt(primary, route.PrimaryModel, model), first: true, gone: now.gone}

@@ -42,7 +42,7 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, re
 				return err
 			}
 		}
-		e, err := a.events.next()
+		e, err := a.awaitEvent()
 		switch {
 		case err == nil:
 		case ended:
@@ -83,6 +83,28 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, re
 			return err
 		}
 	}
+}
+
+// awaitEvent reads the next event, and gives a backend up that is silent. The
+// time in which the client does not read is not the backend's.
+func (a *answer) awaitEvent() (event, error) {
+	if a.idle == 0 || a.events.buffered() {
+		return a.events.next()
+	}
+	if a.silence == nil {
+		a.silence = time.AfterFunc(a.idle, func() {
+			a.silent.Store(true)
+			a.cancel(errStalled)
+		})
+	} else {
+		a.silence.Reset(a.idle)
+	}
+	e, err := a.events.next()
+	a.silence.Stop()
+	if err != nil && a.silent.Load() {
+		err = errStalled
+	}
+	return e, err
 }
 
 // limitEnd gives the backend endGrace to close a stream that is whole: its

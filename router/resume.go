@@ -77,6 +77,7 @@ func (r *resumption) resume(ctx context.Context, w http.ResponseWriter) error {
 		return errNoResume
 	}
 	defer a.close()
+	a.idle = r.plan.idleTimeout
 	if a.events == nil {
 		return errNoResume
 	}
@@ -119,7 +120,7 @@ func (r *resumption) relay(w http.ResponseWriter, a *answer, wantsUsage bool) er
 	for finished := false; ; {
 		e, err := held.next()
 		if errors.Is(err, io.EOF) {
-			e, err = a.events.next()
+			e, err = a.awaitEvent()
 		}
 		if err != nil || e.cut && string(e.data) != "[DONE]" {
 			return fmt.Errorf("%w: its continuation broke as well", errCut)

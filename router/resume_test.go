@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tidwall/gjson"
 
@@ -72,6 +73,7 @@ func TestResume(t *testing.T) {
 		"cut":                         {sends(breaks, start), theirs(" 4", " 5"), " 1 2 3 4 5"},
 		"a clean end without a mark":  {sends(ends, start), theirs(" 4", " 5"), " 1 2 3 4 5"},
 		"in the middle of an event":   {sends(breaks, start, `data: {"choices":[{"delta":{"content":" 4`), theirs(" 4", " 5"), " 1 2 3 4 5"},
+		"silence":                     {sends(hangs, start), theirs(" 4", " 5"), " 1 2 3 4 5"},
 		"an error event":              {sends(ends, start, `data: {"error":{"message":"dead"}}`+"\n\n"), theirs(" 4"), " 1 2 3 4"},
 		"it says all of it again":     {sends(breaks, start), theirs(" 1", " 2 3", " 4"), " 1 2 3 4"},
 		"it says all of it at once":   {sends(breaks, start), theirs(" 1 2 3 4"), " 1 2 3 4"},
@@ -81,7 +83,7 @@ func TestResume(t *testing.T) {
 		"only the end mark was lost":  {sends(breaks, start, strings.Replace(finished("stop"), "gen-9", "chatcmpl-1", 1)), answers, " 1 2 3"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t, tc.local, tc.cloud, resuming)
+			b := newBench(t, tc.local, tc.cloud, resuming, func(c *Config, _ map[string]models.Route) { c.IdleTimeout = 300 * time.Millisecond })
 			r := b.post("/v1/chat/completions", `{"model":"local/qwen","stream":true,"max_tokens":100,"messages":[{"role":"user","content":"count"}]}`)
 			if r.status != 200 || r.readErr != nil || r.backend() != "qwen" {
 				t.Fatalf("%d from %q, %v: %s", r.status, r.backend(), r.readErr, r.body)

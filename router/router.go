@@ -26,6 +26,7 @@ type Config struct {
 	Door      Door
 
 	FallbackTimeout time.Duration // to a fallback's first answer; 0 = 120 s
+	IdleTimeout     time.Duration // of a stream that has begun, without a byte; 0 = 120 s
 }
 
 // Router is the endpoint. It is an http.Handler, safe for concurrent use.
@@ -49,6 +50,7 @@ type routing struct {
 	door     *Door
 
 	fallbackTimeout time.Duration
+	idleTimeout     time.Duration
 }
 
 // New makes a Router. Its errors speak of URLs that can't be parsed.
@@ -90,6 +92,7 @@ func newRouting(cfg Config, old *routing, log zerolog.Logger) (*routing, error) 
 	s := &routing{
 		table: cfg.Table, maxBody: cfg.MaxBody, door: cfg.Door.clone(), backends: map[string]backend{}, leaving: map[string]*localBackend{},
 		fallbackTimeout: cmp.Or(cfg.FallbackTimeout, defaultFallbackTimeout),
+		idleTimeout:     cmp.Or(cfg.IdleTimeout, defaultIdleTimeout),
 	}
 	for name, local := range cfg.Locals {
 		b := cmp.Or(old.local(name), old.leaving[name])
