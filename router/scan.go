@@ -1,0 +1,206 @@
+package router
+
+import (
+	"math/bits"
+	"strings"
+)
+
+// member is one of the outermost object of a JSON text, by the places where
+// its key and its value stand, quotes included.
+type member struct{ keyFrom, keyTo, from, to int }
+
+// scan walks once through a JSON text (RFC 8259) and hands the members of its
+// outermost object to each, which may be nil. It returns whether the text is
+// valid by the measure of encoding/json. A body can be megabytes of prompt and
+// images, nearly all of it in strings: these it passes over eight bytes at a
+// time, which is what makes it some ten times faster than a general parser.
+func scan(text string, each func(member)) bool {
+	s := scanner{text: text, open: make([]byte, 0, 64)}
+	var f member
+	for {
+		s.space()
+		if len(s.open) == 1 {
+			f.from = s.at
+		}
+		nested, ok := s.value()
+		if !ok {
+			return false
+		}
+		// A value has ended, and with it perhaps some that it was the last of.
+		for !nested {
+			if len(s.open) == 0 {
+				s.space()
+				return s.at == len(text)
+			}
+			if len(s.open) == 1 && s.open[0] == '{' && each != nil {
+				f.to = s.at
+				each(f)
+			}
+			s.space()
+			if s.take(',') {
+				break
+			}
+			if !s.take(closing(s.open[len(s.open)-1])) {
+				return false
+			}
+			s.open = s.open[:len(s.open)-1]
+		}
+		if s.open[len(s.open)-1] == '{' {
+			s.space()
+			from := s.at
+			if !s.take('"') || !s.rest() {
+				return false
+			}
+			if len(s.open) == 1 {
+				f.keyFrom, f.keyTo = from, s.at
+			}
+			if s.space(); !s.take(':') {
+				return false
+			}
+		}
+	}
+}
+
+// maxNesting is how deeply arrays and objects may be nested. It is
+// encoding/json's own limit; a deeper text would exhaust a backend's stack.
+const maxNesting = 10_000
+
+// scanner is a place in a JSON text.
+type scanner struct {
+	text string
+	at   int
+	open []byte // the brackets that are open, outermost first
+}
+
+func closing(bracket byte) byte { return bracket + 2 } // in ASCII: [ ] and { }
+
+func (s *scanner) peek() byte {
+	if s.at < len(s.text) {
+		return s.text[s.at]
+	}
+	return 0 // stands in no JSON text outside of nothing
+}
+
+func (s *scanner) take(c byte) bool {
+	if s.at < len(s.text) && s.text[s.at] == c {
+		s.at++
+		return true
+	}
+	return false
+}
+
+func (s *scanner) space() {
+	for s.at < len(s.text) && (s.text[s.at] == ' ' || s.text[s.at] == '\n' || s.text[s.at] == '\t' || s.text[s.at] == '\r') {
+		s.at++
+	}
+}
+
+// value passes over a value that has no others in it, or, nested, over the
+// bracket that opens one that has.
+func (s *scanner) value() (nested, ok bool) {
+	switch c := s.peek(); c {
+	case '{', '[':
+		if len(s.open) == maxNesting {
+			return false, false
+		}
+		s.at++
+		s.space()
+		if s.take(closing(c)) {
+			return false, true
+		}
+		s.open = append(s.open, c)
+		return true, true
+	case '"':
+		s.at++
+		return false, s.rest()
+	case 't':
+		return false, s.word("true")
+	case 'f':
+		return false, s.word("false")
+	case 'n':
+		return false, s.word("null")
+	}
+	return false, s.number()
+}
+
+func (s *scanner) word(w string) bool {
+	ok := strings.HasPrefix(s.text[s.at:], w)
+	s.at += len(w)
+	return ok
+}
+
+func (s *scanner) number() bool {
+	s.take('-')
+	if !s.take('0') && !s.digits() {
+		return false
+	}
+	if s.take('.') && !s.digits() {
+		return false
+	}
+	if s.take('e') || s.take('E') {
+		if !s.take('+') {
+			s.take('-')
+		}
+		return s.digits()
+	}
+	return true
+}
+
+func (s *scanner) digits() bool {
+	from := s.at
+	for s.at < len(s.text) && '0' <= s.text[s.at] && s.text[s.at] <= '9' {
+		s.at++
+	}
+	return s.at > from
+}
+
+// rest passes over what is left of a string after its first quote.
+func (s *scanner) rest() bool {
+	// Of eight bytes, the lowest bit of special that is set is the top bit of the
+	// first quote, backslash or control character: each term sets it where a byte
+	// is below a bound, or zero after its xor (Bit Twiddling Hacks, "Determine if a
+	// word has a byte less than n").
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	text, at := s.text, s.at
+	for {
+		if at+8 <= len(text) {
+			b := text[at : at+8]
+			x := uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
+				uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
+			quote, backslash := x^(ones*'"'), x^(ones*'\\')
+			special := ((x-ones*' ')&^x | (quote-ones)&^quote | (backslash-ones)&^backslash) & tops
+			if special == 0 {
+				at += 8
+				continue
+			}
+			at += bits.TrailingZeros64(special) / 8
+		}
+		switch {
+		case at >= len(text) || text[at] < ' ':
+			return false
+		case text[at] == '"':
+			s.at = at + 1
+			return true
+		case text[at] == '\\':
+			at++
+			if at < len(text) && escaped[text[at]] {
+				at++
+			} else if !unicodeEscape(text[at:]) {
+				return false
+			}
+		default: // near the text's end
+			at++
+		}
+	}
+}
+
+// escaped are the characters that may follow a backslash, but for u.
+var escaped = [256]bool{'"': true, '\\': true, '/': true, 'b': true, 'f': true, 'n': true, 'r': true, 't': true}
+
+// unicodeEscape says whether a text begins with the u of an escape and its four
+// digits. These are plain text to whoever passes on.
+func unicodeEscape(s string) bool {
+	return len(s) >= 5 && s[0] == 'u' && hex(s[1]) && hex(s[2]) && hex(s[3]) && hex(s[4])
+}
+
+func hex(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f' }

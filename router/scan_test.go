@@ -1,0 +1,83 @@
+package router
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/tidwall/gjson"
+)
+
+// TestScan: each control character, quote and backslash is seen at every place of
+// the eight bytes that are looked at together.
+func TestScan(t *testing.T) {
+	for c := range 256 {
+		for at := range 20 {
+			b := []byte(strings.Repeat("x", 20))
+			b[at] = byte(c)
+			text := `["` + string(b) + `"]`
+			if got, want := scan(text, nil), json.Valid([]byte(text)); got != want {
+				t.Errorf("byte %#x at %d: valid %t, want %t", c, at, got, want)
+			}
+		}
+	}
+}
+
+func TestScanNesting(t *testing.T) {
+	for _, depth := range []int{maxNesting - 1, maxNesting, maxNesting + 1} {
+		for _, text := range []string{
+			strings.Repeat("[", depth) + strings.Repeat("]", depth),
+			strings.Repeat(`{"a":`, depth) + "1" + strings.Repeat("}", depth),
+		} {
+			if got, want := scan(text, nil), json.Valid([]byte(text)); got != want {
+				t.Errorf("%d deep: valid %t, want %t", depth, got, want)
+			}
+		}
+	}
+}
+
+// FuzzScan: a text is valid when it is to encoding/json, and its members are
+// those that another parser finds.
+func FuzzScan(f *testing.F) {
+	for _, seed := range []string{
+		`{"model":"local","messages":[{"role":"user","content":"hi"}],"n":-0.0e+10}`, `{"\u006dodel" : "x" , "a":{"b":[1,2,{}]}, "":null}`,
+		`[]`, `{}`, ` `, `{"a":01}`, `{"a":1.}`, `{"a":-}`, `{"a":1e}`, `{"a":tru}`, `[1,]`, `{"a":1,}`, `[{]}`, `"\ud83d\uDE00"`, `"\u00g0"`, "\"a\x1f\"", "\"\x7f\xff\"",
+		`{"a":"\\\\\\\"","b":true,"c":false}`, `[[],{},[[]]]`, `1`, `nulll`, `"\`,
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		var got []string
+		valid := scan(text, func(m member) { got = append(got, text[m.keyFrom:m.keyTo]+text[m.from:m.to]) })
+		if want := json.Valid([]byte(text)); valid != want {
+			t.Fatalf("valid %t, want %t: %q", valid, want, text)
+		}
+		object := gjson.Parse(text)
+		if !valid || !object.IsObject() {
+			return
+		}
+		var want []string
+		object.ForEach(func(key, value gjson.Result) bool { want = append(want, key.Raw+value.Raw); return true })
+		if fmt.Sprintf("%q", got) != fmt.Sprintf("%q", want) {
+			t.Fatalf("members %q, want %q", got, want)
+		}
+	})
+}
+
+// BenchmarkScan is a body of 200 KB, as bench.sh sends it.
+func BenchmarkScan(b *testing.B) {
+	text := `{"model":"local","messages":[{"role":"user","content":"` + strings.Repeat(`The \"quick\" brown fox\njumps over the lazy dog. `, 4000) + `"}]}`
+	for name, valid := range map[string]func(string) bool{
+		"scan": func(s string) bool { return scan(s, nil) }, "gjson": gjson.Valid,
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(text)))
+			for b.Loop() {
+				if !valid(text) {
+					b.Fatal("not valid")
+				}
+			}
+		})
+	}
+}
