@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -159,6 +160,10 @@ func (p *plan) keepLocal(path string) {
 	}
 }
 
+// copyBuffers are for the moment in which a body is read: without them a call
+// with a small body would allocate 32 KB.
+var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
+
 func readBody(w http.ResponseWriter, r *http.Request, most int64) (string, apiError) {
 	if enc := r.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
 		return "", apiError{
@@ -166,22 +171,20 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64) (string, apiEr
 			Message: "the body has to come without Content-Encoding",
 		}
 	}
-	tooLong := apiError{
-		Status: http.StatusRequestEntityTooLarge, Type: typeInvalid, Code: codeTooLarge,
-		Message: fmt.Sprintf("the body is over %d bytes; max_body in llmsup.yaml sets the limit", most),
-	}
 	if r.ContentLength > most { // said before it is sent
-		return "", tooLong
+		return "", tooLong(most)
 	}
 	var b strings.Builder
 	if 0 < r.ContentLength && r.ContentLength <= most {
 		b.Grow(int(r.ContentLength))
 	}
-	_, err := io.Copy(&b, http.MaxBytesReader(w, r.Body, most))
+	buffer := copyBuffers.Get().(*[]byte)
+	defer copyBuffers.Put(buffer)
+	_, err := io.CopyBuffer(&b, http.MaxBytesReader(w, r.Body, most), *buffer)
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return "", tooLong
+		return "", tooLong(most)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return "", apiError{
 			Status: http.StatusRequestTimeout, Type: typeInvalid, Code: codeSlowBody,
@@ -192,6 +195,13 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64) (string, apiEr
 	}
 	bodyArrived(w)
 	return b.String(), apiError{}
+}
+
+func tooLong(most int64) apiError {
+	return apiError{
+		Status: http.StatusRequestEntityTooLarge, Type: typeInvalid, Code: codeTooLarge,
+		Message: fmt.Sprintf("the body is over %d bytes; max_body in llmsup.yaml sets the limit", most),
+	}
 }
 
 func invalid(message string) apiError {
