@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -61,7 +62,7 @@ func unquote(s string) string {
 }
 
 // withModel returns the body with another model name in it, and not a byte
-// else changed. The body is not copied.
+// else changed. A large body is not copied.
 func (b body) withModel(model string) payload {
 	if b.to == 0 || model == b.model {
 		return payload{b.raw}
@@ -70,8 +71,16 @@ func (b body) withModel(model string) payload {
 	if !b.form {
 		written = quote(model)
 	}
-	return payload{b.raw[:b.from], written, b.raw[b.to:]}
+	p := payload{b.raw[:b.from], written, b.raw[b.to:]}
+	if len(b.raw) <= joinBelow {
+		return payload{strings.Join(p, "")}
+	}
+	return p
 }
+
+// joinBelow is the size of a body, in bytes, up to which a copy costs less than a
+// system call: net/http sends a body that is one string along with its head.
+const joinBelow = 16 << 10
 
 // quote writes a JSON string. strconv's Quote would escape as Go does.
 func quote(s string) string {
@@ -94,27 +103,37 @@ func (p payload) size() int64 {
 }
 
 func (p payload) reader() io.Reader {
-	readers := make([]io.Reader, len(p))
-	for i, part := range p {
-		readers[i] = strings.NewReader(part)
+	if len(p) == 1 {
+		return strings.NewReader(p[0]) // a type that net/http knows to be in memory
 	}
-	return &sizedReader{Reader: io.MultiReader(readers...), left: int(p.size())}
+	return &partsReader{parts: slices.Clone(p), left: int(p.size())}
 }
 
 func (p payload) getBody() (io.ReadCloser, error) { return io.NopCloser(p.reader()), nil }
 func (p payload) open() (io.Reader, error)        { return p.reader(), nil }
 
-// sizedReader tells retryablehttp how much is to come (its LenReader), so that
-// the request is sent with a Content-Length instead of in chunks.
-type sizedReader struct {
-	io.Reader
-	left int
+// partsReader reads parts one after another. It fills what it is given, since
+// net/http writes each piece to the network as it comes. Its Len tells
+// retryablehttp how much is to come (its LenReader), so that the request is sent
+// with a Content-Length instead of in chunks.
+type partsReader struct {
+	parts []string
+	left  int
 }
 
-func (r *sizedReader) Len() int { return r.left }
+func (r *partsReader) Len() int { return r.left }
 
-func (r *sizedReader) Read(p []byte) (int, error) {
-	n, err := r.Reader.Read(p)
-	r.left -= n
-	return n, err
+func (r *partsReader) Read(b []byte) (n int, err error) {
+	if r.left == 0 {
+		return 0, io.EOF
+	}
+	for n < len(b) && r.left > 0 {
+		m := copy(b[n:], r.parts[0])
+		n += m
+		r.left -= m
+		if r.parts[0] = r.parts[0][m:]; r.parts[0] == "" {
+			r.parts = r.parts[1:]
+		}
+	}
+	return n, nil
 }

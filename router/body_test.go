@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/tidwall/gjson"
 )
@@ -60,6 +61,7 @@ func TestParseBody(t *testing.T) {
 }
 
 func TestWithModelChangesNothingElse(t *testing.T) {
+	large := strings.Repeat("long ", joinBelow)
 	for name, tc := range map[string]struct{ raw, model, want string }{
 		"shorter": {
 			`{ "t" : 1e400, "model" :  "local/qwen" , "a":"\ud800", "t" : 2 }`, "q",
@@ -68,6 +70,8 @@ func TestWithModelChangesNothingElse(t *testing.T) {
 		"with quotes":     {`{"model":"a"}`, `x"y\z`, `{"model":"x\"y\\z"}`},
 		"the same":        {`{"model":"\u0061"}`, "a", `{"model":"\u0061"}`},
 		"without a model": {`{"content":"x"}`, "a", `{"content":"x"}`},
+		"large":           {`{"x":"` + large + `","model":"a","y":1}`, "b", `{"x":"` + large + `","model":"b","y":1}`},
+		"large, and last": {`{"x":"` + large + `","model":"a"}`, "b", `{"x":"` + large + `","model":"b"}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b, err := parseBody(tc.raw)
@@ -78,6 +82,9 @@ func TestWithModelChangesNothingElse(t *testing.T) {
 			got, err := io.ReadAll(p.reader())
 			if err != nil || string(got) != tc.want {
 				t.Errorf("got  %s (%v)\nwant %s", got, err, tc.want)
+			}
+			if err := iotest.TestReader(p.reader(), []byte(tc.want)); err != nil {
+				t.Error(err)
 			}
 			if p.size() != int64(len(tc.want)) {
 				t.Errorf("size %d, want %d", p.size(), len(tc.want))
