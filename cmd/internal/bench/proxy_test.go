@@ -84,7 +84,7 @@ func startLLMsup(t *testing.T, path, upstream string, core, others *unix.CPUSet)
 	t.Helper()
 	dir := t.TempDir()
 	config := filepath.Join(dir, "llmsup.yaml")
-	text := fmt.Sprintf("upstreams:\n  mock:\n    base_url: http://%s/v1\nroutes:\n  %s:\n    primary: mock\n    primary_model: %s\n", upstream, model, model)
+	text := fmt.Sprintf("upstreams:\n  mock:\n    base_url: http://%s/v1\nroutes:\n  %s:\n    primary: mock\n    primary_model: vendor/%s\n", upstream, model, model)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
