@@ -90,7 +90,7 @@ func TestMatrix(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, then %s", name, second), func(t *testing.T) {
 				t.Parallel()
 				b := newBench(t, f.behave, g.behave, short(150*time.Millisecond), func(c *Config, _ map[string]models.Route) {
-					c.FallbackTimeout = 2 * time.Second // beyond the pauses between repeats
+					c.FallbackTimeout = 10 * time.Second // far beyond the pauses between repeats
 					if g.reason == Timeout {
 						c.FallbackTimeout = 150 * time.Millisecond
 					}
