@@ -15,8 +15,8 @@ type model struct {
 	OwnedBy string `json:"owned_by"`
 }
 
-func (rt *Router) model(id string, route models.Route) model {
-	owner := rt.routing.Load().backends[route.Primary].name()
+func (rt *Router) model(s *routing, id string, route models.Route) model {
+	owner := s.backends[route.Primary].name()
 	return model{ID: id, Object: "model", Created: rt.started.Unix(), OwnedBy: owner}
 }
 
@@ -28,7 +28,7 @@ func (rt *Router) listModels(w http.ResponseWriter, r *http.Request) {
 	list := []model{}
 	for _, route := range s.table.Routes() {
 		if !strings.Contains(route.Name, "*") && s.isFor(key, route) {
-			list = append(list, rt.model(route.Name, route))
+			list = append(list, rt.model(s, route.Name, route))
 		}
 	}
 	writeJSON(w, http.StatusOK, struct {
@@ -45,7 +45,7 @@ func (rt *Router) showModel(w http.ResponseWriter, r *http.Request) {
 	case codeModelNotFound, codeNotAllowed:
 		writeError(w, chat, p.refuse)
 	default:
-		writeJSON(w, http.StatusOK, rt.model(id, p.route))
+		writeJSON(w, http.StatusOK, rt.model(s, id, p.route))
 	}
 }
 

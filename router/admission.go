@@ -15,7 +15,9 @@ import (
 type place struct {
 	load   *traffic
 	finish func(whole bool) // nil = there is no gate
-	once   sync.Once
+
+	mu       sync.Mutex
+	released bool
 }
 
 // newPlace counts a call that a backend has.
@@ -28,13 +30,33 @@ func newPlace(load *traffic, finish func(whole bool)) *place {
 // release gives the place back. whole says that the backend has done with the
 // call; one that was broken off may go on there for a while.
 func (p *place) release(whole bool) {
-	p.once.Do(func() {
-		p.load.waiting.Add(-1)
-		p.load.inflight.Add(-1)
-		if p.finish != nil {
-			p.finish(whole)
-		}
-	})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.released {
+		return
+	}
+	p.released = true
+	p.load.waiting.Add(-1)
+	p.load.inflight.Add(-1)
+	if p.finish != nil {
+		p.finish(whole)
+	}
+}
+
+// pause takes the call out of those that wait for the backend, while it waits for
+// its client, until what it returns is called.
+func (p *place) pause() (resume func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.released {
+		return func() {}
+	}
+	p.load.waiting.Add(-1)
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.load.waiting.Add(1)
+	}
 }
 
 // slotless are the endpoints that llama-server answers without one of its slots.

@@ -64,7 +64,7 @@ func (a *assembler) takeChoice(ch chunk) (*assembled, error) {
 			fits = false
 		}
 		if !fits {
-			unknown = key.Raw + ":" + value.Raw
+			unknown = key.Raw // never the value: it may be the answer
 		}
 		return fits
 	})

@@ -69,7 +69,8 @@ type answer struct {
 	usage  usage
 	load   *traffic // where the backend's work is counted
 	place  *place
-	resume *resumption // how the stream could be continued elsewhere; nil = it can't be
+	redact func(string) string // takes the backend's key out of its words
+	resume *resumption         // how the stream could be continued elsewhere; nil = it can't be
 
 	events    *eventReader  // a stream; nil else
 	assembler *assembler    // what puts a stream together that the client did not ask for
@@ -96,14 +97,14 @@ type patience struct {
 
 // attempt gives a call to one backend and waits for its first answer: until
 // timeout, until the backend is gone, or until the client leaves.
-func attempt(client context.Context, c *call, s step, timeout time.Duration, may patience) (*answer, *failure) {
+func attempt(client context.Context, c *call, s step, timeout, idle time.Duration, may patience) (*answer, *failure) {
 	ctx, cancel := context.WithCancelCause(client)
 	timer := time.AfterFunc(timeout, func() { cancel(errTimeout) })
 	answered := make(chan struct{})
-	if s.gone != nil {
+	if gone := s.backend.availability().gone; gone != nil { // of now: it may be another process than when the call was planned
 		go func() {
 			select {
-			case <-s.gone:
+			case <-gone:
 				cancel(errGone)
 			case <-answered:
 			case <-ctx.Done():
@@ -119,6 +120,9 @@ func attempt(client context.Context, c *call, s step, timeout time.Duration, may
 	// A deadline that has passed has cancelled ctx: the answer can't be used.
 	inTime := timer.Stop() || failed != nil
 	first := time.Now()
+	if failed == nil {
+		a.idle, a.cancel, a.redact = idle, cancel, s.backend.redact
+	}
 	if failed == nil && inTime && a.assembler != nil {
 		failed = a.collect(c.dialect)
 	}
@@ -143,7 +147,9 @@ func attempt(client context.Context, c *call, s step, timeout time.Duration, may
 		failed.detail = "ended while the call waited on it"
 		switch {
 		case why == Timeout && at == nil:
-			failed.reason, failed.detail = Saturated, fmt.Sprintf("had no slot free within %s", timeout)
+			failed.reason, failed.detail, failed.retryAfter = Saturated, fmt.Sprintf("had no slot free within %s", timeout), retrySoon
+		case at == nil: // it had not been given to the process that ended
+			failed.reason, failed.detail, failed.retryAfter = Restarting, "ended while the call waited for a slot", retrySoon
 		case why == Timeout:
 			failed.detail = fmt.Sprintf("gave no answer within %s", timeout)
 		case s.backend.availability().hung:
@@ -264,7 +270,10 @@ func refused(resp *http.Response) *failure {
 	f := &failure{reason: Status, resp: resp, begun: mayHaveBegun(resp.StatusCode)}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 	if err != nil {
-		return &failure{reason: Lost, detail: fmt.Sprintf("broke its answer %d off: %s", resp.StatusCode, rootCause(err))}
+		return &failure{
+			reason: Lost, detail: fmt.Sprintf("broke its answer %d off: %s", resp.StatusCode, rootCause(err)),
+			begun: mayHaveBegun(resp.StatusCode),
+		}
 	}
 	if len(body) < maxErrorBody { // else it is not whole, and can't be passed on
 		f.body = body

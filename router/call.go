@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"time"
 )
@@ -42,11 +43,21 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *call, p plan)
 
 	var failures []*failure
 	for i, s := range p.steps {
-		if i > 0 && rt.goOn(w, r, c, p, s, failures[i-1], &rec) {
-			return
-		}
 		next := i+1 < len(p.steps)
-		failed := rt.try(w, r, c, p, s, next, &rec)
+		var failed *failure
+		if i > 0 {
+			done, notDone := rt.goOn(w, r, c, p, s, failures[i-1], &rec)
+			if done {
+				return
+			}
+			failed = notDone
+		}
+		if failed != nil && failed.begun && s.backend.paid() { // the whole would be paid for on top of the rest
+			failures = append(failures, failed)
+			rec.note(failed)
+			break
+		}
+		failed = rt.try(w, r, c, p, s, next, &rec)
 		if failed == nil {
 			return
 		}
@@ -79,14 +90,14 @@ func (rt *Router) try(w http.ResponseWriter, r *http.Request, c *call, p plan, s
 	may := patience{
 		queue: mayMove && mayFallBack(p.route, Saturated), refused: mayMove && mayFallBack(p.route, Status),
 	}
-	a, failed := attempt(r.Context(), c, s, timeout, may)
+	a, failed := attempt(r.Context(), c, s, timeout, p.idleTimeout, may)
 	if failed != nil && failed.again && r.Context().Err() == nil {
 		a, failed = rt.again(r.Context(), c, s, p, may, failed)
 	}
 	if failed == nil {
 		rec.backend, rec.model = s.backend.name(), s.model
 		if a.events != nil {
-			a.idle, a.resume = p.idleTimeout, c.resumable(p, s, rec)
+			a.resume = c.resumable(p, s, rec)
 		}
 		rt.deliver(w, r, c, a, rec)
 	}
@@ -112,6 +123,9 @@ func (rt *Router) deliver(w http.ResponseWriter, r *http.Request, c *call, a *an
 	h.Set(headerBackend, rec.backend)
 	if rec.reason != "" {
 		h.Set(headerReason, string(rec.reason))
+	}
+	if a.events == nil && a.rest == nil { // all of it is here: the client's pace is its own matter
+		a.place.release(true)
 	}
 	err := a.relay(r.Context(), w, c.dialect, rec)
 	switch {
@@ -144,6 +158,13 @@ func (rt *Router) giveUp(w http.ResponseWriter, c *call, rec *record, p plan, fa
 	if len(failures) == 1 && last.resp != nil && isError(last.resp.StatusCode) {
 		h := w.Header()
 		copyAnswerHeaders(h, last.resp.Header)
+		for name, values := range h {
+			for i, value := range values {
+				if clean := p.redact(value); clean != value {
+					h[name] = append(append(append([]string{}, values[:i]...), clean), values[i+1:]...)
+				}
+			}
+		}
 		h.Set(headerBackend, last.backend)
 		rec.backend, rec.status = last.backend, last.resp.StatusCode
 		if !p.steps[0].first {
@@ -153,7 +174,7 @@ func (rt *Router) giveUp(w http.ResponseWriter, c *call, rec *record, p plan, fa
 			rec.reason = ""
 		}
 		w.WriteHeader(last.resp.StatusCode)
-		_, _ = w.Write(last.body) // the client may have left
+		_, _ = io.WriteString(w, p.redact(string(last.body))) // the client may have left
 		return
 	}
 	e := apiError{Status: last.httpStatus(), Type: typeServer, Code: string(last.reason), RetryAfter: last.retryAfter}

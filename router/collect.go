@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/tidwall/gjson"
 )
@@ -38,7 +39,7 @@ func (b *upstreamBackend) formFor(*call) *streamed { return nil }
 // goes wrong can still be mended elsewhere.
 func (a *answer) collect(d dialect) *failure {
 	for !a.ended {
-		e, err := a.events.next()
+		e, err := a.awaitEvent()
 		if err == nil {
 			a.load.output.Add(int64(len(e.data)))
 			err = a.assembler.add(e)
@@ -61,7 +62,8 @@ func (a *answer) collect(d dialect) *failure {
 	}
 	a.held, a.usage, a.events = whole, m.usage, nil
 	a.resp.Header.Set("Content-Type", "application/json; charset=utf-8")
-	a.resp.Header.Del("Cache-Control") // of a stream
+	a.resp.Header.Del("Cache-Control") // these two are a stream's
+	a.resp.Header.Del("X-Accel-Buffering")
 	return nil
 }
 
@@ -75,6 +77,8 @@ func (a *answer) uncollected(err error) *failure {
 		return refusedWith(&http.Response{StatusCode: own.status, Header: header}, []byte(own.body))
 	case errors.Is(err, errNotSame), errors.Is(err, errUnfamiliar), errors.Is(err, errTooLong):
 		return &failure{reason: BadResponse, detail: err.Error(), begun: true, again: true, strange: errors.Is(err, errUnfamiliar)}
+	case errors.Is(err, errStalled):
+		return &failure{reason: Stalled, detail: "was silent for too long in the middle of its answer", begun: true, part: a.part()}
 	case errors.Is(err, errNotWhole):
 		return &failure{reason: Lost, detail: "broke its answer off", begun: true, part: a.part()}
 	}
@@ -99,38 +103,37 @@ func (a *answer) part() *beginning {
 
 // goOn gives the rest of a call to the next backend, whose first one broke off in
 // the middle of its answer. done is false where that can't be, and the whole call
-// has to be given away.
-func (rt *Router) goOn(w http.ResponseWriter, r *http.Request, c *call, p plan, s step, first *failure, rec *record) (done bool) {
+// has to be given away; failed is then why, if the backend was asked.
+func (rt *Router) goOn(w http.ResponseWriter, r *http.Request, c *call, p plan, s step, first *failure, rec *record) (done bool, failed *failure) {
 	d := resumableOf(c.path)
 	object := gjson.Parse(c.body.raw)
 	if first.part == nil || d == nil || !p.route.Resume || spoiledBody(object) != "" {
-		return false
+		return false, nil
 	}
 	limits, left := lessTokens(object, first.part.tokens)
 	more, ok := d.more(object, first.part.text)
 	if !ok || left == 0 {
-		return false
+		return false, nil
 	}
 	next := *c
 	var err error
 	if next.body, err = parseBody(applied(c.body.raw, append(limits, more))); err != nil {
-		return false
+		return false, nil
 	}
-	a, failed := attempt(r.Context(), &next, s, p.spareTimeout, patience{})
+	a, failed := attempt(r.Context(), &next, s, p.spareTimeout, p.idleTimeout, patience{})
 	if failed != nil {
-		rec.note(failed)
-		return false
+		return false, failed
 	}
 	joined, ok := d.joined(string(a.held), *first.part)
 	if a.events != nil || a.rest != nil || !ok {
 		a.close()
-		return false
+		return false, &failure{backend: s.backend.name(), reason: BadResponse, detail: "could not go on with the answer", begun: true}
 	}
 	a.held = []byte(joined)
 	rec.backend, rec.model, rec.resumedBy = s.backend.name(), s.model, s.backend.name()
 	a.usage = c.dialect.judge(joined).usage
 	rt.deliver(w, r, c, a, rec)
-	return true
+	return true, nil
 }
 
 // again gives a call to the same server once more, as it is, where its stream
@@ -143,5 +146,7 @@ func (rt *Router) again(ctx context.Context, c *call, s step, p plan, may patien
 	}
 	asItIs := *c
 	asItIs.asItIs = true
-	return attempt(ctx, &asItIs, s, p.route.Timeout, may)
+	// It took so long to find out; it may take as long once more.
+	timeout := max(p.route.Timeout, 2*time.Since(c.began))
+	return attempt(ctx, &asItIs, s, timeout, p.idleTimeout, may)
 }

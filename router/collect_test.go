@@ -102,6 +102,39 @@ func TestBrokenOff(t *testing.T) {
 	}
 }
 
+// TestRestIsPaidOnce: a fallback that was asked for the rest, and may have made
+// it, is not asked for the whole as well.
+func TestRestIsPaidOnce(t *testing.T) {
+	half := firstPiece + piece(" 1", "1") + piece(" 2", "2")
+	for name, cloud := range map[string]http.HandlerFunc{
+		"500": status(500, `{}`), "reset": breaks,
+		"parts": status(200, `{"choices":[{"message":{"content":[{"type":"text","text":"x"}]}}]}`),
+	} {
+		b := streaming(t, sends(breaks, half), cloud, resuming)
+		if r := b.post("/v1/chat/completions", plainCall); r.status < 500 || len(b.cloud.calls()) != 1 {
+			t.Errorf("%s: %d after %d paid calls: %s", name, r.status, len(b.cloud.calls()), r.body)
+		}
+	}
+}
+
+// TestRestIsAToolCall: a fallback that goes on with a call of a tool has gone on.
+func TestRestIsAToolCall(t *testing.T) {
+	calls := status(200, `{"choices":[{"message":{"content":null,"tool_calls":[{"id":"a"}]},"finish_reason":"tool_calls"}]}`)
+	b := streaming(t, sends(breaks, firstPiece+piece(" 1", "1")), calls, resuming)
+	r := b.post("/v1/chat/completions", plainCall)
+	if r.body != `{"choices":[{"message":{"content":" 1","tool_calls":[{"id":"a"}]},"finish_reason":"tool_calls"}]}` || len(b.cloud.calls()) != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestSilentInTheMiddle: an answer that has begun and goes silent is given away.
+func TestSilentInTheMiddle(t *testing.T) {
+	b := streaming(t, sends(hangs, firstPiece+piece(" 1", "1")), answers, func(c *Config, _ map[string]models.Route) { c.IdleTimeout = 200 * time.Millisecond })
+	if r := b.post("/v1/chat/completions", plainCall); r.status != 200 || r.backend() != "openrouter" || r.reason() != "stalled" {
+		t.Errorf("%+v", r)
+	}
+}
+
 // TestEngineErrorInTheMiddle: what llama-server says once it has begun is its
 // answer, as it would have been without a stream.
 func TestEngineErrorInTheMiddle(t *testing.T) {

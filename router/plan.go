@@ -15,7 +15,6 @@ type step struct {
 	backend backend
 	model   string // the model's name there
 	first   bool   // it is the route's primary
-	gone    <-chan struct{}
 }
 
 // plan says who may answer a call, in which order, and why not the primary.
@@ -46,7 +45,7 @@ func (s *routing) planRoute(route models.Route, model string) plan {
 	p := plan{route: route, spareTimeout: s.fallbackTimeout, idleTimeout: s.idleTimeout}
 	primary := s.backends[route.Primary]
 	now := primary.availability()
-	first := step{backend: primary, model: s.modelAt(primary, route.PrimaryModel, model), first: true, gone: now.gone}
+	first := step{backend: primary, model: s.modelAt(primary, route.PrimaryModel, model), first: true}
 
 	var spare *step
 	var spareNoKey string
@@ -54,7 +53,7 @@ func (s *routing) planRoute(route models.Route, model string) plan {
 		there := fallback.availability()
 		spareNoKey = there.noKey
 		if there.noKey == "" && (there.reason == "" || there.reason == Degraded && there.alive) {
-			spare = &step{backend: fallback, model: s.modelAt(fallback, route.FallbackModel, model), gone: there.gone}
+			spare = &step{backend: fallback, model: s.modelAt(fallback, route.FallbackModel, model)}
 		}
 	}
 	if spareNoKey != "" {
@@ -86,6 +85,14 @@ func (s *routing) planRoute(route models.Route, model string) plan {
 		p.refuse = s.unavailable(p)
 	}
 	return p
+}
+
+// redact takes the keys of all backends of the plan out of words of theirs.
+func (p plan) redact(words string) string {
+	for _, s := range p.steps {
+		words = s.backend.redact(words)
+	}
+	return words
 }
 
 // mayFallBack says whether a route's calls go to its fallback for a reason.

@@ -19,7 +19,7 @@ var errEnded = errors.New("the stream has ended")
 // relay sends a committed answer to the client, byte for byte. It returns an
 // error when the client could not get the whole of it.
 func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, rec *record) error {
-	w = &patientWriter{w, a.load}
+	w = &patientWriter{w, a.place}
 	if a.events == nil {
 		return a.relayWhole(w)
 	}
@@ -75,6 +75,7 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, re
 				return a.resumed(w, d, rec, err)
 			}
 			toldError = true
+			e.raw = []byte(a.redact(string(e.raw)))
 		}
 		if a.resume != nil {
 			a.resume.story.hear(e.data)
@@ -192,18 +193,16 @@ func (a *answer) relayWhole(w http.ResponseWriter) error {
 // its call does not wait for the backend, and must not be held against it.
 type patientWriter struct {
 	http.ResponseWriter
-	load *traffic
+	place *place
 }
 
 func (w *patientWriter) Write(p []byte) (int, error) {
-	w.load.waiting.Add(-1)
-	defer w.load.waiting.Add(1)
+	defer w.place.pause()()
 	return w.ResponseWriter.Write(p)
 }
 
 // FlushError is http.ResponseController's way to Flush.
 func (w *patientWriter) FlushError() error {
-	w.load.waiting.Add(-1)
-	defer w.load.waiting.Add(1)
+	defer w.place.pause()()
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }

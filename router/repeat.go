@@ -89,6 +89,7 @@ func retryAfter(resp *http.Response) (wait time.Duration, asked bool) {
 	if err != nil || seconds < 0 {
 		return 0, false
 	}
+	seconds = min(seconds, 24*60*60)
 	return time.Duration(seconds) * time.Second, true
 }
 

@@ -123,7 +123,8 @@ func (completionText) joined(whole string, p beginning) (string, bool) {
 func joined(whole, path string, p beginning) (string, bool) {
 	object := gjson.Parse(whole)
 	text := object.Get(path)
-	if text.Type != gjson.String || object.Get("choices.#").Int() != 1 {
+	isText := text.Type == gjson.String || text.Type == gjson.Null && text.Index > 0 // null beside a tool call
+	if !isText || object.Get("choices.#").Int() != 1 {
 		return "", false
 	}
 	rest := echo{before: p.text}
@@ -168,6 +169,15 @@ func orNull(s string) string {
 // spoiledBody says why a call's answer could not be continued by somebody else,
 // by what the call asks for; "" = it could.
 func spoiledBody(object gjson.Result) string {
+	seen, twice := map[string]bool{}, false
+	object.ForEach(func(key, _ gjson.Result) bool {
+		twice = twice || seen[key.Str]
+		seen[key.Str] = true
+		return !twice
+	})
+	if twice { // backends differ in which one they read
+		return "it has a field twice"
+	}
 	for field, reason := range map[string]string{
 		"logprobs": "logprobs", "top_logprobs": "logprobs", "grammar": "a grammar", "json_schema": "a JSON schema",
 		"n_probs": "probabilities", "echo": "an echo", "suffix": "a suffix", "best_of": "the best of several",

@@ -30,7 +30,7 @@ type resumption struct {
 // answers; nil = it can't be.
 func (c *call) resumable(p plan, s step, rec *record) *resumption {
 	d := resumableOf(c.path)
-	if d == nil || !s.first || !p.route.Resume || len(p.steps) < 2 || s.backend.paid() {
+	if d == nil || !s.first || !p.route.Resume || len(p.steps) < 2 || s.backend.paid() || !mayFallBack(p.route, Lost) {
 		return nil
 	}
 	object := gjson.Parse(c.body.raw)
@@ -71,13 +71,12 @@ func (r *resumption) resume(ctx context.Context, w http.ResponseWriter) error {
 	if next.body, err = parseBody(applied(r.call.body.raw, append(limits, more))); err != nil {
 		return errNoResume
 	}
-	a, failed := attempt(ctx, &next, r.to, r.plan.spareTimeout, patience{})
+	a, failed := attempt(ctx, &next, r.to, r.plan.spareTimeout, r.plan.idleTimeout, patience{})
 	if failed != nil {
 		r.rec.detail = strings.TrimPrefix(r.rec.detail+"; "+failed.words(), "; ")
 		return errNoResume
 	}
 	defer a.close()
-	a.idle = r.plan.idleTimeout
 	if a.events == nil {
 		return errNoResume
 	}
@@ -178,7 +177,7 @@ func (r *resumption) whole(second usage) usage {
 // end ends the stream as its dialect does.
 func (r *resumption) end(w http.ResponseWriter, wantsUsage bool, u usage) error {
 	r.rec.usage.merge(u)
-	if wantsUsage {
+	if wantsUsage && u.prompt != nil && !r.story.told { // what nobody knows is not told as 0
 		if _, err := w.Write(r.story.dialect.usageChunk(r.story.head, u)); err != nil {
 			return err
 		}

@@ -58,7 +58,8 @@ const opening = `data: {"id":"chatcmpl-1","object":"chat.completion.chunk","crea
 // TestResume: however a stream breaks, the fallback goes on with it, and the
 // client has one stream with the whole text.
 func TestResume(t *testing.T) {
-	start := opening + said(" 1") + said(" 2") + said(" 3")
+	const first = " 1, of a list that is long enough,"
+	start := opening + said(first) + said(" 2") + said(" 3")
 	theirs := func(text ...string) http.HandlerFunc {
 		events := []string{": OPENROUTER PROCESSING\n\n", roleEvent}
 		for _, part := range text {
@@ -70,17 +71,17 @@ func TestResume(t *testing.T) {
 		local, cloud http.HandlerFunc
 		want         string
 	}{
-		"cut":                         {sends(breaks, start), theirs(" 4", " 5"), " 1 2 3 4 5"},
-		"a clean end without a mark":  {sends(ends, start), theirs(" 4", " 5"), " 1 2 3 4 5"},
-		"in the middle of an event":   {sends(breaks, start, `data: {"choices":[{"delta":{"content":" 4`), theirs(" 4", " 5"), " 1 2 3 4 5"},
-		"silence":                     {sends(hangs, start), theirs(" 4", " 5"), " 1 2 3 4 5"},
-		"an error event":              {sends(ends, start, `data: {"error":{"message":"dead"}}`+"\n\n"), theirs(" 4"), " 1 2 3 4"},
-		"it says all of it again":     {sends(breaks, start), theirs(" 1", " 2 3", " 4"), " 1 2 3 4"},
-		"it says all of it at once":   {sends(breaks, start), theirs(" 1 2 3 4"), " 1 2 3 4"},
-		"it begins alike, but is new": {sends(breaks, start), theirs(" 1", " 2", " 7"), " 1 2 3 1 2 7"},
-		"it ends alike, but is new":   {sends(breaks, start), theirs(" 1"), " 1 2 3 1"},
-		"nothing is left to say":      {sends(breaks, start), theirs(), " 1 2 3"},
-		"only the end mark was lost":  {sends(breaks, start, strings.Replace(finished("stop"), "gen-9", "chatcmpl-1", 1)), answers, " 1 2 3"},
+		"cut":                         {sends(breaks, start), theirs(" 4", " 5"), first + " 2 3 4 5"},
+		"a clean end without a mark":  {sends(ends, start), theirs(" 4", " 5"), first + " 2 3 4 5"},
+		"in the middle of an event":   {sends(breaks, start, `data: {"choices":[{"delta":{"content":" 4`), theirs(" 4", " 5"), first + " 2 3 4 5"},
+		"silence":                     {sends(hangs, start), theirs(" 4", " 5"), first + " 2 3 4 5"},
+		"an error event":              {sends(ends, start, `data: {"error":{"message":"dead"}}`+"\n\n"), theirs(" 4"), first + " 2 3 4"},
+		"it says all of it again":     {sends(breaks, start), theirs(first, " 2 3", " 4"), first + " 2 3 4"},
+		"it says all of it at once":   {sends(breaks, start), theirs(first + " 2 3 4"), first + " 2 3 4"},
+		"it begins alike, but is new": {sends(breaks, start), theirs(first, " 2", " 7"), first + " 2 3" + first + " 2 7"},
+		"it ends alike, but is new":   {sends(breaks, start), theirs(first), first + " 2 3" + first},
+		"nothing is left to say":      {sends(breaks, start), theirs(), first + " 2 3"},
+		"only the end mark was lost":  {sends(breaks, start, strings.Replace(finished("stop"), "gen-9", "chatcmpl-1", 1)), answers, first + " 2 3"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, tc.local, tc.cloud, resuming, func(c *Config, _ map[string]models.Route) { c.IdleTimeout = 300 * time.Millisecond })
@@ -102,7 +103,7 @@ func TestResume(t *testing.T) {
 			}
 			asked := gjson.ParseBytes(b.cloud.lastBody())
 			last := asked.Get("messages.1")
-			if last.Get("role").Str != "assistant" || last.Get("content").Str != " 1 2 3" || asked.Get("max_tokens").Int() != 97 || asked.Get("model").Str != "qwen/qwen-2.5-14b-instruct" {
+			if last.Get("role").Str != "assistant" || last.Get("content").Str != first+" 2 3" || asked.Get("max_tokens").Int() != 97 || asked.Get("model").Str != "qwen/qwen-2.5-14b-instruct" {
 				t.Errorf("the cloud was asked %s", asked.Raw)
 			}
 			if !strings.Contains(r.body, ": resumed by openrouter\n\n") || !strings.Contains(b.log.String(), `"resumed_by":"openrouter"`) {
@@ -141,6 +142,7 @@ func TestNoResume(t *testing.T) {
 		cloud http.HandlerFunc
 		calls int
 	}{
+		"messages twice":             {`,"messages":[]`, []string{opening, said(" 1")}, answers, 0},
 		"a tool call":                {``, []string{opening, said(" 1"), tool}, answers, 0},
 		"logprobs":                   {`,"logprobs":true`, []string{opening, said(" 1")}, answers, 0},
 		"a schema":                   {`,"response_format":{"type":"json_schema","json_schema":{}}`, []string{opening, said("{")}, answers, 0},
@@ -155,7 +157,7 @@ func TestNoResume(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, sends(breaks, tc.local...), tc.cloud, resuming)
 			messages := `,"messages":[{"role":"user","content":"x"}]`
-			if strings.Contains(tc.body, "messages") {
+			if strings.Contains(tc.body, "messages") && name != "messages twice" {
 				messages = ""
 			}
 			r := b.post("/v1/chat/completions", `{"model":"local/qwen","stream":true`+messages+tc.body+`}`)
@@ -167,12 +169,31 @@ func TestNoResume(t *testing.T) {
 			}
 		})
 	}
+	t.Run("nor for this reason", func(t *testing.T) {
+		b := newBench(t, sends(breaks, opening, said(" 1")), answers, resuming, func(_ *Config, routes map[string]models.Route) {
+			r := routes["local/qwen"]
+			r.FallbackOn = models.NewWordList("restarting")
+			routes["local/qwen"] = r
+		})
+		if r := b.chat("local/qwen", true); !strings.Contains(r.body, `"error"`) || len(b.cloud.calls()) != 0 {
+			t.Errorf("%+v", r)
+		}
+	})
 	t.Run("the route does not want it", func(t *testing.T) {
 		b := newBench(t, sends(breaks, opening, said(" 1")), answers)
 		if r := b.chat("local/qwen", true); !strings.Contains(r.body, `"error"`) || len(b.cloud.calls()) != 0 {
 			t.Errorf("%+v", r)
 		}
 	})
+}
+
+// TestShortEcho: what is said twice by chance is no repetition.
+func TestShortEcho(t *testing.T) {
+	b := newBench(t, sends(breaks, opening, said("a")), sends(ends, said("a"), said("a"), finished("stop"), doneEvent), resuming)
+	r := b.post("/v1/chat/completions", `{"model":"local/qwen","stream":true,"messages":[{"role":"user","content":"x"}]}`)
+	if got := textOf(t, r.body); got != "aaa" {
+		t.Errorf("%q", got)
+	}
 }
 
 // TestResumeCompletions: the older endpoint, by a longer prompt.

@@ -174,7 +174,7 @@ func (rt *Router) Traffic(server string) Traffic {
 	}
 	load := b.load()
 	_, queued := b.gate.load()
-	return Traffic{int(load.inflight.Load()), queued, int(load.waiting.Load()), load.output.Load()}
+	return Traffic{int(load.inflight.Load()), queued, max(int(load.waiting.Load()), 0), load.output.Load()}
 }
 
 // Register adds somebody else's figures to /metrics.

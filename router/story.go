@@ -14,6 +14,7 @@ type story struct {
 	tokens  int64  // events with text, of which llama-server makes one for each
 	head    head   // of its events
 	finish  string // the finish reason, once it came
+	told    bool   // its usage was sent
 	spoiled string // why nobody else can go on; "" = somebody can
 }
 
@@ -38,6 +39,7 @@ func (s *story) hear(data []byte) {
 	}
 	choice := chunk.Get("choices.0")
 	if !choice.Exists() {
+		s.told = s.told || hasContent(chunk.Get("usage"))
 		return
 	}
 	text, spoiled := s.dialect.text(choice)
@@ -57,6 +59,10 @@ func (s *story) hear(data []byte) {
 	s.spoiled = spoiled
 }
 
+// echoFrom is from which length on a text that comes again is a repetition, in
+// bytes, and not a list of ones.
+const echoFrom = 32
+
 // echo takes out of a continuation what repeats the text that it continues: there
 // are backends that begin anew, or say the last message once more.
 type echo struct {
@@ -68,6 +74,9 @@ type echo struct {
 // pass returns what of some more text is new. What may still be repetition is
 // held back.
 func (e *echo) pass(text string) string {
+	if len(e.before) < echoFrom { // as much is said twice by chance
+		e.over = true
+	}
 	if e.over {
 		return text
 	}

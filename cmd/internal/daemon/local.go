@@ -8,8 +8,8 @@ import (
 // local shows a supervised server to the router: process health becomes a
 // reason to go elsewhere, or none.
 type local struct {
-	server  *supervisor.Server
-	streams bool
+	server *supervisor.Server
+	tenant *tenant
 }
 
 // sameStreams says whether a llama-server with these flags says the same in a
@@ -30,7 +30,7 @@ func (l local) State() router.LocalState {
 	s := router.LocalState{
 		Alive:   now.State.Alive(),
 		Network: now.Endpoint.Network, Address: now.Endpoint.Address, Key: now.Endpoint.Key,
-		Gone: now.Gone, Hung: now.Hung, Slots: now.Slots, Changed: now.Changed, Streams: l.streams,
+		Gone: now.Gone, Hung: now.Hung, Slots: now.Slots, Changed: now.Changed, Streams: l.tenant.streams.Load(),
 	}
 	if s.Reason = reasonOf(now.State); s.Reason != "" {
 		s.Detail = "is " + now.State.String()

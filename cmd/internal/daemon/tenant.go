@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -22,6 +23,8 @@ type tenant struct {
 	name  string
 	house *house
 	log   zerolog.Logger
+
+	streams atomic.Bool // its streams say what its whole answers do
 
 	mu     sync.Mutex
 	entry  config.Server
@@ -83,6 +86,7 @@ func (t *tenant) settle(entry config.Server, cfg *config.Config) {
 	}
 	t.entry, t.fit = entry, cfg.GPU.Fit
 	t.policy = policyOf(cfg.GPU)
+	t.streams.Store(sameStreams(entry.Args))
 }
 
 // uuids are the GPUs that the tenant is to use.
