@@ -9,6 +9,7 @@ import "sync"
 // becomes of the process meanwhile. The newest word on each matter counts.
 type order struct {
 	replace bool  // another process, or with retire none
+	changed bool  // because what is to be run has changed
 	spec    *Spec // what to run from the next start on; nil = as now
 	retire  bool
 }
@@ -55,7 +56,7 @@ func (o order) words() string {
 	switch {
 	case o.retire:
 		return "it is no longer in the configuration"
-	case o.spec != nil:
+	case o.changed:
 		return "its configuration has changed"
 	}
 	return "a restart was asked for"
@@ -71,7 +72,7 @@ func (s *Server) Restart() { s.orders.give(func(o *order) { o.replace = true }) 
 // stay as they are. It takes Retire back.
 func (s *Server) Reconfigure(spec Spec) {
 	spec = s.own(spec)
-	s.orders.give(func(o *order) { *o = order{replace: true, spec: &spec} })
+	s.orders.give(func(o *order) { *o = order{replace: true, changed: true, spec: &spec} })
 }
 
 // Amend changes what to run from the next start on, whenever that is.

@@ -160,6 +160,9 @@ func TestAmend(t *testing.T) {
 		if now := wantState(t, s, Ready, ""); now.Model != "/old.gguf" || now.Restarts != 0 {
 			t.Errorf("%+v", now)
 		}
+		if words := (order{replace: true, spec: &Spec{}}).words(); words != "a restart was asked for" {
+			t.Errorf("an operator's restart after it is told as %q", words)
+		}
 		s.Restart()
 		time.Sleep(time.Second)
 		if now := wantState(t, s, Ready, ""); now.Model != "/new.gguf" || now.Restarts != 1 {
