@@ -15,6 +15,7 @@ import (
 type place struct {
 	load   *traffic
 	finish func(whole bool) // nil = there is no gate
+	probe  bool             // whether an upstream is up again depends on this call
 
 	mu       sync.Mutex
 	released bool

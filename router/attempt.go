@@ -30,6 +30,7 @@ type failure struct {
 	body       []byte         // of resp, whole
 	retryAfter int            // seconds, as the backend asked; 0 = it did not
 	begun      bool           // something may have been generated
+	spoke      bool           // its headers came
 	again      bool           // it would answer if it were asked without a stream
 	strange    bool           // its streams are not understood
 	part       *beginning     // the beginning of an answer that broke off
@@ -129,7 +130,7 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 	close(answered)
 	if failed == nil && inTime {
 		a.cancel, a.place, a.first = cancel, at, first
-		s.backend.heard(nil, false)
+		s.backend.heard(nil, at, false)
 		return a, nil
 	}
 	if at != nil {
@@ -159,7 +160,7 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 	failed.backend = s.backend.name()
 	failed.said = s.backend.redact(failed.said)
 	if at != nil {
-		s.backend.heard(failed, client.Err() != nil)
+		s.backend.heard(failed, at, client.Err() != nil)
 	}
 	cancel(context.Canceled)
 	return nil, failed
@@ -178,6 +179,7 @@ func ask(ctx context.Context, c *call, s step) (*answer, *failure) {
 	}
 	a, failed := open(ctx, resp, c, s.backend.load())
 	if failed != nil {
+		failed.spoke = true
 		_ = resp.Body.Close()
 		return nil, failed
 	}

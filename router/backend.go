@@ -81,8 +81,8 @@ type backend interface {
 	// it is.
 	formFor(c *call) *streamed
 	// heard is told how an admitted call went: its failure, nil if it was answered,
-	// and whether it is the client who left.
-	heard(f *failure, left bool)
+	// its place, and whether it is the client who left.
+	heard(f *failure, at *place, left bool)
 	// paid says whether an attempt may cost money.
 	paid() bool
 	// redact takes the backend's key out of what it said.
@@ -136,10 +136,10 @@ func newLocalBackend(name string, local Local) *localBackend {
 	}}
 }
 
-func (b *localBackend) name() string           { return b.server }
-func (b *localBackend) heard(*failure, bool)   {} // who watches it knows better
-func (b *localBackend) paid() bool             { return false }
-func (b *localBackend) redact(s string) string { return withoutKey(s, b.local.State().Key) }
+func (b *localBackend) name() string                 { return b.server }
+func (b *localBackend) heard(*failure, *place, bool) {} // who watches it knows better
+func (b *localBackend) paid() bool                   { return false }
+func (b *localBackend) redact(s string) string       { return withoutKey(s, b.local.State().Key) }
 
 func (b *localBackend) availability() availability {
 	now := b.local.State()

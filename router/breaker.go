@@ -3,6 +3,8 @@ package router
 import (
 	"sync"
 	"time"
+
+	"github.com/tidwall/gjson"
 )
 
 // breaker keeps calls from an upstream that is down: after breakAfter failures
@@ -29,19 +31,19 @@ const (
 	breakMost  = time.Minute
 )
 
-// enter asks for leave to call. In half-open it is given to one at a time, who
-// has to say how it went.
-func (b *breaker) enter(now time.Time) bool {
+// enter asks for leave to call. In half-open it is given to one at a time, the
+// probe, who has to say how it went.
+func (b *breaker) enter(now time.Time) (let, probe bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
 	case b.pause == 0:
-		return true
+		return true, false
 	case now.Before(b.until) || b.probing:
-		return false
+		return false, false
 	}
 	b.probing = true
-	return true
+	return true, true
 }
 
 // shut says why the upstream is not called now, and for how long not; nil = it
@@ -74,21 +76,28 @@ func outcomeOf(f *failure, left bool) outcome {
 		return isUp
 	case left:
 		return saysNothing
+	case f.reason == Timeout && f.spoke: // it is slow, or one of its models is
+		return saysNothing
 	case f.reason == Connect, f.reason == Timeout, f.reason == Lost:
 		return isDown
 	case f.resp != nil && (f.resp.StatusCode == 502 || f.resp.StatusCode == 503 || f.resp.StatusCode == 504 || f.resp.StatusCode > 519):
-		return isDown
+		// In the API's own words it speaks of one model; a gateway before it does not
+		// know those.
+		if errorIn(gjson.ParseBytes(f.body)) == "" {
+			return isDown
+		}
 	}
 	return isUp
 }
 
-// report tells how a call went that enter had let in. It returns whether the
-// breaker has opened, or closed again.
-func (b *breaker) report(o outcome, f *failure, now time.Time) (opened, closed bool) {
+// report tells how a call went that enter had let in, as the probe or not. It
+// returns whether the breaker has opened, or closed again.
+func (b *breaker) report(o outcome, f *failure, probe bool, now time.Time) (opened, closed bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	probe := b.probing
-	b.probing = false
+	if probe {
+		b.probing = false
+	}
 	switch o {
 	case isUp:
 		closed = b.pause > 0

@@ -19,7 +19,9 @@ var errEnded = errors.New("the stream has ended")
 // relay sends a committed answer to the client, byte for byte. It returns an
 // error when the client could not get the whole of it.
 func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, rec *record) error {
-	w = &patientWriter{w, a.place}
+	w = &patientWriter{w, a.place, a.idle}
+	// A deadline would go on to the connection's next request.
+	defer func() { _ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) }() // where there is none, none was set
 	if a.events == nil {
 		return a.relayWhole(w)
 	}
@@ -29,7 +31,6 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, re
 	}
 	a.tell(a.held)
 	flush := http.NewResponseController(w).Flush
-	toldError := false
 	ended := a.ended
 	if ended {
 		defer a.limitEnd().Stop()
@@ -49,8 +50,6 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, re
 			return nil
 		case !errors.Is(err, io.EOF):
 			return a.breakOff(ctx, w, d, rec, err)
-		case toldError:
-			return nil
 		default:
 			// The connection closed as though all were well, but the dialect's
 			// own end mark is missing.
@@ -74,8 +73,7 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, re
 			if err := a.goOn(ctx, w); !errors.Is(err, errNoResume) {
 				return a.resumed(w, d, rec, err)
 			}
-			toldError = true
-			e.raw = []byte(a.redact(string(e.raw)))
+			return a.passError(w, rec, e)
 		}
 		if a.resume != nil {
 			a.resume.story.hear(e.data)
@@ -106,6 +104,17 @@ func (a *answer) awaitEvent() (event, error) {
 		err = errStalled
 	}
 	return e, err
+}
+
+// passError sends the backend's own error event. It is the end of a stream that is
+// not whole: an end mark that comes after it is not passed on.
+func (a *answer) passError(w http.ResponseWriter, rec *record, e event) error {
+	_, err := io.WriteString(w, a.redact(string(e.raw)))
+	if err == nil {
+		err = http.NewResponseController(w).Flush()
+	}
+	rec.cut = fmt.Errorf("%w: %s", errCut, rec.detail)
+	return err
 }
 
 // limitEnd gives the backend endGrace to close a stream that is whole: its
@@ -190,19 +199,31 @@ func (a *answer) relayWhole(w http.ResponseWriter) error {
 }
 
 // patientWriter writes to a client, which may take its time to read: meanwhile
-// its call does not wait for the backend, and must not be held against it.
+// its call does not wait for the backend, and must not be held against it. One
+// that reads nothing for too long is let go: it keeps a place from others.
 type patientWriter struct {
 	http.ResponseWriter
 	place *place
+	idle  time.Duration // 0 = for ever
+}
+
+func (w *patientWriter) begin() (end func()) {
+	if w.idle > 0 {
+		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(w.idle)) // not every writer has one
+	}
+	return w.place.pause()
 }
 
 func (w *patientWriter) Write(p []byte) (int, error) {
-	defer w.place.pause()()
+	defer w.begin()()
 	return w.ResponseWriter.Write(p)
 }
 
 // FlushError is http.ResponseController's way to Flush.
 func (w *patientWriter) FlushError() error {
-	defer w.place.pause()()
+	defer w.begin()()
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }
+
+// Unwrap is its way to the rest.
+func (w *patientWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -104,16 +104,22 @@ func (b *upstreamBackend) availability() availability {
 // admit lets a call to an upstream that is up: how many it takes is its own
 // matter. One that is down is tried by one call at a time.
 func (b *upstreamBackend) admit(context.Context, *call, bool, time.Duration) (*place, *failure) {
-	if !b.breaker.enter(time.Now()) {
-		now := b.availability()
-		return nil, &failure{reason: now.reason, detail: now.detail, retryAfter: retrySoon}
+	let, probe := b.breaker.enter(time.Now())
+	if !let {
+		failed := &failure{reason: Connect, detail: "is being tried by another call", retryAfter: retrySoon}
+		if now := b.availability(); now.reason != "" { // it may have come back at this moment
+			failed.reason, failed.detail = now.reason, now.detail
+		}
+		return nil, failed
 	}
-	return newPlace(&b.traffic, nil), nil
+	at := newPlace(&b.traffic, nil)
+	at.probe = probe
+	return at, nil
 }
 
 // heard tells the breaker how a call went.
-func (b *upstreamBackend) heard(f *failure, left bool) {
-	opened, closed := b.breaker.report(outcomeOf(f, left), f, time.Now())
+func (b *upstreamBackend) heard(f *failure, at *place, left bool) {
+	opened, closed := b.breaker.report(outcomeOf(f, left), f, at.probe, time.Now())
 	switch {
 	case opened:
 		b.log.Warn().Str("upstream", b.Name).Msg("it " + f.detail + ", several times in a row; calls that can go elsewhere do")
