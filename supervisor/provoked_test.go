@@ -107,7 +107,7 @@ func TestRealOOMKill(t *testing.T) {
 func memoryCgroup(t *testing.T, limit int) (dir string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("not run: to make a cgroup takes root")
+		notRun(t, "to make a memory cgroup takes root")
 	}
 	var errs []error
 	for root, file := range map[string]string{"/sys/fs/cgroup": "memory.max", "/sys/fs/cgroup/memory": "memory.limit_in_bytes"} {
@@ -134,6 +134,17 @@ func memoryCgroup(t *testing.T, limit int) (dir string) {
 		}
 		return dir
 	}
-	t.Skipf("not run: this machine lets no memory cgroup be made: %v", errors.Join(errs...))
+	notRun(t, fmt.Sprintf("this machine lets no memory cgroup be made: %v", errors.Join(errs...)))
 	return ""
+}
+
+// notRun skips a test that this user or this machine can't run, and has
+// scripts/test.sh name it in its last lines.
+func notRun(t *testing.T, why string) {
+	t.Helper()
+	if f, err := os.OpenFile(os.Getenv("LLMSUP_TEST_NOT_RUN"), os.O_APPEND|os.O_WRONLY, 0); err == nil {
+		fmt.Fprintf(f, "%s: %s\n", t.Name(), strings.ReplaceAll(why, "\n", "; "))
+		_ = f.Close()
+	}
+	t.Skip("not run: " + why)
 }

@@ -1,0 +1,131 @@
+package gpu
+
+import (
+	"maps"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+)
+
+func FuzzNext(f *testing.F) {
+	for seed := range uint64(200) {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, seed uint64) {
+		r := rand.New(rand.NewPCG(seed, 0))
+		j := newJudge(DefaultPolicy())
+		j.BusyFor = time.Duration(r.IntN(4)) * time.Second
+		for range 60 {
+			m := anyMoment(r)
+			m.At = j.now
+			before := j.clone()
+			h, v := j.Next(j.History, &m.Sample, m.Server)
+			again, same := j.Next(j.History, &m.Sample, m.Server)
+			if !reflect.DeepEqual(v, same) || !reflect.DeepEqual(h, again) {
+				t.Fatalf("the same gave\n%+v, %+v, then\n%+v, %+v", h, v, again, same)
+			}
+			if !reflect.DeepEqual(before, j.History) {
+				t.Fatalf("the history was\n%+v, and is\n%+v", before, j.History)
+			}
+			sound(t, v, m)
+			m.silence()
+			m.Given = 0
+			if _, silent := j.Next(h, &m.Sample, m.Server); !slices.EqualFunc(stubborn(v), stubborn(silent), func(a, b Finding) bool { return a == b }) {
+				t.Fatalf("silence made %+v of %+v", silent.Findings, v.Findings)
+			}
+			problem(&m)
+			if _, silent := j.Next(h, &m.Sample, m.Server); !slices.Equal(v.Findings, silent.Findings) || silent.Ends != nil {
+				t.Fatalf("a problem made %+v (%+v) of %+v", silent.Findings, silent.Ends, v.Findings)
+			}
+			j.History, j.now = h, j.now.Add(time.Second)
+		}
+	})
+}
+
+// stubborn are the findings that only a figure takes back: a GPU that is there
+// and reports nothing is not lost, and has no Xid.
+func stubborn(v Verdict) []Finding {
+	return slices.DeleteFunc(slices.Clone(v.Findings), func(f Finding) bool { return f.Reason == Lost || f.Reason == Xid })
+}
+
+func sound(t *testing.T, v Verdict, m moment) {
+	t.Helper()
+	for _, f := range v.Findings {
+		if f.Words == "" || f.UUID != "" && !slices.Contains(m.Server.GPUs, f.UUID) {
+			t.Fatalf("finding %+v for the GPUs %v", f, m.Server.GPUs)
+		}
+	}
+	if v.Ends != nil && (m.PID == 0 || !(v.Ends.Reason == Lost || v.Ends.Reason == Xid) || !slices.Contains(v.Findings, *v.Ends)) {
+		t.Fatalf("ends %+v with process %d and findings %+v", *v.Ends, m.PID, v.Findings)
+	}
+}
+
+// clone copies all that a history holds.
+func (h History) clone() History {
+	h.counts, h.gpus = maps.Clone(h.counts), maps.Clone(h.gpus)
+	for uuid, b := range h.gpus {
+		b.others, b.ecc = copied(b.others), copied(b.ecc)
+		h.gpus[uuid] = b
+	}
+	return h
+}
+
+func copied[T any](p *T) *T {
+	if p == nil {
+		return nil
+	}
+	return new(*p)
+}
+
+// anyMoment is a moment of which nothing is known but that it could be.
+func anyMoment(r *rand.Rand) moment {
+	m := healthy()
+	maybe := func(of int) bool { return r.IntN(of) == 0 }
+	m.PID = ours + r.IntN(2)
+	m.PIDs = []int{m.PID}
+	if maybe(8) {
+		m.PID, m.PIDs = 0, nil
+	}
+	m.Server.GPUs = [][]string{{first}, {second}, {first, second}, {first}, nil, {"GPU-nobody-knows"}}[r.IntN(6)]
+	m.Loaded, m.HasOpen, m.Calls = !maybe(4), !maybe(3), max(0, r.IntN(4)-2)
+	m.Weights, m.Given = []uint64{0, 8 * gib, 12 * gib, ^uint64(0)}[r.IntN(4)], []int{0, 4096, 8192}[r.IntN(3)]
+	if maybe(10) {
+		problem(&m)
+		return m
+	}
+	for i := range m.Sample.GPUs {
+		g := &m.Sample.GPUs[i]
+		m.others(i, []uint64{0, gib, 14 * gib, 15*gib - 100<<20}[r.IntN(4)])
+		g.Utilization, g.Slowdown = new(r.IntN(3)*50), new(Slowdown(r.Uint64N(0x200)))
+		g.ECCUncorrected = new(r.Uint64N(4))
+		if maybe(6) {
+			g.Xids = []uint64{r.Uint64N(128)}
+		}
+		if maybe(6) {
+			*g.MemoryUsed, *g.MemoryFree = r.Uint64(), r.Uint64()
+		}
+		if maybe(4) {
+			g.Processes, g.ProcessesKnown = nil, maybe(2)
+		}
+		if maybe(4) && len(g.Processes) > 0 {
+			g.Processes[0].Memory = nil
+		}
+		for _, forget := range []func(){
+			func() { g.MemoryFree = nil }, func() { g.MemoryUsed = nil }, func() { g.Utilization = nil },
+			func() { g.Temperature = nil }, func() { g.Slowdown = nil }, func() { g.ECCUncorrected = nil },
+		} {
+			if maybe(5) {
+				forget()
+			}
+		}
+		if maybe(8) {
+			m.lose(i)
+		}
+	}
+	if maybe(12) {
+		m.Sample.GPUs = m.Sample.GPUs[:r.IntN(2)]
+	}
+	return m
+}
