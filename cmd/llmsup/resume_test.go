@@ -48,9 +48,9 @@ routes:
 			lines := bufio.NewScanner(resp.Body)
 			for lines.Scan() {
 				o.body += lines.Text() + "\n"
-				before := o.text
+				before := strings.Count(o.text, " ")
 				o.text += gjson.Get(strings.TrimPrefix(lines.Text(), "data: "), "choices.0.delta.content").Str
-				if before == "" && o.text != "" {
+				if before < 3 && strings.Count(o.text, " ") >= 3 { // in the middle of it
 					begun <- struct{}{}
 				}
 			}
@@ -61,7 +61,6 @@ routes:
 	for range 4 {
 		<-begun
 	}
-	time.Sleep(200 * time.Millisecond) // some more tokens
 	if err := syscall.Kill(box.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
