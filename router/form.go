@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // maxParts is how many fields a form may have.
@@ -89,7 +91,7 @@ func readField(head string) (field, error) {
 	named := false
 	for line := range strings.SplitSeq(head, "\r\n") {
 		key, value, ok := strings.Cut(line, ":")
-		if !ok || key == "" || strings.ContainsAny(key, " \t") || strings.ContainsAny(line, "\r\n\x00") {
+		if !ok || !httpguts.ValidHeaderFieldName(key) || !httpguts.ValidHeaderFieldValue(value) {
 			return f, errForm
 		}
 		switch strings.ToLower(key) {

@@ -123,6 +123,8 @@ func TestFormsThatTwoParsersReadInTwoWays(t *testing.T) {
 		"a folded header":          {"", "; name", ";\r\n name"},
 		"a space before the colon": {"", "Disposition:", "Disposition :"},
 		"a line feed in a header":  {"", "Content-D", "X: y\nContent-D"},
+		"a control character":      {"", "Content-D", "X: \b\r\nContent-D"},
+		"no header's name":         {"", "Content-D", "X(: y\r\nContent-D"},
 		"encoded":                  {"", "\r\n\r\nlocal", "\r\nContent-Transfer-Encoding: base64\r\n\r\nbG9jYWw="},
 		"no form's part":           {"", "form-data;", "attachment;"},
 	} {
