@@ -85,7 +85,7 @@ func (a *assembler) take(e event) error {
 		return fmt.Errorf("%w: it goes on after its end", errUnfamiliar)
 	}
 	data := string(e.data)
-	if !validJSON(data) || data[0] != '{' {
+	if !validJSON(e.data) || e.data[0] != '{' {
 		return fmt.Errorf("%w: an event is %s", errUnfamiliar, notJSON)
 	}
 	object := gjson.Parse(data)

@@ -246,7 +246,7 @@ func FuzzAssemble(f *testing.F) {
 			}
 			return
 		}
-		if !validJSON(string(whole)) || len(gjson.GetBytes(whole, "choices").Array()) != form.choices {
+		if !validJSON(whole) || len(gjson.GetBytes(whole, "choices").Array()) != form.choices {
 			t.Fatalf("no answer: %s", whole)
 		}
 		end := strings.LastIndex(stream, "[DONE]")

@@ -256,7 +256,7 @@ func (a *answer) readWhole(d dialect) *failure {
 		a.rest = a.resp.Body
 		return nil
 	}
-	m := d.judge(string(held))
+	m := d.judge(held)
 	if m.failed != "" {
 		return &failure{reason: BadResponse, detail: "answered 200 without an answer", said: shorten(m.failed), begun: true}
 	}

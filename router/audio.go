@@ -28,11 +28,11 @@ func (audio) read(e event, _ bool) meaning {
 	return meaning{answered: choice.Get("finish_reason").Str != "" || deltaCarries(choice)}
 }
 
-func (audio) judge(text string) meaning {
-	if text == "" {
+func (audio) judge(text []byte) meaning {
+	if len(text) == 0 {
 		return meaning{failed: "an empty answer"}
 	}
-	object := gjson.Parse(text)
+	object := gjson.ParseBytes(text)
 	if !object.IsObject() || !validJSON(text) {
 		return meaning{answered: true, ended: true} // text, SRT or VTT; of silence, a line's end
 	}

@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -126,10 +127,10 @@ const localIdle = 3 * time.Second
 func newLocalBackend(name string, local Local) *localBackend {
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
 	return &localBackend{server: name, local: local, client: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		DialContext: gathering(func(ctx context.Context, _, _ string) (net.Conn, error) {
 			now := local.State()
 			return dialer.DialContext(ctx, now.Network, now.Address)
-		},
+		}),
 		MaxIdleConnsPerHost: 64,
 		IdleConnTimeout:     localIdle,
 		DisableCompression:  true, // bytes are passed on as they come
@@ -151,12 +152,12 @@ func (b *localBackend) do(ctx context.Context, c *call, model string) (*http.Res
 	if form := progressOf(ctx).form; form != nil {
 		payload = form.withModel(model)
 	}
-	req, err := http.NewRequestWithContext(ctx, c.method, "http://llama-server"+c.path, payload.reader())
+	req, err := http.NewRequestWithContext(ctx, c.method, "http://llama-server"+c.path, payload.open())
 	if err != nil {
 		return nil, err
 	}
-	req.ContentLength = payload.size()
-	req.GetBody = payload.getBody
+	req.ContentLength = int64(payload.size())
+	req.GetBody = func() (io.ReadCloser, error) { return asBody(payload.open()), nil }
 	forwardHeaders(req.Header, c.header)
 	req.Header.Set("Authorization", "Bearer "+b.local.State().Key)
 	// An attempt here costs nothing, so one that met a connection at its close

@@ -1,10 +1,10 @@
 package router
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
-	"io"
-	"slices"
+	"net"
 	"strconv"
 	"strings"
 
@@ -13,20 +13,23 @@ import (
 
 // body is a client's request body, as it came, with the place of its model.
 type body struct {
-	raw      string
-	model    string // the value of the top-level key "model", unescaped
-	from, to int    // raw[from:to] is that value with its quotes; 0,0 where there is none
-	form     bool   // it is a form, whose values have no quotes
+	raw      []byte
+	model    string  // the value of the top-level key "model", unescaped
+	from, to int     // raw[from:to] is that value with its quotes; 0,0 where there is none
+	form     bool    // it is a form, whose values have no quotes
+	buffer   *buffer // that raw lies in; nil = in memory of its own
 }
+
+// text is a copy of the body.
+func (b body) text() string { return string(b.raw) }
 
 // parseBody finds the model in a JSON object. Its errors are sentences for the
 // client. A body without a model is left to the caller to refuse.
-func parseBody(raw string) (body, error) {
+func parseBody(raw []byte) (body, error) {
 	b := body{raw: raw}
 	var wrong error
 	valid := scan(raw, func(f member) {
-		// Unescaped: "\u006dodel" is the same key to every parser.
-		if wrong != nil || unquote(raw[f.keyFrom:f.keyTo]) != "model" {
+		if wrong != nil || !isModel(raw[f.keyFrom:f.keyTo]) {
 			return
 		}
 		switch {
@@ -39,19 +42,25 @@ func parseBody(raw string) (body, error) {
 		case f.to-f.from == len(`""`):
 			wrong = errNoModel
 		default:
-			b.model, b.from, b.to = unquote(raw[f.from:f.to]), f.from, f.to
+			b.model, b.from, b.to = unquote(string(raw[f.from:f.to])), f.from, f.to
 		}
 	})
 	if !valid {
 		return body{}, errors.New("the body is not valid JSON")
 	}
-	if !strings.HasPrefix(strings.TrimLeft(raw, " \n\t\r"), "{") {
+	if !bytes.HasPrefix(bytes.TrimLeft(raw, " \n\t\r"), []byte("{")) {
 		return body{}, errors.New("the body has to be a JSON object, as in {\"model\": \"local\", ...}")
 	}
 	return b, wrong
 }
 
-func validJSON(text string) bool { return scan(text, nil) }
+func validJSON(text []byte) bool { return scan(text, nil) }
+
+// isModel says whether a key with its quotes is "model", which it may be in spite
+// of its looks: "\u006dodel" is the same key to every parser.
+func isModel(key []byte) bool {
+	return string(key) == `"model"` || bytes.IndexByte(key, '\\') >= 0 && unquote(string(key)) == "model"
+}
 
 // unquote reads a JSON string.
 func unquote(s string) string {
@@ -65,21 +74,26 @@ func unquote(s string) string {
 // else changed. A large body is not copied.
 func (b body) withModel(model string) payload {
 	if b.to == 0 || model == b.model {
-		return payload{b.raw}
+		return b.payload(b.raw)
 	}
 	written := model
 	if !b.form {
 		written = quote(model)
 	}
-	p := payload{b.raw[:b.from], written, b.raw[b.to:]}
+	return b.payload(b.raw[:b.from], []byte(written), b.raw[b.to:])
+}
+
+// payload is parts of the body, and what else is put between them.
+func (b body) payload(parts ...[]byte) payload {
 	if len(b.raw) <= joinBelow {
-		return payload{strings.Join(p, "")}
+		return payload{parts: net.Buffers{bytes.Join(parts, nil)}}
 	}
-	return p
+	return payload{parts, b.buffer}
 }
 
 // joinBelow is the size of a body, in bytes, up to which a copy costs less than a
-// system call: net/http sends a body that is one string along with its head.
+// system call: net/http sends one that it knows to be in memory along with its
+// head.
 const joinBelow = 16 << 10
 
 // quote writes a JSON string. strconv's Quote would escape as Go does.
@@ -89,51 +103,4 @@ func quote(s string) string {
 		return strconv.Quote(s)
 	}
 	return string(out)
-}
-
-// payload is what is sent as a request's body: its parts one after another.
-type payload []string
-
-func (p payload) size() int64 {
-	var n int64
-	for _, part := range p {
-		n += int64(len(part))
-	}
-	return n
-}
-
-func (p payload) reader() io.Reader {
-	if len(p) == 1 {
-		return strings.NewReader(p[0]) // a type that net/http knows to be in memory
-	}
-	return &partsReader{parts: slices.Clone(p), left: int(p.size())}
-}
-
-func (p payload) getBody() (io.ReadCloser, error) { return io.NopCloser(p.reader()), nil }
-func (p payload) open() (io.Reader, error)        { return p.reader(), nil }
-
-// partsReader reads parts one after another. It fills what it is given, since
-// net/http writes each piece to the network as it comes. Its Len tells
-// retryablehttp how much is to come (its LenReader), so that the request is sent
-// with a Content-Length instead of in chunks.
-type partsReader struct {
-	parts []string
-	left  int
-}
-
-func (r *partsReader) Len() int { return r.left }
-
-func (r *partsReader) Read(b []byte) (n int, err error) {
-	if r.left == 0 {
-		return 0, io.EOF
-	}
-	for n < len(b) && r.left > 0 {
-		m := copy(b[n:], r.parts[0])
-		n += m
-		r.left -= m
-		if r.parts[0] = r.parts[0][m:]; r.parts[0] == "" {
-			r.parts = r.parts[1:]
-		}
-	}
-	return n, nil
 }

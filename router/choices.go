@@ -27,7 +27,7 @@ func (d choices) read(e event, committed bool) meaning {
 	return m
 }
 
-func (d choices) judge(body string) meaning {
+func (d choices) judge(body []byte) meaning {
 	object, failed := wellFormed(body)
 	if failed != "" {
 		return meaning{failed: failed}

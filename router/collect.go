@@ -56,7 +56,7 @@ func (a *answer) collect(d dialect) *failure {
 	if err != nil {
 		return a.uncollected(err)
 	}
-	m := d.judge(string(whole))
+	m := d.judge(whole)
 	if m.failed != "" {
 		return &failure{reason: BadResponse, detail: "answered without an answer", said: shorten(m.failed), begun: true}
 	}
@@ -106,7 +106,7 @@ func (a *answer) part() *beginning {
 // has to be given away; failed is then why, if the backend was asked.
 func (rt *Router) goOn(w http.ResponseWriter, r *http.Request, c *call, p plan, s step, first *failure, rec *record) (done bool, failed *failure) {
 	d := resumableOf(c.path)
-	object := gjson.Parse(c.body.raw)
+	object := gjson.Parse(c.body.text())
 	if first.part == nil || d == nil || !p.route.Resume || spoiledBody(object) != "" {
 		return false, nil
 	}
@@ -117,7 +117,7 @@ func (rt *Router) goOn(w http.ResponseWriter, r *http.Request, c *call, p plan, 
 	}
 	next := *c
 	var err error
-	if next.body, err = parseBody(applied(c.body.raw, append(limits, more))); err != nil {
+	if next.body, err = parseBody([]byte(applied(c.body.text(), append(limits, more)))); err != nil {
 		return false, nil
 	}
 	a, failed := attempt(r.Context(), &next, s, p.spareTimeout, p.idleTimeout, patience{})
@@ -131,7 +131,7 @@ func (rt *Router) goOn(w http.ResponseWriter, r *http.Request, c *call, p plan, 
 	}
 	a.held = []byte(joined)
 	rec.backend, rec.model, rec.resumedBy = s.backend.name(), s.model, s.backend.name()
-	a.usage = c.dialect.judge(joined).usage
+	a.usage = c.dialect.judge([]byte(joined)).usage
 	rt.deliver(w, r, c, a, rec)
 	return true, nil
 }

@@ -14,7 +14,7 @@ type dialect interface {
 	// only its end, its errors and its usage still matter.
 	read(e event, committed bool) meaning
 	// judge says what a whole answer with status 200 means.
-	judge(body string) meaning
+	judge(body []byte) meaning
 	// errorEvent is how a stream says that it broke.
 	errorEvent(apiError) []byte
 	// errorBody is the body of an answer that is an error.
@@ -33,7 +33,7 @@ type meaning struct {
 // whole says whether an event that the stream's end cut off can still be taken
 // for a whole one: the end mark itself, of which only the empty line is missing.
 func (m meaning) whole(e event) bool {
-	return m.ended && (string(e.data) == "[DONE]" || validJSON(string(e.data)))
+	return m.ended && (string(e.data) == "[DONE]" || validJSON(e.data))
 }
 
 // usage counts tokens; nil where the backend did not say.
@@ -86,11 +86,11 @@ func mayHold(data []byte, field string) bool { return bytes.Contains(data, []byt
 const notJSON = "an answer that is not a JSON object"
 
 // wellFormed parses a whole answer, or says why it is none.
-func wellFormed(body string) (object gjson.Result, failed string) {
+func wellFormed(body []byte) (object gjson.Result, failed string) {
 	if !validJSON(body) {
 		return object, notJSON
 	}
-	object = gjson.Parse(body)
+	object = gjson.ParseBytes(body)
 	if !object.IsObject() {
 		return object, notJSON
 	}

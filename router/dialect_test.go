@@ -121,7 +121,7 @@ func TestWholeAnswers(t *testing.T) {
 		"an array":            {plain{}, `[{"index":0}]`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := tc.d.judge(tc.body)
+			m := tc.d.judge([]byte(tc.body))
 			if tc.failed == "" && m.failed != "" || tc.failed != "" && !strings.Contains(m.failed, tc.failed) {
 				t.Errorf("failed: %q, want %q", m.failed, tc.failed)
 			}

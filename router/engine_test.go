@@ -187,7 +187,7 @@ func comparable(t *testing.T, answer string) any {
 // for, nil where the answers are the same.
 func (e engine) same(path, raw string) (answer string, refused error) {
 	e.t.Helper()
-	b, err := parseBody(raw)
+	b, err := parseBody([]byte(raw))
 	if err != nil {
 		e.t.Fatalf("%v: %s", err, raw)
 	}
@@ -196,7 +196,7 @@ func (e engine) same(path, raw string) (answer string, refused error) {
 		e.t.Fatalf("%s does not stream: %s", path, raw)
 	}
 	wantStatus, want := e.post(path, strings.NewReader(raw))
-	status, got := e.post(path, s.withModel("other").reader())
+	status, got := e.post(path, s.withModel("other").open())
 	whole, err := "", error(nil)
 	if status == http.StatusOK {
 		whole, err = put(s, strings.NewReader(got))

@@ -1,10 +1,12 @@
 package router
 
 import (
+	"bytes"
 	"errors"
 	"mime"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
@@ -36,24 +38,25 @@ func isForm(h http.Header) bool {
 // routed by one name and answered, and billed, under another. Its errors are
 // sentences for the client.
 // Source: RFC 7578 and RFC 2046, 5.1.
-func parseForm(raw string, h http.Header) (body, error) {
+func parseForm(raw []byte, h http.Header) (body, error) {
 	_, params, err := mime.ParseMediaType(h.Get("Content-Type"))
 	if err != nil || len(h["Content-Type"]) != 1 || extended.MatchString(h.Get("Content-Type")) || !goodBoundary.MatchString(params["boundary"]) {
 		return body{}, errForm
 	}
-	mark := "--" + params["boundary"]
+	mark := []byte("--" + params["boundary"])
 	b := body{raw: raw, form: true}
 	at := len(mark) + len("\r\n")
-	if !strings.HasPrefix(raw, mark+"\r\n") {
+	if !bytes.HasPrefix(raw, append(slices.Clone(mark), "\r\n"...)) {
 		return body{}, errForm
 	}
+	next := append([]byte("\r\n"), mark...)
 	for range maxParts {
-		length := strings.Index(raw[at:], "\r\n"+mark)
+		length := bytes.Index(raw[at:], next)
 		if length < 0 {
 			return body{}, errForm
 		}
-		head, value, ok := strings.Cut(raw[at:at+length], "\r\n\r\n")
-		f, err := readField(head)
+		head, value, ok := bytes.Cut(raw[at:at+length], []byte("\r\n\r\n"))
+		f, err := readField(string(head))
 		switch {
 		case !ok || err != nil:
 			return body{}, errForm
@@ -62,16 +65,16 @@ func parseForm(raw string, h http.Header) (body, error) {
 			return body{}, errModels
 		case !f.plain:
 			return body{}, errFormModel
-		case value == "":
+		case len(value) == 0:
 			return body{}, errNoModel
 		default:
-			b.model, b.from, b.to = value, at+length-len(value), at+length
+			b.model, b.from, b.to = string(value), at+length-len(value), at+length
 		}
 		at += length + len("\r\n") + len(mark)
 		switch rest := raw[at:]; {
-		case strings.HasPrefix(rest, "\r\n"):
+		case bytes.HasPrefix(rest, []byte("\r\n")):
 			at += len("\r\n")
-		case rest == "--", rest == "--\r\n":
+		case string(rest) == "--", string(rest) == "--\r\n":
 			return b, nil
 		default:
 			return body{}, errForm

@@ -100,7 +100,7 @@ func TestTranscription(t *testing.T) {
 // TestFormsThatTwoParsersReadInTwoWays are refused.
 func TestFormsThatTwoParsersReadInTwoWays(t *testing.T) {
 	const good = "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nlocal\r\n--b--\r\n"
-	if got, err := parseForm(good, http.Header{"Content-Type": {"Multipart/Form-Data; boundary=b"}}); err != nil || got.model != "local" || good[got.from:got.to] != "local" {
+	if got, err := parseForm([]byte(good), http.Header{"Content-Type": {"Multipart/Form-Data; boundary=b"}}); err != nil || got.model != "local" || good[got.from:got.to] != "local" {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	for name, tc := range map[string]struct{ contentType, was, is string }{
@@ -129,14 +129,14 @@ func TestFormsThatTwoParsersReadInTwoWays(t *testing.T) {
 		"no form's part":           {"", "form-data;", "attachment;"},
 	} {
 		h := http.Header{"Content-Type": {orElse(tc.contentType, "multipart/form-data; boundary=b")}}
-		if got, err := parseForm(strings.ReplaceAll(good, orElse(tc.was, "\x00"), tc.is), h); err == nil {
+		if got, err := parseForm([]byte(strings.ReplaceAll(good, orElse(tc.was, "\x00"), tc.is)), h); err == nil {
 			t.Errorf("%s: taken for %+v", name, got)
 		}
 	}
-	if _, err := parseForm(good, http.Header{"Content-Type": {"multipart/form-data; boundary=b", "text/plain"}}); err == nil {
+	if _, err := parseForm([]byte(good), http.Header{"Content-Type": {"multipart/form-data; boundary=b", "text/plain"}}); err == nil {
 		t.Error("two content types")
 	}
-	if _, err := parseForm(strings.Repeat("--b\r\nContent-Disposition: form-data; name=x\r\n\r\n\r\n", maxParts+1)+good, http.Header{"Content-Type": {"multipart/form-data; boundary=b"}}); !errors.Is(err, errForm) {
+	if _, err := parseForm([]byte(strings.Repeat("--b\r\nContent-Disposition: form-data; name=x\r\n\r\n\r\n", maxParts+1)+good), http.Header{"Content-Type": {"multipart/form-data; boundary=b"}}); !errors.Is(err, errForm) {
 		t.Errorf("too many parts: %v", err)
 	}
 }
@@ -149,7 +149,7 @@ func FuzzForm(f *testing.F) {
 	f.Add(text, params["boundary"])
 	f.Add("--b\r\ncontent-disposition:form-data;name=model\r\nX: y\r\n\r\nlocal\r\n--b--", "b")
 	f.Fuzz(func(t *testing.T, text, boundary string) {
-		b, err := parseForm(text, http.Header{"Content-Type": {"multipart/form-data; boundary=\"" + boundary + "\""}})
+		b, err := parseForm([]byte(text), http.Header{"Content-Type": {"multipart/form-data; boundary=\"" + boundary + "\""}})
 		if err != nil {
 			return
 		}
@@ -175,7 +175,7 @@ func FuzzForm(f *testing.F) {
 		if b.to == 0 {
 			return
 		}
-		if other := strings.Join(b.withModel("another"), ""); read(other) != "another" || len(other)-len("another") != len(text)-len(b.model) {
+		if other := string(bytes.Join(b.withModel("another").parts, nil)); read(other) != "another" || len(other)-len("another") != len(text)-len(b.model) {
 			t.Errorf("%q became %q", text, other)
 		}
 	})
@@ -201,7 +201,7 @@ func TestAudioDialect(t *testing.T) {
 	for text, failed := range map[string]string{
 		"": "an empty answer", "\n": "", " 1 2\n": "", "1\n00:00 --> 00:01\nx": "", `{"text":""}`: "", `{"error":{"message":"no"}}`: "no",
 	} {
-		if got := (audio{}).judge(text); got.failed != failed {
+		if got := (audio{}).judge([]byte(text)); got.failed != failed {
 			t.Errorf("%q: %+v", text, got)
 		}
 	}

@@ -52,7 +52,7 @@ func (messages) read(e event, committed bool) meaning {
 	return meaning{failed: errorIn(object)}
 }
 
-func (messages) judge(body string) meaning {
+func (messages) judge(body []byte) meaning {
 	object, failed := wellFormed(body)
 	if failed == "" && object.Get("type").Str == "error" {
 		failed = "an error without a message"

@@ -24,9 +24,9 @@ func (plain) read(e event, _ bool) meaning {
 	}}
 }
 
-func (plain) judge(body string) meaning {
+func (plain) judge(body []byte) meaning {
 	object, failed := wellFormed(body)
-	if failed == notJSON && gjson.Parse(body).IsArray() && validJSON(body) {
+	if failed == notJSON && gjson.ParseBytes(body).IsArray() && validJSON(body) {
 		failed = "" // some of llama-server's answers are arrays
 	}
 	if failed != "" {

@@ -51,7 +51,7 @@ func (responses) read(e event, committed bool) meaning {
 	return meaning{}
 }
 
-func (responses) judge(body string) meaning {
+func (responses) judge(body []byte) meaning {
 	object, failed := wellFormed(body)
 	if failed == "" && object.Get("status").Str == "failed" {
 		failed = "status failed"

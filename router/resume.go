@@ -33,7 +33,7 @@ func (c *call) resumable(p plan, s step, rec *record) *resumption {
 	if d == nil || !s.first || !p.route.Resume || len(p.steps) < 2 || s.backend.paid() || !mayFallBack(p.route, Lost) {
 		return nil
 	}
-	object := gjson.Parse(c.body.raw)
+	object := gjson.Parse(c.body.text())
 	if !object.Get("stream").Bool() || spoiledBody(object) != "" {
 		return nil
 	}
@@ -49,7 +49,7 @@ func (r *resumption) resume(ctx context.Context, w http.ResponseWriter) error {
 		return errNoResume
 	}
 	r.tried = true
-	object := gjson.Parse(r.call.body.raw)
+	object := gjson.Parse(r.call.body.text())
 	wantsUsage := object.Get("stream_options.include_usage").Bool()
 	limits, left := lessTokens(object, r.story.tokens)
 	switch {
@@ -68,7 +68,7 @@ func (r *resumption) resume(ctx context.Context, w http.ResponseWriter) error {
 	}
 	next := *r.call
 	var err error
-	if next.body, err = parseBody(applied(r.call.body.raw, append(limits, more))); err != nil {
+	if next.body, err = parseBody([]byte(applied(r.call.body.text(), append(limits, more)))); err != nil {
 		return errNoResume
 	}
 	a, failed := attempt(ctx, &next, r.to, r.plan.spareTimeout, r.plan.idleTimeout, patience{})

@@ -17,8 +17,27 @@ func TestScan(t *testing.T) {
 			b := []byte(strings.Repeat("x", 20))
 			b[at] = byte(c)
 			text := `["` + string(b) + `"]`
-			if got, want := scan(text, nil), json.Valid([]byte(text)); got != want {
+			if got, want := scan([]byte(text), nil), json.Valid([]byte(text)); got != want {
 				t.Errorf("byte %#x at %d: valid %t, want %t", c, at, got, want)
+			}
+		}
+	}
+}
+
+// TestScanEscapes: each escape, and each run of backslashes, is seen at every
+// place of the bytes that are looked at together, and at the text's end.
+func TestScanEscapes(t *testing.T) {
+	for at := range 40 {
+		for _, odd := range []string{`\`, `\\`, `\\\`, `\"`, `\\"`, `\\\"`, `\\\\"x`, `\u12aF`, `\u12g0`, `\u12"`, `\x`, "\\\x1f", "\xff\x80", "\x22\x02", "\x20#!"} {
+			for _, filling := range []string{"x", `\t`} {
+				text := []byte(`["` + strings.Repeat(filling, at) + odd + strings.Repeat(filling, 20) + `"]`)
+				for _, end := range []int{len(text), len(text) - 2, len(text) - 20*len(filling) - 2} {
+					for _, text := range []string{string(text[:end]), string(text[:end]) + `"]`} {
+						if got, want := scan([]byte(text), nil), json.Valid([]byte(text)); got != want {
+							t.Errorf("valid %t, want %t: %s", got, want, text)
+						}
+					}
+				}
 			}
 		}
 	}
@@ -30,7 +49,7 @@ func TestScanNesting(t *testing.T) {
 			strings.Repeat("[", depth) + strings.Repeat("]", depth),
 			strings.Repeat(`{"a":`, depth) + "1" + strings.Repeat("}", depth),
 		} {
-			if got, want := scan(text, nil), json.Valid([]byte(text)); got != want {
+			if got, want := scan([]byte(text), nil), json.Valid([]byte(text)); got != want {
 				t.Errorf("%d deep: valid %t, want %t", depth, got, want)
 			}
 		}
@@ -49,7 +68,7 @@ func FuzzScan(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		var got []string
-		valid := scan(text, func(m member) { got = append(got, text[m.keyFrom:m.keyTo]+text[m.from:m.to]) })
+		valid := scan([]byte(text), func(m member) { got = append(got, text[m.keyFrom:m.keyTo]+text[m.from:m.to]) })
 		if want := json.Valid([]byte(text)); valid != want {
 			t.Fatalf("valid %t, want %t: %q", valid, want, text)
 		}
@@ -67,17 +86,21 @@ func FuzzScan(f *testing.F) {
 
 // BenchmarkScan is a body of 200 KB, as bench.sh sends it.
 func BenchmarkScan(b *testing.B) {
-	text := `{"model":"local","messages":[{"role":"user","content":"` + strings.Repeat(`The \"quick\" brown fox\njumps over the lazy dog. `, 4000) + `"}]}`
-	for name, valid := range map[string]func(string) bool{
-		"scan": func(s string) bool { return scan(s, nil) }, "gjson": gjson.Valid,
+	for text, words := range map[string]string{
+		"escapes": `The \"quick\" brown fox\njumps over the lazy dog. `, "plain": `The quick brown fox jumps over the very lazy dog!! `,
 	} {
-		b.Run(name, func(b *testing.B) {
-			b.SetBytes(int64(len(text)))
-			for b.Loop() {
-				if !valid(text) {
-					b.Fatal("not valid")
+		raw := []byte(`{"model":"local","messages":[{"role":"user","content":"` + strings.Repeat(words, 4000) + `"}]}`)
+		for name, valid := range map[string]func([]byte) bool{
+			"scan": func(s []byte) bool { return scan(s, nil) }, "gjson": gjson.ValidBytes,
+		} {
+			b.Run(text+"/"+name, func(b *testing.B) {
+				b.SetBytes(int64(len(raw)))
+				for b.Loop() {
+					if !valid(raw) {
+						b.Fatal("not valid")
+					}
 				}
-			}
-		})
+			})
+		}
 	}
 }

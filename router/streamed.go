@@ -1,8 +1,8 @@
 package router
 
 import (
+	"bytes"
 	"strconv"
-	"strings"
 
 	"github.com/tidwall/gjson"
 )
@@ -36,7 +36,7 @@ func (b body) asStream(path string) (s streamed, ok bool) {
 		return s, false
 	}
 	seen := map[string]bool{}
-	object := gjson.Parse(b.raw)
+	object := gjson.Parse(b.text())
 	object.ForEach(func(key, value gjson.Result) bool {
 		name := key.Str
 		// Of a field that is there twice llama-server reads the last one.
@@ -65,7 +65,7 @@ func (b body) asStream(path string) (s streamed, ok bool) {
 	}
 	// A whole answer leaves the logprobs of the stop string out, a stream doesn't.
 	if ok = ok && seen[needed] && !(s.logprobs && s.stops); ok && s.asked == "" {
-		s.from = object.Index + strings.IndexByte(b.raw[object.Index:], '{') + 1
+		s.from = object.Index + bytes.IndexByte(b.raw[object.Index:], '{') + 1
 		s.to, s.asked = s.from, asStreamed+","
 	}
 	return s, ok
@@ -73,16 +73,17 @@ func (b body) asStream(path string) (s streamed, ok bool) {
 
 // withModel returns the body with another model name in it.
 func (s streamed) withModel(model string) payload {
-	b, name := s.body, ""
+	b := s.body
+	var name []byte
 	if b.to == 0 || model == b.model {
 		b.from, b.to = s.to, s.to // the body's own name stays
 	} else {
-		name = quote(model)
+		name = []byte(quote(model))
 	}
 	if b.from < s.from {
-		return payload{b.raw[:b.from], name, b.raw[b.to:s.from], s.asked, b.raw[s.to:]}
+		return b.payload(b.raw[:b.from], name, b.raw[b.to:s.from], []byte(s.asked), b.raw[s.to:])
 	}
-	return payload{b.raw[:s.from], s.asked, b.raw[s.to:b.from], name, b.raw[b.to:]}
+	return b.payload(b.raw[:s.from], []byte(s.asked), b.raw[s.to:b.from], name, b.raw[b.to:])
 }
 
 // streamable are the fields of a body with which a stream and a whole answer

@@ -45,8 +45,8 @@ func TestAsStream(t *testing.T) {
 				t.Fatal("it does not stream")
 			}
 			p := s.withModel("b")
-			got, err := io.ReadAll(p.reader())
-			if err != nil || string(got) != tc.want || p.size() != int64(len(tc.want)) {
+			got, err := io.ReadAll(p.open())
+			if err != nil || string(got) != tc.want || p.size() != len(tc.want) {
 				t.Errorf("got  %s (%v)\nwant %s", got, err, tc.want)
 			}
 		})
@@ -102,7 +102,7 @@ func TestNotAsStream(t *testing.T) {
 
 func mustParse(t *testing.T, raw string) body {
 	t.Helper()
-	b, err := parseBody(raw)
+	b, err := parseBody([]byte(raw))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func FuzzAsStream(f *testing.F) {
 	f.Add(` {"stream" : null, "prompt" : [1] , "model":"\u0061"}`, false)
 	f.Add(`{"prompt":"a","\u0073tream":false}`, false)
 	f.Fuzz(func(t *testing.T, raw string, isChat bool) {
-		b, err := parseBody(raw)
+		b, err := parseBody([]byte(raw))
 		if err != nil {
 			return
 		}
@@ -128,11 +128,11 @@ func FuzzAsStream(f *testing.F) {
 		if !ok {
 			return
 		}
-		out, err := io.ReadAll(s.withModel("another one").reader())
+		out, err := io.ReadAll(s.withModel("another one").open())
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := parseBody(string(out))
+		again, err := parseBody(out)
 		if err != nil || b.model != "" && again.model != "another one" {
 			t.Fatalf("%v, model %q: %s", err, again.model, out)
 		}

@@ -3,11 +3,8 @@ package router
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -106,12 +103,14 @@ func (rt *Router) take(w http.ResponseWriter, r *http.Request, d dialect, localO
 		id: w.Header().Get(headerRequestID), method: r.Method, path: r.URL.Path,
 		header: r.Header, dialect: d, began: time.Now(), key: key.name(),
 	}
-	raw, refuse := readBody(w, r, s.maxBody)
+	held, refuse := readBody(w, r, s.maxBody)
 	if refuse.Status == 0 {
+		defer held.release()
 		var err error
-		if c.body, err = parse(d, raw, r.Header); err != nil {
+		if c.body, err = parse(d, held.bytes, r.Header); err != nil {
 			refuse = invalid(err.Error())
 		}
+		c.body.buffer = held
 	}
 	name := c.body.model
 	if refuse.Status == 0 && name == "" {
@@ -130,7 +129,7 @@ func (rt *Router) take(w http.ResponseWriter, r *http.Request, d dialect, localO
 }
 
 // parse finds the model in a body of the dialect's form.
-func parse(d dialect, raw string, h http.Header) (body, error) {
+func parse(d dialect, raw []byte, h http.Header) (body, error) {
 	if _, ok := d.(audio); ok && isForm(h) {
 		return parseForm(raw, h)
 	}
@@ -160,41 +159,44 @@ func (p *plan) keepLocal(path string) {
 	}
 }
 
-// copyBuffers are for the moment in which a body is read: without them a call
-// with a small body would allocate 32 KB.
-var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
+// unknownLength is what a body of unknown length is at first taken for, in bytes.
+const unknownLength = 4 << 10
 
-func readBody(w http.ResponseWriter, r *http.Request, most int64) (string, apiError) {
+// readBody reads a request's body into a buffer, which the caller has to release.
+func readBody(w http.ResponseWriter, r *http.Request, most int64) (*buffer, apiError) {
 	if enc := r.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
-		return "", apiError{
+		return nil, apiError{
 			Status: http.StatusUnsupportedMediaType, Type: typeInvalid, Code: codeInvalidBody,
 			Message: "the body has to come without Content-Encoding",
 		}
 	}
 	if r.ContentLength > most { // said before it is sent
-		return "", tooLong(most)
+		return nil, tooLong(most)
 	}
-	var b strings.Builder
-	if 0 < r.ContentLength && r.ContentLength <= most {
-		b.Grow(int(r.ContentLength))
+	// One byte more than needed: the read that fills the rest tells of the end too.
+	size := r.ContentLength
+	if size < 0 {
+		size = unknownLength
 	}
-	buffer := copyBuffers.Get().(*[]byte)
-	defer copyBuffers.Put(buffer)
-	_, err := io.CopyBuffer(&b, http.MaxBytesReader(w, r.Body, most), *buffer)
+	b := newBuffer(int(size) + 1)
+	err := b.readFrom(http.MaxBytesReader(w, r.Body, most))
+	if err != nil {
+		b.release()
+	}
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return "", tooLong(most)
+		return nil, tooLong(most)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return "", apiError{
+		return nil, apiError{
 			Status: http.StatusRequestTimeout, Type: typeInvalid, Code: codeSlowBody,
 			Message: "the body did not arrive in time; body_timeout in llmsup.yaml sets the limit",
 		}
 	case err != nil:
-		return "", invalid("the body could not be read: " + rootCause(err))
+		return nil, invalid("the body could not be read: " + rootCause(err))
 	}
 	bodyArrived(w)
-	return b.String(), apiError{}
+	return b, apiError{}
 }
 
 func tooLong(most int64) apiError {

@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -64,7 +65,7 @@ func newUpstreamBackend(u Upstream, log zerolog.Logger) (*upstreamBackend, error
 	client.HTTPClient = &http.Client{
 		Transport: onceOnly{&http.Transport{
 			Proxy:               http.ProxyFromEnvironment,
-			DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
+			DialContext:         gathering((&net.Dialer{Timeout: dialTimeout}).DialContext),
 			TLSHandshakeTimeout: dialTimeout,
 			MaxIdleConnsPerHost: 64,
 			IdleConnTimeout:     60 * time.Second,
@@ -133,7 +134,7 @@ func (b *upstreamBackend) do(ctx context.Context, c *call, model string) (*http.
 	// Without the client's query: none of the endpoints has one, and some clients
 	// put their keys there.
 	address := b.base + strings.TrimPrefix(c.path, "/v1")
-	req, err := retryablehttp.NewRequestWithContext(ctx, c.method, address, retryablehttp.ReaderFunc(payload.open))
+	req, err := retryablehttp.NewRequestWithContext(ctx, c.method, address, retryablehttp.ReaderFunc(func() (io.Reader, error) { return payload.open(), nil }))
 	if err != nil {
 		return nil, err
 	}

@@ -125,6 +125,13 @@ func TestApplicationNames(t *testing.T) {
 func upstreamOver(t *testing.T, url string, roots *tls.Config) *bench {
 	t.Helper()
 	b := newBench(t, answers, answers, func(c *Config, _ map[string]models.Route) { c.Upstreams[0].BaseURL = url })
+	transport(t, b).TLSClientConfig = &tls.Config{RootCAs: roots.RootCAs, MinVersion: tls.VersionTLS12}
+	return b
+}
+
+// transport is that of a bench's upstream.
+func transport(t *testing.T, b *bench) *http.Transport {
+	t.Helper()
 	u, ok := b.router.routing.Load().backends["openrouter"].(*upstreamBackend)
 	if !ok {
 		t.Fatal("no upstream")
@@ -133,8 +140,7 @@ func upstreamOver(t *testing.T, url string, roots *tls.Config) *bench {
 	if !ok {
 		t.Fatal("another transport")
 	}
-	transport.TLSClientConfig = &tls.Config{RootCAs: roots.RootCAs, MinVersion: tls.VersionTLS12}
-	return b
+	return transport.Transport
 }
 
 func TestUpstreamsSpeakHTTP2(t *testing.T) {

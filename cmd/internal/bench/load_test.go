@@ -30,7 +30,7 @@ func newStreamRequest(chunks int) []byte {
 }
 
 func request(agent, body string) []byte {
-	return fmt.Appendf(nil, "POST /v1/chat/completions HTTP/1.1\r\nHost: llmsup\r\nUser-Agent: %s\r\nAccept: application/json\r\n"+
+	return fmt.Appendf(nil, "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nUser-Agent: %s\r\nAccept: application/json\r\n"+
 		"Content-Type: application/json\r\nAuthorization: Bearer unused\r\nContent-Length: %d\r\n\r\n%s", agent, len(body), body)
 }
 

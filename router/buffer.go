@@ -1,0 +1,194 @@
+package router
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+)
+
+// buffer holds a request's body for as long as somebody may read it: the call,
+// and each transport that sends it. net/http's RoundTrip can return, and the call
+// move on or end, while a body is still being written; its memory is only used
+// again when every reader of it was closed.
+type buffer struct {
+	bytes []byte
+	users atomic.Int32
+}
+
+const (
+	// Bodies between these sizes, in bytes, share memory with those before them:
+	// without, each large one would cost the collector as much as its copying.
+	// Smaller ones are cheap, and larger ones too rare to keep memory for.
+	sharedFrom = 16 << 10
+	sharedMost = 1 << 20
+)
+
+var buffers = sync.Pool{New: func() any { return &buffer{} }}
+
+// newBuffer returns an empty buffer with room for size bytes, and one user.
+func newBuffer(size int) *buffer {
+	b := &buffer{}
+	if sharedFrom < size && size <= sharedMost {
+		b = buffers.Get().(*buffer)
+	}
+	if cap(b.bytes) < size {
+		b.bytes = make([]byte, 0, size)
+	}
+	b.users.Store(1)
+	return b
+}
+
+func (b *buffer) retain() { b.users.Add(1) }
+
+func (b *buffer) release() {
+	if b.users.Add(-1) == 0 && sharedFrom < cap(b.bytes) && cap(b.bytes) <= sharedMost {
+		b.bytes = b.bytes[:0]
+		buffers.Put(b)
+	}
+}
+
+// readFrom reads all that there is.
+func (b *buffer) readFrom(r io.Reader) error {
+	for {
+		if len(b.bytes) == cap(b.bytes) {
+			b.bytes = append(b.bytes, 0)[:len(b.bytes)]
+		}
+		n, err := r.Read(b.bytes[len(b.bytes):cap(b.bytes)])
+		b.bytes = b.bytes[:len(b.bytes)+n]
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// payload is what is sent as a request's body: its parts one after another.
+type payload struct {
+	parts net.Buffers
+	from  *buffer // that the parts lie in; nil = in memory of their own
+}
+
+func (p payload) size() int {
+	n := 0
+	for _, part := range p.parts {
+		n += len(part)
+	}
+	return n
+}
+
+// open returns a reader of the payload, which has to be closed if it can be.
+func (p payload) open() io.Reader {
+	if p.from == nil && len(p.parts) == 1 {
+		return bytes.NewReader(p.parts[0]) // a type that net/http knows to be in memory
+	}
+	if p.from != nil {
+		p.from.retain()
+	}
+	parts := make(net.Buffers, len(p.parts))
+	copy(parts, p.parts)
+	return &payloadReader{parts: parts, left: p.size(), from: p.from}
+}
+
+// asBody is a reader of a payload as a request's body.
+func asBody(r io.Reader) io.ReadCloser {
+	if c, ok := r.(io.ReadCloser); ok {
+		return c
+	}
+	return io.NopCloser(r)
+}
+
+// payloadReader reads a payload once. It may be closed while it is read, as
+// net/http does when it gives a request up.
+type payloadReader struct {
+	mu    sync.Mutex
+	parts net.Buffers
+	left  int
+	from  *buffer
+}
+
+// Len is how many bytes are left. retryablehttp takes them for the request's
+// Content-Length (its LenReader), without which it would be sent in chunks.
+func (r *payloadReader) Len() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.left
+}
+
+// Read fills what it is given as far as it can: net/http writes each piece to
+// the network as it comes.
+func (r *payloadReader) Read(b []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.left == 0 {
+		return 0, io.EOF
+	}
+	n := 0
+	for n < len(b) && len(r.parts) > 0 {
+		m := copy(b[n:], r.parts[0])
+		n += m
+		if r.parts[0] = r.parts[0][m:]; len(r.parts[0]) == 0 {
+			r.parts = r.parts[1:]
+		}
+	}
+	r.left -= n
+	return n, nil
+}
+
+// writeTo writes all that is left to a connection, without a copy of it. One that
+// hangs ends when the connection is closed, which is what net/http does before it
+// closes the reader.
+func (r *payloadReader) writeTo(conn net.Conn) (int64, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n, err := r.parts.WriteTo(conn)
+	r.left -= int(n)
+	return n, err
+}
+
+// Close lets go of the payload's memory.
+func (r *payloadReader) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.parts, r.left = nil, 0
+	if r.from != nil {
+		r.from.release()
+		r.from = nil
+	}
+	return nil
+}
+
+// gatheringConn is a connection that takes a payload whole, in one system call:
+// net/http would copy it through a small buffer.
+type gatheringConn struct{ net.Conn }
+
+type dial func(ctx context.Context, network, address string) (net.Conn, error)
+
+// gathering makes the connections of a dialer gathering ones.
+func gathering(d dial) dial {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := d(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return gatheringConn{conn}, nil
+	}
+}
+
+// ReadFrom implements io.ReaderFrom. net/http limits a body to its
+// Content-Length before it hands it on.
+func (c gatheringConn) ReadFrom(r io.Reader) (int64, error) {
+	if limited, ok := r.(*io.LimitedReader); ok {
+		if p, ok := limited.R.(*payloadReader); ok && limited.N >= int64(p.Len()) {
+			n, err := p.writeTo(c.Conn)
+			limited.N -= n
+			return n, err
+		}
+	}
+	return io.Copy(struct{ io.Writer }{c.Conn}, r)
+}

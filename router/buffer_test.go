@@ -1,0 +1,194 @@
+package router
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/iotest"
+	"time"
+)
+
+// TestBufferIsHeld: the memory of a body is free for the next one when the call
+// and every reader of it have let go, and not before.
+func TestBufferIsHeld(t *testing.T) {
+	b := newBuffer(sharedFrom + 1)
+	if err := b.readFrom(strings.NewReader(strings.Repeat("x", sharedFrom+1))); err != nil {
+		t.Fatal(err)
+	}
+	p := payload{net.Buffers{b.bytes[:10], []byte("model"), b.bytes[15:]}, b}
+	first, second := asBody(p.open()), asBody(p.open())
+	b.release()
+	for range 2 { // closing twice lets go once
+		if err := first.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if users := b.users.Load(); users != 1 {
+		t.Errorf("%d users, want 1: a reader is open", users)
+	}
+	if n, err := first.Read(make([]byte, 10)); n != 0 || !errors.Is(err, io.EOF) {
+		t.Errorf("a closed reader gave %d bytes, %v", n, err)
+	}
+	got, err := io.ReadAll(second)
+	if want := strings.Repeat("x", 10) + "model" + strings.Repeat("x", sharedFrom+1-15); err != nil || string(got) != want {
+		t.Errorf("%d bytes, %v, want %d", len(got), err, len(want))
+	}
+	if err := second.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if users := b.users.Load(); users != 0 {
+		t.Errorf("%d users, want none", users)
+	}
+}
+
+func TestBufferReadsAll(t *testing.T) {
+	for name, size := range map[string]int{"nothing": 0, "one byte": 1, "small": 400, "shared": 200 << 10, "large": sharedMost + 5} {
+		t.Run(name, func(t *testing.T) {
+			want := bytes.Repeat([]byte("x"), size)
+			for _, expected := range []int{1, size + 1} {
+				b := newBuffer(expected)
+				if err := b.readFrom(iotest.HalfReader(bytes.NewReader(want))); err != nil || !bytes.Equal(b.bytes, want) {
+					t.Errorf("%d bytes, %v, want %d", len(b.bytes), err, size)
+				}
+				b.release()
+			}
+			broken := newBuffer(size + 1)
+			if err := broken.readFrom(io.MultiReader(bytes.NewReader(want), iotest.ErrReader(io.ErrUnexpectedEOF))); !errors.Is(err, io.ErrUnexpectedEOF) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+// countedConn counts what is written to a connection.
+type countedConn struct {
+	net.Conn
+	mu     sync.Mutex
+	writes int
+	text   []byte
+}
+
+func (c *countedConn) Write(b []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.writes++
+	c.text = append(c.text, b...)
+	return len(b), nil
+}
+
+func TestGatheringConn(t *testing.T) {
+	large := strings.Repeat("x", 200<<10)
+	for name, tc := range map[string]struct {
+		body   io.Reader
+		limit  int64
+		writes int
+		want   string
+	}{
+		"a payload, part by part":    {payload{net.Buffers{[]byte(large), []byte("y"), []byte(large)}, nil}.open(), 400<<10 + 1, 3, large + "y" + large},
+		"a payload that is too long": {payload{net.Buffers{[]byte("ab"), []byte("cd")}, nil}.open(), 3, 1, "abc"},
+		"something else":             {strings.NewReader("abc"), 3, 1, "abc"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn := &countedConn{}
+			limited := &io.LimitedReader{R: tc.body, N: tc.limit}
+			n, err := gatheringConn{conn}.ReadFrom(limited)
+			if err != nil || n != int64(len(tc.want)) || string(conn.text) != tc.want || conn.writes != tc.writes || limited.N != 0 {
+				t.Errorf("%d bytes in %d writes, %d left, %v; want %d in %d", n, conn.writes, limited.N, err, len(tc.want), tc.writes)
+			}
+		})
+	}
+	conn := &countedConn{}
+	if n, err := (gatheringConn{conn}).ReadFrom(strings.NewReader("without a limit")); err != nil || n != 15 {
+		t.Errorf("%d, %v", n, err)
+	}
+}
+
+// TestBodiesAreNotMixed: an upstream that answers before it has read the body
+// leaves net/http writing when the call has long ended. What it writes is still
+// that call's body, and no later one's.
+func TestBodiesAreNotMixed(t *testing.T) {
+	const calls, parallel = 300, 6
+	var upstream sync.WaitGroup
+	var early atomic.Int32            // calls that had ended before their body was sent
+	var ended [parallel]chan struct{} // receives when a call of a letter has
+	for i := range ended {
+		ended[i] = make(chan struct{}, calls)
+	}
+	b := newBench(t, answers, answers)
+	transport(t, b).DialContext = gathering(func(context.Context, string, string) (net.Conn, error) {
+		near, far := net.Pipe() // nothing is sent before it is read
+		upstream.Go(func() {
+			if answerEarly(t, far, func(letter byte) { <-ended[letter-'a'] }) < sharedMost/2 {
+				early.Add(1)
+			}
+		})
+		return near, nil
+	})
+	var clients sync.WaitGroup
+	for letter := range parallel {
+		clients.Go(func() {
+			body := `{"text":"` + strings.Repeat(string(rune('a'+letter)), sharedMost/2) + `","model":"gpt-4o"}`
+			for range calls / parallel {
+				if got := b.post(chatPath, body); got.status != http.StatusBadRequest {
+					t.Errorf("status %d: %s", got.status, got.body)
+				}
+				ended[letter] <- struct{}{}
+			}
+		})
+	}
+	clients.Wait()
+	upstream.Wait()
+	if early.Load() == 0 {
+		t.Error("every body had been sent when the call ended: nothing was tried")
+	}
+}
+
+// answerEarly refuses a request at its head, waits until its call has ended, and
+// reads its body for as long as any comes. It returns how much that was.
+func answerEarly(t *testing.T, conn net.Conn, await func(letter byte)) int {
+	defer conn.Close()
+	in := bufio.NewReaderSize(conn, 4<<10)
+	for line := "-"; line != "\r\n"; {
+		var err error
+		if line, err = in.ReadString('\n'); err != nil {
+			t.Error(err)
+			return 0
+		}
+	}
+	const refusal = `{"error":{"message":"no"}}`
+	fmt.Fprintf(conn, "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(refusal), refusal)
+	if _, err := in.Discard(len(`{"text":"`)); err != nil {
+		return 0
+	}
+	whose, err := in.ReadByte()
+	if err != nil {
+		return 0
+	}
+	await(whose)
+	for n := 1; ; n++ {
+		c, err := in.ReadByte()
+		if err != nil {
+			return n
+		}
+		if c == '"' {
+			_, _ = io.Copy(io.Discard, in) // up to the connection's end
+			return n
+		}
+		if n%(16<<10) == 0 { // slower than later calls come
+			time.Sleep(time.Millisecond)
+		}
+		if c != whose {
+			t.Errorf("byte %d of a body of %q is %q", n, whose, c)
+			return n
+		}
+	}
+}
