@@ -104,8 +104,9 @@ func (s *Server) load(ctx context.Context, p child, ask engine) (readyAt time.Ti
 				return time.Time{}, stalled(quiet, why)
 			}
 		case <-s.orders.came:
-			if o := s.orders.now(); o.replace {
-				return time.Time{}, &Exit{Class: Replaced, Cause: o.words()}
+			o, h := s.orders.now(), s.orders.held()
+			if o.replace || h != nil { // there is nothing to keep yet
+				return time.Time{}, s.relieved(o, h)
 			}
 		case <-s.sentenced:
 			if verdict := s.sentenceOn(p.id()); verdict != nil {

@@ -18,6 +18,7 @@ type order struct {
 type orders struct {
 	mu      sync.Mutex
 	waiting order
+	hold    *Hold         // stands until it is taken back, whatever else is ordered; nil = none
 	came    chan struct{} // receives when there may be news
 }
 

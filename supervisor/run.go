@@ -28,9 +28,9 @@ func (s *Server) runOnce(ctx context.Context) (exit *Exit, ready time.Duration) 
 	if err != nil {
 		return s.notStarted(err), 0
 	}
-	gone := make(chan struct{})
+	s.gone = make(chan struct{})
 	s.enter(Loading, "", func(n *Snapshot) {
-		n.PID, n.Endpoint, n.Gone, n.Hung = p.id(), endpoint, gone, false
+		n.PID, n.Endpoint, n.Gone, n.Hung = p.id(), endpoint, s.gone, false
 		n.Restarts, n.Direct = s.starts-1, false
 		n.Slots, n.CtxSize = 0, s.spec.CtxSize
 	})
@@ -41,11 +41,17 @@ func (s *Server) runOnce(ctx context.Context) (exit *Exit, ready time.Duration) 
 		verdict = s.watch(ctx, p, ask)
 	}
 	grace := s.spec.StopGrace
+	hold := s.orders.held()
 	switch {
 	case ctx.Err() != nil:
 		s.enter(Draining, "llmsup is stopping", nil)
 	case verdict != nil && verdict.Class == Replaced:
 		s.enter(Draining, verdict.Cause, nil)
+	case hold != nil:
+		s.enter(Draining, hold.Reason, nil)
+		if verdict != nil {
+			grace = verdictGrace
+		}
 	case verdict != nil:
 		s.enter(Restarting, verdict.Cause, func(n *Snapshot) { n.Hung = verdict.Class == Wedged })
 		grace = verdictGrace
@@ -54,7 +60,7 @@ func (s *Server) runOnce(ctx context.Context) (exit *Exit, ready time.Duration) 
 	}
 	// The state comes first: no new call goes there from now on, and those that
 	// wait on it move before there is anything else to do about it.
-	close(gone)
+	close(s.gone)
 	p.stop(grace, s.hurry)
 	out.flush()
 	removeRecord(s.spec.Dir)

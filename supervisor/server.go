@@ -33,6 +33,7 @@ type Server struct {
 	// Of the owner alone:
 	spec    Spec
 	changed chan struct{} // the present snapshot's Changed
+	gone    chan struct{} // the present process's Gone
 	starts  int
 	past    history
 	kills   oomWatch
@@ -81,6 +82,10 @@ func (s *Server) Run(ctx context.Context) {
 
 	defer s.enter(Stopped, "", noProcess)
 	for ctx.Err() == nil {
+		if s.outOfUse() {
+			s.stayDrained(ctx)
+			continue
+		}
 		if !s.carryOut(s.orders.take()) {
 			s.park(ctx)
 			continue
@@ -96,10 +101,15 @@ func (s *Server) Run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if exit.Class != Replaced {
-			s.past = s.past.after(exit.Class, ready)
-			s.rest(ctx, exit)
+		if exit.Class == Replaced {
+			continue
 		}
+		if s.outOfUse() { // and so nothing comes of it
+			s.enter(Draining, exit.Cause, func(n *Snapshot) { noProcess(n); n.LastExit = exit })
+			continue
+		}
+		s.past = s.past.after(exit.Class, ready)
+		s.rest(ctx, exit)
 	}
 }
 
@@ -164,7 +174,7 @@ func (s *Server) rest(ctx context.Context, exit *Exit) {
 		case <-timer.C:
 			return
 		case <-s.orders.came:
-			if s.orders.now().replace {
+			if s.orders.now().replace || s.outOfUse() {
 				return
 			}
 		}
@@ -186,7 +196,7 @@ func (s *Server) awaitChange(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-s.orders.came:
-			if s.orders.now().replace {
+			if s.orders.now().replace || s.outOfUse() {
 				return
 			}
 		case <-tick.C:

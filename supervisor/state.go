@@ -15,14 +15,16 @@ import (
 //	   |          |  |        +----+----+-----------+            |
 //	   |          |  |             |    |                        |
 //	   |          v  |             v    v                        |
-//	   |       failed <------ restarting   draining -> drained --+
+//	   |       failed <------ restarting   draining <-> drained -+
 //	   |                           |           |
 //	   +---------------------------+-----------+   (any state may go to stopped,
 //	                                                when llmsup itself ends)
 //
 // restarting is the pause between an exit that nobody asked for and the next
 // start; failed is the end of trying; draining and drained are what an
-// operator asked for.
+// operator asked for, at llmsup's own start too. One that is drained and has kept
+// its process goes back to ready or degraded without a start, or to restarting if
+// that has ended, or answers nothing.
 type State int
 
 // The states of a local server.
@@ -57,13 +59,13 @@ func (s State) Alive() bool { return s == Ready || s == Degraded }
 // successors lists, for every state, the states that may follow it. Staying in
 // a state with another reason is always allowed.
 var successors = [...][]State{
-	Stopped:    {Starting},
+	Stopped:    {Starting, Drained},
 	Starting:   {Loading, Restarting, Failed, Draining, Stopped},
 	Loading:    {Ready, Degraded, Restarting, Failed, Draining, Stopped},
 	Ready:      {Degraded, Restarting, Failed, Draining, Stopped},
 	Degraded:   {Ready, Restarting, Failed, Draining, Stopped},
 	Draining:   {Drained, Ready, Degraded, Starting, Restarting, Stopped},
-	Drained:    {Starting, Stopped},
+	Drained:    {Starting, Ready, Degraded, Restarting, Draining, Stopped},
 	Restarting: {Starting, Failed, Draining, Stopped},
 	Failed:     {Starting, Draining, Stopped},
 }

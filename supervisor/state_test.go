@@ -9,13 +9,13 @@ import (
 // these may follow it.
 func TestEveryPairOfStates(t *testing.T) {
 	follows := map[State]string{
-		Stopped:    "stopped starting",
+		Stopped:    "stopped starting drained",
 		Starting:   "stopped starting loading draining restarting failed",
 		Loading:    "stopped loading ready degraded draining restarting failed",
 		Ready:      "stopped ready degraded draining restarting failed",
 		Degraded:   "stopped ready degraded draining restarting failed",
 		Draining:   "stopped starting ready degraded draining drained restarting",
-		Drained:    "stopped starting drained",
+		Drained:    "stopped starting ready degraded draining drained restarting",
 		Restarting: "stopped starting draining restarting failed",
 		Failed:     "stopped starting draining failed",
 	}

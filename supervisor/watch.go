@@ -27,7 +27,10 @@ func (s *Server) watch(ctx context.Context, p child, ask engine) (verdict *Exit)
 	newest, newestAt := last, time.Now()
 	silence := time.NewTimer(s.spec.StallTimeout)
 	defer silence.Stop()
-	var drained <-chan struct{}
+	var future outlook
+	if verdict := s.heed(looking, &future, ask, lookers.Go); verdict != nil { // what came while it loaded
+		return verdict
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -42,16 +45,28 @@ func (s *Server) watch(ctx context.Context, p child, ask engine) (verdict *Exit)
 				silence.Reset(s.spec.StallTimeout - time.Since(last.at))
 			}
 		case <-s.orders.came:
-			if o := s.orders.now(); o.replace && drained == nil {
-				s.enter(Draining, o.words()+"; its calls end first", nil)
-				done := make(chan struct{})
-				drained = done
-				lookers.Go(func() { s.drain(looking, done) })
+			if verdict := s.heed(looking, &future, ask, lookers.Go); verdict != nil {
+				return verdict
 			}
-		case <-drained:
-			return &Exit{Class: Replaced, Cause: s.orders.now().words()}
+		case <-future.calls:
+			if verdict := s.rid(&future); verdict != nil {
+				return verdict
+			}
+		case err := <-future.proof:
+			if s.orders.held() != nil { // it is not to be used after all
+				future.proof = nil
+				continue
+			}
+			if err != nil {
+				return &Exit{Class: Wedged, Cause: "it was to be used again, and no completion came back: " + err.Error()}
+			}
+			future = outlook{}
+			s.enterAlive(nil)
+			if verdict := s.heed(looking, &future, ask, lookers.Go); verdict != nil { // what came meanwhile
+				return verdict
+			}
 		case <-s.judged:
-			if drained == nil {
+			if future.works() {
 				s.enterAlive(nil)
 			}
 		case <-s.sentenced:
@@ -73,32 +88,6 @@ func (s *Server) watch(ctx context.Context, p child, ask engine) (verdict *Exit)
 
 // lookEvery is the pace of looks at a ready server.
 func (s *Server) lookEvery() time.Duration { return min(lookEvery, s.spec.StallTimeout/4) }
-
-const (
-	drainTimeout = 10 * time.Minute
-	drainLook    = 50 * time.Millisecond
-)
-
-// drain closes done when the server has no call any more, or has had some for
-// drainTimeout. Twice none is none: a call may be on its way from the router,
-// which chose the server just before it began to drain.
-func (s *Server) drain(ctx context.Context, done chan<- struct{}) {
-	tick := time.NewTicker(drainLook)
-	defer tick.Stop()
-	deadline := time.Now().Add(drainTimeout)
-	for quiet := 0; quiet < 2 && time.Now().Before(deadline); {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		quiet++
-		if s.spec.Traffic().Calls > 0 {
-			quiet = 0
-		}
-	}
-	close(done)
-}
 
 // look looks at the server again and again, on connections of its own, and
 // hands on what it sees. A question that hangs delays nobody but the next one.

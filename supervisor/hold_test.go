@@ -1,0 +1,245 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+const byHand = "drained by an operator"
+
+// TestDrain: new calls stay away from the first moment, the calls end or have had
+// their time, and then there is no process until somebody wants one.
+func TestDrain(t *testing.T) {
+	var calls atomic.Int64
+	traffic := func() Traffic { return Traffic{Calls: int(calls.Load()), Bytes: time.Now().UnixNano()} }
+	inVirtualTime(t, Spec{Traffic: traffic}, func(s *Server, _ <-chan struct{}) {
+		time.Sleep(time.Second)
+		calls.Store(2)
+		gone := s.Snapshot().Gone
+		s.Drain(Hold{Until: time.Now().Add(10 * time.Minute), Reason: byHand})
+		synctest.Wait()
+		wantState(t, s, Draining, byHand+"; its calls end first")
+		time.Sleep(5 * time.Minute)
+		wantState(t, s, Draining, byHand)
+		calls.Store(0)
+		time.Sleep(time.Second)
+		wantDrained(t, s)
+		<-gone
+		s.Condemn(1, GPUFailed, "another one")
+		s.SetHealth("the GPU is gone")
+		time.Sleep(48 * time.Hour)
+		wantDrained(t, s)
+		s.Resume()
+		s.SetHealth("")
+		time.Sleep(time.Second)
+		if now := wantState(t, s, Ready, ""); now.Restarts != 1 || now.LastExit != nil {
+			t.Errorf("%d restarts, %+v: what was asked for is no failure", now.Restarts, now.LastExit)
+		}
+
+		calls.Store(1) // which never ends
+		s.Drain(Hold{Until: time.Now().Add(5 * time.Second), Reason: byHand})
+		time.Sleep(4 * time.Second)
+		wantState(t, s, Draining, byHand)
+		time.Sleep(2 * time.Second)
+		wantDrained(t, s)
+	})
+}
+
+func wantDrained(t *testing.T, s *Server) {
+	t.Helper()
+	if now := wantState(t, s, Drained, byHand); now.Gone != nil || now.PID != 0 || now.Endpoint != (Endpoint{}) || s.Snapshot().State.Alive() {
+		t.Errorf("drained, and there is something left: %+v", now)
+	}
+}
+
+// TestDrainIsChanged: another word on the same matter holds from then on.
+func TestDrainIsChanged(t *testing.T) {
+	traffic := func() Traffic { return Traffic{Calls: 1, Bytes: time.Now().UnixNano()} }
+	inVirtualTime(t, Spec{Traffic: traffic}, func(s *Server, _ <-chan struct{}) {
+		time.Sleep(time.Second)
+		s.Drain(Hold{Until: time.Now().Add(time.Hour), Reason: "one"})
+		time.Sleep(time.Minute)
+		s.Drain(Hold{Until: time.Now().Add(time.Second), Reason: "another"})
+		synctest.Wait()
+		wantState(t, s, Draining, "another; its calls end first")
+		time.Sleep(2 * time.Second)
+		wantState(t, s, Drained, "another")
+		s.Drain(Hold{Reason: "a third"})
+		synctest.Wait()
+		wantState(t, s, Drained, "a third")
+	})
+}
+
+// TestDrainIsTakenBack: before its calls have ended, the process goes on.
+func TestDrainIsTakenBack(t *testing.T) {
+	traffic := func() Traffic { return Traffic{Calls: 1, Bytes: time.Now().UnixNano()} }
+	inVirtualTime(t, Spec{Traffic: traffic}, func(s *Server, _ <-chan struct{}) {
+		time.Sleep(time.Second)
+		before := s.Snapshot()
+		for range 3 {
+			s.Drain(Hold{Until: time.Now().Add(time.Minute), Reason: byHand})
+			time.Sleep(30 * time.Second)
+			wantState(t, s, Draining, byHand)
+			s.Resume()
+			synctest.Wait()
+			wantState(t, s, Ready, "")
+		}
+		time.Sleep(time.Hour)
+		if now := wantState(t, s, Ready, ""); now.Gone != before.Gone || now.Restarts != 0 {
+			t.Errorf("another process: %+v", now)
+		}
+	})
+}
+
+// TestDrainInEveryState: there is nothing that a server can't be taken out of use
+// from, and it comes back from there.
+func TestDrainInEveryState(t *testing.T) {
+	for name, before := range map[string]func(*Server){
+		"ready":      func(*Server) {},
+		"loading":    func(s *Server) { lives(s, func() error { return errors.New("refused") }) },
+		"failed":     func(s *Server) { failsFast(s, Exit{Code: 1, Class: ModelCorrupt}) },
+		"restarting": func(s *Server) { failsFast(s, Exit{Code: 1}) },
+		"waiting":    func(s *Server) { s.spec.GPU = fakeGPU{admit: func() string { return "no room" }} },
+		"at once":    func(s *Server) { s.Drain(Hold{Reason: byHand}) },
+		"and kept":   func(s *Server) { s.Drain(Hold{Reason: byHand, Keep: true}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := New(Spec{Name: "x", Dir: t.TempDir(), LoadTimeout: time.Hour}, nopLog, nil)
+				lives(s, func() error { return nil })
+				before(s)
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan struct{})
+				go func() { defer close(done); s.Run(ctx) }()
+				time.Sleep(10 * time.Second)
+				s.Drain(Hold{Reason: byHand})
+				time.Sleep(time.Second)
+				wantDrained(t, s)
+				s.Amend(Spec{Model: "/new.gguf"})
+				time.Sleep(time.Hour)
+				wantDrained(t, s)
+				lives(s, func() error { return nil })
+				s.Resume()
+				time.Sleep(time.Second)
+				if now := wantState(t, s, Ready, ""); now.Model != "/new.gguf" {
+					t.Errorf("it runs %s", now.Model)
+				}
+				s.Drain(Hold{Reason: byHand})
+				time.Sleep(time.Second)
+				s.Retire() // no longer wanted at all
+				time.Sleep(time.Second)
+				wantState(t, s, Stopped, "no longer in the configuration")
+				s.Reconfigure(Spec{Model: "/newer.gguf"})
+				time.Sleep(time.Second)
+				wantDrained(t, s)
+				cancel()
+				<-done
+			})
+		})
+	}
+}
+
+// TestDrainKeepsTheProcess: it gets no calls, those that wait for it move on, and
+// it is used again when a completion has come back.
+func TestDrainKeepsTheProcess(t *testing.T) {
+	var calls atomic.Int64
+	traffic := func() Traffic { return Traffic{Calls: int(calls.Load()), Bytes: time.Now().UnixNano()} }
+	synctest.Test(t, func(t *testing.T) {
+		s := New(Spec{Name: "x", Dir: t.TempDir(), Traffic: traffic}, nopLog, nil)
+		var broken atomic.Bool
+		lives(s, func() error {
+			if broken.Load() {
+				return errors.New("no answer")
+			}
+			return nil
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); s.Run(ctx) }()
+		time.Sleep(time.Second)
+		calls.Store(1)
+		before := s.Snapshot()
+		keep := Hold{Until: time.Now().Add(5 * time.Second), Keep: true, Reason: byHand}
+		s.Drain(keep)
+		time.Sleep(time.Minute)
+		now := wantState(t, s, Drained, byHand)
+		<-before.Gone // its call moves on
+		if now.Endpoint != before.Endpoint || now.Gone == before.Gone || now.Gone == nil {
+			t.Errorf("%+v", now)
+		}
+		s.SetHealth("the GPU is hot")
+		s.Resume()
+		time.Sleep(time.Second)
+		if now := wantState(t, s, Degraded, "hot"); now.Restarts != 0 {
+			t.Error("it was started anew")
+		}
+		s.SetHealth("")
+
+		calls.Store(0)
+		s.Drain(keep)
+		time.Sleep(time.Second)
+		wantState(t, s, Drained, byHand)
+		s.Drain(Hold{Reason: byHand}) // and now without its process
+		time.Sleep(time.Second)
+		wantDrained(t, s)
+		s.Resume()
+		time.Sleep(time.Second)
+
+		s.Drain(keep)
+		time.Sleep(time.Second)
+		wantState(t, s, Drained, byHand)
+		broken.Store(true)
+		s.Resume()
+		time.Sleep(time.Millisecond)
+		if now := s.Snapshot(); now.State != Restarting || now.LastExit == nil || now.LastExit.Class != Wedged {
+			t.Errorf("one that answers nothing is %s: %s", now.State, now.Reason)
+		}
+		cancel()
+		<-done
+	})
+}
+
+// TestDrainedProcessDies: a kept process that ends leaves a server that is drained.
+func TestDrainedProcessDies(t *testing.T) {
+	for name, keep := range map[string]bool{"kept": true, "while its calls end": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				busy := func() Traffic {
+					if keep {
+						return Traffic{}
+					}
+					return Traffic{Calls: 1, Bytes: time.Now().UnixNano()}
+				}
+				s := New(Spec{Name: "x", Dir: t.TempDir(), Traffic: busy}, nopLog, nil)
+				lives(s, func() error { return nil })
+				var last atomic.Pointer[mortal]
+				s.start = func(context.Context, *lineWriter) (child, Endpoint, error) {
+					c := &mortal{fakeChild: fakeChild{over: make(chan struct{}), exit: Exit{Code: -1, Signal: "SIGSEGV"}}}
+					last.Store(c)
+					return c, Endpoint{Network: "fake"}, nil
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan struct{})
+				go func() { defer close(done); s.Run(ctx) }()
+				time.Sleep(time.Second)
+				s.Drain(Hold{Keep: keep, Reason: byHand})
+				time.Sleep(time.Second)
+				last.Load().die()
+				time.Sleep(time.Minute)
+				wantDrained(t, s)
+				if now := s.Snapshot(); now.LastExit == nil || now.LastExit.Signal != "SIGSEGV" {
+					t.Errorf("exit %+v", now.LastExit)
+				}
+				s.Resume()
+				time.Sleep(time.Second)
+				wantState(t, s, Ready, "")
+				cancel()
+				<-done
+			})
+		})
+	}
+}
