@@ -26,6 +26,7 @@ type Monitor struct {
 	log    zerolog.Logger
 	latest atomic.Pointer[Sample]
 	sooner chan struct{}
+	rests  atomic.Bool
 
 	// Of Run alone:
 	changed  chan struct{}
@@ -58,6 +59,16 @@ func (m *Monitor) Sooner() {
 	default:
 	}
 }
+
+// Rest lets go of the driver, so that it can be changed, or takes it up again.
+func (m *Monitor) Rest(on bool) {
+	if m.rests.Swap(on) != on {
+		m.Sooner()
+	}
+}
+
+// errRests says why nothing is read that could be.
+var errRests = errors.New("the driver is left alone while the servers are drained, so that it can be changed")
 
 // Run reads until ctx ends. A driver that hangs then is left behind.
 func (m *Monitor) Run(ctx context.Context) {
@@ -128,6 +139,12 @@ func (m *Monitor) runNull(ctx context.Context) {
 func (m *Monitor) call(rounds <-chan struct{}, results chan<- result) {
 	s := session{driver: m.driver}
 	for range rounds {
+		if _, absent := errors.AsType[absentError](s.failed); m.rests.Load() && !absent {
+			s.end()
+			s.next = time.Time{} // opened again as soon as the rest is over
+			results <- result{err: errRests}
+			continue
+		}
 		results <- s.round(time.Now())
 	}
 	s.end()
@@ -197,7 +214,7 @@ func (m *Monitor) fail(err error) {
 	if m.told != err.Error() {
 		m.told = err.Error()
 		event := m.log.Warn()
-		if _, absent := errors.AsType[absentError](err); absent {
+		if _, absent := errors.AsType[absentError](err); absent || errors.Is(err, errRests) {
 			event = m.log.Info()
 		}
 		event.Msg("no GPU is read: " + err.Error())

@@ -528,3 +528,37 @@ func TestNull(t *testing.T) {
 		<-ended
 	})
 }
+
+// TestRest: while it rests the driver is let go, and it is opened again at once
+// afterwards. Where there is none, that is still what is told.
+func TestRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		opened, closed := 0, 0
+		r := watch(t, fakeDriver{
+			opens:  func() (versions, error) { opened++; return versions{}, nil },
+			closes: func() { closed++ },
+		})
+		r.want(0, "", cards())
+		r.Rest(true)
+		s := r.after(time.Second)
+		if s.Problem != errRests.Error() || len(s.GPUs) != 2 || s.GPUs[0].Temperature != nil {
+			t.Errorf("%+v", s)
+		}
+		if handOver(); opened != 1 || closed != 1 {
+			t.Errorf("opened %d times, closed %d times", opened, closed)
+		}
+		r.Rest(true)
+		r.after(time.Hour)
+		r.Rest(false)
+		r.want(time.Hour+time.Second, "", cards())
+		if handOver(); opened != 2 || closed != 1 {
+			t.Errorf("opened %d times, closed %d times", opened, closed)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		r := watch(t, fakeDriver{opens: func() (versions, error) { return versions{}, absentError("no driver") }})
+		r.want(0, "no driver", nil)
+		r.Rest(true)
+		r.want(time.Minute, "no driver", nil)
+	})
+}

@@ -42,7 +42,7 @@ func (s *session) round(now time.Time) result {
 		if err != nil {
 			return s.fail(now, err)
 		}
-		s.open, s.versions, s.next = true, v, time.Time{}
+		s.open, s.versions, s.next, s.failed = true, v, time.Time{}, nil
 	}
 	gpus, stale, err := s.driver.read()
 	if err != nil {

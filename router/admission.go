@@ -71,7 +71,7 @@ var slotless = map[string]bool{
 func (b *localBackend) admit(ctx context.Context, c *call, mayMove bool, patience time.Duration) (*place, *failure) {
 	now := b.local.State()
 	if now.Slots == 0 || slotless[c.path] { // nobody knows how many there are, or it takes none
-		return newPlace(&b.traffic, nil), nil
+		return b.unlessLeaving(newPlace(&b.traffic, nil), mayMove)
 	}
 	t, wait, ok := b.gate.join(now.Slots, mayMove, patience)
 	if !ok {
@@ -83,7 +83,7 @@ func (b *localBackend) admit(ctx context.Context, c *call, mayMove bool, patienc
 	for {
 		select {
 		case <-t.granted:
-			return b.placeAt(now.Gone), nil
+			return b.unlessLeaving(b.placeAt(now.Gone), mayMove)
 		case <-ctx.Done():
 			b.abandon(t)
 			return nil, &failure{reason: Saturated, detail: "had no slot free in time"}
@@ -95,6 +95,18 @@ func (b *localBackend) admit(ctx context.Context, c *call, mayMove bool, patienc
 			b.gate.resize(now.Slots)
 		}
 	}
+}
+
+// unlessLeaving gives a place back where the server has begun to drain since the
+// call chose it. Whoever drains it sees no call before it sees none at all: a call
+// is counted first and looks at the state afterwards.
+func (b *localBackend) unlessLeaving(p *place, mayMove bool) (*place, *failure) {
+	now := b.local.State()
+	if now.Reason == "" || now.Alive && !mayMove {
+		return p, nil
+	}
+	p.release(true)
+	return nil, &failure{reason: now.Reason, detail: now.Detail, retryAfter: retrySoon}
 }
 
 func (b *localBackend) abandon(t *ticket) {

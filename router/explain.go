@@ -1,6 +1,7 @@
 package router
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/llmsup/llmsup/models"
@@ -32,6 +33,24 @@ func (rt *Router) Explain(model string) Explanation {
 		e.Detail = strings.TrimPrefix(e.Detail+"; "+p.noSpare, "; ")
 	}
 	return e
+}
+
+// Stranded returns the routes, sorted by name, whose calls nobody could answer if
+// all local servers were drained.
+func (rt *Router) Stranded() (routes []string) {
+	s := rt.routing.Load()
+	for _, route := range s.table.Routes() {
+		if s.local(route.Primary) == nil {
+			continue
+		}
+		spare := s.backends[route.Fallback]
+		_, free := spare.(*upstreamBackend)
+		if !free || spare.availability().noKey != "" || !mayFallBack(route, Draining) || !mayFallBack(route, Drained) {
+			routes = append(routes, route.Name)
+		}
+	}
+	slices.Sort(routes)
+	return routes
 }
 
 // UpstreamHealth is what the router knows of an upstream.

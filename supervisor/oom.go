@@ -4,15 +4,29 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // oomWatch tells whether the kernel has killed somebody for memory a moment
 // ago. Its count is the machine's, so only what is recent may be put down to the
 // process that was killed; that takes the last look but one, since the last may
-// have come between the kill and the end.
-type oomWatch struct{ beforeLast, last uint64 }
+// have come between the kill and the end, which on a busy machine takes seconds.
+type oomWatch struct {
+	beforeLast, last uint64
+	at               time.Time // of the last look
+}
 
-func (o *oomWatch) look()     { o.beforeLast, o.last = o.last, oomKills() }
+// oomRecent is how far apart looks are at least.
+const oomRecent = 3 * time.Second
+
+func newOOMWatch() oomWatch { return oomWatch{oomKills(), oomKills(), time.Now()} }
+
+func (o *oomWatch) look() {
+	if time.Since(o.at) >= oomRecent {
+		o.beforeLast, o.last, o.at = o.last, oomKills(), time.Now()
+	}
+}
+
 func (o oomWatch) grew() bool { return oomKills() > o.beforeLast }
 
 // oomKills returns how many processes the kernel has killed for memory since

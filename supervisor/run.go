@@ -22,7 +22,7 @@ func (s *Server) runOnce(ctx context.Context) (exit *Exit, ready time.Duration) 
 		s.output.add(line, s.serving.Load())
 	}}
 	s.serving.Store(false)
-	s.kills = oomWatch{oomKills(), oomKills()}
+	s.kills = newOOMWatch()
 	s.starts++
 	p, endpoint, err := s.start(ctx, out)
 	if err != nil {

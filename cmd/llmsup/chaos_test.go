@@ -74,12 +74,12 @@ func countFrom(first, n int) string {
 	return text.String()
 }
 
-// TestChaos: llama-server is killed, stopped and restarted at random under mixed
+// TestChaos: llama-server is killed, stopped, restarted and drained at random under mixed
 // calls. None fails, none has a wrong word, and none is paid for twice.
 //
-// It is 40 calls a second for 12 s, unless LLMSUP_TEST_REAL_TIMES is set.
+// It is 40 calls a second for 16 s, unless LLMSUP_TEST_REAL_TIMES is set.
 func TestChaos(t *testing.T) {
-	rate, lasts := 40, 12*time.Second
+	rate, lasts := 40, 16*time.Second
 	if os.Getenv("LLMSUP_TEST_REAL_TIMES") != "" {
 		lasts = time.Minute
 	}
@@ -134,7 +134,7 @@ routes:
 	wrecking.Wait()
 	resumed := strings.Count(in.get("/metrics"), `whole="true"`)
 	t.Logf("%d calls, %d of them by the cloud, %d failed; llama-server was %v; some were resumed: %t", made, byCloud, failed, wrecks, resumed > 0)
-	if failed > 0 || made-byCloud < made/50 || len(wrecks) < 3 {
+	if failed > 0 || made-byCloud < made/50 || len(wrecks) < 4 {
 		t.Errorf("of %d calls %d failed, and %d were local; llama-server was %v", made, failed, made-byCloud, wrecks)
 	}
 	c.mu.Lock()
@@ -163,7 +163,7 @@ func (in *instance) wreck(ctx context.Context, done map[string]int) {
 		}
 		i++
 		pid := s.Servers[0].PID
-		switch i % 3 {
+		switch i % 4 {
 		case 0:
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 			done["killed"]++
@@ -173,6 +173,13 @@ func (in *instance) wreck(ctx context.Context, done map[string]int) {
 		case 2:
 			if err := in.client.Restart(ctx); err == nil {
 				done["restarted"]++
+			}
+		case 3:
+			how := control.DrainRequest{Timeout: control.Duration(300 * time.Millisecond)}
+			nothing := func(control.Step) error { return nil }
+			whole := context.WithoutCancel(ctx) // it has to come back
+			if in.client.Drain(whole, how, nothing) == nil && in.client.Resume(whole, nothing) == nil {
+				done["drained"]++
 			}
 		}
 	}

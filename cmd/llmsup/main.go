@@ -91,7 +91,7 @@ func newApp(hurry <-chan struct{}) *cli.App {
 		Version:         version,
 		HideHelpCommand: true,
 		Suggest:         true,
-		Commands:        []*cli.Command{startCommand(hurry), statusCommand(), restartCommand(), reloadCommand(), logsCommand(), routeCommand(), keyCommand(), checkCommand()},
+		Commands:        []*cli.Command{startCommand(hurry), statusCommand(), drainCommand(), resumeCommand(), restartCommand(), reloadCommand(), logsCommand(), routeCommand(), keyCommand(), checkCommand()},
 		// Errors are printed and turned into exit codes in one place: exitCode.
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   onUsageError,

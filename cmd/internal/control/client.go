@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -61,20 +62,7 @@ func (c *Client) Logs(ctx context.Context, n int, follow bool, emit func(LogLine
 		return err
 	}
 	defer resp.Body.Close()
-	for lines := json.NewDecoder(resp.Body); ; {
-		var line LogLine
-		switch err := lines.Decode(&line); {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil && ctx.Err() != nil:
-			return ctx.Err()
-		case err != nil:
-			return fmt.Errorf("the daemon at %s broke its answer off: %w", c.path, err)
-		}
-		if err := emit(line); err != nil {
-			return err
-		}
-	}
+	return each(ctx, c, resp.Body, emit)
 }
 
 // Reload has the daemon read its configuration anew, and returns what has
@@ -95,9 +83,55 @@ func (c *Client) Restart(ctx context.Context) error {
 	return resp.Body.Close()
 }
 
+// Drain takes all servers out of use and hands on each step until that is done.
+// When ctx ends, it goes on. A StrandedError says that nothing was done.
+func (c *Client) Drain(ctx context.Context, how DrainRequest, emit func(Step) error) error {
+	body, err := json.Marshal(how)
+	if err != nil {
+		return err
+	}
+	return c.steps(ctx, "/v1/drain", body, emit)
+}
+
+// Resume takes all servers into use again and hands on each step.
+func (c *Client) Resume(ctx context.Context, emit func(Step) error) error {
+	return c.steps(ctx, "/v1/resume", nil, emit)
+}
+
+func (c *Client) steps(ctx context.Context, path string, body []byte, emit func(Step) error) error {
+	resp, err := c.send(ctx, http.MethodPost, path, body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	return each(ctx, c, resp.Body, emit)
+}
+
+// each hands on the JSON objects of an answer, one a line.
+func each[T any](ctx context.Context, c *Client, answer io.Reader, emit func(T) error) error {
+	for lines := json.NewDecoder(answer); ; {
+		var line T
+		switch err := lines.Decode(&line); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil && ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			return fmt.Errorf("the daemon at %s broke its answer off: %w", c.path, err)
+		}
+		if err := emit(line); err != nil {
+			return err
+		}
+	}
+}
+
 // open asks for a path and returns the answer if it is a good one.
 func (c *Client) open(ctx context.Context, method, path string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+host+path, nil)
+	return c.send(ctx, method, path, nil)
+}
+
+func (c *Client) send(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+host+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
@@ -111,6 +145,9 @@ func (c *Client) open(ctx context.Context, method, path string) (*http.Response,
 	defer resp.Body.Close()
 	var e errorBody
 	if json.NewDecoder(resp.Body).Decode(&e) == nil && e.Error != "" {
+		if len(e.Stranded) > 0 {
+			return nil, StrandedError{e.Stranded}
+		}
 		return nil, fmt.Errorf("the daemon at %s refused: %s", c.path, e.Error)
 	}
 	return nil, fmt.Errorf("the daemon at %s answered %s", c.path, resp.Status)

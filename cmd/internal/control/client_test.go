@@ -24,7 +24,27 @@ func (source) Route(model string) RouteAnswer {
 	return RouteAnswer{Model: model, Route: "*/*", Backend: "openrouter"}
 }
 
-func (source) Restart()                  {}
+func (source) Restart() error { return nil }
+func (source) Drain(_ context.Context, how DrainRequest, emit func(Step) error) error {
+	if !how.Yes {
+		return StrandedError{[]string{"local", "local/a"}}
+	}
+	if how.For > 0 {
+		return errors.New("no such thing")
+	}
+	if err := emit(Step{Step: StepDraining, Server: "a", Calls: 3}); err != nil {
+		return err
+	}
+	return emit(Step{Step: StepDrained})
+}
+
+func (source) Resume(ctx context.Context, emit func(Step) error) error {
+	if err := emit(Step{Step: StepStarting}); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
 func (source) Reload() ([]string, error) { return []string{"route a: added"}, nil }
 func (source) Logs(ctx context.Context, n int, follow bool, emit func(LogLine) error) error {
 	for i := range n {
@@ -178,5 +198,31 @@ func TestHandler(t *testing.T) {
 		if w.Code != tc.status || !strings.Contains(w.Body.String(), tc.body) || w.Header().Get("Content-Type") != "application/json" {
 			t.Errorf("%s: %d %s", name, w.Code, w.Body)
 		}
+	}
+}
+
+// TestClientSteps: steps come as they happen, and what was not done is told with
+// its reason.
+func TestClientSteps(t *testing.T) {
+	c := NewClient(serve(t, NewHandler(source{})))
+	var got []Step
+	keep := func(s Step) error { got = append(got, s); return nil }
+	var stranded StrandedError
+	if err := c.Drain(t.Context(), DrainRequest{}, keep); !errors.As(err, &stranded) || strings.Join(stranded.Routes, " ") != "local local/a" || len(got) != 0 {
+		t.Errorf("stranded: %v, %+v", err, got)
+	}
+	if err := c.Drain(t.Context(), DrainRequest{Yes: true, For: Duration(time.Hour)}, keep); err == nil || !strings.HasSuffix(err.Error(), "refused: no such thing") {
+		t.Errorf("%v", err)
+	}
+	if err := c.Drain(t.Context(), DrainRequest{Yes: true, For: -1}, keep); err == nil {
+		t.Error("a time before now was taken")
+	}
+	if err := c.Drain(t.Context(), DrainRequest{Yes: true, Timeout: Duration(90 * time.Second)}, keep); err != nil || len(got) != 2 || got[0].Calls != 3 || got[1].Step != StepDrained {
+		t.Errorf("%v, %+v", err, got)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	err := c.Resume(ctx, func(Step) error { cancel(); return nil }) // as it comes, and not at the end
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("Ctrl-C: %v", err)
 	}
 }

@@ -3,9 +3,11 @@ package control
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 )
 
 // host is the name that the client calls the daemon by. A web page that gets a
@@ -17,7 +19,13 @@ type Source interface {
 	Status() Status
 	Route(model string) RouteAnswer
 	// Restart asks all servers for new processes; their states tell how that goes.
-	Restart()
+	Restart() error
+	// Drain takes all servers out of use and hands on each step until that is done,
+	// or joins whoever has begun to. It goes on when ctx ends. A StrandedError says
+	// that nothing was done, since calls would be refused.
+	Drain(ctx context.Context, how DrainRequest, emit func(Step) error) error
+	// Resume takes them into use again, in the same way.
+	Resume(ctx context.Context, emit func(Step) error) error
 	// Reload reads the configuration anew, and returns what has changed; with an
 	// error everything is as before.
 	Reload() (changes []string, err error)
@@ -39,8 +47,24 @@ func NewHandler(source Source) http.Handler {
 		answer(w, http.StatusOK, source.Route(model))
 	})
 	mux.HandleFunc("POST /v1/restart", func(w http.ResponseWriter, _ *http.Request) {
-		source.Restart()
+		if err := source.Restart(); err != nil {
+			refuse(w, http.StatusConflict, err.Error())
+			return
+		}
 		answer(w, http.StatusOK, struct{}{})
+	})
+	mux.HandleFunc("POST /v1/drain", func(w http.ResponseWriter, r *http.Request) {
+		var how DrainRequest
+		body := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
+		body.DisallowUnknownFields()
+		if err := body.Decode(&how); err != nil || how.Timeout < 0 || how.For < 0 {
+			refuse(w, http.StatusBadRequest, "the body has to be JSON with timeout, for, keep_server and yes")
+			return
+		}
+		streamSteps(w, func(emit func(Step) error) error { return source.Drain(r.Context(), how, emit) })
+	})
+	mux.HandleFunc("POST /v1/resume", func(w http.ResponseWriter, r *http.Request) {
+		streamSteps(w, func(emit func(Step) error) error { return source.Resume(r.Context(), emit) })
 	})
 	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, _ *http.Request) {
 		changes, err := source.Reload()
@@ -61,6 +85,40 @@ func NewHandler(source Source) http.Handler {
 		}
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// maxRequest bounds a request's body, in bytes.
+const maxRequest = 64 << 10
+
+// StrandedError says that some routes have nobody else who could answer.
+type StrandedError struct{ Routes []string }
+
+func (e StrandedError) Error() string {
+	return "nobody else could answer calls for " + strings.Join(e.Routes, ", ") + ": they would be refused with 503 until llmsup resume"
+}
+
+// streamSteps answers with steps as they happen; with an error, if nothing has.
+func streamSteps(w http.ResponseWriter, run func(emit func(Step) error) error) {
+	lines := json.NewEncoder(w)
+	begun := false
+	err := run(func(s Step) error {
+		if !begun {
+			w.Header().Set("Content-Type", "application/x-ndjson")
+			begun = true
+		}
+		if err := lines.Encode(s); err != nil {
+			return err
+		}
+		return http.NewResponseController(w).Flush()
+	})
+	var stranded StrandedError
+	switch {
+	case err == nil || begun: // the client has left
+	case errors.As(err, &stranded):
+		answer(w, http.StatusConflict, errorBody{Error: err.Error(), Stranded: stranded.Routes})
+	default:
+		refuse(w, http.StatusConflict, err.Error())
+	}
 }
 
 // maxLogLines bounds what one question for lines may ask for.
@@ -88,10 +146,13 @@ func streamLogs(w http.ResponseWriter, r *http.Request, source Source) {
 }
 
 type errorBody struct {
-	Error string `json:"error"`
+	Error    string   `json:"error"`
+	Stranded []string `json:"stranded,omitempty"` // routes, of a StrandedError
 }
 
-func refuse(w http.ResponseWriter, status int, message string) { answer(w, status, errorBody{message}) }
+func refuse(w http.ResponseWriter, status int, message string) {
+	answer(w, status, errorBody{Error: message})
+}
 
 func answer(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")

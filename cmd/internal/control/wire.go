@@ -19,7 +19,67 @@ type Status struct {
 	Upstreams []Upstream `json:"upstreams"`
 
 	GPUProblem string `json:"gpu_problem"` // why no GPU can be read; "" = they are, or none is wanted
+	Drain      *Drain `json:"drain"`       // null = the servers are in use
 }
+
+// Drain is what an operator wants who has taken all servers out of use.
+type Drain struct {
+	Since      time.Time  `json:"since"`
+	Until      *time.Time `json:"until"`       // when they are taken into use again; null = when somebody says so
+	KeepServer bool       `json:"keep_server"` // their processes stay
+}
+
+// DrainRequest is the body of POST /v1/drain.
+type DrainRequest struct {
+	Timeout    Duration `json:"timeout"`     // for calls that run; 0 = as before, or ten minutes
+	For        Duration `json:"for"`         // after which the servers are taken into use again; 0 = when somebody says so
+	KeepServer bool     `json:"keep_server"` // their processes stay
+	Yes        bool     `json:"yes"`         // calls that nobody else can answer may be refused
+}
+
+// Duration is written as Go does: "1m30s".
+type Duration time.Duration
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(text []byte) error {
+	parsed, err := time.ParseDuration(string(text))
+	*d = Duration(parsed)
+	return err
+}
+
+// Step is something that has happened on the way into a drain or out of it. The
+// answers of POST /v1/drain and /v1/resume have one JSON object a line, as it
+// happens, and so has --json.
+type Step struct {
+	At     time.Time `json:"at"`
+	Server string    `json:"server"` // "" = it is about all of them
+	Step   string    `json:"step"`   // a Step... constant
+	Text   string    `json:"text"`   // for a person
+	Calls  int       `json:"calls"`  // that run at the server
+	Queued int       `json:"queued"` // that had waited for it, and have moved on
+}
+
+// The steps. The last one of a stream is StepDrained, StepResumed, StepCancelled or
+// StepFailed without a server.
+const (
+	StepDraining  = "draining"  // new calls stay away from now on
+	StepRunning   = "running"   // calls that have to end first
+	StepRescuing  = "rescuing"  // their time is over
+	StepStopping  = "stopping"  // llama-server is ending
+	StepStopped   = "stopped"   // it has
+	StepKept      = "kept"      // it goes on, without calls
+	StepVRAM      = "vram"      // what it held is free again, or nobody can tell
+	StepDrained   = "drained"   // done
+	StepStarting  = "starting"  // on the way back
+	StepReady     = "ready"     // it has answered a completion
+	StepResumed   = "resumed"   // done
+	StepCancelled = "cancelled" // somebody has taken the drain back
+	StepWarning   = "warning"   // something that an operator has to know
+	StepFailed    = "failed"    // it did not work
+)
 
 // MarshalJSON writes empty lists as [], so that scripts need no case for null.
 func (s Status) MarshalJSON() ([]byte, error) {

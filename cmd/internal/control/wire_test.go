@@ -16,10 +16,10 @@ func TestWire(t *testing.T) {
 		value any
 		want  string
 	}{
-		"nothing": {Status{}, `{"version":"","listen":"","inflight":0,"servers":[],"gpus":[],"upstreams":[],"gpu_problem":""}`},
+		"nothing": {Status{}, `{"version":"","listen":"","inflight":0,"servers":[],"gpus":[],"upstreams":[],"gpu_problem":"","drain":null}`},
 		"a pointer": {
 			&Status{Version: "v", Listen: "l", Inflight: 1, Upstreams: []Upstream{{Name: "openrouter", Healthy: true}}},
-			`{"version":"v","listen":"l","inflight":1,"servers":[],"gpus":[],"upstreams":[{"name":"openrouter","healthy":true,"reason":""}],"gpu_problem":""}`,
+			`{"version":"v","listen":"l","inflight":1,"servers":[],"gpus":[],"upstreams":[{"name":"openrouter","healthy":true,"reason":""}],"gpu_problem":"","drain":null}`,
 		},
 		"a server": {
 			Server{Name: "n", State: "ready", Since: at, PID: 1, Model: "m", CtxSize: 8192, Slots: 4, LastExit: &LastExit{At: at}},

@@ -73,6 +73,7 @@ type Daemon struct {
 	changing  sync.Mutex // held by whoever changes what follows, the fleet or the routing
 	setup     Setup
 	upstreams []router.Upstream // as they are now
+	keeper    keeper
 	stopping  bool
 }
 
@@ -106,6 +107,7 @@ func (d *Daemon) open() (err error) {
 		d.monitor = gpu.NewNull()
 	}
 	d.house = &house{monitor: d.monitor}
+	d.recall()
 	planned := d.plan(d.setup)
 	routing, err := d.routing(cfg, planned.fleet)
 	if err != nil {
@@ -171,6 +173,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	for _, s := range d.servers() {
 		d.start(s)
 	}
+	if d.keeper.held != nil && !d.keeper.held.Keep {
+		d.monitor.Rest(true)
+	}
 	close(d.begun)
 	var watching sync.WaitGroup // of the GPUs, which a stop needs as well
 	watching.Go(func() { d.monitor.Run(d.serving) })
@@ -184,6 +189,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.endCalls(public)
 		d.changing.Lock()
 		d.stopping = true
+		if d.keeper.alarm != nil {
+			d.keeper.alarm.Stop()
+		}
 		d.changing.Unlock()
 		d.stop() // they are needed until the calls have ended
 		d.group.Wait()

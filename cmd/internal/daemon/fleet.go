@@ -95,6 +95,9 @@ func (d *Daemon) newServed(name string, c command, cfg *config.Config) *served {
 	t.settle(cfg.Servers[name], cfg)
 	ctx, end := context.WithCancel(d.serving)
 	server := supervisor.New(d.spec(name, c, t, cfg), d.log, d.opts.Hurry)
+	if d.keeper.held != nil {
+		server.Drain(d.keeper.hold())
+	}
 	return &served{name: name, server: server, tenant: t, command: c, life: &life{ctx, end, make(chan struct{})}}
 }
 

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"cmp"
+	"errors"
 	"maps"
 	"slices"
 
@@ -15,7 +16,7 @@ func (d *Daemon) Status() control.Status {
 	s := control.Status{
 		Version: d.opts.Version, Listen: d.listener.Addr().String(), Inflight: d.router.Inflight(),
 		Servers: []control.Server{}, GPUs: d.gpuStatus(), Upstreams: []control.Upstream{},
-		GPUProblem: d.monitor.Sample().Problem,
+		GPUProblem: d.monitor.Sample().Problem, Drain: d.drainStatus(),
 	}
 	for _, r := range d.servers() {
 		now := r.server.Snapshot()
@@ -43,11 +44,29 @@ func serverStatus(now *supervisor.Snapshot, traffic router.Traffic) control.Serv
 	return s
 }
 
+func (d *Daemon) drainStatus() *control.Drain {
+	h := d.keeper.shown.Load()
+	if h == nil {
+		return nil
+	}
+	s := &control.Drain{Since: h.Since, KeepServer: h.Keep}
+	if !h.Until.IsZero() {
+		s.Until = &h.Until
+	}
+	return s
+}
+
 // Restart implements control.Source.
-func (d *Daemon) Restart() {
+func (d *Daemon) Restart() error {
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	if d.keeper.held != nil {
+		return errors.New("the servers are drained; llmsup resume starts them")
+	}
 	for _, s := range d.servers() {
 		s.server.Restart()
 	}
+	return nil
 }
 
 // Route implements control.Source.

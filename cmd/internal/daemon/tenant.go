@@ -116,6 +116,22 @@ func (t *tenant) Devices() string {
 	return strings.Join(uuids, ",")
 }
 
+// holding says how much VRAM the last process held, in words; problem says why that
+// can't be told, or that it was none.
+func (t *tenant) holding() (held, problem string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch s := t.house.monitor.Sample(); {
+	case t.wants == gpu.None:
+		return "", "it used no GPU"
+	case s.Problem != "":
+		return "", "whether its VRAM is free can't be told: " + s.Problem
+	case t.holds == nil || *t.holds == 0:
+		return "", "it was not seen to hold any VRAM"
+	}
+	return gpu.Size(*t.holds), ""
+}
+
 // enoughBack is how much of the VRAM of a process that is gone has to be back
 // before the next one is started, in percent: the driver keeps some of it.
 const enoughBack = 75

@@ -1,0 +1,396 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/supervisor"
+)
+
+// drainTimeout is how long calls may run on when nobody says otherwise.
+const drainTimeout = 10 * time.Minute
+
+// keeper knows whether the servers are drained. What it knows is changed under the
+// daemon's changing alone.
+type keeper struct {
+	held  *held      // nil = they are in use
+	calls time.Time  // until when those that run may
+	last  *operation // the newest drain, or the end of one; nil = there was none
+	alarm *time.Timer
+	shown atomic.Pointer[held] // what held is, for those who must not wait
+}
+
+func (k *keeper) set(h *held) {
+	k.held = h
+	k.shown.Store(h)
+}
+
+// hold is what a drain wants of a server.
+func (k *keeper) hold() supervisor.Hold {
+	return supervisor.Hold{Until: k.calls, Keep: k.held.Keep, Reason: k.held.words()}
+}
+
+// Drain implements control.Source: it takes all servers out of use, and stops them
+// when the calls that they have are over.
+func (d *Daemon) Drain(ctx context.Context, how control.DrainRequest, emit func(control.Step) error) error {
+	o, err := d.drain(how)
+	if err != nil {
+		return err
+	}
+	return o.follow(ctx, emit)
+}
+
+// drain begins a drain, or joins the one that there is, and changes that as far as
+// the second request says something else.
+func (d *Daemon) drain(how control.DrainRequest) (*operation, error) {
+	<-d.begun
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	if d.stopping {
+		return nil, errStopping
+	}
+	if routes := d.router.Stranded(); len(routes) > 0 && !how.Yes && d.keeper.held == nil {
+		return nil, control.StrandedError{Routes: routes}
+	}
+	joins := d.keeper.held != nil && d.keeper.last != nil
+	next := held{Since: time.Now(), Keep: how.KeepServer}
+	if d.keeper.held != nil {
+		next.Since, next.Until, next.Keep = d.keeper.held.Since, d.keeper.held.Until, d.keeper.held.Keep && how.KeepServer
+	}
+	if how.For > 0 {
+		next.Until = time.Now().Add(time.Duration(how.For)).Round(0) // by the clock on the wall: a machine may sleep
+	}
+	if !joins || how.Timeout > 0 {
+		timeout := time.Duration(how.Timeout)
+		if timeout == 0 {
+			timeout = drainTimeout
+		}
+		d.keeper.calls = time.Now().Add(timeout)
+	}
+	goesFurther := joins && d.keeper.held.Keep && !next.Keep
+	warning := ""
+	if err := next.keep(d.setup.Config.StateDir); err != nil {
+		warning = fmt.Sprintf("the drain can't be remembered, so a restart of llmsup would end it: %v", err)
+		d.log.Error().Err(err).Msg("the drain can't be remembered over a restart")
+	}
+	d.keeper.set(&next)
+	queued := map[string]int{}
+	for _, s := range d.servers() {
+		queued[s.name] = d.router.Traffic(s.name).Queued
+		s.server.Drain(d.keeper.hold())
+	}
+	d.setAlarm()
+	if !joins || goesFurther && d.keeper.last.isOver() {
+		d.log.Warn().Bool("keep_server", next.Keep).Msg("the servers are drained")
+		o := newOperation()
+		d.keeper.last = o
+		d.group.Go(func() { d.watchDrain(o, queued) })
+	}
+	if warning != "" {
+		d.keeper.last.tell(control.Step{Step: control.StepWarning, Text: warning})
+	}
+	return d.keeper.last, nil
+}
+
+var errStopping = errors.New("llmsup is stopping")
+
+// Resume implements control.Source: it takes the servers into use again, whether
+// they are drained already or about to be.
+func (d *Daemon) Resume(ctx context.Context, emit func(control.Step) error) error {
+	<-d.begun
+	d.changing.Lock()
+	o, err := d.resume("llmsup resume")
+	d.changing.Unlock()
+	if err != nil {
+		return err
+	}
+	return o.follow(ctx, emit)
+}
+
+// resume begins the end of a drain. The caller holds changing.
+func (d *Daemon) resume(why string) (*operation, error) {
+	if d.stopping {
+		return nil, errStopping
+	}
+	if d.keeper.held != nil {
+		if err := forgetHeld(d.setup.Config.StateDir); err != nil {
+			return nil, fmt.Errorf("the drain is remembered in %s, and can't be removed from there: %w", heldPath(d.setup.Config.StateDir), err)
+		}
+		d.log.Info().Str("why", why).Msg("the servers are taken into use again")
+		d.keeper.set(nil)
+		if d.keeper.last != nil {
+			d.keeper.last.end(control.StepCancelled, "the drain was taken back ("+why+")")
+		}
+	}
+	d.setAlarm()
+	d.monitor.Rest(false)
+	o := newOperation()
+	d.keeper.last = o
+	var all sync.WaitGroup
+	var failed atomic.Int32
+	for _, s := range d.servers() {
+		before := s.server.Snapshot()
+		s.server.Resume()
+		all.Go(func() {
+			if !d.watchReturn(o, s, before) {
+				failed.Add(1)
+			}
+		})
+	}
+	d.group.Go(func() {
+		all.Wait()
+		if failed.Load() > 0 {
+			o.end(control.StepFailed, "not all servers came back; llmsup logs shows what llama-server said")
+			return
+		}
+		o.end(control.StepResumed, "in use again")
+	})
+	return o, nil
+}
+
+// setAlarm has the drain end by itself when its time is over. The caller holds
+// changing.
+func (d *Daemon) setAlarm() {
+	if d.keeper.alarm != nil {
+		d.keeper.alarm.Stop()
+		d.keeper.alarm = nil
+	}
+	h := d.keeper.held
+	if h == nil || h.Until.IsZero() {
+		return
+	}
+	// Looked at each minute: the clock may be set, and a machine may sleep.
+	d.keeper.alarm = time.AfterFunc(min(time.Until(h.Until), time.Minute), func() {
+		d.changing.Lock()
+		defer d.changing.Unlock()
+		switch {
+		case d.keeper.held != h || d.stopping:
+		case time.Now().Before(h.Until):
+			d.setAlarm()
+		default:
+			if _, err := d.resume("its time is over"); err != nil {
+				d.log.Error().Err(err).Msg("the drain could not be ended")
+			}
+		}
+	})
+}
+
+// recall finds out whether the servers were drained when llmsup ended, and are
+// still to be.
+func (d *Daemon) recall() {
+	stateDir := d.setup.Config.StateDir
+	h := readHeld(stateDir)
+	switch {
+	case h == nil:
+		return
+	case !h.Until.IsZero() && !time.Now().Before(h.Until):
+		if err := forgetHeld(stateDir); err != nil {
+			d.log.Warn().Err(err).Msg("a drain whose time is over could not be forgotten")
+		}
+		return
+	case h.damaged != "":
+		d.log.Error().Msg("the servers stay " + h.words())
+	default:
+		d.log.Warn().Time("since", h.Since).Msg("the servers are still drained; llmsup resume takes them into use again")
+	}
+	d.keeper.set(h)
+	d.setAlarm()
+}
+
+// watchDrain tells of a drain's steps until it is done or taken back.
+func (d *Daemon) watchDrain(o *operation, queued map[string]int) {
+	ctx, cancel := context.WithCancel(d.serving)
+	defer cancel()
+	go func() {
+		select {
+		case <-o.over:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	var all sync.WaitGroup
+	var held atomic.Int32 // servers whose VRAM is not free
+	for _, s := range d.servers() {
+		all.Go(func() {
+			if !d.watchDrained(ctx, o, s, queued[s.name]) {
+				held.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if ctx.Err() != nil {
+		o.end(control.StepFailed, errStopping.Error()+"; the drain goes on when it is started again")
+		return
+	}
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	if d.keeper.last != o {
+		return
+	}
+	switch h := d.keeper.held; {
+	case h == nil: // it was taken back at this moment
+	case held.Load() > 0:
+		o.end(control.StepFailed, "drained, but not all VRAM is free; llmsup status shows who holds it")
+	case h.Until.IsZero():
+		o.end(control.StepDrained, "drained; llmsup resume takes the servers into use again")
+	default:
+		o.end(control.StepDrained, "drained; the servers are taken into use again at "+clock(h.Until)+", or by llmsup resume")
+	}
+	if h := d.keeper.held; h != nil && !h.Keep {
+		d.monitor.Rest(true)
+	}
+}
+
+const stepLook = 50 * time.Millisecond
+
+// watchDrained tells of one server on its way out of use, which had some calls
+// waiting for it. It returns false when its VRAM did not come back.
+func (d *Daemon) watchDrained(ctx context.Context, o *operation, s *served, queued int) (free bool) {
+	tell := func(step, text string, calls int) {
+		o.tell(control.Step{Server: s.name, Step: step, Text: text, Calls: calls})
+	}
+	tick := time.NewTicker(stepLook)
+	defer tick.Stop()
+	pid, calls, told := 0, -1, map[string]bool{}
+	once := func(step, text string, calls int) {
+		if !told[step] {
+			told[step] = true
+			tell(step, text, calls)
+		}
+	}
+	begins := func(calls int) {
+		if told[control.StepDraining] {
+			return
+		}
+		told[control.StepDraining] = true
+		text := "new calls stay away"
+		if queued > 0 {
+			text += ", and " + plural(queued, "call that waited has moved on", "calls that waited have moved on")
+		}
+		o.tell(control.Step{Server: s.name, Step: control.StepDraining, Text: text, Calls: calls, Queued: queued})
+	}
+	for {
+		now := s.server.Snapshot()
+		running := d.router.Traffic(s.name).Calls
+		if now.PID != 0 {
+			pid = now.PID
+		}
+		switch {
+		case now.State == supervisor.Drained && now.PID != 0:
+			begins(running)
+			tell(control.StepKept, fmt.Sprintf("no calls any more; llama-server (pid %d) goes on, and keeps its VRAM", now.PID), running)
+			return true
+		case now.State == supervisor.Drained, now.State == supervisor.Stopped:
+			begins(running)
+			if pid == 0 {
+				tell(control.StepStopped, "no llama-server runs", 0)
+			} else {
+				tell(control.StepStopped, fmt.Sprintf("llama-server (pid %d) has ended", pid), 0)
+			}
+			return d.watchVRAM(ctx, s, tell)
+		case now.State != supervisor.Draining: // it has not heard of it yet
+		default:
+			begins(running)
+			switch {
+			case now.PID != 0 && ended(now):
+				if running > 0 {
+					once(control.StepRescuing, fmt.Sprintf("the time is over: %s", plural(running, "call goes on elsewhere", "calls go on elsewhere")), running)
+				}
+				once(control.StepStopping, fmt.Sprintf("stopping llama-server (pid %d)", now.PID), running)
+			case running != max(calls, 0) && now.PID != 0: // at first, none is not worth a word
+				tell(control.StepRunning, plural(running, "call has to end first", "calls have to end first"), running)
+			}
+			calls = running
+		}
+		select {
+		case <-ctx.Done():
+			return true
+		case <-now.Changed:
+		case <-tick.C:
+		}
+	}
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// vramPatience is how long the VRAM of a process that has ended may take to be
+// free before an operator is told that it is not.
+const vramPatience = 15 * time.Second
+
+func (d *Daemon) watchVRAM(ctx context.Context, s *served, tell func(step, text string, calls int)) (free bool) {
+	held, problem := s.tenant.holding()
+	if problem != "" {
+		tell(control.StepVRAM, problem, 0)
+		return true
+	}
+	tick := time.NewTicker(stepLook)
+	defer tick.Stop()
+	for deadline := time.Now().Add(vramPatience); ; {
+		missing := s.tenant.Outstanding()
+		switch {
+		case missing == "":
+			tell(control.StepVRAM, "its VRAM is free: "+held, 0)
+			return true
+		case time.Now().After(deadline):
+			tell(control.StepVRAM, "its VRAM is not free: "+missing, 0)
+			return false
+		}
+		select {
+		case <-ctx.Done():
+			return true
+		case <-tick.C:
+		}
+	}
+}
+
+// watchReturn tells of one server on its way back into use, and returns whether
+// it has arrived.
+func (d *Daemon) watchReturn(o *operation, s *served, before *supervisor.Snapshot) (ready bool) {
+	tell := func(step, text string) {
+		o.tell(control.Step{Server: s.name, Step: step, Text: text})
+	}
+	told := ""
+	for {
+		now := s.server.Snapshot()
+		failed := now.LastExit != nil && now.LastExit != before.LastExit
+		words := now.State.String()
+		if now.Reason != "" {
+			words += ": " + now.Reason
+		}
+		switch {
+		case now.State.Alive() && before.State.Alive():
+			tell(control.StepReady, "was in use all the time; it is "+words)
+			return true
+		case now.State.Alive():
+			tell(control.StepReady, "has answered a completion, and is "+words)
+			return true
+		case now.State == supervisor.Failed, failed:
+			tell(control.StepFailed, "did not come back: "+words)
+			return false
+		case s.leaving && now.State == supervisor.Stopped: // for good
+			return true
+		case now.State == supervisor.Draining, now.State == supervisor.Drained && now.PID == 0: // it has not heard of it yet
+		case words != told:
+			told = words
+			tell(control.StepStarting, words)
+		}
+		select {
+		case <-o.over: // another operation has taken over
+			return true
+		case <-s.ctx.Done():
+			o.end(control.StepFailed, errStopping.Error())
+			return false
+		case <-now.Changed:
+		}
+	}
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/llmsup/llmsup/cmd/internal/control"
+)
+
+func drainCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "drain",
+		Usage:     "take the GPU for maintenance: calls go elsewhere, and llama-server is stopped",
+		UsageText: "llmsup drain [--timeout 10m] [--for 2h] [--keep-server] [--yes] [--json]\nllmsup drain --cancel",
+		Description: "New calls go to the fallback from the first line on. Those that run may end first, for up to --timeout; then they\n" +
+			"go on elsewhere. llama-server is stopped, its VRAM seen free, and the driver let go. Exits 0 once that is done.\n" +
+			"The servers stay drained, over a restart of llmsup and of the machine too, until llmsup resume, or for as long as\n" +
+			"--for says. A second drain joins the first one. Ctrl-C leaves the drain going; --cancel takes it back.",
+		Flags: []cli.Flag{
+			&cli.DurationFlag{Name: "timeout", Usage: "let calls that run go on for this `TIME`", DefaultText: "10m"},
+			&cli.DurationFlag{Name: "for", Usage: "take the servers into use again after this `TIME`", DefaultText: "until llmsup resume"},
+			&cli.BoolFlag{Name: "keep-server", Usage: "leave llama-server running, with its VRAM, and without calls"},
+			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "drain also where calls have no fallback, and are refused meanwhile"},
+			&cli.BoolFlag{Name: "cancel", Usage: "take a drain back, however far it is"},
+			&cli.BoolFlag{Name: "json", Usage: "print each step as a JSON object"},
+			controlFlag(),
+		},
+		OnUsageError: onUsageError,
+		Action: func(c *cli.Context) error {
+			how, err := drainRequest(c)
+			if err != nil {
+				return err
+			}
+			client := control.NewClient(controlSocket(c))
+			show := newStepPrinter(os.Stdout, c.Bool("json"))
+			if c.Bool("cancel") {
+				return show.ended(client.Resume(c.Context, show.step), "the servers are still on their way back")
+			}
+			err = client.Drain(c.Context, how, show.step)
+			var stranded control.StrandedError
+			if errors.As(err, &stranded) && isTerminal(os.Stdin) && isTerminal(os.Stderr) && confirmed(c.Context, err.Error()+". Drain all the same? [y/N] ") {
+				how.Yes = true
+				err = client.Drain(c.Context, how, show.step)
+			} else if errors.As(err, &stranded) {
+				return fmt.Errorf("nothing was done: %w; pass --yes to drain all the same", err)
+			}
+			return show.ended(err, "the drain goes on; llmsup status shows it, and llmsup drain --cancel takes it back")
+		},
+	}
+}
+
+func drainRequest(c *cli.Context) (how control.DrainRequest, err error) {
+	if err := noArgs(c); err != nil {
+		return how, err
+	}
+	for _, name := range []string{"timeout", "for"} {
+		if d := c.Duration(name); d < 0 || name == "for" && c.IsSet(name) && d == 0 {
+			return how, usagef("--%s %s is no time to wait; give one such as 90s, 10m or 2h", name, d)
+		}
+	}
+	if c.Bool("cancel") && (c.IsSet("timeout") || c.IsSet("for") || c.IsSet("keep-server")) {
+		return how, usagef("--cancel takes a drain back, and goes with no other flag but --json")
+	}
+	how = control.DrainRequest{
+		Timeout: control.Duration(c.Duration("timeout")), For: control.Duration(c.Duration("for")),
+		KeepServer: c.Bool("keep-server"), Yes: c.Bool("yes"),
+	}
+	if c.IsSet("timeout") && how.Timeout == 0 {
+		how.Timeout = control.Duration(time.Nanosecond) // at once
+	}
+	return how, nil
+}
+
+// confirmed asks a person. Whatever is not a yes is a no.
+func confirmed(ctx context.Context, question string) bool {
+	fmt.Fprint(os.Stderr, question)
+	said := make(chan string, 1)
+	go func() {
+		line, _ := bufio.NewReader(os.Stdin).ReadString('\n') // an end without a word is a no
+		said <- strings.ToLower(strings.TrimSpace(line))
+	}()
+	select {
+	case <-ctx.Done():
+		fmt.Fprintln(os.Stderr)
+		return false
+	case answer := <-said:
+		return answer == "y" || answer == "yes"
+	}
+}

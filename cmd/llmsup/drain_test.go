@@ -1,0 +1,358 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/cmd/internal/control"
+)
+
+// TestDrainUnderLoad: from the first line on no call reaches the GPU, none fails,
+// and a stream that would take minutes is whole, with its end from the fallback.
+//
+// It is 50 calls a second. Streams have 1 s to end, or 5 s of their ten minutes if
+// LLMSUP_TEST_REAL_TIMES is set.
+func TestDrainUnderLoad(t *testing.T) {
+	timeout, tokens := "1s", 600
+	if os.Getenv("LLMSUP_TEST_REAL_TIMES") != "" {
+		timeout, tokens = "5s", 8000
+	}
+	c := newCountingCloud(t)
+	file := newEditable(t, fmt.Sprintf(`
+servers:
+  box: {model: %s, ctx_size: 32768, args: [-np, "8"]}
+  slow: {model: %s, ctx_size: 32768, args: [-np, "2"]}
+upstreams:
+  openrouter: {base_url: "%s/v1", api_key_env: TEST_OPENROUTER_KEY}
+routes:
+  local/box: {primary: box, fallback: openrouter, resume: true}
+  local/slow: {primary: slow, fallback: openrouter, resume: true}
+`, smallModel(t), slowModel(t), c.URL))
+	in := launch(t, []string{"TEST_OPENROUTER_KEY=" + cloudKey}, "--config", file.path)
+	in.awaitServer(0, "ready", isReady)
+	in.awaitServer(1, "ready", isReady)
+
+	var streams sync.WaitGroup
+	begun := make(chan struct{}, 2)
+	for range 2 {
+		streams.Go(func() { in.longStream(tokens, begun) })
+	}
+	<-begun
+	<-begun
+
+	ctx, stop := context.WithCancel(t.Context())
+	load := in.load(ctx, 50)
+	load.until(t, 50)
+	drain := exec.Command("llmsup", "drain", "--timeout", timeout, "--control-socket", in.state+"/c.sock")
+	pipe, err := drain.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := drain.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(pipe)
+	lines.Scan()
+	drained := time.Now()
+	said := lines.Text() + "\n"
+	for lines.Scan() {
+		said += lines.Text() + "\n"
+	}
+	if err := drain.Wait(); err != nil {
+		t.Errorf("drain: %v\n%s", err, said)
+	}
+	for _, want := range []string{"slow: 2 calls have to end first\n", "slow: the time is over: 2 calls go on elsewhere\n", "box: llama-server (pid ", ") has ended\n"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("it does not say %q:\n%s", want, said)
+		}
+	}
+	if !strings.HasSuffix(said, "\ndrained; llmsup resume takes the servers into use again\n") {
+		t.Errorf("the last line of\n%s", said)
+	}
+	streams.Wait()
+	load.until(t, load.count()+50)
+	resumed := time.Now()
+	if code, out := in.run("resume"); code != 0 || !strings.Contains(out, "box: has answered a completion, and is ready\n") || !strings.HasSuffix(out, "\nin use again\n") {
+		t.Errorf("resume: exit %d\n%s", code, out)
+	}
+	back := time.Now()
+	load.until(t, load.count()+50)
+	stop()
+	backends := map[string]int{}
+	for _, o := range load.end() {
+		switch {
+		case o.err != nil:
+			t.Errorf("a call failed, %s after the first line: %v", o.began.Sub(drained), o.err)
+		case o.began.After(drained) && o.began.Before(resumed):
+			if backends["while drained: "+o.backend]++; o.backend != "openrouter" {
+				t.Errorf("a call that began %s after the first line was answered by %s", o.began.Sub(drained), o.backend)
+			}
+		case o.began.After(back):
+			backends["afterwards: "+o.backend]++
+		}
+	}
+	if backends["while drained: openrouter"] < 40 || backends["afterwards: box"] == 0 {
+		t.Errorf("calls: %v", backends)
+	}
+	t.Logf("%v\n%s", backends, said)
+}
+
+// longStream makes a streaming call to the slow server and checks its text.
+func (in *instance) longStream(tokens int, begun chan<- struct{}) {
+	begin := sync.OnceFunc(func() { begun <- struct{}{} })
+	defer begin()
+	resp, err := http.Post(in.url+"/v1/chat/completions", "application/json", strings.NewReader(fmt.Sprintf(
+		`{"model":"local/slow","stream":true,"max_tokens":%d,"messages":[{"role":"user","content":"count"}]}`, tokens)))
+	if err != nil {
+		in.t.Error(err)
+		return
+	}
+	defer resp.Body.Close()
+	var text, other strings.Builder
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok && data != "[DONE]" {
+			text.WriteString(gjson.Get(data, "choices.0.delta.content").Str)
+			if strings.Count(text.String(), " ") == 3 {
+				begin()
+			}
+			continue
+		}
+		other.WriteString(lines.Text() + "\n")
+	}
+	if want := countFrom(1, tokens); lines.Err() != nil || text.String() != want || strings.Count(other.String(), "data: [DONE]") != 1 || !strings.Contains(other.String(), ": resumed by openrouter") {
+		in.t.Errorf("%v: %d bytes of text, want %d; besides:\n%s", lines.Err(), text.Len(), len(want), other.String())
+	}
+}
+
+// callOutcome is how a call of a load went.
+type callOutcome struct {
+	began   time.Time
+	backend string
+	err     error
+}
+
+// load is calls at a pace, until their context ends.
+type load struct {
+	mu    sync.Mutex
+	calls []callOutcome
+	all   sync.WaitGroup
+}
+
+func (in *instance) load(ctx context.Context, rate int) *load {
+	l := &load{}
+	l.all.Go(func() {
+		tick := time.NewTicker(time.Second / time.Duration(rate))
+		defer tick.Stop()
+		for i := 0; ; i++ {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			l.all.Go(func() {
+				o := callOutcome{began: time.Now()}
+				o.backend, o.err = in.countingCall(fmt.Sprint("load-", i))
+				l.mu.Lock()
+				l.calls = append(l.calls, o)
+				l.mu.Unlock()
+			})
+		}
+	})
+	return l
+}
+
+func (l *load) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.calls)
+}
+
+// until waits until so many calls have ended.
+func (l *load) until(t *testing.T, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); l.count() < n; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d calls after a minute, want %d", l.count(), n)
+		}
+	}
+}
+
+func (l *load) end() []callOutcome {
+	l.all.Wait()
+	return l.calls
+}
+
+// run runs a command against the instance, and returns what it printed.
+func (in *instance) run(args ...string) (code int, output string) {
+	in.t.Helper()
+	return exec1(in.t, append(args, "--control-socket", in.state+"/c.sock")...)
+}
+
+func drainedServer(s control.Server) bool { return s.State == "drained" }
+
+// TestDrainIsRemembered: over an orderly end and a kill, until its time is over or
+// somebody ends it.
+func TestDrainIsRemembered(t *testing.T) {
+	dir := shortDir(t)
+	in := launchIn(t, dir, nil, "--demo")
+	in.awaitReady()
+	if code, out := in.run("drain"); code != 1 || !strings.Contains(out, "nothing was done: nobody else could answer calls for local, local/demo: they would be refused with 503 until llmsup resume; pass --yes to drain all the same") {
+		t.Errorf("without a fallback: exit %d\n%s", code, out)
+	}
+	if !isReady(in.await("asked", func(control.Server) bool { return true })) {
+		t.Error("it was drained all the same")
+	}
+	if code, out := in.run("drain", "--yes", "--json"); code != 0 {
+		t.Errorf("exit %d\n%s", code, out)
+	} else {
+		for line := range strings.Lines(out) {
+			if !gjson.Valid(line) || gjson.Get(line, "step").Str == "" || gjson.Get(line, "at").Time().IsZero() {
+				t.Errorf("no step: %s", line)
+			}
+		}
+	}
+	if r := in.chat("local", `,"max_tokens":5`); r.status != 503 || r.header.Get("Retry-After") == "" || !strings.Contains(r.body, "taken out of use by an operator") {
+		t.Errorf("%+v", r)
+	}
+	if code, out := in.run("restart"); code != 1 || !strings.Contains(out, "llmsup resume") {
+		t.Errorf("restart: exit %d\n%s", code, out)
+	}
+	in.stop()
+
+	in = launchIn(t, dir, nil, "--demo")
+	if s := in.await("drained", drainedServer); s.PID != 0 || s.Restarts != 0 {
+		t.Errorf("it was started: %+v", s)
+	}
+	if code, out := in.run("status", "--json"); code != 0 || gjson.Get(out, "drain.until").Type != gjson.Null || gjson.Get(out, "drain.since").Time().IsZero() {
+		t.Errorf("%d %s", code, out)
+	}
+	if code, out := in.run("drain", "--yes", "--for", "2h"); code != 0 || !strings.Contains(out, "taken into use again at 20") {
+		t.Errorf("joining it: exit %d\n%s", code, out)
+	}
+	_ = in.cmd.Process.Kill()
+	<-in.done
+
+	in = launchIn(t, dir, nil, "--demo")
+	in.await("drained", drainedServer)
+	if code, out := in.run("status", "--json"); code != 0 || time.Until(gjson.Get(out, "drain.until").Time()) < time.Hour {
+		t.Errorf("%d %s", code, out)
+	}
+	if code, out := in.run("drain", "--for", "1s"); code != 0 {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+	in.awaitReady() // by itself
+	if _, err := os.Stat(filepath.Join(dir, "drain.json")); err == nil {
+		t.Error("it is still remembered")
+	}
+	if code, out := in.run("resume"); code != 0 || !strings.Contains(out, "demo: was in use all the time; it is ready\n") {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+	in.stop()
+
+	if err := os.WriteFile(filepath.Join(dir, "drain.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	in = launchIn(t, dir, nil, "--demo")
+	if s := in.await("drained", drainedServer); !strings.Contains(s.Reason, "drain.json can't be read") {
+		t.Errorf("%+v", s)
+	}
+	if code, out := in.run("resume"); code != 0 {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+}
+
+// TestDrainIsTakenBack: the process goes on as if nothing had been. Whoever
+// watched is told; whoever stops watching changes nothing.
+func TestDrainIsTakenBack(t *testing.T) {
+	c := newCountingCloud(t)
+	file := newEditable(t, fmt.Sprintf(`
+servers:
+  slow: {model: %s, ctx_size: 32768}
+upstreams:
+  openrouter: {base_url: "%s/v1", api_key_env: TEST_OPENROUTER_KEY}
+routes:
+  local/slow: {primary: slow, fallback: openrouter, resume: true}
+`, slowModel(t), c.URL))
+	in := launch(t, []string{"TEST_OPENROUTER_KEY=" + cloudKey}, "--config", file.path)
+	before := in.awaitReady()
+	begun := make(chan struct{}, 1)
+	var stream sync.WaitGroup
+	stream.Go(func() { in.longStream(600, begun) })
+	<-begun
+
+	impatient := exec.Command("llmsup", "drain", "--control-socket", in.state+"/c.sock")
+	var said strings.Builder
+	impatient.Stdout, impatient.Stderr = &said, &said
+	if err := impatient.Start(); err != nil {
+		t.Fatal(err)
+	}
+	in.await("draining", func(s control.Server) bool { return s.State == "draining" })
+	_ = impatient.Process.Signal(syscall.SIGINT)
+	if err := impatient.Wait(); err == nil || !strings.Contains(said.String(), "llmsup: stopped watching; the drain goes on; llmsup status shows it, and llmsup drain --cancel takes it back\n") {
+		t.Errorf("%v: %s", err, said.String())
+	}
+
+	joined := make(chan string, 2)
+	var watching sync.WaitGroup
+	for range 2 {
+		watching.Go(func() {
+			code, out := in.run("drain")
+			joined <- fmt.Sprint(code, " ", out)
+		})
+	}
+	in.await("draining", func(s control.Server) bool { return s.State == "draining" })
+	if code, out := in.run("drain", "--cancel"); code != 0 || !strings.Contains(out, "slow: has answered a completion, and is ready\n") {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+	watching.Wait()
+	for range 2 {
+		// One that comes after the cancel begins a drain of its own.
+		if out := <-joined; !strings.HasPrefix(out, "1 ") || !strings.HasSuffix(out, "the drain was taken back (llmsup resume)\n") {
+			t.Errorf("whoever watched is told %s", out)
+		}
+	}
+	if now := in.awaitReady(); now.PID != before.PID {
+		t.Error("the process was replaced")
+	}
+	if code, out := in.run("drain", "--timeout", "0s"); code != 0 { // the stream goes on elsewhere at once
+		t.Errorf("exit %d\n%s", code, out)
+	}
+	stream.Wait()
+}
+
+// TestDrainKeepsTheServer: calls stay away, and the process is used again as it is.
+func TestDrainKeepsTheServer(t *testing.T) {
+	in := launch(t, nil, "--demo")
+	before := in.awaitReady()
+	if code, out := in.run("drain", "--keep-server", "-y"); code != 0 || !strings.Contains(out, fmt.Sprintf("llama-server (pid %d) goes on, and keeps its VRAM\n", before.PID)) {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+	if s := in.await("drained", drainedServer); s.PID != before.PID {
+		t.Errorf("%+v", s)
+	}
+	if r := in.chat("local", `,"max_tokens":5`); r.status != 503 {
+		t.Errorf("%+v", r)
+	}
+	if code, out := in.run("resume"); code != 0 {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+	if s := in.awaitReady(); s.PID != before.PID {
+		t.Errorf("%+v", s)
+	}
+	if r := in.chat("local", `,"max_tokens":5`); r.status != 200 {
+		t.Errorf("%+v", r)
+	}
+}
