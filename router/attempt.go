@@ -31,6 +31,7 @@ type failure struct {
 	retryAfter int            // seconds, as the backend asked; 0 = it did not
 	begun      bool           // something may have been generated
 	spoke      bool           // its headers came
+	fair       bool           // they did not, in a time in which they should have
 	again      bool           // it would answer if it were asked without a stream
 	strange    bool           // its streams are not understood
 	part       *beginning     // the beginning of an answer that broke off
@@ -99,6 +100,7 @@ type patience struct {
 // attempt gives a call to one backend and waits for its first answer: until
 // timeout, until the backend is gone, or until the client leaves.
 func attempt(client context.Context, c *call, s step, timeout, idle time.Duration, may patience) (*answer, *failure) {
+	began := time.Now()
 	ctx, cancel := context.WithCancelCause(client)
 	timer := time.AfterFunc(timeout, func() { cancel(errTimeout) })
 	answered := make(chan struct{})
@@ -116,7 +118,7 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 	at, failed := s.backend.admit(ctx, c, may.queue, timeout)
 	form := s.backend.formFor(c)
 	if failed == nil {
-		a, failed = ask(withProgress(ctx, &progress{deadline: time.Now().Add(timeout), mayMove: may.refused, form: form}), c, s)
+		a, failed = ask(withProgress(ctx, &progress{deadline: time.Now().Add(timeout), since: began, mayMove: may.refused, form: form}), c, s)
 	}
 	// A deadline that has passed has cancelled ctx: the answer can't be used.
 	inTime := timer.Stop() || failed != nil
@@ -172,10 +174,12 @@ func ask(ctx context.Context, c *call, s step) (*answer, *failure) {
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { so.sent.Store(true) }})
 	resp, err := s.backend.do(traced, c, s.model)
 	if err != nil {
-		if !so.sent.Load() {
-			return nil, &failure{reason: Connect, detail: "can't be reached: " + rootCause(err)}
+		sent := so.sent.Load()
+		fair := isFair(time.Since(so.since), sent, c.streams())
+		if !sent {
+			return nil, &failure{reason: Connect, detail: "can't be reached: " + rootCause(err), fair: fair}
 		}
-		return nil, &failure{reason: Lost, detail: "broke the connection: " + rootCause(err), begun: true}
+		return nil, &failure{reason: Lost, detail: "broke the connection: " + rootCause(err), begun: true, fair: fair}
 	}
 	a, failed := open(ctx, resp, c, s.backend.load())
 	if failed != nil {

@@ -67,6 +67,26 @@ const (
 	isDown
 )
 
+// How long an upstream that is up may be silent. One caller's haste is no news of
+// it to the others.
+const (
+	connectNeeds = 3 * time.Second  // until it takes a connection
+	streamNeeds  = 10 * time.Second // until it sends a stream's head: those who think for longer send it before
+	wholeNeeds   = 30 * time.Second // until it sends a whole answer's head: that may come with the answer
+)
+
+// isFair says whether an attempt that heard nothing has waited for as long as an
+// upstream that is up may need. sent: it had a connection.
+func isFair(waited time.Duration, sent, stream bool) bool {
+	switch {
+	case !sent:
+		return waited >= connectNeeds
+	case stream:
+		return waited >= streamNeeds
+	}
+	return waited >= wholeNeeds
+}
+
 // outcomeOf reads a failed attempt, nil for one that was answered. An answer of
 // its own, whatever it says, comes from an upstream that is up, unless it is a
 // gateway's word that it is not.
@@ -76,7 +96,7 @@ func outcomeOf(f *failure, left bool) outcome {
 		return isUp
 	case left:
 		return saysNothing
-	case f.reason == Timeout && f.spoke: // it is slow, or one of its models is
+	case f.reason == Timeout && (f.spoke || !f.fair): // it is slow, or one of its models is, or its caller was in a hurry
 		return saysNothing
 	case f.reason == Connect, f.reason == Timeout, f.reason == Lost:
 		return isDown

@@ -1,9 +1,15 @@
 package router
 
 import (
+	"bytes"
+	"context"
+	"fmt"
 	"net/http"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/llmsup/llmsup/models"
 )
 
 func TestBreaker(t *testing.T) {
@@ -74,17 +80,86 @@ func TestOutcome(t *testing.T) {
 		want   outcome
 	}{
 		"an answer": {nil, false, isUp}, "refused": {&failure{reason: Connect}, false, isDown},
-		"silence": {&failure{reason: Timeout}, false, isDown}, "broken": {&failure{reason: Lost}, false, isDown},
+		"silence": {&failure{reason: Timeout, fair: true}, false, isDown}, "broken": {&failure{reason: Lost}, false, isDown},
 		"a client that left": {&failure{reason: Lost}, true, saysNothing}, "401": {answered(401), false, isUp},
 		"429": {answered(429), false, isUp}, "500": {answered(500), false, isUp}, "502": {answered(502), false, isDown},
-		"503":              {answered(503), false, isDown},
-		"502 of one model": {&failure{reason: Status, resp: &http.Response{StatusCode: 502}, body: []byte(`{"error":{"message":"provider returned error"}}`)}, false, isUp},
-		"slow, but there":  {&failure{reason: Timeout, spoke: true}, false, saysNothing},
-		"522":              {answered(522), false, isDown},
-		"nonsense":         {&failure{reason: BadResponse}, false, isUp},
+		"503":               {answered(503), false, isDown},
+		"502 of one model":  {&failure{reason: Status, resp: &http.Response{StatusCode: 502}, body: []byte(`{"error":{"message":"provider returned error"}}`)}, false, isUp},
+		"slow, but there":   {&failure{reason: Timeout, spoke: true}, false, saysNothing},
+		"a caller in haste": {&failure{reason: Timeout}, false, saysNothing},
+		"522":               {answered(522), false, isDown},
+		"nonsense":          {&failure{reason: BadResponse}, false, isUp},
 	} {
 		if got := outcomeOf(tc.failed, tc.left); got != tc.want {
 			t.Errorf("%s: %d, want %d", name, got, tc.want)
 		}
+	}
+}
+
+// silent is an upstream that says nothing.
+type silent struct {
+	*upstreamBackend
+	connects bool
+	heardOf  outcome
+}
+
+func (b *silent) do(ctx context.Context, _ *call, _ string) (*http.Response, error) {
+	if b.connects {
+		progressOf(ctx).sent.Store(true)
+	}
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func (b *silent) heard(f *failure, _ *place, left bool) { b.heardOf = outcomeOf(f, left) }
+
+// TestHasteIsNoNews: that an upstream was silent speaks against it where it was
+// given the time that one which is up may need.
+func TestHasteIsNoNews(t *testing.T) {
+	for name, tc := range map[string]struct {
+		timeout          time.Duration
+		connects, stream bool
+		want             outcome
+	}{
+		"no connection":             {3 * time.Second, false, true, isDown},
+		"no connection, in haste":   {2 * time.Second, false, true, saysNothing},
+		"no stream":                 {10 * time.Second, true, true, isDown},
+		"no stream, in haste":       {9 * time.Second, true, true, saysNothing},
+		"no whole answer":           {30 * time.Second, true, false, isDown},
+		"no whole answer, in haste": {29 * time.Second, true, false, saysNothing},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := &silent{&upstreamBackend{}, tc.connects, saysNothing}
+				c := &call{body: body{raw: fmt.Appendf(nil, `{"stream":%t}`, tc.stream)}, dialect: chat}
+				_, failed := attempt(t.Context(), c, step{backend: b}, tc.timeout, 0, patience{})
+				if failed == nil || failed.reason != Timeout || b.heardOf != tc.want {
+					t.Errorf("%+v, of which the breaker hears %d; want %d", failed, b.heardOf, tc.want)
+				}
+			})
+		})
+	}
+}
+
+// TestHastyRoute: a route that gives up soon does not close an upstream to the
+// others.
+func TestHastyRoute(t *testing.T) {
+	b := newBench(t, answers, nil, func(_ *Config, routes map[string]models.Route) {
+		routes["hasty"] = models.Route{Primary: "openrouter", PrimaryModel: "slow", Fallback: "qwen", Timeout: 50 * time.Millisecond}
+	})
+	b.cloud.behave = func(w http.ResponseWriter, r *http.Request) {
+		if bytes.Contains(b.cloud.lastBody(), []byte(`"slow"`)) {
+			<-r.Context().Done()
+			return
+		}
+		answers(w, r)
+	}
+	for range breakAfter + 1 {
+		if r := b.chat("hasty", false); r.backend() != "qwen" || r.reason() != "timeout" {
+			t.Errorf("%+v", r)
+		}
+	}
+	if r := b.chat("gpt-4o", false); r.status != 200 || r.backend() != "openrouter" {
+		t.Errorf("a patient call: %+v", r)
 	}
 }

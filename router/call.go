@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"time"
+
+	"github.com/tidwall/gjson"
 )
 
 // call is one request of a client, on its way through the router.
@@ -21,6 +23,9 @@ type call struct {
 	asItIs  bool   // it is not to be run as a stream
 	key     string // the name of its caller's key; "" = none is asked for
 }
+
+// streams says whether the client asked for a stream.
+func (c *call) streams() bool { return gjson.GetBytes(c.body.raw, "stream").Bool() }
 
 // errCut says that an answer broke after its first part was sent. Any other
 // error of a relay is the client's connection.

@@ -16,6 +16,7 @@ import (
 type progress struct {
 	sent     atomic.Bool // its head has been written; by the transport's goroutine, which can outlive a cancelled call
 	deadline time.Time   // for the first answer
+	since    time.Time   // when it was sent last, or was to be
 	mayMove  bool        // there is a fallback, which is sooner than waiting
 	form     *streamed   // in which the call is sent; nil = as it is
 }

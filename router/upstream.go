@@ -58,7 +58,9 @@ func newUpstreamBackend(u Upstream, log zerolog.Logger) (*upstreamBackend, error
 	client.RetryWaitMin, client.RetryWaitMax = repeatFirst, repeatMost
 	client.CheckRetry, client.Backoff = mayRepeat, pauseBefore
 	client.PrepareRetry = func(req *http.Request) error {
-		progressOf(req.Context()).sent.Store(false)
+		p := progressOf(req.Context())
+		p.since = time.Now()
+		p.sent.Store(false)
 		return nil
 	}
 	client.ErrorHandler = retryablehttp.PassthroughErrorHandler // the upstream's own answer, not "giving up after"
