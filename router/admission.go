@@ -1,36 +1,43 @@
 package router
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
-	"io"
-	"math"
-	"net/http"
 	"sync"
 	"time"
+
+	"github.com/tidwall/gjson"
+)
+
+// ending is how a call ended at its backend.
+type ending int
+
+const (
+	brokenOff ending = iota // the backend may go on with it for a while
+	withError               // it is over there, without an answer
+	withAnswer
 )
 
 // place is a call's place at a backend, from its admission to its end. All that
 // counts calls counts places.
 type place struct {
 	load   *traffic
-	finish func(whole bool) // nil = there is no gate
-	probe  bool             // whether an upstream is up again depends on this call
+	finish func(ending) // nil = there is no gate
+	probe  bool         // whether an upstream is up again depends on this call
 
 	mu       sync.Mutex
 	released bool
 }
 
 // newPlace counts a call that a backend has.
-func newPlace(load *traffic, finish func(whole bool)) *place {
+func newPlace(load *traffic, finish func(ending)) *place {
 	load.inflight.Add(1)
 	load.waiting.Add(1)
 	return &place{load: load, finish: finish}
 }
 
-// release gives the place back. whole says that the backend has done with the
-// call; one that was broken off may go on there for a while.
-func (p *place) release(whole bool) {
+// release gives the place back. What counts is how it is called first.
+func (p *place) release(how ending) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.released {
@@ -40,7 +47,7 @@ func (p *place) release(whole bool) {
 	p.load.waiting.Add(-1)
 	p.load.inflight.Add(-1)
 	if p.finish != nil {
-		p.finish(whole)
+		p.finish(how)
 	}
 }
 
@@ -65,7 +72,46 @@ var slotless = map[string]bool{
 	"/tokenize": true, "/detokenize": true, "/apply-template": true, "/v1/messages/count_tokens": true,
 }
 
-// admit waits for one of the server's slots: for as long as ctx lasts, unless
+// lists are the fields of a body that make a task of llama-server's of each of
+// their elements, by the endpoint.
+var lists = map[string]string{"/v1/completions": "prompt", "/v1/embeddings": "input", "/v1/rerank": "documents"}
+
+// choiceless are the endpoints that pass over the number of choices.
+var choiceless = map[string]bool{"/v1/messages": true, "/v1/embeddings": true, "/v1/rerank": true}
+
+// slotsFor returns how many slots a call takes at the same time, if there are as
+// many. llama-server makes a task of each choice, and begins with none of them
+// before it has a slot for all; and one of each prompt. Seen with build 11669.
+func (c *call) slotsFor() int {
+	n := 1
+	if !choiceless[c.path] && bytes.Contains(c.body.raw, []byte(`"n"`)) { // cheaper than to parse a body that has none
+		n = int(min(max(gjson.GetBytes(c.body.raw, "n").Int(), 1), maxChoices))
+	}
+	if field := lists[c.path]; field != "" {
+		n *= min(max(tasks(gjson.GetBytes(c.body.raw, field)), 1), maxChoices)
+	}
+	return n
+}
+
+// tasks counts the elements of a list that are a task each. A list of tokens, or
+// one of tokens and texts, is one prompt.
+func tasks(list gjson.Result) int {
+	if !list.IsArray() {
+		return 1
+	}
+	n, tokens := 0, false
+	list.ForEach(func(_, element gjson.Result) bool {
+		tokens = tokens || element.Type == gjson.Number
+		n++
+		return true
+	})
+	if tokens {
+		return 1
+	}
+	return n
+}
+
+// admit waits for the slots that a call takes: for as long as ctx lasts, unless
 // the server takes no calls any more. A call that may move is not kept waiting
 // for longer than it has patience.
 func (b *localBackend) admit(ctx context.Context, c *call, mayMove bool, patience time.Duration) (*place, *failure) {
@@ -73,7 +119,7 @@ func (b *localBackend) admit(ctx context.Context, c *call, mayMove bool, patienc
 	if now.Slots == 0 || slotless[c.path] { // nobody knows how many there are, or it takes none
 		return b.unlessLeaving(newPlace(&b.traffic, nil), mayMove)
 	}
-	t, wait, ok := b.gate.join(now.Slots, mayMove, patience)
+	t, wait, ok := b.gate.join(now.Slots, c.slotsFor(), mayMove, patience)
 	if !ok {
 		return nil, &failure{
 			reason: Saturated, detail: "has all slots taken, and a queue that is too long",
@@ -83,7 +129,7 @@ func (b *localBackend) admit(ctx context.Context, c *call, mayMove bool, patienc
 	for {
 		select {
 		case <-t.granted:
-			return b.unlessLeaving(b.placeAt(now.Gone), mayMove)
+			return b.unlessLeaving(b.placeAt(now.Gone, t.places), mayMove)
 		case <-ctx.Done():
 			b.abandon(t)
 			return nil, &failure{reason: Saturated, detail: "had no slot free in time"}
@@ -105,85 +151,30 @@ func (b *localBackend) unlessLeaving(p *place, mayMove bool) (*place, *failure) 
 	if now.Reason == "" || now.Alive && !mayMove {
 		return p, nil
 	}
-	p.release(true)
+	p.release(withError)
 	return nil, &failure{reason: now.Reason, detail: now.Detail, retryAfter: retrySoon}
 }
 
 func (b *localBackend) abandon(t *ticket) {
-	if !b.gate.leave(t) {
-		b.gate.giveBack(b.local.State().Slots, 0, false)
+	slots := b.local.State().Slots
+	if !b.gate.leave(t, slots) {
+		b.gate.giveBack(slots, t.places)
 	}
 }
 
-// placeAt makes a place at the process whose end gone tells of.
-func (b *localBackend) placeAt(gone <-chan struct{}) *place {
+// placeAt makes a place at the process whose end gone tells of, which takes so
+// many of the gate's.
+func (b *localBackend) placeAt(gone <-chan struct{}, places int) *place {
 	began := time.Now()
-	return newPlace(&b.traffic, func(whole bool) {
-		if whole {
-			b.gate.giveBack(b.local.State().Slots, time.Since(began), true)
+	return newPlace(&b.traffic, func(how ending) {
+		switch how {
+		case brokenOff:
+			b.leftovers.add(b, gone, places)
 			return
+		case withAnswer:
+			b.gate.took(time.Since(began))
+		case withError: // how soon a server refuses says nothing of how long it answers
 		}
-		go func() {
-			b.awaitFreeSlot(gone)
-			b.gate.giveBack(b.local.State().Slots, 0, false)
-		}()
+		b.gate.giveBack(b.local.State().Slots, places)
 	})
-}
-
-const (
-	slotLook     = 50 * time.Millisecond
-	slotLookMost = time.Second
-	// slotPatience is how long a slot may go on with a call that was broken off.
-	// A long prompt is processed to its end.
-	slotPatience = 2 * time.Minute
-)
-
-// awaitFreeSlot waits until the server has a slot free that is counted as taken:
-// a call that was broken off while its prompt was processed holds its slot until
-// that is done, and whoever came after would wait inside of llama-server.
-func (b *localBackend) awaitFreeSlot(gone <-chan struct{}) {
-	ctx, cancel := context.WithTimeout(context.Background(), slotPatience)
-	defer cancel()
-	for pause := slotLook; ; pause = min(2*pause, slotLookMost) {
-		select {
-		case <-gone:
-			return
-		case <-ctx.Done():
-			return
-		case <-time.After(pause):
-		}
-		working, known := b.working(ctx)
-		running, _ := b.gate.load()
-		if !known || working < running {
-			return
-		}
-	}
-}
-
-// working asks the server how many of its slots work.
-func (b *localBackend) working(ctx context.Context) (n int, known bool) {
-	ctx, cancel := context.WithTimeout(ctx, slotLookMost)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://llama-server/slots", nil)
-	if err != nil {
-		return 0, false
-	}
-	req.Header.Set("Authorization", "Bearer "+b.local.State().Key)
-	resp, err := b.client.RoundTrip(req)
-	if err != nil {
-		return math.MaxInt, ctx.Err() != nil // one that does not answer in time is at work
-	}
-	defer resp.Body.Close()
-	var slots []struct {
-		Processing bool `json:"is_processing"`
-	}
-	if resp.StatusCode != http.StatusOK || json.NewDecoder(io.LimitReader(resp.Body, maxErrorBody)).Decode(&slots) != nil {
-		return 0, false
-	}
-	for _, slot := range slots {
-		if slot.Processing {
-			n++
-		}
-	}
-	return n, true
 }

@@ -24,6 +24,7 @@ type slowLocal struct {
 	arrived chan string   // the calls as they come, by their "user"
 	mu      sync.Mutex
 	working int // slots that the server says are at work; -1 = as many as calls
+	dips    int // how often it says that none are
 	changed chan struct{}
 }
 
@@ -36,8 +37,9 @@ func newSlowLocal(t *testing.T, slots int, edits ...func(*Config, map[string]mod
 			defer l.mu.Unlock()
 			var list []string
 			for i := range slots {
-				list = append(list, fmt.Sprintf(`{"is_processing":%t}`, i < l.working))
+				list = append(list, fmt.Sprintf(`{"is_processing":%t}`, i < l.working && l.dips == 0))
 			}
+			l.dips = max(l.dips-1, 0)
 			_, _ = io.WriteString(w, "["+strings.Join(list, ",")+"]")
 			return
 		}
@@ -58,8 +60,11 @@ func newSlowLocal(t *testing.T, slots int, edits ...func(*Config, map[string]mod
 
 // call makes a call in the background.
 func (l *slowLocal) call(ctx context.Context, model, user string) <-chan reply {
+	return l.send(ctx, fmt.Sprintf(`{"model":%q,"user":%q,"messages":[]}`, model, user))
+}
+
+func (l *slowLocal) send(ctx context.Context, body string) <-chan reply {
 	done := make(chan reply, 1)
-	body := fmt.Sprintf(`{"model":%q,"user":%q,"messages":[]}`, model, user)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, l.url+"/v1/chat/completions", strings.NewReader(body))
 	if err != nil {
 		l.t.Fatal(err)
@@ -262,7 +267,7 @@ func TestSlotThatGoesOn(t *testing.T) {
 	gone := l.call(ctx, "local/alone", "gone")
 	<-l.arrived
 	l.mu.Lock()
-	l.working = 1
+	l.working, l.dips = 1, 1 // at one moment a call that was let in may not have its slot yet
 	l.mu.Unlock()
 	leave()
 	<-gone
@@ -306,5 +311,135 @@ func TestSlotOfTheDead(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("its slot is still counted")
 		}
+	}
+}
+
+// TestSlotsFor: what a call takes at a time, as seen at llama-server.
+func TestSlotsFor(t *testing.T) {
+	const chat, text = "/v1/chat/completions", "/v1/completions"
+	for name, tc := range map[string]struct {
+		path, body string
+		want       int
+	}{
+		"one":             {chat, `{"messages":[]}`, 1},
+		"choices":         {chat, `{"n":3}`, 3},
+		"a float":         {chat, `{"n":3.0}`, 3},
+		"null":            {chat, `{"n":null}`, 1},
+		"nonsense":        {chat, `{"n":-1e400}`, 1},
+		"too many":        {chat, `{"n":1e400}`, maxChoices},
+		"somebody's n":    {chat, `{"messages":[{"n":4}]}`, 1},
+		"of responses":    {"/v1/responses", `{"n":2}`, 2},
+		"not of messages": {"/v1/messages", `{"n":2}`, 1},
+		"a prompt":        {text, `{"prompt":"1"}`, 1},
+		"tokens":          {text, `{"prompt":[1,2,3]}`, 1},
+		"mixed":           {text, `{"prompt":[1,"a",3]}`, 1},
+		"prompts":         {text, `{"prompt":["a","b"]}`, 2},
+		"token lists":     {text, `{"prompt":[[1],[2,3]]}`, 2},
+		"no prompts":      {text, `{"prompt":[]}`, 1},
+		"both":            {text, `{"n":2,"prompt":["a","b"]}`, 4},
+		"texts to embed":  {"/v1/embeddings", `{"n":9,"input":["a","b","c"]}`, 3},
+		"to rank":         {"/v1/rerank", `{"documents":["a","b"]}`, 2},
+	} {
+		if got := (&call{path: tc.path, body: body{raw: []byte(tc.body)}}).slotsFor(); got != tc.want {
+			t.Errorf("%s: %d, want %d", name, got, tc.want)
+		}
+	}
+}
+
+// TestChoicesTakeSlots: a call for several choices is given to the server when it
+// has a slot for each, and those behind it wait for it.
+func TestChoicesTakeSlots(t *testing.T) {
+	l := newSlowLocal(t, 3)
+	one := l.call(t.Context(), "local/qwen", "one")
+	<-l.arrived
+	two := l.send(t.Context(), `{"model":"local/qwen","user":"two","n":3,"messages":[]}`)
+	l.queued(1)
+	three := l.call(t.Context(), "local/qwen", "three")
+	l.queued(2)
+	l.let <- struct{}{}
+	if user := <-l.arrived; user != "two" {
+		t.Errorf("then came %q", user)
+	}
+	l.until("the last one waits", func(now Traffic) bool { return now.Queued == 1 })
+	l.let <- struct{}{}
+	<-l.arrived
+	l.let <- struct{}{}
+	for _, done := range []<-chan reply{one, two, three} {
+		if r := <-done; r.status != 200 || r.backend() != "qwen" {
+			t.Errorf("%+v", r)
+		}
+	}
+}
+
+// TestOneSlotLetsOneIn: of several calls that were broken off, as many are let go
+// as there are slots free.
+func TestOneSlotLetsOneIn(t *testing.T) {
+	l := newSlowLocal(t, 3)
+	ctx, leave := context.WithCancel(t.Context())
+	var gone []<-chan reply
+	for range 3 {
+		gone = append(gone, l.call(ctx, "local/alone", "gone"))
+		<-l.arrived
+	}
+	l.work(2) // they hold all but one of the slots, for a long prompt
+	leave()
+	for _, done := range gone {
+		<-done
+	}
+	var next []<-chan reply
+	for i := range 3 {
+		next = append(next, l.call(t.Context(), "local/alone", "next"))
+		l.until("waiting", func(now Traffic) bool { return now.Calls+now.Queued == i+1 })
+	}
+	<-l.arrived
+	l.work(3) // the one that came has the third
+	select {
+	case <-l.arrived:
+		t.Error("one free slot let two calls in")
+	case <-time.After(500 * time.Millisecond):
+	}
+	l.work(1)
+	<-l.arrived
+	<-l.arrived
+	for range next {
+		l.let <- struct{}{}
+	}
+	for _, done := range next {
+		if r := <-done; r.status != 200 {
+			t.Errorf("%+v", r)
+		}
+	}
+}
+
+// work sets how many of its slots the server says are at work.
+func (l *slowLocal) work(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.working = n
+}
+
+// TestErrorsAreNoService: how soon a server refuses says nothing of how long it
+// takes to answer.
+func TestErrorsAreNoService(t *testing.T) {
+	refuse := true
+	b := newBench(t, func(w http.ResponseWriter, r *http.Request) {
+		if refuse {
+			status(400, `{"error":{"message":"bad"}}`)(w, r)
+			return
+		}
+		answers(w, r)
+	}, answers)
+	b.state.set(func(s *LocalState) { s.Slots = 1 })
+	local, ok := b.router.routing.Load().backends["qwen"].(*localBackend)
+	if !ok {
+		t.Fatal("no local backend")
+	}
+	local.gate.service = time.Hour
+	if r := b.chat("local/alone", false); r.status != 400 || local.gate.service != time.Hour {
+		t.Errorf("%d, and a call takes %s", r.status, local.gate.service)
+	}
+	refuse = false
+	if r := b.chat("local/alone", false); r.status != 200 || local.gate.service == time.Hour {
+		t.Errorf("%d, and a call takes %s", r.status, local.gate.service)
 	}
 }

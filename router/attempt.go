@@ -87,8 +87,8 @@ type answer struct {
 
 func (a *answer) close() {
 	a.cancel(context.Canceled)
-	_ = a.resp.Body.Close() // it was only read
-	a.place.release(false)  // unless it has been
+	_ = a.resp.Body.Close()    // it was only read
+	a.place.release(brokenOff) // unless it has been
 }
 
 // patience says what a call need not wait for, since somebody else can answer it.
@@ -136,7 +136,11 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 		return a, nil
 	}
 	if at != nil {
-		defer at.release(failed != nil && failed.resp != nil) // an error of its own is an end
+		how := brokenOff
+		defer func() { at.release(how) }()
+		if failed != nil && failed.resp != nil { // an error of its own is an end
+			how = withError
+		}
 	}
 	if a != nil {
 		_ = a.resp.Body.Close()

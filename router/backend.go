@@ -113,11 +113,12 @@ type availability struct {
 // localBackend sends calls to a supervised llama-server.
 type localBackend struct {
 	traffic
-	gate    gate
-	strange atomic.Pointer[<-chan struct{}] // Gone of the process whose streams were not understood
-	server  string
-	local   Local
-	client  *http.Transport
+	gate      gate
+	leftovers leftovers
+	strange   atomic.Pointer[<-chan struct{}] // Gone of the process whose streams were not understood
+	server    string
+	local     Local
+	client    *http.Transport
 }
 
 // llama-server closes a connection that is idle for 5 s; one that is given back

@@ -130,12 +130,12 @@ func (rt *Router) deliver(w http.ResponseWriter, r *http.Request, c *call, a *an
 		h.Set(headerReason, string(rec.reason))
 	}
 	if a.events == nil && a.rest == nil { // all of it is here: the client's pace is its own matter
-		a.place.release(true)
+		a.place.release(withAnswer)
 	}
 	err := a.relay(r.Context(), w, c.dialect, rec)
 	switch {
 	case err == nil:
-		a.place.release(true)
+		a.place.release(withAnswer)
 	case r.Context().Err() != nil || !errors.Is(err, errCut):
 		rec.left = true
 		panic(http.ErrAbortHandler)

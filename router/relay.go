@@ -138,7 +138,7 @@ func (a *answer) goOn(ctx context.Context, w http.ResponseWriter) error {
 	if a.resume == nil {
 		return errNoResume
 	}
-	a.place.release(false)
+	a.place.release(brokenOff)
 	return a.resume.resume(ctx, w)
 }
 

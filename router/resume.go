@@ -128,7 +128,7 @@ func (r *resumption) relay(w http.ResponseWriter, a *answer, wantsUsage bool) er
 			if !finished {
 				return fmt.Errorf("%w: its continuation has no end", errCut)
 			}
-			a.place.release(true)
+			a.place.release(withAnswer)
 			return r.end(w, wantsUsage, r.whole(used))
 		}
 		if len(e.data) == 0 {
