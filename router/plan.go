@@ -48,19 +48,18 @@ func (s *routing) planRoute(route models.Route, model string) plan {
 	first := step{backend: primary, model: s.modelAt(primary, route.PrimaryModel, model), first: true}
 
 	var spare *step
-	var spareNoKey string
 	if fallback := s.backends[route.Fallback]; route.Fallback != "" && route.Fallback != route.Primary {
 		there := fallback.availability()
-		spareNoKey = there.noKey
-		if there.noKey == "" && (there.reason == "" || there.reason == Degraded && there.alive) {
+		switch {
+		case there.noKey != "":
+			p.noSpare = fmt.Sprintf("its fallback %s has no key: %s", route.Fallback, there.noKey)
+		case there.reason == "" || there.reason == Degraded && there.alive:
 			spare = &step{backend: fallback, model: s.modelAt(fallback, route.FallbackModel, model)}
+		default:
+			p.noSpare = fmt.Sprintf("its fallback %s %s", fallback.name(), there.detail)
 		}
 	}
-	if spareNoKey != "" {
-		p.noSpare = fmt.Sprintf("its fallback %s has no key: %s", route.Fallback, spareNoKey)
-	}
-
-	if spare != nil && now.noKey == "" && now.reason != "" && !mayFallBack(route, now.reason) {
+	if route.Fallback != "" && now.noKey == "" && now.reason != "" && !mayFallBack(route, now.reason) {
 		p.noSpare = fmt.Sprintf("the route's fallback_on has no %s", now.reason)
 		spare = nil
 	}
@@ -69,6 +68,9 @@ func (s *routing) planRoute(route models.Route, model string) plan {
 		p.refuse = apiError{
 			Status: http.StatusServiceUnavailable, Type: typeServer, Code: codeNoKey,
 			Message: fmt.Sprintf("%s goes to %s, which has no key: %s", model, route.Primary, now.noKey),
+		}
+		if p.noSpare != "" {
+			p.refuse.Message += "; " + p.noSpare
 		}
 	case now.noKey != "":
 		p.detail = fmt.Sprintf("%s has no key: %s", route.Primary, now.noKey)

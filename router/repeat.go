@@ -73,6 +73,15 @@ func unprocessed(err error) bool {
 	return strings.Contains(words, "REFUSED_STREAM") || strings.Contains(words, "graceful shutdown GOAWAY")
 }
 
+// ownAnswer hands on the upstream's own answer, and not "giving up after".
+func ownAnswer(resp *http.Response, err error, _ int) (*http.Response, error) {
+	if err != nil && resp != nil { // the call ended when it came
+		_ = resp.Body.Close()
+		resp = nil
+	}
+	return resp, err
+}
+
 // pauseBefore is how long to wait before a request is sent again.
 func pauseBefore(least, most time.Duration, attempt int, resp *http.Response) time.Duration {
 	if resp != nil {
@@ -97,11 +106,14 @@ func retryAfter(resp *http.Response) (wait time.Duration, asked bool) {
 // onceOnly hands each request on without the means to send it again. With them,
 // net/http's HTTP/2 repeats requests that the peer has read, by itself and
 // without a limit, when their stream is reset; such a one may have been paid for.
-type onceOnly struct{ *http.Transport }
+//
+// Nor does it say that it has idle connections: retryablehttp would close them
+// all after each call that fails.
+type onceOnly struct{ transport *http.Transport }
 
 // RoundTrip implements http.RoundTripper.
 func (t onceOnly) RoundTrip(req *http.Request) (*http.Response, error) {
 	once := *req
 	once.GetBody = nil
-	return t.Transport.RoundTrip(&once)
+	return t.transport.RoundTrip(&once)
 }

@@ -63,7 +63,7 @@ func newUpstreamBackend(u Upstream, log zerolog.Logger) (*upstreamBackend, error
 		p.sent.Store(false)
 		return nil
 	}
-	client.ErrorHandler = retryablehttp.PassthroughErrorHandler // the upstream's own answer, not "giving up after"
+	client.ErrorHandler = ownAnswer
 	client.HTTPClient = &http.Client{
 		Transport: onceOnly{&http.Transport{
 			Proxy:               http.ProxyFromEnvironment,

@@ -140,7 +140,7 @@ func transport(t *testing.T, b *bench) *http.Transport {
 	if !ok {
 		t.Fatal("another transport")
 	}
-	return transport.Transport
+	return transport.transport
 }
 
 func TestUpstreamsSpeakHTTP2(t *testing.T) {
@@ -230,5 +230,84 @@ func resetAll(conn net.Conn, code http2.ErrCode, read *atomic.Int32) {
 		if settings, ok := frame.(*http2.SettingsFrame); ok && !settings.IsAck() && framer.WriteSettingsAck() != nil {
 			return
 		}
+	}
+}
+
+// TestFailuresKeepConnections: a call that fails does not cost the others their
+// connections.
+func TestFailuresKeepConnections(t *testing.T) {
+	var opened atomic.Int32
+	const calls = 4
+	// Calls that are there at the same time have a connection each.
+	arrived, let := make(chan struct{}), make(chan struct{})
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if strings.Contains(string(body), "bad") {
+			panic(http.ErrAbortHandler)
+		}
+		arrived <- struct{}{}
+		<-let
+		answers(w, r)
+	}))
+	server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			opened.Add(1)
+		}
+	}
+	server.Start()
+	defer server.Close()
+	b := newBench(t, answers, answers, func(c *Config, _ map[string]models.Route) { c.Upstreams[0].BaseURL = server.URL })
+	round := func() {
+		t.Helper()
+		done := make(chan reply, calls)
+		for range calls {
+			go func() { done <- b.chat("gpt-4o", false) }()
+		}
+		for range calls {
+			<-arrived
+		}
+		for range calls {
+			let <- struct{}{}
+		}
+		for range calls {
+			if r := <-done; r.status != 200 {
+				t.Errorf("%+v", r)
+			}
+		}
+	}
+	round()
+	if r := b.post("/v1/chat/completions", `{"model":"gpt-4o","user":"bad"}`); r.status != 502 {
+		t.Errorf("%+v", r)
+	}
+	if round(); opened.Load() > calls+1 {
+		t.Errorf("%d connections for %d calls at a time, of which one failed", opened.Load(), calls)
+	}
+}
+
+// TestBothCausesOfRefusal: where local is down and its fallback is, too, the caller
+// is told both.
+func TestBothCausesOfRefusal(t *testing.T) {
+	b := newBench(t, breaks, breaks)
+	for range breakAfter {
+		b.chat("gpt-4o", false)
+	}
+	wants := func(r reply, words ...string) {
+		t.Helper()
+		for _, w := range append(words, "openrouter broke the connection", "again and again") {
+			if !strings.Contains(r.body, w) {
+				t.Errorf("no %q in %d %s", w, r.status, r.body)
+			}
+		}
+	}
+	asked := len(b.cloud.calls())
+	wants(b.chat("local/qwen", false), "qwen broke the connection")
+	b.state.set(func(s *LocalState) { s.Alive, s.Reason, s.Detail = false, Restarting, "is restarting: exit status 1" })
+	r := b.chat("local/qwen", false)
+	wants(r, "is restarting: exit status 1", `"code":"restarting"`)
+	if r.status != 503 || r.header.Get("Retry-After") == "" || len(b.cloud.calls()) != asked {
+		t.Errorf("%+v", r)
+	}
+	if e := b.router.Explain("local/qwen"); !strings.Contains(e.Refused, "again and again") {
+		t.Errorf("%+v", e)
 	}
 }
