@@ -37,9 +37,9 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *call, p plan)
 	rt.metrics.inflight.Inc()
 	rt.inflight.Add(1)
 	defer func() {
+		rt.finish(&rec) // before it is no longer counted: whoever waits for the last call wants it written down
 		rt.inflight.Add(-1)
 		rt.metrics.inflight.Dec()
-		rt.finish(&rec)
 	}()
 	if p.refuse.Status != 0 {
 		rt.refuse(w, c, &rec, p.refuse)

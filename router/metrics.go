@@ -19,8 +19,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}, []string{"route", "backend", "status", "reason"}),
 		resumed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "llmsup_resumed_streams_total",
-			Help: "Streams that broke and were continued elsewhere, by route, backend that went on, and whether they became whole.",
-		}, []string{"route", "backend", "whole"}),
+			Help: "Answers that broke and were continued elsewhere, by route, backend that went on, and how they ended: whole, cut, or left by their client.",
+		}, []string{"route", "backend", "end"}),
 		inflight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "llmsup_calls_in_flight",
 			Help: "Calls that are being worked on.",

@@ -36,6 +36,17 @@ func (rec *record) note(f *failure) {
 	}
 }
 
+// end is how an answer ended.
+func (rec *record) end() string {
+	switch {
+	case rec.left:
+		return "left"
+	case rec.cut != nil:
+		return "cut"
+	}
+	return "whole"
+}
+
 // statusClientLeft is nginx's word for a client that closed the connection
 // before the answer. Nobody is sent it; it stands in the log and the metrics.
 const statusClientLeft = 499
@@ -73,7 +84,7 @@ func (rt *Router) finish(rec *record) {
 	}
 	if rec.resumedBy != "" {
 		line.Str("resumed_by", rec.resumedBy)
-		rt.metrics.resumed.WithLabelValues(rec.route, rec.resumedBy, strconv.FormatBool(rec.cut == nil)).Inc()
+		rt.metrics.resumed.WithLabelValues(rec.route, rec.resumedBy, rec.end()).Inc()
 	}
 	if rec.cut != nil {
 		line.Str("cut", rec.cut.Error())

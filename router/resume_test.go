@@ -1,6 +1,7 @@
 package router
 
 import (
+	"bufio"
 	"fmt"
 	"net/http"
 	"strings"
@@ -212,5 +213,43 @@ func TestResumeCompletions(t *testing.T) {
 	}
 	if got := gjson.GetBytes(b.cloud.lastBody(), "prompt").Str; got != `count: 1 "2"` {
 		t.Errorf("asked to go on with %q", got)
+	}
+}
+
+// TestResumedMetric: how answers that were continued ended.
+func TestResumedMetric(t *testing.T) {
+	for end, cloud := range map[string]http.HandlerFunc{
+		"whole": sends(ends, roleEvent, textEvent, finished("stop"), doneEvent),
+		"cut":   sends(breaks, roleEvent, textEvent),
+		"left":  sends(hangs, roleEvent, textEvent),
+	} {
+		t.Run(end, func(t *testing.T) {
+			b := newBench(t, sends(breaks, opening, said(" 1")), cloud, resuming)
+			resp, err := http.Post(b.url+"/v1/chat/completions", "application/json", strings.NewReader(`{"model":"local/qwen","stream":true,"messages":[{"role":"user","content":"x"}]}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines := bufio.NewScanner(resp.Body)
+			for lines.Scan() && (end != "left" || !strings.HasPrefix(lines.Text(), ": resumed")) {
+				continue
+			}
+			resp.Body.Close()
+			for b.router.Inflight() > 0 {
+				time.Sleep(time.Millisecond)
+			}
+			families, err := b.router.registry.Gather()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, family := range families {
+				if family.GetName() == "llmsup_resumed_streams_total" {
+					if got := fmt.Sprint(family.GetMetric()); len(family.GetMetric()) != 1 || !strings.Contains(got, `"`+end+`"`) {
+						t.Errorf("counted: %s", got)
+					}
+					return
+				}
+			}
+			t.Error("it is not counted")
+		})
 	}
 }

@@ -80,7 +80,7 @@ routes:
 			}
 		}
 	}
-	if metrics := in.get("/metrics"); !strings.Contains(metrics, `llmsup_resumed_streams_total{backend="spare",route="local/box",whole="true"} 4`) {
+	if metrics := in.get("/metrics"); !strings.Contains(metrics, `llmsup_resumed_streams_total{backend="spare",end="whole",route="local/box"} 4`) {
 		t.Error("the metrics do not count them")
 	}
 }
