@@ -328,13 +328,18 @@ func isError(status int) bool { return 400 <= status && status <= 599 }
 
 // mayHaveBegun says whether a backend that answered with a status may have
 // generated something before: a gateway's timeout says nothing of what lies
-// behind it.
+// behind it, and nor does an error that nobody knows. What is wrong with the
+// request is found before, and so is a want of room.
 func mayHaveBegun(status int) bool {
 	switch status {
-	case 408, 499, 500, 502, 504, 520, 521, 522, 523, 524: // from 520 on: Cloudflare's
+	case 408, 499, 460: // a time that was over; nginx, and Amazon's: "the client left"
 		return true
+	case 501, 503, 505, 509, 511: // not supported, no room, version, bandwidth, a login page
+		return false
+	case 525, 526, 529, 530: // Cloudflare's: no TLS with the origin, no name for it; "overloaded", Anthropic's
+		return false
 	}
-	return false
+	return status >= 500
 }
 
 // rootCause strips what net/http puts around an error: methods and URLs that

@@ -88,6 +88,9 @@ func TestOutcome(t *testing.T) {
 		"slow, but there":   {&failure{reason: Timeout, spoke: true}, false, saysNothing},
 		"a caller in haste": {&failure{reason: Timeout}, false, saysNothing},
 		"522":               {answered(522), false, isDown},
+		"598":               {answered(598), false, isDown},
+		"509":               {answered(509), false, isUp},
+		"529 of Anthropic":  {&failure{reason: Status, resp: &http.Response{StatusCode: 529}, body: []byte(`{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}`)}, false, isUp},
 		"nonsense":          {&failure{reason: BadResponse}, false, isUp},
 	} {
 		if got := outcomeOf(tc.failed, tc.left); got != tc.want {
@@ -161,5 +164,19 @@ func TestHastyRoute(t *testing.T) {
 	}
 	if r := b.chat("gpt-4o", false); r.status != 200 || r.backend() != "openrouter" {
 		t.Errorf("a patient call: %+v", r)
+	}
+}
+
+// TestMayHaveBegun: what is not known to be a refusal may have been paid for.
+func TestMayHaveBegun(t *testing.T) {
+	for want, statuses := range map[bool][]int{
+		true:  {408, 460, 499, 500, 502, 504, 506, 507, 520, 521, 522, 523, 524, 527, 561, 598, 599, 999},
+		false: {302, 400, 401, 402, 403, 404, 413, 422, 429, 501, 503, 505, 509, 511, 525, 526, 529, 530},
+	} {
+		for _, status := range statuses {
+			if mayHaveBegun(status) != want {
+				t.Errorf("%d: want %t", status, want)
+			}
+		}
 	}
 }

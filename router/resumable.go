@@ -189,6 +189,14 @@ func spoiledBody(object gjson.Result) string {
 	if n := object.Get("n"); n.Exists() && n.Num != 1 {
 		return "it asks for several choices"
 	}
+	for _, field := range tokenLimits {
+		limit := object.Get(field)
+		if _, err := strconv.ParseInt(limit.Raw, 10, 64); err != nil && limit.Type == gjson.Number {
+			// A fraction, 1e400: backends differ in what they make of it, and so would
+			// what is left of it.
+			return "its limit is no whole number"
+		}
+	}
 	if kind := object.Get("response_format.type").Str; kind != "" && kind != "text" {
 		return "it asks for " + shorten(kind)
 	}

@@ -253,3 +253,37 @@ func TestResumedMetric(t *testing.T) {
 		})
 	}
 }
+
+// TestEchoIsLinear: what is held back is not compared anew with each piece.
+func TestEchoIsLinear(t *testing.T) {
+	before := strings.Repeat("1234567", 1<<20/7)
+	e := echo{before: before}
+	began := time.Now()
+	var out strings.Builder
+	for at := 0; at < len(before); at += 2 {
+		out.WriteString(e.pass(before[at:min(at+2, len(before))]))
+	}
+	out.WriteString(e.pass("new") + e.rest())
+	if took := time.Since(began); out.String() != "new" || took > 3*time.Second {
+		t.Errorf("%d bytes after %s", out.Len(), took)
+	}
+}
+
+// TestOddLimits: what is left of a limit that is no whole number is not known, and
+// must not be taken for nothing.
+func TestOddLimits(t *testing.T) {
+	for _, limit := range []string{"1e400", "-1e400", "99999999999999999999", "3.5", "1e2"} {
+		b := newBench(t, sends(breaks, opening, said(" 1"), said(" 2")), answers, resuming)
+		r := b.post("/v1/chat/completions", `{"model":"local/qwen","stream":true,"max_tokens":`+limit+`,"messages":[{"role":"user","content":"x"}]}`)
+		if !strings.Contains(r.body, `"error"`) || strings.Contains(r.body, "[DONE]") || len(b.cloud.calls()) != 0 {
+			t.Errorf("%s: %d calls:\n%s", limit, len(b.cloud.calls()), r.body)
+		}
+	}
+	for _, limit := range []string{"null", "-1", "9223372036854775807"} { // none, none, one that is far away
+		b := newBench(t, sends(breaks, opening, said(" 1"), said(" 2")), sends(ends, roleEvent, textEvent, finished("stop"), doneEvent), resuming)
+		r := b.post("/v1/chat/completions", `{"model":"local/qwen","stream":true,"max_tokens":`+limit+`,"messages":[{"role":"user","content":"x"}]}`)
+		if !strings.HasSuffix(r.body, doneEvent) || len(b.cloud.calls()) != 1 {
+			t.Errorf("%s: %d calls:\n%s", limit, len(b.cloud.calls()), r.body)
+		}
+	}
+}

@@ -67,7 +67,7 @@ const echoFrom = 32
 // are backends that begin anew, or say the last message once more.
 type echo struct {
 	before string // the text so far
-	held   strings.Builder
+	held   int    // so much of it has come again, and is held back
 	over   bool
 }
 
@@ -80,16 +80,16 @@ func (e *echo) pass(text string) string {
 	if e.over {
 		return text
 	}
-	e.held.WriteString(text)
-	held := e.held.String()
-	switch {
-	case len(held) < len(e.before) && strings.HasPrefix(e.before, held):
+	due := e.before[e.held:]
+	if len(text) < len(due) && strings.HasPrefix(due, text) {
+		e.held += len(text)
 		return ""
-	case strings.HasPrefix(held, e.before):
-		held = held[len(e.before):]
 	}
 	e.over = true
-	return held
+	if more, ok := strings.CutPrefix(text, due); ok {
+		return more
+	}
+	return e.before[:e.held] + text
 }
 
 // rest returns what was held back and is no repetition after all.
@@ -98,5 +98,5 @@ func (e *echo) rest() string {
 		return ""
 	}
 	e.over = true
-	return e.held.String()
+	return e.before[:e.held]
 }
