@@ -17,10 +17,11 @@ type assembled struct {
 	calls     []toolCall
 	finish    string // finish_reason, as JSON; "" before it
 
-	spent   int64 // tokens, as the last event told
-	shown   int64 // of them those up to the last one that an event carried something of
-	visible bool  // an event carried something since
-	closed  bool  // its usage has come
+	spent   int64  // tokens, as the last event told
+	shown   int64  // of them those up to the last one that an event carried something of
+	visible bool   // an event carried something since
+	closed  bool   // its usage has come
+	timings string // of the last token, as JSON
 }
 
 type toolCall struct {
@@ -199,7 +200,7 @@ func (c *assembled) count(timings gjson.Result) {
 	if tokens == nil || c.finish != "" {
 		return
 	}
-	c.spent = *tokens
+	c.spent, c.timings = *tokens, timings.Raw
 	if c.visible {
 		c.shown = *tokens
 	}
@@ -219,7 +220,7 @@ func (c *assembled) missing(tokens int64, s streamed) string {
 		return "it has tokens but no text"
 	case s.chat && s.stops && cut && c.shown != tokens:
 		return "it ends in what may be a stop string"
-	case !s.chat && c.spent != tokens:
+	case c.spent != tokens && (!s.chat || cut && len(c.calls) == 0):
 		return "it ends within a character"
 	case !s.chat && cut && c.shown != tokens:
 		return "it ends in what may be a stop string"

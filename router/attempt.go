@@ -76,6 +76,7 @@ type answer struct {
 
 	events    *eventReader  // a stream; nil else
 	assembler *assembler    // what puts a stream together that the client did not ask for
+	mended    bool          // its end was lost, and known
 	first     time.Time     // when it began
 	held      []byte        // what was read so far: a stream's events up to the first answer, or a body
 	ended     bool          // the stream's end was among it

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/tidwall/gjson"
@@ -101,6 +102,9 @@ func (rt *Router) try(w http.ResponseWriter, r *http.Request, c *call, p plan, s
 	}
 	if failed == nil {
 		rec.backend, rec.model = s.backend.name(), s.model
+		if a.mended {
+			rec.detail = strings.TrimPrefix(rec.detail+"; "+rec.backend+" broke its answer off at the end of the text", "; ")
+		}
 		if a.events != nil {
 			a.resume = c.resumable(p, s, rec)
 		}

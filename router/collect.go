@@ -49,6 +49,10 @@ func (a *answer) collect(d dialect) *failure {
 			err = errNotWhole
 		}
 		if err != nil {
+			if whole, ok := a.assembler.mend(); ok {
+				a.mended = true
+				return a.collected(whole, d)
+			}
 			return a.uncollected(err)
 		}
 	}
@@ -56,6 +60,11 @@ func (a *answer) collect(d dialect) *failure {
 	if err != nil {
 		return a.uncollected(err)
 	}
+	return a.collected(whole, d)
+}
+
+// collected makes what was put together the answer.
+func (a *answer) collected(whole []byte, d dialect) *failure {
 	m := d.judge(whole)
 	if m.failed != "" {
 		return &failure{reason: BadResponse, detail: "answered without an answer", said: shorten(m.failed), begun: true}

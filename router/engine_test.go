@@ -316,6 +316,7 @@ func TestAssembledIsWhole(t *testing.T) {
 	t.Run("random bodies", e.randomBodies)
 	t.Run("cut anywhere", e.cutAnywhere)
 	t.Run("odd bodies", e.oddBodies)
+	t.Run("without the end", e.withoutTheEnd)
 }
 
 // features are what the random answers have to have had among them.
@@ -383,6 +384,55 @@ func (e engine) cutAnywhere(t *testing.T) {
 		}
 		t.Logf("%s: %d refused", name, refused)
 	}
+}
+
+// withoutTheEnd takes the end off streams that have all the tokens that they may:
+// what is put together of them is the answer all the same, or is refused.
+func (e engine) withoutTheEnd(t *testing.T) {
+	e.t = t
+	r := rand.New(rand.NewPCG(3, 4))
+	mended := 0
+	for _, lost := range []string{`"finish_reason":"length"`, `"usage":`, `[DONE]`} {
+		for _, bias := range []string{`"temperature":0`, `"logit_bias":[["\n",100]]`, `"logit_bias":[[" ",100]]`, `"logit_bias":[["<",60],["\n",60],["t",60]],"temperature":1.5`, `"grammar":"root ::= \"<think>a b </think> c\""`, `"stop":[" 5 6"]`, oneTool} {
+			for n := range 8 {
+				path, what := "/v1/completions", `"prompt":" 5"`
+				if n%4 > 0 {
+					path, what = "/v1/chat/completions", `"messages":[{"role":"user","content":"hi"}]`
+				}
+				if path == "/v1/completions" && bias == oneTool {
+					continue
+				}
+				raw := fmt.Sprintf(`{%s,%s,"max_tokens":%d,"cache_prompt":false,"seed":%d}`, what, bias, 1+r.IntN(30), n)
+				b, err := parseBody([]byte(raw))
+				if err != nil {
+					t.Fatal(err)
+				}
+				s, ok := b.asStream(path)
+				if !ok {
+					t.Fatalf("%s does not stream", raw)
+				}
+				_, want := e.post(path, strings.NewReader(raw))
+				_, stream := e.post(path, s.withModel("demo").open())
+				a, events := newAssembler(s), newEventReader(strings.NewReader(stream))
+				for {
+					event, err := events.next()
+					if err != nil || bytes.Contains(event.raw, []byte(lost)) || a.add(event) != nil {
+						break
+					}
+				}
+				if whole, ok := a.mend(); ok {
+					mended++
+					if !reflect.DeepEqual(comparable(t, string(whole)), comparable(t, want)) {
+						t.Errorf("without %s: %s\nwhole:  %s\nmended: %s\nof %s", lost, raw, want, whole, tail(stream))
+					}
+				}
+			}
+		}
+	}
+	if mended < 80 {
+		t.Errorf("%d streams were mended", mended)
+	}
+	t.Logf("%d streams were mended", mended)
 }
 
 func (e engine) oddBodies(t *testing.T) {

@@ -54,13 +54,13 @@ func (r *resumption) resume(ctx context.Context, w http.ResponseWriter) error {
 	limits, left := lessTokens(object, r.story.tokens)
 	switch {
 	case r.story.finish != "": // it was whole but for its end mark
-		return r.end(w, wantsUsage, usage{completion: &r.story.tokens})
+		return r.end(w, wantsUsage, r.known())
 	case left == 0:
 		r.story.finish = "length"
 		if _, err := w.Write(r.story.dialect.chunk(r.story.head, "", "length")); err != nil {
 			return err
 		}
-		return r.end(w, wantsUsage, usage{completion: &r.story.tokens})
+		return r.end(w, wantsUsage, r.known())
 	}
 	more, ok := r.story.dialect.more(object, r.story.text.String())
 	if !ok {
@@ -158,6 +158,14 @@ func (r *resumption) relay(w http.ResponseWriter, a *answer, wantsUsage bool) er
 			}
 		}
 	}
+}
+
+// known is what was used of a stream that nobody else has to go on with: what its
+// events said, which also know of tokens without a text.
+func (r *resumption) known() usage {
+	u := usage{completion: &r.story.tokens}
+	u.merge(r.rec.usage)
+	return u
 }
 
 // whole puts both parts' tokens together. The continuation's prompt had the
