@@ -57,6 +57,7 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *call, p plan)
 				return
 			}
 			failed = notDone
+			dropLeft(r, &rec)
 		}
 		if failed != nil && failed.begun && s.backend.paid() { // the whole would be paid for on top of the rest
 			failures = append(failures, failed)
@@ -68,12 +69,7 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *call, p plan)
 			return
 		}
 		failures = append(failures, failed)
-		if r.Context().Err() != nil {
-			// Whoever only closed his sending side may still read: he must not
-			// take net/http's empty 200 for an answer.
-			rec.left = true
-			panic(http.ErrAbortHandler)
-		}
+		dropLeft(r, &rec)
 		rec.note(failed)
 		if next && !mayFallBack(p.route, failed.reason) {
 			p.noSpare = fmt.Sprintf("the route's fallback_on has no %s", failed.reason)
@@ -84,6 +80,16 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *call, p plan)
 		}
 	}
 	rt.giveUp(w, c, &rec, p, failures)
+}
+
+// dropLeft ends a call whose client has gone away.
+func dropLeft(r *http.Request, rec *record) {
+	if r.Context().Err() != nil {
+		// Whoever only closed his sending side may still read: he must not
+		// take net/http's empty 200 for an answer.
+		rec.left = true
+		panic(http.ErrAbortHandler)
+	}
 }
 
 // try gives a call to one backend and, if it answers, passes the answer on.

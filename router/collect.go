@@ -116,7 +116,9 @@ func (a *answer) part() *beginning {
 func (rt *Router) goOn(w http.ResponseWriter, r *http.Request, c *call, p plan, s step, first *failure, rec *record) (done bool, failed *failure) {
 	d := resumableOf(c.path)
 	object := gjson.Parse(c.body.text())
-	if first.part == nil || d == nil || !p.route.Resume || spoiledBody(object) != "" {
+	// Nothing has been sent of a beginning that is too short to tell its repetition,
+	// which is what a llama-server answers with; it may as well be made again.
+	if first.part == nil || len(first.part.text) < echoFrom || d == nil || !p.route.Resume || spoiledBody(object) != "" {
 		return false, nil
 	}
 	limits, left := lessTokens(object, first.part.tokens)

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"testing"
@@ -69,10 +70,13 @@ func TestLongAnswer(t *testing.T) {
 	}
 }
 
+// aLot is enough text for somebody else to go on with.
+const aLot = " 1, of a list that is long enough,"
+
 // TestBrokenOff: an answer that breaks before it is whole is another one's, all of
 // it, or, where the route wants that, the rest of it.
 func TestBrokenOff(t *testing.T) {
-	half := firstPiece + piece(" 1", "1") + piece(" 2", "2")
+	half := firstPiece + piece(aLot, "1") + piece(" 2", "2")
 	continued := status(200, `{"id":"gen-9","choices":[{"message":{"role":"assistant","content":" 3 4"},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12}}`)
 	for name, behave := range map[string]http.HandlerFunc{"cut": sends(breaks, half), "a clean end": sends(ends, half), "in an event": sends(ends, half, `data: {"cho`)} {
 		b := streaming(t, behave, answers)
@@ -82,11 +86,11 @@ func TestBrokenOff(t *testing.T) {
 		b = streaming(t, behave, continued, resuming)
 		r := b.post("/v1/chat/completions", plainCall)
 		answer := gjson.Parse(r.body)
-		if answer.Get("choices.0.message.content").Str != " 1 2 3 4" || r.reason() != "lost" || answer.Get("usage.completion_tokens").Int() != 5 || answer.Get("usage.prompt_tokens").Int() != 7 {
+		if answer.Get("choices.0.message.content").Str != aLot+" 2 3 4" || r.reason() != "lost" || answer.Get("usage.completion_tokens").Int() != 5 || answer.Get("usage.prompt_tokens").Int() != 7 {
 			t.Errorf("%s, resumed: %+v", name, r)
 		}
 		asked := gjson.ParseBytes(b.cloud.lastBody())
-		if asked.Get("messages.1.content").Str != " 1 2" || asked.Get("max_tokens").Int() != 98 || asked.Get("stream").Exists() || len(b.cloud.calls()) != 1 {
+		if asked.Get("messages.1.content").Str != aLot+" 2" || asked.Get("max_tokens").Int() != 98 || asked.Get("stream").Exists() || len(b.cloud.calls()) != 1 {
 			t.Errorf("%s, resumed: the cloud was asked %s", name, asked.Raw)
 		}
 	}
@@ -105,7 +109,7 @@ func TestBrokenOff(t *testing.T) {
 // TestRestIsPaidOnce: a fallback that was asked for the rest, and may have made
 // it, is not asked for the whole as well.
 func TestRestIsPaidOnce(t *testing.T) {
-	half := firstPiece + piece(" 1", "1") + piece(" 2", "2")
+	half := firstPiece + piece(aLot, "1") + piece(" 2", "2")
 	for name, cloud := range map[string]http.HandlerFunc{
 		"500": status(500, `{}`), "reset": breaks,
 		"parts": status(200, `{"choices":[{"message":{"content":[{"type":"text","text":"x"}]}}]}`),
@@ -120,10 +124,50 @@ func TestRestIsPaidOnce(t *testing.T) {
 // TestRestIsAToolCall: a fallback that goes on with a call of a tool has gone on.
 func TestRestIsAToolCall(t *testing.T) {
 	calls := status(200, `{"choices":[{"message":{"content":null,"tool_calls":[{"id":"a"}]},"finish_reason":"tool_calls"}]}`)
-	b := streaming(t, sends(breaks, firstPiece+piece(" 1", "1")), calls, resuming)
+	b := streaming(t, sends(breaks, firstPiece+piece(aLot, "1")), calls, resuming)
 	r := b.post("/v1/chat/completions", plainCall)
-	if r.body != `{"choices":[{"message":{"content":" 1","tool_calls":[{"id":"a"}]},"finish_reason":"tool_calls"}]}` || len(b.cloud.calls()) != 1 {
+	if r.body != `{"choices":[{"message":{"content":"`+aLot+`","tool_calls":[{"id":"a"}]},"finish_reason":"tool_calls"}]}` || len(b.cloud.calls()) != 1 {
 		t.Errorf("%+v", r)
+	}
+}
+
+// TestLittleIsNotGoneOnWith: of a short beginning the whole is asked for, since
+// nobody could tell whether it was repeated: another llama-server does.
+func TestLittleIsNotGoneOnWith(t *testing.T) {
+	repeats := status(200, strings.Replace(wholeChat, " 1 2 3", " 1 2 3 4", 1))
+	b := streaming(t, sends(breaks, firstPiece+piece(" 1", "1")+piece(" 2", "2")), repeats, resuming)
+	r := b.post("/v1/chat/completions", plainCall)
+	if asked := gjson.ParseBytes(b.cloud.lastBody()); gjson.Get(r.body, "choices.0.message.content").Str != " 1 2 3 4" || asked.Get("messages.1").Exists() || len(b.cloud.calls()) != 1 {
+		t.Errorf("asked %s: %+v", asked.Raw, r)
+	}
+}
+
+// TestLeavesTheRest: a client that goes away while somebody else goes on with its
+// answer has left, and has not had an error.
+func TestLeavesTheRest(t *testing.T) {
+	b := streaming(t, sends(breaks, firstPiece+piece(aLot, "1")), hangs, resuming)
+	ctx, leave := context.WithCancel(t.Context())
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, b.url+"/v1/chat/completions", strings.NewReader(plainCall))
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if resp, err := http.DefaultClient.Do(req); err == nil {
+			resp.Body.Close()
+		}
+	}()
+	for len(b.cloud.calls()) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	leave()
+	<-done
+	for b.router.Inflight() > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if !strings.Contains(b.log.String(), `"status":499`) || len(b.cloud.calls()) != 1 {
+		t.Errorf("%d calls of the cloud, log: %s", len(b.cloud.calls()), b.log)
 	}
 }
 

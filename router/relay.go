@@ -68,6 +68,9 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, re
 			ended = true
 			defer a.limitEnd().Stop()
 		}
+		if m.failed != "" && ended { // of something else than the stream, which is whole
+			return nil
+		}
 		if m.failed != "" {
 			rec.detail = rec.backend + " ended its stream with an error"
 			if err := a.goOn(ctx, w); !errors.Is(err, errNoResume) {
@@ -139,6 +142,7 @@ func (a *answer) goOn(ctx context.Context, w http.ResponseWriter) error {
 		return errNoResume
 	}
 	a.place.release(brokenOff)
+	a.cancel(errEnded) // it may still be at work
 	return a.resume.resume(ctx, w)
 }
 

@@ -103,6 +103,9 @@ func applied(raw string, changes []edit) string {
 
 // relay writes the continuation as events of the stream that broke.
 func (r *resumption) relay(w http.ResponseWriter, a *answer, wantsUsage bool) error {
+	if first, ok := w.(*patientWriter); ok { // who waits for the client now is the second backend
+		w = &patientWriter{first.ResponseWriter, a.place, first.idle}
+	}
 	flush := http.NewResponseController(w).Flush
 	repeated := echo{before: r.story.text.String()}
 	var used usage
@@ -120,6 +123,7 @@ func (r *resumption) relay(w http.ResponseWriter, a *answer, wantsUsage bool) er
 		e, err := held.next()
 		if errors.Is(err, io.EOF) {
 			e, err = a.awaitEvent()
+			a.load.output.Add(int64(len(e.data))) // what was held is counted
 		}
 		if err != nil || e.cut && string(e.data) != "[DONE]" {
 			return fmt.Errorf("%w: its continuation broke as well", errCut)
