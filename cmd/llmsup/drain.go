@@ -38,7 +38,7 @@ func drainCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			client := control.NewClient(controlSocket(c))
+			client := daemonClient(c)
 			show := newStepPrinter(os.Stdout, c.Bool("json"))
 			if c.Bool("cancel") {
 				return show.ended(client.Resume(c.Context, show.step), "the servers are still on their way back")

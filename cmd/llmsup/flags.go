@@ -1,9 +1,14 @@
 package main
 
 import (
+	"cmp"
+	"fmt"
+	"os"
+
 	"github.com/urfave/cli/v2"
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
+	"github.com/llmsup/llmsup/cmd/internal/control"
 )
 
 // Names of flags. Each has an environment variable, LLMSUP_ and the name in
@@ -58,4 +63,14 @@ func controlSocket(c *cli.Context) string {
 		return path
 	}
 	return config.DefaultControlSocket()
+}
+
+// daemonClient is the client that a command talks to the daemon with.
+func daemonClient(c *cli.Context) *control.Client {
+	client := control.NewClient(controlSocket(c))
+	client.Version = version
+	client.Other = func(daemon string) {
+		fmt.Fprintf(os.Stderr, "llmsup: this is llmsup %s, and the daemon is %s; restart the daemon if something does not fit\n", version, printable(cmp.Or(daemon, "an older one")))
+	}
+	return client
 }

@@ -29,7 +29,7 @@ func logsCommand() *cli.Command {
 			if c.Int("lines") < 0 {
 				return usagef("-n %d is not a number of lines", c.Int("lines"))
 			}
-			client := control.NewClient(controlSocket(c))
+			client := daemonClient(c)
 			status, err := client.Status(c.Context)
 			if err != nil {
 				return err

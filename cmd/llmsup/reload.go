@@ -4,8 +4,6 @@ import (
 	"fmt"
 
 	"github.com/urfave/cli/v2"
-
-	"github.com/llmsup/llmsup/cmd/internal/control"
 )
 
 func reloadCommand() *cli.Command {
@@ -23,7 +21,7 @@ func reloadCommand() *cli.Command {
 			if err := noArgs(c); err != nil {
 				return err
 			}
-			changes, err := control.NewClient(controlSocket(c)).Reload(c.Context)
+			changes, err := daemonClient(c).Reload(c.Context)
 			if err != nil {
 				return err
 			}

@@ -26,7 +26,7 @@ func restartCommand() *cli.Command {
 			if err := noArgs(c); err != nil {
 				return err
 			}
-			client := control.NewClient(controlSocket(c))
+			client := daemonClient(c)
 			before, err := client.Status(c.Context)
 			if err != nil {
 				return err

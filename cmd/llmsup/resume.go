@@ -4,8 +4,6 @@ import (
 	"os"
 
 	"github.com/urfave/cli/v2"
-
-	"github.com/llmsup/llmsup/cmd/internal/control"
 )
 
 func resumeCommand() *cli.Command {
@@ -25,7 +23,7 @@ func resumeCommand() *cli.Command {
 				return err
 			}
 			show := newStepPrinter(os.Stdout, c.Bool("json"))
-			return show.ended(control.NewClient(controlSocket(c)).Resume(c.Context, show.step), "the start goes on; llmsup status shows it")
+			return show.ended(daemonClient(c).Resume(c.Context, show.step), "the start goes on; llmsup status shows it")
 		},
 	}
 }

@@ -5,8 +5,6 @@ import (
 	"os"
 
 	"github.com/urfave/cli/v2"
-
-	"github.com/llmsup/llmsup/cmd/internal/control"
 )
 
 func routeCommand() *cli.Command {
@@ -21,7 +19,7 @@ func routeCommand() *cli.Command {
 			if c.NArg() != 1 {
 				return usagef("llmsup route takes one model name, after its flags, as in \"llmsup route local\"")
 			}
-			a, err := control.NewClient(controlSocket(c)).Route(c.Context, c.Args().First())
+			a, err := daemonClient(c).Route(c.Context, c.Args().First())
 			if err != nil {
 				return err
 			}

@@ -34,7 +34,7 @@ func statusCommand() *cli.Command {
 			if err := noArgs(c); err != nil {
 				return err
 			}
-			client := control.NewClient(controlSocket(c))
+			client := daemonClient(c)
 			show := printStatus
 			if c.Bool("json") {
 				show = printJSON

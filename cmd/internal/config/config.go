@@ -35,6 +35,7 @@ type Config struct {
 	AllowedHosts   []string             `yaml:"allowed_hosts"`    // more names by which the endpoint is called; "*" = any
 	MaxConnections int                  `yaml:"max_connections"`  // at once; more wait
 	BodyTimeout    time.Duration        `yaml:"body_timeout"`     // in which a request's body has to arrive
+	ShutdownGrace  time.Duration        `yaml:"shutdown_grace"`   // that calls have to end when llmsup stops
 
 	Started string `yaml:"-"` // the server that flags started; "" = none
 	Demo    bool   `yaml:"-"` // that server runs the demo model, which is made in DemoDir
@@ -92,7 +93,7 @@ func Default() Config {
 		Listen: "127.0.0.1:8000", MaxBody: 32 << 20,
 		StateDir: DefaultStateDir(), ControlSocket: DefaultControlSocket(),
 		LogFormat: "auto", LogLevel: "info",
-		MaxConnections: 4096, BodyTimeout: time.Minute,
+		MaxConnections: 4096, BodyTimeout: time.Minute, ShutdownGrace: 30 * time.Second,
 		GPU:     GPU{Fit: FitWait, BadSamples: 3, GoodSamples: 10, VRAMFloor: 256 << 20, BusyPercent: 95, BusyFor: 10 * time.Second},
 		Servers: map[string]Server{}, Upstreams: built.Upstreams, Routes: built.Routes,
 	}

@@ -81,6 +81,8 @@ func TestDoorRefuses(t *testing.T) {
 		"host with a port":     {"allowed_hosts: [\"a.example:80\"]", "f.yaml:1: allowed_hosts: wants"},
 		"too many connections": {"max_connections: 2000000", "f.yaml:1: max_connections: 2000000 is not between 1 and 1048576"},
 		"no connections":       {"max_connections: 0", "f.yaml:1: max_connections: 0 is not"},
+		"less than no grace":   {"shutdown_grace: -1s", "f.yaml:1: shutdown_grace: -1s is not between 0s and 1h"},
+		"grace for ever":       {"shutdown_grace: 2h", "f.yaml:1: shutdown_grace: 2h0m0s is not between 0s and 1h"},
 		"no time":              {"body_timeout: 0s", "f.yaml:1: body_timeout: 0s is not between 1s and 24h"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -123,8 +125,8 @@ func TestWhoIsLetIn(t *testing.T) {
 func TestChangesOfTheDoor(t *testing.T) {
 	b := hex.EncodeToString(make([]byte, 32))
 	old := mustParse(t, "keys: {gone: "+hashA+", same: "+hashB+", wider: {sha256: "+b+", routes: [a]}}")
-	next := mustParse(t, "keys: {new: "+hashA+", same: {sha256: "+strings.ToLower(hashB)+"}, wider: "+b+"}\nallowed_hosts: [a]\nallowed_origins: [\"*\"]\nbody_timeout: 5s")
-	want := []string{"body_timeout: 5s", "allowed_origins: changed", "allowed_hosts: changed", "key gone: removed", "key new: added", "key wider: changed"}
+	next := mustParse(t, "keys: {new: "+hashA+", same: {sha256: "+strings.ToLower(hashB)+"}, wider: "+b+"}\nallowed_hosts: [a]\nallowed_origins: [\"*\"]\nbody_timeout: 5s\nshutdown_grace: 0s")
+	want := []string{"shutdown_grace: 0s", "body_timeout: 5s", "allowed_origins: changed", "allowed_hosts: changed", "key gone: removed", "key new: added", "key wider: changed"}
 	if got := next.Changes(old); !slices.Equal(got, want) {
 		t.Errorf("got %q,\nwant %q", got, want)
 	}

@@ -39,6 +39,9 @@ func (c *Config) Changes(old *Config) []string {
 	if c.LogLevel != old.LogLevel {
 		changes = append(changes, "log_level: "+c.LogLevel)
 	}
+	if c.ShutdownGrace != old.ShutdownGrace {
+		changes = append(changes, "shutdown_grace: "+c.ShutdownGrace.String())
+	}
 	if c.BodyTimeout != old.BodyTimeout {
 		changes = append(changes, "body_timeout: "+c.BodyTimeout.String())
 	}

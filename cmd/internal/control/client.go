@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -29,6 +30,11 @@ const (
 type Client struct {
 	path string
 	http *http.Client
+
+	// Other is called once when the daemon is of another version than this one.
+	Version string
+	Other   func(daemon string)
+	asked   sync.Once
 }
 
 // NewClient makes a client. Nothing is dialled yet.
@@ -138,6 +144,9 @@ func (c *Client) send(ctx context.Context, method, path string, body []byte) (*h
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, c.unreachable(err)
+	}
+	if daemon := resp.Header.Get(versionHeader); daemon != c.Version && c.Other != nil {
+		c.asked.Do(func() { c.Other(daemon) })
 	}
 	if resp.StatusCode == http.StatusOK {
 		return resp, nil

@@ -62,16 +62,21 @@ func (source) Logs(ctx context.Context, n int, follow bool, emit func(LogLine) e
 func serve(t *testing.T, h http.Handler) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "c.sock")
-	l := mustListen(t, path)
-	server := &http.Server{Handler: h, ReadHeaderTimeout: time.Second}
-	done := make(chan struct{})
-	go func() { defer close(done); _ = server.Serve(l) }()
-	t.Cleanup(func() { _ = server.Close(); <-done })
+	serveAt(t, path, h)
 	return path
 }
 
+func serveAt(t *testing.T, path string, h http.Handler) {
+	t.Helper()
+	l := mustListen(t, path)
+	server := &http.Server{Handler: h, ConnContext: WithPeer, ReadHeaderTimeout: time.Second}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = server.Serve(l) }()
+	t.Cleanup(func() { _ = server.Close(); <-done })
+}
+
 func TestClient(t *testing.T) {
-	c := NewClient(serve(t, NewHandler(source{})))
+	c := NewClient(serve(t, NewHandler(source{}, "v1")))
 	s, err := c.Status(t.Context())
 	if err != nil || s.Version != "v1" || s.Inflight != 3 || s.Servers == nil {
 		t.Errorf("%+v, %v", s, err)
@@ -87,7 +92,7 @@ func TestClient(t *testing.T) {
 }
 
 func TestClientLogs(t *testing.T) {
-	c := NewClient(serve(t, NewHandler(source{})))
+	c := NewClient(serve(t, NewHandler(source{}, "v1")))
 	var got []string
 	keep := func(line LogLine) error { got = append(got, line.Text); return nil }
 	if err := c.Logs(t.Context(), 3, false, keep); err != nil || strings.Join(got, ",") != "0,1,2" {
@@ -188,13 +193,13 @@ func TestHandler(t *testing.T) {
 		"localhost":     {"GET", "/v1/status", "localhost", "", 403, `{"error":`},
 		"no host":       {"GET", "/v1/status", "", "", 403, `{"error":`},
 	} {
-		r := httptest.NewRequestWithContext(t.Context(), tc.method, tc.target, nil)
+		r := httptest.NewRequestWithContext(context.WithValue(t.Context(), peerKey{}, peer{}), tc.method, tc.target, nil)
 		r.Host = tc.host
 		if tc.origin != "" {
 			r.Header.Set("Origin", tc.origin)
 		}
 		w := httptest.NewRecorder()
-		NewHandler(source{}).ServeHTTP(w, r)
+		NewHandler(source{}, "v1").ServeHTTP(w, r)
 		if w.Code != tc.status || !strings.Contains(w.Body.String(), tc.body) || w.Header().Get("Content-Type") != "application/json" {
 			t.Errorf("%s: %d %s", name, w.Code, w.Body)
 		}
@@ -204,7 +209,7 @@ func TestHandler(t *testing.T) {
 // TestClientSteps: steps come as they happen, and what was not done is told with
 // its reason.
 func TestClientSteps(t *testing.T) {
-	c := NewClient(serve(t, NewHandler(source{})))
+	c := NewClient(serve(t, NewHandler(source{}, "v1")))
 	var got []Step
 	keep := func(s Step) error { got = append(got, s); return nil }
 	var stranded StrandedError
@@ -224,5 +229,24 @@ func TestClientSteps(t *testing.T) {
 	err := c.Resume(ctx, func(Step) error { cancel(); return nil }) // as it comes, and not at the end
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("Ctrl-C: %v", err)
+	}
+}
+
+func TestClientOfAnotherVersion(t *testing.T) {
+	c := NewClient(serve(t, NewHandler(source{}, "v1")))
+	var told []string
+	c.Version, c.Other = "v2", func(daemon string) { told = append(told, daemon) }
+	for range 2 {
+		if _, err := c.Status(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(told) != 1 || told[0] != "v1" {
+		t.Errorf("told of %q, want of v1 once", told)
+	}
+	c = NewClient(serve(t, NewHandler(source{}, "v1")))
+	c.Version, c.Other = "v1", func(daemon string) { t.Errorf("told of %s, which is the same", daemon) }
+	if _, err := c.Status(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 }

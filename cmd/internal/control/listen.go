@@ -31,14 +31,15 @@ type Listener struct {
 	close  func() error
 }
 
-// Listen makes the control socket. Only its owner can open it, from its first
-// instant. A socket that somebody listens on is never taken over, and nothing
+// Listen makes the control socket. From its first instant only its owner can open
+// it and, where there is such a group and its owner may say so, the group llmsup. A
+// socket that somebody listens on is never taken over, and nothing
 // but a dead socket is ever removed.
 func Listen(path string) (*Listener, error) {
 	if len(path) > maxPath {
 		return nil, tooLong(path)
 	}
-	if err := MakeDir(filepath.Dir(path)); err != nil {
+	if err := makeSocketDir(filepath.Dir(path)); err != nil {
 		return nil, fmt.Errorf("control socket %s: %w; pass another path with --control-socket", path, err)
 	}
 	// The lock keeps two daemons from clearing the place for each other.
@@ -71,8 +72,13 @@ func listenLocked(path string) (*Listener, error) {
 	if unixListener, ok := inner.(*net.UnixListener); ok {
 		unixListener.SetUnlinkOnClose(false) // Close looks first whose socket it is
 	}
-	info, err := os.Lstat(path)
-	if err == nil && info.Mode().Perm() != 0o600 {
+	// The group comes before its rights: else they would be another group's for a
+	// moment.
+	if id := group(); id >= 0 && os.Lchown(path, -1, id) == nil {
+		err = os.Chmod(path, 0o660) //nolint:gosec // for the group that it is for
+	}
+	info, statErr := os.Lstat(path)
+	if err = errors.Join(err, statErr); err == nil && info.Mode().Perm()&^0o060 != 0o600 {
 		err = fmt.Errorf("its mode is %v, and not 0600", info.Mode().Perm())
 	}
 	if err != nil {
@@ -81,6 +87,19 @@ func listenLocked(path string) (*Listener, error) {
 		return nil, fmt.Errorf("control socket %s: %w", path, err)
 	}
 	return &Listener{Listener: inner, path: path, info: info}, nil
+}
+
+// makeSocketDir makes the folder of a socket if there is none: for its owner alone
+// and, where there is such a group, for the group llmsup to pass.
+func makeSocketDir(dir string) error {
+	_, err := os.Stat(dir)
+	if err := MakeDir(dir); err != nil {
+		return err
+	}
+	if id := group(); errors.Is(err, fs.ErrNotExist) && id >= 0 && os.Lchown(dir, -1, id) == nil {
+		return os.Chmod(dir, 0o710) //nolint:gosec // the group may pass, and not look around
+	}
+	return nil
 }
 
 // ownerOnly gives a socket its mode before it has a name: Linux makes the file

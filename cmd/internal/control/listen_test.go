@@ -5,14 +5,53 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 )
 
+// withGroup has the socket belong to another group than llmsup for a test.
+func withGroup(t *testing.T, name string) {
+	t.Helper()
+	was := groupName
+	groupName = name
+	t.Cleanup(func() { groupName = was })
+}
+
+// TestListenForAGroup: its members may open the socket, and nobody else.
+func TestListenForAGroup(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0))
+	own, err := user.LookupGroupId(strconv.Itoa(os.Getegid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	withGroup(t, own.Name)
+	dir := filepath.Join(t.TempDir(), "run")
+	path := filepath.Join(dir, "c.sock")
+	mustListen(t, path)
+	info, err := os.Lstat(path)
+	if err != nil || info.Mode() != fs.ModeSocket|0o660 {
+		t.Errorf("the socket is %v, %v", info.Mode(), err)
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); !ok || int(stat.Gid) != os.Getegid() {
+		t.Errorf("it is for the group %d", stat.Gid)
+	}
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o710 {
+		t.Errorf("its folder is %v, %v", info.Mode(), err)
+	}
+	shared := filepath.Join(t.TempDir(), "c.sock") // a folder that was there is left as it is
+	mustListen(t, shared)
+	if info, err := os.Stat(filepath.Dir(shared)); err != nil || info.Mode().Perm() == 0o710 {
+		t.Errorf("somebody's folder is %v, %v", info.Mode(), err)
+	}
+}
+
 func TestListen(t *testing.T) {
+	withGroup(t, "no such group")
 	// Without a umask only Listen itself keeps others out.
 	defer syscall.Umask(syscall.Umask(0))
 	dir := filepath.Join(t.TempDir(), "a", "b")

@@ -34,8 +34,12 @@ type Source interface {
 	Logs(ctx context.Context, n int, follow bool, emit func(LogLine) error) error
 }
 
-// NewHandler makes the control API: reads are GET, changes are POST.
-func NewHandler(source Source) http.Handler {
+// versionHeader is how each side tells the other its version.
+const versionHeader = "X-Llmsup-Version"
+
+// NewHandler makes the control API of a daemon of some version: reads are GET,
+// changes are POST. Its server's ConnContext has to be WithPeer.
+func NewHandler(source Source, version string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, source.Status()) })
 	mux.HandleFunc("GET /v1/route", func(w http.ResponseWriter, r *http.Request) {
@@ -79,9 +83,16 @@ func NewHandler(source Source) http.Handler {
 		refuse(w, http.StatusNotFound, fmt.Sprintf("this daemon knows no %s %s; is it of another version?", r.Method, r.URL.Path))
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(versionHeader, version)
 		if r.Host != host || r.Header.Get("Origin") != "" {
 			refuse(w, http.StatusForbidden, "the control socket is for the llmsup command alone")
 			return
+		}
+		if r.Method != http.MethodGet {
+			if err := mayChange(r); err != nil {
+				refuse(w, http.StatusForbidden, err.Error())
+				return
+			}
 		}
 		mux.ServeHTTP(w, r)
 	})

@@ -29,8 +29,6 @@ import (
 )
 
 const (
-	// shutdownGrace is how long running calls may take to end when llmsup stops.
-	shutdownGrace = 30 * time.Second
 	headerTimeout = 10 * time.Second
 	idleTimeout   = 2 * time.Minute
 	maxHeader     = 64 << 10 // bytes
@@ -168,7 +166,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		Handler: d.router, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: log.New(debugWriter{d.log}, "", 0),
 	}
-	private := &http.Server{Handler: control.NewHandler(d), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout}
+	private := &http.Server{Handler: control.NewHandler(d, d.opts.Version), ConnContext: control.WithPeer, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout}
 
 	for _, s := range d.servers() {
 		d.start(s)
@@ -206,7 +204,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 // endCalls closes the port and waits for the calls that have begun.
 func (d *Daemon) endCalls(public *http.Server) {
 	d.log.Info().Int("calls", d.router.Inflight()).Msg("stopping; once more to stop at once")
-	ctx, cancel := context.WithTimeout(context.Background(), shutdownGrace)
+	d.changing.Lock()
+	grace := d.setup.Config.ShutdownGrace
+	d.changing.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
 	done := make(chan struct{})
 	go func() {

@@ -1,0 +1,108 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/user"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// groupName is the group whose members may give llmsup orders, where there is one
+// of that name. It is a variable for tests alone.
+var groupName = "llmsup"
+
+// group returns the id of the group that the socket is for; -1 = there is none.
+func group() int {
+	g, err := user.LookupGroup(groupName)
+	if err != nil {
+		return -1
+	}
+	id, err := strconv.Atoi(g.Gid)
+	if err != nil {
+		return -1
+	}
+	return id
+}
+
+// peer is who is at the other end of the socket, as the kernel tells it
+// (SO_PEERCRED, unix(7)).
+type peer struct {
+	uid, gid int
+}
+
+type peerKey struct{}
+
+var errNoPeer = errors.New("the kernel does not tell who asks")
+
+// WithPeer puts who is at the other end of a connection into the context of its
+// requests. It is an http.Server's ConnContext.
+func WithPeer(ctx context.Context, conn net.Conn) context.Context {
+	if p, err := peerOf(conn); err == nil {
+		return context.WithValue(ctx, peerKey{}, p)
+	}
+	return ctx
+}
+
+func peerOf(conn net.Conn) (peer, error) {
+	socket, ok := conn.(*net.UnixConn)
+	if !ok {
+		return peer{}, errNoPeer
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return peer{}, err
+	}
+	var cred *unix.Ucred
+	var askErr error
+	err = raw.Control(func(fd uintptr) { cred, askErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if err := errors.Join(err, askErr); err != nil {
+		return peer{}, err
+	}
+	return peer{int(cred.Uid), int(cred.Gid)}, nil
+}
+
+// mayChange says whether whoever asks may give orders: root, the user that llmsup
+// runs as, and members of the group. Whoever can open the socket may read.
+func mayChange(r *http.Request) error {
+	p, ok := r.Context().Value(peerKey{}).(peer)
+	if !ok {
+		return errNoPeer
+	}
+	return p.mayChange(os.Geteuid(), group(), groupsOf)
+}
+
+func (p peer) mayChange(own, group int, groupsOf func(uid int) []int) error {
+	if p.uid == 0 || p.uid == own || group >= 0 && (p.gid == group || slices.Contains(groupsOf(p.uid), group)) {
+		return nil
+	}
+	if group < 0 {
+		return fmt.Errorf("user %d may look, and not give orders: run the command as root or as the user that llmsup runs as", p.uid)
+	}
+	return fmt.Errorf("user %d may look, and not give orders: run the command as root, or as a member of the group %s", p.uid, groupName)
+}
+
+// groupsOf returns the groups that a user is a member of, besides the one that he
+// works as.
+func groupsOf(uid int) (ids []int) {
+	u, err := user.LookupId(strconv.Itoa(uid))
+	if err != nil {
+		return nil
+	}
+	names, err := u.GroupIds()
+	if err != nil {
+		return nil
+	}
+	for _, name := range names {
+		if id, err := strconv.Atoi(name); err == nil {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
