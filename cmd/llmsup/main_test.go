@@ -30,10 +30,11 @@ func TestScripts(t *testing.T) {
 			env.Setenv("LLMSUP_LISTEN", "127.0.0.1:0")
 			program, err := exec.LookPath("llmsup")
 			env.Setenv("LLMSUP", program)
+			env.Setenv("LLAMA_SERVER", llamaServer(t))
 			// Files of a script have no mode of their own.
 			_ = os.Chmod(filepath.Join(env.WorkDir, "bin", "llama-server"), 0o700)
 			return err
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "demo-gguf": demoGGUF},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "demo-gguf": demoGGUF, "running": running},
 	})
 }

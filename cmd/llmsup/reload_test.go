@@ -318,7 +318,7 @@ func TestReloadUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	for i := 1; i <= 50; i++ {
+	for i := 1; i <= 100; i++ {
 		if i%5 == 0 {
 			file.write(text(i) + "nonsense: true\n")
 		} else {

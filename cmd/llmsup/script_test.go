@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/models/demo"
 )
 
@@ -44,4 +47,32 @@ func demoGGUF(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	defer f.Close()
 	ts.Check(demo.Write(f, demo.Small))
+}
+
+// running starts a daemon on the demo model and waits until that is ready: running
+// [flags of start]. It ends with the script.
+func running(ts *testscript.TestScript, _ bool, args []string) {
+	daemon := exec.Command("llmsup", append([]string{"start", "--llama-server", ts.Getenv("LLAMA_SERVER"), "--gpu", "none"}, args...)...)
+	daemon.Dir = ts.MkAbs(".")
+	for _, name := range []string{"PATH", "HOME", "LLMSUP_CONTROL_SOCKET", "LLMSUP_STATE_DIR", "LLMSUP_LISTEN"} {
+		daemon.Env = append(daemon.Env, name+"="+ts.Getenv(name))
+	}
+	var log bytes.Buffer
+	daemon.Stderr, daemon.WaitDelay = &log, time.Second
+	ts.Check(daemon.Start())
+	ts.Defer(func() {
+		_ = daemon.Process.Signal(os.Interrupt)
+		_ = daemon.Wait() // its end is another test's
+	})
+	client := control.NewClient(ts.Getenv("LLMSUP_CONTROL_SOCKET"))
+	for deadline := time.Now().Add(40 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if s, err := client.Status(context.Background()); err == nil && len(s.Servers) == 1 && isReady(s.Servers[0]) {
+			return
+		}
+		if time.Now().After(deadline) {
+			_ = daemon.Process.Kill()
+			_ = daemon.Wait()
+			ts.Fatalf("llmsup is not ready:\n%s", log.String())
+		}
+	}
 }
