@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -355,4 +356,38 @@ func TestDrainKeepsTheServer(t *testing.T) {
 	if r := in.chat("local", `,"max_tokens":5`); r.status != 200 {
 		t.Errorf("%+v", r)
 	}
+}
+
+// TestDrainAsksAPerson: at a terminal whoever drains what has no fallback is asked
+// first, and anything but a yes is a no.
+func TestDrainAsksAPerson(t *testing.T) {
+	in := launch(t, nil, "--demo")
+	in.awaitReady()
+	atTerminal := func(answer string) (said string, err error) {
+		master, slave := openTerminal(t)
+		cmd := exec.Command("llmsup", "drain", "--control-socket", in.state+"/c.sock")
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		_ = slave.Close()
+		if _, err := master.WriteString(answer); err != nil {
+			t.Fatal(err)
+		}
+		screen, _ := io.ReadAll(master) // its end is an error: the other end is closed
+		return string(screen), cmd.Wait()
+	}
+	for _, no := range []string{"\n", "n\n", "yep\n", "\x04"} {
+		said, err := atTerminal(no)
+		if err == nil || !strings.Contains(said, "they would be refused with 503 until llmsup resume. Drain all the same? [y/N] ") || !strings.Contains(said, "llmsup: nothing was done") {
+			t.Errorf("%q: %v\n%s", no, err, said)
+		}
+	}
+	if s := in.await("asked", func(control.Server) bool { return true }); !isReady(s) {
+		t.Errorf("after four times no: %+v", s)
+	}
+	if said, err := atTerminal("y\n"); err != nil || !strings.Contains(said, "demo: new calls stay away\r\n") || !strings.Contains(said, "\r\ndrained; llmsup resume") {
+		t.Errorf("%v\n%s", err, said)
+	}
+	in.await("drained", drainedServer)
 }
