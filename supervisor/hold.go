@@ -55,10 +55,8 @@ func (s *Server) stayDrained(ctx context.Context) {
 			s.enter(Draining, h.Reason, noProcess)
 		}
 		s.enter(Drained, h.Reason, noProcess)
-		select {
-		case <-ctx.Done():
+		if !s.awaitOrder(ctx) {
 			return
-		case <-s.orders.came:
 		}
 	}
 }

@@ -86,6 +86,7 @@ func (s *Server) load(ctx context.Context, p child, ask engine) (readyAt time.Ti
 	tick := time.NewTicker(loadLookEvery)
 	defer tick.Stop()
 	for {
+		s.turns.turn()
 		select {
 		case <-ctx.Done():
 			return time.Time{}, nil

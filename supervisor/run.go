@@ -61,7 +61,9 @@ func (s *Server) runOnce(ctx context.Context) (exit *Exit, ready time.Duration) 
 	// The state comes first: no new call goes there from now on, and those that
 	// wait on it move before there is anything else to do about it.
 	close(s.gone)
+	back := s.turns.excuse()
 	p.stop(grace, s.hurry)
+	back()
 	out.flush()
 	removeRecord(s.spec.Dir)
 	if endpoint.Network == "unix" {

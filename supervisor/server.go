@@ -25,6 +25,7 @@ type Server struct {
 	serving atomic.Bool
 
 	orders    orders
+	turns     turns
 	health    atomic.Pointer[string]
 	judged    chan struct{} // receives when health has changed
 	condemned atomic.Pointer[sentence]
@@ -80,8 +81,11 @@ func (s *Server) Run(ctx context.Context) {
 	logging.Go(func() { forward(logged, s.output, s.log) })
 	defer func() { stopLogging(); logging.Wait() }()
 
+	s.turns.turn()
+	defer s.turns.end()
 	defer s.enter(Stopped, "", noProcess)
 	for ctx.Err() == nil {
+		s.turns.turn()
 		if s.outOfUse() {
 			s.stayDrained(ctx)
 			continue
@@ -128,14 +132,9 @@ func (s *Server) carryOut(o order) (start bool) {
 // park waits, without a process, for ctx to end or for an order to start again.
 func (s *Server) park(ctx context.Context) {
 	s.enter(Stopped, order{retire: true}.words(), noProcess)
-	for {
-		select {
-		case <-ctx.Done():
+	for s.awaitOrder(ctx) {
+		if o := s.orders.now(); o.replace && !o.retire {
 			return
-		case <-s.orders.came:
-			if o := s.orders.now(); o.replace && !o.retire {
-				return
-			}
 		}
 	}
 }
@@ -167,10 +166,14 @@ func (s *Server) rest(ctx context.Context, exit *Exit) {
 	event.Int64("next_start_ms", pause.Milliseconds()).Msg("llama-server ended: " + exit.Cause)
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
+	tick := time.NewTicker(turnEvery)
+	defer tick.Stop()
 	for {
+		s.turns.turn()
 		select {
 		case <-ctx.Done():
 			return
+		case <-tick.C:
 		case <-timer.C:
 			return
 		case <-s.orders.came:
@@ -192,6 +195,7 @@ func (s *Server) awaitChange(ctx context.Context) {
 	tick := time.NewTicker(watchFilesEvery)
 	defer tick.Stop()
 	for {
+		s.turns.turn()
 		select {
 		case <-ctx.Done():
 			return

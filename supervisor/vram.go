@@ -76,6 +76,7 @@ func (s *Server) awaitVRAM(ctx context.Context) bool {
 
 // pause waits for a tick, and returns false when something else came first.
 func (s *Server) pause(ctx context.Context, tick <-chan time.Time) bool {
+	s.turns.turn()
 	select {
 	case <-ctx.Done():
 		return false

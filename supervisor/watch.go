@@ -31,8 +31,12 @@ func (s *Server) watch(ctx context.Context, p child, ask engine) (verdict *Exit)
 	if verdict := s.heed(looking, &future, ask, lookers.Go); verdict != nil { // what came while it loaded
 		return verdict
 	}
+	tick := time.NewTicker(turnEvery) // a look may take long
+	defer tick.Stop()
 	for {
+		s.turns.turn()
 		select {
+		case <-tick.C:
 		case <-ctx.Done():
 			return nil
 		case <-p.done():
