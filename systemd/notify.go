@@ -33,8 +33,12 @@ func Find() (Manager, error) {
 	return m, nil
 }
 
-// Ready says that calls are taken, or that a reload is over.
+// Ready says that calls are taken, or that a reload is over. An empty status
+// leaves the last one.
 func (m Manager) Ready(status string) error {
+	if status == "" {
+		return m.say(daemon.SdNotifyReady)
+	}
 	return m.say(daemon.SdNotifyReady, "STATUS="+oneLine(status))
 }
 

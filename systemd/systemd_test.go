@@ -103,6 +103,7 @@ func TestWords(t *testing.T) {
 		want string
 	}{
 		"ready":        {func() error { return m.Ready("demo ready") }, "READY=1\nSTATUS=demo ready"},
+		"reloaded":     {func() error { return m.Ready("") }, "READY=1"},
 		"stopping":     {func() error { return m.Stopping("bye") }, "STOPPING=1\nSTATUS=bye"},
 		"alive":        {m.Alive, "WATCHDOG=1"},
 		"status":       {func() error { return m.Status("demo loading") }, "STATUS=demo loading"},

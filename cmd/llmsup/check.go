@@ -57,7 +57,7 @@ func (f *findings) say(kind, format string, args ...any) {
 
 // check returns an error only for a wrong command line.
 func (f *findings) check(c *cli.Context) error {
-	cfg, err := configFrom(c)
+	cfg, err := configFrom(c, "")
 	var usage usageError
 	switch {
 	case errors.Is(err, errNothingToRun): // which is no mistake here: the surroundings can be checked

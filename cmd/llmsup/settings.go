@@ -12,8 +12,9 @@ import (
 )
 
 // configFrom puts together what defaults, file, environment and flags say. Its
-// errors are the operator's to mend; nothing has been started.
-func configFrom(c *cli.Context) (*config.Config, error) {
+// errors are the operator's to mend; nothing has been started. socket is the
+// address of one that systemd has passed, which counts; "" = none.
+func configFrom(c *cli.Context, socket string) (*config.Config, error) {
 	cfg := config.Default()
 	if path := c.String(flagConfig); path != "" {
 		loaded, err := config.Load(path)
@@ -29,6 +30,9 @@ func configFrom(c *cli.Context) (*config.Config, error) {
 		if c.IsSet(flag) {
 			*field = c.String(flag)
 		}
+	}
+	if socket != "" {
+		cfg.ListenOn(socket, c.IsSet(flagListen))
 	}
 	if c.IsSet(flagInsecure) {
 		cfg.InsecureNoAuth = c.Bool(flagInsecure)

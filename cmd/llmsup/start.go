@@ -11,6 +11,7 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/daemon"
+	"github.com/llmsup/llmsup/systemd"
 )
 
 func startCommand(hurry <-chan struct{}) *cli.Command {
@@ -31,7 +32,20 @@ func startCommand(hurry <-chan struct{}) *cli.Command {
 
 func start(c *cli.Context, hurry <-chan struct{}) error {
 	hangup := hangups() // the first thing: a SIGHUP must not end a daemon that is about to begin
-	cfg, err := configFrom(c)
+	manager, err := systemd.Find()
+	if err != nil {
+		return err
+	}
+	passed, err := systemd.Listener()
+	if err != nil {
+		return err
+	}
+	socket := ""
+	if passed != nil {
+		defer passed.Close()
+		socket = passed.Addr().String()
+	}
+	cfg, err := configFrom(c, socket)
 	if err != nil {
 		return err
 	}
@@ -48,9 +62,9 @@ func start(c *cli.Context, hurry <-chan struct{}) error {
 		return err
 	}
 	d, err := daemon.Open(setup, daemon.Options{
-		Version: version, Log: log, Hurry: hurry,
+		Version: version, Log: log, Hurry: hurry, Listener: passed, Systemd: manager,
 		Again: func() (daemon.Setup, error) {
-			cfg, err := configFrom(c)
+			cfg, err := configFrom(c, socket)
 			if err != nil {
 				return daemon.Setup{}, err
 			}

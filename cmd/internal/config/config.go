@@ -41,6 +41,8 @@ type Config struct {
 	Demo    bool   `yaml:"-"` // that server runs the demo model, which is made in DemoDir
 	File    string `yaml:"-"` // where it was read from; "" = no file
 
+	ListenUnheard string `yaml:"-"` // what Listen would be, had systemd not passed a socket at another address; "" = nothing
+
 	lines lines // where in File things stand, for errors
 }
 

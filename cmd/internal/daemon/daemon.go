@@ -26,6 +26,7 @@ import (
 	"github.com/llmsup/llmsup/gpu"
 	"github.com/llmsup/llmsup/router"
 	"github.com/llmsup/llmsup/supervisor"
+	"github.com/llmsup/llmsup/systemd"
 )
 
 const (
@@ -46,6 +47,9 @@ type Options struct {
 	Log     zerolog.Logger
 	Hurry   <-chan struct{}       // closed: nothing that Run waits for is waited for any more
 	Again   func() (Setup, error) // reads the Setup anew, for a reload
+
+	Listener net.Listener    // that systemd has passed, at the Config's Listen; nil = none
+	Systemd  systemd.Manager // that runs llmsup
 }
 
 // Daemon is llmsup with everything that it needs in its hands, and nothing
@@ -67,6 +71,11 @@ type Daemon struct {
 	begun   chan struct{} // closed when Run has started them
 	group   sync.WaitGroup
 
+	farewell farewell
+	reloaded chan struct{}          // receives when refused has changed
+	refused  atomic.Pointer[string] // why the last reload was refused; nil = it was not
+
+	telling   sync.Mutex // held from the word that a reload begins to the one that it is over
 	reloading sync.Mutex // one at a time
 	changing  sync.Mutex // held by whoever changes what follows, the fleet or the routing
 	setup     Setup
@@ -78,7 +87,7 @@ type Daemon struct {
 // Open takes hold of all that can be refused: the state directory, the port,
 // the control socket. It starts no process, so its errors leave nothing behind.
 func Open(setup Setup, opts Options) (*Daemon, error) {
-	d := &Daemon{opts: opts, setup: setup, log: opts.Log, begun: make(chan struct{})}
+	d := &Daemon{opts: opts, setup: setup, log: opts.Log, begun: make(chan struct{}), reloaded: make(chan struct{}, 1)}
 	d.serving, d.stop = context.WithCancel(context.Background())
 	if err := d.open(); err != nil {
 		d.Close()
@@ -93,8 +102,13 @@ func (d *Daemon) open() (err error) {
 		return err
 	}
 	supervisor.EndLeftovers(d.serversDir(), d.log)
-	if d.listener, err = listen(cfg.Listen); err != nil {
-		return err
+	if d.listener = d.opts.Listener; d.listener == nil {
+		if d.listener, err = listen(cfg.Listen); err != nil {
+			return err
+		}
+	}
+	if cfg.ListenUnheard != "" {
+		d.log.Warn().Str("listen", cfg.ListenUnheard).Str("socket", cfg.Listen).Msg("systemd passes a socket at another address than listen says, and the socket counts; change ListenStream= of llmsup.socket, or listen")
 	}
 	d.listener = netutil.LimitListener(d.listener, cfg.MaxConnections)
 	if d.control, err = control.Listen(cfg.ControlSocket); err != nil {
@@ -162,8 +176,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.log.Info().Str("version", d.opts.Version).Int("pid", os.Getpid()).
 		Str("base_url", "http://"+d.listener.Addr().String()+"/v1").Msg("llmsup takes calls")
 
+	d.farewell.next = d.router
 	public := &http.Server{
-		Handler: d.router, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		Handler: &d.farewell, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: log.New(debugWriter{d.log}, "", 0),
 	}
 	private := &http.Server{Handler: control.NewHandler(d, d.opts.Version), ConnContext: control.WithPeer, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout}
@@ -174,13 +189,17 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if d.keeper.held != nil && !d.keeper.held.Keep {
 		d.monitor.Rest(true)
 	}
+	told := d.statusLine()
+	d.tell(d.opts.Systemd.Ready(told))
 	close(d.begun)
 	var watching sync.WaitGroup // of the GPUs, which a stop needs as well
 	watching.Go(func() { d.monitor.Run(d.serving) })
 	watching.Go(func() { d.watchGPUs(d.serving) })
 
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return ignoreClosed(public.Serve(d.listener)) })
+	watching.Go(func() { d.tellStates(ctx, told) })
+	watching.Go(func() { d.feedWatchdog(ctx) })
+	group.Go(func() error { return d.serve(public) })
 	group.Go(func() error { return ignoreClosed(private.Serve(d.control)) })
 	group.Go(func() error {
 		<-ctx.Done()
@@ -203,6 +222,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 // endCalls closes the port and waits for the calls that have begun.
 func (d *Daemon) endCalls(public *http.Server) {
+	d.tell(d.opts.Systemd.Stopping("stopping when running calls have ended"))
 	d.log.Info().Int("calls", d.router.Inflight()).Msg("stopping; once more to stop at once")
 	d.changing.Lock()
 	grace := d.setup.Config.ShutdownGrace
@@ -217,6 +237,7 @@ func (d *Daemon) endCalls(public *http.Server) {
 		case <-done:
 		}
 	}()
+	d.stopAccepting(ctx)
 	if err := public.Shutdown(ctx); err != nil {
 		d.log.Warn().Int("calls", d.router.Inflight()).Msg("calls are cut off")
 		_ = public.Close() // what it says, Shutdown has said

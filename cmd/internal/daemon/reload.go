@@ -17,7 +17,13 @@ import (
 // ended, the others are left alone; one that has failed is tried again. It
 // returns what has changed, a line each.
 func (d *Daemon) Reload() ([]string, error) {
+	<-d.begun
+	d.telling.Lock()
+	defer d.telling.Unlock()
+	d.tell(d.opts.Systemd.Reloading())
+	defer func() { d.tell(d.opts.Systemd.Ready("")) }()
 	changes, err := d.reload()
+	d.noteRefusal(err)
 	if err != nil {
 		d.log.Error().Err(err).Msg("reload refused; the old configuration stays")
 		return nil, err
@@ -32,7 +38,6 @@ func (d *Daemon) Reload() ([]string, error) {
 }
 
 func (d *Daemon) reload() ([]string, error) {
-	<-d.begun
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
 	// Files are read without what a stop needs: a disk may not answer.

@@ -1,0 +1,258 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/llmsup/llmsup/cmd/internal/control"
+)
+
+// manager plays systemd for a llmsup: it hears what llmsup says, and holds its
+// socket.
+type manager struct {
+	t      *testing.T
+	dir    string
+	heard  chan string
+	notify string
+	socket *os.File
+	url    string
+}
+
+func newManager(t *testing.T) *manager {
+	t.Helper()
+	m := &manager{t: t, dir: shortDir(t), heard: make(chan string, 1000)}
+	m.notify = filepath.Join(m.dir, "n")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: m.notify, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	go func() {
+		buf := make([]byte, 8192)
+		for {
+			n, err := conn.Read(buf)
+			if err != nil {
+				return
+			}
+			m.heard <- string(buf[:n])
+		}
+	}()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.url = "http://" + l.Addr().String()
+	if m.socket, err = l.(*net.TCPListener).File(); err != nil {
+		t.Fatal(err)
+	}
+	l.Close() // the descriptor that is left is systemd's
+	t.Cleanup(func() { m.socket.Close() })
+	return m
+}
+
+// start runs llmsup as systemd does; it knows LISTEN_PID only after its fork.
+func (m *manager) start(env []string, args ...string) *instance {
+	m.t.Helper()
+	all := append([]string{
+		"-c", `LISTEN_PID=$$ exec llmsup "$@"`, "sh",
+		"start", "--state-dir", m.dir, "--control-socket", filepath.Join(m.dir, "c.sock"),
+		"--llama-server", llamaServer(m.t), "--log-format", "json", "--log-level", "debug",
+	}, args...)
+	in := &instance{t: m.t, state: m.dir, client: control.NewClient(filepath.Join(m.dir, "c.sock")), done: make(chan struct{}), url: m.url}
+	in.cmd = exec.Command("/bin/sh", all...)
+	in.cmd.Env = append(append(os.Environ(), "NOTIFY_SOCKET="+m.notify, "WATCHDOG_USEC=600000", "LISTEN_FDS=1", "LISTEN_FDNAMES=llmsup.socket"), env...)
+	in.cmd.ExtraFiles = []*os.File{m.socket}
+	in.cmd.WaitDelay = time.Second
+	pipe, err := in.cmd.StderrPipe()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if err := in.cmd.Start(); err != nil {
+		m.t.Fatal(err)
+	}
+	go in.follow(pipe, make(chan string, 1))
+	m.t.Cleanup(in.stop)
+	return in
+}
+
+// hears waits for a word, and returns those before it. Pings are not told.
+func (m *manager) hears(in *instance, what string) (before []string) {
+	m.t.Helper()
+	timeout := time.After(30 * time.Second)
+	for {
+		select {
+		case word := <-m.heard:
+			if strings.Contains(word, what) {
+				return before
+			}
+			if word != "WATCHDOG=1" {
+				before = append(before, word)
+			}
+		case <-in.done:
+			m.t.Fatalf("llmsup has ended, %v, and has not said %q, but %q", in.err, what, before)
+		case <-timeout:
+			m.t.Fatalf("within 30 s llmsup has not said %q, but %q", what, before)
+		}
+	}
+}
+
+// TestTellsSystemd: what systemd hears, from the start to the end.
+func TestTellsSystemd(t *testing.T) {
+	m := newManager(t)
+	file := newEditable(t, "listen: 127.0.0.1:1\nservers:\n  small: {model: "+smallModel(t)+"}\n")
+	in := m.start(nil, "--config", file.path)
+	if before := m.hears(in, "READY=1\nSTATUS=small "); len(before) > 0 {
+		t.Errorf("before READY it said %q", before)
+	}
+	m.hears(in, "STATUS=small ready")
+	m.hears(in, "WATCHDOG=1")
+	m.hears(in, "WATCHDOG=1")
+
+	s, err := in.client.Status(t.Context())
+	if err != nil || "http://"+s.Listen != m.url {
+		t.Errorf("status says that it listens at %s, %v; want the socket's address, %s", s.Listen, err, m.url)
+	}
+	if r := in.chat("local", ""); r.status != http.StatusOK {
+		t.Errorf("a call at the socket: %d %s", r.status, r.body)
+	}
+	if log := in.logged(); !strings.Contains(log, "the socket counts") || !strings.Contains(log, `"listen":"127.0.0.1:1"`) {
+		t.Error("the log does not say that listen is not heard")
+	}
+
+	reload := func(how func(), status string) {
+		t.Helper()
+		how()
+		m.hears(in, "RELOADING=1\nMONOTONIC_USEC=")
+		for _, word := range m.hears(in, "READY=1") {
+			if !strings.HasPrefix(word, "STATUS=") {
+				t.Errorf("in the reload it said %q", word)
+			}
+		}
+		m.hears(in, status)
+	}
+	hangUp := func() {
+		if err := in.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Error(err)
+		}
+	}
+	file.write("nonsense: 1\n")
+	reload(hangUp, "STATUS=the last reload was refused: "+file.path+":1: unknown key \"nonsense\"")
+	file.write("servers:\n  small: {model: " + smallModel(t) + "}\n  more: {model: " + smallModel(t) + "}\n")
+	reload(func() {
+		if code, out := in.reload(); code != 0 {
+			t.Errorf("exit %d, %s", code, out)
+		}
+	}, "STATUS=more ")
+	if err := in.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	m.hears(in, "STOPPING=1\nSTATUS=")
+	<-in.done
+	if in.err != nil {
+		t.Errorf("it ended with %v", in.err)
+	}
+}
+
+// TestSocketNeedsKeys: what the socket lets in counts, and not what listen says.
+func TestSocketNeedsKeys(t *testing.T) {
+	l, err := net.Listen("tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	m := newManager(t)
+	if m.socket, err = l.(*net.TCPListener).File(); err != nil {
+		t.Fatal(err)
+	}
+	in := m.start(nil, "--demo", "--listen", "127.0.0.1:8000")
+	select {
+	case <-in.done:
+	case <-time.After(30 * time.Second):
+		t.Fatal("it runs")
+	}
+	if code := in.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(in.logged(), "there are no keys") {
+		t.Errorf("exit %d: %s", code, in.logged())
+	}
+}
+
+// TestSocketOutlivesLlmsup: llmsup is stopped and started again on its socket,
+// under callers that keep their connections and callers that do not. None fails.
+func TestSocketOutlivesLlmsup(t *testing.T) {
+	c := newCloud(t)
+	m := newManager(t)
+	config := c.config(t, "60s")
+	in := m.start(c.env(), "--demo", "--config", config)
+	m.hears(in, "READY=1")
+
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var calls atomic.Int64
+	var callers sync.WaitGroup
+	for i := range 8 {
+		transport := &http.Transport{DisableKeepAlives: i%2 == 0, MaxIdleConnsPerHost: 8}
+		callers.Go(func() {
+			defer transport.CloseIdleConnections()
+			tick := time.NewTicker(20 * time.Millisecond)
+			defer tick.Stop()
+			for ctx.Err() == nil {
+				<-tick.C
+				if err := callOnce(transport, m.url); err != nil {
+					t.Errorf("call %d of caller %d: %v", calls.Load(), i, err)
+					cancel()
+					return
+				}
+				calls.Add(1)
+			}
+		})
+	}
+	for range 4 {
+		for before := calls.Load(); calls.Load() < before+50 && ctx.Err() == nil; {
+			time.Sleep(time.Millisecond)
+		}
+		if err := in.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		<-in.done
+		if in.err != nil {
+			t.Fatalf("it ended with %v", in.err)
+		}
+		in = m.start(c.env(), "--demo", "--config", config)
+		m.hears(in, "READY=1")
+	}
+	cancel()
+	callers.Wait()
+	t.Logf("%d calls", calls.Load())
+}
+
+// callOnce makes a call that has to be answered.
+func callOnce(transport http.RoundTripper, url string) error {
+	const body = `{"model":"local/demo","max_tokens":3,"messages":[{"role":"user","content":"count"}]}`
+	resp, err := (&http.Client{Transport: transport, Timeout: 50 * time.Second}).Post(url+"/v1/chat/completions", "application/json", strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return &statusError{resp.Status + ": " + string(answer)}
+	}
+	return nil
+}
+
+type statusError struct{ text string }
+
+func (e *statusError) Error() string { return e.text }
