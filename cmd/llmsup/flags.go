@@ -34,16 +34,16 @@ const (
 func startFlags() []cli.Flag {
 	was := config.Default()
 	return []cli.Flag{
-		&cli.StringFlag{Name: flagModel, EnvVars: []string{"LLMSUP_MODEL"}, Usage: "run llama-server on this `FILE.gguf`; of a split model, its first part"},
+		&cli.StringFlag{Name: flagModel, TakesFile: true, EnvVars: []string{"LLMSUP_MODEL"}, Usage: "run llama-server on this `FILE.gguf`; of a split model, its first part"},
 		&cli.BoolFlag{Name: flagDemo, EnvVars: []string{"LLMSUP_DEMO"}, Usage: "run it on a tiny model made on the spot, which counts: a self-test without a download"},
-		&cli.StringFlag{Name: flagConfig, EnvVars: []string{"LLMSUP_CONFIG"}, Usage: "read servers, upstreams and routes from this `llmsup.yaml`; without one the built-in table serves"},
+		&cli.StringFlag{Name: flagConfig, TakesFile: true, EnvVars: []string{"LLMSUP_CONFIG"}, Usage: "read servers, upstreams and routes from this `llmsup.yaml`; without one the built-in table serves"},
 		&cli.StringFlag{Name: flagListen, EnvVars: []string{"LLMSUP_LISTEN"}, Usage: "take calls at this `HOST:PORT`", DefaultText: was.Listen},
 		&cli.BoolFlag{Name: flagInsecure, EnvVars: []string{"LLMSUP_INSECURE_NO_AUTH"}, Usage: "let other machines call without a key, where there are no keys and --listen is not loopback"},
 		&cli.IntFlag{Name: flagCtxSize, EnvVars: []string{"LLMSUP_CTX_SIZE"}, Usage: "`TOKENS` of context, shared by llama-server's slots", DefaultText: "8192"},
 		&cli.IntFlag{Name: flagNGPULayers, EnvVars: []string{"LLMSUP_N_GPU_LAYERS"}, Usage: "how many `LAYERS` of the model to keep in VRAM", DefaultText: "99"},
-		&cli.StringFlag{Name: flagLlamaServer, EnvVars: []string{"LLMSUP_LLAMA_SERVER"}, Usage: "`PATH` of llama-server", DefaultText: "the one on PATH"},
+		&cli.StringFlag{Name: flagLlamaServer, TakesFile: true, EnvVars: []string{"LLMSUP_LLAMA_SERVER"}, Usage: "`PATH` of llama-server", DefaultText: "the one on PATH"},
 		&cli.StringFlag{Name: flagGPU, EnvVars: []string{"LLMSUP_GPU"}, Usage: "the `GPU` to run on: an index of nvidia-smi, a UUID, or none", DefaultText: "all"},
-		&cli.StringFlag{Name: flagStateDir, EnvVars: []string{"LLMSUP_STATE_DIR"}, Usage: "keep sockets and state in this `FOLDER`, one daemon each", DefaultText: config.DefaultStateDir()},
+		&cli.StringFlag{Name: flagStateDir, TakesFile: true, EnvVars: []string{"LLMSUP_STATE_DIR"}, Usage: "keep sockets and state in this `FOLDER`, one daemon each", DefaultText: config.DefaultStateDir()},
 		controlFlag(),
 		&cli.StringFlag{Name: flagLogFormat, EnvVars: []string{"LLMSUP_LOG_FORMAT"}, Usage: "`auto|console|json`; auto is console on a terminal", DefaultText: "auto"},
 		&cli.StringFlag{Name: flagLogLevel, EnvVars: []string{"LLMSUP_LOG_LEVEL"}, Usage: "`debug|info|warn|error`; debug shows what llama-server prints", DefaultText: "info"},
@@ -52,7 +52,7 @@ func startFlags() []cli.Flag {
 
 func controlFlag() cli.Flag {
 	return &cli.StringFlag{
-		Name: flagControl, EnvVars: []string{"LLMSUP_CONTROL_SOCKET"},
+		Name: flagControl, TakesFile: true, EnvVars: []string{"LLMSUP_CONTROL_SOCKET"},
 		Usage: "the daemon's control `SOCKET`", DefaultText: config.DefaultControlSocket(),
 	}
 }

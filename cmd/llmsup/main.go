@@ -91,7 +91,9 @@ func newApp(hurry <-chan struct{}) *cli.App {
 		Version:         version,
 		HideHelpCommand: true,
 		Suggest:         true,
-		Commands:        []*cli.Command{startCommand(hurry), statusCommand(), drainCommand(), resumeCommand(), restartCommand(), reloadCommand(), logsCommand(), routeCommand(), keyCommand(), checkCommand()},
+		// --generate-bash-completion, which the shells ask with.
+		EnableBashCompletion: true,
+		Commands:             []*cli.Command{startCommand(hurry), statusCommand(), drainCommand(), resumeCommand(), restartCommand(), reloadCommand(), logsCommand(), routeCommand(), keyCommand(), checkCommand(), completionCommand(), manCommand()},
 		// Errors are printed and turned into exit codes in one place: exitCode.
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   onUsageError,

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// notRun has the last lines of scripts/test.sh name a test, or a part of one,
+// that can't be run here.
+func notRun(t *testing.T, why string) {
+	t.Helper()
+	if f, err := os.OpenFile(os.Getenv("LLMSUP_TEST_NOT_RUN"), os.O_APPEND|os.O_WRONLY, 0); err == nil {
+		_, _ = f.WriteString(t.Name() + ": " + why + "\n")
+		f.Close()
+	}
+	t.Skip(why)
+}
+
+// askers have a shell of each kind complete what stands in $LINE, and print what
+// it offers, one a line. Its user's own set-up is left out.
+var askers = map[string][]string{
+	"bash": {"bash", "--norc", "--noprofile", "-c", `
+		source <(llmsup completion bash)
+		read -ra COMP_WORDS <<<"$LINE"
+		[[ $LINE == *' ' ]] && COMP_WORDS+=('')
+		COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+		# what "complete" has registered is what runs
+		function=$(complete -p llmsup | sed -E 's/.*-F ([^ ]+).*/\1/')
+		$function
+		printf '%s\n' "${COMPREPLY[@]}"`},
+	// zsh completes only in its line editor, so it gets a terminal of its own.
+	"zsh": {"zsh", "-f", "-c", `
+		zmodload zsh/zpty
+		zpty z zsh -f -i
+		zpty -w z 'PS1=; unsetopt zle_bracketed_paste 2>/dev/null; autoload -Uz compinit; compinit -u -d $TMPDIR/dump; source <(llmsup completion zsh)'
+		zpty -w z 'zstyle ":completion:*" list-prompt ""; zstyle ":completion:*" menu no; LISTMAX=10000; COLUMNS=40; show() { compadd() { [[ $1 == -- ]] && shift && print -rl -- $@ >>$TMPDIR/offered; }; words=(${=LINE}); [[ $LINE == *" " ]] && words+=(""); CURRENT=$#words; _files() { : }; _llmsup; unfunction compadd }; zle -C show complete-word show; bindkey "^T" show; print ready'
+		zpty -r -m z line '*ready*'
+		zpty -n -w z $'\x14'
+		zpty -w z 'print over'
+		zpty -r -m z line '*over*'
+		cat $TMPDIR/offered 2>/dev/null
+		true`},
+	"fish": {"fish", "--no-config", "-c", `llmsup completion fish | source; complete -C "$LINE" | string split -f1 \t`},
+}
+
+// TestCompletion has the shells complete. Of what they offer, all that is
+// wanted has to be there, and none of what is not.
+func TestCompletion(t *testing.T) {
+	lines := map[string]struct {
+		line      string
+		want, not []string
+	}{
+		"a command":         {"llmsup re", []string{"restart", "reload"}, []string{"start", "status"}},
+		"all commands":      {"llmsup ", []string{"start", "status", "restart", "completion", "man"}, []string{"--json"}},
+		"a flag":            {"llmsup start --li", []string{"--listen"}, []string{"--model", "start"}},
+		"a flag of another": {"llmsup status --j", []string{"--json"}, []string{"--listen"}},
+		"a subcommand":      {"llmsup key n", []string{"new"}, []string{"start"}},
+		// llmsup must not be asked here: it would take the question for a flag of llama-server's, and start.
+		"a flag of llama-server": {"llmsup start --demo -- --l", nil, []string{"start"}},
+	}
+	for shell, asker := range askers {
+		t.Run(shell, func(t *testing.T) {
+			if _, err := exec.LookPath(asker[0]); err != nil {
+				notRun(t, "there is no "+shell+" here: apt-get install "+shell)
+			}
+			for name, c := range lines {
+				t.Run(name, func(t *testing.T) {
+					if shell == "fish" && name == "a flag of llama-server" {
+						t.Skip("fish does not ask llmsup")
+					}
+					cmd := exec.Command(asker[0], asker[1:]...)
+					home := t.TempDir()
+					cmd.Env = append(os.Environ(), "LINE="+c.line, "HOME="+home, "TMPDIR="+home, "XDG_CONFIG_HOME="+home, "XDG_DATA_HOME="+home, "TERM=dumb",
+						"LLMSUP_LLAMA_SERVER="+filepath.Join(home, "none"), "LLMSUP_STATE_DIR="+home)
+					out, err := cmd.CombinedOutput()
+					if err != nil {
+						t.Fatalf("%v: %s", err, out)
+					}
+					offered := strings.Split(strings.TrimSpace(string(out)), "\n")
+					for _, want := range c.want {
+						if !slices.Contains(offered, want) {
+							t.Errorf("for %q it offers %q, without %s", c.line, offered, want)
+						}
+					}
+					for _, not := range c.not {
+						if shell != "zsh" && slices.Contains(offered, not) { // zsh chooses among what it is given itself
+							t.Errorf("for %q it offers %q, with %s", c.line, offered, not)
+						}
+					}
+				})
+			}
+		})
+	}
+}
+
+// TestManPage: both programs that show manual pages take it without a word, and
+// every command is in it.
+func TestManPage(t *testing.T) {
+	page, err := exec.Command("llmsup", "man").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range newApp(nil).Commands {
+		if !strings.Contains(string(page), ".SH "+command.Name+"\n") {
+			t.Errorf("the page says nothing of %s", command.Name)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "llmsup.1")
+	if err := os.WriteFile(file, page, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for program, args := range map[string][]string{
+		"man":    {"--warnings=w", "-l", file},
+		"mandoc": {"-T", "lint", "-W", "error", file},
+	} {
+		t.Run(program, func(t *testing.T) {
+			if _, err := exec.LookPath(program); err != nil {
+				notRun(t, "there is no "+program+" here: apt-get install man-db mandoc")
+			}
+			cmd := exec.Command(program, args...)
+			cmd.Env = append(os.Environ(), "MANWIDTH=100", "LC_ALL=C.UTF-8", "MANPAGER=cat")
+			var complaints strings.Builder
+			cmd.Stderr = &complaints
+			shown, err := cmd.Output()
+			if err != nil || complaints.Len() > 0 {
+				t.Errorf("%s: %v, %s", program, err, complaints.String())
+			}
+			if program == "man" && !strings.Contains(string(shown), "no daemon answers") {
+				t.Errorf("it shows %.200s", shown)
+			}
+		})
+	}
+}
