@@ -148,8 +148,8 @@ func (c *Config) validateUpstream(name string, u models.Upstream) error {
 	if u.APIKeyEnv != "" && u.APIKeyFile != "" {
 		return at("api_key_file", "api_key_env is set too; keep one of them")
 	}
-	if u.APIKeyFile != "" && !strings.Contains(u.APIKeyFile, "/") {
-		return at("api_key_file", "wants the path of a file, with a slash in it, not the key itself")
+	if err := checkKeyFile(u.APIKeyFile); err != nil && u.APIKeyFile != "" {
+		return at("api_key_file", "%w", err)
 	}
 	if u.APIKeyEnv != "" && !goodEnv.MatchString(u.APIKeyEnv) {
 		return at("api_key_env", "wants the name of an environment variable in capitals, not the key itself")
