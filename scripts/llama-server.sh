@@ -6,6 +6,9 @@
 # Remove the cache's folder to get a newer one: ${LLMSUP_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/llmsup}/llama-server.
 set -euo pipefail
 
+# shellcheck source=scripts/mirror.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/mirror.sh"
+
 say() { printf 'llama-server.sh: %s\n' "$*" >&2; }
 die() {
 	say "$*"
@@ -21,32 +24,6 @@ runs() { timeout 60 "$1" --version </dev/null >/dev/null 2>&1; }
 computes() {
 	local out
 	out=$(timeout 60 "$1" -v --list-devices </dev/null 2>&1) && [[ $out == *loaded*libggml-cpu* ]]
-}
-
-# mirror: prints "KIND URL", the machine's own mirror of its distribution, as apt knows it.
-mirror() {
-	local origin label url release id codename
-	# shellcheck source=/dev/null
-	read -r id codename < <(. /etc/os-release && echo "${ID:-none} ${VERSION_CODENAME:-none}") || true
-	while IFS='|' read -r origin label url release; do
-		case $origin/$label in
-		Debian/Debian | Ubuntu/Ubuntu) id=${origin,} ;;
-		*ORIGIN*) # before the first apt-get update only what the sources say is known
-			case $id in debian | ubuntu) ;; *) continue ;; esac
-			case $release in "$codename" | stable | testing | unstable | sid | devel) ;; *) continue ;; esac
-			;;
-		*) continue ;;
-		esac
-		case $release in *-security) continue ;; esac
-		printf '%s %s\n' "$id" "$url"
-		return
-	done < <(
-		# shellcheck disable=SC2016 # apt's own variables
-		for known in --release-info --no-release-info; do
-			apt-get indextargets "$known" --format '$(ORIGIN)|$(LABEL)|$(REPO_URI)|$(RELEASE)' 'Created-By: Packages' 'Component: main'
-		done 2>/dev/null
-	)
-	return 1
 }
 
 # unpack FOLDER: downloads llama-server with all that it needs through an apt state of its own, and unpacks it to FOLDER/root.

@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Prints the path of a small Debian (Ubuntu's on Ubuntu) with systemd in it, and nothing else, on stdout: what the tests boot in
+# a container. Needs root, and apt and its network once (some 60 MB, a minute or two); it is kept in the cache, and whoever boots
+# it does not write to it. As root it installs debootstrap and systemd-container where they are missing.
+# Remove the cache's folder to get a newer one: ${LLMSUP_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/llmsup}/systemd-tree.
+set -euo pipefail
+
+# shellcheck source=scripts/run.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/run.sh"
+# shellcheck source=scripts/mirror.sh
+. "$root/scripts/mirror.sh"
+
+# made_of says what a tree is made of; another list makes another tree.
+packages=systemd,systemd-sysv,dbus,bash-completion,man-db
+
+[[ $(id -u) == 0 ]] || die "this needs root, to boot a systemd: sudo $0"
+need_home
+for program in debootstrap systemd-nspawn; do
+	if command -v "$program" >/dev/null; then continue; fi
+	package=${program/systemd-nspawn/systemd-container}
+	say "installing $package"
+	{ apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "$package"; } </dev/null >/dev/null 2>&1 || true
+	command -v "$program" >/dev/null || die "there is no $program: apt-get install $package"
+done
+
+cache=${LLMSUP_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/llmsup}/systemd-tree
+case $cache in /*) ;; *) cache=$PWD/$cache ;; esac
+made=$cache/$(dpkg --print-architecture)-$(cksum <<<"$packages" | cut -d' ' -f1)
+
+if [[ ! -e $made/usr/lib/systemd/systemd ]]; then
+	mkdir -p "$cache"
+	exec 9>"$cache/lock"
+	flock 9
+	if [[ ! -e $made/usr/lib/systemd/systemd ]]; then # still so, now that nobody else is at it
+		read -r kind url < <(mirror) || die "apt's sources name no mirror of Debian or Ubuntu to get a systemd from"
+		suite=stable
+		# shellcheck source=/dev/null
+		if [[ $kind == ubuntu ]]; then suite=$(. /etc/os-release && echo "$VERSION_CODENAME"); fi # never tried
+		say "making a small $kind $suite to boot, once (about 60 MB)"
+		rm -rf "$cache"/.new.*
+		new=$(mktemp -d "$cache/.new.XXXXXX")
+		trap 'rm -rf "$new"' EXIT
+		chmod 755 "$new"
+		if ! debootstrap --variant=minbase --include="$packages" "$suite" "$new/tree" "$url" >"$new/log" 2>&1; then
+			tail -n 5 "$new/log" >&2
+			die "could not make it from $url: see debootstrap's lines above, and try again"
+		fi
+		rm -rf "$new"/tree/var/cache/apt/archives/*.deb "$new"/tree/var/lib/apt/lists/* "$new/tree/etc/machine-id"
+		touch "$new/tree/etc/machine-id" # one of its own at each boot
+		mv -T "$new/tree" "$made"
+	fi
+	exec 9>&-
+fi
+printf '%s\n' "$made"
