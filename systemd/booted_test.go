@@ -64,6 +64,9 @@ func TestBooted(t *testing.T) {
 		{"restart under load", (*service).restartUnderLoad},
 		{"stopped while it loads", (*service).stopInLoad},
 		{"stopped while it streams", (*service).stopInStream},
+		{"drained", (*service).drained},
+		{"a driver is upgraded", (*service).driver},
+		{"stopped while it drains", (*service).stopInDrain},
 		{"the port goes with the socket", (*service).stopAll},
 		{"uninstalled", (*service).uninstall},
 	} {
@@ -494,8 +497,8 @@ while :; do echo loading; sleep 0.2; done
 // stopInStream: a stream that ends within the grace ends whole; one that does
 // not is cut, and the stop does not wait for it any longer.
 func (s *service) stopInStream() {
-	short, shortEnd := s.stream(50)
-	long, longEnd := s.stream(100_000)
+	short, shortEnd := s.stream("cloud", 50)
+	long, longEnd := s.stream("cloud", 100_000)
 	<-short
 	<-long
 	s.stop(50 * time.Second)
@@ -510,10 +513,10 @@ func (s *service) stopInStream() {
 }
 
 // stream begins a stream; begun is closed when it has content.
-func (s *service) stream(tokens int) (begun chan struct{}, end chan string) {
+func (s *service) stream(model string, tokens int) (begun chan struct{}, end chan string) {
 	begun, end = make(chan struct{}), make(chan string, 1)
 	go func() {
-		body := fmt.Sprintf(`{"model":"cloud","stream":true,"max_tokens":%d,"messages":[{"role":"user","content":"x"}]}`, tokens)
+		body := fmt.Sprintf(`{"model":%q,"stream":true,"max_tokens":%d,"messages":[{"role":"user","content":"x"}]}`, model, tokens)
 		resp, err := http.Post(s.url+"/v1/chat/completions", "application/json", strings.NewReader(body))
 		if err != nil {
 			close(begun)
@@ -528,6 +531,79 @@ func (s *service) stream(tokens int) (begun chan struct{}, end chan string) {
 		end <- first + string(rest)
 	}()
 	return begun, end
+}
+
+// wantDrained wants calls to be answered elsewhere, and no llama-server.
+func (s *service) wantDrained(after string) {
+	s.t.Helper()
+	if status := s.show("llmsup.service", "StatusText"); !strings.HasPrefix(status, "demo drained") {
+		s.t.Errorf("after %s the status line is %q", after, status)
+	}
+	if backend, err := s.call(http.DefaultTransport, "local/demo"); err != nil || backend != "openrouter" {
+		s.t.Errorf("after %s a call is answered by %q, %v", after, backend, err)
+	}
+	if pids := s.engines(); len(pids) > 0 {
+		s.t.Errorf("after %s llama-servers %v run", after, pids)
+	}
+}
+
+// drained: a drain outlives a restart, and a crash.
+func (s *service) drained() {
+	s.must("llmsup", "drain", "--yes")
+	s.wantDrained("the drain")
+	s.must("systemctl", "restart", "llmsup.service")
+	s.wantDrained("a restart")
+	before := s.show("llmsup.service", "NRestarts")
+	s.must("sh", "-c", "kill -KILL "+s.show("llmsup.service", "MainPID"))
+	s.await("systemd has started it again", 10*time.Second, func() bool {
+		return s.show("llmsup.service", "NRestarts") != before && s.show("llmsup.service", "ActiveState") == "active"
+	})
+	s.wantDrained("a crash")
+	s.must("llmsup", "resume")
+	if backend, err := s.call(http.DefaultTransport, "local/demo"); err != nil || backend != "demo" {
+		s.t.Errorf("after the resume a call is answered by %q, %v", backend, err)
+	}
+}
+
+// driver: apt drains before it unpacks a driver, and not for other packages.
+func (s *service) driver() {
+	s.must("cp", "/src/systemd/apt-drain.conf", "/etc/apt/apt.conf.d/50llmsup")
+	for _, name := range []string{"not-nvidia", "nvidia-driver-test"} {
+		s.write("/tmp/"+name+"/DEBIAN/control", "Package: "+name+"\nVersion: 1\nArchitecture: all\nMaintainer: none <none@example.org>\nDescription: nothing\n")
+		s.must("dpkg-deb", "--build", "/tmp/"+name, "/tmp/"+name+"_1_all.deb")
+		s.must("apt-get", "install", "--yes", "/tmp/"+name+"_1_all.deb")
+		if drained := len(s.engines()) == 0; drained != (name == "nvidia-driver-test") {
+			s.t.Errorf("after the installation of %s: drained is %v", name, drained)
+		}
+	}
+	s.wantDrained("a driver's upgrade")
+	s.must("systemctl", "restart", "llmsup.service")
+	s.must("llmsup", "resume")
+	s.served()
+}
+
+// stopInDrain: a drain waits for a call that does not end, since llama-server
+// does nothing any more; a stop waits for neither.
+func (s *service) stopInDrain() {
+	begun, end := s.stream("local/demo", 8000)
+	<-begun
+	s.must("sh", "-c", "kill -STOP "+strings.Join(s.engines(), " "))
+	drain := s.command("llmsup", "drain", "--yes")
+	if err := drain.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = drain.Wait() }()
+	s.await("it drains", 10*time.Second, func() bool {
+		return strings.HasPrefix(s.show("llmsup.service", "StatusText"), "demo draining")
+	})
+	s.stop(55 * time.Second)
+	if text := <-end; strings.Contains(text, "[DONE]") {
+		s.t.Errorf("the stream ends as if it were whole: %q", text[max(0, len(text)-200):])
+	}
+	s.must("systemctl", "start", "llmsup.service")
+	s.wantDrained("a stop")
+	s.must("llmsup", "resume")
+	s.served()
 }
 
 func (s *service) stopAll() {
