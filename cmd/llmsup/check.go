@@ -7,8 +7,10 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -182,7 +184,9 @@ func (f *findings) surroundings(ctx context.Context, cfg *config.Config) (daemon
 	if err == nil && running.Listen == cfg.Listen {
 		return daemon // and the state directory is in its hands
 	}
-	if l, err := lc.Listen(ctx, "tcp", cfg.Listen); err != nil {
+	if l, err := lc.Listen(ctx, "tcp", cfg.Listen); errors.Is(err, syscall.EADDRINUSE) && hasUnit("llmsup.socket") {
+		f.warn("listen: somebody has %s; that is as it should be if llmsup.socket does, for llmsup.service", cfg.Listen)
+	} else if err != nil {
 		f.fail(fmt.Errorf("listen on %s: %w; pass another address with --listen HOST:PORT", cfg.Listen, err))
 	} else {
 		_ = l.Close() // it was only tried
@@ -197,6 +201,16 @@ func (f *findings) surroundings(ctx context.Context, cfg *config.Config) (daemon
 		f.fail(stateErr)
 	}
 	return daemon
+}
+
+// hasUnit says whether systemd has a unit of a name.
+func hasUnit(name string) bool {
+	for _, dir := range []string{"/etc/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 func sortedNames[V any](m map[string]V) []string {
