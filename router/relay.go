@@ -19,7 +19,7 @@ var errEnded = errors.New("the stream has ended")
 // relay sends a committed answer to the client, byte for byte. It returns an
 // error when the client could not get the whole of it.
 func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, rec *record) error {
-	w = &patientWriter{w, a.place, a.idle}
+	w = &patientWriter{ResponseWriter: w, place: a.place, idle: a.idle}
 	// A deadline would go on to the connection's next request.
 	defer func() { _ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) }() // where there is none, none was set
 	if a.events == nil {
@@ -209,11 +209,15 @@ type patientWriter struct {
 	http.ResponseWriter
 	place *place
 	idle  time.Duration // 0 = for ever
+	since time.Time     // when the deadline was set
 }
 
 func (w *patientWriter) begin() (end func()) {
-	if w.idle > 0 {
-		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(w.idle)) // not every writer has one
+	// To set a deadline costs as much as a small write: one that is a little late
+	// does for many.
+	if now := time.Now(); w.idle > 0 && now.Sub(w.since) >= w.idle/4 {
+		w.since = now
+		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(now.Add(w.idle + w.idle/4)) // not every writer has one
 	}
 	return w.place.pause()
 }

@@ -104,7 +104,7 @@ func applied(raw string, changes []edit) string {
 // relay writes the continuation as events of the stream that broke.
 func (r *resumption) relay(w http.ResponseWriter, a *answer, wantsUsage bool) error {
 	if first, ok := w.(*patientWriter); ok { // who waits for the client now is the second backend
-		w = &patientWriter{first.ResponseWriter, a.place, first.idle}
+		w = &patientWriter{ResponseWriter: first.ResponseWriter, place: a.place, idle: first.idle}
 	}
 	flush := http.NewResponseController(w).Flush
 	repeated := echo{before: r.story.text.String()}
