@@ -1,0 +1,208 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/supervisor"
+)
+
+// What those who watch a drain, or its end, are told: found out by looking at the
+// servers, so that it is what has happened, and not what was asked for.
+
+// watchDrain tells of a drain's steps until it is done or taken back.
+func (d *Daemon) watchDrain(o *operation, queued map[string]int) {
+	ctx, cancel := context.WithCancel(d.serving)
+	defer cancel()
+	go func() {
+		select {
+		case <-o.over:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	var all sync.WaitGroup
+	var held atomic.Int32 // servers whose VRAM is not free
+	for _, s := range d.servers() {
+		all.Go(func() {
+			if !d.watchDrained(ctx, o, s, queued[s.name]) {
+				held.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if ctx.Err() != nil {
+		o.end(control.StepFailed, errStopping.Error()+"; the drain goes on when it is started again")
+		return
+	}
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	if d.keeper.last != o {
+		return
+	}
+	switch h := d.keeper.held; {
+	case h == nil: // it was taken back at this moment
+	case held.Load() > 0:
+		o.end(control.StepFailed, "drained, but not all VRAM is free; llmsup status shows who holds it")
+	case h.Until.IsZero():
+		o.end(control.StepDrained, "drained; llmsup resume takes the servers into use again")
+	default:
+		o.end(control.StepDrained, "drained; the servers are taken into use again at "+clock(h.Until)+", or by llmsup resume")
+	}
+	if h := d.keeper.held; h != nil && !h.Keep {
+		d.monitor.Rest(true)
+	}
+}
+
+const stepLook = 50 * time.Millisecond
+
+// watchDrained tells of one server on its way out of use, which had some calls
+// waiting for it. It returns false when its VRAM did not come back.
+func (d *Daemon) watchDrained(ctx context.Context, o *operation, s *served, queued int) (free bool) {
+	tell := func(step, text string, calls int) {
+		o.tell(control.Step{Server: s.name, Step: step, Text: text, Calls: calls})
+	}
+	tick := time.NewTicker(stepLook)
+	defer tick.Stop()
+	pid, calls, told := 0, -1, map[string]bool{}
+	once := func(step, text string, calls int) {
+		if !told[step] {
+			told[step] = true
+			tell(step, text, calls)
+		}
+	}
+	begins := func(calls int) {
+		if told[control.StepDraining] {
+			return
+		}
+		told[control.StepDraining] = true
+		text := "new calls stay away"
+		if queued > 0 {
+			text += ", and " + plural(queued, "call that waited has moved on", "calls that waited have moved on")
+		}
+		o.tell(control.Step{Server: s.name, Step: control.StepDraining, Text: text, Calls: calls, Queued: queued})
+	}
+	for {
+		now := s.server.Snapshot()
+		running := d.router.Traffic(s.name).Calls
+		if now.PID != 0 {
+			pid = now.PID
+		}
+		switch {
+		case now.State == supervisor.Drained && now.PID != 0:
+			begins(running)
+			tell(control.StepKept, fmt.Sprintf("no calls any more; llama-server (pid %d) goes on, and keeps its VRAM", now.PID), running)
+			return true
+		case now.State == supervisor.Drained, now.State == supervisor.Stopped:
+			begins(running)
+			if pid == 0 {
+				tell(control.StepStopped, "no llama-server runs", 0)
+			} else {
+				tell(control.StepStopped, fmt.Sprintf("llama-server (pid %d) has ended", pid), 0)
+			}
+			return d.watchVRAM(ctx, s, tell)
+		case now.State != supervisor.Draining: // it has not heard of it yet
+		default:
+			begins(running)
+			switch {
+			case now.PID != 0 && ended(now):
+				if running > 0 {
+					once(control.StepRescuing, fmt.Sprintf("the time is over: %s", plural(running, "call goes on elsewhere", "calls go on elsewhere")), running)
+				}
+				once(control.StepStopping, fmt.Sprintf("stopping llama-server (pid %d)", now.PID), running)
+			case running != max(calls, 0) && now.PID != 0: // at first, none is not worth a word
+				tell(control.StepRunning, plural(running, "call has to end first", "calls have to end first"), running)
+			}
+			calls = running
+		}
+		select {
+		case <-ctx.Done():
+			return true
+		case <-now.Changed:
+		case <-tick.C:
+		}
+	}
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// vramPatience is how long the VRAM of a process that has ended may take to be
+// free before an operator is told that it is not.
+const vramPatience = 15 * time.Second
+
+func (d *Daemon) watchVRAM(ctx context.Context, s *served, tell func(step, text string, calls int)) (free bool) {
+	held, problem := s.tenant.holding()
+	if problem != "" {
+		tell(control.StepVRAM, problem, 0)
+		return true
+	}
+	tick := time.NewTicker(stepLook)
+	defer tick.Stop()
+	for deadline := time.Now().Add(vramPatience); ; {
+		missing := s.tenant.Outstanding()
+		switch {
+		case missing == "":
+			tell(control.StepVRAM, "its VRAM is free: "+held, 0)
+			return true
+		case time.Now().After(deadline):
+			tell(control.StepVRAM, "its VRAM is not free: "+missing, 0)
+			return false
+		}
+		select {
+		case <-ctx.Done():
+			return true
+		case <-tick.C:
+		}
+	}
+}
+
+// watchReturn tells of one server on its way back into use, and returns whether
+// it has arrived.
+func (d *Daemon) watchReturn(o *operation, s *served, before *supervisor.Snapshot) (ready bool) {
+	tell := func(step, text string) {
+		o.tell(control.Step{Server: s.name, Step: step, Text: text})
+	}
+	told := ""
+	for {
+		now := s.server.Snapshot()
+		failed := now.LastExit != nil && now.LastExit != before.LastExit
+		words := now.State.String()
+		if now.Reason != "" {
+			words += ": " + now.Reason
+		}
+		switch {
+		case now.State.Alive() && before.State.Alive():
+			tell(control.StepReady, "was in use all the time; it is "+words)
+			return true
+		case now.State.Alive():
+			tell(control.StepReady, "has answered a completion, and is "+words)
+			return true
+		case now.State == supervisor.Failed, failed:
+			tell(control.StepFailed, "did not come back: "+words)
+			return false
+		case s.leaving && now.State == supervisor.Stopped: // for good
+			return true
+		case now.State == supervisor.Draining, now.State == supervisor.Drained && now.PID == 0: // it has not heard of it yet
+		case words != told:
+			told = words
+			tell(control.StepStarting, words)
+		}
+		select {
+		case <-o.over: // another operation has taken over
+			return true
+		case <-s.ctx.Done():
+			o.end(control.StepFailed, errStopping.Error())
+			return false
+		case <-now.Changed:
+		}
+	}
+}
