@@ -224,7 +224,7 @@ func (m *Monitor) fail(err error) {
 	for _, g := range old.GPUs {
 		gpus = append(gpus, g.blank())
 	}
-	m.publish(Sample{Driver: m.versions.driver, CUDA: m.versions.cuda, Problem: err.Error(), GPUs: gpus})
+	m.publish(Sample{Driver: m.versions.driver, CUDA: m.versions.cuda, Problem: err.Error(), Rests: errors.Is(err, errRests), GPUs: gpus})
 }
 
 func (m *Monitor) publish(s Sample) {

@@ -541,7 +541,7 @@ func TestRest(t *testing.T) {
 		r.want(0, "", cards())
 		r.Rest(true)
 		s := r.after(time.Second)
-		if s.Problem != errRests.Error() || len(s.GPUs) != 2 || s.GPUs[0].Temperature != nil {
+		if s.Problem != errRests.Error() || !s.Rests || len(s.GPUs) != 2 || s.GPUs[0].Temperature != nil {
 			t.Errorf("%+v", s)
 		}
 		if handOver(); opened != 1 || closed != 1 {

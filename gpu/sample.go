@@ -12,6 +12,7 @@ type Sample struct {
 	Driver  string // its version, as in "550.54.14"; "" = unknown
 	CUDA    string // the newest CUDA that the driver can do, as in "12.4"; "" = unknown
 	Problem string // why nothing can be read now, in words; "" = all is as it should be
+	Rests   bool   // nothing is read since nobody is to use the driver (Monitor.Rest)
 	GPUs    []GPU  // by index; with a Problem those known before it, without figures
 
 	// Extra says that somebody asked for this reading, between those of every

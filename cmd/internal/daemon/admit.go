@@ -15,7 +15,9 @@ import (
 // Admit implements supervisor.GPU.
 func (t *tenant) Admit(ctx context.Context) string {
 	t.estimate()
-	for s := t.house.monitor.Sample(); s.At.IsZero(); s = s.Next() { // a driver that hangs is told of after some seconds
+	// A driver that hangs is told of after some seconds. One that was left alone is
+	// asked again: whoever starts a server has ended the rest.
+	for s := t.house.monitor.Sample(); s.At.IsZero() || s.Rests; s = s.Next() {
 		select {
 		case <-ctx.Done():
 			return ""
