@@ -23,7 +23,7 @@ LLMSUP_TEST_NOT_RUN=$(mktemp)
 export LLMSUP_TEST_NOT_RUN
 # Tests that mostly wait (for samples, for a stall) run beside each other, whatever the number of cores.
 result=0
-go test -race -timeout 10m -parallel 4 "$@" || result=$?
+go test -race -timeout 25m -parallel 4 "$@" || result=$?
 sed 's/^/not run: /' "$LLMSUP_TEST_NOT_RUN"
 rm -f "$LLMSUP_TEST_NOT_RUN"
 exit "$result"
