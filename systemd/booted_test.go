@@ -576,6 +576,7 @@ func (s *service) driver() {
 			s.t.Errorf("after the installation of %s: drained is %v", name, drained)
 		}
 	}
+	s.must("rm", "/etc/apt/apt.conf.d/50llmsup")
 	s.wantDrained("a driver's upgrade")
 	s.must("systemctl", "restart", "llmsup.service")
 	s.must("llmsup", "resume")
