@@ -38,8 +38,9 @@ func bootBox(t *testing.T, src map[string]string) *box {
 	tree := strings.TrimSpace(string(out))
 	oneAtATime(t, tree+".booted")
 
+	machine := "llmsup-" + strconv.Itoa(os.Getpid())
 	args := []string{
-		"--quiet", "--register=no", "--volatile=overlay", "--directory=" + tree, "--machine=llmsup-" + strconv.Itoa(os.Getpid()),
+		"--quiet", "--register=no", "--volatile=overlay", "--directory=" + tree, "--machine=" + machine,
 		"--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=read-only", "--boot",
 	}
 	for inside, outside := range src {
@@ -72,6 +73,7 @@ func bootBox(t *testing.T, src map[string]string) *box {
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGKILL)
 		<-over
+		_ = os.Remove("/run/systemd/nspawn/propagate/" + machine) // an empty folder, which it leaves when it is killed
 	})
 	b.await("systemd has started", 60*time.Second, func() bool {
 		select {
