@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"net/http/httptrace"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -165,7 +166,7 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 		}
 	}
 	failed.backend = s.backend.name()
-	failed.said = s.backend.redact(failed.said)
+	failed.said, failed.detail = s.backend.redact(failed.said), s.backend.redact(failed.detail)
 	if at != nil {
 		s.backend.heard(failed, at, client.Err() != nil)
 	}
@@ -344,12 +345,14 @@ func mayHaveBegun(status int) bool {
 }
 
 // rootCause strips what net/http puts around an error: methods and URLs that
-// say nothing to a client.
+// say nothing to a client. What it quotes is left out as well: it may be anything
+// that the peer sent, a key or a part of an answer.
 func rootCause(err error) string {
 	for {
 		inner := errors.Unwrap(err)
 		if inner == nil {
-			return err.Error()
+			words, _, _ := strings.Cut(err.Error(), `"`)
+			return strings.TrimRight(words, ": ")
 		}
 		err = inner
 	}

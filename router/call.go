@@ -71,7 +71,7 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *call, p plan)
 		failures = append(failures, failed)
 		dropLeft(r, &rec)
 		rec.note(failed)
-		if next && !mayFallBack(p.route, failed.reason) {
+		if next && s.first && !mayFallBack(p.route, failed.reason) {
 			p.noSpare = fmt.Sprintf("the route's fallback_on has no %s", failed.reason)
 			break
 		}
@@ -108,6 +108,9 @@ func (rt *Router) try(w http.ResponseWriter, r *http.Request, c *call, p plan, s
 	}
 	if failed == nil {
 		rec.backend, rec.model = s.backend.name(), s.model
+		if s.first { // though it may not have been the first one to be asked
+			rec.reason = ""
+		}
 		if a.mended {
 			rec.detail = strings.TrimPrefix(rec.detail+"; "+rec.backend+" broke its answer off at the end of the text", "; ")
 		}

@@ -80,6 +80,8 @@ func (s *routing) planRoute(route models.Route, model string) plan {
 		if spare != nil {
 			p.steps = append(p.steps, *spare)
 		}
+	case spare != nil && now.alive && now.reason == Degraded: // which is better than nobody
+		p.reason, p.detail, p.steps = now.reason, route.Primary+" "+now.detail, []step{*spare, first}
 	case spare != nil:
 		p.reason, p.detail, p.steps = now.reason, route.Primary+" "+now.detail, []step{*spare}
 	default:

@@ -12,6 +12,8 @@ type resumable interface {
 	// text returns what a choice of an event adds to the text, and why, with it,
 	// nobody else could go on.
 	text(choice gjson.Result) (text, spoiled string)
+	// place is where the text stands in an event, as gjson's path.
+	place() string
 	// more returns the change of a request's body that asks for a continuation of
 	// text; ok is false where there is no place for it.
 	more(object gjson.Result, text string) (change edit, ok bool)
@@ -45,6 +47,8 @@ type chatText struct{}
 
 // plainDelta are the fields of a delta that text alone has.
 var plainDelta = map[string]bool{"role": true, "content": true}
+
+func (chatText) place() string { return "choices.0.delta.content" }
 
 func (chatText) text(choice gjson.Result) (text, spoiled string) {
 	delta := choice.Get("delta")
@@ -84,6 +88,8 @@ func (chatText) usageChunk(h head, u usage) []byte {
 
 // completionText is completions.
 type completionText struct{}
+
+func (completionText) place() string { return "choices.0.text" }
 
 func (completionText) text(choice gjson.Result) (text, spoiled string) {
 	if hasContent(choice.Get("logprobs")) {
@@ -127,8 +133,8 @@ func joined(whole, path string, p beginning) (string, bool) {
 	if !isText || object.Get("choices.#").Int() != 1 {
 		return "", false
 	}
-	rest := echo{before: p.text}
-	changes := []edit{{text.Index, text.Index + len(text.Raw), quote(p.text + rest.pass(text.Str) + rest.rest())}}
+	rest := newEcho(p.text)
+	changes := []edit{{text.Index, text.Index + len(text.Raw), quote(p.text + rest.pass(text.Str) + rest.rest(object.Get("choices.0.finish_reason").Str))}}
 	for field, more := range map[string]int64{"usage.completion_tokens": p.tokens, "usage.prompt_tokens": -p.tokens} {
 		if n := object.Get(field); n.Type == gjson.Number {
 			changes = append(changes, edit{n.Index, n.Index + len(n.Raw), strconv.FormatInt(max(n.Int()+more, 0), 10)})

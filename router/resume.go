@@ -30,11 +30,7 @@ type resumption struct {
 // answers; nil = it can't be.
 func (c *call) resumable(p plan, s step, rec *record) *resumption {
 	d := resumableOf(c.path)
-	if d == nil || !s.first || !p.route.Resume || len(p.steps) < 2 || s.backend.paid() || !mayFallBack(p.route, Lost) {
-		return nil
-	}
-	object := gjson.Parse(c.body.text())
-	if !object.Get("stream").Bool() || spoiledBody(object) != "" {
+	if d == nil || !s.first || !p.steps[0].first || !p.route.Resume || len(p.steps) < 2 || s.backend.paid() || !mayFallBack(p.route, Lost) {
 		return nil
 	}
 	return &resumption{call: c, to: p.steps[1], plan: p, story: story{dialect: d}, rec: rec}
@@ -50,6 +46,9 @@ func (r *resumption) resume(ctx context.Context, w http.ResponseWriter) error {
 	}
 	r.tried = true
 	object := gjson.Parse(r.call.body.text())
+	if spoiledBody(object) != "" { // looked at only now: nearly all streams come to their end
+		return errNoResume
+	}
 	wantsUsage := object.Get("stream_options.include_usage").Bool()
 	limits, left := lessTokens(object, r.story.tokens)
 	switch {
@@ -107,7 +106,7 @@ func (r *resumption) relay(w http.ResponseWriter, a *answer, wantsUsage bool) er
 		w = &patientWriter{ResponseWriter: first.ResponseWriter, place: a.place, idle: first.idle}
 	}
 	flush := http.NewResponseController(w).Flush
-	repeated := echo{before: r.story.text.String()}
+	repeated := newEcho(r.story.text.String())
 	var used usage
 	say := func(text, finish string) error {
 		if text == "" && finish == "" {
@@ -150,7 +149,7 @@ func (r *resumption) relay(w http.ResponseWriter, a *answer, wantsUsage bool) er
 		}
 		finish := choice.Get("finish_reason").Str
 		if text = repeated.pass(text); finish != "" {
-			text += repeated.rest()
+			text += repeated.rest(finish)
 		}
 		if err := say(text, ""); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"bytes"
 	"strings"
 
 	"github.com/tidwall/gjson"
@@ -11,11 +12,12 @@ import (
 type story struct {
 	dialect resumable
 	text    strings.Builder
-	tokens  int64  // events with text, of which llama-server makes one for each
-	head    head   // of its events
-	finish  string // the finish reason, once it came
-	told    bool   // its usage was sent
-	spoiled string // why nobody else can go on; "" = somebody can
+	around  [2][]byte // what stands before and behind the text in its last event
+	tokens  int64     // events with text, of which llama-server makes one for each
+	head    head      // of its events
+	finish  string    // the finish reason, once it came
+	told    bool      // its usage was sent
+	spoiled string    // why nobody else can go on; "" = somebody can
 }
 
 // head is what all events of a stream have in common.
@@ -31,6 +33,15 @@ const maxStory = 4 << 20
 // hear takes an event of the stream into account.
 func (s *story) hear(data []byte) {
 	if s.spoiled != "" || len(data) == 0 || string(data) == "[DONE]" {
+		return
+	}
+	if s.text.Len() > maxStory {
+		s.spoiled = "it is too long"
+		return
+	}
+	if text, ok := s.alike(data); ok {
+		s.text.Write(text)
+		s.tokens++
 		return
 	}
 	chunk := gjson.ParseBytes(data)
@@ -53,32 +64,58 @@ func (s *story) hear(data []byte) {
 	if reason := choice.Get("finish_reason").Str; reason != "" {
 		s.finish = reason
 	}
-	if s.text.Len() > maxStory {
-		spoiled = "it is too long"
-	}
 	s.spoiled = spoiled
+	s.around = [2][]byte{}
+	if text != "" && spoiled == "" && s.finish == "" && !chunk.Get("usage").Exists() {
+		if value := chunk.Get(s.dialect.place()); value.Index > 0 && bytes.HasPrefix(data[value.Index:], []byte(value.Raw)) {
+			s.around = [2][]byte{bytes.Clone(data[:value.Index+1]), bytes.Clone(data[value.Index+len(value.Raw)-1:])}
+		}
+	}
+}
+
+// alike returns the text of an event that says the same as the last one but for
+// its text, as nearly all events of a stream do. It spares a parser.
+func (s *story) alike(data []byte) (text []byte, ok bool) {
+	before, after := s.around[0], s.around[1]
+	if len(before) == 0 || len(data) <= len(before)+len(after) || !bytes.HasPrefix(data, before) || !bytes.HasSuffix(data, after) {
+		return nil, false
+	}
+	text = data[len(before) : len(data)-len(after)]
+	return text, bytes.IndexByte(text, '"') < 0 && bytes.IndexByte(text, '\\') < 0
 }
 
 // echoFrom is from which length on a text that comes again is a repetition, in
 // bytes, and not a list of ones.
-const echoFrom = 32
+const echoFrom = 16
 
 // echo takes out of a continuation what repeats the text that it continues: there
-// are backends that begin anew, or say the last message once more.
+// are backends that begin anew, or say the last message once more. White space
+// before either is passed over: chat templates trim messages.
 type echo struct {
-	before string // the text so far
-	held   int    // so much of it has come again, and is held back
+	before string // the text so far, without the space that it begins with
+	lead   string // the space that the continuation begins with, held back
+	held   int    // so much of before has come again, and is held back
 	over   bool
 }
+
+func newEcho(before string) echo {
+	e := echo{before: strings.TrimLeft(before, space)}
+	e.over = len(e.before) < echoFrom // as much is said twice by chance
+	return e
+}
+
+const space = " \t\r\n"
 
 // pass returns what of some more text is new. What may still be repetition is
 // held back.
 func (e *echo) pass(text string) string {
-	if len(e.before) < echoFrom { // as much is said twice by chance
-		e.over = true
-	}
 	if e.over {
 		return text
+	}
+	if e.held == 0 {
+		trimmed := strings.TrimLeft(text, space)
+		e.lead += text[:len(text)-len(trimmed)]
+		text = trimmed
 	}
 	due := e.before[e.held:]
 	if len(text) < len(due) && strings.HasPrefix(due, text) {
@@ -89,14 +126,18 @@ func (e *echo) pass(text string) string {
 	if more, ok := strings.CutPrefix(text, due); ok {
 		return more
 	}
-	return e.before[:e.held] + text
+	return e.lead + e.before[:e.held] + text
 }
 
-// rest returns what was held back and is no repetition after all.
-func (e *echo) rest() string {
+// rest returns what was held back and is no repetition after all. One that ended
+// since it had no more tokens is a repetition that it did not get to the end of.
+func (e *echo) rest(finish string) string {
 	if e.over {
 		return ""
 	}
 	e.over = true
-	return e.before[:e.held]
+	if finish == "length" && e.held >= echoFrom {
+		return ""
+	}
+	return e.lead + e.before[:e.held]
 }
