@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -29,6 +30,16 @@ func (s *Server) Resume() {
 	s.orders.hold = nil
 	s.orders.mu.Unlock()
 	notify(s.orders.came)
+}
+
+// Prove asks a server that is in use for a completion, and returns why there was
+// none.
+func (s *Server) Prove(ctx context.Context) error {
+	now := s.Snapshot()
+	if !now.State.Alive() {
+		return fmt.Errorf("it is %s", now.State)
+	}
+	return s.engine(now.Endpoint).complete(ctx)
 }
 
 // held returns what an operator wants who has taken the server out of use; nil =

@@ -258,7 +258,7 @@ func TestDrainIsRemembered(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "drain.json")); err == nil {
 		t.Error("it is still remembered")
 	}
-	if code, out := in.run("resume"); code != 0 || !strings.Contains(out, "demo: was in use all the time; it is ready\n") {
+	if code, out := in.run("resume"); code != 0 || !strings.Contains(out, "demo: has answered a completion, and is ready\n") {
 		t.Errorf("exit %d\n%s", code, out)
 	}
 	in.stop()

@@ -56,6 +56,8 @@ func (p *stepPrinter) ended(err error, goesOn string) error {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return fmt.Errorf("stopped watching; %s", goesOn)
+	case err != nil && p.last.Step != "":
+		return fmt.Errorf("%w; %s once llmsup runs again", err, goesOn)
 	case err != nil:
 		return err
 	case p.last.Step == control.StepFailed, p.last.Step == control.StepCancelled:

@@ -81,6 +81,7 @@ type Daemon struct {
 	setup     Setup
 	upstreams []router.Upstream // as they are now
 	keeper    keeper
+	grace     atomic.Int64 // nanoseconds that calls have to end; read by a stop, which waits for nobody
 	stopping  bool
 }
 
@@ -119,6 +120,7 @@ func (d *Daemon) open() (err error) {
 		d.monitor = gpu.NewNull()
 	}
 	d.house = &house{monitor: d.monitor}
+	d.grace.Store(int64(cfg.ShutdownGrace))
 	d.recall()
 	planned := d.plan(d.setup)
 	routing, err := d.routing(cfg, planned.fleet)
@@ -186,9 +188,12 @@ func (d *Daemon) Run(ctx context.Context) error {
 	for _, s := range d.servers() {
 		d.start(s)
 	}
+	d.changing.Lock()
+	d.setAlarm()
 	if d.keeper.held != nil && !d.keeper.held.Keep {
 		d.monitor.Rest(true)
 	}
+	d.changing.Unlock()
 	told := d.statusLine()
 	d.tell(d.opts.Systemd.Ready(told))
 	close(d.begun)
@@ -224,9 +229,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 func (d *Daemon) endCalls(public *http.Server) {
 	d.tell(d.opts.Systemd.Stopping("stopping when running calls have ended"))
 	d.log.Info().Int("calls", d.router.Inflight()).Msg("stopping; once more to stop at once")
-	d.changing.Lock()
-	grace := d.setup.Config.ShutdownGrace
-	d.changing.Unlock()
+	grace := time.Duration(d.grace.Load())
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
 	done := make(chan struct{})
@@ -241,8 +244,22 @@ func (d *Daemon) endCalls(public *http.Server) {
 	if err := public.Shutdown(ctx); err != nil {
 		d.log.Warn().Int("calls", d.router.Inflight()).Msg("calls are cut off")
 		_ = public.Close() // what it says, Shutdown has said
+		d.awaitRecords()
 	}
 	close(done)
+}
+
+// recordTime is how long calls that are cut off may take to be written down.
+const recordTime = 2 * time.Second
+
+// awaitRecords waits until each call that was cut off is written down: what was
+// paid for must not get lost.
+func (d *Daemon) awaitRecords() {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(recordTime); d.router.Inflight() > 0 && time.Now().Before(deadline); {
+		<-tick.C
+	}
 }
 
 func ignoreClosed(err error) error {

@@ -20,7 +20,8 @@ const drainTimeout = 10 * time.Minute
 type keeper struct {
 	held  *held      // nil = they are in use
 	calls time.Time  // until when those that run may
-	last  *operation // the newest drain, or the end of one; nil = there was none
+	drain *operation // the newest one; nil = there was none
+	back  *operation // the newest way back into use; nil = there was none
 	alarm *time.Timer
 	shown atomic.Pointer[held] // what held is, for those who must not wait
 }
@@ -57,7 +58,7 @@ func (d *Daemon) drain(how control.DrainRequest) (*operation, error) {
 	if routes := d.router.Stranded(); len(routes) > 0 && !how.Yes && d.keeper.held == nil {
 		return nil, control.StrandedError{Routes: routes}
 	}
-	joins := d.keeper.held != nil && d.keeper.last != nil
+	joins := d.keeper.held != nil && d.keeper.drain != nil && !d.keeper.drain.isOver()
 	next := held{Since: time.Now(), Keep: how.KeepServer}
 	if d.keeper.held != nil {
 		next.Since, next.Until, next.Keep = d.keeper.held.Since, d.keeper.held.Until, d.keeper.held.Keep && how.KeepServer
@@ -65,14 +66,14 @@ func (d *Daemon) drain(how control.DrainRequest) (*operation, error) {
 	if how.For > 0 {
 		next.Until = time.Now().Add(time.Duration(how.For)).Round(0) // by the clock on the wall: a machine may sleep
 	}
-	if !joins || how.Timeout > 0 {
+	goesFurther := d.keeper.held != nil && d.keeper.held.Keep && !next.Keep
+	if d.keeper.held == nil || how.Timeout > 0 {
 		timeout := time.Duration(how.Timeout)
 		if timeout == 0 {
 			timeout = drainTimeout
 		}
 		d.keeper.calls = time.Now().Add(timeout)
 	}
-	goesFurther := joins && d.keeper.held.Keep && !next.Keep
 	warning := ""
 	if err := next.keep(d.setup.Config.StateDir); err != nil {
 		warning = fmt.Sprintf("the drain can't be remembered, so a restart of llmsup would end it: %v", err)
@@ -85,16 +86,19 @@ func (d *Daemon) drain(how control.DrainRequest) (*operation, error) {
 		s.server.Drain(d.keeper.hold())
 	}
 	d.setAlarm()
-	if !joins || goesFurther && d.keeper.last.isOver() {
-		d.log.Warn().Bool("keep_server", next.Keep).Msg("the servers are drained")
-		o := newOperation()
-		d.keeper.last = o
-		d.group.Go(func() { d.watchDrain(o, queued) })
+	d.keeper.back.end(control.StepCancelled, "the servers are drained again")
+	if joins && !goesFurther {
+		if warning != "" {
+			d.keeper.drain.tell(control.Step{Step: control.StepWarning, Text: warning})
+		}
+		return d.keeper.drain, nil
 	}
-	if warning != "" {
-		d.keeper.last.tell(control.Step{Step: control.StepWarning, Text: warning})
-	}
-	return d.keeper.last, nil
+	d.keeper.drain.end(control.StepCancelled, "another drain goes further than this one")
+	d.log.Warn().Bool("keep_server", next.Keep).Msg("the servers are drained")
+	o := newOperation()
+	d.keeper.drain = o
+	d.group.Go(func() { d.watchDrain(o, queued, warning) })
+	return o, nil
 }
 
 var errStopping = errors.New("llmsup is stopping")
@@ -117,20 +121,23 @@ func (d *Daemon) resume(why string) (*operation, error) {
 	if d.stopping {
 		return nil, errStopping
 	}
+	if d.keeper.held == nil && d.keeper.back != nil && !d.keeper.back.isOver() {
+		return d.keeper.back, nil
+	}
+	o := newOperation()
 	if d.keeper.held != nil {
 		if err := forgetHeld(d.setup.Config.StateDir); err != nil {
-			return nil, fmt.Errorf("the drain is remembered in %s, and can't be removed from there: %w", heldPath(d.setup.Config.StateDir), err)
+			warning := fmt.Sprintf("the drain is remembered in %s, and can't be removed from there, so a restart of llmsup would drain again: %v", heldPath(d.setup.Config.StateDir), err)
+			d.log.Error().Msg(warning)
+			o.tell(control.Step{Step: control.StepWarning, Text: warning})
 		}
 		d.log.Info().Str("why", why).Msg("the servers are taken into use again")
 		d.keeper.set(nil)
-		if d.keeper.last != nil {
-			d.keeper.last.end(control.StepCancelled, "the drain was taken back ("+why+")")
-		}
+		d.keeper.drain.end(control.StepCancelled, "the drain was taken back ("+why+")")
 	}
 	d.setAlarm()
 	d.monitor.Rest(false)
-	o := newOperation()
-	d.keeper.last = o
+	d.keeper.back = o
 	var all sync.WaitGroup
 	var failed atomic.Int32
 	for _, s := range d.servers() {
@@ -199,5 +206,4 @@ func (d *Daemon) recall() {
 		d.log.Warn().Time("since", h.Since).Msg("the servers are still drained; llmsup resume takes them into use again")
 	}
 	d.keeper.set(h)
-	d.setAlarm()
 }

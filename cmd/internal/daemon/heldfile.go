@@ -79,10 +79,10 @@ func (h held) keep(stateDir string) error {
 
 // forgetHeld forgets the drain that is remembered, if there is one.
 func forgetHeld(stateDir string) error {
+	if _, err := os.Lstat(heldPath(stateDir)); errors.Is(err, fs.ErrNotExist) {
+		return nil // on a file system that is read-only too
+	}
 	if err := os.Remove(heldPath(stateDir)); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
 		return err
 	}
 	return syncDir(stateDir)

@@ -24,8 +24,12 @@ func newOperation() *operation {
 // tell adds a step. After the last one there are no more.
 func (o *operation) tell(s control.Step) { o.add(s, false) }
 
-// end adds the last step.
-func (o *operation) end(step, text string) { o.add(control.Step{Step: step, Text: text}, true) }
+// end adds the last step, if there was none. No operation (nil) has one.
+func (o *operation) end(step, text string) {
+	if o != nil {
+		o.add(control.Step{Step: step, Text: text}, true)
+	}
+}
 
 func (o *operation) add(s control.Step, last bool) {
 	o.mu.Lock()

@@ -15,7 +15,7 @@ import (
 // servers, so that it is what has happened, and not what was asked for.
 
 // watchDrain tells of a drain's steps until it is done or taken back.
-func (d *Daemon) watchDrain(o *operation, queued map[string]int) {
+func (d *Daemon) watchDrain(o *operation, queued map[string]int, warning string) {
 	ctx, cancel := context.WithCancel(d.serving)
 	defer cancel()
 	go func() {
@@ -25,11 +25,17 @@ func (d *Daemon) watchDrain(o *operation, queued map[string]int) {
 		case <-ctx.Done():
 		}
 	}()
+	warn := sync.OnceFunc(func() { // the first line says that calls stay away
+		if warning != "" {
+			o.tell(control.Step{Step: control.StepWarning, Text: warning})
+		}
+	})
+	defer warn()
 	var all sync.WaitGroup
 	var held atomic.Int32 // servers whose VRAM is not free
 	for _, s := range d.servers() {
 		all.Go(func() {
-			if !d.watchDrained(ctx, o, s, queued[s.name]) {
+			if !d.watchDrained(ctx, o, s, queued[s.name], warn) {
 				held.Add(1)
 			}
 		})
@@ -41,9 +47,10 @@ func (d *Daemon) watchDrain(o *operation, queued map[string]int) {
 	}
 	d.changing.Lock()
 	defer d.changing.Unlock()
-	if d.keeper.last != o {
+	if d.keeper.drain != o {
 		return
 	}
+	warn()
 	switch h := d.keeper.held; {
 	case h == nil: // it was taken back at this moment
 	case held.Load() > 0:
@@ -53,7 +60,7 @@ func (d *Daemon) watchDrain(o *operation, queued map[string]int) {
 	default:
 		o.end(control.StepDrained, "drained; the servers are taken into use again at "+clock(h.Until)+", or by llmsup resume")
 	}
-	if h := d.keeper.held; h != nil && !h.Keep {
+	if h := d.keeper.held; h != nil && !h.Keep && held.Load() == 0 {
 		d.monitor.Rest(true)
 	}
 }
@@ -62,7 +69,7 @@ const stepLook = 50 * time.Millisecond
 
 // watchDrained tells of one server on its way out of use, which had some calls
 // waiting for it. It returns false when its VRAM did not come back.
-func (d *Daemon) watchDrained(ctx context.Context, o *operation, s *served, queued int) (free bool) {
+func (d *Daemon) watchDrained(ctx context.Context, o *operation, s *served, queued int, begun func()) (free bool) {
 	tell := func(step, text string, calls int) {
 		o.tell(control.Step{Server: s.name, Step: step, Text: text, Calls: calls})
 	}
@@ -85,6 +92,7 @@ func (d *Daemon) watchDrained(ctx context.Context, o *operation, s *served, queu
 			text += ", and " + plural(queued, "call that waited has moved on", "calls that waited have moved on")
 		}
 		o.tell(control.Step{Server: s.name, Step: control.StepDraining, Text: text, Calls: calls, Queued: queued})
+		begun()
 	}
 	for {
 		now := s.server.Snapshot()
@@ -180,8 +188,12 @@ func (d *Daemon) watchReturn(o *operation, s *served, before *supervisor.Snapsho
 			words += ": " + now.Reason
 		}
 		switch {
-		case now.State.Alive() && before.State.Alive():
-			tell(control.StepReady, "was in use all the time; it is "+words)
+		case now.State.Alive() && now.PID == before.PID: // it has not had to prove itself
+			if err := d.prove(s); err != nil {
+				tell(control.StepFailed, "answered no completion: "+err.Error())
+				return false
+			}
+			tell(control.StepReady, "has answered a completion, and is "+words)
 			return true
 		case now.State.Alive():
 			tell(control.StepReady, "has answered a completion, and is "+words)
@@ -199,10 +211,22 @@ func (d *Daemon) watchReturn(o *operation, s *served, before *supervisor.Snapsho
 		select {
 		case <-o.over: // another operation has taken over
 			return true
-		case <-s.ctx.Done():
-			o.end(control.StepFailed, errStopping.Error())
-			return false
+		case <-s.ctx.Done(): // it was taken out of the configuration, if not all are
+			if d.serving.Err() != nil {
+				o.end(control.StepFailed, errStopping.Error())
+			}
+			return d.serving.Err() == nil
 		case <-now.Changed:
 		}
 	}
+}
+
+// proofTime is how long a server that is in use may take for a completion: there
+// may be calls before it.
+const proofTime = time.Minute
+
+func (d *Daemon) prove(s *served) error {
+	ctx, cancel := context.WithTimeout(s.ctx, proofTime)
+	defer cancel()
+	return s.server.Prove(ctx)
 }

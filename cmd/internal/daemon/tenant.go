@@ -124,6 +124,8 @@ func (t *tenant) holding() (held, problem string) {
 	switch s := t.house.monitor.Sample(); {
 	case t.wants == gpu.None:
 		return "", "it used no GPU"
+	case s.Rests:
+		return "", "its VRAM was seen to be free before, and the driver is left alone"
 	case s.Problem != "":
 		return "", "whether its VRAM is free can't be told: " + s.Problem
 	case t.holds == nil || *t.holds == 0:
