@@ -180,7 +180,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 	d.farewell.next = d.router
 	public := &http.Server{
-		Handler: &d.farewell, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		Handler: &d.farewell, ConnState: d.farewell.count, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: log.New(debugWriter{d.log}, "", 0),
 	}
 	private := &http.Server{Handler: control.NewHandler(d, d.opts.Version), ConnContext: control.WithPeer, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout}
@@ -240,7 +240,7 @@ func (d *Daemon) endCalls(public *http.Server) {
 		case <-done:
 		}
 	}()
-	d.stopAccepting(ctx)
+	d.sayFarewell(ctx)
 	if err := public.Shutdown(ctx); err != nil {
 		d.log.Warn().Int("calls", d.router.Inflight()).Msg("calls are cut off")
 		_ = public.Close() // what it says, Shutdown has said
