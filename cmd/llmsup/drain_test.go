@@ -391,3 +391,70 @@ func TestDrainAsksAPerson(t *testing.T) {
 	}
 	in.await("drained", drainedServer)
 }
+
+// TestDrainThatCantBeRemembered: it is told, and keeps nobody from draining, nor
+// from taking the servers into use again.
+func TestDrainThatCantBeRemembered(t *testing.T) {
+	in := launch(t, nil, "--demo")
+	in.awaitReady()
+	if err := os.MkdirAll(filepath.Join(in.state, "drain.json", "in the way"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	code, out := in.run("drain", "--yes")
+	if code != 0 || !strings.HasPrefix(out, "demo: new calls stay away\nthe drain can't be remembered, so a restart of llmsup would end it: ") {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+	if code, out := in.run("drain", "--for", "2h"); code != 0 || !strings.Contains(out, "can't be remembered") || !strings.Contains(out, "taken into use again at 20") {
+		t.Errorf("joining it: exit %d\n%s", code, out)
+	}
+	if code, out := in.run("resume"); code != 0 || !strings.Contains(out, "so a restart of llmsup would drain again: ") || !strings.HasSuffix(out, "\nin use again\n") {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+}
+
+// TestOrdersOvertakeEachOther: whoever waits for what somebody else has ended is
+// told so, and nobody waits for ever.
+func TestOrdersOvertakeEachOther(t *testing.T) {
+	slow := filepath.Join(t.TempDir(), "llama-server")
+	script := "#!/bin/sh\ncase $1 in --help|--version) ;; *) sleep 3 ;; esac\nexec " + llamaServer(t) + " \"$@\"\n"
+	if err := os.WriteFile(slow, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	in := launch(t, nil, "--demo", "--llama-server", slow)
+	in.awaitReady()
+	if code, out := in.run("drain", "--yes"); code != 0 {
+		t.Fatalf("exit %d\n%s", code, out)
+	}
+	ran := make(chan string, 2)
+	for range 2 {
+		go func() {
+			code, out := in.run("resume")
+			ran <- fmt.Sprint(code, " ", out)
+		}()
+	}
+	in.await("loading", func(s control.Server) bool { return s.State == "loading" })
+	if code, out := in.run("drain", "--yes"); code != 0 {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+	for range 2 {
+		if out := <-ran; !strings.HasPrefix(out, "1 ") || !strings.HasSuffix(out, "\nthe servers are drained again\n") {
+			t.Errorf("resume: %s", out)
+		}
+	}
+	if code, out := in.run("resume"); code != 0 {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+}
+
+// TestResumeOfAHungServer: a server that answers nothing is not said to have.
+func TestResumeOfAHungServer(t *testing.T) {
+	file := newEditable(t, fmt.Sprintf("servers:\n  box: {model: %s, stall_timeout: 2s}\n", smallModel(t)))
+	in := launch(t, nil, "--config", file.path)
+	pid := in.awaitReady().PID
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if code, out := in.run("resume"); code != 1 || strings.Contains(out, "has answered") {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+}

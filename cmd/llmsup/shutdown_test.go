@@ -79,6 +79,9 @@ routes:
 			if runs(pid) {
 				t.Error("llama-server is left")
 			}
+			if strings.Count(in.logged(), `"message":"call"`) != 1 {
+				t.Error("the call is not written down")
+			}
 		})
 	}
 }
