@@ -247,7 +247,7 @@ func TestRestartUnderLoad(t *testing.T) {
 	code, out := exec1(t, "restart", "--control-socket", in.state+"/c.sock")
 	stop()
 	callers.Wait()
-	if code != 0 || !strings.Contains(out, "demo: draining: a restart was asked for") || !strings.HasSuffix(out, "demo: ready\n") {
+	if code != 0 || !strings.Contains(out, "demo: draining: a restart was asked for") || !strings.HasSuffix(out, "demo: ready\nreplaced, and in use again\n") {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
 	if after := in.awaitReady(); after.PID == before.PID || after.LastExit != nil {

@@ -54,7 +54,7 @@ SDK does its API key ("Authorization: Bearer KEY", or "x-api-key: KEY"). To let 
 and run "llmsup reload":
 
 %s
-routes: ["local/*"] beside sha256 limits it to models of such names; free_only: true to what costs no money.
+routes: ["local/*"] beside sha256 limits it to local models, and to what costs no money; free_only: true alone to the latter.
 `, key, name, lines)
 	return err
 }

@@ -18,7 +18,7 @@ import (
 type ClientKey struct {
 	SHA256   string   `yaml:"sha256"`    // of the key, 64 hex digits
 	Routes   []string `yaml:"routes"`    // patterns of the models' names that it may use; none = all
-	FreeOnly bool     `yaml:"free_only"` // it may use nothing that costs money, fallbacks included
+	FreeOnly *bool    `yaml:"free_only"` // it may use nothing that costs money, fallbacks included; nil = see Free
 }
 
 // clientKeyPrefix tells a key of llmsup's from others, for people and for
@@ -50,6 +50,18 @@ func (k ClientKey) Hash() (hash [sha256.Size]byte) {
 	raw, _ := hex.DecodeString(k.SHA256) // of a good one there is no error
 	copy(hash[:], raw)
 	return hash
+}
+
+// Free says whether nothing that the key does may cost money: whoever is let to
+// local models alone is not to burn credit by their fallbacks, unless the file
+// says so.
+func (k ClientKey) Free() bool {
+	if k.FreeOnly != nil {
+		return *k.FreeOnly
+	}
+	return len(k.Routes) > 0 && !slices.ContainsFunc(k.Routes, func(pattern string) bool {
+		return pattern != "local" && !strings.HasPrefix(pattern, "local/")
+	})
 }
 
 // UnmarshalYAML reads either form. The library is strict only with types that
@@ -109,5 +121,5 @@ func (c *Config) validateKeys() error {
 }
 
 func (k ClientKey) same(other ClientKey) bool {
-	return k.Hash() == other.Hash() && slices.Equal(k.Routes, other.Routes) && k.FreeOnly == other.FreeOnly
+	return k.Hash() == other.Hash() && slices.Equal(k.Routes, other.Routes) && k.Free() == other.Free()
 }

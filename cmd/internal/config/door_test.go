@@ -24,10 +24,10 @@ keys:
 		t.Fatal(err)
 	}
 	long, merged := c.Keys["long"], c.Keys["merged"]
-	if c.Keys["short"].Hash()[0] != 0xaa || long.Hash()[31] != 0xbb || !long.FreeOnly || !slices.Equal(long.Routes, []string{"local/*", "gpt-4o"}) {
+	if c.Keys["short"].Hash()[0] != 0xaa || long.Hash()[31] != 0xbb || !long.Free() || !slices.Equal(long.Routes, []string{"local/*", "gpt-4o"}) {
 		t.Errorf("%+v", c.Keys)
 	}
-	if merged.Hash()[0] != 1 || !merged.FreeOnly || len(merged.Routes) != 2 {
+	if merged.Hash()[0] != 1 || !merged.Free() || len(merged.Routes) != 2 {
 		t.Errorf("%+v", merged)
 	}
 }
@@ -136,5 +136,26 @@ func TestChangesOfTheDoor(t *testing.T) {
 	}
 	if err := mustParse(t, "\nmax_connections: 9").Fixed(none); err == nil || !strings.Contains(err.Error(), `f.yaml:2: max_connections: a reload can't change it; put "4096" back`) {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestKeysOfLocalModelsAreFree: who is let to local models alone does not burn
+// credit by their fallbacks, unless the file says so.
+func TestKeysOfLocalModelsAreFree(t *testing.T) {
+	for fields, free := range map[string]bool{
+		`routes: ["local/*"]`:                          true,
+		`routes: [local, "local/*", local/a]`:          true,
+		`routes: ["local/*"], free_only: false`:        false,
+		`routes: ["local/*", gpt-4o]`:                  false,
+		`routes: ["local*"]`:                           false,
+		`routes: ["*"]`:                                false,
+		`routes: ["local/*", gpt-4o], free_only: true`: true,
+		`free_only: true`:                              true,
+		`free_only: false`:                             false,
+	} {
+		c := mustParse(t, "keys: {a: {sha256: "+hashA+", "+fields+"}}")
+		if got := c.Keys["a"].Free(); got != free {
+			t.Errorf("%s: free %t, want %t", fields, got, free)
+		}
 	}
 }
