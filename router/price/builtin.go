@@ -1,0 +1,41 @@
+package price
+
+// BuiltInDate is the day of the built-in prices.
+const BuiltInDate = "2026-08-21"
+
+// BuiltInTable returns prices for the models that package models' built-in table
+// leads to at OpenRouter. They are list prices as they were publicly known on
+// BuiltInDate, and serve until the upstream's own list has been read.
+//
+// qwen/qwen-2.5-14b-instruct is left out: it was in no public list of that day,
+// and a guess would make every figure of what local saves one. Name its price in
+// the configuration.
+func BuiltInTable() Table {
+	return Table{
+		"openai/gpt-4o":                     perMillion("2.50", "10", "1.25"),
+		"openai/gpt-4o-mini":                perMillion("0.15", "0.60", "0.075"),
+		"anthropic/claude-3.5-sonnet":       perMillion("3", "15", "0.30"),
+		"qwen/qwen-2.5-7b-instruct":         perMillion("0.04", "0.10", ""),
+		"qwen/qwen-2.5-72b-instruct":        perMillion("0.12", "0.39", ""),
+		"qwen/qwen-2.5-coder-32b-instruct":  perMillion("0.06", "0.15", ""),
+		"meta-llama/llama-3.1-8b-instruct":  perMillion("0.02", "0.03", ""),
+		"meta-llama/llama-3.3-70b-instruct": perMillion("0.05", "0.24", ""),
+	}
+}
+
+// perMillion makes prices of those that people quote: USD a million tokens.
+func perMillion(prompt, completion, cached string) Prices {
+	a := func(figure string) Price {
+		p, err := Parse(figure + "e-6")
+		if err != nil { // a test reads the table too
+			panic("price: " + err.Error())
+		}
+		return p
+	}
+	prices := Prices{Prompt: a(prompt), Completion: a(completion)}
+	if cached != "" {
+		p := a(cached)
+		prices.Cached = &p
+	}
+	return prices
+}

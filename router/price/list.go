@@ -1,0 +1,138 @@
+package price
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+)
+
+// List is what an upstream lists, read daily, with the last one kept on disk so
+// that a start without a network knows prices too.
+type List struct {
+	path  string
+	from  string
+	fetch func(context.Context) ([]byte, error)
+	now   atomic.Pointer[list]
+}
+
+// list is the file, too.
+type list struct {
+	From   string    `json:"from"` // whose prices these are
+	At     time.Time `json:"at"`
+	Models Table     `json:"models"`
+}
+
+const (
+	// listedFor is how long a list is good enough.
+	listedFor = 24 * time.Hour
+	// retryFirst and retryMost bound the pause after a fetch that failed.
+	retryFirst = time.Minute
+	retryMost  = time.Hour
+)
+
+// OpenList returns the list that was kept in a file, if there is one of the same
+// upstream: from is its base URL. fetch gets the answer of its /models; whoever
+// gives it bounds its time and its size. A file that can't be used is told in
+// err, and the list works without it.
+func OpenList(path, from string, fetch func(context.Context) ([]byte, error)) (*List, error) {
+	l := &List{path: path, from: from, fetch: fetch}
+	l.now.Store(&list{})
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return l, nil
+	}
+	var kept list
+	if err == nil {
+		err = json.Unmarshal(raw, &kept)
+	}
+	if err != nil {
+		return l, fmt.Errorf("read the kept prices %s: %w; they are fetched again", path, err)
+	}
+	if kept.From == from {
+		l.now.Store(&kept)
+	}
+	return l, nil
+}
+
+// Table returns the prices, nil as long as there are none, and of when they are.
+// Nobody may change it.
+func (l *List) Table() (Table, time.Time) {
+	now := l.now.Load()
+	return now.Models, now.At
+}
+
+// Refresh fetches the list and keeps it. With an error the old one stays, but
+// for one that says that only the file could not be written.
+func (l *List) Refresh(ctx context.Context) error {
+	raw, err := l.fetch(ctx)
+	if err != nil {
+		return fmt.Errorf("get the prices of %s: %w", l.from, err)
+	}
+	table, err := ParseModels(raw)
+	if err != nil {
+		return fmt.Errorf("read the prices of %s: %w", l.from, err)
+	}
+	next := &list{From: l.from, At: time.Now().UTC().Truncate(time.Second), Models: table}
+	l.now.Store(next)
+	if err := next.write(l.path); err != nil {
+		return &keepError{fmt.Errorf("keep the prices in %s: %w", l.path, err)}
+	}
+	return nil
+}
+
+// keepError says that the list is new and the file is not.
+type keepError struct{ error }
+
+func (e *keepError) Unwrap() error { return e.error }
+
+// write puts the list into a file, whole or not at all, and on the disk.
+func (n *list) write(path string) error {
+	raw, err := json.Marshal(n)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // has no such file to remove when all went well
+	if _, err = f.Write(raw); err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+// Keep fetches the list when it is a day old, and whenever it is not there, until
+// ctx ends. tell is called after each fetch, with nil when it went well; it is
+// also when a new Book is due.
+func (l *List) Keep(ctx context.Context, tell func(error)) {
+	pause := retryFirst
+	for {
+		wait := time.Until(l.now.Load().At.Add(listedFor))
+		if wait <= 0 || wait > listedFor { // of tomorrow: the clock was wrong
+			err := l.Refresh(ctx)
+			if ctx.Err() != nil {
+				return
+			}
+			tell(err)
+			wait, pause = pause, min(2*pause, retryMost)
+			if kept := (*keepError)(nil); err == nil || errors.As(err, &kept) {
+				wait, pause = listedFor, retryFirst
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}

@@ -1,0 +1,150 @@
+package price
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const base = "https://u.example/v1"
+
+// shop is an upstream's /models.
+type shop struct {
+	answer string
+	err    error
+	asked  []time.Time
+}
+
+func (s *shop) fetch(context.Context) ([]byte, error) {
+	s.asked = append(s.asked, time.Now())
+	return []byte(s.answer), s.err
+}
+
+func open(t *testing.T, path string, s *shop) *List {
+	t.Helper()
+	l, err := OpenList(path, base, s.fetch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func TestListIsKept(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "prices.json")
+	l := open(t, path, &shop{answer: listing})
+	if table, at := l.Table(); table != nil || !at.IsZero() {
+		t.Errorf("before the first fetch there is %v of %s", table, at)
+	}
+	if err := l.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for name, s := range map[string]*shop{"no network": {err: errors.New("no network")}, "nonsense": {answer: "<html>"}, "empty": {answer: `{"data":[]}`}} {
+		again := open(t, path, s)
+		if err := again.Refresh(t.Context()); err == nil || !strings.Contains(err.Error(), base) {
+			t.Errorf("%s: error %v", name, err)
+		}
+		table, at := again.Table()
+		if cost, known := NewBook(nil, table, nil).Cost("openai/gpt-4o", Tokens{Prompt: 10, Cached: 10}); !known || cost.String() != "0.0000125" || time.Since(at) > time.Minute {
+			t.Errorf("%s: it costs %s, %t, as of %s", name, cost, known, at)
+		}
+	}
+	if other, err := OpenList(path, "https://other.example", nil); err != nil || other.now.Load().Models != nil {
+		t.Errorf("another upstream gets these prices too: %v", err)
+	}
+	if files, _ := filepath.Glob(path + "*"); len(files) != 1 {
+		t.Errorf("left behind: %q", files)
+	}
+	if err := os.WriteFile(path, []byte(`{"from": "`+base+`", "models": {"m": {"prompt": "-`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := OpenList(path, base, (&shop{answer: listing}).fetch)
+	if err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("a damaged file gives error %v", err)
+	}
+	if err := l.Refresh(t.Context()); err != nil {
+		t.Errorf("after a damaged file: %v", err)
+	}
+	open(t, path, &shop{})
+}
+
+func TestListWithoutAFolder(t *testing.T) {
+	l := open(t, filepath.Join(t.TempDir(), "gone", "prices.json"), &shop{answer: listing})
+	if err := l.Refresh(t.Context()); err == nil || !strings.Contains(err.Error(), "keep the prices in") {
+		t.Errorf("error %v", err)
+	}
+	if table, _ := l.Table(); len(table) == 0 {
+		t.Error("what was fetched is not used")
+	}
+}
+
+func TestListIsFetchedDaily(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "prices.json")
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		s := &shop{err: errors.New("no network")}
+		l := open(t, path, s)
+		ctx, cancel := context.WithCancel(t.Context())
+		var told []error
+		go l.Keep(ctx, func(err error) {
+			if told = append(told, err); len(told) == 9 {
+				s.answer, s.err = listing, nil
+			}
+		})
+		time.Sleep(80 * time.Hour)
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		var minutes []int
+		for _, at := range s.asked {
+			minutes = append(minutes, int(at.Sub(start).Minutes()))
+		}
+		want := []int{0, 1, 3, 7, 15, 31, 63, 123, 183, 243, 243 + 24*60, 243 + 48*60, 243 + 72*60}
+		if len(minutes) != len(want) || len(told) != len(want) {
+			t.Fatalf("asked at minutes %v, told %d times; want %v", minutes, len(told), want)
+		}
+		for i, err := range told {
+			if minutes[i] != want[i] || (err == nil) != (i >= 9) {
+				t.Errorf("fetch %d at minute %d told %v; want minute %d", i, minutes[i], err, want[i])
+			}
+		}
+
+		s.asked = nil
+		ctx, cancel = context.WithCancel(t.Context())
+		go open(t, path, s).Keep(ctx, func(error) {})
+		synctest.Wait()
+		if len(s.asked) != 0 {
+			t.Error("a list of eight hours ago is fetched again at the start")
+		}
+		cancel()
+		synctest.Wait()
+	})
+}
+
+// A clock that was set back must not keep a list for ever.
+func TestListOfTomorrow(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "prices.json")
+	later := &list{From: base, At: time.Now().Add(1000 * time.Hour), Models: Table{"m": {}}}
+	if err := later.write(path); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s := &shop{answer: listing}
+		ctx, cancel := context.WithCancel(t.Context())
+		go open(t, path, s).Keep(ctx, func(error) {})
+		synctest.Wait()
+		if len(s.asked) != 1 {
+			t.Errorf("asked %d times", len(s.asked))
+		}
+		cancel()
+		synctest.Wait()
+	})
+}

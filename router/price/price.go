@@ -1,0 +1,144 @@
+// Package price knows what models cost: what an upstream lists, what the
+// configuration says instead, and what is built in where neither does. The
+// router's books (what a call cost, what local saved, what a budget has to set
+// aside) ask it; the daemon fills it.
+package price
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math/bits"
+	"strings"
+
+	"github.com/llmsup/llmsup/router/usd"
+)
+
+// Price is USD a token or a call, in attodollars (1e-18 USD): fine enough for a
+// price a million tokens with twelve decimal places, so that a product with any
+// number of tokens is rounded once, at its end.
+type Price int64
+
+const (
+	scale = 18
+	// attoAPico is how many of the units here are one of usd's.
+	attoAPico = 1_000_000
+)
+
+// Parse reads a price in USD, as in 0.00000015 or 1.5e-7.
+func Parse(s string) (Price, error) {
+	n, err := usd.ParseScaled(s, scale)
+	if err != nil {
+		return 0, fmt.Errorf("%.40q %w", s, err)
+	}
+	return Price(n), nil
+}
+
+// UnmarshalText reads a scalar of the configuration.
+func (p *Price) UnmarshalText(text []byte) (err error) {
+	*p, err = Parse(string(text))
+	return err
+}
+
+// UnmarshalJSON reads a price as upstreams write it: in quotes, or as a number.
+func (p *Price) UnmarshalJSON(raw []byte) error {
+	if len(raw) > 1 && raw[0] == '"' {
+		raw = raw[1 : len(raw)-1]
+	}
+	return p.UnmarshalText(raw)
+}
+
+// MarshalJSON writes it as upstreams do.
+func (p Price) MarshalJSON() ([]byte, error) {
+	digits := fmt.Sprintf("%0*d", scale+1, p)
+	whole, fraction := digits[:len(digits)-scale], strings.TrimRight(digits[len(digits)-scale:], "0")
+	return fmt.Appendf(nil, `"%s"`, strings.TrimSuffix(whole+"."+fraction, ".")), nil
+}
+
+// Prices are what a model costs. All of them are known: a model of which less is
+// known is in no Table.
+type Prices struct {
+	Prompt     Price  `json:"prompt" yaml:"prompt"`                     // USD a token
+	Completion Price  `json:"completion" yaml:"completion"`             // USD a token
+	Cached     *Price `json:"cached,omitempty" yaml:"cached,omitempty"` // USD a prompt token that was cached; nil = as any
+	Request    Price  `json:"request,omitempty" yaml:"request"`         // USD a call, whatever its tokens
+}
+
+// Table has the models of one upstream, by the names that it knows them by.
+type Table map[string]Prices
+
+// Tokens is what a call used, or is expected to. Prompt counts the cached ones
+// too, as OpenAI does and Anthropic does not.
+type Tokens struct{ Prompt, Cached, Completion int64 }
+
+// Cost returns what a call with as many tokens costs, rounded to the picodollar.
+// It is not known where the tokens make no sense.
+func (p Prices) Cost(t Tokens) (cost usd.Amount, known bool) {
+	if t.Prompt < 0 || t.Cached < 0 || t.Completion < 0 || t.Cached > t.Prompt {
+		return 0, false
+	}
+	cached := p.Prompt
+	if p.Cached != nil {
+		cached = *p.Cached
+	}
+	var hi, lo uint64
+	for _, term := range []struct {
+		price  Price
+		number int64
+	}{{p.Prompt, t.Prompt - t.Cached}, {cached, t.Cached}, {p.Completion, t.Completion}, {p.Request, 1}, {1, attoAPico / 2}} {
+		h, l := bits.Mul64(uint64(term.price), uint64(term.number))
+		var carry uint64
+		lo, carry = bits.Add64(lo, l, 0)
+		hi, _ = bits.Add64(hi, h, carry) // five products of 63 bits each don't fill it
+	}
+	if hi >= attoAPico {
+		return 0, false
+	}
+	n, _ := bits.Div64(hi, lo, attoAPico)
+	if n > uint64(usd.Most) {
+		return 0, false
+	}
+	return usd.Amount(n), true
+}
+
+// ParseModels reads the answer of an upstream's /models, as OpenRouter writes it:
+// prices are USD a token, in quotes. A model without a prompt's and a
+// completion's price, or with one below 0 ("it depends", as OpenRouter's own
+// router has), is left out: what it costs is not known before it is paid for.
+func ParseModels(raw []byte) (Table, error) {
+	var list struct {
+		Data []struct {
+			ID      string          `json:"id"`
+			Pricing json.RawMessage `json:"pricing"`
+		} `json:"data"`
+	}
+	if err := json.Unmarshal(raw, &list); err != nil {
+		return nil, fmt.Errorf("the list of models is no JSON of the known form: %w", err)
+	}
+	table := Table{}
+	for _, model := range list.Data {
+		if prices, ok := parsePricing(model.Pricing); ok && model.ID != "" {
+			table[model.ID] = prices
+		}
+	}
+	if len(table) == 0 {
+		return nil, fmt.Errorf("the list of models names %d models and no price", len(list.Data))
+	}
+	return table, nil
+}
+
+func parsePricing(raw json.RawMessage) (Prices, bool) {
+	var pricing struct {
+		Prompt     *Price `json:"prompt"`
+		Completion *Price `json:"completion"`
+		Cached     *Price `json:"input_cache_read"`
+		Request    Price  `json:"request"`
+	}
+	if len(raw) == 0 || bytes.Equal(raw, []byte("null")) || json.Unmarshal(raw, &pricing) != nil {
+		return Prices{}, false
+	}
+	if pricing.Prompt == nil || pricing.Completion == nil {
+		return Prices{}, false
+	}
+	return Prices{Prompt: *pricing.Prompt, Completion: *pricing.Completion, Cached: pricing.Cached, Request: pricing.Request}, true
+}

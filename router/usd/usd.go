@@ -1,0 +1,170 @@
+// Package usd counts money exactly. The ledger stores and sums its amounts, the
+// price tables make them of tokens, and the budgets add them up.
+//
+// An amount is a whole number of picodollars (1e-12 USD): a token of the cheapest
+// models costs some 20,000 of them, so what a call costs is right to well below
+// 1e-9 USD, and sums of millions of calls are exact, in whatever order they are
+// made, in Go as in SQL's INTEGER. A float64 would lose that at the first 0.1.
+package usd
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Amount is an amount of money in picodollars. What is not known is no Amount:
+// its pointer is nil, and never 0.
+type Amount int64
+
+// Dollar is one USD.
+const Dollar Amount = 1e12
+
+// Most is the highest amount that is read: no call and no budget comes near it,
+// and a few hundred of them still add up without overflow.
+const Most = 10_000 * Dollar
+
+// places is how many decimal places an Amount has.
+const places = 12
+
+// errNoNumber, errNegative and errTooMuch are what can be wrong with a figure.
+var (
+	errNoNumber = errors.New("is no decimal number, as in 0.00000015 or 1.5e-7")
+	errNegative = errors.New("is negative")
+	errTooMuch  = errors.New("is more than anything costs")
+)
+
+// Parse reads a figure in USD, as JSON writes numbers. What is finer than a
+// picodollar is rounded to the nearest. Negative figures, by which some mean
+// "it depends", and those above Most are errors.
+func Parse(s string) (Amount, error) {
+	n, err := ParseScaled(s, places)
+	if err == nil && Amount(n) > Most {
+		err = errTooMuch
+	}
+	if err != nil {
+		return 0, fmt.Errorf("%.40q %w", s, err)
+	}
+	return Amount(n), nil
+}
+
+// ParseScaled reads a decimal number, as JSON writes them, and returns it times
+// ten to the power of scale, rounded to the nearest whole number, halves up. It
+// goes by the digits, so there is no float's error in it.
+func ParseScaled(s string, scale int) (int64, error) {
+	if without, ok := strings.CutPrefix(s, "-"); ok && !strings.HasPrefix(without, "-") {
+		n, err := ParseScaled(without, scale)
+		if err == nil && n > 0 {
+			err = errNegative
+		}
+		return 0, err // -0 is 0
+	}
+	mantissa, exponent := s, 0
+	if at := strings.IndexAny(s, "eE"); at >= 0 {
+		var ok bool
+		if exponent, ok = parseExponent(s[at+1:]); !ok {
+			return 0, errNoNumber
+		}
+		mantissa = s[:at]
+	}
+	whole, fraction, point := strings.Cut(mantissa, ".")
+	if !isDigits(whole) || point && !isDigits(fraction) || len(whole) > 1 && whole[0] == '0' {
+		return 0, errNoNumber
+	}
+	digits := strings.TrimLeft(whole+fraction, "0")
+	if digits == "" {
+		return 0, nil
+	}
+	// The value is digits times ten to the power of shift.
+	shift := exponent - len(fraction) + scale
+	switch {
+	case len(digits)+shift > 19: // int64 has 19 digits at most
+		return 0, errTooMuch
+	case shift >= 0:
+		digits += strings.Repeat("0", shift)
+	case len(digits)+shift < 0: // below 0.1
+		return 0, nil
+	}
+	up := false
+	if shift < 0 {
+		cut := len(digits) + shift
+		up = digits[cut] >= '5'
+		digits = "0" + digits[:cut]
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil {
+		return 0, errTooMuch
+	}
+	if up {
+		if n++; n < 0 {
+			return 0, errTooMuch
+		}
+	}
+	return n, nil
+}
+
+// maxExponent is more than any figure has, and no danger to any sum.
+const maxExponent = 10_000
+
+func parseExponent(s string) (int, bool) {
+	digits := strings.TrimPrefix(s, "-")
+	negative := digits != s
+	if !negative {
+		digits = strings.TrimPrefix(s, "+")
+	}
+	if !isDigits(digits) {
+		return 0, false
+	}
+	n, err := strconv.Atoi(digits)
+	if err != nil || n > maxExponent {
+		n = maxExponent
+	}
+	if negative {
+		n = -n
+	}
+	return n, true
+}
+
+func isDigits(s string) bool {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// Float returns the amount in USD, as near as a float64 comes.
+func (a Amount) Float() float64 { return float64(a) / float64(Dollar) }
+
+// String returns the amount in USD with all its digits, as in 0.00000015.
+func (a Amount) String() string {
+	sign, n := "", uint64(a)
+	if a < 0 {
+		sign, n = "-", -n
+	}
+	s := fmt.Sprintf("%s%d.%012d", sign, n/uint64(Dollar), n%uint64(Dollar))
+	return strings.TrimSuffix(strings.TrimRight(s, "0"), ".")
+}
+
+// MarshalJSON writes a JSON number in USD with all its digits: whoever reads it
+// as a float64 gets the nearest one, and whoever reads decimals gets it exactly.
+func (a Amount) MarshalJSON() ([]byte, error) { return []byte(a.String()), nil }
+
+// UnmarshalJSON reads what Parse reads, as a number or in quotes.
+func (a *Amount) UnmarshalJSON(raw []byte) error {
+	s := string(raw)
+	if len(s) > 1 && s[0] == '"' && s[len(s)-1] == '"' {
+		s = s[1 : len(s)-1]
+	}
+	n, err := Parse(s)
+	if err != nil {
+		return err
+	}
+	*a = n
+	return nil
+}
+
+// UnmarshalText reads a scalar of the configuration.
+func (a *Amount) UnmarshalText(text []byte) error { return a.UnmarshalJSON(text) }
