@@ -1,0 +1,68 @@
+package budget
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/llmsup/llmsup/router/usd"
+)
+
+// Exceeded says which limit keeps a call from being paid for.
+type Exceeded struct {
+	Key      string // whose limit it is; "" = that of all calls together
+	Period   Period
+	Limit    usd.Amount
+	Spent    usd.Amount
+	Reserved usd.Amount // for calls that are under way
+	Estimate usd.Amount // of the call that was refused
+	// Ends is when the window is over, and RetryAfter how long that is from now.
+	Ends       time.Time
+	RetryAfter time.Duration
+}
+
+// Held says that the call would be within the limit but for what is set aside for
+// calls under way: some of that may be given back long before the window ends.
+func (e *Exceeded) Held() bool {
+	return e.Spent+e.Estimate <= e.Limit && e.Spent < e.Limit
+}
+
+// String says it for whoever made the call.
+func (e *Exceeded) String() string {
+	spent := fmt.Sprintf("%s is spent", cents(e.Spent))
+	if e.Reserved > 0 {
+		spent += fmt.Sprintf(" and %s is set aside for calls that are under way", cents(e.Reserved))
+	}
+	return fmt.Sprintf("the %s of %s does not allow this call, which may cost %s: %s; calls that cost money are taken again after %s, local ones at any time",
+		whose(e.Key, e.Period), cents(e.Limit), cents(e.Estimate), spent, e.Ends.Format(time.RFC3339))
+}
+
+// Warning says that most of a limit is gone.
+type Warning struct {
+	Key    string // "" = of all calls together
+	Period Period
+	Limit  usd.Amount
+	Spent  usd.Amount
+	Ends   time.Time // of the window
+}
+
+// String says it for the operator.
+func (w Warning) String() string {
+	return fmt.Sprintf("%s of the %s is spent, %.0f %% of %s, until %s; over it calls that cost money get a 429",
+		cents(w.Spent), whose(w.Key, w.Period), 100*w.Spent.Float()/w.Limit.Float(), cents(w.Limit), w.Ends.Format(time.RFC3339))
+}
+
+func whose(key string, p Period) string {
+	if key == everybody {
+		return p.String() + " budget"
+	}
+	return fmt.Sprintf("%s budget of key %s", p, key)
+}
+
+// cents writes an amount so that people can read it: to the cent, or to the last
+// digit where it is less than one.
+func cents(a usd.Amount) string {
+	if cent := usd.Dollar / 100; a > 0 && a < cent {
+		return a.String() + " USD"
+	}
+	return fmt.Sprintf("%.2f USD", a.Float())
+}
