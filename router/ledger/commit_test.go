@@ -1,0 +1,123 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// A commit that was reported to have failed may be in the database all the same.
+func TestCommitInDoubt(t *testing.T) {
+	dir := t.TempDir()
+	l, said := open(t, dir, Options{})
+	synced(t, l)
+	var entries []*entry
+	var want []string
+	for i := range 3 * manyRows {
+		e := whole(int64(i), fmt.Sprint(i))
+		e.tried, e.born = true, time.Now()
+		entries, want = append(entries, e), append(want, fmt.Sprint(i))
+	}
+	other, err := openDatabase(l.path(), migrations)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.close()
+	if err := other.store(entries[:2*manyRows], false); err != nil {
+		t.Fatal(err)
+	}
+	l.mu.Lock()
+	l.waiting = append(l.waiting, entries...)
+	l.mu.Unlock()
+	synced(t, l)
+	closeLedger(t, l)
+	once(t, dir, want)
+	if said.String() != "" {
+		t.Errorf("logged %s", said)
+	}
+}
+
+// Nobody who waits stands behind thousands who don't.
+func TestWhoWaitsComesFirst(t *testing.T) {
+	l := newLedger(t.TempDir(), Options{})
+	l.down, l.behind = nil, false
+	for i := range 3 * maxBatch {
+		l.Record(free(fmt.Sprint(i)))
+	}
+	if batch, _ := l.take(); len(batch) != maxBatch || batch[0].row.Request != "0" {
+		t.Fatalf("%d rows are committed, from %s on", len(batch), batch[0].row.Request)
+	}
+	l.Pay(paid("p", 1))
+	batch, _ := l.take()
+	if i := slices.IndexFunc(batch, func(e *entry) bool { return e.row.Request == "p" }); i != 0 || batch[1].row.Request != fmt.Sprint(maxBatch) {
+		t.Errorf("the row that is waited for is number %d, then comes %s", i, batch[1].row.Request)
+	}
+}
+
+// A database that did not work is told to work when it took what was waiting, and
+// to have everything when it has.
+func TestWorksAgain(t *testing.T) {
+	said := &log{}
+	l := newLedger(t.TempDir(), Options{Log: zerolog.New(said)})
+	defer l.disconnect()
+	defer l.spill.close()
+	l.fail(errors.New("on strike"))
+	if s := l.State(); s.Condition != Spilling || !strings.Contains(s.Reason, "on strike") || strings.Count(said.String(), "on strike") != 1 {
+		t.Errorf("state %+v, logged %s", s, said)
+	}
+	l.Record(free("f"))
+	if err := l.connect(); err != nil {
+		t.Fatal(err)
+	}
+	if s := l.State(); s.Condition != Spilling {
+		t.Errorf("it has taken nothing, and the state is %+v", s)
+	}
+	l.mu.Lock()
+	l.urgent = true
+	l.mu.Unlock()
+	batch, _ := l.take()
+	l.commitBatch(batch)
+	if s := l.State(); s.Condition != OK || len(batch) != 1 || strings.Contains(said.String(), "works again") {
+		t.Errorf("nothing is read back yet; state %+v, logged %s", s, said)
+	}
+	for l.behind {
+		l.turn()
+	}
+	if strings.Count(said.String(), "works again") != 1 {
+		t.Errorf("logged %s", said)
+	}
+	if s := l.State(); s != (State{}) {
+		t.Errorf("state %+v", s)
+	}
+}
+
+func TestConditions(t *testing.T) {
+	for name, c := range map[string]struct {
+		set  func(*Ledger)
+		want Condition
+		says string
+	}{
+		"new":          {func(*Ledger) {}, OK, ""},
+		"slow to open": {func(l *Ledger) { l.spilled = l.spilled.Add(-time.Minute) }, Behind, "read back"},
+		"a slow write": {func(l *Ledger) {
+			l.down, l.behind, l.inflight = nil, false, []*entry{{born: time.Now().Add(-time.Minute)}}
+		}, Behind, "a write takes long"},
+		"a busy one":  {func(l *Ledger) { l.down, l.behind, l.waiting = nil, false, []*entry{{born: time.Now()}} }, OK, ""},
+		"down":        {func(l *Ledger) { l.down = errGone }, Spilling, "was removed"},
+		"all is down": {func(l *Ledger) { l.down, l.noSpill = errGone, errors.New("no room") }, Spilling, "nor can its spill: no room"},
+	} {
+		l := newLedger(t.TempDir(), Options{})
+		c.set(l)
+		if s := l.State(); s.Condition != c.want || !strings.Contains(s.Reason, c.says) || (s.Reason == "") != (c.want == OK) {
+			t.Errorf("%s: state %+v", name, s)
+		}
+	}
+	if words := fmt.Sprint(OK, Behind, Spilling); words != "ok behind spilling" {
+		t.Errorf("the conditions are called %s", words)
+	}
+}

@@ -1,0 +1,212 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+const (
+	databaseName = "ledger.db"
+	// busyTimeout is how long a lock of another process is waited for.
+	busyTimeout = 100 * time.Millisecond
+)
+
+// database is the open database. The committer alone writes to it.
+type database struct {
+	path   string
+	writer *sql.DB
+	conn   *sql.Conn // of writer, its only one
+	reader *sql.DB
+	// file is the database's file, to see whether it is still what it was. It is
+	// closed last: closing any descriptor of a file drops the process's locks on it.
+	file  *os.File
+	grown bool // there was something in it
+
+	insertOne, insertMany, addDay, addKind, findKind *sql.Stmt
+	kinds                                            map[kind]int64
+}
+
+// dsn names a file for the driver, with settings for each connection.
+func dsn(path string, pragmas ...string) string {
+	values := url.Values{"_pragma": pragmas}
+	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + values.Encode()
+}
+
+// openDatabase opens the database, makes it where there is none, and brings it to
+// the present version.
+func openDatabase(path string, steps []string) (_ *database, err error) {
+	d := &database{path: path, kinds: map[kind]int64{}}
+	defer func() {
+		if err != nil {
+			d.close()
+		}
+	}()
+	busy := "busy_timeout(" + strconv.FormatInt(busyTimeout.Milliseconds(), 10) + ")"
+	// FULL: a commit is on the disk when it returns.
+	d.writer, err = sql.Open("sqlite", dsn(path, busy, "journal_mode(WAL)", "synchronous(FULL)", "journal_size_limit(16000000)", "cache_size(-4000)"))
+	if err != nil {
+		return nil, err
+	}
+	ctx := context.Background()
+	if d.file, err = os.OpenFile(path, os.O_RDONLY|os.O_CREATE, 0o600); err != nil {
+		return nil, err
+	}
+	if d.conn, err = d.writer.Conn(ctx); err != nil {
+		return nil, err
+	}
+	if err = migrate(ctx, d.conn, steps); err != nil {
+		return nil, err
+	}
+	for stmt, text := range map[**sql.Stmt]string{
+		&d.insertOne: insertInto(1), &d.insertMany: insertInto(manyRows), &d.addDay: addToDay, &d.addKind: insertKind, &d.findKind: selectKind,
+	} {
+		if *stmt, err = d.conn.PrepareContext(ctx, text); err != nil {
+			return nil, err
+		}
+	}
+	if d.reader, err = sql.Open("sqlite", dsn(path, busy, "query_only(1)", "cache_size(-8000)")); err != nil {
+		return nil, err
+	}
+	d.reader.SetMaxOpenConns(2)
+	d.reader.SetConnMaxIdleTime(time.Minute) // its memory goes with it
+	return d, nil
+}
+
+// probe writes to the database, if only so little.
+func (d *database) probe() error {
+	return d.transaction(func(ctx context.Context) error {
+		_, err := d.conn.ExecContext(ctx, "UPDATE kept SET since = since")
+		return err
+	})
+}
+
+// transaction runs something whole or not at all. When it returns nil, what was
+// written is on the disk, in the file that has the database's name.
+func (d *database) transaction(run func(context.Context) error) error {
+	ctx := context.Background() // one that can end costs a goroutine a statement
+	if _, err := d.conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	err := run(ctx)
+	if err == nil {
+		_, err = d.conn.ExecContext(ctx, "COMMIT")
+	}
+	if err != nil {
+		_, _ = d.conn.ExecContext(ctx, "ROLLBACK") // where that fails too the connection is given up
+		return err
+	}
+	return d.look()
+}
+
+// errGone says that the database's file was removed or replaced.
+var errGone = errors.New("the file was removed or replaced")
+
+// errGarbled says that the database's file is none any more.
+var errGarbled = errors.New("the file was overwritten with something else")
+
+// look says whether the file is still there and still a database. SQLite itself
+// goes on for long with what it has in memory, and then all of it is lost.
+func (d *database) look() error {
+	info, err := d.file.Stat()
+	if err != nil {
+		return err
+	}
+	named, err := os.Stat(d.path)
+	if err != nil || !os.SameFile(info, named) {
+		return errGone
+	}
+	const magic = "SQLite format 3\x00"
+	head := make([]byte, len(magic))
+	if n, _ := d.file.ReadAt(head, 0); string(head) != magic && (n > 0 || d.grown) { // a new one may be all in the log
+		return errGarbled
+	}
+	d.grown = d.grown || info.Size() > 0
+	return nil
+}
+
+// close closes what is open. It reports nothing: what had to be on the disk is.
+func (d *database) close() {
+	if d.reader != nil {
+		_ = d.reader.Close()
+	}
+	// A connection with a statement that is not closed stays open without a word, and
+	// the log is never taken into the file.
+	for _, stmt := range []*sql.Stmt{d.insertOne, d.insertMany, d.addDay, d.addKind, d.findKind} {
+		if stmt != nil {
+			_ = stmt.Close()
+		}
+	}
+	if d.conn != nil {
+		_ = d.conn.Close()
+	}
+	if d.writer != nil {
+		_ = d.writer.Close()
+	}
+	if d.file != nil {
+		_ = d.file.Close()
+	}
+}
+
+// moveAside gives the files of a database that is none any more another name, and
+// returns it. What is open of them stays with them.
+func moveAside(path string, now time.Time) (string, error) {
+	aside := path + ".corrupt-" + now.UTC().Format("20060102T150405.000Z")
+	if err := os.Rename(path, aside); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
+	for _, suffix := range []string{"-wal", "-shm"} {
+		if err := os.Rename(path+suffix, aside+suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return "", err
+		}
+	}
+	return aside, nil
+}
+
+// primaryCode is an error's code of SQLite, without its details; 0 = it is not
+// SQLite's.
+func primaryCode(err error) int {
+	if e := (*sqlite.Error)(nil); errors.As(err, &e) {
+		return e.Code() & 0xff
+	}
+	return 0
+}
+
+// isCorrupt says that a database can't be read any more, whatever is done.
+func isCorrupt(err error) bool {
+	code := primaryCode(err)
+	return code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB || errors.Is(err, errGarbled)
+}
+
+// isBusy says that a lock was in the way, and all is well otherwise.
+func isBusy(err error) bool {
+	code := primaryCode(err)
+	return code == sqlite3.SQLITE_BUSY || code == sqlite3.SQLITE_LOCKED
+}
+
+// explain says for a person what keeps the database from working.
+func explain(path string, err error) string {
+	what := strings.TrimSpace(err.Error())
+	switch primaryCode(err) {
+	case sqlite3.SQLITE_FULL:
+		what = "the disk is full: make room in " + filepath.Dir(path)
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
+		what = "another process holds it locked: end that, fuser " + path + " names it"
+	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
+		what = "it can't be written to: look at its owner, its mode and how its file system is mounted"
+	case sqlite3.SQLITE_CANTOPEN:
+		what = "it can't be opened: look at the owner and the mode of " + filepath.Dir(path)
+	default:
+	}
+	return fmt.Sprintf("%s: %s", path, what)
+}

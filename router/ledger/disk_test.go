@@ -1,0 +1,387 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// prompt fails when recording is held up: no disk may do that.
+func prompt(t *testing.T, record func()) {
+	t.Helper()
+	began := time.Now()
+	record()
+	if took := time.Since(began); took > 200*time.Millisecond {
+		t.Errorf("recording took %s", took)
+	}
+}
+
+// A full disk: what is paid for is durable all the same as long as the reserve
+// lasts, what is free waits in memory, and all of it comes in when there is room.
+func TestDiskFull(t *testing.T) {
+	if os.Geteuid() != 0 {
+		notRun(t, "only root can mount a small file system")
+	}
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=6m"); err != nil {
+		notRun(t, fmt.Sprintf("no small file system can be mounted: %v", err))
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	l, said := open(t, dir, Options{})
+	var want []string
+	add := func(name string) Row {
+		want = append(want, name)
+		return free(name)
+	}
+	l.Record(add("before"))
+	synced(t, l)
+	const rounds = 2
+	for round := range rounds {
+		filler := filepath.Join(dir, "filler")
+		fill(t, filler)
+		for n := 0; ; n++ { // until what the log has left is used up, too
+			if n > 100_000 {
+				t.Fatal("the disk is not full")
+			}
+			prompt(t, func() { l.Record(add(fmt.Sprintf("fills-%d-%d", round, n))) })
+			if l.State().Condition == Spilling {
+				break
+			}
+		}
+		becomes(t, l, Spilling, "the disk is full: make room in "+dir)
+		becomes(t, l, Spilling, "nor can its spill: ")
+		for i := range 200 {
+			name := fmt.Sprintf("full-%d-%d", round, i)
+			want = append(want, name)
+			var r *Receipt
+			prompt(t, func() { r = l.Pay(paid(name, 1)); l.Record(add("with-" + name)) })
+			durable(t, r)
+		}
+		if files := spills(t, dir); len(files) == 0 {
+			t.Fatal("nothing is in the reserve")
+		}
+		if err := os.Remove(filler); err != nil {
+			t.Fatal(err)
+		}
+		synced(t, l)
+	}
+	l.Record(add("after"))
+	synced(t, l)
+	closeLedger(t, l)
+	once(t, dir, want)
+	if files := spills(t, dir); len(files) > 0 {
+		t.Errorf("not read back: %q", files)
+	}
+	if n := strings.Count(said.String(), "can't be used"); n < rounds || n > 3*rounds {
+		t.Errorf("it was logged %d times in %d rounds that the database can't be used:\n%s", n, rounds, said)
+	}
+}
+
+func fill(t *testing.T, name string) {
+	t.Helper()
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, size := range []int{1 << 16, 1 << 12, 1} {
+		for {
+			if _, err := f.Write(make([]byte, size)); err != nil {
+				if !errors.Is(err, unix.ENOSPC) {
+					t.Fatal(err)
+				}
+				break
+			}
+		}
+	}
+}
+
+// A disk that is full at the end of one llmsup and the beginning of the next.
+func TestDiskFullAtTheEnd(t *testing.T) {
+	if os.Geteuid() != 0 {
+		notRun(t, "only root can mount a small file system")
+	}
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=6m"); err != nil {
+		notRun(t, fmt.Sprintf("no small file system can be mounted: %v", err))
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	l, _ := open(t, dir, Options{})
+	l.Record(free("before"))
+	synced(t, l)
+	closeLedger(t, l)
+	l, _ = open(t, dir, Options{})
+	synced(t, l)
+	fill(t, filepath.Join(dir, "filler"))
+	for i := range 50 {
+		durable(t, l.Pay(paid(fmt.Sprint("full-", i), 1)))
+	}
+	closeLedger(t, l)
+	l, _ = open(t, dir, Options{})
+	for i := range 5 {
+		if r := l.Pay(paid(fmt.Sprint("next-", i), 1)); i == 0 {
+			r.Wait() // the reserve is in use by what is in it, so this may stay in memory
+		}
+	}
+	if err := os.Remove(filepath.Join(dir, "filler")); err != nil {
+		t.Fatal(err)
+	}
+	synced(t, l)
+	closeLedger(t, l)
+	found := requests(t, dir)
+	if len(found) != 56 {
+		t.Errorf("%d requests have rows: %v", len(found), found)
+	}
+}
+
+// A database that can't be written to, at the start and from then on.
+func TestReadOnly(t *testing.T) {
+	dir := t.TempDir()
+	l, _ := open(t, dir, Options{})
+	l.Record(free("before"))
+	synced(t, l)
+	closeLedger(t, l)
+	path := filepath.Join(dir, databaseName)
+	writable := func() error { return os.Chmod(path, 0o600) }
+	if os.Geteuid() != 0 {
+		if err := os.Chmod(path, 0o400); err != nil {
+			t.Fatal(err)
+		}
+	} else { // root may write to every file, but for one that is mounted so
+		if err := unix.Mount(path, path, "", unix.MS_BIND, ""); err != nil {
+			notRun(t, fmt.Sprintf("nothing can be mounted: %v", err))
+		}
+		if err := unix.Mount("", path, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+			t.Fatal(err)
+		}
+		writable = func() error { return unix.Unmount(path, unix.MNT_DETACH) }
+	}
+	l, _ = open(t, dir, Options{})
+	becomes(t, l, Spilling, "can't be written to: look at its owner")
+	for i := range 50 {
+		var r *Receipt
+		prompt(t, func() { r = l.Pay(paid(fmt.Sprint("read-only-", i), 1)) })
+		durable(t, r)
+	}
+	if err := writable(); err != nil {
+		t.Fatal(err)
+	}
+	synced(t, l)
+	closeLedger(t, l)
+	if found := requests(t, dir); len(found) != 51 {
+		t.Errorf("%d requests have rows: %v", len(found), found)
+	}
+}
+
+// The file is overwritten, emptied, removed or replaced in mid-run: it is noticed
+// at the next row, what comes from then on is in a new one, and what is left of the
+// old one is kept.
+func TestFileIsSpoiled(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(path string) error
+		aside bool
+		said  string
+	}{
+		"garbled": {func(path string) error {
+			info, err := os.Stat(path)
+			if err != nil {
+				return err
+			}
+			f, err := os.OpenFile(path, os.O_WRONLY, 0)
+			if err != nil {
+				return err
+			}
+			_, err = f.Write([]byte(strings.Repeat("garbage ", int(info.Size()/8))))
+			return errors.Join(err, f.Close())
+		}, true, "overwritten"},
+		"emptied": {func(path string) error { return os.Truncate(path, 0) }, true, "overwritten"},
+		"removed": {os.Remove, false, "removed or replaced"},
+		"replaced": {func(path string) error {
+			return errors.Join(os.Rename(path, path+".x"), os.WriteFile(path, nil, 0o600))
+		}, false, "removed or replaced"},
+	} {
+		for when, reopen := range map[string]bool{"in use for long": false, "just opened": true} {
+			t.Run(name+", "+when, func(t *testing.T) {
+				dir := t.TempDir()
+				l, said := open(t, dir, Options{})
+				for i := range 500 {
+					l.Record(free(fmt.Sprint("before-", i)))
+				}
+				synced(t, l)
+				if reopen { // now it is all in the file, and SQLite has none of it in memory
+					closeLedger(t, l)
+					l, said = open(t, dir, Options{})
+					synced(t, l)
+				}
+				if err := c.spoil(filepath.Join(dir, databaseName)); err != nil {
+					t.Fatal(err)
+				}
+				var want []string
+				for i := range 100 {
+					want = append(want, fmt.Sprint("after-", i))
+					var r *Receipt
+					prompt(t, func() { r = l.Pay(paid(want[i], 1)) })
+					durable(t, r)
+				}
+				synced(t, l)
+				aside := l.State().Aside
+				if (aside != "") != c.aside {
+					t.Errorf("kept as %q", aside)
+				}
+				if _, err := os.Stat(aside); c.aside && err != nil {
+					t.Error(err)
+				}
+				if !reopen && !strings.Contains(said.String(), c.said) {
+					t.Errorf("logged %s, want %q", said, c.said)
+				}
+				closeLedger(t, l)
+				once(t, dir, want)
+			})
+		}
+	}
+}
+
+// A database that was garbled while nobody had it.
+func TestCorruptAtTheStart(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, databaseName)
+	if err := os.WriteFile(path, []byte(strings.Repeat("no database ", 1000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, _ := open(t, dir, Options{})
+	durable(t, l.Pay(paid("p", 1)))
+	synced(t, l)
+	raw, err := os.ReadFile(l.State().Aside)
+	if err != nil || !strings.HasPrefix(string(raw), "no database ") {
+		t.Errorf("kept as %q: %.20q, %v", l.State().Aside, raw, err)
+	}
+	closeLedger(t, l)
+	once(t, dir, []string{"p"})
+}
+
+// What only a reader finds is told to the committer.
+func TestReaderFindsItCorrupt(t *testing.T) {
+	dir := t.TempDir()
+	l, _ := open(t, dir, Options{})
+	for i := range 2000 {
+		l.Record(free(fmt.Sprint(i)))
+	}
+	synced(t, l)
+	closeLedger(t, l)
+	l, _ = open(t, dir, Options{})
+	synced(t, l)
+	f, err := os.OpenFile(filepath.Join(dir, databaseName), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte(strings.Repeat("garbage ", 8192)), 4096); err != nil { // all but the first page
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := l.Usage(t.Context(), time.Time{}, time.Time{}, ByModel); err == nil {
+		t.Fatal("garbage is added up")
+	}
+	becomes(t, l, Spilling, "malformed")
+	durable(t, l.Pay(paid("p", 1)))
+	synced(t, l)
+	closeLedger(t, l)
+	once(t, dir, []string{"p"})
+}
+
+// Another process has it locked: nobody waits for longer than a moment.
+func TestLocked(t *testing.T) {
+	dir := t.TempDir()
+	l, _ := open(t, dir, Options{interval: 300 * time.Millisecond})
+	synced(t, l)
+	release := lock(t, dir)
+	var want []string
+	var took []time.Duration
+	for i := range 100 {
+		want = append(want, fmt.Sprint("p", i), fmt.Sprint("f", i))
+		began := time.Now()
+		l.Record(free(want[2*i+1]))
+		durable(t, l.Pay(paid(want[2*i], 1)))
+		took = append(took, time.Since(began))
+	}
+	slices.Sort(took)
+	t.Logf("a call was held up for %s, 1 in 100 for %s", took[50], took[99])
+	if took[50] > 200*time.Millisecond {
+		t.Errorf("calls are held up for %s", took[50])
+	}
+	s := becomes(t, l, Spilling, "another process holds it locked")
+	if s.Lag <= 0 {
+		t.Errorf("state %+v: no lag", s)
+	}
+	if _, err := l.Usage(t.Context(), time.Time{}, time.Time{}, ByDay); err != nil {
+		t.Errorf("reading is refused: %v", err)
+	}
+	release()
+	synced(t, l)
+	closeLedger(t, l)
+	once(t, dir, want)
+	if files := spills(t, dir); len(files) > 0 {
+		t.Errorf("not read back: %q", files)
+	}
+}
+
+// A disk that hangs: recording goes on, who waits waits for a second, and memory
+// has a bound that what was paid for does not know.
+func TestDiskHangs(t *testing.T) {
+	dir := t.TempDir()
+	var hangs atomic.Bool
+	release := make(chan struct{})
+	l, said := open(t, dir, Options{maxWaiting: 100, sync: func(f *os.File) error {
+		if hangs.Load() {
+			<-release
+		}
+		return f.Sync()
+	}})
+	synced(t, l)
+	unlock := lock(t, dir)
+	hangs.Store(true)
+	prompt(t, func() {
+		for i := range 500 {
+			l.Record(free(fmt.Sprint("f", i)))
+		}
+		for i := range 500 {
+			l.Pay(paid(fmt.Sprint("p", i), 1))
+		}
+	})
+	began := time.Now()
+	if l.Pay(paid("waits", 1)).Wait() {
+		t.Error("a row is durable on a disk that hangs")
+	}
+	if took := time.Since(began); took < maxWait || took > maxWait+500*time.Millisecond {
+		t.Errorf("waited %s", took)
+	}
+	if s := l.State(); s.Condition != Spilling || s.Lost != 400 || s.Lag < maxWait {
+		t.Errorf("state %+v", s)
+	}
+	hangs.Store(false)
+	close(release)
+	unlock()
+	synced(t, l)
+	closeLedger(t, l)
+	if found := requests(t, dir); len(found) != 601 {
+		t.Errorf("%d rows, want 100 free ones and 501 that were paid for", len(found))
+	}
+	if !strings.Contains(said.String(), "drops rows") {
+		t.Errorf("logged %s", said)
+	}
+}

@@ -1,0 +1,251 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/llmsup/llmsup/router/usd"
+)
+
+func TestRecord(t *testing.T) {
+	dir := t.TempDir()
+	l, _ := open(t, dir, Options{})
+	var want []string
+	for i := range 3000 {
+		l.Record(free(fmt.Sprint("f", i)))
+		want = append(want, fmt.Sprint("f", i))
+	}
+	for i := range 20 {
+		durable(t, l.Pay(paid(fmt.Sprint("p", i), usd.Amount(i))))
+		want = append(want, fmt.Sprint("p", i))
+	}
+	synced(t, l)
+	once(t, dir, want)
+	u := usage(t, l, time.Time{}, time.Time{}, ByModel)
+	if len(u.Groups) != 2 || u.Groups[0].Name != "gpt-4o" || u.Groups[1].Name != "local/qwen" {
+		t.Fatalf("groups %+v", u.Groups)
+	}
+	if got, want := u.Groups[0].Sums, (Sums{
+		Calls: 20, Paid: 20, Prompt: 20_000, Completion: 400, Cost: 190, Answers: 20, First: 6 * time.Second, Took: 20 * time.Second,
+	}); got != want {
+		t.Errorf("paid ones %+v, want %+v", got, want)
+	}
+	if got, want := u.Groups[1].Sums, (Sums{
+		Calls: 3000, Local: 3000, Prompt: 30_000, Completion: 15_000, Saved: 3000 * 1_234_567, Answers: 3000, First: time.Minute, Took: 2 * time.Minute,
+	}); got != want {
+		t.Errorf("free ones %+v, want %+v", got, want)
+	}
+	closeLedger(t, l)
+	if files, err := os.ReadDir(dir); err != nil || len(files) != 1 || files[0].Name() != databaseName {
+		t.Errorf("left behind: %v, %v", files, err)
+	}
+	again, _ := open(t, dir, Options{})
+	synced(t, again)
+	if got := usage(t, again, time.Time{}, time.Time{}, ByModel); got.Total != u.Total {
+		t.Errorf("after a restart the total is %+v, want %+v", got.Total, u.Total)
+	}
+	for _, name := range []string{databaseName, databaseName + "-wal"} {
+		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s is readable for others: %v, %v", name, info, err)
+		}
+	}
+}
+
+// A row that nobody waits for is durable within 100 ms, where the disk lets it.
+func TestFreeRowsAreDurableSoon(t *testing.T) {
+	l, _ := open(t, t.TempDir(), Options{})
+	synced(t, l)
+	best := time.Hour
+	for range 20 {
+		began := time.Now()
+		l.Record(free("f"))
+		for {
+			l.mu.Lock()
+			changed, waiting := l.changed, len(l.waiting)+len(l.inflight)
+			l.mu.Unlock()
+			if waiting == 0 {
+				break
+			}
+			<-changed
+		}
+		best = min(best, time.Since(began))
+	}
+	t.Logf("the quickest of 20 took %s", best)
+	if best > 100*time.Millisecond {
+		t.Errorf("a row takes %s", best)
+	}
+}
+
+// What is not known is counted, and is no 0.
+func TestUnknown(t *testing.T) {
+	dir := t.TempDir()
+	l, _ := open(t, dir, Options{})
+	rows := map[string]Row{"all": paid("all", 5), "nothing": paid("nothing", 0), "local": free("local"), "failed": free("failed"), "nonsense": paid("nonsense", -1)}
+	for name, change := range map[string]func(*Row){
+		"nothing":  func(r *Row) { r.Cost, r.Prompt, r.Cached, r.Completed, r.First = nil, nil, nil, nil, 0 },
+		"local":    func(r *Row) { r.Saved, r.Cost = nil, nil },
+		"failed":   func(r *Row) { r.Saved, r.Status = nil, 503 },
+		"nonsense": func(r *Row) { r.Prompt, r.Saved, r.Took = new(int64(-1)), new(2*usd.Most), -1 },
+	} {
+		r := rows[name]
+		change(&r)
+		rows[name] = r
+	}
+	for _, r := range rows {
+		l.Record(r)
+	}
+	synced(t, l)
+	got := usage(t, l, time.Time{}, time.Time{}, ByModel).Total
+	if want := (Sums{
+		Calls: 5, Failed: 1, Local: 2, Paid: 3, Prompt: 1020, Completion: 50, UnknownTokens: 2, Cost: 5, UnknownCost: 2, UnknownSaved: 1,
+		Answers: 4, First: 640 * time.Millisecond, Took: 2080 * time.Millisecond,
+	}); got != want {
+		t.Errorf("total %+v, want %+v", got, want)
+	}
+	with(t, dir, func(db *sql.DB) error {
+		var nulls int
+		if err := db.QueryRow("SELECT count(*) FROM calls WHERE cost_usd IS NULL AND request IN ('nothing', 'nonsense', 'local')").Scan(&nulls); err != nil || nulls != 3 {
+			t.Errorf("%d unknown costs, %v", nulls, err)
+		}
+		return nil
+	})
+}
+
+func TestLongAndStrangeWords(t *testing.T) {
+	dir := t.TempDir()
+	l, _ := open(t, dir, Options{})
+	r := free(strings.Repeat("é", 150))
+	r.Model, r.Key, r.Time = "a\x00b\xff", strings.Repeat("x", 1000), time.Unix(-5, 0)
+	l.Record(r)
+	synced(t, l)
+	u := usage(t, l, time.Time{}, time.Time{}, ByModel)
+	if len(u.Groups) != 1 || u.Groups[0].Name != "a?b?" || u.Groups[0].Calls != 1 {
+		t.Errorf("groups %+v", u.Groups)
+	}
+	if u := usage(t, l, time.Time{}, time.Time{}, ByKey); len(u.Groups[0].Name) != maxWord {
+		t.Errorf("key %q", u.Groups[0].Name)
+	}
+}
+
+// Somebody who records while it is closed, or without a ledger, is not held up.
+func TestClosed(t *testing.T) {
+	dir := t.TempDir()
+	l := Open(dir, Options{})
+	r := l.Pay(paid("at once", 1))
+	closeLedger(t, l)
+	durable(t, r)
+	late := l.Pay(paid("late", 1))
+	if l.State().Lost != 1 || late.Wait() || late.Durable() != nil {
+		t.Errorf("a row after the end: %+v", l.State())
+	}
+	closeLedger(t, l)
+	if _, err := l.Usage(t.Context(), time.Time{}, time.Time{}, ByDay); err == nil {
+		t.Error("a closed ledger adds up")
+	}
+	again, _ := open(t, dir, Options{}) // on a slow disk it is in the spill
+	synced(t, again)
+	once(t, dir, []string{"at once"})
+
+	var none *Ledger
+	none.Record(free("f"))
+	if r := none.Pay(paid("p", 1)); !r.Wait() || none.State() != (State{}) {
+		t.Error("without a ledger a call waits for it")
+	}
+	<-none.Pay(paid("p", 1)).Durable()
+}
+
+func TestSyncGivesUp(t *testing.T) {
+	l, _ := open(t, t.TempDir(), Options{migrations: []string{"nonsense"}})
+	becomes(t, l, Spilling, "bring it to version 1")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := l.Sync(ctx); err == nil || !strings.Contains(err.Error(), "version 1") {
+		t.Errorf("error %v", err)
+	}
+	if _, err := l.Usage(t.Context(), time.Time{}, time.Time{}, ByDay); err == nil || !strings.Contains(err.Error(), "version 1") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestSpent(t *testing.T) {
+	l, _ := open(t, t.TempDir(), Options{})
+	a, b := paid("a", 5), paid("b", 7)
+	b.Key = ""
+	for _, r := range []Row{a, a, b, free("f")} {
+		l.Record(r)
+	}
+	synced(t, l)
+	got, err := l.Spent(t.Context(), a.Time.Add(-time.Hour), a.Time.Add(time.Hour))
+	if err != nil || len(got) != 2 || got["tool"] != 10 || got[""] != 7 {
+		t.Errorf("spent %v, %v", got, err)
+	}
+	if _, err := l.Usage(t.Context(), time.Time{}, time.Time{}, "shoe size"); err == nil {
+		t.Error("by shoe size: no error")
+	}
+}
+
+// A database of an older llmsup is brought forward, one of a newer or of another
+// program is left as it is, and rows wait beside it.
+func TestVersions(t *testing.T) {
+	dir := t.TempDir()
+	old := Open(dir, Options{})
+	old.Record(free("old"))
+	synced(t, old)
+	closeLedger(t, old)
+
+	next := append(slices.Clone(migrations), "ALTER TABLE call ADD COLUMN colour TEXT NOT NULL DEFAULT 'red'", "CREATE INDEX colours ON call (colour)")
+	l, _ := open(t, dir, Options{migrations: next})
+	l.Record(free("next"))
+	synced(t, l)
+	with(t, dir, func(db *sql.DB) error {
+		var version, red int
+		if err := db.QueryRow("SELECT (SELECT user_version FROM pragma_user_version), count(*) FROM call WHERE colour = 'red'").Scan(&version, &red); err != nil || version != 3 || red != 2 {
+			t.Errorf("version %d, %d rows, %v", version, red, err)
+		}
+		return nil
+	})
+	closeLedger(t, l)
+
+	l, said := open(t, dir, Options{})
+	becomes(t, l, Spilling, "a newer llmsup has written it (version 3, this one knows 1)")
+	durable(t, l.Pay(paid("meanwhile", 1)))
+	closeLedger(t, l)
+	if strings.Count(said.String(), "can't be used") != 1 {
+		t.Errorf("logged %s", said)
+	}
+	l, _ = open(t, dir, Options{migrations: next})
+	synced(t, l)
+	closeLedger(t, l)
+	once(t, dir, []string{"old", "next", "meanwhile"})
+
+	broken := append(slices.Clone(next), "CREATE TABLE half (x); CREATE TABLE half (x)")
+	l, _ = open(t, dir, Options{migrations: broken})
+	becomes(t, l, Spilling, "bring it to version 4")
+	closeLedger(t, l)
+	with(t, dir, func(db *sql.DB) error {
+		var half int
+		if err := db.QueryRow("SELECT count(*) FROM sqlite_schema WHERE name = 'half'").Scan(&half); err != nil || half != 0 {
+			t.Errorf("half a step is left: %d, %v", half, err)
+		}
+		return nil
+	})
+
+	strange := t.TempDir()
+	with(t, strange, func(db *sql.DB) error {
+		_, err := db.Exec("CREATE TABLE recipes (cake TEXT)")
+		return err
+	})
+	l, _ = open(t, strange, Options{})
+	becomes(t, l, Spilling, "another program's database")
+	with(t, strange, func(db *sql.DB) error {
+		_, err := db.Exec("INSERT INTO recipes VALUES ('x')")
+		return err
+	})
+}

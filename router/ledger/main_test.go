@@ -1,0 +1,234 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+
+	"github.com/llmsup/llmsup/router/usd"
+)
+
+// childVariable makes this test binary a program that records rows in the folder
+// that it is started in, until somebody kills it.
+const childVariable = "LLMSUP_TEST_LEDGER"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childVariable) != "" {
+		recordUntilKilled()
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// paid and free are rows of the two kinds.
+func paid(request string, cost usd.Amount) Row {
+	return Row{
+		Time: time.Now(), Request: request, Key: "tool", Route: "gpt-4o", Model: "gpt-4o", Backend: "openrouter", Served: "openai/gpt-4o", Status: 200,
+		Stream: true, Paid: true, Prompt: new(int64(1000)), Cached: new(int64(0)), Completed: new(int64(20)), Cost: &cost,
+		First: 300 * time.Millisecond, Took: time.Second,
+	}
+}
+
+func free(request string) Row {
+	return Row{
+		Time: time.Now(), Request: request, Route: "local/qwen", Model: "local/qwen", Backend: "qwen", Served: "qwen", Status: 200, Local: true,
+		Prompt: new(int64(10)), Completed: new(int64(5)), Cost: new(usd.Amount(0)), Saved: new(usd.Amount(1_234_567)),
+		First: 20 * time.Millisecond, Took: 40 * time.Millisecond,
+	}
+}
+
+// log is what a ledger has logged.
+type log struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// open opens a ledger that is quicker to try again, and closes it with the test.
+func open(t *testing.T, dir string, opts Options) (*Ledger, *log) {
+	t.Helper()
+	said := &log{}
+	opts.Log = zerolog.New(said)
+	setDefault(&opts.retry, 30*time.Millisecond)
+	l := Open(dir, opts)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the ledger logged:\n%s", said)
+		}
+		closeLedger(t, l)
+	})
+	return l, said
+}
+
+func closeLedger(t *testing.T, l *Ledger) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := l.Close(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+func synced(t *testing.T, l *Ledger) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := l.Sync(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if s := l.State(); s.Condition != OK || s.Reason != "" || s.Waiting != 0 {
+		t.Fatalf("when all is written the state is %+v", s)
+	}
+}
+
+// becomes waits until the ledger is in a condition, for a reason.
+func becomes(t *testing.T, l *Ledger, want Condition, reason string) State {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	for {
+		l.mu.Lock()
+		changed, s := l.changed, l.state()
+		l.mu.Unlock()
+		if s.Condition == want && strings.Contains(s.Reason, reason) {
+			return s
+		}
+		select {
+		case <-changed:
+		case <-time.After(50 * time.Millisecond): // some of it comes with time alone
+		case <-deadline:
+			t.Fatalf("the state stays %+v, want %s with %q", s, want, reason)
+		}
+	}
+}
+
+// durable waits until a row is.
+func durable(t *testing.T, r *Receipt) {
+	t.Helper()
+	select {
+	case <-r.Durable():
+	case <-time.After(20 * time.Second):
+		t.Fatal("a row that was paid for is not durable")
+	}
+}
+
+func usage(t *testing.T, l *Ledger, from, to time.Time, by By) Usage {
+	t.Helper()
+	u, err := l.Usage(t.Context(), from, to, by)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+// with runs something on a connection of its own to a database, as another
+// program would.
+func with(t *testing.T, dir string, run func(*sql.DB) error) {
+	t.Helper()
+	db, err := sql.Open("sqlite", dsn(filepath.Join(dir, databaseName), "busy_timeout(5000)"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := run(db); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// requests counts the rows of each request, and holds the days' sums against the
+// rows: nothing is deleted in these tests.
+func requests(t *testing.T, dir string) map[string]int {
+	t.Helper()
+	found := map[string]int{}
+	with(t, dir, func(db *sql.DB) error {
+		rows, err := db.Query("SELECT request FROM calls")
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var request string
+			if err := rows.Scan(&request); err != nil {
+				return err
+			}
+			found[request]++
+		}
+		if err := rows.Err(); err != nil {
+			return err
+		}
+		var calls, ofDays, cost, costOfDays int64
+		if err := db.QueryRow("SELECT count(*), coalesce(sum(cost), 0), (SELECT coalesce(sum(calls), 0) FROM day), (SELECT coalesce(sum(cost), 0) FROM day) FROM call").Scan(&calls, &cost, &ofDays, &costOfDays); err != nil {
+			return err
+		}
+		if calls != ofDays || cost != costOfDays {
+			return fmt.Errorf("%d rows that cost %d, and days with %d that cost %d", calls, cost, ofDays, costOfDays)
+		}
+		var sound string
+		if err := db.QueryRow("PRAGMA integrity_check").Scan(&sound); err != nil || sound != "ok" {
+			return errors.Join(err, errors.New(sound))
+		}
+		return nil
+	})
+	return found
+}
+
+// once fails unless exactly these requests have a row each.
+func once(t *testing.T, dir string, want []string) {
+	t.Helper()
+	found := requests(t, dir)
+	for _, request := range want {
+		if found[request] != 1 {
+			t.Errorf("%s has %d rows", request, found[request])
+		}
+	}
+	if len(found) != len(want) {
+		t.Errorf("%d requests have rows, want %d", len(found), len(want))
+	}
+}
+
+// spills are the files beside the database, but for an empty reserve.
+func spills(t *testing.T, dir string) []string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(globQuote(dir), "ledger.spill-*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var files []string
+	for _, name := range found {
+		if raw, err := os.ReadFile(name); err == nil && len(bytes.Trim(raw, "\x00")) > 0 || filepath.Base(name) != reserveName {
+			files = append(files, filepath.Base(name))
+		}
+	}
+	return files
+}
+
+// notRun skips a test that this user or this machine can't run, and has
+// scripts/test.sh name it in its last lines.
+func notRun(t *testing.T, why string) {
+	t.Helper()
+	if f, err := os.OpenFile(os.Getenv("LLMSUP_TEST_NOT_RUN"), os.O_APPEND|os.O_WRONLY, 0); err == nil {
+		fmt.Fprintf(f, "%s: %s\n", t.Name(), strings.ReplaceAll(why, "\n", "; "))
+		_ = f.Close()
+	}
+	t.Skip("not run: " + why)
+}

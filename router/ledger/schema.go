@@ -1,0 +1,118 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+)
+
+// migrations make the database what this llmsup works with, each from the version
+// before it. user_version counts them. Those that were in a release never change:
+// a new one is added.
+var migrations = []string{
+	`
+-- What calls have in common that are added up together.
+CREATE TABLE kind (
+	id      INTEGER PRIMARY KEY,
+	"key"   TEXT NOT NULL,    -- the name of the caller's key; '' = none
+	route   TEXT NOT NULL,    -- the pattern that matched
+	model   TEXT NOT NULL,    -- as the caller named it
+	backend TEXT NOT NULL,    -- who answered; '' = nobody
+	served  TEXT NOT NULL,    -- the model's name there
+	reason  TEXT NOT NULL,    -- why not the primary; '' = it did
+	status  INTEGER NOT NULL, -- HTTP
+	stream  INTEGER NOT NULL,
+	local   INTEGER NOT NULL, -- a server of llmsup's own answered
+	paid    INTEGER NOT NULL, -- somebody who takes money was asked
+	resumed INTEGER NOT NULL, -- it broke, and somebody else went on
+	partial INTEGER NOT NULL, -- it was cut or cancelled
+	UNIQUE ("key", route, model, backend, served, reason, status, stream, local, paid, resumed, partial)
+);
+
+-- One row a call. Amounts are in picodollars (1e-12 USD); NULL = not known.
+CREATE TABLE call (
+	time       INTEGER NOT NULL, -- when it came, Unix milliseconds
+	id         INTEGER NOT NULL, -- of the row, given when it was recorded
+	kind       INTEGER NOT NULL REFERENCES kind,
+	request    TEXT NOT NULL,    -- X-Request-Id
+	prompt     INTEGER,          -- tokens, cached ones included
+	cached     INTEGER,
+	completion INTEGER,
+	cost       INTEGER,
+	saved      INTEGER,
+	first_ms   INTEGER,          -- NULL = there was no answer
+	ms         INTEGER NOT NULL,
+	PRIMARY KEY (time, id)
+) WITHOUT ROWID;
+
+-- The sums of every day (UTC, counted from 1970), those of rows that are deleted
+-- by now included.
+CREATE TABLE day (
+	day        INTEGER NOT NULL,
+	kind       INTEGER NOT NULL REFERENCES kind,
+	calls      INTEGER NOT NULL,
+	prompt     INTEGER NOT NULL,
+	cached     INTEGER NOT NULL,
+	completion INTEGER NOT NULL,
+	no_tokens  INTEGER NOT NULL, -- calls of which they are not known
+	cost       INTEGER NOT NULL,
+	no_cost    INTEGER NOT NULL,
+	saved      INTEGER NOT NULL,
+	no_saved   INTEGER NOT NULL,
+	answers    INTEGER NOT NULL, -- calls with a first answer
+	first_ms   INTEGER NOT NULL,
+	ms         INTEGER NOT NULL,
+	PRIMARY KEY (day, kind)
+) WITHOUT ROWID;
+
+-- From which day on the rows of calls are here.
+CREATE TABLE kept (since INTEGER NOT NULL);
+INSERT INTO kept VALUES (0);
+
+-- For people.
+CREATE VIEW calls AS
+SELECT strftime('%Y-%m-%dT%H:%M:%fZ', time / 1000.0, 'unixepoch') AS time, request, "key", route, model, backend, served, reason,
+	status, stream, local, paid, resumed, partial, prompt, cached, completion, cost / 1e12 AS cost_usd, saved / 1e12 AS saved_usd, first_ms, ms
+FROM call JOIN kind ON kind.id = call.kind;
+`,
+}
+
+// newerError is of a database that a newer llmsup has written.
+type newerError struct{ has, knows int }
+
+func (e *newerError) Error() string {
+	return fmt.Sprintf("a newer llmsup has written it (version %d, this one knows %d): run that one, or move the file away", e.has, e.knows)
+}
+
+// strangerError is of a database that is not llmsup's.
+type strangerError struct{}
+
+func (e *strangerError) Error() string {
+	return "it is another program's database: move the file away"
+}
+
+// migrate brings a database to the present version, each step whole or not at
+// all. It touches none that it does not know.
+func migrate(ctx context.Context, conn *sql.Conn, steps []string) error {
+	var has, tables int
+	if err := conn.QueryRowContext(ctx, "PRAGMA user_version").Scan(&has); err != nil {
+		return err
+	}
+	if has > len(steps) {
+		return &newerError{has, len(steps)}
+	}
+	if err := conn.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema").Scan(&tables); err != nil {
+		return err
+	}
+	if has == 0 && tables > 0 || has < 0 {
+		return &strangerError{}
+	}
+	for ; has < len(steps); has++ {
+		step := fmt.Sprintf("BEGIN IMMEDIATE;\n%s;\nPRAGMA user_version = %d;\nCOMMIT", steps[has], has+1)
+		if _, err := conn.ExecContext(ctx, step); err != nil {
+			_, _ = conn.ExecContext(ctx, "ROLLBACK") // there may be nothing to roll back
+			return fmt.Errorf("bring it to version %d: %w", has+1, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,236 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/llmsup/llmsup/router/usd"
+)
+
+// Sums are what calls add up to. What is not known of some of them is not in the
+// sum, and they are counted beside it.
+type Sums struct {
+	Calls   int64 `json:"calls"`
+	Failed  int64 `json:"failed"` // with an HTTP status of 400 or more
+	Local   int64 `json:"local"`  // answered by a server of llmsup's own
+	Paid    int64 `json:"paid"`
+	Resumed int64 `json:"resumed"`
+	Partial int64 `json:"partial"` // cut or cancelled
+
+	Prompt        int64 `json:"prompt_tokens"` // cached ones included
+	Cached        int64 `json:"cached_tokens"`
+	Completion    int64 `json:"completion_tokens"`
+	UnknownTokens int64 `json:"unknown_tokens"` // calls
+
+	Cost         usd.Amount `json:"cost_usd"`
+	UnknownCost  int64      `json:"unknown_cost"` // paid calls
+	Saved        usd.Amount `json:"saved_usd"`
+	UnknownSaved int64      `json:"unknown_saved"` // answered local calls
+
+	Answers int64         `json:"-"` // calls with a first answer
+	First   time.Duration `json:"-"` // until it came, of all those together
+	Took    time.Duration `json:"-"` // in all, of all calls together
+}
+
+// Add adds other sums.
+func (s *Sums) Add(o Sums) {
+	for _, p := range []struct {
+		to   *int64
+		more int64
+	}{
+		{&s.Calls, o.Calls},
+		{&s.Failed, o.Failed},
+		{&s.Local, o.Local},
+		{&s.Paid, o.Paid},
+		{&s.Resumed, o.Resumed},
+		{&s.Partial, o.Partial},
+		{&s.Prompt, o.Prompt},
+		{&s.Cached, o.Cached},
+		{&s.Completion, o.Completion},
+		{&s.UnknownTokens, o.UnknownTokens},
+		{&s.UnknownCost, o.UnknownCost},
+		{&s.UnknownSaved, o.UnknownSaved},
+		{&s.Answers, o.Answers},
+	} {
+		*p.to += p.more
+	}
+	s.Cost += o.Cost
+	s.Saved += o.Saved
+	s.First += o.First
+	s.Took += o.Took
+}
+
+// By is what calls are added up by.
+type By string
+
+// What there is to add up by.
+const (
+	ByModel   By = "model" // as callers name it
+	ByServed  By = "served"
+	ByRoute   By = "route"
+	ByBackend By = "backend"
+	ByKey     By = "key"
+	ByReason  By = "reason"
+	ByDay     By = "day" // UTC, as in 2026-02-27
+)
+
+// columns are the expressions of each.
+var columns = map[By]string{
+	ByModel: "model", ByServed: "served", ByRoute: "route", ByBackend: "backend", ByKey: `"key"`, ByReason: "reason",
+	ByDay: "strftime('%Y-%m-%d', day * 86400, 'unixepoch')",
+}
+
+// Group is the calls that have one name: of a model, a backend, a day.
+type Group struct {
+	Name string `json:"name"`
+	Sums
+}
+
+// Usage is what calls of a span of time add up to.
+type Usage struct {
+	// From and To are the span. It is longer than was asked for where the rows of its
+	// first or its last day are deleted by now: then all of that day is in it.
+	From   time.Time `json:"from"`
+	To     time.Time `json:"to"`
+	Groups []Group   `json:"groups"` // by name
+	Total  Sums      `json:"total"`
+}
+
+// rollup adds up whole days from the sums of days, and what is left at both ends
+// of a span from the rows of calls: ?1 <= day < ?2, ?3 <= time < ?4 and
+// ?5 <= time < ?6.
+const rollup = `
+WITH part AS (
+	SELECT day, kind, calls, prompt, cached, completion, no_tokens, cost, no_cost, saved, no_saved, answers, first_ms, ms
+	FROM day WHERE day >= ?1 AND day < ?2
+	UNION ALL
+	SELECT time / 86400000, kind, count(*), coalesce(sum(prompt), 0), coalesce(sum(cached), 0), coalesce(sum(completion), 0), sum(prompt IS NULL OR completion IS NULL),
+		coalesce(sum(cost), 0), sum(cost IS NULL), coalesce(sum(saved), 0), sum(saved IS NULL), count(first_ms), coalesce(sum(first_ms), 0), sum(ms)
+	FROM call WHERE time >= ?3 AND time < ?4 GROUP BY 1, 2
+	UNION ALL
+	SELECT time / 86400000, kind, count(*), coalesce(sum(prompt), 0), coalesce(sum(cached), 0), coalesce(sum(completion), 0), sum(prompt IS NULL OR completion IS NULL),
+		coalesce(sum(cost), 0), sum(cost IS NULL), coalesce(sum(saved), 0), sum(saved IS NULL), count(first_ms), coalesce(sum(first_ms), 0), sum(ms)
+	FROM call WHERE time >= ?5 AND time < ?6 GROUP BY 1, 2
+)
+SELECT %s, sum(calls), sum(calls * (status >= 400)), sum(calls * local), sum(calls * paid), sum(calls * resumed), sum(calls * partial),
+	sum(prompt), sum(cached), sum(completion), sum(no_tokens), sum(cost), sum(no_cost * paid), sum(saved),
+	sum(no_saved * local * (status < 400)), sum(answers), sum(first_ms), sum(ms)
+FROM part JOIN kind ON kind.id = part.kind GROUP BY 1 ORDER BY 1`
+
+// span is a span of time in milliseconds, and what it is added up from: the sums
+// of whole days, and the rows at its left and its right end.
+type span struct {
+	from, to                       int64
+	fromDay, toDay                 int64
+	left, leftEnd, right, rightEnd int64
+}
+
+// cut cuts a span. Days before since have no rows any more: of those it takes all.
+// Of the last day all there is can be taken as well when nothing comes after it.
+func cut(from, to, since, now int64) span {
+	if from < since*dayLength {
+		from -= from % dayLength
+	}
+	if to < since*dayLength {
+		to = dayAfter(to) * dayLength
+	}
+	to = max(to, from)
+	s := span{from: from, to: to, fromDay: dayAfter(from), toDay: to / dayLength}
+	if to > now {
+		s.toDay = dayAfter(to)
+	}
+	if s.fromDay > s.toDay { // within a day
+		s.fromDay, s.left, s.leftEnd = s.toDay, from, to
+		return s
+	}
+	s.left, s.leftEnd = from, s.fromDay*dayLength
+	s.right, s.rightEnd = s.toDay*dayLength, to
+	return s
+}
+
+// dayAfter returns the first day that begins then or later.
+func dayAfter(t int64) int64 { return (t + dayLength - 1) / dayLength }
+
+// Usage adds up the calls that came at from or later and before to, by what they
+// have in common. A zero from is the beginning, a zero to is now. What was recorded
+// within the last 100 ms may be missing, and more while State says so.
+func (l *Ledger) Usage(ctx context.Context, from, to time.Time, by By) (Usage, error) {
+	column, ok := columns[by]
+	if !ok {
+		return Usage{}, fmt.Errorf("calls can't be added up by %q", by)
+	}
+	now := l.opts.now()
+	if to.IsZero() {
+		to = now.Add(dayLength * time.Millisecond) // a call may have come while this is read
+	}
+	d := l.database.Load()
+	if d == nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.down == nil {
+			return Usage{}, errors.New("read the ledger: it is closed")
+		}
+		return Usage{}, fmt.Errorf("read the ledger: %s", explain(l.path(), l.down))
+	}
+	u, err := d.usage(ctx, max(from.UnixMilli(), 0), max(to.UnixMilli(), 0), now.UnixMilli(), column)
+	if isCorrupt(err) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.suspect = err
+		wake(l.wakeCommitter)
+	}
+	if err != nil {
+		return Usage{}, fmt.Errorf("read the ledger: %w", err)
+	}
+	if u.To.After(now) {
+		u.To = now
+	}
+	return u, nil
+}
+
+func (d *database) usage(ctx context.Context, from, to, now int64, column string) (u Usage, err error) {
+	tx, err := d.reader.BeginTx(ctx, nil) // one view of all tables
+	if err != nil {
+		return Usage{}, err
+	}
+	defer tx.Rollback() //nolint:errcheck // nothing was written
+	var since int64
+	if err := tx.QueryRowContext(ctx, "SELECT since FROM kept").Scan(&since); err != nil {
+		return Usage{}, err
+	}
+	s := cut(from, to, since, now)
+	u.From, u.To = time.UnixMilli(s.from).UTC(), time.UnixMilli(s.to).UTC()
+	rows, err := tx.QueryContext(ctx, fmt.Sprintf(rollup, column), s.fromDay, s.toDay, s.left, s.leftEnd, s.right, s.rightEnd)
+	if err != nil {
+		return Usage{}, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var g Group
+		var first, took int64
+		if err := rows.Scan(&g.Name, &g.Calls, &g.Failed, &g.Local, &g.Paid, &g.Resumed, &g.Partial, &g.Prompt, &g.Cached, &g.Completion,
+			&g.UnknownTokens, &g.Cost, &g.UnknownCost, &g.Saved, &g.UnknownSaved, &g.Answers, &first, &took); err != nil {
+			return Usage{}, err
+		}
+		g.First, g.Took = time.Duration(first)*time.Millisecond, time.Duration(took)*time.Millisecond
+		u.Groups = append(u.Groups, g)
+		u.Total.Add(g.Sums)
+	}
+	return u, rows.Err()
+}
+
+// Spent returns what was paid in a span of time, by the callers' keys, as budgets
+// want it.
+func (l *Ledger) Spent(ctx context.Context, from, to time.Time) (map[string]usd.Amount, error) {
+	u, err := l.Usage(ctx, from, to, ByKey)
+	if err != nil {
+		return nil, err
+	}
+	spent := map[string]usd.Amount{}
+	for _, g := range u.Groups {
+		spent[g.Name] = g.Cost
+	}
+	return spent, nil
+}

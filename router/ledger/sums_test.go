@@ -1,0 +1,339 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/llmsup/llmsup/router/usd"
+)
+
+var today = time.Date(2026, 3, 10, 15, 30, 0, 0, time.UTC)
+
+// randomRow is a row of the sixty days before today, and some of today.
+func randomRow(random *rand.Rand, id int) Row {
+	r := Row{
+		Time: today.Add(-time.Duration(random.Int64N(int64(60 * 24 * time.Hour)))).Truncate(time.Millisecond), Request: fmt.Sprint(id),
+		Key: []string{"", "a", "b"}[random.IntN(3)], Model: []string{"x", "y"}[random.IntN(2)], Backend: []string{"", "gpu", "cloud"}[random.IntN(3)],
+		Reason: []string{"", "failed", "timeout"}[random.IntN(3)], Status: []int{200, 429, 503}[random.IntN(3)],
+		Local: random.IntN(2) == 0, Paid: random.IntN(2) == 0, Resumed: random.IntN(9) == 0, Partial: random.IntN(9) == 0,
+		First: time.Duration(random.IntN(3)) * time.Second, Took: time.Duration(random.IntN(5000)) * time.Millisecond,
+	}
+	if random.IntN(10) == 0 { // at the edges of days
+		r.Time = r.Time.Truncate(24 * time.Hour).Add(time.Duration(random.IntN(3)-1) * time.Millisecond)
+	}
+	figure := func(n int64) *int64 {
+		if random.IntN(5) == 0 {
+			return nil
+		}
+		return new(random.Int64N(n))
+	}
+	r.Prompt, r.Cached, r.Completed = figure(10_000), figure(100), figure(1000)
+	if n := figure(1e12); n != nil {
+		r.Cost = new(usd.Amount(*n))
+	}
+	if n := figure(1e12); n != nil {
+		r.Saved = new(usd.Amount(*n))
+	}
+	return r
+}
+
+// plainly adds rows up one by one.
+func plainly(rows []Row, from, to time.Time, by By) (groups []Group) {
+	sums := map[string]*Sums{}
+	for _, r := range rows {
+		if r.Time.Before(from) || !r.Time.Before(to) {
+			continue
+		}
+		name := map[By]string{
+			ByModel: r.Model, ByServed: r.Served, ByRoute: r.Route, ByBackend: r.Backend, ByKey: r.Key, ByReason: r.Reason, ByDay: r.Time.Format(time.DateOnly),
+		}[by]
+		if sums[name] == nil {
+			sums[name] = &Sums{}
+		}
+		one := func(yes bool) int64 {
+			if yes {
+				return 1
+			}
+			return 0
+		}
+		s := Sums{
+			Calls: 1, Failed: one(r.Status >= 400), Local: one(r.Local), Paid: one(r.Paid), Resumed: one(r.Resumed), Partial: one(r.Partial),
+			Prompt: orZero(r.Prompt), Cached: orZero(r.Cached), Completion: orZero(r.Completed), UnknownTokens: one(r.Prompt == nil || r.Completed == nil),
+			UnknownCost: one(r.Paid && r.Cost == nil), UnknownSaved: one(r.Local && r.Status < 400 && r.Saved == nil),
+			Answers: one(r.First > 0), First: r.First, Took: r.Took,
+		}
+		if r.Cost != nil {
+			s.Cost = *r.Cost
+		}
+		if r.Saved != nil {
+			s.Saved = *r.Saved
+		}
+		sums[name].Add(s)
+	}
+	for name, s := range sums {
+		groups = append(groups, Group{name, *s})
+	}
+	slices.SortFunc(groups, func(a, b Group) int { return strings.Compare(a.Name, b.Name) })
+	return groups
+}
+
+// Sums of any span are those of its rows, by whatever they are added up; also when
+// rows come late, come twice, or are deleted by now.
+func TestSumsAreExact(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, uint64(time.Now().UnixNano())))
+	dir := t.TempDir()
+	now := atomic.Pointer[time.Time]{}
+	now.Store(&today)
+	options := Options{now: func() time.Time { return *now.Load() }}
+	l, _ := open(t, dir, options)
+	var rows []Row
+	more := func(n int) {
+		for range n {
+			rows = append(rows, randomRow(random, len(rows)))
+			l.Record(rows[len(rows)-1])
+		}
+		synced(t, l)
+	}
+	check := func(spans int, keep time.Duration) {
+		t.Helper()
+		for i := range spans {
+			from := today.Add(-time.Duration(random.Int64N(int64(70 * 24 * time.Hour))))
+			to := from.Add(time.Duration(random.Int64N(int64(90 * 24 * time.Hour))))
+			switch i % 6 {
+			case 0:
+				from, to = time.Time{}, time.Time{}
+			case 1:
+				from = from.Truncate(24 * time.Hour)
+			case 2:
+				to = to.Truncate(24 * time.Hour)
+			case 3:
+				to = from.Add(time.Duration(random.Int64N(int64(24 * time.Hour))))
+			case 4:
+				to = time.Time{}
+			}
+			by := []By{ByModel, ByBackend, ByKey, ByReason, ByDay, ByServed, ByRoute}[i%7]
+			u := usage(t, l, from, to, by)
+			if to.IsZero() {
+				to = now.Load().Add(24 * time.Hour)
+			}
+			since := now.Load().Add(-keep).Truncate(24 * time.Hour)
+			if keep > 0 && from.Before(since) {
+				from = from.Truncate(24 * time.Hour)
+			}
+			if keep > 0 && to.Before(since) {
+				to = to.Add(24*time.Hour - 1).Truncate(24 * time.Hour)
+			}
+			if !u.From.Equal(from.Truncate(time.Millisecond)) && !from.IsZero() {
+				t.Fatalf("it begins at %s, not at %s", u.From, from)
+			}
+			from, to = from.Truncate(time.Millisecond), to.Truncate(time.Millisecond)
+			if want := plainly(rows, from, to, by); !slices.Equal(u.Groups, want) {
+				t.Fatalf("from %s to %s by %s:\n%+v\nwant\n%+v", from, to, by, u.Groups, want)
+			}
+			var total Sums
+			for _, g := range u.Groups {
+				total.Add(g.Sums)
+			}
+			if u.Total != total {
+				t.Fatalf("total %+v, want %+v", u.Total, total)
+			}
+		}
+	}
+	more(1500)
+	check(21, 0)
+
+	// The same rows come again, as from a spill that was read before a crash.
+	l.mu.Lock()
+	run := l.run
+	l.mu.Unlock()
+	closeLedger(t, l)
+	again := &spill{dir: dir, sync: (*os.File).Sync}
+	var entries []*entry
+	for i, r := range rows {
+		r.trim()
+		entries = append(entries, &entry{id: run | int64(i+1), row: r})
+	}
+	if err := again.write(entries); err != nil {
+		t.Fatal(err)
+	}
+	again.close()
+	const keep = 20 * 24 * time.Hour
+	options.Keep = keep
+	l, _ = open(t, dir, options)
+	synced(t, l)
+	for kept := -1; kept != 0; { // the deleting is not in a hurry
+		with(t, dir, func(db *sql.DB) error {
+			return db.QueryRow("SELECT count(*) FROM call WHERE time < ?", today.Add(-keep).Truncate(24*time.Hour).UnixMilli()).Scan(&kept)
+		})
+	}
+	if found := len(rowsOf(t, dir)); found == 0 || found > len(rows)/2 {
+		t.Errorf("%d of %d rows are kept", found, len(rows))
+	}
+	check(21, keep)
+	more(500) // late ones too
+	check(21, keep)
+}
+
+func rowsOf(t *testing.T, dir string) (requests []string) {
+	t.Helper()
+	with(t, dir, func(db *sql.DB) error {
+		rows, err := db.Query("SELECT request FROM call")
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var request string
+			if err := rows.Scan(&request); err != nil {
+				return err
+			}
+			requests = append(requests, request)
+		}
+		return rows.Err()
+	})
+	return requests
+}
+
+// Whole days come from their sums: of a month's rows no more are read than those
+// of the hours at its ends, and those by the table's key.
+func TestPlan(t *testing.T) {
+	for name, c := range map[string]struct {
+		from, to, since, now int64 // hours
+		want                 span  // days, and hours
+	}{
+		"up to now":             {50, 1000, 0, 999, span{fromDay: 3, toDay: 42, left: 50, leftEnd: 72, right: 1008, rightEnd: 1000}},
+		"whole days":            {48, 96, 0, 999, span{fromDay: 2, toDay: 4, left: 48, leftEnd: 48, right: 96, rightEnd: 96}},
+		"both ends":             {50, 100, 0, 999, span{fromDay: 3, toDay: 4, left: 50, leftEnd: 72, right: 96, rightEnd: 100}},
+		"two halves":            {50, 80, 0, 999, span{fromDay: 3, toDay: 3, left: 50, leftEnd: 72, right: 72, rightEnd: 80}},
+		"within a day":          {50, 60, 0, 999, span{fromDay: 2, toDay: 2, left: 50, leftEnd: 60}},
+		"deleted":               {50, 80, 5, 999, span{from: 48, to: 96, fromDay: 2, toDay: 4, left: 48, leftEnd: 48, right: 96, rightEnd: 96}},
+		"the beginning deleted": {50, 130, 5, 999, span{from: 48, to: 130, fromDay: 2, toDay: 5, left: 48, leftEnd: 48, right: 120, rightEnd: 130}},
+		"backwards":             {60, 50, 0, 999, span{from: 60, to: 60, fromDay: 2, toDay: 2, left: 60, leftEnd: 60}},
+	} {
+		const hour = 3_600_000
+		want := c.want
+		if want.from == 0 {
+			want.from, want.to = c.from, c.to
+		}
+		for _, p := range []*int64{&want.from, &want.to, &want.left, &want.leftEnd, &want.right, &want.rightEnd} {
+			*p *= hour
+		}
+		if got := cut(c.from*hour, c.to*hour, c.since, c.now*hour); got != want {
+			t.Errorf("%s: %+v, want %+v", name, got, want)
+		}
+	}
+
+	dir := t.TempDir()
+	l, _ := open(t, dir, Options{})
+	synced(t, l)
+	with(t, dir, func(db *sql.DB) error {
+		rows, err := db.Query("EXPLAIN QUERY PLAN "+fmt.Sprintf(rollup, "model"), 1, 2, 3, 4, 5, 6)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		var plan []string
+		for rows.Next() {
+			var id, parent, unused int
+			var detail string
+			if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
+				return err
+			}
+			plan = append(plan, detail)
+		}
+		text := strings.Join(plan, "\n")
+		for want, n := range map[string]int{
+			"SEARCH day USING PRIMARY KEY (day>? AND day<?)": 1, "SEARCH call USING PRIMARY KEY (time>? AND time<?)": 2, "SEARCH kind USING INTEGER PRIMARY KEY": 1,
+		} {
+			if strings.Count(text, want) != n {
+				t.Errorf("%q is not %d times in the plan:\n%s", want, n, text)
+			}
+		}
+		if strings.Contains(text, "SCAN call") || strings.Contains(text, "SCAN day") {
+			t.Errorf("all is read:\n%s", text)
+		}
+		return rows.Err()
+	})
+}
+
+// million fills a database with so many rows of the 40 days before now.
+func million(tb testing.TB, dir string, n int, now time.Time) {
+	tb.Helper()
+	db, err := sql.Open("sqlite", dsn(filepath.Join(dir, databaseName), "synchronous(OFF)"))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer db.Close()
+	for _, text := range []string{
+		`WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 49)
+INSERT INTO kind SELECT i + 1, 'key' || i % 5, 'route' || i, 'model' || i % 7, 'backend' || i % 2, 'served', CASE i % 4 WHEN 0 THEN 'timeout' ELSE '' END,
+200, 1, i % 2, 1 - i % 2, 0, 0 FROM n`,
+		fmt.Sprintf(`WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
+INSERT INTO call SELECT %d - (%d - i) * %d, i, i %% 50 + 1, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ', 1000, 0, 20, 1234567, NULL, 300, 1000 FROM n`,
+			n-1, now.UnixMilli(), n, 40*dayLength/n),
+		`INSERT INTO day SELECT time / 86400000, kind, count(*), sum(prompt), sum(cached), sum(completion), 0, sum(cost), 0, 0, count(*), count(*), sum(first_ms), sum(ms)
+FROM call GROUP BY 1, 2`,
+	} {
+		if _, err := db.ExecContext(context.Background(), text); err != nil {
+			tb.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkUsage is `llmsup usage --since 30d` on a million rows.
+func BenchmarkUsage(b *testing.B) {
+	dir := b.TempDir()
+	l := Open(dir, Options{})
+	if err := l.Sync(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	now := time.Now()
+	million(b, dir, 1_000_000, now)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for b.Loop() {
+		u, err := l.Usage(b.Context(), now.Add(-30*24*time.Hour), time.Time{}, ByModel)
+		if err != nil || u.Total.Calls < 740_000 || u.Total.Calls > 760_000 || u.Total.Cost != usd.Amount(u.Total.Calls)*1_234_567 {
+			b.Fatal(u.Total, err)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	b.ReportMetric(float64(after.TotalAlloc-before.TotalAlloc)/float64(b.N), "go-B/op")
+	if err := l.Close(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// BenchmarkRecord is what a row costs, from the call to the disk, when 512 come in
+// the time of a commit.
+func BenchmarkRecord(b *testing.B) {
+	l := Open(b.TempDir(), Options{})
+	if err := l.Sync(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	r := free("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+	r.Time = time.Now()
+	n := 0
+	for b.Loop() {
+		r.Time = r.Time.Add(time.Millisecond)
+		l.Record(r)
+		if n++; n%512 == 0 {
+			if err := l.Sync(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	if err := l.Close(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+}
