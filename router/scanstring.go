@@ -45,6 +45,10 @@ func (s *scanner) rest() bool {
 			}
 			at += 16
 		}
+		if at+1 < len(text) && text[at] == '\\' && escaped[text[at+1]] { // by far the most
+			at += 2
+			continue
+		}
 		switch {
 		case at >= len(text) || text[at] < ' ':
 			return false
@@ -53,8 +57,8 @@ func (s *scanner) rest() bool {
 			return true
 		case text[at] != '\\': // near the text's end
 			at++
-		case validEscape(text[at+1:]):
-			at += 2 // the digits of an escape are plain text to whoever passes over them
+		case unicodeEscape(text[at+1:]):
+			at += 2 // its digits are plain text to whoever passes over them
 		default:
 			return false
 		}
@@ -64,9 +68,10 @@ func (s *scanner) rest() bool {
 // escaped are the characters that may follow a backslash, but for u.
 var escaped = [256]bool{'"': true, '\\': true, '/': true, 'b': true, 'f': true, 'n': true, 'r': true, 't': true}
 
-// validEscape says whether a text goes on as it has to behind a backslash.
-func validEscape(s []byte) bool {
-	return len(s) >= 1 && escaped[s[0]] || len(s) >= 5 && s[0] == 'u' && hex(s[1]) && hex(s[2]) && hex(s[3]) && hex(s[4])
+// unicodeEscape says whether a text begins with the u of an escape and its four
+// digits.
+func unicodeEscape(s []byte) bool {
+	return len(s) >= 5 && s[0] == 'u' && hex(s[1]) && hex(s[2]) && hex(s[3]) && hex(s[4])
 }
 
 func hex(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f' }
