@@ -96,7 +96,9 @@ func outcomeOf(f *failure, left bool) outcome {
 		return isUp
 	case left:
 		return saysNothing
-	case f.reason == Timeout && (f.spoke || !f.fair): // it is slow, or one of its models is, or its caller was in a hurry
+	case f.spoke && (f.reason == Timeout || f.reason == Lost): // it took the call: one of its models is slow, or breaks
+		return saysNothing
+	case f.reason == Timeout && !f.fair: // its caller was in a hurry
 		return saysNothing
 	case f.reason == Connect, f.reason == Timeout, f.reason == Lost:
 		return isDown

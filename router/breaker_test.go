@@ -81,7 +81,8 @@ func TestOutcome(t *testing.T) {
 	}{
 		"an answer": {nil, false, isUp}, "refused": {&failure{reason: Connect}, false, isDown},
 		"silence": {&failure{reason: Timeout, fair: true}, false, isDown}, "broken": {&failure{reason: Lost}, false, isDown},
-		"a client that left": {&failure{reason: Lost}, true, saysNothing}, "401": {answered(401), false, isUp},
+		"broken after its head": {&failure{reason: Lost, spoke: true}, false, saysNothing},
+		"a client that left":    {&failure{reason: Lost}, true, saysNothing}, "401": {answered(401), false, isUp},
 		"429": {answered(429), false, isUp}, "500": {answered(500), false, isUp}, "502": {answered(502), false, isDown},
 		"503":               {answered(503), false, isDown},
 		"502 of one model":  {&failure{reason: Status, resp: &http.Response{StatusCode: 502}, body: []byte(`{"error":{"message":"provider returned error"}}`)}, false, isUp},
@@ -164,6 +165,27 @@ func TestHastyRoute(t *testing.T) {
 	}
 	if r := b.chat("gpt-4o", false); r.status != 200 || r.backend() != "openrouter" {
 		t.Errorf("a patient call: %+v", r)
+	}
+}
+
+// TestBrokenModel: streams of one model that break do not close an upstream to the
+// others.
+func TestBrokenModel(t *testing.T) {
+	b := newBench(t, answers, nil)
+	b.cloud.behave = func(w http.ResponseWriter, r *http.Request) {
+		if bytes.Contains(b.cloud.lastBody(), []byte(`"broken/model"`)) {
+			sends(breaks, roleEvent)(w, r)
+			return
+		}
+		answers(w, r)
+	}
+	for range breakAfter {
+		if r := b.chat("broken/model", true); r.status != 502 {
+			t.Errorf("%+v", r)
+		}
+	}
+	if r := b.chat("gpt-4o", false); r.status != 200 {
+		t.Errorf("another model: %+v", r)
 	}
 }
 
