@@ -95,8 +95,9 @@ func (a *answer) close() {
 
 // patience says what a call need not wait for, since somebody else can answer it.
 type patience struct {
-	queue   bool // a place in a queue that is not worth it
-	refused bool // a backend without room to have some
+	queue     bool // a place in a queue that is not worth it
+	refused   bool // a backend without room to have some
+	unreached bool // a backend that takes no connection to take one
 }
 
 // attempt gives a call to one backend and waits for its first answer: until
@@ -120,7 +121,7 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 	at, failed := s.backend.admit(ctx, c, may.queue, timeout)
 	form := s.backend.formFor(c)
 	if failed == nil {
-		a, failed = ask(withProgress(ctx, &progress{deadline: time.Now().Add(timeout), since: began, mayMove: may.refused, form: form}), c, s)
+		a, failed = ask(withProgress(ctx, &progress{deadline: time.Now().Add(timeout), since: began, may: may, form: form}), c, s)
 	}
 	// A deadline that has passed has cancelled ctx: the answer can't be used.
 	inTime := timer.Stop() || failed != nil
@@ -177,7 +178,9 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 // ask sends the call and reads up to the first answer.
 func ask(ctx context.Context, c *call, s step) (*answer, *failure) {
 	so := progressOf(ctx)
-	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { so.sent.Store(true) }})
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { so.got.Store(true) }, WroteHeaders: func() { so.sent.Store(true) },
+	})
 	resp, err := s.backend.do(traced, c, s.model)
 	if err != nil {
 		sent := so.sent.Load()

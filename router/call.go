@@ -101,6 +101,7 @@ func (rt *Router) try(w http.ResponseWriter, r *http.Request, c *call, p plan, s
 	}
 	may := patience{
 		queue: mayMove && mayFallBack(p.route, Saturated), refused: mayMove && mayFallBack(p.route, Status),
+		unreached: mayMove && mayFallBack(p.route, Connect),
 	}
 	a, failed := attempt(r.Context(), c, s, timeout, p.idleTimeout, may)
 	if failed != nil && failed.again && r.Context().Err() == nil {

@@ -17,7 +17,8 @@ type progress struct {
 	sent     atomic.Bool // its head has been written; by the transport's goroutine, which can outlive a cancelled call
 	deadline time.Time   // for the first answer
 	since    time.Time   // when it was sent last, or was to be
-	mayMove  bool        // there is a fallback, which is sooner than waiting
+	got      atomic.Bool // it has a connection
+	may      patience    // what a fallback makes needless to wait for
 	form     *streamed   // in which the call is sent; nil = as it is
 }
 
@@ -47,16 +48,20 @@ const (
 // mayRepeat decides whether a request is sent again: only where nothing can have
 // been generated, and so paid for. That is where it was not sent at all, where
 // the peer says so by the protocol, and where it was refused for want of room
-// (429, 503), if nobody else can be asked and the wait fits the deadline.
+// (429, 503), if nobody else can be asked and the wait fits the deadline. Where no
+// connection is to be had, somebody else is asked as well, if there is anybody.
 func mayRepeat(ctx context.Context, resp *http.Response, err error) (bool, error) {
 	if ctx.Err() != nil {
 		return false, ctx.Err()
 	}
 	p := progressOf(ctx)
+	if err != nil && !p.got.Load() && p.may.unreached {
+		return false, nil
+	}
 	if err != nil {
 		return !p.sent.Load() || unprocessed(err), nil
 	}
-	if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusServiceUnavailable || p.mayMove {
+	if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusServiceUnavailable || p.may.refused {
 		return false, nil
 	}
 	wait, asked := retryAfter(resp)

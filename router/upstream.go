@@ -60,6 +60,7 @@ func newUpstreamBackend(u Upstream, log zerolog.Logger) (*upstreamBackend, error
 	client.PrepareRetry = func(req *http.Request) error {
 		p := progressOf(req.Context())
 		p.since = time.Now()
+		p.got.Store(false)
 		p.sent.Store(false)
 		return nil
 	}

@@ -1,7 +1,9 @@
 package router
 
 import (
+	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -39,6 +41,37 @@ func TestRefusedIsRepeated(t *testing.T) {
 			})
 			if r := b.chat(tc.model, false); r.status != tc.status || len(b.cloud.calls()) != tc.calls {
 				t.Errorf("status %d after %d calls, want %d after %d: %s", r.status, len(b.cloud.calls()), tc.status, tc.calls, r.body)
+			}
+		})
+	}
+}
+
+// TestUnreachedMoves: a call that gets no connection goes to its fallback at once,
+// where there is one; else it is tried again.
+func TestUnreachedMoves(t *testing.T) {
+	for name, tc := range map[string]struct {
+		on    []string
+		spare string
+		dials int32
+	}{
+		"a fallback":                {nil, "qwen", 1},
+		"a fallback for this":       {[]string{"connect"}, "qwen", 1},
+		"a fallback for other ends": {[]string{"status"}, "qwen", 1 + repeats},
+		"nobody else":               {nil, "", 1 + repeats},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, answers, answers, func(_ *Config, routes map[string]models.Route) {
+				routes["cloud-first"] = models.Route{Primary: "openrouter", Fallback: tc.spare, FallbackOn: models.NewWordList(tc.on...), Timeout: 5 * time.Second}
+			})
+			var dials atomic.Int32
+			transport(t, b).DialContext = func(context.Context, string, string) (net.Conn, error) {
+				dials.Add(1)
+				return nil, errors.New("connection refused")
+			}
+			r := b.chat("cloud-first", false)
+			if moved := tc.dials == 1; dials.Load() != tc.dials || moved != (r.status == 200) || r.reason() != "connect" {
+				t.Errorf("%d dials, want %d: %+v", dials.Load(), tc.dials, r)
 			}
 		})
 	}
