@@ -214,7 +214,7 @@ type patientWriter struct {
 
 func (w *patientWriter) begin() (end func()) {
 	// To set a deadline costs as much as a small write: one that is a little late
-	// does for many.
+	// does for many, and leaves each at least the idle time.
 	if now := time.Now(); w.idle > 0 && now.Sub(w.since) >= w.idle/4 {
 		w.since = now
 		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(now.Add(w.idle + w.idle/4)) // not every writer has one
@@ -222,7 +222,22 @@ func (w *patientWriter) begin() (end func()) {
 	return w.place.pause()
 }
 
-func (w *patientWriter) Write(p []byte) (int, error) {
+// pieceSize is how much is written under one deadline, in bytes. A client has to take
+// each within the idle time, and may take as long as it likes for all of them.
+const pieceSize = 64 << 10
+
+func (w *patientWriter) Write(p []byte) (n int, err error) {
+	for len(p)-n > pieceSize {
+		m, err := w.write(p[n : n+pieceSize])
+		if n += m; err != nil {
+			return n, err
+		}
+	}
+	m, err := w.write(p[n:])
+	return n + m, err
+}
+
+func (w *patientWriter) write(p []byte) (int, error) {
 	defer w.begin()()
 	return w.ResponseWriter.Write(p)
 }

@@ -1,12 +1,16 @@
 package router
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/llmsup/llmsup/models"
@@ -39,6 +43,64 @@ func TestReaderThatStopped(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("its call goes on")
 		}
+	}
+}
+
+// slowClient is a connection whose client takes so long for each piece.
+type slowClient struct {
+	http.ResponseWriter
+	perPiece time.Duration
+	deadline time.Time
+	took     int
+}
+
+func (c *slowClient) SetWriteDeadline(t time.Time) error {
+	c.deadline = t
+	return nil
+}
+
+func (c *slowClient) Write(p []byte) (int, error) {
+	needs := time.Duration(int64(c.perPiece) * int64(len(p)) / pieceSize)
+	if left := time.Until(c.deadline); !c.deadline.IsZero() && left < needs {
+		time.Sleep(left)
+		return 0, os.ErrDeadlineExceeded
+	}
+	time.Sleep(needs)
+	c.took += len(p)
+	return len(p), nil
+}
+
+// TestSlowReader: who reads a whole answer slowly gets all of it, however long it
+// takes; who does not read is let go.
+func TestSlowReader(t *testing.T) {
+	const idle = 2 * time.Minute
+	text := bytes.Repeat([]byte("x"), 3<<20)
+	for name, tc := range map[string]struct {
+		held, rest []byte
+		perPiece   time.Duration
+		whole      bool
+	}{
+		"slow":                   {text, nil, idle * 9 / 10, true},
+		"slow, a body too large": {text[:100], text, idle * 9 / 10, true},
+		"stopped":                {text, nil, 2 * idle, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := &slowClient{ResponseWriter: httptest.NewRecorder(), perPiece: tc.perPiece}
+				a := &answer{resp: &http.Response{StatusCode: 200, ContentLength: -1}, place: newPlace(&traffic{}, nil), held: tc.held, idle: idle}
+				if tc.rest != nil {
+					a.rest = bytes.NewReader(tc.rest)
+				}
+				began := time.Now()
+				err := a.relay(t.Context(), c, chat, &record{})
+				if want := len(tc.held) + len(tc.rest); (err == nil) != tc.whole || tc.whole && c.took != want {
+					t.Errorf("%d bytes, %v", c.took, err)
+				}
+				if !tc.whole && time.Since(began) > 2*idle {
+					t.Errorf("let go after %s", time.Since(began))
+				}
+			})
+		})
 	}
 }
 
