@@ -83,8 +83,9 @@ type answer struct {
 	ended     bool          // the stream's end was among it
 	idle      time.Duration // for which a stream may be silent; 0 = for ever
 	silence   *time.Timer
-	silent    atomic.Bool // it was, for too long
-	rest      io.Reader   // what is left of a body too large to be held; nil else
+	vain      time.Duration // for which it was waited since the last event that is no comment
+	silent    atomic.Bool   // it was, for too long
+	rest      io.Reader     // what is left of a body too large to be held; nil else
 }
 
 func (a *answer) close() {

@@ -87,22 +87,36 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, re
 	}
 }
 
-// awaitEvent reads the next event, and gives a backend up that is silent. The
-// time in which the client does not read is not the backend's.
+// commentsFor is how long a backend may send comments alone once an answer has
+// begun, in idle times: it thinks, but not for ever.
+const commentsFor = 10
+
+// awaitEvent reads the next event, and gives a backend up that is silent, or that
+// has nothing but comments for too long. The time in which the client does not
+// read is not the backend's.
 func (a *answer) awaitEvent() (event, error) {
 	if a.idle == 0 || a.events.buffered() {
-		return a.events.next()
+		e, err := a.events.next()
+		if len(e.data) > 0 {
+			a.vain = 0
+		}
+		return e, err
 	}
+	wait := min(a.idle, commentsFor*a.idle-a.vain)
 	if a.silence == nil {
-		a.silence = time.AfterFunc(a.idle, func() {
+		a.silence = time.AfterFunc(wait, func() {
 			a.silent.Store(true)
 			a.cancel(errStalled)
 		})
 	} else {
-		a.silence.Reset(a.idle)
+		a.silence.Reset(wait)
 	}
+	began := time.Now()
 	e, err := a.events.next()
 	a.silence.Stop()
+	if a.vain += time.Since(began); len(e.data) > 0 {
+		a.vain = 0
+	}
 	if err != nil && a.silent.Load() {
 		err = errStalled
 	}

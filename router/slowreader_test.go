@@ -67,8 +67,10 @@ func (c *slowClient) Write(p []byte) (int, error) {
 	}
 	time.Sleep(needs)
 	c.took += len(p)
-	return len(p), nil
+	return c.ResponseWriter.Write(p)
 }
+
+func (c *slowClient) Flush() {}
 
 // TestSlowReader: who reads a whole answer slowly gets all of it, however long it
 // takes; who does not read is let go.
