@@ -171,9 +171,14 @@ func (rt *Router) refuse(w http.ResponseWriter, c *call, rec *record, e apiError
 }
 
 // giveUp answers a call that every backend of its plan failed. Where only one
-// was asked and it answered, its own words go through as they are.
+// was asked and it answered, its own words go through as they are, unless it is a
+// fallback that speaks of its operator.
 func (rt *Router) giveUp(w http.ResponseWriter, c *call, rec *record, p plan, failures []*failure) {
 	last := failures[len(failures)-1]
+	if ofOperator(p, failures) {
+		rt.refuse(w, c, rec, operatorsFault(p, failures))
+		return
+	}
 	if len(failures) == 1 && last.resp != nil && isError(last.resp.StatusCode) {
 		h := w.Header()
 		copyAnswerHeaders(h, last.resp.Header)

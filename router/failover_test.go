@@ -287,7 +287,7 @@ func TestBothFail(t *testing.T) {
 		status       int
 		words        []string
 	}{
-		"500, then 402": {status(500, `{"error":{"message":"engine"}}`), status(402, `{"error":{"message":"no credits"}}`), 402, []string{"qwen answered 500: engine", "openrouter answered 402: no credits"}},
+		"500, then 402": {status(500, `{"error":{"message":"engine"}}`), status(402, `{"error":{"message":"no credits"}}`), 502, []string{"qwen answered 500: engine", "openrouter answered 402: no credits"}},
 		"400 twice":     {status(400, `{"error":{"message":"bad schema"}}`), status(400, `{"error":{"message":"bad too"}}`), 400, []string{"bad schema", "bad too"}},
 		"429 at last":   {breaks, status(429, `{}`, "Retry-After", "7"), 429, []string{"qwen broke the connection", "openrouter answered 429"}},
 		"both silent":   {hangs, breaks, 502, []string{"qwen gave no answer within 300ms", "openrouter broke the connection"}},
@@ -322,7 +322,7 @@ func TestOwnErrorPassesThrough(t *testing.T) {
 		t.Errorf("local: %d %s", r.status, r.body)
 	}
 	b.state.set(func(s *LocalState) { s.Reason, s.Detail, s.Alive = Draining, "is draining", false })
-	if r := b.chat("local/qwen", false); r.status != 402 || r.reason() != "draining" {
+	if r := b.chat("local/qwen", false); r.status != 503 || r.reason() != "draining" {
 		t.Errorf("bypassed: %d (%s)", r.status, r.reason())
 	}
 }
