@@ -15,10 +15,16 @@ import (
 //	   ^                             ^                              |
 //	   +------ the one call is answered / fails, twice the pause ---+
 //
+// A probe that says nothing leaves it open for the same pause: else one caller after
+// another would wait for an upstream that hangs. A caller in haste who was not heard
+// says little, but hastyAfter of them, with no answer to anybody between, say that
+// it is down.
+//
 // The zero value is closed.
 type breaker struct {
 	mu       sync.Mutex
 	failures int           // in a row
+	hasty    int           // timeouts of callers in haste since the last answer
 	pause    time.Duration // of the present opening; 0 = closed
 	until    time.Time     // when it may be tried again
 	probing  bool          // half-open, and somebody tries
@@ -27,6 +33,7 @@ type breaker struct {
 
 const (
 	breakAfter = 5
+	hastyAfter = 3 * breakAfter
 	breakFirst = 5 * time.Second
 	breakMost  = time.Minute
 )
@@ -120,10 +127,15 @@ func (b *breaker) report(o outcome, f *failure, probe bool, now time.Time) (open
 	if probe {
 		b.probing = false
 	}
+	if o == saysNothing && f != nil && f.reason == Timeout && !f.spoke {
+		if b.hasty++; b.hasty >= hastyAfter {
+			o, b.failures = isDown, max(b.failures, breakAfter-1)
+		}
+	}
 	switch o {
 	case isUp:
 		closed = b.pause > 0
-		b.failures, b.pause = 0, 0
+		b.failures, b.hasty, b.pause = 0, 0, 0
 	case isDown:
 		b.failures++
 		b.last = failure{backend: f.backend, reason: f.reason, detail: f.detail}
@@ -134,6 +146,9 @@ func (b *breaker) report(o outcome, f *failure, probe bool, now time.Time) (open
 		b.pause = min(max(2*b.pause, breakFirst), breakMost)
 		b.until = now.Add(b.pause)
 	case saysNothing:
+		if probe {
+			b.until = now.Add(b.pause)
+		}
 	}
 	return opened, closed
 }

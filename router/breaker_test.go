@@ -62,11 +62,60 @@ func TestBreaker(t *testing.T) {
 		b.report(isDown, down, true, now)
 	}
 	now = now.Add(time.Minute)
-	if !call(saysNothing) || !call(isUp) || !call(isDown) {
-		t.Error("a try that says nothing leaves it to the next one, and an answer closes it")
+	if !call(saysNothing) || call(isUp) {
+		t.Error("after a try that said nothing, the next one comes at once")
+	}
+	if f, left := b.shut(now); f == nil || left != time.Minute {
+		t.Errorf("%+v, %s left; a try that says nothing leaves the pause as it is", f, left)
+	}
+	now = now.Add(time.Minute)
+	if !call(isUp) || !call(isDown) {
+		t.Error("an answer does not close it")
 	}
 	if f, _ := b.shut(now); f != nil {
 		t.Error("one failure opens it again")
+	}
+}
+
+// TestHangingUpstream: an upstream that only hangs is found dead by callers in haste
+// as well, if there are many of them and nobody is answered.
+func TestHangingUpstream(t *testing.T) {
+	var b breaker
+	now := time.Unix(0, 0)
+	hung := &failure{backend: "u", reason: Timeout, detail: "gave no answer within 1s"}
+	for range 2 {
+		for range hastyAfter - 1 {
+			b.report(saysNothing, hung, false, now)
+		}
+		b.report(isUp, nil, false, now) // not in a row
+	}
+	for range 2 * hastyAfter {
+		b.report(saysNothing, &failure{reason: Timeout, spoke: true}, false, now)
+		b.report(saysNothing, &failure{reason: Lost}, false, now) // its client left
+	}
+	if f, _ := b.shut(now); f != nil {
+		t.Fatal("open for what says nothing")
+	}
+	for range hastyAfter - 1 {
+		b.report(saysNothing, hung, false, now)
+	}
+	if opened, _ := b.report(saysNothing, hung, false, now); !opened {
+		t.Fatal("not open after so many timeouts in a row")
+	}
+	if f, left := b.shut(now); f == nil || f.reason != Timeout || left != breakFirst {
+		t.Errorf("%+v, %s left", f, left)
+	}
+	b.report(saysNothing, hung, false, now) // one that was under way
+	now = now.Add(breakFirst)
+	if _, probe := b.enter(now); !probe {
+		t.Fatal("it is not tried again")
+	}
+	b.report(saysNothing, hung, true, now)
+	if f, left := b.shut(now); f == nil || left != 2*breakFirst {
+		t.Errorf("%+v, %s left; a probe that hung is one more", f, left)
+	}
+	if _, closed := b.report(isUp, nil, false, now); !closed {
+		t.Error("an answer does not close it")
 	}
 }
 
