@@ -62,6 +62,7 @@ func openDatabase(path string, steps []string) (_ *database, err error) {
 	if d.file, err = os.OpenFile(path, os.O_RDONLY|os.O_CREATE, 0o600); err != nil {
 		return nil, err
 	}
+	alignModes(path)
 	if d.conn, err = d.writer.Conn(ctx); err != nil {
 		return nil, err
 	}
@@ -81,6 +82,21 @@ func openDatabase(path string, steps []string) (_ *database, err error) {
 	d.reader.SetMaxOpenConns(2)
 	d.reader.SetConnMaxIdleTime(time.Minute) // its memory goes with it
 	return d, nil
+}
+
+// alignModes gives SQLite's files beside the database the mode that the database
+// has by now. SQLite does so when it makes them: beside one that was read-only
+// they stay so, and keep it read-only for ever.
+func alignModes(path string) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return
+	}
+	for _, suffix := range []string{"-wal", "-shm"} {
+		if beside, err := os.Stat(path + suffix); err == nil && beside.Mode() != info.Mode() {
+			_ = os.Chmod(path+suffix, info.Mode().Perm()) // where that can't be done, opening it says why
+		}
+	}
 }
 
 // probe writes to the database, if only so little.
