@@ -205,7 +205,16 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request) {
 // call makes a call that has to be answered, and returns who answered.
 func (s *service) call(transport http.RoundTripper, model string) (backend string, err error) {
 	body := `{"model":"` + model + `","max_tokens":3,"messages":[{"role":"user","content":"count"}]}`
-	resp, err := (&http.Client{Transport: transport, Timeout: time.Minute}).Post(s.url+"/v1/chat/completions", "application/json", strings.NewReader(body))
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, s.url+"/v1/chat/completions", strings.NewReader(body))
+	if err != nil {
+		return "", err
+	}
+	// A connection that was kept may be closed at the very moment in which it is used
+	// again, before anybody has read the call: then it may be sent once more (RFC
+	// 9112, 9.3.1), as OpenAI's own clients do. The empty value is not sent.
+	req.Header["Idempotency-Key"] = []string{}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := (&http.Client{Transport: transport, Timeout: time.Minute}).Do(req)
 	if err != nil {
 		return "", err
 	}

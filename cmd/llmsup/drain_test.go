@@ -291,7 +291,7 @@ routes:
 	before := in.awaitReady()
 	begun := make(chan struct{}, 1)
 	var stream sync.WaitGroup
-	stream.Go(func() { in.longStream(600, begun) })
+	stream.Go(func() { in.longStream(2000, begun) })
 	<-begun
 
 	impatient := exec.Command("llmsup", "drain", "--control-socket", in.state+"/c.sock")
@@ -309,18 +309,30 @@ routes:
 	joined := make(chan string, 2)
 	var watching sync.WaitGroup
 	for range 2 {
+		watch := exec.Command("llmsup", "drain", "--control-socket", in.state+"/c.sock")
+		pipe, err := watch.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := watch.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(pipe)
+		lines.Scan() // so that it has joined before the drain is taken back
 		watching.Go(func() {
-			code, out := in.run("drain")
-			joined <- fmt.Sprint(code, " ", out)
+			said := lines.Text() + "\n"
+			for lines.Scan() {
+				said += lines.Text() + "\n"
+			}
+			_ = watch.Wait() // its exit code tells
+			joined <- fmt.Sprint(watch.ProcessState.ExitCode(), " ", said)
 		})
 	}
-	in.await("draining", func(s control.Server) bool { return s.State == "draining" })
 	if code, out := in.run("drain", "--cancel"); code != 0 || !strings.Contains(out, "slow: has answered a completion, and is ready\n") {
 		t.Errorf("exit %d\n%s", code, out)
 	}
 	watching.Wait()
 	for range 2 {
-		// One that comes after the cancel begins a drain of its own.
 		if out := <-joined; !strings.HasPrefix(out, "1 ") || !strings.HasSuffix(out, "the drain was taken back (llmsup resume)\n") {
 			t.Errorf("whoever watched is told %s", out)
 		}
