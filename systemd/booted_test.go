@@ -30,7 +30,7 @@ type service struct {
 	*box
 	url   string
 	cloud string // OpenRouter's base URL
-	work  string // a folder that the box sees as /work
+	work  string // a folder that the box sees as /built
 	llama string // llama-server, as the box sees it
 	auth  *sync.Map
 }
@@ -109,7 +109,7 @@ func installed(t *testing.T) *service {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.box = bootBox(t, map[string]string{"/src": source, "/work": s.work, "/llama": filepath.Dir(llama)})
+	s.box = bootBox(t, map[string]string{"/src": source, "/built": s.work, "/llama": filepath.Dir(llama)})
 	port := freePort(t)
 	s.url = "http://127.0.0.1:" + port
 	s.write("/etc/systemd/system/llmsup.socket.d/test.conf", "[Socket]\nListenStream=\nListenStream=127.0.0.1:"+port+"\n")
@@ -120,7 +120,7 @@ func installed(t *testing.T) *service {
 	if status, out := s.try("setpriv", "--reuid=nobody", "--clear-groups", "/src/scripts/install.sh"); status != 1 || out != "install.sh: this needs root: sudo /src/scripts/install.sh" {
 		t.Errorf("without root: exit %d, %q", status, out)
 	}
-	out := s.must("/src/scripts/install.sh", "--binary", "/work/llmsup")
+	out := s.must("/src/scripts/install.sh", "--binary", "/built/llmsup")
 	t.Log(out)
 	if !strings.Contains(out, "upstream openrouter: "+s.cloud+", with a key") || strings.Contains(out, "error ") {
 		t.Errorf("llmsup check does not find all in order: %s", out)
@@ -162,7 +162,7 @@ func (s *service) dropIn(name, text string) {
 func (s *service) config(more string) string {
 	return `llama_server: ` + s.llama + `
 servers:
-  demo: {model: /work/demo.gguf}
+  demo: {model: /built/demo.gguf}
 upstreams:
   openrouter: {base_url: "` + s.cloud + `", api_key_file: "${CREDENTIALS_DIRECTORY}/openrouter"}
 routes:
@@ -303,7 +303,7 @@ func (s *service) units() {
 // call.
 func (s *service) again() {
 	before := s.must("cat", "/etc/llmsup/llmsup.yaml")
-	s.must("/src/scripts/install.sh", "--binary", "/work/llmsup")
+	s.must("/src/scripts/install.sh", "--binary", "/built/llmsup")
 	if s.must("cat", "/etc/llmsup/llmsup.yaml") != before {
 		s.t.Error("the edited configuration is another one")
 	}

@@ -68,10 +68,10 @@ func TestCompletion(t *testing.T) {
 				notRun(t, "there is no "+shell+" here: apt-get install "+shell)
 			}
 			for name, c := range lines {
+				if shell == "fish" && name == "a flag of llama-server" {
+					continue // fish asks nobody: its completion is a file
+				}
 				t.Run(name, func(t *testing.T) {
-					if shell == "fish" && name == "a flag of llama-server" {
-						t.Skip("fish does not ask llmsup")
-					}
 					cmd := exec.Command(asker[0], asker[1:]...)
 					home := t.TempDir()
 					cmd.Env = append(os.Environ(), "LINE="+c.line, "HOME="+home, "TMPDIR="+home, "XDG_CONFIG_HOME="+home, "XDG_DATA_HOME="+home, "TERM=dumb",

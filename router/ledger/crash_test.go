@@ -39,10 +39,7 @@ func recordUntilKilled() {
 func TestKilled(t *testing.T) {
 	dir := t.TempDir()
 	random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))
-	rounds := 30
-	if testing.Short() {
-		rounds = 5
-	}
+	const rounds = 30
 	durable := map[string]bool{}
 	spilled := 0
 	for round := range rounds {

@@ -24,8 +24,9 @@ const lingerLook = 20 * time.Millisecond
 type farewell struct {
 	next    http.Handler
 	leaving atomic.Bool
-	open    atomic.Int64 // connections
-	told    atomic.Int64 // of them, those whose answer says that they end
+	open    atomic.Int64  // connections
+	told    atomic.Int64  // of them, those whose answer says that they end
+	served  chan struct{} // closed when no connection is accepted any more
 }
 
 func (f *farewell) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -71,10 +72,17 @@ func (d *Daemon) sayFarewell(ctx context.Context) {
 		break
 	}
 	_ = d.listener.Close()
+	// A connection that was accepted a moment ago is known to the server only when
+	// Serve has come round: a Shutdown before that would not wait for its call.
+	select {
+	case <-d.farewell.served:
+	case <-time.After(time.Second):
+	}
 }
 
 // serve is Serve, for which a listener that was closed to leave is no error.
 func (d *Daemon) serve(public *http.Server) error {
+	defer close(d.farewell.served)
 	err := public.Serve(d.listener)
 	if d.farewell.leaving.Load() && errors.Is(err, net.ErrClosed) {
 		return nil
