@@ -43,5 +43,5 @@ func (audio) judge(text []byte) meaning {
 }
 
 func audioUsage(object gjson.Result) usage {
-	return readUsage(object.Get("usage"), "input_tokens", "output_tokens")
+	return responsesUsage.in(object.Get("usage"))
 }

@@ -59,11 +59,11 @@ func (choices) failure(object gjson.Result) string {
 // usage reads OpenAI's "usage". A stream has it only where the client asked for
 // it; llama-server's "timings" say the same in every stream.
 func (choices) usage(object gjson.Result) usage {
-	u := readUsage(object.Get("usage"), "prompt_tokens", "completion_tokens")
+	u := openAIUsage.in(object.Get("usage"))
 	if timings := object.Get("timings"); u.completion == nil && timings.Exists() {
-		u = readUsage(timings, "prompt_n", "predicted_n")
-		if cached := count(timings.Get("cache_n")); cached != nil && u.prompt != nil {
-			*u.prompt += *cached // prompt_n counts only what was not in the cache
+		u.prompt, u.cached, u.completion = count(timings.Get("prompt_n")), count(timings.Get("cache_n")), count(timings.Get("predicted_n"))
+		if u.cached != nil && u.prompt != nil {
+			*u.prompt += *u.cached // prompt_n counts only what was not in the cache
 		}
 	}
 	return u

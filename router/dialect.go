@@ -36,33 +36,6 @@ func (m meaning) whole(e event) bool {
 	return m.ended && (string(e.data) == "[DONE]" || validJSON(e.data))
 }
 
-// usage counts tokens; nil where the backend did not say.
-type usage struct {
-	prompt, completion *int64
-}
-
-// merge takes over what a later event says.
-func (u *usage) merge(later usage) {
-	if later.prompt != nil {
-		u.prompt = later.prompt
-	}
-	if later.completion != nil {
-		u.completion = later.completion
-	}
-}
-
-func readUsage(object gjson.Result, promptField, completionField string) usage {
-	return usage{prompt: count(object.Get(promptField)), completion: count(object.Get(completionField))}
-}
-
-func count(r gjson.Result) *int64 {
-	if r.Type != gjson.Number {
-		return nil
-	}
-	n := r.Int()
-	return &n
-}
-
 // errorIn returns the words of the "error" that an object carries, "" where it
 // carries none. Backends write it as an object or as plain text.
 func errorIn(object gjson.Result) string {

@@ -66,8 +66,23 @@ func (messages) judge(body []byte) meaning {
 	return meaning{answered: true, ended: true, usage: messagesUsage(object)}
 }
 
+// messagesUsage reads Anthropic's "usage", whose input_tokens are those that were
+// neither read from the cache nor written to it.
 func messagesUsage(object gjson.Result) usage {
-	return readUsage(object.Get("usage"), "input_tokens", "output_tokens")
+	object = object.Get("usage")
+	if !object.IsObject() {
+		return usage{}
+	}
+	u := usage{
+		prompt: count(object.Get("input_tokens")), cached: count(object.Get("cache_read_input_tokens")), completion: count(object.Get("output_tokens")),
+		cost: amount(object.Get("cost")),
+	}
+	for _, more := range []*int64{u.cached, count(object.Get("cache_creation_input_tokens"))} {
+		if u.prompt != nil && more != nil {
+			*u.prompt += *more
+		}
+	}
+	return u
 }
 
 func (d messages) errorEvent(e apiError) []byte {

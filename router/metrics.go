@@ -1,6 +1,11 @@
 package router
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // metrics are the router's own figures. Every label's values come from the
 // configuration or from a fixed list: never from what a client sent.
@@ -32,4 +37,12 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	r.MustRegister(m.calls, m.resumed, m.inflight, m.turnedAway)
 	return m
+}
+
+// observe counts a call that has ended.
+func (m *metrics) observe(rec *record, status int, _ time.Duration) {
+	m.calls.WithLabelValues(rec.route, rec.backend, strconv.Itoa(status), string(rec.reason)).Inc()
+	if rec.resumedBy != "" {
+		m.resumed.WithLabelValues(rec.route, rec.resumedBy, rec.end()).Inc()
+	}
 }

@@ -32,5 +32,9 @@ func (plain) judge(body []byte) meaning {
 	if failed != "" {
 		return meaning{failed: failed}
 	}
-	return meaning{answered: true, ended: true, usage: readUsage(object.Get("usage"), "prompt_tokens", "completion_tokens")}
+	u := openAIUsage.in(object.Get("usage"))
+	if u.prompt != nil && u.completion == nil {
+		u.completion = new(int64(0)) // embeddings and ranks are none
+	}
+	return meaning{answered: true, ended: true, usage: u}
 }

@@ -2,10 +2,11 @@ package router
 
 import (
 	"crypto/rand"
-	"strconv"
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/llmsup/llmsup/router/usd"
 )
 
 // record is what is known of a call at its end. It never holds a prompt, an
@@ -24,6 +25,11 @@ type record struct {
 	left        bool          // the client went away
 	cut         error         // the answer broke after commit
 	resumedBy   string        // who was asked to go on with it; "" = nobody
+
+	local bool        // a server of llmsup's own answered
+	paid  bool        // somebody was asked who takes money, and may have begun
+	cost  *usd.Amount // what that cost; 0 where nobody was paid, nil where nobody knows
+	saved *usd.Amount // what the route's fallback would have taken for what was local; nil = nobody knows
 }
 
 // note remembers why an attempt failed, if it is the first one that did: the
@@ -84,13 +90,13 @@ func (rt *Router) finish(rec *record) {
 	}
 	if rec.resumedBy != "" {
 		line.Str("resumed_by", rec.resumedBy)
-		rt.metrics.resumed.WithLabelValues(rec.route, rec.resumedBy, rec.end()).Inc()
 	}
 	if rec.cut != nil {
 		line.Str("cut", rec.cut.Error())
 	}
-	line.Int64("ms", time.Since(rec.call.began).Milliseconds()).Msg("call")
-	rt.metrics.calls.WithLabelValues(rec.route, rec.backend, strconv.Itoa(status), string(rec.reason)).Inc()
+	took := time.Since(rec.call.began)
+	line.Int64("ms", took.Milliseconds()).Msg("call")
+	rt.metrics.observe(rec, status, took)
 }
 
 func newRequestID() string { return rand.Text() }

@@ -24,7 +24,7 @@ func (responses) read(e event, committed bool) meaning {
 	}
 	switch kind {
 	case "response.completed", "response.incomplete":
-		return meaning{answered: true, ended: true, usage: responsesUsage(gjson.GetBytes(e.data, "response"))}
+		return meaning{answered: true, ended: true, usage: responsesUsage.in(gjson.GetBytes(e.data, "response.usage"))}
 	case "response.failed":
 		return meaning{failed: orElse(errorIn(gjson.GetBytes(e.data, "response")), "response.failed")}
 	case "error":
@@ -62,11 +62,7 @@ func (responses) judge(body []byte) meaning {
 	if failed != "" {
 		return meaning{failed: failed}
 	}
-	return meaning{answered: true, ended: true, usage: responsesUsage(object)}
-}
-
-func responsesUsage(response gjson.Result) usage {
-	return readUsage(response.Get("usage"), "input_tokens", "output_tokens")
+	return meaning{answered: true, ended: true, usage: responsesUsage.in(object.Get("usage"))}
 }
 
 func (responses) errorEvent(e apiError) []byte {

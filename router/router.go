@@ -24,6 +24,7 @@ type Config struct {
 	Upstreams []Upstream
 	MaxBody   int64 // bytes of a request's body
 	Door      Door
+	Books     Books
 
 	FallbackTimeout time.Duration // to a fallback's first answer; 0 = 120 s
 	IdleTimeout     time.Duration // of a stream that has begun, without a byte; 0 = 120 s
@@ -48,6 +49,7 @@ type routing struct {
 	leaving  map[string]*localBackend // that are in no route any more, and may have calls left
 	maxBody  int64
 	door     *Door
+	books    *Books
 
 	fallbackTimeout time.Duration
 	idleTimeout     time.Duration
@@ -90,7 +92,7 @@ func (rt *Router) Reload(cfg Config) error {
 // older one has.
 func newRouting(cfg Config, old *routing, log zerolog.Logger) (*routing, error) {
 	s := &routing{
-		table: cfg.Table, maxBody: cfg.MaxBody, door: cfg.Door.clone(), backends: map[string]backend{}, leaving: map[string]*localBackend{},
+		table: cfg.Table, maxBody: cfg.MaxBody, door: cfg.Door.clone(), books: &cfg.Books, backends: map[string]backend{}, leaving: map[string]*localBackend{},
 		fallbackTimeout: cmp.Or(cfg.FallbackTimeout, defaultFallbackTimeout),
 		idleTimeout:     cmp.Or(cfg.IdleTimeout, defaultIdleTimeout),
 	}

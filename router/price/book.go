@@ -27,8 +27,11 @@ func NewBook(configured, listed, builtIn Table) *Book {
 	return &Book{tables: map[Source]Table{Configured: configured, Listed: listed, BuiltIn: builtIn}}
 }
 
-// Lookup returns a model's prices, and who says so.
+// Lookup returns a model's prices, and who says so. A nil Book knows none.
 func (b *Book) Lookup(model string) (Prices, Source, bool) {
+	if b == nil {
+		return Prices{}, "", false
+	}
 	for _, source := range sources {
 		if prices, ok := b.tables[source][model]; ok {
 			return prices, source, true
