@@ -8,11 +8,8 @@ import (
 	"mime"
 	"net/http"
 	"net/http/httptrace"
-	"strings"
 	"sync/atomic"
 	"time"
-
-	"github.com/tidwall/gjson"
 )
 
 var (
@@ -20,49 +17,6 @@ var (
 	errGone    = errors.New("the server ended")
 	errStalled = errors.New("it was silent for too long")
 )
-
-// failure is an attempt that brought no answer.
-type failure struct {
-	backend    string
-	reason     Reason
-	detail     string         // for a person, without the backend's name; goes into the log
-	said       string         // the backend's own words: they may quote a prompt, so only the caller gets them
-	resp       *http.Response // the backend's own error; nil where it gave none
-	body       []byte         // of resp, whole
-	retryAfter int            // seconds, as the backend asked; 0 = it did not
-	begun      bool           // something may have been generated
-	spoke      bool           // its headers came
-	fair       bool           // they did not, in a time in which they should have
-	again      bool           // it would answer if it were asked without a stream
-	strange    bool           // its streams are not understood
-	part       *beginning     // the beginning of an answer that broke off
-}
-
-// words are for the log and for other callers.
-func (f *failure) words() string { return f.backend + " " + f.detail }
-
-// wordsForCaller are for the one whose call it was.
-func (f *failure) wordsForCaller() string {
-	if f.said == "" {
-		return f.words()
-	}
-	return f.words() + ": " + f.said
-}
-
-// httpStatus is what a client is told when this was the last hope.
-func (f *failure) httpStatus() int {
-	switch {
-	case f.resp != nil && isError(f.resp.StatusCode):
-		return f.resp.StatusCode
-	case f.reason == Timeout:
-		return http.StatusGatewayTimeout
-	case f.reason == Saturated:
-		return http.StatusTooManyRequests
-	case f.reason == Draining, f.reason == Drained, f.reason == Restarting, f.reason == Starting, f.reason == Loading, f.reason == Failed:
-		return http.StatusServiceUnavailable
-	}
-	return http.StatusBadGateway
-}
 
 // answer is an attempt that the router commits to: nothing of it has been sent
 // yet, and everything that was read of it is held.
@@ -72,11 +26,14 @@ type answer struct {
 	usage  usage
 	load   *traffic // where the backend's work is counted
 	place  *place
+	outlay *outlay
 	redact func(string) string // takes the backend's key out of its words
 	resume *resumption         // how the stream could be continued elsewhere; nil = it can't be
 
 	events    *eventReader  // a stream; nil else
 	assembler *assembler    // what puts a stream together that the client did not ask for
+	sum       *usageSum     // nil = its usage is of all choices
+	unasked   *usageFilter  // what takes the usage out that the client did not ask for; nil = it did
 	mended    bool          // its end was lost, and known
 	first     time.Time     // when it began
 	held      []byte        // what was read so far: a stream's events up to the first answer, or a body
@@ -105,6 +62,10 @@ type patience struct {
 // timeout, until the backend is gone, or until the client leaves.
 func attempt(client context.Context, c *call, s step, timeout, idle time.Duration, may patience) (*answer, *failure) {
 	began := time.Now()
+	set, over := c.setAside(s)
+	if over != nil { // since the call was planned
+		return nil, &failure{backend: s.backend.name(), reason: Failed, detail: "is not asked: " + over.String(), overBudget: over}
+	}
 	ctx, cancel := context.WithCancelCause(client)
 	timer := time.AfterFunc(timeout, func() { cancel(errTimeout) })
 	answered := make(chan struct{})
@@ -121,8 +82,9 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 	var a *answer
 	at, failed := s.backend.admit(ctx, c, may.queue, timeout)
 	form := s.backend.formFor(c)
+	_, local := s.backend.(*localBackend)
 	if failed == nil {
-		a, failed = ask(withProgress(ctx, &progress{deadline: time.Now().Add(timeout), since: began, may: may, form: form}), c, s)
+		a, failed = ask(withProgress(ctx, &progress{deadline: time.Now().Add(timeout), since: began, may: may, form: form, local: local}), c, s)
 	}
 	// A deadline that has passed has cancelled ctx: the answer can't be used.
 	inTime := timer.Stop() || failed != nil
@@ -135,7 +97,7 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 	}
 	close(answered)
 	if failed == nil && inTime {
-		a.cancel, a.place, a.first = cancel, at, first
+		a.cancel, a.place, a.first, a.outlay = cancel, at, first, set
 		s.backend.heard(nil, at, false)
 		return a, nil
 	}
@@ -173,6 +135,7 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 		s.backend.heard(failed, at, client.Err() != nil)
 	}
 	cancel(context.Canceled)
+	failed.settle(set)
 	return nil, failed
 }
 
@@ -194,6 +157,9 @@ func ask(ctx context.Context, c *call, s step) (*answer, *failure) {
 	a, failed := open(ctx, resp, c, s.backend.load())
 	if failed != nil {
 		failed.spoke = true
+		if a != nil {
+			failed.usage = a.usage
+		}
 		_ = resp.Body.Close()
 		return nil, failed
 	}
@@ -206,13 +172,21 @@ func open(ctx context.Context, resp *http.Response, c *call, load *traffic) (*an
 		return nil, refused(resp)
 	}
 	a := &answer{resp: resp, load: load}
-	if form := progressOf(ctx).form; form != nil {
+	so := progressOf(ctx)
+	if so.local {
+		a.sum = &usageSum{}
+	}
+	switch form := so.form; {
+	case form == nil:
+	case form.asked == asCounted:
+		a.unasked = &usageFilter{}
+	default:
 		a.assembler = newAssembler(*form)
 	}
 	if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); kind == "text/event-stream" {
 		return a, a.awaitFirstEvent(c.dialect)
 	}
-	a.assembler = nil
+	a.assembler, a.unasked = nil, nil
 	return a, a.readWhole(c.dialect)
 }
 
@@ -238,9 +212,9 @@ func (a *answer) awaitFirstEvent(d dialect) *failure {
 				return a.uncollected(err)
 			}
 		} else {
-			a.held = append(a.held, e.raw...)
+			a.held = append(a.held, a.unasked.pass(e)...)
 		}
-		a.usage.merge(m.usage)
+		a.usage.merge(a.sum.add(e, m.usage))
 		switch {
 		case m.failed != "":
 			return &failure{reason: BadResponse, detail: "answered 200 with an error", said: shorten(m.failed), begun: true}
@@ -271,93 +245,9 @@ func (a *answer) readWhole(d dialect) *failure {
 		return nil
 	}
 	m := d.judge(held)
+	a.usage = m.usage
 	if m.failed != "" {
 		return &failure{reason: BadResponse, detail: "answered 200 without an answer", said: shorten(m.failed), begun: true}
 	}
-	a.usage = m.usage
 	return nil
-}
-
-// maxErrorBody bounds what is kept of a backend's own error, in bytes.
-const maxErrorBody = 4 << 20
-
-// refused reads a backend's own error.
-func refused(resp *http.Response) *failure {
-	f := &failure{reason: Status, resp: resp, begun: mayHaveBegun(resp.StatusCode)}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
-	if err != nil {
-		return &failure{
-			reason: Lost, detail: fmt.Sprintf("broke its answer %d off: %s", resp.StatusCode, rootCause(err)),
-			begun: mayHaveBegun(resp.StatusCode),
-		}
-	}
-	if len(body) < maxErrorBody { // else it is not whole, and can't be passed on
-		f.body = body
-	} else {
-		f.resp = nil
-	}
-	wait, _ := retryAfter(resp)
-	f.retryAfter = int(wait / time.Second)
-	f.explain(body)
-	return f
-}
-
-// refusedWith is refused for an error whose body has been read.
-func refusedWith(resp *http.Response, body []byte) *failure {
-	f := &failure{reason: Status, resp: resp, begun: true, body: body}
-	f.explain(body)
-	return f
-}
-
-// explain finds out what a backend's own error means.
-func (f *failure) explain(body []byte) {
-	resp := f.resp
-	if resp == nil {
-		resp = &http.Response{}
-	}
-	f.detail = fmt.Sprintf("answered %d", resp.StatusCode)
-	object := gjson.ParseBytes(body)
-	f.said = shorten(errorIn(object))
-	switch {
-	case object.Get("error.type").Str == "exceed_context_size_error":
-		f.reason = ContextOverflow
-	case resp.StatusCode == http.StatusNotImplemented:
-		f.reason = Unsupported
-	case resp.StatusCode == http.StatusServiceUnavailable && object.Get("error.message").Str == "Loading model":
-		f.reason = Loading // llama-server's words, at any path
-	}
-}
-
-// isError says whether a status is an error that may be passed on. Others, such
-// as a redirect that would lead a client elsewhere with its key, may not.
-func isError(status int) bool { return 400 <= status && status <= 599 }
-
-// mayHaveBegun says whether a backend that answered with a status may have
-// generated something before: a gateway's timeout says nothing of what lies
-// behind it, and nor does an error that nobody knows. What is wrong with the
-// request is found before, and so is a want of room.
-func mayHaveBegun(status int) bool {
-	switch status {
-	case 408, 499, 460: // a time that was over; nginx, and Amazon's: "the client left"
-		return true
-	case 501, 503, 505, 509, 511: // not supported, no room, version, bandwidth, a login page
-		return false
-	case 525, 526, 529, 530: // Cloudflare's: no TLS with the origin, no name for it; "overloaded", Anthropic's
-		return false
-	}
-	return status >= 500
-}
-
-// rootCause strips what net/http puts around an error: methods and URLs that
-// say nothing to a client. What it quotes is left out as well: it may be anything
-// that the peer sent, a key or a part of an answer.
-func rootCause(err error) string {
-	for {
-		inner := errors.Unwrap(err)
-		if inner == nil {
-			words, _, _ := strings.Cut(err.Error(), `"`)
-			return strings.TrimRight(words, ": ")
-		}
-		err = inner
-	}
 }

@@ -17,8 +17,14 @@ type body struct {
 	model    string  // the value of the top-level key "model", unescaped
 	from, to int     // raw[from:to] is that value with its quotes; 0,0 where there is none
 	form     bool    // it is a form, whose values have no quotes
+	stream   bool    // its "stream" is true
+	options  span    // the value of "stream_options"
+	twice    bool    // there are two of them
 	buffer   *buffer // that raw lies in; nil = in memory of its own
 }
+
+// span is a piece of a body: raw[from:to].
+type span struct{ from, to int }
 
 // text is a copy of the body.
 func (b body) text() string { return string(b.raw) }
@@ -29,7 +35,15 @@ func parseBody(raw []byte) (body, error) {
 	b := body{raw: raw}
 	var wrong error
 	valid := scan(raw, func(f member) {
-		if wrong != nil || !isModel(raw[f.keyFrom:f.keyTo]) {
+		key := raw[f.keyFrom:f.keyTo]
+		switch string(key) { // of one that is there twice llama-server reads the last
+		case `"stream"`:
+			b.stream = raw[f.from] == 't'
+		case `"stream_options"`:
+			b.twice = b.options != span{}
+			b.options = span{f.from, f.to}
+		}
+		if wrong != nil || !isModel(key) {
 			return
 		}
 		switch {

@@ -1,6 +1,8 @@
 package router
 
 import (
+	"time"
+
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/ledger"
 	"github.com/llmsup/llmsup/router/price"
@@ -13,6 +15,15 @@ type Books struct {
 	Ledger *ledger.Ledger
 	Budget *budget.Budget
 	Prices Prices
+
+	now func() time.Time // a test's clock; nil = time.Now
+}
+
+func (b *Books) clock() time.Time {
+	if b.now == nil {
+		return time.Now()
+	}
+	return b.now()
 }
 
 // Prices knows what the models of upstreams cost, by all that is known at the

@@ -8,8 +8,6 @@ import (
 	"net/http"
 	"strings"
 	"time"
-
-	"github.com/tidwall/gjson"
 )
 
 // call is one request of a client, on its way through the router.
@@ -23,10 +21,11 @@ type call struct {
 	began   time.Time
 	asItIs  bool   // it is not to be run as a stream
 	key     string // the name of its caller's key; "" = none is asked for
+	books   *Books
 }
 
 // streams says whether the client asked for a stream.
-func (c *call) streams() bool { return gjson.GetBytes(c.body.raw, "stream").Bool() }
+func (c *call) streams() bool { return c.body.stream }
 
 // errCut says that an answer broke after its first part was sent. Any other
 // error of a relay is the client's connection.
@@ -34,7 +33,7 @@ var errCut = errors.New("the answer was cut")
 
 // serve takes a call from its plan to its record.
 func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *call, p plan) {
-	rec := record{call: c, route: p.route.Name, reason: p.reason, detail: p.detail}
+	rec := record{call: c, route: p.route.Name, reason: p.reason, detail: p.detail, spared: p.spared, cost: &nothing}
 	rt.metrics.inflight.Inc()
 	rt.inflight.Add(1)
 	defer func() {
@@ -57,6 +56,7 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *call, p plan)
 				return
 			}
 			failed = notDone
+			rec.charge(failed)
 			dropLeft(r, &rec)
 		}
 		if failed != nil && failed.begun && s.backend.paid() { // the whole would be paid for on top of the rest
@@ -69,9 +69,10 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *call, p plan)
 			return
 		}
 		failures = append(failures, failed)
+		rec.charge(failed)
 		dropLeft(r, &rec)
 		rec.note(failed)
-		if next && s.first && !mayFallBack(p.route, failed.reason) {
+		if next && s.first && failed.overBudget == nil && !mayFallBack(p.route, failed.reason) {
 			p.noSpare = fmt.Sprintf("the route's fallback_on has no %s", failed.reason)
 			break
 		}
@@ -109,6 +110,7 @@ func (rt *Router) try(w http.ResponseWriter, r *http.Request, c *call, p plan, s
 	}
 	if failed == nil {
 		rec.backend, rec.model = s.backend.name(), s.model
+		_, rec.local = s.backend.(*localBackend)
 		if s.first { // though it may not have been the first one to be asked
 			rec.reason = ""
 		}
@@ -136,7 +138,7 @@ func (rt *Router) deliver(w http.ResponseWriter, r *http.Request, c *call, a *an
 	defer a.close()
 	rec.firstAnswer = a.first.Sub(c.began)
 	rec.status = a.resp.StatusCode
-	rec.usage = a.usage
+	rec.usage, rec.outlay = a.usage, a.outlay
 	h := w.Header()
 	copyAnswerHeaders(h, a.resp.Header)
 	h.Set(headerBackend, rec.backend)
@@ -175,6 +177,17 @@ func (rt *Router) refuse(w http.ResponseWriter, c *call, rec *record, e apiError
 // fallback that speaks of its operator.
 func (rt *Router) giveUp(w http.ResponseWriter, c *call, rec *record, p plan, failures []*failure) {
 	last := failures[len(failures)-1]
+	if p.overBudget == nil {
+		p.overBudget = last.overBudget
+	}
+	if p.overBudget != nil && p.wouldPay(last) {
+		cause := ""
+		if first := failures[0]; first.overBudget == nil {
+			cause = first.wordsForCaller()
+		}
+		rt.refuse(w, c, rec, p.overBudgetError(cause))
+		return
+	}
 	if ofOperator(p, failures) {
 		rt.refuse(w, c, rec, operatorsFault(p, failures))
 		return

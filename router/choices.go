@@ -30,7 +30,7 @@ func (d choices) read(e event, committed bool) meaning {
 func (d choices) judge(body []byte) meaning {
 	object, failed := wellFormed(body)
 	if failed != "" {
-		return meaning{failed: failed}
+		return meaning{failed: failed, usage: d.usage(object)}
 	}
 	m := meaning{failed: d.failure(object), usage: d.usage(object)}
 	if m.failed == "" && len(object.Get("choices").Array()) == 0 {

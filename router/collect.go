@@ -24,6 +24,12 @@ func (b *localBackend) formFor(c *call) *streamed {
 	if strange := b.strange.Load(); strange != nil && *strange == now.Gone {
 		return nil
 	}
+	if c.body.stream {
+		if form, ok := c.body.asCountedStream(c.path); ok {
+			return &form
+		}
+		return nil
+	}
 	if form, ok := c.body.asStream(c.path); ok {
 		return &form
 	}
@@ -70,6 +76,9 @@ func (a *answer) collected(whole []byte, d dialect) *failure {
 		return &failure{reason: BadResponse, detail: "answered without an answer", said: shorten(m.failed), begun: true}
 	}
 	a.held, a.usage, a.events = whole, m.usage, nil
+	if so := a.assembler.soFar(); so.several { // the answer tells those of its first choice alone
+		a.usage.completion = &so.tokens
+	}
 	a.resp.Header.Set("Content-Type", "application/json; charset=utf-8")
 	a.resp.Header.Del("Cache-Control") // these two are a stream's
 	a.resp.Header.Del("X-Accel-Buffering")
@@ -138,11 +147,14 @@ func (rt *Router) goOn(w http.ResponseWriter, r *http.Request, c *call, p plan, 
 	joined, ok := d.joined(string(a.held), *first.part)
 	if a.events != nil || a.rest != nil || !ok {
 		a.close()
-		return false, &failure{backend: s.backend.name(), reason: BadResponse, detail: "could not go on with the answer", begun: true}
+		failed = &failure{backend: s.backend.name(), reason: BadResponse, detail: "could not go on with the answer", begun: true, usage: a.usage}
+		failed.settle(a.outlay)
+		return false, failed
 	}
 	a.held = []byte(joined)
 	rec.backend, rec.model, rec.resumedBy = s.backend.name(), s.model, s.backend.name()
-	a.usage = c.dialect.judge([]byte(joined)).usage
+	rec.local, rec.firstPart = p.local != nil, first.part.tokens
+	rec.ofRest, a.usage = a.usage, c.dialect.judge([]byte(joined)).usage
 	rt.deliver(w, r, c, a, rec)
 	return true, nil
 }

@@ -20,6 +20,7 @@ const (
 	typeInvalid   = "invalid_request_error"
 	typeServer    = "server_error"
 	typeRateLimit = "rate_limit_error"
+	typeQuota     = "insufficient_quota"
 )
 
 // Codes of errors that are not a Reason.
@@ -36,6 +37,7 @@ const (
 	codeSlowBody      = "body_timeout"
 	codeMethod        = "method_not_allowed"
 	codeBothFailed    = "all_backends_failed"
+	codeOverBudget    = "budget_exceeded"
 )
 
 // retrySoon is the Retry-After of a server that is on its way, in seconds.

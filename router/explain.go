@@ -3,6 +3,7 @@ package router
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/llmsup/llmsup/models"
 )
@@ -22,7 +23,9 @@ type Explanation struct {
 
 // Explain plans a call without making it.
 func (rt *Router) Explain(model string) Explanation {
-	p := rt.routing.Load().plan(model)
+	s := rt.routing.Load()
+	p := s.plan(model)
+	p.afford(&call{books: s.books, began: time.Now(), dialect: chat})
 	e := Explanation{Route: p.route, Reason: p.reason, Detail: p.detail, Refused: p.refuse.Message, RefusedStatus: p.refuse.Status}
 	if len(p.steps) > 0 {
 		e.Backend, e.BackendModel = p.steps[0].backend.name(), p.steps[0].model

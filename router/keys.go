@@ -100,8 +100,10 @@ func (s *routing) planFor(k *Key, model string) plan {
 	if spare == nil || !spare.paid() {
 		return s.planRoute(route, model)
 	}
+	would := s.sparedBy(route, model)
 	route.Fallback, route.FallbackModel = "", ""
 	p := s.planRoute(route, model)
+	p.spared = would
 	p.noSpare = fmt.Sprintf("the key %s may not spend money, so %s is not asked", k.Name, spare.name())
 	if p.refuse.Status != 0 {
 		p.refuse = s.unavailable(p)

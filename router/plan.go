@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/budget"
+	"github.com/llmsup/llmsup/router/usd"
 )
 
 // step is one backend that a call may be given to.
@@ -15,6 +17,8 @@ type step struct {
 	backend backend
 	model   string // the model's name there
 	first   bool   // it is the route's primary
+
+	estimate usd.Amount // what the call may cost there; 0 = nothing, or nothing limits it
 }
 
 // plan says who may answer a call, in which order, and why not the primary.
@@ -28,7 +32,15 @@ type plan struct {
 
 	spareTimeout time.Duration // to the fallback's first answer
 	idleTimeout  time.Duration // of a stream that has begun
+
+	local      *localBackend    // the route's server; nil = it has none
+	spared     spared           // what an answer of that server saves
+	overBudget *budget.Exceeded // why somebody who takes money is not asked; nil = nobody is kept from it
 }
+
+// spared is the model that would be paid for, were there no GPU: the zero value
+// where nobody else has it.
+type spared struct{ backend, model string }
 
 // plan is the routing decision. It is the same for a call and for the
 // question of `llmsup route`, takes no lock, and asks nobody that could hang.
@@ -59,6 +71,10 @@ func (s *routing) planRoute(route models.Route, model string) plan {
 			p.noSpare = fmt.Sprintf("its fallback %s %s", fallback.name(), there.detail)
 		}
 	}
+	if p.local, _ = primary.(*localBackend); p.local == nil {
+		p.local = s.local(route.Fallback)
+	}
+	p.spared = s.sparedBy(route, model)
 	if route.Fallback != "" && now.noKey == "" && now.reason != "" && !mayFallBack(route, now.reason) {
 		p.noSpare = fmt.Sprintf("the route's fallback_on has no %s", now.reason)
 		spare = nil
@@ -89,6 +105,16 @@ func (s *routing) planRoute(route models.Route, model string) plan {
 		p.refuse = s.unavailable(p)
 	}
 	return p
+}
+
+// sparedBy returns what an answer of a route's server saves.
+func (s *routing) sparedBy(route models.Route, model string) spared {
+	for _, side := range [][2]string{{route.Fallback, route.FallbackModel}, {route.Primary, route.PrimaryModel}} {
+		if b := s.backends[side[0]]; b != nil && b.paid() {
+			return spared{b.name(), s.modelAt(b, side[1], model)}
+		}
+	}
+	return spared{}
 }
 
 // redact takes the keys of all backends of the plan out of words of theirs.

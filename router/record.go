@@ -26,6 +26,14 @@ type record struct {
 	cut         error         // the answer broke after commit
 	resumedBy   string        // who was asked to go on with it; "" = nobody
 
+	spared    spared  // what an answer of the GPU saves
+	outlay    *outlay // for the answer; nil = it costs nothing
+	concluded bool    // the outlay is settled, and no attempt comes after it
+	entered   bool    // it is in the ledger
+	seen      int64   // events with an answer in them that were passed on
+	firstPart int64   // tokens before somebody else went on
+	ofRest    usage   // what that used
+
 	local bool        // a server of llmsup's own answered
 	paid  bool        // somebody was asked who takes money, and may have begun
 	cost  *usd.Amount // what that cost; 0 where nobody was paid, nil where nobody knows
@@ -57,12 +65,19 @@ func (rec *record) end() string {
 // before the answer. Nobody is sent it; it stands in the log and the metrics.
 const statusClientLeft = 499
 
-// finish writes the call down: one line in the log, one count in the metrics.
-func (rt *Router) finish(rec *record) {
-	status := rec.status
+// finalStatus is the status that a call is written down with.
+func (rec *record) finalStatus() int {
 	if rec.left {
-		status = statusClientLeft
+		return statusClientLeft
 	}
+	return rec.status
+}
+
+// finish writes the call down: one line in the log, one count in the metrics, and
+// a row in the ledger, unless that is written already.
+func (rt *Router) finish(rec *record) {
+	rec.finishBooks()
+	status := rec.finalStatus()
 	level := zerolog.InfoLevel
 	if rec.cut != nil || status >= 500 {
 		level = zerolog.WarnLevel

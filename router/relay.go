@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/tidwall/gjson"
 )
 
 // endGrace is how long a backend may take to close a stream that has ended.
@@ -23,13 +25,17 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, re
 	// A deadline would go on to the connection's next request.
 	defer func() { _ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) }() // where there is none, none was set
 	if a.events == nil {
-		return a.relayWhole(w)
+		return a.relayWhole(w, rec)
+	}
+	if rec.seen = 1; a.ended {
+		rec.conclude()
 	}
 	w.WriteHeader(a.resp.StatusCode)
 	if _, err := w.Write(a.held); err != nil {
 		return err
 	}
 	a.tell(a.held)
+	a.tell(a.unasked.pending())
 	flush := http.NewResponseController(w).Flush
 	ended := a.ended
 	if ended {
@@ -63,9 +69,10 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, re
 			return a.breakOff(ctx, w, d, rec, io.ErrUnexpectedEOF)
 		}
 		a.load.output.Add(int64(len(e.data)))
-		rec.usage.merge(m.usage)
+		rec.usage.merge(a.sum.add(e, m.usage))
 		if m.ended && !ended {
 			ended = true
+			rec.conclude()
 			defer a.limitEnd().Stop()
 		}
 		if m.failed != "" && ended { // of something else than the stream, which is whole
@@ -73,6 +80,9 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, re
 		}
 		if m.failed != "" {
 			rec.detail = rec.backend + " ended its stream with an error"
+			if err := a.unasked.flush(w); err != nil {
+				return err
+			}
 			if err := a.goOn(ctx, w); !errors.Is(err, errNoResume) {
 				return a.resumed(w, d, rec, err)
 			}
@@ -81,7 +91,10 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, re
 		if a.resume != nil {
 			a.resume.story.hear(e.data)
 		}
-		if _, err := w.Write(e.raw); err != nil {
+		if e.carries() {
+			rec.seen++
+		}
+		if _, err := w.Write(a.unasked.pass(e)); err != nil {
 			return err
 		}
 	}
@@ -143,6 +156,9 @@ func (a *answer) limitEnd() *time.Timer {
 // breakOff ends a stream that broke with an error event. What was read of a
 // half event is not sent: it would spoil the error event.
 func (a *answer) breakOff(ctx context.Context, w http.ResponseWriter, d dialect, rec *record, cause error) error {
+	if err := a.unasked.flush(w); err != nil {
+		return err
+	}
 	if err := a.goOn(ctx, w); !errors.Is(err, errNoResume) {
 		return a.resumed(w, d, rec, err)
 	}
@@ -198,8 +214,9 @@ func (a *answer) sayBroken(w http.ResponseWriter, d dialect, rec *record, cause 
 	return fmt.Errorf("%w: %s", errCut, rootCause(cause))
 }
 
-func (a *answer) relayWhole(w http.ResponseWriter) error {
+func (a *answer) relayWhole(w http.ResponseWriter, rec *record) error {
 	if a.rest == nil {
+		rec.conclude()
 		w.Header().Set("Content-Length", strconv.Itoa(len(a.held)))
 	} else if a.resp.ContentLength >= 0 {
 		w.Header().Set("Content-Length", strconv.FormatInt(a.resp.ContentLength, 10))
@@ -208,12 +225,51 @@ func (a *answer) relayWhole(w http.ResponseWriter) error {
 	if _, err := w.Write(a.held); err != nil {
 		return err
 	}
-	if a.rest != nil {
-		if _, err := io.Copy(w, a.rest); err != nil {
-			return fmt.Errorf("%w: %s", errCut, rootCause(err))
+	if a.rest == nil {
+		return nil
+	}
+	end, err := copyBut(w, a.rest, keptBack)
+	if err != nil {
+		return fmt.Errorf("%w: %s", errCut, rootCause(err))
+	}
+	rec.usage.merge(openAIUsage.in(usageAtEnd(end)))
+	rec.conclude()
+	_, err = w.Write(end)
+	return err
+}
+
+// keptBack is how much of the end of a large answer is kept back until it is in
+// the books, in bytes. Its usage stands there.
+const keptBack = 64 << 10
+
+// copyBut copies all but the last bytes, which it returns.
+func copyBut(w io.Writer, r io.Reader, last int) (end []byte, err error) {
+	piece := make([]byte, 4*last)
+	for {
+		n, err := r.Read(piece[len(end):])
+		end = piece[:len(end)+n]
+		if more := len(end) - last; more > 0 {
+			if _, err := w.Write(end[:more]); err != nil {
+				return nil, err
+			}
+			end = piece[:copy(piece, end[more:])]
+		}
+		if errors.Is(err, io.EOF) {
+			return end, nil
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
-	return nil
+}
+
+// usageAtEnd finds the usage in the last piece of a JSON text.
+func usageAtEnd(end []byte) gjson.Result {
+	at := bytes.LastIndex(end, []byte(`"usage":`))
+	if at < 0 {
+		return gjson.Result{}
+	}
+	return gjson.GetBytes(append([]byte(`{`), end[at:]...), "usage")
 }
 
 // patientWriter writes to a client, which may take its time to read: meanwhile

@@ -20,6 +20,7 @@ type progress struct {
 	got      atomic.Bool // it has a connection
 	may      patience    // what a fallback makes needless to wait for
 	form     *streamed   // in which the call is sent; nil = as it is
+	local    bool        // it goes to a llama-server of llmsup's own
 }
 
 type progressKey struct{}

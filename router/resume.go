@@ -72,14 +72,18 @@ func (r *resumption) resume(ctx context.Context, w http.ResponseWriter) error {
 	}
 	a, failed := attempt(ctx, &next, r.to, r.plan.spareTimeout, r.plan.idleTimeout, patience{})
 	if failed != nil {
+		r.rec.charge(failed)
 		r.rec.detail = strings.TrimPrefix(r.rec.detail+"; "+failed.words(), "; ")
 		return errNoResume
 	}
 	defer a.close()
 	if a.events == nil {
+		if a.outlay != nil {
+			r.rec.spend(a.outlay.settle(a.usage, true))
+		}
 		return errNoResume
 	}
-	r.rec.resumedBy = r.to.backend.name()
+	r.rec.resumedBy, r.rec.outlay, r.rec.firstPart = r.to.backend.name(), a.outlay, r.story.tokens
 	if _, err := fmt.Fprintf(w, ": resumed by %s\n\n", r.rec.resumedBy); err != nil {
 		return err
 	}
@@ -139,6 +143,7 @@ func (r *resumption) relay(w http.ResponseWriter, a *answer, wantsUsage bool) er
 		}
 		m := r.call.dialect.read(e, false)
 		used.merge(m.usage)
+		r.rec.ofRest = used
 		if m.failed != "" {
 			return fmt.Errorf("%w: its continuation failed as well", errCut)
 		}
@@ -188,6 +193,7 @@ func (r *resumption) whole(second usage) usage {
 // end ends the stream as its dialect does.
 func (r *resumption) end(w http.ResponseWriter, wantsUsage bool, u usage) error {
 	r.rec.usage.merge(u)
+	r.rec.conclude()
 	if wantsUsage && u.prompt != nil && !r.story.told { // what nobody knows is not told as 0
 		if _, err := w.Write(r.story.dialect.usageChunk(r.story.head, u)); err != nil {
 			return err

@@ -129,3 +129,9 @@ func (r *eventReader) parse(raw []byte) event {
 	}
 	return e
 }
+
+// carries says whether the event is likely to be a part of an answer, a token as a
+// rule: in dialects that name their events, a delta.
+func (e event) carries() bool {
+	return len(e.data) > 0 && (e.name == nil && e.data[0] == '{' || bytes.HasSuffix(e.name, []byte("delta")))
+}

@@ -18,6 +18,8 @@ type streamed struct {
 	logprobs bool // it asked for them
 	from, to int  // body.raw[from:to] makes way for asked
 	asked    string
+
+	before, after string // around asked
 }
 
 // asStreamed turns streaming on. The usage comes in every whole answer. With
@@ -74,6 +76,7 @@ func (b body) asStream(path string) (s streamed, ok bool) {
 // withModel returns the body with another model name in it.
 func (s streamed) withModel(model string) payload {
 	b := s.body
+	asked := []byte(s.before + s.asked + s.after)
 	var name []byte
 	if b.to == 0 || model == b.model {
 		b.from, b.to = s.to, s.to // the body's own name stays
@@ -81,9 +84,9 @@ func (s streamed) withModel(model string) payload {
 		name = []byte(quote(model))
 	}
 	if b.from < s.from {
-		return b.payload(b.raw[:b.from], name, b.raw[b.to:s.from], []byte(s.asked), b.raw[s.to:])
+		return b.payload(b.raw[:b.from], name, b.raw[b.to:s.from], asked, b.raw[s.to:])
 	}
-	return b.payload(b.raw[:s.from], []byte(s.asked), b.raw[s.to:b.from], name, b.raw[b.to:])
+	return b.payload(b.raw[:s.from], asked, b.raw[s.to:b.from], name, b.raw[b.to:])
 }
 
 // streamable are the fields of a body with which a stream and a whole answer

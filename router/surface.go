@@ -101,7 +101,7 @@ func (rt *Router) take(w http.ResponseWriter, r *http.Request, d dialect, localO
 	key := keyOf(r.Context())
 	c := &call{
 		id: w.Header().Get(headerRequestID), method: r.Method, path: r.URL.Path,
-		header: r.Header, dialect: d, began: time.Now(), key: key.name(),
+		header: r.Header, dialect: d, began: time.Now(), key: key.name(), books: s.books,
 	}
 	held, refuse := readBody(w, r, s.maxBody)
 	if refuse.Status == 0 {
@@ -124,6 +124,7 @@ func (rt *Router) take(w http.ResponseWriter, r *http.Request, d dialect, localO
 		if localOnly {
 			p.keepLocal(r.URL.Path)
 		}
+		p.afford(c)
 	}
 	rt.serve(w, r, c, p)
 }

@@ -84,3 +84,23 @@ func amount(r gjson.Result) *usd.Amount {
 	}
 	return &a
 }
+
+// usageSum adds up what the choices of a llama-server's stream have used, of which
+// each tells its own. nil = the upstream tells of all of them at once.
+type usageSum struct {
+	completion int64 // tokens of the choices that have told theirs
+	inChoices  bool  // they tell it beside their finish reason, as completions do
+}
+
+func (s *usageSum) add(e event, u usage) usage {
+	if s == nil || u.completion == nil {
+		return u
+	}
+	alone := mayHold(e.data, `"choices":[]`)
+	s.inChoices = s.inChoices || !alone
+	if !alone || !s.inChoices { // not twice
+		s.completion += *u.completion
+	}
+	u.completion = new(s.completion)
+	return u
+}

@@ -153,6 +153,50 @@ type Reservation struct {
 	over     bool
 }
 
+// Limited says whether anything limits what a key's calls may cost.
+func (b *Budget) Limited(key string) bool {
+	if b == nil {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, p := range periods {
+		if b.limit(accountID{everybody, p}) != nil || b.limit(accountID{key, p}) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// Check says which limit a call would pass now, as Reserve does, and sets nothing
+// aside; nil = none.
+func (b *Budget) Check(now time.Time, key string, estimate usd.Amount) *Exceeded {
+	if b == nil {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.exceeded(ids(key), now, max(estimate, 0))
+}
+
+// exceeded finds the limit that an estimate would pass. Of several the one counts
+// that holds the call back for longest. The caller holds the mutex.
+func (b *Budget) exceeded(ids []accountID, now time.Time, estimate usd.Amount) (exceeded *Exceeded) {
+	for _, id := range ids {
+		a, limit := b.at(id, now), b.limit(id)
+		if limit == nil || a.spent+a.reserved+estimate <= *limit && a.spent+a.reserved < *limit {
+			continue
+		}
+		if exceeded == nil || a.to.After(exceeded.Ends) {
+			exceeded = &Exceeded{
+				Key: id.key, Period: id.period, Limit: *limit, Spent: a.spent, Reserved: a.reserved, Estimate: estimate,
+				Ends: a.to, RetryAfter: a.to.Sub(now),
+			}
+		}
+	}
+	return exceeded
+}
+
 // Reserve sets aside what a call that begins now is expected to cost at most, or
 // says which limit it would pass. key is the name of its caller's, or "".
 // Concurrent calls can't pass a limit together as long as none costs more than
@@ -166,27 +210,13 @@ func (b *Budget) Reserve(now time.Time, key string, estimate usd.Amount) (*Reser
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	r := &Reservation{budget: b, estimate: estimate, ids: ids(key)}
-	var exceeded *Exceeded
-	for _, id := range r.ids {
-		a := b.at(id, now)
-		r.accounts = append(r.accounts, a)
-		limit := b.limit(id)
-		if limit == nil || a.spent+a.reserved+estimate <= *limit && a.spent+a.reserved < *limit {
-			continue
-		}
-		// Of several limits the one counts that holds the call back for longest.
-		if exceeded == nil || a.to.After(exceeded.Ends) {
-			exceeded = &Exceeded{
-				Key: id.key, Period: id.period, Limit: *limit, Spent: a.spent, Reserved: a.reserved, Estimate: estimate,
-				Ends: a.to, RetryAfter: a.to.Sub(now),
-			}
-		}
-	}
-	if exceeded != nil {
+	if exceeded := b.exceeded(r.ids, now, estimate); exceeded != nil {
 		return nil, exceeded
 	}
-	for _, a := range r.accounts {
+	for _, id := range r.ids {
+		a := b.at(id, now)
 		a.reserved += estimate
+		r.accounts = append(r.accounts, a)
 	}
 	return r, nil
 }

@@ -1,0 +1,115 @@
+package router
+
+import (
+	"time"
+
+	"github.com/llmsup/llmsup/router/ledger"
+	"github.com/llmsup/llmsup/router/price"
+	"github.com/llmsup/llmsup/router/usd"
+)
+
+// nothing is what a call costs for which nobody is paid.
+var nothing usd.Amount
+
+// spend adds what an attempt for which somebody was paid has cost to what the call did; nil = nobody knows.
+func (rec *record) spend(cost *usd.Amount) {
+	rec.paid = true
+	if rec.cost != nil && cost != nil {
+		rec.cost = new(*rec.cost + *cost)
+	} else {
+		rec.cost = nil
+	}
+}
+
+// charge adds what a failed attempt may have cost.
+func (rec *record) charge(f *failure) {
+	if f != nil && f.paidFor {
+		rec.spend(f.cost)
+	}
+}
+
+// conclude is called when all that is left to send of an answer is its end. Where
+// somebody was paid, it is on the disk when this returns: whoever has seen the
+// whole of an answer finds it in the books.
+func (rec *record) conclude() {
+	if rec.outlay == nil || rec.concluded {
+		return
+	}
+	rec.concluded = true
+	rec.spend(rec.outlay.settle(rec.paidUsage(), true))
+	rec.enter(false).Wait()
+}
+
+// finishBooks is the end of a call. What was paid for and is not concluded was
+// cut, or its client has left: then tokens are those that were seen.
+func (rec *record) finishBooks() {
+	if rec.outlay != nil && !rec.concluded {
+		rec.concluded = true
+		rec.spend(rec.outlay.settle(rec.paidUsage(), false))
+	}
+	rec.enter(rec.left || rec.cut != nil)
+}
+
+// paidUsage is what the one who was paid has used. Of an answer that was resumed
+// that is a part.
+func (rec *record) paidUsage() usage {
+	if rec.resumedBy != "" {
+		return rec.ofRest
+	}
+	return rec.usage
+}
+
+// enter writes the call into the ledger, once.
+func (rec *record) enter(partial bool) *ledger.Receipt {
+	if rec.entered {
+		return nil
+	}
+	rec.entered = true
+	if partial && rec.usage.completion == nil && rec.seen > 0 {
+		rec.usage.completion = new(rec.seen)
+	}
+	rec.saved = rec.savings()
+	c := rec.call
+	if c.books.Ledger == nil {
+		return nil
+	}
+	row := ledger.Row{
+		Time: c.began, Request: c.id, Key: c.key, Route: rec.route, Model: c.body.model, Backend: rec.backend, Served: rec.model,
+		Reason: string(rec.reason), Status: rec.finalStatus(), Stream: c.streams(),
+		Local: rec.local, Paid: rec.paid, Resumed: rec.resumedBy != "", Partial: partial,
+		Prompt: rec.usage.prompt, Cached: rec.usage.cached, Completed: rec.usage.completion,
+		Cost: rec.cost, Saved: rec.saved,
+		First: rec.firstAnswer, Took: time.Since(c.began),
+	}
+	if rec.route == "" { // a name that nobody has: there are as many as callers make up
+		row.Model = ""
+	}
+	if rec.paid {
+		return c.books.Ledger.Pay(row)
+	}
+	c.books.Ledger.Record(row)
+	return nil
+}
+
+// savings are what the route's fallback would have taken for what the GPU did;
+// nil = nobody knows, or it did nothing.
+func (rec *record) savings() *usd.Amount {
+	if !rec.local || rec.spared.backend == "" || rec.status >= 400 {
+		return nil
+	}
+	u := rec.usage
+	if rec.resumedBy != "" {
+		u.completion = &rec.firstPart
+	}
+	tokens, known := u.tokens()
+	if !known {
+		return nil
+	}
+	saved, known := rec.call.books.book(rec.spared.backend).Cost(rec.spared.model, price.Tokens{
+		Prompt: tokens.Prompt, Completion: tokens.Completion, // what is cached here need not be there
+	})
+	if !known {
+		return nil
+	}
+	return &saved
+}

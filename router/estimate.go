@@ -1,0 +1,189 @@
+package router
+
+import (
+	"net/http"
+	"strconv"
+
+	"github.com/llmsup/llmsup/router/price"
+	"github.com/llmsup/llmsup/router/usd"
+)
+
+// What a call may cost has to be known before it is made, so that concurrent ones
+// can't pass a limit together. Tokens can't be counted without the upstream's own
+// tokenizer; these take more than nearly every call has.
+const (
+	// bytesAToken is how few bytes of a body are taken for a token: English has
+	// four, Chinese and code three, as UTF-8.
+	bytesAToken = 3
+	// attachmentTokens is what an image or a file counts for, whatever its size.
+	attachmentTokens = 3000
+	// attachmentFrom is from which length on a run of base64 is one, in bytes.
+	attachmentFrom = 1024
+	// completionTokens is what an answer is taken for that the call does not limit.
+	completionTokens = 4096
+)
+
+// dearest is what a model is taken to cost whose price nobody knows: as much as
+// the dearest that are in common use (2026-08).
+var dearest = func() price.Prices {
+	prompt, _ := price.Parse("15e-6") // of constants
+	completion, _ := price.Parse("75e-6")
+	return price.Prices{Prompt: prompt, Completion: completion}
+}()
+
+// estimate returns what a call may cost at a backend, 0 where nothing limits it.
+func (c *call) estimate(s step) usd.Amount {
+	if !s.backend.paid() || !c.books.Budget.Limited(c.key) {
+		return 0
+	}
+	prices, _, known := c.books.book(s.backend.name()).Lookup(s.model)
+	if !known {
+		prices = dearest
+	}
+	cost, ok := prices.Cost(c.mayUse())
+	if !ok {
+		return usd.Most
+	}
+	return cost
+}
+
+// mayUse returns how many tokens a call may use.
+func (c *call) mayUse() price.Tokens {
+	t := price.Tokens{Prompt: promptTokens(c.body.raw)}
+	if _, ok := c.dialect.(audio); ok {
+		t.Prompt = attachmentTokens
+	}
+	if !generates(c.path) {
+		return t
+	}
+	limit, choices := int64(0), int64(1)
+	scan(c.body.raw, func(m member) {
+		var most *int64
+		switch string(c.body.raw[m.keyFrom:m.keyTo]) {
+		case `"max_tokens"`, `"max_completion_tokens"`, `"max_output_tokens"`, `"n_predict"`:
+			most = &limit
+		case `"n"`, `"best_of"`:
+			most = &choices
+		default:
+			return
+		}
+		if n, err := strconv.ParseInt(string(c.body.raw[m.from:m.to]), 10, 32); err == nil {
+			*most = max(*most, n)
+		}
+	})
+	if t.Completion = completionTokens; limit > 0 {
+		t.Completion = limit
+	}
+	t.Completion *= choices
+	return t
+}
+
+// generates says whether an answer of an endpoint has tokens of its own.
+func generates(path string) bool {
+	switch path {
+	case "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages":
+		return true
+	}
+	return false
+}
+
+// promptTokens returns about how many tokens a body has at most.
+func promptTokens(raw []byte) (tokens int64) {
+	text, run := 0, 0
+	end := func() {
+		if run >= attachmentFrom {
+			tokens += attachmentTokens
+		} else {
+			text += run
+		}
+		run = 0
+	}
+	for _, c := range raw {
+		if isBase64[c] {
+			run++
+			continue
+		}
+		end()
+		text++
+	}
+	end()
+	return tokens + int64(text/bytesAToken) + 1
+}
+
+var isBase64 = func() (is [256]bool) {
+	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_=") {
+		is[c] = true
+	}
+	return is
+}()
+
+// afford takes the backends out of a plan that a budget does not allow to be
+// asked. What is left is whoever costs nothing.
+func (p *plan) afford(c *call) {
+	kept := p.steps[:0]
+	for _, s := range p.steps {
+		s.estimate = c.estimate(s)
+		if s.backend.paid() {
+			if over := c.books.Budget.Check(c.books.clock(), c.key, s.estimate); over != nil {
+				p.overBudget = over
+				p.noSpare = s.backend.name() + " is not asked: " + over.String()
+				if s.first {
+					p.reason, p.detail = Failed, p.noSpare
+				}
+				continue
+			}
+		}
+		kept = append(kept, s)
+	}
+	p.steps = kept
+	if len(kept) == 0 && p.overBudget != nil {
+		if p.detail == p.noSpare { // the primary's own price is why
+			p.reason, p.detail = "", ""
+		}
+		p.refuse = p.overBudgetError(p.detail)
+	}
+}
+
+// overBudgetError is the error of a call that could only be paid for. cause is why
+// nobody answered who costs nothing; "" = there is nobody.
+func (p *plan) overBudgetError(cause string) apiError {
+	over := p.overBudget
+	message := over.String()
+	if cause != "" {
+		message = cause + "; " + message
+	}
+	e := apiError{
+		Status: http.StatusTooManyRequests, Type: typeQuota, Code: codeOverBudget, Message: message,
+		RetryAfter: int(over.RetryAfter.Seconds()) + 1,
+	}
+	if over.Held() || p.localIsNear() {
+		e.RetryAfter = retrySoon
+	}
+	return e
+}
+
+// localIsNear says whether a server that costs nothing answers soon, or does now.
+func (p *plan) localIsNear() bool {
+	local := p.local
+	if local == nil {
+		return false
+	}
+	switch now := local.availability(); now.reason {
+	case "", Starting, Loading, Restarting, Degraded, Draining:
+		return true
+	default:
+		return false
+	}
+}
+
+// wouldPay says whether a call that failed would go to somebody who takes money,
+// were it not for the budget. What is wrong with the call itself is told instead,
+// and a queue that is full is worth another try.
+func (p *plan) wouldPay(last *failure) bool {
+	if last.overBudget != nil {
+		return true
+	}
+	ownFault := last.reason == Status && last.resp != nil && last.resp.StatusCode < 500 &&
+		last.resp.StatusCode != http.StatusRequestTimeout && last.resp.StatusCode != http.StatusTooManyRequests
+	return last.reason != Saturated && !ownFault && mayFallBack(p.route, last.reason)
+}

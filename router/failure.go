@@ -1,0 +1,160 @@
+package router
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/router/budget"
+	"github.com/llmsup/llmsup/router/usd"
+)
+
+// failure is an attempt that brought no answer.
+type failure struct {
+	backend    string
+	reason     Reason
+	detail     string           // for a person, without the backend's name; goes into the log
+	said       string           // the backend's own words: they may quote a prompt, so only the caller gets them
+	resp       *http.Response   // the backend's own error; nil where it gave none
+	body       []byte           // of resp, whole
+	retryAfter int              // seconds, as the backend asked; 0 = it did not
+	begun      bool             // something may have been generated
+	spoke      bool             // its headers came
+	fair       bool             // they did not, in a time in which they should have
+	again      bool             // it would answer if it were asked without a stream
+	strange    bool             // its streams are not understood
+	part       *beginning       // the beginning of an answer that broke off
+	usage      usage            // what the backend said of it
+	paidFor    bool             // somebody may have been paid for nothing
+	cost       *usd.Amount      // what that was; nil = nobody knows
+	overBudget *budget.Exceeded // the backend was not asked, since it takes money; nil = it was
+}
+
+// words are for the log and for other callers.
+func (f *failure) words() string { return f.backend + " " + f.detail }
+
+// wordsForCaller are for the one whose call it was.
+func (f *failure) wordsForCaller() string {
+	if f.said == "" {
+		return f.words()
+	}
+	return f.words() + ": " + f.said
+}
+
+// httpStatus is what a client is told when this was the last hope.
+func (f *failure) httpStatus() int {
+	switch {
+	case f.resp != nil && isError(f.resp.StatusCode):
+		return f.resp.StatusCode
+	case f.reason == Timeout:
+		return http.StatusGatewayTimeout
+	case f.reason == Saturated:
+		return http.StatusTooManyRequests
+	case f.reason == Draining, f.reason == Drained, f.reason == Restarting, f.reason == Starting, f.reason == Loading, f.reason == Failed:
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusBadGateway
+}
+
+// settle ends what was set aside for an attempt that failed. An upstream's own
+// error status comes before it has generated anything.
+func (f *failure) settle(set *outlay) {
+	if set == nil {
+		return
+	}
+	if !f.begun || f.resp != nil && isError(f.resp.StatusCode) {
+		set.release()
+		return
+	}
+	f.paidFor = true
+	f.cost = set.settle(f.usage, false)
+}
+
+// maxErrorBody bounds what is kept of a backend's own error, in bytes.
+const maxErrorBody = 4 << 20
+
+// refused reads a backend's own error.
+func refused(resp *http.Response) *failure {
+	f := &failure{reason: Status, resp: resp, begun: mayHaveBegun(resp.StatusCode)}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+	if err != nil {
+		return &failure{
+			reason: Lost, detail: fmt.Sprintf("broke its answer %d off: %s", resp.StatusCode, rootCause(err)),
+			begun: mayHaveBegun(resp.StatusCode),
+		}
+	}
+	if len(body) < maxErrorBody { // else it is not whole, and can't be passed on
+		f.body = body
+	} else {
+		f.resp = nil
+	}
+	wait, _ := retryAfter(resp)
+	f.retryAfter = int(wait / time.Second)
+	f.explain(body)
+	return f
+}
+
+// refusedWith is refused for an error whose body has been read.
+func refusedWith(resp *http.Response, body []byte) *failure {
+	f := &failure{reason: Status, resp: resp, begun: true, body: body}
+	f.explain(body)
+	return f
+}
+
+// explain finds out what a backend's own error means.
+func (f *failure) explain(body []byte) {
+	resp := f.resp
+	if resp == nil {
+		resp = &http.Response{}
+	}
+	f.detail = fmt.Sprintf("answered %d", resp.StatusCode)
+	object := gjson.ParseBytes(body)
+	f.said = shorten(errorIn(object))
+	switch {
+	case object.Get("error.type").Str == "exceed_context_size_error":
+		f.reason = ContextOverflow
+	case resp.StatusCode == http.StatusNotImplemented:
+		f.reason = Unsupported
+	case resp.StatusCode == http.StatusServiceUnavailable && object.Get("error.message").Str == "Loading model":
+		f.reason = Loading // llama-server's words, at any path
+	}
+}
+
+// isError says whether a status is an error that may be passed on. Others, such
+// as a redirect that would lead a client elsewhere with its key, may not.
+func isError(status int) bool { return 400 <= status && status <= 599 }
+
+// mayHaveBegun says whether a backend that answered with a status may have
+// generated something before: a gateway's timeout says nothing of what lies
+// behind it, and nor does an error that nobody knows. What is wrong with the
+// request is found before, and so is a want of room.
+func mayHaveBegun(status int) bool {
+	switch status {
+	case 408, 499, 460: // a time that was over; nginx, and Amazon's: "the client left"
+		return true
+	case 501, 503, 505, 509, 511: // not supported, no room, version, bandwidth, a login page
+		return false
+	case 525, 526, 529, 530: // Cloudflare's: no TLS with the origin, no name for it; "overloaded", Anthropic's
+		return false
+	}
+	return status >= 500
+}
+
+// rootCause strips what net/http puts around an error: methods and URLs that
+// say nothing to a client. What it quotes is left out as well: it may be anything
+// that the peer sent, a key or a part of an answer.
+func rootCause(err error) string {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			words, _, _ := strings.Cut(err.Error(), `"`)
+			return strings.TrimRight(words, ": ")
+		}
+		err = inner
+	}
+}

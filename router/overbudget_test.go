@@ -1,0 +1,190 @@
+package router
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/budget"
+	"github.com/llmsup/llmsup/router/ledger"
+	"github.com/llmsup/llmsup/router/usd"
+)
+
+func daily(s string) budget.Limits { return budget.Limits{Daily: new(dollars(s))} }
+
+// wantOverBudget checks that an answer is the error of a call that can't be paid for.
+func wantOverBudget(t *testing.T, r reply) (retryAfter int) {
+	t.Helper()
+	e := gjson.Get(r.body, "error")
+	retryAfter, _ = strconv.Atoi(r.header.Get("Retry-After"))
+	if r.status != 429 || e.Get("type").Str != "insufficient_quota" || e.Get("code").Str != "budget_exceeded" || retryAfter <= 0 ||
+		!strings.Contains(e.Get("message").Str, "the daily budget of") {
+		t.Errorf("%d %s, Retry-After %d", r.status, r.body, retryAfter)
+	}
+	return retryAfter
+}
+
+// TestOverBudget: what would have to be paid for is refused, what the GPU can do is
+// done, and the upstream is not asked.
+func TestOverBudget(t *testing.T) {
+	down := status(http.StatusInternalServerError, `{"error":{"message":"no"}}`)
+	over := daily("0.000001")
+	for name, tc := range map[string]struct {
+		local http.HandlerFunc
+		state func(*LocalState)
+		model string
+		ok    bool
+		soon  bool // Retry-After is that of the server's return
+		says  string
+	}{
+		"premium":                       {answers, nil, "gpt-4o", false, false, ""},
+		"local":                         {answers, nil, "local/qwen", true, false, ""},
+		"local fails":                   {down, nil, "local/qwen", false, true, "qwen answered 500: no; "},
+		"local fails, alone":            {down, nil, "local/alone", false, false, "-"},
+		"local restarts":                {answers, func(s *LocalState) { s.Reason, s.Detail, s.Alive = Restarting, "is restarting", false }, "local/qwen", false, true, "qwen is restarting; "},
+		"local is drained":              {answers, func(s *LocalState) { s.Reason, s.Detail, s.Alive = Drained, "is drained", false }, "local/qwen", false, false, "qwen is drained; "},
+		"local is degraded":             {answers, func(s *LocalState) { s.Reason, s.Detail = Degraded, "is degraded" }, "local/qwen", true, false, ""},
+		"the call is wrong":             {status(400, `{"error":{"message":"bad"}}`), nil, "local/qwen", false, false, "-"},
+		"a fallback that costs nothing": {answers, nil, "premium-first", true, false, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			edit, books := withBooks(t, over)
+			b := newBench(t, tc.local, answers, edit, func(_ *Config, routes map[string]models.Route) {
+				routes["premium-first"] = models.Route{Primary: "openrouter", Fallback: "qwen", Timeout: 5 * time.Second}
+			})
+			if tc.state != nil {
+				b.state.set(tc.state)
+			}
+			r := b.chat(tc.model, false)
+			switch {
+			case tc.ok:
+				if r.status != 200 || r.backend() != "qwen" {
+					t.Errorf("%d by %q: %s", r.status, r.backend(), r.body)
+				}
+			case tc.says == "-":
+				if r.status == 429 || r.status == 200 {
+					t.Errorf("%d %s", r.status, r.body)
+				}
+			default:
+				wait := wantOverBudget(t, r)
+				if tc.soon != (wait == retrySoon) || !strings.HasPrefix(gjson.Get(r.body, "error.message").Str, tc.says) {
+					t.Errorf("Retry-After %d: %s", wait, r.body)
+				}
+			}
+			if n := len(b.cloud.calls()); n != 0 {
+				t.Errorf("the upstream was asked %d times", n)
+			}
+			if got := books.sums(t, ledger.ByRoute).Total; got.Paid != 0 || got.Calls != 1 {
+				t.Errorf("in the ledger: %s", summary(got))
+			}
+		})
+	}
+}
+
+// TestOverBudgetInAnswers: an answer that breaks is not gone on with by somebody who
+// can't be paid.
+func TestOverBudgetInAnswers(t *testing.T) {
+	edit, _ := withBooks(t, daily("0.000001"))
+	b := newBench(t, sends(breaks, opening, said(" one two three"), said(" four five six")), answers, edit, resuming)
+	r := b.post("/v1/chat/completions", `{"model":"local/qwen","stream":true,"messages":[{"role":"user","content":"count"}]}`)
+	if !strings.Contains(r.body, `"error"`) || strings.Contains(r.body, "[DONE]") || len(b.cloud.calls()) != 0 {
+		t.Errorf("%d calls of the upstream: %s", len(b.cloud.calls()), r.body)
+	}
+}
+
+// TestBudgetNeverExceeded: two hundred calls at once against a dollar, of which each
+// costs what was set aside for it at most; and the next day.
+func TestBudgetNeverExceeded(t *testing.T) {
+	edit, books := withBooks(t, daily("1"))
+	var mu sync.Mutex
+	now := time.Date(2026, 2, 27, 23, 0, 0, 0, time.UTC)
+	var spent usd.Amount
+	b := newBench(t, nil, func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		spent += dollars("0.019")
+		mu.Unlock()
+		status(200, priced(`"prompt_tokens":20,"completion_tokens":1,"cost":0.019`))(w, r)
+	}, edit, func(c *Config, _ map[string]models.Route) {
+		c.Books.now = func() time.Time {
+			mu.Lock()
+			defer mu.Unlock()
+			return now
+		}
+	})
+	for day := range 2 {
+		mu.Lock()
+		spent = 0
+		mu.Unlock()
+		var calls sync.WaitGroup
+		refused, answered := 0, 0
+		for range 200 {
+			calls.Go(func() {
+				r := b.post("/v1/chat/completions", `{"model":"gpt-4o","max_tokens":2,"messages":[]}`)
+				mu.Lock()
+				defer mu.Unlock()
+				if r.status == 200 {
+					answered++
+					return
+				}
+				refused++
+				if r.status != 429 {
+					t.Errorf("%d %s", r.status, r.body)
+				}
+			})
+		}
+		calls.Wait()
+		last := b.post("/v1/chat/completions", `{"model":"gpt-4o","max_tokens":2000,"messages":[]}`)
+		mu.Lock()
+		if spent > usd.Dollar || spent < dollars("0.9") || refused == 0 || answered == 0 {
+			t.Errorf("day %d: %s is spent, %d calls answered, %d refused", day, spent, answered, refused)
+		}
+		for _, s := range books.Budget.Standings(now) {
+			if s.Spent != spent || s.Reserved != 0 {
+				t.Errorf("day %d: %+v, want %s spent", day, s, spent)
+			}
+		}
+		if wait := wantOverBudget(t, last); wait != 3601 && day == 0 {
+			t.Errorf("day %d: Retry-After %d", day, wait)
+		}
+		now = now.Add(time.Hour) // and a new day
+		mu.Unlock()
+	}
+}
+
+// TestEstimates: what is set aside is more than nearly every call takes.
+func TestEstimates(t *testing.T) {
+	_, books := withBooks(t, daily("100"))
+	image := strings.Repeat("iVBORw0KGgo", 100_000)
+	for name, tc := range map[string]struct {
+		path, model, body string
+		least, most       string
+	}{
+		"short":              {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"max_tokens":10}`, "0.02", "0.04"},
+		"no limit":           {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[]}`, "8.192", "8.3"},
+		"several":            {"/v1/chat/completions", "openai/gpt-4o", `{"n":5,"max_completion_tokens":10,"messages":[]}`, "0.1", "0.13"},
+		"responses":          {"/v1/responses", "openai/gpt-4o", `{"max_output_tokens":100}`, "0.2", "0.22"},
+		"an embedding":       {"/v1/embeddings", "openai/gpt-4o", `{"input":"` + strings.Repeat("word ", 600) + `"}`, "1", "1.1"},
+		"an image":           {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":1,"messages":["data:image/png;base64,` + image + `"]}`, "3", "3.1"},
+		"nobody knows":       {"/v1/chat/completions", "vendor/x", `{"max_tokens":1000,"messages":[]}`, "0.075", "0.08"},
+		"an absurd limit":    {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":2000000000,"n":2000000000}`, "10000", "10000"},
+		"a limit below zero": {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":-1}`, "8.192", "8.3"},
+	} {
+		body, err := parseBody([]byte(tc.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := endpoints[tc.path]
+		c := &call{path: tc.path, body: body, dialect: d, books: books}
+		got := c.estimate(step{backend: &upstreamBackend{Upstream: Upstream{Name: "openrouter", Key: "k"}}, model: tc.model})
+		if got < dollars(tc.least) || got > dollars(tc.most) {
+			t.Errorf("%s: %s, want %s to %s", name, got, tc.least, tc.most)
+		}
+	}
+}

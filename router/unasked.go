@@ -1,0 +1,126 @@
+package router
+
+import (
+	"bytes"
+	"io"
+
+	"github.com/tidwall/gjson"
+)
+
+// A stream tells what it used only to those who ask (stream_options.include_usage),
+// and the books have to know. So a local server is asked in the name of a client
+// that did not, and what it says on top is taken out of what the client sees.
+
+// asCounted is what turns the usage on.
+const asCounted = `"include_usage":true`
+
+// asCountedStream returns the form of a streamed body that asks for its usage; false
+// where it does already, or where that can't be told.
+func (b body) asCountedStream(path string) (s streamed, ok bool) {
+	if !b.stream || resumableOf(path) == nil || b.twice {
+		return s, false
+	}
+	s = streamed{body: b, asked: asCounted}
+	if b.options == (span{}) {
+		at := bytes.IndexByte(b.raw, '{') + 1
+		s.from, s.to = at, at
+		s.before, s.after = `"stream_options":{`, `},`
+		return s, true
+	}
+	options := b.raw[b.options.from:b.options.to]
+	if string(options) == "null" {
+		s.from, s.to = b.options.from, b.options.to
+		s.before, s.after = `{`, `}`
+		return s, true
+	}
+	if options[0] != '{' {
+		return s, false
+	}
+	at, fields := b.options.from+1, 0
+	s.from, s.to = at, at
+	ok = true
+	scan(options, func(m member) {
+		fields++
+		if unquote(string(options[m.keyFrom:m.keyTo])) != "include_usage" {
+			return
+		}
+		word := string(options[m.from:m.to])
+		if !s.nothingGiven() || word != "false" && word != "null" { // it is there twice, or asks already
+			ok = false
+			return
+		}
+		s.from, s.to = b.options.from+m.keyFrom, b.options.from+m.to
+	})
+	if s.nothingGiven() && fields > 0 {
+		s.after = `,`
+	}
+	return s, ok
+}
+
+// nothingGiven says that nothing of the body makes way.
+func (s *streamed) nothingGiven() bool { return s.from == s.to }
+
+// usageFilter takes the event out that has the usage alone. llama-server puts its
+// timings on the last event; they go back to the one before, where they would have
+// been. So an event with a finish reason is kept back for a moment. A nil filter
+// lets everything through.
+type usageFilter struct {
+	finish []byte // that is kept back, with its empty line
+	out    []byte // what pass returned last
+}
+
+// pending is what is kept back.
+func (f *usageFilter) pending() []byte {
+	if f == nil {
+		return nil
+	}
+	return f.finish
+}
+
+// pass returns what the client is to see of an event, and of one that was kept
+// back. It is valid until the next call.
+func (f *usageFilter) pass(e event) []byte {
+	if f == nil {
+		return e.raw
+	}
+	if len(e.data) == 0 { // a ping
+		return e.raw
+	}
+	if mayHold(e.data, `"usage"`) && mayHold(e.data, `"choices":[]`) {
+		object := gjson.ParseBytes(e.data)
+		if object.Get("usage").IsObject() && object.Get("choices.#").Int() == 0 {
+			f.out = append(f.out[:0], withTimings(f.finish, object.Get("timings"))...)
+			f.finish = f.finish[:0]
+			return f.out
+		}
+	}
+	f.out = append(f.out[:0], f.finish...)
+	f.finish = f.finish[:0]
+	if mayHold(e.data, `"finish_reason":"`) {
+		f.finish = append(f.finish, e.raw...)
+		return f.out
+	}
+	f.out = append(f.out, e.raw...)
+	return f.out
+}
+
+// flush writes what was kept back, for a stream that broke.
+func (f *usageFilter) flush(w io.Writer) error {
+	if f == nil || len(f.finish) == 0 {
+		return nil
+	}
+	_, err := w.Write(f.finish)
+	f.finish = f.finish[:0]
+	return err
+}
+
+// withTimings returns an event with timings behind its other fields.
+func withTimings(raw []byte, timings gjson.Result) []byte {
+	at := bytes.LastIndexByte(raw, '}')
+	if !timings.IsObject() || at < 0 || mayHold(raw, `"timings"`) {
+		return raw
+	}
+	out := append([]byte{}, raw[:at]...)
+	out = append(append(out, `,"timings":`...), timings.Raw...)
+	return append(out, raw[at:]...)
+}

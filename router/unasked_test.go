@@ -1,0 +1,177 @@
+package router
+
+import (
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/router/budget"
+	"github.com/llmsup/llmsup/router/ledger"
+)
+
+// TestCountedForm: what is added to a stream's body to have its usage told, and
+// where it is left as it is.
+func TestCountedForm(t *testing.T) {
+	const chatPath = "/v1/chat/completions"
+	for name, tc := range map[string]struct{ path, body, want string }{
+		"nothing said":       {chatPath, ` {"model":"a","stream":true}`, ` {"stream_options":{"include_usage":true},"model":"qwen","stream":true}`},
+		"completions":        {"/v1/completions", `{"stream":true,"model":"a"}`, `{"stream_options":{"include_usage":true},"stream":true,"model":"qwen"}`},
+		"null":               {chatPath, `{"model":"a","stream_options": null ,"stream":true}`, `{"model":"qwen","stream_options": {"include_usage":true} ,"stream":true}`},
+		"empty":              {chatPath, `{"stream":true,"stream_options":{},"model":"a"}`, `{"stream":true,"stream_options":{"include_usage":true},"model":"qwen"}`},
+		"something else":     {chatPath, `{"stream":true,"stream_options":{"x":1e400},"model":"a"}`, `{"stream":true,"stream_options":{"include_usage":true,"x":1e400},"model":"qwen"}`},
+		"not wanted":         {chatPath, `{"stream":true,"stream_options":{"x":1,"include_usage":false},"model":"a"}`, `{"stream":true,"stream_options":{"x":1,"include_usage":true},"model":"qwen"}`},
+		"asked for":          {chatPath, `{"model":"a","stream":true,"stream_options":{"include_usage":true}}`, ""},
+		"asked for, escaped": {chatPath, `{"model":"a","stream":true,"stream_options":{"include\u005fusage":true}}`, ""},
+		"said twice":         {chatPath, `{"model":"a","stream":true,"stream_options":{"include_usage":false,"include_usage":false}}`, ""},
+		"options twice":      {chatPath, `{"model":"a","stream":true,"stream_options":{},"stream_options":{}}`, ""},
+		"no object":          {chatPath, `{"model":"a","stream":true,"stream_options":7}`, ""},
+		"no stream":          {chatPath, `{"model":"a","stream":false}`, ""},
+		"another dialect":    {"/v1/messages", `{"model":"a","stream":true}`, ""},
+	} {
+		b, err := parseBody([]byte(tc.body))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		form, ok := b.asCountedStream(tc.path)
+		got := ""
+		if ok {
+			raw, err := io.ReadAll(form.withModel("qwen").open())
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = string(raw)
+		}
+		if got != tc.want {
+			t.Errorf("%s:\n got %s\nwant %s", name, got, tc.want)
+		}
+	}
+}
+
+// TestUnaskedUsage: the books have the usage that the client did not ask for, and
+// the client has the stream that it would have got.
+func TestUnaskedUsage(t *testing.T) {
+	const (
+		finish  = `data: {"choices":[{"finish_reason":"stop","index":0,"delta":{}}],"id":"x"}` + "\n\n"
+		timed   = `data: {"choices":[{"finish_reason":"stop","index":0,"delta":{}}],"id":"x","timings":{"prompt_n":3,"cache_n":4,"predicted_n":3}}` + "\n\n"
+		told    = `data: {"choices":[],"id":"x","usage":{"prompt_tokens":7,"completion_tokens":3,"prompt_tokens_details":{"cached_tokens":4}},"timings":{"prompt_n":3,"cache_n":4,"predicted_n":3}}` + "\n\n"
+		ping    = ":\n\n"
+		several = "tokens 7 (4 cached) + 6"
+		one     = "tokens 7 (4 cached) + 3"
+	)
+	for name, tc := range map[string]struct {
+		sent   string
+		want   string
+		tokens string
+	}{
+		"as llama-server":        {roleEvent + textEvent + finish + told + doneEvent, roleEvent + textEvent + timed + doneEvent, one},
+		"a ping in between":      {roleEvent + textEvent + finish + ping + told + doneEvent, roleEvent + textEvent + ping + timed + doneEvent, one},
+		"two choices":            {textEvent + finish + told + textEvent + finish + told + doneEvent, textEvent + timed + textEvent + timed + doneEvent, several},
+		"nothing but its finish": {roleEvent + finish + told + doneEvent, roleEvent + timed + doneEvent, one},
+		"no usage":               {roleEvent + textEvent + timed + doneEvent, roleEvent + textEvent + timed + doneEvent, one},
+		"timings where they are": {textEvent + timed + told + doneEvent, textEvent + timed + doneEvent, one},
+	} {
+		for _, asked := range []bool{false, true} {
+			edit, books := withBooks(t, budget.Limits{})
+			b := newBench(t, stream(tc.sent), nil, edit)
+			b.state.set(func(s *LocalState) { s.Streams = true })
+			body := `{"model":"local/qwen","stream":true,"messages":[{"role":"user","content":"x"}]}`
+			want := tc.want
+			if asked {
+				body = strings.Replace(body, `"stream":true`, `"stream":true,"stream_options":{"include_usage":true}`, 1)
+				want = tc.sent
+			}
+			r := b.post("/v1/chat/completions", body)
+			if r.body != want || r.readErr != nil {
+				t.Errorf("%s, asked %t:\n got %q\nwant %q", name, asked, r.body, want)
+			}
+			if sent := string(b.local.calls()[0].body); !gjson.Get(sent, "stream_options.include_usage").Bool() || asked && sent != strings.Replace(body, "local/qwen", "qwen", 1) {
+				t.Errorf("%s, asked %t: the server was sent %s", name, asked, sent)
+			}
+			got := summary(books.sums(t, ledger.ByRoute).Total)
+			if !strings.Contains(got, tc.tokens) {
+				t.Errorf("%s, asked %t: the ledger has %s, want %s", name, asked, got, tc.tokens)
+			}
+		}
+	}
+}
+
+// TestBrokenBeforeItsUsage: a finish reason that was kept back when the stream broke
+// is not lost, and told once.
+func TestBrokenBeforeItsUsage(t *testing.T) {
+	b := newBench(t, sends(breaks, opening, said(" one two three four"), finished("stop")), answers, resuming)
+	b.state.set(func(s *LocalState) { s.Streams = true })
+	r := b.post("/v1/chat/completions", `{"model":"local/qwen","stream":true,"messages":[{"role":"user","content":"x"}]}`)
+	if n := strings.Count(r.body, `"finish_reason":"stop"`); n != 1 || !strings.HasSuffix(r.body, doneEvent) || len(b.cloud.calls()) != 0 {
+		t.Errorf("%d finishes, %d calls of the cloud: %s", n, len(b.cloud.calls()), r.body)
+	}
+}
+
+// changing are the figures of a real stream that differ from call to call.
+var changing = regexp.MustCompile(`"(id|created|[a-z_]+_(ms|second))":("[^"]*"|[0-9.e-]+)`)
+
+// TestUnaskedUsageOfTheEngine: a real llama-server's stream comes through as it would
+// have been, had nobody asked for its usage.
+func TestUnaskedUsageOfTheEngine(t *testing.T) {
+	e := startEngine(t)
+	for _, body := range []string{
+		`{"model":"demo","stream":true,"max_tokens":5,"messages":[{"role":"user","content":"count"}],"cache_prompt":false}`,
+		`{"model":"demo","stream":true,"max_tokens":3,"n":2,"messages":[{"role":"user","content":"count"}],"cache_prompt":false}`,
+		`{"model":"demo","stream":true,"max_tokens":1,"messages":[{"role":"user","content":"count"}],"cache_prompt":false,"stream_options":{"include_usage":false}}`,
+	} {
+		plainBody := e.stream("/v1/chat/completions", body)
+		b, err := parseBody([]byte(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		form, ok := b.asCountedStream("/v1/chat/completions")
+		if !ok {
+			t.Fatalf("no form for %s", body)
+		}
+		asked, err := io.ReadAll(form.withModel("demo").open())
+		if err != nil {
+			t.Fatal(err)
+		}
+		counted := e.stream("/v1/chat/completions", string(asked))
+		if !strings.Contains(counted, `"usage"`) {
+			t.Fatalf("no usage, though it was asked for: %s", counted)
+		}
+		var filter usageFilter
+		var out strings.Builder
+		for events := newEventReader(strings.NewReader(counted)); ; {
+			next, err := events.next()
+			if err != nil {
+				break
+			}
+			out.Write(filter.pass(next))
+		}
+		same := func(s string) string { return changing.ReplaceAllString(s, `"$1":0`) }
+		if strings.Contains(body, `"n":2`) { // their tokens come in any order
+			if strings.Contains(out.String(), `"usage"`) || strings.Count(out.String(), `"timings"`) != strings.Count(plainBody, `"timings"`) {
+				t.Errorf("%s\n got %s\nwant %s", body, out.String(), plainBody)
+			}
+			continue
+		}
+		if same(out.String()) != same(plainBody) {
+			t.Errorf("%s\n got %s\nwant %s", body, same(out.String()), same(plainBody))
+		}
+	}
+}
+
+// stream returns what the engine streams.
+func (e engine) stream(path, body string) string {
+	e.t.Helper()
+	resp, err := e.client.Post("http://llama-server"+path, "application/json", strings.NewReader(body))
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		e.t.Fatalf("%d %v: %s", resp.StatusCode, err, raw)
+	}
+	return string(raw)
+}
