@@ -53,15 +53,21 @@ func TestCollected(t *testing.T) {
 // TestLongAnswer: once it has begun, an answer may take longer than the timeout,
 // and is not thrown away and paid for again.
 func TestLongAnswer(t *testing.T) {
-	b := streaming(t, func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "text/event-stream")
-		for _, part := range []string{firstPiece + piece(" 1", "1"), piece(" 2", "2"), lastPiece} {
-			_, _ = w.Write([]byte(part))
-			_ = http.NewResponseController(w).Flush()
-			time.Sleep(300 * time.Millisecond)
-		}
-	}, answers, short(250*time.Millisecond))
-	if r := b.post("/v1/chat/completions", plainCall); r.status != 200 || r.backend() != "qwen" || len(b.cloud.calls()) != 0 {
+	var b *bench
+	var r reply
+	inTime(true, func(timeout time.Duration) bool {
+		b = streaming(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "text/event-stream")
+			for _, part := range []string{firstPiece + piece(" 1", "1"), piece(" 2", "2"), lastPiece} {
+				_, _ = w.Write([]byte(part))
+				_ = http.NewResponseController(w).Flush()
+				time.Sleep(timeout + 50*time.Millisecond)
+			}
+		}, answers, short(timeout))
+		r = b.post("/v1/chat/completions", plainCall)
+		return r.backend() == "qwen"
+	})
+	if r.status != 200 || r.backend() != "qwen" || len(b.cloud.calls()) != 0 {
 		t.Errorf("%d from %q (%s): %s", r.status, r.backend(), r.reason(), r.body)
 	}
 	silent := streaming(t, sends(hangs, firstPiece), answers, short(250*time.Millisecond))

@@ -49,12 +49,17 @@ func TestCutAnywhere(t *testing.T) {
 }
 
 func TestStreamMayOutliveItsTimeout(t *testing.T) {
-	b := newBench(t, func(w http.ResponseWriter, r *http.Request) {
-		sends(ends, textEvent)(w, r)
-		time.Sleep(400 * time.Millisecond) // the timeout is to the first answer
-		_, _ = io.WriteString(w, finalEvent+doneEvent)
-	}, answers, short(150*time.Millisecond))
-	if r := b.chat("local/qwen", true); r.readErr != nil || r.body != textEvent+finalEvent+doneEvent {
+	var r reply
+	inTime(true, func(timeout time.Duration) bool {
+		b := newBench(t, func(w http.ResponseWriter, r *http.Request) {
+			sends(ends, textEvent)(w, r)
+			time.Sleep(timeout + 100*time.Millisecond) // the timeout is to the first answer
+			_, _ = io.WriteString(w, finalEvent+doneEvent)
+		}, answers, short(timeout))
+		r = b.chat("local/qwen", true)
+		return r.backend() == "qwen"
+	})
+	if r.readErr != nil || r.body != textEvent+finalEvent+doneEvent {
 		t.Errorf("%q, %v", r.body, r.readErr)
 	}
 }

@@ -87,8 +87,13 @@ func TestMatrix(t *testing.T) {
 		for _, stream := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, stream %t, alone", name, stream), func(t *testing.T) {
 				t.Parallel()
-				b := newBench(t, f.behave, answers, short(150*time.Millisecond))
-				r := b.chat("local/alone", stream)
+				var b *bench
+				var r reply
+				inTime(f.reason == Timeout, func(timeout time.Duration) bool {
+					b = newBench(t, f.behave, answers, short(timeout))
+					r = b.chat("local/alone", stream)
+					return len(b.local.calls()) > 0
+				})
 				b.wantError(r, own[name], f.reason)
 				if own[name] == 0 && gjson.Get(r.body, "error.code").Str != string(f.reason) {
 					t.Errorf("code of %s, want %s", r.body, f.reason)
@@ -101,13 +106,20 @@ func TestMatrix(t *testing.T) {
 		for second, g := range failings() {
 			t.Run(fmt.Sprintf("%s, then %s", name, second), func(t *testing.T) {
 				t.Parallel()
-				b := newBench(t, f.behave, g.behave, short(150*time.Millisecond), func(c *Config, _ map[string]models.Route) {
-					c.FallbackTimeout = 10 * time.Second // far beyond the pauses between repeats
-					if g.reason == Timeout {
-						c.FallbackTimeout = 150 * time.Millisecond
+				var b *bench
+				var r reply
+				inTime(f.reason == Timeout || g.reason == Timeout, func(timeout time.Duration) bool {
+					first, then := time.Minute, time.Minute // far beyond the pauses between repeats
+					if f.reason == Timeout {
+						first = timeout
 					}
+					if g.reason == Timeout {
+						then = timeout
+					}
+					b = newBench(t, f.behave, g.behave, short(first), func(c *Config, _ map[string]models.Route) { c.FallbackTimeout = then })
+					r = b.chat("local/qwen", len(name)%2 == 0)
+					return len(b.local.calls()) > 0 && len(b.cloud.calls()) > 0
 				})
-				r := b.chat("local/qwen", len(name)%2 == 0)
 				b.wantError(r, ownThen(name, second), g.reason)
 				if gjson.Get(r.body, "error.code").Str != codeBothFailed {
 					t.Errorf("code of %s", r.body)
