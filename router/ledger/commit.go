@@ -96,6 +96,7 @@ func (l *Ledger) commitBatch(batch []*entry) {
 	if err == nil && len(again) > 0 {
 		err = d.store(again, true)
 	}
+	err = l.setAside(err)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.inflight = nil
@@ -108,16 +109,25 @@ func (l *Ledger) commitBatch(batch []*entry) {
 	l.fail(err)
 }
 
+// setAside gives a database that err says is corrupt another name, and returns err
+// with what went wrong at that. Nobody holds the mutex: it is for a disk to do.
+func (l *Ledger) setAside(err error) error {
+	if !isCorrupt(err) {
+		return err
+	}
+	aside, moveErr := moveAside(l.path(), l.opts.now())
+	if moveErr != nil {
+		return errors.Join(err, moveErr)
+	}
+	l.mu.Lock()
+	l.aside = aside
+	l.mu.Unlock()
+	l.log.Error().Err(err).Str("kept_as", aside).Msg("the ledger's database is corrupt; it is kept under another name, sqlite3's .recover may read it, and a new one is begun")
+	return err
+}
+
 // fail notes that the database can't be used. The caller holds the mutex.
 func (l *Ledger) fail(err error) {
-	if isCorrupt(err) {
-		aside, moveErr := moveAside(l.path(), l.opts.now())
-		if moveErr == nil {
-			l.aside = aside
-			l.log.Error().Err(err).Str("kept_as", aside).Msg("the ledger's database is corrupt; it is kept under another name, sqlite3's .recover may read it, and a new one is begun")
-		}
-		err = errors.Join(err, moveErr)
-	}
 	if !l.behind {
 		l.behind, l.spilled = true, l.opts.now()
 	}
@@ -159,6 +169,7 @@ func (l *Ledger) turn() bool {
 	}
 	if err != nil {
 		l.endReplay()
+		err = l.setAside(err)
 		l.mu.Lock()
 		l.fail(err)
 		l.mu.Unlock()
