@@ -33,10 +33,7 @@ func inTime(passes bool, call func(timeout time.Duration) (given bool)) {
 		call(time.Minute)
 		return
 	}
-	for _, timeout := range []time.Duration{150 * time.Millisecond, time.Second, 10 * time.Second} {
-		if call(timeout) {
-			return
-		}
+	for timeout := 150 * time.Millisecond; !call(timeout) && timeout < 5*time.Second; timeout *= 8 {
 	}
 }
 
