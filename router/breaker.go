@@ -65,6 +65,32 @@ func (b *breaker) shut(now time.Time) (last *failure, left time.Duration) {
 	return &f, max(b.until.Sub(now), 0)
 }
 
+// breakerState is what the metrics call a breaker's state, the worst last.
+type breakerState int
+
+const (
+	breakerClosed breakerState = iota
+	breakerHalfOpen
+	breakerOpen
+)
+
+var breakerStates = []breakerState{breakerClosed, breakerHalfOpen, breakerOpen}
+
+func (s breakerState) String() string { return [...]string{"closed", "half_open", "open"}[s] }
+
+// state returns the state that the breaker is in.
+func (b *breaker) state(now time.Time) breakerState {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.pause == 0:
+		return breakerClosed
+	case now.Before(b.until) && !b.probing:
+		return breakerOpen
+	}
+	return breakerHalfOpen
+}
+
 // outcome is how a call went, as far as it tells of its upstream.
 type outcome int
 

@@ -1,48 +1,49 @@
 package router
 
 import (
-	"strconv"
-	"time"
+	"fmt"
+	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/rs/zerolog"
 )
 
 // metrics are the router's own figures. Every label's values come from the
-// configuration or from a fixed list: never from what a client sent.
+// configuration or from a fixed list: never from what a client or an upstream
+// sent. So the number of series is bounded by routes x backends, whatever happens;
+// those of a route or a backend that a reload has taken out stay until llmsup ends.
 type metrics struct {
-	calls      *prometheus.CounterVec
-	resumed    *prometheus.CounterVec
 	inflight   prometheus.Gauge
 	turnedAway *prometheus.CounterVec
+	calls      *callMetrics
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
-		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "llmsup_calls_total",
-			Help: "Calls that ended, by route, backend that answered, HTTP status and the reason why the primary did not.",
-		}, []string{"route", "backend", "status", "reason"}),
-		resumed: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "llmsup_resumed_streams_total",
-			Help: "Answers that broke and were continued elsewhere, by route, backend that went on, and how they ended: whole, cut, or left by their client.",
-		}, []string{"route", "backend", "end"}),
 		inflight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "llmsup_calls_in_flight",
 			Help: "Calls that are being worked on.",
 		}),
-		turnedAway: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "llmsup_turned_away_total",
-			Help: "Requests that were refused at the door, by the error's code.",
-		}, []string{"code"}),
+		turnedAway: counters("turned_away_total", "Requests that were refused at the door, by the error's code.", "code"),
+		calls:      newCallMetrics(r),
 	}
-	r.MustRegister(m.calls, m.resumed, m.inflight, m.turnedAway)
+	r.MustRegister(m.inflight, m.turnedAway)
 	return m
 }
 
-// observe counts a call that has ended.
-func (m *metrics) observe(rec *record, status int, _ time.Duration) {
-	m.calls.WithLabelValues(rec.route, rec.backend, strconv.Itoa(status), string(rec.reason)).Inc()
-	if rec.resumedBy != "" {
-		m.resumed.WithLabelValues(rec.route, rec.resumedBy, rec.end()).Inc()
-	}
+func counters(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "llmsup_" + name, Help: help}, labels)
 }
+
+// metricsHandler shows all figures. One that can't be collected is told in the log,
+// and costs the others nothing.
+func metricsHandler(r *prometheus.Registry, log zerolog.Logger) http.Handler {
+	return promhttp.HandlerFor(r, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError, ErrorLog: metricsLog{log}})
+}
+
+// metricsLog takes promhttp's errors.
+type metricsLog struct{ log zerolog.Logger }
+
+// Println implements promhttp.Logger.
+func (l metricsLog) Println(words ...any) { l.log.Warn().Msg("metrics: " + fmt.Sprint(words...)) }

@@ -64,6 +64,7 @@ func New(cfg Config, log zerolog.Logger) (*Router, error) {
 	registry := prometheus.NewRegistry()
 	rt := &Router{log: log, registry: registry, metrics: newMetrics(registry), started: time.Now()}
 	rt.routing.Store(s)
+	registry.MustRegister(backendMetrics{rt}, bookMetrics{rt})
 	rt.mux = rt.surface()
 	return rt, nil
 }

@@ -6,8 +6,6 @@ import (
 	"net/http"
 	"os"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 // endpoints are the paths at which calls are taken, and their dialects.
@@ -55,7 +53,7 @@ func (rt *Router) surface() http.Handler {
 	}
 	for path, handle := range map[string]http.HandlerFunc{
 		"/v1/models": rt.listModels, "/v1/models/{id...}": rt.showModel, "/health": rt.health,
-		"/metrics": promhttp.HandlerFor(rt.registry, promhttp.HandlerOpts{}).ServeHTTP,
+		"/metrics": metricsHandler(rt.registry, rt.log).ServeHTTP,
 	} {
 		mux.HandleFunc("GET "+path, handle)
 		mux.HandleFunc(path, wrongMethod(chat, http.MethodGet))

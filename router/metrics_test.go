@@ -1,0 +1,358 @@
+package router
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/rs/zerolog"
+
+	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/budget"
+	"github.com/llmsup/llmsup/router/ledger"
+	"github.com/llmsup/llmsup/router/usd"
+)
+
+// figures returns the lines of /metrics of some families, without their comments.
+func figures(g prometheus.Gatherer, names ...string) string {
+	w := httptest.NewRecorder()
+	promhttp.HandlerFor(g, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	var found strings.Builder
+	for line := range strings.Lines(w.Body.String()) {
+		if name, _, _ := strings.Cut(line, "{"); slices.Contains(names, strings.Fields(name)[0]) {
+			found.WriteString(line)
+		}
+	}
+	return found.String()
+}
+
+// wantSeries compares families of a registry with what they should be.
+func wantSeries(t *testing.T, g prometheus.Gatherer, want string, names ...string) {
+	t.Helper()
+	if got := figures(g, names...); got != strings.TrimPrefix(want, "\n") {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+}
+
+func TestObserve(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	m := newMetrics(registry)
+	observe := func(status int, took time.Duration, rec record) { m.observe(&rec, status, took) }
+	local := record{
+		route: "local/qwen", backend: "qwen", firstAnswer: 300 * time.Millisecond, local: true,
+		usage: usage{prompt: new(int64(100)), cached: new(int64(40)), completion: new(int64(7))}, cost: new(usd.Amount(0)), saved: new(usd.Dollar / 4),
+	}
+	observe(200, time.Second, local)
+	observe(200, time.Second, local)
+	local.saved = nil
+	observe(200, time.Second, local)
+	local.usage = usage{} // as /tokenize
+	local.cut = errors.New("cut")
+	observe(200, time.Second, local)
+
+	cloud := record{route: "local/qwen", backend: "openrouter", reason: Timeout, paid: true, firstAnswer: 61 * time.Second, usage: usage{prompt: new(int64(5))}, cost: new(3 * usd.Dollar / 2)}
+	observe(200, 61*time.Second, cloud)
+	cloud.cost = nil
+	cloud.usage = usage{prompt: new(int64(-5)), cached: new(int64(-1)), completion: new(int64(-7))} // who knows why
+	observe(http.StatusOK, 100*time.Second, cloud)
+	observe(statusClientLeft, 10*time.Second, record{route: "local/qwen", reason: Timeout, paid: true})
+	observe(502, 70*time.Second, record{route: "local/qwen", reason: Timeout, paid: true, cost: new(usd.Dollar)})
+	observe(404, 0, record{})
+
+	wantSeries(t, registry, `
+llmsup_calls_total{backend="",reason="",route="",status="404"} 1
+llmsup_calls_total{backend="",reason="timeout",route="local/qwen",status="499"} 1
+llmsup_calls_total{backend="",reason="timeout",route="local/qwen",status="502"} 1
+llmsup_calls_total{backend="openrouter",reason="timeout",route="local/qwen",status="200"} 2
+llmsup_calls_total{backend="qwen",reason="",route="local/qwen",status="200"} 4
+llmsup_cost_usd_total{backend="",route="local/qwen"} 1
+llmsup_cost_usd_total{backend="openrouter",route="local/qwen"} 1.5
+llmsup_cost_usd_total{backend="qwen",route="local/qwen"} 0
+llmsup_cut_answers_total{backend="openrouter",route="local/qwen"} 0
+llmsup_cut_answers_total{backend="qwen",route="local/qwen"} 1
+llmsup_saved_usd_total{backend="openrouter",route="local/qwen"} 0
+llmsup_saved_usd_total{backend="qwen",route="local/qwen"} 0.5
+llmsup_tokens_total{backend="openrouter",kind="cached",route="local/qwen"} 0
+llmsup_tokens_total{backend="openrouter",kind="completion",route="local/qwen"} 0
+llmsup_tokens_total{backend="openrouter",kind="prompt",route="local/qwen"} 5
+llmsup_tokens_total{backend="qwen",kind="cached",route="local/qwen"} 120
+llmsup_tokens_total{backend="qwen",kind="completion",route="local/qwen"} 21
+llmsup_tokens_total{backend="qwen",kind="prompt",route="local/qwen"} 180
+llmsup_unpriced_calls_total{amount="cost",backend="",route="local/qwen"} 1
+llmsup_unpriced_calls_total{amount="cost",backend="openrouter",route="local/qwen"} 1
+llmsup_unpriced_calls_total{amount="cost",backend="qwen",route="local/qwen"} 0
+llmsup_unpriced_calls_total{amount="saved",backend="openrouter",route="local/qwen"} 0
+llmsup_unpriced_calls_total{amount="saved",backend="qwen",route="local/qwen"} 1
+`, "llmsup_calls_total", "llmsup_tokens_total", "llmsup_cost_usd_total", "llmsup_saved_usd_total", "llmsup_unpriced_calls_total", "llmsup_cut_answers_total")
+
+	wantSeries(t, registry, `
+llmsup_call_duration_seconds_count{backend="",route=""} 1
+llmsup_call_duration_seconds_count{backend="",route="local/qwen"} 2
+llmsup_call_duration_seconds_count{backend="openrouter",route="local/qwen"} 2
+llmsup_call_duration_seconds_count{backend="qwen",route="local/qwen"} 4
+llmsup_call_first_answer_seconds_sum{backend="openrouter",route="local/qwen"} 122
+llmsup_call_first_answer_seconds_count{backend="openrouter",route="local/qwen"} 2
+llmsup_call_first_answer_seconds_sum{backend="qwen",route="local/qwen"} 1.2
+llmsup_call_first_answer_seconds_count{backend="qwen",route="local/qwen"} 4
+`, "llmsup_call_duration_seconds_count", "llmsup_call_first_answer_seconds_sum", "llmsup_call_first_answer_seconds_count")
+}
+
+func TestStatusLabels(t *testing.T) {
+	words := map[string]bool{}
+	for status := range 1000 {
+		words[statusWord(boundStatus(status))] = true
+	}
+	if len(words) > 85 {
+		t.Errorf("%d statuses: %v", len(words), words)
+	}
+	for status, want := range map[int]string{200: "200", 499: "499", 529: "529", 299: "2xx", 477: "4xx", 599: "5xx", 999: "other", 0: "other", -1: "other", 600: "other"} {
+		if got := statusWord(boundStatus(status)); got != want {
+			t.Errorf("%d is %s, want %s", status, got, want)
+		}
+	}
+}
+
+// TestUpstreamMetrics: the breaker as calls meet it, and two URLs of one host.
+func TestUpstreamMetrics(t *testing.T) {
+	b := newBench(t, answers, answers, func(_ *Config, routes map[string]models.Route) {
+		routes["one"] = models.Route{Primary: "http://127.0.0.1:1/one", Timeout: time.Second}
+		routes["two"] = models.Route{Primary: "http://127.0.0.1:1/two", Timeout: time.Second}
+	})
+	want := func(one, openrouter breakerState) {
+		t.Helper()
+		var text strings.Builder
+		for _, state := range breakerStates { // sorted as the page is
+			for _, so := range []struct {
+				name string
+				now  breakerState
+			}{{"127.0.0.1:1", one}, {"openrouter", openrouter}} {
+				fmt.Fprintf(&text, "llmsup_upstream_breaker_state{state=%q,upstream=%q} %d\n", state, so.name, map[bool]int{true: 1}[state == so.now])
+			}
+		}
+		wantSeries(t, b.router.registry, text.String(), "llmsup_upstream_breaker_state")
+	}
+	want(breakerClosed, breakerClosed)
+	for range breakAfter {
+		if r := b.chat("two", false); r.status != http.StatusServiceUnavailable && r.status != http.StatusBadGateway {
+			t.Fatalf("%+v", r)
+		}
+	}
+	want(breakerOpen, breakerClosed)
+
+	var br breaker
+	now := time.Now()
+	for range breakAfter {
+		br.report(isDown, &failure{reason: Connect}, false, now)
+	}
+	for at, want := range map[time.Duration]breakerState{0: breakerOpen, breakFirst - 1: breakerOpen, breakFirst: breakerHalfOpen} {
+		if got := br.state(now.Add(at)); got != want {
+			t.Errorf("after %s it is %s, want %s", at, got, want)
+		}
+	}
+	if let, probe := br.enter(now.Add(breakFirst)); !let || !probe || br.state(now.Add(breakFirst)) != breakerHalfOpen {
+		t.Error("while it is tried it is not half open")
+	}
+}
+
+func TestBookMetrics(t *testing.T) {
+	b := newBench(t, answers, answers)
+	names := []string{
+		"llmsup_budget_limit_usd", "llmsup_budget_spent_usd", "llmsup_budget_reserved_usd",
+		"llmsup_ledger_condition", "llmsup_ledger_rows_lost_total", "llmsup_ledger_set_aside", "llmsup_ledger_rows_waiting",
+	}
+	wantSeries(t, b.router.registry, "", names...)
+	books := ledger.Open(t.TempDir(), ledger.Options{Log: zerolog.Nop()})
+	t.Cleanup(func() { _ = books.Close(context.Background()) })
+	money := budget.New(budget.Config{Limits: budget.Limits{Daily: new(5 * usd.Dollar)}, PerKey: map[string]budget.Limits{"crawler": {Monthly: new(usd.Dollar)}}}, nil)
+	spent, _ := money.Reserve(time.Now(), "crawler", usd.Dollar)
+	spent.Settle(usd.Dollar / 2)
+	if _, exceeded := money.Reserve(time.Now(), "", usd.Dollar/4); exceeded != nil {
+		t.Fatal(exceeded)
+	}
+	err := b.router.Reload(Config{
+		Table: b.router.routing.Load().table, Locals: map[string]Local{"qwen": b.state}, MaxBody: 1 << 20,
+		Upstreams: []Upstream{{Name: "openrouter", BaseURL: b.cloud.URL, Key: cloudKey}},
+		Books:     Books{Ledger: books, Budget: money},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := books.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantSeries(t, b.router.registry, `
+llmsup_budget_limit_usd{key="",period="daily"} 5
+llmsup_budget_limit_usd{key="crawler",period="monthly"} 1
+llmsup_budget_reserved_usd{key="",period="daily"} 0.25
+llmsup_budget_reserved_usd{key="crawler",period="monthly"} 0
+llmsup_budget_spent_usd{key="",period="daily"} 0.5
+llmsup_budget_spent_usd{key="crawler",period="monthly"} 0.5
+llmsup_ledger_condition{condition="behind"} 0
+llmsup_ledger_condition{condition="ok"} 1
+llmsup_ledger_condition{condition="spilling"} 0
+llmsup_ledger_rows_lost_total 0
+llmsup_ledger_rows_waiting 0
+llmsup_ledger_set_aside 0
+`, names...)
+}
+
+// noFigure is a collector of figures that can't be had.
+type noFigure struct{ desc *prometheus.Desc }
+
+func (f noFigure) Describe(all chan<- *prometheus.Desc) { all <- f.desc }
+func (f noFigure) Collect(all chan<- prometheus.Metric) {
+	all <- prometheus.NewInvalidMetric(f.desc, errors.New("no such figure"))
+}
+
+// TestMetricsPage: who may see it, and that one figure can't hide the others.
+func TestMetricsPage(t *testing.T) {
+	b := newBench(t, answers, answers, keys)
+	if err := b.router.Register(noFigure{prometheus.NewDesc("llmsup_x", "x", nil, nil)}); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/metrics", "/metrics/", "//metrics", "/metrics?x", "/health/../metrics", "/%6detrics"} {
+		for _, method := range []string{"GET", "HEAD", "POST", "OPTIONS"} {
+			if r := b.send(method, path, ""); r.status != http.StatusUnauthorized || strings.Contains(r.body, "llmsup_calls") {
+				t.Errorf("%s %s without a key: %d", method, path, r.status)
+			}
+		}
+	}
+	r := b.send("GET", "/metrics", "", "Authorization", "Bearer "+toolKey)
+	if r.status != http.StatusOK || !strings.Contains(r.body, "\nllmsup_calls_in_flight 0\n") || !strings.Contains(b.log.String(), "no such figure") {
+		t.Errorf("%d %s\n%s", r.status, r.body, b.log)
+	}
+	open := newBench(t, answers, answers, func(c *Config, _ map[string]models.Route) { c.Door.CheckHost = true })
+	for host, want := range map[string]int{"localhost": 200, "evil.example": 403} {
+		if r := open.send("GET", "/metrics", "", "Host", host); r.status != want {
+			t.Errorf("as %s: %d, want %d", host, r.status, want)
+		}
+	}
+	if r := open.send("GET", "/metrics", "", "Origin", "https://evil.example"); r.status != 403 {
+		t.Errorf("a page: %d", r.status)
+	}
+}
+
+// TestCardinality: ten thousand calls with whatever clients and upstreams can make
+// up are a fixed number of series: as many as there are routes, backends and statuses.
+func TestCardinality(t *testing.T) {
+	const calls, most = 10_000, 420
+	var asked atomic.Int64
+	// An upstream that never gives the same status twice in a row, and says odd things.
+	cloud := http.RoundTripper(roundTrip(func(r *http.Request) (*http.Response, error) {
+		n := asked.Add(1)
+		status := 200 + int(n)%800
+		body := fmt.Sprintf(`{"model":"made-up-%d","choices":[{"message":{"content":"made-up-%d"},"finish_reason":"made-up-%d"}],"usage":{"prompt_tokens":%d,"completion_tokens":-%d,"cost":%d}}`, n, n, n, n, n, n)
+		if status >= 400 { // in its own words, so that it is up
+			body = fmt.Sprintf(`{"error":{"message":"made-up-%d","type":"made-up-%d","code":"made-up-%d"}}`, n, n, n)
+		}
+		return &http.Response{
+			StatusCode: status, Header: http.Header{"Content-Type": {"application/json"}, "X-Llmsup-Backend": {fmt.Sprint("made-up-", n)}},
+			Body: io.NopCloser(strings.NewReader(body)), Request: r,
+		}, nil
+	}))
+	b := newBench(t, answers, answers, keys, func(c *Config, routes map[string]models.Route) {
+		routes["team-*"] = models.Route{Primary: "openrouter", Timeout: 5 * time.Second}
+	})
+	b.router.routing.Load().backends["openrouter"].(*upstreamBackend).client.HTTPClient.Transport = cloud
+
+	paths := []string{"/v1/chat/completions", "/v1/completions", "/v1/messages", "/tokenize"}
+	ask := func(n int) {
+		name, key, path := fmt.Sprintf("made-up-%d", n), fullKey, paths[n%len(paths)]
+		switch rand.IntN(8) {
+		case 0:
+			name = "vendor/" + name // */*
+		case 1:
+			name = name + "/" + name + "/" + name
+		case 2:
+			name = "team-" + name
+		case 3:
+			name = "local/" + name
+		case 4:
+			name += "\x00\xff\n\"{}" // as no model is called
+		case 5:
+			key = name
+		case 6:
+			path = "/" + name
+		}
+		body, _ := json.Marshal(map[string]any{"model": name, "messages": []string{}})
+		req := httptest.NewRequest("POST", path, strings.NewReader(string(body)))
+		req.Header.Set("Authorization", "Bearer "+key)
+		for _, h := range []string{"X-Request-Id", "User-Agent", "Anthropic-Version", "X-Title"} {
+			req.Header.Set(h, name)
+		}
+		if rand.IntN(50) == 0 {
+			req.Header.Set("Origin", "https://"+name)
+		}
+		defer func() { // as net/http does for an answer that breaks: some of these statuses have no body
+			if p := recover(); p != nil && p != http.ErrAbortHandler {
+				panic(p)
+			}
+		}()
+		b.router.ServeHTTP(httptest.NewRecorder(), req)
+	}
+	count := func() (series int, page string) {
+		page = b.send("GET", "/metrics", "", "X-Api-Key", fullKey).body
+		for line := range strings.Lines(page) {
+			if !strings.HasPrefix(line, "#") {
+				series++
+			}
+		}
+		return series, page
+	}
+	var next atomic.Int64
+	half := func(until int64) {
+		var workers sync.WaitGroup
+		for range 4 {
+			workers.Go(func() {
+				for n := next.Add(1); n <= until; n = next.Add(1) {
+					ask(int(n))
+				}
+			})
+		}
+		workers.Wait()
+		next.Store(until)
+	}
+	half(calls / 2)
+	before, _ := count()
+	half(calls)
+	after, page := count()
+	t.Logf("%d series after %d calls, %d after %d; the upstream was asked %d times", before, calls/2, after, calls, asked.Load())
+	if after > most || asked.Load() < calls/8 {
+		t.Errorf("%d series, want %d at most; the upstream was asked %d times", after, most, asked.Load())
+	}
+	if strings.Contains(page, "made-up") {
+		t.Errorf("what was made up stands in\n%s", page)
+	}
+}
+
+// roundTrip is an http.RoundTripper without a network.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func BenchmarkObserve(b *testing.B) {
+	m := newMetrics(prometheus.NewRegistry())
+	rec := record{
+		route: "local/qwen2.5-14b", backend: "qwen2.5-14b", firstAnswer: 300 * time.Millisecond, local: true,
+		usage: usage{prompt: new(int64(100)), cached: new(int64(40)), completion: new(int64(7))}, cost: new(usd.Amount(0)), saved: new(usd.Dollar / 4),
+	}
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			m.observe(&rec, 200, time.Second)
+		}
+	})
+}
