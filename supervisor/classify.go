@@ -31,6 +31,12 @@ const (
 	Unknown            Class = "unknown"             // an exit status that no line of its log explains
 )
 
+// Classes are all of them, in that order.
+var Classes = []Class{
+	MissingBinary, BadFlag, ModelMissing, ModelCorrupt, OutOfVRAM, OutOfRAM, PortTaken, IllegalInstruction, DriverError,
+	Stalled, Wedged, GPUFailed, Replaced, Killed, Clean, Unknown,
+}
+
 // lasting says whether the next start has to end the same way unless somebody
 // changes something.
 func (c Class) lasting() bool {

@@ -1,6 +1,10 @@
 package supervisor
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -82,5 +86,28 @@ func TestCallersDecideNothing(t *testing.T) {
 	served := Exit{Tail: append([]string{"a second line of MY SECRET", "error: MY SECRET"}, quoting...), served: true}
 	if got := strings.Join(served.tailForLog(), ""); strings.Contains(got, "SECRET") || !strings.Contains(got, "0.00.1 W srv    operator(): [...]") {
 		t.Errorf("in the log: %q", got)
+	}
+}
+
+// TestClassesAreAll: a class that is not in the list is in no metric.
+func TestClassesAreAll(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "classify.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	constants := 0
+	ast.Inspect(file, func(n ast.Node) bool {
+		if spec, ok := n.(*ast.ValueSpec); ok {
+			if of, ok := spec.Type.(*ast.Ident); ok && of.Name == "Class" {
+				constants += len(spec.Names)
+			}
+		}
+		return true
+	})
+	if len(slices.Compact(slices.Sorted(slices.Values(Classes)))) != constants || constants == 0 {
+		t.Errorf("%d constants, and in the list are %v", constants, Classes)
+	}
+	if len(States) != len(stateNames) {
+		t.Errorf("%d states, and in the list are %v", len(stateNames), States)
 	}
 }

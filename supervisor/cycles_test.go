@@ -78,8 +78,12 @@ func TestAThousandCrashes(t *testing.T) {
 		if got := heapBytes(); got > heap+1<<20 {
 			t.Errorf("%d bytes in use, after 100 crashes there were %d", got, heap)
 		}
-		if now := s.Snapshot(); now.State != Restarting || now.Restarts < 900 || now.LastExit == nil {
+		now := s.Snapshot()
+		if now.State != Restarting || now.Restarts < 900 || now.LastExit == nil {
 			t.Errorf("%s after %d restarts", now.State, now.Restarts)
+		}
+		if by := now.LastExit.Class; len(now.RestartsBy) != 1 || now.RestartsBy[by] != now.Restarts {
+			t.Errorf("of %d restarts %v are told, and the class is %s", now.Restarts, now.RestartsBy, by)
 		}
 		cancel()
 		<-done

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"regexp"
 	"strconv"
@@ -23,7 +24,7 @@ func (s *Server) runOnce(ctx context.Context) (exit *Exit, ready time.Duration) 
 	}}
 	s.serving.Store(false)
 	s.kills = newOOMWatch()
-	s.starts++
+	s.countStart()
 	p, endpoint, err := s.start(ctx, out)
 	if err != nil {
 		return s.notStarted(err), 0
@@ -31,7 +32,7 @@ func (s *Server) runOnce(ctx context.Context) (exit *Exit, ready time.Duration) 
 	s.gone = make(chan struct{})
 	s.enter(Loading, "", func(n *Snapshot) {
 		n.PID, n.Endpoint, n.Gone, n.Hung = p.id(), endpoint, s.gone, false
-		n.Restarts, n.Direct = s.starts-1, false
+		n.Restarts, n.RestartsBy, n.Direct = s.starts-1, s.again, false
 		n.Slots, n.CtxSize = 0, s.spec.CtxSize
 	})
 
@@ -81,6 +82,19 @@ func (s *Server) runOnce(ctx context.Context) (exit *Exit, ready time.Duration) 
 	class, because := classify(done, s.kills.grew(), s.serving.Load())
 	done.Class, done.Cause = class, told(done, class, because)
 	return &done, ready
+}
+
+// countStart counts a start, and by what end it came about.
+func (s *Server) countStart() {
+	if s.starts++; s.starts == 1 {
+		return
+	}
+	again := maps.Clone(s.again) // snapshots have the old one
+	if again == nil {
+		again = map[Class]int{}
+	}
+	again[s.ended]++
+	s.again = again
 }
 
 // verdictGrace is how long a process that llmsup ends for its silence gets to

@@ -36,6 +36,8 @@ type Server struct {
 	changed chan struct{} // the present snapshot's Changed
 	gone    chan struct{} // the present process's Gone
 	starts  int
+	ended   Class         // how the last process ended
+	again   map[Class]int // starts after the first one by that; replaced, never changed
 	past    history
 	kills   oomWatch
 
@@ -105,6 +107,7 @@ func (s *Server) Run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		s.ended = exit.Class
 		if exit.Class == Replaced {
 			continue
 		}
@@ -143,7 +146,7 @@ func (s *Server) park(ctx context.Context) {
 func (s *Server) rest(ctx context.Context, exit *Exit) {
 	ended := func(n *Snapshot) {
 		noProcess(n)
-		n.LastExit, n.Restarts = exit, s.starts-1
+		n.LastExit, n.Restarts, n.RestartsBy = exit, s.starts-1, s.again
 	}
 	event := s.log.Error().Str("class", string(exit.Class)).Int("code", exit.Code).Strs("tail", exit.tailForLog())
 	if exit.Signal != "" {

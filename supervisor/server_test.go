@@ -77,8 +77,11 @@ func TestKilledIsRestarted(t *testing.T) {
 		t.Errorf("reason %q", between.Reason)
 	}
 	second := await(t, s, "ready again", isReady)
-	if second.PID == first.PID || second.Restarts != 1 {
-		t.Errorf("pid %d, restarts %d", second.PID, second.Restarts)
+	if second.PID == first.PID || second.Restarts != 1 || second.RestartsBy[Killed] != 1 {
+		t.Errorf("pid %d, restarts %d: %v", second.PID, second.Restarts, second.RestartsBy)
+	}
+	if first.LoadTook <= 0 || second.LoadTook <= 0 || len(first.RestartsBy) != 0 {
+		t.Errorf("it loaded in %s and %s; of the first one it says %v", first.LoadTook, second.LoadTook, first.RestartsBy)
 	}
 }
 

@@ -37,6 +37,12 @@ type Snapshot struct {
 	Slots    int       // calls it works on at once; 0 until it said so
 	LastExit *Exit     // nil until a process of it ended
 
+	// RestartsBy is Restarts by the class of the end before each of them.
+	RestartsBy map[Class]int
+	// LoadTook is what the last load took, from the process's start to the first
+	// completion; 0 until there was one.
+	LoadTook time.Duration
+
 	// Gone is closed as soon as the process that Endpoint leads to has ended or
 	// is given up. A call that still waits on it may move elsewhere then. It is
 	// nil when no process runs.

@@ -45,6 +45,9 @@ var stateNames = [...]string{
 	Draining: "draining", Drained: "drained", Restarting: "restarting", Failed: "failed",
 }
 
+// States are all of them.
+var States = []State{Stopped, Starting, Loading, Ready, Degraded, Draining, Drained, Restarting, Failed}
+
 // String returns the state's name in the contract.
 func (s State) String() string {
 	if s < 0 || int(s) >= len(stateNames) {

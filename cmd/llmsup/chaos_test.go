@@ -132,7 +132,7 @@ routes:
 	}
 	calls.Wait()
 	wrecking.Wait()
-	resumed := strings.Count(in.get("/metrics"), `whole="true"`)
+	resumed := strings.Count(in.get("/metrics"), `end="whole"`)
 	t.Logf("%d calls, %d of them by the cloud, %d failed; llama-server was %v; some were resumed: %t", made, byCloud, failed, wrecks, resumed > 0)
 	if failed > 0 || made-byCloud < made/50 || len(wrecks) < 4 {
 		t.Errorf("of %d calls %d failed, and %d were local; llama-server was %v", made, failed, made-byCloud, wrecks)

@@ -310,7 +310,7 @@ func TestNothingSupported(t *testing.T) {
 	if code, out := exec1(t, "status", "--control-socket", in.state+"/c.sock"); code != 0 || strings.Count(out, "n/a") != 12 {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
-	if metrics := in.get("/metrics"); strings.Contains(metrics, "llmsup_gpu_memory") || strings.Contains(metrics, "llmsup_gpu_temperature") || strings.Count(metrics, "llmsup_gpu_health{") != 2 {
+	if metrics := in.get("/metrics"); strings.Contains(metrics, "llmsup_gpu_memory") || strings.Contains(metrics, "llmsup_gpu_temperature") || strings.Count(metrics, "llmsup_gpu_health{") != 8 {
 		t.Errorf("metrics:\n%s", metrics)
 	}
 }

@@ -132,7 +132,7 @@ func (d *Daemon) open() (err error) {
 	if d.router, err = router.New(routing, d.log); err != nil {
 		return err
 	}
-	return d.router.Register(gpuMetrics{d})
+	return d.registerMetrics()
 }
 
 // serversDir has a folder for each server.

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -25,13 +26,14 @@ var (
 	gpuPower       = gpuMetric("power_watts", "Power that the GPU draws.")
 	gpuECC         = gpuMetric("ecc_uncorrected_total", "Memory errors that could not be corrected, since the driver was loaded.")
 	gpuReplays     = gpuMetric("pcie_replays_total", "PCIe packets that had to be sent again.")
-	gpuHealthState = gpuMetric("health", "1 for the health that the GPU has: ok, degraded, lost or unknown.", "health")
+	gpuHealthState = gpuMetric("health", "1 for the health that the GPU has, 0 for the others of ok, degraded, lost and unknown.", "health")
+	gpuInfo        = gpuMetric("info", "1, with the name that the GPU goes by.", "name")
 )
 
 // Describe implements prometheus.Collector.
 func (m gpuMetrics) Describe(all chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
-		gpuMemoryTotal, gpuMemoryUsed, gpuMemoryFree, gpuUtilization, gpuTemperature, gpuPower, gpuECC, gpuReplays, gpuHealthState,
+		gpuMemoryTotal, gpuMemoryUsed, gpuMemoryFree, gpuUtilization, gpuTemperature, gpuPower, gpuECC, gpuReplays, gpuHealthState, gpuInfo,
 	} {
 		all <- desc
 	}
@@ -41,7 +43,7 @@ func (m gpuMetrics) Describe(all chan<- *prometheus.Desc) {
 func (m gpuMetrics) Collect(all chan<- prometheus.Metric) {
 	s := m.d.monitor.Sample()
 	for _, g := range s.GPUs {
-		labels := []string{strconv.Itoa(g.Index), g.UUID}
+		labels := []string{strconv.Itoa(g.Index), label(g.UUID)}
 		gauge, counter := prometheus.GaugeValue, prometheus.CounterValue
 		collect(all, gpuMemoryTotal, gauge, g.MemoryTotal, 1, labels)
 		collect(all, gpuMemoryUsed, gauge, g.MemoryUsed, 1, labels)
@@ -51,8 +53,11 @@ func (m gpuMetrics) Collect(all chan<- prometheus.Metric) {
 		collect(all, gpuPower, gauge, g.Power, 1, labels)
 		collect(all, gpuECC, counter, g.ECCUncorrected, 1, labels)
 		collect(all, gpuReplays, counter, g.PCIeReplays, 1, labels)
-		one := 1
-		collect(all, gpuHealthState, gauge, &one, 1, append(labels, m.d.gpuHealth(s, g).health))
+		now := m.d.gpuHealth(s, g).health
+		for _, health := range []string{gpuOK, gpuDegraded, gpuLost, gpuUnknown} {
+			all <- prometheus.MustNewConstMetric(gpuHealthState, gauge, map[bool]float64{true: 1}[health == now], append(labels, health)...)
+		}
+		all <- prometheus.MustNewConstMetric(gpuInfo, gauge, 1, append(labels, label(g.Name))...)
 	}
 }
 
@@ -61,3 +66,6 @@ func collect[N int | uint64 | float64](all chan<- prometheus.Metric, d *promethe
 		all <- prometheus.MustNewConstMetric(d, t, float64(*figure)*unit, labels...)
 	}
 }
+
+// label makes words of the driver's fit for a label, which has to be UTF-8.
+func label(words string) string { return strings.ToValidUTF8(words, "?") }
