@@ -31,10 +31,10 @@ func insertInto(n int) string {
 }
 
 const (
-	insertKind = `INSERT OR IGNORE INTO kind ("key", route, model, backend, served, reason, status, stream, local, paid, resumed, partial)
-VALUES (?,?,?,?,?,?,?,?,?,?,?,?)`
+	insertKind = `INSERT OR IGNORE INTO kind ("key", route, model, backend, served, reason, status, stream, local, meant, paid, resumed, partial)
+VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)`
 	selectKind = `SELECT id FROM kind WHERE "key" = ? AND route = ? AND model = ? AND backend = ? AND served = ? AND reason = ?
-AND status = ? AND stream = ? AND local = ? AND paid = ? AND resumed = ? AND partial = ?`
+AND status = ? AND stream = ? AND local = ? AND meant = ? AND paid = ? AND resumed = ? AND partial = ?`
 	addToDay = `INSERT INTO day (day, kind, calls, prompt, cached, completion, no_tokens, cost, no_cost, saved, no_saved, answers, first_ms, ms)
 VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)
 ON CONFLICT (day, kind) DO UPDATE SET calls = calls + excluded.calls, prompt = prompt + excluded.prompt, cached = cached + excluded.cached,
@@ -162,7 +162,7 @@ func (d *database) kindOf(ctx context.Context, k kind) (id int64, err error) {
 	if id, ok := d.kinds[k]; ok {
 		return id, nil
 	}
-	args := []any{k.key, k.route, k.model, k.backend, k.served, k.reason, k.status, k.stream, k.local, k.paid, k.resumed, k.partial}
+	args := []any{k.key, k.route, k.model, k.backend, k.served, k.reason, k.status, k.stream, k.local, k.meant, k.paid, k.resumed, k.partial}
 	err = d.findKind.QueryRowContext(ctx, args...).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
 		var result sql.Result

@@ -7,6 +7,18 @@ import (
 	"time"
 )
 
+// SetKeep changes how long rows are kept; 0 = for ever. What is deleted by now
+// stays so.
+func (l *Ledger) SetKeep(keep time.Duration) {
+	if time.Duration(l.keep.Swap(int64(keep))) == keep {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.deleteAt = time.Time{}
+	wake(l.wakeCommitter)
+}
+
 const (
 	deleteEvery = time.Hour
 	// deleteBatch is how many rows are deleted at once, and so how long those that
@@ -20,9 +32,9 @@ const (
 // it comes again.
 func (l *Ledger) deleteOld() error {
 	l.keepRoom()
-	more := false
-	if l.opts.Keep > 0 && !l.passedOver {
-		since := l.opts.now().Add(-l.opts.Keep).UnixMilli() / dayLength
+	more, keep := false, time.Duration(l.keep.Load())
+	if keep > 0 && !l.passedOver {
+		since := l.opts.now().Add(-keep).UnixMilli() / dayLength
 		var err error
 		if more, err = l.database.Load().deleteBefore(since, deleteBatch); err != nil {
 			return err
@@ -31,7 +43,9 @@ func (l *Ledger) deleteOld() error {
 	if !more {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.deleteAt = time.Now().Add(deleteEvery)
+		if keep == time.Duration(l.keep.Load()) {
+			l.deleteAt = time.Now().Add(deleteEvery)
+		}
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -48,7 +49,8 @@ type Ledger struct {
 	dir  string
 	opts Options
 	log  zerolog.Logger
-	run  int64 // the upper half of the ids of this run's rows
+	run  int64        // the upper half of the ids of this run's rows
+	keep atomic.Int64 // Options.Keep, as it is now
 
 	spill spill
 	// database is the committer's; others read by its reader.
@@ -107,12 +109,14 @@ func newLedger(dir string, opts Options) *Ledger {
 	if opts.now == nil {
 		opts.now = time.Now
 	}
-	return &Ledger{
+	l := &Ledger{
 		dir: dir, opts: opts, log: opts.Log, run: newRun(), spill: spill{dir: dir, sync: opts.sync},
 		wakeCommitter: make(chan struct{}, 1), wakeSpiller: make(chan struct{}, 1),
 		committed: make(chan struct{}), done: make(chan struct{}), changed: make(chan struct{}),
 		down: errNotOpen, behind: true, spilled: opts.now(),
 	}
+	l.keep.Store(int64(opts.Keep))
+	return l
 }
 
 func setDefault[T comparable](option *T, value T) {
@@ -222,6 +226,31 @@ func (l *Ledger) Sync(ctx context.Context) error {
 		l.mu.Lock()
 	}
 	l.mu.Unlock()
+	return nil
+}
+
+// ReadBack waits until the database works, and has what was spilled before. Calls
+// that come meanwhile don't hold it up.
+func (l *Ledger) ReadBack(ctx context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.down != nil || l.behind {
+		changed, down := l.changed, l.down
+		l.mu.Unlock()
+		var err error
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		l.mu.Lock()
+		switch {
+		case err != nil && down != nil && down != errNotOpen:
+			return errors.New(explain(l.path(), down))
+		case err != nil:
+			return err
+		}
+	}
 	return nil
 }
 

@@ -21,6 +21,7 @@ type Row struct {
 	Status    int       `json:"status"`            // HTTP status
 	Stream    bool      `json:"stream,omitempty"`
 	Local     bool      `json:"local,omitempty"`   // a server of llmsup's own answered
+	Meant     bool      `json:"meant,omitempty"`   // for one of those: it is the primary of the route
 	Paid      bool      `json:"paid,omitempty"`    // somebody who takes money for it was asked
 	Resumed   bool      `json:"resumed,omitempty"` // it broke, and somebody else went on
 	Partial   bool      `json:"partial,omitempty"` // it was cut or cancelled; the tokens are those that were seen
@@ -42,15 +43,15 @@ const maxWord = 200
 // kind is what calls have in common that are added up together. The database has
 // a table of them, so that a call's own row is little more than figures.
 type kind struct {
-	key, route, model, backend, served, reason string
-	status                                     int
-	stream, local, paid, resumed, partial      bool
+	key, route, model, backend, served, reason   string
+	status                                       int
+	stream, local, meant, paid, resumed, partial bool
 }
 
 func (r *Row) kind() kind {
 	return kind{
 		key: r.Key, route: r.Route, model: r.Model, backend: r.Backend, served: r.Served, reason: r.Reason,
-		status: r.Status, stream: r.Stream, local: r.Local, paid: r.Paid, resumed: r.Resumed, partial: r.Partial,
+		status: r.Status, stream: r.Stream, local: r.Local, meant: r.Meant, paid: r.Paid, resumed: r.Resumed, partial: r.Partial,
 	}
 }
 

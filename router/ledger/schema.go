@@ -23,10 +23,11 @@ CREATE TABLE kind (
 	status  INTEGER NOT NULL, -- HTTP
 	stream  INTEGER NOT NULL,
 	local   INTEGER NOT NULL, -- a server of llmsup's own answered
+	meant   INTEGER NOT NULL, -- for one of those: it is the primary of the route
 	paid    INTEGER NOT NULL, -- somebody who takes money was asked
 	resumed INTEGER NOT NULL, -- it broke, and somebody else went on
 	partial INTEGER NOT NULL, -- it was cut or cancelled
-	UNIQUE ("key", route, model, backend, served, reason, status, stream, local, paid, resumed, partial)
+	UNIQUE ("key", route, model, backend, served, reason, status, stream, local, meant, paid, resumed, partial)
 );
 
 -- One row a call. Amounts are in picodollars (1e-12 USD); NULL = not known.
@@ -72,7 +73,7 @@ INSERT INTO kept VALUES (0);
 -- For people.
 CREATE VIEW calls AS
 SELECT strftime('%Y-%m-%dT%H:%M:%fZ', time / 1000.0, 'unixepoch') AS time, request, "key", route, model, backend, served, reason,
-	status, stream, local, paid, resumed, partial, prompt, cached, completion, cost / 1e12 AS cost_usd, saved / 1e12 AS saved_usd, first_ms, ms
+	status, stream, local, meant, paid, resumed, partial, prompt, cached, completion, cost / 1e12 AS cost_usd, saved / 1e12 AS saved_usd, first_ms, ms
 FROM call JOIN kind ON kind.id = call.kind;
 `,
 }

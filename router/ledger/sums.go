@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"time"
@@ -22,7 +23,7 @@ type Sums struct {
 	Prompt        int64 `json:"prompt_tokens"` // cached ones included
 	Cached        int64 `json:"cached_tokens"`
 	Completion    int64 `json:"completion_tokens"`
-	UnknownTokens int64 `json:"unknown_tokens"` // calls
+	UnknownTokens int64 `json:"unknown_tokens"` // calls that somebody answered
 
 	Cost         usd.Amount `json:"cost_usd"`
 	UnknownCost  int64      `json:"unknown_cost"` // paid calls
@@ -74,13 +75,20 @@ const (
 	ByKey     By = "key"
 	ByReason  By = "reason"
 	ByDay     By = "day" // UTC, as in 2026-02-27
+
+	// ByEscape is the reasons of those calls alone that were meant for a server of
+	// llmsup's own and were answered by somebody else.
+	ByEscape By = "escape"
 )
 
 // columns are the expressions of each.
 var columns = map[By]string{
 	ByModel: "model", ByServed: "served", ByRoute: "route", ByBackend: "backend", ByKey: `"key"`, ByReason: "reason",
-	ByDay: "strftime('%Y-%m-%d', day * 86400, 'unixepoch')",
+	ByDay: "strftime('%Y-%m-%d', day * 86400, 'unixepoch')", ByEscape: "reason",
 }
+
+// only are the conditions on the calls of some.
+var only = map[By]string{ByEscape: "WHERE meant AND NOT local AND backend <> ''"}
 
 // Group is the calls that have one name: of a model, a backend, a day.
 type Group struct {
@@ -115,9 +123,9 @@ WITH part AS (
 	FROM call WHERE time >= ?5 AND time < ?6 GROUP BY 1, 2
 )
 SELECT %s, sum(calls), sum(calls * (status >= 400)), sum(calls * local), sum(calls * paid), sum(calls * resumed), sum(calls * partial),
-	sum(prompt), sum(cached), sum(completion), sum(no_tokens), sum(cost), sum(no_cost * paid), sum(saved),
+	sum(prompt), sum(cached), sum(completion), sum(no_tokens * (status < 400 OR partial)), sum(cost), sum(no_cost * paid), sum(saved),
 	sum(no_saved * local * (status < 400)), sum(answers), sum(first_ms), sum(ms)
-FROM part JOIN kind ON kind.id = part.kind GROUP BY 1 ORDER BY 1`
+FROM part JOIN kind ON kind.id = part.kind %s GROUP BY 1 ORDER BY 1`
 
 // span is a span of time in milliseconds, and what it is added up from: the sums
 // of whole days, and the rows at its left and its right end.
@@ -157,9 +165,22 @@ func dayAfter(t int64) int64 { return (t + dayLength - 1) / dayLength }
 // have in common. A zero from is the beginning, a zero to is now. What was recorded
 // within the last 100 ms may be missing, and more while State says so.
 func (l *Ledger) Usage(ctx context.Context, from, to time.Time, by By) (Usage, error) {
-	column, ok := columns[by]
-	if !ok {
-		return Usage{}, fmt.Errorf("calls can't be added up by %q", by)
+	all, err := l.Usages(ctx, from, to, by)
+	if err != nil {
+		return Usage{}, err
+	}
+	return all[0], nil
+}
+
+// Usages is Usage by several things, of the same calls.
+func (l *Ledger) Usages(ctx context.Context, from, to time.Time, by ...By) ([]Usage, error) {
+	for _, b := range by {
+		if columns[b] == "" {
+			return nil, fmt.Errorf("calls can't be added up by %q", b)
+		}
+	}
+	if l == nil {
+		return nil, errors.New("there is no ledger")
 	}
 	now := l.opts.now()
 	if to.IsZero() {
@@ -170,11 +191,11 @@ func (l *Ledger) Usage(ctx context.Context, from, to time.Time, by By) (Usage, e
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if l.down == nil {
-			return Usage{}, errors.New("read the ledger: it is closed")
+			return nil, errors.New("read the ledger: it is closed")
 		}
-		return Usage{}, fmt.Errorf("read the ledger: %s", explain(l.path(), l.down))
+		return nil, fmt.Errorf("read the ledger: %s", explain(l.path(), l.down))
 	}
-	u, err := d.usage(ctx, max(from.UnixMilli(), 0), max(to.UnixMilli(), 0), now.UnixMilli(), column)
+	all, err := d.usages(ctx, max(from.UnixMilli(), 0), max(to.UnixMilli(), 0), now.UnixMilli(), by)
 	if isCorrupt(err) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -182,27 +203,39 @@ func (l *Ledger) Usage(ctx context.Context, from, to time.Time, by By) (Usage, e
 		wake(l.wakeCommitter)
 	}
 	if err != nil {
-		return Usage{}, fmt.Errorf("read the ledger: %w", err)
+		return nil, fmt.Errorf("read the ledger: %w", err)
 	}
-	if u.To.After(now) {
-		u.To = now
+	for i := range all {
+		if all[i].To.After(now) {
+			all[i].To = now
+		}
 	}
-	return u, nil
+	return all, nil
 }
 
-func (d *database) usage(ctx context.Context, from, to, now int64, column string) (u Usage, err error) {
+func (d *database) usages(ctx context.Context, from, to, now int64, by []By) (all []Usage, err error) {
 	tx, err := d.reader.BeginTx(ctx, nil) // one view of all tables
 	if err != nil {
-		return Usage{}, err
+		return nil, err
 	}
 	defer tx.Rollback() //nolint:errcheck // nothing was written
 	var since int64
 	if err := tx.QueryRowContext(ctx, "SELECT since FROM kept").Scan(&since); err != nil {
-		return Usage{}, err
+		return nil, err
 	}
-	s := cut(from, to, since, now)
+	for _, b := range by {
+		u, err := cut(from, to, since, now).usage(ctx, tx, b)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, u)
+	}
+	return all, nil
+}
+
+func (s span) usage(ctx context.Context, tx *sql.Tx, by By) (u Usage, err error) {
 	u.From, u.To = time.UnixMilli(s.from).UTC(), time.UnixMilli(s.to).UTC()
-	rows, err := tx.QueryContext(ctx, fmt.Sprintf(rollup, column), s.fromDay, s.toDay, s.left, s.leftEnd, s.right, s.rightEnd)
+	rows, err := tx.QueryContext(ctx, fmt.Sprintf(rollup, columns[by], only[by]), s.fromDay, s.toDay, s.left, s.leftEnd, s.right, s.rightEnd)
 	if err != nil {
 		return Usage{}, err
 	}

@@ -25,7 +25,7 @@ func randomRow(random *rand.Rand, id int) Row {
 		Time: today.Add(-time.Duration(random.Int64N(int64(60 * 24 * time.Hour)))).Truncate(time.Millisecond), Request: fmt.Sprint(id),
 		Key: []string{"", "a", "b"}[random.IntN(3)], Model: []string{"x", "y"}[random.IntN(2)], Backend: []string{"", "gpu", "cloud"}[random.IntN(3)],
 		Reason: []string{"", "failed", "timeout"}[random.IntN(3)], Status: []int{200, 429, 503}[random.IntN(3)],
-		Local: random.IntN(2) == 0, Paid: random.IntN(2) == 0, Resumed: random.IntN(9) == 0, Partial: random.IntN(9) == 0,
+		Local: random.IntN(2) == 0, Meant: random.IntN(2) == 0, Paid: random.IntN(2) == 0, Resumed: random.IntN(9) == 0, Partial: random.IntN(9) == 0,
 		First: time.Duration(random.IntN(3)) * time.Second, Took: time.Duration(random.IntN(5000)) * time.Millisecond,
 	}
 	if random.IntN(10) == 0 { // at the edges of days
@@ -56,7 +56,11 @@ func plainly(rows []Row, from, to time.Time, by By) (groups []Group) {
 		}
 		name := map[By]string{
 			ByModel: r.Model, ByServed: r.Served, ByRoute: r.Route, ByBackend: r.Backend, ByKey: r.Key, ByReason: r.Reason, ByDay: r.Time.Format(time.DateOnly),
+			ByEscape: r.Reason,
 		}[by]
+		if by == ByEscape && (r.Local || !r.Meant || r.Backend == "") {
+			continue
+		}
 		if sums[name] == nil {
 			sums[name] = &Sums{}
 		}
@@ -68,7 +72,7 @@ func plainly(rows []Row, from, to time.Time, by By) (groups []Group) {
 		}
 		s := Sums{
 			Calls: 1, Failed: one(r.Status >= 400), Local: one(r.Local), Paid: one(r.Paid), Resumed: one(r.Resumed), Partial: one(r.Partial),
-			Prompt: orZero(r.Prompt), Cached: orZero(r.Cached), Completion: orZero(r.Completed), UnknownTokens: one(r.Prompt == nil || r.Completed == nil),
+			Prompt: orZero(r.Prompt), Cached: orZero(r.Cached), Completion: orZero(r.Completed), UnknownTokens: one((r.Prompt == nil || r.Completed == nil) && (r.Status < 400 || r.Partial)),
 			UnknownCost: one(r.Paid && r.Cost == nil), UnknownSaved: one(r.Local && r.Status < 400 && r.Saved == nil),
 			Answers: one(r.First > 0), First: r.First, Took: r.Took,
 		}
@@ -121,7 +125,7 @@ func TestSumsAreExact(t *testing.T) {
 			case 4:
 				to = time.Time{}
 			}
-			by := []By{ByModel, ByBackend, ByKey, ByReason, ByDay, ByServed, ByRoute}[i%7]
+			by := []By{ByModel, ByBackend, ByKey, ByReason, ByDay, ByServed, ByRoute, ByEscape}[i%8]
 			u := usage(t, l, from, to, by)
 			if to.IsZero() {
 				to = now.Load().Add(24 * time.Hour)
@@ -150,7 +154,7 @@ func TestSumsAreExact(t *testing.T) {
 		}
 	}
 	more(1500)
-	check(21, 0)
+	check(24, 0)
 
 	// The same rows come again, as from a spill that was read before a crash.
 	l.mu.Lock()
@@ -179,9 +183,9 @@ func TestSumsAreExact(t *testing.T) {
 	if found := len(rowsOf(t, dir)); found == 0 || found > len(rows)/2 {
 		t.Errorf("%d of %d rows are kept", found, len(rows))
 	}
-	check(21, keep)
+	check(24, keep)
 	more(500) // late ones too
-	check(21, keep)
+	check(24, keep)
 }
 
 func rowsOf(t *testing.T, dir string) (requests []string) {
@@ -237,7 +241,7 @@ func TestPlan(t *testing.T) {
 	l, _ := open(t, dir, Options{})
 	synced(t, l)
 	with(t, dir, func(db *sql.DB) error {
-		rows, err := db.Query("EXPLAIN QUERY PLAN "+fmt.Sprintf(rollup, "model"), 1, 2, 3, 4, 5, 6)
+		rows, err := db.Query("EXPLAIN QUERY PLAN "+fmt.Sprintf(rollup, "model", ""), 1, 2, 3, 4, 5, 6)
 		if err != nil {
 			return err
 		}
@@ -277,7 +281,7 @@ func million(tb testing.TB, dir string, n int, now time.Time) {
 	for _, text := range []string{
 		`WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 49)
 INSERT INTO kind SELECT i + 1, 'key' || i % 5, 'route' || i, 'model' || i % 7, 'backend' || i % 2, 'served', CASE i % 4 WHEN 0 THEN 'timeout' ELSE '' END,
-200, 1, i % 2, 1 - i % 2, 0, 0 FROM n`,
+200, 1, i % 2, 1, 1 - i % 2, 0, 0 FROM n`,
 		fmt.Sprintf(`WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
 INSERT INTO call SELECT %d - (%d - i) * %d, i, i %% 50 + 1, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ', 1000, 0, 20, 1234567, NULL, 300, 1000 FROM n`,
 			n-1, now.UnixMilli(), n, 40*dayLength/n),

@@ -1,0 +1,99 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// A reload may shorten the time for which rows are kept: the old ones go at once,
+// and not with the next hour's look.
+func TestSetKeep(t *testing.T) {
+	dir := t.TempDir()
+	l, _ := open(t, dir, Options{})
+	old := free("old")
+	old.Time = time.Now().Add(-72 * time.Hour)
+	l.Record(old)
+	l.Record(free("new"))
+	synced(t, l)
+	l.SetKeep(0) // as it is
+	l.SetKeep(24 * time.Hour)
+	deadline := time.Now().Add(20 * time.Second)
+	for len(rowsOf(t, dir)) > 1 && time.Now().Before(deadline) {
+		time.Sleep(5 * time.Millisecond)
+	}
+	if left := rowsOf(t, dir); len(left) != 1 || left[0] != "new" {
+		t.Errorf("%q are left", left)
+	}
+	if u := usage(t, l, time.Time{}, time.Time{}, ByModel); u.Total.Calls != 2 {
+		t.Errorf("the sums of days have %d calls", u.Total.Calls)
+	}
+}
+
+// What was spilled before is in the sums when ReadBack returns, and a database
+// that does not work is told.
+func TestReadBack(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, databaseName), 0o700); err != nil { // nobody can open that
+		t.Fatal(err)
+	}
+	l, _ := open(t, dir, Options{})
+	durable(t, l.Pay(paid("spilled", 7)))
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := l.ReadBack(ctx); err == nil || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("without a database the error is %v", err)
+	}
+	if err := os.Remove(filepath.Join(dir, databaseName)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := l.ReadBack(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if spent, err := l.Spent(t.Context(), time.Time{}, time.Time{}); err != nil || spent["tool"] != 7 {
+		t.Errorf("%v is spent, %v", spent, err)
+	}
+}
+
+// Several sums are of the same calls, whatever is recorded between them.
+func TestUsages(t *testing.T) {
+	l, _ := open(t, t.TempDir(), Options{})
+	away := paid("away", 5)
+	away.Meant, away.Reason = true, "restarting"
+	refused := Row{Time: time.Now(), Meant: true, Reason: "failed", Status: 503, Route: "local/qwen"}
+	other := paid("premium", 9)
+	other.Reason = "timeout" // of the primary, which is no server of ours
+	for _, r := range []Row{away, refused, other, free("local")} {
+		l.Record(r)
+	}
+	synced(t, l)
+	all, err := l.Usages(t.Context(), time.Time{}, time.Time{}, ByModel, ByEscape, ByReason)
+	if err != nil || len(all) != 3 {
+		t.Fatal(all, err)
+	}
+	if all[0].Total.Calls != 4 || all[0].Total != all[2].Total || all[0].Total.UnknownTokens != 0 {
+		t.Errorf("all: %+v\nby reason: %+v", all[0].Total, all[2].Total)
+	}
+	if g := all[1].Groups; len(g) != 1 || g[0].Name != "restarting" || g[0].Calls != 1 || g[0].Cost != 5 {
+		t.Errorf("what left local: %+v", g)
+	}
+	if _, err := l.Usages(t.Context(), time.Time{}, time.Time{}, ByModel, "shoe size"); err == nil {
+		t.Error("anything can be added up by")
+	}
+	if _, err := (*Ledger)(nil).Usage(t.Context(), time.Time{}, time.Time{}, ByModel); err == nil {
+		t.Error("no ledger has sums")
+	}
+	with(t, l.dir, func(db *sql.DB) error {
+		var meant int
+		if err := db.QueryRow("SELECT count(*) FROM calls WHERE meant").Scan(&meant); err != nil || meant != 2 {
+			t.Errorf("%d rows were meant for local, %v", meant, err)
+		}
+		return nil
+	})
+}
