@@ -29,6 +29,10 @@ type Config struct {
 	Routes        map[string]models.Route    `yaml:"routes"`         // by exact name or pattern
 	GPU           GPU                        `yaml:"gpu"`
 
+	Ledger Ledger                            `yaml:"ledger"`
+	Budget Budget                            `yaml:"budget"`
+	Prices map[string]map[string]ModelPrices `yaml:"prices"` // by upstream and by the model's name there; they go before what it lists itself
+
 	Keys           map[string]ClientKey `yaml:"keys"`             // of callers; none = a call needs no key
 	InsecureNoAuth bool                 `yaml:"insecure_no_auth"` // other machines may call without one
 	AllowedOrigins []string             `yaml:"allowed_origins"`  // of web pages that may call; "*" = all
@@ -96,6 +100,7 @@ func Default() Config {
 		StateDir: DefaultStateDir(), ControlSocket: DefaultControlSocket(),
 		LogFormat: "auto", LogLevel: "info",
 		MaxConnections: 4096, BodyTimeout: time.Minute, ShutdownGrace: 30 * time.Second,
+		Ledger:  Ledger{Keep: Span(400 * day)},
 		GPU:     GPU{Fit: FitWait, BadSamples: 3, GoodSamples: 10, VRAMFloor: 256 << 20, BusyPercent: 95, BusyFor: 10 * time.Second},
 		Servers: map[string]Server{}, Upstreams: built.Upstreams, Routes: built.Routes,
 	}

@@ -179,4 +179,5 @@ var knownKeys = map[string][]string{
 	"config.Config": keysOf(Config{}), "config.Server": keysOf(Server{}),
 	"models.Upstream": keysOf(models.Upstream{}), "models.Route": keysOf(models.Route{}), "config.GPU": keysOf(GPU{}),
 	"config.ClientKey": keysOf(ClientKey{}),
+	"config.Ledger":    keysOf(Ledger{}), "config.Budget": append(keysOf(Limits{}), keysOf(Budget{})...), "config.Limits": keysOf(Limits{}), "config.ModelPrices": keysOf(ModelPrices{}),
 }

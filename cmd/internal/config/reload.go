@@ -30,7 +30,7 @@ func (c *Config) Fixed(now *Config) error {
 }
 
 // Changes says in a line each what is another in c than in old: settings,
-// upstreams and routes. Servers are the daemon's matter.
+// budgets, prices, upstreams and routes. Servers are the daemon's matter.
 func (c *Config) Changes(old *Config) []string {
 	var changes []string
 	if c.MaxBody != old.MaxBody {
@@ -58,6 +58,7 @@ func (c *Config) Changes(old *Config) []string {
 	if thresholds(c.GPU) != thresholds(old.GPU) {
 		changes = append(changes, "gpu: thresholds changed")
 	}
+	changes = append(changes, c.moneyChanges(old)...)
 	changes = append(changes, compare("upstream", old.Upstreams, c.Upstreams, func(a, b models.Upstream) bool { return a == b })...)
 	return append(changes, compare("route", old.Routes, c.Routes, func(a, b models.Route) bool { return a == b })...)
 }

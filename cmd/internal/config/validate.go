@@ -49,7 +49,7 @@ func (c *Config) Validate() error {
 			return err
 		}
 	}
-	return nil
+	return c.validateMoney()
 }
 
 func (c *Config) absolutePaths() error {

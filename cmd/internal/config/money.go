@@ -1,0 +1,179 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/llmsup/llmsup/router/budget"
+	"github.com/llmsup/llmsup/router/price"
+	"github.com/llmsup/llmsup/router/usd"
+)
+
+// Ledger is how what calls used and cost is kept.
+type Ledger struct {
+	Keep Span `yaml:"keep"` // the rows of calls; 0 = for ever. The sums of days always are
+}
+
+// Budget is the most that may be paid, for all calls together and for the keys
+// that have limits of their own.
+type Budget struct {
+	Limits `yaml:",inline"`
+	PerKey map[string]Limits `yaml:"per_key"` // by the key's name
+}
+
+// Limits are the most that may be paid in a day and in a month (UTC). nil = no
+// limit; 0 = nothing.
+type Limits struct {
+	Daily   *Dollars `yaml:"daily"`
+	Monthly *Dollars `yaml:"monthly"`
+}
+
+// Dollars is an amount of USD.
+type Dollars usd.Amount
+
+// ModelPrices are what a model costs.
+type ModelPrices struct {
+	Prompt     *Price `yaml:"prompt"`     // USD a token
+	Completion *Price `yaml:"completion"` // USD a token
+	Cached     *Price `yaml:"cached"`     // USD a token of the prompt that was cached; nil = as any
+	Request    *Price `yaml:"request"`    // USD a call, whatever its tokens; nil = 0
+}
+
+// Price is USD a token or a call.
+type Price price.Price
+
+// UnmarshalYAML reads an amount.
+func (d *Dollars) UnmarshalYAML(node *yaml.Node) error {
+	if node.Kind != yaml.ScalarNode || (*usd.Amount)(d).UnmarshalText([]byte(node.Value)) != nil {
+		return &valueError{line: node.Line, want: "an amount in USD between 0 and 10000, as in 5 or 0.50"}
+	}
+	return nil
+}
+
+func (d Dollars) String() string { return usd.Amount(d).String() + " USD" }
+
+// UnmarshalYAML reads a price.
+func (p *Price) UnmarshalYAML(node *yaml.Node) error {
+	if node.Kind != yaml.ScalarNode || (*price.Price)(p).UnmarshalText([]byte(node.Value)) != nil {
+		return &valueError{line: node.Line, want: "a price in USD, as in 0.0000025 or 2.5e-6 for a token that costs 2.50 USD a million"}
+	}
+	return nil
+}
+
+// maxTokenPrice is more than any model's token costs, in USD: 10,000 a million.
+// What is above was meant for a million tokens.
+var maxTokenPrice, _ = price.Parse("0.01") // a constant, and right
+
+func (c *Config) validateMoney() error {
+	for _, name := range slices.Sorted(maps.Keys(c.Budget.PerKey)) {
+		path := []string{"budget", "per_key", name}
+		if _, known := c.Keys[name]; !known {
+			return c.lines.errorfAs("budget.per_key", path, "there is no key %s; keys has %s", shown(name), orNone(slices.Sorted(maps.Keys(c.Keys))))
+		}
+		if limits := c.Budget.PerKey[name]; limits.Daily == nil && limits.Monthly == nil {
+			return c.lines.errorf(path, "sets no limit; give it daily or monthly, in USD")
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Prices)) {
+		if _, known := c.Upstreams[name]; !known {
+			return c.lines.errorfAs("prices", []string{"prices", name}, "there is no upstream %s; there are %s", shown(name), orNone(slices.Sorted(maps.Keys(c.Upstreams))))
+		}
+		for _, model := range slices.Sorted(maps.Keys(c.Prices[name])) {
+			if err := c.validatePrices([]string{"prices", name, model}, c.Prices[name][model]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (c *Config) validatePrices(path []string, p ModelPrices) error {
+	for _, field := range []struct {
+		key   string
+		price *Price
+		must  bool
+	}{{"prompt", p.Prompt, true}, {"completion", p.Completion, true}, {"cached", p.Cached, false}} {
+		at := append(slices.Clone(path), field.key)
+		switch {
+		case field.price == nil && field.must:
+			return c.lines.errorf(at, "is missing; give it in USD a token, 0 where it costs nothing")
+		case field.price != nil && price.Price(*field.price) > maxTokenPrice:
+			return c.lines.errorf(at, "is more than any token costs; prices are in USD a token, so that 2.50 USD a million is 2.5e-6")
+		}
+	}
+	return nil
+}
+
+func orNone(names []string) string {
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
+}
+
+// Allowed returns the limits as the router's budget has them.
+func (b Budget) Allowed() budget.Config {
+	config := budget.Config{Limits: b.allowed(), PerKey: map[string]budget.Limits{}}
+	for name, limits := range b.PerKey {
+		config.PerKey[name] = limits.allowed()
+	}
+	return config
+}
+
+func (l Limits) allowed() budget.Limits {
+	return budget.Limits{Daily: (*usd.Amount)(l.Daily), Monthly: (*usd.Amount)(l.Monthly)}
+}
+
+// PriceTable returns what the configuration says of an upstream's models. Validate
+// has found it complete.
+func (c *Config) PriceTable(upstream string) price.Table {
+	table := price.Table{}
+	for model, p := range c.Prices[upstream] {
+		prices := price.Prices{Prompt: price.Price(*p.Prompt), Completion: price.Price(*p.Completion), Cached: (*price.Price)(p.Cached)}
+		if p.Request != nil {
+			prices.Request = price.Price(*p.Request)
+		}
+		table[model] = prices
+	}
+	return table
+}
+
+// moneyChanges says what is another in c than in old.
+func (c *Config) moneyChanges(old *Config) []string {
+	var changes []string
+	if c.Ledger.Keep != old.Ledger.Keep {
+		changes = append(changes, "ledger.keep: "+c.Ledger.Keep.String())
+	}
+	for _, limit := range []struct {
+		key      string
+		now, was *Dollars
+	}{{"daily", c.Budget.Daily, old.Budget.Daily}, {"monthly", c.Budget.Monthly, old.Budget.Monthly}} {
+		switch {
+		case same(limit.now, limit.was):
+		case limit.now == nil:
+			changes = append(changes, fmt.Sprintf("budget.%s: no limit any more", limit.key))
+		default:
+			changes = append(changes, fmt.Sprintf("budget.%s: %s", limit.key, limit.now))
+		}
+	}
+	changes = append(changes, compare("budget of key", old.Budget.PerKey, c.Budget.PerKey, func(a, b Limits) bool {
+		return same(a.Daily, b.Daily) && same(a.Monthly, b.Monthly)
+	})...)
+	return append(changes, compare("prices of upstream", old.Prices, c.Prices, func(a, b map[string]ModelPrices) bool {
+		return maps.EqualFunc(a, b, func(a, b ModelPrices) bool {
+			return same(a.Prompt, b.Prompt) && same(a.Completion, b.Completion) && same(a.Cached, b.Cached) && same(a.Request, b.Request)
+		})
+	})...)
+}
+
+// same compares what may be left out.
+func same[T comparable](a, b *T) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return *a == *b
+}
