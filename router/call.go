@@ -33,7 +33,7 @@ var errCut = errors.New("the answer was cut")
 
 // serve takes a call from its plan to its record.
 func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *call, p plan) {
-	rec := record{call: c, route: p.route.Name, reason: p.reason, detail: p.detail, spared: p.spared, cost: &nothing}
+	rec := record{call: c, route: p.route.Name, reason: p.reason, detail: p.detail, meant: p.meant, spared: p.spared, cost: &nothing}
 	rt.metrics.inflight.Inc()
 	rt.inflight.Add(1)
 	defer func() {

@@ -76,7 +76,7 @@ func (rec *record) enter(partial bool) *ledger.Receipt {
 	row := ledger.Row{
 		Time: c.began, Request: c.id, Key: c.key, Route: rec.route, Model: c.body.model, Backend: rec.backend, Served: rec.model,
 		Reason: string(rec.reason), Status: rec.finalStatus(), Stream: c.streams(),
-		Local: rec.local, Paid: rec.paid, Resumed: rec.resumedBy != "", Partial: partial,
+		Local: rec.local, Meant: rec.meant, Paid: rec.paid, Resumed: rec.resumedBy != "", Partial: partial,
 		Prompt: rec.usage.prompt, Cached: rec.usage.cached, Completed: rec.usage.completion,
 		Cost: rec.cost, Saved: rec.saved,
 		First: rec.firstAnswer, Took: time.Since(c.began),

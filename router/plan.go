@@ -34,6 +34,7 @@ type plan struct {
 	idleTimeout  time.Duration // of a stream that has begun
 
 	local      *localBackend    // the route's server; nil = it has none
+	meant      bool             // that is its primary
 	spared     spared           // what an answer of that server saves
 	overBudget *budget.Exceeded // why somebody who takes money is not asked; nil = nobody is kept from it
 }
@@ -71,7 +72,8 @@ func (s *routing) planRoute(route models.Route, model string) plan {
 			p.noSpare = fmt.Sprintf("its fallback %s %s", fallback.name(), there.detail)
 		}
 	}
-	if p.local, _ = primary.(*localBackend); p.local == nil {
+	p.local, p.meant = primary.(*localBackend)
+	if !p.meant {
 		p.local = s.local(route.Fallback)
 	}
 	p.spared = s.sparedBy(route, model)

@@ -26,6 +26,7 @@ type record struct {
 	cut         error         // the answer broke after commit
 	resumedBy   string        // who was asked to go on with it; "" = nobody
 
+	meant     bool    // for the GPU: the route's primary is a server of llmsup's own
 	spared    spared  // what an answer of the GPU saves
 	outlay    *outlay // for the answer; nil = it costs nothing
 	concluded bool    // the outlay is settled, and no attempt comes after it
