@@ -107,36 +107,66 @@ func TestBooks(t *testing.T) {
 		stream       bool
 		want         string
 	}{
-		"local": {answers, nil, "local/qwen", false,
-			"calls 1 failed 0 local 1 paid 0 resumed 0 partial 0, tokens 7 (0 cached) + 3, unknown 0, cost 0 unknown 0, saved 0.013 unknown 0"},
-		"local, nobody else has it": {answers, nil, "local/alone", false,
-			"calls 1 failed 0 local 1 paid 0 resumed 0 partial 0, tokens 7 (0 cached) + 3, unknown 0, cost 0 unknown 0, saved 0 unknown 1"},
-		"local stream": {stream(wholeSSE), nil, "local/qwen", true,
-			"calls 1 failed 0 local 1 paid 0 resumed 0 partial 0, tokens 7 (0 cached) + 3, unknown 0, cost 0 unknown 0, saved 0.013 unknown 0"},
-		"premium": {nil, status(200, priced(tokens)), "gpt-4o", false,
-			"calls 1 failed 0 local 0 paid 1 resumed 0 partial 0, tokens 100 (40 cached) + 10, unknown 0, cost 0.084 unknown 0, saved 0 unknown 0"},
-		"the upstream knows better": {nil, status(200, priced(tokens+`,"cost":0.0123`)), "gpt-4o", false,
-			"calls 1 failed 0 local 0 paid 1 resumed 0 partial 0, tokens 100 (40 cached) + 10, unknown 0, cost 0.0123 unknown 0, saved 0 unknown 0"},
-		"premium stream": {nil, stream(pricedStream(tokens + `,"cost":1.5e-7`)), "gpt-4o", true,
-			"calls 1 failed 0 local 0 paid 1 resumed 0 partial 0, tokens 100 (40 cached) + 10, unknown 0, cost 0.00000015 unknown 0, saved 0 unknown 0"},
-		"no price": {nil, status(200, priced(tokens)), "vendor/model", false,
-			"calls 1 failed 0 local 0 paid 1 resumed 0 partial 0, tokens 100 (40 cached) + 10, unknown 0, cost 0 unknown 1, saved 0 unknown 0"},
-		"no usage": {nil, status(200, `{"choices":[{"message":{"content":" 1"}}]}`), "gpt-4o", false,
-			"calls 1 failed 0 local 0 paid 1 resumed 0 partial 0, tokens 0 (0 cached) + 0, unknown 1, cost 0 unknown 1, saved 0 unknown 0"},
-		"the fallback": {down, status(200, priced(tokens)), "local/qwen", false,
-			"calls 1 failed 0 local 0 paid 1 resumed 0 partial 0, tokens 100 (40 cached) + 10, unknown 0, cost 0.084 unknown 0, saved 0 unknown 0"},
-		"refused by the upstream": {nil, status(402, `{"error":{"message":"no credit"}}`), "gpt-4o", false,
-			"calls 1 failed 1 local 0 paid 0 resumed 0 partial 0, tokens 0 (0 cached) + 0, unknown 0, cost 0 unknown 0, saved 0 unknown 0"},
-		"broken by the upstream": {nil, breaks, "gpt-4o", false,
-			"calls 1 failed 1 local 0 paid 1 resumed 0 partial 0, tokens 0 (0 cached) + 0, unknown 0, cost 0 unknown 1, saved 0 unknown 0"},
-		"200 with an error, and a bill": {nil, status(200, `{"error":{"message":"no"},"usage":{"cost":0.25}}`), "gpt-4o", false,
-			"calls 1 failed 1 local 0 paid 1 resumed 0 partial 0, tokens 0 (0 cached) + 0, unknown 0, cost 0.25 unknown 0, saved 0 unknown 0"},
-		"cut": {nil, sends(breaks, roleEvent, textEvent, textEvent, textEvent), "gpt-4o", true,
-			"calls 1 failed 0 local 0 paid 1 resumed 0 partial 1, tokens 0 (0 cached) + 3, unknown 1, cost 0 unknown 1, saved 0 unknown 0"},
-		"cut local stream": {sends(breaks, roleEvent, textEvent, textEvent), nil, "local/alone", true,
-			"calls 1 failed 0 local 1 paid 0 resumed 0 partial 1, tokens 0 (0 cached) + 2, unknown 1, cost 0 unknown 0, saved 0 unknown 1"},
-		"no such model": {nil, nil, "bogus", false,
-			"calls 1 failed 1 local 0 paid 0 resumed 0 partial 0, tokens 0 (0 cached) + 0, unknown 0, cost 0 unknown 0, saved 0 unknown 0"},
+		"local": {
+			answers, nil, "local/qwen", false,
+			"calls 1 failed 0 local 1 paid 0 resumed 0 partial 0, tokens 7 (0 cached) + 3, unknown 0, cost 0 unknown 0, saved 0.013 unknown 0",
+		},
+		"local, nobody else has it": {
+			answers, nil, "local/alone", false,
+			"calls 1 failed 0 local 1 paid 0 resumed 0 partial 0, tokens 7 (0 cached) + 3, unknown 0, cost 0 unknown 0, saved 0 unknown 1",
+		},
+		"local stream": {
+			stream(wholeSSE), nil, "local/qwen", true,
+			"calls 1 failed 0 local 1 paid 0 resumed 0 partial 0, tokens 7 (0 cached) + 3, unknown 0, cost 0 unknown 0, saved 0.013 unknown 0",
+		},
+		"premium": {
+			nil, status(200, priced(tokens)), "gpt-4o", false,
+			"calls 1 failed 0 local 0 paid 1 resumed 0 partial 0, tokens 100 (40 cached) + 10, unknown 0, cost 0.084 unknown 0, saved 0 unknown 0",
+		},
+		"the upstream knows better": {
+			nil, status(200, priced(tokens+`,"cost":0.0123`)), "gpt-4o", false,
+			"calls 1 failed 0 local 0 paid 1 resumed 0 partial 0, tokens 100 (40 cached) + 10, unknown 0, cost 0.0123 unknown 0, saved 0 unknown 0",
+		},
+		"premium stream": {
+			nil, stream(pricedStream(tokens + `,"cost":1.5e-7`)), "gpt-4o", true,
+			"calls 1 failed 0 local 0 paid 1 resumed 0 partial 0, tokens 100 (40 cached) + 10, unknown 0, cost 0.00000015 unknown 0, saved 0 unknown 0",
+		},
+		"no price": {
+			nil, status(200, priced(tokens)), "vendor/model", false,
+			"calls 1 failed 0 local 0 paid 1 resumed 0 partial 0, tokens 100 (40 cached) + 10, unknown 0, cost 0 unknown 1, saved 0 unknown 0",
+		},
+		"no usage": {
+			nil, status(200, `{"choices":[{"message":{"content":" 1"}}]}`), "gpt-4o", false,
+			"calls 1 failed 0 local 0 paid 1 resumed 0 partial 0, tokens 0 (0 cached) + 0, unknown 1, cost 0 unknown 1, saved 0 unknown 0",
+		},
+		"the fallback": {
+			down, status(200, priced(tokens)), "local/qwen", false,
+			"calls 1 failed 0 local 0 paid 1 resumed 0 partial 0, tokens 100 (40 cached) + 10, unknown 0, cost 0.084 unknown 0, saved 0 unknown 0",
+		},
+		"refused by the upstream": {
+			nil, status(402, `{"error":{"message":"no credit"}}`), "gpt-4o", false,
+			"calls 1 failed 1 local 0 paid 0 resumed 0 partial 0, tokens 0 (0 cached) + 0, unknown 0, cost 0 unknown 0, saved 0 unknown 0",
+		},
+		"broken by the upstream": {
+			nil, breaks, "gpt-4o", false,
+			"calls 1 failed 1 local 0 paid 1 resumed 0 partial 0, tokens 0 (0 cached) + 0, unknown 0, cost 0 unknown 1, saved 0 unknown 0",
+		},
+		"200 with an error, and a bill": {
+			nil, status(200, `{"error":{"message":"no"},"usage":{"cost":0.25}}`), "gpt-4o", false,
+			"calls 1 failed 1 local 0 paid 1 resumed 0 partial 0, tokens 0 (0 cached) + 0, unknown 0, cost 0.25 unknown 0, saved 0 unknown 0",
+		},
+		"cut": {
+			nil, sends(breaks, roleEvent, textEvent, textEvent, textEvent), "gpt-4o", true,
+			"calls 1 failed 0 local 0 paid 1 resumed 0 partial 1, tokens 0 (0 cached) + 3, unknown 1, cost 0 unknown 1, saved 0 unknown 0",
+		},
+		"cut local stream": {
+			sends(breaks, roleEvent, textEvent, textEvent), nil, "local/alone", true,
+			"calls 1 failed 0 local 1 paid 0 resumed 0 partial 1, tokens 0 (0 cached) + 2, unknown 1, cost 0 unknown 0, saved 0 unknown 1",
+		},
+		"no such model": {
+			nil, nil, "bogus", false,
+			"calls 1 failed 1 local 0 paid 0 resumed 0 partial 0, tokens 0 (0 cached) + 0, unknown 0, cost 0 unknown 0, saved 0 unknown 0",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
