@@ -178,7 +178,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.log.Info().Str("version", d.opts.Version).Int("pid", os.Getpid()).
 		Str("base_url", "http://"+d.listener.Addr().String()+"/v1").Msg("llmsup takes calls")
 
-	d.farewell.next, d.farewell.served = d.router, make(chan struct{})
+	d.farewell.next, d.farewell.served, d.farewell.visitors = d.router, make(chan struct{}), map[*visitor]bool{}
 	public := &http.Server{
 		Handler: &d.farewell, ConnState: d.farewell.count, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: log.New(debugWriter{d.log}, "", 0),

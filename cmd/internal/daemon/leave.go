@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -24,9 +25,11 @@ const lingerLook = 20 * time.Millisecond
 type farewell struct {
 	next    http.Handler
 	leaving atomic.Bool
-	open    atomic.Int64  // connections
-	told    atomic.Int64  // of them, those whose answer says that they end
+	told    atomic.Int64  // connections whose answer says that they end
 	served  chan struct{} // closed when no connection is accepted any more
+
+	mu       sync.Mutex
+	visitors map[*visitor]bool // the connections
 }
 
 func (f *farewell) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -39,51 +42,86 @@ func (f *farewell) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // count is the http.Server's ConnState.
-func (f *farewell) count(_ net.Conn, state http.ConnState) {
+func (f *farewell) count(conn net.Conn, state http.ConnState) {
+	v := conn.(*visitor) // the visitors that serve accepts
 	switch state {
 	case http.StateNew:
-		f.open.Add(1)
+		f.mu.Lock()
+		f.visitors[v] = true
+		f.mu.Unlock()
 	case http.StateClosed, http.StateHijacked:
-		f.open.Add(-1)
-	case http.StateActive, http.StateIdle:
+		f.mu.Lock()
+		delete(f.visitors, v)
+		f.mu.Unlock()
+	case http.StateIdle:
+		v.rests()
+	case http.StateActive:
+	}
+}
+
+func (f *farewell) open() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return int64(len(f.visitors))
+}
+
+// part ends the connections that have rested for some time since llmsup began to
+// leave. A new one has the time of linger for its first call in any case.
+func (f *farewell) part(began time.Time, rest time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for v := range f.visitors {
+		v.leave(began, rest)
 	}
 }
 
 // sayFarewell has callers leave their connections, and stops accepting new ones,
 // which wait for the next llmsup in the queue of the socket that systemd keeps. It
-// returns when every connection that is left is about to end, after linger, or
-// when ctx ends. A socket of llmsup's own goes with it, and there is no next one to be
-// gentle for.
+// returns when there is no connection left, or when ctx ends. A socket of llmsup's
+// own goes with it, and there is no next one to be gentle for: what rests is
+// closed at once.
+//
+// Only then may the http.Server know of it: once it does, it drops calls that it
+// has just read.
 func (d *Daemon) sayFarewell(ctx context.Context) {
-	d.farewell.leaving.Store(true)
-	if d.opts.Listener == nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, linger)
-	defer cancel()
-	tick := time.NewTicker(lingerLook)
-	defer tick.Stop()
-	for d.farewell.open.Load() > d.farewell.told.Load() {
-		select {
-		case <-ctx.Done():
-		case <-tick.C:
-			continue
-		}
-		break
+	f, began, rest := &d.farewell, time.Now(), time.Duration(0)
+	f.leaving.Store(true)
+	if d.opts.Listener != nil {
+		rest = linger
+		ctx, cancel := context.WithTimeout(ctx, linger)
+		until(ctx, func() bool { return f.open() <= f.told.Load() })
+		cancel()
 	}
 	_ = d.listener.Close()
-	// A connection that was accepted a moment ago is known to the server only when
-	// Serve has come round: a Shutdown before that would not wait for its call.
+	// A connection that was accepted a moment ago is known only when Serve has come
+	// round.
 	select {
-	case <-d.farewell.served:
-	case <-time.After(time.Second):
+	case <-f.served:
+	case <-ctx.Done():
+	}
+	until(ctx, func() bool {
+		f.part(began, rest)
+		return f.open() == 0
+	})
+}
+
+// until waits until something is so, or ctx ends.
+func until(ctx context.Context, so func() bool) {
+	tick := time.NewTicker(lingerLook)
+	defer tick.Stop()
+	for !so() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
 	}
 }
 
 // serve is Serve, for which a listener that was closed to leave is no error.
 func (d *Daemon) serve(public *http.Server) error {
 	defer close(d.farewell.served)
-	err := public.Serve(d.listener)
+	err := public.Serve(visitors{d.listener})
 	if d.farewell.leaving.Load() && errors.Is(err, net.ErrClosed) {
 		return nil
 	}
