@@ -40,7 +40,11 @@ func restartCommand() *cli.Command {
 				return err
 			}
 			show := newStepPrinter(os.Stdout, c.Bool("json"))
-			return show.ended(followRestart(c.Context, client, before, show), "the restart goes on; llmsup status shows it")
+			err = followRestart(c.Context, client, before, show)
+			if errors.Is(err, control.ErrNoDaemon) {
+				err, show.last = errors.New("llmsup has ended meanwhile; when it runs again the servers have new processes"), control.Step{}
+			}
+			return show.ended(err, "the restart goes on; llmsup status shows it")
 		},
 	}
 }

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"errors"
 	"slices"
 
 	"github.com/rs/zerolog"
@@ -53,7 +52,7 @@ func (d *Daemon) reload() ([]string, error) {
 	d.changing.Lock()
 	defer d.changing.Unlock()
 	if d.stopping {
-		return nil, errors.New("llmsup is stopping")
+		return nil, errStopping
 	}
 	old := d.setup.Config
 	if err := setup.Config.Fixed(old); err != nil {

@@ -60,7 +60,10 @@ func (d *Daemon) drainStatus() *control.Drain {
 func (d *Daemon) Restart() error {
 	d.changing.Lock()
 	defer d.changing.Unlock()
-	if d.keeper.held != nil {
+	switch {
+	case d.stopping:
+		return errStopping
+	case d.keeper.held != nil:
 		return errors.New("the servers are drained; llmsup resume starts them")
 	}
 	for _, s := range d.servers() {

@@ -189,7 +189,10 @@ func (d *Daemon) watchReturn(o *operation, s *served, before *supervisor.Snapsho
 		}
 		switch {
 		case now.State.Alive() && now.PID == before.PID: // it has not had to prove itself
-			if err := d.prove(s); err != nil {
+			if err := d.prove(s); err != nil && d.serving.Err() != nil {
+				o.end(control.StepFailed, errStopping.Error())
+				return false
+			} else if err != nil {
 				tell(control.StepFailed, "answered no completion: "+err.Error())
 				return false
 			}

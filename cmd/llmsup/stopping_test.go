@@ -1,0 +1,97 @@
+package main
+
+import (
+	"bufio"
+	"net/http"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/llmsup/llmsup/cmd/internal/control"
+)
+
+// TestAskedWhileStopping: a drain, a resume or a restart that is asked for while
+// llmsup waits for the last calls is begun, and whoever asked is told how it ended
+// when llmsup does. A drain is remembered.
+func TestAskedWhileStopping(t *testing.T) {
+	for name, tc := range map[string]struct {
+		first, last string
+		after       string // the server's state in the next llmsup
+	}{
+		"drain --yes": {"demo: new calls stay away\n", "llmsup is stopping; the drain goes on when it is started again\n", "drained"},
+		"restart":     {"demo: draining: a restart was asked for", "llmsup: llmsup has ended meanwhile; when it runs again the servers have new processes\n", "ready"},
+		"resume":      {"", "llmsup is stopping\n", "ready"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := shortDir(t)
+			file := newEditable(t, "shutdown_grace: 10m\n")
+			in := launchIn(t, dir, nil, "--demo", "--config", file.path)
+			pid := in.awaitReady().PID
+			// A call that does not end, and nothing that comes after it either.
+			if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+			call := make(chan struct{})
+			go func() {
+				defer close(call)
+				if resp, err := http.Post(in.url+"/v1/completions", "application/json", strings.NewReader(`{"model":"local","prompt":" 1"}`)); err == nil { // it is cut off
+					resp.Body.Close()
+				}
+			}()
+			in.await("busy", func(s control.Server) bool { return s.Busy == 1 })
+			if err := in.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			in.await("stopping", func(control.Server) bool { return strings.Contains(in.logged(), "stopping; once more to stop at once") })
+
+			if name == "resume" {
+				drain := exec.Command("llmsup", "drain", "--yes", "--control-socket", dir+"/c.sock")
+				if err := drain.Start(); err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = drain.Wait() }() // it is taken back
+				in.await("draining", func(s control.Server) bool { return s.State == "draining" })
+			}
+			cmd := exec.Command("llmsup", append(strings.Fields(name), "--control-socket", dir+"/c.sock")...)
+			pipe, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			cmd.Stderr = cmd.Stdout
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			lines := bufio.NewScanner(pipe)
+			said := ""
+			if tc.first != "" {
+				lines.Scan()
+				said = lines.Text() + "\n"
+			} else { // it says nothing before a completion is there
+				in.await("taken into use again", func(control.Server) bool {
+					return strings.Contains(in.logged(), "the servers are taken into use again")
+				})
+			}
+			if err := in.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			for lines.Scan() {
+				said += lines.Text() + "\n"
+			}
+			_ = cmd.Wait() // its exit code tells
+			if code := cmd.ProcessState.ExitCode(); code != 1 || !strings.HasPrefix(said, tc.first) || !strings.HasSuffix(said, tc.last) {
+				t.Errorf("exit %d:\n%s", code, said)
+			}
+			<-in.done
+			<-call
+			if runs(pid) {
+				t.Error("llama-server is left")
+			}
+			next := launchIn(t, dir, nil, "--demo")
+			if s := next.await(tc.after, func(s control.Server) bool { return s.State == tc.after }); s.PID == pid {
+				t.Errorf("it is the same process, %d", pid)
+			}
+		})
+	}
+}
