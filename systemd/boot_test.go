@@ -21,11 +21,21 @@ import (
 
 // box is a Debian that a test has booted, with a systemd of its own. It shares
 // the machine's network, so what listens on loopback here is there too. What it
-// writes is gone with it.
+// writes outlives a reboot, and is gone with it.
 type box struct {
-	t      *testing.T
-	leader int // the pid of its systemd, out here
-	output *bytes.Buffer
+	t *testing.T
+	*machine
+}
+
+// machine is what a box runs on.
+type machine struct {
+	name   string
+	args   []string // of systemd-nspawn
+	group  int      // the descriptor of the cgroup for it; 0 = the machine's own systemd makes one
+	output bytes.Buffer
+	leader int           // the pid of its systemd, out here
+	pid    int           // of systemd-nspawn
+	over   chan struct{} // closed when that has ended
 }
 
 // bootBox boots one. src are folders that are shown in it, read-only.
@@ -38,23 +48,63 @@ func bootBox(t *testing.T, src map[string]string) *box {
 	tree := strings.TrimSpace(string(out))
 	oneAtATime(t, tree+".booted")
 
-	machine := "llmsup-" + strconv.Itoa(os.Getpid())
-	args := []string{
-		"--quiet", "--register=no", "--volatile=overlay", "--directory=" + tree, "--machine=" + machine,
+	m := &machine{name: "llmsup-" + strconv.Itoa(os.Getpid())}
+	m.args = []string{
+		"--quiet", "--register=no", "--directory=" + writable(t, tree), "--machine=" + m.name,
 		"--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=read-only", "--boot",
 	}
 	for inside, outside := range src {
-		args = append(args, "--bind-ro="+outside+":"+inside)
+		m.args = append(m.args, "--bind-ro="+outside+":"+inside)
 	}
-	b := &box{t: t, output: &bytes.Buffer{}}
-	cmd := exec.Command("systemd-nspawn", args...)
-	cmd.Stdout, cmd.Stderr = b.output, b.output
+	if _, err := os.Stat("/run/systemd/system"); err != nil { // else the machine's own systemd makes a scope for it
+		m.args = append([]string{"--keep-unit"}, m.args...)
+		m.group = ownCgroup(t)
+	}
+	b := &box{t, m}
+	t.Cleanup(func() {
+		b.cutPower()
+		_ = os.Remove("/run/systemd/nspawn/propagate/" + m.name) // an empty folder, which it leaves when it is killed
+	})
+	b.boot()
+	return b
+}
+
+// writable returns a folder with what is in a tree, which can be changed, and
+// the tree is not.
+func writable(t *testing.T, tree string) string {
+	t.Helper()
+	dir := t.TempDir()
+	mount := func(from, to, kind, options string) {
+		t.Helper()
+		if err := unix.Mount(from, to, kind, 0, options); err != nil {
+			t.Fatalf("mount %s at %s: %v", kind, to, err)
+		}
+		t.Cleanup(func() {
+			if err := unix.Unmount(to, unix.MNT_DETACH); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	mount("tmpfs", dir, "tmpfs", "mode=755")
+	for _, name := range []string{"changed", "work", "tree"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mount("overlay", dir+"/tree", "overlay", fmt.Sprintf("lowerdir=%s,upperdir=%s/changed,workdir=%s/work", tree, dir, dir))
+	return dir + "/tree"
+}
+
+// boot boots the machine, and waits until that is done.
+func (b *box) boot() {
+	b.t.Helper()
+	cmd := exec.Command("systemd-nspawn", b.args...)
+	cmd.Stdout, cmd.Stderr = &b.output, &b.output
 	cmd.WaitDelay = time.Second
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if _, err := os.Stat("/run/systemd/system"); err != nil { // else the machine's own systemd makes a scope for it
-		cmd.Args = append(cmd.Args[:1], append([]string{"--keep-unit"}, cmd.Args[1:]...)...)
+	if b.group != 0 {
 		cmd.Env = append(os.Environ(), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1")
-		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, ownCgroup(t)
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, b.group
 	}
 	over := make(chan struct{})
 	started := make(chan error, 1)
@@ -68,27 +118,60 @@ func bootBox(t *testing.T, src map[string]string) *box {
 		}
 	}()
 	if err := <-started; err != nil {
-		t.Fatal(err)
+		b.t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGKILL)
-		<-over
-		_ = os.Remove("/run/systemd/nspawn/propagate/" + machine) // an empty folder, which it leaves when it is killed
-	})
+	b.pid, b.over = cmd.Process.Pid, over
 	b.await("systemd has started", 60*time.Second, func() bool {
 		select {
 		case <-over:
-			t.Fatalf("systemd-nspawn ended: %s", b.output)
+			b.t.Fatalf("systemd-nspawn ended: %s", &b.output)
 		default:
 		}
-		if b.leader = childOf(cmd.Process.Pid); b.leader == 0 {
+		if b.leader = childOf(b.pid); b.leader == 0 {
 			return false
 		}
 		out, _ := b.command("systemctl", "is-system-running").Output()
 		state := strings.TrimSpace(string(out))
 		return state == "running" || state == "degraded"
 	})
-	return b
+}
+
+// reboot has the machine end in an orderly way, and boots it again.
+func (b *box) reboot() {
+	b.t.Helper()
+	b.must("systemctl", "--no-block", "reboot")
+	b.await("the machine has ended", 90*time.Second, func() bool {
+		select {
+		case <-b.over:
+			return true
+		default:
+			return b.group == 0 && childOf(b.pid) != b.leader // then systemd-nspawn boots it anew by itself
+		}
+	})
+	b.cutPower()
+	b.boot()
+}
+
+// cutPower ends the machine at once, and waits until nothing of it is left: it
+// shares the network with the next one.
+func (b *box) cutPower() {
+	if b.over == nil {
+		return
+	}
+	select {
+	case <-b.over: // its pid may be another's
+	default:
+		if b.leader != 0 {
+			_ = syscall.Kill(b.leader, syscall.SIGKILL) // and the kernel ends all that is below it
+		}
+		_ = syscall.Kill(b.pid, syscall.SIGKILL)
+		<-b.over
+	}
+	b.over = nil
+	b.await("its systemd has ended, and all others before it", 20*time.Second, func() bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", b.leader))
+		return err != nil || strings.Contains(string(stat), ") Z ") // nobody may have waited for it
+	})
 }
 
 // oneAtATime keeps two runs of the tests from booting one tree at once.
@@ -232,7 +315,7 @@ func (b *box) await(what string, within time.Duration, ok func() bool) {
 }
 
 // with is the box for a part of the test.
-func (b *box) with(t *testing.T) *box { return &box{t, b.leader, b.output} }
+func (b *box) with(t *testing.T) *box { return &box{t, b.machine} }
 
 func stderrOf(err error) string {
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {

@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -67,6 +69,7 @@ func TestBooted(t *testing.T) {
 		{"drained", (*service).drained},
 		{"a driver is upgraded", (*service).driver},
 		{"stopped while it drains", (*service).stopInDrain},
+		{"the machine is booted again", (*service).rebooted},
 		{"the port goes with the socket", (*service).stopAll},
 		{"uninstalled", (*service).uninstall},
 	} {
@@ -204,15 +207,19 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request) {
 
 // call makes a call that has to be answered, and returns who answered.
 func (s *service) call(transport http.RoundTripper, model string) (backend string, err error) {
+	return s.callIn(context.Background(), transport, model)
+}
+
+func (s *service) callIn(ctx context.Context, transport http.RoundTripper, model string) (backend string, err error) {
 	body := `{"model":"` + model + `","max_tokens":3,"messages":[{"role":"user","content":"count"}]}`
-	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, s.url+"/v1/chat/completions", strings.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+"/v1/chat/completions", strings.NewReader(body))
 	if err != nil {
 		return "", err
 	}
-	// A connection that was kept may be closed at the very moment in which it is used
-	// again, before anybody has read the call: then it may be sent once more (RFC
-	// 9112, 9.3.1), as OpenAI's own clients do. The empty value is not sent.
-	req.Header["Idempotency-Key"] = []string{}
+	// net/http sends a call again whose connection was closed while nobody used it, if
+	// it can have its body anew: then a connection that llmsup closes under a call
+	// would not be seen.
+	req.GetBody = nil
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := (&http.Client{Transport: transport, Timeout: time.Minute}).Do(req)
 	if err != nil {
@@ -424,37 +431,65 @@ func (s *service) restarted(signal string, within time.Duration) {
 	}
 }
 
+// restartUnderLoad: callers with a new connection for each call, callers that
+// share some, and callers whose connection rests for seconds between two calls. No
+// call fails, and none is made twice.
 func (s *service) restartUnderLoad() {
 	s.served()
+	restarts := 5
+	if n, err := strconv.Atoi(os.Getenv("LLMSUP_TEST_RESTARTS")); err == nil {
+		restarts = n
+	}
 	ctx, cancel := context.WithCancel(context.Background())
-	var calls, longest atomic.Int64
+	var calls, longest, onKept, afterRest atomic.Int64
 	var callers sync.WaitGroup
-	tick := time.NewTicker(time.Second / 50)
-	defer tick.Stop()
+	call := func(who string, transport http.RoundTripper) {
+		began := time.Now()
+		var conn httptrace.GotConnInfo
+		traced := httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) { conn = got }})
+		if _, err := s.callIn(traced, transport, "local/demo"); err != nil {
+			s.t.Errorf("a call of %s: %v, after %s; its connection was reused: %t, after a rest of %s", who, err, time.Since(began), conn.Reused, conn.IdleTime)
+		}
+		calls.Add(1)
+		if conn.Reused {
+			onKept.Add(1)
+		}
+		if conn.IdleTime > time.Second {
+			afterRest.Add(1)
+		}
+		for took, most := int64(time.Since(began)), longest.Load(); took > most && !longest.CompareAndSwap(most, took); most = longest.Load() {
+		}
+	}
 	kept, fresh := &http.Transport{MaxIdleConnsPerHost: 20}, &http.Transport{DisableKeepAlives: true}
 	defer kept.CloseIdleConnections()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	callers.Go(func() {
+		tick := time.NewTicker(time.Second / 50)
+		defer tick.Stop()
 		for i := 0; ctx.Err() == nil; i++ {
 			<-tick.C
 			callers.Go(func() {
-				transport := kept
 				if i%2 == 0 {
-					transport = fresh
-				}
-				began := time.Now()
-				if _, err := s.call(transport, "local/demo"); err != nil {
-					s.t.Errorf("call %d: %v", i, err)
-				}
-				calls.Add(1)
-				if took := int64(time.Since(began)); took > longest.Load() {
-					longest.Store(took)
+					call("many, each on a connection of its own", fresh)
+				} else {
+					call("many that share connections", kept)
 				}
 			})
 		}
-	}()
-	for range 5 {
+	})
+	for range 40 {
+		callers.Go(func() {
+			own := &http.Transport{}
+			defer own.CloseIdleConnections()
+			for ctx.Err() == nil {
+				call("one that rests", own)
+				select {
+				case <-ctx.Done():
+				case <-time.After(rand.N(8 * time.Second)): // it may be longer than connections are lingered for
+				}
+			}
+		})
+	}
+	for range restarts {
 		before := calls.Load()
 		s.await("50 calls are made", 20*time.Second, func() bool { return calls.Load() >= before+50 })
 		s.must("systemctl", "restart", "llmsup.service")
@@ -462,9 +497,9 @@ func (s *service) restartUnderLoad() {
 	before := calls.Load()
 	s.await("50 calls are made", 20*time.Second, func() bool { return calls.Load() >= before+50 })
 	cancel()
-	<-done
 	callers.Wait()
-	s.t.Logf("%d calls, five restarts; the longest took %.1f s", calls.Load(), time.Duration(longest.Load()).Seconds())
+	s.t.Logf("%d calls, %d on a kept connection, %d of them after a rest of over a second; %d restarts; the longest call took %.1f s",
+		calls.Load(), onKept.Load(), afterRest.Load(), restarts, time.Duration(longest.Load()).Seconds())
 }
 
 // stop stops the service and wants it to be gone, in its own time.
@@ -614,6 +649,74 @@ func (s *service) stopInDrain() {
 	s.wantDrained("a stop")
 	s.must("llmsup", "resume")
 	s.served()
+}
+
+// rebooted: a drain outlives a reboot, also one that comes in the midst of it, and
+// a power cut. One that has an end has it after them too.
+func (s *service) rebooted() {
+	s.write("/etc/llmsup/llmsup.yaml", s.config("shutdown_grace: 2s\n"))
+	s.must("systemctl", "reload", "llmsup.service")
+	begun, end := s.stream("local/demo", 8000)
+	<-begun
+	s.must("sh", "-c", "kill -STOP "+strings.Join(s.engines(), " ")) // so that the drain has not ended
+	drain := s.command("llmsup", "drain", "--yes")
+	if err := drain.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.await("it drains", 10*time.Second, func() bool {
+		return strings.HasPrefix(s.show("llmsup.service", "StatusText"), "demo draining")
+	})
+	s.reboot()
+	_ = drain.Wait() // it has gone with the machine
+	if text := <-end; strings.Contains(text, "[DONE]") {
+		s.t.Errorf("the stream ends as if it were whole: %q", text[max(0, len(text)-200):])
+	}
+	s.up()
+	s.wantDrained("a reboot")
+	if out := s.must("llmsup", "status", "--json"); !strings.Contains(out, `"until":null,"keep_server":false}`) {
+		s.t.Errorf("llmsup status: %s", out)
+	}
+	s.must("llmsup", "resume")
+	s.served()
+
+	s.must("llmsup", "drain", "--yes", "--for", "2h")
+	before := s.until()
+	s.cutPower()
+	s.boot()
+	s.up()
+	s.wantDrained("a power cut")
+	if now := s.until(); now != before || now == "" {
+		s.t.Errorf("it ends at %q, before at %q", now, before)
+	}
+	s.must("llmsup", "resume")
+	s.served()
+
+	s.must("llmsup", "drain", "--yes", "--for", "15s")
+	s.reboot()
+	s.up()
+	s.served() // by itself
+	s.must("llmsup", "drain", "--yes", "--for", "1s")
+	s.reboot()
+	s.up()
+	s.served() // its time was over when it came up
+	s.write("/etc/llmsup/llmsup.yaml", s.config(""))
+	s.must("systemctl", "reload", "llmsup.service")
+}
+
+// up waits until the service is.
+func (s *service) up() {
+	s.t.Helper()
+	s.await("the service is active", 60*time.Second, func() bool { return s.show("llmsup.service", "ActiveState") == "active" })
+}
+
+// until is when the drain ends by itself; "" = never.
+func (s *service) until() string {
+	s.t.Helper()
+	m := regexp.MustCompile(`"drain":\{"since":"[^"]+","until":"([^"]+)"`).FindStringSubmatch(s.must("llmsup", "status", "--json"))
+	if m == nil {
+		return ""
+	}
+	return m[1]
 }
 
 func (s *service) stopAll() {
