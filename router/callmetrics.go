@@ -16,7 +16,7 @@ var callSeconds = []float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 20, 30, 45, 60, 90,
 
 // callMetrics are the figures of calls that have ended.
 type callMetrics struct {
-	ended, resumed, cut           *prometheus.CounterVec
+	ended, refused, resumed, cut  *prometheus.CounterVec
 	tokens, cost, saved, unpriced *prometheus.CounterVec
 	first, took                   *prometheus.HistogramVec
 
@@ -60,6 +60,9 @@ func newCallMetrics(r prometheus.Registerer) *callMetrics {
 		ended: counters("calls_total",
 			"Calls that ended, by route, backend that answered, HTTP status and the reason why the primary did not.",
 			"route", "backend", "status", "reason"),
+		refused: counters("refused_calls_total",
+			"Calls that llmsup answered with an error of its own, by the error's code.",
+			"code"),
 		resumed: counters("resumed_streams_total",
 			"Answers that broke and were continued elsewhere, by route, backend that went on, and how they ended: whole, cut, or left by their client.",
 			"route", "backend", "end"),
@@ -83,7 +86,7 @@ func newCallMetrics(r prometheus.Registerer) *callMetrics {
 
 		kinds: map[callKind]*kindSeries{}, ways: map[way]*waySeries{},
 	}
-	r.MustRegister(m.ended, m.resumed, m.cut, m.tokens, m.cost, m.saved, m.unpriced, m.first, m.took)
+	r.MustRegister(m.ended, m.refused, m.resumed, m.cut, m.tokens, m.cost, m.saved, m.unpriced, m.first, m.took)
 	return m
 }
 
@@ -93,6 +96,9 @@ func (m *metrics) observe(rec *record, status int, took time.Duration) {
 	s := c.seriesOf(callKind{way{rec.route, rec.backend}, boundStatus(status), rec.reason})
 	s.ended.Inc()
 	s.took.Observe(took.Seconds())
+	if rec.code != "" {
+		c.refused.WithLabelValues(rec.code).Inc()
+	}
 	if rec.resumedBy != "" {
 		c.resumed.WithLabelValues(rec.route, rec.resumedBy, rec.end()).Inc()
 	}

@@ -70,7 +70,7 @@ func TestObserve(t *testing.T) {
 	observe(http.StatusOK, 100*time.Second, cloud)
 	observe(statusClientLeft, 10*time.Second, record{route: "local/qwen", reason: Timeout, paid: true})
 	observe(502, 70*time.Second, record{route: "local/qwen", reason: Timeout, paid: true, cost: new(usd.Dollar)})
-	observe(404, 0, record{})
+	observe(404, 0, record{code: codeModelNotFound})
 
 	wantSeries(t, registry, `
 llmsup_calls_total{backend="",reason="",route="",status="404"} 1
@@ -83,6 +83,7 @@ llmsup_cost_usd_total{backend="openrouter",route="local/qwen"} 1.5
 llmsup_cost_usd_total{backend="qwen",route="local/qwen"} 0
 llmsup_cut_answers_total{backend="openrouter",route="local/qwen"} 0
 llmsup_cut_answers_total{backend="qwen",route="local/qwen"} 1
+llmsup_refused_calls_total{code="model_not_found"} 1
 llmsup_saved_usd_total{backend="openrouter",route="local/qwen"} 0
 llmsup_saved_usd_total{backend="qwen",route="local/qwen"} 0.5
 llmsup_tokens_total{backend="openrouter",kind="cached",route="local/qwen"} 0
@@ -96,7 +97,7 @@ llmsup_unpriced_calls_total{amount="cost",backend="openrouter",route="local/qwen
 llmsup_unpriced_calls_total{amount="cost",backend="qwen",route="local/qwen"} 0
 llmsup_unpriced_calls_total{amount="saved",backend="openrouter",route="local/qwen"} 0
 llmsup_unpriced_calls_total{amount="saved",backend="qwen",route="local/qwen"} 1
-`, "llmsup_calls_total", "llmsup_tokens_total", "llmsup_cost_usd_total", "llmsup_saved_usd_total", "llmsup_unpriced_calls_total", "llmsup_cut_answers_total")
+`, "llmsup_calls_total", "llmsup_tokens_total", "llmsup_cost_usd_total", "llmsup_saved_usd_total", "llmsup_unpriced_calls_total", "llmsup_cut_answers_total", "llmsup_refused_calls_total")
 
 	wantSeries(t, registry, `
 llmsup_call_duration_seconds_count{backend="",route=""} 1
