@@ -12,7 +12,8 @@ need_home
 need_go
 need_gcc
 LLMSUP_TEST_LLAMA_SERVER=$("$root/scripts/llama-server.sh")
-export LLMSUP_TEST_LLAMA_SERVER
+LLMSUP_TEST_PROMTOOL=$("$root/scripts/promtool.sh")
+export LLMSUP_TEST_LLAMA_SERVER LLMSUP_TEST_PROMTOOL
 # The checkout may belong to another user, whose git Go would refuse to ask.
 export GOFLAGS="${GOFLAGS:+$GOFLAGS }-buildvcs=false"
 
