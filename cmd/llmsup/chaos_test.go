@@ -39,6 +39,10 @@ func newCountingCloud(t *testing.T) *countingCloud {
 }
 
 func (c *countingCloud) answer(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodGet { // its list of models, for their prices: it has none
+		http.NotFound(w, r)
+		return
+	}
 	raw, _ := io.ReadAll(r.Body)
 	body := gjson.ParseBytes(raw)
 	c.mu.Lock()

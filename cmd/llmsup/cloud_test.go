@@ -37,6 +37,10 @@ func newCloud(t *testing.T) *cloud {
 
 // answer gives every call an answer, as a stream where it wants one.
 func (c *cloud) answer(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodGet { // its list of models, for their prices: it has none
+		http.NotFound(w, r)
+		return
+	}
 	body, _ := io.ReadAll(r.Body)
 	model := gjson.GetBytes(body, "model").Str
 	c.mu.Lock()

@@ -93,7 +93,7 @@ func newApp(hurry <-chan struct{}) *cli.App {
 		Suggest:         true,
 		// --generate-bash-completion, which the shells ask with.
 		EnableBashCompletion: true,
-		Commands:             []*cli.Command{startCommand(hurry), statusCommand(), drainCommand(), resumeCommand(), restartCommand(), reloadCommand(), logsCommand(), routeCommand(), keyCommand(), checkCommand(), completionCommand(), manCommand()},
+		Commands:             []*cli.Command{startCommand(hurry), statusCommand(), drainCommand(), resumeCommand(), restartCommand(), reloadCommand(), logsCommand(), routeCommand(), usageCommand(), keyCommand(), checkCommand(), completionCommand(), manCommand()},
 		// Errors are printed and turned into exit codes in one place: exitCode.
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   onUsageError,

@@ -17,6 +17,13 @@ func TestMain(m *testing.M) {
 	if err := os.Setenv("GORACE", "atexit_sleep_ms=0"); err != nil {
 		panic(err)
 	}
+	// No test asks anybody in the world, not for a list of prices either. A script's
+	// llmsup keeps the key that the script gives it.
+	if filepath.Base(os.Args[0]) != "llmsup" {
+		if err := os.Unsetenv("OPENROUTER_API_KEY"); err != nil {
+			panic(err)
+		}
+	}
 	testscript.Main(m, map[string]func(){"llmsup": main})
 }
 

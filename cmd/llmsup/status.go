@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -40,7 +39,7 @@ func statusCommand() *cli.Command {
 				show = printJSON
 			}
 			if c.Bool("watch") {
-				return watchStatus(c.Context, client, show, os.Stdout)
+				return watch(c.Context, watchEvery, os.Stdout, client.Status, show)
 			}
 			s, err := client.Status(c.Context)
 			if err != nil {
@@ -48,34 +47,6 @@ func statusCommand() *cli.Command {
 			}
 			return show(os.Stdout, s)
 		},
-	}
-}
-
-// watchStatus shows the status again and again. On a terminal each one takes
-// the place of the one before.
-func watchStatus(ctx context.Context, client *control.Client, show func(io.Writer, control.Status) error, out *os.File) error {
-	const clear = "\x1b[H\x1b[2J\x1b[3J"
-	tick := time.NewTicker(watchEvery)
-	defer tick.Stop()
-	for {
-		s, err := client.Status(ctx)
-		if ctx.Err() != nil {
-			return nil // Ctrl-C is how one ends it
-		}
-		if err != nil {
-			return err
-		}
-		if isTerminal(out) {
-			fmt.Fprint(out, clear)
-		}
-		if err := show(out, s); err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
 	}
 }
 
@@ -106,6 +77,7 @@ func printStatus(out io.Writer, s control.Status) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	printMoney(out, s)
 	printGPUReasons(out, s)
 	for _, v := range s.Servers {
 		printVRAM(out, v)

@@ -7,6 +7,7 @@ package price
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/bits"
 	"strings"
@@ -101,6 +102,10 @@ func (p Prices) Cost(t Tokens) (cost usd.Amount, known bool) {
 	return usd.Amount(n), true
 }
 
+// ErrNoPrices is what ParseModels says of a list without any, as most upstreams but
+// OpenRouter have.
+var ErrNoPrices = errors.New("no price")
+
 // ParseModels reads the answer of an upstream's /models, as OpenRouter writes it:
 // prices are USD a token, in quotes. A model without a prompt's and a
 // completion's price, or with one below 0 ("it depends", as OpenRouter's own
@@ -122,7 +127,7 @@ func ParseModels(raw []byte) (Table, error) {
 		}
 	}
 	if len(table) == 0 {
-		return nil, fmt.Errorf("the list of models names %d models and no price", len(list.Data))
+		return nil, fmt.Errorf("the list of models names %d models and %w", len(list.Data), ErrNoPrices)
 	}
 	return table, nil
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // host is the name that the client calls the daemon by. A web page that gets a
@@ -18,6 +19,8 @@ const host = "llmsup"
 type Source interface {
 	Status() Status
 	Route(model string) RouteAnswer
+	// Usage adds up the calls of a span of time; by is "" or one of UsageBy.
+	Usage(ctx context.Context, from, to time.Time, by string) (Usage, error)
 	// Restart asks all servers for new processes; their states tell how that goes.
 	Restart() error
 	// Drain takes all servers out of use and hands on each step until that is done,
@@ -50,6 +53,7 @@ func NewHandler(source Source, version string) http.Handler {
 		}
 		answer(w, http.StatusOK, source.Route(model))
 	})
+	mux.HandleFunc("GET /v1/usage", func(w http.ResponseWriter, r *http.Request) { answerUsage(w, r, source) })
 	mux.HandleFunc("POST /v1/restart", func(w http.ResponseWriter, _ *http.Request) {
 		if err := source.Restart(); err != nil {
 			refuse(w, http.StatusConflict, err.Error())

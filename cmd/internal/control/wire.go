@@ -20,6 +20,29 @@ type Status struct {
 
 	GPUProblem string `json:"gpu_problem"` // why no GPU can be read; "" = they are, or none is wanted
 	Drain      *Drain `json:"drain"`       // null = the servers are in use
+
+	Ledger  Ledger   `json:"ledger"`
+	Budgets []Budget `json:"budgets"` // one each limit; none = nothing is limited
+}
+
+// Ledger is how what calls used and cost is being written down.
+type Ledger struct {
+	Condition  string  `json:"condition"`   // ok, behind or spilling
+	Reason     string  `json:"reason"`      // for a person; "" = all is well
+	LagSeconds float64 `json:"lag_seconds"` // how long the oldest row that is not in the database has waited for it
+	Waiting    int     `json:"waiting"`     // rows in memory
+	Lost       int     `json:"lost"`        // rows of free calls that were dropped, since the start
+	Aside      string  `json:"aside"`       // where a corrupt database was moved to, since the start; "" = there was none
+}
+
+// Budget is how a limit stands in its present window.
+type Budget struct {
+	Key      string    `json:"key"`    // "" = all calls together
+	Period   string    `json:"period"` // daily or monthly
+	Limit    USD       `json:"limit_usd"`
+	Spent    USD       `json:"spent_usd"`
+	Reserved USD       `json:"reserved_usd"` // for calls that are under way
+	Ends     time.Time `json:"ends"`         // of the window
 }
 
 // Drain is what an operator wants who has taken all servers out of use.
@@ -85,7 +108,7 @@ const (
 func (s Status) MarshalJSON() ([]byte, error) {
 	type plain Status
 	p := plain(s)
-	p.Servers, p.GPUs, p.Upstreams = list(p.Servers), list(p.GPUs), list(p.Upstreams)
+	p.Servers, p.GPUs, p.Upstreams, p.Budgets = list(p.Servers), list(p.GPUs), list(p.Upstreams), list(p.Budgets)
 	return json.Marshal(p)
 }
 

@@ -9,6 +9,8 @@ import (
 // TestWire holds the contract's JSON: its names and their order, what is more
 // than it asks for after them, null for what a driver does not give, and lists
 // that are never null.
+const noMoney = `"ledger":{"condition":"","reason":"","lag_seconds":0,"waiting":0,"lost":0,"aside":""},"budgets":[]}`
+
 func TestWire(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	total, percent := uint64(24), 0
@@ -16,10 +18,10 @@ func TestWire(t *testing.T) {
 		value any
 		want  string
 	}{
-		"nothing": {Status{}, `{"version":"","listen":"","inflight":0,"servers":[],"gpus":[],"upstreams":[],"gpu_problem":"","drain":null}`},
+		"nothing": {Status{}, `{"version":"","listen":"","inflight":0,"servers":[],"gpus":[],"upstreams":[],"gpu_problem":"","drain":null,` + noMoney},
 		"a pointer": {
 			&Status{Version: "v", Listen: "l", Inflight: 1, Upstreams: []Upstream{{Name: "openrouter", Healthy: true}}},
-			`{"version":"v","listen":"l","inflight":1,"servers":[],"gpus":[],"upstreams":[{"name":"openrouter","healthy":true,"reason":""}],"gpu_problem":"","drain":null}`,
+			`{"version":"v","listen":"l","inflight":1,"servers":[],"gpus":[],"upstreams":[{"name":"openrouter","healthy":true,"reason":""}],"gpu_problem":"","drain":null,` + noMoney,
 		},
 		"a server": {
 			Server{Name: "n", State: "ready", Since: at, PID: 1, Model: "m", CtxSize: 8192, Slots: 4, LastExit: &LastExit{At: at}},

@@ -65,6 +65,7 @@ type Daemon struct {
 	fleet    atomic.Pointer[fleet]
 	monitor  *gpu.Monitor
 	house    *house
+	books    *books
 
 	serving context.Context //nolint:containedctx // of all servers, which outlive the context of Run
 	stop    context.CancelFunc
@@ -121,6 +122,7 @@ func (d *Daemon) open() (err error) {
 	}
 	d.house = &house{monitor: d.monitor}
 	d.grace.Store(int64(cfg.ShutdownGrace))
+	d.books = openBooks(cfg, d.log)
 	d.recall()
 	planned := d.plan(d.setup)
 	routing, err := d.routing(cfg, planned.fleet)
@@ -128,6 +130,7 @@ func (d *Daemon) open() (err error) {
 		return err
 	}
 	d.upstreams = routing.Upstreams
+	d.books.prices.settle(cfg, routing.Upstreams)
 	d.setFleet(planned.fleet)
 	if d.router, err = router.New(routing, d.log); err != nil {
 		return err
@@ -146,6 +149,9 @@ func (d *Daemon) Close() {
 	}
 	if d.listener != nil {
 		_ = d.listener.Close() // Run has closed it already
+	}
+	if d.books != nil {
+		d.books.close(d.opts.Hurry) // Run has closed them already
 	}
 	if d.unlock != nil {
 		d.unlock()
@@ -200,6 +206,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 	var watching sync.WaitGroup // of the GPUs, which a stop needs as well
 	watching.Go(func() { d.monitor.Run(d.serving) })
 	watching.Go(func() { d.watchGPUs(d.serving) })
+	watching.Go(func() { d.books.restore(d.serving) })
+	d.books.prices.begin(d.serving)
 
 	group, ctx := errgroup.WithContext(ctx)
 	watching.Go(func() { d.tellStates(ctx, told) })
@@ -209,6 +217,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	group.Go(func() error {
 		<-ctx.Done()
 		d.endCalls(public)
+		d.books.close(d.opts.Hurry)
 		d.changing.Lock()
 		d.stopping = true
 		if d.keeper.alarm != nil {
@@ -218,6 +227,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.stop() // they are needed until the calls have ended
 		d.group.Wait()
 		watching.Wait()
+		d.books.prices.wait()
 		return private.Close()
 	})
 	err := group.Wait()

@@ -71,6 +71,7 @@ func (d *Daemon) reload() ([]string, error) {
 	zerolog.SetGlobalLevel(level)
 	words := keyChanges(d.upstreams, routing.Upstreams)
 	d.setup, d.upstreams = setup, routing.Upstreams
+	d.books.settle(setup.Config, routing.Upstreams)
 	d.grace.Store(int64(setup.Config.ShutdownGrace))
 	d.setFleet(planned.fleet)
 	return append(append(d.apply(planned), setup.Config.Changes(old)...), words...), nil

@@ -17,6 +17,7 @@ func (d *Daemon) Status() control.Status {
 		Version: d.opts.Version, Listen: d.listener.Addr().String(), Inflight: d.router.Inflight(),
 		Servers: []control.Server{}, GPUs: d.gpuStatus(), Upstreams: []control.Upstream{},
 		GPUProblem: d.monitor.Sample().Problem, Drain: d.drainStatus(),
+		Ledger: d.books.ledgerStatus(), Budgets: d.books.budgetStatus(),
 	}
 	for _, r := range d.servers() {
 		now := r.server.Snapshot()

@@ -1,0 +1,138 @@
+package daemon
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/llmsup/llmsup/cmd/internal/config"
+	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/router"
+	"github.com/llmsup/llmsup/router/budget"
+	"github.com/llmsup/llmsup/router/ledger"
+	"github.com/llmsup/llmsup/router/usd"
+)
+
+const (
+	// closeTime is how long the ledger may take to write down what is left, and
+	// hurriedTime when llmsup was told twice to end.
+	closeTime   = 5 * time.Second
+	hurriedTime = time.Second
+	// restoreTime is how long the ledger may take at the start before it is told that
+	// the budgets don't know what was spent, and restorePause lies between tries.
+	restoreTime  = 5 * time.Second
+	restorePause = 100 * time.Millisecond
+)
+
+// books are what the daemon knows of money: the ledger, the budgets and the
+// prices, which last as long as it does.
+type books struct {
+	log    zerolog.Logger
+	ledger *ledger.Ledger
+	budget *budget.Budget
+	since  time.Time // when this budget began to count
+	prices *pricing
+}
+
+// openBooks opens them in the state directory. None of them is waited for.
+func openBooks(c *config.Config, log zerolog.Logger) *books {
+	dir := filepath.Join(c.StateDir, "ledger")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		log.Error().Err(err).Msg("the ledger has no folder; what calls cost is kept in memory until it has")
+	}
+	b := &books{log: log, since: time.Now(), prices: newPricing(filepath.Join(c.StateDir, "prices"), log)}
+	b.ledger = ledger.Open(dir, ledger.Options{Keep: time.Duration(c.Ledger.Keep), Log: log})
+	b.budget = budget.New(c.Budget.Allowed(), func(w budget.Warning) {
+		log.Warn().Str("key", w.Key).Str("period", w.Period.String()).Msg(w.String())
+	})
+	return b
+}
+
+// settle takes another configuration over, from the next call on.
+func (b *books) settle(c *config.Config, upstreams []router.Upstream) {
+	b.ledger.SetKeep(time.Duration(c.Ledger.Keep))
+	b.budget.SetConfig(c.Budget.Allowed())
+	b.prices.settle(c, upstreams)
+}
+
+// forRouter returns them as the router uses them.
+func (b *books) forRouter() router.Books {
+	return router.Books{Ledger: b.ledger, Budget: b.budget, Prices: b.prices}
+}
+
+// restore fills the budget with what was spent before the start, as soon as the
+// ledger can say. Calls are not held up meanwhile: they are booked, and what was
+// spent before is added.
+func (b *books) restore(ctx context.Context) {
+	told := false
+	for began := time.Now(); ctx.Err() == nil; {
+		err := b.tryRestore(ctx)
+		switch {
+		case err == nil && told:
+			b.log.Info().Msg("the budgets know again what was spent before the start")
+			return
+		case err == nil || ctx.Err() != nil:
+			return
+		case !told && time.Since(began) > restoreTime:
+			told = true
+			b.log.Warn().Err(err).Msg("the budgets don't know yet what was spent before the start; as soon as the ledger's database works they will")
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(restorePause):
+		}
+	}
+}
+
+func (b *books) tryRestore(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, restoreTime)
+	defer cancel()
+	if err := b.ledger.ReadBack(ctx); err != nil { // what was spilled was spent, too
+		return err
+	}
+	return b.budget.Restore(b.since, func(from, to time.Time) (map[string]usd.Amount, error) { return b.ledger.Spent(ctx, from, to) })
+}
+
+// close writes down what is left. No call may come any more.
+func (b *books) close(hurry <-chan struct{}) {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		select {
+		case <-hurry:
+			select {
+			case <-time.After(hurriedTime):
+				cancel()
+			case <-done:
+			}
+		case <-done:
+		}
+	}()
+	if err := b.ledger.Close(ctx); err != nil {
+		b.log.Error().Err(err).Msg("the ledger could not be closed")
+	}
+}
+
+// ledgerStatus tells of the ledger.
+func (b *books) ledgerStatus() control.Ledger {
+	s := b.ledger.State()
+	return control.Ledger{
+		Condition: s.Condition.String(), Reason: s.Reason, LagSeconds: s.Lag.Seconds(), Waiting: s.Waiting, Lost: s.Lost, Aside: s.Aside,
+	}
+}
+
+// budgetStatus tells of each limit.
+func (b *books) budgetStatus() []control.Budget {
+	list := []control.Budget{}
+	for _, s := range b.budget.Standings(time.Now()) {
+		list = append(list, control.Budget{
+			Key: s.Key, Period: s.Period.String(), Limit: control.USD(s.Limit), Spent: control.USD(s.Spent), Reserved: control.USD(s.Reserved), Ends: s.Ends,
+		})
+	}
+	return list
+}

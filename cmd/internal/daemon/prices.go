@@ -1,0 +1,161 @@
+package daemon
+
+import (
+	"context"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+
+	"github.com/rs/zerolog"
+
+	"github.com/llmsup/llmsup/cmd/internal/config"
+	"github.com/llmsup/llmsup/router"
+	"github.com/llmsup/llmsup/router/price"
+)
+
+// pricing is router.Prices: what the models of each upstream cost, by the
+// configuration, by the upstream's own list, which is read daily, and by what is
+// built in.
+type pricing struct {
+	log   zerolog.Logger
+	dir   string // where lists are kept
+	books atomic.Pointer[map[string]*price.Book]
+
+	mu    sync.Mutex
+	lists map[string]*listing // by the upstream's name
+	begun context.Context     //nolint:containedctx // of all lists, from begin on; nil = nothing is asked yet
+	group sync.WaitGroup
+}
+
+// listing is an upstream's list and what else is known of its prices.
+type listing struct {
+	upstream           router.Upstream
+	list               *price.List
+	configured, common price.Table // by the configuration, and built in
+	end                context.CancelFunc
+}
+
+func newPricing(dir string, log zerolog.Logger) *pricing {
+	p := &pricing{log: log, dir: dir, lists: map[string]*listing{}}
+	p.books.Store(&map[string]*price.Book{})
+	return p
+}
+
+// Book implements router.Prices.
+func (p *pricing) Book(upstream string) *price.Book { return (*p.books.Load())[upstream] }
+
+// settle takes over which upstreams there are and what the configuration says of
+// their prices. Lists of upstreams that are as they were go on.
+func (p *pricing) settle(c *config.Config, upstreams []router.Upstream) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	old := p.lists
+	p.lists = map[string]*listing{}
+	for _, u := range upstreams {
+		l := old[u.Name]
+		if l != nil && l.upstream == u {
+			delete(old, u.Name)
+		} else {
+			l = p.open(u)
+		}
+		l.configured = c.PriceTable(u.Name)
+		p.lists[u.Name] = l
+	}
+	for _, l := range old {
+		l.stop()
+	}
+	for _, l := range p.lists {
+		p.start(l)
+	}
+	p.rebuild()
+}
+
+// open reads the list that was kept of an upstream. What can be wrong with it is
+// told, and mended by the next one.
+func (p *pricing) open(u router.Upstream) *listing {
+	l := &listing{upstream: u}
+	if isOpenRouter(u) {
+		l.common = price.BuiltInTable()
+	}
+	if err := os.MkdirAll(p.dir, 0o700); err != nil {
+		p.log.Warn().Err(err).Msg("there is no folder to keep upstreams' prices in; they are read anew at each start")
+	}
+	var err error
+	l.list, err = price.OpenList(filepath.Join(p.dir, u.Name+".json"), u.BaseURL, fetchModels(u))
+	if err != nil {
+		p.log.Warn().Str("upstream", u.Name).Err(err).Msg("the prices that were kept can't be used")
+	}
+	return l
+}
+
+// isOpenRouter says whether the built-in prices are an upstream's.
+func isOpenRouter(u router.Upstream) bool {
+	base, err := url.Parse(u.BaseURL)
+	return u.Name == "openrouter" || err == nil && base.Hostname() == "openrouter.ai"
+}
+
+// begin has the lists read, from now on and until ctx ends.
+func (p *pricing) begin(ctx context.Context) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.begun = ctx
+	for _, l := range p.lists {
+		p.start(l)
+	}
+}
+
+// wait waits until nothing is asked any more. The context of begin has ended.
+func (p *pricing) wait() { p.group.Wait() }
+
+// start keeps a list new, if its upstream can be used at all. The caller holds the
+// mutex.
+func (p *pricing) start(l *listing) {
+	if p.begun == nil || p.begun.Err() != nil || l.end != nil || l.upstream.Missing != "" {
+		return
+	}
+	ctx, end := context.WithCancel(p.begun)
+	l.end = end
+	p.group.Go(func() {
+		failed := false
+		l.list.Keep(ctx, func(err error) {
+			p.tell(l.upstream.Name, err, &failed)
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.rebuild()
+		})
+	})
+}
+
+func (l *listing) stop() {
+	if l.end != nil {
+		l.end()
+	}
+}
+
+// tell logs what came of reading a list, a failure once until it goes well again.
+// An upstream without such a list is no failure: calls can go there all the same,
+// and what they cost it says itself, or nobody knows.
+func (p *pricing) tell(upstream string, err error, failed *bool) {
+	level := zerolog.DebugLevel
+	if err != nil && !*failed && !hasNoPrices(err) {
+		level = zerolog.InfoLevel
+	}
+	*failed = err != nil
+	if err != nil {
+		p.log.WithLevel(level).Str("upstream", upstream).Err(err).Msg("its list of prices could not be read; it is tried again")
+		return
+	}
+	p.log.Debug().Str("upstream", upstream).Msg("read its list of prices")
+}
+
+// rebuild makes the books of what is known now. The caller holds the mutex.
+func (p *pricing) rebuild() {
+	books := make(map[string]*price.Book, len(p.lists))
+	for name, l := range p.lists {
+		listed, _ := l.list.Table()
+		books[name] = price.NewBook(l.configured, listed, l.common)
+	}
+	p.books.Store(&books)
+}

@@ -1,0 +1,63 @@
+package daemon
+
+import (
+	"context"
+	"time"
+
+	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/router/ledger"
+)
+
+// syncTime is how long an answer about usage waits for calls that have just ended.
+const syncTime = 250 * time.Millisecond
+
+// Usage implements control.Source.
+func (d *Daemon) Usage(ctx context.Context, from, to time.Time, by string) (control.Usage, error) {
+	sync, cancel := context.WithTimeout(ctx, syncTime)
+	syncErr := d.books.ledger.Sync(sync)
+	cancel()
+	what := []ledger.By{ledger.By(by)}
+	if by == "" {
+		what = []ledger.By{ledger.ByModel, ledger.ByEscape, ledger.ByDay}
+	}
+	all, err := d.books.ledger.Usages(ctx, from, to, what...)
+	if err != nil {
+		return control.Usage{}, err
+	}
+	u := control.Usage{From: all[0].From, To: all[0].To, Total: sums(all[0].Total), Groups: groups(all[0])}
+	if by == "" {
+		u.Reasons, u.Days = groups(all[1]), groups(all[2])
+	}
+	if s := d.books.ledger.State(); syncErr != nil && s.Condition != ledger.OK {
+		u.Incomplete = "the ledger is " + s.Condition.String() + ": " + s.Reason
+	}
+	return u, nil
+}
+
+func groups(u ledger.Usage) []control.UsageGroup {
+	list := []control.UsageGroup{}
+	for _, g := range u.Groups {
+		list = append(list, control.UsageGroup{Name: g.Name, Sums: sums(g.Sums)})
+	}
+	return list
+}
+
+// sums are null where nothing is known of what they are of.
+func sums(s ledger.Sums) control.Sums {
+	out := control.Sums{
+		Calls: s.Calls, Failed: s.Failed, Local: s.Local, Paid: s.Paid, Resumed: s.Resumed, Partial: s.Partial,
+		UnknownTokens: s.UnknownTokens, UnknownCost: s.UnknownCost, UnknownSaved: s.UnknownSaved,
+	}
+	if s.UnknownTokens == 0 || s.Prompt+s.Completion > 0 {
+		out.Prompt, out.Cached, out.Completion = &s.Prompt, &s.Cached, &s.Completion
+	}
+	if s.UnknownCost == 0 || s.Cost > 0 {
+		cost := control.USD(s.Cost)
+		out.Cost = &cost
+	}
+	if s.UnknownSaved == 0 || s.Saved > 0 {
+		saved := control.USD(s.Saved)
+		out.Saved = &saved
+	}
+	return out
+}
