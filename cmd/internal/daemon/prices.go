@@ -120,10 +120,10 @@ func (p *pricing) start(l *listing) {
 	p.group.Go(func() {
 		failed := false
 		l.list.Keep(ctx, func(err error) {
-			p.tell(l.upstream.Name, err, &failed)
 			p.mu.Lock()
-			defer p.mu.Unlock()
 			p.rebuild()
+			p.mu.Unlock()
+			p.tell(l.upstream.Name, err, &failed)
 		})
 	})
 }
@@ -144,7 +144,7 @@ func (p *pricing) tell(upstream string, err error, failed *bool) {
 	}
 	*failed = err != nil
 	if err != nil {
-		p.log.WithLevel(level).Str("upstream", upstream).Err(err).Msg("its list of prices could not be read; it is tried again")
+		p.log.WithLevel(level).Str("upstream", upstream).Err(err).Msg("its list of prices could not be read, or kept; it is tried again")
 		return
 	}
 	p.log.Debug().Str("upstream", upstream).Msg("read its list of prices")
