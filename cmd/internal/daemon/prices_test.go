@@ -1,0 +1,280 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+
+	"github.com/llmsup/llmsup/cmd/internal/config"
+	"github.com/llmsup/llmsup/router"
+	"github.com/llmsup/llmsup/router/price"
+)
+
+const secret = "sk-or-v1-secret"
+
+// shop is an upstream that lists its prices, or does not.
+type shop struct {
+	*httptest.Server
+	answer http.HandlerFunc
+	mu     sync.Mutex
+	asked  []string // paths, and the keys that were shown
+}
+
+func newShop(t *testing.T, answer http.HandlerFunc) *shop {
+	t.Helper()
+	s := &shop{answer: answer}
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		s.asked = append(s.asked, strings.TrimSpace(r.Method+" "+r.URL.Path+" "+r.Header.Get("Authorization")))
+		s.mu.Unlock()
+		s.answer(w, r)
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *shop) was() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return strings.Join(s.asked, ", ")
+}
+
+// lists answers with the price of one model.
+func lists(model string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"data":[{"id":%q,"pricing":{"prompt":"0.000001","completion":"0.000002"}}]}`, model)
+	}
+}
+
+// said is a log that can be waited for.
+type said struct {
+	mu    sync.Mutex
+	text  bytes.Buffer
+	lines chan string
+}
+
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	s.text.Write(p)
+	s.mu.Unlock()
+	select {
+	case s.lines <- string(p):
+	default:
+	}
+	return len(p), nil
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
+// next waits for the next line.
+func (s *said) next(t *testing.T) string {
+	t.Helper()
+	select {
+	case line := <-s.lines:
+		return line
+	case <-time.After(20 * time.Second):
+		t.Fatal("nothing was logged")
+		return ""
+	}
+}
+
+// begin runs prices in a folder for some upstreams, and returns what ends them.
+func begin(t *testing.T, dir string, upstreams ...router.Upstream) (p *pricing, log *said, end func()) {
+	t.Helper()
+	log = &said{lines: make(chan string, 100)}
+	p = newPricing(dir, zerolog.New(log))
+	p.settle(&config.Config{}, upstreams)
+	ctx, cancel := context.WithCancel(context.Background())
+	p.begin(ctx)
+	end = sync.OnceFunc(func() { cancel(); p.wait() })
+	t.Cleanup(end)
+	return p, log, end
+}
+
+func costs(p *pricing, upstream, model string) string {
+	cost, known := p.Book(upstream).Cost(model, price.Tokens{Prompt: 1, Completion: 1})
+	if !known {
+		return "?"
+	}
+	return cost.String()
+}
+
+// TestPricesAreListed: each upstream is asked once, with its own key; what it said
+// is kept, and serves the next llmsup without asking, key or no key.
+func TestPricesAreListed(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	dir := filepath.Join(t.TempDir(), "prices")
+	s, free := newShop(t, lists("m")), newShop(t, lists("free"))
+	keyed, open := router.Upstream{Name: "keyed", BaseURL: s.URL + "/api/v1/", Key: secret}, router.Upstream{Name: "open", BaseURL: free.URL}
+	p, log, end := begin(t, dir, keyed, open)
+	for range 2 {
+		if line := log.next(t); !strings.Contains(line, "read its list of prices") {
+			t.Errorf("logged %s", line)
+		}
+	}
+	if got := costs(p, "keyed", "m") + " " + costs(p, "open", "free") + " " + costs(p, "open", "m") + " " + costs(p, "nobody", "m"); got != "0.000003 0.000003 ? ?" {
+		t.Errorf("they cost %s", got)
+	}
+	if s.was() != "GET /api/v1/models Bearer "+secret || free.was() != "GET /v1/models" {
+		t.Errorf("asked %s and %s", s.was(), free.was())
+	}
+	end()
+
+	keyed.Key, keyed.Missing = "", "set IT"
+	p, log, end = begin(t, dir, keyed, open)
+	if costs(p, "keyed", "m") != "0.000003" {
+		t.Error("what was kept does not serve")
+	}
+	end()
+	if strings.Count(s.was(), "GET") != 1 || strings.Count(free.was(), "GET") != 1 || log.String() != "" {
+		t.Errorf("asked %s and %s again\n%s", s.was(), free.was(), log)
+	}
+	s.Close()
+	free.Close()
+}
+
+// TestPricesCantBeRead: none of that is more than a line in the log, which has no
+// key in it, and none that an upstream simply has no list.
+func TestPricesCantBeRead(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	elsewhere := newShop(t, lists("stolen"))
+	for name, tc := range map[string]struct {
+		answer http.HandlerFunc
+		level  string
+		want   string
+	}{
+		"no list": {http.NotFound, "debug", "it answered 404 Not Found"},
+		"no prices": {func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, `{"object":"list","data":[{"id":"vllm"}]}`)
+		}, "debug", "names 1 models and no price"},
+		"a wrong key": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }, "info", "it answered 401 Unauthorized"},
+		"no JSON":     {func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "<html>"+r.Header.Get("Authorization")) }, "info", "is no JSON"},
+		"a redirect":  {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, http.StatusFound) }, "info", "it answered 302 Found"},
+		"too much": {func(w http.ResponseWriter, _ *http.Request) {
+			for range 9 << 4 {
+				_, _ = w.Write(bytes.Repeat([]byte(" "), 1<<16))
+			}
+		}, "info", "it is over 8 MiB"},
+		"a break": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "info", "EOF"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newShop(t, tc.answer)
+			p, log, end := begin(t, t.TempDir(), router.Upstream{Name: "openrouter", BaseURL: s.URL + "/v1", Key: secret})
+			line := log.next(t)
+			end()
+			s.Close()
+			if !strings.Contains(line, `"level":"`+tc.level+`"`) || !strings.Contains(line, tc.want) || strings.Contains(log.String(), secret) {
+				t.Errorf("logged %s, want %s with %q", line, tc.level, tc.want)
+			}
+			// For the models of the built-in table something is known all the same.
+			if costs(p, "openrouter", "openai/gpt-4o") == "?" || costs(p, "openrouter", "stolen") != "?" {
+				t.Error("built-in prices are gone, or somebody else's serve")
+			}
+		})
+	}
+	if elsewhere.was() != "" {
+		t.Errorf("the redirect was followed: %s", elsewhere.was())
+	}
+	elsewhere.Close()
+}
+
+// TestPricesNobodyThere: a machine without a network has a line in the log, and
+// one that does not answer holds nobody up.
+func TestPricesNobodyThere(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	gone := newShop(t, lists("m"))
+	gone.Close()
+	p, log, end := begin(t, t.TempDir(), router.Upstream{Name: "gone", BaseURL: gone.URL + "/v1"})
+	if line := log.next(t); !strings.Contains(line, `"level":"info"`) || !strings.Contains(line, "connection refused") {
+		t.Errorf("logged %s", line)
+	}
+	if costs(p, "gone", "m") != "?" {
+		t.Error("it has a price")
+	}
+	end()
+
+	asked := make(chan struct{})
+	hangs := newShop(t, func(_ http.ResponseWriter, r *http.Request) { close(asked); <-r.Context().Done() })
+	_, log, end = begin(t, t.TempDir(), router.Upstream{Name: "hangs", BaseURL: hangs.URL + "/v1"})
+	<-asked
+	end()
+	if log.String() != "" {
+		t.Errorf("the end was logged: %s", log)
+	}
+	hangs.Close()
+}
+
+// TestPricesSettle: a reload that changes an upstream asks the new one, one that
+// takes it away ends its list, and what the configuration says goes before.
+func TestPricesSettle(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	dir := t.TempDir()
+	one, two := newShop(t, lists("one")), newShop(t, lists("two"))
+	u := router.Upstream{Name: "u", BaseURL: one.URL + "/v1", Key: "a"}
+	p, log, end := begin(t, dir, u)
+	log.next(t)
+
+	zero := new(config.Price)
+	c := &config.Config{Prices: map[string]map[string]config.ModelPrices{"u": {"one": {Prompt: zero, Completion: zero}}}}
+	p.settle(c, []router.Upstream{u})
+	if costs(p, "u", "one") != "0" {
+		t.Errorf("it costs %s", costs(p, "u", "one"))
+	}
+	u.Key = "b" // the list is as good as before
+	p.settle(&config.Config{}, []router.Upstream{u})
+	if costs(p, "u", "one") != "0.000003" {
+		t.Errorf("with another key it costs %s", costs(p, "u", "one"))
+	}
+	u.BaseURL = two.URL + "/v1"
+	p.settle(&config.Config{}, []router.Upstream{u})
+	if costs(p, "u", "one") != "?" {
+		t.Error("another upstream has the old one's prices")
+	}
+	log.next(t)
+	if costs(p, "u", "two") != "0.000003" || two.was() != "GET /v1/models Bearer b" {
+		t.Errorf("it costs %s, asked %s", costs(p, "u", "two"), two.was())
+	}
+	p.settle(&config.Config{}, nil)
+	if p.Book("u") != nil {
+		t.Error("what was taken out has prices")
+	}
+	p.wait() // its list has ended, and the others' time goes on
+	end()
+	if one.was() != "GET /v1/models Bearer a" {
+		t.Errorf("asked %s", one.was())
+	}
+	one.Close()
+	two.Close()
+}
+
+// TestPricesAreDamaged: a file that can't be read is told, and mended.
+func TestPricesAreDamaged(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "u.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := newShop(t, lists("m"))
+	p, log, _ := begin(t, dir, router.Upstream{Name: "u", BaseURL: s.URL})
+	if line := log.next(t); !strings.Contains(line, "the prices that were kept can't be used") {
+		t.Errorf("logged %s", line)
+	}
+	log.next(t)
+	if costs(p, "u", "m") != "0.000003" {
+		t.Error("nothing was read")
+	}
+}
