@@ -32,6 +32,9 @@ const (
 	goalLarge  = 1.5
 	goalChunk  = 1.1
 	goalMemory = 30
+	goalLedger = 1.03 // to llmsup without it
+
+	ledgerTurns = 5
 )
 
 // TestBench takes every measure and prints the table. It fails when something is
@@ -47,11 +50,12 @@ func TestBench(t *testing.T) {
 	pinProcess(t, others)
 	up := newUpstream(t)
 	reverse := startBaseline(t, up.address, first, others)
-	llmsup := startLLMsup(t, *llmsupPath, up.address, first, others)
+	llmsup := startLLMsup(t, "llmsup", *llmsupPath, up.address, "", first, others)
+	bookless := startLLMsup(t, "llmsup without its ledger", *llmsupPath, up.address, "ledger: {enabled: false}\n", first, others)
 	direct := &target{name: "direct", address: up.address}
 	proxies := []*target{reverse, llmsup}
 
-	tab, alone := &table{}, &table{}
+	tab, alone, books := &table{}, &table{}, &table{}
 	if wanted.MatchString("memory") {
 		measureMemory(t, tab, proxies)
 	}
@@ -68,6 +72,14 @@ func TestBench(t *testing.T) {
 			}
 			if wanted.MatchString("large") {
 				tab.add("CPU a call, 200 KB body", "µs", goalLarge, p, cpuOfCalls(t, p, large, 64, 3_000))
+			}
+		}
+		if wanted.MatchString("ledger") {
+			// Of three per cent a few rounds tell little, so these take turns more often.
+			for range ledgerTurns {
+				for _, p := range []*target{bookless, llmsup, llmsup, bookless} {
+					books.add("CPU a call, small body", "µs", goalLedger, p, cpuOfCalls(t, p, small, 64, 4_000))
+				}
 			}
 		}
 		if wanted.MatchString("latency") {
@@ -101,6 +113,9 @@ func TestBench(t *testing.T) {
 		}
 	}
 	t.Logf("the proxy on one core, the upstream and the clients on %d other; medians of %d rounds\n%s", others.Count(), *rounds, tab.text(reverse, llmsup))
+	if wanted.MatchString("ledger") {
+		t.Logf("with the ledger and without it; medians of %d turns\n%s", 2*ledgerTurns**rounds, books.text(bookless, llmsup))
+	}
 	t.Logf("without a proxy, so what the machine itself adds: %s", alone.words(direct))
 }
 

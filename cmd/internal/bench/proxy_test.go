@@ -78,20 +78,20 @@ func startBaseline(t *testing.T, upstream string, core, others *unix.CPUSet) *ta
 }
 
 // startLLMsup runs llmsup as an operator would, with one upstream that needs no
-// key. Its log goes to a file: written, as in life, but to no reader that would
+// key, and more in its configuration. Its log goes to a file: written, as in life, but to no reader that would
 // cost somebody else.
-func startLLMsup(t *testing.T, path, upstream string, core, others *unix.CPUSet) *target {
+func startLLMsup(t *testing.T, name, path, upstream, more string, core, others *unix.CPUSet) *target {
 	t.Helper()
 	dir := t.TempDir()
 	config := filepath.Join(dir, "llmsup.yaml")
-	text := fmt.Sprintf("upstreams:\n  mock:\n    base_url: http://%s/v1\nroutes:\n  %s:\n    primary: mock\n    primary_model: vendor/%s\n", upstream, model, model)
+	text := fmt.Sprintf("upstreams:\n  mock:\n    base_url: http://%s/v1\nroutes:\n  %s:\n    primary: mock\n    primary_model: vendor/%s\n%s", upstream, model, model, more)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	address := freeAddress(t)
 	cmd := exec.Command(path, "start", "--config", config, "--listen", address, "--gpu", "none",
 		"--state-dir", filepath.Join(dir, "state"), "--control-socket", filepath.Join(dir, "c.sock"), "--log-format", "json")
-	return start(t, "llmsup", address, cmd, core, others)
+	return start(t, name, address, cmd, core, others)
 }
 
 // start runs a proxy on a core and waits until it takes connections. A process

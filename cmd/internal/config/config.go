@@ -100,7 +100,7 @@ func Default() Config {
 		StateDir: DefaultStateDir(), ControlSocket: DefaultControlSocket(),
 		LogFormat: "auto", LogLevel: "info",
 		MaxConnections: 4096, BodyTimeout: time.Minute, ShutdownGrace: 30 * time.Second,
-		Ledger:  Ledger{Keep: Span(400 * day)},
+		Ledger:  Ledger{Enabled: true, Keep: Span(400 * day)},
 		GPU:     GPU{Fit: FitWait, BadSamples: 3, GoodSamples: 10, VRAMFloor: 256 << 20, BusyPercent: 95, BusyFor: 10 * time.Second},
 		Servers: map[string]Server{}, Upstreams: built.Upstreams, Routes: built.Routes,
 	}

@@ -15,7 +15,8 @@ import (
 
 // Ledger is how what calls used and cost is kept.
 type Ledger struct {
-	Keep Span `yaml:"keep"` // the rows of calls; 0 = for ever. The sums of days always are
+	Enabled bool `yaml:"enabled"` // false: nothing is written down, and budgets begin anew at each start
+	Keep    Span `yaml:"keep"`    // the rows of calls; 0 = for ever. The sums of days always are
 }
 
 // Budget is the most that may be paid, for all calls together and for the keys

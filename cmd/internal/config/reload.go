@@ -26,6 +26,9 @@ func (c *Config) Fixed(now *Config) error {
 	if (now.GPU.Devices == NoGPU) != (c.GPU.Devices == NoGPU) {
 		return c.lines.errorf([]string{"gpu", "devices"}, "a reload can't begin or end the reading of GPUs; restart llmsup for that")
 	}
+	if now.Ledger.Enabled != c.Ledger.Enabled {
+		return c.lines.errorf([]string{"ledger", "enabled"}, "a reload can't begin or end the ledger; restart llmsup for that")
+	}
 	return nil
 }
 

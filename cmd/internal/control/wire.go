@@ -27,13 +27,16 @@ type Status struct {
 
 // Ledger is how what calls used and cost is being written down.
 type Ledger struct {
-	Condition  string  `json:"condition"`   // ok, behind or spilling
+	Condition  string  `json:"condition"`   // ok, behind, spilling, or LedgerOff
 	Reason     string  `json:"reason"`      // for a person; "" = all is well
 	LagSeconds float64 `json:"lag_seconds"` // how long the oldest row that is not in the database has waited for it
 	Waiting    int     `json:"waiting"`     // rows in memory
 	Lost       int     `json:"lost"`        // rows of free calls that were dropped, since the start
 	Aside      string  `json:"aside"`       // where a corrupt database was moved to, since the start; "" = there was none
 }
+
+// LedgerOff is the condition of a ledger that the configuration turns off.
+const LedgerOff = "off"
 
 // Budget is how a limit stands in its present window.
 type Budget struct {

@@ -23,7 +23,9 @@ const (
 	hurriedTime = time.Second
 	// restoreTime is how long the ledger may take at the start before it is told that
 	// the budgets don't know what was spent, and restorePause lies between tries.
-	restoreTime  = 5 * time.Second
+	restoreTime = 5 * time.Second
+	// firstTime is how long the first calls wait for it.
+	firstTime    = time.Second
 	restorePause = 100 * time.Millisecond
 )
 
@@ -31,29 +33,36 @@ const (
 // prices, which last as long as it does.
 type books struct {
 	log    zerolog.Logger
-	ledger *ledger.Ledger
+	ledger *ledger.Ledger // nil = nothing is written down
 	budget *budget.Budget
 	since  time.Time // when this budget began to count
 	prices *pricing
+
+	restored chan struct{} // closed when the budget knows what was spent before
 }
 
 // openBooks opens them in the state directory. None of them is waited for.
 func openBooks(c *config.Config, log zerolog.Logger) *books {
+	b := &books{log: log, since: time.Now(), prices: newPricing(filepath.Join(c.StateDir, "prices"), log), restored: make(chan struct{})}
+	b.budget = budget.New(c.Budget.Allowed(), func(w budget.Warning) {
+		log.Warn().Str("key", w.Key).Str("period", w.Period.String()).Msg(w.String())
+	})
+	if !c.Ledger.Enabled {
+		return b
+	}
 	dir := filepath.Join(c.StateDir, "ledger")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		log.Error().Err(err).Msg("the ledger has no folder; what calls cost is kept in memory until it has")
 	}
-	b := &books{log: log, since: time.Now(), prices: newPricing(filepath.Join(c.StateDir, "prices"), log)}
 	b.ledger = ledger.Open(dir, ledger.Options{Keep: time.Duration(c.Ledger.Keep), Log: log})
-	b.budget = budget.New(c.Budget.Allowed(), func(w budget.Warning) {
-		log.Warn().Str("key", w.Key).Str("period", w.Period.String()).Msg(w.String())
-	})
 	return b
 }
 
 // settle takes another configuration over, from the next call on.
 func (b *books) settle(c *config.Config, upstreams []router.Upstream) {
-	b.ledger.SetKeep(time.Duration(c.Ledger.Keep))
+	if b.ledger != nil {
+		b.ledger.SetKeep(time.Duration(c.Ledger.Keep))
+	}
 	b.budget.SetConfig(c.Budget.Allowed())
 	b.prices.settle(c, upstreams)
 }
@@ -67,14 +76,22 @@ func (b *books) forRouter() router.Books {
 // ledger can say. Calls are not held up meanwhile: they are booked, and what was
 // spent before is added.
 func (b *books) restore(ctx context.Context) {
+	if b.ledger == nil {
+		close(b.restored)
+		return
+	}
 	told := false
 	for began := time.Now(); ctx.Err() == nil; {
 		err := b.tryRestore(ctx)
 		switch {
 		case err == nil && told:
 			b.log.Info().Msg("the budgets know again what was spent before the start")
+			close(b.restored)
 			return
-		case err == nil || ctx.Err() != nil:
+		case err == nil:
+			close(b.restored)
+			return
+		case ctx.Err() != nil:
 			return
 		case !told && time.Since(began) > restoreTime:
 			told = true
@@ -84,6 +101,20 @@ func (b *books) restore(ctx context.Context) {
 		case <-ctx.Done():
 		case <-time.After(restorePause):
 		}
+	}
+}
+
+// await waits, where there are limits, until the budgets know what was spent before
+// the start: else whoever restarts llmsup could spend a little more each time. A
+// ledger that can't say keeps nobody waiting for long.
+func (b *books) await(ctx context.Context) {
+	if len(b.budget.Standings(b.since)) == 0 {
+		return
+	}
+	select {
+	case <-b.restored:
+	case <-ctx.Done():
+	case <-time.After(firstTime):
 	}
 }
 
@@ -98,6 +129,9 @@ func (b *books) tryRestore(ctx context.Context) error {
 
 // close writes down what is left. No call may come any more.
 func (b *books) close(hurry <-chan struct{}) {
+	if b.ledger == nil {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 	defer cancel()
 	done := make(chan struct{})
@@ -120,6 +154,9 @@ func (b *books) close(hurry <-chan struct{}) {
 
 // ledgerStatus tells of the ledger.
 func (b *books) ledgerStatus() control.Ledger {
+	if b.ledger == nil {
+		return control.Ledger{Condition: control.LedgerOff}
+	}
 	s := b.ledger.State()
 	return control.Ledger{
 		Condition: s.Condition.String(), Reason: s.Reason, LagSeconds: s.Lag.Seconds(), Waiting: s.Waiting, Lost: s.Lost, Aside: s.Aside,

@@ -212,7 +212,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	watching.Go(func() { d.tellStates(ctx, told) })
 	watching.Go(func() { d.feedWatchdog(ctx) })
-	group.Go(func() error { return d.serve(public) })
+	group.Go(func() error {
+		d.books.await(ctx)
+		return d.serve(public)
+	})
 	group.Go(func() error { return ignoreClosed(private.Serve(d.control)) })
 	group.Go(func() error {
 		<-ctx.Done()

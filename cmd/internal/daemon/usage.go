@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
@@ -13,6 +14,9 @@ const syncTime = 250 * time.Millisecond
 
 // Usage implements control.Source.
 func (d *Daemon) Usage(ctx context.Context, from, to time.Time, by string) (control.Usage, error) {
+	if d.books.ledger == nil {
+		return control.Usage{}, errors.New("nothing is written down here: llmsup.yaml has ledger.enabled: false")
+	}
 	sync, cancel := context.WithTimeout(ctx, syncTime)
 	syncErr := d.books.ledger.Sync(sync)
 	cancel()
