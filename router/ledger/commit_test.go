@@ -18,7 +18,7 @@ func TestCommitInDoubt(t *testing.T) {
 	synced(t, l)
 	var entries []*entry
 	var want []string
-	for i := range 3 * manyRows {
+	for i := range 3 * rowsAtOnce[1] {
 		e := whole(int64(i), fmt.Sprint(i))
 		e.tried, e.born = true, time.Now()
 		entries, want = append(entries, e), append(want, fmt.Sprint(i))
@@ -28,7 +28,7 @@ func TestCommitInDoubt(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.close()
-	if err := other.store(entries[:2*manyRows], false); err != nil {
+	if err := other.store(entries[:2*rowsAtOnce[1]], false); err != nil {
 		t.Fatal(err)
 	}
 	l.mu.Lock()

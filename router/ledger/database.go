@@ -33,8 +33,9 @@ type database struct {
 	file  *os.File
 	grown bool // there was something in it
 
-	insertOne, insertMany, addDay, addKind, findKind *sql.Stmt
-	kinds                                            map[kind]int64
+	inserts                   [len(rowsAtOnce)]*sql.Stmt
+	addDay, addKind, findKind *sql.Stmt
+	kinds                     map[kind]int64
 }
 
 // dsn names a file for the driver, with settings for each connection.
@@ -69,9 +70,11 @@ func openDatabase(path string, steps []string) (_ *database, err error) {
 	if err = migrate(ctx, d.conn, steps); err != nil {
 		return nil, err
 	}
-	for stmt, text := range map[**sql.Stmt]string{
-		&d.insertOne: insertInto(1), &d.insertMany: insertInto(manyRows), &d.addDay: addToDay, &d.addKind: insertKind, &d.findKind: selectKind,
-	} {
+	statements := map[**sql.Stmt]string{&d.addDay: addToDay, &d.addKind: insertKind, &d.findKind: selectKind}
+	for i, n := range rowsAtOnce {
+		statements[&d.inserts[i]] = insertInto(n)
+	}
+	for stmt, text := range statements {
 		if *stmt, err = d.conn.PrepareContext(ctx, text); err != nil {
 			return nil, err
 		}
@@ -158,7 +161,7 @@ func (d *database) close() {
 	}
 	// A connection with a statement that is not closed stays open without a word, and
 	// the log is never taken into the file.
-	for _, stmt := range []*sql.Stmt{d.insertOne, d.insertMany, d.addDay, d.addKind, d.findKind} {
+	for _, stmt := range append(d.inserts[:], d.addDay, d.addKind, d.findKind) {
 		if stmt != nil {
 			_ = stmt.Close()
 		}

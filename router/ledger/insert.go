@@ -9,10 +9,11 @@ import (
 	"github.com/llmsup/llmsup/router/usd"
 )
 
+// rowsAtOnce is how many rows one statement writes: as many as there are, in as few
+// statements as can be. A statement costs about as much as four rows.
+var rowsAtOnce = [...]int{256, 64, 16, 4, 1}
+
 const (
-	// manyRows is how many rows one statement writes where there are as many: a
-	// statement costs about as much as four rows.
-	manyRows   = 32
 	rowColumns = 11
 	// maxKinds bounds what is remembered of the table of kinds.
 	maxKinds = 4096
@@ -90,13 +91,14 @@ func addOr(sum, unknown *int64, a *usd.Amount) {
 func (d *database) store(entries []*entry, maybe bool) error {
 	err := d.transaction(func(ctx context.Context) error {
 		sums := map[dayKind]*daySums{}
+		args, of := make([]any, 0, min(len(entries), rowsAtOnce[0])*rowColumns), make([]int64, rowsAtOnce[0])
 		for len(entries) > 0 {
-			n, statement := 1, d.insertOne
-			if !maybe && len(entries) >= manyRows {
-				n, statement = manyRows, d.insertMany
+			size := len(rowsAtOnce) - 1
+			for !maybe && size > 0 && rowsAtOnce[size-1] <= len(entries) {
+				size--
 			}
-			args := make([]any, 0, n*rowColumns)
-			of := make([]int64, n)
+			n, statement := rowsAtOnce[size], d.inserts[size]
+			args = args[:0]
 			for i, e := range entries[:n] {
 				var err error
 				if of[i], err = d.kindOf(ctx, e.row.kind()); err != nil {
