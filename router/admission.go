@@ -122,7 +122,7 @@ func (b *localBackend) admit(ctx context.Context, c *call, mayMove bool, patienc
 	t, wait, ok := b.gate.join(now.Slots, c.slotsFor(), mayMove, patience)
 	if !ok {
 		return nil, &failure{
-			reason: Saturated, detail: "has all slots taken, and a queue that is too long",
+			reason: Saturated, detail: "has all slots taken, and a queue that is too long", unwaited: true,
 			retryAfter: max(int(wait.Round(time.Second)/time.Second), 1),
 		}
 	}

@@ -189,6 +189,35 @@ func TestWaitingIsNotWorthIt(t *testing.T) {
 	}
 }
 
+// TestWaitingIsBetterThanNobody: a call that did not wait, since somebody else could be
+// asked, does when that one has failed.
+func TestWaitingIsBetterThanNobody(t *testing.T) {
+	l := newSlowLocal(t, 1)
+	b, ok := l.router.routing.Load().backends["qwen"].(*localBackend)
+	if !ok {
+		t.Fatal("no local backend")
+	}
+	b.gate.service = 6 * time.Second // the route's timeout is 5 s
+	l.cloud.mu.Lock()
+	l.cloud.behave = status(http.StatusInternalServerError, `{"error":{"message":"no"}}`)
+	l.cloud.mu.Unlock()
+	first := l.call(t.Context(), "local/qwen", "x")
+	<-l.arrived
+	second := l.call(t.Context(), "local/qwen", "y")
+	l.queued(1)
+	l.let <- struct{}{}
+	<-l.arrived
+	l.let <- struct{}{}
+	for _, done := range []<-chan reply{first, second} {
+		if r := <-done; r.status != 200 || r.backend() != "qwen" || r.reason() != "" {
+			t.Errorf("%+v", r)
+		}
+	}
+	if n := len(l.cloud.calls()); n != 1 {
+		t.Errorf("the cloud was asked %d times", n)
+	}
+}
+
 // TestWaitingCounts: the timeout runs while a call waits for a slot.
 func TestWaitingCounts(t *testing.T) {
 	l := newSlowLocal(t, 1, func(_ *Config, routes map[string]models.Route) {

@@ -80,6 +80,12 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *call, p plan)
 			break // a second paid attempt might pay for the same answer twice
 		}
 	}
+	if failures[0].unwaited && len(failures) == 2 { // the wait is better than nobody, now
+		if failed := rt.try(w, r, c, p, p.steps[0], false, &rec); failed == nil {
+			return
+		}
+		dropLeft(r, &rec)
+	}
 	rt.giveUp(w, c, &rec, p, failures)
 }
 

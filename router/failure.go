@@ -27,6 +27,7 @@ type failure struct {
 	spoke      bool             // its headers came
 	fair       bool             // they did not, in a time in which they should have
 	again      bool             // it would answer if it were asked without a stream
+	unwaited   bool             // it was not waited for, since somebody else could be asked
 	strange    bool             // its streams are not understood
 	part       *beginning       // the beginning of an answer that broke off
 	usage      usage            // what the backend said of it
