@@ -65,7 +65,7 @@ func drainRequest(c *cli.Context) (how control.DrainRequest, err error) {
 			return how, usagef("--%s %s is no time to wait; give one such as 90s, 10m or 2h", name, d)
 		}
 	}
-	if c.Bool("cancel") && (c.IsSet("timeout") || c.IsSet("for") || c.IsSet("keep-server")) {
+	if c.Bool("cancel") && (c.IsSet("timeout") || c.IsSet("for") || c.IsSet("keep-server") || c.IsSet("yes")) {
 		return how, usagef("--cancel takes a drain back, and goes with no other flag but --json")
 	}
 	how = control.DrainRequest{

@@ -26,8 +26,8 @@ func logsCommand() *cli.Command {
 			if err := noArgs(c); err != nil {
 				return err
 			}
-			if c.Int("lines") < 0 {
-				return usagef("-n %d is not a number of lines", c.Int("lines"))
+			if n := c.Int("lines"); n < 0 || n > control.MaxLogLines {
+				return usagef("-n %d is not a number of lines between 0 and %d", n, control.MaxLogLines)
 			}
 			client := daemonClient(c)
 			status, err := client.Status(c.Context)

@@ -42,6 +42,6 @@ func TestScripts(t *testing.T) {
 			_ = os.Chmod(filepath.Join(env.WorkDir, "bin", "llama-server"), 0o700)
 			return err
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "demo-gguf": demoGGUF, "running": running},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "demo-gguf": demoGGUF, "running": running, "interrupted": interrupted},
 	})
 }

@@ -16,7 +16,7 @@ func routeCommand() *cli.Command {
 		Flags:        []cli.Flag{controlFlag()},
 		OnUsageError: onUsageError,
 		Action: func(c *cli.Context) error {
-			if c.NArg() != 1 {
+			if c.Args().First() == "" || c.NArg() > 1 {
 				return usagef("llmsup route takes one model name, after its flags, as in \"llmsup route local\"")
 			}
 			a, err := daemonClient(c).Route(c.Context, c.Args().First())

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -38,6 +39,40 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if took := time.Since(began); took > 20*time.Second {
 		ts.Fatalf("%s: took %s", strings.Join(args[1:], " "), took)
+	}
+}
+
+// interrupted runs a command that goes on until Ctrl-C, sends that when what it
+// has printed matches a pattern, and wants an exit code: interrupted CODE PATTERN
+// program args... What it printed is then in the files out and err.
+func interrupted(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: interrupted CODE PATTERN program args...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	pattern, err := regexp.Compile(args[1])
+	ts.Check(err)
+	cmd := exec.Command(args[2], args[3:]...)
+	cmd.Env = append(cmd.Environ(), "LLMSUP_CONTROL_SOCKET="+ts.Getenv("LLMSUP_CONTROL_SOCKET"))
+	out, err := os.Create(ts.MkAbs("out"))
+	ts.Check(err)
+	defer out.Close()
+	errs, err := os.Create(ts.MkAbs("err"))
+	ts.Check(err)
+	defer errs.Close()
+	cmd.Stdout, cmd.Stderr = out, errs
+	ts.Check(cmd.Start())
+	matches := false
+	for deadline := time.Now().Add(20 * time.Second); !matches && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		printed, err := os.ReadFile(out.Name())
+		ts.Check(err)
+		matches = pattern.Match(printed)
+	}
+	_ = cmd.Process.Signal(os.Interrupt)
+	_ = cmd.Wait() // its exit code tells
+	if got := cmd.ProcessState.ExitCode(); !matches || got != want {
+		ts.Fatalf("%s: exit %d, want %d; it printed\n%s%s", strings.Join(args[2:], " "), got, want, ts.ReadFile("out"), ts.ReadFile("err"))
 	}
 }
 

@@ -136,13 +136,13 @@ func streamSteps(w http.ResponseWriter, run func(emit func(Step) error) error) {
 	}
 }
 
-// maxLogLines bounds what one question for lines may ask for.
-const maxLogLines = 100_000
+// MaxLogLines bounds what one question for lines may ask for.
+const MaxLogLines = 100_000
 
 func streamLogs(w http.ResponseWriter, r *http.Request, source Source) {
 	n, err := strconv.Atoi(r.URL.Query().Get("n"))
-	if err != nil || n < 0 || n > maxLogLines {
-		refuse(w, http.StatusBadRequest, fmt.Sprintf("n has to be a number of lines between 0 and %d", maxLogLines))
+	if err != nil || n < 0 || n > MaxLogLines {
+		refuse(w, http.StatusBadRequest, fmt.Sprintf("n has to be a number of lines between 0 and %d", MaxLogLines))
 		return
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")

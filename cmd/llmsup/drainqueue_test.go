@@ -1,0 +1,78 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/llmsup/llmsup/cmd/internal/control"
+)
+
+// TestDrainMovesTheQueue: calls that wait for a slot go elsewhere at once, and the
+// one that runs ends where it is. At a terminal it is shown how many are left, in
+// one line that the next takes the place of.
+func TestDrainMovesTheQueue(t *testing.T) {
+	c := newCountingCloud(t)
+	file := newEditable(t, fmt.Sprintf(`
+servers:
+  box: {model: %s, ctx_size: 32768, args: [-np, "1"]}
+upstreams:
+  openrouter: {base_url: "%s/v1", api_key_env: TEST_OPENROUTER_KEY}
+routes:
+  local/box: {primary: box, fallback: openrouter}
+`, slowModel(t), c.URL))
+	in := launch(t, []string{"TEST_OPENROUTER_KEY=" + cloudKey}, "--config", file.path)
+	in.awaitReady()
+	ended := make(chan struct{})
+	running := make(chan string, 1)
+	resp, err := http.Post(in.url+"/v1/chat/completions", "application/json", strings.NewReader(
+		`{"model":"local/box","stream":true,"max_tokens":400,"messages":[{"role":"user","content":"count"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	go func() {
+		text, err := io.ReadAll(resp.Body)
+		close(ended)
+		running <- fmt.Sprint(err, " ", string(text))
+	}()
+	var queued sync.WaitGroup
+	for i := range 2 {
+		queued.Go(func() {
+			r := in.chat("local/box", fmt.Sprintf(`,"max_tokens":5,"stream":%t`, i == 0))
+			select {
+			case <-ended:
+				t.Error("a call that waited has waited on")
+			default:
+			}
+			if r.status != 200 || r.backend() != "openrouter" || r.reason() != "draining" {
+				t.Errorf("a call that waited: %+v", r)
+			}
+		})
+	}
+	in.await("one runs, and two wait", func(s control.Server) bool { return s.Busy == 1 && s.Queued == 2 })
+
+	master, slave := openTerminal(t)
+	drain := exec.Command("llmsup", "drain", "--control-socket", in.state+"/c.sock")
+	drain.Stdin, drain.Stdout, drain.Stderr = slave, slave, slave
+	if err := drain.Start(); err != nil {
+		t.Fatal(err)
+	}
+	slave.Close()
+	screen, _ := io.ReadAll(master) // its end is an error: the other end is closed
+	if err := drain.Wait(); err != nil {
+		t.Error(err)
+	}
+	if said := string(screen); !strings.HasPrefix(said, "box: new calls stay away, and 2 calls that waited have moved on\r\n"+
+		"box: 1 call has to end first\r\x1b[Kbox: ") || !strings.HasSuffix(said, "\r\ndrained; llmsup resume takes the servers into use again\r\n") {
+		t.Errorf("%q", said)
+	}
+	queued.Wait()
+	if text := <-running; !strings.HasPrefix(text, "<nil> ") || !strings.HasSuffix(text, "data: [DONE]\n\n") || resp.Header.Get("X-Llmsup-Backend") != "box" {
+		t.Errorf("the call that ran: %s", text[max(0, len(text)-300):])
+	}
+}
