@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"net/http"
 	"os/exec"
 	"strings"
 	"sync"
@@ -28,18 +27,12 @@ routes:
 	in := launch(t, []string{"TEST_OPENROUTER_KEY=" + cloudKey}, "--config", file.path)
 	in.awaitReady()
 	ended := make(chan struct{})
-	running := make(chan string, 1)
-	resp, err := http.Post(in.url+"/v1/chat/completions", "application/json", strings.NewReader(
-		`{"model":"local/box","stream":true,"max_tokens":400,"messages":[{"role":"user","content":"count"}]}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
+	var running reply
 	go func() {
-		text, err := io.ReadAll(resp.Body)
-		close(ended)
-		running <- fmt.Sprint(err, " ", string(text))
+		defer close(ended)
+		running = in.chat("local/box", `,"max_tokens":400,"stream":true`)
 	}()
+	in.await("one runs", func(s control.Server) bool { return s.Busy == 1 })
 	var queued sync.WaitGroup
 	for i := range 2 {
 		queued.Go(func() {
@@ -72,7 +65,8 @@ routes:
 		t.Errorf("%q", said)
 	}
 	queued.Wait()
-	if text := <-running; !strings.HasPrefix(text, "<nil> ") || !strings.HasSuffix(text, "data: [DONE]\n\n") || resp.Header.Get("X-Llmsup-Backend") != "box" {
-		t.Errorf("the call that ran: %s", text[max(0, len(text)-300):])
+	<-ended
+	if running.readErr != nil || running.backend() != "box" || !strings.HasSuffix(running.body, "data: [DONE]\n\n") {
+		t.Errorf("the call that ran: %+v", running)
 	}
 }
