@@ -173,9 +173,11 @@ func TestBooks(t *testing.T) {
 			edit, books := withBooks(t, budget.Limits{})
 			b := newBench(t, tc.local, tc.cloud, edit)
 			b.chat(tc.model, tc.stream)
-			if got := summary(books.sums(t, ledger.ByRoute).Total); got != tc.want {
+			total := books.sums(t, ledger.ByRoute).Total
+			if got := summary(total); got != tc.want {
 				t.Errorf("\n got %s\nwant %s", got, tc.want)
 			}
+			b.asInBooks(total)
 		})
 	}
 }
@@ -206,9 +208,11 @@ func TestBooksOfResumedAnswers(t *testing.T) {
 				t.Fatalf("%+v", r)
 			}
 			want := "calls 1 failed 0 local 1 paid 1 resumed 1 partial 0, tokens 108 (0 cached) + 7, unknown 0, cost 0.5 unknown 0, saved 0.112 unknown 0"
-			if got := summary(books.sums(t, ledger.ByRoute).Total); got != want {
+			total := books.sums(t, ledger.ByRoute).Total
+			if got := summary(total); got != want {
 				t.Errorf("\n got %s\nwant %s", got, want)
 			}
+			b.asInBooks(total)
 		})
 	}
 }

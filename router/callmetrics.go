@@ -111,11 +111,12 @@ func (m *metrics) observe(rec *record, status int, took time.Duration) {
 		}
 		return
 	}
-	s.answered(rec)
+	s.answered(rec, status)
 }
 
-// answered counts what is known of an answer.
-func (s *waySeries) answered(rec *record) {
+// answered counts what is known of an answer. Sums and what is missing in them are
+// the ledger's.
+func (s *waySeries) answered(rec *record, status int) {
 	if rec.firstAnswer > 0 {
 		s.first.Observe(rec.firstAnswer.Seconds())
 	}
@@ -143,7 +144,7 @@ func (s *waySeries) answered(rec *record) {
 	switch {
 	case rec.saved != nil && *rec.saved > 0:
 		s.saved.Add(rec.saved.Float())
-	case rec.saved == nil && rec.local && (u.prompt != nil || u.completion != nil): // /tokenize saves nothing, say
+	case rec.saved == nil && rec.local && status < http.StatusBadRequest:
 		s.unknownSaved.Inc()
 	}
 }

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -59,9 +61,10 @@ func TestObserve(t *testing.T) {
 	observe(200, time.Second, local)
 	local.saved = nil
 	observe(200, time.Second, local)
-	local.usage = usage{} // as /tokenize
+	local.usage = usage{}
 	local.cut = errors.New("cut")
 	observe(200, time.Second, local)
+	observe(400, time.Second, record{route: "local/qwen", backend: "qwen", local: true}) // what saves nothing is not unknown
 
 	cloud := record{route: "local/qwen", backend: "openrouter", reason: Timeout, paid: true, firstAnswer: 61 * time.Second, usage: usage{prompt: new(int64(5))}, cost: new(3 * usd.Dollar / 2)}
 	observe(200, 61*time.Second, cloud)
@@ -78,6 +81,7 @@ llmsup_calls_total{backend="",reason="timeout",route="local/qwen",status="499"} 
 llmsup_calls_total{backend="",reason="timeout",route="local/qwen",status="502"} 1
 llmsup_calls_total{backend="openrouter",reason="timeout",route="local/qwen",status="200"} 2
 llmsup_calls_total{backend="qwen",reason="",route="local/qwen",status="200"} 4
+llmsup_calls_total{backend="qwen",reason="",route="local/qwen",status="400"} 1
 llmsup_cost_usd_total{backend="",route="local/qwen"} 1
 llmsup_cost_usd_total{backend="openrouter",route="local/qwen"} 1.5
 llmsup_cost_usd_total{backend="qwen",route="local/qwen"} 0
@@ -96,19 +100,53 @@ llmsup_unpriced_calls_total{amount="cost",backend="",route="local/qwen"} 1
 llmsup_unpriced_calls_total{amount="cost",backend="openrouter",route="local/qwen"} 1
 llmsup_unpriced_calls_total{amount="cost",backend="qwen",route="local/qwen"} 0
 llmsup_unpriced_calls_total{amount="saved",backend="openrouter",route="local/qwen"} 0
-llmsup_unpriced_calls_total{amount="saved",backend="qwen",route="local/qwen"} 1
+llmsup_unpriced_calls_total{amount="saved",backend="qwen",route="local/qwen"} 2
 `, "llmsup_calls_total", "llmsup_tokens_total", "llmsup_cost_usd_total", "llmsup_saved_usd_total", "llmsup_unpriced_calls_total", "llmsup_cut_answers_total", "llmsup_refused_calls_total")
 
 	wantSeries(t, registry, `
 llmsup_call_duration_seconds_count{backend="",route=""} 1
 llmsup_call_duration_seconds_count{backend="",route="local/qwen"} 2
 llmsup_call_duration_seconds_count{backend="openrouter",route="local/qwen"} 2
-llmsup_call_duration_seconds_count{backend="qwen",route="local/qwen"} 4
+llmsup_call_duration_seconds_count{backend="qwen",route="local/qwen"} 5
 llmsup_call_first_answer_seconds_sum{backend="openrouter",route="local/qwen"} 122
 llmsup_call_first_answer_seconds_count{backend="openrouter",route="local/qwen"} 2
 llmsup_call_first_answer_seconds_sum{backend="qwen",route="local/qwen"} 1.2
 llmsup_call_first_answer_seconds_count{backend="qwen",route="local/qwen"} 4
 `, "llmsup_call_duration_seconds_count", "llmsup_call_first_answer_seconds_sum", "llmsup_call_first_answer_seconds_count")
+}
+
+// asInBooks holds that the metrics have the same sums as the ledger.
+func (b *bench) asInBooks(want ledger.Sums) {
+	b.t.Helper()
+	for b.router.Inflight() > 0 { // a call is counted after its answer's last byte
+		time.Sleep(time.Millisecond)
+	}
+	sum := func(name, label string) (total float64) {
+		for line := range strings.Lines(figures(b.router.registry, name)) {
+			if strings.Contains(line, label) {
+				value, err := strconv.ParseFloat(strings.TrimSpace(line[strings.LastIndex(line, " "):]), 64)
+				if err != nil {
+					b.t.Error(err)
+				}
+				total += value
+			}
+		}
+		return total
+	}
+	for what, is := range map[string]struct{ got, want float64 }{
+		"calls":          {sum("llmsup_calls_total", ""), float64(want.Calls)},
+		"prompt tokens":  {sum("llmsup_tokens_total", `"prompt"`), float64(want.Prompt - want.Cached)},
+		"cached tokens":  {sum("llmsup_tokens_total", `"cached"`), float64(want.Cached)},
+		"tokens":         {sum("llmsup_tokens_total", `"completion"`), float64(want.Completion)},
+		"cost":           {sum("llmsup_cost_usd_total", ""), want.Cost.Float()},
+		"saved":          {sum("llmsup_saved_usd_total", ""), want.Saved.Float()},
+		"unknown cost":   {sum("llmsup_unpriced_calls_total", `"cost"`), float64(want.UnknownCost)},
+		"unknown saving": {sum("llmsup_unpriced_calls_total", `"saved"`), float64(want.UnknownSaved)},
+	} {
+		if math.Abs(is.got-is.want) > 1e-9 {
+			b.t.Errorf("%s: %v in the metrics, %v in the ledger", what, is.got, is.want)
+		}
+	}
 }
 
 func TestStatusLabels(t *testing.T) {

@@ -82,6 +82,9 @@ func TestKilledServer(t *testing.T) {
 	if r := in.chat("local/demo", `,"max_tokens":1`); r.backend() != "demo" {
 		t.Errorf("once ready again, answered by %q", r.backend())
 	}
+	if metrics := in.get("/metrics"); !strings.Contains(metrics, `llmsup_server_restarts_total{class="signal",server="demo"} 1`) || !strings.Contains(metrics, `llmsup_server_restarts_total{class="out_of_ram",server="demo"} 0`) {
+		t.Errorf("metrics:\n%s", metrics)
+	}
 }
 
 func TestPremiumGoesStraightToTheCloud(t *testing.T) {
