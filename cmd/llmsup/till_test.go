@@ -72,6 +72,13 @@ func (c *till) sum() (usd.Amount, int) {
 	return c.taken, c.calls
 }
 
+// forget begins anew to count what it takes.
+func (c *till) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.taken, c.calls = 0, 0
+}
+
 // asked returns how often its prices were asked for.
 func (c *till) asked() int {
 	c.mu.Lock()
