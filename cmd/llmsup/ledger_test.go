@@ -3,9 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -203,6 +206,42 @@ func TestLedgerDiskFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	tr.recovered()
+}
+
+// TestLedgerKeepsWhatIsCutOff: a call that llmsup's end cuts off is in the ledger,
+// marked, and its cost is not known.
+func TestLedgerKeepsWhatIsCutOff(t *testing.T) {
+	for name, signals := range map[string]int{"by the end of the grace": 1, "by a second Ctrl-C": 2} {
+		t.Run(name, func(t *testing.T) {
+			c, state := newTill(t), shortDir(t)
+			grace := map[int]string{1: "100ms", 2: "30s"}[signals]
+			file := newEditable(t, c.config("shutdown_grace: "+grace+"\n"))
+			in := launchIn(t, state, c.env(), "--config", file.path)
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, in.url+"/v1/chat/completions",
+				strings.NewReader(`{"model":"gpt-4o","stream":true,"user":"waits","messages":[{"role":"user","content":"count"}]}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Authorization", "Bearer client-secret")
+			resp, err := http.DefaultClient.Do(req) // the answer has begun when it returns
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			for range signals {
+				_ = in.cmd.Process.Signal(syscall.SIGINT)
+				in.awaitLog("stopping; once more to stop at once")
+			}
+			<-in.done
+			if body, err := io.ReadAll(resp.Body); err == nil || strings.Contains(string(body), "[DONE]") {
+				t.Errorf("it ended well: %s", body)
+			}
+			again := launchIn(t, state, c.env(), "--config", file.path)
+			if s := again.usage().Total; s.Calls != 1 || s.Partial != 1 || s.Paid != 1 || s.UnknownCost != 1 || s.Cost != nil {
+				t.Errorf("%+v", s)
+			}
+		})
+	}
 }
 
 // fill uses a disk up, to the last byte.

@@ -57,6 +57,15 @@ func (c *till) answer(w http.ResponseWriter, r *http.Request) {
 	cost := usd.Amount(c.calls)*123_456_789 + 1 // picodollars
 	c.taken += cost
 	usage := fmt.Sprintf(`"usage":{"prompt_tokens":11,"completion_tokens":2,"cost":%s}`, cost)
+	if gjson.GetBytes(body, "user").Str == "waits" { // for the end of an answer, which does not come
+		w.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprint(w, "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"from the\"}}]}\n\n")
+		_ = http.NewResponseController(w).Flush()
+		c.mu.Unlock()
+		<-r.Context().Done()
+		c.mu.Lock()
+		return
+	}
 	if gjson.GetBytes(body, "stream").Bool() {
 		w.Header().Set("Content-Type", "text/event-stream")
 		fmt.Fprintf(w, "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"from the cloud\"},\"finish_reason\":\"stop\"}]}\n\ndata: {\"choices\":[],%s}\n\ndata: [DONE]\n\n", usage)
