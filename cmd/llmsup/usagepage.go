@@ -126,7 +126,7 @@ func unknownFor(figure string, calls int64) string {
 
 // noName says what it means that a group has none.
 var noName = map[string]string{
-	"model": "(no model)", "backend": "(nobody)", "key": "(no key)", "reason": "(first choice)", "route": "(no route)",
+	"model": "(no such model)", "backend": "(nobody)", "key": "(no key)", "reason": "(first choice)", "route": "(no route)",
 }
 
 func (p *page) groups(by string, groups []control.UsageGroup) {

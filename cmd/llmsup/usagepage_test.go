@@ -55,7 +55,7 @@ MODEL                          CALLS  LOCAL      IN     OUT  PAID USD  SAVED USD
 local/qwen2.5-14b               1022   97 %    1.0M  102.2k    0.0340      4.50+
 gpt-4o                           200    0 %  200.0k   20.0k      1.20          -
 vendor/longlonglonglonglongl~     11    0 %   11.0k    1100         ?          -
-(no model)                         1    0 %    1000     100         0          -
+(no such model)                    1    0 %    1000     100         0          -
 
 WHY CALLS LEFT LOCAL  CALLS  PAID USD
 restarting               20    0.0340
