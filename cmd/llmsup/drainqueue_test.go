@@ -30,7 +30,7 @@ routes:
 	var running reply
 	go func() {
 		defer close(ended)
-		running = in.chat("local/box", `,"max_tokens":400,"stream":true`)
+		running = in.chat("local/box", `,"max_tokens":100,"stream":true`)
 	}()
 	in.await("one runs", func(s control.Server) bool { return s.Busy == 1 })
 	var queued sync.WaitGroup
