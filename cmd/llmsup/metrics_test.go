@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -15,18 +14,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/rs/zerolog"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/gpu/nvmltest"
-	"github.com/llmsup/llmsup/models"
-	"github.com/llmsup/llmsup/router"
-	"github.com/llmsup/llmsup/router/budget"
-	"github.com/llmsup/llmsup/router/ledger"
-	"github.com/llmsup/llmsup/router/usd"
 )
 
 const scripts = "../../scripts/"
@@ -99,27 +91,6 @@ func (s series) check(t *testing.T, where, expr string) {
 	}
 }
 
-// booksPage is /metrics of a router with a ledger and budgets.
-func booksPage(t *testing.T) string {
-	t.Helper()
-	limit := usd.Dollar
-	books := ledger.Open(t.TempDir(), ledger.Options{Log: zerolog.Nop()})
-	t.Cleanup(func() { _ = books.Close(context.Background()) })
-	table, err := models.NewTable(map[string]models.Route{"x": {Primary: "http://127.0.0.1:1/v1", Timeout: time.Second}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	rt, err := router.New(router.Config{Table: table, Books: router.Books{
-		Ledger: books, Budget: budget.New(budget.Config{Limits: budget.Limits{Daily: &limit}, PerKey: map[string]budget.Limits{"crawler": {Monthly: &limit}}}, nil),
-	}}, zerolog.Nop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := httptest.NewRecorder()
-	rt.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
-	return w.Body.String()
-}
-
 // servingPage is /metrics of a llmsup at work, with GPUs, that has answered calls in
 // each way there is.
 func servingPage(t *testing.T) string {
@@ -133,7 +104,7 @@ func servingPage(t *testing.T) string {
 	}))
 	t.Cleanup(breaks.Close)
 	b, c := newGPUBox(t, nvmltest.Modern), newCloud(t)
-	in := b.launch(c, fmt.Sprintf("  breaks: {primary: %q, fallback: openrouter, fallback_model: vendor/box, resume: true}\n", breaks.URL)+quick)
+	in := b.launch(c, fmt.Sprintf("  breaks: {primary: %q, fallback: openrouter, fallback_model: vendor/box, resume: true}\nbudget: {daily: 5}\n", breaks.URL)+quick)
 	pid := in.awaitReady().PID
 	b.change(func(box *nvmltest.Box) { box.GPUs[0].Processes = []nvmltest.Process{{PID: pid, Used: gib1}} })
 	in.await("seen to hold VRAM", func(s control.Server) bool { return s.VRAM != nil && s.VRAM.HeldBytes != nil })
@@ -156,31 +127,29 @@ func servingPage(t *testing.T) string {
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	known := series{}
-	for where, page := range map[string]string{"llmsup": servingPage(t), "books": booksPage(t)} {
-		promtool(t, page, "check", "metrics")
-		known.read(page)
-		if where == "llmsup" {
-			for _, line := range []string{
-				`llmsup_calls_total{backend="box",reason="",route="local/box",status="200"} 1`,
-				`llmsup_calls_total{backend="openrouter",reason="",route="*/*",status="200"} 1`,
-				`llmsup_calls_total{backend="",reason="",route="",status="404"} 1`,
-				`llmsup_tokens_total{backend="box",kind="completion",route="local/box"} 3`,
-				`llmsup_resumed_streams_total{backend="openrouter",end="`, `llmsup_refused_calls_total{code="model_not_found"} 1`,
-				`llmsup_server_state{server="box",state="ready"} 1`, `llmsup_server_state{server="box",state="loading"} 0`,
-				`llmsup_server_restarts_total{class="out_of_vram",server="box"} 0`, `llmsup_server_slots{server="box"} 4`,
-				`llmsup_server_vram_held_bytes{server="box"} 1.073741824e+09`,
-				`llmsup_gpu_health{gpu="1",health="ok",uuid="GPU-5b1e1f6e-0000-4000-8000-000000000002"} 1`,
-				`llmsup_upstream_breaker_state{state="closed",upstream="openrouter"} 1`,
-				`llmsup_build_info{goversion="go`,
-			} {
-				if !strings.Contains(page, "\n"+line) {
-					t.Errorf("%s is missing in\n%s", line, page)
-				}
-			}
-			if strings.Contains(page, "made-up-name") || strings.Contains(page, "secret") {
-				t.Errorf("what a client sent stands in\n%s", page)
-			}
+	page := servingPage(t)
+	promtool(t, page, "check", "metrics")
+	known.read(page)
+	for _, line := range []string{
+		`llmsup_calls_total{backend="box",reason="",route="local/box",status="200"} 1`,
+		`llmsup_calls_total{backend="openrouter",reason="",route="*/*",status="200"} 1`,
+		`llmsup_calls_total{backend="",reason="",route="",status="404"} 1`,
+		`llmsup_tokens_total{backend="box",kind="completion",route="local/box"} 3`,
+		`llmsup_resumed_streams_total{backend="openrouter",end="`, `llmsup_refused_calls_total{code="model_not_found"} 1`,
+		`llmsup_server_state{server="box",state="ready"} 1`, `llmsup_server_state{server="box",state="loading"} 0`,
+		`llmsup_server_restarts_total{class="out_of_vram",server="box"} 0`, `llmsup_server_slots{server="box"} 4`,
+		`llmsup_server_vram_held_bytes{server="box"} 1.073741824e+09`,
+		`llmsup_gpu_health{gpu="1",health="ok",uuid="GPU-5b1e1f6e-0000-4000-8000-000000000002"} 1`,
+		`llmsup_upstream_breaker_state{state="closed",upstream="openrouter"} 1`,
+		`llmsup_budget_limit_usd{key="",period="daily"} 5`, `llmsup_ledger_condition{condition="spilling"} 0`,
+		`llmsup_build_info{goversion="go`,
+	} {
+		if !strings.Contains(page, "\n"+line) {
+			t.Errorf("%s is missing in\n%s", line, page)
 		}
+	}
+	if strings.Contains(page, "made-up-name") || strings.Contains(page, "secret") {
+		t.Errorf("what a client sent stands in\n%s", page)
 	}
 	exprs := dashboardExprs(t)
 	for where, expr := range exprs {
