@@ -16,7 +16,8 @@ type Books struct {
 	Budget *budget.Budget
 	Prices Prices
 
-	now func() time.Time // a test's clock; nil = time.Now
+	excess *excess          // what the router has learned; New makes it
+	now    func() time.Time // a test's clock; nil = time.Now
 }
 
 func (b *Books) clock() time.Time {

@@ -44,7 +44,7 @@ func (c *call) estimate(s step) usd.Amount {
 	if !ok {
 		return usd.Most
 	}
-	return cost
+	return c.books.excess.apply(served{s.backend.name(), s.model}, cost)
 }
 
 // mayUse returns how many tokens a call may use.

@@ -11,7 +11,8 @@ import (
 // once, by release or settle. nil = an attempt that costs nothing.
 type outlay struct {
 	book     *price.Book
-	model    string // at the backend
+	at       served
+	excess   *excess
 	estimate usd.Amount
 	reserved *budget.Reservation
 	over     bool
@@ -22,7 +23,9 @@ func (c *call) setAside(s step) (*outlay, *budget.Exceeded) {
 	if !s.backend.paid() {
 		return nil, nil
 	}
-	o := &outlay{book: c.books.book(s.backend.name()), model: s.model, estimate: s.estimate}
+	o := &outlay{
+		book: c.books.book(s.backend.name()), at: served{s.backend.name(), s.model}, excess: c.books.excess, estimate: s.estimate,
+	}
 	var exceeded *budget.Exceeded
 	o.reserved, exceeded = c.books.Budget.Reserve(c.books.clock(), c.key, o.estimate)
 	if exceeded != nil {
@@ -46,7 +49,7 @@ func (o *outlay) release() {
 func (o *outlay) settle(u usage, whole bool) *usd.Amount {
 	cost := u.cost
 	if tokens, known := u.tokens(); cost == nil && known && whole {
-		if product, ok := o.book.Cost(o.model, tokens); ok {
+		if product, ok := o.book.Cost(o.at.model, tokens); ok {
 			cost = &product
 		}
 	}
@@ -55,6 +58,7 @@ func (o *outlay) settle(u usage, whole bool) *usd.Amount {
 	}
 	o.over = true
 	if cost != nil {
+		o.excess.learn(o.at, o.estimate, *cost)
 		o.reserved.Settle(*cost)
 	} else {
 		o.reserved.Settle(o.estimate)

@@ -158,6 +158,33 @@ func TestBudgetNeverExceeded(t *testing.T) {
 	}
 }
 
+// TestExcessIsLearned: an upstream that takes more than its prices say passes a limit
+// by no more than its first bill.
+func TestExcessIsLearned(t *testing.T) {
+	edit, books := withBooks(t, daily("1"))
+	b := newBench(t, nil, status(200, priced(`"prompt_tokens":20,"completion_tokens":1,"cost":0.3`)), edit)
+	for i, want := range []int{200, 200, 200, 429} {
+		if r := b.post("/v1/chat/completions", `{"model":"gpt-4o","max_tokens":2,"messages":[]}`); r.status != want {
+			t.Errorf("call %d: %d %s", i, r.status, r.body)
+		}
+	}
+	if s := books.Budget.Standings(time.Now())[0]; s.Spent != dollars("0.9") || s.Reserved != 0 {
+		t.Errorf("%+v", s)
+	}
+	var e excess
+	at := served{"a", "b"}
+	for range 10 { // however often
+		e.learn(at, e.apply(at, 10), 30)
+	}
+	if got := e.apply(at, 10); got != 30 {
+		t.Errorf("of calls that cost 30 each, 10 by their price, %d is set aside for the next", got)
+	}
+	e.learn(at, 1, usd.Most)
+	if got := e.apply(at, 10); got != 10*maxExcess {
+		t.Errorf("an absurd bill has %d set aside for the next call", got)
+	}
+}
+
 // TestEstimates: what is set aside is more than nearly every call takes.
 func TestEstimates(t *testing.T) {
 	_, books := withBooks(t, daily("100"))
