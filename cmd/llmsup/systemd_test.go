@@ -239,10 +239,17 @@ func TestSocketOutlivesLlmsup(t *testing.T) {
 	t.Logf("%d calls", calls.Load())
 }
 
-// callOnce makes a call that has to be answered.
+// callOnce makes a call that has to be answered, and is made once: net/http may
+// make one again only if it can have the body anew.
 func callOnce(transport http.RoundTripper, url string) error {
 	const body = `{"model":"local/demo","max_tokens":3,"messages":[{"role":"user","content":"count"}]}`
-	resp, err := (&http.Client{Transport: transport, Timeout: 50 * time.Second}).Post(url+"/v1/chat/completions", "application/json", strings.NewReader(body))
+	req, err := http.NewRequest(http.MethodPost, url+"/v1/chat/completions", strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.GetBody = nil
+	resp, err := (&http.Client{Transport: transport, Timeout: 50 * time.Second}).Do(req)
 	if err != nil {
 		return err
 	}
