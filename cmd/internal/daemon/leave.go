@@ -56,6 +56,7 @@ func (f *farewell) count(conn net.Conn, state http.ConnState) {
 	case http.StateIdle:
 		v.rests()
 	case http.StateActive:
+		v.works()
 	}
 }
 

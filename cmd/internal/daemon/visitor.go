@@ -27,9 +27,9 @@ type visitor struct {
 	net.Conn
 
 	mu       sync.Mutex
-	fresh    bool      // there was no call on it yet
-	quiet    time.Time // since when nothing is asked; zero = something is
-	leaving  bool      // it ends unless something is
+	fresh    bool      // it has the first call to come, or part of one has
+	quiet    time.Time // since when nothing has come; zero = a call is under way
+	leaving  bool      // it ends unless something has
 	deadline time.Time // for reading, as the server wants it
 }
 
@@ -47,12 +47,12 @@ func (v *visitor) Read(p []byte) (int, error) {
 		}
 		n, err = v.Conn.Read(p)
 	}
-	if n > 0 {
-		v.fresh, v.quiet = false, time.Time{}
-		if v.leaving {
-			v.leaving = false
-			_ = v.Conn.SetReadDeadline(v.deadline) // the next Read tells
-		}
+	if n > 0 && !v.quiet.IsZero() {
+		v.fresh, v.quiet = true, time.Now()
+	}
+	if n > 0 && v.leaving {
+		v.leaving = false
+		_ = v.Conn.SetReadDeadline(v.deadline) // the next Read tells
 	}
 	return n, err
 }
@@ -67,14 +67,21 @@ func (v *visitor) SetReadDeadline(at time.Time) error {
 	return v.Conn.SetReadDeadline(at)
 }
 
-// rests notes that a call has been answered.
+// works notes that a call has come.
+func (v *visitor) works() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.quiet = time.Time{}
+}
+
+// rests notes that it has been answered.
 func (v *visitor) rests() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.quiet = time.Now()
+	v.fresh, v.quiet = false, time.Now()
 }
 
-// leave ends a connection on which nothing was asked for some time, counted from
+// leave ends a connection on which nothing has come for some time, counted from
 // began at the earliest, or for linger if it is a fresh one.
 func (v *visitor) leave(began time.Time, rest time.Duration) {
 	v.mu.Lock()

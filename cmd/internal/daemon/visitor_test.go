@@ -85,6 +85,26 @@ func TestVisitorLeaves(t *testing.T) {
 			t.Errorf("who reads is told %v", err)
 		}
 	})
+	t.Run("part of a call rests", func(t *testing.T) {
+		v, caller, arrived := visit(t)
+		v.rests()
+		if _, err := caller.Write([]byte("PO")); err != nil {
+			t.Fatal(err)
+		}
+		arrived()
+		if n, err := v.Read(buf); n != 2 || err != nil {
+			t.Fatalf("%d bytes, %v", n, err)
+		}
+		v.leave(long, 0)
+		if v.leaving {
+			t.Error("it is ended at once")
+		}
+		v.quiet = long
+		v.leave(long, 0)
+		if _, err := v.Read(buf); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("who reads is told %v", err)
+		}
+	})
 	t.Run("a call has arrived", func(t *testing.T) {
 		v, caller, arrived := visit(t)
 		v.fresh = false
@@ -102,15 +122,25 @@ func TestVisitorLeaves(t *testing.T) {
 		if n, err := v.Read(buf); err != nil || string(buf[:n]) != "POST " {
 			t.Fatalf("%q, %v", buf[:n], err)
 		}
-		v.leave(long, 0) // no longer
+		v.leave(long, 0)
+		if v.leaving {
+			t.Error("it is ended while a call comes")
+		}
+		v.works()
+		v.leave(long, 0)
 		if _, err := caller.Write([]byte("/v1")); err != nil {
 			t.Fatal(err)
 		}
 		if n, err := v.Read(buf); err != nil || string(buf[:n]) != "/v1" {
 			t.Errorf("the rest of it: %q, %v", buf[:n], err)
 		}
-		if !time.Now().Before(v.deadline) || v.leaving {
-			t.Errorf("%+v", v)
+		if v.leaving || !v.quiet.IsZero() {
+			t.Error("it is ended while a call is under way")
+		}
+		v.rests()
+		v.leave(long, 0)
+		if _, err := v.Read(buf); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("after its answer who reads is told %v", err)
 		}
 	})
 }
