@@ -176,6 +176,10 @@ routes:
 
 // answer plays OpenRouter. It makes an answer of some length: a word every 100 ms.
 func (s *service) answer(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodGet { // its list of models, for their prices: it has none
+		http.NotFound(w, r)
+		return
+	}
 	s.auth.Store(r.Header.Get("Authorization"), true)
 	var call struct {
 		Stream bool `json:"stream"`
