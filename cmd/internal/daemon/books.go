@@ -38,12 +38,13 @@ type books struct {
 	since  time.Time // when this budget began to count
 	prices *pricing
 
+	patience time.Duration // restoreTime, but in a test
 	restored chan struct{} // closed when the budget knows what was spent before
 }
 
 // openBooks opens them in the state directory. None of them is waited for.
 func openBooks(c *config.Config, log zerolog.Logger) *books {
-	b := &books{log: log, since: time.Now(), prices: newPricing(filepath.Join(c.StateDir, "prices"), log), restored: make(chan struct{})}
+	b := &books{log: log, patience: restoreTime, since: time.Now(), prices: newPricing(filepath.Join(c.StateDir, "prices"), log), restored: make(chan struct{})}
 	b.budget = budget.New(c.Budget.Allowed(), func(w budget.Warning) {
 		log.Warn().Str("key", w.Key).Str("period", w.Period.String()).Msg(w.String())
 	})
@@ -93,7 +94,7 @@ func (b *books) restore(ctx context.Context) {
 			return
 		case ctx.Err() != nil:
 			return
-		case !told && time.Since(began) > restoreTime:
+		case !told && time.Since(began) > b.patience:
 			told = true
 			b.log.Warn().Err(err).Msg("the budgets don't know yet what was spent before the start; as soon as the ledger's database works they will")
 		}
@@ -119,7 +120,7 @@ func (b *books) await(ctx context.Context) {
 }
 
 func (b *books) tryRestore(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, restoreTime)
+	ctx, cancel := context.WithTimeout(ctx, b.patience)
 	defer cancel()
 	if err := b.ledger.ReadBack(ctx); err != nil { // what was spilled was spent, too
 		return err
