@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -164,6 +166,30 @@ func TestFiguresForPeople(t *testing.T) {
 	for parts, want := range map[[2]int64]string{{0, 0}: "-", {0, 5}: "0 %", {1, 1000}: "<1 %", {999, 1000}: "99 %", {5, 5}: "100 %"} {
 		if got := share(parts[0], parts[1]); got != want {
 			t.Errorf("%v is %s, want %s", parts, got, want)
+		}
+	}
+}
+
+// TestLook: blocks where the locale has them, and no colours where nobody sees them.
+func TestLook(t *testing.T) {
+	for name, tc := range map[string]struct {
+		all, ctype, lang string
+		unicode          bool
+	}{
+		"none": {"", "", "", false}, "C": {"C", "C.UTF-8", "C.UTF-8", false}, "by kind": {"", "de_DE.utf8", "C", true}, "by language": {"", "", "en_US.UTF-8", true},
+	} {
+		t.Setenv("LC_ALL", tc.all)
+		t.Setenv("LC_CTYPE", tc.ctype)
+		t.Setenv("LANG", tc.lang)
+		f, err := os.Create(filepath.Join(t.TempDir(), "page"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := lookOf(f); got != (look{unicode: tc.unicode}) {
+			t.Errorf("%s: %+v", name, got)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
