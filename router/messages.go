@@ -74,14 +74,11 @@ func messagesUsage(object gjson.Result) usage {
 		return usage{}
 	}
 	u := usage{
-		prompt: count(object.Get("input_tokens")), cached: count(object.Get("cache_read_input_tokens")), completion: count(object.Get("output_tokens")),
+		fresh: count(object.Get("input_tokens")), written: count(object.Get("cache_creation_input_tokens")),
+		cached: count(object.Get("cache_read_input_tokens")), completion: count(object.Get("output_tokens")),
 		cost: amount(object.Get("cost")),
 	}
-	for _, more := range []*int64{u.cached, count(object.Get("cache_creation_input_tokens"))} {
-		if u.prompt != nil && more != nil {
-			*u.prompt += *more
-		}
-	}
+	u.addParts()
 	return u
 }
 

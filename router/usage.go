@@ -13,6 +13,10 @@ type usage struct {
 	cached     *int64 // of the prompt's
 	completion *int64 // tokens, reasoning included
 	cost       *usd.Amount
+
+	// Anthropic counts a prompt in three parts: these two, and what was cached. Of
+	// its events each may tell some of them.
+	fresh, written *int64
 }
 
 // merge takes over what a later event says.
@@ -29,6 +33,27 @@ func (u *usage) merge(later usage) {
 	if later.cost != nil {
 		u.cost = later.cost
 	}
+	if later.fresh != nil {
+		u.fresh = later.fresh
+	}
+	if later.written != nil {
+		u.written = later.written
+	}
+	u.addParts()
+}
+
+// addParts makes the prompt of its parts, where it is told in parts.
+func (u *usage) addParts() {
+	if u.fresh == nil {
+		return
+	}
+	sum := *u.fresh
+	for _, part := range []*int64{u.cached, u.written} {
+		if part != nil {
+			sum += *part
+		}
+	}
+	u.prompt = &sum
 }
 
 // tokens returns what prices are multiplied by; false where too little is known.
