@@ -1,8 +1,13 @@
 package router
 
 import (
+	"errors"
+	"math"
 	"net/http"
 	"strconv"
+	"strings"
+
+	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/router/price"
 	"github.com/llmsup/llmsup/router/usd"
@@ -33,7 +38,7 @@ var dearest = func() price.Prices {
 
 // estimate returns what a call may cost at a backend, 0 where nothing limits it.
 func (c *call) estimate(s step) usd.Amount {
-	if !s.backend.paid() || !c.books.Budget.Limited(c.key) {
+	if !c.pays(s) || !c.books.Budget.Limited(c.key) {
 		return 0
 	}
 	prices, _, known := c.books.book(s.backend.name()).Lookup(s.model)
@@ -47,6 +52,13 @@ func (c *call) estimate(s step) usd.Amount {
 	return c.books.excess.apply(served{s.backend.name(), s.model}, cost)
 }
 
+// pays says whether a step of a call's plan costs money. To have tokens counted is
+// free with those who take money for all else (Anthropic's API reference, "Token
+// counting").
+func (c *call) pays(s step) bool {
+	return s.backend.paid() && c.path != "/v1/messages/count_tokens"
+}
+
 // mayUse returns how many tokens a call may use.
 func (c *call) mayUse() price.Tokens {
 	t := price.Tokens{Prompt: promptTokens(c.body.raw)}
@@ -57,25 +69,59 @@ func (c *call) mayUse() price.Tokens {
 		return t
 	}
 	limit, choices := int64(0), int64(1)
+	prompts := int64(1)
 	scan(c.body.raw, func(m member) {
-		var most *int64
-		switch string(c.body.raw[m.keyFrom:m.keyTo]) {
-		case `"max_tokens"`, `"max_completion_tokens"`, `"max_output_tokens"`, `"n_predict"`:
-			most = &limit
-		case `"n"`, `"best_of"`:
-			most = &choices
-		default:
-			return
-		}
-		if n, err := strconv.ParseInt(string(c.body.raw[m.from:m.to]), 10, 32); err == nil {
-			*most = max(*most, n)
+		value := c.body.raw[m.from:m.to]
+		switch unquote(string(c.body.raw[m.keyFrom:m.keyTo])) {
+		case "max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict":
+			limit = max(limit, atMost(value))
+		case "n", "best_of":
+			choices = max(choices, atMost(value))
+		case "prompt":
+			prompts = max(prompts, promptsIn(value))
 		}
 	})
 	if t.Completion = completionTokens; limit > 0 {
 		t.Completion = limit
 	}
 	t.Completion *= choices
+	if t.Completion > maxAsked/prompts {
+		t.Completion = maxAsked
+	} else {
+		t.Completion *= prompts
+	}
 	return t
+}
+
+// maxAsked is more than any call gets.
+const maxAsked = 1 << 40
+
+// atMost reads a number that a call limits itself by, in whatever form a backend may
+// take for one: 100000, 1e5, 100000.0 or "100000". 0 = it is none.
+func atMost(value []byte) int64 {
+	n, err := strconv.ParseFloat(strings.Trim(string(value), `"`), 64)
+	switch {
+	case errors.Is(err, strconv.ErrRange) && n > 0, n > math.MaxInt32:
+		return math.MaxInt32 // two of them multiplied are an int64
+	case err != nil, !(n > 0): // NaN, too
+		return 0
+	}
+	return int64(math.Ceil(n))
+}
+
+// promptsIn returns how many prompts a completion has, of which each gets an answer
+// of its own: a list of texts or of lists of tokens is several.
+func promptsIn(value []byte) (n int64) {
+	if value[0] != '[' {
+		return 1
+	}
+	gjson.ParseBytes(value).ForEach(func(_, prompt gjson.Result) bool {
+		if prompt.Type != gjson.Number {
+			n++
+		}
+		return true
+	})
+	return max(n, 1)
 }
 
 // generates says whether an answer of an endpoint has tokens of its own.
@@ -123,7 +169,7 @@ func (p *plan) afford(c *call) {
 	kept := p.steps[:0]
 	for _, s := range p.steps {
 		s.estimate = c.estimate(s)
-		if s.backend.paid() {
+		if c.pays(s) {
 			if over := c.books.Budget.Check(c.books.clock(), c.key, s.estimate); over != nil {
 				p.overBudget = over
 				p.noSpare = s.backend.name() + " is not asked: " + over.String()

@@ -20,7 +20,7 @@ type outlay struct {
 
 // setAside sets aside what an attempt may cost, or says which limit is in the way.
 func (c *call) setAside(s step) (*outlay, *budget.Exceeded) {
-	if !s.backend.paid() {
+	if !c.pays(s) {
 		return nil, nil
 	}
 	o := &outlay{

@@ -193,15 +193,25 @@ func TestEstimates(t *testing.T) {
 		path, model, body string
 		least, most       string
 	}{
-		"short":              {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"max_tokens":10}`, "0.02", "0.04"},
-		"no limit":           {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[]}`, "8.192", "8.3"},
-		"several":            {"/v1/chat/completions", "openai/gpt-4o", `{"n":5,"max_completion_tokens":10,"messages":[]}`, "0.1", "0.13"},
-		"responses":          {"/v1/responses", "openai/gpt-4o", `{"max_output_tokens":100}`, "0.2", "0.22"},
-		"an embedding":       {"/v1/embeddings", "openai/gpt-4o", `{"input":"` + strings.Repeat("word ", 600) + `"}`, "1", "1.1"},
-		"an image":           {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":1,"messages":["data:image/png;base64,` + image + `"]}`, "3", "3.1"},
-		"nobody knows":       {"/v1/chat/completions", "vendor/x", `{"max_tokens":1000,"messages":[]}`, "0.075", "0.08"},
-		"an absurd limit":    {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":2000000000,"n":2000000000}`, "10000", "10000"},
-		"a limit below zero": {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":-1}`, "8.192", "8.3"},
+		"short":               {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"max_tokens":10}`, "0.02", "0.04"},
+		"no limit":            {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[]}`, "8.192", "8.3"},
+		"several":             {"/v1/chat/completions", "openai/gpt-4o", `{"n":5,"max_completion_tokens":10,"messages":[]}`, "0.1", "0.13"},
+		"responses":           {"/v1/responses", "openai/gpt-4o", `{"max_output_tokens":100}`, "0.2", "0.22"},
+		"an embedding":        {"/v1/embeddings", "openai/gpt-4o", `{"input":"` + strings.Repeat("word ", 600) + `"}`, "1", "1.1"},
+		"an image":            {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":1,"messages":["data:image/png;base64,` + image + `"]}`, "3", "3.1"},
+		"nobody knows":        {"/v1/chat/completions", "vendor/x", `{"max_tokens":1000,"messages":[]}`, "0.075", "0.08"},
+		"an absurd limit":     {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":2000000000,"n":2000000000}`, "10000", "10000"},
+		"a limit as a float":  {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"max_tokens":1e5}`, "200", "200.1"},
+		"one with a fraction": {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"max_tokens":99999.5,"n":1.0}`, "200", "200.1"},
+		"one in quotes":       {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"max_tokens":"100000"}`, "200", "200.1"},
+		"one above 32 bits":   {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"max_tokens":3000000000}`, "10000", "10000"},
+		"one beyond all":      {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"max_tokens":1e400}`, "10000", "10000"},
+		"an escaped name":     {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"m\u0061x_tokens":100000}`, "200", "200.1"},
+		"a list of prompts":   {"/v1/completions", "openai/gpt-4o", `{"prompt":["a","b","c"],"max_tokens":10}`, "0.06", "0.09"},
+		"lists of tokens":     {"/v1/completions", "openai/gpt-4o", `{"prompt":[[1,2],[3]],"max_tokens":10}`, "0.04", "0.07"},
+		"a list of tokens":    {"/v1/completions", "openai/gpt-4o", `{"prompt":[1,2,3],"max_tokens":10}`, "0.02", "0.04"},
+		"counting":            {"/v1/messages/count_tokens", "openai/gpt-4o", `{"messages":[]}`, "0", "0"},
+		"a limit below zero":  {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":-1}`, "8.192", "8.3"},
 	} {
 		body, err := parseBody([]byte(tc.body))
 		if err != nil {
