@@ -5,29 +5,39 @@ import (
 	"strings"
 )
 
-// forwarded lists the request headers that a backend gets to see. It is a list
+// forwarded says which request headers a backend gets to see. It is a list
 // of what is let through, not of what is held back: a company's own cookies,
 // tokens and tracing secrets are none of a cloud's business, and llama-server
 // needs none of them. X-Conversation-Id in particular makes llama-server go on
 // generating for a client that has left.
-var forwarded = []string{
-	"Accept", "Content-Type", "User-Agent",
-	"Anthropic-Version", "Anthropic-Beta", "Openai-Beta",
-	"Http-Referer", "X-Title", // OpenRouter's names for the application
-	"Traceparent", "Tracestate",
+func forwarded(name string) bool {
+	switch name {
+	case "Accept", "Content-Type", "User-Agent",
+		"Anthropic-Version", "Anthropic-Beta", "Openai-Beta",
+		"Http-Referer", "X-Title", // OpenRouter's names for the application
+		"Traceparent", "Tracestate":
+		return true
+	}
+	return false
 }
+
+// What is sent of llmsup's own. Nobody writes to them.
+var (
+	ownAgent = []string{"llmsup"}
+	identity = []string{"identity"} // as Accept-Encoding: without it, any coding would be allowed
+)
 
 func forwardHeaders(to, from http.Header) {
 	oneConnection := perConnection(from)
-	for _, name := range forwarded {
-		if values, ok := from[name]; ok && !oneConnection[name] {
+	for name, values := range from {
+		if forwarded(name) && !oneConnection[name] {
 			to[name] = values
 		}
 	}
 	if _, ok := to["User-Agent"]; !ok {
-		to["User-Agent"] = []string{"llmsup"}
+		to["User-Agent"] = ownAgent
 	}
-	to["Accept-Encoding"] = []string{"identity"} // without it, any coding would be allowed
+	to["Accept-Encoding"] = identity
 }
 
 // setDefault sets a header that the client has not.
@@ -37,18 +47,20 @@ func setDefault(h http.Header, name, value string) {
 	}
 }
 
-// hopByHop are the headers that speak of one connection (RFC 9110, 7.6.1), and
-// those that net/http writes itself.
-var hopByHop = map[string]bool{
-	"Connection": true, "Keep-Alive": true, "Proxy-Connection": true, "Proxy-Authenticate": true,
-	"Proxy-Authorization": true, "Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true,
-	"Content-Length": true,
+// keptBack says which headers of an answer stay here.
+func keptBack(name string) bool {
+	switch name {
+	case "Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
+		return true // they speak of one connection (RFC 9110, 7.6.1)
+	case "Content-Length":
+		return true // net/http writes it itself
+	case "Server", "Set-Cookie", "Strict-Transport-Security", "Alt-Svc":
+		// They speak of the host that sends them. Passed on, they would speak of
+		// llmsup's: set its cookies, force it to TLS, name another program as the server.
+		return true
+	}
+	return name == headerRequestID || strings.HasPrefix(name, "Access-Control-") || strings.HasPrefix(name, "X-Llmsup-")
 }
-
-// ownHost are the headers that speak of the host that sends them. Passed on,
-// they would speak of llmsup's: set its cookies, force it to TLS, name another
-// program as the server.
-var ownHost = map[string]bool{"Server": true, "Set-Cookie": true, "Strict-Transport-Security": true, "Alt-Svc": true}
 
 // copyAnswerHeaders passes a backend's headers on, but for those of its
 // connection and its host, and for what only llmsup may say: llama-server
@@ -56,8 +68,7 @@ var ownHost = map[string]bool{"Server": true, "Set-Cookie": true, "Strict-Transp
 func copyAnswerHeaders(to, from http.Header) {
 	oneConnection := perConnection(from)
 	for name, values := range from {
-		if hopByHop[name] || oneConnection[name] || ownHost[name] || name == headerRequestID ||
-			strings.HasPrefix(name, "Access-Control-") || strings.HasPrefix(name, "X-Llmsup-") {
+		if keptBack(name) || oneConnection[name] {
 			continue
 		}
 		if name == "Vary" { // the door has a word in it too

@@ -21,6 +21,7 @@ type progress struct {
 	may      patience    // what a fallback makes needless to wait for
 	form     *streamed   // in which the call is sent; nil = as it is
 	local    bool        // it goes to a llama-server of llmsup's own
+	header   http.Header // of the request to an upstream, which onceOnly puts in
 }
 
 type progressKey struct{}
@@ -115,11 +116,15 @@ func retryAfter(resp *http.Response) (wait time.Duration, asked bool) {
 //
 // Nor does it say that it has idle connections: retryablehttp would close them
 // all after each call that fails.
+//
+// It puts the header in: http.Client would copy it for each call, in case of a
+// redirect, which isn't followed.
 type onceOnly struct{ transport *http.Transport }
 
 // RoundTrip implements http.RoundTripper.
 func (t onceOnly) RoundTrip(req *http.Request) (*http.Response, error) {
 	once := *req
 	once.GetBody = nil
+	once.Header = progressOf(req.Context()).header
 	return t.transport.RoundTrip(&once)
 }

@@ -38,10 +38,10 @@ const (
 type upstreamBackend struct {
 	traffic
 	Upstream
-	log     zerolog.Logger
-	base    string
-	client  *retryablehttp.Client
-	breaker breaker
+	log       zerolog.Logger
+	addresses map[string]*url.URL // by the paths at which calls are taken; nobody writes to them
+	client    *retryablehttp.Client
+	breaker   breaker
 }
 
 func newUpstreamBackend(u Upstream, log zerolog.Logger) (*upstreamBackend, error) {
@@ -79,7 +79,17 @@ func newUpstreamBackend(u Upstream, log zerolog.Logger) (*upstreamBackend, error
 		// A redirect would turn a POST into a GET, and take the key elsewhere.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	return &upstreamBackend{Upstream: u, log: log, base: strings.TrimRight(base.String(), "/"), client: client}, nil
+	addresses := make(map[string]*url.URL, len(endpoints))
+	for path := range endpoints {
+		// Without the client's query: none of the endpoints has one, and some clients
+		// put their keys there.
+		address, err := url.Parse(strings.TrimRight(base.String(), "/") + strings.TrimPrefix(path, "/v1"))
+		if err != nil {
+			return nil, err
+		}
+		addresses[path] = address
+	}
+	return &upstreamBackend{Upstream: u, log: log, addresses: addresses, client: client}, nil
 }
 
 func (b *upstreamBackend) name() string           { return b.Name }
@@ -133,19 +143,29 @@ func (b *upstreamBackend) heard(f *failure, at *place, left bool) {
 }
 
 func (b *upstreamBackend) do(ctx context.Context, c *call, model string) (*http.Response, error) {
+	address := b.addresses[c.path]
+	if address == nil { // nothing asks an upstream for what only llama-server has
+		return nil, fmt.Errorf("%s has no %s", b.Name, c.path)
+	}
 	payload := c.body.withModel(model)
-	// Without the client's query: none of the endpoints has one, and some clients
-	// put their keys there.
-	address := b.base + strings.TrimPrefix(c.path, "/v1")
-	req, err := retryablehttp.NewRequestWithContext(ctx, c.method, address, retryablehttp.ReaderFunc(func() (io.Reader, error) { return payload.open(), nil }))
+	header := http.Header{}
+	forwardHeaders(header, c.header)
+	setDefault(header, "Http-Referer", b.Referer)
+	setDefault(header, "X-Title", b.Title)
+	if b.Key != "" {
+		header["Authorization"] = []string{"Bearer " + b.Key}
+	}
+	progressOf(ctx).header = header
+	plain := (&http.Request{
+		Method: c.method, URL: address, Host: address.Host, Header: http.Header{},
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+	}).WithContext(ctx)
+	req, err := retryablehttp.FromRequest(plain)
 	if err != nil {
 		return nil, err
 	}
-	forwardHeaders(req.Header, c.header)
-	setDefault(req.Header, "Http-Referer", b.Referer)
-	setDefault(req.Header, "X-Title", b.Title)
-	if b.Key != "" {
-		req.Header.Set("Authorization", "Bearer "+b.Key)
+	if err := req.SetBody(retryablehttp.ReaderFunc(func() (io.Reader, error) { return payload.open(), nil })); err != nil {
+		return nil, err
 	}
 	return b.client.Do(req)
 }
