@@ -35,15 +35,15 @@ func parseBody(raw []byte) (body, error) {
 	b := body{raw: raw}
 	var wrong error
 	valid := scan(raw, func(f member) {
-		key := raw[f.keyFrom:f.keyTo]
-		switch string(key) { // of one that is there twice llama-server reads the last
-		case `"stream"`:
+		name := nameOf(raw[f.keyFrom:f.keyTo])
+		switch string(name) { // of one that is there twice llama-server reads the last
+		case "stream":
 			b.stream = raw[f.from] == 't'
-		case `"stream_options"`:
+		case "stream_options":
 			b.twice = b.options != span{}
 			b.options = span{f.from, f.to}
 		}
-		if wrong != nil || !isModel(key) {
+		if wrong != nil || string(name) != "model" {
 			return
 		}
 		switch {
@@ -62,18 +62,26 @@ func parseBody(raw []byte) (body, error) {
 	if !valid {
 		return body{}, errors.New("the body is not valid JSON")
 	}
-	if !bytes.HasPrefix(bytes.TrimLeft(raw, " \n\t\r"), []byte("{")) {
+	if !isObject(raw) {
 		return body{}, errors.New("the body has to be a JSON object, as in {\"model\": \"local\", ...}")
 	}
 	return b, wrong
 }
 
+// isObject says whether a valid JSON text is an object.
+func isObject(text []byte) bool {
+	return bytes.HasPrefix(bytes.TrimLeft(text, " \n\t\r"), []byte("{"))
+}
+
 func validJSON(text []byte) bool { return scan(text, nil) }
 
-// isModel says whether a key with its quotes is "model", which it may be in spite
-// of its looks: "\u006dodel" is the same key to every parser.
-func isModel(key []byte) bool {
-	return string(key) == `"model"` || bytes.IndexByte(key, '\\') >= 0 && unquote(string(key)) == "model"
+// nameOf is what a key says, in spite of its looks: "\u006dodel" is the same as
+// "model" to every parser.
+func nameOf(key []byte) []byte {
+	if bytes.IndexByte(key, '\\') >= 0 {
+		return []byte(unquote(string(key)))
+	}
+	return key[1 : len(key)-1]
 }
 
 // unquote reads a JSON string.
@@ -112,9 +120,22 @@ const joinBelow = 16 << 10
 
 // quote writes a JSON string. strconv's Quote would escape as Go does.
 func quote(s string) string {
+	if isPlain(s) {
+		return `"` + s + `"`
+	}
 	out, err := json.Marshal(s)
 	if err != nil { // can't be: every string can be marshalled
 		return strconv.Quote(s)
 	}
 	return string(out)
+}
+
+// isPlain says whether a text means itself in a JSON string, as a model's name does.
+func isPlain(s string) bool {
+	for _, c := range []byte(s) {
+		if c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			return false
+		}
+	}
+	return true
 }

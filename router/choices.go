@@ -15,12 +15,17 @@ func (d choices) read(e event, committed bool) meaning {
 	if string(e.data) == "[DONE]" {
 		return meaning{ended: true}
 	}
-	if len(e.data) == 0 || committed && !mayHold(e.data, `"usage"`) && !mayHold(e.data, `"timings"`) && !mayHold(e.data, `"error"`) {
+	// "usage", "timings" and "error", from where on they are quickly told from the rest.
+	if len(e.data) == 0 || committed && !mayHold(e.data, `usage"`) && !mayHold(e.data, `mings"`) && !mayHold(e.data, `rror"`) {
 		return meaning{}
 	}
-	object := gjson.ParseBytes(e.data)
-	m := meaning{failed: d.failure(object), usage: d.usage(object)}
-	object.Get("choices").ForEach(func(_, choice gjson.Result) bool {
+	o, valid := outlineOf(e.data)
+	if !valid { // who reads it may be less strict
+		object := gjson.ParseBytes(e.data)
+		o = outline{object.Get("error"), object.Get("choices"), object.Get("usage"), object.Get("timings")}
+	}
+	m := meaning{failed: d.failure(o), usage: d.usage(o)}
+	o.choices.ForEach(func(_, choice gjson.Result) bool {
 		m.answered = choice.Get("finish_reason").Str != "" || d.carries(choice)
 		return !m.answered
 	})
@@ -28,23 +33,48 @@ func (d choices) read(e event, committed bool) meaning {
 }
 
 func (d choices) judge(body []byte) meaning {
-	object, failed := wellFormed(body)
-	if failed != "" {
-		return meaning{failed: failed, usage: d.usage(object)}
+	o, valid := outlineOf(body)
+	if !valid {
+		return meaning{failed: notJSON}
 	}
-	m := meaning{failed: d.failure(object), usage: d.usage(object)}
-	if m.failed == "" && len(object.Get("choices").Array()) == 0 {
+	m := meaning{failed: d.failure(o), usage: d.usage(o)}
+	if m.failed == "" && (o.choices.Type == gjson.Null || o.choices.IsArray() && !hasContent(o.choices)) {
 		m.failed = "an answer without choices"
 	}
 	m.answered, m.ended = m.failed == "", m.failed == ""
 	return m
 }
 
+// outline is what matters of an answer or an event. What it does not have does
+// not exist.
+type outline struct{ err, choices, usage, timings gjson.Result }
+
+// outlineOf passes once over a JSON object. valid is false where it is none.
+func outlineOf(text []byte) (o outline, valid bool) {
+	valid = scan(text, func(f member) {
+		var field *gjson.Result
+		switch string(nameOf(text[f.keyFrom:f.keyTo])) {
+		case "error":
+			field = &o.err
+		case "choices":
+			field = &o.choices
+		case "usage":
+			field = &o.usage
+		case "timings":
+			field = &o.timings
+		}
+		if field != nil && !field.Exists() {
+			*field = gjson.ParseBytes(text[f.from:f.to])
+		}
+	})
+	return o, valid && isObject(text)
+}
+
 // failure finds an error beside the choices or, as OpenRouter writes it once
 // generation has begun, inside one.
-func (choices) failure(object gjson.Result) string {
-	words := errorIn(object)
-	object.Get("choices").ForEach(func(_, choice gjson.Result) bool {
+func (choices) failure(o outline) string {
+	words := wordsOf(o.err)
+	o.choices.ForEach(func(_, choice gjson.Result) bool {
 		if words == "" {
 			words = errorIn(choice)
 		}
@@ -58,10 +88,10 @@ func (choices) failure(object gjson.Result) string {
 
 // usage reads OpenAI's "usage". A stream has it only where the client asked for
 // it; llama-server's "timings" say the same in every stream.
-func (choices) usage(object gjson.Result) usage {
-	u := openAIUsage.in(object.Get("usage"))
-	if timings := object.Get("timings"); u.completion == nil && timings.Exists() {
-		u.prompt, u.cached, u.completion = count(timings.Get("prompt_n")), count(timings.Get("cache_n")), count(timings.Get("predicted_n"))
+func (choices) usage(o outline) usage {
+	u := openAIUsage.in(o.usage)
+	if u.completion == nil && o.timings.Exists() {
+		u.prompt, u.cached, u.completion = count(o.timings.Get("prompt_n")), count(o.timings.Get("cache_n")), count(o.timings.Get("predicted_n"))
 		if u.cached != nil && u.prompt != nil {
 			*u.prompt += *u.cached // prompt_n counts only what was not in the cache
 		}

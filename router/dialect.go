@@ -38,8 +38,10 @@ func (m meaning) whole(e event) bool {
 
 // errorIn returns the words of the "error" that an object carries, "" where it
 // carries none. Backends write it as an object or as plain text.
-func errorIn(object gjson.Result) string {
-	e := object.Get("error")
+func errorIn(object gjson.Result) string { return wordsOf(object.Get("error")) }
+
+// wordsOf returns the words of the value of an "error".
+func wordsOf(e gjson.Result) string {
 	switch {
 	case !hasContent(e), e.Type == gjson.Number && e.Num == 0:
 		return ""

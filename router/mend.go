@@ -46,7 +46,7 @@ func (a *assembler) endsAtLimit() bool {
 	if c.finish == "" && (c.shown != c.spent || strings.ContainsRune(unescape(c.text.String()), utf8.RuneError)) {
 		return false
 	}
-	u := choices{}.usage(gjson.Parse(`{"timings":` + orElse(c.timings, "{}") + `}`))
+	u := choices{}.usage(outline{timings: gjson.Parse(orElse(c.timings, "{}"))})
 	cached := count(gjson.Get(c.timings, "cache_n"))
 	if u.prompt == nil || u.completion == nil || cached == nil {
 		return false

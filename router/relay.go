@@ -228,7 +228,7 @@ func (a *answer) relayWhole(w http.ResponseWriter, rec *record) error {
 	if a.rest == nil {
 		return nil
 	}
-	end, err := copyBut(w, a.rest, keptBack)
+	end, err := copyBut(w, a.rest, lastPiece)
 	if err != nil {
 		return fmt.Errorf("%w: %s", errCut, rootCause(err))
 	}
@@ -238,9 +238,9 @@ func (a *answer) relayWhole(w http.ResponseWriter, rec *record) error {
 	return err
 }
 
-// keptBack is how much of the end of a large answer is kept back until it is in
+// lastPiece is how much of the end of a large answer is kept back until it is in
 // the books, in bytes. Its usage stands there.
-const keptBack = 64 << 10
+const lastPiece = 64 << 10
 
 // copyBut copies all but the last bytes, which it returns.
 func copyBut(w io.Writer, r io.Reader, last int) (end []byte, err error) {
