@@ -3,7 +3,7 @@ package router
 import (
 	"bytes"
 	"context"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tidwall/gjson"
@@ -25,8 +25,7 @@ type place struct {
 	finish func(ending) // nil = there is no gate
 	probe  bool         // whether an upstream is up again depends on this call
 
-	mu       sync.Mutex
-	released bool
+	released atomic.Bool
 }
 
 // newPlace counts a call that a backend has.
@@ -38,12 +37,9 @@ func newPlace(load *traffic, finish func(ending)) *place {
 
 // release gives the place back. What counts is how it is called first.
 func (p *place) release(how ending) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.released {
+	if !p.released.CompareAndSwap(false, true) {
 		return
 	}
-	p.released = true
 	p.load.waiting.Add(-1)
 	p.load.inflight.Add(-1)
 	if p.finish != nil {
@@ -52,20 +48,17 @@ func (p *place) release(how ending) {
 }
 
 // pause takes the call out of those that wait for the backend, while it waits for
-// its client, until what it returns is called.
-func (p *place) pause() (resume func()) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.released {
-		return func() {}
+// its client, until resume. It returns false where the call has no place any more;
+// there is nothing to resume then.
+func (p *place) pause() bool {
+	if p.released.Load() {
+		return false
 	}
 	p.load.waiting.Add(-1)
-	return func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.load.waiting.Add(1)
-	}
+	return true
 }
+
+func (p *place) resume() { p.load.waiting.Add(1) }
 
 // slotless are the endpoints that llama-server answers without one of its slots.
 var slotless = map[string]bool{

@@ -5,10 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"net/http"
 	"net/http/httptrace"
-	"sync/atomic"
+	"strings"
 	"time"
 )
 
@@ -39,9 +38,7 @@ type answer struct {
 	held      []byte        // what was read so far: a stream's events up to the first answer, or a body
 	ended     bool          // the stream's end was among it
 	idle      time.Duration // for which a stream may be silent; 0 = for ever
-	silence   *time.Timer
-	vain      time.Duration // for which it was waited since the last event that is no comment
-	silent    atomic.Bool   // it was, for too long
+	watch     watch         // over it
 	rest      io.Reader     // what is left of a body too large to be held; nil else
 }
 
@@ -183,11 +180,18 @@ func open(ctx context.Context, resp *http.Response, c *call, load *traffic) (*an
 	default:
 		a.assembler = newAssembler(*form)
 	}
-	if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); kind == "text/event-stream" {
+	if isEventStream(resp.Header) {
 		return a, a.awaitFirstEvent(c.dialect)
 	}
 	a.assembler, a.unasked = nil, nil
 	return a, a.readWhole(c.dialect)
+}
+
+// isEventStream says whether an answer is a stream. What its type has for
+// parameters does not matter.
+func isEventStream(h http.Header) bool {
+	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
+	return strings.EqualFold(strings.TrimSpace(kind), "text/event-stream")
 }
 
 // awaitFirstEvent reads a stream up to the first event that answers the call.
@@ -234,7 +238,7 @@ func (a *answer) awaitFirstEvent(d dialect) *failure {
 const maxHeld = 32 << 20
 
 func (a *answer) readWhole(d dialect) *failure {
-	held, err := io.ReadAll(io.LimitReader(a.resp.Body, maxHeld))
+	held, err := readUpTo(maxHeld, a.resp)
 	a.held = held
 	a.load.output.Add(int64(len(held)))
 	if err != nil {
@@ -250,4 +254,14 @@ func (a *answer) readWhole(d dialect) *failure {
 		return &failure{reason: BadResponse, detail: "answered 200 without an answer", said: shorten(m.failed), begun: true}
 	}
 	return nil
+}
+
+// readUpTo reads an answer's body, or as many bytes of it. One of known length is
+// read into memory of that size, unless it is so large that its word is not to be
+// taken.
+func readUpTo(most int64, resp *http.Response) ([]byte, error) {
+	const wordTaken = 64 << 10
+	b := buffer{bytes: make([]byte, 0, min(max(resp.ContentLength+1, 512), wordTaken))}
+	err := b.readFrom(io.LimitReader(resp.Body, most))
+	return b.bytes, err
 }

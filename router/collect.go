@@ -44,6 +44,8 @@ func (b *upstreamBackend) formFor(*call) *streamed { return nil }
 // it the whole answer. Nothing has been sent to the client, so that anything that
 // goes wrong can still be mended elsewhere.
 func (a *answer) collect(d dialect) *failure {
+	a.beginWatch()
+	defer a.endWatch()
 	for !a.ended {
 		e, err := a.awaitEvent()
 		if err == nil {

@@ -21,34 +21,34 @@ var errEnded = errors.New("the stream has ended")
 // relay sends a committed answer to the client, byte for byte. It returns an
 // error when the client could not get the whole of it.
 func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, rec *record) error {
-	w = &patientWriter{ResponseWriter: w, place: a.place, idle: a.idle}
+	if a.events == nil && a.rest == nil && len(a.held) <= bufferedByServer { // nothing is sent before the call has ended
+		return a.relayWhole(w, rec)
+	}
+	patient := newPatientWriter(w, a)
+	w = patient
 	// A deadline would go on to the connection's next request.
-	defer func() { _ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) }() // where there is none, none was set
+	defer func() { _ = patient.control.SetWriteDeadline(time.Time{}) }() // where there is none, none was set
 	if a.events == nil {
 		return a.relayWhole(w, rec)
 	}
 	if rec.seen = 1; a.ended {
 		rec.conclude()
 	}
+	a.beginWatch()
+	defer a.endWatch()
 	w.WriteHeader(a.resp.StatusCode)
-	if _, err := w.Write(a.held); err != nil {
+	// Flushed when there is nothing more to send at the moment, so that a
+	// burst of events is one packet and a lone one waits for nobody.
+	if err := patient.send(a.held, !a.events.buffered()); err != nil {
 		return err
 	}
 	a.tell(a.held)
 	a.tell(a.unasked.pending())
-	flush := http.NewResponseController(w).Flush
 	ended := a.ended
 	if ended {
 		defer a.limitEnd().Stop()
 	}
 	for {
-		// Flushed when there is nothing more to send at the moment, so that a
-		// burst of events is one packet and a lone one waits for nobody.
-		if !a.events.buffered() {
-			if err := flush(); err != nil {
-				return err
-			}
-		}
 		e, err := a.awaitEvent()
 		switch {
 		case err == nil:
@@ -94,47 +94,15 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, re
 		if e.carries() {
 			rec.seen++
 		}
-		if _, err := w.Write(a.unasked.pass(e)); err != nil {
+		if err := patient.send(a.unasked.pass(e), !a.events.buffered()); err != nil {
 			return err
 		}
 	}
 }
 
-// commentsFor is how long a backend may send comments alone once an answer has
-// begun, in idle times: it thinks, but not for ever.
-const commentsFor = 10
-
-// awaitEvent reads the next event, and gives a backend up that is silent, or that
-// has nothing but comments for too long. The time in which the client does not
-// read is not the backend's.
-func (a *answer) awaitEvent() (event, error) {
-	if a.idle == 0 || a.events.buffered() {
-		e, err := a.events.next()
-		if len(e.data) > 0 {
-			a.vain = 0
-		}
-		return e, err
-	}
-	wait := min(a.idle, commentsFor*a.idle-a.vain)
-	if a.silence == nil {
-		a.silence = time.AfterFunc(wait, func() {
-			a.silent.Store(true)
-			a.cancel(errStalled)
-		})
-	} else {
-		a.silence.Reset(wait)
-	}
-	began := time.Now()
-	e, err := a.events.next()
-	a.silence.Stop()
-	if a.vain += time.Since(began); len(e.data) > 0 {
-		a.vain = 0
-	}
-	if err != nil && a.silent.Load() {
-		err = errStalled
-	}
-	return e, err
-}
+// bufferedByServer is how much of an answer net/http keeps until its handler has
+// returned, in bytes (bufferBeforeChunkingSize).
+const bufferedByServer = 2048
 
 // passError sends the backend's own error event. It is the end of a stream that is
 // not whole: an end mark that comes after it is not passed on.
@@ -228,7 +196,7 @@ func (a *answer) relayWhole(w http.ResponseWriter, rec *record) error {
 	if a.rest == nil {
 		return nil
 	}
-	end, err := copyBut(w, a.rest, lastPiece)
+	end, err := copyBut(w, a.rest, tailSize)
 	if err != nil {
 		return fmt.Errorf("%w: %s", errCut, rootCause(err))
 	}
@@ -238,9 +206,9 @@ func (a *answer) relayWhole(w http.ResponseWriter, rec *record) error {
 	return err
 }
 
-// lastPiece is how much of the end of a large answer is kept back until it is in
+// tailSize is how much of the end of a large answer is kept back until it is in
 // the books, in bytes. Its usage stands there.
-const lastPiece = 64 << 10
+const tailSize = 64 << 10
 
 // copyBut copies all but the last bytes, which it returns.
 func copyBut(w io.Writer, r io.Reader, last int) (end []byte, err error) {
@@ -271,52 +239,3 @@ func usageAtEnd(end []byte) gjson.Result {
 	}
 	return gjson.GetBytes(append([]byte(`{`), end[at:]...), "usage")
 }
-
-// patientWriter writes to a client, which may take its time to read: meanwhile
-// its call does not wait for the backend, and must not be held against it. One
-// that reads nothing for too long is let go: it keeps a place from others.
-type patientWriter struct {
-	http.ResponseWriter
-	place *place
-	idle  time.Duration // 0 = for ever
-	since time.Time     // when the deadline was set
-}
-
-func (w *patientWriter) begin() (end func()) {
-	// To set a deadline costs as much as a small write: one that is a little late
-	// does for many, and leaves each at least the idle time.
-	if now := time.Now(); w.idle > 0 && now.Sub(w.since) >= w.idle/4 {
-		w.since = now
-		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(now.Add(w.idle + w.idle/4)) // not every writer has one
-	}
-	return w.place.pause()
-}
-
-// pieceSize is how much is written under one deadline, in bytes. A client has to take
-// each within the idle time, and may take as long as it likes for all of them.
-const pieceSize = 64 << 10
-
-func (w *patientWriter) Write(p []byte) (n int, err error) {
-	for len(p)-n > pieceSize {
-		m, err := w.write(p[n : n+pieceSize])
-		if n += m; err != nil {
-			return n, err
-		}
-	}
-	m, err := w.write(p[n:])
-	return n + m, err
-}
-
-func (w *patientWriter) write(p []byte) (int, error) {
-	defer w.begin()()
-	return w.ResponseWriter.Write(p)
-}
-
-// FlushError is http.ResponseController's way to Flush.
-func (w *patientWriter) FlushError() error {
-	defer w.begin()()
-	return http.NewResponseController(w.ResponseWriter).Flush()
-}
-
-// Unwrap is its way to the rest.
-func (w *patientWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

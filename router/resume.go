@@ -107,8 +107,10 @@ func applied(raw string, changes []edit) string {
 // relay writes the continuation as events of the stream that broke.
 func (r *resumption) relay(w http.ResponseWriter, a *answer, wantsUsage bool) error {
 	if first, ok := w.(*patientWriter); ok { // who waits for the client now is the second backend
-		w = &patientWriter{ResponseWriter: first.ResponseWriter, place: a.place, idle: first.idle}
+		w = newPatientWriter(first.ResponseWriter, a)
 	}
+	a.beginWatch()
+	defer a.endWatch()
 	flush := http.NewResponseController(w).Flush
 	repeated := newEcho(r.story.text.String())
 	var used usage
