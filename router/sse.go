@@ -28,6 +28,7 @@ type eventReader struct {
 	start int // of the event being read
 	line  int // start of the line being read
 	scan  int // where to look for the next line's end
+	lines int // of the event being read, so far
 	err   error
 	multi []byte // joined data, reused
 }
@@ -42,8 +43,12 @@ func newEventReader(src io.Reader) *eventReader {
 func (r *eventReader) next() (event, error) {
 	for {
 		if end, ok := r.findEnd(); ok {
-			raw := r.buf[r.start:end]
-			r.start, r.line, r.scan = end, end, end
+			raw, line := r.buf[r.start:end], r.buf[r.start:r.line]
+			single := r.lines == 1
+			r.start, r.line, r.scan, r.lines = end, end, end, 0
+			if data, ok := bytes.CutPrefix(line, []byte("data:")); ok && single { // as nearly all are
+				return event{raw: raw, data: bytes.TrimPrefix(withoutEnd(data), []byte{' '})}, nil
+			}
 			return r.parse(raw), nil
 		}
 		if r.err != nil {
@@ -84,7 +89,13 @@ func (r *eventReader) findEnd() (end int, ok bool) {
 			return next, true // scan stays: asked again, it finds this again
 		}
 		r.line, r.scan = next, next
+		r.lines++
 	}
+}
+
+// withoutEnd is a line without the LF or CRLF that it ends with.
+func withoutEnd(line []byte) []byte {
+	return bytes.TrimSuffix(line[:len(line)-1], []byte{'\r'})
 }
 
 func (r *eventReader) fill() {
