@@ -32,7 +32,7 @@ const (
 	// listedFor is how long a list is good enough.
 	listedFor = 24 * time.Hour
 	// retryFirst and retryMost bound the pause after a fetch that failed.
-	retryFirst = time.Minute
+	retryFirst = 10 * time.Second
 	retryMost  = time.Hour
 )
 

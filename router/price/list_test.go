@@ -107,7 +107,7 @@ func TestListIsFetchedDaily(t *testing.T) {
 		for _, at := range s.asked {
 			minutes = append(minutes, int(at.Sub(start).Minutes()))
 		}
-		want := []int{0, 1, 3, 7, 15, 31, 63, 123, 183, 243, 243 + 24*60, 243 + 48*60, 243 + 72*60}
+		want := []int{0, 0, 0, 1, 2, 5, 10, 21, 42, 85, 85 + 24*60, 85 + 48*60, 85 + 72*60}
 		if len(minutes) != len(want) || len(told) != len(want) {
 			t.Fatalf("asked at minutes %v, told %d times; want %v", minutes, len(told), want)
 		}
