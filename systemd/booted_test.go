@@ -1,15 +1,12 @@
 package systemd
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httptrace"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,7 +15,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -59,6 +55,7 @@ func TestBooted(t *testing.T) {
 		{"the units are in order", (*service).units},
 		{"installed again", (*service).again},
 		{"the key is the service's alone", (*service).secret},
+		{"who may operate it", (*service).operators},
 		{"without a key it starts", (*service).keyless},
 		{"reload", (*service).reload},
 		{"stopped by SIGSTOP", func(s *service) { s.restarted("STOP", 20*time.Second) }},
@@ -363,6 +360,32 @@ func (s *service) secret() {
 	s.unsaid()
 }
 
+// operators: members of the group llmsup may give it orders, and read no key;
+// others may not even ask.
+func (s *service) operators() {
+	s.must("useradd", "--no-create-home", "--groups", "llmsup", "operator")
+	as := func(user string, args ...string) (status int, out string) {
+		return s.try(append([]string{"setpriv", "--reuid=" + user, "--regid=nogroup", "--init-groups"}, args...)...)
+	}
+	for _, args := range [][]string{{"status"}, {"reload"}, {"logs"}} {
+		if status, out := as("operator", append([]string{"llmsup"}, args...)...); status != 0 {
+			s.t.Errorf("llmsup %s of an operator: exit %d, %s", args[0], status, out)
+		}
+		if status, out := as("nobody", append([]string{"llmsup"}, args...)...); status != 3 || !strings.Contains(out, "this user may not open /run/llmsup/control.sock") {
+			s.t.Errorf("llmsup %s of nobody: exit %d, %s", args[0], status, out)
+		}
+	}
+	for _, file := range []string{"/etc/llmsup/credentials/openrouter", "/run/credentials/llmsup.service/openrouter"} {
+		if status, _ := as("operator", "cat", file); status == 0 {
+			s.t.Errorf("an operator can read %s", file)
+		}
+	}
+	if status, _ := as("operator", "sh", "-c", "echo >>/etc/llmsup/llmsup.yaml"); status == 0 {
+		s.t.Error("an operator can write to the configuration")
+	}
+	s.must("userdel", "operator")
+}
+
 func (s *service) unsaid() {
 	s.t.Helper()
 	if strings.Contains(s.ask("journalctl", "-u", "llmsup.service", "--no-pager"), key) {
@@ -407,333 +430,6 @@ func (s *service) reload() {
 	if now := s.show("llmsup.service", "MainPID"); now != pid || s.show("llmsup.service", "ActiveState") != "active" {
 		s.t.Errorf("it is another process, %s and not %s", now, pid)
 	}
-}
-
-// restarted: llmsup gets a signal after which it does nothing any more, and is
-// started again, with one llama-server. Callers wait.
-func (s *service) restarted(signal string, within time.Duration) {
-	s.served()
-	before, pid, engines := s.show("llmsup.service", "NRestarts"), s.show("llmsup.service", "MainPID"), s.engines()
-	s.must("sh", "-c", "kill -"+signal+" "+pid)
-	began := time.Now()
-	transport := &http.Transport{DisableKeepAlives: true}
-	if _, err := s.call(transport, "local/demo"); err != nil {
-		s.t.Errorf("a call in the meantime: %v", err)
-	}
-	s.t.Logf("a call in the meantime was answered after %.1f s", time.Since(began).Seconds())
-	s.await("systemd has started it again", within, func() bool {
-		return s.show("llmsup.service", "NRestarts") != before && s.show("llmsup.service", "ActiveState") == "active"
-	})
-	s.served()
-	now := s.engines()
-	if len(now) != 1 || len(engines) != 1 || now[0] == engines[0] {
-		s.t.Errorf("llama-servers %v run, before %v; want one, another one", now, engines)
-	}
-	s.unsaid() // the watchdog has Go write down what it was at
-	if s.ask("sh", "-c", "kill -0 "+pid+" 2>/dev/null && echo alive") != "" {
-		s.t.Errorf("the old llmsup, %s, is still there", pid)
-	}
-}
-
-// restartUnderLoad: callers with a new connection for each call, callers that
-// share some, and callers whose connection rests for seconds between two calls. No
-// call fails, and none is made twice.
-func (s *service) restartUnderLoad() {
-	s.served()
-	restarts := 5
-	if n, err := strconv.Atoi(os.Getenv("LLMSUP_TEST_RESTARTS")); err == nil {
-		restarts = n
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var calls, longest, onKept, afterRest atomic.Int64
-	var callers sync.WaitGroup
-	call := func(who string, transport http.RoundTripper) {
-		began := time.Now()
-		var conn httptrace.GotConnInfo
-		traced := httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) { conn = got }})
-		if _, err := s.callIn(traced, transport, "local/demo"); err != nil {
-			s.t.Errorf("a call of %s: %v, after %s; its connection was reused: %t, after a rest of %s", who, err, time.Since(began), conn.Reused, conn.IdleTime)
-		}
-		calls.Add(1)
-		if conn.Reused {
-			onKept.Add(1)
-		}
-		if conn.IdleTime > time.Second {
-			afterRest.Add(1)
-		}
-		for took, most := int64(time.Since(began)), longest.Load(); took > most && !longest.CompareAndSwap(most, took); most = longest.Load() {
-		}
-	}
-	kept, fresh := &http.Transport{MaxIdleConnsPerHost: 20}, &http.Transport{DisableKeepAlives: true}
-	defer kept.CloseIdleConnections()
-	callers.Go(func() {
-		tick := time.NewTicker(time.Second / 50)
-		defer tick.Stop()
-		for i := 0; ctx.Err() == nil; i++ {
-			<-tick.C
-			callers.Go(func() {
-				if i%2 == 0 {
-					call("many, each on a connection of its own", fresh)
-				} else {
-					call("many that share connections", kept)
-				}
-			})
-		}
-	})
-	for range 40 {
-		callers.Go(func() {
-			own := &http.Transport{}
-			defer own.CloseIdleConnections()
-			for ctx.Err() == nil {
-				call("one that rests", own)
-				select {
-				case <-ctx.Done():
-				case <-time.After(rand.N(8 * time.Second)): // it may be longer than connections are lingered for
-				}
-			}
-		})
-	}
-	for range restarts {
-		before := calls.Load()
-		s.await("50 calls are made", 20*time.Second, func() bool { return calls.Load() >= before+50 })
-		s.must("systemctl", "restart", "llmsup.service")
-	}
-	before := calls.Load()
-	s.await("50 calls are made", 20*time.Second, func() bool { return calls.Load() >= before+50 })
-	cancel()
-	callers.Wait()
-	s.t.Logf("%d calls, %d on a kept connection, %d of them after a rest of over a second; %d restarts; the longest call took %.1f s",
-		calls.Load(), onKept.Load(), afterRest.Load(), restarts, time.Duration(longest.Load()).Seconds())
-}
-
-// stop stops the service and wants it to be gone, in its own time.
-func (s *service) stop(within time.Duration) {
-	s.t.Helper()
-	began := time.Now()
-	s.must("systemctl", "stop", "llmsup.service")
-	s.t.Logf("stopped after %.1f s", time.Since(began).Seconds())
-	if took := time.Since(began); took > within {
-		s.t.Errorf("the stop took %s", took)
-	}
-	for property, want := range map[string]string{"ActiveState": "inactive", "Result": "success", "ExecMainStatus": "0"} {
-		if got := s.show("llmsup.service", property); got != want {
-			s.t.Errorf("%s is %q, want %q", property, got, want)
-		}
-	}
-	s.nothingLeft()
-}
-
-// stopInLoad: a llama-server that loads for ever, and does not hear SIGTERM.
-func (s *service) stopInLoad() {
-	s.write("/opt/loads", `#!/bin/sh
-case $1 in --help | --version) exec /llama/llama-server "$@" ;; esac
-trap '' TERM
-while :; do echo loading; sleep 0.2; done
-`)
-	s.must("chmod", "755", "/opt/loads")
-	s.dropIn("zloads", "[Service]\nEnvironment=LLMSUP_LLAMA_SERVER=/opt/loads\n")
-	s.must("systemctl", "daemon-reload")
-	s.must("systemctl", "restart", "llmsup.service")
-	s.await("it loads", 20*time.Second, func() bool { return s.show("llmsup.service", "StatusText") == "demo loading" })
-	s.stop(20 * time.Second)
-	s.must("rm", "/etc/systemd/system/llmsup.service.d/zloads.conf")
-	s.must("systemctl", "daemon-reload")
-	s.must("systemctl", "start", "llmsup.service")
-	s.served()
-}
-
-// stopInStream: a stream that ends within the grace ends whole; one that does
-// not is cut, and the stop does not wait for it any longer.
-func (s *service) stopInStream() {
-	short, shortEnd := s.stream("cloud", 50)
-	long, longEnd := s.stream("cloud", 100_000)
-	<-short
-	<-long
-	s.stop(50 * time.Second)
-	if text := <-shortEnd; !strings.Contains(text, " w49") || !strings.HasSuffix(text, "data: [DONE]\n\n") {
-		s.t.Errorf("the short stream ends with %q", text[max(0, len(text)-200):])
-	}
-	if text := <-longEnd; strings.Contains(text, "[DONE]") {
-		s.t.Errorf("the long stream ends as if it were whole: %q", text[max(0, len(text)-200):])
-	}
-	s.must("systemctl", "start", "llmsup.service")
-	s.served()
-}
-
-// stream begins a stream; begun is closed when it has content.
-func (s *service) stream(model string, tokens int) (begun chan struct{}, end chan string) {
-	begun, end = make(chan struct{}), make(chan string, 1)
-	go func() {
-		body := fmt.Sprintf(`{"model":%q,"stream":true,"max_tokens":%d,"messages":[{"role":"user","content":"x"}]}`, model, tokens)
-		resp, err := http.Post(s.url+"/v1/chat/completions", "application/json", strings.NewReader(body))
-		if err != nil {
-			close(begun)
-			end <- err.Error()
-			return
-		}
-		defer resp.Body.Close()
-		reader := bufio.NewReader(resp.Body)
-		first, _ := reader.ReadString('\n')
-		close(begun)
-		rest, _ := io.ReadAll(reader)
-		end <- first + string(rest)
-	}()
-	return begun, end
-}
-
-// wantDrained wants calls to be answered elsewhere, and no llama-server.
-func (s *service) wantDrained(after string) {
-	s.t.Helper()
-	if status := s.show("llmsup.service", "StatusText"); !strings.HasPrefix(status, "demo drained") {
-		s.t.Errorf("after %s the status line is %q", after, status)
-	}
-	if backend, err := s.call(http.DefaultTransport, "local/demo"); err != nil || backend != "openrouter" {
-		s.t.Errorf("after %s a call is answered by %q, %v", after, backend, err)
-	}
-	if pids := s.engines(); len(pids) > 0 {
-		s.t.Errorf("after %s llama-servers %v run", after, pids)
-	}
-}
-
-// drained: a drain outlives a restart, and a crash.
-func (s *service) drained() {
-	s.must("llmsup", "drain", "--yes")
-	s.wantDrained("the drain")
-	s.must("systemctl", "restart", "llmsup.service")
-	s.wantDrained("a restart")
-	before := s.show("llmsup.service", "NRestarts")
-	s.must("sh", "-c", "kill -KILL "+s.show("llmsup.service", "MainPID"))
-	s.await("systemd has started it again", 10*time.Second, func() bool {
-		return s.show("llmsup.service", "NRestarts") != before && s.show("llmsup.service", "ActiveState") == "active"
-	})
-	s.wantDrained("a crash")
-	s.must("llmsup", "resume")
-	if backend, err := s.call(http.DefaultTransport, "local/demo"); err != nil || backend != "demo" {
-		s.t.Errorf("after the resume a call is answered by %q, %v", backend, err)
-	}
-}
-
-// driver: apt drains before it unpacks a driver, and not for other packages.
-func (s *service) driver() {
-	s.must("cp", "/src/systemd/apt-drain.conf", "/etc/apt/apt.conf.d/50llmsup")
-	for _, name := range []string{"not-nvidia", "nvidia-driver-test"} {
-		s.write("/tmp/"+name+"/DEBIAN/control", "Package: "+name+"\nVersion: 1\nArchitecture: all\nMaintainer: none <none@example.org>\nDescription: nothing\n")
-		s.must("dpkg-deb", "--build", "/tmp/"+name, "/tmp/"+name+"_1_all.deb")
-		s.must("apt-get", "install", "--yes", "/tmp/"+name+"_1_all.deb")
-		if drained := len(s.engines()) == 0; drained != (name == "nvidia-driver-test") {
-			s.t.Errorf("after the installation of %s: drained is %v", name, drained)
-		}
-	}
-	s.must("rm", "/etc/apt/apt.conf.d/50llmsup")
-	s.wantDrained("a driver's upgrade")
-	s.must("systemctl", "restart", "llmsup.service")
-	s.must("llmsup", "resume")
-	s.served()
-}
-
-// stopInDrain: a drain waits for a call that does not end, since llama-server
-// does nothing any more; a stop waits for neither.
-func (s *service) stopInDrain() {
-	begun, end := s.stream("local/demo", 8000)
-	<-begun
-	s.must("sh", "-c", "kill -STOP "+strings.Join(s.engines(), " "))
-	drain := s.command("llmsup", "drain", "--yes")
-	if err := drain.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	defer func() { _ = drain.Wait() }()
-	s.await("it drains", 10*time.Second, func() bool {
-		return strings.HasPrefix(s.show("llmsup.service", "StatusText"), "demo draining")
-	})
-	s.stop(55 * time.Second)
-	if text := <-end; strings.Contains(text, "[DONE]") {
-		s.t.Errorf("the stream ends as if it were whole: %q", text[max(0, len(text)-200):])
-	}
-	s.must("systemctl", "start", "llmsup.service")
-	s.wantDrained("a stop")
-	s.must("llmsup", "resume")
-	s.served()
-}
-
-// rebooted: a drain outlives a reboot, also one that comes in the midst of it, and
-// a power cut. One that has an end has it after them too.
-func (s *service) rebooted() {
-	s.write("/etc/llmsup/llmsup.yaml", s.config("shutdown_grace: 2s\n"))
-	s.must("systemctl", "reload", "llmsup.service")
-	begun, end := s.stream("local/demo", 8000)
-	<-begun
-	s.must("sh", "-c", "kill -STOP "+strings.Join(s.engines(), " ")) // so that the drain has not ended
-	drain := s.command("llmsup", "drain", "--yes")
-	if err := drain.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	s.await("it drains", 10*time.Second, func() bool {
-		return strings.HasPrefix(s.show("llmsup.service", "StatusText"), "demo draining")
-	})
-	s.reboot()
-	_ = drain.Wait() // it has gone with the machine
-	if text := <-end; strings.Contains(text, "[DONE]") {
-		s.t.Errorf("the stream ends as if it were whole: %q", text[max(0, len(text)-200):])
-	}
-	s.up()
-	s.wantDrained("a reboot")
-	if out := s.must("llmsup", "status", "--json"); !strings.Contains(out, `"until":null,"keep_server":false}`) {
-		s.t.Errorf("llmsup status: %s", out)
-	}
-	s.must("llmsup", "resume")
-	s.served()
-
-	s.must("llmsup", "drain", "--yes", "--for", "2h")
-	before := s.until()
-	s.cutPower()
-	s.boot()
-	s.up()
-	s.wantDrained("a power cut")
-	if now := s.until(); now != before || now == "" {
-		s.t.Errorf("it ends at %q, before at %q", now, before)
-	}
-	s.must("llmsup", "resume")
-	s.served()
-
-	s.must("llmsup", "drain", "--yes", "--for", "15s")
-	s.reboot()
-	s.up()
-	s.served() // by itself
-	s.must("llmsup", "drain", "--yes", "--for", "1s")
-	s.reboot()
-	s.up()
-	s.served() // its time was over when it came up
-	s.write("/etc/llmsup/llmsup.yaml", s.config(""))
-	s.must("systemctl", "reload", "llmsup.service")
-}
-
-// up waits until the service is.
-func (s *service) up() {
-	s.t.Helper()
-	s.await("the service is active", 60*time.Second, func() bool { return s.show("llmsup.service", "ActiveState") == "active" })
-}
-
-// until is when the drain ends by itself; "" = never.
-func (s *service) until() string {
-	s.t.Helper()
-	m := regexp.MustCompile(`"drain":\{"since":"[^"]+","until":"([^"]+)"`).FindStringSubmatch(s.must("llmsup", "status", "--json"))
-	if m == nil {
-		return ""
-	}
-	return m[1]
-}
-
-func (s *service) stopAll() {
-	s.must("systemctl", "stop", "llmsup.socket")
-	if state := s.show("llmsup.service", "ActiveState"); state != "inactive" {
-		s.t.Errorf("the service is %s", state)
-	}
-	if _, err := s.call(&http.Transport{DisableKeepAlives: true}, "local/demo"); err == nil {
-		s.t.Error("a call is answered")
-	}
-	s.nothingLeft()
-	s.must("systemctl", "start", "llmsup.socket")
-	s.served() // a call starts it
 }
 
 func (s *service) uninstall() {

@@ -1,0 +1,150 @@
+package systemd
+
+import (
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// wantDrained wants calls to be answered elsewhere, and no llama-server.
+func (s *service) wantDrained(after string) {
+	s.t.Helper()
+	if status := s.show("llmsup.service", "StatusText"); !strings.HasPrefix(status, "demo drained") {
+		s.t.Errorf("after %s the status line is %q", after, status)
+	}
+	if backend, err := s.call(http.DefaultTransport, "local/demo"); err != nil || backend != "openrouter" {
+		s.t.Errorf("after %s a call is answered by %q, %v", after, backend, err)
+	}
+	if pids := s.engines(); len(pids) > 0 {
+		s.t.Errorf("after %s llama-servers %v run", after, pids)
+	}
+}
+
+// drained: a drain outlives a restart, and a crash.
+func (s *service) drained() {
+	s.must("llmsup", "drain", "--yes")
+	s.wantDrained("the drain")
+	s.must("systemctl", "restart", "llmsup.service")
+	s.wantDrained("a restart")
+	before := s.show("llmsup.service", "NRestarts")
+	s.must("sh", "-c", "kill -KILL "+s.show("llmsup.service", "MainPID"))
+	s.await("systemd has started it again", 10*time.Second, func() bool {
+		return s.show("llmsup.service", "NRestarts") != before && s.show("llmsup.service", "ActiveState") == "active"
+	})
+	s.wantDrained("a crash")
+	s.must("llmsup", "resume")
+	if backend, err := s.call(http.DefaultTransport, "local/demo"); err != nil || backend != "demo" {
+		s.t.Errorf("after the resume a call is answered by %q, %v", backend, err)
+	}
+}
+
+// driver: apt drains before it unpacks a driver, and not for other packages.
+func (s *service) driver() {
+	s.must("cp", "/src/systemd/apt-drain.conf", "/etc/apt/apt.conf.d/50llmsup")
+	for _, name := range []string{"not-nvidia", "nvidia-driver-test"} {
+		s.write("/tmp/"+name+"/DEBIAN/control", "Package: "+name+"\nVersion: 1\nArchitecture: all\nMaintainer: none <none@example.org>\nDescription: nothing\n")
+		s.must("dpkg-deb", "--build", "/tmp/"+name, "/tmp/"+name+"_1_all.deb")
+		s.must("apt-get", "install", "--yes", "/tmp/"+name+"_1_all.deb")
+		if drained := len(s.engines()) == 0; drained != (name == "nvidia-driver-test") {
+			s.t.Errorf("after the installation of %s: drained is %v", name, drained)
+		}
+	}
+	s.must("rm", "/etc/apt/apt.conf.d/50llmsup")
+	s.wantDrained("a driver's upgrade")
+	s.must("systemctl", "restart", "llmsup.service")
+	s.must("llmsup", "resume")
+	s.served()
+}
+
+// stopInDrain: a drain waits for a call that does not end, since llama-server
+// does nothing any more; a stop waits for neither.
+func (s *service) stopInDrain() {
+	begun, end := s.stream("local/demo", 8000)
+	<-begun
+	s.must("sh", "-c", "kill -STOP "+strings.Join(s.engines(), " "))
+	drain := s.command("llmsup", "drain", "--yes")
+	if err := drain.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = drain.Wait() }()
+	s.await("it drains", 10*time.Second, func() bool {
+		return strings.HasPrefix(s.show("llmsup.service", "StatusText"), "demo draining")
+	})
+	s.stop(55 * time.Second)
+	if text := <-end; strings.Contains(text, "[DONE]") {
+		s.t.Errorf("the stream ends as if it were whole: %q", text[max(0, len(text)-200):])
+	}
+	s.must("systemctl", "start", "llmsup.service")
+	s.wantDrained("a stop")
+	s.must("llmsup", "resume")
+	s.served()
+}
+
+// rebooted: a drain outlives a reboot, also one that comes in the midst of it, and
+// a power cut. One that has an end has it after them too.
+func (s *service) rebooted() {
+	s.write("/etc/llmsup/llmsup.yaml", s.config("shutdown_grace: 2s\n"))
+	s.must("systemctl", "reload", "llmsup.service")
+	begun, end := s.stream("local/demo", 8000)
+	<-begun
+	s.must("sh", "-c", "kill -STOP "+strings.Join(s.engines(), " ")) // so that the drain has not ended
+	drain := s.command("llmsup", "drain", "--yes")
+	if err := drain.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.await("it drains", 10*time.Second, func() bool {
+		return strings.HasPrefix(s.show("llmsup.service", "StatusText"), "demo draining")
+	})
+	s.reboot()
+	_ = drain.Wait() // it has gone with the machine
+	if text := <-end; strings.Contains(text, "[DONE]") {
+		s.t.Errorf("the stream ends as if it were whole: %q", text[max(0, len(text)-200):])
+	}
+	s.up()
+	s.wantDrained("a reboot")
+	if out := s.must("llmsup", "status", "--json"); !strings.Contains(out, `"until":null,"keep_server":false}`) {
+		s.t.Errorf("llmsup status: %s", out)
+	}
+	s.must("llmsup", "resume")
+	s.served()
+
+	s.must("llmsup", "drain", "--yes", "--for", "2h")
+	before := s.until()
+	s.cutPower()
+	s.boot()
+	s.up()
+	s.wantDrained("a power cut")
+	if now := s.until(); now != before || now == "" {
+		s.t.Errorf("it ends at %q, before at %q", now, before)
+	}
+	s.must("llmsup", "resume")
+	s.served()
+
+	s.must("llmsup", "drain", "--yes", "--for", "15s")
+	s.reboot()
+	s.up()
+	s.served() // by itself
+	s.must("llmsup", "drain", "--yes", "--for", "1s")
+	s.reboot()
+	s.up()
+	s.served() // its time was over when it came up
+	s.write("/etc/llmsup/llmsup.yaml", s.config(""))
+	s.must("systemctl", "reload", "llmsup.service")
+}
+
+// up waits until the service is.
+func (s *service) up() {
+	s.t.Helper()
+	s.await("the service is active", 60*time.Second, func() bool { return s.show("llmsup.service", "ActiveState") == "active" })
+}
+
+// until is when the drain ends by itself; "" = never.
+func (s *service) until() string {
+	s.t.Helper()
+	m := regexp.MustCompile(`"drain":\{"since":"[^"]+","until":"([^"]+)"`).FindStringSubmatch(s.must("llmsup", "status", "--json"))
+	if m == nil {
+		return ""
+	}
+	return m[1]
+}
