@@ -189,6 +189,7 @@ func (l *Ledger) connect() error {
 	l.mu.Unlock()
 	if !usable {
 		l.disconnect()
+		makeFolder(l.dir)
 		var err error
 		if d, err = openDatabase(l.path(), l.opts.migrations); err != nil {
 			return err

@@ -302,6 +302,58 @@ func TestFileIsSpoiled(t *testing.T) {
 	}
 }
 
+// The folder is removed in mid-run, or what is in it. What is written to files that
+// have no name any more is lost, so nothing may be taken for durable there.
+func TestFolderIsRemoved(t *testing.T) {
+	for name, c := range map[string]struct {
+		remove func(dir string) error
+		mend   func(dir string) error // nil = it mends itself
+	}{
+		"the folder":        {os.RemoveAll, nil},
+		"moved away":        {func(dir string) error { return os.Rename(dir, dir+".x") }, nil},
+		"all that it has":   {func(dir string) error { return errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700)) }, nil},
+		"a file is instead": {func(dir string) error { return errors.Join(os.RemoveAll(dir), os.WriteFile(dir, nil, 0o600)) }, os.Remove},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "ledger")
+			if err := os.Mkdir(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			l, _ := open(t, dir, Options{})
+			durable(t, l.Pay(paid("before", 1)))
+			synced(t, l)
+			if err := c.remove(dir); err != nil {
+				t.Fatal(err)
+			}
+			var want []string
+			var receipts []*Receipt
+			for i := range 20 {
+				want = append(want, fmt.Sprint("after-", i))
+				receipts = append(receipts, l.Pay(paid(want[i], 1)))
+			}
+			if c.mend != nil {
+				becomes(t, l, Spilling, "nor can its spill")
+				for _, r := range receipts {
+					select {
+					case <-r.Durable():
+						t.Fatal("a row is taken for durable that is on no disk")
+					default:
+					}
+				}
+				if err := c.mend(dir); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, r := range receipts {
+				durable(t, r)
+			}
+			synced(t, l)
+			closeLedger(t, l)
+			once(t, dir, want)
+		})
+	}
+}
+
 // A database that was garbled while nobody had it.
 func TestCorruptAtTheStart(t *testing.T) {
 	dir := t.TempDir()

@@ -90,7 +90,12 @@ type spill struct {
 func (s *spill) write(entries []*entry) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.file != nil && !isNamed(s.file) {
+		_ = s.file.Close()
+		s.file = nil
+	}
 	if s.file == nil {
+		makeFolder(s.dir)
 		f, err := os.CreateTemp(s.dir, spillPattern)
 		if err != nil {
 			return err
@@ -123,7 +128,7 @@ func (s *spill) write(entries []*entry) error {
 func (s *spill) save(entries []*entry) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.reserve == nil || s.unread {
+	if s.reserve == nil || s.unread || !isNamed(s.reserve) {
 		return 0
 	}
 	var lines []byte
@@ -180,8 +185,12 @@ func globQuote(path string) string {
 func (s *spill) prepare() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.reserve != nil {
+	if s.reserve != nil && isNamed(s.reserve) {
 		return nil
+	}
+	if s.reserve != nil {
+		_ = s.reserve.Close()
+		s.reserve = nil
 	}
 	f, err := os.OpenFile(filepath.Join(s.dir, reserveName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -237,13 +246,28 @@ func (s *spill) close() {
 		s.file = nil
 	}
 	if s.reserve != nil {
-		if s.used == 0 && !s.unread {
+		if s.used == 0 && !s.unread && isNamed(s.reserve) {
 			_ = os.Remove(s.reserve.Name())
 		}
 		_ = s.reserve.Close()
 		s.reserve = nil
 	}
 }
+
+// isNamed says whether a file is still the one of its name. Somebody may have
+// removed it, or its folder: then nobody ever reads what is written to it.
+func isNamed(f *os.File) bool {
+	info, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	named, err := os.Stat(f.Name())
+	return err == nil && os.SameFile(info, named)
+}
+
+// makeFolder makes the ledger's folder anew where somebody has removed it. Where
+// it can't, whoever opens a file there says why.
+func makeFolder(dir string) { _ = os.Mkdir(dir, 0o700) }
 
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
