@@ -9,9 +9,12 @@ import (
 // resumable is a dialect whose streams of plain text somebody else can go on
 // with.
 type resumable interface {
-	// text returns what a choice of an event adds to the text, and why, with it,
-	// nobody else could go on.
-	text(choice gjson.Result) (text, spoiled string)
+	// hear takes an event of the first part into account, and returns what it adds to
+	// the text.
+	hear(s *story, event gjson.Result) (text string)
+	// part returns what an event of the continuation adds to the text, the finish
+	// reason, if it has one, and why, with it, it is no continuation.
+	part(event gjson.Result) (text, finish, spoiled string)
 	// place is where the text stands in an event, as gjson's path.
 	place() string
 	// more returns the change of a request's body that asks for a continuation of
@@ -19,10 +22,16 @@ type resumable interface {
 	more(object gjson.Result, text string) (change edit, ok bool)
 	// joined puts a part before a whole answer that continues it.
 	joined(whole string, p beginning) (body string, ok bool)
-	// chunk is an event with some more text, or, without text, the finish.
-	chunk(h head, text, finish string) []byte
-	// usageChunk is the event that says what was used.
-	usageChunk(h head, u usage) []byte
+	// chunk is an event with some more text.
+	chunk(h head, text string) []byte
+	// finishChunk are the events that come with the finish reason, before the usage
+	// is known.
+	finishChunk(h head, finish string) []byte
+	// ending are the events that end a stream, of which finishChunk has been sent.
+	// asked: the client wants to know what it used.
+	ending(s *story, u usage, asked bool) []byte
+	// outOfTokens is the finish reason of an answer that has come to its limit.
+	outOfTokens() string
 }
 
 // edit puts text in the place of raw[from:to].
@@ -38,6 +47,8 @@ func resumableOf(path string) resumable {
 		return chatText{}
 	case "/v1/completions":
 		return completionText{}
+	case "/v1/messages":
+		return messagesText{}
 	}
 	return nil
 }
@@ -74,17 +85,25 @@ func (chatText) more(object gjson.Result, text string) (edit, bool) {
 	return edit{end, end, `,{"role":"assistant","content":` + quote(text) + `}`}, true
 }
 
-func (chatText) chunk(h head, text, finish string) []byte {
-	delta := `{}`
-	if text != "" {
-		delta = `{"content":` + quote(text) + `}`
-	}
-	return event1(h, "chat.completion.chunk", `[{"index":0,"delta":`+delta+`,"finish_reason":`+orNull(finish)+`}]`, "")
+func (d chatText) hear(s *story, event gjson.Result) string { return hearChoice(d, s, event) }
+
+func (d chatText) part(event gjson.Result) (text, finish, spoiled string) {
+	return partOfChoice(d, event)
 }
 
-func (chatText) usageChunk(h head, u usage) []byte {
-	return event1(h, "chat.completion.chunk", "[]", usageObject(u))
+func (chatText) chunk(h head, text string) []byte {
+	return event1(h, "chat.completion.chunk", `[{"index":0,"delta":{"content":`+quote(text)+`},"finish_reason":null}]`, "")
 }
+
+func (chatText) finishChunk(h head, finish string) []byte {
+	return event1(h, "chat.completion.chunk", `[{"index":0,"delta":{},"finish_reason":`+quote(finish)+`}]`, "")
+}
+
+func (chatText) ending(s *story, u usage, asked bool) []byte {
+	return openAIEnding(s, "chat.completion.chunk", u, asked)
+}
+
+func (chatText) outOfTokens() string { return "length" }
 
 // completionText is completions.
 type completionText struct{}
@@ -108,13 +127,25 @@ func (completionText) more(object gjson.Result, text string) (edit, bool) {
 	return edit{end, end, quoted[1 : len(quoted)-1]}, true
 }
 
-func (completionText) chunk(h head, text, finish string) []byte {
-	return event1(h, "text_completion", `[{"index":0,"text":`+quote(text)+`,"logprobs":null,"finish_reason":`+orNull(finish)+`}]`, "")
+func (d completionText) hear(s *story, event gjson.Result) string { return hearChoice(d, s, event) }
+
+func (d completionText) part(event gjson.Result) (text, finish, spoiled string) {
+	return partOfChoice(d, event)
 }
 
-func (completionText) usageChunk(h head, u usage) []byte {
-	return event1(h, "text_completion", "[]", usageObject(u))
+func (completionText) chunk(h head, text string) []byte {
+	return event1(h, "text_completion", `[{"index":0,"text":`+quote(text)+`,"logprobs":null,"finish_reason":null}]`, "")
 }
+
+func (completionText) finishChunk(h head, finish string) []byte {
+	return event1(h, "text_completion", `[{"index":0,"text":"","logprobs":null,"finish_reason":`+quote(finish)+`}]`, "")
+}
+
+func (completionText) ending(s *story, u usage, asked bool) []byte {
+	return openAIEnding(s, "text_completion", u, asked)
+}
+
+func (completionText) outOfTokens() string { return "length" }
 
 func (chatText) joined(whole string, p beginning) (string, bool) {
 	return joined(whole, "choices.0.message.content", p)
@@ -165,11 +196,47 @@ func usageObject(u usage) string {
 		`,"total_tokens":` + strconv.FormatInt(prompt+completion, 10) + `}`
 }
 
-func orNull(s string) string {
-	if s == "" {
-		return "null"
+// choiceText is what chats and completions have in common.
+type choiceText interface {
+	// text returns what a choice of an event adds to the text, and why, with it,
+	// nobody else could go on.
+	text(choice gjson.Result) (text, spoiled string)
+}
+
+func hearChoice(d choiceText, s *story, event gjson.Result) string {
+	if s.head.ID == "" {
+		s.head = head{ID: event.Get("id").Str, Created: event.Get("created").Int(), Model: event.Get("model").Str}
 	}
-	return quote(s)
+	choice := event.Get("choices.0")
+	if !choice.Exists() {
+		s.told = s.told || hasContent(event.Get("usage"))
+		return ""
+	}
+	text, spoiled := d.text(choice)
+	if choice.Get("index").Int() != 0 || event.Get("choices.#").Int() > 1 {
+		spoiled = "it has several choices"
+	}
+	if reason := choice.Get("finish_reason").Str; reason != "" {
+		s.finish = reason
+	}
+	s.spoiled = spoiled
+	return text
+}
+
+func partOfChoice(d choiceText, event gjson.Result) (text, finish, spoiled string) {
+	choice := event.Get("choices.0")
+	text, spoiled = d.text(choice)
+	return text, choice.Get("finish_reason").Str, spoiled
+}
+
+// openAIEnding has the usage in an event of its own, which is not told as 0 where
+// nobody knows it.
+func openAIEnding(s *story, object string, u usage, asked bool) []byte {
+	var out []byte
+	if asked && u.prompt != nil && !s.told {
+		out = event1(s.head, object, "[]", usageObject(u))
+	}
+	return append(out, "data: [DONE]\n\n"...)
 }
 
 // spoiledBody says why a call's answer could not be continued by somebody else,

@@ -41,7 +41,7 @@ var errNoResume = errors.New("nobody else can go on with it")
 // resume writes the rest of a stream that broke. It returns errNoResume where it
 // has written nothing, and the caller has to say that the stream broke.
 func (r *resumption) resume(ctx context.Context, w http.ResponseWriter) error {
-	if r == nil || r.tried || r.story.spoiled != "" || r.story.head.ID == "" {
+	if r == nil || r.tried || r.story.spoiled != "" || r.story.head.ID == "" || r.story.closed && r.story.finish == "" {
 		return errNoResume
 	}
 	r.tried = true
@@ -55,8 +55,7 @@ func (r *resumption) resume(ctx context.Context, w http.ResponseWriter) error {
 	case r.story.finish != "": // it was whole but for its end mark
 		return r.end(w, wantsUsage, r.known())
 	case left == 0:
-		r.story.finish = "length"
-		if _, err := w.Write(r.story.dialect.chunk(r.story.head, "", "length")); err != nil {
+		if err := r.finish(w, r.story.dialect.outOfTokens()); err != nil {
 			return err
 		}
 		return r.end(w, wantsUsage, r.known())
@@ -114,11 +113,11 @@ func (r *resumption) relay(w http.ResponseWriter, a *answer, wantsUsage bool) er
 	flush := http.NewResponseController(w).Flush
 	repeated := newEcho(r.story.text.String())
 	var used usage
-	say := func(text, finish string) error {
-		if text == "" && finish == "" {
+	say := func(text string) error {
+		if text == "" {
 			return nil
 		}
-		if _, err := w.Write(r.story.dialect.chunk(r.story.head, text, finish)); err != nil {
+		if _, err := w.Write(r.story.dialect.chunk(r.story.head, text)); err != nil {
 			return err
 		}
 		return flush()
@@ -130,44 +129,52 @@ func (r *resumption) relay(w http.ResponseWriter, a *answer, wantsUsage bool) er
 			e, err = a.awaitEvent()
 			a.load.output.Add(int64(len(e.data))) // what was held is counted
 		}
-		if err != nil || e.cut && string(e.data) != "[DONE]" {
+		m := meaning{}
+		if err == nil {
+			m = r.call.dialect.read(e, false)
+		}
+		if err != nil || e.cut && !m.whole(e) {
 			return fmt.Errorf("%w: its continuation broke as well", errCut)
 		}
-		if string(e.data) == "[DONE]" {
-			if !finished {
-				return fmt.Errorf("%w: its continuation has no end", errCut)
-			}
-			a.place.release(withAnswer)
-			return r.end(w, wantsUsage, r.whole(used))
-		}
-		if len(e.data) == 0 {
-			continue
-		}
-		m := r.call.dialect.read(e, false)
 		used.merge(m.usage)
 		r.rec.ofRest = used
-		if m.failed != "" {
+		switch {
+		case m.failed != "":
 			return fmt.Errorf("%w: its continuation failed as well", errCut)
+		case m.ended && !finished:
+			return fmt.Errorf("%w: its continuation has no end", errCut)
+		case m.ended:
+			a.place.release(withAnswer)
+			return r.end(w, wantsUsage, r.whole(used))
+		case len(e.data) == 0:
+			continue
 		}
-		choice := gjson.GetBytes(e.data, "choices.0")
-		text, spoiled := r.story.dialect.text(choice)
+		text, finish, spoiled := r.story.dialect.part(gjson.ParseBytes(e.data))
 		if spoiled != "" {
 			return fmt.Errorf("%w: %s", errCut, spoiled)
 		}
-		finish := choice.Get("finish_reason").Str
 		if text = repeated.pass(text); finish != "" {
 			text += repeated.rest(finish)
 		}
-		if err := say(text, ""); err != nil {
+		if err := say(text); err != nil {
 			return err
 		}
 		if finish != "" && !finished {
 			finished = true
-			if err := say("", finish); err != nil {
+			if err := r.finish(w, finish); err != nil {
 				return err
 			}
 		}
 	}
+}
+
+// finish writes the finish reason.
+func (r *resumption) finish(w http.ResponseWriter, reason string) error {
+	r.story.finish = reason
+	if _, err := w.Write(r.story.dialect.finishChunk(r.story.head, reason)); err != nil {
+		return err
+	}
+	return http.NewResponseController(w).Flush()
 }
 
 // known is what was used of a stream that nobody else has to go on with: what its
@@ -196,12 +203,7 @@ func (r *resumption) whole(second usage) usage {
 func (r *resumption) end(w http.ResponseWriter, wantsUsage bool, u usage) error {
 	r.rec.usage.merge(u)
 	r.rec.conclude()
-	if wantsUsage && u.prompt != nil && !r.story.told { // what nobody knows is not told as 0
-		if _, err := w.Write(r.story.dialect.usageChunk(r.story.head, u)); err != nil {
-			return err
-		}
-	}
-	if _, err := io.WriteString(w, "data: [DONE]\n\n"); err != nil {
+	if _, err := w.Write(r.story.dialect.ending(&r.story, u, wantsUsage)); err != nil {
 		return err
 	}
 	return http.NewResponseController(w).Flush()

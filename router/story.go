@@ -16,6 +16,7 @@ type story struct {
 	tokens  int64     // events with text, of which llama-server makes one for each
 	head    head      // of its events
 	finish  string    // the finish reason, once it came
+	closed  bool      // nothing can be added to the text any more
 	told    bool      // its usage was sent
 	spoiled string    // why nobody else can go on; "" = somebody can
 }
@@ -44,30 +45,15 @@ func (s *story) hear(data []byte) {
 		s.tokens++
 		return
 	}
-	chunk := gjson.ParseBytes(data)
-	if s.head.ID == "" {
-		s.head = head{ID: chunk.Get("id").Str, Created: chunk.Get("created").Int(), Model: chunk.Get("model").Str}
-	}
-	choice := chunk.Get("choices.0")
-	if !choice.Exists() {
-		s.told = s.told || hasContent(chunk.Get("usage"))
-		return
-	}
-	text, spoiled := s.dialect.text(choice)
-	if choice.Get("index").Int() != 0 || chunk.Get("choices.#").Int() > 1 {
-		spoiled = "it has several choices"
-	}
+	event := gjson.ParseBytes(data)
+	text := s.dialect.hear(s, event)
 	if text != "" {
 		s.text.WriteString(text)
 		s.tokens++
 	}
-	if reason := choice.Get("finish_reason").Str; reason != "" {
-		s.finish = reason
-	}
-	s.spoiled = spoiled
 	s.around = [2][]byte{}
-	if text != "" && spoiled == "" && s.finish == "" && !chunk.Get("usage").Exists() {
-		if value := chunk.Get(s.dialect.place()); value.Index > 0 && bytes.HasPrefix(data[value.Index:], []byte(value.Raw)) {
+	if text != "" && s.spoiled == "" && s.finish == "" && !event.Get("usage").Exists() {
+		if value := event.Get(s.dialect.place()); value.Index > 0 && bytes.HasPrefix(data[value.Index:], []byte(value.Raw)) {
 			s.around = [2][]byte{bytes.Clone(data[:value.Index+1]), bytes.Clone(data[value.Index+len(value.Raw)-1:])}
 		}
 	}

@@ -28,15 +28,29 @@ routes:
 	box := in.awaitServer(0, "ready", isReady)
 	in.awaitServer(1, "ready", isReady)
 	const tokens = 120
+	// Two of each dialect: where their text stands, and what has to stand in them once.
+	dialects := []struct {
+		path, text string
+		once       []string
+	}{
+		{"/v1/chat/completions", "choices.0.delta.content", []string{
+			"[DONE]", `"finish_reason":"length"`, fmt.Sprintf(`"completion_tokens":%d`, tokens), ": resumed by spare",
+		}},
+		{"/v1/messages", "delta.text", []string{
+			`"type":"message_start"`, `"type":"content_block_stop"`, `"stop_reason":"max_tokens"`, fmt.Sprintf(`"output_tokens":%d`, tokens), `"type":"message_stop"`, ": resumed by spare",
+		}},
+	}
 	type outcome struct {
 		text string
 		body string
 		err  error
+		once []string
 	}
 	begun, done := make(chan struct{}, 4), make(chan outcome, 4)
-	for range 4 {
+	for i := range 4 {
+		d := dialects[i%2]
 		go func() {
-			resp, err := http.Post(in.url+"/v1/chat/completions", "application/json", strings.NewReader(fmt.Sprintf(
+			resp, err := http.Post(in.url+d.path, "application/json", strings.NewReader(fmt.Sprintf(
 				`{"model":"local/box","stream":true,"max_tokens":%d,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"count"}]}`, tokens)))
 			if err != nil {
 				begun <- struct{}{}
@@ -44,12 +58,12 @@ routes:
 				return
 			}
 			defer resp.Body.Close()
-			var o outcome
+			o := outcome{once: d.once}
 			lines := bufio.NewScanner(resp.Body)
 			for lines.Scan() {
 				o.body += lines.Text() + "\n"
 				before := strings.Count(o.text, " ")
-				o.text += gjson.Get(strings.TrimPrefix(lines.Text(), "data: "), "choices.0.delta.content").Str
+				o.text += gjson.Get(strings.TrimPrefix(lines.Text(), "data: "), d.text).Str
 				if before < 3 && strings.Count(o.text, " ") >= 3 { // in the middle of it
 					begun <- struct{}{}
 				}
@@ -73,8 +87,7 @@ routes:
 		if o.err != nil || o.text != want.String() {
 			t.Errorf("%v: %q", o.err, o.text)
 		}
-		usage := fmt.Sprintf(`"completion_tokens":%d`, tokens)
-		for _, once := range []string{"[DONE]", `"finish_reason":"length"`, usage, ": resumed by spare"} {
+		for _, once := range o.once {
 			if strings.Count(o.body, once) != 1 {
 				t.Errorf("%q stands %d times in\n%s", once, strings.Count(o.body, once), o.body)
 			}

@@ -1,0 +1,86 @@
+package router
+
+import (
+	"strconv"
+
+	"github.com/tidwall/gjson"
+)
+
+// messagesText is Anthropic's messages whose only content is a block of text. Its
+// tokens are counted by events, as in the other dialects.
+type messagesText struct{}
+
+func (messagesText) place() string { return "delta.text" }
+
+func (messagesText) hear(s *story, event gjson.Result) (text string) {
+	switch event.Get("type").Str {
+	case "message_start":
+		s.head = head{ID: event.Get("message.id").Str, Model: event.Get("message.model").Str}
+	case "content_block_start":
+		if block := event.Get("content_block"); event.Get("index").Int() == 0 && block.Get("type").Str == "text" {
+			return block.Get("text").Str
+		}
+		s.spoiled = "it has more than a block of text"
+	case "content_block_delta":
+		if event.Get("index").Int() == 0 && event.Get("delta.type").Str == "text_delta" {
+			return event.Get("delta.text").Str
+		}
+		s.spoiled = "it has more than text"
+	case "content_block_stop":
+		s.closed = true
+	case "message_delta":
+		s.finish, s.told = event.Get("delta.stop_reason").Str, true
+	}
+	return ""
+}
+
+func (messagesText) part(event gjson.Result) (text, finish, spoiled string) {
+	switch event.Get("type").Str {
+	case "content_block_start":
+		if block := event.Get("content_block"); block.Get("type").Str != "text" || event.Get("index").Int() != 0 {
+			return "", "", "its continuation has more than a block of text"
+		}
+		return event.Get("content_block.text").Str, "", ""
+	case "content_block_delta":
+		if event.Get("delta.type").Str != "text_delta" {
+			return "", "", "its continuation has more than text"
+		}
+		return event.Get("delta.text").Str, "", ""
+	case "message_delta":
+		return "", event.Get("delta.stop_reason").Str, ""
+	}
+	return "", "", ""
+}
+
+func (messagesText) more(object gjson.Result, text string) (edit, bool) {
+	return chatText{}.more(object, text)
+}
+
+func (messagesText) joined(string, beginning) (string, bool) { return "", false } // whole answers are not put together
+
+func (messagesText) chunk(_ head, text string) []byte {
+	return namedEvent("content_block_delta", `{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":`+quote(text)+`}}`)
+}
+
+// finishChunk is nothing: the finish reason stands beside the usage.
+func (messagesText) finishChunk(head, string) []byte { return nil }
+
+func (messagesText) ending(s *story, u usage, _ bool) []byte {
+	var out []byte
+	if !s.told {
+		spent := int64(0)
+		if u.completion != nil {
+			spent = *u.completion
+		}
+		out = append(namedEvent("content_block_stop", `{"type":"content_block_stop","index":0}`), namedEvent("message_delta",
+			`{"type":"message_delta","delta":{"stop_reason":`+quote(s.finish)+`,"stop_sequence":null},"usage":{"output_tokens":`+strconv.FormatInt(spent, 10)+`}}`)...)
+	}
+	return append(out, namedEvent("message_stop", `{"type":"message_stop"}`)...)
+}
+
+func (messagesText) outOfTokens() string { return "max_tokens" }
+
+// namedEvent writes an event as Anthropic does.
+func namedEvent(name, data string) []byte {
+	return []byte("event: " + name + "\ndata: " + data + "\n\n")
+}
