@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
-	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
@@ -112,7 +111,7 @@ func (d *Daemon) open() (err error) {
 	if cfg.ListenUnheard != "" {
 		d.log.Warn().Str("listen", cfg.ListenUnheard).Str("socket", cfg.Listen).Msg("systemd passes a socket at another address than listen says, and the socket counts; change ListenStream= of llmsup.socket, or listen")
 	}
-	d.listener = netutil.LimitListener(d.listener, cfg.MaxConnections)
+	d.listener = newVisitors(d.listener, cfg.MaxConnections)
 	if d.control, err = control.Listen(cfg.ControlSocket); err != nil {
 		return err
 	}

@@ -122,7 +122,7 @@ func until(ctx context.Context, so func() bool) {
 // serve is Serve, for which a listener that was closed to leave is no error.
 func (d *Daemon) serve(public *http.Server) error {
 	defer close(d.farewell.served)
-	err := public.Serve(visitors{d.listener})
+	err := public.Serve(d.listener)
 	if d.farewell.leaving.Load() && errors.Is(err, net.ErrClosed) {
 		return nil
 	}

@@ -2,69 +2,118 @@ package daemon
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
+
+	"golang.org/x/net/netutil"
+	"golang.org/x/sys/unix"
 )
 
-// visitors makes each connection a visitor.
-type visitors struct{ net.Listener }
+// visitors makes each connection that it accepts a visitor. There are so many at
+// once and no more.
+type visitors struct {
+	net.Listener
+	sockets *sockets
+}
 
-func (l visitors) Accept() (net.Conn, error) {
+// sockets remembers what it has accepted last: what bounds their number puts
+// something around them that hides what they are.
+type sockets struct {
+	net.Listener
+	last net.Conn
+}
+
+func (s *sockets) Accept() (net.Conn, error) {
+	conn, err := s.Listener.Accept()
+	s.last = conn
+	return conn, err
+}
+
+func newVisitors(l net.Listener, most int) *visitors {
+	s := &sockets{Listener: l}
+	return &visitors{netutil.LimitListener(s, most), s}
+}
+
+// Accept is for one goroutine, as it is in an http.Server.
+func (l *visitors) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return &visitor{Conn: conn, fresh: true, quiet: time.Now()}, nil
+	raw, err := l.sockets.last.(syscall.Conn).SyscallConn() // it is a socket of the kernel's
+	if err != nil {
+		_ = conn.Close() // it is closed already, says the error
+		return nil, err
+	}
+	v := &visitor{Conn: conn, raw: raw, fresh: true, quiet: time.Now()}
+	v.tryRead = v.readNow
+	return v, nil
 }
 
 // visitor is a caller's connection, which can be ended while nothing is asked on
-// it. A call that is there by then is still taken: only one that is on its way at
-// that very moment meets the end of the connection. That can't be helped in HTTP/1.1,
-// where nobody but an answer can say that a connection ends, and there is none to be given.
+// it: what has reached this machine by then is still taken. Only a call that is on its
+// way at that very moment meets the end. That can't be helped in HTTP/1.1, where
+// nothing but an answer can say that a connection ends, and there is none to be given.
 type visitor struct {
 	net.Conn
+	raw syscall.RawConn // its socket
 
-	mu       sync.Mutex
-	fresh    bool      // it has the first call to come, or part of one has
-	quiet    time.Time // since when nothing has come; zero = a call is under way
-	leaving  bool      // it ends unless something has
-	deadline time.Time // for reading, as the server wants it
+	mu    sync.Mutex
+	fresh bool      // it has the first call to come, or part of one has
+	quiet time.Time // since when nothing has come; zero = a call is under way
+
+	// These are for Read, which one goroutine at a time calls, as that of net.Conn
+	// may not be, but an http.Server does.
+	into    []byte
+	n       int
+	err     error
+	tryRead func(fd uintptr) bool // readNow
 }
 
-// lastLook is how long what has come may take to be read, when a connection is about
-// to be closed.
-const lastLook = time.Millisecond
-
+// Read reads what has come, in one go with noting that something has: leave must
+// not find a connection quiet that is not.
 func (v *visitor) Read(p []byte) (int, error) {
-	n, err := v.Conn.Read(p)
+	if len(p) == 0 {
+		return 0, nil
+	}
+	v.into = p
+	err := v.raw.Read(v.tryRead)
+	v.into = nil
+	switch {
+	case err != nil: // its deadline is over, or it is closed
+		if e, ok := errors.AsType[*net.OpError](err); ok {
+			e.Op = "read"
+		}
+		return 0, err
+	case v.err != nil:
+		return 0, &net.OpError{Op: "read", Net: v.LocalAddr().Network(), Source: v.LocalAddr(), Addr: v.RemoteAddr(), Err: os.NewSyscallError("read", v.err)}
+	case v.n == 0:
+		return 0, io.EOF
+	}
+	return v.n, nil
+}
+
+// readNow returns false when there is nothing to be read yet.
+func (v *visitor) readNow(fd uintptr) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.leaving && n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
-		if err := v.Conn.SetReadDeadline(time.Now().Add(lastLook)); err != nil {
-			return 0, err
+	for {
+		v.n, v.err = unix.Read(int(fd), v.into)
+		if !errors.Is(v.err, unix.EINTR) {
+			break
 		}
-		n, err = v.Conn.Read(p)
 	}
-	if n > 0 && !v.quiet.IsZero() {
+	if errors.Is(v.err, unix.EAGAIN) {
+		return false
+	}
+	if v.n > 0 && !v.quiet.IsZero() {
 		v.fresh, v.quiet = true, time.Now()
 	}
-	if n > 0 && v.leaving {
-		v.leaving = false
-		_ = v.Conn.SetReadDeadline(v.deadline) // the next Read tells
-	}
-	return n, err
-}
-
-func (v *visitor) SetReadDeadline(at time.Time) error {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.deadline = at
-	if v.leaving {
-		return nil
-	}
-	return v.Conn.SetReadDeadline(at)
+	return true
 }
 
 // works notes that a call has come.
@@ -86,7 +135,7 @@ func (v *visitor) rests() {
 func (v *visitor) leave(began time.Time, rest time.Duration) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.leaving || v.quiet.IsZero() {
+	if v.quiet.IsZero() {
 		return
 	}
 	if v.fresh {
@@ -98,6 +147,10 @@ func (v *visitor) leave(began time.Time, rest time.Duration) {
 	if time.Since(began) < rest {
 		return
 	}
-	v.leaving = true
-	_ = v.Conn.SetReadDeadline(time.Unix(1, 0)) // who waits for a call on it looks once more
+	_ = v.raw.Control(func(fd uintptr) { // one that is closed needs no end
+		_, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		if errors.Is(err, unix.EAGAIN) {
+			_ = unix.Shutdown(int(fd), unix.SHUT_RDWR) // whoever waits for a call on it reads its end
+		}
+	})
 }

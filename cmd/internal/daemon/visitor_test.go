@@ -1,8 +1,8 @@
 package daemon
 
 import (
-	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"testing"
@@ -15,7 +15,7 @@ import (
 // read at the visitor's.
 func visit(t *testing.T) (v *visitor, caller net.Conn, arrived func()) {
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,7 +24,7 @@ func visit(t *testing.T) (v *visitor, caller net.Conn, arrived func()) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { caller.Close() })
-	conn, err := visitors{l}.Accept()
+	conn, err := newVisitors(l, 1).Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,11 +32,7 @@ func visit(t *testing.T) (v *visitor, caller net.Conn, arrived func()) {
 	v = conn.(*visitor)
 	return v, caller, func() {
 		t.Helper()
-		raw, err := v.Conn.(*net.TCPConn).SyscallConn()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := raw.Control(func(fd uintptr) {
+		if err := v.raw.Control(func(fd uintptr) {
 			if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 20_000); n != 1 || err != nil {
 				t.Errorf("nothing has come: %v", err)
 			}
@@ -50,97 +46,107 @@ func visit(t *testing.T) (v *visitor, caller net.Conn, arrived func()) {
 // arrived, whether anybody has read of it or not.
 func TestVisitorLeaves(t *testing.T) {
 	long := time.Now().Add(-time.Hour)
-	buf := make([]byte, 10)
-
-	t.Run("it rests", func(t *testing.T) {
-		v, _, _ := visit(t)
-		v.leave(long, 0)
-		if v.leaving {
-			t.Error("a fresh one is ended at once")
+	over := func(t *testing.T, v *visitor, caller net.Conn) {
+		t.Helper()
+		for _, end := range []net.Conn{v, caller} {
+			if n, err := end.Read(make([]byte, 10)); n != 0 || !errors.Is(err, io.EOF) {
+				t.Errorf("%d bytes, %v; want the end", n, err)
+			}
 		}
-		v.fresh = false
-		v.quiet = time.Now()
-		v.leave(long, time.Minute)
-		if v.leaving {
-			t.Error("it has rested for no minute")
-		}
-		read := make(chan error, 1)
-		go func() {
-			_, err := v.Read(buf)
-			read <- err
-		}()
-		v.leave(long, 0)
-		if err := v.SetReadDeadline(time.Now().Add(time.Minute)); err != nil { // by a server that has heard nothing
-			t.Fatal(err)
-		}
-		if err := <-read; !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("who reads is told %v", err)
-		}
-	})
-	t.Run("a fresh one rests", func(t *testing.T) {
-		v, _, _ := visit(t)
-		v.quiet = long
-		v.leave(long, 0)
-		if _, err := v.Read(buf); !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("who reads is told %v", err)
-		}
-	})
-	t.Run("part of a call rests", func(t *testing.T) {
-		v, caller, arrived := visit(t)
-		v.rests()
-		if _, err := caller.Write([]byte("PO")); err != nil {
+	}
+	// goes says that the connection has not ended: something still comes through.
+	goes := func(t *testing.T, v *visitor, caller net.Conn, arrived func()) {
+		t.Helper()
+		if _, err := caller.Write([]byte("POST ")); err != nil {
 			t.Fatal(err)
 		}
 		arrived()
-		if n, err := v.Read(buf); n != 2 || err != nil {
-			t.Fatalf("%d bytes, %v", n, err)
+		buf := make([]byte, 10)
+		if n, err := v.Read(buf); err != nil || string(buf[:n]) != "POST " {
+			t.Fatalf("%q, %v", buf[:n], err)
 		}
+	}
+	t.Run("it rests", func(t *testing.T) {
+		v, caller, _ := visit(t)
+		v.rests()
 		v.leave(long, 0)
-		if v.leaving {
-			t.Error("it is ended at once")
-		}
-		v.quiet = long
+		over(t, v, caller)
+	})
+	t.Run("somebody waits for a call", func(t *testing.T) {
+		v, caller, _ := visit(t)
+		v.rests()
+		read := make(chan error, 1)
+		go func() {
+			_, err := v.Read(make([]byte, 10))
+			read <- err
+		}()
 		v.leave(long, 0)
-		if _, err := v.Read(buf); !errors.Is(err, os.ErrDeadlineExceeded) {
+		if err := <-read; !errors.Is(err, io.EOF) {
 			t.Errorf("who reads is told %v", err)
 		}
+		over(t, v, caller)
+	})
+	t.Run("it has not rested for long", func(t *testing.T) {
+		v, caller, arrived := visit(t)
+		v.rests()
+		v.leave(long, time.Minute)
+		goes(t, v, caller, arrived)
+	})
+	t.Run("a fresh one", func(t *testing.T) {
+		v, caller, arrived := visit(t)
+		v.leave(long, 0)
+		goes(t, v, caller, arrived)
+		v.leave(long, 0) // a part of a call has come
+		goes(t, v, caller, arrived)
+		v.quiet = long
+		v.leave(long, 0)
+		over(t, v, caller)
 	})
 	t.Run("a call has arrived", func(t *testing.T) {
 		v, caller, arrived := visit(t)
-		v.fresh = false
-		if err := v.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
-			t.Fatal(err)
-		}
+		v.rests()
 		if _, err := caller.Write([]byte("POST ")); err != nil {
 			t.Fatal(err)
 		}
 		arrived()
 		v.leave(long, 0)
-		if !v.leaving {
-			t.Fatal("it stays, though nobody knows of the call")
-		}
+		buf := make([]byte, 10)
 		if n, err := v.Read(buf); err != nil || string(buf[:n]) != "POST " {
 			t.Fatalf("%q, %v", buf[:n], err)
 		}
-		v.leave(long, 0)
-		if v.leaving {
-			t.Error("it is ended while a call comes")
-		}
 		v.works()
 		v.leave(long, 0)
-		if _, err := caller.Write([]byte("/v1")); err != nil {
-			t.Fatal(err)
-		}
-		if n, err := v.Read(buf); err != nil || string(buf[:n]) != "/v1" {
-			t.Errorf("the rest of it: %q, %v", buf[:n], err)
-		}
-		if v.leaving || !v.quiet.IsZero() {
-			t.Error("it is ended while a call is under way")
-		}
+		goes(t, v, caller, arrived)
 		v.rests()
 		v.leave(long, 0)
-		if _, err := v.Read(buf); !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("after its answer who reads is told %v", err)
-		}
+		over(t, v, caller)
 	})
+}
+
+// TestVisitorReads: as a connection does.
+func TestVisitorReads(t *testing.T) {
+	v, caller, _ := visit(t)
+	buf := make([]byte, 10)
+	if err := v.SetReadDeadline(time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	var late net.Error
+	if n, err := v.Read(buf); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) || !errors.As(err, &late) || !late.Timeout() {
+		t.Errorf("%d bytes, %v; want the deadline", n, err)
+	}
+	if err := v.SetReadDeadline(time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := caller.(*net.TCPConn).SetLinger(0); err != nil { // its end is a reset
+		t.Fatal(err)
+	}
+	caller.Close()
+	var broken *net.OpError
+	if n, err := v.Read(buf); n != 0 || !errors.Is(err, unix.ECONNRESET) || !errors.As(err, &broken) || broken.Op != "read" {
+		t.Errorf("%d bytes, %v; want a reset", n, err)
+	}
+	v.Close()
+	if n, err := v.Read(buf); n != 0 || !errors.Is(err, net.ErrClosed) {
+		t.Errorf("%d bytes, %v; want that it is closed", n, err)
+	}
 }
