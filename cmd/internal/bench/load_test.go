@@ -70,6 +70,15 @@ func (c *client) call(request []byte) error {
 	return nil
 }
 
+func (c *client) calls(request []byte, n int) error {
+	for range n {
+		if err := c.call(request); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // each runs n clients and fails the test with their first error.
 func each(t *testing.T, p *target, n int, work func(c *client) error) {
 	t.Helper()
@@ -98,22 +107,28 @@ func each(t *testing.T, p *target, n int, work func(c *client) error) {
 // call sends some calls by some clients at once.
 func call(t *testing.T, p *target, request []byte, clients, calls int) {
 	t.Helper()
-	each(t, p, clients, func(c *client) error {
-		for range calls / clients {
-			if err := c.call(request); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	each(t, p, clients, func(c *client) error { return c.calls(request, calls/clients) })
 }
 
-// cpuOfCalls returns what a call costs a proxy, in microseconds.
+// cpuOfCalls returns what a call costs a proxy, in microseconds, once connections
+// and caches are warm.
 func cpuOfCalls(t *testing.T, p *target, request []byte, clients, calls int) float64 {
 	t.Helper()
-	call(t, p, request, clients, calls/10) // connections and caches are warm
-	before := p.cpu(t)
-	call(t, p, request, clients, calls)
+	var before time.Duration
+	var warm sync.WaitGroup
+	warm.Add(clients)
+	begin := make(chan struct{})
+	go func() {
+		warm.Wait()
+		before = p.cpu(t)
+		close(begin)
+	}()
+	each(t, p, clients, func(c *client) error {
+		err := c.calls(request, max(calls/clients/10, 1))
+		warm.Done()
+		<-begin
+		return errors.Join(err, c.calls(request, calls/clients))
+	})
 	return micros(p.cpu(t)-before) / float64(calls/clients*clients)
 }
 

@@ -56,7 +56,13 @@ func baseline() {
 			DisableCompression:  true,
 		},
 	}
-	server := &http.Server{Addr: os.Args[1], Handler: proxy, ReadHeaderTimeout: 10 * time.Second}
+	// Without full duplex, net/http closes a request's body when the answer begins,
+	// while the transport may still look for its end: now and then a stream broke.
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).EnableFullDuplex() // HTTP/1 has it
+		proxy.ServeHTTP(w, r)
+	})
+	server := &http.Server{Addr: os.Args[1], Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 	log.Fatal(server.ListenAndServe())
 }
 
