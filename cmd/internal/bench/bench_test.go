@@ -94,15 +94,15 @@ func TestBench(t *testing.T) {
 			})
 		}
 		if wanted.MatchString("paced") {
-			there := pacedStreams(t, direct, pacedCount, 200).delays
+			there := pacedStreams(t, direct, pacedCount, 80).delays
 			alone.add("delay of a chunk, p50", "µs", 0, direct, there.at(0.50))
 			alone.add("delay of a chunk, p99", "µs", 0, direct, there.at(0.99))
-			for _, p := range order {
-				s := pacedStreams(t, p, pacedCount, 200)
+			inTurn(proxies, parts/2, func(p *target) {
+				s := pacedStreams(t, p, pacedCount, 80)
 				tab.add(fmt.Sprintf("CPU a chunk, %d streams", pacedCount), "µs", goalChunk, p, s.cpu)
 				tab.add(fmt.Sprintf("added delay of a chunk, %d streams, p50", pacedCount), "µs", 0, p, s.delays.at(0.50)-there.at(0.50))
 				tab.add(fmt.Sprintf("added delay of a chunk, %d streams, p99", pacedCount), "µs", 0, p, s.delays.at(0.99)-there.at(0.99))
-			}
+			})
 		}
 		if t.Failed() {
 			return
