@@ -4,10 +4,13 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/llmsup/llmsup/router/usd"
 )
 
 // A reload may shorten the time for which rows are kept: the old ones go at once,
@@ -68,8 +71,12 @@ func TestUsages(t *testing.T) {
 	away.Meant, away.Reason = true, "restarting"
 	refused := Row{Time: time.Now(), Meant: true, Reason: "failed", Status: 503, Route: "local/qwen"}
 	other := paid("premium", 9)
-	other.Reason = "timeout" // of the primary, which is no server of ours
-	for _, r := range []Row{away, refused, other, free("local")} {
+	other.Reason = "timeout"                                                                          // of the primary, which is no server of ours
+	ownError := Row{Time: time.Now(), Meant: true, Backend: "qwen", Status: 501, Route: "local/qwen"} // did not leave it
+	resumed := paid("resumed", 7)
+	resumed.Meant, resumed.Local, resumed.Resumed, resumed.Backend = true, true, true, "qwen"
+	inVain := Row{Time: time.Now(), Meant: true, Reason: "timeout", Status: 502, Route: "local/qwen", Paid: true, Cost: new(usd.Amount(3))}
+	for _, r := range []Row{away, refused, other, ownError, resumed, inVain, free("local")} {
 		l.Record(r)
 	}
 	synced(t, l)
@@ -77,11 +84,15 @@ func TestUsages(t *testing.T) {
 	if err != nil || len(all) != 3 {
 		t.Fatal(all, err)
 	}
-	if all[0].Total.Calls != 4 || all[0].Total != all[2].Total || all[0].Total.UnknownTokens != 0 {
+	if all[0].Total.Calls != 7 || all[0].Total != all[2].Total || all[0].Total.UnknownTokens != 0 {
 		t.Errorf("all: %+v\nby reason: %+v", all[0].Total, all[2].Total)
 	}
-	if g := all[1].Groups; len(g) != 1 || g[0].Name != "restarting" || g[0].Calls != 1 || g[0].Cost != 5 {
-		t.Errorf("what left local: %+v", g)
+	left := map[string]usd.Amount{}
+	for _, g := range all[1].Groups {
+		left[g.Name] = g.Cost
+	}
+	if want := map[string]usd.Amount{"restarting": 5, "lost": 7, "timeout": 3}; !maps.Equal(left, want) || all[1].Total.Calls != 3 {
+		t.Errorf("what left local: %v, want %v", left, want)
 	}
 	if _, err := l.Usages(t.Context(), time.Time{}, time.Time{}, ByModel, "shoe size"); err == nil {
 		t.Error("anything can be added up by")
@@ -91,7 +102,7 @@ func TestUsages(t *testing.T) {
 	}
 	with(t, l.dir, func(db *sql.DB) error {
 		var meant int
-		if err := db.QueryRow("SELECT count(*) FROM calls WHERE meant").Scan(&meant); err != nil || meant != 2 {
+		if err := db.QueryRow("SELECT count(*) FROM calls WHERE meant").Scan(&meant); err != nil || meant != 5 {
 			t.Errorf("%d rows were meant for local, %v", meant, err)
 		}
 		return nil

@@ -77,18 +77,19 @@ const (
 	ByDay     By = "day" // UTC, as in 2026-02-27
 
 	// ByEscape is the reasons of those calls alone that were meant for a server of
-	// llmsup's own and were answered by somebody else.
+	// llmsup's own and left it: somebody else answered them, went on with them, or was
+	// paid for them. An error of the server's own is none.
 	ByEscape By = "escape"
 )
 
 // columns are the expressions of each.
 var columns = map[By]string{
 	ByModel: "model", ByServed: "served", ByRoute: "route", ByBackend: "backend", ByKey: `"key"`, ByReason: "reason",
-	ByDay: "strftime('%Y-%m-%d', day * 86400, 'unixepoch')", ByEscape: "reason",
+	ByDay: "strftime('%Y-%m-%d', day * 86400, 'unixepoch')", ByEscape: "CASE reason WHEN '' THEN 'lost' ELSE reason END", // '' = the answer had begun when it broke
 }
 
 // only are the conditions on the calls of some.
-var only = map[By]string{ByEscape: "WHERE meant AND NOT local AND backend <> ''"}
+var only = map[By]string{ByEscape: "WHERE meant AND (paid OR resumed OR NOT local AND backend <> '' AND reason <> '')"}
 
 // Group is the calls that have one name: of a model, a backend, a day.
 type Group struct {

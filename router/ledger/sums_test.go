@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -58,9 +59,9 @@ func plainly(rows []Row, from, to time.Time, by By) (groups []Group) {
 		}
 		name := map[By]string{
 			ByModel: r.Model, ByServed: r.Served, ByRoute: r.Route, ByBackend: r.Backend, ByKey: r.Key, ByReason: r.Reason, ByDay: r.Time.Format(time.DateOnly),
-			ByEscape: r.Reason,
+			ByEscape: cmp.Or(r.Reason, "lost"),
 		}[by]
-		if by == ByEscape && (r.Local || !r.Meant || r.Backend == "") {
+		if by == ByEscape && (!r.Meant || !r.Paid && !r.Resumed && (r.Local || r.Backend == "" || r.Reason == "")) {
 			continue
 		}
 		if sums[name] == nil {

@@ -22,7 +22,7 @@ type Usage struct {
 
 	// These are there when the question does not say what to add up by; Groups is
 	// by model then.
-	Reasons []UsageGroup `json:"reasons,omitzero"` // why calls that were meant for a local server were answered elsewhere
+	Reasons []UsageGroup `json:"reasons,omitzero"` // why calls that were meant for a local server left it: were answered, gone on with, or paid for elsewhere
 	Days    []UsageGroup `json:"days,omitzero"`    // UTC
 
 	Incomplete string `json:"incomplete,omitempty"` // why some calls may be missing
