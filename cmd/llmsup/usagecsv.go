@@ -19,7 +19,7 @@ func writeUsageCSV(out io.Writer, u control.Usage, by string) error {
 	})
 	for _, g := range u.Groups {
 		_ = w.Write([]string{
-			g.Name, digits(g.Calls), digits(g.Failed), digits(g.Local), digits(g.Paid), digits(g.Resumed), digits(g.Partial),
+			printable(g.Name), digits(g.Calls), digits(g.Failed), digits(g.Local), digits(g.Paid), digits(g.Resumed), digits(g.Partial),
 			orEmpty(g.Prompt), orEmpty(g.Cached), orEmpty(g.Completion), digits(g.UnknownTokens),
 			exactly(g.Cost), digits(g.UnknownCost), exactly(g.Saved), digits(g.UnknownSaved),
 		})

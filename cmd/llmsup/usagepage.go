@@ -143,7 +143,7 @@ func (p *page) groups(by string, groups []control.UsageGroup) {
 			saved = p.money(g.Saved, g.UnknownSaved)
 		}
 		rows = append(rows, []string{
-			cmp.Or(printable(g.Name), noName[by]), fmt.Sprint(g.Calls), share(g.Local, g.Calls), in, completed,
+			cmp.Or(strings.ReplaceAll(printable(g.Name), "\t", "?"), noName[by]), fmt.Sprint(g.Calls), share(g.Local, g.Calls), in, completed,
 			p.money(g.Cost, g.UnknownCost), saved,
 		})
 	}

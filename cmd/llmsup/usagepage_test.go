@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -124,6 +125,11 @@ func TestUsageSaysWhatItDoesNotKnow(t *testing.T) {
 	out.Reset()
 	if err := writeUsageCSV(&out, u, "key"); err != nil || !strings.HasSuffix(out.String(), "\nx,3,0,1,2,0,0,,,,3,,2,,1\n") {
 		t.Errorf("%v %s", err, out.String())
+	}
+	out.Reset()
+	u.Groups[0].Name = "a\x1b[31m\tb" // a caller's idea
+	if err := errors.Join(writeUsageCSV(&out, u, "model"), printUsage(&out, u, "model", look{})); err != nil || strings.Contains(out.String(), "\x1b") || !strings.Contains(out.String(), "\na?[31m?b ") {
+		t.Errorf("%v %q", err, out.String())
 	}
 	out.Reset()
 	if err := printUsage(&out, control.Usage{}, "", look{}); err != nil || !strings.HasPrefix(out.String(), "No call was recorded from ") {

@@ -93,6 +93,7 @@ func TestUnknown(t *testing.T) {
 		"local":    func(r *Row) { r.Saved, r.Cost = nil, nil },
 		"failed":   func(r *Row) { r.Saved, r.Status = nil, 503 },
 		"nonsense": func(r *Row) { r.Prompt, r.Saved, r.Took = new(int64(-1)), new(2*usd.Most), -1 },
+		"all":      func(r *Row) { r.Cached = new(*r.Prompt + 1) }, // of them
 	} {
 		r := rows[name]
 		change(&r)

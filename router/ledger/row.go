@@ -73,6 +73,9 @@ func (r *Row) trim() {
 			*n = nil
 		}
 	}
+	if r.Cached != nil && r.Prompt != nil && *r.Cached > *r.Prompt { // it would be a part of it
+		r.Cached = nil
+	}
 	for _, a := range []**usd.Amount{&r.Cost, &r.Saved} {
 		if *a != nil && (**a < 0 || **a > usd.Most) {
 			*a = nil

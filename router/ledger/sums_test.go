@@ -41,6 +41,9 @@ func randomRow(random *rand.Rand, id int) Row {
 		return new(random.Int64N(n))
 	}
 	r.Prompt, r.Cached, r.Completed = figure(10_000), figure(100), figure(1000)
+	if r.Prompt != nil && r.Cached != nil {
+		r.Cached = new(min(*r.Cached, *r.Prompt)) // a part of it
+	}
 	if n := figure(1e12); n != nil {
 		r.Cost = new(usd.Amount(*n))
 	}

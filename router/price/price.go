@@ -112,16 +112,20 @@ var ErrNoPrices = errors.New("no price")
 // router has), is left out: what it costs is not known before it is paid for.
 func ParseModels(raw []byte) (Table, error) {
 	var list struct {
-		Data []struct {
-			ID      string          `json:"id"`
-			Pricing json.RawMessage `json:"pricing"`
-		} `json:"data"`
+		Data []json.RawMessage `json:"data"`
 	}
 	if err := json.Unmarshal(raw, &list); err != nil {
 		return nil, fmt.Errorf("the list of models is no JSON of the known form: %w", err)
 	}
 	table := Table{}
-	for _, model := range list.Data {
+	for _, raw := range list.Data {
+		var model struct {
+			ID      string          `json:"id"`
+			Pricing json.RawMessage `json:"pricing"`
+		}
+		if json.Unmarshal(raw, &model) != nil { // one that is strange takes no others with it
+			continue
+		}
 		if prices, ok := parsePricing(model.Pricing); ok && model.ID != "" {
 			table[model.ID] = prices
 		}
@@ -137,7 +141,7 @@ func parsePricing(raw json.RawMessage) (Prices, bool) {
 		Prompt     *Price `json:"prompt"`
 		Completion *Price `json:"completion"`
 		Cached     *Price `json:"input_cache_read"`
-		Request    Price  `json:"request"`
+		Request    *Price `json:"request"`
 	}
 	if len(raw) == 0 || bytes.Equal(raw, []byte("null")) || json.Unmarshal(raw, &pricing) != nil {
 		return Prices{}, false
@@ -145,5 +149,9 @@ func parsePricing(raw json.RawMessage) (Prices, bool) {
 	if pricing.Prompt == nil || pricing.Completion == nil {
 		return Prices{}, false
 	}
-	return Prices{Prompt: *pricing.Prompt, Completion: *pricing.Completion, Cached: pricing.Cached, Request: pricing.Request}, true
+	prices := Prices{Prompt: *pricing.Prompt, Completion: *pricing.Completion, Cached: pricing.Cached}
+	if pricing.Request != nil {
+		prices.Request = *pricing.Request
+	}
+	return prices, true
 }

@@ -65,6 +65,17 @@ func TestParseModels(t *testing.T) {
 	}
 }
 
+// An entry that nobody understands takes no others with it.
+func TestParseModelsPassesOver(t *testing.T) {
+	const good = `{"id": "a", "pricing": {"prompt": "1e-6", "completion": "2e-6", "request": null, "input_cache_read": null}}`
+	for _, bad := range []string{`{"id": 5, "pricing": {"prompt": "1", "completion": "1"}}`, `"a"`, `null`, `[]`, `{"id": "b", "pricing": []}`, `{"id": "b", "pricing": {"prompt": "x", "completion": "1"}}`} {
+		table, err := ParseModels([]byte(`{"data": [` + bad + `,` + good + `]}`))
+		if prices, ok := table["a"]; err != nil || len(table) != 1 || !ok || prices.Cached != nil || prices.Request != 0 {
+			t.Errorf("beside %s: %v, %v", bad, table, err)
+		}
+	}
+}
+
 // A price keeps its digits whatever it is multiplied with.
 func TestNoRoundingBeforeTheEnd(t *testing.T) {
 	p := perMillion("0.123456789012", "0", "")
