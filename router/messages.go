@@ -24,7 +24,9 @@ func (messages) read(e event, committed bool) meaning {
 	case "error":
 		return meaning{failed: orElse(errorIn(gjson.ParseBytes(e.data)), "an error without a message")}
 	case "message_start":
-		return meaning{usage: messagesUsage(gjson.GetBytes(e.data, "message"))}
+		u := messagesUsage(gjson.GetBytes(e.data, "message"))
+		u.completion = nil // of an answer that has not begun; the last event tells
+		return meaning{usage: u}
 	case "message_delta":
 		object := gjson.ParseBytes(e.data)
 		return meaning{answered: object.Get("delta.stop_reason").Type == gjson.String, usage: messagesUsage(object)}

@@ -156,6 +156,9 @@ func (r *resumption) relay(w http.ResponseWriter, a *answer, wantsUsage bool) er
 		if text = repeated.pass(text); finish != "" {
 			text += repeated.rest(finish)
 		}
+		if text != "" {
+			r.rec.seen++
+		}
 		if err := say(text); err != nil {
 			return err
 		}
