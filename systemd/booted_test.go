@@ -363,12 +363,12 @@ func (s *service) secret() {
 // operators: members of the group llmsup may give it orders, and read no key;
 // others may not even ask.
 func (s *service) operators() {
-	s.must("useradd", "--no-create-home", "--groups", "llmsup", "operator")
+	s.must("useradd", "--no-create-home", "--groups", "llmsup", "olga")
 	as := func(user string, args ...string) (status int, out string) {
 		return s.try(append([]string{"setpriv", "--reuid=" + user, "--regid=nogroup", "--init-groups"}, args...)...)
 	}
 	for _, args := range [][]string{{"status"}, {"reload"}, {"logs"}} {
-		if status, out := as("operator", append([]string{"llmsup"}, args...)...); status != 0 {
+		if status, out := as("olga", append([]string{"llmsup"}, args...)...); status != 0 {
 			s.t.Errorf("llmsup %s of an operator: exit %d, %s", args[0], status, out)
 		}
 		if status, out := as("nobody", append([]string{"llmsup"}, args...)...); status != 3 || !strings.Contains(out, "this user may not open /run/llmsup/control.sock") {
@@ -376,14 +376,14 @@ func (s *service) operators() {
 		}
 	}
 	for _, file := range []string{"/etc/llmsup/credentials/openrouter", "/run/credentials/llmsup.service/openrouter"} {
-		if status, _ := as("operator", "cat", file); status == 0 {
+		if status, _ := as("olga", "cat", file); status == 0 {
 			s.t.Errorf("an operator can read %s", file)
 		}
 	}
-	if status, _ := as("operator", "sh", "-c", "echo >>/etc/llmsup/llmsup.yaml"); status == 0 {
+	if status, _ := as("olga", "sh", "-c", "echo >>/etc/llmsup/llmsup.yaml"); status == 0 {
 		s.t.Error("an operator can write to the configuration")
 	}
-	s.must("userdel", "operator")
+	s.must("userdel", "olga")
 }
 
 func (s *service) unsaid() {

@@ -74,7 +74,7 @@ func listenLocked(path string) (*Listener, error) {
 	}
 	// The group comes before its rights: else they would be another group's for a
 	// moment.
-	if id := group(); id >= 0 && os.Lchown(path, -1, id) == nil {
+	if id := group(); id >= 0 && give(path, id) {
 		err = os.Chmod(path, 0o660) //nolint:gosec // for the group that it is for
 	}
 	info, statErr := os.Lstat(path)
@@ -96,10 +96,23 @@ func makeSocketDir(dir string) error {
 	if err := MakeDir(dir); err != nil {
 		return err
 	}
-	if id := group(); errors.Is(err, fs.ErrNotExist) && id >= 0 && os.Lchown(dir, -1, id) == nil {
+	if id := group(); errors.Is(err, fs.ErrNotExist) && id >= 0 && give(dir, id) {
 		return os.Chmod(dir, 0o710) //nolint:gosec // the group may pass, and not look around
 	}
 	return nil
+}
+
+// give makes a file a group's, and says whether it is. Who works as the group
+// already need not be allowed to: the systemd unit's system calls do not have chown.
+func give(path string, id int) bool {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return false
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok && int(stat.Gid) == id {
+		return true
+	}
+	return os.Lchown(path, -1, id) == nil
 }
 
 // ownerOnly gives a socket its mode before it has a name: Linux makes the file
