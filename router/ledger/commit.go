@@ -10,7 +10,7 @@ import (
 var errNotOpen = errors.New("it is being opened")
 
 // maxBatch is how many rows are committed at once, and so how long others wait.
-const maxBatch = 512
+const maxBatch = 1024
 
 // commit is the committer. It alone writes to the database.
 func (l *Ledger) commit() {

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"net/url"
@@ -33,9 +34,16 @@ type database struct {
 	file  *os.File
 	grown bool // there was something in it
 
-	inserts                   [len(rowsAtOnce)]*sql.Stmt
+	inserts                   [len(rowsAtOnce)]inserter // for conn.Raw
+	args                      []driver.NamedValue       // theirs, reused
 	addDay, addKind, findKind *sql.Stmt
 	kinds                     map[kind]int64
+}
+
+// inserter is a statement as the driver has it.
+type inserter interface {
+	driver.Stmt
+	driver.StmtExecContext
 }
 
 // dsn names a file for the driver, with settings for each connection.
@@ -71,13 +79,13 @@ func openDatabase(path string, steps []string) (_ *database, err error) {
 		return nil, err
 	}
 	statements := map[**sql.Stmt]string{&d.addDay: addToDay, &d.addKind: insertKind, &d.findKind: selectKind}
-	for i, n := range rowsAtOnce {
-		statements[&d.inserts[i]] = insertInto(n)
-	}
 	for stmt, text := range statements {
 		if *stmt, err = d.conn.PrepareContext(ctx, text); err != nil {
 			return nil, err
 		}
+	}
+	if err = d.conn.Raw(d.prepareInserts); err != nil {
+		return nil, err
 	}
 	if d.reader, err = sql.Open("sqlite", dsn(path, busy, "query_only(1)", "cache_size(-8000)")); err != nil {
 		return nil, err
@@ -85,6 +93,21 @@ func openDatabase(path string, steps []string) (_ *database, err error) {
 	d.reader.SetMaxOpenConns(2)
 	d.reader.SetConnMaxIdleTime(time.Minute) // its memory goes with it
 	return d, nil
+}
+
+// prepareInserts prepares what writes rows, on the driver's own connection.
+func (d *database) prepareInserts(conn any) error {
+	for i, n := range rowsAtOnce {
+		stmt, err := conn.(driver.Conn).Prepare(insertInto(n)) //nolint:forcetypeassert // it is one
+		if err != nil {
+			return err
+		}
+		var ok bool
+		if d.inserts[i], ok = stmt.(inserter); !ok {
+			return errors.Join(errors.New("the driver's statements take no context"), stmt.Close())
+		}
+	}
+	return nil
 }
 
 // alignModes gives SQLite's files beside the database the mode that the database
@@ -161,7 +184,17 @@ func (d *database) close() {
 	}
 	// A connection with a statement that is not closed stays open without a word, and
 	// the log is never taken into the file.
-	for _, stmt := range append(d.inserts[:], d.addDay, d.addKind, d.findKind) {
+	if d.conn != nil {
+		_ = d.conn.Raw(func(any) error {
+			for _, stmt := range d.inserts {
+				if stmt != nil {
+					_ = stmt.Close()
+				}
+			}
+			return nil
+		})
+	}
+	for _, stmt := range []*sql.Stmt{d.addDay, d.addKind, d.findKind} {
 		if stmt != nil {
 			_ = stmt.Close()
 		}
