@@ -2,7 +2,9 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"github.com/urfave/cli/v2"
@@ -57,12 +59,19 @@ func controlFlag() cli.Flag {
 	}
 }
 
-// controlSocket is where a client of the daemon finds it.
+// controlSocket is where a client of the daemon finds it. Whoever has no daemon of
+// his own means the service's, which he may be an operator of.
 func controlSocket(c *cli.Context) string {
 	if path := c.String(flagControl); path != "" {
 		return path
 	}
-	return config.DefaultControlSocket()
+	own := config.DefaultControlSocket()
+	if _, err := os.Stat(own); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(config.ServiceControlSocket); err == nil {
+			return config.ServiceControlSocket
+		}
+	}
+	return own
 }
 
 // daemonClient is the client that a command talks to the daemon with.

@@ -124,20 +124,25 @@ func DefaultStateDir() string {
 	return filepath.Join(ownTemp(), "state")
 }
 
+// ServiceControlSocket is where the daemon of root, or of the systemd unit, is
+// found.
+const ServiceControlSocket = "/run/llmsup/" + controlName
+
+const controlName = "control.sock"
+
 // DefaultControlSocket is where a daemon and its clients meet: systemd's
 // RuntimeDirectory, /run for root, else the user's own runtime folder.
 func DefaultControlSocket() string {
-	const name = "control.sock"
 	if dirs := filepath.SplitList(os.Getenv("RUNTIME_DIRECTORY")); len(dirs) > 0 && dirs[0] != "" {
-		return filepath.Join(dirs[0], name)
+		return filepath.Join(dirs[0], controlName)
 	}
 	if os.Geteuid() == 0 {
-		return filepath.Join("/run/llmsup", name)
+		return ServiceControlSocket
 	}
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "llmsup", name)
+		return filepath.Join(dir, "llmsup", controlName)
 	}
-	return filepath.Join(ownTemp(), name)
+	return filepath.Join(ownTemp(), controlName)
 }
 
 // DemoDir is where the demo model is made.
