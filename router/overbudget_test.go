@@ -183,6 +183,15 @@ func TestExcessIsLearned(t *testing.T) {
 	if got := e.apply(at, 10); got != 10*maxExcess {
 		t.Errorf("an absurd bill has %d set aside for the next call", got)
 	}
+	at = served{"a", "fee"}
+	e.learn(at, 1, 100)
+	if small, large := e.apply(at, 1), e.apply(at, 1_000_000); small != 100 || large != 1_000_099 {
+		t.Errorf("beside a fee of 99, %d is set aside for a call of 1, and %d for one of a million", small, large)
+	}
+	e.learn(at, e.apply(at, 1_000_000), 2_000_000) // it was a share
+	if got := e.apply(at, 1_000_000); got != 2_000_000 {
+		t.Errorf("for a call that costs twice a million %d is set aside", got)
+	}
 }
 
 // TestEstimates: what is set aside is more than nearly every call takes.
