@@ -13,7 +13,11 @@ import (
 func printMoney(out io.Writer, s control.Status) {
 	var lines []string
 	l := s.Ledger
-	if l.Condition != "" && l.Condition != "ok" {
+	switch l.Condition {
+	case "", "ok":
+	case control.LedgerOff:
+		lines = append(lines, "the ledger is off (ledger.enabled: false): what calls cost is written down nowhere, and budgets begin anew at each start")
+	default:
 		lag := time.Duration(l.LagSeconds * float64(time.Second)).Round(time.Second)
 		lines = append(lines, fmt.Sprintf("the ledger has been %s for %s: %s", l.Condition, lag, printable(l.Reason)))
 	}
