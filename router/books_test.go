@@ -147,6 +147,10 @@ func TestBooks(t *testing.T) {
 			nil, status(402, `{"error":{"message":"no credit"}}`), "gpt-4o", false,
 			"calls 1 failed 1 local 0 paid 0 resumed 0 partial 0, tokens 0 (0 cached) + 0, unknown 0, cost 0 unknown 0, saved 0 unknown 0",
 		},
+		"a gateway's patience": {
+			nil, status(504, `{"error":{"message":"timeout"}}`), "gpt-4o", false,
+			"calls 1 failed 1 local 0 paid 1 resumed 0 partial 0, tokens 0 (0 cached) + 0, unknown 0, cost 0 unknown 1, saved 0 unknown 0",
+		},
 		"broken by the upstream": {
 			nil, breaks, "gpt-4o", false,
 			"calls 1 failed 1 local 0 paid 1 resumed 0 partial 0, tokens 0 (0 cached) + 0, unknown 0, cost 0 unknown 1, saved 0 unknown 0",

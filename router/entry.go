@@ -1,6 +1,7 @@
 package router
 
 import (
+	"strings"
 	"time"
 
 	"github.com/llmsup/llmsup/router/ledger"
@@ -81,14 +82,29 @@ func (rec *record) enter(partial bool) *ledger.Receipt {
 		Cost: rec.cost, Saved: rec.saved,
 		First: rec.firstAnswer, Took: time.Since(c.began),
 	}
-	if rec.route == "" { // a name that nobody has: there are as many as callers make up
-		row.Model = ""
+	if row.First > 0 {
+		row.First = max(row.First, time.Millisecond) // 0 would say that there was none
+	}
+	if rec.backend == "" || rec.status >= 400 {
+		row.Model = rec.modelOfNobody()
 	}
 	if rec.paid {
 		return c.books.Ledger.Pay(row)
 	}
 	c.books.Ledger.Record(row)
 	return nil
+}
+
+// modelOfNobody is what stands for the model of a call that nobody answered: its
+// name, if it is one of the table's. Of others there are as many as callers make up.
+func (rec *record) modelOfNobody() string {
+	if strings.Contains(rec.route, "*") {
+		return rec.route
+	}
+	if rec.route == "" {
+		return ""
+	}
+	return rec.call.body.model
 }
 
 // savings are what the route's fallback would have taken for what the GPU did;

@@ -1,9 +1,9 @@
 package router
 
 import (
+	"bytes"
 	"errors"
 	"math"
-	"net/http"
 	"strconv"
 	"strings"
 
@@ -22,7 +22,7 @@ const (
 	bytesAToken = 3
 	// attachmentTokens is what an image or a file counts for, whatever its size.
 	attachmentTokens = 3000
-	// attachmentFrom is from which length on a run of base64 is one, in bytes.
+	// attachmentFrom is from which length on base64 is one, in bytes.
 	attachmentFrom = 1024
 	// completionTokens is what an answer is taken for that the call does not limit.
 	completionTokens = 4096
@@ -133,103 +133,33 @@ func generates(path string) bool {
 	return false
 }
 
-// promptTokens returns about how many tokens a body has at most.
+// promptTokens returns about how many tokens a body has at most. An attachment is
+// what stands in base64 behind one of attachmentMarks, up to its closing quote.
 func promptTokens(raw []byte) (tokens int64) {
-	text, run := 0, 0
-	end := func() {
-		if run >= attachmentFrom {
+	text := 0
+	for len(raw) > 0 {
+		at := len(raw)
+		for _, mark := range attachmentMarks {
+			if i := bytes.Index(raw[:at], mark); i >= 0 {
+				at = i + len(mark)
+			}
+		}
+		text += at
+		raw = raw[at:]
+		size := bytes.IndexByte(raw, '"')
+		if size < 0 {
+			size = len(raw)
+		}
+		if size >= attachmentFrom {
 			tokens += attachmentTokens
 		} else {
-			text += run
+			text += size
 		}
-		run = 0
+		raw = raw[size:]
 	}
-	for _, c := range raw {
-		if isBase64[c] {
-			run++
-			continue
-		}
-		end()
-		text++
-	}
-	end()
 	return tokens + int64(text/bytesAToken) + 1
 }
 
-var isBase64 = func() (is [256]bool) {
-	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_=") {
-		is[c] = true
-	}
-	return is
-}()
-
-// afford takes the backends out of a plan that a budget does not allow to be
-// asked. What is left is whoever costs nothing.
-func (p *plan) afford(c *call) {
-	kept := p.steps[:0]
-	for _, s := range p.steps {
-		s.estimate = c.estimate(s)
-		if c.pays(s) {
-			if over := c.books.Budget.Check(c.books.clock(), c.key, s.estimate); over != nil {
-				p.overBudget = over
-				p.noSpare = s.backend.name() + " is not asked: " + over.String()
-				if s.first {
-					p.reason, p.detail = Failed, p.noSpare
-				}
-				continue
-			}
-		}
-		kept = append(kept, s)
-	}
-	p.steps = kept
-	if len(kept) == 0 && p.overBudget != nil {
-		if p.detail == p.noSpare { // the primary's own price is why
-			p.reason, p.detail = "", ""
-		}
-		p.refuse = p.overBudgetError(p.detail)
-	}
-}
-
-// overBudgetError is the error of a call that could only be paid for. cause is why
-// nobody answered who costs nothing; "" = there is nobody.
-func (p *plan) overBudgetError(cause string) apiError {
-	over := p.overBudget
-	message := over.String()
-	if cause != "" {
-		message = cause + "; " + message
-	}
-	e := apiError{
-		Status: http.StatusTooManyRequests, Type: typeQuota, Code: codeOverBudget, Message: message,
-		RetryAfter: int(over.RetryAfter.Seconds()) + 1,
-	}
-	if over.Held() || p.localIsNear() {
-		e.RetryAfter = retrySoon
-	}
-	return e
-}
-
-// localIsNear says whether a server that costs nothing answers soon, or does now.
-func (p *plan) localIsNear() bool {
-	local := p.local
-	if local == nil {
-		return false
-	}
-	switch now := local.availability(); now.reason {
-	case "", Starting, Loading, Restarting, Degraded, Draining:
-		return true
-	default:
-		return false
-	}
-}
-
-// wouldPay says whether a call that failed would go to somebody who takes money,
-// were it not for the budget. What is wrong with the call itself is told instead,
-// and a queue that is full is worth another try.
-func (p *plan) wouldPay(last *failure) bool {
-	if last.overBudget != nil {
-		return true
-	}
-	ownFault := last.reason == Status && last.resp != nil && last.resp.StatusCode < 500 &&
-		last.resp.StatusCode != http.StatusRequestTimeout && last.resp.StatusCode != http.StatusTooManyRequests
-	return last.reason != Saturated && !ownFault && mayFallBack(p.route, last.reason)
-}
+// attachmentMarks are what stands before base64: of a data URL, and of OpenAI's and
+// Anthropic's objects.
+var attachmentMarks = [][]byte{[]byte(";base64,"), []byte(`"data":"`), []byte(`"data": "`)}

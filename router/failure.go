@@ -63,12 +63,13 @@ func (f *failure) httpStatus() int {
 }
 
 // settle ends what was set aside for an attempt that failed. An upstream's own
-// error status comes before it has generated anything.
+// error status comes before it has generated anything, unless it is the word of a
+// gateway that did not wait for whoever is behind it.
 func (f *failure) settle(set *outlay) {
 	if set == nil {
 		return
 	}
-	if !f.begun || f.resp != nil && isError(f.resp.StatusCode) {
+	if !f.begun || f.resp != nil && isError(f.resp.StatusCode) && !gaveUp(f.resp.StatusCode) {
 		set.release()
 		return
 	}
@@ -130,20 +131,28 @@ func (f *failure) explain(body []byte) {
 // as a redirect that would lead a client elsewhere with its key, may not.
 func isError(status int) bool { return 400 <= status && status <= 599 }
 
+// gaveUp says whether a status means that somebody's patience was over, and nothing
+// of what the one had done that was waited for.
+func gaveUp(status int) bool {
+	switch status {
+	case 408, 499, 460, 504, 524: // nginx's, Amazon's "the client left"; Cloudflare's timeout
+		return true
+	}
+	return false
+}
+
 // mayHaveBegun says whether a backend that answered with a status may have
 // generated something before: a gateway's timeout says nothing of what lies
 // behind it, and nor does an error that nobody knows. What is wrong with the
 // request is found before, and so is a want of room.
 func mayHaveBegun(status int) bool {
 	switch status {
-	case 408, 499, 460: // a time that was over; nginx, and Amazon's: "the client left"
-		return true
 	case 501, 503, 505, 509, 511: // not supported, no room, version, bandwidth, a login page
 		return false
 	case 525, 526, 529, 530: // Cloudflare's: no TLS with the origin, no name for it; "overloaded", Anthropic's
 		return false
 	}
-	return status >= 500
+	return status >= 500 || gaveUp(status)
 }
 
 // rootCause strips what net/http puts around an error: methods and URLs that

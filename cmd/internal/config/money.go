@@ -70,6 +70,18 @@ func (p *Price) UnmarshalYAML(node *yaml.Node) error {
 var maxTokenPrice, _ = price.Parse("0.01") // a constant, and right
 
 func (c *Config) validateMoney() error {
+	limits := [][]string{{"budget"}}
+	for _, name := range slices.Sorted(maps.Keys(c.Budget.PerKey)) {
+		limits = append(limits, []string{"budget", "per_key", name})
+	}
+	for _, path := range limits {
+		for _, key := range []string{"daily", "monthly"} {
+			at := append(slices.Clone(path), key)
+			if _, _, there := c.lines.find(at); there && !c.lines.has(at...) {
+				return c.lines.errorf(at, "has no amount; give one in USD, as in 5 or 0.50, or take the line out")
+			}
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(c.Budget.PerKey)) {
 		path := []string{"budget", "per_key", name}
 		if _, known := c.Keys[name]; !known {

@@ -53,7 +53,9 @@ func TestMoney(t *testing.T) {
 
 func TestMoneyErrors(t *testing.T) {
 	for text, want := range map[string]string{
-		"ledger: {keep: long}":                                  "f.yaml:1: wrong value; want a length of time, as in 24h, 7d or 2w",
+		"ledger: {keep: long}": "f.yaml:1: wrong value; want a length of time, as in 24h, 7d or 2w",
+		"budget:\n  daily:":    "f.yaml:2: budget.daily: has no amount; give one in USD",
+		"keys:\n  a: 6b3a000000000000000000000000000000000000000000000000000000000000\nbudget:\n  per_key:\n    a: {daily: 1, monthly: }": "f.yaml:5: budget.per_key.a.monthly: has no amount",
 		"ledger: {keep: -1h}":                                   "f.yaml:1: wrong value; want a length of time",
 		"ledger: {keep: 1h2d}":                                  "f.yaml:1: wrong value; want a length of time",
 		"ledger:\n  kept: 1d":                                   `f.yaml:2: unknown key "kept"; did you mean "keep"?`,
