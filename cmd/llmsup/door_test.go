@@ -158,6 +158,7 @@ routes:
 			t.Errorf("the cloud was shown %q", auth)
 		}
 	}
+	in.stop() // its log is whole then
 	log := in.logged()
 	for _, secret := range []string{full, tool, other, cloudKey} {
 		if strings.Contains(log, secret) {

@@ -201,6 +201,7 @@ func TestBudgetWarning(t *testing.T) {
 	if r := in.chat("gpt-4o", ""); r.status != 429 {
 		t.Errorf("%+v", r)
 	}
+	in.awaitLog(`"code":"budget_exceeded"`) // a warning stands before it
 	if n := strings.Count(in.logged(), "of the daily budget is spent"); n != 1 {
 		t.Errorf("warned %d times", n)
 	}
