@@ -136,30 +136,37 @@ func generates(path string) bool {
 // promptTokens returns about how many tokens a body has at most. An attachment is
 // what stands in base64 behind one of attachmentMarks, up to its closing quote.
 func promptTokens(raw []byte) (tokens int64) {
+	var next [len(attachmentMarks)]int // where each mark stands next; each is looked for once on the way
+	for i := range next {
+		next[i] = -1
+	}
 	text := 0
-	for len(raw) > 0 {
+	for from := 0; from < len(raw); {
 		at := len(raw)
-		for _, mark := range attachmentMarks {
-			if i := bytes.Index(raw[:at], mark); i >= 0 {
-				at = i + len(mark)
+		for i, mark := range attachmentMarks {
+			if next[i] < from {
+				next[i] = len(raw)
+				if found := bytes.Index(raw[from:], mark); found >= 0 {
+					next[i] = from + found
+				}
 			}
+			at = min(at, next[i]+len(mark))
 		}
-		text += at
-		raw = raw[at:]
-		size := bytes.IndexByte(raw, '"')
+		text += at - from
+		size := bytes.IndexByte(raw[at:], '"')
 		if size < 0 {
-			size = len(raw)
+			size = len(raw) - at
 		}
 		if size >= attachmentFrom {
 			tokens += attachmentTokens
 		} else {
 			text += size
 		}
-		raw = raw[size:]
+		from = at + size
 	}
 	return tokens + int64(text/bytesAToken) + 1
 }
 
 // attachmentMarks are what stands before base64: of a data URL, and of OpenAI's and
 // Anthropic's objects.
-var attachmentMarks = [][]byte{[]byte(";base64,"), []byte(`"data":"`), []byte(`"data": "`)}
+var attachmentMarks = [...][]byte{[]byte(";base64,"), []byte(`"data":"`), []byte(`"data": "`)}

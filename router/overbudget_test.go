@@ -237,3 +237,21 @@ func TestEstimates(t *testing.T) {
 		}
 	}
 }
+
+// TestPromptTokensOfManyMarks: what looks like the beginning of many attachments is
+// passed over once, and not once for each.
+func TestPromptTokensOfManyMarks(t *testing.T) {
+	for _, mark := range []string{`{"data":""},`, `{"data": "x"},`, `;base64,","data":"",`} {
+		raw := []byte(strings.Repeat(mark, 16<<20/len(mark)))
+		counted := make(chan int64, 1)
+		go func() { counted <- promptTokens(raw) }()
+		select {
+		case tokens := <-counted:
+			if want := int64(len(raw)/bytesAToken) + 1; tokens != want {
+				t.Errorf("%s: %d tokens, want %d", mark, tokens, want)
+			}
+		case <-time.After(time.Minute): // it takes some 100 ms, and took many minutes
+			t.Fatalf("%s: it goes on", mark)
+		}
+	}
+}
