@@ -145,6 +145,14 @@ func (w *patientWriter) setDeadline() {
 	_ = w.control.SetWriteDeadline(w.since.Add(w.idle + w.idle/4)) // not every writer has one
 }
 
+// finish bounds what net/http writes when its handler has returned: the last few KB.
+// It lifts the deadline itself before the connection's next request.
+func (w *patientWriter) finish() {
+	if w.idle > 0 {
+		_ = w.control.SetWriteDeadline(time.Now().Add(w.idle)) // as in setDeadline
+	}
+}
+
 // pieceSize is how much is written under one deadline, in bytes. A client has to take
 // each within the idle time, and may take as long as it likes for all of them.
 const pieceSize = 64 << 10

@@ -26,8 +26,7 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, re
 	}
 	patient := newPatientWriter(w, a)
 	w = patient
-	// A deadline would go on to the connection's next request.
-	defer func() { _ = patient.control.SetWriteDeadline(time.Time{}) }() // where there is none, none was set
+	defer patient.finish()
 	if a.events == nil {
 		return a.relayWhole(w, rec)
 	}

@@ -106,6 +106,59 @@ func TestSlowReader(t *testing.T) {
 	}
 }
 
+// TestReaderThatStopsBeforeTheEnd: a client that does not read the last few KB, which
+// net/http writes after the call, keeps its connection no longer than another one.
+func TestReaderThatStopsBeforeTheEnd(t *testing.T) {
+	whole := strings.Replace(wholeChat, " 1 2 3", strings.Repeat("x", 5000), 1)
+	b := newBench(t, status(200, whole), answers, func(c *Config, _ map[string]models.Route) { c.IdleTimeout = 300 * time.Millisecond })
+	ours, theirs := net.Pipe() // without buffers
+	closed := make(chan struct{})
+	server := &http.Server{Handler: b.router, ConnState: func(_ net.Conn, s http.ConnState) {
+		if s == http.StateClosed {
+			close(closed)
+		}
+	}}
+	l := &oneConn{conn: ours, closed: make(chan struct{})}
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(func() { _ = server.Close(); _ = theirs.Close() })
+	const body = `{"model":"local/qwen"}`
+	fmt.Fprintf(theirs, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	if _, err := io.ReadFull(theirs, make([]byte, 4096)); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-closed:
+	case <-time.After(20 * time.Second):
+		t.Fatal("its connection is still waited for")
+	}
+}
+
+// oneConn is a listener with one connection.
+type oneConn struct {
+	conn   net.Conn
+	closed chan struct{}
+}
+
+func (l *oneConn) Accept() (net.Conn, error) {
+	if conn := l.conn; conn != nil {
+		l.conn = nil
+		return conn, nil
+	}
+	<-l.closed
+	return nil, net.ErrClosed
+}
+
+func (l *oneConn) Close() error {
+	select {
+	case <-l.closed:
+	default:
+		close(l.closed)
+	}
+	return nil
+}
+
+func (l *oneConn) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"} }
+
 // TestDeadlineIsTheAnswersOwn: what bounds one answer does not end the next one
 // on the same connection.
 func TestDeadlineIsTheAnswersOwn(t *testing.T) {
