@@ -117,7 +117,11 @@ func (f *usageFilter) flush(w io.Writer) error {
 // withTimings returns an event with timings behind its other fields.
 func withTimings(raw []byte, timings gjson.Result) []byte {
 	at := bytes.LastIndexByte(raw, '}')
-	if !timings.IsObject() || at < 0 || mayHold(raw, `"timings"`) {
+	if !timings.IsObject() || at < 0 {
+		return raw
+	}
+	// Deeper inside they may be there as well: in what "verbose" adds.
+	if mayHold(raw, `"timings"`) && gjson.GetBytes(raw[bytes.IndexByte(raw, '{'):], "timings").Exists() {
 		return raw
 	}
 	out := append([]byte{}, raw[:at]...)

@@ -58,6 +58,8 @@ func TestUnaskedUsage(t *testing.T) {
 		finish  = `data: {"choices":[{"finish_reason":"stop","index":0,"delta":{}}],"id":"x"}` + "\n\n"
 		timed   = `data: {"choices":[{"finish_reason":"stop","index":0,"delta":{}}],"id":"x","timings":{"prompt_n":3,"cache_n":4,"predicted_n":3}}` + "\n\n"
 		told    = `data: {"choices":[],"id":"x","usage":{"prompt_tokens":7,"completion_tokens":3,"prompt_tokens_details":{"cached_tokens":4}},"timings":{"prompt_n":3,"cache_n":4,"predicted_n":3}}` + "\n\n"
+		verbose = `data: {"choices":[{"finish_reason":"stop","index":0,"delta":{}}],"id":"x","__verbose":{"timings":{"prompt_n":3}}}` + "\n\n"
+		timings = `,"timings":{"prompt_n":3,"cache_n":4,"predicted_n":3}`
 		ping    = ":\n\n"
 		several = "tokens 7 (4 cached) + 6"
 		one     = "tokens 7 (4 cached) + 3"
@@ -72,6 +74,7 @@ func TestUnaskedUsage(t *testing.T) {
 		"two choices":            {textEvent + finish + told + textEvent + finish + told + doneEvent, textEvent + timed + textEvent + timed + doneEvent, several},
 		"nothing but its finish": {roleEvent + finish + told + doneEvent, roleEvent + timed + doneEvent, one},
 		"no usage":               {roleEvent + textEvent + timed + doneEvent, roleEvent + textEvent + timed + doneEvent, one},
+		"others deeper inside":   {textEvent + verbose + told + doneEvent, textEvent + strings.Replace(verbose, "}}\n", "}"+timings+"}\n", 1) + doneEvent, one},
 		"timings where they are": {textEvent + timed + told + doneEvent, textEvent + timed + doneEvent, one},
 	} {
 		for _, asked := range []bool{false, true} {
