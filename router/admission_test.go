@@ -218,6 +218,52 @@ func TestWaitingIsBetterThanNobody(t *testing.T) {
 	}
 }
 
+// TestWaitedIsNotPaidTwice: a stream for which the GPU was waited after all, since the
+// fallback broke, is not gone on with there when it breaks too: that would be paid twice.
+func TestWaitedIsNotPaidTwice(t *testing.T) {
+	for name, tc := range map[string]struct {
+		cloud http.HandlerFunc
+		asked int
+	}{
+		"it may have been paid": {breaks, 1},
+		"it was not":            {status(http.StatusPaymentRequired, `{"error":{"message":"no credit"}}`), 2},
+	} {
+		let, arrived := make(chan struct{}), make(chan struct{}, 2)
+		b := newBench(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/slots" {
+				status(http.StatusNotFound, "")(w, r)
+				return
+			}
+			arrived <- struct{}{}
+			<-let
+			sends(breaks, opening, said(" 1"))(w, r)
+		}, tc.cloud, resuming)
+		b.state.set(func(s *LocalState) { s.Slots, s.Changed = 1, make(chan struct{}) })
+		local, ok := b.router.routing.Load().backends["qwen"].(*localBackend)
+		if !ok {
+			t.Fatal("no local backend")
+		}
+		local.gate.service = 6 * time.Second // the route's timeout is 5 s
+		var both sync.WaitGroup
+		both.Go(func() { b.chat("local/alone", true) })
+		<-arrived
+		both.Go(func() {
+			r := b.post("/v1/chat/completions", `{"model":"local/qwen","stream":true,"messages":[{"role":"user","content":"x"}]}`)
+			if r.backend() != "qwen" || !strings.Contains(r.body, " 1") || !strings.Contains(r.body, `"error"`) {
+				t.Errorf("%s: %+v", name, r)
+			}
+		})
+		for b.router.Traffic("qwen").Queued == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		close(let)
+		both.Wait()
+		if n := len(b.cloud.calls()); n != tc.asked {
+			t.Errorf("%s: the cloud was asked %d times", name, n)
+		}
+	}
+}
+
 // TestWaitingCounts: the timeout runs while a call waits for a slot.
 func TestWaitingCounts(t *testing.T) {
 	l := newSlowLocal(t, 1, func(_ *Config, routes map[string]models.Route) {

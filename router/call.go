@@ -81,7 +81,11 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *call, p plan)
 		}
 	}
 	if failures[0].unwaited && len(failures) == 2 { // the wait is better than nobody, now
-		if failed := rt.try(w, r, c, p, p.steps[0], false, &rec); failed == nil {
+		alone := p
+		if failures[1].begun && p.steps[1].backend.paid() { // what breaks is not gone on with by whoever may have been paid already
+			alone.steps = p.steps[:1]
+		}
+		if failed := rt.try(w, r, c, alone, p.steps[0], false, &rec); failed == nil {
 			return
 		}
 		dropLeft(r, &rec)
