@@ -206,11 +206,11 @@ func (rt *Router) giveUp(w http.ResponseWriter, c *call, rec *record, p plan, fa
 		h := w.Header()
 		copyAnswerHeaders(h, last.resp.Header)
 		for name, values := range h {
+			clean := make([]string, len(values)) // the header is the backend's
 			for i, value := range values {
-				if clean := p.redact(value); clean != value {
-					h[name] = append(append(append([]string{}, values[:i]...), clean), values[i+1:]...)
-				}
+				clean[i] = p.redact(value)
 			}
+			h[name] = clean
 		}
 		h.Set(headerBackend, last.backend)
 		rec.backend, rec.status = last.backend, last.resp.StatusCode

@@ -225,3 +225,16 @@ func TestClientThatDoesNotRead(t *testing.T) {
 		t.Errorf("at the end: %+v", now)
 	}
 }
+
+// TestKeyQuotedTwice: a backend that quotes its key in two values of a header has both
+// taken out.
+func TestKeyQuotedTwice(t *testing.T) {
+	b := newBench(t, nil, func(w http.ResponseWriter, r *http.Request) {
+		w.Header()["X-Echo"] = []string{"a " + r.Header.Get("Authorization"), "b " + r.Header.Get("Authorization"), "c"}
+		status(400, `{"error":{"message":"no"}}`)(w, r)
+	})
+	r := b.chat("gpt-4o", false)
+	if got := strings.Join(r.header["X-Echo"], ", "); r.status != 400 || got != "a Bearer [key], b Bearer [key], c" {
+		t.Errorf("%d, %q", r.status, got)
+	}
+}
