@@ -195,7 +195,7 @@ func (a *answer) relayWhole(w http.ResponseWriter, rec *record) error {
 	if a.rest == nil {
 		return nil
 	}
-	end, err := copyBut(w, a.rest, tailSize)
+	end, err := copyBut(w, silenceEnds{a}, tailSize)
 	if err != nil {
 		return fmt.Errorf("%w: %s", errCut, rootCause(err))
 	}
@@ -203,6 +203,22 @@ func (a *answer) relayWhole(w http.ResponseWriter, rec *record) error {
 	rec.conclude()
 	_, err = w.Write(end)
 	return err
+}
+
+// silenceEnds reads what is left of an answer, and gives its backend up when it sends
+// nothing for the idle time.
+type silenceEnds struct{ *answer }
+
+func (s silenceEnds) Read(p []byte) (int, error) {
+	if s.idle == 0 {
+		return s.rest.Read(p)
+	}
+	silent := time.AfterFunc(s.idle, func() { s.cancel(errStalled) })
+	n, err := s.rest.Read(p)
+	if !silent.Stop() && err != nil {
+		err = errStalled
+	}
+	return n, err
 }
 
 // tailSize is how much of the end of a large answer is kept back until it is in

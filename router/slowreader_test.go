@@ -133,6 +133,30 @@ func TestReaderThatStopsBeforeTheEnd(t *testing.T) {
 	}
 }
 
+// TestLargeAnswerThatStalls: a backend that falls silent in the middle of an answer too
+// large to be held is given up, as it would be in a stream.
+func TestLargeAnswerThatStalls(t *testing.T) {
+	b := newBench(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		piece := bytes.Repeat([]byte(" "), 1<<20)
+		for range maxHeld>>20 + 1 {
+			_, _ = w.Write(piece)
+		}
+		_ = http.NewResponseController(w).Flush()
+		hangs(w, r)
+	}, answers, func(c *Config, _ map[string]models.Route) { c.IdleTimeout = 300 * time.Millisecond })
+	done := make(chan reply, 1)
+	go func() { done <- b.post("/v1/embeddings", `{"model":"local/alone","input":"x"}`) }()
+	select {
+	case r := <-done:
+		if r.readErr == nil || !strings.Contains(b.log.String(), errStalled.Error()) {
+			t.Errorf("%d bytes, %v\n%s", len(r.body), r.readErr, b.log)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it is waited for")
+	}
+}
+
 // oneConn is a listener with one connection.
 type oneConn struct {
 	conn   net.Conn
