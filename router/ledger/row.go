@@ -62,10 +62,9 @@ const maxTokens = 1 << 40
 // was.
 func (r *Row) trim() {
 	for _, word := range []*string{&r.Request, &r.Key, &r.Route, &r.Model, &r.Backend, &r.Served, &r.Reason} {
-		if len(*word) > maxWord {
-			*word = (*word)[:maxWord]
+		if !isPlain(*word) {
+			*word = strings.ReplaceAll(strings.ToValidUTF8((*word)[:min(len(*word), maxWord)], "?"), "\x00", "?")
 		}
-		*word = strings.ReplaceAll(strings.ToValidUTF8(*word, "?"), "\x00", "?")
 	}
 	r.Time = time.UnixMilli(max(r.Time.UnixMilli(), 0)).UTC()
 	for _, n := range []**int64{&r.Prompt, &r.Cached, &r.Completed} {
@@ -82,6 +81,19 @@ func (r *Row) trim() {
 		}
 	}
 	r.First, r.Took = max(r.First, 0).Truncate(time.Millisecond), max(r.Took, 0).Truncate(time.Millisecond)
+}
+
+// isPlain says whether a word can be written as it is, as nearly all can.
+func isPlain(word string) bool {
+	if len(word) > maxWord {
+		return false
+	}
+	for i := range len(word) {
+		if c := word[i]; c == 0 || c >= 0x80 {
+			return false
+		}
+	}
+	return true
 }
 
 // dayLength is a day in the database's milliseconds. UTC has no others.
