@@ -118,8 +118,10 @@ func (d *Daemon) watchDrained(ctx context.Context, o *operation, s *served, queu
 			begins(running)
 			switch {
 			case now.PID != 0 && ended(now):
-				if running > 0 {
-					once(control.StepRescuing, fmt.Sprintf("the time is over: %s", plural(running, "call goes on elsewhere", "calls go on elsewhere")), running)
+				// Some may have moved by now: those are meant that were there at the last
+				// look. Calls that end by themselves are gone for two looks before this.
+				if moving := max(running, calls); moving > 0 {
+					once(control.StepRescuing, fmt.Sprintf("the time is over: %s", plural(moving, "call goes on elsewhere", "calls go on elsewhere")), moving)
 				}
 				once(control.StepStopping, fmt.Sprintf("stopping llama-server (pid %d)", now.PID), running)
 			case running != max(calls, 0) && now.PID != 0: // at first, none is not worth a word
