@@ -256,6 +256,27 @@ func TestPaidIsDurableBeforeTheEnd(t *testing.T) {
 	}
 }
 
+// TestPaidForNothingIsDurable: so is what was paid for nothing, where the GPU answers in
+// the end.
+func TestPaidForNothingIsDurable(t *testing.T) {
+	edit, books := withBooks(t, budget.Limits{})
+	b := newBench(t, answers, breaks, edit)
+	b.state.set(func(s *LocalState) { s.Reason, s.Detail = Degraded, "is degraded" })
+	seen := make(chan int64, 1)
+	at := &lastByte{whole: len(wholeChat), seen: func() { seen <- books.sums(t, ledger.ByRoute).Total.Paid }}
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/chat/completions", strings.NewReader(`{"model":"local/qwen","messages":[]}`))
+	req.Host = "localhost"
+	b.router.ServeHTTP(at, req)
+	select {
+	case paid := <-seen:
+		if paid != 1 || len(b.cloud.calls()) != 1 {
+			t.Errorf("%d paid calls in the ledger when the last byte was written, %d at the cloud", paid, len(b.cloud.calls()))
+		}
+	default:
+		t.Error("the answer has no end")
+	}
+}
+
 // lastByte is a ResponseWriter that says when the last byte of an answer is written.
 type lastByte struct {
 	header http.Header

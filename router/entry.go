@@ -33,11 +33,13 @@ func (rec *record) charge(f *failure) {
 // somebody was paid, it is on the disk when this returns: whoever has seen the
 // whole of an answer finds it in the books.
 func (rec *record) conclude() {
-	if rec.outlay == nil || rec.concluded {
+	if rec.concluded || rec.outlay == nil && !rec.paid { // an attempt before this one may have been paid for
 		return
 	}
 	rec.concluded = true
-	rec.spend(rec.outlay.settle(rec.paidUsage(), true))
+	if rec.outlay != nil {
+		rec.spend(rec.outlay.settle(rec.paidUsage(), true))
+	}
 	rec.enter(false).Wait()
 }
 
