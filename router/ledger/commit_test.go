@@ -18,7 +18,7 @@ func TestCommitInDoubt(t *testing.T) {
 	synced(t, l)
 	var entries []*entry
 	var want []string
-	for i := range 3 * rowsAtOnce[1] {
+	for i := range 300 {
 		e := whole(int64(i), fmt.Sprint(i))
 		e.tried, e.born = true, time.Now()
 		entries, want = append(entries, e), append(want, fmt.Sprint(i))
@@ -28,7 +28,7 @@ func TestCommitInDoubt(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.close()
-	if err := other.store(entries[:2*rowsAtOnce[1]], false); err != nil {
+	if err := other.store(entries[:200], false); err != nil {
 		t.Fatal(err)
 	}
 	l.mu.Lock()
@@ -49,13 +49,13 @@ func TestWhoWaitsComesFirst(t *testing.T) {
 	for i := range 3 * maxBatch {
 		l.Record(free(fmt.Sprint(i)))
 	}
-	if batch, _ := l.take(); len(batch) != maxBatch || batch[0].row.Request != "0" {
-		t.Fatalf("%d rows are committed, from %s on", len(batch), batch[0].row.Request)
+	if batch, _ := l.take(); len(batch) != maxBatch || batch[0].request != "0" {
+		t.Fatalf("%d rows are committed, from %s on", len(batch), batch[0].request)
 	}
 	l.Pay(paid("p", 1))
 	batch, _ := l.take()
-	if i := slices.IndexFunc(batch, func(e *entry) bool { return e.row.Request == "p" }); i != 0 || batch[1].row.Request != fmt.Sprint(maxBatch) {
-		t.Errorf("the row that is waited for is number %d, then comes %s", i, batch[1].row.Request)
+	if i := slices.IndexFunc(batch, func(e *entry) bool { return e.request == "p" }); i != 0 || batch[1].request != fmt.Sprint(maxBatch) {
+		t.Errorf("the row that is waited for is number %d, then comes %s", i, batch[1].request)
 	}
 }
 

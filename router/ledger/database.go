@@ -3,7 +3,6 @@ package ledger
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"net/url"
@@ -34,16 +33,10 @@ type database struct {
 	file  *os.File
 	grown bool // there was something in it
 
-	inserts                   [len(rowsAtOnce)]inserter // for conn.Raw
-	args                      []driver.NamedValue       // theirs, reused
-	addDay, addKind, findKind *sql.Stmt
-	kinds                     map[kind]int64
-}
-
-// inserter is a statement as the driver has it.
-type inserter interface {
-	driver.Stmt
-	driver.StmtExecContext
+	begin, commit                       *sql.Stmt
+	addBatch, addDay, addKind, findKind *sql.Stmt
+	kinds                               map[kind]int64
+	room                                []byte // for a batch's text; maxBatch of the longest rows are some 300 KB
 }
 
 // dsn names a file for the driver, with settings for each connection.
@@ -78,14 +71,11 @@ func openDatabase(path string, steps []string) (_ *database, err error) {
 	if err = migrate(ctx, d.conn, steps); err != nil {
 		return nil, err
 	}
-	statements := map[**sql.Stmt]string{&d.addDay: addToDay, &d.addKind: insertKind, &d.findKind: selectKind}
+	statements := map[**sql.Stmt]string{&d.begin: "BEGIN IMMEDIATE", &d.commit: "COMMIT", &d.addBatch: insertBatch, &d.addDay: addToDay, &d.addKind: insertKind, &d.findKind: selectKind}
 	for stmt, text := range statements {
 		if *stmt, err = d.conn.PrepareContext(ctx, text); err != nil {
 			return nil, err
 		}
-	}
-	if err = d.conn.Raw(d.prepareInserts); err != nil {
-		return nil, err
 	}
 	if d.reader, err = sql.Open("sqlite", dsn(path, busy, "query_only(1)", "cache_size(-8000)")); err != nil {
 		return nil, err
@@ -93,21 +83,6 @@ func openDatabase(path string, steps []string) (_ *database, err error) {
 	d.reader.SetMaxOpenConns(2)
 	d.reader.SetConnMaxIdleTime(time.Minute) // its memory goes with it
 	return d, nil
-}
-
-// prepareInserts prepares what writes rows, on the driver's own connection.
-func (d *database) prepareInserts(conn any) error {
-	for i, n := range rowsAtOnce {
-		stmt, err := conn.(driver.Conn).Prepare(insertInto(n)) //nolint:forcetypeassert // it is one
-		if err != nil {
-			return err
-		}
-		var ok bool
-		if d.inserts[i], ok = stmt.(inserter); !ok {
-			return errors.Join(errors.New("the driver's statements take no context"), stmt.Close())
-		}
-	}
-	return nil
 }
 
 // alignModes gives SQLite's files beside the database the mode that the database
@@ -137,12 +112,12 @@ func (d *database) probe() error {
 // written is on the disk, in the file that has the database's name.
 func (d *database) transaction(run func(context.Context) error) error {
 	ctx := context.Background() // one that can end costs a goroutine a statement
-	if _, err := d.conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+	if _, err := d.begin.ExecContext(ctx); err != nil {
 		return err
 	}
 	err := run(ctx)
 	if err == nil {
-		_, err = d.conn.ExecContext(ctx, "COMMIT")
+		_, err = d.commit.ExecContext(ctx)
 	}
 	if err != nil {
 		_, _ = d.conn.ExecContext(ctx, "ROLLBACK") // where that fails too the connection is given up
@@ -182,19 +157,7 @@ func (d *database) close() {
 	if d.reader != nil {
 		_ = d.reader.Close()
 	}
-	// A connection with a statement that is not closed stays open without a word, and
-	// the log is never taken into the file.
-	if d.conn != nil {
-		_ = d.conn.Raw(func(any) error {
-			for _, stmt := range d.inserts {
-				if stmt != nil {
-					_ = stmt.Close()
-				}
-			}
-			return nil
-		})
-	}
-	for _, stmt := range []*sql.Stmt{d.addDay, d.addKind, d.findKind} {
+	for _, stmt := range []*sql.Stmt{d.begin, d.commit, d.addBatch, d.addDay, d.addKind, d.findKind} {
 		if stmt != nil {
 			_ = stmt.Close()
 		}
@@ -237,7 +200,7 @@ func primaryCode(err error) int {
 // isCorrupt says that a database can't be read any more, whatever is done.
 func isCorrupt(err error) bool {
 	code := primaryCode(err)
-	return code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB || errors.Is(err, errGarbled)
+	return code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB || errors.Is(err, errGarbled) || errors.Is(err, errDamaged)
 }
 
 // isBusy says that a lock was in the way, and all is well otherwise.

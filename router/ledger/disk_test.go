@@ -482,7 +482,7 @@ func TestDatabaseHangs(t *testing.T) {
 	})
 	dir := t.TempDir()
 	disk := newDisk()
-	l, _ := open(t, dir, Options{sync: disk.sync, migrations: append(slices.Clone(migrations), fmt.Sprintf("CREATE TRIGGER hangs BEFORE INSERT ON call BEGIN SELECT %s(); END", name))})
+	l, _ := open(t, dir, Options{sync: disk.sync, migrations: append(slices.Clone(migrations), fmt.Sprintf("CREATE TRIGGER hangs BEFORE INSERT ON batch BEGIN SELECT %s(); END", name))})
 	synced(t, l)
 	release := database.hang()
 	defer release()

@@ -16,6 +16,10 @@
 // beginning and is taken once, however often it comes, so whoever is in doubt
 // writes it again.
 //
+// A row of the database costs as much as a dozen rows in a text, so what is
+// committed together is one row of the table batch for each kind of call: a JSON
+// array, which SQL can read. The view calls has one row a call.
+//
 // With each row the committer adds to the sums of its day, in the same
 // transaction. Those are kept for ever, the rows for Options.Keep. Days are UTC's,
 // so that they stay what they are when a server's time zone changes.

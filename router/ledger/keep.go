@@ -2,8 +2,6 @@ package ledger
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"time"
 )
 
@@ -21,9 +19,9 @@ func (l *Ledger) SetKeep(keep time.Duration) {
 
 const (
 	deleteEvery = time.Hour
-	// deleteBatch is how many rows are deleted at once, and so how long those that
-	// come wait for it.
-	deleteBatch = 2000
+	// deleteAtOnce is how many batches are deleted at once, and so how long the rows
+	// that come wait for it.
+	deleteAtOnce = 100
 )
 
 // deleteOld deletes some of the rows that are older than they are kept, whole days
@@ -36,7 +34,7 @@ func (l *Ledger) deleteOld() error {
 	if keep > 0 && !l.passedOver {
 		since := l.opts.now().Add(-keep).UnixMilli() / dayLength
 		var err error
-		if more, err = l.database.Load().deleteBefore(since, deleteBatch); err != nil {
+		if more, err = l.database.Load().deleteBefore(since, deleteAtOnce); err != nil {
 			return err
 		}
 	}
@@ -50,24 +48,19 @@ func (l *Ledger) deleteOld() error {
 	return nil
 }
 
-// deleteBefore deletes about n rows of the days before one, and says whether there
-// are more. The days' sums stay.
+// deleteBefore deletes n batches of the days before one, and says whether there may
+// be more. The days' sums stay.
 func (d *database) deleteBefore(day int64, n int) (more bool, err error) {
 	err = d.transaction(func(ctx context.Context) error {
-		before := day * dayLength
-		var last int64
-		err := d.conn.QueryRowContext(ctx, "SELECT time FROM call WHERE time < ? ORDER BY time LIMIT 1 OFFSET ?", before, n).Scan(&last)
-		switch {
-		case errors.Is(err, sql.ErrNoRows):
-		case err != nil:
-			return err
-		default:
-			before, more = last+1, true
-		}
 		if _, err := d.conn.ExecContext(ctx, "UPDATE kept SET since = max(since, ?)", day); err != nil {
 			return err
 		}
-		_, err = d.conn.ExecContext(ctx, "DELETE FROM call WHERE time < ?", before)
+		result, err := d.conn.ExecContext(ctx, "DELETE FROM batch WHERE id IN (SELECT id FROM batch WHERE day < ? LIMIT ?)", day, n)
+		if err != nil {
+			return err
+		}
+		deleted, err := result.RowsAffected()
+		more = deleted == int64(n)
 		return err
 	})
 	return more && err == nil, err

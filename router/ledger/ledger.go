@@ -35,11 +35,11 @@ type Options struct {
 
 const (
 	// defaultInterval leaves a quarter of the 100 ms within which a row is durable to
-	// the disk. Each commit costs as much as 150 rows.
+	// the disk. Each commit costs as much as some 200 rows.
 	defaultInterval = 75 * time.Millisecond
 	defaultPatience = 250 * time.Millisecond
 	defaultRetry    = time.Second
-	// defaultMaxWaiting is some 20 MB.
+	// defaultMaxWaiting is some 10 MB.
 	defaultMaxWaiting = 50_000
 )
 
@@ -65,6 +65,7 @@ type Ledger struct {
 
 	mu       sync.Mutex
 	next     int64         // the lower half of the next id
+	kinds    kinds         // of the rows that came
 	waiting  []*entry      // for the committer, in the order of arrival
 	inflight []*entry      // with the committer
 	urgent   bool          // somebody waits for one of waiting
@@ -138,18 +139,18 @@ func (l *Ledger) path() string { return filepath.Join(l.dir, databaseName) }
 
 // Record writes a row down, within 100 ms as a rule. It waits for nothing. What
 // the row points to must not be changed any more. A nil Ledger writes nothing.
-func (l *Ledger) Record(row Row) { l.record(row, false) }
+func (l *Ledger) Record(row Row) { l.record(&row, false) }
 
 // Pay writes a row down at once, for a call that was paid for. The last byte of
 // the answer should wait for its receipt.
-func (l *Ledger) Pay(row Row) *Receipt { return l.record(row, true) }
+func (l *Ledger) Pay(row Row) *Receipt { return l.record(&row, true) }
 
-func (l *Ledger) record(row Row, wanted bool) *Receipt {
+func (l *Ledger) record(row *Row, wanted bool) *Receipt {
 	if l == nil {
 		return nil
 	}
-	row.trim()
-	e := &entry{row: row, born: time.Now()}
+	e := newEntry(row)
+	e.born = time.Now()
 	if wanted {
 		e.durable = make(chan struct{})
 	}
@@ -161,7 +162,7 @@ func (l *Ledger) record(row Row, wanted bool) *Receipt {
 		return &Receipt{}
 	}
 	l.next++
-	e.id = l.run | l.next
+	e.id, e.kind = l.run|l.next, l.kinds.of(row)
 	l.waiting = append(l.waiting, e)
 	if len(l.waiting) == 1 || len(l.waiting) == maxBatch || wanted && !l.urgent {
 		wake(l.wakeCommitter)

@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"strings"
 	"time"
 
 	"github.com/llmsup/llmsup/router/usd"
@@ -36,93 +35,8 @@ type Row struct {
 	Took  time.Duration `json:"-"` // in all
 }
 
-// maxWord bounds each word of a row, in bytes: a client can make up a name of any
-// length.
-const maxWord = 200
-
-// kind is what calls have in common that are added up together. The database has
-// a table of them, so that a call's own row is little more than figures.
-type kind struct {
-	key, route, model, backend, served, reason   string
-	status                                       int
-	stream, local, meant, paid, resumed, partial bool
-}
-
-func (r *Row) kind() kind {
-	return kind{
-		key: r.Key, route: r.Route, model: r.Model, backend: r.Backend, served: r.Served, reason: r.Reason,
-		status: r.Status, stream: r.Stream, local: r.Local, meant: r.Meant, paid: r.Paid, resumed: r.Resumed, partial: r.Partial,
-	}
-}
-
-// maxTokens is more than any call has. What is said above it is not known.
-const maxTokens = 1 << 40
-
-// trim makes a row one that can be written anywhere, added up, and read back as it
-// was.
-func (r *Row) trim() {
-	for _, word := range []*string{&r.Request, &r.Key, &r.Route, &r.Model, &r.Backend, &r.Served, &r.Reason} {
-		if !isPlain(*word) {
-			*word = strings.ReplaceAll(strings.ToValidUTF8((*word)[:min(len(*word), maxWord)], "?"), "\x00", "?")
-		}
-	}
-	r.Time = time.UnixMilli(max(r.Time.UnixMilli(), 0)).UTC()
-	for _, n := range []**int64{&r.Prompt, &r.Cached, &r.Completed} {
-		if *n != nil && (**n < 0 || **n > maxTokens) {
-			*n = nil
-		}
-	}
-	if r.Cached != nil && r.Prompt != nil && *r.Cached > *r.Prompt { // it would be a part of it
-		r.Cached = nil
-	}
-	for _, a := range []**usd.Amount{&r.Cost, &r.Saved} {
-		if *a != nil && (**a < 0 || **a > usd.Most) {
-			*a = nil
-		}
-	}
-	r.First, r.Took = max(r.First, 0).Truncate(time.Millisecond), max(r.Took, 0).Truncate(time.Millisecond)
-}
-
-// isPlain says whether a word can be written as it is, as nearly all can.
-func isPlain(word string) bool {
-	if len(word) > maxWord {
-		return false
-	}
-	for i := range len(word) {
-		if c := word[i]; c == 0 || c >= 0x80 {
-			return false
-		}
-	}
-	return true
-}
-
 // dayLength is a day in the database's milliseconds. UTC has no others.
 const dayLength = 24 * 60 * 60 * 1000
-
-// day returns the number of a row's day since 1970.
-func (r *Row) day() int64 { return r.Time.UnixMilli() / dayLength }
-
-// entry is a row on its way to the disk.
-type entry struct {
-	id      int64 // its own, for ever
-	row     Row
-	born    time.Time     // when it was recorded, by the monotonic clock
-	durable chan struct{} // closed when it is; nil where nobody waits
-
-	// The ledger's mutex guards what follows.
-	safe     bool // durable
-	spilling bool // the spiller has it
-	refused  bool // the spiller could not write it
-	tried    bool // the committer had it, and can't say what became of it
-}
-
-// rank puts those first that somebody waits for.
-func (e *entry) rank() int {
-	if e.durable != nil {
-		return 0
-	}
-	return 1
-}
 
 // Receipt is a row that somebody waits for.
 type Receipt struct{ entry *entry } // nil = it was dropped

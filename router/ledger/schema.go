@@ -76,6 +76,39 @@ SELECT strftime('%Y-%m-%dT%H:%M:%fZ', time / 1000.0, 'unixepoch') AS time, reque
 	status, stream, local, meant, paid, resumed, partial, prompt, cached, completion, cost / 1e12 AS cost_usd, saved / 1e12 AS saved_usd, first_ms, ms
 FROM call JOIN kind ON kind.id = call.kind;
 `,
+	`
+-- Calls of one kind that were written together. A row for each cost thrice the CPU.
+CREATE TABLE batch (
+	id    INTEGER PRIMARY KEY,
+	day   INTEGER NOT NULL, -- on which all of them came
+	kind  INTEGER NOT NULL REFERENCES kind,
+	run   INTEGER NOT NULL, -- of the llmsup that recorded them: the upper half of their ids
+	since INTEGER NOT NULL, -- when the first of them came, in milliseconds of the day
+	until INTEGER NOT NULL, -- and the last
+	calls TEXT NOT NULL     -- a JSON array of an array for each; the view call says of what
+);
+DROP VIEW calls;
+ALTER TABLE call RENAME TO row;
+INSERT INTO batch (day, kind, run, since, until, calls)
+SELECT time / 86400000, kind, id >> 32, min(time) % 86400000, max(time) % 86400000,
+	json_group_array(json_array(time % 86400000, id & 0xffffffff, request, prompt, cached, completion, cost, saved, first_ms, ms))
+FROM row GROUP BY time / 86400000, kind, id >> 32, time / 1000;
+DROP TABLE row;
+CREATE INDEX batch_until ON batch (day, until);
+
+-- One row a call, as they were before.
+CREATE VIEW call AS
+SELECT day * 86400000 + (c.value ->> 0) AS time, run << 32 | (c.value ->> 1) AS id, kind, c.value ->> 2 AS request,
+	c.value ->> 3 AS prompt, c.value ->> 4 AS cached, c.value ->> 5 AS completion, c.value ->> 6 AS cost, c.value ->> 7 AS saved,
+	c.value ->> 8 AS first_ms, c.value ->> 9 AS ms
+FROM batch, json_each(batch.calls) AS c;
+
+-- For people.
+CREATE VIEW calls AS
+SELECT strftime('%Y-%m-%dT%H:%M:%fZ', time / 1000.0, 'unixepoch') AS time, request, "key", route, model, backend, served, reason,
+	status, stream, local, meant, paid, resumed, partial, prompt, cached, completion, cost / 1e12 AS cost_usd, saved / 1e12 AS saved_usd, first_ms, ms
+FROM call JOIN kind ON kind.id = call.kind;
+`,
 }
 
 // newerError is of a database that a newer llmsup has written.

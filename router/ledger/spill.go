@@ -48,7 +48,7 @@ func checksum(raw []byte) string { return fmt.Sprintf("%08x", crc32.Checksum(raw
 
 // line writes a row as a line.
 func (e *entry) line() []byte {
-	raw, err := json.Marshal(spillRow{e.id, e.row.Time.UnixMilli(), e.row.First.Milliseconds(), e.row.Took.Milliseconds(), e.row})
+	raw, err := json.Marshal(spillRow{e.id, e.time, e.first, e.took, e.row()})
 	if err != nil {
 		panic(fmt.Sprintf("ledger: a row can't be written: %v", err)) // of words and figures all can
 	}
@@ -62,10 +62,10 @@ func parseLine(raw []byte) (e *entry, ok bool) {
 	if json.Unmarshal(raw, &line) != nil || line.Sum != checksum(line.Row) || json.Unmarshal(line.Row, &row) != nil {
 		return nil, false
 	}
-	e = &entry{id: row.ID, row: row.Row}
-	e.row.Time = time.UnixMilli(row.Time)
-	e.row.First, e.row.Took = time.Duration(row.First)*time.Millisecond, time.Duration(row.Took)*time.Millisecond
-	e.row.trim()
+	row.Row.Time = time.UnixMilli(row.Time)
+	row.Row.First, row.Row.Took = time.Duration(row.First)*time.Millisecond, time.Duration(row.Took)*time.Millisecond
+	e = newEntry(&row.Row)
+	e.id, e.kind = row.ID, new(kinds).of(&row.Row)
 	return e, true
 }
 

@@ -16,27 +16,30 @@ import (
 func whole(id int64, request string) *entry {
 	r := paid(request, usd.Most)
 	r.Saved, r.Reason, r.Resumed, r.Partial = new(usd.Amount(1)), "timeout", true, true
-	r.trim()
-	return &entry{id: id, row: r}
+	return entryOf(id, r)
+}
+
+// entryOf is a row as it waits.
+func entryOf(id int64, r Row) *entry {
+	e := newEntry(&r)
+	e.id, e.kind = id, new(kinds).of(&r)
+	return e
 }
 
 func TestLineIsReadBack(t *testing.T) {
-	for name, e := range map[string]*entry{"all": whole(1<<62, "r"), "nothing": {row: Row{Time: time.UnixMilli(0).UTC()}}, "free": {id: 3, row: free(`"\{}` + "\n\u2028")}} {
-		e.row.trim()
+	for name, e := range map[string]*entry{"all": whole(1<<62, "r"), "nothing": entryOf(0, Row{Time: time.UnixMilli(0)}), "free": entryOf(3, free(`"\{}`+"\n\u2028"))} {
 		got, ok := parseLine(e.line()[:len(e.line())-1])
 		if !ok {
 			t.Fatalf("%s: %s is not read", name, e.line())
 		}
 		a, b := string(got.line()), string(e.line())
-		if a != b || got.row.kind() != e.row.kind() || !got.row.Time.Equal(e.row.Time) || got.row.First != e.row.First || strings.Count(b, "\n") != 1 {
+		if a != b || *got.kind != *e.kind || got.time != e.time || got.first != e.first || strings.Count(b, "\n") != 1 {
 			t.Errorf("%s: %s is read as %s", name, b, a)
 		}
 	}
-	longest := &entry{row: Row{Request: strings.Repeat("\x01", 300)}}
-	r := &longest.row
+	r := Row{Request: strings.Repeat("\x01", 300)}
 	r.Key, r.Route, r.Model, r.Backend, r.Served, r.Reason = r.Request, r.Request, r.Request, r.Request, r.Request, r.Request
-	r.trim()
-	if n := len(longest.line()); n > maxLine {
+	if n := len(entryOf(0, r).line()); n > maxLine {
 		t.Errorf("a line may have %d bytes", n)
 	}
 }
@@ -88,7 +91,7 @@ func TestDamagedSpill(t *testing.T) {
 // are not counted again.
 func TestSpillThatStays(t *testing.T) {
 	old := whole(1, "one")
-	old.row.Time = old.row.Time.AddDate(0, 0, -5)
+	old.time -= 5 * dayLength
 	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, "ledger.spill-0.jsonl"), 0o700); err != nil { // can't be read at all
 		t.Fatal(err)
@@ -203,7 +206,7 @@ func FuzzLine(f *testing.F) {
 			return
 		}
 		again, ok := parseLine(e.line())
-		if !ok || again.id != e.id || again.row.kind() != e.row.kind() || string(again.line()) != string(e.line()) || len(e.line()) > maxLine {
+		if !ok || again.id != e.id || *again.kind != *e.kind || string(again.line()) != string(e.line()) || len(e.line()) > maxLine {
 			t.Fatalf("%s is written %s", row, e.line())
 		}
 	})

@@ -63,7 +63,7 @@ func (s *spiller) overdue(ended bool) (batch []*entry, wait time.Duration) {
 				continue
 			}
 			left := s.dueIn(e, now)
-			if pause > 0 && (!e.row.Paid || e.refused) { // there is no room, nor any in the reserve
+			if pause > 0 && (!e.kind.paid || e.refused) { // there is no room, nor any in the reserve
 				left = max(left, pause)
 			}
 			if ended {
@@ -73,9 +73,9 @@ func (s *spiller) overdue(ended bool) (batch []*entry, wait time.Duration) {
 			due = due || left <= 0
 			switch { // what would be due soon goes with the others: it is one write
 			case left > 0 && pause > 0:
-			case e.row.Paid && len(batch) < s.most:
+			case e.kind.paid && len(batch) < s.most:
 				batch = append(batch, e)
-			case !e.row.Paid && len(free) < s.most:
+			case !e.kind.paid && len(free) < s.most:
 				free = append(free, e)
 			}
 		}
@@ -122,7 +122,7 @@ func (s *spiller) write(batch []*entry) (whole bool) {
 	} else {
 		s.retryAt, s.most = time.Now().Add(s.opts.retry), minSpillBatch
 		n := 0
-		for n < len(batch) && batch[n].row.Paid {
+		for n < len(batch) && batch[n].kind.paid {
 			n++
 		}
 		safe = batch[:s.spill.save(batch[:n])]

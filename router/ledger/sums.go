@@ -107,21 +107,16 @@ type Usage struct {
 	Total  Sums      `json:"total"`
 }
 
-// rollup adds up whole days from the sums of days, and what is left at both ends
-// of a span from the rows of calls: ?1 <= day < ?2, ?3 <= time < ?4 and
-// ?5 <= time < ?6.
+// rollup adds up whole days from the sums of days, ?1 <= day < ?2, and the parts of
+// days at both ends of a span, ?3, which edges.text has written.
 const rollup = `
 WITH part AS (
 	SELECT day, kind, calls, prompt, cached, completion, no_tokens, cost, no_cost, saved, no_saved, answers, first_ms, ms
 	FROM day WHERE day >= ?1 AND day < ?2
 	UNION ALL
-	SELECT time / 86400000, kind, count(*), coalesce(sum(prompt), 0), coalesce(sum(cached), 0), coalesce(sum(completion), 0), sum(prompt IS NULL OR completion IS NULL),
-		coalesce(sum(cost), 0), sum(cost IS NULL), coalesce(sum(saved), 0), sum(saved IS NULL), count(first_ms), coalesce(sum(first_ms), 0), sum(ms)
-	FROM call WHERE time >= ?3 AND time < ?4 GROUP BY 1, 2
-	UNION ALL
-	SELECT time / 86400000, kind, count(*), coalesce(sum(prompt), 0), coalesce(sum(cached), 0), coalesce(sum(completion), 0), sum(prompt IS NULL OR completion IS NULL),
-		coalesce(sum(cost), 0), sum(cost IS NULL), coalesce(sum(saved), 0), sum(saved IS NULL), count(first_ms), coalesce(sum(first_ms), 0), sum(ms)
-	FROM call WHERE time >= ?5 AND time < ?6 GROUP BY 1, 2
+	SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9,
+		value ->> 10, value ->> 11, value ->> 12, value ->> 13
+	FROM json_each(?3)
 )
 SELECT %s, sum(calls), sum(calls * (status >= 400)), sum(calls * local), sum(calls * paid), sum(calls * resumed), sum(calls * partial),
 	sum(prompt), sum(cached), sum(completion), sum(no_tokens * (status < 400 OR partial)), sum(cost), sum(no_cost * paid), sum(saved),
@@ -224,8 +219,16 @@ func (d *database) usages(ctx context.Context, from, to, now int64, by []By) (al
 	if err := tx.QueryRowContext(ctx, "SELECT since FROM kept").Scan(&since); err != nil {
 		return nil, err
 	}
+	s, ends := cut(from, to, since, now), edges{}
+	if err := errors.Join(ends.read(ctx, tx, s.left, s.leftEnd), ends.read(ctx, tx, s.right, s.rightEnd)); err != nil {
+		return nil, err
+	}
+	parts, err := ends.text()
+	if err != nil {
+		return nil, err
+	}
 	for _, b := range by {
-		u, err := cut(from, to, since, now).usage(ctx, tx, b)
+		u, err := s.usage(ctx, tx, b, parts)
 		if err != nil {
 			return nil, err
 		}
@@ -234,9 +237,9 @@ func (d *database) usages(ctx context.Context, from, to, now int64, by []By) (al
 	return all, nil
 }
 
-func (s span) usage(ctx context.Context, tx *sql.Tx, by By) (u Usage, err error) {
+func (s span) usage(ctx context.Context, tx *sql.Tx, by By, parts string) (u Usage, err error) {
 	u.From, u.To = time.UnixMilli(s.from).UTC(), time.UnixMilli(s.to).UTC()
-	rows, err := tx.QueryContext(ctx, fmt.Sprintf(rollup, columns[by], only[by]), s.fromDay, s.toDay, s.left, s.leftEnd, s.right, s.rightEnd)
+	rows, err := tx.QueryContext(ctx, fmt.Sprintf(rollup, columns[by], only[by]), s.fromDay, s.toDay, parts)
 	if err != nil {
 		return Usage{}, err
 	}
