@@ -4,7 +4,6 @@ package bench
 
 import (
 	"flag"
-	"fmt"
 	"os"
 	"regexp"
 	"runtime"
@@ -13,7 +12,7 @@ import (
 
 var (
 	llmsupPath = flag.String("llmsup", "", "the llmsup to measure")
-	rounds     = flag.Int("rounds", 5, "how often each measure is taken; the table has the medians")
+	rounds     = flag.Int("rounds", 5, "how often each measure is taken, every time of new processes; the table has the medians")
 	only       = flag.String("only", ".", "a regular expression: the measures to take")
 )
 
@@ -48,73 +47,18 @@ func TestBench(t *testing.T) {
 	runtime.LockOSThread() // as long as the proxies live: their death signal and their core go by this thread
 	first, others := cores(t)
 	pinProcess(t, others)
-	up := newUpstream(t)
-	reverse := startBaseline(t, up.address, first, others)
-	llmsup := startLLMsup(t, "llmsup", *llmsupPath, up.address, "", first, others)
-	bookless := startLLMsup(t, "llmsup without its ledger", *llmsupPath, up.address, "ledger: {enabled: false}\n", first, others)
-	direct := &target{name: "direct", address: up.address}
-	proxies := []*target{reverse, llmsup}
-
-	tab, alone, books := &table{}, &table{}, &table{}
-	if wanted.MatchString("memory") {
-		measureMemory(t, tab, proxies)
-	}
-	small, large := newRequest(400), newRequest(200<<10)
-	for round := range *rounds {
-		if wanted.MatchString("small") {
-			inTurn(proxies, parts, func(p *target) {
-				tab.add("CPU a call, small body", "µs", goalSmall, p, cpuOfCalls(t, p, small, 64, 2_000))
-			})
-		}
-		if wanted.MatchString("large") {
-			inTurn(proxies, parts, func(p *target) {
-				tab.add("CPU a call, 200 KB body", "µs", goalLarge, p, cpuOfCalls(t, p, large, 64, 600))
-			})
-		}
-		order := proxies
-		if round%2 == 1 {
-			order = []*target{llmsup, reverse}
-		}
-		if wanted.MatchString("ledger") {
-			inTurn([]*target{bookless, llmsup}, 2*parts, func(p *target) {
-				books.add("CPU a call, small body", "µs", goalLedger, p, cpuOfCalls(t, p, small, 64, 4_000))
-			})
-		}
-		if wanted.MatchString("latency") {
-			there := latency(t, direct, small, 2_000)
-			alone.add("latency, p50", "µs", 0, direct, there.at(0.50))
-			alone.add("latency, p99", "µs", 0, direct, there.at(0.99))
-			for _, p := range order {
-				through := latency(t, p, small, 2_000)
-				tab.add("added latency, p50", "µs", 0, p, through.at(0.50)-there.at(0.50))
-				tab.add("added latency, p99", "µs", 0, p, through.at(0.99)-there.at(0.99))
-			}
-		}
-		if wanted.MatchString("chunk") {
-			inTurn(proxies, parts/2, func(p *target) { // streams long enough that a call's own cost is no part of a chunk's
-				tab.add("CPU a chunk, 64 streams", "µs", goalChunk, p, pacedStreams(t, p, 64, 200).cpu)
-			})
-		}
-		if wanted.MatchString("paced") {
-			there := pacedStreams(t, direct, pacedCount, 80).delays
-			alone.add("delay of a chunk, p50", "µs", 0, direct, there.at(0.50))
-			alone.add("delay of a chunk, p99", "µs", 0, direct, there.at(0.99))
-			inTurn(proxies, parts/2, func(p *target) {
-				s := pacedStreams(t, p, pacedCount, 80)
-				tab.add(fmt.Sprintf("CPU a chunk, %d streams", pacedCount), "µs", goalChunk, p, s.cpu)
-				tab.add(fmt.Sprintf("added delay of a chunk, %d streams, p50", pacedCount), "µs", 0, p, s.delays.at(0.50)-there.at(0.50))
-				tab.add(fmt.Sprintf("added delay of a chunk, %d streams, p99", pacedCount), "µs", 0, p, s.delays.at(0.99)-there.at(0.99))
-			})
-		}
+	b := &bench{wanted: wanted, first: first, others: others, upstream: newUpstream(t), tab: &table{}, alone: &table{}, books: &table{}}
+	for n := range *rounds {
+		b.round(t, n)
 		if t.Failed() {
 			return
 		}
 	}
-	t.Logf("the proxy on one core, the upstream and the clients on %d other; medians of %d rounds\n%s", others.Count(), *rounds, tab.text(reverse, llmsup))
-	if wanted.MatchString("ledger") {
-		t.Logf("with the ledger and without it; medians of %d turns\n%s", 2*parts**rounds, books.text(bookless, llmsup))
+	t.Logf("the proxy on one core, the upstream and the clients on %d other; medians of %d rounds\n%s", others.Count(), *rounds, b.tab.text(reverseName, llmsupName))
+	if b.wants("ledger") {
+		t.Logf("with the ledger and without it; medians of %d turns\n%s", 2*parts**rounds, b.books.text(booklessName, llmsupName))
 	}
-	t.Logf("without a proxy, so what the machine itself adds: %s", alone.words(direct))
+	t.Logf("without a proxy, so what the machine itself adds: %s", b.alone.words(directName))
 }
 
 // parts is into how many parts of a round the measures of CPU time are cut. What
@@ -134,18 +78,3 @@ func inTurn(proxies []*target, n int, measure func(*target)) {
 
 // pacedCount is how many streams are open at once where the pace is the point.
 const pacedCount = 512
-
-// measureMemory looks at proxies that have done nothing else yet.
-func measureMemory(t *testing.T, tab *table, proxies []*target) {
-	for _, p := range proxies {
-		tab.add("memory at rest (VmRSS)", "MB", 0, p, p.memory(t, "VmRSS"))
-		call(t, p, newRequest(400), 64, 10_000)
-		tab.add("memory after 10,000 calls (VmRSS)", "MB", 0, p, p.memory(t, "VmRSS"))
-		tab.add("of it not the program's own file (RssAnon)", "MB", goalMemory, p, p.memory(t, "RssAnon"))
-		s := pacedStreams(t, p, pacedCount, 100)
-		tab.add(fmt.Sprintf("memory with %d streams open (VmRSS)", pacedCount), "MB", 0, p, s.memory)
-		call(t, p, newRequest(200<<10), 64, 2_000)
-		tab.add("memory after 2,000 calls of 200 KB more (VmRSS)", "MB", 0, p, p.memory(t, "VmRSS"))
-		tab.add("the most that it ever was (VmHWM)", "MB", 0, p, p.memory(t, "VmHWM"))
-	}
-}

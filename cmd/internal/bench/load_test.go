@@ -111,7 +111,7 @@ func call(t *testing.T, p *target, request []byte, clients, calls int) {
 }
 
 // settle is how long a proxy may take to write down what it has to about calls that
-// have ended: that is a part of what they cost.
+// have ended: that is a part of what they cost, and of no others.
 const settle = 150 * time.Millisecond
 
 // cpuOfCalls returns what a call costs a proxy, in microseconds, once connections
@@ -124,6 +124,7 @@ func cpuOfCalls(t *testing.T, p *target, request []byte, clients, calls int) flo
 	begin := make(chan struct{})
 	go func() {
 		warm.Wait()
+		time.Sleep(settle)
 		before = p.cpu(t)
 		close(begin)
 	}()

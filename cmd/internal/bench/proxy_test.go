@@ -80,7 +80,7 @@ func startBaseline(t *testing.T, upstream string, core, others *unix.CPUSet) *ta
 	address := freeAddress(t)
 	cmd := exec.Command(self, address, upstream)
 	cmd.Env = append(os.Environ(), roleVariable+"="+roleBaseline)
-	return start(t, "ReverseProxy", address, cmd, core, others)
+	return start(t, reverseName, address, cmd, core, others)
 }
 
 // startLLMsup runs llmsup as an operator would, with one upstream that needs no

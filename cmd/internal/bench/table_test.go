@@ -15,7 +15,7 @@ type table struct{ rows []*row }
 type row struct {
 	measure, unit string
 	goal          float64              // a ratio, or MB; 0 = none is set
-	values        map[string][]float64 // by target, one a round
+	values        map[string][]float64 // by target, in the order of their pairs
 }
 
 func (t *table) add(measure, unit string, goal float64, p *target, value float64) {
@@ -28,10 +28,10 @@ func (t *table) add(measure, unit string, goal float64, p *target, value float64
 }
 
 // text is the table as people read it, and as README has it.
-func (t *table) text(base, tested *target) string {
-	lines := [][]string{{"measure", base.name, tested.name, "ratio", "goal"}}
+func (t *table) text(base, tested string) string {
+	lines := [][]string{{"measure", base, tested, "ratio", "goal"}}
 	for _, r := range t.rows {
-		figure := func(p *target) string { return fmt.Sprintf("%.1f %s", median(r.values[p.name]), r.unit) }
+		figure := func(of string) string { return fmt.Sprintf("%.1f %s", median(r.values[of]), r.unit) }
 		goal := ""
 		switch {
 		case r.goal > 0 && r.unit == "MB":
@@ -39,12 +39,12 @@ func (t *table) text(base, tested *target) string {
 		case r.goal > 0:
 			goal = fmt.Sprintf("<= %g", r.goal)
 		}
-		// Round by round, since what else the machine does changes between rounds.
+		// Pair by pair, since what else the machine does changes from one to the next.
 		var ratios []float64
-		for i, v := range r.values[tested.name] {
-			ratios = append(ratios, v/r.values[base.name][i])
+		for i, v := range r.values[tested] {
+			ratios = append(ratios, v/r.values[base][i])
 		}
-		lines = append(lines, []string{r.measure, figure(base), figure(tested), fmt.Sprintf("%.2f", median(ratios)), goal})
+		lines = append(lines, []string{r.measure, figure(base), figure(tested), fmt.Sprintf("%.2f", middle(ratios)), goal})
 	}
 	widths := make([]int, len(lines[0]))
 	for _, cells := range lines {
@@ -66,15 +66,26 @@ func (t *table) text(base, tested *target) string {
 }
 
 // words are one target's figures in a line.
-func (t *table) words(of *target) string {
+func (t *table) words(of string) string {
 	var words []string
 	for _, r := range t.rows {
-		words = append(words, fmt.Sprintf("%s %.0f %s", r.measure, median(r.values[of.name]), r.unit))
+		words = append(words, fmt.Sprintf("%s %.0f %s", r.measure, median(r.values[of]), r.unit))
 	}
 	return strings.Join(words, "; ")
 }
 
 func median(values []float64) float64 { return distribution(slices.Clone(values)).at(0.5) }
+
+// middle is the mean of the middle half: as deaf to what else a machine does as the
+// median, and of as many measurements nearly as exact as the mean.
+func middle(values []float64) (mean float64) {
+	d := slices.Sorted(slices.Values(values))
+	d = d[len(d)/4 : len(d)-len(d)/4]
+	for _, v := range d {
+		mean += v / float64(len(d))
+	}
+	return mean
+}
 
 // distribution is a set of measurements.
 type distribution []float64
