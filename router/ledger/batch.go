@@ -20,13 +20,19 @@ type batch struct {
 type batchKey struct {
 	day, kind int64
 	run       int64 // the upper half of their ids
+	slice     int64 // of the day, see sliceLength
 }
+
+// sliceLength bounds the time between the first and the last call of a batch, in
+// milliseconds. By that those of a time are found by their last ones, which are
+// indexed.
+const sliceLength = 10 * 60 * 1000
 
 // runBits are those of an id's lower half, which counts the rows of a run.
 const runBits = 32
 
 func (e *entry) batchKey(kind int64) batchKey {
-	return batchKey{e.day(), kind, e.id >> runBits}
+	return batchKey{e.day(), kind, e.id >> runBits, e.time % dayLength / sliceLength}
 }
 
 // batchesOf sorts rows of the kinds beside them into batches. The text of the first
@@ -100,7 +106,8 @@ func appendWord(text []byte, word string) []byte {
 	return append(append(append(text, '"'), word...), '"')
 }
 
-// errDamaged says that the database is sound, and what stands in it is not.
+// errDamaged says that a batch's text is none: somebody wrote it by hand, or a disk
+// did. The database is sound all the same, and so are the sums of its days.
 var errDamaged = errors.New("the calls of a batch in it can't be read")
 
 // callColumns is how many values a call has in a batch's text.
@@ -109,12 +116,13 @@ const callColumns = 10
 // readCalls calls take with each call of a batch's text: its values, as appendCall
 // orders them, good until take returns.
 func readCalls(text string, take func(*[callColumns]gjson.Result)) error {
-	if !gjson.Valid(text) {
+	all := gjson.Parse(text)
+	if !gjson.Valid(text) || !all.IsArray() {
 		return errDamaged
 	}
 	var values [callColumns]gjson.Result
 	whole := true
-	gjson.Parse(text).ForEach(func(_, call gjson.Result) bool {
+	all.ForEach(func(_, call gjson.Result) bool {
 		n := 0
 		call.ForEach(func(_, value gjson.Result) bool {
 			if n < callColumns {
@@ -123,7 +131,7 @@ func readCalls(text string, take func(*[callColumns]gjson.Result)) error {
 			n++
 			return true
 		})
-		if whole = n == callColumns && call.IsArray(); whole {
+		if whole = n == callColumns && call.IsArray() && isCall(&values); whole {
 			take(&values)
 		}
 		return whole
@@ -132,4 +140,15 @@ func readCalls(text string, take func(*[callColumns]gjson.Result)) error {
 		return errDamaged
 	}
 	return nil
+}
+
+// isCall says whether values are of the types that a call's have.
+func isCall(values *[callColumns]gjson.Result) bool {
+	for i := range values {
+		is := values[i].Type
+		if is != gjson.Number && !(i == 2 && is == gjson.String) && !(i > 2 && i < 9 && is == gjson.Null) {
+			return false
+		}
+	}
+	return true
 }

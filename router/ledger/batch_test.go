@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -51,7 +52,7 @@ func TestBatches(t *testing.T) {
 	if len(byID) > 0 {
 		t.Errorf("%d rows are in no batch", len(byID))
 	}
-	for _, text := range []string{"", "[", "[[1]]", "[1]", `{"a":1}`, "[[1,2,3,4,5,6,7,8,9,10,11]]", `[{"a":1,"b":2,"c":3,"d":4,"e":5,"f":6,"g":7,"h":8,"i":9,"j":10}]`} {
+	for _, text := range []string{"", "[", "[[1]]", "[1]", `{"a":1}`, "{}", `{"a":[1,2,"r",4,5,6,7,8,9,10]}`, `[["1",2,"r",4,5,6,7,8,9,10]]`, `[[1,2,"r",true,5,6,7,8,9,10]]`, "[[1,2,3,4,5,6,7,8,9,10,11]]", `[{"a":1,"b":2,"c":3,"d":4,"e":5,"f":6,"g":7,"h":8,"i":9,"j":10}]`} {
 		if err := readCalls(text, func(*[callColumns]gjson.Result) { t.Errorf("%s has a call", text) }); !errors.Is(err, errDamaged) {
 			t.Errorf("%q is read: %v", text, err)
 		}
@@ -105,5 +106,72 @@ INSERT INTO call SELECT %d - i * 70000, (9 << 32) + i, i %% 2 + 1, 'r' || i, i, 
 	u := usage(t, l, time.UnixMilli(now-n*35000), time.Time{}, ByModel)
 	if u.Total.Calls != n/2 {
 		t.Errorf("half of the time has %d calls", u.Total.Calls)
+	}
+}
+
+// A batch whose text is none costs nothing else: it is told, once, and sums of whole
+// days, which budgets live by, have its calls all the same.
+func TestDamagedBatch(t *testing.T) {
+	dir := t.TempDir()
+	l, _ := open(t, dir, Options{})
+	l.Record(paid("old", 7))
+	l.Record(free("damaged"))
+	synced(t, l)
+	run := l.run
+	closeLedger(t, l)
+	with(t, dir, func(db *sql.DB) error {
+		_, err := db.Exec("UPDATE batch SET calls = 'x' WHERE calls LIKE '%damaged%'")
+		return err
+	})
+	s := &spill{dir: dir, sync: (*os.File).Sync}
+	if err := s.write([]*entry{entryOf(run|999, free("spilled"))}); err != nil {
+		t.Fatal(err)
+	}
+	s.close()
+	l, said := open(t, dir, Options{})
+	synced(t, l)
+	for range 2 {
+		// Not a whole day: it is read from the rows.
+		if u := usage(t, l, time.Now().Add(-time.Second*30), time.Now().Add(time.Second*30), ByModel); u.Total.Calls > 3 || u.Total.Cost != 7 && u.Total.Calls > 1 {
+			t.Errorf("the sums of half a minute are %+v", u.Total)
+		}
+	}
+	if spent, err := l.Spent(t.Context(), time.Time{}, time.Time{}); err != nil || spent["tool"] != 7 {
+		t.Errorf("%v is spent, %v", spent, err)
+	}
+	if l.State().Aside != "" || strings.Count(said.String(), "can't be read") != 1 {
+		t.Errorf("logged %s", said)
+	}
+	closeLedger(t, l)
+	with(t, dir, func(db *sql.DB) error {
+		var n int
+		if err := db.QueryRow("SELECT count(*) FROM calls").Scan(&n); err != nil || n != 2 {
+			t.Errorf("%d rows can be read, %v", n, err)
+		}
+		return nil
+	})
+}
+
+// What is read back finds what is there already among as many batches as there are.
+func TestMissingIsBounded(t *testing.T) {
+	dir := t.TempDir()
+	l, _ := open(t, dir, Options{})
+	synced(t, l)
+	plan := planOf(t, dir, inTime)
+	if !strings.Contains(plan, "SEARCH batch USING INDEX batch_until (day=? AND until>? AND until<?)") {
+		t.Errorf("it is read by\n%s", plan)
+	}
+	day := time.Now().UnixMilli() / dayLength * dayLength
+	var entries []*entry
+	var kinds []int64
+	for i := range int64(500) {
+		e := entryOf(i+1, free("r"))
+		e.time = day + i*dayLength/500
+		entries, kinds = append(entries, e), append(kinds, 1)
+	}
+	for _, b := range batchesOf(entries, kinds, nil) {
+		if b.until-b.since >= sliceLength || b.until/sliceLength != b.slice || b.since/sliceLength != b.slice {
+			t.Errorf("a batch is from %d to %d", b.since, b.until)
+		}
 	}
 }

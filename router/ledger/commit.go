@@ -86,13 +86,16 @@ func (l *Ledger) commitBatch(batch []*entry) {
 		case e.tried || e.spilling:
 			again = append(again, e)
 		default:
-			e.tried = true
 			fresh = append(fresh, e)
 		}
+		e.tried = true
 	}
 	l.mu.Unlock()
 	d := l.database.Load()
-	err := d.store(fresh, false)
+	var err error
+	if len(fresh) > 0 || len(again) == 0 { // without any it still says whether the database works
+		err = d.store(fresh, false)
+	}
 	if err == nil && len(again) > 0 {
 		err = d.store(again, true)
 	}
@@ -191,7 +194,7 @@ func (l *Ledger) connect() error {
 		l.disconnect()
 		makeFolder(l.dir)
 		var err error
-		if d, err = openDatabase(l.path(), l.opts.migrations); err != nil {
+		if d, err = openDatabase(l.path(), l.opts.migrations, l.log); err != nil {
 			return err
 		}
 		l.database.Store(d)

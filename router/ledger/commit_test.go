@@ -3,6 +3,8 @@ package ledger
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -23,7 +25,7 @@ func TestCommitInDoubt(t *testing.T) {
 		e.tried, e.born = true, time.Now()
 		entries, want = append(entries, e), append(want, fmt.Sprint(i))
 	}
-	other, err := openDatabase(l.path(), migrations)
+	other, err := openDatabase(l.path(), migrations, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,6 +42,48 @@ func TestCommitInDoubt(t *testing.T) {
 	if said.String() != "" {
 		t.Errorf("logged %s", said)
 	}
+}
+
+// A row may be written, and neither the committer nor the spiller hear of it, since
+// the folder was away: when it is tried again it is known that it may be there.
+func TestCommitAndSpillInDoubt(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "ledger")
+	l := newLedger(dir, Options{})
+	defer l.disconnect()
+	defer l.spill.close()
+	for l.down == errNotOpen || l.behind {
+		l.turn()
+	}
+	l.Pay(paid("once", 5))
+	batch, _ := l.take()
+	batch[0].spilling = true // the spiller writes it just now
+	if err := l.database.Load().store(batch, true); err != nil {
+		t.Fatal(err)
+	}
+	away := dir + ".away"
+	if err := os.Rename(dir, away); err != nil {
+		t.Fatal(err)
+	}
+	l.commitBatch(batch)
+	if err := os.Rename(away, dir); err != nil {
+		t.Fatal(err)
+	}
+	if l.down == nil {
+		t.Error("a commit to a folder that is away is believed")
+	}
+	batch[0].spilling, batch[0].refused = false, true // that failed, too
+	l.disconnect()
+	if err := l.connect(); err != nil {
+		t.Fatal(err)
+	}
+	l.urgent = true
+	batch, _ = l.take()
+	l.commitBatch(batch)
+	if l.down != nil || len(batch) != 1 {
+		t.Fatalf("%d rows, %v", len(batch), l.down)
+	}
+	l.disconnect()
+	once(t, dir, []string{"once"})
 }
 
 // Nobody who waits stands behind thousands who don't.

@@ -10,8 +10,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/rs/zerolog"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
@@ -36,6 +38,8 @@ type database struct {
 	begin, commit                       *sql.Stmt
 	addBatch, addDay, addKind, findKind *sql.Stmt
 	kinds                               map[kind]int64
+	passedOver                          sync.Map // ids of batches that could not be read
+	log                                 zerolog.Logger
 	room                                []byte // for a batch's text; maxBatch of the longest rows are some 300 KB
 }
 
@@ -47,8 +51,8 @@ func dsn(path string, pragmas ...string) string {
 
 // openDatabase opens the database, makes it where there is none, and brings it to
 // the present version.
-func openDatabase(path string, steps []string) (_ *database, err error) {
-	d := &database{path: path, kinds: map[kind]int64{}}
+func openDatabase(path string, steps []string, log zerolog.Logger) (_ *database, err error) {
+	d := &database{path: path, log: log, kinds: map[kind]int64{}}
 	defer func() {
 		if err != nil {
 			d.close()
@@ -152,6 +156,13 @@ func (d *database) look() error {
 	return nil
 }
 
+// passOver says, once, that a batch is left out.
+func (d *database) passOver(batch int64) {
+	if _, told := d.passedOver.LoadOrStore(batch, true); !told {
+		d.log.Error().Int64("batch", batch).Msg("the calls of a batch in the ledger's database can't be read: sums of a part of its day may be without them, those of the whole day have them")
+	}
+}
+
 // close closes what is open. It reports nothing: what had to be on the disk is.
 func (d *database) close() {
 	if d.reader != nil {
@@ -200,7 +211,7 @@ func primaryCode(err error) int {
 // isCorrupt says that a database can't be read any more, whatever is done.
 func isCorrupt(err error) bool {
 	code := primaryCode(err)
-	return code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB || errors.Is(err, errGarbled) || errors.Is(err, errDamaged)
+	return code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB || errors.Is(err, errGarbled)
 }
 
 // isBusy says that a lock was in the way, and all is well otherwise.

@@ -15,25 +15,25 @@ type dayKind struct{ day, kind int64 }
 type edges map[dayKind]*daySums
 
 // inPart selects the batches that may have calls of a part of a day.
-const inPart = "SELECT kind, calls FROM batch WHERE day = ? AND until >= ? AND since < ?"
+const inPart = "SELECT id, kind, calls FROM batch WHERE day = ? AND until >= ? AND until < ? AND since < ?"
 
 // read adds what came at from or later and before to, in milliseconds; both are of
 // one day.
-func (e edges) read(ctx context.Context, tx *sql.Tx, from, to int64) error {
+func (e edges) read(ctx context.Context, d *database, tx *sql.Tx, from, to int64) error {
 	if from >= to {
 		return nil
 	}
 	day := from / dayLength
 	from, to = from-day*dayLength, to-day*dayLength
-	rows, err := tx.QueryContext(ctx, inPart, day, from, to)
+	rows, err := tx.QueryContext(ctx, inPart, day, from, to+sliceLength, to)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var kind int64
+		var batch, kind int64
 		var calls string
-		if err := rows.Scan(&kind, &calls); err != nil {
+		if err := rows.Scan(&batch, &kind, &calls); err != nil {
 			return err
 		}
 		at := dayKind{day, kind}
@@ -42,12 +42,12 @@ func (e edges) read(ctx context.Context, tx *sql.Tx, from, to int64) error {
 			s = &daySums{}
 			e[at] = s
 		}
-		if err := readCalls(calls, func(call *[callColumns]gjson.Result) {
+		if readCalls(calls, func(call *[callColumns]gjson.Result) {
 			if t := call[0].Int(); t >= from && t < to {
 				s.addCall(call)
 			}
-		}); err != nil {
-			return err
+		}) != nil {
+			d.passOver(batch)
 		}
 	}
 	return rows.Err()

@@ -93,34 +93,37 @@ func (d *database) store(entries []*entry, maybe bool) error {
 	return err
 }
 
+// inTime selects the batches of a run that may have calls of a time.
+const inTime = "SELECT id, calls FROM batch WHERE day = ? AND until >= ? AND until < ? AND since <= ? AND run = ?"
+
 // missing returns those of some rows that are not in the database, each once.
 func (d *database) missing(ctx context.Context, entries []*entry) ([]*entry, error) {
-	type part struct{ day, run int64 }
 	type call struct{ time, id int64 }
-	parts := map[part]*batch{}
+	parts := map[batchKey]*batch{}
 	for _, e := range entries {
-		at := part{e.day(), e.id >> runBits}
+		at := e.batchKey(0) // of any kind
 		if parts[at] == nil {
-			parts[at] = &batch{since: dayLength}
+			parts[at] = &batch{batchKey: at, since: dayLength}
 		}
 		t := e.time % dayLength
 		parts[at].since, parts[at].until = min(parts[at].since, t), max(parts[at].until, t)
 	}
 	known := map[call]bool{}
-	for at, p := range parts {
-		rows, err := d.conn.QueryContext(ctx, "SELECT calls FROM batch WHERE day = ? AND until >= ? AND since <= ? AND run = ?", at.day, p.since, p.until, at.run)
+	for _, p := range parts {
+		rows, err := d.conn.QueryContext(ctx, inTime, p.day, p.since, p.until+sliceLength, p.until, p.run)
 		if err != nil {
 			return nil, err
 		}
 		for rows.Next() {
+			var id int64
 			var calls string
-			if err = rows.Scan(&calls); err != nil {
+			if err = rows.Scan(&id, &calls); err != nil {
 				break
 			}
-			if err = readCalls(calls, func(c *[callColumns]gjson.Result) {
-				known[call{at.day*dayLength + c[0].Int(), at.run<<runBits | c[1].Int()}] = true
-			}); err != nil {
-				break
+			if readCalls(calls, func(c *[callColumns]gjson.Result) {
+				known[call{p.day*dayLength + c[0].Int(), p.run<<runBits | c[1].Int()}] = true
+			}) != nil {
+				d.passOver(id)
 			}
 		}
 		if err = errors.Join(err, rows.Err(), rows.Close()); err != nil {

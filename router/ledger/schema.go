@@ -84,7 +84,7 @@ CREATE TABLE batch (
 	kind  INTEGER NOT NULL REFERENCES kind,
 	run   INTEGER NOT NULL, -- of the llmsup that recorded them: the upper half of their ids
 	since INTEGER NOT NULL, -- when the first of them came, in milliseconds of the day
-	until INTEGER NOT NULL, -- and the last
+	until INTEGER NOT NULL, -- and the last, within the same ten minutes
 	calls TEXT NOT NULL     -- a JSON array of an array for each; the view call says of what
 );
 DROP VIEW calls;
@@ -92,7 +92,7 @@ ALTER TABLE call RENAME TO row;
 INSERT INTO batch (day, kind, run, since, until, calls)
 SELECT time / 86400000, kind, id >> 32, min(time) % 86400000, max(time) % 86400000,
 	json_group_array(json_array(time % 86400000, id & 0xffffffff, request, prompt, cached, completion, cost, saved, first_ms, ms))
-FROM row GROUP BY time / 86400000, kind, id >> 32, time / 1000;
+FROM row GROUP BY time / 86400000, kind, id >> 32, time / 60000;
 DROP TABLE row;
 CREATE INDEX batch_until ON batch (day, until);
 
@@ -101,7 +101,7 @@ CREATE VIEW call AS
 SELECT day * 86400000 + (c.value ->> 0) AS time, run << 32 | (c.value ->> 1) AS id, kind, c.value ->> 2 AS request,
 	c.value ->> 3 AS prompt, c.value ->> 4 AS cached, c.value ->> 5 AS completion, c.value ->> 6 AS cost, c.value ->> 7 AS saved,
 	c.value ->> 8 AS first_ms, c.value ->> 9 AS ms
-FROM batch, json_each(batch.calls) AS c;
+FROM batch, json_each(CASE WHEN json_valid(calls) THEN calls ELSE '[]' END) AS c;
 
 -- For people.
 CREATE VIEW calls AS

@@ -195,8 +195,10 @@ func (l *Ledger) Usages(ctx context.Context, from, to time.Time, by ...By) ([]Us
 	if isCorrupt(err) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.suspect = err
-		wake(l.wakeCommitter)
+		if l.database.Load() == d { // not yet another one, which knows nothing of it
+			l.suspect = err
+			wake(l.wakeCommitter)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the ledger: %w", err)
@@ -220,7 +222,7 @@ func (d *database) usages(ctx context.Context, from, to, now int64, by []By) (al
 		return nil, err
 	}
 	s, ends := cut(from, to, since, now), edges{}
-	if err := errors.Join(ends.read(ctx, tx, s.left, s.leftEnd), ends.read(ctx, tx, s.right, s.rightEnd)); err != nil {
+	if err := errors.Join(ends.read(ctx, d, tx, s.left, s.leftEnd), ends.read(ctx, d, tx, s.right, s.rightEnd)); err != nil {
 		return nil, err
 	}
 	parts, err := ends.text()
