@@ -146,7 +146,7 @@ func (l *Ledger) Record(row Row) { l.record(&row, false) }
 func (l *Ledger) Pay(row Row) *Receipt { return l.record(&row, true) }
 
 func (l *Ledger) record(row *Row, wanted bool) *Receipt {
-	if l == nil {
+	if l == nil || paused() {
 		return nil
 	}
 	e := newEntry(row)

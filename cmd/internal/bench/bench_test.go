@@ -12,6 +12,7 @@ import (
 
 var (
 	llmsupPath = flag.String("llmsup", "", "the llmsup to measure")
+	turnable   = flag.String("turnable", "", "one that was built with the tag bench: SIGUSR2 turns its ledger off and on")
 	rounds     = flag.Int("rounds", 5, "how often each measure is taken, every time of new processes; the table has the medians")
 	only       = flag.String("only", ".", "a regular expression: the measures to take")
 )
@@ -56,7 +57,7 @@ func TestBench(t *testing.T) {
 	}
 	t.Logf("the proxy on one core, the upstream and the clients on %d other; medians of %d rounds\n%s", others.Count(), *rounds, b.tab.text(reverseName, llmsupName))
 	if b.wants("ledger") {
-		t.Logf("with the ledger and without it; medians of %d turns\n%s", 2*parts**rounds, b.books.text(booklessName, llmsupName))
+		t.Logf("the same process with its ledger and without it; medians of %d turns\n%s", ledgerTurns**rounds, b.books.text(booklessName, llmsupName))
 	}
 	t.Logf("without a proxy, so what the machine itself adds: %s", b.alone.words(directName))
 }
@@ -75,6 +76,10 @@ func inTurn(proxies []*target, n int, measure func(*target)) {
 		}
 	}
 }
+
+// ledgerTurns is how often that of the ledger is taken in a round. It looks for a
+// difference that is smaller than the others, and than most of the noise.
+const ledgerTurns = 4 * parts
 
 // pacedCount is how many streams are open at once where the pace is the point.
 const pacedCount = 512

@@ -114,6 +114,9 @@ func call(t *testing.T, p *target, request []byte, clients, calls int) {
 // have ended: that is a part of what they cost, and of no others.
 const settle = 150 * time.Millisecond
 
+// warmUp is how many calls a client sends before those that are measured.
+func warmUp(calls int) int { return max(calls/10, 1) }
+
 // cpuOfCalls returns what a call costs a proxy, in microseconds, once connections
 // and caches are warm.
 func cpuOfCalls(t *testing.T, p *target, request []byte, clients, calls int) float64 {
@@ -129,7 +132,7 @@ func cpuOfCalls(t *testing.T, p *target, request []byte, clients, calls int) flo
 		close(begin)
 	}()
 	each(t, p, clients, func(c *client) error {
-		err := c.calls(request, max(calls/clients/10, 1))
+		err := c.calls(request, warmUp(calls/clients))
 		warm.Done()
 		<-begin
 		return errors.Join(err, c.calls(request, calls/clients))

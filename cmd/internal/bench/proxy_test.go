@@ -27,7 +27,8 @@ import (
 type target struct {
 	name    string
 	address string
-	pid     int // 0 = it is no process of its own
+	pid     int    // 0 = it is no process of its own
+	control string // llmsup's control socket
 }
 
 const (
@@ -97,7 +98,9 @@ func startLLMsup(t *testing.T, name, path, upstream, more string, core, others *
 	address := freeAddress(t)
 	cmd := exec.Command(path, "start", "--config", config, "--listen", address, "--gpu", "none",
 		"--state-dir", filepath.Join(dir, "state"), "--control-socket", filepath.Join(dir, "c.sock"), "--log-format", "json")
-	return start(t, name, address, cmd, core, others)
+	p := start(t, name, address, cmd, core, others)
+	p.control = filepath.Join(dir, "c.sock")
+	return p
 }
 
 // start runs a proxy on a core and waits until it takes connections. A process

@@ -3,9 +3,12 @@
 package bench
 
 import (
+	"encoding/json"
 	"fmt"
+	"os/exec"
 	"regexp"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,7 +18,7 @@ const (
 	directName   = "direct"
 	reverseName  = "ReverseProxy"
 	llmsupName   = "llmsup"
-	booklessName = "llmsup without its ledger"
+	booklessName = "without its ledger"
 )
 
 // bench is what all rounds have in common.
@@ -54,10 +57,7 @@ func (b *bench) round(t *testing.T, n int) {
 			b.calls(t, "CPU a call, 200 KB body", goalLarge, proxies, large, 600)
 		}
 		if b.wants("ledger") {
-			bookless := startLLMsup(t, booklessName, *llmsupPath, b.upstream.address, "ledger: {enabled: false}\n", b.first, b.others)
-			inTurn([]*target{bookless, llmsup}, 2*parts, func(p *target) {
-				b.books.add("CPU a call, small body", "µs", goalLedger, p, cpuOfCalls(t, p, small, 64, 4_000))
-			})
+			b.ledger(t, small)
 		}
 		if b.wants("latency") {
 			b.latency(t, direct, proxies, small)
@@ -78,6 +78,49 @@ func (b *bench) calls(t *testing.T, measure string, goal float64, proxies []*tar
 	inTurn(proxies, parts, func(p *target) {
 		b.tab.add(measure, "µs", goal, p, cpuOfCalls(t, p, request, 64, count))
 	})
+}
+
+// ledger measures what the ledger makes of a call's cost, in one process that has
+// it turned off and on.
+func (b *bench) ledger(t *testing.T, request []byte) {
+	const clients, each = 64, 60
+	on := startLLMsup(t, llmsupName, *turnable, b.upstream.address, "", b.first, b.others)
+	off := &target{name: booklessName, address: on.address, pid: on.pid}
+	is, want := on, 0
+	inTurn([]*target{off, on}, ledgerTurns, func(p *target) {
+		if p != is {
+			if err := unix.Kill(p.pid, unix.SIGUSR2); err != nil {
+				t.Fatalf("turn the ledger of %s: %v", p.name, err)
+			}
+			time.Sleep(settle) // what was recorded before is no cost of what comes
+			is = p
+		}
+		b.books.add("CPU a call, small body", "µs", goalLedger, p, cpuOfCalls(t, p, request, clients, clients*each))
+		if p == on {
+			want += clients * (each + warmUp(each))
+		}
+	})
+	if rows := rowsOf(t, on); rows != want {
+		t.Errorf("%d calls are in the ledger, which was on for %d", rows, want)
+	}
+}
+
+// rowsOf counts the calls in an llmsup's ledger.
+func rowsOf(t *testing.T, p *target) int {
+	t.Helper()
+	out, err := exec.Command(*turnable, "usage", "--json", "--control-socket", p.control).Output()
+	if err != nil {
+		t.Fatalf("llmsup usage: %v", err)
+	}
+	var usage struct {
+		Total struct {
+			Calls int `json:"calls"`
+		} `json:"total"`
+	}
+	if err := json.Unmarshal(out, &usage); err != nil {
+		t.Fatal(err)
+	}
+	return usage.Total.Calls
 }
 
 // latency measures by how much a call takes longer when it is the only one.
