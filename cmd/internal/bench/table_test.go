@@ -44,7 +44,11 @@ func (t *table) text(base, tested string) string {
 		for i, v := range r.values[tested] {
 			ratios = append(ratios, v/r.values[base][i])
 		}
-		lines = append(lines, []string{r.measure, figure(base), figure(tested), fmt.Sprintf("%.2f", middle(ratios)), goal})
+		ratio := fmt.Sprintf("%.2f", middle(ratios))
+		if strings.HasPrefix(r.measure, "added delay") { // of differences that may be below 0
+			ratio = ""
+		}
+		lines = append(lines, []string{r.measure, figure(base), figure(tested), ratio, goal})
 	}
 	widths := make([]int, len(lines[0]))
 	for _, cells := range lines {
