@@ -86,6 +86,24 @@ func TestCommitAndSpillInDoubt(t *testing.T) {
 	once(t, dir, []string{"once"})
 }
 
+// Who reads for long in a corrupt database, and finds that out when there is a new
+// one, does not have that put aside.
+func TestLateDoubt(t *testing.T) {
+	l := newLedger(t.TempDir(), Options{})
+	old, current := &database{}, &database{}
+	l.database.Store(current)
+	l.doubt(old, errGarbled)
+	l.doubt(current, errBusyElsewhere)
+	if l.suspect != nil {
+		t.Errorf("a sound database is put aside: %v", l.suspect)
+	}
+	if l.doubt(current, errGarbled); l.suspect == nil {
+		t.Error("a corrupt database is kept")
+	}
+}
+
+var errBusyElsewhere = errors.New("busy elsewhere")
+
 // Nobody who waits stands behind thousands who don't.
 func TestWhoWaitsComesFirst(t *testing.T) {
 	l := newLedger(t.TempDir(), Options{})

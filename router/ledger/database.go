@@ -40,7 +40,7 @@ type database struct {
 	kinds                               map[kind]int64
 	passedOver                          sync.Map // ids of batches that could not be read
 	log                                 zerolog.Logger
-	room                                []byte // for a batch's text; maxBatch of the longest rows are some 300 KB
+	room                                []byte // for the text of the next batch
 }
 
 // dsn names a file for the driver, with settings for each connection.

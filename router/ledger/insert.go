@@ -56,6 +56,10 @@ func (n figure) addTo(sum, others *int64) {
 	}
 }
 
+// maxRoom bounds what is kept of a batch's text for the next one, in bytes: a
+// batch of usual rows has a quarter of it.
+const maxRoom = 256 << 10
+
 // store writes rows, and their days' sums, in one transaction. maybe says that
 // some may be there already; those are left as they are, and not added again.
 func (d *database) store(entries []*entry, maybe bool) error {
@@ -73,7 +77,7 @@ func (d *database) store(entries []*entry, maybe bool) error {
 		batches := batchesOf(entries, kinds, d.room)
 		for i := range batches {
 			b := &batches[i]
-			if i == 0 {
+			if i == 0 && cap(b.calls) <= maxRoom {
 				d.room = b.calls
 			}
 			if _, err := d.addBatch.ExecContext(ctx, b.day, b.kind, b.run, b.since, b.until, b.calls); err != nil {

@@ -192,14 +192,7 @@ func (l *Ledger) Usages(ctx context.Context, from, to time.Time, by ...By) ([]Us
 		return nil, fmt.Errorf("read the ledger: %s", explain(l.path(), l.down))
 	}
 	all, err := d.usages(ctx, max(from.UnixMilli(), 0), max(to.UnixMilli(), 0), now.UnixMilli(), by)
-	if isCorrupt(err) {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if l.database.Load() == d { // not yet another one, which knows nothing of it
-			l.suspect = err
-			wake(l.wakeCommitter)
-		}
-	}
+	l.doubt(d, err)
 	if err != nil {
 		return nil, fmt.Errorf("read the ledger: %w", err)
 	}
@@ -209,6 +202,20 @@ func (l *Ledger) Usages(ctx context.Context, from, to time.Time, by ...By) ([]Us
 		}
 	}
 	return all, nil
+}
+
+// doubt has the committer look after a database that a reader found corrupt. By
+// now there may be another one, which knows nothing of that.
+func (l *Ledger) doubt(d *database, err error) {
+	if !isCorrupt(err) {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.database.Load() == d {
+		l.suspect = err
+		wake(l.wakeCommitter)
+	}
 }
 
 func (d *database) usages(ctx context.Context, from, to, now int64, by []By) (all []Usage, err error) {
