@@ -100,7 +100,11 @@ func (m *mortal) kill(locked bool) {
 	<-in.done
 	unlock()
 	m.deaths++
-	m.in.Store(m.again())
+	next := m.again()
+	if locked { // else it may be killed each time before it has loaded, and local answers nothing
+		next.awaitReady()
+	}
+	m.in.Store(next)
 }
 
 // lockLedger takes SQLite's lock of a writer, as another program does that hangs in
