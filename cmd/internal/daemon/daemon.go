@@ -239,6 +239,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 // endCalls closes the port and waits for the calls that have begun.
 func (d *Daemon) endCalls(public *http.Server) {
+	began := d.farewell.begin() // before anybody hears of it, who may rely on it
 	d.tell(d.opts.Systemd.Stopping("stopping when running calls have ended"))
 	d.log.Info().Int("calls", d.router.Inflight()).Msg("stopping; once more to stop at once")
 	grace := time.Duration(d.grace.Load())
@@ -252,7 +253,7 @@ func (d *Daemon) endCalls(public *http.Server) {
 		case <-done:
 		}
 	}()
-	d.sayFarewell(ctx)
+	d.sayFarewell(ctx, began)
 	if err := public.Shutdown(ctx); err != nil {
 		d.log.Warn().Int("calls", d.router.Inflight()).Msg("calls are cut off")
 		_ = public.Close() // what it says, Shutdown has said

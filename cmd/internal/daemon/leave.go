@@ -32,6 +32,13 @@ type farewell struct {
 	visitors map[*visitor]bool // the connections
 }
 
+// begin has answers that begin from now on end their connections. It returns when
+// that was.
+func (f *farewell) begin() time.Time {
+	f.leaving.Store(true)
+	return time.Now()
+}
+
 func (f *farewell) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if f.leaving.Load() {
 		f.told.Add(1)
@@ -76,17 +83,16 @@ func (f *farewell) part(began time.Time, rest time.Duration) {
 	}
 }
 
-// sayFarewell has callers leave their connections, and stops accepting new ones,
-// which wait for the next llmsup in the queue of the socket that systemd keeps. It
-// returns when there is no connection left, or when ctx ends. A socket of llmsup's
-// own goes with it, and there is no next one to be gentle for: what rests is
-// closed at once.
+// sayFarewell, once leaving has begun, has callers leave their connections, and
+// stops accepting new ones, which wait for the next llmsup in the queue of the
+// socket that systemd keeps. It returns when there is no connection left, or when
+// ctx ends. A socket of llmsup's own goes with it, and there is no next one to be
+// gentle for: what rests is closed at once.
 //
 // Only then may the http.Server know of it: once it does, it drops calls that it
 // has just read.
-func (d *Daemon) sayFarewell(ctx context.Context) {
-	f, began, rest := &d.farewell, time.Now(), time.Duration(0)
-	f.leaving.Store(true)
+func (d *Daemon) sayFarewell(ctx context.Context, began time.Time) {
+	f, rest := &d.farewell, time.Duration(0)
 	if d.opts.Listener != nil {
 		rest = linger
 		ctx, cancel := context.WithTimeout(ctx, linger)
