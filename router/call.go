@@ -36,6 +36,7 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *call, p plan)
 	rec := record{call: c, route: p.route.Name, reason: p.reason, detail: p.detail, meant: p.meant, spared: p.spared, cost: &nothing}
 	rt.metrics.inflight.Inc()
 	rt.inflight.Add(1)
+	rt.calls.Add(1)
 	defer func() {
 		rt.finish(&rec) // before it is no longer counted: whoever waits for the last call wants it written down
 		rt.inflight.Add(-1)

@@ -38,6 +38,7 @@ type Router struct {
 	mux      http.Handler
 	routing  atomic.Pointer[routing]
 	inflight atomic.Int64
+	calls    atomic.Int64
 	started  time.Time
 }
 
@@ -197,6 +198,9 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) { rt.mux.Ser
 
 // Inflight returns how many calls are being worked on.
 func (rt *Router) Inflight() int { return int(rt.inflight.Load()) }
+
+// Calls returns how many have come so far, answered or not.
+func (rt *Router) Calls() int64 { return rt.calls.Load() }
 
 // sortedBackends returns the names of all backends, sorted.
 func (s *routing) sortedBackends() []string { return slices.Sorted(maps.Keys(s.backends)) }

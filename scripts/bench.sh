@@ -19,6 +19,7 @@ export GOFLAGS="${GOFLAGS:+$GOFLAGS }-buildvcs=false"
 binary=$(mktemp -d)
 trap 'rm -rf "$binary"' EXIT
 cd "$root"
-go build -o "$binary/llmsup" ./cmd/llmsup
+go build -o "$binary/built" ./cmd/llmsup
+install -m 755 "$binary/built" "$binary/llmsup" # as scripts/install.sh does: how much of a file is mapped depends on how it was written
 go build -tags bench -o "$binary/turnable" ./cmd/llmsup
 go test -tags bench -count=1 -timeout 15m -v -run '^TestBench$' ./cmd/internal/bench -args -llmsup "$binary/llmsup" -turnable "$binary/turnable" "$@"

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 
 // What the router is to cost at most, as a ratio to the baseline, or in MB. The
 // memory is that which nobody else could have: how much of the program's file is
-// mapped beside it, some 20 MB, varies by 6 MB with how that lies in the page cache.
+// mapped beside it, some 20 MB, varies by 3 MB with how that lies in the page cache.
 const (
 	goalSmall  = 1.3
 	goalLarge  = 1.5

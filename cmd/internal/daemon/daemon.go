@@ -206,6 +206,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	watching.Go(func() { d.monitor.Run(d.serving) })
 	watching.Go(func() { d.watchGPUs(d.serving) })
 	watching.Go(func() { d.books.restore(d.serving) })
+	watching.Go(func() { giveBackAtRest(d.serving, d.router.Calls, d.router.Inflight, freeMemory) })
 	d.books.prices.begin(d.serving)
 
 	group, ctx := errgroup.WithContext(ctx)

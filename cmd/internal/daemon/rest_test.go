@@ -1,0 +1,44 @@
+package daemon
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestGiveBackAtRest: once after each time of work, and never in the middle of one.
+func TestGiveBackAtRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var calls, inflight, given atomic.Int64
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go giveBackAtRest(ctx, calls.Load, func() int { return int(inflight.Load()) }, func() { given.Add(1) })
+		time.Sleep(time.Millisecond) // so that nothing below is in the moment of a look
+		for _, step := range []struct {
+			what     string
+			calls    int64 // that come
+			inflight int64 // afterwards
+			takes    time.Duration
+			given    int64 // in all
+		}{
+			{"nothing has been asked", 0, 0, time.Hour, 0},
+			{"a call has just ended", 1, 0, restTime / 2, 0},
+			{"rest", 0, 0, 2 * restTime, 1},
+			{"rest goes on", 0, 0, time.Hour, 1},
+			{"a long answer", 1, 1, time.Hour, 1},
+			{"its end", 0, 0, restTime, 2},
+			{"a call each second", 1, 0, time.Second, 2},
+			{"and another", 1, 0, time.Second, 2},
+			{"rest after these", 0, 0, 2 * restTime, 3},
+		} {
+			calls.Add(step.calls)
+			inflight.Store(step.inflight)
+			time.Sleep(step.takes)
+			if n := given.Load(); n != step.given {
+				t.Errorf("%s: memory was given back %d times; want %d", step.what, n, step.given)
+			}
+		}
+	})
+}
