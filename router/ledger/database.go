@@ -60,7 +60,7 @@ func openDatabase(path string, steps []string, log zerolog.Logger) (_ *database,
 	}()
 	busy := "busy_timeout(" + strconv.FormatInt(busyTimeout.Milliseconds(), 10) + ")"
 	// FULL: a commit is on the disk when it returns.
-	d.writer, err = sql.Open("sqlite", dsn(path, busy, "journal_mode(WAL)", "synchronous(FULL)", "journal_size_limit(16000000)", "cache_size(-4000)"))
+	d.writer, err = sql.Open("sqlite", dsn(path, busy, "journal_mode(WAL)", "synchronous(FULL)", "journal_size_limit(16000000)", "cache_size(-500)"))
 	if err != nil {
 		return nil, err
 	}
