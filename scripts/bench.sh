@@ -2,7 +2,7 @@
 # scripts/bench.sh [-rounds N] [-only REGEXP]
 #
 # Measures what a call's way through llmsup costs, against Go's httputil.ReverseProxy that does nothing else, both on one core in
-# front of the same mock upstream, and prints a table of ratios. Takes some six minutes; needs no root, no GPU, no llama-server,
+# front of the same mock upstream, and prints a table of ratios. Takes some eight minutes; needs no root, no GPU, no llama-server,
 # and two cores that have nothing else to do. It fails only where something is broken: an error, a wrong answer, a lost chunk.
 # The measures that REGEXP may choose from: memory small large ledger latency chunk paced.
 set -euo pipefail
