@@ -6,9 +6,10 @@ import (
 	"time"
 )
 
-// Hold is what an operator wants who takes a server out of use.
+// Hold is an operator's request to drain a server.
 type Hold struct {
 	Until  time.Time // its calls may run until then, and are broken off after that; zero = for ten minutes
+	Ends   time.Time // when the drain ends by itself, for Snapshot.DrainEnds; zero = with Resume
 	Keep   bool      // a process that is ready stays, and with it what it holds of the VRAM
 	Reason string    // one line for a person
 }

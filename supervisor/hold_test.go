@@ -243,3 +243,31 @@ func TestDrainedProcessDies(t *testing.T) {
 		})
 	}
 }
+
+// TestSnapshotShowsTheDrain: every snapshot that is published while an operator's
+// drain is in force says so, in whatever state; none does before or after.
+func TestSnapshotShowsTheDrain(t *testing.T) {
+	s := New(Spec{Name: "x", Dir: t.TempDir()}, nopLog, nil)
+	ends := time.Now().Add(time.Hour)
+	for _, step := range []struct {
+		order     func()
+		to        State
+		requested bool
+		ends      time.Time
+	}{
+		{func() {}, Starting, false, time.Time{}},
+		{func() { s.Drain(Hold{Ends: ends}) }, Starting, true, ends},
+		{func() {}, Loading, true, ends},
+		{func() { s.Drain(Hold{Keep: true}) }, Ready, true, time.Time{}},
+		{func() {}, Draining, true, time.Time{}},
+		{s.Resume, Drained, false, time.Time{}}, // a kept process, before its completion
+		{s.Restart, Ready, false, time.Time{}},
+		{func() {}, Draining, false, time.Time{}},
+	} {
+		step.order()
+		s.enter(step.to, "", nil)
+		if now := s.Snapshot(); now.DrainRequested != step.requested || !now.DrainEnds.Equal(step.ends) {
+			t.Errorf("%s: drain requested %v until %v, want %v until %v", step.to, now.DrainRequested, now.DrainEnds, step.requested, step.ends)
+		}
+	}
+}

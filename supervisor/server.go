@@ -219,8 +219,8 @@ func (s *Server) awaitChange(ctx context.Context) {
 func noProcess(n *Snapshot) { n.PID, n.Gone, n.Endpoint = 0, nil, Endpoint{} }
 
 // enter is the one place where the state changes. It publishes a snapshot that
-// differs from the present one in state, reason and what edit does to it.
-// Whoever waits for it is told by a closed channel, and never waited for.
+// differs from the present one in state, reason, the drain in force, and what edit
+// changes. A closed channel tells readers of it; enter does not wait for them.
 func (s *Server) enter(to State, reason string, edit func(*Snapshot)) {
 	old := s.snap.Load()
 	if !mayFollow(old.State, to) {
@@ -231,6 +231,10 @@ func (s *Server) enter(to State, reason string, edit func(*Snapshot)) {
 		edit(&next)
 	}
 	next.State, next.Reason = to, reason
+	next.DrainRequested, next.DrainEnds = false, time.Time{}
+	if h := s.orders.held(); h != nil {
+		next.DrainRequested, next.DrainEnds = true, h.Ends
+	}
 	if to != old.State {
 		next.Since = time.Now()
 	}

@@ -37,6 +37,12 @@ type Snapshot struct {
 	Slots    int       // calls it works on at once; 0 until it said so
 	LastExit *Exit     // nil until a process of it ended
 
+	// DrainRequested says that an operator's drain is in force, whatever State is by
+	// now. State Draining without it is the end of a process that is replaced or
+	// stopped for another reason.
+	DrainRequested bool
+	DrainEnds      time.Time // when that drain ends by itself; zero = with Resume
+
 	// RestartsBy is Restarts by the class of the end before each of them.
 	RestartsBy map[Class]int
 	// LoadTook is what the last load took, from the process's start to the first

@@ -33,7 +33,7 @@ func (k *keeper) set(h *held) {
 
 // hold is what a drain wants of a server.
 func (k *keeper) hold() supervisor.Hold {
-	return supervisor.Hold{Until: k.calls, Keep: k.held.Keep, Reason: k.held.words()}
+	return supervisor.Hold{Until: k.calls, Ends: k.held.Until, Keep: k.held.Keep, Reason: k.held.words()}
 }
 
 // Drain implements control.Source: it takes all servers out of use, and stops them
