@@ -31,8 +31,11 @@ type Upstream struct {
 	Title      string `yaml:"x_title"`      // its name
 }
 
-// LocalPrefix begins the names that are meant for the local GPU.
-const LocalPrefix = "local/"
+// Names that are meant for the local GPU.
+const (
+	LocalPrefix = "local/" // and the name of a server or of its model
+	LocalName   = "local"  // the first server
+)
 
 // Table finds the route of a model name. It is immutable.
 type Table struct {

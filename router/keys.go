@@ -81,13 +81,14 @@ func shownKey(h http.Header) string {
 
 // planFor is the plan of a call that came with a key.
 func (s *routing) planFor(k *Key, model string) plan {
-	route, ok := s.table.Lookup(model)
+	called := model
+	route, model, ok := s.lookup(called)
 	if !ok {
-		return plan{refuse: s.unknownModel(k, model)}
+		return plan{refuse: s.unknownModel(k, called)}
 	}
-	if !k.mayUse(model) {
+	if !k.mayUse(called) && !k.mayUse(model) {
 		return plan{route: route, refuse: notAllowed(
-			"the key %s may not use the model %s; it may use %s", k.Name, quote(shorten(model)), strings.Join(k.Routes, ", "))}
+			"the key %s may not use the model %s; it may use %s", k.Name, quote(shorten(called)), strings.Join(k.Routes, ", "))}
 	}
 	if k == nil || !k.FreeOnly {
 		return s.planRoute(route, model)

@@ -46,11 +46,7 @@ type spared struct{ backend, model string }
 // plan is the routing decision. It is the same for a call and for the
 // question of `llmsup route`, takes no lock, and asks nobody that could hang.
 func (s *routing) plan(model string) plan {
-	route, ok := s.table.Lookup(model)
-	if !ok {
-		return plan{refuse: s.unknownModel(nil, model)}
-	}
-	return s.planRoute(route, model)
+	return s.planFor(nil, model)
 }
 
 // planRoute is the plan of a call that goes by a route.

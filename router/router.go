@@ -25,6 +25,7 @@ type Config struct {
 	MaxBody   int64 // bytes of a request's body
 	Door      Door
 	Books     Books
+	Catalog   Catalog // nil = names are never completed
 
 	FallbackTimeout time.Duration // to a fallback's first answer; 0 = 120 s
 	IdleTimeout     time.Duration // of a stream that has begun, without a byte; 0 = 120 s
@@ -51,6 +52,7 @@ type routing struct {
 	maxBody  int64
 	door     *Door
 	books    *Books
+	catalog  Catalog
 
 	fallbackTimeout time.Duration
 	idleTimeout     time.Duration
@@ -94,7 +96,7 @@ func (rt *Router) Reload(cfg Config) error {
 // older one has.
 func newRouting(cfg Config, old *routing, log zerolog.Logger) (*routing, error) {
 	s := &routing{
-		table: cfg.Table, maxBody: cfg.MaxBody, door: cfg.Door.clone(), books: &cfg.Books, backends: map[string]backend{}, leaving: map[string]*localBackend{},
+		table: cfg.Table, maxBody: cfg.MaxBody, door: cfg.Door.clone(), books: &cfg.Books, catalog: cfg.Catalog, backends: map[string]backend{}, leaving: map[string]*localBackend{},
 		fallbackTimeout: cmp.Or(cfg.FallbackTimeout, defaultFallbackTimeout),
 		idleTimeout:     cmp.Or(cfg.IdleTimeout, defaultIdleTimeout),
 	}

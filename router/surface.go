@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"os"
 	"time"
+
+	"github.com/llmsup/llmsup/models"
 )
 
 // endpoints are the paths at which calls are taken, and their dialects.
@@ -35,10 +37,6 @@ type plainAnthropic struct{ plain }
 
 func (plainAnthropic) errorBody(e apiError) []byte  { return messages{}.errorBody(e) }
 func (plainAnthropic) errorEvent(e apiError) []byte { return messages{}.errorEvent(e) }
-
-// shortName is the model that a call of a local endpoint means when it names
-// none. It is the built-in table's short name of the started model.
-const shortName = "local"
 
 // surface is the HTTP surface of the contract.
 func (rt *Router) surface() http.Handler {
@@ -120,7 +118,7 @@ func (rt *Router) take(w http.ResponseWriter, r *http.Request, d dialect, localO
 	}
 	name := c.body.model
 	if refuse.Status == 0 && name == "" {
-		if name = shortName; !localOnly {
+		if name = models.LocalName; !localOnly {
 			refuse = invalid("\"model\" is missing; GET /v1/models lists the names")
 		}
 	}

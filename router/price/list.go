@@ -26,6 +26,7 @@ type list struct {
 	From   string    `json:"from"` // whose prices these are
 	At     time.Time `json:"at"`
 	Models Table     `json:"models"`
+	Names  []string  `json:"names"` // of all models, also those without a price
 }
 
 const (
@@ -67,6 +68,10 @@ func (l *List) Table() (Table, time.Time) {
 	return now.Models, now.At
 }
 
+// Names returns the names of all models that the upstream lists; nil as long as
+// there are none. Callers must not change them.
+func (l *List) Names() []string { return l.now.Load().Names }
+
 // Refresh fetches the list and keeps it. With an error the old one stays, but
 // for one that says that only the file could not be written.
 func (l *List) Refresh(ctx context.Context) error {
@@ -74,11 +79,16 @@ func (l *List) Refresh(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("get the prices of %s: %w", l.from, err)
 	}
-	table, err := ParseModels(raw)
+	names, table, err := ParseModels(raw)
 	if err != nil {
+		if errors.Is(err, ErrNoPrices) && len(names) > 0 {
+			old := *l.now.Load()
+			old.Names = names
+			l.now.Store(&old)
+		}
 		return fmt.Errorf("read the prices of %s: %w", l.from, err)
 	}
-	next := &list{From: l.from, At: time.Now().UTC().Truncate(time.Second), Models: table}
+	next := &list{From: l.from, At: time.Now().UTC().Truncate(time.Second), Models: table, Names: names}
 	l.now.Store(next)
 	if err := next.write(l.path); err != nil {
 		return &keepError{fmt.Errorf("keep the prices in %s: %w", l.path, err)}
@@ -118,7 +128,7 @@ func (l *List) Keep(ctx context.Context, tell func(error)) {
 	pause := retryFirst
 	for {
 		wait := time.Until(l.now.Load().At.Add(listedFor))
-		if wait <= 0 || wait > listedFor { // of tomorrow: the clock was wrong
+		if wait <= 0 || wait > listedFor || l.Names() == nil { // of tomorrow: the clock was wrong; without names: an older version kept it
 			err := l.Refresh(ctx)
 			if ctx.Err() != nil {
 				return

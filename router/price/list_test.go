@@ -53,6 +53,9 @@ func TestListIsKept(t *testing.T) {
 			t.Errorf("%s: error %v", name, err)
 		}
 		table, at := again.Table()
+		if names := again.Names(); len(names) != 12 {
+			t.Errorf("%s: names %q", name, names)
+		}
 		if cost, known := NewBook(nil, table, nil).Cost("openai/gpt-4o", Tokens{Prompt: 10, Cached: 10}); !known || cost.String() != "0.0000125" || time.Since(at) > time.Minute {
 			t.Errorf("%s: it costs %s, %t, as of %s", name, cost, known, at)
 		}
@@ -74,6 +77,36 @@ func TestListIsKept(t *testing.T) {
 		t.Errorf("after a damaged file: %v", err)
 	}
 	open(t, path, &shop{})
+}
+
+// TestListWithoutPrices: an upstream that lists no prices still lists its models.
+func TestListWithoutPrices(t *testing.T) {
+	s := &shop{answer: `{"data":[{"id":"a/b"},{"id":"c"}]}`}
+	l := open(t, filepath.Join(t.TempDir(), "prices.json"), s)
+	if err := l.Refresh(t.Context()); !errors.Is(err, ErrNoPrices) {
+		t.Errorf("error %v", err)
+	}
+	if names := l.Names(); len(names) != 2 || names[0] != "a/b" {
+		t.Errorf("names %q", names)
+	}
+}
+
+// TestListOfAnOlderVersion: a kept list without names is fetched again at once.
+func TestListOfAnOlderVersion(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "prices.json")
+	if err := os.WriteFile(path, []byte(`{"from":"`+base+`","at":"`+time.Now().UTC().Format(time.RFC3339)+`","models":{"m":{"prompt":"1","completion":"1"}}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	fetched := make(chan error, 1)
+	l := open(t, path, &shop{answer: listing})
+	done := make(chan struct{})
+	go func() { defer close(done); l.Keep(ctx, func(err error) { fetched <- err }) }()
+	if err := <-fetched; err != nil || len(l.Names()) != 12 {
+		t.Errorf("%v, names %q", err, l.Names())
+	}
+	cancel()
+	<-done
 }
 
 func TestListWithoutAFolder(t *testing.T) {
@@ -132,7 +165,7 @@ func TestListIsFetchedDaily(t *testing.T) {
 // A clock that was set back must not keep a list for ever.
 func TestListOfTomorrow(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "prices.json")
-	later := &list{From: base, At: time.Now().Add(1000 * time.Hour), Models: Table{"m": {}}}
+	later := &list{From: base, At: time.Now().Add(1000 * time.Hour), Models: Table{"m": {}}, Names: []string{"m"}}
 	if err := later.write(path); err != nil {
 		t.Fatal(err)
 	}

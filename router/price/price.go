@@ -107,33 +107,35 @@ func (p Prices) Cost(t Tokens) (cost usd.Amount, known bool) {
 var ErrNoPrices = errors.New("no price")
 
 // ParseModels reads the answer of an upstream's /models, as OpenRouter writes it:
-// prices are USD a token, in quotes. A model without a prompt's and a
-// completion's price, or with one below 0 ("it depends", as OpenRouter's own
-// router has), is left out: what it costs is not known before it is paid for.
-func ParseModels(raw []byte) (Table, error) {
+// the names of all models, in its order, and the prices, USD a token, in quotes. A
+// model without a prompt's and a completion's price, or with one below 0 ("it
+// depends", as OpenRouter's own router has), has no prices in the table: what it
+// costs is not known before it is paid for. With ErrNoPrices the names are good.
+func ParseModels(raw []byte) (names []string, prices Table, err error) {
 	var list struct {
 		Data []json.RawMessage `json:"data"`
 	}
 	if err := json.Unmarshal(raw, &list); err != nil {
-		return nil, fmt.Errorf("the list of models is no JSON of the known form: %w", err)
+		return nil, nil, fmt.Errorf("the list of models is no JSON of the known form: %w", err)
 	}
-	table := Table{}
+	prices = Table{}
 	for _, raw := range list.Data {
 		var model struct {
 			ID      string          `json:"id"`
 			Pricing json.RawMessage `json:"pricing"`
 		}
-		if json.Unmarshal(raw, &model) != nil { // one that is strange takes no others with it
+		if json.Unmarshal(raw, &model) != nil || model.ID == "" { // one that is strange takes no others with it
 			continue
 		}
-		if prices, ok := parsePricing(model.Pricing); ok && model.ID != "" {
-			table[model.ID] = prices
+		names = append(names, model.ID)
+		if p, ok := parsePricing(model.Pricing); ok {
+			prices[model.ID] = p
 		}
 	}
-	if len(table) == 0 {
-		return nil, fmt.Errorf("the list of models names %d models and %w", len(list.Data), ErrNoPrices)
+	if len(prices) == 0 {
+		return names, nil, fmt.Errorf("the list of models names %d models and %w", len(list.Data), ErrNoPrices)
 	}
-	return table, nil
+	return names, prices, nil
 }
 
 func parsePricing(raw json.RawMessage) (Prices, bool) {

@@ -30,9 +30,12 @@ const listing = `{"data": [
 ]}`
 
 func TestParseModels(t *testing.T) {
-	table, err := ParseModels([]byte(listing))
+	names, table, err := ParseModels([]byte(listing))
 	if err != nil || len(table) != 4 {
 		t.Fatalf("got %d models, %v: %v", len(table), err, table)
+	}
+	if want := 12; len(names) != want || names[0] != "openai/gpt-4o" {
+		t.Errorf("got %d names, want %d: %q", len(names), want, names)
 	}
 	for name, c := range map[string]struct {
 		model  string
@@ -59,7 +62,7 @@ func TestParseModels(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"", "{", "[]", "null", "{}", `{"data": []}`, `{"data": [{"id": "a"}]}`, `{"data": {"id": 1}}`} {
-		if table, err := ParseModels([]byte(bad)); err == nil {
+		if _, table, err := ParseModels([]byte(bad)); err == nil {
 			t.Errorf("%q gives %v", bad, table)
 		}
 	}
@@ -69,7 +72,7 @@ func TestParseModels(t *testing.T) {
 func TestParseModelsPassesOver(t *testing.T) {
 	const good = `{"id": "a", "pricing": {"prompt": "1e-6", "completion": "2e-6", "request": null, "input_cache_read": null}}`
 	for _, bad := range []string{`{"id": 5, "pricing": {"prompt": "1", "completion": "1"}}`, `"a"`, `null`, `[]`, `{"id": "b", "pricing": []}`, `{"id": "b", "pricing": {"prompt": "x", "completion": "1"}}`} {
-		table, err := ParseModels([]byte(`{"data": [` + bad + `,` + good + `]}`))
+		_, table, err := ParseModels([]byte(`{"data": [` + bad + `,` + good + `]}`))
 		if prices, ok := table["a"]; err != nil || len(table) != 1 || !ok || prices.Cached != nil || prices.Request != 0 {
 			t.Errorf("beside %s: %v, %v", bad, table, err)
 		}
@@ -173,7 +176,7 @@ func FuzzParseModels(f *testing.F) {
 	f.Add([]byte(listing))
 	f.Add([]byte(`{"data":[{"id":"a","pricing":{"prompt":"9.2","completion":"1e-18","request":"9"}}]}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		table, err := ParseModels(raw)
+		_, table, err := ParseModels(raw)
 		if err != nil {
 			return
 		}

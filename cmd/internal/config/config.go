@@ -57,6 +57,7 @@ type Server struct {
 	NGPULayers int      `yaml:"n_gpu_layers"` // layers to keep in VRAM
 	Args       []string `yaml:"args"`         // more flags of llama-server
 	GPU        string   `yaml:"gpu"`          // to run on, as GPU.Devices; "" = what that says
+	Default    bool     `yaml:"default"`      // "local" means this server, if flags started none
 
 	LoadTimeout  time.Duration `yaml:"load_timeout"`  // without any progress in loading; 0 = 120 s
 	StallTimeout time.Duration `yaml:"stall_timeout"` // without any sign of life once ready; 0 = 30 s

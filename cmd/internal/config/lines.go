@@ -62,6 +62,23 @@ func (l lines) find(path []string) (line int, value *yaml.Node, whole bool) {
 	return line, value, true
 }
 
+// keys returns the keys of the mapping at a path, in the file's order. Keys that it
+// merges (<<) are not among them.
+func (l lines) keys(path ...string) []string {
+	_, value, whole := l.find(path)
+	if !whole {
+		return nil
+	}
+	value = resolved(value)
+	var keys []string
+	for i := 0; i+1 < len(value.Content) && value.Kind == yaml.MappingNode; i += 2 {
+		if key := value.Content[i]; key.Tag != "!!merge" {
+			keys = append(keys, resolved(key).Value)
+		}
+	}
+	return keys
+}
+
 // child finds a key of a mapping, its own before those that it merges (<<).
 func child(node *yaml.Node, key string) (k, v *yaml.Node) {
 	if node = resolved(node); node.Kind != yaml.MappingNode {

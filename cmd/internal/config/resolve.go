@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -16,11 +17,14 @@ import (
 //
 //   - local/<server> for every server, with a fallback where its model is one
 //     that the cloud is known to have,
-//   - local/<short name> for such a model (local/qwen2.5-14b),
-//   - local, for the server that flags started, else for the only one,
+//   - local/<model> for its model: by the name of the GGUF file, and by the short
+//     name of a known model (local/qwen2.5-14b),
+//   - local, for the first server,
 //
-// and fills in timeouts. header returns the general.name in a server's GGUF, or
-// "". Its errors name field, value and, where the file says it, the line.
+// and fills in timeouts. The first server of those that a name could mean is the
+// one that flags started, else the one with `default: true`, else the first one in
+// the file. header returns the general.name in a server's GGUF, or "". Its errors
+// name field, value and, where the file says it, the line.
 func (c *Config) Resolve(header func(server string) string) error {
 	if err := c.Validate(); err != nil {
 		return err
@@ -44,40 +48,51 @@ func (c *Config) Resolve(header func(server string) string) error {
 
 func (c *Config) addLocalRoutes(header func(server string) string) {
 	built := models.LoadBuiltin()
-	servers := c.startedFirst()
-	shortNames := map[string]string{} // short name -> the server that it means; "" = two could be meant
-	for _, server := range servers {
+	servers := c.serverOrder()
+	modelNames := make([][]string, len(servers)) // by which a server's model is known
+	for i, server := range servers {
 		route := models.Route{Primary: server, Timeout: localTimeout}
 		family, known := built.FamilyOf(server, header(server))
 		if _, ok := c.Upstreams[openRouter]; known && ok {
 			route.Fallback, route.FallbackModel, route.Resume = openRouter, family.FallbackModel, family.Resume
 		}
 		c.addRoute(models.LocalPrefix+server, route)
+		if file := models.ServerName(c.Servers[server].Model); goodName.MatchString(file) {
+			modelNames[i] = append(modelNames[i], file)
+		}
 		if known {
-			if other, taken := shortNames[family.ShortName]; taken && other != c.Started {
-				shortNames[family.ShortName] = ""
-			} else if !taken {
-				shortNames[family.ShortName] = server
-			}
+			modelNames[i] = append(modelNames[i], family.ShortName)
 		}
 	}
-	for short, server := range shortNames {
-		if server != "" {
-			c.addRoute(models.LocalPrefix+short, c.Routes[models.LocalPrefix+server])
+	for i, server := range servers { // after all servers' own names
+		for _, name := range modelNames[i] {
+			c.addRoute(models.LocalPrefix+name, c.Routes[models.LocalPrefix+server])
 		}
 	}
-	if len(servers) == 1 || c.Started != "" {
-		c.addRoute("local", c.Routes[models.LocalPrefix+servers[0]])
+	if len(servers) > 0 {
+		c.addRoute(models.LocalName, c.Routes[models.LocalPrefix+servers[0]])
 	}
 }
 
-// startedFirst returns the servers' names, sorted, but the one that flags
-// started before all others.
-func (c *Config) startedFirst() []string {
-	names := slices.Sorted(maps.Keys(c.Servers))
-	if i := slices.Index(names, c.Started); i > 0 {
-		names = slices.Insert(slices.Delete(names, i, i+1), 0, c.Started)
+// serverOrder returns the servers' names in the order in which a name that fits
+// several of them means them.
+func (c *Config) serverOrder() []string {
+	names := c.lines.keys("servers") // in the file's order
+	for _, name := range slices.Sorted(maps.Keys(c.Servers)) {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
 	}
+	rank := func(name string) int {
+		switch {
+		case name == c.Started:
+			return 0
+		case c.Servers[name].Default:
+			return 1
+		}
+		return 2
+	}
+	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(rank(a), rank(b)) })
 	return names
 }
 

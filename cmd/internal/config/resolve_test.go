@@ -65,8 +65,28 @@ func TestAutomaticRoutes(t *testing.T) {
 			want: map[string]string{"local": "a > none, 1m0s"},
 		},
 		"two servers": {
-			file: "servers: {a: {model: a.gguf}, b: {model: b.gguf}}",
-			want: map[string]string{"local": "", "local/a": "a > none, 1m0s", "local/b": "b > none, 1m0s"},
+			file: "servers: {b: {model: b.gguf}, a: {model: a.gguf}}",
+			want: map[string]string{"local": "b > none, 1m0s", "local/a": "a > none, 1m0s", "local/b": "b > none, 1m0s"},
+		},
+		"two servers, a default": {
+			file: "servers: {b: {model: b.gguf}, a: {model: a.gguf, default: true}}",
+			want: map[string]string{"local": "a > none, 1m0s"},
+		},
+		"a default, and one started": {
+			file: "servers: {b: {model: b.gguf}, a: {model: a.gguf, default: true}}", flags: Flags{Model: "c.gguf"},
+			want: map[string]string{"local": "c > none, 1m0s"},
+		},
+		"the name of the model's file": {
+			file:   "servers: {drafts: {model: /m/Qwen2.5-14B-Instruct-Q4_K_M.gguf}, mail: {model: '/m/My Model.gguf'}, b: {model: drafts.gguf}}",
+			header: map[string]string{"drafts": "Qwen2.5 14B Instruct"},
+			want: map[string]string{
+				"local/drafts": "drafts" + qwen, "local/qwen2.5-14b-instruct": "drafts" + qwen, "local/qwen2.5-14b": "drafts" + qwen,
+				"local/mail": "mail > none, 1m0s", "local/my model": "", "local": "drafts" + qwen,
+			},
+		},
+		"two servers with one file": {
+			file: "servers: {b: {model: m.gguf}, a: {model: m.gguf}}",
+			want: map[string]string{"local/m": "b > none, 1m0s"},
 		},
 		"two servers, one started": {
 			file: "servers: {a: {model: a.gguf}}", flags: Flags{Model: "b.gguf"},
@@ -75,12 +95,12 @@ func TestAutomaticRoutes(t *testing.T) {
 		"two of one family": {
 			file:   "servers: {a: {model: a.gguf}, b: {model: b.gguf}}",
 			header: map[string]string{"a": "Qwen2.5 14B Instruct", "b": "Qwen2.5 14B Instruct"},
-			want:   map[string]string{"local/qwen2.5-14b": "", "local/a": "a" + qwen, "local/b": "b" + qwen},
+			want:   map[string]string{"local/qwen2.5-14b": "a" + qwen, "local/a": "a" + qwen, "local/b": "b" + qwen},
 		},
-		"three of one family": {
-			file:   "servers: {a: {model: a.gguf}, b: {model: b.gguf}, c: {model: c.gguf}}",
+		"of one family the default": {
+			file:   "servers: {a: {model: a.gguf}, b: {model: b.gguf, default: true}, c: {model: c.gguf}}",
 			header: map[string]string{"a": "Qwen2.5 14B", "b": "Qwen2.5 14B", "c": "Qwen2.5 14B"},
-			want:   map[string]string{"local/qwen2.5-14b": ""},
+			want:   map[string]string{"local/qwen2.5-14b": "b" + qwen},
 		},
 		"of one family the started": {
 			file: "servers: {a: {model: a.gguf}, c: {model: c.gguf}}", flags: Flags{Model: "b.gguf"},
@@ -147,6 +167,7 @@ func TestResolveRefuses(t *testing.T) {
 		"no context":           {"servers:\n  a:\n    model: m\n    ctx_size: 0", "f.yaml:4: servers.a.ctx_size: 0 is not a number of tokens; the default is 8192"},
 		"no context, merged":   {"servers:\n  a: &a {model: m, ctx_size: 0}\n  b: {<<: *a}", "f.yaml:2: servers.a.ctx_size: 0 is not"},
 		"negative layers":      {"servers: {a: {model: m, n_gpu_layers: -1}}", "f.yaml:1: servers.a.n_gpu_layers: -1 is not a number of layers"},
+		"two defaults":         {"servers:\n  b: {model: m, default: true}\n  a: {model: m, default: true}", "f.yaml:3: servers.a.default: the server b is the default already; set it for one server"},
 		"no model":             {"servers:\n  a: {ctx_size: 1}", "f.yaml:2: servers.a.model: is missing; name the GGUF file"},
 		"owned argument":       {"servers:\n  a:\n    model: m\n    args:\n      - --port\n      - '1'", "f.yaml:4: servers.a.args: llama-server's --port can't be passed on: "},
 		"a name with a slash":  {"servers: {a/b: {model: m}}", "f.yaml:1: servers.a/b: a server's name is made of"},

@@ -44,6 +44,9 @@ func (c *Config) Validate() error {
 			return err
 		}
 	}
+	if err := c.validateDefault(); err != nil {
+		return err
+	}
 	for _, name := range slices.Sorted(maps.Keys(c.Upstreams)) {
 		if err := c.validateUpstream(name, c.Upstreams[name]); err != nil {
 			return err
@@ -123,6 +126,21 @@ func (c *Config) validateServer(name string, s Server) error {
 	}
 	if err := CheckArgs(s.Args); err != nil {
 		return at("args", "%w", err)
+	}
+	return nil
+}
+
+// validateDefault wants one default server at most.
+func (c *Config) validateDefault() error {
+	first := ""
+	for _, name := range c.lines.keys("servers") {
+		switch {
+		case !c.Servers[name].Default:
+		case first != "":
+			return c.lines.errorf([]string{"servers", name, "default"}, "the server %s is the default already; set it for one server", first)
+		default:
+			first = name
+		}
 	}
 	return nil
 }

@@ -40,7 +40,7 @@ type command struct {
 
 func commandOf(entry config.Server, setup Setup) command {
 	devices := setup.Config.DevicesOf(entry)
-	entry.GPU, entry.LoadTimeout, entry.StallTimeout = "", 0, 0
+	entry.GPU, entry.LoadTimeout, entry.StallTimeout, entry.Default = "", 0, 0, false
 	return command{entry, setup.Binary, devices}
 }
 

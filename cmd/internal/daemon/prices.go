@@ -5,12 +5,14 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 
 	"github.com/rs/zerolog"
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
+	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router"
 	"github.com/llmsup/llmsup/router/price"
 )
@@ -22,6 +24,7 @@ type pricing struct {
 	log   zerolog.Logger
 	dir   string // where lists are kept
 	books atomic.Pointer[map[string]*price.Book]
+	full  atomic.Pointer[map[string]string] // OpenRouter's model names, by their bare names; see FullName
 
 	mu    sync.Mutex
 	lists map[string]*listing // by the upstream's name
@@ -40,11 +43,18 @@ type listing struct {
 func newPricing(dir string, log zerolog.Logger) *pricing {
 	p := &pricing{log: log, dir: dir, lists: map[string]*listing{}}
 	p.books.Store(&map[string]*price.Book{})
+	p.full.Store(&map[string]string{})
 	return p
 }
 
 // Book implements router.Prices.
 func (p *pricing) Book(upstream string) *price.Book { return (*p.books.Load())[upstream] }
+
+// FullName implements router.Catalog by OpenRouter's own list.
+func (p *pricing) FullName(bare string) (name string, ok bool) {
+	name = (*p.full.Load())[bare]
+	return name, name != ""
+}
 
 // settle takes over which upstreams there are and what the configuration says of
 // their prices. Lists of upstreams that are as they were go on.
@@ -90,10 +100,13 @@ func (p *pricing) open(u router.Upstream) *listing {
 	return l
 }
 
+// openRouter is the upstream whose models can be called by their bare names.
+const openRouter = "openrouter"
+
 // isOpenRouter says whether the built-in prices are an upstream's.
 func isOpenRouter(u router.Upstream) bool {
 	base, err := url.Parse(u.BaseURL)
-	return u.Name == "openrouter" || err == nil && base.Hostname() == "openrouter.ai"
+	return u.Name == openRouter || err == nil && base.Hostname() == "openrouter.ai"
 }
 
 // begin has the lists read, from now on and until ctx ends.
@@ -153,9 +166,31 @@ func (p *pricing) tell(upstream string, err error, failed *bool) {
 // rebuild makes the books of what is known now. The caller holds the mutex.
 func (p *pricing) rebuild() {
 	books := make(map[string]*price.Book, len(p.lists))
+	var full map[string]string
 	for name, l := range p.lists {
 		listed, _ := l.list.Table()
 		books[name] = price.NewBook(l.configured, listed, l.common)
+		if name == openRouter {
+			full = fullNames(l.list.Names())
+		}
 	}
 	p.books.Store(&books)
+	p.full.Store(&full)
+}
+
+// fullNames finds the models, named VENDOR/MODEL, whose bare name MODEL exactly one
+// vendor has. "" stands for a bare name of several vendors.
+func fullNames(names []string) map[string]string {
+	full := map[string]string{}
+	for _, name := range names {
+		_, bare, hasVendor := strings.Cut(name, "/")
+		if !hasVendor || strings.HasPrefix(name, models.LocalPrefix) {
+			continue
+		}
+		if other, taken := full[bare]; taken && other != name {
+			name = ""
+		}
+		full[bare] = name
+	}
+	return full
 }

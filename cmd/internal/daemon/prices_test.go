@@ -219,6 +219,30 @@ func TestPricesNobodyThere(t *testing.T) {
 	hangs.Close()
 }
 
+// TestFullNames: a bare name stands for a model that exactly one vendor has, in
+// OpenRouter's list and in no other upstream's.
+func TestFullNames(t *testing.T) {
+	list := func(names ...string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintf(w, `{"data":[{"id":"%s"}]}`, strings.Join(names, `"},{"id":"`))
+		}
+	}
+	router1 := newShop(t, list("openai/gpt-4.1", "a/both", "b/both", "a/twice", "a/twice", "bare", "local/x", "a/b/c"))
+	other := newShop(t, list("v/elsewhere", "v/gpt-4.1"))
+	p, log, end := begin(t, t.TempDir(), router.Upstream{Name: "openrouter", BaseURL: router1.URL + "/v1"}, router.Upstream{Name: "other", BaseURL: other.URL + "/v1"})
+	defer end()
+	log.next(t)
+	log.next(t)
+	for bare, want := range map[string]string{
+		"gpt-4.1": "openai/gpt-4.1", "twice": "a/twice", "b/c": "a/b/c",
+		"both": "", "bare": "", "x": "", "elsewhere": "", "gpt-4.l": "", "": "",
+	} {
+		if got, ok := p.FullName(bare); got != want || ok != (want != "") {
+			t.Errorf("%q is %q, %t; want %q", bare, got, ok, want)
+		}
+	}
+}
+
 // TestPricesSettle: a reload that changes an upstream asks the new one, one that
 // takes it away ends its list, and what the configuration says goes before.
 func TestPricesSettle(t *testing.T) {

@@ -1,0 +1,33 @@
+package router
+
+import (
+	"strings"
+
+	"github.com/llmsup/llmsup/models"
+)
+
+// Catalog completes the bare names of models that upstreams list. It is asked for
+// each call of a name that no route has, from any number of goroutines, and must
+// not wait for anything.
+type Catalog interface {
+	// FullName returns the name with its vendor, as in openai/gpt-4.1 for gpt-4.1,
+	// if exactly one vendor has a model of that name.
+	FullName(bare string) (name string, ok bool)
+}
+
+// lookup finds the route of a model, and the name that the route's backends know the
+// model by. A bare name that no route has takes the route of the name with its
+// vendor.
+func (s *routing) lookup(model string) (route models.Route, name string, ok bool) {
+	if route, ok = s.table.Lookup(model); ok {
+		return route, model, true
+	}
+	if s.catalog == nil || strings.Contains(model, "/") {
+		return models.Route{}, "", false
+	}
+	if name, ok = s.catalog.FullName(model); !ok {
+		return models.Route{}, "", false
+	}
+	route, ok = s.table.Lookup(name)
+	return route, name, ok
+}
