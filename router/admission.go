@@ -3,10 +3,13 @@ package router
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"sync/atomic"
 	"time"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/models"
 )
 
 // ending is how a call ended at its backend.
@@ -22,7 +25,7 @@ const (
 // counts calls counts places.
 type place struct {
 	load   *traffic
-	finish func(ending) // nil = there is no gate
+	finish func(ending) // nil = it takes no slots
 	probe  bool         // whether an upstream is up again depends on this call
 
 	released atomic.Bool
@@ -104,70 +107,128 @@ func tasks(list gjson.Result) int {
 	return n
 }
 
-// admit waits for the slots that a call takes: for as long as ctx lasts, unless
-// the server takes no calls any more. A call that may move is not kept waiting
-// for longer than it has patience.
-func (b *localBackend) admit(ctx context.Context, c *call, mayMove bool, patience time.Duration) (*place, *failure) {
-	now := b.local.State()
-	if now.Slots == 0 || slotless[c.path] { // nobody knows how many there are, or it takes none
-		return b.unlessLeaving(newPlace(&b.traffic, nil), mayMove)
+// alternative says for which reasons a call may move to the next candidate of its
+// plan. The zero value: there is no next candidate.
+type alternative struct {
+	exists bool
+	route  models.Route
+}
+
+func (a alternative) allows(reason Reason) bool { return a.exists && mayFallBack(a.route, reason) }
+
+// takes says whether a server in this state is given a call. A degraded one is
+// given those that have no alternative.
+func (s LocalState) takes(other alternative) bool {
+	return s.Reason == "" || s.Alive && !other.allows(s.Reason)
+}
+
+// capacity is what the slot queue needs to know of a state.
+func (s LocalState) capacity() capacity {
+	return capacity{open: s.Reason == "" || s.Alive, slots: s.Slots}
+}
+
+// admit waits until the server takes the call and has its slots free, for as long
+// as ctx lasts. A call that has an alternative moves there rather than wait for a
+// server that takes no calls, or in a queue whose estimated wait is longer than
+// patience.
+func (b *localBackend) admit(ctx context.Context, c *call, other alternative, patience time.Duration) (*place, *failure) {
+	for {
+		at, failed := b.awaitSlots(ctx, c, other, patience)
+		if failed != nil {
+			return nil, failed
+		}
+		// The call is counted first, and the state read afterwards: a drain that
+		// counts no calls has none on their way.
+		now := b.local.State()
+		if now.takes(other) {
+			return at, nil
+		}
+		at.release(withError)
+		if other.allows(now.Reason) || !now.Returning {
+			return nil, now.failure(now.Detail)
+		}
 	}
-	t, wait, ok := b.gate.join(now.Slots, c.slotsFor(), mayMove, patience)
-	if !ok {
+}
+
+// awaitSlots waits in the queue until the server is there and has slots free.
+func (b *localBackend) awaitSlots(ctx context.Context, c *call, other alternative, patience time.Duration) (*place, *failure) {
+	now := b.local.State()
+	slots := 0
+	if !slotless[c.path] {
+		slots = c.slotsFor()
+	}
+	if now.takes(other) && (now.Slots == 0 || slots == 0) {
+		return newPlace(&b.traffic, nil), nil
+	}
+	if !now.takes(other) && (other.allows(now.Reason) || !now.Returning) {
+		return nil, now.failure(now.Detail)
+	}
+	w, wait, ok := b.queue.enqueue(now.capacity(), slots, other.allows(Saturated), patience)
+	switch {
+	case !ok && !now.takes(other):
+		failed := now.failure(now.Detail + ", and as many calls wait for it as may")
+		failed.retryAfter += int(wait / time.Second)
+		return nil, failed
+	case !ok:
 		return nil, &failure{
-			reason: Saturated, detail: "has all slots taken, and a queue that is too long", unwaited: true,
+			reason: Saturated, detail: "has all slots busy and its queue full", unwaited: true,
 			retryAfter: max(int(wait.Round(time.Second)/time.Second), 1),
 		}
 	}
 	for {
 		select {
-		case <-t.granted:
-			return b.unlessLeaving(b.placeAt(now.Gone, t.places), mayMove)
+		case <-w.granted:
+			return b.placeAt(b.local.State().Gone, w.slots), nil
 		case <-ctx.Done():
-			b.abandon(t)
-			return nil, &failure{reason: Saturated, detail: "had no slot free in time"}
-		case <-now.Changed:
-			if now = b.local.State(); now.Reason != "" && (mayMove || !now.Alive) {
-				b.abandon(t)
-				return nil, &failure{reason: now.Reason, detail: now.Detail, retryAfter: retrySoon}
+			b.queue.cancel(b.local.State().capacity(), w)
+			if now = b.local.State(); !now.takes(other) {
+				return nil, now.failure(fmt.Sprintf("%s, and took no call within %s", now.Detail, patience))
 			}
-			b.gate.resize(now.Slots)
+			return nil, &failure{reason: Saturated, detail: fmt.Sprintf("had no slot free within %s", patience), retryAfter: retrySoon}
+		case <-now.Changed:
+			now = b.local.State()
+			if !now.takes(other) && (other.allows(now.Reason) || !now.Returning) {
+				b.queue.cancel(now.capacity(), w)
+				return nil, now.failure(now.Detail)
+			}
+			b.queue.resize(now.capacity())
 		}
 	}
 }
 
-// unlessLeaving gives a place back where the server has begun to drain since the
-// call chose it. Whoever drains it sees no call before it sees none at all: a call
-// is counted first and looks at the state afterwards.
-func (b *localBackend) unlessLeaving(p *place, mayMove bool) (*place, *failure) {
-	now := b.local.State()
-	if now.Reason == "" || now.Alive && !mayMove {
-		return p, nil
-	}
-	p.release(withError)
-	return nil, &failure{reason: now.Reason, detail: now.Detail, retryAfter: retrySoon}
+// failure is that of a call which the server, in this state, did not take.
+func (s LocalState) failure(detail string) *failure {
+	return &failure{reason: s.Reason, detail: detail, retryAfter: s.retryAfter(time.Now())}
 }
 
-func (b *localBackend) abandon(t *ticket) {
-	slots := b.local.State().Slots
-	if !b.gate.leave(t, slots) {
-		b.gate.giveBack(slots, t.places)
+// retryLater is the Retry-After for a server that only an operator brings back, in
+// seconds.
+const retryLater = 60
+
+// retryAfter returns in how many seconds a call is worth another try.
+func (s LocalState) retryAfter(now time.Time) int {
+	switch left := s.ReadyAt.Sub(now); {
+	case left > 0:
+		return int((left + time.Second - 1) / time.Second)
+	case s.Returning:
+		return retrySoon
 	}
+	return retryLater
 }
 
 // placeAt makes a place at the process whose end gone tells of, which takes so
-// many of the gate's.
-func (b *localBackend) placeAt(gone <-chan struct{}, places int) *place {
+// many of the queue's slots.
+func (b *localBackend) placeAt(gone <-chan struct{}, slots int) *place {
 	began := time.Now()
 	return newPlace(&b.traffic, func(how ending) {
 		switch how {
 		case brokenOff:
-			b.leftovers.add(b, gone, places)
+			b.leftovers.add(b, gone, slots)
 			return
 		case withAnswer:
-			b.gate.took(time.Since(began))
+			b.queue.served(time.Since(began))
 		case withError: // how soon a server refuses says nothing of how long it answers
 		}
-		b.gate.giveBack(b.local.State().Slots, places)
+		b.queue.release(b.local.State().capacity(), slots)
 	})
 }

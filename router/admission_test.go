@@ -64,8 +64,12 @@ func (l *slowLocal) call(ctx context.Context, model, user string) <-chan reply {
 }
 
 func (l *slowLocal) send(ctx context.Context, body string) <-chan reply {
+	return l.sendTo(ctx, "/v1/chat/completions", body)
+}
+
+func (l *slowLocal) sendTo(ctx context.Context, path, body string) <-chan reply {
 	done := make(chan reply, 1)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, l.url+"/v1/chat/completions", strings.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, l.url+path, strings.NewReader(body))
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -170,7 +174,7 @@ func TestWaitingIsNotWorthIt(t *testing.T) {
 	if !ok {
 		t.Fatal("no local backend")
 	}
-	b.gate.service = 6 * time.Second // the route's timeout is 5 s
+	b.queue.service = 6 * time.Second // the route's timeout is 5 s
 	first := l.call(t.Context(), "local/qwen", "x")
 	<-l.arrived
 	began := time.Now()
@@ -197,7 +201,7 @@ func TestWaitingIsBetterThanNobody(t *testing.T) {
 	if !ok {
 		t.Fatal("no local backend")
 	}
-	b.gate.service = 6 * time.Second // the route's timeout is 5 s
+	b.queue.service = 6 * time.Second // the route's timeout is 5 s
 	l.cloud.mu.Lock()
 	l.cloud.behave = status(http.StatusInternalServerError, `{"error":{"message":"no"}}`)
 	l.cloud.mu.Unlock()
@@ -243,7 +247,7 @@ func TestWaitedIsNotPaidTwice(t *testing.T) {
 		if !ok {
 			t.Fatal("no local backend")
 		}
-		local.gate.service = 6 * time.Second // the route's timeout is 5 s
+		local.queue.service = 6 * time.Second // the route's timeout is 5 s
 		var both sync.WaitGroup
 		both.Go(func() { b.chat("local/alone", true) })
 		<-arrived
@@ -380,7 +384,7 @@ func TestSlotOfTheDead(t *testing.T) {
 		t.Fatal("no local backend")
 	}
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
-		if running, _ := b.gate.load(); running == 0 {
+		if running, _ := b.queue.load(); running == 0 {
 			break
 		}
 		if time.Now().After(deadline) {
@@ -509,12 +513,12 @@ func TestErrorsAreNoService(t *testing.T) {
 	if !ok {
 		t.Fatal("no local backend")
 	}
-	local.gate.service = time.Hour
-	if r := b.chat("local/alone", false); r.status != 400 || local.gate.service != time.Hour {
-		t.Errorf("%d, and a call takes %s", r.status, local.gate.service)
+	local.queue.service = time.Hour
+	if r := b.chat("local/alone", false); r.status != 400 || local.queue.service != time.Hour {
+		t.Errorf("%d, and a call takes %s", r.status, local.queue.service)
 	}
 	refuse = false
-	if r := b.chat("local/alone", false); r.status != 200 || local.gate.service == time.Hour {
-		t.Errorf("%d, and a call takes %s", r.status, local.gate.service)
+	if r := b.chat("local/alone", false); r.status != 200 || local.queue.service == time.Hour {
+		t.Errorf("%d, and a call takes %s", r.status, local.queue.service)
 	}
 }

@@ -21,7 +21,7 @@ func (p *plan) afford(c *call) {
 		kept = append(kept, s)
 	}
 	p.steps = kept
-	if len(kept) == 0 && p.overBudget != nil {
+	if len(kept) == 0 && p.overBudget != nil && !p.waits() {
 		if p.detail == p.noSpare { // the primary's own price is why
 			p.reason, p.detail = "", ""
 		}

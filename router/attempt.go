@@ -48,16 +48,9 @@ func (a *answer) close() {
 	a.place.release(brokenOff) // unless it has been
 }
 
-// patience says what a call need not wait for, since somebody else can answer it.
-type patience struct {
-	queue     bool // a place in a queue that is not worth it
-	refused   bool // a backend without room to have some
-	unreached bool // a backend that takes no connection to take one
-}
-
 // attempt gives a call to one backend and waits for its first answer: until
 // timeout, until the backend is gone, or until the client leaves.
-func attempt(client context.Context, c *call, s step, timeout, idle time.Duration, may patience) (*answer, *failure) {
+func attempt(client context.Context, c *call, s step, timeout, idle time.Duration, other alternative) (*answer, *failure) {
 	began := time.Now()
 	set, over := c.setAside(s)
 	if over != nil { // since the call was planned
@@ -65,8 +58,16 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 	}
 	ctx, cancel := context.WithCancelCause(client)
 	timer := time.AfterFunc(timeout, func() { cancel(errTimeout) })
+	at, failed := s.backend.admit(ctx, c, other, timeout)
+	if failed != nil {
+		timer.Stop()
+		cancel(context.Canceled)
+		failed.backend, failed.detail = s.backend.name(), s.backend.redact(failed.detail)
+		failed.settle(set)
+		return nil, failed
+	}
 	answered := make(chan struct{})
-	if gone := s.backend.availability().gone; gone != nil { // of now: it may be another process than when the call was planned
+	if gone := s.backend.availability().gone; gone != nil { // of now: the call may have waited for this process
 		go func() {
 			select {
 			case <-gone:
@@ -76,13 +77,9 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 			}
 		}()
 	}
-	var a *answer
-	at, failed := s.backend.admit(ctx, c, may.queue, timeout)
 	form := s.backend.formFor(c)
 	_, local := s.backend.(*localBackend)
-	if failed == nil {
-		a, failed = ask(withProgress(ctx, &progress{deadline: time.Now().Add(timeout), since: began, may: may, form: form, local: local}), c, s)
-	}
+	a, failed := ask(withProgress(ctx, &progress{deadline: began.Add(timeout), since: time.Now(), other: other, form: form, local: local}), c, s)
 	// A deadline that has passed has cancelled ctx: the answer can't be used.
 	inTime := timer.Stop() || failed != nil
 	first := time.Now()
@@ -98,12 +95,10 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 		s.backend.heard(nil, at, false)
 		return a, nil
 	}
-	if at != nil {
-		how := brokenOff
-		defer func() { at.release(how) }()
-		if failed != nil && failed.resp != nil { // an error of its own is an end
-			how = withError
-		}
+	how := brokenOff
+	defer func() { at.release(how) }()
+	if failed != nil && failed.resp != nil { // an error of its own is an end
+		how = withError
 	}
 	if a != nil {
 		_ = a.resp.Body.Close()
@@ -116,10 +111,6 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 		failed.resp, failed.body, failed.said, failed.again = nil, nil, "", false
 		failed.detail = "ended while the call waited on it"
 		switch {
-		case why == Timeout && at == nil:
-			failed.reason, failed.detail, failed.retryAfter = Saturated, fmt.Sprintf("had no slot free within %s", timeout), retrySoon
-		case at == nil: // it had not been given to the process that ended
-			failed.reason, failed.detail, failed.retryAfter = Restarting, "ended while the call waited for a slot", retrySoon
 		case why == Timeout:
 			failed.detail = fmt.Sprintf("gave no answer within %s", timeout)
 		case s.backend.availability().hung:
@@ -128,9 +119,7 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 	}
 	failed.backend = s.backend.name()
 	failed.said, failed.detail = s.backend.redact(failed.said), s.backend.redact(failed.detail)
-	if at != nil {
-		s.backend.heard(failed, at, client.Err() != nil)
-	}
+	s.backend.heard(failed, at, client.Err() != nil)
 	cancel(context.Canceled)
 	failed.settle(set)
 	return nil, failed

@@ -62,6 +62,12 @@ type LocalState struct {
 	Slots int
 	// Changed is closed when the state is another one.
 	Changed <-chan struct{}
+	// Returning says of a server that takes no calls that it will by itself: it
+	// starts, loads or is being replaced. Calls that have no other backend wait.
+	Returning bool
+	// ReadyAt is when a server that takes no calls probably does again; zero =
+	// unknown.
+	ReadyAt time.Time
 	// Streams says that a call without a stream may be given to it as one with:
 	// it is a llama-server whose streams say all that its whole answers do.
 	Streams bool
@@ -75,9 +81,9 @@ type backend interface {
 	// do sends a call under a model name of the backend's own and returns when
 	// its headers are there. The body stays open as long as ctx.
 	do(ctx context.Context, c *call, model string) (*http.Response, error)
-	// admit gives a call a place, or says why there is none. A call that may move
-	// has a fallback behind it; patience is how long it may wait.
-	admit(ctx context.Context, c *call, mayMove bool, patience time.Duration) (*place, *failure)
+	// admit gives a call a place, or says why there is none. A call that has an
+	// alternative need not wait; patience is how long it may.
+	admit(ctx context.Context, c *call, other alternative, patience time.Duration) (*place, *failure)
 	// formFor returns another form in which the backend is given a call; nil = as
 	// it is.
 	formFor(c *call) *streamed
@@ -108,12 +114,15 @@ type availability struct {
 	gone   <-chan struct{} // nil = nobody watches it
 	hung   bool            // gone because it did nothing any more
 	noKey  string          // what to set, for an upstream without its key
+
+	returning  bool // it will take calls again by itself, and calls may wait for it
+	retryAfter int  // seconds until a call is worth another try
 }
 
 // localBackend sends calls to a supervised llama-server.
 type localBackend struct {
 	traffic
-	gate      gate
+	queue     slotQueue
 	leftovers leftovers
 	strange   atomic.Pointer[<-chan struct{}] // Gone of the process whose streams were not understood
 	server    string
@@ -145,7 +154,11 @@ func (b *localBackend) redact(s string) string       { return withoutKey(s, b.lo
 
 func (b *localBackend) availability() availability {
 	now := b.local.State()
-	return availability{reason: now.Reason, detail: now.Detail, alive: now.Alive, gone: now.Gone, hung: now.Hung}
+	a := availability{reason: now.Reason, detail: now.Detail, alive: now.Alive, gone: now.Gone, hung: now.Hung}
+	if now.Reason != "" {
+		a.returning, a.retryAfter = now.Returning, now.retryAfter(time.Now())
+	}
+	return a
 }
 
 func (b *localBackend) do(ctx context.Context, c *call, model string) (*http.Response, error) {

@@ -111,13 +111,10 @@ func (rt *Router) try(w http.ResponseWriter, r *http.Request, c *call, p plan, s
 	if !s.first {
 		timeout = p.spareTimeout
 	}
-	may := patience{
-		queue: mayMove && mayFallBack(p.route, Saturated), refused: mayMove && mayFallBack(p.route, Status),
-		unreached: mayMove && mayFallBack(p.route, Connect),
-	}
-	a, failed := attempt(r.Context(), c, s, timeout, p.idleTimeout, may)
+	other := alternative{exists: mayMove, route: p.route}
+	a, failed := attempt(r.Context(), c, s, timeout, p.idleTimeout, other)
 	if failed != nil && failed.again && r.Context().Err() == nil {
-		a, failed = rt.again(r.Context(), c, s, p, may, failed)
+		a, failed = rt.again(r.Context(), c, s, p, other, failed)
 	}
 	if failed == nil {
 		rec.backend, rec.model = s.backend.name(), s.model

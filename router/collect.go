@@ -142,7 +142,7 @@ func (rt *Router) goOn(w http.ResponseWriter, r *http.Request, c *call, p plan, 
 	if next.body, err = parseBody([]byte(applied(c.body.text(), append(limits, more)))); err != nil {
 		return false, nil
 	}
-	a, failed := attempt(r.Context(), &next, s, p.spareTimeout, p.idleTimeout, patience{})
+	a, failed := attempt(r.Context(), &next, s, p.spareTimeout, p.idleTimeout, alternative{})
 	if failed != nil {
 		return false, failed
 	}
@@ -163,7 +163,7 @@ func (rt *Router) goOn(w http.ResponseWriter, r *http.Request, c *call, p plan, 
 
 // again gives a call to the same server once more, as it is, where its stream
 // could not be put together.
-func (rt *Router) again(ctx context.Context, c *call, s step, p plan, may patience, failed *failure) (*answer, *failure) {
+func (rt *Router) again(ctx context.Context, c *call, s step, p plan, other alternative, failed *failure) (*answer, *failure) {
 	if b, ok := s.backend.(*localBackend); ok && failed.strange {
 		gone := b.local.State().Gone
 		b.strange.Store(&gone)
@@ -173,5 +173,5 @@ func (rt *Router) again(ctx context.Context, c *call, s step, p plan, may patien
 	asItIs.asItIs = true
 	// It took so long to find out; it may take as long once more.
 	timeout := max(p.route.Timeout, 2*time.Since(c.began))
-	return attempt(ctx, &asItIs, s, timeout, p.idleTimeout, may)
+	return attempt(ctx, &asItIs, s, timeout, p.idleTimeout, other)
 }

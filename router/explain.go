@@ -15,6 +15,7 @@ type Explanation struct {
 	BackendModel  string
 	Reason        Reason // why not the primary; "" when it would be
 	Detail        string // the same for a person
+	WaitFor       string // the state of Backend for whose end the call would wait, as in "qwen is loading"; "" = it would not wait
 	Spare         string // who is asked when that backend fails; "" = nobody
 	SpareModel    string
 	Refused       string // the client's error; "" when there is a backend
@@ -26,7 +27,7 @@ func (rt *Router) Explain(model string) Explanation {
 	s := rt.routing.Load()
 	p := s.plan(model)
 	p.afford(&call{books: s.books, began: time.Now(), dialect: chat})
-	e := Explanation{Route: p.route, Reason: p.reason, Detail: p.detail, Refused: p.refuse.Message, RefusedStatus: p.refuse.Status}
+	e := Explanation{Route: p.route, Reason: p.reason, Detail: p.detail, WaitFor: p.waitFor, Refused: p.refuse.Message, RefusedStatus: p.refuse.Status}
 	if len(p.steps) > 0 {
 		e.Backend, e.BackendModel = p.steps[0].backend.name(), p.steps[0].model
 	}

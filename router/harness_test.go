@@ -73,8 +73,9 @@ func (p *peer) calls() []request {
 
 // fakeLocal is a Local whose state a test sets.
 type fakeLocal struct {
-	mu    sync.Mutex
-	state LocalState
+	mu      sync.Mutex
+	state   LocalState
+	changed chan struct{} // the state's Changed, once enter has been called
 }
 
 func (f *fakeLocal) State() LocalState {
@@ -87,6 +88,28 @@ func (f *fakeLocal) set(edit func(*LocalState)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	edit(&f.state)
+}
+
+// enter changes the state as the supervisor does: those that wait for a change are
+// woken.
+func (f *fakeLocal) enter(edit func(*LocalState)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	edit(&f.state)
+	if f.changed != nil {
+		close(f.changed)
+	}
+	f.changed = make(chan struct{})
+	f.state.Changed = f.changed
+}
+
+// takesCalls and loads are what a state is edited to.
+func takesCalls(s *LocalState) {
+	s.Reason, s.Detail, s.Alive, s.Returning, s.ReadyAt, s.Slots = "", "", true, false, time.Time{}, 2
+}
+
+func loads(s *LocalState) {
+	s.Reason, s.Detail, s.Alive, s.Returning, s.Slots = Loading, "is loading", false, true, 0
 }
 
 // logBuffer collects the router's log.

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// leftovers are the gate's places of calls that were broken off. One that was
+// leftovers are the queue's slots of calls that were broken off. One that was
 // broken off while its prompt was processed holds its slot until that is done, and
 // whoever came after would wait inside of llama-server. So they are given back as
 // the server says that it has slots free, as many as it has.
@@ -79,7 +79,7 @@ func (l *leftovers) giveBack(b *localBackend, gone <-chan struct{}, at *leftAt) 
 			select {
 			case <-gone:
 				n, _ := l.take(gone, at, math.MaxInt)
-				b.gate.giveBack(b.local.State().Slots, n)
+				b.queue.release(b.local.State().capacity(), n)
 				return
 			case <-at.more: // looked for soon, and not later because of more still
 				if soon := time.Now().Add(slotLook); soon.Before(next) {
@@ -89,9 +89,9 @@ func (l *leftovers) giveBack(b *localBackend, gone <-chan struct{}, at *leftAt) 
 				waiting = false
 			}
 		}
-		before, _ := b.gate.load()
+		before, _ := b.queue.load()
 		working, known := b.working()
-		running, _ := b.gate.load()
+		running, _ := b.queue.load()
 		seen := min(before, running) - working
 		if !known {
 			free, seen = math.MaxInt, math.MaxInt
@@ -99,7 +99,7 @@ func (l *leftovers) giveBack(b *localBackend, gone <-chan struct{}, at *leftAt) 
 		// A call that was let in a moment ago has no slot yet, and looks like a free
 		// one: only what is free at two looks is.
 		n, none := l.take(gone, at, min(free, seen))
-		b.gate.giveBack(b.local.State().Slots, n)
+		b.queue.release(b.local.State().capacity(), n)
 		if none {
 			return
 		}

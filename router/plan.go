@@ -25,8 +25,11 @@ type step struct {
 type plan struct {
 	route   models.Route
 	steps   []step   // the one or two backends to try; none when refuse is set
+	wait    *step    // the route's server, if it takes no calls now and will by itself: a call without another backend waits for it
+	waitFor string   // that is the case, and this is the server's state, as in "qwen is loading"
 	reason  Reason   // why the primary is passed over; "" when it comes first
 	detail  string   // the same for a person
+	retry   int      // seconds until a call that is passed over is worth another try
 	noSpare string   // why there is no fallback behind the primary, where one was wanted
 	refuse  apiError // Status 0 when there are steps
 
@@ -77,6 +80,10 @@ func (s *routing) planRoute(route models.Route, model string) plan {
 		p.noSpare = fmt.Sprintf("the route's fallback_on has no %s", now.reason)
 		spare = nil
 	}
+	if now.returning {
+		p.wait = &first
+	}
+	p.retry = now.retryAfter
 	switch {
 	case now.noKey != "" && spare == nil:
 		p.refuse = apiError{
@@ -100,9 +107,27 @@ func (s *routing) planRoute(route models.Route, model string) plan {
 		p.reason, p.detail, p.steps = now.reason, route.Primary+" "+now.detail, []step{*spare}
 	default:
 		p.reason, p.detail = now.reason, route.Primary+" "+now.detail
-		p.refuse = s.unavailable(p)
+		if !p.waits() {
+			p.refuse = s.unavailable(p)
+		}
 	}
 	return p
+}
+
+// waits makes a plan without a backend that of a call which waits for the route's
+// server. It returns false if there is none to wait for.
+func (p *plan) waits() bool {
+	if p.wait == nil {
+		return false
+	}
+	now := p.wait.backend.availability()
+	p.steps, p.refuse = []step{*p.wait}, apiError{}
+	p.waitFor = p.wait.backend.name() + " " + now.detail
+	p.reason, p.detail = "", "" // it is not passed over
+	if p.noSpare == "" && p.route.Fallback == "" {
+		p.noSpare = "the route " + p.route.Name + " has no fallback"
+	}
+	return true
 }
 
 // sparedBy returns what an answer of a route's server saves.
@@ -143,7 +168,7 @@ func (s *routing) modelAt(b backend, table, client string) string {
 func (s *routing) unavailable(p plan) apiError {
 	e := apiError{
 		Status: http.StatusServiceUnavailable, Type: typeServer, Code: string(p.reason),
-		Message: p.detail, RetryAfter: retrySoon,
+		Message: p.detail, RetryAfter: max(p.retry, 1),
 	}
 	if p.noSpare != "" {
 		e.Message += "; " + p.noSpare

@@ -18,7 +18,7 @@ type progress struct {
 	deadline time.Time   // for the first answer
 	since    time.Time   // when it was sent last, or was to be
 	got      atomic.Bool // it has a connection
-	may      patience    // what a fallback makes needless to wait for
+	other    alternative // where the call can go instead
 	form     *streamed   // in which the call is sent; nil = as it is
 	local    bool        // it goes to a llama-server of llmsup's own
 	header   http.Header // of the request to an upstream, which onceOnly puts in
@@ -57,13 +57,13 @@ func mayRepeat(ctx context.Context, resp *http.Response, err error) (bool, error
 		return false, ctx.Err()
 	}
 	p := progressOf(ctx)
-	if err != nil && !p.got.Load() && p.may.unreached {
+	if err != nil && !p.got.Load() && p.other.allows(Connect) {
 		return false, nil
 	}
 	if err != nil {
 		return !p.sent.Load() || unprocessed(err), nil
 	}
-	if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusServiceUnavailable || p.may.refused {
+	if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusServiceUnavailable || p.other.allows(Status) {
 		return false, nil
 	}
 	wait, asked := retryAfter(resp)

@@ -69,7 +69,7 @@ func (r *resumption) resume(ctx context.Context, w http.ResponseWriter) error {
 	if next.body, err = parseBody([]byte(applied(r.call.body.text(), append(limits, more)))); err != nil {
 		return errNoResume
 	}
-	a, failed := attempt(ctx, &next, r.to, r.plan.spareTimeout, r.plan.idleTimeout, patience{})
+	a, failed := attempt(ctx, &next, r.to, r.plan.spareTimeout, r.plan.idleTimeout, alternative{})
 	if failed != nil {
 		r.rec.charge(failed)
 		r.rec.detail = strings.TrimPrefix(r.rec.detail+"; "+failed.words(), "; ")

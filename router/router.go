@@ -182,7 +182,7 @@ func (rt *Router) Traffic(server string) Traffic {
 		return Traffic{}
 	}
 	load := b.load()
-	_, queued := b.gate.load()
+	_, queued := b.queue.load()
 	return Traffic{int(load.inflight.Load()), queued, max(int(load.waiting.Load()), 0), load.output.Load()}
 }
 

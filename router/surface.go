@@ -150,14 +150,14 @@ func (p *plan) keepLocal(path string) {
 		}
 	}
 	p.steps = kept
-	if len(kept) == 0 && p.refuse.Status == 0 {
+	if len(kept) == 0 && p.refuse.Status == 0 && !p.waits() {
 		p.refuse = apiError{
 			Status: http.StatusNotImplemented, Type: typeInvalid, Code: string(Unsupported),
 			Message: fmt.Sprintf("only a local llama-server has %s, and %s goes to %s", path, p.route.Name, p.route.Primary),
 		}
 		if p.reason != "" {
 			p.refuse = apiError{
-				Status: http.StatusServiceUnavailable, Type: typeServer, Code: string(p.reason), RetryAfter: retrySoon,
+				Status: http.StatusServiceUnavailable, Type: typeServer, Code: string(p.reason), RetryAfter: max(p.retry, 1),
 				Message: fmt.Sprintf("%s, and only a local llama-server has %s", p.detail, path),
 			}
 		}

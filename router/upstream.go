@@ -111,13 +111,14 @@ func (b *upstreamBackend) availability() availability {
 	if last, left := b.breaker.shut(time.Now()); last != nil && b.Missing == "" {
 		now.alive = false
 		now.reason, now.detail = last.reason, fmt.Sprintf("%s, again and again; it is tried again in %s", last.detail, left.Round(time.Second))
+		now.retryAfter = max(int(left.Round(time.Second)/time.Second), 1)
 	}
 	return now
 }
 
 // admit lets a call to an upstream that is up: how many it takes is its own
 // matter. One that is down is tried by one call at a time.
-func (b *upstreamBackend) admit(context.Context, *call, bool, time.Duration) (*place, *failure) {
+func (b *upstreamBackend) admit(context.Context, *call, alternative, time.Duration) (*place, *failure) {
 	let, probe := b.breaker.enter(time.Now())
 	if !let {
 		failed := &failure{reason: Connect, detail: "is being tried by another call", retryAfter: retrySoon}

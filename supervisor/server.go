@@ -165,7 +165,10 @@ func (s *Server) rest(ctx context.Context, exit *Exit) {
 		s.awaitChange(ctx)
 		return
 	}
-	s.enter(Restarting, fmt.Sprintf("%s; next start in %s", exit.Cause, pause.Round(100*time.Millisecond)), ended)
+	s.enter(Restarting, fmt.Sprintf("%s; next start in %s", exit.Cause, pause.Round(100*time.Millisecond)), func(n *Snapshot) {
+		ended(n)
+		n.NextStart = time.Now().Add(pause)
+	})
 	event.Int64("next_start_ms", pause.Milliseconds()).Msg("llama-server ended: " + exit.Cause)
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
@@ -216,7 +219,7 @@ func (s *Server) awaitChange(ctx context.Context) {
 	}
 }
 
-func noProcess(n *Snapshot) { n.PID, n.Gone, n.Endpoint = 0, nil, Endpoint{} }
+func noProcess(n *Snapshot) { n.PID, n.Gone, n.Endpoint, n.NextStart = 0, nil, Endpoint{}, time.Time{} }
 
 // enter is the one place where the state changes. It publishes a snapshot that
 // differs from the present one in state, reason, the drain in force, and what edit

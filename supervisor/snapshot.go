@@ -45,6 +45,8 @@ type Snapshot struct {
 
 	// RestartsBy is Restarts by the class of the end before each of them.
 	RestartsBy map[Class]int
+	// NextStart is when the pause of state Restarting ends; zero = there is none.
+	NextStart time.Time
 	// LoadTook is what the last load took, from the process's start to the first
 	// completion; 0 until there was one.
 	LoadTook time.Duration

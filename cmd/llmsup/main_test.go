@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,6 +29,10 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
+	commands := map[string]func(*testscript.TestScript, bool, []string){
+		"exits": exits, "demo-gguf": demoGGUF, "running": running, "daemon": beginDaemon, "interrupted": interrupted,
+	}
+	maps.Copy(commands, callCommands)
 	testscript.Run(t, testscript.Params{
 		Dir:      "testdata",
 		Deadline: time.Now().Add(time.Minute), // a daemon that starts by mistake must not hang the tests
@@ -38,10 +43,13 @@ func TestScripts(t *testing.T) {
 			program, err := exec.LookPath("llmsup")
 			env.Setenv("LLMSUP", program)
 			env.Setenv("LLAMA_SERVER", llamaServer(t))
+			env.Setenv("REAL_LLAMA_SERVER", llamaServer(t))
+			env.Setenv("LLAMA_ARG_THREADS", os.Getenv("LLAMA_ARG_THREADS"))
+			env.Values[scriptCallsKey{}] = &scriptCalls{stop: func() {}}
 			// Files of a script have no mode of their own.
 			_ = os.Chmod(filepath.Join(env.WorkDir, "bin", "llama-server"), 0o700)
 			return err
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "demo-gguf": demoGGUF, "running": running, "interrupted": interrupted},
+		Cmds: commands,
 	})
 }

@@ -1,12 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -84,30 +84,19 @@ func demoGGUF(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(demo.Write(f, demo.Small))
 }
 
-// running starts a daemon on the demo model and waits until that is ready: running
-// [flags of start]. It ends with the script.
+// running starts a daemon and waits until its servers are ready: running [flags of
+// start]. It ends with the script.
 func running(ts *testscript.TestScript, _ bool, args []string) {
-	daemon := exec.Command("llmsup", append([]string{"start", "--llama-server", ts.Getenv("LLAMA_SERVER"), "--gpu", "none"}, args...)...)
-	daemon.Dir = ts.MkAbs(".")
-	for _, name := range []string{"PATH", "HOME", "LLMSUP_CONTROL_SOCKET", "LLMSUP_STATE_DIR", "LLMSUP_LISTEN"} {
-		daemon.Env = append(daemon.Env, name+"="+ts.Getenv(name))
-	}
-	var log bytes.Buffer
-	daemon.Stderr, daemon.WaitDelay = &log, time.Second
-	ts.Check(daemon.Start())
-	ts.Defer(func() {
-		_ = daemon.Process.Signal(os.Interrupt)
-		_ = daemon.Wait() // its end is another test's
-	})
+	end := startDaemon(ts, args)
 	client := control.NewClient(ts.Getenv("LLMSUP_CONTROL_SOCKET"))
 	for deadline := time.Now().Add(40 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if s, err := client.Status(context.Background()); err == nil && len(s.Servers) == 1 && isReady(s.Servers[0]) {
+		if s, err := client.Status(context.Background()); err == nil && len(s.Servers) > 0 && !slices.ContainsFunc(s.Servers, isNotReady) {
 			return
 		}
 		if time.Now().After(deadline) {
-			_ = daemon.Process.Kill()
-			_ = daemon.Wait()
-			ts.Fatalf("llmsup is not ready:\n%s", log.String())
+			ts.Fatalf("llmsup is not ready:\n%s", end())
 		}
 	}
 }
+
+func isNotReady(s control.Server) bool { return !isReady(s) }

@@ -12,6 +12,9 @@ func explain(e router.Explanation) string {
 		return fmt.Sprintf("it would be refused with %d: %s", e.RefusedStatus, e.Refused)
 	}
 	s := fmt.Sprintf("it goes to %s as %s", e.Backend, e.BackendModel)
+	if e.WaitFor != "" {
+		s += fmt.Sprintf("; %s, so it waits for up to %s", e.WaitFor, e.Route.Timeout)
+	}
 	if e.Reason != "" {
 		s += fmt.Sprintf(", because %s", e.Detail)
 	}

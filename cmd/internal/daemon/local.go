@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"time"
+
 	"github.com/llmsup/llmsup/router"
 	"github.com/llmsup/llmsup/supervisor"
 )
@@ -28,22 +30,25 @@ func sameStreams(args []string) bool {
 func (l local) State() router.LocalState {
 	now := l.server.Snapshot()
 	s := router.LocalState{
-		Alive:   now.State.Alive(),
+		Reason: routerReason(now), Alive: now.State.Alive(),
 		Network: now.Endpoint.Network, Address: now.Endpoint.Address, Key: now.Endpoint.Key,
 		Gone: now.Gone, Hung: now.Hung, Slots: now.Slots, Changed: now.Changed, Streams: l.tenant.streams.Load(),
 	}
-	if s.Reason = reasonOf(now.State); s.Reason != "" {
+	if s.Reason != "" {
 		s.Detail = "is " + now.State.String()
 		if now.Reason != "" {
 			s.Detail += ": " + now.Reason
 		}
 	}
+	if s.Reason != "" && !s.Alive {
+		s.Returning, s.ReadyAt = returning(now), readyAt(now, time.Now())
+	}
 	return s
 }
 
-// reasonOf says why a server in some state gets no calls; "" when it gets them.
-func reasonOf(state supervisor.State) router.Reason {
-	switch state {
+// routerReason says why a server in some state gets no calls; "" when it gets them.
+func routerReason(now *supervisor.Snapshot) router.Reason {
+	switch now.State {
 	case supervisor.Ready:
 		return ""
 	case supervisor.Degraded:
@@ -56,10 +61,54 @@ func reasonOf(state supervisor.State) router.Reason {
 		return router.Restarting
 	case supervisor.Draining:
 		return router.Draining
-	case supervisor.Drained, supervisor.Stopped: // both are stopped on purpose
+	case supervisor.Drained:
+		return router.Drained
+	case supervisor.Stopped:
+		if notYetStarted(now) {
+			return router.Starting
+		}
 		return router.Drained
 	case supervisor.Failed:
 		return router.Failed
 	}
 	return router.Failed
+}
+
+// notYetStarted says of a stopped server that llmsup is about to start it. One that
+// was removed from the configuration has a reason.
+func notYetStarted(now *supervisor.Snapshot) bool {
+	return now.State == supervisor.Stopped && now.Reason == ""
+}
+
+// returning says whether a server that takes no calls will by itself: it starts, or
+// its process is replaced. What an operator has drained does not.
+func returning(now *supervisor.Snapshot) bool {
+	switch now.State {
+	case supervisor.Starting, supervisor.Loading, supervisor.Restarting, supervisor.Draining, supervisor.Drained:
+		return !now.DrainRequested
+	case supervisor.Stopped:
+		return notYetStarted(now)
+	default:
+		return false
+	}
+}
+
+// readyAt estimates when a server that takes no calls does again; zero = unknown.
+func readyAt(now *supervisor.Snapshot, clock time.Time) time.Time {
+	load := now.LoadTook
+	switch {
+	case now.DrainRequested && !now.DrainEnds.IsZero():
+		return now.DrainEnds.Add(load)
+	case !returning(now):
+		return time.Time{}
+	case now.State == supervisor.Loading && load == 0: // as long again as it has taken so far
+		return clock.Add(clock.Sub(now.Since))
+	case load == 0:
+		return time.Time{}
+	case now.State == supervisor.Loading:
+		return now.Since.Add(load)
+	case now.State == supervisor.Restarting && now.NextStart.After(clock):
+		return now.NextStart.Add(load)
+	}
+	return clock.Add(load)
 }

@@ -1,0 +1,264 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/llmsup/llmsup/cmd/internal/control"
+)
+
+// callCommands are what scripts make calls with:
+//
+//	call MODEL                      makes one, and prints its status, headers and body
+//	calls N MODEL                   makes N at once, in the background
+//	answered STATUS [BACKEND]       waits for these; each has that status and backend
+//	traffic N MODEL                 has N clients make call after call, in the background
+//	traffic-answered STATUS BACKEND ends that; each call had that status and backend
+//	until STATE [SERVER]            waits until the status has the server in a state
+//	until-queued N [SERVER]         waits until N calls wait for a slot of the server
+//	openrouter MODEL...             plays an OpenRouter that lists these models, at $OPENROUTER
+//	openrouter-was-asked-for MODEL  wants that to be the model of its last call
+var callCommands = map[string]func(*testscript.TestScript, bool, []string){
+	"call": makeCall, "calls": callSeveral, "answered": answered, "traffic": traffic, "traffic-answered": trafficAnswered,
+	"until": untilState, "until-queued": untilQueued, "openrouter": playOpenRouter, "openrouter-was-asked-for": openRouterWasAskedFor,
+}
+
+// scriptCalls are the background calls of one script.
+type scriptCalls struct {
+	mu      sync.Mutex
+	group   sync.WaitGroup
+	results []string // as "200 demo"
+	stop    context.CancelFunc
+	cloud   *cloud
+}
+
+type scriptCallsKey struct{}
+
+func callsOf(ts *testscript.TestScript) *scriptCalls {
+	return ts.Value(scriptCallsKey{}).(*scriptCalls)
+} //nolint:errcheck,forcetypeassert // Setup puts it there
+
+// chatAt makes a call for 20 tokens.
+func chatAt(ctx context.Context, url, model string) (*http.Response, string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/v1/chat/completions",
+		strings.NewReader(fmt.Sprintf(`{"model":%q,"max_tokens":20,"messages":[{"role":"user","content":"Count."}]}`, model)))
+	if err != nil {
+		return nil, "", err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return resp, string(body), err
+}
+
+func scriptStatus(ts *testscript.TestScript) control.Status {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	status, err := control.NewClient(ts.Getenv("LLMSUP_CONTROL_SOCKET")).Status(ctx)
+	ts.Check(err)
+	return status
+}
+
+func scriptURL(ts *testscript.TestScript) string { return "http://" + scriptStatus(ts).Listen }
+
+func makeCall(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: call MODEL")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	resp, body, err := chatAt(ctx, scriptURL(ts), args[0])
+	ts.Check(err)
+	out := resp.Status + "\n"
+	for _, name := range []string{"X-Llmsup-Backend", "X-Llmsup-Reason", "Retry-After"} {
+		if value := resp.Header.Get(name); value != "" {
+			out += name + ": " + value + "\n"
+		}
+	}
+	_, _ = fmt.Fprintln(ts.Stdout(), out+body)
+}
+
+// background makes calls until more says that there are enough.
+func (c *scriptCalls) background(url, model string, clients int, more func(ctx context.Context) bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	c.mu.Lock()
+	c.stop, c.results = cancel, nil
+	c.mu.Unlock()
+	for range clients {
+		c.group.Go(func() {
+			for again := true; again; again = more(ctx) {
+				result := ""
+				if resp, body, err := chatAt(context.WithoutCancel(ctx), url, model); err != nil {
+					result = err.Error()
+				} else if result = strconv.Itoa(resp.StatusCode) + " " + resp.Header.Get("X-Llmsup-Backend"); resp.StatusCode != http.StatusOK {
+					result += " " + body
+				}
+				c.mu.Lock()
+				c.results = append(c.results, result)
+				c.mu.Unlock()
+			}
+		})
+	}
+}
+
+func callSeveral(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: calls N MODEL")
+	}
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	callsOf(ts).background(scriptURL(ts), args[1], n, func(context.Context) bool { return false })
+}
+
+func traffic(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: traffic N MODEL")
+	}
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	callsOf(ts).background(scriptURL(ts), args[1], n, func(ctx context.Context) bool { return ctx.Err() == nil })
+}
+
+func trafficAnswered(ts *testscript.TestScript, neg bool, args []string) {
+	callsOf(ts).stop()
+	answered(ts, neg, args)
+}
+
+func answered(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: answered STATUS [BACKEND]")
+	}
+	c := callsOf(ts)
+	c.group.Wait()
+	c.stop()
+	want := strings.Join(args, " ")
+	for _, result := range c.results {
+		if result != want && (len(args) == 2 || !strings.HasPrefix(result, want+" ")) {
+			ts.Fatalf("a call got %s, want %s", result, want)
+		}
+	}
+	if len(c.results) == 0 {
+		ts.Fatalf("there were no calls")
+	}
+	ts.Logf("%d calls got %s", len(c.results), want)
+}
+
+// untilServer waits until a server's status satisfies ok.
+func untilServer(ts *testscript.TestScript, what, name string, ok func(control.Server) bool) {
+	var last []control.Server
+	for deadline := time.Now().Add(40 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		last = scriptStatus(ts).Servers
+		if slices.ContainsFunc(last, func(s control.Server) bool { return (name == "" || s.Name == name) && ok(s) }) {
+			return
+		}
+	}
+	ts.Fatalf("not %s after 40 s: %+v", what, last)
+}
+
+func untilState(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: until STATE [SERVER]")
+	}
+	untilServer(ts, args[0], strings.Join(args[1:], ""), func(s control.Server) bool { return s.State == args[0] })
+}
+
+func untilQueued(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: until-queued N [SERVER]")
+	}
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	untilServer(ts, args[0]+" calls queued", strings.Join(args[1:], ""), func(s control.Server) bool { return s.Queued == n })
+}
+
+func playOpenRouter(ts *testscript.TestScript, neg bool, names []string) {
+	if neg || len(names) == 0 {
+		ts.Fatalf("usage: openrouter MODEL...")
+	}
+	c := &cloud{}
+	c.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			fmt.Fprintf(w, `{"data":[{"id":"%s"}]}`, strings.Join(names, `"},{"id":"`))
+			return
+		}
+		c.answer(w, r)
+	}))
+	ts.Defer(c.Close)
+	callsOf(ts).cloud = c
+	ts.Setenv("OPENROUTER", c.URL)
+}
+
+func openRouterWasAskedFor(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: openrouter-was-asked-for MODEL")
+	}
+	if models := callsOf(ts).cloud.asked(); len(models) == 0 || models[len(models)-1] != args[0] {
+		ts.Fatalf("it was asked for %q", models)
+	}
+}
+
+// beginDaemon starts a daemon and waits until it takes calls, whatever its servers do:
+// daemon [flags of start]. It ends with the script. LLAMA_SERVER is its llama-server.
+func beginDaemon(ts *testscript.TestScript, neg bool, args []string) {
+	if neg {
+		ts.Fatalf("usage: daemon [flags of start]")
+	}
+	end := startDaemon(ts, args)
+	client := control.NewClient(ts.Getenv("LLMSUP_CONTROL_SOCKET"))
+	for deadline := time.Now().Add(40 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		_, err := client.Status(ctx)
+		cancel()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) || !errors.Is(err, control.ErrNoDaemon) {
+			ts.Fatalf("llmsup takes no calls: %v\n%s", err, end())
+		}
+	}
+}
+
+// startDaemon starts a daemon that ends with the script. end kills it, and returns
+// its log.
+func startDaemon(ts *testscript.TestScript, args []string) (end func() string) {
+	daemon := exec.Command("llmsup", append([]string{"start", "--llama-server", ts.Getenv("LLAMA_SERVER"), "--gpu", "none"}, args...)...)
+	daemon.Dir = ts.MkAbs(".")
+	for _, name := range []string{"PATH", "HOME", "WORK", "LLMSUP_CONTROL_SOCKET", "LLMSUP_STATE_DIR", "LLMSUP_LISTEN", "REAL_LLAMA_SERVER", "OPENROUTER_API_KEY", "LLAMA_ARG_THREADS"} {
+		if value := ts.Getenv(name); value != "" {
+			daemon.Env = append(daemon.Env, name+"="+value)
+		}
+	}
+	var log strings.Builder
+	daemon.Stderr, daemon.WaitDelay = &log, time.Second
+	ts.Check(daemon.Start())
+	over := make(chan struct{})
+	go func() {
+		_ = daemon.Wait() // its end is another test's
+		close(over)
+	}()
+	ts.Defer(func() {
+		_ = daemon.Process.Signal(syscall.SIGINT)
+		<-over
+	})
+	return func() string {
+		_ = daemon.Process.Kill()
+		<-over
+		return log.String()
+	}
+}

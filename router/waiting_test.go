@@ -1,0 +1,239 @@
+package router
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/budget"
+	"github.com/llmsup/llmsup/router/usd"
+)
+
+// newWaitingLocal is a bench whose local server is loading.
+func newWaitingLocal(t *testing.T, edits ...func(*Config, map[string]models.Route)) *slowLocal {
+	t.Helper()
+	l := newSlowLocal(t, 2, edits...)
+	close(l.let) // once it has a call, it answers at once
+	l.state.enter(loads)
+	return l
+}
+
+func noCloudKey(c *Config, _ map[string]models.Route) {
+	c.Upstreams[0].Key, c.Upstreams[0].Missing = "", "set OPENROUTER_API_KEY"
+}
+
+// TestCallsWaitForTheServer: a call that no other backend can answer waits while the
+// server starts, loads or is being replaced, and is answered by it.
+func TestCallsWaitForTheServer(t *testing.T) {
+	const chat = `{"model":%q,"user":"x","messages":[]}`
+	for name, tc := range map[string]struct {
+		path, body, model string
+		edit              func(*Config, map[string]models.Route)
+	}{
+		"no fallback":             {"/v1/chat/completions", chat, "local/alone", nil},
+		"the fallback has no key": {"/v1/chat/completions", chat, "local/qwen", noCloudKey},
+		"fallback_on leaves it out": {"/v1/chat/completions", chat, "local/picky", func(_ *Config, routes map[string]models.Route) {
+			routes["local/picky"] = models.Route{Primary: "qwen", Fallback: "openrouter", FallbackOn: models.NewWordList("failed"), Timeout: 5 * time.Second}
+		}},
+		"over budget": {"/v1/chat/completions", chat, "local/qwen", func(c *Config, _ map[string]models.Route) {
+			c.Books.Budget = budget.New(budget.Config{Limits: budget.Limits{Daily: new(usd.Amount(1))}}, nil)
+		}},
+		"only llama-server has it": {"/tokenize", `{"model":%q,"content":"x"}`, "local/qwen", nil},
+	} {
+		for _, reason := range []Reason{Starting, Loading, Restarting, Draining} {
+			t.Run(name+", "+string(reason), func(t *testing.T) {
+				t.Parallel()
+				l := newWaitingLocal(t, func(c *Config, routes map[string]models.Route) {
+					if tc.edit != nil {
+						tc.edit(c, routes)
+					}
+				})
+				l.state.enter(func(s *LocalState) { loads(s); s.Reason = reason })
+				var replies []<-chan reply
+				for i := range 3 {
+					replies = append(replies, l.sendTo(t.Context(), tc.path, fmt.Sprintf(tc.body, tc.model)))
+					l.queued(i + 1)
+				}
+				if n := len(l.local.calls()); n != 0 {
+					t.Errorf("a server that is %s got %d calls", reason, n)
+				}
+				l.state.enter(takesCalls)
+				for _, done := range replies {
+					if r := <-done; r.status != 200 || r.backend() != "qwen" || r.reason() != "" {
+						t.Errorf("%+v", r)
+					}
+				}
+				if n := len(l.cloud.calls()); n != 0 {
+					t.Errorf("the cloud got %d calls", n)
+				}
+			})
+		}
+	}
+}
+
+// TestCallsWithAFallbackDoNotWait: they move at once, and are not in the queue.
+func TestCallsWithAFallbackDoNotWait(t *testing.T) {
+	l := newWaitingLocal(t)
+	if r := l.chat("local/qwen", false); r.backend() != "openrouter" || r.reason() != "loading" {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestWaitingForTheServerEnds: what a waiting call gets when the server does not
+// become ready.
+func TestWaitingForTheServerEnds(t *testing.T) {
+	const drained = "is draining: taken out of use by an operator at 10:00, until 12:00"
+	for name, tc := range map[string]struct {
+		state  func(*LocalState) // that the server enters while the call waits; nil = the timeout passes
+		status int
+		code   string
+		says   string
+		retry  [2]int // bounds of Retry-After
+	}{
+		"the timeout passes": {nil, 503, "loading", "qwen is loading, and took no call within 100ms; the route local/hasty has no fallback", [2]int{30, 31}},
+		"it fails": {
+			func(s *LocalState) {
+				s.Reason, s.Detail, s.Returning, s.ReadyAt = Failed, "is failed: bad model", false, time.Time{}
+			},
+			503, "failed", "qwen is failed: bad model", [2]int{retryLater, retryLater},
+		},
+		"an operator drains it for two hours": {
+			func(s *LocalState) {
+				s.Reason, s.Detail, s.Returning, s.ReadyAt = Draining, drained, false, time.Now().Add(2*time.Hour)
+			},
+			503, "draining", drained, [2]int{7199, 7200},
+		},
+		"an operator drains it": {
+			func(s *LocalState) {
+				s.Reason, s.Detail, s.Returning, s.ReadyAt = Drained, "is drained: until llmsup resume", false, time.Time{}
+			},
+			503, "drained", "until llmsup resume", [2]int{retryLater, retryLater},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			timeout := time.Minute
+			if tc.state == nil {
+				timeout = 100 * time.Millisecond
+			}
+			l := newWaitingLocal(t, func(_ *Config, routes map[string]models.Route) {
+				routes["local/hasty"] = models.Route{Primary: "qwen", Timeout: timeout}
+			})
+			l.state.enter(func(s *LocalState) { loads(s); s.ReadyAt = time.Now().Add(31 * time.Second) })
+			done := l.call(t.Context(), "local/hasty", "x")
+			if tc.state != nil {
+				l.queued(1)
+				l.state.enter(tc.state)
+			}
+			wantUnavailable(t, <-done, tc.status, tc.code, tc.says, tc.retry)
+			if tc.state != nil { // who comes now is told the same
+				wantUnavailable(t, l.chat("local/hasty", false), tc.status, tc.code, tc.says, tc.retry)
+			}
+			l.until("empty", func(now Traffic) bool { return now == Traffic{Bytes: now.Bytes} })
+		})
+	}
+}
+
+func wantUnavailable(t *testing.T, r reply, status int, code, says string, retry [2]int) {
+	t.Helper()
+	after, err := strconv.Atoi(r.header.Get("Retry-After"))
+	e := gjson.Get(r.body, "error")
+	if r.status != status || e.Get("code").Str != code || r.reason() != code || !strings.Contains(e.Get("message").Str, says) ||
+		err != nil || after < retry[0] || after > retry[1] {
+		t.Errorf("%d, Retry-After %s, X-Llmsup-Reason %s: %s\nwant %d %s, %q, Retry-After %v",
+			r.status, r.header.Get("Retry-After"), r.reason(), r.body, status, code, says, retry)
+	}
+}
+
+// TestFullQueueOfALoadingServer: beyond the bound of the queue a call is refused
+// with 503, and when the server is expected.
+func TestFullQueueOfALoadingServer(t *testing.T) {
+	l := newWaitingLocal(t)
+	l.state.enter(func(s *LocalState) { loads(s); s.ReadyAt = time.Now().Add(20 * time.Second) })
+	ctx, leave := context.WithCancel(t.Context())
+	var waiting []<-chan reply
+	for i := range assumedSlots * queuePerSlot {
+		waiting = append(waiting, l.call(ctx, "local/alone", "x"))
+		l.queued(i + 1)
+	}
+	wantUnavailable(t, l.chat("local/alone", false), 503, "loading", "qwen is loading, and as many calls wait for it as may", [2]int{19, 20})
+	leave()
+	for _, done := range waiting {
+		<-done
+	}
+	l.queued(0)
+	last := l.call(t.Context(), "local/alone", "x")
+	l.queued(1)
+	l.state.enter(takesCalls)
+	if r := <-last; r.status != 200 {
+		t.Errorf("after the others have left: %+v", r)
+	}
+}
+
+// TestQueueOutlastsARestart: calls that wait for a slot keep their order while the
+// process is replaced; the call that has a slot ends on the old process.
+func TestQueueOutlastsARestart(t *testing.T) {
+	l := newSlowLocal(t, 1)
+	l.state.enter(func(s *LocalState) { takesCalls(s); s.Slots = 1 })
+	var replies []<-chan reply
+	for i := range 4 {
+		replies = append(replies, l.call(t.Context(), "local/alone", fmt.Sprint(i)))
+		if i == 0 {
+			<-l.arrived
+		} else {
+			l.queued(i)
+		}
+	}
+	l.state.enter(func(s *LocalState) { loads(s); s.Reason, s.Detail = Draining, "is draining: a restart was asked for" })
+	l.let <- struct{}{}
+	if r := <-replies[0]; r.status != 200 {
+		t.Errorf("the running call: %+v", r)
+	}
+	l.state.enter(loads)
+	l.queued(3)
+	l.state.enter(func(s *LocalState) { takesCalls(s); s.Slots = 1 })
+	for i := range 3 {
+		if user := <-l.arrived; user != fmt.Sprint(i+1) {
+			t.Errorf("call %d is the %s", i+1, user)
+		}
+		l.let <- struct{}{}
+	}
+	for _, done := range replies[1:] {
+		if r := <-done; r.status != 200 || r.backend() != "qwen" {
+			t.Errorf("%+v", r)
+		}
+	}
+}
+
+// TestExplainedWait: llmsup route says that a call would wait.
+func TestExplainedWait(t *testing.T) {
+	l := newWaitingLocal(t)
+	e := l.router.Explain("local/alone")
+	if e.Backend != "qwen" || e.WaitFor != "qwen is loading" || e.Reason != "" || e.Refused != "" {
+		t.Errorf("%+v", e)
+	}
+	if e := l.router.Explain("local/qwen"); e.Backend != "openrouter" || e.WaitFor != "" {
+		t.Errorf("%+v", e)
+	}
+}
+
+// TestLeavingClientDoesNotWait: a client that closes the connection frees its
+// position while the server loads.
+func TestLeavingClientDoesNotWait(t *testing.T) {
+	l := newWaitingLocal(t)
+	ctx, leave := context.WithCancel(t.Context())
+	done := l.call(ctx, "local/alone", "x")
+	l.queued(1)
+	leave()
+	<-done
+	l.queued(0)
+	if n := len(l.local.calls()); n != 0 {
+		t.Errorf("the server got %d calls", n)
+	}
+}
