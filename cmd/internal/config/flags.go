@@ -36,6 +36,9 @@ func (c *Config) Apply(f Flags) error {
 		server.Model = f.Model
 		if c.Demo = f.Demo; c.Demo {
 			server.Model = filepath.Join(c.DemoDir(), "demo.gguf")
+			// It is too small for more: on a busy machine several threads spend
+			// their time waiting for each other.
+			server.Args = append([]string{"--threads", "1"}, server.Args...)
 		}
 		c.Servers[name] = server
 		c.Started = name
