@@ -42,11 +42,16 @@ func (t *tenant) estimate() {
 	t.estimated, t.need, t.trained = looks, need, trained
 }
 
-// ownSettings returns a variable of the environment by which llama-server is
-// told what is not in its arguments; "" = there is none.
+// ownSettings returns a variable of the environment that changes how much VRAM
+// llama-server needs, and is not in its arguments; "" = there is none.
 func ownSettings(environ []string) string {
 	for _, entry := range environ {
-		if name, value, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "LLAMA_ARG_") && value != "" {
+		name, value, _ := strings.Cut(entry, "=")
+		switch name {
+		case "LLAMA_ARG_THREADS", "LLAMA_ARG_THREADS_BATCH", "LLAMA_ARG_THREADS_HTTP": // of the CPU
+			continue
+		}
+		if strings.HasPrefix(name, "LLAMA_ARG_") && value != "" {
 			return name
 		}
 	}
