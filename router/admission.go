@@ -122,6 +122,11 @@ func (s LocalState) takes(other alternative) bool {
 	return s.Reason == "" || s.Alive && !other.allows(s.Reason)
 }
 
+// bypassed says whether a call does not even wait for a server in this state.
+func (s LocalState) bypassed(other alternative) bool {
+	return !s.takes(other) && (other.allows(s.Reason) || !s.Returning)
+}
+
 // capacity is what the slot queue needs to know of a state.
 func (s LocalState) capacity() capacity {
 	return capacity{open: s.Reason == "" || s.Alive, slots: s.Slots}
@@ -144,7 +149,7 @@ func (b *localBackend) admit(ctx context.Context, c *call, other alternative, pa
 			return at, nil
 		}
 		at.release(withError)
-		if other.allows(now.Reason) || !now.Returning {
+		if now.bypassed(other) {
 			return nil, now.failure(now.Detail)
 		}
 	}
@@ -157,13 +162,13 @@ func (b *localBackend) awaitSlots(ctx context.Context, c *call, other alternativ
 	if !slotless[c.path] {
 		slots = c.slotsFor()
 	}
-	if now.takes(other) && (now.Slots == 0 || slots == 0) {
+	switch {
+	case now.takes(other) && (now.Slots == 0 || slots == 0):
 		return newPlace(&b.traffic, nil), nil
-	}
-	if !now.takes(other) && (other.allows(now.Reason) || !now.Returning) {
+	case now.bypassed(other):
 		return nil, now.failure(now.Detail)
 	}
-	w, wait, ok := b.queue.enqueue(now.capacity(), slots, other.allows(Saturated), patience)
+	w, wait, ok := b.queue.enqueue(slots, other.allows(Saturated), patience)
 	switch {
 	case !ok && !now.takes(other):
 		failed := now.failure(now.Detail + ", and as many calls wait for it as may")
@@ -180,25 +185,30 @@ func (b *localBackend) awaitSlots(ctx context.Context, c *call, other alternativ
 		case <-w.granted:
 			return b.placeAt(b.local.State().Gone, w.slots), nil
 		case <-ctx.Done():
-			b.queue.cancel(b.local.State().capacity(), w)
+			b.queue.cancel(w)
 			if now = b.local.State(); !now.takes(other) {
 				return nil, now.failure(fmt.Sprintf("%s, and took no call within %s", now.Detail, patience))
 			}
 			return nil, &failure{reason: Saturated, detail: fmt.Sprintf("had no slot free within %s", patience), retryAfter: retrySoon}
+		case <-b.stopping:
+			b.queue.cancel(w)
+			if now = b.local.State(); !now.takes(other) {
+				return nil, now.failure(now.Detail + ", and llmsup is stopping")
+			}
+			return nil, &failure{reason: Saturated, detail: "has all slots busy, and llmsup is stopping", retryAfter: retrySoon}
 		case <-now.Changed:
-			now = b.local.State()
-			if !now.takes(other) && (other.allows(now.Reason) || !now.Returning) {
-				b.queue.cancel(now.capacity(), w)
+			if now = b.local.State(); now.bypassed(other) {
+				b.queue.cancel(w)
 				return nil, now.failure(now.Detail)
 			}
-			b.queue.resize(now.capacity())
+			b.queue.update()
 		}
 	}
 }
 
 // failure is that of a call which the server, in this state, did not take.
 func (s LocalState) failure(detail string) *failure {
-	return &failure{reason: s.Reason, detail: detail, retryAfter: s.retryAfter(time.Now())}
+	return &failure{reason: s.Reason, detail: detail, retryAfter: s.retryAfter(time.Now()), unwaited: s.Returning}
 }
 
 // retryLater is the Retry-After for a server that only an operator brings back, in
@@ -229,6 +239,6 @@ func (b *localBackend) placeAt(gone <-chan struct{}, slots int) *place {
 			b.queue.served(time.Since(began))
 		case withError: // how soon a server refuses says nothing of how long it answers
 		}
-		b.queue.release(b.local.State().capacity(), slots)
+		b.queue.release(slots)
 	})
 }

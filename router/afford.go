@@ -21,7 +21,7 @@ func (p *plan) afford(c *call) {
 		kept = append(kept, s)
 	}
 	p.steps = kept
-	if len(kept) == 0 && p.overBudget != nil && !p.waits() {
+	if !p.waits() && len(kept) == 0 && p.overBudget != nil {
 		if p.detail == p.noSpare { // the primary's own price is why
 			p.reason, p.detail = "", ""
 		}
@@ -65,8 +65,11 @@ func (p *plan) localIsNear() bool {
 // were it not for the budget. What is wrong with the call itself is told instead,
 // and a queue that is full is worth another try.
 func (p *plan) wouldPay(last *failure) bool {
-	if last.overBudget != nil {
+	switch {
+	case last.overBudget != nil:
 		return true
+	case p.waitFor != "" && last.backend == p.wait.backend.name(): // when the server is back, it costs nothing
+		return false
 	}
 	ownFault := last.reason == Status && last.resp != nil && last.resp.StatusCode < 500 &&
 		last.resp.StatusCode != http.StatusRequestTimeout && last.resp.StatusCode != http.StatusTooManyRequests

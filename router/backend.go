@@ -122,7 +122,8 @@ type availability struct {
 // localBackend sends calls to a supervised llama-server.
 type localBackend struct {
 	traffic
-	queue     slotQueue
+	queue     *slotQueue
+	stopping  <-chan struct{} // closed: calls no longer wait
 	leftovers leftovers
 	strange   atomic.Pointer[<-chan struct{}] // Gone of the process whose streams were not understood
 	server    string
@@ -134,9 +135,10 @@ type localBackend struct {
 // sooner can't be closed under a call.
 const localIdle = 3 * time.Second
 
-func newLocalBackend(name string, local Local) *localBackend {
+func newLocalBackend(name string, local Local, stopping <-chan struct{}) *localBackend {
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
-	return &localBackend{server: name, local: local, client: &http.Transport{
+	queue := newSlotQueue(func() capacity { return local.State().capacity() })
+	return &localBackend{server: name, local: local, queue: queue, stopping: stopping, client: &http.Transport{
 		DialContext: gathering(func(ctx context.Context, _, _ string) (net.Conn, error) {
 			now := local.State()
 			return dialer.DialContext(ctx, now.Network, now.Address)

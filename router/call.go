@@ -77,11 +77,14 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *call, p plan)
 			p.noSpare = fmt.Sprintf("the route's fallback_on has no %s", failed.reason)
 			break
 		}
+		if !s.first && failed.callersFault() {
+			break // it is not worth waiting for the server
+		}
 		if s.backend.paid() && failed.begun && i+1 < len(p.steps) && p.steps[i+1].backend.paid() {
 			break // a second paid attempt might pay for the same answer twice
 		}
 	}
-	if failures[0].unwaited && len(failures) == 2 { // the wait is better than nobody, now
+	if failures[0].unwaited && len(failures) == 2 && !failures[1].callersFault() { // the wait is better than nobody, now
 		alone := p
 		if failures[1].begun && p.steps[1].backend.paid() { // what breaks is not gone on with by whoever may have been paid already
 			alone.steps = p.steps[:1]
@@ -232,6 +235,8 @@ func (rt *Router) giveUp(w http.ResponseWriter, c *call, rec *record, p plan, fa
 	}
 	if p.noSpare != "" {
 		e.Message += "; " + p.noSpare
+	} else if p.route.Fallback == "" {
+		e.Message += "; the route " + p.route.Name + " has no fallback"
 	}
 	switch {
 	case last.reason == Saturated:

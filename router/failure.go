@@ -47,6 +47,18 @@ func (f *failure) wordsForCaller() string {
 	return f.words() + ": " + f.said
 }
 
+// callersFault says that the backend found the request itself to be wrong.
+func (f *failure) callersFault() bool {
+	if f.reason != Status || f.resp == nil {
+		return false
+	}
+	switch f.resp.StatusCode {
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity:
+		return true
+	}
+	return false
+}
+
 // httpStatus is what a client is told when this was the last hope.
 func (f *failure) httpStatus() int {
 	switch {

@@ -76,12 +76,13 @@ func (s *routing) planRoute(route models.Route, model string) plan {
 		p.local = s.local(route.Fallback)
 	}
 	p.spared = s.sparedBy(route, model)
-	if route.Fallback != "" && now.noKey == "" && now.reason != "" && !mayFallBack(route, now.reason) {
-		p.noSpare = fmt.Sprintf("the route's fallback_on has no %s", now.reason)
-		spare = nil
-	}
 	if now.returning {
 		p.wait = &first
+	}
+	var later *step // the fallback, if the route's fallback_on leaves out the present reason
+	if route.Fallback != "" && now.noKey == "" && now.reason != "" && !mayFallBack(route, now.reason) {
+		p.noSpare = fmt.Sprintf("the route's fallback_on has no %s", now.reason)
+		spare, later = nil, spare
 	}
 	p.retry = now.retryAfter
 	switch {
@@ -105,6 +106,12 @@ func (s *routing) planRoute(route models.Route, model string) plan {
 		p.reason, p.detail, p.steps = now.reason, route.Primary+" "+now.detail, []step{*spare, first}
 	case spare != nil:
 		p.reason, p.detail, p.steps = now.reason, route.Primary+" "+now.detail, []step{*spare}
+		if p.wait != nil { // better than an error, if the fallback fails
+			p.steps = append(p.steps, first)
+		}
+	case p.wait != nil && later != nil: // the call moves if a reason comes that fallback_on has
+		p.steps = []step{first, *later}
+		p.waits()
 	default:
 		p.reason, p.detail = now.reason, route.Primary+" "+now.detail
 		if !p.waits() {
@@ -114,19 +121,18 @@ func (s *routing) planRoute(route models.Route, model string) plan {
 	return p
 }
 
-// waits makes a plan without a backend that of a call which waits for the route's
-// server. It returns false if there is none to wait for.
+// waits makes a plan that has no backend before the route's server that of a call
+// which waits for it. It returns false if the call does not wait.
 func (p *plan) waits() bool {
-	if p.wait == nil {
+	if p.wait == nil || len(p.steps) > 0 && !p.steps[0].first {
 		return false
 	}
-	now := p.wait.backend.availability()
-	p.steps, p.refuse = []step{*p.wait}, apiError{}
-	p.waitFor = p.wait.backend.name() + " " + now.detail
-	p.reason, p.detail = "", "" // it is not passed over
-	if p.noSpare == "" && p.route.Fallback == "" {
-		p.noSpare = "the route " + p.route.Name + " has no fallback"
+	if len(p.steps) == 0 {
+		p.steps = []step{*p.wait}
 	}
+	p.refuse = apiError{}
+	p.waitFor = p.wait.backend.name() + " " + p.wait.backend.availability().detail
+	p.reason, p.detail = "", "" // it is not passed over
 	return true
 }
 

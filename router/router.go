@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -41,6 +42,8 @@ type Router struct {
 	inflight atomic.Int64
 	calls    atomic.Int64
 	started  time.Time
+	stopping chan struct{} // closed: calls no longer wait for a server
+	stop     sync.Once
 }
 
 // routing is everything that a call's way depends on. It is immutable, so that
@@ -56,16 +59,19 @@ type routing struct {
 
 	fallbackTimeout time.Duration
 	idleTimeout     time.Duration
+
+	stopping <-chan struct{} // the Router's
 }
 
 // New makes a Router. Its errors speak of URLs that can't be parsed.
 func New(cfg Config, log zerolog.Logger) (*Router, error) {
-	s, err := newRouting(cfg, &routing{}, log)
+	stopping := make(chan struct{})
+	s, err := newRouting(cfg, &routing{stopping: stopping}, log)
 	if err != nil {
 		return nil, err
 	}
 	registry := prometheus.NewRegistry()
-	rt := &Router{log: log, registry: registry, metrics: newMetrics(registry), started: time.Now()}
+	rt := &Router{log: log, registry: registry, metrics: newMetrics(registry), started: time.Now(), stopping: stopping}
 	rt.routing.Store(s)
 	registry.MustRegister(backendMetrics{rt}, bookMetrics{rt})
 	rt.mux = rt.surface()
@@ -96,7 +102,7 @@ func (rt *Router) Reload(cfg Config) error {
 // older one has.
 func newRouting(cfg Config, old *routing, log zerolog.Logger) (*routing, error) {
 	s := &routing{
-		table: cfg.Table, maxBody: cfg.MaxBody, door: cfg.Door.clone(), books: &cfg.Books, catalog: cfg.Catalog, backends: map[string]backend{}, leaving: map[string]*localBackend{},
+		table: cfg.Table, maxBody: cfg.MaxBody, door: cfg.Door.clone(), books: &cfg.Books, catalog: cfg.Catalog, stopping: old.stopping, backends: map[string]backend{}, leaving: map[string]*localBackend{},
 		fallbackTimeout: cmp.Or(cfg.FallbackTimeout, defaultFallbackTimeout),
 		idleTimeout:     cmp.Or(cfg.IdleTimeout, defaultIdleTimeout),
 	}
@@ -106,7 +112,7 @@ func newRouting(cfg Config, old *routing, log zerolog.Logger) (*routing, error) 
 	for name, local := range cfg.Locals {
 		b := cmp.Or(old.local(name), old.leaving[name])
 		if b == nil || b.local != local {
-			b = newLocalBackend(name, local)
+			b = newLocalBackend(name, local, s.stopping)
 		}
 		s.backends[name] = b
 	}
@@ -197,6 +203,10 @@ func (s *routing) local(name string) *localBackend {
 
 // ServeHTTP answers one request.
 func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) { rt.mux.ServeHTTP(w, r) }
+
+// RejectWaiting answers the calls that wait for a local server, or for a slot of one,
+// with 503: llmsup stops before they could be served.
+func (rt *Router) RejectWaiting() { rt.stop.Do(func() { close(rt.stopping) }) }
 
 // Inflight returns how many calls are being worked on.
 func (rt *Router) Inflight() int { return int(rt.inflight.Load()) }

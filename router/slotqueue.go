@@ -1,6 +1,7 @@
 package router
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -12,11 +13,12 @@ import (
 // While the server takes no calls the queue is closed: calls can wait in it, and
 // no slot is granted before the server is back.
 type slotQueue struct {
+	offers  func() capacity // what the server offers now; must not wait
 	mu      sync.Mutex
 	taken   int       // slots
 	waiting []*waiter // in the order of arrival
 	service time.Duration
-	slots   int // that the server had last; 0 = not known yet
+	slots   int // that the server had last; assumedSlots until they are known
 }
 
 // waiter is a call in the queue.
@@ -32,7 +34,8 @@ type capacity struct {
 }
 
 const (
-	// queuePerSlot bounds the queue.
+	// queuePerSlot is how many calls may wait for each slot, beside the one that
+	// has it.
 	queuePerSlot = 4
 	// assumedSlots bounds the queue of a server that has not loaded yet:
 	// llama-server's own default.
@@ -42,63 +45,60 @@ const (
 	serviceWeight = 8
 )
 
+func newSlotQueue(offers func() capacity) *slotQueue {
+	return &slotQueue{offers: offers, slots: assumedSlots}
+}
+
 // enqueue takes slots, or a position in the queue. ok is false if the call is not
 // to wait: the queue is full, or mayMove says that the call has another backend
 // and the estimated wait is longer than patience. wait is that estimate; it leaves
 // out the time until a closed queue opens.
-func (q *slotQueue) enqueue(c capacity, slots int, mayMove bool, patience time.Duration) (w *waiter, wait time.Duration, ok bool) {
+func (q *slotQueue) enqueue(slots int, mayMove bool, patience time.Duration) (w *waiter, wait time.Duration, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	w = &waiter{granted: make(chan struct{}), slots: slots}
-	q.note(c)
-	if len(q.waiting) == 0 && q.fits(c, w) {
-		q.give(w)
+	q.waiting = append(q.waiting, w)
+	q.grant()
+	if w.hasSlots() {
 		return w, 0, true
 	}
-	ahead := w.slots
+	asked := 0
 	for _, other := range q.waiting {
-		ahead += other.slots
+		asked += other.slots
 	}
-	total := q.slots
-	if total == 0 {
-		total = assumedSlots
-	}
-	wait = q.service * time.Duration(ahead) / time.Duration(total)
-	if len(q.waiting) >= queuePerSlot*total || mayMove && wait > patience {
+	wait = q.service * time.Duration(asked) / time.Duration(q.slots)
+	if q.taken+len(q.waiting) > q.slots*(1+queuePerSlot) || mayMove && wait > patience {
+		q.waiting = q.waiting[:len(q.waiting)-1]
 		return nil, wait, false
 	}
-	q.waiting = append(q.waiting, w)
 	return w, wait, true
 }
 
 // cancel gives up whatever a call has: its position in the queue or its slots.
-func (q *slotQueue) cancel(c capacity, w *waiter) {
+func (q *slotQueue) cancel(w *waiter) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for i, other := range q.waiting {
-		if other == w {
-			q.waiting = append(q.waiting[:i], q.waiting[i+1:]...)
-			q.grant(c) // the next call may need fewer slots
-			return
-		}
+	if i := slices.Index(q.waiting, w); i >= 0 {
+		q.waiting = slices.Delete(q.waiting, i, i+1)
+	} else {
+		q.taken -= w.slots
 	}
-	q.taken -= w.slots
-	q.grant(c)
+	q.grant() // the next call may need fewer slots
 }
 
 // release gives slots to the next calls in the queue.
-func (q *slotQueue) release(c capacity, slots int) {
+func (q *slotQueue) release(slots int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.taken -= slots
-	q.grant(c)
+	q.grant()
 }
 
-// resize grants slots that a changed capacity makes free.
-func (q *slotQueue) resize(c capacity) {
+// update grants the slots that a change of the server's state makes free.
+func (q *slotQueue) update() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.grant(c)
+	q.grant()
 }
 
 // served records how long an answered call held its slots, for the estimates.
@@ -118,32 +118,40 @@ func (q *slotQueue) load() (taken, waiting int) {
 	return q.taken, len(q.waiting)
 }
 
-func (q *slotQueue) note(c capacity) {
-	if c.slots > 0 {
-		q.slots = c.slots
-	}
-}
-
 // grant serves the queue from its front. No call overtakes one that needs more
-// slots than are free: that one would wait for ever.
-func (q *slotQueue) grant(c capacity) {
-	q.note(c)
-	for len(q.waiting) > 0 && q.fits(c, q.waiting[0]) {
-		q.give(q.waiting[0])
-		q.waiting = q.waiting[1:]
+// slots than are free: that one would wait for ever. Calls that need no slot only
+// wait for the server.
+func (q *slotQueue) grant() {
+	now := q.offers()
+	if now.slots > 0 {
+		q.slots = now.slots
 	}
+	if !now.open {
+		return
+	}
+	full := false
+	q.waiting = slices.DeleteFunc(q.waiting, func(w *waiter) bool {
+		if now.slots > 0 { // a call that wants more than the server has gets all of them
+			w.slots = min(w.slots, now.slots)
+		}
+		if w.slots > 0 && now.slots > 0 {
+			full = full || q.taken+w.slots > now.slots
+			if full {
+				return false
+			}
+		}
+		q.taken += w.slots
+		close(w.granted)
+		return true
+	})
 }
 
-// fits says whether a call can have its slots now. One that wants more than the
-// server has gets all of them.
-func (q *slotQueue) fits(c capacity, w *waiter) bool {
-	if c.slots > 0 {
-		w.slots = min(w.slots, c.slots)
+// hasSlots says whether the call may begin.
+func (w *waiter) hasSlots() bool {
+	select {
+	case <-w.granted:
+		return true
+	default:
+		return false
 	}
-	return c.open && (c.slots == 0 || q.taken+w.slots <= c.slots)
-}
-
-func (q *slotQueue) give(w *waiter) {
-	q.taken += w.slots
-	close(w.granted)
 }

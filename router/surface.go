@@ -150,7 +150,7 @@ func (p *plan) keepLocal(path string) {
 		}
 	}
 	p.steps = kept
-	if len(kept) == 0 && p.refuse.Status == 0 && !p.waits() {
+	if !p.waits() && len(kept) == 0 && p.refuse.Status == 0 {
 		p.refuse = apiError{
 			Status: http.StatusNotImplemented, Type: typeInvalid, Code: string(Unsupported),
 			Message: fmt.Sprintf("only a local llama-server has %s, and %s goes to %s", path, p.route.Name, p.route.Primary),

@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 	"testing"
@@ -158,7 +159,7 @@ func TestFullQueueOfALoadingServer(t *testing.T) {
 	l.state.enter(func(s *LocalState) { loads(s); s.ReadyAt = time.Now().Add(20 * time.Second) })
 	ctx, leave := context.WithCancel(t.Context())
 	var waiting []<-chan reply
-	for i := range assumedSlots * queuePerSlot {
+	for i := range assumedSlots * (1 + queuePerSlot) {
 		waiting = append(waiting, l.call(ctx, "local/alone", "x"))
 		l.queued(i + 1)
 	}
@@ -235,5 +236,114 @@ func TestLeavingClientDoesNotWait(t *testing.T) {
 	l.queued(0)
 	if n := len(l.local.calls()); n != 0 {
 		t.Errorf("the server got %d calls", n)
+	}
+}
+
+// TestWaitingCallMovesLater: a call that waits, since fallback_on leaves out the
+// present reason, moves when a reason comes that it has.
+func TestWaitingCallMovesLater(t *testing.T) {
+	l := newWaitingLocal(t, func(_ *Config, routes map[string]models.Route) {
+		routes["local/picky"] = models.Route{Primary: "qwen", Fallback: "openrouter", FallbackOn: models.NewWordList("failed", "draining"), Timeout: time.Minute}
+	})
+	for _, reason := range []Reason{Failed, Draining} {
+		done := l.call(t.Context(), "local/picky", "x")
+		l.queued(1)
+		l.state.enter(func(s *LocalState) { s.Reason, s.Detail, s.Returning = reason, "is "+string(reason), false })
+		if r := <-done; r.backend() != "openrouter" || r.reason() != string(reason) {
+			t.Errorf("%s: %+v", reason, r)
+		}
+		l.state.enter(loads)
+	}
+}
+
+// TestFallbackFailsWhileLoading: a call whose fallback fails waits for the server,
+// unless the fallback found the request to be wrong.
+func TestFallbackFailsWhileLoading(t *testing.T) {
+	for name, tc := range map[string]struct {
+		cloud http.HandlerFunc
+		waits bool
+	}{
+		"no credit":     {status(402, `{"error":{"message":"no credit"}}`), true},
+		"broken":        {breaks, true},
+		"wrong request": {status(400, `{"error":{"message":"messages is empty"}}`), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newWaitingLocal(t)
+			l.cloud.mu.Lock()
+			l.cloud.behave = tc.cloud
+			l.cloud.mu.Unlock()
+			done := l.call(t.Context(), "local/qwen", "x")
+			if !tc.waits {
+				if r := <-done; r.status != 400 || r.backend() != "openrouter" || r.reason() != "loading" {
+					t.Errorf("%+v", r)
+				}
+				return
+			}
+			l.queued(1)
+			l.state.enter(takesCalls)
+			if r := <-done; r.status != 200 || r.backend() != "qwen" {
+				t.Errorf("%+v", r)
+			}
+			if n := len(l.cloud.calls()); n != 1 {
+				t.Errorf("the cloud got %d calls", n)
+			}
+		})
+	}
+}
+
+// TestRestartAfterThePlan: a call that was planned while the server took calls, and
+// whose fallback then fails, waits for the server as well.
+func TestRestartAfterThePlan(t *testing.T) {
+	l := newSlowLocal(t, 1)
+	l.state.enter(func(s *LocalState) { takesCalls(s); s.Slots = 1 })
+	first := l.call(t.Context(), "local/alone", "first")
+	<-l.arrived
+	l.cloud.mu.Lock()
+	l.cloud.behave = breaks
+	l.cloud.mu.Unlock()
+	second := l.call(t.Context(), "local/qwen", "second")
+	l.queued(1)
+	l.state.enter(func(s *LocalState) { loads(s); s.Reason, s.Detail = Draining, "is draining" })
+	l.let <- struct{}{}
+	<-first
+	l.queued(1)
+	l.state.enter(func(s *LocalState) { takesCalls(s); s.Slots = 1 })
+	<-l.arrived
+	l.let <- struct{}{}
+	if r := <-second; r.status != 200 || r.backend() != "qwen" {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestOverBudgetWhileLoading: a call that only the server may answer, and that waited
+// in vain, is told of the server first: when it is back, the call costs nothing.
+func TestOverBudgetWhileLoading(t *testing.T) {
+	l := newWaitingLocal(t, func(c *Config, routes map[string]models.Route) {
+		c.Books.Budget = budget.New(budget.Config{Limits: budget.Limits{Daily: new(usd.Amount(1))}}, nil)
+		routes["local/hasty"] = models.Route{Primary: "qwen", Fallback: "openrouter", Timeout: 100 * time.Millisecond}
+	})
+	l.state.enter(func(s *LocalState) { loads(s); s.ReadyAt = time.Now().Add(31 * time.Second) })
+	wantUnavailable(t, l.chat("local/hasty", false), 503, "loading", "openrouter is not asked", [2]int{30, 31})
+}
+
+// TestRejectWaiting: when llmsup stops, calls that still wait get an answer.
+func TestRejectWaiting(t *testing.T) {
+	l := newSlowLocal(t, 1)
+	l.state.enter(func(s *LocalState) { takesCalls(s); s.Slots = 1 })
+	running := l.call(t.Context(), "local/alone", "x")
+	<-l.arrived
+	forSlot := l.call(t.Context(), "local/alone", "x")
+	l.queued(1)
+	l.router.RejectWaiting()
+	l.router.RejectWaiting()
+	if r := <-forSlot; r.status != 429 || !strings.Contains(r.body, "llmsup is stopping") {
+		t.Errorf("%+v", r)
+	}
+	l.state.enter(loads)
+	wantUnavailable(t, l.chat("local/alone", false), 503, "loading", "qwen is loading, and llmsup is stopping", [2]int{retrySoon, retrySoon})
+	l.let <- struct{}{}
+	if r := <-running; r.status != 200 {
+		t.Errorf("the running call: %+v", r)
 	}
 }

@@ -83,12 +83,14 @@ func TestRetire(t *testing.T) {
 				wantState(t, s, Stopped, "no longer in the configuration")
 				s.Amend(Spec{Model: "/new.gguf"})
 				time.Sleep(time.Hour)
-				wantState(t, s, Stopped, "no longer in the configuration")
+				if now := wantState(t, s, Stopped, "no longer in the configuration"); !now.Removed {
+					t.Error("the snapshot does not say that it is removed")
+				}
 				lives(s, func() error { return nil })
 				s.Reconfigure(Spec{Model: "/new.gguf"})
 				time.Sleep(time.Second)
-				if now := wantState(t, s, Ready, ""); now.Model != "/new.gguf" {
-					t.Errorf("it runs %s", now.Model)
+				if now := wantState(t, s, Ready, ""); now.Model != "/new.gguf" || now.Removed {
+					t.Errorf("it runs %s, removed: %t", now.Model, now.Removed)
 				}
 				cancel()
 				<-done
@@ -138,7 +140,9 @@ func TestOrdersOutliveTheProcess(t *testing.T) {
 				time.Sleep(10 * time.Second)
 				tc.give(s)
 				time.Sleep(time.Second)
-				wantState(t, s, Draining, "its calls end first")
+				if now := wantState(t, s, Draining, "its calls end first"); now.Removed != (tc.state == Stopped) {
+					t.Errorf("removed: %t", now.Removed)
+				}
 				last.Load().die()
 				time.Sleep(time.Second)
 				if now := s.Snapshot(); now.State != tc.state || now.Model != tc.model || now.LastExit == nil {
@@ -146,6 +150,9 @@ func TestOrdersOutliveTheProcess(t *testing.T) {
 				}
 				cancel()
 				<-done
+				if now := s.Snapshot(); now.Removed != (tc.state == Stopped) {
+					t.Errorf("after the end, removed: %t", now.Removed)
+				}
 			})
 		})
 	}

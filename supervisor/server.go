@@ -33,6 +33,7 @@ type Server struct {
 
 	// Of the owner alone:
 	spec    Spec
+	removed bool          // Retire's order was taken, and no later one takes it back
 	changed chan struct{} // the present snapshot's Changed
 	gone    chan struct{} // the present process's Gone
 	starts  int
@@ -128,8 +129,9 @@ func (s *Server) carryOut(o order) (start bool) {
 	}
 	if o.replace {
 		s.past = history{}
+		s.removed = o.retire
 	}
-	return !o.retire
+	return !s.removed
 }
 
 // park waits, without a process, for ctx to end or for an order to start again.
@@ -238,6 +240,7 @@ func (s *Server) enter(to State, reason string, edit func(*Snapshot)) {
 	if h := s.orders.held(); h != nil {
 		next.DrainRequested, next.DrainEnds = true, h.Ends
 	}
+	next.Removed = s.removed || s.orders.now().retire
 	if to != old.State {
 		next.Since = time.Now()
 	}

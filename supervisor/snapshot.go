@@ -43,6 +43,10 @@ type Snapshot struct {
 	DrainRequested bool
 	DrainEnds      time.Time // when that drain ends by itself; zero = with Resume
 
+	// Removed says that the server is no longer wanted (Server.Retire): it ends when
+	// its calls have, and takes none again.
+	Removed bool
+
 	// RestartsBy is Restarts by the class of the end before each of them.
 	RestartsBy map[Class]int
 	// NextStart is when the pause of state Restarting ends; zero = there is none.

@@ -29,12 +29,13 @@ func (c *Config) Resolve(header func(server string) string) error {
 	if err := c.Validate(); err != nil {
 		return err
 	}
-	c.addLocalRoutes(header)
 	for _, name := range slices.Sorted(maps.Keys(c.Routes)) {
-		route := c.Routes[name]
-		if err := c.validateRoute(name, route); err != nil {
+		if err := c.validateRoute(name, c.Routes[name]); err != nil {
 			return err
 		}
+	}
+	c.addLocalRoutes(header)
+	for name, route := range c.Routes {
 		if route.Timeout == 0 {
 			route.Timeout = cloudTimeout
 			if _, local := c.Servers[route.Primary]; local {

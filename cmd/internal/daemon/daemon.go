@@ -255,13 +255,24 @@ func (d *Daemon) endCalls(public *http.Server) {
 		}
 	}()
 	d.sayFarewell(ctx, began)
-	if err := public.Shutdown(ctx); err != nil {
+	err := public.Shutdown(ctx)
+	if err != nil {
+		d.router.RejectWaiting()
+		soon, cancel := context.WithTimeout(context.Background(), rejectTime)
+		err = public.Shutdown(soon)
+		cancel()
+	}
+	if err != nil {
 		d.log.Warn().Int("calls", d.router.Inflight()).Msg("calls are cut off")
 		_ = public.Close() // what it says, Shutdown has said
 		d.awaitRecords()
 	}
 	close(done)
 }
+
+// rejectTime is how long the calls that still wait for a server may take to get their
+// error before their connections are closed.
+const rejectTime = 250 * time.Millisecond
 
 // recordTime is how long calls that are cut off may take to be written down.
 const recordTime = 2 * time.Second

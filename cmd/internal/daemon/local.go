@@ -64,7 +64,7 @@ func routerReason(now *supervisor.Snapshot) router.Reason {
 	case supervisor.Drained:
 		return router.Drained
 	case supervisor.Stopped:
-		if notYetStarted(now) {
+		if returning(now) {
 			return router.Starting
 		}
 		return router.Drained
@@ -74,23 +74,11 @@ func routerReason(now *supervisor.Snapshot) router.Reason {
 	return router.Failed
 }
 
-// notYetStarted says of a stopped server that llmsup is about to start it. One that
-// was removed from the configuration has a reason.
-func notYetStarted(now *supervisor.Snapshot) bool {
-	return now.State == supervisor.Stopped && now.Reason == ""
-}
-
 // returning says whether a server that takes no calls will by itself: it starts, or
-// its process is replaced. What an operator has drained does not.
+// its process is replaced. One that an operator has drained, that has failed, or that
+// a reload has removed does not. A stopped one is about to start.
 func returning(now *supervisor.Snapshot) bool {
-	switch now.State {
-	case supervisor.Starting, supervisor.Loading, supervisor.Restarting, supervisor.Draining, supervisor.Drained:
-		return !now.DrainRequested
-	case supervisor.Stopped:
-		return notYetStarted(now)
-	default:
-		return false
-	}
+	return !now.DrainRequested && !now.Removed && now.State != supervisor.Failed
 }
 
 // readyAt estimates when a server that takes no calls does again; zero = unknown.
@@ -101,14 +89,14 @@ func readyAt(now *supervisor.Snapshot, clock time.Time) time.Time {
 		return now.DrainEnds.Add(load)
 	case !returning(now):
 		return time.Time{}
+	case now.State == supervisor.Restarting && now.NextStart.After(clock):
+		return now.NextStart.Add(load)
 	case now.State == supervisor.Loading && load == 0: // as long again as it has taken so far
 		return clock.Add(clock.Sub(now.Since))
 	case load == 0:
 		return time.Time{}
 	case now.State == supervisor.Loading:
 		return now.Since.Add(load)
-	case now.State == supervisor.Restarting && now.NextStart.After(clock):
-		return now.NextStart.Add(load)
 	}
 	return clock.Add(load)
 }

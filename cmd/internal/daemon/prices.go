@@ -179,12 +179,13 @@ func (p *pricing) rebuild() {
 }
 
 // fullNames finds the models, named VENDOR/MODEL, whose bare name MODEL exactly one
-// vendor has. "" stands for a bare name of several vendors.
+// vendor has. "" stands for a bare name of several vendors. OpenRouter's own models,
+// such as openrouter/auto, choose what is paid for, so they need their full name.
 func fullNames(names []string) map[string]string {
 	full := map[string]string{}
 	for _, name := range names {
-		_, bare, hasVendor := strings.Cut(name, "/")
-		if !hasVendor || strings.HasPrefix(name, models.LocalPrefix) {
+		vendor, bare, hasVendor := strings.Cut(name, "/")
+		if !hasVendor || vendor == openRouter || strings.HasPrefix(name, models.LocalPrefix) {
 			continue
 		}
 		if other, taken := full[bare]; taken && other != name {

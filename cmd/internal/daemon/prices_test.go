@@ -227,7 +227,7 @@ func TestFullNames(t *testing.T) {
 			fmt.Fprintf(w, `{"data":[{"id":"%s"}]}`, strings.Join(names, `"},{"id":"`))
 		}
 	}
-	router1 := newShop(t, list("openai/gpt-4.1", "a/both", "b/both", "a/twice", "a/twice", "bare", "local/x", "a/b/c"))
+	router1 := newShop(t, list("openai/gpt-4.1", "a/both", "b/both", "a/twice", "a/twice", "bare", "local/x", "a/b/c", "openrouter/auto"))
 	other := newShop(t, list("v/elsewhere", "v/gpt-4.1"))
 	p, log, end := begin(t, t.TempDir(), router.Upstream{Name: "openrouter", BaseURL: router1.URL + "/v1"}, router.Upstream{Name: "other", BaseURL: other.URL + "/v1"})
 	defer end()
@@ -235,7 +235,7 @@ func TestFullNames(t *testing.T) {
 	log.next(t)
 	for bare, want := range map[string]string{
 		"gpt-4.1": "openai/gpt-4.1", "twice": "a/twice", "b/c": "a/b/c",
-		"both": "", "bare": "", "x": "", "elsewhere": "", "gpt-4.l": "", "": "",
+		"both": "", "bare": "", "x": "", "elsewhere": "", "auto": "", "gpt-4.l": "", "": "",
 	} {
 		if got, ok := p.FullName(bare); got != want || ok != (want != "") {
 			t.Errorf("%q is %q, %t; want %q", bare, got, ok, want)
