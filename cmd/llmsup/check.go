@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -23,26 +22,26 @@ import (
 func checkCommand() *cli.Command {
 	return &cli.Command{
 		Name:         "check",
-		Usage:        "validate the configuration and what it needs, one line a finding; exit 1 on an error",
+		Usage:        "validate the configuration and its prerequisites; print one line per problem",
 		UsageText:    "llmsup check [--config FILE] [flags of start]",
 		Flags:        startFlags(),
 		OnUsageError: onUsageError,
 		Action: func(c *cli.Context) error {
-			f := &findings{out: os.Stdout}
+			f := &findings{page: newPage(os.Stdout)}
 			if err := f.check(c); err != nil {
 				return err
 			}
-			if f.errors > 0 {
+			if f.page.err == nil && f.errors > 0 {
 				return errToldAlready
 			}
-			return nil
+			return f.page.err
 		},
 	}
 }
 
 // findings prints what check finds, as it finds it.
 type findings struct {
-	out    io.Writer
+	page   *page
 	errors int
 }
 
@@ -54,7 +53,8 @@ func (f *findings) fail(err error) {
 }
 
 func (f *findings) say(kind, format string, args ...any) {
-	fmt.Fprintf(f.out, "%-8s %s\n", kind, printable(fmt.Sprintf(format, args...)))
+	hang := strings.Repeat(" ", len("warning")+2)
+	f.page.sentence(hang, "%-8s %s", kind, printable(fmt.Sprintf(format, args...)))
 }
 
 // check returns an error only for a wrong command line.

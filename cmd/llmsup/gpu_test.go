@@ -305,7 +305,7 @@ func TestNothingSupported(t *testing.T) {
 			t.Errorf("%s is not null:\n%s", name, out)
 		}
 	}
-	if code, out := exec1(t, "status", "--control-socket", in.state+"/c.sock"); code != 0 || strings.Count(out, "n/a") != 12 {
+	if code, out := exec1(t, "status", "--control-socket", in.state+"/c.sock"); code != 0 || strings.Count(out, "n/a") != 10 {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
 	if metrics := in.get("/metrics"); strings.Contains(metrics, "llmsup_gpu_memory") || strings.Contains(metrics, "llmsup_gpu_temperature") || strings.Count(metrics, "llmsup_gpu_health{") != 8 {

@@ -69,7 +69,7 @@ func exitCode(err error) int {
 		return 0
 	}
 	if !errors.Is(err, errToldAlready) {
-		fmt.Fprintln(os.Stderr, "llmsup: "+err.Error())
+		newPage(os.Stderr).sentence("  ", "llmsup: %s", err)
 	}
 	var usage usageError
 	switch {

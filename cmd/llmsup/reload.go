@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 
 	"github.com/urfave/cli/v2"
 )
@@ -9,12 +10,13 @@ import (
 func reloadCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "reload",
-		Usage:     "have the daemon read its configuration again, whole or not at all",
+		Usage:     "reload the configuration atomically",
 		UsageText: "llmsup reload",
-		Description: "Reads the file, and the keys, that the daemon was started with, and prints what has changed. Routes, upstreams,\n" +
-			"callers' keys and limits hold for the next call, and calls that have begun end as they began. A server whose command\n" +
-			"line has changed is replaced when its calls have ended; one that has failed is started again. If anything is wrong,\n" +
-			"the old configuration stays, and the exit code is 1. SIGHUP does the same, and says it in the log.",
+		Description: "The daemon reads the configuration file and the key files that it was started with again, and llmsup prints what " +
+			"has changed. Routes, upstreams, clients' keys and limits apply to the next call; running calls keep the old ones. " +
+			"A server whose command line has changed is replaced when its calls have ended; one that has failed is started again. " +
+			"If anything is wrong, the old configuration stays active, and the exit code is 1. SIGHUP does the same, and writes " +
+			"the result to the log.",
 		Flags:        []cli.Flag{controlFlag()},
 		OnUsageError: onUsageError,
 		Action: func(c *cli.Context) error {
@@ -28,10 +30,11 @@ func reloadCommand() *cli.Command {
 			if len(changes) == 0 {
 				fmt.Println("nothing has changed")
 			}
+			p := newPage(os.Stdout)
 			for _, line := range changes {
-				fmt.Println(printable(line))
+				p.sentence("  ", "%s", printable(line))
 			}
-			return nil
+			return p.err
 		},
 	}
 }

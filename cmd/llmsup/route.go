@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 
 	"github.com/urfave/cli/v2"
@@ -10,24 +9,31 @@ import (
 func routeCommand() *cli.Command {
 	return &cli.Command{
 		Name:         "route",
-		Usage:        "say where a call for a model would go now, and why",
+		Usage:        "show which backend would serve a call for a model now, and why",
 		ArgsUsage:    "MODEL",
 		UsageText:    "llmsup route MODEL",
 		Flags:        []cli.Flag{controlFlag()},
 		OnUsageError: onUsageError,
 		Action: func(c *cli.Context) error {
-			if c.Args().First() == "" || c.NArg() > 1 {
-				return usagef("llmsup route takes one model name, after its flags, as in \"llmsup route local\"")
+			args, help, err := arguments(c)
+			switch {
+			case err != nil:
+				return err
+			case help:
+				return cli.ShowSubcommandHelp(c)
+			case len(args) != 1 || args[0] == "":
+				return usagef("llmsup route takes one model name, as in \"llmsup route local\"")
 			}
-			a, err := daemonClient(c).Route(c.Context, c.Args().First())
+			a, err := daemonClient(c).Route(c.Context, args[0])
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(os.Stdout, "%s: %s\n", printable(a.Model), a.Explanation)
-			if a.Error != "" {
+			p := newPage(os.Stdout)
+			p.sentence("  ", "%s: %s", printable(a.Model), printable(a.Explanation))
+			if p.err == nil && a.Error != "" {
 				return errToldAlready
 			}
-			return nil
+			return p.err
 		},
 	}
 }

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"regexp"
@@ -100,3 +102,27 @@ func running(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 func isNotReady(s control.Server) bool { return !isReady(s) }
+
+// callStatus makes a call to the running daemon, and wants a status: call-status
+// STATUS MODEL [KEYFILE].
+func callStatus(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 || len(args) > 3 {
+		ts.Fatalf("usage: call-status STATUS MODEL [KEYFILE]")
+	}
+	status, err := control.NewClient(ts.Getenv("LLMSUP_CONTROL_SOCKET")).Status(context.Background())
+	ts.Check(err)
+	body := `{"model":"` + args[1] + `","max_tokens":2,"messages":[{"role":"user","content":"1"}]}`
+	req, err := http.NewRequest(http.MethodPost, "http://"+status.Listen+"/v1/chat/completions", strings.NewReader(body))
+	ts.Check(err)
+	if len(args) == 3 {
+		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(ts.ReadFile(args[2])))
+	}
+	r, err := http.DefaultClient.Do(req)
+	ts.Check(err)
+	defer r.Body.Close()
+	answer, err := io.ReadAll(r.Body)
+	ts.Check(err)
+	if strconv.Itoa(r.StatusCode) != args[0] {
+		ts.Fatalf("%s: status %d, want %s: %s", args[1], r.StatusCode, args[0], answer)
+	}
+}

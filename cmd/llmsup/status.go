@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"text/tabwriter"
 	"time"
 	"unicode"
 
@@ -25,7 +24,7 @@ func statusCommand() *cli.Command {
 		UsageText: "llmsup status [--json] [--watch]",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "json", Usage: "print the figures for a program; with --watch one line each"},
-			&cli.BoolFlag{Name: "watch", Usage: "show them anew every second, until Ctrl-C"},
+			&cli.BoolFlag{Name: "watch", Usage: "refresh every second until Ctrl-C"},
 			controlFlag(),
 		},
 		OnUsageError: onUsageError,
@@ -34,7 +33,7 @@ func statusCommand() *cli.Command {
 				return err
 			}
 			client := daemonClient(c)
-			show := printStatus
+			show := func(out io.Writer, s control.Status) error { return printStatus(out, s, lookOf(os.Stdout)) }
 			if c.Bool("json") {
 				show = printJSON
 			}
@@ -53,46 +52,56 @@ func statusCommand() *cli.Command {
 func printJSON(out io.Writer, s control.Status) error { return json.NewEncoder(out).Encode(s) }
 
 // printStatus writes the status for people.
-func printStatus(out io.Writer, s control.Status) error {
-	fmt.Fprintf(out, "llmsup %s takes calls at http://%s/v1, %s in flight\n", s.Version, s.Listen, plural(s.Inflight, "call"))
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+func printStatus(out io.Writer, s control.Status, l look) error {
+	p := &page{out: out, look: l}
+	p.sentence("", "llmsup %s takes calls at http://%s/v1, %s in flight", s.Version, s.Listen, plural(s.Inflight, "call"))
 	if len(s.Servers) > 0 {
-		fmt.Fprintln(w, "\nSERVER\tSTATE\tFOR\tPID\tRESTARTS\tBUSY\tQUEUED\tCONTEXT\tMODEL")
+		rows := [][]string{{"SERVER", "STATE", "FOR", "PID", "RESTARTS", "BUSY", "QUEUED", "CONTEXT"}}
 		for _, v := range s.Servers {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%d\t%d\t%s\n", v.Name, v.State, since(v.Since), orDash(v.PID), v.Restarts,
-				busy(v), v.Queued, v.CtxSize, v.Model)
+			rows = append(rows, []string{
+				v.Name, v.State, since(v.Since), orDash(v.PID), fmt.Sprint(v.Restarts), busy(v), fmt.Sprint(v.Queued), fmt.Sprint(v.CtxSize),
+			})
 		}
+		p.line("")
+		p.table(rows, wordTable)
 	}
-	printGPUs(w, s)
+	p.gpus(s.GPUs)
 	if len(s.Upstreams) > 0 {
-		fmt.Fprintln(w, "\nUPSTREAM\tSTATE")
+		rows := [][]string{{"UPSTREAM", "STATE"}}
 		for _, u := range s.Upstreams {
 			state := "usable"
 			if !u.Healthy {
-				state = "not usable: " + u.Reason
+				state = "not usable: " + printable(u.Reason)
 			}
-			fmt.Fprintf(w, "%s\t%s\n", u.Name, state)
+			rows = append(rows, []string{u.Name, state})
 		}
+		p.line("")
+		p.table(rows, textTable)
 	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	printMoney(out, s)
-	printGPUReasons(out, s)
+	p.moneyOf(s)
+	p.gpuReasons(s)
 	for _, v := range s.Servers {
-		printVRAM(out, v)
-		if v.Reason != "" {
-			fmt.Fprintf(out, "\n%s is %s: %s\n", v.Name, v.State, v.Reason)
-		}
-		if e := v.LastExit; e != nil && len(e.Tail) > 0 {
-			fmt.Fprintf(out, "\n%s last ended %s ago (%s); its last lines were\n", v.Name, since(e.At), e.Class)
-			const most = 10
-			for _, line := range e.Tail[max(0, len(e.Tail)-most):] {
-				fmt.Fprintln(out, "  "+printable(line))
-			}
+		p.server(v)
+	}
+	return p.err
+}
+
+// server writes what the table has no room for.
+func (p *page) server(v control.Server) {
+	p.line("")
+	p.sentence("  ", "%s: %s%s", v.Name, printable(v.Model), vramOf(v))
+	if v.Reason != "" {
+		p.line("")
+		p.sentence("  ", "%s is %s: %s", v.Name, v.State, printable(v.Reason))
+	}
+	if e := v.LastExit; e != nil && len(e.Tail) > 0 {
+		p.line("")
+		p.sentence("  ", "%s last ended %s ago (%s); its last lines were", v.Name, since(e.At), e.Class)
+		const most = 10
+		for _, line := range e.Tail[max(0, len(e.Tail)-most):] {
+			p.sentence("    ", "  %s", printable(line))
 		}
 	}
-	return nil
 }
 
 func busy(v control.Server) string {

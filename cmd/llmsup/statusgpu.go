@@ -2,49 +2,66 @@ package main
 
 import (
 	"fmt"
-	"io"
+	"strings"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/gpu"
 	"github.com/llmsup/llmsup/models/vram"
 )
 
-func printGPUs(w io.Writer, s control.Status) {
-	if len(s.GPUs) == 0 {
+func (p *page) gpus(gpus []control.GPU) {
+	if len(gpus) == 0 {
 		return
 	}
-	fmt.Fprintln(w, "\nGPU\tNAME\tHEALTH\tVRAM USED\tFREE\tOF\tBUSY\tTEMPERATURE\tPOWER")
-	for _, g := range s.GPUs {
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", g.Index, g.Name, g.Health,
-			gib(g.MemoryUsedBytes), gib(g.MemoryFreeBytes), gib(g.MemoryTotalBytes),
-			figure(g.UtilizationPercent, " %"), figure(g.TemperatureCelsius, " C"), watts(g.PowerWatts, g.PowerLimitWatts))
+	rows := [][]string{{"GPU", "HEALTH", "VRAM USED", "FREE", "BUSY", "TEMP", "POWER"}}
+	for _, g := range gpus {
+		rows = append(rows, []string{
+			fmt.Sprintf("%d %s", g.Index, strings.TrimPrefix(printable(g.Name), "NVIDIA ")), g.Health, used(g), gib(g.MemoryFreeBytes),
+			figure(g.UtilizationPercent, "%"), figure(g.TemperatureCelsius, " C"), watts(g.PowerWatts, g.PowerLimitWatts),
+		})
 	}
+	p.line("")
+	p.table(rows, wordTable)
 }
 
-// printGPUReasons says what is wrong with GPUs, and why none are there.
-func printGPUReasons(out io.Writer, s control.Status) {
+// used is how much of its memory a GPU uses, as in 9.4/23.6 GiB.
+func used(g control.GPU) string {
+	if g.MemoryUsedBytes == nil || g.MemoryTotalBytes == nil {
+		return gib(g.MemoryUsedBytes)
+	}
+	used, total := gib(g.MemoryUsedBytes), gib(g.MemoryTotalBytes)
+	if number, unit, _ := strings.Cut(used, " "); strings.HasSuffix(total, " "+unit) {
+		used = number
+	}
+	return used + "/" + total
+}
+
+// gpuReasons writes what is wrong with GPUs, and why none are there.
+func (p *page) gpuReasons(s control.Status) {
 	if s.GPUProblem != "" {
-		fmt.Fprintf(out, "\nno GPU is read: %s\n", printable(s.GPUProblem))
+		p.line("")
+		p.sentence("  ", "no GPU is read: %s", printable(s.GPUProblem))
 		return
 	}
 	for _, g := range s.GPUs {
 		if g.Reason != "" {
-			fmt.Fprintf(out, "\nGPU %d is %s: %s\n", g.Index, g.Health, printable(g.Reason))
+			p.line("")
+			p.sentence("  ", "GPU %d is %s: %s", g.Index, g.Health, printable(g.Reason))
 		}
 	}
 }
 
-// printVRAM says what a server's model takes.
-func printVRAM(out io.Writer, v control.Server) {
+// vramOf says what a server's model takes.
+func vramOf(v control.Server) string {
 	if v.VRAM == nil {
-		return
+		return ""
 	}
 	need := vram.Need{Weights: v.VRAM.WeightsBytes, KV: v.VRAM.KVBytes, Compute: v.VRAM.ComputeBytes}
-	fmt.Fprintf(out, "\n%s needs %s of VRAM", v.Name, need)
+	text := fmt.Sprintf(", needs %s of VRAM", need)
 	if v.VRAM.HeldBytes != nil {
-		fmt.Fprintf(out, ", and holds %s", gib(v.VRAM.HeldBytes))
+		text += fmt.Sprintf(", and holds %s", gib(v.VRAM.HeldBytes))
 	}
-	fmt.Fprintln(out)
+	return text
 }
 
 func watts(draw, limit *float64) string {
@@ -54,7 +71,7 @@ func watts(draw, limit *float64) string {
 	if limit == nil {
 		return fmt.Sprintf("%.0f W", *draw)
 	}
-	return fmt.Sprintf("%.0f of %.0f W", *draw, *limit)
+	return fmt.Sprintf("%.0f/%.0f W", *draw, *limit)
 }
 
 func gib(bytes *uint64) string {

@@ -2,15 +2,13 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
 )
 
-// printMoney tells of the ledger where it is not well, and how budgets stand. It
-// is silent where there is nothing to say.
-func printMoney(out io.Writer, s control.Status) {
+// moneyOf writes what is wrong with the ledger, and how budgets stand.
+func (p *page) moneyOf(s control.Status) {
 	var lines []string
 	l := s.Ledger
 	switch l.Condition {
@@ -39,9 +37,9 @@ func printMoney(out io.Writer, s control.Status) {
 		lines = append(lines, fmt.Sprintf("%s: %s of %s USD spent%s, until %s UTC", of, dollars(b.Spent), dollars(b.Limit), held, b.Ends.UTC().Format("2006-01-02 15:04")))
 	}
 	if len(lines) > 0 {
-		fmt.Fprintln(out)
+		p.line("")
 	}
 	for _, line := range lines {
-		fmt.Fprintln(out, line)
+		p.sentence("  ", "%s", line)
 	}
 }

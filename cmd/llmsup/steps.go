@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
 )
@@ -14,15 +15,17 @@ import (
 // stepPrinter prints the steps of a drain or a resumption as they happen: a line
 // each. On a terminal those that only count calls take each other's place.
 type stepPrinter struct {
-	out  io.Writer
-	json bool
-	live bool // out is a terminal
-	open bool // the last line can be taken the place of
-	last control.Step
+	out   io.Writer
+	json  bool
+	live  bool // out is a terminal
+	width int  // its columns
+	open  bool // the last line can be taken the place of
+	last  control.Step
 }
 
 func newStepPrinter(out *os.File, json bool) *stepPrinter {
-	return &stepPrinter{out: out, json: json, live: isTerminal(out) && !json}
+	l := lookOf(out)
+	return &stepPrinter{out: out, json: json, live: l.terminal && !json, width: l.columns()}
 }
 
 // step prints one.
@@ -35,15 +38,20 @@ func (p *stepPrinter) step(s control.Step) error {
 	if s.Server != "" {
 		line = printable(s.Server) + ": " + line
 	}
-	const clear = "\r\x1b[K"
+	before := ""
 	if p.open {
-		line = clear + line
+		before = "\r\x1b[K"
 	}
 	p.open = p.live && s.Step == control.StepRunning
-	if !p.open {
+	switch {
+	case p.open: // in one row, which the next line can take the place of
+		line = clip(line, p.width-1)
+	case p.live:
+		line = strings.Join(wrap(line, p.width, "  "), "\n") + "\n"
+	default:
 		line += "\n"
 	}
-	_, err := io.WriteString(p.out, line)
+	_, err := io.WriteString(p.out, before+line)
 	return err
 }
 

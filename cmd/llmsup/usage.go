@@ -23,15 +23,15 @@ func usageCommand() *cli.Command {
 		Name:      "usage",
 		Usage:     "show calls, tokens, what they cost and what local saved",
 		UsageText: "llmsup usage [--since 7d] [--until 2026-12-01] [--by " + strings.Join(control.UsageBy, "|") + "] [--json|--csv] [--watch]",
-		Description: "Without --by it is a page: the totals, by model, why calls that were meant for local were\n" +
-			"answered elsewhere, and each day. Days are UTC's. What nobody knows is told as such, and is in no sum.",
+		Description: "Without --by it prints a page: the totals, the figures by model, why calls for local were answered " +
+			"elsewhere, and each day. Days are UTC's. Unknown costs are reported as unknown; totals leave them out.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "since", Value: "7d", Usage: "count from this `TIME` on: 24h, 7d or 2w ago, a date (2026-11-01), or a time (2026-11-01T12:00:00Z)"},
 			&cli.StringFlag{Name: "until", Usage: "count what came before this `TIME`, of the same forms", DefaultText: "now"},
 			&cli.StringFlag{Name: "by", Usage: "add up by `WHAT`: " + strings.Join(control.UsageBy, ", ")},
 			&cli.BoolFlag{Name: "json", Usage: "print the figures for a program; with --watch one line each"},
 			&cli.BoolFlag{Name: "csv", Usage: "print them for a spreadsheet, by model or by --by"},
-			&cli.BoolFlag{Name: "watch", Usage: "show them anew every two seconds, until Ctrl-C; where that is no terminal, a line each"},
+			&cli.BoolFlag{Name: "watch", Usage: "refresh every two seconds until Ctrl-C; one line each if not a terminal"},
 			controlFlag(),
 		},
 		OnUsageError: onUsageError,
@@ -108,7 +108,7 @@ func parseMoment(flag, text string) (moment, error) {
 }
 
 func (q question) run(c *cli.Context, client *control.Client, out *os.File) error {
-	show := func(out io.Writer, u control.Usage) error { return printUsage(out, u, q.by, lookOf(out)) }
+	show := func(page io.Writer, u control.Usage) error { return printUsage(page, u, q.by, lookOf(out)) }
 	switch {
 	case c.Bool("json"):
 		show = func(out io.Writer, u control.Usage) error { return json.NewEncoder(out).Encode(u) }

@@ -1,78 +1,13 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/router/usd"
 )
-
-// look is what the reader's side can show.
-type look struct{ unicode, color bool }
-
-// lookOf goes by the locale and, for colours, by whether it is a terminal that
-// wants them (no-color.org).
-func lookOf(out io.Writer) look {
-	locale := strings.ToLower(cmp.Or(os.Getenv("LC_ALL"), os.Getenv("LC_CTYPE"), os.Getenv("LANG")))
-	file, isFile := out.(*os.File)
-	return look{
-		unicode: strings.Contains(locale, "utf-8") || strings.Contains(locale, "utf8"),
-		color:   isFile && isTerminal(file) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
-	}
-}
-
-// table writes rows, the first of them the header, within the page's width: the
-// first column is cut where it is too long for it.
-func (p *page) table(rows [][]string) {
-	widths := make([]int, len(rows[0]))
-	for _, row := range rows {
-		for i, cell := range row {
-			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
-		}
-	}
-	rest := 0
-	for _, w := range widths[1:] {
-		rest += 2 + w
-	}
-	widths[0] = max(min(widths[0], pageWidth-rest), utf8.RuneCountInString(rows[0][0]))
-	p.line("")
-	for _, row := range rows {
-		var line strings.Builder
-		line.WriteString(pad(p.look.cut(row[0], widths[0]), -widths[0]))
-		for i, cell := range row[1:] {
-			line.WriteString("  " + pad(cell, widths[i+1]))
-		}
-		p.line("%s", line.String())
-	}
-}
-
-// pad fills a cell up to a width, on its left, or with a negative one on its right.
-func pad(cell string, width int) string {
-	if spaces := max(width, -width) - utf8.RuneCountInString(cell); spaces > 0 && width > 0 {
-		return strings.Repeat(" ", spaces) + cell
-	} else if spaces > 0 {
-		return cell + strings.Repeat(" ", spaces)
-	}
-	return cell
-}
-
-// cut shortens a word to a width.
-func (l look) cut(word string, width int) string {
-	runes := []rune(word)
-	switch {
-	case len(runes) <= width:
-		return word
-	case l.unicode:
-		return string(runes[:width-1]) + "…"
-	}
-	return string(runes[:width-1]) + "~"
-}
 
 // days draws a bar for each day, those without a call too, as far as there is room.
 func (p *page) days(days []control.UsageGroup) {
@@ -99,7 +34,7 @@ func (p *page) days(days []control.UsageGroup) {
 		local, other = "█", "░"
 	}
 	calls := max(len(fmt.Sprint(most)), len("CALLS"))
-	room := int64(pageWidth - len(time.DateOnly) - 2 - calls - 2)
+	room := int64(max(min(p.width(), pageWidth), 40) - len(time.DateOnly) - 2 - calls - 2)
 	p.line("\n%s  %s  %s local %s elsewhere or failed%s", pad("DAY (UTC)", -len(time.DateOnly)), pad("CALLS", calls), local, other, note)
 	for day := first; !day.After(last); day = day.AddDate(0, 0, 1) {
 		name := day.Format(time.DateOnly)

@@ -12,7 +12,6 @@ import (
 )
 
 const (
-	pageWidth = 80
 	// pageModels and pageDays are how many of them the page has room for.
 	pageModels = 15
 	pageDays   = 31
@@ -23,11 +22,12 @@ const (
 func printUsage(out io.Writer, u control.Usage, by string, l look) error {
 	p := &page{out: out, look: l}
 	if u.Incomplete != "" {
-		p.line("Calls may be missing here: %s\n", printable(u.Incomplete))
+		p.sentence("", "Calls may be missing here: %s", printable(u.Incomplete))
+		p.line("")
 	}
 	if u.Total.Calls == 0 {
-		p.line("No call was recorded %s. As soon as some are, this tells what they", spanOf(u))
-		p.line("used, what they cost, and what local saved.")
+		p.line("No call was recorded %s. Later calls appear here", spanOf(u))
+		p.line("with their tokens, their cost, and what local saved.")
 		return p.err
 	}
 	p.line("Usage %s", spanOf(u))
@@ -44,7 +44,7 @@ func printUsage(out io.Writer, u control.Usage, by string, l look) error {
 		p.days(u.Days)
 	}
 	if p.partly {
-		p.line("\n+ and more: for some of the calls nobody knows.  ? nobody knows.")
+		p.line("\n+ and more: unknown for some of the calls.  ? unknown.")
 	}
 	return p.err
 }
@@ -61,20 +61,6 @@ func printUsageLine(out io.Writer, u control.Usage) error {
 func spanOf(u control.Usage) string {
 	const layout = "2006-01-02 15:04"
 	return "from " + u.From.UTC().Format(layout) + " to " + u.To.UTC().Format(layout) + " UTC"
-}
-
-// page is what is written, with the first error of writing it.
-type page struct {
-	out    io.Writer
-	look   look
-	err    error
-	partly bool // a figure was written of which more is not known
-}
-
-func (p *page) line(format string, args ...any) {
-	if p.err == nil {
-		_, p.err = fmt.Fprintf(p.out, format+"\n", args...)
-	}
 }
 
 func (p *page) totals(t control.Sums) {
@@ -96,7 +82,7 @@ func (p *page) totals(t control.Sums) {
 	p.line("tokens  %s", unknownFor(tokens, t.UnknownTokens))
 	switch {
 	case t.Paid == 0:
-		p.line("paid    nothing: no call went to anybody who takes money")
+		p.line("paid    nothing: no call went to a paid backend")
 	case t.Cost == nil:
 		p.line("paid    %s", unknownFor("", t.UnknownCost))
 	default:
@@ -126,7 +112,7 @@ func unknownFor(figure string, calls int64) string {
 
 // noName says what it means that a group has none.
 var noName = map[string]string{
-	"model": "(no such model)", "backend": "(nobody)", "key": "(no key)", "reason": "(first choice)", "route": "(no route)",
+	"model": "(no such model)", "backend": "(no backend)", "key": "(no key)", "reason": "(first choice)", "route": "(no route)",
 }
 
 func (p *page) groups(by string, groups []control.UsageGroup) {
@@ -147,7 +133,8 @@ func (p *page) groups(by string, groups []control.UsageGroup) {
 			p.money(g.Cost, g.UnknownCost), saved,
 		})
 	}
-	p.table(rows)
+	p.line("")
+	p.table(rows, numberTable)
 }
 
 func (p *page) reasons(u control.Usage) {
@@ -159,7 +146,8 @@ func (p *page) reasons(u control.Usage) {
 	for _, g := range byCalls(u.Reasons) {
 		rows = append(rows, []string{printable(g.Name), fmt.Sprint(g.Calls), p.money(g.Cost, g.UnknownCost)})
 	}
-	p.table(rows)
+	p.line("")
+	p.table(rows, numberTable)
 }
 
 func (p *page) money(a *control.USD, unknown int64) string {
