@@ -1,0 +1,150 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// screen is as much of a terminal as llmsup may use: it has no way to clear what
+// stands above the cursor, or what has scrolled away.
+type screen struct {
+	t             *testing.T
+	mu            sync.Mutex
+	columns, rows int
+	lines         [][]rune // all that were ever written; the last rows of them are visible
+	row, column   int      // of the cursor, in lines
+	escape        string   // one that is not complete
+}
+
+func newScreen(t *testing.T, columns, rows int) *screen {
+	return &screen{t: t, columns: columns, rows: rows, lines: [][]rune{nil}}
+}
+
+// Write implements io.Writer.
+func (s *screen) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range string(p) {
+		switch {
+		case s.escape != "":
+			if s.escape += string(r); strings.ContainsRune("ABCDEFGHJKSTfhlmsu", r) {
+				s.steer(s.escape)
+				s.escape = ""
+			}
+		case r == '\x1b':
+			s.escape = "\x1b"
+		case r == '\r':
+			s.column = 0
+		case r == '\n':
+			s.down()
+		default:
+			if s.column+runeColumns(r) > s.columns {
+				s.down()
+			}
+			for s.column >= len(s.lines[s.row]) {
+				s.lines[s.row] = append(s.lines[s.row], ' ')
+			}
+			s.lines[s.row][s.column] = r
+			s.column += runeColumns(r)
+		}
+	}
+	return len(p), nil
+}
+
+func (s *screen) down() {
+	if s.row++; s.row == len(s.lines) {
+		s.lines = append(s.lines, nil)
+	}
+	s.column = 0
+}
+
+func (s *screen) steer(escape string) {
+	n := 1
+	_, _ = fmt.Sscanf(escape, "\x1b[%dA", &n)
+	switch {
+	case strings.HasSuffix(escape, "A"):
+		s.row = max(s.row-n, len(s.lines)-s.rows, 0)
+	case escape == "\x1b[2K":
+		s.lines[s.row] = nil
+	case escape == "\x1b[J":
+		s.lines[s.row] = s.lines[s.row][:min(s.column, len(s.lines[s.row]))]
+		for i := s.row + 1; i < len(s.lines); i++ {
+			s.lines[i] = nil
+		}
+	case !strings.HasSuffix(escape, "m"):
+		s.t.Errorf("llmsup steers the terminal with %q", escape)
+	}
+}
+
+// String is all that was written, the scrollback included.
+func (s *screen) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var b strings.Builder
+	for _, line := range s.lines {
+		b.WriteString(strings.TrimRight(string(line), " ") + "\n")
+	}
+	return strings.TrimRight(b.String(), "\n")
+}
+
+// onTerminal runs a command on a terminal that shows what it prints, until ok says
+// that enough is there; then it gets a Ctrl-C.
+func onTerminal(t *testing.T, s *screen, ok func(shown string) bool, program string, args ...string) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer master.Close()
+	fd := int(master.Fd())
+	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Col: uint16(s.columns), Row: uint16(s.rows)}); err != nil { //nolint:gosec // a few
+		t.Fatal(err)
+	}
+	tty, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, args...)
+	cmd.Env = append(os.Environ(), "TERM=xterm")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = tty.Close()
+	shown := make(chan struct{})
+	go func() {
+		_, _ = io.Copy(s, master) // EIO when the last of its processes has ended
+		close(shown)
+	}()
+	deadline := time.Now().Add(30 * time.Second)
+	for !ok(s.String()) && time.Now().Before(deadline) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if !ok(s.String()) {
+		t.Errorf("the terminal shows\n%s", s)
+	}
+	if _, err := master.WriteString("\x03"); err != nil {
+		t.Error(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("%s: %v", strings.Join(args, " "), err)
+	}
+	<-shown
+}

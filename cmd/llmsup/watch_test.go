@@ -1,0 +1,105 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// earlier is what a shell has printed before.
+func earlier(s *screen) string {
+	var lines strings.Builder
+	for i := range 40 {
+		fmt.Fprintf(&lines, "earlier output %d\n", i)
+	}
+	_, _ = s.Write([]byte(lines.String()))
+	return lines.String()
+}
+
+// TestFrame: a page takes the place of the one before, and of nothing else.
+func TestFrame(t *testing.T) {
+	long := strings.Repeat("row\n", 50)
+	for name, tc := range map[string]struct {
+		pages []string
+		want  string
+	}{
+		"the same":        {[]string{"a\nb\n", "a\nc\n"}, "a\nc"},
+		"a shorter one":   {[]string{"a\nb\nc\n", "d\n"}, "d"},
+		"a longer one":    {[]string{"a\n", "b\nc\n\nd\n"}, "b\nc\n\nd"},
+		"shorter lines":   {[]string{"aaaa\n", "b\n"}, "b"},
+		"wide lines":      {[]string{strings.Repeat("a", 99) + "\nb\n", strings.Repeat("日", 99) + "\nc\n"}, strings.Repeat("日", 20) + "\nc"},
+		"colours":         {[]string{"\x1b[32m" + strings.Repeat("a", 99) + "\x1b[0m\nb\n", "a\n"}, "a"},
+		"a tall one":      {[]string{"a\n", long}, strings.Repeat("row\n", 8) + "(42 more lines; make the window taller)"},
+		"tall, then not":  {[]string{long, "a\n"}, "a"},
+		"tall, and again": {[]string{long, long}, strings.Repeat("row\n", 8) + "(42 more lines; make the window taller)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScreen(t, 41, 10)
+			before := earlier(s)
+			var f frame
+			for _, page := range tc.pages {
+				_, _ = s.Write([]byte(f.next(page, s.columns, s.rows)))
+			}
+			want := strings.ReplaceAll(tc.want, "日", "日 ") // each takes two columns
+			if got := strings.ReplaceAll(s.String(), " \n", "\n"); got != before+strings.ReplaceAll(want, " \n", "\n") {
+				t.Errorf("%s\nwant\n%s", got, want)
+			}
+		})
+	}
+	s := newScreen(t, 41, 10)
+	before := earlier(s)
+	var f frame
+	_, _ = s.Write([]byte(f.next("a\n", 41, 10)))
+	_, _ = s.Write([]byte(f.next("b\n", 60, 10))) // the window has changed
+	_, _ = s.Write([]byte(f.next("c\n", 60, 10)))
+	if got := s.String(); got != before+"a\nc" {
+		t.Errorf("after a change of the window:\n%s", got)
+	}
+}
+
+// TestWatchOnTerminal: status --watch and usage --watch redraw in place, and leave
+// all that the terminal has shown before.
+func TestWatchOnTerminal(t *testing.T) {
+	path := filepath.Join(shortDir(t), "c.sock")
+	socket, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked atomic.Int64
+	daemon := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Llmsup-Version", version)
+		n := asked.Add(1)
+		if strings.HasSuffix(r.URL.Path, "/usage") {
+			fmt.Fprintf(w, `{"total":{"calls":%d},"groups":[{"name":"local"}]}`, n)
+			return
+		}
+		fmt.Fprintf(w, `{"version":"dev","listen":"127.0.0.1:8000","inflight":%d,"servers":[{"name":"demo"},{"name":"other"}]}`, n)
+	}))
+	_ = daemon.Listener.Close() // its own, which is not needed
+	daemon.Listener = socket
+	daemon.Start()
+	defer daemon.Close()
+	for command, first := range map[string]string{"status": "llmsup dev takes calls", "usage": "Usage from "} {
+		t.Run(command, func(t *testing.T) {
+			s := newScreen(t, 80, 10)
+			before := earlier(s)
+			from := asked.Load()
+			onTerminal(t, s, func(shown string) bool { return asked.Load() > from+2 && strings.Contains(shown, first) },
+				"llmsup", command, "--watch", "--control-socket", path)
+			got := s.String()
+			if !strings.HasPrefix(got, before+first) || strings.Count(got, first) != 1 || !strings.HasSuffix(got, "^C") {
+				t.Errorf("the terminal shows\n%s", got)
+			}
+			for line := range strings.Lines(got) {
+				if n := columns(strings.TrimSuffix(line, "\n")); n > 80 {
+					t.Errorf("%d columns: %s", n, line)
+				}
+			}
+		})
+	}
+}
