@@ -53,6 +53,7 @@ func run(args []string) int {
 		}
 		os.Exit(exitFailed)
 	}()
+	cli.HelpPrinter = printHelp
 	return exitCode(newApp(hurry).RunContext(ctx, args))
 }
 

@@ -1,0 +1,34 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/urfave/cli/v2"
+)
+
+// TestHelpFits: no line of any command's help is wider than 80 columns, and its
+// second line stands under the first.
+func TestHelpFits(t *testing.T) {
+	app := newApp(nil)
+	var visit func(line []string, commands []*cli.Command)
+	visit = func(line []string, commands []*cli.Command) {
+		_, out := exec1(t, append(line, "--help")...)
+		if !strings.Contains(out, "USAGE:\n") {
+			t.Errorf("%v: %s", line, out)
+		}
+		for text := range strings.Lines(out) {
+			if n := columns(strings.TrimSuffix(text, "\n")); n > 80 {
+				t.Errorf("%v: %d columns: %s", line, n, text)
+			}
+		}
+		for _, c := range commands {
+			visit(append(line[:len(line):len(line)], c.Name), c.Subcommands)
+		}
+	}
+	visit(nil, app.Commands)
+	want := "   --control-socket SOCKET  the daemon's control SOCKET\n                            (default: "
+	if _, out := exec1(t, "status", "--help"); !strings.Contains(out, want) {
+		t.Errorf("%s\nwant\n%s", out, want)
+	}
+}
