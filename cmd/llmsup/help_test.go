@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,7 +24,7 @@ func TestHelpFits(t *testing.T) {
 			}
 		}
 		for _, c := range commands {
-			visit(append(line[:len(line):len(line)], c.Name), c.Subcommands)
+			visit(append(slices.Clip(line), c.Name), c.Subcommands)
 		}
 	}
 	visit(nil, app.Commands)

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -12,49 +16,230 @@ import (
 func keyCommand() *cli.Command {
 	return &cli.Command{
 		Name:            "key",
-		Usage:           "make an API key for a caller",
-		UsageText:       "llmsup key new NAME",
+		Usage:           "make, list and revoke clients' API keys",
+		UsageText:       "llmsup key new NAME\nllmsup key list\nllmsup key revoke NAME",
 		HideHelpCommand: true,
 		OnUsageError:    onUsageError,
-		Subcommands: []*cli.Command{{
-			Name:      "new",
-			Usage:     "make a key, and the lines of llmsup.yaml that let it in",
-			ArgsUsage: "NAME",
-			UsageText: "llmsup key new NAME",
-			Description: "Prints a new key, and what to put into llmsup.yaml, which is only its SHA-256. The key is shown this once and kept\n" +
-				"nowhere. NAME stands in the log and the configuration; it is not secret.",
-			OnUsageError: onUsageError,
-			Action:       newKey,
-		}},
+		Subcommands: []*cli.Command{
+			{
+				Name:      "new",
+				Usage:     "make an API key for a client",
+				ArgsUsage: "NAME",
+				UsageText: "llmsup key new NAME [--routes local,\"local/*\"] [--free-only] [--add] [--config FILE]",
+				Description: "Prints the new key on stdout, and on stderr what to do with it. The key is shown only this once. " +
+					"llmsup.yaml stores its SHA-256; --add writes that into the file, and llmsup reload applies it. " +
+					"NAME appears in the log and the configuration; it is not secret.",
+				Flags: []cli.Flag{
+					&cli.BoolFlag{Name: "add", Usage: "add the key to the configuration file, and keep the rest of the file as it is"},
+					&cli.StringFlag{Name: "routes", Usage: "allow only the models of these `ROUTES`, separated by commas", DefaultText: "all"},
+					&cli.BoolFlag{Name: "free-only", Usage: "allow only calls that cost nothing"},
+					configFileFlag(),
+				},
+				OnUsageError: onUsageError,
+				Action:       newKey,
+			},
+			{
+				Name:      "list",
+				Usage:     "list the keys in the configuration file",
+				UsageText: "llmsup key list [--config FILE] [--json]",
+				Description: "Lists each key's name, the beginning of its SHA-256, and what it may use. " +
+					"The daemon uses the file as it was at its last start or reload.",
+				Flags: []cli.Flag{
+					&cli.BoolFlag{Name: "json", Usage: "print the list as a JSON object"},
+					configFileFlag(),
+				},
+				OnUsageError: onUsageError,
+				Action:       listKeys,
+			},
+			{
+				Name:      "revoke",
+				Usage:     "remove a key from the configuration file",
+				ArgsUsage: "NAME",
+				UsageText: "llmsup key revoke NAME [--config FILE]",
+				Description: "Removes the key's entry, with the comments in it and directly above it, and keeps the rest of the file " +
+					"as it is. llmsup reload applies it.",
+				Flags:        []cli.Flag{configFileFlag()},
+				OnUsageError: onUsageError,
+				Action:       revokeKey,
+			},
+		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {
-				return usagef("there is no command \"key %s\"; llmsup key new NAME makes one", printable(c.Args().First()))
+				return usagef("there is no command \"key %s\"; there are key new NAME, key list and key revoke NAME", printable(c.Args().First()))
 			}
-			return usagef("llmsup key needs to know what to do; llmsup key new NAME makes one")
+			return usagef("llmsup key needs a command: key new NAME, key list or key revoke NAME")
 		},
 	}
 }
 
+func configFileFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name: flagConfig, TakesFile: true, EnvVars: []string{"LLMSUP_CONFIG"}, Usage: "the configuration `FILE`", DefaultText: config.ServiceFile,
+	}
+}
+
+// configFile is the file that a key command works on: the one that was named, or
+// else the service's.
+func configFile(c *cli.Context, service string) (string, error) {
+	if path := c.String(flagConfig); path != "" {
+		return path, nil
+	}
+	f, err := os.Open(service)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", usagef("there is no %s; pass the configuration file with --config FILE", service)
+	case err != nil:
+		return "", fmt.Errorf("%w; run the command as root, or pass another configuration file with --config FILE", err)
+	}
+	return service, f.Close()
+}
+
+// keyName returns the one argument of a key command.
+func keyName(c *cli.Context) (name string, help bool, err error) {
+	args, help, err := arguments(c)
+	if err != nil || help {
+		return "", help, err
+	}
+	if len(args) != 1 {
+		return "", false, usagef("llmsup key %[1]s takes one name, as in \"llmsup key %[1]s crawler\"", c.Command.Name)
+	}
+	return args[0], false, nil
+}
+
 func newKey(c *cli.Context) error {
-	if c.NArg() != 1 {
-		return usagef("llmsup key new takes one name, that of whoever gets the key, as in \"llmsup key new crawler\"")
+	name, help, err := keyName(c)
+	switch {
+	case help:
+		return cli.ShowSubcommandHelp(c)
+	case err != nil:
+		return err
+	case !config.GoodClientName(name):
+		return usagef("this name can't be used: a name has letters, digits, dots, dashes and underscores, at most 100, and is not a key")
 	}
-	name := c.Args().First()
-	if !config.GoodClientName(name) {
-		return usagef("this name can't be used: letters, digits, dots, dashes and underscores make one, 100 at most, and it is not a key")
+	key, hash := config.NewClientKey()
+	entry := config.ClientKey{SHA256: hash}
+	if c.IsSet("routes") {
+		entry.Routes = strings.Split(c.String("routes"), ",")
+		if !config.GoodRoutes(entry.Routes) {
+			return usagef("--routes wants names of models and patterns of them, separated by commas, as in local,\"local/*\"")
+		}
 	}
-	key, lines, err := config.NewClientKey(name)
-	if err != nil {
-		return fmt.Errorf("make a key: %w", err)
+	if c.IsSet("free-only") {
+		entry.FreeOnly = new(c.Bool("free-only"))
 	}
-	_, err = fmt.Fprintf(os.Stdout, `%s
+	advice := pasteAdvice(name, entry)
+	if c.Bool("add") {
+		path, err := configFile(c, config.ServiceFile)
+		if err != nil {
+			return err
+		}
+		if err := config.AddClientKey(path, name, entry); err != nil {
+			return err
+		}
+		advice = fmt.Sprintf("Key %s was added to %s. \"llmsup reload\" applies it.\n", name, path)
+	}
+	if _, err := fmt.Println(key); err != nil {
+		return fmt.Errorf("the key could not be printed and is lost: %w; if it was added to a file, llmsup key revoke %s removes it", err, name)
+	}
+	_, err = fmt.Fprintf(os.Stderr, `
+This is the only time that the key is shown: llmsup stores only its SHA-256.
+Clients send it as "Authorization: Bearer KEY" or "x-api-key: KEY"; the SDKs of
+OpenAI and Anthropic do. As soon as there is one key, every call needs a key.
 
-This is the key of %s. It is shown only now: llmsup keeps its SHA-256 alone. Its owner sends it as an OpenAI or Anthropic
-SDK does its API key ("Authorization: Bearer KEY", or "x-api-key: KEY"). To let it in, put these lines into llmsup.yaml,
-and run "llmsup reload":
-
-%s
-routes: ["local/*"] beside sha256 limits it to local models, and to what costs no money; free_only: true alone to the latter.
-`, key, name, lines)
+%s`, advice)
 	return err
+}
+
+// pasteAdvice says which lines let a key in.
+func pasteAdvice(name string, key config.ClientKey) string {
+	advice := "To accept it, add these lines to llmsup.yaml (only the second one if the file\n" +
+		"has \"keys:\" already), and run \"llmsup reload\":\n\nkeys:\n  " + key.Entry(name) + "\n"
+	if len(key.Routes) == 0 {
+		key.Routes = []string{"local", "local/*"}
+		advice += "\nTo limit it to local models, which cost nothing, use this as the second line:\n\n  " + key.Entry(name) + "\n"
+	}
+	return advice
+}
+
+func revokeKey(c *cli.Context) error {
+	name, help, err := keyName(c)
+	switch {
+	case help:
+		return cli.ShowSubcommandHelp(c)
+	case err != nil:
+		return err
+	}
+	path, err := configFile(c, config.ServiceFile)
+	if err != nil {
+		return err
+	}
+	left, err := config.RevokeClientKey(path, name)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("Key %s was removed from %s. The daemon accepts it until \"llmsup reload\".\n", name, path)
+	if left == 0 {
+		fmt.Println("No key is left, so that calls need none after the reload. Where other machines\n" +
+			"can reach llmsup, the daemon refuses that reload, unless insecure_no_auth is set:\n" +
+			"make another key first with \"llmsup key new NAME --add\".")
+	}
+	return nil
+}
+
+// keyView is a key as key list --json prints it.
+type keyView struct {
+	Name     string   `json:"name"`
+	SHA256   string   `json:"sha256_prefix"` // its first digits
+	Routes   []string `json:"routes"`        // [] = all
+	FreeOnly bool     `json:"free_only"`
+}
+
+// shownDigits are how many digits of a hash are shown.
+const shownDigits = 8
+
+func listKeys(c *cli.Context) error {
+	if args, help, err := arguments(c); err != nil {
+		return err
+	} else if help {
+		return cli.ShowSubcommandHelp(c)
+	} else if len(args) > 0 {
+		return usagef("llmsup key list takes no argument %q; llmsup key list --help lists its flags", args[0])
+	}
+	path, err := configFile(c, config.ServiceFile)
+	if err != nil {
+		return err
+	}
+	keys, err := config.ClientKeys(path)
+	if err != nil {
+		return err
+	}
+	views := []keyView{}
+	for _, name := range sortedNames(keys) {
+		key := keys[name]
+		views = append(views, keyView{Name: name, SHA256: key.SHA256[:shownDigits], Routes: append([]string{}, key.Routes...), FreeOnly: key.Free()})
+	}
+	if c.Bool("json") {
+		return json.NewEncoder(os.Stdout).Encode(struct {
+			File string    `json:"file"`
+			Keys []keyView `json:"keys"`
+		}{path, views})
+	}
+	p := newPage(os.Stdout)
+	if len(views) == 0 {
+		p.sentence("", "%s has no keys; \"llmsup key new NAME --add\" makes one", path)
+		return p.err
+	}
+	rows := [][]string{{"KEY", "SHA-256", "FREE ONLY", "ROUTES"}}
+	for _, v := range views {
+		free, routes := "no", "all"
+		if v.FreeOnly {
+			free = "yes"
+		}
+		if len(v.Routes) > 0 {
+			routes = strings.Join(v.Routes, ", ")
+		}
+		rows = append(rows, []string{v.Name, v.SHA256 + "...", free, printable(routes)})
+	}
+	p.table(rows, textTable)
+	return p.err
 }

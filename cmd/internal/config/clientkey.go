@@ -4,10 +4,11 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -25,25 +26,49 @@ type ClientKey struct {
 // programs that look for leaked ones.
 const clientKeyPrefix = "llmsup-"
 
-// NewClientKey makes a key of 130 random bits, and the lines of llmsup.yaml that
-// let it in. The name has to be a good one.
-func NewClientKey(name string) (key, lines string, err error) {
-	if !GoodClientName(name) {
-		return "", "", errors.New(wantClientName)
-	}
+// NewClientKey makes a key of 130 random bits, and its hash for ClientKey.
+func NewClientKey() (key, hash string) {
 	key = clientKeyPrefix + rand.Text()
-	quoted, err := yaml.Marshal(name) // "on", "null" and "123" need quotes
-	if err != nil {
-		return "", "", err
+	sum := sha256.Sum256([]byte(key))
+	return key, hex.EncodeToString(sum[:])
+}
+
+// Entry is the line that puts the key into keys of llmsup.yaml, without its
+// indentation.
+func (k ClientKey) Entry(name string) string {
+	fields := []string{fmt.Sprintf("sha256: %q", k.SHA256)}
+	if len(k.Routes) > 0 {
+		routes := make([]string, len(k.Routes))
+		for i, route := range k.Routes {
+			routes[i] = yamlString(route)
+		}
+		fields = append(fields, "routes: ["+strings.Join(routes, ", ")+"]")
 	}
-	hash := sha256.Sum256([]byte(key))
-	return key, fmt.Sprintf("keys:\n  %s: {sha256: %q}\n", strings.TrimSpace(string(quoted)), hex.EncodeToString(hash[:])), nil
+	if k.FreeOnly != nil {
+		fields = append(fields, fmt.Sprintf("free_only: %t", *k.FreeOnly))
+	}
+	return yamlString(name) + ": {" + strings.Join(fields, ", ") + "}"
+}
+
+var plainYAML = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]*$`)
+
+// yamlString writes a string for YAML: "on", "null" and "123" need quotes.
+func yamlString(s string) string {
+	if plain, err := yaml.Marshal(s); err == nil && plainYAML.MatchString(s) && string(plain) == s+"\n" {
+		return s
+	}
+	return strconv.Quote(s)
 }
 
 const wantClientName = "a key's name is made of letters, digits, dots, dashes and underscores, 100 at most, and is not the key itself"
 
 // GoodClientName says whether a key may be called so. Names stand in the log.
 func GoodClientName(name string) bool { return goodName.MatchString(name) && !mayBeKey(name) }
+
+// GoodRoutes says whether a key may have these routes.
+func GoodRoutes(routes []string) bool {
+	return !slices.ContainsFunc(routes, func(pattern string) bool { return pattern == "" || strings.ContainsAny(pattern, " \t\r\n") })
+}
 
 // Hash returns the hash as bytes. Validate has found it good.
 func (k ClientKey) Hash() (hash [sha256.Size]byte) {
@@ -108,10 +133,8 @@ func (c *Config) validateKeys() error {
 			return at("sha256", "%s has the same key; make another one", other)
 		}
 		owners[key.Hash()] = name
-		for _, pattern := range key.Routes {
-			if pattern == "" || strings.ContainsAny(pattern, " \t\r\n") {
-				return at("routes", "wants names of models and patterns of them, as in [\"local/*\", gpt-4o]")
-			}
+		if !GoodRoutes(key.Routes) {
+			return at("routes", "wants names of models and patterns of them, as in [local, \"local/*\", gpt-4o]")
 		}
 		if key.Routes != nil && len(key.Routes) == 0 {
 			return at("routes", "is empty; leave it out to allow all, or take the key out")

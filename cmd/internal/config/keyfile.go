@@ -1,0 +1,149 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
+)
+
+// ServiceFile is the configuration file of the systemd unit.
+const ServiceFile = "/etc/llmsup/llmsup.yaml"
+
+// ClientKeys returns the clients' keys in a configuration file.
+func ClientKeys(path string) (map[string]ClientKey, error) {
+	c, err := Load(path)
+	if err != nil {
+		return nil, err
+	}
+	return c.Keys, c.validateKeys()
+}
+
+// AddClientKey adds a key to a configuration file. Every other byte of the file
+// stays as it is.
+func AddClientKey(path, name string, key ClientKey) error {
+	_, err := rewrite(path, func(raw []byte) ([]byte, *Config, error) { return addKey(path, raw, name, key) })
+	return err
+}
+
+func addKey(path string, raw []byte, name string, key ClientKey) ([]byte, *Config, error) {
+	c, err := parse(path, raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, taken := c.Keys[name]; taken {
+		return nil, nil, c.lines.errorf([]string{"keys", name}, "there is a key of this name; choose another name, or revoke that key first (llmsup key revoke %s)", name)
+	}
+	text, after, err := editKeys(path, raw, func(t *keyText) ([]byte, error) { return t.add(name, key) }, func(keys map[string]any) {
+		keys[name] = key.fields()
+	})
+	if errors.Is(err, errNotEditable) {
+		err = fmt.Errorf("%s: %w; run llmsup key new without --add, and put its lines into the file by hand", path, err)
+	}
+	return text, after, err
+}
+
+// fields is the key as YAML decodes it without a type.
+func (k ClientKey) fields() map[string]any {
+	fields := map[string]any{"sha256": k.SHA256}
+	if len(k.Routes) > 0 {
+		routes := make([]any, len(k.Routes))
+		for i, route := range k.Routes {
+			routes[i] = route
+		}
+		fields["routes"] = routes
+	}
+	if k.FreeOnly != nil {
+		fields["free_only"] = *k.FreeOnly
+	}
+	return fields
+}
+
+// RevokeClientKey removes a key from a configuration file, with the comments in
+// it and directly above it. Every other byte of the file stays as it is. left is
+// how many keys the file still has.
+func RevokeClientKey(path, name string) (left int, err error) {
+	after, err := rewrite(path, func(raw []byte) ([]byte, *Config, error) { return revokeKey(path, raw, name) })
+	if err != nil {
+		return 0, err
+	}
+	return len(after.Keys), nil
+}
+
+func revokeKey(path string, raw []byte, name string) ([]byte, *Config, error) {
+	c, err := parse(path, raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, there := c.Keys[name]; !there {
+		names := "it has no keys"
+		if len(c.Keys) > 0 {
+			names = "there are " + strings.Join(slices.Sorted(maps.Keys(c.Keys)), ", ")
+		}
+		return nil, nil, fmt.Errorf("%s has no key %s; %s", path, shown(name), names)
+	}
+	text, after, err := editKeys(path, raw, func(t *keyText) ([]byte, error) { return t.revoke(name) }, func(keys map[string]any) {
+		delete(keys, name)
+	})
+	if errors.Is(err, errNotEditable) {
+		err = c.lines.errorf([]string{"keys", name}, "%w; remove it by hand", err)
+	}
+	return text, after, err
+}
+
+// rewrite replaces a configuration file with what edit makes of it: as a whole,
+// with the same mode and owner. A symbolic link stays one. Edits at the same time
+// wait for each other.
+func rewrite(path string, edit func(raw []byte) ([]byte, *Config, error)) (*Config, error) {
+	target, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return nil, fmt.Errorf("configuration %s: %w; pass another file with --config", path, rootCause(err))
+	}
+	if dir, err := os.Open(filepath.Dir(target)); err == nil {
+		defer dir.Close()
+		_ = unix.Flock(int(dir.Fd()), unix.LOCK_EX) // some file systems have no locks
+	}
+	raw, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(target)
+	if err != nil || !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("configuration %s: it is not a regular file; pass another file with --config", path)
+	}
+	text, after, err := edit(raw)
+	if err != nil {
+		return nil, err
+	}
+	if err := replaceFile(target, info, text); err != nil {
+		return nil, fmt.Errorf("configuration %s can't be written: %w; nothing was changed; run the command as the owner of the file and its folder", path, rootCause(err))
+	}
+	return after, nil
+}
+
+func replaceFile(path string, was os.FileInfo, text []byte) error {
+	f, err := renameio.NewPendingFile(path, renameio.WithTempDir(filepath.Dir(path)))
+	if err != nil {
+		return err
+	}
+	defer f.Cleanup() //nolint:errcheck // a file that took the other's place is not there any more
+	if stat, ok := was.Sys().(*syscall.Stat_t); ok {
+		if err := f.Chown(int(stat.Uid), int(stat.Gid)); err != nil {
+			return err
+		}
+	}
+	if err := f.Chmod(was.Mode().Perm()); err != nil {
+		return err
+	}
+	if _, err := f.Write(text); err != nil {
+		return err
+	}
+	return f.CloseAtomicallyReplace()
+}
