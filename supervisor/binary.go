@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 )
@@ -20,25 +21,65 @@ var ErrNoBinary = errors.New("no llama-server")
 const probeTimeout = 10 * time.Second
 
 // FindBinary returns the absolute path of the llama-server to run: path where
-// it is given, else the one on PATH. Nothing is run.
+// it is given, else the one on PATH, else the one that scripts/llama-server.sh
+// has put into the cache. It runs nothing.
 func FindBinary(path string) (string, error) {
-	name := path
-	if name == "" {
-		name = "llama-server"
+	if path != "" {
+		return findNamed(path)
 	}
-	found, err := exec.LookPath(name)
-	if errors.Is(err, exec.ErrDot) {
-		err = nil // named on purpose, or PATH holds the folder on purpose
+	found, err := exec.LookPath("llama-server")
+	if err == nil || errors.Is(err, exec.ErrDot) { // PATH holds the folder on purpose
+		return filepath.Abs(found)
 	}
+	cached := cachedBinary()
+	if found, err = exec.LookPath(cached); err == nil {
+		return filepath.Abs(found)
+	}
+	searched := "on PATH"
+	if cached != "" {
+		searched += " or at " + cached
+	}
+	return "", fmt.Errorf("%w %s; scripts/llama-server.sh gets one, or pass --llama-server FILE", ErrNoBinary, searched)
+}
+
+func findNamed(path string) (string, error) {
+	found, err := exec.LookPath(path)
 	switch {
-	case err != nil && path == "":
-		return "", fmt.Errorf("%w on PATH; install llama.cpp, or pass --llama-server FILE", ErrNoBinary)
-	case err != nil && isDir(path):
+	case err == nil || errors.Is(err, exec.ErrDot): // it is named on purpose
+		return filepath.Abs(found)
+	case isDir(path):
 		return "", fmt.Errorf("%w: %s is a folder; pass the program in it, as %s", ErrNoBinary, path, filepath.Join(path, "llama-server"))
-	case err != nil:
-		return "", fmt.Errorf("%w that can be run at %s: %w; pass its path with --llama-server", ErrNoBinary, path, cause(err))
 	}
-	return filepath.Abs(found)
+	return "", fmt.Errorf("%w that can be run at %s: %w; pass its path with --llama-server", ErrNoBinary, path, cause(err))
+}
+
+// cachedBinary is where scripts/llama-server.sh puts llama-server; "" = the
+// user has no cache folder.
+func cachedBinary() string {
+	cache := os.Getenv("LLMSUP_CACHE_DIR")
+	if cache == "" {
+		dir, err := os.UserCacheDir()
+		if err != nil {
+			return ""
+		}
+		cache = filepath.Join(dir, "llmsup")
+	}
+	return filepath.Join(cache, "llama-server", debianArch(runtime.GOARCH), "llama-server")
+}
+
+// debianArch returns Debian's name for an architecture of Go's.
+func debianArch(goarch string) string {
+	switch goarch {
+	case "386":
+		return "i386"
+	case "arm":
+		return "armhf"
+	case "mips64le":
+		return "mips64el"
+	case "ppc64le":
+		return "ppc64el"
+	}
+	return goarch // amd64, arm64, loong64, riscv64, s390x
 }
 
 func isDir(path string) bool {

@@ -19,7 +19,7 @@ import (
 type Config struct {
 	Listen        string                     `yaml:"listen"`         // host:port of the endpoint
 	MaxBody       ByteSize                   `yaml:"max_body"`       // of a request
-	LlamaServer   string                     `yaml:"llama_server"`   // path; "" = the one on PATH
+	LlamaServer   string                     `yaml:"llama_server"`   // path; "" = see supervisor.FindBinary
 	StateDir      string                     `yaml:"state_dir"`      // folder, one daemon each
 	ControlSocket string                     `yaml:"control_socket"` // path
 	LogFormat     string                     `yaml:"log_format"`     // auto, console or json
