@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
+	"fmt"
 	"io"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -33,9 +36,13 @@ func newLogger(cfg *config.Config, out *os.File) (log zerolog.Logger, flush func
 	}
 	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00"
 	console := cfg.LogFormat == "console" || cfg.LogFormat == "auto" && isTerminal(out)
-	var to io.Writer = newBatch(out)
+	batched := newBatch(out)
+	var to io.Writer = batched
 	if console {
 		to = zerolog.ConsoleWriter{Out: to, TimeFormat: "15:04:05.000", NoColor: !isTerminal(out)}
+	}
+	if isJournal(out, os.Getenv("JOURNAL_STREAM")) {
+		to = prioritized{prefixes: batched, lines: to}
 	}
 	lines := diode.NewWriter(to, logBuffer, 0, func(int) {}) // lines were dropped: there is no place to say so
 	flush = func() {
@@ -48,6 +55,49 @@ func newLogger(cfg *config.Config, out *os.File) (log zerolog.Logger, flush func
 	}
 	zerolog.SetGlobalLevel(level) // which a reload may change
 	return zerolog.New(lines).With().Timestamp().Logger(), flush, nil
+}
+
+// prioritized writes a line's journal priority before the line (sd-daemon(3)), so that
+// journalctl -p err finds the errors. Its lines are zerolog's, one a Write.
+type prioritized struct{ prefixes, lines io.Writer }
+
+func (p prioritized) Write(line []byte) (int, error) {
+	if rest, ok := bytes.CutPrefix(line, []byte(`{"level":"`)); ok {
+		level, _, _ := bytes.Cut(rest, []byte(`"`))
+		if _, err := io.WriteString(p.prefixes, priorities[string(level)]); err != nil {
+			return 0, err
+		}
+	}
+	return p.lines.Write(line)
+}
+
+// Close implements io.Closer, through which the end of the log is written.
+func (p prioritized) Close() error {
+	if c, ok := p.lines.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+// priorityError is the prefix of an error in the journal.
+const priorityError = "<3>"
+
+// priorities are the prefixes by zerolog's level.
+var priorities = map[string]string{
+	"panic": priorityError, "fatal": priorityError, "error": priorityError,
+	"warn": "<4>", "info": "<6>", "debug": "<7>", "trace": "<7>",
+}
+
+// isJournal reports whether a file is the journal's stream, which systemd names in
+// $JOURNAL_STREAM as device:inode (systemd.exec(5)). A shell that the service starts
+// inherits the variable, but may have sent its output elsewhere.
+func isJournal(f *os.File, stream string) bool {
+	info, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && stream == fmt.Sprintf("%d:%d", stat.Dev, stat.Ino)
 }
 
 // batch writes what comes within logDelay at once. Closed, it writes what is left;

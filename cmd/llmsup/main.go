@@ -70,7 +70,7 @@ func exitCode(err error) int {
 		return 0
 	}
 	if !errors.Is(err, errToldAlready) {
-		newPage(os.Stderr).sentence("  ", "llmsup: %s", err)
+		printError(err)
 	}
 	var usage usageError
 	switch {
@@ -80,6 +80,21 @@ func exitCode(err error) int {
 		return exitNoDaemon
 	}
 	return exitFailed
+}
+
+// printError prints an error for a person, or for the journal with its priority.
+func printError(err error) {
+	if isJournal(os.Stderr, os.Getenv("JOURNAL_STREAM")) {
+		fmt.Fprint(os.Stderr, journalText(err))
+		return
+	}
+	newPage(os.Stderr).sentence("  ", "llmsup: %s", err)
+}
+
+// journalText is an error with the priority of each line, which is an entry of its
+// own.
+func journalText(err error) string {
+	return priorityError + strings.ReplaceAll("llmsup: "+err.Error(), "\n", "\n"+priorityError) + "\n"
 }
 
 // errToldAlready is a failure whose words have been printed.
