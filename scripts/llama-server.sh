@@ -1,19 +1,28 @@
 #!/usr/bin/env bash
-# Prints the path of a working llama-server, and nothing else, on stdout.
+# scripts/llama-server.sh
 #
-# In this order: $LLMSUP_LLAMA_SERVER, PATH's own, one in the cache, one made in the cache from the distribution's packages.
-# The last needs apt and its network, no root, about 25 MB of download, and happens once; what it makes computes on the CPU.
-# Remove the cache's folder to get a newer one: ${LLMSUP_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/llmsup}/llama-server.
+# Prints the path of a working llama-server, and nothing else, on stdout. It takes
+# the first of these:
+# - $LLMSUP_LLAMA_SERVER;
+# - llama-server on PATH;
+# - the one in the cache folder;
+# - one that it makes there from the distribution's packages, once: that needs
+#   apt, the network and 25 MB of download, but no root. It computes on the CPU.
+# The cache folder is
+# ${LLMSUP_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/llmsup}/llama-server.
+# Remove it to get a newer llama-server.
 set -euo pipefail
 
+# shellcheck source=scripts/run.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/run.sh"
 # shellcheck source=scripts/mirror.sh
-. "$(dirname -- "${BASH_SOURCE[0]}")/mirror.sh"
+. "$root/scripts/mirror.sh"
 
-say() { printf 'llama-server.sh: %s\n' "$*" >&2; }
-die() {
-	say "$*"
-	exit 1
-}
+case ${1:-} in
+'') ;;
+-h | --help) usage ;;
+*) die "it takes no argument $1; --help says what it does" ;;
+esac
 
 own='install llama-server yourself and put it on PATH: https://github.com/ggml-org/llama.cpp'
 
@@ -28,7 +37,7 @@ computes() {
 
 # unpack FOLDER: downloads llama-server with all that it needs through an apt state of its own, and unpacks it to FOLDER/root.
 unpack() {
-	local to=$1 apt=$1/apt kind url suites components suite keyring signed='' arch package deb
+	local to=$1 apt=$1/apt kind url suites components suite keyring signed='' arch package deb result
 	{ command -v apt-get && command -v dpkg; } >/dev/null || die "there is no llama-server on PATH, and no apt to get one with: $own"
 	read -r kind url < <(mirror) || die "apt's sources name no mirror of Debian or Ubuntu to get llama-server from: $own"
 	arch=$(dpkg --print-architecture)
@@ -72,13 +81,17 @@ unpack() {
 		-o Dir::Cache::pkgcache=pkgcache.bin -o Dir::Cache::srcpkgcache=srcpkgcache.bin -o Dir::Log="$apt"
 		-o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null
 		-o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null)
+	fetch() {
+		"${get[@]}" update >>"$apt/log" 2>&1 || return 2
+		"${get[@]}" install --download-only --yes --no-install-recommends -o APT::Install-Suggests=false llama.cpp-tools >>"$apt/log" 2>&1
+	}
 
 	for suite in $suites; do
-		say "getting llama-server from $kind's $suite packages, once (about 25 MB)"
 		printf 'deb [arch=%s%s] %s %s %s\n' "$arch" "$signed" "$url" "$suite" "$components" >"$apt/sources.list"
 		rm -f "$apt"/cache/*.bin
-		"${get[@]}" update >>"$apt/log" 2>&1 || break
-		if "${get[@]}" install --download-only --yes --no-install-recommends -o APT::Install-Suggests=false llama.cpp-tools >>"$apt/log" 2>&1; then
+		during "downloading llama-server from $kind's $suite packages" "about 25 MB, once; usually 10 s to a minute" fetch && result=0 || result=$?
+		if ((result == 2)); then break; fi
+		if ((result == 0)); then
 			mkdir "$to/root"
 			for deb in "$apt"/cache/archives/*.deb; do dpkg -x "$deb" "$to/root"; done
 			rm -rf "$apt" "$to/root/usr/share"
@@ -101,7 +114,7 @@ wrap() {
 	done
 	cat >"$to/llama-server" <<-END
 		#!/bin/sh
-		# Made by llmsup's scripts/llama-server.sh. It execs, so that whoever starts it signals llama-server itself.
+		# Made by llmsup's scripts/llama-server.sh. It execs, so that a signal to it reaches llama-server itself.
 		here=\$(readlink -f -- "\$0") && here=\${here%/*}
 		lib=\$here/${loader%/*}
 		exec "\$here/$loader" --library-path "\$lib:\$lib/llama" "\$here/root/usr/bin/llama-server" "\$@"
@@ -123,9 +136,8 @@ if found=$(type -P llama-server); then
 	say "$found is on PATH but fails at --version: looking for another"
 fi
 
-[[ -n ${HOME:-} ]] || unset HOME # then ~ is what the system knows of this user
-home=~
-cache=${LLMSUP_CACHE_DIR:-${XDG_CACHE_HOME:-$home/.cache}/llmsup}/llama-server
+need_home
+cache=${LLMSUP_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/llmsup}/llama-server
 case $cache in
 /*) ;;
 *) cache=$PWD/$cache ;;
@@ -137,8 +149,8 @@ made=$cache/$(dpkg --print-architecture 2>/dev/null || uname -m)/llama-server
 
 if ! computes "$made"; then
 	{ mkdir -p "$cache" && exec 9>"$cache/lock"; } 2>/dev/null || die "cannot write to $cache: set LLMSUP_CACHE_DIR to a folder of yours"
-	flock 9
-	if ! computes "$made"; then # still so, now that nobody else is at it
+	flock --nonblock 9 || during "waiting for another llama-server.sh" "usually less than a minute" flock 9
+	if ! computes "$made"; then # still so, with the lock
 		rm -rf "$cache"/.new.*
 		new=$(mktemp -d "$cache/.new.XXXXXX")
 		trap 'rm -rf "$new"' EXIT

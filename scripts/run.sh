@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
 # scripts/run.sh [MODEL.gguf] [flags of llmsup start] [-- flags of llama-server]
 #
-# Sets everything up on Debian or Ubuntu with Go and gcc, and runs llmsup in the foreground: builds bin/llmsup, finds or gets
-# llama-server (see llama-server.sh), and starts both on MODEL.gguf, else on the demo model, which needs no download.
-# Needs no root; as root it installs a missing gcc.
+# Builds bin/llmsup, finds or downloads llama-server (scripts/llama-server.sh),
+# and runs llmsup in the foreground: on MODEL.gguf, else on the demo model, which
+# llmsup generates. It works on Debian and Ubuntu with the packages that README.md
+# names, and needs no root; as root it installs a missing gcc.
+#
+# Flags of llmsup start: --listen HOST:PORT, --config llmsup.yaml, --ctx-size N,
+# --llama-server PATH, and those that bin/llmsup start --help lists.
 set -euo pipefail
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
@@ -14,24 +18,62 @@ die() {
 	exit 1
 }
 
+# usage prints the comment at the head of the script that runs, and exits.
+usage() {
+	sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
+	exit 0
+}
+
+# ticks prints "WHAT (DETAIL)" after a second, then every 3 s how long WHAT has taken so far, until its stdin ends.
+ticks() {
+	local from=$SECONDS pause=1
+	while read -rt "$pause" || (($? > 128)); do # over 128: the time is up
+		if ((pause == 1)); then say "$1 ($2)"; else say "$1, $((SECONDS - from)) s so far"; fi
+		pause=3
+	done
+}
+
+# during WHAT DETAIL COMMAND... runs COMMAND and prints meanwhile that it does WHAT, DETAIL (how long that usually takes) and the
+# time so far. It prints what COMMAND printed only where COMMAND fails, and nothing at all where it takes less than a second.
+during() {
+	local what=$1 detail=$2 out tick ticker result=0
+	shift 2
+	exec {tick}> >(ticks "$what" "$detail") # a pipe ends with this shell, however that ends
+	ticker=$!
+	out=$("$@" 2>&1 </dev/null {tick}>&-) || result=$?
+	exec {tick}>&-
+	wait "$ticker" || true
+	if ((result)) && [[ -n $out ]]; then printf '%s\n' "$out" >&2; fi
+	return "$result"
+}
+
+in_root() { (cd "$root" && "$@"); }
+
 # need_home gives Go and llama-server.sh a place for their caches.
 need_home() {
 	[[ -n ${HOME:-} ]] || unset HOME # then ~ is what the system knows of this user
 	export HOME=~
 }
 
-# need_go wants the Go that go.mod asks for, or one that can fetch it itself.
+# need_go [ARGUMENTS OF GO LIST] wants the Go that go.mod asks for, or one that can download it. It downloads that, and the modules
+# of the packages that it is given (all of them and their tests, if none), so that what follows only compiles.
 need_go() {
-	local want have
+	local want have how
+	(($#)) || set -- -test ./...
 	want=$(sed -n 's/^go //p' "$root/go.mod")
+	how="install Go $want or newer from https://go.dev/dl/"
 	command -v go >/dev/null || PATH=$PATH:/usr/local/go/bin
-	command -v go >/dev/null || die "there is no Go on PATH: install Go $want or newer, https://go.dev/dl/"
+	command -v go >/dev/null || die "there is no Go on PATH: install the packages that README.md names, or $how"
 	have=$(cd / && GOTOOLCHAIN=local go version) # outside the module, which an old Go may not understand
-	[[ $have =~ go([0-9]+\.[0-9]+[^ ]*) ]] || die "cannot tell the version of Go from \"$have\": install Go $want or newer, https://go.dev/dl/"
+	[[ $have =~ go([0-9]+\.[0-9]+[^ ]*) ]] || die "cannot tell the version of Go from \"$have\": $how"
 	have=${BASH_REMATCH[1]}
-	if printf '%s\n' "$want" "$have" | sort -VC; then return; fi
-	if printf '%s\n' 1.21 "$have" | sort -VC && (cd "$root" && go version >/dev/null); then return; fi # fetched the wanted one
-	die "Go $have is too old: install Go $want or newer, https://go.dev/dl/"
+	if ! printf '%s\n' "$want" "$have" | sort -VC; then
+		printf '%s\n' 1.21 "$have" | sort -VC || die "Go $have is too old, and cannot download a newer one itself: $how"
+		during "downloading the toolchain go$want, as Go here is $have" "about 70 MB, once; usually 10 s to a minute" in_root go version ||
+			die "Go $have could not download the toolchain go$want: see above and try again, or $how"
+	fi
+	# What goes wrong here goes wrong in the build too, which says so.
+	during "downloading Go modules" "once; usually 10 s to a minute" in_root go list -e -deps "$@" || true
 }
 
 # need_gcc wants what cgo compiles with; without it Go would quietly leave out what reads the GPU.
@@ -43,17 +85,52 @@ need_gcc() {
 		if ((try++)) || [[ $(id -u) != 0 || $cc != gcc ]] || ! command -v apt-get >/dev/null; then
 			die "there is no working C compiler ($cc), which cgo needs: apt-get install gcc libc6-dev"
 		fi
-		say "installing gcc"
-		export DEBIAN_FRONTEND=noninteractive
-		{ apt-get -qq update && apt-get -qq install --yes --no-install-recommends gcc libc6-dev; } </dev/null >/dev/null 2>&1 || true
+		install_packages gcc libc6-dev || true
 	done
 	export CGO_ENABLED=1
 	# NVML's header calls a hundred functions deprecated, and the compiler says so for each.
 	export CGO_CFLAGS="${CGO_CFLAGS:--g -O2} -Wno-deprecated-declarations"
 }
 
-# test.sh sources this file for what stands above.
+# install_packages PACKAGE... needs root.
+install_packages() {
+	during "installing $*" "usually less than a minute" apt_get update &&
+		during "installing $*" "usually less than a minute" apt_get install --yes --no-install-recommends "$@"
+}
+
+apt_get() { DEBIAN_FRONTEND=noninteractive apt-get -qq "$@"; }
+
+# from_packages FILE reports whether FILE is a llama-server that llama-server.sh made.
+from_packages() {
+	local file
+	file=$(realpath -- "$1" 2>/dev/null) && [[ -e ${file%/*}/root/usr/bin/llama-server ]]
+}
+
+# note_gpu FILE ADVICE tells that a llama-server does not use the GPU that is here.
+note_gpu() {
+	if [[ -e /dev/nvidiactl ]] && from_packages "$1"; then
+		say "note: this llama-server computes on the CPU; for the GPU $2: https://github.com/ggml-org/llama.cpp"
+	fi
+}
+
+# compile FILE builds llmsup.
+compile() {
+	local version
+	# The checkout may belong to another user, whose git would refuse to answer.
+	version=$(git --no-optional-locks -c safe.directory="$root" -C "$root" describe --tags --always --dirty 2>/dev/null || echo dev)
+	during "compiling llmsup $version" "usually 1 to 2 minutes the first time" \
+		in_root go build -buildvcs=false -ldflags "-X main.version=$version" -o "$1" ./cmd/llmsup || die "the build failed; see above"
+}
+
+# The other scripts source this file for what stands above.
 if [[ ${BASH_SOURCE[0]} != "$0" ]]; then return; fi
+
+for arg; do
+	case $arg in
+	--) break ;;
+	-h | --help | -help) usage ;;
+	esac
+done
 
 model=
 case ${1:-} in
@@ -100,7 +177,7 @@ elif [[ -z $chosen && -z $config ]]; then
 fi
 
 need_home
-need_go
+need_go ./cmd/llmsup
 [[ ${CGO_ENABLED:-} == 0 ]] || need_gcc
 if [[ -z $server && -r $config ]] && grep -q '^llama_server:' "$config"; then
 	server=config
@@ -110,16 +187,13 @@ if [[ -z $server ]]; then
 	set -- --llama-server "$server" "$@"
 fi
 
-version=$(git --no-optional-locks -C "$root" describe --tags --always --dirty 2>/dev/null || echo dev)
 { mkdir -p "$root/bin" && new=$(mktemp -d "$root/bin/.new.XXXXXX"); } 2>/dev/null || die "cannot write to $root/bin: run this as the checkout's owner, or in a copy of your own"
 trap 'rm -rf "$new"' EXIT
-(cd "$root" && go build -buildvcs=false -ldflags "-X main.version=$version" -o "$new/llmsup" ./cmd/llmsup) || die "the build failed; see above"
+compile "$new/llmsup"
 mv -f "$new/llmsup" "$root/bin/llmsup"
 rm -rf "$new"
 
-if [[ -e /dev/nvidiactl && $server == */llama-server/*/llama-server ]]; then
-	say "note: this llama-server computes on the CPU; for the GPU put one built with CUDA on PATH: https://github.com/ggml-org/llama.cpp"
-fi
+if [[ $server != config ]]; then note_gpu "$server" "put one built with CUDA on PATH"; fi
 listen=${listen:-127.0.0.1:8000}
 host=${listen%:*} port=${listen##*:}
 case $host in '' | 0.0.0.0 | '[::]') host=127.0.0.1 ;; esac
@@ -136,4 +210,5 @@ else
 
 	END
 fi
+say "this puts llmsup on the PATH of another shell: export PATH=$(printf %q "$root/bin"):\$PATH"
 exec "$root/bin/llmsup" start "$@"

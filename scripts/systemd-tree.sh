@@ -18,8 +18,7 @@ need_home
 for program in debootstrap systemd-nspawn; do
 	if command -v "$program" >/dev/null; then continue; fi
 	package=${program/systemd-nspawn/systemd-container}
-	say "installing $package"
-	{ apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "$package"; } </dev/null >/dev/null 2>&1 || true
+	install_packages "$package" || true
 	command -v "$program" >/dev/null || die "there is no $program: apt-get install $package"
 done
 
@@ -31,17 +30,17 @@ if [[ ! -e $made/usr/lib/systemd/systemd ]]; then
 	mkdir -p "$cache"
 	exec 9>"$cache/lock"
 	flock 9
-	if [[ ! -e $made/usr/lib/systemd/systemd ]]; then # still so, now that nobody else is at it
+	if [[ ! -e $made/usr/lib/systemd/systemd ]]; then # still so, with the lock
 		read -r kind url < <(mirror) || die "apt's sources name no mirror of Debian or Ubuntu to get a systemd from"
 		suite=stable
 		# shellcheck source=/dev/null
 		if [[ $kind == ubuntu ]]; then suite=$(. /etc/os-release && echo "$VERSION_CODENAME"); fi # never tried
-		say "making a small $kind $suite to boot, once (about 60 MB)"
 		rm -rf "$cache"/.new.*
 		new=$(mktemp -d "$cache/.new.XXXXXX")
 		trap 'rm -rf "$new"' EXIT
 		chmod 755 "$new"
-		if ! debootstrap --variant=minbase --include="$packages" "$suite" "$new/tree" "$url" >"$new/log" 2>&1; then
+		bootstrap() { debootstrap --variant=minbase --include="$packages" "$suite" "$new/tree" "$url" >"$new/log" 2>&1; }
+		if ! during "making a small $kind $suite to boot" "about 60 MB, once; usually 1 to 2 minutes" bootstrap; then
 			tail -n 5 "$new/log" >&2
 			die "could not make it from $url: see debootstrap's lines above, and try again"
 		fi
