@@ -30,7 +30,9 @@ type service struct {
 	cloud string // OpenRouter's base URL
 	work  string // a folder that the box sees as /built
 	llama string // llama-server, as the box sees it
-	auth  *sync.Map
+
+	engineRoot string // out here, of a llama-server that scripts/llama-server.sh made
+	auth       *sync.Map
 }
 
 // with is the service for a part of the test.
@@ -54,6 +56,12 @@ func TestBooted(t *testing.T) {
 		{"it is active, and answers", (*service).active},
 		{"the units are in order", (*service).units},
 		{"installed again", (*service).again},
+		{"what is not llmsup is not installed", (*service).notLlmsup},
+		{"an older systemd", (*service).olderSystemd},
+		{"a llama-server for the service", (*service).engine},
+		{"a model and a llama-server in a home", (*service).homes},
+		{"these in an image", (*service).image},
+		{"a broken configuration", (*service).backsOff},
 		{"the key is the service's alone", (*service).secret},
 		{"who may operate it", (*service).operators},
 		{"without a key it starts", (*service).keyless},
@@ -95,7 +103,7 @@ func installed(t *testing.T) *service {
 	if llama == "" {
 		t.Fatal("no llama-server in LLMSUP_TEST_LLAMA_SERVER: run scripts/test.sh, which gets one")
 	}
-	s := &service{box: &box{t: t}, work: t.TempDir(), auth: &sync.Map{}, llama: "/llama/" + filepath.Base(llama)}
+	s := &service{box: &box{t: t}, work: t.TempDir(), auth: &sync.Map{}, llama: "/llama/" + filepath.Base(llama), engineRoot: filepath.Join(filepath.Dir(llama), "root")}
 	build := exec.Command("go", "build", "-buildvcs=false", "-o", filepath.Join(s.work, "llmsup"), "../cmd/llmsup")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build llmsup: %v: %s", err, out)

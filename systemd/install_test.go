@@ -1,0 +1,166 @@
+package systemd
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const configFile = "/etc/llmsup/llmsup.yaml"
+
+// backsOff: with a broken configuration the pauses between the starts grow, and
+// journalctl -p err finds the reason.
+func (s *service) backsOff() {
+	s.served()
+	s.write(configFile, s.config("nonsense: 1\n"))
+	if status, _ := s.try("systemctl", "restart", "llmsup.service"); status == 0 {
+		s.t.Error("systemctl restart succeeds with a broken configuration")
+	}
+	var starts []time.Duration
+	s.await("systemd has started it four times", 90*time.Second, func() bool {
+		text := s.show("llmsup.service", "ExecMainStartTimestampMonotonic")
+		micros, err := strconv.Atoi(text)
+		if err != nil {
+			s.t.Fatalf("the time of its start is %q", text)
+		}
+		start := time.Duration(micros) * time.Microsecond
+		if start != 0 && (len(starts) == 0 || starts[len(starts)-1] != start) { // in a pause it is 0
+			starts = append(starts, start)
+		}
+		return len(starts) == 4
+	})
+	first, last := starts[1]-starts[0], starts[3]-starts[2] // with the time until it failed: 1 s and 3.9 s, and a bit
+	s.t.Logf("the first pause is %s, the third one %s", first, last)
+	if last < first+1500*time.Millisecond {
+		s.t.Errorf("the pauses do not grow: the first is %s, the third %s", first, last)
+	}
+	const reason = `llmsup: ` + configFile + `:9: unknown key "nonsense"`
+	if errs := s.must("journalctl", "-u", "llmsup.service", "-p", "err", "-o", "cat", "--no-pager"); !strings.Contains(errs, reason) || strings.Contains(errs, "<3>") || strings.Contains(errs, "llmsup takes calls") {
+		s.t.Errorf("journalctl -p err shows %s", errs)
+	}
+	if news := s.must("journalctl", "-u", "llmsup.service", "-p", "info..info", "-o", "cat", "--no-pager"); !strings.Contains(news, "llmsup takes calls") || strings.Contains(news, reason) {
+		s.t.Errorf("journalctl -p info..info shows %s", news)
+	}
+	s.write(configFile, s.config(""))
+	s.must("systemctl", "restart", "llmsup.service") // does not wait for the pause
+	s.served()
+	if n := s.show("llmsup.service", "NRestarts"); n != "0" {
+		s.t.Errorf("after a restart by hand NRestarts is %s", n)
+	}
+}
+
+// homes: install.sh reports a llama-server and a model that only the service can't
+// read, does not say ok, and leaves alone what runs.
+func (s *service) homes() {
+	s.inHomes()
+	s.must("env", "CREDENTIALS_DIRECTORY=/etc/llmsup/credentials", "llmsup", "check", "--config", configFile) // root can read them
+	pid := s.show("llmsup.service", "MainPID")
+	status, out := s.try("/src/scripts/install.sh", "--binary", "/built/llmsup")
+	s.reportsHomes(out)
+	if status != 1 || !strings.Contains(out, "was not started again: what ran goes on") {
+		s.t.Errorf("exit %d: %s", status, out)
+	}
+	if now := s.show("llmsup.service", "MainPID"); now != pid {
+		s.t.Errorf("process %s runs, before it was %s", now, pid)
+	}
+	s.write(configFile, s.config(""))
+	s.served()
+}
+
+// image: so it is where no systemd runs, as in an image that is being made.
+func (s *service) image() {
+	s.inHomes()
+	status, out := s.try("unshare", "--mount", "env", "SYSTEMD_OFFLINE=1", "sh", "-c", `mount -t tmpfs tmpfs /run/systemd && /src/scripts/install.sh --binary /built/llmsup`)
+	s.reportsHomes(out)
+	if status != 0 {
+		s.t.Errorf("exit %d: %s", status, out)
+	}
+	s.write(configFile, s.config(""))
+	s.served()
+}
+
+// inHomes has the configuration name a llama-server and a model in a home that all
+// users may look into.
+func (s *service) inHomes() {
+	s.served()
+	s.write("/home/olga/llama-server", "#!/bin/sh\nexec "+s.llama+" \"$@\"\n")
+	s.must("cp", "/built/demo.gguf", "/home/olga/demo.gguf")
+	s.must("chmod", "-R", "a+rX,u+x", "/home/olga")
+	config := strings.NewReplacer(s.llama, "/home/olga/llama-server", "/built/demo.gguf", "/home/olga/demo.gguf").Replace(s.config(""))
+	s.write(configFile, config)
+}
+
+func (s *service) reportsHomes(out string) {
+	s.t.Helper()
+	for _, want := range []string{
+		"error    server demo: read model /home/olga/demo.gguf: permission denied",
+		"error    no llama-server that can be run at /home/olga/llama-server: permission denied",
+		"the service sees no files in homes",
+	} {
+		if !strings.Contains(out, want) {
+			s.t.Errorf("install.sh does not print %q: %s", want, out)
+		}
+	}
+	if strings.Contains(out, "install.sh: ok") {
+		s.t.Errorf("install.sh prints ok: %s", out)
+	}
+}
+
+// notLlmsup: a program that is not llmsup is refused before anything is changed.
+func (s *service) notLlmsup() {
+	files := func() string {
+		return s.must("sh", "-c", `find /etc /usr/local /usr/share/bash-completion -printf '%p %m %u %s %T@ %C@\n' | sort`)
+	}
+	before, pid := files(), s.show("llmsup.service", "MainPID")
+	status, out := s.try("/src/scripts/install.sh", "--binary", "/bin/ls")
+	if status != 1 || !strings.HasPrefix(out, "install.sh: /bin/ls is not a llmsup that runs here: its --version printed \"ls ") {
+		s.t.Errorf("exit %d: %s", status, out)
+	}
+	if files() != before {
+		s.t.Error("install.sh has changed files")
+	}
+	if now := s.show("llmsup.service", "MainPID"); now != pid {
+		s.t.Errorf("process %s runs, before it was %s", now, pid)
+	}
+}
+
+// engine: without a llama-server that the service could use, install.sh copies the one that
+// scripts/llama-server.sh has in its cache.
+func (s *service) engine() {
+	if _, err := os.Stat(s.engineRoot); err != nil {
+		notRun(s.t, "the llama-server of LLMSUP_TEST_LLAMA_SERVER is not one that scripts/llama-server.sh made")
+	}
+	s.must("sh", "-c", `mkdir -p /root/cache/llama-server && ln -sfn /llama "/root/cache/llama-server/$(dpkg --print-architecture)"`)
+	s.write(configFile, strings.Replace(s.config(""), "llama_server: "+s.llama+"\n", "", 1))
+	out := s.must("env", "LLMSUP_CACHE_DIR=/root/cache", "/src/scripts/install.sh", "--binary", "/built/llmsup")
+	const copied = "/usr/local/lib/llmsup/llama-server"
+	if !strings.Contains(out, " to "+copied) || !strings.Contains(out, "ok       llama-server: /usr/local/bin/llama-server, ") || !strings.Contains(out, "install.sh: ok: llmsup is installed and runs") {
+		s.t.Errorf("install.sh prints %s", out)
+	}
+	s.served()
+	for _, pid := range s.engines() {
+		if command := s.ask("cat", "/proc/"+pid+"/cmdline"); !strings.HasPrefix(command, copied+"/") {
+			s.t.Errorf("it runs %q", command)
+		}
+	}
+	s.write(configFile, s.config(""))
+	s.must("systemctl", "restart", "llmsup.service")
+	s.served()
+}
+
+// olderSystemd: install.sh leaves out of the unit what an older systemd does not know.
+func (s *service) olderSystemd() {
+	s.write("/opt/older/systemctl", `#!/bin/sh
+case $1 in --version) echo 'systemd 252 (252.39-1)' ;; *) exec /usr/bin/systemctl "$@" ;; esac
+`)
+	s.must("chmod", "755", "/opt/older/systemctl")
+	s.must("env", "PATH=/opt/older:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin", "/src/scripts/install.sh", "--binary", "/built/llmsup", "--no-start")
+	unit := s.must("cat", "/etc/systemd/system/llmsup.service")
+	if !strings.Contains(unit, "\nType=notify\n") || !strings.Contains(unit, "\nRestartSec=1s\n") || strings.Contains(unit, "\nRestartSteps=") || strings.Contains(unit, "\nRestartMaxDelaySec=") {
+		s.t.Errorf("the unit is\n%s", unit)
+	}
+	s.must("/src/scripts/install.sh", "--binary", "/built/llmsup")
+	s.must("cmp", "/src/systemd/llmsup.service", "/etc/systemd/system/llmsup.service")
+	s.served()
+}
