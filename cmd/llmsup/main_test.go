@@ -46,6 +46,8 @@ func TestScripts(t *testing.T) {
 			env.Setenv("REAL_LLAMA_SERVER", llamaServer(t))
 			env.Setenv("LLAMA_ARG_THREADS", "1") // more of them wait for each other on a busy machine
 			env.Values[scriptCallsKey{}] = &scriptCalls{stop: func() {}}
+			scripts, _ := filepath.Abs("../../scripts")
+			env.Setenv("SCRIPTS", scripts)
 			// Files of a script have no mode of their own.
 			_ = os.Chmod(filepath.Join(env.WorkDir, "bin", "llama-server"), 0o700)
 			return err
