@@ -54,7 +54,8 @@ func run(args []string) int {
 		os.Exit(exitFailed)
 	}()
 	cli.HelpPrinter = printHelp
-	return exitCode(newApp(hurry).RunContext(ctx, args))
+	app := newApp(hurry)
+	return exitCode(app.RunContext(ctx, flagsFirst(app, args)))
 }
 
 // usageError is a mistake on the command line: exit code 2.
