@@ -39,17 +39,22 @@ func (rt *Router) Explain(model string) Explanation {
 	return e
 }
 
-// Stranded returns the routes, sorted by name, whose calls nobody could answer if
-// all local servers were drained.
-func (rt *Router) Stranded() (routes []string) {
+// Stranded returns the routes, sorted by name, whose calls no backend could answer
+// while the given local servers are drained.
+func (rt *Router) Stranded(drained []string) (routes []string) {
 	s := rt.routing.Load()
 	for _, route := range s.table.Routes() {
-		if s.local(route.Primary) == nil {
+		if s.local(route.Primary) == nil || !slices.Contains(drained, route.Primary) {
 			continue
 		}
-		spare := s.backends[route.Fallback]
-		_, free := spare.(*upstreamBackend)
-		if !free || spare.availability().noKey != "" || !mayFallBack(route, Draining) || !mayFallBack(route, Drained) {
+		answers := false
+		switch fallback := s.backends[route.Fallback].(type) {
+		case *upstreamBackend:
+			answers = fallback.availability().noKey == ""
+		case *localBackend:
+			answers = !slices.Contains(drained, route.Fallback)
+		}
+		if !answers || !mayFallBack(route, Draining) || !mayFallBack(route, Drained) {
 			routes = append(routes, route.Name)
 		}
 	}

@@ -175,14 +175,14 @@ func (in *instance) wreck(ctx context.Context, done map[string]int) {
 			_ = syscall.Kill(pid, syscall.SIGSTOP)
 			done["stopped"]++
 		case 2:
-			if err := in.client.Restart(ctx); err == nil {
+			if _, err := in.client.Restart(ctx, nil); err == nil {
 				done["restarted"]++
 			}
 		case 3:
 			how := control.DrainRequest{Timeout: control.Duration(300 * time.Millisecond)}
 			nothing := func(control.Step) error { return nil }
 			whole := context.WithoutCancel(ctx) // it has to come back
-			if in.client.Drain(whole, how, nothing) == nil && in.client.Resume(whole, nothing) == nil {
+			if in.client.Drain(whole, how, nothing) == nil && in.client.Resume(whole, nil, nothing) == nil {
 				done["drained"]++
 			}
 		}

@@ -18,13 +18,15 @@ func drainCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "drain",
 		Usage:     "take the GPU for maintenance: calls go elsewhere, and llama-server is stopped",
-		UsageText: "llmsup drain [--timeout 10m] [--for 2h] [--keep-server] [--yes] [--json]\nllmsup drain --cancel",
-		Description: "New calls go to the fallback from the first line on. Those that run may end first, for up to --timeout; then they\n" +
-			"go on elsewhere. llama-server is stopped, its VRAM seen free, and the driver let go. Exits 0 once that is done.\n" +
-			"The servers stay drained, over a restart of llmsup and of the machine too, until llmsup resume, or for as long as\n" +
-			"--for says. A second drain joins the first one. Ctrl-C leaves the drain going; --cancel takes it back.",
+		ArgsUsage: "[NAME...]",
+		UsageText: "llmsup drain [NAME...] [--timeout 10m] [--for 2h] [--keep-server] [--yes] [--json]\nllmsup drain --cancel [NAME...]",
+		Description: "Drains the named servers, or all. New calls go to the fallback from the first line on. Running calls may end first,\n" +
+			"for up to --timeout; then they continue on the fallback. llama-server is stopped, and its VRAM verified to be free;\n" +
+			"once all servers are drained, llmsup closes the driver. Exits 0 once that is done. The servers stay drained, over a\n" +
+			"restart of llmsup and of the machine too, until llmsup resume, or for as long as --for says. A second drain joins\n" +
+			"the first one. Ctrl-C leaves the drain going; --cancel takes it back.",
 		Flags: []cli.Flag{
-			&cli.DurationFlag{Name: "timeout", Usage: "let calls that run go on for this `TIME`", DefaultText: "10m"},
+			&cli.DurationFlag{Name: "timeout", Usage: "let running calls go on for this `TIME`", DefaultText: "10m"},
 			&cli.DurationFlag{Name: "for", Usage: "take the servers into use again after this `TIME`", DefaultText: "until llmsup resume"},
 			&cli.BoolFlag{Name: "keep-server", Usage: "leave llama-server running, with its VRAM, and without calls"},
 			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "drain also where calls have no fallback, and are refused meanwhile"},
@@ -41,7 +43,7 @@ func drainCommand() *cli.Command {
 			client := daemonClient(c)
 			show := newStepPrinter(os.Stdout, c.Bool("json"))
 			if c.Bool("cancel") {
-				return show.ended(client.Resume(c.Context, show.step), "the servers are still on their way back")
+				return show.ended(client.Resume(c.Context, how.Servers, show.step), "the servers are still on their way back")
 			}
 			err = client.Drain(c.Context, how, show.step)
 			var stranded control.StrandedError
@@ -51,15 +53,13 @@ func drainCommand() *cli.Command {
 			} else if errors.As(err, &stranded) {
 				return fmt.Errorf("nothing was done: %w; pass --yes to drain all the same", err)
 			}
-			return show.ended(err, "the drain goes on; llmsup status shows it, and llmsup drain --cancel takes it back")
+			cancel := strings.Join(append([]string{"llmsup drain --cancel"}, how.Servers...), " ")
+			return show.ended(err, "the drain goes on; llmsup status shows it, and "+cancel+" takes it back")
 		},
 	}
 }
 
 func drainRequest(c *cli.Context) (how control.DrainRequest, err error) {
-	if err := noArgs(c); err != nil {
-		return how, err
-	}
 	for _, name := range []string{"timeout", "for"} {
 		if d := c.Duration(name); d < 0 || name == "for" && c.IsSet(name) && d == 0 {
 			return how, usagef("--%s %s is no time to wait; give one such as 90s, 10m or 2h", name, d)
@@ -69,6 +69,7 @@ func drainRequest(c *cli.Context) (how control.DrainRequest, err error) {
 		return how, usagef("--cancel takes a drain back, and goes with no other flag but --json")
 	}
 	how = control.DrainRequest{
+		Servers: c.Args().Slice(),
 		Timeout: control.Duration(c.Duration("timeout")), For: control.Duration(c.Duration("for")),
 		KeepServer: c.Bool("keep-server"), Yes: c.Bool("yes"),
 	}

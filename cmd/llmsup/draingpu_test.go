@@ -82,3 +82,98 @@ func TestDrainFreesTheGPU(t *testing.T) {
 		t.Errorf("drain: exit %d\n%s", code, out)
 	}
 }
+
+// TestDrainOfOneServerAndTheGPU: the VRAM of that server has to be free, and no other
+// one's. The driver is let go once all servers are drained without their processes.
+func TestDrainOfOneServerAndTheGPU(t *testing.T) {
+	t.Parallel()
+	b, c := newGPUBox(t, nvmltest.Modern), newCloud(t)
+	config := fmt.Sprintf(`
+servers:
+  chat: {model: %[1]s, gpu: "0"}
+  mail: {model: %[1]s, gpu: "1"}
+upstreams:
+  openrouter: {base_url: "%[2]s/api/v1", api_key_env: TEST_OPENROUTER_KEY}
+routes:
+  local/chat: {primary: chat, fallback: openrouter, fallback_model: vendor/chat}
+  local/mail: {primary: mail, fallback: openrouter, fallback_model: vendor/mail}
+  local: {primary: chat, fallback: openrouter, fallback_model: vendor/chat}
+`, smallModel(t), c.URL) + quick
+	file := newEditable(t, config)
+	in := launch(t, b.env(c.env()...), "--config", file.path)
+	holds := func(server int) { // its process holds 8 GiB of the GPU of its own
+		now := in.awaitServer(server, "ready", isReady)
+		b.change(func(box *nvmltest.Box) {
+			box.GPUs[server].Used = 9 * gib1
+			box.GPUs[server].Processes = []nvmltest.Process{{PID: now.PID, Used: 8 * gib1}}
+		})
+		in.awaitServer(server, "known", func(s control.Server) bool {
+			return s.VRAM != nil && s.VRAM.HeldBytes != nil && *s.VRAM.HeldBytes == 8*gib1
+		})
+	}
+	free := func(server int) {
+		b.change(func(box *nvmltest.Box) { box.GPUs[server].Used, box.GPUs[server].Processes = gib1, nil })
+	}
+	problem := func() string {
+		s, err := in.client.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.GPUProblem
+	}
+	stillRead := func(after string) {
+		t.Helper()
+		before := b.samples()
+		in.await("read again after "+after, func(control.Server) bool { return b.samples() > before+1 })
+		if problem() != "" {
+			t.Errorf("after %s: %s", after, problem())
+		}
+	}
+	drain := func(server int, args ...string) {
+		t.Helper()
+		told := make(chan string)
+		go func() {
+			code, out := in.run(append([]string{"drain"}, args...)...)
+			told <- fmt.Sprint(code, " ", out)
+		}()
+		in.awaitServer(server, "drained", func(s control.Server) bool { return drainedServer(s) && s.PID == 0 })
+		free(server)
+		if out := <-told; !strings.HasPrefix(out, "0 ") || !strings.Contains(out, args[0]+": its VRAM is free: 8.0 GiB\ndrained; ") {
+			t.Errorf("drain %q: %s", args, out)
+		}
+	}
+	must := func(line ...string) {
+		t.Helper()
+		if code, out := in.run(line...); code != 0 {
+			t.Errorf("%q: exit %d\n%s", line, code, out)
+		}
+	}
+	holds(0)
+	holds(1)
+	drain(0, "chat")
+	stillRead("the drain of one")
+	must("drain", "mail", "--keep-server")
+	stillRead("a drain that keeps a process")
+	drain(1, "mail")
+	const atRest = "the driver is left alone while the servers are drained"
+	in.await("at rest", func(control.Server) bool { return strings.Contains(problem(), atRest) })
+	must("resume", "mail")
+	stillRead("the return of one")
+	must("drain", "mail")
+	in.await("at rest", func(control.Server) bool { return strings.Contains(problem(), atRest) })
+
+	// A server that a reload adds needs the driver, unless the drain is one of all.
+	file.write(strings.Replace(config, "upstreams:", "  new: {model: "+smallModel(t)+", gpu: \"1\"}\nupstreams:", 1))
+	must("reload")
+	in.awaitServer(2, "ready", isReady)
+	stillRead("a reload that adds a server")
+	must("drain", "--yes")
+	in.await("at rest", func(control.Server) bool { return strings.Contains(problem(), atRest) })
+
+	// Once a reload has removed the only one in use, all are drained again.
+	must("resume", "new")
+	stillRead("the return of one")
+	file.write(config)
+	must("reload")
+	in.await("at rest", func(control.Server) bool { return strings.Contains(problem(), atRest) })
+}

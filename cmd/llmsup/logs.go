@@ -15,7 +15,8 @@ func logsCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "logs",
 		Usage:     "show what llama-server printed",
-		UsageText: "llmsup logs [-f] [-n 100]",
+		ArgsUsage: "[NAME...]",
+		UsageText: "llmsup logs [NAME...] [-f] [-n 100]",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on with what it prints from now on, until Ctrl-C"},
 			&cli.IntFlag{Name: "lines", Aliases: []string{"n"}, Value: 100, Usage: "begin with the last `N` lines"},
@@ -23,9 +24,6 @@ func logsCommand() *cli.Command {
 		},
 		OnUsageError: onUsageError,
 		Action: func(c *cli.Context) error {
-			if err := noArgs(c); err != nil {
-				return err
-			}
 			if n := c.Int("lines"); n < 0 || n > control.MaxLogLines {
 				return usagef("-n %d is not a number of lines between 0 and %d", n, control.MaxLogLines)
 			}
@@ -34,8 +32,9 @@ func logsCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			several := len(status.Servers) > 1
-			err = client.Logs(c.Context, c.Int("lines"), c.Bool("follow"), func(line control.LogLine) error {
+			q := control.LogsRequest{Servers: c.Args().Slice(), Lines: c.Int("lines"), Follow: c.Bool("follow")}
+			several := len(q.Servers) > 1 || len(q.Servers) == 0 && len(status.Servers) > 1
+			err = client.Logs(c.Context, q, func(line control.LogLine) error {
 				return printLogLine(line, several)
 			})
 			if errors.Is(err, context.Canceled) {

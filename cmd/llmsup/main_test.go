@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 
 func TestScripts(t *testing.T) {
 	commands := map[string]func(*testscript.TestScript, bool, []string){
-		"exits": exits, "call-status": callStatus, "demo-gguf": demoGGUF, "running": running, "daemon": beginDaemon, "interrupted": interrupted,
+		"exits": exits, "call-status": callStatus, "demo-gguf": demoGGUF, "running": running, "daemon": beginDaemon, "end-daemon": endDaemon, "interrupted": interrupted,
 	}
 	maps.Copy(commands, callCommands)
 	testscript.Run(t, testscript.Params{

@@ -252,7 +252,7 @@ func TestReloadShowsNewLogs(t *testing.T) {
 	defer cancel()
 	seen := make(chan bool, 1)
 	go func() {
-		_ = in.client.Logs(ctx, 0, true, func(line control.LogLine) error {
+		_ = in.client.Logs(ctx, control.LogsRequest{Follow: true}, func(line control.LogLine) error {
 			if line.Server == "later" {
 				select {
 				case seen <- true:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -19,28 +20,34 @@ func restartCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "restart",
 		Usage:     "replace the llama-server process when its calls have ended",
-		UsageText: "llmsup restart [--json]",
-		Description: "New calls go to the fallback from now on; the running ones end first, for up to ten minutes. Exits 0 when\n" +
-			"every server is ready again, 1 when one did not come back. Ctrl-C leaves the restart going.",
+		ArgsUsage: "[NAME...]",
+		UsageText: "llmsup restart [NAME...] [--json]",
+		Description: "Restarts the named servers, or all that are not drained. New calls go to the fallback from now on; running calls end\n" +
+			"first, for up to ten minutes. Exits 0 when each server is ready again, 1 when one did not come back. Ctrl-C leaves\n" +
+			"the restart going.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "json", Usage: "print each step as a JSON object"},
 			controlFlag(),
 		},
 		OnUsageError: onUsageError,
 		Action: func(c *cli.Context) error {
-			if err := noArgs(c); err != nil {
-				return err
-			}
 			client := daemonClient(c)
 			before, err := client.Status(c.Context)
 			if err != nil {
 				return err
 			}
-			if err := client.Restart(c.Context); err != nil {
+			begun, err := client.Restart(c.Context, c.Args().Slice())
+			if err != nil {
 				return err
 			}
 			show := newStepPrinter(os.Stdout, c.Bool("json"))
-			err = followRestart(c.Context, client, before, show)
+			for _, name := range begun.Drained {
+				text := "is drained, and is not restarted; llmsup resume " + name + " starts it"
+				if err := show.step(control.Step{At: time.Now(), Server: name, Step: control.StepWarning, Text: text}); err != nil {
+					return err
+				}
+			}
+			err = followRestart(c.Context, client, before, begun.Servers, show)
 			if errors.Is(err, control.ErrNoDaemon) {
 				err, show.last = errors.New("llmsup has ended meanwhile; when it runs again the servers have new processes"), control.Step{}
 			}
@@ -49,9 +56,9 @@ func restartCommand() *cli.Command {
 	}
 }
 
-// followRestart shows each server's states until all have a new process that is
-// ready, or one has come to grief.
-func followRestart(ctx context.Context, client *control.Client, before control.Status, show *stepPrinter) error {
+// followRestart shows the states of some servers until all have a new process that is
+// ready, or one did not come back.
+func followRestart(ctx context.Context, client *control.Client, before control.Status, servers []string, show *stepPrinter) error {
 	old := map[string]control.Server{}
 	shown, counted := map[string]string{}, map[string]string{}
 	for _, s := range before.Servers {
@@ -65,11 +72,14 @@ func followRestart(ctx context.Context, client *control.Client, before control.S
 		if err != nil {
 			return err
 		}
-		if now.Drain != nil {
-			return errors.New("the servers were drained meanwhile, which takes the restart's place; llmsup resume starts them")
-		}
 		waiting := 0
 		for _, s := range now.Servers {
+			if !slices.Contains(servers, s.Name) {
+				continue
+			}
+			if s.Drain != nil {
+				return fmt.Errorf("%s was drained meanwhile, which takes the restart's place; llmsup resume %s starts it", s.Name, s.Name)
+			}
 			if step := restartStep(s); s.Since.After(old[s.Name].Since) && shown[s.Name] != step.Text {
 				shown[s.Name] = step.Text
 				if err := show.step(step); err != nil {

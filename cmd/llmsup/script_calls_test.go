@@ -43,6 +43,7 @@ type scriptCalls struct {
 	results []string // as "200 demo"
 	stop    context.CancelFunc
 	cloud   *cloud
+	daemon  func() // ends the script's newest daemon as Ctrl-C does
 }
 
 type scriptCallsKey struct{}
@@ -234,6 +235,14 @@ func beginDaemon(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// endDaemon ends the newest daemon as Ctrl-C does, and waits for its end: end-daemon.
+func endDaemon(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 || callsOf(ts).daemon == nil {
+		ts.Fatalf("usage: end-daemon, after daemon or running")
+	}
+	callsOf(ts).daemon()
+}
+
 // startDaemon starts a daemon that ends with the script. end kills it, and returns
 // its log.
 func startDaemon(ts *testscript.TestScript, args []string) (end func() string) {
@@ -252,10 +261,12 @@ func startDaemon(ts *testscript.TestScript, args []string) (end func() string) {
 		_ = daemon.Wait() // its end is another test's
 		close(over)
 	}()
-	ts.Defer(func() {
+	interrupt := func() {
 		_ = daemon.Process.Signal(syscall.SIGINT)
 		<-over
-	})
+	}
+	callsOf(ts).daemon = interrupt
+	ts.Defer(interrupt)
 	return func() string {
 		_ = daemon.Process.Kill()
 		<-over

@@ -67,7 +67,7 @@ func TestLogsFollow(t *testing.T) {
 	lines := make(chan control.LogLine, 1000)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- in.client.Logs(ctx, 0, true, func(line control.LogLine) error { lines <- line; return nil })
+		ended <- in.client.Logs(ctx, control.LogsRequest{Follow: true}, func(line control.LogLine) error { lines <- line; return nil })
 	}()
 	deadline := time.After(20 * time.Second)
 	for seen := false; !seen; {

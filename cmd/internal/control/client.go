@@ -59,10 +59,10 @@ func (c *Client) Route(ctx context.Context, model string) (RouteAnswer, error) {
 	return get[RouteAnswer](ctx, c, "/v1/route?"+url.Values{"model": {model}}.Encode())
 }
 
-// Logs hands on the last n lines that the servers printed and, to follow, the
-// later ones until ctx ends.
-func (c *Client) Logs(ctx context.Context, n int, follow bool, emit func(LogLine) error) error {
-	query := url.Values{"n": {strconv.Itoa(n)}, "follow": {strconv.FormatBool(follow)}}
+// Logs hands on the last lines that servers printed and, to follow, the later ones
+// until ctx ends.
+func (c *Client) Logs(ctx context.Context, q LogsRequest, emit func(LogLine) error) error {
+	query := url.Values{"n": {strconv.Itoa(q.Lines)}, "follow": {strconv.FormatBool(q.Follow)}, "server": q.Servers}
 	resp, err := c.open(ctx, http.MethodGet, "/v1/logs?"+query.Encode())
 	if err != nil {
 		return err
@@ -74,23 +74,22 @@ func (c *Client) Logs(ctx context.Context, n int, follow bool, emit func(LogLine
 // Reload has the daemon read its configuration anew, and returns what has
 // changed. It has to read the models' files as well, which may take a while.
 func (c *Client) Reload(ctx context.Context) (changes []string, err error) {
-	answer, err := ask[Reloaded](ctx, c, http.MethodPost, "/v1/reload", reloadTimeout)
+	answer, err := ask[Reloaded](ctx, c, http.MethodPost, "/v1/reload", nil, reloadTimeout)
 	return answer.Changes, err
 }
 
-// Restart asks all servers for new processes. Status tells how that goes.
-func (c *Client) Restart(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
-	defer cancel()
-	resp, err := c.open(ctx, http.MethodPost, "/v1/restart")
+// Restart replaces the processes of servers; none = all. It returns once that has
+// begun: Status shows how it goes.
+func (c *Client) Restart(ctx context.Context, servers []string) (Restarting, error) {
+	body, err := json.Marshal(ServersRequest{servers})
 	if err != nil {
-		return err
+		return Restarting{}, err
 	}
-	return resp.Body.Close()
+	return ask[Restarting](ctx, c, http.MethodPost, "/v1/restart", body, answerTimeout)
 }
 
-// Drain takes all servers out of use and hands on each step until that is done.
-// When ctx ends, it goes on. A StrandedError says that nothing was done.
+// Drain takes servers out of use and hands on each step until that is done. When ctx
+// ends, the drain goes on. A StrandedError says that nothing was done.
 func (c *Client) Drain(ctx context.Context, how DrainRequest, emit func(Step) error) error {
 	body, err := json.Marshal(how)
 	if err != nil {
@@ -99,9 +98,13 @@ func (c *Client) Drain(ctx context.Context, how DrainRequest, emit func(Step) er
 	return c.steps(ctx, "/v1/drain", body, emit)
 }
 
-// Resume takes all servers into use again and hands on each step.
-func (c *Client) Resume(ctx context.Context, emit func(Step) error) error {
-	return c.steps(ctx, "/v1/resume", nil, emit)
+// Resume takes servers into use again, none = all, and hands on each step.
+func (c *Client) Resume(ctx context.Context, servers []string, emit func(Step) error) error {
+	body, err := json.Marshal(ServersRequest{servers})
+	if err != nil {
+		return err
+	}
+	return c.steps(ctx, "/v1/resume", body, emit)
 }
 
 func (c *Client) steps(ctx context.Context, path string, body []byte, emit func(Step) error) error {
@@ -163,23 +166,23 @@ func (c *Client) send(ctx context.Context, method, path string, body []byte) (*h
 }
 
 func get[T any](ctx context.Context, c *Client, path string) (T, error) {
-	return ask[T](ctx, c, http.MethodGet, path, answerTimeout)
+	return ask[T](ctx, c, http.MethodGet, path, nil, answerTimeout)
 }
 
-func ask[T any](ctx context.Context, c *Client, method, path string, patience time.Duration) (T, error) {
+func ask[T any](ctx context.Context, c *Client, method, path string, body []byte, patience time.Duration) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var result T
-	resp, err := c.open(ctx, method, path)
+	resp, err := c.send(ctx, method, path, body)
 	if err != nil {
 		return result, err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
+	answer, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return result, fmt.Errorf("the daemon at %s broke its answer off: %w", c.path, err)
 	}
-	if err := json.Unmarshal(body, &result); err != nil {
+	if err := json.Unmarshal(answer, &result); err != nil {
 		return result, fmt.Errorf("the daemon at %s gave an answer of another form: %w; is it of another version?", c.path, err)
 	}
 	return result, nil

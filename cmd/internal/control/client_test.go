@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -24,7 +26,13 @@ func (source) Route(model string) RouteAnswer {
 	return RouteAnswer{Model: model, Route: "*/*", Backend: "openrouter"}
 }
 
-func (source) Restart() error { return nil }
+func (source) Restart(servers []string) (Restarting, error) {
+	if slices.Contains(servers, "none") {
+		return Restarting{}, errors.New("there is no server none")
+	}
+	return Restarting{Servers: servers}, nil
+}
+
 func (source) Drain(_ context.Context, how DrainRequest, emit func(Step) error) error {
 	if !how.Yes {
 		return StrandedError{[]string{"local", "local/a"}}
@@ -32,27 +40,33 @@ func (source) Drain(_ context.Context, how DrainRequest, emit func(Step) error) 
 	if how.For > 0 {
 		return errors.New("no such thing")
 	}
-	if err := emit(Step{Step: StepDraining, Server: "a", Calls: 3}); err != nil {
+	if err := emit(Step{Step: StepDraining, Server: cmp.Or(strings.Join(how.Servers, ","), "a"), Calls: 3}); err != nil {
 		return err
 	}
 	return emit(Step{Step: StepDrained})
 }
 
-func (source) Resume(ctx context.Context, emit func(Step) error) error {
-	if err := emit(Step{Step: StepStarting}); err != nil {
+func (source) Resume(ctx context.Context, servers []string, emit func(Step) error) error {
+	if err := emit(Step{Step: StepStarting, Server: strings.Join(servers, ",")}); err != nil {
 		return err
 	}
 	<-ctx.Done()
 	return ctx.Err()
 }
 func (source) Reload() ([]string, error) { return []string{"route a: added"}, nil }
-func (source) Logs(ctx context.Context, n int, follow bool, emit func(LogLine) error) error {
-	for i := range n {
-		if err := emit(LogLine{Server: "s", Text: fmt.Sprint(i)}); err != nil {
+func (source) Logs(ctx context.Context, q LogsRequest, begin func() error, emit func(LogLine) error) error {
+	if slices.Contains(q.Servers, "none") {
+		return errors.New("there is no server none")
+	}
+	if err := begin(); err != nil {
+		return err
+	}
+	for i := range q.Lines {
+		if err := emit(LogLine{Server: strings.Join(q.Servers, ","), Text: fmt.Sprint(i)}); err != nil {
 			return err
 		}
 	}
-	if follow {
+	if q.Follow {
 		<-ctx.Done()
 	}
 	return nil
@@ -94,12 +108,19 @@ func TestClient(t *testing.T) {
 func TestClientLogs(t *testing.T) {
 	c := NewClient(serve(t, NewHandler(source{}, "v1")))
 	var got []string
-	keep := func(line LogLine) error { got = append(got, line.Text); return nil }
-	if err := c.Logs(t.Context(), 3, false, keep); err != nil || strings.Join(got, ",") != "0,1,2" {
+	keep := func(line LogLine) error { got = append(got, line.Server+line.Text); return nil }
+	if err := c.Logs(t.Context(), LogsRequest{Lines: 3}, keep); err != nil || strings.Join(got, " ") != "0 1 2" {
 		t.Errorf("%q, %v", got, err)
 	}
+	got = nil
+	if err := c.Logs(t.Context(), LogsRequest{Servers: []string{"a&b", "c"}, Lines: 1}, keep); err != nil || strings.Join(got, " ") != "a&b,c0" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if err := c.Logs(t.Context(), LogsRequest{Servers: []string{"none"}, Follow: true}, keep); err == nil || !strings.HasSuffix(err.Error(), "refused: there is no server none") {
+		t.Errorf("of no server: %v", err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
-	err := c.Logs(ctx, 2, true, func(line LogLine) error {
+	err := c.Logs(ctx, LogsRequest{Lines: 2, Follow: true}, func(line LogLine) error {
 		if line.Text == "1" { // the last before it waits for more
 			cancel()
 		}
@@ -108,7 +129,7 @@ func TestClientLogs(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("following ended with %v", err)
 	}
-	if err := c.Logs(t.Context(), -1, false, keep); err == nil || !strings.Contains(err.Error(), "number of lines") {
+	if err := c.Logs(t.Context(), LogsRequest{Lines: -1}, keep); err == nil || !strings.Contains(err.Error(), "number of lines") {
 		t.Errorf("n = -1: %v", err)
 	}
 }
@@ -189,11 +210,12 @@ func TestHandler(t *testing.T) {
 		"unknown":       {"GET", "/v2/status", "llmsup", "", 404, `{"error":"this daemon knows no GET /v2/status`},
 		"a web page":    {"GET", "/v1/status", "llmsup", "https://evil.example", 403, `{"error":`},
 		"a null origin": {"GET", "/v1/status", "llmsup", "null", 403, `{"error":`},
+		"a bad body":    {"POST", "/v1/resume", "llmsup", "", 400, `{"error":"the body has to be JSON with servers"}`},
 		"another host":  {"GET", "/v1/status", "evil.example", "", 403, `{"error":`},
 		"localhost":     {"GET", "/v1/status", "localhost", "", 403, `{"error":`},
 		"no host":       {"GET", "/v1/status", "", "", 403, `{"error":`},
 	} {
-		r := httptest.NewRequestWithContext(context.WithValue(t.Context(), peerKey{}, peer{}), tc.method, tc.target, nil)
+		r := httptest.NewRequestWithContext(context.WithValue(t.Context(), peerKey{}, peer{}), tc.method, tc.target, strings.NewReader(`{"server":"a"}`))
 		r.Host = tc.host
 		if tc.origin != "" {
 			r.Header.Set("Origin", tc.origin)
@@ -226,9 +248,21 @@ func TestClientSteps(t *testing.T) {
 		t.Errorf("%v, %+v", err, got)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	err := c.Resume(ctx, func(Step) error { cancel(); return nil }) // as it comes, and not at the end
+	err := c.Resume(ctx, nil, func(Step) error { cancel(); return nil }) // as it comes, and not at the end
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("Ctrl-C: %v", err)
+	}
+	ctx, cancel = context.WithCancel(t.Context())
+	_ = c.Resume(ctx, []string{"a", "b"}, func(s Step) error { cancel(); return keep(s) })
+	_ = c.Drain(t.Context(), DrainRequest{Yes: true, Servers: []string{"c"}}, keep)
+	if len(got) != 5 || got[2].Server != "a,b" || got[3].Server != "c" {
+		t.Errorf("of named servers: %+v", got)
+	}
+	if begun, err := c.Restart(t.Context(), []string{"a"}); err != nil || len(begun.Servers) != 1 || begun.Servers[0] != "a" {
+		t.Errorf("restart: %+v, %v", begun, err)
+	}
+	if _, err := c.Restart(t.Context(), []string{"none"}); err == nil || !strings.HasSuffix(err.Error(), "refused: there is no server none") {
+		t.Errorf("restart of no server: %v", err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -21,20 +22,22 @@ type Source interface {
 	Route(model string) RouteAnswer
 	// Usage adds up the calls of a span of time; by is "" or one of UsageBy.
 	Usage(ctx context.Context, from, to time.Time, by string) (Usage, error)
-	// Restart asks all servers for new processes; their states tell how that goes.
-	Restart() error
-	// Drain takes all servers out of use and hands on each step until that is done,
-	// or joins whoever has begun to. It goes on when ctx ends. A StrandedError says
-	// that nothing was done, since calls would be refused.
+	// Restart replaces the processes of servers, none = all; their states show how that
+	// goes.
+	Restart(servers []string) (Restarting, error)
+	// Drain takes servers out of use and hands on each step until that is done. The
+	// drain goes on when ctx ends. A StrandedError says that nothing was done, since
+	// calls would be rejected.
 	Drain(ctx context.Context, how DrainRequest, emit func(Step) error) error
-	// Resume takes them into use again, in the same way.
-	Resume(ctx context.Context, emit func(Step) error) error
+	// Resume takes servers into use again, none = all, in the same way.
+	Resume(ctx context.Context, servers []string, emit func(Step) error) error
 	// Reload reads the configuration anew, and returns what has changed; with an
 	// error everything is as before.
 	Reload() (changes []string, err error)
-	// Logs hands on the last n lines that the servers printed and, to follow,
-	// the later ones until ctx ends. It stops at emit's first error.
-	Logs(ctx context.Context, n int, follow bool, emit func(LogLine) error) error
+	// Logs calls begin once it has found the servers that are asked for. Then it hands
+	// on the last lines that they printed and, to follow, the later ones until ctx
+	// ends. It stops at the first error of begin or emit.
+	Logs(ctx context.Context, q LogsRequest, begin func() error, emit func(LogLine) error) error
 }
 
 // versionHeader is how each side tells the other its version.
@@ -54,25 +57,35 @@ func NewHandler(source Source, version string) http.Handler {
 		answer(w, http.StatusOK, source.Route(model))
 	})
 	mux.HandleFunc("GET /v1/usage", func(w http.ResponseWriter, r *http.Request) { answerUsage(w, r, source) })
-	mux.HandleFunc("POST /v1/restart", func(w http.ResponseWriter, _ *http.Request) {
-		if err := source.Restart(); err != nil {
+	mux.HandleFunc("POST /v1/restart", func(w http.ResponseWriter, r *http.Request) {
+		var which ServersRequest
+		if !readBody(w, r, &which, "servers") {
+			return
+		}
+		begun, err := source.Restart(which.Servers)
+		if err != nil {
 			refuse(w, http.StatusConflict, err.Error())
 			return
 		}
-		answer(w, http.StatusOK, struct{}{})
+		answer(w, http.StatusOK, begun)
 	})
 	mux.HandleFunc("POST /v1/drain", func(w http.ResponseWriter, r *http.Request) {
 		var how DrainRequest
-		body := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
-		body.DisallowUnknownFields()
-		if err := body.Decode(&how); err != nil || how.Timeout < 0 || how.For < 0 {
-			refuse(w, http.StatusBadRequest, "the body has to be JSON with timeout, for, keep_server and yes")
+		if !readBody(w, r, &how, "servers, timeout, for, keep_server and yes") {
+			return
+		}
+		if how.Timeout < 0 || how.For < 0 {
+			refuse(w, http.StatusBadRequest, "timeout and for must not be negative")
 			return
 		}
 		streamSteps(w, func(emit func(Step) error) error { return source.Drain(r.Context(), how, emit) })
 	})
 	mux.HandleFunc("POST /v1/resume", func(w http.ResponseWriter, r *http.Request) {
-		streamSteps(w, func(emit func(Step) error) error { return source.Resume(r.Context(), emit) })
+		var which ServersRequest
+		if !readBody(w, r, &which, "servers") {
+			return
+		}
+		streamSteps(w, func(emit func(Step) error) error { return source.Resume(r.Context(), which.Servers, emit) })
 	})
 	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, _ *http.Request) {
 		changes, err := source.Reload()
@@ -105,7 +118,19 @@ func NewHandler(source Source, version string) http.Handler {
 // maxRequest bounds a request's body, in bytes.
 const maxRequest = 64 << 10
 
-// StrandedError says that some routes have nobody else who could answer.
+// readBody decodes a request's body, which may be empty. It answers one that is wrong
+// itself and returns false.
+func readBody(w http.ResponseWriter, r *http.Request, into any, fields string) bool {
+	body := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
+	body.DisallowUnknownFields()
+	if err := body.Decode(into); err != nil && !errors.Is(err, io.EOF) {
+		refuse(w, http.StatusBadRequest, "the body has to be JSON with "+fields)
+		return false
+	}
+	return true
+}
+
+// StrandedError names the routes whose calls no backend could answer.
 type StrandedError struct{ Routes []string }
 
 func (e StrandedError) Error() string {
@@ -145,19 +170,23 @@ func streamLogs(w http.ResponseWriter, r *http.Request, source Source) {
 		refuse(w, http.StatusBadRequest, fmt.Sprintf("n has to be a number of lines between 0 and %d", MaxLogLines))
 		return
 	}
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	follow := r.URL.Query().Get("follow") == "true"
+	q := LogsRequest{Servers: r.URL.Query()["server"], Lines: n, Follow: r.URL.Query().Get("follow") == "true"}
 	lines := json.NewEncoder(w)
 	flush := http.NewResponseController(w).Flush
-	if err := flush(); err != nil { // the headers, before there is a line to follow
-		return
-	}
-	_ = source.Logs(r.Context(), n, follow, func(line LogLine) error { // its only error is the client's leaving
-		if err := lines.Encode(line); err != nil || !follow {
+	begun := false
+	err = source.Logs(r.Context(), q, func() error {
+		begun = true
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		return flush() // the headers, before there is a line to follow
+	}, func(line LogLine) error {
+		if err := lines.Encode(line); err != nil || !q.Follow {
 			return err
 		}
 		return flush()
 	})
+	if err != nil && !begun { // later the only error is that the client closed the connection
+		refuse(w, http.StatusConflict, err.Error())
+	}
 }
 
 type errorBody struct {

@@ -97,7 +97,7 @@ func (c *Client) Usage(ctx context.Context, from, to time.Time, by string) (Usag
 	if by != "" {
 		query.Set("by", by)
 	}
-	return ask[Usage](ctx, c, http.MethodGet, "/v1/usage?"+query.Encode(), usageTime)
+	return ask[Usage](ctx, c, http.MethodGet, "/v1/usage?"+query.Encode(), nil, usageTime)
 }
 
 func answerUsage(w http.ResponseWriter, r *http.Request, source Source) {

@@ -19,7 +19,7 @@ type Status struct {
 	Upstreams []Upstream `json:"upstreams"`
 
 	GPUProblem string `json:"gpu_problem"` // why no GPU can be read; "" = they are, or none is wanted
-	Drain      *Drain `json:"drain"`       // null = the servers are in use
+	Drain      *Drain `json:"drain"`       // of all servers together; null = not all of them are drained
 
 	Ledger  Ledger   `json:"ledger"`
 	Budgets []Budget `json:"budgets"` // one each limit; none = nothing is limited
@@ -48,19 +48,32 @@ type Budget struct {
 	Ends     time.Time `json:"ends"`         // of the window
 }
 
-// Drain is what an operator wants who has taken all servers out of use.
+// Drain is an operator's drain of a server, or of all of them.
 type Drain struct {
 	Since      time.Time  `json:"since"`
-	Until      *time.Time `json:"until"`       // when they are taken into use again; null = when somebody says so
-	KeepServer bool       `json:"keep_server"` // their processes stay
+	Until      *time.Time `json:"until"`       // when it ends by itself; null = with llmsup resume
+	KeepServer bool       `json:"keep_server"` // the process stays
 }
 
 // DrainRequest is the body of POST /v1/drain.
 type DrainRequest struct {
-	Timeout    Duration `json:"timeout"`     // for calls that run; 0 = as before, or ten minutes
-	For        Duration `json:"for"`         // after which the servers are taken into use again; 0 = when somebody says so
-	KeepServer bool     `json:"keep_server"` // their processes stay
-	Yes        bool     `json:"yes"`         // calls that nobody else can answer may be refused
+	Servers    []string `json:"servers,omitempty"` // none = all
+	Timeout    Duration `json:"timeout"`           // for running calls; 0 = as before, or ten minutes
+	For        Duration `json:"for"`               // after which the servers are used again; 0 = with llmsup resume
+	KeepServer bool     `json:"keep_server"`       // their processes stay
+	Yes        bool     `json:"yes"`               // calls without another backend may be rejected
+}
+
+// ServersRequest is the body of POST /v1/resume and POST /v1/restart. Without a body
+// all servers are meant.
+type ServersRequest struct {
+	Servers []string `json:"servers,omitempty"` // none = all
+}
+
+// Restarting is the answer of POST /v1/restart.
+type Restarting struct {
+	Servers []string `json:"servers"` // those that get a new process
+	Drained []string `json:"drained"` // those that do not, since an operator has drained them
 }
 
 // Duration is written as Go does: "1m30s".
@@ -130,7 +143,8 @@ type Server struct {
 	Queued   int       `json:"queued"`   // calls that wait for one
 	LastExit *LastExit `json:"last_exit"`
 
-	VRAM *VRAM `json:"vram"` // null = none is wanted, or nobody can tell
+	Drain *Drain `json:"drain"` // null = no operator has drained it
+	VRAM  *VRAM  `json:"vram"`  // null = none is wanted, or nobody can tell
 }
 
 // VRAM is what a server's model takes of the GPUs' memory, by an estimate that is
@@ -165,6 +179,13 @@ func list[T any](l []T) []T {
 		return []T{}
 	}
 	return l
+}
+
+// LogsRequest is the query of GET /v1/logs.
+type LogsRequest struct {
+	Servers []string // none = all
+	Lines   int      // printed so far, to begin with
+	Follow  bool     // go on with those that come
 }
 
 // LogLine is a line of GET /v1/logs, whose answer has one JSON object a line.

@@ -80,7 +80,7 @@ type Daemon struct {
 	changing  sync.Mutex // held by whoever changes what follows, the fleet or the routing
 	setup     Setup
 	upstreams []router.Upstream // as they are now
-	keeper    keeper
+	drains    drainRecord
 	grace     atomic.Int64 // nanoseconds that calls have to end; read by a stop, which waits for nobody
 	stopping  bool
 }
@@ -122,7 +122,7 @@ func (d *Daemon) open() (err error) {
 	d.house = &house{monitor: d.monitor}
 	d.grace.Store(int64(cfg.ShutdownGrace))
 	d.books = openBooks(cfg, d.log)
-	d.recall()
+	d.restoreDrain()
 	planned := d.plan(d.setup)
 	routing, err := d.routing(cfg, planned.fleet)
 	if err != nil {
@@ -191,13 +191,13 @@ func (d *Daemon) Run(ctx context.Context) error {
 	private := &http.Server{Handler: control.NewHandler(d, d.opts.Version), ConnContext: control.WithPeer, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout}
 
 	for _, s := range d.servers() {
+		stopped := s.server.Snapshot()
 		d.start(s)
+		<-stopped.Changed // at once: from the first status line on it is starting or drained
 	}
 	d.changing.Lock()
-	d.setAlarm()
-	if d.keeper.held != nil && !d.keeper.held.Keep {
-		d.monitor.Rest(true)
-	}
+	d.scheduleResume()
+	d.releaseDriver()
 	d.changing.Unlock()
 	told := d.statusLine()
 	d.tell(d.opts.Systemd.Ready(told))
@@ -223,9 +223,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.books.close(d.opts.Hurry)
 		d.changing.Lock()
 		d.stopping = true
-		if d.keeper.alarm != nil {
-			d.keeper.alarm.Stop()
-		}
+		d.scheduleResume() // there is none any more
 		d.changing.Unlock()
 		d.stop() // they are needed until the calls have ended
 		d.group.Wait()

@@ -4,40 +4,42 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/cmd/internal/maintenance"
 	"github.com/llmsup/llmsup/supervisor"
 )
 
-// drainTimeout is how long calls may run on when nobody says otherwise.
-const drainTimeout = 10 * time.Minute
-
-// keeper knows whether the servers are drained. What it knows is changed under the
-// daemon's changing alone.
-type keeper struct {
-	held  *held      // nil = they are in use
-	calls time.Time  // until when those that run may
-	drain *operation // the newest one; nil = there was none
-	back  *operation // the newest way back into use; nil = there was none
-	alarm *time.Timer
-	shown atomic.Pointer[held] // what held is, for those who must not wait
+// drainRecord is which servers are drained, and the commands that follow a drain or
+// its end. The daemon's changing guards it.
+type drainRecord struct {
+	maintenance.Record
+	shown      atomic.Pointer[maintenance.Record] // the same, for readers that must not wait
+	timer      *time.Timer                        // until the next drain ends by itself; nil = none does
+	operations []*operation                       // some may be over
 }
 
-func (k *keeper) set(h *held) {
-	k.held = h
-	k.shown.Store(h)
+func (r *drainRecord) set(next maintenance.Record) {
+	r.Record = next
+	r.shown.Store(&next)
 }
 
-// hold is what a drain wants of a server.
-func (k *keeper) hold() supervisor.Hold {
-	return supervisor.Hold{Until: k.calls, Ends: k.held.Until, Keep: k.held.Keep, Reason: k.held.words()}
+// snapshot is the record for a reader that does not hold changing.
+func (r *drainRecord) snapshot() maintenance.Record {
+	if shown := r.shown.Load(); shown != nil {
+		return *shown
+	}
+	return maintenance.Record{}
 }
 
-// Drain implements control.Source: it takes all servers out of use, and stops them
-// when the calls that they have are over.
+var errStopping = errors.New("llmsup is stopping")
+
+// Drain implements control.Source: it takes servers out of use, and stops them when
+// their calls have ended.
 func (d *Daemon) Drain(ctx context.Context, how control.DrainRequest, emit func(control.Step) error) error {
 	o, err := d.drain(how)
 	if err != nil {
@@ -46,8 +48,8 @@ func (d *Daemon) Drain(ctx context.Context, how control.DrainRequest, emit func(
 	return o.follow(ctx, emit)
 }
 
-// drain begins a drain, or joins the one that there is, and changes that as far as
-// the second request says something else.
+// drain begins a drain. For servers that are drained already it changes what the
+// request says otherwise.
 func (d *Daemon) drain(how control.DrainRequest) (*operation, error) {
 	<-d.begun
 	d.changing.Lock()
@@ -55,155 +57,226 @@ func (d *Daemon) drain(how control.DrainRequest) (*operation, error) {
 	if d.stopping {
 		return nil, errStopping
 	}
-	if routes := d.router.Stranded(); len(routes) > 0 && !how.Yes && d.keeper.held == nil {
+	servers, err := d.find(how.Servers)
+	if err != nil {
+		return nil, err
+	}
+	request := maintenance.Request{
+		For: time.Duration(how.For), Timeout: time.Duration(how.Timeout), KeepServer: how.KeepServer,
+	}
+	if len(how.Servers) > 0 {
+		request.Servers = namesOf(servers)
+	}
+	next := d.drains.Drain(request, d.configured(), time.Now())
+	if routes := d.newlyStranded(next); len(routes) > 0 && !how.Yes {
 		return nil, control.StrandedError{Routes: routes}
 	}
-	joins := d.keeper.held != nil && d.keeper.drain != nil && !d.keeper.drain.isOver()
-	next := held{Since: time.Now(), Keep: how.KeepServer}
-	if d.keeper.held != nil {
-		next.Since, next.Until, next.Keep = d.keeper.held.Since, d.keeper.held.Until, d.keeper.held.Keep && how.KeepServer
-	}
-	if how.For > 0 {
-		next.Until = time.Now().Add(time.Duration(how.For)).Round(0) // by the clock on the wall: a machine may sleep
-	}
-	goesFurther := d.keeper.held != nil && d.keeper.held.Keep && !next.Keep
-	if d.keeper.held == nil || how.Timeout > 0 {
-		timeout := time.Duration(how.Timeout)
-		if timeout == 0 {
-			timeout = drainTimeout
-		}
-		d.keeper.calls = time.Now().Add(timeout)
-	}
+	o := newOperation(drainOperation, servers, request.Servers != nil)
 	warning := ""
-	if err := next.keep(d.setup.Config.StateDir); err != nil {
+	if err := next.Save(d.setup.Config.StateDir); err != nil {
 		warning = fmt.Sprintf("the drain can't be remembered, so a restart of llmsup would end it: %v", err)
 		d.log.Error().Err(err).Msg("the drain can't be remembered over a restart")
 	}
-	d.keeper.set(&next)
+	d.drains.set(next)
 	queued := map[string]int{}
-	for _, s := range d.servers() {
+	for _, s := range servers {
 		queued[s.name] = d.router.Traffic(s.name).Queued
-		s.server.Drain(d.keeper.hold())
-	}
-	d.setAlarm()
-	d.keeper.back.end(control.StepCancelled, "the servers are drained again")
-	if joins && !goesFurther {
-		if warning != "" {
-			d.keeper.drain.tell(control.Step{Step: control.StepWarning, Text: warning})
+		drain, _ := next.Of(s.name)
+		s.server.Drain(drain.Hold())
+		event := d.log.Warn().Str("server", s.name).Bool("keep_server", drain.KeepServer)
+		if !drain.Until.IsZero() {
+			event.Time("until", drain.Until)
 		}
-		return d.keeper.drain, nil
+		event.Msg("an operator drains the server")
 	}
-	d.keeper.drain.end(control.StepCancelled, "another drain goes further than this one")
-	d.log.Warn().Bool("keep_server", next.Keep).Msg("the servers are drained")
-	o := newOperation()
-	d.keeper.drain = o
+	d.scheduleResume()
+	d.cancel(resumeOperation, servers, func(names string) string {
+		switch {
+		case names == "":
+			return "the servers are drained again"
+		case strings.Contains(names, " "):
+			return names + " are drained again"
+		}
+		return names + " is drained again"
+	})
+	d.begin(o)
 	d.group.Go(func() { d.watchDrain(o, queued, warning) })
 	return o, nil
 }
 
-var errStopping = errors.New("llmsup is stopping")
+// newlyStranded returns the routes that have a backend while the servers of the
+// present record are drained, and none with those of the next one.
+func (d *Daemon) newlyStranded(next maintenance.Record) []string {
+	drained := func(r maintenance.Record) (names []string) {
+		for _, name := range d.configured() {
+			if _, drained := r.Of(name); drained {
+				names = append(names, name)
+			}
+		}
+		return names
+	}
+	before := d.router.Stranded(drained(d.drains.Record))
+	return slices.DeleteFunc(d.router.Stranded(drained(next)), func(route string) bool { return slices.Contains(before, route) })
+}
 
-// Resume implements control.Source: it takes the servers into use again, whether
-// they are drained already or about to be.
-func (d *Daemon) Resume(ctx context.Context, emit func(control.Step) error) error {
+// Resume implements control.Source: it takes servers into use again, whether they are
+// drained already or about to be.
+func (d *Daemon) Resume(ctx context.Context, names []string, emit func(control.Step) error) error {
 	<-d.begun
-	d.changing.Lock()
-	o, err := d.resume("llmsup resume")
-	d.changing.Unlock()
+	o, err := d.resumeNamed(names)
 	if err != nil {
 		return err
 	}
 	return o.follow(ctx, emit)
 }
 
-// resume begins the end of a drain. The caller holds changing.
-func (d *Daemon) resume(why string) (*operation, error) {
+func (d *Daemon) resumeNamed(names []string) (*operation, error) {
+	d.changing.Lock()
+	defer d.changing.Unlock()
 	if d.stopping {
 		return nil, errStopping
 	}
-	if d.keeper.held == nil && d.keeper.back != nil && !d.keeper.back.isOver() {
-		return d.keeper.back, nil
+	servers, err := d.find(names)
+	if err != nil {
+		return nil, err
 	}
-	o := newOperation()
-	if d.keeper.held != nil {
-		if err := forgetHeld(d.setup.Config.StateDir); err != nil {
-			warning := fmt.Sprintf("the drain is remembered in %s, and can't be removed from there, so a restart of llmsup would drain again: %v", heldPath(d.setup.Config.StateDir), err)
-			d.log.Error().Msg(warning)
-			o.tell(control.Step{Step: control.StepWarning, Text: warning})
-		}
-		d.log.Info().Str("why", why).Msg("the servers are taken into use again")
-		d.keeper.set(nil)
-		d.keeper.drain.end(control.StepCancelled, "the drain was taken back ("+why+")")
+	next := maintenance.Record{}
+	if len(names) > 0 {
+		next = d.drains.Resume(namesOf(servers))
 	}
-	d.setAlarm()
-	d.monitor.Rest(false)
-	d.keeper.back = o
-	var all sync.WaitGroup
-	var failed atomic.Int32
-	for _, s := range d.servers() {
-		before := s.server.Snapshot()
-		s.server.Resume()
-		all.Go(func() {
-			if !d.watchReturn(o, s, before) {
-				failed.Add(1)
-			}
-		})
-	}
-	d.group.Go(func() {
-		all.Wait()
-		if failed.Load() > 0 {
-			o.end(control.StepFailed, "not all servers came back; llmsup logs shows what llama-server said")
-			return
-		}
-		o.end(control.StepResumed, "in use again")
-	})
+	o := newOperation(resumeOperation, servers, len(names) > 0)
+	d.resume(o, next, "llmsup resume")
 	return o, nil
 }
 
-// setAlarm has the drain end by itself when its time is over. The caller holds
-// changing.
-func (d *Daemon) setAlarm() {
-	if d.keeper.alarm != nil {
-		d.keeper.alarm.Stop()
-		d.keeper.alarm = nil
+// resume takes an operation's servers into use again, which leaves the drains of next.
+// The caller holds changing.
+func (d *Daemon) resume(o *operation, next maintenance.Record, why string) {
+	if !next.Same(d.drains.Record) {
+		if err := next.Save(d.setup.Config.StateDir); err != nil {
+			warning := fmt.Sprintf("the drain is remembered in %s, and can't be removed from there, so a restart of llmsup would drain again: %v", maintenance.Path(d.setup.Config.StateDir), err)
+			d.log.Error().Msg(warning)
+			o.tell(control.Step{Step: control.StepWarning, Text: warning})
+		}
+		d.log.Info().Strs("servers", namesOf(o.servers)).Str("why", why).Msg("the servers are taken into use again")
 	}
-	h := d.keeper.held
-	if h == nil || h.Until.IsZero() {
+	d.drains.set(next)
+	d.cancel(drainOperation, o.servers, func(names string) string {
+		if names != "" {
+			names = " of " + names
+		}
+		return "the drain" + names + " was taken back (" + why + ")"
+	})
+	before := map[string]*supervisor.Snapshot{}
+	for _, s := range o.servers {
+		before[s.name] = s.server.Snapshot()
+		s.server.Resume()
+	}
+	d.scheduleResume()
+	d.releaseDriver()
+	d.begin(o)
+	d.group.Go(func() { d.watchReturns(o, before) })
+}
+
+// scheduleResume has the next drain end by itself when its time is over. The caller
+// holds changing.
+func (d *Daemon) scheduleResume() {
+	if d.drains.timer != nil {
+		d.drains.timer.Stop()
+		d.drains.timer = nil
+	}
+	end := d.drains.NextEnd()
+	if end.IsZero() || d.stopping {
 		return
 	}
-	// Looked at each minute: the clock may be set, and a machine may sleep.
-	d.keeper.alarm = time.AfterFunc(min(time.Until(h.Until), time.Minute), func() {
+	// Checked each minute: the clock may be set, and a machine may sleep.
+	d.drains.timer = time.AfterFunc(min(time.Until(end), time.Minute), func() {
 		d.changing.Lock()
 		defer d.changing.Unlock()
-		switch {
-		case d.keeper.held != h || d.stopping:
-		case time.Now().Before(h.Until):
-			d.setAlarm()
-		default:
-			if _, err := d.resume("its time is over"); err != nil {
-				d.log.Error().Err(err).Msg("the drain could not be ended")
-			}
+		if d.stopping {
+			return
 		}
+		next, ended := d.drains.Expire(time.Now())
+		servers := slices.DeleteFunc(slices.Clone(d.servers()), func(s *served) bool { return !slices.Contains(ended, s.name) })
+		if len(servers) == 0 {
+			d.changeRecord(next)
+			return
+		}
+		d.resume(newOperation(resumeOperation, servers, true), next, "its time is over")
 	})
 }
 
-// recall finds out whether the servers were drained when llmsup ended, and are
-// still to be.
-func (d *Daemon) recall() {
-	stateDir := d.setup.Config.StateDir
-	h := readHeld(stateDir)
-	switch {
-	case h == nil:
-		return
-	case !h.Until.IsZero() && !time.Now().Before(h.Until):
-		if err := forgetHeld(stateDir); err != nil {
-			d.log.Warn().Err(err).Msg("a drain whose time is over could not be forgotten")
-		}
-		return
-	case h.damaged != "":
-		d.log.Error().Msg("the servers stay " + h.words())
-	default:
-		d.log.Warn().Time("since", h.Since).Msg("the servers are still drained; llmsup resume takes them into use again")
+// restoreDrain finds out which servers were drained when llmsup ended, and still are.
+func (d *Daemon) restoreDrain() {
+	configured := sortedKeys(d.setup.Config.Servers)
+	record, warning := maintenance.Restore(d.setup.Config.StateDir, configured, time.Now())
+	d.drains.set(record)
+	if warning != "" {
+		d.log.Error().Msg(warning)
 	}
-	d.keeper.set(h)
+	for _, name := range configured {
+		if drain, drained := record.Of(name); drained {
+			d.log.Warn().Str("server", name).Time("since", drain.Since).Msg("the server is still drained; llmsup resume takes it into use again")
+		}
+	}
+}
+
+// changeRecord remembers drains that have changed without a command, by a reload or
+// because their time is over. The caller holds changing.
+func (d *Daemon) changeRecord(next maintenance.Record) {
+	if !next.Same(d.drains.Record) {
+		if err := next.Save(d.setup.Config.StateDir); err != nil {
+			d.log.Warn().Err(err).Msg("the present drains can't be remembered over a restart")
+		}
+	}
+	d.drains.set(next)
+	d.scheduleResume()
+}
+
+// releaseDriver lets the GPU's driver go while every server is drained, stopped, and
+// its VRAM free. The caller holds changing.
+func (d *Daemon) releaseDriver() {
+	release := !d.drains.Empty()
+	for _, s := range d.servers() {
+		drain, drained := d.drains.Of(s.name)
+		now := s.server.Snapshot()
+		stopped := now.PID == 0 && (now.State == supervisor.Drained || now.State == supervisor.Stopped)
+		release = release && drained && !drain.KeepServer && stopped && s.tenant.Outstanding() == ""
+	}
+	d.monitor.Rest(release)
+}
+
+// find returns the servers of some names, sorted; without names it returns all, those
+// that a reload has removed and that have not ended included.
+func (d *Daemon) find(names []string) ([]*served, error) {
+	if len(names) == 0 {
+		return d.servers(), nil
+	}
+	known := d.configured()
+	for _, name := range names {
+		if !slices.Contains(known, name) {
+			return nil, unknownServer(name, known)
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(d.servers()), func(s *served) bool { return !slices.Contains(names, s.name) }), nil
+}
+
+func unknownServer(name string, known []string) error {
+	if len(known) == 0 {
+		return fmt.Errorf("there is no server %q, and the configuration has none", name)
+	}
+	return fmt.Errorf("there is no server %q; the configuration has %s", name, strings.Join(known, ", "))
+}
+
+// configured are the names of the servers that the configuration has, sorted.
+func (d *Daemon) configured() []string {
+	return namesOf(slices.DeleteFunc(slices.Clone(d.servers()), func(s *served) bool { return s.leaving }))
+}
+
+func namesOf(servers []*served) []string {
+	names := make([]string, 0, len(servers))
+	for _, s := range servers {
+		names = append(names, s.name)
+	}
+	return names
 }

@@ -95,8 +95,8 @@ func (d *Daemon) newServed(name string, c command, cfg *config.Config) *served {
 	t.settle(cfg.Servers[name], cfg)
 	ctx, end := context.WithCancel(d.serving)
 	server := supervisor.New(d.spec(name, c, t, cfg), d.log, d.opts.Hurry)
-	if d.keeper.held != nil {
-		server.Drain(d.keeper.hold())
+	if drain, drained := d.drains.Of(name); drained {
+		server.Drain(drain.Hold())
 	}
 	return &served{name: name, server: server, tenant: t, command: c, life: &life{ctx, end, make(chan struct{})}}
 }
@@ -177,6 +177,7 @@ func (d *Daemon) buryStopped(leaving *served) (done bool) {
 	leaving.end()
 	<-leaving.ended
 	d.setFleet(slices.Delete(slices.Clone(d.servers()), i, i+1))
+	d.releaseDriver()
 	d.router.Forget(leaving.name)
 	_ = os.Remove(filepath.Join(d.serversDir(), leaving.name)) // it is empty, or somebody has put something there
 	d.log.Info().Str("server", leaving.name).Msg("the server that was taken out has ended")

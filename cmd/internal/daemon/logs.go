@@ -12,11 +12,18 @@ import (
 
 // Logs implements control.Source. The lines of several servers are put together
 // in the order of their times.
-func (d *Daemon) Logs(ctx context.Context, n int, follow bool, emit func(control.LogLine) error) error {
+func (d *Daemon) Logs(ctx context.Context, q control.LogsRequest, begin func() error, emit func(control.LogLine) error) error {
+	servers, err := d.find(q.Servers)
+	if err != nil {
+		return err
+	}
+	if err := begin(); err != nil {
+		return err
+	}
 	var past []control.LogLine
 	seen := map[*supervisor.Server]uint64{}
-	for _, s := range d.servers() {
-		lines, last := s.server.Tail(n)
+	for _, s := range servers {
+		lines, last := s.server.Tail(q.Lines)
 		seen[s.server] = last
 		for _, line := range lines {
 			past = append(past, logLine(s, line, 0))
@@ -24,12 +31,12 @@ func (d *Daemon) Logs(ctx context.Context, n int, follow bool, emit func(control
 		}
 	}
 	slices.SortStableFunc(past, func(a, b control.LogLine) int { return cmp.Compare(a.At.UnixNano(), b.At.UnixNano()) })
-	for _, line := range past[max(0, len(past)-n):] {
+	for _, line := range past[max(0, len(past)-q.Lines):] {
 		if err := emit(line); err != nil {
 			return err
 		}
 	}
-	if !follow {
+	if !q.Follow {
 		return nil
 	}
 
@@ -42,7 +49,7 @@ func (d *Daemon) Logs(ctx context.Context, n int, follow bool, emit func(control
 	for {
 		now := d.fleet.Load()
 		for _, s := range now.servers { // those that a reload has added, too
-			if !followed[s.server] {
+			if asked := len(q.Servers) == 0 || slices.Contains(q.Servers, s.name); asked && !followed[s.server] {
 				followed[s.server] = true
 				readers.Go(func() { followServer(ctx, s, seen[s.server], lines) })
 			}

@@ -2,34 +2,70 @@ package daemon
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
 )
 
-// operation is a drain or its end, which goes on whoever watches it: those who
-// come later are told all that has happened.
+// operation follows one drain command, or one that ends drains, and keeps its steps.
+// It goes on when its client closes the connection.
 type operation struct {
+	kind    operationKind
+	servers []*served
+	named   bool // the operator named them, and did not mean all
+
 	mu      sync.Mutex
 	steps   []control.Step
 	changed chan struct{} // closed when there is one more
 	over    chan struct{} // closed behind the last one
 }
 
-func newOperation() *operation {
-	return &operation{changed: make(chan struct{}), over: make(chan struct{})}
+type operationKind int
+
+const (
+	drainOperation operationKind = iota
+	resumeOperation
+)
+
+func newOperation(kind operationKind, servers []*served, named bool) *operation {
+	return &operation{kind: kind, servers: servers, named: named, changed: make(chan struct{}), over: make(chan struct{})}
+}
+
+// begin remembers an operation for as long as it is not over. The caller holds
+// changing.
+func (d *Daemon) begin(o *operation) {
+	d.drains.operations = append(slices.DeleteFunc(d.drains.operations, (*operation).isOver), o)
+}
+
+// cancel ends the operations of a kind that are about one of some servers: another
+// command has taken their place. text makes the last step of the names of those
+// servers, "" where it is all that the operation is about. The caller holds changing.
+func (d *Daemon) cancel(kind operationKind, servers []*served, text func(names string) string) {
+	for _, o := range d.drains.operations {
+		var both []string
+		for _, name := range namesOf(o.servers) {
+			if slices.Contains(namesOf(servers), name) {
+				both = append(both, name)
+			}
+		}
+		switch {
+		case o.kind != kind || len(both) == 0:
+		case len(both) == len(o.servers):
+			o.end(control.StepCancelled, text(""))
+		default:
+			o.end(control.StepCancelled, text(strings.Join(both, " and ")))
+		}
+	}
 }
 
 // tell adds a step. After the last one there are no more.
 func (o *operation) tell(s control.Step) { o.add(s, false) }
 
-// end adds the last step, if there was none. No operation (nil) has one.
-func (o *operation) end(step, text string) {
-	if o != nil {
-		o.add(control.Step{Step: step, Text: text}, true)
-	}
-}
+// end adds the last step, if there was none.
+func (o *operation) end(step, text string) { o.add(control.Step{Step: step, Text: text}, true) }
 
 func (o *operation) add(s control.Step, last bool) {
 	o.mu.Lock()

@@ -74,6 +74,8 @@ func (d *Daemon) reload() ([]string, error) {
 	d.books.settle(setup.Config, routing.Upstreams)
 	d.grace.Store(int64(setup.Config.ShutdownGrace))
 	d.setFleet(planned.fleet)
+	d.changeRecord(d.drains.Follow(d.configured()))
+	d.releaseDriver()
 	return append(append(d.apply(planned), setup.Config.Changes(old)...), words...), nil
 }
 
@@ -96,6 +98,13 @@ func (d *Daemon) apply(planned change) (words []string) {
 	for _, s := range planned.removed {
 		words = append(words, "server "+s.name+": removed; it ends when its calls have")
 		s.server.Retire()
+		if _, drained := d.drains.Of(s.name); !drained {
+			// Its drain is forgotten, also if a reload adds it again before it has ended.
+			s.server.Resume()
+			d.cancel(drainOperation, []*served{s}, func(string) string {
+				return "a reload has removed " + s.name + ", which ends its drain; its process ends when its calls have ended"
+			})
+		}
 		d.group.Go(func() { d.bury(s) })
 	}
 	for _, s := range planned.stayed {

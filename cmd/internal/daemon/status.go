@@ -3,10 +3,13 @@ package daemon
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/cmd/internal/maintenance"
 	"github.com/llmsup/llmsup/router"
 	"github.com/llmsup/llmsup/supervisor"
 )
@@ -16,13 +19,20 @@ func (d *Daemon) Status() control.Status {
 	s := control.Status{
 		Version: d.opts.Version, Listen: d.listener.Addr().String(), Inflight: d.router.Inflight(),
 		Servers: []control.Server{}, GPUs: d.gpuStatus(), Upstreams: []control.Upstream{},
-		GPUProblem: d.monitor.Sample().Problem, Drain: d.drainStatus(),
-		Ledger: d.books.ledgerStatus(), Budgets: d.books.budgetStatus(),
+		GPUProblem: d.monitor.Sample().Problem,
+		Ledger:     d.books.ledgerStatus(), Budgets: d.books.budgetStatus(),
+	}
+	record := d.drains.snapshot()
+	if together, drained := record.Together(d.configured()); drained {
+		s.Drain = drainStatus(together)
 	}
 	for _, r := range d.servers() {
 		now := r.server.Snapshot()
 		status := serverStatus(now, d.router.Traffic(r.name))
 		status.VRAM = r.tenant.vramStatus(now.PID)
+		if drain, drained := record.Of(r.name); drained {
+			status.Drain = drainStatus(drain)
+		}
 		s.Servers = append(s.Servers, status)
 	}
 	for _, u := range d.router.Upstreams() {
@@ -45,32 +55,50 @@ func serverStatus(now *supervisor.Snapshot, traffic router.Traffic) control.Serv
 	return s
 }
 
-func (d *Daemon) drainStatus() *control.Drain {
-	h := d.keeper.shown.Load()
-	if h == nil {
-		return nil
-	}
-	s := &control.Drain{Since: h.Since, KeepServer: h.Keep}
-	if !h.Until.IsZero() {
-		s.Until = &h.Until
+func drainStatus(drain maintenance.Drain) *control.Drain {
+	s := &control.Drain{Since: drain.Since, KeepServer: drain.KeepServer}
+	if !drain.Until.IsZero() {
+		s.Until = &drain.Until
 	}
 	return s
 }
 
-// Restart implements control.Source.
-func (d *Daemon) Restart() error {
+// Restart implements control.Source. Drained servers are not restarted; a request
+// that names one is rejected.
+func (d *Daemon) Restart(names []string) (control.Restarting, error) {
+	<-d.begun
 	d.changing.Lock()
 	defer d.changing.Unlock()
-	switch {
-	case d.stopping:
-		return errStopping
-	case d.keeper.held != nil:
-		return errors.New("the servers are drained; llmsup resume starts them")
+	begun := control.Restarting{Servers: []string{}, Drained: []string{}}
+	if d.stopping {
+		return begun, errStopping
 	}
-	for _, s := range d.servers() {
-		s.server.Restart()
+	servers, err := d.find(names)
+	if err != nil {
+		return begun, err
 	}
-	return nil
+	for _, s := range servers {
+		if _, drained := d.drains.Of(s.name); drained {
+			begun.Drained = append(begun.Drained, s.name)
+		} else if !s.leaving {
+			begun.Servers = append(begun.Servers, s.name)
+		}
+	}
+	switch drained := begun.Drained; {
+	case len(drained) == 0:
+	case len(names) > 0 && len(drained) == 1:
+		return begun, fmt.Errorf("%s is drained; llmsup resume %s starts it", drained[0], drained[0])
+	case len(names) > 0:
+		return begun, fmt.Errorf("%s are drained; llmsup resume %s starts them", strings.Join(drained, " and "), strings.Join(drained, " "))
+	case len(begun.Servers) == 0:
+		return begun, errors.New("the servers are drained; llmsup resume starts them")
+	}
+	for _, s := range servers {
+		if slices.Contains(begun.Servers, s.name) {
+			s.server.Restart()
+		}
+	}
+	return begun, nil
 }
 
 // Route implements control.Source.

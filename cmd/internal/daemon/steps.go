@@ -11,10 +11,10 @@ import (
 	"github.com/llmsup/llmsup/supervisor"
 )
 
-// What those who watch a drain, or its end, are told: found out by looking at the
-// servers, so that it is what has happened, and not what was asked for.
+// The steps of a drain, and of its end. They come from the servers' snapshots, so that
+// they are what has happened, and not what was requested.
 
-// watchDrain tells of a drain's steps until it is done or taken back.
+// watchDrain emits a drain's steps until it is done or taken back.
 func (d *Daemon) watchDrain(o *operation, queued map[string]int, warning string) {
 	ctx, cancel := context.WithCancel(d.serving)
 	defer cancel()
@@ -25,7 +25,7 @@ func (d *Daemon) watchDrain(o *operation, queued map[string]int, warning string)
 		case <-ctx.Done():
 		}
 	}()
-	warn := sync.OnceFunc(func() { // the first line says that calls stay away
+	warn := sync.OnceFunc(func() { // after the first line, which says that calls stay away
 		if warning != "" {
 			o.tell(control.Step{Step: control.StepWarning, Text: warning})
 		}
@@ -33,7 +33,7 @@ func (d *Daemon) watchDrain(o *operation, queued map[string]int, warning string)
 	defer warn()
 	var all sync.WaitGroup
 	var held atomic.Int32 // servers whose VRAM is not free
-	for _, s := range d.servers() {
+	for _, s := range o.servers {
 		all.Go(func() {
 			if !d.watchDrained(ctx, o, s, queued[s.name], warn) {
 				held.Add(1)
@@ -47,28 +47,22 @@ func (d *Daemon) watchDrain(o *operation, queued map[string]int, warning string)
 	}
 	d.changing.Lock()
 	defer d.changing.Unlock()
-	if d.keeper.drain != o {
+	if o.isOver() { // it was taken back at this moment
 		return
 	}
 	warn()
-	switch h := d.keeper.held; {
-	case h == nil: // it was taken back at this moment
-	case held.Load() > 0:
+	if held.Load() > 0 {
 		o.end(control.StepFailed, "drained, but not all VRAM is free; llmsup status shows who holds it")
-	case h.Until.IsZero():
-		o.end(control.StepDrained, "drained; llmsup resume takes the servers into use again")
-	default:
-		o.end(control.StepDrained, "drained; the servers are taken into use again at "+clock(h.Until)+", or by llmsup resume")
+		return
 	}
-	if h := d.keeper.held; h != nil && !h.Keep && held.Load() == 0 {
-		d.monitor.Rest(true)
-	}
+	o.end(control.StepDrained, "drained; "+d.drains.Outlook(namesOf(o.servers), o.named))
+	d.releaseDriver()
 }
 
 const stepLook = 50 * time.Millisecond
 
-// watchDrained tells of one server on its way out of use, which had some calls
-// waiting for it. It returns false when its VRAM did not come back.
+// watchDrained emits the steps of one server on its way out of use. queued calls were
+// waiting for it. It returns false when its VRAM is not released.
 func (d *Daemon) watchDrained(ctx context.Context, o *operation, s *served, queued int, begun func()) (free bool) {
 	tell := func(step, text string, calls int) {
 		o.tell(control.Step{Server: s.name, Step: step, Text: text, Calls: calls})
@@ -100,12 +94,13 @@ func (d *Daemon) watchDrained(ctx context.Context, o *operation, s *served, queu
 		if now.PID != 0 {
 			pid = now.PID
 		}
+		drain, _ := d.drains.snapshot().Of(s.name)
 		switch {
-		case now.State == supervisor.Drained && now.PID != 0:
+		case now.State == supervisor.Drained && now.PID != 0 && drain.KeepServer:
 			begins(running)
 			tell(control.StepKept, fmt.Sprintf("no calls any more; llama-server (pid %d) goes on, and keeps its VRAM", now.PID), running)
 			return true
-		case now.State == supervisor.Drained, now.State == supervisor.Stopped:
+		case now.State == supervisor.Drained && now.PID == 0, now.State == supervisor.Stopped:
 			begins(running)
 			if pid == 0 {
 				tell(control.StepStopped, "no llama-server runs", 0)
@@ -113,7 +108,7 @@ func (d *Daemon) watchDrained(ctx context.Context, o *operation, s *served, queu
 				tell(control.StepStopped, fmt.Sprintf("llama-server (pid %d) has ended", pid), 0)
 			}
 			return d.watchVRAM(ctx, s, tell)
-		case now.State != supervisor.Draining: // it has not heard of it yet
+		case now.State != supervisor.Draining: // the request has not reached its owner yet
 		default:
 			begins(running)
 			switch {
@@ -145,8 +140,8 @@ func plural(n int, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-// vramPatience is how long the VRAM of a process that has ended may take to be
-// free before an operator is told that it is not.
+// vramPatience is how long the driver may take to release the VRAM of a process that
+// has ended, before the drain fails.
 const vramPatience = 15 * time.Second
 
 func (d *Daemon) watchVRAM(ctx context.Context, s *served, tell func(step, text string, calls int)) (free bool) {
@@ -175,8 +170,28 @@ func (d *Daemon) watchVRAM(ctx context.Context, s *served, tell func(step, text 
 	}
 }
 
-// watchReturn tells of one server on its way back into use, and returns whether
-// it has arrived.
+// watchReturns emits the steps of an operation's servers on their way back into use,
+// from the snapshots before it.
+func (d *Daemon) watchReturns(o *operation, before map[string]*supervisor.Snapshot) {
+	var all sync.WaitGroup
+	var failed atomic.Int32
+	for _, s := range o.servers {
+		all.Go(func() {
+			if !d.watchReturn(o, s, before[s.name]) {
+				failed.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if failed.Load() > 0 {
+		o.end(control.StepFailed, "not all servers came back; llmsup logs shows what llama-server printed")
+		return
+	}
+	o.end(control.StepResumed, "in use again")
+}
+
+// watchReturn emits the steps of one server on its way back into use, and returns
+// whether it is ready.
 func (d *Daemon) watchReturn(o *operation, s *served, before *supervisor.Snapshot) (ready bool) {
 	tell := func(step, text string) {
 		o.tell(control.Step{Server: s.name, Step: step, Text: text})
@@ -208,15 +223,15 @@ func (d *Daemon) watchReturn(o *operation, s *served, before *supervisor.Snapsho
 			return false
 		case s.leaving && now.State == supervisor.Stopped: // for good
 			return true
-		case now.State == supervisor.Draining, now.State == supervisor.Drained && now.PID == 0: // it has not heard of it yet
+		case now.State == supervisor.Draining, now.State == supervisor.Drained && now.PID == 0: // the request has not reached its owner yet
 		case words != told:
 			told = words
 			tell(control.StepStarting, words)
 		}
 		select {
-		case <-o.over: // another operation has taken over
+		case <-o.over: // another command has taken its place
 			return true
-		case <-s.ctx.Done(): // it was taken out of the configuration, if not all are
+		case <-s.ctx.Done(): // llmsup stops, or a reload has removed it
 			if d.serving.Err() != nil {
 				o.end(control.StepFailed, errStopping.Error())
 			}
