@@ -7,44 +7,57 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// takeNames are the commands whose flags may stand after names, as in
-// `llmsup drain chat --timeout 5m`. urfave/cli parses flags up to the first name only.
-var takeNames = []string{"drain", "resume", "restart", "logs"}
-
-// flagsFirst moves the flags of such a command before its names, which then stand
-// after "--". What the user has put after "--" is left alone.
+// flagsFirst moves a command's flags before its other arguments, which then stand
+// after "--": urfave/cli parses flags up to the first argument only, and users write
+// `llmsup drain chat --timeout 5m`. What already stands after "--" is left alone.
 func flagsFirst(app *cli.App, line []string) []string {
-	if len(line) < 2 || line[len(line)-1] == "--"+cli.BashCompletionFlag.Names()[0] {
+	command, depth := commandOf(app, line)
+	if command == nil || line[len(line)-1] == "--"+cli.BashCompletionFlag.Names()[0] {
 		return line
 	}
-	command := app.Command(line[1])
-	if command == nil || !slices.Contains(takeNames, command.Name) {
-		return line
-	}
-	var flags, names []string
-	for args := line[2:]; len(args) > 0; {
+	var flags, rest []string
+	for args := line[depth:]; len(args) > 0; {
 		arg := args[0]
 		args = args[1:]
 		switch {
 		case arg == "--":
-			names = append(names, args...)
+			rest = append(rest, args...)
 			args = nil
+		case arg == "--help" || arg == "-h": // with an argument it would mean the help on a subcommand
+			return append(slices.Clone(line[:depth]), arg)
 		case arg == "-" || !strings.HasPrefix(arg, "-"):
-			names = append(names, arg)
+			rest = append(rest, arg)
 		case !takesValue(command, arg):
 			flags = append(flags, arg)
 		case len(args) > 0:
 			flags = append(flags, arg, args[0])
 			args = args[1:]
 		default: // its value is missing, which the parser reports where nothing follows
-			return slices.Concat(line[:2], flags, []string{arg})
+			return slices.Concat(line[:depth], flags, []string{arg})
 		}
 	}
-	line = slices.Concat(line[:2], flags)
-	if len(names) > 0 {
-		line = append(append(line, "--"), names...)
+	line = slices.Concat(line[:depth], flags)
+	if len(rest) > 0 {
+		line = append(append(line, "--"), rest...)
 	}
 	return line
+}
+
+// commandOf returns the command that a line names, as in `llmsup key new`, and how
+// many words name it; nil = none.
+func commandOf(app *cli.App, line []string) (command *cli.Command, depth int) {
+	commands := app.Commands
+	for depth = 1; depth < len(line); depth++ {
+		i := slices.IndexFunc(commands, func(c *cli.Command) bool { return c.HasName(line[depth]) })
+		if i < 0 {
+			break
+		}
+		command, commands = commands[i], commands[i].Subcommands
+	}
+	if command != nil && len(commands) > 0 { // a word is missing or unknown
+		return nil, depth
+	}
+	return command, depth
 }
 
 // takesValue says whether the argument after a flag is its value.

@@ -95,22 +95,16 @@ func configFile(c *cli.Context, service string) (string, error) {
 }
 
 // keyName returns the one argument of a key command.
-func keyName(c *cli.Context) (name string, help bool, err error) {
-	args, help, err := arguments(c)
-	if err != nil || help {
-		return "", help, err
+func keyName(c *cli.Context) (string, error) {
+	if c.NArg() != 1 {
+		return "", usagef("llmsup key %[1]s takes one name, as in \"llmsup key %[1]s crawler\"", c.Command.Name)
 	}
-	if len(args) != 1 {
-		return "", false, usagef("llmsup key %[1]s takes one name, as in \"llmsup key %[1]s crawler\"", c.Command.Name)
-	}
-	return args[0], false, nil
+	return c.Args().First(), nil
 }
 
 func newKey(c *cli.Context) error {
-	name, help, err := keyName(c)
+	name, err := keyName(c)
 	switch {
-	case help:
-		return cli.ShowSubcommandHelp(c)
 	case err != nil:
 		return err
 	case !config.GoodClientName(name):
@@ -162,11 +156,8 @@ func pasteAdvice(name string, key config.ClientKey) string {
 }
 
 func revokeKey(c *cli.Context) error {
-	name, help, err := keyName(c)
-	switch {
-	case help:
-		return cli.ShowSubcommandHelp(c)
-	case err != nil:
+	name, err := keyName(c)
+	if err != nil {
 		return err
 	}
 	path, err := configFile(c, config.ServiceFile)
@@ -198,12 +189,8 @@ type keyView struct {
 const shownDigits = 8
 
 func listKeys(c *cli.Context) error {
-	if args, help, err := arguments(c); err != nil {
-		return err
-	} else if help {
-		return cli.ShowSubcommandHelp(c)
-	} else if len(args) > 0 {
-		return usagef("llmsup key list takes no argument %q; llmsup key list --help lists its flags", args[0])
+	if c.NArg() > 0 {
+		return usagef("llmsup key list takes no argument %q; llmsup key list --help lists its flags", c.Args().First())
 	}
 	path, err := configFile(c, config.ServiceFile)
 	if err != nil {

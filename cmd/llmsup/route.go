@@ -15,16 +15,10 @@ func routeCommand() *cli.Command {
 		Flags:        []cli.Flag{controlFlag()},
 		OnUsageError: onUsageError,
 		Action: func(c *cli.Context) error {
-			args, help, err := arguments(c)
-			switch {
-			case err != nil:
-				return err
-			case help:
-				return cli.ShowSubcommandHelp(c)
-			case len(args) != 1 || args[0] == "":
+			if c.NArg() != 1 || c.Args().First() == "" {
 				return usagef("llmsup route takes one model name, as in \"llmsup route local\"")
 			}
-			a, err := daemonClient(c).Route(c.Context, args[0])
+			a, err := daemonClient(c).Route(c.Context, c.Args().First())
 			if err != nil {
 				return err
 			}
