@@ -60,7 +60,7 @@ routes:
 	if err := drain.Wait(); err != nil {
 		t.Error(err)
 	}
-	if said := string(screen); !strings.HasPrefix(said, "box: new calls stay away, and 2 calls that waited have moved on\r\n"+
+	if said := string(screen); !strings.HasPrefix(said, "box: new calls stay away, and 2 waiting calls have left the queue\r\n"+
 		"box: 1 call has to end first\r\x1b[Kbox: ") || !strings.HasSuffix(said, "\r\ndrained; llmsup resume takes the servers into use again\r\n") {
 		t.Errorf("%q", said)
 	}

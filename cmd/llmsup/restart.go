@@ -22,9 +22,9 @@ func restartCommand() *cli.Command {
 		Usage:     "replace the llama-server process when its calls have ended",
 		ArgsUsage: "[NAME...]",
 		UsageText: "llmsup restart [NAME...] [--json]",
-		Description: "Restarts the named servers, or all that are not drained. New calls go to the fallback from now on; running calls end\n" +
-			"first, for up to ten minutes. Exits 0 when each server is ready again, 1 when one did not come back. Ctrl-C leaves\n" +
-			"the restart going.",
+		Description: "Restarts the named servers, or all that are not drained. New calls go to the fallback, or wait where there is\n" +
+			"none; running calls end first, for up to ten minutes. Exits 0 when each server is ready again, 1 when one did not\n" +
+			"come back. Ctrl-C leaves the restart going.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "json", Usage: "print each step as a JSON object"},
 			controlFlag(),

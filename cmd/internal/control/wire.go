@@ -98,7 +98,7 @@ type Step struct {
 	Step   string    `json:"step"`   // a Step... constant
 	Text   string    `json:"text"`   // for a person
 	Calls  int       `json:"calls"`  // that run at the server
-	Queued int       `json:"queued"` // that had waited for it, and have moved on
+	Queued int       `json:"queued"` // that waited for it, and have left its queue
 }
 
 // The steps. The last one of a stream is StepDrained, StepResumed, StepCancelled or

@@ -83,7 +83,7 @@ func (d *Daemon) watchDrained(ctx context.Context, o *operation, s *served, queu
 		told[control.StepDraining] = true
 		text := "new calls stay away"
 		if queued > 0 {
-			text += ", and " + plural(queued, "call that waited has moved on", "calls that waited have moved on")
+			text += ", and " + plural(queued, "waiting call has left the queue", "waiting calls have left the queue")
 		}
 		o.tell(control.Step{Server: s.name, Step: control.StepDraining, Text: text, Calls: calls, Queued: queued})
 		begun()
