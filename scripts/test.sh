@@ -2,7 +2,8 @@
 # scripts/test.sh [arguments of go test]
 #
 # Sets everything up, as run.sh does, and runs the tests with the race detector on a real llama-server: all of them, or what
-# the arguments name. Needs no root; what does is named in the last lines as not run.
+# the arguments name. Prints every 20 s what runs (cmd/internal/testreport), and ends with the slowest tests, those that failed, and the
+# totals. Needs no root; what does is named in the last lines as not run.
 set -euo pipefail
 
 # shellcheck source=scripts/run.sh
@@ -17,14 +18,32 @@ export LLMSUP_TEST_LLAMA_SERVER LLMSUP_TEST_PROMTOOL
 # The checkout may belong to another user, whose git Go would refuse to ask.
 export GOFLAGS="${GOFLAGS:+$GOFLAGS }-buildvcs=false"
 
-(($#)) || set -- ./...
 cd "$root"
+# go test starts packages in this order: those that take longest come first.
+(($#)) || set -- ./systemd ./cmd/llmsup ./supervisor ./router ./...
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+go build -o "$work/testreport" ./cmd/internal/testreport
 # A test that this user or this machine can't run says so in this file; the last lines name it.
-LLMSUP_TEST_NOT_RUN=$(mktemp)
-export LLMSUP_TEST_NOT_RUN
-# Tests that mostly wait (for samples, for a stall) run beside each other, whatever the number of cores.
-result=0
-go test -race -timeout 25m -parallel 4 "$@" || result=$?
+export LLMSUP_TEST_NOT_RUN=$work/not-run
+: >"$LLMSUP_TEST_NOT_RUN"
+
+# One package more than there are cores, and at least four tests of each at a time: many of them mostly wait (for samples, for a
+# stall, for a container).
+cores=$(nproc)
+interrupted=
+trap 'interrupted=1' INT # which go test gets as well; the report of what has run is still to come
+set +e
+go test -json -race -timeout 25m -p $((cores + 1)) -parallel $((cores > 4 ? cores : 4)) "$@" | "$work/testreport" "$@"
+result=("${PIPESTATUS[@]}")
+set -e
+trap - INT
+
 sed 's/^/not run: /' "$LLMSUP_TEST_NOT_RUN"
-rm -f "$LLMSUP_TEST_NOT_RUN"
-exit "$result"
+if [[ -n $interrupted ]]; then
+	rm -rf "$work"
+	trap - EXIT
+	kill -s INT $$
+fi
+exit $((result[0] ? result[0] : result[1]))
