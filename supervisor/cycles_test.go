@@ -29,7 +29,7 @@ func (e fakeEngine) listener(context.Context, int) (bool, error) { return false,
 func (e fakeEngine) health(context.Context) error                { return e.err }
 func (e fakeEngine) complete(context.Context) error              { return e.err }
 func (e fakeEngine) props(context.Context) (properties, error)   { return properties{}, e.err }
-func (e fakeEngine) vitals(context.Context) vitals               { return vitals{at: time.Now()} }
+func (e fakeEngine) vitals(context.Context) vitals               { return vitals{} }
 
 // failsFast makes a server's process end as soon as it is started.
 func failsFast(s *Server, exit Exit) (starts *atomic.Int64) {
@@ -159,7 +159,7 @@ func (wellEngine) props(context.Context) (properties, error) {
 }
 
 func (wellEngine) vitals(context.Context) vitals {
-	return vitals{at: time.Now(), health: true, slots: true}
+	return vitals{health: true, slots: true}
 }
 
 // TestCanary: a server with nothing to do has to prove itself after 5 minutes;

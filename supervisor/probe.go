@@ -123,7 +123,7 @@ func (p *prober) complete(ctx context.Context) error {
 // vitals asks three questions at once, so that one that hangs costs no more
 // than its own bound.
 func (p *prober) vitals(ctx context.Context) vitals {
-	v := vitals{at: time.Now()}
+	var v vitals
 	var work, slotWork float64
 	var counted bool
 	var group sync.WaitGroup

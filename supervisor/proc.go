@@ -62,22 +62,6 @@ func worksOf(pids []int) map[int]work {
 	return works
 }
 
-// cpuMeter sums up what processes compute, over the lives of all of them: when
-// one ends, the others' work must not look undone.
-type cpuMeter struct {
-	sum  time.Duration
-	seen map[int]work
-}
-
-func (m *cpuMeter) read(pids []int) time.Duration {
-	now := worksOf(pids)
-	for pid, w := range now {
-		m.sum += max(w.cpu-m.seen[pid].cpu, 0)
-	}
-	m.seen = now
-	return m.sum
-}
-
 // startTime returns when a process was started, in clock ticks since boot: with
 // the pid and the boot, it names a process for good. 0 = there is none.
 func startTime(pid int) uint64 { return statField(procStat(pid), 22) }

@@ -5,14 +5,14 @@ import "time"
 // vitals is what one look at a running llama-server found.
 type vitals struct {
 	at      time.Time
-	health  bool    // /health answered 200
-	slots   bool    // /slots answered
-	calls   int     // that wait for it, by llmsup's own count
-	bytes   int64   // of output that the router has had from it so far
-	tokens  float64 // a sum of the engine's own counters; it changes with every bit of work
-	counted bool    // the engine gave them all
-	cpu     time.Duration
-	usesGPU bool // it has a GPU's device open
+	health  bool          // /health answered 200
+	slots   bool          // /slots answered
+	calls   int           // that wait for it, by llmsup's own count
+	bytes   int64         // of output that the router has had from it so far
+	tokens  float64       // a sum of the engine's own counters; it changes with every bit of work
+	counted bool          // the engine gave them all
+	cpu     time.Duration // by a cpuMeter
+	usesGPU bool          // it has a GPU's device open
 }
 
 // A CPU that works for the engine is a sign of life. Without a GPU any real

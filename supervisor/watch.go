@@ -110,6 +110,7 @@ func (s *Server) look(ctx context.Context, ask engine, looks chan<- vitals) {
 		traffic := s.spec.Traffic()
 		now.calls, now.bytes = traffic.Waiting, traffic.Bytes
 		members, gpuOpen := s.Processes()
+		now.at = time.Now() // of the CPU time: on a busy machine the answers may have taken a second
 		now.cpu, now.usesGPU = spent.read(members), gpuOpen()
 		if traffic.Calls > 0 || now.bytes != bytes {
 			worked, bytes = now.at, now.bytes
