@@ -21,8 +21,9 @@ import (
 var ErrNoDaemon = errors.New("no daemon")
 
 const (
-	// answerTimeout bounds one question to the daemon. It answers from memory.
-	answerTimeout = 3 * time.Second
+	// answerTimeout bounds one question to the daemon. It answers from memory, at
+	// once unless the machine is overloaded.
+	answerTimeout = 10 * time.Second
 	reloadTimeout = time.Minute
 )
 
@@ -205,6 +206,9 @@ func (c *Client) unreachable(err error) error {
 	}
 	if errors.Is(err, context.Canceled) {
 		return err
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return noDaemonError{fmt.Sprintf("llmsup at %s did not answer in time; the machine may be overloaded: try again, and look at llmsup's log if it stays so", c.path)}
 	}
 	return noDaemonError{fmt.Sprintf("what listens at %s does not answer as llmsup does (%s); look at its log, or end it and start it again", c.path, rootCause(err))}
 }

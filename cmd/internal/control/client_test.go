@@ -158,6 +158,9 @@ func TestClientWithoutDaemon(t *testing.T) {
 	if err := NewClient("p").unreachable(fmt.Errorf("x: %w", io.EOF)); !errors.Is(err, ErrNoDaemon) || !strings.Contains(err.Error(), "does not answer as llmsup does (EOF)") {
 		t.Errorf("somebody else: %v", err)
 	}
+	if err := NewClient("p").unreachable(fmt.Errorf("x: %w", context.DeadlineExceeded)); !errors.Is(err, ErrNoDaemon) || !strings.Contains(err.Error(), "llmsup at p did not answer in time; the machine may be overloaded") {
+		t.Errorf("a daemon that does not answer: %v", err)
+	}
 	if err := NewClient("p").unreachable(context.Canceled); errors.Is(err, ErrNoDaemon) {
 		t.Errorf("Ctrl-C passes for no daemon: %v", err)
 	}

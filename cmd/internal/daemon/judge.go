@@ -93,16 +93,24 @@ func (o occupant) judge(s *gpu.Sample) {
 func (t *tenant) look(s *gpu.Sample, server *supervisor.Server, calls int) occupant {
 	now := server.Snapshot()
 	pids, gpuOpen := server.Processes()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	listed := t.note(s, now, pids)
-	o := occupant{tenant: t, server: server, facts: t.facts(s, now, calls)}
-	o.facts.PIDs = pids
-	if o.facts.PID != 0 && !listed { // only then it matters, and costs a look
-		o.facts.HasOpen = gpuOpen()
-	}
-	o.works = calls > 0 || now.State == supervisor.Loading
+	o := occupant{tenant: t, server: server, works: calls > 0 || now.State == supervisor.Loading}
+	o.facts = t.observe(s, now, pids, gpuOpen, calls)
 	return o
+}
+
+// observe notes what a sample shows of the server's processes, and returns what the
+// verdict needs to know of it. gpuOpen reads /proc, which can take long on a busy
+// machine: it is called without the lock, which Status takes too.
+func (t *tenant) observe(s *gpu.Sample, now *supervisor.Snapshot, pids []int, gpuOpen func() bool, calls int) gpu.Server {
+	t.mu.Lock()
+	listed := t.note(s, now, pids)
+	facts := t.facts(s, now, calls)
+	t.mu.Unlock()
+	facts.PIDs = pids
+	if facts.PID != 0 && !listed && len(facts.GPUs) > 0 { // only then it matters
+		facts.HasOpen = gpuOpen()
+	}
+	return facts
 }
 
 // note remembers where the process is, and what it holds there. It returns
