@@ -15,8 +15,10 @@ func TestBareNames(t *testing.T) {
 	b := newBench(t, answers, answers, func(c *Config, _ map[string]models.Route) {
 		c.Catalog = catalog{"gpt-4.1": "openai/gpt-4.1", "gpt-4o": "liar/gpt-4o"}
 		c.Door = Door{Keys: []Key{
-			{Name: "all", SHA256: sha256.Sum256([]byte("all"))}, {Name: "bare", SHA256: sha256.Sum256([]byte("bare")), Routes: []string{"gpt-*"}},
-			{Name: "vendor", SHA256: sha256.Sum256([]byte("vendor")), Routes: []string{"openai/*"}}, {Name: "local", SHA256: sha256.Sum256([]byte("local")), Routes: []string{"local/*"}},
+			{Name: "all", SHA256: sha256.Sum256([]byte("all"))},
+			{Name: "bare", SHA256: sha256.Sum256([]byte("bare")), Routes: []string{"gpt-*"}},
+			{Name: "vendor", SHA256: sha256.Sum256([]byte("vendor")), Routes: []string{"openai/*"}},
+			{Name: "local", SHA256: sha256.Sum256([]byte("local")), Routes: []string{"local/*"}},
 			{Name: "free", SHA256: sha256.Sum256([]byte("free")), FreeOnly: true},
 		}}
 	})

@@ -102,19 +102,22 @@ func TestWaitingForTheServerEnds(t *testing.T) {
 			func(s *LocalState) {
 				s.Reason, s.Detail, s.Returning, s.ReadyAt = Failed, "is failed: bad model", false, time.Time{}
 			},
-			503, "failed", "qwen is failed: bad model", [2]int{retryLater, retryLater},
+			503, "failed", "qwen is failed: bad model",
+			[2]int{retryLater, retryLater},
 		},
 		"an operator drains it for two hours": {
 			func(s *LocalState) {
 				s.Reason, s.Detail, s.Returning, s.ReadyAt = Draining, drained, false, time.Now().Add(2*time.Hour)
 			},
-			503, "draining", drained, [2]int{7199, 7200},
+			503, "draining", drained,
+			[2]int{7199, 7200},
 		},
 		"an operator drains it": {
 			func(s *LocalState) {
 				s.Reason, s.Detail, s.Returning, s.ReadyAt = Drained, "is drained: until llmsup resume", false, time.Time{}
 			},
-			503, "drained", "until llmsup resume", [2]int{retryLater, retryLater},
+			503, "drained", "until llmsup resume",
+			[2]int{retryLater, retryLater},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

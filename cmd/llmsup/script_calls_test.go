@@ -49,23 +49,27 @@ type scriptCalls struct {
 type scriptCallsKey struct{}
 
 func callsOf(ts *testscript.TestScript) *scriptCalls {
-	return ts.Value(scriptCallsKey{}).(*scriptCalls)
-} //nolint:errcheck,forcetypeassert // Setup puts it there
+	calls, ok := ts.Value(scriptCallsKey{}).(*scriptCalls)
+	if !ok {
+		ts.Fatalf("Setup has made no calls")
+	}
+	return calls
+}
 
-// chatAt makes a call for 20 tokens.
-func chatAt(ctx context.Context, url, model string) (*http.Response, string, error) {
+// chatAt makes a call for 20 tokens, and reads its answer.
+func chatAt(ctx context.Context, url, model string) (reply, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/v1/chat/completions",
 		strings.NewReader(fmt.Sprintf(`{"model":%q,"max_tokens":20,"messages":[{"role":"user","content":"Count."}]}`, model)))
 	if err != nil {
-		return nil, "", err
+		return reply{}, err
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return nil, "", err
+		return reply{}, err
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	return resp, string(body), err
+	return reply{status: resp.StatusCode, header: resp.Header, body: string(body)}, err
 }
 
 func scriptStatus(ts *testscript.TestScript) control.Status {
@@ -84,15 +88,15 @@ func makeCall(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	resp, body, err := chatAt(ctx, scriptURL(ts), args[0])
+	r, err := chatAt(ctx, scriptURL(ts), args[0])
 	ts.Check(err)
-	out := resp.Status + "\n"
+	out := fmt.Sprintln(r.status, http.StatusText(r.status))
 	for _, name := range []string{"X-Llmsup-Backend", "X-Llmsup-Reason", "Retry-After"} {
-		if value := resp.Header.Get(name); value != "" {
+		if value := r.header.Get(name); value != "" {
 			out += name + ": " + value + "\n"
 		}
 	}
-	_, _ = fmt.Fprintln(ts.Stdout(), out+body)
+	_, _ = fmt.Fprintln(ts.Stdout(), out+r.body)
 }
 
 // background makes calls until more says that there are enough.
@@ -104,11 +108,13 @@ func (c *scriptCalls) background(url, model string, clients int, more func(ctx c
 	for range clients {
 		c.group.Go(func() {
 			for again := true; again; again = more(ctx) {
-				result := ""
-				if resp, body, err := chatAt(context.WithoutCancel(ctx), url, model); err != nil {
+				r, err := chatAt(context.WithoutCancel(ctx), url, model)
+				result := strconv.Itoa(r.status) + " " + r.backend()
+				switch {
+				case err != nil:
 					result = err.Error()
-				} else if result = strconv.Itoa(resp.StatusCode) + " " + resp.Header.Get("X-Llmsup-Backend"); resp.StatusCode != http.StatusOK {
-					result += " " + body
+				case r.status != http.StatusOK:
+					result += " " + r.body
 				}
 				c.mu.Lock()
 				c.results = append(c.results, result)

@@ -25,7 +25,7 @@ func TestSaved(t *testing.T) {
 		"one":       {named(map[string]Drain{"chat": until(since(0), 2)}), `{"servers":{"chat":{` + began + `,"until":"2026-05-04T14:00:00Z"}}}`},
 		"two":       {named(map[string]Drain{"mail": since(0), "chat": kept(since(0))}), `{"servers":{"chat":{` + began + `,"keep_server":true},"mail":{` + began + `}}}`},
 		"all, one more": {
-			Record{All: ptr(since(0)), Servers: map[string]Drain{"chat": until(since(0), 2), "embed": since(0), "mail": since(0)}},
+			Record{All: new(since(0)), Servers: map[string]Drain{"chat": until(since(0), 2), "embed": since(0), "mail": since(0)}},
 			`{` + began + `,"servers":{"chat":{` + began + `,"until":"2026-05-04T14:00:00Z"}}}`,
 		},
 	} {

@@ -67,12 +67,12 @@ func TestRequests(t *testing.T) {
 		"all after one": {
 			named(map[string]Drain{"chat": until(since(0), 9)}),
 			Request{},
-			Record{All: ptr(since(2)), Servers: map[string]Drain{"chat": until(since(0), 9), "embed": since(2), "mail": since(2)}},
+			Record{All: new(since(2)), Servers: map[string]Drain{"chat": until(since(0), 9), "embed": since(2), "mail": since(2)}},
 		},
 		"one after all": {
 			all(until(since(0), 9), present...),
 			Request{Servers: []string{"chat"}, For: hour},
-			Record{All: ptr(until(since(0), 9)), Servers: map[string]Drain{"chat": until(since(0), 3), "embed": until(since(0), 9), "mail": until(since(0), 9)}},
+			Record{All: new(until(since(0), 9)), Servers: map[string]Drain{"chat": until(since(0), 3), "embed": until(since(0), 9), "mail": until(since(0), 9)}},
 		},
 		"all again": {all(kept(since(0)), present...), Request{For: hour}, all(until(since(0), 3), present...)},
 	} {
@@ -157,12 +157,12 @@ func TestExpire(t *testing.T) {
 		"all, no server": {all(until(since(0), 1)), Record{}, "", time.Time{}},
 		"one of two":     {named(map[string]Drain{"chat": until(since(0), 1), "mail": until(since(0), 4)}), named(map[string]Drain{"mail": until(since(0), 4)}), "chat", after(4 * time.Hour)},
 		"all but one": {
-			Record{All: ptr(until(since(0), 1)), Servers: map[string]Drain{"chat": until(since(0), 1), "mail": since(0)}},
+			Record{All: new(until(since(0), 1)), Servers: map[string]Drain{"chat": until(since(0), 1), "mail": since(0)}},
 			named(map[string]Drain{"mail": since(0)}), "chat",
 			time.Time{},
 		},
 		"one of all": {
-			Record{All: ptr(since(0)), Servers: map[string]Drain{"chat": until(since(0), 1), "mail": since(0)}},
+			Record{All: new(since(0)), Servers: map[string]Drain{"chat": until(since(0), 1), "mail": since(0)}},
 			named(map[string]Drain{"mail": since(0)}), "chat",
 			time.Time{},
 		},
@@ -189,7 +189,7 @@ func TestFollow(t *testing.T) {
 		"one that stays": {named(map[string]Drain{"chat": since(0)}), named(map[string]Drain{"chat": since(0)})},
 		"one that goes":  {named(map[string]Drain{"chat": since(0), "mail": since(0)}), named(map[string]Drain{"chat": since(0)})},
 		"the only one":   {named(map[string]Drain{"mail": since(0)}), Record{}},
-		"all and one":    {Record{All: ptr(since(1)), Servers: map[string]Drain{"chat": since(0)}}, Record{All: ptr(since(1)), Servers: map[string]Drain{"chat": since(0), "embed": since(1), "new": since(1)}}},
+		"all and one":    {Record{All: new(since(1)), Servers: map[string]Drain{"chat": since(0)}}, Record{All: new(since(1)), Servers: map[string]Drain{"chat": since(0), "embed": since(1), "new": since(1)}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := tc.before.Follow(reloaded)
@@ -215,7 +215,7 @@ func TestTogether(t *testing.T) {
 		"all but one":     {named(map[string]Drain{"chat": since(0), "mail": since(0)}), present, Drain{}, false},
 		"each by itself":  {named(map[string]Drain{"chat": until(since(0), 9), "embed": kept(since(1)), "mail": until(since(0), 5)}), present, kept(until(since(1), 5)), true},
 		"one of one":      {named(map[string]Drain{"chat": since(0)}), []string{"chat"}, since(0), true},
-		"all, and longer": {Record{All: ptr(until(since(0), 4)), Servers: map[string]Drain{"chat": since(0)}}, []string{"chat"}, since(0), true},
+		"all, and longer": {Record{All: new(until(since(0), 4)), Servers: map[string]Drain{"chat": since(0)}}, []string{"chat"}, since(0), true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got, drained := tc.record.Together(tc.present); drained != tc.drained || !got.equal(tc.want) {
