@@ -84,7 +84,6 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-func ptr[T any](v T) *T { return &v }
 
 // TestCallsUntil: how long running calls may take is that of the newest request that
 // says so.
