@@ -15,6 +15,8 @@ import (
 
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
+
+	"github.com/llmsup/llmsup/models/demo/demotest"
 )
 
 var nopLog = zerolog.Nop()
@@ -29,15 +31,18 @@ func TestMain(m *testing.M) {
 	for name, value := range map[string]string{
 		// With the race detector, every child would take a second to exit.
 		"GORACE": "atexit_sleep_ms=0",
-		// Threads of llama-server that wait for each other would else do so on a CPU. On
-		// a machine with fewer CPUs than such threads a token takes a hundred times as long.
-		"OMP_WAIT_POLICY": "passive",
+		// A llama-server has a thread for each core, and they spin while they wait for each
+		// other: with fewer idle cores than threads a token takes a hundred times as long.
+		"LLAMA_ARG_THREADS": "1",
 	} {
 		if err := os.Setenv(name, value); err != nil {
 			panic(err)
 		}
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		demotest.Cleanup()
+		os.Exit(code)
+	}))
 }
 
 func play(role string) {

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/llmsup/llmsup/models/demo"
+	"github.com/llmsup/llmsup/models/demo/demotest"
 )
 
 // script writes a program that stands in front of llama-server: --help goes
@@ -20,21 +20,6 @@ func script(t *testing.T, body string) string {
 	path := filepath.Join(t.TempDir(), "llama-server")
 	text := "#!/bin/sh\n[ \"$1\" = --help ] && exec " + llamaServer(t) + " --help\n" + body + "\n"
 	if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-// slowModel makes the counting model in its slow shape: 215 MB, and some ten
-// tokens a second.
-func slowModel(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "slow.gguf")
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(demo.Write(f, demo.Slow), f.Close()); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -91,7 +76,7 @@ func TestRealOOMKill(t *testing.T) {
 	group := memoryCgroup(t, 64<<20)
 	s := runSpec(t, Spec{
 		Binary: script(t, fmt.Sprintf("echo $$ > %s/cgroup.procs; exec %s \"$@\"", group, llamaServer(t))),
-		Model:  slowModel(t), Args: []string{"--load-mode", "none"},
+		Model:  demotest.Slow(t), Args: []string{"--load-mode", "none"},
 	})
 	now := await(t, s, "an exit", func(n *Snapshot) bool { return n.LastExit != nil })
 	if e := now.LastExit; e.Class != OutOfRAM || e.Signal != "SIGKILL" || !strings.Contains(e.Cause, "the kernel killed it because memory ran out") {

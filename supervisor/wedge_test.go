@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/llmsup/llmsup/models/demo/demotest"
 )
 
 // slack is far more than a loaded machine adds to a time, where all that is told
@@ -191,7 +193,7 @@ func staysBusy(t *testing.T, binary string, stall, busy time.Duration) {
 	t.Helper()
 	var calls atomic.Int64
 	s, _ := run(t, "", Spec{
-		Binary: binary, Model: slowModel(t), StallTimeout: stall, StopGrace: time.Millisecond,
+		Binary: binary, Model: demotest.Slow(t), StallTimeout: stall, StopGrace: time.Millisecond,
 		Args:    []string{"--threads", "1", "-np", "4", "-b", "2048", "-ub", "2048"},
 		Traffic: func() Traffic { return Traffic{Waiting: int(calls.Load())} }, // the router has had no byte of them
 	})

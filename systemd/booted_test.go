@@ -121,7 +121,7 @@ func installed(t *testing.T) *service {
 	port := freePort(t)
 	s.url = "http://127.0.0.1:" + port
 	s.write("/etc/systemd/system/llmsup.socket.d/test.conf", "[Socket]\nListenStream=\nListenStream=127.0.0.1:"+port+"\n")
-	s.dropIn("test", "[Service]\nWatchdogSec=4s\n")
+	s.dropIn("test", "[Service]\nWatchdogSec=4s\nEnvironment=LLAMA_ARG_THREADS=1\n")
 	s.write("/etc/llmsup/llmsup.yaml", s.config(""))
 	s.write("/etc/llmsup/credentials/openrouter", key+"\n")
 

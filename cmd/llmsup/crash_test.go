@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,21 +16,8 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/models/demo"
+	"github.com/llmsup/llmsup/models/demo/demotest"
 )
-
-// slowModel makes a counting model that takes its time for every token.
-func slowModel(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "slow.gguf")
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(demo.Write(f, demo.Slow), f.Close()); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
 
 // serverConfig writes a llmsup.yaml that runs a model as the server "box", with
 // the cloud behind local/box.
@@ -164,7 +150,7 @@ func killedUnderLoad(t *testing.T) (took, most time.Duration) {
 	t.Helper()
 	c := newCloud(t)
 	began := time.Now()
-	in := launch(t, c.env(), "--config", c.serverConfig(t, slowModel(t), "30s", "-np", "16"))
+	in := launch(t, c.env(), "--config", c.serverConfig(t, demotest.Slow(t), "30s", "-np", "16"))
 	before := in.awaitReady()
 	load := time.Since(began) // with llmsup's own start in it, so a little more
 	hit, wait := manyCalls(t, in, 50)
@@ -201,7 +187,7 @@ func stoppedUnderLoad(t *testing.T) (took, most time.Duration) {
 	t.Helper()
 	const stall = 2 * time.Second
 	c := newCloud(t)
-	in := launch(t, c.env(), "--config", c.serverConfig(t, slowModel(t), stall.String()))
+	in := launch(t, c.env(), "--config", c.serverConfig(t, demotest.Slow(t), stall.String()))
 	before := in.awaitReady()
 	hit, wait := manyCalls(t, in, 12)
 	hit()

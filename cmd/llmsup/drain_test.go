@@ -18,6 +18,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/models/demo/demotest"
 )
 
 // TestDrainUnderLoad: from the first line on no call reaches the GPU, none fails,
@@ -40,7 +41,7 @@ upstreams:
 routes:
   local/box: {primary: box, fallback: openrouter, resume: true}
   local/slow: {primary: slow, fallback: openrouter, resume: true}
-`, smallModel(t), slowModel(t), c.URL))
+`, smallModel(t), demotest.Slow(t), c.URL))
 	in := launch(t, []string{"TEST_OPENROUTER_KEY=" + cloudKey}, "--config", file.path)
 	in.awaitServer(0, "ready", isReady)
 	in.awaitServer(1, "ready", isReady)
@@ -286,7 +287,7 @@ upstreams:
   openrouter: {base_url: "%s/v1", api_key_env: TEST_OPENROUTER_KEY}
 routes:
   local/slow: {primary: slow, fallback: openrouter, resume: true}
-`, slowModel(t), c.URL))
+`, demotest.Slow(t), c.URL))
 	in := launch(t, []string{"TEST_OPENROUTER_KEY=" + cloudKey}, "--config", file.path)
 	before := in.awaitReady()
 	begun := make(chan struct{}, 1)

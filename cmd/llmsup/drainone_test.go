@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/models/demo/demotest"
 )
 
 // TestDrainsOfSeveralServers: a drain that waits for its calls keeps no other one from
@@ -28,7 +29,7 @@ routes:
   local: {primary: mail, fallback: openrouter}
   local/mail: {primary: mail, fallback: openrouter}
   local/slow: {primary: slow, fallback: openrouter, resume: true}
-`, smallModel(t), slowModel(t), c.URL))
+`, smallModel(t), demotest.Slow(t), c.URL))
 	in := launch(t, []string{"TEST_OPENROUTER_KEY=" + cloudKey}, "--config", file.path)
 	in.awaitServer(0, "ready", isReady)
 	slow := in.awaitServer(1, "ready", isReady)

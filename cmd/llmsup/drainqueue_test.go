@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/models/demo/demotest"
 )
 
 // TestDrainMovesTheQueue: calls that wait for a slot go elsewhere at once, and the
@@ -23,7 +24,7 @@ upstreams:
   openrouter: {base_url: "%s/v1", api_key_env: TEST_OPENROUTER_KEY}
 routes:
   local/box: {primary: box, fallback: openrouter}
-`, slowModel(t), c.URL))
+`, demotest.Slow(t), c.URL))
 	in := launch(t, []string{"TEST_OPENROUTER_KEY=" + cloudKey}, "--config", file.path)
 	in.awaitReady()
 	ended := make(chan struct{})

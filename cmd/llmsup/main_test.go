@@ -9,14 +9,23 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/llmsup/llmsup/models/demo/demotest"
 )
 
 // TestMain puts llmsup, which is this test binary under another name, on PATH:
 // for the scripts in testdata and for the tests that run the daemon.
 func TestMain(m *testing.M) {
-	// With the race detector, every llmsup would take a second to exit.
-	if err := os.Setenv("GORACE", "atexit_sleep_ms=0"); err != nil {
-		panic(err)
+	for name, value := range map[string]string{
+		// With the race detector, every llmsup would take a second to exit.
+		"GORACE": "atexit_sleep_ms=0",
+		// A llama-server has a thread for each core, and they spin while they wait for each
+		// other: with fewer idle cores than threads a token takes a hundred times as long.
+		"LLAMA_ARG_THREADS": "1",
+	} {
+		if err := os.Setenv(name, value); err != nil {
+			panic(err)
+		}
 	}
 	// No test asks anybody in the world, not for a list of prices either. A script's
 	// llmsup keeps the key that the script gives it.
@@ -25,7 +34,15 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
-	testscript.Main(m, map[string]func(){"llmsup": main})
+	testscript.Main(tidy{m}, map[string]func(){"llmsup": main})
+}
+
+// tidy removes, after the tests, what they shared.
+type tidy struct{ *testing.M }
+
+func (m tidy) Run() int {
+	defer demotest.Cleanup()
+	return m.M.Run()
 }
 
 func TestScripts(t *testing.T) {
@@ -44,7 +61,6 @@ func TestScripts(t *testing.T) {
 			env.Setenv("LLMSUP", program)
 			env.Setenv("LLAMA_SERVER", llamaServer(t))
 			env.Setenv("REAL_LLAMA_SERVER", llamaServer(t))
-			env.Setenv("LLAMA_ARG_THREADS", "1") // more of them wait for each other on a busy machine
 			env.Values[scriptCallsKey{}] = &scriptCalls{stop: func() {}}
 			scripts, _ := filepath.Abs("../../scripts")
 			env.Setenv("SCRIPTS", scripts)

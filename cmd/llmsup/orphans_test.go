@@ -11,19 +11,20 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/models/demo/demotest"
 )
 
 // TestKilledDaemonLeavesNothing: kill -9 of llmsup, whatever its child does at
 // the time. Somebody else's llama-server is not touched, neither then nor at
 // the next start.
 func TestKilledDaemonLeavesNothing(t *testing.T) {
-	stranger := exec.Command(llamaServer(t), "--model", slowModel(t), "--host", filepath.Join(shortDir(t), "x.sock"), "--port", "0")
+	stranger := exec.Command(llamaServer(t), "--model", demotest.Slow(t), "--host", filepath.Join(shortDir(t), "x.sock"), "--port", "0")
 	if err := stranger.Start(); err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = stranger.Process.Kill(); _ = stranger.Wait() }()
 	c := newCloud(t)
-	config := c.serverConfig(t, slowModel(t), "30s")
+	config := c.serverConfig(t, demotest.Slow(t), "30s")
 	for name, until := range map[string]func(*instance) int{
 		"loading": func(in *instance) int {
 			return in.await("started", func(s control.Server) bool { return s.PID != 0 }).PID

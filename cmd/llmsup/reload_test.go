@@ -19,6 +19,7 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/models/demo"
+	"github.com/llmsup/llmsup/models/demo/demotest"
 )
 
 // editable is a llmsup.yaml that a test changes.
@@ -101,7 +102,7 @@ func TestReloadServers(t *testing.T) {
 	entry := func(name, args string) string {
 		return fmt.Sprintf("  %s: {model: %s, args: [%s]}\n", name, model, args)
 	}
-	file := newEditable(t, "servers:\n"+entry("a", "")+entry("b", "")+"  slow: {model: "+slowModel(t)+"}\n")
+	file := newEditable(t, "servers:\n"+entry("a", "")+entry("b", "")+"  slow: {model: "+demotest.Slow(t)+"}\n")
 	in := launch(t, nil, "--config", file.path)
 	a, b := in.awaitServer(0, "ready", isReady), in.awaitServer(1, "ready", isReady)
 	slow := in.awaitServer(2, "ready", isReady)
@@ -165,7 +166,7 @@ func (in *instance) streams(model string, n int) *sync.WaitGroup {
 // TestReloadWithCalls: calls on a server that is changed, or is taken out and put
 // back again, end as they began.
 func TestReloadWithCalls(t *testing.T) {
-	model := slowModel(t)
+	model := demotest.Slow(t)
 	entry := func(args string) string { return "servers:\n  slow: {model: " + model + ", args: [" + args + "]}\n" }
 	file := newEditable(t, entry(""))
 	in := launch(t, nil, "--config", file.path)

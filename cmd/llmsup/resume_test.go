@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/models/demo/demotest"
 )
 
 // TestResumedStream: llama-server is killed in the middle of streams, and their
@@ -23,7 +25,7 @@ servers:
   spare: {model: %s, ctx_size: 32768}
 routes:
   local/box: {primary: box, fallback: spare, resume: true}
-`, slowModel(t), smallModel(t)))
+`, demotest.Slow(t), smallModel(t)))
 	in := launch(t, nil, "--config", file.path)
 	box := in.awaitServer(0, "ready", isReady)
 	in.awaitServer(1, "ready", isReady)
@@ -102,7 +104,7 @@ routes:
 // timeout is answered by the GPU, since it has begun in time.
 func TestLongWholeAnswer(t *testing.T) {
 	c := newCloud(t)
-	path := c.serverConfig(t, slowModel(t), "30s")
+	path := c.serverConfig(t, demotest.Slow(t), "30s")
 	in := launch(t, c.env(), "--config", path)
 	in.awaitReady()
 	began := time.Now()

@@ -16,7 +16,7 @@ import (
 // changes nothing for the other.
 func TestSeveralServers(t *testing.T) {
 	broken := filepath.Join(t.TempDir(), "broken.gguf")
-	whole, err := os.ReadFile(slowModel(t))
+	whole, err := os.ReadFile(smallModel(t))
 	if err != nil {
 		t.Fatal(err)
 	}

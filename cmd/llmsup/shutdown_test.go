@@ -12,6 +12,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/models/demo/demotest"
 )
 
 // TestShutdown: SIGTERM lets running calls end, for as long as shutdown_grace; then
@@ -37,7 +38,7 @@ servers:
   slow: {model: %s, ctx_size: 32768}
 routes:
   local/slow: {primary: slow}
-`, tc.grace, slowModel(t)))
+`, tc.grace, demotest.Slow(t)))
 			in := launch(t, nil, "--config", file.path)
 			pid := in.awaitReady().PID
 			resp, err := http.Post(in.url+"/v1/chat/completions", "application/json", strings.NewReader(fmt.Sprintf(

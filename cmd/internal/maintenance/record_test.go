@@ -84,7 +84,6 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-
 // TestCallsUntil: how long running calls may take is that of the newest request that
 // says so.
 func TestCallsUntil(t *testing.T) {
