@@ -64,7 +64,7 @@ inside() {
 	done
 	export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8
 	# shellcheck disable=SC2016 # the other shells'
-	exec unshare --mount --pid --fork --kill-child bash -c '
+	exec setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child bash -c '
 		set -e
 		cd "$1"
 		if [[ -d changed ]]; then mount -t overlay -o "lowerdir=$2,upperdir=changed,workdir=overlay" overlay root; fi
@@ -123,7 +123,8 @@ end() {
 		kill -KILL "$pid" 2>/dev/null || true
 		wait "$pid" 2>/dev/null || true
 	fi
-	rm -rf --one-file-system "$work"
+	# What ran in there may need a moment to be gone.
+	rm -rf --one-file-system "$work" 2>/dev/null || { sleep 1 && rm -rf --one-file-system "$work"; }
 	if [[ -n $summary ]]; then printf '== %s\n%s\n' "times" "${summary%$'\n'}"; fi
 }
 trap end EXIT

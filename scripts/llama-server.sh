@@ -37,7 +37,7 @@ computes() {
 
 # unpack FOLDER: downloads llama-server with all that it needs through an apt state of its own, and unpacks it to FOLDER/root.
 unpack() {
-	local to=$1 apt=$1/apt kind url suites components suite keyring signed='' arch package deb result
+	local to=$1 apt=$1/apt kind url suites components suite keyring signed='' arch package deb
 	{ command -v apt-get && command -v dpkg; } >/dev/null || die "there is no llama-server on PATH, and no apt to get one with: $own"
 	read -r kind url < <(mirror) || die "apt's sources name no mirror of Debian or Ubuntu to get llama-server from: $own"
 	arch=$(dpkg --print-architecture)
@@ -81,19 +81,14 @@ unpack() {
 		-o Dir::Cache::pkgcache=pkgcache.bin -o Dir::Cache::srcpkgcache=srcpkgcache.bin -o Dir::Log="$apt"
 		-o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null
 		-o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null)
-	fetch() {
-		"${get[@]}" update >>"$apt/log" 2>&1 || return 2
-		"${get[@]}" install --download-only --yes --no-install-recommends -o APT::Install-Suggests=false llama.cpp-tools >>"$apt/log" 2>&1
-	}
 
 	for suite in $suites; do
 		printf 'deb [arch=%s%s] %s %s %s\n' "$arch" "$signed" "$url" "$suite" "$components" >"$apt/sources.list"
 		rm -f "$apt"/cache/*.bin
-		during "downloading llama-server from $kind's $suite packages" "about 25 MB, once; usually 10 s to a minute" fetch && result=0 || result=$?
-		if ((result == 2)); then break; fi
-		if ((result == 0)); then
+		"${get[@]}" update >>"$apt/log" 2>&1 || break
+		if "${get[@]}" install --download-only --yes --no-install-recommends -o APT::Install-Suggests=false llama.cpp-tools >>"$apt/log" 2>&1; then
 			mkdir "$to/root"
-			for deb in "$apt"/cache/archives/*.deb; do dpkg -x "$deb" "$to/root"; done
+			for deb in "$apt"/cache/archives/*.deb; do dpkg -x "$deb" "$to/root" || die "could not unpack ${deb##*/}; see above"; done
 			rm -rf "$apt" "$to/root/usr/share"
 			return
 		fi
@@ -120,6 +115,14 @@ wrap() {
 		exec "\$here/$loader" --library-path "\$lib:\$lib/llama" "\$here/root/usr/bin/llama-server" "\$@"
 	END
 	chmod 755 "$to" "$to/llama-server"
+}
+
+# make FOLDER makes a llama-server in it.
+make() {
+	unpack "$1"
+	wrap "$1"
+	runs "$1/llama-server" || die "the llama-server made from packages fails at --version on this machine: $own"
+	computes "$1/llama-server" || die "the llama-server made from packages finds no backend for this CPU: $own"
 }
 
 if [[ -n ${LLMSUP_LLAMA_SERVER:-} ]]; then
@@ -154,10 +157,7 @@ if ! computes "$made"; then
 		rm -rf "$cache"/.new.*
 		new=$(mktemp -d "$cache/.new.XXXXXX")
 		trap 'rm -rf "$new"' EXIT
-		unpack "$new"
-		wrap "$new"
-		runs "$new/llama-server" || die "the llama-server made from packages fails at --version on this machine: $own"
-		computes "$new/llama-server" || die "the llama-server made from packages finds no backend for this CPU: $own"
+		during "downloading llama-server from the distribution's packages" "about 25 MB, once; usually 10 s to a minute" make "$new" || exit
 		if [[ -e ${made%/*} ]]; then mv "${made%/*}" "$new/old"; fi
 		mv -T "$new" "${made%/*}"
 		rm -rf "${made%/*}/old"

@@ -24,17 +24,17 @@ usage() {
 	exit 0
 }
 
-# ticks prints "WHAT (DETAIL)" after a second, then every 3 s how long WHAT has taken so far, until its stdin ends.
+# ticks prints "WHAT (DETAIL)" after half a second, then every 3 s how long WHAT has taken so far, until its stdin ends.
 ticks() {
-	local from=$SECONDS pause=1
+	local from=$SECONDS pause=0.5
 	while read -rt "$pause" || (($? > 128)); do # over 128: the time is up
-		if ((pause == 1)); then say "$1 ($2)"; else say "$1, $((SECONDS - from)) s so far"; fi
+		if [[ $pause == 0.5 ]]; then say "$1 ($2)"; else say "$1, $((SECONDS - from)) s so far"; fi
 		pause=3
 	done
 }
 
 # during WHAT DETAIL COMMAND... runs COMMAND and prints meanwhile that it does WHAT, DETAIL (how long that usually takes) and the
-# time so far. It prints what COMMAND printed only where COMMAND fails, and nothing at all where it takes less than a second.
+# time so far. It prints what COMMAND printed only where COMMAND fails, and nothing at all where that takes less than half a second.
 during() {
 	local what=$1 detail=$2 out tick ticker result=0
 	shift 2
@@ -68,7 +68,7 @@ need_go() {
 	[[ $have =~ go([0-9]+\.[0-9]+[^ ]*) ]] || die "cannot tell the version of Go from \"$have\": $how"
 	have=${BASH_REMATCH[1]}
 	if ! printf '%s\n' "$want" "$have" | sort -VC; then
-		printf '%s\n' 1.21 "$have" | sort -VC || die "Go $have is too old, and cannot download a newer one itself: $how"
+		printf '%s\n' 1.21 "$have" | sort -VC || die "Go $have is too old to download a newer one itself: $how, or Go 1.21 or newer (README.md says how on Debian 12)"
 		during "downloading the toolchain go$want, as Go here is $have" "about 70 MB, once; usually 10 s to a minute" in_root go version ||
 			die "Go $have could not download the toolchain go$want: see above and try again, or $how"
 	fi
