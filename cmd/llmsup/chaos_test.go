@@ -83,6 +83,7 @@ func countFrom(first, n int) string {
 //
 // It is 40 calls a second for 16 s, unless LLMSUP_TEST_REAL_TIMES is set.
 func TestChaos(t *testing.T) {
+	t.Parallel()
 	rate, lasts := 40, 16*time.Second
 	if os.Getenv("LLMSUP_TEST_REAL_TIMES") != "" {
 		lasts = time.Minute

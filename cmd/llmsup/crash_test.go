@@ -141,6 +141,7 @@ func judge(t *testing.T, c *cloud, outcomes []outcome) {
 
 // TestServerKilledUnderLoad: kill -9 of llama-server with 50 calls in flight.
 func TestServerKilledUnderLoad(t *testing.T) {
+	t.Parallel()
 	within(t, "the server that was killed", func() (took, most time.Duration) { return killedUnderLoad(t) })
 }
 
@@ -178,6 +179,7 @@ func killedUnderLoad(t *testing.T) (took, most time.Duration) {
 // TestServerStoppedUnderLoad: SIGSTOP of llama-server. Calls that wait move
 // within the stall timeout and a second, not at 60 s each; it is replaced.
 func TestServerStoppedUnderLoad(t *testing.T) {
+	t.Parallel()
 	within(t, "the last call on the server that was stopped", func() (took, most time.Duration) { return stoppedUnderLoad(t) })
 }
 
@@ -212,6 +214,7 @@ func stoppedUnderLoad(t *testing.T) (took, most time.Duration) {
 
 // TestRestartUnderLoad: an operator replaces the process, and no caller notices.
 func TestRestartUnderLoad(t *testing.T) {
+	t.Parallel()
 	c := newCloud(t)
 	in := launch(t, c.env(), "--demo", "--config", c.config(t, "60s"))
 	before := in.awaitReady()
@@ -244,6 +247,7 @@ func TestRestartUnderLoad(t *testing.T) {
 // TestLlmsupThatSlept: a llmsup that was stopped for longer than the stall
 // timeout, as on a paused machine, does not blame its server.
 func TestLlmsupThatSlept(t *testing.T) {
+	t.Parallel()
 	model, err := demo.Ensure(t.TempDir())
 	if err != nil {
 		t.Fatal(err)

@@ -52,6 +52,7 @@ func (in *instance) request(method, path, body string, headers ...string) reply 
 // TestFrontDoor runs llmsup on all interfaces, with keys, in front of the real
 // llama-server.
 func TestFrontDoor(t *testing.T) {
+	t.Parallel()
 	c := newCloud(t)
 	full, fullEntry := madeKey(t, "full", "")
 	tool, toolEntry := madeKey(t, "tool", `, routes: ["local/*"]`)
@@ -173,6 +174,7 @@ routes:
 // TestDoorWithoutKeys: on loopback the names are checked that it is called by;
 // elsewhere it takes a word that cannot be overlooked.
 func TestDoorWithoutKeys(t *testing.T) {
+	t.Parallel()
 	c := newCloud(t)
 	file := newEditable(t, fmt.Sprintf("allowed_hosts: [llm.example]\nupstreams:\n  openrouter: {base_url: %q}\n", c.URL))
 	in := launch(t, nil, "--config", file.path)

@@ -27,6 +27,7 @@ import (
 // It is 50 calls a second. Streams have 1 s to end, or 5 s of their ten minutes if
 // LLMSUP_TEST_REAL_TIMES is set.
 func TestDrainUnderLoad(t *testing.T) {
+	t.Parallel()
 	timeout, tokens := "1s", 600
 	if os.Getenv("LLMSUP_TEST_REAL_TIMES") != "" {
 		timeout, tokens = "5s", 8000
@@ -208,6 +209,7 @@ func drainedServer(s control.Server) bool { return s.State == "drained" }
 // TestDrainIsRemembered: over an orderly end and a kill, until its time is over or
 // somebody ends it.
 func TestDrainIsRemembered(t *testing.T) {
+	t.Parallel()
 	dir := shortDir(t)
 	in := launchIn(t, dir, nil, "--demo")
 	in.awaitReady()
@@ -279,6 +281,7 @@ func TestDrainIsRemembered(t *testing.T) {
 // TestDrainIsTakenBack: the process goes on as if nothing had been. Whoever
 // watched is told; whoever stops watching changes nothing.
 func TestDrainIsTakenBack(t *testing.T) {
+	t.Parallel()
 	c := newCountingCloud(t)
 	file := newEditable(t, fmt.Sprintf(`
 servers:
@@ -349,6 +352,7 @@ routes:
 
 // TestDrainKeepsTheServer: calls stay away, and the process is used again as it is.
 func TestDrainKeepsTheServer(t *testing.T) {
+	t.Parallel()
 	in := launch(t, nil, "--demo")
 	before := in.awaitReady()
 	if code, out := in.run("drain", "--keep-server", "-y"); code != 0 || !strings.Contains(out, fmt.Sprintf("llama-server (pid %d) goes on, and keeps its VRAM\n", before.PID)) {
@@ -374,6 +378,7 @@ func TestDrainKeepsTheServer(t *testing.T) {
 // TestDrainAsksAPerson: at a terminal whoever drains what has no fallback is asked
 // first, and anything but a yes is a no.
 func TestDrainAsksAPerson(t *testing.T) {
+	t.Parallel()
 	in := launch(t, nil, "--demo")
 	in.awaitReady()
 	atTerminal := func(answer string) (said string, err error) {
@@ -408,6 +413,7 @@ func TestDrainAsksAPerson(t *testing.T) {
 // TestDrainThatCantBeRemembered: it is told, and keeps nobody from draining, nor
 // from taking the servers into use again.
 func TestDrainThatCantBeRemembered(t *testing.T) {
+	t.Parallel()
 	in := launch(t, nil, "--demo")
 	in.awaitReady()
 	if err := os.MkdirAll(filepath.Join(in.state, "drain.json", "in the way"), 0o700); err != nil {
@@ -428,6 +434,7 @@ func TestDrainThatCantBeRemembered(t *testing.T) {
 // TestOrdersOvertakeEachOther: whoever waits for what somebody else has ended is
 // told so, and nobody waits for ever.
 func TestOrdersOvertakeEachOther(t *testing.T) {
+	t.Parallel()
 	slow := filepath.Join(t.TempDir(), "llama-server")
 	script := "#!/bin/sh\ncase $1 in --help|--version) ;; *) sleep 3 ;; esac\nexec " + llamaServer(t) + " \"$@\"\n"
 	if err := os.WriteFile(slow, []byte(script), 0o700); err != nil {
@@ -461,6 +468,7 @@ func TestOrdersOvertakeEachOther(t *testing.T) {
 
 // TestResumeOfAHungServer: a server that answers nothing is not said to have.
 func TestResumeOfAHungServer(t *testing.T) {
+	t.Parallel()
 	file := newEditable(t, fmt.Sprintf("servers:\n  box: {model: %s, stall_timeout: 2s}\n", smallModel(t)))
 	in := launch(t, nil, "--config", file.path)
 	pid := in.awaitReady().PID

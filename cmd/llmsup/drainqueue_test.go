@@ -16,6 +16,7 @@ import (
 // one that runs ends where it is. At a terminal it is shown how many are left, in
 // one line that the next takes the place of.
 func TestDrainMovesTheQueue(t *testing.T) {
+	t.Parallel()
 	c := newCountingCloud(t)
 	file := newEditable(t, fmt.Sprintf(`
 servers:

@@ -139,6 +139,7 @@ func eventually(most time.Duration, ok func() bool) bool {
 //
 // It is 2,000 calls, or 10,000 where LLMSUP_TEST_REAL_TIMES is set.
 func TestKilledBooks(t *testing.T) {
+	t.Parallel()
 	calls := 2_000
 	if os.Getenv("LLMSUP_TEST_REAL_TIMES") != "" {
 		calls = 10_000

@@ -92,6 +92,7 @@ func TestStopTakesCallsOfOpenConnections(t *testing.T) {
 // TestStopLingersOnTheSocket: systemd keeps the socket, so connections that are
 // kept may be used for some more time, and the others are closed after it.
 func TestStopLingersOnTheSocket(t *testing.T) {
+	t.Parallel()
 	m := newManager(t)
 	in := m.start(nil, "--demo")
 	m.hears(in, "READY=1")

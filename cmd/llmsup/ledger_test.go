@@ -93,6 +93,7 @@ func (tr trouble) knows() {
 // TestLedgerReadOnly: a database that can't be written to at the start is told, and
 // what was spent meanwhile and before is known when it can.
 func TestLedgerReadOnly(t *testing.T) {
+	t.Parallel()
 	var mend func() error
 	tr := inTrouble(t, func(dir string) {
 		path := filepath.Join(dir, "ledger.db")
@@ -132,6 +133,7 @@ func TestLedgerReadOnly(t *testing.T) {
 // TestLedgerGarbled: a database that is overwritten in mid-run is kept under another
 // name, and told; no call fails, and what comes is written to a new one.
 func TestLedgerGarbled(t *testing.T) {
+	t.Parallel()
 	tr := inTrouble(t, func(string) {})
 	tr.call(1)
 	tr.recovered() // the budget, too: what is garbled nobody can add up
@@ -164,6 +166,7 @@ func TestLedgerGarbled(t *testing.T) {
 // TestLedgerDiskFull: no call fails for a disk that is full, it is told, and all of
 // them are in the ledger when there is room.
 func TestLedgerDiskFull(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		notRun(t, "only root can mount a small file system")
 	}
@@ -211,6 +214,7 @@ func TestLedgerDiskFull(t *testing.T) {
 // TestLedgerKeepsWhatIsCutOff: a call that llmsup's end cuts off is in the ledger,
 // marked, and its cost is not known.
 func TestLedgerKeepsWhatIsCutOff(t *testing.T) {
+	t.Parallel()
 	for name, signals := range map[string]int{"by the end of the grace": 1, "by a second Ctrl-C": 2} {
 		t.Run(name, func(t *testing.T) {
 			c, state := newTill(t), shortDir(t)

@@ -19,6 +19,7 @@ import (
 
 // TestDemoCounts is the first thing that a newcomer sees.
 func TestDemoCounts(t *testing.T) {
+	t.Parallel()
 	in := launch(t, nil, "--demo", "--", "--threads", "1")
 	pid := in.awaitReady().PID
 
@@ -56,6 +57,7 @@ func TestDemoCounts(t *testing.T) {
 // TestKilledServer: with llama-server killed, the next call is answered by the
 // cloud under the fallback's name, and local is back by itself.
 func TestKilledServer(t *testing.T) {
+	t.Parallel()
 	c := newCloud(t)
 	in := launch(t, c.env(), "--demo", "--config", c.config(t, "60s"))
 	before := in.awaitReady()
@@ -88,6 +90,7 @@ func TestKilledServer(t *testing.T) {
 }
 
 func TestPremiumGoesStraightToTheCloud(t *testing.T) {
+	t.Parallel()
 	c := newCloud(t)
 	in := launch(t, c.env(), "--demo", "--config", c.config(t, "60s"))
 	pid := in.awaitReady().PID
@@ -125,6 +128,7 @@ func TestPremiumGoesStraightToTheCloud(t *testing.T) {
 // TestHungServer: a llama-server that hangs costs the route's timeout and no
 // more. The 250 ms are a promise of the contract, so they are timed.
 func TestHungServer(t *testing.T) {
+	t.Parallel()
 	c := newCloud(t)
 	in := launch(t, c.env(), "--demo", "--config", c.config(t, "700ms"))
 	pid := in.awaitReady().PID
@@ -149,6 +153,7 @@ func TestHungServer(t *testing.T) {
 
 // TestCutStream: a stream that llama-server breaks off looks broken.
 func TestCutStream(t *testing.T) {
+	t.Parallel()
 	in := launch(t, nil, "--demo")
 	pid := in.awaitReady().PID
 	resp, err := http.Post(in.url+"/v1/chat/completions", "application/json",
@@ -180,6 +185,7 @@ func TestCutStream(t *testing.T) {
 
 // TestLargeBodyThroughTheDaemon: 20 MB, and numbers that parsers spoil.
 func TestLargeBodyThroughTheDaemon(t *testing.T) {
+	t.Parallel()
 	c := newCloud(t)
 	in := launch(t, c.env(), "--demo", "--config", c.config(t, "60s"))
 	image := make([]byte, 15<<20)
@@ -196,6 +202,7 @@ func TestLargeBodyThroughTheDaemon(t *testing.T) {
 
 // TestKilledDaemon: however llmsup ends, its llama-server does not stay.
 func TestKilledDaemon(t *testing.T) {
+	t.Parallel()
 	in := launch(t, nil, "--demo")
 	pid := in.awaitReady().PID
 	if err := in.cmd.Process.Kill(); err != nil {
@@ -210,6 +217,7 @@ func TestKilledDaemon(t *testing.T) {
 
 // TestSecondDaemon: what one daemon has, a second one does not take.
 func TestSecondDaemon(t *testing.T) {
+	t.Parallel()
 	in := launch(t, nil, "--demo")
 	for name, tc := range map[string]struct {
 		args []string
@@ -242,6 +250,7 @@ func TestSecondDaemon(t *testing.T) {
 
 // TestClientsOfADaemon runs status and route as an operator does.
 func TestClientsOfADaemon(t *testing.T) {
+	t.Parallel()
 	in := launch(t, nil, "--demo")
 	in.awaitReady()
 	socket := "--control-socket=" + in.state + "/c.sock"

@@ -18,6 +18,7 @@ import (
 // the time. Somebody else's llama-server is not touched, neither then nor at
 // the next start.
 func TestKilledDaemonLeavesNothing(t *testing.T) {
+	t.Parallel()
 	stranger := exec.Command(llamaServer(t), "--model", demotest.Slow(t), "--host", filepath.Join(shortDir(t), "x.sock"), "--port", "0")
 	if err := stranger.Start(); err != nil {
 		t.Fatal(err)
@@ -60,6 +61,7 @@ func TestKilledDaemonLeavesNothing(t *testing.T) {
 // TestKilledDaemonBelowAWrapper: a wrapper that does not exec llama-server puts
 // it out of reach of the kernel's parent-death signal.
 func TestKilledDaemonBelowAWrapper(t *testing.T) {
+	t.Parallel()
 	wrapper := filepath.Join(t.TempDir(), "wrapper")
 	if err := os.WriteFile(wrapper, []byte("#!/bin/sh\n"+llamaServer(t)+" \"$@\"\nexit $?\n"), 0o700); err != nil {
 		t.Fatal(err)

@@ -59,6 +59,7 @@ func smallModel(t *testing.T) string {
 // TestReloadRoutes: a route of the file holds for the next call; a file that is
 // wrong changes nothing.
 func TestReloadRoutes(t *testing.T) {
+	t.Parallel()
 	c := newCloud(t)
 	head := fmt.Sprintf("upstreams:\n  openrouter: {base_url: %q, api_key_env: TEST_OPENROUTER_KEY}\n", c.URL)
 	file := newEditable(t, head)
@@ -98,6 +99,7 @@ func TestReloadRoutes(t *testing.T) {
 // calls have ended, a new one starts, one that is taken out ends, and the others
 // are left alone.
 func TestReloadServers(t *testing.T) {
+	t.Parallel()
 	model := smallModel(t)
 	entry := func(name, args string) string {
 		return fmt.Sprintf("  %s: {model: %s, args: [%s]}\n", name, model, args)
@@ -166,6 +168,7 @@ func (in *instance) streams(model string, n int) *sync.WaitGroup {
 // TestReloadWithCalls: calls on a server that is changed, or is taken out and put
 // back again, end as they began.
 func TestReloadWithCalls(t *testing.T) {
+	t.Parallel()
 	model := demotest.Slow(t)
 	entry := func(args string) string { return "servers:\n  slow: {model: " + model + ", args: [" + args + "]}\n" }
 	file := newEditable(t, entry(""))
@@ -203,6 +206,7 @@ func TestReloadWithCalls(t *testing.T) {
 // TestReloadKeys: a key that has changed is told of, and never reaches a
 // llama-server, also not where it came with the reload.
 func TestReloadKeys(t *testing.T) {
+	t.Parallel()
 	c := newCloud(t)
 	key := filepath.Join(t.TempDir(), "key")
 	write := func(text string) {
@@ -245,6 +249,7 @@ func TestReloadKeys(t *testing.T) {
 // TestReloadShowsNewLogs: whoever follows the logs sees those of a server that
 // came with a reload.
 func TestReloadShowsNewLogs(t *testing.T) {
+	t.Parallel()
 	model := smallModel(t)
 	file := newEditable(t, "")
 	in := launch(t, nil, "--config", file.path, "--demo")
@@ -276,6 +281,7 @@ func TestReloadShowsNewLogs(t *testing.T) {
 // TestReloadAfterFailure: a reload is a way out of failed, with the flag mended
 // and also when nothing of the server has changed.
 func TestReloadAfterFailure(t *testing.T) {
+	t.Parallel()
 	model := smallModel(t)
 	file := newEditable(t, "servers:\n  a: {model: "+model+", args: [--no-such-flag]}\n")
 	in := launch(t, nil, "--config", file.path)
@@ -298,6 +304,7 @@ func TestReloadAfterFailure(t *testing.T) {
 // TestReloadUnderLoad: no call fails, and what is broken is refused, however
 // often it happens.
 func TestReloadUnderLoad(t *testing.T) {
+	t.Parallel()
 	c := newCloud(t)
 	model := smallModel(t)
 	text := func(i int) string {
@@ -336,6 +343,7 @@ func TestReloadUnderLoad(t *testing.T) {
 
 // TestHangup: SIGHUP reads the configuration again.
 func TestHangup(t *testing.T) {
+	t.Parallel()
 	file := newEditable(t, "")
 	in := launch(t, nil, "--config", file.path, "--demo")
 	file.write("routes:\n  other: {primary: demo}\n")
@@ -352,6 +360,7 @@ func TestHangup(t *testing.T) {
 // TestTerminalGone: a llmsup on a terminal that is closed ends, and its
 // llama-server with it; a SIGHUP while the terminal is there is a reload.
 func TestTerminalGone(t *testing.T) {
+	t.Parallel()
 	// A child of a process that ignores the signal would ignore it as well, as
 	// under nohup; of one that takes it, it has the default.
 	taken := make(chan os.Signal, 1)

@@ -19,6 +19,7 @@ import (
 // callers have the whole text all the same, without a token lost, doubled or
 // spliced: the engines count.
 func TestResumedStream(t *testing.T) {
+	t.Parallel()
 	file := newEditable(t, fmt.Sprintf(`
 servers:
   box: {model: %s, ctx_size: 32768}
@@ -103,6 +104,7 @@ routes:
 // TestLongWholeAnswer: a call without a stream that takes longer than its route's
 // timeout is answered by the GPU, since it has begun in time.
 func TestLongWholeAnswer(t *testing.T) {
+	t.Parallel()
 	c := newCloud(t)
 	path := c.serverConfig(t, demotest.Slow(t), "30s")
 	in := launch(t, c.env(), "--config", path)

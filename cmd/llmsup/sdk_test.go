@@ -14,6 +14,7 @@ import (
 // TestOpenAISDK runs the official SDK, which knows nothing of llmsup but its
 // base URL and a model's name.
 func TestOpenAISDK(t *testing.T) {
+	t.Parallel()
 	c := newCloud(t)
 	in := launch(t, c.env(), "--demo", "--config", c.config(t, "60s"), "--", "--threads", "1")
 	in.awaitReady()

@@ -15,6 +15,7 @@ import (
 // TestSeveralServers: each has its own owner, log and state; one that fails
 // changes nothing for the other.
 func TestSeveralServers(t *testing.T) {
+	t.Parallel()
 	broken := filepath.Join(t.TempDir(), "broken.gguf")
 	whole, err := os.ReadFile(smallModel(t))
 	if err != nil {
@@ -61,6 +62,7 @@ func TestSeveralServers(t *testing.T) {
 
 // TestLogsFollow: llmsup logs -f shows what llama-server prints as it does.
 func TestLogsFollow(t *testing.T) {
+	t.Parallel()
 	in := launch(t, nil, "--demo")
 	in.awaitReady()
 	ctx, cancel := context.WithCancel(t.Context())

@@ -109,6 +109,7 @@ func (m *manager) hears(in *instance, what string) (before []string) {
 
 // TestTellsSystemd: what systemd hears, from the start to the end.
 func TestTellsSystemd(t *testing.T) {
+	t.Parallel()
 	m := newManager(t)
 	file := newEditable(t, "listen: 127.0.0.1:1\nservers:\n  small: {model: "+smallModel(t)+"}\n")
 	in := m.start(nil, "--config", file.path)
@@ -193,6 +194,7 @@ func TestSocketNeedsKeys(t *testing.T) {
 // TestSocketOutlivesLlmsup: llmsup is stopped and started again on its socket,
 // under callers that keep their connections and callers that do not. None fails.
 func TestSocketOutlivesLlmsup(t *testing.T) {
+	t.Parallel()
 	c := newCloud(t)
 	m := newManager(t)
 	config := c.config(t, "60s")

@@ -20,6 +20,7 @@ import (
 // has taken, and what local answers would have cost there; after a restart too, when
 // budgets know what was spent before it.
 func TestUsageIsExact(t *testing.T) {
+	t.Parallel()
 	c := newTill(t)
 	file := newEditable(t, c.config(`budget: {daily: 5, per_key: {tool: {monthly: 1}}}
 routes:
@@ -127,6 +128,7 @@ func show(s control.Sums) string {
 
 // TestUsageWatch: where it is no terminal each look is a line.
 func TestUsageWatch(t *testing.T) {
+	t.Parallel()
 	c := newTill(t)
 	in := launch(t, c.env(), "--config", newEditable(t, c.config("")).path)
 	if r := in.chat("gpt-4o", ""); r.status != 200 {
@@ -155,6 +157,7 @@ func TestUsageWatch(t *testing.T) {
 
 // TestReloadMoney: budgets, prices and how long rows are kept hold at once.
 func TestReloadMoney(t *testing.T) {
+	t.Parallel()
 	c := newTill(t)
 	file := newEditable(t, c.config("budget: {daily: 5}\n"))
 	in := launch(t, c.env(), "--config", file.path)
