@@ -81,12 +81,13 @@ func countFrom(first, n int) string {
 // TestChaos: llama-server is killed, stopped, restarted and drained at random under mixed
 // calls. None fails, none has a wrong word, and none is paid for twice.
 //
-// It is 40 calls a second for 16 s, unless LLMSUP_TEST_REAL_TIMES is set.
+// It is 40 calls a second until each of them was done twice, or eight times if
+// LLMSUP_TEST_REAL_TIMES is set.
 func TestChaos(t *testing.T) {
 	t.Parallel()
-	rate, lasts := 40, 16*time.Second
+	rate, rounds := 40, 2
 	if os.Getenv("LLMSUP_TEST_REAL_TIMES") != "" {
-		lasts = time.Minute
+		rounds = 8
 	}
 	if wanted, err := strconv.Atoi(os.Getenv("LLMSUP_TEST_CHAOS_RATE")); err == nil {
 		rate = wanted
@@ -94,7 +95,7 @@ func TestChaos(t *testing.T) {
 	c := newCountingCloud(t)
 	file := newEditable(t, fmt.Sprintf(`
 servers:
-  box: {model: %s, ctx_size: 32768, stall_timeout: 1s, args: [-np, "8"]}
+  box: {model: %s, ctx_size: 32768, stall_timeout: 2s, args: [-np, "8"]}
 upstreams:
   openrouter: {base_url: "%s/v1", api_key_env: TEST_OPENROUTER_KEY}
 routes:
@@ -104,11 +105,14 @@ routes:
 	in.awaitReady()
 	descriptors := in.descriptors()
 
-	ctx, stop := context.WithTimeout(t.Context(), lasts)
+	ctx, stop := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer stop()
 	var wrecking sync.WaitGroup
 	wrecks := map[string]int{}
-	wrecking.Go(func() { in.wreck(ctx, wrecks) })
+	wrecking.Go(func() {
+		defer stop()
+		in.wreck(ctx, wrecks, rounds)
+	})
 	var calls sync.WaitGroup
 	var mu sync.Mutex
 	made, byCloud, failed := 0, 0, 0
@@ -139,7 +143,12 @@ routes:
 	wrecking.Wait()
 	resumed := strings.Count(in.get("/metrics"), `end="whole"`)
 	t.Logf("%d calls, %d of them by the cloud, %d failed; llama-server was %v; some were resumed: %t", made, byCloud, failed, wrecks, resumed > 0)
-	if failed > 0 || made-byCloud < made/50 || len(wrecks) < 4 {
+	for _, kind := range []string{"killed", "stopped", "restarted", "drained"} {
+		if wrecks[kind] < rounds {
+			t.Errorf("llama-server was not %s %d times", kind, rounds)
+		}
+	}
+	if failed > 0 || made-byCloud < made/50 {
 		t.Errorf("of %d calls %d failed, and %d were local; llama-server was %v", made, failed, made-byCloud, wrecks)
 	}
 	c.mu.Lock()
@@ -154,9 +163,10 @@ routes:
 	in.await("as small as before", func(control.Server) bool { return in.descriptors() <= descriptors+pool+8 })
 }
 
-// wreck does something bad to llama-server again and again.
-func (in *instance) wreck(ctx context.Context, done map[string]int) {
-	for i := 0; ; {
+// wreck does four bad things to llama-server, in turn, each time that it is ready
+// again, for some rounds.
+func (in *instance) wreck(ctx context.Context, done map[string]int, rounds int) {
+	for i := 0; i < 4*rounds; {
 		select {
 		case <-ctx.Done():
 			return
@@ -166,26 +176,25 @@ func (in *instance) wreck(ctx context.Context, done map[string]int) {
 		if err != nil || len(s.Servers) == 0 || s.Servers[0].State != "ready" {
 			continue // it has not been back for long enough
 		}
-		i++
 		pid := s.Servers[0].PID
+		kind := ""
 		switch i % 4 {
 		case 0:
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-			done["killed"]++
+			kind, err = "killed", syscall.Kill(pid, syscall.SIGKILL)
 		case 1:
-			_ = syscall.Kill(pid, syscall.SIGSTOP)
-			done["stopped"]++
+			kind, err = "stopped", syscall.Kill(pid, syscall.SIGSTOP)
 		case 2:
-			if _, err := in.client.Restart(ctx, nil); err == nil {
-				done["restarted"]++
-			}
+			kind = "restarted"
+			_, err = in.client.Restart(ctx, nil)
 		case 3:
 			how := control.DrainRequest{Timeout: control.Duration(300 * time.Millisecond)}
 			nothing := func(control.Step) error { return nil }
 			whole := context.WithoutCancel(ctx) // it has to come back
-			if in.client.Drain(whole, how, nothing) == nil && in.client.Resume(whole, nil, nothing) == nil {
-				done["drained"]++
-			}
+			kind, err = "drained", errors.Join(in.client.Drain(whole, how, nothing), in.client.Resume(whole, nil, nothing))
+		}
+		if err == nil { // else it has ended meanwhile
+			done[kind]++
+			i++
 		}
 	}
 }
