@@ -19,8 +19,14 @@ export LLMSUP_TEST_LLAMA_SERVER LLMSUP_TEST_PROMTOOL
 export GOFLAGS="${GOFLAGS:+$GOFLAGS }-buildvcs=false"
 
 cd "$root"
+(($#)) || set -- ./...
 # go test starts packages in this order: those that take longest come first.
-(($#)) || set -- ./systemd ./cmd/llmsup ./supervisor ./router ./...
+arguments=()
+for argument; do
+	if [[ $argument == ./... ]]; then arguments+=(./systemd ./cmd/llmsup ./supervisor ./router); fi
+	arguments+=("$argument")
+done
+set -- "${arguments[@]}"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
