@@ -144,7 +144,7 @@ func TestLargeAnswerThatStalls(t *testing.T) {
 		}
 		_ = http.NewResponseController(w).Flush()
 		hangs(w, r)
-	}, answers, func(c *Config, _ map[string]models.Route) { c.IdleTimeout = 300 * time.Millisecond })
+	}, answers, func(c *Config, _ map[string]models.Route) { c.IdleTimeout = 2 * time.Second })
 	done := make(chan reply, 1)
 	go func() { done <- b.post("/v1/embeddings", `{"model":"local/alone","input":"x"}`) }()
 	select {
