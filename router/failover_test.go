@@ -113,7 +113,7 @@ func TestTimeoutIsKept(t *testing.T) {
 	}
 	select {
 	case <-b.local.gone:
-	case <-time.After(5 * time.Second):
+	case <-time.After(waitMost):
 		t.Error("the hung call of local was not cancelled")
 	}
 	if r := b.chat("local/alone", false); r.status != 504 || !strings.Contains(r.body, "gave no answer within 400ms") {
@@ -138,7 +138,7 @@ func TestGoneMovesCallsAtOnce(t *testing.T) {
 			if r.backend() != "openrouter" || r.reason() != "lost" {
 				t.Errorf("from %q (%s)", r.backend(), r.reason())
 			}
-		case <-time.After(5 * time.Second):
+		case <-time.After(waitMost):
 			t.Fatal("a call still waits on the server that is gone")
 		}
 	}
@@ -292,7 +292,7 @@ func (b *bench) leave(read int) time.Duration {
 	began := time.Now()
 	select {
 	case <-b.local.gone:
-	case <-time.After(5 * time.Second):
+	case <-time.After(waitMost):
 		b.t.Fatal("local still works for a client that has left")
 	}
 	return time.Since(began)

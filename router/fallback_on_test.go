@@ -30,7 +30,7 @@ func TestFallbackOn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, tc.local, answers, func(_ *Config, routes map[string]models.Route) {
-				routes["local/qwen"] = models.Route{Primary: "qwen", Fallback: "openrouter", Timeout: 5 * time.Second, FallbackOn: models.NewWordList(tc.on...)}
+				routes["local/qwen"] = models.Route{Primary: "qwen", Fallback: "openrouter", Timeout: time.Minute, FallbackOn: models.NewWordList(tc.on...)}
 			})
 			if tc.state != nil {
 				b.state.set(tc.state)

@@ -75,7 +75,7 @@ func TestEndThatIsTheFirstAnswer(t *testing.T) {
 		if r.readErr != nil || r.body != completed {
 			t.Errorf("%q, %v", r.body, r.readErr)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(waitMost):
 		t.Fatal("the client still waits for the end of a stream that is whole")
 	}
 }
@@ -207,7 +207,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 	defer conn.Close()
 	const body = `{"model":"local/qwen","stream":true}`
 	fmt.Fprintf(conn, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(waitMost)
 	for stuck := 0; stuck < 20; time.Sleep(5 * time.Millisecond) {
 		now := b.router.Traffic("qwen")
 		if stuck++; now.Calls != 1 || now.Waiting != 0 || now.Bytes == 0 {

@@ -167,8 +167,8 @@ func TestTLSErrors(t *testing.T) {
 	} {
 		b := newBench(t, answers, answers, func(c *Config, routes map[string]models.Route) {
 			c.Upstreams = append(c.Upstreams, Upstream{Name: "secure", BaseURL: url, Key: "k"})
-			routes["secure-first"] = models.Route{Primary: "secure", Fallback: "qwen", Timeout: 5 * time.Second}
-			routes["secure"] = models.Route{Primary: "secure", Timeout: 5 * time.Second}
+			routes["secure-first"] = models.Route{Primary: "secure", Fallback: "qwen", Timeout: time.Minute}
+			routes["secure"] = models.Route{Primary: "secure", Timeout: time.Minute}
 		})
 		if r := b.chat("secure-first", false); r.status != 200 || r.backend() != "qwen" || r.reason() != "connect" {
 			t.Errorf("%s: %+v", name, r)

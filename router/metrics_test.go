@@ -303,7 +303,7 @@ func TestCardinality(t *testing.T) {
 		}, nil
 	}))
 	b := newBench(t, answers, answers, keys, func(c *Config, routes map[string]models.Route) {
-		routes["team-*"] = models.Route{Primary: "openrouter", Timeout: 5 * time.Second}
+		routes["team-*"] = models.Route{Primary: "openrouter", Timeout: time.Minute}
 	})
 	b.router.routing.Load().backends["openrouter"].(*upstreamBackend).client.HTTPClient.Transport = cloud
 

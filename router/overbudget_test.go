@@ -57,7 +57,7 @@ func TestOverBudget(t *testing.T) {
 			t.Parallel()
 			edit, books := withBooks(t, over)
 			b := newBench(t, tc.local, answers, edit, func(_ *Config, routes map[string]models.Route) {
-				routes["premium-first"] = models.Route{Primary: "openrouter", Fallback: "qwen", Timeout: 5 * time.Second}
+				routes["premium-first"] = models.Route{Primary: "openrouter", Fallback: "qwen", Timeout: time.Minute}
 			})
 			if tc.state != nil {
 				b.state.set(tc.state)

@@ -35,7 +35,7 @@ func TestBrokenIsLetGo(t *testing.T) {
 	defer resp.Body.Close()
 	select {
 	case <-b.local.gone:
-	case <-time.After(5 * time.Second):
+	case <-time.After(waitMost):
 		t.Error("it still works for a stream that is another one's")
 	}
 }
@@ -47,7 +47,7 @@ func TestResumedByAServer(t *testing.T) {
 	spare := &fakeLocal{state: LocalState{Alive: true, Network: "tcp", Address: second.Listener.Addr().String(), Gone: make(chan struct{})}}
 	b := newBench(t, sends(breaks, opening, said(" 1")), answers, func(c *Config, routes map[string]models.Route) {
 		c.Locals["spare"] = spare
-		routes["local/qwen"] = models.Route{Primary: "qwen", Fallback: "spare", Resume: true, Timeout: 5 * time.Second}
+		routes["local/qwen"] = models.Route{Primary: "qwen", Fallback: "spare", Resume: true, Timeout: time.Minute}
 	})
 	stop := make(chan struct{})
 	second.behave = func(w http.ResponseWriter, _ *http.Request) {
@@ -69,7 +69,7 @@ func TestResumedByAServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(waitMost); ; time.Sleep(time.Millisecond) {
 		if now := b.router.Traffic("spare"); now.Calls == 1 && now.Waiting == 0 && now.Bytes > 128<<10 {
 			break
 		}

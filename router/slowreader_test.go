@@ -36,10 +36,10 @@ func TestReaderThatStopped(t *testing.T) {
 	fmt.Fprintf(conn, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 	select {
 	case <-b.local.gone: // the call was let go, though the client is there
-	case <-time.After(20 * time.Second):
+	case <-time.After(waitMost):
 		t.Fatal("it still has its place")
 	}
-	for deadline := time.Now().Add(5 * time.Second); b.router.Inflight() > 0; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(waitMost); b.router.Inflight() > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("its call goes on")
 		}
@@ -128,7 +128,7 @@ func TestReaderThatStopsBeforeTheEnd(t *testing.T) {
 	}
 	select {
 	case <-closed:
-	case <-time.After(20 * time.Second):
+	case <-time.After(waitMost):
 		t.Fatal("its connection is still waited for")
 	}
 }
@@ -152,7 +152,7 @@ func TestLargeAnswerThatStalls(t *testing.T) {
 		if r.readErr == nil || !strings.Contains(b.log.String(), errStalled.Error()) {
 			t.Errorf("%d bytes, %v\n%s", len(r.body), r.readErr, b.log)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(waitMost):
 		t.Fatal("it is waited for")
 	}
 }

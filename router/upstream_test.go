@@ -37,7 +37,7 @@ func TestRefusedIsRepeated(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var n atomic.Int32
 			b := newBench(t, answers, func(w http.ResponseWriter, _ *http.Request) { tc.behave(n.Add(1), w) }, func(_ *Config, routes map[string]models.Route) {
-				routes["cloud-first"] = models.Route{Primary: "openrouter", Fallback: "qwen", Timeout: 5 * time.Second}
+				routes["cloud-first"] = models.Route{Primary: "openrouter", Fallback: "qwen", Timeout: time.Minute}
 			})
 			if r := b.chat(tc.model, false); r.status != tc.status || len(b.cloud.calls()) != tc.calls {
 				t.Errorf("status %d after %d calls, want %d after %d: %s", r.status, len(b.cloud.calls()), tc.status, tc.calls, r.body)
@@ -62,7 +62,7 @@ func TestUnreachedMoves(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, answers, answers, func(_ *Config, routes map[string]models.Route) {
-				routes["cloud-first"] = models.Route{Primary: "openrouter", Fallback: tc.spare, FallbackOn: models.NewWordList(tc.on...), Timeout: 5 * time.Second}
+				routes["cloud-first"] = models.Route{Primary: "openrouter", Fallback: tc.spare, FallbackOn: models.NewWordList(tc.on...), Timeout: time.Minute}
 			})
 			var dials atomic.Int32
 			transport(t, b).DialContext = func(context.Context, string, string) (net.Conn, error) {
@@ -99,7 +99,7 @@ func TestDeadUpstreamCostsNothing(t *testing.T) {
 		}
 		answers(w, r)
 	}, func(_ *Config, routes map[string]models.Route) {
-		routes["cloud-first"] = models.Route{Primary: "openrouter", Fallback: "qwen", Timeout: 5 * time.Second}
+		routes["cloud-first"] = models.Route{Primary: "openrouter", Fallback: "qwen", Timeout: time.Minute}
 	})
 	for range breakAfter {
 		if r := b.chat("cloud-first", false); r.backend() != "qwen" || r.reason() != "lost" {

@@ -88,7 +88,7 @@ func TestLeftoverOfAWrapper(t *testing.T) {
 	if ended, err := endLeftover(dir); ended != 2 || err != nil {
 		t.Errorf("ended %d, %v; want the wrapper's two", ended, err)
 	}
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		if left := withMembers(group); !anyRunning(left) {
 			break
 		}

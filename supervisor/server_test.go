@@ -128,7 +128,7 @@ func TestGroupGoesWithIt(t *testing.T) {
 	}
 	<-p.over
 	// init reaps the orphan in its own time; what counts is that it was killed.
-	for deadline := time.Now().Add(5 * time.Second); running(child); {
+	for deadline := time.Now().Add(patience); running(child); {
 		if time.Now().After(deadline) {
 			t.Fatalf("the group's other process %d outlives its leader", child)
 		}
@@ -166,7 +166,7 @@ func TestHelpIsDisciplined(t *testing.T) {
 	t.Setenv("MY_KEY", "sk-secret")
 	s, stop := run(t, "", Spec{Binary: program, Secrets: []string{"MY_KEY"}})
 	var child int
-	for deadline := time.Now().Add(20 * time.Second); child == 0; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); child == 0; time.Sleep(time.Millisecond) {
 		if raw, err := os.ReadFile(dir + "/pid"); err == nil {
 			child, _ = strconv.Atoi(strings.TrimSpace(string(raw)))
 		}

@@ -37,6 +37,10 @@ func llamaServer(t *testing.T) string {
 	return ""
 }
 
+// patience is how long a test waits for what has to happen, on however busy a
+// machine.
+const patience = time.Minute
+
 // instance is a llmsup that a test runs as users do: a process of its own.
 type instance struct {
 	t      *testing.T
@@ -93,8 +97,8 @@ func launchIn(t *testing.T, dir string, env []string, args ...string) *instance 
 	case in.url = <-base:
 	case <-in.done:
 		t.Fatalf("llmsup ended: %v\n%s", in.err, in.logged())
-	case <-time.After(30 * time.Second):
-		t.Fatalf("llmsup takes no calls after 30 s:\n%s", in.logged())
+	case <-time.After(patience):
+		t.Fatalf("llmsup takes no calls after a minute:\n%s", in.logged())
 	}
 	return in
 }
@@ -127,7 +131,7 @@ func (in *instance) stop() {
 	_ = in.cmd.Process.Signal(syscall.SIGINT)
 	select {
 	case <-in.done:
-	case <-time.After(15 * time.Second):
+	case <-time.After(patience):
 		_ = in.cmd.Process.Kill()
 		<-in.done
 		in.t.Error("llmsup had to be killed")
@@ -147,7 +151,7 @@ func (in *instance) await(what string, ok func(control.Server) bool) control.Ser
 func (in *instance) awaitServer(i int, what string, ok func(control.Server) bool) control.Server {
 	in.t.Helper()
 	var last control.Status
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		s, err := in.client.Status(in.t.Context())
 		if err != nil {
 			in.t.Fatalf("status: %v", err)
@@ -156,7 +160,7 @@ func (in *instance) awaitServer(i int, what string, ok func(control.Server) bool
 			return s.Servers[i]
 		}
 	}
-	in.t.Fatalf("not %s after 30 s: %+v", what, last)
+	in.t.Fatalf("not %s after a minute: %+v", what, last)
 	return control.Server{}
 }
 

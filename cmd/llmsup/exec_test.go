@@ -5,13 +5,12 @@ import (
 	"errors"
 	"os/exec"
 	"testing"
-	"time"
 )
 
 // exec1 runs llmsup to its end and returns its exit code and all it printed.
 func exec1(t *testing.T, args ...string) (code int, output string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "llmsup", args...).CombinedOutput()
 	var exit *exec.ExitError

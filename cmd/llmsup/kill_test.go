@@ -88,7 +88,7 @@ func (m *mortal) kill(locked bool) {
 	unlock := func() {}
 	if locked {
 		unlock = lockLedger(m.t, in.state)
-		if eventually(10*time.Second, func() bool {
+		if eventually(patience, func() bool {
 			s, err := in.client.Status(m.t.Context())
 			return err != nil || s.Ledger.Condition == "spilling"
 		}) {
@@ -252,7 +252,7 @@ func lastBefore(free, deaths []time.Time) (n int) {
 
 // wholly makes a call and says whether its client got the whole of an answer.
 func (in *instance) wholly(t *testing.T, model string, stream bool) bool {
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	body := fmt.Sprintf(`{"model":%q,"stream":%t,"max_tokens":2,"messages":[{"role":"user","content":"count"}]}`, model, stream)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, in.url+"/v1/chat/completions", strings.NewReader(body))

@@ -52,7 +52,7 @@ func TestScripts(t *testing.T) {
 	maps.Copy(commands, callCommands)
 	testscript.Run(t, testscript.Params{
 		Dir:      "testdata",
-		Deadline: time.Now().Add(time.Minute), // a daemon that starts by mistake must not hang the tests
+		Deadline: time.Now().Add(10 * time.Minute), // of all of them: a daemon that starts by mistake must not hang the tests
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("LLMSUP_CONTROL_SOCKET", env.WorkDir+"/c.sock")
 			env.Setenv("LLMSUP_STATE_DIR", env.WorkDir+"/state")

@@ -133,7 +133,7 @@ func TestReloadServers(t *testing.T) {
 		t.Errorf("b: %+v", again)
 	}
 	in.awaitServer(2, "ready", func(s control.Server) bool { return s.Name == "c" && isReady(s) })
-	for deadline := time.Now().Add(20 * time.Second); runs(slow.PID); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); runs(slow.PID); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the process of what was taken out runs on")
 		}
@@ -254,7 +254,7 @@ func TestReloadShowsNewLogs(t *testing.T) {
 	file := newEditable(t, "")
 	in := launch(t, nil, "--config", file.path, "--demo")
 	in.awaitReady()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	seen := make(chan bool, 1)
 	go func() {
@@ -390,7 +390,7 @@ func TestTerminalGone(t *testing.T) {
 		}
 	}()
 	in := &instance{t: t, client: control.NewClient(dir + "/c.sock")}
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		if _, err := in.client.Status(t.Context()); err == nil {
 			break
 		}
@@ -404,7 +404,7 @@ func TestTerminalGone(t *testing.T) {
 	}
 	select {
 	case <-reloaded:
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("a SIGHUP from a terminal that is there is no reload")
 	}
 	if now := in.awaitReady(); now.PID != pid {
@@ -416,7 +416,7 @@ func TestTerminalGone(t *testing.T) {
 		if err != nil {
 			t.Errorf("it ended with %v", err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("it runs on without its terminal")
 	}
 	if runs(pid) {

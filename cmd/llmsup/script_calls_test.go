@@ -169,13 +169,13 @@ func answered(ts *testscript.TestScript, neg bool, args []string) {
 // untilServer waits until a server's status satisfies ok.
 func untilServer(ts *testscript.TestScript, what, name string, ok func(control.Server) bool) {
 	var last []control.Server
-	for deadline := time.Now().Add(40 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		last = scriptStatus(ts).Servers
 		if slices.ContainsFunc(last, func(s control.Server) bool { return (name == "" || s.Name == name) && ok(s) }) {
 			return
 		}
 	}
-	ts.Fatalf("not %s after 40 s: %+v", what, last)
+	ts.Fatalf("not %s after a minute: %+v", what, last)
 }
 
 func untilState(ts *testscript.TestScript, neg bool, args []string) {
@@ -228,7 +228,7 @@ func beginDaemon(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	end := startDaemon(ts, args)
 	client := control.NewClient(ts.Getenv("LLMSUP_CONTROL_SOCKET"))
-	for deadline := time.Now().Add(40 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		_, err := client.Status(ctx)
 		cancel()

@@ -39,7 +39,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if got != want {
 		ts.Fatalf("%s: exit %d, want %d", strings.Join(args[1:], " "), got, want)
 	}
-	if took := time.Since(began); took > 20*time.Second {
+	if took := time.Since(began); took > patience {
 		ts.Fatalf("%s: took %s", strings.Join(args[1:], " "), took)
 	}
 }
@@ -66,7 +66,7 @@ func interrupted(ts *testscript.TestScript, neg bool, args []string) {
 	cmd.Stdout, cmd.Stderr = out, errs
 	ts.Check(cmd.Start())
 	matches := false
-	for deadline := time.Now().Add(20 * time.Second); !matches && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !matches && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		printed, err := os.ReadFile(out.Name())
 		ts.Check(err)
 		matches = pattern.Match(printed)
@@ -91,7 +91,7 @@ func demoGGUF(ts *testscript.TestScript, _ bool, args []string) {
 func running(ts *testscript.TestScript, _ bool, args []string) {
 	end := startDaemon(ts, args)
 	client := control.NewClient(ts.Getenv("LLMSUP_CONTROL_SOCKET"))
-	for deadline := time.Now().Add(40 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		if s, err := client.Status(context.Background()); err == nil && len(s.Servers) > 0 && !slices.ContainsFunc(s.Servers, isNotReady) {
 			return
 		}

@@ -98,7 +98,7 @@ func TestOpenAISDK(t *testing.T) {
 		if err := stream.Err(); !errors.Is(err, context.Canceled) {
 			t.Errorf("error %v", err)
 		}
-		for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 			s, err := in.client.Status(t.Context())
 			if err != nil {
 				t.Fatal(err)

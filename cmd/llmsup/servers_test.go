@@ -71,7 +71,7 @@ func TestLogsFollow(t *testing.T) {
 	go func() {
 		ended <- in.client.Logs(ctx, control.LogsRequest{Follow: true}, func(line control.LogLine) error { lines <- line; return nil })
 	}()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(patience)
 	for seen := false; !seen; {
 		in.chat("local", `,"max_tokens":1`) // llama-server says something about every call
 		select {

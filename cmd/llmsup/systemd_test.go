@@ -89,7 +89,7 @@ func (m *manager) start(env []string, args ...string) *instance {
 // hears waits for a word, and returns those before it. Pings are not told.
 func (m *manager) hears(in *instance, what string) (before []string) {
 	m.t.Helper()
-	timeout := time.After(30 * time.Second)
+	timeout := time.After(patience)
 	for {
 		select {
 		case word := <-m.heard:
@@ -183,7 +183,7 @@ func TestSocketNeedsKeys(t *testing.T) {
 	in := m.start(nil, "--demo", "--listen", "127.0.0.1:8000")
 	select {
 	case <-in.done:
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("it runs")
 	}
 	if code := in.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(in.logged(), "there are no keys") {

@@ -122,7 +122,7 @@ func (in *instance) usage(args ...string) (u control.Usage) {
 func (in *instance) awaitStatus(what string, ok func(control.Status) bool) control.Status {
 	in.t.Helper()
 	var last control.Status
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		s, err := in.client.Status(in.t.Context())
 		if err != nil {
 			in.t.Fatalf("status: %v", err)
@@ -131,14 +131,14 @@ func (in *instance) awaitStatus(what string, ok func(control.Status) bool) contr
 			return s
 		}
 	}
-	in.t.Fatalf("not %s after 30 s: %+v", what, last)
+	in.t.Fatalf("not %s after a minute: %+v", what, last)
 	return last
 }
 
 // awaitLog waits until the log has some words.
 func (in *instance) awaitLog(words string) {
 	in.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !strings.Contains(in.logged(), words); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !strings.Contains(in.logged(), words); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			in.t.Fatalf("the log has no %q", words)
 		}

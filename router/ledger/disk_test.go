@@ -61,7 +61,7 @@ func (d *disk) prompt(t *testing.T, record func()) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("recording waits for a disk that hangs")
 	}
 }

@@ -25,7 +25,7 @@ func TestSetKeep(t *testing.T) {
 	synced(t, l)
 	l.SetKeep(0) // as it is
 	l.SetKeep(24 * time.Hour)
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience)
 	for len(rowsOf(t, dir)) > 1 && time.Now().Before(deadline) {
 		time.Sleep(5 * time.Millisecond)
 	}
@@ -54,7 +54,7 @@ func TestReadBack(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, databaseName)); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel = context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel = context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := l.ReadBack(ctx); err != nil {
 		t.Fatal(err)

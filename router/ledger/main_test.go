@@ -19,6 +19,10 @@ import (
 	"github.com/llmsup/llmsup/router/usd"
 )
 
+// patience is how long a test waits for what has to happen, on however busy a
+// machine.
+const patience = time.Minute
+
 // childVariable makes this test binary a program that records rows in the folder
 // that it is started in, until somebody kills it.
 const childVariable = "LLMSUP_TEST_LEDGER"
@@ -83,7 +87,7 @@ func open(t *testing.T, dir string, opts Options) (*Ledger, *log) {
 
 func closeLedger(t *testing.T, l *Ledger) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := l.Close(ctx); err != nil {
 		t.Error(err)
@@ -92,7 +96,7 @@ func closeLedger(t *testing.T, l *Ledger) {
 
 func synced(t *testing.T, l *Ledger) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := l.Sync(ctx); err != nil {
 		t.Fatal(err)
@@ -105,7 +109,7 @@ func synced(t *testing.T, l *Ledger) {
 // becomes waits until the ledger is in a condition, for a reason.
 func becomes(t *testing.T, l *Ledger, want Condition, reason string) State {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(patience)
 	for {
 		l.mu.Lock()
 		changed, s := l.changed, l.state()
@@ -127,7 +131,7 @@ func durable(t *testing.T, r *Receipt) {
 	t.Helper()
 	select {
 	case <-r.Durable():
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("a row that was paid for is not durable")
 	}
 }
