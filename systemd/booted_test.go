@@ -161,6 +161,14 @@ func (s *service) makeDemo(llama string) {
 	}
 }
 
+// grace is how long calls may run on when the service is stopped.
+func (s *service) grace() time.Duration {
+	if realTimes {
+		return 30 * time.Second
+	}
+	return 10 * time.Second
+}
+
 func (s *service) dropIn(name, text string) {
 	s.t.Helper()
 	s.write("/etc/systemd/system/llmsup.service.d/"+name+".conf", text)
@@ -168,7 +176,12 @@ func (s *service) dropIn(name, text string) {
 
 // config is a llmsup.yaml whose demo server falls back on the test's cloud.
 func (s *service) config(more string) string {
-	return `llama_server: ` + s.llama + `
+	grace := "shutdown_grace: " + s.grace().String()
+	if realTimes || strings.Contains(more, "shutdown_grace:") {
+		grace = "# shutdown_grace: 30s"
+	}
+	return grace + `
+llama_server: ` + s.llama + `
 servers:
   demo: {model: /built/demo.gguf}
 upstreams:
@@ -214,6 +227,14 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, "data: {\"id\":\"g\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n")
 }
 
+// fresh makes a connection for each call. One that rests would have each stop of
+// llmsup take some seconds (restartUnderLoad has such).
+var fresh = &http.Transport{DisableKeepAlives: true}
+
+// realTimes keeps the times that operators have: with shorter ones the whole is done
+// in half of the time.
+var realTimes = os.Getenv("LLMSUP_TEST_REAL_TIMES") != ""
+
 // call makes a call that has to be answered, and returns who answered.
 func (s *service) call(transport http.RoundTripper, model string) (backend string, err error) {
 	return s.callIn(context.Background(), transport, model)
@@ -246,7 +267,7 @@ func (s *service) callIn(ctx context.Context, transport http.RoundTripper, model
 func (s *service) served() {
 	s.t.Helper()
 	s.await("the demo model answers", 30*time.Second, func() bool {
-		backend, err := s.call(http.DefaultTransport, "local/demo")
+		backend, err := s.call(fresh, "local/demo")
 		return err == nil && backend == "demo"
 	})
 }
@@ -336,7 +357,7 @@ func (s *service) again() {
 
 // secret: the key reaches OpenRouter, and nobody but the service can read it.
 func (s *service) secret() {
-	if _, err := s.call(http.DefaultTransport, "cloud"); err != nil {
+	if _, err := s.call(fresh, "cloud"); err != nil {
 		s.t.Fatal(err)
 	}
 	if _, sent := s.auth.Load("Bearer " + key); !sent {
@@ -406,7 +427,7 @@ func (s *service) keyless() {
 	s.must("mv", "/etc/llmsup/credentials/openrouter", "/etc/llmsup/kept")
 	s.must("systemctl", "restart", "llmsup.service")
 	s.served()
-	if _, err := s.call(http.DefaultTransport, "cloud"); err == nil || !strings.Contains(err.Error(), "503") {
+	if _, err := s.call(fresh, "cloud"); err == nil || !strings.Contains(err.Error(), "503") {
 		s.t.Errorf("a call for the cloud: %v; want a 503", err)
 	}
 	s.must("mv", "/etc/llmsup/kept", "/etc/llmsup/credentials/openrouter")
@@ -418,18 +439,18 @@ func (s *service) reload() {
 	pid := s.show("llmsup.service", "MainPID")
 	s.write("/etc/llmsup/llmsup.yaml", s.config("  reloaded: {primary: demo}\n"))
 	s.must("systemctl", "reload", "llmsup.service")
-	if _, err := s.call(http.DefaultTransport, "reloaded"); err != nil { // as soon as systemctl returns
+	if _, err := s.call(fresh, "reloaded"); err != nil { // as soon as systemctl returns
 		s.t.Errorf("the new route: %v", err)
 	}
 	s.write("/etc/llmsup/llmsup.yaml", s.config("nonsense: 1\n"))
 	s.try("systemctl", "reload", "llmsup.service")
 	s.await("the status line tells of the refusal", 5*time.Second, func() bool {
-		return strings.Contains(s.show("llmsup.service", "StatusText"), "the last reload was refused: /etc/llmsup/llmsup.yaml:9: unknown key \"nonsense\"")
+		return strings.Contains(s.show("llmsup.service", "StatusText"), "the last reload was refused: /etc/llmsup/llmsup.yaml:10: unknown key \"nonsense\"")
 	})
-	if _, err := s.call(http.DefaultTransport, "reloaded"); err != nil {
+	if _, err := s.call(fresh, "reloaded"); err != nil {
 		s.t.Errorf("the old route, after a wrong configuration: %v", err)
 	}
-	if status, out := s.try("llmsup", "reload"); status != 1 || !strings.Contains(out, "llmsup.yaml:9") {
+	if status, out := s.try("llmsup", "reload"); status != 1 || !strings.Contains(out, "llmsup.yaml:10") {
 		s.t.Errorf("llmsup reload: exit %d, %s", status, out)
 	}
 	s.write("/etc/llmsup/llmsup.yaml", s.config(""))

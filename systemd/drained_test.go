@@ -1,7 +1,6 @@
 package systemd
 
 import (
-	"net/http"
 	"regexp"
 	"strings"
 	"time"
@@ -14,7 +13,7 @@ func (s *service) wantDrained(after string) {
 	s.await("after "+after+" the status line tells of the drain", 10*time.Second, func() bool {
 		return strings.HasPrefix(s.show("llmsup.service", "StatusText"), "demo drained")
 	})
-	if backend, err := s.call(http.DefaultTransport, "local/demo"); err != nil || backend != "openrouter" {
+	if backend, err := s.call(fresh, "local/demo"); err != nil || backend != "openrouter" {
 		s.t.Errorf("after %s a call is answered by %q, %v", after, backend, err)
 	}
 	if pids := s.engines(); len(pids) > 0 {
@@ -35,7 +34,7 @@ func (s *service) drained() {
 	})
 	s.wantDrained("a crash")
 	s.must("llmsup", "resume")
-	if backend, err := s.call(http.DefaultTransport, "local/demo"); err != nil || backend != "demo" {
+	if backend, err := s.call(fresh, "local/demo"); err != nil || backend != "demo" {
 		s.t.Errorf("after the resume a call is answered by %q, %v", backend, err)
 	}
 }
@@ -72,7 +71,7 @@ func (s *service) stopInDrain() {
 	s.await("it drains", 10*time.Second, func() bool {
 		return strings.HasPrefix(s.show("llmsup.service", "StatusText"), "demo draining")
 	})
-	s.stop(55 * time.Second)
+	s.stop(s.grace() + 25*time.Second)
 	if text := <-end; strings.Contains(text, "[DONE]") {
 		s.t.Errorf("the stream ends as if it were whole: %q", text[max(0, len(text)-200):])
 	}
@@ -122,7 +121,7 @@ func (s *service) rebooted() {
 	s.must("llmsup", "resume")
 	s.served()
 
-	s.must("llmsup", "drain", "--yes", "--for", "15s")
+	s.must("llmsup", "drain", "--yes", "--for", "8s")
 	s.reboot()
 	s.up()
 	s.served() // by itself

@@ -52,7 +52,7 @@ func (s *service) stopInStream() {
 	long, longEnd := s.stream("cloud", 100_000)
 	<-short
 	<-long
-	s.stop(50 * time.Second)
+	s.stop(s.grace() + 20*time.Second)
 	if text := <-shortEnd; !strings.Contains(text, " w49") || !strings.HasSuffix(text, "data: [DONE]\n\n") {
 		s.t.Errorf("the short stream ends with %q", text[max(0, len(text)-200):])
 	}
@@ -89,7 +89,7 @@ func (s *service) stopAll() {
 	if state := s.show("llmsup.service", "ActiveState"); state != "inactive" {
 		s.t.Errorf("the service is %s", state)
 	}
-	if _, err := s.call(&http.Transport{DisableKeepAlives: true}, "local/demo"); err == nil {
+	if _, err := s.call(fresh, "local/demo"); err == nil {
 		s.t.Error("a call is answered")
 	}
 	s.nothingLeft()
