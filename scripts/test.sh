@@ -35,13 +35,13 @@ go build -o "$work/testreport" ./cmd/internal/testreport
 export LLMSUP_TEST_NOT_RUN=$work/not-run
 : >"$LLMSUP_TEST_NOT_RUN"
 
-# One package more than there are cores, and at least four tests of each at a time: many of them mostly wait (for samples, for a
-# stall, for a container).
+# Most tests wait most of the time (for samples, for a stall, for a container). So one package more than there are cores runs at a
+# time, and two tests a core of each: as many llama-servers, with one thread each. models/demo/demotest counts the busy ones.
 cores=$(nproc)
 interrupted=
 trap 'interrupted=1' INT # which go test gets as well; the report of what has run is still to come
 set +e
-go test -json -race -timeout 25m -p $((cores + 1)) -parallel $((cores > 4 ? cores : 4)) "$@" | "$work/testreport" "$@"
+go test -json -race -timeout 25m -p $((cores + 1)) -parallel $((2 * cores)) "$@" | "$work/testreport" "$@"
 result=("${PIPESTATUS[@]}")
 set -e
 trap - INT
