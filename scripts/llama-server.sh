@@ -31,8 +31,12 @@ runs() { timeout 60 "$1" --version </dev/null >/dev/null 2>&1; }
 
 # computes FILE: does this one find a CPU backend too? Only ours has to look for one; others may have it linked in.
 computes() {
-	local out
-	out=$(timeout 60 "$1" -v --list-devices </dev/null 2>&1) && [[ $out == *loaded*libggml-cpu* ]]
+	local out try
+	for try in 1 2 3 4 5; do # it writes its log in a thread of its own, and on a busy machine may end before the last lines
+		out=$(timeout 60 "$1" -v --list-devices </dev/null 2>&1) || return
+		if [[ $out == *loaded*libggml-cpu* ]]; then return; fi
+	done
+	return 1
 }
 
 # unpack FOLDER: downloads llama-server with all that it needs through an apt state of its own, and unpacks it to FOLDER/root.

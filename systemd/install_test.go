@@ -35,7 +35,7 @@ func (s *service) backsOff() {
 	if last < first+1500*time.Millisecond {
 		s.t.Errorf("the pauses do not grow: the first is %s, the third %s", first, last)
 	}
-	const reason = `llmsup: ` + configFile + `:9: unknown key "nonsense"`
+	const reason = `llmsup: ` + configFile + `:10: unknown key "nonsense"`
 	if errs := s.must("journalctl", "-u", "llmsup.service", "-p", "err", "-o", "cat", "--no-pager"); !strings.Contains(errs, reason) || strings.Contains(errs, "<3>") || strings.Contains(errs, "llmsup takes calls") {
 		s.t.Errorf("journalctl -p err shows %s", errs)
 	}
