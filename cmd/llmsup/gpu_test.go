@@ -61,6 +61,23 @@ func (b *gpuBox) samples() int {
 	return strings.Count(string(raw), "nvmlDeviceGetUtilizationRates\n") / 2
 }
 
+// samplesUntil changes the box. The function that it returns wants a server to have
+// come to its present state after a number of samples that show the change. Those
+// that were taken before this was noticed, on a busy machine, don't count.
+func (b *gpuBox) samplesUntil(edit func(*nvmltest.Box)) (took func(state string, now control.Server, want int)) {
+	b.t.Helper()
+	before := b.samples()
+	b.change(edit)
+	after := b.samples()
+	return func(state string, now control.Server, want int) {
+		b.t.Helper()
+		samples, noticed := b.samples(), int(time.Since(now.Since)/time.Second)
+		if samples-before < want || samples-after > want+1+noticed {
+			b.t.Errorf("%s after %d samples, want %d", state, samples-after, want)
+		}
+	}
+}
+
 // launch runs llmsup on the box, with the counting model as the server "box" and
 // the cloud behind it. more goes to the end of its configuration.
 func (b *gpuBox) launch(c *cloud, more string, args ...string) *instance {
@@ -116,12 +133,9 @@ func TestGPUVerdicts(t *testing.T) {
 			in := b.launch(c, quick)
 			before := in.awaitReady()
 			goesTo(t, in, "box", "")
-			from := b.samples()
-			b.change(func(box *nvmltest.Box) { tc.bad(box, before.PID) })
+			took := b.samplesUntil(func(box *nvmltest.Box) { tc.bad(box, before.PID) })
 			now := in.await("degraded", func(s control.Server) bool { return s.State == "degraded" })
-			if took := b.samples() - from; took < tc.after || took > tc.after+1 {
-				t.Errorf("degraded after %d samples, want %d", took, tc.after)
-			}
+			took("degraded", now, tc.after)
 			if !strings.Contains(now.Reason, tc.says) {
 				t.Errorf("reason %q, want one with %q", now.Reason, tc.says)
 			}
@@ -129,8 +143,7 @@ func TestGPUVerdicts(t *testing.T) {
 			if code, out := exec1(t, "status", "--control-socket", in.state+"/c.sock"); code != 0 || !strings.Contains(out, tc.says) {
 				t.Errorf("exit %d:\n%s", code, out)
 			}
-			from = b.samples()
-			b.change(func(box *nvmltest.Box) {
+			took = b.samplesUntil(func(box *nvmltest.Box) {
 				healthy := nvmltest.OneGPU().GPUs[0]
 				for i := range box.GPUs {
 					healthy.UUID, healthy.Name, healthy.ECCUncorrected = box.GPUs[i].UUID, box.GPUs[i].Name, 0
@@ -141,9 +154,7 @@ func TestGPUVerdicts(t *testing.T) {
 				}
 			})
 			after := in.awaitReady()
-			if took := b.samples() - from; took < 4 || took > 5 {
-				t.Errorf("ready after %d samples, want 4", took)
-			}
+			took("ready", after, 4)
 			if after.PID != before.PID || after.Restarts != 0 {
 				t.Errorf("its process was replaced: %+v", after)
 			}
@@ -159,18 +170,10 @@ func TestGPUDefaults(t *testing.T) {
 	b, c := newGPUBox(t, nvmltest.Modern), newCloud(t)
 	in := b.launch(c, "")
 	in.awaitReady()
-	from := b.samples()
-	b.change(func(box *nvmltest.Box) { box.GPUs[0].Throttle = 0x20 })
-	in.await("degraded", func(s control.Server) bool { return s.State == "degraded" })
-	if took := b.samples() - from; took < 3 || took > 4 {
-		t.Errorf("degraded after %d samples", took)
-	}
-	from = b.samples()
-	b.change(func(box *nvmltest.Box) { box.GPUs[0].Throttle = 0x04 }) // below its power cap, as GPUs are
-	in.awaitReady()
-	if took := b.samples() - from; took < 10 || took > 11 {
-		t.Errorf("ready after %d samples", took)
-	}
+	took := b.samplesUntil(func(box *nvmltest.Box) { box.GPUs[0].Throttle = 0x20 })
+	took("degraded", in.await("degraded", func(s control.Server) bool { return s.State == "degraded" }), 3)
+	took = b.samplesUntil(func(box *nvmltest.Box) { box.GPUs[0].Throttle = 0x04 }) // below its power cap, as GPUs are
+	took("ready", in.awaitReady(), 10)
 }
 
 // TestGPULostUnderLoad: no call fails, the state is told, and all is as before
@@ -257,7 +260,7 @@ func TestHangingDriver(t *testing.T) {
 	unknown := func(control.Server) bool {
 		began := time.Now()
 		s, err := in.client.Status(t.Context())
-		if err != nil || time.Since(began) > time.Second {
+		if err != nil || time.Since(began) > 3*time.Second { // NVML hangs for longer
 			t.Errorf("status took %s: %v", time.Since(began), err)
 		}
 		return len(s.GPUs) == 2 && s.GPUs[0].Health == "unknown" && s.GPUs[0].MemoryFreeBytes == nil
@@ -277,7 +280,7 @@ func TestHangingDriver(t *testing.T) {
 	in.await("unknown again", unknown)
 	began := time.Now()
 	in.stop()
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > patience/2 {
 		t.Errorf("the stop took %s", took)
 	}
 }
@@ -443,13 +446,11 @@ func TestVRAMComesBack(t *testing.T) {
 		t.Errorf("reason %q, want %q", now.Reason, want)
 	}
 	b.change(func(box *nvmltest.Box) { box.GPUs[0].Used = 3 * gib1 }) // three quarters of it are
-	began := time.Now()
-	in.awaitReady()
-	if took := time.Since(began); took > 8*time.Second {
-		t.Errorf("ready after %s", took)
-	}
-
 	again := in.awaitReady()
+	const tooLong = "not all VRAM of the last process has come back, and it is not waited for any longer"
+	if strings.Contains(in.logged(), tooLong) {
+		t.Error("it was waited for to the end, though most of it was back")
+	}
 	b.change(func(box *nvmltest.Box) {
 		box.GPUs[0].Processes = []nvmltest.Process{{PID: again.PID, Used: 8 * gib1}}
 	})
@@ -458,7 +459,7 @@ func TestVRAMComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	in.await("ready all the same", func(s control.Server) bool { return isReady(s) && s.PID != again.PID })
-	in.awaitLog("not all VRAM of the last process has come back, and it is not waited for any longer")
+	in.awaitLog(tooLong)
 }
 
 // TestCheckGPUs: check says what GPUs there are, what a model needs and what is
