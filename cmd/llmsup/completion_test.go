@@ -32,15 +32,16 @@ var askers = map[string][]string{
 		function=$(complete -p llmsup | sed -E 's/.*-F ([^ ]+).*/\1/')
 		$function
 		printf '%s\n' "${COMPREPLY[@]}"`},
-	// zsh completes only in its line editor, so it gets a terminal of its own.
+	// zsh completes only in its line editor, so it gets a terminal of its own. That
+	// echoes what is typed: the words to wait for are not typed as they are printed.
 	"zsh": {"zsh", "-f", "-c", `
 		zmodload zsh/zpty
 		zpty z zsh -f -i
 		zpty -w z 'PS1=; unsetopt zle_bracketed_paste 2>/dev/null; autoload -Uz compinit; compinit -u -d $TMPDIR/dump; source <(llmsup completion zsh)'
-		zpty -w z 'zstyle ":completion:*" list-prompt ""; zstyle ":completion:*" menu no; LISTMAX=10000; COLUMNS=40; show() { compadd() { [[ $1 == -- ]] && shift && print -rl -- $@ >>$TMPDIR/offered; }; words=(${=LINE}); [[ $LINE == *" " ]] && words+=(""); CURRENT=$#words; _files() { : }; _llmsup; unfunction compadd }; zle -C show complete-word show; bindkey "^T" show; print ready'
+		zpty -w z 'zstyle ":completion:*" list-prompt ""; zstyle ":completion:*" menu no; LISTMAX=10000; COLUMNS=40; show() { compadd() { [[ $1 == -- ]] && shift && print -rl -- $@ >>$TMPDIR/offered; }; words=(${=LINE}); [[ $LINE == *" " ]] && words+=(""); CURRENT=$#words; _files() { : }; _llmsup; unfunction compadd }; zle -C show complete-word show; bindkey "^T" show; print rea""dy'
 		zpty -r -m z line '*ready*'
 		zpty -n -w z $'\x14'
-		zpty -w z 'print over'
+		zpty -w z 'print ov""er'
 		zpty -r -m z line '*over*'
 		cat $TMPDIR/offered 2>/dev/null
 		true`},
