@@ -84,13 +84,20 @@ func TestWatchOnTerminal(t *testing.T) {
 	daemon.Listener = socket
 	daemon.Start()
 	defer daemon.Close()
-	for command, first := range map[string]string{"status": "llmsup dev takes calls", "usage": "Usage from "} {
+	for command, page := range map[string]struct{ first, figure string }{
+		"status": {"llmsup dev takes calls", "%d calls in flight"}, "usage": {"Usage from ", "calls   %d\n"},
+	} {
+		first := page.first
 		t.Run(command, func(t *testing.T) {
 			s := newScreen(t, 80, 10)
 			before := earlier(s)
 			from := asked.Load()
-			onTerminal(t, s, func(shown string) bool { return asked.Load() > from+2 && strings.Contains(shown, first) },
-				"llmsup", command, "--watch", "--control-socket", path)
+			// The third page is drawn before Ctrl-C: drawn after it, it would erase its echo.
+			third := func(shown string) bool {
+				n := asked.Load()
+				return n > from+2 && strings.Contains(shown, fmt.Sprintf(page.figure, n))
+			}
+			onTerminal(t, s, third, "llmsup", command, "--watch", "--control-socket", path)
 			got := s.String()
 			if !strings.HasPrefix(got, before+first) || strings.Count(got, first) != 1 || !strings.HasSuffix(got, "^C") {
 				t.Errorf("the terminal shows\n%s", got)
