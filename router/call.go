@@ -65,7 +65,8 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *call, p plan)
 			rec.note(failed)
 			break
 		}
-		failed = rt.try(w, r, c, p, s, next, &rec)
+		// A server that returns is no alternative to move to at once.
+		failed = rt.try(w, r, c, p, s, next && !p.steps[i+1].returns, &rec)
 		if failed == nil {
 			return
 		}

@@ -17,6 +17,7 @@ type step struct {
 	backend backend
 	model   string // the model's name there
 	first   bool   // it is the route's primary
+	returns bool   // it takes no calls now and will by itself: a call without another backend waits for it
 
 	estimate usd.Amount // what the call may cost there; 0 = nothing, or nothing limits it
 }
@@ -25,8 +26,8 @@ type step struct {
 type plan struct {
 	route   models.Route
 	steps   []step   // the one or two backends to try; none when refuse is set
-	wait    *step    // the route's server, if it takes no calls now and will by itself: a call without another backend waits for it
-	waitFor string   // that is the case, and this is the server's state, as in "qwen is loading"
+	wait    *step    // the primary or else the fallback, if it is a server that returns
+	waitFor string   // a call waits for it, and this is its state, as in "qwen is loading"
 	reason  Reason   // why the primary is passed over; "" when it comes first
 	detail  string   // the same for a person
 	retry   int      // seconds until a call that is passed over is worth another try
@@ -57,9 +58,9 @@ func (s *routing) planRoute(route models.Route, model string) plan {
 	p := plan{route: route, spareTimeout: s.fallbackTimeout, idleTimeout: s.idleTimeout}
 	primary := s.backends[route.Primary]
 	now := primary.availability()
-	first := step{backend: primary, model: s.modelAt(primary, route.PrimaryModel, model), first: true}
+	first := step{backend: primary, model: s.modelAt(primary, route.PrimaryModel, model), first: true, returns: now.returning}
 
-	var spare *step
+	var spare, returning *step // the fallback, and the same if it is a server that returns
 	if fallback := s.backends[route.Fallback]; route.Fallback != "" && route.Fallback != route.Primary {
 		there := fallback.availability()
 		switch {
@@ -69,6 +70,9 @@ func (s *routing) planRoute(route models.Route, model string) plan {
 			spare = &step{backend: fallback, model: s.modelAt(fallback, route.FallbackModel, model)}
 		default:
 			p.noSpare = fmt.Sprintf("its fallback %s %s", fallback.name(), there.detail)
+			if there.returning {
+				returning = &step{backend: fallback, model: s.modelAt(fallback, route.FallbackModel, model), returns: true}
+			}
 		}
 	}
 	p.local, p.meant = primary.(*localBackend)
@@ -76,15 +80,19 @@ func (s *routing) planRoute(route models.Route, model string) plan {
 		p.local = s.local(route.Fallback)
 	}
 	p.spared = s.sparedBy(route, model)
-	if now.returning {
-		p.wait = &first
-	}
 	var later *step // the fallback, if the route's fallback_on leaves out the present reason
 	if route.Fallback != "" && now.noKey == "" && now.reason != "" && !mayFallBack(route, now.reason) {
 		p.noSpare = fmt.Sprintf("the route's fallback_on has no %s", now.reason)
-		spare, later = nil, spare
+		spare, later, returning = nil, spare, nil
 	}
 	p.retry = now.retryAfter
+	switch {
+	case now.returning:
+		p.wait = &first
+	case returning != nil:
+		p.wait = returning
+		p.retry = returning.backend.availability().retryAfter
+	}
 	switch {
 	case now.noKey != "" && spare == nil:
 		p.refuse = apiError{
@@ -99,17 +107,20 @@ func (s *routing) planRoute(route models.Route, model string) plan {
 		p.reason, p.steps = Failed, []step{*spare}
 	case now.reason == "" || now.reason == Degraded && now.alive && spare == nil:
 		p.steps = []step{first}
-		if spare != nil {
+		switch {
+		case spare != nil:
 			p.steps = append(p.steps, *spare)
+		case returning != nil: // better than an error, if the primary fails
+			p.steps = append(p.steps, *returning)
 		}
 	case spare != nil && now.alive && now.reason == Degraded: // which is better than nobody
 		p.reason, p.detail, p.steps = now.reason, route.Primary+" "+now.detail, []step{*spare, first}
 	case spare != nil:
 		p.reason, p.detail, p.steps = now.reason, route.Primary+" "+now.detail, []step{*spare}
-		if p.wait != nil { // better than an error, if the fallback fails
+		if first.returns { // better than an error, if the fallback fails
 			p.steps = append(p.steps, first)
 		}
-	case p.wait != nil && later != nil: // the call moves if a reason comes that fallback_on has
+	case first.returns && later != nil: // the call moves if a reason comes that fallback_on has
 		p.steps = []step{first, *later}
 		p.waits()
 	default:
@@ -121,10 +132,10 @@ func (s *routing) planRoute(route models.Route, model string) plan {
 	return p
 }
 
-// waits makes a plan that has no backend before the route's server that of a call
-// which waits for it. It returns false if the call does not wait.
+// waits makes a plan that has no other backend that of a call which waits for the
+// server that returns. It returns false if the call does not wait.
 func (p *plan) waits() bool {
-	if p.wait == nil || len(p.steps) > 0 && !p.steps[0].first {
+	if p.wait == nil || len(p.steps) > 0 && !p.steps[0].returns {
 		return false
 	}
 	if len(p.steps) == 0 {
@@ -132,7 +143,9 @@ func (p *plan) waits() bool {
 	}
 	p.refuse = apiError{}
 	p.waitFor = p.wait.backend.name() + " " + p.wait.backend.availability().detail
-	p.reason, p.detail = "", "" // it is not passed over
+	if p.wait.first {
+		p.reason, p.detail = "", "" // the primary is not passed over
+	}
 	return true
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -290,6 +291,76 @@ func TestFallbackFailsWhileLoading(t *testing.T) {
 			}
 			if n := len(l.cloud.calls()); n != 1 {
 				t.Errorf("the cloud got %d calls", n)
+			}
+		})
+	}
+}
+
+// withMail adds a second server, mail, which is the fallback of qwen.
+func withMail(t *testing.T, edit func(*LocalState)) (*slowLocal, *fakeLocal) {
+	t.Helper()
+	mail := &fakeLocal{}
+	l := newWaitingLocal(t, func(c *Config, routes map[string]models.Route) {
+		c.Locals["mail"] = mail
+		routes["local/pair"] = models.Route{Primary: "qwen", Fallback: "mail", Timeout: waitMost}
+	})
+	mail.set(func(s *LocalState) { *s = l.state.State() })
+	mail.enter(edit)
+	return l, mail
+}
+
+// TestFallbackIsUsedWhileLoading: the server that loads is no alternative to its
+// fallback: that is used although it is degraded, and is asked again when it was
+// busy.
+func TestFallbackIsUsedWhileLoading(t *testing.T) {
+	l, _ := withMail(t, func(s *LocalState) { takesCalls(s); s.Reason, s.Detail = Degraded, "is degraded: hot" })
+	if r := l.chat("local/pair", false); r.status != 200 || r.backend() != "mail" || r.reason() != "loading" {
+		t.Errorf("a degraded fallback: %+v", r)
+	}
+	var asked atomic.Int64
+	l.cloud.mu.Lock()
+	l.cloud.behave = func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) == 1 {
+			status(429, `{"error":{"message":"busy"}}`, "Retry-After", "0")(w, r)
+			return
+		}
+		answers(w, r)
+	}
+	l.cloud.mu.Unlock()
+	if r := l.chat("local/qwen", false); r.status != 200 || r.backend() != "openrouter" || asked.Load() != 2 {
+		t.Errorf("a busy fallback, asked %d times: %+v", asked.Load(), r)
+	}
+}
+
+// TestCallsWaitForTheFallback: where the primary takes no calls, or fails, a fallback
+// that is a server and restarts is waited for.
+func TestCallsWaitForTheFallback(t *testing.T) {
+	for name, tc := range map[string]struct {
+		primary func(*LocalState)
+		reason  string
+	}{
+		"drained": {func(s *LocalState) { loads(s); s.Reason, s.Detail, s.Returning = Drained, "is drained", false }, "drained"},
+		"fails":   {takesCalls, "status"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, mail := withMail(t, func(s *LocalState) { loads(s); s.Reason, s.Detail = Restarting, "is restarting" })
+			l.local.mu.Lock()
+			working := l.local.behave
+			l.local.behave = status(500, `{"error":{"message":"no"}}`)
+			l.local.mu.Unlock()
+			l.state.enter(tc.primary)
+			done := l.call(t.Context(), "local/pair", "x")
+			for deadline := time.Now().Add(waitMost); l.router.Traffic("mail").Queued != 1; time.Sleep(time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatal("the call does not wait")
+				}
+			}
+			l.local.mu.Lock()
+			l.local.behave = working
+			l.local.mu.Unlock()
+			mail.enter(takesCalls)
+			if r := <-done; r.status != 200 || r.backend() != "mail" || r.reason() != tc.reason {
+				t.Errorf("%+v", r)
 			}
 		})
 	}
