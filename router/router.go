@@ -204,8 +204,8 @@ func (s *routing) local(name string) *localBackend {
 // ServeHTTP answers one request.
 func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) { rt.mux.ServeHTTP(w, r) }
 
-// RejectWaiting answers the calls that wait for a local server, or for a slot of one,
-// with 503: llmsup stops before they could be served.
+// RejectWaiting answers the calls that wait for a local server with 503, and those
+// that wait for a slot of one with 429: llmsup stops before they could be served.
 func (rt *Router) RejectWaiting() { rt.stop.Do(func() { close(rt.stopping) }) }
 
 // Inflight returns how many calls are being worked on.

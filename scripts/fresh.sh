@@ -28,7 +28,10 @@ for arg; do
 	-h | --help) usage ;;
 	--run-only) run_only=yes ;;
 	-*) die "it takes SUITE and --run-only, and not $arg; --help says more" ;;
-	*) suite=$arg ;;
+	*)
+		[[ -z $suite ]] || die "one suite at a time: $suite, or $arg"
+		suite=$arg
+		;;
 	esac
 done
 [[ -n $suite ]] || die "name a suite, as in: $0 trixie"

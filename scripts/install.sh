@@ -38,11 +38,11 @@ action=install
 while (($#)); do
 	case $1 in
 	--binary)
-		(($# > 1)) || die "--binary wants the path of a llmsup"
+		[[ -n ${2:-} ]] || die "--binary wants the path of a llmsup"
 		binary=$2
 		shift
 		;;
-	--binary=*) binary=${1#*=} ;;
+	--binary=?*) binary=${1#*=} ;;
 	--no-start) start= ;;
 	--uninstall) action=uninstall ;;
 	--purge) purge=yes ;;
@@ -54,6 +54,7 @@ done
 [[ -z ${purge:-} || $action == uninstall ]] || die "--purge goes with --uninstall"
 [[ $(id -u) == 0 ]] || die "this needs root: sudo $0"
 command -v systemctl >/dev/null || die "there is no systemd here; scripts/run.sh runs llmsup without it"
+umask 022 # the service's user reads what is installed; files with secrets have modes of their own
 
 # booted reports whether systemd runs this machine: in an image that is being made it does not.
 booted() { [[ -d /run/systemd/system ]]; }
@@ -95,6 +96,7 @@ else
 fi
 chmod 755 "$new/llmsup"
 answer=$(timeout 20 "$new/llmsup" --version 2>&1 </dev/null) || true
+[[ $answer != *"Permission denied"* ]] || die "no program can be run in ${new%/*}: set TMPDIR to a folder that is not mounted noexec; nothing was installed"
 [[ $answer == "llmsup version "* ]] || die "${binary:-what was built} is not a llmsup that runs here: its --version printed \"${answer%%$'\n'*}\"; nothing was installed"
 
 # put FILE PATH [MODE] installs a file whole or not at all; a process that runs keeps the old one.
@@ -124,7 +126,7 @@ put_engine() {
 		chmod -R a+rX "${engine%/*}.new" &&
 		rm -rf "${engine%/*}" &&
 		mv -T "${engine%/*}.new" "${engine%/*}" || return
-	if [[ -e $engine_link ]]; then
+	if [[ -e $engine_link && ! $engine_link -ef $engine ]]; then
 		say "$engine_link fails at --version: remove it, or name another one in $config, as in llama_server: $engine"
 	else
 		ln -sfn "$engine" "$engine_link"

@@ -133,7 +133,8 @@ func (s *service) engine() {
 	}
 	s.must("sh", "-c", `mkdir -p /root/cache/llama-server && ln -sfn /llama "/root/cache/llama-server/$(dpkg --print-architecture)"`)
 	s.write(configFile, strings.Replace(s.config(""), "llama_server: "+s.llama+"\n", "", 1))
-	out := s.must("env", "LLMSUP_CACHE_DIR=/root/cache", "/src/scripts/install.sh", "--binary", "/built/llmsup")
+	// An administrator's umask does not keep the service's user out.
+	out := s.must("sh", "-c", "umask 077; LLMSUP_CACHE_DIR=/root/cache exec /src/scripts/install.sh --binary /built/llmsup")
 	const copied = "/usr/local/lib/llmsup/llama-server"
 	if !strings.Contains(out, " to "+copied) || !strings.Contains(out, "ok       llama-server: /usr/local/bin/llama-server, ") || !strings.Contains(out, "install.sh: ok: llmsup is installed and runs") {
 		s.t.Errorf("install.sh prints %s", out)
@@ -143,6 +144,12 @@ func (s *service) engine() {
 		if command := s.ask("cat", "/proc/"+pid+"/cmdline"); !strings.HasPrefix(command, copied+"/") {
 			s.t.Errorf("it runs %q", command)
 		}
+	}
+	// A copy that does not run any more is replaced, and is not called broken afterwards.
+	s.must("sh", "-c", "echo exit 1 >"+copied+"/llama-server")
+	out = s.must("env", "LLMSUP_CACHE_DIR=/root/cache", "/src/scripts/install.sh", "--binary", "/built/llmsup")
+	if !strings.Contains(out, " to "+copied) || strings.Contains(out, "remove it") || !strings.Contains(out, "install.sh: ok: ") {
+		s.t.Errorf("after the copy was damaged, install.sh prints %s", out)
 	}
 	s.write(configFile, s.config(""))
 	s.must("systemctl", "restart", "llmsup.service")

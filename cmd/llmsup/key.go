@@ -25,7 +25,7 @@ func keyCommand() *cli.Command {
 				Name:      "new",
 				Usage:     "make an API key for a client",
 				ArgsUsage: "NAME",
-				UsageText: "llmsup key new NAME [--routes local,\"local/*\"] [--free-only] [--add] [--config FILE]",
+				UsageText: "llmsup key new NAME [--routes \"local,local/*\"] [--free-only] [--add] [--config FILE]",
 				Description: "Prints the new key on stdout, and on stderr what to do with it. The key is shown only this once. " +
 					"llmsup.yaml stores its SHA-256; --add writes that into the file, and llmsup reload applies it. " +
 					"NAME appears in the log and the configuration; it is not secret.",
@@ -115,7 +115,7 @@ func newKey(c *cli.Context) error {
 	if c.IsSet("routes") {
 		entry.Routes = strings.Split(c.String("routes"), ",")
 		if !config.GoodRoutes(entry.Routes) {
-			return usagef("--routes wants names of models and patterns of them, separated by commas, as in local,\"local/*\"")
+			return usagef("--routes wants names of models and patterns of them, separated by commas, as in --routes \"local,local/*\"")
 		}
 	}
 	if c.IsSet("free-only") {

@@ -131,6 +131,9 @@ func onUsageError(c *cli.Context, err error, _ bool) error {
 	if flag, undefined := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); undefined {
 		return usagef("%s has no flag --%s; %s --help lists them", name, strings.TrimPrefix(flag, "-"), name)
 	}
+	if flag, missing := strings.CutPrefix(err.Error(), "flag needs an argument: -"); missing {
+		return usagef("--%s needs a value; %s --help says which", strings.TrimPrefix(flag, "-"), name)
+	}
 	return usagef("%w; %s --help says how", err, name)
 }
 

@@ -40,6 +40,12 @@ func restartCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			if len(begun.Servers)+len(begun.Drained) == 0 {
+				if c.NArg() > 0 { // it has ignored the names
+					return fmt.Errorf("llmsup %s, which runs, knows no names here and has restarted all servers; restart llmsup to have them", before.Version)
+				}
+				return errors.New("there is no server to restart")
+			}
 			show := newStepPrinter(os.Stdout, c.Bool("json"))
 			for _, name := range begun.Drained {
 				text := "is drained, and is not restarted; llmsup resume " + name + " starts it"
@@ -73,6 +79,11 @@ func followRestart(ctx context.Context, client *control.Client, before control.S
 			return err
 		}
 		waiting := 0
+		for _, name := range servers {
+			if !slices.ContainsFunc(now.Servers, func(s control.Server) bool { return s.Name == name }) {
+				return fmt.Errorf("%s was removed meanwhile: it is no longer in the configuration", name)
+			}
+		}
 		for _, s := range now.Servers {
 			if !slices.Contains(servers, s.Name) {
 				continue

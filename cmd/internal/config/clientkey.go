@@ -67,7 +67,9 @@ func GoodClientName(name string) bool { return goodName.MatchString(name) && !ma
 
 // GoodRoutes says whether a key may have these routes.
 func GoodRoutes(routes []string) bool {
-	return !slices.ContainsFunc(routes, func(pattern string) bool { return pattern == "" || strings.ContainsAny(pattern, " \t\r\n") })
+	return !slices.ContainsFunc(routes, func(pattern string) bool {
+		return pattern == "" || strings.HasPrefix(pattern, "-") || strings.ContainsAny(pattern, " \t\r\n\"'")
+	})
 }
 
 // Hash returns the hash as bytes. Validate has found it good.

@@ -134,7 +134,7 @@ func readBody(w http.ResponseWriter, r *http.Request, into any, fields string) b
 type StrandedError struct{ Routes []string }
 
 func (e StrandedError) Error() string {
-	return "no other backend can answer calls for " + strings.Join(e.Routes, ", ") + ": they would be rejected with 503 until llmsup resume"
+	return "no other backend can answer calls for " + strings.Join(e.Routes, ", ") + ": they would be rejected with 503 while the servers are drained"
 }
 
 // streamSteps answers with steps as they happen; with an error, if nothing has.
