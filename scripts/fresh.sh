@@ -211,4 +211,5 @@ step "git clone" 120 user 'git -c init.defaultBranch=main -c advice.detachedHead
 step "scripts/run.sh" 1200 user "$(declare -f use answered); use"
 # A silence of over 5 s is too long; a busy machine may need a moment more for a line.
 ((pause <= 100)) || die "run.sh printed nothing for $((pause / 10)) s"
+unset LLMSUP_LISTEN
 if [[ -z $run_only ]]; then step "scripts/test.sh" 3600 user 'cd ~/llmsup && scripts/test.sh'; fi

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,11 +28,18 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
-	// No test asks anybody in the world, not for a list of prices either. A script's
-	// llmsup keeps the key that the script gives it.
+	// The tests ask no upstream outside of this machine, not for a list of prices
+	// either, and the user's own settings do not change them. A llmsup that a test
+	// runs keeps what the test gives it.
 	if filepath.Base(os.Args[0]) != "llmsup" {
-		if err := os.Unsetenv("OPENROUTER_API_KEY"); err != nil {
-			panic(err)
+		for _, variable := range os.Environ() {
+			name, _, _ := strings.Cut(variable, "=")
+			setting := strings.HasPrefix(name, "LLMSUP_") && !strings.HasPrefix(name, "LLMSUP_TEST_") && name != "LLMSUP_CACHE_DIR"
+			if setting || name == "OPENROUTER_API_KEY" {
+				if err := os.Unsetenv(name); err != nil {
+					panic(err)
+				}
+			}
 		}
 	}
 	testscript.Main(tidy{m}, map[string]func(){"llmsup": main})
