@@ -75,10 +75,9 @@ const warnAt = 80
 // account is what one key, or everybody, has spent in a window, and what is set
 // aside of it for calls that are under way.
 //
-//	open --the window is over--> its successor, empty
-//
 // A call settles with the account of the window that it began in, even when that
-// is over.
+// is over. The accounts of the last windows are kept, so that a clock that jumps
+// ahead and back finds the account that it left.
 type account struct {
 	from, to        time.Time
 	spent, reserved usd.Amount
@@ -97,28 +96,43 @@ type Budget struct {
 
 	mu       sync.Mutex
 	config   Config
-	accounts map[accountID]*account
+	accounts map[accountID][]*account // of the last windows; the one that was used last is the last
 }
+
+// keptWindows is how many accounts of a key and a period are kept.
+const keptWindows = 3
 
 // New makes a budget of which nothing is spent. warn is told once a window when
 // most of a limit is gone; it may be nil.
 func New(config Config, warn func(Warning)) *Budget {
-	return &Budget{warn: warn, config: config, accounts: map[accountID]*account{}}
+	return &Budget{warn: warn, config: config, accounts: map[accountID][]*account{}}
 }
 
-// at returns the account of the window that now is in.
+// at returns the account of the window that now is in, and makes it the last one
+// of its list. The caller holds the mutex.
 func (b *Budget) at(id accountID, now time.Time) *account {
-	a := b.accounts[id]
 	from, to := id.period.window(now)
-	switch {
-	case a == nil || from.After(a.from):
-		a = &account{from: from, to: to}
-		b.accounts[id] = a
-	case from.Before(a.from):
-		// The clock was set back. What is spent stays spent, and the window does
-		// not wait for a day that may be far off.
-		a.from, a.to = from, to
+	list := b.accounts[id]
+	if n := len(list); n > 0 && list[n-1].from.Equal(from) {
+		return list[n-1]
 	}
+	i := slices.IndexFunc(list, func(a *account) bool { return a.from.Equal(from) })
+	if i < 0 && len(list) > 0 {
+		// A clock that was set back to before this budget began does not empty it, and
+		// its first window does not wait for a day that may be far off.
+		first := slices.MinFunc(list, func(a, b *account) int { return a.from.Compare(b.from) })
+		if from.Before(first.from) {
+			first.from, first.to = from, to
+			i = slices.Index(list, first)
+		}
+	}
+	a := &account{from: from, to: to}
+	if i >= 0 {
+		a = list[i]
+		list = slices.Delete(list, i, i+1)
+	}
+	list = append(list, a)
+	b.accounts[id] = list[max(len(list)-keptWindows, 0):]
 	return a
 }
 
@@ -252,7 +266,8 @@ func (r *Reservation) Release() { r.Settle(0) }
 // that is over deserves none.
 func (b *Budget) nearing(id accountID, a *account) []Warning {
 	limit := b.limit(id)
-	if limit == nil || a.warned || b.accounts[id] != a || !near(a.spent, *limit) {
+	list := b.accounts[id]
+	if limit == nil || a.warned || list[len(list)-1] != a || !near(a.spent, *limit) {
 		return nil
 	}
 	a.warned = true
@@ -287,15 +302,15 @@ func (b *Budget) Restore(since time.Time, spent Spent) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for id, sum := range past {
-		from, to := id.period.window(since)
-		a := b.accounts[id]
-		if a == nil {
-			a = &account{from: from, to: to}
-			b.accounts[id] = a
+		if len(b.accounts[id]) == 0 {
+			b.at(id, since)
 		}
-		if !a.from.Equal(from) { // that window is over by now
+		from, _ := id.period.window(since)
+		i := slices.IndexFunc(b.accounts[id], func(a *account) bool { return a.from.Equal(from) })
+		if i < 0 { // that window is over by now
 			continue
 		}
+		a := b.accounts[id][i]
 		a.spent += sum
 		// Whoever was warned before the restart is not warned again.
 		if limit := b.limit(id); limit != nil && near(a.spent, *limit) {
@@ -311,9 +326,11 @@ func (b *Budget) SetConfig(config Config) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.config = config
-	for id, a := range b.accounts {
-		if limit := b.limit(id); limit == nil || !near(a.spent, *limit) {
-			a.warned = false
+	for id, list := range b.accounts {
+		for _, a := range list {
+			if limit := b.limit(id); limit == nil || !near(a.spent, *limit) {
+				a.warned = false
+			}
 		}
 	}
 }

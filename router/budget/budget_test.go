@@ -216,6 +216,23 @@ func TestClock(t *testing.T) {
 	must(t, b, noon.Add(12*time.Hour), "", "1").Release()
 }
 
+// A clock that jumps a day ahead and back finds what was spent before the jump.
+func TestClockThatJumps(t *testing.T) {
+	b := New(Config{Limits: Limits{Daily: dollars("1"), Monthly: dollars("10")}}, nil)
+	must(t, b, noon, "", "0.9").Settle(*dollars("0.9"))
+	running := must(t, b, noon, "", "0.1")
+	for _, days := range []int{1, 1, 40, 400} {
+		must(t, b, noon.AddDate(0, 0, days), "", "0.2").Settle(*dollars("0.2"))
+		if _, no := b.Reserve(noon, "", *dollars("0.1")); no == nil || no.Spent != *dollars("0.9") || no.Reserved != *dollars("0.1") {
+			t.Fatalf("after a jump of %d days and back: %+v", days, no)
+		}
+	}
+	running.Release()
+	if _, no := b.Reserve(noon, "", *dollars("0.2")); no == nil {
+		t.Error("the day has a second budget")
+	}
+}
+
 func TestWarnings(t *testing.T) {
 	var got []string
 	config := func(daily string) Config {
