@@ -72,7 +72,7 @@ func (b *batch) add(e *entry) {
 //
 //	when it came, in milliseconds of the day; the lower half of its id; its request;
 //	tokens: prompt, cached, completion; picodollars: cost, saved;
-//	milliseconds: to the first answer, in all
+//	milliseconds: to the first answer, in all; what budgets count, if that is not the cost
 //
 // with null for what is not known.
 func appendCall(text []byte, at int64, e *entry) []byte {
@@ -93,6 +93,9 @@ func appendCall(text []byte, at int64, e *entry) []byte {
 			text = strconv.AppendInt(append(text, ','), int64(n), 10)
 		}
 	}
+	if e.charged != unknown {
+		text = strconv.AppendInt(append(text, ','), int64(e.charged), 10)
+	}
 	return append(text, ']')
 }
 
@@ -110,8 +113,9 @@ func appendWord(text []byte, word string) []byte {
 // did. The database is sound all the same, and so are the sums of its days.
 var errDamaged = errors.New("the calls of a batch in it can't be read")
 
-// callColumns is how many values a call has in a batch's text.
-const callColumns = 10
+// callColumns is how many values a call has in a batch's text at most. The last one
+// may be missing.
+const callColumns = 11
 
 // readCalls calls take with each call of a batch's text: its values, as appendCall
 // orders them, good until take returns.
@@ -124,6 +128,7 @@ func readCalls(text string, take func(*[callColumns]gjson.Result)) error {
 	whole := true
 	all.ForEach(func(_, call gjson.Result) bool {
 		n := 0
+		values[callColumns-1] = gjson.Result{}
 		call.ForEach(func(_, value gjson.Result) bool {
 			if n < callColumns {
 				values[n] = value
@@ -131,7 +136,7 @@ func readCalls(text string, take func(*[callColumns]gjson.Result)) error {
 			n++
 			return true
 		})
-		if whole = n == callColumns && call.IsArray() && isCall(&values); whole {
+		if whole = (n == callColumns || n == callColumns-1) && call.IsArray() && isCall(&values); whole {
 			take(&values)
 		}
 		return whole
@@ -146,7 +151,7 @@ func readCalls(text string, take func(*[callColumns]gjson.Result)) error {
 func isCall(values *[callColumns]gjson.Result) bool {
 	for i := range values {
 		is := values[i].Type
-		if is != gjson.Number && !(i == 2 && is == gjson.String) && !(i > 2 && i < 9 && is == gjson.Null) {
+		if is != gjson.Number && !(i == 2 && is == gjson.String) && !(i > 2 && i != 9 && is == gjson.Null) {
 			return false
 		}
 	}

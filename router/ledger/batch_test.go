@@ -11,12 +11,15 @@ import (
 	"time"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/router/usd"
 )
 
 // What a batch's text says of a call is what the row was.
 func TestBatches(t *testing.T) {
 	odd := free("\"\\\x01\u2028é</script>")
 	odd.Time = odd.Time.Add(-48 * time.Hour)
+	odd.Charged = new(usd.Amount(9))
 	bare := Row{Time: time.Now(), Request: "bare", Status: 503}
 	entries := []*entry{entryOf(7<<runBits|1, paid("a", 5)), entryOf(7<<runBits|2, paid("b", 6)), entryOf(7<<runBits|3, odd), entryOf(7<<runBits|4, bare), entryOf(8<<runBits|5, paid("c", 7))}
 	batches := batchesOf(entries, []int64{1, 1, 2, 3, 1}, []byte("old"))
@@ -41,6 +44,9 @@ func TestBatches(t *testing.T) {
 					t.Errorf("figure %d of %s is %s", i, e.request, got.Raw)
 				}
 			}
+			if charged := c[10]; charged.Type == gjson.Null != (e.charged == unknown) || e.charged != unknown && charged.Int() != int64(e.charged) {
+				t.Errorf("%s is charged %s", e.request, charged.Raw)
+			}
 			if c[8].Int() != e.first || c[8].Type == gjson.Null != (e.first == 0) || c[9].Int() != e.took {
 				t.Errorf("times of %s are %s and %s", e.request, c[8].Raw, c[9].Raw)
 			}
@@ -52,7 +58,7 @@ func TestBatches(t *testing.T) {
 	if len(byID) > 0 {
 		t.Errorf("%d rows are in no batch", len(byID))
 	}
-	for _, text := range []string{"", "[", "[[1]]", "[1]", `{"a":1}`, "{}", `{"a":[1,2,"r",4,5,6,7,8,9,10]}`, `[["1",2,"r",4,5,6,7,8,9,10]]`, `[[1,2,"r",true,5,6,7,8,9,10]]`, "[[1,2,3,4,5,6,7,8,9,10,11]]", `[{"a":1,"b":2,"c":3,"d":4,"e":5,"f":6,"g":7,"h":8,"i":9,"j":10}]`} {
+	for _, text := range []string{"", "[", "[[1]]", "[1]", `{"a":1}`, "{}", `{"a":[1,2,"r",4,5,6,7,8,9,10]}`, `[["1",2,"r",4,5,6,7,8,9,10]]`, `[[1,2,"r",true,5,6,7,8,9,10]]`, "[[1,2,3,4,5,6,7,8,9,10,11,12]]", `[[1,2,3,4,5,6,7,8,9,10,"11"]]`, `[{"a":1,"b":2,"c":3,"d":4,"e":5,"f":6,"g":7,"h":8,"i":9,"j":10}]`} {
 		if err := readCalls(text, func(*[callColumns]gjson.Result) { t.Errorf("%s has a call", text) }); !errors.Is(err, errDamaged) {
 			t.Errorf("%q is read: %v", text, err)
 		}
@@ -104,8 +110,8 @@ INSERT INTO call SELECT %d - i * 70000, (9 << 32) + i, i %% 2 + 1, 'r' || i, i, 
 		t.Errorf("%d rows", len(found))
 	}
 	u := usage(t, l, time.UnixMilli(now-n*35000), time.Time{}, ByModel)
-	if u.Total.Calls != n/2 {
-		t.Errorf("half of the time has %d calls", u.Total.Calls)
+	if u.Total.Calls != n/2 || u.Total.Charged != u.Total.Cost {
+		t.Errorf("half of the time has %+v", u.Total)
 	}
 }
 

@@ -17,6 +17,7 @@ func (l *Ledger) commit() {
 	defer close(l.committed)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	l.takeOverPending()
 	for {
 		batch, wait := l.take()
 		switch {
@@ -104,7 +105,7 @@ func (l *Ledger) commitBatch(batch []*entry) {
 	defer l.mu.Unlock()
 	l.inflight = nil
 	if err == nil {
-		markSafe(batch)
+		l.markSafe(batch)
 		l.works()
 		return
 	}

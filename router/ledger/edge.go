@@ -66,6 +66,11 @@ func (s *daySums) addCall(call *[callColumns]gjson.Result) {
 	if s.cost += cost.Int(); cost.Type == gjson.Null {
 		s.noCost++
 	}
+	if charged := &call[10]; charged.Type != gjson.Null {
+		s.charged += charged.Int()
+	} else {
+		s.charged += cost.Int()
+	}
 	if s.saved += saved.Int(); saved.Type == gjson.Null {
 		s.noSaved++
 	}
@@ -83,6 +88,7 @@ func (e edges) text() (string, error) {
 		if s.calls > 0 {
 			all = append(all, []int64{
 				at.day, at.kind, s.calls, s.prompt, s.cached, s.completion, s.noTokens, s.cost, s.noCost, s.saved, s.noSaved, s.answers, s.firstMS, s.ms,
+				s.charged,
 			})
 		}
 	}

@@ -16,11 +16,12 @@ type entry struct {
 	request string
 
 	prompt, cached, completion figure // tokens
-	cost, saved                figure // picodollars
+	cost, charged, saved       figure // picodollars; charged is unknown where it is cost
 	first, took                int64  // milliseconds; first 0 = there was no answer
 
 	born    time.Time     // when it was recorded, by the monotonic clock
 	durable chan struct{} // closed when it is; nil where nobody waits
+	pending []*Pending    // that it ends
 
 	// The ledger's mutex guards what follows.
 	safe     bool // durable
@@ -35,7 +36,7 @@ func newEntry(r *Row) *entry {
 	e := &entry{
 		time: max(r.Time.UnixMilli(), 0), request: trim(r.Request),
 		prompt: figureOf(r.Prompt, maxTokens), cached: figureOf(r.Cached, maxTokens), completion: figureOf(r.Completed, maxTokens),
-		cost: figureOf(r.Cost, usd.Most), saved: figureOf(r.Saved, usd.Most),
+		cost: figureOf(r.Cost, usd.Most), charged: figureOf(r.Charged, usd.Most), saved: figureOf(r.Saved, usd.Most),
 		first: max(r.First.Milliseconds(), 0), took: max(r.Took.Milliseconds(), 0),
 	}
 	if e.cached > e.prompt && e.prompt != unknown { // it would be a part of it
@@ -51,7 +52,7 @@ func (e *entry) row() Row {
 		Time: time.UnixMilli(e.time), Request: e.request, Key: k.key, Route: k.route, Model: k.model, Backend: k.backend, Served: k.served,
 		Reason: k.reason, Status: k.status, Stream: k.stream, Local: k.local, Meant: k.meant, Paid: k.paid, Resumed: k.resumed, Partial: k.partial,
 		Prompt: pointer[int64](e.prompt), Cached: pointer[int64](e.cached), Completed: pointer[int64](e.completion),
-		Cost: pointer[usd.Amount](e.cost), Saved: pointer[usd.Amount](e.saved),
+		Cost: pointer[usd.Amount](e.cost), Charged: pointer[usd.Amount](e.charged), Saved: pointer[usd.Amount](e.saved),
 		First: time.Duration(e.first) * time.Millisecond, Took: time.Duration(e.took) * time.Millisecond,
 	}
 }

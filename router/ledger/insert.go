@@ -14,19 +14,20 @@ VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)`
 	selectKind = `SELECT id FROM kind WHERE "key" = ? AND route = ? AND model = ? AND backend = ? AND served = ? AND reason = ?
 AND status = ? AND stream = ? AND local = ? AND meant = ? AND paid = ? AND resumed = ? AND partial = ?`
 	insertBatch = `INSERT INTO batch (day, kind, run, since, until, calls) VALUES (?,?,?,?,?,CAST(? AS TEXT))`
-	addToDay    = `INSERT INTO day (day, kind, calls, prompt, cached, completion, no_tokens, cost, no_cost, saved, no_saved, answers, first_ms, ms)
-VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)
+	addToDay    = `INSERT INTO day (day, kind, calls, prompt, cached, completion, no_tokens, cost, no_cost, saved, no_saved, answers, first_ms, ms, charged)
+VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
 ON CONFLICT (day, kind) DO UPDATE SET calls = calls + excluded.calls, prompt = prompt + excluded.prompt, cached = cached + excluded.cached,
 completion = completion + excluded.completion, no_tokens = no_tokens + excluded.no_tokens, cost = cost + excluded.cost,
 no_cost = no_cost + excluded.no_cost, saved = saved + excluded.saved, no_saved = no_saved + excluded.no_saved,
-answers = answers + excluded.answers, first_ms = first_ms + excluded.first_ms, ms = ms + excluded.ms`
+answers = answers + excluded.answers, first_ms = first_ms + excluded.first_ms, ms = ms + excluded.ms,
+charged = charged + excluded.charged`
 )
 
 // daySums is what is in a row of the table day.
 type daySums struct {
 	calls, prompt, cached, completion, noTokens int64
 	cost, noCost, saved, noSaved                int64
-	answers, firstMS, ms                        int64
+	answers, firstMS, ms, charged               int64
 }
 
 func (s *daySums) add(e *entry) {
@@ -39,6 +40,11 @@ func (s *daySums) add(e *entry) {
 	e.cached.addTo(&s.cached, &ignored)
 	e.completion.addTo(&s.completion, &ignored)
 	e.cost.addTo(&s.cost, &s.noCost)
+	charged := e.charged
+	if charged == unknown {
+		charged = e.cost
+	}
+	charged.addTo(&s.charged, &ignored)
 	e.saved.addTo(&s.saved, &s.noSaved)
 	if e.first > 0 {
 		s.answers++
@@ -85,7 +91,7 @@ func (d *database) store(entries []*entry, maybe bool) error {
 			}
 			s := &b.sums
 			if _, err := d.addDay.ExecContext(ctx, b.day, b.kind, s.calls, s.prompt, s.cached, s.completion, s.noTokens,
-				s.cost, s.noCost, s.saved, s.noSaved, s.answers, s.firstMS, s.ms); err != nil {
+				s.cost, s.noCost, s.saved, s.noSaved, s.answers, s.firstMS, s.ms, s.charged); err != nil {
 				return err
 			}
 		}

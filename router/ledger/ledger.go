@@ -52,7 +52,8 @@ type Ledger struct {
 	run  int64        // the upper half of the ids of this run's rows
 	keep atomic.Int64 // Options.Keep, as it is now
 
-	spill spill
+	spill   spill
+	pending pendingCalls
 	// database is the committer's; others read by its reader.
 	database atomic.Pointer[database]
 	// These are the committer's, too.
@@ -116,6 +117,7 @@ func newLedger(dir string, opts Options) *Ledger {
 		committed: make(chan struct{}), done: make(chan struct{}), changed: make(chan struct{}),
 		down: errNotOpen, behind: true, spilled: opts.now(),
 	}
+	l.pending.path = filepath.Join(dir, fmt.Sprintf("ledger.pending-%08x.jsonl", l.run>>32))
 	l.keep.Store(int64(opts.Keep))
 	return l
 }
@@ -161,8 +163,13 @@ func (l *Ledger) record(row *Row, wanted bool) *Receipt {
 		l.lose()
 		return &Receipt{}
 	}
-	l.next++
-	e.id, e.kind = l.run|l.next, l.kinds.of(row)
+	e.kind, e.pending = l.kinds.of(row), row.Pending
+	if len(e.pending) > 0 {
+		e.id = e.pending[0].id
+	} else {
+		l.next++
+		e.id = l.run | l.next
+	}
 	l.waiting = append(l.waiting, e)
 	if len(l.waiting) == 1 || len(l.waiting) == maxBatch || wanted && !l.urgent {
 		wake(l.wakeCommitter)
@@ -190,10 +197,13 @@ func wake(c chan struct{}) {
 }
 
 // markSafe says of rows that they are on a disk. The caller holds the mutex.
-func markSafe(entries []*entry) {
+func (l *Ledger) markSafe(entries []*entry) {
 	for _, e := range entries {
 		if !e.safe {
 			e.safe = true
+			for _, p := range e.pending {
+				p.Cancel()
+			}
 			if e.durable != nil {
 				close(e.durable)
 			}

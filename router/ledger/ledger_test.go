@@ -33,7 +33,7 @@ func TestRecord(t *testing.T) {
 		t.Fatalf("groups %+v", u.Groups)
 	}
 	if got, want := u.Groups[0].Sums, (Sums{
-		Calls: 20, Paid: 20, Prompt: 20_000, Completion: 400, Cost: 190, Answers: 20, First: 6 * time.Second, Took: 20 * time.Second,
+		Calls: 20, Paid: 20, Prompt: 20_000, Completion: 400, Cost: 190, Charged: 190, Answers: 20, First: 6 * time.Second, Took: 20 * time.Second,
 	}); got != want {
 		t.Errorf("paid ones %+v, want %+v", got, want)
 	}
@@ -89,7 +89,9 @@ func TestUnknown(t *testing.T) {
 	l, _ := open(t, dir, Options{})
 	rows := map[string]Row{"all": paid("all", 5), "nothing": paid("nothing", 0), "local": free("local"), "failed": free("failed"), "nonsense": paid("nonsense", -1)}
 	for name, change := range map[string]func(*Row){
-		"nothing":  func(r *Row) { r.Cost, r.Prompt, r.Cached, r.Completed, r.First = nil, nil, nil, nil, 0 },
+		"nothing": func(r *Row) {
+			r.Cost, r.Charged, r.Prompt, r.Cached, r.Completed, r.First = nil, new(usd.Amount(7)), nil, nil, nil, 0
+		},
 		"local":    func(r *Row) { r.Saved, r.Cost = nil, nil },
 		"failed":   func(r *Row) { r.Saved, r.Status = nil, 503 },
 		"nonsense": func(r *Row) { r.Prompt, r.Saved, r.Took = new(int64(-1)), new(2*usd.Most), -1 },
@@ -105,7 +107,7 @@ func TestUnknown(t *testing.T) {
 	synced(t, l)
 	got := usage(t, l, time.Time{}, time.Time{}, ByModel).Total
 	if want := (Sums{
-		Calls: 5, Failed: 1, Local: 2, Paid: 3, Prompt: 1020, Completion: 50, UnknownTokens: 2, Cost: 5, UnknownCost: 2, UnknownSaved: 1,
+		Calls: 5, Failed: 1, Local: 2, Paid: 3, Prompt: 1020, Completion: 50, UnknownTokens: 2, Cost: 5, Charged: 12, UnknownCost: 2, UnknownSaved: 1,
 		Answers: 4, First: 640 * time.Millisecond, Took: 2080 * time.Millisecond,
 	}); got != want {
 		t.Errorf("total %+v, want %+v", got, want)

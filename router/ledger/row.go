@@ -28,11 +28,14 @@ type Row struct {
 	Cached    *int64    `json:"cached,omitempty"`
 	Completed *int64    `json:"completion,omitempty"`
 
-	Cost  *usd.Amount `json:"cost,omitempty"`  // what was paid; of a free call 0
-	Saved *usd.Amount `json:"saved,omitempty"` // what the fallback would have taken for it
+	Cost    *usd.Amount `json:"cost,omitempty"`    // what was paid; of a free call 0
+	Charged *usd.Amount `json:"charged,omitempty"` // what budgets count for it where that is not Cost; nil = Cost
+	Saved   *usd.Amount `json:"saved,omitempty"`   // what the fallback would have taken for it
 
 	First time.Duration `json:"-"` // until the first answer, to the millisecond; 0 = never
 	Took  time.Duration `json:"-"` // in all
+
+	Pending []*Pending `json:"-"` // what Begin returned for the call: this row ends it
 }
 
 // dayLength is a day in the database's milliseconds. UTC has no others.

@@ -109,6 +109,28 @@ SELECT strftime('%Y-%m-%dT%H:%M:%fZ', time / 1000.0, 'unixepoch') AS time, reque
 	status, stream, local, meant, paid, resumed, partial, prompt, cached, completion, cost / 1e12 AS cost_usd, saved / 1e12 AS saved_usd, first_ms, ms
 FROM call JOIN kind ON kind.id = call.kind;
 `,
+	`
+-- What budgets count. Of a call whose cost is not known it is an eleventh value in
+-- the text of its batch.
+ALTER TABLE day ADD COLUMN charged INTEGER NOT NULL DEFAULT 0;
+UPDATE day SET charged = cost;
+DROP VIEW calls;
+DROP VIEW call;
+
+-- One row a call.
+CREATE VIEW call AS
+SELECT day * 86400000 + (c.value ->> 0) AS time, run << 32 | (c.value ->> 1) AS id, kind, c.value ->> 2 AS request,
+	c.value ->> 3 AS prompt, c.value ->> 4 AS cached, c.value ->> 5 AS completion, c.value ->> 6 AS cost, c.value ->> 7 AS saved,
+	c.value ->> 8 AS first_ms, c.value ->> 9 AS ms, coalesce(c.value ->> 10, c.value ->> 6) AS charged
+FROM batch, json_each(CASE WHEN json_valid(calls) THEN calls ELSE '[]' END) AS c;
+
+-- For people.
+CREATE VIEW calls AS
+SELECT strftime('%Y-%m-%dT%H:%M:%fZ', time / 1000.0, 'unixepoch') AS time, request, "key", route, model, backend, served, reason,
+	status, stream, local, meant, paid, resumed, partial, prompt, cached, completion, cost / 1e12 AS cost_usd, saved / 1e12 AS saved_usd, first_ms, ms,
+	charged / 1e12 AS charged_usd
+FROM call JOIN kind ON kind.id = call.kind;
+`,
 }
 
 // newerError is of a database that a newer llmsup has written.

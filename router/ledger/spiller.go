@@ -22,6 +22,7 @@ type spiller struct {
 func (l *Ledger) spillOver() {
 	defer close(l.done)
 	defer l.spill.close()
+	defer l.pending.close()
 	s := &spiller{Ledger: l, most: maxSpillBatch}
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -129,7 +130,7 @@ func (s *spiller) write(batch []*entry) (whole bool) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	markSafe(safe)
+	s.markSafe(safe)
 	for _, e := range batch {
 		e.spilling, e.refused = false, !e.safe
 	}

@@ -26,6 +26,7 @@ type Sums struct {
 	UnknownTokens int64 `json:"unknown_tokens"` // calls that somebody answered
 
 	Cost         usd.Amount `json:"cost_usd"`
+	Charged      usd.Amount `json:"charged_usd"`  // what budgets count: the cost, and where that is unknown at least what was reserved
 	UnknownCost  int64      `json:"unknown_cost"` // paid calls
 	Saved        usd.Amount `json:"saved_usd"`
 	UnknownSaved int64      `json:"unknown_saved"` // answered local calls
@@ -58,6 +59,7 @@ func (s *Sums) Add(o Sums) {
 		*p.to += p.more
 	}
 	s.Cost += o.Cost
+	s.Charged += o.Charged
 	s.Saved += o.Saved
 	s.First += o.First
 	s.Took += o.Took
@@ -111,16 +113,16 @@ type Usage struct {
 // days at both ends of a span, ?3, which edges.text has written.
 const rollup = `
 WITH part AS (
-	SELECT day, kind, calls, prompt, cached, completion, no_tokens, cost, no_cost, saved, no_saved, answers, first_ms, ms
+	SELECT day, kind, calls, prompt, cached, completion, no_tokens, cost, no_cost, saved, no_saved, answers, first_ms, ms, charged
 	FROM day WHERE day >= ?1 AND day < ?2
 	UNION ALL
 	SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9,
-		value ->> 10, value ->> 11, value ->> 12, value ->> 13
+		value ->> 10, value ->> 11, value ->> 12, value ->> 13, value ->> 14
 	FROM json_each(?3)
 )
 SELECT %s, sum(calls), sum(calls * (status >= 400)), sum(calls * local), sum(calls * paid), sum(calls * resumed), sum(calls * partial),
 	sum(prompt), sum(cached), sum(completion), sum(no_tokens * (status < 400 OR partial)), sum(cost), sum(no_cost * paid), sum(saved),
-	sum(no_saved * local * (status < 400)), sum(answers), sum(first_ms), sum(ms)
+	sum(no_saved * local * (status < 400)), sum(answers), sum(first_ms), sum(ms), sum(charged)
 FROM part JOIN kind ON kind.id = part.kind %s GROUP BY 1 ORDER BY 1`
 
 // span is a span of time in milliseconds, and what it is added up from: the sums
@@ -257,7 +259,7 @@ func (s span) usage(ctx context.Context, tx *sql.Tx, by By, parts string) (u Usa
 		var g Group
 		var first, took int64
 		if err := rows.Scan(&g.Name, &g.Calls, &g.Failed, &g.Local, &g.Paid, &g.Resumed, &g.Partial, &g.Prompt, &g.Cached, &g.Completion,
-			&g.UnknownTokens, &g.Cost, &g.UnknownCost, &g.Saved, &g.UnknownSaved, &g.Answers, &first, &took); err != nil {
+			&g.UnknownTokens, &g.Cost, &g.UnknownCost, &g.Saved, &g.UnknownSaved, &g.Answers, &first, &took, &g.Charged); err != nil {
 			return Usage{}, err
 		}
 		g.First, g.Took = time.Duration(first)*time.Millisecond, time.Duration(took)*time.Millisecond
@@ -267,8 +269,8 @@ func (s span) usage(ctx context.Context, tx *sql.Tx, by By, parts string) (u Usa
 	return u, rows.Err()
 }
 
-// Spent returns what was paid in a span of time, by the callers' keys, as budgets
-// want it.
+// Spent returns what budgets count for the calls of a span of time, by the callers'
+// keys.
 func (l *Ledger) Spent(ctx context.Context, from, to time.Time) (map[string]usd.Amount, error) {
 	u, err := l.Usage(ctx, from, to, ByKey)
 	if err != nil {
@@ -276,7 +278,7 @@ func (l *Ledger) Spent(ctx context.Context, from, to time.Time) (map[string]usd.
 	}
 	spent := map[string]usd.Amount{}
 	for _, g := range u.Groups {
-		spent[g.Name] = g.Cost
+		spent[g.Name] = g.Charged
 	}
 	return spent, nil
 }

@@ -47,6 +47,9 @@ func randomRow(random *rand.Rand, id int) Row {
 	if n := figure(1e12); n != nil {
 		r.Cost = new(usd.Amount(*n))
 	}
+	if n := figure(1e12); n != nil && random.IntN(2) == 0 {
+		r.Charged = new(usd.Amount(*n))
+	}
 	if n := figure(1e12); n != nil {
 		r.Saved = new(usd.Amount(*n))
 	}
@@ -90,7 +93,10 @@ func plainly(rows []Row, from, to time.Time, by By) (groups []Group) {
 			Answers: one(r.First > 0), First: r.First, Took: r.Took,
 		}
 		if r.Cost != nil {
-			s.Cost = *r.Cost
+			s.Cost, s.Charged = *r.Cost, *r.Cost
+		}
+		if r.Charged != nil {
+			s.Charged = *r.Charged
 		}
 		if r.Saved != nil {
 			s.Saved = *r.Saved
