@@ -1,6 +1,7 @@
 package router
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,14 +21,14 @@ var (
 // answer is an attempt that the router commits to: nothing of it has been sent
 // yet, and everything that was read of it is held.
 type answer struct {
-	resp   *http.Response
-	cancel context.CancelCauseFunc
-	usage  usage
-	load   *traffic // where the backend's work is counted
-	place  *place
-	outlay *outlay
-	redact func(string) string // takes the backend's key out of its words
-	resume *resumption         // how the stream could be continued elsewhere; nil = it can't be
+	resp     *http.Response
+	cancel   context.CancelCauseFunc
+	usage    usage
+	load     *traffic // where the backend's work is counted
+	place    *place
+	reserved *reservation        // nil = it costs nothing
+	redact   func(string) string // takes the backend's key out of its words
+	resume   *resumption         // how the stream could be continued elsewhere; nil = it can't be
 
 	events    *eventReader  // a stream; nil else
 	assembler *assembler    // what puts a stream together that the client did not ask for
@@ -52,7 +53,7 @@ func (a *answer) close() {
 // timeout, until the backend is gone, or until the client leaves.
 func attempt(client context.Context, c *call, s step, timeout, idle time.Duration, other alternative) (*answer, *failure) {
 	began := time.Now()
-	set, over := c.setAside(s)
+	reserved, over := c.reserve(s)
 	if over != nil { // since the call was planned
 		return nil, &failure{backend: s.backend.name(), reason: Failed, detail: "is not asked: " + over.String(), overBudget: over}
 	}
@@ -63,7 +64,7 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 		timer.Stop()
 		cancel(context.Canceled)
 		failed.backend, failed.detail = s.backend.name(), s.backend.redact(failed.detail)
-		failed.settle(set)
+		failed.settle(reserved)
 		return nil, failed
 	}
 	answered := make(chan struct{})
@@ -91,7 +92,8 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 	}
 	close(answered)
 	if failed == nil && inTime {
-		a.cancel, a.place, a.first, a.outlay = cancel, at, first, set
+		a.cancel, a.place, a.first, a.reserved = cancel, at, first, reserved
+		a.observeHeld()
 		s.backend.heard(nil, at, false)
 		return a, nil
 	}
@@ -117,12 +119,31 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 			failed.reason, failed.detail = Stalled, "hung while the call waited on it"
 		}
 	}
+	failed.again = failed.again || form != nil && form.asked == asCounted && failed.isAbout("stream_options")
 	failed.backend = s.backend.name()
 	failed.said, failed.detail = s.backend.redact(failed.said), s.backend.redact(failed.detail)
 	s.backend.heard(failed, at, client.Err() != nil)
 	cancel(context.Canceled)
-	failed.settle(set)
+	failed.settle(reserved)
 	return nil, failed
+}
+
+// observeHeld has the reservation observe what was read of the answer so far.
+func (a *answer) observeHeld() {
+	if a.reserved == nil || a.rest != nil {
+		return
+	}
+	if a.events == nil {
+		a.reserved.observe(a.held)
+		return
+	}
+	for events := newEventReader(bytes.NewReader(a.held)); ; {
+		e, err := events.next()
+		if err != nil {
+			return
+		}
+		a.reserved.observe(e.data)
+	}
 }
 
 // ask sends the call and reads up to the first answer.

@@ -14,12 +14,13 @@ import (
 // body is a client's request body, as it came, with the place of its model.
 type body struct {
 	raw      []byte
-	model    string  // the value of the top-level key "model", unescaped
-	from, to int     // raw[from:to] is that value with its quotes; 0,0 where there is none
-	form     bool    // it is a form, whose values have no quotes
-	stream   bool    // its "stream" is true
-	options  span    // the value of "stream_options"
-	twice    bool    // there are two of them
+	model    string // the value of the top-level key "model", unescaped
+	from, to int    // raw[from:to] is that value with its quotes; 0,0 where there is none
+	form     bool   // it is a form, whose values have no quotes
+	stream   bool   // its "stream" is true
+	options  span   // the value of "stream_options"
+	twice    bool   // there are two of them
+	choices  []modelChoice
 	buffer   *buffer // that raw lies in; nil = in memory of its own
 }
 
@@ -43,7 +44,13 @@ func parseBody(raw []byte) (body, error) {
 			b.twice = b.options != span{}
 			b.options = span{f.from, f.to}
 		}
-		if wrong != nil || string(name) != "model" {
+		if string(name) != "model" {
+			if err := b.readChoice(name, raw[f.from:f.to]); wrong == nil {
+				wrong = err
+			}
+			return
+		}
+		if wrong != nil {
 			return
 		}
 		switch {

@@ -16,8 +16,7 @@ type Books struct {
 	Budget *budget.Budget
 	Prices Prices
 
-	excess *excess          // what the router has learned; New makes it
-	now    func() time.Time // a test's clock; nil = time.Now
+	now func() time.Time // a test's clock; nil = time.Now
 }
 
 func (b *Books) clock() time.Time {

@@ -231,6 +231,7 @@ func TestPaidIsDurableBeforeTheEnd(t *testing.T) {
 			if streamed {
 				answer = pricedStream(`"cost":0.5`)
 			}
+			options := `"stream_options":{"include_usage":true}`
 			b := newBench(t, nil, func(w http.ResponseWriter, r *http.Request) {
 				if streamed {
 					stream(answer)(w, r)
@@ -241,7 +242,7 @@ func TestPaidIsDurableBeforeTheEnd(t *testing.T) {
 			seen := make(chan int64, 1)
 			at := &lastByte{whole: len(answer), seen: func() { seen <- books.sums(t, ledger.ByRoute).Total.Paid }}
 			req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/chat/completions",
-				strings.NewReader(fmt.Sprintf(`{"model":"gpt-4o","stream":%t,"messages":[]}`, streamed)))
+				strings.NewReader(fmt.Sprintf(`{"model":"gpt-4o","stream":%t,%s,"messages":[]}`, streamed, options)))
 			req.Host = "localhost"
 			b.router.ServeHTTP(at, req)
 			select {

@@ -20,6 +20,7 @@ type call struct {
 	dialect dialect
 	began   time.Time
 	asItIs  bool   // it is not to be run as a stream
+	route   string // the name of the route that it goes by; "" = none
 	key     string // the name of its caller's key; "" = none is asked for
 	books   *Books
 }
@@ -34,6 +35,7 @@ var errCut = errors.New("the answer was cut")
 // serve takes a call from its plan to its record.
 func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *call, p plan) {
 	rec := record{call: c, route: p.route.Name, reason: p.reason, detail: p.detail, meant: p.meant, spared: p.spared, cost: &nothing}
+	c.route = p.route.Name
 	rt.metrics.inflight.Inc()
 	rt.inflight.Add(1)
 	rt.calls.Add(1)
@@ -150,7 +152,7 @@ func (rt *Router) deliver(w http.ResponseWriter, r *http.Request, c *call, a *an
 	defer a.close()
 	rec.firstAnswer = a.first.Sub(c.began)
 	rec.status = a.resp.StatusCode
-	rec.usage, rec.outlay = a.usage, a.outlay
+	rec.usage, rec.reserved = a.usage, a.reserved
 	h := w.Header()
 	copyAnswerHeaders(h, a.resp.Header)
 	h.Set(headerBackend, rec.backend)

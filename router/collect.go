@@ -36,9 +36,17 @@ func (b *localBackend) formFor(c *call) *streamed {
 	return nil
 }
 
-// formFor: an upstream is given calls as they are. Others than llama-server stream
-// in ways of their own.
-func (b *upstreamBackend) formFor(*call) *streamed { return nil }
+// formFor asks a paid upstream for the usage of a stream. All else is sent as it
+// is: others than llama-server stream in ways of their own.
+func (b *upstreamBackend) formFor(c *call) *streamed {
+	if !b.paid() || c.asItIs {
+		return nil
+	}
+	if form, ok := c.body.asCountedStream(c.path); ok {
+		return &form
+	}
+	return nil
+}
 
 // collect reads the rest of a stream that the client did not ask for, and makes
 // it the whole answer. Nothing has been sent to the client, so that anything that
@@ -150,7 +158,7 @@ func (rt *Router) goOn(w http.ResponseWriter, r *http.Request, c *call, p plan, 
 	if a.events != nil || a.rest != nil || !ok {
 		a.close()
 		failed = &failure{backend: s.backend.name(), reason: BadResponse, detail: "could not go on with the answer", begun: true, usage: a.usage}
-		failed.settle(a.outlay)
+		failed.settle(a.reserved)
 		return false, failed
 	}
 	a.held = []byte(joined)

@@ -12,20 +12,24 @@ import (
 // nothing is what a call costs for which nobody is paid.
 var nothing usd.Amount
 
-// spend adds what an attempt for which somebody was paid has cost to what the call did; nil = nobody knows.
-func (rec *record) spend(cost *usd.Amount) {
+// spend adds what an attempt that may have been billed has cost.
+func (rec *record) spend(c charge) {
 	rec.paid = true
-	if rec.cost != nil && cost != nil {
-		rec.cost = new(*rec.cost + *cost)
+	if rec.cost != nil && c.cost != nil {
+		rec.cost = new(*rec.cost + *c.cost)
 	} else {
 		rec.cost = nil
+	}
+	rec.charged += c.charged
+	if c.pending != nil {
+		rec.pending = append(rec.pending, c.pending)
 	}
 }
 
 // charge adds what a failed attempt may have cost.
 func (rec *record) charge(f *failure) {
-	if f != nil && f.paidFor {
-		rec.spend(f.cost)
+	if f != nil && f.charge != nil {
+		rec.spend(*f.charge)
 	}
 }
 
@@ -33,12 +37,12 @@ func (rec *record) charge(f *failure) {
 // somebody was paid, it is on the disk when this returns: whoever has seen the
 // whole of an answer finds it in the books.
 func (rec *record) conclude() {
-	if rec.concluded || rec.outlay == nil && !rec.paid { // an attempt before this one may have been paid for
+	if rec.concluded || rec.reserved == nil && !rec.paid { // an attempt before this one may have been paid for
 		return
 	}
 	rec.concluded = true
-	if rec.outlay != nil {
-		rec.spend(rec.outlay.settle(rec.paidUsage(), true))
+	if rec.reserved != nil {
+		rec.spend(rec.reserved.settle(rec.paidUsage(), true))
 	}
 	rec.enter(false).Wait()
 }
@@ -46,9 +50,9 @@ func (rec *record) conclude() {
 // finishBooks is the end of a call. What was paid for and is not concluded was
 // cut, or its client has left: then tokens are those that were seen.
 func (rec *record) finishBooks() {
-	if rec.outlay != nil && !rec.concluded {
+	if rec.reserved != nil && !rec.concluded {
 		rec.concluded = true
-		rec.spend(rec.outlay.settle(rec.paidUsage(), false))
+		rec.spend(rec.reserved.settle(rec.paidUsage(), false))
 	}
 	rec.enter(rec.left || rec.cut != nil)
 }
@@ -82,7 +86,10 @@ func (rec *record) enter(partial bool) *ledger.Receipt {
 		Local: rec.local, Meant: rec.meant, Paid: rec.paid, Resumed: rec.resumedBy != "", Partial: partial,
 		Prompt: rec.usage.prompt, Cached: rec.usage.cached, Completed: rec.usage.completion,
 		Cost: rec.cost, Saved: rec.saved,
-		First: rec.firstAnswer, Took: time.Since(c.began),
+		First: rec.firstAnswer, Took: time.Since(c.began), Pending: rec.pending,
+	}
+	if rec.cost == nil {
+		row.Charged = &rec.charged
 	}
 	if row.First > 0 {
 		row.First = max(row.First, time.Millisecond) // 0 would say that there was none

@@ -12,6 +12,7 @@ type apiError struct {
 	Type       string // OpenAI's error type
 	Code       string // machine-readable, for a program to branch on
 	Message    string // a sentence that says what to do
+	Param      string // the field of the body that is wrong; "" = none
 	RetryAfter int    // seconds; 0 = no such header
 }
 
@@ -53,9 +54,13 @@ func (openAIErrors) errorBody(e apiError) []byte {
 		Param   *string `json:"param"`
 		Code    string  `json:"code"`
 	}
+	out := inner{Message: e.Message, Type: e.Type, Code: e.Code}
+	if e.Param != "" {
+		out.Param = &e.Param
+	}
 	return mustJSON(struct {
 		Error inner `json:"error"`
-	}{inner{Message: e.Message, Type: e.Type, Code: e.Code}})
+	}{out})
 }
 
 func (d openAIErrors) errorEvent(e apiError) []byte {

@@ -14,23 +14,25 @@ import (
 )
 
 // What a call may cost has to be known before it is made, so that concurrent ones
-// can't pass a limit together. Tokens can't be counted without the upstream's own
-// tokenizer; these take more than nearly every call has.
+// can't exceed a limit together. Tokens can't be counted without the upstream's own
+// tokenizer; these constants give more than nearly every call uses.
 const (
-	// bytesAToken is how few bytes of a body are taken for a token: English has
-	// four, Chinese and code three, as UTF-8.
-	bytesAToken = 3
-	// attachmentTokens is what an image or a file counts for, whatever its size.
-	attachmentTokens = 3000
-	// attachmentFrom is from which length on base64 is one, in bytes.
-	attachmentFrom = 1024
-	// completionTokens is what an answer is taken for that the call does not limit.
+	// tokenBytes is how few bytes of text are taken for a token: English has four,
+	// Chinese and code three, as UTF-8.
+	tokenBytes = 3
+	// An attachment, such as an image or a file, counts for a token in so many bytes
+	// of its base64, and for so many tokens at least.
+	attachmentTokenBytes = 16
+	minAttachmentTokens  = 3000
+	// minAttachment is the length from which on base64 is an attachment, in bytes.
+	minAttachment = 1024
+	// completionTokens is assumed for an answer that the call does not limit.
 	completionTokens = 4096
 )
 
-// dearest is what a model is taken to cost whose price nobody knows: as much as
-// the dearest that are in common use (2026-08).
-var dearest = func() price.Prices {
+// unknownModelPrice is assumed for a model whose price is unknown: as much as the
+// most expensive that are in common use (2026-08).
+var unknownModelPrice = func() price.Prices {
 	prompt, _ := price.Parse("15e-6") // of constants
 	completion, _ := price.Parse("75e-6")
 	return price.Prices{Prompt: prompt, Completion: completion}
@@ -41,15 +43,8 @@ func (c *call) estimate(s step) usd.Amount {
 	if !c.pays(s) || !c.books.Budget.Limited(c.key) {
 		return 0
 	}
-	prices, _, known := c.books.book(s.backend.name()).Lookup(s.model)
-	if !known {
-		prices = dearest
-	}
-	cost, ok := prices.Cost(c.mayUse())
-	if !ok {
-		return usd.Most
-	}
-	return c.books.excess.apply(served{s.backend.name(), s.model}, cost)
+	amount, _ := mostExpensive(c.books.book(s.backend.name()), c.modelsAt(s), c.maxUsage())
+	return amount
 }
 
 // pays says whether a step of a call's plan costs money. To have tokens counted is
@@ -59,30 +54,41 @@ func (c *call) pays(s step) bool {
 	return s.backend.paid() && c.path != "/v1/messages/count_tokens"
 }
 
-// mayUse returns how many tokens a call may use.
-func (c *call) mayUse() price.Tokens {
-	t := price.Tokens{Prompt: promptTokens(c.body.raw)}
-	if _, ok := c.dialect.(audio); ok {
-		t.Prompt = attachmentTokens
+// limitField returns the field by which a call limits the length of its answer, and
+// another name of it. Upstreams ignore the names of other paths.
+func limitField(path string) (name, other string) {
+	switch path {
+	case "/v1/chat/completions":
+		return "max_tokens", "max_completion_tokens"
+	case "/v1/responses":
+		return "max_output_tokens", ""
 	}
+	return "max_tokens", ""
+}
+
+// maxUsage returns how many tokens a call may use.
+func (c *call) maxUsage() price.Tokens {
+	t := price.Tokens{Prompt: c.promptTokens()}
 	if !generates(c.path) {
 		return t
 	}
-	limit, choices := int64(0), int64(1)
-	prompts := int64(1)
+	limit, choices, prompts := int64(0), int64(1), int64(1)
+	name, other := limitField(c.path)
 	scan(c.body.raw, func(m member) {
 		value := c.body.raw[m.from:m.to]
-		switch unquote(string(c.body.raw[m.keyFrom:m.keyTo])) {
-		case "max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict":
-			limit = max(limit, atMost(value))
-		case "n", "best_of":
-			choices = max(choices, atMost(value))
-		case "prompt":
+		switch key := unquote(string(c.body.raw[m.keyFrom:m.keyTo])); {
+		case key == name, key == other:
+			limit = max(limit, limitIn(value))
+		case strings.EqualFold(key, name), strings.EqualFold(key, other):
+			limit = max(limit, limitIn(value), completionTokens) // some upstreams read it, others don't
+		case key == "n", key == "best_of":
+			choices = max(choices, numberIn(value))
+		case key == "prompt":
 			prompts = max(prompts, promptsIn(value))
 		}
 	})
-	if t.Completion = completionTokens; limit > 0 {
-		t.Completion = limit
+	if t.Completion = limit; limit == 0 {
+		t.Completion = completionTokens
 	}
 	t.Completion *= choices
 	if t.Completion > maxAsked/prompts {
@@ -96,9 +102,19 @@ func (c *call) mayUse() price.Tokens {
 // maxAsked is more than any call gets.
 const maxAsked = 1 << 40
 
-// atMost reads a number that a call limits itself by, in whatever form a backend may
-// take for one: 100000, 1e5, 100000.0 or "100000". 0 = it is none.
-func atMost(value []byte) int64 {
+// limitIn reads a limit. Only a number above 0 limits an answer: what upstreams may
+// ignore, such as "100" or null, is no less than completionTokens.
+func limitIn(value []byte) int64 {
+	n := numberIn(value)
+	if n == 0 || value[0] == '"' {
+		n = max(n, completionTokens)
+	}
+	return n
+}
+
+// numberIn reads a number in whatever form a backend may take for one: 100000, 1e5,
+// 100000.0 or "100000". 0 = it is none, or not above 0.
+func numberIn(value []byte) int64 {
 	n, err := strconv.ParseFloat(strings.Trim(string(value), `"`), 64)
 	switch {
 	case errors.Is(err, strconv.ErrRange) && n > 0, n > math.MaxInt32:
@@ -133,8 +149,24 @@ func generates(path string) bool {
 	return false
 }
 
-// promptTokens returns about how many tokens a body has at most. An attachment is
-// what stands in base64 behind one of attachmentMarks, up to its closing quote.
+// promptTokens returns about how many tokens a call's prompt has at most.
+func (c *call) promptTokens() int64 {
+	if _, ok := c.dialect.(audio); ok {
+		return max(minAttachmentTokens, int64(len(c.body.raw))/attachmentTokenBytes)
+	}
+	return promptTokens(c.body.raw)
+}
+
+// attachmentMarks stand before an attachment: at the beginning of a data URL, and
+// of the base64 in OpenAI's and Anthropic's objects.
+var attachmentMarks = [...][]byte{[]byte(`"data:`), []byte(`"data":"`), []byte(`"data": "`)}
+
+// maxDataURLHead is how long the part of a data URL may be that is before its
+// base64, in bytes.
+const maxDataURLHead = 256
+
+// promptTokens counts the tokens of a body. An attachment goes up to its closing
+// quote.
 func promptTokens(raw []byte) (tokens int64) {
 	var next [len(attachmentMarks)]int // where each mark stands next; each is looked for once on the way
 	for i := range next {
@@ -152,21 +184,22 @@ func promptTokens(raw []byte) (tokens int64) {
 			}
 			at = min(at, next[i]+len(mark))
 		}
+		at = min(at, len(raw))
 		text += at - from
 		size := bytes.IndexByte(raw[at:], '"')
 		if size < 0 {
 			size = len(raw) - at
 		}
-		if size >= attachmentFrom {
-			tokens += attachmentTokens
+		value := raw[at : at+size]
+		if bytes.HasSuffix(raw[:at], attachmentMarks[0]) && !bytes.Contains(value[:min(size, maxDataURLHead)], []byte(";base64,")) {
+			value = nil // text that begins as a data URL
+		}
+		if len(value) >= minAttachment {
+			tokens += max(minAttachmentTokens, int64(size)/attachmentTokenBytes)
 		} else {
 			text += size
 		}
 		from = at + size
 	}
-	return tokens + int64(text/bytesAToken) + 1
+	return tokens + int64(text/tokenBytes) + 1
 }
-
-// attachmentMarks are what stands before base64: of a data URL, and of OpenAI's and
-// Anthropic's objects.
-var attachmentMarks = [...][]byte{[]byte(";base64,"), []byte(`"data":"`), []byte(`"data": "`)}

@@ -60,7 +60,7 @@ func TestFallbackBeforeCommit(t *testing.T) {
 				inTime(f.reason == Timeout, func(timeout time.Duration) bool {
 					b = newBench(t, f.behave, nil, short(timeout))
 					b.cloud.behave = b.cloud.well()
-					r = b.chat("local/qwen", stream)
+					r = b.post("/v1/chat/completions", fmt.Sprintf(`{"model":"local/qwen","stream":%t,"stream_options":{"include_usage":%[1]t},"messages":[]}`, stream))
 					return len(b.local.calls()) > 0
 				})
 				want := wholeChat

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +12,6 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/router/budget"
-	"github.com/llmsup/llmsup/router/usd"
 )
 
 // failure is an attempt that brought no answer.
@@ -31,8 +31,7 @@ type failure struct {
 	strange    bool             // its streams are not understood
 	part       *beginning       // the beginning of an answer that broke off
 	usage      usage            // what the backend said of it
-	paidFor    bool             // somebody may have been paid for nothing
-	cost       *usd.Amount      // what that was; nil = nobody knows
+	charge     *charge          // what may have been billed for nothing; nil = nothing was
 	overBudget *budget.Exceeded // the backend was not asked, since it takes money; nil = it was
 }
 
@@ -59,6 +58,11 @@ func (f *failure) callersFault() bool {
 	return false
 }
 
+// isAbout says that the backend rejected the request and named this field.
+func (f *failure) isAbout(field string) bool {
+	return f.callersFault() && bytes.Contains(f.body, []byte(field))
+}
+
 // httpStatus is what a client is told when this was the last hope.
 func (f *failure) httpStatus() int {
 	switch {
@@ -74,19 +78,18 @@ func (f *failure) httpStatus() int {
 	return http.StatusBadGateway
 }
 
-// settle ends what was set aside for an attempt that failed. An upstream's own
+// settle ends the reservation of an attempt that failed. An upstream's own
 // error status comes before it has generated anything, unless it is the word of a
 // gateway that did not wait for whoever is behind it.
-func (f *failure) settle(set *outlay) {
-	if set == nil {
+func (f *failure) settle(reserved *reservation) {
+	if reserved == nil {
 		return
 	}
 	if !f.begun || f.resp != nil && isError(f.resp.StatusCode) && !gaveUp(f.resp.StatusCode) {
-		set.release()
+		reserved.cancel()
 		return
 	}
-	f.paidFor = true
-	f.cost = set.settle(f.usage, false)
+	f.charge = new(reserved.settle(f.usage, false))
 }
 
 // maxErrorBody bounds what is kept of a backend's own error, in bytes.

@@ -26,7 +26,7 @@ func TestCutAnywhere(t *testing.T) {
 			b.cloud.behave = sends(ends, "event: fallback\n", stream)
 			for n := range len(stream) {
 				cut = stream[:n]
-				r := b.post(path, `{"model":"local/qwen","stream":true}`)
+				r := b.post(path, `{"model":"local/qwen","stream":true,"stream_options":{"include_usage":true}}`)
 				switch {
 				case r.backend() == "openrouter":
 					if r.readErr != nil || !strings.HasSuffix(r.body, stream) {
@@ -69,7 +69,9 @@ func TestEndThatIsTheFirstAnswer(t *testing.T) {
 	const completed = "event: response.completed\n" + `data: {"type":"response.completed","response":{}}` + "\n\n"
 	b := newBench(t, sends(hangs, completed), answers, short(time.Minute))
 	done := make(chan reply, 1)
-	go func() { done <- b.post("/v1/responses", `{"model":"local/qwen","stream":true}`) }()
+	go func() {
+		done <- b.post("/v1/responses", `{"model":"local/qwen","stream":true,"stream_options":{"include_usage":true}}`)
+	}()
 	select {
 	case r := <-done:
 		if r.readErr != nil || r.body != completed {

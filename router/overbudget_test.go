@@ -158,42 +158,6 @@ func TestBudgetNeverExceeded(t *testing.T) {
 	}
 }
 
-// TestExcessIsLearned: an upstream that takes more than its prices say passes a limit
-// by no more than its first bill.
-func TestExcessIsLearned(t *testing.T) {
-	edit, books := withBooks(t, daily("1"))
-	b := newBench(t, nil, status(200, priced(`"prompt_tokens":20,"completion_tokens":1,"cost":0.3`)), edit)
-	for i, want := range []int{200, 200, 200, 429} {
-		if r := b.post("/v1/chat/completions", `{"model":"gpt-4o","max_tokens":2,"messages":[]}`); r.status != want {
-			t.Errorf("call %d: %d %s", i, r.status, r.body)
-		}
-	}
-	if s := books.Budget.Standings(time.Now())[0]; s.Spent != dollars("0.9") || s.Reserved != 0 {
-		t.Errorf("%+v", s)
-	}
-	var e excess
-	at := served{"a", "b"}
-	for range 10 { // however often
-		e.learn(at, e.apply(at, 10), 30)
-	}
-	if got := e.apply(at, 10); got != 30 {
-		t.Errorf("of calls that cost 30 each, 10 by their price, %d is set aside for the next", got)
-	}
-	e.learn(at, 1, usd.Most)
-	if got := e.apply(at, 10); got != 10*maxExcess {
-		t.Errorf("an absurd bill has %d set aside for the next call", got)
-	}
-	at = served{"a", "fee"}
-	e.learn(at, 1, 100)
-	if small, large := e.apply(at, 1), e.apply(at, 1_000_000); small != 100 || large != 1_000_099 {
-		t.Errorf("beside a fee of 99, %d is set aside for a call of 1, and %d for one of a million", small, large)
-	}
-	e.learn(at, e.apply(at, 1_000_000), 2_000_000) // it was a share
-	if got := e.apply(at, 1_000_000); got != 2_000_000 {
-		t.Errorf("for a call that costs twice a million %d is set aside", got)
-	}
-}
-
 // TestEstimates: what is set aside is more than nearly every call takes.
 func TestEstimates(t *testing.T) {
 	_, books := withBooks(t, daily("100"))
@@ -207,15 +171,26 @@ func TestEstimates(t *testing.T) {
 		"several":             {"/v1/chat/completions", "openai/gpt-4o", `{"n":5,"max_completion_tokens":10,"messages":[]}`, "0.1", "0.13"},
 		"responses":           {"/v1/responses", "openai/gpt-4o", `{"max_output_tokens":100}`, "0.2", "0.22"},
 		"an embedding":        {"/v1/embeddings", "openai/gpt-4o", `{"input":"` + strings.Repeat("word ", 600) + `"}`, "1", "1.1"},
-		"an image":            {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":1,"messages":["data:image/png;base64,` + image + `"]}`, "3", "3.1"},
-		"an image of PHP's":   {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":1,"messages":["data:image/png;base64,` + strings.Repeat(`iVBOR\/`, 10_000) + `"]}`, "3", "3.1"},
-		"Anthropic's image":   {"/v1/messages", "openai/gpt-4o", `{"max_tokens":1,"messages":[{"type":"base64","data": "` + image + `"}]}`, "3", "3.1"},
+		"a small image":       {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":1,"messages":["data:image/png;base64,` + image[:20_000] + `"]}`, "3", "3.1"},
+		"an image":            {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":1,"messages":["data:image/png;base64,` + image + `"]}`, "68.7", "68.8"},
+		"an image of PHP's":   {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":1,"messages":["data:image/png;base64,` + strings.Repeat(`iVBOR\/`, 10_000) + `"]}`, "4.3", "4.4"},
+		"Anthropic's image":   {"/v1/messages", "openai/gpt-4o", `{"max_tokens":1,"messages":[{"type":"base64","data": "` + image + `"}]}`, "68.7", "68.8"},
+		"text with a mark":    {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":1,"messages":["look: data:image/png;base64,` + image + `"]}`, "366", "367"},
+		"a data URL of text":  {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":1,"messages":["data:text/plain,` + image + `;base64,"]}`, "366", "367"},
 		"a long word":         {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":1,"messages":["` + strings.Repeat("f", 30_000) + `"]}`, "10", "10.1"},
 		"nobody knows":        {"/v1/chat/completions", "vendor/x", `{"max_tokens":1000,"messages":[]}`, "0.075", "0.08"},
 		"an absurd limit":     {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":2000000000,"n":2000000000}`, "10000", "10000"},
 		"a limit as a float":  {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"max_tokens":1e5}`, "200", "200.1"},
 		"one with a fraction": {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"max_tokens":99999.5,"n":1.0}`, "200", "200.1"},
 		"one in quotes":       {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"max_tokens":"100000"}`, "200", "200.1"},
+		"a small one in them": {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"max_tokens":"1"}`, "8.192", "8.3"},
+		"of llama-server's":   {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"n_predict":1}`, "8.192", "8.3"},
+		"of responses":        {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"max_output_tokens":1}`, "8.192", "8.3"},
+		"of chat":             {"/v1/messages", "openai/gpt-4o", `{"messages":[],"max_completion_tokens":1}`, "8.192", "8.3"},
+		"in capitals":         {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"MAX_TOKENS":1}`, "8.192", "8.3"},
+		"and then null":       {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"max_tokens":1,"max_tokens":null}`, "8.192", "8.3"},
+		"two, in capitals":    {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"max_tokens":1,"Max_Tokens":100000}`, "200", "200.1"},
+		"an unknown choice":   {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"max_tokens":100000,"models":["x/y"]}`, "200", "200.1"},
 		"one above 32 bits":   {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"max_tokens":3000000000}`, "10000", "10000"},
 		"one beyond all":      {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"max_tokens":1e400}`, "10000", "10000"},
 		"an escaped name":     {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"m\u0061x_tokens":100000}`, "200", "200.1"},
@@ -247,7 +222,7 @@ func TestPromptTokensOfManyMarks(t *testing.T) {
 		go func() { counted <- promptTokens(raw) }()
 		select {
 		case tokens := <-counted:
-			if want := int64(len(raw)/bytesAToken) + 1; tokens != want {
+			if want := int64(len(raw)/tokenBytes) + 1; tokens != want {
 				t.Errorf("%s: %d tokens, want %d", mark, tokens, want)
 			}
 		case <-time.After(time.Minute): // it takes some 100 ms, and took many minutes

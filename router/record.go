@@ -6,6 +6,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/llmsup/llmsup/router/ledger"
 	"github.com/llmsup/llmsup/router/usd"
 )
 
@@ -26,19 +27,21 @@ type record struct {
 	cut         error         // the answer broke after commit
 	resumedBy   string        // who was asked to go on with it; "" = nobody
 
-	meant     bool    // for the GPU: the route's primary is a server of llmsup's own
-	spared    spared  // what an answer of the GPU saves
-	outlay    *outlay // for the answer; nil = it costs nothing
-	concluded bool    // the outlay is settled, and no attempt comes after it
-	entered   bool    // it is in the ledger
-	seen      int64   // events with an answer in them that were passed on
-	firstPart int64   // tokens before somebody else went on
-	ofRest    usage   // what that used
+	meant     bool              // for the GPU: the route's primary is a server of llmsup's own
+	spared    spared            // what an answer of the GPU saves
+	reserved  *reservation      // for the answer; nil = it costs nothing
+	concluded bool              // that is settled, and no attempt comes after it
+	pending   []*ledger.Pending // of the attempts that may have been billed
+	entered   bool              // it is in the ledger
+	seen      int64             // events with an answer in them that were passed on
+	firstPart int64             // tokens before somebody else went on
+	ofRest    usage             // what that used
 
-	local bool        // a server of llmsup's own answered
-	paid  bool        // somebody was asked who takes money, and may have begun
-	cost  *usd.Amount // what that cost; 0 where nobody was paid, nil where nobody knows
-	saved *usd.Amount // what the route's fallback would have taken for what was local; nil = nobody knows
+	local   bool        // a server of llmsup's own answered
+	paid    bool        // a paid backend was asked, and may have billed
+	cost    *usd.Amount // what that cost; 0 where nothing was paid, nil where it is unknown
+	charged usd.Amount  // what budgets count for it
+	saved   *usd.Amount // what the route's fallback would have taken for what was local; nil = nobody knows
 }
 
 // note remembers why an attempt failed, if it is the first one that did: the

@@ -68,6 +68,7 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, re
 			return a.breakOff(ctx, w, d, rec, io.ErrUnexpectedEOF)
 		}
 		a.load.output.Add(int64(len(e.data)))
+		a.reserved.observe(e.data)
 		rec.usage.merge(a.sum.add(e, m.usage))
 		if m.ended && !ended {
 			ended = true

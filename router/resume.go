@@ -77,12 +77,12 @@ func (r *resumption) resume(ctx context.Context, w http.ResponseWriter) error {
 	}
 	defer a.close()
 	if a.events == nil {
-		if a.outlay != nil {
-			r.rec.spend(a.outlay.settle(a.usage, true))
+		if a.reserved != nil {
+			r.rec.spend(a.reserved.settle(a.usage, true))
 		}
 		return errNoResume
 	}
-	r.rec.resumedBy, r.rec.outlay, r.rec.firstPart = r.to.backend.name(), a.outlay, r.story.tokens
+	r.rec.resumedBy, r.rec.reserved, r.rec.firstPart = r.to.backend.name(), a.reserved, r.story.tokens
 	if _, err := fmt.Fprintf(w, ": resumed by %s\n\n", r.rec.resumedBy); err != nil {
 		return err
 	}
@@ -122,12 +122,13 @@ func (r *resumption) relay(w http.ResponseWriter, a *answer, wantsUsage bool) er
 		}
 		return flush()
 	}
-	held := newEventReader(bytes.NewReader(a.held))
+	held := newEventReader(io.MultiReader(bytes.NewReader(a.held), bytes.NewReader(a.unasked.pending())))
 	for finished := false; ; {
 		e, err := held.next()
 		if errors.Is(err, io.EOF) {
 			e, err = a.awaitEvent()
 			a.load.output.Add(int64(len(e.data))) // what was held is counted
+			a.reserved.observe(e.data)
 		}
 		m := meaning{}
 		if err == nil {

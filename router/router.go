@@ -106,9 +106,6 @@ func newRouting(cfg Config, old *routing, log zerolog.Logger) (*routing, error) 
 		fallbackTimeout: cmp.Or(cfg.FallbackTimeout, defaultFallbackTimeout),
 		idleTimeout:     cmp.Or(cfg.IdleTimeout, defaultIdleTimeout),
 	}
-	if s.books.excess = (&excess{}); old.books != nil {
-		s.books.excess = old.books.excess
-	}
 	for name, local := range cfg.Locals {
 		b := cmp.Or(old.local(name), old.leaving[name])
 		if b == nil || b.local != local {

@@ -128,6 +128,9 @@ func (rt *Router) take(w http.ResponseWriter, r *http.Request, d dialect, localO
 		if localOnly {
 			p.keepLocal(r.URL.Path)
 		}
+		if e := s.checkChoices(key, c); e.Status != 0 && p.refuse.Status == 0 {
+			p = plan{route: p.route, refuse: e}
+		}
 		p.afford(c)
 	}
 	rt.serve(w, r, c, p)

@@ -7,9 +7,10 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// A stream tells what it used only to those who ask (stream_options.include_usage),
-// and the books have to know. So a local server is asked in the name of a client
-// that did not, and what it says on top is taken out of what the client sees.
+// A stream has its usage only for a client that asks for it
+// (stream_options.include_usage), and the ledger needs it. So llmsup asks local
+// servers and paid upstreams for it where the client did not, and removes the event
+// that it adds.
 
 // asCounted is what turns the usage on.
 const asCounted = `"include_usage":true`

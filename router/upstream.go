@@ -149,6 +149,9 @@ func (b *upstreamBackend) do(ctx context.Context, c *call, model string) (*http.
 		return nil, fmt.Errorf("%s has no %s", b.Name, c.path)
 	}
 	payload := c.body.withModel(model)
+	if form := progressOf(ctx).form; form != nil {
+		payload = form.withModel(model)
+	}
 	header := http.Header{}
 	forwardHeaders(header, c.header)
 	setDefault(header, "Http-Referer", b.Referer)

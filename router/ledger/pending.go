@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 )
 
 const (
@@ -32,7 +33,8 @@ type Pending struct {
 // survives kill -9; it is not on the disk yet, so that a power failure may cost
 // these lines.
 type pendingCalls struct {
-	path string
+	path   string
+	failed atomic.Bool // the last line could not be written
 
 	mu    sync.Mutex
 	file  *os.File // nil = not open
@@ -41,20 +43,22 @@ type pendingCalls struct {
 }
 
 // Begin writes down that a paid call is made: what is known of it, and in Charged
-// what it may cost. Its error leaves the call unrecorded, and no more.
-func (l *Ledger) Begin(row Row) (*Pending, error) {
+// what it may cost. Where that can't be written, the log says so, and the call is
+// made all the same.
+func (l *Ledger) Begin(row Row) *Pending {
 	if l == nil || paused() {
-		return nil, nil
+		return nil
 	}
 	e := newEntry(&row)
 	l.mu.Lock()
 	l.next++
 	e.id, e.kind = l.run|l.next, l.kinds.of(&row)
 	l.mu.Unlock()
-	if err := l.pending.add(e); err != nil {
-		return nil, fmt.Errorf("write %s: %w", l.pending.path, err)
+	err := l.pending.add(e)
+	if failed := l.pending.failed.Swap(err != nil); err != nil && !failed {
+		l.log.Error().Err(err).Msg("paid calls can't be written down before they are made; if llmsup is killed, budgets do not count those under way")
 	}
-	return &Pending{&l.pending, e.id}, nil
+	return &Pending{&l.pending, e.id}
 }
 
 // Cancel ends a call for which nothing was paid. More than once does no harm.

@@ -1,0 +1,94 @@
+package router
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/tidwall/gjson"
+)
+
+// A body can name models beside "model": OpenRouter reads "models" and "route",
+// and "preset", which stands for a model that only OpenRouter knows. Their
+// spellings in other cases count as well, since upstreams written in Go read them.
+// Source: OpenRouter's documentation, "Model routing" and "Presets".
+
+// modelChoice is a model that a body names beside its own.
+type modelChoice struct{ field, model string }
+
+// presetMark stands before the name of a preset in a model's name.
+const presetMark = "@preset/"
+
+// readChoice takes a field of the body into account. Its error is a sentence for
+// the client.
+func (b *body) readChoice(name, value []byte) error {
+	if len(name) < len("model") || len(name) > len("preſet") { // nearly all others
+		return nil
+	}
+	field := string(name)
+	switch {
+	case strings.EqualFold(field, "model"):
+		return fmt.Errorf("the body has the field %s; write \"model\" in lower case, once", quote(field))
+	case strings.EqualFold(field, "preset"):
+		b.choices = append(b.choices, modelChoice{field, presetMark})
+	case strings.EqualFold(field, "models"), strings.EqualFold(field, "route"):
+		b.addChoices(field, gjson.ParseBytes(value))
+	}
+	return nil
+}
+
+func (b *body) addChoices(field string, value gjson.Result) {
+	switch {
+	case value.Type == gjson.String:
+		if value.Str != "fallback" { // an older way to say that "models" counts
+			b.choices = append(b.choices, modelChoice{field, value.Str})
+		}
+	case value.IsArray() || value.IsObject():
+		value.ForEach(func(_, inner gjson.Result) bool {
+			b.addChoices(field, inner)
+			return true
+		})
+	}
+}
+
+// modelsAt returns the models that may answer a call at a backend.
+func (c *call) modelsAt(s step) []string {
+	models := []string{s.model}
+	for _, choice := range c.body.choices {
+		models = append(models, choice.model)
+	}
+	return models
+}
+
+// checkChoices rejects a body by which a model could answer that the call's key may
+// not use, or one whose price llmsup can't see while a budget applies.
+func (s *routing) checkChoices(k *Key, c *call) apiError {
+	restricted := k != nil && len(k.Routes) > 0
+	if !restricted && !c.books.Budget.Limited(c.key) {
+		return apiError{}
+	}
+	for _, choice := range append([]modelChoice{{"model", c.body.model}}, c.body.choices...) {
+		switch {
+		case strings.Contains(choice.model, presetMark):
+			return invalidChoice(choice.field, "%s: a preset is not allowed here: llmsup can't see which model it stands for, and the call's key is restricted to some models or has a budget", choice.field)
+		case choice.field != "model" && restricted && !s.allows(k, choice.model):
+			return invalidChoice(choice.field, "%s: the key %s may not use the model %s; it may use %s",
+				choice.field, k.Name, quote(shorten(choice.model)), strings.Join(k.Routes, ", "))
+		}
+	}
+	return apiError{}
+}
+
+// allows says whether a key may use a model by this name or by the one that the
+// name stands for.
+func (s *routing) allows(k *Key, model string) bool {
+	if k.mayUse(model) {
+		return true
+	}
+	_, completed, ok := s.lookup(model)
+	return ok && k.mayUse(completed)
+}
+
+func invalidChoice(field, format string, args ...any) apiError {
+	return apiError{Status: http.StatusBadRequest, Type: typeInvalid, Code: codeNotAllowed, Param: field, Message: fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,163 @@
+package router
+
+import (
+	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/router/budget"
+	"github.com/llmsup/llmsup/router/ledger"
+	"github.com/llmsup/llmsup/router/price"
+	"github.com/llmsup/llmsup/router/usd"
+)
+
+// reservation is what one attempt at a paid backend may cost: reserved within the
+// budget before the attempt, settled or canceled once, when it is over. What the
+// backend sends meanwhile is observed, since its own figures may be missing or
+// wrong. A nil reservation is of an attempt that costs nothing.
+type reservation struct {
+	call    *call
+	step    step
+	models  []string            // that may answer: the step's and those that the body names
+	budget  *budget.Reservation // nil = nothing limits what the call may cost
+	pending *ledger.Pending
+	text    int64 // bytes of generated text that came
+	seen    int64 // tokens that the text is taken for
+	over    bool
+}
+
+// charge is what an attempt that may have been billed has cost.
+type charge struct {
+	cost    *usd.Amount // as billed, or tokens by price; nil = unknown
+	charged usd.Amount  // what budgets count: the cost, or at least what was reserved
+	pending *ledger.Pending
+}
+
+// reserve reserves what an attempt may cost, or says which limit is in the way.
+func (c *call) reserve(s step) (*reservation, *budget.Exceeded) {
+	if !c.pays(s) {
+		return nil, nil
+	}
+	r := &reservation{call: c, step: s, models: c.modelsAt(s)}
+	var exceeded *budget.Exceeded
+	if r.budget, exceeded = c.books.Budget.Reserve(c.books.clock(), c.key, s.estimate); exceeded != nil {
+		return nil, exceeded
+	}
+	if s.estimate > 0 {
+		r.begin()
+	}
+	return r, nil
+}
+
+// begin writes down that the attempt is made.
+func (r *reservation) begin() {
+	c := r.call
+	r.pending = c.books.Ledger.Begin(ledger.Row{
+		Time: c.began, Request: c.id, Key: c.key, Route: c.route, Model: c.body.model, Backend: r.step.backend.name(), Served: r.step.model,
+		Status: statusUnfinished, Stream: c.streams(), Paid: true, Partial: true, Charged: &r.step.estimate,
+	})
+}
+
+// statusUnfinished is the status in the ledger of a call that was under way when
+// llmsup was killed.
+const statusUnfinished = 502
+
+// cancel ends an attempt for which nothing can have been billed.
+func (r *reservation) cancel() {
+	if r != nil && !r.over {
+		r.over = true
+		r.budget.Release()
+		r.pending.Cancel()
+	}
+}
+
+// observe takes an event of the answer into account, or a whole answer.
+func (r *reservation) observe(data []byte) {
+	if r == nil || len(data) == 0 || data[0] != '{' {
+		return
+	}
+	if n := int64(generatedBytes(r.call.path, gjson.ParseBytes(data))); n > 0 {
+		r.text += n
+		if r.seen++; n > wordBytes {
+			r.seen += n/textTokenBytes - 1
+		}
+	}
+}
+
+// An event of a stream with a text of up to wordBytes is taken for a token, since
+// most backends send one at a time. A longer text has a token in textTokenBytes.
+const (
+	wordBytes      = 8
+	textTokenBytes = 4
+)
+
+// maxTokenBytes is more than a token of usual text has, in bytes. A backend whose
+// usage says fewer tokens than the text that came has at that size is not believed.
+const maxTokenBytes = 16
+
+// settle ends an attempt that may have been billed. complete says that the answer
+// came to its end. A cost that the backend reported is taken as it is. Else the
+// tokens of its usage are multiplied by the price; where the usage is missing, or
+// the answer not complete, or the price unknown, no less is charged than was
+// reserved.
+func (r *reservation) settle(u usage, complete bool) charge {
+	c := charge{cost: u.cost, pending: r.pending}
+	if r.over { // by another attempt at the same call
+		return c
+	}
+	r.over = true
+	if c.cost != nil {
+		c.charged = *c.cost
+	} else {
+		tokens, known := r.tokens(u)
+		amount, priced := r.price(tokens)
+		if known && priced && complete {
+			c.cost, c.charged = &amount, amount
+		} else {
+			c.charged = max(amount, r.step.estimate)
+		}
+	}
+	r.budget.Settle(c.charged)
+	return c
+}
+
+// tokens returns what was used: the most that the usage and the text that came
+// say. known is false without a usage.
+func (r *reservation) tokens(u usage) (t price.Tokens, known bool) {
+	if t, known = u.tokens(); known {
+		t.Completion = max(t.Completion, r.text/maxTokenBytes)
+		return t, true
+	}
+	t = price.Tokens{Prompt: r.call.promptTokens(), Completion: r.seen}
+	if u.prompt != nil {
+		t.Prompt = *u.prompt
+	}
+	if u.completion != nil {
+		t.Completion = max(t.Completion, *u.completion)
+	}
+	return t, false
+}
+
+// price returns what tokens cost at the most expensive of the models that may
+// answer. priced is false where that is a guess: the price of one is unknown, or
+// there are several.
+func (r *reservation) price(t price.Tokens) (amount usd.Amount, priced bool) {
+	return mostExpensive(r.call.books.book(r.step.backend.name()), r.models, t)
+}
+
+// mostExpensive returns what tokens cost at the most expensive of some models of a
+// backend. A model of unknown price has unknownModelPrice. known says that there is
+// one model, and its price is known.
+func mostExpensive(prices *price.Book, models []string, t price.Tokens) (amount usd.Amount, known bool) {
+	known = len(models) == 1
+	for _, model := range models {
+		p, _, ok := prices.Lookup(model)
+		if !ok {
+			p, known = unknownModelPrice, false
+		}
+		cost, ok := p.Cost(t)
+		if !ok {
+			cost, known = usd.Most, false
+		}
+		amount = max(amount, cost)
+	}
+	return amount, known
+}
