@@ -170,8 +170,7 @@ func revokeKey(c *cli.Context) error {
 	}
 	fmt.Printf("Key %s was removed from %s. The daemon accepts it until \"llmsup reload\".\n", name, path)
 	if left == 0 {
-		fmt.Println("No key is left, so that calls need none after the reload. Where other machines\n" +
-			"can reach llmsup, the daemon refuses that reload, unless insecure_no_auth is set:\n" +
+		fmt.Println("No key is left. The daemon refuses that reload, unless insecure_no_auth is set:\n" +
 			"make another key first with \"llmsup key new NAME --add\".")
 	}
 	return nil

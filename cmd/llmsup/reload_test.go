@@ -187,7 +187,7 @@ func TestReloadWithCalls(t *testing.T) {
 
 	running = in.streams("local/slow", 2)
 	in.await("busy", busy)
-	for _, text := range []string{"", entry(`-np, "3"`)} {
+	for _, text := range []string{"{}\n", entry(`-np, "3"`)} {
 		file.write(text)
 		if code, out := in.reload(); code != 0 {
 			t.Errorf("exit %d:\n%s", code, out)
@@ -251,7 +251,7 @@ func TestReloadKeys(t *testing.T) {
 func TestReloadShowsNewLogs(t *testing.T) {
 	t.Parallel()
 	model := smallModel(t)
-	file := newEditable(t, "")
+	file := newEditable(t, "{}\n")
 	in := launch(t, nil, "--config", file.path, "--demo")
 	in.awaitReady()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -344,7 +344,7 @@ func TestReloadUnderLoad(t *testing.T) {
 // TestHangup: SIGHUP reads the configuration again.
 func TestHangup(t *testing.T) {
 	t.Parallel()
-	file := newEditable(t, "")
+	file := newEditable(t, "{}\n")
 	in := launch(t, nil, "--config", file.path, "--demo")
 	file.write("routes:\n  other: {primary: demo}\n")
 	if err := in.cmd.Process.Signal(syscall.SIGHUP); err != nil {

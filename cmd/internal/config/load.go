@@ -21,14 +21,19 @@ import (
 const maxFile = 256 << 10
 
 // Load reads llmsup.yaml over the defaults. A key that is unknown or stands
-// twice, or a value of the wrong kind, is an error that names file and line.
+// twice, or a value of the wrong kind, is an error that names file and line. So
+// is a file without any setting: it is more likely to be cut off than meant.
 // What depends on flags is checked by Resolve.
 func Load(path string) (*Config, error) {
 	raw, err := readFile(path)
 	if err != nil {
 		return nil, err
 	}
-	return parse(path, raw)
+	c, err := parse(path, raw)
+	if err == nil && !c.lines.has() {
+		return nil, fmt.Errorf("%s: the file has no settings; write {} to use the defaults", path)
+	}
+	return c, err
 }
 
 func readFile(path string) ([]byte, error) {

@@ -210,6 +210,21 @@ func TestLoadOfNoFile(t *testing.T) {
 	}
 }
 
+// TestLoadRefusesEmptyFiles: a file that an editor or a script has cut to nothing
+// must not take the keys and the budget with it.
+func TestLoadRefusesEmptyFiles(t *testing.T) {
+	for text, empty := range map[string]bool{"": true, "\n \n": true, "# keys: {}\n": true, "---\n": true, "null\n": true, "{}\n": false, "keys:\n": false} {
+		path := filepath.Join(t.TempDir(), "llmsup.yaml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Load(path)
+		if want := path + ": the file has no settings; write {} to use the defaults"; empty && (err == nil || err.Error() != want) || !empty && err != nil {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
 // FuzzLoad: whatever a file holds, it is read or refused in one line that names
 // it, and what is read can be resolved or refused.
 func FuzzLoad(f *testing.F) {

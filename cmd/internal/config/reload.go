@@ -10,7 +10,8 @@ import (
 )
 
 // Fixed refuses a configuration that a running daemon can't take in the place of
-// its own: what it holds since its start stays as long as it runs.
+// its own: what it holds since its start stays as long as it runs, and nothing
+// but insecure_no_auth, of the file or of the flags, removes the last key.
 func (c *Config) Fixed(now *Config) error {
 	for _, setting := range []struct{ key, now, next string }{
 		{"listen", now.Listen, c.Listen},
@@ -22,6 +23,9 @@ func (c *Config) Fixed(now *Config) error {
 		if setting.now != setting.next {
 			return c.lines.errorf([]string{setting.key}, "a reload can't change it; put %q back, or restart llmsup", setting.now)
 		}
+	}
+	if len(now.Keys) > 0 && len(c.Keys) == 0 && !c.InsecureNoAuth {
+		return c.lines.errorf([]string{"keys"}, "%s has none any more, so calls would need none; put a key back, or set insecure_no_auth: true", c.File)
 	}
 	if (now.GPU.Devices == NoGPU) != (c.GPU.Devices == NoGPU) {
 		return c.lines.errorf([]string{"gpu", "devices"}, "a reload can't begin or end the reading of GPUs; restart llmsup for that")

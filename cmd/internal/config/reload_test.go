@@ -42,6 +42,26 @@ routes:
 	}
 }
 
+// TestReloadKeepsKeys: a reload removes the last key only where the operator says so.
+func TestReloadKeepsKeys(t *testing.T) {
+	const keys = "keys: {a: " + hashA + ", b: " + hashB + "}\n"
+	for name, tc := range map[string]struct{ now, next, want string }{
+		"no keys any more":       {keys, "log_level: debug", "keys: f.yaml has none any more, so calls would need none; put a key back, or set insecure_no_auth: true"},
+		"an empty list":          {keys, "\nkeys:\n", "f.yaml:2: keys: f.yaml has none any more"},
+		"insecure_no_auth":       {keys, "insecure_no_auth: true", ""},
+		"it is insecure already": {"insecure_no_auth: true\n" + keys, "log_level: debug", "keys: f.yaml has none any more"},
+		"other keys":             {keys, "keys: {c: " + hashA + "}", ""},
+		"there were none":        {"log_level: debug", "log_level: debug", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := mustParse(t, tc.next).Fixed(mustParse(t, tc.now))
+			if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.HasPrefix(err.Error(), tc.want)) {
+				t.Errorf("%v\nwant %s", err, tc.want)
+			}
+		})
+	}
+}
+
 func TestFixed(t *testing.T) {
 	now := mustParse(t, "listen: 127.0.0.1:1\nstate_dir: /a\ncontrol_socket: /s\n")
 	for text, want := range map[string]string{
