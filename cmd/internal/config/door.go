@@ -44,8 +44,8 @@ func (c *Config) validateDoor() error {
 	switch {
 	case c.MaxConnections < 1 || c.MaxConnections > maxConnections:
 		return c.lines.errorf([]string{"max_connections"}, "%d is not between 1 and %d", c.MaxConnections, maxConnections)
-	case c.ShutdownGrace < 0 || c.ShutdownGrace > maxShutdownGrace:
-		return c.lines.errorf([]string{"shutdown_grace"}, "%s is not between 0s and 1h", c.ShutdownGrace)
+	case c.ShutdownGrace != 0 && (c.ShutdownGrace < minTimeout || c.ShutdownGrace > maxShutdownGrace):
+		return c.lines.errorf([]string{"shutdown_grace"}, "%s is neither 0s nor between 100ms and 1h", c.ShutdownGrace)
 	case c.BodyTimeout < minBodyTimeout || c.BodyTimeout > maxTimeout:
 		return c.lines.errorf([]string{"body_timeout"}, "%s is not between 1s and 24h", c.BodyTimeout)
 	}

@@ -79,8 +79,9 @@ func TestDoorRefuses(t *testing.T) {
 		"host with a port":     {"allowed_hosts: [\"a.example:80\"]", "f.yaml:1: allowed_hosts: wants"},
 		"too many connections": {"max_connections: 2000000", "f.yaml:1: max_connections: 2000000 is not between 1 and 1048576"},
 		"no connections":       {"max_connections: 0", "f.yaml:1: max_connections: 0 is not"},
-		"less than no grace":   {"shutdown_grace: -1s", "f.yaml:1: shutdown_grace: -1s is not between 0s and 1h"},
-		"grace for ever":       {"shutdown_grace: 2h", "f.yaml:1: shutdown_grace: 2h0m0s is not between 0s and 1h"},
+		"less than no grace":   {"shutdown_grace: -1s", "f.yaml:1: shutdown_grace: -1s is neither 0s nor between 100ms and 1h"},
+		"hardly a grace":       {"shutdown_grace: 1ns", "f.yaml:1: shutdown_grace: 1ns is neither"},
+		"grace for ever":       {"shutdown_grace: 2h", "f.yaml:1: shutdown_grace: 2h0m0s is neither 0s nor between 100ms and 1h"},
 		"no time":              {"body_timeout: 0s", "f.yaml:1: body_timeout: 0s is not between 1s and 24h"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -21,6 +21,7 @@ func (c *Config) DevicesOf(s Server) string { return cmp.Or(s.GPU, c.GPU.Devices
 
 const (
 	maxSamples = 3600
+	minBusyFor = time.Second // there is one sample a second
 	maxBusyFor = time.Hour
 )
 
@@ -45,8 +46,8 @@ func (c *Config) validateGPU() error {
 		return at("good_samples", "%d is not between 1 and %d", g.GoodSamples, maxSamples)
 	case g.BusyPercent < 1 || g.BusyPercent > 100:
 		return at("busy_percent", "%d is not between 1 and 100", g.BusyPercent)
-	case g.BusyFor < 0 || g.BusyFor > maxBusyFor:
-		return at("busy_for", "%s is not between 0 and 1h", g.BusyFor)
+	case g.BusyFor != 0 && (g.BusyFor < minBusyFor || g.BusyFor > maxBusyFor):
+		return at("busy_for", "%s is neither 0s nor between 1s and 1h", g.BusyFor)
 	}
 	return nil
 }

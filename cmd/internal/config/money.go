@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -69,7 +70,14 @@ func (p *Price) UnmarshalYAML(node *yaml.Node) error {
 // What is above was meant for a million tokens.
 var maxTokenPrice, _ = price.Parse("0.01") // a constant, and right
 
+// minKeep is the shortest time for which rows of calls are kept: a shorter one has a
+// wrong unit, and would delete them all.
+const minKeep = Span(time.Hour)
+
 func (c *Config) validateMoney() error {
+	if keep := c.Ledger.Keep; keep != 0 && keep < minKeep {
+		return c.lines.errorf([]string{"ledger", "keep"}, "%s is neither 0 nor at least 1h", keep)
+	}
 	limits := [][]string{{"budget"}}
 	for _, name := range slices.Sorted(maps.Keys(c.Budget.PerKey)) {
 		limits = append(limits, []string{"budget", "per_key", name})

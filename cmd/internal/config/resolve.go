@@ -103,8 +103,12 @@ func (c *Config) addRoute(name string, route models.Route) {
 	}
 }
 
-// maxTimeout is beyond any wait that somebody means.
-const maxTimeout = 24 * time.Hour
+// minTimeout and maxTimeout bound the waits that an operator can mean: what is
+// shorter or longer has a wrong unit.
+const (
+	minTimeout = 100 * time.Millisecond
+	maxTimeout = 24 * time.Hour
+)
 
 func (c *Config) validateRoute(name string, route models.Route) error {
 	at := func(field, format string, args ...any) error {
@@ -115,8 +119,8 @@ func (c *Config) validateRoute(name string, route models.Route) error {
 		return c.lines.errorf([]string{"routes", name}, "a model name has no white space and is not empty")
 	case route.Primary == "":
 		return at("primary", "is missing; name a server, an upstream, or a base URL")
-	case route.Timeout < 0 || route.Timeout > maxTimeout:
-		return at("timeout", "%s is not between 0 and 24h", route.Timeout)
+	case route.Timeout != 0 && (route.Timeout < minTimeout || route.Timeout > maxTimeout):
+		return at("timeout", "%s is not between 100ms and 24h; leave it out for the default", route.Timeout)
 	case route.Fallback == "" && route.FallbackModel != "":
 		return at("fallback_model", "%q needs a fallback", route.FallbackModel)
 	case route.Fallback == "" && route.FallbackOn != "":

@@ -112,10 +112,10 @@ func TestAutomaticRoutes(t *testing.T) {
 			want: map[string]string{"local/qwen2.5-14b": "qwen2.5-14b" + qwen, "local": "qwen2.5-14b-instruct" + qwen},
 		},
 		"timeouts": {
-			file:  "routes: {u: {primary: 'http://127.0.0.1:1/v1'}, s: {primary: mine}, o: {primary: openrouter}, x: {primary: openrouter, timeout: 1ms}}",
+			file:  "routes: {u: {primary: 'http://127.0.0.1:1/v1'}, s: {primary: mine}, o: {primary: openrouter}, x: {primary: openrouter, timeout: 100ms}}",
 			flags: Flags{Model: "mine.gguf"},
 			want: map[string]string{
-				"u": "http://127.0.0.1:1/v1 > none, 2m0s", "s": "mine > none, 1m0s", "o": "openrouter > none, 2m0s", "x": "openrouter > none, 1ms",
+				"u": "http://127.0.0.1:1/v1 > none, 2m0s", "s": "mine > none, 1m0s", "o": "openrouter > none, 2m0s", "x": "openrouter > none, 100ms",
 			},
 		},
 	} {
@@ -157,8 +157,9 @@ func TestResolveRefuses(t *testing.T) {
 		"no such fallback":     {"routes: {a: {primary: openrouter, fallback: x}}", `f.yaml:1: routes.a.fallback: there is no server and no upstream "x"`},
 		"no primary":           {"routes:\n  a: {timeout: 3s}", "f.yaml:2: routes.a.primary: is missing"},
 		"an empty route":       {"routes:\n  a:", "f.yaml:2: routes.a.primary: is missing"},
-		"negative timeout":     {"routes:\n  a:\n    primary: openrouter\n    timeout: -1s", "f.yaml:4: routes.a.timeout: -1s is not between 0 and 24h"},
-		"endless timeout":      {"routes: {a: {primary: openrouter, timeout: 25h}}", "f.yaml:1: routes.a.timeout: 25h0m0s is not between 0 and 24h"},
+		"negative timeout":     {"routes:\n  a:\n    primary: openrouter\n    timeout: -1s", "f.yaml:4: routes.a.timeout: -1s is not between 100ms and 24h; leave it out for the default"},
+		"no time":              {"routes: {a: {primary: openrouter, timeout: 1ns}}", "f.yaml:1: routes.a.timeout: 1ns is not between 100ms and 24h"},
+		"endless timeout":      {"routes: {a: {primary: openrouter, timeout: 25h}}", "f.yaml:1: routes.a.timeout: 25h0m0s is not between 100ms and 24h"},
 		"lone fallback model":  {"routes: {a: {primary: openrouter, fallback_model: x}}", `f.yaml:1: routes.a.fallback_model: "x" needs a fallback`},
 		"fallback on itself":   {"routes: {a: {primary: openrouter, fallback: openrouter}}", `f.yaml:1: routes.a.fallback: "openrouter" is the primary itself`},
 		"white space":          {"routes: {'a b': {primary: openrouter}}", "f.yaml:1: routes.a b: a model name has no white space and is not empty"},
