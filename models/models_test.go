@@ -59,6 +59,54 @@ func TestLookupOfLocalPatterns(t *testing.T) {
 	}
 }
 
+// TestServes: of a pattern as well, and a local name is served by no pattern of
+// other names.
+func TestServes(t *testing.T) {
+	table, err := NewTable(map[string]Route{"gpt-4o": {Primary: "p"}, "local/box": {Primary: "p"}, "*/*": {Primary: "p"}, "claude-*-latest": {Primary: "p"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pattern, want := range map[string]bool{
+		"gpt-4o": true, "gpt-4.1": false, "local/box": true, "local/typo": false, "local/b*": true, "local/typo*": false, "local/*": true,
+		"a/b": true, "a/*": true, "*": true, "gpt-*": true, "*-4o": true, "claude-3*": true, "": false, "claude-3-latest": true, "claude-3": false,
+	} {
+		if got := table.Serves(pattern); got != want {
+			t.Errorf("%q: %t", pattern, got)
+		}
+	}
+	empty, _ := NewTable(nil)
+	if empty.Serves("*") {
+		t.Error("a table without routes serves something")
+	}
+}
+
+// FuzzOverlap compares the overlap of two patterns with the plainest search for a name.
+func FuzzOverlap(f *testing.F) {
+	f.Add("a*", "*b")
+	f.Add("*a*", "b")
+	f.Add("**", "")
+	f.Fuzz(func(t *testing.T, a, b string) {
+		if len(a) > 8 || len(b) > 8 {
+			return
+		}
+		if got, want := overlap(a, b), overlapSlowly(a, b); got != want || overlap(b, a) != got {
+			t.Errorf("overlap(%q, %q) = %t, want %t", a, b, got, want)
+		}
+	})
+}
+
+func overlapSlowly(a, b string) bool {
+	switch {
+	case a == "" && b == "":
+		return true
+	case a != "" && a[0] == '*':
+		return overlapSlowly(a[1:], b) || b != "" && overlapSlowly(a, b[1:])
+	case b != "" && b[0] == '*':
+		return overlapSlowly(b, a)
+	}
+	return a != "" && b != "" && a[0] == b[0] && overlapSlowly(a[1:], b[1:])
+}
+
 func TestLookupIsDeterministic(t *testing.T) {
 	routes := map[string]Route{"x*": {Primary: "1"}, "*y": {Primary: "2"}}
 	for range 50 {

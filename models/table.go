@@ -89,6 +89,22 @@ func (t *Table) Lookup(model string) (Route, bool) {
 	return Route{}, false
 }
 
+// Serves says whether some name that fits a pattern, or is it, has a route.
+func (t *Table) Serves(pattern string) bool {
+	if !strings.Contains(pattern, "*") {
+		_, ok := t.Lookup(pattern)
+		return ok
+	}
+	for name := range t.exact {
+		if Match(pattern, name) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(t.patterns, func(route Route) bool {
+		return (strings.HasPrefix(route.Name, LocalPrefix) || !strings.HasPrefix(pattern, LocalPrefix)) && overlap(route.Name, pattern)
+	})
+}
+
 // Routes returns all routes: exact names first, then patterns, each sorted.
 func (t *Table) Routes() []Route {
 	byName := func(a, b Route) int { return cmp.Compare(a.Name, b.Name) }
@@ -131,4 +147,28 @@ func Match(pattern, name string) bool {
 		name = name[i+len(part):]
 	}
 	return true
+}
+
+// overlap says whether some name fits both patterns. It takes time linear in the
+// product of their lengths.
+func overlap(a, b string) bool {
+	fit := make([]bool, len(b)+1) // whether a[i:] and b[j:] overlap, by j
+	for i := len(a); i >= 0; i-- {
+		shorter := false // whether a[i+1:] and b[j+1:] do
+		for j := len(b); j >= 0; j-- {
+			below := fit[j] // whether a[i+1:] and b[j:] do
+			switch {
+			case i == len(a) && j == len(b):
+				fit[j] = true
+			case i < len(a) && a[i] == '*':
+				fit[j] = below || j < len(b) && fit[j+1]
+			case j < len(b) && b[j] == '*':
+				fit[j] = fit[j+1] || i < len(a) && below
+			default:
+				fit[j] = i < len(a) && j < len(b) && a[i] == b[j] && shorter
+			}
+			shorter = below
+		}
+	}
+	return fit[0]
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/cmd/internal/daemon"
 	"github.com/llmsup/llmsup/models/gguf"
 	"github.com/llmsup/llmsup/supervisor"
 )
@@ -88,6 +89,9 @@ func (f *findings) check(c *cli.Context) error {
 		f.fail(err)
 	} else {
 		f.ok("models: %s", strings.Join(table.Names(), ", "))
+	}
+	if err := daemon.CheckKeyRoutes(cfg); err != nil {
+		f.fail(err)
 	}
 	f.door(cfg)
 	f.binary(c.Context, cfg)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -79,9 +80,14 @@ func (l lines) keys(path ...string) []string {
 	return keys
 }
 
-// child finds a key of a mapping, its own before those that it merges (<<).
+// child finds a key of a mapping, its own before those that it merges (<<), or an
+// item of a sequence by its index.
 func child(node *yaml.Node, key string) (k, v *yaml.Node) {
-	if node = resolved(node); node.Kind != yaml.MappingNode {
+	node = resolved(node)
+	if i, err := strconv.Atoi(key); err == nil && node.Kind == yaml.SequenceNode && 0 <= i && i < len(node.Content) {
+		return node.Content[i], node.Content[i]
+	}
+	if node.Kind != yaml.MappingNode {
 		return nil, nil
 	}
 	var merged []*yaml.Node

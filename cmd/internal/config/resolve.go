@@ -44,7 +44,7 @@ func (c *Config) Resolve(header func(server string) string) error {
 		}
 		c.Routes[name] = route
 	}
-	return nil
+	return c.CheckKeyRoutes(nil)
 }
 
 func (c *Config) addLocalRoutes(header func(server string) string) {

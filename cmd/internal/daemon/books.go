@@ -44,7 +44,7 @@ type books struct {
 
 // openBooks opens them in the state directory. None of them is waited for.
 func openBooks(c *config.Config, log zerolog.Logger) *books {
-	b := &books{log: log, patience: restoreTime, since: time.Now(), prices: newPricing(filepath.Join(c.StateDir, "prices"), log), restored: make(chan struct{})}
+	b := &books{log: log, patience: restoreTime, since: time.Now(), prices: newPricing(pricesDir(c), log), restored: make(chan struct{})}
 	b.budget = budget.New(c.Budget.Allowed(), func(w budget.Warning) {
 		log.Warn().Str("key", w.Key).Str("period", w.Period.String()).Msg(w.String())
 	})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -93,7 +92,7 @@ func (p *pricing) open(u router.Upstream) *listing {
 		p.log.Warn().Err(err).Msg("there is no folder to keep upstreams' prices in; they are read anew at each start")
 	}
 	var err error
-	l.list, err = price.OpenList(filepath.Join(p.dir, u.Name+".json"), u.BaseURL, fetchModels(u))
+	l.list, err = price.OpenList(listFile(p.dir, u.Name), u.BaseURL, fetchModels(u))
 	if err != nil {
 		p.log.Warn().Str("upstream", u.Name).Err(err).Msg("the prices that were kept can't be used")
 	}

@@ -44,6 +44,9 @@ func (d *Daemon) reload() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := CheckKeyRoutes(setup.Config); err != nil {
+		return nil, err
+	}
 	level, err := zerolog.ParseLevel(setup.Config.LogLevel)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,43 @@
+package config
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/llmsup/llmsup/models"
+)
+
+// CheckKeyRoutes returns an error that names a model, or a pattern of models, of a
+// key's routes that no route can ever serve. A bare name that no route has may be
+// one of OpenRouter's: listed says whether it is, and is nil as long as its list
+// has not been read. Resolve has made the table complete.
+func (c *Config) CheckKeyRoutes(listed func(bare string) bool) error {
+	table, err := c.Table()
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Keys)) {
+		for i, pattern := range c.Keys[name].Routes {
+			if !c.mayServe(table, pattern, listed) {
+				return c.lines.errorfAs("keys."+name+".routes", []string{"keys", name, "routes", strconv.Itoa(i)},
+					"no route serves %s; there are %s", shown(pattern), strings.Join(table.Names(), ", "))
+			}
+		}
+	}
+	return nil
+}
+
+func (c *Config) mayServe(table *models.Table, pattern string, listed func(bare string) bool) bool {
+	switch {
+	case pattern == models.LocalName || pattern == models.LocalPrefix+"*": // all local models, also while there are none
+		return true
+	case table.Serves(pattern):
+		return true
+	case strings.ContainsAny(pattern, "*/"):
+		return false
+	}
+	_, completed := c.Upstreams[openRouter]
+	return completed && table.Serves("*/"+pattern) && (listed == nil || listed(pattern))
+}

@@ -1,0 +1,24 @@
+package daemon
+
+import (
+	"path/filepath"
+
+	"github.com/llmsup/llmsup/cmd/internal/config"
+	"github.com/llmsup/llmsup/router/price"
+)
+
+// CheckKeyRoutes is the Config's, with OpenRouter's list as it was last read. A
+// start only warns: it must not depend on what others list today.
+func CheckKeyRoutes(c *config.Config) error {
+	list, err := price.OpenList(listFile(pricesDir(c), openRouter), c.Upstreams[openRouter].BaseURL, nil)
+	if err != nil || len(list.Names()) == 0 { // it is not known
+		return c.CheckKeyRoutes(nil)
+	}
+	full := fullNames(list.Names())
+	return c.CheckKeyRoutes(func(bare string) bool { return full[bare] != "" })
+}
+
+// pricesDir has the lists that were read of upstreams.
+func pricesDir(c *config.Config) string { return filepath.Join(c.StateDir, "prices") }
+
+func listFile(dir, upstream string) string { return filepath.Join(dir, upstream+".json") }
