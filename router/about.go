@@ -50,8 +50,9 @@ func (rt *Router) showModel(w http.ResponseWriter, r *http.Request) {
 }
 
 // health is 200 while some route can be served, so that a load balancer sends
-// no call here that would be refused whatever it asks for.
-func (rt *Router) health(w http.ResponseWriter, _ *http.Request) {
+// no call here that would be refused whatever it asks for. Where calls need a key,
+// only who has one sees the backends.
+func (rt *Router) health(w http.ResponseWriter, r *http.Request) {
 	type entry struct {
 		Name   string `json:"name"`
 		Usable bool   `json:"usable"`
@@ -61,7 +62,7 @@ func (rt *Router) health(w http.ResponseWriter, _ *http.Request) {
 	s := rt.routing.Load()
 	body := struct {
 		Status   string  `json:"status"` // ok, partial (some backend can't be used), unavailable (none can)
-		Backends []entry `json:"backends"`
+		Backends []entry `json:"backends,omitzero"`
 	}{Status: "ok", Backends: []entry{}}
 	usable := map[string]bool{}
 	for _, name := range s.sortedBackends() {
@@ -83,6 +84,12 @@ func (rt *Router) health(w http.ResponseWriter, _ *http.Request) {
 	if !served {
 		status, body.Status = http.StatusServiceUnavailable, "unavailable"
 		w.Header().Set("Retry-After", "5")
+	}
+	if len(s.door.Keys) > 0 && keyOf(r.Context()) == nil {
+		body.Backends = nil
+		if served {
+			body.Status = "ok"
+		}
 	}
 	writeJSON(w, status, body)
 }

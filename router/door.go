@@ -25,7 +25,8 @@ func (d Door) clone() *Door {
 	return &d
 }
 
-// healthPath is open to those without a key: load balancers have none.
+// healthPath is open to those without a key: load balancers have none. They get
+// less to see.
 const healthPath = "/health"
 
 // guard lets in who may come in, before anything is done for a request.
@@ -45,9 +46,9 @@ func (rt *Router) guard(inside http.Handler) http.Handler {
 			answerPreflight(w, r)
 			return
 		}
-		if len(d.Keys) > 0 && r.URL.Path != healthPath {
+		if len(d.Keys) > 0 {
 			key, e := d.authenticate(r)
-			if e.Status != 0 {
+			if e.Status != 0 && r.URL.Path != healthPath {
 				w.Header().Set("WWW-Authenticate", "Bearer")
 				rt.turnAway(w, r, e)
 				return

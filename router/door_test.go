@@ -23,11 +23,11 @@ const (
 	goodPage = "https://app.example:8443"
 )
 
-// keys gives a router three callers: one who may do everything, one for local
-// models, and one who may not spend money.
+// keys gives a router three callers: an operator who may do everything, one for
+// local models, and one who may not spend money.
 func keys(c *Config, _ map[string]models.Route) {
 	c.Door.Keys = []Key{
-		{Name: "full", SHA256: sha256.Sum256([]byte(fullKey))},
+		{Name: "full", SHA256: sha256.Sum256([]byte(fullKey)), Operator: true},
 		{Name: "tool", SHA256: sha256.Sum256([]byte(toolKey)), Routes: []string{"local/*", "gpt-9"}},
 		{Name: "frugal", SHA256: sha256.Sum256([]byte(frugal)), FreeOnly: true},
 	}
@@ -113,6 +113,56 @@ func TestKeys(t *testing.T) {
 	if r := b.send("GET", "/metrics", "", "X-Api-Key", fullKey); !strings.Contains(r.body, `llmsup_turned_away_total{code="invalid_api_key"}`) {
 		t.Errorf("metrics: %s", r.body)
 	}
+}
+
+// TestOperators: the metrics show what every key spends, and without a key /health
+// only says whether a route can be served.
+func TestOperators(t *testing.T) {
+	b := newBench(t, answers, answers, keys, func(c *Config, _ map[string]models.Route) {
+		c.Door.Keys = append(c.Door.Keys, Key{Name: "scraper", SHA256: sha256.Sum256([]byte("scraper-secret")), Operator: true, Routes: []string{}})
+	})
+	for key, want := range map[string]int{"": 401, "wrong": 401, toolKey: 403, frugal: 403, fullKey: 200, "scraper-secret": 200} {
+		for _, method := range []string{"GET", "HEAD"} {
+			r := b.send(method, "/metrics", "", "X-Api-Key", key)
+			if r.status != want || strings.Contains(r.body, "llmsup_calls") != (want == 200 && method == "GET") {
+				t.Errorf("%s /metrics with %q: %d, want %d", method, key, r.status, want)
+			}
+			if r.status == 403 && method == "GET" && (errorCode(r) != "operator_required" || !strings.Contains(r.body, "operator: true")) {
+				t.Errorf("%s", r.body)
+			}
+		}
+	}
+	if r := b.send("GET", "/metrics", "", "X-Api-Key", fullKey); !strings.Contains(r.body, `llmsup_turned_away_total{code="operator_required"} 4`) {
+		t.Errorf("they are not counted: %s", r.body)
+	}
+	// No route is for a key whose list of routes is empty.
+	if r := b.send("POST", "/v1/chat/completions", `{"model":"local/qwen"}`, "X-Api-Key", "scraper-secret"); r.status != 403 || errorCode(r) != "route_not_allowed" || !strings.Contains(r.body, "it may use no model") {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+	if r := b.send("GET", "/v1/models", "", "X-Api-Key", "scraper-secret"); gjson.Get(r.body, "data.#").Int() != 0 {
+		t.Errorf("%s", r.body)
+	}
+
+	health := func(key string, status int, brief bool, word string) {
+		t.Helper()
+		r := b.send("GET", "/health", "", "X-Api-Key", key)
+		want := fmt.Sprintf("{\"status\":%q}\n", word)
+		if r.status != status || brief != (r.body == want) || !brief && (gjson.Get(r.body, "status").Str != word || !strings.Contains(r.body, "openrouter")) {
+			t.Errorf("/health with %q: %d %s", key, r.status, r.body)
+		}
+	}
+	for _, key := range []string{"", "wrong"} {
+		health(key, 200, true, "ok")
+	}
+	health(toolKey, 200, false, "ok")
+	b.state.set(func(s *LocalState) { s.Reason, s.Alive = Failed, false })
+	health("", 200, true, "ok")
+	health(toolKey, 200, false, "partial")
+	cut := newBench(t, answers, answers, keys, func(c *Config, _ map[string]models.Route) { c.Upstreams[0].Key, c.Upstreams[0].Missing = "", "set IT" })
+	cut.state.set(func(s *LocalState) { s.Reason, s.Alive = Failed, false })
+	b = cut
+	health("", 503, true, "unavailable")
+	health(fullKey, 503, false, "unavailable")
 }
 
 func TestRoutesOfAKey(t *testing.T) {

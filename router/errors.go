@@ -33,6 +33,7 @@ const (
 	codeNotFound      = "not_found"
 	codeBadKey        = "invalid_api_key"
 	codeNotAllowed    = "route_not_allowed"
+	codeNotOperator   = "operator_required"
 	codeOrigin        = "origin_not_allowed"
 	codeHost          = "host_not_allowed"
 	codeSlowBody      = "body_timeout"

@@ -16,8 +16,9 @@ import (
 type Key struct {
 	Name     string            // for the log
 	SHA256   [sha256.Size]byte // of the key
-	Routes   []string          // patterns of the models' names that it may use; none = all
+	Routes   []string          // patterns of the models' names that it may use; nil = all
 	FreeOnly bool              // nothing that costs money is done for it
+	Operator bool              // it may read the figures of all keys
 }
 
 // keyOfCall is where a request's context has its *Key. There is none where no
@@ -39,13 +40,27 @@ func (k *Key) name() string {
 // mayUse says whether a key is good for a model. The patterns are those of
 // routes.
 func (k *Key) mayUse(model string) bool {
-	return k == nil || len(k.Routes) == 0 ||
+	return k == nil || k.Routes == nil ||
 		slices.ContainsFunc(k.Routes, func(pattern string) bool { return models.Match(pattern, model) })
 }
 
 // isFor says whether a key is good for a route.
 func (s *routing) isFor(k *Key, route models.Route) bool {
 	return k.mayUse(route.Name) && (k == nil || !k.FreeOnly || !s.backends[route.Primary].paid())
+}
+
+// forOperators keeps what shows the spending of all keys from the keys of others.
+func (rt *Router) forOperators(inside http.Handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if key := keyOf(r.Context()); key != nil && !key.Operator {
+			rt.turnAway(w, r, apiError{
+				Status: http.StatusForbidden, Type: typeInvalid, Code: codeNotOperator,
+				Message: fmt.Sprintf("%s is for operators; the key %s needs operator: true in llmsup.yaml", r.URL.Path, key.Name),
+			})
+			return
+		}
+		inside.ServeHTTP(w, r)
+	}
 }
 
 // authenticate finds the key that a request shows. It takes the same time
@@ -88,7 +103,7 @@ func (s *routing) planFor(k *Key, model string) plan {
 	}
 	if !k.mayUse(called) && !k.mayUse(model) {
 		return plan{route: route, refuse: notAllowed(
-			"the key %s may not use the model %s; it may use %s", k.Name, quote(shorten(called)), strings.Join(k.Routes, ", "))}
+			"the key %s may not use the model %s; it may use %s", k.Name, quote(shorten(called)), orElse(strings.Join(k.Routes, ", "), "no model"))}
 	}
 	if k == nil || !k.FreeOnly {
 		return s.planRoute(route, model)

@@ -269,7 +269,7 @@ func TestMetricsPage(t *testing.T) {
 			}
 		}
 	}
-	r := b.send("GET", "/metrics", "", "Authorization", "Bearer "+toolKey)
+	r := b.send("GET", "/metrics", "", "Authorization", "Bearer "+fullKey)
 	if r.status != http.StatusOK || !strings.Contains(r.body, "\nllmsup_calls_in_flight 0\n") || !strings.Contains(b.log.String(), "no such figure") {
 		t.Errorf("%d %s\n%s", r.status, r.body, b.log)
 	}

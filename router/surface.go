@@ -51,7 +51,7 @@ func (rt *Router) surface() http.Handler {
 	}
 	for path, handle := range map[string]http.HandlerFunc{
 		"/v1/models": rt.listModels, "/v1/models/{id...}": rt.showModel, "/health": rt.health,
-		"/metrics": metricsHandler(rt.registry, rt.log).ServeHTTP,
+		"/metrics": rt.forOperators(metricsHandler(rt.registry, rt.log)),
 	} {
 		mux.HandleFunc("GET "+path, handle)
 		mux.HandleFunc(path, wrongMethod(chat, http.MethodGet))

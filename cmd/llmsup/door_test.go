@@ -56,6 +56,7 @@ func TestFrontDoor(t *testing.T) {
 	c := newCloud(t)
 	full, fullEntry := madeKey(t, "full", "")
 	tool, toolEntry := madeKey(t, "tool", `, routes: ["local/*"]`)
+	admin, adminEntry := madeKey(t, "admin", ", operator: true, routes: []")
 	head := fmt.Sprintf(`
 listen: 0.0.0.0:0
 allowed_origins: ["https://app.example"]
@@ -64,7 +65,7 @@ upstreams:
 routes:
   local/demo: {primary: demo, fallback: openrouter, fallback_model: qwen/qwen-2.5-14b-instruct}
 `, c.URL+"/api/v1")
-	file := newEditable(t, head+"keys:\n"+fullEntry+toolEntry)
+	file := newEditable(t, head+"keys:\n"+fullEntry+toolEntry+adminEntry)
 	in := launch(t, c.env(), "--listen", "0.0.0.0:0", "--demo", "--config", file.path, "--", "--threads", "1")
 	in.awaitReady()
 
@@ -94,6 +95,15 @@ routes:
 		t.Errorf("a key for local models alone: %v", err)
 	}
 	client := openai.NewClient(option.WithBaseURL(in.url+"/v1"), option.WithAPIKey(tool))
+	if r := in.request("GET", "/metrics", "", "X-Api-Key", full); r.status != 403 || gjson.Get(r.body, "error.code").Str != "operator_required" {
+		t.Errorf("the metrics, for a key that is not an operator's: %+v", r)
+	}
+	if r := in.request("GET", "/metrics", "", "X-Api-Key", admin); r.status != 200 || !strings.Contains(r.body, "llmsup_cost_usd_total") {
+		t.Errorf("the metrics, for an operator's: %+v", r)
+	}
+	if brief, whole := in.get("/health"), in.request("GET", "/health", "", "X-Api-Key", tool).body; brief != "{\"status\":\"ok\"}\n" || !strings.Contains(whole, "openrouter") {
+		t.Errorf("health: %s, with a key %s", brief, whole)
+	}
 	page, err := client.Models.List(t.Context())
 	if err != nil || len(page.Data) != 1 || page.Data[0].ID != "local/demo" {
 		t.Errorf("its models: %+v, %v", page, err)
@@ -118,7 +128,7 @@ routes:
 
 	// What runs ends as it began; what comes is asked for the new keys.
 	other, otherEntry := madeKey(t, "other", "")
-	file.write(head + "keys:\n" + otherEntry + toolEntry)
+	file.write(head + "keys:\n" + otherEntry + toolEntry + adminEntry)
 	if code, out := in.reload(); code != 0 || out != "key full: removed\nkey other: added\n" {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
@@ -161,7 +171,7 @@ routes:
 	}
 	in.stop() // its log is whole then
 	log := in.logged()
-	for _, secret := range []string{full, tool, other, cloudKey} {
+	for _, secret := range []string{full, tool, other, admin, cloudKey} {
 		if strings.Contains(log, secret) {
 			t.Error("a key is in the log")
 		}

@@ -25,7 +25,7 @@ func keyCommand() *cli.Command {
 				Name:      "new",
 				Usage:     "make an API key for a client",
 				ArgsUsage: "NAME",
-				UsageText: "llmsup key new NAME [--routes \"local,local/*\"] [--free-only] [--add] [--config FILE]",
+				UsageText: "llmsup key new NAME [--routes \"local,local/*\"] [--free-only] [--operator] [--add] [--config FILE]",
 				Description: "Prints the new key on stdout, and on stderr what to do with it. The key is shown only this once. " +
 					"llmsup.yaml stores its SHA-256; --add writes that into the file, and llmsup reload applies it. " +
 					"NAME appears in the log and the configuration; it is not secret.",
@@ -33,6 +33,7 @@ func keyCommand() *cli.Command {
 					&cli.BoolFlag{Name: "add", Usage: "add the key to the configuration file, and keep the rest of the file as it is"},
 					&cli.StringFlag{Name: "routes", Usage: "allow only the models of these `ROUTES`, separated by commas", DefaultText: "all"},
 					&cli.BoolFlag{Name: "free-only", Usage: "allow only calls that cost nothing"},
+					&cli.BoolFlag{Name: "operator", Usage: "allow GET /metrics, which shows the spending of all keys; with --routes \"\" nothing else"},
 					configFileFlag(),
 				},
 				OnUsageError: onUsageError,
@@ -111,8 +112,11 @@ func newKey(c *cli.Context) error {
 		return usagef("this name can't be used: a name has letters, digits, dots, dashes and underscores, at most 100, and is not a key")
 	}
 	key, hash := config.NewClientKey()
-	entry := config.ClientKey{SHA256: hash}
-	if c.IsSet("routes") {
+	entry := config.ClientKey{SHA256: hash, Operator: c.Bool("operator")}
+	switch {
+	case c.IsSet("routes") && c.String("routes") == "" && entry.Operator:
+		entry.Routes = []string{}
+	case c.IsSet("routes"):
 		entry.Routes = strings.Split(c.String("routes"), ",")
 		if !config.GoodRoutes(entry.Routes) {
 			return usagef("--routes wants names of models and patterns of them, separated by commas, as in --routes \"local,local/*\"")
@@ -148,7 +152,7 @@ OpenAI and Anthropic do. As soon as there is one key, every call needs a key.
 func pasteAdvice(name string, key config.ClientKey) string {
 	advice := "To accept it, add these lines to llmsup.yaml (only the second one if the file\n" +
 		"has \"keys:\" already), and run \"llmsup reload\":\n\nkeys:\n  " + key.Entry(name) + "\n"
-	if len(key.Routes) == 0 {
+	if key.Routes == nil {
 		key.Routes = []string{"local", "local/*"}
 		advice += "\nTo limit it to local models, which cost nothing, use this as the second line:\n\n  " + key.Entry(name) + "\n"
 	}
@@ -180,8 +184,9 @@ func revokeKey(c *cli.Context) error {
 type keyView struct {
 	Name     string   `json:"name"`
 	SHA256   string   `json:"sha256_prefix"` // its first digits
-	Routes   []string `json:"routes"`        // [] = all
+	Routes   []string `json:"routes"`        // [] = all, null = none
 	FreeOnly bool     `json:"free_only"`
+	Operator bool     `json:"operator"`
 }
 
 // shownDigits are how many digits of a hash are shown.
@@ -202,7 +207,14 @@ func listKeys(c *cli.Context) error {
 	views := []keyView{}
 	for _, name := range sortedNames(keys) {
 		key := keys[name]
-		views = append(views, keyView{Name: name, SHA256: key.SHA256[:shownDigits], Routes: append([]string{}, key.Routes...), FreeOnly: key.Free()})
+		view := keyView{Name: name, SHA256: key.SHA256[:shownDigits], Routes: key.Routes, FreeOnly: key.Free(), Operator: key.Operator}
+		switch {
+		case key.Routes == nil:
+			view.Routes = []string{}
+		case len(key.Routes) == 0:
+			view.Routes = nil
+		}
+		views = append(views, view)
 	}
 	if c.Bool("json") {
 		return json.NewEncoder(os.Stdout).Encode(struct {
@@ -215,16 +227,17 @@ func listKeys(c *cli.Context) error {
 		p.sentence("", "%s has no keys; \"llmsup key new NAME --add\" makes one", path)
 		return p.err
 	}
-	rows := [][]string{{"KEY", "SHA-256", "FREE ONLY", "ROUTES"}}
+	rows := [][]string{{"KEY", "SHA-256", "FREE ONLY", "OPERATOR", "ROUTES"}}
+	yesNo := map[bool]string{true: "yes", false: "no"}
 	for _, v := range views {
-		free, routes := "no", "all"
-		if v.FreeOnly {
-			free = "yes"
-		}
-		if len(v.Routes) > 0 {
+		routes := "all"
+		switch {
+		case v.Routes == nil:
+			routes = "none"
+		case len(v.Routes) > 0:
 			routes = strings.Join(v.Routes, ", ")
 		}
-		rows = append(rows, []string{v.Name, v.SHA256 + "...", free, printable(routes)})
+		rows = append(rows, []string{v.Name, v.SHA256 + "...", yesNo[v.FreeOnly], yesNo[v.Operator], printable(routes)})
 	}
 	p.table(rows, textTable)
 	return p.err

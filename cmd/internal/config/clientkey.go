@@ -18,8 +18,9 @@ import (
 // the file it may also be the hash alone.
 type ClientKey struct {
 	SHA256   string   `yaml:"sha256"`    // of the key, 64 hex digits
-	Routes   []string `yaml:"routes"`    // patterns of the models' names that it may use; none = all
+	Routes   []string `yaml:"routes"`    // patterns of the models' names that it may use; nil = all, and for operators an empty list = none
 	FreeOnly *bool    `yaml:"free_only"` // it may use nothing that costs money, fallbacks included; nil = see Free
+	Operator bool     `yaml:"operator"`  // it may read the figures of all keys, at /metrics
 }
 
 // clientKeyPrefix tells a key of llmsup's from others, for people and for
@@ -37,7 +38,7 @@ func NewClientKey() (key, hash string) {
 // indentation.
 func (k ClientKey) Entry(name string) string {
 	fields := []string{fmt.Sprintf("sha256: %q", k.SHA256)}
-	if len(k.Routes) > 0 {
+	if k.Routes != nil {
 		routes := make([]string, len(k.Routes))
 		for i, route := range k.Routes {
 			routes[i] = yamlString(route)
@@ -46,6 +47,9 @@ func (k ClientKey) Entry(name string) string {
 	}
 	if k.FreeOnly != nil {
 		fields = append(fields, fmt.Sprintf("free_only: %t", *k.FreeOnly))
+	}
+	if k.Operator {
+		fields = append(fields, "operator: true")
 	}
 	return yamlString(name) + ": {" + strings.Join(fields, ", ") + "}"
 }
@@ -138,7 +142,10 @@ func (c *Config) validateKeys() error {
 		if !GoodRoutes(key.Routes) {
 			return at("routes", "wants names of models and patterns of them, as in [local, \"local/*\", gpt-4o]")
 		}
-		if key.Routes != nil && len(key.Routes) == 0 {
+		if _, _, there := c.lines.find([]string{"keys", name, "routes"}); there && key.Routes == nil { // it may be cut off
+			return at("routes", "has no value; list the models, or leave it out to allow all")
+		}
+		if key.Routes != nil && len(key.Routes) == 0 && !key.Operator {
 			return at("routes", "is empty; leave it out to allow all, or take the key out")
 		}
 	}
@@ -146,5 +153,6 @@ func (c *Config) validateKeys() error {
 }
 
 func (k ClientKey) same(other ClientKey) bool {
-	return k.Hash() == other.Hash() && slices.Equal(k.Routes, other.Routes) && k.Free() == other.Free()
+	return k.Hash() == other.Hash() && slices.Equal(k.Routes, other.Routes) && (k.Routes == nil) == (other.Routes == nil) &&
+		k.Free() == other.Free() && k.Operator == other.Operator
 }

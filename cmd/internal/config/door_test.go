@@ -19,6 +19,7 @@ keys:
   short: `+hashA+`
   long: &long {sha256: "`+hashB+`", routes: ["local/*", gpt-4o], free_only: true}
   merged: {<<: *long, sha256: `+strings.Repeat("01", 32)+`}
+  scraper: {sha256: `+strings.Repeat("02", 32)+`, operator: true, routes: []}
 `)
 	if err := c.Validate(); err != nil {
 		t.Fatal(err)
@@ -26,6 +27,9 @@ keys:
 	long, merged := c.Keys["long"], c.Keys["merged"]
 	if c.Keys["short"].Hash()[0] != 0xaa || long.Hash()[31] != 0xbb || !long.Free() || !slices.Equal(long.Routes, []string{"local/*", "gpt-4o"}) {
 		t.Errorf("%+v", c.Keys)
+	}
+	if scraper := c.Keys["scraper"]; !scraper.Operator || scraper.Routes == nil || len(scraper.Routes) != 0 || long.Operator {
+		t.Errorf("%+v", scraper)
 	}
 	if merged.Hash()[0] != 1 || !merged.Free() || len(merged.Routes) != 2 {
 		t.Errorf("%+v", merged)
@@ -67,6 +71,8 @@ func TestDoorRefuses(t *testing.T) {
 		"nothing":              {"keys:\n  tool:", "f.yaml:2: keys.tool.sha256: wants the SHA-256"},
 		"one key twice":        {"keys:\n  a: " + hashB + "\n  b: " + strings.ToLower(hashB), "f.yaml:3: keys.b.sha256: a has the same key; make another one"},
 		"no routes":            {"keys: {a: {sha256: " + hashA + ", routes: []}}", "f.yaml:1: keys.a.routes: is empty"},
+		"routes of nothing":    {"keys:\n  a:\n    sha256: " + hashA + "\n    routes:", "f.yaml:4: keys.a.routes: has no value; list the models, or leave it out to allow all"},
+		"no operator":          {"keys: {a: {sha256: " + hashA + ", operator: maybe}}", "f.yaml:1: wrong kind of value; want true or false"},
 		"bad routes":           {"keys: {a: {sha256: " + hashA + ", routes: [\"\"]}}", "f.yaml:1: keys.a.routes: wants names of models"},
 		"routes of one":        {"keys: {a: {sha256: " + hashA + ", routes: local}}", "f.yaml:1: wrong kind of value; want a list"},
 		"all interfaces":       {"listen: 0.0.0.0:8000", `f.yaml:1: listen: other machines can reach "0.0.0.0:8000", and there are no keys: put the lines of "llmsup key new NAME" into llmsup.yaml, or pass --insecure-no-auth`},
@@ -122,10 +128,10 @@ func TestWhoIsLetIn(t *testing.T) {
 }
 
 func TestChangesOfTheDoor(t *testing.T) {
-	b := hex.EncodeToString(make([]byte, 32))
-	old := mustParse(t, "keys: {gone: "+hashA+", same: "+hashB+", wider: {sha256: "+b+", routes: [a]}}")
-	next := mustParse(t, "keys: {new: "+hashA+", same: {sha256: "+strings.ToLower(hashB)+"}, wider: "+b+"}\nallowed_hosts: [a]\nallowed_origins: [\"*\"]\nbody_timeout: 5s\nshutdown_grace: 0s")
-	want := []string{"shutdown_grace: 0s", "body_timeout: 5s", "allowed_origins: changed", "allowed_hosts: changed", "key gone: removed", "key new: added", "key wider: changed"}
+	b, c := hex.EncodeToString(make([]byte, 32)), strings.Repeat("c", 64)
+	old := mustParse(t, "keys: {gone: "+hashA+", same: "+hashB+", wider: {sha256: "+b+", routes: [a]}, admin: "+c+"}")
+	next := mustParse(t, "keys: {new: "+hashA+", same: {sha256: "+strings.ToLower(hashB)+"}, wider: "+b+", admin: {sha256: "+c+", operator: true}}\nallowed_hosts: [a]\nallowed_origins: [\"*\"]\nbody_timeout: 5s\nshutdown_grace: 0s")
+	want := []string{"shutdown_grace: 0s", "body_timeout: 5s", "allowed_origins: changed", "allowed_hosts: changed", "key admin: changed", "key gone: removed", "key new: added", "key wider: changed"}
 	if got := next.Changes(old); !slices.Equal(got, want) {
 		t.Errorf("got %q,\nwant %q", got, want)
 	}

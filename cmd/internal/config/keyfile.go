@@ -53,7 +53,7 @@ func addKey(path string, raw []byte, name string, key ClientKey) ([]byte, *Confi
 // fields is the key as YAML decodes it without a type.
 func (k ClientKey) fields() map[string]any {
 	fields := map[string]any{"sha256": k.SHA256}
-	if len(k.Routes) > 0 {
+	if k.Routes != nil {
 		routes := make([]any, len(k.Routes))
 		for i, route := range k.Routes {
 			routes[i] = route
@@ -62,6 +62,9 @@ func (k ClientKey) fields() map[string]any {
 	}
 	if k.FreeOnly != nil {
 		fields["free_only"] = *k.FreeOnly
+	}
+	if k.Operator {
+		fields["operator"] = true
 	}
 	return fields
 }

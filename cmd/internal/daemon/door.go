@@ -17,7 +17,7 @@ func door(c *config.Config) router.Door {
 	}
 	for _, name := range sortedKeys(c.Keys) {
 		k := c.Keys[name]
-		d.Keys = append(d.Keys, router.Key{Name: name, SHA256: k.Hash(), Routes: k.Routes, FreeOnly: k.Free()})
+		d.Keys = append(d.Keys, router.Key{Name: name, SHA256: k.Hash(), Routes: k.Routes, FreeOnly: k.Free(), Operator: k.Operator})
 	}
 	if !c.Loopback() {
 		d.Hosts = append(d.Hosts, ownHosts(c.Listen)...)
