@@ -32,8 +32,13 @@ const healthPath = "/health"
 // guard lets in who may come in, before anything is done for a request.
 func (rt *Router) guard(inside http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		d := rt.routing.Load().door
+		s := rt.routing.Load()
+		d := s.door
 		limitBody(w, r, d.BodyTimeout)
+		if e := s.checkLoop(w, r); e.Status != 0 {
+			rt.turnAway(w, r, e)
+			return
+		}
 		if e := d.checkOrigin(w, r); e.Status != 0 {
 			rt.turnAway(w, r, e)
 			return

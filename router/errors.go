@@ -34,6 +34,7 @@ const (
 	codeBadKey        = "invalid_api_key"
 	codeNotAllowed    = "route_not_allowed"
 	codeNotOperator   = "operator_required"
+	codeLoop          = "loop_detected"
 	codeOrigin        = "origin_not_allowed"
 	codeHost          = "host_not_allowed"
 	codeSlowBody      = "body_timeout"

@@ -50,7 +50,7 @@ func (rt *Router) Stranded(drained []string) (routes []string) {
 		answers := false
 		switch fallback := s.backends[route.Fallback].(type) {
 		case *upstreamBackend:
-			answers = fallback.availability().noKey == ""
+			answers = fallback.availability().noKey == "" && !fallback.itself.Load()
 		case *localBackend:
 			answers = !slices.Contains(drained, route.Fallback)
 		}

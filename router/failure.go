@@ -162,7 +162,7 @@ func gaveUp(status int) bool {
 // request is found before, and so is a want of room.
 func mayHaveBegun(status int) bool {
 	switch status {
-	case 501, 503, 505, 509, 511: // not supported, no room, version, bandwidth, a login page
+	case 501, 503, 505, 508, 509, 511: // not supported, no room, version, a loop, bandwidth, a login page
 		return false
 	case 525, 526, 529, 530: // Cloudflare's: no TLS with the origin, no name for it; "overloaded", Anthropic's
 		return false

@@ -2,6 +2,7 @@ package router
 
 import (
 	"cmp"
+	"crypto/rand"
 	"fmt"
 	"maps"
 	"net/http"
@@ -61,12 +62,13 @@ type routing struct {
 	idleTimeout     time.Duration
 
 	stopping <-chan struct{} // the Router's
+	via      string          // the Router's name; see loop.go
 }
 
 // New makes a Router. Its errors speak of URLs that can't be parsed.
 func New(cfg Config, log zerolog.Logger) (*Router, error) {
 	stopping := make(chan struct{})
-	s, err := newRouting(cfg, &routing{stopping: stopping}, log)
+	s, err := newRouting(cfg, &routing{stopping: stopping, via: viaPrefix + rand.Text()}, log)
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +104,7 @@ func (rt *Router) Reload(cfg Config) error {
 // older one has.
 func newRouting(cfg Config, old *routing, log zerolog.Logger) (*routing, error) {
 	s := &routing{
-		table: cfg.Table, maxBody: cfg.MaxBody, door: cfg.Door.clone(), books: &cfg.Books, catalog: cfg.Catalog, stopping: old.stopping, backends: map[string]backend{}, leaving: map[string]*localBackend{},
+		table: cfg.Table, maxBody: cfg.MaxBody, door: cfg.Door.clone(), books: &cfg.Books, catalog: cfg.Catalog, stopping: old.stopping, via: old.via, backends: map[string]backend{}, leaving: map[string]*localBackend{},
 		fallbackTimeout: cmp.Or(cfg.FallbackTimeout, defaultFallbackTimeout),
 		idleTimeout:     cmp.Or(cfg.IdleTimeout, defaultIdleTimeout),
 	}
@@ -133,7 +135,7 @@ func (s *routing) addUpstream(name string, u Upstream, old *routing, log zerolog
 		s.backends[name] = b
 		return nil
 	}
-	b, err := newUpstreamBackend(u, log)
+	b, err := newUpstreamBackend(u, s.via, log)
 	if err != nil {
 		return err
 	}

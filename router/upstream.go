@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
@@ -40,11 +41,14 @@ type upstreamBackend struct {
 	Upstream
 	log       zerolog.Logger
 	addresses map[string]*url.URL // by the paths at which calls are taken; nobody writes to them
+	models    string              // the address of its list of models
 	client    *retryablehttp.Client
 	breaker   breaker
+	via       []string    // the Router's name; nobody writes to it
+	itself    atomic.Bool // it is the Router; see FindLoops
 }
 
-func newUpstreamBackend(u Upstream, log zerolog.Logger) (*upstreamBackend, error) {
+func newUpstreamBackend(u Upstream, via string, log zerolog.Logger) (*upstreamBackend, error) {
 	base, err := url.Parse(u.BaseURL)
 	if err != nil {
 		return nil, err
@@ -79,17 +83,18 @@ func newUpstreamBackend(u Upstream, log zerolog.Logger) (*upstreamBackend, error
 		// A redirect would turn a POST into a GET, and take the key elsewhere.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+	root := strings.TrimRight(base.String(), "/")
 	addresses := make(map[string]*url.URL, len(endpoints))
 	for path := range endpoints {
 		// Without the client's query: none of the endpoints has one, and some clients
 		// put their keys there.
-		address, err := url.Parse(strings.TrimRight(base.String(), "/") + strings.TrimPrefix(path, "/v1"))
+		address, err := url.Parse(root + strings.TrimPrefix(path, "/v1"))
 		if err != nil {
 			return nil, err
 		}
 		addresses[path] = address
 	}
-	return &upstreamBackend{Upstream: u, log: log, addresses: addresses, client: client}, nil
+	return &upstreamBackend{Upstream: u, log: log, addresses: addresses, models: root + "/models", client: client, via: []string{via}}, nil
 }
 
 func (b *upstreamBackend) name() string           { return b.Name }
@@ -107,6 +112,9 @@ func withoutKey(words, key string) string {
 func (b *upstreamBackend) paid() bool { return b.Key != "" }
 
 func (b *upstreamBackend) availability() availability {
+	if b.itself.Load() {
+		return availability{reason: Failed, detail: itselfDetail, noKey: b.Missing, retryAfter: retryLoop}
+	}
 	now := availability{alive: b.Missing == "", noKey: b.Missing}
 	if last, left := b.breaker.shut(time.Now()); last != nil && b.Missing == "" {
 		now.alive = false
@@ -158,6 +166,10 @@ func (b *upstreamBackend) do(ctx context.Context, c *call, model string) (*http.
 	setDefault(header, "X-Title", b.Title)
 	if b.Key != "" {
 		header["Authorization"] = []string{"Bearer " + b.Key}
+	}
+	header[headerVia] = b.via
+	if hops := viaLlmsups(c.header); hops != nil {
+		header[headerVia] = append(hops, b.via...)
 	}
 	progressOf(ctx).header = header
 	plain := (&http.Request{

@@ -49,7 +49,9 @@ func (c *till) answer(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if r.Method == http.MethodGet {
-		c.lists++
+		if r.Header.Get("Authorization") != "" { // without a key it is only asked whether it is llmsup itself
+			c.lists++
+		}
 		fmt.Fprint(w, `{"data":[{"id":"qwen/qwen-2.5-14b-instruct","pricing":{"prompt":"0.0000001","completion":"0.00000025"}}]}`)
 		return
 	}

@@ -210,7 +210,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	watching.Go(func() { d.watchGPUs(d.serving) })
 	watching.Go(func() { d.books.restore(d.serving) })
 	watching.Go(func() { giveBackAtRest(d.serving, d.router.Calls, d.router.Inflight, freeMemory) })
-	d.books.prices.begin(d.serving)
+	watching.Go(d.findLoops)
 
 	group, ctx := errgroup.WithContext(ctx)
 	watching.Go(func() { d.tellStates(ctx, told) })
@@ -237,6 +237,13 @@ func (d *Daemon) Run(ctx context.Context) error {
 	err := group.Wait()
 	d.log.Info().Msg("llmsup has stopped")
 	return err
+}
+
+// findLoops finds the upstreams that are this llmsup itself. Only then are lists of
+// prices asked for: an upstream's key is not for others.
+func (d *Daemon) findLoops() {
+	d.router.FindLoops(d.serving)
+	d.books.prices.begin(d.serving, d.router.IsLoop)
 }
 
 // endCalls closes the port and waits for the calls that have begun.

@@ -27,7 +27,6 @@ type pricing struct {
 
 	mu    sync.Mutex
 	lists map[string]*listing // by the upstream's name
-	begun context.Context     //nolint:containedctx // of all lists, from begin on; nil = nothing is asked yet
 	group sync.WaitGroup
 }
 
@@ -56,7 +55,8 @@ func (p *pricing) FullName(bare string) (name string, ok bool) {
 }
 
 // settle takes over which upstreams there are and what the configuration says of
-// their prices. Lists of upstreams that are as they were go on.
+// their prices. Lists of upstreams that are as they were go on; begin has the others
+// read.
 func (p *pricing) settle(c *config.Config, upstreams []router.Upstream) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -74,9 +74,6 @@ func (p *pricing) settle(c *config.Config, upstreams []router.Upstream) {
 	}
 	for _, l := range old {
 		l.stop()
-	}
-	for _, l := range p.lists {
-		p.start(l)
 	}
 	p.rebuild()
 }
@@ -108,13 +105,15 @@ func isOpenRouter(u router.Upstream) bool {
 	return u.Name == openRouter || err == nil && base.Hostname() == "openrouter.ai"
 }
 
-// begin has the lists read, from now on and until ctx ends.
-func (p *pricing) begin(ctx context.Context) {
+// begin has the lists read that are not yet, but for those of upstreams to leave
+// out, until ctx ends.
+func (p *pricing) begin(ctx context.Context, leaveOut func(upstream string) bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.begun = ctx
-	for _, l := range p.lists {
-		p.start(l)
+	for name, l := range p.lists {
+		if !leaveOut(name) {
+			p.start(ctx, l)
+		}
 	}
 }
 
@@ -123,11 +122,11 @@ func (p *pricing) wait() { p.group.Wait() }
 
 // start keeps a list new, if its upstream can be used at all. The caller holds the
 // mutex.
-func (p *pricing) start(l *listing) {
-	if p.begun == nil || p.begun.Err() != nil || l.end != nil || l.upstream.Missing != "" {
+func (p *pricing) start(ctx context.Context, l *listing) {
+	if ctx.Err() != nil || l.end != nil || l.upstream.Missing != "" {
 		return
 	}
-	ctx, end := context.WithCancel(p.begun)
+	ctx, end := context.WithCancel(ctx)
 	l.end = end
 	p.group.Go(func() {
 		failed := false

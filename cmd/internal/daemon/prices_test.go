@@ -93,6 +93,8 @@ func (s *said) next(t *testing.T) string {
 	}
 }
 
+func leaveOutNone(string) bool { return false }
+
 // begin runs prices in a folder for some upstreams, and returns what ends them.
 func begin(t *testing.T, dir string, upstreams ...router.Upstream) (p *pricing, log *said, end func()) {
 	t.Helper()
@@ -100,7 +102,7 @@ func begin(t *testing.T, dir string, upstreams ...router.Upstream) (p *pricing, 
 	p = newPricing(dir, zerolog.New(log))
 	p.settle(&config.Config{}, upstreams)
 	ctx, cancel := context.WithCancel(context.Background())
-	p.begin(ctx)
+	p.begin(ctx, leaveOutNone)
 	end = sync.OnceFunc(func() { cancel(); p.wait() })
 	t.Cleanup(end)
 	return p, log, end
@@ -266,6 +268,7 @@ func TestPricesSettle(t *testing.T) {
 	}
 	u.BaseURL = two.URL + "/v1"
 	p.settle(&config.Config{}, []router.Upstream{u})
+	p.begin(t.Context(), leaveOutNone)
 	if costs(p, "u", "one") != "?" {
 		t.Error("another upstream has the old one's prices")
 	}
