@@ -205,6 +205,7 @@ func (b *Budget) exceeded(ids []accountID, now time.Time, estimate usd.Amount) (
 			exceeded = &Exceeded{
 				Key: id.key, Period: id.period, Limit: *limit, Spent: a.spent, Reserved: a.reserved, Estimate: estimate,
 				Ends: a.to, RetryAfter: a.to.Sub(now),
+				keyed: len(ids) > len(periods),
 			}
 		}
 	}

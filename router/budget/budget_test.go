@@ -164,6 +164,26 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// TestExceededOfAKey: a call with a key is told the amounts of its own limit, and not
+// what all keys have spent.
+func TestExceededOfAKey(t *testing.T) {
+	b := New(Config{Limits: Limits{Daily: dollars("1")}, PerKey: map[string]Limits{"own": {Daily: dollars("0.5")}}}, nil)
+	must(t, b, noon, "other", "0.7").Settle(*dollars("0.7"))
+	_, no := b.Reserve(noon, "tool", *dollars("0.4"))
+	if want := "the daily budget of all keys does not allow this call, which may cost 0.40 USD; calls that cost money are taken again after 2026-02-28T00:00:00Z, local ones at any time"; no == nil || no.String() != want {
+		t.Errorf("%v\nwant %s", no, want)
+	}
+	must(t, b, noon, "own", "0.2").Settle(*dollars("0.2"))
+	if no := b.Check(noon, "own", *dollars("0.31")); no == nil || no.Key != "" || strings.Contains(no.String(), "0.90") {
+		t.Errorf("%v", no)
+	}
+	b = New(Config{PerKey: map[string]Limits{"own": {Daily: dollars("0.5")}}}, nil)
+	must(t, b, noon, "own", "0.3").Settle(*dollars("0.3"))
+	if no := b.Check(noon, "own", *dollars("0.3")); no == nil || !strings.Contains(no.String(), "of key own of 0.50 USD does not allow") || !strings.Contains(no.String(), "0.30 USD is spent") {
+		t.Errorf("%v", no)
+	}
+}
+
 func TestHeld(t *testing.T) {
 	b := New(Config{Limits: Limits{Daily: dollars("1")}}, nil)
 	r := must(t, b, noon, "", "0.7")

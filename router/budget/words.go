@@ -18,6 +18,8 @@ type Exceeded struct {
 	// Ends is when the window is over, and RetryAfter how long that is from now.
 	Ends       time.Time
 	RetryAfter time.Duration
+
+	keyed bool // the call came with a key
 }
 
 // Held says that the call would be within the limit but for what is set aside for
@@ -26,13 +28,18 @@ func (e *Exceeded) Held() bool {
 	return e.Spent+e.Estimate <= e.Limit && e.Spent < e.Limit
 }
 
-// String says it for whoever made the call.
+// String says it for the caller. What all keys have spent is for operators: a call
+// with a key gets no amounts of theirs.
 func (e *Exceeded) String() string {
+	const next = "calls that cost money are taken again after %s, local ones at any time"
+	if e.Key == everybody && e.keyed {
+		return fmt.Sprintf("the %s budget of all keys does not allow this call, which may cost %s; "+next, e.Period, cents(e.Estimate), e.Ends.Format(time.RFC3339))
+	}
 	spent := fmt.Sprintf("%s is spent", cents(e.Spent))
 	if e.Reserved > 0 {
 		spent += fmt.Sprintf(" and %s is set aside for calls that are under way", cents(e.Reserved))
 	}
-	return fmt.Sprintf("the %s of %s does not allow this call, which may cost %s: %s; calls that cost money are taken again after %s, local ones at any time",
+	return fmt.Sprintf("the %s of %s does not allow this call, which may cost %s: %s; "+next,
 		whose(e.Key, e.Period), cents(e.Limit), cents(e.Estimate), spent, e.Ends.Format(time.RFC3339))
 }
 
