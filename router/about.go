@@ -51,7 +51,7 @@ func (rt *Router) showModel(w http.ResponseWriter, r *http.Request) {
 
 // health is 200 while some route can be served, so that a load balancer sends
 // no call here that would be refused whatever it asks for. Where calls need a key,
-// only who has one sees the backends.
+// only a request with one gets the list of backends.
 func (rt *Router) health(w http.ResponseWriter, r *http.Request) {
 	type entry struct {
 		Name   string `json:"name"`

@@ -25,8 +25,8 @@ func (d Door) clone() *Door {
 	return &d
 }
 
-// healthPath is open to those without a key: load balancers have none. They get
-// less to see.
+// healthPath is open to those without a key: load balancers have none. Its
+// answer to them has no names.
 const healthPath = "/health"
 
 // guard lets in who may come in, before anything is done for a request.

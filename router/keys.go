@@ -49,7 +49,8 @@ func (s *routing) isFor(k *Key, route models.Route) bool {
 	return k.mayUse(route.Name) && (k == nil || !k.FreeOnly || !s.backends[route.Primary].paid())
 }
 
-// forOperators keeps what shows the spending of all keys from the keys of others.
+// forOperators rejects requests whose key is not an operator's: what is inside shows
+// the spending of all keys.
 func (rt *Router) forOperators(inside http.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if key := keyOf(r.Context()); key != nil && !key.Operator {

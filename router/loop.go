@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// An upstream whose base URL leads back to this llmsup, by a name of it, by a proxy
-// or by another box, would have a call go round until nobody has a connection
-// left. So each Router has a name of its own, which it adds to the Via of all that
-// it sends (RFC 9110, 7.6.3), and it rejects what comes with it.
+// A base URL may lead back to this llmsup, directly, through a proxy or through
+// another llmsup. Each call would then be forwarded again and again until no
+// connection is left. So each Router has a random name, which it adds to the Via of
+// every request to an upstream (RFC 9110, 7.6.3), and rejects requests that carry it.
 
 // viaPrefix is what all llmsups' entries in Via begin with; viaRandom characters of
 // rand.Text follow.
@@ -22,8 +22,8 @@ const (
 	headerVia = "Via"
 )
 
-// viaLlmsups returns the entries of llmsups in a Via. Others are of no concern to an
-// upstream: they name machines of a company's network.
+// viaLlmsups returns the entries of llmsups in a Via. Others are not forwarded: they
+// name machines of the client's network.
 func viaLlmsups(h http.Header) (hops []string) {
 	for _, line := range h[headerVia] {
 		for hop := range strings.SplitSeq(line, ",") {
@@ -60,9 +60,9 @@ var loopClient = &http.Client{
 }
 
 // FindLoops asks each upstream, without its key, whether it is this very Router.
-// Calls are kept from one that is, until FindLoops finds that it no longer is one.
-// An upstream that can't be reached says nothing. It returns after some seconds at
-// most, or when ctx ends.
+// One that is gets no calls until a later FindLoops finds that it no longer is. What
+// was found of an upstream stays if it can't be reached. FindLoops returns after 5 s
+// at most, or when ctx ends.
 func (rt *Router) FindLoops(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, loopTime)
 	defer cancel()
@@ -93,8 +93,8 @@ func (b *upstreamBackend) findLoop(ctx context.Context) {
 	}
 }
 
-// retryLoop is the Retry-After of such an upstream, in seconds: it waits for an
-// operator, as a server that has failed.
+// retryLoop is the Retry-After for such an upstream, in seconds: as for a failed
+// server, an operator has to act.
 const retryLoop = 60
 
 const itselfDetail = "is this llmsup itself; change its base_url in llmsup.yaml"
