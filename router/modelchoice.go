@@ -63,7 +63,7 @@ func (c *call) modelsAt(s step) []string {
 // checkChoices rejects a body by which a model could answer that the call's key may
 // not use, or one whose price llmsup can't see while a budget applies.
 func (s *routing) checkChoices(k *Key, c *call) apiError {
-	restricted := k != nil && len(k.Routes) > 0
+	restricted := k != nil && k.Routes != nil
 	if !restricted && !c.books.Budget.Limited(c.key) {
 		return apiError{}
 	}
