@@ -195,7 +195,6 @@ func TestWholeStreamsPassUnchanged(t *testing.T) {
 		"CRLF":           {"/v1/chat/completions", []string{crlf}},
 		"with pings":     {"/v1/chat/completions", []string{": a\n\n", textEvent, ": b\n\n", finalEvent, doneEvent}},
 		"no line at end": {"/v1/chat/completions", []string{textEvent, finalEvent, "data: [DONE]"}},
-		"told error":     {"/v1/chat/completions", []string{textEvent, `data: {"error":{"message":"late"}}` + "\n\n"}},
 		"message":        {"/v1/messages", []string{`data: {"type":"content_block_delta","delta":{"text":"x"}}` + "\n\n", "event: message_stop\ndata: {}\n\n"}},
 		"response":       {"/v1/responses", []string{`data: {"type":"response.completed","response":{}}` + "\n\n", doneEvent}},
 	} {

@@ -104,15 +104,19 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, re
 // returned, in bytes (bufferBeforeChunkingSize).
 const bufferedByServer = 2048
 
-// passError sends the backend's own error event. It is the end of a stream that is
-// not whole: an end mark that comes after it is not passed on.
+// passError sends the backend's own error event. The stream that it ends is not
+// complete, and must not look so to a client that does not know the event: what
+// comes after it, an end mark included, is not sent, and the connection is aborted.
 func (a *answer) passError(w http.ResponseWriter, rec *record, e event) error {
+	a.place.release(withError)
 	_, err := io.WriteString(w, a.redact(string(e.raw)))
 	if err == nil {
 		err = http.NewResponseController(w).Flush()
 	}
-	rec.cut = fmt.Errorf("%w: %s", errCut, rec.detail)
-	return err
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: %s", errCut, rec.detail)
 }
 
 // limitEnd gives the backend endGrace to close a stream that is whole: its

@@ -195,14 +195,3 @@ func TestDeadlineIsTheAnswersOwn(t *testing.T) {
 		time.Sleep(200 * time.Millisecond) // longer than the bound, as between two questions
 	}
 }
-
-// TestErrorThenEndMark: an end mark does not make a stream whole whose backend has
-// told of an error.
-func TestErrorThenEndMark(t *testing.T) {
-	failed := `data: {"error":{"message":"late"}}` + "\n\n"
-	b := newBench(t, sends(ends, roleEvent, textEvent, failed, doneEvent), answers)
-	r := b.chat("local/qwen", true)
-	if r.body != roleEvent+textEvent+failed || !strings.Contains(b.log.String(), `"cut":"the answer was cut`) {
-		t.Errorf("%q\n%s", r.body, b.log)
-	}
-}
