@@ -159,7 +159,7 @@ func ask(ctx context.Context, c *call, s step) (*answer, *failure) {
 		if !sent {
 			return nil, &failure{reason: Connect, detail: "can't be reached: " + rootCause(err), fair: fair}
 		}
-		return nil, &failure{reason: Lost, detail: "broke the connection: " + rootCause(err), begun: true, fair: fair}
+		return nil, &failure{reason: Lost, detail: "broke the connection: " + rootCause(err), begun: !unprocessed(err), fair: fair}
 	}
 	a, failed := open(ctx, resp, c, s.backend.load())
 	if failed != nil {
@@ -176,7 +176,7 @@ func ask(ctx context.Context, c *call, s step) (*answer, *failure) {
 // open reads a response up to the point where it is an answer, or is none.
 func open(ctx context.Context, resp *http.Response, c *call, load *traffic) (*answer, *failure) {
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		return nil, refused(resp)
+		return nil, refused(resp, progressOf(ctx).since)
 	}
 	a := &answer{resp: resp, load: load}
 	so := progressOf(ctx)

@@ -95,14 +95,15 @@ func (f *failure) settle(reserved *reservation) {
 // maxErrorBody bounds what is kept of a backend's own error, in bytes.
 const maxErrorBody = 4 << 20
 
-// refused reads a backend's own error.
-func refused(resp *http.Response) *failure {
-	f := &failure{reason: Status, resp: resp, begun: mayHaveBegun(resp.StatusCode)}
+// refused reads a backend's own error. since is when the request was sent.
+func refused(resp *http.Response, since time.Time) *failure {
+	begun := mayHaveBegun(resp.StatusCode) || resp.StatusCode == http.StatusServiceUnavailable && !declined(resp, since)
+	f := &failure{reason: Status, resp: resp, begun: begun}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 	if err != nil {
 		return &failure{
 			reason: Lost, detail: fmt.Sprintf("broke its answer %d off: %s", resp.StatusCode, rootCause(err)),
-			begun: mayHaveBegun(resp.StatusCode),
+			begun: begun,
 		}
 	}
 	if len(body) < maxErrorBody { // else it is not whole, and can't be passed on

@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -45,13 +46,16 @@ const (
 	// askedMost is the longest Retry-After that is waited for. Whoever asks for
 	// more is answered by the client's own patience.
 	askedMost = 5 * time.Second
+	// declinesWithin is how soon a backend without room answers.
+	declinesWithin = time.Second
 )
 
 // mayRepeat decides whether a request is sent again: only where nothing can have
 // been generated, and so paid for. That is where it was not sent at all, where
 // the peer says so by the protocol, and where it was refused for want of room
-// (429, 503), if nobody else can be asked and the wait fits the deadline. Where no
-// connection is to be had, somebody else is asked as well, if there is anybody.
+// (429, and 503 as declined has it), if nobody else can be asked and the wait fits
+// the deadline. Where no connection is to be had, somebody else is asked as well, if
+// there is anybody.
 func mayRepeat(ctx context.Context, resp *http.Response, err error) (bool, error) {
 	if ctx.Err() != nil {
 		return false, ctx.Err()
@@ -63,7 +67,8 @@ func mayRepeat(ctx context.Context, resp *http.Response, err error) (bool, error
 	if err != nil {
 		return !p.sent.Load() || unprocessed(err), nil
 	}
-	if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusServiceUnavailable || p.other.allows(Status) {
+	noRoom := resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable && declined(resp, p.since)
+	if !noRoom || p.other.allows(Status) {
 		return false, nil
 	}
 	wait, asked := retryAfter(resp)
@@ -73,11 +78,26 @@ func mayRepeat(ctx context.Context, resp *http.Response, err error) (bool, error
 	return wait <= askedMost && time.Now().Add(wait).Before(p.deadline), nil
 }
 
-// unprocessed says whether an error of HTTP/2 means that the peer has done
-// nothing about the request (RFC 9113, 8.7). net/http tells them by words alone.
+// unprocessed says whether an error of HTTP/2 proves that the peer has done nothing
+// about the request (RFC 9113, 8.7): its stream was refused, or is above the last one
+// that a GOAWAY names. net/http has these as text alone, which it puts into another
+// text where the request can't be rewound. It has to be the whole of it: what a peer
+// writes, such as a GOAWAY's debug data, stands inside of a longer one.
 func unprocessed(err error) bool {
-	words := err.Error()
-	return strings.Contains(words, "REFUSED_STREAM") || strings.Contains(words, "graceful shutdown GOAWAY")
+	text := rootCause(err)
+	if rest, ok := strings.CutPrefix(text, "http2: Transport: cannot retry err ["); ok {
+		text = strings.TrimSuffix(rest, "] after Request.Body was written; define Request.GetBody to avoid this error")
+	}
+	return text == "http2: Transport received Server's graceful shutdown GOAWAY" || refusedStream.MatchString(text)
+}
+
+var refusedStream = regexp.MustCompile(`^stream error: stream ID [0-9]+; REFUSED_STREAM; received from peer$`)
+
+// declined says whether a backend that answered 503 did nothing about the request:
+// it answered at once, or says when to come again. A 503 that comes late and says
+// nothing may be a gateway's whose backend broke off while it generated.
+func declined(resp *http.Response, since time.Time) bool {
+	return resp.Header.Get("Retry-After") != "" || time.Since(since) < declinesWithin
 }
 
 // ownAnswer hands on the upstream's own answer, and not "giving up after".

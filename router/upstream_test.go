@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -197,50 +198,85 @@ func TestUpstreamsSpeakHTTP2(t *testing.T) {
 }
 
 // TestHTTP2SendsOnce: a request that the peer has read is sent once, however its
-// stream is reset; one of which the peer says that it has done nothing, again.
-// net/http's own HTTP/2 would repeat it for as long as the call lasts.
+// stream ends; one of which the peer's stream error or GOAWAY proves that it has done
+// nothing, again. net/http's own HTTP/2 would repeat it for as long as the call lasts.
 func TestHTTP2SendsOnce(t *testing.T) {
-	for code, want := range map[http2.ErrCode]int32{
-		http2.ErrCodeProtocol: 1, http2.ErrCodeInternal: 1, http2.ErrCodeCancel: 1, http2.ErrCodeEnhanceYourCalm: 1,
-		http2.ErrCodeRefusedStream: 1 + repeats,
+	const text = "graceful shutdown GOAWAY; REFUSED_STREAM; received from peer"
+	reset := func(code http2.ErrCode) ending2 {
+		return func(f *http2.Framer, stream uint32) error { return f.WriteRSTStream(stream, code) }
+	}
+	away := func(last uint32, code http2.ErrCode, debug string) ending2 {
+		return func(f *http2.Framer, stream uint32) error {
+			if err := f.WriteGoAway(min(last, stream), code, []byte(debug)); err != nil {
+				return err
+			}
+			return io.EOF // and the connection is closed
+		}
+	}
+	for name, tc := range map[string]struct {
+		end  ending2
+		want int32
+	}{
+		"PROTOCOL_ERROR":               {reset(http2.ErrCodeProtocol), 1},
+		"INTERNAL_ERROR":               {reset(http2.ErrCodeInternal), 1},
+		"CANCEL":                       {reset(http2.ErrCodeCancel), 1},
+		"ENHANCE_YOUR_CALM":            {reset(http2.ErrCodeEnhanceYourCalm), 1},
+		"REFUSED_STREAM":               {reset(http2.ErrCodeRefusedStream), 1 + repeats},
+		"GOAWAY before it":             {away(0, http2.ErrCodeNo, ""), 1 + repeats},
+		"GOAWAY after it":              {away(math.MaxInt32, http2.ErrCodeNo, ""), 1},
+		"GOAWAY after it, with a text": {away(math.MaxInt32, http2.ErrCodeNo, text), 1},
+		"a code and a text":            {away(math.MaxInt32, http2.ErrCodeRefusedStream, text), 1},
 	} {
-		t.Run(code.String(), func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			var read atomic.Int32
-			certs := httptest.NewTLSServer(nil)
-			defer certs.Close()
-			listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
-				Certificates: certs.TLS.Certificates, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12,
+			b := upstreamOver2(t, func(f *http2.Framer, stream uint32) error {
+				read.Add(1)
+				return tc.end(f, stream)
 			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer listener.Close()
-			go func() {
-				for {
-					conn, err := listener.Accept()
-					if err != nil {
-						return
-					}
-					go resetAll(conn, code, &read)
-				}
-			}()
-			transport, ok := certs.Client().Transport.(*http.Transport)
-			if !ok {
-				t.Fatal("another transport")
-			}
-			b := upstreamOver(t, "https://"+listener.Addr().String(), transport.TLSClientConfig)
 			if r := b.chat("gpt-4o", false); r.status != 502 {
 				t.Errorf("%d %s", r.status, r.body)
 			}
-			if read.Load() != want {
-				t.Errorf("the request was read %d times, want %d", read.Load(), want)
+			if read.Load() != tc.want {
+				t.Errorf("the request was read %d times, want %d", read.Load(), tc.want)
 			}
 		})
 	}
 }
 
-// resetAll is a peer that reads requests to their end and resets their streams.
-func resetAll(conn net.Conn, code http2.ErrCode, read *atomic.Int32) {
+// ending2 is what an HTTP/2 peer does once it has read a request; after an error it
+// closes the connection.
+type ending2 func(f *http2.Framer, stream uint32) error
+
+// upstreamOver2 makes a bench whose upstream reads requests to their end, over HTTP/2.
+func upstreamOver2(t *testing.T, end ending2) *bench {
+	t.Helper()
+	certs := httptest.NewTLSServer(nil)
+	t.Cleanup(certs.Close)
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
+		Certificates: certs.TLS.Certificates, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go readAll2(conn, end)
+		}
+	}()
+	transport, ok := certs.Client().Transport.(*http.Transport)
+	if !ok {
+		t.Fatal("another transport")
+	}
+	return upstreamOver(t, "https://"+listener.Addr().String(), transport.TLSClientConfig)
+}
+
+func readAll2(conn net.Conn, end ending2) {
 	defer conn.Close()
 	if _, err := io.ReadFull(conn, make([]byte, len(http2.ClientPreface))); err != nil {
 		return
@@ -254,11 +290,8 @@ func resetAll(conn net.Conn, code http2.ErrCode, read *atomic.Int32) {
 		if err != nil {
 			return
 		}
-		if frame.Header().Flags.Has(http2.FlagDataEndStream) && frame.Header().Type == http2.FrameData {
-			read.Add(1)
-			if framer.WriteRSTStream(frame.Header().StreamID, code) != nil {
-				return
-			}
+		if frame.Header().Flags.Has(http2.FlagDataEndStream) && frame.Header().Type == http2.FrameData && end(framer, frame.Header().StreamID) != nil {
+			return
 		}
 		if settings, ok := frame.(*http2.SettingsFrame); ok && !settings.IsAck() && framer.WriteSettingsAck() != nil {
 			return
