@@ -139,7 +139,7 @@ func retryAfter(resp *http.Response) (wait time.Duration, asked bool) {
 //
 // It puts the header in: http.Client would copy it for each call, in case of a
 // redirect, which isn't followed.
-type onceOnly struct{ transport *http.Transport }
+type onceOnly struct{ transport *upstreamTransport }
 
 // RoundTrip implements http.RoundTripper.
 func (t onceOnly) RoundTrip(req *http.Request) (*http.Response, error) {

@@ -69,17 +69,19 @@ func newUpstreamBackend(u Upstream, via string, log zerolog.Logger) (*upstreamBa
 		return nil
 	}
 	client.ErrorHandler = ownAnswer
+	transport := &upstreamTransport{}
+	transport.current.Store(&http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         gathering((&net.Dialer{Timeout: dialTimeout}).DialContext),
+		TLSHandshakeTimeout: dialTimeout,
+		MaxIdleConnsPerHost: 64,
+		IdleConnTimeout:     upstreamIdle,
+		DisableCompression:  true, // bytes are passed on as they come
+		ForceAttemptHTTP2:   true,
+		HTTP2:               &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+	})
 	client.HTTPClient = &http.Client{
-		Transport: onceOnly{&http.Transport{
-			Proxy:               http.ProxyFromEnvironment,
-			DialContext:         gathering((&net.Dialer{Timeout: dialTimeout}).DialContext),
-			TLSHandshakeTimeout: dialTimeout,
-			MaxIdleConnsPerHost: 64,
-			IdleConnTimeout:     60 * time.Second,
-			DisableCompression:  true, // bytes are passed on as they come
-			ForceAttemptHTTP2:   true,
-			HTTP2:               &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
-		}},
+		Transport: onceOnly{transport},
 		// A redirect would turn a POST into a GET, and take the key elsewhere.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}

@@ -174,7 +174,7 @@ func transport(t *testing.T, b *bench) *http.Transport {
 	if !ok {
 		t.Fatal("another transport")
 	}
-	return transport.transport
+	return transport.transport.current.Load()
 }
 
 func TestUpstreamsSpeakHTTP2(t *testing.T) {

@@ -1,0 +1,167 @@
+package router
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"github.com/llmsup/llmsup/models"
+)
+
+// idleServer answers calls over connections that it closes once they have been idle
+// for as long as it says. An answer's header has keepAlive, unless it is empty.
+type idleServer struct {
+	url       string
+	limit     time.Duration
+	opened    atomic.Int32
+	closed    chan error // how each connection ended: nil = llmsup closed it, within the limit
+	keepAlive string
+}
+
+func newIdleServer(t *testing.T, limit time.Duration, keepAlive string) *idleServer {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	s := &idleServer{url: "http://" + l.Addr().String(), limit: limit, keepAlive: keepAlive, closed: make(chan error, 100)}
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			s.opened.Add(1)
+			go func() { s.closed <- s.serve(conn) }()
+		}
+	}()
+	return s
+}
+
+func (s *idleServer) serve(conn net.Conn) error {
+	defer conn.Close()
+	in := bufio.NewReader(conn)
+	for first := true; ; first = false {
+		if !first {
+			_ = conn.SetReadDeadline(time.Now().Add(s.limit))
+		}
+		req, err := http.ReadRequest(in)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		_, _ = io.Copy(io.Discard, req.Body)
+		header := ""
+		if s.keepAlive != "" {
+			header = "Keep-Alive: " + s.keepAlive + "\r\n"
+		}
+		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s", header, len(wholeChat), wholeChat)
+	}
+}
+
+// TestIdleConnections: llmsup closes an idle connection before the upstream does, so
+// that no call meets the close.
+func TestIdleConnections(t *testing.T) {
+	for name, tc := range map[string]struct {
+		limit     time.Duration
+		keepAlive string
+		kept      bool // a second call uses the connection of the first
+	}{
+		"many servers' limit":   {5 * time.Second, "", true},
+		"more than is kept":     {5 * time.Second, "timeout=72", true},
+		"what is kept":          {5 * time.Second, "timeout=5, max=100", true},
+		"less than is kept":     {4 * time.Second, "timeout=4", true},
+		"much less":             {2 * time.Second, "max=100, Timeout=2", true},
+		"too little to be kept": {time.Second, "timeout=1", false},
+		"nothing":               {100 * time.Millisecond, "timeout=0", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newIdleServer(t, tc.limit, tc.keepAlive)
+			b := newBench(t, answers, answers, func(c *Config, _ map[string]models.Route) { c.Upstreams[0].BaseURL = s.url })
+			// The connection of the first call may end with it, if it tells of the limit.
+			for range 3 {
+				if r := b.chat("gpt-4o", false); r.status != 200 || r.body != wholeChat {
+					t.Fatalf("%+v", r)
+				}
+			}
+			if kept := s.opened.Load() < 3; kept != tc.kept {
+				t.Errorf("3 calls took %d connections", s.opened.Load())
+			}
+			for range s.opened.Load() {
+				select {
+				case err := <-s.closed:
+					if err != nil {
+						t.Errorf("the upstream had to close a connection: %v", err)
+					}
+				case <-time.After(waitMost):
+					t.Fatal("a connection is still open")
+				}
+			}
+			if r := b.chat("gpt-4o", false); r.status != 200 {
+				t.Errorf("afterwards: %+v", r)
+			}
+		})
+	}
+}
+
+// TestIdleConnectionsOfHTTP2: the same for HTTP/2, which has no Keep-Alive.
+func TestIdleConnectionsOfHTTP2(t *testing.T) {
+	t.Parallel()
+	answered := make(chan time.Time, 1)
+	gone := make(chan time.Time, 1)
+	b := upstreamOver2(t, func(f *http2.Framer, stream uint32) error {
+		head := []byte{0x88} // HPACK: ":status: 200"
+		if err := f.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: head, EndHeaders: true}); err != nil {
+			return err
+		}
+		if err := f.WriteData(stream, true, []byte(wholeChat)); err != nil {
+			return err
+		}
+		answered <- time.Now()
+		for {
+			if _, err := f.ReadFrame(); err != nil {
+				gone <- time.Now()
+				return err
+			}
+		}
+	})
+	if r := b.chat("gpt-4o", false); r.status != 200 {
+		t.Fatalf("%+v", r)
+	}
+	select {
+	case at := <-gone:
+		if idle := at.Sub(<-answered); idle > 5*time.Second {
+			t.Errorf("closed after %s", idle)
+		}
+	case <-time.After(waitMost):
+		t.Error("the connection is still open")
+	}
+}
+
+func TestKeepAliveTimeout(t *testing.T) {
+	for value, want := range map[string]string{
+		"timeout=5": "5s", "timeout=5, max=100": "5s", "max=100,timeout=5": "5s", "Timeout = 5": "5s", `timeout="5"`: "5s", "timeout=0": "0s",
+		"": "", "timeout": "", "timeout=": "", "timeout=-1": "", "timeout=x": "", "max=5": "", "300": "", "timeout=1e9": "",
+	} {
+		got := ""
+		if limit, known := keepAliveTimeout(http.Header{"Keep-Alive": strings.Split(value, "\n")}); known {
+			got = limit.String()
+		}
+		if got != want {
+			t.Errorf("%q: %q, want %q", value, got, want)
+		}
+	}
+}
