@@ -25,10 +25,12 @@ var errEventTooLong = errors.New("an event of the stream is over " + fmt.Sprint(
 type eventReader struct {
 	src   io.Reader
 	buf   []byte
-	start int // of the event being read
-	line  int // start of the line being read
-	scan  int // where to look for the next line's end
-	lines int // of the event being read, so far
+	start int  // of the event being read
+	line  int  // start of the line being read
+	scan  int  // where to look for the next line's end
+	lf    int  // up to where there is no LF from scan on
+	lines int  // of the event being read, so far
+	cr    bool // the last of them ended with a CR alone
 	err   error
 	multi []byte // joined data, reused
 }
@@ -45,7 +47,7 @@ func (r *eventReader) next() (event, error) {
 		if end, ok := r.findEnd(); ok {
 			raw, line := r.buf[r.start:end], r.buf[r.start:r.line]
 			single := r.lines == 1
-			r.start, r.line, r.scan, r.lines = end, end, end, 0
+			r.start, r.line, r.scan, r.lines, r.cr = end, end, end, 0, false
 			if data, ok := bytes.CutPrefix(line, []byte("data:")); ok && single { // as nearly all are
 				return event{raw: raw, data: bytes.TrimPrefix(withoutEnd(data), []byte{' '})}, nil
 			}
@@ -78,22 +80,50 @@ func (r *eventReader) buffered() bool {
 // has looked.
 func (r *eventReader) findEnd() (end int, ok bool) {
 	for {
-		i := bytes.IndexByte(r.buf[r.scan:], '\n')
-		if i < 0 {
-			r.scan = len(r.buf)
+		at, next, lf := lineEnd(r.buf, r.scan, r.lf)
+		r.scan, r.lf = at, lf
+		if at == len(r.buf) {
 			return 0, false
 		}
-		next := r.scan + i + 1
-		length := next - 1 - r.line
-		if length == 0 || length == 1 && r.buf[r.line] == '\r' {
+		empty := at == r.line
+		switch {
+		case empty && r.cr:
+			// So will this line: an event is not held back for a LF that seldom
+			// comes. One that does is an empty line, and so no event to a client.
+			return at + 1, true
+		case next == len(r.buf) && r.buf[at] == '\r' && next == at+1 && r.err == nil:
+			return 0, false // a LF may follow
+		case empty:
 			return next, true // scan stays: asked again, it finds this again
 		}
 		r.line, r.scan = next, next
+		r.cr = r.buf[next-1] == '\r'
 		r.lines++
 	}
 }
 
-// withoutEnd is a line without the LF or CRLF that it ends with.
+// lineEnd finds the end of the line in text[from:], which is LF, CRLF or CR: the line
+// is text[:at], and the next one begins at next; at is len(text) where there is no end.
+// noLF is up to where there is known to be no LF; the returned one is for the next call.
+// Nearly all texts have LF alone, and texts without one are looked through only once.
+func lineEnd(text []byte, from, noLF int) (at, next, lf int) {
+	lf = max(from, noLF)
+	if i := bytes.IndexByte(text[lf:], '\n'); i >= 0 {
+		lf += i
+	} else {
+		lf = len(text)
+	}
+	if i := bytes.IndexByte(text[from:lf], '\r'); i >= 0 {
+		at, next = from+i, from+i+1
+		if next == lf && lf < len(text) {
+			next++
+		}
+		return at, next, lf
+	}
+	return lf, min(lf+1, len(text)), lf
+}
+
+// withoutEnd is a line without the LF, CRLF or CR that it ends with.
 func withoutEnd(line []byte) []byte {
 	return bytes.TrimSuffix(line[:len(line)-1], []byte{'\r'})
 }
@@ -104,6 +134,7 @@ func (r *eventReader) fill() {
 		r.buf = r.buf[:n]
 		r.line -= r.start
 		r.scan -= r.start
+		r.lf -= r.start
 		r.start = 0
 	}
 	if len(r.buf) == cap(r.buf) {
@@ -117,10 +148,11 @@ func (r *eventReader) fill() {
 func (r *eventReader) parse(raw []byte) event {
 	e := event{raw: raw}
 	joined := false
-	for rest := raw; len(rest) > 0; {
-		var line []byte
-		line, rest, _ = bytes.Cut(rest, []byte{'\n'})
-		field, value, _ := bytes.Cut(bytes.TrimSuffix(line, []byte{'\r'}), []byte{':'})
+	for from, lf := 0, 0; from < len(raw); {
+		var at, next int
+		at, next, lf = lineEnd(raw, from, lf)
+		field, value, _ := bytes.Cut(raw[from:at], []byte{':'})
+		from = next
 		value = bytes.TrimPrefix(value, []byte{' '})
 		switch string(field) { // a comment's field is empty
 		case "event":

@@ -33,6 +33,13 @@ func TestEvents(t *testing.T) {
 	}{
 		"LF":              {"data: a\n\ndata: b\n\n", []string{"|a", "|b"}},
 		"CRLF":            {"data: a\r\n\r\ndata: b\r\n\r\n", []string{"|a", "|b"}},
+		"CR":              {"data: a\r\rdata: b\r\r", []string{"|a", "|b"}},
+		"CR, named":       {"event: error\rdata: {}\r\r", []string{"error|{}"}},
+		"CR, several":     {"data: a\rdata: b\r: x\rdata\r\r", []string{"|a\nb\n"}},
+		"CR, no end":      {"data: a\r\rdata: b\r", []string{"|a", "|b"}},
+		"mixed":           {"event: e\rdata: a\r\n\ndata: b\n\r\ndata: c\r\n\rdata: d\n\r", []string{"e|a", "|b", "|c", "|d"}},
+		"CR, then CRLF":   {"data: a\r\r\ndata: b\r\r\n", []string{"|a", "|", "|b", "|"}}, // an empty event is none
+		"empty CR lines":  {"\r\rdata: a\r\r\r", []string{"|", "|", "|a", "|"}},
 		"named":           {"event: error\ndata: {}\n\n", []string{"error|{}"}},
 		"no space":        {"data:a\n\n", []string{"|a"}},
 		"two spaces":      {"data:  a\n\n", []string{"| a"}},
@@ -90,11 +97,29 @@ func TestEventsBroken(t *testing.T) {
 	}
 }
 
-// FuzzEvents: however a stream is cut into pieces, its events and its bytes
-// are the same.
+// TestEventsAtOnce: an event is returned as soon as its end has come, though a CR may
+// be followed by a LF.
+func TestEventsAtOnce(t *testing.T) {
+	for name, stream := range map[string]string{"LF": "data: a\n\n", "CRLF": "data: a\r\n\r\n", "CR": "data: a\r\r"} {
+		src, w := io.Pipe()
+		r := newEventReader(src)
+		go func() { _, _ = io.WriteString(w, stream) }()
+		if e, err := r.next(); err != nil || string(e.data) != "a" || string(e.raw) != stream {
+			t.Errorf("%s: %q, %v", name, e.raw, err)
+		}
+		if r.buffered() {
+			t.Errorf("%s: another event is said to be there", name)
+		}
+		_ = src.Close()
+	}
+}
+
+// FuzzEvents: however a stream is cut into pieces, its events and its bytes are the
+// same; and so are its events with other line ends.
 func FuzzEvents(f *testing.F) {
 	f.Add("data: a\n\nevent: x\r\ndata: b\r\n\r\n: c\n\n", uint8(3))
 	f.Add("\r\n\n\r\ndata:\n\n", uint8(1))
+	f.Add("data: a\r\revent: x\rdata: b\r\r\r\n\rdata: c\r", uint8(1))
 	f.Fuzz(func(t *testing.T, stream string, piece uint8) {
 		want, raw, err := readEvents(strings.NewReader(stream))
 		if err != nil || raw != stream {
@@ -104,7 +129,33 @@ func FuzzEvents(f *testing.F) {
 		if err != nil || raw != stream || fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Fatalf("in pieces: %q, %v; want %q", got, err, want)
 		}
+		plain := strings.ReplaceAll(stream, "\r", "")
+		want, _, _ = readEvents(strings.NewReader(plain))
+		for _, end := range []string{"\r", "\r\n"} {
+			other := strings.ReplaceAll(plain, "\n", end)
+			got, raw, err := readEvents(&pieces{strings.NewReader(other), int(piece)%7 + 1})
+			if err != nil || raw != other || fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Fatalf("with %q: %q, %v; want %q", end, got, err, want)
+			}
+		}
 	})
+}
+
+func BenchmarkEvents(b *testing.B) {
+	one := `data: {"choices":[{"finish_reason":null,"index":0,"delta":{"content":" 57"}}],"created":1700000000,"id":"chatcmpl-0123456789abcdef","model":"m","object":"chat.completion.chunk"}` + "\n\n"
+	stream := strings.Repeat(one, 1000)
+	for name, stream := range map[string]string{"LF": stream, "CR": strings.ReplaceAll(stream, "\n", "\r")} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(stream)))
+			for b.Loop() {
+				for r := newEventReader(strings.NewReader(stream)); ; {
+					if _, err := r.next(); err != nil {
+						break
+					}
+				}
+			}
+		})
+	}
 }
 
 // pieces reads at most n bytes at a time.
