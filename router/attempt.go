@@ -38,6 +38,7 @@ type answer struct {
 	first     time.Time     // when it began
 	held      []byte        // what was read so far: a stream's events up to the first answer, or a body
 	ended     bool          // the stream's end was among it
+	finished  uint64        // the choices that have their finish reason
 	idle      time.Duration // for which a stream may be silent; 0 = for ever
 	watch     watch         // over it
 	rest      io.Reader     // what is left of a body too large to be held; nil else
@@ -229,6 +230,7 @@ func (a *answer) awaitFirstEvent(d dialect) *failure {
 			a.held = append(a.held, a.unasked.pass(e)...)
 		}
 		a.usage.merge(a.sum.add(e, m.usage))
+		a.finished |= m.finished
 		switch {
 		case m.failed != "":
 			return &failure{reason: BadResponse, detail: "answered 200 with an error", said: shorten(m.failed), begun: true}

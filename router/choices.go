@@ -1,6 +1,11 @@
 package router
 
-import "github.com/tidwall/gjson"
+import (
+	"bytes"
+	"math/bits"
+
+	"github.com/tidwall/gjson"
+)
 
 // choices is what chat completions and completions have in common: answers
 // that come in "choices", OpenAI's usage, and "data: [DONE]" at the end.
@@ -16,7 +21,7 @@ func (d choices) read(e event, committed bool) meaning {
 		return meaning{ended: true}
 	}
 	// "usage", "timings" and "error", from where on they are quickly told from the rest.
-	if len(e.data) == 0 || committed && !mayHold(e.data, `usage"`) && !mayHold(e.data, `mings"`) && !mayHold(e.data, `rror"`) {
+	if len(e.data) == 0 || committed && !mayHold(e.data, `usage"`) && !mayHold(e.data, `mings"`) && !mayHold(e.data, `rror"`) && !mayFinish(e.data) {
 		return meaning{}
 	}
 	o, valid := outlineOf(e.data)
@@ -26,10 +31,45 @@ func (d choices) read(e event, committed bool) meaning {
 	}
 	m := meaning{failed: d.failure(o), usage: d.usage(o)}
 	o.choices.ForEach(func(_, choice gjson.Result) bool {
-		m.answered = choice.Get("finish_reason").Str != "" || d.carries(choice)
-		return !m.answered
+		if choice.Get("finish_reason").Str != "" {
+			m.finished |= 1 << choice.Get("index").Uint() // one above 63 is none
+		}
+		m.answered = m.answered || m.finished != 0 || d.carries(choice)
+		return true
 	})
 	return m
+}
+
+// mayFinish is mayHold for a finish reason that is not null, which most events have.
+func mayFinish(data []byte) bool {
+	for {
+		_, rest, found := bytes.Cut(data, []byte(`nish_reason"`))
+		if !found {
+			return false
+		}
+		if data = bytes.TrimLeft(rest, ": \t"); len(data) > 0 && data[0] == '"' {
+			return true
+		}
+	}
+}
+
+// allFinished says whether a stream that has no end mark is complete: each choice
+// that its call asks for has its finish reason.
+func (choices) allFinished(b body, finished uint64) bool {
+	if finished == 0 {
+		return false
+	}
+	asked, prompts := int64(1), int64(1)
+	scan(b.raw, func(m member) {
+		value := b.raw[m.from:m.to]
+		switch unquote(string(b.raw[m.keyFrom:m.keyTo])) {
+		case "n":
+			asked = max(asked, atMost(value))
+		case "prompt":
+			prompts = max(prompts, promptsIn(value))
+		}
+	})
+	return int64(bits.OnesCount64(finished)) >= asked*prompts
 }
 
 func (d choices) judge(body []byte) meaning {

@@ -26,6 +26,7 @@ type dialect interface {
 type meaning struct {
 	answered bool   // it carries something that the client asked for
 	ended    bool   // after it the stream is whole
+	finished uint64 // the choices that have their finish reason with it: bit 0 is the first one's
 	failed   string // the backend's own words for why it has no answer
 	usage    usage
 }

@@ -156,13 +156,12 @@ func TestCutAfterCommit(t *testing.T) {
 		whole  string // what comes through before the error event
 		event  string // how the error event begins
 	}{
-		"reset":          {"/v1/chat/completions", sends(breaks, roleEvent, textEvent), roleEvent + textEvent, `data: {"error":{"message":`},
-		"end, no mark":   {"/v1/chat/completions", sends(ends, roleEvent, textEvent), roleEvent + textEvent, `data: {"error":{"message":`},
-		"finish, no end": {"/v1/chat/completions", sends(ends, textEvent, finalEvent), textEvent + finalEvent, `data: {"error":{"message":`},
-		"half an event":  {"/v1/chat/completions", sends(breaks, textEvent, `data: {"choi`), textEvent, `data: {"error":{"message":`},
-		"completion":     {"/v1/completions", sends(breaks, text), text, `data: {"error":{"message":`},
-		"message":        {"/v1/messages", sends(breaks, message), message, "event: error\ndata: {\"type\":\"error\",\"error\":{"},
-		"response":       {"/v1/responses", sends(ends, response), response, "event: error\ndata: {\"type\":\"error\",\"code\":"},
+		"reset":         {"/v1/chat/completions", sends(breaks, roleEvent, textEvent), roleEvent + textEvent, `data: {"error":{"message":`},
+		"end, no mark":  {"/v1/chat/completions", sends(ends, roleEvent, textEvent), roleEvent + textEvent, `data: {"error":{"message":`},
+		"half an event": {"/v1/chat/completions", sends(breaks, textEvent, `data: {"choi`), textEvent, `data: {"error":{"message":`},
+		"completion":    {"/v1/completions", sends(breaks, text), text, `data: {"error":{"message":`},
+		"message":       {"/v1/messages", sends(breaks, message), message, "event: error\ndata: {\"type\":\"error\",\"error\":{"},
+		"response":      {"/v1/responses", sends(ends, response), response, "event: error\ndata: {\"type\":\"error\",\"code\":"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, tc.behave, answers)

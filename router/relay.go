@@ -55,6 +55,9 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, re
 			return nil
 		case !errors.Is(err, io.EOF):
 			return a.breakOff(ctx, w, d, rec, err)
+		case a.complete(d, rec.call.body): // as it came: clients of such servers know the end of a stream by its finish reason
+			rec.conclude()
+			return a.unasked.flush(w)
 		default:
 			// The connection closed as though all were well, but the dialect's
 			// own end mark is missing.
@@ -70,6 +73,7 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, re
 		a.load.output.Add(int64(len(e.data)))
 		a.reserved.observe(e.data)
 		rec.usage.merge(a.sum.add(e, m.usage))
+		a.finished |= m.finished
 		if m.ended && !ended {
 			ended = true
 			rec.conclude()
@@ -98,6 +102,13 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, re
 			return err
 		}
 	}
+}
+
+// complete says whether a stream that ended cleanly, and without an end mark, is
+// complete all the same.
+func (a *answer) complete(d dialect, b body) bool {
+	of, ok := d.(choices)
+	return ok && of.allFinished(b, a.finished)
 }
 
 // bufferedByServer is how much of an answer net/http keeps until its handler has

@@ -133,6 +133,9 @@ func (r *resumption) relay(w http.ResponseWriter, a *answer, wantsUsage bool) er
 		m := meaning{}
 		if err == nil {
 			m = r.call.dialect.read(e, false)
+			a.finished |= m.finished
+		} else if errors.Is(err, io.EOF) && a.complete(r.call.dialect, r.call.body) {
+			m.ended, err = true, nil
 		}
 		if err != nil || e.cut && !m.whole(e) {
 			return fmt.Errorf("%w: its continuation broke as well", errCut)

@@ -81,6 +81,7 @@ func TestResume(t *testing.T) {
 		"it says all of it at once":   {sends(breaks, start), theirs(first + " 2 3 4"), first + " 2 3 4"},
 		"it begins alike, but is new": {sends(breaks, start), theirs(first, " 2", " 7"), first + " 2 3" + first + " 2 7"},
 		"it ends alike, but is new":   {sends(breaks, start), theirs(first), first + " 2 3" + first},
+		"no mark at its end":          {sends(breaks, start), sends(ends, roleEvent, strings.Replace(said(" 4"), "chatcmpl-1", "gen-9", 1), finished("stop"), usageEvent), first + " 2 3 4"},
 		"nothing is left to say":      {sends(breaks, start), theirs(), first + " 2 3"},
 		"only the end mark was lost":  {sends(breaks, start, strings.Replace(finished("stop"), "gen-9", "chatcmpl-1", 1)), answers, first + " 2 3"},
 	} {
