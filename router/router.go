@@ -200,8 +200,16 @@ func (s *routing) local(name string) *localBackend {
 	return b
 }
 
-// ServeHTTP answers one request.
-func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) { rt.mux.ServeHTTP(w, r) }
+// ServeHTTP answers one request. The connection of one with a Transfer-Encoding is
+// closed then: it may have a Content-Length as well, and what comes after it may be
+// meant as its body (RFC 9112, 6.1). net/http shows only one of the two, in HTTP/1.0
+// not even that; clients that know the length of their requests keep their connections.
+func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) {
+		w.Header().Set("Connection", "close")
+	}
+	rt.mux.ServeHTTP(w, r)
+}
 
 // RejectWaiting answers the calls that wait for a local server with 503, and those
 // that wait for a slot of one with 429: llmsup stops before they could be served.
