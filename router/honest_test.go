@@ -112,8 +112,9 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	}
 }
 
-// TestHalfClosedClient: a client that closes its sending side has left. It must
-// not read an empty 200.
+// TestHalfClosedClient: net/http takes a client that closes its sending side for one
+// that has left, unless the connection holds that back, as the daemon's do. The client
+// must not read an empty 200.
 func TestHalfClosedClient(t *testing.T) {
 	b := newBench(t, hangs, answers, short(time.Minute))
 	conn, err := net.Dial("tcp", strings.TrimPrefix(b.url, "http://"))

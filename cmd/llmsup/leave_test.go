@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -119,5 +120,33 @@ func TestStopLingersOnTheSocket(t *testing.T) {
 	<-in.done
 	if in.err != nil {
 		t.Errorf("it ended with %v", in.err)
+	}
+}
+
+// TestHalfClosedClient: a client that closes its sending side once it has made its
+// call, as some that use a pipe do, gets its answer.
+func TestHalfClosedClient(t *testing.T) {
+	t.Parallel()
+	in := launch(t, nil, "--demo", "--", "--threads", "1")
+	in.awaitReady()
+	for _, stream := range []bool{false, true} {
+		c := dial(t, in.url)
+		body := fmt.Sprintf(`{"model":"local","stream":%t,"max_tokens":300,"messages":[{"role":"user","content":"count"}]}`, stream)
+		fmt.Fprintf(c.conn, "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+		if err := c.conn.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		for final := false; !final; {
+			resp, err := http.ReadResponse(c.from, nil)
+			if err != nil {
+				t.Fatalf("stream %t: no answer: %v", stream, err)
+			}
+			got, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if final = resp.StatusCode != http.StatusContinue; final && (resp.StatusCode != http.StatusOK || err != nil || !strings.Contains(string(got), "length")) {
+				t.Errorf("stream %t: %d %s, %v", stream, resp.StatusCode, got, err)
+			}
+		}
+		c.ends()
 	}
 }

@@ -188,7 +188,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 	d.farewell.next, d.farewell.served, d.farewell.visitors = d.router, make(chan struct{}), map[*visitor]bool{}
 	public := &http.Server{
-		Handler: &d.farewell, ConnState: d.farewell.count, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		Handler: &d.farewell, ConnState: d.farewell.count, ConnContext: withVisitor, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: log.New(debugWriter{d.log}, "", 0),
 	}
 	private := &http.Server{Handler: control.NewHandler(d, d.opts.Version), ConnContext: control.WithPeer, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout}

@@ -45,7 +45,20 @@ func (f *farewell) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		defer f.told.Add(-1)
 		w.Header().Set("Connection", "close")
 	}
+	// HTTP/1.0 has no interim responses (RFC 9110, 15.2).
+	if v, ok := r.Context().Value(visitorKey{}).(*visitor); ok && r.ProtoAtLeast(1, 1) {
+		v.beginCall()
+		defer v.endCall()
+	}
 	f.next.ServeHTTP(w, r)
+}
+
+// visitorKey is the key of a request's *visitor in its context.
+type visitorKey struct{}
+
+// withVisitor is the http.Server's ConnContext.
+func withVisitor(ctx context.Context, conn net.Conn) context.Context {
+	return context.WithValue(ctx, visitorKey{}, conn)
 }
 
 // count is the http.Server's ConnState.

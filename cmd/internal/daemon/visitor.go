@@ -62,9 +62,10 @@ type visitor struct {
 	net.Conn
 	raw syscall.RawConn // its socket
 
-	mu    sync.Mutex
-	fresh bool      // it has the first call to come, or part of one has
-	quiet time.Time // since when nothing has come; zero = a call is under way
+	mu     sync.Mutex
+	fresh  bool      // it has the first call to come, or part of one has
+	quiet  time.Time // since when nothing has come; zero = a call is under way
+	halves halfClose
 
 	// These are for Read, which one goroutine at a time calls, as that of net.Conn
 	// may not be, but an http.Server does.
@@ -113,7 +114,7 @@ func (v *visitor) readNow(fd uintptr) bool {
 	if v.n > 0 && !v.quiet.IsZero() {
 		v.fresh, v.quiet = true, time.Now()
 	}
-	return true
+	return v.n != 0 || v.err != nil || !v.holdEnd(fd)
 }
 
 // works notes that a call has come.

@@ -1,0 +1,286 @@
+package daemon
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// waitMost is how long a test waits for what has to happen, on however busy a machine.
+const waitMost = 30 * time.Second
+
+// callServer serves calls as the daemon does: it reads their bodies, says that they
+// have come, and answers as answer does.
+func callServer(t *testing.T, answer http.HandlerFunc) (address string, calls <-chan *http.Request, f *farewell) {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	came := make(chan *http.Request, 100)
+	f = &farewell{visitors: map[*visitor]bool{}, next: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			return
+		}
+		came <- r
+		answer(w, r)
+	})}
+	server := &http.Server{Handler: f, ConnState: f.count, ConnContext: withVisitor, ReadHeaderTimeout: time.Minute}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = server.Serve(newVisitors(l, 100)) }()
+	t.Cleanup(func() { _ = server.Close(); <-done })
+	return l.Addr().String(), came, f
+}
+
+func dial(t *testing.T, address string) *net.TCPConn {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(waitMost))
+	return conn.(*net.TCPConn)
+}
+
+func post(t *testing.T, conn net.Conn, version string) {
+	t.Helper()
+	if _, err := fmt.Fprintf(conn, "POST / HTTP/%s\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", version); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// gone waits until a call is cancelled.
+func gone(t *testing.T, r *http.Request) {
+	t.Helper()
+	select {
+	case <-r.Context().Done():
+	case <-time.After(waitMost):
+		t.Error("the call goes on for a client that has left")
+	}
+}
+
+// TestHalfClosed: a client that closes its sending side gets its answer.
+func TestHalfClosed(t *testing.T) {
+	for name, parts := range map[string][]string{"whole": {"answer"}, "a stream": {"a", "n", "s", "wer"}} {
+		t.Run(name, func(t *testing.T) {
+			next := make(chan bool)
+			address, calls, f := callServer(t, func(w http.ResponseWriter, r *http.Request) {
+				for _, part := range parts {
+					<-next
+					_, _ = io.WriteString(w, part)
+					if len(parts) > 1 {
+						_ = http.NewResponseController(w).Flush()
+					}
+				}
+				if r.Context().Err() != nil {
+					t.Error("the call was cancelled")
+				}
+			})
+			conn := dial(t, address)
+			post(t, conn, "1.1")
+			<-calls
+			if err := conn.CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			in := bufio.NewReader(conn)
+			begin := make([]byte, len(interim)) // the server has read the end
+			if _, err := io.ReadFull(in, begin); err != nil || string(begin) != interim {
+				t.Fatalf("%q, %v", begin, err)
+			}
+			go func() {
+				for range parts {
+					next <- true
+				}
+			}()
+			resp, err := http.ReadResponse(in, nil) // reads over interim ones
+			for err == nil && resp.StatusCode == http.StatusContinue {
+				resp.Body.Close()
+				resp, err = http.ReadResponse(in, nil)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			if got, err := io.ReadAll(resp.Body); string(got) != "answer" || err != nil {
+				t.Errorf("%q, %v", got, err)
+			}
+			if rest, err := io.ReadAll(in); len(rest) > 0 || err != nil { // and the connection ends
+				t.Errorf("%q, %v", rest, err)
+			}
+			for f.open() > 0 {
+				time.Sleep(time.Millisecond)
+			}
+		})
+	}
+}
+
+// TestClosed: the call of a client that closes its connection is cancelled within
+// 100 ms, whether its response has begun or not, and behind a proxy, too, which
+// passes the end of either side on by itself.
+func TestClosed(t *testing.T) {
+	for name, tc := range map[string]struct{ begun, proxied bool }{
+		"before the response": {false, false}, "in the response": {true, false},
+		"before the response, by a proxy": {false, true}, "in the response, by a proxy": {true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			address, calls, _ := callServer(t, func(w http.ResponseWriter, r *http.Request) {
+				if tc.begun {
+					_, _ = io.WriteString(w, "x")
+					_ = http.NewResponseController(w).Flush()
+				}
+				<-r.Context().Done()
+			})
+			if tc.proxied {
+				address = proxy(t, address)
+			}
+			best := time.Hour // of a few: the machine may be loaded
+			for try := 0; try < 5 && best > 100*time.Millisecond; try++ {
+				conn := dial(t, address)
+				post(t, conn, "1.1")
+				r := <-calls
+				if tc.begun {
+					if _, err := conn.Read(make([]byte, 1)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				began := time.Now()
+				_ = conn.Close()
+				gone(t, r)
+				best = min(best, time.Since(began))
+			}
+			if best > 100*time.Millisecond {
+				t.Errorf("after %s at best, want 100 ms", best)
+			}
+		})
+	}
+}
+
+// proxy passes bytes on in both directions, and the end of each by itself.
+func proxy(t *testing.T, to string) (address string) {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	pass := func(from, to *net.TCPConn) {
+		if _, err := io.Copy(to, from); err != nil {
+			_ = from.Close()
+			_ = to.Close()
+		}
+		_ = to.CloseWrite()
+	}
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", to)
+			if err != nil {
+				_ = conn.Close()
+				continue
+			}
+			go pass(conn.(*net.TCPConn), server.(*net.TCPConn))
+			go pass(server.(*net.TCPConn), conn.(*net.TCPConn))
+		}
+	}()
+	return l.Addr().String()
+}
+
+// TestClosedInTwoSteps: a client closes its sending side, and later the other one.
+func TestClosedInTwoSteps(t *testing.T) {
+	address, calls, _ := callServer(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	conn := dial(t, address)
+	post(t, conn, "1.1")
+	r := <-calls
+	if err := conn.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(conn, make([]byte, 3*len(interim))); err != nil { // it is probed again
+		t.Fatal(err)
+	}
+	if r.Context().Err() != nil {
+		t.Error("cancelled while the client reads")
+	}
+	_ = conn.Close()
+	gone(t, r)
+}
+
+// TestUnacknowledged: a client that does not even acknowledge has left.
+func TestUnacknowledged(t *testing.T) {
+	address, calls, f := callServer(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	conn := dial(t, address)
+	post(t, conn, "1.1")
+	r := <-calls
+	_ = conn.CloseWrite()
+	if _, err := io.ReadFull(conn, make([]byte, 3*len(interim))); err != nil { // these are acknowledged
+		t.Fatal(err)
+	}
+	f.mu.Lock()
+	for v := range f.visitors {
+		v.mu.Lock()
+		_ = v.raw.Control(v.passEnd)
+		v.mu.Unlock()
+	}
+	f.mu.Unlock()
+	gone(t, r)
+}
+
+// TestEndsThatAreNotHeld: what else ends a client's sending side.
+func TestEndsThatAreNotHeld(t *testing.T) {
+	t.Run("HTTP/1.0", func(t *testing.T) { // which has no interim responses
+		address, calls, _ := callServer(t, func(_ http.ResponseWriter, r *http.Request) {
+			<-r.Context().Done()
+			panic(http.ErrAbortHandler)
+		})
+		conn := dial(t, address)
+		post(t, conn, "1.0")
+		r := <-calls
+		_ = conn.CloseWrite()
+		gone(t, r)
+		if got, err := io.ReadAll(conn); len(got) > 0 || err != nil {
+			t.Errorf("%q, %v", got, err)
+		}
+	})
+	t.Run("half a body", func(t *testing.T) {
+		address, _, f := callServer(t, func(http.ResponseWriter, *http.Request) { t.Error("it is taken for a call") })
+		conn := dial(t, address)
+		_, _ = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n{")
+		_ = conn.CloseWrite()
+		if got, _ := io.ReadAll(conn); strings.Contains(string(got), "100 Continue") {
+			t.Errorf("%q", got)
+		}
+		for f.open() > 0 {
+			time.Sleep(time.Millisecond)
+		}
+	})
+	t.Run("between calls", func(t *testing.T) {
+		address, calls, f := callServer(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "x") })
+		conn := dial(t, address)
+		in := bufio.NewReader(conn)
+		for range 3 {
+			post(t, conn, "1.1")
+			<-calls
+			resp, err := http.ReadResponse(in, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+		}
+		_ = conn.CloseWrite()
+		if rest, err := io.ReadAll(in); len(rest) > 0 || err != nil {
+			t.Errorf("%q, %v", rest, err)
+		}
+		for f.open() > 0 {
+			time.Sleep(time.Millisecond)
+		}
+	})
+}
