@@ -5,6 +5,9 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/openai/openai-go/v3"
+	"github.com/openai/openai-go/v3/option"
 )
 
 // TestErrorEventAborts: a backend's own error event reaches the client as it came,
@@ -47,5 +50,36 @@ func TestErrorEventAborts(t *testing.T) {
 				t.Errorf("log: %s", b.log)
 			}
 		})
+	}
+}
+
+// TestStreamsInOpenAISDK: what the official SDK makes of a stream that ends with a
+// backend's error event, and of one that is complete without [DONE].
+func TestStreamsInOpenAISDK(t *testing.T) {
+	const late = `data: {"error":{"message":"late"}}` + "\n\n"
+	for name, tc := range map[string]struct {
+		events []string
+		failed string // "" = the stream is complete
+	}{
+		"an error event":             {[]string{textEvent, late}, "late"},
+		"an error event and [DONE]":  {[]string{textEvent, late, doneEvent}, "late"},
+		"a finish reason, no [DONE]": {[]string{textEvent, finalEvent}, ""},
+		"no finish reason":           {[]string{textEvent}, "openrouter broke its answer off"},
+	} {
+		b := newBench(t, answers, sends(ends, tc.events...))
+		client := openai.NewClient(option.WithBaseURL(b.url+"/v1"), option.WithAPIKey("k"), option.WithMaxRetries(0))
+		stream := client.Chat.Completions.NewStreaming(t.Context(), openai.ChatCompletionNewParams{
+			Model: "gpt-4o", Messages: []openai.ChatCompletionMessageParamUnion{openai.UserMessage("count")},
+		})
+		text := ""
+		for stream.Next() {
+			text += stream.Current().Choices[0].Delta.Content
+		}
+		switch err := stream.Err(); {
+		case text != " 1":
+			t.Errorf("%s: the text is %q", name, text)
+		case tc.failed == "" && err != nil, tc.failed != "" && (err == nil || !strings.Contains(err.Error(), tc.failed)):
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
