@@ -64,7 +64,7 @@ func (choices) allFinished(b body, finished uint64) bool {
 		value := b.raw[m.from:m.to]
 		switch unquote(string(b.raw[m.keyFrom:m.keyTo])) {
 		case "n":
-			asked = max(asked, atMost(value))
+			asked = max(asked, numberIn(value))
 		case "prompt":
 			prompts = max(prompts, promptsIn(value))
 		}
