@@ -22,6 +22,8 @@ type body struct {
 	twice    bool   // there are two of them
 	choices  []modelChoice
 	buffer   *buffer // that raw lies in; nil = in memory of its own
+
+	llamaFields []string // that it depends on, and only llama-server knows
 }
 
 // span is a piece of a body: raw[from:to].
@@ -44,6 +46,7 @@ func parseBody(raw []byte) (body, error) {
 			b.twice = b.options != span{}
 			b.options = span{f.from, f.to}
 		}
+		b.noteLlamaField(name, raw[f.from:f.to])
 		if string(name) != "model" {
 			if err := b.readChoice(name, raw[f.from:f.to]); wrong == nil {
 				wrong = err

@@ -80,6 +80,9 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *call, p plan)
 			p.noSpare = fmt.Sprintf("the route's fallback_on has no %s", failed.reason)
 			break
 		}
+		if _, local := s.backend.(*localBackend); local && failed.ownField(c) {
+			break
+		}
 		if !s.first && failed.callersFault() {
 			break // it is not worth waiting for the server
 		}
@@ -191,6 +194,9 @@ func (rt *Router) refuse(w http.ResponseWriter, c *call, rec *record, e apiError
 // fallback that speaks of its operator.
 func (rt *Router) giveUp(w http.ResponseWriter, c *call, rec *record, p plan, failures []*failure) {
 	last := failures[len(failures)-1]
+	if p.bound && !last.callersFault() {
+		rec.reason = Unsupported
+	}
 	if p.overBudget == nil {
 		p.overBudget = last.overBudget
 	}
@@ -218,10 +224,14 @@ func (rt *Router) giveUp(w http.ResponseWriter, c *call, rec *record, p plan, fa
 		}
 		h.Set(headerBackend, last.backend)
 		rec.backend, rec.status = last.backend, last.resp.StatusCode
-		if !p.steps[0].first {
+		switch {
+		case !p.steps[0].first:
 			h.Set(headerReason, string(p.reason))
 			rec.reason, rec.detail = p.reason, p.detail
-		} else {
+		case p.bound && !last.callersFault():
+			h.Set(headerReason, string(rec.reason))
+			rec.detail += "; " + p.noSpare
+		default:
 			rec.reason = ""
 		}
 		w.WriteHeader(last.resp.StatusCode)

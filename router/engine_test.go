@@ -40,6 +40,7 @@ const engineTemplate = `{%- if tools %}{{- '<|system|>Tools:' }}
 // engine is a real llama-server on the counting model.
 type engine struct {
 	t      *testing.T
+	socket string
 	client *http.Client
 }
 
@@ -98,7 +99,7 @@ func startEngine(t *testing.T) engine {
 			t.Logf("llama-server said at last:\n%s", said[max(0, len(said)-4000):])
 		}
 	})
-	e := engine{t: t, client: &http.Client{Timeout: time.Minute, Transport: &http.Transport{
+	e := engine{t: t, socket: socket, client: &http.Client{Timeout: time.Minute, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)

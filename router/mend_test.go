@@ -28,7 +28,7 @@ func TestMended(t *testing.T) {
 		"it ended by itself, just so": {`"max_tokens":2`, firstPiece + one + two + finish("stop"), ""},
 		"below its limit":             {`"max_tokens":3`, firstPiece + one + two, ""},
 		"no limit":                    {`"max_tokens":-1`, firstPiece + one + two, ""},
-		"two limits":                  {`"max_tokens":2,"n_predict":9`, firstPiece + one + two, ""},
+		"two limits":                  {`"max_tokens":2,"max_completion_tokens":9`, firstPiece + one + two, ""},
 		"a stop string":               {`"max_tokens":2,"stop":"x"`, firstPiece + one + two, ""},
 		"tools":                       {`"max_tokens":2,"tools":[{"type":"function"}]`, firstPiece + one + two, ""},
 		"a format":                    {`"max_tokens":2,"response_format":{"type":"json_object"}`, firstPiece + one + two, ""},

@@ -32,6 +32,7 @@ type plan struct {
 	detail  string   // the same for a person
 	retry   int      // seconds until a call that is passed over is worth another try
 	noSpare string   // why there is no fallback behind the primary, where one was wanted
+	bound   bool     // it is that the fallback would ignore a field that the call depends on
 	refuse  apiError // Status 0 when there are steps
 
 	spareTimeout time.Duration // to the fallback's first answer

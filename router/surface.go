@@ -131,6 +131,7 @@ func (rt *Router) take(w http.ResponseWriter, r *http.Request, d dialect, localO
 		if e := s.checkChoices(key, c); e.Status != 0 && p.refuse.Status == 0 {
 			p = plan{route: p.route, refuse: e}
 		}
+		p.keepBound(c)
 		p.afford(c)
 	}
 	rt.serve(w, r, c, p)

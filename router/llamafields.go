@@ -1,0 +1,157 @@
+package router
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/tidwall/gjson"
+)
+
+// Fields of a request that only llama-server knows: neither OpenAI's nor OpenRouter's
+// reference has them. An upstream ignores them, so a call that depends on one never
+// moves there. A call depends on a field unless its value is null or switches the
+// field off. Seen with build 11669.
+var llamaFields = map[string]llamaField{
+	// How long the answer may be, and what it may be.
+	"n_predict": {binds: notNegative}, "t_max_predict_ms": {binds: positive}, "n_indent": {binds: positive},
+	"n_cmpl": {binds: notOne}, "ignore_eos": {binds: hasContent},
+	"grammar": {binds: hasContent}, "json_schema": {binds: given}, "lora": {binds: hasContent},
+
+	// How tokens are chosen.
+	"samplers": {binds: hasContent}, "mirostat": {binds: positive}, "typical_p": {binds: notOne}, "top_n_sigma": {binds: positive},
+	"dynatemp_range": {binds: positive}, "xtc_probability": {binds: positive}, "dry_multiplier": {binds: positive},
+	"repeat_penalty": {binds: notOne}, "min_keep": {binds: positive}, "adaptive_target": {binds: notNegative},
+	"logit_bias": {binds: biasByText},
+
+	// What the answer tells beside its text.
+	"n_probs": {binds: positive},
+
+	// How the prompt is made, and reasoning.
+	"chat_template_kwargs":   {binds: hasContent, paths: []string{"/v1/chat/completions", "/v1/responses", "/v1/messages"}},
+	"add_generation_prompt":  {binds: isFalse, paths: chatPaths},
+	"continue_final_message": {binds: hasContent, paths: chatPaths},
+	"reasoning_format":       {binds: unusualReasoning, paths: chatPaths},
+	"thinking_budget_tokens": {binds: notNegative, paths: chatPaths},
+	// A chat takes thinking_budget_tokens instead.
+	"reasoning_budget_tokens": {binds: notNegative, paths: []string{"/v1/completions"}},
+
+	// Without effect unless another field is set as well.
+	"repeat_last_n": {}, "mirostat_tau": {}, "mirostat_eta": {}, "dynatemp_exponent": {}, "xtc_threshold": {}, "adaptive_decay": {},
+	"dry_base": {}, "dry_allowed_length": {}, "dry_penalty_last_n": {}, "dry_sequence_breakers": {},
+	"post_sampling_probs": {}, "grammar_lazy": {}, "grammar_triggers": {}, "grammar_type": {}, "preserved_tokens": {},
+
+	// Without effect on the answer's text: caching, speed, and what is told of them.
+	"cache_prompt": {}, "id_slot": {}, "n_cache_reuse": {}, "n_keep": {}, "n_discard": {}, "backend_sampling": {},
+	"timings_per_token": {}, "return_progress": {}, "return_tokens": {}, "response_fields": {}, "verbose": {}, "sse_ping_interval": {},
+	"speculative.n_max": {}, "speculative.n_min": {}, "speculative.p_min": {}, "speculative.types": {},
+	"chat_format": {}, "parse_tool_calls": {}, "reasoning_in_content": {}, "reasoning_control": {},
+}
+
+// llamaField is a field that only llama-server knows.
+type llamaField struct {
+	binds func(v gjson.Result) bool // a call with this value, which is not null, depends on the field; nil = with none
+	paths []string                  // that read the field; nil = all of samplerPaths
+}
+
+// chatPaths are the paths that apply a chat template, but for /v1/messages, which
+// reads nearly none of the fields; samplerPaths are those that read the others.
+var (
+	chatPaths    = []string{"/v1/chat/completions", "/v1/responses"}
+	samplerPaths = append([]string{"/v1/completions"}, chatPaths...)
+)
+
+func given(gjson.Result) bool         { return true }
+func isFalse(v gjson.Result) bool     { return v.Type == gjson.False }
+func positive(v gjson.Result) bool    { return v.Type != gjson.Number || v.Num > 0 }
+func notNegative(v gjson.Result) bool { return v.Type != gjson.Number || v.Num >= 0 }
+func notOne(v gjson.Result) bool      { return v.Type != gjson.Number || v.Num != 1 }
+
+// biasByText finds llama-server's own form of a bias, a list; OpenAI's is an object.
+func biasByText(v gjson.Result) bool { return v.IsArray() && hasContent(v) }
+
+// unusualReasoning finds a format that is not the usual one: reasoning in a field of
+// its own.
+func unusualReasoning(v gjson.Result) bool {
+	return v.Type != gjson.String || v.Str != "" && v.Str != "auto" && v.Str != "deepseek"
+}
+
+// noteLlamaField remembers a field that the call depends on.
+func (b *body) noteLlamaField(name, value []byte) {
+	field, ok := llamaFields[string(name)]
+	if !ok || field.binds == nil {
+		return
+	}
+	if v := gjson.ParseBytes(value); v.Type != gjson.Null && field.binds(v) {
+		b.llamaFields = append(b.llamaFields, string(name))
+	}
+}
+
+// boundBy returns the first field that the call depends on and only llama-server
+// knows; "" = there is none.
+func (c *call) boundBy() string {
+	for _, name := range c.body.llamaFields {
+		paths := llamaFields[name].paths
+		if paths == nil {
+			paths = samplerPaths
+		}
+		if slices.Contains(paths, c.path) {
+			return name
+		}
+	}
+	return ""
+}
+
+// keepBound takes the upstreams out of the plan of a call that would move from a
+// local server to them, and depends on a field that they ignore. A route whose
+// primary is an upstream passes such fields through.
+func (p *plan) keepBound(c *call) {
+	field := ""
+	if p.meant && p.refuse.Status == 0 {
+		field = c.boundBy()
+	}
+	if field == "" {
+		return
+	}
+	var kept []step
+	for _, s := range p.steps {
+		if _, local := s.backend.(*localBackend); local {
+			kept = append(kept, s)
+			continue
+		}
+		p.bound = true
+		p.noSpare = "its fallback " + s.backend.name() + " would ignore " + quote(field) + ", which only llama-server knows"
+	}
+	if !p.bound {
+		return
+	}
+	p.steps = kept
+	switch {
+	case p.waits():
+	case len(kept) == 0:
+		p.refuse = apiError{
+			Status: http.StatusServiceUnavailable, Type: typeServer, Code: string(p.reason),
+			Message: p.detail + "; " + p.noSpare, RetryAfter: max(p.retry, 1),
+		}
+		p.reason, p.detail = Unsupported, p.refuse.Message
+	case kept[0].first:
+		p.reason, p.detail = "", "" // it is not passed over
+	}
+}
+
+// ownField says that a local server rejected a call for a field that only
+// llama-server knows. Its message does not always name the field: of a call that
+// depends on one, every such error counts.
+func (f *failure) ownField(c *call) bool {
+	if f.reason != Status || f.resp == nil || f.resp.StatusCode != http.StatusBadRequest {
+		return false
+	}
+	object := gjson.ParseBytes(f.body)
+	if object.Get("error.type").Str != typeInvalid {
+		return false
+	}
+	rest, named := strings.CutPrefix(object.Get("error.message").Str, "Field '")
+	name, _, _ := strings.Cut(rest, "'")
+	_, known := llamaFields[name]
+	return named && known || c.boundBy() != ""
+}

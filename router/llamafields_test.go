@@ -1,0 +1,325 @@
+package router
+
+import (
+	"net/http"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/models"
+)
+
+const (
+	boundCall  = `{"model":"local/qwen","messages":[],"grammar":"root ::= \"a\""}`
+	badGrammar = `{"error":{"code":400,"message":"Failed to initialize samplers: failed to parse grammar","type":"invalid_request_error"}}`
+)
+
+// TestOwnFieldRejected: a local server's 400 about a field that only it knows is the
+// caller's; every other error moves the call as before.
+func TestOwnFieldRejected(t *testing.T) {
+	const named = `{"error":{"code":400,"message":"Field 'cache_prompt': type must be boolean","type":"invalid_request_error"}}`
+	const about = `{"error":{"code":400,"message":"image input is not supported","type":"invalid_request_error"}}`
+	for name, tc := range map[string]struct {
+		local http.HandlerFunc
+		call  string
+		moves bool
+	}{
+		"a grammar":                        {status(400, badGrammar), boundCall, false},
+		"named":                            {status(400, named), `{"model":"local/qwen","messages":[],"cache_prompt":"x"}`, false},
+		"in a stream":                      {status(400, named), `{"model":"local/qwen","messages":[],"cache_prompt":"x","stream":true}`, false},
+		"about a field that others know":   {status(400, about), `{"model":"local/qwen","messages":[],"cache_prompt":true}`, true},
+		"a field that others know, named":  {status(400, strings.Replace(named, "cache_prompt", "top_p", 1)), `{"model":"local/qwen","messages":[],"top_p":"x"}`, true},
+		"another status":                   {status(422, named), `{"model":"local/qwen","messages":[],"cache_prompt":"x"}`, true},
+		"too long":                         {status(400, `{"error":{"type":"exceed_context_size_error","message":"Field 'cache_prompt'"}}`), plainCall, true},
+		"the server's own error":           {status(500, `{"error":{"code":500,"message":"Field 'cache_prompt': x","type":"server_error"}}`), plainCall, true},
+		"a grammar that is switched off":   {status(400, badGrammar), `{"model":"local/qwen","messages":[],"grammar":""}`, true},
+		"a grammar that the path does not": {status(400, badGrammar), `{"model":"local/qwen","messages":[],"grammar":null}`, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, tc.local, answers)
+			r := b.post("/v1/chat/completions", tc.call)
+			if tc.moves != (r.backend() == "openrouter") || tc.moves != (len(b.cloud.calls()) == 1) {
+				t.Errorf("%d from %q after %d calls of the cloud: %s", r.status, r.backend(), len(b.cloud.calls()), r.body)
+			}
+			if !tc.moves && (r.status != 400 || r.reason() != "" || gjson.Get(r.body, "error.type").Str != "invalid_request_error") {
+				t.Errorf("%d, %q: %s", r.status, r.reason(), r.body)
+			}
+		})
+	}
+}
+
+// TestOwnFieldRejectedByOne: the next local server is not asked either.
+func TestOwnFieldRejectedByOne(t *testing.T) {
+	b := newBench(t, status(400, badGrammar), answers, twoLocals)
+	if r := b.post("/v1/chat/completions", boundCall); r.status != 400 || r.body != badGrammar || len(b.local.calls()) != 1 {
+		t.Errorf("%d after %d calls: %s", r.status, len(b.local.calls()), r.body)
+	}
+	b.local.behave = status(500, `{}`)
+	if b.post("/v1/chat/completions", boundCall); len(b.local.calls()) != 3 {
+		t.Errorf("%d calls; a 500 moves the call to a server that knows the field", len(b.local.calls()))
+	}
+}
+
+// twoLocals gives local/qwen a second local server as its fallback.
+func twoLocals(c *Config, routes map[string]models.Route) {
+	c.Locals["other"] = c.Locals["qwen"]
+	routes["local/qwen"] = models.Route{Primary: "qwen", Fallback: "other", Timeout: time.Minute}
+}
+
+// TestBoundStays: a call that depends on a field that only llama-server knows never
+// moves to an upstream.
+func TestBoundStays(t *testing.T) {
+	drained := func(s *LocalState) { s.Reason, s.Detail, s.Alive = Drained, "is drained", false }
+	const broken = `{"error":{"code":500,"message":"the engine failed","type":"server_error"}}`
+	for name, tc := range map[string]struct {
+		local  http.HandlerFunc
+		state  func(*LocalState)
+		status int
+		code   string
+		reason string
+	}{
+		"drained":   {answers, drained, 503, "drained", "unsupported"},
+		"its error": {status(500, broken), nil, 500, "500", "unsupported"},
+		"too long":  {status(400, `{"error":{"code":400,"type":"exceed_context_size_error","message":"too long"}}`), nil, 400, "400", "unsupported"},
+		"lost":      {breaks, nil, 502, "lost", "unsupported"},
+		"degraded":  {answers, func(s *LocalState) { s.Reason, s.Detail = Degraded, "is degraded" }, 200, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, tc.local, answers)
+			if tc.state != nil {
+				b.state.set(tc.state)
+			}
+			r := b.post("/v1/chat/completions", boundCall)
+			if r.status != tc.status || gjson.Get(r.body, "error.code").String() != tc.code || r.reason() != tc.reason || len(b.cloud.calls()) != 0 {
+				t.Errorf("%d, reason %q after %d calls of the cloud: %s", r.status, r.reason(), len(b.cloud.calls()), r.body)
+			}
+			if tc.reason != "" && !strings.Contains(b.log.String(), `"reason":"unsupported"`) {
+				t.Errorf("the log has another reason: %s", b.log)
+			}
+			if tc.code == "drained" || tc.code == "lost" {
+				if message := gjson.Get(r.body, "error.message").Str; !strings.Contains(message, `its fallback openrouter would ignore "grammar"`) {
+					t.Errorf("the error does not name the field: %s", message)
+				}
+			}
+		})
+	}
+	t.Run("its time is over", func(t *testing.T) {
+		b := newBench(t, hangs, answers, short(200*time.Millisecond))
+		if r := b.post("/v1/chat/completions", boundCall); r.status != 504 || r.reason() != "unsupported" || len(b.cloud.calls()) != 0 {
+			t.Errorf("%d, %q: %s", r.status, r.reason(), r.body)
+		}
+	})
+	t.Run("its stream breaks", func(t *testing.T) {
+		b := newBench(t, sends(breaks, roleEvent, textEvent), answers, resuming)
+		r := b.post("/v1/chat/completions", strings.Replace(boundCall, `{`, `{"stream":true,"max_tokens":9,`, 1))
+		if r.readErr == nil || !strings.Contains(r.body, `"code":"lost"`) || len(b.cloud.calls()) != 0 {
+			t.Errorf("%v after %d calls of the cloud: %s", r.readErr, len(b.cloud.calls()), r.body)
+		}
+	})
+	t.Run("it waits", func(t *testing.T) {
+		b := newBench(t, answers, answers)
+		b.state.enter(loads)
+		done := make(chan reply, 1)
+		go func() { done <- b.post("/v1/chat/completions", boundCall) }()
+		for b.router.Traffic("qwen").Queued == 0 && len(b.cloud.calls()) == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		b.state.enter(takesCalls)
+		if r := <-done; r.status != 200 || r.backend() != "qwen" || r.reason() != "" || len(b.cloud.calls()) != 0 {
+			t.Errorf("%d from %q, %q: %s", r.status, r.backend(), r.reason(), r.body)
+		}
+	})
+	t.Run("an upstream first", func(t *testing.T) {
+		b := newBench(t, answers, answers)
+		r := b.post("/v1/chat/completions", strings.Replace(boundCall, "local/qwen", "gpt-4o", 1))
+		if r.status != 200 || r.backend() != "openrouter" || !strings.Contains(string(b.cloud.lastBody()), `"grammar"`) {
+			t.Errorf("%d from %q: %s", r.status, r.backend(), r.body)
+		}
+	})
+}
+
+// TestBoundBy: which values bind a call, by path.
+func TestBoundBy(t *testing.T) {
+	for _, tc := range []struct{ path, fields, want string }{
+		{chatPath, `"grammar":"x"`, "grammar"},
+		{chatPath, `"gr\u0061mmar":"x"`, "grammar"},
+		{chatPath, `"grammar":"x","grammar":""`, "grammar"}, // readers differ in which one they take
+		{chatPath, `"grammar":"","json_schema":null,"samplers":[],"lora":[],"chat_template_kwargs":{}`, ""},
+		{chatPath, `"json_schema":{}`, "json_schema"},
+		{chatPath, `"n_predict":-1,"mirostat":0,"typical_p":1.0,"repeat_penalty":1,"top_n_sigma":-1,"min_keep":0,"n_probs":0,"n_cmpl":1`, ""},
+		{chatPath, `"n_predict":0`, "n_predict"},
+		{chatPath, `"xtc_probability":0,"dry_multiplier":0.0,"dynatemp_range":0,"ignore_eos":false,"t_max_predict_ms":0`, ""},
+		{chatPath, `"mirostat_tau":5,"dry_base":1.75,"repeat_last_n":64,"cache_prompt":true,"id_slot":0,"timings_per_token":true`, ""},
+		{chatPath, `"temperature":1,"top_k":4,"min_p":0.1,"seed":1,"response_format":{"type":"json_object"},"repetition_penalty":2`, ""},
+		{chatPath, `"logit_bias":{"5":1}`, ""},
+		{chatPath, `"logit_bias":[[5,1]]`, "logit_bias"},
+		{chatPath, `"reasoning_format":"auto","add_generation_prompt":true`, ""},
+		{chatPath, `"reasoning_format":"none"`, "reasoning_format"},
+		{chatPath, `"messages":[{"grammar":"x"}]`, ""},
+		{textPath, `"chat_template_kwargs":{"a":1}`, ""},
+		{textPath, `"n_predict":5`, "n_predict"},
+		{"/v1/responses", `"n_predict":5`, "n_predict"},
+		{"/v1/messages", `"n_predict":5,"grammar":"x"`, ""}, // llama-server ignores them there
+		{"/v1/messages", `"n_predict":5,"chat_template_kwargs":{"a":1}`, "chat_template_kwargs"},
+		{"/v1/embeddings", `"grammar":"x"`, ""},
+	} {
+		c := &call{path: tc.path, body: mustParse(t, `{`+tc.fields+`}`)}
+		if got := c.boundBy(); got != tc.want {
+			t.Errorf("%s {%s}: bound by %q, want %q", tc.path, tc.fields, got, tc.want)
+		}
+	}
+}
+
+// engineBench is a bench whose local server is a real llama-server.
+func engineBench(t *testing.T, e engine) *bench {
+	t.Helper()
+	b := newBench(t, nil, answers)
+	b.state.set(func(s *LocalState) { s.Network, s.Address, s.Streams = "unix", e.socket, true })
+	return b
+}
+
+// How llama-server treats a value that it can't use.
+const (
+	rejects = 400 // with an error that is the caller's
+	fails   = 500 // with an error of its own, which moves a call that may move
+	ignores = 200
+)
+
+// llamaFieldCalls are the expected values of TestLlamaFields: for each field of the
+// table a value that llama-server can use, one that it can't, what it does with that
+// one, and whether the first has an effect on the answer, or on the settings and
+// figures that the answer tells.
+var llamaFieldCalls = map[string]struct {
+	valid, invalid string
+	then           int
+	effect         bool
+}{
+	"n_predict":              {`2`, `"x"`, rejects, true},
+	"t_max_predict_ms":       {`60000`, `"x"`, rejects, false},
+	"n_indent":               {`2`, `"x"`, rejects, false},
+	"n_cmpl":                 {`2`, `"x"`, rejects, true},
+	"ignore_eos":             {`true`, `"x"`, rejects, true},
+	"grammar":                {`"root ::= \"abc\""`, `"root ::= nothing"`, rejects, true},
+	"json_schema":            {`{"type":"null"}`, `{"type":"nonsense"}`, rejects, true},
+	"lora":                   {`[{"id":0,"scale":1}]`, `5`, rejects, true},
+	"samplers":               {`["top_k"]`, `5`, ignores, true},
+	"mirostat":               {`2`, `"x"`, rejects, true},
+	"typical_p":              {`0.5`, `"x"`, rejects, true},
+	"top_n_sigma":            {`2`, `"x"`, rejects, true},
+	"dynatemp_range":         {`0.5`, `"x"`, rejects, true},
+	"xtc_probability":        {`0.5`, `"x"`, rejects, true},
+	"dry_multiplier":         {`0.5`, `"x"`, rejects, true},
+	"repeat_penalty":         {`1.5`, `"x"`, rejects, true},
+	"min_keep":               {`3`, `"x"`, rejects, true},
+	"adaptive_target":        {`0.5`, `"x"`, rejects, true},
+	"logit_bias":             {`[[" 1",5]]`, `[["nothing",1]]`, ignores, true},
+	"n_probs":                {`2`, `"x"`, rejects, true},
+	"chat_template_kwargs":   {`{"a":1}`, `{"enable_thinking":"x"}`, rejects, false}, // the model's template has no use for it
+	"add_generation_prompt":  {`false`, `"x"`, ignores, true},
+	"continue_final_message": {`"content","add_generation_prompt":false`, `"x"`, rejects, true},
+	"reasoning_format":       {`"none"`, `"x"`, fails, true},
+	"thinking_budget_tokens": {`5`, `"x"`, ignores, false}, // the model does not think
+
+	"repeat_last_n":         {`5`, `"x"`, rejects, true},
+	"mirostat_tau":          {`4`, `"x"`, rejects, true},
+	"mirostat_eta":          {`0.5`, `"x"`, rejects, true},
+	"dynatemp_exponent":     {`2`, `"x"`, rejects, true},
+	"xtc_threshold":         {`0.5`, `"x"`, rejects, true},
+	"adaptive_decay":        {`0.5`, `"x"`, rejects, true},
+	"dry_base":              {`2`, `"x"`, rejects, true},
+	"dry_allowed_length":    {`3`, `"x"`, rejects, true},
+	"dry_penalty_last_n":    {`5`, `"x"`, rejects, true},
+	"dry_sequence_breakers": {`["a"]`, `5`, rejects, true},
+	"post_sampling_probs":   {`true`, `"x"`, rejects, true},
+	"grammar_lazy":          {`false`, `"x"`, ignores, false},
+	"grammar_triggers":      {`[]`, `5`, ignores, false},
+	"grammar_type":          {`"user"`, `5`, ignores, false},
+	"preserved_tokens":      {`[]`, `5`, ignores, false},
+	"cache_prompt":          {`true`, `"x"`, rejects, true},
+	"id_slot":               {`1`, `"x"`, ignores, true},
+	"n_cache_reuse":         {`1`, `"x"`, rejects, false},
+	"n_keep":                {`1`, `"x"`, rejects, true},
+	"n_discard":             {`1`, `"x"`, rejects, true},
+	"backend_sampling":      {`false`, `"x"`, rejects, false},
+	"timings_per_token":     {`true`, `"x"`, rejects, true},
+	"return_progress":       {`true`, `"x"`, rejects, false},
+	"return_tokens":         {`true`, `"x"`, rejects, true},
+	"response_fields":       {`["content"]`, `5`, ignores, true},
+	"verbose":               {`true`, `"x"`, rejects, false}, // which every call has here
+	"sse_ping_interval":     {`5`, `"x"`, rejects, false},
+	"speculative.n_max":     {`5`, `"x"`, ignores, false},
+	"speculative.n_min":     {`5`, `"x"`, ignores, false},
+	"speculative.p_min":     {`0.5`, `"x"`, ignores, false},
+	"speculative.types":     {`"none"`, `5`, ignores, false},
+	"chat_format":           {`1`, `"x"`, ignores, false},
+	"parse_tool_calls":      {`false`, `"x"`, ignores, false},
+	"reasoning_in_content":  {`true`, `"x"`, ignores, false},
+	"reasoning_control":     {`true`, `"x"`, ignores, false},
+}
+
+// TestLlamaFields: with a real llama-server, which fields have an effect there, where
+// a call with each is answered, and why.
+func TestLlamaFields(t *testing.T) {
+	e := startEngine(t)
+	b := engineBench(t, e)
+	call := func(field, value string) reply {
+		given := map[string]string{"id_slot": `0`, "cache_prompt": `false`, "seed": `1`, "verbose": `true`}
+		if field != "" {
+			given[field] = value
+		}
+		raw := `{"model":"local/qwen","max_tokens":6,"messages":[{"role":"user","content":"hi"}]`
+		for name, value := range given {
+			raw += `,` + quote(name) + `:` + value
+		}
+		return b.post("/v1/chat/completions", raw+"}")
+	}
+	plain := comparable(t, call("", "").body)
+	for field, want := range map[string]string{"grammar": "abc", "n_predict": "1 2"} {
+		if got := gjson.Get(call(field, llamaFieldCalls[field].valid).body, "choices.0.message.content").Str; got != want {
+			t.Errorf("%s: the answer is %q, want %q", field, got, want)
+		}
+	}
+	for name, field := range llamaFields {
+		tc, ok := llamaFieldCalls[name]
+		bound := field.binds != nil && field.binds(gjson.Parse(tc.valid))
+		if name == "reasoning_budget_tokens" { // of completions
+			continue
+		}
+		if !ok {
+			t.Errorf("%s has no expected values", name)
+			continue
+		}
+		b.state.set(takesCalls)
+		before := len(b.cloud.calls())
+		r := call(name, tc.valid)
+		if r.status != 200 || r.backend() != "qwen" || r.reason() != "" {
+			t.Errorf("%s: %s: %d from %q, %q: %s", name, tc.valid, r.status, r.backend(), r.reason(), r.body)
+		} else if effect := !reflect.DeepEqual(comparable(t, r.body), plain); effect != tc.effect {
+			t.Errorf("%s: %s: has an effect: %t, want %t: %s", name, tc.valid, effect, tc.effect, r.body)
+		}
+		r = call(name, tc.invalid)
+		invalidBound := field.binds != nil && field.binds(gjson.Parse(tc.invalid))
+		switch {
+		case tc.then == fails && invalidBound:
+			if r.status != 500 || r.backend() != "qwen" || r.reason() != "unsupported" {
+				t.Errorf("%s: %s: %d from %q, %q: %s", name, tc.invalid, r.status, r.backend(), r.reason(), r.body)
+			}
+		case r.status != tc.then || r.backend() != "qwen" || r.reason() != "":
+			t.Errorf("%s: %s: %d from %q, %q: %s", name, tc.invalid, r.status, r.backend(), r.reason(), r.body)
+		}
+		if n := len(b.cloud.calls()) - before; n != 0 {
+			t.Errorf("%s: the cloud was asked %d times", name, n)
+		}
+		// Without the server, a call leaves local unless it depends on the field.
+		b.state.set(func(s *LocalState) { s.Reason, s.Detail, s.Alive = Drained, "is drained", false })
+		switch r = call(name, tc.valid); {
+		case bound && (r.status != 503 || r.reason() != "unsupported" || gjson.Get(r.body, "error.code").Str != "drained" || !strings.Contains(r.body, name)):
+			t.Errorf("%s: drained: %d from %q, %q: %s", name, r.status, r.backend(), r.reason(), r.body)
+		case !bound && (r.status != 200 || r.backend() != "openrouter" || r.reason() != "drained"):
+			t.Errorf("%s: drained: %d from %q, %q: %s", name, r.status, r.backend(), r.reason(), r.body)
+		}
+	}
+}
