@@ -200,6 +200,8 @@ func (a *assembler) close(at *assembled, ch chunk) error {
 	return nil
 }
 
+func (a *assembler) done() bool { return a.ended }
+
 // complete says whether nothing is missing once the stream has ended.
 func (a *assembler) complete() error {
 	for i := range a.choices {

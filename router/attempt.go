@@ -31,7 +31,8 @@ type answer struct {
 	resume   *resumption         // how the stream could be continued elsewhere; nil = it can't be
 
 	events    *eventReader  // a stream; nil else
-	assembler *assembler    // what puts a stream together that the client did not ask for
+	assembler aggregator    // what puts a stream together that the client did not ask for; nil = it did
+	ours      bool          // the router asked for that stream
 	sum       *usageSum     // nil = its usage is of all choices
 	unasked   *usageFilter  // what takes the usage out that the client did not ask for; nil = it did
 	mended    bool          // its end was lost, and known
@@ -89,7 +90,9 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 		a.idle, a.cancel, a.redact = idle, cancel, s.backend.redact
 	}
 	if failed == nil && inTime && a.assembler != nil {
-		failed = a.collect(c.dialect)
+		if failed = a.collect(c.dialect); failed != nil {
+			failed.usage = a.usage
+		}
 	}
 	close(answered)
 	if failed == nil && inTime {
@@ -189,9 +192,12 @@ func open(ctx context.Context, resp *http.Response, c *call, load *traffic) (*an
 	case form.asked == asCounted:
 		a.unasked = &usageFilter{}
 	default:
-		a.assembler = newAssembler(*form)
+		a.assembler, a.ours = newAssembler(*form), true
 	}
 	if isEventStream(resp.Header) {
+		if a.assembler == nil && c.wantsNoStream() {
+			a.assembler = newAggregator(c.path)
+		}
 		return a, a.awaitFirstEvent(c.dialect)
 	}
 	a.assembler, a.unasked = nil, nil

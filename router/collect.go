@@ -56,18 +56,24 @@ func (a *answer) collect(d dialect) *failure {
 	defer a.endWatch()
 	for !a.ended {
 		e, err := a.awaitEvent()
+		broken := err != nil
 		if err == nil {
 			a.load.output.Add(int64(len(e.data)))
+			if !a.ours { // llama-server tells at the end
+				a.usage.merge(d.read(e, true).usage)
+			}
 			err = a.assembler.add(e)
-			a.ended = string(e.data) == "[DONE]"
+			a.ended = a.assembler.done()
 		}
 		if errors.Is(err, io.EOF) {
 			err = errNotWhole
 		}
 		if err != nil {
-			if whole, ok := a.assembler.mend(); ok {
-				a.mended = true
-				return a.collected(whole, d)
+			if broken || errors.Is(err, errNotWhole) {
+				if whole, ok := a.assembler.mend(); ok {
+					a.mended = true
+					return a.collected(whole, d)
+				}
 			}
 			return a.uncollected(err)
 		}
@@ -98,13 +104,16 @@ func (a *answer) collected(whole []byte, d dialect) *failure {
 // uncollected says what it means that a stream can't be put together.
 func (a *answer) uncollected(err error) *failure {
 	var own *streamError
+	var failed *upstreamStreamError
 	switch {
+	case errors.As(err, &failed):
+		return &failure{reason: BadResponse, detail: "ended its stream with an error", said: shorten(failed.said), begun: true}
 	case errors.As(err, &own): // what it would have said without a stream
 		header := a.resp.Header.Clone()
 		header.Set("Content-Type", "application/json; charset=utf-8")
 		return refusedWith(&http.Response{StatusCode: own.status, Header: header}, []byte(own.body))
-	case errors.Is(err, errNotSame), errors.Is(err, errUnfamiliar), errors.Is(err, errTooLong):
-		return &failure{reason: BadResponse, detail: err.Error(), begun: true, again: true, strange: errors.Is(err, errUnfamiliar)}
+	case errors.Is(err, errNotSame), errors.Is(err, errUnfamiliar), errors.Is(err, errTooLong), errors.Is(err, errUnmergeable):
+		return &failure{reason: BadResponse, detail: err.Error(), begun: true, again: a.ours, strange: errors.Is(err, errUnfamiliar)}
 	case errors.Is(err, errStalled):
 		return &failure{reason: Stalled, detail: "was silent for too long in the middle of its answer", begun: true, part: a.part()}
 	case errors.Is(err, errNotWhole):

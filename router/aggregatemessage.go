@@ -1,0 +1,171 @@
+package router
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/tidwall/gjson"
+)
+
+// messageAggregator is the aggregator of Anthropic's messages.
+// Source: Anthropic's API reference, "Streaming messages".
+type messageAggregator struct {
+	noPartial
+	message merged   // message_start's, and what message_delta changes of it
+	blocks  []*block // of its content
+	deltas  int64    // that had a text
+	size    int
+	ended   bool
+}
+
+// block is a block of content.
+type block struct {
+	merged
+	input  bytes.Buffer // of a tool, as JSON
+	closed bool
+}
+
+// blockDeltas are the deltas of a block's texts: the type, and the field that it adds
+// to.
+var blockDeltas = map[string]string{"text_delta": "text", "thinking_delta": "thinking"}
+
+func (a *messageAggregator) add(e event) error {
+	object, ok, err := eventJSON(e, &a.size)
+	if !ok {
+		return err
+	}
+	kind := object.Get("type").Str
+	switch {
+	case kind == "error" || errorIn(object) != "":
+		return &upstreamStreamError{orElse(errorIn(object), "an error without a message")}
+	case kind == "ping":
+		return nil
+	case a.ended || (kind == "message_start") != (a.message.kind == 0):
+		return fmt.Errorf("%w: %s is out of turn", errUnmergeable, shorten(quote(kind)))
+	}
+	switch kind {
+	case "message_start":
+		a.message.kind = '{'
+		a.setFields(&a.message, object.Get("message"))
+	case "content_block_start":
+		if object.Get("index").Int() != int64(len(a.blocks)) || a.open() {
+			return fmt.Errorf("%w: a block is out of turn", errUnmergeable)
+		}
+		b := &block{}
+		a.blocks = append(a.blocks, b)
+		return b.add("", object.Get("content_block"))
+	case "content_block_delta":
+		if object.Get("index").Int() != int64(len(a.blocks))-1 || !a.open() {
+			return fmt.Errorf("%w: a block goes on after its end", errUnmergeable)
+		}
+		return a.addDelta(a.blocks[len(a.blocks)-1], object.Get("delta"))
+	case "content_block_stop":
+		if !a.open() {
+			return fmt.Errorf("%w: a block ends twice", errUnmergeable)
+		}
+		a.blocks[len(a.blocks)-1].closed = true
+	case "message_delta":
+		a.setFields(&a.message, object.Get("delta"))
+		if used := object.Get("usage"); used.IsObject() {
+			all := a.message.field(gjson.Parse(`"usage"`))
+			all.kind = '{'
+			a.setFields(all, used)
+		}
+	case "message_stop":
+		a.ended = true
+	default:
+		return fmt.Errorf("%w: unknown event %s", errUnmergeable, shorten(quote(kind)))
+	}
+	return nil
+}
+
+// open says whether the last block has not come to its end.
+func (a *messageAggregator) open() bool {
+	return len(a.blocks) > 0 && !a.blocks[len(a.blocks)-1].closed
+}
+
+// setFields takes over values of an object, the later ones in place of earlier ones.
+func (a *messageAggregator) setFields(to *merged, object gjson.Result) {
+	object.ForEach(func(key, value gjson.Result) bool {
+		f := to.field(key)
+		if *f = (merged{}); key.Str == "usage" && value.IsObject() {
+			f.kind = '{'
+			a.setFields(f, value)
+		} else {
+			f.raw = string([]byte(value.Raw))
+		}
+		return true
+	})
+}
+
+func (a *messageAggregator) addDelta(b *block, delta gjson.Result) error {
+	kind := delta.Get("type").Str
+	if name, ok := blockDeltas[kind]; ok {
+		text := delta.Get(name)
+		if hasContent(text) {
+			a.deltas++
+		}
+		return b.field(gjson.Parse(quote(name))).add(name, text)
+	}
+	switch kind {
+	case "signature_delta":
+		f := b.field(gjson.Parse(`"signature"`))
+		if !f.null() && f.raw != `""` {
+			return mismatch("signature")
+		}
+		f.raw = string([]byte(delta.Get("signature").Raw))
+	case "input_json_delta":
+		b.input.WriteString(delta.Get("partial_json").Str)
+	case "citations_delta":
+		f := b.field(gjson.Parse(`"citations"`))
+		f.kind, f.raw = '[', ""
+		f.list = append(f.list, &merged{raw: string([]byte(delta.Get("citation").Raw))})
+	default:
+		return fmt.Errorf("%w: unknown delta %s", errUnmergeable, shorten(quote(kind)))
+	}
+	return nil
+}
+
+// reason is the message's stop_reason; "" before it.
+func (a *messageAggregator) reason() string {
+	if f := a.message.fields["stop_reason"]; f != nil {
+		return gjson.Parse(f.raw).Str
+	}
+	return ""
+}
+
+func (a *messageAggregator) done() bool { return a.ended }
+
+// mend takes a stream without message_stop for whole once its reason has come.
+func (a *messageAggregator) mend() (whole []byte, ok bool) {
+	if a.reason() == "" || a.open() {
+		return nil, false
+	}
+	a.ended = true
+	whole, err := a.whole()
+	return whole, err == nil
+}
+
+func (a *messageAggregator) whole() ([]byte, error) {
+	switch {
+	case !a.ended:
+		return nil, errNotWhole
+	case a.reason() == "" || a.open():
+		return nil, fmt.Errorf("%w: the message has no stop_reason", errUnmergeable)
+	}
+	content := append(make([]byte, 0, a.size), '[')
+	for i, b := range a.blocks {
+		if b.input.Len() > 0 {
+			if !validJSON(b.input.Bytes()) { // as of a call that was cut
+				return nil, fmt.Errorf("%w: the input of a tool is not JSON", errUnmergeable)
+			}
+			*b.field(gjson.Parse(`"input"`)) = merged{raw: b.input.String()}
+		}
+		if i > 0 {
+			content = append(content, ',')
+		}
+		content = b.append(content, "")
+	}
+	*a.message.field(gjson.Parse(`"content"`)) = merged{raw: string(append(content, ']'))}
+	return a.message.append(nil, ""), nil
+}

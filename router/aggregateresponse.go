@@ -1,0 +1,81 @@
+package router
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/tidwall/gjson"
+)
+
+// responseAggregator is the aggregator of responses. The event that ends the stream
+// has the whole answer: it is taken if it says what the other events have said.
+// Source: OpenAI's API reference, "Streaming events" of responses.
+type responseAggregator struct {
+	noPartial
+	text   strings.Builder // that has come in deltas
+	deltas int64           // that had a text
+	items  []string        // the items of the output that are done, as JSON
+	size   int
+	final  string // the whole answer, as JSON; "" before it
+}
+
+func (a *responseAggregator) add(e event) error {
+	if string(e.data) == "[DONE]" { // OpenRouter adds it
+		return nil
+	}
+	object, ok, err := eventJSON(e, &a.size)
+	if !ok {
+		return err
+	}
+	kind := object.Get("type").Str
+	switch {
+	case kind == "error", kind == "response.failed", errorIn(object) != "":
+		said := orElse(errorIn(object), orElse(errorIn(object.Get("response")), object.Get("message").Str))
+		return &upstreamStreamError{orElse(said, "an error without a message")}
+	case kind == "response.completed", kind == "response.incomplete":
+		if a.final = string([]byte(object.Get("response").Raw)); a.final == "" {
+			return fmt.Errorf("%w: its last event has no answer", errUnmergeable)
+		}
+	case kind == "response.output_text.delta":
+		if delta := object.Get("delta"); hasContent(delta) {
+			a.text.WriteString(delta.Str)
+			a.deltas++
+		}
+	case kind == "response.output_item.done":
+		a.items = append(a.items, string([]byte(object.Get("item").Raw)))
+	}
+	return nil
+}
+
+func (a *responseAggregator) done() bool { return a.final != "" }
+
+func (a *responseAggregator) mend() (whole []byte, ok bool) {
+	whole, err := a.whole()
+	return whole, err == nil
+}
+
+func (a *responseAggregator) whole() ([]byte, error) {
+	if a.final == "" {
+		return nil, errNotWhole
+	}
+	answer := gjson.Parse(a.final)
+	output := answer.Get("output")
+	items, text := 0, ""
+	output.ForEach(func(_, item gjson.Result) bool {
+		items++
+		item.Get("content").ForEach(func(_, part gjson.Result) bool {
+			if part.Get("type").Str == "output_text" {
+				text += part.Get("text").Str
+			}
+			return true
+		})
+		return true
+	})
+	switch {
+	case items == 0 && len(a.items) > 0 && output.IsArray(): // some upstreams leave them out
+		return []byte(applied(a.final, []edit{{output.Index, output.Index + len(output.Raw), "[" + strings.Join(a.items, ",") + "]"}})), nil
+	case len(a.items) > items || !strings.HasPrefix(text, a.text.String()):
+		return nil, fmt.Errorf("%w: its last event leaves out what came before", errUnmergeable)
+	}
+	return []byte(a.final), nil
+}
