@@ -3,6 +3,7 @@ package router
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/tidwall/gjson"
 )
@@ -48,22 +49,24 @@ func (a *messageAggregator) add(e event) error {
 		a.message.kind = '{'
 		a.setFields(&a.message, object.Get("message"))
 	case "content_block_start":
-		if object.Get("index").Int() != int64(len(a.blocks)) || a.open() {
+		if object.Get("index").Int() != int64(len(a.blocks)) {
 			return fmt.Errorf("%w: a block is out of turn", errUnmergeable)
 		}
 		b := &block{}
 		a.blocks = append(a.blocks, b)
 		return b.add("", object.Get("content_block"))
 	case "content_block_delta":
-		if object.Get("index").Int() != int64(len(a.blocks))-1 || !a.open() {
+		b := a.at(object.Get("index"))
+		if b == nil {
 			return fmt.Errorf("%w: a block goes on after its end", errUnmergeable)
 		}
-		return a.addDelta(a.blocks[len(a.blocks)-1], object.Get("delta"))
+		return a.addDelta(b, object.Get("delta"))
 	case "content_block_stop":
-		if !a.open() {
+		b := a.at(object.Get("index"))
+		if b == nil {
 			return fmt.Errorf("%w: a block ends twice", errUnmergeable)
 		}
-		a.blocks[len(a.blocks)-1].closed = true
+		b.closed = true
 	case "message_delta":
 		a.setFields(&a.message, object.Get("delta"))
 		if used := object.Get("usage"); used.IsObject() {
@@ -79,9 +82,19 @@ func (a *messageAggregator) add(e event) error {
 	return nil
 }
 
-// open says whether the last block has not come to its end.
+// at returns the block of an index; nil if there is none or it has ended. llama-server
+// ends all blocks at the end of the message.
+func (a *messageAggregator) at(index gjson.Result) *block {
+	i := index.Int()
+	if i < 0 || i >= int64(len(a.blocks)) || a.blocks[i].closed {
+		return nil
+	}
+	return a.blocks[i]
+}
+
+// open says whether a block has not come to its end.
 func (a *messageAggregator) open() bool {
-	return len(a.blocks) > 0 && !a.blocks[len(a.blocks)-1].closed
+	return slices.ContainsFunc(a.blocks, func(b *block) bool { return !b.closed })
 }
 
 // setFields takes over values of an object, the later ones in place of earlier ones.
@@ -160,6 +173,8 @@ func (a *messageAggregator) whole() ([]byte, error) {
 				return nil, fmt.Errorf("%w: the input of a tool is not JSON", errUnmergeable)
 			}
 			*b.field(gjson.Parse(`"input"`)) = merged{raw: b.input.String()}
+		} else if f := b.fields["type"]; f != nil && f.raw == `"tool_use"` && b.fields["input"] == nil {
+			return nil, fmt.Errorf("%w: a tool has no input", errUnmergeable)
 		}
 		if i > 0 {
 			content = append(content, ',')

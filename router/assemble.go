@@ -34,6 +34,15 @@ func (e *streamError) Error() string {
 	return "the stream ended with an error: " + errorIn(gjson.Parse(e.body))
 }
 
+// engineError is the error of an event.
+func engineError(data string) *streamError {
+	failed := &streamError{http.StatusInternalServerError, data}
+	if code := gjson.Get(data, "error.code"); code.Type == gjson.Number && isError(int(code.Int())) {
+		failed.status = int(code.Int())
+	}
+	return failed
+}
+
 // assembler puts the whole answer together from the events of a stream of
 // llama-server's. It takes only what it knows: a stream with a field that it has
 // never seen is refused as errUnfamiliar, so that nothing is left out unseen. Its
@@ -90,11 +99,7 @@ func (a *assembler) take(e event) error {
 	}
 	object := gjson.Parse(data)
 	if errorIn(object) != "" {
-		failed := &streamError{http.StatusInternalServerError, data}
-		if code := object.Get("error.code"); code.Type == gjson.Number && isError(int(code.Int())) {
-			failed.status = int(code.Int())
-		}
-		return failed
+		return engineError(data)
 	}
 	if e.name != nil {
 		return fmt.Errorf("%w: an event is named %q", errUnfamiliar, e.name)

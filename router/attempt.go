@@ -192,7 +192,7 @@ func open(ctx context.Context, resp *http.Response, c *call, load *traffic) (*an
 	case form.asked == asCounted:
 		a.unasked = &usageFilter{}
 	default:
-		a.assembler, a.ours = newAssembler(*form), true
+		a.assembler, a.ours = form.aggregator(), true
 	}
 	if isEventStream(resp.Header) {
 		if a.assembler == nil && c.wantsNoStream() {

@@ -45,7 +45,7 @@ type engine struct {
 }
 
 // startEngine runs one for as long as the test lasts.
-func startEngine(t *testing.T) engine {
+func startEngine(t *testing.T, args ...string) engine {
 	t.Helper()
 	program := os.Getenv("LLMSUP_TEST_LLAMA_SERVER")
 	if program == "" {
@@ -71,8 +71,10 @@ func startEngine(t *testing.T) engine {
 	}
 	socket := filepath.Join(dir, "s.sock")
 	var output bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), program, "--model", model, "--host", socket, "--port", "1", "--alias", "demo",
-		"--ctx-size", "16384", "--parallel", "4", "--threads", "1", "--jinja", "--chat-template-file", template)
+	cmd := exec.CommandContext(t.Context(), program, append([]string{
+		"--model", model, "--host", socket, "--port", "1", "--alias", "demo",
+		"--ctx-size", "16384", "--parallel", "4", "--threads", "1", "--jinja", "--chat-template-file", template,
+	}, args...)...)
 	cmd.Stdout, cmd.Stderr = &output, &output
 	cmd.WaitDelay = time.Second
 	// Should the test itself be killed, the kernel kills the server. It does so when
@@ -140,7 +142,7 @@ func (e engine) post(path string, body io.Reader) (status int, answer string) {
 
 // put puts a whole stream together.
 func put(s streamed, stream io.Reader) (string, error) {
-	a, events := newAssembler(s), newEventReader(stream)
+	a, events := s.aggregator(), newEventReader(stream)
 	for {
 		e, err := events.next()
 		if err == nil {
@@ -173,7 +175,7 @@ func comparable(t *testing.T, answer string) any {
 		case map[string]any:
 			for name, value := range v {
 				_, isText := value.(string) // a token's id is a number
-				if name == "id" && isText || name == "created" || strings.HasSuffix(name, "_ms") || strings.HasSuffix(name, "_per_second") {
+				if (name == "id" || name == "call_id") && isText || name == "created" || strings.HasSuffix(name, "ed_at") || strings.HasSuffix(name, "_ms") || strings.HasSuffix(name, "_per_second") {
 					v[name] = fmt.Sprintf("%T", value)
 				}
 				clean(value)

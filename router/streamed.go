@@ -7,12 +7,13 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// streamed is a non-stream body of a chat or a completion in the form that
-// makes llama-server stream its answer, which an assembler puts together again.
+// streamed is a non-stream body in the form that makes llama-server stream its
+// answer, which an aggregator puts together again.
 // So the first token, not the last one, says that the server has answered.
 type streamed struct {
 	body     body
-	chat     bool // else a text completion
+	path     string
+	chat     bool // of a chat completion
 	choices  int  // that the client asked for
 	stops    bool // it gave stop strings
 	logprobs bool // it asked for them
@@ -33,8 +34,9 @@ const asStreamed = `"stream":true,"stream_options":{"include_usage":true},"timin
 // body as it is. That was tested for the fields of streamable on build 11669;
 // with any other field, and what is said there, it is false.
 func (b body) asStream(path string) (s streamed, ok bool) {
-	s = streamed{body: b, choices: 1, chat: path == "/v1/chat/completions"}
-	if !s.chat && path != "/v1/completions" {
+	s = streamed{body: b, path: path, choices: 1, chat: path == "/v1/chat/completions"}
+	at, known := streamablePaths[path]
+	if !known {
 		return s, false
 	}
 	seen := map[string]bool{}
@@ -42,35 +44,43 @@ func (b body) asStream(path string) (s streamed, ok bool) {
 	object.ForEach(func(key, value gjson.Result) bool {
 		name := key.Str
 		// Of a field that is there twice llama-server reads the last one.
-		fits := streamable[name]
+		fits := at.fields[name]
 		if ok = fits != nil && !seen[name] && fits(value, s.chat); !ok {
 			return false
 		}
 		seen[name] = true
 		switch name {
 		case "stream":
-			s.from, s.to, s.asked = key.Index, value.Index+len(value.Raw), asStreamed
+			s.from, s.to, s.asked = key.Index, value.Index+len(value.Raw), at.asked
 		case "n":
 			if value.Type == gjson.Number {
 				s.choices = int(value.Int())
 			}
-		case "stop":
+		case "stop", "stop_sequences":
 			s.stops = hasContent(value)
 		case "logprobs":
 			s.logprobs = hasContent(value) && value.Raw != "0"
 		}
 		return true
 	})
-	needed := "prompt"
-	if s.chat {
-		needed = "messages"
-	}
 	// A whole answer leaves the logprobs of the stop string out, a stream doesn't.
-	if ok = ok && seen[needed] && !(s.logprobs && s.stops); ok && s.asked == "" {
+	if ok = ok && seen[at.needed] && !(s.logprobs && s.stops); ok && s.asked == "" {
 		s.from = object.Index + bytes.IndexByte(b.raw[object.Index:], '{') + 1
-		s.to, s.asked = s.from, asStreamed+","
+		s.to, s.asked = s.from, at.asked+","
 	}
 	return s, ok
+}
+
+// streamablePaths are the paths whose streams can be put together: the fields that
+// were tried, the one that has to be there, and what turns streaming on.
+var streamablePaths = map[string]struct {
+	fields        map[string]func(v gjson.Result, chat bool) bool
+	needed, asked string
+}{
+	"/v1/chat/completions": {streamable, "messages", asStreamed},
+	"/v1/completions":      {streamable, "prompt", asStreamed},
+	"/v1/messages":         {streamableMessages, "messages", `"stream":true`},
+	"/v1/responses":        {streamableResponses, "input", `"stream":true`},
 }
 
 // withModel returns the body with another model name in it.

@@ -1,0 +1,143 @@
+package router
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+
+	"github.com/tidwall/gjson"
+)
+
+// streamableMessages and streamableResponses are streamable for /v1/messages and
+// /v1/responses. Not among them, beside what nobody has tried: "stop" of responses,
+// whose streams do not say that they keep back what may become a stop string, and "n",
+// which makes the answer a list.
+var (
+	streamableMessages = map[string]func(gjson.Result, bool) bool{
+		"model": anything, "stream": streamable["stream"], "max_tokens": anything,
+		"messages": func(v gjson.Result, _ bool) bool { return openToAnswer(v) },
+		"system":   anything, "stop_sequences": anything, "temperature": anything, "top_p": anything, "top_k": anything,
+		"tools": anything, "tool_choice": anything, "thinking": anything, "metadata": anything, "service_tier": anything,
+		"chat_template_kwargs": anything,
+	}
+	streamableResponses = responsesFields()
+)
+
+func responsesFields() map[string]func(gjson.Result, bool) bool {
+	fields := maps.Clone(streamable)
+	for _, other := range []string{
+		"messages", "prompt", "max_tokens", "max_completion_tokens", "response_format", "reasoning_effort", "reasoning_format", "n", "stop", "logprobs",
+		"repeat_last_n", "cache_prompt",
+	} {
+		delete(fields, other)
+	}
+	for _, name := range []string{
+		"instructions", "max_output_tokens", "tools", "tool_choice", "parallel_tool_calls", "chat_template_kwargs",
+		"text", "reasoning", "truncation", "repeat_last_n", "cache_prompt",
+	} {
+		fields[name] = anything
+	}
+	fields["input"] = func(v gjson.Result, _ bool) bool { return v.Type == gjson.String || openInput(v) }
+	return fields
+}
+
+// openInput says whether the input of responses ends with an item that is to be
+// answered: a message that is not the assistant's, or what a function returned.
+func openInput(input gjson.Result) bool {
+	if !input.IsArray() {
+		return false
+	}
+	var last gjson.Result
+	input.ForEach(func(_, item gjson.Result) bool { last = item; return true })
+	return openToAnswer(gjson.Parse("["+last.Raw+"]")) || last.Get("type").Str == "function_call_output" && !last.Get("role").Exists()
+}
+
+// aggregator puts the stream together that llama-server sends in answer to the form.
+func (s streamed) aggregator() aggregator {
+	switch s.path {
+	case "/v1/messages":
+		a := &messageAggregator{}
+		return &localAggregator{aggregator: a, asWhole: func(whole []byte) ([]byte, error) { return whole, a.missing(whole, s.stops) }}
+	case "/v1/responses":
+		return &localAggregator{aggregator: &responseAggregator{}, asWhole: localResponse}
+	}
+	return newAssembler(s)
+}
+
+// localAggregator is an aggregator for a stream that the router asked a local server
+// for. An answer other than the server would have given without a stream is refused:
+// the server is asked again, without one.
+type localAggregator struct {
+	aggregator
+	asWhole func(whole []byte) ([]byte, error) // adds what a stream leaves out, or refuses it
+}
+
+func (a *localAggregator) add(e event) error {
+	err := a.aggregator.add(e)
+	var failed *upstreamStreamError
+	switch {
+	case errors.As(err, &failed):
+		return engineError(string(e.data))
+	case errors.Is(err, errUnmergeable):
+		return fmt.Errorf("%w: %w", errUnfamiliar, err)
+	}
+	return err
+}
+
+func (a *localAggregator) whole() ([]byte, error) {
+	whole, err := a.aggregator.whole()
+	if errors.Is(err, errUnmergeable) { // such as a call of a tool that was cut
+		return nil, fmt.Errorf("%w: %w", errNotSame, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return a.asWhole(whole)
+}
+
+func (a *localAggregator) mend() (whole []byte, ok bool) {
+	if whole, ok = a.aggregator.mend(); !ok {
+		return nil, false
+	}
+	whole, err := a.asWhole(whole)
+	return whole, err == nil
+}
+
+// missing returns an error if a whole answer would have more. A stream keeps back
+// what may become a stop string, and the first bytes of a character; those, at the end
+// of an answer that was cut, are the one difference that is not seen.
+func (a *messageAggregator) missing(whole []byte, stops bool) error {
+	tokens := count(gjson.GetBytes(whole, "usage.output_tokens"))
+	cut := a.reason() == "max_tokens"
+	switch {
+	case tokens == nil:
+		return fmt.Errorf("%w: the message has no usage", errUnfamiliar)
+	case stops && cut && a.deltas != *tokens:
+		return fmt.Errorf("%w: it ends in what may be a stop string", errNotSame)
+	case len(a.blocks) == 0 && (cut || *tokens > 1):
+		return fmt.Errorf("%w: it has tokens but no text", errNotSame)
+	}
+	return nil
+}
+
+// localResponse returns the response of a stream of llama-server's with the fields
+// that only its whole answers have.
+func localResponse(whole []byte) ([]byte, error) {
+	answer := gjson.ParseBytes(whole)
+	created, output := answer.Get("created_at"), answer.Get("output")
+	switch {
+	case !created.Exists() || answer.Get("completed_at").Exists() || !output.IsArray() || !answer.Get("usage").IsObject():
+		return nil, fmt.Errorf("%w: the fields of the response are others", errUnfamiliar)
+	case !hasContent(output):
+		return nil, fmt.Errorf("%w: it has tokens but no text", errNotSame)
+	}
+	changes := []edit{{created.Index, created.Index, created.Raw + `,"completed_at":`}}
+	output.ForEach(func(_, item gjson.Result) bool {
+		if item.Get("type").Str == "reasoning" && !item.Get("status").Exists() {
+			end := item.Index + len(item.Raw) - 1
+			changes = append(changes, edit{end, end, `,"status":"completed"`})
+		}
+		return true
+	})
+	return []byte(applied(string(whole), changes)), nil
+}

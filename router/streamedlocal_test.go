@@ -1,0 +1,230 @@
+package router
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tidwall/gjson"
+)
+
+const (
+	messagesTool  = `"tools":[{"name":"weather","description":"d","input_schema":{"type":"object","properties":{"city":{"enum":["Rome","Zürich"]}},"required":["city"]}}]`
+	responsesTool = `"tools":[{"type":"function","name":"weather","description":"d","parameters":{"type":"object","properties":{"city":{"enum":["Rome","Zürich"]}},"required":["city"]}}]`
+)
+
+// TestLocalMessagesAndResponses: what is put together of the streams of a real
+// llama-server is the answer that it gives without a stream.
+func TestLocalMessagesAndResponses(t *testing.T) {
+	counts := startEngine(t)
+	calls := startEngine(t, "--logit-bias", "2+100", "--logit-bias", "129+95", "--logit-bias", "13-100") // the end, or a call of a tool where one is required; no line ends
+	thinks := startEngine(t, "--grammar", `root ::= "<think>a b </think> é c"`)
+	const hi = `"messages":[{"role":"user","content":"hi"}]`
+	for name, tc := range map[string]struct {
+		e            engine
+		path, fields string
+		has          string // a path that exists in the answer; "" = the stream is refused
+	}{
+		"text":                    {counts, "/v1/messages", hi + `,"max_tokens":7`, "content.0.text"},
+		"the model's end":         {counts, "/v1/messages", `"max_tokens":70,"system":"count","messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"2998"},{"role":"user","content":[{"type":"text","text":"on"}]}]`, "content.0.text"},
+		"a stop string":           {counts, "/v1/messages", hi + `,"max_tokens":9,"stop_sequences":[" 4"]`, "content.0.text"},
+		"stopped at once":         {counts, "/v1/messages", hi + `,"max_tokens":9,"stop_sequences":[" 1"]`, "usage.output_tokens"},
+		"half a stop string":      {counts, "/v1/messages", hi + `,"max_tokens":6,"stop_sequences":[" 5 6 7 8"]`, ""},
+		"no half a stop string":   {counts, "/v1/messages", hi + `,"max_tokens":4,"stop_sequences":[" 5 6 7 8"]`, "content.0.text"},
+		"one token":               {counts, "/v1/messages", hi + `,"max_tokens":1`, "content.0.text"},
+		"sampling, and more":      {counts, "/v1/messages", hi + `,"max_tokens":5,"temperature":0,"top_p":0.9,"top_k":5,"metadata":{"user_id":"x"},"service_tier":"auto","stream":false`, "content.0.text"},
+		"tools, not used":         {counts, "/v1/messages", hi + `,"max_tokens":9,` + messagesTool + `,"tool_choice":{"type":"auto"}`, "content.0.text"},
+		"no thinking":             {counts, "/v1/messages", hi + `,"max_tokens":9,"thinking":{"type":"disabled"},"chat_template_kwargs":{"a":1}`, "content.0.text"},
+		"a tool's result":         {counts, "/v1/messages", `"max_tokens":9,` + messagesTool + `,"messages":[{"role":"user","content":"a"},{"role":"assistant","content":[{"type":"tool_use","id":"u","name":"weather","input":{"city":"Rome"}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"u","content":"12"}]}]`, "content.0.text"},
+		"a call of a tool":        {calls, "/v1/messages", hi + `,"max_tokens":300,"temperature":0,"tool_choice":{"type":"any"},` + messagesTool, "content.0.input.city"},
+		"a call, half":            {calls, "/v1/messages", hi + `,"max_tokens":20,"temperature":0,"tool_choice":{"type":"any"},` + messagesTool, ""},
+		"thinking":                {thinks, "/v1/messages", hi + `,"max_tokens":90,"thinking":{"type":"enabled","budget_tokens":1024}`, "content.0.thinking"},
+		"thinking, cut":           {thinks, "/v1/messages", hi + `,"max_tokens":10`, "content.0.thinking"},
+		"rejected":                {counts, "/v1/messages", hi + `,"max_tokens":"x"`, "error"},
+		"too long":                {counts, "/v1/messages", `"max_tokens":5,"messages":[{"role":"user","content":"` + strings.Repeat("long ", 5000) + `"}]`, "error"},
+		"r: text":                 {counts, "/v1/responses", `"input":"hi","max_output_tokens":7`, "output.0.content.0.text"},
+		"r: messages":             {counts, "/v1/responses", `"instructions":"count","max_output_tokens":70,"input":[{"role":"user","content":"a"},{"type":"message","role":"assistant","content":[{"type":"output_text","text":"b"}]},{"role":"user","content":[{"type":"input_text","text":"hi"}]}]`, "output.0.content.0.text"},
+		"r: sampling, and more":   {counts, "/v1/responses", `"input":"hi","max_output_tokens":7,"temperature":0,"top_p":0.9,"top_k":4,"seed":1,"store":true,"metadata":{"a":"b"},"user":"u","truncation":"auto","text":{"format":{"type":"text"}},"reasoning":{"effort":"low"},"stream":null`, "output.0.content.0.text"},
+		"r: a grammar":            {counts, "/v1/responses", `"input":"hi","grammar":"root ::= \"h\u00e9\ud83d\ude00 \\\\ \\\" x\\n\""`, "output.0.content.0.text"},
+		"r: reasoning":            {counts, "/v1/responses", `"input":"hi","grammar":"root ::= \"<think>a b </think> c\\nd\""`, "output.1.content.0.text"},
+		"r: only reasoning":       {counts, "/v1/responses", `"input":"hi","grammar":"root ::= \"<think>only\""`, "output.0.content.0.text"},
+		"r: n_predict":            {counts, "/v1/responses", `"input":"hi","n_predict":3`, "output.0.content.0.text"},
+		"r: a call of a tool":     {calls, "/v1/responses", `"input":"hi","max_output_tokens":300,"temperature":0,` + responsesTool + `,"tool_choice":"required","parallel_tool_calls":false`, "output.0.arguments"},
+		"r: a call, half":         {calls, "/v1/responses", `"input":"hi","max_output_tokens":20,"temperature":0,"tool_choice":"required",` + responsesTool, ""},
+		"r: a function's result":  {counts, "/v1/responses", `"max_output_tokens":9,` + responsesTool + `,"input":[{"role":"user","content":"a"},{"type":"function_call","call_id":"c","name":"weather","arguments":"{}"},{"type":"function_call_output","call_id":"c","output":"12"}]`, "output.0.content.0.text"},
+		"r: nothing":              {counts, "/v1/responses", `"input":"hi","grammar":"root ::= \"\""`, ""},
+		"r: half a character":     {counts, "/v1/responses", `"input":"hi","max_output_tokens":1,"grammar":"root ::= \"\ud83d\ude00\""`, ""},
+		"r: rejected":             {counts, "/v1/responses", `"input":"hi","grammar":"root ::= nothing"`, "error"},
+		"r: an error on its way":  {counts, "/v1/responses", `"input":"hi","ignore_eos":true,"max_output_tokens":9,"temperature":0,"grammar":"root ::= \"abc\""`, "error"},
+		"r: previous_response_id": {counts, "/v1/responses", `"input":5`, "-"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			raw := `{"model":"demo",` + tc.fields + `}`
+			if tc.has == "-" {
+				if _, ok := mustParse(t, raw).asStream(tc.path); ok {
+					t.Error("it streams")
+				}
+				return
+			}
+			e := tc.e
+			e.t = t
+			e.post(tc.path, strings.NewReader(raw)) // so that the prompt is in the cache for both
+			answer, err := e.same(tc.path, raw)
+			if tc.has == "" {
+				if err == nil {
+					t.Errorf("%s is not refused: %s", raw, answer)
+				}
+				return
+			}
+			if err != nil || !gjson.Get(answer, tc.has).Exists() {
+				t.Errorf("%s: %v, no %s in %s", raw, err, tc.has, answer)
+			}
+		})
+	}
+	// Answers that end after any of their tokens.
+	for tokens := 1; tokens <= 60; tokens += 3 {
+		for _, tc := range []struct {
+			e            engine
+			path, fields string
+		}{
+			{calls, "/v1/messages", hi + `,"tool_choice":{"type":"any"},` + messagesTool + fmt.Sprintf(`,"temperature":0,"max_tokens":%d`, tokens)},
+			{thinks, "/v1/messages", hi + fmt.Sprintf(`,"max_tokens":%d`, tokens)},
+			{calls, "/v1/responses", `"input":"hi","tool_choice":"required",` + responsesTool + fmt.Sprintf(`,"temperature":0,"max_output_tokens":%d`, tokens)},
+			{counts, "/v1/responses", fmt.Sprintf(`"input":"hi","grammar":"root ::= \"<think>a b </think> c d\"","max_output_tokens":%d`, tokens)},
+		} {
+			raw := `{"model":"demo",` + tc.fields + `}`
+			e := tc.e
+			e.t = t
+			e.post(tc.path, strings.NewReader(raw))
+			_, _ = e.same(tc.path, raw) // refused, or the same
+		}
+	}
+}
+
+// Streams as llama-server sends them, in parts.
+var (
+	localMessage = []string{
+		"event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"m\",\"type\":\"message\",\"role\":\"assistant\",\"content\":[],\"model\":\"qwen\",\"stop_reason\":null,\"stop_sequence\":null,\"usage\":{\"cache_read_input_tokens\":3,\"input_tokens\":1,\"output_tokens\":0}}}\n\n" +
+			"event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n",
+		"event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"1\"}}\n\n",
+		"event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n" +
+			"event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\",\"stop_sequence\":null},\"usage\":{\"output_tokens\":2}}\n\n",
+		"event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+	}
+	localAnswer = []string{
+		"event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"id\":\"r\",\"object\":\"response\",\"status\":\"in_progress\"}}\n\n",
+		"event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"item_id\":\"i\",\"delta\":\"1\"}\n\n",
+		"event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"id\":\"r\",\"object\":\"response\",\"created_at\":5,\"status\":\"completed\",\"model\":\"qwen\",\"output\":[{\"type\":\"message\",\"content\":[{\"type\":\"output_text\",\"text\":\"1\"}]}],\"usage\":{\"input_tokens\":4,\"output_tokens\":2}}}\n\n",
+	}
+)
+
+// localCalls are calls without a stream, the stream that llama-server sends for them,
+// and where the answer has its text.
+var localCalls = map[string]struct {
+	call  string
+	parts []string
+	text  string
+}{
+	"/v1/messages":  {`{"model":"local/qwen","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}`, localMessage, "content.0.text"},
+	"/v1/responses": {`{"model":"local/qwen","input":"hi"}`, localAnswer, "output.0.content.0.text"},
+}
+
+// TestLongLocalAnswer: a message or a response without a stream that takes longer than
+// the route's timeout, and has begun within it, is not discarded and paid for again.
+func TestLongLocalAnswer(t *testing.T) {
+	for path, tc := range localCalls {
+		var b *bench
+		var r reply
+		inTime(true, func(timeout time.Duration) bool {
+			b = streaming(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "text/event-stream")
+				for i, part := range tc.parts {
+					_, _ = io.WriteString(w, part)
+					_ = http.NewResponseController(w).Flush()
+					if i > 0 {
+						time.Sleep(timeout)
+					}
+				}
+			}, answers, short(timeout))
+			r = b.post(path, tc.call)
+			return r.backend() == "qwen"
+		})
+		if r.status != 200 || r.backend() != "qwen" || len(b.cloud.calls()) != 0 || gjson.Get(r.body, tc.text).Str != "1" || r.header.Get("Content-Type") != "application/json; charset=utf-8" {
+			t.Errorf("%s: %d from %q (%s): %v %s", path, r.status, r.backend(), r.reason(), r.header, r.body)
+		}
+		if !gjson.GetBytes(b.local.lastBody(), "stream").Bool() || !strings.Contains(b.log.String(), `"prompt_tokens":4,"completion_tokens":2`) {
+			t.Errorf("%s: sent %s, log %s", path, b.local.lastBody(), b.log)
+		}
+	}
+}
+
+// TestLocalStreamFails: a stream that breaks moves the call, one that is not
+// understood is asked for again without a stream, and an error of the engine's is its
+// answer.
+func TestLocalStreamFails(t *testing.T) {
+	const own = `{"error":{"code":500,"message":"the engine failed","type":"server_error"}}`
+	for path, tc := range localCalls {
+		half := strings.Join(tc.parts[:2], "")
+		b := streaming(t, sends(breaks, half), answers)
+		if r := b.post(path, tc.call); r.reason() != "lost" || len(b.cloud.calls()) != 1 || len(b.local.calls()) != 1 {
+			t.Errorf("%s, broken: %d, %q: %s", path, r.status, r.reason(), r.body)
+		}
+		b = streaming(t, sends(ends, half, "data: "+own+"\n\n"), answers)
+		if r := b.post(path, strings.Replace(tc.call, "local/qwen", "local/alone", 1)); r.status != 500 || r.body != own {
+			t.Errorf("%s, an error: %d %s", path, r.status, r.body)
+		}
+		const whole = `{"type":"message","content":[],"output":[]}`
+		for name, stream := range map[string]string{
+			"strange":  half + "event: new_event\ndata: {\"type\":\"message_start\"}\n\ndata: 5\n\n",
+			"no usage": strings.ReplaceAll(strings.Join(tc.parts, ""), `"usage"`, `"used"`),
+		} {
+			b = streaming(t, nil, answers)
+			b.local.behave = func(w http.ResponseWriter, r *http.Request) {
+				if wantsStream(r, b.local.lastBody()) {
+					sends(ends, stream)(w, r)
+					return
+				}
+				_, _ = io.WriteString(w, whole)
+			}
+			for i, want := range []int{2, 3} { // from then on at once
+				if r := b.post(path, tc.call); r.body != whole || r.backend() != "qwen" || len(b.local.calls()) != want || len(b.cloud.calls()) != 0 {
+					t.Errorf("%s, %s, call %d: %d from %q after %d calls: %s", path, name, i, r.status, r.backend(), len(b.local.calls()), r.body)
+				}
+			}
+		}
+	}
+}
+
+// TestLocalAsStream: a field that was not tried leaves the call as it is.
+func TestLocalAsStream(t *testing.T) {
+	for _, tc := range []struct {
+		path, raw string
+		want      bool
+	}{
+		{"/v1/messages", `{"messages":[{"role":"user"}]}`, true},
+		{"/v1/messages", `{"messages":[{"role":"user"}],"stream":true}`, false},
+		{"/v1/messages", `{"messages":[{"role":"user"}],"container":"x"}`, false},
+		{"/v1/messages", `{"messages":[{"role":"user"},{"role":"assistant"}]}`, false},
+		{"/v1/messages", `{"max_tokens":5}`, false},
+		{"/v1/messages", `{"messages":[{"role":"user"}],"max_tokens":5,"max_tokens":6}`, false},
+		{"/v1/responses", `{"input":"x"}`, true},
+		{"/v1/responses", `{"input":[{"role":"user"}],"top_k":4}`, true},
+		{"/v1/responses", `{"input":[{"type":"function_call_output"}]}`, true},
+		{"/v1/responses", `{"input":[{"type":"function_call"}]}`, false},
+		{"/v1/responses", `{"input":[{"type":"message","role":"assistant"}]}`, false},
+		{"/v1/responses", `{"input":[]}`, false},
+		{"/v1/responses", `{"input":5}`, false},
+		{"/v1/responses", `{"input":"x","n":2}`, false},
+		{"/v1/responses", `{"input":"x","stop":"y"}`, false},
+		{"/v1/responses", `{"input":"x","background":true}`, false},
+		{"/v1/responses", `{"input":"x","previous_response_id":"y"}`, false},
+		{"/v1/responses/x", `{"input":"x"}`, false},
+	} {
+		if _, ok := mustParse(t, tc.raw).asStream(tc.path); ok != tc.want {
+			t.Errorf("%s %s: streams: %t", tc.path, tc.raw, ok)
+		}
+	}
+}
