@@ -151,3 +151,32 @@ func TestOddStream(t *testing.T) {
 		t.Errorf("%v %s", r.header, r.body)
 	}
 }
+
+// FuzzAggregate: whatever an upstream streams, the answer that is made of it is a JSON
+// object.
+func FuzzAggregate(f *testing.F) {
+	paths := []string{chatPath, textPath, "/v1/messages", "/v1/responses"}
+	for i, stream := range []string{cloudChat + cloudUsage + doneEvent, cloudText + doneEvent, cloudMessage + cloudStop, cloudResponse} {
+		f.Add(stream, uint8(i))
+	}
+	f.Add(cloudCalls+doneEvent, uint8(0))
+	f.Fuzz(func(t *testing.T, stream string, path uint8) {
+		a, events := newAggregator(paths[int(path)%len(paths)]), newEventReader(strings.NewReader(stream))
+		for {
+			e, err := events.next()
+			if err != nil || a.add(e) != nil {
+				break
+			}
+		}
+		for _, whole := range []func() ([]byte, error){a.whole, func() ([]byte, error) {
+			if out, ok := a.mend(); ok {
+				return out, nil
+			}
+			return nil, errNotWhole
+		}} {
+			if out, err := whole(); err == nil && !validJSON(out) {
+				t.Fatalf("%q becomes %s", stream, out)
+			}
+		}
+	})
+}

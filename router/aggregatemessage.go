@@ -49,7 +49,7 @@ func (a *messageAggregator) add(e event) error {
 		a.message.kind = '{'
 		a.setFields(&a.message, object.Get("message"))
 	case "content_block_start":
-		if object.Get("index").Int() != int64(len(a.blocks)) {
+		if object.Get("index").Int() != int64(len(a.blocks)) || !object.Get("content_block").IsObject() {
 			return fmt.Errorf("%w: a block is out of turn", errUnmergeable)
 		}
 		b := &block{}
@@ -97,10 +97,14 @@ func (a *messageAggregator) open() bool {
 	return slices.ContainsFunc(a.blocks, func(b *block) bool { return !b.closed })
 }
 
-// setFields takes over values of an object, the later ones in place of earlier ones.
+// setFields takes over values of an object, the later ones in place of earlier ones,
+// unless they are null.
 func (a *messageAggregator) setFields(to *merged, object gjson.Result) {
 	object.ForEach(func(key, value gjson.Result) bool {
 		f := to.field(key)
+		if value.Type == gjson.Null && !f.null() {
+			return true
+		}
 		if *f = (merged{}); key.Str == "usage" && value.IsObject() {
 			f.kind = '{'
 			a.setFields(f, value)

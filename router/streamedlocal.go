@@ -9,9 +9,9 @@ import (
 )
 
 // streamableMessages and streamableResponses are streamable for /v1/messages and
-// /v1/responses. Not among them, beside what nobody has tried: "stop" of responses,
-// whose streams do not say that they keep back what may become a stop string, and "n",
-// which makes the answer a list.
+// /v1/responses. Not among them, beside what was not tried: "stop" of responses, whose
+// streams do not say that they keep back what may become a stop string, and "n", which
+// makes the answer a list.
 var (
 	streamableMessages = map[string]func(gjson.Result, bool) bool{
 		"model": anything, "stream": streamable["stream"], "max_tokens": anything,
