@@ -323,3 +323,40 @@ func TestLlamaFields(t *testing.T) {
 		}
 	}
 }
+
+// TestLlamaFieldsByPath: a field binds a call at the paths at which a real
+// llama-server reads it.
+func TestLlamaFieldsByPath(t *testing.T) {
+	e := startEngine(t)
+	b := engineBench(t, e)
+	b.cloud.behave = status(200, `{"choices":[{"text":"c"}],"content":[],"output":[]}`)
+	const hi = `"messages":[{"role":"user","content":"hi"}]`
+	for _, tc := range []struct {
+		path, call, field string
+		text              string // where the answer has its text
+		want              string // it, with the field
+		bound             bool
+	}{
+		{textPath, `"prompt":" 5","max_tokens":3`, `"grammar":"root ::= \"abc\""`, "choices.0.text", "abc", true},
+		{textPath, `"prompt":" 5","max_tokens":3`, `"n_predict":1`, "choices.0.text", " 6", true},
+		{textPath, `"prompt":" 5","max_tokens":3`, `"chat_template_kwargs":{"a":1}`, "choices.0.text", " 6 7 8", false},
+		{textPath, `"prompt":" 5","max_tokens":3`, `"reasoning_budget_tokens":5`, "choices.0.text", " 6 7 8", true},
+		{"/v1/responses", `"input":"hi","max_output_tokens":3`, `"grammar":"root ::= \"abc\""`, "output.0.content.0.text", "abc", true},
+		{"/v1/responses", `"input":"hi","max_output_tokens":3`, `"n_predict":1`, "output.0.content.0.text", "1", true},
+		{"/v1/messages", hi + `,"max_tokens":3`, `"grammar":"root ::= \"abc\""`, "content.0.text", "1 2 3", false},
+		{"/v1/messages", hi + `,"max_tokens":3`, `"n_predict":1`, "content.0.text", "1 2 3", false},
+		{"/v1/messages", hi + `,"max_tokens":3`, `"chat_template_kwargs":{"a":1}`, "content.0.text", "1 2 3", true},
+	} {
+		call := `{"model":"local/qwen",` + tc.call + `,` + tc.field + `}`
+		b.state.set(takesCalls)
+		r := b.post(tc.path, call)
+		if r.status != 200 || r.backend() != "qwen" || gjson.Get(r.body, tc.text).Str != tc.want || r.header.Get("Content-Type") != "application/json; charset=utf-8" {
+			t.Errorf("%s %s: %d from %q: %s", tc.path, call, r.status, r.backend(), r.body)
+		}
+		b.state.set(func(s *LocalState) { s.Reason, s.Detail, s.Alive = Drained, "is drained", false })
+		r = b.post(tc.path, call)
+		if bound := r.status == 503 && r.reason() == "unsupported"; bound != tc.bound || !bound && r.backend() != "openrouter" {
+			t.Errorf("%s %s: drained: %d from %q, %q: %s", tc.path, call, r.status, r.backend(), r.reason(), r.body)
+		}
+	}
+}

@@ -128,6 +128,14 @@ func TestLongWholeAnswer(t *testing.T) {
 	if r := in.chat("local/box", `,"max_tokens":40`); r.status != 200 || r.backend() != "box" || !strings.Contains(r.body, " 39 40") {
 		t.Errorf("with a timeout of half its time: %+v", r)
 	}
+	for path, call := range map[string]string{
+		"/v1/messages":  `{"model":"local/box","max_tokens":40,"messages":[{"role":"user","content":"count"}]}`,
+		"/v1/responses": `{"model":"local/box","max_output_tokens":40,"input":"count"}`,
+	} {
+		if r := in.post(path, call); r.status != 200 || r.backend() != "box" || !strings.Contains(r.body, " 39 40") || gjson.Get(r.body, "usage.output_tokens").Int() != 40 {
+			t.Errorf("%s: %+v", path, r)
+		}
+	}
 	if len(c.asked()) != 0 {
 		t.Error("it was paid for")
 	}
