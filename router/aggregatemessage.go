@@ -11,7 +11,6 @@ import (
 // messageAggregator is the aggregator of Anthropic's messages.
 // Source: Anthropic's API reference, "Streaming messages".
 type messageAggregator struct {
-	noPartial
 	message merged   // message_start's, and what message_delta changes of it
 	blocks  []*block // of its content
 	deltas  int64    // that had a text
@@ -141,6 +140,20 @@ func (a *messageAggregator) addDelta(b *block, delta gjson.Result) error {
 		return fmt.Errorf("%w: unknown delta %s", errUnmergeable, shorten(quote(kind)))
 	}
 	return nil
+}
+
+// soFar is of use while the message is a block of text. Its tokens are counted by
+// events.
+func (a *messageAggregator) soFar() soFar {
+	if len(a.blocks) != 1 {
+		return soFar{called: true}
+	}
+	b := a.blocks[0]
+	text, kind := b.fields["text"], b.fields["type"]
+	if text == nil || kind == nil || kind.raw != `"text"` || len(b.fields) > 2 {
+		return soFar{called: true}
+	}
+	return soFar{text: unescape(text.text.String()), tokens: a.deltas, finished: b.closed}
 }
 
 // reason is the message's stop_reason; "" before it.

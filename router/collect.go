@@ -128,11 +128,11 @@ type beginning struct {
 	tokens int64
 }
 
-// part returns what has come of the answer; nil where nobody else could go on
-// with it faithfully.
+// part returns what has come of a local server's answer; nil if no other backend
+// could continue it faithfully.
 func (a *answer) part() *beginning {
 	so := a.assembler.soFar()
-	if so.text == "" || so.called || so.logprobs || so.several || so.finished || so.reasoning != "" {
+	if !a.ours || so.text == "" || so.called || so.logprobs || so.several || so.finished || so.reasoning != "" {
 		return nil
 	}
 	return &beginning{so.text, so.tokens}

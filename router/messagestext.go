@@ -56,7 +56,9 @@ func (messagesText) more(object gjson.Result, text string) (edit, bool) {
 	return chatText{}.more(object, text)
 }
 
-func (messagesText) joined(string, beginning) (string, bool) { return "", false } // whole answers are not put together
+func (messagesText) joined(whole string, p beginning) (string, bool) {
+	return joined(whole, textPlace{"content.0.text", "content.#", "stop_reason", "usage.output_tokens", "usage.input_tokens"}, p)
+}
 
 func (messagesText) chunk(_ head, text string) []byte {
 	return namedEvent("content_block_delta", `{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":`+quote(text)+`}}`)

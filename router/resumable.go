@@ -148,25 +148,33 @@ func (completionText) ending(s *story, u usage, asked bool) []byte {
 func (completionText) outOfTokens() string { return "length" }
 
 func (chatText) joined(whole string, p beginning) (string, bool) {
-	return joined(whole, "choices.0.message.content", p)
+	return joined(whole, inChoices("message.content"), p)
 }
 
 func (completionText) joined(whole string, p beginning) (string, bool) {
-	return joined(whole, "choices.0.text", p)
+	return joined(whole, inChoices("text"), p)
 }
 
-// joined puts a part before the text at a path, unless that repeats it, and
+// textPlace is where a whole answer has its text and what belongs to it, as gjson's
+// paths.
+type textPlace struct{ text, parts, finish, completion, prompt string }
+
+func inChoices(text string) textPlace {
+	return textPlace{"choices.0." + text, "choices.#", "choices.0.finish_reason", "usage.completion_tokens", "usage.prompt_tokens"}
+}
+
+// joined puts a part before the text of an answer, unless that repeats it, and
 // counts its tokens where they were spent.
-func joined(whole, path string, p beginning) (string, bool) {
+func joined(whole string, at textPlace, p beginning) (string, bool) {
 	object := gjson.Parse(whole)
-	text := object.Get(path)
+	text := object.Get(at.text)
 	isText := text.Type == gjson.String || text.Type == gjson.Null && text.Index > 0 // null beside a tool call
-	if !isText || object.Get("choices.#").Int() != 1 {
+	if !isText || object.Get(at.parts).Int() != 1 {
 		return "", false
 	}
 	rest := newEcho(p.text)
-	changes := []edit{{text.Index, text.Index + len(text.Raw), quote(p.text + rest.pass(text.Str) + rest.rest(object.Get("choices.0.finish_reason").Str))}}
-	for field, more := range map[string]int64{"usage.completion_tokens": p.tokens, "usage.prompt_tokens": -p.tokens} {
+	changes := []edit{{text.Index, text.Index + len(text.Raw), quote(p.text + rest.pass(text.Str) + rest.rest(object.Get(at.finish).Str))}}
+	for field, more := range map[string]int64{at.completion: p.tokens, at.prompt: -p.tokens} {
 		if n := object.Get(field); n.Type == gjson.Number {
 			changes = append(changes, edit{n.Index, n.Index + len(n.Raw), strconv.FormatInt(max(n.Int()+more, 0), 10)})
 		}

@@ -228,3 +228,26 @@ func TestLocalAsStream(t *testing.T) {
 		}
 	}
 }
+
+// TestBrokenLocalMessage: where the route says so, the fallback is asked for the rest of
+// a message that broke.
+func TestBrokenLocalMessage(t *testing.T) {
+	half := localMessage[0] + strings.Replace(localMessage[1], `"1"`, quote(aLot), 1) + strings.Replace(localMessage[1], `"1"`, `" 2"`, 1)
+	rest := status(200, `{"id":"m","type":"message","content":[{"type":"text","text":" 3 4"}],"stop_reason":"end_turn","usage":{"input_tokens":9,"output_tokens":3}}`)
+	call := strings.Replace(localCalls["/v1/messages"].call, `"max_tokens":9`, `"max_tokens":100`, 1)
+	b := streaming(t, sends(breaks, half), rest, resuming)
+	r := b.post("/v1/messages", call)
+	answer := gjson.Parse(r.body)
+	if answer.Get("content.0.text").Str != aLot+" 2 3 4" || r.reason() != "lost" || answer.Get("usage.output_tokens").Int() != 5 || answer.Get("usage.input_tokens").Int() != 7 {
+		t.Errorf("%d, %q: %s", r.status, r.reason(), r.body)
+	}
+	asked := gjson.ParseBytes(b.cloud.lastBody())
+	if asked.Get("messages.1.content").Str != aLot+" 2" || asked.Get("max_tokens").Int() != 98 || asked.Get("stream").Exists() || len(b.cloud.calls()) != 1 {
+		t.Errorf("the cloud was asked %s", asked.Raw)
+	}
+	tool := strings.Replace(half, `{"type":"text","text":""}`, `{"type":"tool_use","id":"u","name":"f"}`, 1)
+	b = streaming(t, sends(breaks, tool), rest, resuming)
+	if r := b.post("/v1/messages", call); r.reason() != "lost" || gjson.GetBytes(b.cloud.lastBody(), "messages.1").Exists() || len(b.cloud.calls()) != 1 {
+		t.Errorf("a tool: %d, %q, asked %s", r.status, r.reason(), b.cloud.lastBody())
+	}
+}
