@@ -1,0 +1,155 @@
+package router
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/tidwall/gjson"
+)
+
+// chunkAggregator is the aggregator of chat completions and completions.
+// Source: OpenAI's API reference, "The chat completion chunk object".
+type chunkAggregator struct {
+	noPartial
+	chat    bool
+	around  merged   // the fields beside the choices: the first value of id, created, model, ...
+	choices []merged // by their index; a chat's have "delta"
+	size    int
+	ended   bool
+}
+
+// latest are the fields of which the last event's value counts.
+var latest = map[string]bool{"usage": true, "timings": true, "service_tier": true, "system_fingerprint": true}
+
+func (a *chunkAggregator) add(e event) error {
+	if string(e.data) == "[DONE]" {
+		a.ended = true
+		return nil
+	}
+	object, ok, err := eventJSON(e, &a.size)
+	if !ok {
+		return err
+	}
+	if failed := (choices{}).failure(outline{err: object.Get("error"), choices: object.Get("choices")}); failed != "" {
+		return &upstreamStreamError{failed}
+	}
+	object.ForEach(func(key, value gjson.Result) bool {
+		switch key.Str {
+		case "choices":
+			err = a.addChoices(value)
+			return err == nil
+		case "obfuscation": // pads OpenAI's events
+			return true
+		}
+		// Beside the choices every event says the same, or has the newer figures.
+		if f := a.around.field(key); value.Type != gjson.Null && (f.null() || latest[key.Str]) {
+			f.raw = string([]byte(value.Raw))
+		}
+		return true
+	})
+	return err
+}
+
+func (a *chunkAggregator) addChoices(list gjson.Result) (err error) {
+	list.ForEach(func(_, choice gjson.Result) bool {
+		i := int(choice.Get("index").Int())
+		if i < 0 || i >= maxChoices {
+			err = fmt.Errorf("%w: it has a choice %d", errUnmergeable, i)
+			return false
+		}
+		for len(a.choices) <= i {
+			a.choices = append(a.choices, merged{kind: '{'})
+		}
+		err = a.choices[i].addFields(choice)
+		return err == nil
+	})
+	return err
+}
+
+func (a *chunkAggregator) done() bool { return a.ended }
+
+// complete says whether every choice has come to its end.
+func (a *chunkAggregator) complete() bool {
+	for i := range a.choices {
+		if f := a.choices[i].fields["finish_reason"]; f == nil || f.null() {
+			return false
+		}
+	}
+	return len(a.choices) > 0
+}
+
+// mend takes a stream without its end mark for whole once each choice is.
+func (a *chunkAggregator) mend() (whole []byte, ok bool) {
+	if !a.complete() {
+		return nil, false
+	}
+	a.ended = true
+	whole, err := a.whole()
+	return whole, err == nil
+}
+
+func (a *chunkAggregator) whole() ([]byte, error) {
+	if !a.ended {
+		return nil, errNotWhole
+	}
+	if !a.complete() {
+		return nil, fmt.Errorf("%w: a choice has no finish_reason", errUnmergeable)
+	}
+	out := append(make([]byte, 0, a.size), '{')
+	for _, key := range a.around.keys {
+		value := a.around.fields[unquote(key)].raw
+		if unquote(key) == "object" && a.chat {
+			value = `"chat.completion"`
+		}
+		out = append(append(append(append(out, key...), ':'), orElse(value, "null")...), ',')
+	}
+	out = append(out, `"choices":[`...)
+	for i := range a.choices {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = a.appendChoice(out, i)
+	}
+	return append(out, `]}`...), nil
+}
+
+func (a *chunkAggregator) appendChoice(out []byte, i int) []byte {
+	c := &a.choices[i]
+	out = append(append(out, `{"index":`...), strconv.Itoa(i)...)
+	for _, key := range c.keys {
+		switch name := unquote(key); name {
+		case "index":
+		case "delta":
+			if a.chat {
+				out = appendMessage(append(out, `,"message":`...), c.fields[name])
+			}
+		default:
+			out = c.fields[name].append(append(append(append(out, ','), key...), ':'), "")
+		}
+	}
+	return append(out, '}')
+}
+
+// appendMessage writes a delta as the message that it has become. A tool call has no
+// index there.
+func appendMessage(out []byte, delta *merged) []byte {
+	out = append(out, '{')
+	for _, needed := range []struct{ name, value string }{{"role", `"assistant"`}, {"content", "null"}} {
+		if f := delta.fields[needed.name]; f == nil || f.null() {
+			out = append(append(append(append(append(out, '"'), needed.name...), `":`...), needed.value...), ',')
+		}
+	}
+	for _, key := range delta.keys {
+		name, without := unquote(key), ""
+		f := delta.fields[name]
+		if f.null() && (name == "role" || name == "content") {
+			continue
+		}
+		if name == "tool_calls" {
+			without = "index"
+		}
+		out = append(f.append(append(append(out, key...), ':'), without), ',')
+	}
+	out[len(out)-1] = '}'
+	return out
+}
