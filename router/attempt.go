@@ -1,7 +1,6 @@
 package router
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -82,7 +81,7 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 	}
 	form := s.backend.formFor(c)
 	_, local := s.backend.(*localBackend)
-	a, failed := ask(withProgress(ctx, &progress{deadline: began.Add(timeout), since: time.Now(), other: other, form: form, local: local}), c, s)
+	a, failed := ask(withProgress(ctx, &progress{deadline: began.Add(timeout), since: time.Now(), other: other, form: form, local: local, reserved: reserved}), c, s)
 	// A deadline that has passed has cancelled ctx: the answer can't be used.
 	inTime := timer.Stop() || failed != nil
 	first := time.Now()
@@ -96,8 +95,7 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 	}
 	close(answered)
 	if failed == nil && inTime {
-		a.cancel, a.place, a.first, a.reserved = cancel, at, first, reserved
-		a.observeHeld()
+		a.cancel, a.place, a.first = cancel, at, first
 		s.backend.heard(nil, at, false)
 		return a, nil
 	}
@@ -132,24 +130,6 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 	return nil, failed
 }
 
-// observeHeld has the reservation observe what was read of the answer so far.
-func (a *answer) observeHeld() {
-	if a.reserved == nil || a.rest != nil {
-		return
-	}
-	if a.events == nil {
-		a.reserved.observe(a.held)
-		return
-	}
-	for events := newEventReader(bytes.NewReader(a.held)); ; {
-		e, err := events.next()
-		if err != nil {
-			return
-		}
-		a.reserved.observe(e.data)
-	}
-}
-
 // ask sends the call and reads up to the first answer.
 func ask(ctx context.Context, c *call, s step) (*answer, *failure) {
 	so := progressOf(ctx)
@@ -182,8 +162,8 @@ func open(ctx context.Context, resp *http.Response, c *call, load *traffic) (*an
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		return nil, refused(resp, progressOf(ctx).since)
 	}
-	a := &answer{resp: resp, load: load}
 	so := progressOf(ctx)
+	a := &answer{resp: resp, load: load, reserved: so.reserved}
 	if so.local {
 		a.sum = &usageSum{}
 	}
@@ -228,6 +208,7 @@ func (a *answer) awaitFirstEvent(d dialect) *failure {
 			return &failure{reason: Lost, detail: "broke its stream before the first answer", begun: true}
 		}
 		a.load.output.Add(int64(len(e.data)))
+		a.reserved.observe(e.data)
 		if a.assembler != nil {
 			if err := a.assembler.add(e); err != nil {
 				return a.uncollected(err)
@@ -259,6 +240,7 @@ func (a *answer) readWhole(d dialect) *failure {
 	held, err := readUpTo(maxHeld, a.resp)
 	a.held = held
 	a.load.output.Add(int64(len(held)))
+	a.reserved.observe(held)
 	if err != nil {
 		return &failure{reason: Lost, detail: "broke its answer off: " + rootCause(err), begun: true}
 	}

@@ -59,6 +59,7 @@ func (a *answer) collect(d dialect) *failure {
 		broken := err != nil
 		if err == nil {
 			a.load.output.Add(int64(len(e.data)))
+			a.reserved.observe(e.data)
 			if !a.ours { // llama-server tells at the end
 				a.usage.merge(d.read(e, true).usage)
 			}
