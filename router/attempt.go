@@ -121,12 +121,15 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 			failed.reason, failed.detail = Stalled, "hung while the call waited on it"
 		}
 	}
-	failed.again = failed.again || form != nil && form.asked == asCounted && failed.isAbout("stream_options")
 	failed.backend = s.backend.name()
 	failed.said, failed.detail = s.backend.redact(failed.said), s.backend.redact(failed.detail)
 	s.backend.heard(failed, at, client.Err() != nil)
 	cancel(context.Canceled)
 	failed.settle(reserved)
+	if up, ok := s.backend.(*upstreamBackend); ok && form != nil && failed.isAbout("stream_options") {
+		up.withoutUsage.Store(true)
+		return attempt(client, c, s, timeout, idle, other)
+	}
 	return nil, failed
 }
 
@@ -170,7 +173,7 @@ func open(ctx context.Context, resp *http.Response, c *call, load *traffic) (*an
 	switch form := so.form; {
 	case form == nil:
 	case form.asked == asCounted:
-		a.unasked = &usageFilter{}
+		a.unasked = &usageFilter{local: so.local}
 	default:
 		a.assembler, a.ours = form.aggregator(), true
 	}

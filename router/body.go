@@ -14,14 +14,17 @@ import (
 // body is a client's request body, as it came, with the place of its model.
 type body struct {
 	raw      []byte
-	model    string // the value of the top-level key "model", unescaped
-	from, to int    // raw[from:to] is that value with its quotes; 0,0 where there is none
-	form     bool   // it is a form, whose values have no quotes
-	stream   bool   // its "stream" is true
-	options  span   // the value of "stream_options"
-	twice    bool   // there are two of them
-	choices  []modelChoice
-	buffer   *buffer // that raw lies in; nil = in memory of its own
+	model    string        // the value of the top-level key "model", unescaped
+	from, to int           // raw[from:to] is that value with its quotes; 0,0 where there is none
+	form     bool          // it is a form, whose values have no quotes
+	stream   bool          // its "stream" is true
+	options  span          // the value of "stream_options"
+	twice    bool          // there are two of them
+	choices  []modelChoice // models that it names beside its own
+
+	usageAsked bool // its client asks for the usage of a stream, in OpenRouter's way
+
+	buffer *buffer // that raw lies in; nil = in memory of its own
 
 	llamaFields []string // that it depends on, and only llama-server knows
 }
@@ -45,6 +48,8 @@ func parseBody(raw []byte) (body, error) {
 		case "stream_options":
 			b.twice = b.options != span{}
 			b.options = span{f.from, f.to}
+		case "usage": // OpenRouter's own way to ask for it
+			b.usageAsked = gjson.GetBytes(raw[f.from:f.to], "include").Bool()
 		}
 		b.noteLlamaField(name, raw[f.from:f.to])
 		if string(name) != "model" {

@@ -53,6 +53,17 @@ func mayFinish(data []byte) bool {
 	}
 }
 
+// reopened returns the choices that have some more text without a finish reason.
+func reopened(data []byte) (choices uint64) {
+	gjson.GetBytes(data, "choices").ForEach(func(_, choice gjson.Result) bool {
+		if !hasContent(choice.Get("finish_reason")) && hasText(choice) {
+			choices |= 1 << choice.Get("index").Uint()
+		}
+		return true
+	})
+	return choices
+}
+
 // allFinished says whether a stream that has no end mark is complete: each choice
 // that its call asks for has its finish reason.
 func (choices) allFinished(b body, finished uint64) bool {

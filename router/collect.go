@@ -39,7 +39,7 @@ func (b *localBackend) formFor(c *call) *streamed {
 // formFor asks a paid upstream for the usage of a stream. All else is sent as it
 // is: others than llama-server stream in ways of their own.
 func (b *upstreamBackend) formFor(c *call) *streamed {
-	if !b.paid() || c.asItIs {
+	if !b.paid() || c.asItIs || b.withoutUsage.Load() {
 		return nil
 	}
 	if form, ok := c.body.asCountedStream(c.path); ok {

@@ -32,6 +32,7 @@ func TestFinishWithoutDone(t *testing.T) {
 		"CR":                      {"/v1/chat/completions", ``, ends, []string{strings.ReplaceAll(textEvent+finalEvent, "\n", "\r")}, true},
 		"one choice of two":       {"/v1/chat/completions", `"n":2`, ends, []string{choice(0, stop), choice(1, "null"), choice(0, stop)}, false},
 		"one prompt of two":       {"/v1/completions", `"prompt":[[1],[2]]`, ends, []string{choice(0, stop)}, false},
+		"text after it":           {"/v1/chat/completions", ``, ends, []string{choice(0, stop), choice(0, "null")}, false},
 		"no finish reason":        {"/v1/chat/completions", ``, ends, []string{textEvent, choice(0, "null"), choice(0, `""`)}, false},
 		"a reset":                 {"/v1/chat/completions", ``, breaks, []string{textEvent, finalEvent}, false},
 		"half an event after it":  {"/v1/chat/completions", ``, ends, []string{textEvent, finalEvent, `data: {"choices":[],"us`}, false},

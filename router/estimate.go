@@ -81,9 +81,9 @@ func (c *call) maxUsage() price.Tokens {
 			limit = max(limit, limitIn(value))
 		case strings.EqualFold(key, name), strings.EqualFold(key, other):
 			limit = max(limit, limitIn(value), completionTokens) // some upstreams read it, others don't
-		case key == "n", key == "best_of":
+		case strings.EqualFold(key, "n"), strings.EqualFold(key, "best_of"):
 			choices = max(choices, numberIn(value))
-		case key == "prompt":
+		case strings.EqualFold(key, "prompt"):
 			prompts = max(prompts, promptsIn(value))
 		}
 	})
@@ -115,7 +115,11 @@ func limitIn(value []byte) int64 {
 // numberIn reads a number in whatever form a backend may take for one: 100000, 1e5,
 // 100000.0 or "100000". 0 = it is none, or not above 0.
 func numberIn(value []byte) int64 {
-	n, err := strconv.ParseFloat(strings.Trim(string(value), `"`), 64)
+	text := string(value)
+	if value[0] == '"' {
+		text = strings.TrimSpace(unquote(text))
+	}
+	n, err := strconv.ParseFloat(text, 64)
 	switch {
 	case errors.Is(err, strconv.ErrRange) && n > 0, n > math.MaxInt32:
 		return math.MaxInt32 // two of them multiplied are an int64
@@ -157,6 +161,27 @@ func (c *call) promptTokens() int64 {
 	return promptTokens(c.body.raw)
 }
 
+// isBase64 says whether a value, which may begin as a data URL, is base64 of either
+// alphabet. PHP writes a slash with a backslash.
+func isBase64(value []byte) bool {
+	if _, data, found := bytes.Cut(value[:min(len(value), maxDataURLHead)], []byte(";base64,")); found {
+		value = value[min(len(value), maxDataURLHead)-len(data):]
+	}
+	for _, c := range value {
+		if !base64Bytes[c] {
+			return false
+		}
+	}
+	return true
+}
+
+var base64Bytes = func() (is [256]bool) {
+	for _, c := range []byte(`ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_=\`) {
+		is[c] = true
+	}
+	return is
+}()
+
 // attachmentMarks stand before an attachment: at the beginning of a data URL, and
 // of the base64 in OpenAI's and Anthropic's objects.
 var attachmentMarks = [...][]byte{[]byte(`"data:`), []byte(`"data":"`), []byte(`"data": "`)}
@@ -193,6 +218,9 @@ func promptTokens(raw []byte) (tokens int64) {
 		value := raw[at : at+size]
 		if bytes.HasSuffix(raw[:at], attachmentMarks[0]) && !bytes.Contains(value[:min(size, maxDataURLHead)], []byte(";base64,")) {
 			value = nil // text that begins as a data URL
+		}
+		if len(value) >= minAttachment && !isBase64(value) {
+			value = nil
 		}
 		if len(value) >= minAttachment {
 			tokens += max(minAttachmentTokens, int64(size)/attachmentTokenBytes)

@@ -85,7 +85,8 @@ func (f *failure) settle(reserved *reservation) {
 	if reserved == nil {
 		return
 	}
-	if !f.begun || f.resp != nil && isError(f.resp.StatusCode) && !gaveUp(f.resp.StatusCode) {
+	late := f.begun && f.resp != nil && f.resp.StatusCode == http.StatusServiceUnavailable // see refused
+	if !f.begun || f.resp != nil && isError(f.resp.StatusCode) && !gaveUp(f.resp.StatusCode) && !late {
 		reserved.cancel()
 		return
 	}

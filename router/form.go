@@ -3,6 +3,7 @@ package router
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"mime"
 	"net/http"
 	"regexp"
@@ -60,6 +61,8 @@ func parseForm(raw []byte, h http.Header) (body, error) {
 		switch {
 		case !ok || err != nil:
 			return body{}, errForm
+		case f.name != "model" && strings.EqualFold(f.name, "model"):
+			return body{}, fmt.Errorf("the form has the field %s; write \"model\" in lower case, once", quote(f.name))
 		case f.name != "model":
 		case b.to != 0:
 			return body{}, errModels

@@ -77,6 +77,7 @@ func TestTranscription(t *testing.T) {
 		"no model":   {[]formPart{{"file", "a.wav", sound}}, 400, `\"model\" is missing`},
 		"no name":    {[]formPart{{"model", "", ""}}, 400, `\"model\" is empty`},
 		"two models": {[]formPart{{"model", "", "local"}, {"model", "", "gpt-4o"}}, 400, `two \"model\" fields`},
+		"Model":      {[]formPart{{"model", "", "local"}, {"Model", "", "gpt-4o"}}, 400, `in lower case`},
 		"a file":     {[]formPart{{"model", "a.txt", "gpt-4o"}}, 400, `plain text`},
 		"unknown":    {[]formPart{{"model", "", "nonsense"}}, 404, "model_not_found"},
 	} {

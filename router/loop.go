@@ -89,7 +89,7 @@ func (b *upstreamBackend) findLoop(ctx context.Context) {
 	itself := resp.StatusCode == http.StatusLoopDetected && slices.Contains(viaLlmsups(resp.Header), b.via[0])
 	b.itself.Store(itself)
 	if itself {
-		b.log.Error().Str("upstream", b.Name).Msg("it " + itselfDetail + "; no call is sent there")
+		b.log.Error().Str("upstream", b.Name).Msg("the upstream " + itselfDetail + "; it gets no calls")
 	}
 }
 

@@ -16,8 +16,12 @@ import (
 // modelChoice is a model that a body names beside its own.
 type modelChoice struct{ field, model string }
 
-// presetMark stands before the name of a preset in a model's name.
-const presetMark = "@preset/"
+// presetMark stands before the name of a preset in a model's name, and
+// unreadableChoice for what is no name.
+const (
+	presetMark       = "@preset/"
+	unreadableChoice = "\x00"
+)
 
 // readChoice takes a field of the body into account. Its error is a sentence for
 // the client.
@@ -37,18 +41,34 @@ func (b *body) readChoice(name, value []byte) error {
 	return nil
 }
 
+// addChoices reads a name, or a list of names or of objects that have one as "model".
 func (b *body) addChoices(field string, value gjson.Result) {
-	switch {
-	case value.Type == gjson.String:
-		if value.Str != "fallback" { // an older way to say that "models" counts
-			b.choices = append(b.choices, modelChoice{field, value.Str})
-		}
-	case value.IsArray() || value.IsObject():
-		value.ForEach(func(_, inner gjson.Result) bool {
-			b.addChoices(field, inner)
-			return true
-		})
+	if value.Type == gjson.String && (value.Str == "fallback" || value.Str == "sort") { // words of "route" that are no models
+		return
 	}
+	if value.Type != gjson.Null && !value.IsArray() {
+		b.addChoice(field, value)
+		return
+	}
+	value.ForEach(func(_, item gjson.Result) bool {
+		if item.IsObject() {
+			item = item.Get("model")
+		}
+		return b.addChoice(field, item)
+	})
+}
+
+// maxChoicesOfModels is how many models a body may name.
+const maxChoicesOfModels = 20
+
+// addChoice adds a model. It returns false if the rest need not be read.
+func (b *body) addChoice(field string, name gjson.Result) bool {
+	if name.Type != gjson.String || len(b.choices) >= maxChoicesOfModels {
+		b.choices = append(b.choices, modelChoice{field, unreadableChoice})
+		return false
+	}
+	b.choices = append(b.choices, modelChoice{field, name.Str})
+	return true
 }
 
 // modelsAt returns the models that may answer a call at a backend.
@@ -69,6 +89,8 @@ func (s *routing) checkChoices(k *Key, c *call) apiError {
 	}
 	for _, choice := range append([]modelChoice{{"model", c.body.model}}, c.body.choices...) {
 		switch {
+		case choice.model == unreadableChoice:
+			return invalidChoice(choice.field, "%s: is not a list of up to %d names of models, and the call's key is restricted to some models or has a budget", choice.field, maxChoicesOfModels)
 		case strings.Contains(choice.model, presetMark):
 			return invalidChoice(choice.field, "%s: a preset is not allowed here: llmsup can't see which model it stands for, and the call's key is restricted to some models or has a budget", choice.field)
 		case choice.field != "model" && restricted && !s.allows(k, choice.model):
@@ -79,14 +101,16 @@ func (s *routing) checkChoices(k *Key, c *call) apiError {
 	return apiError{}
 }
 
-// allows says whether a key may use a model by this name or by the one that the
-// name stands for.
+// allows says whether a key may use a model by the name that upstreams know it by:
+// one of its routes has to lead there, and not to another model.
 func (s *routing) allows(k *Key, model string) bool {
-	if k.mayUse(model) {
-		return true
+	route, name, ok := s.lookup(model)
+	if !ok || !k.mayUse(model) && !k.mayUse(name) {
+		return false
 	}
-	_, completed, ok := s.lookup(model)
-	return ok && k.mayUse(completed)
+	primary := s.backends[route.Primary]
+	_, local := primary.(*localBackend)
+	return !local && s.modelAt(primary, route.PrimaryModel, name) == model
 }
 
 func invalidChoice(field, format string, args ...any) apiError {

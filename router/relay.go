@@ -73,7 +73,9 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, re
 		a.load.output.Add(int64(len(e.data)))
 		a.reserved.observe(e.data)
 		rec.usage.merge(a.sum.add(e, m.usage))
-		a.finished |= m.finished
+		if a.finished |= m.finished; a.finished != m.finished {
+			a.finished &^= reopened(e.data)
+		}
 		if m.ended && !ended {
 			ended = true
 			rec.conclude()

@@ -47,7 +47,7 @@ const (
 	// askedMost is the longest Retry-After that is waited for. Whoever asks for
 	// more is answered by the client's own patience.
 	askedMost = 5 * time.Second
-	// declinesWithin is how soon a backend without room answers.
+	// declinesWithin: a 503 within this time means overload, not an aborted generation.
 	declinesWithin = time.Second
 )
 
@@ -82,8 +82,8 @@ func mayRepeat(ctx context.Context, resp *http.Response, err error) (bool, error
 // unprocessed says whether an error of HTTP/2 proves that the peer has done nothing
 // about the request (RFC 9113, 8.7): its stream was refused, or is above the last one
 // that a GOAWAY names. net/http has these as text alone, which it puts into another
-// text where the request can't be rewound. It has to be the whole of it: what a peer
-// writes, such as a GOAWAY's debug data, stands inside of a longer one.
+// text where the request can't be rewound. The comparison is exact: what a
+// peer writes, such as a GOAWAY's debug data, appears only inside longer errors.
 func unprocessed(err error) bool {
 	text := rootCause(err)
 	if rest, ok := strings.CutPrefix(text, "http2: Transport: cannot retry err ["); ok {

@@ -21,7 +21,7 @@ type reservation struct {
 	pending *ledger.Pending
 	text    int64 // bytes of generated text that came
 	seen    int64 // tokens that the text is taken for
-	over    bool
+	settled bool
 }
 
 // charge is what an attempt that may have been billed has cost.
@@ -62,8 +62,8 @@ const statusUnfinished = 502
 
 // cancel ends an attempt for which nothing can have been billed.
 func (r *reservation) cancel() {
-	if r != nil && !r.over {
-		r.over = true
+	if r != nil && !r.settled {
+		r.settled = true
 		r.budget.Release()
 		r.pending.Cancel()
 	}
@@ -71,7 +71,7 @@ func (r *reservation) cancel() {
 
 // observe takes an event of the answer into account, or a whole answer.
 func (r *reservation) observe(data []byte) {
-	if r == nil || len(data) == 0 || data[0] != '{' {
+	if r == nil || !isObject(data) {
 		return
 	}
 	if n := int64(generatedBytes(r.call.path, gjson.ParseBytes(data))); n > 0 {
@@ -100,15 +100,18 @@ const maxTokenBytes = 16
 // reserved.
 func (r *reservation) settle(u usage, complete bool) charge {
 	c := charge{cost: u.cost, pending: r.pending}
-	if r.over { // by another attempt at the same call
+	if r.settled {
 		return c
 	}
-	r.over = true
+	r.settled = true
 	if c.cost != nil {
 		c.charged = *c.cost
 	} else {
 		tokens, known := r.tokens(u)
-		amount, priced := r.price(tokens)
+		amount, priced := mostExpensive(r.call.books.book(r.step.backend.name()), r.models, tokens)
+		if amount == usd.Most { // no call costs that much: the usage is wrong
+			amount, known = 0, false
+		}
 		if known && priced && complete {
 			c.cost, c.charged = &amount, amount
 		} else {
@@ -123,7 +126,9 @@ func (r *reservation) settle(u usage, complete bool) charge {
 // say. known is false without a usage.
 func (r *reservation) tokens(u usage) (t price.Tokens, known bool) {
 	if t, known = u.tokens(); known {
-		t.Completion = max(t.Completion, r.text/maxTokenBytes)
+		// Some backends count cached tokens beside the prompt's, and some count none.
+		t.Prompt, t.Completion = max(t.Prompt, 0), max(t.Completion, r.text/maxTokenBytes)
+		t.Cached = min(max(t.Cached, 0), t.Prompt)
 		return t, true
 	}
 	t = price.Tokens{Prompt: r.call.promptTokens(), Completion: r.seen}
@@ -136,16 +141,9 @@ func (r *reservation) tokens(u usage) (t price.Tokens, known bool) {
 	return t, false
 }
 
-// price returns what tokens cost at the most expensive of the models that may
-// answer. priced is false where that is a guess: the price of one is unknown, or
-// there are several.
-func (r *reservation) price(t price.Tokens) (amount usd.Amount, priced bool) {
-	return mostExpensive(r.call.books.book(r.step.backend.name()), r.models, t)
-}
-
 // mostExpensive returns what tokens cost at the most expensive of some models of a
 // backend. A model of unknown price has unknownModelPrice. known says that there is
-// one model, and its price is known.
+// one model, and its price is known. More than usd.Most is usd.Most.
 func mostExpensive(prices *price.Book, models []string, t price.Tokens) (amount usd.Amount, known bool) {
 	known = len(models) == 1
 	for _, model := range models {
@@ -155,7 +153,7 @@ func mostExpensive(prices *price.Book, models []string, t price.Tokens) (amount 
 		}
 		cost, ok := p.Cost(t)
 		if !ok {
-			cost, known = usd.Most, false
+			cost = usd.Most
 		}
 		amount = max(amount, cost)
 	}

@@ -19,22 +19,29 @@ import (
 // event that has it is removed where the client did not ask.
 func TestUsageOfPaidStreams(t *testing.T) {
 	const usage = `data: {"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":2,"cost":0.5}}` + "\n\n"
+	const figures = `"usage": {"prompt_tokens":5,"completion_tokens":2,"cost":0.5}}` + "\n\n"
 	for name, tc := range map[string]struct {
-		body string
-		want string // of the events
+		body  string
+		usage string // the upstream's event
+		want  string // of the events
 	}{
-		"unasked": {`{"model":"gpt-4o","stream":true}`, textEvent + finalEvent + doneEvent},
-		"asked":   {`{"model":"gpt-4o","stream":true,"stream_options":{"include_usage":true}}`, textEvent + finalEvent + usage + doneEvent},
+		"unasked":              {`{"model":"gpt-4o","stream":true}`, usage, textEvent + finalEvent + doneEvent},
+		"asked":                {`{"model":"gpt-4o","stream":true,"stream_options":{"include_usage":true}}`, usage, textEvent + finalEvent + usage + doneEvent},
+		"with spaces":          {`{"model":"gpt-4o","stream":true}`, `data: {"choices": [], ` + figures, textEvent + finalEvent + doneEvent},
+		"choices null":         {`{"model":"gpt-4o","stream":true}`, `data: {"choices":null,` + figures, textEvent + finalEvent + doneEvent},
+		"no choices":           {`{"model":"gpt-4o","stream":true}`, `data: {` + figures, textEvent + finalEvent + doneEvent},
+		"an empty delta":       {`{"model":"gpt-4o","stream":true}`, `data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}],` + figures, textEvent + finalEvent + doneEvent},
+		"asked for as a field": {`{"model":"gpt-4o","stream":true,"usage":{"include":true}}`, usage, textEvent + finalEvent + usage + doneEvent},
 	} {
 		t.Run(name, func(t *testing.T) {
 			edit, books := withBooks(t, daily("100"))
-			b := newBench(t, nil, func(w http.ResponseWriter, r *http.Request) { stream(textEvent+finalEvent+usage+doneEvent)(w, r) }, edit)
+			b := newBench(t, nil, func(w http.ResponseWriter, r *http.Request) { stream(textEvent+finalEvent+tc.usage+doneEvent)(w, r) }, edit)
 			r := b.post("/v1/chat/completions", tc.body)
 			if r.status != 200 || r.readErr != nil || r.body != tc.want {
 				t.Errorf("%d, %v, %q", r.status, r.readErr, r.body)
 			}
 			sent := gjson.ParseBytes(b.cloud.lastBody())
-			if !sent.Get("stream_options.include_usage").Bool() || sent.Get("model").Str != "openai/gpt-4o" {
+			if !sent.Get("stream_options.include_usage").Bool() && !sent.Get("usage.include").Bool() || sent.Get("model").Str != "openai/gpt-4o" {
 				t.Errorf("the upstream got %s", sent.Raw)
 			}
 			if got := books.sums(t, ledger.ByRoute).Total; got.Cost != dollars("0.5") || got.Charged != got.Cost {
@@ -45,7 +52,7 @@ func TestUsageOfPaidStreams(t *testing.T) {
 }
 
 // TestUpstreamWithoutStreamOptions: one that rejects the field that llmsup adds is
-// asked again without it, and is not taken to have billed twice.
+// asked again without it, once, and is not taken to have billed twice.
 func TestUpstreamWithoutStreamOptions(t *testing.T) {
 	edit, books := withBooks(t, daily("100"))
 	var b *bench
@@ -60,8 +67,11 @@ func TestUpstreamWithoutStreamOptions(t *testing.T) {
 	if r.status != 200 || r.body != textEvent+finalEvent+doneEvent || len(b.cloud.calls()) != 2 {
 		t.Errorf("%d %q after %d calls", r.status, r.body, len(b.cloud.calls()))
 	}
+	if r := b.post("/v1/chat/completions", `{"model":"gpt-4o","stream":true,"max_tokens":10}`); r.status != 200 || len(b.cloud.calls()) != 3 {
+		t.Errorf("the second stream: %d after %d calls", r.status, len(b.cloud.calls()))
+	}
 	got := books.sums(t, ledger.ByRoute).Total
-	if least := dollars("0.02"); got.UnknownCost != 1 || got.Charged < least || got.Charged >= 2*least {
+	if least := dollars("0.04"); got.UnknownCost != 2 || got.Charged < least || got.Charged >= 2*least {
 		t.Errorf("charged %s", got.Charged)
 	}
 }
@@ -90,6 +100,9 @@ func TestSettle(t *testing.T) {
 		"no price":                        {usage{prompt: n(0), completion: n(1000)}, "x", true, "vendor/x", nil, "", "10"},
 		"no price, and many tokens":       {usage{prompt: n(0), completion: n(1_000_000)}, "x", true, "vendor/x", nil, "", "75"},
 		"one of several models":           {usage{prompt: n(0), completion: n(1_000_000)}, "x", true, "", []string{"vendor/x"}, "", "2000"},
+		"more cached than in the prompt":  {usage{prompt: n(10), cached: n(20), completion: n(1)}, "x", true, "", nil, "0.003", "0.003"},
+		"fewer than no tokens":            {usage{prompt: n(10), completion: n(-1)}, "x", true, "", nil, "0.01", "0.01"},
+		"more tokens than there can be":   {usage{prompt: n(0), completion: n(1 << 62)}, "x", true, "", nil, "", "10"},
 		"fewer tokens than were reserved": {usage{prompt: n(1), completion: n(1)}, "x", true, "", nil, "0.003", "0.003"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -167,14 +180,18 @@ func TestModelChoices(t *testing.T) {
 		fields string
 		param  string // of the error; "" = the call is answered
 	}{
-		"a model of the key's":          {keyed("gpt-4o", "openai/*"), "gpt-4o", `"models":["openai/gpt-4o-mini"]`, ""},
-		"another":                       {keyed("gpt-4o"), "gpt-4o", `"models":["openai/gpt-4o-mini"]`, "models"},
-		"among others":                  {keyed("gpt-4o", "openai/*"), "gpt-4o", `"models":["openai/gpt-4o","anthropic/claude-3-opus"]`, "models"},
-		"in another case":               {keyed("gpt-4o"), "gpt-4o", `"MODELS":["openai/gpt-4o-mini"]`, "MODELS"},
-		"in a letter that folds":        {keyed("gpt-4o"), "gpt-4o", `"model\u017f":["openai/gpt-4o-mini"]`, "modelſ"},
-		"as text":                       {keyed("gpt-4o"), "gpt-4o", `"models":"x/y"`, "models"},
-		"in objects":                    {keyed("gpt-4o"), "gpt-4o", `"models":[{"model":"x/y"}]`, "models"},
-		"the second of two":             {keyed("gpt-4o"), "gpt-4o", `"models":["gpt-4o"],"models":["x/y"]`, "models"},
+		"a model of the key's":                 {keyed("gpt-4o", "openai/*"), "gpt-4o", `"models":["openai/gpt-4o-mini"]`, ""},
+		"another":                              {keyed("gpt-4o"), "gpt-4o", `"models":["openai/gpt-4o-mini"]`, "models"},
+		"among others":                         {keyed("gpt-4o", "openai/*"), "gpt-4o", `"models":["openai/gpt-4o","anthropic/claude-3-opus"]`, "models"},
+		"in another case":                      {keyed("gpt-4o"), "gpt-4o", `"MODELS":["openai/gpt-4o-mini"]`, "MODELS"},
+		"in a letter that folds":               {keyed("gpt-4o"), "gpt-4o", `"model\u017f":["openai/gpt-4o-mini"]`, "modelſ"},
+		"as text":                              {keyed("gpt-4o"), "gpt-4o", `"models":"x/y"`, "models"},
+		"in objects":                           {keyed("gpt-4o"), "gpt-4o", `"models":[{"model":"x/y"}]`, "models"},
+		"the second of two":                    {keyed("gpt-4o"), "gpt-4o", `"models":["gpt-4o"],"models":["x/y"]`, "models"},
+		"not a list of names":                  {keyed("gpt-4o"), "gpt-4o", `"models":[["x/y"]]`, "models"},
+		"too many":                             {keyed("gpt-4o", "openai/*"), "gpt-4o", `"models":["openai/a"` + strings.Repeat(`,"openai/a"`, maxChoicesOfModels) + `]`, "models"},
+		"a name that stands for another model": {keyed("gpt-4o"), "gpt-4o", `"models":["gpt-4o"]`, "models"},
+		"what nested lists have, of who may do all": {func(*Config, map[string]models.Route) {}, "gpt-4o", `"models":` + strings.Repeat("[", 1000) + `"x"` + strings.Repeat("]", 1000), ""},
 		"route":                         {keyed("gpt-4o"), "gpt-4o", `"route":"x/y"`, "route"},
 		"the word of route":             {keyed("gpt-4o"), "gpt-4o", `"route":"fallback"`, ""},
 		"of a local call that may move": {keyed("local/*"), "local/qwen", `"models":["x/y"]`, "models"},
@@ -211,7 +228,53 @@ func TestModelChoices(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := &call{path: "/v1/chat/completions", body: body, dialect: chat, books: books}
+	if many, err := parseBody([]byte(`{"model":"x","models":[` + strings.Repeat(`"a",`, 1<<16) + `"a"]}`)); err != nil || len(many.choices) > maxChoicesOfModels+1 {
+		t.Errorf("%d models are kept, %v", len(many.choices), err)
+	}
 	if got := c.estimate(step{backend: &upstreamBackend{Upstream: Upstream{Name: "openrouter", Key: "k"}}, model: "a"}); got != usd.Amount(1_000_000) {
 		t.Errorf("%d picodollars are reserved", got)
+	}
+}
+
+// TestResumeAtStrictUpstream: a fallback that rejects the field that llmsup adds goes
+// on with a stream all the same.
+func TestResumeAtStrictUpstream(t *testing.T) {
+	var b *bench
+	b = newBench(t, sends(breaks, opening+said(" 1, of a list that is long enough,")+said(" 2")), func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(string(b.cloud.lastBody()), "stream_options") {
+			status(422, `{"detail":[{"loc":["body","stream_options"]}]}`)(w, r)
+			return
+		}
+		sends(ends, roleEvent, `data: {"id":"gen-9","choices":[{"index":0,"delta":{"content":" 4"}}]}`+"\n\n", finished("stop"), doneEvent)(w, r)
+	}, resuming)
+	r := b.post("/v1/chat/completions", `{"model":"local/qwen","stream":true,"max_tokens":100,"messages":[{"role":"user","content":"count"}]}`)
+	if r.readErr != nil || !strings.Contains(r.body, " 4") || !strings.HasSuffix(r.body, doneEvent) {
+		t.Errorf("%v %s", r.readErr, r.body)
+	}
+}
+
+// TestPaddedAnswerIsSeen: OpenRouter writes white space before a whole answer.
+func TestPaddedAnswerIsSeen(t *testing.T) {
+	r := &reservation{call: &call{path: "/v1/chat/completions"}}
+	r.observe([]byte("\n  " + `{"choices":[{"message":{"content":"12345678"}}]}`))
+	if r.text != 8 || r.seen != 1 {
+		t.Errorf("%d bytes, %d tokens", r.text, r.seen)
+	}
+}
+
+// TestLate503IsCharged: what comes late without Retry-After may have been generated.
+func TestLate503IsCharged(t *testing.T) {
+	for status, want := range map[int]bool{503: true, 500: false, 504: true} {
+		_, books := withBooks(t, daily("100"))
+		c := &call{books: books, path: "/v1/chat/completions", dialect: chat}
+		r, _ := c.reserve(step{backend: &upstreamBackend{Upstream: Upstream{Name: "openrouter", Key: "k"}}, model: "openai/gpt-4o", estimate: dollars("2")})
+		f := &failure{begun: true, resp: &http.Response{StatusCode: status}}
+		f.settle(r)
+		if spent := books.Budget.Standings(c.books.clock())[0].Spent; (spent > 0) != want {
+			t.Errorf("%d: %s is charged", status, spent)
+		}
+		if f.charge != nil {
+			f.charge.pending.Cancel()
+		}
 	}
 }

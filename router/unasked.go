@@ -18,7 +18,7 @@ const asCounted = `"include_usage":true`
 // asCountedStream returns the form of a streamed body that asks for its usage; false
 // where it does already, or where that can't be told.
 func (b body) asCountedStream(path string) (s streamed, ok bool) {
-	if !b.stream || path != "/v1/chat/completions" && path != "/v1/completions" || b.twice {
+	if !b.stream || path != "/v1/chat/completions" && path != "/v1/completions" || b.twice || b.usageAsked {
 		return s, false
 	}
 	s = streamed{body: b, asked: asCounted}
@@ -61,11 +61,12 @@ func (b body) asCountedStream(path string) (s streamed, ok bool) {
 // nothingGiven says that nothing of the body makes way.
 func (s *streamed) nothingGiven() bool { return s.from == s.to }
 
-// usageFilter takes the event out that has the usage alone. llama-server puts its
-// timings on the last event; they go back to the one before, where they would have
-// been. So an event with a finish reason is kept back for a moment. A nil filter
-// lets everything through.
+// usageFilter removes the event that has only the usage. llama-server puts its
+// timings on that event; they go back to the one before, where they would have
+// been. So an event of llama-server's with a finish reason is kept back until the
+// next one has come. A nil filter removes nothing.
 type usageFilter struct {
+	local  bool   // the stream is llama-server's
 	finish []byte // that is kept back, with its empty line
 	out    []byte // what pass returned last
 }
@@ -87,9 +88,9 @@ func (f *usageFilter) pass(e event) []byte {
 	if len(e.data) == 0 { // a ping
 		return e.raw
 	}
-	if mayHold(e.data, `"usage"`) && mayHold(e.data, `"choices":[]`) {
+	if mayHold(e.data, `"usage"`) {
 		object := gjson.ParseBytes(e.data)
-		if object.Get("usage").IsObject() && object.Get("choices.#").Int() == 0 {
+		if object.Get("usage").IsObject() && !hasChoice(object) {
 			f.out = append(f.out[:0], withTimings(f.finish, object.Get("timings"))...)
 			f.finish = f.finish[:0]
 			return f.out
@@ -97,12 +98,33 @@ func (f *usageFilter) pass(e event) []byte {
 	}
 	f.out = append(f.out[:0], f.finish...)
 	f.finish = f.finish[:0]
-	if mayHold(e.data, `"finish_reason":"`) {
+	if f.local && mayHold(e.data, `"finish_reason":"`) {
 		f.finish = append(f.finish, e.raw...)
 		return f.out
 	}
 	f.out = append(f.out, e.raw...)
 	return f.out
+}
+
+// hasChoice says whether an event has something for the client in one of its
+// choices.
+func hasChoice(event gjson.Result) (has bool) {
+	event.Get("choices").ForEach(func(_, choice gjson.Result) bool {
+		has = hasContent(choice.Get("finish_reason")) || hasContent(choice.Get("logprobs")) || hasText(choice)
+		return !has
+	})
+	return has
+}
+
+// hasText says whether a choice of an event has text, reasoning, or a part of a call
+// of a tool.
+func hasText(choice gjson.Result) bool {
+	has := hasContent(choice.Get("text"))
+	choice.Get("delta").ForEach(func(key, value gjson.Result) bool {
+		has = has || key.Str != "role" && hasContent(value)
+		return !has
+	})
+	return has
 }
 
 // flush writes what was kept back, for a stream that broke.

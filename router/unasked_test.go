@@ -142,7 +142,7 @@ func TestUnaskedUsageOfTheEngine(t *testing.T) {
 		if !strings.Contains(counted, `"usage"`) {
 			t.Fatalf("no usage, though it was asked for: %s", counted)
 		}
-		var filter usageFilter
+		filter := usageFilter{local: true}
 		var out strings.Builder
 		for events := newEventReader(strings.NewReader(counted)); ; {
 			next, err := events.next()

@@ -44,8 +44,10 @@ type upstreamBackend struct {
 	models    string              // the address of its list of models
 	client    *retryablehttp.Client
 	breaker   breaker
-	via       []string    // the Router's name; nobody writes to it
-	itself    atomic.Bool // it is the Router; see FindLoops
+
+	withoutUsage atomic.Bool // it rejects requests that ask for the usage of a stream
+	via          []string    // the Router's name; nobody writes to it
+	itself       atomic.Bool // it is the Router; see FindLoops
 }
 
 func newUpstreamBackend(u Upstream, via string, log zerolog.Logger) (*upstreamBackend, error) {

@@ -90,7 +90,7 @@ func (f *findings) check(c *cli.Context) error {
 	} else {
 		f.ok("models: %s", strings.Join(table.Names(), ", "))
 	}
-	if err := daemon.CheckKeyRoutes(cfg); err != nil {
+	if err := daemon.CheckKeyRoutes(cfg, nil); err != nil {
 		f.fail(err)
 	}
 	f.door(cfg)

@@ -73,15 +73,18 @@ const everybody = ""
 const warnAt = 80
 
 // account is what one key, or everybody, has spent in a window, and what is set
-// aside of it for calls that are under way.
-//
-// A call settles with the account of the window that it began in, even when that
-// is over. The accounts of the last windows are kept, so that a clock that jumps
-// ahead and back finds the account that it left.
+// aside of it for calls that are under way. A call settles with the account of the
+// window that it began in, even when that is over.
 type account struct {
-	from, to        time.Time
 	spent, reserved usd.Amount
 	warned          bool
+}
+
+// window is a span of time and its account. The last windows are kept, so that a
+// clock that jumps ahead and back finds the account that it left.
+type window struct {
+	from, to time.Time
+	*account
 }
 
 type accountID struct {
@@ -96,7 +99,7 @@ type Budget struct {
 
 	mu       sync.Mutex
 	config   Config
-	accounts map[accountID][]*account // of the last windows; the one that was used last is the last
+	accounts map[accountID][]window // the one that was used last is the last
 }
 
 // keptWindows is how many accounts of a key and a period are kept.
@@ -105,35 +108,31 @@ const keptWindows = 3
 // New makes a budget of which nothing is spent. warn is told once a window when
 // most of a limit is gone; it may be nil.
 func New(config Config, warn func(Warning)) *Budget {
-	return &Budget{warn: warn, config: config, accounts: map[accountID][]*account{}}
+	return &Budget{warn: warn, config: config, accounts: map[accountID][]window{}}
 }
 
-// at returns the account of the window that now is in, and makes it the last one
-// of its list. The caller holds the mutex.
-func (b *Budget) at(id accountID, now time.Time) *account {
+// at returns the window that now is in, and makes it the last one of its list. The
+// caller holds the mutex.
+func (b *Budget) at(id accountID, now time.Time) window {
 	from, to := id.period.window(now)
 	list := b.accounts[id]
 	if n := len(list); n > 0 && list[n-1].from.Equal(from) {
 		return list[n-1]
 	}
-	i := slices.IndexFunc(list, func(a *account) bool { return a.from.Equal(from) })
-	if i < 0 && len(list) > 0 {
-		// A clock that was set back to before this budget began does not empty it, and
-		// its first window does not wait for a day that may be far off.
-		first := slices.MinFunc(list, func(a, b *account) int { return a.from.Compare(b.from) })
+	w := window{from, to, &account{}}
+	if i := slices.IndexFunc(list, func(w window) bool { return w.from.Equal(from) }); i >= 0 {
+		w = list[i]
+		list = slices.Delete(list, i, i+1)
+	} else if len(list) > 0 {
+		// A clock that is set back to before this budget began does not empty it.
+		first := slices.MinFunc(list, func(a, b window) int { return a.from.Compare(b.from) })
 		if from.Before(first.from) {
-			first.from, first.to = from, to
-			i = slices.Index(list, first)
+			w.account = first.account
 		}
 	}
-	a := &account{from: from, to: to}
-	if i >= 0 {
-		a = list[i]
-		list = slices.Delete(list, i, i+1)
-	}
-	list = append(list, a)
+	list = append(list, w)
 	b.accounts[id] = list[max(len(list)-keptWindows, 0):]
-	return a
+	return w
 }
 
 // limit returns what an account may spend; nil = all it wants.
@@ -163,7 +162,7 @@ type Reservation struct {
 	budget   *Budget
 	estimate usd.Amount
 	ids      []accountID
-	accounts []*account
+	accounts []window
 	over     bool
 }
 
@@ -265,10 +264,10 @@ func (r *Reservation) Release() { r.Settle(0) }
 
 // nearing returns the warning that an account deserves and has not had. A window
 // that is over deserves none.
-func (b *Budget) nearing(id accountID, a *account) []Warning {
+func (b *Budget) nearing(id accountID, a window) []Warning {
 	limit := b.limit(id)
 	list := b.accounts[id]
-	if limit == nil || a.warned || list[len(list)-1] != a || !near(a.spent, *limit) {
+	if limit == nil || a.warned || list[len(list)-1].account != a.account || !near(a.spent, *limit) {
 		return nil
 	}
 	a.warned = true
@@ -307,7 +306,7 @@ func (b *Budget) Restore(since time.Time, spent Spent) error {
 			b.at(id, since)
 		}
 		from, _ := id.period.window(since)
-		i := slices.IndexFunc(b.accounts[id], func(a *account) bool { return a.from.Equal(from) })
+		i := slices.IndexFunc(b.accounts[id], func(w window) bool { return w.from.Equal(from) })
 		if i < 0 { // that window is over by now
 			continue
 		}

@@ -170,7 +170,7 @@ func TestExceededOfAKey(t *testing.T) {
 	b := New(Config{Limits: Limits{Daily: dollars("1")}, PerKey: map[string]Limits{"own": {Daily: dollars("0.5")}}}, nil)
 	must(t, b, noon, "other", "0.7").Settle(*dollars("0.7"))
 	_, no := b.Reserve(noon, "tool", *dollars("0.4"))
-	if want := "the daily budget of all keys does not allow this call, which may cost 0.40 USD; calls that cost money are taken again after 2026-02-28T00:00:00Z, local ones at any time"; no == nil || no.String() != want {
+	if want := "the daily budget of all keys does not allow this call, which may cost 0.40 USD; paid calls are accepted again after 2026-02-28T00:00:00Z; local calls are not affected"; no == nil || no.String() != want {
 		t.Errorf("%v\nwant %s", no, want)
 	}
 	must(t, b, noon, "own", "0.2").Settle(*dollars("0.2"))
@@ -248,8 +248,13 @@ func TestClockThatJumps(t *testing.T) {
 		}
 	}
 	running.Release()
-	if _, no := b.Reserve(noon, "", *dollars("0.2")); no == nil {
-		t.Error("the day has a second budget")
+	for _, days := range []int{-1, -40} {
+		if _, no := b.Reserve(noon.AddDate(0, 0, days), "", *dollars("0.2")); no == nil {
+			t.Errorf("a clock that is set back by %d days empties the budget", -days)
+		}
+		if _, no := b.Reserve(noon, "", *dollars("0.2")); no == nil {
+			t.Errorf("the day has a second budget after a jump back by %d days", -days)
+		}
 	}
 }
 

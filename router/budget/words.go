@@ -31,7 +31,7 @@ func (e *Exceeded) Held() bool {
 // String says it for the caller. What all keys have spent is for operators: a call
 // with a key gets no amounts of theirs.
 func (e *Exceeded) String() string {
-	const next = "calls that cost money are taken again after %s, local ones at any time"
+	const next = "paid calls are accepted again after %s; local calls are not affected"
 	if e.Key == everybody && e.keyed {
 		return fmt.Sprintf("the %s budget of all keys does not allow this call, which may cost %s; "+next, e.Period, cents(e.Estimate), e.Ends.Format(time.RFC3339))
 	}

@@ -3,6 +3,7 @@ package ledger
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -56,7 +57,7 @@ func (l *Ledger) Begin(row Row) *Pending {
 	l.mu.Unlock()
 	err := l.pending.add(e)
 	if failed := l.pending.failed.Swap(err != nil); err != nil && !failed {
-		l.log.Error().Err(err).Msg("paid calls can't be written down before they are made; if llmsup is killed, budgets do not count those under way")
+		l.log.Error().Err(err).Msg("paid calls in flight can't be recorded; if llmsup is killed, budgets will not count them")
 	}
 	return &Pending{&l.pending, e.id}
 }
@@ -152,14 +153,15 @@ func (l *Ledger) takeOverPending() {
 		if path == l.pending.path {
 			continue
 		}
-		var entries []*entry
-		if entries, err = readPending(path); err != nil {
-			break
+		entries, readErr := readPending(path)
+		if readErr == nil && len(entries) > 0 {
+			readErr = l.spill.write(entries)
+		}
+		if readErr != nil {
+			err = readErr
+			continue
 		}
 		if len(entries) > 0 {
-			if err = l.spill.write(entries); err != nil {
-				break
-			}
 			l.log.Warn().Int("calls", len(entries)).Msg("llmsup was killed while paid calls were under way; budgets count what was reserved for them")
 		}
 		_ = os.Remove(path) // read again, its rows are found to be there
@@ -194,6 +196,9 @@ func readPending(path string) ([]*entry, error) {
 	entries := make([]*entry, 0, len(begun))
 	for _, e := range begun {
 		entries = append(entries, e)
+	}
+	if errors.Is(lines.Err(), bufio.ErrTooLong) { // a power failure can leave anything behind what was written
+		return entries, nil
 	}
 	return entries, lines.Err()
 }

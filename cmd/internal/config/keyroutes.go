@@ -41,3 +41,13 @@ func (c *Config) mayServe(table *models.Table, pattern string, listed func(bare 
 	_, completed := c.Upstreams[openRouter]
 	return completed && table.Serves("*/"+pattern) && (listed == nil || listed(pattern))
 }
+
+// HasKeyRoute says whether a key names this model in its routes.
+func (c *Config) HasKeyRoute(name string) bool {
+	for _, key := range c.Keys {
+		if slices.Contains(key.Routes, name) {
+			return true
+		}
+	}
+	return false
+}

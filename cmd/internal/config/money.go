@@ -76,7 +76,7 @@ const minKeep = Span(time.Hour)
 
 func (c *Config) validateMoney() error {
 	if keep := c.Ledger.Keep; keep != 0 && keep < minKeep {
-		return c.lines.errorf([]string{"ledger", "keep"}, "%s is neither 0 nor at least 1h", keep)
+		return c.lines.errorf([]string{"ledger", "keep"}, "%s is too short; use 0 or at least 1h", keep)
 	}
 	limits := [][]string{{"budget"}}
 	for _, name := range slices.Sorted(maps.Keys(c.Budget.PerKey)) {

@@ -58,7 +58,7 @@ func TestMoneyErrors(t *testing.T) {
 		"keys:\n  a: 6b3a000000000000000000000000000000000000000000000000000000000000\nbudget:\n  per_key:\n    a: {daily: 1, monthly: }": "f.yaml:5: budget.per_key.a.monthly: has no amount",
 		"ledger: {keep: -1h}":                                   "f.yaml:1: wrong value; want a length of time",
 		"ledger: {keep: 1h2d}":                                  "f.yaml:1: wrong value; want a length of time",
-		"ledger: {keep: 1ns}":                                   "f.yaml:1: ledger.keep: 1ns is neither 0 nor at least 1h",
+		"ledger: {keep: 1ns}":                                   "f.yaml:1: ledger.keep: 1ns is too short; use 0 or at least 1h",
 		"ledger:\n  kept: 1d":                                   `f.yaml:2: unknown key "kept"; did you mean "keep"?`,
 		"ledger: 400d":                                          "f.yaml:1: wrong kind of value; want keys and values",
 		"budget:\n  daily: -5":                                  "f.yaml:2: wrong value; want an amount in USD between 0 and 10000, as in 5 or 0.50",

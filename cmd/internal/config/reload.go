@@ -25,7 +25,7 @@ func (c *Config) Fixed(now *Config) error {
 		}
 	}
 	if len(now.Keys) > 0 && len(c.Keys) == 0 && !c.InsecureNoAuth {
-		return c.lines.errorf([]string{"keys"}, "%s has none any more, so calls would need none; put a key back, or set insecure_no_auth: true", c.File)
+		return c.lines.errorf([]string{"keys"}, "%s no longer has any keys, so this reload would allow unauthenticated calls; restore a key, or set insecure_no_auth: true", c.File)
 	}
 	if (now.GPU.Devices == NoGPU) != (c.GPU.Devices == NoGPU) {
 		return c.lines.errorf([]string{"gpu", "devices"}, "a reload can't begin or end the reading of GPUs; restart llmsup for that")

@@ -46,10 +46,10 @@ routes:
 func TestReloadKeepsKeys(t *testing.T) {
 	const keys = "keys: {a: " + hashA + ", b: " + hashB + "}\n"
 	for name, tc := range map[string]struct{ now, next, want string }{
-		"no keys any more":       {keys, "log_level: debug", "keys: f.yaml has none any more, so calls would need none; put a key back, or set insecure_no_auth: true"},
-		"an empty list":          {keys, "\nkeys:\n", "f.yaml:2: keys: f.yaml has none any more"},
+		"no keys any more":       {keys, "log_level: debug", "keys: f.yaml no longer has any keys, so this reload would allow unauthenticated calls; restore a key, or set insecure_no_auth: true"},
+		"an empty list":          {keys, "\nkeys:\n", "f.yaml:2: keys: f.yaml no longer has any keys"},
 		"insecure_no_auth":       {keys, "insecure_no_auth: true", ""},
-		"it is insecure already": {"insecure_no_auth: true\n" + keys, "log_level: debug", "keys: f.yaml has none any more"},
+		"it is insecure already": {"insecure_no_auth: true\n" + keys, "log_level: debug", "keys: f.yaml no longer has any keys"},
 		"other keys":             {keys, "keys: {c: " + hashA + "}", ""},
 		"there were none":        {"log_level: debug", "log_level: debug", ""},
 	} {

@@ -111,7 +111,7 @@ func (d *Daemon) open() (err error) {
 	if cfg.ListenUnheard != "" {
 		d.log.Warn().Str("listen", cfg.ListenUnheard).Str("socket", cfg.Listen).Msg("systemd passes a socket at another address than listen says, and the socket counts; change ListenStream= of llmsup.socket, or listen")
 	}
-	if err := CheckKeyRoutes(cfg); err != nil {
+	if err := CheckKeyRoutes(cfg, nil); err != nil {
 		d.log.Warn().Msg(err.Error())
 	}
 	d.listener = newVisitors(d.listener, cfg.MaxConnections)

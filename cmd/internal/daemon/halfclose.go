@@ -6,11 +6,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// halfClose tells a client that has only closed its sending side, and reads on, from
-// one that has closed its connection. The end of what they send is the same, and
-// net/http cancels a call at it. So it is held back while a call is under way, and an
-// interim response is written, which a client has to expect before any response of
-// HTTP/1.1 (RFC 9110, 15.2): a closed connection answers it with a reset, at once.
+// halfClose tells a client that has only closed its sending side, and still reads,
+// from one that has closed its connection. Both look like EOF, on which net/http
+// cancels the request. So EOF is withheld while a call is in flight, and an interim
+// response is written, which a client has to expect before any response of HTTP/1.1
+// (RFC 9110, 15.2): a closed connection answers it with a reset, at once.
 //
 // That is possible until the response begins. Then the end is passed on as it comes.
 type halfClose struct {
@@ -52,9 +52,11 @@ func (v *visitor) endCall() {
 // Write notes that the response has begun. An interim one can't come into it, since
 // both take mu.
 func (v *visitor) Write(p []byte) (int, error) {
-	v.mu.Lock()
-	v.halves.call = false
-	v.mu.Unlock()
+	if string(p) != interim { // net/http writes it for a client that expects it
+		v.mu.Lock()
+		v.halves.call = false
+		v.mu.Unlock()
+	}
 	return v.Conn.Write(p)
 }
 

@@ -7,15 +7,16 @@ import (
 	"github.com/llmsup/llmsup/router/price"
 )
 
-// CheckKeyRoutes is the Config's, with OpenRouter's list as it was last read. A
-// start only warns: it must not depend on what others list today.
-func CheckKeyRoutes(c *config.Config) error {
+// CheckKeyRoutes is the Config's, with OpenRouter's list as it was last read. What
+// OpenRouter lists today must not stop a start, which only warns, nor a reload: names
+// that the running configuration has (nil = there is none) are accepted.
+func CheckKeyRoutes(c, running *config.Config) error {
 	list, err := price.OpenList(listFile(pricesDir(c), openRouter), c.Upstreams[openRouter].BaseURL, nil)
 	if err != nil || len(list.Names()) == 0 { // it is not known
 		return c.CheckKeyRoutes(nil)
 	}
 	full := fullNames(list.Names())
-	return c.CheckKeyRoutes(func(bare string) bool { return full[bare] != "" })
+	return c.CheckKeyRoutes(func(bare string) bool { return full[bare] != "" || running != nil && running.HasKeyRoute(bare) })
 }
 
 // pricesDir has the lists that were read of upstreams.

@@ -44,9 +44,6 @@ func (d *Daemon) reload() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := CheckKeyRoutes(setup.Config); err != nil {
-		return nil, err
-	}
 	level, err := zerolog.ParseLevel(setup.Config.LogLevel)
 	if err != nil {
 		return nil, err
@@ -59,6 +56,9 @@ func (d *Daemon) reload() ([]string, error) {
 	}
 	old := d.setup.Config
 	if err := setup.Config.Fixed(old); err != nil {
+		return nil, err
+	}
+	if err := CheckKeyRoutes(setup.Config, old); err != nil {
 		return nil, err
 	}
 	planned := d.plan(setup)
