@@ -24,6 +24,9 @@ const (
 	// of its base64, and for so many tokens at least.
 	attachmentTokenBytes = 16
 	minAttachmentTokens  = 3000
+	// An audio file counts for a token in so many bytes: models hear some 10 to 30
+	// tokens a second, and a second of speech has at least 2 KB.
+	audioTokenBytes = 256
 	// minAttachment is the length from which on base64 is an attachment, in bytes.
 	minAttachment = 1024
 	// completionTokens is assumed for an answer that the call does not limit.
@@ -156,7 +159,7 @@ func generates(path string) bool {
 // promptTokens returns about how many tokens a call's prompt has at most.
 func (c *call) promptTokens() int64 {
 	if _, ok := c.dialect.(audio); ok {
-		return max(minAttachmentTokens, int64(len(c.body.raw))/attachmentTokenBytes)
+		return max(minAttachmentTokens, int64(len(c.body.raw))/audioTokenBytes)
 	}
 	return promptTokens(c.body.raw)
 }
