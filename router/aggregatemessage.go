@@ -18,6 +18,9 @@ type messageAggregator struct {
 	ended   bool
 }
 
+// errNoStart is a message without its first event.
+var errNoStart = fmt.Errorf("%w: the message has no start", errUnmergeable)
+
 // block is a block of content.
 type block struct {
 	merged
@@ -36,12 +39,14 @@ func (a *messageAggregator) add(e event) error {
 	}
 	kind := object.Get("type").Str
 	switch {
-	case kind == "error" || errorIn(object) != "":
+	case string(e.name) == "error" || kind == "error" || errorIn(object) != "":
 		return &upstreamStreamError{orElse(errorIn(object), "an error without a message")}
 	case kind == "ping":
 		return nil
-	case a.ended || (kind == "message_start") != (a.message.kind == 0):
-		return fmt.Errorf("%w: %s is out of turn", errUnmergeable, shorten(quote(kind)))
+	case a.ended || kind == "message_start" && a.message.kind != 0:
+		return unexpected(kind)
+	case kind != "message_start" && a.message.kind == 0:
+		return errNoStart
 	}
 	switch kind {
 	case "message_start":
@@ -49,7 +54,7 @@ func (a *messageAggregator) add(e event) error {
 		a.setFields(&a.message, object.Get("message"))
 	case "content_block_start":
 		if object.Get("index").Int() != int64(len(a.blocks)) || !object.Get("content_block").IsObject() {
-			return fmt.Errorf("%w: a block is out of turn", errUnmergeable)
+			return fmt.Errorf("%w: content block out of order", errUnmergeable)
 		}
 		b := &block{}
 		a.blocks = append(a.blocks, b)
@@ -57,13 +62,13 @@ func (a *messageAggregator) add(e event) error {
 	case "content_block_delta":
 		b := a.at(object.Get("index"))
 		if b == nil {
-			return fmt.Errorf("%w: a block goes on after its end", errUnmergeable)
+			return fmt.Errorf("%w: content block out of order", errUnmergeable)
 		}
 		return a.addDelta(b, object.Get("delta"))
 	case "content_block_stop":
 		b := a.at(object.Get("index"))
 		if b == nil {
-			return fmt.Errorf("%w: a block ends twice", errUnmergeable)
+			return fmt.Errorf("%w: content block out of order", errUnmergeable)
 		}
 		b.closed = true
 	case "message_delta":
@@ -76,9 +81,13 @@ func (a *messageAggregator) add(e event) error {
 	case "message_stop":
 		a.ended = true
 	default:
-		return fmt.Errorf("%w: unknown event %s", errUnmergeable, shorten(quote(kind)))
+		return unexpected(kind)
 	}
 	return nil
+}
+
+func unexpected(event string) error {
+	return fmt.Errorf("%w: unexpected event %s", errUnmergeable, shorten(quote(event)))
 }
 
 // at returns the block of an index; nil if there is none or it has ended. llama-server

@@ -214,9 +214,10 @@ func (c *assembled) count(timings gjson.Result) {
 func (c *assembled) missing(tokens int64, s streamed) string {
 	cut := c.finish == `"length"`
 	switch {
-	case s.chat && c.text.Len() == 0 && c.reasoning.Len() == 0 && len(c.calls) == 0 && (tokens > 1 || cut):
-		// A message of nothing but tags is given with its tags. One token that
-		// is no text and no cut is the end itself.
+	case s.chat && c.text.Len() == 0 && c.reasoning.Len() == 0 && len(c.calls) == 0 && (tokens > 1 || cut || s.stops):
+		// A message of nothing but tags is given with its tags, and one token may have
+		// some text before a stop string. Otherwise one token that is no text and no cut
+		// is the end itself.
 		return "it has tokens but no text"
 	case s.chat && s.stops && cut && c.shown != tokens:
 		return "it ends in what may be a stop string"

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -125,7 +126,7 @@ type localBackend struct {
 	queue     *slotQueue
 	stopping  <-chan struct{} // closed: calls no longer wait
 	leftovers leftovers
-	strange   atomic.Pointer[<-chan struct{}] // Gone of the process whose streams were not understood
+	strange   sync.Map // by path: Gone of the process whose streams of that path were not understood
 	server    string
 	local     Local
 	client    *http.Transport

@@ -21,7 +21,7 @@ func (b *localBackend) formFor(c *call) *streamed {
 	if !now.Streams || c.asItIs {
 		return nil
 	}
-	if strange := b.strange.Load(); strange != nil && *strange == now.Gone {
+	if gone, strange := b.strange.Load(c.path); strange && gone == now.Gone {
 		return nil
 	}
 	if c.body.stream {
@@ -183,9 +183,8 @@ func (rt *Router) goOn(w http.ResponseWriter, r *http.Request, c *call, p plan, 
 // could not be put together.
 func (rt *Router) again(ctx context.Context, c *call, s step, p plan, other alternative, failed *failure) (*answer, *failure) {
 	if b, ok := s.backend.(*localBackend); ok && failed.strange {
-		gone := b.local.State().Gone
-		b.strange.Store(&gone)
-		rt.log.Warn().Str("server", b.server).Msg("its streams have another form than llama-server's, so that calls without a stream are given to it as they are: " + failed.detail)
+		b.strange.Store(c.path, b.local.State().Gone)
+		rt.log.Warn().Str("server", b.server).Str("path", c.path).Msg("unexpected stream format; non-streaming calls are forwarded unchanged: " + failed.detail)
 	}
 	asItIs := *c
 	asItIs.asItIs = true

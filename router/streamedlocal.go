@@ -77,7 +77,13 @@ func (a *localAggregator) add(e event) error {
 	var failed *upstreamStreamError
 	switch {
 	case errors.As(err, &failed):
-		return engineError(string(e.data))
+		data := string(e.data)
+		if errorIn(gjson.Parse(data)) == "" { // as in a message
+			data = `{"error":` + data + `}`
+		}
+		return engineError(data)
+	case errors.Is(err, errNoStart): // llama-server omits it where the first token is a part of a character
+		return fmt.Errorf("%w: %w", errNotSame, err)
 	case errors.Is(err, errUnmergeable):
 		return fmt.Errorf("%w: %w", errUnfamiliar, err)
 	}
@@ -114,7 +120,7 @@ func (a *messageAggregator) missing(whole []byte, stops bool) error {
 		return fmt.Errorf("%w: the message has no usage", errUnfamiliar)
 	case stops && cut && a.deltas != *tokens:
 		return fmt.Errorf("%w: it ends in what may be a stop string", errNotSame)
-	case len(a.blocks) == 0 && (cut || *tokens > 1):
+	case len(a.blocks) == 0 && (cut || stops || *tokens > 1):
 		return fmt.Errorf("%w: it has tokens but no text", errNotSame)
 	}
 	return nil

@@ -22,6 +22,9 @@ func TestLocalMessagesAndResponses(t *testing.T) {
 	counts := startEngine(t)
 	calls := startEngine(t, "--logit-bias", "2+100", "--logit-bias", "129+95", "--logit-bias", "13-100") // the end, or a call of a tool where one is required; no line ends
 	thinks := startEngine(t, "--grammar", `root ::= "<think>a b </think> é c"`)
+	fails := startEngine(t, "--ignore-eos", "--grammar", `root ::= "abc"`)
+	smiles := startEngine(t, "--grammar", `root ::= "\U0001F600 hello"`) // its first token is a part of a character
+	twelve := startEngine(t, "--logit-bias", "273+100")                  // its tokens are " 12"
 	const hi = `"messages":[{"role":"user","content":"hi"}]`
 	for name, tc := range map[string]struct {
 		e            engine
@@ -31,7 +34,7 @@ func TestLocalMessagesAndResponses(t *testing.T) {
 		"text":                    {counts, "/v1/messages", hi + `,"max_tokens":7`, "content.0.text"},
 		"the model's end":         {counts, "/v1/messages", `"max_tokens":70,"system":"count","messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"2998"},{"role":"user","content":[{"type":"text","text":"on"}]}]`, "content.0.text"},
 		"a stop string":           {counts, "/v1/messages", hi + `,"max_tokens":9,"stop_sequences":[" 4"]`, "content.0.text"},
-		"stopped at once":         {counts, "/v1/messages", hi + `,"max_tokens":9,"stop_sequences":[" 1"]`, "usage.output_tokens"},
+		"stopped at once":         {counts, "/v1/messages", hi + `,"max_tokens":9,"stop_sequences":[" 1"]`, ""},
 		"half a stop string":      {counts, "/v1/messages", hi + `,"max_tokens":6,"stop_sequences":[" 5 6 7 8"]`, ""},
 		"no half a stop string":   {counts, "/v1/messages", hi + `,"max_tokens":4,"stop_sequences":[" 5 6 7 8"]`, "content.0.text"},
 		"one token":               {counts, "/v1/messages", hi + `,"max_tokens":1`, "content.0.text"},
@@ -43,6 +46,10 @@ func TestLocalMessagesAndResponses(t *testing.T) {
 		"a call, half":            {calls, "/v1/messages", hi + `,"max_tokens":20,"temperature":0,"tool_choice":{"type":"any"},` + messagesTool, ""},
 		"thinking":                {thinks, "/v1/messages", hi + `,"max_tokens":90,"thinking":{"type":"enabled","budget_tokens":1024}`, "content.0.thinking"},
 		"thinking, cut":           {thinks, "/v1/messages", hi + `,"max_tokens":10`, "content.0.thinking"},
+		"an error on its way":     {fails, "/v1/messages", hi + `,"max_tokens":9`, "error"},
+		"half a character":        {smiles, "/v1/messages", hi + `,"max_tokens":20`, ""},
+		"a stop in one token":     {twelve, "/v1/messages", hi + `,"temperature":0,"max_tokens":9,"stop_sequences":["12"]`, ""},
+		"c: a stop in one token":  {twelve, chatPath, hi + `,"temperature":0,"max_tokens":9,"stop":["12"]`, ""},
 		"rejected":                {counts, "/v1/messages", hi + `,"max_tokens":"x"`, "error"},
 		"too long":                {counts, "/v1/messages", `"max_tokens":5,"messages":[{"role":"user","content":"` + strings.Repeat("long ", 5000) + `"}]`, "error"},
 		"r: text":                 {counts, "/v1/responses", `"input":"hi","max_output_tokens":7`, "output.0.content.0.text"},
@@ -194,6 +201,45 @@ func TestLocalStreamFails(t *testing.T) {
 					t.Errorf("%s, %s, call %d: %d from %q after %d calls: %s", path, name, i, r.status, r.backend(), len(b.local.calls()), r.body)
 				}
 			}
+			b.post(chatPath, plainCall)
+			if got := b.local.calls()[3].body; !gjson.GetBytes(got, "stream").Bool() {
+				t.Errorf("%s, %s: the next chat is sent as %s", path, name, got)
+			}
+		}
+	}
+}
+
+// TestLocalMessageFails: llama-server's error in the middle of a message has no "error"
+// key. It is the answer, as without a stream; the call is not made again.
+func TestLocalMessageFails(t *testing.T) {
+	const own = `{"code":500,"message":"the engine failed","type":"server_error"}`
+	b := streaming(t, sends(ends, localMessage[0], localMessage[1], "event: error\ndata: "+own+"\n\n"), status(200, `{"type":"message","content":[]}`))
+	call := localCalls["/v1/messages"].call
+	r := b.post("/v1/messages", strings.Replace(call, "local/qwen", "local/alone", 1))
+	if r.status != 500 || r.body != `{"error":`+own+`}` || len(b.local.calls()) != 1 {
+		t.Errorf("%d after %d calls: %s", r.status, len(b.local.calls()), r.body)
+	}
+	if r := b.post("/v1/messages", call); r.backend() != "openrouter" || r.reason() != "status" || !gjson.GetBytes(b.local.lastBody(), "stream").Bool() {
+		t.Errorf("%d from %q, %q: local was sent %s", r.status, r.backend(), r.reason(), b.local.lastBody())
+	}
+}
+
+// TestLocalMessageWithoutStart: the stream of a message whose first token is a part of a
+// character lacks its first event. That call alone is made again without a stream.
+func TestLocalMessageWithoutStart(t *testing.T) {
+	const whole = `{"type":"message","content":[]}`
+	b := streaming(t, nil, answers)
+	b.local.behave = func(w http.ResponseWriter, r *http.Request) {
+		if wantsStream(r, b.local.lastBody()) {
+			_, start, _ := strings.Cut(localMessage[0], "\n\n")
+			sends(ends, start, strings.Join(localMessage[1:], ""))(w, r)
+			return
+		}
+		_, _ = io.WriteString(w, whole)
+	}
+	for _, want := range []int{2, 4} {
+		if r := b.post("/v1/messages", localCalls["/v1/messages"].call); r.body != whole || r.backend() != "qwen" || len(b.local.calls()) != want {
+			t.Errorf("%d from %q after %d calls: %s", r.status, r.backend(), len(b.local.calls()), r.body)
 		}
 	}
 }
