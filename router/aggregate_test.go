@@ -12,6 +12,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/ledger"
 )
 
 // Streams as upstreams send them, and the answers that they are.
@@ -112,6 +113,10 @@ func TestStreamForWholeFails(t *testing.T) {
 	}{
 		"chat, broken":           {chatPath, sends(breaks, chatHalf), "lost"},
 		"chat, ended":            {chatPath, sends(ends, chatHalf), "lost"},
+		"chat, reset at its end": {chatPath, sends(breaks, cloudChat+cloudUsage), "lost"},
+		"chat, half an event":    {chatPath, sends(ends, cloudChat+cloudUsage, `data: {"cho`), "lost"},
+		"chat, text after it":    {chatPath, sends(ends, cloudChat, `data: {"choices":[{"index":0,"delta":{"content":" more"}}]}`+"\n\n"), "lost"},
+		"chat, an empty reason":  {chatPath, sends(ends, strings.ReplaceAll(cloudChat, `"finish_reason":"stop"`, `"finish_reason":""`)), "lost"},
 		"chat, in an event":      {chatPath, sends(ends, chatHalf, `data: {"cho`), "lost"},
 		"chat, an error":         {chatPath, sends(ends, chatHalf, `data: {"error":{"code":502,"message":"provider down"}}`+"\n\n"+doneEvent), "bad_response"},
 		"chat, an error inside":  {chatPath, sends(ends, chatHalf, `data: {"choices":[{"index":0,"delta":{"content":""},"finish_reason":"error","error":{"code":502,"message":"provider down"}}]}`+"\n\n"+doneEvent), "bad_response"},
@@ -120,6 +125,7 @@ func TestStreamForWholeFails(t *testing.T) {
 		"chat, unknown deltas":   {chatPath, sends(ends, strings.ReplaceAll(cloudChat, `"content"`, `"unheard_of"`)+doneEvent), "bad_response"},
 		"completions, broken":    {textPath, sends(breaks, cloudText[:strings.LastIndex(cloudText, "data:")]), "lost"},
 		"messages, broken":       {"/v1/messages", sends(breaks, cloudMessage[:strings.LastIndex(cloudMessage, "event:")]), "lost"},
+		"messages, reset at end": {"/v1/messages", sends(breaks, cloudMessage), "lost"},
 		"messages, an error":     {"/v1/messages", sends(ends, cloudMessage[:strings.LastIndex(cloudMessage, "event:")], "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"busy\"}}\n\n"), "bad_response"},
 		"messages, half a tool":  {"/v1/messages", sends(ends, strings.Replace(cloudMessage, `": 1}"`, `": "`, 1)+cloudStop), "bad_response"},
 		"messages, a new delta":  {"/v1/messages", sends(ends, strings.Replace(cloudMessage, "signature_delta", "new_delta", 1)+cloudStop), "bad_response"},
@@ -137,6 +143,61 @@ func TestStreamForWholeFails(t *testing.T) {
 			r := b.post(tc.path, unstreamed[tc.path])
 			if r.status != 502 || r.reason() != tc.reason || len(b.cloud.calls()) != 1 || len(second.calls()) != 0 || !gjson.Valid(r.body) {
 				t.Errorf("%d, %q after %d and %d calls: %s", r.status, r.reason(), len(b.cloud.calls()), len(second.calls()), r.body)
+			}
+		})
+	}
+}
+
+// TestStreamForWholeWithoutEnd: without its end mark a stream is complete after a clean
+// end alone, once each choice that the call asks for has its finish reason.
+func TestStreamForWholeWithoutEnd(t *testing.T) {
+	two := cloudChat + strings.ReplaceAll(cloudChat, `"choices":[{"index":0`, `"choices":[{"index":1`)
+	for name, tc := range map[string]struct {
+		call   string
+		cloud  http.HandlerFunc
+		reason string
+	}{
+		"both choices":       {`"n":2`, sends(ends, two), ""},
+		"both, reset":        {`"n":2`, sends(breaks, two), "lost"},
+		"both, silent":       {`"n":2`, sends(hangs, two), "stalled"},
+		"one choice of two":  {`"n":2`, sends(ends, cloudChat), "lost"},
+		"one, with end mark": {`"n":2`, sends(ends, cloudChat, doneEvent), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, nil, tc.cloud, func(c *Config, _ map[string]models.Route) {
+				if tc.reason == "stalled" {
+					c.IdleTimeout = 200 * time.Millisecond
+				}
+			})
+			r := b.post(chatPath, `{"model":"gpt-4o","messages":[],`+tc.call+`}`)
+			if want := map[bool]int{true: 200, false: 502}[tc.reason == ""]; r.status != want || r.reason() != tc.reason {
+				t.Errorf("%d, %q: %s", r.status, r.reason(), r.body)
+			}
+		})
+	}
+}
+
+// TestStreamForWholeCost: no event of a stream that is aggregated can lower what the
+// upstream has said that it costs, or hide text that it has generated.
+func TestStreamForWholeCost(t *testing.T) {
+	const (
+		withCost = `"usage":{"prompt_tokens":4,"completion_tokens":2,"cost":0.5}`
+		without  = `data: {"choices":[],"usage":{"prompt_tokens":4,"completion_tokens":2}}` + "\n\n"
+	)
+	text := strings.Repeat("word ", 20_000) // at least 6250 tokens
+	for name, tc := range map[string]struct{ path, stream, charged string }{
+		"a usage without it": {chatPath, cloudChat + `data: {"choices":[],` + withCost + "}\n\n" + without + doneEvent, "0.5"},
+		"an error":           {chatPath, `data: {"error":{"code":502,"message":"down"},"choices":[{"index":0,"delta":{"content":""},"finish_reason":"error"}],` + withCost + "}\n\n" + doneEvent, "0.5"},
+		"the final event":    {"/v1/responses", "event: response.completed\n" + `data: {"type":"response.completed","response":` + strings.Replace(strings.Replace(responseWanted, "hello", text, 1), `"input_tokens":4`, `"input_tokens":0`, 1) + "}\n\n", "12.5"},
+		"a block's start": {"/v1/messages", strings.NewReplacer(`"content_block":{"type":"text","text":""}`, `"content_block":{"type":"text","text":"`+text+`"}`,
+			`"thinking":"hm"`, `"thinking":""`, `"text":"he"`, `"text":""`, `"text":"llo"`, `"text":""`, `"{\"a\""`, `"{"`, `": 1}"`, `"}"`, `"input_tokens":4`, `"input_tokens":0`).Replace(cloudMessage) + cloudStop, "12.5"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			edit, books := withBooks(t, daily("1000"))
+			b := newBench(t, nil, sends(ends, tc.stream), edit)
+			r := b.post(tc.path, unstreamed[tc.path])
+			if got := books.sums(t, ledger.ByModel).Total; got.Charged != dollars(tc.charged) {
+				t.Errorf("charged %s, want %s: %d %.300s", got.Charged, tc.charged, r.status, r.body)
 			}
 		})
 	}

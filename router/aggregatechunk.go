@@ -71,14 +71,15 @@ func (a *chunkAggregator) done() bool { return a.ended }
 // complete says whether every choice has come to its end.
 func (a *chunkAggregator) complete() bool {
 	for i := range a.choices {
-		if f := a.choices[i].fields["finish_reason"]; f == nil || f.null() {
+		if f := a.choices[i].fields["finish_reason"]; f == nil || gjson.Parse(f.raw).Str == "" {
 			return false
 		}
 	}
 	return len(a.choices) > 0
 }
 
-// mend takes a stream without its end mark for whole once each choice is.
+// mend returns the answer of a stream without an end mark if every choice has a finish
+// reason.
 func (a *chunkAggregator) mend() (whole []byte, ok bool) {
 	if !a.complete() {
 		return nil, false

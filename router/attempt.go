@@ -89,7 +89,7 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 		a.idle, a.cancel, a.redact = idle, cancel, s.backend.redact
 	}
 	if failed == nil && inTime && a.assembler != nil {
-		if failed = a.collect(c.dialect); failed != nil {
+		if failed = a.collect(c); failed != nil {
 			failed.usage = a.usage
 		}
 	}
@@ -212,6 +212,8 @@ func (a *answer) awaitFirstEvent(d dialect) *failure {
 		}
 		a.load.output.Add(int64(len(e.data)))
 		a.reserved.observe(e.data)
+		a.usage.merge(a.sum.add(e, m.usage))
+		a.finished |= m.finished
 		if a.assembler != nil {
 			if err := a.assembler.add(e); err != nil {
 				return a.uncollected(err)
@@ -219,8 +221,6 @@ func (a *answer) awaitFirstEvent(d dialect) *failure {
 		} else {
 			a.held = append(a.held, a.unasked.pass(e)...)
 		}
-		a.usage.merge(a.sum.add(e, m.usage))
-		a.finished |= m.finished
 		switch {
 		case m.failed != "":
 			return &failure{reason: BadResponse, detail: "answered 200 with an error", said: shorten(m.failed), begun: true}

@@ -51,29 +51,31 @@ func (b *upstreamBackend) formFor(c *call) *streamed {
 // collect reads the rest of a stream that the client did not ask for, and makes
 // it the whole answer. Nothing has been sent to the client, so that anything that
 // goes wrong can still be mended elsewhere.
-func (a *answer) collect(d dialect) *failure {
+func (a *answer) collect(c *call) *failure {
 	a.beginWatch()
 	defer a.endWatch()
 	for !a.ended {
 		e, err := a.awaitEvent()
-		broken := err != nil
+		broken, clean := err != nil, errors.Is(err, io.EOF)
 		if err == nil {
 			a.load.output.Add(int64(len(e.data)))
 			a.reserved.observe(e.data)
 			if !a.ours { // llama-server tells at the end
-				a.usage.merge(d.read(e, true).usage)
+				m := c.dialect.read(e, true)
+				a.usage.merge(m.usage)
+				a.finish(m, e)
 			}
 			err = a.assembler.add(e)
 			a.ended = a.assembler.done()
 		}
-		if errors.Is(err, io.EOF) {
+		if clean {
 			err = errNotWhole
 		}
 		if err != nil {
-			if broken || errors.Is(err, errNotWhole) {
+			if a.ours && (broken || errors.Is(err, errNotWhole)) || clean && a.mendable(c) {
 				if whole, ok := a.assembler.mend(); ok {
 					a.mended = true
-					return a.collected(whole, d)
+					return a.collected(whole, c.dialect)
 				}
 			}
 			return a.uncollected(err)
@@ -83,7 +85,14 @@ func (a *answer) collect(d dialect) *failure {
 	if err != nil {
 		return a.uncollected(err)
 	}
-	return a.collected(whole, d)
+	return a.collected(whole, c.dialect)
+}
+
+// mendable says whether the clean end of an upstream's stream may stand for its end
+// mark. Of chats and completions the rule is relay's.
+func (a *answer) mendable(c *call) bool {
+	_, of := c.dialect.(choices)
+	return !of || a.complete(c.dialect, c.body)
 }
 
 // collected makes what was put together the answer.
@@ -92,7 +101,13 @@ func (a *answer) collected(whole []byte, d dialect) *failure {
 	if m.failed != "" {
 		return &failure{reason: BadResponse, detail: "answered without an answer", said: shorten(m.failed), begun: true}
 	}
-	a.held, a.usage, a.events = whole, m.usage, nil
+	if a.ours {
+		a.usage = m.usage
+	} else { // an event may have told more than the last one, such as the cost
+		a.usage.merge(m.usage)
+	}
+	a.reserved.observeWhole(gjson.ParseBytes(whole))
+	a.held, a.events = whole, nil
 	if so := a.assembler.soFar(); so.several { // the answer tells those of its first choice alone
 		a.usage.completion = &so.tokens
 	}

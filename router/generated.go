@@ -16,7 +16,7 @@ func generatedBytes(path string, object gjson.Result) (n int) {
 			return true
 		})
 	case "/v1/messages":
-		n = textBytes(object.Get("delta"), "text", "thinking", "partial_json")
+		n = textBytes(object.Get("delta"), "text", "thinking", "partial_json") + textBytes(object.Get("content_block"), "text", "thinking")
 		object.Get("content").ForEach(func(_, block gjson.Result) bool {
 			n += textBytes(block, "text", "thinking") + len(block.Get("input").Raw)
 			return true

@@ -73,9 +73,7 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, re
 		a.load.output.Add(int64(len(e.data)))
 		a.reserved.observe(e.data)
 		rec.usage.merge(a.sum.add(e, m.usage))
-		if a.finished |= m.finished; a.finished != m.finished {
-			a.finished &^= reopened(e.data)
-		}
+		a.finish(m, e)
 		if m.ended && !ended {
 			ended = true
 			rec.conclude()
@@ -103,6 +101,13 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, re
 		if err := patient.send(a.unasked.pass(e), !a.events.buffered()); err != nil {
 			return err
 		}
+	}
+}
+
+// finish notes which choices an event ends, and which have more text after their end.
+func (a *answer) finish(m meaning, e event) {
+	if a.finished |= m.finished; a.finished != m.finished {
+		a.finished &^= reopened(e.data)
 	}
 }
 

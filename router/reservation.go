@@ -74,12 +74,35 @@ func (r *reservation) observe(data []byte) {
 	if r == nil || !isObject(data) {
 		return
 	}
-	if n := int64(generatedBytes(r.call.path, gjson.ParseBytes(data))); n > 0 {
-		r.text += n
-		if r.seen++; n > wordBytes {
-			r.seen += n/textTokenBytes - 1
-		}
+	object := gjson.ParseBytes(data)
+	if r.call.path == "/v1/responses" && object.Get("response").IsObject() {
+		r.observeWhole(object.Get("response"))
+		return
 	}
+	text, tokens := r.generated(object)
+	r.text += text
+	r.seen += tokens
+}
+
+// observeWhole takes a whole answer into account whose events were observed. Some of
+// its text may have come in no delta.
+func (r *reservation) observeWhole(answer gjson.Result) {
+	if r != nil {
+		text, tokens := r.generated(answer)
+		r.text, r.seen = max(r.text, text), max(r.seen, tokens)
+	}
+}
+
+// generated returns the bytes of an event's text, or a whole answer's, and the tokens
+// that they are taken for.
+func (r *reservation) generated(object gjson.Result) (text, tokens int64) {
+	switch text = int64(generatedBytes(r.call.path, object)); {
+	case text > wordBytes:
+		tokens = text / textTokenBytes
+	case text > 0:
+		tokens = 1
+	}
+	return text, tokens
 }
 
 // An event of a stream with a text of up to wordBytes is taken for a token, since

@@ -132,11 +132,31 @@ func TestSettle(t *testing.T) {
 	}
 }
 
+// TestObserveFinalEvent: the last event of /v1/responses repeats the whole answer, and
+// may have text that no event before it has.
+func TestObserveFinalEvent(t *testing.T) {
+	r := &reservation{call: &call{path: "/v1/responses"}}
+	for _, tc := range []struct {
+		event        string
+		text, tokens int64
+	}{
+		{`{"type":"response.created","response":{"output":[]}}`, 0, 0},
+		{`{"type":"response.output_text.delta","delta":"12345"}`, 5, 1},
+		{`{"type":"response.completed","response":{"output":[{"type":"message","content":[{"type":"output_text","text":"12345"}]}]}}`, 5, 1},
+		{`{"type":"response.completed","response":{"output":[{"type":"message","content":[{"type":"output_text","text":"1234567890123456"}]}]}}`, 16, 4},
+	} {
+		if r.observe([]byte(tc.event)); r.text != tc.text || r.seen != tc.tokens {
+			t.Errorf("after %s: %d bytes, %d tokens; want %d, %d", tc.event, r.text, r.seen, tc.text, tc.tokens)
+		}
+	}
+}
+
 // TestGeneratedBytes: the text of all dialects is seen, in streams and whole answers,
 // once.
 func TestGeneratedBytes(t *testing.T) {
 	for text, path := range map[string]string{
 		`{"choices":[{"delta":{"content":"12345"}}]}`:                                                           "/v1/chat/completions",
+		`{"type":"content_block_start","content_block":{"type":"text","text":"12345"}}`:                         "/v1/messages",
 		`{"choices":[{"delta":{"reasoning":"12345","reasoning_content":"12345"}}]}`:                             "/v1/chat/completions",
 		`{"choices":[{"delta":{"tool_calls":[{"id":"abc","function":{"name":"f","arguments":"12345"}}]}}]}`:     "/v1/chat/completions",
 		`{"choices":[{"message":{"content":"12"}},{"message":{"content":"345"}}]}`:                              "/v1/chat/completions",
