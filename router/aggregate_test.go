@@ -3,6 +3,7 @@ package router
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"reflect"
 	"strings"
@@ -75,15 +76,21 @@ var unstreamed = map[string]string{
 // its events aggregated, and the client gets the JSON that it asked for.
 func TestStreamForWhole(t *testing.T) {
 	for name, tc := range map[string]struct{ path, stream, want string }{
-		"chat":                 {chatPath, cloudChat + cloudUsage + doneEvent, chatWanted},
-		"chat, tools":          {chatPath, cloudCalls + doneEvent, callsWanted},
-		"chat, no end mark":    {chatPath, cloudChat + cloudUsage, chatWanted},
-		"completions":          {textPath, cloudText + doneEvent, textWanted},
-		"messages":             {"/v1/messages", cloudMessage + cloudStop, messageWanted},
-		"messages, no end":     {"/v1/messages", cloudMessage, messageWanted},
-		"responses":            {"/v1/responses", cloudResponse, responseWanted},
-		"responses, with mark": {"/v1/responses", cloudResponse + doneEvent, responseWanted},
-		"responses, items":     {"/v1/responses", strings.Replace(cloudResponse, `"output":[{"type":"message","content":[{"type":"output_text","text":"hello"}]}]`, `"output":[]`, 1), responseWanted},
+		"chat":                        {chatPath, cloudChat + cloudUsage + doneEvent, chatWanted},
+		"chat, tools":                 {chatPath, cloudCalls + doneEvent, callsWanted},
+		"chat, no end mark":           {chatPath, cloudChat + cloudUsage, chatWanted},
+		"chat, a mark and a space":    {chatPath, cloudChat + cloudUsage + "data: [DONE] \n\n", chatWanted},
+		"chat, tools from 1":          {chatPath, strings.NewReplacer(`"tool_calls":[{"index":0`, `"tool_calls":[{"index":1`, `{"index":1,"id":"y"`, `{"index":2,"id":"y"`).Replace(cloudCalls) + doneEvent, callsWanted},
+		"chat, tools without index":   {chatPath, strings.NewReplacer(`"tool_calls":[{"index":0,`, `"tool_calls":[{`, `{"index":1,"id":"y"`, `{"id":"y"`).Replace(cloudCalls) + doneEvent, callsWanted},
+		"completions":                 {textPath, cloudText + doneEvent, textWanted},
+		"completions, a token":        {textPath, strings.ReplaceAll(cloudText, `"text_offset":[0]`, `"top_logprobs":[{"index":-0.1}]`) + doneEvent, strings.ReplaceAll(textWanted, `"text_offset":[0]`, `"top_logprobs":[{"index":-0.1}]`)},
+		"messages, another mark":      {"/v1/messages", cloudMessage + doneEvent, messageWanted},
+		"responses, half a character": {"/v1/responses", strings.NewReplacer(`"delta":"hel"`, `"delta":"\ud83d"`, `"delta":"lo"`, `"delta":"\ude00"`, `"hello"`, `"\ud83d\ude00"`).Replace(cloudResponse), strings.Replace(responseWanted, "hello", "😀", 1)},
+		"messages":                    {"/v1/messages", cloudMessage + cloudStop, messageWanted},
+		"messages, no end":            {"/v1/messages", cloudMessage, messageWanted},
+		"responses":                   {"/v1/responses", cloudResponse, responseWanted},
+		"responses, with mark":        {"/v1/responses", cloudResponse + doneEvent, responseWanted},
+		"responses, items":            {"/v1/responses", strings.Replace(cloudResponse, `"output":[{"type":"message","content":[{"type":"output_text","text":"hello"}]}]`, `"output":[]`, 1), responseWanted},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, nil, sends(ends, tc.stream))
@@ -122,6 +129,9 @@ func TestStreamForWholeFails(t *testing.T) {
 		"chat, an error inside":  {chatPath, sends(ends, chatHalf, `data: {"choices":[{"index":0,"delta":{"content":""},"finish_reason":"error","error":{"code":502,"message":"provider down"}}]}`+"\n\n"+doneEvent), "bad_response"},
 		"chat, no reason":        {chatPath, sends(ends, chatHalf, doneEvent), "bad_response"},
 		"chat, another tool":     {chatPath, sends(ends, strings.Replace(cloudCalls, `"id":"x","type":"function","function":{"name":null`, `"id":"z","type":"function","function":{"name":null`, 1)+doneEvent), "bad_response"},
+		"chat, two tools as one": {chatPath, sends(ends, strings.NewReplacer(`"tool_calls":[{"index":0,`, `"tool_calls":[{`, `{"index":1,"id":"y",`, `{`).Replace(cloudCalls)+doneEvent), "bad_response"},
+		"chat, a tool left out":  {chatPath, sends(ends, strings.Replace(cloudCalls, `{"index":1,"id":"y"`, `{"index":2,"id":"y"`, 1)+doneEvent), "bad_response"},
+		"messages, half":         {"/v1/messages", sends(ends, cloudMessage[:strings.LastIndex(cloudMessage, "event:")]+doneEvent), "bad_response"},
 		"chat, unknown deltas":   {chatPath, sends(ends, strings.ReplaceAll(cloudChat, `"content"`, `"unheard_of"`)+doneEvent), "bad_response"},
 		"completions, broken":    {textPath, sends(breaks, cloudText[:strings.LastIndex(cloudText, "data:")]), "lost"},
 		"messages, broken":       {"/v1/messages", sends(breaks, cloudMessage[:strings.LastIndex(cloudMessage, "event:")]), "lost"},
@@ -200,6 +210,45 @@ func TestStreamForWholeCost(t *testing.T) {
 				t.Errorf("charged %s, want %s: %d %.300s", got.Charged, tc.charged, r.status, r.body)
 			}
 		})
+	}
+}
+
+// TestAggregateMemory: what an aggregator keeps of a stream is not many times larger than
+// the stream.
+func TestAggregateMemory(t *testing.T) {
+	a := &chunkAggregator{chat: true}
+	list := strings.TrimSuffix(strings.Repeat("1,", 500_000), ",")
+	for range 2 {
+		if err := a.add(event{data: []byte(`{"choices":[{"index":0,"delta":{"l":[` + list + `]},"finish_reason":"stop"}]}`)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.ended = true
+	if l := a.choices[0].fields["delta"].fields["l"]; len(l.list) != 0 {
+		t.Errorf("the list is kept in %d parts", len(l.list))
+	}
+	if whole, err := a.whole(); err != nil || gjson.GetBytes(whole, "choices.0.message.l").Raw != "["+list+","+list+"]" {
+		t.Errorf("%v, %d bytes", err, len(whole))
+	}
+	var fields strings.Builder
+	for i := range 300_000 {
+		fmt.Fprintf(&fields, `,"%d":1`, i)
+	}
+	object := "{" + fields.String()[1:] + "}"
+	for path, e := range map[string]string{
+		chatPath:       `{"choices":[{"index":0,"delta":` + object + `}]}`,
+		textPath:       object,
+		"/v1/messages": `{"type":"message_start","message":` + object + `}`,
+	} {
+		if err := newAggregator(path).add(event{data: []byte(e)}); !errors.Is(err, errTooLong) {
+			t.Errorf("%s: %v after %d KiB", path, err, len(e)>>10)
+		}
+	}
+	part := `{"type":"output_text","text":"x"},`
+	final := `{"output":[{"content":[` + strings.TrimSuffix(strings.Repeat(part, 1<<16), ",") + `]}]}`
+	r := &responseAggregator{final: final}
+	if whole, err := r.whole(); err != nil || len(whole) != len(final) {
+		t.Error(err)
 	}
 }
 

@@ -22,7 +22,7 @@ type chunkAggregator struct {
 var latest = map[string]bool{"usage": true, "timings": true, "service_tier": true, "system_fingerprint": true}
 
 func (a *chunkAggregator) add(e event) error {
-	if string(e.data) == "[DONE]" {
+	if isDone(e.data) {
 		a.ended = true
 		return nil
 	}
@@ -42,10 +42,13 @@ func (a *chunkAggregator) add(e event) error {
 			return true
 		}
 		// Beside the choices every event says the same, or has the newer figures.
-		if f := a.around.field(key); value.Type != gjson.Null && (f.null() || latest[key.Str]) {
+		if f := a.around.field(key, &a.size); value.Type != gjson.Null && (f.null() || latest[key.Str]) {
 			f.raw = string([]byte(value.Raw))
 		}
-		return true
+		if a.size > maxHeld {
+			err = errTooLong
+		}
+		return err == nil
 	})
 	return err
 }
@@ -60,7 +63,7 @@ func (a *chunkAggregator) addChoices(list gjson.Result) (err error) {
 		for len(a.choices) <= i {
 			a.choices = append(a.choices, merged{kind: '{'})
 		}
-		err = a.choices[i].addFields(choice)
+		err = a.choices[i].addFields(choice, &a.size)
 		return err == nil
 	})
 	return err

@@ -33,6 +33,10 @@ type block struct {
 var blockDeltas = map[string]string{"text_delta": "text", "thinking_delta": "thinking"}
 
 func (a *messageAggregator) add(e event) error {
+	if isDone(e.data) { // some upstreams send it in place of message_stop
+		a.ended = true
+		return nil
+	}
 	object, ok, err := eventJSON(e, &a.size)
 	if !ok {
 		return err
@@ -58,7 +62,7 @@ func (a *messageAggregator) add(e event) error {
 		}
 		b := &block{}
 		a.blocks = append(a.blocks, b)
-		return b.add("", object.Get("content_block"))
+		return b.add("", object.Get("content_block"), &a.size)
 	case "content_block_delta":
 		b := a.at(object.Get("index"))
 		if b == nil {
@@ -74,7 +78,7 @@ func (a *messageAggregator) add(e event) error {
 	case "message_delta":
 		a.setFields(&a.message, object.Get("delta"))
 		if used := object.Get("usage"); used.IsObject() {
-			all := a.message.field(gjson.Parse(`"usage"`))
+			all := a.message.field(gjson.Parse(`"usage"`), &a.size)
 			all.kind = '{'
 			a.setFields(all, used)
 		}
@@ -82,6 +86,9 @@ func (a *messageAggregator) add(e event) error {
 		a.ended = true
 	default:
 		return unexpected(kind)
+	}
+	if a.size > maxHeld {
+		return errTooLong
 	}
 	return nil
 }
@@ -109,7 +116,7 @@ func (a *messageAggregator) open() bool {
 // unless they are null.
 func (a *messageAggregator) setFields(to *merged, object gjson.Result) {
 	object.ForEach(func(key, value gjson.Result) bool {
-		f := to.field(key)
+		f := to.field(key, &a.size)
 		if value.Type == gjson.Null && !f.null() {
 			return true
 		}
@@ -119,7 +126,7 @@ func (a *messageAggregator) setFields(to *merged, object gjson.Result) {
 		} else {
 			f.raw = string([]byte(value.Raw))
 		}
-		return true
+		return a.size <= maxHeld
 	})
 }
 
@@ -130,11 +137,11 @@ func (a *messageAggregator) addDelta(b *block, delta gjson.Result) error {
 		if hasContent(text) {
 			a.deltas++
 		}
-		return b.field(gjson.Parse(quote(name))).add(name, text)
+		return b.field(gjson.Parse(quote(name)), &a.size).add(name, text, &a.size)
 	}
 	switch kind {
 	case "signature_delta":
-		f := b.field(gjson.Parse(`"signature"`))
+		f := b.field(gjson.Parse(`"signature"`), &a.size)
 		if !f.null() && f.raw != `""` {
 			return mismatch("signature")
 		}
@@ -142,9 +149,9 @@ func (a *messageAggregator) addDelta(b *block, delta gjson.Result) error {
 	case "input_json_delta":
 		b.input.WriteString(delta.Get("partial_json").Str)
 	case "citations_delta":
-		f := b.field(gjson.Parse(`"citations"`))
+		f := b.field(gjson.Parse(`"citations"`), &a.size)
 		f.kind, f.raw = '[', ""
-		f.list = append(f.list, &merged{raw: string([]byte(delta.Get("citation").Raw))})
+		f.appendElement(delta.Get("citation"))
 	default:
 		return fmt.Errorf("%w: unknown delta %s", errUnmergeable, shorten(quote(kind)))
 	}
@@ -198,7 +205,7 @@ func (a *messageAggregator) whole() ([]byte, error) {
 			if !validJSON(b.input.Bytes()) { // as of a call that was cut
 				return nil, fmt.Errorf("%w: the input of a tool is not JSON", errUnmergeable)
 			}
-			*b.field(gjson.Parse(`"input"`)) = merged{raw: b.input.String()}
+			*b.field(gjson.Parse(`"input"`), &a.size) = merged{raw: b.input.String()}
 		} else if f := b.fields["type"]; f != nil && f.raw == `"tool_use"` && b.fields["input"] == nil {
 			return nil, fmt.Errorf("%w: a tool has no input", errUnmergeable)
 		}
@@ -207,6 +214,6 @@ func (a *messageAggregator) whole() ([]byte, error) {
 		}
 		content = b.append(content, "")
 	}
-	*a.message.field(gjson.Parse(`"content"`)) = merged{raw: string(append(content, ']'))}
+	*a.message.field(gjson.Parse(`"content"`), &a.size) = merged{raw: string(append(content, ']'))}
 	return a.message.append(nil, ""), nil
 }

@@ -12,7 +12,7 @@ import (
 // Source: OpenAI's API reference, "Streaming events" of responses.
 type responseAggregator struct {
 	noPartial
-	text   strings.Builder // that has come in deltas
+	text   strings.Builder // that has come in deltas, escaped: a character may have its halves in two of them
 	deltas int64           // that had a text
 	items  []string        // the items of the output that are done, as JSON
 	size   int
@@ -20,7 +20,7 @@ type responseAggregator struct {
 }
 
 func (a *responseAggregator) add(e event) error {
-	if string(e.data) == "[DONE]" { // OpenRouter adds it
+	if isDone(e.data) { // OpenRouter adds it
 		return nil
 	}
 	object, ok, err := eventJSON(e, &a.size)
@@ -37,8 +37,8 @@ func (a *responseAggregator) add(e event) error {
 			return fmt.Errorf("%w: its last event has no answer", errUnmergeable)
 		}
 	case kind == "response.output_text.delta":
-		if delta := object.Get("delta"); hasContent(delta) {
-			a.text.WriteString(delta.Str)
+		if delta := object.Get("delta"); delta.Type == gjson.String && delta.Str != "" {
+			a.text.WriteString(delta.Raw[1 : len(delta.Raw)-1])
 			a.deltas++
 		}
 	case kind == "response.output_item.done":
@@ -60,12 +60,12 @@ func (a *responseAggregator) whole() ([]byte, error) {
 	}
 	answer := gjson.Parse(a.final)
 	output := answer.Get("output")
-	items, text := 0, ""
+	items, text := 0, strings.Builder{}
 	output.ForEach(func(_, item gjson.Result) bool {
 		items++
 		item.Get("content").ForEach(func(_, part gjson.Result) bool {
 			if part.Get("type").Str == "output_text" {
-				text += part.Get("text").Str
+				text.WriteString(part.Get("text").Str)
 			}
 			return true
 		})
@@ -74,8 +74,8 @@ func (a *responseAggregator) whole() ([]byte, error) {
 	switch {
 	case items == 0 && len(a.items) > 0 && output.IsArray(): // some upstreams leave them out
 		return []byte(applied(a.final, []edit{{output.Index, output.Index + len(output.Raw), "[" + strings.Join(a.items, ",") + "]"}})), nil
-	case len(a.items) > items || !strings.HasPrefix(text, a.text.String()):
-		return nil, fmt.Errorf("%w: its last event leaves out what came before", errUnmergeable)
+	case len(a.items) > items || !strings.HasPrefix(text.String(), unescape(a.text.String())):
+		return nil, fmt.Errorf("%w: the final event contradicts the deltas", errUnmergeable)
 	}
 	return []byte(a.final), nil
 }

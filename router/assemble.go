@@ -83,7 +83,7 @@ func (a *assembler) add(e event) error {
 
 func (a *assembler) take(e event) error {
 	switch {
-	case string(e.data) == "[DONE]":
+	case isDone(e.data):
 		a.ended = true
 		return a.complete()
 	case e.cut:

@@ -11,7 +11,7 @@ func (audio) read(e event, _ bool) meaning {
 	if len(e.data) == 0 {
 		return meaning{}
 	}
-	if string(e.data) == "[DONE]" { // vLLM's end, whose events are those of a chat
+	if isDone(e.data) { // vLLM's end, whose events are those of a chat
 		return meaning{ended: true}
 	}
 	object := gjson.ParseBytes(e.data)

@@ -17,7 +17,7 @@ type choices struct {
 }
 
 func (d choices) read(e event, committed bool) meaning {
-	if string(e.data) == "[DONE]" {
+	if isDone(e.data) {
 		return meaning{ended: true}
 	}
 	// "usage", "timings" and "error", from where on they are quickly told from the rest.
@@ -39,6 +39,10 @@ func (d choices) read(e event, committed bool) meaning {
 	})
 	return m
 }
+
+// isDone says whether an event's data is OpenAI's end mark. Some servers send it with a
+// space behind it.
+func isDone(data []byte) bool { return string(bytes.TrimRight(data, " ")) == "[DONE]" }
 
 // mayFinish is mayHold for a finish reason that is not null, which most events have.
 func mayFinish(data []byte) bool {

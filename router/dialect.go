@@ -34,7 +34,7 @@ type meaning struct {
 // whole says whether an event that the stream's end cut off can still be taken
 // for a whole one: the end mark itself, of which only the empty line is missing.
 func (m meaning) whole(e event) bool {
-	return m.ended && (string(e.data) == "[DONE]" || validJSON(e.data))
+	return m.ended && (isDone(e.data) || validJSON(e.data))
 }
 
 // errorIn returns the words of the "error" that an object carries, "" where it

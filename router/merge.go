@@ -3,6 +3,8 @@ package router
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/tidwall/gjson"
@@ -16,12 +18,16 @@ var errUnmergeable = errors.New("sent a stream that cannot be aggregated")
 // they came: half a surrogate pair has its other half in the next event.
 type merged struct {
 	raw    string          // a value that does not grow, as JSON; "" = not seen yet
-	text   strings.Builder // the inside of a string that grows
+	text   strings.Builder // the inside of a string that grows, or of a list whose elements come whole
 	kind   byte            // of one that grows: '"', '{' or '['
 	keys   []string        // of an object, with their quotes, in the order in which they came
 	fields map[string]*merged
-	list   []*merged
+	list   []*merged // of a list whose elements grow
 }
+
+// mergedBytes is what a value counts for against maxHeld, beside its text. A tree of
+// values has many times the size of the JSON that it was read from.
+const mergedBytes = 128
 
 // growing are the texts that deltas add to. Every other text comes whole.
 var growing = map[string]bool{
@@ -32,8 +38,9 @@ var growing = map[string]bool{
 // null says that a field may still get a value.
 func (m *merged) null() bool { return m.kind == 0 && (m.raw == "" || m.raw == "null") }
 
-// add takes the value of a field, as the next event has it.
-func (m *merged) add(name string, v gjson.Result) error {
+// add takes the value of a field, as the next event has it. size is what the aggregator
+// keeps, in bytes.
+func (m *merged) add(name string, v gjson.Result, size *int) error {
 	same := func(kind byte) bool {
 		fits := m.kind == kind || m.null()
 		m.kind = kind
@@ -53,12 +60,12 @@ func (m *merged) add(name string, v gjson.Result) error {
 		if !same('{') {
 			return mismatch(name)
 		}
-		return m.addFields(v)
+		return m.addFields(v, size)
 	case v.IsArray():
 		if !same('[') {
 			return mismatch(name)
 		}
-		return m.addElements(name, v)
+		return m.addElements(name, v, size)
 	case m.null() || m.raw == `""`:
 		m.raw = strings.Clone(v.Raw) // not the whole event with it
 	case m.kind != 0 || m.raw != v.Raw && v.Raw != `""`: // some repeat what they have said
@@ -72,18 +79,21 @@ func mismatch(name string) error {
 	return fmt.Errorf("%w: it changes %s", errUnmergeable, shorten(quote(name)))
 }
 
-func (m *merged) addFields(object gjson.Result) (err error) {
+func (m *merged) addFields(object gjson.Result, size *int) (err error) {
 	object.ForEach(func(key, value gjson.Result) bool {
-		err = m.field(key).add(key.Str, value)
+		if err = m.field(key, size).add(key.Str, value, size); *size > maxHeld {
+			err = errTooLong
+		}
 		return err == nil
 	})
 	return err
 }
 
 // field returns the field of a key, which it makes if need be.
-func (m *merged) field(key gjson.Result) *merged {
+func (m *merged) field(key gjson.Result, size *int) *merged {
 	f := m.fields[key.Str]
 	if f == nil {
+		*size += mergedBytes
 		f = &merged{}
 		if m.fields == nil {
 			m.fields = map[string]*merged{}
@@ -94,32 +104,82 @@ func (m *merged) field(key gjson.Result) *merged {
 	return f
 }
 
-// maxElements bounds a list whose elements have an index.
+// indexed are the lists whose elements grow: each has an index, by which later deltas
+// add to it. The elements of other lists come whole.
+var indexed = map[string]bool{"tool_calls": true, "reasoning_details": true, "images": true}
+
+// maxElements bounds a list whose elements grow.
 const maxElements = 4096
 
-// addElements takes the elements of a list: those with an index are added to the
-// element of that index, the others come whole.
-func (m *merged) addElements(name string, list gjson.Result) (err error) {
+// addElements takes the elements of a list.
+func (m *merged) addElements(name string, list gjson.Result, size *int) (err error) {
 	list.ForEach(func(_, v gjson.Result) bool {
-		index := v.Get("index")
-		switch {
-		case !v.IsObject() || index.Type != gjson.Number:
-			m.list = append(m.list, &merged{raw: strings.Clone(v.Raw)})
-		case index.Num < 0 || index.Num > float64(len(m.list)) || index.Num >= maxElements || index.Num != float64(int(index.Num)):
-			err = fmt.Errorf("%w: %s has no element %s", errUnmergeable, shorten(quote(name)), shorten(index.Raw))
-		default:
-			if int(index.Num) == len(m.list) {
-				m.list = append(m.list, &merged{kind: '{'})
-			}
-			if at := m.list[int(index.Num)]; at.kind == '{' {
-				err = at.addFields(v)
-			} else {
-				err = mismatch(name)
-			}
+		if !indexed[name] {
+			m.appendElement(v)
+			return true
+		}
+		var at *merged
+		if at, err = m.element(name, v, size); err == nil {
+			err = at.addFields(v, size)
 		}
 		return err == nil
 	})
 	return err
+}
+
+// appendElement adds an element that came whole.
+func (m *merged) appendElement(v gjson.Result) {
+	if m.text.Len() > 0 {
+		m.text.WriteByte(',')
+	}
+	m.text.WriteString(v.Raw)
+}
+
+// element returns the element that a part of a list adds to: the one of its index,
+// which begins at 0 or, with some upstreams, at 1. A tool call without an index adds to
+// the call before, unless it has an ID of its own. Other elements without one come
+// whole.
+func (m *merged) element(name string, v gjson.Result, size *int) (*merged, error) {
+	index, last := v.Get("index"), &merged{}
+	if len(m.list) > 0 {
+		last = m.list[len(m.list)-1]
+	}
+	switch {
+	case !v.IsObject():
+		return nil, mismatch(name)
+	case index.Type == gjson.Number:
+		for _, e := range slices.Backward(m.list) {
+			if e.scalar("index") == index.Raw {
+				return e, nil
+			}
+		}
+		if next, err := strconv.Atoi(last.scalar("index")); len(m.list) == 0 && index.Raw != "0" && index.Raw != "1" ||
+			len(m.list) > 0 && (err != nil || index.Raw != strconv.Itoa(next+1)) {
+			return nil, fmt.Errorf("%w: %s has no element %s", errUnmergeable, shorten(quote(name)), shorten(index.Raw))
+		}
+	case name == "tool_calls" && len(m.list) > 0:
+		id := v.Get("id")
+		if !hasContent(id) && hasContent(v.Get("function.name")) {
+			return nil, fmt.Errorf("%w: a tool call has neither an index nor an ID", errUnmergeable)
+		}
+		if !hasContent(id) || id.Raw == last.scalar("id") {
+			return last, nil
+		}
+	}
+	if len(m.list) >= maxElements {
+		return nil, fmt.Errorf("%w: %s has over %d elements", errUnmergeable, shorten(quote(name)), maxElements)
+	}
+	*size += mergedBytes
+	m.list = append(m.list, &merged{kind: '{'})
+	return m.list[len(m.list)-1], nil
+}
+
+// scalar returns a field that does not grow, as JSON; "" = there is none.
+func (m *merged) scalar(name string) string {
+	if f := m.fields[name]; f != nil {
+		return f.raw
+	}
+	return ""
 }
 
 // append writes the value, without the fields of a name, and the same of those in it.
@@ -150,7 +210,7 @@ func (m *merged) append(out []byte, without string) []byte {
 			}
 			out = e.append(out, without)
 		}
-		return append(out, ']')
+		return append(append(out, m.text.String()...), ']')
 	}
 	return append(out, m.raw...)
 }

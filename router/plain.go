@@ -11,7 +11,7 @@ func (plain) read(e event, _ bool) meaning {
 	if len(e.data) == 0 {
 		return meaning{}
 	}
-	if string(e.data) == "[DONE]" {
+	if isDone(e.data) {
 		return meaning{ended: true}
 	}
 	object := gjson.ParseBytes(e.data)

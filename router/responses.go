@@ -15,7 +15,7 @@ func (responses) read(e event, committed bool) meaning {
 	if len(e.data) == 0 {
 		return meaning{}
 	}
-	if string(e.data) == "[DONE]" { // OpenRouter adds it
+	if isDone(e.data) { // OpenRouter adds it
 		return meaning{ended: true}
 	}
 	kind := string(e.name)

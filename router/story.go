@@ -33,7 +33,7 @@ const maxStory = 4 << 20
 
 // hear takes an event of the stream into account.
 func (s *story) hear(data []byte) {
-	if s.spoiled != "" || len(data) == 0 || string(data) == "[DONE]" {
+	if s.spoiled != "" || len(data) == 0 || isDone(data) {
 		return
 	}
 	if s.text.Len() > maxStory {
