@@ -2,6 +2,7 @@ package router
 
 import (
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -9,7 +10,7 @@ import (
 )
 
 // Fields of a request that only llama-server knows: neither OpenAI's nor OpenRouter's
-// reference has them. An upstream ignores them, so a call that depends on one never
+// reference has them, or not with such a value. An upstream ignores them, so a call that depends on one never
 // moves there. A call depends on a field unless its value is null or switches the
 // field off. Seen with build 11669.
 var llamaFields = map[string]llamaField{
@@ -22,10 +23,10 @@ var llamaFields = map[string]llamaField{
 	"samplers": {binds: hasContent}, "mirostat": {binds: positive}, "typical_p": {binds: notOne}, "top_n_sigma": {binds: positive},
 	"dynatemp_range": {binds: positive}, "xtc_probability": {binds: positive}, "dry_multiplier": {binds: positive},
 	"repeat_penalty": {binds: notOne}, "min_keep": {binds: positive}, "adaptive_target": {binds: notNegative},
-	"logit_bias": {binds: biasByText},
+	"logit_bias": {binds: biasByText}, "response_format": {binds: objectSchema, paths: chatPaths, part: ".schema"},
 
 	// What the answer tells beside its text.
-	"n_probs": {binds: positive},
+	"n_probs": {binds: positive}, "embd_normalize": {binds: given, paths: []string{"/v1/embeddings"}},
 
 	// How the prompt is made, and reasoning.
 	"chat_template_kwargs":   {binds: hasContent, paths: []string{"/v1/chat/completions", "/v1/responses", "/v1/messages"}},
@@ -52,6 +53,7 @@ var llamaFields = map[string]llamaField{
 type llamaField struct {
 	binds func(v gjson.Result) bool // a call with this value, which is not null, depends on the field; nil = with none
 	paths []string                  // that read the field; nil = all of samplerPaths
+	part  string                    // of the value, where llama-server alone knows only that; for messages
 }
 
 // chatPaths are the paths that apply a chat template, but for /v1/messages, which
@@ -70,11 +72,15 @@ func notOne(v gjson.Result) bool      { return v.Type != gjson.Number || v.Num !
 // biasByText finds llama-server's own form of a bias, a list; OpenAI's is an object.
 func biasByText(v gjson.Result) bool { return v.IsArray() && hasContent(v) }
 
-// unusualReasoning finds a format that is not the usual one: reasoning in a field of
-// its own.
-func unusualReasoning(v gjson.Result) bool {
-	return v.Type != gjson.String || v.Str != "" && v.Str != "auto" && v.Str != "deepseek"
+// objectSchema finds llama-server's own form of a schema, beside the type json_object;
+// OpenAI's has the type json_schema.
+func objectSchema(v gjson.Result) bool {
+	return v.Get("type").Str == "json_object" && hasContent(v.Get("schema"))
 }
+
+// unusualReasoning finds a format other than the usual one, reasoning in a field of its
+// own. Values that llama-server rejects are other engines', such as Groq's.
+func unusualReasoning(v gjson.Result) bool { return v.Str == "none" || v.Str == "deepseek-legacy" }
 
 // noteLlamaField remembers a field that the call depends on.
 func (b *body) noteLlamaField(name, value []byte) {
@@ -120,7 +126,7 @@ func (p *plan) keepBound(c *call) {
 			continue
 		}
 		p.bound = true
-		p.noSpare = "its fallback " + s.backend.name() + " would ignore " + quote(field) + ", which only llama-server knows"
+		p.noSpare = "fallback " + s.backend.name() + " does not support " + quote(field+llamaFields[field].part) + " (llama-server only)"
 	}
 	if !p.bound {
 		return
@@ -140,8 +146,8 @@ func (p *plan) keepBound(c *call) {
 }
 
 // ownField says that a local server rejected a call for a field that only
-// llama-server knows. Its message does not always name the field: of a call that
-// depends on one, every such error counts.
+// llama-server knows. Its message names the field, but for errors in a grammar or a
+// schema, and in the value of reasoning_format.
 func (f *failure) ownField(c *call) bool {
 	if f.reason != Status || f.resp == nil || f.resp.StatusCode != http.StatusBadRequest {
 		return false
@@ -150,8 +156,20 @@ func (f *failure) ownField(c *call) bool {
 	if object.Get("error.type").Str != typeInvalid {
 		return false
 	}
-	rest, named := strings.CutPrefix(object.Get("error.message").Str, "Field '")
-	name, _, _ := strings.Cut(rest, "'")
-	_, known := llamaFields[name]
-	return named && known || c.boundBy() != ""
+	message := object.Get("error.message").Str
+	if rest, named := strings.CutPrefix(message, "Field '"); named {
+		name, _, _ := strings.Cut(rest, "'")
+		_, known := llamaFields[name]
+		return known
+	}
+	if strings.Contains(message, "continue_final_message") {
+		return true
+	}
+	if format := gjson.GetBytes(c.body.raw, "reasoning_format"); format.Exists() && strings.Contains(message, "type must be string") {
+		return format.Type != gjson.String
+	}
+	return c.boundBy() != "" && aboutGrammar.MatchString(message)
 }
+
+// aboutGrammar finds errors in a grammar, or in a schema, which becomes one.
+var aboutGrammar = regexp.MustCompile(`(?i)grammar|schema|sampler`)

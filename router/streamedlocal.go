@@ -27,13 +27,12 @@ func responsesFields() map[string]func(gjson.Result, bool) bool {
 	fields := maps.Clone(streamable)
 	for _, other := range []string{
 		"messages", "prompt", "max_tokens", "max_completion_tokens", "response_format", "reasoning_effort", "reasoning_format", "n", "stop", "logprobs",
-		"repeat_last_n", "cache_prompt",
 	} {
 		delete(fields, other)
 	}
 	for _, name := range []string{
 		"instructions", "max_output_tokens", "tools", "tool_choice", "parallel_tool_calls", "chat_template_kwargs",
-		"text", "reasoning", "truncation", "repeat_last_n", "cache_prompt",
+		"text", "reasoning", "truncation",
 	} {
 		fields[name] = anything
 	}
