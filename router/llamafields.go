@@ -42,7 +42,7 @@ var llamaFields = map[string]llamaField{
 	"dry_base": {}, "dry_allowed_length": {}, "dry_penalty_last_n": {}, "dry_sequence_breakers": {},
 	"post_sampling_probs": {}, "grammar_lazy": {}, "grammar_triggers": {}, "grammar_type": {}, "preserved_tokens": {},
 
-	// Without effect on the answer's text: caching, speed, and what is told of them.
+	// Without effect on the answer's text: caching, speed, and their figures.
 	"cache_prompt": {}, "id_slot": {}, "n_cache_reuse": {}, "n_keep": {}, "n_discard": {}, "backend_sampling": {},
 	"timings_per_token": {}, "return_progress": {}, "return_tokens": {}, "response_fields": {}, "verbose": {}, "sse_ping_interval": {},
 	"speculative.n_max": {}, "speculative.n_min": {}, "speculative.p_min": {}, "speculative.types": {},

@@ -178,7 +178,7 @@ func TestEstimates(t *testing.T) {
 		"text with a mark":        {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":1,"messages":["look: data:image/png;base64,` + image + `"]}`, "366", "367"},
 		"a data URL of text":      {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":1,"messages":["data:text/plain,` + image + `;base64,"]}`, "366", "367"},
 		"a long word":             {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":1,"messages":["` + strings.Repeat("f", 30_000) + `"]}`, "10", "10.1"},
-		"nobody knows":            {"/v1/chat/completions", "vendor/x", `{"max_tokens":1000,"messages":[]}`, "0.075", "0.08"},
+		"unknown price":           {"/v1/chat/completions", "vendor/x", `{"max_tokens":1000,"messages":[]}`, "0.075", "0.08"},
 		"an absurd limit":         {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":2000000000,"n":2000000000}`, "10000", "10000"},
 		"a limit as a float":      {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"max_tokens":1e5}`, "200", "200.1"},
 		"one with a fraction":     {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"max_tokens":99999.5,"n":1.0}`, "200", "200.1"},

@@ -28,20 +28,20 @@ type record struct {
 	resumedBy   string        // who was asked to go on with it; "" = nobody
 
 	meant     bool              // for the GPU: the route's primary is a server of llmsup's own
-	spared    spared            // what an answer of the GPU saves
+	spared    spared            // the model whose cost an answer of the GPU saves
 	reserved  *reservation      // for the answer; nil = it costs nothing
 	concluded bool              // that is settled, and no attempt comes after it
 	pending   []*ledger.Pending // of the attempts that may have been billed
 	entered   bool              // it is in the ledger
 	seen      int64             // events with an answer in them that were passed on
-	firstPart int64             // tokens before somebody else went on
+	firstPart int64             // tokens before another backend continued the answer
 	ofRest    usage             // what that used
 
 	local   bool        // a server of llmsup's own answered
 	paid    bool        // a paid backend was asked, and may have billed
 	cost    *usd.Amount // what that cost; 0 where nothing was paid, nil where it is unknown
 	charged usd.Amount  // what budgets count for it
-	saved   *usd.Amount // what the route's fallback would have taken for what was local; nil = nobody knows
+	saved   *usd.Amount // what the route's fallback would have charged for what was local; nil = unknown
 }
 
 // note remembers why an attempt failed, if it is the first one that did: the

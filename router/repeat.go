@@ -52,11 +52,11 @@ const (
 )
 
 // mayRepeat decides whether a request is sent again: only where nothing can have
-// been generated, and so paid for. That is where it was not sent at all, where
-// the peer says so by the protocol, and where it was refused for want of room
-// (429, and 503 as declined has it), if nobody else can be asked and the wait fits
-// the deadline. Where no connection is to be had, somebody else is asked as well, if
-// there is anybody.
+// been generated, and so billed. That is where it was not sent at all, where the
+// peer says so by the protocol, and where the peer was overloaded (429, or a 503 that
+// declined accepts), if the call has no other backend and the wait fits the deadline.
+// A call that has another backend also moves there at once when no connection can be
+// made.
 func mayRepeat(ctx context.Context, resp *http.Response, err error) (bool, error) {
 	if ctx.Err() != nil {
 		return false, ctx.Err()

@@ -46,7 +46,7 @@ type upstreamBackend struct {
 	breaker   breaker
 
 	withoutUsage atomic.Bool // it rejects requests that ask for the usage of a stream
-	via          []string    // the Router's name; nobody writes to it
+	via          []string    // the Router's name; immutable
 	itself       atomic.Bool // it is the Router; see FindLoops
 }
 

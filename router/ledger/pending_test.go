@@ -88,7 +88,7 @@ func TestPendingFileStaysSmall(t *testing.T) {
 }
 
 // TestPendingFileIsRemoved: a ledger that is closed leaves none without calls, and
-// one that somebody removed is made again.
+// one that was removed is made again.
 func TestPendingFileIsRemoved(t *testing.T) {
 	dir := t.TempDir()
 	l, _ := open(t, dir, Options{})
