@@ -19,10 +19,13 @@ import (
 )
 
 const (
-	tokenPrice    = usd.Dollar / 100_000 // of a generated token of vendor/..., in picodollars
-	budgetOfAKey  = usd.Dollar / 20      // 0.05 USD a day
-	manyTokens    = 16_000               // of an answer that nothing limits: 0.16 USD
-	defaultTokens = 4_096                // that llmsup reserves for such an answer
+	tokenPrice = usd.Dollar / 100_000 // of a generated token of vendor/..., in picodollars
+	// unknownTokenPrice is that of a token of a model whose price is unknown.
+	unknownTokenPrice = 75 * usd.Dollar / 1_000_000
+
+	budgetOfAKey  = usd.Dollar / 20 // 0.05 USD a day
+	manyTokens    = 16_000          // of an answer that nothing limits: 0.16 USD
+	defaultTokens = 4_096           // that llmsup reserves for such an answer
 )
 
 // budgetCase is calls of one key with a budget of its own.
@@ -33,6 +36,8 @@ type budgetCase struct {
 	answer func(body gjson.Result, send func(string), gone <-chan struct{}) (tokens int)
 	least  int  // tokens that a call is charged for at least, where the cloud lies
 	honest bool // the limit is obeyed, so that all calls are answered
+
+	unpriced bool // the price of the model is unknown
 }
 
 // obeys is a cloud that obeys the limits of OpenAI's chat completions, and no others,
@@ -63,6 +68,8 @@ var budgetCases = map[string]budgetCase{
 	"in-options":        {body: `"options":{"max_tokens":1}`, answer: obeys},
 	"obeyed":            {body: `"max_tokens":1`, answer: obeys, honest: true},
 	"escaped":           {body: `"max\u005ftokens":1.0`, answer: obeys, honest: true},
+
+	"neither price nor cost": {body: `"max_tokens":100`, answer: obeys, unpriced: true},
 
 	"dropped": {calls: 1, body: `"stream":true,"max_tokens":10`, answer: func(_ gjson.Result, send func(string), _ <-chan struct{}) int {
 		send(streamHead + tokenEvents(manyTokens))
@@ -107,7 +114,9 @@ func TestBudgetAgainstAdversaries(t *testing.T) {
 		keys[name] = fmt.Sprintf("test-key-%d", i)
 		fmt.Fprintf(&config, "  k%d: {sha256: \"%x\"}\n", i, sha256.Sum256([]byte(keys[name])))
 		budgets += fmt.Sprintf("    k%d: {daily: 0.05}\n", i)
-		prices += fmt.Sprintf("    %q: {prompt: 0, completion: 1e-5}\n", modelOfCase(name))
+		if !budgetCases[name].unpriced {
+			prices += fmt.Sprintf("    %q: {prompt: 0, completion: 1e-5}\n", modelOfCase(name))
+		}
 	}
 	file := newEditable(t, config.String()+budgets+prices)
 	state := shortDir(t)
@@ -192,12 +201,16 @@ func (in *instance) budgetsAreRight(cloud *scriptedCloud, keys map[string]string
 	for i, name := range slices.Sorted(maps.Keys(budgetCases)) {
 		c := budgetCases[name]
 		tokens, calls := cloud.generated(modelOfCase(name))
-		used := usd.Amount(tokens) * tokenPrice
+		price := tokenPrice
+		if c.unpriced {
+			price = unknownTokenPrice
+		}
+		used := usd.Amount(tokens) * price
 		if c.least > 0 {
-			used = usd.Amount(calls*c.least) * tokenPrice
+			used = usd.Amount(calls*c.least) * price
 		}
 		spent := in.spentBy(fmt.Sprintf("k%d", i), used)
-		if most := usd.Amount(tokens)*tokenPrice*4/3 + defaultTokens*tokenPrice; spent < used || spent > most {
+		if most := usd.Amount(tokens)*price*4/3 + defaultTokens*tokenPrice; spent < used || spent > most {
 			in.t.Errorf("%s%s: the budget counts %s; %d tokens in %d calls cost %s", name, when, spent, tokens, calls, used)
 		}
 		if used > budgetOfAKey+defaultTokens*tokenPrice && calls > 1 && used/usd.Amount(calls) < budgetOfAKey {
