@@ -127,8 +127,13 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 	cancel(context.Canceled)
 	failed.settle(reserved)
 	if up, ok := s.backend.(*upstreamBackend); ok && form != nil && failed.isAbout("stream_options") {
-		up.withoutUsage.Store(true)
-		return attempt(client, c, s, timeout, idle, other)
+		unmodified := *c
+		unmodified.asItIs = true
+		a, failed := attempt(client, &unmodified, s, timeout, idle, other)
+		if failed == nil || !failed.callersFault() { // else the error may have quoted the client's own text
+			up.withoutUsage.Store(true)
+		}
+		return a, failed
 	}
 	return nil, failed
 }

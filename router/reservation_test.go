@@ -76,6 +76,27 @@ func TestUpstreamWithoutStreamOptions(t *testing.T) {
 	}
 }
 
+// TestErrorThatQuotesStreamOptions: a call that is wrong with the field and without it
+// says nothing of the upstream: later streams are asked for their usage.
+func TestErrorThatQuotesStreamOptions(t *testing.T) {
+	edit, _ := withBooks(t, daily("100"))
+	var b *bench
+	b = newBench(t, nil, func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(string(b.cloud.lastBody()), `"role":"stream_options"`) {
+			status(400, `{"error":{"message":"Invalid value: 'stream_options'"}}`)(w, r)
+			return
+		}
+		stream(textEvent+finalEvent+doneEvent)(w, r)
+	}, edit)
+	if r := b.post("/v1/chat/completions", `{"model":"gpt-4o","stream":true,"messages":[{"role":"stream_options"}]}`); r.status != 400 {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+	b.post("/v1/chat/completions", `{"model":"gpt-4o","stream":true,"messages":[]}`)
+	if sent := string(b.cloud.lastBody()); !strings.Contains(sent, `"include_usage":true`) {
+		t.Errorf("the next stream is sent as %s", sent)
+	}
+}
+
 // TestSettle: what is charged for an attempt.
 func TestSettle(t *testing.T) {
 	n := func(v int64) *int64 { return &v }
