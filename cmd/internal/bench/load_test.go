@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -25,8 +24,8 @@ func newRequest(size int) []byte {
 	return request("bench", fmt.Sprintf(`{"model":%q,"max_tokens":100,"messages":[{"role":"user","content":"%s"}]}`, model, words))
 }
 
-func newStreamRequest(chunks int) []byte {
-	return request(fmt.Sprintf("stream %d", chunks), fmt.Sprintf(`{"model":%q,"stream":true,"messages":[{"role":"user","content":"Count."}]}`, model))
+func newStreamRequest(events int, pace time.Duration) []byte {
+	return request(fmt.Sprintf("stream %d %s", events, pace), fmt.Sprintf(`{"model":%q,"stream":true,"messages":[{"role":"user","content":"Count."}]}`, model))
 }
 
 func request(agent, body string) []byte {
@@ -114,16 +113,13 @@ func call(t *testing.T, p *target, request []byte, clients, calls int) {
 // have ended: that is a part of what they cost, and of no others.
 const settle = 150 * time.Millisecond
 
-// warmUp is how many calls a client sends before those that are measured.
-func warmUp(calls int) int { return max(calls/10, 1) }
-
 // cpuOfCalls returns what a call costs a proxy, in microseconds, once connections
 // and caches are warm.
-func cpuOfCalls(t *testing.T, p *target, request []byte, clients, calls int) float64 {
+func cpuOfCalls(t *testing.T, p *target, l load) float64 {
 	t.Helper()
 	var before time.Duration
 	var warm sync.WaitGroup
-	warm.Add(clients)
+	warm.Add(l.clients)
 	begin := make(chan struct{})
 	go func() {
 		warm.Wait()
@@ -131,14 +127,27 @@ func cpuOfCalls(t *testing.T, p *target, request []byte, clients, calls int) flo
 		before = p.cpu(t)
 		close(begin)
 	}()
-	each(t, p, clients, func(c *client) error {
-		err := c.calls(request, warmUp(calls/clients))
+	each(t, p, l.clients, func(c *client) error {
+		err := l.run(c, max(l.calls/l.clients/10, 1))
 		warm.Done()
 		<-begin
-		return errors.Join(err, c.calls(request, calls/clients))
+		return errors.Join(err, l.run(c, l.calls/l.clients))
 	})
 	time.Sleep(settle)
-	return micros(p.cpu(t)-before) / float64(calls/clients*clients)
+	return micros(p.cpu(t)-before) / float64(l.calls/l.clients*l.clients)
+}
+
+// run makes n calls of the load.
+func (l load) run(c *client, n int) error {
+	if l.events == 0 {
+		return c.calls(l.request, n)
+	}
+	for range n {
+		if err := c.stream(l.request, l.events, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // latency returns how long calls take when there is one at a time, in microseconds.
@@ -160,94 +169,73 @@ func latency(t *testing.T, p *target, request []byte, calls int) distribution {
 	return took
 }
 
-// streams is what was seen of streams that ran at the same time.
-type streams struct {
-	cpu    float64      // a chunk, in microseconds, while all of them were open
-	memory float64      // VmRSS in MB, while all of them were open
-	delays distribution // of chunks from the upstream's writing to the client's reading, in microseconds
-}
-
-// pacedStreams opens streams of some chunks each, and sees that each brings all
-// of them, in order, and its end.
-func pacedStreams(t *testing.T, p *target, count, chunks int) streams {
+// memoryOfStreams returns the resident memory of a proxy, in MB, while streams are
+// open.
+func memoryOfStreams(t *testing.T, p *target, count int) (memory float64) {
 	t.Helper()
-	var s streams
-	var mu sync.Mutex
-	var received atomic.Int64
-	// While the first and the last tenth pass, streams still open or have ended.
-	lead := chunks / 10
-	request := newStreamRequest(chunks)
-	var opened sync.WaitGroup
-	opened.Add(count)
-	watched := make(chan struct{})
+	const events = 40
+	request := newStreamRequest(events, 50*time.Millisecond)
+	var halfway sync.WaitGroup
+	halfway.Add(count)
+	measured := make(chan struct{})
 	go func() {
-		defer close(watched)
-		opened.Wait()
-		before, from := p.cpu(t), received.Load()
-		time.Sleep(pace * time.Duration(chunks-3*lead))
-		s.cpu = micros(p.cpu(t)-before) / float64(received.Load()-from)
-		s.memory = p.memory(t, "VmRSS")
+		defer close(measured)
+		halfway.Wait()
+		memory = p.memory(t)
 	}()
 	each(t, p, count, func(c *client) error {
-		delays, err := c.stream(request, chunks, lead, opened.Done, &received)
-		mu.Lock()
-		defer mu.Unlock()
-		s.delays = append(s.delays, delays...)
-		return err
+		return c.stream(request, events, func(n int) {
+			if n == events/2 {
+				halfway.Done()
+			}
+		})
 	})
-	<-watched
-	return s
+	<-measured
+	return memory
 }
 
-// stream sends a request for a stream and reads it to its end. Of the first
-// chunks only their order counts; then it says that it is under way.
-func (c *client) stream(request []byte, chunks, lead int, underWay func(), received *atomic.Int64) (delays distribution, err error) {
+// stream sends a request for a stream and reads it to its end: all of its events, in
+// order, and its end mark. It calls came, if there is one, after each event.
+func (c *client) stream(request []byte, events int, came func(n int)) error {
 	if _, err := c.conn.Write(request); err != nil {
-		return nil, err
+		return err
 	}
 	length, _, err := readHead(c.in)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if length >= 0 {
-		return nil, fmt.Errorf("an answer of %d bytes instead of a stream", length)
+		return fmt.Errorf("an answer of %d bytes instead of a stream", length)
 	}
 	lines := bufio.NewReaderSize(httputil.NewChunkedReader(c.in), 4<<10)
-	contentAt := strings.Index(chunkFormat, "%08d")
-	createdAt := strings.Index(chunkFormat, "%019d") + len("00000000") - len("%08d")
-	delays = make(distribution, 0, chunks-lead)
-	for n := 0; n < chunks; {
+	numberAt := strings.Index(eventFormat, "%08d")
+	for n := 0; n < events; {
 		line, err := lines.ReadSlice('\n')
 		if err != nil {
-			return nil, fmt.Errorf("after %d of %d chunks: %w", n, chunks, err)
+			return fmt.Errorf("after %d of %d events: %w", n, events, err)
 		}
 		if len(line) == 1 {
 			continue
 		}
-		if len(line) < createdAt+19 {
-			return nil, fmt.Errorf("chunk %d is %q", n, line)
+		if number, err := strconv.Atoi(string(line[min(numberAt, len(line)):min(numberAt+8, len(line))])); err != nil || number != n {
+			return fmt.Errorf("event %d is %q", n, line)
 		}
-		number, err1 := strconv.Atoi(string(line[contentAt : contentAt+8]))
-		sent, err2 := strconv.ParseInt(string(line[createdAt:createdAt+19]), 10, 64)
-		if err := errors.Join(err1, err2); err != nil || number != n {
-			return nil, fmt.Errorf("chunk %d is %q", n, line)
-		}
-		if n >= lead {
-			delays = append(delays, micros(time.Since(epoch)-time.Duration(sent)))
-		}
-		received.Add(1)
-		if n++; n == lead {
-			underWay()
+		n++
+		if came != nil {
+			came(n)
 		}
 	}
 	rest, err := io.ReadAll(lines)
 	if err != nil {
-		return nil, fmt.Errorf("after its last chunk: %w", err)
+		return fmt.Errorf("after its last event: %w", err)
 	}
 	if !bytes.HasSuffix(rest, []byte(finishEvent+endEvent)) {
-		return nil, fmt.Errorf("the stream ends in %q", rest)
+		return fmt.Errorf("the stream ends in %q", rest)
 	}
-	return delays, nil
+	// The chunked reader leaves the empty line after the last chunk, which there is
+	// with or without trailers.
+	_, err = c.in.Discard(len("\r\n"))
+	return err
 }
 
 func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }

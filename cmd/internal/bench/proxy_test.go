@@ -23,12 +23,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// target is where calls are sent: a proxy, or the upstream itself.
+// target is a proxy that is measured.
 type target struct {
 	name    string
 	address string
-	pid     int    // 0 = it is no process of its own
-	control string // llmsup's control socket
+	pid     int
+	profile string // where one built with the tag bench writes its CPU profile
 }
 
 const (
@@ -85,21 +85,23 @@ func startBaseline(t *testing.T, upstream string, core, others *unix.CPUSet) *ta
 }
 
 // startLLMsup runs llmsup as an operator would, with one upstream that needs no
-// key, and more in its configuration. Its log goes to a file: written, as in life, but to no reader that would
-// cost somebody else.
-func startLLMsup(t *testing.T, name, path, upstream, more string, core, others *unix.CPUSet) *target {
+// key. Its log goes to a file, so that it is written, and no reader of it uses the
+// CPU.
+func startLLMsup(t *testing.T, name, path, upstream string, core, others *unix.CPUSet) *target {
 	t.Helper()
 	dir := t.TempDir()
 	config := filepath.Join(dir, "llmsup.yaml")
-	text := fmt.Sprintf("upstreams:\n  mock:\n    base_url: http://%s/v1\nroutes:\n  %s:\n    primary: mock\n    primary_model: vendor/%s\n%s", upstream, model, model, more)
+	text := fmt.Sprintf("upstreams:\n  mock:\n    base_url: http://%s/v1\nroutes:\n  %s:\n    primary: mock\n    primary_model: vendor/%s\n", upstream, model, model)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	address := freeAddress(t)
 	cmd := exec.Command(path, "start", "--config", config, "--listen", address, "--gpu", "none",
 		"--state-dir", filepath.Join(dir, "state"), "--control-socket", filepath.Join(dir, "c.sock"), "--log-format", "json")
+	profile := filepath.Join(dir, "cpu.pprof")
+	cmd.Env = append(os.Environ(), "LLMSUP_BENCH_PROFILE="+profile)
 	p := start(t, name, address, cmd, core, others)
-	p.control = filepath.Join(dir, "c.sock")
+	p.profile = profile
 	return p
 }
 
@@ -148,12 +150,9 @@ func freeAddress(t *testing.T) string {
 }
 
 // cpu returns what a process has computed so far, all its threads together. It
-// is its clock of clock_getcpuclockid(3): /proc tells the same in steps of 10 ms.
+// is its clock of clock_getcpuclockid(3): /proc has the same in steps of 10 ms.
 func (p *target) cpu(t *testing.T) time.Duration {
 	t.Helper()
-	if p.pid == 0 {
-		return 0
-	}
 	var now unix.Timespec
 	if err := unix.ClockGettime(int32(^p.pid<<3|2), &now); err != nil {
 		t.Fatalf("read the CPU clock of %s: %v", p.name, err)
@@ -161,19 +160,16 @@ func (p *target) cpu(t *testing.T) time.Duration {
 	return time.Duration(now.Nano())
 }
 
-// memory returns a field of /proc/PID/status, in MB.
-func (p *target) memory(t *testing.T, field string) float64 {
+// memory returns the resident memory of a process, in MB.
+func (p *target) memory(t *testing.T) float64 {
 	t.Helper()
-	if p.pid == 0 {
-		return 0
-	}
 	f, err := os.Open(fmt.Sprintf("/proc/%d/status", p.pid))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
 	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if words := strings.Fields(lines.Text()); words[0] == field+":" {
+		if words := strings.Fields(lines.Text()); words[0] == "VmRSS:" {
 			kib, err := strconv.ParseFloat(words[1], 64)
 			if err != nil {
 				t.Fatal(err)
@@ -181,8 +177,19 @@ func (p *target) memory(t *testing.T, field string) float64 {
 			return kib * 1024 / 1e6
 		}
 	}
-	t.Fatalf("%s has no %s", f.Name(), field)
+	t.Fatalf("%s has no VmRSS", f.Name())
 	return 0
+}
+
+// keepProfile waits for the CPU profile that the process was told to end, and moves
+// it to a path.
+func (p *target) keepProfile(t *testing.T, to string) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); os.Rename(p.profile, to) != nil; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s wrote no profile %s", p.name, p.profile)
+		}
+	}
 }
 
 // cores gives the proxy one core, and all else the others. A machine of one core

@@ -14,41 +14,55 @@ type table struct{ rows []*row }
 
 type row struct {
 	measure, unit string
-	goal          float64              // a ratio, or MB; 0 = none is set
+	target        float64              // a ratio, or MB; 0 = none is set
 	values        map[string][]float64 // by target, in the order of their pairs
 }
 
-func (t *table) add(measure, unit string, goal float64, p *target, value float64) {
+func (t *table) add(measure, unit string, aim float64, p *target, value float64) {
 	i := slices.IndexFunc(t.rows, func(r *row) bool { return r.measure == measure })
 	if i < 0 {
 		i = len(t.rows)
-		t.rows = append(t.rows, &row{measure: measure, unit: unit, goal: goal, values: map[string][]float64{}})
+		t.rows = append(t.rows, &row{measure: measure, unit: unit, target: aim, values: map[string][]float64{}})
 	}
 	t.rows[i].values[p.name] = append(t.rows[i].values[p.name], value)
 }
 
-// text is the table as people read it, and as README has it.
-func (t *table) text(base, tested string) string {
-	lines := [][]string{{"measure", base, tested, "ratio", "goal"}}
+// text is the table as README has it. The first column is the baseline.
+func (t *table) text(columns []string) string {
+	heads := append([]string{"measure"}, columns...)
+	rule := "| --- |"
+	for _, column := range columns[1:] {
+		head := "ratio"
+		if column != llmsupName {
+			head += " " + column
+		}
+		heads = append(heads, head)
+	}
+	lines := [][]string{append(heads, "target")}
+	for range len(lines[0]) - 1 {
+		rule += " ---: |"
+	}
 	for _, r := range t.rows {
-		figure := func(of string) string { return fmt.Sprintf("%.1f %s", median(r.values[of]), r.unit) }
-		goal := ""
+		cells := []string{r.measure}
+		for _, column := range columns {
+			cells = append(cells, fmt.Sprintf("%.1f %s", median(r.values[column]), r.unit))
+		}
+		for _, column := range columns[1:] {
+			// Pair by pair, since what else the machine does changes from one to the next.
+			var ratios []float64
+			for i, v := range r.values[column] {
+				ratios = append(ratios, v/r.values[columns[0]][i])
+			}
+			cells = append(cells, fmt.Sprintf("%.2f", middle(ratios)))
+		}
+		target := ""
 		switch {
-		case r.goal > 0 && r.unit == "MB":
-			goal = fmt.Sprintf("< %g MB", r.goal)
-		case r.goal > 0:
-			goal = fmt.Sprintf("<= %g", r.goal)
+		case r.target > 0 && r.unit == "MB":
+			target = fmt.Sprintf("%g MB", r.target)
+		case r.target > 0:
+			target = fmt.Sprintf("%g", r.target)
 		}
-		// Pair by pair, since what else the machine does changes from one to the next.
-		var ratios []float64
-		for i, v := range r.values[tested] {
-			ratios = append(ratios, v/r.values[base][i])
-		}
-		ratio := fmt.Sprintf("%.2f", middle(ratios))
-		if strings.HasPrefix(r.measure, "added delay") { // of differences that may be below 0
-			ratio = ""
-		}
-		lines = append(lines, []string{r.measure, figure(base), figure(tested), ratio, goal})
+		lines = append(lines, append(cells, target))
 	}
 	widths := make([]int, len(lines[0]))
 	for _, cells := range lines {
@@ -63,25 +77,16 @@ func (t *table) text(base, tested string) string {
 		}
 		b.WriteString("|\n")
 		if n == 0 {
-			b.WriteString("| --- | ---: | ---: | ---: | --- |\n")
+			b.WriteString(rule + "\n")
 		}
 	}
 	return b.String()
 }
 
-// words are one target's figures in a line.
-func (t *table) words(of string) string {
-	var words []string
-	for _, r := range t.rows {
-		words = append(words, fmt.Sprintf("%s %.0f %s", r.measure, median(r.values[of]), r.unit))
-	}
-	return strings.Join(words, "; ")
-}
-
 func median(values []float64) float64 { return distribution(slices.Clone(values)).at(0.5) }
 
-// middle is the mean of the middle half: as deaf to what else a machine does as the
-// median, and of as many measurements nearly as exact as the mean.
+// middle is the mean of the middle half: as robust against what else a machine does
+// as the median, and nearly as exact as the mean.
 func middle(values []float64) (mean float64) {
 	d := slices.Sorted(slices.Values(values))
 	d = d[len(d)/4 : len(d)-len(d)/4]

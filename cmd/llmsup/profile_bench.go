@@ -1,0 +1,35 @@
+//go:build bench
+
+package main
+
+import (
+	"os"
+	"os/signal"
+	"runtime/pprof"
+	"syscall"
+)
+
+// init has SIGUSR1 begin a CPU profile and end it, for scripts/bench.sh -profile. The
+// file gets its name when it is whole.
+func init() {
+	path := os.Getenv("LLMSUP_BENCH_PROFILE")
+	toggle := make(chan os.Signal, 1)
+	signal.Notify(toggle, syscall.SIGUSR1)
+	go func() {
+		for range toggle {
+			f, err := os.Create(path + ".part")
+			if err != nil {
+				panic(err)
+			}
+			if err := pprof.StartCPUProfile(f); err != nil {
+				panic(err)
+			}
+			<-toggle
+			pprof.StopCPUProfile()
+			if err := os.Rename(f.Name(), path); err != nil {
+				panic(err)
+			}
+			_ = f.Close()
+		}
+	}()
+}
