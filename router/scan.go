@@ -7,8 +7,8 @@ type member struct{ keyFrom, keyTo, from, to int }
 // scan walks once through a JSON text (RFC 8259) and hands the members of its
 // outermost object to each, which may be nil. It returns whether the text is
 // valid by the measure of encoding/json. A body can be megabytes of prompt and
-// images, nearly all of it in strings: these it passes over eight bytes at a
-// time, which is what makes it some ten times faster than a general parser.
+// images, nearly all of it in strings: these it passes over 32 bytes at a time,
+// which is what makes it some ten times faster than a general parser.
 func scan(text []byte, each func(member)) bool {
 	s := scanner{text: text, open: make([]byte, 0, 64)}
 	var f member

@@ -10,11 +10,11 @@ import (
 )
 
 // TestScan: each control character, quote and backslash is seen at every place of
-// the eight bytes that are looked at together.
+// the 32 bytes that are looked at together, and behind them.
 func TestScan(t *testing.T) {
 	for c := range 256 {
-		for at := range 20 {
-			b := []byte(strings.Repeat("x", 20))
+		for at := range 70 {
+			b := []byte(strings.Repeat("x", 70))
 			b[at] = byte(c)
 			text := `["` + string(b) + `"]`
 			if got, want := scan([]byte(text), nil), json.Valid([]byte(text)); got != want {
@@ -27,11 +27,11 @@ func TestScan(t *testing.T) {
 // TestScanEscapes: each escape, and each run of backslashes, is seen at every
 // place of the bytes that are looked at together, and at the text's end.
 func TestScanEscapes(t *testing.T) {
-	for at := range 40 {
+	for at := range 70 {
 		for _, odd := range []string{`\`, `\\`, `\\\`, `\"`, `\\"`, `\\\"`, `\\\\"x`, `\u12aF`, `\u12g0`, `\u12"`, `\x`, "\\\x1f", "\xff\x80", "\x22\x02", "\x20#!"} {
 			for _, filling := range []string{"x", `\t`} {
-				text := []byte(`["` + strings.Repeat(filling, at) + odd + strings.Repeat(filling, 20) + `"]`)
-				for _, end := range []int{len(text), len(text) - 2, len(text) - 20*len(filling) - 2} {
+				text := []byte(`["` + strings.Repeat(filling, at) + odd + strings.Repeat(filling, 40) + `"]`)
+				for _, end := range []int{len(text), len(text) - 2, len(text) - 40*len(filling) - 2} {
 					for _, text := range []string{string(text[:end]), string(text[:end]) + `"]`} {
 						if got, want := scan([]byte(text), nil), json.Valid([]byte(text)); got != want {
 							t.Errorf("valid %t, want %t: %s", got, want, text)
