@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/bits"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -21,21 +22,28 @@ type buffer struct {
 
 const (
 	// Bodies between these sizes, in bytes, share memory with those before them:
-	// without, each large one would cost the collector as much as its copying.
+	// without, to clear and to release a large one would cost as much as its copying.
 	// Smaller ones are cheap, and larger ones too rare to keep memory for.
 	sharedFrom = 16 << 10
-	sharedMost = 1 << 20
+	sharedMost = 4 << 20
 )
 
-var buffers = sync.Pool{New: func() any { return &buffer{} }}
+// buffers are those that are not in use, by the bits of their capacity, which is a
+// power of two (22 for sharedMost): so a small body does not hold a large one's memory. The collector
+// takes what it finds there unused twice.
+var buffers [23]sync.Pool
 
 // newBuffer returns an empty buffer with room for size bytes, and one user.
 func newBuffer(size int) *buffer {
 	b := &buffer{}
 	if sharedFrom < size && size <= sharedMost {
-		b = buffers.Get().(*buffer)
-	}
-	if cap(b.bytes) < size {
+		class := bits.Len(uint(size - 1))
+		if shared, ok := buffers[class].Get().(*buffer); ok {
+			b = shared
+		} else {
+			b.bytes = make([]byte, 0, 1<<class)
+		}
+	} else {
 		b.bytes = make([]byte, 0, size)
 	}
 	b.users.Store(1)
@@ -45,9 +53,9 @@ func newBuffer(size int) *buffer {
 func (b *buffer) retain() { b.users.Add(1) }
 
 func (b *buffer) release() {
-	if b.users.Add(-1) == 0 && sharedFrom < cap(b.bytes) && cap(b.bytes) <= sharedMost {
+	if size := cap(b.bytes); b.users.Add(-1) == 0 && sharedFrom < size && size <= sharedMost && size&(size-1) == 0 {
 		b.bytes = b.bytes[:0]
-		buffers.Put(b)
+		buffers[bits.Len(uint(size-1))].Put(b)
 	}
 }
 
