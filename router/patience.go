@@ -169,7 +169,7 @@ func (w *patientWriter) Write(p []byte) (n int, err error) {
 }
 
 // send writes, and flushes what was written so far.
-func (w *patientWriter) send(p []byte, flush bool) error {
+func (w *patientWriter) send(p []byte) error {
 	if len(p) > pieceSize {
 		n, err := w.Write(p[:len(p)-pieceSize])
 		if err != nil {
@@ -177,7 +177,7 @@ func (w *patientWriter) send(p []byte, flush bool) error {
 		}
 		p = p[n:]
 	}
-	_, err := w.write(p, flush)
+	_, err := w.write(p, true)
 	return err
 }
 

@@ -36,10 +36,13 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, re
 	a.beginWatch()
 	defer a.endWatch()
 	w.WriteHeader(a.resp.StatusCode)
-	// Flushed when there is nothing more to send at the moment, so that a
-	// burst of events is one packet and a lone one waits for nobody.
-	if err := patient.send(a.held, !a.events.buffered()); err != nil {
-		return err
+	// Events that have come together go out together; a lone one waits for no other.
+	burst := a.held
+	if !a.events.buffered() {
+		if err := patient.send(burst); err != nil {
+			return err
+		}
+		burst = nil
 	}
 	a.tell(a.held)
 	a.tell(a.unasked.pending())
@@ -79,10 +82,13 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, re
 			rec.conclude()
 			defer a.limitEnd().Stop()
 		}
-		if m.failed != "" && ended { // of something else than the stream, which is whole
-			return nil
-		}
 		if m.failed != "" {
+			if err := patient.send(burst); err != nil {
+				return err
+			}
+			if ended { // of something else than the stream, which is whole
+				return nil
+			}
 			rec.detail = rec.backend + " ended its stream with an error"
 			if err := a.unasked.flush(w); err != nil {
 				return err
@@ -98,7 +104,15 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, re
 		if e.carries() {
 			rec.seen++
 		}
-		if err := patient.send(a.unasked.pass(e), !a.events.buffered()); err != nil {
+		out := a.unasked.pass(e)
+		if more := a.events.buffered(); more || len(burst) > 0 {
+			burst = append(burst, out...)
+			if more && len(burst) < pieceSize {
+				continue
+			}
+			out, burst = burst, burst[:0]
+		}
+		if err := patient.send(out); err != nil {
 			return err
 		}
 	}
