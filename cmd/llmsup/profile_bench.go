@@ -17,7 +17,7 @@ func init() {
 	signal.Notify(toggle, syscall.SIGUSR1)
 	go func() {
 		for range toggle {
-			f, err := os.Create(path + ".part")
+			f, err := os.Create(path + ".part") //nolint:gosec // the benchmark names it
 			if err != nil {
 				panic(err)
 			}
@@ -26,7 +26,7 @@ func init() {
 			}
 			<-toggle
 			pprof.StopCPUProfile()
-			if err := os.Rename(f.Name(), path); err != nil {
+			if err := os.Rename(f.Name(), path); err != nil { //nolint:gosec // the same
 				panic(err)
 			}
 			_ = f.Close()

@@ -1,0 +1,59 @@
+package router
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// flushes counts what would be writes to the network.
+type flushes struct {
+	*httptest.ResponseRecorder
+	n int
+}
+
+func (f *flushes) FlushError() error {
+	f.n++
+	return nil
+}
+
+// TestBurst: events that have come together go out together, whole and in order, and
+// before an error event that has come with them.
+func TestBurst(t *testing.T) {
+	const late = `data: {"error":{"message":"late"}}` + "\n\n"
+	for name, tc := range map[string]struct {
+		events  string
+		unsent  string // the end of them, which the client does not get
+		flushes int
+		err     error
+	}{
+		"a few events":       {strings.Repeat(textEvent, 5) + finalEvent + doneEvent, "", 1, nil},
+		"an error event":     {strings.Repeat(textEvent, 5) + late, "", 2, errCut},
+		"one after the end":  {textEvent + finalEvent + doneEvent + late, late, 1, nil},
+		"more than a piece":  {strings.Repeat(textEvent, 2*pieceSize/len(textEvent)+1) + doneEvent, "", 3, nil},
+		"half an event more": {textEvent + textEvent + textEvent[:10], textEvent[:10], 2, errCut},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := &answer{
+				resp:  &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(tc.events))},
+				place: newPlace(&traffic{}, nil), load: &traffic{}, cancel: func(error) {}, redact: func(s string) string { return s },
+			}
+			if failed := a.awaitFirstEvent(chat); failed != nil {
+				t.Fatal(failed.detail)
+			}
+			a.events.buf = append(make([]byte, 0, 2*len(tc.events)), a.events.buf...) // so that the rest comes with one read
+			w := &flushes{ResponseRecorder: httptest.NewRecorder()}
+			err := a.relay(t.Context(), w, chat, &record{call: &call{dialect: chat, path: "/v1/chat/completions"}})
+			if !errors.Is(err, tc.err) || w.n > tc.flushes {
+				t.Errorf("%v, with %d flushes, want %v and %d", err, w.n, tc.err, tc.flushes)
+			}
+			want := strings.TrimSuffix(tc.events, tc.unsent)
+			if got := w.Body.String(); !strings.HasPrefix(got, want) || tc.err == nil && got != want {
+				t.Errorf("%q, want %q", got, want)
+			}
+		})
+	}
+}
