@@ -29,8 +29,8 @@ const (
 )
 
 // buffers are those that are not in use, by the bits of their capacity, which is a
-// power of two (22 for sharedMost): so a small body does not hold a large one's memory. The collector
-// takes what it finds there unused twice.
+// power of two and sharedMost (22 bits) at most: a small body does not hold a large
+// one's memory. The collector takes what is unused for two of its cycles.
 var buffers [23]sync.Pool
 
 // newBuffer returns an empty buffer with room for size bytes, and one user.
