@@ -109,9 +109,9 @@ func call(t *testing.T, p *target, request []byte, clients, calls int) {
 	each(t, p, clients, func(c *client) error { return c.calls(request, calls/clients) })
 }
 
-// settle is how long a proxy may take to write down what it has to about calls that
-// have ended: that is a part of what they cost, and of no others.
-const settle = 150 * time.Millisecond
+// settle is more than llmsup takes to commit the rows of calls that have ended to the
+// ledger's database: that is a part of what they cost, and of no others.
+const settle = 1300 * time.Millisecond
 
 // cpuOfCalls returns what a call costs a proxy, in microseconds, once connections
 // and caches are warm.

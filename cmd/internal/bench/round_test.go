@@ -43,12 +43,12 @@ type load struct {
 func loads() []load {
 	small := newRequest(400)
 	return []load{
-		{name: "small1", measure: "CPU per call, small, 1 client", target: 1.2, clients: 1, calls: 1_000, turns: 6, request: small},
-		{name: "small64", measure: "CPU per call, small, 64 clients", target: 0.9, clients: 64, calls: 3_200, turns: 6, request: small},
-		{name: "large", measure: "CPU per call, 200 KB body, 4 clients", target: 1.2, clients: 4, calls: 600, turns: 6, request: newRequest(200 << 10)},
-		{name: "huge", measure: "CPU per call, 2 MB body, 2 clients", target: 1.2, clients: 2, calls: 80, turns: 6, request: newRequest(2 << 20)},
-		{name: "burst", measure: "CPU per stream of 256 events as fast as possible, 32 clients", target: 1.0, clients: 32, calls: 192, turns: 6, request: newStreamRequest(256, 0), events: 256},
-		{name: "paced", measure: "CPU per stream of 256 events, one in 5 ms, 64 clients", target: 1.05, clients: 64, calls: 64, turns: 2, request: newStreamRequest(256, 5*time.Millisecond), events: 256},
+		{name: "small1", measure: "CPU per call, small, 1 client", target: 1.2, clients: 1, calls: 2_000, turns: 3, request: small},
+		{name: "small64", measure: "CPU per call, small, 64 clients", target: 0.9, clients: 64, calls: 6_400, turns: 3, request: small},
+		{name: "large", measure: "CPU per call, 200 KB body, 4 clients", target: 1.2, clients: 4, calls: 800, turns: 3, request: newRequest(200 << 10)},
+		{name: "huge", measure: "CPU per call, 2 MB body, 2 clients", target: 1.2, clients: 2, calls: 120, turns: 3, request: newRequest(2 << 20)},
+		{name: "burst", measure: "CPU per stream of 256 events as fast as possible, 32 clients", target: 1.0, clients: 32, calls: 320, turns: 3, request: newStreamRequest(256, 0), events: 256},
+		{name: "paced", measure: "CPU per stream of 256 events, one in 5 ms, 64 clients", target: 1.05, clients: 64, calls: 64, turns: 1, request: newStreamRequest(256, 5*time.Millisecond), events: 256},
 	}
 }
 
