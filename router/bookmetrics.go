@@ -26,7 +26,7 @@ var (
 	budgetSpent    = budgetMetric("spent_usd", "USD that were paid in the present window.")
 	budgetReserved = budgetMetric("reserved_usd", "USD that are set aside for calls under way.")
 
-	ledgerCondition = ledgerMetric("condition", "1 for the condition that the ledger is in: ok, behind, or spilling (its database can't be used).", "condition")
+	ledgerCondition = ledgerMetric("condition", "1 for the condition that the ledger is in: ok, behind, or spilling (its database or its journal cannot be used).", "condition")
 	ledgerLag       = ledgerMetric("lag_seconds", "How long the oldest call that is not in the ledger's database has waited for it.")
 	ledgerWaiting   = ledgerMetric("rows_waiting", "Calls that wait in memory to be written down.")
 	ledgerLost      = ledgerMetric("rows_lost_total", "Calls that cost nothing and were not written down.")

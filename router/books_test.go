@@ -71,11 +71,11 @@ func (b *Books) sums(t *testing.T, by ledger.By) ledger.Usage {
 	if err := b.Ledger.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	u, err := b.Ledger.Usage(t.Context(), time.Time{}, time.Time{}, by)
+	all, err := b.Ledger.Usages(t.Context(), time.Time{}, time.Time{}, by)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return u
+	return all[0]
 }
 
 // summary says of calls what matters for the bill.
@@ -257,8 +257,8 @@ func TestPaidIsDurableBeforeTheEnd(t *testing.T) {
 	}
 }
 
-// TestPaidForNothingIsDurable: so is what was paid for nothing, where the GPU answers in
-// the end.
+// TestPaidForNothingIsDurable: so is an attempt that was paid for in vain, where the GPU
+// answers in the end.
 func TestPaidForNothingIsDurable(t *testing.T) {
 	edit, books := withBooks(t, budget.Limits{})
 	b := newBench(t, answers, breaks, edit)

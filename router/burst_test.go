@@ -46,7 +46,7 @@ func TestBurst(t *testing.T) {
 			}
 			a.events.buf = append(make([]byte, 0, 2*len(tc.events)), a.events.buf...) // so that the rest comes with one read
 			w := &flushes{ResponseRecorder: httptest.NewRecorder()}
-			err := a.relay(t.Context(), w, chat, &record{call: &call{dialect: chat, path: "/v1/chat/completions"}})
+			err := a.relay(t.Context(), w, chat, &record{call: &call{dialect: chat, path: "/v1/chat/completions", books: &Books{}}})
 			if !errors.Is(err, tc.err) || w.n > tc.flushes {
 				t.Errorf("%v, with %d flushes, want %v and %d", err, w.n, tc.err, tc.flushes)
 			}

@@ -56,7 +56,7 @@ func TestCommentsAlone(t *testing.T) {
 				}
 				began := time.Now()
 				w := &slowClient{ResponseWriter: to, perPiece: tc.reads * pieceSize / time.Duration(len(comment))}
-				err := a.relay(t.Context(), w, chat, &record{backend: "u"})
+				err := a.relay(t.Context(), w, chat, &record{call: &call{books: &Books{}}, backend: "u"})
 				if tc.whole && err != nil || !tc.whole && !errors.Is(err, errCut) {
 					t.Errorf("%v after %s", err, time.Since(began))
 				}

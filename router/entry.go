@@ -33,11 +33,11 @@ func (rec *record) charge(f *failure) {
 	}
 }
 
-// conclude is called when all that is left to send of an answer is its end. Where
-// somebody was paid, it is on the disk when this returns: whoever has seen the
-// whole of an answer finds it in the books.
+// conclude is called when all that is left to send of an answer is its end. When it
+// returns, the call is in the ledger's journal: a client that has received the whole of
+// an answer finds the call in the ledger, even if llmsup is killed right after that.
 func (rec *record) conclude() {
-	if rec.concluded || rec.reserved == nil && !rec.paid { // an attempt before this one may have been paid for
+	if rec.concluded {
 		return
 	}
 	rec.concluded = true
@@ -47,14 +47,15 @@ func (rec *record) conclude() {
 	rec.enter(false).Wait()
 }
 
-// finishBooks is the end of a call. What was paid for and is not concluded was
-// cut, or its client has left: then tokens are those that were seen.
+// finishBooks is the end of a call. A paid call that is not concluded was cut, or its
+// client closed the connection: then tokens are those that were seen. A short answer,
+// such as an error of llmsup's own, is sent after this has returned.
 func (rec *record) finishBooks() {
 	if rec.reserved != nil && !rec.concluded {
 		rec.concluded = true
 		rec.spend(rec.reserved.settle(rec.paidUsage(), false))
 	}
-	rec.enter(rec.left || rec.cut != nil)
+	rec.enter(rec.left || rec.cut != nil).Wait()
 }
 
 // paidUsage is what the one who was paid has used. Of an answer that was resumed
@@ -81,9 +82,12 @@ func (rec *record) enter(partial bool) *ledger.Receipt {
 		return nil
 	}
 	row := ledger.Row{
-		Time: c.began, Request: c.id, Key: c.key, Route: rec.route, Model: c.body.model, Backend: rec.backend, Served: rec.model,
-		Reason: string(rec.reason), Status: rec.finalStatus(), Stream: c.streams(),
-		Local: rec.local, Meant: rec.meant, Paid: rec.paid, Resumed: rec.resumedBy != "", Partial: partial,
+		Time: c.began, Request: c.id,
+		Dimensions: ledger.Dimensions{
+			Key: c.key, Route: rec.route, Model: c.body.model, Backend: rec.backend, Served: rec.model,
+			Reason: string(rec.reason), Status: rec.finalStatus(), Stream: c.streams(),
+			Local: rec.local, LocalPrimary: rec.meant, Paid: rec.paid, Resumed: rec.resumedBy != "", Partial: partial,
+		},
 		Prompt: rec.usage.prompt, Cached: rec.usage.cached, Completed: rec.usage.completion,
 		Cost: rec.cost, Saved: rec.saved,
 		First: rec.firstAnswer, Took: time.Since(c.began), Pending: rec.pending,
@@ -97,11 +101,7 @@ func (rec *record) enter(partial bool) *ledger.Receipt {
 	if rec.backend == "" || rec.status >= 400 {
 		row.Model = rec.modelOfNobody()
 	}
-	if rec.paid {
-		return c.books.Ledger.Pay(row)
-	}
-	c.books.Ledger.Record(row)
-	return nil
+	return c.books.Ledger.Record(row)
 }
 
 // modelOfNobody is what stands for the model of a call that nobody answered: its

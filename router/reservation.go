@@ -51,8 +51,11 @@ func (c *call) reserve(s step) (*reservation, *budget.Exceeded) {
 func (r *reservation) begin() {
 	c := r.call
 	r.pending = c.books.Ledger.Begin(ledger.Row{
-		Time: c.began, Request: c.id, Key: c.key, Route: c.route, Model: c.body.model, Backend: r.step.backend.name(), Served: r.step.model,
-		Status: statusUnfinished, Stream: c.streams(), Paid: true, Partial: true, Charged: &r.step.estimate,
+		Time: c.began, Request: c.id, Charged: &r.step.estimate,
+		Dimensions: ledger.Dimensions{
+			Key: c.key, Route: c.route, Model: c.body.model, Backend: r.step.backend.name(), Served: r.step.model,
+			Status: statusUnfinished, Stream: c.streams(), Paid: true, Partial: true,
+		},
 	})
 }
 

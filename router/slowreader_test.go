@@ -94,7 +94,7 @@ func TestSlowReader(t *testing.T) {
 					a.rest = bytes.NewReader(tc.rest)
 				}
 				began := time.Now()
-				err := a.relay(t.Context(), c, chat, &record{})
+				err := a.relay(t.Context(), c, chat, &record{call: &call{books: &Books{}}})
 				if want := len(tc.held) + len(tc.rest); (err == nil) != tc.whole || tc.whole && c.took != want {
 					t.Errorf("%d bytes, %v", c.took, err)
 				}

@@ -14,19 +14,20 @@ import (
 )
 
 // recordUntilKilled is the child of TestKilled. It records rows as fast as it can,
-// and says of each that is durable so.
+// and prints each that is in the journal.
 func recordUntilKilled() {
-	l := Open(".", Options{retry: 20 * time.Millisecond, patience: 20 * time.Millisecond})
+	l := Open(".", Options{retry: 20 * time.Millisecond})
 	var out sync.Mutex
 	for worker := range 8 {
 		go func() {
 			for i := 0; ; i++ {
-				l.Record(free(fmt.Sprintf("free-%d-%d-%d", os.Getpid(), worker, i)))
-				request := fmt.Sprintf("paid-%d-%d-%d", os.Getpid(), worker, i)
-				r := l.Pay(paid(request, 1_000_001))
-				<-r.Durable()
+				row := free(fmt.Sprintf("row-free-%d-%d-%d", os.Getpid(), worker, i))
+				if i%2 == 0 {
+					row = paid(fmt.Sprintf("row-paid-%d-%d-%d", os.Getpid(), worker, i), 1_000_001)
+				}
+				<-l.Record(row).item.written
 				out.Lock()
-				fmt.Println(request)
+				fmt.Println(row.Request)
 				out.Unlock()
 			}
 		}()
@@ -34,40 +35,40 @@ func recordUntilKilled() {
 	select {}
 }
 
-// kill -9 at any moment, with the database free, and locked every other time: what
-// was said to be durable is there, once.
+// kill -9 at any moment, with the database free, and locked every other time: what was
+// in the journal is in the database, once.
 func TestKilled(t *testing.T) {
 	dir := t.TempDir()
 	random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))
 	const rounds = 30
-	durable := map[string]bool{}
-	spilled := 0
+	written := map[string]bool{}
+	left := 0
 	for round := range rounds {
 		var release func()
 		if round%2 == 1 {
 			release = lock(t, dir)
 		}
 		for _, request := range killOne(t, dir, 20+random.IntN(200)) {
-			durable[request] = true
+			written[request] = true
 		}
 		if release != nil {
-			spilled += len(spills(t, dir))
+			left += len(journals(t, dir))
 			release()
 		}
 	}
-	if len(durable) < rounds*10 || spilled == 0 {
-		t.Fatalf("%d rows were durable, %d spills", len(durable), spilled)
+	if len(written) < rounds*10 || left == 0 {
+		t.Fatalf("%d rows were written, %d journals", len(written), left)
 	}
 	l, _ := open(t, dir, Options{})
 	synced(t, l)
 	closeLedger(t, l)
-	if files := spills(t, dir); len(files) > 0 {
+	if files := journals(t, dir); len(files) > 0 {
 		t.Errorf("not read back: %q", files)
 	}
 	found := requests(t, dir)
-	for request := range durable {
+	for request := range written {
 		if found[request] != 1 {
-			t.Errorf("%s was durable, and has %d rows", request, found[request])
+			t.Errorf("%s was in the journal, and has %d rows", request, found[request])
 		}
 	}
 	twice := 0
@@ -79,12 +80,11 @@ func TestKilled(t *testing.T) {
 	if twice > 0 {
 		t.Errorf("%d calls have more than one row", twice)
 	}
-	t.Logf("%d rounds, %d rows of paid calls were said to be durable, %d calls have a row, %d spills were read back", rounds, len(durable), len(found), spilled)
+	t.Logf("%d rounds, %d rows were written, %d calls have a row, %d journals were imported", rounds, len(written), len(found), left)
 }
 
-// killOne runs a child until it has said that n rows are durable, and kills it
-// with more under way.
-func killOne(t *testing.T, dir string, n int) (durable []string) {
+// killOne runs a child until it has printed n rows, and kills it with more under way.
+func killOne(t *testing.T, dir string, n int) (written []string) {
 	t.Helper()
 	child := exec.CommandContext(t.Context(), os.Args[0])
 	child.Env, child.Dir = append(os.Environ(), childVariable+"=1"), dir
@@ -98,18 +98,18 @@ func killOne(t *testing.T, dir string, n int) (durable []string) {
 	}
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
-		if strings.HasPrefix(lines.Text(), "paid-") {
-			durable = append(durable, lines.Text())
+		if strings.HasPrefix(lines.Text(), "row-") {
+			written = append(written, lines.Text())
 		}
-		if len(durable) == n {
+		if len(written) == n {
 			_ = child.Process.Kill()
 		}
 	}
 	_ = child.Wait() // it was killed
-	if len(durable) > n {
-		durable = durable[:len(durable)-1] // its line may be cut
+	if len(written) > n {
+		written = written[:len(written)-1] // its line may be cut
 	}
-	return durable
+	return written
 }
 
 // lock has another connection hold the database's lock.

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"net/url"
@@ -10,10 +11,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
@@ -35,12 +36,17 @@ type database struct {
 	file  *os.File
 	grown bool // there was something in it
 
-	begin, commit                       *sql.Stmt
-	addBatch, addDay, addKind, findKind *sql.Stmt
-	kinds                               map[kind]int64
-	passedOver                          sync.Map // ids of batches that could not be read
-	log                                 zerolog.Logger
-	room                                []byte // for the text of the next batch
+	begin, commit, addDay, addKind, findKind *sql.Stmt
+	// addCall is the driver's own: database/sql would add a quarter to its time.
+	addCall      driver.StmtExecContext
+	callArgs     [12]driver.NamedValue
+	closeAddCall func() error
+	kinds        map[Dimensions]int64 // ids of the table kind
+	unsynced     bool                 // something was committed since the last sync
+	converting   bool                 // the table batch has calls
+	convertRows  int                  // how many rows of it are converted at once
+	converted    int64                // how many were
+	log          zerolog.Logger
 }
 
 // dsn names a file for the driver, with settings for each connection.
@@ -49,18 +55,18 @@ func dsn(path string, pragmas ...string) string {
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + values.Encode()
 }
 
-// openDatabase opens the database, makes it where there is none, and brings it to
+// openDatabase opens the database, creates it where there is none, and brings it to
 // the present version.
 func openDatabase(path string, steps []string, log zerolog.Logger) (_ *database, err error) {
-	d := &database{path: path, log: log, kinds: map[kind]int64{}}
+	d := &database{path: path, log: log, kinds: map[Dimensions]int64{}, convertRows: 8}
 	defer func() {
 		if err != nil {
 			d.close()
 		}
 	}()
 	busy := "busy_timeout(" + strconv.FormatInt(busyTimeout.Milliseconds(), 10) + ")"
-	// FULL: a commit is on the disk when it returns.
-	d.writer, err = sql.Open("sqlite", dsn(path, busy, "journal_mode(WAL)", "synchronous(FULL)", "journal_size_limit(16000000)", "cache_size(-500)"))
+	// NORMAL: a commit is not synced, a checkpoint is.
+	d.writer, err = sql.Open("sqlite", dsn(path, busy, "page_size(16384)", "journal_mode(WAL)", "synchronous(NORMAL)", "wal_autocheckpoint(256)", "journal_size_limit(16000000)", "cache_size(-1000)"))
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +81,7 @@ func openDatabase(path string, steps []string, log zerolog.Logger) (_ *database,
 	if err = migrate(ctx, d.conn, steps); err != nil {
 		return nil, err
 	}
-	statements := map[**sql.Stmt]string{&d.begin: "BEGIN IMMEDIATE", &d.commit: "COMMIT", &d.addBatch: insertBatch, &d.addDay: addToDay, &d.addKind: insertKind, &d.findKind: selectKind}
+	statements := map[**sql.Stmt]string{&d.begin: "BEGIN IMMEDIATE", &d.commit: "COMMIT", &d.addDay: addToDay, &d.addKind: insertKind, &d.findKind: selectKind}
 	for stmt, text := range statements {
 		if *stmt, err = d.conn.PrepareContext(ctx, text); err != nil {
 			return nil, err
@@ -84,14 +90,33 @@ func openDatabase(path string, steps []string, log zerolog.Logger) (_ *database,
 	if d.reader, err = sql.Open("sqlite", dsn(path, busy, "query_only(1)", "cache_size(-8000)")); err != nil {
 		return nil, err
 	}
+	if err = d.prepareAddCall(ctx); err != nil {
+		return nil, err
+	}
+	if d.converting, err = d.hasBatch(ctx); err != nil {
+		return nil, err
+	}
 	d.reader.SetMaxOpenConns(2)
-	d.reader.SetConnMaxIdleTime(time.Minute) // its memory goes with it
+	d.reader.SetConnMaxIdleTime(time.Minute) // to release its memory
 	return d, nil
 }
 
-// alignModes gives SQLite's files beside the database the mode that the database
-// has by now. SQLite does so when it makes them: beside one that was read-only
-// they stay so, and keep it read-only for ever.
+// prepareAddCall prepares the statement that inserts a row. It ends with its connection.
+func (d *database) prepareAddCall(ctx context.Context) error {
+	return d.conn.Raw(func(conn any) error {
+		stmt, err := conn.(driver.ConnPrepareContext).PrepareContext(ctx, insertCall)
+		if err != nil {
+			return err
+		}
+		d.addCall = stmt.(driver.StmtExecContext)
+		d.closeAddCall = stmt.Close
+		return nil
+	})
+}
+
+// alignModes gives SQLite's files beside the database the mode of the database.
+// SQLite does so when it creates them: beside one that was read-only they would stay
+// read-only, and keep it so.
 func alignModes(path string) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -104,7 +129,7 @@ func alignModes(path string) {
 	}
 }
 
-// probe writes to the database, if only so little.
+// probe tries whether the database can be written to.
 func (d *database) probe() error {
 	return d.transaction(func(ctx context.Context) error {
 		_, err := d.conn.ExecContext(ctx, "UPDATE kept SET since = since")
@@ -113,7 +138,7 @@ func (d *database) probe() error {
 }
 
 // transaction runs something whole or not at all. When it returns nil, what was
-// written is on the disk, in the file that has the database's name.
+// written is in the file that has the database's name.
 func (d *database) transaction(run func(context.Context) error) error {
 	ctx := context.Background() // one that can end costs a goroutine a statement
 	if _, err := d.begin.ExecContext(ctx); err != nil {
@@ -124,21 +149,38 @@ func (d *database) transaction(run func(context.Context) error) error {
 		_, err = d.commit.ExecContext(ctx)
 	}
 	if err != nil {
-		_, _ = d.conn.ExecContext(ctx, "ROLLBACK") // where that fails too the connection is given up
+		_, _ = d.conn.ExecContext(ctx, "ROLLBACK") // where that fails too, the caller closes the connection
 		return err
 	}
-	return d.look()
+	d.unsynced = true
+	return d.check()
+}
+
+// sync has the disk sync what was committed so far, and releases the memory that SQLite
+// used for it. What is not in the WAL any more was synced by SQLite's own checkpoint.
+func (d *database) sync() error {
+	wal, err := os.Open(d.path + "-wal")
+	if err != nil {
+		return err
+	}
+	err = wal.Sync()
+	_ = wal.Close()
+	if err == nil {
+		d.unsynced = false
+		_, err = d.conn.ExecContext(context.Background(), "PRAGMA shrink_memory")
+	}
+	return err
 }
 
 // errGone says that the database's file was removed or replaced.
 var errGone = errors.New("the file was removed or replaced")
 
-// errGarbled says that the database's file is none any more.
-var errGarbled = errors.New("the file was overwritten with something else")
+// errOverwritten says that the database's file is no database any more.
+var errOverwritten = errors.New("the file was overwritten with something else")
 
-// look says whether the file is still there and still a database. SQLite itself
-// goes on for long with what it has in memory, and then all of it is lost.
-func (d *database) look() error {
+// check says whether the file is still there and still a database. SQLite itself
+// continues for long with what it has in memory, and then all of it is lost.
+func (d *database) check() error {
 	info, err := d.file.Stat()
 	if err != nil {
 		return err
@@ -150,25 +192,21 @@ func (d *database) look() error {
 	const magic = "SQLite format 3\x00"
 	head := make([]byte, len(magic))
 	if n, _ := d.file.ReadAt(head, 0); string(head) != magic && (n > 0 || d.grown) { // a new one may be all in the log
-		return errGarbled
+		return errOverwritten
 	}
 	d.grown = d.grown || info.Size() > 0
 	return nil
 }
 
-// passOver says, once, that a batch is left out.
-func (d *database) passOver(batch int64) {
-	if _, told := d.passedOver.LoadOrStore(batch, true); !told {
-		d.log.Error().Int64("batch", batch).Msg("the calls of a batch in the ledger's database can't be read: sums of a part of its day may be without them, those of the whole day have them")
-	}
-}
-
-// close closes what is open. It reports nothing: what had to be on the disk is.
+// close closes what is open. It reports nothing: all rows are committed.
 func (d *database) close() {
 	if d.reader != nil {
 		_ = d.reader.Close()
 	}
-	for _, stmt := range []*sql.Stmt{d.begin, d.commit, d.addBatch, d.addDay, d.addKind, d.findKind} {
+	if d.closeAddCall != nil {
+		_ = d.closeAddCall()
+	}
+	for _, stmt := range []*sql.Stmt{d.begin, d.commit, d.addDay, d.addKind, d.findKind} {
 		if stmt != nil {
 			_ = stmt.Close()
 		}
@@ -184,8 +222,8 @@ func (d *database) close() {
 	}
 }
 
-// moveAside gives the files of a database that is none any more another name, and
-// returns it. What is open of them stays with them.
+// moveAside gives the files of a corrupt database another name, and returns it. What
+// is open of them stays with them.
 func moveAside(path string, now time.Time) (string, error) {
 	aside := path + ".corrupt-" + now.UTC().Format("20060102T150405.000Z")
 	if err := os.Rename(path, aside); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -208,24 +246,28 @@ func primaryCode(err error) int {
 	return 0
 }
 
-// isCorrupt says that a database can't be read any more, whatever is done.
+// isCorrupt returns whether an error means that the database is damaged.
 func isCorrupt(err error) bool {
 	code := primaryCode(err)
-	return code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB || errors.Is(err, errGarbled)
+	return code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB || errors.Is(err, errOverwritten)
 }
 
-// isBusy says that a lock was in the way, and all is well otherwise.
+// isBusy returns whether another connection's lock was the only obstacle.
 func isBusy(err error) bool {
 	code := primaryCode(err)
 	return code == sqlite3.SQLITE_BUSY || code == sqlite3.SQLITE_LOCKED
 }
 
-// explain says for a person what keeps the database from working.
+// explain returns what keeps the database from working, and what to do.
 func explain(path string, err error) string {
 	what := strings.TrimSpace(err.Error())
+	full := "the disk is full: make room in " + filepath.Dir(path)
+	if errors.Is(err, unix.ENOSPC) {
+		what = full
+	}
 	switch primaryCode(err) {
 	case sqlite3.SQLITE_FULL:
-		what = "the disk is full: make room in " + filepath.Dir(path)
+		what = full
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
 		what = "another process holds it locked: end that, fuser " + path + " names it"
 	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,7 +15,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// Options are what can be chosen.
+// Options are the settings of a ledger.
 type Options struct {
 	// Keep is how long the rows of calls are kept; 0 = for ever. The sums of days
 	// always are.
@@ -24,100 +23,95 @@ type Options struct {
 	Log  zerolog.Logger
 
 	// These are for tests; zero = the default.
-	interval   time.Duration // how long a row may wait for others to be committed with
-	patience   time.Duration // how long the database may take before a row is spilled
-	retry      time.Duration // how often a database that does not work is tried
-	maxWaiting int           // rows in memory above which free ones are dropped
+	interval   time.Duration // how long a row may wait in the journal for others to be committed with
+	retry      time.Duration // how often a database or a journal that does not work is tried
+	maxWaiting int           // lines in memory above which rows of free calls are dropped
 	migrations []string
-	sync       func(*os.File) error
+	writeAt    func(*os.File, []byte, int64) (int, error) // to the journal
 	now        func() time.Time
 }
 
 const (
-	// defaultInterval leaves a quarter of the 100 ms within which a row is durable to
-	// the disk. Each commit costs as much as some 200 rows.
-	defaultInterval = 75 * time.Millisecond
-	defaultPatience = 250 * time.Millisecond
+	defaultInterval = time.Second
 	defaultRetry    = time.Second
-	// defaultMaxWaiting is some 10 MB.
+	// defaultMaxWaiting is some 25 MB.
 	defaultMaxWaiting = 50_000
 )
 
-// Ledger is the books. Any number of calls may use it at once; none of them waits
-// for a disk but in Receipt.Wait.
+// Ledger records calls. Any number of goroutines may use it at once.
 type Ledger struct {
-	dir  string
-	opts Options
-	log  zerolog.Logger
-	run  int64        // the upper half of the ids of this run's rows
-	keep atomic.Int64 // Options.Keep, as it is now
+	dir    string
+	opts   Options
+	log    zerolog.Logger
+	run    int64        // the upper half of the ids of this run's rows
+	lastID atomic.Int64 // its lower half
+	keep   atomic.Int64 // Options.Keep, as it is now
 
-	spill   spill
-	pending pendingCalls
+	beginFailed atomic.Bool // the last line of Begin could not be written
 	// database is the committer's; others read by its reader.
-	database atomic.Pointer[database]
-	// These are the committer's, too.
-	replay     *replay // what is being read back; nil = nothing
-	passedOver bool    // a file could not be read back, or not removed
-	noRoom     bool    // there is none on the disk for the reserve
+	database    atomic.Pointer[database]
+	skippedFile bool    // the committer's: a file could not be imported, or not removed
+	journal     journal // the writer's, and once that is stopped the committer's
+	lines       []byte  // the writer's: memory for its next write
 
-	wakeCommitter, wakeSpiller chan struct{}
-	committed, done            chan struct{} // closed when the committer, and the spiller too, have ended
+	wakeWriter, wakeCommitter chan struct{}
+	rotate                    chan chan rotation // asks the writer for the rows of the journal
+	stop                      chan struct{}      // closed to stop the writer
+	written, done             chan struct{}      // closed when the writer has ended, and when the committer has
 
-	mu       sync.Mutex
-	next     int64         // the lower half of the next id
-	kinds    kinds         // of the rows that came
-	waiting  []*entry      // for the committer, in the order of arrival
-	inflight []*entry      // with the committer
-	urgent   bool          // somebody waits for one of waiting
-	closing  bool          // no more rows
-	down     error         // why the database can't be used; nil = it can
-	retryAt  time.Time     // with down: when it is tried again
-	trying   bool          // with down: it is, just now
-	behind   bool          // there are rows in spill files
-	spilled  time.Time     // with behind: since when
-	spills   int           // writes to spill files
-	noSpill  error         // why the last write to one failed; nil = it did not
-	suspect  error         // what a reader found the database to be, for the committer
-	deleteAt time.Time     // when old rows are looked for
-	lost     int           // rows that were dropped
-	aside    string        // the corrupt database that was moved aside last
-	told     Condition     // in the log
-	changed  chan struct{} // closed at the next change
+	mu      sync.Mutex
+	queues  [2]*queue // lines about paid calls, and the others
+	closing bool      // no more lines
+	hangs   bool      // a write hangs
+
+	rows         int       // in the journal, for the committer
+	oldest       time.Time // when the first of them was queued
+	oldestImport time.Time // the same of the files that the committer has; zero = it has none
+	urgent       bool      // rows are to be committed at once
+	converting   bool      // the table batch has calls of an earlier version
+	down         error     // why the database cannot be used; nil = it can
+	retryAt      time.Time // with down: when it is tried again
+	trying       bool      // with down: it is, just now
+	suspect      error     // what a reader found the database to be, for the committer
+	deleteAt     time.Time // when old rows are deleted next
+	lost         int       // rows that were dropped
+	aside        string    // the corrupt database that was moved aside last
+	logged       Condition
+	changed      chan struct{} // closed at the next change
 }
 
 // Open begins a ledger in a folder, which has to exist and is one llmsup's alone.
-// It does not wait for the database, and always returns a ledger that takes rows:
-// what does not work is told by State, and in the log.
+// It does not wait for the database, and always returns a ledger that records rows:
+// State and the log say what does not work.
 func Open(dir string, opts Options) *Ledger {
 	l := newLedger(dir, opts)
+	go l.write()
 	go l.commit()
-	go l.spillOver()
 	return l
 }
 
-// newLedger makes a ledger at which nobody works.
+// newLedger makes a ledger without its goroutines.
 func newLedger(dir string, opts Options) *Ledger {
 	setDefault(&opts.interval, defaultInterval)
-	setDefault(&opts.patience, defaultPatience)
 	setDefault(&opts.retry, defaultRetry)
 	setDefault(&opts.maxWaiting, defaultMaxWaiting)
 	if opts.migrations == nil {
 		opts.migrations = migrations
 	}
-	if opts.sync == nil {
-		opts.sync = (*os.File).Sync
+	if opts.writeAt == nil {
+		opts.writeAt = (*os.File).WriteAt
 	}
 	if opts.now == nil {
 		opts.now = time.Now
 	}
 	l := &Ledger{
-		dir: dir, opts: opts, log: opts.Log, run: newRun(), spill: spill{dir: dir, sync: opts.sync},
-		wakeCommitter: make(chan struct{}, 1), wakeSpiller: make(chan struct{}, 1),
-		committed: make(chan struct{}), done: make(chan struct{}), changed: make(chan struct{}),
-		down: errNotOpen, behind: true, spilled: opts.now(),
+		dir: dir, opts: opts, log: opts.Log, run: newRun(),
+		wakeWriter: make(chan struct{}, 1), wakeCommitter: make(chan struct{}, 1), rotate: make(chan chan rotation),
+		stop: make(chan struct{}), written: make(chan struct{}), done: make(chan struct{}),
+		changed: make(chan struct{}), queues: [2]*queue{{paid: true, failed: make(chan struct{})}, {failed: make(chan struct{})}},
+		down: errNotOpen, oldestImport: time.Now(),
 	}
-	l.pending.path = filepath.Join(dir, fmt.Sprintf("ledger.pending-%08x.jsonl", l.run>>32))
+	l.journal = journal{dir: dir, run: l.runName(), writeAt: opts.writeAt, begun: map[int64]*item{}}
 	l.keep.Store(int64(opts.Keep))
 	return l
 }
@@ -130,63 +124,36 @@ func setDefault[T comparable](option *T, value T) {
 }
 
 // newRun makes the upper half of the ids of a run's rows: 31 random bits. With the
-// call's time they tell a row from every other.
+// call's time they distinguish a row from every other.
 func newRun() int64 {
 	var random [4]byte
 	_, _ = rand.Read(random[:]) // never fails
 	return int64(binary.BigEndian.Uint32(random[:])>>1) << 32
 }
 
+func (l *Ledger) runName() string { return fmt.Sprintf("%08x", l.run>>32) }
+
+func (l *Ledger) newID() int64 { return l.run | l.lastID.Add(1) }
+
 func (l *Ledger) path() string { return filepath.Join(l.dir, databaseName) }
 
-// Record writes a row down, within 100 ms as a rule. It waits for nothing. What
-// the row points to must not be changed any more. A nil Ledger writes nothing.
-func (l *Ledger) Record(row Row) { l.record(&row, false) }
-
-// Pay writes a row down at once, for a call that was paid for. The last byte of
-// the answer should wait for its receipt.
-func (l *Ledger) Pay(row Row) *Receipt { return l.record(&row, true) }
-
-func (l *Ledger) record(row *Row, wanted bool) *Receipt {
-	if l == nil || paused() {
+// Record records a row. A caller that waits for the receipt before it sends the last
+// byte of the answer has the row kept even if llmsup is killed right after that. A nil
+// Ledger records nothing.
+func (l *Ledger) Record(row Row) *Receipt {
+	if l == nil {
 		return nil
 	}
-	e := newEntry(row)
-	e.born = time.Now()
-	if wanted {
-		e.durable = make(chan struct{})
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	// What was paid is kept whatever it takes; of free calls memory is dearer.
-	if l.closing || len(l.waiting) >= l.opts.maxWaiting && !row.Paid {
-		l.lose()
-		return &Receipt{}
-	}
-	e.kind, e.pending = l.kinds.of(row), row.Pending
-	if len(e.pending) > 0 {
-		e.id = e.pending[0].id
+	var e *entry
+	if len(row.Pending) > 0 {
+		e = newEntry(row.Pending[0].id, &row)
+		for _, p := range row.Pending[1:] {
+			e.Ends = append(e.Ends, p.id)
+		}
 	} else {
-		l.next++
-		e.id = l.run | l.next
+		e = newEntry(l.newID(), &row)
 	}
-	l.waiting = append(l.waiting, e)
-	if len(l.waiting) == 1 || len(l.waiting) == maxBatch || wanted && !l.urgent {
-		wake(l.wakeCommitter)
-	}
-	if len(l.waiting) == 1 || wanted && l.down != nil {
-		wake(l.wakeSpiller)
-	}
-	l.urgent = l.urgent || wanted
-	return &Receipt{e}
-}
-
-// lose counts a row that is dropped. The caller holds the mutex.
-func (l *Ledger) lose() {
-	if l.lost == 0 {
-		l.log.Error().Msg("the ledger can write to no disk, and drops rows of calls that cost nothing")
-	}
-	l.lost++
+	return l.enqueue(&item{kind: rowLine, text: e.line(rowLine), id: e.ID, entry: e}, row.Paid || len(row.Pending) > 0)
 }
 
 func wake(c chan struct{}) {
@@ -196,56 +163,37 @@ func wake(c chan struct{}) {
 	}
 }
 
-// markSafe says of rows that they are on a disk. The caller holds the mutex.
-func (l *Ledger) markSafe(entries []*entry) {
-	for _, e := range entries {
-		if !e.safe {
-			e.safe = true
-			for _, p := range e.pending {
-				p.Cancel()
-			}
-			if e.durable != nil {
-				close(e.durable)
-			}
-		}
-	}
-}
-
-// announce wakes whoever waits for a change. The caller holds the mutex.
+// announce wakes all that wait for a change. The caller holds the mutex.
 func (l *Ledger) announce() {
 	close(l.changed)
 	l.changed = make(chan struct{})
 }
 
-// Sync waits until all that was recorded, and all that was spilled, is in the
-// database.
+// Sync waits until all that was recorded is in the database.
 func (l *Ledger) Sync(ctx context.Context) error {
-	l.mu.Lock()
-	for l.down != nil || l.behind || len(l.waiting)+len(l.inflight) > 0 {
-		l.urgent = true
-		wake(l.wakeCommitter)
-		changed, down := l.changed, l.down
-		l.mu.Unlock()
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			if down != nil {
-				return fmt.Errorf("the ledger is behind: %s", explain(l.path(), down))
-			}
-			return fmt.Errorf("the ledger is behind: %w", ctx.Err())
+	return l.await(ctx, func() bool {
+		waiting := l.queues[0].len() + l.queues[1].len() + l.rows
+		if waiting > 0 {
+			l.urgent = true
+			wake(l.wakeWriter)
+			wake(l.wakeCommitter)
 		}
-		l.mu.Lock()
-	}
-	l.mu.Unlock()
-	return nil
+		return waiting == 0
+	})
 }
 
-// ReadBack waits until the database works, and has what was spilled before. Calls
-// that come meanwhile don't hold it up.
-func (l *Ledger) ReadBack(ctx context.Context) error {
+// AwaitImport waits until the database has what was in journal files before. Calls that
+// come meanwhile don't hold it up.
+func (l *Ledger) AwaitImport(ctx context.Context) error {
+	return l.await(ctx, func() bool { return true })
+}
+
+// await waits until the database works, has imported all files of the journal, and
+// ready returns true, which is called with the mutex held.
+func (l *Ledger) await(ctx context.Context, ready func() bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for l.down != nil || l.behind {
+	for !ready() || l.down != nil || !l.oldestImport.IsZero() {
 		changed, down := l.changed, l.down
 		l.mu.Unlock()
 		var err error
@@ -259,35 +207,40 @@ func (l *Ledger) ReadBack(ctx context.Context) error {
 		case err != nil && down != nil && down != errNotOpen:
 			return errors.New(explain(l.path(), down))
 		case err != nil:
-			return err
+			return fmt.Errorf("the ledger is behind: %w", err)
 		}
 	}
 	return nil
 }
 
-// Close writes down what is waiting, to the database or else to the spill, and
-// ends the ledger. Rows that come later are lost. It waits as long as ctx at most:
-// then a disk hangs, and the error says how many rows are not on it.
+// allTried returns whether the writer of a ledger that is being closed has tried to
+// write all lines. The caller holds the mutex.
+func (l *Ledger) allTried() bool {
+	for _, q := range l.queues {
+		if len(q.writing) > 0 || len(q.items) > 0 && !q.last {
+			return false
+		}
+	}
+	return true
+}
+
+// Close writes the rows that wait to the journal, imports it where the database works,
+// and ends the ledger. Later rows are lost. It returns when ctx ends at the latest:
+// then the disk hangs, and the error has the number of lines that are in no file.
 func (l *Ledger) Close(ctx context.Context) error {
 	l.mu.Lock()
 	l.closing = true
 	l.mu.Unlock()
+	wake(l.wakeWriter)
 	wake(l.wakeCommitter)
-	wake(l.wakeSpiller)
 	select {
 	case <-l.done:
 	case <-ctx.Done():
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	left := 0
-	for _, e := range slices.Concat(l.waiting, l.inflight) {
-		if !e.safe {
-			left++
-		}
-	}
-	if left > 0 {
-		return fmt.Errorf("close the ledger: %d calls are in neither %s nor a spill beside it", left, l.path())
+	if left := l.queues[0].len() + l.queues[1].len(); left > 0 {
+		return fmt.Errorf("close the ledger: %d lines are in neither %s nor a journal beside it", left, l.path())
 	}
 	return ctx.Err()
 }

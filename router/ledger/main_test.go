@@ -34,19 +34,21 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// paid and free are rows of the two kinds.
+// paid and free are rows of calls that were paid for, and that were not.
 func paid(request string, cost usd.Amount) Row {
 	return Row{
-		Time: time.Now(), Request: request, Key: "tool", Route: "gpt-4o", Model: "gpt-4o", Backend: "openrouter", Served: "openai/gpt-4o", Status: 200,
-		Stream: true, Paid: true, Prompt: new(int64(1000)), Cached: new(int64(0)), Completed: new(int64(20)), Cost: &cost,
+		Time: time.Now(), Request: request,
+		Dimensions: Dimensions{Key: "tool", Route: "gpt-4o", Model: "gpt-4o", Backend: "openrouter", Served: "openai/gpt-4o", Status: 200, Stream: true, Paid: true},
+		Prompt:     new(int64(1000)), Cached: new(int64(0)), Completed: new(int64(20)), Cost: &cost,
 		First: 300 * time.Millisecond, Took: time.Second,
 	}
 }
 
 func free(request string) Row {
 	return Row{
-		Time: time.Now(), Request: request, Route: "local/qwen", Model: "local/qwen", Backend: "qwen", Served: "qwen", Status: 200, Local: true,
-		Prompt: new(int64(10)), Completed: new(int64(5)), Cost: new(usd.Amount(0)), Saved: new(usd.Amount(1_234_567)),
+		Time: time.Now(), Request: request,
+		Dimensions: Dimensions{Route: "local/qwen", Model: "local/qwen", Backend: "qwen", Served: "qwen", Status: 200, Local: true},
+		Prompt:     new(int64(10)), Completed: new(int64(5)), Cost: new(usd.Amount(0)), Saved: new(usd.Amount(1_234_567)),
 		First: 20 * time.Millisecond, Took: 40 * time.Millisecond,
 	}
 }
@@ -126,23 +128,23 @@ func becomes(t *testing.T, l *Ledger, want Condition, reason string) State {
 	}
 }
 
-// durable waits until a row is.
-func durable(t *testing.T, r *Receipt) {
+// written waits until a row is in the journal.
+func written(t *testing.T, r *Receipt) {
 	t.Helper()
 	select {
-	case <-r.Durable():
+	case <-r.item.written:
 	case <-time.After(patience):
-		t.Fatal("a row that was paid for is not durable")
+		t.Fatal("a row is not in the journal")
 	}
 }
 
 func usage(t *testing.T, l *Ledger, from, to time.Time, by By) Usage {
 	t.Helper()
-	u, err := l.Usage(t.Context(), from, to, by)
+	all, err := l.Usages(t.Context(), from, to, by)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return u
+	return all[0]
 }
 
 // with runs something on a connection of its own to a database, as another
@@ -181,7 +183,7 @@ func requests(t *testing.T, dir string) map[string]int {
 			return err
 		}
 		var calls, ofDays, cost, costOfDays int64
-		if err := db.QueryRow("SELECT count(*), coalesce(sum(cost), 0), (SELECT coalesce(sum(calls), 0) FROM day), (SELECT coalesce(sum(cost), 0) FROM day) FROM call").Scan(&calls, &cost, &ofDays, &costOfDays); err != nil {
+		if err := db.QueryRow("SELECT count(*), coalesce(sum(cost), 0), (SELECT coalesce(sum(calls), 0) FROM day), (SELECT coalesce(sum(cost), 0) FROM day) FROM calls").Scan(&calls, &cost, &ofDays, &costOfDays); err != nil {
 			return err
 		}
 		if calls != ofDays || cost != costOfDays {
@@ -210,16 +212,16 @@ func once(t *testing.T, dir string, want []string) {
 	}
 }
 
-// spills are the files beside the database, but for an empty reserve.
-func spills(t *testing.T, dir string) []string {
+// journals are the journal files that have lines.
+func journals(t *testing.T, dir string) []string {
 	t.Helper()
-	found, err := filepath.Glob(filepath.Join(globQuote(dir), "ledger.spill-*"))
+	found, err := filepath.Glob(filepath.Join(globQuote(dir), "ledger.*.jsonl*"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var files []string
 	for _, name := range found {
-		if raw, err := os.ReadFile(name); err == nil && len(bytes.Trim(raw, "\x00")) > 0 || filepath.Base(name) != reserveName {
+		if raw, err := os.ReadFile(name); err == nil && len(raw) > 0 {
 			files = append(files, filepath.Base(name))
 		}
 	}

@@ -25,93 +25,107 @@ func charged(t *testing.T, l *Ledger) usd.Amount {
 	if err := l.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	spent, err := l.Spent(t.Context(), time.Time{}, time.Time{})
+	spent, err := l.Spent(t.Context(), time.UnixMilli(0), time.Now().Add(time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return spent["tool"]
 }
 
-// TestPending: of the calls that were under way when llmsup was killed, what was
-// reserved counts after the next start, once, and nothing of the others does.
-func TestPending(t *testing.T) {
-	dir := t.TempDir()
-	killed, _ := open(t, dir, Options{})
-	begin(t, killed, "under way", 5)
-	canceled, _ := begin(t, killed, "canceled", 70)
-	canceled.Cancel()
-	_, ended := begin(t, killed, "ended", 900)
-	ended.Charged = nil
-	ended.Cost = new(usd.Amount(11))
-	killed.Pay(ended).Wait()
-	if got := charged(t, killed); got != 11 {
-		t.Errorf("%d is charged before the kill, want 11", got)
-	}
-	// As if llmsup had been killed between the row and the line that ends the call.
-	file := killed.pending.path
-	lines, err := os.ReadFile(file)
-	if err != nil {
+// kill copies a ledger's folder as it is, which is what a kill -9 leaves.
+func kill(t *testing.T, dir string) (left string) {
+	t.Helper()
+	left = t.TempDir()
+	if err := os.CopyFS(left, os.DirFS(dir)); err != nil {
 		t.Fatal(err)
 	}
-	// A power failure may leave zeros behind.
-	lines = append(lines[:len(lines)-len(fmt.Sprintf(`{"ended":%d}`+"\n", ended.Pending[0].id))], "{\"sum\":\"cut"+strings.Repeat("\x00", 2*maxLine)...)
-	for range 2 { // and again in the middle of taking over
-		if err := os.WriteFile(file, lines, 0o600); err != nil {
+	return left
+}
+
+// Of the attempts that were under way when llmsup was killed, what was reserved
+// counts after the next start, once, and nothing of the others does.
+func TestPending(t *testing.T) {
+	for name, rotate := range map[string]bool{"in one file": false, "over several files": true} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			l, _ := open(t, dir, Options{interval: time.Hour})
+			synced(t, l)
+			next := func() {
+				if rotate {
+					l.Record(free("between")).Wait()
+					synced(t, l)
+				}
+			}
+			begin(t, l, "under way", 5)
+			canceled, _ := begin(t, l, "canceled", 70)
+			_, ended := begin(t, l, "ended", 900)
+			second, _ := begin(t, l, "ended", 8000)
+			next()
+			canceled.Cancel()
+			ended.Charged, ended.Cost, ended.Pending = nil, new(usd.Amount(11)), append(ended.Pending, second)
+			l.Record(ended).Wait()
+			left := kill(t, dir)
+			next()
+			if got := charged(t, l); got != 11 {
+				t.Errorf("%d is charged before the kill, want 11", got)
+			}
+			for _, dir := range []string{left, kill(t, dir)} {
+				for range 3 { // and again after the import
+					l, _ := open(t, dir, Options{})
+					if got := charged(t, l); got != 16 {
+						t.Errorf("%d is charged after the kill, want 16", got)
+					}
+					closeLedger(t, l)
+				}
+				if files := journals(t, dir); len(files) > 0 {
+					t.Errorf("left: %q", files)
+				}
+			}
+		})
+	}
+}
+
+// An attempt that is under way when the ledger is closed counts at the next start.
+func TestPendingAtTheEnd(t *testing.T) {
+	dir := t.TempDir()
+	l, _ := open(t, dir, Options{})
+	begin(t, l, "under way", 5)
+	_, row := begin(t, l, "ended", 900)
+	row.Charged, row.Cost = nil, new(usd.Amount(11))
+	l.Record(row)
+	closeLedger(t, l)
+	l, _ = open(t, dir, Options{})
+	if got := charged(t, l); got != 16 {
+		t.Errorf("%d is charged, want 16", got)
+	}
+}
+
+// What earlier versions have left: rows beside the database, and attempts under way
+// in a file of their own.
+func TestFilesOfEarlierVersions(t *testing.T) {
+	dir := t.TempDir()
+	attempt := func(id int64, request string, charged usd.Amount) string {
+		row := paid(request, 0)
+		row.Cost, row.Charged, row.Time = nil, &charged, time.UnixMilli(1790000000000)
+		return string(newEntry(id, &row).line(rowLine))
+	}
+	row := paid("ended", 11)
+	row.Time = time.UnixMilli(1790000000000)
+	for name, text := range map[string]string{
+		"ledger.spill-1.jsonl": string(newEntry(3, &row).line(rowLine)), "ledger.spill-reserve.jsonl": strings.Repeat("\x00", 1<<20),
+		// A power failure may leave zeros behind what was written.
+		"ledger.pending-7.jsonl": attempt(1, "under way", 5) + attempt(2, "canceled", 70) + attempt(3, "ended", 900) + fmt.Sprintf(`{"ended":%d}`+"\n", 2) + "{\"sum\":\"cut" + strings.Repeat("\x00", 2*maxLine),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		next, _ := open(t, dir, Options{})
-		if got := charged(t, next); got != 16 {
-			t.Errorf("%d is charged after the kill, want 16", got)
-		}
-		if _, err := os.Stat(file); err == nil {
-			t.Error("the file is still there")
-		}
 	}
-}
-
-// TestPendingFileStaysSmall: it is written anew with the calls that are under way.
-func TestPendingFileStaysSmall(t *testing.T) {
-	dir := t.TempDir()
 	l, _ := open(t, dir, Options{})
-	begin(t, l, "under way", 5)
-	for i := range 2 * maxPendingSize / 300 {
-		p, _ := begin(t, l, fmt.Sprint(i), 1)
-		p.Cancel()
+	if got := charged(t, l); got != 16 {
+		t.Errorf("%d is charged, want 16", got)
 	}
-	if info, err := os.Stat(l.pending.path); err != nil || info.Size() > maxPendingSize+4096 {
-		t.Errorf("%v, %v", info, err)
-	}
-	next, _ := open(t, dir, Options{})
-	if got := charged(t, next); got != 5 {
-		t.Errorf("%d is charged, want 5", got)
-	}
-}
-
-// TestPendingFileIsRemoved: a ledger that is closed leaves none without calls, and
-// one that was removed is made again.
-func TestPendingFileIsRemoved(t *testing.T) {
-	dir := t.TempDir()
-	l, _ := open(t, dir, Options{})
-	begin(t, l, "under way", 5)
-	if err := os.Remove(l.pending.path); err != nil {
-		t.Fatal(err)
-	}
-	p, row := begin(t, l, "second", 6)
-	next, _ := open(t, t.TempDir(), Options{})
-	if err := os.Rename(l.pending.path, filepath.Join(next.dir, "ledger.pending-1.jsonl")); err != nil {
-		t.Fatal(err)
-	}
-	next.takeOverPending()
-	next.mu.Lock()
-	next.behind = true // as a ledger that begins
-	next.mu.Unlock()
-	if got := charged(t, next); got != 11 {
-		t.Errorf("%d is charged, want 11", got)
-	}
-	p.Cancel()
-	l.Pay(row).Wait()
-	l.pending.close()
-	if found, _ := filepath.Glob(filepath.Join(dir, pendingPattern)); len(found) > 0 {
-		t.Errorf("left: %q", found)
+	closeLedger(t, l)
+	if files := journals(t, dir); len(files) > 0 {
+		t.Errorf("left: %q", files)
 	}
 }

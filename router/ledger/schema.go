@@ -6,9 +6,9 @@ import (
 	"fmt"
 )
 
-// migrations make the database what this llmsup works with, each from the version
-// before it. user_version counts them. Those that were in a release never change:
-// a new one is added.
+// migrations bring the database to the version that this llmsup works with, each
+// from the version before it. user_version counts them. One that was in a release
+// never changes: a new one is added.
 var migrations = []string{
 	`
 -- What calls have in common that are added up together.
@@ -131,19 +131,56 @@ SELECT strftime('%Y-%m-%dT%H:%M:%fZ', time / 1000.0, 'unixepoch') AS time, reque
 	charged / 1e12 AS charged_usd
 FROM call JOIN kind ON kind.id = call.kind;
 `,
+	`
+-- One row a call, as users read it. Amounts are stored in picodollars (1e-12 USD),
+-- so that sums are exact; NULL = not known. Calls that are still in the table batch
+-- are converted afterwards (convert.go).
+DROP VIEW calls;
+DROP VIEW call;
+CREATE TABLE calls (
+	time        TEXT NOT NULL,    -- when the call came, UTC, as in 2026-11-29T08:15:00.123Z
+	id          INTEGER NOT NULL, -- of the row, given when it was recorded
+	request     TEXT NOT NULL,    -- X-Request-Id
+	"key"       TEXT NOT NULL,    -- the name of the client's key; '' = none
+	route       TEXT NOT NULL,    -- the pattern that matched
+	model       TEXT NOT NULL,    -- as the client named it
+	backend     TEXT NOT NULL,    -- which backend answered; '' = none
+	served      TEXT NOT NULL,    -- the model's name there
+	reason      TEXT NOT NULL,    -- why the primary did not answer; '' = it did
+	status      INTEGER NOT NULL, -- HTTP
+	stream      INTEGER NOT NULL,
+	local       INTEGER NOT NULL, -- a server of llmsup's own answered
+	meant       INTEGER NOT NULL, -- the primary of the route is a server of llmsup's own
+	paid        INTEGER NOT NULL, -- a paid upstream was asked
+	resumed     INTEGER NOT NULL, -- the answer broke, and another backend continued it
+	partial     INTEGER NOT NULL, -- the answer was cut or canceled
+	prompt      INTEGER,          -- tokens, cached ones included
+	cached      INTEGER,
+	completion  INTEGER,
+	cost        INTEGER,          -- picodollars
+	charged     INTEGER,          -- what budgets count
+	saved       INTEGER,          -- what the fallback would have charged
+	first_ms    INTEGER,          -- until the first answer; NULL = there was none
+	ms          INTEGER NOT NULL, -- in all
+	cost_usd    REAL AS (cost / 1e12),
+	charged_usd REAL AS (charged / 1e12),
+	saved_usd   REAL AS (saved / 1e12),
+	PRIMARY KEY (time, id)        -- so rows are stored by time, and each once
+) WITHOUT ROWID;
+`,
 }
 
-// newerError is of a database that a newer llmsup has written.
+// newerError is the error of a database that a newer llmsup has written.
 type newerError struct{ has, knows int }
 
 func (e *newerError) Error() string {
 	return fmt.Sprintf("a newer llmsup has written it (version %d, this one knows %d): run that one, or move the file away", e.has, e.knows)
 }
 
-// strangerError is of a database that is not llmsup's.
-type strangerError struct{}
+// foreignError is the error of a database that is not llmsup's.
+type foreignError struct{}
 
-func (e *strangerError) Error() string {
+func (e *foreignError) Error() string {
 	return "it is another program's database: move the file away"
 }
 
@@ -161,7 +198,7 @@ func migrate(ctx context.Context, conn *sql.Conn, steps []string) error {
 		return err
 	}
 	if has == 0 && tables > 0 || has < 0 {
-		return &strangerError{}
+		return &foreignError{}
 	}
 	for ; has < len(steps); has++ {
 		step := fmt.Sprintf("BEGIN IMMEDIATE;\n%s;\nPRAGMA user_version = %d;\nCOMMIT", steps[has], has+1)

@@ -8,6 +8,7 @@
 package usd
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strconv"
@@ -139,18 +140,28 @@ func isDigits(s string) bool {
 func (a Amount) Float() float64 { return float64(a) / float64(Dollar) }
 
 // String returns the amount in USD with all its digits, as in 0.00000015.
-func (a Amount) String() string {
-	sign, n := "", uint64(a)
+func (a Amount) String() string { return string(a.Append(nil)) }
+
+// Append appends what String returns.
+func (a Amount) Append(text []byte) []byte {
+	n := uint64(a)
 	if a < 0 {
-		sign, n = "-", -n
+		text, n = append(text, '-'), -n
 	}
-	s := fmt.Sprintf("%s%d.%012d", sign, n/uint64(Dollar), n%uint64(Dollar))
-	return strings.TrimSuffix(strings.TrimRight(s, "0"), ".")
+	text = strconv.AppendUint(text, n/uint64(Dollar), 10)
+	fraction := n % uint64(Dollar)
+	if fraction == 0 {
+		return text
+	}
+	from := len(text)
+	text = strconv.AppendUint(text, fraction+uint64(Dollar), 10) // a digit more, so that the zeros before it are written
+	text[from] = '.'
+	return bytes.TrimRight(text, "0")
 }
 
 // MarshalJSON writes a JSON number in USD with all its digits: whoever reads it
 // as a float64 gets the nearest one, and whoever reads decimals gets it exactly.
-func (a Amount) MarshalJSON() ([]byte, error) { return []byte(a.String()), nil }
+func (a Amount) MarshalJSON() ([]byte, error) { return a.Append(nil), nil }
 
 // UnmarshalJSON reads what Parse reads, as a number or in quotes.
 func (a *Amount) UnmarshalJSON(raw []byte) error {

@@ -122,7 +122,7 @@ func (b *books) await(ctx context.Context) {
 func (b *books) tryRestore(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, b.patience)
 	defer cancel()
-	if err := b.ledger.ReadBack(ctx); err != nil { // what was spilled was spent, too
+	if err := b.ledger.AwaitImport(ctx); err != nil { // what is in a journal was spent, too
 		return err
 	}
 	return b.budget.Restore(b.since, func(from, to time.Time) (map[string]usd.Amount, error) { return b.ledger.Spent(ctx, from, to) })

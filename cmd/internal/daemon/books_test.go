@@ -29,7 +29,7 @@ func TestBudgetIsRestored(t *testing.T) {
 			t.Fatal(exceeded)
 		}
 		r.Settle(cost)
-		if !b.ledger.Pay(ledger.Row{Time: time.Now(), Paid: true, Status: 200, Cost: &cost}).Wait() {
+		if !b.ledger.Record(ledger.Row{Time: time.Now(), Dimensions: ledger.Dimensions{Paid: true, Status: 200}, Cost: &cost}).Wait() {
 			t.Fatal("a row is not durable")
 		}
 	}

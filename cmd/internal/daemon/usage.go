@@ -32,8 +32,11 @@ func (d *Daemon) Usage(ctx context.Context, from, to time.Time, by string) (cont
 	if by == "" {
 		u.Reasons, u.Days = groups(all[1]), groups(all[2])
 	}
-	if s := d.books.ledger.State(); syncErr != nil && s.Condition != ledger.OK {
+	switch s := d.books.ledger.State(); {
+	case syncErr != nil && s.Condition != ledger.OK:
 		u.Incomplete = "the ledger is " + s.Condition.String() + ": " + s.Reason
+	case s.Converting:
+		u.Incomplete = "calls of an earlier version are being converted; sums of whole days have them"
 	}
 	return u, nil
 }

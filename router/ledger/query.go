@@ -18,12 +18,12 @@ type Sums struct {
 	Local   int64 `json:"local"`  // answered by a server of llmsup's own
 	Paid    int64 `json:"paid"`
 	Resumed int64 `json:"resumed"`
-	Partial int64 `json:"partial"` // cut or cancelled
+	Partial int64 `json:"partial"` // cut or canceled
 
 	Prompt        int64 `json:"prompt_tokens"` // cached ones included
 	Cached        int64 `json:"cached_tokens"`
 	Completion    int64 `json:"completion_tokens"`
-	UnknownTokens int64 `json:"unknown_tokens"` // calls that somebody answered
+	UnknownTokens int64 `json:"unknown_tokens"` // calls that a backend answered
 
 	Cost         usd.Amount `json:"cost_usd"`
 	Charged      usd.Amount `json:"charged_usd"`  // what budgets count: the cost, and where that is unknown at least what was reserved
@@ -36,28 +36,21 @@ type Sums struct {
 	Took    time.Duration `json:"-"` // in all, of all calls together
 }
 
-// Add adds other sums.
+// Add adds other sums to s.
 func (s *Sums) Add(o Sums) {
-	for _, p := range []struct {
-		to   *int64
-		more int64
-	}{
-		{&s.Calls, o.Calls},
-		{&s.Failed, o.Failed},
-		{&s.Local, o.Local},
-		{&s.Paid, o.Paid},
-		{&s.Resumed, o.Resumed},
-		{&s.Partial, o.Partial},
-		{&s.Prompt, o.Prompt},
-		{&s.Cached, o.Cached},
-		{&s.Completion, o.Completion},
-		{&s.UnknownTokens, o.UnknownTokens},
-		{&s.UnknownCost, o.UnknownCost},
-		{&s.UnknownSaved, o.UnknownSaved},
-		{&s.Answers, o.Answers},
-	} {
-		*p.to += p.more
-	}
+	s.Calls += o.Calls
+	s.Failed += o.Failed
+	s.Local += o.Local
+	s.Paid += o.Paid
+	s.Resumed += o.Resumed
+	s.Partial += o.Partial
+	s.Prompt += o.Prompt
+	s.Cached += o.Cached
+	s.Completion += o.Completion
+	s.UnknownTokens += o.UnknownTokens
+	s.UnknownCost += o.UnknownCost
+	s.UnknownSaved += o.UnknownSaved
+	s.Answers += o.Answers
 	s.Cost += o.Cost
 	s.Charged += o.Charged
 	s.Saved += o.Saved
@@ -65,10 +58,10 @@ func (s *Sums) Add(o Sums) {
 	s.Took += o.Took
 }
 
-// By is what calls are added up by.
+// By is a dimension that calls are summed up by.
 type By string
 
-// What there is to add up by.
+// The dimensions.
 const (
 	ByModel   By = "model" // as callers name it
 	ByServed  By = "served"
@@ -78,16 +71,16 @@ const (
 	ByReason  By = "reason"
 	ByDay     By = "day" // UTC, as in 2026-02-27
 
-	// ByEscape is the reasons of those calls alone that were meant for a server of
-	// llmsup's own and left it: somebody else answered them, went on with them, or was
-	// paid for them. An error of the server's own is none.
+	// ByEscape is the reasons of those calls alone whose primary is a server of llmsup's
+	// own and that left it: another backend answered them, continued them, or was paid
+	// for them. An error of the server's own is none.
 	ByEscape By = "escape"
 )
 
 // columns are the expressions of each.
 var columns = map[By]string{
 	ByModel: "model", ByServed: "served", ByRoute: "route", ByBackend: "backend", ByKey: `"key"`, ByReason: "reason",
-	ByDay: "strftime('%Y-%m-%d', day * 86400, 'unixepoch')", ByEscape: "CASE reason WHEN '' THEN 'lost' ELSE reason END", // '' = the answer had begun when it broke
+	ByDay: "day", ByEscape: "CASE reason WHEN '' THEN 'lost' ELSE reason END", // '' = the answer had begun when it broke
 }
 
 // only are the conditions on the calls of some.
@@ -109,21 +102,27 @@ type Usage struct {
 	Total  Sums      `json:"total"`
 }
 
-// rollup adds up whole days from the sums of days, ?1 <= day < ?2, and the parts of
-// days at both ends of a span, ?3, which edges.text has written.
+// rollup sums up whole days from the sums of days, ?1 <= day < ?2, and the parts of
+// days at both ends of a span from the calls.
 const rollup = `
 WITH part AS (
-	SELECT day, kind, calls, prompt, cached, completion, no_tokens, cost, no_cost, saved, no_saved, answers, first_ms, ms, charged
-	FROM day WHERE day >= ?1 AND day < ?2
-	UNION ALL
-	SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9,
-		value ->> 10, value ->> 11, value ->> 12, value ->> 13, value ->> 14
-	FROM json_each(?3)
+	SELECT strftime('%%Y-%%m-%%d', day * 86400, 'unixepoch') AS day, "key", route, model, backend, served, reason, status, local, meant, paid, resumed, partial,
+		calls, prompt, cached, completion, no_tokens, cost, no_cost, saved, no_saved, answers, first_ms, ms, charged
+	FROM day JOIN kind ON kind.id = day.kind WHERE day >= ?1 AND day < ?2
+	UNION ALL ` + callsBetween + ` time >= ?3 AND time < ?4
+	UNION ALL ` + callsBetween + ` time >= ?5 AND time < ?6
 )
 SELECT %s, sum(calls), sum(calls * (status >= 400)), sum(calls * local), sum(calls * paid), sum(calls * resumed), sum(calls * partial),
 	sum(prompt), sum(cached), sum(completion), sum(no_tokens * (status < 400 OR partial)), sum(cost), sum(no_cost * paid), sum(saved),
 	sum(no_saved * local * (status < 400)), sum(answers), sum(first_ms), sum(ms), sum(charged)
-FROM part JOIN kind ON kind.id = part.kind %s GROUP BY 1 ORDER BY 1`
+FROM part %s GROUP BY 1 ORDER BY 1`
+
+// callsBetween selects calls as rows of the table day would be that have one call each.
+const callsBetween = `
+	SELECT substr(time, 1, 10), "key", route, model, backend, served, reason, status, local, meant, paid, resumed, partial,
+		1, coalesce(prompt, 0), coalesce(cached, 0), coalesce(completion, 0), prompt IS NULL OR completion IS NULL, coalesce(cost, 0), cost IS NULL,
+		coalesce(saved, 0), saved IS NULL, first_ms IS NOT NULL, coalesce(first_ms, 0), ms, coalesce(charged, 0)
+	FROM calls WHERE`
 
 // span is a span of time in milliseconds, and what it is added up from: the sums
 // of whole days, and the rows at its left and its right end.
@@ -159,42 +158,25 @@ func cut(from, to, since, now int64) span {
 // dayAfter returns the first day that begins then or later.
 func dayAfter(t int64) int64 { return (t + dayLength - 1) / dayLength }
 
-// Usage adds up the calls that came at from or later and before to, by what they
-// have in common. A zero from is the beginning, a zero to is now. What was recorded
-// within the last 100 ms may be missing, and more while State says so.
-func (l *Ledger) Usage(ctx context.Context, from, to time.Time, by By) (Usage, error) {
-	all, err := l.Usages(ctx, from, to, by)
-	if err != nil {
-		return Usage{}, err
-	}
-	return all[0], nil
-}
-
-// Usages is Usage by several things, of the same calls.
+// Usages sums up the calls that came at from or later and before to, by each of some
+// dimensions. A zero from is the beginning, a zero to is now. What was recorded since
+// the last Sync, or in the last seconds, may be missing, and more while State says so.
 func (l *Ledger) Usages(ctx context.Context, from, to time.Time, by ...By) ([]Usage, error) {
 	for _, b := range by {
 		if columns[b] == "" {
 			return nil, fmt.Errorf("calls can't be added up by %q", b)
 		}
 	}
-	if l == nil {
-		return nil, errors.New("there is no ledger")
+	d, err := l.readable()
+	if err != nil {
+		return nil, err
 	}
 	now := l.opts.now()
 	if to.IsZero() {
 		to = now.Add(dayLength * time.Millisecond) // a call may have come while this is read
 	}
-	d := l.database.Load()
-	if d == nil {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if l.down == nil {
-			return nil, errors.New("read the ledger: it is closed")
-		}
-		return nil, fmt.Errorf("read the ledger: %s", explain(l.path(), l.down))
-	}
-	all, err := d.usages(ctx, max(from.UnixMilli(), 0), max(to.UnixMilli(), 0), now.UnixMilli(), by)
-	l.doubt(d, err)
+	all, err := d.usages(ctx, min(max(from.UnixMilli(), 0), maxTime), min(max(to.UnixMilli(), 0), maxTime), now.UnixMilli(), by)
+	l.report(d, err)
 	if err != nil {
 		return nil, fmt.Errorf("read the ledger: %w", err)
 	}
@@ -206,9 +188,25 @@ func (l *Ledger) Usages(ctx context.Context, from, to time.Time, by ...By) ([]Us
 	return all, nil
 }
 
-// doubt has the committer look after a database that a reader found corrupt. By
-// now there may be another one, which knows nothing of that.
-func (l *Ledger) doubt(d *database, err error) {
+// readable returns the database, or why it cannot be read.
+func (l *Ledger) readable() (*database, error) {
+	if l == nil {
+		return nil, errors.New("there is no ledger")
+	}
+	if d := l.database.Load(); d != nil {
+		return d, nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.down == nil {
+		return nil, errors.New("read the ledger: it is closed")
+	}
+	return nil, fmt.Errorf("read the ledger: %s", explain(l.path(), l.down))
+}
+
+// report tells the committer of a database that a reader found corrupt, unless there is
+// another one by now.
+func (l *Ledger) report(d *database, err error) {
 	if !isCorrupt(err) {
 		return
 	}
@@ -230,16 +228,9 @@ func (d *database) usages(ctx context.Context, from, to, now int64, by []By) (al
 	if err := tx.QueryRowContext(ctx, "SELECT since FROM kept").Scan(&since); err != nil {
 		return nil, err
 	}
-	s, ends := cut(from, to, since, now), edges{}
-	if err := errors.Join(ends.read(ctx, d, tx, s.left, s.leftEnd), ends.read(ctx, d, tx, s.right, s.rightEnd)); err != nil {
-		return nil, err
-	}
-	parts, err := ends.text()
-	if err != nil {
-		return nil, err
-	}
+	s := cut(from, to, since, now)
 	for _, b := range by {
-		u, err := s.usage(ctx, tx, b, parts)
+		u, err := s.usage(ctx, tx, b)
 		if err != nil {
 			return nil, err
 		}
@@ -248,9 +239,10 @@ func (d *database) usages(ctx context.Context, from, to, now int64, by []By) (al
 	return all, nil
 }
 
-func (s span) usage(ctx context.Context, tx *sql.Tx, by By, parts string) (u Usage, err error) {
+func (s span) usage(ctx context.Context, tx *sql.Tx, by By) (u Usage, err error) {
 	u.From, u.To = time.UnixMilli(s.from).UTC(), time.UnixMilli(s.to).UTC()
-	rows, err := tx.QueryContext(ctx, fmt.Sprintf(rollup, columns[by], only[by]), s.fromDay, s.toDay, parts)
+	rows, err := tx.QueryContext(ctx, fmt.Sprintf(rollup, columns[by], only[by]), s.fromDay, s.toDay,
+		timeText(s.left), timeText(s.leftEnd), timeText(s.right), timeText(s.rightEnd))
 	if err != nil {
 		return Usage{}, err
 	}
@@ -269,16 +261,45 @@ func (s span) usage(ctx context.Context, tx *sql.Tx, by By, parts string) (u Usa
 	return u, rows.Err()
 }
 
-// Spent returns what budgets count for the calls of a span of time, by the callers'
-// keys.
+// spent adds up what is charged from a day on, ?1, and before a time, ?2. The rows are
+// many before the time, and few after it: so those after it are subtracted from the
+// sums of days.
+const spent = `
+SELECT "key", sum(charged) FROM (
+	SELECT "key", charged FROM day JOIN kind ON kind.id = day.kind WHERE day >= ?1
+	UNION ALL
+	SELECT "key", -coalesce(charged, 0) FROM calls WHERE time >= ?2
+) GROUP BY "key"`
+
+// Spent returns what budgets count for the calls that came on the day (UTC) of from or
+// later, and before to, by the clients' keys. to should not be long ago.
 func (l *Ledger) Spent(ctx context.Context, from, to time.Time) (map[string]usd.Amount, error) {
-	u, err := l.Usage(ctx, from, to, ByKey)
+	d, err := l.readable()
 	if err != nil {
 		return nil, err
 	}
-	spent := map[string]usd.Amount{}
-	for _, g := range u.Groups {
-		spent[g.Name] = g.Charged
+	amounts, err := d.spent(ctx, from.UnixMilli()/dayLength, timeText(to.UnixMilli()))
+	l.report(d, err)
+	if err != nil {
+		return nil, fmt.Errorf("read the ledger: %w", err)
 	}
-	return spent, nil
+	return amounts, nil
+}
+
+func (d *database) spent(ctx context.Context, day int64, before string) (map[string]usd.Amount, error) {
+	rows, err := d.reader.QueryContext(ctx, spent, day, before)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	amounts := map[string]usd.Amount{}
+	for rows.Next() {
+		var key string
+		var amount usd.Amount
+		if err := rows.Scan(&key, &amount); err != nil {
+			return nil, err
+		}
+		amounts[key] = amount
+	}
+	return amounts, rows.Err()
 }

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// SetKeep changes how long rows are kept; 0 = for ever. What is deleted by now
-// stays so.
+// SetKeep changes how long rows are kept; 0 = for ever. Rows that are deleted
+// already stay deleted.
 func (l *Ledger) SetKeep(keep time.Duration) {
 	if time.Duration(l.keep.Swap(int64(keep))) == keep {
 		return
@@ -19,19 +19,17 @@ func (l *Ledger) SetKeep(keep time.Duration) {
 
 const (
 	deleteEvery = time.Hour
-	// deleteAtOnce is how many batches are deleted at once, and so how long the rows
-	// that come wait for it.
-	deleteAtOnce = 100
+	// deleteAtOnce is how many rows are deleted in a transaction, and so how long the
+	// rows of new calls wait for it.
+	deleteAtOnce = 10_000
 )
 
 // deleteOld deletes some of the rows that are older than they are kept, whole days
 // of them: the sums of a part of a day come from its rows. It runs only when all
-// that was spilled is read back: a row that is deleted is not known any more when
-// it comes again.
+// journal files are imported: a row that was deleted would be stored again.
 func (l *Ledger) deleteOld() error {
-	l.keepRoom()
 	more, keep := false, time.Duration(l.keep.Load())
-	if keep > 0 && !l.passedOver {
+	if keep > 0 && !l.skippedFile {
 		since := l.opts.now().Add(-keep).UnixMilli() / dayLength
 		var err error
 		if more, err = l.database.Load().deleteBefore(since, deleteAtOnce); err != nil {
@@ -48,14 +46,14 @@ func (l *Ledger) deleteOld() error {
 	return nil
 }
 
-// deleteBefore deletes n batches of the days before one, and says whether there may
+// deleteBefore deletes n rows of the days before one, and says whether there may
 // be more. The days' sums stay.
 func (d *database) deleteBefore(day int64, n int) (more bool, err error) {
 	err = d.transaction(func(ctx context.Context) error {
 		if _, err := d.conn.ExecContext(ctx, "UPDATE kept SET since = max(since, ?)", day); err != nil {
 			return err
 		}
-		result, err := d.conn.ExecContext(ctx, "DELETE FROM batch WHERE id IN (SELECT id FROM batch WHERE day < ? LIMIT ?)", day, n)
+		result, err := d.conn.ExecContext(ctx, "DELETE FROM calls WHERE (time, id) IN (SELECT time, id FROM calls WHERE time < ? LIMIT ?)", timeText(day*dayLength), n)
 		if err != nil {
 			return err
 		}

@@ -37,18 +37,18 @@ func TestSetKeep(t *testing.T) {
 	}
 }
 
-// What was spilled before is in the sums when ReadBack returns, and a database
+// What was spilled before is in the sums when AwaitImport returns, and a database
 // that does not work is told.
-func TestReadBack(t *testing.T) {
+func TestAwaitImport(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, databaseName), 0o700); err != nil { // nobody can open that
 		t.Fatal(err)
 	}
 	l, _ := open(t, dir, Options{})
-	durable(t, l.Pay(paid("spilled", 7)))
+	written(t, l.Record(paid("spilled", 7)))
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if err := l.ReadBack(ctx); err == nil || errors.Is(err, context.DeadlineExceeded) {
+	if err := l.AwaitImport(ctx); err == nil || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("without a database the error is %v", err)
 	}
 	if err := os.Remove(filepath.Join(dir, databaseName)); err != nil {
@@ -56,10 +56,10 @@ func TestReadBack(t *testing.T) {
 	}
 	ctx, cancel = context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if err := l.ReadBack(ctx); err != nil {
+	if err := l.AwaitImport(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if spent, err := l.Spent(t.Context(), time.Time{}, time.Time{}); err != nil || spent["tool"] != 7 {
+	if spent, err := l.Spent(t.Context(), time.UnixMilli(0), time.Now().Add(time.Hour)); err != nil || spent["tool"] != 7 {
 		t.Errorf("%v is spent, %v", spent, err)
 	}
 }
@@ -68,14 +68,14 @@ func TestReadBack(t *testing.T) {
 func TestUsages(t *testing.T) {
 	l, _ := open(t, t.TempDir(), Options{})
 	away := paid("away", 5)
-	away.Meant, away.Reason = true, "restarting"
-	refused := Row{Time: time.Now(), Meant: true, Reason: "failed", Status: 503, Route: "local/qwen"}
+	away.LocalPrimary, away.Reason = true, "restarting"
+	refused := Row{Time: time.Now(), Dimensions: Dimensions{LocalPrimary: true, Reason: "failed", Status: 503, Route: "local/qwen"}}
 	other := paid("premium", 9)
-	other.Reason = "timeout"                                                                          // of the primary, which is no server of ours
-	ownError := Row{Time: time.Now(), Meant: true, Backend: "qwen", Status: 501, Route: "local/qwen"} // did not leave it
+	other.Reason = "timeout"                                                                                                         // of the primary, which is no server of ours
+	ownError := Row{Time: time.Now(), Dimensions: Dimensions{LocalPrimary: true, Backend: "qwen", Status: 501, Route: "local/qwen"}} // did not leave it
 	resumed := paid("resumed", 7)
-	resumed.Meant, resumed.Local, resumed.Resumed, resumed.Backend = true, true, true, "qwen"
-	inVain := Row{Time: time.Now(), Meant: true, Reason: "timeout", Status: 502, Route: "local/qwen", Paid: true, Cost: new(usd.Amount(3))}
+	resumed.LocalPrimary, resumed.Local, resumed.Resumed, resumed.Backend = true, true, true, "qwen"
+	inVain := Row{Time: time.Now(), Dimensions: Dimensions{LocalPrimary: true, Reason: "timeout", Status: 502, Route: "local/qwen", Paid: true}, Cost: new(usd.Amount(3))}
 	for _, r := range []Row{away, refused, other, ownError, resumed, inVain, free("local")} {
 		l.Record(r)
 	}
@@ -97,7 +97,7 @@ func TestUsages(t *testing.T) {
 	if _, err := l.Usages(t.Context(), time.Time{}, time.Time{}, ByModel, "shoe size"); err == nil {
 		t.Error("anything can be added up by")
 	}
-	if _, err := (*Ledger)(nil).Usage(t.Context(), time.Time{}, time.Time{}, ByModel); err == nil {
+	if _, err := (*Ledger)(nil).Usages(t.Context(), time.Time{}, time.Time{}, ByModel); err == nil {
 		t.Error("no ledger has sums")
 	}
 	with(t, l.dir, func(db *sql.DB) error {

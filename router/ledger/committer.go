@@ -1,0 +1,287 @@
+package ledger
+
+import (
+	"errors"
+	"os"
+	"time"
+)
+
+var (
+	// errNotOpen is why the database cannot be used at first.
+	errNotOpen = errors.New("it is being opened")
+	// errClosed ends the committer.
+	errClosed = errors.New("the ledger is closed")
+)
+
+const (
+	// maxRows is how many rows are committed at once. As many don't wait for the
+	// interval to end.
+	maxRows = 4096
+	// syncEvery is how long a committed row may wait for the disk to sync it.
+	syncEvery = 5 * time.Second
+)
+
+// committer moves rows from the journal to the database. It is one goroutine, and
+// alone writes to the database.
+type committer struct {
+	*Ledger
+	importer
+	batch         []*entry  // rows that are to be stored next
+	syncAt        time.Time // when the database is synced next, if anything was committed
+	convertAt     time.Time // when calls of an earlier version are converted next
+	writerStopped bool
+}
+
+// commit is the committer's goroutine.
+func (l *Ledger) commit() {
+	defer close(l.done)
+	defer l.disconnect()
+	c := &committer{Ledger: l, importer: importer{begun: map[int64]*entry{}}}
+	c.files = leftFiles(l.dir, l.runName(), l.log)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		wait, err := c.cycle()
+		if errors.Is(err, errClosed) {
+			return
+		}
+		if err != nil {
+			c.fail(err)
+			continue
+		}
+		if wait > 0 {
+			timer.Reset(wait)
+			select {
+			case <-l.wakeCommitter:
+			case <-timer.C:
+			}
+		}
+	}
+}
+
+// cycle does one of the things that there are to do, or returns how long there are
+// none unless something wakes the committer.
+func (c *committer) cycle() (wait time.Duration, err error) {
+	c.mu.Lock()
+	now := time.Now()
+	closing, allTried, suspect := c.closing, c.allTried(), c.suspect
+	opening, usable := c.down == errNotOpen, c.down == nil || c.trying
+	retryIn, rowsDueIn := c.retryAt.Sub(now), c.rowsDueIn(now)
+	c.mu.Unlock()
+	switch {
+	case closing && allTried && !c.writerStopped:
+		c.stopWriter()
+	case closing && c.writerStopped && (len(c.files) == 0 || !usable && !opening):
+		return 0, errClosed // what could not be imported stays for the next start
+	case suspect != nil:
+		return 0, suspect
+	case !usable && !opening && retryIn > 0:
+		return retryIn, nil
+	case !usable:
+		return 0, c.connect()
+	case len(c.files) > 0 && c.files[0].old && c.database.Load().converting && !c.convertAt.After(now):
+		return 0, c.convert(now) // first, since rows of the file may be among the calls to convert
+	case len(c.files) > 0:
+		return 0, c.importBatch()
+	case closing: // the writer has lines that it did not try yet
+		return time.Hour, nil
+	case rowsDueIn <= 0:
+		return 0, c.takeJournal()
+	default:
+		return c.maintain(now, rowsDueIn)
+	}
+	return 0, nil
+}
+
+// rowsDueIn returns when the journal's rows have to be committed. The caller holds
+// the mutex.
+func (l *Ledger) rowsDueIn(now time.Time) time.Duration {
+	switch {
+	case l.rows == 0:
+		return time.Hour
+	case l.rows >= maxRows || l.urgent || l.trying:
+		return 0
+	default:
+		return l.oldest.Add(l.opts.interval).Sub(now)
+	}
+}
+
+// takeJournal has the writer begin another file, and imports the previous one.
+func (c *committer) takeJournal() error {
+	answer := make(chan rotation)
+	c.rotate <- answer
+	r := <-answer
+	if r.err == nil && r.file != nil {
+		c.files = append(c.files, r.file)
+	}
+	return r.err
+}
+
+// stopWriter stops the writer, and takes its last files.
+func (c *committer) stopWriter() {
+	close(c.stop)
+	<-c.written
+	c.writerStopped = true
+	c.files = append(c.files, c.journal.close()...)
+}
+
+// importBatch imports some rows of the first file. Its error is the database's.
+func (c *committer) importBatch() error {
+	file := c.files[0]
+	var err error
+	if len(c.batch) == 0 {
+		c.batch, err = c.next(maxRows)
+	}
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		c.skip()
+	case err != nil:
+		c.skippedFile = true
+		c.log.Error().Err(err).Str("file", file.path).Msg("the ledger could not import a journal; the next start tries again")
+		c.skip()
+	case len(c.batch) > 0:
+		if err := c.database.Load().store(c.batch); err != nil {
+			return err
+		}
+		c.imported += len(c.batch)
+		c.batch = nil
+	default:
+		c.finishFile()
+	}
+	if len(c.files) == 0 {
+		c.works()
+	}
+	return nil
+}
+
+// finishFile removes the first file, which is in the database as a whole.
+func (c *committer) finishFile() {
+	file := c.files[0]
+	if !file.live && c.imported > 0 {
+		c.log.Info().Int("rows", c.imported).Str("file", file.path).Msg("the ledger imported a journal that an earlier llmsup has left")
+	}
+	damaged, err := c.removeFile()
+	if damaged > 0 {
+		c.log.Error().Int("lines", damaged).Str("kept_as", file.path+".damaged").Msg("some lines of a journal of the ledger are damaged")
+	}
+	if err != nil {
+		c.skippedFile = true
+		c.log.Error().Err(err).Str("file", file.path).Msg("the ledger has imported a journal, and cannot remove it")
+	}
+}
+
+// works notes that the database has all rows of the journal files that there were.
+func (l *Ledger) works() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.down, l.trying, l.oldestImport = nil, false, time.Time{}
+	l.publish()
+}
+
+// maintain does what is not urgent, or returns how long there is nothing to do.
+func (c *committer) maintain(now time.Time, rowsDueIn time.Duration) (wait time.Duration, err error) {
+	d := c.database.Load()
+	c.mu.Lock()
+	deleteIn, trying := c.deleteAt.Sub(now), c.trying
+	c.mu.Unlock()
+	syncIn, convertIn := time.Hour, time.Hour
+	if d.converting {
+		convertIn = c.convertAt.Sub(now)
+	}
+	if d.unsynced {
+		if c.syncAt.IsZero() {
+			c.syncAt = now.Add(syncEvery)
+		}
+		syncIn = c.syncAt.Sub(now)
+	}
+	switch {
+	case trying:
+		c.works()
+	case syncIn <= 0:
+		c.syncAt = time.Time{}
+		return 0, d.sync()
+	case convertIn <= 0:
+		return 0, c.convert(now)
+	case deleteIn <= 0:
+		return 0, c.deleteOld()
+	default:
+		return min(rowsDueIn, syncIn, convertIn, deleteIn), nil
+	}
+	return 0, nil
+}
+
+// fail notes that the database cannot be used. A corrupt one gets another name. Rows
+// of the file that is being imported may not be in the next database: unless only a lock
+// was in the way, it is read again.
+func (c *committer) fail(err error) {
+	if !isBusy(err) {
+		c.rewind()
+		c.batch = nil
+	}
+	err = c.moveCorrupt(err)
+	c.mu.Lock()
+	c.down, c.suspect, c.trying, c.retryAt = err, nil, false, time.Now().Add(c.opts.retry)
+	if c.oldestImport.IsZero() {
+		c.oldestImport = time.Now()
+	}
+	c.publish()
+	c.mu.Unlock()
+	if !isBusy(err) {
+		c.disconnect()
+	}
+}
+
+// moveCorrupt gives a database that err says is corrupt another name, and returns err,
+// joined with the error of that.
+func (l *Ledger) moveCorrupt(err error) error {
+	if !isCorrupt(err) {
+		return err
+	}
+	aside, moveErr := moveAside(l.path(), l.opts.now())
+	if moveErr != nil {
+		return errors.Join(err, moveErr)
+	}
+	l.mu.Lock()
+	l.aside = aside
+	l.mu.Unlock()
+	l.log.Error().Err(err).Str("kept_as", aside).Msg("the ledger's database is corrupt; it is kept under another name, sqlite3's .recover may read it, and a new one is created")
+	return err
+}
+
+// connect opens the database where it is not open, and tries whether it can be
+// written to.
+func (c *committer) connect() error {
+	d := c.database.Load()
+	c.mu.Lock()
+	open, opening := d != nil && isBusy(c.down), c.down == errNotOpen
+	c.mu.Unlock()
+	if !open {
+		c.disconnect()
+		makeFolder(c.dir)
+		var err error
+		if d, err = openDatabase(c.path(), c.opts.migrations, c.log); err != nil {
+			return err
+		}
+		c.database.Store(d)
+	}
+	if err := d.probe(); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	// A few bytes can be written even to a full disk. The database counts as down until
+	// it has stored the rows that there are.
+	c.trying, c.converting = true, d.converting
+	if opening {
+		c.down = nil
+		c.publish()
+	}
+	return nil
+}
+
+// disconnect closes the database.
+func (l *Ledger) disconnect() {
+	if d := l.database.Swap(nil); d != nil {
+		d.close()
+	}
+}

@@ -1,0 +1,98 @@
+package ledger
+
+import (
+	"cmp"
+	"fmt"
+	"time"
+)
+
+// A Condition is whether rows get to the database.
+//
+//	OK <--> Behind <--> Spilling
+//	 ^-------------------^
+type Condition int
+
+// The conditions.
+const (
+	OK       Condition = iota // rows are in the database within seconds
+	Behind                    // the database works, and does not have all rows yet
+	Spilling                  // the database or the journal cannot be used: rows stay in the journal or in memory
+)
+
+func (c Condition) String() string {
+	switch c {
+	case Behind:
+		return "behind"
+	case Spilling:
+		return "spilling"
+	default:
+		return "ok"
+	}
+}
+
+// behindAfter is how old a row may be that is not in the database.
+const behindAfter = 3 * time.Second
+
+// State is the state of the ledger at one moment.
+type State struct {
+	Condition  Condition
+	Reason     string        // one line; "" when all is well
+	Lag        time.Duration // how long the oldest row that is not in the database has waited for it
+	Waiting    int           // rows in memory, for the journal
+	Lost       int           // rows of free calls that were dropped, since the start
+	Aside      string        // where a corrupt database was moved to, since the start; "" = there was none
+	Converting bool          // the table calls does not have all calls of an earlier version yet
+}
+
+// State returns how the ledger is. It waits for nothing.
+func (l *Ledger) State() State {
+	if l == nil {
+		return State{}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state()
+}
+
+func (l *Ledger) state() State {
+	s := State{Waiting: l.queues[0].len() + l.queues[1].len(), Lost: l.lost, Aside: l.aside, Converting: l.converting}
+	for _, oldest := range []time.Time{l.oldestImport, l.oldest, l.queues[0].oldest(), l.queues[1].oldest()} {
+		if !oldest.IsZero() {
+			s.Lag = max(s.Lag, time.Since(oldest))
+		}
+	}
+	journalErr := cmp.Or(l.queues[0].err, l.queues[1].err)
+	switch {
+	case l.down != nil && l.down != errNotOpen:
+		s.Condition, s.Reason = Spilling, explain(l.path(), l.down)
+		if journalErr != nil {
+			s.Reason += fmt.Sprintf("; the journal beside it cannot be written either: %v; rows wait in memory", journalErr)
+		}
+	case l.hangs:
+		s.Condition, s.Reason = Spilling, fmt.Sprintf("a write to the journal in %s hangs: check its disk; rows wait in memory", l.dir)
+	case journalErr != nil:
+		s.Condition, s.Reason = Spilling, fmt.Sprintf("the journal in %s cannot be written: %v; rows wait in memory", l.dir, journalErr)
+	case s.Lag <= behindAfter:
+	case !l.oldestImport.IsZero():
+		s.Condition, s.Reason = Behind, "rows of the journal are being imported"
+	default:
+		s.Condition, s.Reason = Behind, fmt.Sprintf("%s: a write takes long", l.path())
+	}
+	return s
+}
+
+// publish wakes all that wait for a change, and logs one of the condition. The caller
+// holds the mutex.
+func (l *Ledger) publish() {
+	l.announce()
+	s := l.state()
+	if s.Condition == Behind || s.Condition == l.logged || s.Condition == OK && !l.oldestImport.IsZero() {
+		return
+	}
+	l.logged = s.Condition
+	if s.Condition == Spilling {
+		l.log.Warn().Str("reason", s.Reason).Msg("the ledger cannot be used as usual; calls continue, and their rows are kept")
+	} else {
+		l.log.Info().Msg("the ledger works again")
+	}
+}

@@ -1,0 +1,146 @@
+package ledger
+
+import (
+	"runtime"
+	"time"
+)
+
+// rotation is the writer's answer to a committer that asks for the journal's rows.
+type rotation struct {
+	file *journalFile
+	err  error
+}
+
+// write is the writer: the one goroutine that appends to the journal.
+func (l *Ledger) write() {
+	defer close(l.written)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	removeUnfinished(l.dir)
+	for _, q := range l.queues {
+		l.writeQueue(q, nil) // so that there is a file, and room in it even if the disk gets full
+	}
+	for {
+		q, batch, wait := l.nextBatch()
+		if q != nil {
+			l.writeQueue(q, batch)
+			select {
+			case answer := <-l.rotate:
+				answer <- l.rotateJournal()
+			default:
+			}
+			continue
+		}
+		timer.Reset(wait)
+		select {
+		case <-l.wakeWriter:
+			runtime.Gosched() // calls that end at the same time are written at once
+		case <-timer.C:
+		case answer := <-l.rotate:
+			answer <- l.rotateJournal()
+		case <-l.stop:
+			return
+		}
+	}
+}
+
+// nextBatch returns the lines to write now, or else, with no queue, how long there are
+// none unless something wakes the writer.
+func (l *Ledger) nextBatch() (q *queue, batch []*item, wait time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	wait = time.Hour
+	for _, q := range l.queues {
+		in, ok := q.due(now, l.closing)
+		switch {
+		case !ok:
+		case in <= 0:
+			q.writing, q.items, q.last = q.items, nil, l.closing
+			return q, q.writing, 0
+		default:
+			wait = min(wait, in)
+		}
+	}
+	return nil, nil, wait
+}
+
+// writeQueue appends lines of a queue to the journal. What cannot be written stays in
+// the queue.
+func (l *Ledger) writeQueue(q *queue, batch []*item) {
+	n, err := l.appendLines(batch, q.paid)
+	for _, i := range batch[:n] {
+		l.journal.note(i)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, i := range batch[:n] {
+		close(i.written)
+		if i.kind == rowLine && l.oldest.IsZero() {
+			l.oldest = i.born
+			wake(l.wakeCommitter)
+		}
+	}
+	q.writing = nil
+	if n < len(batch) {
+		q.items = append(batch[n:len(batch):len(batch)], q.items...)
+	}
+	if l.rows = l.journal.waiting(); l.rows >= maxRows || l.urgent || l.closing {
+		wake(l.wakeCommitter)
+	}
+	changed := l.hangs || (err == nil) != (q.err == nil)
+	l.hangs, q.err = false, err
+	if err != nil {
+		q.retryAt = time.Now().Add(l.opts.retry)
+		q.release()
+	}
+	if changed {
+		l.publish()
+	}
+}
+
+// appendLines appends lines to the journal. It returns how many of them are in it, and
+// why the others are not.
+func (l *Ledger) appendLines(batch []*item, paid bool) (n int, err error) {
+	if err := l.journal.prepare(); err != nil {
+		return 0, err
+	}
+	lines := l.lines[:0]
+	for _, i := range batch {
+		lines = append(lines, i.text...)
+	}
+	if cap(lines) <= maxLines {
+		l.lines = lines
+	}
+	if err := l.journal.allocate(int64(len(lines))); err != nil && !paid {
+		return 0, err
+	}
+	if err := l.journal.append(lines); err == nil {
+		return len(batch), nil
+	}
+	for _, i := range batch { // some may have room
+		if err := l.journal.append(i.text); err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
+}
+
+// maxLines bounds the memory for a write that is kept for the next one, in bytes.
+const maxLines = 64 << 10
+
+// rotateJournal begins another file, and gives the previous one to the committer.
+func (l *Ledger) rotateJournal() rotation {
+	file, err := l.journal.rotate()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hangs = false
+	if err == nil {
+		l.oldestImport = l.oldest
+		if l.rows = l.journal.waiting(); l.rows == 0 {
+			l.oldest, l.urgent = time.Time{}, false
+		}
+	}
+	return rotation{file, err}
+}
