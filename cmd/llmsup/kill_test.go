@@ -2,110 +2,372 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/tidwall/gjson"
 	"golang.org/x/sys/unix"
 
+	"github.com/llmsup/llmsup/router/ledger/ledgertest"
 	"github.com/llmsup/llmsup/router/usd"
 )
 
-// billing plays an upstream that writes a bill for each call, of some picodollars,
-// and keeps it.
-type billing struct {
+const (
+	callsPerSecond = 500
+	// reservedTokens limits the answer of a call, so that all that is reserved for one
+	// is that many times tokenPrice.
+	reservedTokens = 100
+	reservedOfCall = reservedTokens * tokenPrice
+	// slowest is how long the upstream takes for an answer at most, so that there are
+	// always calls under way.
+	slowest = 20 * time.Millisecond
+	// maxUnderWay limits the calls that are under way at a time, where the machine is
+	// too slow for callsPerSecond.
+	maxUnderWay = 512
+)
+
+// billedUpstream is an upstream that keeps the bill of each call. The calls have
+// their request id as their user.
+type billedUpstream struct {
 	*httptest.Server
 	mu    sync.Mutex
-	bills map[string]usd.Amount // by model: each call has one of its own
-	twice []string
+	bills map[string]usd.Amount // of paid calls, by request
+	twice []string              // paid calls that came again
 }
 
-func newBilling(t *testing.T) *billing {
+func newBilledUpstream(t *testing.T) *billedUpstream {
 	t.Helper()
-	b := &billing{bills: map[string]usd.Amount{}}
-	b.Server = httptest.NewServer(http.HandlerFunc(b.answer))
-	b.Config.ErrorLog = nil
-	t.Cleanup(b.Close)
-	return b
+	u := &billedUpstream{bills: map[string]usd.Amount{}}
+	u.Server = httptest.NewServer(http.HandlerFunc(u.answer))
+	t.Cleanup(u.Close)
+	return u
 }
 
-func (b *billing) answer(w http.ResponseWriter, r *http.Request) {
+// answer answers paid calls below /paid, and free ones elsewhere. Of paid calls for
+// vendor/cost the usage has the cost, of those for vendor/tokens only the tokens.
+func (u *billedUpstream) answer(w http.ResponseWriter, r *http.Request) {
 	raw, err := io.ReadAll(r.Body)
-	model := gjson.GetBytes(raw, "model").Str
-	if err != nil || model == "" {
-		http.NotFound(w, r) // the list of models: there is none
+	if err != nil || r.Method != http.MethodPost {
+		http.NotFound(w, r) // it has no list of models
 		return
 	}
-	cost := usd.Amount(1 + rand.Int64N(int64(usd.Dollar/1000)))
-	b.mu.Lock()
-	if _, again := b.bills[model]; again {
-		b.twice = append(b.twice, model)
+	call := gjson.ParseBytes(raw)
+	tokens := 1 + rand.IntN(reservedTokens)
+	usage := fmt.Sprintf(`"usage":{"prompt_tokens":11,"completion_tokens":%d}`, tokens)
+	if strings.HasPrefix(r.URL.Path, "/paid/") {
+		bill := usd.Amount(tokens) * tokenPrice
+		if call.Get("model").Str == "vendor/cost" {
+			bill = 1 + usd.Amount(rand.Int64N(int64(usd.Dollar/1000)))
+			usage = fmt.Sprintf(`"usage":{"prompt_tokens":11,"completion_tokens":%d,"cost":%s}`, tokens, bill)
+		}
+		u.bill(call.Get("user").Str, bill)
 	}
-	b.bills[model] += cost
-	b.mu.Unlock()
-	usage := fmt.Sprintf(`"usage":{"prompt_tokens":11,"completion_tokens":2,"cost":%s}`, cost)
-	if !gjson.GetBytes(raw, "stream").Bool() {
+	pause := func() {
+		select {
+		case <-time.After(rand.N(slowest / 2)):
+		case <-r.Context().Done():
+		}
+	}
+	pause()
+	if !call.Get("stream").Bool() {
 		w.Header().Set("Content-Type", "application/json")
-		fmt.Fprintf(w, `{"choices":[{"index":0,"finish_reason":"stop","message":{"content":" 1 2"}}],%s}`, usage)
+		fmt.Fprintf(w, `{"object":"chat.completion","choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant","content":" 1 2"}}],%s}`, usage)
 		return
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
-	for _, event := range []string{
-		`{"choices":[{"index":0,"delta":{"content":" 1"}}]}`, `{"choices":[{"index":0,"delta":{"content":" 2"},"finish_reason":"stop"}]}`,
-		`{"choices":[],` + usage + `}`, "[DONE]",
-	} {
-		fmt.Fprintf(w, "data: %s\n\n", event)
-		_ = http.NewResponseController(w).Flush()
+	fmt.Fprint(w, "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\" 1\"}}]}\n\n")
+	_ = http.NewResponseController(w).Flush()
+	pause()
+	fmt.Fprintf(w, "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\" 2\"},\"finish_reason\":\"stop\"}]}\n\ndata: {\"choices\":[],%s}\n\ndata: [DONE]\n\n", usage)
+}
+
+func (u *billedUpstream) bill(request string, amount usd.Amount) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if _, again := u.bills[request]; again {
+		u.twice = append(u.twice, request)
+	}
+	u.bills[request] = amount
+}
+
+// clients call one llmsup after the other, and keep the outcome of each call.
+type clients struct {
+	t *testing.T
+
+	mu       sync.Mutex
+	calls    int             // so many were made, and are numbered from 0
+	answered map[string]bool // by request: true = its client has the whole answer
+	lastPaid int             // highest number of a paid call with a whole answer
+}
+
+// begin numbers a call.
+func (c *clients) begin() (number int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.calls++
+	return c.calls - 1
+}
+
+// end keeps the outcome of a call.
+func (c *clients) end(number int, request string, paid, whole bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answered[request] = whole
+	if paid && whole {
+		c.lastPaid = max(c.lastPaid, number)
 	}
 }
 
-// mortal is a llmsup that is killed again and again, and comes back at the same
-// place.
-type mortal struct {
-	t       *testing.T
-	in      atomic.Pointer[instance]
-	deaths  []time.Time
-	spilled int // deaths with rows beside a locked database
-	again   func() *instance
+// awaitPaid waits until a paid call that begins from now on has its whole answer.
+func (c *clients) awaitPaid() bool {
+	c.mu.Lock()
+	next := c.calls
+	c.mu.Unlock()
+	return eventually(patience, func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.lastPaid >= next
+	})
 }
 
-// kill ends it without a word, and starts it anew. locked keeps it from its
-// database for a while before, so that rows are beside it when it dies.
-func (m *mortal) kill(locked bool) {
-	in := m.in.Load()
-	unlock := func() {}
-	if locked {
-		unlock = lockLedger(m.t, in.state)
-		if eventually(patience, func() bool {
-			s, err := in.client.Status(m.t.Context())
-			return err != nil || s.Ledger.Condition == "spilling"
-		}) {
-			m.spilled++
+// load makes calls at a pace until ctx ends, and returns when all have ended. A call
+// for which too many are under way is left out.
+func (c *clients) load(ctx context.Context, in *instance) {
+	transport := &http.Transport{MaxIdleConnsPerHost: callsPerSecond}
+	defer transport.CloseIdleConnections()
+	var calls sync.WaitGroup
+	defer calls.Wait()
+	underWay := make(chan struct{}, maxUnderWay)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	due, began := 0, time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for ; float64(due) < time.Since(began).Seconds()*callsPerSecond; due++ {
+			select {
+			case underWay <- struct{}{}:
+			default:
+				continue
+			}
+			number := c.begin()
+			calls.Go(func() {
+				defer func() { <-underWay }()
+				request := fmt.Sprintf("call-%06d", number)
+				model := []string{"vendor/cost", "free/a", "vendor/tokens", "free/b"}[number%4]
+				whole := c.call(in, transport, request, model, number%3 == 0)
+				c.end(number, request, strings.HasPrefix(model, "vendor/"), whole)
+			})
 		}
 	}
-	m.deaths = append(m.deaths, time.Now())
+}
+
+// call makes a call and reports whether its client got the whole answer. The end of
+// the load does not cancel it: only the kill cuts a call.
+func (c *clients) call(in *instance, transport *http.Transport, request, model string, stream bool) (whole bool) {
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	defer cancel()
+	body := fmt.Sprintf(`{"model":%q,"stream":%t,"max_tokens":%d,"user":%q,"messages":[{"role":"user","content":"count"}]}`, model, stream, reservedTokens, request)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, in.url+"/v1/chat/completions", strings.NewReader(body))
+	if err != nil {
+		c.t.Error(err)
+		return false
+	}
+	req.GetBody = nil // the transport must not send a call again
+	req.Header.Set("Authorization", "Bearer client-secret")
+	req.Header.Set("X-Request-Id", request)
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return false
+	}
+	if resp.StatusCode != http.StatusOK || stream && !strings.HasSuffix(string(answer), "data: [DONE]\n\n") {
+		c.t.Errorf("%s: the answer came to a clean end with status %d: %s", request, resp.StatusCode, answer)
+	}
+	return true
+}
+
+// TestKilledUnderLoad: llmsup is killed at random moments under 500 calls a second,
+// every other time with its database locked. Each call whose client got the whole
+// answer has one row, with what the upstream billed. A paid call that was under way
+// has one row too, with what was billed or what was reserved. After a restart the
+// budgets equal the rows.
+//
+// It is killed 20 times, or 200 times where LLMSUP_TEST_REAL_TIMES is set.
+func TestKilledUnderLoad(t *testing.T) {
+	t.Parallel()
+	rounds := 20
+	if os.Getenv("LLMSUP_TEST_REAL_TIMES") != "" {
+		rounds = 200
+	}
+	u := newBilledUpstream(t)
+	file := newEditable(t, fmt.Sprintf(`
+keys:
+  tool: {sha256: %x}
+upstreams:
+  openrouter: {base_url: "%s/paid/v1", api_key_env: TEST_OPENROUTER_KEY}
+  lab: {base_url: "%s/v1"}
+routes:
+  "vendor/*": {primary: openrouter}
+  "free/*": {primary: lab}
+prices:
+  openrouter:
+    vendor/cost: {prompt: 0, completion: 1e-5}
+    vendor/tokens: {prompt: 0, completion: 1e-5}
+budget: {daily: 1000, monthly: 10000, per_key: {tool: {daily: 1000}}}
+`, sha256.Sum256([]byte("client-secret")), u.URL, u.URL))
+	state := shortDir(t)
+	start := func() *instance {
+		return launchIn(t, state, []string{"TEST_OPENROUTER_KEY=" + cloudKey}, "--config", file.path, "--log-level", "info")
+	}
+	c := &clients{t: t, answered: map[string]bool{}}
+	began := time.Now()
+	in := start()
+	var underLoad time.Duration
+	for round := range rounds {
+		underLoad += c.killed(in, round)
+		in = start()
+		if round%25 == 0 {
+			in.budgetsEqualRows()
+		}
+	}
+	in.budgetsEqualRows()
+	in.stop()
+	c.compare(u, ledgertest.Calls(t, state))
+	start().budgetsEqualRows()
+	t.Logf("%d rounds in %s, %.0f calls a second for %s of it", rounds, time.Since(began).Round(time.Second),
+		float64(c.calls)/underLoad.Seconds(), underLoad.Round(time.Second))
+}
+
+// killed kills llmsup under load, and returns how long there was load.
+func (c *clients) killed(in *instance, round int) time.Duration {
+	ctx, cancel := context.WithCancel(c.t.Context())
+	var load sync.WaitGroup
+	load.Go(func() { c.load(ctx, in) })
+	began := time.Now()
+	unlock := func() {}
+	if round%2 == 1 {
+		unlock = lockLedger(c.t, in.state)
+	}
+	moment := 50*time.Millisecond + rand.N(350*time.Millisecond)
+	if round%4 > 1 { // it may still read what the killed one wrote beside the database
+		moment = rand.N(100 * time.Millisecond)
+	} else if !c.awaitPaid() {
+		c.t.Errorf("round %d: paid calls are not answered", round)
+	}
+	time.Sleep(moment)
 	if err := in.cmd.Process.Kill(); err != nil {
-		m.t.Error(err)
+		c.t.Error(err)
 	}
 	<-in.done
+	took := time.Since(began)
+	cancel()
+	load.Wait()
 	unlock()
-	next := m.again()
-	if locked { // else it may be killed each time before it has loaded, and local answers nothing
-		next.awaitReady()
+	in.mu.Lock()
+	in.log.Reset() // a failed test would print the lines of all calls
+	in.mu.Unlock()
+	return took
+}
+
+// compare compares the rows with what the clients got and the upstream billed.
+func (c *clients) compare(u *billedUpstream, calls []ledgertest.Call) {
+	c.t.Helper()
+	rows := map[string]int{}
+	var unfinished int
+	for _, row := range calls {
+		whole, made := c.answered[row.Request]
+		bill, billed := u.bills[row.Request]
+		if rows[row.Request]++; rows[row.Request] == 2 {
+			c.t.Errorf("%s is in the ledger twice", row.Request)
+		}
+		switch {
+		case !made:
+			c.t.Errorf("%s is in the ledger, and no client made this call", row.Request)
+		case row.Status == http.StatusOK && !row.Partial && row.Cost != nil && *row.Cost == bill && row.Charged == bill && row.Paid == billed:
+		case !whole && row.Paid && row.Partial && row.Cost == nil && row.Charged == reservedOfCall:
+			unfinished++
+		default:
+			c.t.Errorf("whole answer: %t; the upstream billed %s (%t), the ledger has %+v", whole, bill, billed, row)
+		}
 	}
-	m.in.Store(next)
+	var answered, paid int
+	missing := map[string]int{}
+	for request, whole := range c.answered {
+		_, billed := u.bills[request]
+		switch {
+		case whole && billed:
+			paid++
+			answered++
+		case whole:
+			answered++
+		}
+		if (whole || billed) && rows[request] == 0 {
+			missing[fmt.Sprintf("whole answer: %t, billed: %t", whole, billed)]++
+		}
+	}
+	for what, n := range missing {
+		c.t.Errorf("%d calls are not in the ledger; %s", n, what)
+	}
+	if len(u.twice) > 0 {
+		c.t.Errorf("the upstream got these calls twice: %s", strings.Join(u.twice, ", "))
+	}
+	if unfinished == 0 || paid == 0 || answered == paid {
+		c.t.Error("there were no paid answers, no free ones, or no calls under way")
+	}
+	c.t.Logf("%d calls, %d answered, %d of them paid; %d rows, %d of them of calls under way at a death", c.calls, answered, paid, len(calls), unfinished)
+}
+
+// budgetsEqualRows waits until each budget counts what the rows of its window were
+// charged. No calls are made meanwhile.
+func (in *instance) budgetsEqualRows() {
+	in.t.Helper()
+	in.usage() // when it returns, all rows are in the database
+	calls := ledgertest.Calls(in.t, in.state)
+	var differences []string
+	if !eventually(patience, func() bool {
+		s, err := in.client.Status(in.t.Context())
+		if err != nil {
+			in.t.Error(err)
+			return true
+		}
+		differences = nil
+		for _, b := range s.Budgets {
+			from := b.Ends.AddDate(0, 0, -1)
+			if b.Period == "monthly" {
+				from = b.Ends.AddDate(0, -1, 0)
+			}
+			var charged usd.Amount
+			for _, call := range calls {
+				if !call.Time.Before(from) && (b.Key == "" || b.Key == call.Key) {
+					charged += call.Charged
+				}
+			}
+			if usd.Amount(b.Spent) != charged || b.Reserved != 0 {
+				differences = append(differences, fmt.Sprintf("%q %s counts %s and %s reserved, the rows %s", b.Key, b.Period, usd.Amount(b.Spent), usd.Amount(b.Reserved), charged))
+			}
+		}
+		return len(s.Budgets) == 3 && differences == nil
+	}) {
+		in.t.Errorf("budgets and rows differ:\n%s", strings.Join(differences, "\n"))
+	}
 }
 
 // lockLedger takes SQLite's lock of a writer, as another program does that hangs in
@@ -131,141 +393,4 @@ func eventually(most time.Duration, ok func() bool) bool {
 		}
 	}
 	return false
-}
-
-// TestKilledBooks: llmsup is killed at random under mixed calls, every other time
-// with its database locked. Each answer that its client got the whole of stands in
-// the ledger once, with what the upstream took for it.
-//
-// It is 2,000 calls, or 10,000 where LLMSUP_TEST_REAL_TIMES is set.
-func TestKilledBooks(t *testing.T) {
-	t.Parallel()
-	calls := 2_000
-	if os.Getenv("LLMSUP_TEST_REAL_TIMES") != "" {
-		calls = 10_000
-	}
-	b := newBilling(t)
-	file := newEditable(t, fmt.Sprintf(`
-servers:
-  box: {model: %s}
-upstreams:
-  openrouter: {base_url: "%s/v1", api_key_env: TEST_OPENROUTER_KEY}
-routes:
-  local/box: {primary: box}
-`, smallModel(t), b.URL))
-	state := shortDir(t)
-	m := &mortal{t: t, again: func() *instance {
-		return launchIn(t, state, []string{"TEST_OPENROUTER_KEY=" + cloudKey}, "--config", file.path, "--log-level", "info")
-	}}
-	m.in.Store(m.again())
-
-	ids := make(chan int)
-	var mu sync.Mutex
-	whole := map[string]bool{}
-	var free []time.Time // when free calls were answered
-	var callers sync.WaitGroup
-	for range 16 {
-		callers.Go(func() {
-			for id := range ids {
-				model := fmt.Sprintf("vendor/call-%05d", id)
-				if id%5 == 0 {
-					model = "local/box"
-				}
-				if !m.in.Load().wholly(t, model, id%2 == 0) {
-					continue
-				}
-				mu.Lock()
-				if whole[model] = true; model == "local/box" {
-					free = append(free, time.Now())
-				}
-				mu.Unlock()
-			}
-		})
-	}
-	next := rand.IntN(calls / 20)
-	for id := range calls {
-		if id == next {
-			m.kill(len(m.deaths)%2 == 1)
-			next += 1 + rand.IntN(calls/6)
-		}
-		ids <- id
-	}
-	close(ids)
-	callers.Wait()
-	m.kill(true)
-
-	out, err := exec.Command("llmsup", "usage", "--by", "model", "--json", "--control-socket", filepath.Join(state, "c.sock")).Output()
-	if err != nil {
-		t.Fatalf("llmsup usage: %v", err)
-	}
-	var paid, billed usd.Amount
-	seen := map[string]bool{}
-	gjson.GetBytes(out, "groups").ForEach(func(_, group gjson.Result) bool {
-		name := group.Get("name").Str
-		if name == "local/box" {
-			if n, least := int(group.Get("calls").Int()), len(free)-lastBefore(free, m.deaths); n < least {
-				t.Errorf("%d free calls in the ledger, of at least %d", n, least)
-			}
-			return true
-		}
-		seen[name] = true
-		cost, err := usd.Parse(group.Get("cost_usd").Raw)
-		if err != nil || group.Get("calls").Int() != 1 {
-			t.Errorf("%s: %v, %s", name, err, group.Raw)
-		}
-		if whole[name] {
-			paid, billed = paid+cost, billed+b.bills[name]
-			if cost != b.bills[name] {
-				t.Errorf("%s cost %s by the ledger, %s by the upstream", name, cost, b.bills[name])
-			}
-		}
-		return true
-	})
-	for name := range whole {
-		if name != "local/box" && !seen[name] {
-			t.Errorf("%s was answered and is not in the ledger", name)
-		}
-	}
-	if len(b.twice) > 0 {
-		t.Errorf("paid twice: %s", strings.Join(b.twice, ", "))
-	}
-	if paid != billed || len(whole) < calls/3 || len(m.deaths) < 4 || m.spilled < 2 || len(free) == 0 {
-		t.Errorf("%d whole answers, %d of them free; paid %s, billed %s; %d deaths, %d of them with rows beside the database",
-			len(whole), len(free), paid, billed, len(m.deaths), m.spilled)
-	}
-	t.Logf("%d calls, %d whole paid answers, %d free ones, %d of them shortly before a death, %s USD paid and billed; killed %d times, %d of them with rows beside the database",
-		calls, len(whole)-1, len(free), lastBefore(free, m.deaths), paid, len(m.deaths), m.spilled)
-}
-
-// lastBefore counts the free calls that were answered shortly before a death. Only
-// a paid answer waits for its row to be on the disk; the row of a free one is
-// written a moment later, and a death in that moment loses it.
-func lastBefore(free, deaths []time.Time) (n int) {
-	const moment, noticed = 500 * time.Millisecond, 50 * time.Millisecond
-	for _, at := range free {
-		if slices.ContainsFunc(deaths, func(death time.Time) bool { return death.Sub(at) < moment && at.Sub(death) < noticed }) {
-			n++
-		}
-	}
-	return n
-}
-
-// wholly makes a call and says whether its client got the whole of an answer.
-func (in *instance) wholly(t *testing.T, model string, stream bool) bool {
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	body := fmt.Sprintf(`{"model":%q,"stream":%t,"max_tokens":2,"messages":[{"role":"user","content":"count"}]}`, model, stream)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, in.url+"/v1/chat/completions", strings.NewReader(body))
-	if err != nil {
-		t.Error(err)
-		return false
-	}
-	req.GetBody = nil // a call that is sent again is another one
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return false
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
-	return err == nil && resp.StatusCode == http.StatusOK && (!stream || strings.HasSuffix(string(answer), "data: [DONE]\n\n"))
 }

@@ -113,6 +113,7 @@ func TestRulesCanFail(t *testing.T) {
 		"NVML elsewhere":               {exclusivity, "cmd/internal/daemon/a_test.go", importing("github.com/NVIDIA/go-nvml/pkg/nvml"), "imports github.com/NVIDIA/go-nvml"},
 		"SQL at home":                  {exclusivity, "router/ledger/a.go", importing("database/sql", "modernc.org/sqlite"), ""},
 		"SQL elsewhere":                {exclusivity, "router/a.go", importing("database/sql"), "router/a.go imports database/sql"},
+		"a test reads the ledger":      {exclusivity, "cmd/llmsup/a_test.go", importing(module + "/router/ledger/ledgertest"), ""},
 		"SQLite elsewhere":             {exclusivity, "cmd/llmsup/a_test.go", importing("modernc.org/sqlite/lib"), "imports modernc.org/sqlite"},
 
 		"a package with a name": {packageNames, "models/a.go", docOfA, ""},

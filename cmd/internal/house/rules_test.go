@@ -60,6 +60,7 @@ var exclusives = []exclusive{
 	{library: "os/exec", home: "supervisor", also: "gpu/nvmltest", instead: "only supervisor starts processes, so that none is ever orphaned"},
 	{library: module + "/gpu/nvmltest", home: "gpu/nvmltest", instead: "it runs a compiler, and is for tests alone"},
 	{library: module + "/models/demo/demotest", home: "models/demo/demotest", instead: "it is for tests alone"},
+	{library: module + "/router/ledger/ledgertest", home: "router/ledger/ledgertest", instead: "it is for tests alone"},
 	{library: "github.com/NVIDIA/go-nvml", home: "gpu", testsToo: true, instead: "use package gpu, which also works without a GPU"},
 	{library: "database/sql", home: "router/ledger", testsToo: true, instead: "use package router/ledger"},
 	{library: "modernc.org/sqlite", home: "router/ledger", testsToo: true, instead: "use package router/ledger"},
