@@ -68,8 +68,9 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 		failed.settle(reserved)
 		return nil, failed
 	}
-	answered := make(chan struct{})
+	var answered chan struct{}
 	if gone := s.backend.availability().gone; gone != nil { // of now: the call may have waited for this process
+		answered = make(chan struct{})
 		go func() {
 			select {
 			case <-gone:
@@ -93,7 +94,9 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 			failed.usage = a.usage
 		}
 	}
-	close(answered)
+	if answered != nil {
+		close(answered)
+	}
 	if failed == nil && inTime {
 		a.cancel, a.place, a.first = cancel, at, first
 		s.backend.heard(nil, at, false)

@@ -86,8 +86,9 @@ func (d *Door) isOurs(name string) bool {
 	if name == "" { // HTTP/1.0; browsers always name a host
 		return true
 	}
-	if ip := net.ParseIP(name); ip != nil && (d.AnyIP || ip.IsLoopback()) {
-		return true // an address can't be rebound
+	if slices.Contains(ownNames, name) || slices.Contains(d.Hosts, name) {
+		return true
 	}
-	return slices.Contains(ownNames, name) || slices.Contains(d.Hosts, name)
+	ip := net.ParseIP(name)
+	return ip != nil && (d.AnyIP || ip.IsLoopback()) // an address can't be rebound
 }

@@ -89,7 +89,7 @@ func (s *routing) planRoute(route models.Route, model string) plan {
 	p.retry = now.retryAfter
 	switch {
 	case now.returning:
-		p.wait = &first
+		p.wait = new(first)
 	case returning != nil:
 		p.wait = returning
 		p.retry = returning.backend.availability().retryAfter

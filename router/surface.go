@@ -188,24 +188,26 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64) (*buffer, apiE
 		size = unknownLength
 	}
 	b := newBuffer(int(size) + 1)
-	err := b.readFrom(http.MaxBytesReader(w, r.Body, most))
-	if err != nil {
+	if err := b.readFrom(http.MaxBytesReader(w, r.Body, most)); err != nil {
 		b.release()
-	}
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		return nil, tooLong(most)
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return nil, apiError{
-			Status: http.StatusRequestTimeout, Type: typeInvalid, Code: codeSlowBody,
-			Message: "the body did not arrive in time; body_timeout in llmsup.yaml sets the limit",
-		}
-	case err != nil:
-		return nil, invalid("the body could not be read: " + rootCause(err))
+		return nil, unreadBody(err, most)
 	}
 	bodyArrived(w)
 	return b, apiError{}
+}
+
+// unreadBody is the answer to a request whose body could not be read.
+func unreadBody(err error, most int64) apiError {
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		return tooLong(most)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return apiError{
+			Status: http.StatusRequestTimeout, Type: typeInvalid, Code: codeSlowBody,
+			Message: "the body did not arrive in time; body_timeout in llmsup.yaml sets the limit",
+		}
+	}
+	return invalid("the body could not be read: " + rootCause(err))
 }
 
 func tooLong(most int64) apiError {
