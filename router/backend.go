@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -132,6 +133,9 @@ type localBackend struct {
 	client    *http.Transport
 }
 
+// localHost is the host that requests to a local server name.
+const localHost = "llama-server"
+
 // llama-server closes a connection that is idle for 5 s; one that is given back
 // sooner can't be closed under a call.
 const localIdle = 3 * time.Second
@@ -169,16 +173,17 @@ func (b *localBackend) do(ctx context.Context, c *call, model string) (*http.Res
 	if form := progressOf(ctx).form; form != nil {
 		payload = form.withModel(model)
 	}
-	req, err := http.NewRequestWithContext(ctx, c.method, "http://llama-server"+c.path, payload.open())
-	if err != nil {
-		return nil, err
-	}
-	req.ContentLength = int64(payload.size())
-	req.GetBody = func() (io.ReadCloser, error) { return asBody(payload.open()), nil }
-	forwardHeaders(req.Header, c.header)
-	req.Header.Set("Authorization", "Bearer "+b.local.State().Key)
+	header := http.Header{}
+	forwardHeaders(header, c.header)
+	header["Authorization"] = []string{"Bearer " + b.local.State().Key}
 	// An attempt here costs nothing, so one that met a connection at its close
 	// may be sent again. The empty value is not sent (net/http.Transport).
-	req.Header["X-Idempotency-Key"] = []string{}
+	header["X-Idempotency-Key"] = []string{}
+	req := (&http.Request{
+		Method: c.method, URL: &url.URL{Scheme: "http", Host: localHost, Path: c.path}, Host: localHost, Header: header,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Body: asBody(payload.open()), ContentLength: int64(payload.size()),
+		GetBody: func() (io.ReadCloser, error) { return asBody(payload.open()), nil },
+	}).WithContext(ctx)
 	return b.client.RoundTrip(req)
 }
