@@ -22,6 +22,7 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/cmd/internal/graceful"
 	"github.com/llmsup/llmsup/gpu"
 	"github.com/llmsup/llmsup/router"
 	"github.com/llmsup/llmsup/supervisor"
@@ -71,7 +72,6 @@ type Daemon struct {
 	begun   chan struct{} // closed when Run has started them
 	group   sync.WaitGroup
 
-	farewell farewell
 	reloaded chan struct{}          // receives when refused has changed
 	refused  atomic.Pointer[string] // why the last reload was refused; nil = it was not
 
@@ -114,7 +114,6 @@ func (d *Daemon) open() (err error) {
 	if err := CheckKeyRoutes(cfg, nil); err != nil {
 		d.log.Warn().Msg(err.Error())
 	}
-	d.listener = newVisitors(d.listener, cfg.MaxConnections)
 	if d.control, err = control.Listen(cfg.ControlSocket); err != nil {
 		return err
 	}
@@ -186,11 +185,11 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.log.Info().Str("version", d.opts.Version).Int("pid", os.Getpid()).
 		Str("base_url", "http://"+d.listener.Addr().String()+"/v1").Msg("llmsup takes calls")
 
-	d.farewell.next, d.farewell.served, d.farewell.visitors = d.router, make(chan struct{}), map[*visitor]bool{}
 	public := &http.Server{
-		Handler: &d.farewell, ConnState: d.farewell.count, ConnContext: withVisitor, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		Handler: d.router, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: log.New(debugWriter{d.log}, "", 0),
 	}
+	conns := graceful.New(public, d.listener, d.setup.Config.MaxConnections, d.opts.Listener != nil)
 	private := &http.Server{Handler: control.NewHandler(d, d.opts.Version), ConnContext: control.WithPeer, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout}
 
 	for _, s := range d.servers() {
@@ -217,12 +216,12 @@ func (d *Daemon) Run(ctx context.Context) error {
 	watching.Go(func() { d.feedWatchdog(ctx) })
 	group.Go(func() error {
 		d.books.await(ctx)
-		return d.serve(public)
+		return conns.Serve()
 	})
 	group.Go(func() error { return ignoreClosed(private.Serve(d.control)) })
 	group.Go(func() error {
 		<-ctx.Done()
-		d.endCalls(public)
+		d.endCalls(public, conns)
 		d.books.close(d.opts.Hurry)
 		d.changing.Lock()
 		d.stopping = true
@@ -247,8 +246,8 @@ func (d *Daemon) findLoops() {
 }
 
 // endCalls closes the port and waits for the calls that have begun.
-func (d *Daemon) endCalls(public *http.Server) {
-	began := d.farewell.begin() // before anybody hears of it, who may rely on it
+func (d *Daemon) endCalls(public *http.Server, conns *graceful.Drainer) {
+	conns.Begin() // before anybody hears of it, who may rely on it
 	d.tell(d.opts.Systemd.Stopping("stopping when running calls have ended"))
 	d.log.Info().Int("calls", d.router.Inflight()).Msg("stopping; once more to stop at once")
 	grace := time.Duration(d.grace.Load())
@@ -262,7 +261,7 @@ func (d *Daemon) endCalls(public *http.Server) {
 		case <-done:
 		}
 	}()
-	d.sayFarewell(ctx, began)
+	conns.Drain(ctx)
 	err := public.Shutdown(ctx)
 	if err != nil {
 		d.router.RejectWaiting()

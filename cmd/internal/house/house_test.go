@@ -13,6 +13,7 @@ const root = "../../.."
 
 var rules = map[string]rule{
 	"edges":        edges,
+	"cmdEdges":     cmdEdges,
 	"exclusivity":  exclusivity,
 	"packageNames": packageNames,
 	"packageDocs":  packageDocs,
@@ -100,6 +101,13 @@ func TestRulesCanFail(t *testing.T) {
 		"cmd/internal from outside":   {edges, "router/a.go", importing(module + "/cmd/internal/control"), "imports cmd/internal/control"},
 		"a new wing":                  {edges, "attic/a.go", docOfA, "attic/a.go: Go code lives in"},
 		"another module's router":     {edges, "gpu/a.go", importing("example.com/router"), ""},
+
+		"graceful imports only others'":      {cmdEdges, "cmd/internal/graceful/a.go", importing("net/http", "golang.org/x/sys/unix"), ""},
+		"graceful imports the router":        {cmdEdges, "cmd/internal/graceful/a.go", importing(module + "/router"), "cmd/internal/graceful/a.go imports router"},
+		"its test imports the daemon":        {cmdEdges, "cmd/internal/graceful/a_test.go", importing(module + "/cmd/internal/daemon"), "imports cmd/internal/daemon"},
+		"maintenance imports the supervisor": {cmdEdges, "cmd/internal/maintenance/a.go", importing(module + "/supervisor"), ""},
+		"maintenance imports the gpu":        {cmdEdges, "cmd/internal/maintenance/a.go", importing(module + "/gpu"), "cmd/internal/maintenance/a.go imports gpu"},
+		"the daemon joins all":               {cmdEdges, "cmd/internal/daemon/a.go", importing(module+"/cmd/internal/graceful", module+"/router"), ""},
 
 		"supervisor starts processes":  {exclusivity, "supervisor/a.go", importing("os/exec"), ""},
 		"a test starts processes":      {exclusivity, "cmd/llmsup/a_test.go", importing("os/exec"), ""},

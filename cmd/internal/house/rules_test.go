@@ -47,6 +47,32 @@ func edges(tree []source) []string {
 	return breaches
 }
 
+// cmdPackages says what some packages of cmd/internal may import of this module, below
+// the package that joins them all. In a test they may use no more.
+var cmdPackages = map[string][]string{
+	"cmd/internal/graceful":    nil,
+	"cmd/internal/maintenance": {"supervisor"},
+}
+
+// cmdEdges holds the imports of these packages: what they decide must not depend on the
+// daemon, or on each other.
+func cmdEdges(tree []source) []string {
+	var breaches []string
+	for _, s := range tree {
+		allowed, known := cmdPackages[s.dir()]
+		if !known {
+			continue
+		}
+		for _, imported := range s.imports {
+			inside, ours := strings.CutPrefix(imported, module+"/")
+			if ours && inside != s.dir() && !slices.Contains(allowed, inside) {
+				breaches = append(breaches, fmt.Sprintf("%s imports %s: put an interface into %s, and join them in cmd/internal/daemon", s.path, inside, s.dir()))
+			}
+		}
+	}
+	return breaches
+}
+
 // exclusive is a library that one place alone may use.
 type exclusive struct {
 	library  string // an import path, and all below it

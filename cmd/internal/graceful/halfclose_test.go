@@ -1,4 +1,4 @@
-package daemon
+package graceful
 
 import (
 	"bufio"
@@ -16,23 +16,23 @@ const waitMost = 30 * time.Second
 
 // callServer serves calls as the daemon does: it reads their bodies, says that they
 // have come, and answers as answer does.
-func callServer(t *testing.T, answer http.HandlerFunc) (address string, calls <-chan *http.Request, f *farewell) {
+func callServer(t *testing.T, answer http.HandlerFunc) (address string, calls <-chan *http.Request, f *Drainer) {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	came := make(chan *http.Request, 100)
-	f = &farewell{visitors: map[*visitor]bool{}, next: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, err := io.Copy(io.Discard, r.Body); err != nil {
 			return
 		}
 		came <- r
 		answer(w, r)
 	})}
-	server := &http.Server{Handler: f, ConnState: f.count, ConnContext: withVisitor, ReadHeaderTimeout: time.Minute}
+	f = New(server, l, 100, false)
 	done := make(chan struct{})
-	go func() { defer close(done); _ = server.Serve(newVisitors(l, 100)) }()
+	go func() { defer close(done); _ = f.Serve() }()
 	t.Cleanup(func() { _ = server.Close(); <-done })
 	return l.Addr().String(), came, f
 }

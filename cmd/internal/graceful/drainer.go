@@ -1,4 +1,4 @@
-package daemon
+package graceful
 
 import (
 	"context"
@@ -20,26 +20,41 @@ const linger = 5 * time.Second
 // lingerLook is how often it is looked whether somebody keeps a connection.
 const lingerLook = 20 * time.Millisecond
 
-// farewell has the answers to calls say that their connection ends, once it is
-// time to leave.
-type farewell struct {
-	next    http.Handler
-	leaving atomic.Bool
-	told    atomic.Int64  // connections whose answer says that they end
-	served  chan struct{} // closed when no connection is accepted any more
+// Drainer serves an http.Server, and has the answers to calls say that their
+// connection ends, once it is time to leave.
+type Drainer struct {
+	server   *http.Server
+	listener net.Listener
+	kept     bool // the socket outlives this process
+	next     http.Handler
+	leaving  atomic.Bool
+	began    time.Time     // when leaving began
+	told     atomic.Int64  // connections whose answer says that they end
+	served   chan struct{} // closed when no connection is accepted any more
 
 	mu       sync.Mutex
 	visitors map[*visitor]bool // the connections
 }
 
-// begin has answers that begin from now on end their connections. It returns when
-// that was.
-func (f *farewell) begin() time.Time {
-	f.leaving.Store(true)
-	return time.Now()
+// New prepares a server that accepts at most so many connections at once. kept says
+// that the socket outlives this process, as one of systemd's does: then clients that
+// go on with their connections are given time to close them.
+func New(server *http.Server, l net.Listener, most int, kept bool) *Drainer {
+	f := &Drainer{
+		server: server, listener: newVisitors(l, most), kept: kept, next: server.Handler,
+		served: make(chan struct{}), visitors: map[*visitor]bool{},
+	}
+	server.Handler, server.ConnState, server.ConnContext = http.HandlerFunc(f.serveHTTP), f.count, withVisitor
+	return f
 }
 
-func (f *farewell) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// Begin has answers that begin from now on end their connections.
+func (f *Drainer) Begin() {
+	f.began = time.Now()
+	f.leaving.Store(true)
+}
+
+func (f *Drainer) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	if f.leaving.Load() {
 		f.told.Add(1)
 		defer f.told.Add(-1)
@@ -62,7 +77,7 @@ func withVisitor(ctx context.Context, conn net.Conn) context.Context {
 }
 
 // count is the http.Server's ConnState.
-func (f *farewell) count(conn net.Conn, state http.ConnState) {
+func (f *Drainer) count(conn net.Conn, state http.ConnState) {
 	v := conn.(*visitor) // the visitors that serve accepts
 	switch state {
 	case http.StateNew:
@@ -80,7 +95,7 @@ func (f *farewell) count(conn net.Conn, state http.ConnState) {
 	}
 }
 
-func (f *farewell) open() int64 {
+func (f *Drainer) open() int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return int64(len(f.visitors))
@@ -88,7 +103,7 @@ func (f *farewell) open() int64 {
 
 // part ends the connections that have rested for some time since llmsup began to
 // leave. A new one has the time of linger for its first call in any case.
-func (f *farewell) part(began time.Time, rest time.Duration) {
+func (f *Drainer) part(began time.Time, rest time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for v := range f.visitors {
@@ -96,7 +111,7 @@ func (f *farewell) part(began time.Time, rest time.Duration) {
 	}
 }
 
-// sayFarewell, once leaving has begun, has callers leave their connections, and
+// Drain has callers leave their connections, once Begin was called, and
 // stops accepting new ones, which wait for the next llmsup in the queue of the
 // socket that systemd keeps. It returns when there is no connection left, or when
 // ctx ends. A socket of llmsup's own goes with it, and there is no next one to be
@@ -104,15 +119,15 @@ func (f *farewell) part(began time.Time, rest time.Duration) {
 //
 // Only then may the http.Server know of it: once it does, it drops calls that it
 // has just read.
-func (d *Daemon) sayFarewell(ctx context.Context, began time.Time) {
-	f, rest := &d.farewell, time.Duration(0)
-	if d.opts.Listener != nil {
+func (f *Drainer) Drain(ctx context.Context) {
+	rest := time.Duration(0)
+	if f.kept {
 		rest = linger
 		ctx, cancel := context.WithTimeout(ctx, linger)
 		until(ctx, func() bool { return f.open() <= f.told.Load() })
 		cancel()
 	}
-	_ = d.listener.Close()
+	_ = f.listener.Close()
 	// A connection that was accepted a moment ago is known only when Serve has come
 	// round.
 	select {
@@ -120,7 +135,7 @@ func (d *Daemon) sayFarewell(ctx context.Context, began time.Time) {
 	case <-ctx.Done():
 	}
 	until(ctx, func() bool {
-		f.part(began, rest)
+		f.part(f.began, rest)
 		return f.open() == 0
 	})
 }
@@ -138,12 +153,13 @@ func until(ctx context.Context, so func() bool) {
 	}
 }
 
-// serve is Serve, for which a listener that was closed to leave is no error.
-func (d *Daemon) serve(public *http.Server) error {
-	defer close(d.farewell.served)
-	err := public.Serve(d.listener)
-	if d.farewell.leaving.Load() && errors.Is(err, net.ErrClosed) {
+// Serve serves until the server is closed, or leaving has closed its listener: neither
+// is an error.
+func (f *Drainer) Serve() error {
+	defer close(f.served)
+	err := f.server.Serve(f.listener)
+	if f.leaving.Load() && errors.Is(err, net.ErrClosed) || errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
-	return ignoreClosed(err)
+	return err
 }
