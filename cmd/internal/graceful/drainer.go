@@ -10,156 +10,156 @@ import (
 	"time"
 )
 
-// linger is how long, at most, callers that keep their connections may go on with
-// them when llmsup stops and systemd keeps its socket. Each answer in that time
-// tells its connection to end, and the caller to come anew: to llmsup, and then
-// to the next one. What is not used for so long is closed. To close all at once
-// would cut the calls that are just being written.
-const linger = 5 * time.Second
+// idleGrace is how long, at most, clients may go on using open connections when
+// llmsup stops and systemd keeps the socket. Each response in that time announces that
+// its connection closes, so that the client opens a new one: to llmsup, and later to
+// the next llmsup. A connection that is idle for that long is closed. Closing all
+// connections at once would cut off requests that clients are writing at that moment.
+const idleGrace = 5 * time.Second
 
-// lingerLook is how often it is looked whether somebody keeps a connection.
-const lingerLook = 20 * time.Millisecond
+// pollInterval is how often Drain checks whether connections are left.
+const pollInterval = 20 * time.Millisecond
 
-// Drainer serves an http.Server, and has the answers to calls say that their
-// connection ends, once it is time to leave.
+// Drainer serves an http.Server on connections that it tracks, so that it can close
+// them at a stop: Begin, then Drain, then the server's own Shutdown.
 type Drainer struct {
 	server   *http.Server
 	listener net.Listener
-	kept     bool // the socket outlives this process
+	kept     bool // the listening socket outlives this process
 	next     http.Handler
-	leaving  atomic.Bool
-	began    time.Time     // when leaving began
-	told     atomic.Int64  // connections whose answer says that they end
+	stopping atomic.Bool
+	began    time.Time     // when stopping began
+	closing  atomic.Int64  // connections whose current response announces that they close
 	served   chan struct{} // closed when no connection is accepted any more
 
-	mu       sync.Mutex
-	visitors map[*visitor]bool // the connections
+	mu    sync.Mutex
+	conns map[*trackedConn]bool // the open connections
 }
 
-// New prepares a server that accepts at most so many connections at once. kept says
-// that the socket outlives this process, as one of systemd's does: then clients that
-// go on with their connections are given time to close them.
-func New(server *http.Server, l net.Listener, most int, kept bool) *Drainer {
-	f := &Drainer{
-		server: server, listener: newVisitors(l, most), kept: kept, next: server.Handler,
-		served: make(chan struct{}), visitors: map[*visitor]bool{},
+// New prepares a server that accepts at most maxConns connections at once. kept means
+// that the listening socket outlives this process, as one passed by systemd does:
+// clients that use their connections then get idleGrace to move to new ones.
+func New(server *http.Server, l net.Listener, maxConns int, kept bool) *Drainer {
+	d := &Drainer{
+		server: server, listener: track(l, maxConns), kept: kept, next: server.Handler,
+		served: make(chan struct{}), conns: map[*trackedConn]bool{},
 	}
-	server.Handler, server.ConnState, server.ConnContext = http.HandlerFunc(f.serveHTTP), f.count, withVisitor
-	return f
+	server.Handler, server.ConnState, server.ConnContext = http.HandlerFunc(d.serveHTTP), d.connState, withConn
+	return d
 }
 
-// Begin has answers that begin from now on end their connections.
-func (f *Drainer) Begin() {
-	f.began = time.Now()
-	f.leaving.Store(true)
-}
-
-func (f *Drainer) serveHTTP(w http.ResponseWriter, r *http.Request) {
-	if f.leaving.Load() {
-		f.told.Add(1)
-		defer f.told.Add(-1)
-		w.Header().Set("Connection", "close")
+// Serve accepts connections until the server is closed or Drain has closed the
+// listener. Neither is an error.
+func (d *Drainer) Serve() error {
+	defer close(d.served)
+	err := d.server.Serve(d.listener)
+	if d.stopping.Load() && errors.Is(err, net.ErrClosed) || errors.Is(err, http.ErrServerClosed) {
+		return nil
 	}
-	// HTTP/1.0 has no interim responses (RFC 9110, 15.2).
-	if v, ok := r.Context().Value(visitorKey{}).(*visitor); ok && r.ProtoAtLeast(1, 1) {
-		v.beginCall()
-		defer v.endCall()
-	}
-	f.next.ServeHTTP(w, r)
+	return err
 }
 
-// visitorKey is the key of a request's *visitor in its context.
-type visitorKey struct{}
-
-// withVisitor is the http.Server's ConnContext.
-func withVisitor(ctx context.Context, conn net.Conn) context.Context {
-	return context.WithValue(ctx, visitorKey{}, conn)
+// Begin makes responses that begin from now on close their connections.
+func (d *Drainer) Begin() {
+	d.began = time.Now()
+	d.stopping.Store(true)
 }
 
-// count is the http.Server's ConnState.
-func (f *Drainer) count(conn net.Conn, state http.ConnState) {
-	v := conn.(*visitor) // the visitors that serve accepts
-	switch state {
-	case http.StateNew:
-		f.mu.Lock()
-		f.visitors[v] = true
-		f.mu.Unlock()
-	case http.StateClosed, http.StateHijacked:
-		f.mu.Lock()
-		delete(f.visitors, v)
-		f.mu.Unlock()
-	case http.StateIdle:
-		v.rests()
-	case http.StateActive:
-		v.works()
-	}
-}
-
-func (f *Drainer) open() int64 {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return int64(len(f.visitors))
-}
-
-// part ends the connections that have rested for some time since llmsup began to
-// leave. A new one has the time of linger for its first call in any case.
-func (f *Drainer) part(began time.Time, rest time.Duration) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for v := range f.visitors {
-		v.leave(began, rest)
-	}
-}
-
-// Drain has callers leave their connections, once Begin was called, and
-// stops accepting new ones, which wait for the next llmsup in the queue of the
-// socket that systemd keeps. It returns when there is no connection left, or when
-// ctx ends. A socket of llmsup's own goes with it, and there is no next one to be
-// gentle for: what rests is closed at once.
+// Drain closes the connections after Begin, and stops accepting new ones. It returns
+// when no connection is left or ctx ends. Where the socket is kept, new connections
+// wait in its queue for the next llmsup; else there is no next one to wait for, and
+// idle connections are closed at once.
 //
-// Only then may the http.Server know of it: once it does, it drops calls that it
+// Shutdown of the http.Server must come after it: that drops requests that the server
 // has just read.
-func (f *Drainer) Drain(ctx context.Context) {
-	rest := time.Duration(0)
-	if f.kept {
-		rest = linger
-		ctx, cancel := context.WithTimeout(ctx, linger)
-		until(ctx, func() bool { return f.open() <= f.told.Load() })
+func (d *Drainer) Drain(ctx context.Context) {
+	grace := time.Duration(0)
+	if d.kept {
+		grace = idleGrace
+		ctx, cancel := context.WithTimeout(ctx, idleGrace)
+		waitUntil(ctx, func() bool { return d.open() <= d.closing.Load() })
 		cancel()
 	}
-	_ = f.listener.Close()
-	// A connection that was accepted a moment ago is known only when Serve has come
-	// round.
+	_ = d.listener.Close()
+	// A connection that was accepted just before is tracked only when Serve has
+	// returned.
 	select {
-	case <-f.served:
+	case <-d.served:
 	case <-ctx.Done():
 	}
-	until(ctx, func() bool {
-		f.part(f.began, rest)
-		return f.open() == 0
+	waitUntil(ctx, func() bool {
+		d.closeIdle(grace)
+		return d.open() == 0
 	})
 }
 
-// until waits until something is so, or ctx ends.
-func until(ctx context.Context, so func() bool) {
-	tick := time.NewTicker(lingerLook)
+func (d *Drainer) serveHTTP(w http.ResponseWriter, r *http.Request) {
+	if d.stopping.Load() {
+		d.closing.Add(1)
+		defer d.closing.Add(-1)
+		w.Header().Set("Connection", "close")
+	}
+	// HTTP/1.0 has no interim responses (RFC 9110, 15.2).
+	if c, ok := r.Context().Value(connKey{}).(*trackedConn); ok && r.ProtoAtLeast(1, 1) {
+		c.beginRequest()
+		defer c.endRequest()
+	}
+	d.next.ServeHTTP(w, r)
+}
+
+// connKey is the key of a request's *trackedConn in its context.
+type connKey struct{}
+
+// withConn is the http.Server's ConnContext.
+func withConn(ctx context.Context, conn net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, conn)
+}
+
+// connState is the http.Server's ConnState.
+func (d *Drainer) connState(conn net.Conn, state http.ConnState) {
+	c := conn.(*trackedConn) // as Serve's listener accepts them
+	switch state {
+	case http.StateNew:
+		d.mu.Lock()
+		d.conns[c] = true
+		d.mu.Unlock()
+	case http.StateClosed, http.StateHijacked:
+		d.mu.Lock()
+		delete(d.conns, c)
+		d.mu.Unlock()
+	case http.StateIdle:
+		c.setIdle()
+	case http.StateActive:
+		c.setActive()
+	}
+}
+
+// open counts the open connections.
+func (d *Drainer) open() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return int64(len(d.conns))
+}
+
+// closeIdle closes the connections that have been idle for some time since the stop
+// began. One that still awaits its first request gets idleGrace in any case.
+func (d *Drainer) closeIdle(grace time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for c := range d.conns {
+		c.closeIdle(d.began, grace)
+	}
+}
+
+// waitUntil waits until a condition is true or ctx ends.
+func waitUntil(ctx context.Context, condition func() bool) {
+	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
-	for !so() {
+	for !condition() {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
 	}
-}
-
-// Serve serves until the server is closed, or leaving has closed its listener: neither
-// is an error.
-func (f *Drainer) Serve() error {
-	defer close(f.served)
-	err := f.server.Serve(f.listener)
-	if f.leaving.Load() && errors.Is(err, net.ErrClosed) || errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
-	return err
 }

@@ -6,118 +6,121 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// halfClose tells a client that has only closed its sending side, and still reads,
+// halfClose tells a client that has closed only its sending side, and still reads,
 // from one that has closed its connection. Both look like EOF, on which net/http
-// cancels the request. So EOF is withheld while a call is in flight, and an interim
+// cancels the request. So EOF is withheld while a request is in flight, and an interim
 // response is written, which a client has to expect before any response of HTTP/1.1
-// (RFC 9110, 15.2): a closed connection answers it with a reset, at once.
+// (RFC 9110, 15.2). A closed connection answers it with a reset at once.
 //
-// That is possible until the response begins. Then the end is passed on as it comes.
+// That is possible until the response begins. From then on EOF is passed on as it
+// arrives.
 type halfClose struct {
-	call  bool        // one of HTTP/1.1 is under way, and nothing of its response has been written
-	held  bool        // the client's end has been
-	probe *time.Timer // writes the next interim response; nil = there was none in this call
+	awaiting bool        // a request of HTTP/1.1 is in flight, and its response has not begun
+	withheld bool        // EOF has arrived and is withheld
+	probe    *time.Timer // writes the next interim response; nil = none was written for this request
 }
 
 const interim = "HTTP/1.1 100 Continue\r\n\r\n"
 
 const (
-	// A proxy that passes bytes on may have to write to its client twice before it
-	// knows that there is none. The third interim response is its reset, still within
-	// the 100 ms in which a call has to be cancelled.
-	probeFirst = 20 * time.Millisecond
-	// By this one, a client that is still there has acknowledged the first two, unless it
-	// is so far away that its reset would be late, too.
-	probeAcked = 3 * probeFirst
-	probeMost  = 10 * time.Second
+	// A proxy that forwards bytes may have to write to its client twice before it
+	// notices that it is gone. The reset then answers the third interim response, still
+	// within the 100 ms in which a request has to be cancelled.
+	firstProbe = 20 * time.Millisecond
+	// By this probe, a client that is still there has acknowledged the first two, unless
+	// it is so far away that its reset would be late, too.
+	ackedProbe       = 3 * firstProbe
+	maxProbeInterval = 10 * time.Second
 )
 
-// beginCall is called when a call has come whose client may be sent interim responses.
-func (v *visitor) beginCall() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.halves = halfClose{call: true}
+// beginRequest is called when a request has arrived whose client may be sent interim
+// responses.
+func (c *trackedConn) beginRequest() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.half = halfClose{awaiting: true}
 }
 
-// endCall is called when its handler returns.
-func (v *visitor) endCall() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.halves.probe != nil {
-		v.halves.probe.Stop()
+// endRequest is called when its handler returns.
+func (c *trackedConn) endRequest() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.half.probe != nil {
+		c.half.probe.Stop()
 	}
-	v.halves = halfClose{}
+	c.half = halfClose{}
 }
 
-// Write notes that the response has begun. An interim one can't come into it, since
-// both take mu.
-func (v *visitor) Write(p []byte) (int, error) {
-	if string(p) != interim { // net/http writes it for a client that expects it
-		v.mu.Lock()
-		v.halves.call = false
-		v.mu.Unlock()
+// Write records that the response has begun. No interim response can be written into
+// it, since both take mu.
+func (c *trackedConn) Write(p []byte) (int, error) {
+	if string(p) != interim { // net/http writes one for a client that expects it
+		c.mu.Lock()
+		c.half.awaiting = false
+		c.mu.Unlock()
 	}
-	return v.Conn.Write(p)
+	return c.Conn.Write(p)
 }
 
-// holdEnd says whether the end that has just been read is held back. Read then waits:
-// for a reset, or until net/http ends it because the call is over. mu is locked.
-func (v *visitor) holdEnd(fd uintptr) bool {
-	h := &v.halves
-	// One byte is what net/http reads to notice that a client leaves; the end of a
-	// body that is not whole is no matter of this.
-	if len(v.into) != 1 || !h.call && !h.held {
+// withholdEOF decides whether the EOF that was just read is withheld. Read then waits
+// for a reset, or until net/http cancels it because the request is done. The caller
+// holds mu.
+func (c *trackedConn) withholdEOF(fd uintptr) bool {
+	h := &c.half
+	// net/http reads a single byte to notice that a client closes its connection. EOF
+	// inside a request's body is not withheld.
+	if len(c.buffer) != 1 || !h.awaiting && !h.withheld {
 		return false
 	}
 	info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil || info.State != unix.BPF_TCP_CLOSE_WAIT { // after a reset it is closed
 		return false
 	}
-	if h.held {
+	if h.withheld {
 		return true
 	}
-	h.held = v.writeInterim(fd)
-	if h.held {
-		v.probeAfter(probeFirst)
+	h.withheld = c.writeInterim(fd)
+	if h.withheld {
+		c.probeAfter(firstProbe)
 	}
-	return h.held
+	return h.withheld
 }
 
-// writeInterim writes an interim response, whole or not at all. mu is locked.
-func (v *visitor) writeInterim(fd uintptr) bool {
+// writeInterim writes an interim response, whole or not at all. The caller holds mu.
+func (c *trackedConn) writeInterim(fd uintptr) bool {
 	n, err := unix.Write(int(fd), []byte(interim))
-	if err == nil && n < len(interim) { // a client that does not read
+	if err == nil && n < len(interim) { // the client does not read
 		_ = unix.Shutdown(int(fd), unix.SHUT_RDWR)
 	}
 	return err == nil && n == len(interim)
 }
 
-// probeAfter writes interim responses at growing intervals, for as long as nothing
-// else is written: a client that has closed its sending side tells nothing when it
-// closes the other one, too. mu is locked.
-func (v *visitor) probeAfter(pause time.Duration) {
+// probeAfter writes interim responses at growing intervals until anything else is
+// written: a client that has closed its sending side sends nothing when it closes the
+// other one, too. The caller holds mu.
+func (c *trackedConn) probeAfter(pause time.Duration) {
 	var probe *time.Timer
 	probe = time.AfterFunc(pause, func() {
-		v.mu.Lock()
-		defer v.mu.Unlock()
-		if v.halves.probe != probe || !v.halves.call {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.half.probe != probe || !c.half.awaiting {
 			return
 		}
-		_ = v.raw.Control(func(fd uintptr) {
+		_ = c.raw.Control(func(fd uintptr) {
 			info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
-			if pause == probeAcked && (err != nil || info.Unacked > 0) {
-				v.passEnd(fd)
-			} else if v.writeInterim(fd) { // else there is a reset, which Read finds
-				pause = min(3*pause, probeMost)
+			if pause == ackedProbe && (err != nil || info.Unacked > 0) {
+				c.passEOF(fd)
+			} else if c.writeInterim(fd) { // else there is a reset, which Read returns
+				pause = min(3*pause, maxProbeInterval)
 				probe.Reset(pause)
 			}
 		})
 	})
-	v.halves.probe = probe
+	c.half.probe = probe
 }
 
-// passEnd has Read pass the end on that is held back. mu is locked.
-func (v *visitor) passEnd(fd uintptr) {
-	v.halves = halfClose{}
+// passEOF makes Read return the EOF that is withheld. The caller holds mu.
+func (c *trackedConn) passEOF(fd uintptr) {
+	c.half = halfClose{}
 	_ = unix.Shutdown(int(fd), unix.SHUT_RD) // wakes Read
 }

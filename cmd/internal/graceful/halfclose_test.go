@@ -11,30 +11,30 @@ import (
 	"time"
 )
 
-// waitMost is how long a test waits for what has to happen, on however busy a machine.
-const waitMost = 30 * time.Second
+// maxWait is how long a test waits for what has to happen, on a busy machine, too.
+const maxWait = 30 * time.Second
 
-// callServer serves calls as the daemon does: it reads their bodies, says that they
-// have come, and answers as answer does.
-func callServer(t *testing.T, answer http.HandlerFunc) (address string, calls <-chan *http.Request, f *Drainer) {
+// serve runs a server that reads the body of each request, sends it to requests, and has answer
+// write its response.
+func serve(t *testing.T, answer http.HandlerFunc) (address string, requests <-chan *http.Request, d *Drainer) {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	came := make(chan *http.Request, 100)
+	arrived := make(chan *http.Request, 100)
 	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, err := io.Copy(io.Discard, r.Body); err != nil {
 			return
 		}
-		came <- r
+		arrived <- r
 		answer(w, r)
 	})}
-	f = New(server, l, 100, false)
+	d = New(server, l, 100, false)
 	done := make(chan struct{})
-	go func() { defer close(done); _ = f.Serve() }()
+	go func() { defer close(done); _ = d.Serve() }()
 	t.Cleanup(func() { _ = server.Close(); <-done })
-	return l.Addr().String(), came, f
+	return l.Addr().String(), arrived, d
 }
 
 func dial(t *testing.T, address string) *net.TCPConn {
@@ -44,7 +44,7 @@ func dial(t *testing.T, address string) *net.TCPConn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	_ = conn.SetDeadline(time.Now().Add(waitMost))
+	_ = conn.SetDeadline(time.Now().Add(maxWait))
 	return conn.(*net.TCPConn)
 }
 
@@ -55,13 +55,13 @@ func post(t *testing.T, conn net.Conn, version string) {
 	}
 }
 
-// gone waits until a call is cancelled.
-func gone(t *testing.T, r *http.Request) {
+// awaitCancel waits until a request is cancelled.
+func awaitCancel(t *testing.T, r *http.Request) {
 	t.Helper()
 	select {
 	case <-r.Context().Done():
-	case <-time.After(waitMost):
-		t.Error("the call goes on for a client that has left")
+	case <-time.After(maxWait):
+		t.Error("the request goes on after its client closed the connection")
 	}
 }
 
@@ -70,7 +70,7 @@ func TestHalfClosed(t *testing.T) {
 	for name, parts := range map[string][]string{"whole": {"answer"}, "a stream": {"a", "n", "s", "wer"}} {
 		t.Run(name, func(t *testing.T) {
 			next := make(chan bool)
-			address, calls, f := callServer(t, func(w http.ResponseWriter, r *http.Request) {
+			address, requests, d := serve(t, func(w http.ResponseWriter, r *http.Request) {
 				for _, part := range parts {
 					<-next
 					_, _ = io.WriteString(w, part)
@@ -79,17 +79,17 @@ func TestHalfClosed(t *testing.T) {
 					}
 				}
 				if r.Context().Err() != nil {
-					t.Error("the call was cancelled")
+					t.Error("the request was cancelled")
 				}
 			})
 			conn := dial(t, address)
 			post(t, conn, "1.1")
-			<-calls
+			<-requests
 			if err := conn.CloseWrite(); err != nil {
 				t.Fatal(err)
 			}
 			in := bufio.NewReader(conn)
-			begin := make([]byte, len(interim)) // the server has read the end
+			begin := make([]byte, len(interim)) // the server has read EOF
 			if _, err := io.ReadFull(in, begin); err != nil || string(begin) != interim {
 				t.Fatalf("%q, %v", begin, err)
 			}
@@ -113,23 +113,23 @@ func TestHalfClosed(t *testing.T) {
 			if rest, err := io.ReadAll(in); len(rest) > 0 || err != nil { // and the connection ends
 				t.Errorf("%q, %v", rest, err)
 			}
-			for f.open() > 0 {
+			for d.open() > 0 {
 				time.Sleep(time.Millisecond)
 			}
 		})
 	}
 }
 
-// TestClosed: the call of a client that closes its connection is cancelled within
-// 100 ms, whether its response has begun or not, and behind a proxy, too, which
-// passes the end of either side on by itself.
+// TestClosed: the request of a client that closes its connection is cancelled within
+// 100 ms, whether its response has begun or not. So is one behind a proxy, which
+// forwards the EOF of each side separately.
 func TestClosed(t *testing.T) {
 	for name, tc := range map[string]struct{ begun, proxied bool }{
 		"before the response": {false, false}, "in the response": {true, false},
 		"before the response, by a proxy": {false, true}, "in the response, by a proxy": {true, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			address, calls, _ := callServer(t, func(w http.ResponseWriter, r *http.Request) {
+			address, requests, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
 				if tc.begun {
 					_, _ = io.WriteString(w, "x")
 					_ = http.NewResponseController(w).Flush()
@@ -143,7 +143,7 @@ func TestClosed(t *testing.T) {
 			for try := 0; try < 5 && best > 100*time.Millisecond; try++ {
 				conn := dial(t, address)
 				post(t, conn, "1.1")
-				r := <-calls
+				r := <-requests
 				if tc.begun {
 					if _, err := conn.Read(make([]byte, 1)); err != nil {
 						t.Fatal(err)
@@ -151,7 +151,7 @@ func TestClosed(t *testing.T) {
 				}
 				began := time.Now()
 				_ = conn.Close()
-				gone(t, r)
+				awaitCancel(t, r)
 				best = min(best, time.Since(began))
 			}
 			if best > 100*time.Millisecond {
@@ -161,7 +161,7 @@ func TestClosed(t *testing.T) {
 	}
 }
 
-// proxy passes bytes on in both directions, and the end of each by itself.
+// proxy forwards bytes in both directions, and the EOF of each separately.
 func proxy(t *testing.T, to string) (address string) {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -196,10 +196,10 @@ func proxy(t *testing.T, to string) (address string) {
 
 // TestClosedInTwoSteps: a client closes its sending side, and later the other one.
 func TestClosedInTwoSteps(t *testing.T) {
-	address, calls, _ := callServer(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	address, requests, _ := serve(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	conn := dial(t, address)
 	post(t, conn, "1.1")
-	r := <-calls
+	r := <-requests
 	if err := conn.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
@@ -210,64 +210,64 @@ func TestClosedInTwoSteps(t *testing.T) {
 		t.Error("cancelled while the client reads")
 	}
 	_ = conn.Close()
-	gone(t, r)
+	awaitCancel(t, r)
 }
 
-// TestUnacknowledged: a client that does not even acknowledge has left.
+// TestUnacknowledged: a client that acknowledges nothing has closed its connection.
 func TestUnacknowledged(t *testing.T) {
-	address, calls, f := callServer(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	address, requests, d := serve(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	conn := dial(t, address)
 	post(t, conn, "1.1")
-	r := <-calls
+	r := <-requests
 	_ = conn.CloseWrite()
 	if _, err := io.ReadFull(conn, make([]byte, 3*len(interim))); err != nil { // these are acknowledged
 		t.Fatal(err)
 	}
-	f.mu.Lock()
-	for v := range f.visitors {
-		v.mu.Lock()
-		_ = v.raw.Control(v.passEnd)
-		v.mu.Unlock()
+	d.mu.Lock()
+	for c := range d.conns {
+		c.mu.Lock()
+		_ = c.raw.Control(c.passEOF)
+		c.mu.Unlock()
 	}
-	f.mu.Unlock()
-	gone(t, r)
+	d.mu.Unlock()
+	awaitCancel(t, r)
 }
 
-// TestEndsThatAreNotHeld: what else ends a client's sending side.
-func TestEndsThatAreNotHeld(t *testing.T) {
+// TestEOFIsNotWithheld: where EOF means that the client is done.
+func TestEOFIsNotWithheld(t *testing.T) {
 	t.Run("HTTP/1.0", func(t *testing.T) { // which has no interim responses
-		address, calls, _ := callServer(t, func(_ http.ResponseWriter, r *http.Request) {
+		address, requests, _ := serve(t, func(_ http.ResponseWriter, r *http.Request) {
 			<-r.Context().Done()
 			panic(http.ErrAbortHandler)
 		})
 		conn := dial(t, address)
 		post(t, conn, "1.0")
-		r := <-calls
+		r := <-requests
 		_ = conn.CloseWrite()
-		gone(t, r)
+		awaitCancel(t, r)
 		if got, err := io.ReadAll(conn); len(got) > 0 || err != nil {
 			t.Errorf("%q, %v", got, err)
 		}
 	})
 	t.Run("half a body", func(t *testing.T) {
-		address, _, f := callServer(t, func(http.ResponseWriter, *http.Request) { t.Error("it is taken for a call") })
+		address, _, d := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("it is taken for a request") })
 		conn := dial(t, address)
 		_, _ = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n{")
 		_ = conn.CloseWrite()
 		if got, _ := io.ReadAll(conn); strings.Contains(string(got), "100 Continue") {
 			t.Errorf("%q", got)
 		}
-		for f.open() > 0 {
+		for d.open() > 0 {
 			time.Sleep(time.Millisecond)
 		}
 	})
-	t.Run("between calls", func(t *testing.T) {
-		address, calls, f := callServer(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "x") })
+	t.Run("between requests", func(t *testing.T) {
+		address, requests, d := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "x") })
 		conn := dial(t, address)
 		in := bufio.NewReader(conn)
 		for range 3 {
 			post(t, conn, "1.1")
-			<-calls
+			<-requests
 			resp, err := http.ReadResponse(in, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -279,7 +279,7 @@ func TestEndsThatAreNotHeld(t *testing.T) {
 		if rest, err := io.ReadAll(in); len(rest) > 0 || err != nil {
 			t.Errorf("%q, %v", rest, err)
 		}
-		for f.open() > 0 {
+		for d.open() > 0 {
 			time.Sleep(time.Millisecond)
 		}
 	})

@@ -13,145 +13,147 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// visitors makes each connection that it accepts a visitor. There are so many at
-// once and no more.
-type visitors struct {
+// trackingListener makes each connection that it accepts a trackedConn, and bounds
+// their number.
+type trackingListener struct {
 	net.Listener
-	sockets *sockets
+	sockets *socketListener
 }
 
-// sockets remembers what it has accepted last: what bounds their number puts
-// something around them that hides what they are.
-type sockets struct {
+// socketListener keeps the connection that it accepted last: netutil's limit wraps
+// connections in a type that hides their sockets.
+type socketListener struct {
 	net.Listener
 	last net.Conn
 }
 
-func (s *sockets) Accept() (net.Conn, error) {
+func (s *socketListener) Accept() (net.Conn, error) {
 	conn, err := s.Listener.Accept()
 	s.last = conn
 	return conn, err
 }
 
-func newVisitors(l net.Listener, most int) *visitors {
-	s := &sockets{Listener: l}
-	return &visitors{netutil.LimitListener(s, most), s}
+func track(l net.Listener, maxConns int) *trackingListener {
+	s := &socketListener{Listener: l}
+	return &trackingListener{netutil.LimitListener(s, maxConns), s}
 }
 
-// Accept is for one goroutine, as it is in an http.Server.
-func (l *visitors) Accept() (net.Conn, error) {
+// Accept is called by one goroutine only, the http.Server's.
+func (l *trackingListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	raw, err := l.sockets.last.(syscall.Conn).SyscallConn() // it is a socket of the kernel's
+	raw, err := l.sockets.last.(syscall.Conn).SyscallConn() // TCP connections have one
 	if err != nil {
-		_ = conn.Close() // it is closed already, says the error
+		_ = conn.Close() // it is closed already, as the error says
 		return nil, err
 	}
-	v := &visitor{Conn: conn, raw: raw, fresh: true, quiet: time.Now()}
-	v.tryRead = v.readNow
-	return v, nil
+	c := &trackedConn{Conn: conn, raw: raw, awaitingFirst: true, idleSince: time.Now()}
+	c.tryRead = c.readNow
+	return c, nil
 }
 
-// visitor is a caller's connection, which can be ended while nothing is asked on
-// it: what has reached this machine by then is still taken. Only a call that is on its
-// way at that very moment meets the end. That can't be helped in HTTP/1.1, where
-// nothing but an answer can say that a connection ends, and there is none to be given.
-type visitor struct {
+// trackedConn is a client's connection that can be closed while it is idle without
+// losing a request: bytes that have reached this machine are still read. Only a request
+// that is on its way at that moment is lost, and the client has to repeat it. HTTP/1.1
+// has no way around that: only a response can announce that a connection closes, and
+// an idle connection has none.
+type trackedConn struct {
 	net.Conn
 	raw syscall.RawConn // its socket
 
-	mu     sync.Mutex
-	fresh  bool      // it has the first call to come, or part of one has
-	quiet  time.Time // since when nothing has come; zero = a call is under way
-	halves halfClose
+	mu            sync.Mutex
+	awaitingFirst bool      // its first request, or the rest of one, has still to arrive
+	idleSince     time.Time // when the last bytes arrived; zero = a request is in flight
+	half          halfClose
 
-	// These are for Read, which one goroutine at a time calls, as that of net.Conn
-	// may not be, but an http.Server does.
-	into    []byte
+	// Read's own. An http.Server has one goroutine at a time call it, though net.Conn
+	// allows several.
+	buffer  []byte
 	n       int
 	err     error
 	tryRead func(fd uintptr) bool // readNow
 }
 
-// Read reads what has come, in one go with noting that something has: leave must
-// not find a connection quiet that is not.
-func (v *visitor) Read(p []byte) (int, error) {
+// Read reads the bytes that have arrived and records that they have, in one step:
+// closeIdle must not take the connection for idle in between.
+func (c *trackedConn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	v.into = p
-	err := v.raw.Read(v.tryRead)
-	v.into = nil
+	c.buffer = p
+	err := c.raw.Read(c.tryRead)
+	c.buffer = nil
 	switch {
 	case err != nil: // its deadline is over, or it is closed
 		if e, ok := errors.AsType[*net.OpError](err); ok {
 			e.Op = "read"
 		}
 		return 0, err
-	case v.err != nil:
-		return 0, &net.OpError{Op: "read", Net: v.LocalAddr().Network(), Source: v.LocalAddr(), Addr: v.RemoteAddr(), Err: os.NewSyscallError("read", v.err)}
-	case v.n == 0:
+	case c.err != nil:
+		return 0, &net.OpError{Op: "read", Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: os.NewSyscallError("read", c.err)}
+	case c.n == 0:
 		return 0, io.EOF
 	}
-	return v.n, nil
+	return c.n, nil
 }
 
-// readNow returns false when there is nothing to be read yet.
-func (v *visitor) readNow(fd uintptr) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+// readNow returns false while there is nothing to read.
+func (c *trackedConn) readNow(fd uintptr) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for {
-		v.n, v.err = unix.Read(int(fd), v.into)
-		if !errors.Is(v.err, unix.EINTR) {
+		c.n, c.err = unix.Read(int(fd), c.buffer)
+		if !errors.Is(c.err, unix.EINTR) {
 			break
 		}
 	}
-	if errors.Is(v.err, unix.EAGAIN) {
+	if errors.Is(c.err, unix.EAGAIN) {
 		return false
 	}
-	if v.n > 0 && !v.quiet.IsZero() {
-		v.fresh, v.quiet = true, time.Now()
+	if c.n > 0 && !c.idleSince.IsZero() {
+		c.awaitingFirst, c.idleSince = true, time.Now()
 	}
-	return v.n != 0 || v.err != nil || !v.holdEnd(fd)
+	return c.n != 0 || c.err != nil || !c.withholdEOF(fd)
 }
 
-// works notes that a call has come.
-func (v *visitor) works() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.quiet = time.Time{}
+// setActive records that a request is in flight.
+func (c *trackedConn) setActive() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.idleSince = time.Time{}
 }
 
-// rests notes that it has been answered.
-func (v *visitor) rests() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.fresh, v.quiet = false, time.Now()
+// setIdle records that it has been answered.
+func (c *trackedConn) setIdle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.awaitingFirst, c.idleSince = false, time.Now()
 }
 
-// leave ends a connection on which nothing has come for some time, counted from
-// began at the earliest, or for linger if it is a fresh one.
-func (v *visitor) leave(began time.Time, rest time.Duration) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.quiet.IsZero() {
+// closeIdle closes the connection if nothing has arrived on it for the grace period,
+// counted from began at the earliest. While it awaits its first request, the period is
+// idleGrace.
+func (c *trackedConn) closeIdle(began time.Time, grace time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.idleSince.IsZero() {
 		return
 	}
-	if v.fresh {
-		rest = linger
+	if c.awaitingFirst {
+		grace = idleGrace
 	}
-	if v.quiet.After(began) {
-		began = v.quiet
+	if c.idleSince.After(began) {
+		began = c.idleSince
 	}
-	if time.Since(began) < rest {
+	if time.Since(began) < grace {
 		return
 	}
-	_ = v.raw.Control(func(fd uintptr) { // one that is closed needs no end
+	_ = c.raw.Control(func(fd uintptr) { // fails if the connection is closed already
 		_, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
 		if errors.Is(err, unix.EAGAIN) {
-			_ = unix.Shutdown(int(fd), unix.SHUT_RDWR) // whoever waits for a call on it reads its end
+			_ = unix.Shutdown(int(fd), unix.SHUT_RDWR) // a Read that waits returns EOF
 		}
 	})
 }
