@@ -58,14 +58,14 @@ type Daemon struct {
 	opts Options
 	log  zerolog.Logger
 
-	listener net.Listener
-	control  *control.Listener
-	unlock   func()
-	router   *router.Router
-	fleet    atomic.Pointer[fleet]
-	monitor  *gpu.Monitor
-	house    *house
-	books    *books
+	listener   net.Listener
+	control    *control.Listener
+	unlock     func()
+	router     *router.Router
+	fleet      atomic.Pointer[fleet]
+	monitor    *gpu.Monitor
+	house      *house
+	accounting *accounting
 
 	serving context.Context //nolint:containedctx // of all servers, which outlive the context of Run
 	stop    context.CancelFunc
@@ -123,7 +123,7 @@ func (d *Daemon) open() (err error) {
 	}
 	d.house = &house{monitor: d.monitor}
 	d.grace.Store(int64(cfg.ShutdownGrace))
-	d.books = openBooks(cfg, d.log)
+	d.accounting = openAccounting(cfg, d.log)
 	d.restoreDrain()
 	planned := d.plan(d.setup)
 	routing, err := d.routing(cfg, planned.fleet)
@@ -131,7 +131,7 @@ func (d *Daemon) open() (err error) {
 		return err
 	}
 	d.upstreams = routing.Upstreams
-	d.books.prices.settle(cfg, routing.Upstreams)
+	d.accounting.prices.applyConfig(cfg, routing.Upstreams)
 	d.setFleet(planned.fleet)
 	if d.router, err = router.New(routing, d.log); err != nil {
 		return err
@@ -151,8 +151,8 @@ func (d *Daemon) Close() {
 	if d.listener != nil {
 		_ = d.listener.Close() // Run has closed it already
 	}
-	if d.books != nil {
-		d.books.close(d.opts.Hurry) // Run has closed them already
+	if d.accounting != nil {
+		d.accounting.close(d.opts.Hurry) // Run has closed it already
 	}
 	if d.unlock != nil {
 		d.unlock()
@@ -207,7 +207,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	var watching sync.WaitGroup // of the GPUs, which a stop needs as well
 	watching.Go(func() { d.monitor.Run(d.serving) })
 	watching.Go(func() { d.watchGPUs(d.serving) })
-	watching.Go(func() { d.books.restore(d.serving) })
+	watching.Go(func() { d.accounting.restoreBudgets(d.serving) })
 	watching.Go(func() { giveBackAtRest(d.serving, d.router.Calls, d.router.Inflight, freeMemory) })
 	watching.Go(d.findLoops)
 
@@ -215,14 +215,14 @@ func (d *Daemon) Run(ctx context.Context) error {
 	watching.Go(func() { d.tellStates(ctx, told) })
 	watching.Go(func() { d.feedWatchdog(ctx) })
 	group.Go(func() error {
-		d.books.await(ctx)
+		d.accounting.awaitBudgets(ctx)
 		return conns.Serve()
 	})
 	group.Go(func() error { return ignoreClosed(private.Serve(d.control)) })
 	group.Go(func() error {
 		<-ctx.Done()
 		d.endCalls(public, conns)
-		d.books.close(d.opts.Hurry)
+		d.accounting.close(d.opts.Hurry)
 		d.changing.Lock()
 		d.stopping = true
 		d.scheduleResume() // there is none any more
@@ -230,7 +230,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.stop() // they are needed until the calls have ended
 		d.group.Wait()
 		watching.Wait()
-		d.books.prices.wait()
+		d.accounting.prices.wait()
 		return private.Close()
 	})
 	err := group.Wait()
@@ -242,7 +242,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 // prices asked for: an upstream's key is not for others.
 func (d *Daemon) findLoops() {
 	d.router.FindLoops(d.serving)
-	d.books.prices.begin(d.serving, d.router.IsLoop)
+	d.accounting.prices.begin(d.serving, d.router.IsLoop)
 }
 
 // endCalls closes the port and waits for the calls that have begun.

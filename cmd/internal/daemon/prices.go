@@ -54,10 +54,10 @@ func (p *pricing) FullName(bare string) (name string, ok bool) {
 	return name, name != ""
 }
 
-// settle takes over which upstreams there are and what the configuration says of
-// their prices. Lists of upstreams that are as they were go on; begin has the others
-// read.
-func (p *pricing) settle(c *config.Config, upstreams []router.Upstream) {
+// applyConfig applies another list of upstreams and the prices that the configuration
+// has for them. The price lists of upstreams that have not changed are kept; begin has
+// the others read.
+func (p *pricing) applyConfig(c *config.Config, upstreams []router.Upstream) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	old := p.lists

@@ -100,7 +100,7 @@ func begin(t *testing.T, dir string, upstreams ...router.Upstream) (p *pricing, 
 	t.Helper()
 	log = &said{lines: make(chan string, 100)}
 	p = newPricing(dir, zerolog.New(log))
-	p.settle(&config.Config{}, upstreams)
+	p.applyConfig(&config.Config{}, upstreams)
 	ctx, cancel := context.WithCancel(context.Background())
 	p.begin(ctx, leaveOutNone)
 	end = sync.OnceFunc(func() { cancel(); p.wait() })
@@ -257,17 +257,17 @@ func TestPricesSettle(t *testing.T) {
 
 	zero := new(config.Price)
 	c := &config.Config{Prices: map[string]map[string]config.ModelPrices{"u": {"one": {Prompt: zero, Completion: zero}}}}
-	p.settle(c, []router.Upstream{u})
+	p.applyConfig(c, []router.Upstream{u})
 	if costs(p, "u", "one") != "0" {
 		t.Errorf("it costs %s", costs(p, "u", "one"))
 	}
 	u.Key = "b" // the list is as good as before
-	p.settle(&config.Config{}, []router.Upstream{u})
+	p.applyConfig(&config.Config{}, []router.Upstream{u})
 	if costs(p, "u", "one") != "0.000003" {
 		t.Errorf("with another key it costs %s", costs(p, "u", "one"))
 	}
 	u.BaseURL = two.URL + "/v1"
-	p.settle(&config.Config{}, []router.Upstream{u})
+	p.applyConfig(&config.Config{}, []router.Upstream{u})
 	p.begin(t.Context(), leaveOutNone)
 	if costs(p, "u", "one") != "?" {
 		t.Error("another upstream has the old one's prices")
@@ -276,7 +276,7 @@ func TestPricesSettle(t *testing.T) {
 	if costs(p, "u", "two") != "0.000003" || two.was() != "GET /v1/models Bearer b" {
 		t.Errorf("it costs %s, asked %s", costs(p, "u", "two"), two.was())
 	}
-	p.settle(&config.Config{}, nil)
+	p.applyConfig(&config.Config{}, nil)
 	if p.Book("u") != nil {
 		t.Error("what was taken out has prices")
 	}

@@ -74,7 +74,7 @@ func (d *Daemon) reload() ([]string, error) {
 	zerolog.SetGlobalLevel(level)
 	words := keyChanges(d.upstreams, routing.Upstreams)
 	d.setup, d.upstreams = setup, routing.Upstreams
-	d.books.settle(setup.Config, routing.Upstreams)
+	d.accounting.applyConfig(setup.Config, routing.Upstreams)
 	d.group.Go(d.findLoops)
 	d.grace.Store(int64(setup.Config.ShutdownGrace))
 	d.setFleet(planned.fleet)

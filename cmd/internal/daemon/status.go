@@ -20,7 +20,7 @@ func (d *Daemon) Status() control.Status {
 		Version: d.opts.Version, Listen: d.listener.Addr().String(), Inflight: d.router.Inflight(),
 		Servers: []control.Server{}, GPUs: d.gpuStatus(), Upstreams: []control.Upstream{},
 		GPUProblem: d.monitor.Sample().Problem,
-		Ledger:     d.books.ledgerStatus(), Budgets: d.books.budgetStatus(),
+		Ledger:     d.accounting.ledgerStatus(), Budgets: d.accounting.budgetStatus(),
 	}
 	record := d.drains.snapshot()
 	if together, drained := record.Together(d.configured()); drained {

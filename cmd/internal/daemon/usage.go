@@ -14,17 +14,17 @@ const syncTime = 250 * time.Millisecond
 
 // Usage implements control.Source.
 func (d *Daemon) Usage(ctx context.Context, from, to time.Time, by string) (control.Usage, error) {
-	if d.books.ledger == nil {
+	if d.accounting.ledger == nil {
 		return control.Usage{}, errors.New("nothing is written down here: llmsup.yaml has ledger.enabled: false")
 	}
 	sync, cancel := context.WithTimeout(ctx, syncTime)
-	syncErr := d.books.ledger.Sync(sync)
+	syncErr := d.accounting.ledger.Sync(sync)
 	cancel()
 	what := []ledger.By{ledger.By(by)}
 	if by == "" {
 		what = []ledger.By{ledger.ByModel, ledger.ByEscape, ledger.ByDay}
 	}
-	all, err := d.books.ledger.Usages(ctx, from, to, what...)
+	all, err := d.accounting.ledger.Usages(ctx, from, to, what...)
 	if err != nil {
 		return control.Usage{}, err
 	}
@@ -32,7 +32,7 @@ func (d *Daemon) Usage(ctx context.Context, from, to time.Time, by string) (cont
 	if by == "" {
 		u.Reasons, u.Days = groups(all[1]), groups(all[2])
 	}
-	switch s := d.books.ledger.State(); {
+	switch s := d.accounting.ledger.State(); {
 	case syncErr != nil && s.Condition != ledger.OK:
 		u.Incomplete = "the ledger is " + s.Condition.String() + ": " + s.Reason
 	case s.Converting:

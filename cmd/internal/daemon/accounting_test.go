@@ -18,26 +18,26 @@ import (
 )
 
 // TestBudgetIsRestored: what was spent before the start counts as soon as the ledger
-// can say. As long as it can't, that is told once, and calls are booked.
+// can be read. Until then, one warning is logged, and calls count.
 func TestBudgetIsRestored(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	limit := config.Dollars(usd.Dollar)
 	c := &config.Config{StateDir: t.TempDir(), Ledger: config.Ledger{Enabled: true}, Budget: config.Budget{Limits: config.Limits{Daily: &limit}}}
-	spend := func(b *books, cost usd.Amount) {
-		r, exceeded := b.budget.Reserve(time.Now(), "", cost)
+	spend := func(a *accounting, cost usd.Amount) {
+		r, exceeded := a.budget.Reserve(time.Now(), "", cost)
 		if exceeded != nil {
 			t.Fatal(exceeded)
 		}
 		r.Settle(cost)
-		if !b.ledger.Record(ledger.Row{Time: time.Now(), Dimensions: ledger.Dimensions{Paid: true, Status: 200}, Cost: &cost}).Wait() {
+		if !a.ledger.Record(ledger.Row{Time: time.Now(), Dimensions: ledger.Dimensions{Paid: true, Status: 200}, Cost: &cost}).Wait() {
 			t.Fatal("a row is not durable")
 		}
 	}
-	first := openBooks(c, zerolog.Nop())
+	first := openAccounting(c, zerolog.Nop())
 	spend(first, 5)
 	first.close(nil)
 
-	// A file that nobody can open, until it is taken away.
+	// It can't be opened as long as there is a folder in its place.
 	path := filepath.Join(c.StateDir, "ledger", "ledger.db")
 	if err := os.Rename(path, path+".away"); err != nil {
 		t.Fatal(err)
@@ -46,15 +46,15 @@ func TestBudgetIsRestored(t *testing.T) {
 		t.Fatal(err)
 	}
 	log := &said{lines: make(chan string, 100)}
-	b := openBooks(c, zerolog.New(log))
-	b.patience = 50 * time.Millisecond
+	a := openAccounting(c, zerolog.New(log))
+	a.restoreTimeout = 50 * time.Millisecond
 	ctx, cancel := context.WithCancel(t.Context())
 	restored := make(chan struct{})
-	go func() { defer close(restored); b.restore(ctx) }()
-	spend(b, 7)
+	go func() { defer close(restored); a.restoreBudgets(ctx) }()
+	spend(a, 7)
 	for !strings.Contains(log.next(t), "don't know yet what was spent") {
 	}
-	if s := b.budgetStatus(); len(s) != 1 || s[0].Spent != 7 {
+	if s := a.budgetStatus(); len(s) != 1 || s[0].Spent != 7 {
 		t.Errorf("budgets %+v", s)
 	}
 	if err := os.Remove(path); err != nil {
@@ -64,29 +64,28 @@ func TestBudgetIsRestored(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-restored
-	if s := b.budgetStatus(); s[0].Spent != 12 || s[0].Limit != control.USD(usd.Dollar) || s[0].Period != "daily" {
+	if s := a.budgetStatus(); s[0].Spent != 12 || s[0].Limit != control.USD(usd.Dollar) || s[0].Period != "daily" {
 		t.Errorf("budgets %+v", s)
 	}
 	if n := strings.Count(log.String(), "don't know yet"); n != 1 || !strings.Contains(log.String(), "know again what was spent") {
-		t.Errorf("told %d times:\n%s", n, log)
+		t.Errorf("logged %d times:\n%s", n, log)
 	}
 	cancel()
-	b.close(nil)
+	a.close(nil)
 }
 
-// TestBudgetIsNotRestored: an end in the middle of it is no error, and holds nobody
-// up.
+// TestBudgetIsNotRestored: a stop meanwhile is no error, and does not wait.
 func TestBudgetIsNotRestored(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	c := &config.Config{StateDir: t.TempDir(), Ledger: config.Ledger{Enabled: true}}
 	if err := os.MkdirAll(filepath.Join(c.StateDir, "ledger", "ledger.db"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	b := openBooks(c, zerolog.Nop())
+	a := openAccounting(c, zerolog.Nop())
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	b.restore(ctx)
-	hurry := make(chan struct{})
-	close(hurry)
-	b.close(hurry)
+	a.restoreBudgets(ctx)
+	forceStop := make(chan struct{})
+	close(forceStop)
+	a.close(forceStop)
 }
