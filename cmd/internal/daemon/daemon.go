@@ -23,6 +23,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/graceful"
+	"github.com/llmsup/llmsup/cmd/internal/maintenance"
 	"github.com/llmsup/llmsup/gpu"
 	"github.com/llmsup/llmsup/router"
 	"github.com/llmsup/llmsup/supervisor"
@@ -58,14 +59,15 @@ type Daemon struct {
 	opts Options
 	log  zerolog.Logger
 
-	listener   net.Listener
-	control    *control.Listener
-	unlock     func()
-	router     *router.Router
-	fleet      atomic.Pointer[fleet]
-	monitor    *gpu.Monitor
-	house      *house
-	accounting *accounting
+	listener    net.Listener
+	control     *control.Listener
+	unlock      func()
+	router      *router.Router
+	fleet       atomic.Pointer[fleet]
+	monitor     *gpu.Monitor
+	house       *house
+	accounting  *accounting
+	maintenance *maintenance.Manager
 
 	serving context.Context //nolint:containedctx // of all servers, which outlive the context of Run
 	stop    context.CancelFunc
@@ -77,11 +79,10 @@ type Daemon struct {
 
 	telling   sync.Mutex // held from the word that a reload begins to the one that it is over
 	reloading sync.Mutex // one at a time
-	changing  sync.Mutex // held by whoever changes what follows, the fleet or the routing
+	changing  sync.Mutex // held by whoever changes what follows, the fleet, its drains or the routing
 	setup     Setup
 	upstreams []router.Upstream // as they are now
-	drains    drainRecord
-	grace     atomic.Int64 // nanoseconds that calls have to end; read by a stop, which waits for nobody
+	grace     atomic.Int64      // nanoseconds that calls have to end; read by a stop, which waits for nobody
 	stopping  bool
 }
 
@@ -124,7 +125,9 @@ func (d *Daemon) open() (err error) {
 	d.house = &house{monitor: d.monitor}
 	d.grace.Store(int64(cfg.ShutdownGrace))
 	d.accounting = openAccounting(cfg, d.log)
-	d.restoreDrain()
+	d.maintenance = maintenance.Open(d.serving, maintenance.Options{
+		Fleet: maintenanceFleet{d}, StateDir: cfg.StateDir, Log: d.log, Lock: &d.changing,
+	}, sortedKeys(cfg.Servers))
 	planned := d.plan(d.setup)
 	routing, err := d.routing(cfg, planned.fleet)
 	if err != nil {
@@ -198,8 +201,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		<-stopped.Changed // at once: from the first status line on it is starting or drained
 	}
 	d.changing.Lock()
-	d.scheduleResume()
-	d.releaseDriver()
+	d.maintenance.FleetChanged()
 	d.changing.Unlock()
 	told := d.statusLine()
 	d.tell(d.opts.Systemd.Ready(told))
@@ -225,10 +227,11 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.accounting.close(d.opts.Hurry)
 		d.changing.Lock()
 		d.stopping = true
-		d.scheduleResume() // there is none any more
 		d.changing.Unlock()
+		d.maintenance.Stop()
 		d.stop() // they are needed until the calls have ended
 		d.group.Wait()
+		d.maintenance.Wait()
 		watching.Wait()
 		d.accounting.prices.wait()
 		return private.Close()

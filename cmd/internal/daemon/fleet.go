@@ -3,10 +3,12 @@ package daemon
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/supervisor"
@@ -95,7 +97,7 @@ func (d *Daemon) newServed(name string, c command, cfg *config.Config) *served {
 	t.settle(cfg.Servers[name], cfg)
 	ctx, end := context.WithCancel(d.serving)
 	server := supervisor.New(d.spec(name, c, t, cfg), d.log, d.opts.Hurry)
-	if drain, drained := d.drains.Of(name); drained {
+	if drain, drained := d.maintenance.Record().Of(name); drained {
 		server.Drain(drain.Hold())
 	}
 	return &served{name: name, server: server, tenant: t, command: c, life: &life{ctx, end, make(chan struct{})}}
@@ -177,9 +179,41 @@ func (d *Daemon) buryStopped(leaving *served) (done bool) {
 	leaving.end()
 	<-leaving.ended
 	d.setFleet(slices.Delete(slices.Clone(d.servers()), i, i+1))
-	d.releaseDriver()
+	d.maintenance.FleetChanged()
 	d.router.Forget(leaving.name)
 	_ = os.Remove(filepath.Join(d.serversDir(), leaving.name)) // it is empty, or somebody has put something there
 	d.log.Info().Str("server", leaving.name).Msg("the server that was taken out has ended")
 	return true
+}
+
+// find returns the servers of some names, sorted; without names it returns all, those
+// that a reload has removed and that have not ended included.
+func (d *Daemon) find(names []string) ([]*served, error) {
+	if len(names) == 0 {
+		return d.servers(), nil
+	}
+	known := d.configured()
+	for _, name := range names {
+		if !slices.Contains(known, name) {
+			return nil, unknownServer(name, known)
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(d.servers()), func(s *served) bool { return !slices.Contains(names, s.name) }), nil
+}
+
+func unknownServer(name string, known []string) error {
+	if len(known) == 0 {
+		return fmt.Errorf("there is no server %q, and the configuration has none", name)
+	}
+	return fmt.Errorf("there is no server %q; the configuration has %s", name, strings.Join(known, ", "))
+}
+
+// configured are the names of the servers that the configuration has, sorted.
+func (d *Daemon) configured() (names []string) {
+	for _, s := range d.servers() {
+		if !s.leaving {
+			names = append(names, s.name)
+		}
+	}
+	return names
 }

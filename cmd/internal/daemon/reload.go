@@ -5,6 +5,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/llmsup/llmsup/cmd/internal/maintenance"
 	"github.com/llmsup/llmsup/router"
 	"github.com/llmsup/llmsup/supervisor"
 )
@@ -52,7 +53,7 @@ func (d *Daemon) reload() ([]string, error) {
 	d.changing.Lock()
 	defer d.changing.Unlock()
 	if d.stopping {
-		return nil, errStopping
+		return nil, maintenance.ErrStopping
 	}
 	old := d.setup.Config
 	if err := setup.Config.Fixed(old); err != nil {
@@ -78,8 +79,7 @@ func (d *Daemon) reload() ([]string, error) {
 	d.group.Go(d.findLoops)
 	d.grace.Store(int64(setup.Config.ShutdownGrace))
 	d.setFleet(planned.fleet)
-	d.changeRecord(d.drains.Follow(d.configured()))
-	d.releaseDriver()
+	d.maintenance.FleetChanged()
 	return append(append(d.apply(planned), setup.Config.Changes(old)...), words...), nil
 }
 
@@ -102,13 +102,7 @@ func (d *Daemon) apply(planned change) (words []string) {
 	for _, s := range planned.removed {
 		words = append(words, "server "+s.name+": removed; it ends when its calls have")
 		s.server.Retire()
-		if _, drained := d.drains.Of(s.name); !drained {
-			// Its drain is forgotten, also if a reload adds it again before it has ended.
-			s.server.Resume()
-			d.cancel(drainOperation, []*served{s}, func(string) string {
-				return "a reload has removed " + s.name + ", which ends its drain; its process ends when its calls have ended"
-			})
-		}
+		d.maintenance.ServerRemoved(d.maintained(s))
 		d.group.Go(func() { d.bury(s) })
 	}
 	for _, s := range planned.stayed {

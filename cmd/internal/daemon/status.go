@@ -2,11 +2,8 @@ package daemon
 
 import (
 	"cmp"
-	"errors"
-	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/maintenance"
@@ -22,7 +19,7 @@ func (d *Daemon) Status() control.Status {
 		GPUProblem: d.monitor.Sample().Problem,
 		Ledger:     d.accounting.ledgerStatus(), Budgets: d.accounting.budgetStatus(),
 	}
-	record := d.drains.snapshot()
+	record := d.maintenance.Record()
 	if together, drained := record.Together(d.configured()); drained {
 		s.Drain = drainStatus(together)
 	}
@@ -61,44 +58,6 @@ func drainStatus(drain maintenance.Drain) *control.Drain {
 		s.Until = &drain.Until
 	}
 	return s
-}
-
-// Restart implements control.Source. Drained servers are not restarted; a request
-// that names one is rejected.
-func (d *Daemon) Restart(names []string) (control.Restarting, error) {
-	<-d.begun
-	d.changing.Lock()
-	defer d.changing.Unlock()
-	begun := control.Restarting{Servers: []string{}, Drained: []string{}}
-	if d.stopping {
-		return begun, errStopping
-	}
-	servers, err := d.find(names)
-	if err != nil {
-		return begun, err
-	}
-	for _, s := range servers {
-		if _, drained := d.drains.Of(s.name); drained {
-			begun.Drained = append(begun.Drained, s.name)
-		} else if !s.leaving {
-			begun.Servers = append(begun.Servers, s.name)
-		}
-	}
-	switch drained := begun.Drained; {
-	case len(drained) == 0:
-	case len(names) > 0 && len(drained) == 1:
-		return begun, fmt.Errorf("%s is drained; llmsup resume %s starts it", drained[0], drained[0])
-	case len(names) > 0:
-		return begun, fmt.Errorf("%s are drained; llmsup resume %s starts them", strings.Join(drained, " and "), strings.Join(drained, " "))
-	case len(begun.Servers) == 0:
-		return begun, errors.New("the servers are drained; llmsup resume starts them")
-	}
-	for _, s := range servers {
-		if slices.Contains(begun.Servers, s.name) {
-			s.server.Restart()
-		}
-	}
-	return begun, nil
 }
 
 // Route implements control.Source.

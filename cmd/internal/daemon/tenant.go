@@ -116,9 +116,8 @@ func (t *tenant) Devices() string {
 	return strings.Join(uuids, ",")
 }
 
-// holding says how much VRAM the last process held, in words; problem says why that
-// can't be told, or that it was none.
-func (t *tenant) holding() (held, problem string) {
+// Held implements maintenance.VRAM.
+func (t *tenant) Held() (held, problem string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch s := t.house.monitor.Sample(); {
@@ -138,7 +137,7 @@ func (t *tenant) holding() (held, problem string) {
 // before the next one is started, in percent: the driver keeps some of it.
 const enoughBack = 75
 
-// Outstanding implements supervisor.GPU.
+// Outstanding implements supervisor.GPU and maintenance.VRAM.
 func (t *tenant) Outstanding() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

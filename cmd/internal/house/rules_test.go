@@ -51,7 +51,7 @@ func edges(tree []source) []string {
 // the package that joins them all. In a test they may use no more.
 var cmdPackages = map[string][]string{
 	"cmd/internal/graceful":    nil,
-	"cmd/internal/maintenance": {"supervisor"},
+	"cmd/internal/maintenance": {"cmd/internal/control", "supervisor"},
 }
 
 // cmdEdges holds the imports of these packages: what they decide must not depend on the

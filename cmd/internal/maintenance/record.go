@@ -1,6 +1,3 @@
-// Package maintenance knows which servers an operator has drained, until when, and
-// how that is remembered over a restart of llmsup. The daemon applies what it
-// decides.
 package maintenance
 
 import (

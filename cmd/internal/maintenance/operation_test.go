@@ -1,4 +1,4 @@
-package daemon
+package maintenance
 
 import (
 	"context"
@@ -11,9 +11,9 @@ import (
 // TestCancel: a command ends the operations of the other kind that are about one of its
 // servers, and says which.
 func TestCancel(t *testing.T) {
-	servers := func(names ...string) (list []*served) {
+	servers := func(names ...string) (list []Server) {
 		for _, name := range names {
-			list = append(list, &served{name: name})
+			list = append(list, Server{Name: name})
 		}
 		return list
 	}
@@ -31,16 +31,16 @@ func TestCancel(t *testing.T) {
 		"command of none": {[]string{"chat"}, nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := &Daemon{}
-			other, o := newOperation(resumeOperation, servers(tc.operation...), true), newOperation(drainOperation, servers(tc.operation...), true)
-			d.begin(other)
-			d.begin(o)
-			d.cancel(drainOperation, servers(tc.command...), func(names string) string { return "of " + names })
+			m := &Manager{}
+			other, o := newOperation(resumeCommand, servers(tc.operation...), true), newOperation(drainCommand, servers(tc.operation...), true)
+			m.begin(other)
+			m.begin(o)
+			m.cancel(drainCommand, tc.command, func(names string) string { return "of " + names })
 			if o.isOver() != (tc.want != "") {
 				t.Errorf("over: %v", o.isOver())
 			}
 			if other.isOver() {
-				t.Error("one of another kind was ended")
+				t.Error("one of another command was ended")
 			}
 			o.end(control.StepDrained, "")
 			var last control.Step
@@ -50,8 +50,8 @@ func TestCancel(t *testing.T) {
 			if last.Text != tc.want || (last.Step == control.StepCancelled) != (tc.want != "") {
 				t.Errorf("%+v, want %q", last, tc.want)
 			}
-			d.begin(newOperation(drainOperation, nil, false))
-			if slices.Contains(d.drains.operations, o) {
+			m.begin(newOperation(drainCommand, nil, false))
+			if slices.Contains(m.operations, o) {
 				t.Error("one that is over is remembered")
 			}
 		})

@@ -1,4 +1,4 @@
-package daemon
+package maintenance
 
 import (
 	"context"
@@ -13,8 +13,8 @@ import (
 // operation follows one drain command, or one that ends drains, and keeps its steps.
 // It goes on when its client closes the connection.
 type operation struct {
-	kind    operationKind
-	servers []*served
+	command command
+	servers []Server
 	named   bool // the operator named them, and did not mean all
 
 	mu      sync.Mutex
@@ -23,36 +23,30 @@ type operation struct {
 	over    chan struct{} // closed behind the last one
 }
 
-type operationKind int
-
-const (
-	drainOperation operationKind = iota
-	resumeOperation
-)
-
-func newOperation(kind operationKind, servers []*served, named bool) *operation {
-	return &operation{kind: kind, servers: servers, named: named, changed: make(chan struct{}), over: make(chan struct{})}
+func newOperation(c command, servers []Server, named bool) *operation {
+	return &operation{command: c, servers: servers, named: named, changed: make(chan struct{}), over: make(chan struct{})}
 }
 
 // begin remembers an operation for as long as it is not over. The caller holds
-// changing.
-func (d *Daemon) begin(o *operation) {
-	d.drains.operations = append(slices.DeleteFunc(d.drains.operations, (*operation).isOver), o)
+// the lock.
+func (m *Manager) begin(o *operation) {
+	m.operations = append(slices.DeleteFunc(m.operations, (*operation).isOver), o)
 }
 
-// cancel ends the operations of a kind that are about one of some servers: another
-// command has taken their place. text makes the last step of the names of those
-// servers, "" where it is all that the operation is about. The caller holds changing.
-func (d *Daemon) cancel(kind operationKind, servers []*served, text func(names string) string) {
-	for _, o := range d.drains.operations {
+// cancel ends the operations of a command that are about one of some servers: another
+// command has taken their place. text returns the last step's text for the names of
+// those servers, "" where it is all that the operation is about. The caller holds the
+// lock.
+func (m *Manager) cancel(c command, servers []string, text func(names string) string) {
+	for _, o := range m.operations {
 		var both []string
 		for _, name := range namesOf(o.servers) {
-			if slices.Contains(namesOf(servers), name) {
+			if slices.Contains(servers, name) {
 				both = append(both, name)
 			}
 		}
 		switch {
-		case o.kind != kind || len(both) == 0:
+		case o.command != c || len(both) == 0:
 		case len(both) == len(o.servers):
 			o.end(control.StepCancelled, text(""))
 		default:
@@ -61,8 +55,8 @@ func (d *Daemon) cancel(kind operationKind, servers []*served, text func(names s
 	}
 }
 
-// tell adds a step. After the last one there are no more.
-func (o *operation) tell(s control.Step) { o.add(s, false) }
+// emit adds a step. After the last one there are no more.
+func (o *operation) emit(s control.Step) { o.add(s, false) }
 
 // end adds the last step, if there was none.
 func (o *operation) end(step, text string) { o.add(control.Step{Step: step, Text: text}, true) }

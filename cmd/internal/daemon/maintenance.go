@@ -1,0 +1,62 @@
+package daemon
+
+import (
+	"context"
+
+	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/cmd/internal/maintenance"
+)
+
+// Drain implements control.Source.
+func (d *Daemon) Drain(ctx context.Context, how control.DrainRequest, emit func(control.Step) error) error {
+	<-d.begun
+	return d.maintenance.Drain(ctx, how, emit)
+}
+
+// Resume implements control.Source.
+func (d *Daemon) Resume(ctx context.Context, names []string, emit func(control.Step) error) error {
+	<-d.begun
+	return d.maintenance.Resume(ctx, names, emit)
+}
+
+// Restart implements control.Source.
+func (d *Daemon) Restart(names []string) (control.Restarting, error) {
+	<-d.begun
+	return d.maintenance.Restart(names)
+}
+
+// maintenanceFleet is the daemon's fleet as maintenance uses it.
+type maintenanceFleet struct{ d *Daemon }
+
+// Servers implements maintenance.Fleet.
+func (f maintenanceFleet) Servers() []maintenance.Server { return f.d.allMaintained(f.d.servers()) }
+
+// Find implements maintenance.Fleet.
+func (f maintenanceFleet) Find(names []string) ([]maintenance.Server, error) {
+	found, err := f.d.find(names)
+	return f.d.allMaintained(found), err
+}
+
+// Stranded implements maintenance.Fleet.
+func (f maintenanceFleet) Stranded(drained []string) []string { return f.d.router.Stranded(drained) }
+
+// ReleaseDriver implements maintenance.Fleet.
+func (f maintenanceFleet) ReleaseDriver(release bool) { f.d.monitor.Rest(release) }
+
+func (d *Daemon) allMaintained(servers []*served) []maintenance.Server {
+	all := make([]maintenance.Server, 0, len(servers))
+	for _, s := range servers {
+		all = append(all, d.maintained(s))
+	}
+	return all
+}
+
+func (d *Daemon) maintained(s *served) maintenance.Server {
+	return maintenance.Server{
+		Name: s.name, Removed: s.leaving, Process: s.server, VRAM: s.tenant, Context: s.ctx,
+		Load: func() maintenance.Load {
+			now := d.router.Traffic(s.name)
+			return maintenance.Load{Calls: now.Calls, Queued: now.Queued}
+		},
+	}
+}

@@ -1,0 +1,226 @@
+package maintenance
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/supervisor"
+)
+
+// The steps of a drain, and of its end, come from the servers' snapshots, so that they
+// are what has happened, and not what was requested.
+
+// watchDrain emits a drain's steps until it is done or taken back.
+func (m *Manager) watchDrain(o *operation, queued map[string]int, warning string) {
+	ctx, cancel := context.WithCancel(m.ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-o.over:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	warn := sync.OnceFunc(func() { // after the first line, which says that calls stay away
+		if warning != "" {
+			o.emit(control.Step{Step: control.StepWarning, Text: warning})
+		}
+	})
+	defer warn()
+	var all sync.WaitGroup
+	var held atomic.Int32 // servers whose VRAM is not free
+	for _, s := range o.servers {
+		all.Go(func() {
+			if !m.watchDrained(ctx, o, s, queued[s.Name], warn) {
+				held.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if ctx.Err() != nil {
+		o.end(control.StepFailed, ErrStopping.Error()+"; the drain goes on when it is started again")
+		return
+	}
+	m.opts.Lock.Lock()
+	defer m.opts.Lock.Unlock()
+	if o.isOver() { // it was taken back at this moment
+		return
+	}
+	warn()
+	if held.Load() > 0 {
+		o.end(control.StepFailed, "drained, but not all VRAM is free; llmsup status shows who holds it")
+		return
+	}
+	o.end(control.StepDrained, "drained; "+m.Record().Outlook(namesOf(o.servers), o.named))
+	m.releaseDriver()
+}
+
+// pollInterval is how often the calls of a server, or its VRAM, are read.
+const pollInterval = 50 * time.Millisecond
+
+// watchDrained emits the steps of one server on its way out of use. queued calls were
+// waiting for it. It returns false when its VRAM is not released.
+func (m *Manager) watchDrained(ctx context.Context, o *operation, s Server, queued int, begun func()) (free bool) {
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	phase, report := Requested, drainReport{server: s.Name, queued: queued}
+	for {
+		now := s.Process.Snapshot()
+		calls := s.Load().Calls
+		drain, _ := m.Record().Of(s.Name)
+		phase = phase.next(drainCommand, view{
+			state: now.State, running: now.PID != 0, ending: closed(now.Gone), keep: drain.KeepServer,
+		})
+		for _, step := range report.steps(phase, now.PID, calls) {
+			o.emit(step)
+			if step.Step == control.StepDraining {
+				begun()
+			}
+		}
+		switch phase {
+		case Kept:
+			return true
+		case Drained:
+			return m.watchVRAM(ctx, o, s)
+		default:
+		}
+		select {
+		case <-ctx.Done():
+			return true
+		case <-now.Changed:
+		case <-tick.C:
+		}
+	}
+}
+
+// closed says whether a channel is closed. A nil channel is not.
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// vramTimeout is how long the driver may take to release the VRAM of a process that
+// has ended, before the drain fails.
+const vramTimeout = 15 * time.Second
+
+func (m *Manager) watchVRAM(ctx context.Context, o *operation, s Server) (free bool) {
+	emit := func(text string) { o.emit(control.Step{Server: s.Name, Step: control.StepVRAM, Text: text}) }
+	held, problem := s.VRAM.Held()
+	if problem != "" {
+		emit(problem)
+		return true
+	}
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	for deadline := time.Now().Add(vramTimeout); ; {
+		outstanding := s.VRAM.Outstanding()
+		switch {
+		case outstanding == "":
+			emit("its VRAM is free: " + held)
+			return true
+		case time.Now().After(deadline):
+			emit("its VRAM is not free: " + outstanding)
+			return false
+		}
+		select {
+		case <-ctx.Done():
+			return true
+		case <-tick.C:
+		}
+	}
+}
+
+// watchReturns emits the steps of an operation's servers on their way back into use,
+// from the snapshots before it.
+func (m *Manager) watchReturns(o *operation, before map[string]*supervisor.Snapshot) {
+	var all sync.WaitGroup
+	var failed atomic.Int32
+	for _, s := range o.servers {
+		all.Go(func() {
+			if !m.watchReturn(o, s, before[s.Name]) {
+				failed.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if failed.Load() > 0 {
+		o.end(control.StepFailed, "not all servers came back; llmsup logs shows what llama-server printed")
+		return
+	}
+	o.end(control.StepResumed, "in use again")
+}
+
+// watchReturn emits the steps of one server on its way back into use, and returns
+// whether it is ready.
+func (m *Manager) watchReturn(o *operation, s Server, before *supervisor.Snapshot) (ready bool) {
+	emit := func(step, text string) { o.emit(control.Step{Server: s.Name, Step: step, Text: text}) }
+	emitted := "" // the last state that was emitted
+	for phase := Requested; ; {
+		now := s.Process.Snapshot()
+		seen := view{
+			state: now.State, running: now.PID != 0, same: now.PID == before.PID,
+			exited: now.LastExit != nil && now.LastExit != before.LastExit, removed: s.Removed,
+		}
+		phase = phase.next(resumeCommand, seen)
+		state := now.State.String()
+		if now.Reason != "" {
+			state += ": " + now.Reason
+		}
+		failure := "did not come back: " + state
+		if phase == Verifying {
+			err := m.verify(s)
+			if err != nil && m.ctx.Err() != nil {
+				o.end(control.StepFailed, ErrStopping.Error())
+				return false
+			}
+			seen.completion = answered
+			if err != nil {
+				seen.completion, failure = unanswered, "answered no completion: "+err.Error()
+			}
+			phase = phase.next(resumeCommand, seen)
+		}
+		switch phase {
+		case InUse:
+			emit(control.StepReady, "has answered a completion, and is "+state)
+			return true
+		case Failed:
+			emit(control.StepFailed, failure)
+			return false
+		case Removed: // for good
+			return true
+		case Starting:
+			if state != emitted {
+				emitted = state
+				emit(control.StepStarting, state)
+			}
+		default:
+		}
+		select {
+		case <-o.over: // another command has taken its place
+			return true
+		case <-s.Context.Done(): // llmsup stops, or a reload has removed it
+			if m.ctx.Err() != nil {
+				o.end(control.StepFailed, ErrStopping.Error())
+			}
+			return m.ctx.Err() == nil
+		case <-now.Changed:
+		}
+	}
+}
+
+// verifyTimeout is how long a server that is in use may take for a completion: there
+// may be calls before it.
+const verifyTimeout = time.Minute
+
+func (m *Manager) verify(s Server) error {
+	ctx, cancel := context.WithTimeout(s.Context, verifyTimeout)
+	defer cancel()
+	return s.Process.Prove(ctx)
+}
