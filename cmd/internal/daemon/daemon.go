@@ -24,6 +24,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/graceful"
 	"github.com/llmsup/llmsup/cmd/internal/maintenance"
+	"github.com/llmsup/llmsup/cmd/internal/placement"
 	"github.com/llmsup/llmsup/gpu"
 	"github.com/llmsup/llmsup/router"
 	"github.com/llmsup/llmsup/supervisor"
@@ -65,7 +66,7 @@ type Daemon struct {
 	router      *router.Router
 	fleet       atomic.Pointer[fleet]
 	monitor     *gpu.Monitor
-	house       *house
+	pool        *placement.Pool
 	accounting  *accounting
 	maintenance *maintenance.Manager
 
@@ -122,7 +123,7 @@ func (d *Daemon) open() (err error) {
 	if cfg.GPU.Devices == gpu.None {
 		d.monitor = gpu.NewNull()
 	}
-	d.house = &house{monitor: d.monitor}
+	d.pool = placement.NewPool(d.monitor, d.log)
 	d.grace.Store(int64(cfg.ShutdownGrace))
 	d.accounting = openAccounting(cfg, d.log)
 	d.maintenance = maintenance.Open(d.serving, maintenance.Options{
@@ -208,7 +209,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	close(d.begun)
 	var watching sync.WaitGroup // of the GPUs, which a stop needs as well
 	watching.Go(func() { d.monitor.Run(d.serving) })
-	watching.Go(func() { d.watchGPUs(d.serving) })
+	watching.Go(func() { d.pool.Watch(d.serving, d.placedServers) })
 	watching.Go(func() { d.accounting.restoreBudgets(d.serving) })
 	watching.Go(func() { giveBackAtRest(d.serving, d.router.Calls, d.router.Inflight, freeMemory) })
 	watching.Go(d.findLoops)

@@ -9,19 +9,21 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
+	"github.com/llmsup/llmsup/cmd/internal/placement"
 	"github.com/llmsup/llmsup/supervisor"
 )
 
 // served is a llama-server that the daemon runs. It is never changed: a reload
 // puts another one in its place, about the same server.
 type served struct {
-	name    string
-	server  *supervisor.Server
-	tenant  *tenant
-	command command
-	leaving bool // it is no longer in the configuration, and ends when its calls have
+	name     string
+	server   *supervisor.Server
+	workload *placement.Workload
+	command  command
+	leaving  bool // it is no longer in the configuration, and ends when its calls have
 	*life
 }
 
@@ -30,6 +32,8 @@ type life struct {
 	ctx   context.Context //nolint:containedctx // it is the server's, from the fleet's plan to its removal
 	end   context.CancelFunc
 	ended chan struct{} // closed when Run has returned
+
+	streams atomic.Bool // its streams have all that its whole answers have
 }
 
 // command is all that a server's process follows from: when it changes, so has
@@ -75,7 +79,7 @@ func (d *Daemon) plan(setup Setup) change {
 		case !s.leaving && reflect.DeepEqual(s.command, wanted):
 			c.stayed = append(c.stayed, s)
 		default: // one that was taken out and has not ended yet is taken back
-			s = &served{s.name, s.server, s.tenant, wanted, false, s.life}
+			s = &served{s.name, s.server, s.workload, wanted, false, s.life}
 			c.replaced = append(c.replaced, s)
 		}
 		c.fleet = append(c.fleet, s)
@@ -83,7 +87,7 @@ func (d *Daemon) plan(setup Setup) change {
 	for _, name := range sortedKeys(present) {
 		s := present[name]
 		if !s.leaving {
-			s = &served{s.name, s.server, s.tenant, s.command, true, s.life}
+			s = &served{s.name, s.server, s.workload, s.command, true, s.life}
 			c.removed = append(c.removed, s)
 		}
 		c.fleet = append(c.fleet, s) // until it has ended
@@ -93,21 +97,23 @@ func (d *Daemon) plan(setup Setup) change {
 }
 
 func (d *Daemon) newServed(name string, c command, cfg *config.Config) *served {
-	t := &tenant{name: name, house: d.house, log: d.log}
-	t.settle(cfg.Servers[name], cfg)
+	w := d.pool.Workload(name)
+	w.ApplyConfig(cfg.Servers[name], cfg)
 	ctx, end := context.WithCancel(d.serving)
-	server := supervisor.New(d.spec(name, c, t, cfg), d.log, d.opts.Hurry)
+	server := supervisor.New(d.spec(name, c, w, cfg), d.log, d.opts.Hurry)
 	if drain, drained := d.maintenance.Record().Of(name); drained {
 		server.Drain(drain.Hold())
 	}
-	return &served{name: name, server: server, tenant: t, command: c, life: &life{ctx, end, make(chan struct{})}}
+	l := &life{ctx: ctx, end: end, ended: make(chan struct{})}
+	l.streams.Store(sameStreams(cfg.Servers[name].Args))
+	return &served{name: name, server: server, workload: w, command: c, life: l}
 }
 
-func (d *Daemon) spec(name string, c command, t *tenant, cfg *config.Config) supervisor.Spec {
+func (d *Daemon) spec(name string, c command, w *placement.Workload, cfg *config.Config) supervisor.Spec {
 	entry := cfg.Servers[name]
 	return supervisor.Spec{
 		Name: name, Binary: c.binary, Model: entry.Model, CtxSize: entry.CtxSize, NGPULayers: entry.NGPULayers, Args: entry.Args,
-		Dir: filepath.Join(d.serversDir(), name), GPU: t, Secrets: cfg.KeyVariables(),
+		Dir: filepath.Join(d.serversDir(), name), GPU: w, Secrets: cfg.KeyVariables(),
 		LoadTimeout: entry.LoadTimeout, StallTimeout: entry.StallTimeout,
 		// Asked only once the server runs, and the router is there by then.
 		Traffic: func() supervisor.Traffic {
@@ -144,7 +150,11 @@ type fleet struct {
 // changing.
 func (d *Daemon) setFleet(servers []*served) {
 	old := d.fleet.Swap(&fleet{servers, make(chan struct{})})
-	d.house.settle(servers, policyOf(d.setup.Config.GPU))
+	var workloads []*placement.Workload
+	for _, s := range servers {
+		workloads = append(workloads, s.workload)
+	}
+	d.pool.ApplyConfig(workloads, d.setup.Config.GPU)
 	if old != nil {
 		close(old.changed)
 	}
@@ -216,4 +226,14 @@ func (d *Daemon) configured() (names []string) {
 		}
 	}
 	return names
+}
+
+// placedServers are the servers as placement watches them.
+func (d *Daemon) placedServers() (list []placement.Server) {
+	for _, s := range d.servers() {
+		list = append(list, placement.Server{
+			Workload: s.workload, Process: s.server, Calls: func() int { return d.router.Traffic(s.name).Calls },
+		})
+	}
+	return list
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/cmd/internal/placement"
 	"github.com/llmsup/llmsup/gpu"
 )
 
@@ -19,8 +20,8 @@ const (
 	gpuUnknown  = "unknown"
 )
 
-// gpuHealth puts together what is wrong with a GPU, and what the servers have
-// against it.
+// gpuHealth combines what is wrong with a GPU itself and the conditions that servers
+// have on it.
 func (d *Daemon) gpuHealth(s *gpu.Sample, g gpu.GPU) gpuHealth {
 	if g.Lost {
 		return gpuHealth{gpuLost, "the driver can't reach it any more: look for NVRM in dmesg"}
@@ -29,35 +30,21 @@ func (d *Daemon) gpuHealth(s *gpu.Sample, g gpu.GPU) gpuHealth {
 		return gpuHealth{gpuUnknown, s.Problem}
 	}
 	var words []string
-	hear := func(findings []gpu.Finding) {
-		for _, f := range findings {
+	add := func(conditions []gpu.Finding) {
+		for _, f := range conditions {
 			if line := string(f.Reason) + ": " + f.Words; f.UUID == g.UUID && !slices.Contains(words, line) {
 				words = append(words, line)
 			}
 		}
 	}
-	hear(d.house.found())
+	add(d.pool.Conditions())
 	for _, served := range d.servers() {
-		hear(served.tenant.found())
+		add(served.workload.Conditions())
 	}
 	if words != nil {
 		return gpuHealth{gpuDegraded, strings.Join(words, "; ")}
 	}
 	return gpuHealth{gpuOK, ""}
-}
-
-// found returns what is wrong with GPUs themselves.
-func (h *house) found() []gpu.Finding {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.findings
-}
-
-// found returns what the tenant has against its GPUs.
-func (t *tenant) found() []gpu.Finding {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.findings
 }
 
 func (d *Daemon) gpuStatus() []control.GPU {
@@ -89,18 +76,13 @@ func gpuProcesses(g gpu.GPU) []control.GPUProcess {
 }
 
 // vramStatus is what the server's model needs, and what its process holds now;
-// nil where it needs none, there is no GPU, or that can't be told.
-func (t *tenant) vramStatus(pid int) *control.VRAM {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.wants == gpu.None || t.need.Total() == 0 || len(t.house.monitor.Sample().GPUs) == 0 {
+// nil where it needs none, there is no GPU, or that is unknown.
+func vramStatus(w *placement.Workload, pid int) *control.VRAM {
+	need, held, ok := w.Usage(pid)
+	if !ok {
 		return nil
 	}
-	v := &control.VRAM{
-		NeedBytes: t.need.Total(), WeightsBytes: t.need.Weights, KVBytes: t.need.KV, ComputeBytes: t.need.Compute,
+	return &control.VRAM{
+		NeedBytes: need.Total(), WeightsBytes: need.Weights, KVBytes: need.KV, ComputeBytes: need.Compute, HeldBytes: held,
 	}
-	if pid != 0 && pid == t.pid {
-		v.HeldBytes = t.holds
-	}
-	return v
 }

@@ -11,7 +11,7 @@ import (
 // reason to go elsewhere, or none.
 type local struct {
 	server *supervisor.Server
-	tenant *tenant
+	life   *life
 }
 
 // sameStreams says whether a llama-server with these flags says the same in a
@@ -32,7 +32,7 @@ func (l local) State() router.LocalState {
 	s := router.LocalState{
 		Reason: routerReason(now), Alive: now.State.Alive(),
 		Network: now.Endpoint.Network, Address: now.Endpoint.Address, Key: now.Endpoint.Key,
-		Gone: now.Gone, Hung: now.Hung, Slots: now.Slots, Changed: now.Changed, Streams: l.tenant.streams.Load(),
+		Gone: now.Gone, Hung: now.Hung, Slots: now.Slots, Changed: now.Changed, Streams: l.life.streams.Load(),
 	}
 	if s.Reason != "" {
 		s.Detail = "is " + now.State.String()

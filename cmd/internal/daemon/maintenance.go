@@ -53,7 +53,7 @@ func (d *Daemon) allMaintained(servers []*served) []maintenance.Server {
 
 func (d *Daemon) maintained(s *served) maintenance.Server {
 	return maintenance.Server{
-		Name: s.name, Removed: s.leaving, Process: s.server, VRAM: s.tenant, Context: s.ctx,
+		Name: s.name, Removed: s.leaving, Process: s.server, VRAM: s.workload, Context: s.ctx,
 		Load: func() maintenance.Load {
 			now := d.router.Traffic(s.name)
 			return maintenance.Load{Calls: now.Calls, Queued: now.Queued}

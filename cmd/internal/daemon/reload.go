@@ -88,8 +88,9 @@ func (d *Daemon) reload() ([]string, error) {
 func (d *Daemon) apply(planned change) (words []string) {
 	cfg := d.setup.Config
 	spec := func(s *served) supervisor.Spec {
-		s.tenant.settle(cfg.Servers[s.name], cfg)
-		return d.spec(s.name, s.command, s.tenant, cfg)
+		s.workload.ApplyConfig(cfg.Servers[s.name], cfg)
+		s.streams.Store(sameStreams(cfg.Servers[s.name].Args))
+		return d.spec(s.name, s.command, s.workload, cfg)
 	}
 	for _, s := range planned.added {
 		words = append(words, "server "+s.name+": added, and starting")

@@ -16,7 +16,7 @@ func (d *Daemon) routing(c *config.Config, fleet []*served) (router.Config, erro
 	cfg := router.Config{Table: table, MaxBody: int64(c.MaxBody), Door: door(c), Locals: map[string]router.Local{}, Books: d.accounting.routerBooks(), Catalog: d.accounting.prices}
 	for _, s := range fleet {
 		if !s.leaving {
-			cfg.Locals[s.name] = local{s.server, s.tenant}
+			cfg.Locals[s.name] = local{s.server, s.life}
 		}
 	}
 	for _, name := range sortedKeys(c.Upstreams) {

@@ -74,7 +74,7 @@ func (m serverMetrics) Collect(all chan<- prometheus.Metric) {
 		if now.Slots > 0 {
 			gauge(serverSlots, float64(now.Slots), s.name)
 		}
-		if v := s.tenant.vramStatus(now.PID); v != nil {
+		if v := vramStatus(s.workload, now.PID); v != nil {
 			gauge(serverNeed, float64(v.NeedBytes), s.name)
 			if v.HeldBytes != nil {
 				gauge(serverHeld, float64(*v.HeldBytes), s.name)

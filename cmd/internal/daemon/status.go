@@ -26,7 +26,7 @@ func (d *Daemon) Status() control.Status {
 	for _, r := range d.servers() {
 		now := r.server.Snapshot()
 		status := serverStatus(now, d.router.Traffic(r.name))
-		status.VRAM = r.tenant.vramStatus(now.PID)
+		status.VRAM = vramStatus(r.workload, now.PID)
 		if drain, drained := record.Of(r.name); drained {
 			status.Drain = drainStatus(drain)
 		}

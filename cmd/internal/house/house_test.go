@@ -107,6 +107,7 @@ func TestRulesCanFail(t *testing.T) {
 		"its test imports the daemon":        {cmdEdges, "cmd/internal/graceful/a_test.go", importing(module + "/cmd/internal/daemon"), "imports cmd/internal/daemon"},
 		"maintenance imports the supervisor": {cmdEdges, "cmd/internal/maintenance/a.go", importing(module + "/supervisor"), ""},
 		"maintenance imports the gpu":        {cmdEdges, "cmd/internal/maintenance/a.go", importing(module + "/gpu"), "cmd/internal/maintenance/a.go imports gpu"},
+		"placement imports maintenance":      {cmdEdges, "cmd/internal/placement/a.go", importing(module + "/cmd/internal/maintenance"), "imports cmd/internal/maintenance"},
 		"the daemon joins all":               {cmdEdges, "cmd/internal/daemon/a.go", importing(module+"/cmd/internal/graceful", module+"/router"), ""},
 
 		"supervisor starts processes":  {exclusivity, "supervisor/a.go", importing("os/exec"), ""},

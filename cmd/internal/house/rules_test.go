@@ -52,6 +52,7 @@ func edges(tree []source) []string {
 var cmdPackages = map[string][]string{
 	"cmd/internal/graceful":    nil,
 	"cmd/internal/maintenance": {"cmd/internal/control", "supervisor"},
+	"cmd/internal/placement":   {"cmd/internal/config", "gpu", "models/gguf", "models/vram", "supervisor"},
 }
 
 // cmdEdges holds the imports of these packages: what they decide must not depend on the

@@ -1,10 +1,10 @@
-package daemon
+package placement
 
 import "testing"
 
-// TestOwnSettings: which of llama-server's variables make the estimate of its VRAM
+// TestEngineSettings: which of llama-server's variables make the estimate of its VRAM
 // unreliable.
-func TestOwnSettings(t *testing.T) {
+func TestEngineSettings(t *testing.T) {
 	for name, tc := range map[string]struct {
 		environ []string
 		want    string
@@ -14,7 +14,7 @@ func TestOwnSettings(t *testing.T) {
 		"an empty one":     {[]string{"LLAMA_ARG_CTX_SIZE="}, ""},
 		"a larger context": {[]string{"LLAMA_ARG_THREADS=1", "LLAMA_ARG_CTX_SIZE=99999"}, "LLAMA_ARG_CTX_SIZE"},
 	} {
-		if got := ownSettings(tc.environ); got != tc.want {
+		if got := engineSettings(tc.environ); got != tc.want {
 			t.Errorf("%s: %q, want %q", name, got, tc.want)
 		}
 	}

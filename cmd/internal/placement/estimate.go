@@ -1,0 +1,68 @@
+package placement
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/llmsup/llmsup/models/gguf"
+	"github.com/llmsup/llmsup/models/vram"
+)
+
+// estimate estimates what the model needs, once for each state of its file. The file is
+// read without a lock: its disk may not answer. A file that can't be read is logged once,
+// and needs nothing: llama-server will report what is wrong with it.
+func (w *Workload) estimate() {
+	w.mu.Lock()
+	entry, known := w.entry, w.estimated
+	w.mu.Unlock()
+	run := vram.Run{CtxSize: entry.CtxSize, GPULayers: entry.NGPULayers, Args: entry.Args}
+	signature := fileSignature(entry.Model) + fmt.Sprint(run)
+	if signature == known {
+		return
+	}
+	log := w.pool.log
+	var need vram.Need
+	trained := 0
+	h, err := gguf.Read(entry.Model)
+	if err != nil {
+		log.Warn().Str("server", w.name).Err(err).Msg("whether the model fits into the VRAM can't be told; it is started anyway")
+	} else {
+		need = vram.Estimate(h, run)
+		trained = int(h.Context)
+	}
+	if name := engineSettings(os.Environ()); name != "" {
+		need.Unsure, need.Less = name+" is set", true
+	}
+	if need.Unsure != "" && need.Less {
+		log.Info().Str("server", w.name).Msg("whether the model fits into the VRAM can't be told (" + need.Unsure + "); it is started anyway")
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.estimated, w.need, w.trainedContext = signature, need, trained
+}
+
+// engineSettings returns a variable of the environment that changes how much VRAM
+// llama-server needs, and is not in its arguments; "" = there is none.
+func engineSettings(environ []string) string {
+	for _, entry := range environ {
+		name, value, _ := strings.Cut(entry, "=")
+		switch name {
+		case "LLAMA_ARG_THREADS", "LLAMA_ARG_THREADS_BATCH", "LLAMA_ARG_THREADS_HTTP": // of the CPU
+			continue
+		}
+		if strings.HasPrefix(name, "LLAMA_ARG_") && value != "" {
+			return name
+		}
+	}
+	return ""
+}
+
+// fileSignature changes when a file does.
+func fileSignature(path string) string {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err.Error()
+	}
+	return fmt.Sprint(info.Size(), info.ModTime())
+}

@@ -1,0 +1,76 @@
+package placement
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/rs/zerolog"
+
+	"github.com/llmsup/llmsup/cmd/internal/config"
+	"github.com/llmsup/llmsup/gpu"
+)
+
+// Pool is the GPUs and the workloads that share them.
+type Pool struct {
+	monitor *gpu.Monitor
+	log     zerolog.Logger
+
+	mu         sync.Mutex // held while a start is decided, so that two don't reserve the same VRAM; before that of a Workload
+	workloads  []*Workload
+	policy     gpu.Policy
+	history    gpu.History
+	conditions []gpu.Finding // of the GPUs themselves
+}
+
+// NewPool returns a pool without workloads.
+func NewPool(monitor *gpu.Monitor, log zerolog.Logger) *Pool {
+	return &Pool{monitor: monitor, log: log}
+}
+
+// ApplyConfig sets the workloads, and when a sample is bad.
+func (p *Pool) ApplyConfig(workloads []*Workload, c config.GPU) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.workloads, p.policy = workloads, policyOf(c)
+}
+
+// Conditions returns what is wrong with the GPUs themselves.
+func (p *Pool) Conditions() []gpu.Finding {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.conditions
+}
+
+// evaluate finds out what is wrong with the GPUs themselves, whatever uses them.
+func (p *Pool) evaluate(s *gpu.Sample) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := gpu.Server{}
+	for _, g := range s.GPUs {
+		all.GPUs = append(all.GPUs, g.UUID)
+	}
+	var v gpu.Verdict
+	p.history, v = p.policy.Next(p.history, s, all)
+	// Memory errors are counted from a server's start, and there is none here.
+	p.conditions = slices.DeleteFunc(v.Findings, func(f gpu.Finding) bool { return f.Reason == gpu.ECC })
+}
+
+// residents returns the other workloads that have VRAM reserved. The caller holds p.mu.
+func (p *Pool) residents(except *Workload, s *gpu.Sample) (list []Resident) {
+	for _, w := range p.workloads {
+		if w == except {
+			continue
+		}
+		if r, reserved := w.resident(s); reserved {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
+func policyOf(c config.GPU) gpu.Policy {
+	return gpu.Policy{
+		BadSamples: c.BadSamples, GoodSamples: c.GoodSamples, VRAMFloor: uint64(c.VRAMFloor),
+		BusyPercent: c.BusyPercent, BusyFor: c.BusyFor,
+	}
+}
