@@ -68,8 +68,11 @@ func (c *trackedConn) Write(p []byte) (int, error) {
 func (c *trackedConn) withholdEOF(fd uintptr) bool {
 	h := &c.half
 	// net/http reads a single byte to notice that a client closes its connection. EOF
-	// inside a request's body is not withheld.
-	if len(c.buffer) != 1 || !h.awaiting && !h.withheld {
+	// inside a request's body is passed on, and net/http may read it again that way.
+	if len(c.buffer) != 1 {
+		h.awaiting = false
+	}
+	if !h.awaiting && !h.withheld {
 		return false
 	}
 	info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
