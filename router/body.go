@@ -2,11 +2,8 @@ package router
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"net"
-	"strconv"
-	"strings"
 
 	"github.com/tidwall/gjson"
 )
@@ -83,30 +80,6 @@ func parseBody(raw []byte) (body, error) {
 	return b, wrong
 }
 
-// isObject says whether a valid JSON text is an object.
-func isObject(text []byte) bool {
-	return bytes.HasPrefix(bytes.TrimLeft(text, " \n\t\r"), []byte("{"))
-}
-
-func validJSON(text []byte) bool { return scan(text, nil) }
-
-// nameOf is what a key says, in spite of its looks: "\u006dodel" is the same as
-// "model" to every parser.
-func nameOf(key []byte) []byte {
-	if bytes.IndexByte(key, '\\') >= 0 {
-		return []byte(unquote(string(key)))
-	}
-	return key[1 : len(key)-1]
-}
-
-// unquote reads a JSON string.
-func unquote(s string) string {
-	if strings.IndexByte(s, '\\') < 0 {
-		return s[1 : len(s)-1]
-	}
-	return gjson.Parse(s).Str
-}
-
 // withModel returns the body with another model name in it, and not a byte
 // else changed. A large body is not copied.
 func (b body) withModel(model string) payload {
@@ -132,25 +105,3 @@ func (b body) payload(parts ...[]byte) payload {
 // system call: net/http sends one that it knows to be in memory along with its
 // head.
 const joinBelow = 16 << 10
-
-// quote writes a JSON string. strconv's Quote would escape as Go does.
-func quote(s string) string {
-	if isPlain(s) {
-		return `"` + s + `"`
-	}
-	out, err := json.Marshal(s)
-	if err != nil { // can't be: every string can be marshalled
-		return strconv.Quote(s)
-	}
-	return string(out)
-}
-
-// isPlain says whether a text means itself in a JSON string, as a model's name does.
-func isPlain(s string) bool {
-	for _, c := range []byte(s) {
-		if c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
-			return false
-		}
-	}
-	return true
-}

@@ -70,14 +70,14 @@ func reopened(data []byte) (choices uint64) {
 
 // allFinished says whether a stream that has no end mark is complete: each choice
 // that its call asks for has its finish reason.
-func (choices) allFinished(b body, finished uint64) bool {
+func (choices) allFinished(body []byte, finished uint64) bool {
 	if finished == 0 {
 		return false
 	}
 	asked, prompts := int64(1), int64(1)
-	scan(b.raw, func(m member) {
-		value := b.raw[m.from:m.to]
-		switch unquote(string(b.raw[m.keyFrom:m.keyTo])) {
+	scan(body, func(m member) {
+		value := body[m.from:m.to]
+		switch unquote(string(body[m.keyFrom:m.keyTo])) {
 		case "n":
 			asked = max(asked, numberIn(value))
 		case "prompt":
@@ -168,4 +168,30 @@ func hasContent(v gjson.Result) bool {
 	case gjson.Number, gjson.True:
 	}
 	return true
+}
+
+// promptsIn returns how many prompts a completion has, of which each gets an answer
+// of its own: a list of texts or of lists of tokens is several.
+func promptsIn(value []byte) (n int64) {
+	if value[0] != '[' {
+		return 1
+	}
+	gjson.ParseBytes(value).ForEach(func(_, prompt gjson.Result) bool {
+		if prompt.Type != gjson.Number {
+			n++
+		}
+		return true
+	})
+	return max(n, 1)
+}
+
+// hasText says whether a choice of an event has text, reasoning, or a part of a call
+// of a tool.
+func hasText(choice gjson.Result) bool {
+	has := hasContent(choice.Get("text"))
+	choice.Get("delta").ForEach(func(key, value gjson.Result) bool {
+		has = has || key.Str != "role" && hasContent(value)
+		return !has
+	})
+	return has
 }

@@ -2,12 +2,7 @@ package router
 
 import (
 	"bytes"
-	"errors"
-	"math"
-	"strconv"
 	"strings"
-
-	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/router/price"
 	"github.com/llmsup/llmsup/router/usd"
@@ -113,38 +108,6 @@ func limitIn(value []byte) int64 {
 		n = max(n, completionTokens)
 	}
 	return n
-}
-
-// numberIn reads a number in whatever form a backend may take for one: 100000, 1e5,
-// 100000.0 or "100000". 0 = it is none, or not above 0.
-func numberIn(value []byte) int64 {
-	text := string(value)
-	if value[0] == '"' {
-		text = strings.TrimSpace(unquote(text))
-	}
-	n, err := strconv.ParseFloat(text, 64)
-	switch {
-	case errors.Is(err, strconv.ErrRange) && n > 0, n > math.MaxInt32:
-		return math.MaxInt32 // two of them multiplied are an int64
-	case err != nil, !(n > 0): // NaN, too
-		return 0
-	}
-	return int64(math.Ceil(n))
-}
-
-// promptsIn returns how many prompts a completion has, of which each gets an answer
-// of its own: a list of texts or of lists of tokens is several.
-func promptsIn(value []byte) (n int64) {
-	if value[0] != '[' {
-		return 1
-	}
-	gjson.ParseBytes(value).ForEach(func(_, prompt gjson.Result) bool {
-		if prompt.Type != gjson.Number {
-			n++
-		}
-		return true
-	})
-	return max(n, 1)
 }
 
 // generates says whether an answer of an endpoint has tokens of its own.

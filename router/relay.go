@@ -129,7 +129,7 @@ func (a *answer) finish(m meaning, e event) {
 // complete all the same.
 func (a *answer) complete(d dialect, b body) bool {
 	of, ok := d.(choices)
-	return ok && of.allFinished(b, a.finished)
+	return ok && of.allFinished(b.raw, a.finished)
 }
 
 // bufferedByServer is how much of an answer net/http keeps until its handler has

@@ -116,17 +116,6 @@ func hasChoice(event gjson.Result) (has bool) {
 	return has
 }
 
-// hasText says whether a choice of an event has text, reasoning, or a part of a call
-// of a tool.
-func hasText(choice gjson.Result) bool {
-	has := hasContent(choice.Get("text"))
-	choice.Get("delta").ForEach(func(key, value gjson.Result) bool {
-		has = has || key.Str != "role" && hasContent(value)
-		return !has
-	})
-	return has
-}
-
 // flush writes what was kept back, for a stream that broke.
 func (f *usageFilter) flush(w io.Writer) error {
 	if f == nil || len(f.finish) == 0 {
