@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // model is an entry of GET /v1/models, as OpenAI writes it.
@@ -42,8 +43,8 @@ func (rt *Router) showModel(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
 	p := s.planFor(keyOf(r.Context()), id)
 	switch p.refuse.Code {
-	case codeModelNotFound, codeNotAllowed:
-		writeError(w, chat, p.refuse)
+	case wire.CodeModelNotFound, wire.CodeNotAllowed:
+		wire.WriteError(w, wire.Chat, p.refuse)
 	default:
 		writeJSON(w, http.StatusOK, rt.model(s, id, p.route))
 	}
@@ -70,7 +71,7 @@ func (rt *Router) health(w http.ResponseWriter, r *http.Request) {
 		now := b.availability()
 		usable[name] = now.noKey == "" && (now.reason == "" || now.reason == Degraded && now.alive)
 		body.Backends = append(body.Backends, entry{
-			Name: b.name(), Usable: usable[name], Reason: string(now.reason), Detail: orElse(now.detail, now.noKey),
+			Name: b.name(), Usable: usable[name], Reason: string(now.reason), Detail: wire.OrElse(now.detail, now.noKey),
 		})
 		if !usable[name] {
 			body.Status = "partial"
@@ -97,5 +98,5 @@ func (rt *Router) health(w http.ResponseWriter, r *http.Request) {
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
-	_, _ = w.Write(append(mustJSON(v), '\n')) // the client may have left
+	_, _ = w.Write(append(wire.MustJSON(v), '\n')) // the client may have left
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // ending is how a call ended at its backend.
@@ -150,7 +151,7 @@ func (b *localBackend) admit(ctx context.Context, c *call, other alternative, pa
 		}
 		at.release(withError)
 		if now.bypassed(other) {
-			return nil, now.failure(now.Detail)
+			return nil, now.Failure(now.Detail)
 		}
 	}
 }
@@ -166,12 +167,12 @@ func (b *localBackend) awaitSlots(ctx context.Context, c *call, other alternativ
 	case now.takes(other) && (now.Slots == 0 || slots == 0):
 		return newPlace(&b.traffic, nil), nil
 	case now.bypassed(other):
-		return nil, now.failure(now.Detail)
+		return nil, now.Failure(now.Detail)
 	}
 	w, wait, ok := b.queue.enqueue(slots, other.allows(Saturated), patience)
 	switch {
 	case !ok && !now.takes(other):
-		failed := now.failure(now.Detail + ", and as many calls wait for it as may")
+		failed := now.Failure(now.Detail + ", and as many calls wait for it as may")
 		failed.retryAfter += int(wait / time.Second)
 		return nil, failed
 	case !ok:
@@ -187,27 +188,27 @@ func (b *localBackend) awaitSlots(ctx context.Context, c *call, other alternativ
 		case <-ctx.Done():
 			b.queue.cancel(w)
 			if now = b.local.State(); !now.takes(other) {
-				return nil, now.failure(fmt.Sprintf("%s, and took no call within %s", now.Detail, patience))
+				return nil, now.Failure(fmt.Sprintf("%s, and took no call within %s", now.Detail, patience))
 			}
-			return nil, &failure{reason: Saturated, detail: fmt.Sprintf("had no slot free within %s", patience), retryAfter: retrySoon}
+			return nil, &failure{reason: Saturated, detail: fmt.Sprintf("had no slot free within %s", patience), retryAfter: wire.RetrySoon}
 		case <-b.stopping:
 			b.queue.cancel(w)
 			if now = b.local.State(); !now.takes(other) {
-				return nil, now.failure(now.Detail + ", and llmsup is stopping")
+				return nil, now.Failure(now.Detail + ", and llmsup is stopping")
 			}
-			return nil, &failure{reason: Saturated, detail: "has all slots busy, and llmsup is stopping", retryAfter: retrySoon}
+			return nil, &failure{reason: Saturated, detail: "has all slots busy, and llmsup is stopping", retryAfter: wire.RetrySoon}
 		case <-now.Changed:
 			if now = b.local.State(); now.bypassed(other) {
 				b.queue.cancel(w)
-				return nil, now.failure(now.Detail)
+				return nil, now.Failure(now.Detail)
 			}
 			b.queue.update()
 		}
 	}
 }
 
-// failure is that of a call which the server, in this state, did not take.
-func (s LocalState) failure(detail string) *failure {
+// Failure is that of a call which the server, in this state, did not take.
+func (s LocalState) Failure(detail string) *failure {
 	return &failure{reason: s.Reason, detail: detail, retryAfter: s.retryAfter(time.Now()), unwaited: s.Returning}
 }
 
@@ -221,7 +222,7 @@ func (s LocalState) retryAfter(now time.Time) int {
 	case left > 0:
 		return int((left + time.Second - 1) / time.Second)
 	case s.Returning:
-		return retrySoon
+		return wire.RetrySoon
 	}
 	return retryLater
 }
@@ -233,7 +234,7 @@ func (b *localBackend) placeAt(gone <-chan struct{}, slots int) *place {
 	return newPlace(&b.traffic, func(how ending) {
 		switch how {
 		case brokenOff:
-			b.leftovers.add(b, gone, slots)
+			b.leftovers.Add(b, gone, slots)
 			return
 		case withAnswer:
 			b.queue.served(time.Since(began))

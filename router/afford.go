@@ -1,6 +1,10 @@
 package router
 
-import "net/http"
+import (
+	"net/http"
+
+	"github.com/llmsup/llmsup/router/wire"
+)
 
 // afford takes the backends out of a plan that a budget does not allow to be
 // asked. What is left is whoever costs nothing.
@@ -31,18 +35,18 @@ func (p *plan) afford(c *call) {
 
 // overBudgetError is the error of a call that could only be paid for. cause is why
 // nobody answered who costs nothing; "" = there is nobody.
-func (p *plan) overBudgetError(cause string) apiError {
+func (p *plan) overBudgetError(cause string) wire.Error {
 	over := p.overBudget
 	message := over.String()
 	if cause != "" {
 		message = cause + "; " + message
 	}
-	e := apiError{
-		Status: http.StatusTooManyRequests, Type: typeQuota, Code: codeOverBudget, Message: message,
+	e := wire.Error{
+		Status: http.StatusTooManyRequests, Type: wire.TypeQuota, Code: wire.CodeOverBudget, Message: message,
 		RetryAfter: int(over.RetryAfter.Seconds()) + 1,
 	}
 	if over.Held() || p.localIsNear() {
-		e.RetryAfter = retrySoon
+		e.RetryAfter = wire.RetrySoon
 	}
 	return e
 }

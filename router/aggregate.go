@@ -4,16 +4,18 @@ import (
 	"fmt"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // aggregator puts the whole answer together from the events of a stream that the
 // client did not ask for.
 type aggregator interface {
-	// add takes the next event. After an error the stream is of no use any more, but
+	// Add takes the next event. After an error the stream is of no use any more, but
 	// for what soFar tells.
-	add(e event) error
-	// whole returns the answer. It is an error before the stream's end.
-	whole() ([]byte, error)
+	Add(e wire.Event) error
+	// Whole returns the answer. It is an error before the stream's end.
+	Whole() ([]byte, error)
 	// mend returns the answer of a stream that lacks its end, if it is known.
 	mend() (whole []byte, ok bool)
 	// done says whether the stream has come to its end.
@@ -60,18 +62,18 @@ type noPartial struct{}
 func (noPartial) soFar() soFar { return soFar{} }
 
 // eventJSON reads the JSON object of an event; ok is false for one without data.
-func eventJSON(e event, size *int) (object gjson.Result, ok bool, err error) {
-	if len(e.data) == 0 {
+func eventJSON(e wire.Event, size *int) (object gjson.Result, ok bool, err error) {
+	if len(e.Data) == 0 {
 		return object, false, nil
 	}
-	if e.cut && !validJSON(e.data) {
+	if e.Cut && !wire.ValidJSON(e.Data) {
 		return object, false, errNotWhole
 	}
-	if *size += len(e.data); *size > maxHeld {
+	if *size += len(e.Data); *size > maxHeld {
 		return object, false, errTooLong
 	}
-	if !validJSON(e.data) || e.data[0] != '{' {
-		return object, false, fmt.Errorf("%w: an event is %s", errUnmergeable, notJSON)
+	if !wire.ValidJSON(e.Data) || e.Data[0] != '{' {
+		return object, false, fmt.Errorf("%w: an event is %s", errUnmergeable, wire.NotJSON)
 	}
-	return gjson.ParseBytes(e.data), true, nil
+	return gjson.ParseBytes(e.Data), true, nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/ledger"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // Streams as upstreams send them, and the answers that they are.
@@ -219,7 +220,7 @@ func TestAggregateMemory(t *testing.T) {
 	a := &chunkAggregator{chat: true}
 	list := strings.TrimSuffix(strings.Repeat("1,", 500_000), ",")
 	for range 2 {
-		if err := a.add(event{data: []byte(`{"choices":[{"index":0,"delta":{"l":[` + list + `]},"finish_reason":"stop"}]}`)}); err != nil {
+		if err := a.Add(wire.Event{Data: []byte(`{"choices":[{"index":0,"delta":{"l":[` + list + `]},"finish_reason":"stop"}]}`)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -227,7 +228,7 @@ func TestAggregateMemory(t *testing.T) {
 	if l := a.choices[0].fields["delta"].fields["l"]; len(l.list) != 0 {
 		t.Errorf("the list is kept in %d parts", len(l.list))
 	}
-	if whole, err := a.whole(); err != nil || gjson.GetBytes(whole, "choices.0.message.l").Raw != "["+list+","+list+"]" {
+	if whole, err := a.Whole(); err != nil || gjson.GetBytes(whole, "choices.0.message.l").Raw != "["+list+","+list+"]" {
 		t.Errorf("%v, %d bytes", err, len(whole))
 	}
 	var fields strings.Builder
@@ -240,14 +241,14 @@ func TestAggregateMemory(t *testing.T) {
 		textPath:       object,
 		"/v1/messages": `{"type":"message_start","message":` + object + `}`,
 	} {
-		if err := newAggregator(path).add(event{data: []byte(e)}); !errors.Is(err, errTooLong) {
+		if err := newAggregator(path).Add(wire.Event{Data: []byte(e)}); !errors.Is(err, errTooLong) {
 			t.Errorf("%s: %v after %d KiB", path, err, len(e)>>10)
 		}
 	}
 	part := `{"type":"output_text","text":"x"},`
 	final := `{"output":[{"content":[` + strings.TrimSuffix(strings.Repeat(part, 1<<16), ",") + `]}]}`
 	r := &responseAggregator{final: final}
-	if whole, err := r.whole(); err != nil || len(whole) != len(final) {
+	if whole, err := r.Whole(); err != nil || len(whole) != len(final) {
 		t.Error(err)
 	}
 }
@@ -271,20 +272,20 @@ func FuzzAggregate(f *testing.F) {
 	}
 	f.Add(cloudCalls+doneEvent, uint8(0))
 	f.Fuzz(func(t *testing.T, stream string, path uint8) {
-		a, events := newAggregator(paths[int(path)%len(paths)]), newEventReader(strings.NewReader(stream))
+		a, events := newAggregator(paths[int(path)%len(paths)]), wire.NewEventReader(strings.NewReader(stream))
 		for {
-			e, err := events.next()
-			if err != nil || a.add(e) != nil {
+			e, err := events.Next()
+			if err != nil || a.Add(e) != nil {
 				break
 			}
 		}
-		for _, whole := range []func() ([]byte, error){a.whole, func() ([]byte, error) {
+		for _, whole := range []func() ([]byte, error){a.Whole, func() ([]byte, error) {
 			if out, ok := a.mend(); ok {
 				return out, nil
 			}
 			return nil, errNotWhole
 		}} {
-			if out, err := whole(); err == nil && !validJSON(out) {
+			if out, err := whole(); err == nil && !wire.ValidJSON(out) {
 				t.Fatalf("%q becomes %s", stream, out)
 			}
 		}

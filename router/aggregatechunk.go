@@ -5,6 +5,8 @@ import (
 	"strconv"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // chunkAggregator is the aggregator of chat completions and completions.
@@ -21,8 +23,8 @@ type chunkAggregator struct {
 // latest are the fields of which the last event's value counts.
 var latest = map[string]bool{"usage": true, "timings": true, "service_tier": true, "system_fingerprint": true}
 
-func (a *chunkAggregator) add(e event) error {
-	if isDone(e.data) {
+func (a *chunkAggregator) Add(e wire.Event) error {
+	if wire.IsDone(e.Data) {
 		a.ended = true
 		return nil
 	}
@@ -30,7 +32,7 @@ func (a *chunkAggregator) add(e event) error {
 	if !ok {
 		return err
 	}
-	if failed := (choices{}).failure(outline{err: object.Get("error"), choices: object.Get("choices")}); failed != "" {
+	if failed := (wire.Choices{}).Failure(wire.Outline{Err: object.Get("error"), Choices: object.Get("choices")}); failed != "" {
 		return &upstreamStreamError{failed}
 	}
 	object.ForEach(func(key, value gjson.Result) bool {
@@ -88,11 +90,11 @@ func (a *chunkAggregator) mend() (whole []byte, ok bool) {
 		return nil, false
 	}
 	a.ended = true
-	whole, err := a.whole()
+	whole, err := a.Whole()
 	return whole, err == nil
 }
 
-func (a *chunkAggregator) whole() ([]byte, error) {
+func (a *chunkAggregator) Whole() ([]byte, error) {
 	if !a.ended {
 		return nil, errNotWhole
 	}
@@ -101,11 +103,11 @@ func (a *chunkAggregator) whole() ([]byte, error) {
 	}
 	out := append(make([]byte, 0, a.size), '{')
 	for _, key := range a.around.keys {
-		value := a.around.fields[unquote(key)].raw
-		if unquote(key) == "object" && a.chat {
+		value := a.around.fields[wire.Unquote(key)].raw
+		if wire.Unquote(key) == "object" && a.chat {
 			value = `"chat.completion"`
 		}
-		out = append(append(append(append(out, key...), ':'), orElse(value, "null")...), ',')
+		out = append(append(append(append(out, key...), ':'), wire.OrElse(value, "null")...), ',')
 	}
 	out = append(out, `"choices":[`...)
 	for i := range a.choices {
@@ -121,7 +123,7 @@ func (a *chunkAggregator) appendChoice(out []byte, i int) []byte {
 	c := &a.choices[i]
 	out = append(append(out, `{"index":`...), strconv.Itoa(i)...)
 	for _, key := range c.keys {
-		switch name := unquote(key); name {
+		switch name := wire.Unquote(key); name {
 		case "index":
 		case "delta":
 			if a.chat {
@@ -144,7 +146,7 @@ func appendMessage(out []byte, delta *merged) []byte {
 		}
 	}
 	for _, key := range delta.keys {
-		name, without := unquote(key), ""
+		name, without := wire.Unquote(key), ""
 		f := delta.fields[name]
 		if f.null() && (name == "role" || name == "content") {
 			continue

@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // messageAggregator is the aggregator of Anthropic's messages.
@@ -32,8 +34,8 @@ type block struct {
 // to.
 var blockDeltas = map[string]string{"text_delta": "text", "thinking_delta": "thinking"}
 
-func (a *messageAggregator) add(e event) error {
-	if isDone(e.data) { // some upstreams send it in place of message_stop
+func (a *messageAggregator) Add(e wire.Event) error {
+	if wire.IsDone(e.Data) { // some upstreams send it in place of message_stop
 		a.ended = true
 		return nil
 	}
@@ -43,8 +45,8 @@ func (a *messageAggregator) add(e event) error {
 	}
 	kind := object.Get("type").Str
 	switch {
-	case string(e.name) == "error" || kind == "error" || errorIn(object) != "":
-		return &upstreamStreamError{orElse(errorIn(object), "an error without a message")}
+	case string(e.Name) == "error" || kind == "error" || wire.ErrorIn(object) != "":
+		return &upstreamStreamError{wire.OrElse(wire.ErrorIn(object), "an error without a message")}
 	case kind == "ping":
 		return nil
 	case a.ended || kind == "message_start" && a.message.kind != 0:
@@ -62,7 +64,7 @@ func (a *messageAggregator) add(e event) error {
 		}
 		b := &block{}
 		a.blocks = append(a.blocks, b)
-		return b.add("", object.Get("content_block"), &a.size)
+		return b.Add("", object.Get("content_block"), &a.size)
 	case "content_block_delta":
 		b := a.at(object.Get("index"))
 		if b == nil {
@@ -94,7 +96,7 @@ func (a *messageAggregator) add(e event) error {
 }
 
 func unexpected(event string) error {
-	return fmt.Errorf("%w: unexpected event %s", errUnmergeable, shorten(quote(event)))
+	return fmt.Errorf("%w: unexpected event %s", errUnmergeable, shorten(wire.Quote(event)))
 }
 
 // at returns the block of an index; nil if there is none or it has ended. llama-server
@@ -134,10 +136,10 @@ func (a *messageAggregator) addDelta(b *block, delta gjson.Result) error {
 	kind := delta.Get("type").Str
 	if name, ok := blockDeltas[kind]; ok {
 		text := delta.Get(name)
-		if hasContent(text) {
+		if wire.HasContent(text) {
 			a.deltas++
 		}
-		return b.field(gjson.Parse(quote(name)), &a.size).add(name, text, &a.size)
+		return b.field(gjson.Parse(wire.Quote(name)), &a.size).Add(name, text, &a.size)
 	}
 	switch kind {
 	case "signature_delta":
@@ -153,7 +155,7 @@ func (a *messageAggregator) addDelta(b *block, delta gjson.Result) error {
 		f.kind, f.raw = '[', ""
 		f.appendElement(delta.Get("citation"))
 	default:
-		return fmt.Errorf("%w: unknown delta %s", errUnmergeable, shorten(quote(kind)))
+		return fmt.Errorf("%w: unknown delta %s", errUnmergeable, shorten(wire.Quote(kind)))
 	}
 	return nil
 }
@@ -188,11 +190,11 @@ func (a *messageAggregator) mend() (whole []byte, ok bool) {
 		return nil, false
 	}
 	a.ended = true
-	whole, err := a.whole()
+	whole, err := a.Whole()
 	return whole, err == nil
 }
 
-func (a *messageAggregator) whole() ([]byte, error) {
+func (a *messageAggregator) Whole() ([]byte, error) {
 	switch {
 	case !a.ended:
 		return nil, errNotWhole
@@ -202,7 +204,7 @@ func (a *messageAggregator) whole() ([]byte, error) {
 	content := append(make([]byte, 0, a.size), '[')
 	for i, b := range a.blocks {
 		if b.input.Len() > 0 {
-			if !validJSON(b.input.Bytes()) { // as of a call that was cut
+			if !wire.ValidJSON(b.input.Bytes()) { // as of a call that was cut
 				return nil, fmt.Errorf("%w: the input of a tool is not JSON", errUnmergeable)
 			}
 			*b.field(gjson.Parse(`"input"`), &a.size) = merged{raw: b.input.String()}

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // responseAggregator is the aggregator of responses. The event that ends the stream
@@ -19,8 +21,8 @@ type responseAggregator struct {
 	final  string // the whole answer, as JSON; "" before it
 }
 
-func (a *responseAggregator) add(e event) error {
-	if isDone(e.data) { // OpenRouter adds it
+func (a *responseAggregator) Add(e wire.Event) error {
+	if wire.IsDone(e.Data) { // OpenRouter adds it
 		return nil
 	}
 	object, ok, err := eventJSON(e, &a.size)
@@ -29,9 +31,9 @@ func (a *responseAggregator) add(e event) error {
 	}
 	kind := object.Get("type").Str
 	switch {
-	case kind == "error", kind == "response.failed", errorIn(object) != "":
-		said := orElse(errorIn(object), orElse(errorIn(object.Get("response")), object.Get("message").Str))
-		return &upstreamStreamError{orElse(said, "an error without a message")}
+	case kind == "error", kind == "response.failed", wire.ErrorIn(object) != "":
+		said := wire.OrElse(wire.ErrorIn(object), wire.OrElse(wire.ErrorIn(object.Get("response")), object.Get("message").Str))
+		return &upstreamStreamError{wire.OrElse(said, "an error without a message")}
 	case kind == "response.completed", kind == "response.incomplete":
 		if a.final = string([]byte(object.Get("response").Raw)); a.final == "" {
 			return fmt.Errorf("%w: its last event has no answer", errUnmergeable)
@@ -50,11 +52,11 @@ func (a *responseAggregator) add(e event) error {
 func (a *responseAggregator) done() bool { return a.final != "" }
 
 func (a *responseAggregator) mend() (whole []byte, ok bool) {
-	whole, err := a.whole()
+	whole, err := a.Whole()
 	return whole, err == nil
 }
 
-func (a *responseAggregator) whole() ([]byte, error) {
+func (a *responseAggregator) Whole() ([]byte, error) {
 	if a.final == "" {
 		return nil, errNotWhole
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 var (
@@ -31,7 +33,7 @@ type streamError struct {
 }
 
 func (e *streamError) Error() string {
-	return "the stream ended with an error: " + errorIn(gjson.Parse(e.body))
+	return "the stream ended with an error: " + wire.ErrorIn(gjson.Parse(e.body))
 }
 
 // engineError is the error of an event.
@@ -72,37 +74,37 @@ type chunk struct {
 	extra          string
 }
 
-// add takes the next event. After an error the stream is of no use any more, but
+// Add takes the next event. After an error the stream is of no use any more, but
 // for what soFar tells.
-func (a *assembler) add(e event) error {
+func (a *assembler) Add(e wire.Event) error {
 	if a.err == nil {
 		a.err = a.take(e)
 	}
 	return a.err
 }
 
-func (a *assembler) take(e event) error {
+func (a *assembler) take(e wire.Event) error {
 	switch {
-	case isDone(e.data):
+	case wire.IsDone(e.Data):
 		a.ended = true
 		return a.complete()
-	case e.cut:
+	case e.Cut:
 		return errNotWhole
-	case len(e.data) == 0:
+	case len(e.Data) == 0:
 		return nil // a ping
 	case a.ended:
 		return fmt.Errorf("%w: it goes on after its end", errUnfamiliar)
 	}
-	data := string(e.data)
-	if !validJSON(e.data) || e.data[0] != '{' {
-		return fmt.Errorf("%w: an event is %s", errUnfamiliar, notJSON)
+	data := string(e.Data)
+	if !wire.ValidJSON(e.Data) || e.Data[0] != '{' {
+		return fmt.Errorf("%w: an event is %s", errUnfamiliar, wire.NotJSON)
 	}
 	object := gjson.Parse(data)
-	if errorIn(object) != "" {
+	if wire.ErrorIn(object) != "" {
 		return engineError(data)
 	}
-	if e.name != nil {
-		return fmt.Errorf("%w: an event is named %q", errUnfamiliar, e.name)
+	if e.Name != nil {
+		return fmt.Errorf("%w: an event is named %q", errUnfamiliar, e.Name)
 	}
 	ch, err := a.open(object)
 	if err != nil {
@@ -185,7 +187,7 @@ func (a *assembler) keep(where *string, raw string) {
 
 // close takes the figures that end a choice.
 func (a *assembler) close(at *assembled, ch chunk) error {
-	tokens := count(ch.usage.Get("completion_tokens"))
+	tokens := wire.Count(ch.usage.Get("completion_tokens"))
 	calls := true
 	for i := range at.calls {
 		calls = calls && at.calls[i].id != "" && at.calls[i].name != ""
@@ -217,10 +219,10 @@ func (a *assembler) complete() error {
 	return nil
 }
 
-// whole returns the answer as llama-server would have given it without a stream:
+// Whole returns the answer as llama-server would have given it without a stream:
 // the same fields with the same values, in its own order. It is an error before
 // the stream's end.
-func (a *assembler) whole() ([]byte, error) {
+func (a *assembler) Whole() ([]byte, error) {
 	if a.err != nil {
 		return nil, a.err
 	}

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // Pieces of streams as build 11669 writes them, with shorter ids and timings.
@@ -183,8 +185,8 @@ func TestAssembleRefuses(t *testing.T) {
 
 func TestSoFar(t *testing.T) {
 	feed := func(s streamed, stream string) soFar {
-		a, events := newAssembler(s), newEventReader(strings.NewReader(stream))
-		for e, err := events.next(); err == nil && a.add(e) == nil; e, err = events.next() {
+		a, events := newAssembler(s), wire.NewEventReader(strings.NewReader(stream))
+		for e, err := events.Next(); err == nil && a.Add(e) == nil; e, err = events.Next() {
 		}
 		return a.soFar()
 	}
@@ -225,17 +227,17 @@ func FuzzAssemble(f *testing.F) {
 	f.Fuzz(func(t *testing.T, stream string, isChat, stops bool, choices uint8) {
 		form := streamed{chat: isChat, stops: stops, choices: int(choices)%4 + 1}
 		feed := func(stream string) (*assembler, []byte, error) {
-			a, events := newAssembler(form), newEventReader(strings.NewReader(stream))
+			a, events := newAssembler(form), wire.NewEventReader(strings.NewReader(stream))
 			for {
-				e, err := events.next()
+				e, err := events.Next()
 				if err != nil {
 					break
 				}
-				if err := a.add(e); err != nil {
+				if err := a.Add(e); err != nil {
 					break
 				}
 			}
-			whole, err := a.whole()
+			whole, err := a.Whole()
 			return a, whole, err
 		}
 		a, whole, err := feed(stream)
@@ -246,7 +248,7 @@ func FuzzAssemble(f *testing.F) {
 			}
 			return
 		}
-		if !validJSON(whole) || len(gjson.GetBytes(whole, "choices").Array()) != form.choices {
+		if !wire.ValidJSON(whole) || len(gjson.GetBytes(whole, "choices").Array()) != form.choices {
 			t.Fatalf("no answer: %s", whole)
 		}
 		end := strings.LastIndex(stream, "[DONE]")

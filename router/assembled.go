@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // assembled is one choice of an answer that is put together. Its texts are the
@@ -193,10 +195,10 @@ func (a *assembler) append(text *strings.Builder, value gjson.Result) {
 	}
 }
 
-// count takes the timings of an event, which are those of its token. A token of
+// Count takes the timings of an event, which are those of its token. A token of
 // which a chat has several events has them on the last one.
 func (c *assembled) count(timings gjson.Result) {
-	tokens := count(timings.Get("predicted_n"))
+	tokens := wire.Count(timings.Get("predicted_n"))
 	if tokens == nil || c.finish != "" {
 		return
 	}

@@ -9,6 +9,8 @@ import (
 	"net/http/httptrace"
 	"strings"
 	"time"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 var (
@@ -22,26 +24,26 @@ var (
 type answer struct {
 	resp     *http.Response
 	cancel   context.CancelCauseFunc
-	usage    usage
+	usage    wire.Usage
 	load     *traffic // where the backend's work is counted
 	place    *place
 	reserved *reservation        // nil = it costs nothing
 	redact   func(string) string // takes the backend's key out of its words
 	resume   *resumption         // how the stream could be continued elsewhere; nil = it can't be
 
-	events    *eventReader  // a stream; nil else
-	assembler aggregator    // what puts a stream together that the client did not ask for; nil = it did
-	ours      bool          // the router asked for that stream
-	sum       *usageSum     // nil = its usage is of all choices
-	unasked   *usageFilter  // what takes the usage out that the client did not ask for; nil = it did
-	mended    bool          // its end was lost, and known
-	first     time.Time     // when it began
-	held      []byte        // what was read so far: a stream's events up to the first answer, or a body
-	ended     bool          // the stream's end was among it
-	finished  uint64        // the choices that have their finish reason
-	idle      time.Duration // for which a stream may be silent; 0 = for ever
-	watch     watch         // over it
-	rest      io.Reader     // what is left of a body too large to be held; nil else
+	events    *wire.EventReader // a stream; nil else
+	assembler aggregator        // what puts a stream together that the client did not ask for; nil = it did
+	ours      bool              // the router asked for that stream
+	sum       *wire.UsageSum    // nil = its usage is of all choices
+	unasked   *usageFilter      // what takes the usage out that the client did not ask for; nil = it did
+	mended    bool              // its end was lost, and known
+	first     time.Time         // when it began
+	held      []byte            // what was read so far: a stream's events up to the first answer, or a body
+	ended     bool              // the stream's end was among it
+	finished  uint64            // the choices that have their finish reason
+	idle      time.Duration     // for which a stream may be silent; 0 = for ever
+	watch     watch             // over it
+	rest      io.Reader         // what is left of a body too large to be held; nil else
 }
 
 func (a *answer) close() {
@@ -176,7 +178,7 @@ func open(ctx context.Context, resp *http.Response, c *call, load *traffic) (*an
 	so := progressOf(ctx)
 	a := &answer{resp: resp, load: load, reserved: so.reserved}
 	if so.local {
-		a.sum = &usageSum{}
+		a.sum = &wire.UsageSum{}
 	}
 	switch form := so.form; {
 	case form == nil:
@@ -204,40 +206,40 @@ func isEventStream(h http.Header) bool {
 
 // awaitFirstEvent reads a stream up to the first event that answers the call.
 // Comments, roles and empty deltas are held back with it.
-func (a *answer) awaitFirstEvent(d dialect) *failure {
-	a.events = newEventReader(a.resp.Body)
+func (a *answer) awaitFirstEvent(d wire.Dialect) *failure {
+	a.events = wire.NewEventReader(a.resp.Body)
 	for {
-		e, err := a.events.next()
+		e, err := a.events.Next()
 		if errors.Is(err, io.EOF) {
 			return &failure{reason: BadResponse, detail: "ended its stream without an answer", begun: true}
 		}
 		if err != nil {
 			return &failure{reason: Lost, detail: "broke its stream before the first answer: " + rootCause(err), begun: true}
 		}
-		m := d.read(e, false)
-		if e.cut && !m.whole(e) {
+		m := d.Read(e, false)
+		if e.Cut && !m.Whole(e) {
 			return &failure{reason: Lost, detail: "broke its stream before the first answer", begun: true}
 		}
-		a.load.output.Add(int64(len(e.data)))
-		a.reserved.observe(e.data)
-		a.usage.merge(a.sum.add(e, m.usage))
-		a.finished |= m.finished
+		a.load.output.Add(int64(len(e.Data)))
+		a.reserved.observe(e.Data)
+		a.usage.Merge(a.sum.Add(e, m.Usage))
+		a.finished |= m.Finished
 		if a.assembler != nil {
-			if err := a.assembler.add(e); err != nil {
+			if err := a.assembler.Add(e); err != nil {
 				return a.uncollected(err)
 			}
 		} else {
 			a.held = append(a.held, a.unasked.pass(e)...)
 		}
 		switch {
-		case m.failed != "":
-			return &failure{reason: BadResponse, detail: "answered 200 with an error", said: shorten(m.failed), begun: true}
-		case m.answered:
-			a.ended = m.ended
+		case m.Failed != "":
+			return &failure{reason: BadResponse, detail: "answered 200 with an error", said: shorten(m.Failed), begun: true}
+		case m.Answered:
+			a.ended = m.Ended
 			return nil
-		case m.ended:
+		case m.Ended:
 			return &failure{reason: BadResponse, detail: "ended its stream without an answer", begun: true}
-		case len(a.held) > maxEvent:
+		case len(a.held) > wire.MaxEvent:
 			return &failure{reason: BadResponse, detail: "sent only what is no answer", begun: true}
 		}
 	}
@@ -247,7 +249,7 @@ func (a *answer) awaitFirstEvent(d dialect) *failure {
 // bytes. A larger one (embeddings of a large batch) is passed on as it comes.
 const maxHeld = 32 << 20
 
-func (a *answer) readWhole(d dialect) *failure {
+func (a *answer) readWhole(d wire.Dialect) *failure {
 	held, err := readUpTo(maxHeld, a.resp)
 	a.held = held
 	a.load.output.Add(int64(len(held)))
@@ -259,10 +261,10 @@ func (a *answer) readWhole(d dialect) *failure {
 		a.rest = a.resp.Body
 		return nil
 	}
-	m := d.judge(held)
-	a.usage = m.usage
-	if m.failed != "" {
-		return &failure{reason: BadResponse, detail: "answered 200 without an answer", said: shorten(m.failed), begun: true}
+	m := d.Judge(held)
+	a.usage = m.Usage
+	if m.Failed != "" {
+		return &failure{reason: BadResponse, detail: "answered 200 without an answer", said: shorten(m.Failed), begun: true}
 	}
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"net"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // body is a client's request body, as it came, with the place of its model.
@@ -37,20 +39,20 @@ func (b body) text() string { return string(b.raw) }
 func parseBody(raw []byte) (body, error) {
 	b := body{raw: raw}
 	var wrong error
-	valid := scan(raw, func(f member) {
-		name := nameOf(raw[f.keyFrom:f.keyTo])
+	valid := wire.Scan(raw, func(f wire.Member) {
+		name := wire.NameOf(raw[f.KeyFrom:f.KeyTo])
 		switch string(name) { // of one that is there twice llama-server reads the last
 		case "stream":
-			b.stream = raw[f.from] == 't'
+			b.stream = raw[f.From] == 't'
 		case "stream_options":
 			b.twice = b.options != span{}
-			b.options = span{f.from, f.to}
+			b.options = span{f.From, f.To}
 		case "usage": // OpenRouter's own way to ask for it
-			b.usageAsked = gjson.GetBytes(raw[f.from:f.to], "include").Bool()
+			b.usageAsked = gjson.GetBytes(raw[f.From:f.To], "include").Bool()
 		}
-		b.noteLlamaField(name, raw[f.from:f.to])
+		b.noteLlamaField(name, raw[f.From:f.To])
 		if string(name) != "model" {
-			if err := b.readChoice(name, raw[f.from:f.to]); wrong == nil {
+			if err := b.readChoice(name, raw[f.From:f.To]); wrong == nil {
 				wrong = err
 			}
 			return
@@ -63,18 +65,18 @@ func parseBody(raw []byte) (body, error) {
 			// Parsers differ in which one they take, so the call could be
 			// routed by one name and answered, and billed, under the other.
 			wrong = errors.New("the body has two \"model\" keys; send one")
-		case raw[f.from] != '"':
+		case raw[f.From] != '"':
 			wrong = errors.New("\"model\" has to be a string")
-		case f.to-f.from == len(`""`):
+		case f.To-f.From == len(`""`):
 			wrong = errNoModel
 		default:
-			b.model, b.from, b.to = unquote(string(raw[f.from:f.to])), f.from, f.to
+			b.model, b.from, b.to = wire.Unquote(string(raw[f.From:f.To])), f.From, f.To
 		}
 	})
 	if !valid {
 		return body{}, errors.New("the body is not valid JSON")
 	}
-	if !isObject(raw) {
+	if !wire.IsObject(raw) {
 		return body{}, errors.New("the body has to be a JSON object, as in {\"model\": \"local\", ...}")
 	}
 	return b, wrong
@@ -88,7 +90,7 @@ func (b body) withModel(model string) payload {
 	}
 	written := model
 	if !b.form {
-		written = quote(model)
+		written = wire.Quote(model)
 	}
 	return b.payload(b.raw[:b.from], []byte(written), b.raw[b.to:])
 }

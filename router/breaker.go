@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // breaker keeps calls from an upstream that is down: after breakAfter failures
@@ -138,7 +140,7 @@ func outcomeOf(f *failure, left bool) outcome {
 	case f.resp != nil && (f.resp.StatusCode == 502 || f.resp.StatusCode == 503 || f.resp.StatusCode == 504 || f.resp.StatusCode > 519):
 		// In the API's own words it speaks of one model; a gateway before it does not
 		// know those.
-		if errorIn(gjson.ParseBytes(f.body)) == "" {
+		if wire.ErrorIn(gjson.ParseBytes(f.body)) == "" {
 			return isDown
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // flushes counts what would be writes to the network.
@@ -41,12 +43,12 @@ func TestBurst(t *testing.T) {
 				resp:  &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(tc.events))},
 				place: newPlace(&traffic{}, nil), load: &traffic{}, cancel: func(error) {}, redact: func(s string) string { return s },
 			}
-			if failed := a.awaitFirstEvent(chat); failed != nil {
+			if failed := a.awaitFirstEvent(wire.Chat); failed != nil {
 				t.Fatal(failed.detail)
 			}
-			a.events.buf = append(make([]byte, 0, 2*len(tc.events)), a.events.buf...) // so that the rest comes with one read
+			a.events.Buf = append(make([]byte, 0, 2*len(tc.events)), a.events.Buf...) // so that the rest comes with one read
 			w := &flushes{ResponseRecorder: httptest.NewRecorder()}
-			err := a.relay(t.Context(), w, chat, &record{call: &call{dialect: chat, path: "/v1/chat/completions", books: &Books{}}})
+			err := a.relay(t.Context(), w, wire.Chat, &record{call: &call{dialect: wire.Chat, path: "/v1/chat/completions", books: &Books{}}})
 			if !errors.Is(err, tc.err) || w.n > tc.flushes {
 				t.Errorf("%v, with %d flushes, want %v and %d", err, w.n, tc.err, tc.flushes)
 			}

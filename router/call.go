@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // call is one request of a client, on its way through the router.
@@ -17,7 +19,7 @@ type call struct {
 	path    string // as the client wrote it, such as /v1/chat/completions
 	header  http.Header
 	body    body
-	dialect dialect
+	dialect wire.Dialect
 	began   time.Time
 	asItIs  bool   // it is not to be run as a stream
 	route   string // the name of the route that it goes by; "" = none
@@ -181,12 +183,12 @@ func (rt *Router) deliver(w http.ResponseWriter, r *http.Request, c *call, a *an
 }
 
 // refuse answers a call that is given to nobody.
-func (rt *Router) refuse(w http.ResponseWriter, c *call, rec *record, e apiError) {
+func (rt *Router) refuse(w http.ResponseWriter, c *call, rec *record, e wire.Error) {
 	rec.status, rec.code = e.Status, e.Code
 	if rec.reason != "" {
 		w.Header().Set(headerReason, string(rec.reason))
 	}
-	writeError(w, c.dialect, e)
+	wire.WriteError(w, c.dialect, e)
 }
 
 // giveUp answers a call that every backend of its plan failed. Where only one
@@ -238,10 +240,10 @@ func (rt *Router) giveUp(w http.ResponseWriter, c *call, rec *record, p plan, fa
 		_, _ = io.WriteString(w, p.redact(string(last.body))) // the client may have left
 		return
 	}
-	e := apiError{Status: last.httpStatus(), Type: typeServer, Code: string(last.reason), RetryAfter: last.retryAfter}
+	e := wire.Error{Status: last.httpStatus(), Type: wire.TypeServer, Code: string(last.reason), RetryAfter: last.retryAfter}
 	e.Message = last.wordsForCaller()
 	if len(failures) == 2 {
-		e.Code = codeBothFailed
+		e.Code = wire.CodeBothFailed
 		e.Message = fmt.Sprintf("%s; then %s", failures[0].wordsForCaller(), last.wordsForCaller())
 	} else if p.detail != "" {
 		e.Message = p.detail + "; " + last.wordsForCaller()
@@ -253,9 +255,9 @@ func (rt *Router) giveUp(w http.ResponseWriter, c *call, rec *record, p plan, fa
 	}
 	switch {
 	case last.reason == Saturated:
-		e.Type = typeRateLimit
+		e.Type = wire.TypeRateLimit
 	case e.Status < http.StatusInternalServerError:
-		e.Type = typeInvalid
+		e.Type = wire.TypeInvalid
 	}
 	rt.refuse(w, c, rec, e)
 }

@@ -114,7 +114,7 @@ func (m *metrics) observe(rec *record, status int, took time.Duration) {
 	s.answered(rec, status)
 }
 
-// answered counts what is known of an answer. Sums and what is missing in them are
+// Answered counts what is known of an answer. Sums and what is missing in them are
 // the ledger's.
 func (s *waySeries) answered(rec *record, status int) {
 	if rec.firstAnswer > 0 {
@@ -125,15 +125,15 @@ func (s *waySeries) answered(rec *record, status int) {
 	}
 	u := rec.usage
 	var cached int64
-	if u.cached != nil {
-		cached = *u.cached
+	if u.Cached != nil {
+		cached = *u.Cached
 		addTokens(s.cached, cached)
 	}
-	if u.prompt != nil {
-		addTokens(s.prompt, *u.prompt-max(cached, 0))
+	if u.Prompt != nil {
+		addTokens(s.prompt, *u.Prompt-max(cached, 0))
 	}
-	if u.completion != nil {
-		addTokens(s.completion, *u.completion)
+	if u.Completion != nil {
+		addTokens(s.completion, *u.Completion)
 	}
 	switch {
 	case rec.cost != nil && *rec.cost > 0:
@@ -162,12 +162,12 @@ func (m *callMetrics) seriesOf(o callKind) *kindSeries {
 	s := m.kinds[o]
 	m.mu.RUnlock()
 	if s == nil {
-		s = m.add(o)
+		s = m.Add(o)
 	}
 	return s
 }
 
-func (m *callMetrics) add(o callKind) *kindSeries {
+func (m *callMetrics) Add(o callKind) *kindSeries {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if s := m.kinds[o]; s != nil {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // A local server is given a call that wants no stream as one that does, and its
@@ -58,14 +60,14 @@ func (a *answer) collect(c *call) *failure {
 		e, err := a.awaitEvent()
 		broken, clean := err != nil, errors.Is(err, io.EOF)
 		if err == nil {
-			a.load.output.Add(int64(len(e.data)))
-			a.reserved.observe(e.data)
+			a.load.output.Add(int64(len(e.Data)))
+			a.reserved.observe(e.Data)
 			if !a.ours { // llama-server tells at the end
-				m := c.dialect.read(e, true)
-				a.usage.merge(m.usage)
+				m := c.dialect.Read(e, true)
+				a.usage.Merge(m.Usage)
 				a.finish(m, e)
 			}
-			err = a.assembler.add(e)
+			err = a.assembler.Add(e)
 			a.ended = a.assembler.done()
 		}
 		if clean {
@@ -81,7 +83,7 @@ func (a *answer) collect(c *call) *failure {
 			return a.uncollected(err)
 		}
 	}
-	whole, err := a.assembler.whole()
+	whole, err := a.assembler.Whole()
 	if err != nil {
 		return a.uncollected(err)
 	}
@@ -91,25 +93,25 @@ func (a *answer) collect(c *call) *failure {
 // mendable says whether the clean end of an upstream's stream may stand for its end
 // mark. Of chats and completions the rule is relay's.
 func (a *answer) mendable(c *call) bool {
-	_, of := c.dialect.(choices)
+	_, of := c.dialect.(wire.Choices)
 	return !of || a.complete(c.dialect, c.body)
 }
 
 // collected makes what was put together the answer.
-func (a *answer) collected(whole []byte, d dialect) *failure {
-	m := d.judge(whole)
-	if m.failed != "" {
-		return &failure{reason: BadResponse, detail: "answered without an answer", said: shorten(m.failed), begun: true}
+func (a *answer) collected(whole []byte, d wire.Dialect) *failure {
+	m := d.Judge(whole)
+	if m.Failed != "" {
+		return &failure{reason: BadResponse, detail: "answered without an answer", said: shorten(m.Failed), begun: true}
 	}
 	if a.ours {
-		a.usage = m.usage
+		a.usage = m.Usage
 	} else { // an event may have told more than the last one, such as the cost
-		a.usage.merge(m.usage)
+		a.usage.Merge(m.Usage)
 	}
 	a.reserved.observeWhole(gjson.ParseBytes(whole))
 	a.held, a.events = whole, nil
 	if so := a.assembler.soFar(); so.several { // the answer tells those of its first choice alone
-		a.usage.completion = &so.tokens
+		a.usage.Completion = &so.tokens
 	}
 	a.resp.Header.Set("Content-Type", "application/json; charset=utf-8")
 	a.resp.Header.Del("Cache-Control") // these two are a stream's
@@ -189,7 +191,7 @@ func (rt *Router) goOn(w http.ResponseWriter, r *http.Request, c *call, p plan, 
 	a.held = []byte(joined)
 	rec.backend, rec.model, rec.resumedBy = s.backend.name(), s.model, s.backend.name()
 	rec.local, rec.firstPart = p.local != nil, first.part.tokens
-	rec.ofRest, a.usage = a.usage, c.dialect.judge([]byte(joined)).usage
+	rec.ofRest, a.usage = a.usage, c.dialect.Judge([]byte(joined)).Usage
 	rt.deliver(w, r, c, a, rec)
 	return true, nil
 }

@@ -10,11 +10,12 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // piece is an event with some text, with all that llama-server's have.
 func piece(text string, spent string) string {
-	return `data: {"choices":[{"finish_reason":null,"index":0,"delta":{"content":` + quote(text) + `}}],"created":7,"id":"chatcmpl-1","model":"qwen","system_fingerprint":"b1","object":"chat.completion.chunk","timings":{"predicted_n":` + spent + `}}` + "\n\n"
+	return `data: {"choices":[{"finish_reason":null,"index":0,"delta":{"content":` + wire.Quote(text) + `}}],"created":7,"id":"chatcmpl-1","model":"qwen","system_fingerprint":"b1","object":"chat.completion.chunk","timings":{"predicted_n":` + spent + `}}` + "\n\n"
 }
 
 const (

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // TestCommentsAlone: they keep a stream open that has begun, but not for ever.
@@ -52,11 +54,11 @@ func TestCommentsAlone(t *testing.T) {
 				to := httptest.NewRecorder()
 				a := &answer{
 					resp: &http.Response{StatusCode: 200}, place: newPlace(&traffic{}, nil), load: &traffic{}, held: []byte(textEvent),
-					idle: idle, events: newEventReader(body), cancel: func(err error) { _ = body.CloseWithError(err) },
+					idle: idle, events: wire.NewEventReader(body), cancel: func(err error) { _ = body.CloseWithError(err) },
 				}
 				began := time.Now()
 				w := &slowClient{ResponseWriter: to, perPiece: tc.reads * pieceSize / time.Duration(len(comment))}
-				err := a.relay(t.Context(), w, chat, &record{call: &call{books: &Books{}}, backend: "u"})
+				err := a.relay(t.Context(), w, wire.Chat, &record{call: &call{books: &Books{}}, backend: "u"})
 				if tc.whole && err != nil || !tc.whole && !errors.Is(err, errCut) {
 					t.Errorf("%v after %s", err, time.Since(began))
 				}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // Door says whom a Router lets in. The zero value lets in everybody but web
@@ -66,7 +68,7 @@ func (rt *Router) guard(inside http.Handler) http.Handler {
 
 // turnAway refuses a request in the dialect of its path, and says so in the log:
 // of the request only what can be no secret.
-func (rt *Router) turnAway(w http.ResponseWriter, r *http.Request, e apiError) {
+func (rt *Router) turnAway(w http.ResponseWriter, r *http.Request, e wire.Error) {
 	d, known := dialectAt(r.URL.Path)
 	line := rt.log.WithLevel(zerolog.InfoLevel).Str("request_id", w.Header().Get(headerRequestID)).
 		Int("status", e.Status).Str("code", e.Code).Str("from", r.RemoteAddr)
@@ -75,7 +77,7 @@ func (rt *Router) turnAway(w http.ResponseWriter, r *http.Request, e apiError) {
 	}
 	line.Msg("turned away")
 	rt.metrics.turnedAway.WithLabelValues(e.Code).Inc()
-	writeError(w, d, e)
+	wire.WriteError(w, d, e)
 }
 
 // limitBody gives a request's body a time to arrive in. It holds for a request

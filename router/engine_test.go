@@ -23,6 +23,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/models/demo"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // engineTemplate writes tool calls between tildes, so that a bias on that one
@@ -142,14 +143,14 @@ func (e engine) post(path string, body io.Reader) (status int, answer string) {
 
 // put puts a whole stream together.
 func put(s streamed, stream io.Reader) (string, error) {
-	a, events := s.aggregator(), newEventReader(stream)
+	a, events := s.aggregator(), wire.NewEventReader(stream)
 	for {
-		e, err := events.next()
+		e, err := events.Next()
 		if err == nil {
-			err = a.add(e)
+			err = a.Add(e)
 		}
 		if errors.Is(err, io.EOF) {
-			whole, err := a.whole()
+			whole, err := a.Whole()
 			return string(whole), err
 		}
 		if err != nil {
@@ -416,10 +417,10 @@ func (e engine) withoutTheEnd(t *testing.T) {
 				}
 				_, want := e.post(path, strings.NewReader(raw))
 				_, stream := e.post(path, s.withModel("demo").open())
-				a, events := newAssembler(s), newEventReader(strings.NewReader(stream))
+				a, events := newAssembler(s), wire.NewEventReader(strings.NewReader(stream))
 				for {
-					event, err := events.next()
-					if err != nil || bytes.Contains(event.raw, []byte(lost)) || a.add(event) != nil {
+					event, err := events.Next()
+					if err != nil || bytes.Contains(event.Raw, []byte(lost)) || a.Add(event) != nil {
 						break
 					}
 				}

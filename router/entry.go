@@ -7,6 +7,7 @@ import (
 	"github.com/llmsup/llmsup/router/ledger"
 	"github.com/llmsup/llmsup/router/price"
 	"github.com/llmsup/llmsup/router/usd"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // nothing is what a call costs for which nobody is paid.
@@ -60,7 +61,7 @@ func (rec *record) finishBooks() {
 
 // paidUsage is what the one who was paid has used. Of an answer that was resumed
 // that is a part.
-func (rec *record) paidUsage() usage {
+func (rec *record) paidUsage() wire.Usage {
 	if rec.resumedBy != "" {
 		return rec.ofRest
 	}
@@ -73,8 +74,8 @@ func (rec *record) enter(partial bool) *ledger.Receipt {
 		return nil
 	}
 	rec.entered = true
-	if partial && rec.usage.completion == nil && rec.seen > 0 {
-		rec.usage.completion = new(rec.seen)
+	if partial && rec.usage.Completion == nil && rec.seen > 0 {
+		rec.usage.Completion = new(rec.seen)
 	}
 	rec.saved = rec.savings()
 	c := rec.call
@@ -88,7 +89,7 @@ func (rec *record) enter(partial bool) *ledger.Receipt {
 			Reason: string(rec.reason), Status: rec.finalStatus(), Stream: c.streams(),
 			Local: rec.local, LocalPrimary: rec.meant, Paid: rec.paid, Resumed: rec.resumedBy != "", Partial: partial,
 		},
-		Prompt: rec.usage.prompt, Cached: rec.usage.cached, Completed: rec.usage.completion,
+		Prompt: rec.usage.Prompt, Cached: rec.usage.Cached, Completed: rec.usage.Completion,
 		Cost: rec.cost, Saved: rec.saved,
 		First: rec.firstAnswer, Took: time.Since(c.began), Pending: rec.pending,
 	}
@@ -124,9 +125,9 @@ func (rec *record) savings() *usd.Amount {
 	}
 	u := rec.usage
 	if rec.resumedBy != "" {
-		u.completion = &rec.firstPart
+		u.Completion = &rec.firstPart
 	}
-	tokens, known := u.tokens()
+	tokens, known := u.Tokens()
 	if !known {
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/llmsup/llmsup/router/price"
 	"github.com/llmsup/llmsup/router/usd"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // What a call may cost has to be known before it is made, so that concurrent ones
@@ -72,17 +73,17 @@ func (c *call) maxUsage() price.Tokens {
 	}
 	limit, choices, prompts := int64(0), int64(1), int64(1)
 	name, other := limitField(c.path)
-	scan(c.body.raw, func(m member) {
-		value := c.body.raw[m.from:m.to]
-		switch key := unquote(string(c.body.raw[m.keyFrom:m.keyTo])); {
+	wire.Scan(c.body.raw, func(m wire.Member) {
+		value := c.body.raw[m.From:m.To]
+		switch key := wire.Unquote(string(c.body.raw[m.KeyFrom:m.KeyTo])); {
 		case key == name, key == other:
 			limit = max(limit, limitIn(value))
 		case strings.EqualFold(key, name), strings.EqualFold(key, other):
 			limit = max(limit, limitIn(value), completionTokens) // some upstreams read it, others don't
 		case strings.EqualFold(key, "n"), strings.EqualFold(key, "best_of"):
-			choices = max(choices, numberIn(value))
+			choices = max(choices, wire.NumberIn(value))
 		case strings.EqualFold(key, "prompt"):
-			prompts = max(prompts, promptsIn(value))
+			prompts = max(prompts, wire.PromptsIn(value))
 		}
 	})
 	if t.Completion = limit; limit == 0 {
@@ -103,7 +104,7 @@ const maxAsked = 1 << 40
 // limitIn reads a limit. Only a number above 0 limits an answer: what upstreams may
 // ignore, such as "100" or null, is no less than completionTokens.
 func limitIn(value []byte) int64 {
-	n := numberIn(value)
+	n := wire.NumberIn(value)
 	if n == 0 || value[0] == '"' {
 		n = max(n, completionTokens)
 	}
@@ -121,7 +122,7 @@ func generates(path string) bool {
 
 // promptTokens returns about how many tokens a call's prompt has at most.
 func (c *call) promptTokens() int64 {
-	if _, ok := c.dialect.(audio); ok {
+	if _, ok := c.dialect.(wire.Audio); ok {
 		return max(minAttachmentTokens, int64(len(c.body.raw))/audioTokenBytes)
 	}
 	return promptTokens(c.body.raw)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // Explanation is where a call for a model would go now, and why.
@@ -26,7 +27,7 @@ type Explanation struct {
 func (rt *Router) Explain(model string) Explanation {
 	s := rt.routing.Load()
 	p := s.plan(model)
-	p.afford(&call{books: s.books, began: time.Now(), dialect: chat})
+	p.afford(&call{books: s.books, began: time.Now(), dialect: wire.Chat})
 	e := Explanation{Route: p.route, Reason: p.reason, Detail: p.detail, WaitFor: p.waitFor, Refused: p.refuse.Message, RefusedStatus: p.refuse.Status}
 	if len(p.steps) > 0 {
 		e.Backend, e.BackendModel = p.steps[0].backend.name(), p.steps[0].model
@@ -75,7 +76,7 @@ func (rt *Router) Upstreams() []UpstreamHealth {
 	for _, name := range s.sortedBackends() {
 		if b, ok := s.backends[name].(*upstreamBackend); ok {
 			now := b.availability()
-			list = append(list, UpstreamHealth{Name: b.Name, Reason: orElse(now.noKey, now.detail)})
+			list = append(list, UpstreamHealth{Name: b.Name, Reason: wire.OrElse(now.noKey, now.detail)})
 		}
 	}
 	return list

@@ -13,6 +13,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // short makes local's routes impatient.
@@ -311,7 +312,7 @@ func TestBothFail(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, tc.local, tc.cloud, short(tc.timeout))
 			r := b.chat("local/qwen", false)
-			if r.status != tc.status || gjson.Get(r.body, "error.code").Str != codeBothFailed {
+			if r.status != tc.status || gjson.Get(r.body, "error.code").Str != wire.CodeBothFailed {
 				t.Errorf("%d %s, want %d", r.status, r.body, tc.status)
 			}
 			for _, words := range tc.words {

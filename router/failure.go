@@ -12,9 +12,10 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/router/budget"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
-// failure is an attempt that brought no answer.
+// Failure is an attempt that brought no answer.
 type failure struct {
 	backend    string
 	reason     Reason
@@ -30,7 +31,7 @@ type failure struct {
 	unwaited   bool             // it was not waited for, since somebody else could be asked
 	strange    bool             // its streams are not understood
 	part       *beginning       // the beginning of an answer that broke off
-	usage      usage            // what the backend said of it
+	usage      wire.Usage       // what the backend said of it
 	charge     *charge          // what may have been billed for nothing; nil = nothing was
 	overBudget *budget.Exceeded // the backend was not asked, since it takes money; nil = it was
 }
@@ -133,7 +134,7 @@ func (f *failure) explain(body []byte) {
 	}
 	f.detail = fmt.Sprintf("answered %d", resp.StatusCode)
 	object := gjson.ParseBytes(body)
-	f.said = shorten(errorIn(object))
+	f.said = shorten(wire.ErrorIn(object))
 	switch {
 	case object.Get("error.type").Str == "exceed_context_size_error":
 		f.reason = ContextOverflow

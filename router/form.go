@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // maxParts is how many fields a form may have.
@@ -62,7 +64,7 @@ func parseForm(raw []byte, h http.Header) (body, error) {
 		case !ok || err != nil:
 			return body{}, errForm
 		case f.name != "model" && strings.EqualFold(f.name, "model"):
-			return body{}, fmt.Errorf("the form has the field %s; write \"model\" in lower case, once", quote(f.name))
+			return body{}, fmt.Errorf("the form has the field %s; write \"model\" in lower case, once", wire.Quote(f.name))
 		case f.name != "model":
 		case b.to != 0:
 			return body{}, errModels

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // formPart is a field of a form; a file where it has a name of one.
@@ -129,8 +131,8 @@ func TestFormsThatTwoParsersReadInTwoWays(t *testing.T) {
 		"encoded":                  {"", "\r\n\r\nlocal", "\r\nContent-Transfer-Encoding: base64\r\n\r\nbG9jYWw="},
 		"no form's part":           {"", "form-data;", "attachment;"},
 	} {
-		h := http.Header{"Content-Type": {orElse(tc.contentType, "multipart/form-data; boundary=b")}}
-		if got, err := parseForm([]byte(strings.ReplaceAll(good, orElse(tc.was, "\x00"), tc.is)), h); err == nil {
+		h := http.Header{"Content-Type": {wire.OrElse(tc.contentType, "multipart/form-data; boundary=b")}}
+		if got, err := parseForm([]byte(strings.ReplaceAll(good, wire.OrElse(tc.was, "\x00"), tc.is)), h); err == nil {
 			t.Errorf("%s: taken for %+v", name, got)
 		}
 	}
@@ -184,25 +186,25 @@ func FuzzForm(f *testing.F) {
 
 func TestAudioDialect(t *testing.T) {
 	const delta, done = `{"type":"transcript.text.delta","delta":" 1"}`, `{"type":"transcript.text.done","text":" 1","usage":{"input_tokens":14,"output_tokens":3}}`
-	for data, want := range map[string]meaning{
+	for data, want := range map[string]wire.Meaning{
 		"":                           {},
-		"[DONE]":                     {ended: true},
-		delta:                        {answered: true},
-		`{"error":{"message":"no"}}`: {failed: "no"},
+		"[DONE]":                     {Ended: true},
+		delta:                        {Answered: true},
+		`{"error":{"message":"no"}}`: {Failed: "no"},
 		`{"choices":[{"delta":{}}]}`: {},
-		`{"choices":[{"delta":{"content":"x"}}]}`: {answered: true},
+		`{"choices":[{"delta":{"content":"x"}}]}`: {Answered: true},
 	} {
-		if got := (audio{}).read(event{data: []byte(data)}, false); got != want {
+		if got := (wire.Audio{}).Read(wire.Event{Data: []byte(data)}, false); got != want {
 			t.Errorf("%s: %+v, want %+v", data, got, want)
 		}
 	}
-	if got := (audio{}).read(event{data: []byte(done)}, true); !got.answered || !got.ended || *got.usage.prompt != 14 || *got.usage.completion != 3 {
+	if got := (wire.Audio{}).Read(wire.Event{Data: []byte(done)}, true); !got.Answered || !got.Ended || *got.Usage.Prompt != 14 || *got.Usage.Completion != 3 {
 		t.Errorf("%+v", got)
 	}
 	for text, failed := range map[string]string{
 		"": "an empty answer", "\n": "", " 1 2\n": "", "1\n00:00 --> 00:01\nx": "", `{"text":""}`: "", `{"error":{"message":"no"}}`: "no",
 	} {
-		if got := (audio{}).judge([]byte(text)); got.failed != failed {
+		if got := (wire.Audio{}).Judge([]byte(text)); got.Failed != failed {
 			t.Errorf("%q: %+v", text, got)
 		}
 	}

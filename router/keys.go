@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // Key is what a caller shows. Only its hash is known here.
@@ -54,8 +55,8 @@ func (s *routing) isFor(k *Key, route models.Route) bool {
 func (rt *Router) forOperators(inside http.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if key := keyOf(r.Context()); key != nil && !key.Operator {
-			rt.turnAway(w, r, apiError{
-				Status: http.StatusForbidden, Type: typeInvalid, Code: codeNotOperator,
+			rt.turnAway(w, r, wire.Error{
+				Status: http.StatusForbidden, Type: wire.TypeInvalid, Code: wire.CodeNotOperator,
 				Message: fmt.Sprintf("%s is for operators; the key %s needs operator: true in llmsup.yaml", r.URL.Path, key.Name),
 			})
 			return
@@ -66,8 +67,8 @@ func (rt *Router) forOperators(inside http.Handler) http.HandlerFunc {
 
 // authenticate finds the key that a request shows. It takes the same time
 // whichever it is, and whether or not it is one.
-func (d *Door) authenticate(r *http.Request) (*Key, apiError) {
-	e := apiError{Status: http.StatusUnauthorized, Type: typeInvalid, Code: codeBadKey}
+func (d *Door) authenticate(r *http.Request) (*Key, wire.Error) {
+	e := wire.Error{Status: http.StatusUnauthorized, Type: wire.TypeInvalid, Code: wire.CodeBadKey}
 	shown := shownKey(r.Header)
 	if shown == "" {
 		e.Message = "a call needs an API key here; send it as \"Authorization: Bearer KEY\" or as \"x-api-key: KEY\""
@@ -82,7 +83,7 @@ func (d *Door) authenticate(r *http.Request) (*Key, apiError) {
 		e.Message = "this API key is not known here; check it, or have a new one made with \"llmsup key new\""
 		return nil, e
 	}
-	return &d.Keys[found], apiError{}
+	return &d.Keys[found], wire.Error{}
 }
 
 // shownKey is the key that a request shows: as OpenAI's clients do, else as
@@ -104,14 +105,14 @@ func (s *routing) planFor(k *Key, model string) plan {
 	}
 	if !k.mayUse(called) && !k.mayUse(model) {
 		return plan{route: route, refuse: notAllowed(
-			"the key %s may not use the model %s; it may use %s", k.Name, quote(shorten(called)), orElse(strings.Join(k.Routes, ", "), "no model"))}
+			"the key %s may not use the model %s; it may use %s", k.Name, wire.Quote(shorten(called)), wire.OrElse(strings.Join(k.Routes, ", "), "no model"))}
 	}
 	if k == nil || !k.FreeOnly {
 		return s.planRoute(route, model)
 	}
 	if s.backends[route.Primary].paid() {
 		return plan{route: route, refuse: notAllowed(
-			"the key %s may not spend money, and %s goes to %s", k.Name, quote(shorten(model)), s.backends[route.Primary].name())}
+			"the key %s may not spend money, and %s goes to %s", k.Name, wire.Quote(shorten(model)), s.backends[route.Primary].name())}
 	}
 	spare := s.backends[route.Fallback]
 	if spare == nil || !spare.paid() {
@@ -128,6 +129,6 @@ func (s *routing) planFor(k *Key, model string) plan {
 	return p
 }
 
-func notAllowed(format string, args ...any) apiError {
-	return apiError{Status: http.StatusForbidden, Type: typeInvalid, Code: codeNotAllowed, Message: fmt.Sprintf(format, args...)}
+func notAllowed(format string, args ...any) wire.Error {
+	return wire.Error{Status: http.StatusForbidden, Type: wire.TypeInvalid, Code: wire.CodeNotAllowed, Message: fmt.Sprintf(format, args...)}
 }

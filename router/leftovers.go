@@ -33,8 +33,8 @@ const (
 	slotPatience = 2 * time.Minute
 )
 
-// add takes over places, and sees to it that they are given back.
-func (l *leftovers) add(b *localBackend, gone <-chan struct{}, places int) {
+// Add takes over places, and sees to it that they are given back.
+func (l *leftovers) Add(b *localBackend, gone <-chan struct{}, places int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.processes == nil {

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // Fields of a request that only llama-server knows: neither OpenAI's nor OpenRouter's
@@ -16,11 +18,11 @@ import (
 var llamaFields = map[string]llamaField{
 	// How long the answer may be, and what it may be.
 	"n_predict": {binds: notNegative}, "t_max_predict_ms": {binds: positive}, "n_indent": {binds: positive},
-	"n_cmpl": {binds: notOne}, "ignore_eos": {binds: hasContent},
-	"grammar": {binds: hasContent}, "json_schema": {binds: given}, "lora": {binds: hasContent},
+	"n_cmpl": {binds: notOne}, "ignore_eos": {binds: wire.HasContent},
+	"grammar": {binds: wire.HasContent}, "json_schema": {binds: given}, "lora": {binds: wire.HasContent},
 
 	// How tokens are chosen.
-	"samplers": {binds: hasContent}, "mirostat": {binds: positive}, "typical_p": {binds: notOne}, "top_n_sigma": {binds: positive},
+	"samplers": {binds: wire.HasContent}, "mirostat": {binds: positive}, "typical_p": {binds: notOne}, "top_n_sigma": {binds: positive},
 	"dynatemp_range": {binds: positive}, "xtc_probability": {binds: positive}, "dry_multiplier": {binds: positive},
 	"repeat_penalty": {binds: notOne}, "min_keep": {binds: positive}, "adaptive_target": {binds: notNegative},
 	"logit_bias": {binds: biasByText}, "response_format": {binds: objectSchema, paths: chatPaths, part: ".schema"},
@@ -29,9 +31,9 @@ var llamaFields = map[string]llamaField{
 	"n_probs": {binds: positive}, "embd_normalize": {binds: given, paths: []string{"/v1/embeddings"}},
 
 	// How the prompt is made, and reasoning.
-	"chat_template_kwargs":   {binds: hasContent, paths: []string{"/v1/chat/completions", "/v1/responses", "/v1/messages"}},
+	"chat_template_kwargs":   {binds: wire.HasContent, paths: []string{"/v1/chat/completions", "/v1/responses", "/v1/messages"}},
 	"add_generation_prompt":  {binds: isFalse, paths: chatPaths},
-	"continue_final_message": {binds: hasContent, paths: chatPaths},
+	"continue_final_message": {binds: wire.HasContent, paths: chatPaths},
 	"reasoning_format":       {binds: unusualReasoning, paths: chatPaths},
 	"thinking_budget_tokens": {binds: notNegative, paths: chatPaths},
 	// A chat takes thinking_budget_tokens instead.
@@ -70,12 +72,12 @@ func notNegative(v gjson.Result) bool { return v.Type != gjson.Number || v.Num >
 func notOne(v gjson.Result) bool      { return v.Type != gjson.Number || v.Num != 1 }
 
 // biasByText finds llama-server's own form of a bias, a list; OpenAI's is an object.
-func biasByText(v gjson.Result) bool { return v.IsArray() && hasContent(v) }
+func biasByText(v gjson.Result) bool { return v.IsArray() && wire.HasContent(v) }
 
 // objectSchema finds llama-server's own form of a schema, beside the type json_object;
 // OpenAI's has the type json_schema.
 func objectSchema(v gjson.Result) bool {
-	return v.Get("type").Str == "json_object" && hasContent(v.Get("schema"))
+	return v.Get("type").Str == "json_object" && wire.HasContent(v.Get("schema"))
 }
 
 // unusualReasoning finds a format other than the usual one, reasoning in a field of its
@@ -126,7 +128,7 @@ func (p *plan) keepBound(c *call) {
 			continue
 		}
 		p.bound = true
-		p.noSpare = "fallback " + s.backend.name() + " does not support " + quote(field+llamaFields[field].part) + " (llama-server only)"
+		p.noSpare = "fallback " + s.backend.name() + " does not support " + wire.Quote(field+llamaFields[field].part) + " (llama-server only)"
 	}
 	if !p.bound {
 		return
@@ -135,8 +137,8 @@ func (p *plan) keepBound(c *call) {
 	switch {
 	case p.waits():
 	case len(kept) == 0:
-		p.refuse = apiError{
-			Status: http.StatusServiceUnavailable, Type: typeServer, Code: string(p.reason),
+		p.refuse = wire.Error{
+			Status: http.StatusServiceUnavailable, Type: wire.TypeServer, Code: string(p.reason),
 			Message: p.detail + "; " + p.noSpare, RetryAfter: max(p.retry, 1),
 		}
 		p.reason, p.detail = Unsupported, p.refuse.Message
@@ -153,7 +155,7 @@ func (f *failure) ownField(c *call) bool {
 		return false
 	}
 	object := gjson.ParseBytes(f.body)
-	if object.Get("error.type").Str != typeInvalid {
+	if object.Get("error.type").Str != wire.TypeInvalid {
 		return false
 	}
 	message := object.Get("error.message").Str

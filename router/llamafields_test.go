@@ -10,6 +10,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 const (
@@ -293,7 +294,7 @@ func TestLlamaFields(t *testing.T) {
 		}
 		raw := `{"model":"local/qwen","max_tokens":6,"messages":[{"role":"user","content":"hi"}]`
 		for name, value := range given {
-			raw += `,` + quote(name) + `:` + value
+			raw += `,` + wire.Quote(name) + `:` + value
 		}
 		return b.post("/v1/chat/completions", raw+"}")
 	}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // A base URL may lead back to this llmsup, directly, through a proxy or through
@@ -39,14 +41,14 @@ func viaLlmsups(h http.Header) (hops []string) {
 
 // checkLoop rejects a request that this router has sent itself. It asks for no key,
 // so that FindLoops need not send one.
-func (s *routing) checkLoop(w http.ResponseWriter, r *http.Request) apiError {
+func (s *routing) checkLoop(w http.ResponseWriter, r *http.Request) wire.Error {
 	if !slices.Contains(viaLlmsups(r.Header), s.via) {
-		return apiError{}
+		return wire.Error{}
 	}
 	w.Header().Set(headerVia, s.via)
 	w.Header().Set("X-Should-Retry", "false")
-	return apiError{
-		Status: http.StatusLoopDetected, Type: typeServer, Code: codeLoop,
+	return wire.Error{
+		Status: http.StatusLoopDetected, Type: wire.TypeServer, Code: wire.CodeLoop,
 		Message: "this call has come back to the llmsup that sent it; the base_url of one of its upstreams leads here, directly or by another llmsup",
 	}
 }

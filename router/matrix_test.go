@@ -11,6 +11,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // failing is a backend that does something else than answer.
@@ -121,7 +122,7 @@ func TestMatrix(t *testing.T) {
 					return len(b.local.calls()) > 0 && len(b.cloud.calls()) > 0
 				})
 				b.wantError(r, ownThen(name, second), g.reason)
-				if gjson.Get(r.body, "error.code").Str != codeBothFailed {
+				if gjson.Get(r.body, "error.code").Str != wire.CodeBothFailed {
 					t.Errorf("code of %s", r.body)
 				}
 				message := gjson.Get(r.body, "error.message").Str

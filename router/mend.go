@@ -7,6 +7,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // mend ends a stream that broke off behind the last of its text, where all that is
@@ -22,7 +24,7 @@ func (a *assembler) mend() (whole []byte, ok bool) {
 		return nil, false
 	}
 	a.err, a.ended = nil, true
-	whole, err := a.whole()
+	whole, err := a.Whole()
 	return whole, err == nil
 }
 
@@ -35,7 +37,7 @@ func (a *assembler) endsAtLimit() bool {
 	// A stop string may end an answer within its last token, and what llama-server
 	// looks for a tool call in may lack some text.
 	object := gjson.ParseBytes(a.streamed.body.raw)
-	if spoiledBody(object) != "" || a.streamed.stops || hasContent(object.Get("tools")) {
+	if spoiledBody(object) != "" || a.streamed.stops || wire.HasContent(object.Get("tools")) {
 		return false
 	}
 	changes, left := lessTokens(object, c.spent)
@@ -46,9 +48,9 @@ func (a *assembler) endsAtLimit() bool {
 	if c.finish == "" && (c.shown != c.spent || strings.ContainsRune(unescape(c.text.String()), utf8.RuneError)) {
 		return false
 	}
-	u := choices{}.usage(outline{timings: gjson.Parse(orElse(c.timings, "{}"))})
-	cached := count(gjson.Get(c.timings, "cache_n"))
-	if u.prompt == nil || u.completion == nil || cached == nil {
+	u := wire.Choices{}.Usage(wire.Outline{Timings: gjson.Parse(wire.OrElse(c.timings, "{}"))})
+	cached := wire.Count(gjson.Get(c.timings, "cache_n"))
+	if u.Prompt == nil || u.Completion == nil || cached == nil {
 		return false
 	}
 	had := c.finish
@@ -64,7 +66,7 @@ func (a *assembler) endsAtLimit() bool {
 		Prompt     int64   `json:"prompt_tokens"`
 		Total      int64   `json:"total_tokens"`
 		Details    details `json:"prompt_tokens_details"`
-	}{*u.completion, *u.prompt, *u.completion + *u.prompt, details{*cached}})
+	}{*u.Completion, *u.Prompt, *u.Completion + *u.Prompt, details{*cached}})
 	if err != nil {
 		return false
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // errUnmergeable is a stream whose events do not add up to one answer without
@@ -38,9 +40,9 @@ var growing = map[string]bool{
 // null says that a field may still get a value.
 func (m *merged) null() bool { return m.kind == 0 && (m.raw == "" || m.raw == "null") }
 
-// add takes the value of a field, as the next event has it. size is what the aggregator
+// Add takes the value of a field, as the next event has it. size is what the aggregator
 // keeps, in bytes.
-func (m *merged) add(name string, v gjson.Result, size *int) error {
+func (m *merged) Add(name string, v gjson.Result, size *int) error {
 	same := func(kind byte) bool {
 		fits := m.kind == kind || m.null()
 		m.kind = kind
@@ -76,12 +78,12 @@ func (m *merged) add(name string, v gjson.Result, size *int) error {
 
 // mismatch never names the value: it may be the answer.
 func mismatch(name string) error {
-	return fmt.Errorf("%w: it changes %s", errUnmergeable, shorten(quote(name)))
+	return fmt.Errorf("%w: it changes %s", errUnmergeable, shorten(wire.Quote(name)))
 }
 
 func (m *merged) addFields(object gjson.Result, size *int) (err error) {
 	object.ForEach(func(key, value gjson.Result) bool {
-		if err = m.field(key, size).add(key.Str, value, size); *size > maxHeld {
+		if err = m.field(key, size).Add(key.Str, value, size); *size > maxHeld {
 			err = errTooLong
 		}
 		return err == nil
@@ -155,19 +157,19 @@ func (m *merged) element(name string, v gjson.Result, size *int) (*merged, error
 		}
 		if next, err := strconv.Atoi(last.scalar("index")); len(m.list) == 0 && index.Raw != "0" && index.Raw != "1" ||
 			len(m.list) > 0 && (err != nil || index.Raw != strconv.Itoa(next+1)) {
-			return nil, fmt.Errorf("%w: %s has no element %s", errUnmergeable, shorten(quote(name)), shorten(index.Raw))
+			return nil, fmt.Errorf("%w: %s has no element %s", errUnmergeable, shorten(wire.Quote(name)), shorten(index.Raw))
 		}
 	case name == "tool_calls" && len(m.list) > 0:
 		id := v.Get("id")
-		if !hasContent(id) && hasContent(v.Get("function.name")) {
+		if !wire.HasContent(id) && wire.HasContent(v.Get("function.name")) {
 			return nil, fmt.Errorf("%w: a tool call has neither an index nor an ID", errUnmergeable)
 		}
-		if !hasContent(id) || id.Raw == last.scalar("id") {
+		if !wire.HasContent(id) || id.Raw == last.scalar("id") {
 			return last, nil
 		}
 	}
 	if len(m.list) >= maxElements {
-		return nil, fmt.Errorf("%w: %s has over %d elements", errUnmergeable, shorten(quote(name)), maxElements)
+		return nil, fmt.Errorf("%w: %s has over %d elements", errUnmergeable, shorten(wire.Quote(name)), maxElements)
 	}
 	*size += mergedBytes
 	m.list = append(m.list, &merged{kind: '{'})
@@ -191,7 +193,7 @@ func (m *merged) append(out []byte, without string) []byte {
 		out = append(out, '{')
 		first := true
 		for _, key := range m.keys {
-			name := unquote(key)
+			name := wire.Unquote(key)
 			if name == without {
 				continue
 			}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/ledger"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // TestMessagesUsage: Anthropic counts a prompt in three parts, and an event need not
@@ -21,13 +22,13 @@ func TestMessagesUsage(t *testing.T) {
 		"nobody knows":       {start, `{"usage":{"input_tokens":12,"cache_read_input_tokens":null,"output_tokens":50}}`, 1017},
 		"first it is nought": {`{"message":{"usage":{"input_tokens":0,"output_tokens":0}}}`, `{"usage":{"input_tokens":7,"cache_read_input_tokens":1000,"output_tokens":50}}`, 1007},
 	} {
-		var u usage
-		u.merge(messages{}.read(event{name: []byte("message_start"), data: []byte(tc.start)}, false).usage)
-		if u.completion != nil {
-			t.Errorf("%s: before its first token an answer has %d", name, *u.completion)
+		var u wire.Usage
+		u.Merge(wire.Messages{}.Read(wire.Event{Name: []byte("message_start"), Data: []byte(tc.start)}, false).Usage)
+		if u.Completion != nil {
+			t.Errorf("%s: before its first token an answer has %d", name, *u.Completion)
 		}
-		u.merge(messages{}.read(event{name: []byte("message_delta"), data: []byte(tc.delta)}, true).usage)
-		if u.prompt == nil || *u.prompt != tc.prompt || *u.cached != 1000 || *u.completion != 50 {
+		u.Merge(wire.Messages{}.Read(wire.Event{Name: []byte("message_delta"), Data: []byte(tc.delta)}, true).Usage)
+		if u.Prompt == nil || *u.Prompt != tc.prompt || *u.Cached != 1000 || *u.Completion != 50 {
 			t.Errorf("%s: %+v", name, u)
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"strconv"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // messagesText is Anthropic's messages whose only content is a block of text. Its
@@ -61,21 +63,21 @@ func (messagesText) joined(whole string, p beginning) (string, bool) {
 }
 
 func (messagesText) chunk(_ head, text string) []byte {
-	return namedEvent("content_block_delta", `{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":`+quote(text)+`}}`)
+	return namedEvent("content_block_delta", `{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":`+wire.Quote(text)+`}}`)
 }
 
 // finishChunk is nothing: the finish reason stands beside the usage.
 func (messagesText) finishChunk(head, string) []byte { return nil }
 
-func (messagesText) ending(s *story, u usage, _ bool) []byte {
+func (messagesText) ending(s *story, u wire.Usage, _ bool) []byte {
 	var out []byte
 	if !s.told {
 		spent := int64(0)
-		if u.completion != nil {
-			spent = *u.completion
+		if u.Completion != nil {
+			spent = *u.Completion
 		}
 		out = append(namedEvent("content_block_stop", `{"type":"content_block_stop","index":0}`), namedEvent("message_delta",
-			`{"type":"message_delta","delta":{"stop_reason":`+quote(s.finish)+`,"stop_sequence":null},"usage":{"output_tokens":`+strconv.FormatInt(spent, 10)+`}}`)...)
+			`{"type":"message_delta","delta":{"stop_reason":`+wire.Quote(s.finish)+`,"stop_sequence":null},"usage":{"output_tokens":`+strconv.FormatInt(spent, 10)+`}}`)...)
 	}
 	return append(out, namedEvent("message_stop", `{"type":"message_stop"}`)...)
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/ledger"
 	"github.com/llmsup/llmsup/router/usd"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // figures returns the lines of /metrics of some families, without their comments.
@@ -55,25 +56,25 @@ func TestObserve(t *testing.T) {
 	observe := func(status int, took time.Duration, rec record) { m.observe(&rec, status, took) }
 	local := record{
 		route: "local/qwen", backend: "qwen", firstAnswer: 300 * time.Millisecond, local: true,
-		usage: usage{prompt: new(int64(100)), cached: new(int64(40)), completion: new(int64(7))}, cost: new(usd.Amount(0)), saved: new(usd.Dollar / 4),
+		usage: wire.Usage{Prompt: new(int64(100)), Cached: new(int64(40)), Completion: new(int64(7))}, cost: new(usd.Amount(0)), saved: new(usd.Dollar / 4),
 	}
 	observe(200, time.Second, local)
 	observe(200, time.Second, local)
 	local.saved = nil
 	observe(200, time.Second, local)
-	local.usage = usage{}
+	local.usage = wire.Usage{}
 	local.cut = errors.New("cut")
 	observe(200, time.Second, local)
 	observe(400, time.Second, record{route: "local/qwen", backend: "qwen", local: true}) // what saves nothing is not unknown
 
-	cloud := record{route: "local/qwen", backend: "openrouter", reason: Timeout, paid: true, firstAnswer: 61 * time.Second, usage: usage{prompt: new(int64(5))}, cost: new(3 * usd.Dollar / 2)}
+	cloud := record{route: "local/qwen", backend: "openrouter", reason: Timeout, paid: true, firstAnswer: 61 * time.Second, usage: wire.Usage{Prompt: new(int64(5))}, cost: new(3 * usd.Dollar / 2)}
 	observe(200, 61*time.Second, cloud)
 	cloud.cost = nil
-	cloud.usage = usage{prompt: new(int64(-5)), cached: new(int64(-1)), completion: new(int64(-7))} // who knows why
+	cloud.usage = wire.Usage{Prompt: new(int64(-5)), Cached: new(int64(-1)), Completion: new(int64(-7))} // who knows why
 	observe(http.StatusOK, 100*time.Second, cloud)
 	observe(statusClientLeft, 10*time.Second, record{route: "local/qwen", reason: Timeout, paid: true})
 	observe(502, 70*time.Second, record{route: "local/qwen", reason: Timeout, paid: true, cost: new(usd.Dollar)})
-	observe(404, 0, record{code: codeModelNotFound})
+	observe(404, 0, record{code: wire.CodeModelNotFound})
 
 	wantSeries(t, registry, `
 llmsup_calls_total{backend="",reason="",route="",status="404"} 1
@@ -386,7 +387,7 @@ func BenchmarkObserve(b *testing.B) {
 	m := newMetrics(prometheus.NewRegistry())
 	rec := record{
 		route: "local/qwen2.5-14b", backend: "qwen2.5-14b", firstAnswer: 300 * time.Millisecond, local: true,
-		usage: usage{prompt: new(int64(100)), cached: new(int64(40)), completion: new(int64(7))}, cost: new(usd.Amount(0)), saved: new(usd.Dollar / 4),
+		usage: wire.Usage{Prompt: new(int64(100)), Cached: new(int64(40)), Completion: new(int64(7))}, cost: new(usd.Amount(0)), saved: new(usd.Dollar / 4),
 	}
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // A body can name models beside "model": OpenRouter reads "models" and "route",
@@ -32,7 +34,7 @@ func (b *body) readChoice(name, value []byte) error {
 	field := string(name)
 	switch {
 	case strings.EqualFold(field, "model"):
-		return fmt.Errorf("the body has the field %s; write \"model\" in lower case, once", quote(field))
+		return fmt.Errorf("the body has the field %s; write \"model\" in lower case, once", wire.Quote(field))
 	case strings.EqualFold(field, "preset"):
 		b.choices = append(b.choices, modelChoice{field, presetMark})
 	case strings.EqualFold(field, "models"), strings.EqualFold(field, "route"):
@@ -82,10 +84,10 @@ func (c *call) modelsAt(s step) []string {
 
 // checkChoices rejects a body by which a model could answer that the call's key may
 // not use, or one whose price llmsup can't see while a budget applies.
-func (s *routing) checkChoices(k *Key, c *call) apiError {
+func (s *routing) checkChoices(k *Key, c *call) wire.Error {
 	restricted := k != nil && k.Routes != nil
 	if !restricted && !c.books.Budget.Limited(c.key) {
-		return apiError{}
+		return wire.Error{}
 	}
 	for _, choice := range append([]modelChoice{{"model", c.body.model}}, c.body.choices...) {
 		switch {
@@ -95,10 +97,10 @@ func (s *routing) checkChoices(k *Key, c *call) apiError {
 			return invalidChoice(choice.field, "%s: a preset is not allowed here: llmsup can't see which model it stands for, and the call's key is restricted to some models or has a budget", choice.field)
 		case choice.field != "model" && restricted && !s.allows(k, choice.model):
 			return invalidChoice(choice.field, "%s: the key %s may not use the model %s; it may use %s",
-				choice.field, k.Name, quote(shorten(choice.model)), strings.Join(k.Routes, ", "))
+				choice.field, k.Name, wire.Quote(shorten(choice.model)), strings.Join(k.Routes, ", "))
 		}
 	}
-	return apiError{}
+	return wire.Error{}
 }
 
 // allows says whether a key may use a model by the name that upstreams know it by:
@@ -113,6 +115,6 @@ func (s *routing) allows(k *Key, model string) bool {
 	return !local && s.modelAt(primary, route.PrimaryModel, name) == model
 }
 
-func invalidChoice(field, format string, args ...any) apiError {
-	return apiError{Status: http.StatusBadRequest, Type: typeInvalid, Code: codeNotAllowed, Param: field, Message: fmt.Sprintf(format, args...)}
+func invalidChoice(field, format string, args ...any) wire.Error {
+	return wire.Error{Status: http.StatusBadRequest, Type: wire.TypeInvalid, Code: wire.CodeNotAllowed, Param: field, Message: fmt.Sprintf(format, args...)}
 }

@@ -3,6 +3,8 @@ package router
 import (
 	"net/http"
 	"slices"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // A fallback's key, credit and model name are its operator's matter. Where it
@@ -25,10 +27,10 @@ var onItsWay = []Reason{Starting, Loading, Restarting}
 
 // operatorsFault is what the caller is told then: both causes, and when to come
 // again, where somebody knows.
-func operatorsFault(p plan, failures []*failure) apiError {
+func operatorsFault(p plan, failures []*failure) wire.Error {
 	last := failures[len(failures)-1]
-	e := apiError{
-		Status: http.StatusBadGateway, Type: typeServer, Code: codeBothFailed,
+	e := wire.Error{
+		Status: http.StatusBadGateway, Type: wire.TypeServer, Code: wire.CodeBothFailed,
 		Message: p.detail + "; then " + last.wordsForCaller(), RetryAfter: last.retryAfter,
 	}
 	primary := p.reason // it was passed over
@@ -42,7 +44,7 @@ func operatorsFault(p plan, failures []*failure) apiError {
 	}
 	// Whoever failed or was drained waits for a person.
 	if slices.Contains(onItsWay, primary) || primary == Degraded || primary == Draining {
-		e.RetryAfter = max(e.RetryAfter, retrySoon)
+		e.RetryAfter = max(e.RetryAfter, wire.RetrySoon)
 	}
 	if e.RetryAfter > 0 {
 		e.Status = http.StatusServiceUnavailable

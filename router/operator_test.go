@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // TestOperatorsFault: that a fallback has no good key, credit or model is not told
@@ -59,10 +61,10 @@ func TestOperatorsFault(t *testing.T) {
 				}
 				e := gjson.Get(r.body, "error")
 				first, second, _ := strings.Cut(e.Get("message").Str, "; then ")
-				if !strings.HasPrefix(first, tc.message) || !strings.HasPrefix(second, "openrouter answered 4") || e.Get("code").Str != codeBothFailed {
+				if !strings.HasPrefix(first, tc.message) || !strings.HasPrefix(second, "openrouter answered 4") || e.Get("code").Str != wire.CodeBothFailed {
 					t.Errorf("%s", r.body)
 				}
-				if (e.Get("type").Str == typeServer) != (tc.status >= 500) {
+				if (e.Get("type").Str == wire.TypeServer) != (tc.status >= 500) {
 					t.Errorf("%s", r.body)
 				}
 			})

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // A web page can have a browser call whatever its user's machine can reach. Its
@@ -17,7 +19,7 @@ const exposed = headerRequestID + ", " + headerBackend + ", " + headerReason + "
 
 // checkOrigin refuses what a web page sends that is not allowed, and has
 // browsers hand the answer to one that is.
-func (d *Door) checkOrigin(w http.ResponseWriter, r *http.Request) apiError {
+func (d *Door) checkOrigin(w http.ResponseWriter, r *http.Request) wire.Error {
 	h := w.Header()
 	if len(d.Origins) > 0 {
 		h.Add("Vary", "Origin")
@@ -25,9 +27,9 @@ func (d *Door) checkOrigin(w http.ResponseWriter, r *http.Request) apiError {
 	origins := r.Header["Origin"]
 	for _, origin := range origins {
 		if !slices.Contains(d.Origins, "*") && !slices.Contains(d.Origins, origin) {
-			return apiError{
-				Status: http.StatusForbidden, Type: typeInvalid, Code: codeOrigin,
-				Message: fmt.Sprintf("web pages of %s may not call here; allowed_origins in llmsup.yaml lists those that may", quote(shorten(origin))),
+			return wire.Error{
+				Status: http.StatusForbidden, Type: wire.TypeInvalid, Code: wire.CodeOrigin,
+				Message: fmt.Sprintf("web pages of %s may not call here; allowed_origins in llmsup.yaml lists those that may", wire.Quote(shorten(origin))),
 			}
 		}
 	}
@@ -35,7 +37,7 @@ func (d *Door) checkOrigin(w http.ResponseWriter, r *http.Request) apiError {
 		h.Set("Access-Control-Allow-Origin", origins[0])
 		h.Set("Access-Control-Expose-Headers", exposed)
 	}
-	return apiError{}
+	return wire.Error{}
 }
 
 // isPreflight says whether a browser asks what a page may do. Its Origin has
@@ -58,13 +60,13 @@ func answerPreflight(w http.ResponseWriter, r *http.Request) {
 }
 
 // checkHost refuses a request for a host that is not this one.
-func (d *Door) checkHost(r *http.Request) apiError {
+func (d *Door) checkHost(r *http.Request) wire.Error {
 	if !d.CheckHost || d.isOurs(hostName(r.Host)) {
-		return apiError{}
+		return wire.Error{}
 	}
-	return apiError{
-		Status: http.StatusForbidden, Type: typeInvalid, Code: codeHost,
-		Message: fmt.Sprintf("%s is not a name of this endpoint; allowed_hosts in llmsup.yaml lists more", quote(shorten(r.Host))),
+	return wire.Error{
+		Status: http.StatusForbidden, Type: wire.TypeInvalid, Code: wire.CodeHost,
+		Message: fmt.Sprintf("%s is not a name of this endpoint; allowed_hosts in llmsup.yaml lists more", wire.Quote(shorten(r.Host))),
 	}
 }
 

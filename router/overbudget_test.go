@@ -14,6 +14,7 @@ import (
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/ledger"
 	"github.com/llmsup/llmsup/router/usd"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 func daily(s string) budget.Limits { return budget.Limits{Daily: new(dollars(s))} }
@@ -74,7 +75,7 @@ func TestOverBudget(t *testing.T) {
 				}
 			default:
 				wait := wantOverBudget(t, r)
-				if tc.soon != (wait == retrySoon) || !strings.HasPrefix(gjson.Get(r.body, "error.message").Str, tc.says) {
+				if tc.soon != (wait == wire.RetrySoon) || !strings.HasPrefix(gjson.Get(r.body, "error.message").Str, tc.says) {
 					t.Errorf("Retry-After %d: %s", wait, r.body)
 				}
 			}

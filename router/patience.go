@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // watch gives a backend up whose stream is silent, or has nothing but comments for
@@ -82,19 +84,19 @@ func (a *answer) endWatch() {
 }
 
 // awaitEvent reads the next event.
-func (a *answer) awaitEvent() (event, error) {
+func (a *answer) awaitEvent() (wire.Event, error) {
 	w := &a.watch
-	if w.clock == nil || a.events.buffered() {
-		e, err := a.events.next()
-		if len(e.data) > 0 {
+	if w.clock == nil || a.events.Buffered() {
+		e, err := a.events.Next()
+		if len(e.Data) > 0 {
 			w.heard++
 		}
 		return e, err
 	}
 	w.waits++
 	w.waitsFor(true)
-	e, err := a.events.next()
-	if len(e.data) > 0 {
+	e, err := a.events.Next()
+	if len(e.Data) > 0 {
 		w.heard++
 	}
 	w.waitsFor(false)

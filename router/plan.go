@@ -10,6 +10,7 @@ import (
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/usd"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // step is one backend that a call may be given to.
@@ -25,15 +26,15 @@ type step struct {
 // plan says who may answer a call, in which order, and why not the primary.
 type plan struct {
 	route   models.Route
-	steps   []step   // the one or two backends to try; none when refuse is set
-	wait    *step    // the primary or else the fallback, if it is a server that returns
-	waitFor string   // a call waits for it, and this is its state, as in "qwen is loading"
-	reason  Reason   // why the primary is passed over; "" when it comes first
-	detail  string   // the same for a person
-	retry   int      // seconds until a call that is passed over is worth another try
-	noSpare string   // why there is no fallback behind the primary, where one was wanted
-	bound   bool     // it is that the fallback would ignore a field that the call depends on
-	refuse  apiError // Status 0 when there are steps
+	steps   []step     // the one or two backends to try; none when refuse is set
+	wait    *step      // the primary or else the fallback, if it is a server that returns
+	waitFor string     // a call waits for it, and this is its state, as in "qwen is loading"
+	reason  Reason     // why the primary is passed over; "" when it comes first
+	detail  string     // the same for a person
+	retry   int        // seconds until a call that is passed over is worth another try
+	noSpare string     // why there is no fallback behind the primary, where one was wanted
+	bound   bool       // it is that the fallback would ignore a field that the call depends on
+	refuse  wire.Error // Status 0 when there are steps
 
 	spareTimeout time.Duration // to the fallback's first answer
 	idleTimeout  time.Duration // of a stream that has begun
@@ -96,8 +97,8 @@ func (s *routing) planRoute(route models.Route, model string) plan {
 	}
 	switch {
 	case now.noKey != "" && spare == nil:
-		p.refuse = apiError{
-			Status: http.StatusServiceUnavailable, Type: typeServer, Code: codeNoKey,
+		p.refuse = wire.Error{
+			Status: http.StatusServiceUnavailable, Type: wire.TypeServer, Code: wire.CodeNoKey,
 			Message: fmt.Sprintf("%s goes to %s, which has no key: %s", model, route.Primary, now.noKey),
 		}
 		if p.noSpare != "" {
@@ -142,7 +143,7 @@ func (p *plan) waits() bool {
 	if len(p.steps) == 0 {
 		p.steps = []step{*p.wait}
 	}
-	p.refuse = apiError{}
+	p.refuse = wire.Error{}
 	p.waitFor = p.wait.backend.name() + " " + p.wait.backend.availability().detail
 	if p.wait.first {
 		p.reason, p.detail = "", "" // the primary is not passed over
@@ -185,9 +186,9 @@ func (s *routing) modelAt(b backend, table, client string) string {
 	return client
 }
 
-func (s *routing) unavailable(p plan) apiError {
-	e := apiError{
-		Status: http.StatusServiceUnavailable, Type: typeServer, Code: string(p.reason),
+func (s *routing) unavailable(p plan) wire.Error {
+	e := wire.Error{
+		Status: http.StatusServiceUnavailable, Type: wire.TypeServer, Code: string(p.reason),
 		Message: p.detail, RetryAfter: max(p.retry, 1),
 	}
 	if p.noSpare != "" {
@@ -199,11 +200,11 @@ func (s *routing) unavailable(p plan) apiError {
 }
 
 // unknownModel tells a caller which models there are for him.
-func (s *routing) unknownModel(k *Key, model string) apiError {
+func (s *routing) unknownModel(k *Key, model string) wire.Error {
 	names := slices.DeleteFunc(s.table.Names(), func(name string) bool { return !k.mayUse(name) })
-	return apiError{
-		Status: http.StatusNotFound, Type: typeInvalid, Code: codeModelNotFound,
-		Message: fmt.Sprintf("the model %s does not exist here; there are: %s", quote(shorten(model)), strings.Join(names, ", ")),
+	return wire.Error{
+		Status: http.StatusNotFound, Type: wire.TypeInvalid, Code: wire.CodeModelNotFound,
+		Message: fmt.Sprintf("the model %s does not exist here; there are: %s", wire.Quote(shorten(model)), strings.Join(names, ", ")),
 	}
 }
 

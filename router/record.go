@@ -8,6 +8,7 @@ import (
 
 	"github.com/llmsup/llmsup/router/ledger"
 	"github.com/llmsup/llmsup/router/usd"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // record is what is known of a call at its end. It never holds a prompt, an
@@ -21,7 +22,7 @@ type record struct {
 	detail      string // the same for a person
 	status      int    // HTTP status; 0 when the client left before there was one
 	code        string // of an error of llmsup's own
-	usage       usage
+	usage       wire.Usage
 	firstAnswer time.Duration // from the call's arrival to commit; 0 = never
 	left        bool          // the client went away
 	cut         error         // the answer broke after commit
@@ -35,7 +36,7 @@ type record struct {
 	entered   bool              // it is in the ledger
 	seen      int64             // events with an answer in them that were passed on
 	firstPart int64             // tokens before another backend continued the answer
-	ofRest    usage             // what that used
+	ofRest    wire.Usage        // what that used
 
 	local   bool        // a server of llmsup's own answered
 	paid    bool        // a paid backend was asked, and may have billed
@@ -98,11 +99,11 @@ func (rt *Router) finish(rec *record) {
 	if rec.code != "" {
 		line.Str("code", rec.code)
 	}
-	if rec.usage.prompt != nil {
-		line.Int64("prompt_tokens", *rec.usage.prompt)
+	if rec.usage.Prompt != nil {
+		line.Int64("prompt_tokens", *rec.usage.Prompt)
 	}
-	if rec.usage.completion != nil {
-		line.Int64("completion_tokens", *rec.usage.completion)
+	if rec.usage.Completion != nil {
+		line.Int64("completion_tokens", *rec.usage.Completion)
 	}
 	if rec.firstAnswer > 0 {
 		line.Int64("first_ms", rec.firstAnswer.Milliseconds())

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // endGrace is how long a backend may take to close a stream that has ended.
@@ -20,7 +22,7 @@ var errEnded = errors.New("the stream has ended")
 
 // relay sends a committed answer to the client, byte for byte. It returns an
 // error when the client could not get the whole of it.
-func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, rec *record) error {
+func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d wire.Dialect, rec *record) error {
 	if a.events == nil && a.rest == nil && len(a.held) <= bufferedByServer { // nothing is sent before the call has ended
 		return a.relayWhole(w, rec)
 	}
@@ -38,7 +40,7 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, re
 	w.WriteHeader(a.resp.StatusCode)
 	// Events that have come together go out together; a lone one waits for no other.
 	burst := a.held
-	if !a.events.buffered() {
+	if !a.events.Buffered() {
 		if err := patient.send(burst); err != nil {
 			return err
 		}
@@ -66,23 +68,23 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, re
 			// own end mark is missing.
 			return a.breakOff(ctx, w, d, rec, errors.New("the stream has no end mark"))
 		}
-		m := d.read(e, true)
-		if e.cut && !m.whole(e) {
+		m := d.Read(e, true)
+		if e.Cut && !m.Whole(e) {
 			if ended {
 				return nil
 			}
 			return a.breakOff(ctx, w, d, rec, io.ErrUnexpectedEOF)
 		}
-		a.load.output.Add(int64(len(e.data)))
-		a.reserved.observe(e.data)
-		rec.usage.merge(a.sum.add(e, m.usage))
+		a.load.output.Add(int64(len(e.Data)))
+		a.reserved.observe(e.Data)
+		rec.usage.Merge(a.sum.Add(e, m.Usage))
 		a.finish(m, e)
-		if m.ended && !ended {
+		if m.Ended && !ended {
 			ended = true
 			rec.conclude()
 			defer a.limitEnd().Stop()
 		}
-		if m.failed != "" {
+		if m.Failed != "" {
 			if err := patient.send(burst); err != nil {
 				return err
 			}
@@ -99,13 +101,13 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, re
 			return a.passError(w, rec, e)
 		}
 		if a.resume != nil {
-			a.resume.story.hear(e.data)
+			a.resume.story.hear(e.Data)
 		}
-		if e.carries() {
+		if e.Carries() {
 			rec.seen++
 		}
 		out := a.unasked.pass(e)
-		if more := a.events.buffered(); more || len(burst) > 0 {
+		if more := a.events.Buffered(); more || len(burst) > 0 {
 			burst = append(burst, out...)
 			if more && len(burst) < pieceSize {
 				continue
@@ -119,17 +121,17 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d dialect, re
 }
 
 // finish notes which choices an event ends, and which have more text after their end.
-func (a *answer) finish(m meaning, e event) {
-	if a.finished |= m.finished; a.finished != m.finished {
-		a.finished &^= reopened(e.data)
+func (a *answer) finish(m wire.Meaning, e wire.Event) {
+	if a.finished |= m.Finished; a.finished != m.Finished {
+		a.finished &^= wire.Reopened(e.Data)
 	}
 }
 
 // complete says whether a stream that ended cleanly, and without an end mark, is
 // complete all the same.
-func (a *answer) complete(d dialect, b body) bool {
-	of, ok := d.(choices)
-	return ok && of.allFinished(b.raw, a.finished)
+func (a *answer) complete(d wire.Dialect, b body) bool {
+	of, ok := d.(wire.Choices)
+	return ok && of.AllFinished(b.raw, a.finished)
 }
 
 // bufferedByServer is how much of an answer net/http keeps until its handler has
@@ -139,9 +141,9 @@ const bufferedByServer = 2048
 // passError sends the backend's own error event. The stream that it ends is not
 // complete, and must not look so to a client that does not know the event: what
 // comes after it, an end mark included, is not sent, and the connection is aborted.
-func (a *answer) passError(w http.ResponseWriter, rec *record, e event) error {
+func (a *answer) passError(w http.ResponseWriter, rec *record, e wire.Event) error {
 	a.place.release(withError)
-	_, err := io.WriteString(w, a.redact(string(e.raw)))
+	_, err := io.WriteString(w, a.redact(string(e.Raw)))
 	if err == nil {
 		err = http.NewResponseController(w).Flush()
 	}
@@ -159,7 +161,7 @@ func (a *answer) limitEnd() *time.Timer {
 
 // breakOff ends a stream that broke with an error event. What was read of a
 // half event is not sent: it would spoil the error event.
-func (a *answer) breakOff(ctx context.Context, w http.ResponseWriter, d dialect, rec *record, cause error) error {
+func (a *answer) breakOff(ctx context.Context, w http.ResponseWriter, d wire.Dialect, rec *record, cause error) error {
 	if err := a.unasked.flush(w); err != nil {
 		return err
 	}
@@ -182,7 +184,7 @@ func (a *answer) goOn(ctx context.Context, w http.ResponseWriter) error {
 
 // resumed is the end of a stream that was continued: a continuation that broke
 // is said to have, as the first part would be.
-func (a *answer) resumed(w http.ResponseWriter, d dialect, rec *record, err error) error {
+func (a *answer) resumed(w http.ResponseWriter, d wire.Dialect, rec *record, err error) error {
 	if errors.Is(err, errCut) {
 		return a.sayBroken(w, d, rec, err)
 	}
@@ -194,19 +196,19 @@ func (a *answer) tell(held []byte) {
 	if a.resume == nil {
 		return
 	}
-	for events := newEventReader(bytes.NewReader(held)); ; {
-		e, err := events.next()
+	for events := wire.NewEventReader(bytes.NewReader(held)); ; {
+		e, err := events.Next()
 		if err != nil {
 			return
 		}
-		a.resume.story.hear(e.data)
+		a.resume.story.hear(e.Data)
 	}
 }
 
 // sayBroken writes the dialect's error event.
-func (a *answer) sayBroken(w http.ResponseWriter, d dialect, rec *record, cause error) error {
-	_, err := w.Write(d.errorEvent(apiError{
-		Status: http.StatusBadGateway, Type: typeServer, Code: string(Lost),
+func (a *answer) sayBroken(w http.ResponseWriter, d wire.Dialect, rec *record, cause error) error {
+	_, err := w.Write(d.ErrorEvent(wire.Error{
+		Status: http.StatusBadGateway, Type: wire.TypeServer, Code: string(Lost),
 		Message: fmt.Sprintf("%s broke its answer off: %s", rec.backend, rootCause(cause)),
 	}))
 	if err == nil {
@@ -236,7 +238,7 @@ func (a *answer) relayWhole(w http.ResponseWriter, rec *record) error {
 	if err != nil {
 		return fmt.Errorf("%w: %s", errCut, rootCause(err))
 	}
-	rec.usage.merge(openAIUsage.in(usageAtEnd(end)))
+	rec.usage.Merge(wire.OpenAIUsage.In(usageAtEnd(end)))
 	rec.conclude()
 	_, err = w.Write(end)
 	return err

@@ -7,6 +7,7 @@ import (
 	"github.com/llmsup/llmsup/router/ledger"
 	"github.com/llmsup/llmsup/router/price"
 	"github.com/llmsup/llmsup/router/usd"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // reservation is what one attempt at a paid backend may cost: reserved within the
@@ -74,7 +75,7 @@ func (r *reservation) cancel() {
 
 // observe takes an event of the answer into account, or a whole answer.
 func (r *reservation) observe(data []byte) {
-	if r == nil || !isObject(data) {
+	if r == nil || !wire.IsObject(data) {
 		return
 	}
 	object := gjson.ParseBytes(data)
@@ -124,8 +125,8 @@ const maxTokenBytes = 16
 // tokens of its usage are multiplied by the price; where the usage is missing, or
 // the answer not complete, or the price unknown, no less is charged than was
 // reserved.
-func (r *reservation) settle(u usage, complete bool) charge {
-	c := charge{cost: u.cost, pending: r.pending}
+func (r *reservation) settle(u wire.Usage, complete bool) charge {
+	c := charge{cost: u.Cost, pending: r.pending}
 	if r.settled {
 		return c
 	}
@@ -133,7 +134,7 @@ func (r *reservation) settle(u usage, complete bool) charge {
 	if c.cost != nil {
 		c.charged = *c.cost
 	} else {
-		tokens, known := r.tokens(u)
+		tokens, known := r.Tokens(u)
 		amount, priced := mostExpensive(r.call.books.book(r.step.backend.name()), r.models, tokens)
 		if amount == usd.Most { // no call costs that much: the usage is wrong
 			amount, known = 0, false
@@ -148,21 +149,21 @@ func (r *reservation) settle(u usage, complete bool) charge {
 	return c
 }
 
-// tokens returns what was used: the most that the usage and the text that came
+// Tokens returns what was used: the most that the usage and the text that came
 // say. known is false without a usage.
-func (r *reservation) tokens(u usage) (t price.Tokens, known bool) {
-	if t, known = u.tokens(); known {
+func (r *reservation) Tokens(u wire.Usage) (t price.Tokens, known bool) {
+	if t, known = u.Tokens(); known {
 		// Some backends count cached tokens beside the prompt's, and some count none.
 		t.Prompt, t.Completion = max(t.Prompt, 0), max(t.Completion, r.text/maxTokenBytes)
 		t.Cached = min(max(t.Cached, 0), t.Prompt)
 		return t, true
 	}
 	t = price.Tokens{Prompt: r.call.promptTokens(), Completion: r.seen}
-	if u.prompt != nil {
-		t.Prompt = *u.prompt
+	if u.Prompt != nil {
+		t.Prompt = *u.Prompt
 	}
-	if u.completion != nil {
-		t.Completion = max(t.Completion, *u.completion)
+	if u.Completion != nil {
+		t.Completion = max(t.Completion, *u.Completion)
 	}
 	return t, false
 }

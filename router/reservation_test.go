@@ -13,6 +13,7 @@ import (
 	"github.com/llmsup/llmsup/router/ledger"
 	"github.com/llmsup/llmsup/router/price"
 	"github.com/llmsup/llmsup/router/usd"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // TestUsageOfPaidStreams: a paid upstream is asked for the usage of a stream, and the
@@ -100,9 +101,9 @@ func TestErrorThatQuotesStreamOptions(t *testing.T) {
 // TestSettle: what is charged for an attempt.
 func TestSettle(t *testing.T) {
 	n := func(v int64) *int64 { return &v }
-	known := usage{prompt: n(1000), completion: n(100)} // 1.20 USD
+	known := wire.Usage{Prompt: n(1000), Completion: n(100)} // 1.20 USD
 	for name, tc := range map[string]struct {
-		usage    usage
+		usage    wire.Usage
 		text     string // that came, as one event
 		complete bool
 		model    string // "" = one of known price
@@ -111,24 +112,24 @@ func TestSettle(t *testing.T) {
 		charged  string
 	}{
 		"usage":                           {known, "x", true, "", nil, "1.2", "1.2"},
-		"a cost":                          {usage{cost: new(dollars("0.3"))}, "x", true, "", nil, "0.3", "0.3"},
-		"a cost of a stream that broke":   {usage{cost: new(dollars("0.3"))}, "x", false, "", nil, "0.3", "0.3"},
-		"more text than the usage has":    {usage{prompt: n(0), completion: n(1)}, strings.Repeat("x", 16_000), true, "", nil, "2", "2"},
-		"a stream that broke":             {usage{}, "x", false, "", nil, "", "10"},
+		"a cost":                          {wire.Usage{Cost: new(dollars("0.3"))}, "x", true, "", nil, "0.3", "0.3"},
+		"a cost of a stream that broke":   {wire.Usage{Cost: new(dollars("0.3"))}, "x", false, "", nil, "0.3", "0.3"},
+		"more text than the usage has":    {wire.Usage{Prompt: n(0), Completion: n(1)}, strings.Repeat("x", 16_000), true, "", nil, "2", "2"},
+		"a stream that broke":             {wire.Usage{}, "x", false, "", nil, "", "10"},
 		"one that broke with a usage":     {known, "x", false, "", nil, "", "10"},
-		"one that broke after much text":  {usage{prompt: n(0)}, strings.Repeat("x", 40_000), false, "", nil, "", "20"},
-		"no usage":                        {usage{}, "x", true, "", nil, "", "10"},
-		"no price":                        {usage{prompt: n(0), completion: n(1000)}, "x", true, "vendor/x", nil, "", "10"},
-		"no price, and many tokens":       {usage{prompt: n(0), completion: n(1_000_000)}, "x", true, "vendor/x", nil, "", "75"},
-		"one of several models":           {usage{prompt: n(0), completion: n(1_000_000)}, "x", true, "", []string{"vendor/x"}, "", "2000"},
-		"more cached than in the prompt":  {usage{prompt: n(10), cached: n(20), completion: n(1)}, "x", true, "", nil, "0.003", "0.003"},
-		"fewer than no tokens":            {usage{prompt: n(10), completion: n(-1)}, "x", true, "", nil, "0.01", "0.01"},
-		"more tokens than there can be":   {usage{prompt: n(0), completion: n(1 << 62)}, "x", true, "", nil, "", "10"},
-		"fewer tokens than were reserved": {usage{prompt: n(1), completion: n(1)}, "x", true, "", nil, "0.003", "0.003"},
+		"one that broke after much text":  {wire.Usage{Prompt: n(0)}, strings.Repeat("x", 40_000), false, "", nil, "", "20"},
+		"no usage":                        {wire.Usage{}, "x", true, "", nil, "", "10"},
+		"no price":                        {wire.Usage{Prompt: n(0), Completion: n(1000)}, "x", true, "vendor/x", nil, "", "10"},
+		"no price, and many tokens":       {wire.Usage{Prompt: n(0), Completion: n(1_000_000)}, "x", true, "vendor/x", nil, "", "75"},
+		"one of several models":           {wire.Usage{Prompt: n(0), Completion: n(1_000_000)}, "x", true, "", []string{"vendor/x"}, "", "2000"},
+		"more cached than in the prompt":  {wire.Usage{Prompt: n(10), Cached: n(20), Completion: n(1)}, "x", true, "", nil, "0.003", "0.003"},
+		"fewer than no tokens":            {wire.Usage{Prompt: n(10), Completion: n(-1)}, "x", true, "", nil, "0.01", "0.01"},
+		"more tokens than there can be":   {wire.Usage{Prompt: n(0), Completion: n(1 << 62)}, "x", true, "", nil, "", "10"},
+		"fewer tokens than were reserved": {wire.Usage{Prompt: n(1), Completion: n(1)}, "x", true, "", nil, "0.003", "0.003"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, books := withBooks(t, daily("10000"))
-			c := &call{books: books, path: "/v1/chat/completions", dialect: chat}
+			c := &call{books: books, path: "/v1/chat/completions", dialect: wire.Chat}
 			for _, other := range tc.others {
 				c.body.choices = append(c.body.choices, modelChoice{"models", other})
 			}
@@ -268,7 +269,7 @@ func TestModelChoices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &call{path: "/v1/chat/completions", body: body, dialect: chat, books: books}
+	c := &call{path: "/v1/chat/completions", body: body, dialect: wire.Chat, books: books}
 	if many, err := parseBody([]byte(`{"model":"x","models":[` + strings.Repeat(`"a",`, 1<<16) + `"a"]}`)); err != nil || len(many.choices) > maxChoicesOfModels+1 {
 		t.Errorf("%d models are kept, %v", len(many.choices), err)
 	}
@@ -307,7 +308,7 @@ func TestPaddedAnswerIsSeen(t *testing.T) {
 func TestLate503IsCharged(t *testing.T) {
 	for status, want := range map[int]bool{503: true, 500: false, 504: true} {
 		_, books := withBooks(t, daily("100"))
-		c := &call{books: books, path: "/v1/chat/completions", dialect: chat}
+		c := &call{books: books, path: "/v1/chat/completions", dialect: wire.Chat}
 		r, _ := c.reserve(step{backend: &upstreamBackend{Upstream: Upstream{Name: "openrouter", Key: "k"}}, model: "openai/gpt-4o", estimate: dollars("2")})
 		f := &failure{begun: true, resp: &http.Response{StatusCode: status}}
 		f.settle(r)

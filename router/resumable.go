@@ -4,6 +4,8 @@ import (
 	"strconv"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // resumable is a dialect whose streams of plain text somebody else can go on
@@ -29,7 +31,7 @@ type resumable interface {
 	finishChunk(h head, finish string) []byte
 	// ending are the events that end a stream, of which finishChunk has been sent.
 	// asked: the client wants to know what it used.
-	ending(s *story, u usage, asked bool) []byte
+	ending(s *story, u wire.Usage, asked bool) []byte
 	// outOfTokens is the finish reason of an answer that has come to its limit.
 	outOfTokens() string
 }
@@ -64,12 +66,12 @@ func (chatText) place() string { return "choices.0.delta.content" }
 func (chatText) text(choice gjson.Result) (text, spoiled string) {
 	delta := choice.Get("delta")
 	delta.ForEach(func(key, value gjson.Result) bool {
-		if !plainDelta[key.Str] && hasContent(value) {
+		if !plainDelta[key.Str] && wire.HasContent(value) {
 			spoiled = "it has more than text: " + shorten(key.Str)
 		}
 		return spoiled == ""
 	})
-	if hasContent(choice.Get("logprobs")) {
+	if wire.HasContent(choice.Get("logprobs")) {
 		spoiled = "it has logprobs"
 	}
 	return delta.Get("content").Str, spoiled
@@ -82,7 +84,7 @@ func (chatText) more(object gjson.Result, text string) (edit, bool) {
 		return edit{}, false
 	}
 	end := messages.Index + len(messages.Raw) - 1
-	return edit{end, end, `,{"role":"assistant","content":` + quote(text) + `}`}, true
+	return edit{end, end, `,{"role":"assistant","content":` + wire.Quote(text) + `}`}, true
 }
 
 func (d chatText) hear(s *story, event gjson.Result) string { return hearChoice(d, s, event) }
@@ -92,14 +94,14 @@ func (d chatText) part(event gjson.Result) (text, finish, spoiled string) {
 }
 
 func (chatText) chunk(h head, text string) []byte {
-	return event1(h, "chat.completion.chunk", `[{"index":0,"delta":{"content":`+quote(text)+`},"finish_reason":null}]`, "")
+	return event1(h, "chat.completion.chunk", `[{"index":0,"delta":{"content":`+wire.Quote(text)+`},"finish_reason":null}]`, "")
 }
 
 func (chatText) finishChunk(h head, finish string) []byte {
-	return event1(h, "chat.completion.chunk", `[{"index":0,"delta":{},"finish_reason":`+quote(finish)+`}]`, "")
+	return event1(h, "chat.completion.chunk", `[{"index":0,"delta":{},"finish_reason":`+wire.Quote(finish)+`}]`, "")
 }
 
-func (chatText) ending(s *story, u usage, asked bool) []byte {
+func (chatText) ending(s *story, u wire.Usage, asked bool) []byte {
 	return openAIEnding(s, "chat.completion.chunk", u, asked)
 }
 
@@ -111,7 +113,7 @@ type completionText struct{}
 func (completionText) place() string { return "choices.0.text" }
 
 func (completionText) text(choice gjson.Result) (text, spoiled string) {
-	if hasContent(choice.Get("logprobs")) {
+	if wire.HasContent(choice.Get("logprobs")) {
 		spoiled = "it has logprobs"
 	}
 	return choice.Get("text").Str, spoiled
@@ -123,7 +125,7 @@ func (completionText) more(object gjson.Result, text string) (edit, bool) {
 		return edit{}, false
 	}
 	end := prompt.Index + len(prompt.Raw) - 1
-	quoted := quote(text)
+	quoted := wire.Quote(text)
 	return edit{end, end, quoted[1 : len(quoted)-1]}, true
 }
 
@@ -134,14 +136,14 @@ func (d completionText) part(event gjson.Result) (text, finish, spoiled string) 
 }
 
 func (completionText) chunk(h head, text string) []byte {
-	return event1(h, "text_completion", `[{"index":0,"text":`+quote(text)+`,"logprobs":null,"finish_reason":null}]`, "")
+	return event1(h, "text_completion", `[{"index":0,"text":`+wire.Quote(text)+`,"logprobs":null,"finish_reason":null}]`, "")
 }
 
 func (completionText) finishChunk(h head, finish string) []byte {
-	return event1(h, "text_completion", `[{"index":0,"text":"","logprobs":null,"finish_reason":`+quote(finish)+`}]`, "")
+	return event1(h, "text_completion", `[{"index":0,"text":"","logprobs":null,"finish_reason":`+wire.Quote(finish)+`}]`, "")
 }
 
-func (completionText) ending(s *story, u usage, asked bool) []byte {
+func (completionText) ending(s *story, u wire.Usage, asked bool) []byte {
 	return openAIEnding(s, "text_completion", u, asked)
 }
 
@@ -173,7 +175,7 @@ func joined(whole string, at textPlace, p beginning) (string, bool) {
 		return "", false
 	}
 	rest := newEcho(p.text)
-	changes := []edit{{text.Index, text.Index + len(text.Raw), quote(p.text + rest.pass(text.Str) + rest.rest(object.Get(at.finish).Str))}}
+	changes := []edit{{text.Index, text.Index + len(text.Raw), wire.Quote(p.text + rest.pass(text.Str) + rest.rest(object.Get(at.finish).Str))}}
 	for field, more := range map[string]int64{at.completion: p.tokens, at.prompt: -p.tokens} {
 		if n := object.Get(field); n.Type == gjson.Number {
 			changes = append(changes, edit{n.Index, n.Index + len(n.Raw), strconv.FormatInt(max(n.Int()+more, 0), 10)})
@@ -184,22 +186,22 @@ func joined(whole string, at textPlace, p beginning) (string, bool) {
 
 // event1 writes an event as OpenAI does.
 func event1(h head, object, choices, usage string) []byte {
-	out := `data: {"id":` + quote(h.ID) + `,"object":"` + object + `","created":` + strconv.FormatInt(h.Created, 10) +
-		`,"model":` + quote(h.Model) + `,"choices":` + choices
+	out := `data: {"id":` + wire.Quote(h.ID) + `,"object":"` + object + `","created":` + strconv.FormatInt(h.Created, 10) +
+		`,"model":` + wire.Quote(h.Model) + `,"choices":` + choices
 	if usage != "" {
 		out += `,"usage":` + usage
 	}
 	return []byte(out + "}\n\n")
 }
 
-func usageObject(u usage) string {
+func usageObject(u wire.Usage) string {
 	number := func(n *int64) int64 {
 		if n == nil {
 			return 0
 		}
 		return *n
 	}
-	prompt, completion := number(u.prompt), number(u.completion)
+	prompt, completion := number(u.Prompt), number(u.Completion)
 	return `{"prompt_tokens":` + strconv.FormatInt(prompt, 10) + `,"completion_tokens":` + strconv.FormatInt(completion, 10) +
 		`,"total_tokens":` + strconv.FormatInt(prompt+completion, 10) + `}`
 }
@@ -217,7 +219,7 @@ func hearChoice(d choiceText, s *story, event gjson.Result) string {
 	}
 	choice := event.Get("choices.0")
 	if !choice.Exists() {
-		s.told = s.told || hasContent(event.Get("usage"))
+		s.told = s.told || wire.HasContent(event.Get("usage"))
 		return ""
 	}
 	text, spoiled := d.text(choice)
@@ -239,9 +241,9 @@ func partOfChoice(d choiceText, event gjson.Result) (text, finish, spoiled strin
 
 // openAIEnding has the usage in an event of its own, which is not told as 0 where
 // nobody knows it.
-func openAIEnding(s *story, object string, u usage, asked bool) []byte {
+func openAIEnding(s *story, object string, u wire.Usage, asked bool) []byte {
 	var out []byte
-	if asked && u.prompt != nil && !s.told {
+	if asked && u.Prompt != nil && !s.told {
 		out = event1(s.head, object, "[]", usageObject(u))
 	}
 	return append(out, "data: [DONE]\n\n"...)
@@ -263,7 +265,7 @@ func spoiledBody(object gjson.Result) string {
 		"logprobs": "logprobs", "top_logprobs": "logprobs", "grammar": "a grammar", "json_schema": "a JSON schema",
 		"n_probs": "probabilities", "echo": "an echo", "suffix": "a suffix", "best_of": "the best of several",
 	} {
-		if hasContent(object.Get(field)) {
+		if wire.HasContent(object.Get(field)) {
 			return "it asks for " + reason
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // resumption goes on with a stream that broke after its first part was sent: the
@@ -112,7 +114,7 @@ func (r *resumption) relay(w http.ResponseWriter, a *answer, wantsUsage bool) er
 	defer a.endWatch()
 	flush := http.NewResponseController(w).Flush
 	repeated := newEcho(r.story.text.String())
-	var used usage
+	var used wire.Usage
 	say := func(text string) error {
 		if text == "" {
 			return nil
@@ -122,38 +124,38 @@ func (r *resumption) relay(w http.ResponseWriter, a *answer, wantsUsage bool) er
 		}
 		return flush()
 	}
-	held := newEventReader(io.MultiReader(bytes.NewReader(a.held), bytes.NewReader(a.unasked.pending())))
+	held := wire.NewEventReader(io.MultiReader(bytes.NewReader(a.held), bytes.NewReader(a.unasked.pending())))
 	for finished := false; ; {
-		e, err := held.next()
+		e, err := held.Next()
 		if errors.Is(err, io.EOF) {
 			e, err = a.awaitEvent()
-			a.load.output.Add(int64(len(e.data))) // what was held is counted
-			a.reserved.observe(e.data)
+			a.load.output.Add(int64(len(e.Data))) // what was held is counted
+			a.reserved.observe(e.Data)
 		}
-		m := meaning{}
+		m := wire.Meaning{}
 		if err == nil {
-			m = r.call.dialect.read(e, false)
-			a.finished |= m.finished
+			m = r.call.dialect.Read(e, false)
+			a.finished |= m.Finished
 		} else if errors.Is(err, io.EOF) && a.complete(r.call.dialect, r.call.body) {
-			m.ended, err = true, nil
+			m.Ended, err = true, nil
 		}
-		if err != nil || e.cut && !m.whole(e) {
+		if err != nil || e.Cut && !m.Whole(e) {
 			return fmt.Errorf("%w: its continuation broke as well", errCut)
 		}
-		used.merge(m.usage)
+		used.Merge(m.Usage)
 		r.rec.ofRest = used
 		switch {
-		case m.failed != "":
+		case m.Failed != "":
 			return fmt.Errorf("%w: its continuation failed as well", errCut)
-		case m.ended && !finished:
+		case m.Ended && !finished:
 			return fmt.Errorf("%w: its continuation has no end", errCut)
-		case m.ended:
+		case m.Ended:
 			a.place.release(withAnswer)
-			return r.end(w, wantsUsage, r.whole(used))
-		case len(e.data) == 0:
+			return r.end(w, wantsUsage, r.Whole(used))
+		case len(e.Data) == 0:
 			continue
 		}
-		text, finish, spoiled := r.story.dialect.part(gjson.ParseBytes(e.data))
+		text, finish, spoiled := r.story.dialect.part(gjson.ParseBytes(e.Data))
 		if spoiled != "" {
 			return fmt.Errorf("%w: %s", errCut, spoiled)
 		}
@@ -186,29 +188,29 @@ func (r *resumption) finish(w http.ResponseWriter, reason string) error {
 
 // known is what was used of a stream that nobody else has to go on with: what its
 // events said, which also know of tokens without a text.
-func (r *resumption) known() usage {
-	u := usage{completion: &r.story.tokens}
-	u.merge(r.rec.usage)
+func (r *resumption) known() wire.Usage {
+	u := wire.Usage{Completion: &r.story.tokens}
+	u.Merge(r.rec.usage)
 	return u
 }
 
-// whole puts both parts' tokens together. The continuation's prompt had the
+// Whole puts both parts' tokens together. The continuation's prompt had the
 // first part in it.
-func (r *resumption) whole(second usage) usage {
+func (r *resumption) Whole(second wire.Usage) wire.Usage {
 	completion := r.story.tokens
-	if second.completion != nil {
-		completion += *second.completion
+	if second.Completion != nil {
+		completion += *second.Completion
 	}
-	u := usage{completion: &completion}
-	if second.prompt != nil {
-		u.prompt = new(max(*second.prompt-r.story.tokens, 0))
+	u := wire.Usage{Completion: &completion}
+	if second.Prompt != nil {
+		u.Prompt = new(max(*second.Prompt-r.story.tokens, 0))
 	}
 	return u
 }
 
 // end ends the stream as its dialect does.
-func (r *resumption) end(w http.ResponseWriter, wantsUsage bool, u usage) error {
-	r.rec.usage.merge(u)
+func (r *resumption) end(w http.ResponseWriter, wantsUsage bool, u wire.Usage) error {
+	r.rec.usage.Merge(u)
 	r.rec.conclude()
 	if _, err := w.Write(r.story.dialect.ending(&r.story, u, wantsUsage)); err != nil {
 		return err

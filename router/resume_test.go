@@ -11,6 +11,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // said is an event with some text, as llama-server sends it.
@@ -18,7 +19,7 @@ func said(text string) string {
 	return fmt.Sprintf(`data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":7,"model":"qwen","choices":[{"index":0,"delta":{"content":%q},"finish_reason":null}]}`+"\n\n", text)
 }
 
-// finished is the event with a finish reason, in another one's name.
+// Finished is the event with a finish reason, in another one's name.
 func finished(reason string) string {
 	return fmt.Sprintf(`data: {"id":"gen-9","choices":[{"index":0,"delta":{"content":""},"finish_reason":%q}]}`+"\n\n", reason)
 }
@@ -64,7 +65,7 @@ func TestResume(t *testing.T) {
 	theirs := func(text ...string) http.HandlerFunc {
 		events := []string{": OPENROUTER PROCESSING\n\n", roleEvent}
 		for _, part := range text {
-			events = append(events, `data: {"id":"gen-9","choices":[{"index":0,"delta":{"role":"assistant","content":`+quote(part)+`}}]}`+"\n\n")
+			events = append(events, `data: {"id":"gen-9","choices":[{"index":0,"delta":{"role":"assistant","content":`+wire.Quote(part)+`}}]}`+"\n\n")
 		}
 		return sends(ends, append(events, finished("stop"), usageEvent, doneEvent)...)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/ledger"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // Events of Anthropic's streams, as llama-server writes them.
@@ -26,7 +27,7 @@ const (
 
 // saidText is an event with some text.
 func saidText(text string) string {
-	return "event: content_block_delta\ndata: " + `{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":` + quote(text) + `}}` + "\n\n"
+	return "event: content_block_delta\ndata: " + `{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":` + wire.Quote(text) + `}}` + "\n\n"
 }
 
 // messageOf puts a stream of Anthropic's together, and checks that it is one: each of

@@ -11,6 +11,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 func TestLocalAnswersFirst(t *testing.T) {
@@ -88,7 +89,7 @@ func TestWithoutAKey(t *testing.T) {
 		c.Upstreams[0].Key, c.Upstreams[0].Missing = "", "set OPENROUTER_API_KEY"
 	}
 	b := newBench(t, answers, answers, noKey)
-	if r := b.chat("gpt-4o", false); r.status != 503 || !strings.Contains(r.body, "set OPENROUTER_API_KEY") || gjson.Get(r.body, "error.code").Str != codeNoKey {
+	if r := b.chat("gpt-4o", false); r.status != 503 || !strings.Contains(r.body, "set OPENROUTER_API_KEY") || gjson.Get(r.body, "error.code").Str != wire.CodeNoKey {
 		t.Errorf("premium: %d %s", r.status, r.body)
 	}
 	if r := b.chat("local/qwen", false); r.status != 200 || r.backend() != "qwen" {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // TestReaderThatStopped: a client that reads nothing any more does not keep its
@@ -94,7 +95,7 @@ func TestSlowReader(t *testing.T) {
 					a.rest = bytes.NewReader(tc.rest)
 				}
 				began := time.Now()
-				err := a.relay(t.Context(), c, chat, &record{call: &call{books: &Books{}}})
+				err := a.relay(t.Context(), c, wire.Chat, &record{call: &call{books: &Books{}}})
 				if want := len(tc.held) + len(tc.rest); (err == nil) != tc.whole || tc.whole && c.took != want {
 					t.Errorf("%d bytes, %v", c.took, err)
 				}

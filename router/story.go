@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // story is what has to be known of a stream so that somebody else can go on with
@@ -33,7 +35,7 @@ const maxStory = 4 << 20
 
 // hear takes an event of the stream into account.
 func (s *story) hear(data []byte) {
-	if s.spoiled != "" || len(data) == 0 || isDone(data) {
+	if s.spoiled != "" || len(data) == 0 || wire.IsDone(data) {
 		return
 	}
 	if s.text.Len() > maxStory {

@@ -5,6 +5,8 @@ import (
 	"strconv"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // streamed is a non-stream body in the form that makes llama-server stream its
@@ -57,9 +59,9 @@ func (b body) asStream(path string) (s streamed, ok bool) {
 				s.choices = int(value.Int())
 			}
 		case "stop", "stop_sequences":
-			s.stops = hasContent(value)
+			s.stops = wire.HasContent(value)
 		case "logprobs":
-			s.logprobs = hasContent(value) && value.Raw != "0"
+			s.logprobs = wire.HasContent(value) && value.Raw != "0"
 		}
 		return true
 	})
@@ -91,7 +93,7 @@ func (s streamed) withModel(model string) payload {
 	if b.to == 0 || model == b.model {
 		b.from, b.to = s.to, s.to // the body's own name stays
 	} else {
-		name = []byte(quote(model))
+		name = []byte(wire.Quote(model))
 	}
 	if b.from < s.from {
 		return b.payload(b.raw[:b.from], name, b.raw[b.to:s.from], asked, b.raw[s.to:])

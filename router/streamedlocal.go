@@ -6,6 +6,8 @@ import (
 	"maps"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // streamableMessages and streamableResponses are streamable for /v1/messages and
@@ -71,13 +73,13 @@ type localAggregator struct {
 	asWhole func(whole []byte) ([]byte, error) // adds what a stream leaves out, or refuses it
 }
 
-func (a *localAggregator) add(e event) error {
-	err := a.aggregator.add(e)
+func (a *localAggregator) Add(e wire.Event) error {
+	err := a.aggregator.Add(e)
 	var failed *upstreamStreamError
 	switch {
 	case errors.As(err, &failed):
-		data := string(e.data)
-		if errorIn(gjson.Parse(data)) == "" { // as in a message
+		data := string(e.Data)
+		if wire.ErrorIn(gjson.Parse(data)) == "" { // as in a message
 			data = `{"error":` + data + `}`
 		}
 		return engineError(data)
@@ -89,8 +91,8 @@ func (a *localAggregator) add(e event) error {
 	return err
 }
 
-func (a *localAggregator) whole() ([]byte, error) {
-	whole, err := a.aggregator.whole()
+func (a *localAggregator) Whole() ([]byte, error) {
+	whole, err := a.aggregator.Whole()
 	if errors.Is(err, errUnmergeable) { // such as a call of a tool that was cut
 		return nil, fmt.Errorf("%w: %w", errNotSame, err)
 	}
@@ -112,7 +114,7 @@ func (a *localAggregator) mend() (whole []byte, ok bool) {
 // what may become a stop string, and the first bytes of a character; those, at the end
 // of an answer that was cut, are the one difference that is not seen.
 func (a *messageAggregator) missing(whole []byte, stops bool) error {
-	tokens := count(gjson.GetBytes(whole, "usage.output_tokens"))
+	tokens := wire.Count(gjson.GetBytes(whole, "usage.output_tokens"))
 	cut := a.reason() == "max_tokens"
 	switch {
 	case tokens == nil:
@@ -133,7 +135,7 @@ func localResponse(whole []byte) ([]byte, error) {
 	switch {
 	case !created.Exists() || answer.Get("completed_at").Exists() || !output.IsArray() || !answer.Get("usage").IsObject():
 		return nil, fmt.Errorf("%w: the fields of the response are others", errUnfamiliar)
-	case !hasContent(output):
+	case !wire.HasContent(output):
 		return nil, fmt.Errorf("%w: it has tokens but no text", errNotSame)
 	}
 	changes := []edit{{created.Index, created.Index, created.Raw + `,"completed_at":`}}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 const (
@@ -278,7 +280,7 @@ func TestLocalAsStream(t *testing.T) {
 // TestBrokenLocalMessage: where the route says so, the fallback is asked for the rest of
 // a message that broke.
 func TestBrokenLocalMessage(t *testing.T) {
-	half := localMessage[0] + strings.Replace(localMessage[1], `"1"`, quote(aLot), 1) + strings.Replace(localMessage[1], `"1"`, `" 2"`, 1)
+	half := localMessage[0] + strings.Replace(localMessage[1], `"1"`, wire.Quote(aLot), 1) + strings.Replace(localMessage[1], `"1"`, `" 2"`, 1)
 	rest := status(200, `{"id":"m","type":"message","content":[{"type":"text","text":" 3 4"}],"stop_reason":"end_turn","usage":{"input_tokens":9,"output_tokens":3}}`)
 	call := strings.Replace(localCalls["/v1/messages"].call, `"max_tokens":9`, `"max_tokens":100`, 1)
 	b := streaming(t, sends(breaks, half), rest, resuming)

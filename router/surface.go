@@ -8,35 +8,36 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // endpoints are the paths at which calls are taken, and their dialects.
-var endpoints = map[string]dialect{
-	"/v1/chat/completions":      chat,
-	"/v1/completions":           completions,
-	"/v1/embeddings":            plain{},
-	"/v1/responses":             responses{},
-	"/v1/messages":              messages{},
+var endpoints = map[string]wire.Dialect{
+	"/v1/chat/completions":      wire.Chat,
+	"/v1/completions":           wire.Completions,
+	"/v1/embeddings":            wire.Plain{},
+	"/v1/responses":             wire.Responses{},
+	"/v1/messages":              wire.Messages{},
 	"/v1/messages/count_tokens": plainAnthropic{},
-	"/v1/rerank":                plain{},
-	"/v1/audio/transcriptions":  audio{},
-	"/v1/audio/translations":    audio{},
+	"/v1/rerank":                wire.Plain{},
+	"/v1/audio/transcriptions":  wire.Audio{},
+	"/v1/audio/translations":    wire.Audio{},
 }
 
 // localEndpoints are llama-server's own. Nobody else has them, and a body
 // without a model means the model that was started.
-var localEndpoints = map[string]dialect{
-	"/tokenize":       plain{},
-	"/detokenize":     plain{},
-	"/apply-template": plain{},
-	"/infill":         plain{},
+var localEndpoints = map[string]wire.Dialect{
+	"/tokenize":       wire.Plain{},
+	"/detokenize":     wire.Plain{},
+	"/apply-template": wire.Plain{},
+	"/infill":         wire.Plain{},
 }
 
 // plainAnthropic is plain, with errors as Anthropic writes them.
-type plainAnthropic struct{ plain }
+type plainAnthropic struct{ wire.Plain }
 
-func (plainAnthropic) errorBody(e apiError) []byte  { return messages{}.errorBody(e) }
-func (plainAnthropic) errorEvent(e apiError) []byte { return messages{}.errorEvent(e) }
+func (plainAnthropic) ErrorBody(e wire.Error) []byte  { return wire.Messages{}.ErrorBody(e) }
+func (plainAnthropic) ErrorEvent(e wire.Error) []byte { return wire.Messages{}.ErrorEvent(e) }
 
 // surface is the HTTP surface of the contract.
 func (rt *Router) surface() http.Handler {
@@ -54,14 +55,14 @@ func (rt *Router) surface() http.Handler {
 		"/metrics": rt.forOperators(metricsHandler(rt.registry, rt.log)),
 	} {
 		mux.HandleFunc("GET "+path, handle)
-		mux.HandleFunc(path, wrongMethod(chat, http.MethodGet))
+		mux.HandleFunc(path, wrongMethod(wire.Chat, http.MethodGet))
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		message := fmt.Sprintf("there is nothing at %s %s", r.Method, shorten(r.URL.Path))
 		if _, ok := endpoints["/v1"+r.URL.Path]; ok {
 			message += "; the base URL has to end in /v1"
 		}
-		writeError(w, chat, apiError{Status: http.StatusNotFound, Type: typeInvalid, Code: codeNotFound, Message: message})
+		wire.WriteError(w, wire.Chat, wire.Error{Status: http.StatusNotFound, Type: wire.TypeInvalid, Code: wire.CodeNotFound, Message: message})
 	})
 	guarded := rt.guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost { // as nearly all are: the mux would find the same, and takes longer
@@ -79,28 +80,28 @@ func (rt *Router) surface() http.Handler {
 }
 
 // dialectAt is the dialect of a path, and whether calls are taken there.
-func dialectAt(path string) (d dialect, known bool) {
+func dialectAt(path string) (d wire.Dialect, known bool) {
 	if d, known = endpoints[path]; known {
 		return d, true
 	}
 	if d, known = localEndpoints[path]; known {
 		return d, true
 	}
-	return chat, false
+	return wire.Chat, false
 }
 
-func wrongMethod(d dialect, right string) http.HandlerFunc {
+func wrongMethod(d wire.Dialect, right string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Allow", right)
-		writeError(w, d, apiError{
-			Status: http.StatusMethodNotAllowed, Type: typeInvalid, Code: codeMethod,
+		wire.WriteError(w, d, wire.Error{
+			Status: http.StatusMethodNotAllowed, Type: wire.TypeInvalid, Code: wire.CodeMethod,
 			Message: fmt.Sprintf("%s takes %s, not %s", shorten(r.URL.Path), right, r.Method),
 		})
 	}
 }
 
 // take reads a call and sends it on its way.
-func (rt *Router) take(w http.ResponseWriter, r *http.Request, d dialect, localOnly bool) {
+func (rt *Router) take(w http.ResponseWriter, r *http.Request, d wire.Dialect, localOnly bool) {
 	s := rt.routing.Load()
 	key := keyOf(r.Context())
 	c := &call{
@@ -138,8 +139,8 @@ func (rt *Router) take(w http.ResponseWriter, r *http.Request, d dialect, localO
 }
 
 // parse finds the model in a body of the dialect's form.
-func parse(d dialect, raw []byte, h http.Header) (body, error) {
-	if _, ok := d.(audio); ok && isForm(h) {
+func parse(d wire.Dialect, raw []byte, h http.Header) (body, error) {
+	if _, ok := d.(wire.Audio); ok && isForm(h) {
 		return parseForm(raw, h)
 	}
 	return parseBody(raw)
@@ -155,13 +156,13 @@ func (p *plan) keepLocal(path string) {
 	}
 	p.steps = kept
 	if !p.waits() && len(kept) == 0 && p.refuse.Status == 0 {
-		p.refuse = apiError{
-			Status: http.StatusNotImplemented, Type: typeInvalid, Code: string(Unsupported),
+		p.refuse = wire.Error{
+			Status: http.StatusNotImplemented, Type: wire.TypeInvalid, Code: string(Unsupported),
 			Message: fmt.Sprintf("only a local llama-server has %s, and %s goes to %s", path, p.route.Name, p.route.Primary),
 		}
 		if p.reason != "" {
-			p.refuse = apiError{
-				Status: http.StatusServiceUnavailable, Type: typeServer, Code: string(p.reason), RetryAfter: max(p.retry, 1),
+			p.refuse = wire.Error{
+				Status: http.StatusServiceUnavailable, Type: wire.TypeServer, Code: string(p.reason), RetryAfter: max(p.retry, 1),
 				Message: fmt.Sprintf("%s, and only a local llama-server has %s", p.detail, path),
 			}
 		}
@@ -172,10 +173,10 @@ func (p *plan) keepLocal(path string) {
 const unknownLength = 4 << 10
 
 // readBody reads a request's body into a buffer, which the caller has to release.
-func readBody(w http.ResponseWriter, r *http.Request, most int64) (*buffer, apiError) {
+func readBody(w http.ResponseWriter, r *http.Request, most int64) (*buffer, wire.Error) {
 	if enc := r.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
-		return nil, apiError{
-			Status: http.StatusUnsupportedMediaType, Type: typeInvalid, Code: codeInvalidBody,
+		return nil, wire.Error{
+			Status: http.StatusUnsupportedMediaType, Type: wire.TypeInvalid, Code: wire.CodeInvalidBody,
 			Message: "the body has to come without Content-Encoding",
 		}
 	}
@@ -193,30 +194,30 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64) (*buffer, apiE
 		return nil, unreadBody(err, most)
 	}
 	bodyArrived(w)
-	return b, apiError{}
+	return b, wire.Error{}
 }
 
 // unreadBody is the answer to a request whose body could not be read.
-func unreadBody(err error, most int64) apiError {
+func unreadBody(err error, most int64) wire.Error {
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		return tooLong(most)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return apiError{
-			Status: http.StatusRequestTimeout, Type: typeInvalid, Code: codeSlowBody,
+		return wire.Error{
+			Status: http.StatusRequestTimeout, Type: wire.TypeInvalid, Code: wire.CodeSlowBody,
 			Message: "the body did not arrive in time; body_timeout in llmsup.yaml sets the limit",
 		}
 	}
 	return invalid("the body could not be read: " + rootCause(err))
 }
 
-func tooLong(most int64) apiError {
-	return apiError{
-		Status: http.StatusRequestEntityTooLarge, Type: typeInvalid, Code: codeTooLarge,
+func tooLong(most int64) wire.Error {
+	return wire.Error{
+		Status: http.StatusRequestEntityTooLarge, Type: wire.TypeInvalid, Code: wire.CodeTooLarge,
 		Message: fmt.Sprintf("the body is over %d bytes; max_body in llmsup.yaml sets the limit", most),
 	}
 }
 
-func invalid(message string) apiError {
-	return apiError{Status: http.StatusBadRequest, Type: typeInvalid, Code: codeInvalidBody, Message: message}
+func invalid(message string) wire.Error {
+	return wire.Error{Status: http.StatusBadRequest, Type: wire.TypeInvalid, Code: wire.CodeInvalidBody, Message: message}
 }

@@ -5,6 +5,8 @@ import (
 	"io"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // A stream has its usage only for a client that asks for it
@@ -40,17 +42,17 @@ func (b body) asCountedStream(path string) (s streamed, ok bool) {
 	at, fields := b.options.from+1, 0
 	s.from, s.to = at, at
 	ok = true
-	scan(options, func(m member) {
+	wire.Scan(options, func(m wire.Member) {
 		fields++
-		if unquote(string(options[m.keyFrom:m.keyTo])) != "include_usage" {
+		if wire.Unquote(string(options[m.KeyFrom:m.KeyTo])) != "include_usage" {
 			return
 		}
-		word := string(options[m.from:m.to])
+		word := string(options[m.From:m.To])
 		if !s.nothingGiven() || word != "false" && word != "null" { // it is there twice, or asks already
 			ok = false
 			return
 		}
-		s.from, s.to = b.options.from+m.keyFrom, b.options.from+m.to
+		s.from, s.to = b.options.from+m.KeyFrom, b.options.from+m.To
 	})
 	if s.nothingGiven() && fields > 0 {
 		s.after = `,`
@@ -81,15 +83,15 @@ func (f *usageFilter) pending() []byte {
 
 // pass returns what the client is to see of an event, and of one that was kept
 // back. It is valid until the next call.
-func (f *usageFilter) pass(e event) []byte {
+func (f *usageFilter) pass(e wire.Event) []byte {
 	if f == nil {
-		return e.raw
+		return e.Raw
 	}
-	if len(e.data) == 0 { // a ping
-		return e.raw
+	if len(e.Data) == 0 { // a ping
+		return e.Raw
 	}
-	if mayHold(e.data, `"usage"`) {
-		object := gjson.ParseBytes(e.data)
+	if wire.MayHold(e.Data, `"usage"`) {
+		object := gjson.ParseBytes(e.Data)
 		if object.Get("usage").IsObject() && !hasChoice(object) {
 			f.out = append(f.out[:0], withTimings(f.finish, object.Get("timings"))...)
 			f.finish = f.finish[:0]
@@ -98,11 +100,11 @@ func (f *usageFilter) pass(e event) []byte {
 	}
 	f.out = append(f.out[:0], f.finish...)
 	f.finish = f.finish[:0]
-	if f.local && mayHold(e.data, `"finish_reason":"`) {
-		f.finish = append(f.finish, e.raw...)
+	if f.local && wire.MayHold(e.Data, `"finish_reason":"`) {
+		f.finish = append(f.finish, e.Raw...)
 		return f.out
 	}
-	f.out = append(f.out, e.raw...)
+	f.out = append(f.out, e.Raw...)
 	return f.out
 }
 
@@ -110,7 +112,7 @@ func (f *usageFilter) pass(e event) []byte {
 // choices.
 func hasChoice(event gjson.Result) (has bool) {
 	event.Get("choices").ForEach(func(_, choice gjson.Result) bool {
-		has = hasContent(choice.Get("finish_reason")) || hasContent(choice.Get("logprobs")) || hasText(choice)
+		has = wire.HasContent(choice.Get("finish_reason")) || wire.HasContent(choice.Get("logprobs")) || wire.HasText(choice)
 		return !has
 	})
 	return has
@@ -133,7 +135,7 @@ func withTimings(raw []byte, timings gjson.Result) []byte {
 		return raw
 	}
 	// Deeper inside they may be there as well: in what "verbose" adds.
-	if mayHold(raw, `"timings"`) && gjson.GetBytes(raw[bytes.IndexByte(raw, '{'):], "timings").Exists() {
+	if wire.MayHold(raw, `"timings"`) && gjson.GetBytes(raw[bytes.IndexByte(raw, '{'):], "timings").Exists() {
 		return raw
 	}
 	out := append([]byte{}, raw[:at]...)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/ledger"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // TestCountedForm: what is added to a stream's body to have its usage told, and
@@ -144,8 +145,8 @@ func TestUnaskedUsageOfTheEngine(t *testing.T) {
 		}
 		filter := usageFilter{local: true}
 		var out strings.Builder
-		for events := newEventReader(strings.NewReader(counted)); ; {
-			next, err := events.next()
+		for events := wire.NewEventReader(strings.NewReader(counted)); ; {
+			next, err := events.Next()
 			if err != nil {
 				break
 			}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/hashicorp/go-retryablehttp"
 	"github.com/rs/zerolog"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // Upstream is an endpoint that somebody else runs.
@@ -133,7 +135,7 @@ func (b *upstreamBackend) availability() availability {
 func (b *upstreamBackend) admit(context.Context, *call, alternative, time.Duration) (*place, *failure) {
 	let, probe := b.breaker.enter(time.Now())
 	if !let {
-		failed := &failure{reason: Connect, detail: "is being tried by another call", retryAfter: retrySoon}
+		failed := &failure{reason: Connect, detail: "is being tried by another call", retryAfter: wire.RetrySoon}
 		if now := b.availability(); now.reason != "" { // it may have come back at this moment
 			failed.reason, failed.detail = now.reason, now.detail
 		}

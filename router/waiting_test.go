@@ -15,6 +15,7 @@ import (
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/usd"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // newWaitingLocal is a bench whose local server is loading.
@@ -415,7 +416,7 @@ func TestRejectWaiting(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	l.state.enter(loads)
-	wantUnavailable(t, l.chat("local/alone", false), 503, "loading", "qwen is loading, and llmsup is stopping", [2]int{retrySoon, retrySoon})
+	wantUnavailable(t, l.chat("local/alone", false), 503, "loading", "qwen is loading, and llmsup is stopping", [2]int{wire.RetrySoon, wire.RetrySoon})
 	l.let <- struct{}{}
 	if r := <-running; r.status != 200 {
 		t.Errorf("the running call: %+v", r)

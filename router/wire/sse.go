@@ -1,4 +1,4 @@
-package router
+package wire
 
 import (
 	"bytes"
@@ -7,24 +7,24 @@ import (
 	"io"
 )
 
-// event is one event of a server-sent event stream (WHATWG HTML, 9.2.6). Its
-// slices are valid until the next call of eventReader.next.
-type event struct {
-	raw  []byte // as it came, with the empty line that ends it
-	name []byte // the field "event"; nil where there is none
-	data []byte // the fields "data", joined by line feeds; nil where there are none
-	cut  bool   // the stream ended before the empty line
+// Event is one event of a server-sent event stream (WHATWG HTML, 9.2.6). Its
+// slices are valid until the next call of EventReader.next.
+type Event struct {
+	Raw  []byte // as it came, with the empty line that ends it
+	Name []byte // the field "event"; nil where there is none
+	Data []byte // the fields "data", joined by line feeds; nil where there are none
+	Cut  bool   // the stream ended before the empty line
 }
 
-// maxEvent bounds one event, in bytes: what is held back of a stream at a time.
-const maxEvent = 16 << 20
+// MaxEvent bounds one event, in bytes: what is held back of a stream at a time.
+const MaxEvent = 16 << 20
 
-var errEventTooLong = errors.New("an event of the stream is over " + fmt.Sprint(maxEvent>>20) + " MiB")
+var errEventTooLong = errors.New("an event of the stream is over " + fmt.Sprint(MaxEvent>>20) + " MiB")
 
-// eventReader cuts a stream into events, whatever the pieces in which it comes.
-type eventReader struct {
+// EventReader cuts a stream into events, whatever the pieces in which it comes.
+type EventReader struct {
 	src   io.Reader
-	buf   []byte
+	Buf   []byte
 	start int  // of the event being read
 	line  int  // start of the line being read
 	scan  int  // where to look for the next line's end
@@ -35,54 +35,54 @@ type eventReader struct {
 	multi []byte // joined data, reused
 }
 
-func newEventReader(src io.Reader) *eventReader {
-	return &eventReader{src: src, buf: make([]byte, 0, 4<<10)}
+func NewEventReader(src io.Reader) *EventReader {
+	return &EventReader{src: src, Buf: make([]byte, 0, 4<<10)}
 }
 
-// next returns the next event. What stands before the stream's end without an
+// Next returns the next event. What stands before the stream's end without an
 // empty line after it is returned as an event that is cut; then io.EOF comes,
 // or what the source failed with.
-func (r *eventReader) next() (event, error) {
+func (r *EventReader) Next() (Event, error) {
 	for {
 		if end, ok := r.findEnd(); ok {
-			raw, line := r.buf[r.start:end], r.buf[r.start:r.line]
+			raw, line := r.Buf[r.start:end], r.Buf[r.start:r.line]
 			single := r.lines == 1
 			r.start, r.line, r.scan, r.lines, r.cr = end, end, end, 0, false
 			if data, ok := bytes.CutPrefix(line, []byte("data:")); ok && single { // as nearly all are
-				return event{raw: raw, data: bytes.TrimPrefix(withoutEnd(data), []byte{' '})}, nil
+				return Event{Raw: raw, Data: bytes.TrimPrefix(withoutEnd(data), []byte{' '})}, nil
 			}
 			return r.parse(raw), nil
 		}
 		if r.err != nil {
-			if r.start < len(r.buf) && errors.Is(r.err, io.EOF) {
-				raw := r.buf[r.start:]
-				r.start = len(r.buf)
+			if r.start < len(r.Buf) && errors.Is(r.err, io.EOF) {
+				raw := r.Buf[r.start:]
+				r.start = len(r.Buf)
 				e := r.parse(raw)
-				e.cut = true
+				e.Cut = true
 				return e, nil
 			}
-			return event{}, r.err
+			return Event{}, r.err
 		}
-		if len(r.buf)-r.start > maxEvent {
-			return event{}, errEventTooLong
+		if len(r.Buf)-r.start > MaxEvent {
+			return Event{}, errEventTooLong
 		}
 		r.fill()
 	}
 }
 
-// buffered says whether next would return an event without reading.
-func (r *eventReader) buffered() bool {
+// Buffered says whether next would return an event without reading.
+func (r *EventReader) Buffered() bool {
 	_, ok := r.findEnd()
 	return ok
 }
 
 // findEnd looks for the empty line that ends the event. It remembers how far it
 // has looked.
-func (r *eventReader) findEnd() (end int, ok bool) {
+func (r *EventReader) findEnd() (end int, ok bool) {
 	for {
-		at, next, lf := lineEnd(r.buf, r.scan, r.lf)
+		at, next, lf := lineEnd(r.Buf, r.scan, r.lf)
 		r.scan, r.lf = at, lf
-		if at == len(r.buf) {
+		if at == len(r.Buf) {
 			return 0, false
 		}
 		empty := at == r.line
@@ -91,13 +91,13 @@ func (r *eventReader) findEnd() (end int, ok bool) {
 			// So will this line: an event is not held back for a LF that seldom
 			// comes. One that does is an empty line, and so no event to a client.
 			return at + 1, true
-		case next == len(r.buf) && r.buf[at] == '\r' && next == at+1 && r.err == nil:
+		case next == len(r.Buf) && r.Buf[at] == '\r' && next == at+1 && r.err == nil:
 			return 0, false // a LF may follow
 		case empty:
 			return next, true // scan stays: asked again, it finds this again
 		}
 		r.line, r.scan = next, next
-		r.cr = r.buf[next-1] == '\r'
+		r.cr = r.Buf[next-1] == '\r'
 		r.lines++
 	}
 }
@@ -128,25 +128,25 @@ func withoutEnd(line []byte) []byte {
 	return bytes.TrimSuffix(line[:len(line)-1], []byte{'\r'})
 }
 
-func (r *eventReader) fill() {
-	if r.start > 0 && (r.start == len(r.buf) || len(r.buf) == cap(r.buf)) {
-		n := copy(r.buf, r.buf[r.start:])
-		r.buf = r.buf[:n]
+func (r *EventReader) fill() {
+	if r.start > 0 && (r.start == len(r.Buf) || len(r.Buf) == cap(r.Buf)) {
+		n := copy(r.Buf, r.Buf[r.start:])
+		r.Buf = r.Buf[:n]
 		r.line -= r.start
 		r.scan -= r.start
 		r.lf -= r.start
 		r.start = 0
 	}
-	if len(r.buf) == cap(r.buf) {
-		r.buf = append(make([]byte, 0, 2*cap(r.buf)), r.buf...)
+	if len(r.Buf) == cap(r.Buf) {
+		r.Buf = append(make([]byte, 0, 2*cap(r.Buf)), r.Buf...)
 	}
-	n, err := r.src.Read(r.buf[len(r.buf):cap(r.buf)])
-	r.buf = r.buf[:len(r.buf)+n]
+	n, err := r.src.Read(r.Buf[len(r.Buf):cap(r.Buf)])
+	r.Buf = r.Buf[:len(r.Buf)+n]
 	r.err = err
 }
 
-func (r *eventReader) parse(raw []byte) event {
-	e := event{raw: raw}
+func (r *EventReader) parse(raw []byte) Event {
+	e := Event{Raw: raw}
 	joined := false
 	for from, lf := 0, 0; from < len(raw); {
 		var at, next int
@@ -156,25 +156,25 @@ func (r *eventReader) parse(raw []byte) event {
 		value = bytes.TrimPrefix(value, []byte{' '})
 		switch string(field) { // a comment's field is empty
 		case "event":
-			e.name = value
+			e.Name = value
 		case "data":
 			switch {
-			case e.data == nil:
-				e.data = value
+			case e.Data == nil:
+				e.Data = value
 			case !joined:
-				r.multi = append(append(append(r.multi[:0], e.data...), '\n'), value...)
-				e.data, joined = r.multi, true
+				r.multi = append(append(append(r.multi[:0], e.Data...), '\n'), value...)
+				e.Data, joined = r.multi, true
 			default:
 				r.multi = append(append(r.multi, '\n'), value...)
-				e.data = r.multi
+				e.Data = r.multi
 			}
 		}
 	}
 	return e
 }
 
-// carries says whether the event is likely to be a part of an answer, a token as a
+// Carries says whether the event is likely to be a part of an answer, a token as a
 // rule: in dialects that name their events, a delta.
-func (e event) carries() bool {
-	return len(e.data) > 0 && (e.name == nil && e.data[0] == '{' || bytes.HasSuffix(e.name, []byte("delta")))
+func (e Event) Carries() bool {
+	return len(e.Data) > 0 && (e.Name == nil && e.Data[0] == '{' || bytes.HasSuffix(e.Name, []byte("delta")))
 }

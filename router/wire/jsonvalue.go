@@ -1,4 +1,4 @@
-package router
+package wire
 
 import (
 	"bytes"
@@ -11,32 +11,32 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// isObject says whether a valid JSON text is an object.
-func isObject(text []byte) bool {
+// IsObject says whether a valid JSON text is an object.
+func IsObject(text []byte) bool {
 	return bytes.HasPrefix(bytes.TrimLeft(text, " \n\t\r"), []byte("{"))
 }
 
-func validJSON(text []byte) bool { return scan(text, nil) }
+func ValidJSON(text []byte) bool { return Scan(text, nil) }
 
-// nameOf is what a key says, in spite of its looks: "\u006dodel" is the same as
+// NameOf is what a key says, in spite of its looks: "\u006dodel" is the same as
 // "model" to every parser.
-func nameOf(key []byte) []byte {
+func NameOf(key []byte) []byte {
 	if bytes.IndexByte(key, '\\') >= 0 {
-		return []byte(unquote(string(key)))
+		return []byte(Unquote(string(key)))
 	}
 	return key[1 : len(key)-1]
 }
 
-// unquote reads a JSON string.
-func unquote(s string) string {
+// Unquote reads a JSON string.
+func Unquote(s string) string {
 	if strings.IndexByte(s, '\\') < 0 {
 		return s[1 : len(s)-1]
 	}
 	return gjson.Parse(s).Str
 }
 
-// quote writes a JSON string. strconv's Quote would escape as Go does.
-func quote(s string) string {
+// Quote writes a JSON string. strconv's Quote would escape as Go does.
+func Quote(s string) string {
 	if isPlain(s) {
 		return `"` + s + `"`
 	}
@@ -57,12 +57,12 @@ func isPlain(s string) bool {
 	return true
 }
 
-// numberIn reads a number in whatever form a backend may take for one: 100000, 1e5,
+// NumberIn reads a number in whatever form a backend may take for one: 100000, 1e5,
 // 100000.0 or "100000". 0 = it is none, or not above 0.
-func numberIn(value []byte) int64 {
+func NumberIn(value []byte) int64 {
 	text := string(value)
 	if value[0] == '"' {
-		text = strings.TrimSpace(unquote(text))
+		text = strings.TrimSpace(Unquote(text))
 	}
 	n, err := strconv.ParseFloat(text, 64)
 	switch {

@@ -1,4 +1,4 @@
-package router
+package wire
 
 import (
 	"encoding/json"
@@ -17,7 +17,7 @@ func TestScan(t *testing.T) {
 			b := []byte(strings.Repeat("x", 70))
 			b[at] = byte(c)
 			text := `["` + string(b) + `"]`
-			if got, want := scan([]byte(text), nil), json.Valid([]byte(text)); got != want {
+			if got, want := Scan([]byte(text), nil), json.Valid([]byte(text)); got != want {
 				t.Errorf("byte %#x at %d: valid %t, want %t", c, at, got, want)
 			}
 		}
@@ -33,7 +33,7 @@ func TestScanEscapes(t *testing.T) {
 				text := []byte(`["` + strings.Repeat(filling, at) + odd + strings.Repeat(filling, 40) + `"]`)
 				for _, end := range []int{len(text), len(text) - 2, len(text) - 40*len(filling) - 2} {
 					for _, text := range []string{string(text[:end]), string(text[:end]) + `"]`} {
-						if got, want := scan([]byte(text), nil), json.Valid([]byte(text)); got != want {
+						if got, want := Scan([]byte(text), nil), json.Valid([]byte(text)); got != want {
 							t.Errorf("valid %t, want %t: %s", got, want, text)
 						}
 					}
@@ -49,7 +49,7 @@ func TestScanNesting(t *testing.T) {
 			strings.Repeat("[", depth) + strings.Repeat("]", depth),
 			strings.Repeat(`{"a":`, depth) + "1" + strings.Repeat("}", depth),
 		} {
-			if got, want := scan([]byte(text), nil), json.Valid([]byte(text)); got != want {
+			if got, want := Scan([]byte(text), nil), json.Valid([]byte(text)); got != want {
 				t.Errorf("%d deep: valid %t, want %t", depth, got, want)
 			}
 		}
@@ -68,7 +68,7 @@ func FuzzScan(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		var got []string
-		valid := scan([]byte(text), func(m member) { got = append(got, text[m.keyFrom:m.keyTo]+text[m.from:m.to]) })
+		valid := Scan([]byte(text), func(m Member) { got = append(got, text[m.KeyFrom:m.KeyTo]+text[m.From:m.To]) })
 		if want := json.Valid([]byte(text)); valid != want {
 			t.Fatalf("valid %t, want %t: %q", valid, want, text)
 		}
@@ -91,7 +91,7 @@ func BenchmarkScan(b *testing.B) {
 	} {
 		raw := []byte(`{"model":"local","messages":[{"role":"user","content":"` + strings.Repeat(words, 4000) + `"}]}`)
 		for name, valid := range map[string]func([]byte) bool{
-			"scan": func(s []byte) bool { return scan(s, nil) }, "gjson": gjson.ValidBytes,
+			"scan": func(s []byte) bool { return Scan(s, nil) }, "gjson": gjson.ValidBytes,
 		} {
 			b.Run(text+"/"+name, func(b *testing.B) {
 				b.SetBytes(int64(len(raw)))

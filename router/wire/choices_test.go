@@ -1,4 +1,4 @@
-package router
+package wire
 
 import (
 	"testing"
@@ -32,7 +32,7 @@ func TestOutline(t *testing.T) {
 			if !valid {
 				return
 			}
-			for field, got := range map[string]gjson.Result{"error": o.err, "choices": o.choices, "usage": o.usage, "timings": o.timings} {
+			for field, got := range map[string]gjson.Result{"error": o.Err, "choices": o.Choices, "usage": o.usage, "timings": o.Timings} {
 				if want := gjson.Get(tc.text, field); got.Raw != want.Raw || got.Type != want.Type || got.Str != want.Str {
 					t.Errorf("%s is %q, want %q", field, got.Raw, want.Raw)
 				}

@@ -1,4 +1,4 @@
-package router
+package wire
 
 import (
 	"bytes"
@@ -12,17 +12,17 @@ import (
 
 // readEvents returns a stream's events in a form that can be compared.
 func readEvents(src io.Reader) (events []string, raw string, err error) {
-	r := newEventReader(src)
+	r := NewEventReader(src)
 	for {
-		e, err := r.next()
+		e, err := r.Next()
 		if errors.Is(err, io.EOF) {
 			return events, raw, nil
 		}
 		if err != nil {
 			return events, raw, err
 		}
-		raw += string(e.raw)
-		events = append(events, fmt.Sprintf("%s|%s", e.name, e.data))
+		raw += string(e.Raw)
+		events = append(events, fmt.Sprintf("%s|%s", e.Name, e.Data))
 	}
 }
 
@@ -102,12 +102,12 @@ func TestEventsBroken(t *testing.T) {
 func TestEventsAtOnce(t *testing.T) {
 	for name, stream := range map[string]string{"LF": "data: a\n\n", "CRLF": "data: a\r\n\r\n", "CR": "data: a\r\r"} {
 		src, w := io.Pipe()
-		r := newEventReader(src)
+		r := NewEventReader(src)
 		go func() { _, _ = io.WriteString(w, stream) }()
-		if e, err := r.next(); err != nil || string(e.data) != "a" || string(e.raw) != stream {
-			t.Errorf("%s: %q, %v", name, e.raw, err)
+		if e, err := r.Next(); err != nil || string(e.Data) != "a" || string(e.Raw) != stream {
+			t.Errorf("%s: %q, %v", name, e.Raw, err)
 		}
-		if r.buffered() {
+		if r.Buffered() {
 			t.Errorf("%s: another event is said to be there", name)
 		}
 		_ = src.Close()
@@ -148,8 +148,8 @@ func BenchmarkEvents(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(int64(len(stream)))
 			for b.Loop() {
-				for r := newEventReader(strings.NewReader(stream)); ; {
-					if _, err := r.next(); err != nil {
+				for r := NewEventReader(strings.NewReader(stream)); ; {
+					if _, err := r.Next(); err != nil {
 						break
 					}
 				}

@@ -1,9 +1,9 @@
-package router
+package wire
 
 import "github.com/tidwall/gjson"
 
-// chat is the dialect of /v1/chat/completions.
-var chat = choices{carries: deltaCarries}
+// Chat is the dialect of /v1/chat/completions.
+var Chat = Choices{carries: deltaCarries}
 
 // deltaFields are the fields of a delta that are an answer. llama-server sends
 // a delta that has only a role as soon as a slot takes the call, long before
@@ -16,7 +16,7 @@ var deltaFields = []string{
 func deltaCarries(choice gjson.Result) bool {
 	delta := choice.Get("delta")
 	for _, field := range deltaFields {
-		if hasContent(delta.Get(field)) {
+		if HasContent(delta.Get(field)) {
 			return true
 		}
 	}

@@ -1,22 +1,22 @@
-package router
+package wire
 
-// member is one of the outermost object of a JSON text, by the places where
+// Member is one of the outermost object of a JSON text, by the places where
 // its key and its value stand, quotes included.
-type member struct{ keyFrom, keyTo, from, to int }
+type Member struct{ KeyFrom, KeyTo, From, To int }
 
-// scan walks once through a JSON text (RFC 8259) and hands the members of its
+// Scan walks once through a JSON text (RFC 8259) and hands the members of its
 // outermost object to each, which may be nil. It returns whether the text is
 // valid by the measure of encoding/json. A body can be megabytes of prompt and
 // images, nearly all of it in strings: these it passes over 32 bytes at a time,
 // which is what makes it some ten times faster than a general parser.
-func scan(text []byte, each func(member)) bool {
+func Scan(text []byte, each func(Member)) bool {
 	s := scanner{text: text}
 	open := make([]byte, 0, 64) // the brackets that are open, outermost first; here, it needs no memory of its own
-	var f member
+	var f Member
 	for {
 		s.space()
 		if len(open) == 1 {
-			f.from = s.at
+			f.From = s.at
 		}
 		bracket := s.peek()
 		if len(open) == maxNesting && (bracket == '{' || bracket == '[') {
@@ -36,7 +36,7 @@ func scan(text []byte, each func(member)) bool {
 				return s.at == len(text)
 			}
 			if len(open) == 1 && open[0] == '{' && each != nil {
-				f.to = s.at
+				f.To = s.at
 				each(f)
 			}
 			s.space()
@@ -55,7 +55,7 @@ func scan(text []byte, each func(member)) bool {
 				return false
 			}
 			if len(open) == 1 {
-				f.keyFrom, f.keyTo = from, s.at
+				f.KeyFrom, f.KeyTo = from, s.at
 			}
 			if s.space(); !s.take(':') {
 				return false

@@ -1,0 +1,83 @@
+package wire
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+)
+
+// Error is an error that llmsup itself gives to a client.
+type Error struct {
+	Status     int    // HTTP status
+	Type       string // OpenAI's error type
+	Code       string // machine-readable, for a program to branch on
+	Message    string // a sentence that says what to do
+	Param      string // the field of the body that is wrong; "" = none
+	RetryAfter int    // seconds; 0 = no such header
+}
+
+// Error types of OpenAI's API.
+const (
+	TypeInvalid   = "invalid_request_error"
+	TypeServer    = "server_error"
+	TypeRateLimit = "rate_limit_error"
+	TypeQuota     = "insufficient_quota"
+)
+
+// Codes of errors that are not a Reason.
+const (
+	CodeModelNotFound = "model_not_found"
+	CodeInvalidBody   = "invalid_body"
+	CodeTooLarge      = "request_too_large"
+	CodeNoKey         = "missing_api_key"
+	CodeNotFound      = "not_found"
+	CodeBadKey        = "invalid_api_key"
+	CodeNotAllowed    = "route_not_allowed"
+	CodeNotOperator   = "operator_required"
+	CodeLoop          = "loop_detected"
+	CodeOrigin        = "origin_not_allowed"
+	CodeHost          = "host_not_allowed"
+	CodeSlowBody      = "body_timeout"
+	CodeMethod        = "method_not_allowed"
+	CodeBothFailed    = "all_backends_failed"
+	CodeOverBudget    = "budget_exceeded"
+)
+
+// RetrySoon is the Retry-After of a server that is on its way, in seconds.
+const RetrySoon = 5
+
+// openAIErrors writes errors as OpenAI does.
+type openAIErrors struct{}
+
+func (openAIErrors) ErrorBody(e Error) []byte {
+	type inner struct {
+		Message string  `json:"message"`
+		Type    string  `json:"type"`
+		Param   *string `json:"param"`
+		Code    string  `json:"code"`
+	}
+	out := inner{Message: e.Message, Type: e.Type, Code: e.Code}
+	if e.Param != "" {
+		out.Param = &e.Param
+	}
+	return MustJSON(struct {
+		Error inner `json:"error"`
+	}{out})
+}
+
+func (d openAIErrors) ErrorEvent(e Error) []byte {
+	return fmt.Appendf(nil, "data: %s\n\n", d.ErrorBody(e))
+}
+
+// WriteError answers with an error of llmsup's own.
+func WriteError(w http.ResponseWriter, d Dialect, e Error) {
+	out := d.ErrorBody(e)
+	h := w.Header()
+	h.Set("Content-Type", "application/json; charset=utf-8")
+	h.Set("Content-Length", strconv.Itoa(len(out)))
+	if e.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(e.RetryAfter))
+	}
+	w.WriteHeader(e.Status)
+	_, _ = w.Write(out) // the client may have left
+}

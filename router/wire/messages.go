@@ -1,0 +1,110 @@
+package wire
+
+import (
+	"fmt"
+
+	"github.com/tidwall/gjson"
+)
+
+// Messages is the dialect of Anthropic's /v1/messages.
+// Source: Anthropic's API reference, "Messages" and "Streaming messages".
+type Messages struct{}
+
+func (Messages) Read(e Event, committed bool) Meaning {
+	if len(e.Data) == 0 {
+		return Meaning{}
+	}
+	kind := string(e.Name)
+	if kind == "" {
+		kind = gjson.GetBytes(e.Data, "type").Str
+	}
+	switch kind {
+	case "message_stop":
+		return Meaning{Ended: true}
+	case "error":
+		return Meaning{Failed: OrElse(ErrorIn(gjson.ParseBytes(e.Data)), "an error without a message")}
+	case "message_start":
+		u := messagesUsage(gjson.GetBytes(e.Data, "message"))
+		u.Completion = nil // of an answer that has not begun; the last event tells
+		return Meaning{Usage: u}
+	case "message_delta":
+		object := gjson.ParseBytes(e.Data)
+		return Meaning{Answered: object.Get("delta.stop_reason").Type == gjson.String, Usage: messagesUsage(object)}
+	}
+	if committed {
+		return Meaning{}
+	}
+	object := gjson.ParseBytes(e.Data)
+	switch kind {
+	case "content_block_start":
+		block := object.Get("content_block")
+		switch block.Get("type").Str {
+		case "text", "thinking": // an empty shell at first
+			return Meaning{Answered: HasContent(block.Get("text")) || HasContent(block.Get("thinking"))}
+		}
+		return Meaning{Answered: true} // tool_use says which tool
+	case "content_block_delta":
+		for _, field := range []string{"text", "thinking", "partial_json", "signature"} {
+			if HasContent(object.Get("delta." + field)) {
+				return Meaning{Answered: true}
+			}
+		}
+		return Meaning{}
+	}
+	return Meaning{Failed: ErrorIn(object)}
+}
+
+func (Messages) Judge(body []byte) Meaning {
+	object, failed := wellFormed(body)
+	if failed == "" && object.Get("type").Str == "error" {
+		failed = "an error without a message"
+	}
+	if failed == "" && !object.Get("content").IsArray() {
+		failed = "an answer without content"
+	}
+	if failed != "" {
+		return Meaning{Failed: failed}
+	}
+	return Meaning{Answered: true, Ended: true, Usage: messagesUsage(object)}
+}
+
+// messagesUsage reads Anthropic's "usage", whose input_tokens are those that were
+// neither read from the cache nor written to it.
+func messagesUsage(object gjson.Result) Usage {
+	object = object.Get("usage")
+	if !object.IsObject() {
+		return Usage{}
+	}
+	u := Usage{
+		fresh: Count(object.Get("input_tokens")), written: Count(object.Get("cache_creation_input_tokens")),
+		Cached: Count(object.Get("cache_read_input_tokens")), Completion: Count(object.Get("output_tokens")),
+		Cost: amount(object.Get("cost")),
+	}
+	u.addParts()
+	return u
+}
+
+func (d Messages) ErrorEvent(e Error) []byte {
+	return fmt.Appendf(nil, "event: error\ndata: %s\n\n", d.ErrorBody(e))
+}
+
+func (Messages) ErrorBody(e Error) []byte {
+	kind, ok := anthropicTypes[e.Status]
+	if !ok {
+		kind = "api_error"
+	}
+	type inner struct {
+		Type    string `json:"type"`
+		Message string `json:"message"`
+	}
+	return MustJSON(struct {
+		Type  string `json:"type"`
+		Error inner  `json:"error"`
+	}{"error", inner{kind, e.Message}})
+}
+
+// anthropicTypes are the error types by status, as in Anthropic's reference.
+var anthropicTypes = map[int]string{
+	400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
+	408: "timeout_error", 413: "request_too_large", 429: "rate_limit_error", 503: "overloaded_error", 504: "timeout_error",
+}

@@ -1,0 +1,82 @@
+package wire
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/tidwall/gjson"
+)
+
+// Responses is the dialect of /v1/responses.
+// Source: OpenAI's API reference, "Responses" and "Streaming events".
+type Responses struct{ openAIErrors }
+
+func (Responses) Read(e Event, committed bool) Meaning {
+	if len(e.Data) == 0 {
+		return Meaning{}
+	}
+	if IsDone(e.Data) { // OpenRouter adds it
+		return Meaning{Ended: true}
+	}
+	kind := string(e.Name)
+	if kind == "" {
+		kind = gjson.GetBytes(e.Data, "type").Str
+	}
+	switch kind {
+	case "response.completed", "response.incomplete":
+		return Meaning{Answered: true, Ended: true, Usage: responsesUsage.In(gjson.GetBytes(e.Data, "response.usage"))}
+	case "response.failed":
+		return Meaning{Failed: OrElse(ErrorIn(gjson.GetBytes(e.Data, "response")), "response.failed")}
+	case "error":
+		object := gjson.ParseBytes(e.Data)
+		return Meaning{Failed: OrElse(ErrorIn(object), OrElse(object.Get("message").Str, "an error without a message"))}
+	}
+	if committed {
+		return Meaning{}
+	}
+	object := gjson.ParseBytes(e.Data)
+	if failed := ErrorIn(object); failed != "" {
+		return Meaning{Failed: failed}
+	}
+	switch {
+	case strings.HasSuffix(kind, ".delta"):
+		return Meaning{Answered: HasContent(object.Get("delta"))}
+	case kind == "response.output_item.added":
+		// A message or a reasoning item is an empty shell at first; a call of a
+		// tool says which one.
+		return Meaning{Answered: strings.HasSuffix(object.Get("item.type").Str, "_call")}
+	case strings.HasSuffix(kind, ".done"):
+		return Meaning{Answered: true}
+	}
+	return Meaning{}
+}
+
+func (Responses) Judge(body []byte) Meaning {
+	object, failed := wellFormed(body)
+	if failed == "" && object.Get("status").Str == "failed" {
+		failed = "status failed"
+	}
+	if failed == "" && !object.Get("output").IsArray() {
+		failed = "an answer without output"
+	}
+	if failed != "" {
+		return Meaning{Failed: failed}
+	}
+	return Meaning{Answered: true, Ended: true, Usage: responsesUsage.In(object.Get("usage"))}
+}
+
+func (Responses) ErrorEvent(e Error) []byte {
+	return fmt.Appendf(nil, "event: error\ndata: %s\n\n", MustJSON(struct {
+		Type    string  `json:"type"`
+		Code    string  `json:"code"`
+		Message string  `json:"message"`
+		Param   *string `json:"param"`
+	}{"error", e.Code, e.Message, nil}))
+}
+
+func OrElse(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}
