@@ -40,12 +40,12 @@ type peer struct {
 	*httptest.Server
 	mu     sync.Mutex
 	behave http.HandlerFunc
-	got    []request
+	got    []received
 	gone   chan struct{} // receives when a request's context has ended
 }
 
-// request is what a peer was sent.
-type request struct {
+// received is what a peer was sent.
+type received struct {
 	path   string
 	query  string
 	header http.Header
@@ -58,7 +58,7 @@ func newPeer(t *testing.T, behave http.HandlerFunc) *peer {
 	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		p.mu.Lock()
-		p.got = append(p.got, request{r.URL.Path, r.URL.RawQuery, r.Header.Clone(), body})
+		p.got = append(p.got, received{r.URL.Path, r.URL.RawQuery, r.Header.Clone(), body})
 		behave := p.behave
 		p.mu.Unlock()
 		context.AfterFunc(r.Context(), func() { p.gone <- struct{}{} })
@@ -69,10 +69,10 @@ func newPeer(t *testing.T, behave http.HandlerFunc) *peer {
 	return p
 }
 
-func (p *peer) calls() []request {
+func (p *peer) calls() []received {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return append([]request{}, p.got...)
+	return append([]received{}, p.got...)
 }
 
 // fakeLocal is a Local whose state a test sets.
