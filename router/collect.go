@@ -27,12 +27,12 @@ func (b *localBackend) formFor(c *call) *streamed {
 		return nil
 	}
 	if c.body.stream {
-		if form, ok := c.body.asCountedStream(c.path); ok {
+		if form, ok := asCountedStream(c.body, c.path); ok {
 			return &form
 		}
 		return nil
 	}
-	if form, ok := c.body.asStream(c.path); ok {
+	if form, ok := asStream(c.body, c.path); ok {
 		return &form
 	}
 	return nil
@@ -44,7 +44,7 @@ func (b *upstreamBackend) formFor(c *call) *streamed {
 	if !b.paid() || c.asItIs || b.withoutUsage.Load() {
 		return nil
 	}
-	if form, ok := c.body.asCountedStream(c.path); ok {
+	if form, ok := asCountedStream(c.body, c.path); ok {
 		return &form
 	}
 	return nil

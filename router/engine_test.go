@@ -195,7 +195,7 @@ func (e engine) same(path, raw string) (answer string, refused error) {
 	if err != nil {
 		e.t.Fatalf("%v: %s", err, raw)
 	}
-	s, ok := b.asStream(path)
+	s, ok := asStream(b, path)
 	if !ok {
 		e.t.Fatalf("%s does not stream: %s", path, raw)
 	}
@@ -411,7 +411,7 @@ func (e engine) withoutTheEnd(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				s, ok := b.asStream(path)
+				s, ok := asStream(b, path)
 				if !ok {
 					t.Fatalf("%s does not stream", raw)
 				}

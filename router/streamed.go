@@ -35,7 +35,7 @@ const asStreamed = `"stream":true,"stream_options":{"include_usage":true},"timin
 // stream can be put together to what llama-server would have answered to the
 // body as it is. That was tested for the fields of streamable on build 11669;
 // with any other field, and what is said there, it is false.
-func (b body) asStream(path string) (s streamed, ok bool) {
+func asStream(b body, path string) (s streamed, ok bool) {
 	s = streamed{body: b, path: path, choices: 1, chat: path == "/v1/chat/completions"}
 	at, known := streamablePaths[path]
 	if !known {

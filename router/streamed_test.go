@@ -40,7 +40,7 @@ func TestAsStream(t *testing.T) {
 		"deep":            {chatPath, `{"messages":[{"role":"assistant"},{"role":"user","content":{"stream":1,"role":"assistant"}}]}`, `{` + on + `,"messages":[{"role":"assistant"},{"role":"user","content":{"stream":1,"role":"assistant"}}]}`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, ok := mustParse(t, tc.raw).asStream(tc.path)
+			s, ok := asStream(mustParse(t, tc.raw), tc.path)
 			if !ok {
 				t.Fatal("it does not stream")
 			}
@@ -93,7 +93,7 @@ func TestNotAsStream(t *testing.T) {
 		"n is text":                 {textPath, text + `"n":"2"}`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, ok := mustParse(t, tc.raw).asStream(tc.path); ok {
+			if _, ok := asStream(mustParse(t, tc.raw), tc.path); ok {
 				t.Errorf("%s streams", tc.raw)
 			}
 		})
@@ -124,7 +124,7 @@ func FuzzAsStream(f *testing.F) {
 		if isChat {
 			path = chatPath
 		}
-		s, ok := b.asStream(path)
+		s, ok := asStream(b, path)
 		if !ok {
 			return
 		}

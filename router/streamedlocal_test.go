@@ -73,7 +73,7 @@ func TestLocalMessagesAndResponses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			raw := `{"model":"demo",` + tc.fields + `}`
 			if tc.has == "-" {
-				if _, ok := mustParse(t, raw).asStream(tc.path); ok {
+				if _, ok := asStream(mustParse(t, raw), tc.path); ok {
 					t.Error("it streams")
 				}
 				return
@@ -271,7 +271,7 @@ func TestLocalAsStream(t *testing.T) {
 		{"/v1/responses", `{"input":"x","previous_response_id":"y"}`, false},
 		{"/v1/responses/x", `{"input":"x"}`, false},
 	} {
-		if _, ok := mustParse(t, tc.raw).asStream(tc.path); ok != tc.want {
+		if _, ok := asStream(mustParse(t, tc.raw), tc.path); ok != tc.want {
 			t.Errorf("%s %s: streams: %t", tc.path, tc.raw, ok)
 		}
 	}

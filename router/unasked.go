@@ -19,7 +19,7 @@ const asCounted = `"include_usage":true`
 
 // asCountedStream returns the form of a streamed body that asks for its usage; false
 // where it does already, or where that can't be told.
-func (b body) asCountedStream(path string) (s streamed, ok bool) {
+func asCountedStream(b body, path string) (s streamed, ok bool) {
 	if !b.stream || path != "/v1/chat/completions" && path != "/v1/completions" || b.twice || b.usageAsked {
 		return s, false
 	}

@@ -37,7 +37,7 @@ func TestCountedForm(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		form, ok := b.asCountedStream(tc.path)
+		form, ok := asCountedStream(b, tc.path)
 		got := ""
 		if ok {
 			raw, err := io.ReadAll(form.withModel("qwen").open())
@@ -131,7 +131,7 @@ func TestUnaskedUsageOfTheEngine(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		form, ok := b.asCountedStream("/v1/chat/completions")
+		form, ok := asCountedStream(b, "/v1/chat/completions")
 		if !ok {
 			t.Fatalf("no form for %s", body)
 		}
