@@ -39,8 +39,8 @@ func newPlace(load *traffic, finish func(ending)) *place {
 	return &place{load: load, finish: finish}
 }
 
-// release gives the place back. What counts is how it is called first.
-func (p *place) release(how ending) {
+// Release gives the place back. What counts is how it is called first.
+func (p *place) Release(how ending) {
 	if !p.released.CompareAndSwap(false, true) {
 		return
 	}
@@ -81,11 +81,11 @@ var choiceless = map[string]bool{"/v1/messages": true, "/v1/embeddings": true, "
 // before it has a slot for all; and one of each prompt. Seen with build 11669.
 func (c *call) slotsFor() int {
 	n := 1
-	if !choiceless[c.path] && bytes.Contains(c.body.raw, []byte(`"n"`)) { // cheaper than to parse a body that has none
-		n = int(min(max(gjson.GetBytes(c.body.raw, "n").Int(), 1), maxChoices))
+	if !choiceless[c.path] && bytes.Contains(c.body.Raw, []byte(`"n"`)) { // cheaper than to parse a body that has none
+		n = int(min(max(gjson.GetBytes(c.body.Raw, "n").Int(), 1), maxChoices))
 	}
 	if field := lists[c.path]; field != "" {
-		n *= min(max(tasks(gjson.GetBytes(c.body.raw, field)), 1), maxChoices)
+		n *= min(max(tasks(gjson.GetBytes(c.body.Raw, field)), 1), maxChoices)
 	}
 	return n
 }
@@ -149,7 +149,7 @@ func (b *localBackend) admit(ctx context.Context, c *call, other alternative, pa
 		if now.takes(other) {
 			return at, nil
 		}
-		at.release(withError)
+		at.Release(withError)
 		if now.bypassed(other) {
 			return nil, now.Failure(now.Detail)
 		}
@@ -240,6 +240,6 @@ func (b *localBackend) placeAt(gone <-chan struct{}, slots int) *place {
 			b.queue.served(time.Since(began))
 		case withError: // how soon a server refuses says nothing of how long it answers
 		}
-		b.queue.release(slots)
+		b.queue.Release(slots)
 	})
 }

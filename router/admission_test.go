@@ -14,6 +14,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/request"
 )
 
 // slowLocal is a bench whose local server has some slots, and answers a call
@@ -419,7 +420,7 @@ func TestSlotsFor(t *testing.T) {
 		"texts to embed":  {"/v1/embeddings", `{"n":9,"input":["a","b","c"]}`, 3},
 		"to rank":         {"/v1/rerank", `{"documents":["a","b"]}`, 2},
 	} {
-		if got := (&call{path: tc.path, body: body{raw: []byte(tc.body)}}).slotsFor(); got != tc.want {
+		if got := (&call{path: tc.path, body: request.Body{Raw: []byte(tc.body)}}).slotsFor(); got != tc.want {
 			t.Errorf("%s: %d, want %d", name, got, tc.want)
 		}
 	}

@@ -44,10 +44,10 @@ func newAggregator(path string) aggregator {
 // wantsNoStream says whether a call asks for an answer that is no stream. Of an odd
 // value, such as 1, the upstream decides.
 func (c *call) wantsNoStream() bool {
-	if c.body.form || c.body.stream {
+	if c.body.Form || c.body.Stream {
 		return false
 	}
-	v := gjson.GetBytes(c.body.raw, "stream")
+	v := gjson.GetBytes(c.body.Raw, "stream")
 	return !v.Exists() || v.Type == gjson.Null || v.Type == gjson.False
 }
 

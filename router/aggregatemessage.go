@@ -109,8 +109,8 @@ func (a *messageAggregator) at(index gjson.Result) *block {
 	return a.blocks[i]
 }
 
-// open says whether a block has not come to its end.
-func (a *messageAggregator) open() bool {
+// Open says whether a block has not come to its end.
+func (a *messageAggregator) Open() bool {
 	return slices.ContainsFunc(a.blocks, func(b *block) bool { return !b.closed })
 }
 
@@ -186,7 +186,7 @@ func (a *messageAggregator) done() bool { return a.ended }
 
 // mend takes a stream without message_stop for whole once its reason has come.
 func (a *messageAggregator) mend() (whole []byte, ok bool) {
-	if a.reason() == "" || a.open() {
+	if a.reason() == "" || a.Open() {
 		return nil, false
 	}
 	a.ended = true
@@ -198,7 +198,7 @@ func (a *messageAggregator) Whole() ([]byte, error) {
 	switch {
 	case !a.ended:
 		return nil, errNotWhole
-	case a.reason() == "" || a.open():
+	case a.reason() == "" || a.Open():
 		return nil, fmt.Errorf("%w: the message has no stop_reason", errUnmergeable)
 	}
 	content := append(make([]byte, 0, a.size), '[')

@@ -106,7 +106,7 @@ func (a *assembler) take(e wire.Event) error {
 	if e.Name != nil {
 		return fmt.Errorf("%w: an event is named %q", errUnfamiliar, e.Name)
 	}
-	ch, err := a.open(object)
+	ch, err := a.Open(object)
 	if err != nil {
 		return err
 	}
@@ -126,8 +126,8 @@ func (a *assembler) take(e wire.Event) error {
 	return a.close(at, ch)
 }
 
-// open reads the fields around the choices, which are the same in each event.
-func (a *assembler) open(object gjson.Result) (ch chunk, err error) {
+// Open reads the fields around the choices, which are the same in each event.
+func (a *assembler) Open(object gjson.Result) (ch chunk, err error) {
 	unknown, kind := "", "text_completion"
 	if a.streamed.chat {
 		kind = "chat.completion.chunk"

@@ -195,7 +195,7 @@ func (a *assembler) append(text *strings.Builder, value gjson.Result) {
 	}
 }
 
-// Count takes the timings of an event, which are those of its token. A token of
+// count takes the timings of an event, which are those of its token. A token of
 // which a chat has several events has them on the last one.
 func (c *assembled) count(timings gjson.Result) {
 	tokens := wire.Count(timings.Get("predicted_n"))

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -49,7 +50,7 @@ type answer struct {
 func (a *answer) close() {
 	a.cancel(context.Canceled)
 	_ = a.resp.Body.Close()    // it was only read
-	a.place.release(brokenOff) // unless it has been
+	a.place.Release(brokenOff) // unless it has been
 }
 
 // attempt gives a call to one backend and waits for its first answer: until
@@ -105,7 +106,7 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 		return a, nil
 	}
 	how := brokenOff
-	defer func() { at.release(how) }()
+	defer func() { at.Release(how) }()
 	if failed != nil && failed.resp != nil { // an error of its own is an end
 		how = withError
 	}
@@ -274,7 +275,7 @@ func (a *answer) readWhole(d wire.Dialect) *failure {
 // taken.
 func readUpTo(most int64, resp *http.Response) ([]byte, error) {
 	const wordTaken = 64 << 10
-	b := buffer{bytes: make([]byte, 0, min(max(resp.ContentLength+1, 512), wordTaken))}
-	err := b.readFrom(io.LimitReader(resp.Body, most))
-	return b.bytes, err
+	b := request.Buffer{Bytes: make([]byte, 0, min(max(resp.ContentLength+1, 512), wordTaken))}
+	err := b.Fill(io.LimitReader(resp.Body, most))
+	return b.Bytes, err
 }

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/llmsup/llmsup/router/request"
 )
 
 // A Reason says in one word why a call was not answered by its route's
@@ -144,7 +146,7 @@ func newLocalBackend(name string, local Local, stopping <-chan struct{}) *localB
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
 	queue := newSlotQueue(func() capacity { return local.State().capacity() })
 	return &localBackend{server: name, local: local, queue: queue, stopping: stopping, client: &http.Transport{
-		DialContext: gathering(func(ctx context.Context, _, _ string) (net.Conn, error) {
+		DialContext: request.Gathering(func(ctx context.Context, _, _ string) (net.Conn, error) {
 			now := local.State()
 			return dialer.DialContext(ctx, now.Network, now.Address)
 		}),
@@ -169,9 +171,9 @@ func (b *localBackend) availability() availability {
 }
 
 func (b *localBackend) do(ctx context.Context, c *call, model string) (*http.Response, error) {
-	payload := c.body.withModel(model)
+	payload := c.body.WithModel(model)
 	if form := progressOf(ctx).form; form != nil {
-		payload = form.withModel(model)
+		payload = form.WithModel(model)
 	}
 	header := http.Header{}
 	forwardHeaders(header, c.header)
@@ -182,8 +184,8 @@ func (b *localBackend) do(ctx context.Context, c *call, model string) (*http.Res
 	req := (&http.Request{
 		Method: c.method, URL: &url.URL{Scheme: "http", Host: localHost, Path: c.path}, Host: localHost, Header: header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Body: asBody(payload.open()), ContentLength: int64(payload.size()),
-		GetBody: func() (io.ReadCloser, error) { return asBody(payload.open()), nil },
+		Body: request.AsBody(payload.Open()), ContentLength: int64(payload.Size()),
+		GetBody: func() (io.ReadCloser, error) { return request.AsBody(payload.Open()), nil },
 	}).WithContext(ctx)
 	return b.client.RoundTrip(req)
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -185,7 +186,7 @@ func TestHasteIsNoNews(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := &silent{&upstreamBackend{}, tc.connects, saysNothing}
-				c := &call{body: body{raw: fmt.Appendf(nil, `{"stream":%t}`, tc.stream), stream: tc.stream}, dialect: wire.Chat}
+				c := &call{body: request.Body{Raw: fmt.Appendf(nil, `{"stream":%t}`, tc.stream), Stream: tc.stream}, dialect: wire.Chat}
 				_, failed := attempt(t.Context(), c, step{backend: b}, tc.timeout, 0, alternative{})
 				if failed == nil || failed.reason != Timeout || b.heardOf != tc.want {
 					t.Errorf("%+v, of which the breaker hears %d; want %d", failed, b.heardOf, tc.want)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -18,7 +19,7 @@ type call struct {
 	method  string
 	path    string // as the client wrote it, such as /v1/chat/completions
 	header  http.Header
-	body    body
+	body    request.Body
 	dialect wire.Dialect
 	began   time.Time
 	asItIs  bool   // it is not to be run as a stream
@@ -28,7 +29,7 @@ type call struct {
 }
 
 // streams says whether the client asked for a stream.
-func (c *call) streams() bool { return c.body.stream }
+func (c *call) streams() bool { return c.body.Stream }
 
 // errCut says that an answer broke after its first part was sent. Any other
 // error of a relay is the client's connection.
@@ -165,12 +166,12 @@ func (rt *Router) deliver(w http.ResponseWriter, r *http.Request, c *call, a *an
 		h.Set(headerReason, string(rec.reason))
 	}
 	if a.events == nil && a.rest == nil { // all of it is here: the client's pace is its own matter
-		a.place.release(withAnswer)
+		a.place.Release(withAnswer)
 	}
 	err := a.relay(r.Context(), w, c.dialect, rec)
 	switch {
 	case err == nil:
-		a.place.release(withAnswer)
+		a.place.Release(withAnswer)
 	case r.Context().Err() != nil || !errors.Is(err, errCut):
 		rec.left = true
 		panic(http.ErrAbortHandler)

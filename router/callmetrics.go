@@ -114,7 +114,7 @@ func (m *metrics) observe(rec *record, status int, took time.Duration) {
 	s.answered(rec, status)
 }
 
-// Answered counts what is known of an answer. Sums and what is missing in them are
+// answered counts what is known of an answer. Sums and what is missing in them are
 // the ledger's.
 func (s *waySeries) answered(rec *record, status int) {
 	if rec.firstAnswer > 0 {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -26,7 +27,7 @@ func (b *localBackend) formFor(c *call) *streamed {
 	if gone, strange := b.strange.Load(c.path); strange && gone == now.Gone {
 		return nil
 	}
-	if c.body.stream {
+	if c.body.Stream {
 		if form, ok := asCountedStream(c.body, c.path); ok {
 			return &form
 		}
@@ -161,7 +162,7 @@ func (a *answer) part() *beginning {
 // has to be given away; failed is then why, if the backend was asked.
 func (rt *Router) goOn(w http.ResponseWriter, r *http.Request, c *call, p plan, s step, first *failure, rec *record) (done bool, failed *failure) {
 	d := resumableOf(c.path)
-	object := gjson.Parse(c.body.text())
+	object := gjson.Parse(c.body.Text())
 	// Nothing has been sent of a beginning that is too short to tell its repetition,
 	// which is what a llama-server answers with; it may as well be made again.
 	if first.part == nil || len(first.part.text) < echoFrom || d == nil || !p.route.Resume || spoiledBody(object) != "" {
@@ -174,7 +175,7 @@ func (rt *Router) goOn(w http.ResponseWriter, r *http.Request, c *call, p plan, 
 	}
 	next := *c
 	var err error
-	if next.body, err = parseBody([]byte(applied(c.body.text(), append(limits, more)))); err != nil {
+	if next.body, err = request.ParseBody([]byte(applied(c.body.Text(), append(limits, more)))); err != nil {
 		return false, nil
 	}
 	a, failed := attempt(r.Context(), &next, s, p.spareTimeout, p.idleTimeout, alternative{})

@@ -23,6 +23,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/models/demo"
+	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -191,7 +192,7 @@ func comparable(t *testing.T, answer string) any {
 // for, nil where the answers are the same.
 func (e engine) same(path, raw string) (answer string, refused error) {
 	e.t.Helper()
-	b, err := parseBody([]byte(raw))
+	b, err := request.ParseBody([]byte(raw))
 	if err != nil {
 		e.t.Fatalf("%v: %s", err, raw)
 	}
@@ -200,7 +201,7 @@ func (e engine) same(path, raw string) (answer string, refused error) {
 		e.t.Fatalf("%s does not stream: %s", path, raw)
 	}
 	wantStatus, want := e.post(path, strings.NewReader(raw))
-	status, got := e.post(path, s.withModel("other").open())
+	status, got := e.post(path, s.WithModel("other").Open())
 	whole, err := "", error(nil)
 	if status == http.StatusOK {
 		whole, err = put(s, strings.NewReader(got))
@@ -407,7 +408,7 @@ func (e engine) withoutTheEnd(t *testing.T) {
 					continue
 				}
 				raw := fmt.Sprintf(`{%s,%s,"max_tokens":%d,"cache_prompt":false,"seed":%d}`, what, bias, 1+r.IntN(30), n)
-				b, err := parseBody([]byte(raw))
+				b, err := request.ParseBody([]byte(raw))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -416,7 +417,7 @@ func (e engine) withoutTheEnd(t *testing.T) {
 					t.Fatalf("%s does not stream", raw)
 				}
 				_, want := e.post(path, strings.NewReader(raw))
-				_, stream := e.post(path, s.withModel("demo").open())
+				_, stream := e.post(path, s.WithModel("demo").Open())
 				a, events := newAssembler(s), wire.NewEventReader(strings.NewReader(stream))
 				for {
 					event, err := events.Next()

@@ -85,7 +85,7 @@ func (rec *record) enter(partial bool) *ledger.Receipt {
 	row := ledger.Row{
 		Time: c.began, Request: c.id,
 		Dimensions: ledger.Dimensions{
-			Key: c.key, Route: rec.route, Model: c.body.model, Backend: rec.backend, Served: rec.model,
+			Key: c.key, Route: rec.route, Model: c.body.Model, Backend: rec.backend, Served: rec.model,
 			Reason: string(rec.reason), Status: rec.finalStatus(), Stream: c.streams(),
 			Local: rec.local, LocalPrimary: rec.meant, Paid: rec.paid, Resumed: rec.resumedBy != "", Partial: partial,
 		},
@@ -114,7 +114,7 @@ func (rec *record) modelOfNobody() string {
 	if rec.route == "" {
 		return ""
 	}
-	return rec.call.body.model
+	return rec.call.body.Model
 }
 
 // savings are what the route's fallback would have taken for what the GPU did;

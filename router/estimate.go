@@ -73,9 +73,9 @@ func (c *call) maxUsage() price.Tokens {
 	}
 	limit, choices, prompts := int64(0), int64(1), int64(1)
 	name, other := limitField(c.path)
-	wire.Scan(c.body.raw, func(m wire.Member) {
-		value := c.body.raw[m.From:m.To]
-		switch key := wire.Unquote(string(c.body.raw[m.KeyFrom:m.KeyTo])); {
+	wire.Scan(c.body.Raw, func(m wire.Member) {
+		value := c.body.Raw[m.From:m.To]
+		switch key := wire.Unquote(string(c.body.Raw[m.KeyFrom:m.KeyTo])); {
 		case key == name, key == other:
 			limit = max(limit, limitIn(value))
 		case strings.EqualFold(key, name), strings.EqualFold(key, other):
@@ -123,9 +123,9 @@ func generates(path string) bool {
 // promptTokens returns about how many tokens a call's prompt has at most.
 func (c *call) promptTokens() int64 {
 	if _, ok := c.dialect.(wire.Audio); ok {
-		return max(minAttachmentTokens, int64(len(c.body.raw))/audioTokenBytes)
+		return max(minAttachmentTokens, int64(len(c.body.Raw))/audioTokenBytes)
 	}
-	return promptTokens(c.body.raw)
+	return promptTokens(c.body.Raw)
 }
 
 // isBase64 says whether a value, which may begin as a data URL, is base64 of either

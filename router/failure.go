@@ -15,7 +15,7 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// Failure is an attempt that brought no answer.
+// failure is an attempt that brought no answer.
 type failure struct {
 	backend    string
 	reason     Reason

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -103,7 +104,7 @@ func TestTranscription(t *testing.T) {
 // TestFormsThatTwoParsersReadInTwoWays are refused.
 func TestFormsThatTwoParsersReadInTwoWays(t *testing.T) {
 	const good = "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nlocal\r\n--b--\r\n"
-	if got, err := parseForm([]byte(good), http.Header{"Content-Type": {"Multipart/Form-Data; boundary=b"}}); err != nil || got.model != "local" || good[got.from:got.to] != "local" {
+	if got, err := request.ParseForm([]byte(good), http.Header{"Content-Type": {"Multipart/Form-Data; boundary=b"}}); err != nil || got.Model != "local" || good[got.From:got.To] != "local" {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	for name, tc := range map[string]struct{ contentType, was, is string }{
@@ -132,14 +133,14 @@ func TestFormsThatTwoParsersReadInTwoWays(t *testing.T) {
 		"no form's part":           {"", "form-data;", "attachment;"},
 	} {
 		h := http.Header{"Content-Type": {wire.OrElse(tc.contentType, "multipart/form-data; boundary=b")}}
-		if got, err := parseForm([]byte(strings.ReplaceAll(good, wire.OrElse(tc.was, "\x00"), tc.is)), h); err == nil {
+		if got, err := request.ParseForm([]byte(strings.ReplaceAll(good, wire.OrElse(tc.was, "\x00"), tc.is)), h); err == nil {
 			t.Errorf("%s: taken for %+v", name, got)
 		}
 	}
-	if _, err := parseForm([]byte(good), http.Header{"Content-Type": {"multipart/form-data; boundary=b", "text/plain"}}); err == nil {
+	if _, err := request.ParseForm([]byte(good), http.Header{"Content-Type": {"multipart/form-data; boundary=b", "text/plain"}}); err == nil {
 		t.Error("two content types")
 	}
-	if _, err := parseForm([]byte(strings.Repeat("--b\r\nContent-Disposition: form-data; name=x\r\n\r\n\r\n", maxParts+1)+good), http.Header{"Content-Type": {"multipart/form-data; boundary=b"}}); !errors.Is(err, errForm) {
+	if _, err := request.ParseForm([]byte(strings.Repeat("--b\r\nContent-Disposition: form-data; name=x\r\n\r\n\r\n", request.MaxParts+1)+good), http.Header{"Content-Type": {"multipart/form-data; boundary=b"}}); !errors.Is(err, request.ErrForm) {
 		t.Errorf("too many parts: %v", err)
 	}
 }
@@ -152,7 +153,7 @@ func FuzzForm(f *testing.F) {
 	f.Add(text, params["boundary"])
 	f.Add("--b\r\ncontent-disposition:form-data;name=model\r\nX: y\r\n\r\nlocal\r\n--b--", "b")
 	f.Fuzz(func(t *testing.T, text, boundary string) {
-		b, err := parseForm([]byte(text), http.Header{"Content-Type": {"multipart/form-data; boundary=\"" + boundary + "\""}})
+		b, err := request.ParseForm([]byte(text), http.Header{"Content-Type": {"multipart/form-data; boundary=\"" + boundary + "\""}})
 		if err != nil {
 			return
 		}
@@ -172,13 +173,13 @@ func FuzzForm(f *testing.F) {
 			}
 			return strings.Join(models, " and ")
 		}
-		if got := read(text); got != b.model {
-			t.Errorf("%q: %q, the standard library reads %q", text, b.model, got)
+		if got := read(text); got != b.Model {
+			t.Errorf("%q: %q, the standard library reads %q", text, b.Model, got)
 		}
-		if b.to == 0 {
+		if b.To == 0 {
 			return
 		}
-		if other := string(bytes.Join(b.withModel("another").parts, nil)); read(other) != "another" || len(other)-len("another") != len(text)-len(b.model) {
+		if other := string(bytes.Join(b.WithModel("another").Parts, nil)); read(other) != "another" || len(other)-len("another") != len(text)-len(b.Model) {
 			t.Errorf("%q became %q", text, other)
 		}
 	})

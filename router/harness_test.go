@@ -289,7 +289,7 @@ func ends(http.ResponseWriter, *http.Request)      {}
 func hangs(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 func breaks(http.ResponseWriter, *http.Request)    { panic(http.ErrAbortHandler) }
 
-// Raw answers with bytes as they are, and closes the connection.
+// raw answers with bytes as they are, and closes the connection.
 func raw(answer string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()

@@ -10,6 +10,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -304,9 +305,9 @@ func TestLlamaFields(t *testing.T) {
 			t.Errorf("%s: the answer is %q, want %q", field, got, want)
 		}
 	}
-	for name, field := range llamaFields {
+	for name, field := range request.LlamaFields {
 		tc, ok := llamaFieldCalls[name]
-		bound := field.binds != nil && field.binds(gjson.Parse(tc.valid))
+		bound := field.Binds != nil && field.Binds(gjson.Parse(tc.valid))
 		if name == "reasoning_budget_tokens" || name == "embd_normalize" { // of other paths
 			continue
 		}

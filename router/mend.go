@@ -36,7 +36,7 @@ func (a *assembler) endsAtLimit() bool {
 	}
 	// A stop string may end an answer within its last token, and what llama-server
 	// looks for a tool call in may lack some text.
-	object := gjson.ParseBytes(a.streamed.body.raw)
+	object := gjson.ParseBytes(a.streamed.body.Raw)
 	if spoiledBody(object) != "" || a.streamed.stops || wire.HasContent(object.Get("tools")) {
 		return false
 	}

@@ -5,14 +5,15 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
 // modelsAt returns the models that may answer a call at a backend.
 func (c *call) modelsAt(s step) []string {
 	models := []string{s.model}
-	for _, choice := range c.body.choices {
-		models = append(models, choice.model)
+	for _, choice := range c.body.Choices {
+		models = append(models, choice.Model)
 	}
 	return models
 }
@@ -24,15 +25,15 @@ func (s *routing) checkChoices(k *Key, c *call) wire.Error {
 	if !restricted && !c.books.Budget.Limited(c.key) {
 		return wire.Error{}
 	}
-	for _, choice := range append([]modelChoice{{"model", c.body.model}}, c.body.choices...) {
+	for _, choice := range append([]request.ModelChoice{{Field: "model", Model: c.body.Model}}, c.body.Choices...) {
 		switch {
-		case choice.model == unreadableChoice:
-			return invalidChoice(choice.field, "%s: is not a list of up to %d names of models, and the call's key is restricted to some models or has a budget", choice.field, maxChoicesOfModels)
-		case strings.Contains(choice.model, presetMark):
-			return invalidChoice(choice.field, "%s: a preset is not allowed here: llmsup can't see which model it stands for, and the call's key is restricted to some models or has a budget", choice.field)
-		case choice.field != "model" && restricted && !s.allows(k, choice.model):
-			return invalidChoice(choice.field, "%s: the key %s may not use the model %s; it may use %s",
-				choice.field, k.Name, wire.Quote(shorten(choice.model)), strings.Join(k.Routes, ", "))
+		case choice.Model == request.UnreadableChoice:
+			return invalidChoice(choice.Field, "%s: is not a list of up to %d names of models, and the call's key is restricted to some models or has a budget", choice.Field, request.MaxChoicesOfModels)
+		case strings.Contains(choice.Model, request.PresetMark):
+			return invalidChoice(choice.Field, "%s: a preset is not allowed here: llmsup can't see which model it stands for, and the call's key is restricted to some models or has a budget", choice.Field)
+		case choice.Field != "model" && restricted && !s.allows(k, choice.Model):
+			return invalidChoice(choice.Field, "%s: the key %s may not use the model %s; it may use %s",
+				choice.Field, k.Name, wire.Quote(shorten(choice.Model)), strings.Join(k.Routes, ", "))
 		}
 	}
 	return wire.Error{}

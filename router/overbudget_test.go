@@ -13,6 +13,7 @@ import (
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/ledger"
+	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/usd"
 	"github.com/llmsup/llmsup/router/wire"
 )
@@ -206,7 +207,7 @@ func TestEstimates(t *testing.T) {
 		"counting":                {"/v1/messages/count_tokens", "openai/gpt-4o", `{"messages":[]}`, "0", "0"},
 		"a limit below zero":      {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":-1}`, "8.192", "8.3"},
 	} {
-		body, err := parseBody([]byte(tc.body))
+		body, err := request.ParseBody([]byte(tc.body))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -129,9 +130,9 @@ func (a *answer) finish(m wire.Meaning, e wire.Event) {
 
 // complete says whether a stream that ended cleanly, and without an end mark, is
 // complete all the same.
-func (a *answer) complete(d wire.Dialect, b body) bool {
+func (a *answer) complete(d wire.Dialect, b request.Body) bool {
 	of, ok := d.(wire.Choices)
-	return ok && of.AllFinished(b.raw, a.finished)
+	return ok && of.AllFinished(b.Raw, a.finished)
 }
 
 // bufferedByServer is how much of an answer net/http keeps until its handler has
@@ -142,7 +143,7 @@ const bufferedByServer = 2048
 // complete, and must not look so to a client that does not know the event: what
 // comes after it, an end mark included, is not sent, and the connection is aborted.
 func (a *answer) passError(w http.ResponseWriter, rec *record, e wire.Event) error {
-	a.place.release(withError)
+	a.place.Release(withError)
 	_, err := io.WriteString(w, a.redact(string(e.Raw)))
 	if err == nil {
 		err = http.NewResponseController(w).Flush()
@@ -177,7 +178,7 @@ func (a *answer) goOn(ctx context.Context, w http.ResponseWriter) error {
 	if a.resume == nil {
 		return errNoResume
 	}
-	a.place.release(brokenOff)
+	a.place.Release(brokenOff)
 	a.cancel(errEnded) // it may still be at work
 	return a.resume.resume(ctx, w)
 }

@@ -54,7 +54,7 @@ func (r *reservation) begin() {
 	r.pending = c.books.Ledger.Begin(ledger.Row{
 		Time: c.began, Request: c.id, Charged: &r.step.estimate,
 		Dimensions: ledger.Dimensions{
-			Key: c.key, Route: c.route, Model: c.body.model, Backend: r.step.backend.name(), Served: r.step.model,
+			Key: c.key, Route: c.route, Model: c.body.Model, Backend: r.step.backend.name(), Served: r.step.model,
 			Status: statusUnfinished, Stream: c.streams(), Paid: true, Partial: true,
 		},
 	})

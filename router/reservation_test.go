@@ -12,6 +12,7 @@ import (
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/ledger"
 	"github.com/llmsup/llmsup/router/price"
+	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/usd"
 	"github.com/llmsup/llmsup/router/wire"
 )
@@ -131,7 +132,7 @@ func TestSettle(t *testing.T) {
 			_, books := withBooks(t, daily("10000"))
 			c := &call{books: books, path: "/v1/chat/completions", dialect: wire.Chat}
 			for _, other := range tc.others {
-				c.body.choices = append(c.body.choices, modelChoice{"models", other})
+				c.body.Choices = append(c.body.Choices, request.ModelChoice{Field: "models", Model: other})
 			}
 			if tc.model == "" {
 				tc.model = "openai/gpt-4o"
@@ -231,7 +232,7 @@ func TestModelChoices(t *testing.T) {
 		"in objects":                           {keyed("gpt-4o"), "gpt-4o", `"models":[{"model":"x/y"}]`, "models"},
 		"the second of two":                    {keyed("gpt-4o"), "gpt-4o", `"models":["gpt-4o"],"models":["x/y"]`, "models"},
 		"not a list of names":                  {keyed("gpt-4o"), "gpt-4o", `"models":[["x/y"]]`, "models"},
-		"too many":                             {keyed("gpt-4o", "openai/*"), "gpt-4o", `"models":["openai/a"` + strings.Repeat(`,"openai/a"`, maxChoicesOfModels) + `]`, "models"},
+		"too many":                             {keyed("gpt-4o", "openai/*"), "gpt-4o", `"models":["openai/a"` + strings.Repeat(`,"openai/a"`, request.MaxChoicesOfModels) + `]`, "models"},
 		"a name that stands for another model": {keyed("gpt-4o"), "gpt-4o", `"models":["gpt-4o"]`, "models"},
 		"what nested lists have, of who may do all": {func(*Config, map[string]models.Route) {}, "gpt-4o", `"models":` + strings.Repeat("[", 1000) + `"x"` + strings.Repeat("]", 1000), ""},
 		"route":                         {keyed("gpt-4o"), "gpt-4o", `"route":"x/y"`, "route"},
@@ -265,13 +266,13 @@ func TestModelChoices(t *testing.T) {
 	_, books := withBooks(t, daily("100"))
 	expensive := price.Table{"a": {Completion: 1}, "b": {Completion: 1_000_000_000}}
 	books.Prices = priceList{"openrouter": price.NewBook(expensive, nil, nil)}
-	body, err := parseBody([]byte(`{"model":"a","models":["b"],"max_tokens":1000}`))
+	body, err := request.ParseBody([]byte(`{"model":"a","models":["b"],"max_tokens":1000}`))
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := &call{path: "/v1/chat/completions", body: body, dialect: wire.Chat, books: books}
-	if many, err := parseBody([]byte(`{"model":"x","models":[` + strings.Repeat(`"a",`, 1<<16) + `"a"]}`)); err != nil || len(many.choices) > maxChoicesOfModels+1 {
-		t.Errorf("%d models are kept, %v", len(many.choices), err)
+	if many, err := request.ParseBody([]byte(`{"model":"x","models":[` + strings.Repeat(`"a",`, 1<<16) + `"a"]}`)); err != nil || len(many.Choices) > request.MaxChoicesOfModels+1 {
+		t.Errorf("%d models are kept, %v", len(many.Choices), err)
 	}
 	if got := c.estimate(step{backend: &upstreamBackend{Upstream: Upstream{Name: "openrouter", Key: "k"}}, model: "a"}); got != usd.Amount(1_000_000) {
 		t.Errorf("%d picodollars are reserved", got)

@@ -14,7 +14,7 @@ type resumable interface {
 	// hear takes an event of the first part into account, and returns what it adds to
 	// the text.
 	hear(s *story, event gjson.Result) (text string)
-	// part returns what an event of the continuation adds to the text, the finish
+	// Part returns what an event of the continuation adds to the text, the finish
 	// reason, if it has one, and why, with it, it is no continuation.
 	part(event gjson.Result) (text, finish, spoiled string)
 	// place is where the text stands in an event, as gjson's path.
@@ -63,7 +63,7 @@ var plainDelta = map[string]bool{"role": true, "content": true}
 
 func (chatText) place() string { return "choices.0.delta.content" }
 
-func (chatText) text(choice gjson.Result) (text, spoiled string) {
+func (chatText) Text(choice gjson.Result) (text, spoiled string) {
 	delta := choice.Get("delta")
 	delta.ForEach(func(key, value gjson.Result) bool {
 		if !plainDelta[key.Str] && wire.HasContent(value) {
@@ -112,7 +112,7 @@ type completionText struct{}
 
 func (completionText) place() string { return "choices.0.text" }
 
-func (completionText) text(choice gjson.Result) (text, spoiled string) {
+func (completionText) Text(choice gjson.Result) (text, spoiled string) {
 	if wire.HasContent(choice.Get("logprobs")) {
 		spoiled = "it has logprobs"
 	}
@@ -208,9 +208,9 @@ func usageObject(u wire.Usage) string {
 
 // choiceText is what chats and completions have in common.
 type choiceText interface {
-	// text returns what a choice of an event adds to the text, and why, with it,
+	// Text returns what a choice of an event adds to the text, and why, with it,
 	// nobody else could go on.
-	text(choice gjson.Result) (text, spoiled string)
+	Text(choice gjson.Result) (text, spoiled string)
 }
 
 func hearChoice(d choiceText, s *story, event gjson.Result) string {
@@ -222,7 +222,7 @@ func hearChoice(d choiceText, s *story, event gjson.Result) string {
 		s.told = s.told || wire.HasContent(event.Get("usage"))
 		return ""
 	}
-	text, spoiled := d.text(choice)
+	text, spoiled := d.Text(choice)
 	if choice.Get("index").Int() != 0 || event.Get("choices.#").Int() > 1 {
 		spoiled = "it has several choices"
 	}
@@ -235,7 +235,7 @@ func hearChoice(d choiceText, s *story, event gjson.Result) string {
 
 func partOfChoice(d choiceText, event gjson.Result) (text, finish, spoiled string) {
 	choice := event.Get("choices.0")
-	text, spoiled = d.text(choice)
+	text, spoiled = d.Text(choice)
 	return text, choice.Get("finish_reason").Str, spoiled
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -47,7 +48,7 @@ func (r *resumption) resume(ctx context.Context, w http.ResponseWriter) error {
 		return errNoResume
 	}
 	r.tried = true
-	object := gjson.Parse(r.call.body.text())
+	object := gjson.Parse(r.call.body.Text())
 	if spoiledBody(object) != "" { // looked at only now: nearly all streams come to their end
 		return errNoResume
 	}
@@ -68,7 +69,7 @@ func (r *resumption) resume(ctx context.Context, w http.ResponseWriter) error {
 	}
 	next := *r.call
 	var err error
-	if next.body, err = parseBody([]byte(applied(r.call.body.text(), append(limits, more)))); err != nil {
+	if next.body, err = request.ParseBody([]byte(applied(r.call.body.Text(), append(limits, more)))); err != nil {
 		return errNoResume
 	}
 	a, failed := attempt(ctx, &next, r.to, r.plan.spareTimeout, r.plan.idleTimeout, alternative{})
@@ -150,7 +151,7 @@ func (r *resumption) relay(w http.ResponseWriter, a *answer, wantsUsage bool) er
 		case m.Ended && !finished:
 			return fmt.Errorf("%w: its continuation has no end", errCut)
 		case m.Ended:
-			a.place.release(withAnswer)
+			a.place.Release(withAnswer)
 			return r.end(w, wantsUsage, r.Whole(used))
 		case len(e.Data) == 0:
 			continue

@@ -19,7 +19,7 @@ func said(text string) string {
 	return fmt.Sprintf(`data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":7,"model":"qwen","choices":[{"index":0,"delta":{"content":%q},"finish_reason":null}]}`+"\n\n", text)
 }
 
-// Finished is the event with a finish reason, in another one's name.
+// finished is the event with a finish reason, in another one's name.
 func finished(reason string) string {
 	return fmt.Sprintf(`data: {"id":"gen-9","choices":[{"index":0,"delta":{"content":""},"finish_reason":%q}]}`+"\n\n", reason)
 }

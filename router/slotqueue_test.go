@@ -57,7 +57,7 @@ func TestSlotQueue(t *testing.T) {
 	wantLoad(t, q, 2, 3)
 	q.cancel(second)
 	wantLoad(t, q, 2, 2)
-	q.release(1)
+	q.Release(1)
 	if !first.hasSlots() || third.hasSlots() {
 		t.Error("the free slot did not go to the first call in the queue")
 	}
@@ -70,7 +70,7 @@ func TestSlotQueue(t *testing.T) {
 	if !fourth.hasSlots() {
 		t.Error("a new slot is not used")
 	}
-	q.release(3)
+	q.Release(3)
 	wantLoad(t, q, 0, 0)
 }
 
@@ -118,7 +118,7 @@ func TestSlotQueueBounds(t *testing.T) {
 func TestClosedSlotQueue(t *testing.T) {
 	q := newTestQueue(loading)
 	first, second, third := q.Add(t, 1, false), q.Add(t, 1, false), q.Add(t, 1, false)
-	q.release(0)
+	q.Release(0)
 	wantLoad(t, q, 0, 3)
 	q.becomes(serving(2))
 	if !first.hasSlots() || !second.hasSlots() || third.hasSlots() {
@@ -128,7 +128,7 @@ func TestClosedSlotQueue(t *testing.T) {
 		q.Add(t, 1, false)
 	}
 	q.becomes(loading) // its calls end, and no slot is granted
-	q.release(2)
+	q.Release(2)
 	wantLoad(t, q, 0, 2*queuePerSlot)
 	q.Add(t, 1, false)
 	q.Add(t, 1, false)
@@ -190,21 +190,21 @@ func TestSlotQueueOfSeveral(t *testing.T) {
 	if _, wait, _ := other.enqueue(2, false, 0); wait != 2*time.Second {
 		t.Errorf("an estimate of %s", wait)
 	}
-	q.release(first.slots)
+	q.Release(first.slots)
 	if !second.hasSlots() || !third.hasSlots() || all.hasSlots() {
 		t.Error("there was room for two of them")
 	}
-	q.release(third.slots)
+	q.Release(third.slots)
 	if all.hasSlots() || last.hasSlots() {
 		t.Error("there is no room for the next one")
 	}
-	q.release(second.slots)
+	q.Release(second.slots)
 	if !all.hasSlots() || all.slots != 3 {
 		t.Errorf("the call that wants nine slots has %d of three", all.slots)
 	}
 	wantLoad(t, q, 3, 1)
 	wide, narrow := q.Add(t, 3, false), q.Add(t, 1, false)
-	q.release(3)
+	q.Release(3)
 	if !last.hasSlots() || wide.hasSlots() || narrow.hasSlots() {
 		t.Error("one slot is the last one's")
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -13,7 +14,7 @@ import (
 // answer, which an aggregator puts together again.
 // So the first token, not the last one, says that the server has answered.
 type streamed struct {
-	body     body
+	body     request.Body
 	path     string
 	chat     bool // of a chat completion
 	choices  int  // that the client asked for
@@ -35,14 +36,14 @@ const asStreamed = `"stream":true,"stream_options":{"include_usage":true},"timin
 // stream can be put together to what llama-server would have answered to the
 // body as it is. That was tested for the fields of streamable on build 11669;
 // with any other field, and what is said there, it is false.
-func asStream(b body, path string) (s streamed, ok bool) {
+func asStream(b request.Body, path string) (s streamed, ok bool) {
 	s = streamed{body: b, path: path, choices: 1, chat: path == "/v1/chat/completions"}
 	at, known := streamablePaths[path]
 	if !known {
 		return s, false
 	}
 	seen := map[string]bool{}
-	object := gjson.Parse(b.text())
+	object := gjson.Parse(b.Text())
 	object.ForEach(func(key, value gjson.Result) bool {
 		name := key.Str
 		// Of a field that is there twice llama-server reads the last one.
@@ -67,7 +68,7 @@ func asStream(b body, path string) (s streamed, ok bool) {
 	})
 	// A whole answer leaves the logprobs of the stop string out, a stream doesn't.
 	if ok = ok && seen[at.needed] && !(s.logprobs && s.stops); ok && s.asked == "" {
-		s.from = object.Index + bytes.IndexByte(b.raw[object.Index:], '{') + 1
+		s.from = object.Index + bytes.IndexByte(b.Raw[object.Index:], '{') + 1
 		s.to, s.asked = s.from, at.asked+","
 	}
 	return s, ok
@@ -85,20 +86,20 @@ var streamablePaths = map[string]struct {
 	"/v1/responses":        {streamableResponses, "input", `"stream":true`},
 }
 
-// withModel returns the body with another model name in it.
-func (s streamed) withModel(model string) payload {
+// WithModel returns the body with another model name in it.
+func (s streamed) WithModel(model string) request.Payload {
 	b := s.body
 	asked := []byte(s.before + s.asked + s.after)
 	var name []byte
-	if b.to == 0 || model == b.model {
-		b.from, b.to = s.to, s.to // the body's own name stays
+	if b.To == 0 || model == b.Model {
+		b.From, b.To = s.to, s.to // the body's own name stays
 	} else {
 		name = []byte(wire.Quote(model))
 	}
-	if b.from < s.from {
-		return b.payload(b.raw[:b.from], name, b.raw[b.to:s.from], asked, b.raw[s.to:])
+	if b.From < s.from {
+		return b.Payload(b.Raw[:b.From], name, b.Raw[b.To:s.from], asked, b.Raw[s.to:])
 	}
-	return b.payload(b.raw[:s.from], asked, b.raw[s.to:b.from], name, b.raw[b.to:])
+	return b.Payload(b.Raw[:s.from], asked, b.Raw[s.to:b.From], name, b.Raw[b.To:])
 }
 
 // streamable are the fields of a body with which a stream and a whole answer

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/router/request"
 )
 
 const (
@@ -44,9 +46,9 @@ func TestAsStream(t *testing.T) {
 			if !ok {
 				t.Fatal("it does not stream")
 			}
-			p := s.withModel("b")
-			got, err := io.ReadAll(p.open())
-			if err != nil || string(got) != tc.want || p.size() != len(tc.want) {
+			p := s.WithModel("b")
+			got, err := io.ReadAll(p.Open())
+			if err != nil || string(got) != tc.want || p.Size() != len(tc.want) {
 				t.Errorf("got  %s (%v)\nwant %s", got, err, tc.want)
 			}
 		})
@@ -100,9 +102,9 @@ func TestNotAsStream(t *testing.T) {
 	}
 }
 
-func mustParse(t *testing.T, raw string) body {
+func mustParse(t *testing.T, raw string) request.Body {
 	t.Helper()
-	b, err := parseBody([]byte(raw))
+	b, err := request.ParseBody([]byte(raw))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +118,7 @@ func FuzzAsStream(f *testing.F) {
 	f.Add(` {"stream" : null, "prompt" : [1] , "model":"\u0061"}`, false)
 	f.Add(`{"prompt":"a","\u0073tream":false}`, false)
 	f.Fuzz(func(t *testing.T, raw string, isChat bool) {
-		b, err := parseBody([]byte(raw))
+		b, err := request.ParseBody([]byte(raw))
 		if err != nil {
 			return
 		}
@@ -128,13 +130,13 @@ func FuzzAsStream(f *testing.F) {
 		if !ok {
 			return
 		}
-		out, err := io.ReadAll(s.withModel("another one").open())
+		out, err := io.ReadAll(s.WithModel("another one").Open())
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := parseBody(out)
-		if err != nil || b.model != "" && again.model != "another one" {
-			t.Fatalf("%v, model %q: %s", err, again.model, out)
+		again, err := request.ParseBody(out)
+		if err != nil || b.Model != "" && again.Model != "another one" {
+			t.Fatalf("%v, model %q: %s", err, again.Model, out)
 		}
 		streams, fields := 0, 0
 		gjson.ParseBytes(out).ForEach(func(key, value gjson.Result) bool {

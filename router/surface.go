@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -110,14 +111,14 @@ func (rt *Router) take(w http.ResponseWriter, r *http.Request, d wire.Dialect, l
 	}
 	held, refuse := readBody(w, r, s.maxBody)
 	if refuse.Status == 0 {
-		defer held.release()
+		defer held.Release()
 		var err error
-		if c.body, err = parse(d, held.bytes, r.Header); err != nil {
+		if c.body, err = parse(d, held.Bytes, r.Header); err != nil {
 			refuse = invalid(err.Error())
 		}
-		c.body.buffer = held
+		c.body.Buffer = held
 	}
-	name := c.body.model
+	name := c.body.Model
 	if refuse.Status == 0 && name == "" {
 		if name = models.LocalName; !localOnly {
 			refuse = invalid("\"model\" is missing; GET /v1/models lists the names")
@@ -139,11 +140,11 @@ func (rt *Router) take(w http.ResponseWriter, r *http.Request, d wire.Dialect, l
 }
 
 // parse finds the model in a body of the dialect's form.
-func parse(d wire.Dialect, raw []byte, h http.Header) (body, error) {
-	if _, ok := d.(wire.Audio); ok && isForm(h) {
-		return parseForm(raw, h)
+func parse(d wire.Dialect, raw []byte, h http.Header) (request.Body, error) {
+	if _, ok := d.(wire.Audio); ok && request.IsForm(h) {
+		return request.ParseForm(raw, h)
 	}
-	return parseBody(raw)
+	return request.ParseBody(raw)
 }
 
 // keepLocal takes everybody out of a plan who isn't a llama-server of llmsup's.
@@ -173,7 +174,7 @@ func (p *plan) keepLocal(path string) {
 const unknownLength = 4 << 10
 
 // readBody reads a request's body into a buffer, which the caller has to release.
-func readBody(w http.ResponseWriter, r *http.Request, most int64) (*buffer, wire.Error) {
+func readBody(w http.ResponseWriter, r *http.Request, most int64) (*request.Buffer, wire.Error) {
 	if enc := r.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
 		return nil, wire.Error{
 			Status: http.StatusUnsupportedMediaType, Type: wire.TypeInvalid, Code: wire.CodeInvalidBody,
@@ -188,9 +189,9 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64) (*buffer, wire
 	if size < 0 {
 		size = unknownLength
 	}
-	b := newBuffer(int(size) + 1)
-	if err := b.readFrom(http.MaxBytesReader(w, r.Body, most)); err != nil {
-		b.release()
+	b := request.NewBuffer(int(size) + 1)
+	if err := b.Fill(http.MaxBytesReader(w, r.Body, most)); err != nil {
+		b.Release()
 		return nil, unreadBody(err, most)
 	}
 	bodyArrived(w)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -19,27 +20,27 @@ const asCounted = `"include_usage":true`
 
 // asCountedStream returns the form of a streamed body that asks for its usage; false
 // where it does already, or where that can't be told.
-func asCountedStream(b body, path string) (s streamed, ok bool) {
-	if !b.stream || path != "/v1/chat/completions" && path != "/v1/completions" || b.twice || b.usageAsked {
+func asCountedStream(b request.Body, path string) (s streamed, ok bool) {
+	if !b.Stream || path != "/v1/chat/completions" && path != "/v1/completions" || b.Twice || b.UsageAsked {
 		return s, false
 	}
 	s = streamed{body: b, asked: asCounted}
-	if b.options == (span{}) {
-		at := bytes.IndexByte(b.raw, '{') + 1
+	if b.Options == (request.Span{}) {
+		at := bytes.IndexByte(b.Raw, '{') + 1
 		s.from, s.to = at, at
 		s.before, s.after = `"stream_options":{`, `},`
 		return s, true
 	}
-	options := b.raw[b.options.from:b.options.to]
+	options := b.Raw[b.Options.From:b.Options.To]
 	if string(options) == "null" {
-		s.from, s.to = b.options.from, b.options.to
+		s.from, s.to = b.Options.From, b.Options.To
 		s.before, s.after = `{`, `}`
 		return s, true
 	}
 	if options[0] != '{' {
 		return s, false
 	}
-	at, fields := b.options.from+1, 0
+	at, fields := b.Options.From+1, 0
 	s.from, s.to = at, at
 	ok = true
 	wire.Scan(options, func(m wire.Member) {
@@ -52,7 +53,7 @@ func asCountedStream(b body, path string) (s streamed, ok bool) {
 			ok = false
 			return
 		}
-		s.from, s.to = b.options.from+m.KeyFrom, b.options.from+m.To
+		s.from, s.to = b.Options.From+m.KeyFrom, b.Options.From+m.To
 	})
 	if s.nothingGiven() && fields > 0 {
 		s.after = `,`

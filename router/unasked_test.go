@@ -11,6 +11,7 @@ import (
 
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/ledger"
+	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -33,14 +34,14 @@ func TestCountedForm(t *testing.T) {
 		"no stream":          {chatPath, `{"model":"a","stream":false}`, ""},
 		"another dialect":    {"/v1/messages", `{"model":"a","stream":true}`, ""},
 	} {
-		b, err := parseBody([]byte(tc.body))
+		b, err := request.ParseBody([]byte(tc.body))
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		form, ok := asCountedStream(b, tc.path)
 		got := ""
 		if ok {
-			raw, err := io.ReadAll(form.withModel("qwen").open())
+			raw, err := io.ReadAll(form.WithModel("qwen").Open())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -127,7 +128,7 @@ func TestUnaskedUsageOfTheEngine(t *testing.T) {
 		`{"model":"demo","stream":true,"max_tokens":1,"messages":[{"role":"user","content":"count"}],"cache_prompt":false,"stream_options":{"include_usage":false}}`,
 	} {
 		plainBody := e.stream("/v1/chat/completions", body)
-		b, err := parseBody([]byte(body))
+		b, err := request.ParseBody([]byte(body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -135,7 +136,7 @@ func TestUnaskedUsageOfTheEngine(t *testing.T) {
 		if !ok {
 			t.Fatalf("no form for %s", body)
 		}
-		asked, err := io.ReadAll(form.withModel("demo").open())
+		asked, err := io.ReadAll(form.WithModel("demo").Open())
 		if err != nil {
 			t.Fatal(err)
 		}

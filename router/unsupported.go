@@ -8,16 +8,17 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
 // boundBy returns the first field that the call depends on and only llama-server
 // knows; "" = there is none.
 func (c *call) boundBy() string {
-	for _, name := range c.body.llamaFields {
-		paths := llamaFields[name].paths
+	for _, name := range c.body.LlamaFields {
+		paths := request.LlamaFields[name].Paths
 		if paths == nil {
-			paths = samplerPaths
+			paths = request.SamplerPaths
 		}
 		if slices.Contains(paths, c.path) {
 			return name
@@ -44,7 +45,7 @@ func (p *plan) keepBound(c *call) {
 			continue
 		}
 		p.bound = true
-		p.noSpare = "fallback " + s.backend.name() + " does not support " + wire.Quote(field+llamaFields[field].part) + " (llama-server only)"
+		p.noSpare = "fallback " + s.backend.name() + " does not support " + wire.Quote(field+request.LlamaFields[field].Part) + " (llama-server only)"
 	}
 	if !p.bound {
 		return
@@ -77,13 +78,13 @@ func (f *failure) ownField(c *call) bool {
 	message := object.Get("error.message").Str
 	if rest, named := strings.CutPrefix(message, "Field '"); named {
 		name, _, _ := strings.Cut(rest, "'")
-		_, known := llamaFields[name]
+		_, known := request.LlamaFields[name]
 		return known
 	}
 	if strings.Contains(message, "continue_final_message") {
 		return true
 	}
-	if format := gjson.GetBytes(c.body.raw, "reasoning_format"); format.Exists() && strings.Contains(message, "type must be string") {
+	if format := gjson.GetBytes(c.body.Raw, "reasoning_format"); format.Exists() && strings.Contains(message, "type must be string") {
 		return format.Type != gjson.String
 	}
 	return c.boundBy() != "" && aboutGrammar.MatchString(message)

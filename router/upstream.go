@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/go-retryablehttp"
 	"github.com/rs/zerolog"
 
+	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -76,7 +77,7 @@ func newUpstreamBackend(u Upstream, via string, log zerolog.Logger) (*upstreamBa
 	transport := &upstreamTransport{}
 	transport.current.Store(&http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         gathering((&net.Dialer{Timeout: dialTimeout}).DialContext),
+		DialContext:         request.Gathering((&net.Dialer{Timeout: dialTimeout}).DialContext),
 		TLSHandshakeTimeout: dialTimeout,
 		MaxIdleConnsPerHost: 64,
 		IdleConnTimeout:     upstreamIdle,
@@ -162,9 +163,9 @@ func (b *upstreamBackend) do(ctx context.Context, c *call, model string) (*http.
 	if address == nil { // nothing asks an upstream for what only llama-server has
 		return nil, fmt.Errorf("%s has no %s", b.Name, c.path)
 	}
-	payload := c.body.withModel(model)
+	payload := c.body.WithModel(model)
 	if form := progressOf(ctx).form; form != nil {
-		payload = form.withModel(model)
+		payload = form.WithModel(model)
 	}
 	header := http.Header{}
 	forwardHeaders(header, c.header)
@@ -186,7 +187,7 @@ func (b *upstreamBackend) do(ctx context.Context, c *call, model string) (*http.
 	if err != nil {
 		return nil, err
 	}
-	if err := req.SetBody(retryablehttp.ReaderFunc(func() (io.Reader, error) { return payload.open(), nil })); err != nil {
+	if err := req.SetBody(retryablehttp.ReaderFunc(func() (io.Reader, error) { return payload.Open(), nil })); err != nil {
 		return nil, err
 	}
 	return b.client.Do(req)

@@ -1,4 +1,4 @@
-package router
+package request
 
 import (
 	"bytes"
@@ -11,12 +11,12 @@ import (
 	"sync/atomic"
 )
 
-// buffer holds a request's body for as long as somebody may read it: the call,
+// Buffer holds a request's body for as long as somebody may read it: the call,
 // and each transport that sends it. net/http's RoundTrip can return, and the call
 // move on or end, while a body is still being written; its memory is only used
 // again when every reader of it was closed.
-type buffer struct {
-	bytes []byte
+type Buffer struct {
+	Bytes []byte
 	users atomic.Int32
 }
 
@@ -25,48 +25,48 @@ const (
 	// without, to clear and to release a large one would cost as much as its copying.
 	// Smaller ones are cheap, and larger ones too rare to keep memory for.
 	sharedFrom = 16 << 10
-	sharedMost = 4 << 20
+	SharedMost = 4 << 20
 )
 
 // buffers are those that are not in use, by the bits of their capacity, which is a
-// power of two and sharedMost (22 bits) at most: a small body does not hold a large
+// power of two and SharedMost (22 bits) at most: a small body does not hold a large
 // one's memory. The collector takes what is unused for two of its cycles.
 var buffers [23]sync.Pool
 
-// newBuffer returns an empty buffer with room for size bytes, and one user.
-func newBuffer(size int) *buffer {
-	b := &buffer{}
-	if sharedFrom < size && size <= sharedMost {
+// NewBuffer returns an empty buffer with room for size bytes, and one user.
+func NewBuffer(size int) *Buffer {
+	b := &Buffer{}
+	if sharedFrom < size && size <= SharedMost {
 		class := bits.Len(uint(size - 1))
-		if shared, ok := buffers[class].Get().(*buffer); ok {
+		if shared, ok := buffers[class].Get().(*Buffer); ok {
 			b = shared
 		} else {
-			b.bytes = make([]byte, 0, 1<<class)
+			b.Bytes = make([]byte, 0, 1<<class)
 		}
 	} else {
-		b.bytes = make([]byte, 0, size)
+		b.Bytes = make([]byte, 0, size)
 	}
 	b.users.Store(1)
 	return b
 }
 
-func (b *buffer) retain() { b.users.Add(1) }
+func (b *Buffer) retain() { b.users.Add(1) }
 
-func (b *buffer) release() {
-	if size := cap(b.bytes); b.users.Add(-1) == 0 && sharedFrom < size && size <= sharedMost && size&(size-1) == 0 {
-		b.bytes = b.bytes[:0]
+func (b *Buffer) Release() {
+	if size := cap(b.Bytes); b.users.Add(-1) == 0 && sharedFrom < size && size <= SharedMost && size&(size-1) == 0 {
+		b.Bytes = b.Bytes[:0]
 		buffers[bits.Len(uint(size-1))].Put(b)
 	}
 }
 
-// readFrom reads all that there is.
-func (b *buffer) readFrom(r io.Reader) error {
+// Fill reads all that there is.
+func (b *Buffer) Fill(r io.Reader) error {
 	for {
-		if len(b.bytes) == cap(b.bytes) {
-			b.bytes = append(b.bytes, 0)[:len(b.bytes)]
+		if len(b.Bytes) == cap(b.Bytes) {
+			b.Bytes = append(b.Bytes, 0)[:len(b.Bytes)]
 		}
-		n, err := r.Read(b.bytes[len(b.bytes):cap(b.bytes)])
-		b.bytes = b.bytes[:len(b.bytes)+n]
+		n, err := r.Read(b.Bytes[len(b.Bytes):cap(b.Bytes)])
+		b.Bytes = b.Bytes[:len(b.Bytes)+n]
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -76,35 +76,35 @@ func (b *buffer) readFrom(r io.Reader) error {
 	}
 }
 
-// payload is what is sent as a request's body: its parts one after another.
-type payload struct {
-	parts net.Buffers
-	from  *buffer // that the parts lie in; nil = in memory of their own
+// Payload is what is sent as a request's body: its parts one after another.
+type Payload struct {
+	Parts net.Buffers
+	from  *Buffer // that the parts lie in; nil = in memory of their own
 }
 
-func (p payload) size() int {
+func (p Payload) Size() int {
 	n := 0
-	for _, part := range p.parts {
+	for _, part := range p.Parts {
 		n += len(part)
 	}
 	return n
 }
 
-// open returns a reader of the payload, which has to be closed if it can be.
-func (p payload) open() io.Reader {
-	if p.from == nil && len(p.parts) == 1 {
-		return bytes.NewReader(p.parts[0]) // a type that net/http knows to be in memory
+// Open returns a reader of the payload, which has to be closed if it can be.
+func (p Payload) Open() io.Reader {
+	if p.from == nil && len(p.Parts) == 1 {
+		return bytes.NewReader(p.Parts[0]) // a type that net/http knows to be in memory
 	}
 	if p.from != nil {
 		p.from.retain()
 	}
-	parts := make(net.Buffers, len(p.parts))
-	copy(parts, p.parts)
-	return &payloadReader{parts: parts, left: p.size(), from: p.from}
+	parts := make(net.Buffers, len(p.Parts))
+	copy(parts, p.Parts)
+	return &payloadReader{parts: parts, left: p.Size(), from: p.from}
 }
 
-// asBody is a reader of a payload as a request's body.
-func asBody(r io.Reader) io.ReadCloser {
+// AsBody is a reader of a payload as a request's body.
+func AsBody(r io.Reader) io.ReadCloser {
 	if c, ok := r.(io.ReadCloser); ok {
 		return c
 	}
@@ -117,7 +117,7 @@ type payloadReader struct {
 	mu    sync.Mutex
 	parts net.Buffers
 	left  int
-	from  *buffer
+	from  *Buffer
 }
 
 // Len is how many bytes are left. retryablehttp takes them for the request's
@@ -165,7 +165,7 @@ func (r *payloadReader) Close() error {
 	defer r.mu.Unlock()
 	r.parts, r.left = nil, 0
 	if r.from != nil {
-		r.from.release()
+		r.from.Release()
 		r.from = nil
 	}
 	return nil
@@ -177,8 +177,8 @@ type gatheringConn struct{ net.Conn }
 
 type dial func(ctx context.Context, network, address string) (net.Conn, error)
 
-// gathering makes the connections of a dialer gathering ones.
-func gathering(d dial) dial {
+// Gathering makes the connections of a dialer gathering ones.
+func Gathering(d dial) dial {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := d(ctx, network, address)
 		if err != nil {

@@ -1,4 +1,4 @@
-package router
+package request
 
 import (
 	"github.com/tidwall/gjson"
@@ -10,29 +10,29 @@ import (
 // reference has them, or not with such a value. An upstream ignores them, so a call that depends on one never
 // moves there. A call depends on a field unless its value is null or switches the
 // field off. Seen with build 11669.
-var llamaFields = map[string]llamaField{
+var LlamaFields = map[string]llamaField{
 	// How long the answer may be, and what it may be.
-	"n_predict": {binds: notNegative}, "t_max_predict_ms": {binds: positive}, "n_indent": {binds: positive},
-	"n_cmpl": {binds: notOne}, "ignore_eos": {binds: wire.HasContent},
-	"grammar": {binds: wire.HasContent}, "json_schema": {binds: given}, "lora": {binds: wire.HasContent},
+	"n_predict": {Binds: notNegative}, "t_max_predict_ms": {Binds: positive}, "n_indent": {Binds: positive},
+	"n_cmpl": {Binds: notOne}, "ignore_eos": {Binds: wire.HasContent},
+	"grammar": {Binds: wire.HasContent}, "json_schema": {Binds: given}, "lora": {Binds: wire.HasContent},
 
 	// How tokens are chosen.
-	"samplers": {binds: wire.HasContent}, "mirostat": {binds: positive}, "typical_p": {binds: notOne}, "top_n_sigma": {binds: positive},
-	"dynatemp_range": {binds: positive}, "xtc_probability": {binds: positive}, "dry_multiplier": {binds: positive},
-	"repeat_penalty": {binds: notOne}, "min_keep": {binds: positive}, "adaptive_target": {binds: notNegative},
-	"logit_bias": {binds: biasByText}, "response_format": {binds: objectSchema, paths: chatPaths, part: ".schema"},
+	"samplers": {Binds: wire.HasContent}, "mirostat": {Binds: positive}, "typical_p": {Binds: notOne}, "top_n_sigma": {Binds: positive},
+	"dynatemp_range": {Binds: positive}, "xtc_probability": {Binds: positive}, "dry_multiplier": {Binds: positive},
+	"repeat_penalty": {Binds: notOne}, "min_keep": {Binds: positive}, "adaptive_target": {Binds: notNegative},
+	"logit_bias": {Binds: biasByText}, "response_format": {Binds: objectSchema, Paths: chatPaths, Part: ".schema"},
 
 	// What the answer tells beside its text.
-	"n_probs": {binds: positive}, "embd_normalize": {binds: given, paths: []string{"/v1/embeddings"}},
+	"n_probs": {Binds: positive}, "embd_normalize": {Binds: given, Paths: []string{"/v1/embeddings"}},
 
 	// How the prompt is made, and reasoning.
-	"chat_template_kwargs":   {binds: wire.HasContent, paths: []string{"/v1/chat/completions", "/v1/responses", "/v1/messages"}},
-	"add_generation_prompt":  {binds: isFalse, paths: chatPaths},
-	"continue_final_message": {binds: wire.HasContent, paths: chatPaths},
-	"reasoning_format":       {binds: unusualReasoning, paths: chatPaths},
-	"thinking_budget_tokens": {binds: notNegative, paths: chatPaths},
+	"chat_template_kwargs":   {Binds: wire.HasContent, Paths: []string{"/v1/chat/completions", "/v1/responses", "/v1/messages"}},
+	"add_generation_prompt":  {Binds: isFalse, Paths: chatPaths},
+	"continue_final_message": {Binds: wire.HasContent, Paths: chatPaths},
+	"reasoning_format":       {Binds: unusualReasoning, Paths: chatPaths},
+	"thinking_budget_tokens": {Binds: notNegative, Paths: chatPaths},
 	// A chat takes thinking_budget_tokens instead.
-	"reasoning_budget_tokens": {binds: notNegative, paths: []string{"/v1/completions"}},
+	"reasoning_budget_tokens": {Binds: notNegative, Paths: []string{"/v1/completions"}},
 
 	// Without effect unless another field is set as well.
 	"repeat_last_n": {}, "mirostat_tau": {}, "mirostat_eta": {}, "dynatemp_exponent": {}, "xtc_threshold": {}, "adaptive_decay": {},
@@ -48,16 +48,16 @@ var llamaFields = map[string]llamaField{
 
 // llamaField is a field that only llama-server knows.
 type llamaField struct {
-	binds func(v gjson.Result) bool // a call with this value, which is not null, depends on the field; nil = with none
-	paths []string                  // that read the field; nil = all of samplerPaths
-	part  string                    // of the value, where llama-server alone knows only that; for messages
+	Binds func(v gjson.Result) bool // a call with this value, which is not null, depends on the field; nil = with none
+	Paths []string                  // that read the field; nil = all of SamplerPaths
+	Part  string                    // of the value, where llama-server alone knows only that; for messages
 }
 
 // chatPaths are the paths that apply a chat template, but for /v1/messages, which
-// reads nearly none of the fields; samplerPaths are those that read the others.
+// reads nearly none of the fields; SamplerPaths are those that read the others.
 var (
 	chatPaths    = []string{"/v1/chat/completions", "/v1/responses"}
-	samplerPaths = append([]string{"/v1/completions"}, chatPaths...)
+	SamplerPaths = append([]string{"/v1/completions"}, chatPaths...)
 )
 
 func given(gjson.Result) bool         { return true }
@@ -80,12 +80,12 @@ func objectSchema(v gjson.Result) bool {
 func unusualReasoning(v gjson.Result) bool { return v.Str == "none" || v.Str == "deepseek-legacy" }
 
 // noteLlamaField remembers a field that the call depends on.
-func (b *body) noteLlamaField(name, value []byte) {
-	field, ok := llamaFields[string(name)]
-	if !ok || field.binds == nil {
+func (b *Body) noteLlamaField(name, value []byte) {
+	field, ok := LlamaFields[string(name)]
+	if !ok || field.Binds == nil {
 		return
 	}
-	if v := gjson.ParseBytes(value); v.Type != gjson.Null && field.binds(v) {
-		b.llamaFields = append(b.llamaFields, string(name))
+	if v := gjson.ParseBytes(value); v.Type != gjson.Null && field.Binds(v) {
+		b.LlamaFields = append(b.LlamaFields, string(name))
 	}
 }

@@ -1,4 +1,4 @@
-package router
+package request
 
 import (
 	"bytes"
@@ -14,13 +14,13 @@ import (
 // TestBufferIsHeld: the memory of a body is free for the next one when the call
 // and every reader of it have let go, and not before.
 func TestBufferIsHeld(t *testing.T) {
-	b := newBuffer(sharedFrom + 1)
-	if err := b.readFrom(strings.NewReader(strings.Repeat("x", sharedFrom+1))); err != nil {
+	b := NewBuffer(sharedFrom + 1)
+	if err := b.Fill(strings.NewReader(strings.Repeat("x", sharedFrom+1))); err != nil {
 		t.Fatal(err)
 	}
-	p := payload{net.Buffers{b.bytes[:10], []byte("model"), b.bytes[15:]}, b}
-	first, second := asBody(p.open()), asBody(p.open())
-	b.release()
+	p := Payload{net.Buffers{b.Bytes[:10], []byte("model"), b.Bytes[15:]}, b}
+	first, second := AsBody(p.Open()), AsBody(p.Open())
+	b.Release()
 	for range 2 { // closing twice lets go once
 		if err := first.Close(); err != nil {
 			t.Fatal(err)
@@ -45,18 +45,18 @@ func TestBufferIsHeld(t *testing.T) {
 }
 
 func TestBufferReadsAll(t *testing.T) {
-	for name, size := range map[string]int{"nothing": 0, "one byte": 1, "small": 400, "shared": 200 << 10, "large": sharedMost + 5} {
+	for name, size := range map[string]int{"nothing": 0, "one byte": 1, "small": 400, "shared": 200 << 10, "large": SharedMost + 5} {
 		t.Run(name, func(t *testing.T) {
 			want := bytes.Repeat([]byte("x"), size)
 			for _, expected := range []int{1, size + 1} {
-				b := newBuffer(expected)
-				if err := b.readFrom(iotest.HalfReader(bytes.NewReader(want))); err != nil || !bytes.Equal(b.bytes, want) {
-					t.Errorf("%d bytes, %v, want %d", len(b.bytes), err, size)
+				b := NewBuffer(expected)
+				if err := b.Fill(iotest.HalfReader(bytes.NewReader(want))); err != nil || !bytes.Equal(b.Bytes, want) {
+					t.Errorf("%d bytes, %v, want %d", len(b.Bytes), err, size)
 				}
-				b.release()
+				b.Release()
 			}
-			broken := newBuffer(size + 1)
-			if err := broken.readFrom(io.MultiReader(bytes.NewReader(want), iotest.ErrReader(io.ErrUnexpectedEOF))); !errors.Is(err, io.ErrUnexpectedEOF) {
+			broken := NewBuffer(size + 1)
+			if err := broken.Fill(io.MultiReader(bytes.NewReader(want), iotest.ErrReader(io.ErrUnexpectedEOF))); !errors.Is(err, io.ErrUnexpectedEOF) {
 				t.Errorf("%v", err)
 			}
 		})
@@ -87,8 +87,8 @@ func TestGatheringConn(t *testing.T) {
 		writes int
 		want   string
 	}{
-		"a payload, part by part":    {payload{net.Buffers{[]byte(large), []byte("y"), []byte(large)}, nil}.open(), 400<<10 + 1, 3, large + "y" + large},
-		"a payload that is too long": {payload{net.Buffers{[]byte("ab"), []byte("cd")}, nil}.open(), 3, 1, "abc"},
+		"a payload, part by part":    {Payload{net.Buffers{[]byte(large), []byte("y"), []byte(large)}, nil}.Open(), 400<<10 + 1, 3, large + "y" + large},
+		"a payload that is too long": {Payload{net.Buffers{[]byte("ab"), []byte("cd")}, nil}.Open(), 3, 1, "abc"},
 		"something else":             {strings.NewReader("abc"), 3, 1, "abc"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,4 +1,4 @@
-package router
+package request
 
 import (
 	"fmt"
@@ -14,19 +14,19 @@ import (
 // spellings in other cases count as well, since upstreams written in Go read them.
 // Source: OpenRouter's documentation, "Model routing" and "Presets".
 
-// modelChoice is a model that a body names beside its own.
-type modelChoice struct{ field, model string }
+// ModelChoice is a model that a body names beside its own.
+type ModelChoice struct{ Field, Model string }
 
-// presetMark stands before the name of a preset in a model's name, and
-// unreadableChoice for what is no name.
+// PresetMark stands before the name of a preset in a model's name, and
+// UnreadableChoice for what is no name.
 const (
-	presetMark       = "@preset/"
-	unreadableChoice = "\x00"
+	PresetMark       = "@preset/"
+	UnreadableChoice = "\x00"
 )
 
 // readChoice takes a field of the body into account. Its error is a sentence for
 // the client.
-func (b *body) readChoice(name, value []byte) error {
+func (b *Body) readChoice(name, value []byte) error {
 	if len(name) < len("model") || len(name) > len("preſet") { // nearly all others
 		return nil
 	}
@@ -35,7 +35,7 @@ func (b *body) readChoice(name, value []byte) error {
 	case strings.EqualFold(field, "model"):
 		return fmt.Errorf("the body has the field %s; write \"model\" in lower case, once", wire.Quote(field))
 	case strings.EqualFold(field, "preset"):
-		b.choices = append(b.choices, modelChoice{field, presetMark})
+		b.Choices = append(b.Choices, ModelChoice{field, PresetMark})
 	case strings.EqualFold(field, "models"), strings.EqualFold(field, "route"):
 		b.addChoices(field, gjson.ParseBytes(value))
 	}
@@ -43,7 +43,7 @@ func (b *body) readChoice(name, value []byte) error {
 }
 
 // addChoices reads a name, or a list of names or of objects that have one as "model".
-func (b *body) addChoices(field string, value gjson.Result) {
+func (b *Body) addChoices(field string, value gjson.Result) {
 	if value.Type == gjson.String && (value.Str == "fallback" || value.Str == "sort") { // words of "route" that are no models
 		return
 	}
@@ -59,15 +59,15 @@ func (b *body) addChoices(field string, value gjson.Result) {
 	})
 }
 
-// maxChoicesOfModels is how many models a body may name.
-const maxChoicesOfModels = 20
+// MaxChoicesOfModels is how many models a body may name.
+const MaxChoicesOfModels = 20
 
 // addChoice adds a model. It returns false if the rest need not be read.
-func (b *body) addChoice(field string, name gjson.Result) bool {
-	if name.Type != gjson.String || len(b.choices) >= maxChoicesOfModels {
-		b.choices = append(b.choices, modelChoice{field, unreadableChoice})
+func (b *Body) addChoice(field string, name gjson.Result) bool {
+	if name.Type != gjson.String || len(b.Choices) >= MaxChoicesOfModels {
+		b.Choices = append(b.Choices, ModelChoice{field, UnreadableChoice})
 		return false
 	}
-	b.choices = append(b.choices, modelChoice{field, name.Str})
+	b.Choices = append(b.Choices, ModelChoice{field, name.Str})
 	return true
 }

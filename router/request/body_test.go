@@ -1,4 +1,4 @@
-package router
+package request
 
 import (
 	"encoding/json"
@@ -43,7 +43,7 @@ func TestParseBody(t *testing.T) {
 		"many brackets":      {`{"model":"a","x":[` + strings.Repeat("[],", 20_000) + `[]]}`, "a", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b, err := parseBody([]byte(tc.raw))
+			b, err := ParseBody([]byte(tc.raw))
 			if tc.wrong != "" {
 				if err == nil || !strings.Contains(err.Error(), tc.wrong) {
 					t.Fatalf("error %v, want one with %q", err, tc.wrong)
@@ -53,8 +53,8 @@ func TestParseBody(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if b.model != tc.model {
-				t.Fatalf("model %q, want %q", b.model, tc.model)
+			if b.Model != tc.model {
+				t.Fatalf("model %q, want %q", b.Model, tc.model)
 			}
 		})
 	}
@@ -74,20 +74,20 @@ func TestWithModelChangesNothingElse(t *testing.T) {
 		"large, and last": {`{"x":"` + large + `","model":"a"}`, "b", `{"x":"` + large + `","model":"b"}`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b, err := parseBody([]byte(tc.raw))
+			b, err := ParseBody([]byte(tc.raw))
 			if err != nil {
 				t.Fatal(err)
 			}
-			p := b.withModel(tc.model)
-			got, err := io.ReadAll(p.open())
+			p := b.WithModel(tc.model)
+			got, err := io.ReadAll(p.Open())
 			if err != nil || string(got) != tc.want {
 				t.Errorf("got  %s (%v)\nwant %s", got, err, tc.want)
 			}
-			if err := iotest.TestReader(p.open(), []byte(tc.want)); err != nil {
+			if err := iotest.TestReader(p.Open(), []byte(tc.want)); err != nil {
 				t.Error(err)
 			}
-			if p.size() != len(tc.want) {
-				t.Errorf("size %d, want %d", p.size(), len(tc.want))
+			if p.Size() != len(tc.want) {
+				t.Errorf("size %d, want %d", p.Size(), len(tc.want))
 			}
 		})
 	}
@@ -103,28 +103,28 @@ func FuzzBody(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, raw string) {
-		b, err := parseBody([]byte(raw))
+		b, err := ParseBody([]byte(raw))
 		if err != nil {
 			return
 		}
 		if !json.Valid([]byte(raw)) && !strings.ContainsFunc(raw, func(r rune) bool { return r < ' ' || r == 0xFFFD }) {
 			t.Fatalf("accepted, and is not JSON: %q", raw)
 		}
-		if b.to == 0 {
+		if b.To == 0 {
 			return
 		}
-		out, err := io.ReadAll(b.withModel("another one").open())
+		out, err := io.ReadAll(b.WithModel("another one").Open())
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got := gjson.GetBytes(out, "model"); !strings.Contains(raw, `\`) && got.Str != "another one" {
 			t.Fatalf("model is %q in %s", got.Str, out)
 		}
-		if want := raw[:b.from] + `"another one"` + raw[b.to:]; string(out) != want {
+		if want := raw[:b.From] + `"another one"` + raw[b.To:]; string(out) != want {
 			t.Fatalf("got %q, want %q", out, want)
 		}
-		if again, err := parseBody(out); err != nil || again.model != "another one" {
-			t.Fatalf("rewritten body: %q, %v", again.model, err)
+		if again, err := ParseBody(out); err != nil || again.Model != "another one" {
+			t.Fatalf("rewritten body: %q, %v", again.Model, err)
 		}
 	})
 }

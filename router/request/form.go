@@ -1,4 +1,4 @@
-package router
+package request
 
 import (
 	"bytes"
@@ -15,11 +15,11 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// maxParts is how many fields a form may have.
-const maxParts = 1000
+// MaxParts is how many fields a form may have.
+const MaxParts = 1000
 
 var (
-	errForm      = errors.New("the body is not valid multipart/form-data")
+	ErrForm      = errors.New("the body is not valid multipart/form-data")
 	errFormModel = errors.New("the field \"model\" has to be plain text")
 	errModels    = errors.New("the body has two \"model\" fields; send one")
 	errNoModel   = errors.New("\"model\" is empty; GET /v1/models lists the names")
@@ -30,50 +30,50 @@ var (
 	extended = regexp.MustCompile(`(?i)(^|[;\s])(name|boundary)\*`)
 )
 
-// isForm says whether a body is a form.
-func isForm(h http.Header) bool {
+// IsForm says whether a body is a form.
+func IsForm(h http.Header) bool {
 	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
 	return strings.EqualFold(strings.TrimSpace(kind), "multipart/form-data")
 }
 
-// parseForm finds the model in a form. It is stricter than other parsers:
+// ParseForm finds the model in a form. It is stricter than other parsers:
 // whatever two of them could read in two ways is refused, so that no call is
 // routed by one name and answered, and billed, under another. Its errors are
 // sentences for the client.
 // Source: RFC 7578 and RFC 2046, 5.1.
-func parseForm(raw []byte, h http.Header) (body, error) {
+func ParseForm(raw []byte, h http.Header) (Body, error) {
 	_, params, err := mime.ParseMediaType(h.Get("Content-Type"))
 	if err != nil || len(h["Content-Type"]) != 1 || extended.MatchString(h.Get("Content-Type")) || !goodBoundary.MatchString(params["boundary"]) {
-		return body{}, errForm
+		return Body{}, ErrForm
 	}
 	mark := []byte("--" + params["boundary"])
-	b := body{raw: raw, form: true}
+	b := Body{Raw: raw, Form: true}
 	at := len(mark) + len("\r\n")
 	if !bytes.HasPrefix(raw, append(slices.Clone(mark), "\r\n"...)) {
-		return body{}, errForm
+		return Body{}, ErrForm
 	}
 	next := append([]byte("\r\n"), mark...)
-	for range maxParts {
+	for range MaxParts {
 		length := bytes.Index(raw[at:], next)
 		if length < 0 {
-			return body{}, errForm
+			return Body{}, ErrForm
 		}
 		head, value, ok := bytes.Cut(raw[at:at+length], []byte("\r\n\r\n"))
 		f, err := readField(string(head))
 		switch {
 		case !ok || err != nil:
-			return body{}, errForm
+			return Body{}, ErrForm
 		case f.name != "model" && strings.EqualFold(f.name, "model"):
-			return body{}, fmt.Errorf("the form has the field %s; write \"model\" in lower case, once", wire.Quote(f.name))
+			return Body{}, fmt.Errorf("the form has the field %s; write \"model\" in lower case, once", wire.Quote(f.name))
 		case f.name != "model":
-		case b.to != 0:
-			return body{}, errModels
+		case b.To != 0:
+			return Body{}, errModels
 		case !f.plain:
-			return body{}, errFormModel
+			return Body{}, errFormModel
 		case len(value) == 0:
-			return body{}, errNoModel
+			return Body{}, errNoModel
 		default:
-			b.model, b.from, b.to = string(value), at+length-len(value), at+length
+			b.Model, b.From, b.To = string(value), at+length-len(value), at+length
 		}
 		at += length + len("\r\n") + len(mark)
 		switch rest := raw[at:]; {
@@ -82,10 +82,10 @@ func parseForm(raw []byte, h http.Header) (body, error) {
 		case string(rest) == "--", string(rest) == "--\r\n":
 			return b, nil
 		default:
-			return body{}, errForm
+			return Body{}, ErrForm
 		}
 	}
-	return body{}, errForm
+	return Body{}, ErrForm
 }
 
 // field is what the headers of a form's part say of it.
@@ -100,16 +100,16 @@ func readField(head string) (field, error) {
 	for line := range strings.SplitSeq(head, "\r\n") {
 		key, value, ok := strings.Cut(line, ":")
 		if !ok || !httpguts.ValidHeaderFieldName(key) || !httpguts.ValidHeaderFieldValue(value) {
-			return f, errForm
+			return f, ErrForm
 		}
 		switch strings.ToLower(key) {
 		case "content-disposition":
 			kind, params, err := mime.ParseMediaType(value)
 			if err != nil || kind != "form-data" || named || extended.MatchString(value) {
-				return f, errForm
+				return f, ErrForm
 			}
 			if f.name, named = params["name"]; !named {
-				return f, errForm
+				return f, ErrForm
 			}
 			if _, file := params["filename"]; file {
 				f.plain = false
@@ -119,7 +119,7 @@ func readField(head string) (field, error) {
 		}
 	}
 	if !named {
-		return f, errForm
+		return f, ErrForm
 	}
 	return f, nil
 }
