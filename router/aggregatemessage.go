@@ -96,7 +96,7 @@ func (a *messageAggregator) Add(e wire.Event) error {
 }
 
 func unexpected(event string) error {
-	return fmt.Errorf("%w: unexpected event %s", errUnmergeable, shorten(wire.Quote(event)))
+	return fmt.Errorf("%w: unexpected event %s", errUnmergeable, wire.Shorten(wire.Quote(event)))
 }
 
 // at returns the block of an index; nil if there is none or it has ended. llama-server
@@ -155,7 +155,7 @@ func (a *messageAggregator) addDelta(b *block, delta gjson.Result) error {
 		f.kind, f.raw = '[', ""
 		f.appendElement(delta.Get("citation"))
 	default:
-		return fmt.Errorf("%w: unknown delta %s", errUnmergeable, shorten(wire.Quote(kind)))
+		return fmt.Errorf("%w: unknown delta %s", errUnmergeable, wire.Shorten(wire.Quote(kind)))
 	}
 	return nil
 }

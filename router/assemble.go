@@ -172,7 +172,7 @@ func (a *assembler) Open(object gjson.Result) (ch chunk, err error) {
 	case unknown != "" && (ch.extra == "" || !ch.usage.Exists()):
 		// Beside the usage it would stand in a whole answer, too: llama-server
 		// writes both from the same figures.
-		return ch, fmt.Errorf("%w: an event has the unknown %s", errUnfamiliar, shorten(unknown))
+		return ch, fmt.Errorf("%w: an event has the unknown %s", errUnfamiliar, wire.Shorten(unknown))
 	}
 	return ch, nil
 }

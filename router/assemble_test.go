@@ -177,7 +177,7 @@ func TestAssembleRefuses(t *testing.T) {
 				return
 			}
 			if !errors.Is(err, tc.want) || got != "" {
-				t.Errorf("%v, %s; want %v", err, shorten(got), tc.want)
+				t.Errorf("%v, %s; want %v", err, wire.Shorten(got), tc.want)
 			}
 		})
 	}

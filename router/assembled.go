@@ -36,7 +36,7 @@ func (a *assembler) takeChoice(ch chunk) (*assembled, error) {
 	index := ch.choice.Get("index")
 	i, err := strconv.Atoi(index.Raw)
 	if err != nil || i < 0 || i >= len(a.choices) {
-		return nil, fmt.Errorf("%w: an event is of choice %s", errUnfamiliar, shorten(index.Raw))
+		return nil, fmt.Errorf("%w: an event is of choice %s", errUnfamiliar, wire.Shorten(index.Raw))
 	}
 	c := &a.choices[i]
 	if c.finish != "" {
@@ -73,7 +73,7 @@ func (a *assembler) takeChoice(ch chunk) (*assembled, error) {
 	})
 	switch {
 	case unknown != "":
-		return nil, fmt.Errorf("%w: a choice has the unknown %s", errUnfamiliar, shorten(unknown))
+		return nil, fmt.Errorf("%w: a choice has the unknown %s", errUnfamiliar, wire.Shorten(unknown))
 	case a.size > maxHeld:
 		return nil, errTooLong
 	case a.streamed.logprobs && c.finish == "" && c.logprobs.Len() == had:

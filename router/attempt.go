@@ -234,7 +234,7 @@ func (a *answer) awaitFirstEvent(d wire.Dialect) *failure {
 		}
 		switch {
 		case m.Failed != "":
-			return &failure{reason: BadResponse, detail: "answered 200 with an error", said: shorten(m.Failed), begun: true}
+			return &failure{reason: BadResponse, detail: "answered 200 with an error", said: wire.Shorten(m.Failed), begun: true}
 		case m.Answered:
 			a.ended = m.Ended
 			return nil
@@ -265,7 +265,7 @@ func (a *answer) readWhole(d wire.Dialect) *failure {
 	m := d.Judge(held)
 	a.usage = m.Usage
 	if m.Failed != "" {
-		return &failure{reason: BadResponse, detail: "answered 200 without an answer", said: shorten(m.Failed), begun: true}
+		return &failure{reason: BadResponse, detail: "answered 200 without an answer", said: wire.Shorten(m.Failed), begun: true}
 	}
 	return nil
 }

@@ -102,7 +102,7 @@ func (a *answer) mendable(c *call) bool {
 func (a *answer) collected(whole []byte, d wire.Dialect) *failure {
 	m := d.Judge(whole)
 	if m.Failed != "" {
-		return &failure{reason: BadResponse, detail: "answered without an answer", said: shorten(m.Failed), begun: true}
+		return &failure{reason: BadResponse, detail: "answered without an answer", said: wire.Shorten(m.Failed), begun: true}
 	}
 	if a.ours {
 		a.usage = m.Usage
@@ -126,7 +126,7 @@ func (a *answer) uncollected(err error) *failure {
 	var failed *upstreamStreamError
 	switch {
 	case errors.As(err, &failed):
-		return &failure{reason: BadResponse, detail: "ended its stream with an error", said: shorten(failed.said), begun: true}
+		return &failure{reason: BadResponse, detail: "ended its stream with an error", said: wire.Shorten(failed.said), begun: true}
 	case errors.As(err, &own): // what it would have said without a stream
 		header := a.resp.Header.Clone()
 		header.Set("Content-Type", "application/json; charset=utf-8")
@@ -139,12 +139,6 @@ func (a *answer) uncollected(err error) *failure {
 		return &failure{reason: Lost, detail: "broke its answer off", begun: true, part: a.part()}
 	}
 	return &failure{reason: Lost, detail: "broke its answer off: " + rootCause(err), begun: true, part: a.part()}
-}
-
-// beginning is the first part of an answer that somebody else can go on with.
-type beginning struct {
-	text   string
-	tokens int64
 }
 
 // part returns what has come of a local server's answer; nil if no other backend

@@ -134,7 +134,7 @@ func (f *failure) explain(body []byte) {
 	}
 	f.detail = fmt.Sprintf("answered %d", resp.StatusCode)
 	object := gjson.ParseBytes(body)
-	f.said = shorten(wire.ErrorIn(object))
+	f.said = wire.Shorten(wire.ErrorIn(object))
 	switch {
 	case object.Get("error.type").Str == "exceed_context_size_error":
 		f.reason = ContextOverflow

@@ -105,14 +105,14 @@ func (s *routing) planFor(k *Key, model string) plan {
 	}
 	if !k.mayUse(called) && !k.mayUse(model) {
 		return plan{route: route, refuse: notAllowed(
-			"the key %s may not use the model %s; it may use %s", k.Name, wire.Quote(shorten(called)), wire.OrElse(strings.Join(k.Routes, ", "), "no model"))}
+			"the key %s may not use the model %s; it may use %s", k.Name, wire.Quote(wire.Shorten(called)), wire.OrElse(strings.Join(k.Routes, ", "), "no model"))}
 	}
 	if k == nil || !k.FreeOnly {
 		return s.planRoute(route, model)
 	}
 	if s.backends[route.Primary].paid() {
 		return plan{route: route, refuse: notAllowed(
-			"the key %s may not spend money, and %s goes to %s", k.Name, wire.Quote(shorten(model)), s.backends[route.Primary].name())}
+			"the key %s may not spend money, and %s goes to %s", k.Name, wire.Quote(wire.Shorten(model)), s.backends[route.Primary].name())}
 	}
 	spare := s.backends[route.Fallback]
 	if spare == nil || !spare.paid() {

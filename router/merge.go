@@ -78,7 +78,7 @@ func (m *merged) Add(name string, v gjson.Result, size *int) error {
 
 // mismatch never names the value: it may be the answer.
 func mismatch(name string) error {
-	return fmt.Errorf("%w: it changes %s", errUnmergeable, shorten(wire.Quote(name)))
+	return fmt.Errorf("%w: it changes %s", errUnmergeable, wire.Shorten(wire.Quote(name)))
 }
 
 func (m *merged) addFields(object gjson.Result, size *int) (err error) {
@@ -157,7 +157,7 @@ func (m *merged) element(name string, v gjson.Result, size *int) (*merged, error
 		}
 		if next, err := strconv.Atoi(last.scalar("index")); len(m.list) == 0 && index.Raw != "0" && index.Raw != "1" ||
 			len(m.list) > 0 && (err != nil || index.Raw != strconv.Itoa(next+1)) {
-			return nil, fmt.Errorf("%w: %s has no element %s", errUnmergeable, shorten(wire.Quote(name)), shorten(index.Raw))
+			return nil, fmt.Errorf("%w: %s has no element %s", errUnmergeable, wire.Shorten(wire.Quote(name)), wire.Shorten(index.Raw))
 		}
 	case name == "tool_calls" && len(m.list) > 0:
 		id := v.Get("id")
@@ -169,7 +169,7 @@ func (m *merged) element(name string, v gjson.Result, size *int) (*merged, error
 		}
 	}
 	if len(m.list) >= maxElements {
-		return nil, fmt.Errorf("%w: %s has over %d elements", errUnmergeable, shorten(wire.Quote(name)), maxElements)
+		return nil, fmt.Errorf("%w: %s has over %d elements", errUnmergeable, wire.Shorten(wire.Quote(name)), maxElements)
 	}
 	*size += mergedBytes
 	m.list = append(m.list, &merged{kind: '{'})

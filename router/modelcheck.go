@@ -33,7 +33,7 @@ func (s *routing) checkChoices(k *Key, c *call) wire.Error {
 			return invalidChoice(choice.Field, "%s: a preset is not allowed here: llmsup can't see which model it stands for, and the call's key is restricted to some models or has a budget", choice.Field)
 		case choice.Field != "model" && restricted && !s.allows(k, choice.Model):
 			return invalidChoice(choice.Field, "%s: the key %s may not use the model %s; it may use %s",
-				choice.Field, k.Name, wire.Quote(shorten(choice.Model)), strings.Join(k.Routes, ", "))
+				choice.Field, k.Name, wire.Quote(wire.Shorten(choice.Model)), strings.Join(k.Routes, ", "))
 		}
 	}
 	return wire.Error{}

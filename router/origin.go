@@ -29,7 +29,7 @@ func (d *Door) checkOrigin(w http.ResponseWriter, r *http.Request) wire.Error {
 		if !slices.Contains(d.Origins, "*") && !slices.Contains(d.Origins, origin) {
 			return wire.Error{
 				Status: http.StatusForbidden, Type: wire.TypeInvalid, Code: wire.CodeOrigin,
-				Message: fmt.Sprintf("web pages of %s may not call here; allowed_origins in llmsup.yaml lists those that may", wire.Quote(shorten(origin))),
+				Message: fmt.Sprintf("web pages of %s may not call here; allowed_origins in llmsup.yaml lists those that may", wire.Quote(wire.Shorten(origin))),
 			}
 		}
 	}
@@ -66,7 +66,7 @@ func (d *Door) checkHost(r *http.Request) wire.Error {
 	}
 	return wire.Error{
 		Status: http.StatusForbidden, Type: wire.TypeInvalid, Code: wire.CodeHost,
-		Message: fmt.Sprintf("%s is not a name of this endpoint; allowed_hosts in llmsup.yaml lists more", wire.Quote(shorten(r.Host))),
+		Message: fmt.Sprintf("%s is not a name of this endpoint; allowed_hosts in llmsup.yaml lists more", wire.Quote(wire.Shorten(r.Host))),
 	}
 }
 

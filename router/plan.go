@@ -204,15 +204,6 @@ func (s *routing) unknownModel(k *Key, model string) wire.Error {
 	names := slices.DeleteFunc(s.table.Names(), func(name string) bool { return !k.mayUse(name) })
 	return wire.Error{
 		Status: http.StatusNotFound, Type: wire.TypeInvalid, Code: wire.CodeModelNotFound,
-		Message: fmt.Sprintf("the model %s does not exist here; there are: %s", wire.Quote(shorten(model)), strings.Join(names, ", ")),
+		Message: fmt.Sprintf("the model %s does not exist here; there are: %s", wire.Quote(wire.Shorten(model)), strings.Join(names, ", ")),
 	}
-}
-
-// shorten keeps what a client sent from filling an answer or a log line.
-func shorten(s string) string {
-	const most = 200
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "") + "..."
 }

@@ -88,7 +88,7 @@ func (rt *Router) finish(rec *record) {
 		level = zerolog.WarnLevel
 	}
 	line := rt.log.WithLevel(level).
-		Str("request_id", rec.call.id).Str("path", rec.call.path).Str("model", shorten(rec.call.body.Model)).
+		Str("request_id", rec.call.id).Str("path", rec.call.path).Str("model", wire.Shorten(rec.call.body.Model)).
 		Str("backend", rec.backend).Str("reason", string(rec.reason)).Int("status", status)
 	if rec.call.key != "" {
 		line.Str("key", rec.call.key)

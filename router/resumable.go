@@ -1,7 +1,10 @@
 package router
 
 import (
+	"cmp"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/tidwall/gjson"
 
@@ -67,7 +70,7 @@ func (chatText) Text(choice gjson.Result) (text, spoiled string) {
 	delta := choice.Get("delta")
 	delta.ForEach(func(key, value gjson.Result) bool {
 		if !plainDelta[key.Str] && wire.HasContent(value) {
-			spoiled = "it has more than text: " + shorten(key.Str)
+			spoiled = "it has more than text: " + wire.Shorten(key.Str)
 		}
 		return spoiled == ""
 	})
@@ -281,7 +284,7 @@ func spoiledBody(object gjson.Result) string {
 		}
 	}
 	if kind := object.Get("response_format.type").Str; kind != "" && kind != "text" {
-		return "it asks for " + shorten(kind)
+		return "it asks for " + wire.Shorten(kind)
 	}
 	return ""
 }
@@ -305,4 +308,24 @@ func lessTokens(object gjson.Result, spent int64) (changes []edit, left int64) {
 		changes = append(changes, edit{limit.Index, limit.Index + len(limit.Raw), strconv.FormatInt(rest, 10)})
 	}
 	return changes, left
+}
+
+// beginning is the first part of an answer that somebody else can go on with.
+type beginning struct {
+	text   string
+	tokens int64
+}
+
+// applied returns a text with some changes in it, which do not overlap.
+func applied(raw string, changes []edit) string {
+	slices.SortFunc(changes, func(a, b edit) int { return cmp.Compare(a.from, b.from) })
+	var out strings.Builder
+	at := 0
+	for _, c := range changes {
+		out.WriteString(raw[at:c.from])
+		out.WriteString(c.text)
+		at = c.to
+	}
+	out.WriteString(raw[at:])
+	return out.String()
 }

@@ -2,13 +2,11 @@ package router
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/tidwall/gjson"
@@ -90,20 +88,6 @@ func (r *resumption) resume(ctx context.Context, w http.ResponseWriter) error {
 		return err
 	}
 	return r.relay(w, a, wantsUsage)
-}
-
-// applied returns a text with some changes in it, which do not overlap.
-func applied(raw string, changes []edit) string {
-	slices.SortFunc(changes, func(a, b edit) int { return cmp.Compare(a.from, b.from) })
-	var out strings.Builder
-	at := 0
-	for _, c := range changes {
-		out.WriteString(raw[at:c.from])
-		out.WriteString(c.text)
-		at = c.to
-	}
-	out.WriteString(raw[at:])
-	return out.String()
 }
 
 // relay writes the continuation as events of the stream that broke.

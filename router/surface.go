@@ -59,7 +59,7 @@ func (rt *Router) surface() http.Handler {
 		mux.HandleFunc(path, wrongMethod(wire.Chat, http.MethodGet))
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		message := fmt.Sprintf("there is nothing at %s %s", r.Method, shorten(r.URL.Path))
+		message := fmt.Sprintf("there is nothing at %s %s", r.Method, wire.Shorten(r.URL.Path))
 		if _, ok := endpoints["/v1"+r.URL.Path]; ok {
 			message += "; the base URL has to end in /v1"
 		}
@@ -96,7 +96,7 @@ func wrongMethod(d wire.Dialect, right string) http.HandlerFunc {
 		w.Header().Set("Allow", right)
 		wire.WriteError(w, d, wire.Error{
 			Status: http.StatusMethodNotAllowed, Type: wire.TypeInvalid, Code: wire.CodeMethod,
-			Message: fmt.Sprintf("%s takes %s, not %s", shorten(r.URL.Path), right, r.Method),
+			Message: fmt.Sprintf("%s takes %s, not %s", wire.Shorten(r.URL.Path), right, r.Method),
 		})
 	}
 }

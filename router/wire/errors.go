@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 )
 
 // Error is an error that llmsup itself gives to a client.
@@ -80,4 +81,13 @@ func WriteError(w http.ResponseWriter, d Dialect, e Error) {
 	}
 	w.WriteHeader(e.Status)
 	_, _ = w.Write(out) // the client may have left
+}
+
+// Shorten keeps what a client sent from filling an answer or a log line.
+func Shorten(s string) string {
+	const most = 200
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "..."
 }
