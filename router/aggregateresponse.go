@@ -75,7 +75,7 @@ func (a *responseAggregator) Whole() ([]byte, error) {
 	})
 	switch {
 	case items == 0 && len(a.items) > 0 && output.IsArray(): // some upstreams leave them out
-		return []byte(applied(a.final, []edit{{output.Index, output.Index + len(output.Raw), "[" + strings.Join(a.items, ",") + "]"}})), nil
+		return []byte(wire.Apply(a.final, []wire.Edit{{From: output.Index, To: output.Index + len(output.Raw), Text: "[" + strings.Join(a.items, ",") + "]"}})), nil
 	case len(a.items) > items || !strings.HasPrefix(text.String(), unescape(a.text.String())):
 		return nil, fmt.Errorf("%w: the final event contradicts the deltas", errUnmergeable)
 	}

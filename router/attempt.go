@@ -230,7 +230,7 @@ func (a *answer) awaitFirstEvent(d wire.Dialect) *failure {
 				return a.uncollected(err)
 			}
 		} else {
-			a.held = append(a.held, a.unasked.pass(e)...)
+			a.held = append(a.held, a.unasked.Pass(e)...)
 		}
 		switch {
 		case m.Failed != "":

@@ -10,6 +10,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/router/request"
+	"github.com/llmsup/llmsup/router/resume"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -134,49 +135,49 @@ func (a *answer) uncollected(err error) *failure {
 	case errors.Is(err, errNotSame), errors.Is(err, errUnfamiliar), errors.Is(err, errTooLong), errors.Is(err, errUnmergeable):
 		return &failure{reason: BadResponse, detail: err.Error(), begun: true, again: a.ours, strange: errors.Is(err, errUnfamiliar)}
 	case errors.Is(err, errStalled):
-		return &failure{reason: Stalled, detail: "was silent for too long in the middle of its answer", begun: true, part: a.part()}
+		return &failure{reason: Stalled, detail: "was silent for too long in the middle of its answer", begun: true, part: a.Part()}
 	case errors.Is(err, errNotWhole):
-		return &failure{reason: Lost, detail: "broke its answer off", begun: true, part: a.part()}
+		return &failure{reason: Lost, detail: "broke its answer off", begun: true, part: a.Part()}
 	}
-	return &failure{reason: Lost, detail: "broke its answer off: " + rootCause(err), begun: true, part: a.part()}
+	return &failure{reason: Lost, detail: "broke its answer off: " + rootCause(err), begun: true, part: a.Part()}
 }
 
-// part returns what has come of a local server's answer; nil if no other backend
+// Part returns what has come of a local server's answer; nil if no other backend
 // could continue it faithfully.
-func (a *answer) part() *beginning {
+func (a *answer) Part() *resume.PartialAnswer {
 	so := a.assembler.soFar()
 	if !a.ours || so.text == "" || so.called || so.logprobs || so.several || so.finished || so.reasoning != "" {
 		return nil
 	}
-	return &beginning{so.text, so.tokens}
+	return &resume.PartialAnswer{Text: so.text, Tokens: so.tokens}
 }
 
 // goOn gives the rest of a call to the next backend, whose first one broke off in
 // the middle of its answer. done is false where that can't be, and the whole call
 // has to be given away; failed is then why, if the backend was asked.
 func (rt *Router) goOn(w http.ResponseWriter, r *http.Request, c *call, p plan, s step, first *failure, rec *record) (done bool, failed *failure) {
-	d := resumableOf(c.path)
+	d := resume.ResumableOf(c.path)
 	object := gjson.Parse(c.body.Text())
 	// Nothing has been sent of a beginning that is too short to tell its repetition,
 	// which is what a llama-server answers with; it may as well be made again.
-	if first.part == nil || len(first.part.text) < echoFrom || d == nil || !p.route.Resume || spoiledBody(object) != "" {
+	if first.part == nil || len(first.part.Text) < resume.EchoFrom || d == nil || !p.route.Resume || resume.SpoiledBody(object) != "" {
 		return false, nil
 	}
-	limits, left := lessTokens(object, first.part.tokens)
-	more, ok := d.more(object, first.part.text)
+	limits, left := resume.LessTokens(object, first.part.Tokens)
+	more, ok := d.More(object, first.part.Text)
 	if !ok || left == 0 {
 		return false, nil
 	}
 	next := *c
 	var err error
-	if next.body, err = request.ParseBody([]byte(applied(c.body.Text(), append(limits, more)))); err != nil {
+	if next.body, err = request.ParseBody([]byte(wire.Apply(c.body.Text(), append(limits, more)))); err != nil {
 		return false, nil
 	}
 	a, failed := attempt(r.Context(), &next, s, p.spareTimeout, p.idleTimeout, alternative{})
 	if failed != nil {
 		return false, failed
 	}
-	joined, ok := d.joined(string(a.held), *first.part)
+	joined, ok := d.Joined(string(a.held), *first.part)
 	if a.events != nil || a.rest != nil || !ok {
 		a.close()
 		failed = &failure{backend: s.backend.name(), reason: BadResponse, detail: "could not go on with the answer", begun: true, usage: a.usage}
@@ -185,7 +186,7 @@ func (rt *Router) goOn(w http.ResponseWriter, r *http.Request, c *call, p plan, 
 	}
 	a.held = []byte(joined)
 	rec.backend, rec.model, rec.resumedBy = s.backend.name(), s.model, s.backend.name()
-	rec.local, rec.firstPart = p.local != nil, first.part.tokens
+	rec.local, rec.firstPart = p.local != nil, first.part.Tokens
 	rec.ofRest, a.usage = a.usage, c.dialect.Judge([]byte(joined)).Usage
 	rt.deliver(w, r, c, a, rec)
 	return true, nil

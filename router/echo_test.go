@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/llmsup/llmsup/router/resume"
 )
 
 // TestEcho: what a continuation repeats of the text before it is taken out, in
@@ -27,14 +29,14 @@ func TestEcho(t *testing.T) {
 		"nothing":                     {before, "", "stop", ""},
 	} {
 		for size := 1; size <= len(tc.more)+1; size++ {
-			e := newEcho(tc.before)
+			e := resume.NewEcho(tc.before)
 			var got strings.Builder
 			for rest := tc.more; rest != ""; {
 				n := min(size, len(rest))
-				got.WriteString(e.pass(rest[:n]))
+				got.WriteString(e.Pass(rest[:n]))
 				rest = rest[n:]
 			}
-			got.WriteString(e.rest(tc.finish))
+			got.WriteString(e.Rest(tc.finish))
 			if got.String() != tc.want {
 				t.Errorf("%s, in pieces of %d: %q, want %q", name, size, got.String(), tc.want)
 			}
@@ -48,30 +50,30 @@ func TestStoryOfAlikeEvents(t *testing.T) {
 	event := func(created int, text, finish string) string {
 		return fmt.Sprintf(`{"choices":[{"finish_reason":%s,"index":0,"delta":{"content":%s}}],"created":%d,"id":"x","model":"m"}`, finish, text, created)
 	}
-	s := story{dialect: chatText{}}
+	s := resume.Transcript{Dialect: resume.ChatText{}}
 	var want strings.Builder
 	for i, text := range []string{" 1", " 2", `a \"quoted\" one`, " 3", `back\\slash`, "}],", " 4", "", `é`, `é`, " 5", `"`, " 6"} {
 		quoted := `"` + text + `"`
 		if text == `"` {
 			quoted = `"\""`
 		}
-		s.hear([]byte(event(i/5, quoted, "null")))
+		s.Hear([]byte(event(i/5, quoted, "null")))
 		want.WriteString(strings.NewReplacer(`\"`, `"`, `\\`, `\`, `é`, "é").Replace(text))
 	}
-	if s.text.String() != want.String() || s.tokens != 12 || s.spoiled != "" || s.finish != "" || s.head.ID != "x" {
-		t.Errorf("%q, %d tokens, spoiled %q, finish %q; want %q", s.text.String(), s.tokens, s.spoiled, s.finish, want.String())
+	if s.Text.String() != want.String() || s.Tokens != 12 || s.Spoiled != "" || s.Finish != "" || s.Head.ID != "x" {
+		t.Errorf("%q, %d tokens, spoiled %q, finish %q; want %q", s.Text.String(), s.Tokens, s.Spoiled, s.Finish, want.String())
 	}
-	s.hear([]byte(`{"choices":[{"finish_reason":null,"index":0,"delta":{"content":" 7","tool_calls":[{}]}}],"created":2,"id":"x","model":"m"}`))
-	if s.spoiled == "" {
+	s.Hear([]byte(`{"choices":[{"finish_reason":null,"index":0,"delta":{"content":" 7","tool_calls":[{}]}}],"created":2,"id":"x","model":"m"}`))
+	if s.Spoiled == "" {
 		t.Error("a tool call between texts is not noticed")
 	}
-	s = story{dialect: chatText{}}
-	s.hear([]byte(event(0, `" 1"`, "null")))
-	s.hear([]byte(event(0, `" 2"`, `"stop"`)))
-	if s.finish != "stop" || s.text.String() != " 1 2" {
-		t.Errorf("finish %q, %q", s.finish, s.text.String())
+	s = resume.Transcript{Dialect: resume.ChatText{}}
+	s.Hear([]byte(event(0, `" 1"`, "null")))
+	s.Hear([]byte(event(0, `" 2"`, `"stop"`)))
+	if s.Finish != "stop" || s.Text.String() != " 1 2" {
+		t.Errorf("finish %q, %q", s.Finish, s.Text.String())
 	}
-	if allocs := testing.AllocsPerRun(100, func() { s.hear([]byte(event(0, `" 1"`, "null"))) }); s.text.Len() == 0 || allocs > 20 {
+	if allocs := testing.AllocsPerRun(100, func() { s.Hear([]byte(event(0, `" 1"`, "null"))) }); s.Text.Len() == 0 || allocs > 20 {
 		t.Errorf("%g allocations", allocs)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/router/budget"
+	"github.com/llmsup/llmsup/router/resume"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -19,21 +20,21 @@ import (
 type failure struct {
 	backend    string
 	reason     Reason
-	detail     string           // for a person, without the backend's name; goes into the log
-	said       string           // the backend's own words: they may quote a prompt, so only the caller gets them
-	resp       *http.Response   // the backend's own error; nil where it gave none
-	body       []byte           // of resp, whole
-	retryAfter int              // seconds, as the backend asked; 0 = it did not
-	begun      bool             // something may have been generated
-	spoke      bool             // its headers came
-	fair       bool             // they did not, in a time in which they should have
-	again      bool             // it would answer if it were asked without a stream
-	unwaited   bool             // it was not waited for, since somebody else could be asked
-	strange    bool             // its streams are not understood
-	part       *beginning       // the beginning of an answer that broke off
-	usage      wire.Usage       // what the backend said of it
-	charge     *charge          // what may have been billed for nothing; nil = nothing was
-	overBudget *budget.Exceeded // the backend was not asked, since it takes money; nil = it was
+	detail     string                // for a person, without the backend's name; goes into the log
+	said       string                // the backend's own words: they may quote a prompt, so only the caller gets them
+	resp       *http.Response        // the backend's own error; nil where it gave none
+	body       []byte                // of resp, whole
+	retryAfter int                   // seconds, as the backend asked; 0 = it did not
+	begun      bool                  // something may have been generated
+	spoke      bool                  // its headers came
+	fair       bool                  // they did not, in a time in which they should have
+	again      bool                  // it would answer if it were asked without a stream
+	unwaited   bool                  // it was not waited for, since somebody else could be asked
+	strange    bool                  // its streams are not understood
+	part       *resume.PartialAnswer // the beginning of an answer that broke off
+	usage      wire.Usage            // what the backend said of it
+	charge     *charge               // what may have been billed for nothing; nil = nothing was
+	overBudget *budget.Exceeded      // the backend was not asked, since it takes money; nil = it was
 }
 
 // words are for the log and for other callers.

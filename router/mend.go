@@ -8,6 +8,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"github.com/llmsup/llmsup/router/resume"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -37,10 +38,10 @@ func (a *assembler) endsAtLimit() bool {
 	// A stop string may end an answer within its last token, and what llama-server
 	// looks for a tool call in may lack some text.
 	object := gjson.ParseBytes(a.streamed.body.Raw)
-	if spoiledBody(object) != "" || a.streamed.stops || wire.HasContent(object.Get("tools")) {
+	if resume.SpoiledBody(object) != "" || a.streamed.stops || wire.HasContent(object.Get("tools")) {
 		return false
 	}
-	changes, left := lessTokens(object, c.spent)
+	changes, left := resume.LessTokens(object, c.spent)
 	if len(changes) != 1 || left != 0 {
 		return false
 	}

@@ -102,12 +102,12 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d wire.Dialec
 			return a.passError(w, rec, e)
 		}
 		if a.resume != nil {
-			a.resume.story.hear(e.Data)
+			a.resume.story.Hear(e.Data)
 		}
 		if e.Carries() {
 			rec.seen++
 		}
-		out := a.unasked.pass(e)
+		out := a.unasked.Pass(e)
 		if more := a.events.Buffered(); more || len(burst) > 0 {
 			burst = append(burst, out...)
 			if more && len(burst) < pieceSize {
@@ -202,7 +202,7 @@ func (a *answer) tell(held []byte) {
 		if err != nil {
 			return
 		}
-		a.resume.story.hear(e.Data)
+		a.resume.story.Hear(e.Data)
 	}
 }
 

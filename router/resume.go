@@ -12,6 +12,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/router/request"
+	"github.com/llmsup/llmsup/router/resume"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -22,7 +23,7 @@ type resumption struct {
 	call  *call
 	to    step
 	plan  plan
-	story story
+	story resume.Transcript
 	rec   *record
 	tried bool
 }
@@ -30,11 +31,11 @@ type resumption struct {
 // resumable returns how a call could be resumed that the first step of a plan
 // answers; nil = it can't be.
 func (c *call) resumable(p plan, s step, rec *record) *resumption {
-	d := resumableOf(c.path)
+	d := resume.ResumableOf(c.path)
 	if d == nil || !s.first || !p.steps[0].first || !p.route.Resume || len(p.steps) < 2 || s.backend.paid() || !mayFallBack(p.route, Lost) {
 		return nil
 	}
-	return &resumption{call: c, to: p.steps[1], plan: p, story: story{dialect: d}, rec: rec}
+	return &resumption{call: c, to: p.steps[1], plan: p, story: resume.Transcript{Dialect: d}, rec: rec}
 }
 
 var errNoResume = errors.New("nobody else can go on with it")
@@ -42,32 +43,32 @@ var errNoResume = errors.New("nobody else can go on with it")
 // resume writes the rest of a stream that broke. It returns errNoResume where it
 // has written nothing, and the caller has to say that the stream broke.
 func (r *resumption) resume(ctx context.Context, w http.ResponseWriter) error {
-	if r == nil || r.tried || r.story.spoiled != "" || r.story.head.ID == "" || r.story.closed && r.story.finish == "" {
+	if r == nil || r.tried || r.story.Spoiled != "" || r.story.Head.ID == "" || r.story.Closed && r.story.Finish == "" {
 		return errNoResume
 	}
 	r.tried = true
 	object := gjson.Parse(r.call.body.Text())
-	if spoiledBody(object) != "" { // looked at only now: nearly all streams come to their end
+	if resume.SpoiledBody(object) != "" { // looked at only now: nearly all streams come to their end
 		return errNoResume
 	}
 	wantsUsage := object.Get("stream_options.include_usage").Bool()
-	limits, left := lessTokens(object, r.story.tokens)
+	limits, left := resume.LessTokens(object, r.story.Tokens)
 	switch {
-	case r.story.finish != "": // it was whole but for its end mark
+	case r.story.Finish != "": // it was whole but for its end mark
 		return r.end(w, wantsUsage, r.known())
 	case left == 0:
-		if err := r.finish(w, r.story.dialect.outOfTokens()); err != nil {
+		if err := r.finish(w, r.story.Dialect.OutOfTokens()); err != nil {
 			return err
 		}
 		return r.end(w, wantsUsage, r.known())
 	}
-	more, ok := r.story.dialect.more(object, r.story.text.String())
+	more, ok := r.story.Dialect.More(object, r.story.Text.String())
 	if !ok {
 		return errNoResume
 	}
 	next := *r.call
 	var err error
-	if next.body, err = request.ParseBody([]byte(applied(r.call.body.Text(), append(limits, more)))); err != nil {
+	if next.body, err = request.ParseBody([]byte(wire.Apply(r.call.body.Text(), append(limits, more)))); err != nil {
 		return errNoResume
 	}
 	a, failed := attempt(ctx, &next, r.to, r.plan.spareTimeout, r.plan.idleTimeout, alternative{})
@@ -83,7 +84,7 @@ func (r *resumption) resume(ctx context.Context, w http.ResponseWriter) error {
 		}
 		return errNoResume
 	}
-	r.rec.resumedBy, r.rec.reserved, r.rec.firstPart = r.to.backend.name(), a.reserved, r.story.tokens
+	r.rec.resumedBy, r.rec.reserved, r.rec.firstPart = r.to.backend.name(), a.reserved, r.story.Tokens
 	if _, err := fmt.Fprintf(w, ": resumed by %s\n\n", r.rec.resumedBy); err != nil {
 		return err
 	}
@@ -98,13 +99,13 @@ func (r *resumption) relay(w http.ResponseWriter, a *answer, wantsUsage bool) er
 	a.beginWatch()
 	defer a.endWatch()
 	flush := http.NewResponseController(w).Flush
-	repeated := newEcho(r.story.text.String())
+	repeated := resume.NewEcho(r.story.Text.String())
 	var used wire.Usage
 	say := func(text string) error {
 		if text == "" {
 			return nil
 		}
-		if _, err := w.Write(r.story.dialect.chunk(r.story.head, text)); err != nil {
+		if _, err := w.Write(r.story.Dialect.Chunk(r.story.Head, text)); err != nil {
 			return err
 		}
 		return flush()
@@ -140,12 +141,12 @@ func (r *resumption) relay(w http.ResponseWriter, a *answer, wantsUsage bool) er
 		case len(e.Data) == 0:
 			continue
 		}
-		text, finish, spoiled := r.story.dialect.part(gjson.ParseBytes(e.Data))
+		text, finish, spoiled := r.story.Dialect.Part(gjson.ParseBytes(e.Data))
 		if spoiled != "" {
 			return fmt.Errorf("%w: %s", errCut, spoiled)
 		}
-		if text = repeated.pass(text); finish != "" {
-			text += repeated.rest(finish)
+		if text = repeated.Pass(text); finish != "" {
+			text += repeated.Rest(finish)
 		}
 		if text != "" {
 			r.rec.seen++
@@ -164,8 +165,8 @@ func (r *resumption) relay(w http.ResponseWriter, a *answer, wantsUsage bool) er
 
 // finish writes the finish reason.
 func (r *resumption) finish(w http.ResponseWriter, reason string) error {
-	r.story.finish = reason
-	if _, err := w.Write(r.story.dialect.finishChunk(r.story.head, reason)); err != nil {
+	r.story.Finish = reason
+	if _, err := w.Write(r.story.Dialect.FinishChunk(r.story.Head, reason)); err != nil {
 		return err
 	}
 	return http.NewResponseController(w).Flush()
@@ -174,7 +175,7 @@ func (r *resumption) finish(w http.ResponseWriter, reason string) error {
 // known is what was used of a stream that nobody else has to go on with: what its
 // events said, which also know of tokens without a text.
 func (r *resumption) known() wire.Usage {
-	u := wire.Usage{Completion: &r.story.tokens}
+	u := wire.Usage{Completion: &r.story.Tokens}
 	u.Merge(r.rec.usage)
 	return u
 }
@@ -182,13 +183,13 @@ func (r *resumption) known() wire.Usage {
 // Whole puts both parts' tokens together. The continuation's prompt had the
 // first part in it.
 func (r *resumption) Whole(second wire.Usage) wire.Usage {
-	completion := r.story.tokens
+	completion := r.story.Tokens
 	if second.Completion != nil {
 		completion += *second.Completion
 	}
 	u := wire.Usage{Completion: &completion}
 	if second.Prompt != nil {
-		u.Prompt = new(max(*second.Prompt-r.story.tokens, 0))
+		u.Prompt = new(max(*second.Prompt-r.story.Tokens, 0))
 	}
 	return u
 }
@@ -197,7 +198,7 @@ func (r *resumption) Whole(second wire.Usage) wire.Usage {
 func (r *resumption) end(w http.ResponseWriter, wantsUsage bool, u wire.Usage) error {
 	r.rec.usage.Merge(u)
 	r.rec.conclude()
-	if _, err := w.Write(r.story.dialect.ending(&r.story, u, wantsUsage)); err != nil {
+	if _, err := w.Write(r.story.Dialect.Ending(&r.story, u, wantsUsage)); err != nil {
 		return err
 	}
 	return http.NewResponseController(w).Flush()

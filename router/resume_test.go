@@ -11,6 +11,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/resume"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -259,13 +260,13 @@ func TestResumedMetric(t *testing.T) {
 // TestEchoIsLinear: what is held back is not compared anew with each piece.
 func TestEchoIsLinear(t *testing.T) {
 	before := strings.Repeat("1234567", 1<<20/7)
-	e := newEcho(before)
+	e := resume.NewEcho(before)
 	began := time.Now()
 	var out strings.Builder
 	for at := 0; at < len(before); at += 2 {
-		out.WriteString(e.pass(before[at:min(at+2, len(before))]))
+		out.WriteString(e.Pass(before[at:min(at+2, len(before))]))
 	}
-	out.WriteString(e.pass("new") + e.rest("stop"))
+	out.WriteString(e.Pass("new") + e.Rest("stop"))
 	if took := time.Since(began); out.String() != "new" || took > 3*time.Second {
 		t.Errorf("%d bytes after %s", out.Len(), took)
 	}

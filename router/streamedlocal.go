@@ -138,13 +138,13 @@ func localResponse(whole []byte) ([]byte, error) {
 	case !wire.HasContent(output):
 		return nil, fmt.Errorf("%w: it has tokens but no text", errNotSame)
 	}
-	changes := []edit{{created.Index, created.Index, created.Raw + `,"completed_at":`}}
+	changes := []wire.Edit{{From: created.Index, To: created.Index, Text: created.Raw + `,"completed_at":`}}
 	output.ForEach(func(_, item gjson.Result) bool {
 		if item.Get("type").Str == "reasoning" && !item.Get("status").Exists() {
 			end := item.Index + len(item.Raw) - 1
-			changes = append(changes, edit{end, end, `,"status":"completed"`})
+			changes = append(changes, wire.Edit{From: end, To: end, Text: `,"status":"completed"`})
 		}
 		return true
 	})
-	return []byte(applied(string(whole), changes)), nil
+	return []byte(wire.Apply(string(whole), changes)), nil
 }

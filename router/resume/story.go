@@ -1,4 +1,4 @@
-package router
+package resume
 
 import (
 	"bytes"
@@ -9,18 +9,18 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// story is what has to be known of a stream so that somebody else can go on with
+// Transcript is what has to be known of a stream so that somebody else can go on with
 // it: its text so far, and whether there is more to it than text.
-type story struct {
-	dialect resumable
-	text    strings.Builder
+type Transcript struct {
+	Dialect resumable
+	Text    strings.Builder
 	around  [2][]byte // what stands before and behind the text in its last event
-	tokens  int64     // events with text, of which llama-server makes one for each
-	head    head      // of its events
-	finish  string    // the finish reason, once it came
-	closed  bool      // nothing can be added to the text any more
+	Tokens  int64     // events with text, of which llama-server makes one for each
+	Head    head      // of its events
+	Finish  string    // the finish reason, once it came
+	Closed  bool      // nothing can be added to the text any more
 	told    bool      // its usage was sent
-	spoiled string    // why nobody else can go on; "" = somebody can
+	Spoiled string    // why nobody else can go on; "" = somebody can
 }
 
 // head is what all events of a stream have in common.
@@ -33,29 +33,29 @@ type head struct {
 // maxStory is how much text is kept for somebody else to go on with, in bytes.
 const maxStory = 4 << 20
 
-// hear takes an event of the stream into account.
-func (s *story) hear(data []byte) {
-	if s.spoiled != "" || len(data) == 0 || wire.IsDone(data) {
+// Hear takes an event of the stream into account.
+func (s *Transcript) Hear(data []byte) {
+	if s.Spoiled != "" || len(data) == 0 || wire.IsDone(data) {
 		return
 	}
-	if s.text.Len() > maxStory {
-		s.spoiled = "it is too long"
+	if s.Text.Len() > maxStory {
+		s.Spoiled = "it is too long"
 		return
 	}
 	if text, ok := s.alike(data); ok {
-		s.text.Write(text)
-		s.tokens++
+		s.Text.Write(text)
+		s.Tokens++
 		return
 	}
 	event := gjson.ParseBytes(data)
-	text := s.dialect.hear(s, event)
+	text := s.Dialect.Hear(s, event)
 	if text != "" {
-		s.text.WriteString(text)
-		s.tokens++
+		s.Text.WriteString(text)
+		s.Tokens++
 	}
 	s.around = [2][]byte{}
-	if text != "" && s.spoiled == "" && s.finish == "" && !event.Get("usage").Exists() {
-		if value := event.Get(s.dialect.place()); value.Index > 0 && bytes.HasPrefix(data[value.Index:], []byte(value.Raw)) {
+	if text != "" && s.Spoiled == "" && s.Finish == "" && !event.Get("usage").Exists() {
+		if value := event.Get(s.Dialect.place()); value.Index > 0 && bytes.HasPrefix(data[value.Index:], []byte(value.Raw)) {
 			s.around = [2][]byte{bytes.Clone(data[:value.Index+1]), bytes.Clone(data[value.Index+len(value.Raw)-1:])}
 		}
 	}
@@ -63,7 +63,7 @@ func (s *story) hear(data []byte) {
 
 // alike returns the text of an event that says the same as the last one but for
 // its text, as nearly all events of a stream do. It spares a parser.
-func (s *story) alike(data []byte) (text []byte, ok bool) {
+func (s *Transcript) alike(data []byte) (text []byte, ok bool) {
 	before, after := s.around[0], s.around[1]
 	if len(before) == 0 || len(data) <= len(before)+len(after) || !bytes.HasPrefix(data, before) || !bytes.HasSuffix(data, after) {
 		return nil, false
@@ -72,31 +72,31 @@ func (s *story) alike(data []byte) (text []byte, ok bool) {
 	return text, bytes.IndexByte(text, '"') < 0 && bytes.IndexByte(text, '\\') < 0
 }
 
-// echoFrom is from which length on a text that comes again is a repetition, in
+// EchoFrom is from which length on a text that comes again is a repetition, in
 // bytes, and not a list of ones.
-const echoFrom = 16
+const EchoFrom = 16
 
-// echo takes out of a continuation what repeats the text that it continues: there
+// Echo takes out of a continuation what repeats the text that it continues: there
 // are backends that begin anew, or say the last message once more. White space
 // before either is passed over: chat templates trim messages.
-type echo struct {
+type Echo struct {
 	before string // the text so far, without the space that it begins with
 	lead   string // the space that the continuation begins with, held back
 	held   int    // so much of before has come again, and is held back
 	over   bool
 }
 
-func newEcho(before string) echo {
-	e := echo{before: strings.TrimLeft(before, space)}
-	e.over = len(e.before) < echoFrom // as much is said twice by chance
+func NewEcho(before string) Echo {
+	e := Echo{before: strings.TrimLeft(before, space)}
+	e.over = len(e.before) < EchoFrom // as much is said twice by chance
 	return e
 }
 
 const space = " \t\r\n"
 
-// pass returns what of some more text is new. What may still be repetition is
+// Pass returns what of some more text is new. What may still be repetition is
 // held back.
-func (e *echo) pass(text string) string {
+func (e *Echo) Pass(text string) string {
 	if e.over {
 		return text
 	}
@@ -117,14 +117,14 @@ func (e *echo) pass(text string) string {
 	return e.lead + e.before[:e.held] + text
 }
 
-// rest returns what was held back and is no repetition after all. One that ended
+// Rest returns what was held back and is no repetition after all. One that ended
 // since it had no more tokens is a repetition that it did not get to the end of.
-func (e *echo) rest(finish string) string {
+func (e *Echo) Rest(finish string) string {
 	if e.over {
 		return ""
 	}
 	e.over = true
-	if finish == "length" && e.held >= echoFrom {
+	if finish == "length" && e.held >= EchoFrom {
 		return ""
 	}
 	return e.lead + e.before[:e.held]

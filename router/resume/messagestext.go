@@ -1,4 +1,4 @@
-package router
+package resume
 
 import (
 	"strconv"
@@ -14,29 +14,29 @@ type messagesText struct{}
 
 func (messagesText) place() string { return "delta.text" }
 
-func (messagesText) hear(s *story, event gjson.Result) (text string) {
+func (messagesText) Hear(s *Transcript, event gjson.Result) (text string) {
 	switch event.Get("type").Str {
 	case "message_start":
-		s.head = head{ID: event.Get("message.id").Str, Model: event.Get("message.model").Str}
+		s.Head = head{ID: event.Get("message.id").Str, Model: event.Get("message.model").Str}
 	case "content_block_start":
 		if block := event.Get("content_block"); event.Get("index").Int() == 0 && block.Get("type").Str == "text" {
 			return block.Get("text").Str
 		}
-		s.spoiled = "it has more than a block of text"
+		s.Spoiled = "it has more than a block of text"
 	case "content_block_delta":
 		if event.Get("index").Int() == 0 && event.Get("delta.type").Str == "text_delta" {
 			return event.Get("delta.text").Str
 		}
-		s.spoiled = "it has more than text"
+		s.Spoiled = "it has more than text"
 	case "content_block_stop":
-		s.closed = true
+		s.Closed = true
 	case "message_delta":
-		s.finish, s.told = event.Get("delta.stop_reason").Str, true
+		s.Finish, s.told = event.Get("delta.stop_reason").Str, true
 	}
 	return ""
 }
 
-func (messagesText) part(event gjson.Result) (text, finish, spoiled string) {
+func (messagesText) Part(event gjson.Result) (text, finish, spoiled string) {
 	switch event.Get("type").Str {
 	case "content_block_start":
 		if block := event.Get("content_block"); block.Get("type").Str != "text" || event.Get("index").Int() != 0 {
@@ -54,22 +54,22 @@ func (messagesText) part(event gjson.Result) (text, finish, spoiled string) {
 	return "", "", ""
 }
 
-func (messagesText) more(object gjson.Result, text string) (edit, bool) {
-	return chatText{}.more(object, text)
+func (messagesText) More(object gjson.Result, text string) (wire.Edit, bool) {
+	return ChatText{}.More(object, text)
 }
 
-func (messagesText) joined(whole string, p beginning) (string, bool) {
+func (messagesText) Joined(whole string, p PartialAnswer) (string, bool) {
 	return joined(whole, textPlace{"content.0.text", "content.#", "stop_reason", "usage.output_tokens", "usage.input_tokens"}, p)
 }
 
-func (messagesText) chunk(_ head, text string) []byte {
+func (messagesText) Chunk(_ head, text string) []byte {
 	return namedEvent("content_block_delta", `{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":`+wire.Quote(text)+`}}`)
 }
 
-// finishChunk is nothing: the finish reason stands beside the usage.
-func (messagesText) finishChunk(head, string) []byte { return nil }
+// FinishChunk is nothing: the finish reason stands beside the usage.
+func (messagesText) FinishChunk(head, string) []byte { return nil }
 
-func (messagesText) ending(s *story, u wire.Usage, _ bool) []byte {
+func (messagesText) Ending(s *Transcript, u wire.Usage, _ bool) []byte {
 	var out []byte
 	if !s.told {
 		spent := int64(0)
@@ -77,12 +77,12 @@ func (messagesText) ending(s *story, u wire.Usage, _ bool) []byte {
 			spent = *u.Completion
 		}
 		out = append(namedEvent("content_block_stop", `{"type":"content_block_stop","index":0}`), namedEvent("message_delta",
-			`{"type":"message_delta","delta":{"stop_reason":`+wire.Quote(s.finish)+`,"stop_sequence":null},"usage":{"output_tokens":`+strconv.FormatInt(spent, 10)+`}}`)...)
+			`{"type":"message_delta","delta":{"stop_reason":`+wire.Quote(s.Finish)+`,"stop_sequence":null},"usage":{"output_tokens":`+strconv.FormatInt(spent, 10)+`}}`)...)
 	}
 	return append(out, namedEvent("message_stop", `{"type":"message_stop"}`)...)
 }
 
-func (messagesText) outOfTokens() string { return "max_tokens" }
+func (messagesText) OutOfTokens() string { return "max_tokens" }
 
 // namedEvent writes an event as Anthropic does.
 func namedEvent(name, data string) []byte {

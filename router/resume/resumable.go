@@ -1,10 +1,7 @@
-package router
+package resume
 
 import (
-	"cmp"
-	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/tidwall/gjson"
 
@@ -14,42 +11,36 @@ import (
 // resumable is a dialect whose streams of plain text somebody else can go on
 // with.
 type resumable interface {
-	// hear takes an event of the first part into account, and returns what it adds to
+	// Hear takes an event of the first part into account, and returns what it adds to
 	// the text.
-	hear(s *story, event gjson.Result) (text string)
+	Hear(s *Transcript, event gjson.Result) (text string)
 	// Part returns what an event of the continuation adds to the text, the finish
 	// reason, if it has one, and why, with it, it is no continuation.
-	part(event gjson.Result) (text, finish, spoiled string)
+	Part(event gjson.Result) (text, finish, spoiled string)
 	// place is where the text stands in an event, as gjson's path.
 	place() string
-	// more returns the change of a request's body that asks for a continuation of
+	// More returns the change of a request's body that asks for a continuation of
 	// text; ok is false where there is no place for it.
-	more(object gjson.Result, text string) (change edit, ok bool)
-	// joined puts a part before a whole answer that continues it.
-	joined(whole string, p beginning) (body string, ok bool)
-	// chunk is an event with some more text.
-	chunk(h head, text string) []byte
-	// finishChunk are the events that come with the finish reason, before the usage
+	More(object gjson.Result, text string) (change wire.Edit, ok bool)
+	// Joined puts a part before a whole answer that continues it.
+	Joined(whole string, p PartialAnswer) (body string, ok bool)
+	// Chunk is an event with some more text.
+	Chunk(h head, text string) []byte
+	// FinishChunk are the events that come with the finish reason, before the usage
 	// is known.
-	finishChunk(h head, finish string) []byte
-	// ending are the events that end a stream, of which finishChunk has been sent.
+	FinishChunk(h head, finish string) []byte
+	// Ending are the events that end a stream, of which FinishChunk has been sent.
 	// asked: the client wants to know what it used.
-	ending(s *story, u wire.Usage, asked bool) []byte
-	// outOfTokens is the finish reason of an answer that has come to its limit.
-	outOfTokens() string
-}
-
-// edit puts text in the place of raw[from:to].
-type edit struct {
-	from, to int
-	text     string
+	Ending(s *Transcript, u wire.Usage, asked bool) []byte
+	// OutOfTokens is the finish reason of an answer that has come to its limit.
+	OutOfTokens() string
 }
 
 // resumables are the dialects whose streams can be continued.
-func resumableOf(path string) resumable {
+func ResumableOf(path string) resumable {
 	switch path {
 	case "/v1/chat/completions":
-		return chatText{}
+		return ChatText{}
 	case "/v1/completions":
 		return completionText{}
 	case "/v1/messages":
@@ -58,15 +49,15 @@ func resumableOf(path string) resumable {
 	return nil
 }
 
-// chatText is chat completions whose deltas are text.
-type chatText struct{}
+// ChatText is chat completions whose deltas are text.
+type ChatText struct{}
 
 // plainDelta are the fields of a delta that text alone has.
 var plainDelta = map[string]bool{"role": true, "content": true}
 
-func (chatText) place() string { return "choices.0.delta.content" }
+func (ChatText) place() string { return "choices.0.delta.content" }
 
-func (chatText) Text(choice gjson.Result) (text, spoiled string) {
+func (ChatText) Text(choice gjson.Result) (text, spoiled string) {
 	delta := choice.Get("delta")
 	delta.ForEach(func(key, value gjson.Result) bool {
 		if !plainDelta[key.Str] && wire.HasContent(value) {
@@ -80,35 +71,35 @@ func (chatText) Text(choice gjson.Result) (text, spoiled string) {
 	return delta.Get("content").Str, spoiled
 }
 
-func (chatText) more(object gjson.Result, text string) (edit, bool) {
+func (ChatText) More(object gjson.Result, text string) (wire.Edit, bool) {
 	messages := object.Get("messages")
 	list := messages.Array()
 	if len(list) == 0 || list[len(list)-1].Get("role").Str == "assistant" {
-		return edit{}, false
+		return wire.Edit{}, false
 	}
 	end := messages.Index + len(messages.Raw) - 1
-	return edit{end, end, `,{"role":"assistant","content":` + wire.Quote(text) + `}`}, true
+	return wire.Edit{From: end, To: end, Text: `,{"role":"assistant","content":` + wire.Quote(text) + `}`}, true
 }
 
-func (d chatText) hear(s *story, event gjson.Result) string { return hearChoice(d, s, event) }
+func (d ChatText) Hear(s *Transcript, event gjson.Result) string { return hearChoice(d, s, event) }
 
-func (d chatText) part(event gjson.Result) (text, finish, spoiled string) {
+func (d ChatText) Part(event gjson.Result) (text, finish, spoiled string) {
 	return partOfChoice(d, event)
 }
 
-func (chatText) chunk(h head, text string) []byte {
+func (ChatText) Chunk(h head, text string) []byte {
 	return event1(h, "chat.completion.chunk", `[{"index":0,"delta":{"content":`+wire.Quote(text)+`},"finish_reason":null}]`, "")
 }
 
-func (chatText) finishChunk(h head, finish string) []byte {
+func (ChatText) FinishChunk(h head, finish string) []byte {
 	return event1(h, "chat.completion.chunk", `[{"index":0,"delta":{},"finish_reason":`+wire.Quote(finish)+`}]`, "")
 }
 
-func (chatText) ending(s *story, u wire.Usage, asked bool) []byte {
+func (ChatText) Ending(s *Transcript, u wire.Usage, asked bool) []byte {
 	return openAIEnding(s, "chat.completion.chunk", u, asked)
 }
 
-func (chatText) outOfTokens() string { return "length" }
+func (ChatText) OutOfTokens() string { return "length" }
 
 // completionText is completions.
 type completionText struct{}
@@ -122,41 +113,43 @@ func (completionText) Text(choice gjson.Result) (text, spoiled string) {
 	return choice.Get("text").Str, spoiled
 }
 
-func (completionText) more(object gjson.Result, text string) (edit, bool) {
+func (completionText) More(object gjson.Result, text string) (wire.Edit, bool) {
 	prompt := object.Get("prompt")
 	if prompt.Type != gjson.String {
-		return edit{}, false
+		return wire.Edit{}, false
 	}
 	end := prompt.Index + len(prompt.Raw) - 1
 	quoted := wire.Quote(text)
-	return edit{end, end, quoted[1 : len(quoted)-1]}, true
+	return wire.Edit{From: end, To: end, Text: quoted[1 : len(quoted)-1]}, true
 }
 
-func (d completionText) hear(s *story, event gjson.Result) string { return hearChoice(d, s, event) }
+func (d completionText) Hear(s *Transcript, event gjson.Result) string {
+	return hearChoice(d, s, event)
+}
 
-func (d completionText) part(event gjson.Result) (text, finish, spoiled string) {
+func (d completionText) Part(event gjson.Result) (text, finish, spoiled string) {
 	return partOfChoice(d, event)
 }
 
-func (completionText) chunk(h head, text string) []byte {
+func (completionText) Chunk(h head, text string) []byte {
 	return event1(h, "text_completion", `[{"index":0,"text":`+wire.Quote(text)+`,"logprobs":null,"finish_reason":null}]`, "")
 }
 
-func (completionText) finishChunk(h head, finish string) []byte {
+func (completionText) FinishChunk(h head, finish string) []byte {
 	return event1(h, "text_completion", `[{"index":0,"text":"","logprobs":null,"finish_reason":`+wire.Quote(finish)+`}]`, "")
 }
 
-func (completionText) ending(s *story, u wire.Usage, asked bool) []byte {
+func (completionText) Ending(s *Transcript, u wire.Usage, asked bool) []byte {
 	return openAIEnding(s, "text_completion", u, asked)
 }
 
-func (completionText) outOfTokens() string { return "length" }
+func (completionText) OutOfTokens() string { return "length" }
 
-func (chatText) joined(whole string, p beginning) (string, bool) {
+func (ChatText) Joined(whole string, p PartialAnswer) (string, bool) {
 	return joined(whole, inChoices("message.content"), p)
 }
 
-func (completionText) joined(whole string, p beginning) (string, bool) {
+func (completionText) Joined(whole string, p PartialAnswer) (string, bool) {
 	return joined(whole, inChoices("text"), p)
 }
 
@@ -170,21 +163,21 @@ func inChoices(text string) textPlace {
 
 // joined puts a part before the text of an answer, unless that repeats it, and
 // counts its tokens where they were spent.
-func joined(whole string, at textPlace, p beginning) (string, bool) {
+func joined(whole string, at textPlace, p PartialAnswer) (string, bool) {
 	object := gjson.Parse(whole)
 	text := object.Get(at.text)
 	isText := text.Type == gjson.String || text.Type == gjson.Null && text.Index > 0 // null beside a tool call
 	if !isText || object.Get(at.parts).Int() != 1 {
 		return "", false
 	}
-	rest := newEcho(p.text)
-	changes := []edit{{text.Index, text.Index + len(text.Raw), wire.Quote(p.text + rest.pass(text.Str) + rest.rest(object.Get(at.finish).Str))}}
-	for field, more := range map[string]int64{at.completion: p.tokens, at.prompt: -p.tokens} {
+	rest := NewEcho(p.Text)
+	changes := []wire.Edit{{From: text.Index, To: text.Index + len(text.Raw), Text: wire.Quote(p.Text + rest.Pass(text.Str) + rest.Rest(object.Get(at.finish).Str))}}
+	for field, more := range map[string]int64{at.completion: p.Tokens, at.prompt: -p.Tokens} {
 		if n := object.Get(field); n.Type == gjson.Number {
-			changes = append(changes, edit{n.Index, n.Index + len(n.Raw), strconv.FormatInt(max(n.Int()+more, 0), 10)})
+			changes = append(changes, wire.Edit{From: n.Index, To: n.Index + len(n.Raw), Text: strconv.FormatInt(max(n.Int()+more, 0), 10)})
 		}
 	}
-	return applied(whole, changes), true
+	return wire.Apply(whole, changes), true
 }
 
 // event1 writes an event as OpenAI does.
@@ -216,9 +209,9 @@ type choiceText interface {
 	Text(choice gjson.Result) (text, spoiled string)
 }
 
-func hearChoice(d choiceText, s *story, event gjson.Result) string {
-	if s.head.ID == "" {
-		s.head = head{ID: event.Get("id").Str, Created: event.Get("created").Int(), Model: event.Get("model").Str}
+func hearChoice(d choiceText, s *Transcript, event gjson.Result) string {
+	if s.Head.ID == "" {
+		s.Head = head{ID: event.Get("id").Str, Created: event.Get("created").Int(), Model: event.Get("model").Str}
 	}
 	choice := event.Get("choices.0")
 	if !choice.Exists() {
@@ -230,9 +223,9 @@ func hearChoice(d choiceText, s *story, event gjson.Result) string {
 		spoiled = "it has several choices"
 	}
 	if reason := choice.Get("finish_reason").Str; reason != "" {
-		s.finish = reason
+		s.Finish = reason
 	}
-	s.spoiled = spoiled
+	s.Spoiled = spoiled
 	return text
 }
 
@@ -244,17 +237,17 @@ func partOfChoice(d choiceText, event gjson.Result) (text, finish, spoiled strin
 
 // openAIEnding has the usage in an event of its own, which is not told as 0 where
 // nobody knows it.
-func openAIEnding(s *story, object string, u wire.Usage, asked bool) []byte {
+func openAIEnding(s *Transcript, object string, u wire.Usage, asked bool) []byte {
 	var out []byte
 	if asked && u.Prompt != nil && !s.told {
-		out = event1(s.head, object, "[]", usageObject(u))
+		out = event1(s.Head, object, "[]", usageObject(u))
 	}
 	return append(out, "data: [DONE]\n\n"...)
 }
 
-// spoiledBody says why a call's answer could not be continued by somebody else,
+// SpoiledBody says why a call's answer could not be continued by somebody else,
 // by what the call asks for; "" = it could.
-func spoiledBody(object gjson.Result) string {
+func SpoiledBody(object gjson.Result) string {
 	seen, twice := map[string]bool{}, false
 	object.ForEach(func(key, _ gjson.Result) bool {
 		twice = twice || seen[key.Str]
@@ -292,9 +285,9 @@ func spoiledBody(object gjson.Result) string {
 // tokenLimits are the fields that bound an answer's length.
 var tokenLimits = []string{"max_tokens", "max_completion_tokens", "n_predict"}
 
-// lessTokens returns the changes that take what was spent off the limits. left is
+// LessTokens returns the changes that take what was spent off the limits. left is
 // the smallest of what remains; -1 where there is no limit.
-func lessTokens(object gjson.Result, spent int64) (changes []edit, left int64) {
+func LessTokens(object gjson.Result, spent int64) (changes []wire.Edit, left int64) {
 	left = -1
 	for _, field := range tokenLimits {
 		limit := object.Get(field)
@@ -305,27 +298,13 @@ func lessTokens(object gjson.Result, spent int64) (changes []edit, left int64) {
 		if left < 0 || rest < left {
 			left = rest
 		}
-		changes = append(changes, edit{limit.Index, limit.Index + len(limit.Raw), strconv.FormatInt(rest, 10)})
+		changes = append(changes, wire.Edit{From: limit.Index, To: limit.Index + len(limit.Raw), Text: strconv.FormatInt(rest, 10)})
 	}
 	return changes, left
 }
 
-// beginning is the first part of an answer that somebody else can go on with.
-type beginning struct {
-	text   string
-	tokens int64
-}
-
-// applied returns a text with some changes in it, which do not overlap.
-func applied(raw string, changes []edit) string {
-	slices.SortFunc(changes, func(a, b edit) int { return cmp.Compare(a.from, b.from) })
-	var out strings.Builder
-	at := 0
-	for _, c := range changes {
-		out.WriteString(raw[at:c.from])
-		out.WriteString(c.text)
-		at = c.to
-	}
-	out.WriteString(raw[at:])
-	return out.String()
+// PartialAnswer is the first part of an answer that somebody else can go on with.
+type PartialAnswer struct {
+	Text   string
+	Tokens int64
 }
