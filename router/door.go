@@ -1,14 +1,8 @@
 package router
 
 import (
-	"context"
-	"net/http"
 	"slices"
 	"time"
-
-	"github.com/rs/zerolog"
-
-	"github.com/llmsup/llmsup/router/wire"
 )
 
 // Door says whom a Router lets in. The zero value lets in everybody but web
@@ -25,72 +19,4 @@ type Door struct {
 func (d Door) clone() *Door {
 	d.Keys, d.Origins, d.Hosts = slices.Clone(d.Keys), slices.Clone(d.Origins), slices.Clone(d.Hosts)
 	return &d
-}
-
-// healthPath is open to those without a key: load balancers have none. Its
-// answer to them has no names.
-const healthPath = "/health"
-
-// guard lets in who may come in, before anything is done for a request.
-func (rt *Router) guard(inside http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s := rt.routing.Load()
-		d := s.door
-		limitBody(w, r, d.BodyTimeout)
-		if e := s.checkLoop(w, r); e.Status != 0 {
-			rt.turnAway(w, r, e)
-			return
-		}
-		if e := d.checkOrigin(w, r); e.Status != 0 {
-			rt.turnAway(w, r, e)
-			return
-		}
-		if e := d.checkHost(r); e.Status != 0 {
-			rt.turnAway(w, r, e)
-			return
-		}
-		if isPreflight(r) { // browsers send it without the key
-			answerPreflight(w, r)
-			return
-		}
-		if len(d.Keys) > 0 {
-			key, e := d.authenticate(r)
-			if e.Status != 0 && r.URL.Path != healthPath {
-				w.Header().Set("WWW-Authenticate", "Bearer")
-				rt.turnAway(w, r, e)
-				return
-			}
-			r = r.WithContext(context.WithValue(r.Context(), keyOfCall{}, key))
-		}
-		inside.ServeHTTP(w, r)
-	})
-}
-
-// turnAway refuses a request in the dialect of its path, and says so in the log:
-// of the request only what can be no secret.
-func (rt *Router) turnAway(w http.ResponseWriter, r *http.Request, e wire.Error) {
-	d, known := dialectAt(r.URL.Path)
-	line := rt.log.WithLevel(zerolog.InfoLevel).Str("request_id", w.Header().Get(headerRequestID)).
-		Int("status", e.Status).Str("code", e.Code).Str("from", r.RemoteAddr)
-	if known {
-		line.Str("path", r.URL.Path)
-	}
-	line.Msg("turned away")
-	rt.metrics.turnedAway.WithLabelValues(e.Code).Inc()
-	wire.WriteError(w, d, e)
-}
-
-// limitBody gives a request's body a time to arrive in. It holds for a request
-// that is refused as well: net/http reads what is left of its body before it
-// answers, and would wait for it. readBody lifts it again, so that it never
-// ends an answer.
-func limitBody(w http.ResponseWriter, r *http.Request, limit time.Duration) {
-	if limit > 0 && r.ContentLength != 0 {
-		// A writer that has no deadlines is a test's.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(limit))
-	}
-}
-
-func bodyArrived(w http.ResponseWriter) {
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // as in limitBody
 }

@@ -14,12 +14,9 @@ import (
 // Origin says so. A page that a hostile name server shows under llmsup's own
 // address (DNS rebinding) may come without one, but with its own name as Host.
 
-// exposed are the headers of llmsup's own that a page's script may read.
-const exposed = headerRequestID + ", " + headerBackend + ", " + headerReason + ", Retry-After"
-
 // checkOrigin refuses what a web page sends that is not allowed, and has
-// browsers hand the answer to one that is.
-func (d *Door) checkOrigin(w http.ResponseWriter, r *http.Request) wire.Error {
+// browsers hand the answer to one that is, with the headers that are exposed.
+func (d *Door) checkOrigin(w http.ResponseWriter, r *http.Request, exposed string) wire.Error {
 	h := w.Header()
 	if len(d.Origins) > 0 {
 		h.Add("Vary", "Origin")

@@ -1,0 +1,67 @@
+package router
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/wire"
+)
+
+// isFor says whether a key is good for a route.
+func (s *routing) isFor(k *Key, route models.Route) bool {
+	return k.mayUse(route.Name) && (k == nil || !k.FreeOnly || !s.backends[route.Primary].paid())
+}
+
+// forOperators rejects requests whose key is not an operator's: what is inside shows
+// the spending of all keys.
+func (rt *Router) forOperators(inside http.Handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if key := keyOf(r.Context()); key != nil && !key.Operator {
+			rt.turnAway(w, r, wire.Error{
+				Status: http.StatusForbidden, Type: wire.TypeInvalid, Code: wire.CodeNotOperator,
+				Message: fmt.Sprintf("%s is for operators; the key %s needs operator: true in llmsup.yaml", r.URL.Path, key.Name),
+			})
+			return
+		}
+		inside.ServeHTTP(w, r)
+	}
+}
+
+// planFor is the plan of a call that came with a key.
+func (s *routing) planFor(k *Key, model string) plan {
+	called := model
+	route, model, ok := s.lookup(called)
+	if !ok {
+		return plan{refuse: s.unknownModel(k, called)}
+	}
+	if !k.mayUse(called) && !k.mayUse(model) {
+		return plan{route: route, refuse: notAllowed(
+			"the key %s may not use the model %s; it may use %s", k.Name, wire.Quote(wire.Shorten(called)), wire.OrElse(strings.Join(k.Routes, ", "), "no model"))}
+	}
+	if k == nil || !k.FreeOnly {
+		return s.planRoute(route, model)
+	}
+	if s.backends[route.Primary].paid() {
+		return plan{route: route, refuse: notAllowed(
+			"the key %s may not spend money, and %s goes to %s", k.Name, wire.Quote(wire.Shorten(model)), s.backends[route.Primary].name())}
+	}
+	spare := s.backends[route.Fallback]
+	if spare == nil || !spare.paid() {
+		return s.planRoute(route, model)
+	}
+	would := s.sparedBy(route, model)
+	route.Fallback, route.FallbackModel = "", ""
+	p := s.planRoute(route, model)
+	p.spared = would
+	p.noSpare = fmt.Sprintf("the key %s may not spend money, so %s is not asked", k.Name, spare.name())
+	if p.refuse.Status != 0 {
+		p.refuse = s.unavailable(p)
+	}
+	return p
+}
+
+func notAllowed(format string, args ...any) wire.Error {
+	return wire.Error{Status: http.StatusForbidden, Type: wire.TypeInvalid, Code: wire.CodeNotAllowed, Message: fmt.Sprintf(format, args...)}
+}
