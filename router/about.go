@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/access"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -17,14 +18,14 @@ type model struct {
 }
 
 func (rt *Router) model(s *routing, id string, route models.Route) model {
-	owner := s.backends[route.Primary].name()
+	owner := s.backends[route.Primary].KeyName()
 	return model{ID: id, Object: "model", Created: rt.started.Unix(), OwnedBy: owner}
 }
 
 // listModels lists the exact names that the caller may use. What a pattern stands for is known only to
 // the upstream behind it.
 func (rt *Router) listModels(w http.ResponseWriter, r *http.Request) {
-	key := keyOf(r.Context())
+	key := access.KeyOf(r.Context())
 	s := rt.routing.Load()
 	list := []model{}
 	for _, route := range s.table.Routes() {
@@ -41,7 +42,7 @@ func (rt *Router) listModels(w http.ResponseWriter, r *http.Request) {
 func (rt *Router) showModel(w http.ResponseWriter, r *http.Request) {
 	s := rt.routing.Load()
 	id := r.PathValue("id")
-	p := s.planFor(keyOf(r.Context()), id)
+	p := s.planFor(access.KeyOf(r.Context()), id)
 	switch p.refuse.Code {
 	case wire.CodeModelNotFound, wire.CodeNotAllowed:
 		wire.WriteError(w, wire.Chat, p.refuse)
@@ -71,7 +72,7 @@ func (rt *Router) health(w http.ResponseWriter, r *http.Request) {
 		now := b.availability()
 		usable[name] = now.noKey == "" && (now.reason == "" || now.reason == Degraded && now.alive)
 		body.Backends = append(body.Backends, entry{
-			Name: b.name(), Usable: usable[name], Reason: string(now.reason), Detail: wire.OrElse(now.detail, now.noKey),
+			Name: b.KeyName(), Usable: usable[name], Reason: string(now.reason), Detail: wire.OrElse(now.detail, now.noKey),
 		})
 		if !usable[name] {
 			body.Status = "partial"
@@ -86,7 +87,7 @@ func (rt *Router) health(w http.ResponseWriter, r *http.Request) {
 		status, body.Status = http.StatusServiceUnavailable, "unavailable"
 		w.Header().Set("Retry-After", "5")
 	}
-	if len(s.door.Keys) > 0 && keyOf(r.Context()) == nil {
+	if len(s.access.Keys) > 0 && access.KeyOf(r.Context()) == nil {
 		body.Backends = nil
 		if served {
 			body.Status = "ok"

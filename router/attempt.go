@@ -59,7 +59,7 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 	began := time.Now()
 	reserved, over := c.reserve(s)
 	if over != nil { // since the call was planned
-		return nil, &failure{backend: s.backend.name(), reason: Failed, detail: "is not asked: " + over.String(), overBudget: over}
+		return nil, &failure{backend: s.backend.KeyName(), reason: Failed, detail: "is not asked: " + over.String(), overBudget: over}
 	}
 	ctx, cancel := context.WithCancelCause(client)
 	timer := time.AfterFunc(timeout, func() { cancel(errTimeout) })
@@ -67,7 +67,7 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 	if failed != nil {
 		timer.Stop()
 		cancel(context.Canceled)
-		failed.backend, failed.detail = s.backend.name(), s.backend.redact(failed.detail)
+		failed.backend, failed.detail = s.backend.KeyName(), s.backend.redact(failed.detail)
 		failed.settle(reserved)
 		return nil, failed
 	}
@@ -127,7 +127,7 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 			failed.reason, failed.detail = Stalled, "hung while the call waited on it"
 		}
 	}
-	failed.backend = s.backend.name()
+	failed.backend = s.backend.KeyName()
 	failed.said, failed.detail = s.backend.redact(failed.said), s.backend.redact(failed.detail)
 	s.backend.heard(failed, at, client.Err() != nil)
 	cancel(context.Canceled)

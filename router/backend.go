@@ -79,7 +79,7 @@ type LocalState struct {
 
 // backend is somebody who can answer calls: a local server or an upstream.
 type backend interface {
-	name() string
+	KeyName() string
 	// availability says whether the backend may be given a call now.
 	availability() availability
 	// do sends a call under a model name of the backend's own and returns when
@@ -156,7 +156,7 @@ func newLocalBackend(name string, local Local, stopping <-chan struct{}) *localB
 	}}
 }
 
-func (b *localBackend) name() string                 { return b.server }
+func (b *localBackend) KeyName() string              { return b.server }
 func (b *localBackend) heard(*failure, *place, bool) {} // who watches it knows better
 func (b *localBackend) paid() bool                   { return false }
 func (b *localBackend) redact(s string) string       { return withoutKey(s, b.local.State().Key) }

@@ -129,7 +129,7 @@ func (rt *Router) try(w http.ResponseWriter, r *http.Request, c *call, p plan, s
 		a, failed = rt.again(r.Context(), c, s, p, other, failed)
 	}
 	if failed == nil {
-		rec.backend, rec.model = s.backend.name(), s.model
+		rec.backend, rec.model = s.backend.KeyName(), s.model
 		_, rec.local = s.backend.(*localBackend)
 		if s.first { // though it may not have been the first one to be asked
 			rec.reason = ""

@@ -8,13 +8,14 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/access"
 )
 
 // TestBareNames: a name that no route has goes to the one vendor that has it.
 func TestBareNames(t *testing.T) {
 	b := newBench(t, answers, answers, func(c *Config, _ map[string]models.Route) {
 		c.Catalog = catalog{"gpt-4.1": "openai/gpt-4.1", "gpt-4o": "liar/gpt-4o"}
-		c.Door = Door{Keys: []Key{
+		c.Access = access.Policy{Keys: []access.Key{
 			{Name: "all", SHA256: sha256.Sum256([]byte("all"))},
 			{Name: "bare", SHA256: sha256.Sum256([]byte("bare")), Routes: []string{"gpt-*"}},
 			{Name: "vendor", SHA256: sha256.Sum256([]byte("vendor")), Routes: []string{"openai/*"}},

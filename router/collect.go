@@ -180,12 +180,12 @@ func (rt *Router) goOn(w http.ResponseWriter, r *http.Request, c *call, p plan, 
 	joined, ok := d.Joined(string(a.held), *first.part)
 	if a.events != nil || a.rest != nil || !ok {
 		a.close()
-		failed = &failure{backend: s.backend.name(), reason: BadResponse, detail: "could not go on with the answer", begun: true, usage: a.usage}
+		failed = &failure{backend: s.backend.KeyName(), reason: BadResponse, detail: "could not go on with the answer", begun: true, usage: a.usage}
 		failed.settle(a.reserved)
 		return false, failed
 	}
 	a.held = []byte(joined)
-	rec.backend, rec.model, rec.resumedBy = s.backend.name(), s.model, s.backend.name()
+	rec.backend, rec.model, rec.resumedBy = s.backend.KeyName(), s.model, s.backend.KeyName()
 	rec.local, rec.firstPart = p.local != nil, first.part.Tokens
 	rec.ofRest, a.usage = a.usage, c.dialect.Judge([]byte(joined)).Usage
 	rt.deliver(w, r, c, a, rec)

@@ -14,6 +14,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/access"
 )
 
 const (
@@ -26,7 +27,7 @@ const (
 // keys gives a router three callers: an operator who may do everything, one for
 // local models, and one who may not spend money.
 func keys(c *Config, _ map[string]models.Route) {
-	c.Door.Keys = []Key{
+	c.Access.Keys = []access.Key{
 		{Name: "full", SHA256: sha256.Sum256([]byte(fullKey)), Operator: true},
 		{Name: "tool", SHA256: sha256.Sum256([]byte(toolKey)), Routes: []string{"local/*", "gpt-9"}},
 		{Name: "frugal", SHA256: sha256.Sum256([]byte(frugal)), FreeOnly: true},
@@ -119,7 +120,7 @@ func TestKeys(t *testing.T) {
 // only says whether a route can be served.
 func TestOperators(t *testing.T) {
 	b := newBench(t, answers, answers, keys, func(c *Config, _ map[string]models.Route) {
-		c.Door.Keys = append(c.Door.Keys, Key{Name: "scraper", SHA256: sha256.Sum256([]byte("scraper-secret")), Operator: true, Routes: []string{}})
+		c.Access.Keys = append(c.Access.Keys, access.Key{Name: "scraper", SHA256: sha256.Sum256([]byte("scraper-secret")), Operator: true, Routes: []string{}})
 	})
 	for key, want := range map[string]int{"": 401, "wrong": 401, toolKey: 403, frugal: 403, fullKey: 200, "scraper-secret": 200} {
 		for _, method := range []string{"GET", "HEAD"} {
@@ -231,7 +232,7 @@ func TestFreeOnly(t *testing.T) {
 
 func TestOrigin(t *testing.T) {
 	b := newBench(t, status(200, wholeChat, "Vary", "Accept"), answers, keys, func(c *Config, _ map[string]models.Route) {
-		c.Door.Origins = []string{goodPage}
+		c.Access.Origins = []string{goodPage}
 	})
 	const path, body = "/v1/chat/completions", `{"model":"local/qwen"}`
 	for _, origin := range []string{"https://evil.example", "http://app.example:8443", "https://app.example", "null", b.url} {
@@ -263,7 +264,7 @@ func TestOrigin(t *testing.T) {
 	if r := b.send("OPTIONS", path, "", ask...); r.status != 403 || r.header.Get("Access-Control-Allow-Origin") != "" {
 		t.Errorf("a preflight from elsewhere: %d %v", r.status, r.header)
 	}
-	all := newBench(t, answers, answers, func(c *Config, _ map[string]models.Route) { c.Door.Origins = []string{"*"} })
+	all := newBench(t, answers, answers, func(c *Config, _ map[string]models.Route) { c.Access.Origins = []string{"*"} })
 	if r := all.send("POST", path, body, "Origin", "null"); r.status != 200 || r.header.Get("Access-Control-Allow-Origin") != "null" {
 		t.Errorf("all pages: %d %v", r.status, r.header)
 	}
@@ -271,9 +272,9 @@ func TestOrigin(t *testing.T) {
 
 func TestHost(t *testing.T) {
 	loopback := newBench(t, answers, answers, func(c *Config, _ map[string]models.Route) {
-		c.Door.CheckHost, c.Door.Hosts = true, []string{"llm.corp.example"}
+		c.Access.CheckHost, c.Access.Hosts = true, []string{"llm.corp.example"}
 	})
-	network := newBench(t, answers, answers, func(c *Config, _ map[string]models.Route) { c.Door.CheckHost, c.Door.AnyIP = true, true })
+	network := newBench(t, answers, answers, func(c *Config, _ map[string]models.Route) { c.Access.CheckHost, c.Access.AnyIP = true, true })
 	for host, want := range map[string][2]bool{
 		"localhost": {true, true}, "LocalHost:8000": {true, true}, "127.0.0.1": {true, true}, "127.0.0.1:1": {true, true}, "[::1]:8000": {true, true}, "[::1]": {true, true},
 		"host.docker.internal:8000": {true, true}, "llm.corp.example:8000": {true, false}, "LLM.corp.example.": {true, false},
@@ -296,7 +297,7 @@ func TestSlowBody(t *testing.T) {
 	b := newBench(t, func(w http.ResponseWriter, r *http.Request) {
 		time.Sleep(300 * time.Millisecond)
 		answers(w, r)
-	}, answers, keys, func(c *Config, _ map[string]models.Route) { c.Door.BodyTimeout = 150 * time.Millisecond })
+	}, answers, keys, func(c *Config, _ map[string]models.Route) { c.Access.BodyTimeout = 150 * time.Millisecond })
 	for key, want := range map[string]int{fullKey: 408, "none": 401} {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(b.url, "http://"))
 		if err != nil {
@@ -333,7 +334,7 @@ func TestReloadOfKeys(t *testing.T) {
 		Upstreams: []Upstream{{Name: "openrouter", BaseURL: b.cloud.URL, Key: cloudKey}},
 	}
 	keys(&cfg, nil)
-	cfg.Door.Keys = cfg.Door.Keys[1:]
+	cfg.Access.Keys = cfg.Access.Keys[1:]
 	if err := b.router.Reload(cfg); err != nil {
 		t.Fatal(err)
 	}

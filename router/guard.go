@@ -7,6 +7,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/llmsup/llmsup/router/access"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -21,32 +22,32 @@ const healthPath = "/health"
 func (rt *Router) guard(inside http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s := rt.routing.Load()
-		d := s.door
+		d := s.access
 		limitBody(w, r, d.BodyTimeout)
 		if e := s.checkLoop(w, r); e.Status != 0 {
 			rt.turnAway(w, r, e)
 			return
 		}
-		if e := d.checkOrigin(w, r, exposedHeaders); e.Status != 0 {
+		if e := d.VerifyOrigin(w, r, exposedHeaders); e.Status != 0 {
 			rt.turnAway(w, r, e)
 			return
 		}
-		if e := d.checkHost(r); e.Status != 0 {
+		if e := d.VerifyHost(r); e.Status != 0 {
 			rt.turnAway(w, r, e)
 			return
 		}
-		if isPreflight(r) { // browsers send it without the key
-			answerPreflight(w, r)
+		if access.IsPreflight(r) { // browsers send it without the key
+			access.AnswerPreflight(w, r)
 			return
 		}
 		if len(d.Keys) > 0 {
-			key, e := d.authenticate(r)
+			key, e := d.Authenticate(r)
 			if e.Status != 0 && r.URL.Path != healthPath {
 				w.Header().Set("WWW-Authenticate", "Bearer")
 				rt.turnAway(w, r, e)
 				return
 			}
-			r = r.WithContext(context.WithValue(r.Context(), keyOfCall{}, key))
+			r = r.WithContext(context.WithValue(r.Context(), access.ContextKey{}, key))
 		}
 		inside.ServeHTTP(w, r)
 	})

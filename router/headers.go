@@ -71,7 +71,7 @@ func copyAnswerHeaders(to, from http.Header) {
 		if keptBack(name) || oneConnection[name] {
 			continue
 		}
-		if name == "Vary" { // the door has a word in it too
+		if name == "Vary" { // CORS sets it as well
 			values = append(to[name], values...)
 		}
 		to[name] = values

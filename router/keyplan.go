@@ -6,19 +6,20 @@ import (
 	"strings"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/access"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
 // isFor says whether a key is good for a route.
-func (s *routing) isFor(k *Key, route models.Route) bool {
-	return k.mayUse(route.Name) && (k == nil || !k.FreeOnly || !s.backends[route.Primary].paid())
+func (s *routing) isFor(k *access.Key, route models.Route) bool {
+	return k.MayUse(route.Name) && (k == nil || !k.FreeOnly || !s.backends[route.Primary].paid())
 }
 
 // forOperators rejects requests whose key is not an operator's: what is inside shows
 // the spending of all keys.
 func (rt *Router) forOperators(inside http.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if key := keyOf(r.Context()); key != nil && !key.Operator {
+		if key := access.KeyOf(r.Context()); key != nil && !key.Operator {
 			rt.turnAway(w, r, wire.Error{
 				Status: http.StatusForbidden, Type: wire.TypeInvalid, Code: wire.CodeNotOperator,
 				Message: fmt.Sprintf("%s is for operators; the key %s needs operator: true in llmsup.yaml", r.URL.Path, key.Name),
@@ -30,13 +31,13 @@ func (rt *Router) forOperators(inside http.Handler) http.HandlerFunc {
 }
 
 // planFor is the plan of a call that came with a key.
-func (s *routing) planFor(k *Key, model string) plan {
+func (s *routing) planFor(k *access.Key, model string) plan {
 	called := model
 	route, model, ok := s.lookup(called)
 	if !ok {
 		return plan{refuse: s.unknownModel(k, called)}
 	}
-	if !k.mayUse(called) && !k.mayUse(model) {
+	if !k.MayUse(called) && !k.MayUse(model) {
 		return plan{route: route, refuse: notAllowed(
 			"the key %s may not use the model %s; it may use %s", k.Name, wire.Quote(wire.Shorten(called)), wire.OrElse(strings.Join(k.Routes, ", "), "no model"))}
 	}
@@ -45,7 +46,7 @@ func (s *routing) planFor(k *Key, model string) plan {
 	}
 	if s.backends[route.Primary].paid() {
 		return plan{route: route, refuse: notAllowed(
-			"the key %s may not spend money, and %s goes to %s", k.Name, wire.Quote(wire.Shorten(model)), s.backends[route.Primary].name())}
+			"the key %s may not spend money, and %s goes to %s", k.Name, wire.Quote(wire.Shorten(model)), s.backends[route.Primary].KeyName())}
 	}
 	spare := s.backends[route.Fallback]
 	if spare == nil || !spare.paid() {
@@ -55,7 +56,7 @@ func (s *routing) planFor(k *Key, model string) plan {
 	route.Fallback, route.FallbackModel = "", ""
 	p := s.planRoute(route, model)
 	p.spared = would
-	p.noSpare = fmt.Sprintf("the key %s may not spend money, so %s is not asked", k.Name, spare.name())
+	p.noSpare = fmt.Sprintf("the key %s may not spend money, so %s is not asked", k.Name, spare.KeyName())
 	if p.refuse.Status != 0 {
 		p.refuse = s.unavailable(p)
 	}

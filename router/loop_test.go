@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/access"
 )
 
 // box is a router at an address that its own configuration may name.
@@ -54,7 +55,7 @@ func (x *box) requests() []string {
 // call is sent to an upstream that is the router itself.
 func TestLoopOfOne(t *testing.T) {
 	a, _ := newBoxes(t, func(_, own, _ string, c *Config, routes map[string]models.Route) {
-		c.Door.Keys = []Key{{Name: "full", SHA256: sha256.Sum256([]byte(fullKey)), Operator: true}}
+		c.Access.Keys = []access.Key{{Name: "full", SHA256: sha256.Sum256([]byte(fullKey)), Operator: true}}
 		c.Upstreams = append(c.Upstreams, Upstream{Name: "self", BaseURL: own + "/v1", Key: fullKey})
 		routes["round"] = models.Route{Primary: "self", Timeout: time.Minute}
 		routes["saved"] = models.Route{Primary: "self", Fallback: "openrouter", Timeout: time.Minute}

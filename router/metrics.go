@@ -25,7 +25,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "llmsup_calls_in_flight",
 			Help: "Calls that are being worked on.",
 		}),
-		turnedAway: counters("turned_away_total", "Requests that were refused at the door, by the error's code.", "code"),
+		turnedAway: counters("turned_away_total", "Requests that were rejected before they were routed, by the error's code.", "code"),
 		calls:      newCallMetrics(r),
 	}
 	r.MustRegister(m.inflight, m.turnedAway)

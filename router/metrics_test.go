@@ -274,7 +274,7 @@ func TestMetricsPage(t *testing.T) {
 	if r.status != http.StatusOK || !strings.Contains(r.body, "\nllmsup_calls_in_flight 0\n") || !strings.Contains(b.log.String(), "no such figure") {
 		t.Errorf("%d %s\n%s", r.status, r.body, b.log)
 	}
-	open := newBench(t, answers, answers, func(c *Config, _ map[string]models.Route) { c.Door.CheckHost = true })
+	open := newBench(t, answers, answers, func(c *Config, _ map[string]models.Route) { c.Access.CheckHost = true })
 	for host, want := range map[string]int{"localhost": 200, "evil.example": 403} {
 		if r := open.send("GET", "/metrics", "", "Host", host); r.status != want {
 			t.Errorf("as %s: %d, want %d", host, r.status, want)

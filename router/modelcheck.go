@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/llmsup/llmsup/router/access"
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
@@ -20,7 +21,7 @@ func (c *call) modelsAt(s step) []string {
 
 // checkChoices rejects a body by which a model could answer that the call's key may
 // not use, or one whose price llmsup can't see while a budget applies.
-func (s *routing) checkChoices(k *Key, c *call) wire.Error {
+func (s *routing) checkChoices(k *access.Key, c *call) wire.Error {
 	restricted := k != nil && k.Routes != nil
 	if !restricted && !c.books.Budget.Limited(c.key) {
 		return wire.Error{}
@@ -41,9 +42,9 @@ func (s *routing) checkChoices(k *Key, c *call) wire.Error {
 
 // allows says whether a key may use a model by the name that upstreams know it by:
 // one of its routes has to lead there, and not to another model.
-func (s *routing) allows(k *Key, model string) bool {
+func (s *routing) allows(k *access.Key, model string) bool {
 	route, name, ok := s.lookup(model)
-	if !ok || !k.mayUse(model) && !k.mayUse(name) {
+	if !ok || !k.MayUse(model) && !k.MayUse(name) {
 		return false
 	}
 	primary := s.backends[route.Primary]

@@ -54,7 +54,7 @@ func (r *reservation) begin() {
 	r.pending = c.books.Ledger.Begin(ledger.Row{
 		Time: c.began, Request: c.id, Charged: &r.step.estimate,
 		Dimensions: ledger.Dimensions{
-			Key: c.key, Route: c.route, Model: c.body.Model, Backend: r.step.backend.name(), Served: r.step.model,
+			Key: c.key, Route: c.route, Model: c.body.Model, Backend: r.step.backend.KeyName(), Served: r.step.model,
 			Status: statusUnfinished, Stream: c.streams(), Paid: true, Partial: true,
 		},
 	})
@@ -135,7 +135,7 @@ func (r *reservation) settle(u wire.Usage, complete bool) charge {
 		c.charged = *c.cost
 	} else {
 		tokens, known := r.Tokens(u)
-		amount, priced := mostExpensive(r.call.books.book(r.step.backend.name()), r.models, tokens)
+		amount, priced := mostExpensive(r.call.books.book(r.step.backend.KeyName()), r.models, tokens)
 		if amount == usd.Most { // no call costs that much: the usage is wrong
 			amount, known = 0, false
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/access"
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/ledger"
 	"github.com/llmsup/llmsup/router/price"
@@ -211,7 +212,7 @@ func TestGeneratedBytes(t *testing.T) {
 func TestModelChoices(t *testing.T) {
 	keyed := func(routes ...string) func(*Config, map[string]models.Route) {
 		return func(c *Config, _ map[string]models.Route) {
-			c.Door.Keys = []Key{{Name: "k", SHA256: sha256.Sum256([]byte("k")), Routes: routes}}
+			c.Access.Keys = []access.Key{{Name: "k", SHA256: sha256.Sum256([]byte("k")), Routes: routes}}
 		}
 	}
 	limited := func(c *Config, _ map[string]models.Route) {

@@ -84,7 +84,7 @@ func (r *resumption) resume(ctx context.Context, w http.ResponseWriter) error {
 		}
 		return errNoResume
 	}
-	r.rec.resumedBy, r.rec.reserved, r.rec.firstPart = r.to.backend.name(), a.reserved, r.story.Tokens
+	r.rec.resumedBy, r.rec.reserved, r.rec.firstPart = r.to.backend.KeyName(), a.reserved, r.story.Tokens
 	if _, err := fmt.Fprintf(w, ": resumed by %s\n\n", r.rec.resumedBy); err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/access"
 )
 
 // Config is what a Router works from.
@@ -25,7 +26,7 @@ type Config struct {
 	Locals    map[string]Local // by the name that routes use
 	Upstreams []Upstream
 	MaxBody   int64 // bytes of a request's body
-	Door      Door
+	Access    access.Policy
 	Books     Books
 	Catalog   Catalog // nil = names are never completed
 
@@ -54,7 +55,7 @@ type routing struct {
 	backends map[string]backend       // by the name, or the URL, that routes use
 	leaving  map[string]*localBackend // that are in no route any more, and may have calls left
 	maxBody  int64
-	door     *Door
+	access   *access.Policy
 	books    *Books
 	catalog  Catalog
 
@@ -104,7 +105,7 @@ func (rt *Router) Reload(cfg Config) error {
 // older one has.
 func newRouting(cfg Config, old *routing, log zerolog.Logger) (*routing, error) {
 	s := &routing{
-		table: cfg.Table, maxBody: cfg.MaxBody, door: cfg.Door.clone(), books: &cfg.Books, catalog: cfg.Catalog, stopping: old.stopping, via: old.via, backends: map[string]backend{}, leaving: map[string]*localBackend{},
+		table: cfg.Table, maxBody: cfg.MaxBody, access: cfg.Access.Clone(), books: &cfg.Books, catalog: cfg.Catalog, stopping: old.stopping, via: old.via, backends: map[string]backend{}, leaving: map[string]*localBackend{},
 		fallbackTimeout: cmp.Or(cfg.FallbackTimeout, defaultFallbackTimeout),
 		idleTimeout:     cmp.Or(cfg.IdleTimeout, defaultIdleTimeout),
 	}

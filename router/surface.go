@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/access"
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
@@ -104,10 +105,10 @@ func wrongMethod(d wire.Dialect, right string) http.HandlerFunc {
 // take reads a call and sends it on its way.
 func (rt *Router) take(w http.ResponseWriter, r *http.Request, d wire.Dialect, localOnly bool) {
 	s := rt.routing.Load()
-	key := keyOf(r.Context())
+	key := access.KeyOf(r.Context())
 	c := &call{
 		id: w.Header().Get(headerRequestID), method: r.Method, path: r.URL.Path,
-		header: r.Header, dialect: d, began: time.Now(), key: key.name(), books: s.books,
+		header: r.Header, dialect: d, began: time.Now(), key: key.KeyName(), books: s.books,
 	}
 	held, refuse := readBody(w, r, s.maxBody)
 	if refuse.Status == 0 {

@@ -104,7 +104,7 @@ func newUpstreamBackend(u Upstream, via string, log zerolog.Logger) (*upstreamBa
 	return &upstreamBackend{Upstream: u, log: log, addresses: addresses, models: root + "/models", client: client, via: []string{via}}, nil
 }
 
-func (b *upstreamBackend) name() string           { return b.Name }
+func (b *upstreamBackend) KeyName() string        { return b.Name }
 func (b *upstreamBackend) redact(s string) string { return withoutKey(s, b.Key) }
 
 // withoutKey takes a key out of words: there are servers that quote it.

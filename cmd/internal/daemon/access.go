@@ -6,18 +6,18 @@ import (
 	"strings"
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
-	"github.com/llmsup/llmsup/router"
+	"github.com/llmsup/llmsup/router/access"
 )
 
-// door makes of a configuration whom the router lets in.
-func door(c *config.Config) router.Door {
-	d := router.Door{
+// accessPolicy returns which requests the router accepts, by the configuration.
+func accessPolicy(c *config.Config) access.Policy {
+	d := access.Policy{
 		Origins: c.AllowedOrigins, BodyTimeout: c.BodyTimeout,
 		CheckHost: c.CheckHost(), Hosts: slices.Clone(c.AllowedHosts), AnyIP: !c.Loopback(),
 	}
 	for _, name := range sortedKeys(c.Keys) {
 		k := c.Keys[name]
-		d.Keys = append(d.Keys, router.Key{Name: name, SHA256: k.Hash(), Routes: k.Routes, FreeOnly: k.Free(), Operator: k.Operator})
+		d.Keys = append(d.Keys, access.Key{Name: name, SHA256: k.Hash(), Routes: k.Routes, FreeOnly: k.Free(), Operator: k.Operator})
 	}
 	if !c.Loopback() {
 		d.Hosts = append(d.Hosts, ownHosts(c.Listen)...)

@@ -1,13 +1,13 @@
-package router
+package access
 
 import (
 	"slices"
 	"time"
 )
 
-// Door says whom a Router lets in. The zero value lets in everybody but web
-// pages.
-type Door struct {
+// Policy says which requests a router accepts. The zero value accepts all but those of
+// web pages.
+type Policy struct {
 	Keys        []Key         // of callers; none = a call needs no key
 	Origins     []string      // of web pages that may call, as browsers write them; "*" = all
 	CheckHost   bool          // it may be called only by its own names: nothing else keeps out pages that rebind theirs
@@ -16,7 +16,8 @@ type Door struct {
 	BodyTimeout time.Duration // in which a request's body has to arrive; 0 = no limit
 }
 
-func (d Door) clone() *Door {
-	d.Keys, d.Origins, d.Hosts = slices.Clone(d.Keys), slices.Clone(d.Origins), slices.Clone(d.Hosts)
-	return &d
+// Clone returns a copy that shares no memory with the policy.
+func (p Policy) Clone() *Policy {
+	p.Keys, p.Origins, p.Hosts = slices.Clone(p.Keys), slices.Clone(p.Origins), slices.Clone(p.Hosts)
+	return &p
 }

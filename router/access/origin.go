@@ -1,4 +1,4 @@
-package router
+package access
 
 import (
 	"fmt"
@@ -14,16 +14,16 @@ import (
 // Origin says so. A page that a hostile name server shows under llmsup's own
 // address (DNS rebinding) may come without one, but with its own name as Host.
 
-// checkOrigin refuses what a web page sends that is not allowed, and has
+// VerifyOrigin rejects what a web page sends that is not allowed, and has
 // browsers hand the answer to one that is, with the headers that are exposed.
-func (d *Door) checkOrigin(w http.ResponseWriter, r *http.Request, exposed string) wire.Error {
+func (p *Policy) VerifyOrigin(w http.ResponseWriter, r *http.Request, exposed string) wire.Error {
 	h := w.Header()
-	if len(d.Origins) > 0 {
+	if len(p.Origins) > 0 {
 		h.Add("Vary", "Origin")
 	}
 	origins := r.Header["Origin"]
 	for _, origin := range origins {
-		if !slices.Contains(d.Origins, "*") && !slices.Contains(d.Origins, origin) {
+		if !slices.Contains(p.Origins, "*") && !slices.Contains(p.Origins, origin) {
 			return wire.Error{
 				Status: http.StatusForbidden, Type: wire.TypeInvalid, Code: wire.CodeOrigin,
 				Message: fmt.Sprintf("web pages of %s may not call here; allowed_origins in llmsup.yaml lists those that may", wire.Quote(wire.Shorten(origin))),
@@ -37,15 +37,15 @@ func (d *Door) checkOrigin(w http.ResponseWriter, r *http.Request, exposed strin
 	return wire.Error{}
 }
 
-// isPreflight says whether a browser asks what a page may do. Its Origin has
+// IsPreflight says whether a browser asks what a page may do. Its Origin has
 // been found good.
-func isPreflight(r *http.Request) bool {
+func IsPreflight(r *http.Request) bool {
 	return r.Method == http.MethodOptions && r.Header.Get("Origin") != "" && r.Header.Get("Access-Control-Request-Method") != ""
 }
 
-// answerPreflight allows a page whatever headers it asks for: SDKs have a dozen
+// AnswerPreflight allows a page whatever headers it asks for: SDKs have a dozen
 // of their own, and none of them matters to anybody but llmsup.
-func answerPreflight(w http.ResponseWriter, r *http.Request) {
+func AnswerPreflight(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Add("Vary", "Access-Control-Request-Method, Access-Control-Request-Headers")
 	h.Set("Access-Control-Allow-Methods", "GET, POST")
@@ -56,9 +56,9 @@ func answerPreflight(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// checkHost refuses a request for a host that is not this one.
-func (d *Door) checkHost(r *http.Request) wire.Error {
-	if !d.CheckHost || d.isOurs(hostName(r.Host)) {
+// VerifyHost rejects a request for a host that is not this one.
+func (p *Policy) VerifyHost(r *http.Request) wire.Error {
+	if !p.CheckHost || p.isOurs(hostName(r.Host)) {
 		return wire.Error{}
 	}
 	return wire.Error{
@@ -81,13 +81,13 @@ func hostName(host string) string {
 // page can come from there.
 var ownNames = []string{"localhost", "host.docker.internal", "host.containers.internal"}
 
-func (d *Door) isOurs(name string) bool {
+func (p *Policy) isOurs(name string) bool {
 	if name == "" { // HTTP/1.0; browsers always name a host
 		return true
 	}
-	if slices.Contains(ownNames, name) || slices.Contains(d.Hosts, name) {
+	if slices.Contains(ownNames, name) || slices.Contains(p.Hosts, name) {
 		return true
 	}
 	ip := net.ParseIP(name)
-	return ip != nil && (d.AnyIP || ip.IsLoopback()) // an address can't be rebound
+	return ip != nil && (p.AnyIP || ip.IsLoopback()) // an address can't be rebound
 }

@@ -1,4 +1,4 @@
-package router
+package access
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// Key is what a caller shows. Only its hash is known here.
+// Key is an API key of a client. Only its hash is known here.
 type Key struct {
 	Name     string            // for the log
 	SHA256   [sha256.Size]byte // of the key
@@ -21,32 +21,34 @@ type Key struct {
 	Operator bool              // it may read the figures of all keys
 }
 
-// keyOfCall is where a request's context has its *Key. There is none where no
+// ContextKey is where a request's context has its *Key. There is none where no
 // key is asked for; a nil *Key may do everything.
-type keyOfCall struct{}
+type ContextKey struct{}
 
-func keyOf(ctx context.Context) *Key {
-	key, _ := ctx.Value(keyOfCall{}).(*Key)
+// KeyOf returns the key that a request came with.
+func KeyOf(ctx context.Context) *Key {
+	key, _ := ctx.Value(ContextKey{}).(*Key)
 	return key
 }
 
-func (k *Key) name() string {
+// KeyName returns the name of the key; "" where there is none.
+func (k *Key) KeyName() string {
 	if k == nil {
 		return ""
 	}
 	return k.Name
 }
 
-// mayUse says whether a key is good for a model. The patterns are those of
+// MayUse returns whether the key may use a model. The patterns are those of
 // routes.
-func (k *Key) mayUse(model string) bool {
+func (k *Key) MayUse(model string) bool {
 	return k == nil || k.Routes == nil ||
 		slices.ContainsFunc(k.Routes, func(pattern string) bool { return models.Match(pattern, model) })
 }
 
-// authenticate finds the key that a request shows. It takes the same time
+// Authenticate finds the key that a request shows. It takes the same time
 // whichever it is, and whether or not it is one.
-func (d *Door) authenticate(r *http.Request) (*Key, wire.Error) {
+func (p *Policy) Authenticate(r *http.Request) (*Key, wire.Error) {
 	e := wire.Error{Status: http.StatusUnauthorized, Type: wire.TypeInvalid, Code: wire.CodeBadKey}
 	shown := shownKey(r.Header)
 	if shown == "" {
@@ -55,14 +57,14 @@ func (d *Door) authenticate(r *http.Request) (*Key, wire.Error) {
 	}
 	hash := sha256.Sum256([]byte(shown))
 	found := -1
-	for i := range d.Keys {
-		found = subtle.ConstantTimeSelect(subtle.ConstantTimeCompare(hash[:], d.Keys[i].SHA256[:]), i, found)
+	for i := range p.Keys {
+		found = subtle.ConstantTimeSelect(subtle.ConstantTimeCompare(hash[:], p.Keys[i].SHA256[:]), i, found)
 	}
 	if found < 0 {
 		e.Message = "this API key is not known here; check it, or have a new one made with \"llmsup key new\""
 		return nil, e
 	}
-	return &d.Keys[found], wire.Error{}
+	return &p.Keys[found], wire.Error{}
 }
 
 // shownKey is the key that a request shows: as OpenAI's clients do, else as
