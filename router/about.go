@@ -18,7 +18,7 @@ type model struct {
 }
 
 func (rt *Router) model(s *routing, id string, route models.Route) model {
-	owner := s.backends[route.Primary].KeyName()
+	owner := s.backends[route.Primary].name()
 	return model{ID: id, Object: "model", Created: rt.started.Unix(), OwnedBy: owner}
 }
 
@@ -72,7 +72,7 @@ func (rt *Router) health(w http.ResponseWriter, r *http.Request) {
 		now := b.availability()
 		usable[name] = now.noKey == "" && (now.reason == "" || now.reason == Degraded && now.alive)
 		body.Backends = append(body.Backends, entry{
-			Name: b.KeyName(), Usable: usable[name], Reason: string(now.reason), Detail: wire.OrElse(now.detail, now.noKey),
+			Name: b.name(), Usable: usable[name], Reason: string(now.reason), Detail: wire.OrElse(now.detail, now.noKey),
 		})
 		if !usable[name] {
 			body.Status = "partial"

@@ -39,8 +39,8 @@ func newPlace(load *traffic, finish func(ending)) *place {
 	return &place{load: load, finish: finish}
 }
 
-// Release gives the place back. What counts is how it is called first.
-func (p *place) Release(how ending) {
+// release gives the place back. What counts is how it is called first.
+func (p *place) release(how ending) {
 	if !p.released.CompareAndSwap(false, true) {
 		return
 	}
@@ -149,7 +149,7 @@ func (b *localBackend) admit(ctx context.Context, c *call, other alternative, pa
 		if now.takes(other) {
 			return at, nil
 		}
-		at.Release(withError)
+		at.release(withError)
 		if now.bypassed(other) {
 			return nil, now.Failure(now.Detail)
 		}
@@ -234,12 +234,12 @@ func (b *localBackend) placeAt(gone <-chan struct{}, slots int) *place {
 	return newPlace(&b.traffic, func(how ending) {
 		switch how {
 		case brokenOff:
-			b.leftovers.Add(b, gone, slots)
+			b.leftovers.add(b, gone, slots)
 			return
 		case withAnswer:
 			b.queue.served(time.Since(began))
 		case withError: // how soon a server refuses says nothing of how long it answers
 		}
-		b.queue.Release(slots)
+		b.queue.release(slots)
 	})
 }

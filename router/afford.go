@@ -15,7 +15,7 @@ func (p *plan) afford(c *call) {
 		if c.pays(s) {
 			if over := c.books.Budget.Check(c.books.clock(), c.key, s.estimate); over != nil {
 				p.overBudget = over
-				p.noSpare = s.backend.KeyName() + " is not asked: " + over.String()
+				p.noSpare = s.backend.name() + " is not asked: " + over.String()
 				if s.first {
 					p.reason, p.detail = Failed, p.noSpare
 				}
@@ -72,7 +72,7 @@ func (p *plan) wouldPay(last *failure) bool {
 	switch {
 	case last.overBudget != nil:
 		return true
-	case p.waitFor != "" && last.backend == p.wait.backend.KeyName(): // when the server is back, it costs nothing
+	case p.waitFor != "" && last.backend == p.wait.backend.name(): // when the server is back, it costs nothing
 		return false
 	}
 	ownFault := last.reason == Status && last.resp != nil && last.resp.StatusCode < 500 &&

@@ -13,9 +13,9 @@ import (
 type aggregator interface {
 	// Add takes the next event. After an error the stream is of no use any more, but
 	// for what soFar tells.
-	Add(e wire.Event) error
+	add(e wire.Event) error
 	// Whole returns the answer. It is an error before the stream's end.
-	Whole() ([]byte, error)
+	whole() ([]byte, error)
 	// mend returns the answer of a stream that lacks its end, if it is known.
 	mend() (whole []byte, ok bool)
 	// done says whether the stream has come to its end.

@@ -220,7 +220,7 @@ func TestAggregateMemory(t *testing.T) {
 	a := &chunkAggregator{chat: true}
 	list := strings.TrimSuffix(strings.Repeat("1,", 500_000), ",")
 	for range 2 {
-		if err := a.Add(wire.Event{Data: []byte(`{"choices":[{"index":0,"delta":{"l":[` + list + `]},"finish_reason":"stop"}]}`)}); err != nil {
+		if err := a.add(wire.Event{Data: []byte(`{"choices":[{"index":0,"delta":{"l":[` + list + `]},"finish_reason":"stop"}]}`)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -228,7 +228,7 @@ func TestAggregateMemory(t *testing.T) {
 	if l := a.choices[0].fields["delta"].fields["l"]; len(l.list) != 0 {
 		t.Errorf("the list is kept in %d parts", len(l.list))
 	}
-	if whole, err := a.Whole(); err != nil || gjson.GetBytes(whole, "choices.0.message.l").Raw != "["+list+","+list+"]" {
+	if whole, err := a.whole(); err != nil || gjson.GetBytes(whole, "choices.0.message.l").Raw != "["+list+","+list+"]" {
 		t.Errorf("%v, %d bytes", err, len(whole))
 	}
 	var fields strings.Builder
@@ -241,14 +241,14 @@ func TestAggregateMemory(t *testing.T) {
 		textPath:       object,
 		"/v1/messages": `{"type":"message_start","message":` + object + `}`,
 	} {
-		if err := newAggregator(path).Add(wire.Event{Data: []byte(e)}); !errors.Is(err, errTooLong) {
+		if err := newAggregator(path).add(wire.Event{Data: []byte(e)}); !errors.Is(err, errTooLong) {
 			t.Errorf("%s: %v after %d KiB", path, err, len(e)>>10)
 		}
 	}
 	part := `{"type":"output_text","text":"x"},`
 	final := `{"output":[{"content":[` + strings.TrimSuffix(strings.Repeat(part, 1<<16), ",") + `]}]}`
 	r := &responseAggregator{final: final}
-	if whole, err := r.Whole(); err != nil || len(whole) != len(final) {
+	if whole, err := r.whole(); err != nil || len(whole) != len(final) {
 		t.Error(err)
 	}
 }
@@ -275,11 +275,11 @@ func FuzzAggregate(f *testing.F) {
 		a, events := newAggregator(paths[int(path)%len(paths)]), wire.NewEventReader(strings.NewReader(stream))
 		for {
 			e, err := events.Next()
-			if err != nil || a.Add(e) != nil {
+			if err != nil || a.add(e) != nil {
 				break
 			}
 		}
-		for _, whole := range []func() ([]byte, error){a.Whole, func() ([]byte, error) {
+		for _, whole := range []func() ([]byte, error){a.whole, func() ([]byte, error) {
 			if out, ok := a.mend(); ok {
 				return out, nil
 			}

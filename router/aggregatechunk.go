@@ -23,7 +23,7 @@ type chunkAggregator struct {
 // latest are the fields of which the last event's value counts.
 var latest = map[string]bool{"usage": true, "timings": true, "service_tier": true, "system_fingerprint": true}
 
-func (a *chunkAggregator) Add(e wire.Event) error {
+func (a *chunkAggregator) add(e wire.Event) error {
 	if wire.IsDone(e.Data) {
 		a.ended = true
 		return nil
@@ -90,11 +90,11 @@ func (a *chunkAggregator) mend() (whole []byte, ok bool) {
 		return nil, false
 	}
 	a.ended = true
-	whole, err := a.Whole()
+	whole, err := a.whole()
 	return whole, err == nil
 }
 
-func (a *chunkAggregator) Whole() ([]byte, error) {
+func (a *chunkAggregator) whole() ([]byte, error) {
 	if !a.ended {
 		return nil, errNotWhole
 	}

@@ -34,7 +34,7 @@ type block struct {
 // to.
 var blockDeltas = map[string]string{"text_delta": "text", "thinking_delta": "thinking"}
 
-func (a *messageAggregator) Add(e wire.Event) error {
+func (a *messageAggregator) add(e wire.Event) error {
 	if wire.IsDone(e.Data) { // some upstreams send it in place of message_stop
 		a.ended = true
 		return nil
@@ -64,7 +64,7 @@ func (a *messageAggregator) Add(e wire.Event) error {
 		}
 		b := &block{}
 		a.blocks = append(a.blocks, b)
-		return b.Add("", object.Get("content_block"), &a.size)
+		return b.add("", object.Get("content_block"), &a.size)
 	case "content_block_delta":
 		b := a.at(object.Get("index"))
 		if b == nil {
@@ -109,8 +109,8 @@ func (a *messageAggregator) at(index gjson.Result) *block {
 	return a.blocks[i]
 }
 
-// Open says whether a block has not come to its end.
-func (a *messageAggregator) Open() bool {
+// open says whether a block has not come to its end.
+func (a *messageAggregator) open() bool {
 	return slices.ContainsFunc(a.blocks, func(b *block) bool { return !b.closed })
 }
 
@@ -139,7 +139,7 @@ func (a *messageAggregator) addDelta(b *block, delta gjson.Result) error {
 		if wire.HasContent(text) {
 			a.deltas++
 		}
-		return b.field(gjson.Parse(wire.Quote(name)), &a.size).Add(name, text, &a.size)
+		return b.field(gjson.Parse(wire.Quote(name)), &a.size).add(name, text, &a.size)
 	}
 	switch kind {
 	case "signature_delta":
@@ -186,19 +186,19 @@ func (a *messageAggregator) done() bool { return a.ended }
 
 // mend takes a stream without message_stop for whole once its reason has come.
 func (a *messageAggregator) mend() (whole []byte, ok bool) {
-	if a.reason() == "" || a.Open() {
+	if a.reason() == "" || a.open() {
 		return nil, false
 	}
 	a.ended = true
-	whole, err := a.Whole()
+	whole, err := a.whole()
 	return whole, err == nil
 }
 
-func (a *messageAggregator) Whole() ([]byte, error) {
+func (a *messageAggregator) whole() ([]byte, error) {
 	switch {
 	case !a.ended:
 		return nil, errNotWhole
-	case a.reason() == "" || a.Open():
+	case a.reason() == "" || a.open():
 		return nil, fmt.Errorf("%w: the message has no stop_reason", errUnmergeable)
 	}
 	content := append(make([]byte, 0, a.size), '[')

@@ -21,7 +21,7 @@ type responseAggregator struct {
 	final  string // the whole answer, as JSON; "" before it
 }
 
-func (a *responseAggregator) Add(e wire.Event) error {
+func (a *responseAggregator) add(e wire.Event) error {
 	if wire.IsDone(e.Data) { // OpenRouter adds it
 		return nil
 	}
@@ -52,11 +52,11 @@ func (a *responseAggregator) Add(e wire.Event) error {
 func (a *responseAggregator) done() bool { return a.final != "" }
 
 func (a *responseAggregator) mend() (whole []byte, ok bool) {
-	whole, err := a.Whole()
+	whole, err := a.whole()
 	return whole, err == nil
 }
 
-func (a *responseAggregator) Whole() ([]byte, error) {
+func (a *responseAggregator) whole() ([]byte, error) {
 	if a.final == "" {
 		return nil, errNotWhole
 	}

@@ -74,9 +74,9 @@ type chunk struct {
 	extra          string
 }
 
-// Add takes the next event. After an error the stream is of no use any more, but
+// add takes the next event. After an error the stream is of no use any more, but
 // for what soFar tells.
-func (a *assembler) Add(e wire.Event) error {
+func (a *assembler) add(e wire.Event) error {
 	if a.err == nil {
 		a.err = a.take(e)
 	}
@@ -106,7 +106,7 @@ func (a *assembler) take(e wire.Event) error {
 	if e.Name != nil {
 		return fmt.Errorf("%w: an event is named %q", errUnfamiliar, e.Name)
 	}
-	ch, err := a.Open(object)
+	ch, err := a.open(object)
 	if err != nil {
 		return err
 	}
@@ -126,8 +126,8 @@ func (a *assembler) take(e wire.Event) error {
 	return a.close(at, ch)
 }
 
-// Open reads the fields around the choices, which are the same in each event.
-func (a *assembler) Open(object gjson.Result) (ch chunk, err error) {
+// open reads the fields around the choices, which are the same in each event.
+func (a *assembler) open(object gjson.Result) (ch chunk, err error) {
 	unknown, kind := "", "text_completion"
 	if a.streamed.chat {
 		kind = "chat.completion.chunk"
@@ -219,10 +219,10 @@ func (a *assembler) complete() error {
 	return nil
 }
 
-// Whole returns the answer as llama-server would have given it without a stream:
+// whole returns the answer as llama-server would have given it without a stream:
 // the same fields with the same values, in its own order. It is an error before
 // the stream's end.
-func (a *assembler) Whole() ([]byte, error) {
+func (a *assembler) whole() ([]byte, error) {
 	if a.err != nil {
 		return nil, a.err
 	}

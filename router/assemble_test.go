@@ -186,7 +186,7 @@ func TestAssembleRefuses(t *testing.T) {
 func TestSoFar(t *testing.T) {
 	feed := func(s streamed, stream string) soFar {
 		a, events := newAssembler(s), wire.NewEventReader(strings.NewReader(stream))
-		for e, err := events.Next(); err == nil && a.Add(e) == nil; e, err = events.Next() {
+		for e, err := events.Next(); err == nil && a.add(e) == nil; e, err = events.Next() {
 		}
 		return a.soFar()
 	}
@@ -233,11 +233,11 @@ func FuzzAssemble(f *testing.F) {
 				if err != nil {
 					break
 				}
-				if err := a.Add(e); err != nil {
+				if err := a.add(e); err != nil {
 					break
 				}
 			}
-			whole, err := a.Whole()
+			whole, err := a.whole()
 			return a, whole, err
 		}
 		a, whole, err := feed(stream)

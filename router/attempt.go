@@ -50,7 +50,7 @@ type answer struct {
 func (a *answer) close() {
 	a.cancel(context.Canceled)
 	_ = a.resp.Body.Close()    // it was only read
-	a.place.Release(brokenOff) // unless it has been
+	a.place.release(brokenOff) // unless it has been
 }
 
 // attempt gives a call to one backend and waits for its first answer: until
@@ -59,7 +59,7 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 	began := time.Now()
 	reserved, over := c.reserve(s)
 	if over != nil { // since the call was planned
-		return nil, &failure{backend: s.backend.KeyName(), reason: Failed, detail: "is not asked: " + over.String(), overBudget: over}
+		return nil, &failure{backend: s.backend.name(), reason: Failed, detail: "is not asked: " + over.String(), overBudget: over}
 	}
 	ctx, cancel := context.WithCancelCause(client)
 	timer := time.AfterFunc(timeout, func() { cancel(errTimeout) })
@@ -67,7 +67,7 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 	if failed != nil {
 		timer.Stop()
 		cancel(context.Canceled)
-		failed.backend, failed.detail = s.backend.KeyName(), s.backend.redact(failed.detail)
+		failed.backend, failed.detail = s.backend.name(), s.backend.redact(failed.detail)
 		failed.settle(reserved)
 		return nil, failed
 	}
@@ -106,7 +106,7 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 		return a, nil
 	}
 	how := brokenOff
-	defer func() { at.Release(how) }()
+	defer func() { at.release(how) }()
 	if failed != nil && failed.resp != nil { // an error of its own is an end
 		how = withError
 	}
@@ -127,7 +127,7 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 			failed.reason, failed.detail = Stalled, "hung while the call waited on it"
 		}
 	}
-	failed.backend = s.backend.KeyName()
+	failed.backend = s.backend.name()
 	failed.said, failed.detail = s.backend.redact(failed.said), s.backend.redact(failed.detail)
 	s.backend.heard(failed, at, client.Err() != nil)
 	cancel(context.Canceled)
@@ -226,11 +226,11 @@ func (a *answer) awaitFirstEvent(d wire.Dialect) *failure {
 		a.usage.Merge(a.sum.Add(e, m.Usage))
 		a.finished |= m.Finished
 		if a.assembler != nil {
-			if err := a.assembler.Add(e); err != nil {
+			if err := a.assembler.add(e); err != nil {
 				return a.uncollected(err)
 			}
 		} else {
-			a.held = append(a.held, a.unasked.Pass(e)...)
+			a.held = append(a.held, a.unasked.pass(e)...)
 		}
 		switch {
 		case m.Failed != "":

@@ -79,7 +79,7 @@ type LocalState struct {
 
 // backend is somebody who can answer calls: a local server or an upstream.
 type backend interface {
-	KeyName() string
+	name() string
 	// availability says whether the backend may be given a call now.
 	availability() availability
 	// do sends a call under a model name of the backend's own and returns when
@@ -156,7 +156,7 @@ func newLocalBackend(name string, local Local, stopping <-chan struct{}) *localB
 	}}
 }
 
-func (b *localBackend) KeyName() string              { return b.server }
+func (b *localBackend) name() string                 { return b.server }
 func (b *localBackend) heard(*failure, *place, bool) {} // who watches it knows better
 func (b *localBackend) paid() bool                   { return false }
 func (b *localBackend) redact(s string) string       { return withoutKey(s, b.local.State().Key) }
@@ -173,7 +173,7 @@ func (b *localBackend) availability() availability {
 func (b *localBackend) do(ctx context.Context, c *call, model string) (*http.Response, error) {
 	payload := c.body.WithModel(model)
 	if form := progressOf(ctx).form; form != nil {
-		payload = form.WithModel(model)
+		payload = form.withModel(model)
 	}
 	header := http.Header{}
 	forwardHeaders(header, c.header)

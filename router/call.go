@@ -129,7 +129,7 @@ func (rt *Router) try(w http.ResponseWriter, r *http.Request, c *call, p plan, s
 		a, failed = rt.again(r.Context(), c, s, p, other, failed)
 	}
 	if failed == nil {
-		rec.backend, rec.model = s.backend.KeyName(), s.model
+		rec.backend, rec.model = s.backend.name(), s.model
 		_, rec.local = s.backend.(*localBackend)
 		if s.first { // though it may not have been the first one to be asked
 			rec.reason = ""
@@ -166,12 +166,12 @@ func (rt *Router) deliver(w http.ResponseWriter, r *http.Request, c *call, a *an
 		h.Set(headerReason, string(rec.reason))
 	}
 	if a.events == nil && a.rest == nil { // all of it is here: the client's pace is its own matter
-		a.place.Release(withAnswer)
+		a.place.release(withAnswer)
 	}
 	err := a.relay(r.Context(), w, c.dialect, rec)
 	switch {
 	case err == nil:
-		a.place.Release(withAnswer)
+		a.place.release(withAnswer)
 	case r.Context().Err() != nil || !errors.Is(err, errCut):
 		rec.left = true
 		panic(http.ErrAbortHandler)

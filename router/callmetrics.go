@@ -162,12 +162,12 @@ func (m *callMetrics) seriesOf(o callKind) *kindSeries {
 	s := m.kinds[o]
 	m.mu.RUnlock()
 	if s == nil {
-		s = m.Add(o)
+		s = m.add(o)
 	}
 	return s
 }
 
-func (m *callMetrics) Add(o callKind) *kindSeries {
+func (m *callMetrics) add(o callKind) *kindSeries {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if s := m.kinds[o]; s != nil {

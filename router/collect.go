@@ -69,7 +69,7 @@ func (a *answer) collect(c *call) *failure {
 				a.usage.Merge(m.Usage)
 				a.finish(m, e)
 			}
-			err = a.assembler.Add(e)
+			err = a.assembler.add(e)
 			a.ended = a.assembler.done()
 		}
 		if clean {
@@ -85,7 +85,7 @@ func (a *answer) collect(c *call) *failure {
 			return a.uncollected(err)
 		}
 	}
-	whole, err := a.assembler.Whole()
+	whole, err := a.assembler.whole()
 	if err != nil {
 		return a.uncollected(err)
 	}
@@ -135,16 +135,16 @@ func (a *answer) uncollected(err error) *failure {
 	case errors.Is(err, errNotSame), errors.Is(err, errUnfamiliar), errors.Is(err, errTooLong), errors.Is(err, errUnmergeable):
 		return &failure{reason: BadResponse, detail: err.Error(), begun: true, again: a.ours, strange: errors.Is(err, errUnfamiliar)}
 	case errors.Is(err, errStalled):
-		return &failure{reason: Stalled, detail: "was silent for too long in the middle of its answer", begun: true, part: a.Part()}
+		return &failure{reason: Stalled, detail: "was silent for too long in the middle of its answer", begun: true, part: a.part()}
 	case errors.Is(err, errNotWhole):
-		return &failure{reason: Lost, detail: "broke its answer off", begun: true, part: a.Part()}
+		return &failure{reason: Lost, detail: "broke its answer off", begun: true, part: a.part()}
 	}
-	return &failure{reason: Lost, detail: "broke its answer off: " + rootCause(err), begun: true, part: a.Part()}
+	return &failure{reason: Lost, detail: "broke its answer off: " + rootCause(err), begun: true, part: a.part()}
 }
 
-// Part returns what has come of a local server's answer; nil if no other backend
+// part returns what has come of a local server's answer; nil if no other backend
 // could continue it faithfully.
-func (a *answer) Part() *resume.PartialAnswer {
+func (a *answer) part() *resume.PartialAnswer {
 	so := a.assembler.soFar()
 	if !a.ours || so.text == "" || so.called || so.logprobs || so.several || so.finished || so.reasoning != "" {
 		return nil
@@ -180,12 +180,12 @@ func (rt *Router) goOn(w http.ResponseWriter, r *http.Request, c *call, p plan, 
 	joined, ok := d.Joined(string(a.held), *first.part)
 	if a.events != nil || a.rest != nil || !ok {
 		a.close()
-		failed = &failure{backend: s.backend.KeyName(), reason: BadResponse, detail: "could not go on with the answer", begun: true, usage: a.usage}
+		failed = &failure{backend: s.backend.name(), reason: BadResponse, detail: "could not go on with the answer", begun: true, usage: a.usage}
 		failed.settle(a.reserved)
 		return false, failed
 	}
 	a.held = []byte(joined)
-	rec.backend, rec.model, rec.resumedBy = s.backend.KeyName(), s.model, s.backend.KeyName()
+	rec.backend, rec.model, rec.resumedBy = s.backend.name(), s.model, s.backend.name()
 	rec.local, rec.firstPart = p.local != nil, first.part.Tokens
 	rec.ofRest, a.usage = a.usage, c.dialect.Judge([]byte(joined)).Usage
 	rt.deliver(w, r, c, a, rec)

@@ -148,10 +148,10 @@ func put(s streamed, stream io.Reader) (string, error) {
 	for {
 		e, err := events.Next()
 		if err == nil {
-			err = a.Add(e)
+			err = a.add(e)
 		}
 		if errors.Is(err, io.EOF) {
-			whole, err := a.Whole()
+			whole, err := a.whole()
 			return string(whole), err
 		}
 		if err != nil {
@@ -201,7 +201,7 @@ func (e engine) same(path, raw string) (answer string, refused error) {
 		e.t.Fatalf("%s does not stream: %s", path, raw)
 	}
 	wantStatus, want := e.post(path, strings.NewReader(raw))
-	status, got := e.post(path, s.WithModel("other").Open())
+	status, got := e.post(path, s.withModel("other").Open())
 	whole, err := "", error(nil)
 	if status == http.StatusOK {
 		whole, err = put(s, strings.NewReader(got))
@@ -417,11 +417,11 @@ func (e engine) withoutTheEnd(t *testing.T) {
 					t.Fatalf("%s does not stream", raw)
 				}
 				_, want := e.post(path, strings.NewReader(raw))
-				_, stream := e.post(path, s.WithModel("demo").Open())
+				_, stream := e.post(path, s.withModel("demo").Open())
 				a, events := newAssembler(s), wire.NewEventReader(strings.NewReader(stream))
 				for {
 					event, err := events.Next()
-					if err != nil || bytes.Contains(event.Raw, []byte(lost)) || a.Add(event) != nil {
+					if err != nil || bytes.Contains(event.Raw, []byte(lost)) || a.add(event) != nil {
 						break
 					}
 				}

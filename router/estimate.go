@@ -42,7 +42,7 @@ func (c *call) estimate(s step) usd.Amount {
 	if !c.pays(s) || !c.books.Budget.Limited(c.key) {
 		return 0
 	}
-	amount, _ := mostExpensive(c.books.book(s.backend.KeyName()), c.modelsAt(s), c.maxUsage())
+	amount, _ := mostExpensive(c.books.book(s.backend.name()), c.modelsAt(s), c.maxUsage())
 	return amount
 }
 

@@ -30,10 +30,10 @@ func (rt *Router) Explain(model string) Explanation {
 	p.afford(&call{books: s.books, began: time.Now(), dialect: wire.Chat})
 	e := Explanation{Route: p.route, Reason: p.reason, Detail: p.detail, WaitFor: p.waitFor, Refused: p.refuse.Message, RefusedStatus: p.refuse.Status}
 	if len(p.steps) > 0 {
-		e.Backend, e.BackendModel = p.steps[0].backend.KeyName(), p.steps[0].model
+		e.Backend, e.BackendModel = p.steps[0].backend.name(), p.steps[0].model
 	}
 	if len(p.steps) > 1 {
-		e.Spare, e.SpareModel = p.steps[1].backend.KeyName(), p.steps[1].model
+		e.Spare, e.SpareModel = p.steps[1].backend.name(), p.steps[1].model
 	} else if p.noSpare != "" && e.Refused == "" {
 		e.Detail = strings.TrimPrefix(e.Detail+"; "+p.noSpare, "; ")
 	}

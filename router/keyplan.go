@@ -46,7 +46,7 @@ func (s *routing) planFor(k *access.Key, model string) plan {
 	}
 	if s.backends[route.Primary].paid() {
 		return plan{route: route, refuse: notAllowed(
-			"the key %s may not spend money, and %s goes to %s", k.Name, wire.Quote(wire.Shorten(model)), s.backends[route.Primary].KeyName())}
+			"the key %s may not spend money, and %s goes to %s", k.Name, wire.Quote(wire.Shorten(model)), s.backends[route.Primary].name())}
 	}
 	spare := s.backends[route.Fallback]
 	if spare == nil || !spare.paid() {
@@ -56,7 +56,7 @@ func (s *routing) planFor(k *access.Key, model string) plan {
 	route.Fallback, route.FallbackModel = "", ""
 	p := s.planRoute(route, model)
 	p.spared = would
-	p.noSpare = fmt.Sprintf("the key %s may not spend money, so %s is not asked", k.Name, spare.KeyName())
+	p.noSpare = fmt.Sprintf("the key %s may not spend money, so %s is not asked", k.Name, spare.name())
 	if p.refuse.Status != 0 {
 		p.refuse = s.unavailable(p)
 	}

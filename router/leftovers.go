@@ -33,8 +33,8 @@ const (
 	slotPatience = 2 * time.Minute
 )
 
-// Add takes over places, and sees to it that they are given back.
-func (l *leftovers) Add(b *localBackend, gone <-chan struct{}, places int) {
+// add takes over places, and sees to it that they are given back.
+func (l *leftovers) add(b *localBackend, gone <-chan struct{}, places int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.processes == nil {
@@ -79,7 +79,7 @@ func (l *leftovers) giveBack(b *localBackend, gone <-chan struct{}, at *leftAt) 
 			select {
 			case <-gone:
 				n, _ := l.take(gone, at, math.MaxInt)
-				b.queue.Release(n)
+				b.queue.release(n)
 				return
 			case <-at.more: // looked for soon, and not later because of more still
 				if soon := time.Now().Add(slotLook); soon.Before(next) {
@@ -99,7 +99,7 @@ func (l *leftovers) giveBack(b *localBackend, gone <-chan struct{}, at *leftAt) 
 		// A call that was let in a moment ago has no slot yet, and looks like a free
 		// one: only what is free at two looks is.
 		n, none := l.take(gone, at, min(free, seen))
-		b.queue.Release(n)
+		b.queue.release(n)
 		if none {
 			return
 		}

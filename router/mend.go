@@ -25,7 +25,7 @@ func (a *assembler) mend() (whole []byte, ok bool) {
 		return nil, false
 	}
 	a.err, a.ended = nil, true
-	whole, err := a.Whole()
+	whole, err := a.whole()
 	return whole, err == nil
 }
 

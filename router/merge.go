@@ -40,9 +40,9 @@ var growing = map[string]bool{
 // null says that a field may still get a value.
 func (m *merged) null() bool { return m.kind == 0 && (m.raw == "" || m.raw == "null") }
 
-// Add takes the value of a field, as the next event has it. size is what the aggregator
+// add takes the value of a field, as the next event has it. size is what the aggregator
 // keeps, in bytes.
-func (m *merged) Add(name string, v gjson.Result, size *int) error {
+func (m *merged) add(name string, v gjson.Result, size *int) error {
 	same := func(kind byte) bool {
 		fits := m.kind == kind || m.null()
 		m.kind = kind
@@ -83,7 +83,7 @@ func mismatch(name string) error {
 
 func (m *merged) addFields(object gjson.Result, size *int) (err error) {
 	object.ForEach(func(key, value gjson.Result) bool {
-		if err = m.field(key, size).Add(key.Str, value, size); *size > maxHeld {
+		if err = m.field(key, size).add(key.Str, value, size); *size > maxHeld {
 			err = errTooLong
 		}
 		return err == nil

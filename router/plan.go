@@ -72,7 +72,7 @@ func (s *routing) planRoute(route models.Route, model string) plan {
 		case there.reason == "" || there.reason == Degraded && there.alive:
 			spare = &step{backend: fallback, model: s.modelAt(fallback, route.FallbackModel, model)}
 		default:
-			p.noSpare = fmt.Sprintf("its fallback %s %s", fallback.KeyName(), there.detail)
+			p.noSpare = fmt.Sprintf("its fallback %s %s", fallback.name(), there.detail)
 			if there.returning {
 				returning = &step{backend: fallback, model: s.modelAt(fallback, route.FallbackModel, model), returns: true}
 			}
@@ -145,7 +145,7 @@ func (p *plan) waits() bool {
 		p.steps = []step{*p.wait}
 	}
 	p.refuse = wire.Error{}
-	p.waitFor = p.wait.backend.KeyName() + " " + p.wait.backend.availability().detail
+	p.waitFor = p.wait.backend.name() + " " + p.wait.backend.availability().detail
 	if p.wait.first {
 		p.reason, p.detail = "", "" // the primary is not passed over
 	}
@@ -156,7 +156,7 @@ func (p *plan) waits() bool {
 func (s *routing) sparedBy(route models.Route, model string) spared {
 	for _, side := range [][2]string{{route.Fallback, route.FallbackModel}, {route.Primary, route.PrimaryModel}} {
 		if b := s.backends[side[0]]; b != nil && b.paid() {
-			return spared{b.KeyName(), s.modelAt(b, side[1], model)}
+			return spared{b.name(), s.modelAt(b, side[1], model)}
 		}
 	}
 	return spared{}
@@ -182,7 +182,7 @@ func (s *routing) modelAt(b backend, table, client string) string {
 		return table
 	}
 	if _, local := b.(*localBackend); local {
-		return b.KeyName()
+		return b.name()
 	}
 	return client
 }

@@ -107,7 +107,7 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d wire.Dialec
 		if e.Carries() {
 			rec.seen++
 		}
-		out := a.unasked.Pass(e)
+		out := a.unasked.pass(e)
 		if more := a.events.Buffered(); more || len(burst) > 0 {
 			burst = append(burst, out...)
 			if more && len(burst) < pieceSize {
@@ -143,7 +143,7 @@ const bufferedByServer = 2048
 // complete, and must not look so to a client that does not know the event: what
 // comes after it, an end mark included, is not sent, and the connection is aborted.
 func (a *answer) passError(w http.ResponseWriter, rec *record, e wire.Event) error {
-	a.place.Release(withError)
+	a.place.release(withError)
 	_, err := io.WriteString(w, a.redact(string(e.Raw)))
 	if err == nil {
 		err = http.NewResponseController(w).Flush()
@@ -178,7 +178,7 @@ func (a *answer) goOn(ctx context.Context, w http.ResponseWriter) error {
 	if a.resume == nil {
 		return errNoResume
 	}
-	a.place.Release(brokenOff)
+	a.place.release(brokenOff)
 	a.cancel(errEnded) // it may still be at work
 	return a.resume.resume(ctx, w)
 }

@@ -54,7 +54,7 @@ func (r *reservation) begin() {
 	r.pending = c.books.Ledger.Begin(ledger.Row{
 		Time: c.began, Request: c.id, Charged: &r.step.estimate,
 		Dimensions: ledger.Dimensions{
-			Key: c.key, Route: c.route, Model: c.body.Model, Backend: r.step.backend.KeyName(), Served: r.step.model,
+			Key: c.key, Route: c.route, Model: c.body.Model, Backend: r.step.backend.name(), Served: r.step.model,
 			Status: statusUnfinished, Stream: c.streams(), Paid: true, Partial: true,
 		},
 	})
@@ -134,8 +134,8 @@ func (r *reservation) settle(u wire.Usage, complete bool) charge {
 	if c.cost != nil {
 		c.charged = *c.cost
 	} else {
-		tokens, known := r.Tokens(u)
-		amount, priced := mostExpensive(r.call.books.book(r.step.backend.KeyName()), r.models, tokens)
+		tokens, known := r.tokens(u)
+		amount, priced := mostExpensive(r.call.books.book(r.step.backend.name()), r.models, tokens)
 		if amount == usd.Most { // no call costs that much: the usage is wrong
 			amount, known = 0, false
 		}
@@ -149,9 +149,9 @@ func (r *reservation) settle(u wire.Usage, complete bool) charge {
 	return c
 }
 
-// Tokens returns what was used: the most that the usage and the text that came
+// tokens returns what was used: the most that the usage and the text that came
 // say. known is false without a usage.
-func (r *reservation) Tokens(u wire.Usage) (t price.Tokens, known bool) {
+func (r *reservation) tokens(u wire.Usage) (t price.Tokens, known bool) {
 	if t, known = u.Tokens(); known {
 		// Some backends count cached tokens beside the prompt's, and some count none.
 		t.Prompt, t.Completion = max(t.Prompt, 0), max(t.Completion, r.text/maxTokenBytes)

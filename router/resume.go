@@ -84,7 +84,7 @@ func (r *resumption) resume(ctx context.Context, w http.ResponseWriter) error {
 		}
 		return errNoResume
 	}
-	r.rec.resumedBy, r.rec.reserved, r.rec.firstPart = r.to.backend.KeyName(), a.reserved, r.story.Tokens
+	r.rec.resumedBy, r.rec.reserved, r.rec.firstPart = r.to.backend.name(), a.reserved, r.story.Tokens
 	if _, err := fmt.Fprintf(w, ": resumed by %s\n\n", r.rec.resumedBy); err != nil {
 		return err
 	}
@@ -136,8 +136,8 @@ func (r *resumption) relay(w http.ResponseWriter, a *answer, wantsUsage bool) er
 		case m.Ended && !finished:
 			return fmt.Errorf("%w: its continuation has no end", errCut)
 		case m.Ended:
-			a.place.Release(withAnswer)
-			return r.end(w, wantsUsage, r.Whole(used))
+			a.place.release(withAnswer)
+			return r.end(w, wantsUsage, r.whole(used))
 		case len(e.Data) == 0:
 			continue
 		}
@@ -180,9 +180,9 @@ func (r *resumption) known() wire.Usage {
 	return u
 }
 
-// Whole puts both parts' tokens together. The continuation's prompt had the
+// whole puts both parts' tokens together. The continuation's prompt had the
 // first part in it.
-func (r *resumption) Whole(second wire.Usage) wire.Usage {
+func (r *resumption) whole(second wire.Usage) wire.Usage {
 	completion := r.story.Tokens
 	if second.Completion != nil {
 		completion += *second.Completion

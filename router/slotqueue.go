@@ -86,8 +86,8 @@ func (q *slotQueue) cancel(w *waiter) {
 	q.grant() // the next call may need fewer slots
 }
 
-// Release gives slots to the next calls in the queue.
-func (q *slotQueue) Release(slots int) {
+// release gives slots to the next calls in the queue.
+func (q *slotQueue) release(slots int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.taken -= slots

@@ -29,7 +29,7 @@ func (q *testQueue) becomes(now capacity) {
 	q.update()
 }
 
-func (q *testQueue) Add(t *testing.T, slots int, atOnce bool) *waiter {
+func (q *testQueue) add(t *testing.T, slots int, atOnce bool) *waiter {
 	t.Helper()
 	w, _, ok := q.enqueue(slots, false, 0)
 	if !ok {
@@ -51,13 +51,13 @@ func wantLoad(t *testing.T, q *testQueue, taken, waiting int) {
 // TestSlotQueue: slots first, then a queue in the order of arrival.
 func TestSlotQueue(t *testing.T) {
 	q := newTestQueue(serving(2))
-	q.Add(t, 1, true)
-	q.Add(t, 1, true)
-	first, second, third := q.Add(t, 1, false), q.Add(t, 1, false), q.Add(t, 1, false)
+	q.add(t, 1, true)
+	q.add(t, 1, true)
+	first, second, third := q.add(t, 1, false), q.add(t, 1, false), q.add(t, 1, false)
 	wantLoad(t, q, 2, 3)
 	q.cancel(second)
 	wantLoad(t, q, 2, 2)
-	q.Release(1)
+	q.release(1)
 	if !first.hasSlots() || third.hasSlots() {
 		t.Error("the free slot did not go to the first call in the queue")
 	}
@@ -65,12 +65,12 @@ func TestSlotQueue(t *testing.T) {
 	if !third.hasSlots() {
 		t.Error("a slot that was given up stays taken")
 	}
-	fourth := q.Add(t, 1, false)
+	fourth := q.add(t, 1, false)
 	q.becomes(serving(3))
 	if !fourth.hasSlots() {
 		t.Error("a new slot is not used")
 	}
-	q.Release(3)
+	q.release(3)
 	wantLoad(t, q, 0, 0)
 }
 
@@ -117,21 +117,21 @@ func TestSlotQueueBounds(t *testing.T) {
 // server takes calls: the bound does not shrink with a restart.
 func TestClosedSlotQueue(t *testing.T) {
 	q := newTestQueue(loading)
-	first, second, third := q.Add(t, 1, false), q.Add(t, 1, false), q.Add(t, 1, false)
-	q.Release(0)
+	first, second, third := q.add(t, 1, false), q.add(t, 1, false), q.add(t, 1, false)
+	q.release(0)
 	wantLoad(t, q, 0, 3)
 	q.becomes(serving(2))
 	if !first.hasSlots() || !second.hasSlots() || third.hasSlots() {
 		t.Error("the loaded server has two slots, for the first two calls")
 	}
 	for range 2*queuePerSlot - 1 {
-		q.Add(t, 1, false)
+		q.add(t, 1, false)
 	}
 	q.becomes(loading) // its calls end, and no slot is granted
-	q.Release(2)
+	q.release(2)
 	wantLoad(t, q, 0, 2*queuePerSlot)
-	q.Add(t, 1, false)
-	q.Add(t, 1, false)
+	q.add(t, 1, false)
+	q.add(t, 1, false)
 	if _, _, ok := q.enqueue(1, false, 0); ok {
 		t.Error("the bound is not that of the two slots")
 	}
@@ -143,9 +143,9 @@ func TestClosedSlotQueue(t *testing.T) {
 // by now, whether or not the queue was told.
 func TestStaleSlotQueue(t *testing.T) {
 	q := newTestQueue(loading)
-	first := q.Add(t, 1, false)
+	first := q.add(t, 1, false)
 	q.now = serving(2)
-	q.Add(t, 1, true)
+	q.add(t, 1, true)
 	if !first.hasSlots() {
 		t.Error("a later call overtook it")
 	}
@@ -155,9 +155,9 @@ func TestStaleSlotQueue(t *testing.T) {
 // slot.
 func TestSlotlessCalls(t *testing.T) {
 	q := newTestQueue(loading)
-	q.Add(t, 1, false)
-	q.Add(t, 1, false)
-	slotless := q.Add(t, 0, false)
+	q.add(t, 1, false)
+	q.add(t, 1, false)
+	slotless := q.add(t, 0, false)
 	q.becomes(serving(1))
 	if !slotless.hasSlots() {
 		t.Error("it waits for a slot")
@@ -182,29 +182,29 @@ func TestServiceTime(t *testing.T) {
 // no call overtakes it; one that wants more than there are gets them all.
 func TestSlotQueueOfSeveral(t *testing.T) {
 	q := newTestQueue(serving(3))
-	first := q.Add(t, 2, true)
-	second, third := q.Add(t, 2, false), q.Add(t, 1, false)
-	all, last := q.Add(t, 9, false), q.Add(t, 1, false)
+	first := q.add(t, 2, true)
+	second, third := q.add(t, 2, false), q.add(t, 1, false)
+	all, last := q.add(t, 9, false), q.add(t, 1, false)
 	other := newTestQueue(serving(3))
 	other.taken, other.service = 3, 3*time.Second
 	if _, wait, _ := other.enqueue(2, false, 0); wait != 2*time.Second {
 		t.Errorf("an estimate of %s", wait)
 	}
-	q.Release(first.slots)
+	q.release(first.slots)
 	if !second.hasSlots() || !third.hasSlots() || all.hasSlots() {
 		t.Error("there was room for two of them")
 	}
-	q.Release(third.slots)
+	q.release(third.slots)
 	if all.hasSlots() || last.hasSlots() {
 		t.Error("there is no room for the next one")
 	}
-	q.Release(second.slots)
+	q.release(second.slots)
 	if !all.hasSlots() || all.slots != 3 {
 		t.Errorf("the call that wants nine slots has %d of three", all.slots)
 	}
 	wantLoad(t, q, 3, 1)
-	wide, narrow := q.Add(t, 3, false), q.Add(t, 1, false)
-	q.Release(3)
+	wide, narrow := q.add(t, 3, false), q.add(t, 1, false)
+	q.release(3)
 	if !last.hasSlots() || wide.hasSlots() || narrow.hasSlots() {
 		t.Error("one slot is the last one's")
 	}

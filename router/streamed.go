@@ -86,8 +86,8 @@ var streamablePaths = map[string]struct {
 	"/v1/responses":        {streamableResponses, "input", `"stream":true`},
 }
 
-// WithModel returns the body with another model name in it.
-func (s streamed) WithModel(model string) request.Payload {
+// withModel returns the body with another model name in it.
+func (s streamed) withModel(model string) request.Payload {
 	b := s.body
 	asked := []byte(s.before + s.asked + s.after)
 	var name []byte

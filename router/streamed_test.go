@@ -46,7 +46,7 @@ func TestAsStream(t *testing.T) {
 			if !ok {
 				t.Fatal("it does not stream")
 			}
-			p := s.WithModel("b")
+			p := s.withModel("b")
 			got, err := io.ReadAll(p.Open())
 			if err != nil || string(got) != tc.want || p.Size() != len(tc.want) {
 				t.Errorf("got  %s (%v)\nwant %s", got, err, tc.want)
@@ -130,7 +130,7 @@ func FuzzAsStream(f *testing.F) {
 		if !ok {
 			return
 		}
-		out, err := io.ReadAll(s.WithModel("another one").Open())
+		out, err := io.ReadAll(s.withModel("another one").Open())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -73,8 +73,8 @@ type localAggregator struct {
 	asWhole func(whole []byte) ([]byte, error) // adds what a stream leaves out, or refuses it
 }
 
-func (a *localAggregator) Add(e wire.Event) error {
-	err := a.aggregator.Add(e)
+func (a *localAggregator) add(e wire.Event) error {
+	err := a.aggregator.add(e)
 	var failed *upstreamStreamError
 	switch {
 	case errors.As(err, &failed):
@@ -91,8 +91,8 @@ func (a *localAggregator) Add(e wire.Event) error {
 	return err
 }
 
-func (a *localAggregator) Whole() ([]byte, error) {
-	whole, err := a.aggregator.Whole()
+func (a *localAggregator) whole() ([]byte, error) {
+	whole, err := a.aggregator.whole()
 	if errors.Is(err, errUnmergeable) { // such as a call of a tool that was cut
 		return nil, fmt.Errorf("%w: %w", errNotSame, err)
 	}

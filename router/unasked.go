@@ -82,9 +82,9 @@ func (f *usageFilter) pending() []byte {
 	return f.finish
 }
 
-// Pass returns what the client is to see of an event, and of one that was kept
+// pass returns what the client is to see of an event, and of one that was kept
 // back. It is valid until the next call.
-func (f *usageFilter) Pass(e wire.Event) []byte {
+func (f *usageFilter) pass(e wire.Event) []byte {
 	if f == nil {
 		return e.Raw
 	}

@@ -41,7 +41,7 @@ func TestCountedForm(t *testing.T) {
 		form, ok := asCountedStream(b, tc.path)
 		got := ""
 		if ok {
-			raw, err := io.ReadAll(form.WithModel("qwen").Open())
+			raw, err := io.ReadAll(form.withModel("qwen").Open())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -136,7 +136,7 @@ func TestUnaskedUsageOfTheEngine(t *testing.T) {
 		if !ok {
 			t.Fatalf("no form for %s", body)
 		}
-		asked, err := io.ReadAll(form.WithModel("demo").Open())
+		asked, err := io.ReadAll(form.withModel("demo").Open())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -151,7 +151,7 @@ func TestUnaskedUsageOfTheEngine(t *testing.T) {
 			if err != nil {
 				break
 			}
-			out.Write(filter.Pass(next))
+			out.Write(filter.pass(next))
 		}
 		same := func(s string) string { return changing.ReplaceAllString(s, `"$1":0`) }
 		if strings.Contains(body, `"n":2`) { // their tokens come in any order

@@ -45,7 +45,7 @@ func (p *plan) keepBound(c *call) {
 			continue
 		}
 		p.bound = true
-		p.noSpare = "fallback " + s.backend.KeyName() + " does not support " + wire.Quote(field+request.LlamaFields[field].Part) + " (llama-server only)"
+		p.noSpare = "fallback " + s.backend.name() + " does not support " + wire.Quote(field+request.LlamaFields[field].Part) + " (llama-server only)"
 	}
 	if !p.bound {
 		return

@@ -104,7 +104,7 @@ func newUpstreamBackend(u Upstream, via string, log zerolog.Logger) (*upstreamBa
 	return &upstreamBackend{Upstream: u, log: log, addresses: addresses, models: root + "/models", client: client, via: []string{via}}, nil
 }
 
-func (b *upstreamBackend) KeyName() string        { return b.Name }
+func (b *upstreamBackend) name() string           { return b.Name }
 func (b *upstreamBackend) redact(s string) string { return withoutKey(s, b.Key) }
 
 // withoutKey takes a key out of words: there are servers that quote it.
@@ -165,7 +165,7 @@ func (b *upstreamBackend) do(ctx context.Context, c *call, model string) (*http.
 	}
 	payload := c.body.WithModel(model)
 	if form := progressOf(ctx).form; form != nil {
-		payload = form.WithModel(model)
+		payload = form.withModel(model)
 	}
 	header := http.Header{}
 	forwardHeaders(header, c.header)
