@@ -6,9 +6,9 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// Fields of a request that only llama-server knows: neither OpenAI's nor OpenRouter's
-// reference has them, or not with such a value. An upstream ignores them, so a call that depends on one never
-// moves there. A call depends on a field unless its value is null or switches the
+// LlamaFields are the fields of a request that only llama-server knows: neither
+// OpenAI's nor OpenRouter's reference has them, or not with such a value. An upstream
+// ignores them, so a call that depends on one never moves there. A call depends on a field unless its value is null or switches the
 // field off. Seen with build 11669.
 var LlamaFields = map[string]llamaField{
 	// How long the answer may be, and what it may be.

@@ -36,7 +36,7 @@ type resumable interface {
 	OutOfTokens() string
 }
 
-// resumables are the dialects whose streams can be continued.
+// ResumableOf returns how streams of a path are continued; nil = they cannot be.
 func ResumableOf(path string) resumable {
 	switch path {
 	case "/v1/chat/completions":
