@@ -108,9 +108,13 @@ func (l *Ledger) rowsDueIn(now time.Time) time.Duration {
 
 // takeJournal has the writer begin another file, and imports the previous one.
 func (c *committer) takeJournal() error {
-	answer := make(chan rotation)
-	c.rotate <- answer
-	r := <-answer
+	next, err := c.journal.newFile()
+	if err != nil {
+		return err
+	}
+	r := &rotation{next: next, done: make(chan struct{})}
+	c.rotate <- r
+	<-r.done
 	if r.err == nil && r.file != nil {
 		c.files = append(c.files, r.file)
 	}

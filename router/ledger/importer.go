@@ -60,15 +60,6 @@ func leftFiles(dir, ownRun string, log zerolog.Logger) []*journalFile {
 	return files
 }
 
-// removeUnfinished removes files that an earlier llmsup had not completed when it was
-// killed.
-func removeUnfinished(dir string) {
-	found, _ := filepath.Glob(filepath.Join(globQuote(dir), journalPattern+freshSuffix))
-	for _, path := range found {
-		_ = os.Remove(path)
-	}
-}
-
 // globQuote makes a path a pattern that matches it alone.
 func globQuote(path string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)

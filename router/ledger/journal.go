@@ -6,14 +6,13 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
 
 const (
 	journalPattern = "ledger.journal-*.jsonl"
-	// freshSuffix is that of a file that is not complete yet.
-	freshSuffix = ".new"
 	// reserveSize is how much of the disk each journal file has reserved for rows of
 	// paid calls, in bytes: some 2,500 of them fit.
 	reserveSize = 1 << 20
@@ -32,12 +31,12 @@ type journal struct {
 	// writeAt is (*os.File).WriteAt, but in tests.
 	writeAt func(f *os.File, b []byte, at int64) (int, error)
 
-	file      *os.File // nil = none
-	size      int64    // of its whole lines
-	allocated int64    // up to where the file has blocks on the disk
-	rows      int      // in it
-	entries   []*entry // of these rows, unless they are over maxRows
-	count     int      // files so far
+	file      *os.File     // nil = none
+	size      int64        // of its whole lines
+	allocated int64        // up to where the file has blocks on the disk
+	rows      int          // in it
+	entries   []*entry     // of these rows, unless they are over maxRows
+	count     atomic.Int64 // files so far
 	begun     map[int64]*item
 	removed   []*journalFile // files with rows that another program has removed
 }
@@ -60,7 +59,10 @@ func (j *journal) prepare() error {
 		return nil
 	}
 	previous := j.taken()
-	err := j.begin()
+	next, err := j.newFile()
+	if err == nil {
+		err = j.begin(next)
+	}
 	if err == nil && previous != nil {
 		j.removed = append(j.removed, previous)
 	}
@@ -90,42 +92,44 @@ func (j *journal) note(i *item) {
 	delete(j.begun, i.id)
 }
 
-// begin begins a new file. It removes the previous one, unless that has rows: then
-// the caller has it.
-func (j *journal) begin() error {
+// newFile creates the journal's next file, with blocks allocated. That can take long
+// on a busy disk.
+func (j *journal) newFile() (*journal, error) {
 	makeFolder(j.dir)
-	path := filepath.Join(j.dir, fmt.Sprintf("ledger.journal-%s-%012d.jsonl", j.run, j.count+1))
-	f, err := os.OpenFile(path+freshSuffix, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	path := filepath.Join(j.dir, fmt.Sprintf("ledger.journal-%s-%012d.jsonl", j.run, j.count.Add(1)))
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	next := &journal{file: f}
+	if err := next.allocate(0); err != nil {
+		next.remove()
+		return nil, err
+	}
+	return next, nil
+}
+
+// begin makes a file that newFile has created the present one. It removes the previous
+// one, unless that has rows: then the caller has it.
+func (j *journal) begin(next *journal) error {
 	var lines []byte
 	for _, i := range j.begun {
 		lines = append(lines, i.text...)
 	}
-	next := journal{file: f}
-	err = next.allocate(int64(len(lines)))
+	next.writeAt = j.writeAt
+	err := next.allocate(int64(len(lines)))
 	if err == nil {
-		_, err = j.writeAt(f, lines, 0)
+		err = next.append(lines)
 	}
-	if err == nil {
-		err = os.Rename(path+freshSuffix, path)
-	}
-	_ = f.Close()
 	if err != nil {
-		_ = os.Remove(path + freshSuffix)
-		return err
-	}
-	// Opened by its name: isNamed compares with it.
-	if f, err = os.OpenFile(path, os.O_RDWR, 0); err != nil {
+		next.remove()
 		return err
 	}
 	if j.file != nil && j.rows == 0 {
 		j.remove()
 	}
-	j.file, j.size, j.allocated = f, int64(len(lines)), next.allocated
+	j.file, j.size, j.allocated = next.file, next.size, next.allocated
 	j.rows, j.entries = 0, nil
-	j.count++
 	return nil
 }
 
@@ -135,7 +139,7 @@ func (j *journal) allocate(more int64) error {
 	if need <= j.allocated {
 		return nil
 	}
-	size := need + reserveSize // not at each row
+	size := need + 3*reserveSize // not at each row
 	switch err := ignoringEINTR(func() error { return unix.Fallocate(int(j.file.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, size) }); {
 	case errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT):
 		return err
@@ -181,19 +185,21 @@ func (j *journal) taken() *journalFile {
 	return file
 }
 
-// rotate returns a file with rows, and begins a new one if that was the present one;
-// nil where there are no rows.
-func (j *journal) rotate() (*journalFile, error) {
+// rotate returns a file with rows, and makes next the present one; nil where there are
+// no rows.
+func (j *journal) rotate(next *journal) (*journalFile, error) {
+	file := j.taken()
 	if len(j.removed) > 0 {
-		file := j.removed[0]
+		file = j.removed[0]
 		j.removed = j.removed[1:]
+		next.remove()
 		return file, nil
 	}
-	file := j.taken()
 	if file == nil {
+		next.remove()
 		return nil, nil
 	}
-	return file, j.begin()
+	return file, j.begin(next)
 }
 
 // close ends the journal, and returns the files that have rows. Where attempts have
@@ -209,7 +215,7 @@ func (j *journal) close() (files []*journalFile) {
 		j.remove()
 		return files
 	case len(j.begun) > 0:
-		if file != nil && j.begin() != nil {
+		if next, err := j.newFile(); file != nil && (err != nil || j.begin(next) != nil) {
 			file = nil // the whole file stays
 		}
 		_ = j.file.Close()

@@ -100,7 +100,11 @@ func TestRotate(t *testing.T) {
 	}
 	rotate := func() {
 		t.Helper()
-		file, err := l.journal.rotate()
+		next, err := l.journal.newFile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := l.journal.rotate(next)
 		if err != nil || file == nil || len(file.entries) != 1 {
 			t.Fatalf("%+v, %v", file, err)
 		}
@@ -115,7 +119,11 @@ func TestRotate(t *testing.T) {
 	if text := content(); text != begun {
 		t.Errorf("the next file begins with %q", text)
 	}
-	if again, err := l.journal.rotate(); again != nil || err != nil {
+	next, err := l.journal.newFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := l.journal.rotate(next); again != nil || err != nil {
 		t.Errorf("a file without rows is given to the committer: %v, %v", again, err)
 	}
 	add(rowLine, 4)

@@ -55,9 +55,9 @@ type Ledger struct {
 	lines       []byte  // the writer's: memory for its next write
 
 	wakeWriter, wakeCommitter chan struct{}
-	rotate                    chan chan rotation // asks the writer for the rows of the journal
-	stop                      chan struct{}      // closed to stop the writer
-	written, done             chan struct{}      // closed when the writer has ended, and when the committer has
+	rotate                    chan *rotation // asks the writer for the rows of the journal
+	stop                      chan struct{}  // closed to stop the writer
+	written, done             chan struct{}  // closed when the writer has ended, and when the committer has
 
 	mu      sync.Mutex
 	queues  [2]*queue // lines about paid calls, and the others
@@ -106,12 +106,12 @@ func newLedger(dir string, opts Options) *Ledger {
 	}
 	l := &Ledger{
 		dir: dir, opts: opts, log: opts.Log, run: newRun(),
-		wakeWriter: make(chan struct{}, 1), wakeCommitter: make(chan struct{}, 1), rotate: make(chan chan rotation),
+		wakeWriter: make(chan struct{}, 1), wakeCommitter: make(chan struct{}, 1), rotate: make(chan *rotation),
 		stop: make(chan struct{}), written: make(chan struct{}), done: make(chan struct{}),
 		changed: make(chan struct{}), queues: [2]*queue{{paid: true, failed: make(chan struct{})}, {failed: make(chan struct{})}},
 		down: errNotOpen, oldestImport: time.Now(),
 	}
-	l.journal = journal{dir: dir, run: l.runName(), writeAt: opts.writeAt, begun: map[int64]*item{}}
+	l.journal.dir, l.journal.run, l.journal.writeAt, l.journal.begun = dir, l.runName(), opts.writeAt, map[int64]*item{}
 	l.keep.Store(int64(opts.Keep))
 	return l
 }

@@ -5,8 +5,12 @@ import (
 	"time"
 )
 
-// rotation is the writer's answer to a committer that asks for the journal's rows.
+// rotation asks the writer for the rows of the journal, and for using another file from
+// then on. The committer creates that: the writer, which calls wait for, does nothing
+// that takes long on a busy disk.
 type rotation struct {
+	next *journal
+	done chan struct{} // closed when file and err are set
 	file *journalFile
 	err  error
 }
@@ -16,7 +20,6 @@ func (l *Ledger) write() {
 	defer close(l.written)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	removeUnfinished(l.dir)
 	for _, q := range l.queues {
 		l.writeQueue(q, nil) // so that there is a file, and room in it even if the disk gets full
 	}
@@ -25,8 +28,8 @@ func (l *Ledger) write() {
 		if q != nil {
 			l.writeQueue(q, batch)
 			select {
-			case answer := <-l.rotate:
-				answer <- l.rotateJournal()
+			case r := <-l.rotate:
+				l.rotateJournal(r)
 			default:
 			}
 			continue
@@ -36,8 +39,8 @@ func (l *Ledger) write() {
 		case <-l.wakeWriter:
 			runtime.Gosched() // calls that end at the same time are written at once
 		case <-timer.C:
-		case answer := <-l.rotate:
-			answer <- l.rotateJournal()
+		case r := <-l.rotate:
+			l.rotateJournal(r)
 		case <-l.stop:
 			return
 		}
@@ -131,16 +134,16 @@ func (l *Ledger) appendLines(batch []*item, paid bool) (n int, err error) {
 const maxLines = 64 << 10
 
 // rotateJournal begins another file, and gives the previous one to the committer.
-func (l *Ledger) rotateJournal() rotation {
-	file, err := l.journal.rotate()
+func (l *Ledger) rotateJournal(r *rotation) {
+	defer close(r.done)
+	r.file, r.err = l.journal.rotate(r.next)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.hangs = false
-	if err == nil {
+	if r.err == nil {
 		l.oldestImport = l.oldest
 		if l.rows = l.journal.waiting(); l.rows == 0 {
 			l.oldest, l.urgent = time.Time{}, false
 		}
 	}
-	return rotation{file, err}
 }
