@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -44,10 +45,22 @@ func addKey(path string, raw []byte, name string, key ClientKey) ([]byte, *Confi
 	text, after, err := editKeys(path, raw, func(t *keyText) ([]byte, error) { return t.add(name, key) }, func(keys map[string]any) {
 		keys[name] = key.fields()
 	})
+	if err == nil && !canRevoke(text, name) {
+		err = errNotEditable
+	}
 	if errors.Is(err, errNotEditable) {
 		err = fmt.Errorf("%s: %w; run llmsup key new without --add, and put its lines into the file by hand", path, err)
 	}
 	return text, after, err
+}
+
+// canRevoke returns whether revokeKey can remove a key from a text again.
+func canRevoke(text []byte, name string) bool {
+	t, err := readKeyText(bytes.TrimPrefix(text, []byte(byteOrderMark)))
+	if err == nil {
+		_, err = t.revoke(name)
+	}
+	return err == nil
 }
 
 // fields is the key as YAML decodes it without a type.

@@ -146,6 +146,7 @@ func FuzzKeys(f *testing.F) {
 	for _, seed := range []string{
 		"", "listen: x", "keys:\n  a: AA\n  b: {sha256: BB, routes: [x]} # b\n", "keys: {a: AA, b: BB}\r\n", "# c\nkeys:\n  # d\n  a:\n    sha256: AA\n",
 		"keys: {\n a: AA, # x\n b: 'B''B',\n}", "keys: &x\n  <<: {a: AA}\n  ? b\n  : \"B\\\"B\"\n", "--- {keys: {\"a\": {sha256: AA}}}\n...", "\uFEFFkeys:\n  a: |\n    x\n  b: BB",
+		"keys: {a: AA,#',\n}", // a key can be added there, and not be revoked
 	} {
 		f.Add([]byte(withHashes(seed)), "a")
 		f.Add([]byte(withHashes(seed)), "new")
