@@ -139,7 +139,7 @@ func (j *journal) allocate(more int64) error {
 	if need <= j.allocated {
 		return nil
 	}
-	size := need + 3*reserveSize // not at each row
+	size := need + reserveSize // not at each row
 	switch err := ignoringEINTR(func() error { return unix.Fallocate(int(j.file.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, size) }); {
 	case errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT):
 		return err
