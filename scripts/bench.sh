@@ -2,7 +2,7 @@
 # scripts/bench.sh [-rounds N] [-only REGEXP] [-before PATH] [-profile DIR]
 #
 # Measures what a call costs that goes through llmsup, against Go's httputil.ReverseProxy that does nothing else, both on one core
-# in front of the same mock upstream, and prints a table of ratios. Takes some six minutes; needs no root, no GPU, no llama-server,
+# in front of the same mock upstream, and prints a table of ratios. Takes some ten minutes; needs no root, no GPU, no llama-server,
 # and two cores that have nothing else to do. It fails only where something is broken: an error, a wrong answer, a lost event.
 # The rows that REGEXP may choose from: small1 latency small64 large huge burst paced memory.
 # -before adds a column for another build of llmsup; -profile has llmsup write a CPU profile per row, ROW-ROUND.pprof.

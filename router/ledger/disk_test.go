@@ -101,7 +101,7 @@ func TestDiskFull(t *testing.T) {
 			var r *Receipt
 			disk.prompt(t, func() { r = l.Record(add(fmt.Sprintf("fills-%d-%d", round, n))) })
 			r.Wait()
-			if strings.Contains(l.State().Reason, "cannot be written either") {
+			if l.State().Condition == Spilling {
 				break
 			}
 		}
