@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 )
 
-// Buffer holds a request's body for as long as somebody may read it: the call,
+// Buffer holds a request's body for as long as it may be read: the call,
 // and each transport that sends it. net/http's RoundTrip can return, and the call
 // move on or end, while a body is still being written; its memory is only used
 // again when every reader of it was closed.

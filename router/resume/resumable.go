@@ -245,7 +245,7 @@ func openAIEnding(s *Transcript, object string, u wire.Usage, asked bool) []byte
 	return append(out, "data: [DONE]\n\n"...)
 }
 
-// SpoiledBody says why a call's answer could not be continued by somebody else,
+// SpoiledBody says why a call's answer could not be continued by another backend,
 // by what the call asks for; "" = it could.
 func SpoiledBody(object gjson.Result) string {
 	seen, twice := map[string]bool{}, false
@@ -303,7 +303,7 @@ func LessTokens(object gjson.Result, spent int64) (changes []wire.Edit, left int
 	return changes, left
 }
 
-// PartialAnswer is the first part of an answer that somebody else can go on with.
+// PartialAnswer is the first part of an answer that another backend can continue.
 type PartialAnswer struct {
 	Text   string
 	Tokens int64

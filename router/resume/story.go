@@ -9,7 +9,7 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// Transcript is what has to be known of a stream so that somebody else can go on with
+// Transcript is what has to be known of a stream so that another backend can continue
 // it: its text so far, and whether there is more to it than text.
 type Transcript struct {
 	Dialect resumable
@@ -20,7 +20,7 @@ type Transcript struct {
 	Finish  string    // the finish reason, once it came
 	Closed  bool      // nothing can be added to the text any more
 	told    bool      // its usage was sent
-	Spoiled string    // why nobody else can go on; "" = somebody can
+	Spoiled string    // why no other backend can continue it; "" = one can
 }
 
 // head is what all events of a stream have in common.

@@ -80,10 +80,10 @@ type Daemon struct {
 
 	telling   sync.Mutex // held from the word that a reload begins to the one that it is over
 	reloading sync.Mutex // one at a time
-	changing  sync.Mutex // held by whoever changes what follows, the fleet, its drains or the routing
+	changing  sync.Mutex // held to change what follows, the fleet, its drains or the routing
 	setup     Setup
 	upstreams []router.Upstream // as they are now
-	grace     atomic.Int64      // nanoseconds that calls have to end; read by a stop, which waits for nobody
+	grace     atomic.Int64      // nanoseconds that calls have to end; read by a stop, which waits for no lock
 	stopping  bool
 }
 
