@@ -222,8 +222,11 @@ func (c *committer) fail(err error) {
 		c.rewind()
 		c.batch = nil
 	}
-	err = c.moveCorrupt(err)
+	aside, err := c.moveCorrupt(err)
 	c.mu.Lock()
+	if aside != "" {
+		c.aside = aside
+	}
 	c.down, c.suspect, c.trying, c.retryAt = err, nil, false, time.Now().Add(c.opts.retry)
 	if c.oldestImport.IsZero() {
 		c.oldestImport = time.Now()
@@ -235,21 +238,18 @@ func (c *committer) fail(err error) {
 	}
 }
 
-// moveCorrupt gives a database that err says is corrupt another name, and returns err,
-// joined with the error of that.
-func (l *Ledger) moveCorrupt(err error) error {
+// moveCorrupt gives a database that err says is corrupt another name. It returns that
+// name ("" if there is none) and err, joined with the error of the renaming.
+func (l *Ledger) moveCorrupt(err error) (aside string, _ error) {
 	if !isCorrupt(err) {
-		return err
+		return "", err
 	}
 	aside, moveErr := moveAside(l.path(), l.opts.now())
 	if moveErr != nil {
-		return errors.Join(err, moveErr)
+		return "", errors.Join(err, moveErr)
 	}
-	l.mu.Lock()
-	l.aside = aside
-	l.mu.Unlock()
 	l.log.Error().Err(err).Str("kept_as", aside).Msg("the ledger's database is corrupt; it is kept under another name, sqlite3's .recover may read it, and a new one is created")
-	return err
+	return aside, err
 }
 
 // connect opens the database where it is not open, and tries whether it can be
