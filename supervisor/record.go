@@ -31,7 +31,9 @@ const (
 	markVariable = "LLMSUP_CHILD"
 )
 
-// writeRecord puts a record into a folder, whole or not at all.
+// writeRecord replaces a folder's record atomically. Unlike renameio, which the other
+// packages use, it does not sync the file: a record is of no use after a reboot, and
+// no server should wait for a slow disk before it starts.
 func writeRecord(dir string, r record) error {
 	raw, err := json.Marshal(r)
 	if err != nil {

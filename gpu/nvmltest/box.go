@@ -3,11 +3,12 @@ package nvmltest
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/google/renameio/v2"
 )
 
 // NotAvailable is the memory of a process of which the driver does not tell it,
@@ -79,17 +80,8 @@ func (b Box) Write(path string) error {
 	if err != nil {
 		return fmt.Errorf("write figures %s: %w", path, err)
 	}
-	file, err := os.CreateTemp(filepath.Dir(path), ".nvml-*")
-	if err != nil {
+	if err := renameio.WriteFile(path, []byte(text), 0o600, renameio.WithTempDir(filepath.Dir(path))); err != nil {
 		return fmt.Errorf("write figures %s: %w", path, err)
-	}
-	_, err = file.WriteString(text)
-	err = errors.Join(err, file.Close())
-	if err == nil {
-		err = os.Rename(file.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("write figures %s: %w", path, errors.Join(err, os.Remove(file.Name())))
 	}
 	return nil
 }

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"time"
+
+	"github.com/google/renameio/v2"
 )
 
 // List is what an upstream lists, read daily, with the last one kept on disk so
@@ -101,24 +103,13 @@ type keepError struct{ error }
 
 func (e *keepError) Unwrap() error { return e.error }
 
-// write puts the list into a file, whole or not at all, and on the disk.
+// write replaces the file atomically, and syncs it first.
 func (n *list) write(path string) error {
 	raw, err := json.Marshal(n)
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // has no such file to remove when all went well
-	if _, err = f.Write(raw); err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	return renameio.WriteFile(path, raw, 0o600, renameio.WithTempDir(filepath.Dir(path)))
 }
 
 // Keep fetches the list when it is a day old, and whenever it is not there, until
