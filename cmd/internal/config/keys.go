@@ -5,6 +5,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	"github.com/xrash/smetrics"
 )
 
 // keysOf lists the YAML keys of a struct.
@@ -21,9 +23,9 @@ func keysOf(v any) []string {
 // suggestion names the key that was probably meant, or all that there are.
 func suggestion(key, goType string) string {
 	known := knownKeys[goType]
-	best, least := "", 3 // more than two letters apart is another word
+	best, least := "", 3 // more than two edits apart is another word
 	for _, k := range known {
-		if d := distance(strings.ToLower(key), k); d < least {
+		if d := smetrics.WagnerFischer(strings.ToLower(key), k, 1, 1, 1); d < least {
 			best, least = k, d
 		}
 	}
@@ -37,24 +39,4 @@ func suggestion(key, goType string) string {
 		return "; there are " + strings.Join(known, ", ")
 	}
 	return ""
-}
-
-// distance is Levenshtein's: how many letters to insert, drop or change.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(diagonal+cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
