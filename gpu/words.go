@@ -9,7 +9,9 @@ import (
 	"unicode"
 )
 
-// Size writes bytes as people compare them: 16.1 GiB, 180 MiB.
+// Size formats a number of bytes: 16.1 GiB, 180 MiB. go-humanize has no such format:
+// IBytes rounds to 16 GiB, too coarse to compare with what a model needs, and IBytesN
+// to three digits writes 8.00 GiB beside 16.1 GiB.
 func Size(bytes uint64) string {
 	if mib := (bytes + 1<<19) >> 20; mib < 1<<10 {
 		return fmt.Sprintf("%d MiB", mib)

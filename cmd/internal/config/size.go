@@ -18,7 +18,8 @@ var byteUnits = map[string]int64{
 // maxSize keeps sizes far from overflow.
 const maxSize = 1 << 40
 
-// UnmarshalYAML reads a size.
+// UnmarshalYAML reads a size. go-humanize reads "1,5GB" as 15 GB and "32M" as 32 MB,
+// where an operator may mean something else; both are errors here.
 func (s *ByteSize) UnmarshalYAML(node *yaml.Node) error {
 	text := strings.ToLower(strings.TrimSpace(node.Value))
 	digits := strings.TrimRight(text, "abcdefghijklmnopqrstuvwxyz ")
