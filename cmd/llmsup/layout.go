@@ -87,7 +87,8 @@ const (
 const minText = 24
 
 // table writes rows, the first of them the header, within the page's width. A
-// first cell that is too long for its column has a line of its own.
+// first cell that is too long for its column has a line of its own. text/tabwriter
+// knows no page width, does not wrap, and counts a wide character as one column.
 func (p *page) table(rows [][]string, style tableStyle) {
 	last := len(rows[0]) - 1
 	widths := make([]int, last+1)
