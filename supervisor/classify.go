@@ -23,7 +23,7 @@ const (
 	IllegalInstruction Class = "illegal_instruction" // built for another CPU
 	DriverError        Class = "driver_error"        // CUDA, ROCm, Vulkan or the driver below failed
 	Stalled            Class = "stalled"             // ended by llmsup: it loaded nothing for too long
-	Wedged             Class = "wedged"              // ended by llmsup: it answered nobody for too long
+	Hung               Class = "wedged"              // ended by llmsup: it answered nobody for too long
 	GPUFailed          Class = "gpu_failed"          // ended by llmsup: the GPU is gone, or told of an error that it does not survive
 	Replaced           Class = "replaced"            // ended by llmsup: an operator asked for a new process
 	Killed             Class = "signal"              // by somebody else's signal, or by its own crash
@@ -34,7 +34,7 @@ const (
 // Classes are all of them, in that order.
 var Classes = []Class{
 	MissingBinary, BadFlag, ModelMissing, ModelCorrupt, OutOfVRAM, OutOfRAM, PortTaken, IllegalInstruction, DriverError,
-	Stalled, Wedged, GPUFailed, Replaced, Killed, Clean, Unknown,
+	Stalled, Hung, GPUFailed, Replaced, Killed, Clean, Unknown,
 }
 
 // lasting says whether the next start has to end the same way unless somebody

@@ -43,7 +43,7 @@ func TestClassify(t *testing.T) {
 		"port":          {Exit{Code: 1, Tail: []string{"0.00.1 E srv  start: couldn't bind HTTP server socket, hostname: 127.0.0.1, port: 8080"}}, false, PortTaken, "couldn't bind"},
 		"clean":         {Exit{Code: 0, Tail: []string{"bye"}}, false, Clean, "exit status 0"},
 		"unexplained":   {Exit{Code: 3, Tail: []string{"0.1 E srv: something new", "cleaning up"}}, false, Unknown, "something new"},
-		"llmsup's own":  {Exit{Code: -1, Signal: "SIGKILL", Class: Wedged, Cause: "no sign of life"}, true, Wedged, "no sign of life"},
+		"llmsup's own":  {Exit{Code: -1, Signal: "SIGKILL", Class: Hung, Cause: "no sign of life"}, true, Hung, "no sign of life"},
 		"nothing said":  {Exit{Code: 1}, false, Unknown, "exit status 1"},
 		"never started": {Exit{Code: -1, Class: MissingBinary, Cause: "start x: no such file"}, false, MissingBinary, "it could not be started: start x"},
 	} {

@@ -188,7 +188,7 @@ func TestCanary(t *testing.T) {
 		}
 		broken.Store(true)
 		time.Sleep(5*time.Minute + DefaultStallTimeout + 2*lookEvery)
-		if now := s.Snapshot(); now.State == Ready || now.LastExit == nil || now.LastExit.Class != Wedged {
+		if now := s.Snapshot(); now.State == Ready || now.LastExit == nil || now.LastExit.Class != Hung {
 			t.Errorf("a broken idle server is %s: %+v", now.State, now.LastExit)
 		}
 		cancel()

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Hold is an operator's request to drain a server.
-type Hold struct {
+// DrainOptions is an operator's request to drain a server.
+type DrainOptions struct {
 	Until  time.Time // its calls may run until then, and are broken off after that; zero = for ten minutes
 	Ends   time.Time // when the drain ends by itself, for Snapshot.DrainEnds; zero = with Resume
 	Keep   bool      // a process that is ready stays, and with it what it holds of the VRAM
@@ -17,7 +17,7 @@ type Hold struct {
 // Drain takes the server out of use until Resume: it gets no new calls from now
 // on, and is stopped when the ones it has have ended. It stays so whatever becomes
 // of its process. Another Drain before that changes what is wanted.
-func (s *Server) Drain(h Hold) {
+func (s *Server) Drain(h DrainOptions) {
 	s.orders.mu.Lock()
 	s.orders.hold = &h
 	s.orders.mu.Unlock()
@@ -33,9 +33,9 @@ func (s *Server) Resume() {
 	notify(s.orders.came)
 }
 
-// Prove asks a server that is in use for a completion, and returns why there was
+// Verify asks a server that is in use for a completion, and returns why there was
 // none.
-func (s *Server) Prove(ctx context.Context) error {
+func (s *Server) Verify(ctx context.Context) error {
 	now := s.Snapshot()
 	if !now.State.Alive() {
 		return fmt.Errorf("it is %s", now.State)
@@ -45,7 +45,7 @@ func (s *Server) Prove(ctx context.Context) error {
 
 // held returns what an operator wants who has taken the server out of use; nil =
 // it is in use.
-func (o *orders) held() *Hold {
+func (o *orders) held() *DrainOptions {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.hold
@@ -135,12 +135,12 @@ func (s *Server) rid(o *outlook) (verdict *Exit) {
 	// Those that have had their time, and no answer yet, move on.
 	gone := s.gone
 	s.gone = make(chan struct{})
-	s.enter(Drained, hold.Reason, func(n *Snapshot) { n.Gone = s.gone })
+	s.enter(Drained, hold.Reason, func(n *Snapshot) { n.Exited = s.gone })
 	close(gone)
 	return nil
 }
 
-func (s *Server) relieved(order order, hold *Hold) *Exit {
+func (s *Server) relieved(order order, hold *DrainOptions) *Exit {
 	if hold != nil && !order.replace {
 		return &Exit{Class: Replaced, Cause: hold.Reason}
 	}

@@ -19,8 +19,8 @@ func TestDrain(t *testing.T) {
 	inVirtualTime(t, Spec{Traffic: traffic}, func(s *Server, _ <-chan struct{}) {
 		time.Sleep(time.Second)
 		calls.Store(2)
-		gone := s.Snapshot().Gone
-		s.Drain(Hold{Until: time.Now().Add(10 * time.Minute), Reason: byHand})
+		gone := s.Snapshot().Exited
+		s.Drain(DrainOptions{Until: time.Now().Add(10 * time.Minute), Reason: byHand})
 		synctest.Wait()
 		wantState(t, s, Draining, byHand+"; its calls end first")
 		time.Sleep(5 * time.Minute)
@@ -29,7 +29,7 @@ func TestDrain(t *testing.T) {
 		time.Sleep(time.Second)
 		wantDrained(t, s)
 		<-gone
-		s.Condemn(1, GPUFailed, "another one")
+		s.Kill(1, GPUFailed, "another one")
 		s.SetHealth("the GPU is gone")
 		time.Sleep(48 * time.Hour)
 		wantDrained(t, s)
@@ -41,7 +41,7 @@ func TestDrain(t *testing.T) {
 		}
 
 		calls.Store(1) // which never ends
-		s.Drain(Hold{Until: time.Now().Add(5 * time.Second), Reason: byHand})
+		s.Drain(DrainOptions{Until: time.Now().Add(5 * time.Second), Reason: byHand})
 		time.Sleep(4 * time.Second)
 		wantState(t, s, Draining, byHand)
 		time.Sleep(2 * time.Second)
@@ -51,7 +51,7 @@ func TestDrain(t *testing.T) {
 
 func wantDrained(t *testing.T, s *Server) {
 	t.Helper()
-	if now := wantState(t, s, Drained, byHand); now.Gone != nil || now.PID != 0 || now.Endpoint != (Endpoint{}) || s.Snapshot().State.Alive() {
+	if now := wantState(t, s, Drained, byHand); now.Exited != nil || now.PID != 0 || now.Endpoint != (Endpoint{}) || s.Snapshot().State.Alive() {
 		t.Errorf("drained, and there is something left: %+v", now)
 	}
 }
@@ -61,14 +61,14 @@ func TestDrainIsChanged(t *testing.T) {
 	traffic := func() Traffic { return Traffic{Calls: 1, Bytes: time.Now().UnixNano()} }
 	inVirtualTime(t, Spec{Traffic: traffic}, func(s *Server, _ <-chan struct{}) {
 		time.Sleep(time.Second)
-		s.Drain(Hold{Until: time.Now().Add(time.Hour), Reason: "one"})
+		s.Drain(DrainOptions{Until: time.Now().Add(time.Hour), Reason: "one"})
 		time.Sleep(time.Minute)
-		s.Drain(Hold{Until: time.Now().Add(time.Second), Reason: "another"})
+		s.Drain(DrainOptions{Until: time.Now().Add(time.Second), Reason: "another"})
 		synctest.Wait()
 		wantState(t, s, Draining, "another; its calls end first")
 		time.Sleep(2 * time.Second)
 		wantState(t, s, Drained, "another")
-		s.Drain(Hold{Reason: "a third"})
+		s.Drain(DrainOptions{Reason: "a third"})
 		synctest.Wait()
 		wantState(t, s, Drained, "a third")
 	})
@@ -81,7 +81,7 @@ func TestDrainIsTakenBack(t *testing.T) {
 		time.Sleep(time.Second)
 		before := s.Snapshot()
 		for range 3 {
-			s.Drain(Hold{Until: time.Now().Add(time.Minute), Reason: byHand})
+			s.Drain(DrainOptions{Until: time.Now().Add(time.Minute), Reason: byHand})
 			time.Sleep(30 * time.Second)
 			wantState(t, s, Draining, byHand)
 			s.Resume()
@@ -89,7 +89,7 @@ func TestDrainIsTakenBack(t *testing.T) {
 			wantState(t, s, Ready, "")
 		}
 		time.Sleep(time.Hour)
-		if now := wantState(t, s, Ready, ""); now.Gone != before.Gone || now.Restarts != 0 {
+		if now := wantState(t, s, Ready, ""); now.Exited != before.Exited || now.Restarts != 0 {
 			t.Errorf("another process: %+v", now)
 		}
 	})
@@ -104,8 +104,8 @@ func TestDrainInEveryState(t *testing.T) {
 		"failed":     func(s *Server) { failsFast(s, Exit{Code: 1, Class: ModelCorrupt}) },
 		"restarting": func(s *Server) { failsFast(s, Exit{Code: 1}) },
 		"waiting":    func(s *Server) { s.spec.GPU = fakeGPU{admit: func() string { return "no room" }} },
-		"at once":    func(s *Server) { s.Drain(Hold{Reason: byHand}) },
-		"and kept":   func(s *Server) { s.Drain(Hold{Reason: byHand, Keep: true}) },
+		"at once":    func(s *Server) { s.Drain(DrainOptions{Reason: byHand}) },
+		"and kept":   func(s *Server) { s.Drain(DrainOptions{Reason: byHand, Keep: true}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -116,10 +116,10 @@ func TestDrainInEveryState(t *testing.T) {
 				done := make(chan struct{})
 				go func() { defer close(done); s.Run(ctx) }()
 				time.Sleep(10 * time.Second)
-				s.Drain(Hold{Reason: byHand})
+				s.Drain(DrainOptions{Reason: byHand})
 				time.Sleep(time.Second)
 				wantDrained(t, s)
-				s.Amend(Spec{Model: "/new.gguf"})
+				s.UpdateSpec(Spec{Model: "/new.gguf"})
 				time.Sleep(time.Hour)
 				wantDrained(t, s)
 				lives(s, func() error { return nil })
@@ -128,9 +128,9 @@ func TestDrainInEveryState(t *testing.T) {
 				if now := wantState(t, s, Ready, ""); now.Model != "/new.gguf" {
 					t.Errorf("it runs %s", now.Model)
 				}
-				s.Drain(Hold{Reason: byHand})
+				s.Drain(DrainOptions{Reason: byHand})
 				time.Sleep(time.Second)
-				s.Retire() // no longer wanted at all
+				s.Remove() // no longer wanted at all
 				time.Sleep(time.Second)
 				wantState(t, s, Stopped, "no longer in the configuration")
 				s.Reconfigure(Spec{Model: "/newer.gguf"})
@@ -163,12 +163,12 @@ func TestDrainKeepsTheProcess(t *testing.T) {
 		time.Sleep(time.Second)
 		calls.Store(1)
 		before := s.Snapshot()
-		keep := Hold{Until: time.Now().Add(5 * time.Second), Keep: true, Reason: byHand}
+		keep := DrainOptions{Until: time.Now().Add(5 * time.Second), Keep: true, Reason: byHand}
 		s.Drain(keep)
 		time.Sleep(time.Minute)
 		now := wantState(t, s, Drained, byHand)
-		<-before.Gone // its call moves on
-		if now.Endpoint != before.Endpoint || now.Gone == before.Gone || now.Gone == nil {
+		<-before.Exited // its call moves on
+		if now.Endpoint != before.Endpoint || now.Exited == before.Exited || now.Exited == nil {
 			t.Errorf("%+v", now)
 		}
 		s.SetHealth("the GPU is hot")
@@ -183,7 +183,7 @@ func TestDrainKeepsTheProcess(t *testing.T) {
 		s.Drain(keep)
 		time.Sleep(time.Second)
 		wantState(t, s, Drained, byHand)
-		s.Drain(Hold{Reason: byHand}) // and now without its process
+		s.Drain(DrainOptions{Reason: byHand}) // and now without its process
 		time.Sleep(time.Second)
 		wantDrained(t, s)
 		s.Resume()
@@ -195,7 +195,7 @@ func TestDrainKeepsTheProcess(t *testing.T) {
 		broken.Store(true)
 		s.Resume()
 		time.Sleep(time.Millisecond)
-		if now := s.Snapshot(); now.State != Restarting || now.LastExit == nil || now.LastExit.Class != Wedged {
+		if now := s.Snapshot(); now.State != Restarting || now.LastExit == nil || now.LastExit.Class != Hung {
 			t.Errorf("one that answers nothing is %s: %s", now.State, now.Reason)
 		}
 		cancel()
@@ -226,7 +226,7 @@ func TestDrainedProcessDies(t *testing.T) {
 				done := make(chan struct{})
 				go func() { defer close(done); s.Run(ctx) }()
 				time.Sleep(time.Second)
-				s.Drain(Hold{Keep: keep, Reason: byHand})
+				s.Drain(DrainOptions{Keep: keep, Reason: byHand})
 				time.Sleep(time.Second)
 				last.Load().die()
 				time.Sleep(time.Minute)
@@ -256,9 +256,9 @@ func TestSnapshotShowsTheDrain(t *testing.T) {
 		ends      time.Time
 	}{
 		{func() {}, Starting, false, time.Time{}},
-		{func() { s.Drain(Hold{Ends: ends}) }, Starting, true, ends},
+		{func() { s.Drain(DrainOptions{Ends: ends}) }, Starting, true, ends},
 		{func() {}, Loading, true, ends},
-		{func() { s.Drain(Hold{Keep: true}) }, Ready, true, time.Time{}},
+		{func() { s.Drain(DrainOptions{Keep: true}) }, Ready, true, time.Time{}},
 		{func() {}, Draining, true, time.Time{}},
 		{s.Resume, Drained, false, time.Time{}}, // a kept process, before its completion
 		{s.Restart, Ready, false, time.Time{}},

@@ -130,9 +130,9 @@ func TestLeftoversOfAllServers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	EndLeftovers(dir, nopLog)
+	KillOrphans(dir, nopLog)
 	if anyRunning(pids) {
 		t.Error("some of them run")
 	}
-	EndLeftovers(filepath.Join(dir, "nowhere"), nopLog)
+	KillOrphans(filepath.Join(dir, "nowhere"), nopLog)
 }

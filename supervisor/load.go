@@ -172,7 +172,7 @@ func (s *Server) prove(ctx context.Context, p child, ask engine, doubt *atomic.P
 func (s *Server) ready(props properties, direct bool, took time.Duration) {
 	s.serving.Store(true)
 	s.enterAlive(func(n *Snapshot) {
-		n.Slots, n.Direct, n.LoadTook = props.slots, direct, took
+		n.Slots, n.Direct, n.LoadDuration = props.slots, direct, took
 		if props.ctxSize > 0 {
 			n.CtxSize = props.ctxSize
 		}

@@ -18,7 +18,7 @@ type order struct {
 type orders struct {
 	mu      sync.Mutex
 	waiting order
-	hold    *Hold         // stands until it is taken back, whatever else is ordered; nil = none
+	hold    *DrainOptions // stands until it is taken back, whatever else is ordered; nil = none
 	came    chan struct{} // receives when there may be news
 }
 
@@ -70,14 +70,14 @@ func (o order) words() string {
 func (s *Server) Restart() { s.orders.give(func(o *order) { o.replace = true }) }
 
 // Reconfigure is Restart with something else to run from then on. Name and Dir
-// stay as they are. It takes Retire back.
+// stay as they are. It takes Remove back.
 func (s *Server) Reconfigure(spec Spec) {
 	spec = s.own(spec)
 	s.orders.give(func(o *order) { *o = order{replace: true, changed: true, spec: &spec} })
 }
 
-// Amend changes what to run from the next start on, whenever that is.
-func (s *Server) Amend(spec Spec) {
+// UpdateSpec changes what to run from the next start on, whenever that is.
+func (s *Server) UpdateSpec(spec Spec) {
 	spec = s.own(spec)
 	s.orders.give(func(o *order) { o.spec = &spec })
 }
@@ -88,9 +88,9 @@ func (s *Server) own(spec Spec) Spec {
 	return spec.withDefaults()
 }
 
-// Retire stops the server for good when the calls that it has have ended. Run
+// Remove stops the server for good when the calls that it has have ended. Run
 // goes on, in state stopped, until its context ends.
-func (s *Server) Retire() {
+func (s *Server) Remove() {
 	s.orders.give(func(o *order) { o.replace, o.retire = true, true })
 }
 
@@ -103,10 +103,10 @@ func (s *Server) SetHealth(reason string) {
 	notify(s.judged)
 }
 
-// Condemn ends a process of which it is known from outside that it can't go on:
+// Kill ends a process of which it is known from outside that it can't go on:
 // at once, and not when its calls have ended. A process that is gone already is
 // not meant.
-func (s *Server) Condemn(pid int, class Class, cause string) {
+func (s *Server) Kill(pid int, class Class, cause string) {
 	s.condemned.Store(&sentence{pid, &Exit{Class: class, Cause: cause}})
 	notify(s.sentenced)
 }

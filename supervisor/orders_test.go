@@ -60,9 +60,9 @@ func TestReconfigure(t *testing.T) {
 	})
 }
 
-// TestRetire: whatever it does, it comes to rest without a process, until ctx
+// TestRemove: whatever it does, it comes to rest without a process, until ctx
 // ends or it is taken back.
-func TestRetire(t *testing.T) {
+func TestRemove(t *testing.T) {
 	for name, before := range map[string]func(*Server){
 		"ready":      func(*Server) {},
 		"failed":     func(s *Server) { failsFast(s, Exit{Code: 1, Class: ModelCorrupt}) },
@@ -78,10 +78,10 @@ func TestRetire(t *testing.T) {
 				done := make(chan struct{})
 				go func() { defer close(done); s.Run(ctx) }()
 				time.Sleep(time.Hour)
-				s.Retire()
+				s.Remove()
 				time.Sleep(time.Second)
 				wantState(t, s, Stopped, "no longer in the configuration")
-				s.Amend(Spec{Model: "/new.gguf"})
+				s.UpdateSpec(Spec{Model: "/new.gguf"})
 				time.Sleep(time.Hour)
 				if now := wantState(t, s, Stopped, "no longer in the configuration"); !now.Removed {
 					t.Error("the snapshot does not say that it is removed")
@@ -118,8 +118,8 @@ func TestOrdersOutliveTheProcess(t *testing.T) {
 	}{
 		"restart":     {func(s *Server) { s.Restart() }, Ready, "/old.gguf"},
 		"reconfigure": {func(s *Server) { s.Reconfigure(Spec{Model: "/new.gguf"}) }, Ready, "/new.gguf"},
-		"retire":      {func(s *Server) { s.Retire() }, Stopped, "/old.gguf"},
-		"taken back":  {func(s *Server) { s.Retire(); s.Reconfigure(Spec{Model: "/new.gguf"}) }, Ready, "/new.gguf"},
+		"retire":      {func(s *Server) { s.Remove() }, Stopped, "/old.gguf"},
+		"taken back":  {func(s *Server) { s.Remove(); s.Reconfigure(Spec{Model: "/new.gguf"}) }, Ready, "/new.gguf"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -158,11 +158,11 @@ func TestOrdersOutliveTheProcess(t *testing.T) {
 	}
 }
 
-// TestAmend: a word on what to run next disturbs nobody, in no state.
-func TestAmend(t *testing.T) {
+// TestUpdateSpec: a word on what to run next disturbs nobody, in no state.
+func TestUpdateSpec(t *testing.T) {
 	inVirtualTime(t, Spec{Model: "/old.gguf"}, func(s *Server, _ <-chan struct{}) {
 		time.Sleep(time.Second)
-		s.Amend(Spec{Model: "/new.gguf"})
+		s.UpdateSpec(Spec{Model: "/new.gguf"})
 		time.Sleep(time.Hour)
 		if now := wantState(t, s, Ready, ""); now.Model != "/old.gguf" || now.Restarts != 0 {
 			t.Errorf("%+v", now)
@@ -208,10 +208,10 @@ func TestCondemned(t *testing.T) {
 	inVirtualTime(t, Spec{Traffic: traffic}, func(s *Server, _ <-chan struct{}) {
 		time.Sleep(time.Second)
 		now := s.Snapshot()
-		s.Condemn(now.PID+1, GPUFailed, "not this one")
+		s.Kill(now.PID+1, GPUFailed, "not this one")
 		time.Sleep(time.Second)
 		wantState(t, s, Ready, "")
-		s.Condemn(now.PID, GPUFailed, "GPU 0 is lost")
+		s.Kill(now.PID, GPUFailed, "GPU 0 is lost")
 		time.Sleep(time.Millisecond)
 		if now := wantState(t, s, Restarting, "GPU 0 is lost; next start in"); now.LastExit.Class != GPUFailed {
 			t.Errorf("exit %+v", now.LastExit)
@@ -227,7 +227,7 @@ type fakeGPU struct {
 }
 
 func (g fakeGPU) Devices() string              { return g.devices }
-func (g fakeGPU) Outstanding() string          { return say(g.outstanding) }
+func (g fakeGPU) UnreclaimedVRAM() string      { return say(g.outstanding) }
 func (g fakeGPU) Admit(context.Context) string { return say(g.admit) }
 
 func say(what func() string) string {

@@ -52,10 +52,10 @@ func removeRecord(dir string) { _ = os.Remove(filepath.Join(dir, recordName)) }
 // gives gigabytes of memory back takes a while.
 const leftoverPatience = 10 * time.Second
 
-// EndLeftovers ends what an earlier llmsup has left running, whatever servers it
+// KillOrphans ends what an earlier llmsup has left running, whatever servers it
 // had: dir has a folder for each. The daemon calls it when it holds the state
 // directory, before it starts anything.
-func EndLeftovers(dir string, log zerolog.Logger) {
+func KillOrphans(dir string, log zerolog.Logger) {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		log.Error().Err(err).Msg("what an earlier llmsup may have left running could not be looked for")

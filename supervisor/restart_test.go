@@ -48,7 +48,7 @@ func TestGivingUp(t *testing.T) {
 		"VRAM can come back":     {[]Class{OutOfVRAM, OutOfVRAM, OutOfVRAM}, false},
 		"a port can be freed":    {[]Class{PortTaken, PortTaken}, false},
 		"a model can't":          {[]Class{Killed, ModelMissing, ModelMissing}, true},
-		"wedged is no verdict":   {[]Class{Wedged, Wedged}, false},
+		"wedged is no verdict":   {[]Class{Hung, Hung}, false},
 		"an illegal instruction": {[]Class{IllegalInstruction, IllegalInstruction}, true},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -31,7 +31,7 @@ func (s *Server) runOnce(ctx context.Context) (exit *Exit, ready time.Duration) 
 	}
 	s.gone = make(chan struct{})
 	s.enter(Loading, "", func(n *Snapshot) {
-		n.PID, n.Endpoint, n.Gone, n.Hung = p.id(), endpoint, s.gone, false
+		n.PID, n.Endpoint, n.Exited, n.Hung = p.id(), endpoint, s.gone, false
 		n.Restarts, n.RestartsBy, n.Direct = s.starts-1, s.again, false
 		n.Slots, n.CtxSize = 0, s.spec.CtxSize
 	})
@@ -54,7 +54,7 @@ func (s *Server) runOnce(ctx context.Context) (exit *Exit, ready time.Duration) 
 			grace = verdictGrace
 		}
 	case verdict != nil:
-		s.enter(Restarting, verdict.Cause, func(n *Snapshot) { n.Hung = verdict.Class == Wedged })
+		s.enter(Restarting, verdict.Cause, func(n *Snapshot) { n.Hung = verdict.Class == Hung })
 		grace = verdictGrace
 	default:
 		s.enter(Restarting, "it has ended", nil)

@@ -33,9 +33,9 @@ type Server struct {
 
 	// Of the owner alone:
 	spec    Spec
-	removed bool          // Retire's order was taken, and no later one takes it back
+	removed bool          // Remove's order was taken, and no later one takes it back
 	changed chan struct{} // the present snapshot's Changed
-	gone    chan struct{} // the present process's Gone
+	gone    chan struct{} // the present process's Exited
 	starts  int
 	ended   Class         // how the last process ended
 	again   map[Class]int // starts after the first one by that; replaced, never changed
@@ -221,7 +221,9 @@ func (s *Server) awaitChange(ctx context.Context) {
 	}
 }
 
-func noProcess(n *Snapshot) { n.PID, n.Gone, n.Endpoint, n.NextStart = 0, nil, Endpoint{}, time.Time{} }
+func noProcess(n *Snapshot) {
+	n.PID, n.Exited, n.Endpoint, n.NextStart = 0, nil, Endpoint{}, time.Time{}
+}
 
 // enter is the one place where the state changes. It publishes a snapshot that
 // differs from the present one in state, reason, the drain in force, and what edit

@@ -53,9 +53,9 @@ func TestReadyThenStopped(t *testing.T) {
 		t.Errorf("pid %d runs after the stop", now.PID)
 	}
 	select {
-	case <-now.Gone:
+	case <-now.Exited:
 	default:
-		t.Error("Gone is open after the stop")
+		t.Error("Exited is open after the stop")
 	}
 	if end := s.Snapshot(); end.State != Stopped || end.PID != 0 {
 		t.Errorf("at the end: %s, pid %d", end.State, end.PID)
@@ -68,7 +68,7 @@ func TestKilledIsRestarted(t *testing.T) {
 	if err := syscall.Kill(first.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	<-first.Gone
+	<-first.Exited
 	between := await(t, s, "restarting", func(n *Snapshot) bool { return n.State == Restarting && n.LastExit != nil })
 	if between.LastExit == nil || between.LastExit.Signal != "SIGKILL" {
 		t.Errorf("last exit %+v, want a SIGKILL", between.LastExit)
@@ -80,8 +80,8 @@ func TestKilledIsRestarted(t *testing.T) {
 	if second.PID == first.PID || second.Restarts != 1 || second.RestartsBy[Killed] != 1 {
 		t.Errorf("pid %d, restarts %d: %v", second.PID, second.Restarts, second.RestartsBy)
 	}
-	if first.LoadTook <= 0 || second.LoadTook <= 0 || len(first.RestartsBy) != 0 {
-		t.Errorf("it loaded in %s and %s; of the first one it says %v", first.LoadTook, second.LoadTook, first.RestartsBy)
+	if first.LoadDuration <= 0 || second.LoadDuration <= 0 || len(first.RestartsBy) != 0 {
+		t.Errorf("it loaded in %s and %s; of the first one it says %v", first.LoadDuration, second.LoadDuration, first.RestartsBy)
 	}
 }
 

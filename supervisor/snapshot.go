@@ -43,7 +43,7 @@ type Snapshot struct {
 	DrainRequested bool
 	DrainEnds      time.Time // when that drain ends by itself; zero = with Resume
 
-	// Removed says that the server is no longer wanted (Server.Retire): it ends when
+	// Removed says that the server is no longer wanted (Server.Remove): it ends when
 	// its calls have, and takes none again.
 	Removed bool
 
@@ -51,16 +51,16 @@ type Snapshot struct {
 	RestartsBy map[Class]int
 	// NextStart is when the pause of state Restarting ends; zero = there is none.
 	NextStart time.Time
-	// LoadTook is what the last load took, from the process's start to the first
+	// LoadDuration is what the last load took, from the process's start to the first
 	// completion; 0 until there was one.
-	LoadTook time.Duration
+	LoadDuration time.Duration
 
-	// Gone is closed as soon as the process that Endpoint leads to has ended or
+	// Exited is closed as soon as the process that Endpoint leads to has ended or
 	// is given up. A call that still waits on it may move elsewhere then. It is
 	// nil when no process runs.
-	Gone <-chan struct{}
+	Exited <-chan struct{}
 	// Hung says that the last process was given up because it did nothing any
-	// more. It stands as soon as Gone is closed.
+	// more. It stands as soon as Exited is closed.
 	Hung bool
 	// Changed is closed when a newer snapshot was published.
 	Changed <-chan struct{}

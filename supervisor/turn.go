@@ -37,10 +37,10 @@ func (t *turns) excuse() (back func()) {
 // end says that there is no owner any more, and so none that could be stuck.
 func (t *turns) end() { t.excused.Store(true) }
 
-// Turned returns when the server's owner last showed that it is not stuck. Up to
+// LastHeartbeat returns when the server's owner last showed that it is not stuck. Up to
 // some ten seconds ago are nothing unusual: it may be asking a llama-server on a
 // cold disk for its flags.
-func (s *Server) Turned() time.Time {
+func (s *Server) LastHeartbeat() time.Time {
 	if last := s.turns.last.Load(); last != nil && !s.turns.excused.Load() {
 		return *last
 	}

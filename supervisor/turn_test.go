@@ -22,10 +22,12 @@ func TestTurns(t *testing.T) {
 		}, Failed},
 		"restarting": {func(s *Server) { failsFast(s, Exit{Code: 1}) }, Restarting},
 		"waiting":    {func(s *Server) { s.spec.GPU = fakeGPU{admit: func() string { return "no room" }} }, Starting},
-		"retired":    {func(s *Server) { s.Retire() }, Stopped},
-		"drained":    {func(s *Server) { s.Drain(Hold{Reason: "x"}) }, Drained},
-		"kept":       {func(s *Server) { time.AfterFunc(time.Second, func() { s.Drain(Hold{Reason: "x", Keep: true}) }) }, Drained},
-		"stopping":   {stopsLate, Draining},
+		"retired":    {func(s *Server) { s.Remove() }, Stopped},
+		"drained":    {func(s *Server) { s.Drain(DrainOptions{Reason: "x"}) }, Drained},
+		"kept": {func(s *Server) {
+			time.AfterFunc(time.Second, func() { s.Drain(DrainOptions{Reason: "x", Keep: true}) })
+		}, Drained},
+		"stopping": {stopsLate, Draining},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -41,14 +43,14 @@ func TestTurns(t *testing.T) {
 				}
 				for range 60 {
 					time.Sleep(time.Second)
-					if ago := time.Since(s.Turned()); ago > turnEvery {
+					if ago := time.Since(s.LastHeartbeat()); ago > turnEvery {
 						t.Fatalf("its owner last turned %s ago", ago)
 					}
 				}
 				cancel()
 				<-done
 				time.Sleep(time.Hour)
-				if ago := time.Since(s.Turned()); ago != 0 {
+				if ago := time.Since(s.LastHeartbeat()); ago != 0 {
 					t.Errorf("without an owner it last turned %s ago; that is no hang", ago)
 				}
 			})
@@ -61,7 +63,7 @@ func TestTurns(t *testing.T) {
 func TestStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New(Spec{Name: "x", Dir: t.TempDir()}, nopLog, nil)
-		if ago := time.Since(s.Turned()); ago != 0 {
+		if ago := time.Since(s.LastHeartbeat()); ago != 0 {
 			t.Errorf("before its Run it last turned %s ago", ago)
 		}
 		stuck := make(chan struct{})
@@ -73,7 +75,7 @@ func TestStuck(t *testing.T) {
 		done := make(chan struct{})
 		go func() { defer close(done); s.Run(ctx) }()
 		time.Sleep(time.Minute)
-		if ago := time.Since(s.Turned()); ago != time.Minute {
+		if ago := time.Since(s.LastHeartbeat()); ago != time.Minute {
 			t.Errorf("its owner last turned %s ago; want a minute", ago)
 		}
 		cancel()

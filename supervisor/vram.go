@@ -11,9 +11,9 @@ type GPU interface {
 	// Devices returns those that the next process is to use: "" for all, "none", or
 	// what CUDA_VISIBLE_DEVICES takes.
 	Devices() string
-	// Outstanding says how much of the VRAM that the last process held is not back
+	// UnreclaimedVRAM says how much of the VRAM that the last process held is not back
 	// yet, in words; "" = enough of it is, or nobody can tell.
-	Outstanding() string
+	UnreclaimedVRAM() string
 	// Admit says why a process can't be started now, in words; "" = it can. It may
 	// wait for the first reading there is, some seconds.
 	Admit(ctx context.Context) string
@@ -23,7 +23,7 @@ type GPU interface {
 type noGPU struct{}
 
 func (noGPU) Devices() string              { return "" }
-func (noGPU) Outstanding() string          { return "" }
+func (noGPU) UnreclaimedVRAM() string      { return "" }
 func (noGPU) Admit(context.Context) string { return "" }
 
 const (
@@ -41,7 +41,7 @@ func (s *Server) awaitVRAM(ctx context.Context) bool {
 	tick := time.NewTicker(returnLook)
 	defer tick.Stop()
 	for deadline := time.Now().Add(returnPatience); s.starts > 0; {
-		missing := s.spec.GPU.Outstanding()
+		missing := s.spec.GPU.UnreclaimedVRAM()
 		if missing == "" {
 			break
 		}

@@ -62,7 +62,7 @@ func (s *Server) watch(ctx context.Context, p child, ask engine) (verdict *Exit)
 				continue
 			}
 			if err != nil {
-				return &Exit{Class: Wedged, Cause: "it was to be used again, and no completion came back: " + err.Error()}
+				return &Exit{Class: Hung, Cause: "it was to be used again, and no completion came back: " + err.Error()}
 			}
 			future = outlook{}
 			s.enterAlive(nil)
@@ -85,7 +85,7 @@ func (s *Server) watch(ctx context.Context, p child, ask engine) (verdict *Exit)
 				silence.Reset(s.spec.StallTimeout)
 				continue
 			}
-			return &Exit{Class: Wedged, Cause: fmt.Sprintf("it showed no sign of life for %s: %s", s.spec.StallTimeout, newest.words())}
+			return &Exit{Class: Hung, Cause: fmt.Sprintf("it showed no sign of life for %s: %s", s.spec.StallTimeout, newest.words())}
 		}
 	}
 }

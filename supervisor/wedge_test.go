@@ -43,13 +43,13 @@ func TestHangingEngine(t *testing.T) {
 		s, _ := run(t, "wedges", Spec{StallTimeout: stall})
 		now := await(t, s, "ready", isReady)
 		began := time.Now()
-		<-now.Gone
+		<-now.Exited
 		took := time.Since(began)
 		if given := s.Snapshot(); given.State != Restarting || !given.Hung {
 			t.Errorf("its calls are told to move while it is %s, hung: %t", given.State, given.Hung)
 		}
 		ended := await(t, s, "an exit", func(n *Snapshot) bool { return n.LastExit != nil })
-		if ended.LastExit.Class != Wedged || !strings.Contains(ended.LastExit.Cause, "it answers /health but not /slots") {
+		if ended.LastExit.Class != Hung || !strings.Contains(ended.LastExit.Cause, "it answers /health but not /slots") {
 			t.Errorf("exit %+v", ended.LastExit)
 		}
 		await(t, s, "a second process", func(n *Snapshot) bool { return n.PID != 0 && n.PID != now.PID })
@@ -160,10 +160,10 @@ func TestRealServerStopped(t *testing.T) {
 					t.Fatal(err)
 				}
 				began := time.Now()
-				<-now.Gone
+				<-now.Exited
 				took := time.Since(began)
 				again := await(t, s, "ready again", func(n *Snapshot) bool { return n.State == Ready && n.PID != now.PID })
-				if again.LastExit.Class != Wedged || alive(now.PID) {
+				if again.LastExit.Class != Hung || alive(now.PID) {
 					t.Errorf("exit %+v", again.LastExit)
 				}
 				return took
@@ -215,7 +215,7 @@ func staysBusy(t *testing.T, binary string, stall, busy time.Duration) {
 		})
 	}
 	select {
-	case <-now.Gone:
+	case <-now.Exited:
 		t.Errorf("a busy server was ended: %s", s.Snapshot().Reason)
 	case <-time.After(busy):
 	}

@@ -104,7 +104,7 @@ func (d *Daemon) open() (err error) {
 	if d.unlock, err = control.LockStateDir(cfg.StateDir); err != nil {
 		return err
 	}
-	supervisor.EndLeftovers(d.serversDir(), d.log)
+	supervisor.KillOrphans(d.serversDir(), d.log)
 	if d.listener = d.opts.Listener; d.listener == nil {
 		if d.listener, err = listen(cfg.Listen); err != nil {
 			return err

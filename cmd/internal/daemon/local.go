@@ -32,7 +32,7 @@ func (l local) State() router.LocalState {
 	s := router.LocalState{
 		Reason: routerReason(now), Alive: now.State.Alive(),
 		Network: now.Endpoint.Network, Address: now.Endpoint.Address, Key: now.Endpoint.Key,
-		Gone: now.Gone, Hung: now.Hung, Slots: now.Slots, Changed: now.Changed, Streams: l.life.streams.Load(),
+		Gone: now.Exited, Hung: now.Hung, Slots: now.Slots, Changed: now.Changed, Streams: l.life.streams.Load(),
 	}
 	if s.Reason != "" {
 		s.Detail = "is " + now.State.String()
@@ -83,7 +83,7 @@ func returning(now *supervisor.Snapshot) bool {
 
 // readyAt estimates when a server that takes no calls does again; zero = unknown.
 func readyAt(now *supervisor.Snapshot, clock time.Time) time.Time {
-	load := now.LoadTook
+	load := now.LoadDuration
 	switch {
 	case now.DrainRequested && !now.DrainEnds.IsZero():
 		return now.DrainEnds.Add(load)

@@ -21,21 +21,21 @@ func TestReturning(t *testing.T) {
 		readyAt   time.Time // zero = unknown
 	}{
 		"about to start":                     {supervisor.Snapshot{State: supervisor.Stopped}, router.Starting, true, time.Time{}},
-		"removed by a reload":                {supervisor.Snapshot{State: supervisor.Stopped, Removed: true, LoadTook: load}, router.Drained, false, time.Time{}},
+		"removed by a reload":                {supervisor.Snapshot{State: supervisor.Stopped, Removed: true, LoadDuration: load}, router.Drained, false, time.Time{}},
 		"starting":                           {supervisor.Snapshot{State: supervisor.Starting}, router.Starting, true, time.Time{}},
-		"starting again":                     {supervisor.Snapshot{State: supervisor.Starting, LoadTook: load}, router.Starting, true, at(20)},
+		"starting again":                     {supervisor.Snapshot{State: supervisor.Starting, LoadDuration: load}, router.Starting, true, at(20)},
 		"first load":                         {supervisor.Snapshot{State: supervisor.Loading, Since: at(-7)}, router.Loading, true, at(7)},
-		"second load":                        {supervisor.Snapshot{State: supervisor.Loading, Since: at(-7), LoadTook: load}, router.Loading, true, at(13)},
-		"pause before the next start":        {supervisor.Snapshot{State: supervisor.Restarting, NextStart: at(4), LoadTook: load}, router.Restarting, true, at(24)},
-		"removed, with calls that end first": {supervisor.Snapshot{State: supervisor.Draining, Removed: true, LoadTook: load}, router.Draining, false, time.Time{}},
+		"second load":                        {supervisor.Snapshot{State: supervisor.Loading, Since: at(-7), LoadDuration: load}, router.Loading, true, at(13)},
+		"pause before the next start":        {supervisor.Snapshot{State: supervisor.Restarting, NextStart: at(4), LoadDuration: load}, router.Restarting, true, at(24)},
+		"removed, with calls that end first": {supervisor.Snapshot{State: supervisor.Draining, Removed: true, LoadDuration: load}, router.Draining, false, time.Time{}},
 		"pause before the first load":        {supervisor.Snapshot{State: supervisor.Restarting, NextStart: at(60)}, router.Restarting, true, at(60)},
-		"end of the pause":                   {supervisor.Snapshot{State: supervisor.Restarting, NextStart: at(-1), LoadTook: load}, router.Restarting, true, at(20)},
-		"replaced":                           {supervisor.Snapshot{State: supervisor.Draining, LoadTook: load}, router.Draining, true, at(20)},
-		"drained until an hour":              {supervisor.Snapshot{State: supervisor.Draining, DrainRequested: true, DrainEnds: at(3600), LoadTook: load}, router.Draining, false, at(3620)},
-		"drained until llmsup resume":        {supervisor.Snapshot{State: supervisor.Drained, DrainRequested: true, LoadTook: load}, router.Drained, false, time.Time{}},
-		"drained while it was loading":       {supervisor.Snapshot{State: supervisor.Loading, DrainRequested: true, LoadTook: load}, router.Loading, false, time.Time{}},
-		"resumed with its process":           {supervisor.Snapshot{State: supervisor.Drained, LoadTook: load}, router.Drained, true, at(20)},
-		"failed":                             {supervisor.Snapshot{State: supervisor.Failed, LoadTook: load}, router.Failed, false, time.Time{}},
+		"end of the pause":                   {supervisor.Snapshot{State: supervisor.Restarting, NextStart: at(-1), LoadDuration: load}, router.Restarting, true, at(20)},
+		"replaced":                           {supervisor.Snapshot{State: supervisor.Draining, LoadDuration: load}, router.Draining, true, at(20)},
+		"drained until an hour":              {supervisor.Snapshot{State: supervisor.Draining, DrainRequested: true, DrainEnds: at(3600), LoadDuration: load}, router.Draining, false, at(3620)},
+		"drained until llmsup resume":        {supervisor.Snapshot{State: supervisor.Drained, DrainRequested: true, LoadDuration: load}, router.Drained, false, time.Time{}},
+		"drained while it was loading":       {supervisor.Snapshot{State: supervisor.Loading, DrainRequested: true, LoadDuration: load}, router.Loading, false, time.Time{}},
+		"resumed with its process":           {supervisor.Snapshot{State: supervisor.Drained, LoadDuration: load}, router.Drained, true, at(20)},
+		"failed":                             {supervisor.Snapshot{State: supervisor.Failed, LoadDuration: load}, router.Failed, false, time.Time{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := routerReason(&tc.now); got != tc.reason {

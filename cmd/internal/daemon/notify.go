@@ -125,7 +125,7 @@ func (d *Daemon) feedWatchdog(ctx context.Context) {
 // stuck names a server whose owner does not come back; "" = there is none.
 func (d *Daemon) stuck() string {
 	for _, s := range d.servers() {
-		if time.Since(s.server.Turned()) > ownerPatience {
+		if time.Since(s.server.LastHeartbeat()) > ownerPatience {
 			return s.name
 		}
 	}

@@ -14,8 +14,8 @@ import (
 // hangingGPU is a driver that does not come back.
 type hangingGPU struct{ hangs <-chan struct{} }
 
-func (hangingGPU) Devices() string     { return "" }
-func (hangingGPU) Outstanding() string { return "" }
+func (hangingGPU) Devices() string         { return "" }
+func (hangingGPU) UnreclaimedVRAM() string { return "" }
 func (g hangingGPU) Admit(context.Context) string {
 	<-g.hangs
 	return "no room"

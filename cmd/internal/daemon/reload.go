@@ -102,13 +102,13 @@ func (d *Daemon) apply(planned change) (words []string) {
 	}
 	for _, s := range planned.removed {
 		words = append(words, "server "+s.name+": removed; it ends when its calls have")
-		s.server.Retire()
+		s.server.Remove()
 		d.maintenance.ServerRemoved(d.maintained(s))
 		d.group.Go(func() { d.bury(s) })
 	}
 	for _, s := range planned.stayed {
 		// Timeouts, and the keys that its process may not see.
-		s.server.Amend(spec(s))
+		s.server.UpdateSpec(spec(s))
 		if s.server.Snapshot().State == supervisor.Failed {
 			words = append(words, "server "+s.name+": had failed, and is started again")
 			s.server.Restart()

@@ -68,8 +68,8 @@ func (m serverMetrics) Collect(all chan<- prometheus.Metric) {
 		}
 		gauge(serverCalls, float64(traffic.Calls), s.name)
 		gauge(serverQueued, float64(traffic.Queued), s.name)
-		if now.LoadTook > 0 {
-			gauge(serverLoad, now.LoadTook.Seconds(), s.name)
+		if now.LoadDuration > 0 {
+			gauge(serverLoad, now.LoadDuration.Seconds(), s.name)
 		}
 		if now.Slots > 0 {
 			gauge(serverSlots, float64(now.Slots), s.name)

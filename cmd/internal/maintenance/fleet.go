@@ -35,10 +35,10 @@ type Load struct{ Calls, Queued int }
 // Process is what a *supervisor.Server does for maintenance.
 type Process interface {
 	Snapshot() *supervisor.Snapshot
-	Drain(supervisor.Hold)
+	Drain(supervisor.DrainOptions)
 	Resume()
 	Restart()
-	Prove(context.Context) error // nil = it has answered a completion
+	Verify(context.Context) error // nil = it has answered a completion
 }
 
 // VRAM is what the GPUs' samples show of a server's process after its end.
@@ -46,8 +46,8 @@ type VRAM interface {
 	// Held is what the last process held; problem is why that is unknown, or that it
 	// held nothing.
 	Held() (held, problem string)
-	// Outstanding describes what the driver has not released yet; "" = nothing.
-	Outstanding() string
+	// UnreclaimedVRAM describes what the driver has not released yet; "" = nothing.
+	UnreclaimedVRAM() string
 }
 
 func namesOf(servers []Server) []string {

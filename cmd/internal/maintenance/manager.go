@@ -112,7 +112,7 @@ func (m *Manager) releaseDriver() {
 		drain, drained := record.Of(s.Name)
 		now := s.Process.Snapshot()
 		stopped := now.PID == 0 && (now.State == supervisor.Drained || now.State == supervisor.Stopped)
-		release = release && drained && !drain.KeepServer && stopped && s.VRAM.Outstanding() == ""
+		release = release && drained && !drain.KeepServer && stopped && s.VRAM.UnreclaimedVRAM() == ""
 	}
 	m.fleet.ReleaseDriver(release)
 }

@@ -54,12 +54,12 @@ func (p *fakeProcess) called(command string, then func()) {
 	}
 }
 
-func (p *fakeProcess) Drain(h supervisor.Hold) {
+func (p *fakeProcess) Drain(h supervisor.DrainOptions) {
 	p.called(map[bool]string{false: "drain", true: "drain, keep"}[h.Keep], p.drained)
 }
-func (p *fakeProcess) Resume()                         { p.called("resume", p.resumed) }
-func (p *fakeProcess) Restart()                        { p.called("restart", nil) }
-func (p *fakeProcess) Prove(ctx context.Context) error { return p.prove(ctx) }
+func (p *fakeProcess) Resume()                          { p.called("resume", p.resumed) }
+func (p *fakeProcess) Restart()                         { p.called("restart", nil) }
+func (p *fakeProcess) Verify(ctx context.Context) error { return p.prove(ctx) }
 
 // fakeVRAM holds 4 GiB, of which so many reads find some that is not released.
 type fakeVRAM struct {
@@ -69,7 +69,7 @@ type fakeVRAM struct {
 
 func (v *fakeVRAM) Held() (held, problem string) { return "4.0 GiB", "" }
 
-func (v *fakeVRAM) Outstanding() string {
+func (v *fakeVRAM) UnreclaimedVRAM() string {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.outstanding == 0 {
@@ -110,7 +110,7 @@ func manage(t *testing.T, dir string) (*Manager, *fakeFleet) {
 		p.publish(ready)
 		p.drained = func() {
 			gone := make(chan struct{})
-			p.publish(supervisor.Snapshot{State: supervisor.Draining, PID: pid, Gone: gone})
+			p.publish(supervisor.Snapshot{State: supervisor.Draining, PID: pid, Exited: gone})
 			time.Sleep(time.Second)
 			close(gone)
 			time.Sleep(time.Second)

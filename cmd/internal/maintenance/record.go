@@ -22,8 +22,8 @@ type Drain struct {
 }
 
 // Hold is what the supervisor has to do for the drain.
-func (d Drain) Hold() supervisor.Hold {
-	return supervisor.Hold{Until: d.callsUntil, Ends: d.Until, Keep: d.KeepServer, Reason: d.Reason()}
+func (d Drain) Hold() supervisor.DrainOptions {
+	return supervisor.DrainOptions{Until: d.callsUntil, Ends: d.Until, Keep: d.KeepServer, Reason: d.Reason()}
 }
 
 // Reason explains the state of a drained server.

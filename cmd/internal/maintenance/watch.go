@@ -72,7 +72,7 @@ func (m *Manager) watchDrained(ctx context.Context, o *operation, s Server, queu
 		calls := s.Load().Calls
 		drain, _ := m.Record().Of(s.Name)
 		phase = phase.next(drainCommand, view{
-			state: now.State, running: now.PID != 0, ending: closed(now.Gone), keep: drain.KeepServer,
+			state: now.State, running: now.PID != 0, ending: closed(now.Exited), keep: drain.KeepServer,
 		})
 		for _, step := range report.steps(phase, now.PID, calls) {
 			o.emit(step)
@@ -120,7 +120,7 @@ func (m *Manager) watchVRAM(ctx context.Context, o *operation, s Server) (free b
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for deadline := time.Now().Add(vramTimeout); ; {
-		outstanding := s.VRAM.Outstanding()
+		outstanding := s.VRAM.UnreclaimedVRAM()
 		switch {
 		case outstanding == "":
 			emit("its VRAM is free: " + held)
@@ -222,5 +222,5 @@ const verifyTimeout = time.Minute
 func (m *Manager) verify(s Server) error {
 	ctx, cancel := context.WithTimeout(s.Context, verifyTimeout)
 	defer cancel()
-	return s.Process.Prove(ctx)
+	return s.Process.Verify(ctx)
 }

@@ -24,7 +24,7 @@ type Process interface {
 	// GPU's device open.
 	Processes() (pids []int, gpuOpen func() bool)
 	SetHealth(reason string)
-	Condemn(pid int, class supervisor.Class, cause string)
+	Kill(pid int, class supervisor.Class, cause string)
 }
 
 // Watch evaluates each sample for the GPUs and for each server, until ctx ends.
@@ -87,7 +87,7 @@ func (f workloadFacts) evaluate(s *gpu.Sample) {
 
 	f.Process.SetHealth(v.Words())
 	if v.Ends != nil {
-		f.Process.Condemn(f.gpu.PID, supervisor.GPUFailed, v.Ends.Words)
+		f.Process.Kill(f.gpu.PID, supervisor.GPUFailed, v.Ends.Words)
 	}
 }
 
@@ -156,7 +156,7 @@ func (w *Workload) record(s *gpu.Sample, now *supervisor.Snapshot, pids []int) (
 // ended says whether the process of a snapshot has ended or is being ended.
 func ended(now *supervisor.Snapshot) bool {
 	select {
-	case <-now.Gone:
+	case <-now.Exited:
 		return true
 	default:
 		return false

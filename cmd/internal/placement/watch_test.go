@@ -37,7 +37,7 @@ func TestStatusDoesNotWaitForProc(t *testing.T) {
 				}
 				return true
 			}
-			now := &supervisor.Snapshot{State: supervisor.Ready, PID: 7, Gone: make(chan struct{})}
+			now := &supervisor.Snapshot{State: supervisor.Ready, PID: 7, Exited: make(chan struct{})}
 			facts := w.observe(&gpu.Sample{GPUs: tc.gpus}, now, []int{7}, open, 0)
 			if read != tc.want || facts.HasOpen != (tc.want > 0) || facts.PID != 7 {
 				t.Errorf("read %d times, want %d: %+v", read, tc.want, facts)
@@ -71,7 +71,7 @@ func TestReservation(t *testing.T) {
 		{supervisor.Ready, 12 * gib, 0, false},
 	} {
 		s := loading(step.held)
-		w.record(s, &supervisor.Snapshot{State: step.state, PID: 7, Gone: gone}, []int{7})
+		w.record(s, &supervisor.Snapshot{State: step.state, PID: 7, Exited: gone}, []int{7})
 		all := p.residents(nil, s)
 		if reserved := len(all) == 1; reserved != step.reserved || reserved && all[0].Unclaimed != step.unclaimed {
 			t.Errorf("%s with %d bytes: %+v", step.state, step.held, all)
@@ -96,7 +96,7 @@ func (p *fakeProcess) Processes() ([]int, func() bool) {
 
 func (p *fakeProcess) SetHealth(reason string) { p.health = append(p.health, reason) }
 
-func (p *fakeProcess) Condemn(pid int, _ supervisor.Class, _ string) {
+func (p *fakeProcess) Kill(pid int, _ supervisor.Class, _ string) {
 	p.killed = append(p.killed, pid)
 }
 

@@ -41,7 +41,7 @@ type Workload struct {
 	lostAtStart    map[string]bool // of those that were lost when it was started: it can't be on them
 	heldBytes      *uint64         // of VRAM; nil = unknown
 	freeWhenHeld   uint64          // bytes that its GPUs had free when it held them
-	releaseStarted time.Time       // when Outstanding was first asked what it has released; zero = not yet
+	releaseStarted time.Time       // when UnreclaimedVRAM was first asked what it has released; zero = not yet
 
 	lostAtAdmit map[string]bool // lostAtStart of the process that was admitted last
 	reserved    bool            // VRAM is reserved for it, and its process has not allocated all of it yet
@@ -153,8 +153,8 @@ func (w *Workload) Held() (held, problem string) {
 	return gpu.Size(*w.heldBytes), ""
 }
 
-// Outstanding implements supervisor.GPU.
-func (w *Workload) Outstanding() string {
+// UnreclaimedVRAM implements supervisor.GPU.
+func (w *Workload) UnreclaimedVRAM() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.heldBytes == nil || *w.heldBytes == 0 {
