@@ -2,6 +2,7 @@ package models
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -165,7 +166,7 @@ func TestBuiltin(t *testing.T) {
 		"anthropic/claude-3.5-sonnet": {Name: "*/*"},
 	} {
 		want.Primary, want.Timeout = "openrouter", 120*time.Second
-		if got, _ := table.Lookup(model); got != want {
+		if got, _ := table.Lookup(model); !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %+v, want %+v", model, got, want)
 		}
 	}
@@ -243,5 +244,33 @@ func TestFamilyOf(t *testing.T) {
 			t.Errorf("family %s: doubled, or without a fallback model", fmt.Sprint(family))
 		}
 		seen[family.ShortName] = true
+	}
+}
+
+func TestFallbackList(t *testing.T) {
+	list := []Fallback{{To: "box2"}, {To: "openrouter", Model: "a/b"}}
+	for name, tc := range map[string]struct {
+		route Route
+		want  []Fallback
+	}{
+		"none":     {Route{Primary: "p"}, nil},
+		"fallback": {Route{Primary: "p", Fallback: "openrouter", FallbackModel: "a/b"}, list[1:]},
+		"list":     {Route{Primary: "p", Fallbacks: list}, list},
+	} {
+		if got := tc.route.FallbackList(); !slices.Equal(got, tc.want) {
+			t.Errorf("%s: %v, want %v", name, got, tc.want)
+		}
+	}
+}
+
+func TestBillingWith(t *testing.T) {
+	for _, tc := range []struct {
+		billing Billing
+		hasKey  bool
+		want    Billing
+	}{{"", true, Metered}, {"", false, Free}, {Metered, false, Metered}, {Free, true, Free}} {
+		if got := (Upstream{Billing: tc.billing}).BillingWith(tc.hasKey); got != tc.want {
+			t.Errorf("billing %q, key %t: %s, want %s", tc.billing, tc.hasKey, got, tc.want)
+		}
 	}
 }

@@ -15,20 +15,57 @@ type Route struct {
 	Name          string        `yaml:"-"`              // the exact name, or a pattern with *
 	Primary       string        `yaml:"primary"`        // a server's name, an upstream's name, or a base URL
 	PrimaryModel  string        `yaml:"primary_model"`  // "" = the server's own name for a server; elsewhere the name as the client wrote it
-	Fallback      string        `yaml:"fallback"`       // like Primary; "" = none
+	Fallback      string        `yaml:"fallback"`       // like Primary; "" = none, or those of Fallbacks
 	FallbackModel string        `yaml:"fallback_model"` // like PrimaryModel
+	Fallbacks     []Fallback    `yaml:"fallbacks"`      // more than one, in the order in which calls go to them; use FallbackList to read either
 	Timeout       time.Duration `yaml:"timeout"`        // from the handing over to Primary to its first answer; 0 = the default for its kind
 	Resume        bool          `yaml:"resume"`         // a stream that Primary breaks is continued by Fallback
 	FallbackOn    WordList      `yaml:"fallback_on"`    // the reasons for which a call goes to Fallback; none = for every one
 }
 
-// Upstream is an endpoint that somebody else runs.
+// Fallback is a backend that serves a route's calls when those before it cannot.
+type Fallback struct {
+	To    string `yaml:"to"`    // like Route.Primary
+	Model string `yaml:"model"` // like Route.PrimaryModel
+}
+
+// FallbackList returns the route's fallbacks in their order, whether the
+// configuration has `fallback` or `fallbacks`.
+func (r Route) FallbackList() []Fallback {
+	if r.Fallback != "" {
+		return []Fallback{{To: r.Fallback, Model: r.FallbackModel}}
+	}
+	return r.Fallbacks
+}
+
+// Upstream is an endpoint that llmsup does not run.
 type Upstream struct {
-	BaseURL    string `yaml:"base_url"`     // what an OpenAI SDK takes as its base URL
-	APIKeyEnv  string `yaml:"api_key_env"`  // the environment variable that holds its key
-	APIKeyFile string `yaml:"api_key_file"` // the file that does
-	Referer    string `yaml:"http_referer"` // the application's URL, where a call does not name one (OpenRouter's statistics)
-	Title      string `yaml:"x_title"`      // its name
+	BaseURL    string  `yaml:"base_url"`     // what an OpenAI SDK takes as its base URL
+	APIKeyEnv  string  `yaml:"api_key_env"`  // the environment variable that holds its key
+	APIKeyFile string  `yaml:"api_key_file"` // the file that does
+	Billing    Billing `yaml:"billing"`      // "" = Metered if it has a key, else Free
+	Referer    string  `yaml:"http_referer"` // the application's URL, where a call does not name one (OpenRouter's statistics)
+	Title      string  `yaml:"x_title"`      // its name
+}
+
+// Billing says whether calls to an upstream cost money.
+type Billing string
+
+// What Billing may be.
+const (
+	Metered Billing = "metered" // every call may cost money: budgets apply, and a call is sent at most once
+	Free    Billing = "free"    // no call costs money
+)
+
+// BillingWith returns how the upstream bills calls, given whether it has a key.
+func (u Upstream) BillingWith(hasKey bool) Billing {
+	switch {
+	case u.Billing != "":
+		return u.Billing
+	case hasKey:
+		return Metered
+	}
+	return Free
 }
 
 // Names that are meant for the local GPU.

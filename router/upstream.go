@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/go-retryablehttp"
 	"github.com/rs/zerolog"
 
+	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
@@ -21,9 +22,10 @@ import (
 // Upstream is an endpoint that somebody else runs.
 type Upstream struct {
 	Name    string
-	BaseURL string // what an OpenAI SDK takes as its base URL; without a path it gets /v1
-	Key     string // secret; "" = none needed, or missing
-	Missing string // what to set when a key is needed and there is none: "set OPENROUTER_API_KEY"
+	BaseURL string         // what an OpenAI SDK takes as its base URL; without a path it gets /v1
+	Key     string         // secret; "" = none needed, or missing
+	Missing string         // what to set when a key is needed and there is none: "set OPENROUTER_API_KEY"
+	Billing models.Billing // "" = models.Metered with a Key, else models.Free
 
 	// What OpenRouter's statistics call the application, where it does not say so itself.
 	Referer string // HTTP-Referer: its URL
@@ -115,8 +117,10 @@ func withoutKey(words, key string) string {
 	return strings.ReplaceAll(words, key, "[key]")
 }
 
-// paid takes an upstream that wants a key for one that wants money as well.
-func (b *upstreamBackend) paid() bool { return b.Key != "" }
+// paid reports whether a call to the upstream may cost money.
+func (b *upstreamBackend) paid() bool {
+	return models.Upstream{Billing: b.Billing}.BillingWith(b.Key != "") == models.Metered
+}
 
 func (b *upstreamBackend) availability() availability {
 	if b.itself.Load() {

@@ -377,3 +377,16 @@ func TestBothCausesOfRefusal(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 }
+
+func TestPaidByBilling(t *testing.T) {
+	for _, tc := range []struct {
+		key     string
+		billing models.Billing
+		paid    bool
+	}{{"sk-1", "", true}, {"", "", false}, {"sk-1", models.Free, false}, {"", models.Metered, true}} {
+		b := &upstreamBackend{Upstream: Upstream{Key: tc.key, Billing: tc.billing}}
+		if b.paid() != tc.paid {
+			t.Errorf("key %q, billing %q: paid %t", tc.key, tc.billing, b.paid())
+		}
+	}
+}

@@ -16,6 +16,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/daemon"
+	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/models/gguf"
 	"github.com/llmsup/llmsup/supervisor"
 )
@@ -89,6 +90,7 @@ func (f *findings) check(c *cli.Context) error {
 		f.fail(err)
 	} else {
 		f.ok("models: %s", strings.Join(table.Names(), ", "))
+		f.fallbacks(table)
 	}
 	if err := daemon.CheckKeyRoutes(cfg, nil); err != nil {
 		f.fail(err)
@@ -153,6 +155,21 @@ func (f *findings) door(cfg *config.Config) {
 	}
 }
 
+// fallbacks prints the routes that have more than one fallback.
+func (f *findings) fallbacks(table *models.Table) {
+	for _, route := range table.Routes() {
+		list := route.FallbackList()
+		if len(list) < 2 {
+			continue
+		}
+		backends := []string{route.Primary}
+		for _, fallback := range list {
+			backends = append(backends, fallback.To)
+		}
+		f.ok("route %s: %s", route.Name, strings.Join(backends, ", then "))
+	}
+}
+
 func (f *findings) upstreams(cfg *config.Config) {
 	for _, name := range sortedNames(cfg.Upstreams) {
 		u := cfg.Upstreams[name]
@@ -162,14 +179,22 @@ func (f *findings) upstreams(cfg *config.Config) {
 		case missing != "":
 			f.warn("upstream %s: no key, so no call can go there; %s", name, missing)
 		case key == "":
-			f.ok("upstream %s: %s, which needs no key", name, u.BaseURL)
+			f.ok("upstream %s: %s, which needs no key%s", name, u.BaseURL, billing(u))
 		default:
-			f.ok("upstream %s: %s, with a key", name, u.BaseURL)
+			f.ok("upstream %s: %s, with a key%s", name, u.BaseURL, billing(u))
 		}
 		if words := config.KeyFileWarning(u); words != "" {
 			f.warn("upstream %s: %s", name, words)
 		}
 	}
+}
+
+// billing names an upstream's billing if the configuration sets it.
+func billing(u models.Upstream) string {
+	if u.Billing == "" {
+		return ""
+	}
+	return ", billing: " + string(u.Billing)
 }
 
 // surroundings looks at the places that one daemon has for itself. A daemon

@@ -136,6 +136,10 @@ var kinds = map[string]string{
 	"string": "one line of text", "int": "a whole number", "time.Duration": "a duration, as in 60s or 2m",
 	"bool":     "true or false",
 	"[]string": "a list, as in [--flash-attn, \"on\"]",
+
+	"[]models.Fallback": "a list, as in [{to: box2}, {to: openrouter, model: qwen/qwen-2.5-14b-instruct}]",
+	"models.Fallback":   "a backend and the model's name there, as in {to: openrouter, model: qwen/qwen-2.5-14b-instruct}",
+	"models.Billing":    "metered or free",
 }
 
 // explain turns the YAML library's errors into sentences for the operator: the
@@ -182,7 +186,7 @@ func shownKey(quoted string) string {
 // that the YAML library has for it.
 var knownKeys = map[string][]string{
 	"config.Config": keysOf(Config{}), "config.Server": keysOf(Server{}),
-	"models.Upstream": keysOf(models.Upstream{}), "models.Route": keysOf(models.Route{}), "config.GPU": keysOf(GPU{}),
+	"models.Upstream": keysOf(models.Upstream{}), "models.Route": keysOf(models.Route{}), "models.Fallback": keysOf(models.Fallback{}), "config.GPU": keysOf(GPU{}),
 	"config.ClientKey": keysOf(ClientKey{}),
 	"config.Ledger":    keysOf(Ledger{}), "config.Budget": append(keysOf(Limits{}), keysOf(Budget{})...), "config.Limits": keysOf(Limits{}), "config.ModelPrices": keysOf(ModelPrices{}),
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -62,7 +63,7 @@ func TestLoadOfTheContract(t *testing.T) {
 		"anthropic/claude":  {Name: "anthropic/*", Primary: "openrouter", Timeout: 2 * time.Minute},
 		"local/qwen2.5-7b":  {},
 	} {
-		if got, _ := table.Lookup(model); got != want {
+		if got, _ := table.Lookup(model); !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %+v\nwant %+v", model, got, want)
 		}
 	}
@@ -94,7 +95,7 @@ servers: {a: {model: a.gguf}, b: {model: b.gguf, ctx_size: 100, n_gpu_layers: 0}
 	if u := c.Upstreams["openrouter"]; u.APIKeyEnv != "" || u.BaseURL != "http://127.0.0.1:9/v1" {
 		t.Errorf("the built-in upstream shines through: %+v", u)
 	}
-	if r := c.Routes["gpt-4o"]; r != (models.Route{Primary: "openrouter"}) {
+	if r := c.Routes["gpt-4o"]; !reflect.DeepEqual(r, models.Route{Primary: "openrouter"}) {
 		t.Errorf("the built-in route shines through: %+v", r)
 	}
 	if s := c.Servers["a"]; s.CtxSize != 8192 || s.NGPULayers != 99 {

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 
@@ -67,7 +68,7 @@ func (c *Config) Changes(old *Config) []string {
 	}
 	changes = append(changes, c.moneyChanges(old)...)
 	changes = append(changes, compare("upstream", old.Upstreams, c.Upstreams, func(a, b models.Upstream) bool { return a == b })...)
-	return append(changes, compare("route", old.Routes, c.Routes, func(a, b models.Route) bool { return a == b })...)
+	return append(changes, compare("route", old.Routes, c.Routes, func(a, b models.Route) bool { return reflect.DeepEqual(a, b) })...)
 }
 
 // thresholds are the settings of GPU that are no server's own.

@@ -16,6 +16,7 @@ routes:
   gone: {primary: one}
   same: {primary: one}
   slower: {primary: one, timeout: 1s}
+  listed: {primary: one, fallbacks: [{to: openrouter}]}
 `
 	const after = `
 max_body: 2MiB
@@ -27,11 +28,12 @@ routes:
   new: {primary: one}
   same: {primary: one}
   slower: {primary: one, timeout: 2s}
+  listed: {primary: one, fallbacks: [{to: openrouter, model: a/b}]}
 `
 	want := []string{
 		"max_body: changed", "log_level: debug",
 		"upstream one: changed", "upstream three: added", "upstream two: removed",
-		"route gone: removed", "route new: added", "route slower: changed",
+		"route gone: removed", "route listed: changed", "route new: added", "route slower: changed",
 	}
 	old, next := mustParse(t, before), mustParse(t, after)
 	if got := next.Changes(old); !slices.Equal(got, want) {

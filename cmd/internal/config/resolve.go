@@ -2,14 +2,10 @@ package config
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/llmsup/llmsup/models"
-	"github.com/llmsup/llmsup/router"
 )
 
 // Resolve makes the routing table complete and validates everything. It adds,
@@ -101,70 +97,4 @@ func (c *Config) addRoute(name string, route models.Route) {
 	if _, defined := c.Routes[name]; !defined {
 		c.Routes[name] = route
 	}
-}
-
-// minTimeout and maxTimeout bound the waits that an operator can mean: what is
-// shorter or longer has a wrong unit.
-const (
-	minTimeout = 100 * time.Millisecond
-	maxTimeout = 24 * time.Hour
-)
-
-func (c *Config) validateRoute(name string, route models.Route) error {
-	at := func(field, format string, args ...any) error {
-		return c.lines.errorf([]string{"routes", name, field}, format, args...)
-	}
-	switch {
-	case name == "" || strings.ContainsAny(name, " \t\r\n"):
-		return c.lines.errorf([]string{"routes", name}, "a model name has no white space and is not empty")
-	case route.Primary == "":
-		return at("primary", "is missing; name a server, an upstream, or a base URL")
-	case route.Timeout != 0 && (route.Timeout < minTimeout || route.Timeout > maxTimeout):
-		return at("timeout", "%s is not between 100ms and 24h; leave it out for the default", route.Timeout)
-	case route.Fallback == "" && route.FallbackModel != "":
-		return at("fallback_model", "%q needs a fallback", route.FallbackModel)
-	case route.Fallback == "" && route.FallbackOn != "":
-		return at("fallback_on", "needs a fallback")
-	case route.Fallback == "" && route.Resume:
-		return at("resume", "needs a fallback, which continues what the primary breaks off")
-	case route.Fallback == route.Primary:
-		return at("fallback", "%q is the primary itself", route.Fallback)
-	}
-	for _, reason := range route.FallbackOn.Words() {
-		if !slices.Contains(router.Reasons, router.Reason(reason)) {
-			return at("fallback_on", "%s is no reason; there are %s", shown(reason), reasonNames())
-		}
-	}
-	if err := c.checkTarget(route.Primary); err != nil {
-		return at("primary", "%w", err)
-	}
-	if err := c.checkTarget(route.Fallback); err != nil && route.Fallback != "" {
-		return at("fallback", "%w", err)
-	}
-	return nil
-}
-
-func reasonNames() string {
-	var names []string
-	for _, reason := range router.Reasons {
-		names = append(names, string(reason))
-	}
-	return strings.Join(names, ", ")
-}
-
-// checkTarget wants the name of a server or an upstream, or a base URL.
-func (c *Config) checkTarget(target string) error {
-	if isURL(target) {
-		return checkURL(target)
-	}
-	_, server := c.Servers[target]
-	_, upstream := c.Upstreams[target]
-	if !server && !upstream {
-		return fmt.Errorf("there is no server and no upstream %s; there are %s", shown(target), strings.Join(c.targets(), ", "))
-	}
-	return nil
-}
-
-func (c *Config) targets() []string {
-	return append(slices.Sorted(maps.Keys(c.Servers)), slices.Sorted(maps.Keys(c.Upstreams))...)
 }

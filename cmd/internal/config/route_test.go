@@ -1,8 +1,11 @@
 package config
 
 import (
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/llmsup/llmsup/models"
 )
 
 func TestFallbackOn(t *testing.T) {
@@ -20,6 +23,94 @@ func TestFallbackOn(t *testing.T) {
 		}
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+}
+
+func TestFallbacks(t *testing.T) {
+	c := mustParse(t, `
+upstreams:
+  box2: {base_url: "http://box2:8000/v1", api_key_env: BOX2_KEY, billing: free}
+  paid: {base_url: "http://paid/v1", billing: metered}
+routes:
+  list:
+    primary: openrouter
+    fallbacks:
+      - {to: box2}
+      - {to: paid, model: a/b}
+      - to: http://third/v1
+    fallback_on: [lost]
+    resume: true
+  single: {primary: paid, fallback: openrouter, fallback_model: a/b}
+  empty: {primary: paid, fallbacks: []}
+`)
+	if err := c.Resolve(noHeader); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string][]models.Fallback{
+		"list":   {{To: "box2"}, {To: "paid", Model: "a/b"}, {To: "http://third/v1"}},
+		"single": {{To: "openrouter", Model: "a/b"}},
+		"empty":  nil,
+	} {
+		if got := c.Routes[name].FallbackList(); !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+	if box2, paid, openrouter := c.Upstreams["box2"], c.Upstreams["paid"], c.Upstreams["openrouter"]; box2.Billing != models.Free || paid.Billing != models.Metered || openrouter.Billing != "" {
+		t.Errorf("billing: box2 %q, paid %q, openrouter %q", box2.Billing, paid.Billing, openrouter.Billing)
+	}
+}
+
+func TestFallbacksRefused(t *testing.T) {
+	const (
+		head = "listen: 127.0.0.1:8000\nupstreams:\n  me: {base_url: 'http://localhost:8000/v1'}\nroutes:\n  r:\n    primary: openrouter\n"
+		one  = "    fallback: http://x/v1\n"
+	)
+	for text, want := range map[string]string{
+		one + "    fallbacks: [{to: http://y/v1}]":                                   `f.yaml:8: routes.r.fallbacks: the route also has fallback: "http://x/v1"; move it into fallbacks as {to: ..., model: ...}`,
+		"    fallback_model: m\n    fallbacks: [{to: http://y/v1}]":                  `f.yaml:7: routes.r.fallback_model: "m" belongs to fallback; in fallbacks every item has its own model`,
+		"    fallbacks:\n      - to: http://x/v1\n      - to: http://x/v1":           `f.yaml:9: routes.r.fallbacks: "http://x/v1" is in the list twice; keep one`,
+		"    fallbacks:\n      - to: http://x/v1\n      - {model: m}":                `f.yaml:9: routes.r.fallbacks: item 2 has no ` + "`to`; name a server, an upstream, or a base URL",
+		"    fallbacks:\n      - to: openrouter\n        model: m":                   `f.yaml:8: routes.r.fallbacks: "openrouter" is the primary itself`,
+		"    fallbacks:\n      - to: box2":                                           `f.yaml:8: routes.r.fallbacks: item 1: there is no server and no upstream "box2"; there are me, openrouter`,
+		"    fallbacks: [{to: me}]":                                                  `f.yaml:7: routes.r.fallbacks: "me" is llmsup's own address (listen), so its calls would come back; name another backend`,
+		"    fallbacks: [{to: 'http://127.0.0.1:8000'}]":                             `f.yaml:7: routes.r.fallbacks: "http://127.0.0.1:8000" is llmsup's own address`,
+		"    fallbacks: [{to: 'http://127.0.0.1:8001'}, {to: 'http://box:8000/v1'}]": "",
+		"    fallbacks: [{to: http://y/v1, modell: m}]":                              `f.yaml:7: unknown key "modell"; did you mean "model"?`,
+		"    fallbacks: [box2]":                                                      `f.yaml:7: wrong kind of value; want a backend and the model's name there, as in {to: openrouter,`,
+		"    fallbacks: box2":                                                        `f.yaml:7: wrong kind of value; want a list, as in [{to: box2}, {to: openrouter,`,
+		"    fallback_on: [lost]\n    fallbacks: []":                                 `f.yaml:7: routes.r.fallback_on: needs a fallback`,
+	} {
+		c, err := parse("f.yaml", []byte(head+text))
+		if err == nil {
+			err = c.Resolve(noHeader)
+		}
+		if want == "" && err != nil || want != "" && (err == nil || !strings.HasPrefix(err.Error(), want)) {
+			t.Errorf("%q: %v\nwant %s", text, err, want)
+		}
+	}
+}
+
+func TestLoopOnEveryInterface(t *testing.T) {
+	for listen, loops := range map[string]bool{"0.0.0.0:80": true, ":80": true, "[::]:80": true, "localhost:80": true, "127.0.0.1:81": false, "192.0.2.1:80": false} {
+		c := mustParse(t, "insecure_no_auth: true\nlisten: \""+listen+"\"\nroutes: {r: {primary: openrouter, fallbacks: [{to: 'http://127.0.0.1/v1'}]}}")
+		if err := c.Resolve(noHeader); (err != nil) != loops {
+			t.Errorf("listen %s: %v", listen, err)
+		}
+	}
+}
+
+func TestBillingRefused(t *testing.T) {
+	for text, want := range map[string]string{
+		"cheap": `f.yaml:2: upstreams.u.billing: "cheap" is neither metered nor free`,
+		"[]":    "f.yaml:2: wrong kind of value; want metered or free",
+	} {
+		c, err := parse("f.yaml", []byte("upstreams:\n  u: {base_url: http://x, billing: "+text+"}"))
+		if err == nil {
+			err = c.Validate()
+		}
+		if err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", text, err, want)
 		}
 	}
 }

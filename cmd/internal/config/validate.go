@@ -172,6 +172,9 @@ func (c *Config) validateUpstream(name string, u models.Upstream) error {
 	if u.APIKeyEnv != "" && !goodEnv.MatchString(u.APIKeyEnv) {
 		return at("api_key_env", "wants the name of an environment variable in capitals, not the key itself")
 	}
+	if u.Billing != "" && u.Billing != models.Metered && u.Billing != models.Free {
+		return at("billing", "%s is neither metered nor free", shown(string(u.Billing)))
+	}
 	return nil
 }
 

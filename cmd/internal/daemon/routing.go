@@ -2,14 +2,16 @@ package daemon
 
 import (
 	"fmt"
+	"maps"
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
+	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router"
 )
 
 // routing makes what the router works from.
 func (d *Daemon) routing(c *config.Config, fleet []*served) (router.Config, error) {
-	table, err := c.Table()
+	table, err := models.NewTable(firstFallbacks(c.Routes))
 	if err != nil {
 		return router.Config{}, err
 	}
@@ -35,8 +37,21 @@ func (d *Daemon) routing(c *config.Config, fleet []*served) (router.Config, erro
 			d.log.Warn().Str("upstream", name).Msg(words)
 		}
 		cfg.Upstreams = append(cfg.Upstreams, router.Upstream{
-			Name: name, BaseURL: u.BaseURL, Key: key, Missing: missing, Referer: u.Referer, Title: u.Title,
+			Name: name, BaseURL: u.BaseURL, Key: key, Missing: missing, Billing: u.BillingWith(key != ""), Referer: u.Referer, Title: u.Title,
 		})
 	}
 	return cfg, nil
+}
+
+// firstFallbacks leaves each route one fallback, the first of its list: the
+// router tries no more than one.
+func firstFallbacks(routes map[string]models.Route) map[string]models.Route {
+	routes = maps.Clone(routes)
+	for name, route := range routes {
+		if list := route.FallbackList(); len(list) > 0 {
+			route.Fallback, route.FallbackModel = list[0].To, list[0].Model
+			routes[name] = route
+		}
+	}
+	return routes
 }

@@ -1,0 +1,153 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router"
+)
+
+// minTimeout and maxTimeout bound the waits that an operator can mean: what is
+// shorter or longer has a wrong unit.
+const (
+	minTimeout = 100 * time.Millisecond
+	maxTimeout = 24 * time.Hour
+)
+
+func (c *Config) validateRoute(name string, route models.Route) error {
+	at := func(field, format string, args ...any) error {
+		return c.lines.errorf([]string{"routes", name, field}, format, args...)
+	}
+	switch {
+	case name == "" || strings.ContainsAny(name, " \t\r\n"):
+		return c.lines.errorf([]string{"routes", name}, "a model name has no white space and is not empty")
+	case route.Primary == "":
+		return at("primary", "is missing; name a server, an upstream, or a base URL")
+	case route.Timeout != 0 && (route.Timeout < minTimeout || route.Timeout > maxTimeout):
+		return at("timeout", "%s is not between 100ms and 24h; leave it out for the default", route.Timeout)
+	}
+	if err := c.checkTarget(route.Primary); err != nil {
+		return at("primary", "%w", err)
+	}
+	if err := c.validateFallback(name, route); err != nil {
+		return err
+	}
+	return c.validateFallbackList(name, route)
+}
+
+// validateFallback checks `fallback` and the fields that need a fallback.
+func (c *Config) validateFallback(name string, route models.Route) error {
+	at := func(field, format string, args ...any) error {
+		return c.lines.errorf([]string{"routes", name, field}, format, args...)
+	}
+	none := len(route.FallbackList()) == 0
+	switch {
+	case route.Fallback != "" && len(route.Fallbacks) > 0:
+		return at("fallbacks", "the route also has fallback: %s; move it into fallbacks as {to: ..., model: ...}", shown(route.Fallback))
+	case route.FallbackModel != "" && len(route.Fallbacks) > 0:
+		return at("fallback_model", "%q belongs to fallback; in fallbacks every item has its own model, as in {to: openrouter, model: NAME}", route.FallbackModel)
+	case none && route.FallbackModel != "":
+		return at("fallback_model", "%q needs a fallback", route.FallbackModel)
+	case none && route.FallbackOn != "":
+		return at("fallback_on", "needs a fallback")
+	case none && route.Resume:
+		return at("resume", "needs a fallback, which continues what the primary breaks off")
+	case route.Fallback == route.Primary:
+		return at("fallback", "%q is the primary itself", route.Fallback)
+	}
+	for _, reason := range route.FallbackOn.Words() {
+		if !slices.Contains(router.Reasons, router.Reason(reason)) {
+			return at("fallback_on", "%s is no reason; there are %s", shown(reason), reasonNames())
+		}
+	}
+	if err := c.checkTarget(route.Fallback); err != nil && route.Fallback != "" {
+		return at("fallback", "%w", err)
+	}
+	return nil
+}
+
+// validateFallbackList checks `fallbacks`. A backend may be in it only once, so
+// that a call never returns to one that has already failed it.
+func (c *Config) validateFallbackList(name string, route models.Route) error {
+	seen := map[string]bool{}
+	for i, fallback := range route.Fallbacks {
+		at := func(format string, args ...any) error {
+			return c.lines.errorfAs("routes."+name+".fallbacks", []string{"routes", name, "fallbacks", strconv.Itoa(i)}, format, args...)
+		}
+		switch {
+		case fallback.To == "":
+			return at("item %d has no `to`; name a server, an upstream, or a base URL", i+1)
+		case fallback.To == route.Primary:
+			return at("%s is the primary itself", shown(fallback.To))
+		case seen[fallback.To]:
+			return at("%s is in the list twice; keep one", shown(fallback.To))
+		}
+		seen[fallback.To] = true
+		if err := c.checkTarget(fallback.To); err != nil {
+			return at("item %d: %w", i+1, err)
+		}
+		if c.leadsHere(fallback.To) {
+			return at("%s is llmsup's own address (listen), so its calls would come back; name another backend", shown(fallback.To))
+		}
+	}
+	return nil
+}
+
+// leadsHere reports whether a backend is a base URL, or an upstream with one, that
+// names the address at which llmsup itself listens. Where the URL leads here in
+// another way, through a proxy or another name, the router finds out.
+func (c *Config) leadsHere(target string) bool {
+	if upstream, ok := c.Upstreams[target]; ok {
+		target = upstream.BaseURL
+	}
+	u, err := url.Parse(target)
+	host, port, listenErr := net.SplitHostPort(c.Listen)
+	if err != nil || listenErr != nil || u.Host == "" {
+		return false
+	}
+	urlPort := cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
+	if urlPort != port {
+		return false
+	}
+	own, theirs := net.ParseIP(host), net.ParseIP(u.Hostname())
+	loopback := func(name string, ip net.IP) bool {
+		return strings.EqualFold(name, "localhost") || ip != nil && ip.IsLoopback()
+	}
+	if loopback(u.Hostname(), theirs) {
+		return loopback(host, own) || host == "" || own != nil && own.IsUnspecified()
+	}
+	return strings.EqualFold(host, u.Hostname()) || own != nil && own.Equal(theirs)
+}
+
+func reasonNames() string {
+	var names []string
+	for _, reason := range router.Reasons {
+		names = append(names, string(reason))
+	}
+	return strings.Join(names, ", ")
+}
+
+// checkTarget wants the name of a server or an upstream, or a base URL.
+func (c *Config) checkTarget(target string) error {
+	if isURL(target) {
+		return checkURL(target)
+	}
+	_, server := c.Servers[target]
+	_, upstream := c.Upstreams[target]
+	if !server && !upstream {
+		return fmt.Errorf("there is no server and no upstream %s; there are %s", shown(target), strings.Join(c.targets(), ", "))
+	}
+	return nil
+}
+
+func (c *Config) targets() []string {
+	return append(slices.Sorted(maps.Keys(c.Servers)), slices.Sorted(maps.Keys(c.Upstreams))...)
+}
