@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 
@@ -25,7 +26,7 @@ func (rt *Router) model(s *routing, id string, route models.Route) model {
 // listModels lists the exact names that the caller may use. What a pattern stands for is known only to
 // the upstream behind it.
 func (rt *Router) listModels(w http.ResponseWriter, r *http.Request) {
-	key := access.KeyOf(r.Context())
+	key := access.CallerKey(r.Context())
 	s := rt.routing.Load()
 	list := []model{}
 	for _, route := range s.table.Routes() {
@@ -42,7 +43,7 @@ func (rt *Router) listModels(w http.ResponseWriter, r *http.Request) {
 func (rt *Router) showModel(w http.ResponseWriter, r *http.Request) {
 	s := rt.routing.Load()
 	id := r.PathValue("id")
-	p := s.planFor(access.KeyOf(r.Context()), id)
+	p := s.planFor(access.CallerKey(r.Context()), id)
 	switch p.refuse.Code {
 	case wire.CodeModelNotFound, wire.CodeNotAllowed:
 		wire.WriteError(w, wire.Chat, p.refuse)
@@ -72,7 +73,7 @@ func (rt *Router) health(w http.ResponseWriter, r *http.Request) {
 		now := b.availability()
 		usable[name] = now.noKey == "" && (now.reason == "" || now.reason == Degraded && now.alive)
 		body.Backends = append(body.Backends, entry{
-			Name: b.name(), Usable: usable[name], Reason: string(now.reason), Detail: wire.OrElse(now.detail, now.noKey),
+			Name: b.name(), Usable: usable[name], Reason: string(now.reason), Detail: cmp.Or(now.detail, now.noKey),
 		})
 		if !usable[name] {
 			body.Status = "partial"
@@ -87,7 +88,7 @@ func (rt *Router) health(w http.ResponseWriter, r *http.Request) {
 		status, body.Status = http.StatusServiceUnavailable, "unavailable"
 		w.Header().Set("Retry-After", "5")
 	}
-	if len(s.access.Keys) > 0 && access.KeyOf(r.Context()) == nil {
+	if len(s.access.Keys) > 0 && access.CallerKey(r.Context()) == nil {
 		body.Backends = nil
 		if served {
 			body.Status = "ok"

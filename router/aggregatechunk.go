@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 
@@ -32,7 +33,7 @@ func (a *chunkAggregator) add(e wire.Event) error {
 	if !ok {
 		return err
 	}
-	if failed := (wire.Choices{}).Failure(wire.Outline{Err: object.Get("error"), Choices: object.Get("choices")}); failed != "" {
+	if failed := (wire.Choices{}).Failure(wire.ChoiceSummary{Err: object.Get("error"), Choices: object.Get("choices")}); failed != "" {
 		return &upstreamStreamError{failed}
 	}
 	object.ForEach(func(key, value gjson.Result) bool {
@@ -107,7 +108,7 @@ func (a *chunkAggregator) whole() ([]byte, error) {
 		if wire.Unquote(key) == "object" && a.chat {
 			value = `"chat.completion"`
 		}
-		out = append(append(append(append(out, key...), ':'), wire.OrElse(value, "null")...), ',')
+		out = append(append(append(append(out, key...), ':'), cmp.Or(value, "null")...), ',')
 	}
 	out = append(out, `"choices":[`...)
 	for i := range a.choices {

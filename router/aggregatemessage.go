@@ -2,6 +2,7 @@ package router
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -45,8 +46,8 @@ func (a *messageAggregator) add(e wire.Event) error {
 	}
 	kind := object.Get("type").Str
 	switch {
-	case string(e.Name) == "error" || kind == "error" || wire.ErrorIn(object) != "":
-		return &upstreamStreamError{wire.OrElse(wire.ErrorIn(object), "an error without a message")}
+	case string(e.Name) == "error" || kind == "error" || wire.ErrorMessage(object) != "":
+		return &upstreamStreamError{cmp.Or(wire.ErrorMessage(object), "an error without a message")}
 	case kind == "ping":
 		return nil
 	case a.ended || kind == "message_start" && a.message.kind != 0:

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -31,9 +32,9 @@ func (a *responseAggregator) add(e wire.Event) error {
 	}
 	kind := object.Get("type").Str
 	switch {
-	case kind == "error", kind == "response.failed", wire.ErrorIn(object) != "":
-		said := wire.OrElse(wire.ErrorIn(object), wire.OrElse(wire.ErrorIn(object.Get("response")), object.Get("message").Str))
-		return &upstreamStreamError{wire.OrElse(said, "an error without a message")}
+	case kind == "error", kind == "response.failed", wire.ErrorMessage(object) != "":
+		said := cmp.Or(wire.ErrorMessage(object), cmp.Or(wire.ErrorMessage(object.Get("response")), object.Get("message").Str))
+		return &upstreamStreamError{cmp.Or(said, "an error without a message")}
 	case kind == "response.completed", kind == "response.incomplete":
 		if a.final = string([]byte(object.Get("response").Raw)); a.final == "" {
 			return fmt.Errorf("%w: its last event has no answer", errUnmergeable)

@@ -33,7 +33,7 @@ type streamError struct {
 }
 
 func (e *streamError) Error() string {
-	return "the stream ended with an error: " + wire.ErrorIn(gjson.Parse(e.body))
+	return "the stream ended with an error: " + wire.ErrorMessage(gjson.Parse(e.body))
 }
 
 // engineError is the error of an event.
@@ -100,7 +100,7 @@ func (a *assembler) take(e wire.Event) error {
 		return fmt.Errorf("%w: an event is %s", errUnfamiliar, wire.NotJSON)
 	}
 	object := gjson.Parse(data)
-	if wire.ErrorIn(object) != "" {
+	if wire.ErrorMessage(object) != "" {
 		return engineError(data)
 	}
 	if e.Name != nil {

@@ -217,7 +217,7 @@ func (a *answer) awaitFirstEvent(d wire.Dialect) *failure {
 		if err != nil {
 			return &failure{reason: Lost, detail: "broke its stream before the first answer: " + rootCause(err), begun: true}
 		}
-		m := d.Read(e, false)
+		m := d.InspectEvent(e, false)
 		if e.Cut && !m.Whole(e) {
 			return &failure{reason: Lost, detail: "broke its stream before the first answer", begun: true}
 		}
@@ -262,7 +262,7 @@ func (a *answer) readWhole(d wire.Dialect) *failure {
 		a.rest = a.resp.Body
 		return nil
 	}
-	m := d.Judge(held)
+	m := d.InspectBody(held)
 	a.usage = m.Usage
 	if m.Failed != "" {
 		return &failure{reason: BadResponse, detail: "answered 200 without an answer", said: wire.Shorten(m.Failed), begun: true}

@@ -146,7 +146,7 @@ func newLocalBackend(name string, local Local, stopping <-chan struct{}) *localB
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
 	queue := newSlotQueue(func() capacity { return local.State().capacity() })
 	return &localBackend{server: name, local: local, queue: queue, stopping: stopping, client: &http.Transport{
-		DialContext: request.Gathering(func(ctx context.Context, _, _ string) (net.Conn, error) {
+		DialContext: request.WritevDialer(func(ctx context.Context, _, _ string) (net.Conn, error) {
 			now := local.State()
 			return dialer.DialContext(ctx, now.Network, now.Address)
 		}),

@@ -140,7 +140,7 @@ func outcomeOf(f *failure, left bool) outcome {
 	case f.resp != nil && (f.resp.StatusCode == 502 || f.resp.StatusCode == 503 || f.resp.StatusCode == 504 || f.resp.StatusCode > 519):
 		// In the API's own words it speaks of one model; a gateway before it does not
 		// know those.
-		if wire.ErrorIn(gjson.ParseBytes(f.body)) == "" {
+		if wire.ErrorMessage(gjson.ParseBytes(f.body)) == "" {
 			return isDown
 		}
 	}

@@ -65,7 +65,7 @@ func (a *answer) collect(c *call) *failure {
 			a.load.output.Add(int64(len(e.Data)))
 			a.reserved.observe(e.Data)
 			if !a.ours { // llama-server tells at the end
-				m := c.dialect.Read(e, true)
+				m := c.dialect.InspectEvent(e, true)
 				a.usage.Merge(m.Usage)
 				a.finish(m, e)
 			}
@@ -101,7 +101,7 @@ func (a *answer) mendable(c *call) bool {
 
 // collected makes what was put together the answer.
 func (a *answer) collected(whole []byte, d wire.Dialect) *failure {
-	m := d.Judge(whole)
+	m := d.InspectBody(whole)
 	if m.Failed != "" {
 		return &failure{reason: BadResponse, detail: "answered without an answer", said: wire.Shorten(m.Failed), begun: true}
 	}
@@ -156,15 +156,15 @@ func (a *answer) part() *resume.PartialAnswer {
 // the middle of its answer. done is false where that can't be, and the whole call
 // has to be given away; failed is then why, if the backend was asked.
 func (rt *Router) goOn(w http.ResponseWriter, r *http.Request, c *call, p plan, s step, first *failure, rec *record) (done bool, failed *failure) {
-	d := resume.ResumableOf(c.path)
+	d := resume.DialectOf(c.path)
 	object := gjson.Parse(c.body.Text())
 	// Nothing has been sent of a beginning that is too short to tell its repetition,
 	// which is what a llama-server answers with; it may as well be made again.
-	if first.part == nil || len(first.part.Text) < resume.EchoFrom || d == nil || !p.route.Resume || resume.SpoiledBody(object) != "" {
+	if first.part == nil || len(first.part.Text) < resume.MinOverlap || d == nil || !p.route.Resume || resume.NotResumable(object) != "" {
 		return false, nil
 	}
-	limits, left := resume.LessTokens(object, first.part.Tokens)
-	more, ok := d.More(object, first.part.Text)
+	limits, left := resume.ReduceMaxTokens(object, first.part.Tokens)
+	more, ok := d.ExtendRequest(object, first.part.Text)
 	if !ok || left == 0 {
 		return false, nil
 	}
@@ -177,7 +177,7 @@ func (rt *Router) goOn(w http.ResponseWriter, r *http.Request, c *call, p plan, 
 	if failed != nil {
 		return false, failed
 	}
-	joined, ok := d.Joined(string(a.held), *first.part)
+	joined, ok := d.Join(string(a.held), *first.part)
 	if a.events != nil || a.rest != nil || !ok {
 		a.close()
 		failed = &failure{backend: s.backend.name(), reason: BadResponse, detail: "could not go on with the answer", begun: true, usage: a.usage}
@@ -187,7 +187,7 @@ func (rt *Router) goOn(w http.ResponseWriter, r *http.Request, c *call, p plan, 
 	a.held = []byte(joined)
 	rec.backend, rec.model, rec.resumedBy = s.backend.name(), s.model, s.backend.name()
 	rec.local, rec.firstPart = p.local != nil, first.part.Tokens
-	rec.ofRest, a.usage = a.usage, c.dialect.Judge([]byte(joined)).Usage
+	rec.ofRest, a.usage = a.usage, c.dialect.InspectBody([]byte(joined)).Usage
 	rt.deliver(w, r, c, a, rec)
 	return true, nil
 }

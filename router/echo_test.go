@@ -29,14 +29,14 @@ func TestEcho(t *testing.T) {
 		"nothing":                     {before, "", "stop", ""},
 	} {
 		for size := 1; size <= len(tc.more)+1; size++ {
-			e := resume.NewEcho(tc.before)
+			e := resume.NewOverlapFilter(tc.before)
 			var got strings.Builder
 			for rest := tc.more; rest != ""; {
 				n := min(size, len(rest))
-				got.WriteString(e.Pass(rest[:n]))
+				got.WriteString(e.Filter(rest[:n]))
 				rest = rest[n:]
 			}
-			got.WriteString(e.Rest(tc.finish))
+			got.WriteString(e.Flush(tc.finish))
 			if got.String() != tc.want {
 				t.Errorf("%s, in pieces of %d: %q, want %q", name, size, got.String(), tc.want)
 			}
@@ -57,23 +57,23 @@ func TestStoryOfAlikeEvents(t *testing.T) {
 		if text == `"` {
 			quoted = `"\""`
 		}
-		s.Hear([]byte(event(i/5, quoted, "null")))
+		s.Observe([]byte(event(i/5, quoted, "null")))
 		want.WriteString(strings.NewReplacer(`\"`, `"`, `\\`, `\`, `é`, "é").Replace(text))
 	}
-	if s.Text.String() != want.String() || s.Tokens != 12 || s.Spoiled != "" || s.Finish != "" || s.Head.ID != "x" {
-		t.Errorf("%q, %d tokens, spoiled %q, finish %q; want %q", s.Text.String(), s.Tokens, s.Spoiled, s.Finish, want.String())
+	if s.Text.String() != want.String() || s.Tokens != 12 || s.NotResumable != "" || s.Finish != "" || s.Header.ID != "x" {
+		t.Errorf("%q, %d tokens, spoiled %q, finish %q; want %q", s.Text.String(), s.Tokens, s.NotResumable, s.Finish, want.String())
 	}
-	s.Hear([]byte(`{"choices":[{"finish_reason":null,"index":0,"delta":{"content":" 7","tool_calls":[{}]}}],"created":2,"id":"x","model":"m"}`))
-	if s.Spoiled == "" {
+	s.Observe([]byte(`{"choices":[{"finish_reason":null,"index":0,"delta":{"content":" 7","tool_calls":[{}]}}],"created":2,"id":"x","model":"m"}`))
+	if s.NotResumable == "" {
 		t.Error("a tool call between texts is not noticed")
 	}
 	s = resume.Transcript{Dialect: resume.ChatText{}}
-	s.Hear([]byte(event(0, `" 1"`, "null")))
-	s.Hear([]byte(event(0, `" 2"`, `"stop"`)))
+	s.Observe([]byte(event(0, `" 1"`, "null")))
+	s.Observe([]byte(event(0, `" 2"`, `"stop"`)))
 	if s.Finish != "stop" || s.Text.String() != " 1 2" {
 		t.Errorf("finish %q, %q", s.Finish, s.Text.String())
 	}
-	if allocs := testing.AllocsPerRun(100, func() { s.Hear([]byte(event(0, `" 1"`, "null"))) }); s.Text.Len() == 0 || allocs > 20 {
+	if allocs := testing.AllocsPerRun(100, func() { s.Observe([]byte(event(0, `" 1"`, "null"))) }); s.Text.Len() == 0 || allocs > 20 {
 		t.Errorf("%g allocations", allocs)
 	}
 }

@@ -81,9 +81,9 @@ func (c *call) maxUsage() price.Tokens {
 		case strings.EqualFold(key, name), strings.EqualFold(key, other):
 			limit = max(limit, limitIn(value), completionTokens) // some upstreams read it, others don't
 		case strings.EqualFold(key, "n"), strings.EqualFold(key, "best_of"):
-			choices = max(choices, wire.NumberIn(value))
+			choices = max(choices, wire.LenientNumber(value))
 		case strings.EqualFold(key, "prompt"):
-			prompts = max(prompts, wire.PromptsIn(value))
+			prompts = max(prompts, wire.CountPrompts(value))
 		}
 	})
 	if t.Completion = limit; limit == 0 {
@@ -104,7 +104,7 @@ const maxAsked = 1 << 40
 // limitIn reads a limit. Only a number above 0 limits an answer: what upstreams may
 // ignore, such as "100" or null, is no less than completionTokens.
 func limitIn(value []byte) int64 {
-	n := wire.NumberIn(value)
+	n := wire.LenientNumber(value)
 	if n == 0 || value[0] == '"' {
 		n = max(n, completionTokens)
 	}

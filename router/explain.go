@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -76,7 +77,7 @@ func (rt *Router) Upstreams() []UpstreamHealth {
 	for _, name := range s.sortedBackends() {
 		if b, ok := s.backends[name].(*upstreamBackend); ok {
 			now := b.availability()
-			list = append(list, UpstreamHealth{Name: b.Name, Reason: wire.OrElse(now.noKey, now.detail)})
+			list = append(list, UpstreamHealth{Name: b.Name, Reason: cmp.Or(now.noKey, now.detail)})
 		}
 	}
 	return list

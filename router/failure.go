@@ -135,7 +135,7 @@ func (f *failure) explain(body []byte) {
 	}
 	f.detail = fmt.Sprintf("answered %d", resp.StatusCode)
 	object := gjson.ParseBytes(body)
-	f.said = wire.Shorten(wire.ErrorIn(object))
+	f.said = wire.Shorten(wire.ErrorMessage(object))
 	switch {
 	case object.Get("error.type").Str == "exceed_context_size_error":
 		f.reason = ContextOverflow

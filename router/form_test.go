@@ -2,6 +2,7 @@ package router
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"io"
 	"mime"
@@ -132,8 +133,8 @@ func TestFormsThatTwoParsersReadInTwoWays(t *testing.T) {
 		"encoded":                  {"", "\r\n\r\nlocal", "\r\nContent-Transfer-Encoding: base64\r\n\r\nbG9jYWw="},
 		"no form's part":           {"", "form-data;", "attachment;"},
 	} {
-		h := http.Header{"Content-Type": {wire.OrElse(tc.contentType, "multipart/form-data; boundary=b")}}
-		if got, err := request.ParseForm([]byte(strings.ReplaceAll(good, wire.OrElse(tc.was, "\x00"), tc.is)), h); err == nil {
+		h := http.Header{"Content-Type": {cmp.Or(tc.contentType, "multipart/form-data; boundary=b")}}
+		if got, err := request.ParseForm([]byte(strings.ReplaceAll(good, cmp.Or(tc.was, "\x00"), tc.is)), h); err == nil {
 			t.Errorf("%s: taken for %+v", name, got)
 		}
 	}
@@ -187,7 +188,7 @@ func FuzzForm(f *testing.F) {
 
 func TestAudioDialect(t *testing.T) {
 	const delta, done = `{"type":"transcript.text.delta","delta":" 1"}`, `{"type":"transcript.text.done","text":" 1","usage":{"input_tokens":14,"output_tokens":3}}`
-	for data, want := range map[string]wire.Meaning{
+	for data, want := range map[string]wire.EventInfo{
 		"":                           {},
 		"[DONE]":                     {Ended: true},
 		delta:                        {Answered: true},
@@ -195,17 +196,17 @@ func TestAudioDialect(t *testing.T) {
 		`{"choices":[{"delta":{}}]}`: {},
 		`{"choices":[{"delta":{"content":"x"}}]}`: {Answered: true},
 	} {
-		if got := (wire.Audio{}).Read(wire.Event{Data: []byte(data)}, false); got != want {
+		if got := (wire.Audio{}).InspectEvent(wire.Event{Data: []byte(data)}, false); got != want {
 			t.Errorf("%s: %+v, want %+v", data, got, want)
 		}
 	}
-	if got := (wire.Audio{}).Read(wire.Event{Data: []byte(done)}, true); !got.Answered || !got.Ended || *got.Usage.Prompt != 14 || *got.Usage.Completion != 3 {
+	if got := (wire.Audio{}).InspectEvent(wire.Event{Data: []byte(done)}, true); !got.Answered || !got.Ended || *got.Usage.Prompt != 14 || *got.Usage.Completion != 3 {
 		t.Errorf("%+v", got)
 	}
 	for text, failed := range map[string]string{
 		"": "an empty answer", "\n": "", " 1 2\n": "", "1\n00:00 --> 00:01\nx": "", `{"text":""}`: "", `{"error":{"message":"no"}}`: "no",
 	} {
-		if got := (wire.Audio{}).Judge([]byte(text)); got.Failed != failed {
+		if got := (wire.Audio{}).InspectBody([]byte(text)); got.Failed != failed {
 			t.Errorf("%q: %+v", text, got)
 		}
 	}

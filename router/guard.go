@@ -1,7 +1,6 @@
 package router
 
 import (
-	"context"
 	"net/http"
 	"time"
 
@@ -47,7 +46,7 @@ func (rt *Router) guard(inside http.Handler) http.Handler {
 				rt.turnAway(w, r, e)
 				return
 			}
-			r = r.WithContext(context.WithValue(r.Context(), access.ContextKey{}, key))
+			r = r.WithContext(access.WithKey(r.Context(), key))
 		}
 		inside.ServeHTTP(w, r)
 	})

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"strings"
@@ -12,14 +13,14 @@ import (
 
 // isFor says whether a key is good for a route.
 func (s *routing) isFor(k *access.Key, route models.Route) bool {
-	return k.MayUse(route.Name) && (k == nil || !k.FreeOnly || !s.backends[route.Primary].paid())
+	return k.Allows(route.Name) && (k == nil || !k.FreeOnly || !s.backends[route.Primary].paid())
 }
 
 // forOperators rejects requests whose key is not an operator's: what is inside shows
 // the spending of all keys.
 func (rt *Router) forOperators(inside http.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if key := access.KeyOf(r.Context()); key != nil && !key.Operator {
+		if key := access.CallerKey(r.Context()); key != nil && !key.Operator {
 			rt.turnAway(w, r, wire.Error{
 				Status: http.StatusForbidden, Type: wire.TypeInvalid, Code: wire.CodeNotOperator,
 				Message: fmt.Sprintf("%s is for operators; the key %s needs operator: true in llmsup.yaml", r.URL.Path, key.Name),
@@ -37,9 +38,9 @@ func (s *routing) planFor(k *access.Key, model string) plan {
 	if !ok {
 		return plan{refuse: s.unknownModel(k, called)}
 	}
-	if !k.MayUse(called) && !k.MayUse(model) {
+	if !k.Allows(called) && !k.Allows(model) {
 		return plan{route: route, refuse: notAllowed(
-			"the key %s may not use the model %s; it may use %s", k.Name, wire.Quote(wire.Shorten(called)), wire.OrElse(strings.Join(k.Routes, ", "), "no model"))}
+			"the key %s may not use the model %s; it may use %s", k.Name, wire.Quote(wire.Shorten(called)), cmp.Or(strings.Join(k.Routes, ", "), "no model"))}
 	}
 	if k == nil || !k.FreeOnly {
 		return s.planRoute(route, model)

@@ -28,10 +28,10 @@ func TestBodiesAreNotMixed(t *testing.T) {
 		ended[i] = make(chan struct{}, calls)
 	}
 	b := newBench(t, answers, answers)
-	transport(t, b).DialContext = request.Gathering(func(context.Context, string, string) (net.Conn, error) {
+	transport(t, b).DialContext = request.WritevDialer(func(context.Context, string, string) (net.Conn, error) {
 		near, far := net.Pipe() // nothing is sent before it is read
 		upstream.Go(func() {
-			if answerEarly(t, far, func(letter byte) { <-ended[letter-'a'] }) < request.SharedMost/2 {
+			if answerEarly(t, far, func(letter byte) { <-ended[letter-'a'] }) < request.MaxShared/2 {
 				early.Add(1)
 			}
 		})
@@ -40,7 +40,7 @@ func TestBodiesAreNotMixed(t *testing.T) {
 	var clients sync.WaitGroup
 	for letter := range parallel {
 		clients.Go(func() {
-			body := `{"text":"` + strings.Repeat(string(rune('a'+letter)), request.SharedMost/2) + `","model":"gpt-4o"}`
+			body := `{"text":"` + strings.Repeat(string(rune('a'+letter)), request.MaxShared/2) + `","model":"gpt-4o"}`
 			for range calls / parallel {
 				if got := b.post(chatPath, body); got.status != http.StatusBadRequest {
 					t.Errorf("status %d: %s", got.status, got.body)

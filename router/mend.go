@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -38,10 +39,10 @@ func (a *assembler) endsAtLimit() bool {
 	// A stop string may end an answer within its last token, and what llama-server
 	// looks for a tool call in may lack some text.
 	object := gjson.ParseBytes(a.streamed.body.Raw)
-	if resume.SpoiledBody(object) != "" || a.streamed.stops || wire.HasContent(object.Get("tools")) {
+	if resume.NotResumable(object) != "" || a.streamed.stops || wire.HasContent(object.Get("tools")) {
 		return false
 	}
-	changes, left := resume.LessTokens(object, c.spent)
+	changes, left := resume.ReduceMaxTokens(object, c.spent)
 	if len(changes) != 1 || left != 0 {
 		return false
 	}
@@ -49,7 +50,7 @@ func (a *assembler) endsAtLimit() bool {
 	if c.finish == "" && (c.shown != c.spent || strings.ContainsRune(unescape(c.text.String()), utf8.RuneError)) {
 		return false
 	}
-	u := wire.Choices{}.Usage(wire.Outline{Timings: gjson.Parse(wire.OrElse(c.timings, "{}"))})
+	u := wire.Choices{}.Usage(wire.ChoiceSummary{Timings: gjson.Parse(cmp.Or(c.timings, "{}"))})
 	cached := wire.Count(gjson.Get(c.timings, "cache_n"))
 	if u.Prompt == nil || u.Completion == nil || cached == nil {
 		return false

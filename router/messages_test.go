@@ -23,11 +23,11 @@ func TestMessagesUsage(t *testing.T) {
 		"first it is nought": {`{"message":{"usage":{"input_tokens":0,"output_tokens":0}}}`, `{"usage":{"input_tokens":7,"cache_read_input_tokens":1000,"output_tokens":50}}`, 1007},
 	} {
 		var u wire.Usage
-		u.Merge(wire.Messages{}.Read(wire.Event{Name: []byte("message_start"), Data: []byte(tc.start)}, false).Usage)
+		u.Merge(wire.Messages{}.InspectEvent(wire.Event{Name: []byte("message_start"), Data: []byte(tc.start)}, false).Usage)
 		if u.Completion != nil {
 			t.Errorf("%s: before its first token an answer has %d", name, *u.Completion)
 		}
-		u.Merge(wire.Messages{}.Read(wire.Event{Name: []byte("message_delta"), Data: []byte(tc.delta)}, true).Usage)
+		u.Merge(wire.Messages{}.InspectEvent(wire.Event{Name: []byte("message_delta"), Data: []byte(tc.delta)}, true).Usage)
 		if u.Prompt == nil || *u.Prompt != tc.prompt || *u.Cached != 1000 || *u.Completion != 50 {
 			t.Errorf("%s: %+v", name, u)
 		}

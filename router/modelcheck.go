@@ -44,7 +44,7 @@ func (s *routing) checkChoices(k *access.Key, c *call) wire.Error {
 // one of its routes has to lead there, and not to another model.
 func (s *routing) allows(k *access.Key, model string) bool {
 	route, name, ok := s.lookup(model)
-	if !ok || !k.MayUse(model) && !k.MayUse(name) {
+	if !ok || !k.Allows(model) && !k.Allows(name) {
 		return false
 	}
 	primary := s.backends[route.Primary]

@@ -202,7 +202,7 @@ func (s *routing) unavailable(p plan) wire.Error {
 
 // unknownModel tells a caller which models there are for him.
 func (s *routing) unknownModel(k *access.Key, model string) wire.Error {
-	names := slices.DeleteFunc(s.table.Names(), func(name string) bool { return !k.MayUse(name) })
+	names := slices.DeleteFunc(s.table.Names(), func(name string) bool { return !k.Allows(name) })
 	return wire.Error{
 		Status: http.StatusNotFound, Type: wire.TypeInvalid, Code: wire.CodeModelNotFound,
 		Message: fmt.Sprintf("the model %s does not exist here; there are: %s", wire.Quote(wire.Shorten(model)), strings.Join(names, ", ")),

@@ -69,7 +69,7 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d wire.Dialec
 			// own end mark is missing.
 			return a.breakOff(ctx, w, d, rec, errors.New("the stream has no end mark"))
 		}
-		m := d.Read(e, true)
+		m := d.InspectEvent(e, true)
 		if e.Cut && !m.Whole(e) {
 			if ended {
 				return nil
@@ -102,9 +102,9 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d wire.Dialec
 			return a.passError(w, rec, e)
 		}
 		if a.resume != nil {
-			a.resume.story.Hear(e.Data)
+			a.resume.story.Observe(e.Data)
 		}
-		if e.Carries() {
+		if e.LikelyContent() {
 			rec.seen++
 		}
 		out := a.unasked.pass(e)
@@ -122,7 +122,7 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d wire.Dialec
 }
 
 // finish notes which choices an event ends, and which have more text after their end.
-func (a *answer) finish(m wire.Meaning, e wire.Event) {
+func (a *answer) finish(m wire.EventInfo, e wire.Event) {
 	if a.finished |= m.Finished; a.finished != m.Finished {
 		a.finished &^= wire.Reopened(e.Data)
 	}
@@ -202,7 +202,7 @@ func (a *answer) tell(held []byte) {
 		if err != nil {
 			return
 		}
-		a.resume.story.Hear(e.Data)
+		a.resume.story.Observe(e.Data)
 	}
 }
 

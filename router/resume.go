@@ -31,7 +31,7 @@ type resumption struct {
 // resumable returns how a call could be resumed that the first step of a plan
 // answers; nil = it can't be.
 func (c *call) resumable(p plan, s step, rec *record) *resumption {
-	d := resume.ResumableOf(c.path)
+	d := resume.DialectOf(c.path)
 	if d == nil || !s.first || !p.steps[0].first || !p.route.Resume || len(p.steps) < 2 || s.backend.paid() || !mayFallBack(p.route, Lost) {
 		return nil
 	}
@@ -43,16 +43,16 @@ var errNoResume = errors.New("nobody else can go on with it")
 // resume writes the rest of a stream that broke. It returns errNoResume where it
 // has written nothing, and the caller has to say that the stream broke.
 func (r *resumption) resume(ctx context.Context, w http.ResponseWriter) error {
-	if r == nil || r.tried || r.story.Spoiled != "" || r.story.Head.ID == "" || r.story.Closed && r.story.Finish == "" {
+	if r == nil || r.tried || r.story.NotResumable != "" || r.story.Header.ID == "" || r.story.TextEnded && r.story.Finish == "" {
 		return errNoResume
 	}
 	r.tried = true
 	object := gjson.Parse(r.call.body.Text())
-	if resume.SpoiledBody(object) != "" { // looked at only now: nearly all streams come to their end
+	if resume.NotResumable(object) != "" { // looked at only now: nearly all streams come to their end
 		return errNoResume
 	}
 	wantsUsage := object.Get("stream_options.include_usage").Bool()
-	limits, left := resume.LessTokens(object, r.story.Tokens)
+	limits, left := resume.ReduceMaxTokens(object, r.story.Tokens)
 	switch {
 	case r.story.Finish != "": // it was whole but for its end mark
 		return r.end(w, wantsUsage, r.known())
@@ -62,7 +62,7 @@ func (r *resumption) resume(ctx context.Context, w http.ResponseWriter) error {
 		}
 		return r.end(w, wantsUsage, r.known())
 	}
-	more, ok := r.story.Dialect.More(object, r.story.Text.String())
+	more, ok := r.story.Dialect.ExtendRequest(object, r.story.Text.String())
 	if !ok {
 		return errNoResume
 	}
@@ -99,13 +99,13 @@ func (r *resumption) relay(w http.ResponseWriter, a *answer, wantsUsage bool) er
 	a.beginWatch()
 	defer a.endWatch()
 	flush := http.NewResponseController(w).Flush
-	repeated := resume.NewEcho(r.story.Text.String())
+	repeated := resume.NewOverlapFilter(r.story.Text.String())
 	var used wire.Usage
 	say := func(text string) error {
 		if text == "" {
 			return nil
 		}
-		if _, err := w.Write(r.story.Dialect.Chunk(r.story.Head, text)); err != nil {
+		if _, err := w.Write(r.story.Dialect.TextEvent(r.story.Header, text)); err != nil {
 			return err
 		}
 		return flush()
@@ -118,9 +118,9 @@ func (r *resumption) relay(w http.ResponseWriter, a *answer, wantsUsage bool) er
 			a.load.output.Add(int64(len(e.Data))) // what was held is counted
 			a.reserved.observe(e.Data)
 		}
-		m := wire.Meaning{}
+		m := wire.EventInfo{}
 		if err == nil {
-			m = r.call.dialect.Read(e, false)
+			m = r.call.dialect.InspectEvent(e, false)
 			a.finished |= m.Finished
 		} else if errors.Is(err, io.EOF) && a.complete(r.call.dialect, r.call.body) {
 			m.Ended, err = true, nil
@@ -141,12 +141,12 @@ func (r *resumption) relay(w http.ResponseWriter, a *answer, wantsUsage bool) er
 		case len(e.Data) == 0:
 			continue
 		}
-		text, finish, spoiled := r.story.Dialect.Part(gjson.ParseBytes(e.Data))
+		text, finish, spoiled := r.story.Dialect.Continuation(gjson.ParseBytes(e.Data))
 		if spoiled != "" {
 			return fmt.Errorf("%w: %s", errCut, spoiled)
 		}
-		if text = repeated.Pass(text); finish != "" {
-			text += repeated.Rest(finish)
+		if text = repeated.Filter(text); finish != "" {
+			text += repeated.Flush(finish)
 		}
 		if text != "" {
 			r.rec.seen++
@@ -166,7 +166,7 @@ func (r *resumption) relay(w http.ResponseWriter, a *answer, wantsUsage bool) er
 // finish writes the finish reason.
 func (r *resumption) finish(w http.ResponseWriter, reason string) error {
 	r.story.Finish = reason
-	if _, err := w.Write(r.story.Dialect.FinishChunk(r.story.Head, reason)); err != nil {
+	if _, err := w.Write(r.story.Dialect.FinishEvent(r.story.Header, reason)); err != nil {
 		return err
 	}
 	return http.NewResponseController(w).Flush()
@@ -198,7 +198,7 @@ func (r *resumption) whole(second wire.Usage) wire.Usage {
 func (r *resumption) end(w http.ResponseWriter, wantsUsage bool, u wire.Usage) error {
 	r.rec.usage.Merge(u)
 	r.rec.conclude()
-	if _, err := w.Write(r.story.Dialect.Ending(&r.story, u, wantsUsage)); err != nil {
+	if _, err := w.Write(r.story.Dialect.End(&r.story, u, wantsUsage)); err != nil {
 		return err
 	}
 	return http.NewResponseController(w).Flush()

@@ -79,7 +79,7 @@ func (a *localAggregator) add(e wire.Event) error {
 	switch {
 	case errors.As(err, &failed):
 		data := string(e.Data)
-		if wire.ErrorIn(gjson.Parse(data)) == "" { // as in a message
+		if wire.ErrorMessage(gjson.Parse(data)) == "" { // as in a message
 			data = `{"error":` + data + `}`
 		}
 		return engineError(data)

@@ -17,11 +17,11 @@ import (
 var endpoints = map[string]wire.Dialect{
 	"/v1/chat/completions":      wire.Chat,
 	"/v1/completions":           wire.Completions,
-	"/v1/embeddings":            wire.Plain{},
+	"/v1/embeddings":            wire.Generic{},
 	"/v1/responses":             wire.Responses{},
 	"/v1/messages":              wire.Messages{},
 	"/v1/messages/count_tokens": plainAnthropic{},
-	"/v1/rerank":                wire.Plain{},
+	"/v1/rerank":                wire.Generic{},
 	"/v1/audio/transcriptions":  wire.Audio{},
 	"/v1/audio/translations":    wire.Audio{},
 }
@@ -29,14 +29,14 @@ var endpoints = map[string]wire.Dialect{
 // localEndpoints are llama-server's own. Nobody else has them, and a body
 // without a model means the model that was started.
 var localEndpoints = map[string]wire.Dialect{
-	"/tokenize":       wire.Plain{},
-	"/detokenize":     wire.Plain{},
-	"/apply-template": wire.Plain{},
-	"/infill":         wire.Plain{},
+	"/tokenize":       wire.Generic{},
+	"/detokenize":     wire.Generic{},
+	"/apply-template": wire.Generic{},
+	"/infill":         wire.Generic{},
 }
 
 // plainAnthropic is plain, with errors as Anthropic writes them.
-type plainAnthropic struct{ wire.Plain }
+type plainAnthropic struct{ wire.Generic }
 
 func (plainAnthropic) ErrorBody(e wire.Error) []byte  { return wire.Messages{}.ErrorBody(e) }
 func (plainAnthropic) ErrorEvent(e wire.Error) []byte { return wire.Messages{}.ErrorEvent(e) }
@@ -105,7 +105,7 @@ func wrongMethod(d wire.Dialect, right string) http.HandlerFunc {
 // take reads a call and sends it on its way.
 func (rt *Router) take(w http.ResponseWriter, r *http.Request, d wire.Dialect, localOnly bool) {
 	s := rt.routing.Load()
-	key := access.KeyOf(r.Context())
+	key := access.CallerKey(r.Context())
 	c := &call{
 		id: w.Header().Get(headerRequestID), method: r.Method, path: r.URL.Path,
 		header: r.Header, dialect: d, began: time.Now(), key: key.KeyName(), books: s.books,

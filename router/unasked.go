@@ -21,7 +21,7 @@ const asCounted = `"include_usage":true`
 // asCountedStream returns the form of a streamed body that asks for its usage; false
 // where it does already, or where that can't be told.
 func asCountedStream(b request.Body, path string) (s streamed, ok bool) {
-	if !b.Stream || path != "/v1/chat/completions" && path != "/v1/completions" || b.Twice || b.UsageAsked {
+	if !b.Stream || path != "/v1/chat/completions" && path != "/v1/completions" || b.DuplicateOptions || b.UsageRequested {
 		return s, false
 	}
 	s = streamed{body: b, asked: asCounted}
@@ -91,7 +91,7 @@ func (f *usageFilter) pass(e wire.Event) []byte {
 	if len(e.Data) == 0 { // a ping
 		return e.Raw
 	}
-	if wire.MayHold(e.Data, `"usage"`) {
+	if wire.MightContain(e.Data, `"usage"`) {
 		object := gjson.ParseBytes(e.Data)
 		if object.Get("usage").IsObject() && !hasChoice(object) {
 			f.out = append(f.out[:0], withTimings(f.finish, object.Get("timings"))...)
@@ -101,7 +101,7 @@ func (f *usageFilter) pass(e wire.Event) []byte {
 	}
 	f.out = append(f.out[:0], f.finish...)
 	f.finish = f.finish[:0]
-	if f.local && wire.MayHold(e.Data, `"finish_reason":"`) {
+	if f.local && wire.MightContain(e.Data, `"finish_reason":"`) {
 		f.finish = append(f.finish, e.Raw...)
 		return f.out
 	}
@@ -136,7 +136,7 @@ func withTimings(raw []byte, timings gjson.Result) []byte {
 		return raw
 	}
 	// Deeper inside they may be there as well: in what "verbose" adds.
-	if wire.MayHold(raw, `"timings"`) && gjson.GetBytes(raw[bytes.IndexByte(raw, '{'):], "timings").Exists() {
+	if wire.MightContain(raw, `"timings"`) && gjson.GetBytes(raw[bytes.IndexByte(raw, '{'):], "timings").Exists() {
 		return raw
 	}
 	out := append([]byte{}, raw[:at]...)

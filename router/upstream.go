@@ -79,7 +79,7 @@ func newUpstreamBackend(u Upstream, via string, log zerolog.Logger) (*upstreamBa
 	transport := &upstreamTransport{}
 	transport.current.Store(&http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         request.Gathering((&net.Dialer{Timeout: dialTimeout}).DialContext),
+		DialContext:         request.WritevDialer((&net.Dialer{Timeout: dialTimeout}).DialContext),
 		TLSHandshakeTimeout: dialTimeout,
 		MaxIdleConnsPerHost: 64,
 		IdleConnTimeout:     upstreamIdle,

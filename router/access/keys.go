@@ -21,13 +21,17 @@ type Key struct {
 	Operator bool              // it may read the figures of all keys
 }
 
-// ContextKey is where a request's context has its *Key. There is none where no
-// key is asked for; a nil *Key may do everything.
-type ContextKey struct{}
+type contextKey struct{}
 
-// KeyOf returns the key that a request came with.
-func KeyOf(ctx context.Context) *Key {
-	key, _ := ctx.Value(ContextKey{}).(*Key)
+// WithKey returns a context for a request that came with a key.
+func WithKey(ctx context.Context, key *Key) context.Context {
+	return context.WithValue(ctx, contextKey{}, key)
+}
+
+// CallerKey returns the key that a request came with: nil, which is allowed everything,
+// where the router requires none.
+func CallerKey(ctx context.Context) *Key {
+	key, _ := ctx.Value(contextKey{}).(*Key)
 	return key
 }
 
@@ -39,9 +43,9 @@ func (k *Key) KeyName() string {
 	return k.Name
 }
 
-// MayUse returns whether the key may use a model. The patterns are those of
+// Allows returns whether the key may use a model. The patterns are those of
 // routes.
-func (k *Key) MayUse(model string) bool {
+func (k *Key) Allows(model string) bool {
 	return k == nil || k.Routes == nil ||
 		slices.ContainsFunc(k.Routes, func(pattern string) bool { return models.Match(pattern, model) })
 }
@@ -50,7 +54,7 @@ func (k *Key) MayUse(model string) bool {
 // whichever it is, and whether or not it is one.
 func (p *Policy) Authenticate(r *http.Request) (*Key, wire.Error) {
 	e := wire.Error{Status: http.StatusUnauthorized, Type: wire.TypeInvalid, Code: wire.CodeBadKey}
-	shown := shownKey(r.Header)
+	shown := presentedKey(r.Header)
 	if shown == "" {
 		e.Message = "a call needs an API key here; send it as \"Authorization: Bearer KEY\" or as \"x-api-key: KEY\""
 		return nil, e
@@ -67,9 +71,9 @@ func (p *Policy) Authenticate(r *http.Request) (*Key, wire.Error) {
 	return &p.Keys[found], wire.Error{}
 }
 
-// shownKey is the key that a request shows: as OpenAI's clients do, else as
+// presentedKey is the key that a request shows: as OpenAI's clients do, else as
 // Anthropic's do.
-func shownKey(h http.Header) string {
+func presentedKey(h http.Header) string {
 	scheme, key, _ := strings.Cut(h.Get("Authorization"), " ")
 	if key = strings.TrimSpace(key); key != "" && strings.EqualFold(scheme, "Bearer") {
 		return key

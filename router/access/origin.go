@@ -58,7 +58,7 @@ func AnswerPreflight(w http.ResponseWriter, r *http.Request) {
 
 // VerifyHost rejects a request for a host that is not this one.
 func (p *Policy) VerifyHost(r *http.Request) wire.Error {
-	if !p.CheckHost || p.isOurs(hostName(r.Host)) {
+	if !p.CheckHost || p.isOwnHost(hostName(r.Host)) {
 		return wire.Error{}
 	}
 	return wire.Error{
@@ -81,7 +81,7 @@ func hostName(host string) string {
 // page can come from there.
 var ownNames = []string{"localhost", "host.docker.internal", "host.containers.internal"}
 
-func (p *Policy) isOurs(name string) bool {
+func (p *Policy) isOwnHost(name string) bool {
 	if name == "" { // HTTP/1.0; browsers always name a host
 		return true
 	}

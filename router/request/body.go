@@ -12,16 +12,16 @@ import (
 
 // Body is a client's request body, as it came, with the place of its model.
 type Body struct {
-	Raw      []byte
-	Model    string        // the value of the top-level key "model", unescaped
-	From, To int           // raw[from:to] is that value with its quotes; 0,0 where there is none
-	Form     bool          // it is a form, whose values have no quotes
-	Stream   bool          // its "stream" is true
-	Options  Span          // the value of "stream_options"
-	Twice    bool          // there are two of them
-	Choices  []ModelChoice // models that it names beside its own
+	Raw              []byte
+	Model            string        // the value of the top-level key "model", unescaped
+	From, To         int           // raw[from:to] is that value with its quotes; 0,0 where there is none
+	Form             bool          // it is a form, whose values have no quotes
+	Stream           bool          // its "stream" is true
+	Options          Span          // the value of "stream_options"
+	DuplicateOptions bool          // there are two of them
+	Choices          []ModelChoice // models that it names beside its own
 
-	UsageAsked bool // its client asks for the usage of a stream, in OpenRouter's way
+	UsageRequested bool // its client asks for the usage of a stream, in OpenRouter's way
 
 	Buffer *Buffer // that raw lies in; nil = in memory of its own
 
@@ -40,15 +40,15 @@ func ParseBody(raw []byte) (Body, error) {
 	b := Body{Raw: raw}
 	var wrong error
 	valid := wire.Scan(raw, func(f wire.Member) {
-		name := wire.NameOf(raw[f.KeyFrom:f.KeyTo])
+		name := wire.MemberName(raw[f.KeyFrom:f.KeyTo])
 		switch string(name) { // of one that is there twice llama-server reads the last
 		case "stream":
 			b.Stream = raw[f.From] == 't'
 		case "stream_options":
-			b.Twice = b.Options != Span{}
+			b.DuplicateOptions = b.Options != Span{}
 			b.Options = Span{f.From, f.To}
 		case "usage": // OpenRouter's own way to ask for it
-			b.UsageAsked = gjson.GetBytes(raw[f.From:f.To], "include").Bool()
+			b.UsageRequested = gjson.GetBytes(raw[f.From:f.To], "include").Bool()
 		}
 		b.noteLlamaField(name, raw[f.From:f.To])
 		if string(name) != "model" {

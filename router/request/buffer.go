@@ -24,8 +24,8 @@ const (
 	// Bodies between these sizes, in bytes, share memory with those before them:
 	// without, to clear and to release a large one would cost as much as its copying.
 	// Smaller ones are cheap, and larger ones too rare to keep memory for.
-	sharedFrom = 16 << 10
-	SharedMost = 4 << 20
+	minShared = 16 << 10
+	MaxShared = 4 << 20
 )
 
 // buffers are those that are not in use, by the bits of their capacity, which is a
@@ -36,7 +36,7 @@ var buffers [23]sync.Pool
 // NewBuffer returns an empty buffer with room for size bytes, and one user.
 func NewBuffer(size int) *Buffer {
 	b := &Buffer{}
-	if sharedFrom < size && size <= SharedMost {
+	if minShared < size && size <= MaxShared {
 		class := bits.Len(uint(size - 1))
 		if shared, ok := buffers[class].Get().(*Buffer); ok {
 			b = shared
@@ -53,7 +53,7 @@ func NewBuffer(size int) *Buffer {
 func (b *Buffer) retain() { b.users.Add(1) }
 
 func (b *Buffer) Release() {
-	if size := cap(b.Bytes); b.users.Add(-1) == 0 && sharedFrom < size && size <= SharedMost && size&(size-1) == 0 {
+	if size := cap(b.Bytes); b.users.Add(-1) == 0 && minShared < size && size <= MaxShared && size&(size-1) == 0 {
 		b.Bytes = b.Bytes[:0]
 		buffers[bits.Len(uint(size-1))].Put(b)
 	}
@@ -171,26 +171,26 @@ func (r *payloadReader) Close() error {
 	return nil
 }
 
-// gatheringConn is a connection that takes a payload whole, in one system call:
+// writevConn is a connection that takes a payload whole, in one system call:
 // net/http would copy it through a small buffer.
-type gatheringConn struct{ net.Conn }
+type writevConn struct{ net.Conn }
 
 type dial func(ctx context.Context, network, address string) (net.Conn, error)
 
-// Gathering makes the connections of a dialer gathering ones.
-func Gathering(d dial) dial {
+// WritevDialer makes the connections of a dialer gathering ones.
+func WritevDialer(d dial) dial {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := d(ctx, network, address)
 		if err != nil {
 			return nil, err
 		}
-		return gatheringConn{conn}, nil
+		return writevConn{conn}, nil
 	}
 }
 
 // ReadFrom implements io.ReaderFrom. net/http limits a body to its
 // Content-Length before it hands it on.
-func (c gatheringConn) ReadFrom(r io.Reader) (int64, error) {
+func (c writevConn) ReadFrom(r io.Reader) (int64, error) {
 	if limited, ok := r.(*io.LimitedReader); ok {
 		if p, ok := limited.R.(*payloadReader); ok && limited.N >= int64(p.Len()) {
 			n, err := p.writeTo(c.Conn)

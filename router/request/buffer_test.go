@@ -14,8 +14,8 @@ import (
 // TestBufferIsHeld: the memory of a body is free for the next one when the call
 // and every reader of it have let go, and not before.
 func TestBufferIsHeld(t *testing.T) {
-	b := NewBuffer(sharedFrom + 1)
-	if err := b.Fill(strings.NewReader(strings.Repeat("x", sharedFrom+1))); err != nil {
+	b := NewBuffer(minShared + 1)
+	if err := b.Fill(strings.NewReader(strings.Repeat("x", minShared+1))); err != nil {
 		t.Fatal(err)
 	}
 	p := Payload{net.Buffers{b.Bytes[:10], []byte("model"), b.Bytes[15:]}, b}
@@ -33,7 +33,7 @@ func TestBufferIsHeld(t *testing.T) {
 		t.Errorf("a closed reader gave %d bytes, %v", n, err)
 	}
 	got, err := io.ReadAll(second)
-	if want := strings.Repeat("x", 10) + "model" + strings.Repeat("x", sharedFrom+1-15); err != nil || string(got) != want {
+	if want := strings.Repeat("x", 10) + "model" + strings.Repeat("x", minShared+1-15); err != nil || string(got) != want {
 		t.Errorf("%d bytes, %v, want %d", len(got), err, len(want))
 	}
 	if err := second.Close(); err != nil {
@@ -45,7 +45,7 @@ func TestBufferIsHeld(t *testing.T) {
 }
 
 func TestBufferReadsAll(t *testing.T) {
-	for name, size := range map[string]int{"nothing": 0, "one byte": 1, "small": 400, "shared": 200 << 10, "large": SharedMost + 5} {
+	for name, size := range map[string]int{"nothing": 0, "one byte": 1, "small": 400, "shared": 200 << 10, "large": MaxShared + 5} {
 		t.Run(name, func(t *testing.T) {
 			want := bytes.Repeat([]byte("x"), size)
 			for _, expected := range []int{1, size + 1} {
@@ -94,14 +94,14 @@ func TestGatheringConn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			conn := &countedConn{}
 			limited := &io.LimitedReader{R: tc.body, N: tc.limit}
-			n, err := gatheringConn{conn}.ReadFrom(limited)
+			n, err := writevConn{conn}.ReadFrom(limited)
 			if err != nil || n != int64(len(tc.want)) || string(conn.text) != tc.want || conn.writes != tc.writes || limited.N != 0 {
 				t.Errorf("%d bytes in %d writes, %d left, %v; want %d in %d", n, conn.writes, limited.N, err, len(tc.want), tc.writes)
 			}
 		})
 	}
 	conn := &countedConn{}
-	if n, err := (gatheringConn{conn}).ReadFrom(strings.NewReader("without a limit")); err != nil || n != 15 {
+	if n, err := (writevConn{conn}).ReadFrom(strings.NewReader("without a limit")); err != nil || n != 15 {
 		t.Errorf("%d, %v", n, err)
 	}
 }

@@ -12,31 +12,31 @@ import (
 // tokens are counted by events, as in the other dialects.
 type messagesText struct{}
 
-func (messagesText) place() string { return "delta.text" }
+func (messagesText) textPath() string { return "delta.text" }
 
-func (messagesText) Hear(s *Transcript, event gjson.Result) (text string) {
+func (messagesText) Observe(s *Transcript, event gjson.Result) (text string) {
 	switch event.Get("type").Str {
 	case "message_start":
-		s.Head = head{ID: event.Get("message.id").Str, Model: event.Get("message.model").Str}
+		s.Header = EventHeader{ID: event.Get("message.id").Str, Model: event.Get("message.model").Str}
 	case "content_block_start":
 		if block := event.Get("content_block"); event.Get("index").Int() == 0 && block.Get("type").Str == "text" {
 			return block.Get("text").Str
 		}
-		s.Spoiled = "it has more than a block of text"
+		s.NotResumable = "it has more than a block of text"
 	case "content_block_delta":
 		if event.Get("index").Int() == 0 && event.Get("delta.type").Str == "text_delta" {
 			return event.Get("delta.text").Str
 		}
-		s.Spoiled = "it has more than text"
+		s.NotResumable = "it has more than text"
 	case "content_block_stop":
-		s.Closed = true
+		s.TextEnded = true
 	case "message_delta":
-		s.Finish, s.told = event.Get("delta.stop_reason").Str, true
+		s.Finish, s.usageSent = event.Get("delta.stop_reason").Str, true
 	}
 	return ""
 }
 
-func (messagesText) Part(event gjson.Result) (text, finish, spoiled string) {
+func (messagesText) Continuation(event gjson.Result) (text, finish, spoiled string) {
 	switch event.Get("type").Str {
 	case "content_block_start":
 		if block := event.Get("content_block"); block.Get("type").Str != "text" || event.Get("index").Int() != 0 {
@@ -54,24 +54,24 @@ func (messagesText) Part(event gjson.Result) (text, finish, spoiled string) {
 	return "", "", ""
 }
 
-func (messagesText) More(object gjson.Result, text string) (wire.Edit, bool) {
-	return ChatText{}.More(object, text)
+func (messagesText) ExtendRequest(object gjson.Result, text string) (wire.Edit, bool) {
+	return ChatText{}.ExtendRequest(object, text)
 }
 
-func (messagesText) Joined(whole string, p PartialAnswer) (string, bool) {
-	return joined(whole, textPlace{"content.0.text", "content.#", "stop_reason", "usage.output_tokens", "usage.input_tokens"}, p)
+func (messagesText) Join(whole string, p PartialAnswer) (string, bool) {
+	return join(whole, textPlace{"content.0.text", "content.#", "stop_reason", "usage.output_tokens", "usage.input_tokens"}, p)
 }
 
-func (messagesText) Chunk(_ head, text string) []byte {
+func (messagesText) TextEvent(_ EventHeader, text string) []byte {
 	return namedEvent("content_block_delta", `{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":`+wire.Quote(text)+`}}`)
 }
 
-// FinishChunk is nothing: the finish reason stands beside the usage.
-func (messagesText) FinishChunk(head, string) []byte { return nil }
+// FinishEvent is nothing: the finish reason stands beside the usage.
+func (messagesText) FinishEvent(EventHeader, string) []byte { return nil }
 
-func (messagesText) Ending(s *Transcript, u wire.Usage, _ bool) []byte {
+func (messagesText) End(s *Transcript, u wire.Usage, _ bool) []byte {
 	var out []byte
-	if !s.told {
+	if !s.usageSent {
 		spent := int64(0)
 		if u.Completion != nil {
 			spent = *u.Completion

@@ -11,33 +11,33 @@ import (
 // resumable is a dialect whose streams of plain text somebody else can go on
 // with.
 type resumable interface {
-	// Hear takes an event of the first part into account, and returns what it adds to
+	// Observe takes an event of the first part into account, and returns what it adds to
 	// the text.
-	Hear(s *Transcript, event gjson.Result) (text string)
-	// Part returns what an event of the continuation adds to the text, the finish
+	Observe(s *Transcript, event gjson.Result) (text string)
+	// Continuation returns what an event of the continuation adds to the text, the finish
 	// reason, if it has one, and why, with it, it is no continuation.
-	Part(event gjson.Result) (text, finish, spoiled string)
-	// place is where the text stands in an event, as gjson's path.
-	place() string
-	// More returns the change of a request's body that asks for a continuation of
+	Continuation(event gjson.Result) (text, finish, spoiled string)
+	// textPath is where the text stands in an event, as gjson's path.
+	textPath() string
+	// ExtendRequest returns the change of a request's body that asks for a continuation of
 	// text; ok is false where there is no place for it.
-	More(object gjson.Result, text string) (change wire.Edit, ok bool)
-	// Joined puts a part before a whole answer that continues it.
-	Joined(whole string, p PartialAnswer) (body string, ok bool)
-	// Chunk is an event with some more text.
-	Chunk(h head, text string) []byte
-	// FinishChunk are the events that come with the finish reason, before the usage
+	ExtendRequest(object gjson.Result, text string) (change wire.Edit, ok bool)
+	// Join puts a part before a whole answer that continues it.
+	Join(whole string, p PartialAnswer) (body string, ok bool)
+	// TextEvent is an event with some more text.
+	TextEvent(h EventHeader, text string) []byte
+	// FinishEvent are the events that come with the finish reason, before the usage
 	// is known.
-	FinishChunk(h head, finish string) []byte
-	// Ending are the events that end a stream, of which FinishChunk has been sent.
+	FinishEvent(h EventHeader, finish string) []byte
+	// End are the events that end a stream, of which FinishChunk has been sent.
 	// asked: the client wants to know what it used.
-	Ending(s *Transcript, u wire.Usage, asked bool) []byte
+	End(s *Transcript, u wire.Usage, asked bool) []byte
 	// OutOfTokens is the finish reason of an answer that has come to its limit.
 	OutOfTokens() string
 }
 
-// ResumableOf returns how streams of a path are continued; nil = they cannot be.
-func ResumableOf(path string) resumable {
+// DialectOf returns how streams of a path are continued; nil = they cannot be.
+func DialectOf(path string) resumable {
 	switch path {
 	case "/v1/chat/completions":
 		return ChatText{}
@@ -55,7 +55,7 @@ type ChatText struct{}
 // plainDelta are the fields of a delta that text alone has.
 var plainDelta = map[string]bool{"role": true, "content": true}
 
-func (ChatText) place() string { return "choices.0.delta.content" }
+func (ChatText) textPath() string { return "choices.0.delta.content" }
 
 func (ChatText) Text(choice gjson.Result) (text, spoiled string) {
 	delta := choice.Get("delta")
@@ -71,7 +71,7 @@ func (ChatText) Text(choice gjson.Result) (text, spoiled string) {
 	return delta.Get("content").Str, spoiled
 }
 
-func (ChatText) More(object gjson.Result, text string) (wire.Edit, bool) {
+func (ChatText) ExtendRequest(object gjson.Result, text string) (wire.Edit, bool) {
 	messages := object.Get("messages")
 	list := messages.Array()
 	if len(list) == 0 || list[len(list)-1].Get("role").Str == "assistant" {
@@ -81,22 +81,24 @@ func (ChatText) More(object gjson.Result, text string) (wire.Edit, bool) {
 	return wire.Edit{From: end, To: end, Text: `,{"role":"assistant","content":` + wire.Quote(text) + `}`}, true
 }
 
-func (d ChatText) Hear(s *Transcript, event gjson.Result) string { return hearChoice(d, s, event) }
-
-func (d ChatText) Part(event gjson.Result) (text, finish, spoiled string) {
-	return partOfChoice(d, event)
+func (d ChatText) Observe(s *Transcript, event gjson.Result) string {
+	return observeChoice(d, s, event)
 }
 
-func (ChatText) Chunk(h head, text string) []byte {
-	return event1(h, "chat.completion.chunk", `[{"index":0,"delta":{"content":`+wire.Quote(text)+`},"finish_reason":null}]`, "")
+func (d ChatText) Continuation(event gjson.Result) (text, finish, spoiled string) {
+	return continuationText(d, event)
 }
 
-func (ChatText) FinishChunk(h head, finish string) []byte {
-	return event1(h, "chat.completion.chunk", `[{"index":0,"delta":{},"finish_reason":`+wire.Quote(finish)+`}]`, "")
+func (ChatText) TextEvent(h EventHeader, text string) []byte {
+	return openAIEvent(h, "chat.completion.chunk", `[{"index":0,"delta":{"content":`+wire.Quote(text)+`},"finish_reason":null}]`, "")
 }
 
-func (ChatText) Ending(s *Transcript, u wire.Usage, asked bool) []byte {
-	return openAIEnding(s, "chat.completion.chunk", u, asked)
+func (ChatText) FinishEvent(h EventHeader, finish string) []byte {
+	return openAIEvent(h, "chat.completion.chunk", `[{"index":0,"delta":{},"finish_reason":`+wire.Quote(finish)+`}]`, "")
+}
+
+func (ChatText) End(s *Transcript, u wire.Usage, asked bool) []byte {
+	return openAIDone(s, "chat.completion.chunk", u, asked)
 }
 
 func (ChatText) OutOfTokens() string { return "length" }
@@ -104,7 +106,7 @@ func (ChatText) OutOfTokens() string { return "length" }
 // completionText is completions.
 type completionText struct{}
 
-func (completionText) place() string { return "choices.0.text" }
+func (completionText) textPath() string { return "choices.0.text" }
 
 func (completionText) Text(choice gjson.Result) (text, spoiled string) {
 	if wire.HasContent(choice.Get("logprobs")) {
@@ -113,7 +115,7 @@ func (completionText) Text(choice gjson.Result) (text, spoiled string) {
 	return choice.Get("text").Str, spoiled
 }
 
-func (completionText) More(object gjson.Result, text string) (wire.Edit, bool) {
+func (completionText) ExtendRequest(object gjson.Result, text string) (wire.Edit, bool) {
 	prompt := object.Get("prompt")
 	if prompt.Type != gjson.String {
 		return wire.Edit{}, false
@@ -123,34 +125,34 @@ func (completionText) More(object gjson.Result, text string) (wire.Edit, bool) {
 	return wire.Edit{From: end, To: end, Text: quoted[1 : len(quoted)-1]}, true
 }
 
-func (d completionText) Hear(s *Transcript, event gjson.Result) string {
-	return hearChoice(d, s, event)
+func (d completionText) Observe(s *Transcript, event gjson.Result) string {
+	return observeChoice(d, s, event)
 }
 
-func (d completionText) Part(event gjson.Result) (text, finish, spoiled string) {
-	return partOfChoice(d, event)
+func (d completionText) Continuation(event gjson.Result) (text, finish, spoiled string) {
+	return continuationText(d, event)
 }
 
-func (completionText) Chunk(h head, text string) []byte {
-	return event1(h, "text_completion", `[{"index":0,"text":`+wire.Quote(text)+`,"logprobs":null,"finish_reason":null}]`, "")
+func (completionText) TextEvent(h EventHeader, text string) []byte {
+	return openAIEvent(h, "text_completion", `[{"index":0,"text":`+wire.Quote(text)+`,"logprobs":null,"finish_reason":null}]`, "")
 }
 
-func (completionText) FinishChunk(h head, finish string) []byte {
-	return event1(h, "text_completion", `[{"index":0,"text":"","logprobs":null,"finish_reason":`+wire.Quote(finish)+`}]`, "")
+func (completionText) FinishEvent(h EventHeader, finish string) []byte {
+	return openAIEvent(h, "text_completion", `[{"index":0,"text":"","logprobs":null,"finish_reason":`+wire.Quote(finish)+`}]`, "")
 }
 
-func (completionText) Ending(s *Transcript, u wire.Usage, asked bool) []byte {
-	return openAIEnding(s, "text_completion", u, asked)
+func (completionText) End(s *Transcript, u wire.Usage, asked bool) []byte {
+	return openAIDone(s, "text_completion", u, asked)
 }
 
 func (completionText) OutOfTokens() string { return "length" }
 
-func (ChatText) Joined(whole string, p PartialAnswer) (string, bool) {
-	return joined(whole, inChoices("message.content"), p)
+func (ChatText) Join(whole string, p PartialAnswer) (string, bool) {
+	return join(whole, inChoices("message.content"), p)
 }
 
-func (completionText) Joined(whole string, p PartialAnswer) (string, bool) {
-	return joined(whole, inChoices("text"), p)
+func (completionText) Join(whole string, p PartialAnswer) (string, bool) {
+	return join(whole, inChoices("text"), p)
 }
 
 // textPlace is where a whole answer has its text and what belongs to it, as gjson's
@@ -161,17 +163,17 @@ func inChoices(text string) textPlace {
 	return textPlace{"choices.0." + text, "choices.#", "choices.0.finish_reason", "usage.completion_tokens", "usage.prompt_tokens"}
 }
 
-// joined puts a part before the text of an answer, unless that repeats it, and
+// join puts a part before the text of an answer, unless that repeats it, and
 // counts its tokens where they were spent.
-func joined(whole string, at textPlace, p PartialAnswer) (string, bool) {
+func join(whole string, at textPlace, p PartialAnswer) (string, bool) {
 	object := gjson.Parse(whole)
 	text := object.Get(at.text)
 	isText := text.Type == gjson.String || text.Type == gjson.Null && text.Index > 0 // null beside a tool call
 	if !isText || object.Get(at.parts).Int() != 1 {
 		return "", false
 	}
-	rest := NewEcho(p.Text)
-	changes := []wire.Edit{{From: text.Index, To: text.Index + len(text.Raw), Text: wire.Quote(p.Text + rest.Pass(text.Str) + rest.Rest(object.Get(at.finish).Str))}}
+	rest := NewOverlapFilter(p.Text)
+	changes := []wire.Edit{{From: text.Index, To: text.Index + len(text.Raw), Text: wire.Quote(p.Text + rest.Filter(text.Str) + rest.Flush(object.Get(at.finish).Str))}}
 	for field, more := range map[string]int64{at.completion: p.Tokens, at.prompt: -p.Tokens} {
 		if n := object.Get(field); n.Type == gjson.Number {
 			changes = append(changes, wire.Edit{From: n.Index, To: n.Index + len(n.Raw), Text: strconv.FormatInt(max(n.Int()+more, 0), 10)})
@@ -180,8 +182,8 @@ func joined(whole string, at textPlace, p PartialAnswer) (string, bool) {
 	return wire.Apply(whole, changes), true
 }
 
-// event1 writes an event as OpenAI does.
-func event1(h head, object, choices, usage string) []byte {
+// openAIEvent writes an event as OpenAI does.
+func openAIEvent(h EventHeader, object, choices, usage string) []byte {
 	out := `data: {"id":` + wire.Quote(h.ID) + `,"object":"` + object + `","created":` + strconv.FormatInt(h.Created, 10) +
 		`,"model":` + wire.Quote(h.Model) + `,"choices":` + choices
 	if usage != "" {
@@ -209,13 +211,13 @@ type choiceText interface {
 	Text(choice gjson.Result) (text, spoiled string)
 }
 
-func hearChoice(d choiceText, s *Transcript, event gjson.Result) string {
-	if s.Head.ID == "" {
-		s.Head = head{ID: event.Get("id").Str, Created: event.Get("created").Int(), Model: event.Get("model").Str}
+func observeChoice(d choiceText, s *Transcript, event gjson.Result) string {
+	if s.Header.ID == "" {
+		s.Header = EventHeader{ID: event.Get("id").Str, Created: event.Get("created").Int(), Model: event.Get("model").Str}
 	}
 	choice := event.Get("choices.0")
 	if !choice.Exists() {
-		s.told = s.told || wire.HasContent(event.Get("usage"))
+		s.usageSent = s.usageSent || wire.HasContent(event.Get("usage"))
 		return ""
 	}
 	text, spoiled := d.Text(choice)
@@ -225,29 +227,29 @@ func hearChoice(d choiceText, s *Transcript, event gjson.Result) string {
 	if reason := choice.Get("finish_reason").Str; reason != "" {
 		s.Finish = reason
 	}
-	s.Spoiled = spoiled
+	s.NotResumable = spoiled
 	return text
 }
 
-func partOfChoice(d choiceText, event gjson.Result) (text, finish, spoiled string) {
+func continuationText(d choiceText, event gjson.Result) (text, finish, spoiled string) {
 	choice := event.Get("choices.0")
 	text, spoiled = d.Text(choice)
 	return text, choice.Get("finish_reason").Str, spoiled
 }
 
-// openAIEnding has the usage in an event of its own, which is not told as 0 where
+// openAIDone has the usage in an event of its own, which is not told as 0 where
 // nobody knows it.
-func openAIEnding(s *Transcript, object string, u wire.Usage, asked bool) []byte {
+func openAIDone(s *Transcript, object string, u wire.Usage, asked bool) []byte {
 	var out []byte
-	if asked && u.Prompt != nil && !s.told {
-		out = event1(s.Head, object, "[]", usageObject(u))
+	if asked && u.Prompt != nil && !s.usageSent {
+		out = openAIEvent(s.Header, object, "[]", usageObject(u))
 	}
 	return append(out, "data: [DONE]\n\n"...)
 }
 
-// SpoiledBody says why a call's answer could not be continued by another backend,
+// NotResumable says why a call's answer could not be continued by another backend,
 // by what the call asks for; "" = it could.
-func SpoiledBody(object gjson.Result) string {
+func NotResumable(object gjson.Result) string {
 	seen, twice := map[string]bool{}, false
 	object.ForEach(func(key, _ gjson.Result) bool {
 		twice = twice || seen[key.Str]
@@ -285,9 +287,9 @@ func SpoiledBody(object gjson.Result) string {
 // tokenLimits are the fields that bound an answer's length.
 var tokenLimits = []string{"max_tokens", "max_completion_tokens", "n_predict"}
 
-// LessTokens returns the changes that take what was spent off the limits. left is
+// ReduceMaxTokens returns the changes that take what was spent off the limits. left is
 // the smallest of what remains; -1 where there is no limit.
-func LessTokens(object gjson.Result, spent int64) (changes []wire.Edit, left int64) {
+func ReduceMaxTokens(object gjson.Result, spent int64) (changes []wire.Edit, left int64) {
 	left = -1
 	for _, field := range tokenLimits {
 		limit := object.Get(field)

@@ -7,39 +7,39 @@ import "github.com/tidwall/gjson"
 // Source: OpenAI's API reference, "Audio".
 type Audio struct{ openAIErrors }
 
-func (Audio) Read(e Event, _ bool) Meaning {
+func (Audio) InspectEvent(e Event, _ bool) EventInfo {
 	if len(e.Data) == 0 {
-		return Meaning{}
+		return EventInfo{}
 	}
 	if IsDone(e.Data) { // vLLM's end, whose events are those of a chat
-		return Meaning{Ended: true}
+		return EventInfo{Ended: true}
 	}
 	object := gjson.ParseBytes(e.Data)
-	if failed := ErrorIn(object); failed != "" {
-		return Meaning{Failed: failed}
+	if failed := ErrorMessage(object); failed != "" {
+		return EventInfo{Failed: failed}
 	}
 	switch object.Get("type").Str {
 	case "transcript.text.done":
-		return Meaning{Answered: true, Ended: true, Usage: audioUsage(object)}
+		return EventInfo{Answered: true, Ended: true, Usage: audioUsage(object)}
 	case "transcript.text.delta", "transcript.text.segment":
-		return Meaning{Answered: true}
+		return EventInfo{Answered: true}
 	}
 	choice := object.Get("choices.0")
-	return Meaning{Answered: choice.Get("finish_reason").Str != "" || deltaCarries(choice)}
+	return EventInfo{Answered: choice.Get("finish_reason").Str != "" || deltaHasContent(choice)}
 }
 
-func (Audio) Judge(text []byte) Meaning {
+func (Audio) InspectBody(text []byte) EventInfo {
 	if len(text) == 0 {
-		return Meaning{Failed: "an empty answer"}
+		return EventInfo{Failed: "an empty answer"}
 	}
 	object := gjson.ParseBytes(text)
 	if !object.IsObject() || !ValidJSON(text) {
-		return Meaning{Answered: true, Ended: true} // text, SRT or VTT; of silence, a line's end
+		return EventInfo{Answered: true, Ended: true} // text, SRT or VTT; of silence, a line's end
 	}
-	if failed := ErrorIn(object); failed != "" {
-		return Meaning{Failed: failed}
+	if failed := ErrorMessage(object); failed != "" {
+		return EventInfo{Failed: failed}
 	}
-	return Meaning{Answered: true, Ended: true, Usage: audioUsage(object)}
+	return EventInfo{Answered: true, Ended: true, Usage: audioUsage(object)}
 }
 
 func audioUsage(object gjson.Result) Usage {

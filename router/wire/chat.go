@@ -3,7 +3,7 @@ package wire
 import "github.com/tidwall/gjson"
 
 // Chat is the dialect of /v1/chat/completions.
-var Chat = Choices{carries: deltaCarries}
+var Chat = Choices{hasContent: deltaHasContent}
 
 // deltaFields are the fields of a delta that are an answer. llama-server sends
 // a delta that has only a role as soon as a slot takes the call, long before
@@ -13,7 +13,7 @@ var deltaFields = []string{
 	"tool_calls", "function_call", "audio", "images",
 }
 
-func deltaCarries(choice gjson.Result) bool {
+func deltaHasContent(choice gjson.Result) bool {
 	delta := choice.Get("delta")
 	for _, field := range deltaFields {
 		if HasContent(delta.Get(field)) {

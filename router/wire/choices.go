@@ -13,28 +13,28 @@ import (
 type Choices struct {
 	openAIErrors
 	// Carries says whether a stream's choice holds something for the client.
-	carries func(choice gjson.Result) bool
+	hasContent func(choice gjson.Result) bool
 }
 
-func (d Choices) Read(e Event, committed bool) Meaning {
+func (d Choices) InspectEvent(e Event, committed bool) EventInfo {
 	if IsDone(e.Data) {
-		return Meaning{Ended: true}
+		return EventInfo{Ended: true}
 	}
 	// "usage", "timings" and "error", from where on they are quickly told from the rest.
-	if len(e.Data) == 0 || committed && !MayHold(e.Data, `usage"`) && !MayHold(e.Data, `mings"`) && !MayHold(e.Data, `rror"`) && !mayFinish(e.Data) {
-		return Meaning{}
+	if len(e.Data) == 0 || committed && !MightContain(e.Data, `usage"`) && !MightContain(e.Data, `mings"`) && !MightContain(e.Data, `rror"`) && !mayFinish(e.Data) {
+		return EventInfo{}
 	}
-	o, valid := outlineOf(e.Data)
+	o, valid := summarizeChoices(e.Data)
 	if !valid { // who reads it may be less strict
 		object := gjson.ParseBytes(e.Data)
-		o = Outline{object.Get("error"), object.Get("choices"), object.Get("usage"), object.Get("timings")}
+		o = ChoiceSummary{object.Get("error"), object.Get("choices"), object.Get("usage"), object.Get("timings")}
 	}
-	m := Meaning{Failed: d.Failure(o), Usage: d.Usage(o)}
+	m := EventInfo{Failed: d.Failure(o), Usage: d.Usage(o)}
 	o.Choices.ForEach(func(_, choice gjson.Result) bool {
 		if choice.Get("finish_reason").Str != "" {
 			m.Finished |= 1 << choice.Get("index").Uint() // one above 63 is none
 		}
-		m.Answered = m.Answered || m.Finished != 0 || d.carries(choice)
+		m.Answered = m.Answered || m.Finished != 0 || d.hasContent(choice)
 		return true
 	})
 	return m
@@ -79,20 +79,20 @@ func (Choices) AllFinished(body []byte, finished uint64) bool {
 		value := body[m.From:m.To]
 		switch Unquote(string(body[m.KeyFrom:m.KeyTo])) {
 		case "n":
-			asked = max(asked, NumberIn(value))
+			asked = max(asked, LenientNumber(value))
 		case "prompt":
-			prompts = max(prompts, PromptsIn(value))
+			prompts = max(prompts, CountPrompts(value))
 		}
 	})
 	return int64(bits.OnesCount64(finished)) >= asked*prompts
 }
 
-func (d Choices) Judge(body []byte) Meaning {
-	o, valid := outlineOf(body)
+func (d Choices) InspectBody(body []byte) EventInfo {
+	o, valid := summarizeChoices(body)
 	if !valid {
-		return Meaning{Failed: NotJSON}
+		return EventInfo{Failed: NotJSON}
 	}
-	m := Meaning{Failed: d.Failure(o), Usage: d.Usage(o)}
+	m := EventInfo{Failed: d.Failure(o), Usage: d.Usage(o)}
 	if m.Failed == "" && (o.Choices.Type == gjson.Null || o.Choices.IsArray() && !HasContent(o.Choices)) {
 		m.Failed = "an answer without choices"
 	}
@@ -100,15 +100,15 @@ func (d Choices) Judge(body []byte) Meaning {
 	return m
 }
 
-// Outline is what matters of an answer or an event. What it does not have does
+// ChoiceSummary is what matters of an answer or an event. What it does not have does
 // not exist.
-type Outline struct{ Err, Choices, usage, Timings gjson.Result }
+type ChoiceSummary struct{ Err, Choices, usage, Timings gjson.Result }
 
-// outlineOf passes once over a JSON object. valid is false where it is none.
-func outlineOf(text []byte) (o Outline, valid bool) {
+// summarizeChoices passes once over a JSON object. valid is false where it is none.
+func summarizeChoices(text []byte) (o ChoiceSummary, valid bool) {
 	valid = Scan(text, func(f Member) {
 		var field *gjson.Result
-		switch string(NameOf(text[f.KeyFrom:f.KeyTo])) {
+		switch string(MemberName(text[f.KeyFrom:f.KeyTo])) {
 		case "error":
 			field = &o.Err
 		case "choices":
@@ -127,11 +127,11 @@ func outlineOf(text []byte) (o Outline, valid bool) {
 
 // Failure finds an error beside the choices or, as OpenRouter writes it once
 // generation has begun, inside one.
-func (Choices) Failure(o Outline) string {
-	words := wordsOf(o.Err)
+func (Choices) Failure(o ChoiceSummary) string {
+	words := errorMessage(o.Err)
 	o.Choices.ForEach(func(_, choice gjson.Result) bool {
 		if words == "" {
-			words = ErrorIn(choice)
+			words = ErrorMessage(choice)
 		}
 		if words == "" && choice.Get("finish_reason").Str == "error" {
 			words = "finish_reason error"
@@ -143,7 +143,7 @@ func (Choices) Failure(o Outline) string {
 
 // Usage reads OpenAI's "usage". A stream has it only where the client asked for
 // it; llama-server's "timings" say the same in every stream.
-func (Choices) Usage(o Outline) Usage {
+func (Choices) Usage(o ChoiceSummary) Usage {
 	u := OpenAIUsage.In(o.usage)
 	if u.Completion == nil && o.Timings.Exists() {
 		u.Prompt, u.Cached, u.Completion = Count(o.Timings.Get("prompt_n")), Count(o.Timings.Get("cache_n")), Count(o.Timings.Get("predicted_n"))
@@ -170,9 +170,9 @@ func HasContent(v gjson.Result) bool {
 	return true
 }
 
-// PromptsIn returns how many prompts a completion has, of which each gets an answer
+// CountPrompts returns how many prompts a completion has, of which each gets an answer
 // of its own: a list of texts or of lists of tokens is several.
-func PromptsIn(value []byte) (n int64) {
+func CountPrompts(value []byte) (n int64) {
 	if value[0] != '[' {
 		return 1
 	}

@@ -25,7 +25,7 @@ func TestOutline(t *testing.T) {
 		"something behind one": {`{"error":"no"}x`, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o, valid := outlineOf([]byte(tc.text))
+			o, valid := summarizeChoices([]byte(tc.text))
 			if valid != tc.valid {
 				t.Fatalf("valid is %v", valid)
 			}

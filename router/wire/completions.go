@@ -3,4 +3,4 @@ package wire
 import "github.com/tidwall/gjson"
 
 // Completions is the dialect of /v1/completions.
-var Completions = Choices{carries: func(choice gjson.Result) bool { return HasContent(choice.Get("text")) }}
+var Completions = Choices{hasContent: func(choice gjson.Result) bool { return HasContent(choice.Get("text")) }}

@@ -10,20 +10,20 @@ import (
 // Dialect is what the router has to know of one wire format: when a backend
 // has answered, when its answer is whole, and how to say that it is not.
 type Dialect interface {
-	// Read says what an event of a stream means. Once the stream is committed,
+	// InspectEvent says what an event of a stream means. Once the stream is committed,
 	// only its end, its errors and its usage still matter.
-	Read(e Event, committed bool) Meaning
-	// Judge says what a whole answer with status 200 means.
-	Judge(body []byte) Meaning
+	InspectEvent(e Event, committed bool) EventInfo
+	// InspectBody says what a whole answer with status 200 means.
+	InspectBody(body []byte) EventInfo
 	// ErrorEvent is how a stream says that it broke.
 	ErrorEvent(Error) []byte
 	// ErrorBody is the body of an answer that is an error.
 	ErrorBody(Error) []byte
 }
 
-// Meaning is what an event, or a whole answer, tells the router. The zero value
+// EventInfo is what an event, or a whole answer, tells the router. The zero value
 // is an event that says nothing: a comment, a role, an empty delta.
-type Meaning struct {
+type EventInfo struct {
 	Answered bool   // it carries something that the client asked for
 	Ended    bool   // after it the stream is whole
 	Finished uint64 // the choices that have their finish reason with it: bit 0 is the first one's
@@ -33,16 +33,16 @@ type Meaning struct {
 
 // Whole says whether an event that the stream's end cut off can still be taken
 // for a whole one: the end mark itself, of which only the empty line is missing.
-func (m Meaning) Whole(e Event) bool {
+func (m EventInfo) Whole(e Event) bool {
 	return m.Ended && (IsDone(e.Data) || ValidJSON(e.Data))
 }
 
-// ErrorIn returns the words of the "error" that an object carries, "" where it
+// ErrorMessage returns the words of the "error" that an object carries, "" where it
 // carries none. Backends write it as an object or as plain text.
-func ErrorIn(object gjson.Result) string { return wordsOf(object.Get("error")) }
+func ErrorMessage(object gjson.Result) string { return errorMessage(object.Get("error")) }
 
-// wordsOf returns the words of the value of an "error".
-func wordsOf(e gjson.Result) string {
+// errorMessage returns the words of the value of an "error".
+func errorMessage(e gjson.Result) string {
 	switch {
 	case !HasContent(e), e.Type == gjson.Number && e.Num == 0:
 		return ""
@@ -55,9 +55,9 @@ func wordsOf(e gjson.Result) string {
 	return "an error without a message"
 }
 
-// MayHold is a cheap test that keeps the parser away from most events of a
+// MightContain is a cheap test that keeps the parser away from most events of a
 // committed stream.
-func MayHold(data []byte, field string) bool { return bytes.Contains(data, []byte(field)) }
+func MightContain(data []byte, field string) bool { return bytes.Contains(data, []byte(field)) }
 
 const NotJSON = "an answer that is not a JSON object"
 
@@ -70,7 +70,7 @@ func wellFormed(body []byte) (object gjson.Result, failed string) {
 	if !object.IsObject() {
 		return object, NotJSON
 	}
-	return object, ErrorIn(object)
+	return object, ErrorMessage(object)
 }
 
 func MustJSON(v any) []byte {

@@ -7,7 +7,7 @@ import (
 
 func TestStreamMeaning(t *testing.T) {
 	const silent, answered, ended, both, failed = "silent", "answered", "ended", "answered and ended", "failed"
-	say := func(m Meaning) string {
+	say := func(m EventInfo) string {
 		switch {
 		case m.Failed != "":
 			return failed
@@ -63,8 +63,8 @@ func TestStreamMeaning(t *testing.T) {
 		"message stop reason":   {Messages{}, `data: {"type":"message_delta","delta":{"stop_reason":"end_turn"}}`, answered},
 		"message stop":          {Messages{}, `data: {"type":"message_stop"}`, ended},
 		"message error":         {Messages{}, "event: error\n" + `data: {"type":"error","error":{"type":"overloaded_error","message":"x"}}`, failed},
-		"infill":                {Plain{}, `data: {"content":"x","stop":false}`, answered},
-		"infill end":            {Plain{}, `data: {"content":"","stop":true}`, both},
+		"infill":                {Generic{}, `data: {"content":"x","stop":false}`, answered},
+		"infill end":            {Generic{}, `data: {"content":"","stop":true}`, both},
 		"not JSON is no answer": {Chat, "data: hello", silent},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -72,7 +72,7 @@ func TestStreamMeaning(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := say(tc.d.Read(e, false)); got != tc.want {
+			if got := say(tc.d.InspectEvent(e, false)); got != tc.want {
 				t.Errorf("%s is %s, want %s", tc.sse, got, tc.want)
 			}
 		})
@@ -90,7 +90,7 @@ func TestUsageIsSeenAfterCommit(t *testing.T) {
 		"messages":  {Messages{}, `data: {"type":"message_delta","delta":{},"usage":{"input_tokens":3,"output_tokens":4}}`},
 	} {
 		e, _ := NewEventReader(strings.NewReader(tc.sse)).Next()
-		u := tc.d.Read(e, true).Usage
+		u := tc.d.InspectEvent(e, true).Usage
 		if u.Prompt == nil || *u.Prompt != 3 || u.Completion == nil || *u.Completion != 4 {
 			t.Errorf("%s: usage %+v", name, u)
 		}
@@ -117,11 +117,11 @@ func TestWholeAnswers(t *testing.T) {
 		"failed response":     {Responses{}, `{"error":null,"status":"failed","output":[]}`, "status failed"},
 		"message":             {Messages{}, `{"type":"message","content":[]}`, ""},
 		"message error":       {Messages{}, `{"type":"error","error":{"message":"x"}}`, "x"},
-		"embeddings":          {Plain{}, `{"data":[],"usage":{"prompt_tokens":1}}`, ""},
-		"an array":            {Plain{}, `[{"index":0}]`, ""},
+		"embeddings":          {Generic{}, `{"data":[],"usage":{"prompt_tokens":1}}`, ""},
+		"an array":            {Generic{}, `[{"index":0}]`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := tc.d.Judge([]byte(tc.body))
+			m := tc.d.InspectBody([]byte(tc.body))
 			if tc.failed == "" && m.Failed != "" || tc.failed != "" && !strings.Contains(m.Failed, tc.failed) {
 				t.Errorf("failed: %q, want %q", m.Failed, tc.failed)
 			}

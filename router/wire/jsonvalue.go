@@ -18,9 +18,9 @@ func IsObject(text []byte) bool {
 
 func ValidJSON(text []byte) bool { return Scan(text, nil) }
 
-// NameOf is what a key says, in spite of its looks: "\u006dodel" is the same as
+// MemberName is what a key says, in spite of its looks: "\u006dodel" is the same as
 // "model" to every parser.
-func NameOf(key []byte) []byte {
+func MemberName(key []byte) []byte {
 	if bytes.IndexByte(key, '\\') >= 0 {
 		return []byte(Unquote(string(key)))
 	}
@@ -37,7 +37,7 @@ func Unquote(s string) string {
 
 // Quote writes a JSON string. strconv's Quote would escape as Go does.
 func Quote(s string) string {
-	if isPlain(s) {
+	if needsNoEscape(s) {
 		return `"` + s + `"`
 	}
 	out, err := json.Marshal(s)
@@ -47,8 +47,8 @@ func Quote(s string) string {
 	return string(out)
 }
 
-// isPlain says whether a text means itself in a JSON string, as a model's name does.
-func isPlain(s string) bool {
+// needsNoEscape says whether a text means itself in a JSON string, as a model's name does.
+func needsNoEscape(s string) bool {
 	for _, c := range []byte(s) {
 		if c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
 			return false
@@ -57,9 +57,9 @@ func isPlain(s string) bool {
 	return true
 }
 
-// NumberIn reads a number in whatever form a backend may take for one: 100000, 1e5,
+// LenientNumber reads a number in whatever form a backend may take for one: 100000, 1e5,
 // 100000.0 or "100000". 0 = it is none, or not above 0.
-func NumberIn(value []byte) int64 {
+func LenientNumber(value []byte) int64 {
 	text := string(value)
 	if value[0] == '"' {
 		text = strings.TrimSpace(Unquote(text))

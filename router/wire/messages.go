@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/tidwall/gjson"
@@ -10,9 +11,9 @@ import (
 // Source: Anthropic's API reference, "Messages" and "Streaming messages".
 type Messages struct{}
 
-func (Messages) Read(e Event, committed bool) Meaning {
+func (Messages) InspectEvent(e Event, committed bool) EventInfo {
 	if len(e.Data) == 0 {
-		return Meaning{}
+		return EventInfo{}
 	}
 	kind := string(e.Name)
 	if kind == "" {
@@ -20,19 +21,19 @@ func (Messages) Read(e Event, committed bool) Meaning {
 	}
 	switch kind {
 	case "message_stop":
-		return Meaning{Ended: true}
+		return EventInfo{Ended: true}
 	case "error":
-		return Meaning{Failed: OrElse(ErrorIn(gjson.ParseBytes(e.Data)), "an error without a message")}
+		return EventInfo{Failed: cmp.Or(ErrorMessage(gjson.ParseBytes(e.Data)), "an error without a message")}
 	case "message_start":
 		u := messagesUsage(gjson.GetBytes(e.Data, "message"))
 		u.Completion = nil // of an answer that has not begun; the last event tells
-		return Meaning{Usage: u}
+		return EventInfo{Usage: u}
 	case "message_delta":
 		object := gjson.ParseBytes(e.Data)
-		return Meaning{Answered: object.Get("delta.stop_reason").Type == gjson.String, Usage: messagesUsage(object)}
+		return EventInfo{Answered: object.Get("delta.stop_reason").Type == gjson.String, Usage: messagesUsage(object)}
 	}
 	if committed {
-		return Meaning{}
+		return EventInfo{}
 	}
 	object := gjson.ParseBytes(e.Data)
 	switch kind {
@@ -40,21 +41,21 @@ func (Messages) Read(e Event, committed bool) Meaning {
 		block := object.Get("content_block")
 		switch block.Get("type").Str {
 		case "text", "thinking": // an empty shell at first
-			return Meaning{Answered: HasContent(block.Get("text")) || HasContent(block.Get("thinking"))}
+			return EventInfo{Answered: HasContent(block.Get("text")) || HasContent(block.Get("thinking"))}
 		}
-		return Meaning{Answered: true} // tool_use says which tool
+		return EventInfo{Answered: true} // tool_use says which tool
 	case "content_block_delta":
 		for _, field := range []string{"text", "thinking", "partial_json", "signature"} {
 			if HasContent(object.Get("delta." + field)) {
-				return Meaning{Answered: true}
+				return EventInfo{Answered: true}
 			}
 		}
-		return Meaning{}
+		return EventInfo{}
 	}
-	return Meaning{Failed: ErrorIn(object)}
+	return EventInfo{Failed: ErrorMessage(object)}
 }
 
-func (Messages) Judge(body []byte) Meaning {
+func (Messages) InspectBody(body []byte) EventInfo {
 	object, failed := wellFormed(body)
 	if failed == "" && object.Get("type").Str == "error" {
 		failed = "an error without a message"
@@ -63,9 +64,9 @@ func (Messages) Judge(body []byte) Meaning {
 		failed = "an answer without content"
 	}
 	if failed != "" {
-		return Meaning{Failed: failed}
+		return EventInfo{Failed: failed}
 	}
-	return Meaning{Answered: true, Ended: true, Usage: messagesUsage(object)}
+	return EventInfo{Answered: true, Ended: true, Usage: messagesUsage(object)}
 }
 
 // messagesUsage reads Anthropic's "usage", whose input_tokens are those that were

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -11,12 +12,12 @@ import (
 // Source: OpenAI's API reference, "Responses" and "Streaming events".
 type Responses struct{ openAIErrors }
 
-func (Responses) Read(e Event, committed bool) Meaning {
+func (Responses) InspectEvent(e Event, committed bool) EventInfo {
 	if len(e.Data) == 0 {
-		return Meaning{}
+		return EventInfo{}
 	}
 	if IsDone(e.Data) { // OpenRouter adds it
-		return Meaning{Ended: true}
+		return EventInfo{Ended: true}
 	}
 	kind := string(e.Name)
 	if kind == "" {
@@ -24,34 +25,34 @@ func (Responses) Read(e Event, committed bool) Meaning {
 	}
 	switch kind {
 	case "response.completed", "response.incomplete":
-		return Meaning{Answered: true, Ended: true, Usage: responsesUsage.In(gjson.GetBytes(e.Data, "response.usage"))}
+		return EventInfo{Answered: true, Ended: true, Usage: responsesUsage.In(gjson.GetBytes(e.Data, "response.usage"))}
 	case "response.failed":
-		return Meaning{Failed: OrElse(ErrorIn(gjson.GetBytes(e.Data, "response")), "response.failed")}
+		return EventInfo{Failed: cmp.Or(ErrorMessage(gjson.GetBytes(e.Data, "response")), "response.failed")}
 	case "error":
 		object := gjson.ParseBytes(e.Data)
-		return Meaning{Failed: OrElse(ErrorIn(object), OrElse(object.Get("message").Str, "an error without a message"))}
+		return EventInfo{Failed: cmp.Or(ErrorMessage(object), cmp.Or(object.Get("message").Str, "an error without a message"))}
 	}
 	if committed {
-		return Meaning{}
+		return EventInfo{}
 	}
 	object := gjson.ParseBytes(e.Data)
-	if failed := ErrorIn(object); failed != "" {
-		return Meaning{Failed: failed}
+	if failed := ErrorMessage(object); failed != "" {
+		return EventInfo{Failed: failed}
 	}
 	switch {
 	case strings.HasSuffix(kind, ".delta"):
-		return Meaning{Answered: HasContent(object.Get("delta"))}
+		return EventInfo{Answered: HasContent(object.Get("delta"))}
 	case kind == "response.output_item.added":
 		// A message or a reasoning item is an empty shell at first; a call of a
 		// tool says which one.
-		return Meaning{Answered: strings.HasSuffix(object.Get("item.type").Str, "_call")}
+		return EventInfo{Answered: strings.HasSuffix(object.Get("item.type").Str, "_call")}
 	case strings.HasSuffix(kind, ".done"):
-		return Meaning{Answered: true}
+		return EventInfo{Answered: true}
 	}
-	return Meaning{}
+	return EventInfo{}
 }
 
-func (Responses) Judge(body []byte) Meaning {
+func (Responses) InspectBody(body []byte) EventInfo {
 	object, failed := wellFormed(body)
 	if failed == "" && object.Get("status").Str == "failed" {
 		failed = "status failed"
@@ -60,9 +61,9 @@ func (Responses) Judge(body []byte) Meaning {
 		failed = "an answer without output"
 	}
 	if failed != "" {
-		return Meaning{Failed: failed}
+		return EventInfo{Failed: failed}
 	}
-	return Meaning{Answered: true, Ended: true, Usage: responsesUsage.In(object.Get("usage"))}
+	return EventInfo{Answered: true, Ended: true, Usage: responsesUsage.In(object.Get("usage"))}
 }
 
 func (Responses) ErrorEvent(e Error) []byte {
@@ -72,11 +73,4 @@ func (Responses) ErrorEvent(e Error) []byte {
 		Message string  `json:"message"`
 		Param   *string `json:"param"`
 	}{"error", e.Code, e.Message, nil}))
-}
-
-func OrElse(s, other string) string {
-	if s == "" {
-		return other
-	}
-	return s
 }

@@ -173,8 +173,8 @@ func (r *EventReader) parse(raw []byte) Event {
 	return e
 }
 
-// Carries says whether the event is likely to be a part of an answer, a token as a
+// LikelyContent says whether the event is likely to be a part of an answer, a token as a
 // rule: in dialects that name their events, a delta.
-func (e Event) Carries() bool {
+func (e Event) LikelyContent() bool {
 	return len(e.Data) > 0 && (e.Name == nil && e.Data[0] == '{' || bytes.HasSuffix(e.Name, []byte("delta")))
 }

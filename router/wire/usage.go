@@ -121,7 +121,7 @@ func (s *UsageSum) Add(e Event, u Usage) Usage {
 	if s == nil || u.Completion == nil {
 		return u
 	}
-	alone := MayHold(e.Data, `"choices":[]`)
+	alone := MightContain(e.Data, `"choices":[]`)
 	s.inChoices = s.inChoices || !alone
 	if !alone || !s.inChoices { // not twice
 		s.completion += *u.Completion
