@@ -13,36 +13,6 @@ import (
 	"github.com/llmsup/llmsup/router/request"
 )
 
-// A Reason says in one word why a call was not answered by its route's
-// primary. The words are part of the contract: header, log, metrics, ledger.
-type Reason string
-
-// The reasons of the contract.
-const (
-	Starting        Reason = "starting"
-	Loading         Reason = "loading"
-	Restarting      Reason = "restarting"
-	Draining        Reason = "draining"
-	Drained         Reason = "drained"
-	Degraded        Reason = "degraded"
-	Failed          Reason = "failed"
-	Saturated       Reason = "saturated"
-	Connect         Reason = "connect"
-	Timeout         Reason = "timeout"
-	Stalled         Reason = "stalled"
-	Lost            Reason = "lost"
-	Status          Reason = "status"
-	ContextOverflow Reason = "context_overflow"
-	Unsupported     Reason = "unsupported"
-	BadResponse     Reason = "bad_response"
-)
-
-// Reasons are all of them, in the order of the contract.
-var Reasons = []Reason{
-	Starting, Loading, Restarting, Draining, Drained, Degraded, Failed, Saturated, Connect, Timeout, Stalled, Lost,
-	Status, ContextOverflow, Unsupported, BadResponse,
-}
-
 // Local is what the router needs of a llama-server that somebody supervises.
 // State is asked once a call and must not wait for anything.
 type Local interface {

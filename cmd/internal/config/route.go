@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/models"
-	"github.com/llmsup/llmsup/router"
 )
 
 // minTimeout and maxTimeout bound the waits that an operator can mean: what is
@@ -64,7 +63,7 @@ func (c *Config) validateFallback(name string, route models.Route) error {
 		return at("fallback", "%q is the primary itself", route.Fallback)
 	}
 	for _, reason := range route.FallbackOn.Words() {
-		if !slices.Contains(router.Reasons, router.Reason(reason)) {
+		if !slices.Contains(models.Reasons, models.Reason(reason)) {
 			return at("fallback_on", "%s is no reason; there are %s", shown(reason), reasonNames())
 		}
 	}
@@ -129,7 +128,7 @@ func (c *Config) leadsHere(target string) bool {
 
 func reasonNames() string {
 	var names []string
-	for _, reason := range router.Reasons {
+	for _, reason := range models.Reasons {
 		names = append(names, string(reason))
 	}
 	return strings.Join(names, ", ")

@@ -1,0 +1,33 @@
+package models
+
+// Reason is why a call was not answered by its route's primary, in one word. The
+// words are part of the contract: header, log, metrics, ledger, and a route's
+// fallback_on.
+type Reason string
+
+// The reasons of the contract.
+const (
+	ReasonStarting        Reason = "starting"
+	ReasonLoading         Reason = "loading"
+	ReasonRestarting      Reason = "restarting"
+	ReasonDraining        Reason = "draining"
+	ReasonDrained         Reason = "drained"
+	ReasonDegraded        Reason = "degraded"
+	ReasonFailed          Reason = "failed"
+	ReasonSaturated       Reason = "saturated"
+	ReasonConnect         Reason = "connect"
+	ReasonTimeout         Reason = "timeout"
+	ReasonStalled         Reason = "stalled"
+	ReasonLost            Reason = "lost"
+	ReasonStatus          Reason = "status"
+	ReasonContextOverflow Reason = "context_overflow"
+	ReasonUnsupported     Reason = "unsupported"
+	ReasonBadResponse     Reason = "bad_response"
+)
+
+// Reasons are all of them, in the order of the contract.
+var Reasons = []Reason{
+	ReasonStarting, ReasonLoading, ReasonRestarting, ReasonDraining, ReasonDrained,
+	ReasonDegraded, ReasonFailed, ReasonSaturated, ReasonConnect, ReasonTimeout,
+	ReasonStalled, ReasonLost, ReasonStatus, ReasonContextOverflow, ReasonUnsupported, ReasonBadResponse,
+}
