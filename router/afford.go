@@ -45,7 +45,7 @@ func (p *plan) overBudgetError(cause string) wire.Error {
 		Status: http.StatusTooManyRequests, Type: wire.TypeQuota, Code: wire.CodeOverBudget, Message: message,
 		RetryAfter: int(over.RetryAfter.Seconds()) + 1,
 	}
-	if over.Held() || p.localIsNear() {
+	if over.OnlyByReservations() || p.localIsNear() {
 		e.RetryAfter = wire.RetrySoon
 	}
 	return e

@@ -47,7 +47,7 @@ func (m bookMetrics) Describe(all chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (m bookMetrics) Collect(all chan<- prometheus.Metric) {
 	books := m.rt.routing.Load().books
-	for _, s := range books.Budget.Standings(time.Now()) {
+	for _, s := range books.Budget.Statuses(time.Now()) {
 		for desc, amount := range map[*prometheus.Desc]usd.Amount{budgetLimit: s.Limit, budgetSpent: s.Spent, budgetReserved: s.Reserved} {
 			all <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, amount.Float(), labelled(s.Key), s.Period.String())
 		}
@@ -58,7 +58,7 @@ func (m bookMetrics) Collect(all chan<- prometheus.Metric) {
 	s := books.Ledger.State()
 	collectStates(all, ledgerCondition, ledgerConditions, s.Condition)
 	aside := 0.0
-	if s.Aside != "" {
+	if s.Quarantined != "" {
 		aside = 1
 	}
 	for desc, value := range map[*prometheus.Desc]float64{ledgerLag: s.Lag.Seconds(), ledgerWaiting: float64(s.Waiting), ledgerAside: aside} {

@@ -31,11 +31,11 @@ func (b *Books) clock() time.Time {
 // wait for anything.
 type Prices interface {
 	// Book returns the prices of the upstream of that name; nil = none are known.
-	Book(upstream string) *price.Book
+	Book(upstream string) *price.PriceList
 }
 
 // book returns the prices of an upstream; an empty book where nobody knows any.
-func (b *Books) book(upstream string) *price.Book {
+func (b *Books) book(upstream string) *price.PriceList {
 	if b.Prices == nil {
 		return nil
 	}

@@ -18,9 +18,9 @@ import (
 )
 
 // priceList is Prices that do not change.
-type priceList map[string]*price.Book
+type priceList map[string]*price.PriceList
 
-func (l priceList) Book(upstream string) *price.Book { return l[upstream] }
+func (l priceList) Book(upstream string) *price.PriceList { return l[upstream] }
 
 // prices of the cloud: a dollar a thousand prompt tokens, two a thousand of the
 // answer's, and a tenth for cached ones.
@@ -36,7 +36,7 @@ func prices(models ...string) priceList {
 	for _, model := range models {
 		table[model] = price.Prices{Prompt: parse("0.001"), Completion: parse("0.002"), Cached: &cached}
 	}
-	return priceList{"openrouter": price.NewBook(table, nil, nil)}
+	return priceList{"openrouter": price.NewPriceList(table, nil, nil)}
 }
 
 func dollars(s string) usd.Amount {

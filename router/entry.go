@@ -89,15 +89,15 @@ func (rec *record) enter(partial bool) *ledger.Receipt {
 			Reason: string(rec.reason), Status: rec.finalStatus(), Stream: c.streams(),
 			Local: rec.local, LocalPrimary: rec.meant, Paid: rec.paid, Resumed: rec.resumedBy != "", Partial: partial,
 		},
-		Prompt: rec.usage.Prompt, Cached: rec.usage.Cached, Completed: rec.usage.Completion,
+		Prompt: rec.usage.Prompt, Cached: rec.usage.Cached, Completion: rec.usage.Completion,
 		Cost: rec.cost, Saved: rec.saved,
-		First: rec.firstAnswer, Took: time.Since(c.began), Pending: rec.pending,
+		FirstAnswer: rec.firstAnswer, Duration: time.Since(c.began), Pending: rec.pending,
 	}
 	if rec.cost == nil {
 		row.Charged = &rec.charged
 	}
-	if row.First > 0 {
-		row.First = max(row.First, time.Millisecond) // 0 would say that there was none
+	if row.FirstAnswer > 0 {
+		row.FirstAnswer = max(row.FirstAnswer, time.Millisecond) // 0 would say that there was none
 	}
 	if rec.backend == "" || rec.status >= 400 {
 		row.Model = rec.modelOfNobody()

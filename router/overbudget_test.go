@@ -147,7 +147,7 @@ func TestBudgetNeverExceeded(t *testing.T) {
 		if spent > usd.Dollar || spent < dollars("0.9") || refused == 0 || answered == 0 {
 			t.Errorf("day %d: %s is spent, %d calls answered, %d refused", day, spent, answered, refused)
 		}
-		for _, s := range books.Budget.Standings(now) {
+		for _, s := range books.Budget.Statuses(now) {
 			if s.Spent != spent || s.Reserved != 0 {
 				t.Errorf("day %d: %+v, want %s spent", day, s, spent)
 			}

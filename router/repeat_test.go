@@ -57,7 +57,7 @@ func TestReservationOutlivesRepeats(t *testing.T) {
 	edit, books := withBooks(t, daily("100"))
 	var n atomic.Int32
 	b := newBench(t, answers, func(w http.ResponseWriter, _ *http.Request) {
-		if s := books.Budget.Standings(time.Now()); len(s) != 1 || s[0].Reserved == 0 {
+		if s := books.Budget.Statuses(time.Now()); len(s) != 1 || s[0].Reserved == 0 {
 			t.Errorf("while the upstream is asked: %+v", s)
 		}
 		refuseUntil(w, n.Add(1), 1+repeats, 503, "0")
@@ -65,7 +65,7 @@ func TestReservationOutlivesRepeats(t *testing.T) {
 	if r := b.chat("gpt-4o", false); r.status != 200 || n.Load() != 1+repeats {
 		t.Errorf("%d after %d calls: %s", r.status, n.Load(), r.body)
 	}
-	if s := books.Budget.Standings(time.Now()); s[0].Reserved != 0 {
+	if s := books.Budget.Statuses(time.Now()); s[0].Reserved != 0 {
 		t.Errorf("after the call: %+v", s)
 	}
 }

@@ -68,7 +68,7 @@ const statusUnfinished = 502
 func (r *reservation) cancel() {
 	if r != nil && !r.settled {
 		r.settled = true
-		r.budget.Release()
+		r.budget.Cancel()
 		r.pending.Cancel()
 	}
 }
@@ -136,7 +136,7 @@ func (r *reservation) settle(u wire.Usage, complete bool) charge {
 	} else {
 		tokens, known := r.tokens(u)
 		amount, priced := mostExpensive(r.call.books.book(r.step.backend.name()), r.models, tokens)
-		if amount == usd.Most { // no call costs that much: the usage is wrong
+		if amount == usd.Max { // no call costs that much: the usage is wrong
 			amount, known = 0, false
 		}
 		if known && priced && complete {
@@ -171,7 +171,7 @@ func (r *reservation) tokens(u wire.Usage) (t price.Tokens, known bool) {
 // mostExpensive returns what tokens cost at the most expensive of some models of a
 // backend. A model of unknown price has unknownModelPrice. known says that there is
 // one model, and its price is known. More than usd.Most is usd.Most.
-func mostExpensive(prices *price.Book, models []string, t price.Tokens) (amount usd.Amount, known bool) {
+func mostExpensive(prices *price.PriceList, models []string, t price.Tokens) (amount usd.Amount, known bool) {
 	known = len(models) == 1
 	for _, model := range models {
 		p, _, ok := prices.Lookup(model)
@@ -180,7 +180,7 @@ func mostExpensive(prices *price.Book, models []string, t price.Tokens) (amount 
 		}
 		cost, ok := p.Cost(t)
 		if !ok {
-			cost = usd.Most
+			cost = usd.Max
 		}
 		amount = max(amount, cost)
 	}

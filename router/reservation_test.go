@@ -148,7 +148,7 @@ func TestSettle(t *testing.T) {
 			if (got.cost == nil) != (tc.cost == "") || got.cost != nil && *got.cost != dollars(tc.cost) || got.charged != dollars(tc.charged) {
 				t.Errorf("cost %v, charged %s; want %q, %s", got.cost, got.charged, tc.cost, tc.charged)
 			}
-			if s := books.Budget.Standings(c.books.clock())[0]; s.Spent != got.charged || s.Reserved != 0 {
+			if s := books.Budget.Statuses(c.books.clock())[0]; s.Spent != got.charged || s.Reserved != 0 {
 				t.Errorf("the budget has %+v", s)
 			}
 			got.pending.Cancel()
@@ -266,7 +266,7 @@ func TestModelChoices(t *testing.T) {
 	}
 	_, books := withBooks(t, daily("100"))
 	expensive := price.Table{"a": {Completion: 1}, "b": {Completion: 1_000_000_000}}
-	books.Prices = priceList{"openrouter": price.NewBook(expensive, nil, nil)}
+	books.Prices = priceList{"openrouter": price.NewPriceList(expensive, nil, nil)}
 	body, err := request.ParseBody([]byte(`{"model":"a","models":["b"],"max_tokens":1000}`))
 	if err != nil {
 		t.Fatal(err)
@@ -314,7 +314,7 @@ func TestLate503IsCharged(t *testing.T) {
 		r, _ := c.reserve(step{backend: &upstreamBackend{Upstream: Upstream{Name: "openrouter", Key: "k"}}, model: "openai/gpt-4o", estimate: dollars("2")})
 		f := &failure{begun: true, resp: &http.Response{StatusCode: status}}
 		f.settle(r)
-		if spent := books.Budget.Standings(c.books.clock())[0].Spent; (spent > 0) != want {
+		if spent := books.Budget.Statuses(c.books.clock())[0].Spent; (spent > 0) != want {
 			t.Errorf("%d: %s is charged", status, spent)
 		}
 		if f.charge != nil {

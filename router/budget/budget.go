@@ -48,8 +48,8 @@ func (p Period) String() string {
 	return "daily"
 }
 
-// window returns the window that a moment is in.
-func (p Period) window(now time.Time) (from, to time.Time) {
+// windowAt returns the window that a moment is in.
+func (p Period) windowAt(now time.Time) (from, to time.Time) {
 	year, month, day := now.UTC().Date()
 	if p == Monthly {
 		from = time.Date(year, month, 1, 0, 0, 0, 0, time.UTC)
@@ -66,8 +66,8 @@ func (l Limits) of(p Period) *usd.Amount {
 	return l.Daily
 }
 
-// everybody is the account of all keys together. No key is called so.
-const everybody = ""
+// allKeys is the account of all keys together. No key is called so.
+const allKeys = ""
 
 // warnAt is the share of a limit, in percent, at which the operator is warned.
 const warnAt = 80
@@ -80,9 +80,9 @@ type account struct {
 	warned          bool
 }
 
-// window is a span of time and its account. The last windows are kept, so that a
+// windowAccount is a span of time and its account. The last windows are kept, so that a
 // clock that jumps ahead and back finds the account that it left.
-type window struct {
+type windowAccount struct {
 	from, to time.Time
 	*account
 }
@@ -99,7 +99,7 @@ type Budget struct {
 
 	mu       sync.Mutex
 	config   Config
-	accounts map[accountID][]window // the one that was used last is the last
+	accounts map[accountID][]windowAccount // the one that was used last is the last
 }
 
 // keptWindows is how many accounts of a key and a period are kept.
@@ -108,24 +108,24 @@ const keptWindows = 3
 // New makes a budget of which nothing is spent. warn is told once a window when
 // most of a limit is gone; it may be nil.
 func New(config Config, warn func(Warning)) *Budget {
-	return &Budget{warn: warn, config: config, accounts: map[accountID][]window{}}
+	return &Budget{warn: warn, config: config, accounts: map[accountID][]windowAccount{}}
 }
 
 // at returns the window that now is in, and makes it the last one of its list. The
 // caller holds the mutex.
-func (b *Budget) at(id accountID, now time.Time) window {
-	from, to := id.period.window(now)
+func (b *Budget) at(id accountID, now time.Time) windowAccount {
+	from, to := id.period.windowAt(now)
 	list := b.accounts[id]
 	if n := len(list); n > 0 && list[n-1].from.Equal(from) {
 		return list[n-1]
 	}
-	w := window{from, to, &account{}}
-	if i := slices.IndexFunc(list, func(w window) bool { return w.from.Equal(from) }); i >= 0 {
+	w := windowAccount{from, to, &account{}}
+	if i := slices.IndexFunc(list, func(w windowAccount) bool { return w.from.Equal(from) }); i >= 0 {
 		w = list[i]
 		list = slices.Delete(list, i, i+1)
 	} else if len(list) > 0 {
 		// A clock that is set back to before this budget began does not empty it.
-		first := slices.MinFunc(list, func(a, b window) int { return a.from.Compare(b.from) })
+		first := slices.MinFunc(list, func(a, b windowAccount) int { return a.from.Compare(b.from) })
 		if from.Before(first.from) {
 			w.account = first.account
 		}
@@ -137,7 +137,7 @@ func (b *Budget) at(id accountID, now time.Time) window {
 
 // limit returns what an account may spend; nil = all it wants.
 func (b *Budget) limit(id accountID) *usd.Amount {
-	if id.key == everybody {
+	if id.key == allKeys {
 		return b.config.of(id.period)
 	}
 	return b.config.PerKey[id.key].of(id.period)
@@ -148,8 +148,8 @@ func (b *Budget) limit(id accountID) *usd.Amount {
 func ids(key string) []accountID {
 	var list []accountID
 	for _, p := range periods {
-		list = append(list, accountID{everybody, p})
-		if key != everybody {
+		list = append(list, accountID{allKeys, p})
+		if key != allKeys {
 			list = append(list, accountID{key, p})
 		}
 	}
@@ -162,8 +162,8 @@ type Reservation struct {
 	budget   *Budget
 	estimate usd.Amount
 	ids      []accountID
-	accounts []window
-	over     bool
+	accounts []windowAccount
+	settled  bool
 }
 
 // Limited says whether anything limits what a key's calls may cost.
@@ -174,7 +174,7 @@ func (b *Budget) Limited(key string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, p := range periods {
-		if b.limit(accountID{everybody, p}) != nil || b.limit(accountID{key, p}) != nil {
+		if b.limit(accountID{allKeys, p}) != nil || b.limit(accountID{key, p}) != nil {
 			return true
 		}
 	}
@@ -204,7 +204,7 @@ func (b *Budget) exceeded(ids []accountID, now time.Time, estimate usd.Amount) (
 			exceeded = &Exceeded{
 				Key: id.key, Period: id.period, Limit: *limit, Spent: a.spent, Reserved: a.reserved, Estimate: estimate,
 				Ends: a.to, RetryAfter: a.to.Sub(now),
-				keyed: len(ids) > len(periods),
+				hasKey: len(ids) > len(periods),
 			}
 		}
 	}
@@ -243,12 +243,12 @@ func (r *Reservation) Settle(actual usd.Amount) {
 	b := r.budget
 	b.mu.Lock()
 	var warnings []Warning
-	if !r.over {
-		r.over = true
+	if !r.settled {
+		r.settled = true
 		for i, a := range r.accounts {
 			a.reserved -= r.estimate
 			a.spent += max(actual, 0)
-			warnings = append(warnings, b.nearing(r.ids[i], a)...)
+			warnings = append(warnings, b.dueWarnings(r.ids[i], a)...)
 		}
 	}
 	b.mu.Unlock()
@@ -259,23 +259,23 @@ func (r *Reservation) Settle(actual usd.Amount) {
 	}
 }
 
-// Release gives back what was set aside for a call that cost nothing.
-func (r *Reservation) Release() { r.Settle(0) }
+// Cancel gives back what was set aside for a call that cost nothing.
+func (r *Reservation) Cancel() { r.Settle(0) }
 
-// nearing returns the warning that an account deserves and has not had. A window
+// dueWarnings returns the warning that an account deserves and has not had. A window
 // that is over deserves none.
-func (b *Budget) nearing(id accountID, a window) []Warning {
+func (b *Budget) dueWarnings(id accountID, a windowAccount) []Warning {
 	limit := b.limit(id)
 	list := b.accounts[id]
-	if limit == nil || a.warned || list[len(list)-1].account != a.account || !near(a.spent, *limit) {
+	if limit == nil || a.warned || list[len(list)-1].account != a.account || !isNear(a.spent, *limit) {
 		return nil
 	}
 	a.warned = true
 	return []Warning{{Key: id.key, Period: id.period, Limit: *limit, Spent: a.spent, Ends: a.to}}
 }
 
-// near says that most of a limit is gone. Of nothing that is never so.
-func near(spent, limit usd.Amount) bool { return limit > 0 && spent >= limit*warnAt/100 }
+// isNear says that most of a limit is gone. Of nothing that is never so.
+func isNear(spent, limit usd.Amount) bool { return limit > 0 && spent >= limit*warnAt/100 }
 
 // Spent returns what is booked in a span of time, by key, "" for calls without
 // one. The ledger can say.
@@ -287,14 +287,14 @@ type Spent func(from, to time.Time) (map[string]usd.Amount, error)
 func (b *Budget) Restore(since time.Time, spent Spent) error {
 	past := map[accountID]usd.Amount{}
 	for _, p := range periods {
-		from, _ := p.window(since)
+		from, _ := p.windowAt(since)
 		sums, err := spent(from, since)
 		if err != nil {
 			return fmt.Errorf("read what is spent since %s from the ledger: %w", from.Format(time.RFC3339), err)
 		}
 		for key, sum := range sums {
-			past[accountID{everybody, p}] += sum
-			if key != everybody {
+			past[accountID{allKeys, p}] += sum
+			if key != allKeys {
 				past[accountID{key, p}] += sum
 			}
 		}
@@ -305,15 +305,15 @@ func (b *Budget) Restore(since time.Time, spent Spent) error {
 		if len(b.accounts[id]) == 0 {
 			b.at(id, since)
 		}
-		from, _ := id.period.window(since)
-		i := slices.IndexFunc(b.accounts[id], func(w window) bool { return w.from.Equal(from) })
+		from, _ := id.period.windowAt(since)
+		i := slices.IndexFunc(b.accounts[id], func(w windowAccount) bool { return w.from.Equal(from) })
 		if i < 0 { // that window is over by now
 			continue
 		}
 		a := b.accounts[id][i]
 		a.spent += sum
 		// Whoever was warned before the restart is not warned again.
-		if limit := b.limit(id); limit != nil && near(a.spent, *limit) {
+		if limit := b.limit(id); limit != nil && isNear(a.spent, *limit) {
 			a.warned = true
 		}
 	}
@@ -328,15 +328,15 @@ func (b *Budget) SetConfig(config Config) {
 	b.config = config
 	for id, list := range b.accounts {
 		for _, a := range list {
-			if limit := b.limit(id); limit == nil || !near(a.spent, *limit) {
+			if limit := b.limit(id); limit == nil || !isNear(a.spent, *limit) {
 				a.warned = false
 			}
 		}
 	}
 }
 
-// Standing is how an account with a limit stands.
-type Standing struct {
+// LimitStatus is how an account with a limit stands.
+type LimitStatus struct {
 	Key      string // "" = all calls together
 	Period   Period
 	Limit    usd.Amount
@@ -345,20 +345,20 @@ type Standing struct {
 	Ends     time.Time  // of the window
 }
 
-// Standings returns how every limit stands, those of all calls first.
-func (b *Budget) Standings(now time.Time) []Standing {
+// Statuses returns how every limit stands, those of all calls first.
+func (b *Budget) Statuses(now time.Time) []LimitStatus {
 	if b == nil {
 		return nil
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var list []Standing
-	for _, key := range append([]string{everybody}, slices.Sorted(maps.Keys(b.config.PerKey))...) {
+	var list []LimitStatus
+	for _, key := range append([]string{allKeys}, slices.Sorted(maps.Keys(b.config.PerKey))...) {
 		for _, p := range periods {
 			id := accountID{key, p}
 			if limit := b.limit(id); limit != nil {
 				a := b.at(id, now)
-				list = append(list, Standing{Key: key, Period: p, Limit: *limit, Spent: a.spent, Reserved: a.reserved, Ends: a.to})
+				list = append(list, LimitStatus{Key: key, Period: p, Limit: *limit, Spent: a.spent, Reserved: a.reserved, Ends: a.to})
 			}
 		}
 	}

@@ -34,15 +34,15 @@ func must(t *testing.T, b *Budget, now time.Time, key, estimate string) *Reserva
 	return r
 }
 
-func standing(t *testing.T, b *Budget, now time.Time, key string, p Period) Standing {
+func standing(t *testing.T, b *Budget, now time.Time, key string, p Period) LimitStatus {
 	t.Helper()
-	for _, s := range b.Standings(now) {
+	for _, s := range b.Statuses(now) {
 		if s.Key == key && s.Period == p {
 			return s
 		}
 	}
 	t.Fatalf("no limit of key %q, %s", key, p)
-	return Standing{}
+	return LimitStatus{}
 }
 
 // Two hundred calls at once against one dollar, of which each costs up to what was
@@ -80,7 +80,7 @@ func TestNeverExceeded(t *testing.T) {
 					actual := usd.Amount(random.Int64N(int64(estimate) + 1))
 					if random.IntN(10) == 0 {
 						actual = 0
-						r.Release()
+						r.Cancel()
 					} else {
 						r.Settle(actual)
 					}
@@ -155,7 +155,7 @@ func TestLimits(t *testing.T) {
 			if got := noon.Add(no.RetryAfter).Format(time.RFC3339); got != c.until {
 				t.Errorf("until %s, want %s", got, c.until)
 			}
-			for _, s := range b.Standings(noon) {
+			for _, s := range b.Statuses(noon) {
 				if s.Reserved != 0 {
 					t.Errorf("a refused call has something set aside: %+v", s)
 				}
@@ -187,14 +187,14 @@ func TestExceededOfAKey(t *testing.T) {
 func TestHeld(t *testing.T) {
 	b := New(Config{Limits: Limits{Daily: dollars("1")}}, nil)
 	r := must(t, b, noon, "", "0.7")
-	if _, no := b.Reserve(noon, "", *dollars("0.4")); no == nil || !no.Held() || !strings.Contains(no.String(), "0.70 USD is set aside") {
+	if _, no := b.Reserve(noon, "", *dollars("0.4")); no == nil || !no.OnlyByReservations() || !strings.Contains(no.String(), "0.70 USD is set aside") {
 		t.Errorf("while a call is under way: %v", no)
 	}
 	r.Settle(*dollars("0.7"))
-	if _, no := b.Reserve(noon, "", *dollars("0.4")); no == nil || no.Held() || !strings.Contains(no.String(), "0.70 USD is spent") {
+	if _, no := b.Reserve(noon, "", *dollars("0.4")); no == nil || no.OnlyByReservations() || !strings.Contains(no.String(), "0.70 USD is spent") {
 		t.Errorf("when it is paid for: %v", no)
 	}
-	must(t, b, noon, "", "0.3").Release()
+	must(t, b, noon, "", "0.3").Cancel()
 	if r, no := b.Reserve(noon, "", -usd.Dollar); no != nil || r.estimate != 0 {
 		t.Errorf("an estimate below 0 is set aside: %+v, %v", r, no)
 	}
@@ -218,7 +218,7 @@ func TestMidnight(t *testing.T) {
 	if _, no := b.Reserve(tomorrow, "", *dollars("1")); no == nil || no.Period != Monthly || !no.Ends.Equal(time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)) {
 		t.Errorf("the month's limit is passed: %v", no)
 	}
-	must(t, b, noon.Add(48*time.Hour), "", "1").Release()
+	must(t, b, noon.Add(48*time.Hour), "", "1").Cancel()
 }
 
 // A clock that is set back gives nobody a second budget, and one that was years
@@ -233,7 +233,7 @@ func TestClock(t *testing.T) {
 	if s := standing(t, b, noon, "", Daily); s.Spent != *dollars("0.9") || s.Reserved != 0 {
 		t.Errorf("standing %+v", s)
 	}
-	must(t, b, noon.Add(12*time.Hour), "", "1").Release()
+	must(t, b, noon.Add(12*time.Hour), "", "1").Cancel()
 }
 
 // A clock that jumps a day ahead and back finds what was spent before the jump.
@@ -247,7 +247,7 @@ func TestClockThatJumps(t *testing.T) {
 			t.Fatalf("after a jump of %d days and back: %+v", days, no)
 		}
 	}
-	running.Release()
+	running.Cancel()
 	for _, days := range []int{-1, -40} {
 		if _, no := b.Reserve(noon.AddDate(0, 0, days), "", *dollars("0.2")); no == nil {
 			t.Errorf("a clock that is set back by %d days empties the budget", -days)
@@ -291,7 +291,7 @@ func TestWarnings(t *testing.T) {
 
 	// One that begins before midnight and ends after it has nobody to warn.
 	late := must(t, b, tomorrow.Add(24*time.Hour), "k", "1")
-	must(t, b, tomorrow.Add(48*time.Hour), "k", "0.1").Release()
+	must(t, b, tomorrow.Add(48*time.Hour), "k", "0.1").Cancel()
 	got = nil
 	if late.Settle(usd.Dollar); len(got) != 0 {
 		t.Errorf("warned of a day that is over: %q", got)
@@ -322,7 +322,7 @@ func TestRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	late.Settle(*dollars("0.04"))
-	for _, want := range []Standing{
+	for _, want := range []LimitStatus{
 		{Key: "", Period: Daily, Spent: *dollars("0.94")}, {Key: "", Period: Monthly, Spent: *dollars("27.04")}, {Key: "k", Period: Daily, Spent: *dollars("0.84")},
 	} {
 		if s := standing(t, b, noon, want.Key, want.Period); s.Spent != want.Spent || s.Reserved != 0 {
@@ -337,7 +337,7 @@ func TestRestore(t *testing.T) {
 	}
 
 	next := New(Config{Limits: Limits{Daily: dollars("1")}}, nil)
-	must(t, next, noon.Add(24*time.Hour), "", "0.5").Release()
+	must(t, next, noon.Add(24*time.Hour), "", "0.5").Cancel()
 	if err := next.Restore(noon, books); err != nil {
 		t.Fatal(err)
 	}
@@ -348,12 +348,12 @@ func TestRestore(t *testing.T) {
 
 func TestNoBudget(t *testing.T) {
 	var b *Budget
-	r, no := b.Reserve(noon, "k", usd.Most)
-	if no != nil || b.Standings(noon) != nil {
+	r, no := b.Reserve(noon, "k", usd.Max)
+	if no != nil || b.Statuses(noon) != nil {
 		t.Errorf("without a budget: %v", no)
 	}
 	r.Settle(usd.Dollar)
-	r.Release()
+	r.Cancel()
 }
 
 func TestConfig(t *testing.T) {

@@ -19,12 +19,12 @@ type Exceeded struct {
 	Ends       time.Time
 	RetryAfter time.Duration
 
-	keyed bool // the call came with a key
+	hasKey bool // the call came with a key
 }
 
-// Held says that the call would be within the limit but for what is set aside for
+// OnlyByReservations says that the call would be within the limit but for what is set aside for
 // calls under way: some of that may be given back long before the window ends.
-func (e *Exceeded) Held() bool {
+func (e *Exceeded) OnlyByReservations() bool {
 	return e.Spent+e.Estimate <= e.Limit && e.Spent < e.Limit
 }
 
@@ -32,15 +32,15 @@ func (e *Exceeded) Held() bool {
 // with a key gets no amounts of theirs.
 func (e *Exceeded) String() string {
 	const next = "paid calls are accepted again after %s; local calls are not affected"
-	if e.Key == everybody && e.keyed {
-		return fmt.Sprintf("the %s budget of all keys does not allow this call, which may cost %s; "+next, e.Period, cents(e.Estimate), e.Ends.Format(time.RFC3339))
+	if e.Key == allKeys && e.hasKey {
+		return fmt.Sprintf("the %s budget of all keys does not allow this call, which may cost %s; "+next, e.Period, formatAmount(e.Estimate), e.Ends.Format(time.RFC3339))
 	}
-	spent := fmt.Sprintf("%s is spent", cents(e.Spent))
+	spent := fmt.Sprintf("%s is spent", formatAmount(e.Spent))
 	if e.Reserved > 0 {
-		spent += fmt.Sprintf(" and %s is set aside for calls that are under way", cents(e.Reserved))
+		spent += fmt.Sprintf(" and %s is set aside for calls that are under way", formatAmount(e.Reserved))
 	}
 	return fmt.Sprintf("the %s of %s does not allow this call, which may cost %s: %s; "+next,
-		whose(e.Key, e.Period), cents(e.Limit), cents(e.Estimate), spent, e.Ends.Format(time.RFC3339))
+		budgetName(e.Key, e.Period), formatAmount(e.Limit), formatAmount(e.Estimate), spent, e.Ends.Format(time.RFC3339))
 }
 
 // Warning says that most of a limit is gone.
@@ -55,19 +55,19 @@ type Warning struct {
 // String says it for the operator.
 func (w Warning) String() string {
 	return fmt.Sprintf("%s of the %s is spent, %.0f %% of %s, until %s; over it calls that cost money get a 429",
-		cents(w.Spent), whose(w.Key, w.Period), 100*w.Spent.Float()/w.Limit.Float(), cents(w.Limit), w.Ends.Format(time.RFC3339))
+		formatAmount(w.Spent), budgetName(w.Key, w.Period), 100*w.Spent.Float()/w.Limit.Float(), formatAmount(w.Limit), w.Ends.Format(time.RFC3339))
 }
 
-func whose(key string, p Period) string {
-	if key == everybody {
+func budgetName(key string, p Period) string {
+	if key == allKeys {
 		return p.String() + " budget"
 	}
 	return fmt.Sprintf("%s budget of key %s", p, key)
 }
 
-// cents writes an amount so that people can read it: to the cent, or to the last
+// formatAmount writes an amount so that people can read it: to the cent, or to the last
 // digit where it is less than one.
-func cents(a usd.Amount) string {
+func formatAmount(a usd.Amount) string {
 	if cent := usd.Dollar / 100; a > 0 && a < cent {
 		return a.String() + " USD"
 	}

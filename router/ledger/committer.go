@@ -222,10 +222,10 @@ func (c *committer) fail(err error) {
 		c.rewind()
 		c.batch = nil
 	}
-	aside, err := c.moveCorrupt(err)
+	aside, err := c.quarantine(err)
 	c.mu.Lock()
 	if aside != "" {
-		c.aside = aside
+		c.quarantined = aside
 	}
 	c.down, c.suspect, c.trying, c.retryAt = err, nil, false, time.Now().Add(c.opts.retry)
 	if c.oldestImport.IsZero() {
@@ -238,13 +238,13 @@ func (c *committer) fail(err error) {
 	}
 }
 
-// moveCorrupt gives a database that err says is corrupt another name. It returns that
+// quarantine gives a database that err says is corrupt another name. It returns that
 // name ("" if there is none) and err, joined with the error of the renaming.
-func (l *Ledger) moveCorrupt(err error) (aside string, _ error) {
+func (l *Ledger) quarantine(err error) (aside string, _ error) {
 	if !isCorrupt(err) {
 		return "", err
 	}
-	aside, moveErr := moveAside(l.path(), l.opts.now())
+	aside, moveErr := quarantineFiles(l.path(), l.opts.now())
 	if moveErr != nil {
 		return "", errors.Join(err, moveErr)
 	}

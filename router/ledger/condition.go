@@ -35,13 +35,13 @@ const behindAfter = 3 * time.Second
 
 // State is the state of the ledger at one moment.
 type State struct {
-	Condition  Condition
-	Reason     string        // one line; "" when all is well
-	Lag        time.Duration // how long the oldest row that is not in the database has waited for it
-	Waiting    int           // rows in memory, for the journal
-	Lost       int           // rows of free calls that were dropped, since the start
-	Aside      string        // where a corrupt database was moved to, since the start; "" = there was none
-	Converting bool          // the table calls does not have all calls of an earlier version yet
+	Condition   Condition
+	Reason      string        // one line; "" when all is well
+	Lag         time.Duration // how long the oldest row that is not in the database has waited for it
+	Waiting     int           // rows in memory, for the journal
+	Lost        int           // rows of free calls that were dropped, since the start
+	Quarantined string        // where a corrupt database was moved to, since the start; "" = there was none
+	Converting  bool          // the table calls does not have all calls of an earlier version yet
 }
 
 // State returns how the ledger is. It waits for nothing.
@@ -55,7 +55,7 @@ func (l *Ledger) State() State {
 }
 
 func (l *Ledger) state() State {
-	s := State{Waiting: l.queues[0].len() + l.queues[1].len(), Lost: l.lost, Aside: l.aside, Converting: l.converting}
+	s := State{Waiting: l.queues[0].len() + l.queues[1].len(), Lost: l.lost, Quarantined: l.quarantined, Converting: l.converting}
 	for _, oldest := range []time.Time{l.oldestImport, l.oldest, l.queues[0].oldest(), l.queues[1].oldest()} {
 		if !oldest.IsZero() {
 			s.Lag = max(s.Lag, time.Since(oldest))

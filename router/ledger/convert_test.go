@@ -197,7 +197,7 @@ func TestFromAnEarlierBuild(t *testing.T) {
 		got.Groups = append(got.Groups, Group{"total", got.Total})
 		for i, want := range append(want.Groups, Group{"total", want.Total}) {
 			// What that build did not print.
-			want.Charged, want.Answers, want.First, want.Took = want.Cost, got.Groups[i].Answers, got.Groups[i].First, got.Groups[i].Took
+			want.Charged, want.Answers, want.FirstAnswer, want.Duration = want.Cost, got.Groups[i].Answers, got.Groups[i].FirstAnswer, got.Groups[i].Duration
 			if got.Groups[i] != want {
 				t.Errorf("by %s: %+v, want %+v", by, got.Groups[i], want)
 			}

@@ -222,9 +222,9 @@ func (d *database) close() {
 	}
 }
 
-// moveAside gives the files of a corrupt database another name, and returns it. What
+// quarantineFiles gives the files of a corrupt database another name, and returns it. What
 // is open of them stays with them.
-func moveAside(path string, now time.Time) (string, error) {
+func quarantineFiles(path string, now time.Time) (string, error) {
 	aside := path + ".corrupt-" + now.UTC().Format("20060102T150405.000Z")
 	if err := os.Rename(path, aside); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", err

@@ -287,7 +287,7 @@ func TestFileIsSpoiled(t *testing.T) {
 					written(t, r)
 				}
 				synced(t, l)
-				aside := l.State().Aside
+				aside := l.State().Quarantined
 				if (aside != "") != c.aside {
 					t.Errorf("kept as %q", aside)
 				}
@@ -366,9 +366,9 @@ func TestCorruptAtTheStart(t *testing.T) {
 	l, _ := open(t, dir, Options{})
 	written(t, l.Record(paid("p", 1)))
 	synced(t, l)
-	raw, err := os.ReadFile(l.State().Aside)
+	raw, err := os.ReadFile(l.State().Quarantined)
 	if err != nil || !strings.HasPrefix(string(raw), "no database ") {
-		t.Errorf("kept as %q: %.20q, %v", l.State().Aside, raw, err)
+		t.Errorf("kept as %q: %.20q, %v", l.State().Quarantined, raw, err)
 	}
 	closeLedger(t, l)
 	once(t, dir, []string{"p"})

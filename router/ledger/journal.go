@@ -37,7 +37,7 @@ type journal struct {
 	rows      int          // in it
 	entries   []*entry     // of these rows, unless they are over maxRows
 	count     atomic.Int64 // files so far
-	begun     map[int64]*item
+	begun     map[int64]*queuedLine
 	removed   []*journalFile // files with rows that another program has removed
 }
 
@@ -74,7 +74,7 @@ func (j *journal) prepare() error {
 func (j *journal) waiting() int { return j.rows + len(j.removed) }
 
 // note keeps account of what is in the file.
-func (j *journal) note(i *item) {
+func (j *journal) note(i *queuedLine) {
 	switch i.kind {
 	case beginLine:
 		j.begun[i.id] = i

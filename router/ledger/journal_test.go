@@ -67,7 +67,7 @@ func TestJournalThatStays(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		l, output := open(t, dir, Options{Keep: time.Nanosecond}) // what is there is old, and is kept for the sake of those that may come again
+		l, output := open(t, dir, Options{Retention: time.Nanosecond}) // what is there is old, and is kept for the sake of those that may come again
 		synced(t, l)
 		if !strings.Contains(output.String(), "could not import") {
 			t.Errorf("logged %s", output)
@@ -88,7 +88,7 @@ func TestRotate(t *testing.T) {
 		if kind == endLine {
 			text = newEndLine(id)
 		}
-		l.writeQueue(l.queues[0], []*item{{kind: kind, id: id, text: text, entry: e, written: make(chan struct{})}})
+		l.writeQueue(l.queues[0], []*queuedLine{{kind: kind, id: id, text: text, entry: e, written: make(chan struct{})}})
 		return string(text)
 	}
 	content := func() string {

@@ -17,10 +17,10 @@ import (
 
 // Options are the settings of a ledger.
 type Options struct {
-	// Keep is how long the rows of calls are kept; 0 = for ever. The sums of days
+	// Retention is how long the rows of calls are kept; 0 = for ever. The sums of days
 	// always are.
-	Keep time.Duration
-	Log  zerolog.Logger
+	Retention time.Duration
+	Log       zerolog.Logger
 
 	// These are for tests; zero = the default.
 	interval   time.Duration // how long a row may wait in the journal for others to be committed with
@@ -40,12 +40,12 @@ const (
 
 // Ledger records calls. Any number of goroutines may use it at once.
 type Ledger struct {
-	dir    string
-	opts   Options
-	log    zerolog.Logger
-	run    int64        // the upper half of the ids of this run's rows
-	lastID atomic.Int64 // its lower half
-	keep   atomic.Int64 // Options.Keep, as it is now
+	dir       string
+	opts      Options
+	log       zerolog.Logger
+	run       int64        // the upper half of the ids of this run's rows
+	lastID    atomic.Int64 // its lower half
+	retention atomic.Int64 // Options.Keep, as it is now
 
 	beginFailed atomic.Bool // the last line of Begin could not be written
 	// database is the committer's; others read by its reader.
@@ -75,7 +75,7 @@ type Ledger struct {
 	suspect      error     // what a reader found the database to be, for the committer
 	deleteAt     time.Time // when old rows are deleted next
 	lost         int       // rows that were dropped
-	aside        string    // the corrupt database that was moved aside last
+	quarantined  string    // the corrupt database that was moved aside last
 	logged       Condition
 	changed      chan struct{} // closed at the next change
 }
@@ -111,8 +111,8 @@ func newLedger(dir string, opts Options) *Ledger {
 		changed: make(chan struct{}), queues: [2]*queue{{paid: true, failed: make(chan struct{})}, {failed: make(chan struct{})}},
 		down: errNotOpen, oldestImport: time.Now(),
 	}
-	l.journal.dir, l.journal.run, l.journal.writeAt, l.journal.begun = dir, l.runName(), opts.writeAt, map[int64]*item{}
-	l.keep.Store(int64(opts.Keep))
+	l.journal.dir, l.journal.run, l.journal.writeAt, l.journal.begun = dir, l.runName(), opts.writeAt, map[int64]*queuedLine{}
+	l.retention.Store(int64(opts.Retention))
 	return l
 }
 
@@ -153,7 +153,7 @@ func (l *Ledger) Record(row Row) *Receipt {
 	} else {
 		e = newEntry(l.newID(), &row)
 	}
-	return l.enqueue(&item{kind: rowLine, text: e.line(rowLine), id: e.ID, entry: e}, row.Paid || len(row.Pending) > 0)
+	return l.enqueue(&queuedLine{kind: rowLine, text: e.line(rowLine), id: e.ID, entry: e}, row.Paid || len(row.Pending) > 0)
 }
 
 func wake(c chan struct{}) {

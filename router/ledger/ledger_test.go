@@ -33,12 +33,12 @@ func TestRecord(t *testing.T) {
 		t.Fatalf("groups %+v", u.Groups)
 	}
 	if got, want := u.Groups[0].Sums, (Sums{
-		Calls: 20, Paid: 20, Prompt: 20_000, Completion: 400, Cost: 190, Charged: 190, Answers: 20, First: 6 * time.Second, Took: 20 * time.Second,
+		Calls: 20, Paid: 20, Prompt: 20_000, Completion: 400, Cost: 190, Charged: 190, Answers: 20, FirstAnswer: 6 * time.Second, Duration: 20 * time.Second,
 	}); got != want {
 		t.Errorf("paid ones %+v, want %+v", got, want)
 	}
 	if got, want := u.Groups[1].Sums, (Sums{
-		Calls: 3000, Local: 3000, Prompt: 30_000, Completion: 15_000, Saved: 3000 * 1_234_567, Answers: 3000, First: time.Minute, Took: 2 * time.Minute,
+		Calls: 3000, Local: 3000, Prompt: 30_000, Completion: 15_000, Saved: 3000 * 1_234_567, Answers: 3000, FirstAnswer: time.Minute, Duration: 2 * time.Minute,
 	}); got != want {
 		t.Errorf("free ones %+v, want %+v", got, want)
 	}
@@ -91,11 +91,11 @@ func TestUnknown(t *testing.T) {
 	rows := map[string]Row{"all": paid("all", 5), "nothing": paid("nothing", 0), "local": free("local"), "failed": free("failed"), "nonsense": paid("nonsense", -1)}
 	for name, change := range map[string]func(*Row){
 		"nothing": func(r *Row) {
-			r.Cost, r.Charged, r.Prompt, r.Cached, r.Completed, r.First = nil, new(usd.Amount(7)), nil, nil, nil, 0
+			r.Cost, r.Charged, r.Prompt, r.Cached, r.Completion, r.FirstAnswer = nil, new(usd.Amount(7)), nil, nil, nil, 0
 		},
 		"local":    func(r *Row) { r.Saved, r.Cost = nil, nil },
 		"failed":   func(r *Row) { r.Saved, r.Status = nil, 503 },
-		"nonsense": func(r *Row) { r.Prompt, r.Saved, r.Took = new(int64(-1)), new(2*usd.Most), -1 },
+		"nonsense": func(r *Row) { r.Prompt, r.Saved, r.Duration = new(int64(-1)), new(2*usd.Max), -1 },
 		"all":      func(r *Row) { r.Cached = new(*r.Prompt + 1) }, // of them
 	} {
 		r := rows[name]
@@ -109,7 +109,7 @@ func TestUnknown(t *testing.T) {
 	got := usage(t, l, time.Time{}, time.Time{}, ByModel).Total
 	if want := (Sums{
 		Calls: 5, Failed: 1, Local: 2, Paid: 3, Prompt: 1020, Completion: 50, UnknownTokens: 2, Cost: 5, Charged: 12, UnknownCost: 2, UnknownSaved: 1,
-		Answers: 4, First: 640 * time.Millisecond, Took: 2080 * time.Millisecond,
+		Answers: 4, FirstAnswer: 640 * time.Millisecond, Duration: 2080 * time.Millisecond,
 	}); got != want {
 		t.Errorf("total %+v, want %+v", got, want)
 	}

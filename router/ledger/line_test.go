@@ -14,7 +14,7 @@ import (
 
 // full is an entry with all that an entry can have.
 func full(id int64, request string) *entry {
-	r := paid(request, usd.Most)
+	r := paid(request, usd.Max)
 	r.Saved, r.Charged, r.Reason, r.Resumed, r.Partial = new(usd.Amount(1)), new(usd.Amount(2)), "timeout", true, true
 	e := newEntry(id, &r)
 	e.Ends = []int64{5, 6}

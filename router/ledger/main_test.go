@@ -39,8 +39,8 @@ func paid(request string, cost usd.Amount) Row {
 	return Row{
 		Time: time.Now(), Request: request,
 		Dimensions: Dimensions{Key: "tool", Route: "gpt-4o", Model: "gpt-4o", Backend: "openrouter", Served: "openai/gpt-4o", Status: 200, Stream: true, Paid: true},
-		Prompt:     new(int64(1000)), Cached: new(int64(0)), Completed: new(int64(20)), Cost: &cost,
-		First: 300 * time.Millisecond, Took: time.Second,
+		Prompt:     new(int64(1000)), Cached: new(int64(0)), Completion: new(int64(20)), Cost: &cost,
+		FirstAnswer: 300 * time.Millisecond, Duration: time.Second,
 	}
 }
 
@@ -48,8 +48,8 @@ func free(request string) Row {
 	return Row{
 		Time: time.Now(), Request: request,
 		Dimensions: Dimensions{Route: "local/qwen", Model: "local/qwen", Backend: "qwen", Served: "qwen", Status: 200, Local: true},
-		Prompt:     new(int64(10)), Completed: new(int64(5)), Cost: new(usd.Amount(0)), Saved: new(usd.Amount(1_234_567)),
-		First: 20 * time.Millisecond, Took: 40 * time.Millisecond,
+		Prompt:     new(int64(10)), Completion: new(int64(5)), Cost: new(usd.Amount(0)), Saved: new(usd.Amount(1_234_567)),
+		FirstAnswer: 20 * time.Millisecond, Duration: 40 * time.Millisecond,
 	}
 }
 

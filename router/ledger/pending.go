@@ -18,7 +18,7 @@ func (l *Ledger) Begin(row Row) *Pending {
 		return nil
 	}
 	e := newEntry(l.newID(), &row)
-	written := l.enqueue(&item{kind: beginLine, text: e.line(beginLine), id: e.ID}, true).Wait()
+	written := l.enqueue(&queuedLine{kind: beginLine, text: e.line(beginLine), id: e.ID}, true).Wait()
 	if failed := l.beginFailed.Swap(!written); !written && !failed {
 		l.log.Error().Msg("paid calls in flight cannot be recorded; if llmsup is killed, budgets will not count them")
 	}
@@ -28,6 +28,6 @@ func (l *Ledger) Begin(row Row) *Pending {
 // Cancel ends an attempt for which nothing was paid.
 func (p *Pending) Cancel() {
 	if p != nil {
-		p.ledger.enqueue(&item{kind: endLine, text: newEndLine(p.id), id: p.id}, true)
+		p.ledger.enqueue(&queuedLine{kind: endLine, text: newEndLine(p.id), id: p.id}, true)
 	}
 }

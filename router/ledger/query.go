@@ -31,9 +31,9 @@ type Sums struct {
 	Saved        usd.Amount `json:"saved_usd"`
 	UnknownSaved int64      `json:"unknown_saved"` // answered local calls
 
-	Answers int64         `json:"-"` // calls with a first answer
-	First   time.Duration `json:"-"` // until it came, of all those together
-	Took    time.Duration `json:"-"` // in all, of all calls together
+	Answers     int64         `json:"-"` // calls with a first answer
+	FirstAnswer time.Duration `json:"-"` // until it came, of all those together
+	Duration    time.Duration `json:"-"` // in all, of all calls together
 }
 
 // Add adds other sums to s.
@@ -54,8 +54,8 @@ func (s *Sums) Add(o Sums) {
 	s.Cost += o.Cost
 	s.Charged += o.Charged
 	s.Saved += o.Saved
-	s.First += o.First
-	s.Took += o.Took
+	s.FirstAnswer += o.FirstAnswer
+	s.Duration += o.Duration
 }
 
 // By is a dimension that calls are summed up by.
@@ -71,20 +71,20 @@ const (
 	ByReason  By = "reason"
 	ByDay     By = "day" // UTC, as in 2026-02-27
 
-	// ByEscape is the reasons of those calls alone whose primary is a server of llmsup's
+	// ByFallbackReason is the reasons of those calls alone whose primary is a server of llmsup's
 	// own and that left it: another backend answered them, continued them, or was paid
 	// for them. An error of the server's own is none.
-	ByEscape By = "escape"
+	ByFallbackReason By = "escape"
 )
 
 // columns are the expressions of each.
 var columns = map[By]string{
 	ByModel: "model", ByServed: "served", ByRoute: "route", ByBackend: "backend", ByKey: `"key"`, ByReason: "reason",
-	ByDay: "day", ByEscape: "CASE reason WHEN '' THEN 'lost' ELSE reason END", // '' = the answer had begun when it broke
+	ByDay: "day", ByFallbackReason: "CASE reason WHEN '' THEN 'lost' ELSE reason END", // '' = the answer had begun when it broke
 }
 
-// only are the conditions on the calls of some.
-var only = map[By]string{ByEscape: "WHERE meant AND (paid OR resumed OR NOT local AND backend <> '' AND reason <> '')"}
+// filters are the conditions on the calls of some.
+var filters = map[By]string{ByFallbackReason: "WHERE meant AND (paid OR resumed OR NOT local AND backend <> '' AND reason <> '')"}
 
 // Group is the calls that have one name: of a model, a backend, a day.
 type Group struct {
@@ -241,7 +241,7 @@ func (d *database) usages(ctx context.Context, from, to, now int64, by []By) (al
 
 func (s span) usage(ctx context.Context, tx *sql.Tx, by By) (u Usage, err error) {
 	u.From, u.To = time.UnixMilli(s.from).UTC(), time.UnixMilli(s.to).UTC()
-	rows, err := tx.QueryContext(ctx, fmt.Sprintf(rollup, columns[by], only[by]), s.fromDay, s.toDay,
+	rows, err := tx.QueryContext(ctx, fmt.Sprintf(rollup, columns[by], filters[by]), s.fromDay, s.toDay,
 		timeText(s.left), timeText(s.leftEnd), timeText(s.right), timeText(s.rightEnd))
 	if err != nil {
 		return Usage{}, err
@@ -254,7 +254,7 @@ func (s span) usage(ctx context.Context, tx *sql.Tx, by By) (u Usage, err error)
 			&g.UnknownTokens, &g.Cost, &g.UnknownCost, &g.Saved, &g.UnknownSaved, &g.Answers, &first, &took, &g.Charged); err != nil {
 			return Usage{}, err
 		}
-		g.First, g.Took = time.Duration(first)*time.Millisecond, time.Duration(took)*time.Millisecond
+		g.FirstAnswer, g.Duration = time.Duration(first)*time.Millisecond, time.Duration(took)*time.Millisecond
 		u.Groups = append(u.Groups, g)
 		u.Total.Add(g.Sums)
 	}

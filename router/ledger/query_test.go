@@ -31,7 +31,7 @@ func randomRow(random *rand.Rand, id int) Row {
 			Reason: []string{"", "failed", "timeout"}[random.IntN(3)], Status: []int{200, 429, 503}[random.IntN(3)],
 			Local: random.IntN(2) == 0, LocalPrimary: random.IntN(2) == 0, Paid: random.IntN(2) == 0, Resumed: random.IntN(9) == 0, Partial: random.IntN(9) == 0,
 		},
-		First: time.Duration(random.IntN(3)) * time.Second, Took: time.Duration(random.IntN(5000)) * time.Millisecond,
+		FirstAnswer: time.Duration(random.IntN(3)) * time.Second, Duration: time.Duration(random.IntN(5000)) * time.Millisecond,
 	}
 	if random.IntN(10) == 0 { // at the edges of days
 		r.Time = r.Time.Truncate(24 * time.Hour).Add(time.Duration(random.IntN(3)-1) * time.Millisecond)
@@ -42,7 +42,7 @@ func randomRow(random *rand.Rand, id int) Row {
 		}
 		return new(random.Int64N(n))
 	}
-	r.Prompt, r.Cached, r.Completed = figure(10_000), figure(100), figure(1000)
+	r.Prompt, r.Cached, r.Completion = figure(10_000), figure(100), figure(1000)
 	if r.Prompt != nil && r.Cached != nil {
 		r.Cached = new(min(*r.Cached, *r.Prompt)) // a part of it
 	}
@@ -74,9 +74,9 @@ func plainly(rows []Row, from, to time.Time, by By) (groups []Group) {
 		}
 		name := map[By]string{
 			ByModel: r.Model, ByServed: r.Served, ByRoute: r.Route, ByBackend: r.Backend, ByKey: r.Key, ByReason: r.Reason, ByDay: r.Time.Format(time.DateOnly),
-			ByEscape: cmp.Or(r.Reason, "lost"),
+			ByFallbackReason: cmp.Or(r.Reason, "lost"),
 		}[by]
-		if by == ByEscape && (!r.LocalPrimary || !r.Paid && !r.Resumed && (r.Local || r.Backend == "" || r.Reason == "")) {
+		if by == ByFallbackReason && (!r.LocalPrimary || !r.Paid && !r.Resumed && (r.Local || r.Backend == "" || r.Reason == "")) {
 			continue
 		}
 		if sums[name] == nil {
@@ -90,9 +90,9 @@ func plainly(rows []Row, from, to time.Time, by By) (groups []Group) {
 		}
 		s := Sums{
 			Calls: 1, Failed: one(r.Status >= 400), Local: one(r.Local), Paid: one(r.Paid), Resumed: one(r.Resumed), Partial: one(r.Partial),
-			Prompt: orZero(r.Prompt), Cached: orZero(r.Cached), Completion: orZero(r.Completed), UnknownTokens: one((r.Prompt == nil || r.Completed == nil) && (r.Status < 400 || r.Partial)),
+			Prompt: orZero(r.Prompt), Cached: orZero(r.Cached), Completion: orZero(r.Completion), UnknownTokens: one((r.Prompt == nil || r.Completion == nil) && (r.Status < 400 || r.Partial)),
 			UnknownCost: one(r.Paid && r.Cost == nil), UnknownSaved: one(r.Local && r.Status < 400 && r.Saved == nil),
-			Answers: one(r.First > 0), First: r.First, Took: r.Took,
+			Answers: one(r.FirstAnswer > 0), FirstAnswer: r.FirstAnswer, Duration: r.Duration,
 		}
 		if r.Cost != nil {
 			s.Cost, s.Charged = *r.Cost, *r.Cost
@@ -146,7 +146,7 @@ func TestSumsAreExact(t *testing.T) {
 			case 4:
 				to = time.Time{}
 			}
-			by := []By{ByModel, ByBackend, ByKey, ByReason, ByDay, ByServed, ByRoute, ByEscape}[i%8]
+			by := []By{ByModel, ByBackend, ByKey, ByReason, ByDay, ByServed, ByRoute, ByFallbackReason}[i%8]
 			u := usage(t, l, from, to, by)
 			if to.IsZero() {
 				to = now.Load().Add(24 * time.Hour)
@@ -190,7 +190,7 @@ func TestSumsAreExact(t *testing.T) {
 		t.Fatal(err)
 	}
 	const keep = 20 * 24 * time.Hour
-	options.Keep = keep
+	options.Retention = keep
 	l, _ = open(t, dir, options)
 	synced(t, l)
 	for kept := -1; kept != 0; { // the deleting is not in a hurry

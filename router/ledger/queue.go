@@ -2,15 +2,15 @@ package ledger
 
 import "time"
 
-// item is a line on its way to the journal.
-type item struct {
+// queuedLine is a line on its way to the journal.
+type queuedLine struct {
 	kind  lineKind
 	text  []byte
 	id    int64
 	entry *entry // of a row
 
-	born    time.Time     // when it was queued
-	written chan struct{} // closed when it is in the journal
+	queuedAt time.Time     // when it was queued
+	written  chan struct{} // closed when it is in the journal
 }
 
 // queue has the lines that wait for the writer, in their order. There is one for all
@@ -18,8 +18,8 @@ type item struct {
 // room. The ledger's mutex guards it.
 type queue struct {
 	paid    bool
-	items   []*item
-	writing []*item       // with the writer
+	items   []*queuedLine
+	writing []*queuedLine // with the writer
 	err     error         // why the last write failed; nil = it did not
 	retryAt time.Time     // with err: when the next is tried
 	failed  chan struct{} // closed when a write fails or hangs
@@ -47,9 +47,9 @@ func (q *queue) release() {
 
 // oldest returns when the first of the queue's lines was queued; zero = there is none.
 func (q *queue) oldest() time.Time {
-	for _, items := range [][]*item{q.writing, q.items} {
+	for _, items := range [][]*queuedLine{q.writing, q.items} {
 		if len(items) > 0 {
-			return items[0].born
+			return items[0].queuedAt
 		}
 	}
 	return time.Time{}
@@ -61,7 +61,7 @@ func (q *queue) len() int { return len(q.items) + len(q.writing) }
 type Receipt struct {
 	ledger *Ledger
 	queue  *queue
-	item   *item // nil = it was dropped
+	item   *queuedLine // nil = it was dropped
 }
 
 // maxWait bounds how long a call waits for its line.
@@ -90,7 +90,7 @@ func (r *Receipt) Wait() bool {
 	}
 }
 
-var closed = func() chan struct{} {
+var closedChannel = func() chan struct{} {
 	c := make(chan struct{})
 	close(c)
 	return c
@@ -101,7 +101,7 @@ func (l *Ledger) failure(q *queue) <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if q.err != nil || l.hangs {
-		return closed
+		return closedChannel
 	}
 	return q.failed
 }
@@ -119,8 +119,8 @@ func (l *Ledger) writeHangs() {
 }
 
 // enqueue queues a line for the writer. It waits for nothing.
-func (l *Ledger) enqueue(i *item, paid bool) *Receipt {
-	i.born, i.written = time.Now(), make(chan struct{})
+func (l *Ledger) enqueue(i *queuedLine, paid bool) *Receipt {
+	i.queuedAt, i.written = time.Now(), make(chan struct{})
 	q := l.queues[0]
 	if !paid {
 		q = l.queues[1]
@@ -129,7 +129,7 @@ func (l *Ledger) enqueue(i *item, paid bool) *Receipt {
 	defer l.mu.Unlock()
 	// Lines about paid calls are kept in any case.
 	if l.closing || !paid && len(q.items) >= l.opts.maxWaiting {
-		l.drop(i)
+		l.dropRow(i)
 		return &Receipt{ledger: l}
 	}
 	q.items = append(q.items, i)
@@ -139,8 +139,8 @@ func (l *Ledger) enqueue(i *item, paid bool) *Receipt {
 	return &Receipt{l, q, i}
 }
 
-// drop counts a row that is dropped. The caller holds the mutex.
-func (l *Ledger) drop(i *item) {
+// dropRow counts a row that is dropped. The caller holds the mutex.
+func (l *Ledger) dropRow(i *queuedLine) {
 	if i.kind != rowLine {
 		return
 	}

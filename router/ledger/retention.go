@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// SetKeep changes how long rows are kept; 0 = for ever. Rows that are deleted
+// SetRetention changes how long rows are kept; 0 = for ever. Rows that are deleted
 // already stay deleted.
-func (l *Ledger) SetKeep(keep time.Duration) {
-	if time.Duration(l.keep.Swap(int64(keep))) == keep {
+func (l *Ledger) SetRetention(keep time.Duration) {
+	if time.Duration(l.retention.Swap(int64(keep))) == keep {
 		return
 	}
 	l.mu.Lock()
@@ -28,7 +28,7 @@ const (
 // of them: the sums of a part of a day come from its rows. It runs only when all
 // journal files are imported: a row that was deleted would be stored again.
 func (l *Ledger) deleteOld() error {
-	more, keep := false, time.Duration(l.keep.Load())
+	more, keep := false, time.Duration(l.retention.Load())
 	if keep > 0 && !l.skippedFile {
 		since := l.opts.now().Add(-keep).UnixMilli() / dayLength
 		var err error
@@ -39,7 +39,7 @@ func (l *Ledger) deleteOld() error {
 	if !more {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if keep == time.Duration(l.keep.Load()) {
+		if keep == time.Duration(l.retention.Load()) {
 			l.deleteAt = time.Now().Add(deleteEvery)
 		}
 	}

@@ -23,8 +23,8 @@ func TestSetKeep(t *testing.T) {
 	l.Record(old)
 	l.Record(free("new"))
 	synced(t, l)
-	l.SetKeep(0) // as it is
-	l.SetKeep(24 * time.Hour)
+	l.SetRetention(0) // as it is
+	l.SetRetention(24 * time.Hour)
 	deadline := time.Now().Add(patience)
 	for len(rowsOf(t, dir)) > 1 && time.Now().Before(deadline) {
 		time.Sleep(5 * time.Millisecond)
@@ -80,7 +80,7 @@ func TestUsages(t *testing.T) {
 		l.Record(r)
 	}
 	synced(t, l)
-	all, err := l.Usages(t.Context(), time.Time{}, time.Time{}, ByModel, ByEscape, ByReason)
+	all, err := l.Usages(t.Context(), time.Time{}, time.Time{}, ByModel, ByFallbackReason, ByReason)
 	if err != nil || len(all) != 3 {
 		t.Fatal(all, err)
 	}

@@ -12,16 +12,16 @@ type Row struct {
 	Time    time.Time `json:"-"`       // when the call came; to the millisecond
 	Request string    `json:"request"` // its id; a client may use one twice
 	Dimensions
-	Prompt    *int64 `json:"prompt,omitempty"` // tokens, cached ones included
-	Cached    *int64 `json:"cached,omitempty"`
-	Completed *int64 `json:"completion,omitempty"`
+	Prompt     *int64 `json:"prompt,omitempty"` // tokens, cached ones included
+	Cached     *int64 `json:"cached,omitempty"`
+	Completion *int64 `json:"completion,omitempty"`
 
 	Cost    *usd.Amount `json:"cost,omitempty"`    // what was paid; of a free call 0
 	Charged *usd.Amount `json:"charged,omitempty"` // what budgets count for it where that is not Cost; nil = Cost
 	Saved   *usd.Amount `json:"saved,omitempty"`   // what the fallback would have charged for it
 
-	First time.Duration `json:"-"` // until the first answer, to the millisecond; 0 = there was none
-	Took  time.Duration `json:"-"` // in all
+	FirstAnswer time.Duration `json:"-"` // until the first answer, to the millisecond; 0 = there was none
+	Duration    time.Duration `json:"-"` // in all
 
 	Pending []*Pending `json:"-"` // what Begin returned for the call: this row ends it
 }
@@ -55,7 +55,7 @@ type entry struct {
 }
 
 func newEntry(id int64, r *Row) *entry {
-	e := &entry{ID: id, Came: r.Time.UnixMilli(), Answer: r.First.Milliseconds(), Ended: r.Took.Milliseconds(), Row: *r}
+	e := &entry{ID: id, Came: r.Time.UnixMilli(), Answer: r.FirstAnswer.Milliseconds(), Ended: r.Duration.Milliseconds(), Row: *r}
 	e.Model = strings.Clone(e.Model) // it may be a part of the whole body, which must not be kept for it
 	e.normalize()
 	return e
@@ -68,11 +68,11 @@ func (e *entry) normalize() {
 	for _, text := range []*string{&e.Request, &e.Key, &e.Route, &e.Model, &e.Backend, &e.Served, &e.Reason} {
 		*text = clip(*text)
 	}
-	for _, tokens := range []**int64{&e.Prompt, &e.Cached, &e.Completed} {
-		*tokens = upTo(*tokens, maxTokens)
+	for _, tokens := range []**int64{&e.Prompt, &e.Cached, &e.Completion} {
+		*tokens = knownUpTo(*tokens, maxTokens)
 	}
 	for _, amount := range []**usd.Amount{&e.Cost, &e.Charged, &e.Saved} {
-		*amount = upTo(*amount, usd.Most)
+		*amount = knownUpTo(*amount, usd.Max)
 	}
 	if e.Cached != nil && e.Prompt != nil && *e.Cached > *e.Prompt { // they would be a part of it
 		e.Cached = nil
@@ -94,8 +94,8 @@ const (
 	maxTokens = 1 << 40
 )
 
-// upTo returns a figure unless it is negative or too high: then it is not known.
-func upTo[T int64 | usd.Amount](n *T, most T) *T {
+// knownUpTo returns a figure unless it is negative or too high: then it is not known.
+func knownUpTo[T int64 | usd.Amount](n *T, most T) *T {
 	if n == nil || *n < 0 || *n > most {
 		return nil
 	}

@@ -170,17 +170,17 @@ CREATE TABLE calls (
 `,
 }
 
-// newerError is the error of a database that a newer llmsup has written.
-type newerError struct{ has, knows int }
+// NewerDatabaseError is the error of a database that a newer llmsup has written.
+type NewerDatabaseError struct{ has, knows int }
 
-func (e *newerError) Error() string {
+func (e *NewerDatabaseError) Error() string {
 	return fmt.Sprintf("a newer llmsup has written it (version %d, this one knows %d): run that one, or move the file away", e.has, e.knows)
 }
 
-// foreignError is the error of a database that is not llmsup's.
-type foreignError struct{}
+// ForeignDatabaseError is the error of a database that is not llmsup's.
+type ForeignDatabaseError struct{}
 
-func (e *foreignError) Error() string {
+func (e *ForeignDatabaseError) Error() string {
 	return "it is another program's database: move the file away"
 }
 
@@ -192,13 +192,13 @@ func migrate(ctx context.Context, conn *sql.Conn, steps []string) error {
 		return err
 	}
 	if has > len(steps) {
-		return &newerError{has, len(steps)}
+		return &NewerDatabaseError{has, len(steps)}
 	}
 	if err := conn.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema").Scan(&tables); err != nil {
 		return err
 	}
 	if has == 0 && tables > 0 || has < 0 {
-		return &foreignError{}
+		return &ForeignDatabaseError{}
 	}
 	for ; has < len(steps); has++ {
 		step := fmt.Sprintf("BEGIN IMMEDIATE;\n%s;\nPRAGMA user_version = %d;\nCOMMIT", steps[has], has+1)

@@ -46,13 +46,13 @@ type daySums struct {
 
 func (s *daySums) add(e *entry) {
 	s.calls++
-	if e.Prompt == nil || e.Completed == nil {
+	if e.Prompt == nil || e.Completion == nil {
 		s.noTokens++
 	}
 	var ignored int64
 	add(e.Prompt, &s.prompt, &ignored)
 	add(e.Cached, &s.cached, &ignored)
-	add(e.Completed, &s.completion, &ignored)
+	add(e.Completion, &s.completion, &ignored)
 	add(e.Cost, &s.cost, &s.noCost)
 	add(e.Charged, &s.charged, &ignored)
 	add(e.Saved, &s.saved, &s.noSaved)
@@ -116,7 +116,7 @@ func (d *database) insert(ctx context.Context, e *entry, kind int64) (isNew bool
 		first = nil
 	}
 	for i, value := range [...]driver.Value{
-		timeText(e.Came), e.ID, e.Request, orNull(e.Prompt), orNull(e.Cached), orNull(e.Completed), orNull(e.Cost), orNull(e.Charged), orNull(e.Saved),
+		timeText(e.Came), e.ID, e.Request, orNull(e.Prompt), orNull(e.Cached), orNull(e.Completion), orNull(e.Cost), orNull(e.Charged), orNull(e.Saved),
 		orNull(first), e.Ended, kind,
 	} {
 		d.callArgs[i] = driver.NamedValue{Ordinal: i + 1, Value: value}

@@ -49,7 +49,7 @@ func (l *Ledger) write() {
 
 // nextBatch returns the lines to write now, or else, with no queue, how long there are
 // none unless something wakes the writer.
-func (l *Ledger) nextBatch() (q *queue, batch []*item, wait time.Duration) {
+func (l *Ledger) nextBatch() (q *queue, batch []*queuedLine, wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
@@ -70,7 +70,7 @@ func (l *Ledger) nextBatch() (q *queue, batch []*item, wait time.Duration) {
 
 // writeQueue appends lines of a queue to the journal. What cannot be written stays in
 // the queue.
-func (l *Ledger) writeQueue(q *queue, batch []*item) {
+func (l *Ledger) writeQueue(q *queue, batch []*queuedLine) {
 	n, err := l.appendLines(batch, q.paid)
 	for _, i := range batch[:n] {
 		l.journal.note(i)
@@ -80,7 +80,7 @@ func (l *Ledger) writeQueue(q *queue, batch []*item) {
 	for _, i := range batch[:n] {
 		close(i.written)
 		if i.kind == rowLine && l.oldest.IsZero() {
-			l.oldest = i.born
+			l.oldest = i.queuedAt
 			wake(l.wakeCommitter)
 		}
 	}
@@ -104,7 +104,7 @@ func (l *Ledger) writeQueue(q *queue, batch []*item) {
 
 // appendLines appends lines to the journal. It returns how many of them are in it, and
 // why the others are not.
-func (l *Ledger) appendLines(batch []*item, paid bool) (n int, err error) {
+func (l *Ledger) appendLines(batch []*queuedLine, paid bool) (n int, err error) {
 	if err := l.journal.prepare(); err != nil {
 		return 0, err
 	}

@@ -14,21 +14,21 @@ const (
 
 var sources = []Source{Configured, Listed, BuiltIn}
 
-// Book is what an upstream's models cost by all that is known. It does not
+// PriceList is what an upstream's models cost by all that is known. It does not
 // change; with a new list comes a new book.
-type Book struct {
+type PriceList struct {
 	tables map[Source]Table
 }
 
-// NewBook joins what the configuration says, what the upstream lists and what is
+// NewPriceList joins what the configuration says, what the upstream lists and what is
 // built in: a model's prices are those of the first that knows it. Each may be
 // nil. Prices of two sources are never mixed.
-func NewBook(configured, listed, builtIn Table) *Book {
-	return &Book{tables: map[Source]Table{Configured: configured, Listed: listed, BuiltIn: builtIn}}
+func NewPriceList(configured, listed, builtIn Table) *PriceList {
+	return &PriceList{tables: map[Source]Table{Configured: configured, Listed: listed, BuiltIn: builtIn}}
 }
 
 // Lookup returns a model's prices, and who says so. A nil Book knows none.
-func (b *Book) Lookup(model string) (Prices, Source, bool) {
+func (b *PriceList) Lookup(model string) (Prices, Source, bool) {
 	if b == nil {
 		return Prices{}, "", false
 	}
@@ -41,7 +41,7 @@ func (b *Book) Lookup(model string) (Prices, Source, bool) {
 }
 
 // Cost returns what a call costs. Where that is not known it is not 0 either.
-func (b *Book) Cost(model string, t Tokens) (cost usd.Amount, known bool) {
+func (b *PriceList) Cost(model string, t Tokens) (cost usd.Amount, known bool) {
 	prices, _, ok := b.Lookup(model)
 	if !ok {
 		return 0, false

@@ -29,9 +29,9 @@ func (s *shop) fetch(context.Context) ([]byte, error) {
 	return []byte(s.answer), s.err
 }
 
-func open(t *testing.T, path string, s *shop) *List {
+func open(t *testing.T, path string, s *shop) *UpstreamList {
 	t.Helper()
-	l, err := OpenList(path, base, s.fetch)
+	l, err := OpenUpstreamList(path, base, s.fetch)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,11 +56,11 @@ func TestListIsKept(t *testing.T) {
 		if names := again.Names(); len(names) != 12 {
 			t.Errorf("%s: names %q", name, names)
 		}
-		if cost, known := NewBook(nil, table, nil).Cost("openai/gpt-4o", Tokens{Prompt: 10, Cached: 10}); !known || cost.String() != "0.0000125" || time.Since(at) > time.Minute {
+		if cost, known := NewPriceList(nil, table, nil).Cost("openai/gpt-4o", Tokens{Prompt: 10, Cached: 10}); !known || cost.String() != "0.0000125" || time.Since(at) > time.Minute {
 			t.Errorf("%s: it costs %s, %t, as of %s", name, cost, known, at)
 		}
 	}
-	if other, err := OpenList(path, "https://other.example", nil); err != nil || other.now.Load().Models != nil {
+	if other, err := OpenUpstreamList(path, "https://other.example", nil); err != nil || other.now.Load().Models != nil {
 		t.Errorf("another upstream gets these prices too: %v", err)
 	}
 	if files, _ := filepath.Glob(path + "*"); len(files) != 1 {
@@ -69,7 +69,7 @@ func TestListIsKept(t *testing.T) {
 	if err := os.WriteFile(path, []byte(`{"from": "`+base+`", "models": {"m": {"prompt": "-`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l, err := OpenList(path, base, (&shop{answer: listing}).fetch)
+	l, err := OpenUpstreamList(path, base, (&shop{answer: listing}).fetch)
 	if err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("a damaged file gives error %v", err)
 	}
@@ -101,7 +101,7 @@ func TestListOfAnOlderVersion(t *testing.T) {
 	fetched := make(chan error, 1)
 	l := open(t, path, &shop{answer: listing})
 	done := make(chan struct{})
-	go func() { defer close(done); l.Keep(ctx, func(err error) { fetched <- err }) }()
+	go func() { defer close(done); l.KeepFresh(ctx, func(err error) { fetched <- err }) }()
 	if err := <-fetched; err != nil || len(l.Names()) != 12 {
 		t.Errorf("%v, names %q", err, l.Names())
 	}
@@ -127,7 +127,7 @@ func TestListIsFetchedDaily(t *testing.T) {
 		l := open(t, path, s)
 		ctx, cancel := context.WithCancel(t.Context())
 		var told []error
-		go l.Keep(ctx, func(err error) {
+		go l.KeepFresh(ctx, func(err error) {
 			if told = append(told, err); len(told) == 9 {
 				s.answer, s.err = listing, nil
 			}
@@ -152,7 +152,7 @@ func TestListIsFetchedDaily(t *testing.T) {
 
 		s.asked = nil
 		ctx, cancel = context.WithCancel(t.Context())
-		go open(t, path, s).Keep(ctx, func(error) {})
+		go open(t, path, s).KeepFresh(ctx, func(error) {})
 		synctest.Wait()
 		if len(s.asked) != 0 {
 			t.Error("a list of eight hours ago is fetched again at the start")
@@ -165,14 +165,14 @@ func TestListIsFetchedDaily(t *testing.T) {
 // A clock that was set back must not keep a list for ever.
 func TestListOfTomorrow(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "prices.json")
-	later := &list{From: base, At: time.Now().Add(1000 * time.Hour), Models: Table{"m": {}}, Names: []string{"m"}}
+	later := &savedList{From: base, At: time.Now().Add(1000 * time.Hour), Models: Table{"m": {}}, Names: []string{"m"}}
 	if err := later.write(path); err != nil {
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
 		s := &shop{answer: listing}
 		ctx, cancel := context.WithCancel(t.Context())
-		go open(t, path, s).Keep(ctx, func(error) {})
+		go open(t, path, s).KeepFresh(ctx, func(error) {})
 		synctest.Wait()
 		if len(s.asked) != 1 {
 			t.Errorf("asked %d times", len(s.asked))

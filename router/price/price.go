@@ -22,8 +22,8 @@ type Price int64
 
 const (
 	scale = 18
-	// attoAPico is how many of the units here are one of usd's.
-	attoAPico = 1_000_000
+	// attoPerPico is how many of the units here are one of usd's.
+	attoPerPico = 1_000_000
 )
 
 // Parse reads a price in USD, as in 0.00000015 or 1.5e-7.
@@ -86,17 +86,17 @@ func (p Prices) Cost(t Tokens) (cost usd.Amount, known bool) {
 	for _, term := range []struct {
 		price  Price
 		number int64
-	}{{p.Prompt, t.Prompt - t.Cached}, {cached, t.Cached}, {p.Completion, t.Completion}, {p.Request, 1}, {1, attoAPico / 2}} {
+	}{{p.Prompt, t.Prompt - t.Cached}, {cached, t.Cached}, {p.Completion, t.Completion}, {p.Request, 1}, {1, attoPerPico / 2}} {
 		h, l := bits.Mul64(uint64(term.price), uint64(term.number))
 		var carry uint64
 		lo, carry = bits.Add64(lo, l, 0)
 		hi, _ = bits.Add64(hi, h, carry) // five products of 63 bits each don't fill it
 	}
-	if hi >= attoAPico {
+	if hi >= attoPerPico {
 		return 0, false
 	}
-	n, _ := bits.Div64(hi, lo, attoAPico)
-	if n > uint64(usd.Most) {
+	n, _ := bits.Div64(hi, lo, attoPerPico)
+	if n > uint64(usd.Max) {
 		return 0, false
 	}
 	return usd.Amount(n), true

@@ -56,7 +56,7 @@ func TestParseModels(t *testing.T) {
 		"above the most":    {"openai/gpt-4o", Tokens{Prompt: 4e9 + 1}, ""},
 		"the most":          {"openai/gpt-4o", Tokens{Prompt: 4e9}, "10000"},
 	} {
-		got, known := NewBook(nil, table, nil).Cost(c.model, c.tokens)
+		got, known := NewPriceList(nil, table, nil).Cost(c.model, c.tokens)
 		if known != (c.want != "") || known && got.String() != c.want {
 			t.Errorf("%s: %s costs %s, %t; want %q", name, c.model, got, known, c.want)
 		}
@@ -94,11 +94,11 @@ func TestNoRoundingBeforeTheEnd(t *testing.T) {
 		want := new(big.Int)
 		for price, n := range map[*big.Int]int64{
 			big.NewInt(int64(p.Prompt)): u.Prompt - u.Cached, big.NewInt(int64(cached)): u.Cached,
-			big.NewInt(int64(p.Completion)): u.Completion, big.NewInt(int64(p.Request)): 1, big.NewInt(1): attoAPico / 2,
+			big.NewInt(int64(p.Completion)): u.Completion, big.NewInt(int64(p.Request)): 1, big.NewInt(1): attoPerPico / 2,
 		} {
 			want.Add(want, price.Mul(price, big.NewInt(n)))
 		}
-		want.Div(want, big.NewInt(attoAPico))
+		want.Div(want, big.NewInt(attoPerPico))
 		if got, known := p.Cost(u); !known || big.NewInt(int64(got)).Cmp(want) != 0 {
 			t.Fatalf("%+v at %+v cost %d, %t; want %s", u, p, got, known, want)
 		}
@@ -108,15 +108,15 @@ func TestNoRoundingBeforeTheEnd(t *testing.T) {
 func TestBook(t *testing.T) {
 	one := func(prompt string) Table { return Table{"m": perMillion(prompt, "0", "")} }
 	for name, c := range map[string]struct {
-		book   *Book
+		book   *PriceList
 		source Source
 		want   string
 	}{
-		"all":          {NewBook(one("1"), one("2"), one("3")), Configured, "0.000001"},
-		"no file":      {NewBook(nil, one("2"), one("3")), Listed, "0.000002"},
-		"no network":   {NewBook(nil, nil, one("3")), BuiltIn, "0.000003"},
-		"nobody knows": {NewBook(Table{"x": {}}, Table{"y": {}}, nil), "", ""},
-		"zero is free": {NewBook(one("0"), one("2"), nil), Configured, "0"},
+		"all":          {NewPriceList(one("1"), one("2"), one("3")), Configured, "0.000001"},
+		"no file":      {NewPriceList(nil, one("2"), one("3")), Listed, "0.000002"},
+		"no network":   {NewPriceList(nil, nil, one("3")), BuiltIn, "0.000003"},
+		"nobody knows": {NewPriceList(Table{"x": {}}, Table{"y": {}}, nil), "", ""},
+		"zero is free": {NewPriceList(one("0"), one("2"), nil), Configured, "0"},
 	} {
 		_, source, ok := c.book.Lookup("m")
 		cost, known := c.book.Cost("m", Tokens{Prompt: 1})
@@ -160,7 +160,7 @@ func TestConfigured(t *testing.T) {
 	if err := decoder.Decode(&table); err != nil {
 		t.Fatal(err)
 	}
-	if cost, known := NewBook(table, nil, nil).Cost("m", Tokens{Prompt: 2, Cached: 1, Completion: 1}); !known || cost.String() != "0.000000825" {
+	if cost, known := NewPriceList(table, nil, nil).Cost("m", Tokens{Prompt: 2, Cached: 1, Completion: 1}); !known || cost.String() != "0.000000825" {
 		t.Errorf("it costs %s, %t", cost, known)
 	}
 	for _, bad := range []string{"m: {prompt: -1}", "m: {prompt: 1$}", "m: {prompt: 10}", "m: {prompt: 'x'}"} {
@@ -192,7 +192,7 @@ func FuzzParseModels(f *testing.F) {
 			for _, tokens := range []Tokens{{}, {1, 0, 0}, {1000, 10, 100}, {1 << 62, 1 << 61, 1 << 62}} {
 				cost, known := p.Cost(tokens)
 				same, knownToo := again[model].Cost(tokens)
-				if cost != same || known != knownToo || cost < 0 || cost > usd.Most {
+				if cost != same || known != knownToo || cost < 0 || cost > usd.Max {
 					t.Fatalf("%s: %+v costs %d, %t; kept: %d, %t", model, tokens, cost, known, same, knownToo)
 				}
 			}

@@ -22,12 +22,12 @@ type Amount int64
 // Dollar is one USD.
 const Dollar Amount = 1e12
 
-// Most is the highest amount that is read: no call and no budget comes near it,
+// Max is the highest amount that is read: no call and no budget comes near it,
 // and a few hundred of them still add up without overflow.
-const Most = 10_000 * Dollar
+const Max = 10_000 * Dollar
 
-// places is how many decimal places an Amount has.
-const places = 12
+// decimals is how many decimal places an Amount has.
+const decimals = 12
 
 // errNoNumber, errNegative and errTooMuch are what can be wrong with a figure.
 var (
@@ -40,8 +40,8 @@ var (
 // picodollar is rounded to the nearest. Negative figures, by which some mean
 // "it depends", and those above Most are errors.
 func Parse(s string) (Amount, error) {
-	n, err := ParseScaled(s, places)
-	if err == nil && Amount(n) > Most {
+	n, err := ParseScaled(s, decimals)
+	if err == nil && Amount(n) > Max {
 		err = errTooMuch
 	}
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 
 func TestParse(t *testing.T) {
 	for s, want := range map[string]Amount{
-		"0": 0, "-0": 0, "0.0": 0, "0e9": 0, "1": Dollar, "5.00": 5 * Dollar, "0.1": Dollar / 10, "10000": Most,
+		"0": 0, "-0": 0, "0.0": 0, "0e9": 0, "1": Dollar, "5.00": 5 * Dollar, "0.1": Dollar / 10, "10000": Max,
 		"0.00000015": 150_000, "1.5e-7": 150_000, "1.5E-07": 150_000, "150e-9": 150_000, "0.000000000001": 1,
 		"0.0000000000005": 1, "0.00000000000049999": 0, "0.0000000000015": 2, "9e-13": 1, "4.9e-13": 0, "1e-99999999999999999999": 0,
 		"0.12345600000000001": 123_456_000_000, // what is left of a float
@@ -57,7 +57,7 @@ func FuzzParse(f *testing.F) {
 		exact.Mul(exact, new(big.Rat).SetInt64(int64(Dollar)))
 		exact.Add(exact, big.NewRat(1, 2))
 		want := new(big.Int).Quo(exact.Num(), exact.Denom())
-		if tooMuch := want.Cmp(big.NewInt(int64(Most))) > 0; tooMuch != (err != nil) || !tooMuch && want.Int64() != int64(got) {
+		if tooMuch := want.Cmp(big.NewInt(int64(Max))) > 0; tooMuch != (err != nil) || !tooMuch && want.Int64() != int64(got) {
 			t.Fatalf("Parse(%q) = %d, %v; want %s", s, got, err, want)
 		}
 		if err == nil {

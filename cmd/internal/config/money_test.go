@@ -39,11 +39,11 @@ func TestMoney(t *testing.T) {
 	if b.Daily.String() != "5" || b.Monthly.String() != "50.5" || b.PerKey["crawler"].Daily.String() != "0.25" || b.PerKey["crawler"].Monthly != nil {
 		t.Errorf("allowed: %+v", b)
 	}
-	book := price.NewBook(c.PriceTable("openrouter"), nil, nil)
+	book := price.NewPriceList(c.PriceTable("openrouter"), nil, nil)
 	if cost, known := book.Cost("qwen/qwen-2.5-14b-instruct", price.Tokens{Prompt: 10, Completion: 1}); !known || cost.String() != "0.0000012" {
 		t.Errorf("it costs %s, %t", cost, known)
 	}
-	if cost, known := price.NewBook(c.PriceTable("vllm"), nil, nil).Cost("m", price.Tokens{Prompt: 10}); !known || cost.String() != "0.001" {
+	if cost, known := price.NewPriceList(c.PriceTable("vllm"), nil, nil).Cost("m", price.Tokens{Prompt: 10}); !known || cost.String() != "0.001" {
 		t.Errorf("it costs %s, %t", cost, known)
 	}
 	if none := mustParse(t, "").Budget.Allowed(); none.Daily != nil || none.Monthly != nil || len(none.PerKey) > 0 {

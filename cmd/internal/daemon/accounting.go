@@ -56,14 +56,14 @@ func openAccounting(c *config.Config, log zerolog.Logger) *accounting {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		log.Error().Err(err).Msg("the ledger has no folder; what calls cost is kept in memory until it has")
 	}
-	a.ledger = ledger.Open(dir, ledger.Options{Keep: time.Duration(c.Ledger.Keep), Log: log})
+	a.ledger = ledger.Open(dir, ledger.Options{Retention: time.Duration(c.Ledger.Keep), Log: log})
 	return a
 }
 
 // applyConfig applies another configuration, from the next call on.
 func (a *accounting) applyConfig(c *config.Config, upstreams []router.Upstream) {
 	if a.ledger != nil {
-		a.ledger.SetKeep(time.Duration(c.Ledger.Keep))
+		a.ledger.SetRetention(time.Duration(c.Ledger.Keep))
 	}
 	a.budget.SetConfig(c.Budget.Allowed())
 	a.prices.applyConfig(c, upstreams)
@@ -108,7 +108,7 @@ func (a *accounting) restoreBudgets(ctx context.Context) {
 // awaitBudgets waits, where there are limits, until restoreBudgets is done: else each
 // restart of llmsup would let a little more be spent. It waits at most maxStartDelay.
 func (a *accounting) awaitBudgets(ctx context.Context) {
-	if len(a.budget.Standings(a.since)) == 0 {
+	if len(a.budget.Statuses(a.since)) == 0 {
 		return
 	}
 	select {
@@ -160,14 +160,14 @@ func (a *accounting) ledgerStatus() control.Ledger {
 	}
 	s := a.ledger.State()
 	return control.Ledger{
-		Condition: s.Condition.String(), Reason: s.Reason, LagSeconds: s.Lag.Seconds(), Waiting: s.Waiting, Lost: s.Lost, Aside: s.Aside,
+		Condition: s.Condition.String(), Reason: s.Reason, LagSeconds: s.Lag.Seconds(), Waiting: s.Waiting, Lost: s.Lost, Aside: s.Quarantined,
 	}
 }
 
 // budgetStatus has an entry for each limit.
 func (a *accounting) budgetStatus() []control.Budget {
 	list := []control.Budget{}
-	for _, s := range a.budget.Standings(time.Now()) {
+	for _, s := range a.budget.Statuses(time.Now()) {
 		list = append(list, control.Budget{
 			Key: s.Key, Period: s.Period.String(), Limit: control.USD(s.Limit), Spent: control.USD(s.Spent), Reserved: control.USD(s.Reserved), Ends: s.Ends,
 		})

@@ -11,7 +11,7 @@ import (
 // OpenRouter lists today must not stop a start, which only warns, nor a reload: names
 // that the running configuration has (nil = there is none) are accepted.
 func CheckKeyRoutes(c, running *config.Config) error {
-	list, err := price.OpenList(listFile(pricesDir(c), openRouter), c.Upstreams[openRouter].BaseURL, nil)
+	list, err := price.OpenUpstreamList(listFile(pricesDir(c), openRouter), c.Upstreams[openRouter].BaseURL, nil)
 	if err != nil || len(list.Names()) == 0 { // it is not known
 		return c.CheckKeyRoutes(nil)
 	}

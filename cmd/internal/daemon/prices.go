@@ -22,7 +22,7 @@ import (
 type pricing struct {
 	log   zerolog.Logger
 	dir   string // where lists are kept
-	books atomic.Pointer[map[string]*price.Book]
+	books atomic.Pointer[map[string]*price.PriceList]
 	full  atomic.Pointer[map[string]string] // OpenRouter's model names, by their bare names; see FullName
 
 	mu    sync.Mutex
@@ -33,20 +33,20 @@ type pricing struct {
 // listing is an upstream's list and what else is known of its prices.
 type listing struct {
 	upstream           router.Upstream
-	list               *price.List
+	list               *price.UpstreamList
 	configured, common price.Table // by the configuration, and built in
 	end                context.CancelFunc
 }
 
 func newPricing(dir string, log zerolog.Logger) *pricing {
 	p := &pricing{log: log, dir: dir, lists: map[string]*listing{}}
-	p.books.Store(&map[string]*price.Book{})
+	p.books.Store(&map[string]*price.PriceList{})
 	p.full.Store(&map[string]string{})
 	return p
 }
 
 // Book implements router.Prices.
-func (p *pricing) Book(upstream string) *price.Book { return (*p.books.Load())[upstream] }
+func (p *pricing) Book(upstream string) *price.PriceList { return (*p.books.Load())[upstream] }
 
 // FullName implements router.Catalog by OpenRouter's own list.
 func (p *pricing) FullName(bare string) (name string, ok bool) {
@@ -89,7 +89,7 @@ func (p *pricing) open(u router.Upstream) *listing {
 		p.log.Warn().Err(err).Msg("there is no folder to keep upstreams' prices in; they are read anew at each start")
 	}
 	var err error
-	l.list, err = price.OpenList(listFile(p.dir, u.Name), u.BaseURL, fetchModels(u))
+	l.list, err = price.OpenUpstreamList(listFile(p.dir, u.Name), u.BaseURL, fetchModels(u))
 	if err != nil {
 		p.log.Warn().Str("upstream", u.Name).Err(err).Msg("the prices that were kept can't be used")
 	}
@@ -130,7 +130,7 @@ func (p *pricing) start(ctx context.Context, l *listing) {
 	l.end = end
 	p.group.Go(func() {
 		failed := false
-		l.list.Keep(ctx, func(err error) {
+		l.list.KeepFresh(ctx, func(err error) {
 			p.mu.Lock()
 			p.rebuild()
 			p.mu.Unlock()
@@ -163,11 +163,11 @@ func (p *pricing) tell(upstream string, err error, failed *bool) {
 
 // rebuild makes the books of what is known now. The caller holds the mutex.
 func (p *pricing) rebuild() {
-	books := make(map[string]*price.Book, len(p.lists))
+	books := make(map[string]*price.PriceList, len(p.lists))
 	var full map[string]string
 	for name, l := range p.lists {
 		listed, _ := l.list.Table()
-		books[name] = price.NewBook(l.configured, listed, l.common)
+		books[name] = price.NewPriceList(l.configured, listed, l.common)
 		if name == openRouter {
 			full = fullNames(l.list.Names())
 		}

@@ -22,7 +22,7 @@ func (d *Daemon) Usage(ctx context.Context, from, to time.Time, by string) (cont
 	cancel()
 	what := []ledger.By{ledger.By(by)}
 	if by == "" {
-		what = []ledger.By{ledger.ByModel, ledger.ByEscape, ledger.ByDay}
+		what = []ledger.By{ledger.ByModel, ledger.ByFallbackReason, ledger.ByDay}
 	}
 	all, err := d.accounting.ledger.Usages(ctx, from, to, what...)
 	if err != nil {
