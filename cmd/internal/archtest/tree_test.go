@@ -1,4 +1,4 @@
-package house
+package archtest
 
 import (
 	"bytes"
@@ -14,29 +14,34 @@ import (
 
 const module = "github.com/llmsup/llmsup"
 
-// source is one Go file, whatever its build constraints, as far as the rules
-// of the house look into it.
+// source is what the rules need of one Go file, whatever its build constraints.
 type source struct {
-	path      string // from the repository's root, with slashes
-	pkg       string // of the package clause
-	doc       string // the package's comment, if it stands in this file
-	imports   []string
-	lines     int
-	generated bool
+	path       string // from the repository's root, with slashes
+	pkg        string // of the package clause
+	doc        string // the package's doc comment, if this file has it
+	imports    []string
+	interfaces []iface
+	lines      int
+	generated  bool
 }
 
-func (s source) dir() string  { return path.Dir(s.path) }
-func (s source) test() bool   { return strings.HasSuffix(s.path, "_test.go") }
-func (s source) wing() string { return wingOf(s.path) }
+// iface is an interface type with a name.
+type iface struct {
+	name    string
+	methods int // without those of interfaces that it embeds
+}
 
-// wingOf returns the first component of a path.
-func wingOf(p string) string {
+func (s source) dir() string { return path.Dir(s.path) }
+func (s source) test() bool  { return strings.HasSuffix(s.path, "_test.go") }
+
+// topOf returns the first component of a path.
+func topOf(p string) string {
 	first, _, _ := strings.Cut(p, "/")
 	return first
 }
 
-// readTree parses every Go file under root, but for those that go itself does
-// not look at. It does not ask go list, which sees one platform's files only.
+// readTree parses every Go file under root, except those that the go command
+// ignores. It does not use go list, which lists one platform's files only.
 func readTree(root fs.FS) ([]source, error) {
 	var tree []source
 	err := fs.WalkDir(root, ".", func(name string, entry fs.DirEntry, err error) error {
@@ -68,7 +73,7 @@ func readTree(root fs.FS) ([]source, error) {
 }
 
 func readSource(name string, text []byte) (source, error) {
-	parsed, err := parser.ParseFile(token.NewFileSet(), name, text, parser.ImportsOnly|parser.ParseComments)
+	parsed, err := parser.ParseFile(token.NewFileSet(), name, text, parser.SkipObjectResolution|parser.ParseComments)
 	if err != nil {
 		return source{}, fmt.Errorf("read %s: %w", name, err)
 	}
@@ -83,5 +88,23 @@ func readSource(name string, text []byte) (source, error) {
 		}
 		s.imports = append(s.imports, imported)
 	}
+	ast.Inspect(parsed, func(n ast.Node) bool {
+		named, ok := n.(*ast.TypeSpec)
+		if !ok {
+			return true
+		}
+		if typ, ok := named.Type.(*ast.InterfaceType); ok {
+			s.interfaces = append(s.interfaces, iface{named.Name.Name, countMethods(typ)})
+		}
+		return true
+	})
 	return s, nil
+}
+
+func countMethods(typ *ast.InterfaceType) int {
+	methods := 0
+	for _, element := range typ.Methods.List {
+		methods += len(element.Names) // an embedded element has none
+	}
+	return methods
 }

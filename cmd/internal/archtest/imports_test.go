@@ -1,0 +1,157 @@
+package archtest
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// topImports is what each top-level folder may import of the others. Only cmd joins
+// them.
+var topImports = map[string][]string{
+	"cmd":        {"supervisor", "router", "gpu", "models", "systemd"},
+	"supervisor": {"models"},
+	"router":     {"models"},
+	"gpu":        {"models"},
+	"models":     nil,
+	"systemd":    nil,
+}
+
+// topLevelImports checks the imports between top-level folders, in tests as well: a
+// test that needs two of them belongs in cmd. It follows that only cmd imports
+// cmd/internal.
+func topLevelImports(tree []source) []string {
+	var violations []string
+	for _, s := range tree {
+		allowed, known := topImports[topOf(s.path)]
+		if !known {
+			violations = append(violations, fmt.Sprintf("%s: Go code lives in cmd, supervisor, router, gpu, models or systemd", s.path))
+			continue
+		}
+		for _, imported := range s.imports {
+			inside, ours := strings.CutPrefix(imported, module+"/")
+			if to := topOf(inside); ours && to != topOf(s.path) && !slices.Contains(allowed, to) {
+				violations = append(violations, fmt.Sprintf("%s imports %s: only cmd joins the packages; put an interface into %s, and join them in cmd/internal/daemon", s.path, inside, topOf(s.path)))
+			}
+		}
+	}
+	return violations
+}
+
+// cmdImports is what some packages of cmd/internal may import of this module. Their
+// tests may import no more.
+var cmdImports = map[string][]string{
+	"cmd/internal/graceful":    nil,
+	"cmd/internal/maintenance": {"cmd/internal/control", "supervisor"},
+	"cmd/internal/placement":   {"cmd/internal/config", "gpu", "models/gguf", "models/vram", "supervisor"},
+}
+
+// cmdInternalImports checks the imports of these packages: what they decide must not
+// depend on the daemon, or on each other.
+func cmdInternalImports(tree []source) []string {
+	var violations []string
+	for _, s := range tree {
+		allowed, known := cmdImports[s.dir()]
+		if !known {
+			continue
+		}
+		for _, imported := range s.imports {
+			inside, ours := strings.CutPrefix(imported, module+"/")
+			if ours && inside != s.dir() && !slices.Contains(allowed, inside) {
+				violations = append(violations, fmt.Sprintf("%s imports %s: put an interface into %s, and join them in cmd/internal/daemon", s.path, inside, s.dir()))
+			}
+		}
+	}
+	return violations
+}
+
+// layers are all packages, from the bottom up. A package imports only from the layers
+// below its own.
+var layers = [][]string{
+	{"router/usd", "models", "models/gguf", "models/demo", "gpu", "systemd", "cmd/internal/graceful"},
+	{"models/vram", "router/price", "router/budget", "router/ledger", "supervisor"},
+	{"router/wire", "supervisor/llamacpp"},
+	{"router/access", "router/request", "router/resume"},
+	{"router/aggregate", "router/accounting"},
+	{"router/backend"},
+	{"router"},
+	{"cmd/internal/config", "cmd/internal/control"},
+	{"cmd/internal/placement", "cmd/internal/maintenance"},
+	{"cmd/internal/daemon"},
+	{"cmd/llmsup"},
+}
+
+// testPackages are used by tests only, or are tests or tools themselves, and have no
+// layer.
+var testPackages = []string{
+	"gpu/nvmltest", "models/demo/demotest", "router/ledger/ledgertest",
+	"cmd/internal/archtest", "cmd/internal/bench", "cmd/internal/testreport",
+}
+
+// downwardImports checks that no import points upward or sideways.
+func downwardImports(tree []source) []string {
+	layerOf := map[string]int{}
+	for i, layer := range layers {
+		for _, dir := range layer {
+			layerOf[dir] = i
+		}
+	}
+	var violations []string
+	for _, s := range tree {
+		if s.test() || slices.Contains(testPackages, s.dir()) {
+			continue
+		}
+		own, known := layerOf[s.dir()]
+		if !known {
+			violations = append(violations, fmt.Sprintf("%s: add %s to layers in cmd/internal/archtest", s.path, s.dir()))
+			continue
+		}
+		for _, imported := range s.imports {
+			inside, ours := strings.CutPrefix(imported, module+"/")
+			if layer, known := layerOf[inside]; ours && known && layer >= own {
+				violations = append(violations, fmt.Sprintf("%s imports %s, which is not in a layer below: move what both need down, or put an interface into %s", s.path, inside, s.dir()))
+			}
+		}
+	}
+	return violations
+}
+
+// exclusive is a library that only one place may use.
+type exclusive struct {
+	library  string   // an import path, and all below it
+	homes    []string // files, or folders and all below them
+	testsToo bool     // the limit holds for tests as well
+	instead  string
+}
+
+// retryFiles use go-retryablehttp.
+var retryFiles = []string{"router/repeat.go", "router/upstream.go"}
+
+var exclusives = []exclusive{
+	{library: "os/exec", homes: []string{"supervisor", "gpu/nvmltest"}, instead: "only supervisor starts processes, so that none is ever orphaned"},
+	{library: module + "/gpu/nvmltest", homes: []string{"gpu/nvmltest"}, instead: "it runs a compiler, and is for tests alone"},
+	{library: module + "/models/demo/demotest", homes: []string{"models/demo/demotest"}, instead: "it is for tests alone"},
+	{library: module + "/router/ledger/ledgertest", homes: []string{"router/ledger/ledgertest"}, instead: "it is for tests alone"},
+	{library: "github.com/NVIDIA/go-nvml", homes: []string{"gpu"}, testsToo: true, instead: "use package gpu, which also works without a GPU"},
+	{library: "github.com/hashicorp/go-retryablehttp", homes: retryFiles, instead: "only these files repeat a request, so that none is paid for twice: " + strings.Join(retryFiles, ", ")},
+	{library: "database/sql", homes: []string{"router/ledger"}, testsToo: true, instead: "use package router/ledger"},
+	{library: "modernc.org/sqlite", homes: []string{"router/ledger"}, testsToo: true, instead: "use package router/ledger"},
+}
+
+func exclusiveImports(tree []source) []string {
+	var violations []string
+	for _, s := range tree {
+		for _, e := range exclusives {
+			if s.test() && !e.testsToo || slices.ContainsFunc(e.homes, func(home string) bool { return within(s.path, home) }) {
+				continue
+			}
+			if slices.ContainsFunc(s.imports, func(imported string) bool { return within(imported, e.library) }) {
+				violations = append(violations, fmt.Sprintf("%s imports %s: %s", s.path, e.library, e.instead))
+			}
+		}
+	}
+	return violations
+}
+
+// within reports whether a path is a folder, or is below it.
+func within(p, folder string) bool { return p == folder || strings.HasPrefix(p, folder+"/") }
