@@ -130,7 +130,7 @@ func installed(t *testing.T) *service {
 	}
 	out := s.must("/src/scripts/install.sh", "--binary", "/built/llmsup")
 	t.Log(out)
-	if !strings.Contains(out, "upstream openrouter: "+s.cloud+", with a key") || strings.Contains(out, "error ") {
+	if !strings.Contains(out, "upstream openrouter: "+s.cloud+", with an API key") || strings.Contains(out, "error ") {
 		t.Errorf("llmsup check does not find all in order: %s", out)
 	}
 	return s

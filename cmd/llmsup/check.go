@@ -34,29 +34,29 @@ func checkCommand() *cli.Command {
 				return err
 			}
 			if f.page.err == nil && f.errors > 0 {
-				return errToldAlready
+				return errAlreadyPrinted
 			}
 			return f.page.err
 		},
 	}
 }
 
-// findings prints what check finds, as it finds it.
+// findings prints the results of the checks, one per line.
 type findings struct {
 	page   *page
 	errors int
 }
 
-func (f *findings) ok(format string, args ...any)   { f.say("ok", format, args...) }
-func (f *findings) warn(format string, args ...any) { f.say("warning", format, args...) }
+func (f *findings) ok(format string, args ...any)   { f.print("ok", format, args...) }
+func (f *findings) warn(format string, args ...any) { f.print("warning", format, args...) }
 func (f *findings) fail(err error) {
 	f.errors++
-	f.say("error", "%s", err)
+	f.print("error", "%s", err)
 }
 
-func (f *findings) say(kind, format string, args ...any) {
-	hang := strings.Repeat(" ", len("warning")+2)
-	f.page.sentence(hang, "%-8s %s", kind, printable(fmt.Sprintf(format, args...)))
+func (f *findings) print(kind, format string, args ...any) {
+	indent := strings.Repeat(" ", len("warning")+2)
+	f.page.sentence(indent, "%-8s %s", kind, printable(fmt.Sprintf(format, args...)))
 }
 
 // check returns an error only for a wrong command line.
@@ -64,8 +64,8 @@ func (f *findings) check(c *cli.Context) error {
 	cfg, err := configFrom(c, "")
 	var usage usageError
 	switch {
-	case errors.Is(err, errNothingToRun): // which is no mistake here: the surroundings can be checked
-		f.warn("no model was named: pass --model FILE.gguf, --demo or --config llmsup.yaml, as to start")
+	case errors.Is(err, errNothingToRun): // no error here: the machine can be checked without a model
+		f.warn("no model is configured: pass --model FILE.gguf, --demo or --config llmsup.yaml, as for start")
 	case errors.As(err, &usage):
 		return err
 	case err != nil:
@@ -73,18 +73,33 @@ func (f *findings) check(c *cli.Context) error {
 		return nil
 	}
 	if cfg.File != "" {
-		f.ok("%s can be read", cfg.File)
+		f.ok("%s is valid", cfg.File)
 	}
 	headers := f.models(cfg)
-	name := func(server string) string {
+	if !f.routes(cfg, headers) {
+		return nil
+	}
+	f.clientKeys(cfg)
+	f.llamaServer(c.Context, cfg)
+	f.upstreams(cfg)
+	running := f.daemonResources(c.Context, cfg)
+	if len(cfg.Servers) > 0 || cfg.File == "" { // only servers need a GPU
+		f.gpus(c.Context, cfg, headers, running)
+	}
+	return nil
+}
+
+// routes reports whether the models of the servers have unambiguous names.
+func (f *findings) routes(cfg *config.Config, headers map[string]*gguf.Header) bool {
+	modelName := func(server string) string {
 		if h := headers[server]; h != nil {
 			return h.Name
 		}
 		return ""
 	}
-	if err := cfg.Resolve(name); err != nil {
+	if err := cfg.Resolve(modelName); err != nil {
 		f.fail(err)
-		return nil
+		return false
 	}
 	if table, err := cfg.Table(); err != nil {
 		f.fail(err)
@@ -95,21 +110,14 @@ func (f *findings) check(c *cli.Context) error {
 	if err := daemon.CheckKeyRoutes(cfg, nil); err != nil {
 		f.fail(err)
 	}
-	f.door(cfg)
-	f.binary(c.Context, cfg)
-	f.upstreams(cfg)
-	running := f.surroundings(c.Context, cfg)
-	if len(cfg.Servers) > 0 || cfg.File == "" { // without a server nobody needs a GPU
-		f.gpus(c.Context, cfg, headers, running)
-	}
-	return nil
+	return true
 }
 
 func (f *findings) models(cfg *config.Config) map[string]*gguf.Header {
 	headers := map[string]*gguf.Header{}
 	for _, name := range sortedNames(cfg.Servers) {
 		if cfg.Demo && name == cfg.Started {
-			f.ok("server %s: the demo model is made at the start", name)
+			f.ok("server %s: start generates the demo model", name)
 			continue
 		}
 		path := cfg.Servers[name].Model
@@ -125,9 +133,9 @@ func (f *findings) models(cfg *config.Config) map[string]*gguf.Header {
 	return headers
 }
 
-func (f *findings) binary(ctx context.Context, cfg *config.Config) {
+func (f *findings) llamaServer(ctx context.Context, cfg *config.Config) {
 	if len(cfg.Servers) == 0 && cfg.File != "" {
-		f.ok("llama-server: none is needed, since the configuration has no servers")
+		f.ok("llama-server: not needed, since no servers are configured")
 		return
 	}
 	path, err := supervisor.FindBinary(cfg.LlamaServer)
@@ -143,15 +151,15 @@ func (f *findings) binary(ctx context.Context, cfg *config.Config) {
 	f.ok("llama-server: %s, %s", path, version)
 }
 
-// door says who may call.
-func (f *findings) door(cfg *config.Config) {
+// clientKeys checks who can make calls.
+func (f *findings) clientKeys(cfg *config.Config) {
 	switch {
 	case len(cfg.Keys) > 0:
 		f.ok("keys: %s", strings.Join(sortedNames(cfg.Keys), ", "))
 	case cfg.OpenToAll():
-		f.warn("keys: there are none, so everybody who can reach %s can make calls, and spend your money at the upstreams", cfg.Listen)
+		f.warn("keys: none are configured, so everyone who can reach %s can make calls and spend your money at the upstreams", cfg.Listen)
 	default:
-		f.ok("keys: there are none, and only this machine can reach %s", cfg.Listen)
+		f.ok("keys: none are configured, and only this machine can reach %s", cfg.Listen)
 	}
 }
 
@@ -177,14 +185,14 @@ func (f *findings) upstreams(cfg *config.Config) {
 		case err != nil:
 			f.fail(fmt.Errorf("upstream %s: %w", name, err))
 		case missing != "":
-			f.warn("upstream %s: no key, so no call can go there; %s", name, missing)
+			f.warn("upstream %s: has no API key and cannot be used: %s", name, missing)
 		case key == "":
-			f.ok("upstream %s: %s, which needs no key%s", name, u.BaseURL, billing(u))
+			f.ok("upstream %s: %s, without an API key%s", name, u.BaseURL, billing(u))
 		default:
-			f.ok("upstream %s: %s, with a key%s", name, u.BaseURL, billing(u))
+			f.ok("upstream %s: %s, with an API key%s", name, u.BaseURL, billing(u))
 		}
-		if words := config.KeyFileWarning(u); words != "" {
-			f.warn("upstream %s: %s", name, words)
+		if warning := config.KeyFileWarning(u); warning != "" {
+			f.warn("upstream %s: %s", name, warning)
 		}
 	}
 }
@@ -197,42 +205,50 @@ func billing(u models.Upstream) string {
 	return ", billing: " + string(u.Billing)
 }
 
-// surroundings looks at the places that one daemon has for itself. A daemon
-// that runs already has them, and that is as it should be; it returns its status.
-func (f *findings) surroundings(ctx context.Context, cfg *config.Config) (daemon *control.Status) {
-	running, err := control.NewClient(cfg.ControlSocket).Status(ctx)
+// daemonResources checks what only one daemon can use at a time: the control socket,
+// the address and the state directory. If a daemon is running already, it returns its
+// status.
+func (f *findings) daemonResources(ctx context.Context, cfg *config.Config) (running *control.Status) {
+	status, err := control.NewClient(cfg.ControlSocket).Status(ctx)
 	if err == nil {
-		daemon = &running
-		f.ok("llmsup %s runs already, and takes calls at %s", running.Version, running.Listen)
+		running = &status
+		f.ok("llmsup %s is already running and listens on %s", status.Version, status.Listen)
 	} else if err := control.CheckSocket(cfg.ControlSocket); err != nil {
 		f.fail(err)
 	} else {
 		f.ok("control socket: %s is free", cfg.ControlSocket)
 	}
-	var lc net.ListenConfig
-	if err == nil && running.Listen == cfg.Listen {
-		return daemon // and the state directory is in its hands
+	if running != nil && running.Listen == cfg.Listen {
+		return running // it uses the state directory, too
 	}
-	if l, err := lc.Listen(ctx, "tcp", cfg.Listen); errors.Is(err, syscall.EADDRINUSE) && hasUnit("llmsup.socket") {
-		f.warn("listen: somebody has %s; that is as it should be if llmsup.socket does, for llmsup.service", cfg.Listen)
-	} else if err != nil {
-		f.fail(fmt.Errorf("listen on %s: %w; pass another address with --listen HOST:PORT", cfg.Listen, err))
-	} else {
-		_ = l.Close() // it was only tried
-		f.ok("listen: %s is free", cfg.Listen)
-	}
-	switch stateErr := control.CheckStateDir(cfg.StateDir); {
-	case stateErr == nil:
-		f.ok("state: %s can be written to", cfg.StateDir)
-	case err == nil && errors.Is(stateErr, control.ErrHeld):
-		f.ok("state: %s is held by a llmsup that runs", cfg.StateDir)
+	f.address(ctx, cfg.Listen)
+	switch err := control.CheckStateDir(cfg.StateDir); {
+	case err == nil:
+		f.ok("state: %s is writable", cfg.StateDir)
+	case running != nil && errors.Is(err, control.ErrHeld):
+		f.ok("state: %s is in use by a running llmsup", cfg.StateDir)
 	default:
-		f.fail(stateErr)
+		f.fail(err)
 	}
-	return daemon
+	return running
 }
 
-// hasUnit says whether systemd has a unit of a name.
+// address checks whether llmsup can listen on an address.
+func (f *findings) address(ctx context.Context, address string) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", address)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE) && hasUnit("llmsup.socket"):
+		f.warn("listen: another process listens on %s; this is correct if it is systemd, for llmsup.socket", address)
+	case err != nil:
+		f.fail(fmt.Errorf("listen on %s: %w; pass another address with --listen HOST:PORT", address, err))
+	default:
+		_ = l.Close() // it was only a test
+		f.ok("listen: %s is free", address)
+	}
+}
+
+// hasUnit reports whether systemd has a unit of that name.
 func hasUnit(name string) bool {
 	for _, dir := range []string{"/etc/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system"} {
 		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {

@@ -11,40 +11,44 @@ import (
 	"github.com/llmsup/llmsup/models/vram"
 )
 
-// gpus looks for GPUs, and whether the models fit into what they have free.
-// running is the daemon that runs already; nil = none does.
+// gpus checks the GPUs, and whether the models fit into their free memory. running is
+// the status of a running daemon; nil = none.
 func (f *findings) gpus(ctx context.Context, cfg *config.Config, headers map[string]*gguf.Header, running *control.Status) {
 	if cfg.GPU.Devices == config.NoGPU {
-		f.ok("GPU: none is wanted")
+		f.ok("GPU: disabled")
 		return
 	}
 	s := gpu.Look(ctx)
 	if s.Problem != "" {
-		f.warn("GPU: none is read: %s", s.Problem)
+		f.warn("GPU: cannot read any: %s", s.Problem)
 		return
 	}
 	f.ok("GPU driver: %s, for CUDA up to %s", orNA(s.Driver), orNA(s.CUDA))
 	if len(s.GPUs) == 0 {
-		f.warn("GPU: the driver knows of none")
+		f.warn("GPU: the driver reports none")
 	}
 	for _, g := range s.GPUs {
-		if g.Lost {
-			f.fail(fmt.Errorf("GPU %d: the driver can't reach it: look for NVRM in dmesg", g.Index))
-			continue
-		}
-		f.ok("GPU %d: %s, %s, %s of %s free", g.Index, g.Name, g.UUID, gib(g.MemoryFree), gib(g.MemoryTotal))
-		if g.ECCUncorrected != nil && *g.ECCUncorrected > 0 {
-			f.warn("GPU %d: %d memory errors that could not be corrected since the driver was loaded", g.Index, *g.ECCUncorrected)
-		}
+		f.gpu(g)
 	}
-	taken := map[string]uint64{} // by those before, in bytes
+	reserved := map[string]uint64{} // bytes for the servers checked so far, by GPU
 	for _, name := range sortedNames(cfg.Servers) {
-		f.fit(name, cfg, headers[name], s, running, taken)
+		f.checkFit(name, cfg, headers[name], s, running, reserved)
 	}
 }
 
-// fit says whether a server's model fits beside those that were looked at before.
-func (f *findings) fit(name string, cfg *config.Config, h *gguf.Header, s *gpu.Sample, running *control.Status, taken map[string]uint64) {
+func (f *findings) gpu(g gpu.GPU) {
+	if g.Lost {
+		f.fail(fmt.Errorf("GPU %d: the driver cannot reach it: search dmesg for NVRM", g.Index))
+		return
+	}
+	f.ok("GPU %d: %s, %s, %s of %s free", g.Index, g.Name, g.UUID, sizeOrNA(g.MemoryFree), sizeOrNA(g.MemoryTotal))
+	if g.ECCUncorrected != nil && *g.ECCUncorrected > 0 {
+		f.warn("GPU %d: %d uncorrectable memory errors since the driver was loaded", g.Index, *g.ECCUncorrected)
+	}
+}
+
+// checkFit checks whether a server's model fits beside those of the servers before it.
+func (f *findings) checkFit(name string, cfg *config.Config, h *gguf.Header, s *gpu.Sample, running *control.Status, reserved map[string]uint64) {
 	server := cfg.Servers[name]
 	devices := cfg.DevicesOf(server)
 	uuids, err := s.Select(devices)
@@ -53,38 +57,39 @@ func (f *findings) fit(name string, cfg *config.Config, h *gguf.Header, s *gpu.S
 		return
 	}
 	if h == nil || devices == config.NoGPU || len(uuids) == 0 {
-		return // it has been said why, or there is nothing to say
+		return // reported already, or nothing to check
 	}
 	need := vram.Estimate(h, vram.Run{CtxSize: server.CtxSize, GPULayers: server.NGPULayers, Args: server.Args})
-	words := fmt.Sprintf("server %s: VRAM needed: %s", name, need)
+	message := fmt.Sprintf("server %s: VRAM needed: %s", name, need)
 	if need.Unsure != "" {
-		words += " (which may be far off: " + need.Unsure + ")"
+		message += " (which may be far off: " + need.Unsure + ")"
 	}
-	free, total, known := sum(s, uuids)
+	free, total, known := vramOf(s, uuids)
 	for _, uuid := range uuids {
-		free -= min(free, taken[uuid])
-		taken[uuid] += need.Total() / uint64(len(uuids))
+		free -= min(free, reserved[uuid])
+		reserved[uuid] += need.Total() / uint64(len(uuids))
 	}
 	switch {
 	case need.Total() == 0:
-		f.ok("%s", words)
+		f.ok("%s", message)
 	case hasProcess(running, name):
-		f.ok("%s; it runs already", words)
+		f.ok("%s; it is already running", message)
 	case !known:
-		f.ok("%s; what is free can't be told", words)
+		f.ok("%s; the free VRAM is unknown", message)
 	case need.Less && need.Total() > free:
-		f.warn("%s, and %s free; it is started all the same", words, gpu.Size(free))
+		f.warn("%s, and %s free; start runs it anyway", message, gpu.Size(free))
 	case cfg.GPU.Fit == config.FitIgnore && need.Total() > free:
-		f.warn("%s, and %s free; it is started all the same, as gpu.fit says", words, gpu.Size(free))
+		f.warn("%s, and %s free; start runs it anyway, because gpu.fit is ignore", message, gpu.Size(free))
 	case need.Total() > total:
-		f.fail(fmt.Errorf("%s, and there are only %s: lower --ctx-size or --n-gpu-layers, or set gpu.fit to ignore", words, gpu.Size(total)))
+		f.fail(fmt.Errorf("%s, and there are only %s: lower --ctx-size or --n-gpu-layers, or set gpu.fit to ignore", message, gpu.Size(total)))
 	case need.Total() > free:
-		f.warn("%s, and %s free: it would wait for more%s", words, gpu.Size(free), heldBy(s, uuids))
+		f.warn("%s, and %s free: it would wait for more%s", message, gpu.Size(free), heldBy(s, uuids))
 	default:
-		f.ok("%s, and %s free", words, gpu.Size(free))
+		f.ok("%s, and %s free", message, gpu.Size(free))
 	}
 }
 
+// heldBy names the processes that hold the memory of some GPUs.
 func heldBy(s *gpu.Sample, uuids []string) string {
 	var gpus []gpu.GPU
 	for _, uuid := range uuids {
@@ -98,8 +103,8 @@ func heldBy(s *gpu.Sample, uuids []string) string {
 	return ""
 }
 
-// sum adds up what some GPUs have. known is false where one does not tell.
-func sum(s *gpu.Sample, uuids []string) (free, total uint64, known bool) {
+// vramOf adds up the memory of some GPUs. known is false if it is unknown for one.
+func vramOf(s *gpu.Sample, uuids []string) (free, total uint64, known bool) {
 	for _, uuid := range uuids {
 		g := s.Find(uuid)
 		if g == nil || g.MemoryFree == nil || g.MemoryTotal == nil {
@@ -111,7 +116,7 @@ func sum(s *gpu.Sample, uuids []string) (free, total uint64, known bool) {
 	return free, total, true
 }
 
-// hasProcess says whether a daemon has a process for a server.
+// hasProcess reports whether a daemon runs a process for a server.
 func hasProcess(running *control.Status, name string) bool {
 	if running == nil {
 		return false
@@ -122,11 +127,4 @@ func hasProcess(running *control.Status, name string) bool {
 		}
 	}
 	return false
-}
-
-func orNA(s string) string {
-	if s == "" {
-		return "n/a"
-	}
-	return s
 }

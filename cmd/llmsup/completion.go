@@ -3,21 +3,20 @@ package main
 import (
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 )
 
-// completions are what a shell has to read to complete llmsup's command line.
-// bash and zsh ask llmsup itself, which urfave/cli makes it answer.
+// completions generates each shell's completion script. Those of bash and zsh run
+// llmsup --generate-bash-completion, which urfave/cli implements.
 var completions = map[string]func(*cli.App) (string, error){
 	"bash": func(*cli.App) (string, error) { return bashCompletion, nil },
 	"zsh":  func(*cli.App) (string, error) { return zshCompletion, nil },
 	"fish": (*cli.App).ToFishCompletion,
 }
 
-// After "--" llmsup is not asked: what follows is llama-server's, and the
-// question would be taken for one of its flags.
+// After "--" the scripts do not run llmsup: --generate-bash-completion would be passed
+// on to llama-server as one of its flags.
 const bashCompletion = `# bash completion for llmsup
 _llmsup() {
 	local word current=${COMP_WORDS[COMP_CWORD]}
@@ -62,79 +61,25 @@ fi
 func completionCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "completion",
-		Usage:     "print what makes a shell complete llmsup's commands and flags",
+		Usage:     "print a shell completion script",
 		ArgsUsage: "bash|zsh|fish",
 		UsageText: "llmsup completion bash|zsh|fish",
-		Description: "scripts/install.sh puts it where the shells look. For this shell alone:\n" +
+		Description: "scripts/install.sh installs it. To load it into the current shell:\n" +
 			"  source <(llmsup completion bash)      (or zsh)\n" +
 			"  llmsup completion fish | source",
 		OnUsageError: onUsageError,
 		BashComplete: func(*cli.Context) { fmt.Println("bash\nzsh\nfish") },
 		Action: func(c *cli.Context) error {
-			make, known := completions[c.Args().First()]
+			generate, known := completions[c.Args().First()]
 			if !known || c.NArg() != 1 {
 				return usagef("llmsup completion takes the name of a shell: bash, zsh or fish")
 			}
-			text, err := make(c.App)
+			text, err := generate(c.App)
 			if err != nil {
-				return fmt.Errorf("make the completion: %w", err)
+				return fmt.Errorf("generate the completion script: %w", err)
 			}
 			_, err = os.Stdout.WriteString(text)
 			return err
 		},
 	}
-}
-
-func manCommand() *cli.Command {
-	return &cli.Command{
-		Name:         "man",
-		Usage:        "print the manual page",
-		UsageText:    "llmsup man",
-		Description:  "scripts/install.sh puts it where man looks. Without that: llmsup man | man -l -",
-		OnUsageError: onUsageError,
-		Action: func(c *cli.Context) error {
-			if err := noArgs(c); err != nil {
-				return err
-			}
-			page, err := manPage(c.App)
-			if err != nil {
-				return fmt.Errorf("make the manual page: %w", err)
-			}
-			_, err = os.Stdout.WriteString(page)
-			return err
-		},
-	}
-}
-
-// manPage is urfave/cli's, with two lines of it mended: its title names neither
-// the program nor the manual, and says nothing of the exit codes.
-func manPage(app *cli.App) (string, error) {
-	page, err := app.ToManWithSection(1)
-	if err != nil {
-		return "", err
-	}
-	lines := strings.Split(page, "\n")
-	for i, line := range lines {
-		if strings.HasPrefix(line, ".TH ") {
-			lines[i] = ".TH LLMSUP 1 \"\" \"llmsup\" \"User Commands\""
-			break
-		}
-	}
-	return strings.TrimRight(strings.Join(lines, "\n"), "\n") + `
-.SH EXIT STATUS
-0 done, 1 failed, 2 wrong usage, 3 no daemon answers at the control socket.
-.SH FILES
-.TP
-/etc/llmsup/llmsup.yaml
-the configuration that the systemd unit runs
-.TP
-/etc/llmsup/credentials/openrouter
-the key for OpenRouter, which systemd passes to the service alone
-.TP
-/var/lib/llmsup
-state
-.TP
-/run/llmsup/control.sock
-the control socket
-`, nil
 }

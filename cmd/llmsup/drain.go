@@ -17,20 +17,20 @@ import (
 func drainCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "drain",
-		Usage:     "take the GPU for maintenance: calls go elsewhere, and llama-server is stopped",
+		Usage:     "free the GPU for maintenance: calls go to their fallback, and llama-server stops",
 		ArgsUsage: "[NAME...]",
 		UsageText: "llmsup drain [NAME...] [--timeout 10m] [--for 2h] [--keep-server] [--yes] [--json]\nllmsup drain --cancel [NAME...]",
-		Description: "Drains the named servers, or all. New calls go to the fallback from the first line on. Running calls may end first,\n" +
-			"for up to --timeout; then they continue on the fallback. llama-server is stopped, and its VRAM verified to be free;\n" +
-			"once all servers are drained, llmsup closes the driver. Exits 0 once that is done. The servers stay drained, over a\n" +
-			"restart of llmsup and of the machine too, until llmsup resume, or for as long as --for says. A second drain joins\n" +
-			"the first one. Ctrl-C leaves the drain going; --cancel takes it back.",
+		Description: "Drains the named servers, or all. From the first line of output on, new calls go to their fallback. Running calls " +
+			"get --timeout to end; after that they continue on the fallback. Then llama-server stops, and llmsup verifies that " +
+			"its VRAM is free; once all servers are drained, it also closes the NVIDIA driver. The exit code is 0 once that is " +
+			"done. The servers stay drained until llmsup resume or for the time of --for, also if llmsup or the machine " +
+			"restarts. A second drain joins the first one. Ctrl-C does not stop the drain; --cancel does.",
 		Flags: []cli.Flag{
-			&cli.DurationFlag{Name: "timeout", Usage: "let running calls go on for this `TIME`", DefaultText: "10m"},
-			&cli.DurationFlag{Name: "for", Usage: "take the servers into use again after this `TIME`", DefaultText: "until llmsup resume"},
-			&cli.BoolFlag{Name: "keep-server", Usage: "leave llama-server running, with its VRAM, and without calls"},
-			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "drain also where calls have no fallback, and are refused meanwhile"},
-			&cli.BoolFlag{Name: "cancel", Usage: "take a drain back, however far it is"},
+			&cli.DurationFlag{Name: "timeout", Usage: "wait at most `TIME` for running calls", DefaultText: "10m"},
+			&cli.DurationFlag{Name: "for", Usage: "resume after this `TIME`", DefaultText: "until llmsup resume"},
+			&cli.BoolFlag{Name: "keep-server", Usage: "keep llama-server and its VRAM, but send it no calls"},
+			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "drain even if some routes have no fallback; their calls are rejected with 503"},
+			&cli.BoolFlag{Name: "cancel", Usage: "cancel a drain, at any stage"},
 			&cli.BoolFlag{Name: "json", Usage: "print each step as a JSON object"},
 			controlFlag(),
 		},
@@ -43,18 +43,18 @@ func drainCommand() *cli.Command {
 			client := daemonClient(c)
 			show := newStepPrinter(os.Stdout, c.Bool("json"))
 			if c.Bool("cancel") {
-				return show.ended(client.Resume(c.Context, how.Servers, show.step), "the servers are still on their way back")
+				return show.finish(client.Resume(c.Context, how.Servers, show.step), "the servers are still starting")
 			}
 			err = client.Drain(c.Context, how, show.step)
 			var stranded control.StrandedError
-			if errors.As(err, &stranded) && isTerminal(os.Stdin) && isTerminal(os.Stderr) && confirmed(c.Context, err.Error()+". Drain all the same? [y/N] ") {
+			if errors.As(err, &stranded) && isTerminal(os.Stdin) && isTerminal(os.Stderr) && confirmed(c.Context, err.Error()+". Drain anyway? [y/N] ") {
 				how.Yes = true
 				err = client.Drain(c.Context, how, show.step)
 			} else if errors.As(err, &stranded) {
-				return fmt.Errorf("nothing was done: %w; pass --yes to drain all the same", err)
+				return fmt.Errorf("nothing was done: %w; pass --yes to drain anyway", err)
 			}
 			cancel := strings.Join(append([]string{"llmsup drain --cancel"}, how.Servers...), " ")
-			return show.ended(err, "the drain goes on; llmsup status shows it, and "+cancel+" takes it back")
+			return show.finish(err, "the drain continues; llmsup status shows it, and "+cancel+" cancels it")
 		},
 	}
 }
@@ -62,11 +62,11 @@ func drainCommand() *cli.Command {
 func drainRequest(c *cli.Context) (how control.DrainRequest, err error) {
 	for _, name := range []string{"timeout", "for"} {
 		if d := c.Duration(name); d < 0 || name == "for" && c.IsSet(name) && d == 0 {
-			return how, usagef("--%s %s is no time to wait; give one such as 90s, 10m or 2h", name, d)
+			return how, usagef("--%s %s is not a positive duration (examples: 90s, 10m, 2h)", name, d)
 		}
 	}
 	if c.Bool("cancel") && (c.IsSet("timeout") || c.IsSet("for") || c.IsSet("keep-server") || c.IsSet("yes")) {
-		return how, usagef("--cancel takes a drain back, and goes with no other flag but --json")
+		return how, usagef("--cancel can only be combined with --json")
 	}
 	how = control.DrainRequest{
 		Servers: c.Args().Slice(),
@@ -74,24 +74,24 @@ func drainRequest(c *cli.Context) (how control.DrainRequest, err error) {
 		KeepServer: c.Bool("keep-server"), Yes: c.Bool("yes"),
 	}
 	if c.IsSet("timeout") && how.Timeout == 0 {
-		how.Timeout = control.Duration(time.Nanosecond) // at once
+		how.Timeout = control.Duration(time.Nanosecond) // 0 means the default
 	}
 	return how, nil
 }
 
-// confirmed asks a person. Whatever is not a yes is a no.
+// confirmed asks the user. Every answer but y and yes means no.
 func confirmed(ctx context.Context, question string) bool {
 	fmt.Fprint(os.Stderr, question)
-	said := make(chan string, 1)
+	answers := make(chan string, 1)
 	go func() {
-		line, _ := bufio.NewReader(os.Stdin).ReadString('\n') // an end without a word is a no
-		said <- strings.ToLower(strings.TrimSpace(line))
+		line, _ := bufio.NewReader(os.Stdin).ReadString('\n') // the end of the input means no
+		answers <- strings.ToLower(strings.TrimSpace(line))
 	}()
 	select {
 	case <-ctx.Done():
 		fmt.Fprintln(os.Stderr)
 		return false
-	case answer := <-said:
+	case answer := <-answers:
 		return answer == "y" || answer == "yes"
 	}
 }

@@ -213,7 +213,7 @@ func TestDrainIsRemembered(t *testing.T) {
 	dir := shortDir(t)
 	in := launchIn(t, dir, nil, "--demo")
 	in.awaitReady()
-	if code, out := in.run("drain"); code != 1 || !strings.Contains(out, "nothing was done: no other backend can answer calls for local, local/demo: they would be rejected with 503 while the servers are drained; pass --yes to drain all the same") {
+	if code, out := in.run("drain"); code != 1 || !strings.Contains(out, "nothing was done: no other backend can answer calls for local, local/demo: they would be rejected with 503 while the servers are drained; pass --yes to drain anyway") {
 		t.Errorf("without a fallback: exit %d\n%s", code, out)
 	}
 	if !isReady(in.await("asked", func(control.Server) bool { return true })) {
@@ -306,7 +306,7 @@ routes:
 	}
 	in.await("draining", func(s control.Server) bool { return s.State == "draining" })
 	_ = impatient.Process.Signal(syscall.SIGINT)
-	if err := impatient.Wait(); err == nil || !strings.Contains(said.String(), "llmsup: stopped watching; the drain goes on; llmsup status shows it, and llmsup drain --cancel takes it back\n") {
+	if err := impatient.Wait(); err == nil || !strings.Contains(said.String(), "llmsup: stopped watching; the drain continues; llmsup status shows it, and llmsup drain --cancel cancels it\n") {
 		t.Errorf("%v: %s", err, said.String())
 	}
 
@@ -397,7 +397,7 @@ func TestDrainAsksAPerson(t *testing.T) {
 	}
 	for _, no := range []string{"\n", "n\n", "yep\n", "\x04"} {
 		said, err := atTerminal(no)
-		if err == nil || !strings.Contains(said, "they would be rejected with 503 while the servers are drained. Drain all the same? [y/N] ") || !strings.Contains(said, "llmsup: nothing was done") {
+		if err == nil || !strings.Contains(said, "they would be rejected with 503 while the servers are drained. Drain anyway? [y/N] ") || !strings.Contains(said, "llmsup: nothing was done") {
 			t.Errorf("%q: %v\n%s", no, err, said)
 		}
 	}

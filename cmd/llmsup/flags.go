@@ -14,7 +14,7 @@ import (
 )
 
 // Names of flags. Each has an environment variable, LLMSUP_ and the name in
-// capitals; a flag wins over it, and it wins over the configuration file.
+// capitals. A flag overrides its variable, which overrides the configuration file.
 const (
 	flagModel       = "model"
 	flagDemo        = "demo"
@@ -31,24 +31,24 @@ const (
 	flagInsecure    = "insecure-no-auth"
 )
 
-// startFlags are the flags of start, which check takes as well: it checks what
-// start would run.
+// startFlags returns the flags of start and of check, which checks what start would
+// run.
 func startFlags() []cli.Flag {
-	was := config.Default()
+	defaults := config.Default()
 	return []cli.Flag{
-		&cli.StringFlag{Name: flagModel, TakesFile: true, EnvVars: []string{"LLMSUP_MODEL"}, Usage: "run llama-server on this `FILE.gguf`; of a split model, its first part"},
-		&cli.BoolFlag{Name: flagDemo, EnvVars: []string{"LLMSUP_DEMO"}, Usage: "run it on a tiny model made on the spot, which counts: a self-test without a download"},
-		&cli.StringFlag{Name: flagConfig, TakesFile: true, EnvVars: []string{"LLMSUP_CONFIG"}, Usage: "read servers, upstreams and routes from this `llmsup.yaml`; without one the built-in table serves"},
-		&cli.StringFlag{Name: flagListen, EnvVars: []string{"LLMSUP_LISTEN"}, Usage: "take calls at this `HOST:PORT`", DefaultText: was.Listen},
-		&cli.BoolFlag{Name: flagInsecure, EnvVars: []string{"LLMSUP_INSECURE_NO_AUTH"}, Usage: "let other machines call without a key, where there are no keys and --listen is not loopback"},
+		&cli.StringFlag{Name: flagModel, TakesFile: true, EnvVars: []string{"LLMSUP_MODEL"}, Usage: "run llama-server on this `FILE.gguf`; of a split model, the first part"},
+		&cli.BoolFlag{Name: flagDemo, EnvVars: []string{"LLMSUP_DEMO"}, Usage: "run llama-server on a tiny generated model that counts: a self-test without a download"},
+		&cli.StringFlag{Name: flagConfig, TakesFile: true, EnvVars: []string{"LLMSUP_CONFIG"}, Usage: "read servers, upstreams and routes from this `llmsup.yaml`, in addition to the built-in routes"},
+		&cli.StringFlag{Name: flagListen, EnvVars: []string{"LLMSUP_LISTEN"}, Usage: "listen on this `HOST:PORT`", DefaultText: defaults.Listen},
+		&cli.BoolFlag{Name: flagInsecure, EnvVars: []string{"LLMSUP_INSECURE_NO_AUTH"}, Usage: "allow unauthenticated access on a non-loopback --listen"},
 		&cli.IntFlag{Name: flagCtxSize, EnvVars: []string{"LLMSUP_CTX_SIZE"}, Usage: "`TOKENS` of context, shared by llama-server's slots", DefaultText: "8192"},
-		&cli.IntFlag{Name: flagNGPULayers, EnvVars: []string{"LLMSUP_N_GPU_LAYERS"}, Usage: "how many `LAYERS` of the model to keep in VRAM", DefaultText: "99"},
-		&cli.StringFlag{Name: flagLlamaServer, TakesFile: true, EnvVars: []string{"LLMSUP_LLAMA_SERVER"}, Usage: "`PATH` of llama-server", DefaultText: "the one on PATH, else the one that scripts/llama-server.sh got"},
-		&cli.StringFlag{Name: flagGPU, EnvVars: []string{"LLMSUP_GPU"}, Usage: "the `GPU` to run on: an index of nvidia-smi, a UUID, or none", DefaultText: "all"},
-		&cli.StringFlag{Name: flagStateDir, TakesFile: true, EnvVars: []string{"LLMSUP_STATE_DIR"}, Usage: "keep sockets and state in this `FOLDER`, one daemon each", DefaultText: config.DefaultStateDir()},
+		&cli.IntFlag{Name: flagNGPULayers, EnvVars: []string{"LLMSUP_N_GPU_LAYERS"}, Usage: "keep this many `LAYERS` of the model in VRAM", DefaultText: "99"},
+		&cli.StringFlag{Name: flagLlamaServer, TakesFile: true, EnvVars: []string{"LLMSUP_LLAMA_SERVER"}, Usage: "`PATH` of llama-server", DefaultText: "the one on PATH, else the one that scripts/llama-server.sh downloaded"},
+		&cli.StringFlag{Name: flagGPU, EnvVars: []string{"LLMSUP_GPU"}, Usage: "the `GPU` to run on: an index of nvidia-smi or a UUID, several separated by commas, or none", DefaultText: "all"},
+		&cli.StringFlag{Name: flagStateDir, TakesFile: true, EnvVars: []string{"LLMSUP_STATE_DIR"}, Usage: "keep the state in this `FOLDER`; each daemon needs its own", DefaultText: config.DefaultStateDir()},
 		controlFlag(),
 		&cli.StringFlag{Name: flagLogFormat, EnvVars: []string{"LLMSUP_LOG_FORMAT"}, Usage: "`auto|console|json`; auto is console on a terminal", DefaultText: "auto"},
-		&cli.StringFlag{Name: flagLogLevel, EnvVars: []string{"LLMSUP_LOG_LEVEL"}, Usage: "`debug|info|warn|error`; debug shows what llama-server prints", DefaultText: "info"},
+		&cli.StringFlag{Name: flagLogLevel, EnvVars: []string{"LLMSUP_LOG_LEVEL"}, Usage: "`debug|info|warn|error`; debug includes the output of llama-server", DefaultText: "info"},
 	}
 }
 
@@ -59,8 +59,8 @@ func controlFlag() cli.Flag {
 	}
 }
 
-// controlSocket is where a client of the daemon finds it. Whoever has no daemon of
-// his own means the service's, which he may be an operator of.
+// controlSocket returns the path of the daemon's control socket. A user who runs no
+// daemon gets the service's, which users of the group llmsup may operate.
 func controlSocket(c *cli.Context) string {
 	if path := c.String(flagControl); path != "" {
 		return path
@@ -74,12 +74,12 @@ func controlSocket(c *cli.Context) string {
 	return own
 }
 
-// daemonClient is the client that a command talks to the daemon with.
+// daemonClient returns the client for the running daemon.
 func daemonClient(c *cli.Context) *control.Client {
 	client := control.NewClient(controlSocket(c))
 	client.Version = version
 	client.Other = func(daemon string) {
-		fmt.Fprintf(os.Stderr, "llmsup: this is llmsup %s, and the daemon is %s; restart the daemon if something does not fit\n", version, printable(cmp.Or(daemon, "an older one")))
+		fmt.Fprintf(os.Stderr, "llmsup: this is llmsup %s, and the daemon is %s; if something does not work, restart the daemon\n", version, printable(cmp.Or(daemon, "an older one")))
 	}
 	return client
 }

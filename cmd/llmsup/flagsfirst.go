@@ -7,9 +7,9 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// flagsFirst moves a command's flags before its other arguments, which then stand
-// after "--": urfave/cli parses flags up to the first argument only, and users write
-// `llmsup drain chat --timeout 5m`. What already stands after "--" is left alone.
+// flagsFirst moves a command's flags before its other arguments and separates them by
+// "--": urfave/cli parses flags only up to the first argument, and users write
+// `llmsup drain chat --timeout 5m`. Arguments after a "--" stay as they are.
 func flagsFirst(app *cli.App, line []string) []string {
 	command, depth := commandOf(app, line)
 	if command == nil || line[len(line)-1] == "--"+cli.BashCompletionFlag.Names()[0] {
@@ -23,7 +23,7 @@ func flagsFirst(app *cli.App, line []string) []string {
 		case arg == "--":
 			rest = append(rest, args...)
 			args = nil
-		case arg == "--help" || arg == "-h": // with an argument it would mean the help on a subcommand
+		case arg == "--help" || arg == "-h": // with an argument it would be the help of a subcommand
 			return append(slices.Clone(line[:depth]), arg)
 		case arg == "-" || !strings.HasPrefix(arg, "-"):
 			rest = append(rest, arg)
@@ -32,7 +32,7 @@ func flagsFirst(app *cli.App, line []string) []string {
 		case len(args) > 0:
 			flags = append(flags, arg, args[0])
 			args = args[1:]
-		default: // its value is missing, which the parser reports where nothing follows
+		default: // its value is missing: the parser reports it only if nothing follows
 			return slices.Concat(line[:depth], flags, []string{arg})
 		}
 	}
@@ -43,8 +43,8 @@ func flagsFirst(app *cli.App, line []string) []string {
 	return line
 }
 
-// commandOf returns the command that a line names, as in `llmsup key new`, and how
-// many words name it; nil = none.
+// commandOf returns the command on a command line, as in `llmsup key new`, and the
+// index of the first word after it; nil = none.
 func commandOf(app *cli.App, line []string) (command *cli.Command, depth int) {
 	commands := app.Commands
 	for depth = 1; depth < len(line); depth++ {
@@ -54,19 +54,19 @@ func commandOf(app *cli.App, line []string) (command *cli.Command, depth int) {
 		}
 		command, commands = commands[i], commands[i].Subcommands
 	}
-	if command != nil && len(commands) > 0 { // a word is missing or unknown
+	if command != nil && len(commands) > 0 { // the subcommand is missing or unknown
 		return nil, depth
 	}
 	return command, depth
 }
 
-// takesValue says whether the argument after a flag is its value.
+// takesValue reports whether the argument after a flag is its value.
 func takesValue(command *cli.Command, arg string) bool {
 	name := strings.TrimLeft(arg, "-")
 	for _, flag := range command.Flags {
 		if slices.Contains(flag.Names(), name) {
-			_, isSwitch := flag.(*cli.BoolFlag)
-			return !isSwitch
+			_, isBool := flag.(*cli.BoolFlag)
+			return !isBool
 		}
 	}
 	return false // "--name=value", --help, or an unknown flag, which the parser reports

@@ -502,14 +502,14 @@ func TestCheckGPUs(t *testing.T) {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
 	b.change(func(box *nvmltest.Box) { box.Init = "LIB_RM_VERSION_MISMATCH" })
-	if code, out := check(); code != 0 || !strings.Contains(out, "warning  GPU: none is read: the NVIDIA driver's library and its kernel module are of different versions") {
+	if code, out := check(); code != 0 || !strings.Contains(out, "warning  GPU: cannot read any: the NVIDIA driver's library and its kernel module are of different versions") {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
 	b.dir = t.TempDir() // no library at all
 	if code, out := check(); code != 0 || !strings.Contains(out, "no libnvidia-ml.so.1: the NVIDIA driver is not installed, or not in this container\n") {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
-	if code, out := check("--gpu", "none"); code != 0 || !strings.Contains(out, "ok       GPU: none is wanted\n") {
+	if code, out := check("--gpu", "none"); code != 0 || !strings.Contains(out, "ok       GPU: disabled\n") {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
 }

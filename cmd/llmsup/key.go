@@ -16,24 +16,24 @@ import (
 func keyCommand() *cli.Command {
 	return &cli.Command{
 		Name:            "key",
-		Usage:           "make, list and revoke clients' API keys",
+		Usage:           "create, list and revoke clients' API keys",
 		UsageText:       "llmsup key new NAME\nllmsup key list\nllmsup key revoke NAME",
 		HideHelpCommand: true,
 		OnUsageError:    onUsageError,
 		Subcommands: []*cli.Command{
 			{
 				Name:      "new",
-				Usage:     "make an API key for a client",
+				Usage:     "create an API key for a client",
 				ArgsUsage: "NAME",
 				UsageText: "llmsup key new NAME [--routes \"local,local/*\"] [--free-only] [--operator] [--add] [--config FILE]",
-				Description: "Prints the new key on stdout, and on stderr what to do with it. The key is shown only this once. " +
+				Description: "Prints the new key on stdout, and instructions on stderr. The key is shown only once. " +
 					"llmsup.yaml stores its SHA-256; --add writes that into the file, and llmsup reload applies it. " +
-					"NAME appears in the log and the configuration; it is not secret.",
+					"NAME appears in the log and in the configuration; it is not secret.",
 				Flags: []cli.Flag{
-					&cli.BoolFlag{Name: "add", Usage: "add the key to the configuration file, and keep the rest of the file as it is"},
+					&cli.BoolFlag{Name: "add", Usage: "add the key to the configuration file, which stays unchanged otherwise"},
 					&cli.StringFlag{Name: "routes", Usage: "allow only the models of these `ROUTES`, separated by commas", DefaultText: "all"},
-					&cli.BoolFlag{Name: "free-only", Usage: "allow only calls that cost nothing"},
-					&cli.BoolFlag{Name: "operator", Usage: "allow GET /metrics, which shows the spending of all keys; with --routes \"\" nothing else"},
+					&cli.BoolFlag{Name: "free-only", Usage: "allow only calls that are free"},
+					&cli.BoolFlag{Name: "operator", Usage: "allow GET /metrics, which shows what all keys spend; with --routes \"\" nothing else"},
 					configFileFlag(),
 				},
 				OnUsageError: onUsageError,
@@ -79,8 +79,8 @@ func configFileFlag() cli.Flag {
 	}
 }
 
-// configFile is the file that a key command works on: the one that was named, or
-// else the service's.
+// configFile returns the file that a key command edits: that of --config, or the
+// service's.
 func configFile(c *cli.Context, service string) (string, error) {
 	if path := c.String(flagConfig); path != "" {
 		return path, nil
@@ -109,7 +109,7 @@ func newKey(c *cli.Context) error {
 	case err != nil:
 		return err
 	case !config.GoodClientName(name):
-		return usagef("this name can't be used: a name has letters, digits, dots, dashes and underscores, at most 100, and is not a key")
+		return usagef("this name is not valid: use at most 100 letters, digits, dots, dashes and underscores, and not a key")
 	}
 	key, hash := config.NewClientKey()
 	entry := config.ClientKey{SHA256: hash, Operator: c.Bool("operator")}
@@ -119,13 +119,13 @@ func newKey(c *cli.Context) error {
 	case c.IsSet("routes"):
 		entry.Routes = strings.Split(c.String("routes"), ",")
 		if !config.GoodRoutes(entry.Routes) {
-			return usagef("--routes wants names of models and patterns of them, separated by commas, as in --routes \"local,local/*\"")
+			return usagef("--routes takes model names and patterns, separated by commas (example: --routes \"local,local/*\")")
 		}
 	}
 	if c.IsSet("free-only") {
 		entry.FreeOnly = new(c.Bool("free-only"))
 	}
-	advice := pasteAdvice(name, entry)
+	advice := pasteInstructions(name, entry)
 	if c.Bool("add") {
 		path, err := configFile(c, config.ServiceFile)
 		if err != nil {
@@ -137,7 +137,7 @@ func newKey(c *cli.Context) error {
 		advice = fmt.Sprintf("Key %s was added to %s. \"llmsup reload\" applies it.\n", name, path)
 	}
 	if _, err := fmt.Println(key); err != nil {
-		return fmt.Errorf("the key could not be printed and is lost: %w; if it was added to a file, llmsup key revoke %s removes it", err, name)
+		return fmt.Errorf("the key could not be printed and is lost: %w; if it was added to the configuration, remove it with llmsup key revoke %s", err, name)
 	}
 	_, err = fmt.Fprintf(os.Stderr, `
 This is the only time that the key is shown: llmsup stores only its SHA-256.
@@ -148,8 +148,8 @@ OpenAI and Anthropic do. As soon as there is one key, every call needs a key.
 	return err
 }
 
-// pasteAdvice says which lines let a key in.
-func pasteAdvice(name string, key config.ClientKey) string {
+// pasteInstructions returns the lines of llmsup.yaml that allow a key.
+func pasteInstructions(name string, key config.ClientKey) string {
 	advice := "To accept it, add these lines to llmsup.yaml (only the second one if the file\n" +
 		"has \"keys:\" already), and run \"llmsup reload\":\n\nkeys:\n  " + key.Entry(name) + "\n"
 	if key.Routes == nil {
@@ -175,7 +175,7 @@ func revokeKey(c *cli.Context) error {
 	fmt.Printf("Key %s was removed from %s. The daemon accepts it until \"llmsup reload\".\n", name, path)
 	if left == 0 {
 		fmt.Println("No key is left. The daemon refuses that reload, unless insecure_no_auth is set:\n" +
-			"make another key first with \"llmsup key new NAME --add\".")
+			"create another key first with \"llmsup key new NAME --add\".")
 	}
 	return nil
 }
@@ -189,8 +189,8 @@ type keyView struct {
 	Operator bool     `json:"operator"`
 }
 
-// shownDigits are how many digits of a hash are shown.
-const shownDigits = 8
+// shownHashDigits is how many digits of a hash are shown.
+const shownHashDigits = 8
 
 func listKeys(c *cli.Context) error {
 	if c.NArg() > 0 {
@@ -207,7 +207,7 @@ func listKeys(c *cli.Context) error {
 	views := []keyView{}
 	for _, name := range sortedNames(keys) {
 		key := keys[name]
-		view := keyView{Name: name, SHA256: key.SHA256[:shownDigits], Routes: key.Routes, FreeOnly: key.Free(), Operator: key.Operator}
+		view := keyView{Name: name, SHA256: key.SHA256[:shownHashDigits], Routes: key.Routes, FreeOnly: key.Free(), Operator: key.Operator}
 		switch {
 		case key.Routes == nil:
 			view.Routes = []string{}
@@ -224,7 +224,7 @@ func listKeys(c *cli.Context) error {
 	}
 	p := newPage(os.Stdout)
 	if len(views) == 0 {
-		p.sentence("", "%s has no keys; \"llmsup key new NAME --add\" makes one", path)
+		p.sentence("", "%s has no keys; \"llmsup key new NAME --add\" creates one", path)
 		return p.err
 	}
 	rows := [][]string{{"KEY", "SHA-256", "FREE ONLY", "OPERATOR", "ROUTES"}}

@@ -78,7 +78,7 @@ func (tr trouble) recovered() {
 	tr.is("ok")
 	taken, calls := tr.till.sum()
 	if u := tr.usage(); u.Total.Calls != int64(calls) || *u.Total.Cost != control.USD(taken) || u.Incomplete != "" {
-		tr.t.Errorf("%d calls that cost %s are in the ledger, want %d and %s; %s", u.Total.Calls, exactly(u.Total.Cost), calls, taken, u.Incomplete)
+		tr.t.Errorf("%d calls that cost %s are in the ledger, want %d and %s; %s", u.Total.Calls, exactUSD(u.Total.Cost), calls, taken, u.Incomplete)
 	}
 	tr.knows()
 }

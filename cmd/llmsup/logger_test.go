@@ -24,7 +24,7 @@ func (w writes) Write(p []byte) (int, error) {
 
 func TestLogLinesAreWrittenTogether(t *testing.T) {
 	out := make(writes, 10)
-	b := newBatch(out)
+	b := newBatchWriter(out)
 	defer b.Close()
 	var want, got strings.Builder
 	for n := range 100 {
@@ -44,7 +44,7 @@ func TestLogLinesAreWrittenTogether(t *testing.T) {
 
 func TestLogKeepsNoMoreThanABatch(t *testing.T) {
 	out := make(writes, 10)
-	b := newBatch(out)
+	b := newBatchWriter(out)
 	defer b.Close()
 	much := strings.Repeat("x", logBatch)
 	for range 3 {
@@ -64,7 +64,7 @@ func TestLogKeepsNoMoreThanABatch(t *testing.T) {
 
 func TestLogIsWholeAtItsEnd(t *testing.T) {
 	out := make(writes, 10)
-	b := newBatch(out)
+	b := newBatchWriter(out)
 	if _, err := b.Write([]byte("last words\n")); err != nil {
 		t.Fatal(err)
 	}

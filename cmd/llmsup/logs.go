@@ -14,18 +14,18 @@ import (
 func logsCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "logs",
-		Usage:     "show what llama-server printed",
+		Usage:     "show the output of llama-server",
 		ArgsUsage: "[NAME...]",
 		UsageText: "llmsup logs [NAME...] [-f] [-n 100]",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on with what it prints from now on, until Ctrl-C"},
-			&cli.IntFlag{Name: "lines", Aliases: []string{"n"}, Value: 100, Usage: "begin with the last `N` lines"},
+			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "follow the output until Ctrl-C"},
+			&cli.IntFlag{Name: "lines", Aliases: []string{"n"}, Value: 100, Usage: "start with the last `N` lines"},
 			controlFlag(),
 		},
 		OnUsageError: onUsageError,
 		Action: func(c *cli.Context) error {
 			if n := c.Int("lines"); n < 0 || n > control.MaxLogLines {
-				return usagef("-n %d is not a number of lines between 0 and %d", n, control.MaxLogLines)
+				return usagef("-n %d is not between 0 and %d", n, control.MaxLogLines)
 			}
 			client := daemonClient(c)
 			status, err := client.Status(c.Context)
@@ -38,7 +38,7 @@ func logsCommand() *cli.Command {
 				return printLogLine(line, several)
 			})
 			if errors.Is(err, context.Canceled) {
-				return nil // Ctrl-C is how one ends it
+				return nil // Ctrl-C, the normal end
 			}
 			return err
 		},
@@ -51,7 +51,7 @@ func printLogLine(line control.LogLine, named bool) error {
 		prefix = line.Server + ": "
 	}
 	if line.Lost > 0 {
-		fmt.Fprintf(os.Stderr, "%s%d lines came faster than they could be shown\n", prefix, line.Lost)
+		fmt.Fprintf(os.Stderr, "%s%d lines are missing: they came faster than this command could print them\n", prefix, line.Lost)
 	}
 	_, err := fmt.Println(prefix + printable(line.Text))
 	return err

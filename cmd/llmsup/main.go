@@ -1,6 +1,6 @@
-// Command llmsup turns a GPU box into a dependable, free-first,
-// OpenAI-compatible endpoint: it runs llama-server, and routes each call to it
-// or, when it can't answer, to the cloud. See README.md.
+// Command llmsup runs llama-server on a GPU machine and serves an OpenAI-compatible
+// endpoint, which routes each call to llama-server, or to the cloud when that cannot
+// answer. See README.md.
 package main
 
 import (
@@ -18,43 +18,43 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/control"
 )
 
-// Exit codes of the contract.
+// Exit codes, which are documented in the manual page.
 const (
 	exitFailed   = 1
 	exitUsage    = 2
 	exitNoDaemon = 3
 )
 
-// hurryTimeout is how long llmsup may take to end when it was told twice.
-const hurryTimeout = 5 * time.Second
+// forceStopTimeout is how long llmsup may take to exit after the second signal.
+const forceStopTimeout = 5 * time.Second
 
 func main() { os.Exit(run(os.Args)) }
 
-// run is main with a result. The first SIGINT or SIGTERM ends the context; the
-// second one closes the channel in it (see hurryFrom): nothing is waited for
-// any more.
+// run returns the exit code. The first SIGINT or SIGTERM cancels the context, which
+// is an orderly end; the second one closes forceStop, after which nothing waits for
+// running calls.
 func run(args []string) int {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(signals)
-	hurry := make(chan struct{})
+	forceStop := make(chan struct{})
 	go func() {
 		<-signals
 		cancel()
 		<-signals
-		close(hurry)
-		// An end that hangs, on a terminal that takes no more output say, must
-		// not need a kill -9. The kernel ends the children with this process.
+		close(forceStop)
+		// If the stop hangs, for example on a terminal that reads no more output,
+		// exit all the same: the kernel kills the children with this process.
 		select {
 		case <-signals:
-		case <-time.After(hurryTimeout):
+		case <-time.After(forceStopTimeout):
 		}
 		os.Exit(exitFailed)
 	}()
 	cli.HelpPrinter = printHelp
-	app := newApp(hurry)
+	app := newApp(forceStop)
 	return exitCode(app.RunContext(ctx, flagsFirst(app, args)))
 }
 
@@ -65,12 +65,12 @@ func (e usageError) Unwrap() error { return e.error }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
-// exitCode prints an error as the one sentence that it is.
+// exitCode prints an error and returns the exit code for it.
 func exitCode(err error) int {
 	if err == nil {
 		return 0
 	}
-	if !errors.Is(err, errToldAlready) {
+	if !errors.Is(err, errAlreadyPrinted) {
 		printError(err)
 	}
 	var usage usageError
@@ -83,7 +83,7 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// printError prints an error for a person, or for the journal with its priority.
+// printError prints an error for people, or for the journal with its priority.
 func printError(err error) {
 	if isJournal(os.Stderr, os.Getenv("JOURNAL_STREAM")) {
 		fmt.Fprint(os.Stderr, journalText(err))
@@ -92,26 +92,29 @@ func printError(err error) {
 	newPage(os.Stderr).sentence("  ", "llmsup: %s", err)
 }
 
-// journalText is an error with the priority of each line, which is an entry of its
-// own.
+// journalText returns an error for the journal, which takes each line as an entry and
+// reads its priority from a prefix.
 func journalText(err error) string {
 	return priorityError + strings.ReplaceAll("llmsup: "+err.Error(), "\n", "\n"+priorityError) + "\n"
 }
 
-// errToldAlready is a failure whose words have been printed.
-var errToldAlready = errors.New("told already")
+// errAlreadyPrinted is a failure whose message has been printed.
+var errAlreadyPrinted = errors.New("the message has been printed")
 
-func newApp(hurry <-chan struct{}) *cli.App {
+func newApp(forceStop <-chan struct{}) *cli.App {
 	return &cli.App{
 		Name:            "llmsup",
-		Usage:           "run llama-server and route OpenAI calls to it first, to the cloud when it can't answer",
+		Usage:           "run llama-server and route OpenAI calls to it first, and to the cloud when it cannot answer",
 		Version:         version,
 		HideHelpCommand: true,
 		Suggest:         true,
-		// --generate-bash-completion, which the shells ask with.
+		// Accepts --generate-bash-completion, which the completion scripts pass.
 		EnableBashCompletion: true,
-		Commands:             []*cli.Command{startCommand(hurry), statusCommand(), drainCommand(), resumeCommand(), restartCommand(), reloadCommand(), logsCommand(), routeCommand(), usageCommand(), keyCommand(), checkCommand(), completionCommand(), manCommand()},
-		// Errors are printed and turned into exit codes in one place: exitCode.
+		Commands: []*cli.Command{
+			startCommand(forceStop), statusCommand(), drainCommand(), resumeCommand(), restartCommand(), reloadCommand(), logsCommand(),
+			routeCommand(), usageCommand(), keyCommand(), checkCommand(), completionCommand(), manCommand(),
+		},
+		// exitCode prints errors and turns them into exit codes.
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   onUsageError,
 		Action: func(c *cli.Context) error {
@@ -137,7 +140,7 @@ func onUsageError(c *cli.Context, err error, _ bool) error {
 	return usagef("%w; %s --help says how", err, name)
 }
 
-// noArgs refuses words that a command does not take.
+// noArgs rejects arguments for a command that takes none.
 func noArgs(c *cli.Context) error {
 	if c.NArg() > 0 {
 		return usagef("llmsup %s takes no argument %q; llmsup %s --help lists its flags", c.Command.Name, c.Args().First(), c.Command.Name)
@@ -145,5 +148,5 @@ func noArgs(c *cli.Context) error {
 	return nil
 }
 
-// version is set by the build: -ldflags "-X main.version=v1.2.3".
+// version is set by the build, with -ldflags "-X main.version=v1.2.3".
 var version = "dev"

@@ -263,7 +263,7 @@ func TestClientsOfADaemon(t *testing.T) {
 		"route":          {[]string{"route", socket, "local"}, 0, []string{"local: it goes to demo as demo; the route has no fallback"}},
 		"premium":        {[]string{"route", socket, "gpt-4o"}, 1, []string{"refused with 503", "set OPENROUTER_API_KEY"}},
 		"unknown":        {[]string{"route", socket, "nonsense"}, 1, []string{"refused with 404", "local/demo"}},
-		"check, running": {[]string{"check", socket, "--demo", "--state-dir", in.state, "--llama-server", llamaServer(t)}, 0, []string{"ok       llmsup dev runs already"}},
+		"check, running": {[]string{"check", socket, "--demo", "--state-dir", in.state, "--llama-server", llamaServer(t)}, 0, []string{"ok       llmsup dev is already running"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			code, out := exec1(t, tc.args...)

@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// init has SIGUSR1 begin a CPU profile and end it, for scripts/bench.sh -profile. The
-// file gets its name when it is whole.
+// init makes SIGUSR1 start and end a CPU profile, for scripts/bench.sh -profile. The
+// file is renamed to its final name once it is complete.
 func init() {
 	path := os.Getenv("LLMSUP_BENCH_PROFILE")
 	toggle := make(chan os.Signal, 1)

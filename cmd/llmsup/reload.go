@@ -12,9 +12,9 @@ func reloadCommand() *cli.Command {
 		Name:      "reload",
 		Usage:     "reload the configuration atomically",
 		UsageText: "llmsup reload",
-		Description: "The daemon reads the configuration file and the key files that it was started with again, and llmsup prints what " +
+		Description: "The daemon reads its configuration file and key files again, and llmsup prints what " +
 			"has changed. Routes, upstreams, clients' keys and limits apply to the next call; running calls keep the old ones. " +
-			"A server whose command line has changed is replaced when its calls have ended; one that has failed is started again. " +
+			"A server whose command line has changed is replaced when its calls have ended; a failed one is started again. " +
 			"If anything is wrong, the old configuration stays active, and the exit code is 1. SIGHUP does the same, and writes " +
 			"the result to the log.",
 		Flags:        []cli.Flag{controlFlag()},

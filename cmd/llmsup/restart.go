@@ -13,18 +13,18 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/control"
 )
 
-// progressEvery is how often a command that waits for the daemon looks at it.
-const progressEvery = 100 * time.Millisecond
+// pollInterval is how often restart reads the status of the daemon.
+const pollInterval = 100 * time.Millisecond
 
 func restartCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "restart",
-		Usage:     "replace the llama-server process when its calls have ended",
+		Usage:     "replace the llama-server process once its calls have ended",
 		ArgsUsage: "[NAME...]",
 		UsageText: "llmsup restart [NAME...] [--json]",
-		Description: "Restarts the named servers, or all that are not drained. New calls go to the fallback, or wait where there is\n" +
-			"none; running calls end first, for up to ten minutes. Exits 0 when each server is ready again, 1 when one did not\n" +
-			"come back. Ctrl-C leaves the restart going.",
+		Description: "Restarts the named servers, or all that are not drained. New calls go to their fallback, or wait if they have " +
+			"none; running calls get up to ten minutes to end. The exit code is 0 when each server is ready again, and 1 if one " +
+			"failed. Ctrl-C does not stop the restart.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "json", Usage: "print each step as a JSON object"},
 			controlFlag(),
@@ -41,23 +41,23 @@ func restartCommand() *cli.Command {
 				return err
 			}
 			if len(begun.Servers)+len(begun.Drained) == 0 {
-				if c.NArg() > 0 { // it has ignored the names
-					return fmt.Errorf("llmsup %s, which runs, knows no names here and has restarted all servers; restart llmsup to have them", before.Version)
+				if c.NArg() > 0 { // it ignored the names
+					return fmt.Errorf("the running llmsup %s does not support server names and has restarted all servers; restart llmsup to update it", before.Version)
 				}
 				return errors.New("there is no server to restart")
 			}
 			show := newStepPrinter(os.Stdout, c.Bool("json"))
 			for _, name := range begun.Drained {
-				text := "is drained, and is not restarted; llmsup resume " + name + " starts it"
+				text := "is drained and was not restarted; llmsup resume " + name + " starts it"
 				if err := show.step(control.Step{At: time.Now(), Server: name, Step: control.StepWarning, Text: text}); err != nil {
 					return err
 				}
 			}
 			err = followRestart(c.Context, client, before, begun.Servers, show)
 			if errors.Is(err, control.ErrNoDaemon) {
-				err, show.last = errors.New("llmsup has ended meanwhile; when it runs again the servers have new processes"), control.Step{}
+				err, show.last = errors.New("llmsup exited during the restart; its next start starts new llama-server processes"), control.Step{}
 			}
-			return show.ended(err, "the restart goes on; llmsup status shows it")
+			return show.finish(err, "the restart continues; llmsup status shows it")
 		},
 	}
 }
@@ -114,7 +114,7 @@ func followRestart(ctx context.Context, client *control.Client, before control.S
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(progressEvery):
+		case <-time.After(pollInterval):
 		}
 	}
 }

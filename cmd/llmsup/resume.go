@@ -9,11 +9,11 @@ import (
 func resumeCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "resume",
-		Usage:     "take the servers into use again after a drain",
+		Usage:     "put drained servers back into use",
 		ArgsUsage: "[NAME...]",
 		UsageText: "llmsup resume [NAME...] [--json]",
-		Description: "Starts llama-server again for the named servers, or all. Exits 0 when each has answered a completion, 1 when one did\n" +
-			"not come back. A drain that is still going on is taken back. Ctrl-C leaves the start going.",
+		Description: "Starts llama-server for the named servers, or all. The exit code is 0 when each has answered a completion, and 1 if " +
+			"one failed. A drain that is still in progress is cancelled. Ctrl-C does not stop the start.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "json", Usage: "print each step as a JSON object"},
 			controlFlag(),
@@ -21,7 +21,7 @@ func resumeCommand() *cli.Command {
 		OnUsageError: onUsageError,
 		Action: func(c *cli.Context) error {
 			show := newStepPrinter(os.Stdout, c.Bool("json"))
-			return show.ended(daemonClient(c).Resume(c.Context, c.Args().Slice(), show.step), "the start goes on; llmsup status shows it")
+			return show.finish(daemonClient(c).Resume(c.Context, c.Args().Slice(), show.step), "the start continues; llmsup status shows it")
 		},
 	}
 }

@@ -25,7 +25,7 @@ func routeCommand() *cli.Command {
 			p := newPage(os.Stdout)
 			p.sentence("  ", "%s: %s", printable(a.Model), printable(a.Explanation))
 			if p.err == nil && a.Error != "" {
-				return errToldAlready
+				return errAlreadyPrinted
 			}
 			return p.err
 		},

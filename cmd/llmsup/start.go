@@ -14,24 +14,24 @@ import (
 	"github.com/llmsup/llmsup/systemd"
 )
 
-func startCommand(hurry <-chan struct{}) *cli.Command {
+func startCommand(forceStop <-chan struct{}) *cli.Command {
 	return &cli.Command{
 		Name:      "start",
 		Usage:     "run the daemon in the foreground",
 		ArgsUsage: "[-- llama-server flags]",
 		UsageText: "llmsup start --model FILE.gguf [flags] [-- llama-server flags]\nllmsup start --demo\nllmsup start --config llmsup.yaml",
-		Description: "Runs llama-server on a model and serves an OpenAI-compatible endpoint that sends calls for\n" +
-			"\"local/...\" to it, to OpenRouter when it can't answer, and premium names straight to OpenRouter.\n" +
-			"The key for OpenRouter is read from $OPENROUTER_API_KEY. What follows \"--\" goes to llama-server.\n" +
-			"Ctrl-C lets running calls end first; a second one does not. SIGHUP reads the configuration again (llmsup reload).",
+		Description: "Runs llama-server on a model and serves an OpenAI-compatible endpoint. Calls for \"local/...\" go to llama-server, " +
+			"and to OpenRouter when it cannot answer; calls for premium models go straight to OpenRouter, with the key in " +
+			"$OPENROUTER_API_KEY. Arguments after \"--\" are passed to llama-server. Ctrl-C waits for running calls before it stops " +
+			"llama-server; press it again to stop at once. SIGHUP reloads the configuration, as llmsup reload does.",
 		Flags:        startFlags(),
 		OnUsageError: onUsageError,
-		Action:       func(c *cli.Context) error { return start(c, hurry) },
+		Action:       func(c *cli.Context) error { return start(c, forceStop) },
 	}
 }
 
-func start(c *cli.Context, hurry <-chan struct{}) error {
-	hangup := hangups() // the first thing: a SIGHUP must not end a daemon that is about to begin
+func start(c *cli.Context, forceStop <-chan struct{}) error {
+	hangups := watchSIGHUP() // first of all: a SIGHUP must not end a daemon that is starting
 	manager, err := systemd.Find()
 	if err != nil {
 		return err
@@ -49,26 +49,26 @@ func start(c *cli.Context, hurry <-chan struct{}) error {
 	if err != nil {
 		return err
 	}
-	// Whoever reads the log may go away (llmsup start 2>&1 | head); the daemon
-	// does not.
+	// The daemon must survive the end of the process that reads its log
+	// (llmsup start 2>&1 | head).
 	signal.Ignore(syscall.SIGPIPE)
 	log, flush, err := newLogger(cfg, os.Stderr)
 	if err != nil {
 		return err
 	}
 	defer flush()
-	setup, err := setUp(cfg, log)
+	setup, err := loadSetup(cfg, log)
 	if err != nil {
 		return err
 	}
 	d, err := daemon.Open(setup, daemon.Options{
-		Version: version, Log: log, Hurry: hurry, Listener: passed, Systemd: manager,
+		Version: version, Log: log, Hurry: forceStop, Listener: passed, Systemd: manager,
 		Again: func() (daemon.Setup, error) {
 			cfg, err := configFrom(c, socket)
 			if err != nil {
 				return daemon.Setup{}, err
 			}
-			return setUp(cfg, log)
+			return loadSetup(cfg, log)
 		},
 	})
 	if err != nil {
@@ -81,23 +81,23 @@ func start(c *cli.Context, hurry <-chan struct{}) error {
 			select {
 			case <-ctx.Done():
 				return
-			case terminalGone := <-hangup:
+			case terminalGone := <-hangups:
 				if terminalGone {
-					log.Warn().Msg("the terminal is gone")
+					log.Warn().Msg("the terminal was closed")
 					stop()
 					return
 				}
-				_, _ = d.Reload() // what comes of it is in the log
+				_, _ = d.Reload() // the result is in the log
 			}
 		}
 	}()
 	return d.Run(ctx)
 }
 
-// setUp looks for all that a configuration needs, and tells of models that are
-// damaged: llama-server will say so too, and calls can still go to the cloud.
-func setUp(cfg *config.Config, log zerolog.Logger) (daemon.Setup, error) {
-	binary, headers, err := prepare(cfg)
+// loadSetup checks the files that a configuration needs, and logs a warning for each
+// damaged model.
+func loadSetup(cfg *config.Config, log zerolog.Logger) (daemon.Setup, error) {
+	binary, headers, err := preflight(cfg)
 	if err != nil {
 		return daemon.Setup{}, err
 	}

@@ -5,17 +5,15 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
 )
 
-// watchEvery is the pace of status --watch.
-const watchEvery = time.Second
+// statusInterval is how often status --watch refreshes.
+const statusInterval = time.Second
 
 func statusCommand() *cli.Command {
 	return &cli.Command{
@@ -23,7 +21,7 @@ func statusCommand() *cli.Command {
 		Usage:     "show servers, GPUs and upstreams of the running daemon",
 		UsageText: "llmsup status [--json] [--watch]",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "json", Usage: "print the figures for a program; with --watch one line each"},
+			&cli.BoolFlag{Name: "json", Usage: "print the figures as a JSON object; with --watch, one per line"},
 			&cli.BoolFlag{Name: "watch", Usage: "refresh every second until Ctrl-C"},
 			controlFlag(),
 		},
@@ -33,12 +31,12 @@ func statusCommand() *cli.Command {
 				return err
 			}
 			client := daemonClient(c)
-			show := func(out io.Writer, s control.Status) error { return printStatus(out, s, lookOf(os.Stdout)) }
+			show := func(out io.Writer, s control.Status) error { return printStatus(out, s, displayOf(os.Stdout)) }
 			if c.Bool("json") {
 				show = printJSON
 			}
 			if c.Bool("watch") {
-				return watch(c.Context, watchEvery, os.Stdout, client.Status, show)
+				return watch(c.Context, statusInterval, os.Stdout, client.Status, show)
 			}
 			s, err := client.Status(c.Context)
 			if err != nil {
@@ -51,97 +49,72 @@ func statusCommand() *cli.Command {
 
 func printJSON(out io.Writer, s control.Status) error { return json.NewEncoder(out).Encode(s) }
 
-// printStatus writes the status for people.
-func printStatus(out io.Writer, s control.Status, l look) error {
-	p := &page{out: out, look: l}
-	p.sentence("", "llmsup %s takes calls at http://%s/v1, %s in flight", s.Version, s.Listen, plural(s.Inflight, "call"))
-	if len(s.Servers) > 0 {
-		rows := [][]string{{"SERVER", "STATE", "FOR", "PID", "RESTARTS", "BUSY", "QUEUED", "CONTEXT"}}
-		for _, v := range s.Servers {
-			rows = append(rows, []string{
-				v.Name, v.State, since(v.Since), orDash(v.PID), fmt.Sprint(v.Restarts), busy(v), fmt.Sprint(v.Queued), fmt.Sprint(v.CtxSize),
-			})
-		}
-		p.line("")
-		p.table(rows, wordTable)
-	}
-	p.gpus(s.GPUs)
-	if len(s.Upstreams) > 0 {
-		rows := [][]string{{"UPSTREAM", "STATE"}}
-		for _, u := range s.Upstreams {
-			state := "usable"
-			if !u.Healthy {
-				state = "not usable: " + printable(u.Reason)
-			}
-			rows = append(rows, []string{u.Name, state})
-		}
-		p.line("")
-		p.table(rows, textTable)
-	}
-	p.moneyOf(s)
-	p.gpuReasons(s)
+// printStatus prints the status for people.
+func printStatus(out io.Writer, s control.Status, d display) error {
+	p := &page{out: out, display: d}
+	p.sentence("", "llmsup %s listens on http://%s/v1, %s in flight", s.Version, s.Listen, plural(s.Inflight, "call"))
+	p.serverTable(s.Servers)
+	p.gpuTable(s.GPUs)
+	p.upstreamTable(s.Upstreams)
+	p.ledgerAndBudgets(s)
+	p.gpuConditions(s)
 	for _, v := range s.Servers {
 		p.server(v)
 	}
 	return p.err
 }
 
-// server writes what the table has no room for.
+func (p *page) serverTable(servers []control.Server) {
+	if len(servers) == 0 {
+		return
+	}
+	rows := [][]string{{"SERVER", "STATE", "FOR", "PID", "RESTARTS", "BUSY", "QUEUED", "CONTEXT"}}
+	for _, v := range servers {
+		rows = append(rows, []string{
+			v.Name, v.State, since(v.Since), orDash(v.PID), fmt.Sprint(v.Restarts), busySlots(v), fmt.Sprint(v.Queued), fmt.Sprint(v.CtxSize),
+		})
+	}
+	p.line("")
+	p.table(rows, wordTable)
+}
+
+func (p *page) upstreamTable(upstreams []control.Upstream) {
+	if len(upstreams) == 0 {
+		return
+	}
+	rows := [][]string{{"UPSTREAM", "STATE"}}
+	for _, u := range upstreams {
+		state := "usable"
+		if !u.Healthy {
+			state = "not usable: " + printable(u.Reason)
+		}
+		rows = append(rows, []string{u.Name, state})
+	}
+	p.line("")
+	p.table(rows, textTable)
+}
+
+// server prints the details of a server that do not fit into the table.
 func (p *page) server(v control.Server) {
 	p.line("")
-	p.sentence("  ", "%s: %s%s", v.Name, printable(v.Model), vramOf(v))
+	p.sentence("  ", "%s: %s%s", v.Name, printable(v.Model), vramNeed(v))
 	if v.Reason != "" {
 		p.line("")
 		p.sentence("  ", "%s is %s: %s", v.Name, v.State, printable(v.Reason))
 	}
 	if e := v.LastExit; e != nil && len(e.Tail) > 0 {
 		p.line("")
-		p.sentence("  ", "%s last ended %s ago (%s); its last lines were", v.Name, since(e.At), e.Class)
-		const most = 10
-		for _, line := range e.Tail[max(0, len(e.Tail)-most):] {
+		p.sentence("  ", "%s last exited %s ago (%s); its last lines were", v.Name, since(e.At), e.Class)
+		const maxLines = 10
+		for _, line := range e.Tail[max(0, len(e.Tail)-maxLines):] {
 			p.sentence("    ", "  %s", printable(line))
 		}
 	}
 }
 
-func busy(v control.Server) string {
+func busySlots(v control.Server) string {
 	if v.Slots == 0 {
 		return fmt.Sprint(v.Busy)
 	}
 	return fmt.Sprintf("%d of %d", v.Busy, v.Slots)
-}
-
-func since(t time.Time) string {
-	d := time.Since(t)
-	switch {
-	case d < time.Minute:
-		return d.Round(time.Second).String()
-	case d < 48*time.Hour:
-		return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
-	}
-	return fmt.Sprintf("%d days", int(d.Hours()/24))
-}
-
-func orDash(pid int) string {
-	if pid == 0 {
-		return "-"
-	}
-	return fmt.Sprint(pid)
-}
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
-
-// printable keeps what a child printed from steering the terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r != '\t' && !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, s)
 }

@@ -41,7 +41,7 @@ func box() control.Status {
 // TestStatusFits: no table is wider than 80 columns where there is no terminal,
 // and on one nothing is wider than that.
 func TestStatusFits(t *testing.T) {
-	for name, l := range map[string]look{"a file": {}, "a terminal": {terminal: true, width: 80}, "a wide one": {terminal: true, width: 132}, "a small one": {terminal: true, width: 76}} {
+	for name, l := range map[string]display{"a file": {}, "a terminal": {terminal: true, width: 80}, "a wide one": {terminal: true, width: 132}, "a small one": {terminal: true, width: 76}} {
 		var out strings.Builder
 		if err := printStatus(&out, box(), l); err != nil {
 			t.Fatal(err)

@@ -20,7 +20,7 @@ func TestAskedWhileStopping(t *testing.T) {
 		after       string // the server's state in the next llmsup
 	}{
 		"drain --yes": {"demo: new calls stay away\n", "llmsup is stopping; the drain goes on when it is started again\n", "drained"},
-		"restart":     {"demo: draining: a restart was asked for", "llmsup: llmsup has ended meanwhile; when it runs again the servers have new processes\n", "ready"},
+		"restart":     {"demo: draining: a restart was asked for", "llmsup: llmsup exited during the restart; its next start starts new llama-server processes\n", "ready"},
 		"resume":      {"", "llmsup is stopping\n", "ready"},
 	} {
 		t.Run(name, func(t *testing.T) {

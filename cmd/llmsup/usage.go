@@ -15,22 +15,22 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/control"
 )
 
-// usageEvery is the pace of usage --watch.
-const usageEvery = 2 * time.Second
+// usageInterval is how often usage --watch refreshes.
+const usageInterval = 2 * time.Second
 
 func usageCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "usage",
-		Usage:     "show calls, tokens, what they cost and what local saved",
+		Usage:     "show calls, tokens, costs and what local servers saved",
 		UsageText: "llmsup usage [--since 7d] [--until 2026-12-01] [--by " + strings.Join(control.UsageBy, "|") + "] [--json|--csv] [--watch]",
-		Description: "Without --by it prints a page: the totals, the figures by model, why calls for local were answered " +
-			"elsewhere, and each day. Days are UTC's. Unknown costs are reported as unknown; totals leave them out.",
+		Description: "Without --by it prints the totals, the figures of each model, why calls for local models were answered " +
+			"elsewhere, and a chart of the days (in UTC). Unknown costs are reported as unknown; totals leave them out.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "since", Value: "7d", Usage: "count from this `TIME` on: 24h, 7d or 2w ago, a date (2026-11-01), or a time (2026-11-01T12:00:00Z)"},
-			&cli.StringFlag{Name: "until", Usage: "count what came before this `TIME`, of the same forms", DefaultText: "now"},
-			&cli.StringFlag{Name: "by", Usage: "add up by `WHAT`: " + strings.Join(control.UsageBy, ", ")},
-			&cli.BoolFlag{Name: "json", Usage: "print the figures for a program; with --watch one line each"},
-			&cli.BoolFlag{Name: "csv", Usage: "print them for a spreadsheet, by model or by --by"},
+			&cli.StringFlag{Name: "since", Value: "7d", Usage: "count calls from this `TIME` on: 24h, 7d or 2w ago, a date (2026-11-01), or a time (2026-11-01T12:00:00Z)"},
+			&cli.StringFlag{Name: "until", Usage: "count calls before this `TIME`, in the same forms", DefaultText: "now"},
+			&cli.StringFlag{Name: "by", Usage: "group by `WHAT`: " + strings.Join(control.UsageBy, ", ")},
+			&cli.BoolFlag{Name: "json", Usage: "print the figures as a JSON object; with --watch, one per line"},
+			&cli.BoolFlag{Name: "csv", Usage: "print one line per group as CSV, by model or by --by"},
 			&cli.BoolFlag{Name: "watch", Usage: "refresh every two seconds until Ctrl-C; one line each if not a terminal"},
 			controlFlag(),
 		},
@@ -39,7 +39,7 @@ func usageCommand() *cli.Command {
 			if err := noArgs(c); err != nil {
 				return err
 			}
-			q, err := questionOf(c)
+			q, err := parseUsageQuery(c)
 			if err != nil {
 				return err
 			}
@@ -48,31 +48,31 @@ func usageCommand() *cli.Command {
 	}
 }
 
-// question is what somebody wants to know of usage.
-type question struct {
-	since, until moment
+// usageQuery is what the command line asks for.
+type usageQuery struct {
+	since, until timeArg
 	by           string
 }
 
-// moment is a point in time, or one that is so long ago.
-type moment struct {
+// timeArg is a point in time, absolute or relative to now.
+type timeArg struct {
 	at  time.Time
 	ago time.Duration
 }
 
-func (m moment) time(now time.Time) time.Time {
+func (m timeArg) time(now time.Time) time.Time {
 	if m.at.IsZero() {
 		return now.Add(-m.ago)
 	}
 	return m.at
 }
 
-func questionOf(c *cli.Context) (q question, err error) {
-	if q.since, err = parseMoment("since", c.String("since")); err != nil {
+func parseUsageQuery(c *cli.Context) (q usageQuery, err error) {
+	if q.since, err = parseTimeArg("since", c.String("since")); err != nil {
 		return q, err
 	}
 	if c.IsSet("until") {
-		if q.until, err = parseMoment("until", c.String("until")); err != nil {
+		if q.until, err = parseTimeArg("until", c.String("until")); err != nil {
 			return q, err
 		}
 	}
@@ -86,29 +86,29 @@ func questionOf(c *cli.Context) (q question, err error) {
 	q.by = c.String("by")
 	switch {
 	case c.IsSet("by") && !slices.Contains(control.UsageBy, q.by):
-		return q, usagef("--by %q is nothing that calls are added up by; there are %s", q.by, strings.Join(control.UsageBy, ", "))
+		return q, usagef("--by %q is not supported; choose one of %s", q.by, strings.Join(control.UsageBy, ", "))
 	case c.Bool("json") && c.Bool("csv"):
 		return q, usagef("--json and --csv exclude each other; pass one of them")
 	case c.Bool("csv") && c.Bool("watch"):
-		return q, usagef("--csv is one table, and goes with no --watch; --json does")
+		return q, usagef("--csv prints one table and cannot be combined with --watch; use --json --watch")
 	}
 	return q, nil
 }
 
-func parseMoment(flag, text string) (moment, error) {
+func parseTimeArg(flag, text string) (timeArg, error) {
 	if ago, err := config.ParseSpan(text); err == nil {
-		return moment{ago: ago}, nil
+		return timeArg{ago: ago}, nil
 	}
 	for _, layout := range []string{time.DateOnly, time.RFC3339} {
 		if at, err := time.Parse(layout, text); err == nil && !at.IsZero() {
-			return moment{at: at}, nil
+			return timeArg{at: at}, nil
 		}
 	}
-	return moment{}, usagef("--%s %q is no time; give one as in 24h, 7d or 2w (ago), 2026-11-01 or 2026-11-01T12:00:00Z", flag, text)
+	return timeArg{}, usagef("--%s %q is not a time (examples: 24h, 7d or 2w ago, 2026-11-01, 2026-11-01T12:00:00Z)", flag, text)
 }
 
-func (q question) run(c *cli.Context, client *control.Client, out *os.File) error {
-	show := func(page io.Writer, u control.Usage) error { return printUsage(page, u, q.by, lookOf(out)) }
+func (q usageQuery) run(c *cli.Context, client *control.Client, out *os.File) error {
+	show := func(page io.Writer, u control.Usage) error { return printUsage(page, u, q.by, displayOf(out)) }
 	switch {
 	case c.Bool("json"):
 		show = func(out io.Writer, u control.Usage) error { return json.NewEncoder(out).Encode(u) }
@@ -120,17 +120,17 @@ func (q question) run(c *cli.Context, client *control.Client, out *os.File) erro
 	case c.Bool("watch") && !isTerminal(out):
 		show = printUsageLine
 	}
-	ask := func(ctx context.Context) (control.Usage, error) {
+	fetch := func(ctx context.Context) (control.Usage, error) {
 		now, until := time.Now(), time.Time{}
-		if q.until != (moment{}) {
+		if q.until != (timeArg{}) {
 			until = q.until.time(now)
 		}
 		return client.Usage(ctx, q.since.time(now), until, q.by)
 	}
 	if c.Bool("watch") {
-		return watch(c.Context, usageEvery, out, ask, show)
+		return watch(c.Context, usageInterval, out, fetch, show)
 	}
-	u, err := ask(c.Context)
+	u, err := fetch(c.Context)
 	if err != nil {
 		return err
 	}

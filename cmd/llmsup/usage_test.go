@@ -99,7 +99,7 @@ routes:
 	socket := []string{"--control-socket", dir + "/c.sock"}
 	code, page := exec1(t, append([]string{"usage"}, socket...)...)
 	for _, want := range []string{
-		"calls   7, 1 failed\n", "local   42 % of them", fmt.Sprintf("paid    %s USD for %d calls\n", dollars(control.USD(taken)), paid),
+		"calls   7, 1 failed\n", "local   42 % were answered", fmt.Sprintf("paid    %s USD for %d calls\n", dollars(control.USD(taken)), paid),
 		"WHY CALLS LEFT LOCAL  CALLS  PAID USD\ndrained ", "\n20",
 	} {
 		if code != 0 || !strings.Contains(page, want) || strings.Contains(page, "\x1b") {
@@ -123,7 +123,7 @@ routes:
 }
 
 func show(s control.Sums) string {
-	return fmt.Sprintf("%d calls, paid %s, saved %s, in %d, out %d", s.Calls, exactly(s.Cost), exactly(s.Saved), *s.Prompt, *s.Completion)
+	return fmt.Sprintf("%d calls, paid %s, saved %s, in %d, out %d", s.Calls, exactUSD(s.Cost), exactUSD(s.Saved), *s.Prompt, *s.Completion)
 }
 
 // TestUsageWatch: where it is no terminal each look is a line.
@@ -135,6 +135,8 @@ func TestUsageWatch(t *testing.T) {
 		t.Fatalf("%+v", r)
 	}
 	cmd := exec.Command("llmsup", "usage", "--watch", "--control-socket", in.state+"/c.sock")
+	var failure strings.Builder
+	cmd.Stderr = &failure
 	pipe, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -151,7 +153,7 @@ func TestUsageWatch(t *testing.T) {
 	}
 	_ = cmd.Process.Signal(syscall.SIGINT)
 	if err := cmd.Wait(); err != nil {
-		t.Errorf("Ctrl-C: %v", err)
+		t.Errorf("Ctrl-C: %v %s", err, &failure)
 	}
 }
 

@@ -10,27 +10,27 @@ import (
 	"time"
 )
 
-// watch asks and shows the answer again and again, until ctx ends. On a terminal
-// each takes the place of the one before.
-func watch[T any](ctx context.Context, every time.Duration, out *os.File, ask func(context.Context) (T, error), show func(io.Writer, T) error) error {
+// watch fetches a value and shows it, again and again until ctx ends. On a terminal
+// each output replaces the one before.
+func watch[T any](ctx context.Context, every time.Duration, out *os.File, fetch func(context.Context) (T, error), show func(io.Writer, T) error) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	live := isTerminal(out) && os.Getenv("TERM") != "dumb"
 	var shown frame
 	for {
-		answer, err := ask(ctx)
+		value, err := fetch(ctx)
 		switch {
-		case ctx.Err() != nil: // Ctrl-C is how one ends it
+		case ctx.Err() != nil: // Ctrl-C, the normal end
 			err = nil
 		case err != nil:
 		case live:
 			var text bytes.Buffer
-			if err = show(&text, answer); err == nil {
+			if err = show(&text, value); err == nil {
 				columns, rows := windowSize(out)
-				_, err = io.WriteString(out, shown.next(text.String(), columns, rows))
+				_, err = io.WriteString(out, shown.redraw(text.String(), columns, rows))
 			}
 		default:
-			err = show(out, answer)
+			err = show(out, value)
 		}
 		if ctx.Err() != nil && live {
 			fmt.Fprintln(out) // after the ^C
@@ -45,15 +45,14 @@ func watch[T any](ctx context.Context, every time.Duration, out *os.File, ask fu
 	}
 }
 
-// frame is a page on a terminal that the next one takes the place of. Only its
-// own lines are written over: what stands above, and what has scrolled away,
-// stays.
+// frame is an output on a terminal that the next one replaces. It overwrites only
+// its own lines: what stands above them, and what has scrolled away, stays.
 type frame struct{ lines, columns, rows int }
 
-// next returns what draws a text where the last one stands, as far as the window
-// has room. After a change of the window's size the last one stays where it is:
-// terminals differ in how they break its lines anew.
-func (f *frame) next(text string, columns, rows int) string {
+// redraw returns the characters that replace the frame by a text, as far as the
+// window has room. After the window was resized the old frame stays, since terminals
+// differ in how they re-wrap its lines.
+func (f *frame) redraw(text string, columns, rows int) string {
 	if columns == 0 || rows == 0 {
 		columns, rows = pageWidth, 24
 	}
@@ -69,7 +68,7 @@ func (f *frame) next(text string, columns, rows int) string {
 	for _, line := range lines {
 		b.WriteString("\x1b[2K" + clip(line, columns) + "\n")
 	}
-	b.WriteString("\x1b[J") // what is left of a longer one
+	b.WriteString("\x1b[J") // erase the rest of a longer frame
 	*f = frame{len(lines), columns, rows}
 	return b.String()
 }

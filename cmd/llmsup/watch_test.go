@@ -43,7 +43,7 @@ func TestFrame(t *testing.T) {
 			before := earlier(s)
 			var f frame
 			for _, page := range tc.pages {
-				_, _ = s.Write([]byte(f.next(page, s.columns, s.rows)))
+				_, _ = s.Write([]byte(f.redraw(page, s.columns, s.rows)))
 			}
 			want := strings.ReplaceAll(tc.want, "日", "日 ") // each takes two columns
 			if got := strings.ReplaceAll(s.String(), " \n", "\n"); got != before+strings.ReplaceAll(want, " \n", "\n") {
@@ -54,9 +54,9 @@ func TestFrame(t *testing.T) {
 	s := newScreen(t, 41, 10)
 	before := earlier(s)
 	var f frame
-	_, _ = s.Write([]byte(f.next("a\n", 41, 10)))
-	_, _ = s.Write([]byte(f.next("b\n", 60, 10))) // the window has changed
-	_, _ = s.Write([]byte(f.next("c\n", 60, 10)))
+	_, _ = s.Write([]byte(f.redraw("a\n", 41, 10)))
+	_, _ = s.Write([]byte(f.redraw("b\n", 60, 10))) // the window has changed
+	_, _ = s.Write([]byte(f.redraw("c\n", 60, 10)))
 	if got := s.String(); got != before+"a\nc" {
 		t.Errorf("after a change of the window:\n%s", got)
 	}
@@ -85,7 +85,7 @@ func TestWatchOnTerminal(t *testing.T) {
 	daemon.Start()
 	defer daemon.Close()
 	for command, page := range map[string]struct{ first, figure string }{
-		"status": {"llmsup dev takes calls", "%d calls in flight"}, "usage": {"Usage from ", "calls   %d\n"},
+		"status": {"llmsup dev listens on", "%d calls in flight"}, "usage": {"Usage from ", "calls   %d\n"},
 	} {
 		first := page.first
 		t.Run(command, func(t *testing.T) {

@@ -11,9 +11,9 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/config"
 )
 
-// configFrom puts together what defaults, file, environment and flags say. Its
-// errors are the operator's to mend; nothing has been started. socket is the
-// address of one that systemd has passed, which counts; "" = none.
+// configFrom merges the defaults, the configuration file, the environment and the
+// flags. Its errors are for the operator to correct. socket is the address of the
+// socket that systemd passed, which overrides listen; "" = none.
 func configFrom(c *cli.Context, socket string) (*config.Config, error) {
 	cfg := config.Default()
 	if path := c.String(flagConfig); path != "" {
@@ -44,7 +44,7 @@ func configFrom(c *cli.Context, socket string) (*config.Config, error) {
 	if err := cfg.Apply(flags); err != nil {
 		return nil, usageError{err}
 	}
-	if info, err := os.Stat(flags.Model); flags.Model != "" && err == nil && info.IsDir() { // no name for a server comes of it
+	if info, err := os.Stat(flags.Model); flags.Model != "" && err == nil && info.IsDir() { // the server's name would be empty
 		return nil, fmt.Errorf("model %s: this is a directory: name the .gguf file in it", flags.Model)
 	}
 	if err := cfg.Validate(); err != nil {
@@ -56,7 +56,7 @@ func configFrom(c *cli.Context, socket string) (*config.Config, error) {
 	return &cfg, nil
 }
 
-// serverFlags is what the command line and the environment say of servers.
+// serverFlags returns the flags and variables that describe a server.
 func serverFlags(c *cli.Context) (config.Flags, error) {
 	var flags config.Flags
 	for flag, field := range map[string]**int{flagCtxSize: &flags.CtxSize, flagNGPULayers: &flags.NGPULayers} {
@@ -68,7 +68,7 @@ func serverFlags(c *cli.Context) (config.Flags, error) {
 	if c.IsSet(flagGPU) {
 		gpu := c.String(flagGPU)
 		if !config.GoodDevices(gpu) {
-			return flags, usagef("--gpu %q is no GPU; pass an index or a UUID of nvidia-smi, several with commas between them, or none", gpu)
+			return flags, usagef("--gpu %q is not a GPU; pass an index or a UUID of nvidia-smi, several separated by commas, or none", gpu)
 		}
 		flags.GPU = &gpu
 	}
@@ -78,10 +78,10 @@ func serverFlags(c *cli.Context) (config.Flags, error) {
 	}
 	flags.Model, flags.Demo = c.String(flagModel), c.Bool(flagDemo)
 	if flags.Model != "" && flags.Demo { // a flag wins over the environment
-		switch onLine := givenOnLine(os.Args); {
-		case onLine[flagModel] && !onLine[flagDemo]:
+		switch given := flagsOnCommandLine(os.Args); {
+		case given[flagModel] && !given[flagDemo]:
 			flags.Demo = false
-		case onLine[flagDemo] && !onLine[flagModel]:
+		case given[flagDemo] && !given[flagModel]:
 			flags.Model = ""
 		default:
 			return flags, usagef("--model and --demo exclude each other; pass one of them")
@@ -90,30 +90,30 @@ func serverFlags(c *cli.Context) (config.Flags, error) {
 	return flags, nil
 }
 
-// errNothingToRun comes with a configuration that is good otherwise.
+// errNothingToRun is returned together with a configuration that is valid otherwise.
 var errNothingToRun = errors.New("there is nothing to run; pass --model FILE.gguf, or --demo for a self-test, or --config llmsup.yaml")
 
-// llamaArgs returns what stands after "--". A word before it is a mistake.
+// llamaArgs returns the arguments after "--". An argument before it is an error.
 func llamaArgs(c *cli.Context) ([]string, error) {
 	args := c.Args().Slice()
 	if len(args) == 0 {
 		return nil, nil
 	}
-	if !endsOptions(os.Args, args) {
+	if !followDashDash(os.Args, args) {
 		return nil, usagef("llmsup %s takes no argument %q; flags of llama-server go after \"--\", a model after --model", c.Command.Name, args[0])
 	}
 	return args, nil
 }
 
-// endsOptions says whether args are all that follows "--" on the command line.
-// The flag package swallows the "--" and leaves no other trace of it.
-func endsOptions(line, args []string) bool {
+// followDashDash reports whether args are what follows "--" on the command line. The
+// flag package removes the "--", so only the position tells.
+func followDashDash(line, args []string) bool {
 	i := len(line) - len(args) - 1
 	return i >= 0 && line[i] == "--"
 }
 
-// givenOnLine returns the names of the flags on a command line.
-func givenOnLine(line []string) map[string]bool {
+// flagsOnCommandLine returns the names of the flags on a command line.
+func flagsOnCommandLine(line []string) map[string]bool {
 	given := map[string]bool{}
 	for _, arg := range line {
 		if arg == "--" {

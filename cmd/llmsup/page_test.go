@@ -13,7 +13,7 @@ func TestSentences(t *testing.T) {
 	name := "a-very-long-server-name-of-40-characters"
 	cause := name + ": VRAM needed: 8.0 GiB weights + 1.5 GiB KV cache + 0.5 GiB buffers = 10.0 GiB, and 9.0 GiB free: it would wait for more; held by pid 4711 (python)"
 	steps := func(p *page) {
-		show := stepPrinter{out: p.out, live: p.look.terminal, width: p.width()}
+		show := stepPrinter{out: p.out, live: p.display.terminal, width: p.width()}
 		for _, step := range []string{control.StepRunning, control.StepWarning, control.StepDrained} {
 			if err := show.step(control.Step{Server: name, Step: step, Text: cause}); err != nil {
 				t.Fatal(err)
@@ -33,7 +33,7 @@ func TestSentences(t *testing.T) {
 	} {
 		var pipe, terminal strings.Builder
 		tc.print(&page{out: &pipe})
-		tc.print(&page{out: &terminal, look: look{terminal: true, width: 80}})
+		tc.print(&page{out: &terminal, display: display{terminal: true, width: 80}})
 		if n := strings.Count(pipe.String(), "\n"); n != tc.lines || strings.Contains(pipe.String(), "\x1b") {
 			t.Errorf("%s: %d lines without a terminal:\n%s", what, n, pipe.String())
 		}

@@ -12,23 +12,23 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/control"
 )
 
-// stepPrinter prints the steps of a drain or a resumption as they happen: a line
-// each. On a terminal those that only count calls take each other's place.
+// stepPrinter prints the steps of a drain, resume or restart as they happen, one per
+// line. On a terminal a step that counts running calls replaces the one before.
 type stepPrinter struct {
-	out   io.Writer
-	json  bool
-	live  bool // out is a terminal
-	width int  // its columns
-	open  bool // the last line can be taken the place of
-	last  control.Step
+	out         io.Writer
+	json        bool
+	live        bool // out is a terminal
+	width       int  // columns of the terminal
+	replaceable bool // the next line replaces the last one
+	last        control.Step
 }
 
 func newStepPrinter(out *os.File, json bool) *stepPrinter {
-	l := lookOf(out)
+	l := displayOf(out)
 	return &stepPrinter{out: out, json: json, live: l.terminal && !json, width: l.columns()}
 }
 
-// step prints one.
+// step prints a step.
 func (p *stepPrinter) step(s control.Step) error {
 	p.last = s
 	if p.json {
@@ -39,12 +39,12 @@ func (p *stepPrinter) step(s control.Step) error {
 		line = printable(s.Server) + ": " + line
 	}
 	before := ""
-	if p.open {
+	if p.replaceable {
 		before = "\r\x1b[K"
 	}
-	p.open = p.live && s.Step == control.StepRunning
+	p.replaceable = p.live && s.Step == control.StepRunning
 	switch {
-	case p.open: // in one row, which the next line can take the place of
+	case p.replaceable: // on a single row, so that the next line can replace it
 		line = clip(line, p.width-1)
 	case p.live:
 		line = strings.Join(wrap(line, p.width, "  "), "\n") + "\n"
@@ -55,23 +55,23 @@ func (p *stepPrinter) step(s control.Step) error {
 	return err
 }
 
-// ended says how it went when there are no more steps. goesOn is what happens
-// without the one who has stopped watching.
-func (p *stepPrinter) ended(err error, goesOn string) error {
-	if p.open {
+// finish returns the result after the last step. continues says what goes on if the
+// user has stopped watching.
+func (p *stepPrinter) finish(err error, continues string) error {
+	if p.replaceable {
 		fmt.Fprintln(p.out)
 	}
 	switch {
 	case errors.Is(err, context.Canceled):
-		return fmt.Errorf("stopped watching; %s", goesOn)
+		return fmt.Errorf("stopped watching; %s", continues)
 	case err != nil && p.last.Step != "":
-		return fmt.Errorf("%w; %s once llmsup runs again", err, goesOn)
+		return fmt.Errorf("%w; %s once llmsup runs again", err, continues)
 	case err != nil:
 		return err
 	case p.last.Step == control.StepFailed, p.last.Step == control.StepCancelled:
-		return errToldAlready
+		return errAlreadyPrinted
 	case p.last.Step != control.StepDrained && p.last.Step != control.StepResumed:
-		return errors.New("llmsup ended before this was done; look at its log")
+		return errors.New("llmsup exited before this was done; see its log")
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ func TestMoneyOfStatus(t *testing.T) {
 		"spilling": {control.Ledger{Condition: "spilling", Reason: "no room", LagSeconds: 90}, "the ledger has been spilling for 1m30s: no room"},
 	} {
 		var out strings.Builder
-		(&page{out: &out}).moneyOf(control.Status{Ledger: tc.ledger})
+		(&page{out: &out}).ledgerAndBudgets(control.Status{Ledger: tc.ledger})
 		if got := strings.TrimSpace(out.String()); !strings.HasPrefix(got, tc.want) || (got == "") != (tc.want == "") {
 			t.Errorf("%s: %q", name, got)
 		}

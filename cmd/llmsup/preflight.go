@@ -13,17 +13,17 @@ import (
 	"github.com/llmsup/llmsup/supervisor"
 )
 
-// header is what a server's GGUF says of itself.
-type header struct {
+// modelHeader is the GGUF header of a server's model.
+type modelHeader struct {
 	server string
 	*gguf.Header
-	err error // a damaged file: llama-server will say so too
+	err error // the file is damaged; llama-server will fail on it
 }
 
-// prepare looks for all that start needs and can be missing, and makes the demo
-// model. Its errors keep the daemon from starting; a model that is there and
-// damaged does not, since calls can still go to the cloud.
-func prepare(cfg *config.Config) (binary string, headers []header, err error) {
+// preflight checks the files that start needs, and generates the demo model. Its
+// errors prevent the start. A damaged model does not, since calls can still go to the
+// cloud.
+func preflight(cfg *config.Config) (binary string, headers []modelHeader, err error) {
 	if cfg.Demo {
 		if err := makeDemo(cfg); err != nil {
 			return "", nil, err
@@ -31,14 +31,14 @@ func prepare(cfg *config.Config) (binary string, headers []header, err error) {
 	}
 	names := map[string]string{}
 	for name, server := range cfg.Servers {
-		h := header{server: name}
+		h := modelHeader{server: name}
 		if h.Header, h.err = gguf.Read(server.Model); h.err != nil {
-			if fatal := unusable(server.Model, h.err); fatal != nil {
+			if fatal := unusableModel(server.Model, h.err); fatal != nil {
 				return "", nil, fmt.Errorf("server %s: %w", name, fatal)
 			}
 		} else {
 			names[name] = h.Name
-			server.Model = h.Files[0] // of a split model, llama-server wants the first part
+			server.Model = h.Files[0] // llama-server takes the first part of a split model
 			cfg.Servers[name] = server
 		}
 		headers = append(headers, h)
@@ -54,10 +54,10 @@ func prepare(cfg *config.Config) (binary string, headers []header, err error) {
 	return binary, headers, nil
 }
 
-// unusable says whether a model's path leads to no model at all.
-func unusable(path string, err error) error {
-	for _, hopeless := range []error{gguf.ErrNotGGUF, fs.ErrNotExist, fs.ErrPermission} {
-		if errors.Is(err, hopeless) {
+// unusableModel returns err if the path does not lead to a model at all.
+func unusableModel(path string, err error) error {
+	for _, fatal := range []error{gguf.ErrNotGGUF, fs.ErrNotExist, fs.ErrPermission} {
+		if errors.Is(err, fatal) {
 			return err
 		}
 	}
@@ -73,7 +73,7 @@ func makeDemo(cfg *config.Config) error {
 		_, err = demo.Ensure(cfg.DemoDir())
 	}
 	if err != nil {
-		return fmt.Errorf("make the demo model: %w; pass another folder with --state-dir", err)
+		return fmt.Errorf("create the demo model: %w; pass another folder with --state-dir", err)
 	}
 	return nil
 }

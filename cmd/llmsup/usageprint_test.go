@@ -47,8 +47,8 @@ func week() control.Usage {
 
 const weekPage = `Usage from 2026-11-20 22:00 to 2026-11-27 22:00 UTC
 
-calls   1234, 12 failed, 3 were cut or cancelled
-local   80 % of them were answered by servers of llmsup's own (999)
+calls   1234, 12 failed, 3 were cut off or cancelled
+local   80 % were answered by local servers (999)
 tokens  1.2M in, 12.3k of them cached; 123.4k out; unknown for 2 calls
 paid    1.23 USD for 224 calls; unknown for 11 calls
 saved   4.50 USD, what the fallback would have cost; unknown for 17 calls
@@ -83,9 +83,9 @@ func TestUsagePage(t *testing.T) {
 	blocks := strings.NewReplacer("#", "█").Replace(weekPage)
 	blocks = strings.NewReplacer(" . elsewhere", " ░ elsewhere", ".............\n", "░░░░░░░░░░░░░\n", "  .\n", "  ░\n").Replace(blocks)
 	for name, tc := range map[string]struct {
-		look look
+		look display
 		want string
-	}{"plain": {look{}, weekPage}, "blocks": {look{unicode: true}, blocks}} {
+	}{"plain": {display{}, weekPage}, "blocks": {display{unicode: true}, blocks}} {
 		var out bytes.Buffer
 		if err := printUsage(&out, week(), "", tc.look); err != nil || out.String() != tc.want {
 			t.Errorf("%s: %v\n%s\nwant\n%s", name, err, out.String(), tc.want)
@@ -97,7 +97,7 @@ func TestUsagePage(t *testing.T) {
 		}
 	}
 	var out bytes.Buffer
-	if err := printUsage(&out, week(), "", look{color: true}); err != nil || !strings.Contains(out.String(), "\x1b[32m#####\x1b[33m\x1b[0m\n") {
+	if err := printUsage(&out, week(), "", display{color: true}); err != nil || !strings.Contains(out.String(), "\x1b[32m#####\x1b[33m\x1b[0m\n") {
 		t.Errorf("in colours: %v\n%q", err, out.String())
 	}
 }
@@ -107,7 +107,7 @@ func TestUsageSaysWhatItDoesNotKnow(t *testing.T) {
 	unknown := control.Sums{Calls: 3, Local: 1, Paid: 2, UnknownTokens: 3, UnknownCost: 2, UnknownSaved: 1}
 	u := control.Usage{Total: unknown, Groups: []control.UsageGroup{group("x", unknown)}, Incomplete: "the ledger is spilling: no room"}
 	var out bytes.Buffer
-	if err := printUsage(&out, u, "key", look{}); err != nil {
+	if err := printUsage(&out, u, "key", display{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
@@ -128,11 +128,11 @@ func TestUsageSaysWhatItDoesNotKnow(t *testing.T) {
 	}
 	out.Reset()
 	u.Groups[0].Name = "a\x1b[31m\tb" // a caller's idea
-	if err := errors.Join(writeUsageCSV(&out, u, "model"), printUsage(&out, u, "model", look{})); err != nil || strings.Contains(out.String(), "\x1b") || !strings.Contains(out.String(), "\na?[31m?b ") {
+	if err := errors.Join(writeUsageCSV(&out, u, "model"), printUsage(&out, u, "model", display{})); err != nil || strings.Contains(out.String(), "\x1b") || !strings.Contains(out.String(), "\na?[31m?b ") {
 		t.Errorf("%v %q", err, out.String())
 	}
 	out.Reset()
-	if err := printUsage(&out, control.Usage{}, "", look{}); err != nil || !strings.HasPrefix(out.String(), "No call was recorded from ") {
+	if err := printUsage(&out, control.Usage{}, "", display{}); err != nil || !strings.HasPrefix(out.String(), "No call was recorded from ") {
 		t.Errorf("%v %s", err, out.String())
 	}
 }
@@ -146,7 +146,7 @@ func TestUsagePageHasRoom(t *testing.T) {
 		u.Total.Add(u.Groups[i].Sums)
 	}
 	var out bytes.Buffer
-	if err := printUsage(&out, u, "", look{}); err != nil {
+	if err := printUsage(&out, u, "", display{}); err != nil {
 		t.Fatal(err)
 	}
 	for want, n := range map[string]int{"(26 others)    351    0 %  351.0k  35.1k     26.00": 1, "elsewhere or failed, the last 31 days": 1, "\n2026-10-10": 1, "2026-10-09": 0} {
@@ -165,12 +165,12 @@ func TestFiguresForPeople(t *testing.T) {
 		}
 	}
 	for n, want := range map[int64]string{0: "0", 9999: "9999", 10_000: "10.0k", 123_456: "123.5k", 12_345_678: "12.3M", 2_000_000_000: "2.0G"} {
-		if got := short(n); got != want {
+		if got := abbreviate(n); got != want {
 			t.Errorf("%d is %s, want %s", n, got, want)
 		}
 	}
 	for parts, want := range map[[2]int64]string{{0, 0}: "-", {0, 5}: "0 %", {1, 1000}: "<1 %", {999, 1000}: "99 %", {5, 5}: "100 %"} {
-		if got := share(parts[0], parts[1]); got != want {
+		if got := percent(parts[0], parts[1]); got != want {
 			t.Errorf("%v is %s, want %s", parts, got, want)
 		}
 	}
@@ -191,7 +191,7 @@ func TestLook(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := lookOf(f); got != (look{unicode: tc.unicode}) {
+		if got := displayOf(f); got != (display{unicode: tc.unicode}) {
 			t.Errorf("%s: %+v", name, got)
 		}
 		if err := f.Close(); err != nil {

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/llmsup/llmsup/cmd/internal/control"
+)
+
+// ledgerAndBudgets prints what is wrong with the ledger, and how much of each budget
+// is spent.
+func (p *page) ledgerAndBudgets(s control.Status) {
+	lines := ledgerProblems(s.Ledger)
+	for _, b := range s.Budgets {
+		lines = append(lines, budgetLine(b))
+	}
+	if len(lines) > 0 {
+		p.line("")
+	}
+	for _, line := range lines {
+		p.sentence("  ", "%s", line)
+	}
+}
+
+func ledgerProblems(l control.Ledger) (lines []string) {
+	switch l.Condition {
+	case "", "ok":
+	case control.LedgerOff:
+		lines = append(lines, "the ledger is off (ledger.enabled: false): costs are not recorded, and budgets start from zero at each start")
+	default:
+		lag := time.Duration(l.LagSeconds * float64(time.Second)).Round(time.Second)
+		lines = append(lines, fmt.Sprintf("the ledger has been %s for %s: %s", l.Condition, lag, printable(l.Reason)))
+	}
+	if l.Lost > 0 {
+		lines = append(lines, fmt.Sprintf("the ledger has dropped %s of calls that cost nothing", plural(l.Lost, "row")))
+	}
+	if l.Aside != "" {
+		lines = append(lines, "the ledger's database was corrupt, and is kept as "+printable(l.Aside))
+	}
+	return lines
+}
+
+func budgetLine(b control.Budget) string {
+	name := b.Period + " budget"
+	if b.Key != "" {
+		name += " of key " + printable(b.Key)
+	}
+	reserved := ""
+	if b.Reserved > 0 {
+		reserved = fmt.Sprintf(", %s reserved for running calls", dollars(b.Reserved))
+	}
+	return fmt.Sprintf("%s: %s of %s USD spent%s, until %s UTC", name, dollars(b.Spent), dollars(b.Limit), reserved, b.Ends.UTC().Format("2006-01-02 15:04"))
+}
