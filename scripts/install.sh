@@ -176,13 +176,10 @@ put "$new/llmsup.socket" "$units/llmsup.socket"
 mkdir -p /etc/llmsup
 if [[ ! -e $config ]]; then
 	put "$root/systemd/llmsup.yaml" "$config" 640
-	rm -f "$config.example"
-elif cmp -s "$root/systemd/llmsup.yaml" "$config"; then
-	rm -f "$config.example"
-else
-	put "$root/systemd/llmsup.yaml" "$config.example"
-	say "$config is kept as it is; today's example is $config.example"
+elif ! cmp -s "$root/systemd/llmsup.yaml" "$config"; then
+	say "$config is kept as it is; $config.example has every key"
 fi
+put "$root/systemd/llmsup.yaml.example" "$config.example"
 systemd-tmpfiles --create "$tmpfiles"
 for shell in bash zsh fish; do
 	"$program" completion "$shell" >"$new/$shell"

@@ -344,7 +344,7 @@ func (s *service) again() {
 	if s.must("cat", "/etc/llmsup/llmsup.yaml") != before {
 		s.t.Error("the edited configuration is another one")
 	}
-	s.must("cmp", "/src/systemd/llmsup.yaml", "/etc/llmsup/llmsup.yaml.example")
+	s.must("cmp", "/src/systemd/llmsup.yaml.example", "/etc/llmsup/llmsup.yaml.example")
 	for _, file := range []string{"/usr/share/bash-completion/completions/llmsup", "/usr/local/share/man/man1/llmsup.1"} {
 		s.must("test", "-s", file)
 	}

@@ -123,7 +123,7 @@ func servingPage(t *testing.T) string {
 }
 
 // TestMetrics holds what a running llmsup shows together with all that speaks of it:
-// the dashboard, the alerts and the README.
+// the dashboard, the alerts and the README of scripts.
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	known := series{}
@@ -162,7 +162,7 @@ func TestMetrics(t *testing.T) {
 	promtool(t, "", "check", "rules", asRules(t, exprs))
 	promtool(t, "", "test", "rules", "testdata/alerts.yml")
 
-	readme, err := os.ReadFile("../../README.md")
+	readme, err := os.ReadFile(scripts + "README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,12 +179,12 @@ func TestMetrics(t *testing.T) {
 	}
 	for name := range families {
 		if strings.HasPrefix(name, "llmsup_") && !told[name] {
-			t.Errorf("README.md does not tell of %s", name)
+			t.Errorf("scripts/README.md does not document %s", name)
 		}
 	}
 	for name := range told {
 		if !families[name] {
-			t.Errorf("README.md tells of %s, and there is none", name)
+			t.Errorf("scripts/README.md documents %s, and there is none", name)
 		}
 	}
 }
