@@ -91,7 +91,7 @@ func (rec *record) enter(partial bool) *ledger.Receipt {
 		},
 		Prompt: rec.usage.Prompt, Cached: rec.usage.Cached, Completion: rec.usage.Completion,
 		Cost: rec.cost, Saved: rec.saved,
-		FirstAnswer: rec.firstAnswer, Duration: time.Since(c.began), Pending: rec.pending,
+		FirstAnswer: rec.firstAnswer, Duration: time.Since(c.began),
 	}
 	if rec.cost == nil {
 		row.Charged = &rec.charged
@@ -102,7 +102,7 @@ func (rec *record) enter(partial bool) *ledger.Receipt {
 	if rec.backend == "" || rec.status >= 400 {
 		row.Model = rec.modelOfNobody()
 	}
-	return c.books.Ledger.Record(row)
+	return c.books.Ledger.Record(row, rec.pending...)
 }
 
 // modelOfNobody is what stands for the model of a call that nobody answered: its

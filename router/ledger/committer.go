@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"time"
+
+	"github.com/llmsup/llmsup/router/ledger/journal"
 )
 
 var (
@@ -14,9 +16,6 @@ var (
 )
 
 const (
-	// maxRows is how many rows are committed at once. As many don't wait for the
-	// interval to end.
-	maxRows = 4096
 	// syncEvery is how long a committed row may wait for the disk to sync it.
 	syncEvery = 5 * time.Second
 )
@@ -25,10 +24,10 @@ const (
 // alone writes to the database.
 type committer struct {
 	*Ledger
-	importer
-	batch         []*entry  // rows that are to be stored next
-	syncAt        time.Time // when the database is synced next, if anything was committed
-	convertAt     time.Time // when calls of an earlier version are converted next
+	*journal.Importer
+	batch         []*journal.Entry // rows that are to be stored next
+	syncAt        time.Time        // when the database is synced next, if anything was committed
+	convertAt     time.Time        // when calls of an earlier version are converted next
 	writerStopped bool
 }
 
@@ -36,8 +35,7 @@ type committer struct {
 func (l *Ledger) commit() {
 	defer close(l.done)
 	defer l.disconnect()
-	c := &committer{Ledger: l, importer: importer{begun: map[int64]*entry{}}}
-	c.files = leftFiles(l.dir, l.runName(), l.log)
+	c := &committer{Ledger: l, Importer: journal.NewImporter(journal.FindLeft(l.dir, l.runName(), l.log))}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -71,7 +69,7 @@ func (c *committer) cycle() (wait time.Duration, err error) {
 	switch {
 	case closing && allTried && !c.writerStopped:
 		c.stopWriter()
-	case closing && c.writerStopped && (len(c.files) == 0 || !usable && !opening):
+	case closing && c.writerStopped && (c.File() == nil || !usable && !opening):
 		return 0, errClosed // what could not be imported stays for the next start
 	case suspect != nil:
 		return 0, suspect
@@ -79,9 +77,9 @@ func (c *committer) cycle() (wait time.Duration, err error) {
 		return retryIn, nil
 	case !usable:
 		return 0, c.connect()
-	case len(c.files) > 0 && c.files[0].old && c.database.Load().converting && !c.convertAt.After(now):
+	case c.File() != nil && c.File().Old && c.database.Load().converting && !c.convertAt.After(now):
 		return 0, c.convert(now) // first, since rows of the file may be among the calls to convert
-	case len(c.files) > 0:
+	case c.File() != nil:
 		return 0, c.importBatch()
 	case closing: // the writer has lines that it did not try yet
 		return time.Hour, nil
@@ -99,7 +97,7 @@ func (l *Ledger) rowsDueIn(now time.Time) time.Duration {
 	switch {
 	case l.rows == 0:
 		return time.Hour
-	case l.rows >= maxRows || l.urgent || l.trying:
+	case l.rows >= journal.MaxRows || l.urgent || l.trying:
 		return 0
 	default:
 		return l.oldest.Add(l.opts.interval).Sub(now)
@@ -108,7 +106,7 @@ func (l *Ledger) rowsDueIn(now time.Time) time.Duration {
 
 // takeJournal has the writer begin another file, and imports the previous one.
 func (c *committer) takeJournal() error {
-	next, err := c.journal.newFile()
+	next, err := c.journal.NewSegment()
 	if err != nil {
 		return err
 	}
@@ -116,7 +114,7 @@ func (c *committer) takeJournal() error {
 	c.rotate <- r
 	<-r.done
 	if r.err == nil && r.file != nil {
-		c.files = append(c.files, r.file)
+		c.Add(r.file)
 	}
 	return r.err
 }
@@ -126,33 +124,32 @@ func (c *committer) stopWriter() {
 	close(c.stop)
 	<-c.written
 	c.writerStopped = true
-	c.files = append(c.files, c.journal.close()...)
+	c.Add(c.journal.Close()...)
 }
 
 // importBatch imports some rows of the first file. Its error is the database's.
 func (c *committer) importBatch() error {
-	file := c.files[0]
+	file := c.File()
 	var err error
 	if len(c.batch) == 0 {
-		c.batch, err = c.next(maxRows)
+		c.batch, err = c.Next(journal.MaxRows)
 	}
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		c.skip()
+		c.Skip()
 	case err != nil:
 		c.skippedFile = true
-		c.log.Error().Err(err).Str("file", file.path).Msg("the ledger could not import a journal; the next start tries again")
-		c.skip()
+		c.log.Error().Err(err).Str("file", file.Path).Msg("the ledger could not import a journal; the next start tries again")
+		c.Skip()
 	case len(c.batch) > 0:
 		if err := c.database.Load().store(c.batch); err != nil {
 			return err
 		}
-		c.imported += len(c.batch)
 		c.batch = nil
 	default:
 		c.finishFile()
 	}
-	if len(c.files) == 0 {
+	if c.File() == nil {
 		c.works()
 	}
 	return nil
@@ -160,17 +157,17 @@ func (c *committer) importBatch() error {
 
 // finishFile removes the first file, which is in the database as a whole.
 func (c *committer) finishFile() {
-	file := c.files[0]
-	if !file.live && c.imported > 0 {
-		c.log.Info().Int("rows", c.imported).Str("file", file.path).Msg("the ledger imported a journal that an earlier llmsup has left")
+	file := c.File()
+	if file.Left() && c.Rows() > 0 {
+		c.log.Info().Int("rows", c.Rows()).Str("file", file.Path).Msg("the ledger imported a journal that an earlier llmsup has left")
 	}
-	damaged, err := c.removeFile()
+	damaged, err := c.Remove()
 	if damaged > 0 {
-		c.log.Error().Int("lines", damaged).Str("kept_as", file.path+".damaged").Msg("some lines of a journal of the ledger are damaged")
+		c.log.Error().Int("lines", damaged).Str("kept_as", file.DamagedPath()).Msg("some lines of a journal of the ledger are damaged")
 	}
 	if err != nil {
 		c.skippedFile = true
-		c.log.Error().Err(err).Str("file", file.path).Msg("the ledger has imported a journal, and cannot remove it")
+		c.log.Error().Err(err).Str("file", file.Path).Msg("the ledger has imported a journal, and cannot remove it")
 	}
 }
 
@@ -219,7 +216,7 @@ func (c *committer) maintain(now time.Time, rowsDueIn time.Duration) (wait time.
 // was in the way, it is read again.
 func (c *committer) fail(err error) {
 	if !isBusy(err) {
-		c.rewind()
+		c.Rewind()
 		c.batch = nil
 	}
 	aside, err := c.quarantine(err)
@@ -261,7 +258,7 @@ func (c *committer) connect() error {
 	c.mu.Unlock()
 	if !open {
 		c.disconnect()
-		makeFolder(c.dir)
+		journal.MakeDir(c.dir)
 		var err error
 		if d, err = openDatabase(c.path(), c.opts.migrations, c.log); err != nil {
 			return err

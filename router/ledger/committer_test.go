@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/llmsup/llmsup/router/ledger/journal"
 )
 
 // A commit that was reported to have failed may be in the database all the same: the
@@ -20,12 +22,12 @@ func TestCommitInDoubt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var entries []*entry
+	var entries []*journal.Entry
 	var lines []byte
 	var want []string
 	for i := range 300 {
 		e := full(int64(i), fmt.Sprint(i))
-		entries, lines, want = append(entries, e), append(lines, e.line(rowLine)...), append(want, fmt.Sprint(i))
+		entries, lines, want = append(entries, e), append(lines, e.Line(journal.RowLine).AppendTo(nil)...), append(want, fmt.Sprint(i))
 	}
 	if err := d.store(entries[:200]); err != nil {
 		t.Fatal(err)
@@ -62,16 +64,16 @@ func TestWorksAgain(t *testing.T) {
 	dir, output := t.TempDir(), &log{}
 	l := newLedger(dir, Options{Log: zerolog.New(output)})
 	defer l.disconnect()
-	c := &committer{Ledger: l, importer: importer{begun: map[int64]*entry{}}}
+	c := &committer{Ledger: l, Importer: journal.NewImporter(nil)}
 	c.fail(errors.New("on strike"))
 	if s := l.State(); s.Condition != Spilling || !strings.Contains(s.Reason, "on strike") || strings.Count(output.String(), "on strike") != 1 {
 		t.Errorf("state %+v, logged %s", s, output)
 	}
 	path := filepath.Join(dir, "ledger.journal-00000001-000001.jsonl")
-	if err := os.WriteFile(path, full(1, "one").line(rowLine), 0o600); err != nil {
+	if err := os.WriteFile(path, full(1, "one").Line(journal.RowLine).AppendTo(nil), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c.files = leftFiles(dir, "", zerolog.Nop())
+	c.Add(journal.FindLeft(dir, "", zerolog.Nop())...)
 	if err := c.connect(); err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +98,7 @@ func TestManyRowsAreCommittedAtOnce(t *testing.T) {
 	dir := t.TempDir()
 	l, _ := open(t, dir, Options{interval: time.Hour})
 	synced(t, l)
-	for i := range maxRows {
+	for i := range journal.MaxRows {
 		l.Record(free(fmt.Sprint(i)))
 	}
 	deadline := time.After(patience)
@@ -114,7 +116,7 @@ func TestManyRowsAreCommittedAtOnce(t *testing.T) {
 			t.Fatalf("%d rows are left", left)
 		}
 	}
-	if n := len(requests(t, dir)); n != maxRows {
+	if n := len(requests(t, dir)); n != journal.MaxRows {
 		t.Errorf("%d rows", n)
 	}
 }

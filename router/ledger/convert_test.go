@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/llmsup/llmsup/router/ledger/journal"
 )
 
 // converted waits until a ledger has converted the calls of an earlier version.
@@ -97,7 +99,7 @@ FROM (SELECT * FROM (` + from + `) ORDER BY t, id)`).Scan(&text)
 // whole days, which budgets live by, have its calls all the same.
 func TestDamagedBatch(t *testing.T) {
 	dir := t.TempDir()
-	day := time.Now().UnixMilli()/dayLength - 1
+	day := time.Now().UnixMilli()/journal.DayLength - 1
 	atVersion(
 		t, dir, 3,
 		`INSERT INTO kind VALUES (1, 'tool', 'gpt-4o', 'gpt-4o', 'cloud', 'openai/gpt-4o', '', 200, 0, 0, 0, 1, 0, 0)`,
@@ -148,7 +150,7 @@ INSERT INTO batch SELECT i, 20000, 1, 7, i, i, json_array(json_array(i, i, 'r' |
 			t.Fatal(more, err)
 		}
 	}
-	if err := d.store([]*entry{full(1, "new")}); err != nil {
+	if err := d.store([]*journal.Entry{full(1, "new")}); err != nil {
 		t.Fatal(err)
 	}
 	d.close()

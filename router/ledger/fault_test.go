@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
+	"github.com/llmsup/llmsup/router/ledger/journal"
 	"github.com/llmsup/llmsup/router/usd"
 )
 
@@ -37,8 +38,8 @@ func TestJournalFails(t *testing.T) {
 		l.queues[0].items, l.queues[1].items = nil, nil // else closing fails, as it should
 	}()
 	prompt(t, func(i int) {
-		_, row := begin(t, l, fmt.Sprint(i), 1)
-		if l.Record(row).Wait() || l.Record(free("f")).Wait() {
+		attempt, row := begin(t, l, fmt.Sprint(i), 1)
+		if l.Record(row, attempt).Wait() || l.Record(free("f")).Wait() {
 			t.Error("a row is taken as written that is not")
 		}
 	})
@@ -81,11 +82,11 @@ func TestLinesOfAnAttemptStayInOrder(t *testing.T) {
 	written(t, l.Record(free("before")))
 	full.Store(true)
 	canceled, _ := begin(t, l, "canceled", 90_000)
-	_, row := begin(t, l, "ended", 9000)
+	attempt, row := begin(t, l, "ended", 9000)
 	full.Store(false)
 	canceled.Cancel()
 	row.Charged, row.Cost = nil, new(usd.Amount(11))
-	l.Record(row)
+	l.Record(row, attempt)
 	synced(t, l)
 	closeLedger(t, l)
 	l, _ = open(t, dir, Options{})
@@ -126,16 +127,16 @@ func TestRotationIsNotStarved(t *testing.T) {
 func TestImportIsInterruptedByLocks(t *testing.T) {
 	dir := t.TempDir()
 	var lines []byte
-	for i := range 3 * maxRows {
+	for i := range 3 * journal.MaxRows {
 		row := free(fmt.Sprint(i))
-		lines = append(lines, newEntry(9<<32|int64(i+1), &row).line(rowLine)...)
+		lines = append(lines, lineOf(9<<32|int64(i+1), row)...)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "ledger.journal-00000009-000001.jsonl"), lines, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	l := newLedger(dir, Options{Log: zerolog.Nop()})
 	defer l.disconnect()
-	c := &committer{Ledger: l, importer: importer{files: leftFiles(dir, "", zerolog.Nop()), begun: map[int64]*entry{}}}
+	c := &committer{Ledger: l, Importer: journal.NewImporter(journal.FindLeft(dir, "", zerolog.Nop()))}
 	cycle := func() {
 		t.Helper()
 		if _, err := c.cycle(); err != nil {
@@ -154,13 +155,13 @@ func TestImportIsInterruptedByLocks(t *testing.T) {
 		c.retryAt = time.Now()
 		cycle() // tries the database again
 		cycle()
-		if want := (i + 1) * maxRows; c.imported != want {
-			t.Errorf("%d rows are imported, want %d", c.imported, want)
+		if want := (i + 1) * journal.MaxRows; c.Rows() != want {
+			t.Errorf("%d rows are imported, want %d", c.Rows(), want)
 		}
 	}
 	cycle()
-	if n := countCalls(t, dir); n != 3*maxRows || len(c.files) > 0 {
-		t.Errorf("%d rows, and %d files are left", n, len(c.files))
+	if n := countCalls(t, dir); n != 3*journal.MaxRows || c.File() != nil {
+		t.Errorf("%d rows, and %+v is left", n, c.File())
 	}
 }
 
@@ -179,11 +180,11 @@ func TestOldFilesOfStoredRows(t *testing.T) {
 				fmt.Sprintf(`INSERT INTO day VALUES (%d, 1, 1, 1000, 0, 20, 0, 5000, 0, 0, 1, 1, 300, 1000, 5000)`, day),
 			)
 			row := paid("stored", 5000)
-			row.Time = time.UnixMilli(day*dayLength + at)
+			row.Time = time.UnixMilli(day*journal.DayLength + at)
 			if strings.Contains(name, "pending") {
 				row.Cost, row.Charged, row.Status, row.Partial = nil, new(usd.Amount(90_000)), 502, true
 			}
-			if err := os.WriteFile(filepath.Join(dir, name), newEntry(7<<32|1, &row).line(rowLine), 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(dir, name), lineOf(7<<32|1, row), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			l, _ := open(t, dir, Options{})

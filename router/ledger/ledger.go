@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/llmsup/llmsup/router/ledger/journal"
 )
 
 // Options are the settings of a ledger.
@@ -27,7 +29,7 @@ type Options struct {
 	retry      time.Duration // how often a database or a journal that does not work is tried
 	maxWaiting int           // lines in memory above which rows of free calls are dropped
 	migrations []string
-	writeAt    func(*os.File, []byte, int64) (int, error) // to the journal
+	writeAt    journal.WriteAt // to the journal
 	now        func() time.Time
 }
 
@@ -50,9 +52,9 @@ type Ledger struct {
 	beginFailed atomic.Bool // the last line of Begin could not be written
 	// database is the committer's; others read by its reader.
 	database    atomic.Pointer[database]
-	skippedFile bool    // the committer's: a file could not be imported, or not removed
-	journal     journal // the writer's, and once that is stopped the committer's
-	lines       []byte  // the writer's: memory for its next write
+	skippedFile bool             // the committer's: a file could not be imported, or not removed
+	journal     *journal.Journal // the writer's, and once that is stopped the committer's
+	lines       []*journal.Line  // the writer's: memory for its next write
 
 	wakeWriter, wakeCommitter chan struct{}
 	rotate                    chan *rotation // asks the writer for the rows of the journal
@@ -111,7 +113,7 @@ func newLedger(dir string, opts Options) *Ledger {
 		changed: make(chan struct{}), queues: [2]*queue{{paid: true, failed: make(chan struct{})}, {failed: make(chan struct{})}},
 		down: errNotOpen, oldestImport: time.Now(),
 	}
-	l.journal.dir, l.journal.run, l.journal.writeAt, l.journal.begun = dir, l.runName(), opts.writeAt, map[int64]*queuedLine{}
+	l.journal = journal.New(dir, l.runName(), opts.writeAt)
 	l.retention.Store(int64(opts.Retention))
 	return l
 }
@@ -137,23 +139,21 @@ func (l *Ledger) newID() int64 { return l.run | l.lastID.Add(1) }
 
 func (l *Ledger) path() string { return filepath.Join(l.dir, databaseName) }
 
-// Record records a row. A caller that waits for the receipt before it sends the last
-// byte of the answer has the row kept even if llmsup is killed right after that. A nil
-// Ledger records nothing.
-func (l *Ledger) Record(row Row) *Receipt {
+// Record records a row, which ends the attempts that Begin returned for its call. If the
+// caller waits for the receipt before it sends the last byte of the answer, a kill of
+// llmsup right after that does not lose the row. A nil Ledger records nothing.
+func (l *Ledger) Record(row Row, attempts ...*Pending) *Receipt {
 	if l == nil {
 		return nil
 	}
-	var e *entry
-	if len(row.Pending) > 0 {
-		e = newEntry(row.Pending[0].id, &row)
-		for _, p := range row.Pending[1:] {
-			e.Ends = append(e.Ends, p.id)
-		}
-	} else {
-		e = newEntry(l.newID(), &row)
+	if len(attempts) == 0 {
+		return l.enqueue(journal.NewEntry(l.newID(), &row).Line(journal.RowLine), row.Paid)
 	}
-	return l.enqueue(&queuedLine{kind: rowLine, text: e.line(rowLine), id: e.ID, entry: e}, row.Paid || len(row.Pending) > 0)
+	e := journal.NewEntry(attempts[0].id, &row)
+	for _, p := range attempts[1:] {
+		e.Ends = append(e.Ends, p.id)
+	}
+	return l.enqueue(e.Line(journal.RowLine), true)
 }
 
 func wake(c chan struct{}) {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llmsup/llmsup/router/ledger/journal"
 	"github.com/llmsup/llmsup/router/usd"
 )
 
@@ -133,7 +134,7 @@ func TestLongAndStrangeTexts(t *testing.T) {
 	if len(u.Groups) != 1 || u.Groups[0].Name != "a?b?" || u.Groups[0].Calls != 1 {
 		t.Errorf("groups %+v", u.Groups)
 	}
-	if u := usage(t, l, time.Time{}, time.Time{}, ByKey); len(u.Groups[0].Name) != maxText {
+	if u := usage(t, l, time.Time{}, time.Time{}, ByKey); len(u.Groups[0].Name) != journal.MaxText {
 		t.Errorf("key %q", u.Groups[0].Name)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
 
+	"github.com/llmsup/llmsup/router/ledger/journal"
 	"github.com/llmsup/llmsup/router/usd"
 )
 
@@ -51,6 +53,20 @@ func free(request string) Row {
 		Prompt:     new(int64(10)), Completion: new(int64(5)), Cost: new(usd.Amount(0)), Saved: new(usd.Amount(1_234_567)),
 		FirstAnswer: 20 * time.Millisecond, Duration: 40 * time.Millisecond,
 	}
+}
+
+// full is an entry with nearly all that an entry can have.
+func full(id int64, request string) *journal.Entry {
+	r := paid(request, usd.Max)
+	r.Saved, r.Charged, r.Reason, r.Resumed, r.Partial = new(usd.Amount(1)), new(usd.Amount(2)), "timeout", true, true
+	e := journal.NewEntry(id, &r)
+	e.Ends = []int64{5, 6}
+	return e
+}
+
+// lineOf is a row's line in the journal.
+func lineOf(id int64, row Row) []byte {
+	return journal.NewEntry(id, &row).Line(journal.RowLine).AppendTo(nil)
 }
 
 // log is what a ledger has logged.
@@ -215,14 +231,14 @@ func once(t *testing.T, dir string, want []string) {
 // journals are the journal files that have lines.
 func journals(t *testing.T, dir string) []string {
 	t.Helper()
-	found, err := filepath.Glob(filepath.Join(globQuote(dir), "ledger.*.jsonl*"))
+	found, err := fs.Glob(os.DirFS(dir), "ledger.*.jsonl*")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var files []string
 	for _, name := range found {
-		if raw, err := os.ReadFile(name); err == nil && len(raw) > 0 {
-			files = append(files, filepath.Base(name))
+		if raw, err := os.ReadFile(filepath.Join(dir, name)); err == nil && len(raw) > 0 {
+			files = append(files, name)
 		}
 	}
 	return files

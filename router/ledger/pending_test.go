@@ -15,9 +15,7 @@ func begin(t *testing.T, l *Ledger, request string, charged usd.Amount) (*Pendin
 	t.Helper()
 	row := paid(request, 0)
 	row.Cost, row.Charged, row.Partial = nil, &charged, true
-	p := l.Begin(row)
-	row.Pending = []*Pending{p}
-	return p, row
+	return l.Begin(row), row
 }
 
 func charged(t *testing.T, l *Ledger) usd.Amount {
@@ -58,12 +56,12 @@ func TestPending(t *testing.T) {
 			}
 			begin(t, l, "under way", 5)
 			canceled, _ := begin(t, l, "canceled", 70)
-			_, ended := begin(t, l, "ended", 900)
+			first, ended := begin(t, l, "ended", 900)
 			second, _ := begin(t, l, "ended", 8000)
 			next()
 			canceled.Cancel()
-			ended.Charged, ended.Cost, ended.Pending = nil, new(usd.Amount(11)), append(ended.Pending, second)
-			l.Record(ended).Wait()
+			ended.Charged, ended.Cost = nil, new(usd.Amount(11))
+			l.Record(ended, first, second).Wait()
 			left := kill(t, dir)
 			next()
 			if got := charged(t, l); got != 11 {
@@ -90,9 +88,9 @@ func TestPendingAtTheEnd(t *testing.T) {
 	dir := t.TempDir()
 	l, _ := open(t, dir, Options{})
 	begin(t, l, "under way", 5)
-	_, row := begin(t, l, "ended", 900)
+	attempt, row := begin(t, l, "ended", 900)
 	row.Charged, row.Cost = nil, new(usd.Amount(11))
-	l.Record(row)
+	l.Record(row, attempt)
 	closeLedger(t, l)
 	l, _ = open(t, dir, Options{})
 	if got := charged(t, l); got != 16 {
@@ -107,14 +105,14 @@ func TestFilesOfEarlierVersions(t *testing.T) {
 	attempt := func(id int64, request string, charged usd.Amount) string {
 		row := paid(request, 0)
 		row.Cost, row.Charged, row.Time = nil, &charged, time.UnixMilli(1790000000000)
-		return string(newEntry(id, &row).line(rowLine))
+		return string(lineOf(id, row))
 	}
 	row := paid("ended", 11)
 	row.Time = time.UnixMilli(1790000000000)
 	for name, text := range map[string]string{
-		"ledger.spill-1.jsonl": string(newEntry(3, &row).line(rowLine)), "ledger.spill-reserve.jsonl": strings.Repeat("\x00", 1<<20),
+		"ledger.spill-1.jsonl": string(lineOf(3, row)), "ledger.spill-reserve.jsonl": strings.Repeat("\x00", 1<<20),
 		// A power failure may leave zeros behind what was written.
-		"ledger.pending-7.jsonl": attempt(1, "under way", 5) + attempt(2, "canceled", 70) + attempt(3, "ended", 900) + fmt.Sprintf(`{"ended":%d}`+"\n", 2) + "{\"sum\":\"cut" + strings.Repeat("\x00", 2*maxLine),
+		"ledger.pending-7.jsonl": attempt(1, "under way", 5) + attempt(2, "canceled", 70) + attempt(3, "ended", 900) + fmt.Sprintf(`{"ended":%d}`+"\n", 2) + "{\"sum\":\"cut" + strings.Repeat("\x00", 32<<10),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/llmsup/llmsup/router/ledger/journal"
 	"github.com/llmsup/llmsup/router/usd"
 )
 
@@ -135,14 +136,14 @@ type span struct {
 // cut cuts a span. Days before since have no rows any more: of those it takes all.
 // Of the last day all there is can be taken as well when nothing comes after it.
 func cut(from, to, since, now int64) span {
-	if from < since*dayLength {
-		from -= from % dayLength
+	if from < since*journal.DayLength {
+		from -= from % journal.DayLength
 	}
-	if to < since*dayLength {
-		to = dayAfter(to) * dayLength
+	if to < since*journal.DayLength {
+		to = dayAfter(to) * journal.DayLength
 	}
 	to = max(to, from)
-	s := span{from: from, to: to, fromDay: dayAfter(from), toDay: to / dayLength}
+	s := span{from: from, to: to, fromDay: dayAfter(from), toDay: to / journal.DayLength}
 	if to > now {
 		s.toDay = dayAfter(to)
 	}
@@ -150,13 +151,13 @@ func cut(from, to, since, now int64) span {
 		s.fromDay, s.left, s.leftEnd = s.toDay, from, to
 		return s
 	}
-	s.left, s.leftEnd = from, s.fromDay*dayLength
-	s.right, s.rightEnd = s.toDay*dayLength, to
+	s.left, s.leftEnd = from, s.fromDay*journal.DayLength
+	s.right, s.rightEnd = s.toDay*journal.DayLength, to
 	return s
 }
 
 // dayAfter returns the first day that begins then or later.
-func dayAfter(t int64) int64 { return (t + dayLength - 1) / dayLength }
+func dayAfter(t int64) int64 { return (t + journal.DayLength - 1) / journal.DayLength }
 
 // Usages sums up the calls that came at from or later and before to, by each of some
 // dimensions. A zero from is the beginning, a zero to is now. What was recorded since
@@ -173,9 +174,9 @@ func (l *Ledger) Usages(ctx context.Context, from, to time.Time, by ...By) ([]Us
 	}
 	now := l.opts.now()
 	if to.IsZero() {
-		to = now.Add(dayLength * time.Millisecond) // a call may have come while this is read
+		to = now.Add(journal.DayLength * time.Millisecond) // a call may have come while this is read
 	}
-	all, err := d.usages(ctx, min(max(from.UnixMilli(), 0), maxTime), min(max(to.UnixMilli(), 0), maxTime), now.UnixMilli(), by)
+	all, err := d.usages(ctx, min(max(from.UnixMilli(), 0), journal.MaxTime), min(max(to.UnixMilli(), 0), journal.MaxTime), now.UnixMilli(), by)
 	l.report(d, err)
 	if err != nil {
 		return nil, fmt.Errorf("read the ledger: %w", err)
@@ -278,7 +279,7 @@ func (l *Ledger) Spent(ctx context.Context, from, to time.Time) (map[string]usd.
 	if err != nil {
 		return nil, err
 	}
-	amounts, err := d.spent(ctx, from.UnixMilli()/dayLength, timeText(to.UnixMilli()))
+	amounts, err := d.spent(ctx, from.UnixMilli()/journal.DayLength, timeText(to.UnixMilli()))
 	l.report(d, err)
 	if err != nil {
 		return nil, fmt.Errorf("read the ledger: %w", err)

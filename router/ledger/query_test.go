@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/llmsup/llmsup/router/ledger/journal"
 	"github.com/llmsup/llmsup/router/usd"
 )
 
@@ -184,7 +185,7 @@ func TestSumsAreExact(t *testing.T) {
 	closeLedger(t, l)
 	var lines []byte
 	for i, r := range rows {
-		lines = append(lines, newEntry(run|int64(i+1), &r).line(rowLine)...)
+		lines = append(lines, lineOf(run|int64(i+1), r)...)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "ledger.journal-00000001-000001.jsonl"), lines, 0o600); err != nil {
 		t.Fatal(err)
@@ -309,7 +310,7 @@ INSERT INTO kind SELECT i + 1, 'key' || i % 5, 'route' || i, 'model' || i % 7, '
 INSERT INTO calls SELECT strftime('%%Y-%%m-%%dT%%H:%%M:%%fZ', t / 1000.0, 'unixepoch'), i, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ',
 	"key", route, model, backend, served, reason, status, stream, local, meant, paid, resumed, partial, 1000, 0, 20, 1234567, 1234567, NULL, 300, 1000
 FROM n CROSS JOIN kind ON kind.id = i %% 50 + 1`,
-			now.UnixMilli()-40*dayLength, 40*dayLength/n, n-1),
+			now.UnixMilli()-40*journal.DayLength, 40*journal.DayLength/n, n-1),
 		`INSERT INTO day SELECT unixepoch(calls.time) / 86400, kind.id, count(*), sum(prompt), sum(cached), sum(completion), 0, sum(cost), 0, 0, count(*), count(*), sum(first_ms), sum(ms), sum(charged)
 FROM calls JOIN kind USING ("key", route, model, backend, served, reason) GROUP BY 1, 2`,
 	} {

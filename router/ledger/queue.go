@@ -1,16 +1,16 @@
 package ledger
 
-import "time"
+import (
+	"time"
+
+	"github.com/llmsup/llmsup/router/ledger/journal"
+)
 
 // queuedLine is a line on its way to the journal.
 type queuedLine struct {
-	kind  lineKind
-	text  []byte
-	id    int64
-	entry *entry // of a row
-
-	queuedAt time.Time     // when it was queued
-	written  chan struct{} // closed when it is in the journal
+	line     *journal.Line
+	queuedAt time.Time
+	written  chan struct{} // closed when the line is in the journal
 }
 
 // queue has the lines that wait for the writer, in their order. There is one for all
@@ -119,8 +119,8 @@ func (l *Ledger) writeHangs() {
 }
 
 // enqueue queues a line for the writer. It waits for nothing.
-func (l *Ledger) enqueue(i *queuedLine, paid bool) *Receipt {
-	i.queuedAt, i.written = time.Now(), make(chan struct{})
+func (l *Ledger) enqueue(line *journal.Line, paid bool) *Receipt {
+	i := &queuedLine{line: line, queuedAt: time.Now(), written: make(chan struct{})}
 	q := l.queues[0]
 	if !paid {
 		q = l.queues[1]
@@ -129,7 +129,7 @@ func (l *Ledger) enqueue(i *queuedLine, paid bool) *Receipt {
 	defer l.mu.Unlock()
 	// Lines about paid calls are kept in any case.
 	if l.closing || !paid && len(q.items) >= l.opts.maxWaiting {
-		l.dropRow(i)
+		l.drop(line)
 		return &Receipt{ledger: l}
 	}
 	q.items = append(q.items, i)
@@ -139,9 +139,9 @@ func (l *Ledger) enqueue(i *queuedLine, paid bool) *Receipt {
 	return &Receipt{l, q, i}
 }
 
-// dropRow counts a row that is dropped. The caller holds the mutex.
-func (l *Ledger) dropRow(i *queuedLine) {
-	if i.kind != rowLine {
+// drop counts a row that is dropped. The caller holds the mutex.
+func (l *Ledger) drop(line *journal.Line) {
+	if line.Kind != journal.RowLine {
 		return
 	}
 	if l.lost == 0 && !l.closing {

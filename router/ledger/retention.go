@@ -3,6 +3,8 @@ package ledger
 import (
 	"context"
 	"time"
+
+	"github.com/llmsup/llmsup/router/ledger/journal"
 )
 
 // SetRetention changes how long rows are kept; 0 = for ever. Rows that are deleted
@@ -30,7 +32,7 @@ const (
 func (l *Ledger) deleteOld() error {
 	more, keep := false, time.Duration(l.retention.Load())
 	if keep > 0 && !l.skippedFile {
-		since := l.opts.now().Add(-keep).UnixMilli() / dayLength
+		since := l.opts.now().Add(-keep).UnixMilli() / journal.DayLength
 		var err error
 		if more, err = l.database.Load().deleteBefore(since, deleteAtOnce); err != nil {
 			return err
@@ -53,7 +55,7 @@ func (d *database) deleteBefore(day int64, n int) (more bool, err error) {
 		if _, err := d.conn.ExecContext(ctx, "UPDATE kept SET since = max(since, ?)", day); err != nil {
 			return err
 		}
-		result, err := d.conn.ExecContext(ctx, "DELETE FROM calls WHERE (time, id) IN (SELECT time, id FROM calls WHERE time < ? LIMIT ?)", timeText(day*dayLength), n)
+		result, err := d.conn.ExecContext(ctx, "DELETE FROM calls WHERE (time, id) IN (SELECT time, id FROM calls WHERE time < ? LIMIT ?)", timeText(day*journal.DayLength), n)
 		if err != nil {
 			return err
 		}

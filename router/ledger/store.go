@@ -7,6 +7,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/llmsup/llmsup/router/ledger/journal"
 	"github.com/llmsup/llmsup/router/usd"
 )
 
@@ -44,7 +45,7 @@ type daySums struct {
 	answers, firstMS, ms, charged               int64
 }
 
-func (s *daySums) add(e *entry) {
+func (s *daySums) add(e *journal.Entry) {
 	s.calls++
 	if e.Prompt == nil || e.Completion == nil {
 		s.noTokens++
@@ -56,11 +57,11 @@ func (s *daySums) add(e *entry) {
 	add(e.Cost, &s.cost, &s.noCost)
 	add(e.Charged, &s.charged, &ignored)
 	add(e.Saved, &s.saved, &s.noSaved)
-	if e.Answer > 0 {
+	if e.FirstAnswerMS > 0 {
 		s.answers++
-		s.firstMS += e.Answer
+		s.firstMS += e.FirstAnswerMS
 	}
-	s.ms += e.Ended
+	s.ms += e.DurationMS
 }
 
 // add adds a figure to its sum, or counts it as unknown.
@@ -74,7 +75,7 @@ func add[T int64 | usd.Amount](n *T, sum, unknowns *int64) {
 
 // store writes rows, and adds them to the sums of their days, in one transaction.
 // A row that is there already is left as it is, and not added again.
-func (d *database) store(entries []*entry) error {
+func (d *database) store(entries []*journal.Entry) error {
 	err := d.transaction(func(ctx context.Context) error {
 		days := map[dayKind]*daySums{}
 		for _, e := range entries {
@@ -89,7 +90,7 @@ func (d *database) store(entries []*entry) error {
 			if !isNew {
 				continue
 			}
-			key := dayKind{e.day(), kind}
+			key := dayKind{e.Day(), kind}
 			if days[key] == nil {
 				days[key] = &daySums{}
 			}
@@ -110,14 +111,14 @@ func (d *database) store(entries []*entry) error {
 }
 
 // insert writes a row. It returns false where the row is there already.
-func (d *database) insert(ctx context.Context, e *entry, kind int64) (isNew bool, err error) {
-	first := &e.Answer
-	if e.Answer == 0 {
+func (d *database) insert(ctx context.Context, e *journal.Entry, kind int64) (isNew bool, err error) {
+	first := &e.FirstAnswerMS
+	if e.FirstAnswerMS == 0 {
 		first = nil
 	}
 	for i, value := range [...]driver.Value{
-		timeText(e.Came), e.ID, e.Request, orNull(e.Prompt), orNull(e.Cached), orNull(e.Completion), orNull(e.Cost), orNull(e.Charged), orNull(e.Saved),
-		orNull(first), e.Ended, kind,
+		timeText(e.Unix), e.ID, e.Request, orNull(e.Prompt), orNull(e.Cached), orNull(e.Completion), orNull(e.Cost), orNull(e.Charged), orNull(e.Saved),
+		orNull(first), e.DurationMS, kind,
 	} {
 		d.callArgs[i] = driver.NamedValue{Ordinal: i + 1, Value: value}
 	}

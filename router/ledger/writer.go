@@ -3,15 +3,17 @@ package ledger
 import (
 	"runtime"
 	"time"
+
+	"github.com/llmsup/llmsup/router/ledger/journal"
 )
 
 // rotation asks the writer for the rows of the journal, and for using another file from
 // then on. The committer creates that: the writer, which calls wait for, does nothing
 // that takes long on a busy disk.
 type rotation struct {
-	next *journal
+	next *journal.Segment
 	done chan struct{} // closed when file and err are set
-	file *journalFile
+	file *journal.File
 	err  error
 }
 
@@ -71,15 +73,20 @@ func (l *Ledger) nextBatch() (q *queue, batch []*queuedLine, wait time.Duration)
 // writeQueue appends lines of a queue to the journal. What cannot be written stays in
 // the queue.
 func (l *Ledger) writeQueue(q *queue, batch []*queuedLine) {
-	n, err := l.appendLines(batch, q.paid)
-	for _, i := range batch[:n] {
-		l.journal.note(i)
+	l.lines = l.lines[:0]
+	for _, i := range batch {
+		l.lines = append(l.lines, i.line)
+	}
+	n, err := l.journal.Append(l.lines, q.paid)
+	clear(l.lines)
+	if cap(l.lines) > journal.MaxRows {
+		l.lines = nil
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, i := range batch[:n] {
 		close(i.written)
-		if i.kind == rowLine && l.oldest.IsZero() {
+		if i.line.Kind == journal.RowLine && l.oldest.IsZero() {
 			l.oldest = i.queuedAt
 			wake(l.wakeCommitter)
 		}
@@ -88,7 +95,7 @@ func (l *Ledger) writeQueue(q *queue, batch []*queuedLine) {
 	if n < len(batch) {
 		q.items = append(batch[n:len(batch):len(batch)], q.items...)
 	}
-	if l.rows = l.journal.waiting(); l.rows >= maxRows || l.urgent || l.closing {
+	if l.rows = l.journal.Waiting(); l.rows >= journal.MaxRows || l.urgent || l.closing {
 		wake(l.wakeCommitter)
 	}
 	changed := l.hangs || (err == nil) != (q.err == nil)
@@ -102,47 +109,16 @@ func (l *Ledger) writeQueue(q *queue, batch []*queuedLine) {
 	}
 }
 
-// appendLines appends lines to the journal. It returns how many of them are in it, and
-// why the others are not.
-func (l *Ledger) appendLines(batch []*queuedLine, paid bool) (n int, err error) {
-	if err := l.journal.prepare(); err != nil {
-		return 0, err
-	}
-	lines := l.lines[:0]
-	for _, i := range batch {
-		lines = append(lines, i.text...)
-	}
-	if cap(lines) <= maxLines {
-		l.lines = lines
-	}
-	if err := l.journal.allocate(int64(len(lines))); err != nil && !paid {
-		return 0, err
-	}
-	if err := l.journal.append(lines); err == nil {
-		return len(batch), nil
-	}
-	for _, i := range batch { // some may have room
-		if err := l.journal.append(i.text); err != nil {
-			return n, err
-		}
-		n++
-	}
-	return n, nil
-}
-
-// maxLines bounds the memory for a write that is kept for the next one, in bytes.
-const maxLines = 64 << 10
-
 // rotateJournal begins another file, and gives the previous one to the committer.
 func (l *Ledger) rotateJournal(r *rotation) {
 	defer close(r.done)
-	r.file, r.err = l.journal.rotate(r.next)
+	r.file, r.err = l.journal.Rotate(r.next)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.hangs = false
 	if r.err == nil {
 		l.oldestImport = l.oldest
-		if l.rows = l.journal.waiting(); l.rows == 0 {
+		if l.rows = l.journal.Waiting(); l.rows == 0 {
 			l.oldest, l.urgent = time.Time{}, false
 		}
 	}
