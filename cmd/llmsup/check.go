@@ -116,7 +116,7 @@ func (f *findings) routes(cfg *config.Config, headers map[string]*gguf.Header) b
 func (f *findings) models(cfg *config.Config) map[string]*gguf.Header {
 	headers := map[string]*gguf.Header{}
 	for _, name := range sortedNames(cfg.Servers) {
-		if cfg.Demo && name == cfg.Started {
+		if cfg.Demo && name == cfg.FlagServer {
 			f.ok("server %s: start generates the demo model", name)
 			continue
 		}
@@ -156,7 +156,7 @@ func (f *findings) clientKeys(cfg *config.Config) {
 	switch {
 	case len(cfg.Keys) > 0:
 		f.ok("keys: %s", strings.Join(sortedNames(cfg.Keys), ", "))
-	case cfg.OpenToAll():
+	case cfg.Unauthenticated():
 		f.warn("keys: none are configured, so everyone who can reach %s can make calls and spend your money at the upstreams", cfg.Listen)
 	default:
 		f.ok("keys: none are configured, and only this machine can reach %s", cfg.Listen)
@@ -181,7 +181,7 @@ func (f *findings) fallbacks(table *models.Table) {
 func (f *findings) upstreams(cfg *config.Config) {
 	for _, name := range sortedNames(cfg.Upstreams) {
 		u := cfg.Upstreams[name]
-		switch key, missing, err := config.Key(u); {
+		switch key, missing, err := config.UpstreamKey(u); {
 		case err != nil:
 			f.fail(fmt.Errorf("upstream %s: %w", name, err))
 		case missing != "":

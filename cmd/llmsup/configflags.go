@@ -67,7 +67,7 @@ func serverFlags(c *cli.Context) (config.Flags, error) {
 	}
 	if c.IsSet(flagGPU) {
 		gpu := c.String(flagGPU)
-		if !config.GoodDevices(gpu) {
+		if !config.ValidDevices(gpu) {
 			return flags, usagef("--gpu %q is not a GPU; pass an index or a UUID of nvidia-smi, several separated by commas, or none", gpu)
 		}
 		flags.GPU = &gpu

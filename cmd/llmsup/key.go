@@ -108,7 +108,7 @@ func newKey(c *cli.Context) error {
 	switch {
 	case err != nil:
 		return err
-	case !config.GoodClientName(name):
+	case !config.ValidClientName(name):
 		return usagef("this name is not valid: use at most 100 letters, digits, dots, dashes and underscores, and not a key")
 	}
 	key, hash := config.NewClientKey()
@@ -118,7 +118,7 @@ func newKey(c *cli.Context) error {
 		entry.Routes = []string{}
 	case c.IsSet("routes"):
 		entry.Routes = strings.Split(c.String("routes"), ",")
-		if !config.GoodRoutes(entry.Routes) {
+		if !config.ValidRoutes(entry.Routes) {
 			return usagef("--routes takes model names and patterns, separated by commas (example: --routes \"local,local/*\")")
 		}
 	}

@@ -96,7 +96,7 @@ func parseUsageQuery(c *cli.Context) (q usageQuery, err error) {
 }
 
 func parseTimeArg(flag, text string) (timeArg, error) {
-	if ago, err := config.ParseSpan(text); err == nil {
+	if ago, err := config.ParseDuration(text); err == nil {
 		return timeArg{ago: ago}, nil
 	}
 	for _, layout := range []string{time.DateOnly, time.RFC3339} {

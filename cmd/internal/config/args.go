@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// ownedArgs are the flags of llama-server that llmsup sets itself, or that
+// reservedArgs are the flags of llama-server that llmsup sets itself, or that
 // would keep it from serving the model that it was given, each with what to do
 // instead of passing it.
-var ownedArgs = instead(map[string][]string{
+var reservedArgs = byFlag(map[string][]string{
 	"pass --model to llmsup, or set `model`":               {"-m", "--model"},
 	"pass --ctx-size to llmsup, or set `ctx_size`":         {"-c", "--ctx-size"},
 	"pass --n-gpu-layers to llmsup, or set `n_gpu_layers`": {"-ngl", "--gpu-layers", "--n-gpu-layers"},
@@ -29,8 +29,8 @@ var ownedArgs = instead(map[string][]string{
 	},
 })
 
-// instead turns a table by reason into one by flag.
-func instead(byReason map[string][]string) map[string]string {
+// byFlag turns a table by reason into one by flag.
+func byFlag(byReason map[string][]string) map[string]string {
 	byFlag := map[string]string{}
 	for reason, flags := range byReason {
 		for _, flag := range flags {
@@ -49,9 +49,9 @@ func CheckArgs(args []string) error {
 		if strings.HasPrefix(name, "--") { // llama-server takes --ctx_size for --ctx-size
 			name = strings.ReplaceAll(name, "_", "-")
 		}
-		reason, owned := ownedArgs[name]
+		reason, owned := reservedArgs[name]
 		if isPreset(name) {
-			reason, owned = ownedArgs["--hf-repo"], true
+			reason, owned = reservedArgs["--hf-repo"], true
 		}
 		if owned {
 			return fmt.Errorf("llama-server's %s can't be passed on: %s", name, reason)

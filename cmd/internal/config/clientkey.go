@@ -64,13 +64,13 @@ func yamlString(s string) string {
 	return strconv.Quote(s)
 }
 
-const wantClientName = "a key's name is made of letters, digits, dots, dashes and underscores, 100 at most, and is not the key itself"
+const clientNameRule = "a key's name is made of letters, digits, dots, dashes and underscores, 100 at most, and is not the key itself"
 
-// GoodClientName says whether a key may be called so. Names stand in the log.
-func GoodClientName(name string) bool { return goodName.MatchString(name) && !mayBeKey(name) }
+// ValidClientName says whether a key may be called so. Names stand in the log.
+func ValidClientName(name string) bool { return validName.MatchString(name) && !mayBeKey(name) }
 
-// GoodRoutes says whether a key may have these routes.
-func GoodRoutes(routes []string) bool {
+// ValidRoutes says whether a key may have these routes.
+func ValidRoutes(routes []string) bool {
 	return !slices.ContainsFunc(routes, func(pattern string) bool {
 		return pattern == "" || strings.HasPrefix(pattern, "-") || strings.ContainsAny(pattern, " \t\r\n\"'")
 	})
@@ -122,15 +122,15 @@ func unknownField(node *yaml.Node, known []string) *yaml.Node {
 	return nil
 }
 
-func (c *Config) validateKeys() error {
+func (c *Config) ValidateKeys() error {
 	owners := map[[sha256.Size]byte]string{}
 	for _, name := range slices.Sorted(maps.Keys(c.Keys)) {
 		key := c.Keys[name]
 		at := func(field, format string, args ...any) error {
-			return c.lines.errorf([]string{"keys", name, field}, format, args...)
+			return c.positions.errorf([]string{"keys", name, field}, format, args...)
 		}
-		if !GoodClientName(name) {
-			return c.lines.errorfAs("keys", []string{"keys", name}, wantClientName)
+		if !ValidClientName(name) {
+			return c.positions.errorfFor("keys", []string{"keys", name}, clientNameRule)
 		}
 		if raw, err := hex.DecodeString(key.SHA256); err != nil || len(raw) != sha256.Size {
 			return at("sha256", "wants the SHA-256 of a key, 64 hex digits; \"llmsup key new %s\" makes both", name)
@@ -139,10 +139,10 @@ func (c *Config) validateKeys() error {
 			return at("sha256", "%s has the same key; make another one", other)
 		}
 		owners[key.Hash()] = name
-		if !GoodRoutes(key.Routes) {
+		if !ValidRoutes(key.Routes) {
 			return at("routes", "wants names of models and patterns of them, as in [local, \"local/*\", gpt-4o]")
 		}
-		if _, _, there := c.lines.find([]string{"keys", name, "routes"}); there && key.Routes == nil { // it may be cut off
+		if _, _, there := c.positions.find([]string{"keys", name, "routes"}); there && key.Routes == nil { // it may be cut off
 			return at("routes", "has no value; list the models, or leave it out to allow all")
 		}
 		if key.Routes != nil && len(key.Routes) == 0 && !key.Operator {
@@ -152,7 +152,7 @@ func (c *Config) validateKeys() error {
 	return nil
 }
 
-func (k ClientKey) same(other ClientKey) bool {
+func (k ClientKey) equal(other ClientKey) bool {
 	return k.Hash() == other.Hash() && slices.Equal(k.Routes, other.Routes) && (k.Routes == nil) == (other.Routes == nil) &&
 		k.Free() == other.Free() && k.Operator == other.Operator
 }

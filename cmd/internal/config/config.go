@@ -41,13 +41,13 @@ type Config struct {
 	BodyTimeout    time.Duration        `yaml:"body_timeout"`     // in which a request's body has to arrive
 	ShutdownGrace  time.Duration        `yaml:"shutdown_grace"`   // that calls have to end when llmsup stops
 
-	Started string `yaml:"-"` // the server that flags started; "" = none
+	FlagServer string `yaml:"-"` // the server that flags started; "" = none
 	Demo    bool   `yaml:"-"` // that server runs the demo model, which is made in DemoDir
 	File    string `yaml:"-"` // where it was read from; "" = no file
 
-	ListenUnheard string `yaml:"-"` // what Listen would be, had systemd not passed a socket at another address; "" = nothing
+	IgnoredListen string `yaml:"-"` // what Listen would be, had systemd not passed a socket at another address; "" = nothing
 
-	lines lines // where in File things stand, for errors
+	positions positions // where in File things stand, for errors
 }
 
 // Server is a llama-server process that llmsup runs.
@@ -101,7 +101,7 @@ func Default() Config {
 		StateDir: DefaultStateDir(), ControlSocket: DefaultControlSocket(),
 		LogFormat: "auto", LogLevel: "info",
 		MaxConnections: 4096, BodyTimeout: time.Minute, ShutdownGrace: 30 * time.Second,
-		Ledger:  Ledger{Enabled: true, Keep: Span(400 * day)},
+		Ledger:  Ledger{Enabled: true, Keep: Duration(400 * day)},
 		GPU:     GPU{Fit: FitWait, BadSamples: 3, GoodSamples: 10, VRAMFloor: 256 << 20, BusyPercent: 95, BusyFor: 10 * time.Second},
 		Servers: map[string]Server{}, Upstreams: built.Upstreams, Routes: built.Routes,
 	}
@@ -122,7 +122,7 @@ func DefaultStateDir() string {
 	if home, err := os.UserHomeDir(); err == nil {
 		return filepath.Join(home, ".local", "state", "llmsup")
 	}
-	return filepath.Join(ownTemp(), "state")
+	return filepath.Join(userTempDir(), "state")
 }
 
 // ServiceControlSocket is where the daemon of root, or of the systemd unit, is
@@ -143,15 +143,15 @@ func DefaultControlSocket() string {
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "llmsup", controlName)
 	}
-	return filepath.Join(ownTemp(), controlName)
+	return filepath.Join(userTempDir(), controlName)
 }
 
 // DemoDir is where the demo model is made.
 func (c *Config) DemoDir() string { return filepath.Join(c.StateDir, DemoName) }
 
-// ownTemp is a folder of this user's for boxes without a login session. Whoever
+// userTempDir is a folder of this user's for boxes without a login session. Whoever
 // uses it makes it with mode 0700, and refuses one of another owner.
-func ownTemp() string {
+func userTempDir() string {
 	return filepath.Join(os.TempDir(), "llmsup-"+strconv.Itoa(os.Geteuid()))
 }
 

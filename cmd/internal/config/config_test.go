@@ -107,7 +107,7 @@ func TestKey(t *testing.T) {
 		"too long":          {upstream: models.Upstream{APIKeyFile: file("f", strings.Repeat("SECRET", 1000))}, bad: true},
 		"a directory":       {upstream: models.Upstream{APIKeyFile: dir}, bad: true},
 	} {
-		key, missing, err := Key(tc.upstream)
+		key, missing, err := UpstreamKey(tc.upstream)
 		if key != tc.key || missing != tc.missing || (err != nil) != tc.bad {
 			t.Errorf("%s: %q, %q, %v", name, key, missing, err)
 		}

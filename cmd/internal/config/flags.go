@@ -41,7 +41,7 @@ func (c *Config) Apply(f Flags) error {
 			server.Args = append([]string{"--threads", "1"}, server.Args...)
 		}
 		c.Servers[name] = server
-		c.Started = name
+		c.FlagServer = name
 	}
 	if f.GPU != nil {
 		c.GPU.Devices = *f.GPU
@@ -51,7 +51,7 @@ func (c *Config) Apply(f Flags) error {
 			server.GPU = ""
 			c.Servers[name] = server
 		}
-		if c.Started != "" && name != c.Started {
+		if c.FlagServer != "" && name != c.FlagServer {
 			continue
 		}
 		if f.CtxSize != nil {

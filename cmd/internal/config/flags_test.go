@@ -41,8 +41,8 @@ func TestApply(t *testing.T) {
 			if err := c.Apply(tc.flags); err != nil {
 				t.Fatal(err)
 			}
-			if c.Started != tc.started {
-				t.Errorf("started %q, want %q", c.Started, tc.started)
+			if c.FlagServer != tc.started {
+				t.Errorf("started %q, want %q", c.FlagServer, tc.started)
 			}
 			for server, want := range tc.want {
 				got := c.Servers[server]

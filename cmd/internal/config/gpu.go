@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// goodDevices matches what CUDA_VISIBLE_DEVICES takes, and none. It takes
+// devicesPattern matches what CUDA_VISIBLE_DEVICES takes, and none. It takes
 // anything else for none, and a model would run on the CPU without a word.
-var goodDevices = regexp.MustCompile(`^$|^none$|^(\d{1,3}|(GPU|MIG)-[0-9A-Za-z/-]+)(,(\d{1,3}|(GPU|MIG)-[0-9A-Za-z/-]+))*$`)
+var devicesPattern = regexp.MustCompile(`^$|^none$|^(\d{1,3}|(GPU|MIG)-[0-9A-Za-z/-]+)(,(\d{1,3}|(GPU|MIG)-[0-9A-Za-z/-]+))*$`)
 
-// GoodDevices says whether a word can mean GPUs.
-func GoodDevices(word string) bool { return goodDevices.MatchString(word) }
+// ValidDevices says whether a word can mean GPUs.
+func ValidDevices(word string) bool { return devicesPattern.MatchString(word) }
 
 // NoGPU is the word for none at all.
 const NoGPU = "none"
@@ -28,18 +28,18 @@ const (
 func (c *Config) validateGPU() error {
 	g := c.GPU
 	at := func(field, format string, args ...any) error {
-		return c.lines.errorf([]string{"gpu", field}, format, args...)
+		return c.positions.errorf([]string{"gpu", field}, format, args...)
 	}
 	for name, server := range c.Servers {
 		if g.Devices == NoGPU && server.GPU != "" && server.GPU != NoGPU {
-			return c.lines.errorf([]string{"servers", name, "gpu"}, "gpu.devices says none, so that no GPU is read; leave one of the two out")
+			return c.positions.errorf([]string{"servers", name, "gpu"}, "gpu.devices says none, so that no GPU is read; leave one of the two out")
 		}
 	}
 	switch {
-	case !GoodDevices(g.Devices):
-		return at("devices", "%s is no GPU; want an index or a UUID of nvidia-smi, several with commas between them, or none", shown(g.Devices))
+	case !ValidDevices(g.Devices):
+		return at("devices", "%s is no GPU; want an index or a UUID of nvidia-smi, several with commas between them, or none", QuoteSafe(g.Devices))
 	case g.Fit != FitWait && g.Fit != FitIgnore:
-		return at("fit", "%s is neither wait nor ignore", shown(g.Fit))
+		return at("fit", "%s is neither wait nor ignore", QuoteSafe(g.Fit))
 	case g.BadSamples < 1 || g.BadSamples > maxSamples:
 		return at("bad_samples", "%d is not between 1 and %d", g.BadSamples, maxSamples)
 	case g.GoodSamples < 1 || g.GoodSamples > maxSamples:

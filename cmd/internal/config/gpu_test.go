@@ -43,7 +43,7 @@ func TestGPUSettingsRefused(t *testing.T) {
 		"gpu: 1":                                   "f.yaml:1: wrong kind of value; want keys and values",
 		"servers: {a: {model: /m.gguf, gpu: all}}": `servers.a.gpu: "all" is no GPU`,
 	} {
-		c, err := parse("f.yaml", []byte(text))
+		c, err := Parse("f.yaml", []byte(text))
 		if err == nil {
 			err = c.Validate()
 		}

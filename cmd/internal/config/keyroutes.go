@@ -21,8 +21,8 @@ func (c *Config) CheckKeyRoutes(listed func(bare string) bool) error {
 	for _, name := range slices.Sorted(maps.Keys(c.Keys)) {
 		for i, pattern := range c.Keys[name].Routes {
 			if !c.mayServe(table, pattern, listed) {
-				return c.lines.errorfAs("keys."+name+".routes", []string{"keys", name, "routes", strconv.Itoa(i)},
-					"no route serves %s; there are %s", shown(pattern), strings.Join(table.Names(), ", "))
+				return c.positions.errorfFor("keys."+name+".routes", []string{"keys", name, "routes", strconv.Itoa(i)},
+					"no route serves %s; there are %s", QuoteSafe(pattern), strings.Join(table.Names(), ", "))
 			}
 		}
 	}

@@ -25,18 +25,18 @@ const maxFile = 256 << 10
 // is a file without any setting: it is more likely to be cut off than meant.
 // What depends on flags is checked by Resolve.
 func Load(path string) (*Config, error) {
-	raw, err := readFile(path)
+	raw, err := ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	c, err := parse(path, raw)
-	if err == nil && !c.lines.has() {
+	c, err := Parse(path, raw)
+	if err == nil && !c.positions.has() {
 		return nil, fmt.Errorf("%s: the file has no settings; write {} to use the defaults", path)
 	}
 	return c, err
 }
 
-func readFile(path string) ([]byte, error) {
+func ReadFile(path string) ([]byte, error) {
 	// A named pipe would be waited for; one that a shell has made is in /dev.
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() && !info.IsDir() && !strings.HasPrefix(path, "/dev/") {
 		return nil, fmt.Errorf("configuration %s: it is no regular file; pass another file with --config", path)
@@ -66,7 +66,7 @@ func rootCause(err error) error {
 	}
 }
 
-func parse(path string, raw []byte) (*Config, error) {
+func Parse(path string, raw []byte) (*Config, error) {
 	c := Default()
 	c.File = path
 	built := c // its maps are replaced below, not written to
@@ -75,32 +75,32 @@ func parse(path string, raw []byte) (*Config, error) {
 	decoder := yaml.NewDecoder(bytes.NewReader(raw))
 	decoder.KnownFields(true)
 	if err := decoder.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
-		return nil, explain(path, err)
+		return nil, explainYAML(path, err)
 	}
 	var more yaml.Node
 	switch err := decoder.Decode(&more); {
 	case err == nil:
 		return nil, fmt.Errorf("%s:%d: a second document begins; keep one", path, more.Line)
 	case !errors.Is(err, io.EOF):
-		return nil, explain(path, err)
+		return nil, explainYAML(path, err)
 	}
 	var root yaml.Node
 	if err := yaml.Unmarshal(raw, &root); err != nil {
-		return nil, explain(path, err)
+		return nil, explainYAML(path, err)
 	}
-	c.lines = lines{file: path, root: &root}
+	c.positions = positions{file: path, root: &root}
 
 	for name, server := range c.Servers {
 		for _, field := range []string{"ctx_size", "n_gpu_layers"} {
 			at := []string{"servers", name, field}
-			if _, value, whole := c.lines.find(at); whole && value.Kind == yaml.ScalarNode && value.Tag != "!!null" && !wholeNumber.MatchString(value.Value) {
-				return nil, c.lines.errorf(at, "wants a whole number")
+			if _, value, whole := c.positions.find(at); whole && value.Kind == yaml.ScalarNode && value.Tag != "!!null" && !wholeNumber.MatchString(value.Value) {
+				return nil, c.positions.errorf(at, "wants a whole number")
 			}
 		}
-		if server.CtxSize == 0 && !c.lines.has("servers", name, "ctx_size") {
+		if server.CtxSize == 0 && !c.positions.has("servers", name, "ctx_size") {
 			server.CtxSize = defaultServer().CtxSize
 		}
-		if server.NGPULayers == 0 && !c.lines.has("servers", name, "n_gpu_layers") {
+		if server.NGPULayers == 0 && !c.positions.has("servers", name, "n_gpu_layers") {
 			server.NGPULayers = defaultServer().NGPULayers
 		}
 		c.Servers[name] = server
@@ -125,14 +125,14 @@ func overlay[V any](under, over map[string]V) map[string]V {
 
 var (
 	unknownKey   = regexp.MustCompile(`^line (\d+): field (.+) not found in type (\S+)$`)
-	doubledKey   = regexp.MustCompile(`^line (\d+): mapping key (.+) already defined at line (\d+)$`)
-	wrongKind    = regexp.MustCompile(`(?s)^line (\d+): cannot unmarshal .* into (\S+)$`)
-	lineAndWords = regexp.MustCompile(`(?s)^(?:yaml: )?line (\d+): (.*)$`)
+	duplicateKey   = regexp.MustCompile(`^line (\d+): mapping key (.+) already defined at line (\d+)$`)
+	wrongType    = regexp.MustCompile(`(?s)^line (\d+): cannot unmarshal .* into (\S+)$`)
+	lineAndMessage = regexp.MustCompile(`(?s)^(?:yaml: )?line (\d+): (.*)$`)
 	repeated     = regexp.MustCompile("(?s)(anchor) '.*?'|(map key): .*|`.*` ") // what the library repeats of a file
 )
 
-// kinds says in words what a Go type wants of a value.
-var kinds = map[string]string{
+// expected says in words what a Go type wants of a value.
+var expected = map[string]string{
 	"string": "one line of text", "int": "a whole number", "time.Duration": "a duration, as in 60s or 2m",
 	"bool":     "true or false",
 	"[]string": "a list, as in [--flash-attn, \"on\"]",
@@ -142,23 +142,23 @@ var kinds = map[string]string{
 	"models.Billing":    "metered or free",
 }
 
-// explain turns the YAML library's errors into sentences for the operator: the
+// explainYAML turns the YAML library's errors into sentences for the operator: the
 // file, the line, what is wrong there and what would be right. Values are not
 // repeated: a key may have been pasted in the wrong place.
-func explain(path string, err error) error {
+func explainYAML(path string, err error) error {
 	text := err.Error()
 	var typeErr *yaml.TypeError
 	if errors.As(err, &typeErr) && len(typeErr.Errors) > 0 {
 		text = typeErr.Errors[0]
 	}
 	if m := unknownKey.FindStringSubmatch(text); m != nil {
-		return fmt.Errorf("%s:%s: unknown key %s%s", path, m[1], shown(m[2]), suggestion(m[2], m[3]))
+		return fmt.Errorf("%s:%s: unknown key %s%s", path, m[1], QuoteSafe(m[2]), suggest(m[2], m[3]))
 	}
-	if m := doubledKey.FindStringSubmatch(text); m != nil {
-		return fmt.Errorf("%s:%s: the key %s stands twice, first in line %s; keep one", path, m[1], shownKey(m[2]), m[3])
+	if m := duplicateKey.FindStringSubmatch(text); m != nil {
+		return fmt.Errorf("%s:%s: the key %s stands twice, first in line %s; keep one", path, m[1], quoteSafeKey(m[2]), m[3])
 	}
-	if m := wrongKind.FindStringSubmatch(text); m != nil {
-		want, ok := kinds[m[2]]
+	if m := wrongType.FindStringSubmatch(text); m != nil {
+		want, ok := expected[m[2]]
 		if !ok {
 			want = "keys and values, indented below"
 		}
@@ -168,25 +168,25 @@ func explain(path string, err error) error {
 		return fmt.Errorf("%s:%d: wrong value; want %s", path, value.line, value.want)
 	}
 	text = repeated.ReplaceAllString(text, "$1$2")
-	if m := lineAndWords.FindStringSubmatch(text); m != nil {
+	if m := lineAndMessage.FindStringSubmatch(text); m != nil {
 		return fmt.Errorf("%s:%s: this is not YAML: %s", path, m[1], m[2])
 	}
 	return fmt.Errorf("%s: this is not YAML: %s", path, strings.TrimPrefix(text, "yaml: "))
 }
 
-// shownKey is shown for a key that the library has quoted.
-func shownKey(quoted string) string {
+// quoteSafeKey is shown for a key that the library has quoted.
+func quoteSafeKey(quoted string) string {
 	if key, err := strconv.Unquote(quoted); err == nil {
-		return shown(key)
+		return QuoteSafe(key)
 	}
-	return shown(quoted)
+	return QuoteSafe(quoted)
 }
 
 // knownKeys are the keys of each type that a file is decoded into, by the name
 // that the YAML library has for it.
 var knownKeys = map[string][]string{
-	"config.Config": keysOf(Config{}), "config.Server": keysOf(Server{}),
-	"models.Upstream": keysOf(models.Upstream{}), "models.Route": keysOf(models.Route{}), "models.Fallback": keysOf(models.Fallback{}), "config.GPU": keysOf(GPU{}),
-	"config.ClientKey": keysOf(ClientKey{}),
-	"config.Ledger":    keysOf(Ledger{}), "config.Budget": append(keysOf(Limits{}), keysOf(Budget{})...), "config.Limits": keysOf(Limits{}), "config.ModelPrices": keysOf(ModelPrices{}),
+	"config.Config": yamlKeys(Config{}), "config.Server": yamlKeys(Server{}),
+	"models.Upstream": yamlKeys(models.Upstream{}), "models.Route": yamlKeys(models.Route{}), "models.Fallback": yamlKeys(models.Fallback{}), "config.GPU": yamlKeys(GPU{}),
+	"config.ClientKey": yamlKeys(ClientKey{}),
+	"config.Ledger":    yamlKeys(Ledger{}), "config.Budget": append(yamlKeys(Limits{}), yamlKeys(Budget{})...), "config.Limits": yamlKeys(Limits{}), "config.ModelPrices": yamlKeys(ModelPrices{}),
 }

@@ -157,7 +157,7 @@ func TestLoadRefuses(t *testing.T) {
 		"itself":               {"servers: {a: &a {<<: *a}}", "f.yaml: this is not YAML: anchor value contains itself"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := parse("f.yaml", []byte(tc.text))
+			_, err := Parse("f.yaml", []byte(tc.text))
 			if err == nil || !strings.HasPrefix(err.Error(), tc.want) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("%v\nwant %s", err, tc.want)
 			}
@@ -183,7 +183,7 @@ func TestErrorsKeepSecrets(t *testing.T) {
 		"argument":           "servers: {a: {model: m, args: ['--api-key=SECRET']}}",
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, err := parse("f.yaml", []byte(text))
+			c, err := Parse("f.yaml", []byte(text))
 			if err == nil {
 				err = c.Resolve(noHeader)
 			}
@@ -234,7 +234,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add("routes: {'*': {primary: http://x, timeout: 1h}}\n---\n")
 	f.Add("max_body: 1e9\n? [a]\n: !!binary x")
 	f.Fuzz(func(t *testing.T, text string) {
-		c, err := parse("f.yaml", []byte(text))
+		c, err := Parse("f.yaml", []byte(text))
 		if err == nil {
 			err = c.Resolve(noHeader)
 		} else if !strings.HasPrefix(err.Error(), "f.yaml:") {
@@ -258,7 +258,7 @@ func noHeader(string) string { return "" }
 
 func mustParse(t *testing.T, text string) *Config {
 	t.Helper()
-	c, err := parse("f.yaml", []byte(text))
+	c, err := Parse("f.yaml", []byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,10 +10,10 @@ import (
 	"github.com/llmsup/llmsup/models"
 )
 
-// Fixed refuses a configuration that a running daemon can't take in the place of
+// CheckReloadable refuses a configuration that a running daemon can't take in the place of
 // its own: what it holds since its start stays as long as it runs, and nothing
 // but insecure_no_auth, of the file or of the flags, removes the last key.
-func (c *Config) Fixed(now *Config) error {
+func (c *Config) CheckReloadable(now *Config) error {
 	for _, setting := range []struct{ key, now, next string }{
 		{"listen", now.Listen, c.Listen},
 		{"state_dir", now.StateDir, c.StateDir},
@@ -22,17 +22,17 @@ func (c *Config) Fixed(now *Config) error {
 		{"max_connections", strconv.Itoa(now.MaxConnections), strconv.Itoa(c.MaxConnections)},
 	} {
 		if setting.now != setting.next {
-			return c.lines.errorf([]string{setting.key}, "a reload can't change it; put %q back, or restart llmsup", setting.now)
+			return c.positions.errorf([]string{setting.key}, "a reload can't change it; put %q back, or restart llmsup", setting.now)
 		}
 	}
 	if len(now.Keys) > 0 && len(c.Keys) == 0 && !c.InsecureNoAuth {
-		return c.lines.errorf([]string{"keys"}, "%s no longer has any keys, so this reload would allow unauthenticated calls; restore a key, or set insecure_no_auth: true", c.File)
+		return c.positions.errorf([]string{"keys"}, "%s no longer has any keys, so this reload would allow unauthenticated calls; restore a key, or set insecure_no_auth: true", c.File)
 	}
 	if (now.GPU.Devices == NoGPU) != (c.GPU.Devices == NoGPU) {
-		return c.lines.errorf([]string{"gpu", "devices"}, "a reload can't begin or end the reading of GPUs; restart llmsup for that")
+		return c.positions.errorf([]string{"gpu", "devices"}, "a reload can't begin or end the reading of GPUs; restart llmsup for that")
 	}
 	if now.Ledger.Enabled != c.Ledger.Enabled {
-		return c.lines.errorf([]string{"ledger", "enabled"}, "a reload can't begin or end the ledger; restart llmsup for that")
+		return c.positions.errorf([]string{"ledger", "enabled"}, "a reload can't begin or end the ledger; restart llmsup for that")
 	}
 	return nil
 }
@@ -59,14 +59,14 @@ func (c *Config) Changes(old *Config) []string {
 	if !slices.Equal(c.AllowedHosts, old.AllowedHosts) {
 		changes = append(changes, "allowed_hosts: changed")
 	}
-	changes = append(changes, compare("key", old.Keys, c.Keys, ClientKey.same)...)
+	changes = append(changes, compare("key", old.Keys, c.Keys, ClientKey.equal)...)
 	if len(c.Keys) == 0 && len(old.Keys) > 0 {
 		changes = append(changes, "keys: there are none any more, so everybody is let in who can reach "+c.Listen)
 	}
 	if thresholds(c.GPU) != thresholds(old.GPU) {
 		changes = append(changes, "gpu: thresholds changed")
 	}
-	changes = append(changes, c.moneyChanges(old)...)
+	changes = append(changes, c.accountingChanges(old)...)
 	changes = append(changes, compare("upstream", old.Upstreams, c.Upstreams, func(a, b models.Upstream) bool { return a == b })...)
 	return append(changes, compare("route", old.Routes, c.Routes, func(a, b models.Route) bool { return reflect.DeepEqual(a, b) })...)
 }

@@ -56,7 +56,7 @@ func TestReloadKeepsKeys(t *testing.T) {
 		"there were none":        {"log_level: debug", "log_level: debug", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := mustParse(t, tc.next).Fixed(mustParse(t, tc.now))
+			err := mustParse(t, tc.next).CheckReloadable(mustParse(t, tc.now))
 			if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.HasPrefix(err.Error(), tc.want)) {
 				t.Errorf("%v\nwant %s", err, tc.want)
 			}
@@ -73,7 +73,7 @@ func TestFixed(t *testing.T) {
 		"listen: 127.0.0.1:1\nstate_dir: /a\ncontrol_socket: /t\n":                      `f.yaml:3: control_socket: a reload can't`,
 		"listen: 127.0.0.1:1\nstate_dir: /a\ncontrol_socket: /s\nlog_format: console\n": `f.yaml:4: log_format: a reload can't`,
 	} {
-		err := mustParse(t, text).Fixed(now)
+		err := mustParse(t, text).CheckReloadable(now)
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%q: %v, want %q", text, err, want)
 		}

@@ -54,7 +54,7 @@ func (c *Config) addLocalRoutes(header func(server string) string) {
 			route.Fallback, route.FallbackModel, route.Resume = openRouter, family.FallbackModel, family.Resume
 		}
 		c.addRoute(models.LocalPrefix+server, route)
-		if file := models.ServerName(c.Servers[server].Model); goodName.MatchString(file) {
+		if file := models.ServerName(c.Servers[server].Model); validName.MatchString(file) {
 			modelNames[i] = append(modelNames[i], file)
 		}
 		if known {
@@ -74,7 +74,7 @@ func (c *Config) addLocalRoutes(header func(server string) string) {
 // serverOrder returns the servers' names in the order in which a name that fits
 // several of them means them.
 func (c *Config) serverOrder() []string {
-	names := c.lines.keys("servers") // in the file's order
+	names := c.positions.keys("servers") // in the file's order
 	for _, name := range slices.Sorted(maps.Keys(c.Servers)) {
 		if !slices.Contains(names, name) {
 			names = append(names, name)
@@ -82,7 +82,7 @@ func (c *Config) serverOrder() []string {
 	}
 	rank := func(name string) int {
 		switch {
-		case name == c.Started:
+		case name == c.FlagServer:
 			return 0
 		case c.Servers[name].Default:
 			return 1

@@ -23,11 +23,11 @@ const (
 
 func (c *Config) validateRoute(name string, route models.Route) error {
 	at := func(field, format string, args ...any) error {
-		return c.lines.errorf([]string{"routes", name, field}, format, args...)
+		return c.positions.errorf([]string{"routes", name, field}, format, args...)
 	}
 	switch {
 	case name == "" || strings.ContainsAny(name, " \t\r\n"):
-		return c.lines.errorf([]string{"routes", name}, "a model name has no white space and is not empty")
+		return c.positions.errorf([]string{"routes", name}, "a model name has no white space and is not empty")
 	case route.Primary == "":
 		return at("primary", "is missing; name a server, an upstream, or a base URL")
 	case route.Timeout != 0 && (route.Timeout < minTimeout || route.Timeout > maxTimeout):
@@ -45,12 +45,12 @@ func (c *Config) validateRoute(name string, route models.Route) error {
 // validateFallback checks `fallback` and the fields that need a fallback.
 func (c *Config) validateFallback(name string, route models.Route) error {
 	at := func(field, format string, args ...any) error {
-		return c.lines.errorf([]string{"routes", name, field}, format, args...)
+		return c.positions.errorf([]string{"routes", name, field}, format, args...)
 	}
 	none := len(route.FallbackList()) == 0
 	switch {
 	case route.Fallback != "" && len(route.Fallbacks) > 0:
-		return at("fallbacks", "the route also has fallback: %s; move it into fallbacks as {to: ..., model: ...}", shown(route.Fallback))
+		return at("fallbacks", "the route also has fallback: %s; move it into fallbacks as {to: ..., model: ...}", QuoteSafe(route.Fallback))
 	case route.FallbackModel != "" && len(route.Fallbacks) > 0:
 		return at("fallback_model", "%q belongs to fallback; in fallbacks every item has its own model, as in {to: openrouter, model: NAME}", route.FallbackModel)
 	case none && route.FallbackModel != "":
@@ -64,7 +64,7 @@ func (c *Config) validateFallback(name string, route models.Route) error {
 	}
 	for _, reason := range route.FallbackOn.Words() {
 		if !slices.Contains(models.Reasons, models.Reason(reason)) {
-			return at("fallback_on", "%s is no reason; there are %s", shown(reason), reasonNames())
+			return at("fallback_on", "%s is no reason; there are %s", QuoteSafe(reason), reasonNames())
 		}
 	}
 	if err := c.checkTarget(route.Fallback); err != nil && route.Fallback != "" {
@@ -79,22 +79,22 @@ func (c *Config) validateFallbackList(name string, route models.Route) error {
 	seen := map[string]bool{}
 	for i, fallback := range route.Fallbacks {
 		at := func(format string, args ...any) error {
-			return c.lines.errorfAs("routes."+name+".fallbacks", []string{"routes", name, "fallbacks", strconv.Itoa(i)}, format, args...)
+			return c.positions.errorfFor("routes."+name+".fallbacks", []string{"routes", name, "fallbacks", strconv.Itoa(i)}, format, args...)
 		}
 		switch {
 		case fallback.To == "":
 			return at("item %d has no `to`; name a server, an upstream, or a base URL", i+1)
 		case fallback.To == route.Primary:
-			return at("%s is the primary itself", shown(fallback.To))
+			return at("%s is the primary itself", QuoteSafe(fallback.To))
 		case seen[fallback.To]:
-			return at("%s is in the list twice; keep one", shown(fallback.To))
+			return at("%s is in the list twice; keep one", QuoteSafe(fallback.To))
 		}
 		seen[fallback.To] = true
 		if err := c.checkTarget(fallback.To); err != nil {
 			return at("item %d: %w", i+1, err)
 		}
 		if c.leadsHere(fallback.To) {
-			return at("%s is llmsup's own address (listen), so its calls would come back; name another backend", shown(fallback.To))
+			return at("%s is llmsup's own address (listen), so its calls would come back; name another backend", QuoteSafe(fallback.To))
 		}
 	}
 	return nil
@@ -142,7 +142,7 @@ func (c *Config) checkTarget(target string) error {
 	_, server := c.Servers[target]
 	_, upstream := c.Upstreams[target]
 	if !server && !upstream {
-		return fmt.Errorf("there is no server and no upstream %s; there are %s", shown(target), strings.Join(c.targets(), ", "))
+		return fmt.Errorf("there is no server and no upstream %s; there are %s", QuoteSafe(target), strings.Join(c.targets(), ", "))
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ func TestFallbackOn(t *testing.T) {
 		head + "fallback: http://x/v1, fallback_on: [slow]}":          `f.yaml:2: routes.r.fallback_on: "slow" is no reason; there are starting, loading,`,
 		head + "fallback: http://x/v1, fallback_on: {a: b}}":          "f.yaml:2: wrong kind of value; want a list",
 	} {
-		c, err := parse("f.yaml", []byte(text))
+		c, err := Parse("f.yaml", []byte(text))
 		if err == nil {
 			err = c.Resolve(noHeader)
 		}
@@ -81,7 +81,7 @@ func TestFallbacksRefused(t *testing.T) {
 		"    fallbacks: box2":                                                        `f.yaml:7: wrong kind of value; want a list, as in [{to: box2}, {to: openrouter,`,
 		"    fallback_on: [lost]\n    fallbacks: []":                                 `f.yaml:7: routes.r.fallback_on: needs a fallback`,
 	} {
-		c, err := parse("f.yaml", []byte(head+text))
+		c, err := Parse("f.yaml", []byte(head+text))
 		if err == nil {
 			err = c.Resolve(noHeader)
 		}
@@ -105,7 +105,7 @@ func TestBillingRefused(t *testing.T) {
 		"cheap": `f.yaml:2: upstreams.u.billing: "cheap" is neither metered nor free`,
 		"[]":    "f.yaml:2: wrong kind of value; want metered or free",
 	} {
-		c, err := parse("f.yaml", []byte("upstreams:\n  u: {base_url: http://x, billing: "+text+"}"))
+		c, err := Parse("f.yaml", []byte("upstreams:\n  u: {base_url: http://x, billing: "+text+"}"))
 		if err == nil {
 			err = c.Validate()
 		}

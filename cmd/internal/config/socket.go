@@ -10,8 +10,8 @@ import (
 // follows from who can reach it follows from its own address. asked says that
 // the environment or a flag named one.
 func (c *Config) ListenOn(address string, asked bool) {
-	if (asked || c.lines.has("listen")) && !sameAddress(c.Listen, address) {
-		c.ListenUnheard = c.Listen
+	if (asked || c.positions.has("listen")) && !sameAddress(c.Listen, address) {
+		c.IgnoredListen = c.Listen
 	}
 	c.Listen = address
 }

@@ -25,7 +25,7 @@ func TestListenOn(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			cfg, err := parse("llmsup.yaml", []byte(c.file+"\n"))
+			cfg, err := Parse("llmsup.yaml", []byte(c.file+"\n"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -33,8 +33,8 @@ func TestListenOn(t *testing.T) {
 				cfg.Listen = c.flag
 			}
 			cfg.ListenOn(c.socket, c.flag != "")
-			if cfg.Listen != c.socket || cfg.ListenUnheard != c.unheard {
-				t.Errorf("listens at %q, unheard %q; want %q, %q", cfg.Listen, cfg.ListenUnheard, c.socket, c.unheard)
+			if cfg.Listen != c.socket || cfg.IgnoredListen != c.unheard {
+				t.Errorf("listens at %q, unheard %q; want %q, %q", cfg.Listen, cfg.IgnoredListen, c.socket, c.unheard)
 			}
 			err = cfg.Validate()
 			if c.wrong == "" && err != nil || c.wrong != "" && (err == nil || !strings.Contains(err.Error(), c.wrong)) {

@@ -16,15 +16,15 @@ import (
 	"github.com/llmsup/llmsup/models"
 )
 
-// goodName is what servers and upstreams may be called: it becomes part of
+// validName is what servers and upstreams may be called: it becomes part of
 // paths, headers and metrics.
-var goodName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
+var validName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
 
 // Validate checks all that does not depend on what stands in models' files.
 // Resolve does it too; before, it saves looking for files under wrong names.
 func (c *Config) Validate() error {
 	if err := checkListen(c.Listen); err != nil {
-		return c.lines.saying(c.Listen, "listen").errorf([]string{"listen"}, "%w", err)
+		return c.positions.ifText(c.Listen, "listen").errorf([]string{"listen"}, "%w", err)
 	}
 	if err := c.absolutePaths(); err != nil {
 		return err
@@ -35,7 +35,7 @@ func (c *Config) Validate() error {
 	if err := c.validateGPU(); err != nil {
 		return err
 	}
-	if err := c.validateDoor(); err != nil {
+	if err := c.validateAccess(); err != nil {
 		return err
 	}
 	// Sorted, so that of several mistakes the same one is told each time.
@@ -52,7 +52,7 @@ func (c *Config) Validate() error {
 			return err
 		}
 	}
-	return c.validateMoney()
+	return c.validateAccounting()
 }
 
 func (c *Config) absolutePaths() error {
@@ -61,7 +61,7 @@ func (c *Config) absolutePaths() error {
 		path *string
 	}{{"state_dir", &c.StateDir}, {"control_socket", &c.ControlSocket}} {
 		key, path := setting.key, setting.path
-		at := c.lines.saying(*path, key)
+		at := c.positions.ifText(*path, key)
 		if *path == "" {
 			return at.errorf([]string{key}, "is empty; name a path")
 		}
@@ -86,7 +86,7 @@ func (c *Config) validateLog() error {
 		known      []string
 	}{{"log_format", c.LogFormat, logFormats}, {"log_level", c.LogLevel, logLevels}} {
 		if !slices.Contains(setting.known, setting.value) {
-			return c.lines.saying(setting.value, setting.key).errorf([]string{setting.key}, "%q is none of %s", setting.value, strings.Join(setting.known, ", "))
+			return c.positions.ifText(setting.value, setting.key).errorf([]string{setting.key}, "%q is none of %s", setting.value, strings.Join(setting.known, ", "))
 		}
 	}
 	return nil
@@ -94,18 +94,18 @@ func (c *Config) validateLog() error {
 
 func (c *Config) validateServer(name string, s Server) error {
 	at := func(field, format string, args ...any) error {
-		return c.lines.errorf([]string{"servers", name, field}, format, args...)
+		return c.positions.errorf([]string{"servers", name, field}, format, args...)
 	}
 	number := func(field string, n int, of string) error {
 		path := []string{"servers", name, field}
-		return c.lines.saying(strconv.Itoa(n), path...).errorf(path, "%d is not a number of %s", n, of)
+		return c.positions.ifText(strconv.Itoa(n), path...).errorf(path, "%d is not a number of %s", n, of)
 	}
 	_, isUpstream := c.Upstreams[name]
 	switch {
-	case !goodName.MatchString(name):
-		return c.lines.errorf([]string{"servers", name}, "a server's name is made of letters, digits, dots, dashes and underscores, 100 at most; rename it, or the model's file")
+	case !validName.MatchString(name):
+		return c.positions.errorf([]string{"servers", name}, "a server's name is made of letters, digits, dots, dashes and underscores, 100 at most; rename it, or the model's file")
 	case isUpstream:
-		return c.lines.errorf([]string{"servers", name}, "an upstream has that name too; rename one of them")
+		return c.positions.errorf([]string{"servers", name}, "an upstream has that name too; rename one of them")
 	case s.Model == "":
 		return at("model", "is missing; name the GGUF file")
 	case s.CtxSize < 1 || s.CtxSize > maxInt32:
@@ -121,8 +121,8 @@ func (c *Config) validateServer(name string, s Server) error {
 			return at(timeout.field, "%s is not between 1s and 24h", timeout.value)
 		}
 	}
-	if !GoodDevices(s.GPU) {
-		return at("gpu", "%s is no GPU; want an index or a UUID of nvidia-smi, several with commas between them, or none", shown(s.GPU))
+	if !ValidDevices(s.GPU) {
+		return at("gpu", "%s is no GPU; want an index or a UUID of nvidia-smi, several with commas between them, or none", QuoteSafe(s.GPU))
 	}
 	if err := CheckArgs(s.Args); err != nil {
 		return at("args", "%w", err)
@@ -133,11 +133,11 @@ func (c *Config) validateServer(name string, s Server) error {
 // validateDefault wants one default server at most.
 func (c *Config) validateDefault() error {
 	first := ""
-	for _, name := range c.lines.keys("servers") {
+	for _, name := range c.positions.keys("servers") {
 		switch {
 		case !c.Servers[name].Default:
 		case first != "":
-			return c.lines.errorf([]string{"servers", name, "default"}, "the server %s is the default already; set it for one server", first)
+			return c.positions.errorf([]string{"servers", name, "default"}, "the server %s is the default already; set it for one server", first)
 		default:
 			first = name
 		}
@@ -147,10 +147,10 @@ func (c *Config) validateDefault() error {
 
 func (c *Config) validateUpstream(name string, u models.Upstream) error {
 	at := func(field, format string, args ...any) error {
-		return c.lines.errorf([]string{"upstreams", name, field}, format, args...)
+		return c.positions.errorf([]string{"upstreams", name, field}, format, args...)
 	}
-	if !goodName.MatchString(name) {
-		return c.lines.errorf([]string{"upstreams", name}, "an upstream's name is made of letters, digits, dots, dashes and underscores, 100 at most")
+	if !validName.MatchString(name) {
+		return c.positions.errorf([]string{"upstreams", name}, "an upstream's name is made of letters, digits, dots, dashes and underscores, 100 at most")
 	}
 	if u.BaseURL == "" {
 		return at("base_url", "is missing; it is what an OpenAI SDK takes, as in https://openrouter.ai/api/v1")
@@ -169,11 +169,11 @@ func (c *Config) validateUpstream(name string, u models.Upstream) error {
 	if err := checkKeyFile(u.APIKeyFile); err != nil && u.APIKeyFile != "" {
 		return at("api_key_file", "%w", err)
 	}
-	if u.APIKeyEnv != "" && !goodEnv.MatchString(u.APIKeyEnv) {
+	if u.APIKeyEnv != "" && !validEnv.MatchString(u.APIKeyEnv) {
 		return at("api_key_env", "wants the name of an environment variable in capitals, not the key itself")
 	}
 	if u.Billing != "" && u.Billing != models.Metered && u.Billing != models.Free {
-		return at("billing", "%s is neither metered nor free", shown(string(u.Billing)))
+		return at("billing", "%s is neither metered nor free", QuoteSafe(string(u.Billing)))
 	}
 	return nil
 }
@@ -181,9 +181,9 @@ func (c *Config) validateUpstream(name string, u models.Upstream) error {
 // maxInt32 is the largest number that llama-server's flags take.
 const maxInt32 = 1<<31 - 1
 
-// shown repeats a word of the file, if it can't be a key that was pasted in the
+// QuoteSafe repeats a word of the file, if it can't be a key that was pasted in the
 // wrong place.
-func shown(word string) string {
+func QuoteSafe(word string) string {
 	if mayBeKey(word) || len(word) > 40 {
 		return "(not repeated, it may be a key)"
 	}
@@ -198,11 +198,11 @@ func mayBeKey(word string) bool {
 	return slices.ContainsFunc([]string{"sk-", "sk_", "gsk_"}, func(prefix string) bool { return strings.HasPrefix(word, prefix) })
 }
 
-// goodEnv matches names of environment variables. The name is told to clients
+// validEnv matches names of environment variables. The name is told to clients
 // when the key is missing, so nothing that could be a key (gsk_..., sk-...) may
 // pass for one: there are lower-case names, but keys with lower case are far
 // more common.
-var goodEnv = regexp.MustCompile(`^[A-Z_][A-Z0-9_]{0,99}$`)
+var validEnv = regexp.MustCompile(`^[A-Z_][A-Z0-9_]{0,99}$`)
 
 func isURL(s string) bool { return strings.Contains(s, "://") }
 

@@ -46,7 +46,7 @@ type accounting struct {
 // ledger's database.
 func openAccounting(c *config.Config, log zerolog.Logger) *accounting {
 	a := &accounting{log: log, restoreTimeout: restoreTimeout, since: time.Now(), prices: newPricing(pricesDir(c), log), restored: make(chan struct{})}
-	a.budget = budget.New(c.Budget.Allowed(), func(w budget.Warning) {
+	a.budget = budget.New(c.Budget.Config(), func(w budget.Warning) {
 		log.Warn().Str("key", w.Key).Str("period", w.Period.String()).Msg(w.String())
 	})
 	if !c.Ledger.Enabled {
@@ -65,7 +65,7 @@ func (a *accounting) applyConfig(c *config.Config, upstreams []router.Upstream) 
 	if a.ledger != nil {
 		a.ledger.SetRetention(time.Duration(c.Ledger.Keep))
 	}
-	a.budget.SetConfig(c.Budget.Allowed())
+	a.budget.SetConfig(c.Budget.Config())
 	a.prices.applyConfig(c, upstreams)
 }
 

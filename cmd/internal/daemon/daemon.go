@@ -110,8 +110,8 @@ func (d *Daemon) open() (err error) {
 			return err
 		}
 	}
-	if cfg.ListenUnheard != "" {
-		d.log.Warn().Str("listen", cfg.ListenUnheard).Str("socket", cfg.Listen).Msg("systemd passes a socket at another address than listen says, and the socket counts; change ListenStream= of llmsup.socket, or listen")
+	if cfg.IgnoredListen != "" {
+		d.log.Warn().Str("listen", cfg.IgnoredListen).Str("socket", cfg.Listen).Msg("systemd passes a socket at another address than listen says, and the socket counts; change ListenStream= of llmsup.socket, or listen")
 	}
 	if err := CheckKeyRoutes(cfg, nil); err != nil {
 		d.log.Warn().Msg(err.Error())
@@ -183,7 +183,7 @@ func listen(address string) (net.Listener, error) {
 // and gives everything back. It returns nil after an orderly end.
 func (d *Daemon) Run(ctx context.Context) error {
 	defer d.Close()
-	if d.setup.Config.OpenToAll() {
+	if d.setup.Config.Unauthenticated() {
 		d.log.Warn().Msg("there are no keys: everybody who can reach this port can make calls, and spend your money at the upstreams")
 	}
 	d.log.Info().Str("version", d.opts.Version).Int("pid", os.Getpid()).

@@ -56,7 +56,7 @@ func (d *Daemon) reload() ([]string, error) {
 		return nil, maintenance.ErrStopping
 	}
 	old := d.setup.Config
-	if err := setup.Config.Fixed(old); err != nil {
+	if err := setup.Config.CheckReloadable(old); err != nil {
 		return nil, err
 	}
 	if err := CheckKeyRoutes(setup.Config, old); err != nil {

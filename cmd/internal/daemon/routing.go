@@ -23,7 +23,7 @@ func (d *Daemon) routing(c *config.Config, fleet []*served) (router.Config, erro
 	}
 	for _, name := range sortedKeys(c.Upstreams) {
 		u := c.Upstreams[name]
-		key, missing, err := config.Key(u)
+		key, missing, err := config.UpstreamKey(u)
 		if err != nil {
 			return router.Config{}, fmt.Errorf("upstream %s: %w", name, err)
 		}

@@ -49,7 +49,7 @@ func TestNewClientKey(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"", "a b", "ü", "../x", "llmsup-AAAAAAAAAAAAAAAAAAAAAAAAAA"} {
-		if GoodClientName(name) {
+		if ValidClientName(name) {
 			t.Errorf("%q is a name", name)
 		}
 	}
@@ -91,7 +91,7 @@ func TestDoorRefuses(t *testing.T) {
 		"no time":              {"body_timeout: 0s", "f.yaml:1: body_timeout: 0s is not between 1s and 24h"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, err := parse("f.yaml", []byte(tc.text))
+			c, err := Parse("f.yaml", []byte(tc.text))
 			if err == nil {
 				err = c.Validate()
 			}
@@ -117,8 +117,8 @@ func TestWhoIsLetIn(t *testing.T) {
 		"{insecure_no_auth: true, listen: \":0\"}": {true, true},
 	} {
 		c := mustParse(t, text)
-		if err := c.Validate(); err != nil || c.OpenToAll() != want.open || c.CheckHost() != want.host {
-			t.Errorf("%q: open %t, host %t, %v", text, c.OpenToAll(), c.CheckHost(), err)
+		if err := c.Validate(); err != nil || c.Unauthenticated() != want.open || c.CheckHost() != want.host {
+			t.Errorf("%q: open %t, host %t, %v", text, c.Unauthenticated(), c.CheckHost(), err)
 		}
 	}
 	c := mustParse(t, "allowed_origins: [\"https://A.example:443\", \"http://b:80\", \"http://localhost:3000\", \"app://x\"]\nallowed_hosts: [Box.Example.]")
@@ -139,7 +139,7 @@ func TestChangesOfTheDoor(t *testing.T) {
 	if got := none.Changes(mustParse(t, "keys: {a: "+hashA+"}")); !slices.Equal(got, []string{"key a: removed", "keys: there are none any more, so everybody is let in who can reach 127.0.0.1:8000"}) {
 		t.Errorf("%q", got)
 	}
-	if err := mustParse(t, "\nmax_connections: 9").Fixed(none); err == nil || !strings.Contains(err.Error(), `f.yaml:2: max_connections: a reload can't change it; put "4096" back`) {
+	if err := mustParse(t, "\nmax_connections: 9").CheckReloadable(none); err == nil || !strings.Contains(err.Error(), `f.yaml:2: max_connections: a reload can't change it; put "4096" back`) {
 		t.Errorf("%v", err)
 	}
 }

@@ -131,7 +131,7 @@ func TestEntry(t *testing.T) {
 	} {
 		k.SHA256 = hashOfA
 		text := "keys:\n  " + k.Entry(name) + "\n"
-		if c, err := parse("f.yaml", []byte(text)); err != nil || !reflect.DeepEqual(c.Keys, map[string]ClientKey{name: k}) {
+		if c, err := Parse("f.yaml", []byte(text)); err != nil || !reflect.DeepEqual(c.Keys, map[string]ClientKey{name: k}) {
 			t.Errorf("%v\n%s", err, text)
 		}
 	}
@@ -152,7 +152,7 @@ func FuzzKeys(f *testing.F) {
 		f.Add([]byte(withHashes(seed)), "new")
 	}
 	f.Fuzz(func(t *testing.T, raw []byte, name string) {
-		if !GoodClientName(name) {
+		if !ValidClientName(name) {
 			return
 		}
 		if got, _, err := revokeKey("f.yaml", raw, name); err == nil {

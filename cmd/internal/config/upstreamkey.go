@@ -14,10 +14,10 @@ import (
 // maxKey bounds a key, in bytes.
 const maxKey = 4096
 
-// Key reads an upstream's key. An upstream that names neither a variable nor a
+// UpstreamKey reads an upstream's key. An upstream that names neither a variable nor a
 // file needs none. missing says what to do when one is needed and there is
 // none. No error repeats what was read.
-func Key(u models.Upstream) (key, missing string, err error) {
+func UpstreamKey(u models.Upstream) (key, missing string, err error) {
 	switch {
 	case u.APIKeyEnv != "":
 		key, missing = os.Getenv(u.APIKeyEnv), "set "+u.APIKeyEnv
@@ -75,7 +75,7 @@ func credential(file string) (name string, is bool) {
 func checkKeyFile(file string) error {
 	name, is := credential(file)
 	switch {
-	case is && !goodName.MatchString(name):
+	case is && !validName.MatchString(name):
 		return errors.New("wants the name of a credential after ${" + credentialsVariable + "}/, as LoadCredential= has it")
 	case !is && strings.Contains(file, "$"):
 		return errors.New("knows no variable but ${" + credentialsVariable + "}, as in ${" + credentialsVariable + "}/openrouter")

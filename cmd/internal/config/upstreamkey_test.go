@@ -28,7 +28,7 @@ func TestCredential(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("CREDENTIALS_DIRECTORY", c.dir)
 			u := models.Upstream{APIKeyFile: "${CREDENTIALS_DIRECTORY}/" + c.name}
-			key, missing, err := Key(u)
+			key, missing, err := UpstreamKey(u)
 			if err != nil || key != c.key || (missing != "") != (c.missing != "") || !strings.Contains(missing, c.missing) {
 				t.Errorf("key %q, missing %q, %v; want %q, %q", key, missing, err, c.key, c.missing)
 			}
@@ -50,7 +50,7 @@ func TestKeyFileAsWritten(t *testing.T) {
 		"${HOME}/key":                            "knows no variable but",
 		"sk-or-1":                                "not the key itself",
 	} {
-		cfg, err := parse("llmsup.yaml", []byte("upstreams:\n  x:\n    base_url: http://h/v1\n    api_key_file: "+file+"\n"))
+		cfg, err := Parse("llmsup.yaml", []byte("upstreams:\n  x:\n    base_url: http://h/v1\n    api_key_file: "+file+"\n"))
 		if err != nil {
 			t.Fatal(err)
 		}

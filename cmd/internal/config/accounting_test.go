@@ -35,7 +35,7 @@ func TestMoney(t *testing.T) {
 	if time.Duration(c.Ledger.Keep) != 30*24*time.Hour || Default().Ledger.Keep.String() != "400d" {
 		t.Errorf("kept for %s", c.Ledger.Keep)
 	}
-	b := c.Budget.Allowed()
+	b := c.Budget.Config()
 	if b.Daily.String() != "5" || b.Monthly.String() != "50.5" || b.PerKey["crawler"].Daily.String() != "0.25" || b.PerKey["crawler"].Monthly != nil {
 		t.Errorf("allowed: %+v", b)
 	}
@@ -46,7 +46,7 @@ func TestMoney(t *testing.T) {
 	if cost, known := price.NewPriceList(c.PriceTable("vllm"), nil, nil).Cost("m", price.Tokens{Prompt: 10}); !known || cost.String() != "0.001" {
 		t.Errorf("it costs %s, %t", cost, known)
 	}
-	if none := mustParse(t, "").Budget.Allowed(); none.Daily != nil || none.Monthly != nil || len(none.PerKey) > 0 {
+	if none := mustParse(t, "").Budget.Config(); none.Daily != nil || none.Monthly != nil || len(none.PerKey) > 0 {
 		t.Errorf("by default %+v is allowed", none)
 	}
 }
@@ -79,7 +79,7 @@ func TestMoneyErrors(t *testing.T) {
 			"so that 2.50 USD a million is 2.5e-6",
 		strings.Replace(money, "{daily: 0.25}", "{}", 1): "f.yaml:9: budget.per_key.crawler: sets no limit; give it daily or monthly, in USD",
 	} {
-		c, err := parse("f.yaml", []byte(text))
+		c, err := Parse("f.yaml", []byte(text))
 		if err == nil {
 			err = c.Resolve(noHeader)
 		}
@@ -93,15 +93,15 @@ func TestParseSpan(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"0": 0, "90s": 90 * time.Second, "24h": day, "7d": week, "2w": 2 * week, "1w2d12h": 9*day + 12*time.Hour, "36500d": 36500 * day,
 	} {
-		if got, err := ParseSpan(text); err != nil || got != want {
+		if got, err := ParseDuration(text); err != nil || got != want {
 			t.Errorf("%s: %s, %v", text, got, err)
 		}
-		if again, err := ParseSpan(Span(want).String()); err != nil || again != want {
-			t.Errorf("%s is written as %s, which is %s, %v", text, Span(want), again, err)
+		if again, err := ParseDuration(Duration(want).String()); err != nil || again != want {
+			t.Errorf("%s is written as %s, which is %s, %v", text, Duration(want), again, err)
 		}
 	}
 	for _, text := range []string{"", "d", "7", "-7d", "7 d", "d7", "1d2w", "36501d", "99999w", "999999d", "1d-1h", "1y", "9999999h"} {
-		if got, err := ParseSpan(text); err == nil {
+		if got, err := ParseDuration(text); err == nil {
 			t.Errorf("%q is %s", text, got)
 		}
 	}

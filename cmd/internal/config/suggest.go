@@ -9,8 +9,8 @@ import (
 	"github.com/xrash/smetrics"
 )
 
-// keysOf lists the YAML keys of a struct.
-func keysOf(v any) []string {
+// yamlKeys lists the YAML keys of a struct.
+func yamlKeys(v any) []string {
 	var keys []string
 	for f := range reflect.TypeOf(v).Fields() {
 		if key, _, _ := strings.Cut(f.Tag.Get("yaml"), ","); key != "" && key != "-" {
@@ -20,8 +20,8 @@ func keysOf(v any) []string {
 	return keys
 }
 
-// suggestion names the key that was probably meant, or all that there are.
-func suggestion(key, goType string) string {
+// suggest names the key that was probably meant, or all that there are.
+func suggest(key, goType string) string {
 	known := knownKeys[goType]
 	best, least := "", 3 // more than two edits apart is another word
 	for _, k := range known {

@@ -17,7 +17,7 @@ import (
 // Ledger is how what calls used and cost is kept.
 type Ledger struct {
 	Enabled bool `yaml:"enabled"` // false: nothing is written down, and budgets begin anew at each start
-	Keep    Span `yaml:"keep"`    // the rows of calls; 0 = for ever. The sums of days always are
+	Keep    Duration `yaml:"keep"`    // the rows of calls; 0 = for ever. The sums of days always are
 }
 
 // Budget is the most that may be paid, for all calls together and for the keys
@@ -72,11 +72,11 @@ var maxTokenPrice, _ = price.Parse("0.01") // a constant, and right
 
 // minKeep is the shortest time for which rows of calls are kept: a shorter one has a
 // wrong unit, and would delete them all.
-const minKeep = Span(time.Hour)
+const minKeep = Duration(time.Hour)
 
-func (c *Config) validateMoney() error {
+func (c *Config) validateAccounting() error {
 	if keep := c.Ledger.Keep; keep != 0 && keep < minKeep {
-		return c.lines.errorf([]string{"ledger", "keep"}, "%s is too short; use 0 or at least 1h", keep)
+		return c.positions.errorf([]string{"ledger", "keep"}, "%s is too short; use 0 or at least 1h", keep)
 	}
 	limits := [][]string{{"budget"}}
 	for _, name := range slices.Sorted(maps.Keys(c.Budget.PerKey)) {
@@ -85,23 +85,23 @@ func (c *Config) validateMoney() error {
 	for _, path := range limits {
 		for _, key := range []string{"daily", "monthly"} {
 			at := append(slices.Clone(path), key)
-			if _, _, there := c.lines.find(at); there && !c.lines.has(at...) {
-				return c.lines.errorf(at, "has no amount; give one in USD, as in 5 or 0.50, or take the line out")
+			if _, _, there := c.positions.find(at); there && !c.positions.has(at...) {
+				return c.positions.errorf(at, "has no amount; give one in USD, as in 5 or 0.50, or take the line out")
 			}
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Budget.PerKey)) {
 		path := []string{"budget", "per_key", name}
 		if _, known := c.Keys[name]; !known {
-			return c.lines.errorfAs("budget.per_key", path, "there is no key %s; keys has %s", shown(name), orNone(slices.Sorted(maps.Keys(c.Keys))))
+			return c.positions.errorfFor("budget.per_key", path, "there is no key %s; keys has %s", QuoteSafe(name), orNone(slices.Sorted(maps.Keys(c.Keys))))
 		}
 		if limits := c.Budget.PerKey[name]; limits.Daily == nil && limits.Monthly == nil {
-			return c.lines.errorf(path, "sets no limit; give it daily or monthly, in USD")
+			return c.positions.errorf(path, "sets no limit; give it daily or monthly, in USD")
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Prices)) {
 		if _, known := c.Upstreams[name]; !known {
-			return c.lines.errorfAs("prices", []string{"prices", name}, "there is no upstream %s; there are %s", shown(name), orNone(slices.Sorted(maps.Keys(c.Upstreams))))
+			return c.positions.errorfFor("prices", []string{"prices", name}, "there is no upstream %s; there are %s", QuoteSafe(name), orNone(slices.Sorted(maps.Keys(c.Upstreams))))
 		}
 		for _, model := range slices.Sorted(maps.Keys(c.Prices[name])) {
 			if err := c.validatePrices([]string{"prices", name, model}, c.Prices[name][model]); err != nil {
@@ -121,9 +121,9 @@ func (c *Config) validatePrices(path []string, p ModelPrices) error {
 		at := append(slices.Clone(path), field.key)
 		switch {
 		case field.price == nil && field.must:
-			return c.lines.errorf(at, "is missing; give it in USD a token, 0 where it costs nothing")
+			return c.positions.errorf(at, "is missing; give it in USD a token, 0 where it costs nothing")
 		case field.price != nil && price.Price(*field.price) > maxTokenPrice:
-			return c.lines.errorf(at, "is more than any token costs; prices are in USD a token, so that 2.50 USD a million is 2.5e-6")
+			return c.positions.errorf(at, "is more than any token costs; prices are in USD a token, so that 2.50 USD a million is 2.5e-6")
 		}
 	}
 	return nil
@@ -136,16 +136,16 @@ func orNone(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// Allowed returns the limits as the router's budget has them.
-func (b Budget) Allowed() budget.Config {
-	config := budget.Config{Limits: b.allowed(), PerKey: map[string]budget.Limits{}}
+// Config returns the limits as the router's budget has them.
+func (b Budget) Config() budget.Config {
+	config := budget.Config{Limits: b.amounts(), PerKey: map[string]budget.Limits{}}
 	for name, limits := range b.PerKey {
-		config.PerKey[name] = limits.allowed()
+		config.PerKey[name] = limits.amounts()
 	}
 	return config
 }
 
-func (l Limits) allowed() budget.Limits {
+func (l Limits) amounts() budget.Limits {
 	return budget.Limits{Daily: (*usd.Amount)(l.Daily), Monthly: (*usd.Amount)(l.Monthly)}
 }
 
@@ -163,8 +163,8 @@ func (c *Config) PriceTable(upstream string) price.Table {
 	return table
 }
 
-// moneyChanges says what is another in c than in old.
-func (c *Config) moneyChanges(old *Config) []string {
+// accountingChanges says what is another in c than in old.
+func (c *Config) accountingChanges(old *Config) []string {
 	var changes []string
 	if c.Ledger.Keep != old.Ledger.Keep {
 		changes = append(changes, "ledger.keep: "+c.Ledger.Keep.String())
@@ -174,7 +174,7 @@ func (c *Config) moneyChanges(old *Config) []string {
 		now, was *Dollars
 	}{{"daily", c.Budget.Daily, old.Budget.Daily}, {"monthly", c.Budget.Monthly, old.Budget.Monthly}} {
 		switch {
-		case same(limit.now, limit.was):
+		case equalOptional(limit.now, limit.was):
 		case limit.now == nil:
 			changes = append(changes, fmt.Sprintf("budget.%s: no limit any more", limit.key))
 		default:
@@ -182,17 +182,17 @@ func (c *Config) moneyChanges(old *Config) []string {
 		}
 	}
 	changes = append(changes, compare("budget of key", old.Budget.PerKey, c.Budget.PerKey, func(a, b Limits) bool {
-		return same(a.Daily, b.Daily) && same(a.Monthly, b.Monthly)
+		return equalOptional(a.Daily, b.Daily) && equalOptional(a.Monthly, b.Monthly)
 	})...)
 	return append(changes, compare("prices of upstream", old.Prices, c.Prices, func(a, b map[string]ModelPrices) bool {
 		return maps.EqualFunc(a, b, func(a, b ModelPrices) bool {
-			return same(a.Prompt, b.Prompt) && same(a.Completion, b.Completion) && same(a.Cached, b.Cached) && same(a.Request, b.Request)
+			return equalOptional(a.Prompt, b.Prompt) && equalOptional(a.Completion, b.Completion) && equalOptional(a.Cached, b.Cached) && equalOptional(a.Request, b.Request)
 		})
 	})...)
 }
 
-// same compares what may be left out.
-func same[T comparable](a, b *T) bool {
+// equalOptional compares what may be left out.
+func equalOptional[T comparable](a, b *T) bool {
 	if a == nil || b == nil {
 		return a == b
 	}

@@ -202,7 +202,7 @@ func (t *keyText) isFirst(at int) bool {
 // error unless both texts are valid and have the same values, but for the keys,
 // which change as want does.
 func editKeys(file string, raw []byte, edit func(*keyText) ([]byte, error), want func(keys map[string]any)) ([]byte, *Config, error) {
-	before, err := parse(file, raw)
+	before, err := Parse(file, raw)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -219,22 +219,22 @@ func editKeys(file string, raw []byte, edit func(*keyText) ([]byte, error), want
 		return nil, nil, err
 	}
 	edited = slices.Concat(mark, edited)
-	after, err := parse(file, edited)
+	after, err := Parse(file, edited)
 	if err != nil || !sameBut(raw, edited, want) {
 		return nil, nil, errNotEditable
 	}
-	if err := after.validateKeyUse(); err != nil && before.validateKeyUse() == nil {
+	if err := after.ValidateKeyUse(); err != nil && before.ValidateKeyUse() == nil {
 		return nil, nil, fmt.Errorf("nothing was changed, because llmsup would refuse the file: %w", err)
 	}
 	return edited, after, nil
 }
 
-// validateKeyUse checks all that depends on which keys there are.
-func (c *Config) validateKeyUse() error {
-	if err := c.validateDoor(); err != nil {
+// ValidateKeyUse checks all that depends on which keys there are.
+func (c *Config) ValidateKeyUse() error {
+	if err := c.validateAccess(); err != nil {
 		return err
 	}
-	return c.validateMoney()
+	return c.validateAccounting()
 }
 
 // sameBut says whether two texts have the same values, once want has been applied

@@ -24,7 +24,7 @@ func ClientKeys(path string) (map[string]ClientKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.Keys, c.validateKeys()
+	return c.Keys, c.ValidateKeys()
 }
 
 // AddClientKey adds a key to a configuration file. Every other byte of the file
@@ -35,12 +35,12 @@ func AddClientKey(path, name string, key ClientKey) error {
 }
 
 func addKey(path string, raw []byte, name string, key ClientKey) ([]byte, *Config, error) {
-	c, err := parse(path, raw)
+	c, err := Parse(path, raw)
 	if err != nil {
 		return nil, nil, err
 	}
 	if _, taken := c.Keys[name]; taken {
-		return nil, nil, c.lines.errorf([]string{"keys", name}, "there is a key of this name; choose another name, or revoke that key first (llmsup key revoke %s)", name)
+		return nil, nil, c.positions.errorf([]string{"keys", name}, "there is a key of this name; choose another name, or revoke that key first (llmsup key revoke %s)", name)
 	}
 	text, after, err := editKeys(path, raw, func(t *keyText) ([]byte, error) { return t.add(name, key) }, func(keys map[string]any) {
 		keys[name] = key.fields()
@@ -94,7 +94,7 @@ func RevokeClientKey(path, name string) (left int, err error) {
 }
 
 func revokeKey(path string, raw []byte, name string) ([]byte, *Config, error) {
-	c, err := parse(path, raw)
+	c, err := Parse(path, raw)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -103,13 +103,13 @@ func revokeKey(path string, raw []byte, name string) ([]byte, *Config, error) {
 		if len(c.Keys) > 0 {
 			names = "there are " + strings.Join(slices.Sorted(maps.Keys(c.Keys)), ", ")
 		}
-		return nil, nil, fmt.Errorf("%s has no key %s; %s", path, shown(name), names)
+		return nil, nil, fmt.Errorf("%s has no key %s; %s", path, QuoteSafe(name), names)
 	}
 	text, after, err := editKeys(path, raw, func(t *keyText) ([]byte, error) { return t.revoke(name) }, func(keys map[string]any) {
 		delete(keys, name)
 	})
 	if errors.Is(err, errNotEditable) {
-		err = c.lines.errorf([]string{"keys", name}, "%w; remove it by hand", err)
+		err = c.positions.errorf([]string{"keys", name}, "%w; remove it by hand", err)
 	}
 	return text, after, err
 }
@@ -126,7 +126,7 @@ func rewrite(path string, edit func(raw []byte) ([]byte, *Config, error)) (*Conf
 		defer dir.Close()
 		_ = unix.Flock(int(dir.Fd()), unix.LOCK_EX) // some file systems have no locks
 	}
-	raw, err := readFile(path)
+	raw, err := ReadFile(path)
 	if err != nil {
 		return nil, err
 	}

@@ -8,8 +8,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// lines finds where in a file a value stands. The zero value finds nothing.
-type lines struct {
+// positions finds where in a file a value stands. The zero value finds nothing.
+type positions struct {
 	file string
 	root *yaml.Node
 }
@@ -17,13 +17,13 @@ type lines struct {
 // errorf makes an error about the value at a path of keys, such as "routes",
 // "gpt-4o", "timeout". Where the file has no such value it goes by the longest
 // part of the path that it has; where it has none of it, by the path alone.
-func (l lines) errorf(path []string, format string, args ...any) error {
-	return l.errorfAs(strings.Join(path, "."), path, format, args...)
+func (l positions) errorf(path []string, format string, args ...any) error {
+	return l.errorfFor(strings.Join(path, "."), path, format, args...)
 }
 
-// errorfAs is errorf for a path that has another one's name told: its own may
+// errorfFor is errorf for a path that has another one's name told: its own may
 // be a secret that was pasted in the wrong place.
-func (l lines) errorfAs(told string, path []string, format string, args ...any) error {
+func (l positions) errorfFor(told string, path []string, format string, args ...any) error {
 	err := fmt.Errorf("%s: %w", told, fmt.Errorf(format, args...))
 	if line, _, _ := l.find(path); line > 0 {
 		return fmt.Errorf("%s:%d: %w", l.file, line, err)
@@ -32,23 +32,23 @@ func (l lines) errorfAs(told string, path []string, format string, args ...any) 
 }
 
 // has says whether the file itself has a value at a path.
-func (l lines) has(path ...string) bool {
+func (l positions) has(path ...string) bool {
 	_, value, whole := l.find(path)
 	return whole && value.Tag != "!!null" // a key without a value says nothing
 }
 
-// saying returns l where the file has this very text at a path, and the zero
+// ifText returns l where the file has this very text at a path, and the zero
 // value otherwise: what a flag has put there stands in no line of the file.
-func (l lines) saying(text string, path ...string) lines {
+func (l positions) ifText(text string, path ...string) positions {
 	if _, value, whole := l.find(path); whole && value.Kind == yaml.ScalarNode && value.Value == text {
 		return l
 	}
-	return lines{}
+	return positions{}
 }
 
 // find returns the line of the longest part of a path that the file has, what
 // stands there, and whether that is the whole path.
-func (l lines) find(path []string) (line int, value *yaml.Node, whole bool) {
+func (l positions) find(path []string) (line int, value *yaml.Node, whole bool) {
 	if l.root == nil || len(l.root.Content) == 0 {
 		return 0, nil, false
 	}
@@ -65,7 +65,7 @@ func (l lines) find(path []string) (line int, value *yaml.Node, whole bool) {
 
 // keys returns the keys of the mapping at a path, in the file's order. Keys that it
 // merges (<<) are not among them.
-func (l lines) keys(path ...string) []string {
+func (l positions) keys(path ...string) []string {
 	_, value, whole := l.find(path)
 	if !whole {
 		return nil
