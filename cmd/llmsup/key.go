@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
+	"github.com/llmsup/llmsup/cmd/internal/config/keyedit"
 )
 
 func keyCommand() *cli.Command {
@@ -131,7 +132,7 @@ func newKey(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := config.AddClientKey(path, name, entry); err != nil {
+		if err := keyedit.Add(path, name, entry); err != nil {
 			return err
 		}
 		advice = fmt.Sprintf("Key %s was added to %s. \"llmsup reload\" applies it.\n", name, path)
@@ -168,7 +169,7 @@ func revokeKey(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	left, err := config.RevokeClientKey(path, name)
+	left, err := keyedit.Revoke(path, name)
 	if err != nil {
 		return err
 	}
@@ -200,7 +201,7 @@ func listKeys(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	keys, err := config.ClientKeys(path)
+	keys, err := keyedit.List(path)
 	if err != nil {
 		return err
 	}

@@ -76,7 +76,7 @@ var layers = [][]string{
 	{"router/backend"},
 	{"router"},
 	{"cmd/internal/config", "cmd/internal/control"},
-	{"cmd/internal/placement", "cmd/internal/maintenance"},
+	{"cmd/internal/config/keyedit", "cmd/internal/placement", "cmd/internal/maintenance"},
 	{"cmd/internal/daemon"},
 	{"cmd/llmsup"},
 }

@@ -16,7 +16,7 @@ import (
 
 // Ledger is how what calls used and cost is kept.
 type Ledger struct {
-	Enabled bool `yaml:"enabled"` // false: nothing is written down, and budgets begin anew at each start
+	Enabled bool     `yaml:"enabled"` // false: nothing is written down, and budgets begin anew at each start
 	Keep    Duration `yaml:"keep"`    // the rows of calls; 0 = for ever. The sums of days always are
 }
 

@@ -74,7 +74,7 @@ func TestMoneyErrors(t *testing.T) {
 		"prices:\n  openrouter:\n    m:\n      prompt: $1":      "f.yaml:4: wrong value; want a price in USD, as in 0.0000025 or 2.5e-6",
 		"prices:\n  openrouter:\n    m: {promt: 1e-6}":          `f.yaml:3: unknown key "promt"; did you mean "prompt"?`,
 		"prices:\n  openrouter:\n    m: 1e-6":                   "f.yaml:3: wrong kind of value; want keys and values",
-		"prices:\n  openrouter:\n    m: {prompt: 1}\n    m: {}": "f.yaml:4: the key \"m\" stands twice",
+		"prices:\n  openrouter:\n    m: {prompt: 1}\n    m: {}": "f.yaml:4: the key \"m\" is there twice",
 		"prices:\n  openrouter:\n    m: {prompt: 0, completion: 0.15}": "f.yaml:3: prices.openrouter.m.completion: is more than any token costs; prices are in USD a token, " +
 			"so that 2.50 USD a million is 2.5e-6",
 		strings.Replace(money, "{daily: 0.25}", "{}", 1): "f.yaml:9: budget.per_key.crawler: sets no limit; give it daily or monthly, in USD",

@@ -14,17 +14,17 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// ClientKey is what the file says of a caller's key: never the key itself. In
-// the file it may also be the hash alone.
+// ClientKey is the entry of a client's key: its hash and its rights, never the key
+// itself. The file may also have only the hash.
 type ClientKey struct {
 	SHA256   string   `yaml:"sha256"`    // of the key, 64 hex digits
-	Routes   []string `yaml:"routes"`    // patterns of the models' names that it may use; nil = all, and for operators an empty list = none
-	FreeOnly *bool    `yaml:"free_only"` // it may use nothing that costs money, fallbacks included; nil = see Free
-	Operator bool     `yaml:"operator"`  // it may read the figures of all keys, at /metrics
+	Routes   []string `yaml:"routes"`    // patterns of the models' names that it may use; nil = all; an empty list, for operators only, = none
+	FreeOnly *bool    `yaml:"free_only"` // its calls never go where they cost money, fallbacks included; nil = see Free
+	Operator bool     `yaml:"operator"`  // it may read /metrics, with the figures of all keys
 }
 
-// clientKeyPrefix tells a key of llmsup's from others, for people and for
-// programs that look for leaked ones.
+// clientKeyPrefix distinguishes llmsup's keys from others, for people and for scanners
+// that look for leaked keys.
 const clientKeyPrefix = "llmsup-"
 
 // NewClientKey makes a key of 130 random bits, and its hash for ClientKey.
@@ -34,8 +34,7 @@ func NewClientKey() (key, hash string) {
 	return key, hex.EncodeToString(sum[:])
 }
 
-// Entry is the line that puts the key into keys of llmsup.yaml, without its
-// indentation.
+// Entry returns the line for the key under keys in llmsup.yaml, without indentation.
 func (k ClientKey) Entry(name string) string {
 	fields := []string{fmt.Sprintf("sha256: %q", k.SHA256)}
 	if k.Routes != nil {
@@ -66,26 +65,26 @@ func yamlString(s string) string {
 
 const clientNameRule = "a key's name is made of letters, digits, dots, dashes and underscores, 100 at most, and is not the key itself"
 
-// ValidClientName says whether a key may be called so. Names stand in the log.
+// ValidClientName reports whether a key may have a name. Names appear in the log.
 func ValidClientName(name string) bool { return validName.MatchString(name) && !mayBeKey(name) }
 
-// ValidRoutes says whether a key may have these routes.
+// ValidRoutes reports whether a key may have these routes.
 func ValidRoutes(routes []string) bool {
 	return !slices.ContainsFunc(routes, func(pattern string) bool {
 		return pattern == "" || strings.HasPrefix(pattern, "-") || strings.ContainsAny(pattern, " \t\r\n\"'")
 	})
 }
 
-// Hash returns the hash as bytes. Validate has found it good.
+// Hash returns the hash as bytes. Validate has checked it.
 func (k ClientKey) Hash() (hash [sha256.Size]byte) {
-	raw, _ := hex.DecodeString(k.SHA256) // of a good one there is no error
+	raw, _ := hex.DecodeString(k.SHA256) // Validate has decoded it before
 	copy(hash[:], raw)
 	return hash
 }
 
-// Free says whether nothing that the key does may cost money: whoever is let to
-// local models alone is not to burn credit by their fallbacks, unless the file
-// says so.
+// Free reports whether the key's calls never go where they cost money. By default those
+// of a key that allows only local models do not, so that it cannot spend money by their
+// fallbacks.
 func (k ClientKey) Free() bool {
 	if k.FreeOnly != nil {
 		return *k.FreeOnly
@@ -95,8 +94,8 @@ func (k ClientKey) Free() bool {
 	})
 }
 
-// UnmarshalYAML reads either form. The library is strict only with types that
-// have no such method, so the fields are checked here.
+// UnmarshalYAML reads either form. It checks for unknown fields itself, since the library
+// does not for types with this method.
 func (k *ClientKey) UnmarshalYAML(node *yaml.Node) error {
 	if node.Kind == yaml.ScalarNode && node.Tag != "!!null" {
 		return node.Decode(&k.SHA256)
@@ -111,8 +110,8 @@ func (k *ClientKey) UnmarshalYAML(node *yaml.Node) error {
 	return node.Decode((*plain)(k))
 }
 
-// unknownField finds a key of a mapping that is not among the known ones. What
-// it merges (<<) has been checked where it stands.
+// unknownField returns a key of a mapping that is not known; nil = none. Merged mappings
+// (<<) are checked where they are defined.
 func unknownField(node *yaml.Node, known []string) *yaml.Node {
 	for i := 0; i+1 < len(node.Content); i += 2 {
 		if key := node.Content[i]; key.Tag != "!!merge" && !slices.Contains(known, resolved(key).Value) {
@@ -122,6 +121,7 @@ func unknownField(node *yaml.Node, known []string) *yaml.Node {
 	return nil
 }
 
+// ValidateKeys checks the keys of the configuration.
 func (c *Config) ValidateKeys() error {
 	owners := map[[sha256.Size]byte]string{}
 	for _, name := range slices.Sorted(maps.Keys(c.Keys)) {
@@ -142,14 +142,22 @@ func (c *Config) ValidateKeys() error {
 		if !ValidRoutes(key.Routes) {
 			return at("routes", "wants names of models and patterns of them, as in [local, \"local/*\", gpt-4o]")
 		}
-		if _, _, there := c.positions.find([]string{"keys", name, "routes"}); there && key.Routes == nil { // it may be cut off
+		if _, _, there := c.positions.find([]string{"keys", name, "routes"}); there && key.Routes == nil { // the file may be cut off
 			return at("routes", "has no value; list the models, or leave it out to allow all")
 		}
 		if key.Routes != nil && len(key.Routes) == 0 && !key.Operator {
-			return at("routes", "is empty; leave it out to allow all, or take the key out")
+			return at("routes", "is empty; leave it out to allow all, or remove the key")
 		}
 	}
 	return nil
+}
+
+// ValidateKeyUse checks all settings that depend on the keys.
+func (c *Config) ValidateKeyUse() error {
+	if err := c.validateAccess(); err != nil {
+		return err
+	}
+	return c.validateAccounting()
 }
 
 func (k ClientKey) equal(other ClientKey) bool {

@@ -42,8 +42,8 @@ type Config struct {
 	ShutdownGrace  time.Duration        `yaml:"shutdown_grace"`   // that calls have to end when llmsup stops
 
 	FlagServer string `yaml:"-"` // the server that flags started; "" = none
-	Demo    bool   `yaml:"-"` // that server runs the demo model, which is made in DemoDir
-	File    string `yaml:"-"` // where it was read from; "" = no file
+	Demo       bool   `yaml:"-"` // that server runs the demo model, which is made in DemoDir
+	File       string `yaml:"-"` // where it was read from; "" = no file
 
 	IgnoredListen string `yaml:"-"` // what Listen would be, had systemd not passed a socket at another address; "" = nothing
 
@@ -128,6 +128,9 @@ func DefaultStateDir() string {
 // ServiceControlSocket is where the daemon of root, or of the systemd unit, is
 // found.
 const ServiceControlSocket = "/run/llmsup/" + controlName
+
+// ServiceFile is the configuration file of the systemd unit.
+const ServiceFile = "/etc/llmsup/llmsup.yaml"
 
 const controlName = "control.sock"
 

@@ -8,51 +8,52 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// positions finds where in a file a value stands. The zero value finds nothing.
+// positions finds the lines of values in a configuration file. The zero value finds
+// nothing.
 type positions struct {
 	file string
 	root *yaml.Node
 }
 
-// errorf makes an error about the value at a path of keys, such as "routes",
-// "gpt-4o", "timeout". Where the file has no such value it goes by the longest
-// part of the path that it has; where it has none of it, by the path alone.
-func (l positions) errorf(path []string, format string, args ...any) error {
-	return l.errorfFor(strings.Join(path, "."), path, format, args...)
+// errorf returns an error about the value at a path of keys, such as "routes",
+// "gpt-4o", "timeout". It has the line of the longest part of the path that the file
+// has, or no line.
+func (p positions) errorf(path []string, format string, args ...any) error {
+	return p.errorfFor(strings.Join(path, "."), path, format, args...)
 }
 
-// errorfFor is errorf for a path that has another one's name told: its own may
-// be a secret that was pasted in the wrong place.
-func (l positions) errorfFor(told string, path []string, format string, args ...any) error {
-	err := fmt.Errorf("%s: %w", told, fmt.Errorf(format, args...))
-	if line, _, _ := l.find(path); line > 0 {
-		return fmt.Errorf("%s:%d: %w", l.file, line, err)
+// errorfFor is errorf with another name for the path, whose own may contain a secret
+// that was pasted in the wrong place.
+func (p positions) errorfFor(name string, path []string, format string, args ...any) error {
+	err := fmt.Errorf("%s: %w", name, fmt.Errorf(format, args...))
+	if line, _, _ := p.find(path); line > 0 {
+		return fmt.Errorf("%s:%d: %w", p.file, line, err)
 	}
 	return err
 }
 
-// has says whether the file itself has a value at a path.
-func (l positions) has(path ...string) bool {
-	_, value, whole := l.find(path)
-	return whole && value.Tag != "!!null" // a key without a value says nothing
+// has reports whether the file has a value at a path.
+func (p positions) has(path ...string) bool {
+	_, value, whole := p.find(path)
+	return whole && value.Tag != "!!null" // a key without a value is as none
 }
 
-// ifText returns l where the file has this very text at a path, and the zero
-// value otherwise: what a flag has put there stands in no line of the file.
-func (l positions) ifText(text string, path ...string) positions {
-	if _, value, whole := l.find(path); whole && value.Kind == yaml.ScalarNode && value.Value == text {
-		return l
+// ifText returns p if the file has this very text at a path, and the zero value
+// otherwise: a value that a flag has set is on no line of the file.
+func (p positions) ifText(text string, path ...string) positions {
+	if _, value, whole := p.find(path); whole && value.Kind == yaml.ScalarNode && value.Value == text {
+		return p
 	}
 	return positions{}
 }
 
-// find returns the line of the longest part of a path that the file has, what
-// stands there, and whether that is the whole path.
-func (l positions) find(path []string) (line int, value *yaml.Node, whole bool) {
-	if l.root == nil || len(l.root.Content) == 0 {
+// find returns the line of the longest part of a path that the file has, its value, and
+// whether that is the whole path.
+func (p positions) find(path []string) (line int, value *yaml.Node, whole bool) {
+	if p.root == nil || len(p.root.Content) == 0 {
 		return 0, nil, false
 	}
-	value = l.root.Content[0]
+	value = p.root.Content[0]
 	for _, key := range path {
 		keyNode, inner := child(value, key)
 		if keyNode == nil {
@@ -63,10 +64,10 @@ func (l positions) find(path []string) (line int, value *yaml.Node, whole bool) 
 	return line, value, true
 }
 
-// keys returns the keys of the mapping at a path, in the file's order. Keys that it
-// merges (<<) are not among them.
-func (l positions) keys(path ...string) []string {
-	_, value, whole := l.find(path)
+// keys returns the keys of the mapping at a path, in the file's order, without those
+// that it merges (<<).
+func (p positions) keys(path ...string) []string {
+	_, value, whole := p.find(path)
 	if !whole {
 		return nil
 	}
@@ -80,8 +81,8 @@ func (l positions) keys(path ...string) []string {
 	return keys
 }
 
-// child finds a key of a mapping, its own before those that it merges (<<), or an
-// item of a sequence by its index.
+// child finds a key of a mapping, with its own keys before those that it merges (<<), or
+// an item of a sequence by its index.
 func child(node *yaml.Node, key string) (k, v *yaml.Node) {
 	node = resolved(node)
 	if i, err := strconv.Atoi(key); err == nil && node.Kind == yaml.SequenceNode && 0 <= i && i < len(node.Content) {
@@ -109,10 +110,15 @@ func child(node *yaml.Node, key string) (k, v *yaml.Node) {
 	return nil, nil
 }
 
-// resolved is what an alias stands for.
+// resolved returns the node that an alias refers to.
 func resolved(node *yaml.Node) *yaml.Node {
 	if node.Kind == yaml.AliasNode {
 		return node.Alias
 	}
 	return node
+}
+
+// ErrorAt returns an error about the value at a path of keys, with its file and line.
+func (c *Config) ErrorAt(path []string, format string, args ...any) error {
+	return c.positions.errorf(path, format, args...)
 }

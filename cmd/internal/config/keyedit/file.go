@@ -1,4 +1,8 @@
-package config
+// Package keyedit adds clients' keys to a configuration file, and removes them. It
+// changes the text of the file in one place and keeps every other byte. llmsup key calls
+// it. It never decides what a valid configuration is, which package config does, and
+// never stores a key, only its hash.
+package keyedit
 
 import (
 	"bytes"
@@ -13,37 +17,35 @@ import (
 
 	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
+
+	"github.com/llmsup/llmsup/cmd/internal/config"
 )
 
-// ServiceFile is the configuration file of the systemd unit.
-const ServiceFile = "/etc/llmsup/llmsup.yaml"
-
-// ClientKeys returns the clients' keys in a configuration file.
-func ClientKeys(path string) (map[string]ClientKey, error) {
-	c, err := Load(path)
+// List returns the clients' keys in a configuration file.
+func List(path string) (map[string]config.ClientKey, error) {
+	c, err := config.Load(path)
 	if err != nil {
 		return nil, err
 	}
 	return c.Keys, c.ValidateKeys()
 }
 
-// AddClientKey adds a key to a configuration file. Every other byte of the file
-// stays as it is.
-func AddClientKey(path, name string, key ClientKey) error {
-	_, err := rewrite(path, func(raw []byte) ([]byte, *Config, error) { return addKey(path, raw, name, key) })
+// Add adds a key to a configuration file.
+func Add(path, name string, key config.ClientKey) error {
+	_, err := rewrite(path, func(raw []byte) ([]byte, *config.Config, error) { return addKey(path, raw, name, key) })
 	return err
 }
 
-func addKey(path string, raw []byte, name string, key ClientKey) ([]byte, *Config, error) {
-	c, err := Parse(path, raw)
+func addKey(path string, raw []byte, name string, key config.ClientKey) ([]byte, *config.Config, error) {
+	c, err := config.Parse(path, raw)
 	if err != nil {
 		return nil, nil, err
 	}
 	if _, taken := c.Keys[name]; taken {
-		return nil, nil, c.positions.errorf([]string{"keys", name}, "there is a key of this name; choose another name, or revoke that key first (llmsup key revoke %s)", name)
+		return nil, nil, c.ErrorAt([]string{"keys", name}, "there is a key of this name; choose another name, or revoke that key first (llmsup key revoke %s)", name)
 	}
 	text, after, err := editKeys(path, raw, func(t *keyText) ([]byte, error) { return t.add(name, key) }, func(keys map[string]any) {
-		keys[name] = key.fields()
+		keys[name] = fields(key)
 	})
 	if err == nil && !canRevoke(text, name) {
 		err = errNotEditable
@@ -54,7 +56,7 @@ func addKey(path string, raw []byte, name string, key ClientKey) ([]byte, *Confi
 	return text, after, err
 }
 
-// canRevoke returns whether revokeKey can remove a key from a text again.
+// canRevoke reports whether revokeKey can remove a key from a text again.
 func canRevoke(text []byte, name string) bool {
 	t, err := readKeyText(bytes.TrimPrefix(text, []byte(byteOrderMark)))
 	if err == nil {
@@ -63,8 +65,8 @@ func canRevoke(text []byte, name string) bool {
 	return err == nil
 }
 
-// fields is the key as YAML decodes it without a type.
-func (k ClientKey) fields() map[string]any {
+// fields returns a key as YAML decodes it without a type.
+func fields(k config.ClientKey) map[string]any {
 	fields := map[string]any{"sha256": k.SHA256}
 	if k.Routes != nil {
 		routes := make([]any, len(k.Routes))
@@ -82,19 +84,18 @@ func (k ClientKey) fields() map[string]any {
 	return fields
 }
 
-// RevokeClientKey removes a key from a configuration file, with the comments in
-// it and directly above it. Every other byte of the file stays as it is. left is
-// how many keys the file still has.
-func RevokeClientKey(path, name string) (left int, err error) {
-	after, err := rewrite(path, func(raw []byte) ([]byte, *Config, error) { return revokeKey(path, raw, name) })
+// Revoke removes a key from a configuration file, with the comments in it and directly
+// above it. left is how many keys the file still has.
+func Revoke(path, name string) (left int, err error) {
+	after, err := rewrite(path, func(raw []byte) ([]byte, *config.Config, error) { return revokeKey(path, raw, name) })
 	if err != nil {
 		return 0, err
 	}
 	return len(after.Keys), nil
 }
 
-func revokeKey(path string, raw []byte, name string) ([]byte, *Config, error) {
-	c, err := Parse(path, raw)
+func revokeKey(path string, raw []byte, name string) ([]byte, *config.Config, error) {
+	c, err := config.Parse(path, raw)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -103,30 +104,30 @@ func revokeKey(path string, raw []byte, name string) ([]byte, *Config, error) {
 		if len(c.Keys) > 0 {
 			names = "there are " + strings.Join(slices.Sorted(maps.Keys(c.Keys)), ", ")
 		}
-		return nil, nil, fmt.Errorf("%s has no key %s; %s", path, QuoteSafe(name), names)
+		return nil, nil, fmt.Errorf("%s has no key %s; %s", path, config.QuoteSafe(name), names)
 	}
 	text, after, err := editKeys(path, raw, func(t *keyText) ([]byte, error) { return t.revoke(name) }, func(keys map[string]any) {
 		delete(keys, name)
 	})
 	if errors.Is(err, errNotEditable) {
-		err = c.positions.errorf([]string{"keys", name}, "%w; remove it by hand", err)
+		err = c.ErrorAt([]string{"keys", name}, "%w; remove it by hand", err)
 	}
 	return text, after, err
 }
 
-// rewrite replaces a configuration file with what edit makes of it: as a whole,
-// with the same mode and owner. A symbolic link stays one. Edits at the same time
-// wait for each other.
-func rewrite(path string, edit func(raw []byte) ([]byte, *Config, error)) (*Config, error) {
+// rewrite replaces a configuration file with what edit makes of it, atomically and with
+// the same mode and owner. A symbolic link stays one. Simultaneous edits wait for each
+// other.
+func rewrite(path string, edit func(raw []byte) ([]byte, *config.Config, error)) (*config.Config, error) {
 	target, err := filepath.EvalSymlinks(path)
 	if err != nil {
-		return nil, fmt.Errorf("configuration %s: %w; pass another file with --config", path, rootCause(err))
+		return nil, config.FileError(path, err)
 	}
 	if dir, err := os.Open(filepath.Dir(target)); err == nil {
 		defer dir.Close()
 		_ = unix.Flock(int(dir.Fd()), unix.LOCK_EX) // some file systems have no locks
 	}
-	raw, err := ReadFile(path)
+	raw, err := config.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +140,10 @@ func rewrite(path string, edit func(raw []byte) ([]byte, *Config, error)) (*Conf
 		return nil, err
 	}
 	if err := replaceFile(target, info, text); err != nil {
-		return nil, fmt.Errorf("configuration %s can't be written: %w; nothing was changed; run the command as the owner of the file and its folder", path, rootCause(err))
+		if cause, ok := errors.AsType[syscall.Errno](err); ok {
+			err = cause
+		}
+		return nil, fmt.Errorf("configuration %s can't be written: %w; nothing was changed; run the command as the owner of the file and its folder", path, err)
 	}
 	return after, nil
 }
@@ -149,7 +153,7 @@ func replaceFile(path string, was os.FileInfo, text []byte) error {
 	if err != nil {
 		return err
 	}
-	defer f.Cleanup() //nolint:errcheck // a file that took the other's place is not there any more
+	defer f.Cleanup() //nolint:errcheck // after the replacement the temporary file no longer exists
 	if stat, ok := was.Sys().(*syscall.Stat_t); ok {
 		if err := f.Chown(int(stat.Uid), int(stat.Gid)); err != nil {
 			return err

@@ -1,4 +1,4 @@
-package config
+package keyedit
 
 import (
 	"fmt"
@@ -8,6 +8,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/llmsup/llmsup/cmd/internal/config"
 )
 
 // TestKeyFile: a file keeps its mode and owner, a link stays one, and edits at the
@@ -37,17 +39,17 @@ func TestKeyFile(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range 8 {
 		all.Go(func() {
-			_, hash := NewClientKey()
-			if err := AddClientKey(link, fmt.Sprint("key", i), ClientKey{SHA256: hash}); err != nil {
+			_, hash := config.NewClientKey()
+			if err := Add(link, fmt.Sprint("key", i), config.ClientKey{SHA256: hash}); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	all.Wait()
-	if left, err := RevokeClientKey(link, "key3"); err != nil || left != 7 {
+	if left, err := Revoke(link, "key3"); err != nil || left != 7 {
 		t.Errorf("%d left, %v", left, err)
 	}
-	keys, err := ClientKeys(link)
+	keys, err := List(link)
 	if err != nil || len(keys) != 7 {
 		t.Errorf("%d keys, %v", len(keys), err)
 	}
@@ -64,7 +66,7 @@ func TestKeyFile(t *testing.T) {
 	if entries, _ := os.ReadDir(filepath.Dir(path)); len(entries) != 1 {
 		t.Errorf("files are left: %v", entries)
 	}
-	if _, err := RevokeClientKey(filepath.Join(dir, "real"), "x"); err == nil {
+	if _, err := Revoke(filepath.Join(dir, "real"), "x"); err == nil {
 		t.Error("a folder")
 	}
 }
@@ -75,7 +77,7 @@ func TestKeyFileNotWritten(t *testing.T) {
 	if err := os.WriteFile(path, []byte("keys:\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	err := AddClientKey(path, "x", ClientKey{SHA256: hashOfA})
+	err := Add(path, "x", config.ClientKey{SHA256: hashOfA})
 	if want := "configuration " + path + " can't be written: file name too long; nothing was changed; "; err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("%v\nwant %s", err, want)
 	}

@@ -1,4 +1,4 @@
-package config
+package keyedit
 
 import (
 	"bytes"
@@ -7,7 +7,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// This file finds its way in YAML's flow style, such as {a: [b, c]}.
+// This file edits YAML's flow style, such as {a: [b, c]}.
 
 func isFlow(node *yaml.Node) bool { return node.Style&yaml.FlowStyle != 0 }
 
@@ -31,8 +31,8 @@ func (t *keyText) insertFlow(mapping *yaml.Node, entry string) ([]byte, error) {
 	return t.replace(end, end, ", "+entry), nil
 }
 
-// flowEntry returns where a key of a mapping such as {a: 1, b: 2} begins and
-// ends, with the comma that it does not leave behind.
+// flowEntry returns where a key of a mapping such as {a: 1, b: 2} begins and ends, with
+// the comma that goes with it.
 func (t *keyText) flowEntry(i int) (from, to int, err error) {
 	from = t.offset(t.keys.Content[2*i])
 	to, next := t.flowEnd(from)
@@ -57,9 +57,9 @@ func (t *keyText) flowEntry(i int) (from, to int, err error) {
 	return from, to, nil
 }
 
-// flowEnd returns where a value in flow style ends that begins at an offset,
-// with its key if it begins there, and where the comma or bracket is that
-// follows in the collection around it; len(raw) = none.
+// flowEnd returns the end of the value in flow style (or of the key and its value) that
+// begins at an offset, and the position of the comma or bracket that follows it in the
+// collection around it; len(raw) = none.
 func (t *keyText) flowEnd(at int) (end, next int) {
 	depth, separated := 0, true // separated: a quote may begin here
 	closed := false             // the value was a collection, and has ended
@@ -90,7 +90,7 @@ func (t *keyText) flowEnd(at int) (end, next int) {
 	return end, len(t.raw)
 }
 
-// quoteEnd returns where the quote ends that begins at an offset.
+// quoteEnd returns the end of the quote that begins at an offset.
 func (t *keyText) quoteEnd(at int) int {
 	quote := t.raw[at]
 	for i := at + 1; i < len(t.raw); i++ {
@@ -106,8 +106,8 @@ func (t *keyText) quoteEnd(at int) int {
 	return len(t.raw) - 1
 }
 
-// lastFlowLine returns the line in which the last flow collection of a value
-// ends: its bracket may stand further to the left than the key.
+// lastFlowLine returns the line in which the last flow collection of a value ends: its
+// bracket may be further to the left than the key.
 func (t *keyText) lastFlowLine(node *yaml.Node) int {
 	if node.Kind == yaml.AliasNode || len(node.Content) == 0 {
 		return 0

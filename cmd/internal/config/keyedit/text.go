@@ -1,4 +1,4 @@
-package config
+package keyedit
 
 import (
 	"bytes"
@@ -11,14 +11,16 @@ import (
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/llmsup/llmsup/cmd/internal/config"
 )
 
-// errNotEditable means that the keys of a file are written in a form whose text
-// addKey and revokeKey do not change: an alias, a merge, or a rare notation.
+// errNotEditable means that the file has its keys in a form that addKey and revokeKey do
+// not edit: an alias, a merge, or a rare notation.
 var errNotEditable = errors.New("the keys are written in a form that llmsup does not edit")
 
-// keyText is the text of a configuration file, and where its keys stand in it.
-// Edits insert or cut one range of it; every other byte stays.
+// keyText is the text of a configuration file, with the position of its keys. An edit
+// inserts or cuts one range and keeps every other byte.
 type keyText struct {
 	raw  []byte // without a byte order mark
 	ends []int  // where each line ends, its line break included
@@ -27,7 +29,7 @@ type keyText struct {
 	keys *yaml.Node // its value
 }
 
-// lineBreak is what the YAML library counts as one.
+// lineBreak matches what the YAML library counts as a line break.
 var lineBreak = regexp.MustCompile("\r\n|[\r\n\u0085\u2028\u2029]")
 
 const byteOrderMark = "\uFEFF"
@@ -60,7 +62,7 @@ func readKeyText(raw []byte) (*keyText, error) {
 func isNull(node *yaml.Node) bool { return node.Kind == yaml.ScalarNode && node.Tag == "!!null" }
 
 // add returns the text with a key.
-func (t *keyText) add(name string, key ClientKey) ([]byte, error) {
+func (t *keyText) add(name string, key config.ClientKey) ([]byte, error) {
 	entry := key.Entry(name)
 	switch {
 	case t.root == nil, t.name == nil && t.root.Kind == yaml.MappingNode && !isFlow(t.root):
@@ -88,8 +90,7 @@ func (t *keyText) add(name string, key ClientKey) ([]byte, error) {
 	return t.insertLines(end, strings.Repeat(" ", t.keys.Content[2*last].Column-1)+entry), nil
 }
 
-// insertLines inserts whole lines. The file has a line break at its end
-// afterwards if it had one before.
+// insertLines inserts whole lines. A file that ended with a line break still does.
 func (t *keyText) insertLines(at int, lines ...string) []byte {
 	eol := "\n"
 	if end := t.ends[0]; bytes.HasSuffix(t.raw[:end], []byte("\r\n")) {
@@ -161,8 +162,8 @@ func (t *keyText) lineAt(offset int) int {
 	return min(n, len(t.ends)-1)
 }
 
-// commentsAbove returns where the comment lines begin that stand directly above
-// a line with its indentation; without any, where the line begins.
+// commentsAbove returns where the comment lines begin that are directly above a line and
+// have its indentation; without any, where the line begins.
 func (t *keyText) commentsAbove(n int) int {
 	indent := func(n int) string {
 		return t.line(n)[:len(t.line(n))-len(strings.TrimLeft(t.line(n), " \t"))]
@@ -193,16 +194,15 @@ func (t *keyText) offset(node *yaml.Node) int {
 	return at
 }
 
-// isFirst says whether only spaces stand before an offset in its line.
+// isFirst reports whether only spaces precede an offset in its line.
 func (t *keyText) isFirst(at int) bool {
 	return strings.Trim(string(t.raw[t.begin(t.lineAt(at)):at]), " \t") == ""
 }
 
-// editKeys applies an edit to the text of a configuration file. It returns an
-// error unless both texts are valid and have the same values, but for the keys,
-// which change as want does.
-func editKeys(file string, raw []byte, edit func(*keyText) ([]byte, error), want func(keys map[string]any)) ([]byte, *Config, error) {
-	before, err := Parse(file, raw)
+// editKeys applies an edit to the text of a configuration file. It returns an error
+// unless both texts are valid and differ only in their keys, as want changes them.
+func editKeys(file string, raw []byte, edit func(*keyText) ([]byte, error), want func(keys map[string]any)) ([]byte, *config.Config, error) {
+	before, err := config.Parse(file, raw)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -219,27 +219,19 @@ func editKeys(file string, raw []byte, edit func(*keyText) ([]byte, error), want
 		return nil, nil, err
 	}
 	edited = slices.Concat(mark, edited)
-	after, err := Parse(file, edited)
-	if err != nil || !sameBut(raw, edited, want) {
+	after, err := config.Parse(file, edited)
+	if err != nil || !sameAfter(raw, edited, want) {
 		return nil, nil, errNotEditable
 	}
 	if err := after.ValidateKeyUse(); err != nil && before.ValidateKeyUse() == nil {
-		return nil, nil, fmt.Errorf("nothing was changed, because llmsup would refuse the file: %w", err)
+		return nil, nil, fmt.Errorf("nothing was changed, because llmsup would reject the file: %w", err)
 	}
 	return edited, after, nil
 }
 
-// ValidateKeyUse checks all that depends on which keys there are.
-func (c *Config) ValidateKeyUse() error {
-	if err := c.validateAccess(); err != nil {
-		return err
-	}
-	return c.validateAccounting()
-}
-
-// sameBut says whether two texts have the same values, once want has been applied
-// to the keys of the first.
-func sameBut(before, after []byte, want func(keys map[string]any)) bool {
+// sameAfter reports whether two texts have the same values once want has changed the keys
+// of the first.
+func sameAfter(before, after []byte, want func(keys map[string]any)) bool {
 	type values struct {
 		Keys map[string]any `yaml:"keys"`
 		Rest map[string]any `yaml:",inline"`

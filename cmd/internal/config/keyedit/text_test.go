@@ -1,4 +1,4 @@
-package config
+package keyedit
 
 import (
 	"reflect"
@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/llmsup/llmsup/cmd/internal/config"
 )
 
 const (
@@ -68,9 +70,9 @@ func TestRevoke(t *testing.T) {
 		"one over a merged one":      {"keys:\n  <<: {a: AA}\n  a: CC\n  b: BB\n", "", "f.yaml:3: keys.a: the keys are"},
 		"a question mark":            {"keys:\n  ? a\n  : AA\n  b: BB\n", "", "f.yaml:2: keys.a: the keys are"},
 		"an anchor at the name":      {"keys:\n  &a a: AA\n  b: BB\n", "keys:\n  b: BB\n", ""},
-		"the last, for all machines": {"listen: :8000\nkeys:\n  a: AA\n", "", "nothing was changed, because llmsup would refuse the file: f.yaml:1: listen: other machines can reach \":8000\", and there are no keys"},
+		"the last, for all machines": {"listen: :8000\nkeys:\n  a: AA\n", "", "nothing was changed, because llmsup would reject the file: f.yaml:1: listen: other machines can reach \":8000\", and there are no keys"},
 		"all may call":               {"listen: :8000\ninsecure_no_auth: true\nkeys:\n  a: AA\n", "listen: :8000\ninsecure_no_auth: true\nkeys:\n", ""},
-		"one with a budget":          {"keys: {a: AA, b: BB}\nbudget: {per_key: {a: {daily: 1}}}\n", "", "nothing was changed, because llmsup would refuse the file: f.yaml:2: budget.per_key: there is no key \"a\"; keys has b"},
+		"one with a budget":          {"keys: {a: AA, b: BB}\nbudget: {per_key: {a: {daily: 1}}}\n", "", "nothing was changed, because llmsup would reject the file: f.yaml:2: budget.per_key: there is no key \"a\"; keys has b"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, _, err := revokeKey("f.yaml", []byte(withHashes(tc.before)), "a")
@@ -105,7 +107,7 @@ func TestAdd(t *testing.T) {
 		"a byte order mark":     {"\uFEFFmax_body: 1MiB\n", "\uFEFFmax_body: 1MiB\nkeys:\n  " + a + "\n", ""},
 		"for the first time":    {"listen: :8000\n", "listen: :8000\nkeys:\n  " + a + "\n", ""},
 		"the same name":         {"# x\nkeys: {a: BB}\n", "", "f.yaml:2: keys.a: there is a key of this name; choose another name, or revoke that key first (llmsup key revoke a)"},
-		"the same hash":         {"keys: {b: AA}\n", "", "nothing was changed, because llmsup would refuse the file: f.yaml:1: keys.b.sha256: a has the same key"},
+		"the same hash":         {"keys: {b: AA}\n", "", "nothing was changed, because llmsup would reject the file: f.yaml:1: keys.b.sha256: a has the same key"},
 		"an alias":              {"budget: {per_key: &k {}}\nkeys: *k\n", "", "f.yaml: the keys are written in a form that llmsup does not edit; run llmsup key new without --add, and put its lines into the file by hand"},
 		"a word for nothing":    {"keys: ~\n", "", "f.yaml: the keys are written"},
 		"after a document":      {"max_body: 1MiB\n...\n", "", "f.yaml: the keys are written"},
@@ -115,7 +117,7 @@ func TestAdd(t *testing.T) {
 		"another encoding that": {"\xff\xfe#\x00\n\x00", "", "f.yaml: the keys are written"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, _, err := addKey("f.yaml", []byte(withHashes(tc.before)), "a", ClientKey{SHA256: hashOfA})
+			got, _, err := addKey("f.yaml", []byte(withHashes(tc.before)), "a", config.ClientKey{SHA256: hashOfA})
 			if string(got) != withHashes(tc.after) || (err == nil) != (tc.err == "") || err != nil && !strings.HasPrefix(err.Error(), tc.err) {
 				t.Errorf("%v\n%s\nwant %s\n%s", err, got, tc.err, withHashes(tc.after))
 			}
@@ -125,17 +127,17 @@ func TestAdd(t *testing.T) {
 
 // TestEntry: what is written is what is read.
 func TestEntry(t *testing.T) {
-	for name, k := range map[string]ClientKey{
+	for name, k := range map[string]config.ClientKey{
 		"on": {}, "null": {}, "123": {}, "1e3": {}, "0x1f": {}, "a.b-c_d": {FreeOnly: new(false)}, "true": {FreeOnly: new(true)},
 		"x": {Routes: []string{"local", "local/*", "a: b"[:2], "~", "*", "&x", "a,b", "{}", "ü\"'\\", "no", "#x"}},
 	} {
 		k.SHA256 = hashOfA
 		text := "keys:\n  " + k.Entry(name) + "\n"
-		if c, err := Parse("f.yaml", []byte(text)); err != nil || !reflect.DeepEqual(c.Keys, map[string]ClientKey{name: k}) {
+		if c, err := config.Parse("f.yaml", []byte(text)); err != nil || !reflect.DeepEqual(c.Keys, map[string]config.ClientKey{name: k}) {
 			t.Errorf("%v\n%s", err, text)
 		}
 	}
-	if got := (ClientKey{SHA256: "x", Routes: []string{"local", "local/*"}}).Entry("crawler"); got != `crawler: {sha256: "x", routes: [local, "local/*"]}` {
+	if got := (config.ClientKey{SHA256: "x", Routes: []string{"local", "local/*"}}).Entry("crawler"); got != `crawler: {sha256: "x", routes: [local, "local/*"]}` {
 		t.Error(got)
 	}
 }
@@ -152,13 +154,13 @@ func FuzzKeys(f *testing.F) {
 		f.Add([]byte(withHashes(seed)), "new")
 	}
 	f.Fuzz(func(t *testing.T, raw []byte, name string) {
-		if !ValidClientName(name) {
+		if !config.ValidClientName(name) {
 			return
 		}
 		if got, _, err := revokeKey("f.yaml", raw, name); err == nil {
 			checkEdit(t, raw, got, func(keys map[string]any) { delete(keys, name) })
 		}
-		got, _, err := addKey("f.yaml", raw, name, ClientKey{SHA256: hashOfA, Routes: []string{"local", "local/*"}})
+		got, _, err := addKey("f.yaml", raw, name, config.ClientKey{SHA256: hashOfA, Routes: []string{"local", "local/*"}})
 		if err != nil {
 			return
 		}

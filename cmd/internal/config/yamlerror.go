@@ -1,0 +1,81 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/llmsup/llmsup/models"
+)
+
+var (
+	unknownKey     = regexp.MustCompile(`^line (\d+): field (.+) not found in type (\S+)$`)
+	duplicateKey   = regexp.MustCompile(`^line (\d+): mapping key (.+) already defined at line (\d+)$`)
+	wrongType      = regexp.MustCompile(`(?s)^line (\d+): cannot unmarshal .* into (\S+)$`)
+	lineAndMessage = regexp.MustCompile(`(?s)^(?:yaml: )?line (\d+): (.*)$`)
+	quoted         = regexp.MustCompile("(?s)(anchor) '.*?'|(map key): .*|`.*` ") // the library quotes the file
+)
+
+// expected describes the value that a Go type takes.
+var expected = map[string]string{
+	"string": "one line of text", "int": "a whole number", "time.Duration": "a duration, as in 60s or 2m",
+	"bool":     "true or false",
+	"[]string": "a list, as in [--flash-attn, \"on\"]",
+
+	"[]models.Fallback": "a list, as in [{to: box2}, {to: openrouter, model: qwen/qwen-2.5-14b-instruct}]",
+	"models.Fallback":   "a backend and the model's name there, as in {to: openrouter, model: qwen/qwen-2.5-14b-instruct}",
+	"models.Billing":    "metered or free",
+}
+
+// explainYAML turns the YAML library's errors into sentences for the operator: the
+// file, the line, what is wrong and what would be right. It does not repeat values,
+// since a key may have been pasted in the wrong place.
+func explainYAML(path string, err error) error {
+	text := err.Error()
+	var typeErr *yaml.TypeError
+	if errors.As(err, &typeErr) && len(typeErr.Errors) > 0 {
+		text = typeErr.Errors[0]
+	}
+	if m := unknownKey.FindStringSubmatch(text); m != nil {
+		return fmt.Errorf("%s:%s: unknown key %s%s", path, m[1], QuoteSafe(m[2]), suggest(m[2], m[3]))
+	}
+	if m := duplicateKey.FindStringSubmatch(text); m != nil {
+		return fmt.Errorf("%s:%s: the key %s is there twice, first in line %s; keep one", path, m[1], quoteSafeKey(m[2]), m[3])
+	}
+	if m := wrongType.FindStringSubmatch(text); m != nil {
+		want, ok := expected[m[2]]
+		if !ok {
+			want = "keys and values, indented below"
+		}
+		return fmt.Errorf("%s:%s: wrong kind of value; want %s", path, m[1], want)
+	}
+	if value, ok := errors.AsType[*valueError](err); ok {
+		return fmt.Errorf("%s:%d: wrong value; want %s", path, value.line, value.want)
+	}
+	text = quoted.ReplaceAllString(text, "$1$2")
+	if m := lineAndMessage.FindStringSubmatch(text); m != nil {
+		return fmt.Errorf("%s:%s: this is not YAML: %s", path, m[1], m[2])
+	}
+	return fmt.Errorf("%s: this is not YAML: %s", path, strings.TrimPrefix(text, "yaml: "))
+}
+
+// quoteSafeKey is QuoteSafe for a key that the library has quoted.
+func quoteSafeKey(quoted string) string {
+	if key, err := strconv.Unquote(quoted); err == nil {
+		return QuoteSafe(key)
+	}
+	return QuoteSafe(quoted)
+}
+
+// knownKeys are the keys of each type that a file is decoded into, by the type's name
+// in the YAML library's errors.
+var knownKeys = map[string][]string{
+	"config.Config": yamlKeys(Config{}), "config.Server": yamlKeys(Server{}),
+	"models.Upstream": yamlKeys(models.Upstream{}), "models.Route": yamlKeys(models.Route{}), "models.Fallback": yamlKeys(models.Fallback{}), "config.GPU": yamlKeys(GPU{}),
+	"config.ClientKey": yamlKeys(ClientKey{}),
+	"config.Ledger":    yamlKeys(Ledger{}), "config.Budget": append(yamlKeys(Limits{}), yamlKeys(Budget{})...), "config.Limits": yamlKeys(Limits{}), "config.ModelPrices": yamlKeys(ModelPrices{}),
+}
