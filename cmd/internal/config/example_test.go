@@ -40,7 +40,7 @@ func TestExample(t *testing.T) {
 	}
 	text := string(raw)
 	explicit := defaultLine.ReplaceAllString(text, "$1$2")
-	c, full := loadExample(t, text), loadExample(t, explicit)
+	c, full := loadExample(t, exampleFile, text), loadExample(t, exampleFile, explicit)
 
 	var root yaml.Node
 	if err := yaml.Unmarshal([]byte(explicit), &root); err != nil {
@@ -72,8 +72,21 @@ func TestExample(t *testing.T) {
 	}
 }
 
-// loadExample loads a text as llmsup does, and completes it. An unknown key is an error.
-func loadExample(t *testing.T, text string) *Config {
+// The configuration in README.md is valid.
+func TestReadme(t *testing.T) {
+	raw, err := os.ReadFile("../../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(raw), -1)
+	if len(blocks) != 1 {
+		t.Fatalf("README.md has %d configurations, want 1", len(blocks))
+	}
+	loadExample(t, "README.md", blocks[0][1])
+}
+
+// loadExample loads the text of a file as llmsup does, and completes it. An unknown key is an error.
+func loadExample(t *testing.T, from, text string) *Config {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "llmsup.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -84,7 +97,7 @@ func loadExample(t *testing.T, text string) *Config {
 		err = c.Resolve(func(string) string { return "" })
 	}
 	if err != nil {
-		t.Fatalf("%s: %v", exampleFile, err)
+		t.Fatalf("%s: %v", from, err)
 	}
 	return c
 }
