@@ -4,79 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-
-	"github.com/llmsup/llmsup/router/resume"
 )
-
-// TestEcho: what a continuation repeats of the text before it is taken out, in
-// whatever pieces it comes; what is new stays, and so does the text's own space.
-func TestEcho(t *testing.T) {
-	const before = " 1, of a list that is long enough"
-	for name, tc := range map[string]struct{ before, more, finish, want string }{
-		"nothing again":               {before, ", and 2", "stop", ", and 2"},
-		"all of it again":             {before, before + ", and 2", "stop", ", and 2"},
-		"without its space":           {before, strings.TrimSpace(before) + ", and 2", "stop", ", and 2"},
-		"with other space":            {before, "\n\n" + before + ", and 2", "stop", ", and 2"},
-		"new, with space":             {before, "\n\n2", "stop", "\n\n2"},
-		"only space":                  {before, " \n", "stop", " \n"},
-		"begins alike, and is new":    {before, " 1, of a list that ends", "stop", " 1, of a list that ends"},
-		"ends within, by itself":      {before, " 1, of a list that is", "stop", " 1, of a list that is"},
-		"ends within, for its limit":  {before, " 1, of a list that is", "length", ""},
-		"begins alike, for its limit": {before, " 1, of", "length", " 1, of"},
-		"again, and not a word more":  {before, before, "stop", ""},
-		"too short to tell":           {" 1 1 1", " 1 1 1 1", "stop", " 1 1 1 1"},
-		"a short sentence":            {"The capital of France", "The capital of France is Paris.", "stop", " is Paris."},
-		"nothing":                     {before, "", "stop", ""},
-	} {
-		for size := 1; size <= len(tc.more)+1; size++ {
-			e := resume.NewOverlapFilter(tc.before)
-			var got strings.Builder
-			for rest := tc.more; rest != ""; {
-				n := min(size, len(rest))
-				got.WriteString(e.Filter(rest[:n]))
-				rest = rest[n:]
-			}
-			got.WriteString(e.Flush(tc.finish))
-			if got.String() != tc.want {
-				t.Errorf("%s, in pieces of %d: %q, want %q", name, size, got.String(), tc.want)
-			}
-		}
-	}
-}
-
-// TestStoryOfAlikeEvents: an event that differs from the last one in its text alone
-// is heard as any other.
-func TestStoryOfAlikeEvents(t *testing.T) {
-	event := func(created int, text, finish string) string {
-		return fmt.Sprintf(`{"choices":[{"finish_reason":%s,"index":0,"delta":{"content":%s}}],"created":%d,"id":"x","model":"m"}`, finish, text, created)
-	}
-	s := resume.Transcript{Dialect: resume.ChatText{}}
-	var want strings.Builder
-	for i, text := range []string{" 1", " 2", `a \"quoted\" one`, " 3", `back\\slash`, "}],", " 4", "", `é`, `é`, " 5", `"`, " 6"} {
-		quoted := `"` + text + `"`
-		if text == `"` {
-			quoted = `"\""`
-		}
-		s.Observe([]byte(event(i/5, quoted, "null")))
-		want.WriteString(strings.NewReplacer(`\"`, `"`, `\\`, `\`, `é`, "é").Replace(text))
-	}
-	if s.Text.String() != want.String() || s.Tokens != 12 || s.NotResumable != "" || s.Finish != "" || s.Header.ID != "x" {
-		t.Errorf("%q, %d tokens, spoiled %q, finish %q; want %q", s.Text.String(), s.Tokens, s.NotResumable, s.Finish, want.String())
-	}
-	s.Observe([]byte(`{"choices":[{"finish_reason":null,"index":0,"delta":{"content":" 7","tool_calls":[{}]}}],"created":2,"id":"x","model":"m"}`))
-	if s.NotResumable == "" {
-		t.Error("a tool call between texts is not noticed")
-	}
-	s = resume.Transcript{Dialect: resume.ChatText{}}
-	s.Observe([]byte(event(0, `" 1"`, "null")))
-	s.Observe([]byte(event(0, `" 2"`, `"stop"`)))
-	if s.Finish != "stop" || s.Text.String() != " 1 2" {
-		t.Errorf("finish %q, %q", s.Finish, s.Text.String())
-	}
-	if allocs := testing.AllocsPerRun(100, func() { s.Observe([]byte(event(0, `" 1"`, "null"))) }); s.Text.Len() == 0 || allocs > 20 {
-		t.Errorf("%g allocations", allocs)
-	}
-}
 
 // TestDegradedIsBetterThanNobody: a degraded server is asked when the fallback has
 // failed; nobody pays for that twice.

@@ -57,7 +57,7 @@ func (r *resumption) resume(ctx context.Context, w http.ResponseWriter) error {
 	case r.story.Finish != "": // it was whole but for its end mark
 		return r.end(w, wantsUsage, r.known())
 	case left == 0:
-		if err := r.finish(w, r.story.Dialect.OutOfTokens()); err != nil {
+		if err := r.finish(w, r.story.Dialect.OutOfTokens); err != nil {
 			return err
 		}
 		return r.end(w, wantsUsage, r.known())

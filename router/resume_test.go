@@ -11,7 +11,6 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/models"
-	"github.com/llmsup/llmsup/router/resume"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -254,21 +253,6 @@ func TestResumedMetric(t *testing.T) {
 			}
 			t.Error("it is not counted")
 		})
-	}
-}
-
-// TestEchoIsLinear: what is held back is not compared anew with each piece.
-func TestEchoIsLinear(t *testing.T) {
-	before := strings.Repeat("1234567", 1<<20/7)
-	e := resume.NewOverlapFilter(before)
-	began := time.Now()
-	var out strings.Builder
-	for at := 0; at < len(before); at += 2 {
-		out.WriteString(e.Filter(before[at:min(at+2, len(before))]))
-	}
-	out.WriteString(e.Filter("new") + e.Flush("stop"))
-	if took := time.Since(began); out.String() != "new" || took > 3*time.Second {
-		t.Errorf("%d bytes after %s", out.Len(), took)
 	}
 }
 
