@@ -72,8 +72,8 @@ func TestFlags(t *testing.T) {
 		"a number that is too long":    {qwen, "-b 4294967296", nil},
 		"flash attention, by its name": {qwen, "-fa on", nil},
 		"flash attention, left open":   {qwen, "--flash-attn auto", nil},
-		// 40 heads, the mask, and 4 x 5120, of 512 tokens.
-		"no flash attention": {qwen, "-fa off", func(n *Need) { n.Compute = 256*mib + 512*4*(40*ctx+ctx+4*5120) }},
+		// 40 heads, the mask, and 5 x 5120, of 512 tokens.
+		"no flash attention": {qwen, "-fa off", func(n *Need) { n.Compute = 256*mib + 512*4*(40*ctx+ctx+5*5120) }},
 
 		"slots apart":               {qwen, "-np 3", kv(1584)}, // 8192/3 is rounded up to 2816
 		"slots apart, of one cache": {qwen, "-np 3 -kvu", nil},

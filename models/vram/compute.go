@@ -6,30 +6,77 @@ const driver = 256 << 20
 
 // compute returns the bytes of buffers for computing, and of the driver.
 //
-// llama.cpp plans its graph for a full micro-batch, and the buffer has the size
-// of the graph's widest place. For most models that is the output, with a
-// probability for each token of the vocabulary; it can be a feed-forward network
-// or, without flash attention, the scores of all tokens with all others.
+// llama.cpp plans its graph for a full micro-batch, and the buffer has the size of
+// the graph's widest place. In builds from before June 2026 that is usually the
+// output, with a probability for each token of the vocabulary; later builds plan for
+// one token of each slot there. The estimate allows for both.
 func (m *model) compute() uint64 {
 	embedding := uint64(m.Embedding)
-	floats := func(perToken uint64) uint64 { return mul(m.batch, perToken, 4) }
-
 	output := uint64(0)
 	if !m.encoder() {
-		output = floats(add(uint64(m.Vocabulary), embedding))
+		output = m.floats(add(uint64(m.Vocabulary), embedding))
 	}
-	// What comes in and what goes out, at the gate and at the way up.
-	network := floats(add(mul(2, m.widest), mul(2, embedding)))
-	// A mask, and the residual in some four states.
-	attention := floats(add(m.ctx, mul(4, embedding)))
+	network := max(add(m.mask(), m.floats(m.widest())), m.recurrent())
+	attention := add(m.mask(), m.floats(mul(5, embedding)))
 	if m.flashOff {
-		attention = add(attention, floats(mul(uint64(m.Heads), m.ctx)))
+		attention = add(attention, m.floats(mul(uint64(m.Heads), m.ctx)))
 	}
 	// Weights that stay in the CPU's memory are copied over to compute a prompt.
 	if !m.noOpOffload {
 		network = add(network, m.moved)
 	}
 	return add(max(output, network, attention), m.scratch(), driver)
+}
+
+// floats returns the bytes of so many numbers for each token of a micro-batch.
+func (m *model) floats(perToken uint64) uint64 { return mul(m.batch, perToken, 4) }
+
+// mask returns the bytes of the attention masks: one for all layers with a window,
+// one for all others.
+func (m *model) mask() uint64 {
+	element := uint64(2)
+	if m.flashOff {
+		element = 4
+	}
+	var full, windowed uint64
+	for layer := m.first; layer < m.Layers; layer++ {
+		switch keys, values := m.elements(layer); {
+		case keys == 0 && values == 0:
+		case m.windowed(layer):
+			windowed = m.cells(layer)
+		default:
+			full = m.ctx
+		}
+	}
+	return mul(m.batch, add(full, windowed), element)
+}
+
+// widest returns the numbers that are kept of one token at once, in the layer with
+// the most. The residual and its norms count as so many embeddings; models/README.md
+// compares the sums with llama-server's.
+func (m *model) widest() uint64 {
+	embedding, used := uint64(m.Embedding), max(uint64(m.ExpertsUsed), 1)
+	var most uint64
+	for _, p := range m.parts {
+		most = max(most, add(p.dense.numbers(), mul(5, embedding)))
+		if experts := p.experts.numbers(); experts > 0 {
+			most = max(most, add(mul(used, experts), mul(5, embedding)))
+			most = max(most, mul(add(mul(2, used), 6), embedding)) // what the experts return, and the same by weight
+		}
+	}
+	return most
+}
+
+// recurrent returns the bytes for computing a layer that keeps a state: the tokens, and
+// the states of all slots before and after them.
+func (m *model) recurrent() uint64 {
+	var most uint64
+	for layer := range m.parts {
+		if state := m.state(uint32(layer)); state > 0 {
+			most = max(most, add(m.floats(mul(5, add(uint64(m.Memory.StateInner), uint64(m.Embedding)))), mul(2, state)))
+		}
+	}
+	return most
 }
 
 // scratch returns the bytes that flash attention takes to read a quantised cache:

@@ -1,6 +1,7 @@
 package vram
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/llmsup/llmsup/models/gguf"
@@ -11,18 +12,45 @@ type model struct {
 	*gguf.Header
 	options
 
-	first  uint32 // the first offloaded layer; Layers = the output alone
-	ctx    uint64 // tokens of one stream
-	batch  uint64 // tokens computed at once
-	parts  []part // by layer
-	widest uint64 // elements that a feed-forward network makes of one token
-	moved  uint64 // bytes of the largest weight that stays in the CPU's memory
+	first uint32 // the first offloaded layer; Layers = the output alone
+	ctx   uint64 // tokens of one stream
+	batch uint64 // tokens computed at once
+	parts []part // by layer
+	moved uint64 // bytes of the largest weight that stays in the CPU's memory
 }
 
-// part is what a layer is made of, as its tensors' names tell.
+// part is what a layer is made of, by its tensors' names.
 type part struct {
-	state bool // it keeps a state (Mamba, RWKV, LFM2's short convolutions, delta nets)
-	keys  bool // it projects keys of its own
+	state   bool // it keeps a state (Mamba, RWKV, LFM2's short convolutions, delta nets)
+	keys    bool // it projects keys of its own
+	dense   network
+	experts network // one of them
+}
+
+// network is the width of a feed-forward network, in elements of one token.
+type network struct {
+	made uint64 // by the gate and the projection up
+	read uint64 // by the projection down
+}
+
+// numbers returns how many are kept at once. An activation without a gate overwrites
+// what it is computed of; one with a gate needs room for its result.
+func (n network) numbers() uint64 {
+	if n.made <= n.read {
+		return n.made
+	}
+	return add(n.made, n.read)
+}
+
+// add takes one tensor into account; name is without the layer's prefix.
+func (n *network) add(name string, t *gguf.Tensor) {
+	switch {
+	case strings.HasPrefix(name, "ffn_gate_inp"), !strings.HasSuffix(name, ".weight"): // the experts' router, and biases
+	case strings.HasPrefix(name, "ffn_up"), strings.HasPrefix(name, "ffn_gate"):
+		n.made = add(n.made, t.Dims[1])
+	case strings.HasPrefix(name, "ffn_down"):
+		n.read = add(n.read, t.Dims[0])
+	}
 }
 
 // stateTensors are what only recurrent layers have (src/llama-arch.cpp).
@@ -44,35 +72,29 @@ func (m *model) shape(ctx int) {
 	}
 	m.parts = make([]part, m.Layers)
 	for i := range m.Tensors {
-		m.look(&m.Tensors[i])
+		m.inspect(&m.Tensors[i])
 	}
 }
 
-// look takes note of one tensor.
-func (m *model) look(t *gguf.Tensor) {
+// inspect notes what one tensor shows of its layer.
+func (m *model) inspect(t *gguf.Tensor) {
 	layer, inLayer := t.Layer(m.Layers)
-	if inLayer {
-		_, name, _ := strings.Cut(strings.TrimPrefix(t.Name, "blk."), ".")
-		for _, start := range stateTensors {
-			if strings.HasPrefix(name, start) {
-				m.parts[layer].state = true
-			}
-		}
-		if name == "attn_k.weight" {
-			m.parts[layer].keys = true
-		}
-	}
-	if len(t.Dims) < 2 || m.skipped(layer, inLayer) {
+	if !inLayer {
 		return
 	}
-	if inLayer && strings.Contains(t.Name, ".ffn_up") {
-		width := t.Dims[1]
-		if t.Expert() {
-			width = mul(width, max(uint64(m.ExpertsUsed), 1))
-		}
-		m.widest = max(m.widest, width)
+	_, name, _ := strings.Cut(strings.TrimPrefix(t.Name, "blk."), ".")
+	p := &m.parts[layer]
+	p.state = p.state || slices.ContainsFunc(stateTensors, func(start string) bool { return strings.HasPrefix(name, start) })
+	p.keys = p.keys || name == "attn_k.weight"
+	if len(t.Dims) < 2 || m.skipped(layer, true) {
+		return
 	}
-	if inLayer && (layer < m.first || m.expertsStay(layer) && t.Expert()) {
+	if t.Expert() {
+		p.experts.add(name, t)
+	} else {
+		p.dense.add(name, t)
+	}
+	if layer < m.first || m.expertsStay(layer) && t.Expert() {
 		m.moved = max(m.moved, t.Bytes)
 	}
 }
