@@ -185,7 +185,7 @@ func TestReloadMoney(t *testing.T) {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
 	file.write(c.config(""))
-	if code, out := in.reload(); code != 0 || !strings.Contains(out, "budget.daily: no limit any more\n") {
+	if code, out := in.reload(); code != 0 || !strings.Contains(out, "budget.daily: limit removed\n") {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
 	if r := in.chat("gpt-4o", ""); r.status != 200 {

@@ -15,20 +15,20 @@ const (
 	maxShutdownGrace = time.Hour
 )
 
-// Loopback says whether only this machine can reach the endpoint. A name other
-// than localhost may mean anything.
+// Loopback reports whether only this machine can reach the endpoint. Host names other
+// than localhost count as reachable.
 func (c *Config) Loopback() bool {
 	host, _, err := net.SplitHostPort(c.Listen)
 	ip := net.ParseIP(host)
 	return err == nil && (strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback())
 }
 
-// Unauthenticated says whether machines besides this one can call, and need no key.
+// Unauthenticated reports whether other machines can call without a key.
 func (c *Config) Unauthenticated() bool { return !c.Loopback() && len(c.Keys) == 0 }
 
-// CheckHost says whether a call's Host is looked at. It keeps out web pages that
-// rebind their own name to this machine's address. They have no key, so with
-// keys only an operator who lists his hosts wants it.
+// CheckHost reports whether the Host header of calls is checked. The check rejects web
+// pages that rebind their own name to this machine's address. Such pages have no key, so
+// with keys there is a check only if the operator lists hosts.
 func (c *Config) CheckHost() bool {
 	return !slices.Contains(c.AllowedHosts, "*") && (len(c.Keys) == 0 || len(c.AllowedHosts) > 0)
 }
@@ -39,7 +39,7 @@ func (c *Config) validateAccess() error {
 	}
 	if c.Unauthenticated() && !c.InsecureNoAuth {
 		return c.positions.ifText(c.Listen, "listen").errorf([]string{"listen"},
-			"other machines can reach %q, and there are no keys: put the lines of \"llmsup key new NAME\" into llmsup.yaml, or pass --insecure-no-auth to let everybody in", c.Listen)
+			"other machines can reach %q, and there are no keys: add the lines of \"llmsup key new NAME\" to llmsup.yaml, or pass --insecure-no-auth to allow unauthenticated calls", c.Listen)
 	}
 	switch {
 	case c.MaxConnections < 1 || c.MaxConnections > maxConnections:
@@ -52,21 +52,21 @@ func (c *Config) validateAccess() error {
 	for i, text := range c.AllowedOrigins {
 		origin, ok := asOrigin(text)
 		if !ok {
-			return c.positions.errorf([]string{"allowed_origins"}, "wants origins, as in https://app.example.com or http://localhost:3000, or \"*\" for all; number %d is none", i+1)
+			return c.positions.errorf([]string{"allowed_origins"}, "number %d is not an origin (examples: https://app.example.com, http://localhost:3000, or \"*\" for all)", i+1)
 		}
 		c.AllowedOrigins[i] = origin
 	}
 	for i, host := range c.AllowedHosts {
 		if host == "" || strings.ContainsAny(host, " \t\r\n/:[]@") || strings.Contains(host, "*") && host != "*" {
-			return c.positions.errorf([]string{"allowed_hosts"}, "wants names of this machine without a port, as in llm.example.com, or \"*\" for all; number %d is none", i+1)
+			return c.positions.errorf([]string{"allowed_hosts"}, "number %d is not a host name without a port (example: llm.example.com, or \"*\" for all)", i+1)
 		}
 		c.AllowedHosts[i] = strings.ToLower(strings.TrimSuffix(host, "."))
 	}
 	return nil
 }
 
-// asOrigin writes an origin as browsers do: in lower case, and without the port
-// that its scheme has anyway.
+// asOrigin returns an origin as browsers write it: in lower case, and without the default
+// port of its scheme.
 func asOrigin(text string) (string, bool) {
 	if text == "*" {
 		return text, true

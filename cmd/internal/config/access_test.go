@@ -59,30 +59,30 @@ func TestNewClientKey(t *testing.T) {
 func TestDoorRefuses(t *testing.T) {
 	const secret = "llmsup-SECRETSECRETSECRETSECRETSE"
 	for name, tc := range map[string]struct{ text, want string }{
-		"a key for a hash":     {"keys:\n  tool: " + secret, `f.yaml:2: keys.tool.sha256: wants the SHA-256 of a key, 64 hex digits; "llmsup key new tool" makes both`},
-		"the same, long":       {"keys:\n  tool:\n    sha256: " + secret, "f.yaml:3: keys.tool.sha256: wants the SHA-256"},
-		"a key for a name":     {"listen: 127.0.0.1:1\nkeys:\n  " + secret + ": " + hashA, "f.yaml:3: keys: a key's name is made of"},
+		"a key for a hash":     {"keys:\n  tool: " + secret, `f.yaml:2: keys.tool.sha256: is not the SHA-256 of a key (64 hex digits); "llmsup key new tool" generates both`},
+		"the same, long":       {"keys:\n  tool:\n    sha256: " + secret, "f.yaml:3: keys.tool.sha256: is not the SHA-256"},
+		"a key for a name":     {"listen: 127.0.0.1:1\nkeys:\n  " + secret + ": " + hashA, "f.yaml:3: keys: a key's name has at most 100"},
 		"a key for a field":    {"keys:\n  tool: {" + secret + ": x}", "f.yaml:2: unknown key (not repeated, it may be a key)"},
 		"twice the same name":  {"keys:\n  " + secret + ": x\n  " + secret + ": y", "f.yaml:3: the key (not repeated, it may be a key) is there twice, first in line 2"},
 		"unknown field":        {"keys:\n  tool:\n    sha265: x", `f.yaml:3: unknown key "sha265"; did you mean "sha256"?`},
 		"doubled field":        {"keys:\n  tool:\n    sha256: x\n    sha256: y", `f.yaml:4: the key "sha256" is there twice, first in line 3`},
 		"a list":               {"keys: [" + secret + "]", "f.yaml:1: wrong kind of value; want keys and values, indented below"},
 		"a list for one":       {"keys:\n  tool: [" + secret + "]", "f.yaml:2: wrong value; want the SHA-256 of a key, or {sha256: ..., routes: [...]}"},
-		"nothing":              {"keys:\n  tool:", "f.yaml:2: keys.tool.sha256: wants the SHA-256"},
-		"one key twice":        {"keys:\n  a: " + hashB + "\n  b: " + strings.ToLower(hashB), "f.yaml:3: keys.b.sha256: a has the same key; make another one"},
+		"nothing":              {"keys:\n  tool:", "f.yaml:2: keys.tool.sha256: is not the SHA-256"},
+		"one key twice":        {"keys:\n  a: " + hashB + "\n  b: " + strings.ToLower(hashB), "f.yaml:3: keys.b.sha256: a has the same key; generate another one"},
 		"no routes":            {"keys: {a: {sha256: " + hashA + ", routes: []}}", "f.yaml:1: keys.a.routes: is empty"},
 		"routes of nothing":    {"keys:\n  a:\n    sha256: " + hashA + "\n    routes:", "f.yaml:4: keys.a.routes: has no value; list the models, or leave it out to allow all"},
 		"no operator":          {"keys: {a: {sha256: " + hashA + ", operator: maybe}}", "f.yaml:1: wrong kind of value; want true or false"},
-		"bad routes":           {"keys: {a: {sha256: " + hashA + ", routes: [\"\"]}}", "f.yaml:1: keys.a.routes: wants names of models"},
+		"bad routes":           {"keys: {a: {sha256: " + hashA + ", routes: [\"\"]}}", "f.yaml:1: keys.a.routes: takes model names"},
 		"routes of one":        {"keys: {a: {sha256: " + hashA + ", routes: local}}", "f.yaml:1: wrong kind of value; want a list"},
-		"all interfaces":       {"listen: 0.0.0.0:8000", `f.yaml:1: listen: other machines can reach "0.0.0.0:8000", and there are no keys: put the lines of "llmsup key new NAME" into llmsup.yaml, or pass --insecure-no-auth`},
+		"all interfaces":       {"listen: 0.0.0.0:8000", `f.yaml:1: listen: other machines can reach "0.0.0.0:8000", and there are no keys: add the lines of "llmsup key new NAME" to llmsup.yaml, or pass --insecure-no-auth`},
 		"no host":              {"listen: :8000", "f.yaml:1: listen: other machines"},
 		"a name":               {"listen: box:8000", "f.yaml:1: listen: other machines"},
 		"no bool":              {"insecure_no_auth: " + secret, "f.yaml:1: wrong kind of value; want true or false"},
-		"origin with a path":   {"allowed_origins: [\"*\", \"https://a.example/x\"]", "f.yaml:1: allowed_origins: wants origins, as in https://app.example.com or http://localhost:3000, or \"*\" for all; number 2 is none"},
-		"origin without any":   {"allowed_origins: [a.example]", "f.yaml:1: allowed_origins: wants"},
-		"origin of many":       {"allowed_origins: [\"https://*.a.example\"]", "f.yaml:1: allowed_origins: wants"},
-		"host with a port":     {"allowed_hosts: [\"a.example:80\"]", "f.yaml:1: allowed_hosts: wants"},
+		"origin with a path":   {"allowed_origins: [\"*\", \"https://a.example/x\"]", "f.yaml:1: allowed_origins: number 2 is not an origin (examples: https://app.example.com, http://localhost:3000, or \"*\" for all)"},
+		"origin without any":   {"allowed_origins: [a.example]", "f.yaml:1: allowed_origins: number 1 is not"},
+		"origin of many":       {"allowed_origins: [\"https://*.a.example\"]", "f.yaml:1: allowed_origins: number 1 is not"},
+		"host with a port":     {"allowed_hosts: [\"a.example:80\"]", "f.yaml:1: allowed_hosts: number 1 is not"},
 		"too many connections": {"max_connections: 2000000", "f.yaml:1: max_connections: 2000000 is not between 1 and 1048576"},
 		"no connections":       {"max_connections: 0", "f.yaml:1: max_connections: 0 is not"},
 		"less than no grace":   {"shutdown_grace: -1s", "f.yaml:1: shutdown_grace: -1s is neither 0s nor between 100ms and 1h"},
@@ -136,7 +136,7 @@ func TestChangesOfTheDoor(t *testing.T) {
 		t.Errorf("got %q,\nwant %q", got, want)
 	}
 	none := mustParse(t, "")
-	if got := none.Changes(mustParse(t, "keys: {a: "+hashA+"}")); !slices.Equal(got, []string{"key a: removed", "keys: there are none any more, so everybody is let in who can reach 127.0.0.1:8000"}) {
+	if got := none.Changes(mustParse(t, "keys: {a: "+hashA+"}")); !slices.Equal(got, []string{"key a: removed", "keys: none are left, so unauthenticated calls are allowed from everyone who can reach 127.0.0.1:8000"}) {
 		t.Errorf("%q", got)
 	}
 	if err := mustParse(t, "\nmax_connections: 9").CheckReloadable(none); err == nil || !strings.Contains(err.Error(), `f.yaml:2: max_connections: a reload can't change it; put "4096" back`) {

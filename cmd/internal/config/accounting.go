@@ -14,21 +14,20 @@ import (
 	"github.com/llmsup/llmsup/router/usd"
 )
 
-// Ledger is how what calls used and cost is kept.
+// Ledger configures the record of what calls used and cost.
 type Ledger struct {
-	Enabled bool     `yaml:"enabled"` // false: nothing is written down, and budgets begin anew at each start
-	Keep    Duration `yaml:"keep"`    // the rows of calls; 0 = for ever. The sums of days always are
+	Enabled bool     `yaml:"enabled"` // false: nothing is recorded, and budgets start at zero at each start
+	Keep    Duration `yaml:"keep"`    // how long the rows of calls are kept; 0 = for ever. The daily sums are always kept
 }
 
-// Budget is the most that may be paid, for all calls together and for the keys
-// that have limits of their own.
+// Budget limits spending, for all calls together and for single keys.
 type Budget struct {
 	Limits `yaml:",inline"`
 	PerKey map[string]Limits `yaml:"per_key"` // by the key's name
 }
 
-// Limits are the most that may be paid in a day and in a month (UTC). nil = no
-// limit; 0 = nothing.
+// Limits limit the spending of a day and of a month (UTC). nil = no limit; 0 = no paid
+// call.
 type Limits struct {
 	Daily   *Dollars `yaml:"daily"`
 	Monthly *Dollars `yaml:"monthly"`
@@ -39,19 +38,19 @@ type Dollars usd.Amount
 
 // ModelPrices are what a model costs.
 type ModelPrices struct {
-	Prompt     *Price `yaml:"prompt"`     // USD a token
-	Completion *Price `yaml:"completion"` // USD a token
-	Cached     *Price `yaml:"cached"`     // USD a token of the prompt that was cached; nil = as any
-	Request    *Price `yaml:"request"`    // USD a call, whatever its tokens; nil = 0
+	Prompt     *Price `yaml:"prompt"`     // USD per token
+	Completion *Price `yaml:"completion"` // USD per token
+	Cached     *Price `yaml:"cached"`     // USD per cached token of the prompt; nil = as Prompt
+	Request    *Price `yaml:"request"`    // USD per call, in addition; nil = 0
 }
 
-// Price is USD a token or a call.
+// Price is USD per token or per call.
 type Price price.Price
 
 // UnmarshalYAML reads an amount.
 func (d *Dollars) UnmarshalYAML(node *yaml.Node) error {
 	if node.Kind != yaml.ScalarNode || (*usd.Amount)(d).UnmarshalText([]byte(node.Value)) != nil {
-		return &valueError{line: node.Line, want: "an amount in USD between 0 and 10000, as in 5 or 0.50"}
+		return &valueError{line: node.Line, want: "an amount in USD between 0 and 10000 (examples: 5, 0.50)"}
 	}
 	return nil
 }
@@ -61,17 +60,17 @@ func (d Dollars) String() string { return usd.Amount(d).String() + " USD" }
 // UnmarshalYAML reads a price.
 func (p *Price) UnmarshalYAML(node *yaml.Node) error {
 	if node.Kind != yaml.ScalarNode || (*price.Price)(p).UnmarshalText([]byte(node.Value)) != nil {
-		return &valueError{line: node.Line, want: "a price in USD, as in 0.0000025 or 2.5e-6 for a token that costs 2.50 USD a million"}
+		return &valueError{line: node.Line, want: "a price in USD per token (examples: 0.0000025 or 2.5e-6 for 2.50 USD per million tokens)"}
 	}
 	return nil
 }
 
-// maxTokenPrice is more than any model's token costs, in USD: 10,000 a million.
-// What is above was meant for a million tokens.
-var maxTokenPrice, _ = price.Parse("0.01") // a constant, and right
+// maxTokenPrice, in USD, is more than a token of any model costs: 10,000 USD per million
+// tokens. A higher price was probably meant per million tokens.
+var maxTokenPrice, _ = price.Parse("0.01") // it is valid
 
-// minKeep is the shortest time for which rows of calls are kept: a shorter one has a
-// wrong unit, and would delete them all.
+// minKeep is the shortest time for which rows of calls are kept. A shorter one probably
+// has a wrong unit, and would delete them all.
 const minKeep = Duration(time.Hour)
 
 func (c *Config) validateAccounting() error {
@@ -86,7 +85,7 @@ func (c *Config) validateAccounting() error {
 		for _, key := range []string{"daily", "monthly"} {
 			at := append(slices.Clone(path), key)
 			if _, _, there := c.positions.find(at); there && !c.positions.has(at...) {
-				return c.positions.errorf(at, "has no amount; give one in USD, as in 5 or 0.50, or take the line out")
+				return c.positions.errorf(at, "has no amount; set one in USD (examples: 5, 0.50), or remove the line")
 			}
 		}
 	}
@@ -96,7 +95,7 @@ func (c *Config) validateAccounting() error {
 			return c.positions.errorfFor("budget.per_key", path, "there is no key %s; keys has %s", QuoteSafe(name), orNone(slices.Sorted(maps.Keys(c.Keys))))
 		}
 		if limits := c.Budget.PerKey[name]; limits.Daily == nil && limits.Monthly == nil {
-			return c.positions.errorf(path, "sets no limit; give it daily or monthly, in USD")
+			return c.positions.errorf(path, "has no limit; set daily or monthly, in USD")
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Prices)) {
@@ -121,9 +120,9 @@ func (c *Config) validatePrices(path []string, p ModelPrices) error {
 		at := append(slices.Clone(path), field.key)
 		switch {
 		case field.price == nil && field.must:
-			return c.positions.errorf(at, "is missing; give it in USD a token, 0 where it costs nothing")
+			return c.positions.errorf(at, "is missing; set it in USD per token, 0 if it costs nothing")
 		case field.price != nil && price.Price(*field.price) > maxTokenPrice:
-			return c.positions.errorf(at, "is more than any token costs; prices are in USD a token, so that 2.50 USD a million is 2.5e-6")
+			return c.positions.errorf(at, "is more than any token costs; prices are in USD per token: 2.50 USD per million tokens is 2.5e-6")
 		}
 	}
 	return nil
@@ -136,7 +135,7 @@ func orNone(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// Config returns the limits as the router's budget has them.
+// Config returns the limits in the form of package budget.
 func (b Budget) Config() budget.Config {
 	config := budget.Config{Limits: b.amounts(), PerKey: map[string]budget.Limits{}}
 	for name, limits := range b.PerKey {
@@ -149,8 +148,7 @@ func (l Limits) amounts() budget.Limits {
 	return budget.Limits{Daily: (*usd.Amount)(l.Daily), Monthly: (*usd.Amount)(l.Monthly)}
 }
 
-// PriceTable returns what the configuration says of an upstream's models. Validate
-// has found it complete.
+// PriceTable returns the configured prices of an upstream's models. Call Validate first.
 func (c *Config) PriceTable(upstream string) price.Table {
 	table := price.Table{}
 	for model, p := range c.Prices[upstream] {
@@ -163,7 +161,7 @@ func (c *Config) PriceTable(upstream string) price.Table {
 	return table
 }
 
-// accountingChanges says what is another in c than in old.
+// accountingChanges describes how c differs from old.
 func (c *Config) accountingChanges(old *Config) []string {
 	var changes []string
 	if c.Ledger.Keep != old.Ledger.Keep {
@@ -176,7 +174,7 @@ func (c *Config) accountingChanges(old *Config) []string {
 		switch {
 		case equalOptional(limit.now, limit.was):
 		case limit.now == nil:
-			changes = append(changes, fmt.Sprintf("budget.%s: no limit any more", limit.key))
+			changes = append(changes, fmt.Sprintf("budget.%s: limit removed", limit.key))
 		default:
 			changes = append(changes, fmt.Sprintf("budget.%s: %s", limit.key, limit.now))
 		}
@@ -191,7 +189,7 @@ func (c *Config) accountingChanges(old *Config) []string {
 	})...)
 }
 
-// equalOptional compares what may be left out.
+// equalOptional compares optional values.
 func equalOptional[T comparable](a, b *T) bool {
 	if a == nil || b == nil {
 		return a == b

@@ -53,15 +53,15 @@ func TestMoney(t *testing.T) {
 
 func TestMoneyErrors(t *testing.T) {
 	for text, want := range map[string]string{
-		"ledger: {keep: long}": "f.yaml:1: wrong value; want a length of time, as in 24h, 7d or 2w",
-		"budget:\n  daily:":    "f.yaml:2: budget.daily: has no amount; give one in USD",
+		"ledger: {keep: long}": "f.yaml:1: wrong value; want a duration (examples: 24h, 7d, 2w)",
+		"budget:\n  daily:":    "f.yaml:2: budget.daily: has no amount; set one in USD",
 		"keys:\n  a: 6b3a000000000000000000000000000000000000000000000000000000000000\nbudget:\n  per_key:\n    a: {daily: 1, monthly: }": "f.yaml:5: budget.per_key.a.monthly: has no amount",
-		"ledger: {keep: -1h}":                                   "f.yaml:1: wrong value; want a length of time",
-		"ledger: {keep: 1h2d}":                                  "f.yaml:1: wrong value; want a length of time",
+		"ledger: {keep: -1h}":                                   "f.yaml:1: wrong value; want a duration",
+		"ledger: {keep: 1h2d}":                                  "f.yaml:1: wrong value; want a duration",
 		"ledger: {keep: 1ns}":                                   "f.yaml:1: ledger.keep: 1ns is too short; use 0 or at least 1h",
 		"ledger:\n  kept: 1d":                                   `f.yaml:2: unknown key "kept"; did you mean "keep"?`,
 		"ledger: 400d":                                          "f.yaml:1: wrong kind of value; want keys and values",
-		"budget:\n  daily: -5":                                  "f.yaml:2: wrong value; want an amount in USD between 0 and 10000, as in 5 or 0.50",
+		"budget:\n  daily: -5":                                  "f.yaml:2: wrong value; want an amount in USD between 0 and 10000 (examples: 5, 0.50)",
 		"budget:\n  monthly: 50 USD":                            "f.yaml:2: wrong value; want an amount in USD",
 		"budget:\n  daily: 20000":                               "f.yaml:2: wrong value; want an amount in USD",
 		"budget:\n  weekly: 5":                                  `f.yaml:2: unknown key "weekly"; there are daily, monthly, per_key`,
@@ -69,15 +69,15 @@ func TestMoneyErrors(t *testing.T) {
 		"budget:\n  per_key:\n    sk-or-v1-secret: {daily: 1}":  `there is no key (not repeated, it may be a key)`,
 		"budget:\n  per_key:\n    crawler: {dayly: 1}":          `f.yaml:3: unknown key "dayly"; did you mean "daily"?`,
 		money + "  nobody:\n    m: {prompt: 0, completion: 0}":  `f.yaml:17: prices: there is no upstream "nobody"; there are openrouter, vllm`,
-		"prices:\n  openrouter:\n    m: {prompt: 1e-6}":         "f.yaml:3: prices.openrouter.m.completion: is missing; give it in USD a token",
+		"prices:\n  openrouter:\n    m: {prompt: 1e-6}":         "f.yaml:3: prices.openrouter.m.completion: is missing; set it in USD per token",
 		"prices:\n  openrouter:\n    m:\n":                      "f.yaml:3: prices.openrouter.m.prompt: is missing",
-		"prices:\n  openrouter:\n    m:\n      prompt: $1":      "f.yaml:4: wrong value; want a price in USD, as in 0.0000025 or 2.5e-6",
+		"prices:\n  openrouter:\n    m:\n      prompt: $1":      "f.yaml:4: wrong value; want a price in USD per token (examples: 0.0000025 or 2.5e-6",
 		"prices:\n  openrouter:\n    m: {promt: 1e-6}":          `f.yaml:3: unknown key "promt"; did you mean "prompt"?`,
 		"prices:\n  openrouter:\n    m: 1e-6":                   "f.yaml:3: wrong kind of value; want keys and values",
 		"prices:\n  openrouter:\n    m: {prompt: 1}\n    m: {}": "f.yaml:4: the key \"m\" is there twice",
-		"prices:\n  openrouter:\n    m: {prompt: 0, completion: 0.15}": "f.yaml:3: prices.openrouter.m.completion: is more than any token costs; prices are in USD a token, " +
-			"so that 2.50 USD a million is 2.5e-6",
-		strings.Replace(money, "{daily: 0.25}", "{}", 1): "f.yaml:9: budget.per_key.crawler: sets no limit; give it daily or monthly, in USD",
+		"prices:\n  openrouter:\n    m: {prompt: 0, completion: 0.15}": "f.yaml:3: prices.openrouter.m.completion: is more than any token costs; prices are in USD per token: " +
+			"2.50 USD per million tokens is 2.5e-6",
+		strings.Replace(money, "{daily: 0.25}", "{}", 1): "f.yaml:9: budget.per_key.crawler: has no limit; set daily or monthly, in USD",
 	} {
 		c, err := Parse("f.yaml", []byte(text))
 		if err == nil {
@@ -113,7 +113,7 @@ func TestMoneyChanges(t *testing.T) {
 		"keep: 30d", "keep: 0", "daily: 5\n", "daily: 6\n", "  monthly: 50.50\n", "", "{daily: 0.25}", "{daily: 0.5}", "request: 0.001", "request: 0.002",
 	).Replace(money))
 	want := []string{
-		"ledger.keep: 0s", "budget.daily: 6 USD", "budget.monthly: no limit any more", "budget of key crawler: changed", "prices of upstream vllm: changed",
+		"ledger.keep: 0s", "budget.daily: 6 USD", "budget.monthly: limit removed", "budget of key crawler: changed", "prices of upstream vllm: changed",
 	}
 	if got := next.Changes(old); !slices.Equal(got, want) {
 		t.Errorf("got %q,\nwant %q", got, want)

@@ -63,7 +63,7 @@ func yamlString(s string) string {
 	return strconv.Quote(s)
 }
 
-const clientNameRule = "a key's name is made of letters, digits, dots, dashes and underscores, 100 at most, and is not the key itself"
+const clientNameRule = "a key's name has at most 100 letters, digits, dots, dashes and underscores, and is not the key itself"
 
 // ValidClientName reports whether a key may have a name. Names appear in the log.
 func ValidClientName(name string) bool { return validName.MatchString(name) && !mayBeKey(name) }
@@ -133,14 +133,14 @@ func (c *Config) ValidateKeys() error {
 			return c.positions.errorfFor("keys", []string{"keys", name}, clientNameRule)
 		}
 		if raw, err := hex.DecodeString(key.SHA256); err != nil || len(raw) != sha256.Size {
-			return at("sha256", "wants the SHA-256 of a key, 64 hex digits; \"llmsup key new %s\" makes both", name)
+			return at("sha256", "is not the SHA-256 of a key (64 hex digits); \"llmsup key new %s\" generates both", name)
 		}
 		if other, taken := owners[key.Hash()]; taken {
-			return at("sha256", "%s has the same key; make another one", other)
+			return at("sha256", "%s has the same key; generate another one", other)
 		}
 		owners[key.Hash()] = name
 		if !ValidRoutes(key.Routes) {
-			return at("routes", "wants names of models and patterns of them, as in [local, \"local/*\", gpt-4o]")
+			return at("routes", "takes model names and patterns (example: [local, \"local/*\", gpt-4o])")
 		}
 		if _, _, there := c.positions.find([]string{"keys", name, "routes"}); there && key.Routes == nil { // the file may be cut off
 			return at("routes", "has no value; list the models, or leave it out to allow all")

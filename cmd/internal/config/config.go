@@ -1,9 +1,9 @@
-// Package config is what llmsup is told: defaults, llmsup.yaml on top of them,
-// flags and their environment variables on top of that. cmd/llmsup puts them
-// together and hands the result to the daemon.
+// Package config is llmsup's configuration: defaults, overridden by llmsup.yaml,
+// overridden by flags and their environment variables. cmd/llmsup loads it and passes it
+// to the daemon. It never starts anything and never contacts an upstream.
 //
-// The order of use is Default or Load, Apply, Resolve; only what Resolve has
-// accepted is complete and valid.
+// Call Default or Load, then Apply, then Resolve. A configuration is complete and valid
+// once Resolve has accepted it.
 package config
 
 import (
@@ -15,39 +15,39 @@ import (
 	"github.com/llmsup/llmsup/models"
 )
 
-// Config is everything that an operator decides.
+// Config has all settings of an operator.
 type Config struct {
 	Listen        string                     `yaml:"listen"`         // host:port of the endpoint
 	MaxBody       ByteSize                   `yaml:"max_body"`       // of a request
-	LlamaServer   string                     `yaml:"llama_server"`   // path; "" = see supervisor.FindBinary
-	StateDir      string                     `yaml:"state_dir"`      // folder, one daemon each
+	LlamaServer   string                     `yaml:"llama_server"`   // path; "" = as supervisor.FindBinary finds it
+	StateDir      string                     `yaml:"state_dir"`      // directory, for one daemon
 	ControlSocket string                     `yaml:"control_socket"` // path
 	LogFormat     string                     `yaml:"log_format"`     // auto, console or json
 	LogLevel      string                     `yaml:"log_level"`      // debug, info, warn or error
 	Servers       map[string]Server          `yaml:"servers"`        // llama-server processes that llmsup runs
-	Upstreams     map[string]models.Upstream `yaml:"upstreams"`      // endpoints that somebody else runs
+	Upstreams     map[string]models.Upstream `yaml:"upstreams"`      // endpoints that llmsup does not run
 	Routes        map[string]models.Route    `yaml:"routes"`         // by exact name or pattern
 	GPU           GPU                        `yaml:"gpu"`
 
 	Ledger Ledger                            `yaml:"ledger"`
 	Budget Budget                            `yaml:"budget"`
-	Prices map[string]map[string]ModelPrices `yaml:"prices"` // by upstream and by the model's name there; they go before what it lists itself
+	Prices map[string]map[string]ModelPrices `yaml:"prices"` // by upstream and by the model's name there; they override its own list
 
-	Keys           map[string]ClientKey `yaml:"keys"`             // of callers; none = a call needs no key
-	InsecureNoAuth bool                 `yaml:"insecure_no_auth"` // other machines may call without one
-	AllowedOrigins []string             `yaml:"allowed_origins"`  // of web pages that may call; "*" = all
-	AllowedHosts   []string             `yaml:"allowed_hosts"`    // more names by which the endpoint is called; "*" = any
+	Keys           map[string]ClientKey `yaml:"keys"`             // of clients; none = calls need no key
+	InsecureNoAuth bool                 `yaml:"insecure_no_auth"` // allow other machines to call without a key
+	AllowedOrigins []string             `yaml:"allowed_origins"`  // of web pages that are allowed to call; "*" = all
+	AllowedHosts   []string             `yaml:"allowed_hosts"`    // more names of the endpoint in a Host header; "*" = any
 	MaxConnections int                  `yaml:"max_connections"`  // at once; more wait
-	BodyTimeout    time.Duration        `yaml:"body_timeout"`     // in which a request's body has to arrive
-	ShutdownGrace  time.Duration        `yaml:"shutdown_grace"`   // that calls have to end when llmsup stops
+	BodyTimeout    time.Duration        `yaml:"body_timeout"`     // for a request's body to arrive
+	ShutdownGrace  time.Duration        `yaml:"shutdown_grace"`   // for running calls when llmsup stops
 
-	FlagServer string `yaml:"-"` // the server that flags started; "" = none
-	Demo       bool   `yaml:"-"` // that server runs the demo model, which is made in DemoDir
-	File       string `yaml:"-"` // where it was read from; "" = no file
+	FlagServer string `yaml:"-"` // the server that flags define; "" = none
+	Demo       bool   `yaml:"-"` // FlagServer runs the demo model, which is generated in DemoDir
+	File       string `yaml:"-"` // path of llmsup.yaml; "" = none
 
-	IgnoredListen string `yaml:"-"` // what Listen would be, had systemd not passed a socket at another address; "" = nothing
+	IgnoredListen string `yaml:"-"` // the configured Listen, if systemd passed a socket at another address
 
-	positions positions // where in File things stand, for errors
+	positions positions // of the settings in File, for errors
 }
 
 // Server is a llama-server process that llmsup runs.
@@ -55,27 +55,26 @@ type Server struct {
 	Model      string   `yaml:"model"`        // path of the GGUF
 	CtxSize    int      `yaml:"ctx_size"`     // tokens, for all slots together
 	NGPULayers int      `yaml:"n_gpu_layers"` // layers to keep in VRAM
-	Args       []string `yaml:"args"`         // more flags of llama-server
-	GPU        string   `yaml:"gpu"`          // to run on, as GPU.Devices; "" = what that says
-	Default    bool     `yaml:"default"`      // "local" means this server, if flags started none
+	Args       []string `yaml:"args"`         // further flags of llama-server
+	GPU        string   `yaml:"gpu"`          // devices, as GPU.Devices; "" = those
+	Default    bool     `yaml:"default"`      // "local" is this server, unless flags define one
 
 	LoadTimeout  time.Duration `yaml:"load_timeout"`  // without any progress in loading; 0 = 120 s
-	StallTimeout time.Duration `yaml:"stall_timeout"` // without any sign of life once ready; 0 = 30 s
+	StallTimeout time.Duration `yaml:"stall_timeout"` // without output or progress once ready; 0 = 30 s
 }
 
-// GPU says which GPUs to use, and when what the driver tells of them is held
-// against a server.
+// GPU selects the GPUs, and the thresholds at which a GPU's condition degrades a server.
 type GPU struct {
-	Devices     string        `yaml:"devices"`      // indexes of nvidia-smi or UUIDs, with commas between, or "none"; "" = all
-	Fit         string        `yaml:"fit"`          // "wait" until a model fits the free VRAM, or "ignore" it
-	BadSamples  int           `yaml:"bad_samples"`  // in a row, one a second, until a server is degraded
-	GoodSamples int           `yaml:"good_samples"` // until it is no longer
-	VRAMFloor   ByteSize      `yaml:"vram_floor"`   // free VRAM below which it matters that others grow
-	BusyPercent int           `yaml:"busy_percent"` // utilisation that is full, without a call of ours
-	BusyFor     time.Duration `yaml:"busy_for"`     // for so long
+	Devices     string        `yaml:"devices"`      // indexes of nvidia-smi or UUIDs, separated by commas, or "none"; "" = all
+	Fit         string        `yaml:"fit"`          // FitWait until a model fits the free VRAM, or FitIgnore
+	BadSamples  int           `yaml:"bad_samples"`  // in a row, one per second, until a server is degraded
+	GoodSamples int           `yaml:"good_samples"` // in a row, until it no longer is
+	VRAMFloor   ByteSize      `yaml:"vram_floor"`   // free VRAM below which growing foreign processes count
+	BusyPercent int           `yaml:"busy_percent"` // utilisation that counts as busy, without a call of llmsup's
+	BusyFor     time.Duration `yaml:"busy_for"`     // time at BusyPercent until a GPU is busy
 }
 
-// What GPU.Fit may be.
+// The values of GPU.Fit.
 const (
 	FitWait   = "wait"
 	FitIgnore = "ignore"
@@ -84,7 +83,7 @@ const (
 const (
 	// DemoName is the server that --demo starts.
 	DemoName = "demo"
-	// openRouter is the upstream that the built-in table falls back on.
+	// openRouter is the fallback of the built-in routes.
 	openRouter = "openrouter"
 
 	localTimeout = 60 * time.Second
@@ -93,7 +92,7 @@ const (
 
 func defaultServer() Server { return Server{CtxSize: 8192, NGPULayers: 99} }
 
-// Default returns what holds without a file and without flags.
+// Default returns the configuration without a file and without flags.
 func Default() Config {
 	built := models.LoadBuiltin()
 	return Config{
@@ -107,8 +106,8 @@ func Default() Config {
 	}
 }
 
-// DefaultStateDir is where a daemon keeps what it needs to remember: systemd's
-// StateDirectory, /var/lib for root, else the user's own state folder.
+// DefaultStateDir returns the directory for the daemon's state: systemd's
+// StateDirectory, below /var/lib for root, else below the user's state directory.
 func DefaultStateDir() string {
 	if dirs := filepath.SplitList(os.Getenv("STATE_DIRECTORY")); len(dirs) > 0 && dirs[0] != "" {
 		return dirs[0]
@@ -125,8 +124,7 @@ func DefaultStateDir() string {
 	return filepath.Join(userTempDir(), "state")
 }
 
-// ServiceControlSocket is where the daemon of root, or of the systemd unit, is
-// found.
+// ServiceControlSocket is the control socket of root's daemon and of the systemd unit.
 const ServiceControlSocket = "/run/llmsup/" + controlName
 
 // ServiceFile is the configuration file of the systemd unit.
@@ -134,8 +132,8 @@ const ServiceFile = "/etc/llmsup/llmsup.yaml"
 
 const controlName = "control.sock"
 
-// DefaultControlSocket is where a daemon and its clients meet: systemd's
-// RuntimeDirectory, /run for root, else the user's own runtime folder.
+// DefaultControlSocket returns the path of the control socket: in systemd's
+// RuntimeDirectory, below /run for root, else below the user's runtime directory.
 func DefaultControlSocket() string {
 	if dirs := filepath.SplitList(os.Getenv("RUNTIME_DIRECTORY")); len(dirs) > 0 && dirs[0] != "" {
 		return filepath.Join(dirs[0], controlName)
@@ -149,14 +147,14 @@ func DefaultControlSocket() string {
 	return filepath.Join(userTempDir(), controlName)
 }
 
-// DemoDir is where the demo model is made.
+// DemoDir returns the directory in which the demo model is generated.
 func (c *Config) DemoDir() string { return filepath.Join(c.StateDir, DemoName) }
 
-// userTempDir is a folder of this user's for boxes without a login session. Whoever
-// uses it makes it with mode 0700, and refuses one of another owner.
+// userTempDir returns a directory of this user, for machines without a login session.
+// Its users create it with mode 0700, and reject one of another owner.
 func userTempDir() string {
 	return filepath.Join(os.TempDir(), "llmsup-"+strconv.Itoa(os.Geteuid()))
 }
 
-// Table makes the routing table. Resolve has made it complete.
+// Table returns the routing table. Call Resolve first.
 func (c *Config) Table() (*models.Table, error) { return models.NewTable(c.Routes) }

@@ -6,20 +6,19 @@ import (
 	"github.com/llmsup/llmsup/models"
 )
 
-// Flags is what start's flags, or their environment variables, say about
-// servers. Nil and zero values are flags that were not set.
+// Flags are start's flags about servers, or their environment variables. Nil and zero
+// values are flags that were not set.
 type Flags struct {
 	Model      string // path of a GGUF to run
 	Demo       bool   // run the demo model
 	CtxSize    *int
 	NGPULayers *int
-	GPU        *string  // for every server, whatever the file says
-	Args       []string // what stands after "--"
+	GPU        *string  // for every server, instead of the file's
+	Args       []string // the arguments after "--"
 }
 
-// Apply adds the server that flags start, and lets the other flags win over the
-// file: over the started server's settings, or, where none is started, over
-// every server's.
+// Apply adds the server that flags define. The other flags override the file's settings:
+// those of that server or, without one, those of every server.
 func (c *Config) Apply(f Flags) error {
 	if err := CheckArgs(f.Args); err != nil {
 		return err
@@ -36,8 +35,8 @@ func (c *Config) Apply(f Flags) error {
 		server.Model = f.Model
 		if c.Demo = f.Demo; c.Demo {
 			server.Model = filepath.Join(c.DemoDir(), "demo.gguf")
-			// It is too small for more: on a busy machine several threads spend
-			// their time waiting for each other.
+			// The model is too small for several threads: on a busy machine they wait
+			// for each other.
 			server.Args = append([]string{"--threads", "1"}, server.Args...)
 		}
 		c.Servers[name] = server

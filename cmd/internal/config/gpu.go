@@ -6,22 +6,22 @@ import (
 	"time"
 )
 
-// devicesPattern matches what CUDA_VISIBLE_DEVICES takes, and none. It takes
-// anything else for none, and a model would run on the CPU without a word.
+// devicesPattern matches the values of CUDA_VISIBLE_DEVICES, and none. CUDA treats any
+// other value as none, and the model would run on the CPU without a warning.
 var devicesPattern = regexp.MustCompile(`^$|^none$|^(\d{1,3}|(GPU|MIG)-[0-9A-Za-z/-]+)(,(\d{1,3}|(GPU|MIG)-[0-9A-Za-z/-]+))*$`)
 
-// ValidDevices says whether a word can mean GPUs.
+// ValidDevices reports whether a value can select GPUs.
 func ValidDevices(word string) bool { return devicesPattern.MatchString(word) }
 
-// NoGPU is the word for none at all.
+// NoGPU selects no GPU.
 const NoGPU = "none"
 
-// DevicesOf returns the GPUs that a server is to run on.
+// DevicesOf returns the GPUs of a server.
 func (c *Config) DevicesOf(s Server) string { return cmp.Or(s.GPU, c.GPU.Devices) }
 
 const (
 	maxSamples = 3600
-	minBusyFor = time.Second // there is one sample a second
+	minBusyFor = time.Second // there is one sample per second
 	maxBusyFor = time.Hour
 )
 
@@ -32,12 +32,12 @@ func (c *Config) validateGPU() error {
 	}
 	for name, server := range c.Servers {
 		if g.Devices == NoGPU && server.GPU != "" && server.GPU != NoGPU {
-			return c.positions.errorf([]string{"servers", name, "gpu"}, "gpu.devices says none, so that no GPU is read; leave one of the two out")
+			return c.positions.errorf([]string{"servers", name, "gpu"}, "gpu.devices is none, so no GPU is read; remove one of the two settings")
 		}
 	}
 	switch {
 	case !ValidDevices(g.Devices):
-		return at("devices", "%s is no GPU; want an index or a UUID of nvidia-smi, several with commas between them, or none", QuoteSafe(g.Devices))
+		return at("devices", "%s is not a GPU; use an index or a UUID of nvidia-smi, several separated by commas, or none", QuoteSafe(g.Devices))
 	case g.Fit != FitWait && g.Fit != FitIgnore:
 		return at("fit", "%s is neither wait nor ignore", QuoteSafe(g.Fit))
 	case g.BadSamples < 1 || g.BadSamples > maxSamples:

@@ -31,7 +31,7 @@ gpu: {devices: "GPU-ab,2", fit: ignore, bad_samples: 1, good_samples: 2, vram_fl
 
 func TestGPUSettingsRefused(t *testing.T) {
 	for text, want := range map[string]string{
-		"gpu: {devices: cuda0}":                    `f.yaml:1: gpu.devices: "cuda0" is no GPU`,
+		"gpu: {devices: cuda0}":                    `f.yaml:1: gpu.devices: "cuda0" is not a GPU`,
 		"gpu:\n  fit: maybe":                       `f.yaml:2: gpu.fit: "maybe" is neither wait nor ignore`,
 		"gpu: {bad_samples: 0}":                    "gpu.bad_samples: 0 is not between 1 and 3600",
 		"gpu: {good_samples: -1}":                  "gpu.good_samples: -1 is not between",
@@ -41,7 +41,7 @@ func TestGPUSettingsRefused(t *testing.T) {
 		"gpu: {vram_floor: lots}":                  "f.yaml:1: wrong value; want a size",
 		"gpu: {vram_flor: 1GiB}":                   `f.yaml:1: unknown key "vram_flor"; did you mean "vram_floor"?`,
 		"gpu: 1":                                   "f.yaml:1: wrong kind of value; want keys and values",
-		"servers: {a: {model: /m.gguf, gpu: all}}": `servers.a.gpu: "all" is no GPU`,
+		"servers: {a: {model: /m.gguf, gpu: all}}": `servers.a.gpu: "all" is not a GPU`,
 	} {
 		c, err := Parse("f.yaml", []byte(text))
 		if err == nil {

@@ -9,10 +9,10 @@ import (
 	"github.com/llmsup/llmsup/models"
 )
 
-// CheckKeyRoutes returns an error that names a model, or a pattern of models, of a
-// key's routes that no route can ever serve. A bare name that no route has may be
-// one of OpenRouter's: listed says whether it is, and is nil as long as its list
-// has not been read. Resolve has made the table complete.
+// CheckKeyRoutes returns an error for a model, or a pattern of models, in a key's routes
+// that no route can ever serve. A bare name without a route may be one of OpenRouter's:
+// listed reports whether it is, and is nil until its list has been read. Call Resolve
+// first.
 func (c *Config) CheckKeyRoutes(listed func(bare string) bool) error {
 	table, err := c.Table()
 	if err != nil {
@@ -31,7 +31,7 @@ func (c *Config) CheckKeyRoutes(listed func(bare string) bool) error {
 
 func (c *Config) mayServe(table *models.Table, pattern string, listed func(bare string) bool) bool {
 	switch {
-	case pattern == models.LocalName || pattern == models.LocalPrefix+"*": // all local models, also while there are none
+	case pattern == models.LocalName || pattern == models.LocalPrefix+"*": // all local models, even if there are none
 		return true
 	case table.Serves(pattern):
 		return true
@@ -42,7 +42,7 @@ func (c *Config) mayServe(table *models.Table, pattern string, listed func(bare 
 	return completed && table.Serves("*/"+pattern) && (listed == nil || listed(pattern))
 }
 
-// HasKeyRoute says whether a key names this model in its routes.
+// HasKeyRoute reports whether a key has this model in its routes.
 func (c *Config) HasKeyRoute(name string) bool {
 	for _, key := range c.Keys {
 		if slices.Contains(key.Routes, name) {

@@ -10,9 +10,9 @@ import (
 	"github.com/llmsup/llmsup/models"
 )
 
-// CheckReloadable refuses a configuration that a running daemon can't take in the place of
-// its own: what it holds since its start stays as long as it runs, and nothing
-// but insecure_no_auth, of the file or of the flags, removes the last key.
+// CheckReloadable returns an error if a running daemon with the configuration now can't
+// change to c: some settings are fixed at the start, and only insecure_no_auth, in the
+// file or as a flag, allows a reload to remove the last key.
 func (c *Config) CheckReloadable(now *Config) error {
 	for _, setting := range []struct{ key, now, next string }{
 		{"listen", now.Listen, c.Listen},
@@ -29,16 +29,16 @@ func (c *Config) CheckReloadable(now *Config) error {
 		return c.positions.errorf([]string{"keys"}, "%s no longer has any keys, so this reload would allow unauthenticated calls; restore a key, or set insecure_no_auth: true", c.File)
 	}
 	if (now.GPU.Devices == NoGPU) != (c.GPU.Devices == NoGPU) {
-		return c.positions.errorf([]string{"gpu", "devices"}, "a reload can't begin or end the reading of GPUs; restart llmsup for that")
+		return c.positions.errorf([]string{"gpu", "devices"}, "a reload can't turn the reading of GPUs on or off; restart llmsup for that")
 	}
 	if now.Ledger.Enabled != c.Ledger.Enabled {
-		return c.positions.errorf([]string{"ledger", "enabled"}, "a reload can't begin or end the ledger; restart llmsup for that")
+		return c.positions.errorf([]string{"ledger", "enabled"}, "a reload can't turn the ledger on or off; restart llmsup for that")
 	}
 	return nil
 }
 
-// Changes says in a line each what is another in c than in old: settings,
-// budgets, prices, upstreams and routes. Servers are the daemon's matter.
+// Changes describes each difference between c and old in a line: settings, budgets,
+// prices, upstreams and routes. The daemon itself compares the servers.
 func (c *Config) Changes(old *Config) []string {
 	var changes []string
 	if c.MaxBody != old.MaxBody {
@@ -61,7 +61,7 @@ func (c *Config) Changes(old *Config) []string {
 	}
 	changes = append(changes, compare("key", old.Keys, c.Keys, ClientKey.equal)...)
 	if len(c.Keys) == 0 && len(old.Keys) > 0 {
-		changes = append(changes, "keys: there are none any more, so everybody is let in who can reach "+c.Listen)
+		changes = append(changes, "keys: none are left, so unauthenticated calls are allowed from everyone who can reach "+c.Listen)
 	}
 	if thresholds(c.GPU) != thresholds(old.GPU) {
 		changes = append(changes, "gpu: thresholds changed")
@@ -71,7 +71,7 @@ func (c *Config) Changes(old *Config) []string {
 	return append(changes, compare("route", old.Routes, c.Routes, func(a, b models.Route) bool { return reflect.DeepEqual(a, b) })...)
 }
 
-// thresholds are the settings of GPU that are no server's own.
+// thresholds returns the settings of GPU that hold for all servers.
 func thresholds(g GPU) GPU {
 	g.Devices = ""
 	return g

@@ -8,19 +8,19 @@ import (
 	"github.com/llmsup/llmsup/models"
 )
 
-// Resolve makes the routing table complete and validates everything. It adds,
-// unless the file defines them,
+// Resolve completes the routing table and validates the configuration. It adds these
+// routes unless the file defines them:
 //
-//   - local/<server> for every server, with a fallback where its model is one
-//     that the cloud is known to have,
-//   - local/<model> for its model: by the name of the GGUF file, and by the short
-//     name of a known model (local/qwen2.5-14b),
-//   - local, for the first server,
+//   - local/<server> for every server, with a fallback if its model is known to be
+//     available in the cloud,
+//   - local/<model>, by the name of the GGUF file and by the short name of a known model
+//     (local/qwen2.5-14b),
+//   - local, for the first server.
 //
-// and fills in timeouts. The first server of those that a name could mean is the
-// one that flags started, else the one with `default: true`, else the first one in
-// the file. header returns the general.name in a server's GGUF, or "". Its errors
-// name field, value and, where the file says it, the line.
+// It also sets default timeouts. If a name fits several servers, it means the one that
+// flags define, else the one with `default: true`, else the first one in the file. header
+// returns the general.name in a server's GGUF, or "". Errors name field, value and, if
+// the file has it, the line.
 func (c *Config) Resolve(header func(server string) string) error {
 	if err := c.Validate(); err != nil {
 		return err
@@ -46,7 +46,7 @@ func (c *Config) Resolve(header func(server string) string) error {
 func (c *Config) addLocalRoutes(header func(server string) string) {
 	built := models.LoadBuiltin()
 	servers := c.serverOrder()
-	modelNames := make([][]string, len(servers)) // by which a server's model is known
+	modelNames := make([][]string, len(servers)) // names of each server's model
 	for i, server := range servers {
 		route := models.Route{Primary: server, Timeout: localTimeout}
 		family, known := built.FamilyOf(server, header(server))
@@ -61,7 +61,7 @@ func (c *Config) addLocalRoutes(header func(server string) string) {
 			modelNames[i] = append(modelNames[i], family.ShortName)
 		}
 	}
-	for i, server := range servers { // after all servers' own names
+	for i, server := range servers { // after all servers' names, which have precedence
 		for _, name := range modelNames[i] {
 			c.addRoute(models.LocalPrefix+name, c.Routes[models.LocalPrefix+server])
 		}
@@ -71,8 +71,8 @@ func (c *Config) addLocalRoutes(header func(server string) string) {
 	}
 }
 
-// serverOrder returns the servers' names in the order in which a name that fits
-// several of them means them.
+// serverOrder returns the servers' names, in order of precedence for a name that fits
+// several of them.
 func (c *Config) serverOrder() []string {
 	names := c.positions.keys("servers") // in the file's order
 	for _, name := range slices.Sorted(maps.Keys(c.Servers)) {

@@ -164,24 +164,24 @@ func TestResolveRefuses(t *testing.T) {
 		"fallback on itself":   {"routes: {a: {primary: openrouter, fallback: openrouter}}", `f.yaml:1: routes.a.fallback: "openrouter" is the primary itself`},
 		"white space":          {"routes: {'a b': {primary: openrouter}}", "f.yaml:1: routes.a b: a model name has no white space and is not empty"},
 		"no name":              {"routes: {'': {primary: openrouter}}", "f.yaml:1: routes.: a model name has no white space and is not empty"},
-		"ftp":                  {"routes: {a: {primary: 'ftp://x/'}}", `f.yaml:1: routes.a.primary: is no base URL`},
+		"ftp":                  {"routes: {a: {primary: 'ftp://x/'}}", `f.yaml:1: routes.a.primary: is not a base URL`},
 		"no context":           {"servers:\n  a:\n    model: m\n    ctx_size: 0", "f.yaml:4: servers.a.ctx_size: 0 is not a number of tokens; the default is 8192"},
 		"no context, merged":   {"servers:\n  a: &a {model: m, ctx_size: 0}\n  b: {<<: *a}", "f.yaml:2: servers.a.ctx_size: 0 is not"},
 		"negative layers":      {"servers: {a: {model: m, n_gpu_layers: -1}}", "f.yaml:1: servers.a.n_gpu_layers: -1 is not a number of layers"},
-		"two defaults":         {"servers:\n  b: {model: m, default: true}\n  a: {model: m, default: true}", "f.yaml:3: servers.a.default: the server b is the default already; set it for one server"},
-		"no model":             {"servers:\n  a: {ctx_size: 1}", "f.yaml:2: servers.a.model: is missing; name the GGUF file"},
+		"two defaults":         {"servers:\n  b: {model: m, default: true}\n  a: {model: m, default: true}", "f.yaml:3: servers.a.default: the server b is the default already; set it for only one server"},
+		"no model":             {"servers:\n  a: {ctx_size: 1}", "f.yaml:2: servers.a.model: is missing; set the path of the GGUF file"},
 		"owned argument":       {"servers:\n  a:\n    model: m\n    args:\n      - --port\n      - '1'", "f.yaml:4: servers.a.args: llama-server's --port can't be passed on: "},
-		"a name with a slash":  {"servers: {a/b: {model: m}}", "f.yaml:1: servers.a/b: a server's name is made of"},
-		"two of one name":      {"servers: {openrouter: {model: m}}", "f.yaml:1: servers.openrouter: an upstream has that name too"},
-		"an upstream's slash":  {"upstreams: {a/b: {base_url: 'http://x'}}", "f.yaml:1: upstreams.a/b: an upstream's name is made of"},
-		"a URL for a name":     {"upstreams: {'http://x': {base_url: 'http://x'}}", "f.yaml:1: upstreams.http://x: an upstream's name is made of"},
+		"a name with a slash":  {"servers: {a/b: {model: m}}", "f.yaml:1: servers.a/b: a server's name has at most 100"},
+		"two of one name":      {"servers: {openrouter: {model: m}}", "f.yaml:1: servers.openrouter: an upstream has the same name"},
+		"an upstream's slash":  {"upstreams: {a/b: {base_url: 'http://x'}}", "f.yaml:1: upstreams.a/b: an upstream's name has at most 100"},
+		"a URL for a name":     {"upstreams: {'http://x': {base_url: 'http://x'}}", "f.yaml:1: upstreams.http://x: an upstream's name has at most 100"},
 		"no base URL":          {"upstreams:\n  a: {api_key_env: X}", "f.yaml:2: upstreams.a.base_url: is missing"},
-		"a relative base URL":  {"upstreams: {a: {base_url: x/v1}}", `f.yaml:1: upstreams.a.base_url: is no base URL`},
+		"a relative base URL":  {"upstreams: {a: {base_url: x/v1}}", `f.yaml:1: upstreams.a.base_url: is not a base URL`},
 		"a base URL's query":   {"upstreams: {a: {base_url: 'http://x/?a=b'}}", "f.yaml:1: upstreams.a.base_url: has a user, a query or a fragment"},
-		"two keys":             {"upstreams: {a: {base_url: 'http://x', api_key_env: X, api_key_file: y}}", "f.yaml:1: upstreams.a.api_key_file: api_key_env is set too; keep one of them"},
-		"listen without port":  {"\nlisten: localhost", `f.yaml:2: listen: "localhost" is no HOST:PORT`},
+		"two keys":             {"upstreams: {a: {base_url: 'http://x', api_key_env: X, api_key_file: y}}", "f.yaml:1: upstreams.a.api_key_file: api_key_env is also set; remove one of them"},
+		"listen without port":  {"\nlisten: localhost", `f.yaml:2: listen: "localhost" is not HOST:PORT`},
 		"listen beyond":        {"listen: localhost:65536", `f.yaml:1: listen: "localhost:65536" has no port between 0 and 65535`},
-		"an empty state_dir":   {"state_dir: ''", "f.yaml:1: state_dir: is empty; name a path"},
+		"an empty state_dir":   {"state_dir: ''", "f.yaml:1: state_dir: is empty; set a path"},
 		"the first of several": {"servers: {b: {model: ''}, a: {model: ''}, c: {model: ''}}", "f.yaml:1: servers.a.model: is missing"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -200,7 +200,7 @@ func TestFlagsAreNotBlamedOnTheFile(t *testing.T) {
 		change func(*Config) error
 		want   string
 	}{
-		"listen": {func(c *Config) error { c.Listen = "nowhere"; return nil }, `listen: "nowhere" is no HOST:PORT`},
+		"listen": {func(c *Config) error { c.Listen = "nowhere"; return nil }, `listen: "nowhere" is not HOST:PORT`},
 		"ctx_size": {func(c *Config) error {
 			n := -1
 			return c.Apply(Flags{CtxSize: &n})

@@ -14,8 +14,8 @@ import (
 	"github.com/llmsup/llmsup/models"
 )
 
-// minTimeout and maxTimeout bound the waits that an operator can mean: what is
-// shorter or longer has a wrong unit.
+// minTimeout and maxTimeout limit timeouts. A shorter or longer one probably has a wrong
+// unit.
 const (
 	minTimeout = 100 * time.Millisecond
 	maxTimeout = 24 * time.Hour
@@ -29,7 +29,7 @@ func (c *Config) validateRoute(name string, route models.Route) error {
 	case name == "" || strings.ContainsAny(name, " \t\r\n"):
 		return c.positions.errorf([]string{"routes", name}, "a model name has no white space and is not empty")
 	case route.Primary == "":
-		return at("primary", "is missing; name a server, an upstream, or a base URL")
+		return at("primary", "is missing; set a server, an upstream, or a base URL")
 	case route.Timeout != 0 && (route.Timeout < minTimeout || route.Timeout > maxTimeout):
 		return at("timeout", "%s is not between 100ms and 24h; leave it out for the default", route.Timeout)
 	}
@@ -58,13 +58,13 @@ func (c *Config) validateFallback(name string, route models.Route) error {
 	case none && route.FallbackOn != "":
 		return at("fallback_on", "needs a fallback")
 	case none && route.Resume:
-		return at("resume", "needs a fallback, which continues what the primary breaks off")
+		return at("resume", "needs a fallback, which continues a broken stream")
 	case route.Fallback == route.Primary:
 		return at("fallback", "%q is the primary itself", route.Fallback)
 	}
 	for _, reason := range route.FallbackOn.Words() {
 		if !slices.Contains(models.Reasons, models.Reason(reason)) {
-			return at("fallback_on", "%s is no reason; there are %s", QuoteSafe(reason), reasonNames())
+			return at("fallback_on", "%s is not a reason; the reasons are %s", QuoteSafe(reason), reasonNames())
 		}
 	}
 	if err := c.checkTarget(route.Fallback); err != nil && route.Fallback != "" {
@@ -83,7 +83,7 @@ func (c *Config) validateFallbackList(name string, route models.Route) error {
 		}
 		switch {
 		case fallback.To == "":
-			return at("item %d has no `to`; name a server, an upstream, or a base URL", i+1)
+			return at("item %d has no `to`; set a server, an upstream, or a base URL", i+1)
 		case fallback.To == route.Primary:
 			return at("%s is the primary itself", QuoteSafe(fallback.To))
 		case seen[fallback.To]:
@@ -134,7 +134,7 @@ func reasonNames() string {
 	return strings.Join(names, ", ")
 }
 
-// checkTarget wants the name of a server or an upstream, or a base URL.
+// checkTarget checks that a target is a server, an upstream, or a base URL.
 func (c *Config) checkTarget(target string) error {
 	if isURL(target) {
 		return checkURL(target)

@@ -14,7 +14,7 @@ func TestFallbackOn(t *testing.T) {
 		head + "fallback: http://x/v1, fallback_on: [timeout, lost]}": "",
 		head + "fallback: http://x/v1, fallback_on: []}":              "",
 		head + "fallback_on: [timeout]}":                              "f.yaml:2: routes.r.fallback_on: needs a fallback",
-		head + "fallback: http://x/v1, fallback_on: [slow]}":          `f.yaml:2: routes.r.fallback_on: "slow" is no reason; there are starting, loading,`,
+		head + "fallback: http://x/v1, fallback_on: [slow]}":          `f.yaml:2: routes.r.fallback_on: "slow" is not a reason; the reasons are starting, loading,`,
 		head + "fallback: http://x/v1, fallback_on: {a: b}}":          "f.yaml:2: wrong kind of value; want a list",
 	} {
 		c, err := Parse("f.yaml", []byte(text))
@@ -70,15 +70,15 @@ func TestFallbacksRefused(t *testing.T) {
 		one + "    fallbacks: [{to: http://y/v1}]":                                   `f.yaml:8: routes.r.fallbacks: the route also has fallback: "http://x/v1"; move it into fallbacks as {to: ..., model: ...}`,
 		"    fallback_model: m\n    fallbacks: [{to: http://y/v1}]":                  `f.yaml:7: routes.r.fallback_model: "m" belongs to fallback; in fallbacks every item has its own model`,
 		"    fallbacks:\n      - to: http://x/v1\n      - to: http://x/v1":           `f.yaml:9: routes.r.fallbacks: "http://x/v1" is in the list twice; keep one`,
-		"    fallbacks:\n      - to: http://x/v1\n      - {model: m}":                `f.yaml:9: routes.r.fallbacks: item 2 has no ` + "`to`; name a server, an upstream, or a base URL",
+		"    fallbacks:\n      - to: http://x/v1\n      - {model: m}":                `f.yaml:9: routes.r.fallbacks: item 2 has no ` + "`to`; set a server, an upstream, or a base URL",
 		"    fallbacks:\n      - to: openrouter\n        model: m":                   `f.yaml:8: routes.r.fallbacks: "openrouter" is the primary itself`,
 		"    fallbacks:\n      - to: box2":                                           `f.yaml:8: routes.r.fallbacks: item 1: there is no server and no upstream "box2"; there are me, openrouter`,
 		"    fallbacks: [{to: me}]":                                                  `f.yaml:7: routes.r.fallbacks: "me" is llmsup's own address (listen), so its calls would come back; name another backend`,
 		"    fallbacks: [{to: 'http://127.0.0.1:8000'}]":                             `f.yaml:7: routes.r.fallbacks: "http://127.0.0.1:8000" is llmsup's own address`,
 		"    fallbacks: [{to: 'http://127.0.0.1:8001'}, {to: 'http://box:8000/v1'}]": "",
 		"    fallbacks: [{to: http://y/v1, modell: m}]":                              `f.yaml:7: unknown key "modell"; did you mean "model"?`,
-		"    fallbacks: [box2]":                                                      `f.yaml:7: wrong kind of value; want a backend and the model's name there, as in {to: openrouter,`,
-		"    fallbacks: box2":                                                        `f.yaml:7: wrong kind of value; want a list, as in [{to: box2}, {to: openrouter,`,
+		"    fallbacks: [box2]":                                                      `f.yaml:7: wrong kind of value; want a backend and the model's name there (example: {to: openrouter,`,
+		"    fallbacks: box2":                                                        `f.yaml:7: wrong kind of value; want a list (example: [{to: box2}, {to: openrouter,`,
 		"    fallback_on: [lost]\n    fallbacks: []":                                 `f.yaml:7: routes.r.fallback_on: needs a fallback`,
 	} {
 		c, err := Parse("f.yaml", []byte(head+text))

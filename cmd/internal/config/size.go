@@ -26,14 +26,14 @@ func (s *ByteSize) UnmarshalYAML(node *yaml.Node) error {
 	unit, known := byteUnits[strings.TrimSpace(text[len(digits):])]
 	n, err := strconv.ParseInt(digits, 10, 64)
 	if node.Kind != yaml.ScalarNode || !known || err != nil || n <= 0 || n > maxSize/unit {
-		return &valueError{line: node.Line, want: "a size, as in 32MiB"}
+		return &valueError{line: node.Line, want: "a size (example: 32MiB)"}
 	}
 	*s = ByteSize(n * unit)
 	return nil
 }
 
-// valueError is a value of the wrong form. It does not repeat the value: a key
-// may have been pasted in the wrong place.
+// valueError is about a value of the wrong form. It does not repeat the value, since a
+// key may have been pasted in the wrong place.
 type valueError struct {
 	line int
 	want string

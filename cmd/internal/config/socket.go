@@ -5,10 +5,9 @@ import (
 	"strings"
 )
 
-// ListenOn puts the address of a socket that systemd has passed in the place of
-// what file, environment and flags say: the socket is there, and all that
-// follows from who can reach it follows from its own address. asked says that
-// the environment or a flag named one.
+// ListenOn replaces the configured address by that of a socket that systemd has passed,
+// since the checks of who can reach the endpoint must use the real address. asked means
+// that the environment or a flag sets an address.
 func (c *Config) ListenOn(address string, asked bool) {
 	if (asked || c.positions.has("listen")) && !sameAddress(c.Listen, address) {
 		c.IgnoredListen = c.Listen
@@ -16,7 +15,7 @@ func (c *Config) ListenOn(address string, asked bool) {
 	c.Listen = address
 }
 
-// sameAddress says whether an address as it was written is that of a socket.
+// sameAddress reports whether a configured address is that of a socket.
 func sameAddress(written, socket string) bool {
 	host, port, err := net.SplitHostPort(written)
 	ownHost, ownPort, ownErr := net.SplitHostPort(socket)

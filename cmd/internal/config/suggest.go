@@ -9,7 +9,7 @@ import (
 	"github.com/xrash/smetrics"
 )
 
-// yamlKeys lists the YAML keys of a struct.
+// yamlKeys returns the YAML keys of a struct.
 func yamlKeys(v any) []string {
 	var keys []string
 	for f := range reflect.TypeOf(v).Fields() {
@@ -20,7 +20,7 @@ func yamlKeys(v any) []string {
 	return keys
 }
 
-// suggest names the key that was probably meant, or all that there are.
+// suggest returns the key that was probably meant, or all keys.
 func suggest(key, goType string) string {
 	known := knownKeys[goType]
 	best, least := "", 3 // more than two edits apart is another word

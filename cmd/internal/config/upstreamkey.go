@@ -11,12 +11,12 @@ import (
 	"github.com/llmsup/llmsup/models"
 )
 
-// maxKey bounds a key, in bytes.
+// maxKey limits the length of a key, in bytes.
 const maxKey = 4096
 
 // UpstreamKey reads an upstream's key. An upstream that names neither a variable nor a
-// file needs none. missing says what to do when one is needed and there is
-// none. No error repeats what was read.
+// file needs none. missing is what to do if a key is needed and there is none. No error
+// contains what was read.
 func UpstreamKey(u models.Upstream) (key, missing string, err error) {
 	switch {
 	case u.APIKeyEnv != "":
@@ -31,12 +31,12 @@ func UpstreamKey(u models.Upstream) (key, missing string, err error) {
 			}
 			path = filepath.Join(dir, name)
 		}
-		info, err := os.Stat(path) //nolint:gosec // the folder is named by systemd, or the file by the operator
+		info, err := os.Stat(path) //nolint:gosec // systemd names the directory, or the operator the file
 		if errors.Is(err, os.ErrNotExist) {
 			return "", missing, nil
 		}
-		if err == nil && !info.Mode().IsRegular() { // to open a named pipe would wait
-			return "", "", fmt.Errorf("its key file %s is no regular file", path)
+		if err == nil && !info.Mode().IsRegular() { // opening a named pipe would wait
+			return "", "", fmt.Errorf("its key file %s is not a regular file", path)
 		}
 		f, err := os.Open(path) //nolint:gosec // as above
 		if err != nil {
@@ -56,39 +56,38 @@ func UpstreamKey(u models.Upstream) (key, missing string, err error) {
 		return "", missing, nil
 	}
 	if len(key) > maxKey || strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return "", "", fmt.Errorf("what stands in %s is no key: it is too long, or has white space or control characters in it", u.APIKeyEnv+u.APIKeyFile)
+		return "", "", fmt.Errorf("%s does not contain a valid key: it is too long, or has white space or control characters", u.APIKeyEnv+u.APIKeyFile)
 	}
 	return key, "", nil
 }
 
-// credentialsVariable names the folder in which systemd hands a service its
-// credentials (systemd.exec(5)). It is the one variable that api_key_file knows,
-// and only as its beginning.
+// credentialsVariable names the directory in which systemd passes credentials to a
+// service (systemd.exec(5)). It is the only variable in api_key_file, and only at its
+// beginning.
 const credentialsVariable = "CREDENTIALS_DIRECTORY"
 
-// credential says which of systemd's credentials an api_key_file means, if any.
+// credential returns the name of systemd's credential that an api_key_file refers to.
 func credential(file string) (name string, is bool) {
 	return strings.CutPrefix(file, "${"+credentialsVariable+"}/")
 }
 
-// checkKeyFile says what is wrong with an api_key_file as it is written.
+// checkKeyFile checks the value of api_key_file, without reading the file.
 func checkKeyFile(file string) error {
 	name, is := credential(file)
 	switch {
 	case is && !validName.MatchString(name):
-		return errors.New("wants the name of a credential after ${" + credentialsVariable + "}/, as LoadCredential= has it")
+		return errors.New("needs the name of a credential after ${" + credentialsVariable + "}/, as in LoadCredential=")
 	case !is && strings.Contains(file, "$"):
-		return errors.New("knows no variable but ${" + credentialsVariable + "}, as in ${" + credentialsVariable + "}/openrouter")
+		return errors.New("can contain no variable but ${" + credentialsVariable + "} (example: ${" + credentialsVariable + "}/openrouter)")
 	case !strings.Contains(file, "/"):
-		return errors.New("wants the path of a file, with a slash in it, not the key itself")
+		return errors.New("takes the path of a file, with a slash, not the key itself")
 	}
 	return nil
 }
 
-// KeyFileWarning says what is unsafe about an upstream's key file; "" if
-// nothing is.
+// KeyFileWarning returns a warning if others can read an upstream's key file, else "".
 func KeyFileWarning(u models.Upstream) string {
-	if _, is := credential(u.APIKeyFile); is || u.APIKeyFile == "" { // systemd keeps credentials from others
+	if _, is := credential(u.APIKeyFile); is || u.APIKeyFile == "" { // systemd protects credentials
 		return ""
 	}
 	info, err := os.Stat(u.APIKeyFile)
@@ -98,8 +97,8 @@ func KeyFileWarning(u models.Upstream) string {
 	return fmt.Sprintf("others can read its key; chmod 600 %s", u.APIKeyFile)
 }
 
-// KeyVariables names the environment variables that hold upstreams' keys: what
-// no process that llmsup starts may see.
+// KeyVariables returns the environment variables with upstreams' keys. No process that
+// llmsup starts may see them.
 func (c *Config) KeyVariables() []string {
 	var names []string
 	for _, u := range c.Upstreams {

@@ -46,8 +46,8 @@ func TestKeyFileAsWritten(t *testing.T) {
 		"${CREDENTIALS_DIRECTORY}/openrouter":    "",
 		"${CREDENTIALS_DIRECTORY}/":              "name of a credential",
 		"${CREDENTIALS_DIRECTORY}/../openrouter": "name of a credential",
-		"$CREDENTIALS_DIRECTORY/openrouter":      "knows no variable but",
-		"${HOME}/key":                            "knows no variable but",
+		"$CREDENTIALS_DIRECTORY/openrouter":      "can contain no variable but",
+		"${HOME}/key":                            "can contain no variable but",
 		"sk-or-1":                                "not the key itself",
 	} {
 		cfg, err := Parse("llmsup.yaml", []byte("upstreams:\n  x:\n    base_url: http://h/v1\n    api_key_file: "+file+"\n"))

@@ -16,12 +16,12 @@ import (
 	"github.com/llmsup/llmsup/models"
 )
 
-// validName is what servers and upstreams may be called: it becomes part of
-// paths, headers and metrics.
+// validName matches names of servers and upstreams, which become part of paths, headers
+// and metrics.
 var validName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
 
-// Validate checks all that does not depend on what stands in models' files.
-// Resolve does it too; before, it saves looking for files under wrong names.
+// Validate checks everything that does not depend on the content of models' files.
+// Resolve calls it, too. Calling it earlier avoids errors about files with wrong names.
 func (c *Config) Validate() error {
 	if err := checkListen(c.Listen); err != nil {
 		return c.positions.ifText(c.Listen, "listen").errorf([]string{"listen"}, "%w", err)
@@ -38,7 +38,7 @@ func (c *Config) Validate() error {
 	if err := c.validateAccess(); err != nil {
 		return err
 	}
-	// Sorted, so that of several mistakes the same one is told each time.
+	// Sorted, so that of several mistakes always the same one is reported.
 	for _, name := range slices.Sorted(maps.Keys(c.Servers)) {
 		if err := c.validateServer(name, c.Servers[name]); err != nil {
 			return err
@@ -63,7 +63,7 @@ func (c *Config) absolutePaths() error {
 		key, path := setting.key, setting.path
 		at := c.positions.ifText(*path, key)
 		if *path == "" {
-			return at.errorf([]string{key}, "is empty; name a path")
+			return at.errorf([]string{key}, "is empty; set a path")
 		}
 		absolute, err := filepath.Abs(*path)
 		if err != nil {
@@ -74,7 +74,7 @@ func (c *Config) absolutePaths() error {
 	return nil
 }
 
-// What log_format and log_level may be.
+// The values of log_format and log_level.
 var (
 	logFormats = []string{"auto", "console", "json"}
 	logLevels  = []string{"trace", "debug", "info", "warn", "error"}
@@ -103,11 +103,11 @@ func (c *Config) validateServer(name string, s Server) error {
 	_, isUpstream := c.Upstreams[name]
 	switch {
 	case !validName.MatchString(name):
-		return c.positions.errorf([]string{"servers", name}, "a server's name is made of letters, digits, dots, dashes and underscores, 100 at most; rename it, or the model's file")
+		return c.positions.errorf([]string{"servers", name}, "a server's name has at most 100 letters, digits, dots, dashes and underscores; rename it, or the model's file")
 	case isUpstream:
-		return c.positions.errorf([]string{"servers", name}, "an upstream has that name too; rename one of them")
+		return c.positions.errorf([]string{"servers", name}, "an upstream has the same name; rename one of them")
 	case s.Model == "":
-		return at("model", "is missing; name the GGUF file")
+		return at("model", "is missing; set the path of the GGUF file")
 	case s.CtxSize < 1 || s.CtxSize > maxInt32:
 		return number("ctx_size", s.CtxSize, "tokens; the default is 8192")
 	case s.NGPULayers < 0 || s.NGPULayers > maxInt32:
@@ -122,7 +122,7 @@ func (c *Config) validateServer(name string, s Server) error {
 		}
 	}
 	if !ValidDevices(s.GPU) {
-		return at("gpu", "%s is no GPU; want an index or a UUID of nvidia-smi, several with commas between them, or none", QuoteSafe(s.GPU))
+		return at("gpu", "%s is not a GPU; use an index or a UUID of nvidia-smi, several separated by commas, or none", QuoteSafe(s.GPU))
 	}
 	if err := CheckArgs(s.Args); err != nil {
 		return at("args", "%w", err)
@@ -130,14 +130,14 @@ func (c *Config) validateServer(name string, s Server) error {
 	return nil
 }
 
-// validateDefault wants one default server at most.
+// validateDefault checks that at most one server is the default.
 func (c *Config) validateDefault() error {
 	first := ""
 	for _, name := range c.positions.keys("servers") {
 		switch {
 		case !c.Servers[name].Default:
 		case first != "":
-			return c.positions.errorf([]string{"servers", name, "default"}, "the server %s is the default already; set it for one server", first)
+			return c.positions.errorf([]string{"servers", name, "default"}, "the server %s is the default already; set it for only one server", first)
 		default:
 			first = name
 		}
@@ -150,27 +150,27 @@ func (c *Config) validateUpstream(name string, u models.Upstream) error {
 		return c.positions.errorf([]string{"upstreams", name, field}, format, args...)
 	}
 	if !validName.MatchString(name) {
-		return c.positions.errorf([]string{"upstreams", name}, "an upstream's name is made of letters, digits, dots, dashes and underscores, 100 at most")
+		return c.positions.errorf([]string{"upstreams", name}, "an upstream's name has at most 100 letters, digits, dots, dashes and underscores")
 	}
 	if u.BaseURL == "" {
-		return at("base_url", "is missing; it is what an OpenAI SDK takes, as in https://openrouter.ai/api/v1")
+		return at("base_url", "is missing; set the base URL as for an OpenAI SDK (example: https://openrouter.ai/api/v1)")
 	}
 	if err := checkURL(u.BaseURL); err != nil {
 		return at("base_url", "%w", err)
 	}
 	for field, value := range map[string]string{"http_referer": u.Referer, "x_title": u.Title} {
 		if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
-			return at(field, "is sent as a header, which takes printable ASCII alone")
+			return at(field, "is sent as a header, which can contain only printable ASCII")
 		}
 	}
 	if u.APIKeyEnv != "" && u.APIKeyFile != "" {
-		return at("api_key_file", "api_key_env is set too; keep one of them")
+		return at("api_key_file", "api_key_env is also set; remove one of them")
 	}
 	if err := checkKeyFile(u.APIKeyFile); err != nil && u.APIKeyFile != "" {
 		return at("api_key_file", "%w", err)
 	}
 	if u.APIKeyEnv != "" && !validEnv.MatchString(u.APIKeyEnv) {
-		return at("api_key_env", "wants the name of an environment variable in capitals, not the key itself")
+		return at("api_key_env", "takes the name of an environment variable in capitals, not the key itself")
 	}
 	if u.Billing != "" && u.Billing != models.Metered && u.Billing != models.Free {
 		return at("billing", "%s is neither metered nor free", QuoteSafe(string(u.Billing)))
@@ -178,10 +178,10 @@ func (c *Config) validateUpstream(name string, u models.Upstream) error {
 	return nil
 }
 
-// maxInt32 is the largest number that llama-server's flags take.
+// maxInt32 is the largest number in llama-server's flags.
 const maxInt32 = 1<<31 - 1
 
-// QuoteSafe repeats a word of the file, if it can't be a key that was pasted in the
+// QuoteSafe quotes a word of the file, unless it may be a key that was pasted in the
 // wrong place.
 func QuoteSafe(word string) string {
 	if mayBeKey(word) || len(word) > 40 {
@@ -191,31 +191,30 @@ func QuoteSafe(word string) string {
 }
 
 func mayBeKey(word string) bool {
-	if strings.HasPrefix(word, clientKeyPrefix) && len(word) > len(clientKeyPrefix)+20 { // llmsup-2 is a name
+	if strings.HasPrefix(word, clientKeyPrefix) && len(word) > len(clientKeyPrefix)+20 { // llmsup-2 is not a key
 		return true
 	}
 	word = strings.ToLower(word)
 	return slices.ContainsFunc([]string{"sk-", "sk_", "gsk_"}, func(prefix string) bool { return strings.HasPrefix(word, prefix) })
 }
 
-// validEnv matches names of environment variables. The name is told to clients
-// when the key is missing, so nothing that could be a key (gsk_..., sk-...) may
-// pass for one: there are lower-case names, but keys with lower case are far
-// more common.
+// validEnv matches names of environment variables. Clients see the name if the key is
+// missing, so it must not match a key (gsk_..., sk-...): lower case is far more common in
+// keys than in names of variables.
 var validEnv = regexp.MustCompile(`^[A-Z_][A-Z0-9_]{0,99}$`)
 
 func isURL(s string) bool { return strings.Contains(s, "://") }
 
-// checkURL does not repeat the URL: there may be a key in it.
+// checkURL does not repeat the URL, which may contain a key.
 func checkURL(s string) error {
 	u, err := url.Parse(s)
 	switch {
 	case err != nil:
-		return errors.New("is no URL; want one as in https://openrouter.ai/api/v1")
+		return errors.New("is not a URL (example: https://openrouter.ai/api/v1)")
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
-		return errors.New("has a user, a query or a fragment; want the plain base URL, and the key in api_key_env")
+		return errors.New("has a user, a query or a fragment; use the plain base URL, and put the key into api_key_env")
 	case u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
-		return errors.New("is no base URL; want one as in https://openrouter.ai/api/v1")
+		return errors.New("is not a base URL (example: https://openrouter.ai/api/v1)")
 	}
 	return nil
 }
@@ -223,7 +222,7 @@ func checkURL(s string) error {
 func checkListen(address string) error {
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return fmt.Errorf("%q is no HOST:PORT; want one as in 127.0.0.1:8000", address)
+		return fmt.Errorf("%q is not HOST:PORT (example: 127.0.0.1:8000)", address)
 	}
 	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
 		return fmt.Errorf("%q has no port between 0 and 65535", address)

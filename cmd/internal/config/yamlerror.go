@@ -22,12 +22,12 @@ var (
 
 // expected describes the value that a Go type takes.
 var expected = map[string]string{
-	"string": "one line of text", "int": "a whole number", "time.Duration": "a duration, as in 60s or 2m",
+	"string": "one line of text", "int": "a whole number", "time.Duration": "a duration (examples: 60s, 2m)",
 	"bool":     "true or false",
-	"[]string": "a list, as in [--flash-attn, \"on\"]",
+	"[]string": "a list (example: [--flash-attn, \"on\"])",
 
-	"[]models.Fallback": "a list, as in [{to: box2}, {to: openrouter, model: qwen/qwen-2.5-14b-instruct}]",
-	"models.Fallback":   "a backend and the model's name there, as in {to: openrouter, model: qwen/qwen-2.5-14b-instruct}",
+	"[]models.Fallback": "a list (example: [{to: box2}, {to: openrouter, model: qwen/qwen-2.5-14b-instruct}])",
+	"models.Fallback":   "a backend and the model's name there (example: {to: openrouter, model: qwen/qwen-2.5-14b-instruct})",
 	"models.Billing":    "metered or free",
 }
 
