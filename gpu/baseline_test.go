@@ -9,27 +9,27 @@ import (
 // process was started, or had loaded its model.
 func TestBaselines(t *testing.T) {
 	type step struct {
-		change func(*moment)
+		change func(*scenario)
 		want   Reason // that holds after it; "" = none
 	}
 	times := func(n int, s step) []step { return slices.Repeat([]step{s}, n) }
-	ecc := func(errors uint64) func(*moment) {
-		return func(m *moment) { *m.Sample.GPUs[0].ECCUncorrected = errors }
+	ecc := func(errors uint64) func(*scenario) {
+		return func(m *scenario) { *m.Sample.GPUs[0].ECCUncorrected = errors }
 	}
-	crowd := func(m *moment) { m.others(0, 15*gib-100<<20) }
-	another := func(m *moment) {
+	crowd := func(m *scenario) { m.setForeign(0, 15*gib-100<<20) }
+	another := func(m *scenario) {
 		m.PID, m.PIDs = ours+1, []int{ours + 1}
 		m.Sample.GPUs[0].Processes[0].PID = ours + 1
 	}
-	with := func(changes ...func(*moment)) func(*moment) {
-		return func(m *moment) {
+	with := func(changes ...func(*scenario)) func(*scenario) {
+		return func(m *scenario) {
 			for _, change := range changes {
 				change(m)
 			}
 		}
 	}
-	loading := func(m *moment) { m.Loaded = false }
-	nothing := func(*moment) {}
+	loading := func(m *scenario) { m.Loaded = false }
+	nothing := func(*scenario) {}
 	cases := map[string][]step{
 		"errors before its start": times(20, step{ecc(7), ""}),
 		"errors of the old process are not the new one's": slices.Concat(
@@ -38,7 +38,7 @@ func TestBaselines(t *testing.T) {
 			times(2, step{with(ecc(6), another), ""}), times(1, step{with(ecc(6), another), ECC}),
 		),
 		"errors that are first told later": slices.Concat(
-			times(3, step{(*moment).silence, ""}), times(20, step{ecc(7), ""}),
+			times(3, step{(*scenario).removeFigures, ""}), times(20, step{ecc(7), ""}),
 		),
 		"a process that finds a crowd": times(20, step{crowd, ""}),
 		"a crowd that came while it loaded": slices.Concat(
@@ -55,51 +55,51 @@ func TestBaselines(t *testing.T) {
 			times(5, step{with(crowd, another, loading), VRAMPressure}),
 			times(9, step{with(crowd, another), VRAMPressure}), times(3, step{with(crowd, another), ""}),
 		),
-		"its own growth": slices.Concat(times(1, step{nothing, ""}), times(20, step{func(m *moment) {
+		"its own growth": slices.Concat(times(1, step{nothing, ""}), times(20, step{func(m *scenario) {
 			*m.Sample.GPUs[0].Processes[0].Memory += 14*gib - 50<<20
-			m.others(0, gib)
+			m.setForeign(0, gib)
 		}, ""})),
-		"others that grow, with room left": slices.Concat(times(1, step{nothing, ""}), times(20, step{func(m *moment) {
-			m.others(0, 15*gib-256<<20)
+		"others that grow, with room left": slices.Concat(times(1, step{nothing, ""}), times(20, step{func(m *scenario) {
+			m.setForeign(0, 15*gib-256<<20)
 		}, ""})),
-		"others that grow, with a byte too little": slices.Concat(times(1, step{nothing, ""}), times(2, step{func(m *moment) {
-			m.others(0, 15*gib-256<<20+1)
-		}, ""}), times(3, step{func(m *moment) {
-			m.others(0, 15*gib-256<<20+1)
+		"others that grow, with a byte too little": slices.Concat(times(1, step{nothing, ""}), times(2, step{func(m *scenario) {
+			m.setForeign(0, 15*gib-256<<20+1)
+		}, ""}), times(3, step{func(m *scenario) {
+			m.setForeign(0, 15*gib-256<<20+1)
 		}, VRAMPressure})),
 		"another process is on the GPU": slices.Concat(
-			times(2, step{func(m *moment) { conditions[OnCPU].bad(m, 0) }, ""}),
-			times(3, step{func(m *moment) { conditions[OnCPU].bad(m, 0) }, OnCPU}),
+			times(2, step{func(m *scenario) { brokenGPUs[OnCPU].bad(m, 0) }, ""}),
+			times(3, step{func(m *scenario) { brokenGPUs[OnCPU].bad(m, 0) }, OnCPU}),
 			times(1, step{another, ""}),
 		),
 		"another process has its context": slices.Concat(
-			times(2, step{func(m *moment) { m.Given = 512 }, ""}),
-			times(3, step{func(m *moment) { m.Given = 512 }, ContextReduced}),
+			times(2, step{func(m *scenario) { m.ActualContext = 512 }, ""}),
+			times(3, step{func(m *scenario) { m.ActualContext = 512 }, ContextReduced}),
 			times(1, step{another, ""}),
 		),
 		"two runs of two processes are no three": slices.Concat(
-			times(2, step{func(m *moment) { m.Given = 512 }, ""}),
-			times(2, step{func(m *moment) { m.Given = 512; another(m) }, ""}),
-			times(1, step{func(m *moment) { m.Given = 512; another(m) }, ContextReduced}),
+			times(2, step{func(m *scenario) { m.ActualContext = 512 }, ""}),
+			times(2, step{func(m *scenario) { m.ActualContext = 512; another(m) }, ""}),
+			times(1, step{func(m *scenario) { m.ActualContext = 512; another(m) }, ContextReduced}),
 		),
 		"another GPU": slices.Concat(
-			times(2, step{func(m *moment) { m.lose(0) }, ""}), times(1, step{func(m *moment) { m.lose(0) }, Lost}),
-			times(1, step{func(m *moment) { another(m); m.lose(0); m.Server.GPUs = []string{second} }, ""}),
+			times(2, step{func(m *scenario) { m.lose(0) }, ""}), times(1, step{func(m *scenario) { m.lose(0) }, Lost}),
+			times(1, step{func(m *scenario) { another(m); m.lose(0); m.Server.GPUs = []string{second} }, ""}),
 		),
 	}
 	for name, steps := range cases {
 		t.Run(name, func(t *testing.T) {
-			j := newJudge(DefaultPolicy())
+			j := newPolicyRun(DefaultPolicy())
 			for i, s := range steps {
 				m := healthy()
 				s.change(&m)
-				v := j.sees(m)
+				v := j.observe(m)
 				var got Reason
-				if len(v.Findings) > 0 {
-					got = v.Findings[0].Reason
+				if len(v.Conditions) > 0 {
+					got = v.Conditions[0].Reason
 				}
-				if len(v.Findings) > 1 || got != s.want {
-					t.Fatalf("sample %d: %q, want %q", i+1, v.Words(), s.want)
+				if len(v.Conditions) > 1 || got != s.want {
+					t.Fatalf("sample %d: %q, want %q", i+1, v.Message(), s.want)
 				}
 			}
 		})

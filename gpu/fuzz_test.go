@@ -15,10 +15,10 @@ func FuzzNext(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 0))
-		j := newJudge(DefaultPolicy())
+		j := newPolicyRun(DefaultPolicy())
 		j.BusyFor = time.Duration(r.IntN(4)) * time.Second
 		for range 60 {
-			m := anyMoment(r)
+			m := randomScenario(r)
 			m.At = j.now
 			before := j.clone()
 			h, v := j.Next(j.History, &m.Sample, m.Server)
@@ -30,43 +30,43 @@ func FuzzNext(f *testing.F) {
 				t.Fatalf("the history was\n%+v, and is\n%+v", before, j.History)
 			}
 			sound(t, v, m)
-			m.silence()
-			m.Given = 0
-			if _, silent := j.Next(h, &m.Sample, m.Server); !slices.EqualFunc(stubborn(v), stubborn(silent), func(a, b Finding) bool { return a == b }) {
-				t.Fatalf("silence made %+v of %+v", silent.Findings, v.Findings)
+			m.removeFigures()
+			m.ActualContext = 0
+			if _, silent := j.Next(h, &m.Sample, m.Server); !slices.EqualFunc(lasting(v), lasting(silent), func(a, b Condition) bool { return a == b }) {
+				t.Fatalf("silence made %+v of %+v", silent.Conditions, v.Conditions)
 			}
 			problem(&m)
-			if _, silent := j.Next(h, &m.Sample, m.Server); !slices.Equal(v.Findings, silent.Findings) || silent.Ends != nil {
-				t.Fatalf("a problem made %+v (%+v) of %+v", silent.Findings, silent.Ends, v.Findings)
+			if _, silent := j.Next(h, &m.Sample, m.Server); !slices.Equal(v.Conditions, silent.Conditions) || silent.Fatal != nil {
+				t.Fatalf("a problem made %+v (%+v) of %+v", silent.Conditions, silent.Fatal, v.Conditions)
 			}
 			j.History, j.now = h, j.now.Add(time.Second)
 		}
 	})
 }
 
-// stubborn are the findings that only a figure takes back: a GPU that is there
+// lasting are the findings that only a figure takes back: a GPU that is there
 // and reports nothing is not lost, and has no Xid.
-func stubborn(v Verdict) []Finding {
-	return slices.DeleteFunc(slices.Clone(v.Findings), func(f Finding) bool { return f.Reason == Lost || f.Reason == Xid })
+func lasting(v Verdict) []Condition {
+	return slices.DeleteFunc(slices.Clone(v.Conditions), func(f Condition) bool { return f.Reason == Lost || f.Reason == Xid })
 }
 
-func sound(t *testing.T, v Verdict, m moment) {
+func sound(t *testing.T, v Verdict, m scenario) {
 	t.Helper()
-	for _, f := range v.Findings {
-		if f.Words == "" || f.UUID != "" && !slices.Contains(m.Server.GPUs, f.UUID) {
+	for _, f := range v.Conditions {
+		if f.Message == "" || f.UUID != "" && !slices.Contains(m.Server.GPUs, f.UUID) {
 			t.Fatalf("finding %+v for the GPUs %v", f, m.Server.GPUs)
 		}
 	}
-	if v.Ends != nil && (m.PID == 0 || !(v.Ends.Reason == Lost || v.Ends.Reason == Xid) || !slices.Contains(v.Findings, *v.Ends)) {
-		t.Fatalf("ends %+v with process %d and findings %+v", *v.Ends, m.PID, v.Findings)
+	if v.Fatal != nil && (m.PID == 0 || !(v.Fatal.Reason == Lost || v.Fatal.Reason == Xid) || !slices.Contains(v.Conditions, *v.Fatal)) {
+		t.Fatalf("ends %+v with process %d and findings %+v", *v.Fatal, m.PID, v.Conditions)
 	}
 }
 
 // clone copies all that a history holds.
 func (h History) clone() History {
-	h.counts, h.gpus = maps.Clone(h.counts), maps.Clone(h.gpus)
+	h.streaks, h.gpus = maps.Clone(h.streaks), maps.Clone(h.gpus)
 	for uuid, b := range h.gpus {
-		b.others, b.ecc = copied(b.others), copied(b.ecc)
+		b.foreign, b.ecc = copied(b.foreign), copied(b.ecc)
 		h.gpus[uuid] = b
 	}
 	return h
@@ -79,8 +79,8 @@ func copied[T any](p *T) *T {
 	return new(*p)
 }
 
-// anyMoment is a moment of which nothing is known but that it could be.
-func anyMoment(r *rand.Rand) moment {
+// randomScenario is a moment of which nothing is known but that it could be.
+func randomScenario(r *rand.Rand) scenario {
 	m := healthy()
 	maybe := func(of int) bool { return r.IntN(of) == 0 }
 	m.PID = ours + r.IntN(2)
@@ -89,15 +89,15 @@ func anyMoment(r *rand.Rand) moment {
 		m.PID, m.PIDs = 0, nil
 	}
 	m.Server.GPUs = [][]string{{first}, {second}, {first, second}, {first}, nil, {"GPU-nobody-knows"}}[r.IntN(6)]
-	m.Loaded, m.HasOpen, m.Calls = !maybe(4), !maybe(3), max(0, r.IntN(4)-2)
-	m.Weights, m.Given = []uint64{0, 8 * gib, 12 * gib, ^uint64(0)}[r.IntN(4)], []int{0, 4096, 8192}[r.IntN(3)]
+	m.Loaded, m.DeviceOpen, m.Calls = !maybe(4), !maybe(3), max(0, r.IntN(4)-2)
+	m.Weights, m.ActualContext = []uint64{0, 8 * gib, 12 * gib, ^uint64(0)}[r.IntN(4)], []int{0, 4096, 8192}[r.IntN(3)]
 	if maybe(10) {
 		problem(&m)
 		return m
 	}
 	for i := range m.Sample.GPUs {
 		g := &m.Sample.GPUs[i]
-		m.others(i, []uint64{0, gib, 14 * gib, 15*gib - 100<<20}[r.IntN(4)])
+		m.setForeign(i, []uint64{0, gib, 14 * gib, 15*gib - 100<<20}[r.IntN(4)])
 		g.Utilization, g.Slowdown = new(r.IntN(3)*50), new(Slowdown(r.Uint64N(0x200)))
 		g.ECCUncorrected = new(r.Uint64N(4))
 		if maybe(6) {

@@ -67,12 +67,12 @@ func play(role string) {
 				second = number
 			}
 			for range times {
-				m.take(s.round(began.Add(time.Duration(second) * time.Second)))
+				m.publishResult(s.round(began.Add(time.Duration(second) * time.Second)))
 				second++
 			}
 			say(m.Sample())
 		}
-		s.end()
+		s.close()
 	case "monitor": // says all samples, as they come
 		m := NewMonitor(zerolog.Nop())
 		ctx, cancel := context.WithCancel(context.Background())

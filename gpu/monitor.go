@@ -22,19 +22,19 @@ const (
 // Monitor reads the GPUs once a second. Sample may be called from anywhere and
 // never waits.
 type Monitor struct {
-	driver driver // nil = there is nothing to read
-	log    zerolog.Logger
-	latest atomic.Pointer[Sample]
-	sooner chan struct{}
-	rests  atomic.Bool
+	driver    driver // nil = there is nothing to read
+	log       zerolog.Logger
+	latest    atomic.Pointer[Sample]
+	requested chan struct{}
+	suspended atomic.Bool
 
 	// Of Run alone:
-	changed  chan struct{}
-	versions versions
-	known    []GPU // all that were ever seen, without figures, by index
-	programs map[int]string
-	told     string // the problem that the log knows of
-	extra    bool   // the reading that is published was asked for
+	changed       chan struct{}
+	versions      versions
+	known         []GPU // all that were ever seen, without figures, by index
+	programs      map[int]string
+	loggedProblem string // the problem that the log knows of
+	extra         bool   // the reading that is published was asked for
 }
 
 // NewMonitor makes a monitor of NVIDIA's GPUs, which reads nothing yet.
@@ -44,7 +44,7 @@ func NewMonitor(log zerolog.Logger) *Monitor { return newMonitor(newNVML(), log)
 func NewNull() *Monitor { return newMonitor(nil, zerolog.Nop()) }
 
 func newMonitor(d driver, log zerolog.Logger) *Monitor {
-	m := &Monitor{driver: d, log: log, sooner: make(chan struct{}, 1), changed: make(chan struct{})}
+	m := &Monitor{driver: d, log: log, requested: make(chan struct{}, 1), changed: make(chan struct{})}
 	m.latest.Store(&Sample{Changed: m.changed})
 	return m
 }
@@ -52,23 +52,23 @@ func newMonitor(d driver, log zerolog.Logger) *Monitor {
 // Sample returns the last reading. Before the first one its At is zero.
 func (m *Monitor) Sample() *Sample { return m.latest.Load() }
 
-// Sooner asks for a reading now, where somebody waits for one.
-func (m *Monitor) Sooner() {
+// RequestSample asks for a reading now, where somebody waits for one.
+func (m *Monitor) RequestSample() {
 	select {
-	case m.sooner <- struct{}{}:
+	case m.requested <- struct{}{}:
 	default:
 	}
 }
 
-// Rest lets go of the driver, so that it can be changed, or takes it up again.
-func (m *Monitor) Rest(on bool) {
-	if m.rests.Swap(on) != on {
-		m.Sooner()
+// Suspend lets go of the driver, so that it can be changed, or takes it up again.
+func (m *Monitor) Suspend(on bool) {
+	if m.suspended.Swap(on) != on {
+		m.RequestSample()
 	}
 }
 
-// errRests says why nothing is read that could be.
-var errRests = errors.New("the driver is left alone while the servers are drained, so that it can be changed")
+// errSuspended says why nothing is read that could be.
+var errSuspended = errors.New("the driver is left alone while the servers are drained, so that it can be changed")
 
 // Run reads until ctx ends. A driver that hangs then is left behind.
 func (m *Monitor) Run(ctx context.Context) {
@@ -79,7 +79,7 @@ func (m *Monitor) Run(ctx context.Context) {
 	rounds := make(chan struct{})
 	results := make(chan result, 1) // so that a round that was given up can end
 	ended := make(chan struct{})
-	go func() { defer close(ended); m.call(rounds, results) }()
+	go func() { defer close(ended); m.driverLoop(rounds, results) }()
 	defer func() {
 		close(rounds)
 		select {
@@ -102,11 +102,11 @@ func (m *Monitor) Run(ctx context.Context) {
 				return
 			case r := <-results:
 				m.extra = extra
-				m.take(r)
+				m.publishResult(r)
 				m.extra, waiting = false, false
 			case <-hung.C:
 				hung.Reset(sampleEvery) // told each second: time goes by for what is known of it
-				m.fail(fmt.Errorf("the NVIDIA driver has not answered for %s", answerTimeout))
+				m.publishProblem(fmt.Errorf("the NVIDIA driver has not answered for %s", answerTimeout))
 			}
 		}
 		select {
@@ -114,7 +114,7 @@ func (m *Monitor) Run(ctx context.Context) {
 			return
 		case <-tick.C:
 			extra = false
-		case <-m.sooner:
+		case <-m.requested:
 			extra = true
 		}
 	}
@@ -135,25 +135,10 @@ func (m *Monitor) runNull(ctx context.Context) {
 	}
 }
 
-// call makes all the calls of the driver, one round after the other.
-func (m *Monitor) call(rounds <-chan struct{}, results chan<- result) {
-	s := session{driver: m.driver}
-	for range rounds {
-		if _, absent := errors.AsType[absentError](s.failed); m.rests.Load() && !absent {
-			s.end()
-			s.next = time.Time{} // opened again as soon as the rest is over
-			results <- result{err: errRests}
-			continue
-		}
-		results <- s.round(time.Now())
-	}
-	s.end()
-}
-
-// take publishes what a round came to.
-func (m *Monitor) take(r result) {
+// publishResult publishes what a round came to.
+func (m *Monitor) publishResult(r result) {
 	if r.err != nil {
-		m.fail(r.err)
+		m.publishProblem(r.err)
 		return
 	}
 	m.versions = r.versions
@@ -162,9 +147,9 @@ func (m *Monitor) take(r result) {
 	for _, g := range gpus {
 		m.known = append(m.known, GPU{Index: g.Index, UUID: g.UUID, Name: g.Name})
 	}
-	if m.told != "" {
+	if m.loggedProblem != "" {
 		m.log.Info().Int("gpus", len(gpus)).Msg("the GPUs can be read again")
-		m.told = ""
+		m.loggedProblem = ""
 	}
 	m.namePrograms(gpus)
 	m.publish(Sample{Driver: r.versions.driver, CUDA: r.versions.cuda, GPUs: gpus})
@@ -208,13 +193,13 @@ func (m *Monitor) namePrograms(gpus []GPU) {
 	m.programs = names
 }
 
-// fail publishes that nothing can be read. What was lost stays so: a driver that
+// publishProblem publishes that nothing can be read. What was lost stays so: a driver that
 // does not answer does not say otherwise.
-func (m *Monitor) fail(err error) {
-	if m.told != err.Error() {
-		m.told = err.Error()
+func (m *Monitor) publishProblem(err error) {
+	if m.loggedProblem != err.Error() {
+		m.loggedProblem = err.Error()
 		event := m.log.Warn()
-		if _, absent := errors.AsType[absentError](err); absent || errors.Is(err, errRests) {
+		if _, absent := errors.AsType[absentError](err); absent || errors.Is(err, errSuspended) {
 			event = m.log.Info()
 		}
 		event.Msg("no GPU is read: " + err.Error())
@@ -224,7 +209,7 @@ func (m *Monitor) fail(err error) {
 	for _, g := range old.GPUs {
 		gpus = append(gpus, g.blank())
 	}
-	m.publish(Sample{Driver: m.versions.driver, CUDA: m.versions.cuda, Problem: err.Error(), Rests: errors.Is(err, errRests), GPUs: gpus})
+	m.publish(Sample{Driver: m.versions.driver, CUDA: m.versions.cuda, Problem: err.Error(), Suspended: errors.Is(err, errSuspended), GPUs: gpus})
 }
 
 func (m *Monitor) publish(s Sample) {

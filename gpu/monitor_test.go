@@ -21,7 +21,7 @@ import (
 // stood still meanwhile is not enough for the race detector.
 var turn sync.Mutex
 
-func handOver() { turn.Lock(); defer turn.Unlock() }
+func synchronize() { turn.Lock(); defer turn.Unlock() }
 
 // fakeDriver is a driver of functions; one that is nil finds nothing wrong.
 type fakeDriver struct {
@@ -31,7 +31,7 @@ type fakeDriver struct {
 }
 
 func (f fakeDriver) open() (versions, error) {
-	handOver()
+	synchronize()
 	if f.opens == nil {
 		return versions{"550.54.14", "12.4"}, nil
 	}
@@ -39,7 +39,7 @@ func (f fakeDriver) open() (versions, error) {
 }
 
 func (f fakeDriver) read() ([]GPU, bool, error) {
-	handOver()
+	synchronize()
 	if f.reads == nil {
 		return cards(), false, nil
 	}
@@ -47,7 +47,7 @@ func (f fakeDriver) read() ([]GPU, bool, error) {
 }
 
 func (f fakeDriver) close() {
-	handOver()
+	synchronize()
 	if f.closes != nil {
 		f.closes()
 	}
@@ -98,7 +98,7 @@ func watch(t *testing.T, d driver) *running {
 // monitor was started.
 func (r *running) after(passed time.Duration) *Sample {
 	r.t.Helper()
-	handOver()
+	synchronize()
 	time.Sleep(time.Until(r.began.Add(passed)))
 	synctest.Wait()
 	return r.Sample()
@@ -167,12 +167,12 @@ func TestPublishesEachSecond(t *testing.T) {
 	})
 }
 
-func TestSooner(t *testing.T) {
+func TestRequestSample(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := watch(t, fakeDriver{})
 		s := r.after(300 * time.Millisecond)
-		r.Sooner()
-		r.Sooner() // waits for nobody
+		r.RequestSample()
+		r.RequestSample() // waits for nobody
 		<-s.Changed
 		if at := r.Sample().At.Sub(r.began); at != 300*time.Millisecond {
 			t.Errorf("the next sample was at %s, want 300 ms", at)
@@ -522,16 +522,16 @@ func TestNull(t *testing.T) {
 		if s := m.Sample(); s.At.IsZero() || s.Problem != "" || len(s.GPUs) > 0 || s.Driver != "" {
 			t.Errorf("sample %+v, want one of nothing", s)
 		}
-		m.Sooner()
-		m.Sooner()
+		m.RequestSample()
+		m.RequestSample()
 		cancel()
 		<-ended
 	})
 }
 
-// TestRest: while it rests the driver is let go, and it is opened again at once
+// TestSuspend: while it rests the driver is let go, and it is opened again at once
 // afterwards. Where there is none, that is still what is told.
-func TestRest(t *testing.T) {
+func TestSuspend(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		opened, closed := 0, 0
 		r := watch(t, fakeDriver{
@@ -539,26 +539,26 @@ func TestRest(t *testing.T) {
 			closes: func() { closed++ },
 		})
 		r.want(0, "", cards())
-		r.Rest(true)
+		r.Suspend(true)
 		s := r.after(time.Second)
-		if s.Problem != errRests.Error() || !s.Rests || len(s.GPUs) != 2 || s.GPUs[0].Temperature != nil {
+		if s.Problem != errSuspended.Error() || !s.Suspended || len(s.GPUs) != 2 || s.GPUs[0].Temperature != nil {
 			t.Errorf("%+v", s)
 		}
-		if handOver(); opened != 1 || closed != 1 {
+		if synchronize(); opened != 1 || closed != 1 {
 			t.Errorf("opened %d times, closed %d times", opened, closed)
 		}
-		r.Rest(true)
+		r.Suspend(true)
 		r.after(time.Hour)
-		r.Rest(false)
+		r.Suspend(false)
 		r.want(time.Hour+time.Second, "", cards())
-		if handOver(); opened != 2 || closed != 1 {
+		if synchronize(); opened != 2 || closed != 1 {
 			t.Errorf("opened %d times, closed %d times", opened, closed)
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
 		r := watch(t, fakeDriver{opens: func() (versions, error) { return versions{}, absentError("no driver") }})
 		r.want(0, "no driver", nil)
-		r.Rest(true)
+		r.Suspend(true)
 		r.want(time.Minute, "no driver", nil)
 	})
 }

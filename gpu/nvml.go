@@ -17,30 +17,30 @@ import (
 //
 // Source: nvml.h of the 580 drivers, and go-nvml's bindings.
 type nvml struct {
-	lib    api.Interface
-	slots  []slot
-	events api.EventSet        // nil = the driver tells of no errors
-	xids   map[string][]uint64 // those that no reading has told yet, by UUID
-	lookup map[string]bool
+	lib     api.Interface
+	handles []handle
+	events  api.EventSet        // nil = the driver tells of no errors
+	xids    map[string][]uint64 // those that no reading has told yet, by UUID
+	symbols map[string]bool
 }
 
-// slot is one GPU of a session.
-type slot struct {
+// handle is one GPU of a session.
+type handle struct {
 	device api.Device // nil = lost since before the session
 	GPU               // what does not change: index, UUID, name
 }
 
 func newNVML() driver {
-	return &nvml{lib: api.New(), xids: map[string][]uint64{}, lookup: map[string]bool{}}
+	return &nvml{lib: api.New(), xids: map[string][]uint64{}, symbols: map[string]bool{}}
 }
 
 // has says whether the library has a function, in one of several versions.
 func (n *nvml) has(names ...string) bool {
 	for _, name := range names {
-		known, looked := n.lookup[name]
+		known, looked := n.symbols[name]
 		if !looked {
 			known = n.lib.Extensions().LookupSymbol(name) == nil
-			n.lookup[name] = known
+			n.symbols[name] = known
 		}
 		if known {
 			return true
@@ -64,7 +64,7 @@ func (n *nvml) open() (versions, error) {
 			v.cuda = fmt.Sprintf("%d.%d", number/1000, number%1000/10)
 		}
 	}
-	for _, names := range indispensable {
+	for _, names := range requiredSymbols {
 		if !n.has(names...) {
 			n.close()
 			return versions{}, fmt.Errorf("the libnvidia-ml.so.1 found has no %s: it is not the driver's, or far too old", names[0])
@@ -76,18 +76,18 @@ func (n *nvml) open() (versions, error) {
 		n.close()
 		return versions{}, err
 	}
-	n.slots = nil
+	n.handles = nil
 	for i := range count {
-		if s, there := n.slot(i); there {
-			n.slots = append(n.slots, s)
+		if s, there := n.openHandle(i); there {
+			n.handles = append(n.handles, s)
 		}
 	}
 	n.register()
 	return v, nil
 }
 
-// indispensable is what every driver of the last decade has.
-var indispensable = [][]string{
+// requiredSymbols is what every driver of the last decade has.
+var requiredSymbols = [][]string{
 	{"nvmlShutdown"},
 	{"nvmlDeviceGetCount", "nvmlDeviceGetCount_v2"},
 	{"nvmlDeviceGetHandleByIndex", "nvmlDeviceGetHandleByIndex_v2"},
@@ -111,10 +111,10 @@ func initError(ret api.Return) error {
 	return fmt.Errorf("the NVIDIA driver's library does not start: %s", ret.Error())
 }
 
-// slot finds out what one GPU is. A lost one still has its place; one that was
+// openHandle finds out what one GPU is. A lost one still has its place; one that was
 // not given to this container has none.
-func (n *nvml) slot(index int) (s slot, there bool) {
-	s = slot{GPU: GPU{Index: index}}
+func (n *nvml) openHandle(index int) (s handle, there bool) {
+	s = handle{GPU: GPU{Index: index}}
 	device, ret := n.lib.DeviceGetHandleByIndex(index)
 	if ret != api.SUCCESS {
 		s.Lost = true
@@ -144,7 +144,7 @@ func (n *nvml) register() {
 		return
 	}
 	registered := false
-	for _, s := range n.slots {
+	for _, s := range n.handles {
 		if s.device != nil && s.device.RegisterEvents(api.EventTypeXidCriticalError, set) == api.SUCCESS {
 			registered = true
 		}
@@ -158,11 +158,11 @@ func (n *nvml) register() {
 
 func (n *nvml) close() {
 	if n.events != nil {
-		n.hearXids()        // the next session's set does not tell them
+		n.receiveXids()     // the next session's set does not tell them
 		_ = n.events.Free() // the session ends in any case
 		n.events = nil
 	}
-	n.slots = nil
+	n.handles = nil
 	if n.has("nvmlShutdown") {
 		_ = n.lib.Shutdown() // an error means that there was no session
 	}
@@ -172,15 +172,15 @@ func (n *nvml) read() (gpus []GPU, stale bool, err error) {
 	if _, ret := n.lib.DeviceGetCount(); ret != api.SUCCESS && !lost(ret) {
 		return nil, true, fmt.Errorf("the NVIDIA driver does not answer any more: %s", n.lib.ErrorString(ret))
 	}
-	for _, s := range n.slots {
+	for _, s := range n.handles {
 		g := s.GPU
 		if s.device != nil && !g.Lost {
-			g = n.figures(s)
+			g = n.readGPU(s)
 		}
 		stale = stale || g.Lost
 		gpus = append(gpus, g)
 	}
-	n.hearXids()
+	n.receiveXids()
 	for i := range gpus {
 		gpus[i].Xids = n.xids[gpus[i].UUID]
 	}
@@ -191,8 +191,8 @@ func (n *nvml) read() (gpus []GPU, stale bool, err error) {
 // maxXids bounds how many reports are read at once.
 const maxXids = 64
 
-// hearXids asks what was reported since it last did.
-func (n *nvml) hearXids() {
+// receiveXids asks what was reported since it last did.
+func (n *nvml) receiveXids() {
 	for range maxXids {
 		if n.events == nil {
 			return
@@ -201,7 +201,7 @@ func (n *nvml) hearXids() {
 		if ret != api.SUCCESS { // TIMEOUT: there is none
 			return
 		}
-		for _, s := range n.slots {
+		for _, s := range n.handles {
 			if s.device == event.Device && event.EventType == api.EventTypeXidCriticalError {
 				n.xids[s.UUID] = append(n.xids[s.UUID], event.EventData)
 			}
@@ -209,51 +209,51 @@ func (n *nvml) hearXids() {
 	}
 }
 
-// figures reads all of one GPU.
-func (n *nvml) figures(s slot) GPU {
+// readGPU reads all of one GPU.
+func (n *nvml) readGPU(s handle) GPU {
 	r := reading{GPU: s.GPU}
 	d := s.device
 	n.memory(&r, d)
 	if n.has("nvmlDeviceGetUtilizationRates") {
 		u, ret := d.GetUtilizationRates()
-		r.Utilization, r.MemoryUtilization = given(&r, ret, int(u.Gpu)), given(&r, ret, int(u.Memory))
+		r.Utilization, r.MemoryUtilization = supported(&r, ret, int(u.Gpu)), supported(&r, ret, int(u.Memory))
 	}
 	switch { // the older one is to go, some day
 	case n.has("nvmlDeviceGetTemperature"):
 		t, ret := d.GetTemperature(api.TEMPERATURE_GPU)
-		r.Temperature = given(&r, ret, int(t))
+		r.Temperature = supported(&r, ret, int(t))
 	case n.has("nvmlDeviceGetTemperatureV"):
 		t, ret := d.GetTemperatureV().V1()
-		r.Temperature = given(&r, ret, int(t.Temperature))
+		r.Temperature = supported(&r, ret, int(t.Temperature))
 	}
 	if n.has("nvmlDeviceGetPowerUsage") {
 		milliwatts, ret := d.GetPowerUsage()
-		r.Power = given(&r, ret, float64(milliwatts)/1000)
+		r.Power = supported(&r, ret, float64(milliwatts)/1000)
 	}
 	if n.has("nvmlDeviceGetEnforcedPowerLimit") {
 		milliwatts, ret := d.GetEnforcedPowerLimit()
-		r.PowerLimit = given(&r, ret, float64(milliwatts)/1000)
+		r.PowerLimit = supported(&r, ret, float64(milliwatts)/1000)
 	}
 	switch { // the newer name of the same
 	case n.has("nvmlDeviceGetCurrentClocksEventReasons"):
 		reasons, ret := d.GetCurrentClocksEventReasons()
-		r.Slowdown = given(&r, ret, Slowdown(reasons))
+		r.Slowdown = supported(&r, ret, Slowdown(reasons))
 	case n.has("nvmlDeviceGetCurrentClocksThrottleReasons"):
 		reasons, ret := d.GetCurrentClocksThrottleReasons()
-		r.Slowdown = given(&r, ret, Slowdown(reasons))
+		r.Slowdown = supported(&r, ret, Slowdown(reasons))
 	}
 	if n.has("nvmlDeviceGetTotalEccErrors") {
 		errors, ret := d.GetTotalEccErrors(api.MEMORY_ERROR_TYPE_UNCORRECTED, api.VOLATILE_ECC)
-		r.ECCUncorrected = given(&r, ret, errors)
+		r.ECCUncorrected = supported(&r, ret, errors)
 	}
 	if n.has("nvmlDeviceGetPcieReplayCounter") {
 		replays, ret := d.GetPcieReplayCounter()
-		r.PCIeReplays = given(&r, ret, uint64(max(replays, 0)))
+		r.PCIeReplays = supported(&r, ret, uint64(max(replays, 0)))
 	}
 	n.processes(&r, d)
 	before := r.MemoryUsed
 	n.memory(&r, d)
-	r.Torn = before != nil && r.MemoryUsed != nil && max(*before, *r.MemoryUsed)-min(*before, *r.MemoryUsed) > jitter
+	r.Inconsistent = before != nil && r.MemoryUsed != nil && max(*before, *r.MemoryUsed)-min(*before, *r.MemoryUsed) > jitter
 	if r.Lost {
 		return r.blank()
 	}
@@ -323,11 +323,11 @@ func processes(infos []api.ProcessInfo) []Process {
 type reading struct{ GPU }
 
 func (r *reading) memory(ret api.Return, total, used, free uint64) {
-	r.MemoryTotal, r.MemoryUsed, r.MemoryFree = given(r, ret, total), given(r, ret, used), given(r, ret, free)
+	r.MemoryTotal, r.MemoryUsed, r.MemoryFree = supported(r, ret, total), supported(r, ret, used), supported(r, ret, free)
 }
 
-// given returns a figure if the driver gave it.
-func given[T any](r *reading, ret api.Return, figure T) *T {
+// supported returns a figure if the driver gave it.
+func supported[T any](r *reading, ret api.Return, figure T) *T {
 	r.Lost = r.Lost || lost(ret)
 	if ret != api.SUCCESS {
 		return nil

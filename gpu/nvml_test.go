@@ -23,8 +23,8 @@ import (
 	"github.com/llmsup/llmsup/gpu/nvmltest"
 )
 
-// reader is a program that reads a box of nvmltest's with the real adapter.
-type reader struct {
+// readerProcess is a program that reads a box of nvmltest's with the real adapter.
+type readerProcess struct {
 	t       testing.TB
 	figures string // the file
 	in      io.WriteCloser
@@ -33,9 +33,9 @@ type reader struct {
 
 // start runs the program in a role of main_test.go. lib is the folder of its
 // library.
-func start(t testing.TB, role, lib string, box nvmltest.Box) *reader {
+func start(t testing.TB, role, lib string, box nvmltest.Box) *readerProcess {
 	t.Helper()
-	r := &reader{t: t, figures: filepath.Join(t.TempDir(), "figures"), out: make(chan report, 100)}
+	r := &readerProcess{t: t, figures: filepath.Join(t.TempDir(), "figures"), out: make(chan report, 100)}
 	r.show(box)
 	self, err := os.Executable()
 	if err != nil {
@@ -81,15 +81,15 @@ func start(t testing.TB, role, lib string, box nvmltest.Box) *reader {
 // patience is how long a test waits for what must come.
 const patience = 30 * time.Second
 
-func (r *reader) show(box nvmltest.Box) {
+func (r *readerProcess) show(box nvmltest.Box) {
 	r.t.Helper()
 	if err := box.Write(r.figures); err != nil {
 		r.t.Fatal(err)
 	}
 }
 
-// hear returns what the program says next.
-func (r *reader) hear() report {
+// next returns what the program says next.
+func (r *readerProcess) next() report {
 	r.t.Helper()
 	select {
 	case said, more := <-r.out:
@@ -104,19 +104,19 @@ func (r *reader) hear() report {
 }
 
 // at has a program in the role "rounds" take the sample of a second.
-func (r *reader) at(second int) report {
+func (r *readerProcess) at(second int) report {
 	r.t.Helper()
 	if _, err := fmt.Fprintln(r.in, second); err != nil {
 		r.t.Fatal(err)
 	}
-	return r.hear()
+	return r.next()
 }
 
 // until waits for a sample of a program in the role "monitor".
-func (r *reader) until(what string, is func(report) bool) report {
+func (r *readerProcess) until(what string, is func(report) bool) report {
 	r.t.Helper()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-		if said := r.hear(); is(said) {
+		if said := r.next(); is(said) {
 			return said
 		}
 	}
@@ -563,6 +563,6 @@ func BenchmarkSample(b *testing.B) {
 	if _, err := fmt.Fprintf(r.in, "%d times\n", b.N); err != nil {
 		b.Fatal(err)
 	}
-	busy := r.hear().CPU
+	busy := r.next().CPU
 	b.ReportMetric(float64((busy-idle).Microseconds())/float64(b.N), "cpu-us/sample")
 }

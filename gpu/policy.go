@@ -33,9 +33,9 @@ const (
 	ContextReduced Reason = "context_reduced" // the context is smaller than asked for
 )
 
-// sudden reasons hold from the first sample on: they are reports, and not
+// immediate reasons hold from the first sample on: they are reports, and not
 // figures that may waver.
-func (r Reason) sudden() bool { return r == Xid }
+func (r Reason) immediate() bool { return r == Xid }
 
 // applicationXids are reports of errors that a program made itself, and that
 // leave the GPU as it is.
@@ -64,22 +64,22 @@ var survivableXids = map[uint64]bool{
 
 // Server is what is known of a server at the time of a sample.
 type Server struct {
-	PID     int      // of its process; 0 = none runs
-	PIDs    []int    // that and what runs below a wrapper
-	Kin     []int    // the processes of our other servers on these GPUs
-	KinWork bool     // one of those has calls, or is loading
-	GPUs    []string // UUIDs of those that it runs on
-	Loaded  bool     // it answers
-	Calls   int      // that it has
-	HasOpen bool     // its process has a GPU's device open
-	Weights uint64   // bytes of the model that have to be in VRAM; 0 = none, or nobody knows
-	Asked   int      // tokens of context asked for, for all slots together
-	Given   int      // tokens that it has; 0 = unknown
+	PID              int      // of its process; 0 = none runs
+	PIDs             []int    // that and what runs below a wrapper
+	SiblingPIDs      []int    // the processes of our other servers on these GPUs
+	SiblingsBusy     bool     // one of those has calls, or is loading
+	GPUs             []string // UUIDs of those that it runs on
+	Loaded           bool     // it answers
+	Calls            int      // that it has
+	DeviceOpen       bool     // its process has a GPU's device open
+	Weights          uint64   // bytes of the model that have to be in VRAM; 0 = none, or nobody knows
+	RequestedContext int      // tokens of context asked for, for all slots together
+	ActualContext    int      // tokens that it has; 0 = unknown
 }
 
-// Finding is a reason that holds.
-type Finding struct {
-	Reason Reason
-	UUID   string // of the GPU; "" = it is the server's own
-	Words  string // a line that a person can act on, with the figures
+// Condition is a reason that holds.
+type Condition struct {
+	Reason  Reason
+	UUID    string // of the GPU; "" = it is the server's own
+	Message string // a line that a person can act on, with the figures
 }

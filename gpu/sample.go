@@ -8,12 +8,12 @@ import (
 
 // Sample is what was read of all GPUs at one moment. It is immutable.
 type Sample struct {
-	At      time.Time
-	Driver  string // its version, as in "550.54.14"; "" = unknown
-	CUDA    string // the newest CUDA that the driver can do, as in "12.4"; "" = unknown
-	Problem string // why nothing can be read now, in words; "" = all is as it should be
-	Rests   bool   // nothing is read since nobody is to use the driver (Monitor.Rest)
-	GPUs    []GPU  // by index; with a Problem those known before it, without figures
+	At        time.Time
+	Driver    string // its version, as in "550.54.14"; "" = unknown
+	CUDA      string // the newest CUDA that the driver can do, as in "12.4"; "" = unknown
+	Problem   string // why nothing can be read now, in words; "" = all is as it should be
+	Suspended bool   // nothing is read since nobody is to use the driver (Monitor.Rest)
+	GPUs      []GPU  // by index; with a Problem those known before it, without figures
 
 	// Extra says that somebody asked for this reading, between those of every
 	// second: it is not one more in a row.
@@ -35,10 +35,10 @@ type GPU struct {
 	Name  string
 	Lost  bool // it was there, and the driver can't reach it any more
 
-	MemoryTotal *uint64 // bytes
-	MemoryUsed  *uint64 // bytes, by whomever; what the driver keeps to itself is not in it
-	MemoryFree  *uint64 // bytes
-	Torn        bool    // memory was moving while it was read: it and Processes are of two moments
+	MemoryTotal  *uint64 // bytes
+	MemoryUsed   *uint64 // bytes, by whomever; what the driver keeps to itself is not in it
+	MemoryFree   *uint64 // bytes
+	Inconsistent bool    // memory was moving while it was read: it and Processes are of two moments
 
 	Utilization       *int     // percent of the last moment in which it computed anything
 	MemoryUtilization *int     // percent in which its memory was read or written

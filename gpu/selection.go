@@ -28,7 +28,7 @@ func (s *Sample) Select(selection string) (uuids []string, err error) {
 		return uuids, nil
 	}
 	for word := range strings.SplitSeq(selection, ",") {
-		uuid, err := s.one(strings.TrimSpace(word))
+		uuid, err := s.resolve(strings.TrimSpace(word))
 		if err != nil {
 			return nil, err
 		}
@@ -39,7 +39,7 @@ func (s *Sample) Select(selection string) (uuids []string, err error) {
 	return uuids, nil
 }
 
-func (s *Sample) one(word string) (uuid string, err error) {
+func (s *Sample) resolve(word string) (uuid string, err error) {
 	if word == "" {
 		return "", errors.New("the GPU selection has an entry with nothing in it; write an index or a UUID")
 	}
@@ -60,7 +60,7 @@ func (s *Sample) one(word string) (uuid string, err error) {
 		if notNumber == nil && slices.ContainsFunc(s.GPUs, func(g GPU) bool { return g.Index == index && g.Lost }) {
 			return "", fmt.Errorf("GPU %d can't be reached by the driver: look for NVRM in dmesg", index)
 		}
-		return "", fmt.Errorf("there is no GPU %s; there are %s", word, s.names())
+		return "", fmt.Errorf("there is no GPU %s; there are %s", word, s.describeGPUs())
 	}
 	if notNumber == nil { // one is lost, and the driver counts the others anew
 		return "", fmt.Errorf("the index %s has passed from one GPU to another; give the UUID: %s", word, strings.Join(found, " or "))
@@ -68,7 +68,7 @@ func (s *Sample) one(word string) (uuid string, err error) {
 	return "", fmt.Errorf("%s begins the UUID of %d GPUs; write more of it", word, len(found))
 }
 
-func (s *Sample) names() string {
+func (s *Sample) describeGPUs() string {
 	var names []string
 	for _, g := range s.GPUs {
 		if g.UUID == "" {

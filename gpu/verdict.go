@@ -9,17 +9,17 @@ import (
 
 // Verdict is what the samples so far mean for a server.
 type Verdict struct {
-	Findings []Finding // why it is degraded; none = it is not
-	// Ends is why its process has to be replaced; nil = it need not. It is told
+	Conditions []Condition // why it is degraded; none = it is not
+	// Fatal is why its process has to be replaced; nil = it need not. It is told
 	// once.
-	Ends *Finding
+	Fatal *Condition
 }
 
-// Words puts all findings into one line; "" where there are none.
-func (v Verdict) Words() string {
+// Message puts all findings into one line; "" where there are none.
+func (v Verdict) Message() string {
 	var words []string
-	for _, f := range v.Findings {
-		words = append(words, string(f.Reason)+": "+f.Words)
+	for _, f := range v.Conditions {
+		words = append(words, string(f.Reason)+": "+f.Message)
 	}
 	return strings.Join(words, "; ")
 }
@@ -27,41 +27,41 @@ func (v Verdict) Words() string {
 // History is what a verdict remembers from sample to sample. The zero value
 // remembers nothing. It is never changed: Next returns another one.
 type History struct {
-	pid    int // of the process that the baselines are of
-	counts map[matter]count
-	gpus   map[string]baseline // by UUID
+	pid     int // of the process that the baselines are of
+	streaks map[conditionKey]streak
+	gpus    map[string]baseline // by UUID
 }
 
-// matter is one thing that may be wrong.
-type matter struct {
+// conditionKey is one thing that may be wrong.
+type conditionKey struct {
 	reason Reason
 	uuid   string
 }
 
-// count is how often in a row a matter was found bad or good.
-type count struct {
+// streak is how often in a row a matter was found bad or good.
+type streak struct {
 	bad, good int
 	unknown   int // samples in a row that said nothing of it
 	holds     bool
-	words     string // of the last bad one
+	message   string // of the last bad one
 }
 
 // baseline is what a GPU was like when the server's process was.
 type baseline struct {
-	others *uint64       // the least that others have held since just before it was started, in bytes
-	ecc    *uint64       // errors just before it was started
-	busy   time.Duration // for how long it was seen to be busy without a call of ours
-	busyAt time.Time     // of the last sample, if it was busy then; zero = it was not, or nobody knows
+	foreign *uint64       // the least that others have held since just before it was started, in bytes
+	ecc     *uint64       // errors just before it was started
+	busy    time.Duration // for how long it was seen to be busy without a call of ours
+	busyAt  time.Time     // of the last sample, if it was busy then; zero = it was not, or nobody knows
 
-	lastOthers, lastECC *uint64 // of the last sample, for the next process
+	lastForeign, lastECC *uint64 // of the last sample, for the next process
 }
 
-// vote is what one sample says of a matter.
-type vote struct {
-	bad   bool
-	early bool // it has to last longer to hold
-	fatal bool // the process can't go on
-	words string
+// observation is what one sample says of a matter.
+type observation struct {
+	bad     bool
+	early   bool // it has to last longer to hold
+	fatal   bool // the process can't go on
+	message string
 }
 
 // Next takes a sample into account. What a sample does not tell, for want of a
@@ -70,64 +70,64 @@ type vote struct {
 // be paid for what nobody knows. Only what is lost stays lost until it is found.
 func (p Policy) Next(h History, s *Sample, server Server) (History, Verdict) {
 	next := h.baselines(p, s, server)
-	next.counts = map[matter]count{}
-	for m, c := range h.counts {
+	next.streaks = map[conditionKey]streak{}
+	for m, c := range h.streaks {
 		if m.uuid == "" || slices.Contains(server.GPUs, m.uuid) { // else it is of a GPU that the server has left
-			next.counts[m] = c
+			next.streaks[m] = c
 		}
 	}
 	if server.PID != h.pid { // these are of the old process
-		delete(next.counts, matter{OnCPU, ""})
-		delete(next.counts, matter{ContextReduced, ""})
+		delete(next.streaks, conditionKey{OnCPU, ""})
+		delete(next.streaks, conditionKey{ContextReduced, ""})
 	}
 	var v Verdict
-	var ends []Finding
-	votes := p.votes(next, s, server)
-	for m, c := range next.counts {
+	var ends []Condition
+	votes := p.observe(next, s, server)
+	for m, c := range next.streaks {
 		if _, voted := votes[m]; voted {
 			continue
 		}
 		if c.unknown++; c.unknown >= p.GoodSamples && m.reason != Lost {
-			delete(next.counts, m)
+			delete(next.streaks, m)
 			continue
 		}
-		next.counts[m] = c
+		next.streaks[m] = c
 	}
 	for m, vote := range votes {
-		was := next.counts[m]
-		now := p.count(was, m.reason, vote)
-		next.counts[m] = now
-		another := m.reason.sudden() && vote.bad
+		was := next.streaks[m]
+		now := p.extend(was, m.reason, vote)
+		next.streaks[m] = now
+		another := m.reason.immediate() && vote.bad
 		if vote.fatal && server.PID != 0 && now.holds && (!was.holds || another) {
-			ends = append(ends, Finding{m.reason, m.uuid, now.words})
+			ends = append(ends, Condition{m.reason, m.uuid, now.message})
 		}
 	}
-	for m, c := range next.counts {
+	for m, c := range next.streaks {
 		if c.holds {
-			v.Findings = append(v.Findings, Finding{m.reason, m.uuid, c.words})
+			v.Conditions = append(v.Conditions, Condition{m.reason, m.uuid, c.message})
 		}
 	}
-	slices.SortFunc(v.Findings, gravest)
+	slices.SortFunc(v.Conditions, bySeverity)
 	if len(ends) > 0 {
-		v.Ends = new(slices.MinFunc(ends, gravest))
+		v.Fatal = new(slices.MinFunc(ends, bySeverity))
 	}
 	return next, v
 }
 
-func gravest(a, b Finding) int {
-	return cmp.Or(cmp.Compare(rank[a.Reason], rank[b.Reason]), cmp.Compare(a.UUID, b.UUID))
+func bySeverity(a, b Condition) int {
+	return cmp.Or(cmp.Compare(severity[a.Reason], severity[b.Reason]), cmp.Compare(a.UUID, b.UUID))
 }
 
-// rank puts the gravest reason first.
-var rank = map[Reason]int{Lost: 0, Xid: 1, ECC: 2, Thermal: 3, OnCPU: 4, ContextReduced: 5, VRAMPressure: 6, BusyElsewhere: 7}
+// severity puts the gravest reason first.
+var severity = map[Reason]int{Lost: 0, Xid: 1, ECC: 2, Thermal: 3, OnCPU: 4, ContextReduced: 5, VRAMPressure: 6, BusyElsewhere: 7}
 
-// count is the hysteresis: a reason holds after BadSamples in a row, and no
+// extend is the hysteresis: a reason holds after BadSamples in a row, and no
 // longer after GoodSamples in a row.
-func (p Policy) count(c count, r Reason, v vote) count {
+func (p Policy) extend(c streak, r Reason, v observation) streak {
 	c.unknown = 0
 	if v.bad {
-		c.bad, c.good, c.words = c.bad+1, 0, v.words
-		if r.sudden() || c.bad >= p.BadSamples && !v.early {
+		c.bad, c.good, c.message = c.bad+1, 0, v.message
+		if r.immediate() || c.bad >= p.BadSamples && !v.early {
 			c.holds = true
 		}
 		return c
@@ -146,7 +146,7 @@ func (h History) baselines(p Policy, s *Sample, server Server) History {
 	for _, uuid := range server.GPUs {
 		b := h.gpus[uuid]
 		if server.PID != h.pid {
-			b = baseline{others: b.lastOthers, ecc: b.lastECC, lastOthers: b.lastOthers, lastECC: b.lastECC}
+			b = baseline{foreign: b.lastForeign, ecc: b.lastECC, lastForeign: b.lastForeign, lastECC: b.lastECC}
 		}
 		var g GPU // of which nothing is known
 		if found := s.Find(uuid); found != nil {
@@ -156,14 +156,14 @@ func (h History) baselines(p Policy, s *Sample, server Server) History {
 			b.lastECC = g.ECCUncorrected
 			b.ecc = cmp.Or(b.ecc, b.lastECC)
 		}
-		if others := g.others(server); others != nil {
-			b.lastOthers = others
-			if b.others == nil || *others < *b.others {
-				b.others = others
+		if others := g.foreignBytes(server); others != nil {
+			b.lastForeign = others
+			if b.foreign == nil || *others < *b.foreign {
+				b.foreign = others
 			}
 		}
 		switch was := b.busyAt; {
-		case server.Calls > 0, server.KinWork, !server.Loaded, g.Utilization != nil && *g.Utilization < p.BusyPercent:
+		case server.Calls > 0, server.SiblingsBusy, !server.Loaded, g.Utilization != nil && *g.Utilization < p.BusyPercent:
 			b.busy, b.busyAt = 0, time.Time{}
 		case g.Utilization == nil: // until it is known again, time does not count
 			b.busyAt = time.Time{}

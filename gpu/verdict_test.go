@@ -28,8 +28,8 @@ func TestHysteresis(t *testing.T) {
 	}
 	policy := DefaultPolicy()
 	policy.BusyFor = 0 // TestBusyFor
-	for reason, c := range conditions {
-		if reason.sudden() {
+	for reason, c := range brokenGPUs {
+		if reason.immediate() {
 			continue // TestXid
 		}
 		for what, unknown := range c.unknown {
@@ -38,8 +38,8 @@ func TestHysteresis(t *testing.T) {
 					if reason == Lost && name == "unknown for too long" {
 						script.want = "..#" + repeat("#", 23) // until it is found
 					}
-					j := newJudge(policy)
-					j.sees(healthy())
+					j := newPolicyRun(policy)
+					j.observe(healthy())
 					var got strings.Builder
 					for _, letter := range script.samples {
 						m := healthy()
@@ -49,15 +49,15 @@ func TestHysteresis(t *testing.T) {
 						case 'u':
 							unknown(&m)
 						}
-						v := j.sees(m)
+						v := j.observe(m)
 						if holds(v, reason) {
 							got.WriteByte('#')
 						} else {
 							got.WriteByte('.')
 						}
-						for _, f := range v.Findings {
+						for _, f := range v.Conditions {
 							if f.Reason != reason && !(f.Reason == Lost && what == "lost") {
-								t.Errorf("it also finds %s: %s", f.Reason, f.Words)
+								t.Errorf("it also finds %s: %s", f.Reason, f.Message)
 							}
 						}
 					}
@@ -70,9 +70,9 @@ func TestHysteresis(t *testing.T) {
 	}
 }
 
-// TestEnds is when a server's process has to go. A letter is a sample: b is bad,
+// TestFatal is when a server's process has to go. A letter is a sample: b is bad,
 // g is good, s is bad with no process running, n is bad with another process.
-func TestEnds(t *testing.T) {
+func TestFatal(t *testing.T) {
 	cases := map[string]struct {
 		samples string
 		want    map[Reason]string // # = it ends; others than lost and xid never
@@ -85,11 +85,11 @@ func TestEnds(t *testing.T) {
 	}
 	policy := DefaultPolicy()
 	policy.BusyFor = 0
-	for reason, c := range conditions {
+	for reason, c := range brokenGPUs {
 		for name, script := range cases {
 			t.Run(string(reason)+"/"+name, func(t *testing.T) {
-				j := newJudge(policy)
-				j.sees(healthy())
+				j := newPolicyRun(policy)
+				j.observe(healthy())
 				var got strings.Builder
 				for _, letter := range script.samples {
 					m := healthy()
@@ -98,18 +98,18 @@ func TestEnds(t *testing.T) {
 					}
 					switch letter {
 					case 's':
-						m.PID, m.PIDs, m.Loaded, m.HasOpen = 0, nil, false, false
+						m.PID, m.PIDs, m.Loaded, m.DeviceOpen = 0, nil, false, false
 					case 'n':
 						m.PID, m.PIDs = ours+1, []int{ours + 1}
 					}
-					v := j.sees(m)
-					if v.Ends == nil {
+					v := j.observe(m)
+					if v.Fatal == nil {
 						got.WriteByte('.')
 						continue
 					}
 					got.WriteByte('#')
-					if v.Ends.Reason != reason || v.Ends.UUID != first || v.Ends.Words == "" {
-						t.Errorf("it ends for %+v", *v.Ends)
+					if v.Fatal.Reason != reason || v.Fatal.UUID != first || v.Fatal.Message == "" {
+						t.Errorf("it ends for %+v", *v.Fatal)
 					}
 				}
 				want := script.want[reason]
@@ -124,11 +124,11 @@ func TestEnds(t *testing.T) {
 	}
 }
 
-// TestEndsForTheGravest: whatever else is wrong at the same moment, and however
+// TestFatalIsTheMostSevere: whatever else is wrong at the same moment, and however
 // Go orders its maps.
-func TestEndsForTheGravest(t *testing.T) {
+func TestFatalIsTheMostSevere(t *testing.T) {
 	for range 50 {
-		j := newJudge(DefaultPolicy())
+		j := newPolicyRun(DefaultPolicy())
 		for i := range 3 {
 			m := healthy()
 			m.Server.GPUs = []string{first, second}
@@ -136,15 +136,15 @@ func TestEndsForTheGravest(t *testing.T) {
 			if i == 2 {
 				m.Sample.GPUs[0].Xids = []uint64{74}
 			}
-			v := j.sees(m)
+			v := j.observe(m)
 			if i < 2 {
 				continue
 			}
-			if v.Ends == nil || v.Ends.Reason != Lost || v.Ends.UUID != second {
-				t.Fatalf("it ends for %+v, want the lost GPU", v.Ends)
+			if v.Fatal == nil || v.Fatal.Reason != Lost || v.Fatal.UUID != second {
+				t.Fatalf("it ends for %+v, want the lost GPU", v.Fatal)
 			}
-			if len(v.Findings) != 2 || v.Findings[0].Reason != Lost || v.Findings[1].Reason != Xid {
-				t.Fatalf("findings %+v, want lost, then xid", v.Findings)
+			if len(v.Conditions) != 2 || v.Conditions[0].Reason != Lost || v.Conditions[1].Reason != Xid {
+				t.Fatalf("findings %+v, want lost, then xid", v.Conditions)
 			}
 		}
 	}

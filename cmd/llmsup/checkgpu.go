@@ -18,7 +18,7 @@ func (f *findings) gpus(ctx context.Context, cfg *config.Config, headers map[str
 		f.ok("GPU: disabled")
 		return
 	}
-	s := gpu.Look(ctx)
+	s := gpu.ReadOnce(ctx)
 	if s.Problem != "" {
 		f.warn("GPU: cannot read any: %s", s.Problem)
 		return
@@ -97,7 +97,7 @@ func heldBy(s *gpu.Sample, uuids []string) string {
 			gpus = append(gpus, *g)
 		}
 	}
-	if holders := gpu.Holders(gpus, nil); holders != "" {
+	if holders := gpu.MemoryHolders(gpus, nil); holders != "" {
 		return "; held by " + holders
 	}
 	return ""

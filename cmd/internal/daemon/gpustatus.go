@@ -30,9 +30,9 @@ func (d *Daemon) gpuHealth(s *gpu.Sample, g gpu.GPU) gpuHealth {
 		return gpuHealth{gpuUnknown, s.Problem}
 	}
 	var words []string
-	add := func(conditions []gpu.Finding) {
+	add := func(conditions []gpu.Condition) {
 		for _, f := range conditions {
-			if line := string(f.Reason) + ": " + f.Words; f.UUID == g.UUID && !slices.Contains(words, line) {
+			if line := string(f.Reason) + ": " + f.Message; f.UUID == g.UUID && !slices.Contains(words, line) {
 				words = append(words, line)
 			}
 		}

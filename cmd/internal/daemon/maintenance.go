@@ -41,7 +41,7 @@ func (f maintenanceFleet) Find(names []string) ([]maintenance.Server, error) {
 func (f maintenanceFleet) Stranded(drained []string) []string { return f.d.router.Stranded(drained) }
 
 // ReleaseDriver implements maintenance.Fleet.
-func (f maintenanceFleet) ReleaseDriver(release bool) { f.d.monitor.Rest(release) }
+func (f maintenanceFleet) ReleaseDriver(release bool) { f.d.monitor.Suspend(release) }
 
 func (d *Daemon) allMaintained(servers []*served) []maintenance.Server {
 	all := make([]maintenance.Server, 0, len(servers))

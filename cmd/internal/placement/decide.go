@@ -114,7 +114,7 @@ func insufficientVRAM(need, free, reserved uint64, by string, gpus []gpu.GPU) st
 	if reserved > 0 {
 		message += fmt.Sprintf(", of which %s are promised to %s", gpu.Size(reserved), by)
 	}
-	if holders := gpu.Holders(gpus, nil); holders != "" {
+	if holders := gpu.MemoryHolders(gpus, nil); holders != "" {
 		message += "; held by " + holders
 	}
 	var total uint64

@@ -19,7 +19,7 @@ type Pool struct {
 	workloads  []*Workload
 	policy     gpu.Policy
 	history    gpu.History
-	conditions []gpu.Finding // of the GPUs themselves
+	conditions []gpu.Condition // of the GPUs themselves
 }
 
 // NewPool returns a pool without workloads.
@@ -35,7 +35,7 @@ func (p *Pool) ApplyConfig(workloads []*Workload, c config.GPU) {
 }
 
 // Conditions returns what is wrong with the GPUs themselves.
-func (p *Pool) Conditions() []gpu.Finding {
+func (p *Pool) Conditions() []gpu.Condition {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.conditions
@@ -52,7 +52,7 @@ func (p *Pool) evaluate(s *gpu.Sample) {
 	var v gpu.Verdict
 	p.history, v = p.policy.Next(p.history, s, all)
 	// Memory errors are counted from a server's start, and there is none here.
-	p.conditions = slices.DeleteFunc(v.Findings, func(f gpu.Finding) bool { return f.Reason == gpu.ECC })
+	p.conditions = slices.DeleteFunc(v.Conditions, func(f gpu.Condition) bool { return f.Reason == gpu.ECC })
 }
 
 // residents returns the other workloads that have VRAM reserved. The caller holds p.mu.

@@ -67,8 +67,8 @@ func (p *Pool) evaluateAll(s *gpu.Sample, servers []Server) {
 	for i, f := range all {
 		for j, other := range all {
 			if i != j && overlap(other.gpu.GPUs, f.gpu.GPUs) {
-				f.gpu.Kin = append(f.gpu.Kin, other.gpu.PIDs...)
-				f.gpu.KinWork = f.gpu.KinWork || other.busy
+				f.gpu.SiblingPIDs = append(f.gpu.SiblingPIDs, other.gpu.PIDs...)
+				f.gpu.SiblingsBusy = f.gpu.SiblingsBusy || other.busy
 			}
 		}
 		f.evaluate(s)
@@ -82,12 +82,12 @@ func (f workloadFacts) evaluate(s *gpu.Sample) {
 	w.mu.Lock()
 	var v gpu.Verdict
 	w.history, v = w.policy.Next(w.history, s, f.gpu)
-	w.conditions = v.Findings
+	w.conditions = v.Conditions
 	w.mu.Unlock()
 
-	f.Process.SetHealth(v.Words())
-	if v.Ends != nil {
-		f.Process.Kill(f.gpu.PID, supervisor.GPUFailed, v.Ends.Words)
+	f.Process.SetHealth(v.Message())
+	if v.Fatal != nil {
+		f.Process.Kill(f.gpu.PID, supervisor.GPUFailed, v.Fatal.Message)
 	}
 }
 
@@ -112,7 +112,7 @@ func (w *Workload) observe(s *gpu.Sample, now *supervisor.Snapshot, pids []int, 
 	w.mu.Unlock()
 	facts.PIDs = pids
 	if facts.PID != 0 && !listed && len(facts.GPUs) > 0 { // only then it matters
-		facts.HasOpen = gpuOpen()
+		facts.DeviceOpen = gpuOpen()
 	}
 	return facts
 }
@@ -173,7 +173,7 @@ func (w *Workload) facts(s *gpu.Sample, now *supervisor.Snapshot, calls int) gpu
 		f.Weights = w.need.Weights
 	}
 	if now.State.Alive() && now.Slots > 0 {
-		f.Asked, f.Given = w.context(now)
+		f.RequestedContext, f.ActualContext = w.context(now)
 	}
 	return f
 }

@@ -39,7 +39,7 @@ func TestStatusDoesNotWaitForProc(t *testing.T) {
 			}
 			now := &supervisor.Snapshot{State: supervisor.Ready, PID: 7, Exited: make(chan struct{})}
 			facts := w.observe(&gpu.Sample{GPUs: tc.gpus}, now, []int{7}, open, 0)
-			if read != tc.want || facts.HasOpen != (tc.want > 0) || facts.PID != 7 {
+			if read != tc.want || facts.DeviceOpen != (tc.want > 0) || facts.PID != 7 {
 				t.Errorf("read %d times, want %d: %+v", read, tc.want, facts)
 			}
 		})

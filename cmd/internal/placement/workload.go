@@ -33,7 +33,7 @@ type Workload struct {
 	trainedContext int // tokens of context that the model was made for; 0 = unknown
 
 	history    gpu.History
-	conditions []gpu.Finding
+	conditions []gpu.Condition
 
 	// Of the process pid.
 	pid            int
@@ -95,7 +95,7 @@ func (w *Workload) Admit(ctx context.Context) string {
 	w.estimate()
 	// The monitor reports a driver that hangs after some seconds. One that was released is
 	// opened again, since the command that starts a server has ended the release.
-	for s := w.pool.monitor.Sample(); s.At.IsZero() || s.Rests; s = s.Next() {
+	for s := w.pool.monitor.Sample(); s.At.IsZero() || s.Suspended; s = s.Next() {
 		select {
 		case <-ctx.Done():
 			return ""
@@ -143,7 +143,7 @@ func (w *Workload) Held() (held, problem string) {
 	switch s := w.pool.monitor.Sample(); {
 	case w.selector == gpu.None:
 		return "", "it used no GPU"
-	case s.Rests:
+	case s.Suspended:
 		return "", "its VRAM was seen to be free before, and the driver is left alone"
 	case s.Problem != "":
 		return "", "whether its VRAM is free can't be told: " + s.Problem
@@ -169,7 +169,7 @@ func (w *Workload) UnreclaimedVRAM() string {
 	}
 	held := *w.heldBytes
 	if s.At.Before(w.releaseStarted) { // the process may have held its VRAM then
-		w.pool.monitor.Sooner()
+		w.pool.monitor.RequestSample()
 		return gpu.Size(held) + " are to come back"
 	}
 	free, known := freeOf(w.gpus(s))
@@ -181,7 +181,7 @@ func (w *Workload) UnreclaimedVRAM() string {
 		w.heldBytes = nil
 		return ""
 	}
-	w.pool.monitor.Sooner()
+	w.pool.monitor.RequestSample()
 	return fmt.Sprintf("%s of %s are back", gpu.Size(back), gpu.Size(held))
 }
 
@@ -198,7 +198,7 @@ func (w *Workload) gpus(s *gpu.Sample) []gpu.GPU {
 }
 
 // Conditions returns what is wrong with the workload's GPUs, or with what it has of them.
-func (w *Workload) Conditions() []gpu.Finding {
+func (w *Workload) Conditions() []gpu.Condition {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.conditions

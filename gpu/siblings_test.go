@@ -2,41 +2,41 @@ package gpu
 
 import "testing"
 
-// TestKin: what our other servers hold of a GPU, and do with it, is held against
+// TestSiblings: what our other servers hold of a GPU, and do with it, is held against
 // nobody.
-func TestKin(t *testing.T) {
+func TestSiblings(t *testing.T) {
 	const kin = 300
-	shared := func() moment {
+	shared := func() scenario {
 		m := healthy()
 		g := &m.Sample.GPUs[0]
 		held := uint64(9 * gib)
 		g.Processes = append(g.Processes, Process{PID: kin, Program: "llama-server", Memory: &held})
 		*g.MemoryUsed += held
 		*g.MemoryFree = 100 << 20
-		m.Kin = []int{kin}
+		m.SiblingPIDs = []int{kin}
 		return m
 	}
-	j := newJudge(DefaultPolicy())
-	j.sees(healthy()) // before it came
+	j := newPolicyRun(DefaultPolicy())
+	j.observe(healthy()) // before it came
 	for range 20 {
-		if v := j.sees(shared()); len(v.Findings) > 0 {
-			t.Fatalf("our own other server is pressure: %+v", v.Findings)
+		if v := j.observe(shared()); len(v.Conditions) > 0 {
+			t.Fatalf("our own other server is pressure: %+v", v.Conditions)
 		}
 	}
-	busy := func(works bool) moment {
+	busy := func(works bool) scenario {
 		m := shared()
 		*m.Sample.GPUs[0].Utilization = 99
-		m.KinWork = works
+		m.SiblingsBusy = works
 		return m
 	}
 	for range 30 {
-		if v := j.sees(busy(true)); len(v.Findings) > 0 {
-			t.Fatalf("its work is somebody else's: %+v", v.Findings)
+		if v := j.observe(busy(true)); len(v.Conditions) > 0 {
+			t.Fatalf("its work is somebody else's: %+v", v.Conditions)
 		}
 	}
 	found := false
 	for range 30 {
-		found = found || holds(j.sees(busy(false)), BusyElsewhere)
+		found = found || holds(j.observe(busy(false)), BusyElsewhere)
 	}
 	if !found {
 		t.Error("the GPU is busy, none of ours works, and nothing is said")
@@ -46,11 +46,11 @@ func TestKin(t *testing.T) {
 // TestSurvivableXids degrade, and end nothing.
 func TestSurvivableXids(t *testing.T) {
 	for id := range survivableXids {
-		j := newJudge(DefaultPolicy())
+		j := newPolicyRun(DefaultPolicy())
 		m := healthy()
 		m.Sample.GPUs[0].Xids = []uint64{id}
-		if v := j.sees(m); !holds(v, Xid) || v.Ends != nil {
-			t.Errorf("Xid %d: findings %+v, ends %+v", id, v.Findings, v.Ends)
+		if v := j.observe(m); !holds(v, Xid) || v.Fatal != nil {
+			t.Errorf("Xid %d: findings %+v, ends %+v", id, v.Conditions, v.Fatal)
 		}
 	}
 }
@@ -58,17 +58,17 @@ func TestSurvivableXids(t *testing.T) {
 // TestShortAnyway: a GPU that was filled to the brim on purpose is short without
 // anybody's growth.
 func TestShortAnyway(t *testing.T) {
-	brim := func(more uint64) moment {
+	brim := func(more uint64) scenario {
 		m := healthy()
 		*m.Sample.GPUs[0].MemoryUsed += more
 		*m.Sample.GPUs[0].MemoryFree = 120<<20 - more
 		return m
 	}
-	j := newJudge(DefaultPolicy())
-	j.sees(brim(0))
+	j := newPolicyRun(DefaultPolicy())
+	j.observe(brim(0))
 	for range 20 {
-		if v := j.sees(brim(60 << 20)); len(v.Findings) > 0 {
-			t.Fatalf("%+v", v.Findings)
+		if v := j.observe(brim(60 << 20)); len(v.Conditions) > 0 {
+			t.Fatalf("%+v", v.Conditions)
 		}
 	}
 }

@@ -10,9 +10,9 @@ import (
 func TestConditions(t *testing.T) {
 	policy := DefaultPolicy()
 	policy.BusyFor = 0
-	for reason, c := range conditions {
+	for reason, c := range brokenGPUs {
 		play := func(gpu int, of ...string) Verdict {
-			j := newJudge(policy)
+			j := newPolicyRun(policy)
 			var v Verdict
 			for i := range 4 {
 				m := healthy()
@@ -20,28 +20,28 @@ func TestConditions(t *testing.T) {
 				if i > 0 {
 					c.bad(&m, gpu)
 				}
-				v = j.sees(m)
+				v = j.observe(m)
 			}
 			return v
 		}
 		t.Run(string(reason), func(t *testing.T) {
 			v := play(0, first)
-			if len(v.Findings) != 1 || v.Findings[0].Reason != reason {
-				t.Fatalf("findings %+v, want %s alone", v.Findings, reason)
+			if len(v.Conditions) != 1 || v.Conditions[0].Reason != reason {
+				t.Fatalf("findings %+v, want %s alone", v.Conditions, reason)
 			}
 			uuid := first
 			if c.own {
 				uuid = ""
 			}
-			if v.Findings[0].UUID != uuid {
-				t.Errorf("GPU %q, want %q", v.Findings[0].UUID, uuid)
+			if v.Conditions[0].UUID != uuid {
+				t.Errorf("GPU %q, want %q", v.Conditions[0].UUID, uuid)
 			}
 			for _, want := range c.words {
-				if !strings.Contains(v.Findings[0].Words, want) {
-					t.Errorf("words %q, want %q in them", v.Findings[0].Words, want)
+				if !strings.Contains(v.Conditions[0].Message, want) {
+					t.Errorf("words %q, want %q in them", v.Conditions[0].Message, want)
 				}
 			}
-			if got, want := v.Words(), string(reason)+": "+v.Findings[0].Words; got != want {
+			if got, want := v.Message(), string(reason)+": "+v.Conditions[0].Message; got != want {
 				t.Errorf("in one line %q, want %q", got, want)
 			}
 		})
@@ -50,16 +50,16 @@ func TestConditions(t *testing.T) {
 		}
 		t.Run(string(reason)+" of one of two", func(t *testing.T) {
 			v := play(1, first, second)
-			if len(v.Findings) != 1 || v.Findings[0].Reason != reason || v.Findings[0].UUID != second {
-				t.Errorf("findings %+v, want %s of the second GPU", v.Findings, reason)
+			if len(v.Conditions) != 1 || v.Conditions[0].Reason != reason || v.Conditions[0].UUID != second {
+				t.Errorf("findings %+v, want %s of the second GPU", v.Conditions, reason)
 			}
-			if want := strings.Replace(c.words[0], "0", "1", 1); !strings.Contains(v.Words(), want) {
-				t.Errorf("words %q, want %q in them", v.Words(), want)
+			if want := strings.Replace(c.words[0], "0", "1", 1); !strings.Contains(v.Message(), want) {
+				t.Errorf("words %q, want %q in them", v.Message(), want)
 			}
 		})
 		t.Run(string(reason)+" of another's", func(t *testing.T) {
-			if v := play(1, first); len(v.Findings) > 0 || v.Ends != nil {
-				t.Errorf("findings %+v, ends %+v, want none: it is not this server's GPU", v.Findings, v.Ends)
+			if v := play(1, first); len(v.Conditions) > 0 || v.Fatal != nil {
+				t.Errorf("findings %+v, ends %+v, want none: it is not this server's GPU", v.Conditions, v.Fatal)
 			}
 		})
 	}
@@ -86,21 +86,21 @@ func TestXid(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			j := newJudge(DefaultPolicy())
+			j := newPolicyRun(DefaultPolicy())
 			m := healthy()
 			m.Sample.GPUs[0].Xids = c.xids
-			v := j.sees(m)
+			v := j.observe(m)
 			if c.want == "" {
-				if len(v.Findings) > 0 || v.Ends != nil {
-					t.Errorf("findings %+v, ends %+v, want none", v.Findings, v.Ends)
+				if len(v.Conditions) > 0 || v.Fatal != nil {
+					t.Errorf("findings %+v, ends %+v, want none", v.Conditions, v.Fatal)
 				}
 				return
 			}
-			if !holds(v, Xid) || !strings.Contains(v.Words(), c.want) {
-				t.Fatalf("findings %+v, want xid at once, with %q", v.Findings, c.want)
+			if !holds(v, Xid) || !strings.Contains(v.Message(), c.want) {
+				t.Fatalf("findings %+v, want xid at once, with %q", v.Conditions, c.want)
 			}
 			for i := 1; i <= 10; i++ {
-				v := j.sees(healthy())
+				v := j.observe(healthy())
 				if want := i < 10; holds(v, Xid) != want {
 					t.Errorf("after %d good samples it holds: %v, want %v", i, !want, want)
 				}
@@ -112,25 +112,25 @@ func TestXid(t *testing.T) {
 // TestOnCPU is when a process that holds too little is held to compute on the
 // CPU.
 func TestOnCPU(t *testing.T) {
-	unlisted := func(m *moment) { m.Sample.GPUs[0].Processes = m.Sample.GPUs[0].Processes[1:] }
+	unlisted := func(m *scenario) { m.Sample.GPUs[0].Processes = m.Sample.GPUs[0].Processes[1:] }
 	cases := map[string]struct {
-		change func(*moment)
+		change func(*scenario)
 		want   string // part of the words; "" = it is not held so
 	}{
-		"all of it":                 {func(m *moment) { *m.Sample.GPUs[0].Processes[0].Memory = 8 * gib }, ""},
-		"a byte too little":         {func(m *moment) { *m.Sample.GPUs[0].Processes[0].Memory = 8*gib - 1 }, "8.0 GiB"},
-		"not listed, no GPU open":   {func(m *moment) { unlisted(m); m.HasOpen = false }, "0 MiB of VRAM"},
+		"all of it":                 {func(m *scenario) { *m.Sample.GPUs[0].Processes[0].Memory = 8 * gib }, ""},
+		"a byte too little":         {func(m *scenario) { *m.Sample.GPUs[0].Processes[0].Memory = 8*gib - 1 }, "8.0 GiB"},
+		"not listed, no GPU open":   {func(m *scenario) { unlisted(m); m.DeviceOpen = false }, "0 MiB of VRAM"},
 		"not listed, a GPU open":    {unlisted, ""},
-		"not listed, a small model": {func(m *moment) { unlisted(m); m.HasOpen, m.Weights = false, 255<<20 }, ""},
-		"nothing has to be there":   {func(m *moment) { unlisted(m); m.HasOpen, m.Weights = false, 0 }, ""},
-		"no GPU":                    {func(m *moment) { unlisted(m); m.HasOpen, m.Server.GPUs = false, nil }, ""},
-		"half here, half there":     {func(m *moment) { m.Server.GPUs = []string{first, second}; m.Weights = 18 * gib }, ""},
-		"too little on both":        {func(m *moment) { m.Server.GPUs = []string{first, second}; m.Weights = 18*gib + 1 }, "18.0 GiB"},
-		"a GPU that tells nothing":  {func(m *moment) { m.Server.GPUs = []string{first, second}; m.Weights = 18*gib + 1; m.lose(1) }, ""},
-		"a GPU that nobody knows":   {func(m *moment) { m.Server.GPUs = []string{first, "MIG-1"}; m.Weights = 18 * gib }, ""},
-		"below a wrapper":           {func(m *moment) { m.PID, m.PIDs = 90, []int{90, ours} }, ""},
-		"two of them hold it":       {func(m *moment) { m.PIDs = []int{ours, theirs}; m.Weights = 10 * gib }, ""},
-		"one of two without figures": {func(m *moment) {
+		"not listed, a small model": {func(m *scenario) { unlisted(m); m.DeviceOpen, m.Weights = false, 255<<20 }, ""},
+		"nothing has to be there":   {func(m *scenario) { unlisted(m); m.DeviceOpen, m.Weights = false, 0 }, ""},
+		"no GPU":                    {func(m *scenario) { unlisted(m); m.DeviceOpen, m.Server.GPUs = false, nil }, ""},
+		"half here, half there":     {func(m *scenario) { m.Server.GPUs = []string{first, second}; m.Weights = 18 * gib }, ""},
+		"too little on both":        {func(m *scenario) { m.Server.GPUs = []string{first, second}; m.Weights = 18*gib + 1 }, "18.0 GiB"},
+		"a GPU that tells nothing":  {func(m *scenario) { m.Server.GPUs = []string{first, second}; m.Weights = 18*gib + 1; m.lose(1) }, ""},
+		"a GPU that nobody knows":   {func(m *scenario) { m.Server.GPUs = []string{first, "MIG-1"}; m.Weights = 18 * gib }, ""},
+		"below a wrapper":           {func(m *scenario) { m.PID, m.PIDs = 90, []int{90, ours} }, ""},
+		"two of them hold it":       {func(m *scenario) { m.PIDs = []int{ours, theirs}; m.Weights = 10 * gib }, ""},
+		"one of two without figures": {func(m *scenario) {
 			m.PIDs = []int{ours, theirs}
 			m.Weights = 10 * gib
 			m.Sample.GPUs[0].Processes[1].Memory = nil
@@ -138,15 +138,15 @@ func TestOnCPU(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			j := newJudge(DefaultPolicy())
+			j := newPolicyRun(DefaultPolicy())
 			var v Verdict
 			for range 4 {
 				m := healthy()
 				c.change(&m)
-				v = j.sees(m)
+				v = j.observe(m)
 			}
-			if got := holds(v, OnCPU); got != (c.want != "") || !strings.Contains(v.Words(), c.want) {
-				t.Errorf("words %q, want %q in them", v.Words(), c.want)
+			if got := holds(v, OnCPU); got != (c.want != "") || !strings.Contains(v.Message(), c.want) {
+				t.Errorf("words %q, want %q in them", v.Message(), c.want)
 			}
 		})
 	}
@@ -172,15 +172,15 @@ func TestThermal(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			j := newJudge(DefaultPolicy())
+			j := newPolicyRun(DefaultPolicy())
 			var v Verdict
 			for range 3 {
 				m := healthy()
 				m.Sample.GPUs[0].Slowdown = &c.slowdown
-				v = j.sees(m)
+				v = j.observe(m)
 			}
-			if got := holds(v, Thermal); got != (c.want != "") || !strings.Contains(v.Words(), c.want) {
-				t.Errorf("words %q, want %q in them", v.Words(), c.want)
+			if got := holds(v, Thermal); got != (c.want != "") || !strings.Contains(v.Message(), c.want) {
+				t.Errorf("words %q, want %q in them", v.Message(), c.want)
 			}
 		})
 	}
@@ -208,7 +208,7 @@ func TestBusyFor(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			j := newJudge(DefaultPolicy())
+			j := newPolicyRun(DefaultPolicy())
 			var got strings.Builder
 			for _, letter := range c.samples {
 				m := healthy()
@@ -225,13 +225,13 @@ func TestBusyFor(t *testing.T) {
 				case 'l':
 					m.Loaded = false
 				}
-				v := j.sees(m)
+				v := j.observe(m)
 				mark := byte('.')
 				if holds(v, BusyElsewhere) {
 					mark = '#'
 				}
-				if got.Len() == 10 && mark == '#' && !strings.Contains(v.Words(), "100 % busy for 10s without a call of ours") {
-					t.Errorf("words %q", v.Words())
+				if got.Len() == 10 && mark == '#' && !strings.Contains(v.Message(), "100 % busy for 10s without a call of ours") {
+					t.Errorf("words %q", v.Message())
 				}
 				got.WriteByte(mark)
 			}
@@ -242,15 +242,15 @@ func TestBusyFor(t *testing.T) {
 	}
 }
 
-func TestHolders(t *testing.T) {
+func TestMemoryHolders(t *testing.T) {
 	m := healthy()
 	g := m.Sample.GPUs[0]
 	g.Processes = append(g.Processes, Process{300, "", new(uint64(180 << 20))}, Process{301, "Xorg", nil}, Process{302, "a", new(uint64(1 << 20))}, Process{303, "b", new(uint64(2 << 20))})
 	want := "pid 200 python 2.0 GiB, pid 300 180 MiB, pid 303 b 2 MiB, 1 more"
-	if got := Holders([]GPU{g, m.Sample.GPUs[1]}, []int{ours}); got != want {
+	if got := MemoryHolders([]GPU{g, m.Sample.GPUs[1]}, []int{ours}); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if got := Holders(nil, nil); got != "" {
+	if got := MemoryHolders(nil, nil); got != "" {
 		t.Errorf("nobody is %q", got)
 	}
 }

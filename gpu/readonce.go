@@ -8,9 +8,9 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// Look reads the GPUs once, for whoever has no Monitor. A driver that hangs is
+// ReadOnce reads the GPUs once, for whoever has no Monitor. A driver that hangs is
 // given up after some seconds; whatever goes wrong is the sample's Problem.
-func Look(ctx context.Context) *Sample {
+func ReadOnce(ctx context.Context) *Sample {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	m := NewMonitor(zerolog.Nop())
@@ -18,13 +18,13 @@ func Look(ctx context.Context) *Sample {
 	go func() {
 		s := session{driver: m.driver}
 		done <- s.round(time.Now())
-		s.end() // which may hang as well
+		s.close() // which may hang as well
 	}()
 	select {
 	case r := <-done:
-		m.take(r)
+		m.publishResult(r)
 	case <-ctx.Done():
-		m.fail(fmt.Errorf("the NVIDIA driver has not answered for %s", answerTimeout))
+		m.publishProblem(fmt.Errorf("the NVIDIA driver has not answered for %s", answerTimeout))
 	}
 	return m.Sample()
 }

@@ -34,10 +34,10 @@ func programOf(pid int) string {
 	}, strings.TrimSpace(string(raw)))
 }
 
-// meaning says what the better known errors are about.
+// xidName says what the better known errors are about.
 //
 // Source: "XID Errors", NVIDIA's documentation.
-func meaning(xid uint64) string {
+func xidName(xid uint64) string {
 	switch xid {
 	case 48:
 		return " (a memory error that could not be corrected)"

@@ -1,0 +1,97 @@
+package gpu
+
+import (
+	"errors"
+	"time"
+)
+
+// reopenFirst and reopenMax bound the pauses between attempts to open a session
+// with a driver that is not there, or has lost a GPU: only a new session finds
+// one again.
+const (
+	reopenFirst = time.Second
+	reopenMax   = 15 * time.Second
+)
+
+// result is what one round with the driver came to.
+type result struct {
+	versions versions
+	gpus     []GPU
+	err      error
+}
+
+// session is the dealing with a driver, from open to open. All its methods may
+// hang as long as the driver does.
+type session struct {
+	driver   driver
+	open     bool
+	versions versions
+	mostGPUs int // GPUs at the best
+	pause    time.Duration
+	reopenAt time.Time // when it is opened again; zero = there is no need to
+	err      error     // why it is not open
+}
+
+// round reads all GPUs, after opening the session where that is due.
+func (s *session) round(now time.Time) result {
+	if due := !s.reopenAt.IsZero() && !now.Before(s.reopenAt); due {
+		s.close()
+	}
+	if !s.open {
+		if now.Before(s.reopenAt) {
+			return result{err: s.err}
+		}
+		v, err := s.driver.open()
+		if err != nil {
+			return s.fail(now, err)
+		}
+		s.open, s.versions, s.reopenAt, s.err = true, v, time.Time{}, nil
+	}
+	gpus, stale, err := s.driver.read()
+	if err != nil {
+		s.close()
+		return s.fail(now, err)
+	}
+	s.mostGPUs = max(s.mostGPUs, len(gpus))
+	switch {
+	case !stale && len(gpus) == s.mostGPUs:
+		s.pause = 0
+	case s.reopenAt.IsZero(): // until then, those that are left are read
+		s.scheduleReopen(now)
+	}
+	return result{versions: s.versions, gpus: gpus}
+}
+
+func (s *session) fail(now time.Time, err error) result {
+	s.err = err
+	s.scheduleReopen(now)
+	return result{err: err}
+}
+
+// scheduleReopen sets when the session is opened again.
+func (s *session) scheduleReopen(now time.Time) {
+	s.pause = min(max(2*s.pause, reopenFirst), reopenMax)
+	s.reopenAt = now.Add(s.pause)
+}
+
+func (s *session) close() {
+	if s.open {
+		s.driver.close()
+		s.open = false
+	}
+}
+
+// driverLoop makes all the calls of the driver, one round after the other.
+func (m *Monitor) driverLoop(rounds <-chan struct{}, results chan<- result) {
+	s := session{driver: m.driver}
+	for range rounds {
+		if _, absent := errors.AsType[absentError](s.err); m.suspended.Load() && !absent {
+			s.close()
+			s.reopenAt = time.Time{} // opened again as soon as the rest is over
+			results <- result{err: errSuspended}
+			continue
+		}
+		results <- s.round(time.Now())
+	}
+	s.close()
+}
