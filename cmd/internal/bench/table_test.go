@@ -27,7 +27,7 @@ func (t *table) add(measure, unit string, aim float64, p *target, value float64)
 	t.rows[i].values[p.name] = append(t.rows[i].values[p.name], value)
 }
 
-// text is the table as README has it. The first column is the baseline.
+// text is the table as scripts/README.md has it. The first column is the baseline.
 func (t *table) text(columns []string) string {
 	heads := append([]string{"measure"}, columns...)
 	rule := "| --- |"
