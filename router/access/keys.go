@@ -12,13 +12,13 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// Key is an API key of a client. Only its hash is known here.
+// Key is an API key of a client, by its hash.
 type Key struct {
-	Name     string            // for the log
+	Name     string            // for logs, metrics and the ledger
 	SHA256   [sha256.Size]byte // of the key
-	Routes   []string          // patterns of the models' names that it may use; nil = all
-	FreeOnly bool              // nothing that costs money is done for it
-	Operator bool              // it may read the figures of all keys
+	Routes   []string          // patterns of the model names that it may use; nil = all
+	FreeOnly bool              // its calls never go to a paid upstream
+	Operator bool              // it may read the figures of all keys, as in /metrics
 }
 
 type contextKey struct{}
@@ -35,7 +35,7 @@ func CallerKey(ctx context.Context) *Key {
 	return key
 }
 
-// KeyName returns the name of the key; "" where there is none.
+// KeyName returns the key's name; "" without a key.
 func (k *Key) KeyName() string {
 	if k == nil {
 		return ""
@@ -43,36 +43,35 @@ func (k *Key) KeyName() string {
 	return k.Name
 }
 
-// Allows returns whether the key may use a model. The patterns are those of
-// routes.
+// Allows returns whether the key may use a model, by the same patterns as routes.
 func (k *Key) Allows(model string) bool {
 	return k == nil || k.Routes == nil ||
 		slices.ContainsFunc(k.Routes, func(pattern string) bool { return models.Match(pattern, model) })
 }
 
-// Authenticate finds the key that a request shows. It takes the same time
-// whichever it is, and whether or not it is one.
+// Authenticate returns the key that a request presents. Its time does not depend on the
+// key or on whether the key exists.
 func (p *Policy) Authenticate(r *http.Request) (*Key, wire.Error) {
 	e := wire.Error{Status: http.StatusUnauthorized, Type: wire.TypeInvalid, Code: wire.CodeBadKey}
-	shown := presentedKey(r.Header)
-	if shown == "" {
-		e.Message = "a call needs an API key here; send it as \"Authorization: Bearer KEY\" or as \"x-api-key: KEY\""
+	presented := presentedKey(r.Header)
+	if presented == "" {
+		e.Message = "missing API key; send it as \"Authorization: Bearer KEY\" or as \"x-api-key: KEY\""
 		return nil, e
 	}
-	hash := sha256.Sum256([]byte(shown))
+	hash := sha256.Sum256([]byte(presented))
 	found := -1
 	for i := range p.Keys {
 		found = subtle.ConstantTimeSelect(subtle.ConstantTimeCompare(hash[:], p.Keys[i].SHA256[:]), i, found)
 	}
 	if found < 0 {
-		e.Message = "this API key is not known here; check it, or have a new one made with \"llmsup key new\""
+		e.Message = "unknown API key; check it, or ask the operator to create one with \"llmsup key new\""
 		return nil, e
 	}
 	return &p.Keys[found], wire.Error{}
 }
 
-// presentedKey is the key that a request shows: as OpenAI's clients do, else as
-// Anthropic's do.
+// presentedKey returns the key that a request presents, as OpenAI's clients send it or
+// as Anthropic's do.
 func presentedKey(h http.Header) string {
 	scheme, key, _ := strings.Cut(h.Get("Authorization"), " ")
 	if key = strings.TrimSpace(key); key != "" && strings.EqualFold(scheme, "Bearer") {

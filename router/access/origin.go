@@ -10,12 +10,13 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// A web page can have a browser call whatever its user's machine can reach. Its
-// Origin says so. A page that a hostile name server shows under llmsup's own
-// address (DNS rebinding) may come without one, but with its own name as Host.
+// A web page can make a browser call any address that its user's machine reaches. The
+// browser then sends the page's Origin. With DNS rebinding, a hostile name server gives
+// the page's own name llmsup's address: such a request may have no Origin, but it has
+// the page's name as its Host.
 
-// VerifyOrigin rejects what a web page sends that is not allowed, and has
-// browsers hand the answer to one that is, with the headers that are exposed.
+// VerifyOrigin rejects a request of a web page that is not allowed. For one that is, it
+// sets the headers that let the page read the answer and its exposed headers.
 func (p *Policy) VerifyOrigin(w http.ResponseWriter, r *http.Request, exposed string) wire.Error {
 	h := w.Header()
 	if len(p.Origins) > 0 {
@@ -26,7 +27,7 @@ func (p *Policy) VerifyOrigin(w http.ResponseWriter, r *http.Request, exposed st
 		if !slices.Contains(p.Origins, "*") && !slices.Contains(p.Origins, origin) {
 			return wire.Error{
 				Status: http.StatusForbidden, Type: wire.TypeInvalid, Code: wire.CodeOrigin,
-				Message: fmt.Sprintf("web pages of %s may not call here; allowed_origins in llmsup.yaml lists those that may", wire.Quote(wire.Shorten(origin))),
+				Message: fmt.Sprintf("origin %s is not allowed; add it to allowed_origins in llmsup.yaml", wire.Quote(wire.Shorten(origin))),
 			}
 		}
 	}
@@ -37,14 +38,14 @@ func (p *Policy) VerifyOrigin(w http.ResponseWriter, r *http.Request, exposed st
 	return wire.Error{}
 }
 
-// IsPreflight says whether a browser asks what a page may do. Its Origin has
-// been found good.
+// IsPreflight returns whether a browser asks what a page may send (CORS). The caller has
+// verified the Origin.
 func IsPreflight(r *http.Request) bool {
 	return r.Method == http.MethodOptions && r.Header.Get("Origin") != "" && r.Header.Get("Access-Control-Request-Method") != ""
 }
 
-// AnswerPreflight allows a page whatever headers it asks for: SDKs have a dozen
-// of their own, and none of them matters to anybody but llmsup.
+// AnswerPreflight allows all headers that a page asks for: SDKs add a dozen of their own,
+// and none of them grants anything.
 func AnswerPreflight(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Add("Vary", "Access-Control-Request-Method, Access-Control-Request-Headers")
@@ -56,18 +57,18 @@ func AnswerPreflight(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// VerifyHost rejects a request for a host that is not this one.
+// VerifyHost rejects a request whose Host is not an own name, if CheckHost is set.
 func (p *Policy) VerifyHost(r *http.Request) wire.Error {
 	if !p.CheckHost || p.isOwnHost(hostName(r.Host)) {
 		return wire.Error{}
 	}
 	return wire.Error{
 		Status: http.StatusForbidden, Type: wire.TypeInvalid, Code: wire.CodeHost,
-		Message: fmt.Sprintf("%s is not a name of this endpoint; allowed_hosts in llmsup.yaml lists more", wire.Quote(wire.Shorten(r.Host))),
+		Message: fmt.Sprintf("host %s is not allowed; add it to allowed_hosts in llmsup.yaml", wire.Quote(wire.Shorten(r.Host))),
 	}
 }
 
-// hostName is a Host without its port and brackets, in lower case.
+// hostName returns a Host without port and brackets, in lower case.
 func hostName(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
@@ -76,18 +77,17 @@ func hostName(host string) string {
 	return strings.ToLower(strings.TrimSuffix(host, "."))
 }
 
-// ownNames are always this machine's. The last two are what a container calls
-// its host; no name server on the Internet has names under "internal", so no
-// page can come from there.
+// ownNames always refer to this machine. The last two are a container's names for its
+// host; the domain "internal" does not exist on the Internet, so no page can have it.
 var ownNames = []string{"localhost", "host.docker.internal", "host.containers.internal"}
 
 func (p *Policy) isOwnHost(name string) bool {
-	if name == "" { // HTTP/1.0; browsers always name a host
+	if name == "" { // HTTP/1.0; browsers always send a Host
 		return true
 	}
 	if slices.Contains(ownNames, name) || slices.Contains(p.Hosts, name) {
 		return true
 	}
 	ip := net.ParseIP(name)
-	return ip != nil && (p.AnyIP || ip.IsLoopback()) // an address can't be rebound
+	return ip != nil && (p.AnyIP || ip.IsLoopback()) // only names can be rebound
 }

@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// Policy says which requests a router accepts. The zero value accepts all but those of
-// web pages.
+// Policy is which requests a router accepts. The zero value accepts all requests but
+// those of web pages.
 type Policy struct {
-	Keys        []Key         // of callers; none = a call needs no key
-	Origins     []string      // of web pages that may call, as browsers write them; "*" = all
-	CheckHost   bool          // it may be called only by its own names: nothing else keeps out pages that rebind theirs
-	Hosts       []string      // its names besides those of loopback, in lower case
-	AnyIP       bool          // and all addresses: it listens beyond loopback
-	BodyTimeout time.Duration // in which a request's body has to arrive; 0 = no limit
+	Keys        []Key         // of clients; none = a request needs no key
+	Origins     []string      // of web pages that are allowed, as browsers send them; "*" = all
+	CheckHost   bool          // accept only requests for the own names: it is the only protection from DNS rebinding where there are no keys
+	Hosts       []string      // own names besides those of loopback, in lower case
+	AnyIP       bool          // every IP address counts as an own name: the router listens beyond loopback
+	BodyTimeout time.Duration // for reading a request's body; 0 = no limit
 }
 
 // Clone returns a copy that shares no memory with the policy.
