@@ -307,7 +307,7 @@ func TestLlamaFields(t *testing.T) {
 	}
 	for name, field := range request.LlamaFields {
 		tc, ok := llamaFieldCalls[name]
-		bound := field.Binds != nil && field.Binds(gjson.Parse(tc.valid))
+		bound := field.Needed != nil && field.Needed(gjson.Parse(tc.valid))
 		if name == "reasoning_budget_tokens" || name == "embd_normalize" { // of other paths
 			continue
 		}

@@ -10,49 +10,49 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// Body is a client's request body, as it came, with the place of its model.
+// Body is the body of a client's request, unchanged, with the position of its model.
 type Body struct {
 	Raw              []byte
 	Model            string        // the value of the top-level key "model", unescaped
-	From, To         int           // raw[from:to] is that value with its quotes; 0,0 where there is none
-	Form             bool          // it is a form, whose values have no quotes
+	From, To         int           // Raw[From:To] is that value with its quotes; 0, 0 = there is none
+	Form             bool          // it is a form; values in a form have no quotes
 	Stream           bool          // its "stream" is true
 	Options          Span          // the value of "stream_options"
-	DuplicateOptions bool          // there are two of them
-	Choices          []ModelChoice // models that it names beside its own
+	DuplicateOptions bool          // there are two "stream_options"
+	Choices          []ModelChoice // other models that it names
 
-	UsageRequested bool // its client asks for the usage of a stream, in OpenRouter's way
+	UsageRequested bool // it asks for the usage of a stream in OpenRouter's form
 
-	Buffer *Buffer // that raw lies in; nil = in memory of its own
+	Buffer *Buffer // the memory of Raw; nil = it is not shared
 
-	LlamaFields []string // that it depends on, and only llama-server knows
+	LlamaFields []string // fields that only llama-server knows, and that the answer depends on
 }
 
-// Span is a piece of a body: raw[from:to].
+// Span is a part of a body: Raw[From:To].
 type Span struct{ From, To int }
 
-// Text is a copy of the body.
+// Text returns a copy of the body.
 func (b Body) Text() string { return string(b.Raw) }
 
-// ParseBody finds the model in a JSON object. Its errors are sentences for the
-// client. A body without a model is left to the caller to refuse.
+// ParseBody reads a JSON object. Its errors are messages for the client. The caller
+// rejects a body without a model.
 func ParseBody(raw []byte) (Body, error) {
 	b := Body{Raw: raw}
 	var wrong error
 	valid := wire.Scan(raw, func(f wire.Member) {
 		name := wire.MemberName(raw[f.KeyFrom:f.KeyTo])
-		switch string(name) { // of one that is there twice llama-server reads the last
+		switch string(name) { // of duplicates llama-server reads the last
 		case "stream":
 			b.Stream = raw[f.From] == 't'
 		case "stream_options":
 			b.DuplicateOptions = b.Options != Span{}
 			b.Options = Span{f.From, f.To}
-		case "usage": // OpenRouter's own way to ask for it
+		case "usage": // OpenRouter's form
 			b.UsageRequested = gjson.GetBytes(raw[f.From:f.To], "include").Bool()
 		}
-		b.noteLlamaField(name, raw[f.From:f.To])
+		b.addLlamaField(name, raw[f.From:f.To])
 		if string(name) != "model" {
-			if err := b.readChoice(name, raw[f.From:f.To]); wrong == nil {
+			if err := b.addModelChoice(name, raw[f.From:f.To]); wrong == nil {
 				wrong = err
 			}
 			return
@@ -62,11 +62,11 @@ func ParseBody(raw []byte) (Body, error) {
 		}
 		switch {
 		case b.To != 0:
-			// Parsers differ in which one they take, so the call could be
-			// routed by one name and answered, and billed, under the other.
+			// Parsers differ in which one they read: the call could be routed by one
+			// name, and answered and billed under the other.
 			wrong = errors.New("the body has two \"model\" keys; send one")
 		case raw[f.From] != '"':
-			wrong = errors.New("\"model\" has to be a string")
+			wrong = errors.New("\"model\" must be a string")
 		case f.To-f.From == len(`""`):
 			wrong = errNoModel
 		default:
@@ -77,13 +77,13 @@ func ParseBody(raw []byte) (Body, error) {
 		return Body{}, errors.New("the body is not valid JSON")
 	}
 	if !wire.IsObject(raw) {
-		return Body{}, errors.New("the body has to be a JSON object, as in {\"model\": \"local\", ...}")
+		return Body{}, errors.New("the body must be a JSON object, for example {\"model\": \"local\", ...}")
 	}
 	return b, wrong
 }
 
-// WithModel returns the body with another model name in it, and not a byte
-// else changed. A large body is not copied.
+// WithModel returns the body with another model name, and every other byte unchanged. It
+// does not copy a large body.
 func (b Body) WithModel(model string) Payload {
 	if b.To == 0 || model == b.Model {
 		return b.Payload(b.Raw)
@@ -95,15 +95,14 @@ func (b Body) WithModel(model string) Payload {
 	return b.Payload(b.Raw[:b.From], []byte(written), b.Raw[b.To:])
 }
 
-// Payload is parts of the body, and what else is put between them.
+// Payload returns the payload of parts of the body and of what is inserted between them.
 func (b Body) Payload(parts ...[]byte) Payload {
-	if len(b.Raw) <= joinBelow {
+	if len(b.Raw) <= maxCopied {
 		return Payload{Parts: net.Buffers{bytes.Join(parts, nil)}}
 	}
 	return Payload{parts, b.Buffer}
 }
 
-// joinBelow is the size of a body, in bytes, up to which a copy costs less than a
-// system call: net/http sends one that it knows to be in memory along with its
-// head.
-const joinBelow = 16 << 10
+// maxCopied is the size, in bytes, up to which copying a body costs less than a system
+// call: net/http sends a body that it knows to be in memory together with the headers.
+const maxCopied = 16 << 10

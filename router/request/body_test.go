@@ -29,8 +29,8 @@ func TestParseBody(t *testing.T) {
 		"two models":         {`{"model":"a","x":1,"model":"b"}`, "", `two "model" keys`},
 		"two, one escaped":   {`{"model":"a","mode\u006c":"b"}`, "", `two "model" keys`},
 		"two equal ones":     {`{"model":"a","model":"a"}`, "", `two "model" keys`},
-		"model is a number":  {`{"model":4}`, "", "has to be a string"},
-		"model is null":      {`{"model":null}`, "", "has to be a string"},
+		"model is a number":  {`{"model":4}`, "", "must be a string"},
+		"model is null":      {`{"model":null}`, "", "must be a string"},
 		"model is empty":     {`{"model":""}`, "", "is empty"},
 		"array":              {`[{"model":"a"}]`, "", "JSON object"},
 		"string":             {`"model"`, "", "JSON object"},
@@ -61,7 +61,7 @@ func TestParseBody(t *testing.T) {
 }
 
 func TestWithModelChangesNothingElse(t *testing.T) {
-	large := strings.Repeat("long ", joinBelow)
+	large := strings.Repeat("long ", maxCopied)
 	for name, tc := range map[string]struct{ raw, model, want string }{
 		"shorter": {
 			`{ "t" : 1e400, "model" :  "local/qwen" , "a":"\ud800", "t" : 2 }`, "q",

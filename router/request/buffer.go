@@ -11,26 +11,26 @@ import (
 	"sync/atomic"
 )
 
-// Buffer holds a request's body for as long as it may be read: the call,
-// and each transport that sends it. net/http's RoundTrip can return, and the call
-// move on or end, while a body is still being written; its memory is only used
-// again when every reader of it was closed.
+// Buffer is the memory of a request's body, counted by users: the call, and each
+// transport that sends the body. RoundTrip of net/http can return, and the call move on
+// or end, while the body is still being written, so the memory is reused only when every
+// reader was closed.
 type Buffer struct {
 	Bytes []byte
 	users atomic.Int32
 }
 
 const (
-	// Bodies between these sizes, in bytes, share memory with those before them:
-	// without, to clear and to release a large one would cost as much as its copying.
-	// Smaller ones are cheap, and larger ones too rare to keep memory for.
+	// Bodies between these sizes, in bytes, reuse memory: clearing and releasing it for
+	// each large body would cost as much as copying the body. Smaller bodies are cheap,
+	// and larger ones too rare to keep memory for.
 	minShared = 16 << 10
 	MaxShared = 4 << 20
 )
 
-// buffers are those that are not in use, by the bits of their capacity, which is a
-// power of two and SharedMost (22 bits) at most: a small body does not hold a large
-// one's memory. The collector takes what is unused for two of its cycles.
+// buffers are the unused ones, by the bits of their capacity, which is a power of two and
+// at most MaxShared (22 bits), so that a small body does not occupy a large one's
+// memory. The garbage collector frees those that are unused for two cycles.
 var buffers [23]sync.Pool
 
 // NewBuffer returns an empty buffer with room for size bytes, and one user.
@@ -52,6 +52,7 @@ func NewBuffer(size int) *Buffer {
 
 func (b *Buffer) retain() { b.users.Add(1) }
 
+// Release ends the use of the buffer by one user.
 func (b *Buffer) Release() {
 	if size := cap(b.Bytes); b.users.Add(-1) == 0 && minShared < size && size <= MaxShared && size&(size-1) == 0 {
 		b.Bytes = b.Bytes[:0]
@@ -59,7 +60,7 @@ func (b *Buffer) Release() {
 	}
 }
 
-// Fill reads all that there is.
+// Fill reads r to its end.
 func (b *Buffer) Fill(r io.Reader) error {
 	for {
 		if len(b.Bytes) == cap(b.Bytes) {
@@ -76,12 +77,13 @@ func (b *Buffer) Fill(r io.Reader) error {
 	}
 }
 
-// Payload is what is sent as a request's body: its parts one after another.
+// Payload is what is sent as a request's body: its parts in order.
 type Payload struct {
 	Parts net.Buffers
-	from  *Buffer // that the parts lie in; nil = in memory of their own
+	from  *Buffer // the memory of the parts; nil = it is not shared
 }
 
+// Size returns the length in bytes.
 func (p Payload) Size() int {
 	n := 0
 	for _, part := range p.Parts {
@@ -90,7 +92,7 @@ func (p Payload) Size() int {
 	return n
 }
 
-// Open returns a reader of the payload, which has to be closed if it can be.
+// Open returns a reader of the payload. The caller closes it if it is an io.Closer.
 func (p Payload) Open() io.Reader {
 	if p.from == nil && len(p.Parts) == 1 {
 		return bytes.NewReader(p.Parts[0]) // a type that net/http knows to be in memory
@@ -103,7 +105,7 @@ func (p Payload) Open() io.Reader {
 	return &payloadReader{parts: parts, left: p.Size(), from: p.from}
 }
 
-// AsBody is a reader of a payload as a request's body.
+// AsBody returns a reader of a payload as the body of an http.Request.
 func AsBody(r io.Reader) io.ReadCloser {
 	if c, ok := r.(io.ReadCloser); ok {
 		return c
@@ -111,8 +113,8 @@ func AsBody(r io.Reader) io.ReadCloser {
 	return io.NopCloser(r)
 }
 
-// payloadReader reads a payload once. It may be closed while it is read, as
-// net/http does when it gives a request up.
+// payloadReader reads a payload once. It may be closed during a Read: net/http does so
+// when it aborts a request.
 type payloadReader struct {
 	mu    sync.Mutex
 	parts net.Buffers
@@ -120,16 +122,16 @@ type payloadReader struct {
 	from  *Buffer
 }
 
-// Len is how many bytes are left. retryablehttp takes them for the request's
-// Content-Length (its LenReader), without which it would be sent in chunks.
+// Len returns how many bytes are left. go-retryablehttp sets the Content-Length from it
+// (LenReader); without a length the request would be sent in chunks.
 func (r *payloadReader) Len() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.left
 }
 
-// Read fills what it is given as far as it can: net/http writes each piece to
-// the network as it comes.
+// Read fills as much of b as it can: net/http writes the result of each Read to the
+// network.
 func (r *payloadReader) Read(b []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -148,9 +150,8 @@ func (r *payloadReader) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// writeTo writes all that is left to a connection, without a copy of it. One that
-// hangs ends when the connection is closed, which is what net/http does before it
-// closes the reader.
+// writeTo writes the rest to a connection without copying it. A write that hangs ends
+// when net/http closes the connection, which it does before it closes the reader.
 func (r *payloadReader) writeTo(conn net.Conn) (int64, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -159,7 +160,7 @@ func (r *payloadReader) writeTo(conn net.Conn) (int64, error) {
 	return n, err
 }
 
-// Close lets go of the payload's memory.
+// Close ends the use of the payload's memory.
 func (r *payloadReader) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -171,14 +172,14 @@ func (r *payloadReader) Close() error {
 	return nil
 }
 
-// writevConn is a connection that takes a payload whole, in one system call:
-// net/http would copy it through a small buffer.
+// writevConn sends a payload in one system call (writev). net/http would copy it through a
+// small buffer.
 type writevConn struct{ net.Conn }
 
-type dial func(ctx context.Context, network, address string) (net.Conn, error)
+type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
-// WritevDialer makes the connections of a dialer gathering ones.
-func WritevDialer(d dial) dial {
+// WritevDialer returns a dialer of connections that send a payload in one system call.
+func WritevDialer(d dialFunc) dialFunc {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := d(ctx, network, address)
 		if err != nil {
@@ -188,8 +189,8 @@ func WritevDialer(d dial) dial {
 	}
 }
 
-// ReadFrom implements io.ReaderFrom. net/http limits a body to its
-// Content-Length before it hands it on.
+// ReadFrom implements io.ReaderFrom. net/http passes a body as an io.LimitedReader of its
+// Content-Length.
 func (c writevConn) ReadFrom(r io.Reader) (int64, error) {
 	if limited, ok := r.(*io.LimitedReader); ok {
 		if p, ok := limited.R.(*payloadReader); ok && limited.N >= int64(p.Len()) {

@@ -15,35 +15,35 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// MaxParts is how many fields a form may have.
+// MaxParts is the highest number of fields of a form.
 const MaxParts = 1000
 
 var (
+	// ErrForm is the error of a body that is not a valid form.
 	ErrForm      = errors.New("the body is not valid multipart/form-data")
-	errFormModel = errors.New("the field \"model\" has to be plain text")
+	errFormModel = errors.New("the field \"model\" must be plain text")
 	errModels    = errors.New("the body has two \"model\" fields; send one")
 	errNoModel   = errors.New("\"model\" is empty; GET /v1/models lists the names")
 
-	goodBoundary = regexp.MustCompile(`^[0-9A-Za-z'()+_,./:=?-]{1,70}$`)
-	// extended finds a parameter in the form of RFC 2231, which some parsers
-	// know and others pass over.
-	extended = regexp.MustCompile(`(?i)(^|[;\s])(name|boundary)\*`)
+	validBoundary = regexp.MustCompile(`^[0-9A-Za-z'()+_,./:=?-]{1,70}$`)
+	// extendedParam finds a parameter in the form of RFC 2231, which some parsers read
+	// and others ignore.
+	extendedParam = regexp.MustCompile(`(?i)(^|[;\s])(name|boundary)\*`)
 )
 
-// IsForm says whether a body is a form.
+// IsForm returns whether the headers announce a form.
 func IsForm(h http.Header) bool {
 	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
 	return strings.EqualFold(strings.TrimSpace(kind), "multipart/form-data")
 }
 
-// ParseForm finds the model in a form. It is stricter than other parsers:
-// whatever two of them could read in two ways is refused, so that no call is
-// routed by one name and answered, and billed, under another. Its errors are
-// sentences for the client.
+// ParseForm reads the model of a form. It rejects what two parsers could read in two
+// ways, so that no call is routed by one name, and answered and billed under another.
+// Its errors are messages for the client.
 // Source: RFC 7578 and RFC 2046, 5.1.
 func ParseForm(raw []byte, h http.Header) (Body, error) {
 	_, params, err := mime.ParseMediaType(h.Get("Content-Type"))
-	if err != nil || len(h["Content-Type"]) != 1 || extended.MatchString(h.Get("Content-Type")) || !goodBoundary.MatchString(params["boundary"]) {
+	if err != nil || len(h["Content-Type"]) != 1 || extendedParam.MatchString(h.Get("Content-Type")) || !validBoundary.MatchString(params["boundary"]) {
 		return Body{}, ErrForm
 	}
 	mark := []byte("--" + params["boundary"])
@@ -88,7 +88,7 @@ func ParseForm(raw []byte, h http.Header) (Body, error) {
 	return Body{}, ErrForm
 }
 
-// field is what the headers of a form's part say of it.
+// field is a form field by its headers.
 type field struct {
 	name  string
 	plain bool // neither a file nor encoded
@@ -105,7 +105,7 @@ func readField(head string) (field, error) {
 		switch strings.ToLower(key) {
 		case "content-disposition":
 			kind, params, err := mime.ParseMediaType(value)
-			if err != nil || kind != "form-data" || named || extended.MatchString(value) {
+			if err != nil || kind != "form-data" || named || extendedParam.MatchString(value) {
 				return f, ErrForm
 			}
 			if f.name, named = params["name"]; !named {

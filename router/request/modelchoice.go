@@ -9,25 +9,25 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// A body can name models beside "model": OpenRouter reads "models" and "route",
-// and "preset", which stands for a model that only OpenRouter knows. Their
-// spellings in other cases count as well, since upstreams written in Go read them.
+// A body can name models beside "model": OpenRouter reads "models", "route" and "preset",
+// which stands for a model that only OpenRouter knows. Other spellings such as "Models"
+// count as well: upstreams written in Go accept them.
 // Source: OpenRouter's documentation, "Model routing" and "Presets".
 
-// ModelChoice is a model that a body names beside its own.
+// ModelChoice is a model that a body names in a field other than "model".
 type ModelChoice struct{ Field, Model string }
 
-// PresetMark stands before the name of a preset in a model's name, and
-// UnreadableChoice for what is no name.
+// PresetMark is the prefix of a preset in a model name. UnreadableChoice stands for a
+// value that is not a name.
 const (
 	PresetMark       = "@preset/"
 	UnreadableChoice = "\x00"
 )
 
-// readChoice takes a field of the body into account. Its error is a sentence for
-// the client.
-func (b *Body) readChoice(name, value []byte) error {
-	if len(name) < len("model") || len(name) > len("preſet") { // nearly all others
+// addModelChoice adds the models that a field of the body names. Its error is a message
+// for the client.
+func (b *Body) addModelChoice(name, value []byte) error {
+	if len(name) < len("model") || len(name) > len("preſet") { // nearly all fields
 		return nil
 	}
 	field := string(name)
@@ -37,33 +37,33 @@ func (b *Body) readChoice(name, value []byte) error {
 	case strings.EqualFold(field, "preset"):
 		b.Choices = append(b.Choices, ModelChoice{field, PresetMark})
 	case strings.EqualFold(field, "models"), strings.EqualFold(field, "route"):
-		b.addChoices(field, gjson.ParseBytes(value))
+		b.addModelChoices(field, gjson.ParseBytes(value))
 	}
 	return nil
 }
 
-// addChoices reads a name, or a list of names or of objects that have one as "model".
-func (b *Body) addChoices(field string, value gjson.Result) {
-	if value.Type == gjson.String && (value.Str == "fallback" || value.Str == "sort") { // words of "route" that are no models
+// addModelChoices reads a name, or a list of names or of objects with a "model".
+func (b *Body) addModelChoices(field string, value gjson.Result) {
+	if value.Type == gjson.String && (value.Str == "fallback" || value.Str == "sort") { // values of "route" that are not models
 		return
 	}
 	if value.Type != gjson.Null && !value.IsArray() {
-		b.addChoice(field, value)
+		b.addModelName(field, value)
 		return
 	}
 	value.ForEach(func(_, item gjson.Result) bool {
 		if item.IsObject() {
 			item = item.Get("model")
 		}
-		return b.addChoice(field, item)
+		return b.addModelName(field, item)
 	})
 }
 
-// MaxChoicesOfModels is how many models a body may name.
+// MaxChoicesOfModels is the highest number of models that a body may name.
 const MaxChoicesOfModels = 20
 
-// addChoice adds a model. It returns false if the rest need not be read.
-func (b *Body) addChoice(field string, name gjson.Result) bool {
+// addModelName adds a model. It returns false if the rest may be skipped.
+func (b *Body) addModelName(field string, name gjson.Result) bool {
 	if name.Type != gjson.String || len(b.Choices) >= MaxChoicesOfModels {
 		b.Choices = append(b.Choices, ModelChoice{field, UnreadableChoice})
 		return false

@@ -3,7 +3,7 @@ package wire
 import "github.com/tidwall/gjson"
 
 // Audio is the dialect of /v1/audio/transcriptions and translations, whose
-// requests are forms. An answer is JSON, or text in one of several formats.
+// requests are forms. An answer is JSON or a text format such as SRT.
 // Source: OpenAI's API reference, "Audio".
 type Audio struct{ openAIErrors }
 
@@ -11,7 +11,7 @@ func (Audio) InspectEvent(e Event, _ bool) EventInfo {
 	if len(e.Data) == 0 {
 		return EventInfo{}
 	}
-	if IsDone(e.Data) { // vLLM's end, whose events are those of a chat
+	if IsDone(e.Data) { // vLLM sends the events of a chat
 		return EventInfo{Ended: true}
 	}
 	object := gjson.ParseBytes(e.Data)
@@ -34,7 +34,7 @@ func (Audio) InspectBody(text []byte) EventInfo {
 	}
 	object := gjson.ParseBytes(text)
 	if !object.IsObject() || !ValidJSON(text) {
-		return EventInfo{Answered: true, Ended: true} // text, SRT or VTT; of silence, a line's end
+		return EventInfo{Answered: true, Ended: true} // text, SRT or VTT; for silence only a line feed
 	}
 	if failed := ErrorMessage(object); failed != "" {
 		return EventInfo{Failed: failed}

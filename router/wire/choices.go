@@ -7,12 +7,12 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// Choices is what chat completions and completions have in common: answers
-// that come in "choices", OpenAI's usage, and "data: [DONE]" at the end.
+// Choices is the dialect of chat completions and completions: answers in "choices",
+// OpenAI's usage, and "data: [DONE]" at the end of a stream.
 // Source: OpenAI's API reference, "Chat Completions" and "Streaming".
 type Choices struct {
 	openAIErrors
-	// Carries says whether a stream's choice holds something for the client.
+	// hasContent returns whether a choice of an event has content for the client.
 	hasContent func(choice gjson.Result) bool
 }
 
@@ -20,19 +20,19 @@ func (d Choices) InspectEvent(e Event, committed bool) EventInfo {
 	if IsDone(e.Data) {
 		return EventInfo{Ended: true}
 	}
-	// "usage", "timings" and "error", from where on they are quickly told from the rest.
-	if len(e.Data) == 0 || committed && !MightContain(e.Data, `usage"`) && !MightContain(e.Data, `mings"`) && !MightContain(e.Data, `rror"`) && !mayFinish(e.Data) {
+	// The ends of "usage", "timings" and "error": few other texts have them.
+	if len(e.Data) == 0 || committed && !MightContain(e.Data, `usage"`) && !MightContain(e.Data, `mings"`) && !MightContain(e.Data, `rror"`) && !mightFinish(e.Data) {
 		return EventInfo{}
 	}
 	o, valid := summarizeChoices(e.Data)
-	if !valid { // who reads it may be less strict
+	if !valid { // the client's parser may be less strict
 		object := gjson.ParseBytes(e.Data)
 		o = ChoiceSummary{object.Get("error"), object.Get("choices"), object.Get("usage"), object.Get("timings")}
 	}
 	m := EventInfo{Failed: d.Failure(o), Usage: d.Usage(o)}
 	o.Choices.ForEach(func(_, choice gjson.Result) bool {
 		if choice.Get("finish_reason").Str != "" {
-			m.Finished |= 1 << choice.Get("index").Uint() // one above 63 is none
+			m.Finished |= 1 << choice.Get("index").Uint() // a choice above 63 is ignored
 		}
 		m.Answered = m.Answered || m.Finished != 0 || d.hasContent(choice)
 		return true
@@ -40,12 +40,13 @@ func (d Choices) InspectEvent(e Event, committed bool) EventInfo {
 	return m
 }
 
-// IsDone says whether an event's data is OpenAI's end mark. Some servers send it with a
-// space behind it.
+// IsDone returns whether an event's data is OpenAI's end mark. Some servers send a space
+// after it.
 func IsDone(data []byte) bool { return string(bytes.TrimRight(data, " ")) == "[DONE]" }
 
-// mayFinish is MayHold for a finish reason that is not null, which most events have.
-func mayFinish(data []byte) bool {
+// mightFinish is MightContain for a finish reason that is not null: most events have one
+// that is null.
+func mightFinish(data []byte) bool {
 	for {
 		_, rest, found := bytes.Cut(data, []byte(`nish_reason"`))
 		if !found {
@@ -57,7 +58,7 @@ func mayFinish(data []byte) bool {
 	}
 }
 
-// Reopened returns the choices that have some more text without a finish reason.
+// Reopened returns the choices that have more text without a finish reason.
 func Reopened(data []byte) (choices uint64) {
 	gjson.GetBytes(data, "choices").ForEach(func(_, choice gjson.Result) bool {
 		if !HasContent(choice.Get("finish_reason")) && HasText(choice) {
@@ -68,8 +69,8 @@ func Reopened(data []byte) (choices uint64) {
 	return choices
 }
 
-// AllFinished says whether a stream that has no end mark is complete: each choice
-// that its call asks for has its finish reason.
+// AllFinished returns whether a stream without an end mark is complete: each choice that
+// the request body asks for has its finish reason.
 func (Choices) AllFinished(body []byte, finished uint64) bool {
 	if finished == 0 {
 		return false
@@ -100,11 +101,11 @@ func (d Choices) InspectBody(body []byte) EventInfo {
 	return m
 }
 
-// ChoiceSummary is what matters of an answer or an event. What it does not have does
-// not exist.
+// ChoiceSummary is the members of an answer or an event that the router reads. A member
+// that is missing does not Exist.
 type ChoiceSummary struct{ Err, Choices, usage, Timings gjson.Result }
 
-// summarizeChoices passes once over a JSON object. valid is false where it is none.
+// summarizeChoices reads a JSON object in one pass. valid is false if it is not one.
 func summarizeChoices(text []byte) (o ChoiceSummary, valid bool) {
 	valid = Scan(text, func(f Member) {
 		var field *gjson.Result
@@ -125,36 +126,36 @@ func summarizeChoices(text []byte) (o ChoiceSummary, valid bool) {
 	return o, valid && IsObject(text)
 }
 
-// Failure finds an error beside the choices or, as OpenRouter writes it once
-// generation has begun, inside one.
+// Failure returns the message of an error beside the choices or inside one, where
+// OpenRouter writes it once generation has begun; "" = there is none.
 func (Choices) Failure(o ChoiceSummary) string {
-	words := errorMessage(o.Err)
+	message := errorMessage(o.Err)
 	o.Choices.ForEach(func(_, choice gjson.Result) bool {
-		if words == "" {
-			words = ErrorMessage(choice)
+		if message == "" {
+			message = ErrorMessage(choice)
 		}
-		if words == "" && choice.Get("finish_reason").Str == "error" {
-			words = "finish_reason error"
+		if message == "" && choice.Get("finish_reason").Str == "error" {
+			message = "finish_reason error"
 		}
-		return words == ""
+		return message == ""
 	})
-	return words
+	return message
 }
 
-// Usage reads OpenAI's "usage". A stream has it only where the client asked for
-// it; llama-server's "timings" say the same in every stream.
+// Usage reads OpenAI's "usage". A stream has it only if the client asked for it;
+// llama-server's "timings" have the same figures in every stream.
 func (Choices) Usage(o ChoiceSummary) Usage {
 	u := OpenAIUsage.In(o.usage)
 	if u.Completion == nil && o.Timings.Exists() {
 		u.Prompt, u.Cached, u.Completion = Count(o.Timings.Get("prompt_n")), Count(o.Timings.Get("cache_n")), Count(o.Timings.Get("predicted_n"))
 		if u.Cached != nil && u.Prompt != nil {
-			*u.Prompt += *u.Cached // prompt_n counts only what was not in the cache
+			*u.Prompt += *u.Cached // prompt_n does not include cached tokens
 		}
 	}
 	return u
 }
 
-// HasContent says whether a JSON value holds anything at all.
+// HasContent returns whether a JSON value is anything but null, false or empty.
 func HasContent(v gjson.Result) bool {
 	switch v.Type {
 	case gjson.Null, gjson.False:
@@ -170,8 +171,8 @@ func HasContent(v gjson.Result) bool {
 	return true
 }
 
-// CountPrompts returns how many prompts a completion has, of which each gets an answer
-// of its own: a list of texts or of lists of tokens is several.
+// CountPrompts returns how many prompts a completion's "prompt" has. Each gets its own
+// answer: a list of texts, or of lists of tokens, is several prompts.
 func CountPrompts(value []byte) (n int64) {
 	if value[0] != '[' {
 		return 1
@@ -185,8 +186,8 @@ func CountPrompts(value []byte) (n int64) {
 	return max(n, 1)
 }
 
-// HasText says whether a choice of an event has text, reasoning, or a part of a call
-// of a tool.
+// HasText returns whether a choice of an event has text, reasoning, or a part of a tool
+// call.
 func HasText(choice gjson.Result) bool {
 	has := HasContent(choice.Get("text"))
 	choice.Get("delta").ForEach(func(key, value gjson.Result) bool {

@@ -7,41 +7,41 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// Dialect is what the router has to know of one wire format: when a backend
-// has answered, when its answer is whole, and how to say that it is not.
+// Dialect is one API format: how to see that a backend has answered, that its answer is
+// complete, and how to write an error.
 type Dialect interface {
-	// InspectEvent says what an event of a stream means. Once the stream is committed,
-	// only its end, its errors and its usage still matter.
+	// InspectEvent reads an event of a stream. Once the stream is committed, only its
+	// end, its errors and its usage matter.
 	InspectEvent(e Event, committed bool) EventInfo
-	// InspectBody says what a whole answer with status 200 means.
+	// InspectBody reads a complete answer with status 200.
 	InspectBody(body []byte) EventInfo
-	// ErrorEvent is how a stream says that it broke.
+	// ErrorEvent writes the event that ends a stream with an error.
 	ErrorEvent(Error) []byte
-	// ErrorBody is the body of an answer that is an error.
+	// ErrorBody writes the body of an error response.
 	ErrorBody(Error) []byte
 }
 
-// EventInfo is what an event, or a whole answer, tells the router. The zero value
-// is an event that says nothing: a comment, a role, an empty delta.
+// EventInfo is what the router learns from an event or a complete answer. The zero value
+// is an event without information: a comment, a role, an empty delta.
 type EventInfo struct {
-	Answered bool   // it carries something that the client asked for
-	Ended    bool   // after it the stream is whole
-	Finished uint64 // the choices that have their finish reason with it: bit 0 is the first one's
-	Failed   string // the backend's own words for why it has no answer
+	Answered bool   // it has content for the client
+	Ended    bool   // the stream is complete after it
+	Finished uint64 // choices whose finish reason it has: bit 0 is the first choice
+	Failed   string // the backend's error message; "" = no error
 	Usage    Usage
 }
 
-// Whole says whether an event that the stream's end cut off can still be taken
-// for a whole one: the end mark itself, of which only the empty line is missing.
+// Whole returns whether an event that the stream's end cut off is complete all the same:
+// it is the end mark, and only the empty line after it is missing.
 func (m EventInfo) Whole(e Event) bool {
 	return m.Ended && (IsDone(e.Data) || ValidJSON(e.Data))
 }
 
-// ErrorMessage returns the words of the "error" that an object carries, "" where it
-// carries none. Backends write it as an object or as plain text.
+// ErrorMessage returns the message of an object's "error"; "" = it has none. Backends
+// write it as an object or as text.
 func ErrorMessage(object gjson.Result) string { return errorMessage(object.Get("error")) }
 
-// errorMessage returns the words of the value of an "error".
+// errorMessage returns the message in the value of an "error".
 func errorMessage(e gjson.Result) string {
 	switch {
 	case !HasContent(e), e.Type == gjson.Number && e.Num == 0:
@@ -55,14 +55,14 @@ func errorMessage(e gjson.Result) string {
 	return "an error without a message"
 }
 
-// MightContain is a cheap test that keeps the parser away from most events of a
-// committed stream.
+// MightContain is a cheap test that saves parsing most events of a committed stream.
 func MightContain(data []byte, field string) bool { return bytes.Contains(data, []byte(field)) }
 
+// NotJSON describes an answer that cannot be read.
 const NotJSON = "an answer that is not a JSON object"
 
-// wellFormed parses a whole answer, or says why it is none.
-func wellFormed(body []byte) (object gjson.Result, failed string) {
+// parseObject parses a complete answer. failed is why it is not one; "" = it is.
+func parseObject(body []byte) (object gjson.Result, failed string) {
 	if !ValidJSON(body) {
 		return object, NotJSON
 	}
@@ -73,9 +73,10 @@ func wellFormed(body []byte) (object gjson.Result, failed string) {
 	return object, ErrorMessage(object)
 }
 
+// MustJSON encodes a value that cannot fail: llmsup's own structs of strings.
 func MustJSON(v any) []byte {
 	out, err := json.Marshal(v)
-	if err != nil { // the values are llmsup's own structs of strings
+	if err != nil {
 		panic(err)
 	}
 	return out

@@ -1,8 +1,8 @@
-// Package wire is the formats that clients and backends speak: JSON texts, as far
-// as a proxy has to look into them, server-sent events, the API dialects (OpenAI's
-// chat completions, completions and responses, Anthropic's messages, audio, and
-// plain JSON), their errors and their usage.
+// Package wire is the formats that clients and backends speak: JSON texts, as far as a
+// proxy has to look into them; server-sent events; the API dialects (OpenAI's chat
+// completions, completions and responses, Anthropic's messages, audio, and generic
+// JSON); their errors and their usage.
 //
-// The router calls it for each body, answer and event. It never sends or receives
-// anything itself, and knows no backend, route or price.
+// The router calls it for each body, answer and event. The package sends and receives
+// nothing, and knows no backend, route or price.
 package wire

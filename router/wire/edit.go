@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// Edit puts text in the place of raw[from:to].
+// Edit replaces raw[From:To] by Text.
 type Edit struct {
 	From, To int
 	Text     string
 }
 
-// Apply returns a text with some changes in it, which do not overlap.
+// Apply returns raw with the changes made. They must not overlap.
 func Apply(raw string, changes []Edit) string {
 	slices.SortFunc(changes, func(a, b Edit) int { return cmp.Compare(a.From, b.From) })
 	var out strings.Builder

@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// Error is an error that llmsup itself gives to a client.
+// Error is an error response of llmsup's own.
 type Error struct {
 	Status     int    // HTTP status
 	Type       string // OpenAI's error type
 	Code       string // machine-readable, for a program to branch on
-	Message    string // a sentence that says what to do
-	Param      string // the field of the body that is wrong; "" = none
+	Message    string // what happened and what to do
+	Param      string // the field of the body that is at fault; "" = none
 	RetryAfter int    // seconds; 0 = no such header
 }
 
@@ -44,7 +44,7 @@ const (
 	CodeOverBudget    = "budget_exceeded"
 )
 
-// RetrySoon is the Retry-After of a server that is on its way, in seconds.
+// RetrySoon is the Retry-After while a server is starting, in seconds.
 const RetrySoon = 5
 
 // openAIErrors writes errors as OpenAI does.
@@ -70,7 +70,7 @@ func (d openAIErrors) ErrorEvent(e Error) []byte {
 	return fmt.Appendf(nil, "data: %s\n\n", d.ErrorBody(e))
 }
 
-// WriteError answers with an error of llmsup's own.
+// WriteError sends an error response.
 func WriteError(w http.ResponseWriter, d Dialect, e Error) {
 	out := d.ErrorBody(e)
 	h := w.Header()
@@ -80,14 +80,14 @@ func WriteError(w http.ResponseWriter, d Dialect, e Error) {
 		h.Set("Retry-After", strconv.Itoa(e.RetryAfter))
 	}
 	w.WriteHeader(e.Status)
-	_, _ = w.Write(out) // the client may have left
+	_, _ = w.Write(out) // fails only if the client closed the connection
 }
 
-// Shorten keeps what a client sent from filling an answer or a log line.
+// Shorten truncates text from outside for an answer or a log line.
 func Shorten(s string) string {
-	const most = 200
-	if len(s) <= most {
+	const limit = 200 // bytes
+	if len(s) <= limit {
 		return s
 	}
-	return strings.ToValidUTF8(s[:most], "") + "..."
+	return strings.ToValidUTF8(s[:limit], "") + "..."
 }

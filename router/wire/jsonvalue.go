@@ -11,15 +11,16 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// IsObject says whether a valid JSON text is an object.
+// IsObject returns whether a valid JSON text is an object.
 func IsObject(text []byte) bool {
 	return bytes.HasPrefix(bytes.TrimLeft(text, " \n\t\r"), []byte("{"))
 }
 
+// ValidJSON returns whether encoding/json accepts a text.
 func ValidJSON(text []byte) bool { return Scan(text, nil) }
 
-// MemberName is what a key says, in spite of its looks: "\u006dodel" is the same as
-// "model" to every parser.
+// MemberName returns the name that a quoted key stands for: every parser reads
+// "\u006dodel" as "model".
 func MemberName(key []byte) []byte {
 	if bytes.IndexByte(key, '\\') >= 0 {
 		return []byte(Unquote(string(key)))
@@ -27,7 +28,7 @@ func MemberName(key []byte) []byte {
 	return key[1 : len(key)-1]
 }
 
-// Unquote reads a JSON string.
+// Unquote returns the text of a JSON string.
 func Unquote(s string) string {
 	if strings.IndexByte(s, '\\') < 0 {
 		return s[1 : len(s)-1]
@@ -35,20 +36,20 @@ func Unquote(s string) string {
 	return gjson.Parse(s).Str
 }
 
-// Quote writes a JSON string. strconv's Quote would escape as Go does.
+// Quote writes a JSON string. strconv.Quote uses Go's escapes, some of which JSON lacks.
 func Quote(s string) string {
-	if needsNoEscape(s) {
+	if isPlainASCII(s) {
 		return `"` + s + `"`
 	}
 	out, err := json.Marshal(s)
-	if err != nil { // can't be: every string can be marshalled
+	if err != nil { // never: every string can be encoded
 		return strconv.Quote(s)
 	}
 	return string(out)
 }
 
-// needsNoEscape says whether a text means itself in a JSON string, as a model's name does.
-func needsNoEscape(s string) bool {
+// isPlainASCII returns whether a text needs no escape in a JSON string, as most names.
+func isPlainASCII(s string) bool {
 	for _, c := range []byte(s) {
 		if c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
 			return false
@@ -57,8 +58,8 @@ func needsNoEscape(s string) bool {
 	return true
 }
 
-// LenientNumber reads a number in whatever form a backend may take for one: 100000, 1e5,
-// 100000.0 or "100000". 0 = it is none, or not above 0.
+// LenientNumber reads a positive number in each form that some backend accepts: 100000,
+// 1e5, 100000.0 or "100000". It returns 0 for anything else.
 func LenientNumber(value []byte) int64 {
 	text := string(value)
 	if value[0] == '"' {
@@ -67,8 +68,8 @@ func LenientNumber(value []byte) int64 {
 	n, err := strconv.ParseFloat(text, 64)
 	switch {
 	case errors.Is(err, strconv.ErrRange) && n > 0, n > math.MaxInt32:
-		return math.MaxInt32 // two of them multiplied are an int64
-	case err != nil, !(n > 0): // NaN, too
+		return math.MaxInt32 // the product of two fits an int64
+	case err != nil, !(n > 0): // NaN too
 		return 0
 	}
 	return int64(math.Ceil(n))

@@ -26,7 +26,7 @@ func (Messages) InspectEvent(e Event, committed bool) EventInfo {
 		return EventInfo{Failed: cmp.Or(ErrorMessage(gjson.ParseBytes(e.Data)), "an error without a message")}
 	case "message_start":
 		u := messagesUsage(gjson.GetBytes(e.Data, "message"))
-		u.Completion = nil // of an answer that has not begun; the last event tells
+		u.Completion = nil // the answer has not begun; the last event has the total
 		return EventInfo{Usage: u}
 	case "message_delta":
 		object := gjson.ParseBytes(e.Data)
@@ -40,10 +40,10 @@ func (Messages) InspectEvent(e Event, committed bool) EventInfo {
 	case "content_block_start":
 		block := object.Get("content_block")
 		switch block.Get("type").Str {
-		case "text", "thinking": // an empty shell at first
+		case "text", "thinking": // empty at first
 			return EventInfo{Answered: HasContent(block.Get("text")) || HasContent(block.Get("thinking"))}
 		}
-		return EventInfo{Answered: true} // tool_use says which tool
+		return EventInfo{Answered: true} // tool_use has the name of the tool
 	case "content_block_delta":
 		for _, field := range []string{"text", "thinking", "partial_json", "signature"} {
 			if HasContent(object.Get("delta." + field)) {
@@ -56,7 +56,7 @@ func (Messages) InspectEvent(e Event, committed bool) EventInfo {
 }
 
 func (Messages) InspectBody(body []byte) EventInfo {
-	object, failed := wellFormed(body)
+	object, failed := parseObject(body)
 	if failed == "" && object.Get("type").Str == "error" {
 		failed = "an error without a message"
 	}
@@ -69,17 +69,17 @@ func (Messages) InspectBody(body []byte) EventInfo {
 	return EventInfo{Answered: true, Ended: true, Usage: messagesUsage(object)}
 }
 
-// messagesUsage reads Anthropic's "usage", whose input_tokens are those that were
-// neither read from the cache nor written to it.
+// messagesUsage reads Anthropic's "usage". Its input_tokens do not include tokens that
+// were read from the cache or written to it.
 func messagesUsage(object gjson.Result) Usage {
 	object = object.Get("usage")
 	if !object.IsObject() {
 		return Usage{}
 	}
 	u := Usage{
-		fresh: Count(object.Get("input_tokens")), written: Count(object.Get("cache_creation_input_tokens")),
+		uncached: Count(object.Get("input_tokens")), cacheWritten: Count(object.Get("cache_creation_input_tokens")),
 		Cached: Count(object.Get("cache_read_input_tokens")), Completion: Count(object.Get("output_tokens")),
-		Cost: amount(object.Get("cost")),
+		Cost: costIn(object.Get("cost")),
 	}
 	u.addParts()
 	return u
@@ -90,7 +90,7 @@ func (d Messages) ErrorEvent(e Error) []byte {
 }
 
 func (Messages) ErrorBody(e Error) []byte {
-	kind, ok := anthropicTypes[e.Status]
+	kind, ok := anthropicErrorTypes[e.Status]
 	if !ok {
 		kind = "api_error"
 	}
@@ -104,8 +104,8 @@ func (Messages) ErrorBody(e Error) []byte {
 	}{"error", inner{kind, e.Message}})
 }
 
-// anthropicTypes are the error types by status, as in Anthropic's reference.
-var anthropicTypes = map[int]string{
+// anthropicErrorTypes are the error types by status, as in Anthropic's reference.
+var anthropicErrorTypes = map[int]string{
 	400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
 	408: "timeout_error", 413: "request_too_large", 429: "rate_limit_error", 503: "overloaded_error", 504: "timeout_error",
 }

@@ -43,8 +43,8 @@ func (Responses) InspectEvent(e Event, committed bool) EventInfo {
 	case strings.HasSuffix(kind, ".delta"):
 		return EventInfo{Answered: HasContent(object.Get("delta"))}
 	case kind == "response.output_item.added":
-		// A message or a reasoning item is an empty shell at first; a call of a
-		// tool says which one.
+		// A message or a reasoning item is empty at first; a tool call has the name of
+		// the tool.
 		return EventInfo{Answered: strings.HasSuffix(object.Get("item.type").Str, "_call")}
 	case strings.HasSuffix(kind, ".done"):
 		return EventInfo{Answered: true}
@@ -53,7 +53,7 @@ func (Responses) InspectEvent(e Event, committed bool) EventInfo {
 }
 
 func (Responses) InspectBody(body []byte) EventInfo {
-	object, failed := wellFormed(body)
+	object, failed := parseObject(body)
 	if failed == "" && object.Get("status").Str == "failed" {
 		failed = "status failed"
 	}

@@ -8,48 +8,49 @@ import (
 )
 
 // Event is one event of a server-sent event stream (WHATWG HTML, 9.2.6). Its
-// slices are valid until the next call of EventReader.next.
+// slices are valid until the next call of EventReader.Next.
 type Event struct {
-	Raw  []byte // as it came, with the empty line that ends it
-	Name []byte // the field "event"; nil where there is none
-	Data []byte // the fields "data", joined by line feeds; nil where there are none
+	Raw  []byte // its bytes, with the empty line that ends it
+	Name []byte // the field "event"; nil = there is none
+	Data []byte // the fields "data", joined by line feeds; nil = there are none
 	Cut  bool   // the stream ended before the empty line
 }
 
-// MaxEvent bounds one event, in bytes: what is held back of a stream at a time.
+// MaxEvent bounds one event, in bytes: a stream is held back up to the end of an event.
 const MaxEvent = 16 << 20
 
-var errEventTooLong = errors.New("an event of the stream is over " + fmt.Sprint(MaxEvent>>20) + " MiB")
+var errEventTooLong = fmt.Errorf("an event of the stream exceeds %d MiB", MaxEvent>>20)
 
-// EventReader cuts a stream into events, whatever the pieces in which it comes.
+// EventReader splits a stream into events, in whatever pieces it arrives.
 type EventReader struct {
-	src   io.Reader
-	Buf   []byte
-	start int  // of the event being read
-	line  int  // start of the line being read
-	scan  int  // where to look for the next line's end
-	lf    int  // up to where there is no LF from scan on
-	lines int  // of the event being read, so far
-	cr    bool // the last of them ended with a CR alone
-	err   error
-	multi []byte // joined data, reused
+	src    io.Reader
+	Buf    []byte
+	start  int  // of the event being read
+	line   int  // start of the line being read
+	scan   int  // from where on to look for the end of the line
+	lf     int  // there is no LF between scan and lf
+	lines  int  // of the event being read
+	cr     bool // the last line ended with CR alone
+	err    error
+	joined []byte // joined data, reused
 }
 
+// NewEventReader returns a reader of the events in src.
 func NewEventReader(src io.Reader) *EventReader {
 	return &EventReader{src: src, Buf: make([]byte, 0, 4<<10)}
 }
 
-// Next returns the next event. What stands before the stream's end without an
-// empty line after it is returned as an event that is cut; then io.EOF comes,
-// or what the source failed with.
+// Next returns the next event. Bytes at the end of the stream without an empty line
+// after them are returned as an event with Cut set. Then Next returns io.EOF, or the
+// error of the source.
 func (r *EventReader) Next() (Event, error) {
 	for {
 		if end, ok := r.findEnd(); ok {
 			raw, line := r.Buf[r.start:end], r.Buf[r.start:r.line]
 			single := r.lines == 1
 			r.start, r.line, r.scan, r.lines, r.cr = end, end, end, 0, false
-			if data, ok := bytes.CutPrefix(line, []byte("data:")); ok && single { // as nearly all are
-				return Event{Raw: raw, Data: bytes.TrimPrefix(withoutEnd(data), []byte{' '})}, nil
+			if data, ok := bytes.CutPrefix(line, []byte("data:")); ok && single { // nearly all events
+				return Event{Raw: raw, Data: bytes.TrimPrefix(trimLineEnd(data), []byte{' '})}, nil
 			}
 			return r.parse(raw), nil
 		}
@@ -70,14 +71,13 @@ func (r *EventReader) Next() (Event, error) {
 	}
 }
 
-// Buffered says whether next would return an event without reading.
+// Buffered returns whether Next would return an event without reading.
 func (r *EventReader) Buffered() bool {
 	_, ok := r.findEnd()
 	return ok
 }
 
-// findEnd looks for the empty line that ends the event. It remembers how far it
-// has looked.
+// findEnd looks for the empty line that ends the event, and records how far it looked.
 func (r *EventReader) findEnd() (end int, ok bool) {
 	for {
 		at, next, lf := lineEnd(r.Buf, r.scan, r.lf)
@@ -88,13 +88,13 @@ func (r *EventReader) findEnd() (end int, ok bool) {
 		empty := at == r.line
 		switch {
 		case empty && r.cr:
-			// So will this line: an event is not held back for a LF that seldom
-			// comes. One that does is an empty line, and so no event to a client.
+			// This line ends with CR alone, too: the event is not held back for a LF
+			// that seldom follows. If one does, it is an empty line, which is no event.
 			return at + 1, true
 		case next == len(r.Buf) && r.Buf[at] == '\r' && next == at+1 && r.err == nil:
 			return 0, false // a LF may follow
 		case empty:
-			return next, true // scan stays: asked again, it finds this again
+			return next, true // scan stays, so a second call finds it again
 		}
 		r.line, r.scan = next, next
 		r.cr = r.Buf[next-1] == '\r'
@@ -102,10 +102,10 @@ func (r *EventReader) findEnd() (end int, ok bool) {
 	}
 }
 
-// lineEnd finds the end of the line in text[from:], which is LF, CRLF or CR: the line
-// is text[:at], and the next one begins at next; at is len(text) where there is no end.
-// noLF is up to where there is known to be no LF; the returned one is for the next call.
-// Nearly all texts have LF alone, and texts without one are looked through only once.
+// lineEnd finds the end of the line in text[from:], which is LF, CRLF or CR: the line is
+// text[from:at], and the next one begins at next; at is len(text) if there is no end.
+// There is no LF in text[from:noLF]; lf is the noLF of the next call, so that a text is
+// searched for LF only once.
 func lineEnd(text []byte, from, noLF int) (at, next, lf int) {
 	lf = max(from, noLF)
 	if i := bytes.IndexByte(text[lf:], '\n'); i >= 0 {
@@ -123,8 +123,8 @@ func lineEnd(text []byte, from, noLF int) (at, next, lf int) {
 	return lf, min(lf+1, len(text)), lf
 }
 
-// withoutEnd is a line without the LF, CRLF or CR that it ends with.
-func withoutEnd(line []byte) []byte {
+// trimLineEnd returns a line without the LF, CRLF or CR at its end.
+func trimLineEnd(line []byte) []byte {
 	return bytes.TrimSuffix(line[:len(line)-1], []byte{'\r'})
 }
 
@@ -162,19 +162,19 @@ func (r *EventReader) parse(raw []byte) Event {
 			case e.Data == nil:
 				e.Data = value
 			case !joined:
-				r.multi = append(append(append(r.multi[:0], e.Data...), '\n'), value...)
-				e.Data, joined = r.multi, true
+				r.joined = append(append(append(r.joined[:0], e.Data...), '\n'), value...)
+				e.Data, joined = r.joined, true
 			default:
-				r.multi = append(append(r.multi, '\n'), value...)
-				e.Data = r.multi
+				r.joined = append(append(r.joined, '\n'), value...)
+				e.Data = r.joined
 			}
 		}
 	}
 	return e
 }
 
-// LikelyContent says whether the event is likely to be a part of an answer, a token as a
-// rule: in dialects that name their events, a delta.
+// LikelyContent returns whether the event is probably content, usually one token: JSON
+// without an event name, or a delta in a dialect that names its events.
 func (e Event) LikelyContent() bool {
 	return len(e.Data) > 0 && (e.Name == nil && e.Data[0] == '{' || bytes.HasSuffix(e.Name, []byte("delta")))
 }

@@ -7,19 +7,19 @@ import (
 	"github.com/llmsup/llmsup/router/usd"
 )
 
-// Usage is what a call used; nil where the backend did not say.
+// Usage is what a call used. A figure that the backend did not report is nil.
 type Usage struct {
 	Prompt     *int64 // tokens, cached ones included
 	Cached     *int64 // of the prompt's
 	Completion *int64 // tokens, reasoning included
 	Cost       *usd.Amount
 
-	// Anthropic counts a prompt in three parts: these two, and what was cached. Of
-	// its events each may tell some of them.
-	fresh, written *int64
+	// Anthropic reports the prompt in three parts: these two, and cached tokens. Each
+	// event may have some of them.
+	uncached, cacheWritten *int64
 }
 
-// Merge takes over what a later event says.
+// Merge replaces the figures that a later event has.
 func (u *Usage) Merge(later Usage) {
 	if later.Prompt != nil {
 		u.Prompt = later.Prompt
@@ -33,22 +33,22 @@ func (u *Usage) Merge(later Usage) {
 	if later.Cost != nil {
 		u.Cost = later.Cost
 	}
-	if later.fresh != nil {
-		u.fresh = later.fresh
+	if later.uncached != nil {
+		u.uncached = later.uncached
 	}
-	if later.written != nil {
-		u.written = later.written
+	if later.cacheWritten != nil {
+		u.cacheWritten = later.cacheWritten
 	}
 	u.addParts()
 }
 
-// addParts makes the prompt of its parts, where it is told in parts.
+// addParts sums up the parts of the prompt, if it is reported in parts.
 func (u *Usage) addParts() {
-	if u.fresh == nil {
+	if u.uncached == nil {
 		return
 	}
-	sum := *u.fresh
-	for _, part := range []*int64{u.Cached, u.written} {
+	sum := *u.uncached
+	for _, part := range []*int64{u.Cached, u.cacheWritten} {
 		if part != nil {
 			sum += *part
 		}
@@ -56,7 +56,7 @@ func (u *Usage) addParts() {
 	u.Prompt = &sum
 }
 
-// Tokens returns what prices are multiplied by; false where too little is known.
+// Tokens returns the figures that prices are multiplied by; false if one is unknown.
 func (u Usage) Tokens() (price.Tokens, bool) {
 	if u.Prompt == nil || u.Completion == nil {
 		return price.Tokens{}, false
@@ -68,11 +68,11 @@ func (u Usage) Tokens() (price.Tokens, bool) {
 	return t, true
 }
 
-// usageFields are where a dialect's "usage" has its figures, as gjson's paths.
+// usageFields are the gjson paths of the figures in a "usage".
 type usageFields struct{ prompt, cached, completion string }
 
-// The two ways in which OpenAI writes it. The cost is OpenRouter's: USD, in the
-// same place in all dialects.
+// OpenAI has two forms of it. The cost is OpenRouter's: in USD, in the same field in all
+// dialects.
 var (
 	OpenAIUsage    = usageFields{"prompt_tokens", "prompt_tokens_details.cached_tokens", "completion_tokens"}
 	responsesUsage = usageFields{"input_tokens", "input_tokens_details.cached_tokens", "output_tokens"}
@@ -85,7 +85,7 @@ func (f usageFields) In(object gjson.Result) Usage {
 	}
 	return Usage{
 		Prompt: Count(object.Get(f.prompt)), Cached: Count(object.Get(f.cached)), Completion: Count(object.Get(f.completion)),
-		Cost: amount(object.Get("cost")),
+		Cost: costIn(object.Get("cost")),
 	}
 }
 
@@ -98,8 +98,8 @@ func Count(r gjson.Result) *int64 {
 	return &n
 }
 
-// amount reads USD by their digits: a float would have lost some.
-func amount(r gjson.Result) *usd.Amount {
+// costIn reads USD from the digits: a float64 would lose some.
+func costIn(r gjson.Result) *usd.Amount {
 	if r.Type != gjson.Number {
 		return nil
 	}
@@ -110,20 +110,21 @@ func amount(r gjson.Result) *usd.Amount {
 	return &a
 }
 
-// UsageSum adds up what the choices of a llama-server's stream have used, of which
-// each tells its own. nil = the upstream tells of all of them at once.
+// UsageSum sums up the usage of the choices in a llama-server's stream: each choice
+// reports its own. nil = the backend reports the usage of all choices at once.
 type UsageSum struct {
-	completion int64 // tokens of the choices that have told theirs
-	inChoices  bool  // they tell it beside their finish reason, as completions do
+	completion int64 // tokens of the choices that have reported
+	inChoices  bool  // they report beside their finish reason, as completions do
 }
 
+// Add adds the usage of an event, and returns the sum.
 func (s *UsageSum) Add(e Event, u Usage) Usage {
 	if s == nil || u.Completion == nil {
 		return u
 	}
 	alone := MightContain(e.Data, `"choices":[]`)
 	s.inChoices = s.inChoices || !alone
-	if !alone || !s.inChoices { // not twice
+	if !alone || !s.inChoices { // else it is in the sum already
 		s.completion += *u.Completion
 	}
 	u.Completion = new(s.completion)

@@ -2,9 +2,9 @@ package wire
 
 import "github.com/tidwall/gjson"
 
-// Generic is the dialect of all other endpoints: embeddings, rerank, and
-// llama-server's own. Any answer that is not an error is one; llama-server's
-// /infill streams events of which the last has "stop": true.
+// Generic is the dialect of all other endpoints: embeddings, rerank and llama-server's
+// own. Each JSON answer without an error is an answer; of the events that llama-server's
+// /infill streams, the last has "stop": true.
 type Generic struct{ openAIErrors }
 
 func (Generic) InspectEvent(e Event, _ bool) EventInfo {
@@ -25,7 +25,7 @@ func (Generic) InspectEvent(e Event, _ bool) EventInfo {
 }
 
 func (Generic) InspectBody(body []byte) EventInfo {
-	object, failed := wellFormed(body)
+	object, failed := parseObject(body)
 	if failed == NotJSON && gjson.ParseBytes(body).IsArray() && ValidJSON(body) {
 		failed = "" // some of llama-server's answers are arrays
 	}
@@ -34,7 +34,7 @@ func (Generic) InspectBody(body []byte) EventInfo {
 	}
 	u := OpenAIUsage.In(object.Get("usage"))
 	if u.Prompt != nil && u.Completion == nil {
-		u.Completion = new(int64(0)) // embeddings and ranks are none
+		u.Completion = new(int64(0)) // embeddings and ranks use no completion tokens
 	}
 	return EventInfo{Answered: true, Ended: true, Usage: u}
 }
