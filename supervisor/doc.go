@@ -1,15 +1,23 @@
-// Package supervisor runs one llama-server process and keeps it running.
+// Package supervisor runs one process that serves a model, and keeps it running.
 //
-// The daemon (cmd/internal/daemon) makes one Server for each entry of the
-// configuration and runs it in a goroutine of its own. That goroutine is the
-// only writer of the server's state; everyone else reads immutable snapshots
-// and is told of the next one by a closed channel, so that no request ever
-// waits for a probe, a restart or a slow child.
+// cmd/internal/daemon creates one Server for each entry of the configuration and
+// calls its Run in a goroutine. That goroutine owns the server: it is the only writer
+// of its state. Commands (Restart, Drain, ...) are stored for it and never block;
+// readers use immutable snapshots, and a closed channel shows that there is a newer
+// one. So no request waits for a probe, a restart or a slow process.
 //
-// server.go has the owner's loop; run.go one run of the process in it: load.go
-// up to ready, watch.go from then on. What they decide by is pure and stands
-// apart: state.go, restart.go, vitals.go, classify.go.
+// Where to read what:
+//   - server.go has the owner's loop, cycle.go one life of a process within it: load.go
+//     until it is ready, monitor.go from then on, backoff.go after its exit;
+//   - the decisions are pure functions: state.go, drainphase.go, restart.go, liveness.go,
+//     class.go;
+//   - what is specific to a program such as llama-server is behind Engine (engine.go),
+//     which supervisor/llamacpp implements: command line, probes, exit classes, log
+//     lines. This package knows none of a program's flags, paths, metrics or messages,
+//     and imports no engine;
+//   - supervisor/process starts and kills processes, supervisor/output keeps what they
+//     print.
 //
-// Source of the facts about llama-server: llama.cpp's tools/server, build
-// 11669, and its README.
+// It never routes a call, never chooses a GPU (GPU does), and never touches a process
+// that llmsup has not started.
 package supervisor

@@ -8,16 +8,22 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"syscall"
 	"time"
 )
 
-// endpoint chooses where the next process listens: a UNIX socket where the
-// build can (no port to lose, and nobody else can reach it), else a free
-// loopback port.
-func (s Spec) endpoint(f features) (Endpoint, error) {
+// maxSocketPath is how long a UNIX socket's path may be on Linux, in bytes.
+const maxSocketPath = 107
+
+// NewEndpoint chooses where the next process of a Spec will listen, and makes a
+// key for it. socket is the file name of a UNIX socket, "" for a program that cannot
+// listen on one. A socket is preferred: no other process can take it, and other
+// users cannot reach it. Where the folder's path is too long for one, the endpoint
+// is a free loopback port.
+func (s Spec) NewEndpoint(socket string) (Endpoint, error) {
 	key := rand.Text() // 26 characters, at least 128 bits
-	if path := s.socketPath(); f.unixSocket && path != "" {
+	if path := filepath.Join(s.Dir, socket); socket != "" && len(path) <= maxSocketPath {
 		if err := clearSocket(path); err != nil {
 			return Endpoint{}, err
 		}
@@ -32,18 +38,18 @@ func (s Spec) endpoint(f features) (Endpoint, error) {
 	return Endpoint{Network: "tcp", Address: l.Addr().String(), Key: key}, nil
 }
 
-// clearSocket removes the socket that an earlier process left. What is not a
-// socket, or is still listened on, is somebody's and stays.
+// clearSocket removes the socket of an earlier process. It leaves alone what is
+// not a socket, and a socket that a process listens on.
 func clearSocket(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("look at the socket's place: %w", err)
+		return fmt.Errorf("check the server's socket: %w", err)
 	}
 	if info.Mode().Type() != fs.ModeSocket {
-		return fmt.Errorf("%s is in the way of llama-server's socket: move it away", path)
+		return fmt.Errorf("%s is in the way of the server's socket: move it away", path)
 	}
 	conn, err := (&net.Dialer{Timeout: time.Second}).Dial("unix", path)
 	if err == nil {
@@ -51,7 +57,7 @@ func clearSocket(path string) error {
 		return fmt.Errorf("another process listens on %s: end it, or pass another --state-dir", path)
 	}
 	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return fmt.Errorf("look who listens on %s: %w", path, err)
+		return fmt.Errorf("check which process listens on %s: %w", path, err)
 	}
 	return os.Remove(path)
 }

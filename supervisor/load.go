@@ -6,176 +6,193 @@ import (
 	"fmt"
 	"sync/atomic"
 	"time"
+
+	"github.com/llmsup/llmsup/supervisor/process"
 )
 
 const (
-	loadLookEvery = 100 * time.Millisecond
-	membersEvery  = time.Second
-	// loadProgress is how much a process has to have read, or to have grown, to
-	// be making progress, in bytes. Its answers to probes are far below it.
-	loadProgress = 1 << 20
-	// completeAgain is the pause after a completion that failed.
-	completeAgain = time.Second
-	// sleptWhile is how late a look must be for llmsup to have slept.
-	sleptWhile = 5 * time.Second
+	// progressInterval is how often load looks for progress.
+	progressInterval = 100 * time.Millisecond
+	// loadedInterval is how often a loading process is asked whether it is ready.
+	loadedInterval = 50 * time.Millisecond
+	groupInterval  = time.Second
+	// progressBytes is how much a process has to read, or to grow, to make progress.
+	// Its answers to probes need far less.
+	progressBytes = 1 << 20
+	// completionRetry is the pause after a completion that failed.
+	completionRetry = time.Second
+	// sleptAfter is how late a tick must be to show that llmsup itself did not run.
+	sleptAfter = 5 * time.Second
 )
 
-// progress tells whether processes are getting on with a model. What one of them
-// has done is compared with what it had done before, so that neither the end of
-// a helper nor a new one hides the others' work.
-type progress struct {
-	lines uint64 // printed
-	marks map[int]work
+// loadProgress detects whether processes make progress in loading a model. Each
+// process is compared with itself, so that neither the end of a helper nor the start
+// of another hides the work of the others.
+type loadProgress struct {
+	lines uint64 // printed so far
+	usage map[int]process.Usage
 }
 
-// made says whether there was progress since it was last found, and remembers
-// it then. Once the model is loaded, lines are none: the probes themselves make
-// some.
-func (p *progress) made(lines uint64, works map[int]work, loaded bool) bool {
+// made reports whether there was progress since it last reported some. Once the
+// model is loaded, lines do not count: the probes themselves cause some.
+func (p *loadProgress) made(lines uint64, usage map[int]process.Usage, loaded bool) bool {
 	found := !loaded && lines > p.lines
 	p.lines = max(p.lines, lines)
-	for pid, now := range works {
-		mark := p.marks[pid]
-		if now.read >= mark.read+loadProgress || now.resident >= mark.resident+loadProgress {
+	for pid, now := range usage {
+		before := p.usage[pid]
+		if now.Read >= before.Read+progressBytes || now.Resident >= before.Resident+progressBytes {
 			found = true
-			p.marks[pid] = work{read: max(now.read, mark.read), resident: max(now.resident, mark.resident)}
+			p.usage[pid] = process.Usage{Read: max(now.Read, before.Read), Resident: max(now.Resident, before.Resident)}
 		}
 	}
 	return found
 }
 
-// load follows a process until it is ready, which it has proven by answering a
-// completion, or until there is a verdict on it, or it or ctx ends.
-//
-// There is no deadline for loading as such: 40 GB from a slow disk take their
-// time. What ends it is LoadTimeout without progress.
-func (s *Server) load(ctx context.Context, p child, ask engine) (readyAt time.Time, verdict *Exit) {
-	began := time.Now()
-	probing, stopProbing := context.WithCancel(ctx)
-	type outcome struct {
-		properties
-		direct bool
-		err    error
+// groupUsage reads the usage of a process's group. Finding out which processes
+// belong to it costs more than reading their usage, and is done less often.
+type groupUsage struct {
+	leader int
+	pids   []int
+	at     time.Time
+}
+
+// read returns the usage of each process, and whether the group was read anew.
+func (g *groupUsage) read() (usage map[int]process.Usage, renewed bool) {
+	if renewed = time.Since(g.at) > groupInterval; renewed {
+		g.pids, g.at = process.Group(g.leader), time.Now()
 	}
-	proof := make(chan outcome, 1)
-	var doubt atomic.Pointer[error] // why a loaded model is not ready
-	go func() {
-		props, direct, err := s.prove(probing, p, ask, &doubt)
-		proof <- outcome{props, direct, err}
-	}()
+	return process.UsageOf(g.pids), renewed
+}
+
+// readiness is the result of awaitReady.
+type readiness struct {
+	properties Properties
+	direct     bool // the process itself listens, not another one of its group
+	err        error
+}
+
+// load follows a process until it is ready, which it has shown by answering a
+// completion, until there is a verdict on it, or until it or ctx ends.
+//
+// Loading as such has no deadline: 40 GB take long from a slow disk. What ends it is
+// LoadTimeout without progress.
+func (s *Server) load(ctx context.Context, p child, at Endpoint, probe Probe) (readyAt time.Time, verdict *Exit) {
+	began := time.Now()
+	probeCtx, stopProbing := context.WithCancel(ctx)
+	result := make(chan readiness, 1)
+	var failed atomic.Pointer[error] // why the last completion of a loaded model failed
+	go func() { result <- s.awaitReady(probeCtx, p, at, probe, &failed) }()
 	defer func() {
 		stopProbing()
-		if proof != nil {
-			<-proof
+		if result != nil {
+			<-result
 		}
 	}()
 
-	var members []int
-	var countedAt time.Time
-	works := func() map[int]work {
-		// A wrapper may start llama-server at any time; who belongs to it costs more
-		// to find out than how far it is.
-		if time.Since(countedAt) > membersEvery {
-			members, countedAt = withMembers(p.id()), time.Now()
-			s.kills.look()
-		}
-		return worksOf(members)
-	}
-	so := progress{marks: map[int]work{}}
-	bestAt, lookedAt := began, began
-	tick := time.NewTicker(loadLookEvery)
+	group := groupUsage{leader: p.PID()}
+	progress := loadProgress{usage: map[int]process.Usage{}}
+	lastProgress, lastTick := began, began
+	tick := time.NewTicker(progressInterval)
 	defer tick.Stop()
 	for {
-		s.turns.turn()
+		s.heartbeat.beat()
 		select {
 		case <-ctx.Done():
 			return time.Time{}, nil
-		case <-p.done():
+		case <-p.Done():
 			return time.Time{}, nil
 		case <-tick.C:
-			// What llmsup has slept (SIGSTOP, a paused machine) is not the child's.
-			if slept := time.Since(lookedAt); slept > sleptWhile {
-				bestAt = bestAt.Add(slept)
+			// While llmsup itself did not run (SIGSTOP, a suspended machine), neither did
+			// the process.
+			if slept := time.Since(lastTick); slept > sleptAfter {
+				lastProgress = lastProgress.Add(slept)
 			}
-			lookedAt = time.Now()
-			why := doubt.Load()
-			if so.made(s.output.count(), works(), why != nil) {
-				bestAt = time.Now()
-			} else if quiet := time.Since(bestAt); quiet >= s.spec.LoadTimeout {
-				return time.Time{}, stalled(quiet, why)
+			lastTick = time.Now()
+			usage, renewed := group.read()
+			if renewed {
+				s.oom.Read()
 			}
-		case <-s.orders.came:
-			o, h := s.orders.now(), s.orders.held()
-			if o.replace || h != nil { // there is nothing to keep yet
-				return time.Time{}, s.relieved(o, h)
+			failure := failed.Load()
+			if progress.made(s.output.Count(), usage, failure != nil) {
+				lastProgress = time.Now()
+			} else if idle := time.Since(lastProgress); idle >= s.spec.LoadTimeout {
+				return time.Time{}, stalledExit(idle, failure)
 			}
-		case <-s.sentenced:
-			if verdict := s.sentenceOn(p.id()); verdict != nil {
+		case <-s.commands.pending:
+			c, d := s.commands.peek(), s.commands.drainRequest()
+			if c.replace || d != nil { // a process that is not ready has nothing worth keeping
+				return time.Time{}, replacedExit(c, d)
+			}
+		case <-s.killRequested:
+			if verdict := s.takeKillRequest(p.PID()); verdict != nil {
 				return time.Time{}, verdict
 			}
-		case got := <-proof:
-			proof = nil
+		case got := <-result:
+			result = nil
 			if ctx.Err() != nil {
 				return time.Time{}, nil
 			}
 			if got.err != nil {
-				return time.Time{}, &Exit{Class: PortTaken, Cause: got.err.Error() + ": it gets no calls"}
+				return time.Time{}, &Exit{Class: PortTaken, Cause: got.err.Error() + "; the server gets no calls"}
 			}
-			s.ready(got.properties, got.direct, time.Since(began))
+			s.setReady(got, time.Since(began))
 			return time.Now(), nil
 		}
 	}
 }
 
-func stalled(quiet time.Duration, why *error) *Exit {
-	cause := fmt.Sprintf("it made no progress in loading for %s: no output, no reading, no growth", quiet.Round(time.Second))
-	if why != nil {
-		cause = fmt.Sprintf("it has loaded its model, and for %s no completion came back: %v", quiet.Round(time.Second), *why)
+// stalledExit is the exit of a process that made no progress for some time.
+func stalledExit(idle time.Duration, failure *error) *Exit {
+	idle = idle.Round(time.Second)
+	cause := fmt.Sprintf("it made no progress in loading for %s: no output, no reading, no growth", idle)
+	if failure != nil {
+		cause = fmt.Sprintf("it has loaded its model and answered no completion for %s: %v", idle, *failure)
 	}
 	return &Exit{Class: Stalled, Cause: cause}
 }
 
-// prove asks until the engine is loaded, listens as the right process, and
-// answers a completion; doubt says why a loaded one has not yet. Its only error,
-// but for the end of ctx, is errImpostor.
-func (s *Server) prove(ctx context.Context, p child, ask engine, doubt *atomic.Pointer[error]) (props properties, direct bool, err error) {
-	tick := time.NewTicker(loadLookEvery / 2)
+// awaitReady probes until the model is loaded, the process or one of its group is
+// what listens, and it answers a completion. failed receives why a completion
+// failed. Its only error, except at the end of ctx, is process.ErrForeignListener.
+func (s *Server) awaitReady(ctx context.Context, p child, at Endpoint, probe Probe, failed *atomic.Pointer[error]) readiness {
+	tick := time.NewTicker(loadedInterval)
 	defer tick.Stop()
-	proven := false
+	var direct, verified bool
 	for {
-		err := ask.health(ctx)
-		if !proven && (err == nil || errors.Is(err, errLoading)) { // somebody listens: who?
-			var ownerErr error
-			if direct, ownerErr = ask.listener(ctx, p.id()); errors.Is(ownerErr, errImpostor) {
-				return properties{}, false, ownerErr
+		err := probe.Loaded(ctx)
+		if !verified && (err == nil || errors.Is(err, ErrLoading)) { // a process listens: which one?
+			var listenerErr error
+			if direct, listenerErr = s.verifyListener(ctx, at.Network, at.Address, p.PID()); errors.Is(listenerErr, process.ErrForeignListener) {
+				return readiness{err: listenerErr}
 			}
-			proven = ownerErr == nil
+			verified = listenerErr == nil
 		}
-		if err == nil && proven {
-			err := ask.complete(ctx)
+		if err == nil && verified {
+			err := probe.Complete(ctx)
 			if err == nil {
-				props, _ := ask.props(ctx) // a build without /props: its slots stay unknown
-				return props, direct, nil
+				properties, _ := probe.Properties(ctx) // those of a build without them stay unknown
+				return readiness{properties: properties, direct: direct}
 			}
-			doubt.Store(&err)
-			tick.Reset(completeAgain)
+			failed.Store(&err)
+			tick.Reset(completionRetry)
 		}
 		select {
 		case <-ctx.Done():
-			return properties{}, false, ctx.Err()
+			return readiness{err: ctx.Err()}
 		case <-tick.C:
 		}
 	}
 }
 
-// ready publishes that the server answers.
-func (s *Server) ready(props properties, direct bool, took time.Duration) {
+// setReady publishes that the server answers.
+func (s *Server) setReady(r readiness, loading time.Duration) {
 	s.serving.Store(true)
-	s.enterAlive(func(n *Snapshot) {
-		n.Slots, n.Direct, n.LoadDuration = props.slots, direct, took
-		if props.ctxSize > 0 {
-			n.CtxSize = props.ctxSize
+	s.setReadyOrDegraded(func(n *Snapshot) {
+		n.Slots, n.Direct, n.LoadDuration = r.properties.Slots, r.direct, loading
+		if r.properties.CtxSize > 0 {
+			n.CtxSize = r.properties.CtxSize
 		}
 	})
-	s.log.Info().Int("slots", props.slots).Int("ctx_size", props.ctxSize).Int64("load_ms", took.Milliseconds()).Msg("llama-server is ready")
+	s.log.Info().Int("slots", r.properties.Slots).Int("ctx_size", r.properties.CtxSize).
+		Int64("load_ms", loading.Milliseconds()).Msg(s.program + " is ready")
 }

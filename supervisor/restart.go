@@ -5,23 +5,23 @@ import "time"
 const (
 	backoffFirst = time.Second
 	backoffMax   = time.Minute
-	// forgiveAfter is how long a server has to have been ready for its earlier
+	// forgetAfter is how long a server has to have been ready for its earlier
 	// failures to be forgotten.
-	forgiveAfter = 10 * time.Minute
+	forgetAfter = 10 * time.Minute
 )
 
-// history is what the restart policy remembers of a server. The zero value is
-// a server that has not failed.
+// history is the input of the restart policy: the exits of a server that no command
+// caused. The zero value is a server that has not failed.
 type history struct {
-	failures int   // ends in a row that nobody asked for
+	failures int   // exits in a row
 	class    Class // of the last of them
 	same     int   // how many in a row were of that class
 }
 
-// after takes an end into the history: its class, and for how long the process
+// after returns the history after another exit. ready is for how long the process
 // had been ready, 0 if it never was.
 func (h history) after(class Class, ready time.Duration) history {
-	if ready >= forgiveAfter {
+	if ready >= forgetAfter {
 		h = history{}
 	}
 	if h.class != class {
@@ -32,14 +32,14 @@ func (h history) after(class Class, ready time.Duration) history {
 	return h
 }
 
-// decide says what to do after the last end: to give up, or to start again
-// after a pause. jitter, in [0,1), spreads the starts of several boxes that
-// lost the same disk, and takes up to a fifth off the pause.
+// decide returns what to do after the last exit: to give up, or to start again after
+// a pause. jitter, in [0,1), subtracts up to a fifth from the pause. It spreads the
+// starts of several machines that lost the same disk.
 //
-// A cause that waiting can't mend is tried once more all the same: a file may
-// have been replaced at that very moment.
+// A permanent failure is tried once more all the same: a file may have been replaced
+// at that very moment.
 func (h history) decide(jitter float64) (pause time.Duration, giveUp bool) {
-	if h.class.lasting() && h.same >= 2 {
+	if h.class.Permanent() && h.same >= 2 {
 		return 0, true
 	}
 	pause = backoffMax

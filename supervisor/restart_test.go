@@ -25,7 +25,7 @@ func TestPauses(t *testing.T) {
 	}
 }
 
-func TestHealthForgives(t *testing.T) {
+func TestHealthResetsTheBackoff(t *testing.T) {
 	h := history{failures: 6, class: Killed, same: 6}
 	if got := h.after(Killed, 9*time.Minute); got.failures != 7 {
 		t.Errorf("after 9 minutes of health: %+v", got)
@@ -45,10 +45,10 @@ func TestGivingUp(t *testing.T) {
 		"twice, another cause":   {[]Class{BadFlag, ModelCorrupt}, false},
 		"interrupted":            {[]Class{ModelCorrupt, Killed, ModelCorrupt}, false},
 		"again and again":        {[]Class{Killed, Killed, Killed, Killed}, false},
-		"VRAM can come back":     {[]Class{OutOfVRAM, OutOfVRAM, OutOfVRAM}, false},
+		"VRAM can be released":   {[]Class{OutOfVRAM, OutOfVRAM, OutOfVRAM}, false},
 		"a port can be freed":    {[]Class{PortTaken, PortTaken}, false},
-		"a model can't":          {[]Class{Killed, ModelMissing, ModelMissing}, true},
-		"wedged is no verdict":   {[]Class{Hung, Hung}, false},
+		"a missing model":        {[]Class{Killed, ModelMissing, ModelMissing}, true},
+		"a hang":                 {[]Class{Hung, Hung}, false},
 		"an illegal instruction": {[]Class{IllegalInstruction, IllegalInstruction}, true},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -3,235 +3,163 @@ package supervisor
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/llmsup/llmsup/supervisor/output"
+	"github.com/llmsup/llmsup/supervisor/process"
 )
 
-// Server keeps one llama-server running. Run owns its state; Snapshot, the
-// orders (orders.go) and the readers of its log may be called from anywhere, at
+// Server keeps one process of an engine running. Run owns its state. Snapshot, the
+// commands (commands.go, drain.go) and Output may be called from any goroutine at
 // any time.
 type Server struct {
-	name, dir string // of the Spec, for good
+	name, dir string // of the Spec; they never change
+	engine    Engine
+	program   string // the engine's name, for the log
 	log       zerolog.Logger
-	hurry     <-chan struct{} // closed: no grace for the child any more
-	snap      atomic.Pointer[Snapshot]
-	output    *ring
-	// serving says that the process has been ready: what it prints from then on
-	// may quote a caller. Written by the owner, read as its output comes.
+	forceStop <-chan struct{} // closed: a process that is being stopped gets no grace
+	snapshot  atomic.Pointer[Snapshot]
+	output    *output.Ring
+	// serving says that the process has been ready: what it prints from then on may
+	// quote a prompt. The owner writes it; the goroutine that reads the output reads it.
 	serving atomic.Bool
 
-	orders    orders
-	turns     turns
-	health    atomic.Pointer[string]
-	judged    chan struct{} // receives when health has changed
-	condemned atomic.Pointer[sentence]
-	sentenced chan struct{} // receives when there is one
+	commands  commandBox
+	heartbeat heartbeat
 
-	// Of the owner alone:
-	spec    Spec
-	removed bool          // Remove's order was taken, and no later one takes it back
-	changed chan struct{} // the present snapshot's Changed
-	gone    chan struct{} // the present process's Exited
-	starts  int
-	ended   Class         // how the last process ended
-	again   map[Class]int // starts after the first one by that; replaced, never changed
-	past    history
-	kills   oomWatch
+	health        atomic.Pointer[string] // of SetHealth
+	healthChanged chan struct{}          // receives when health has changed
+	killRequest   atomic.Pointer[killRequest]
+	killRequested chan struct{} // receives when there is a killRequest
 
-	// What a test puts its own in place of:
-	start  func(ctx context.Context, out *lineWriter) (child, Endpoint, error)
-	engine func(Endpoint) engine
+	// For the owner goroutine alone:
+	spec       Spec
+	removed    bool          // Remove was applied, and no later command has taken it back
+	changed    chan struct{} // the present snapshot's Changed
+	exited     chan struct{} // the present process's Exited
+	starts     int
+	lastClass  Class         // of the last exit
+	restartsBy map[Class]int // starts after the first one, by the class of the exit before; replaced, never changed
+	history    history
+	oom        process.OOMWatch
+
+	// Tests replace these:
+	start          func(context.Context, io.Writer) (child, Endpoint, error)
+	verifyListener func(ctx context.Context, network, address string, pid int) (direct bool, err error)
 }
 
-// child is a running process, as far as the owner deals with it.
+// child is a running process: a *process.Process, or a test's.
 type child interface {
-	id() int
-	done() <-chan struct{} // closed at the instant of its end
-	end() Exit             // how it ended; waits for the last of its output
-	stop(grace time.Duration, hurry <-chan struct{})
+	PID() int
+	Done() <-chan struct{} // closed at the instant of its end
+	Wait() process.Exit    // how it ended; waits for the last of its output
+	Stop(grace time.Duration, force <-chan struct{})
 }
 
-// New makes a server in state stopped. When hurry is closed, a child that is
+// New returns a server in state stopped. When forceStop is closed, a process that is
 // being stopped is killed at once.
-func New(spec Spec, log zerolog.Logger, hurry <-chan struct{}) *Server {
+func New(spec Spec, engine Engine, log zerolog.Logger, forceStop <-chan struct{}) *Server {
 	s := &Server{
-		name: spec.Name, dir: spec.Dir, spec: spec.withDefaults(),
-		log: log.With().Str("server", spec.Name).Logger(), hurry: hurry, output: newRing(),
-		orders: orders{came: make(chan struct{}, 1)}, judged: make(chan struct{}, 1), sentenced: make(chan struct{}, 1),
-		changed: make(chan struct{}),
+		name: spec.Name, dir: spec.Dir, spec: spec.withDefaults(), engine: engine, program: engine.Capabilities(nil).Program,
+		log: log.With().Str("server", spec.Name).Logger(), forceStop: forceStop, output: output.NewRing(),
+		commands:      commandBox{pending: make(chan struct{}, 1)},
+		healthChanged: make(chan struct{}, 1), killRequested: make(chan struct{}, 1),
+		changed:        make(chan struct{}),
+		verifyListener: process.VerifyListener,
 	}
 	s.start = s.startProcess
-	s.engine = func(e Endpoint) engine { return newProber(e, min(probeAnswer, s.spec.StallTimeout/2)) }
-	s.snap.Store(&Snapshot{
+	s.snapshot.Store(&Snapshot{
 		Name: spec.Name, Model: spec.Model, CtxSize: spec.CtxSize,
 		State: Stopped, Since: time.Now(), Changed: s.changed,
 	})
 	return s
 }
 
-// Snapshot returns what is known of the server now. It takes no lock.
-func (s *Server) Snapshot() *Snapshot { return s.snap.Load() }
+// Snapshot returns what is known about the server now. It takes no lock.
+func (s *Server) Snapshot() *Snapshot { return s.snapshot.Load() }
 
-// Run starts llama-server and keeps it running until ctx ends, then stops it
-// and returns. It is called once.
+// Output returns the last lines that the server's processes have printed.
+func (s *Server) Output() *output.Ring { return s.output }
+
+// Processes returns the present process and the others of its group, and whether
+// one of them has a GPU's device open; none where no process runs.
+func (s *Server) Processes() (pids []int, usesGPU func() bool) {
+	now := s.Snapshot()
+	if now.PID == 0 {
+		return nil, func() bool { return false }
+	}
+	pids = []int{now.PID}
+	if !now.Direct {
+		pids = process.Group(now.PID)
+	}
+	return pids, func() bool { return process.UsesGPU(pids) }
+}
+
+// Run starts the process and keeps it running until ctx ends, then stops it and
+// returns. It is called once.
 func (s *Server) Run(ctx context.Context) {
 	var logging sync.WaitGroup
-	logged, stopLogging := context.WithCancel(context.WithoutCancel(ctx))
-	logging.Go(func() { forward(logged, s.output, s.log) })
+	logCtx, stopLogging := context.WithCancel(context.WithoutCancel(ctx))
+	logging.Go(func() { output.CopyToLog(logCtx, s.output, s.log, s.engine.LogLine) })
 	defer func() { stopLogging(); logging.Wait() }()
 
-	s.turns.turn()
-	defer s.turns.end()
-	defer s.enter(Stopped, "", noProcess)
+	s.heartbeat.beat()
+	defer s.heartbeat.stop()
+	defer s.transition(Stopped, "", noProcess)
 	for ctx.Err() == nil {
-		s.turns.turn()
-		if s.outOfUse() {
-			s.stayDrained(ctx)
-			continue
+		s.heartbeat.beat()
+		switch {
+		case s.isDrained():
+			s.runDrained(ctx)
+		case !s.apply(s.commands.take()):
+			s.awaitReconfigure(ctx)
+		default:
+			s.cycle(ctx)
 		}
-		if !s.carryOut(s.orders.take()) {
-			s.park(ctx)
-			continue
-		}
-		s.enter(Starting, "", func(n *Snapshot) {
-			noProcess(n)
-			n.Model, n.CtxSize = s.spec.Model, s.spec.CtxSize
-		})
-		if !s.awaitVRAM(ctx) {
-			continue
-		}
-		exit, ready := s.runOnce(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		s.ended = exit.Class
-		if exit.Class == Replaced {
-			continue
-		}
-		if s.outOfUse() { // and so nothing comes of it
-			s.enter(Draining, exit.Cause, func(n *Snapshot) { noProcess(n); n.LastExit = exit })
-			continue
-		}
-		s.past = s.past.after(exit.Class, ready)
-		s.rest(ctx, exit)
 	}
 }
 
-// carryOut makes an order hold for the next start. It returns false when there
-// is to be none.
-func (s *Server) carryOut(o order) (start bool) {
-	if o.spec != nil {
-		s.spec = *o.spec
+// apply makes a command take effect with the next start. It returns false if there
+// must be none.
+func (s *Server) apply(c command) (start bool) {
+	if c.spec != nil {
+		s.spec = *c.spec
 	}
-	if o.replace {
-		s.past = history{}
-		s.removed = o.retire
+	if c.replace {
+		s.history = history{}
+		s.removed = c.remove
 	}
 	return !s.removed
 }
 
-// park waits, without a process, for ctx to end or for an order to start again.
-func (s *Server) park(ctx context.Context) {
-	s.enter(Stopped, order{retire: true}.words(), noProcess)
-	for s.awaitOrder(ctx) {
-		if o := s.orders.now(); o.replace && !o.retire {
+// awaitReconfigure waits, without a process, until ctx ends or a command takes the
+// removal back.
+func (s *Server) awaitReconfigure(ctx context.Context) {
+	s.transition(Stopped, command{remove: true}.reason(), noProcess)
+	for s.awaitCommand(ctx) {
+		if c := s.commands.peek(); c.replace && !c.remove {
 			return
 		}
 	}
 }
 
-// rest is the time between an end that nobody asked for and the next start.
-func (s *Server) rest(ctx context.Context, exit *Exit) {
-	ended := func(n *Snapshot) {
-		noProcess(n)
-		n.LastExit, n.Restarts, n.RestartsBy = exit, s.starts-1, s.again
-	}
-	event := s.log.Error().Str("class", string(exit.Class)).Int("code", exit.Code).Strs("tail", exit.tailForLog())
-	if exit.Signal != "" {
-		event.Str("signal", exit.Signal)
-	}
-	if s.orders.now().replace { // which it did not live to see done
-		s.enter(Restarting, exit.Cause, ended)
-		event.Msg("llama-server ended: " + exit.Cause)
-		return
-	}
-	pause, giveUp := s.past.decide(rand.Float64())
-	if giveUp {
-		const until = "it stays so until `llmsup restart` or `llmsup reload`, or a change of the model's file"
-		s.enter(Failed, exit.Cause+"; "+until, ended)
-		event.Msg("llama-server failed for good: " + exit.Cause)
-		s.awaitChange(ctx)
-		return
-	}
-	s.enter(Restarting, fmt.Sprintf("%s; next start in %s", exit.Cause, pause.Round(100*time.Millisecond)), func(n *Snapshot) {
-		ended(n)
-		n.NextStart = time.Now().Add(pause)
-	})
-	event.Int64("next_start_ms", pause.Milliseconds()).Msg("llama-server ended: " + exit.Cause)
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	tick := time.NewTicker(turnEvery)
-	defer tick.Stop()
-	for {
-		s.turns.turn()
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		case <-timer.C:
-			return
-		case <-s.orders.came:
-			if s.orders.now().replace || s.outOfUse() {
-				return
-			}
-		}
-	}
-}
-
-// watchFilesEvery is how often a server that has given up looks whether its
-// files have changed.
-const watchFilesEvery = 2 * time.Second
-
-// awaitChange waits until there is a reason to believe that another start could
-// end otherwise.
-func (s *Server) awaitChange(ctx context.Context) {
-	before := s.spec.files()
-	tick := time.NewTicker(watchFilesEvery)
-	defer tick.Stop()
-	for {
-		s.turns.turn()
-		select {
-		case <-ctx.Done():
-			return
-		case <-s.orders.came:
-			if s.orders.now().replace || s.outOfUse() {
-				return
-			}
-		case <-tick.C:
-			if s.spec.files() != before {
-				s.log.Info().Msg("the model's file, or llama-server, has changed; starting again")
-				s.past = history{}
-				return
-			}
-		}
-	}
-}
-
+// noProcess removes from a snapshot what holds for a running process alone.
 func noProcess(n *Snapshot) {
 	n.PID, n.Exited, n.Endpoint, n.NextStart = 0, nil, Endpoint{}, time.Time{}
 }
 
-// enter is the one place where the state changes. It publishes a snapshot that
-// differs from the present one in state, reason, the drain in force, and what edit
-// changes. A closed channel tells readers of it; enter does not wait for them.
-func (s *Server) enter(to State, reason string, edit func(*Snapshot)) {
-	old := s.snap.Load()
+// transition is the only place where the state changes. It publishes a snapshot
+// that differs from the present one in state, reason, the drain in force, and what
+// edit changes. It closes the present one's Changed, and waits for no reader.
+func (s *Server) transition(to State, reason string, edit func(*Snapshot)) {
+	old := s.Snapshot()
 	if !mayFollow(old.State, to) {
-		panic(fmt.Sprintf("supervisor: server %s can't go from %s to %s", s.name, old.State, to))
+		panic(fmt.Sprintf("supervisor: server %s must not go from %s to %s", s.name, old.State, to))
 	}
 	next := *old
 	if edit != nil {
@@ -239,16 +167,32 @@ func (s *Server) enter(to State, reason string, edit func(*Snapshot)) {
 	}
 	next.State, next.Reason = to, reason
 	next.DrainRequested, next.DrainEnds = false, time.Time{}
-	if h := s.orders.held(); h != nil {
-		next.DrainRequested, next.DrainEnds = true, h.Ends
+	if d := s.commands.drainRequest(); d != nil {
+		next.DrainRequested, next.DrainEnds = true, d.Ends
 	}
-	next.Removed = s.removed || s.orders.now().retire
+	next.Removed = s.removed || s.commands.peek().remove
 	if to != old.State {
 		next.Since = time.Now()
 	}
-	told := s.changed
+	superseded := s.changed
 	s.changed = make(chan struct{})
 	next.Changed = s.changed
-	s.snap.Store(&next)
-	close(told)
+	s.snapshot.Store(&next)
+	close(superseded)
+}
+
+// setReadyOrDegraded enters ready or degraded, depending on SetHealth.
+func (s *Server) setReadyOrDegraded(edit func(*Snapshot)) {
+	before, reason := s.Snapshot().State, s.degradedReason()
+	if reason == "" {
+		s.transition(Ready, "", edit)
+		if before == Degraded {
+			s.log.Info().Msg(s.program + " is no longer degraded")
+		}
+		return
+	}
+	s.transition(Degraded, reason, edit)
+	if before != Degraded {
+		s.log.Warn().Msg(s.program + " is degraded; calls that another backend can serve bypass it: " + reason)
+	}
 }

@@ -1,126 +1,32 @@
 package supervisor
 
 import (
-	"os"
-	"path/filepath"
-	"runtime"
 	"slices"
-	"strings"
 	"testing"
 )
 
-func TestArgs(t *testing.T) {
-	spec := Spec{Name: "qwen2.5-14b", Model: "/srv/m.gguf", CtxSize: 8192, NGPULayers: 99, Args: []string{"--flash-attn", "on"}}
-	for name, tc := range map[string]struct {
-		can      features
-		endpoint Endpoint
-		want     string
-	}{
-		"socket, newest": {
-			features{unixSocket: true, ssePing: true, metrics: true, httpThreads: true},
-			Endpoint{Network: "unix", Address: "/run/x.sock", Key: "secret"},
-			"--model /srv/m.gguf --ctx-size 8192 --n-gpu-layers 99 --host /run/x.sock --port 0 --alias qwen2.5-14b --metrics --sse-ping-interval 1 --threads-http 256 --flash-attn on",
-		},
-		"port, oldest": {
-			features{},
-			Endpoint{Network: "tcp", Address: "127.0.0.1:41234", Key: "secret"},
-			"--model /srv/m.gguf --ctx-size 8192 --n-gpu-layers 99 --host 127.0.0.1 --port 41234 --alias qwen2.5-14b --flash-attn on",
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			if got := strings.Join(spec.args(tc.can, tc.endpoint), " "); got != tc.want {
-				t.Errorf("args:\n%s\nwant:\n%s", got, tc.want)
-			}
-		})
+func TestEnvironHidesSecrets(t *testing.T) {
+	for _, name := range []string{"OPENROUTER_API_KEY", "LLMSUP_LISTEN", "NOTIFY_SOCKET", "WATCHDOG_USEC", "LISTEN_FDS", "CREDENTIALS_DIRECTORY", "ENGINE_KEY", "ENGINE_THREADS"} {
+		t.Setenv(name, "x")
 	}
-}
-
-func TestChildSeesNoSecrets(t *testing.T) {
-	env := []string{
-		"PATH=/bin", "OPENROUTER_API_KEY=sk-or-1", "LLMSUP_LISTEN=x", "NOTIFY_SOCKET=/n", "WATCHDOG_USEC=1",
-		"LISTEN_FDS=1", "LLAMA_API_KEY=theirs", "CREDENTIALS_DIRECTORY=/c", "LLAMA_ARG_THREADS=2",
-	}
-	got := childEnv(env, []string{"OPENROUTER_API_KEY"})
-	if want := []string{"PATH=/bin", "LLAMA_ARG_THREADS=2"}; !slices.Equal(got, want) {
-		t.Errorf("the child sees %q, want %q", got, want)
-	}
-}
-
-func TestGPUSelection(t *testing.T) {
-	for gpu, want := range map[string]string{
-		"none": "CUDA_VISIBLE_DEVICES=", "1": "CUDA_VISIBLE_DEVICES=1", "GPU-ab": "CUDA_VISIBLE_DEVICES=GPU-ab",
-	} {
-		if env := (Spec{GPU: fakeGPU{devices: gpu}}).environ("k", "t"); !slices.Contains(env, want) {
-			t.Errorf("--gpu %s: no %s in the environment", gpu, want)
+	got := Environ([]string{"OPENROUTER_API_KEY"}, []string{"ENGINE_KEY"})
+	for _, hidden := range []string{"OPENROUTER_API_KEY=x", "LLMSUP_LISTEN=x", "NOTIFY_SOCKET=x", "WATCHDOG_USEC=x", "LISTEN_FDS=x", "CREDENTIALS_DIRECTORY=x", "ENGINE_KEY=x"} {
+		if slices.Contains(got, hidden) {
+			t.Errorf("the process sees %s", hidden)
 		}
 	}
-	t.Setenv("CUDA_VISIBLE_DEVICES", "3")
-	if env := (Spec{}).withDefaults().environ("k", "t"); !slices.Contains(env, "CUDA_VISIBLE_DEVICES=3") {
-		t.Error("without --gpu the operator's own CUDA_VISIBLE_DEVICES has to stand")
+	if !slices.Contains(got, "ENGINE_THREADS=x") {
+		t.Error("the process does not see a variable that is not hidden")
 	}
 }
 
-func TestParseFeatures(t *testing.T) {
-	help := `--host HOST      ip address to listen, or bind to an UNIX
-                                        socket if the address ends with .sock (default: 127.0.0.1)
---metrics   enable prometheus compatible metrics endpoint`
-	if got, want := parseFeatures(help), (features{unixSocket: true, metrics: true}); got != want {
-		t.Errorf("parseFeatures = %+v, want %+v", got, want)
-	}
-}
-
-func TestFindBinary(t *testing.T) {
-	dir := t.TempDir()
-	onPath, cache, home := filepath.Join(dir, "path"), filepath.Join(dir, "cache"), filepath.Join(dir, "home")
-	arch := debianArch(runtime.GOARCH)
-	cached := filepath.Join(cache, "llama-server", arch, "llama-server")
-	cachedAtHome := filepath.Join(home, ".cache/llmsup/llama-server", arch, "llama-server")
-	const program = 0o700
-	for name, tc := range map[string]struct {
-		path  string
-		env   map[string]string
-		files map[string]os.FileMode
-		want  string // a path, or part of the error
-	}{
-		"nowhere":                     {want: "no llama-server on PATH or at " + cachedAtHome + "; scripts/llama-server.sh gets one, or pass --llama-server FILE"},
-		"nowhere, cache named":        {env: map[string]string{"LLMSUP_CACHE_DIR": cache}, want: "no llama-server on PATH or at " + cached + ";"},
-		"nowhere, no home":            {env: map[string]string{"HOME": ""}, want: "no llama-server on PATH; scripts/llama-server.sh gets one"},
-		"on PATH":                     {files: map[string]os.FileMode{onPath + "/llama-server": program, cachedAtHome: program}, want: onPath + "/llama-server"},
-		"in the cache":                {files: map[string]os.FileMode{cachedAtHome: program}, want: cachedAtHome},
-		"in the cache that is named":  {env: map[string]string{"LLMSUP_CACHE_DIR": cache}, files: map[string]os.FileMode{cached: program, cachedAtHome: program}, want: cached},
-		"in the cache, no program":    {files: map[string]os.FileMode{cachedAtHome: 0o600}, want: "no llama-server on PATH or at "},
-		"in XDG's cache":              {env: map[string]string{"XDG_CACHE_HOME": dir + "/xdg"}, files: map[string]os.FileMode{dir + "/xdg/llmsup/llama-server/" + arch + "/llama-server": program}, want: dir + "/xdg/llmsup/llama-server/" + arch + "/llama-server"},
-		"named":                       {path: cached, files: map[string]os.FileMode{cached: program, onPath + "/llama-server": program}, want: cached},
-		"named, not there":            {path: "/nowhere/llama-server", files: map[string]os.FileMode{onPath + "/llama-server": program}, want: "no llama-server that can be run at /nowhere/llama-server: no such file or directory; pass its path with --llama-server"},
-		"named, not executable":       {path: cached, files: map[string]os.FileMode{cached: 0o600}, want: "permission denied"},
-		"named, a folder":             {path: dir, want: "is a folder; pass the program in it, as " + dir + "/llama-server"},
-		"named by its name, not PATH": {path: "llama-server", want: "no llama-server that can be run at llama-server"},
+func TestShards(t *testing.T) {
+	for model, want := range map[string][]string{
+		"/m/a.gguf":                {"/m/a.gguf"},
+		"/m/a-00001-of-00003.gguf": {"/m/a-00001-of-00003.gguf", "/m/a-00002-of-00003.gguf", "/m/a-00003-of-00003.gguf"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Setenv("PATH", onPath)
-			t.Setenv("HOME", home)
-			t.Setenv("LLMSUP_CACHE_DIR", "")
-			t.Setenv("XDG_CACHE_HOME", "")
-			for name, value := range tc.env {
-				t.Setenv(name, value)
-			}
-			for path, mode := range tc.files {
-				if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-					t.Fatal(err)
-				}
-				if err := os.WriteFile(path, []byte("#!/bin/sh\n"), mode); err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(func() { os.Remove(path) })
-			}
-			got, err := FindBinary(tc.path)
-			if filepath.IsAbs(tc.want) {
-				if err != nil || got != tc.want {
-					t.Errorf("FindBinary = %q, %v; want %q", got, err, tc.want)
-				}
-			} else if err == nil || !strings.Contains(err.Error(), tc.want) {
-				t.Errorf("FindBinary = %q, %v; want an error with %q", got, err, tc.want)
-			}
-		})
+		if got := shards(model); !slices.Equal(got, want) {
+			t.Errorf("shards(%s) = %q, want %q", model, got, want)
+		}
 	}
 }

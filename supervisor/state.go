@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// State is what a local server is doing. Its names are part of the contract
-// with users: they stand in status, in /health and in the log.
+// State is what a local server is doing. Its names are part of the contract with
+// users: status, /health and the log have them.
 //
 //	             +-----------------------------------------------+
 //	             v                                               |
@@ -20,24 +20,24 @@ import (
 //	   +---------------------------+-----------+   (any state may go to stopped,
 //	                                                when llmsup itself ends)
 //
-// restarting is the pause between an exit that nobody asked for and the next
-// start; failed is the end of trying; draining and drained are what an
-// operator asked for, at llmsup's own start too. One that is drained and has kept
-// its process goes back to ready or degraded without a start, or to restarting if
-// that has ended, or answers nothing.
+// restarting is the pause between an exit that no command caused and the next start;
+// failed is where starts have been given up; an operator asks for draining and
+// drained, also before llmsup starts. A drained server that has kept its process
+// returns to ready or degraded without a start, or to restarting if the process has
+// ended or answers no completion.
 type State int
 
 // The states of a local server.
 const (
-	Stopped    State = iota // no process, and none wanted
+	Stopped    State = iota // no process, and none is to be started
 	Starting                // about to start the process, or waiting for what it needs
 	Loading                 // the process runs and does not answer yet
 	Ready                   // it answers
-	Degraded                // it answers, but should not be given work that somebody else can do
-	Draining                // no new calls; the running ones end, then the process is stopped
-	Drained                 // stopped by an operator; stays so until resumed
-	Restarting              // it ended unasked; the next start is due after a pause
-	Failed                  // it ended unasked, and another start would end the same way
+	Degraded                // it answers, but another backend should get the calls where there is one
+	Draining                // no new calls; when those in flight have ended, the process is stopped
+	Drained                 // an operator has taken it out of use until it is resumed
+	Restarting              // the process exited; the next start follows after a pause
+	Failed                  // the process exited, and another start would fail in the same way
 )
 
 var stateNames = [...]string{
@@ -45,7 +45,7 @@ var stateNames = [...]string{
 	Draining: "draining", Drained: "drained", Restarting: "restarting", Failed: "failed",
 }
 
-// States are all of them.
+// States lists all states.
 var States = []State{Stopped, Starting, Loading, Ready, Degraded, Draining, Drained, Restarting, Failed}
 
 // String returns the state's name in the contract.
@@ -56,11 +56,11 @@ func (s State) String() string {
 	return stateNames[s]
 }
 
-// Alive says whether a server in this state answers calls.
+// Alive reports whether a server in this state answers calls.
 func (s State) Alive() bool { return s == Ready || s == Degraded }
 
-// successors lists, for every state, the states that may follow it. Staying in
-// a state with another reason is always allowed.
+// successors has, for every state, the states that may follow it. A state may
+// always follow itself, with another reason.
 var successors = [...][]State{
 	Stopped:    {Starting, Drained},
 	Starting:   {Loading, Restarting, Failed, Draining, Stopped},
@@ -73,7 +73,7 @@ var successors = [...][]State{
 	Failed:     {Starting, Draining, Stopped},
 }
 
-// mayFollow says whether a server may go from one state to another.
+// mayFollow reports whether a server may go from one state to another.
 func mayFollow(from, to State) bool {
 	if from == to {
 		return true

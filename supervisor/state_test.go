@@ -2,11 +2,12 @@ package supervisor
 
 import (
 	"slices"
+	"strings"
 	"testing"
 )
 
-// TestEveryPairOfStates holds the diagram on State: for each state, exactly
-// these may follow it.
+// TestEveryPairOfStates checks the diagram on State: for each state, exactly these
+// may follow.
 func TestEveryPairOfStates(t *testing.T) {
 	follows := map[State]string{
 		Stopped:    "stopped starting drained",
@@ -24,7 +25,7 @@ func TestEveryPairOfStates(t *testing.T) {
 	}
 	for from, want := range follows {
 		for to := range State(len(stateNames)) {
-			allowed := slices.Contains(splitWords(want), to.String())
+			allowed := slices.Contains(strings.Fields(want), to.String())
 			if got := mayFollow(from, to); got != allowed {
 				t.Errorf("mayFollow(%s, %s) = %t, want %t", from, to, got, allowed)
 			}
@@ -33,16 +34,16 @@ func TestEveryPairOfStates(t *testing.T) {
 }
 
 func TestIllegalTransitionPanics(t *testing.T) {
-	s := New(Spec{Name: "x"}, nopLog, nil)
+	s := newServer(t, Spec{})
 	defer func() {
 		if recover() == nil {
 			t.Fatal("from stopped straight to ready: no panic")
 		}
 		if got := s.Snapshot().State; got != Stopped {
-			t.Fatalf("state is %s after a refused transition, want stopped", got)
+			t.Fatalf("state is %s after a rejected transition, want stopped", got)
 		}
 	}()
-	s.enter(Ready, "", nil)
+	s.transition(Ready, "", nil)
 }
 
 func TestStateNames(t *testing.T) {

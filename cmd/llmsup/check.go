@@ -18,7 +18,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/daemon"
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/models/gguf"
-	"github.com/llmsup/llmsup/supervisor"
+	"github.com/llmsup/llmsup/supervisor/llamacpp"
 )
 
 func checkCommand() *cli.Command {
@@ -138,12 +138,12 @@ func (f *findings) llamaServer(ctx context.Context, cfg *config.Config) {
 		f.ok("llama-server: not needed, since no servers are configured")
 		return
 	}
-	path, err := supervisor.FindBinary(cfg.LlamaServer)
+	path, err := llamacpp.FindBinary(cfg.LlamaServer)
 	if err != nil {
 		f.fail(err)
 		return
 	}
-	version, err := supervisor.Version(ctx, path, cfg.KeyVariables())
+	version, err := llamacpp.Version(ctx, path, cfg.KeyVariables())
 	if err != nil {
 		f.fail(err)
 		return

@@ -10,7 +10,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/models/demo"
 	"github.com/llmsup/llmsup/models/gguf"
-	"github.com/llmsup/llmsup/supervisor"
+	"github.com/llmsup/llmsup/supervisor/llamacpp"
 )
 
 // modelHeader is the GGUF header of a server's model.
@@ -47,7 +47,7 @@ func preflight(cfg *config.Config) (binary string, headers []modelHeader, err er
 		return "", nil, err
 	}
 	if len(cfg.Servers) > 0 {
-		if binary, err = supervisor.FindBinary(cfg.LlamaServer); err != nil {
+		if binary, err = llamacpp.FindBinary(cfg.LlamaServer); err != nil {
 			return "", nil, err
 		}
 	}

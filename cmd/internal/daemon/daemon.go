@@ -27,7 +27,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/placement"
 	"github.com/llmsup/llmsup/gpu"
 	"github.com/llmsup/llmsup/router"
-	"github.com/llmsup/llmsup/supervisor"
+	"github.com/llmsup/llmsup/supervisor/process"
 	"github.com/llmsup/llmsup/systemd"
 )
 
@@ -104,7 +104,7 @@ func (d *Daemon) open() (err error) {
 	if d.unlock, err = control.LockStateDir(cfg.StateDir); err != nil {
 		return err
 	}
-	supervisor.KillOrphans(d.serversDir(), d.log)
+	process.KillOrphans(d.serversDir(), d.log)
 	if d.listener = d.opts.Listener; d.listener == nil {
 		if d.listener, err = listen(cfg.Listen); err != nil {
 			return err

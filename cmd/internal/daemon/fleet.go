@@ -14,7 +14,11 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/placement"
 	"github.com/llmsup/llmsup/supervisor"
+	"github.com/llmsup/llmsup/supervisor/llamacpp"
 )
+
+// engine is what all servers run so far.
+var engine supervisor.Engine = llamacpp.Engine{}
 
 // served is a llama-server that the daemon runs. It is never changed: a reload
 // puts another one in its place, about the same server.
@@ -100,12 +104,12 @@ func (d *Daemon) newServed(name string, c command, cfg *config.Config) *served {
 	w := d.pool.Workload(name)
 	w.ApplyConfig(cfg.Servers[name], cfg)
 	ctx, end := context.WithCancel(d.serving)
-	server := supervisor.New(d.spec(name, c, w, cfg), d.log, d.opts.Hurry)
+	server := supervisor.New(d.spec(name, c, w, cfg), engine, d.log, d.opts.Hurry)
 	if drain, drained := d.maintenance.Record().Of(name); drained {
 		server.Drain(drain.Hold())
 	}
 	l := &life{ctx: ctx, end: end, ended: make(chan struct{})}
-	l.streams.Store(sameStreams(cfg.Servers[name].Args))
+	l.streams.Store(engine.Capabilities(cfg.Servers[name].Args).CompleteStreams)
 	return &served{name: name, server: server, workload: w, command: c, life: l}
 }
 

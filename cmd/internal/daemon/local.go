@@ -14,18 +14,6 @@ type local struct {
 	life   *life
 }
 
-// sameStreams says whether a llama-server with these flags says the same in a
-// stream as in a whole answer.
-func sameStreams(args []string) bool {
-	for _, arg := range args {
-		switch arg {
-		case "--reasoning-format", "-r", "--reverse-prompt":
-			return false
-		}
-	}
-	return true
-}
-
 // State implements router.Local.
 func (l local) State() router.LocalState {
 	now := l.server.Snapshot()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/supervisor"
+	"github.com/llmsup/llmsup/supervisor/output"
 )
 
 // Logs implements control.Source. The lines of several servers are put together
@@ -23,7 +24,7 @@ func (d *Daemon) Logs(ctx context.Context, q control.LogsRequest, begin func() e
 	var past []control.LogLine
 	seen := map[*supervisor.Server]uint64{}
 	for _, s := range servers {
-		lines, last := s.server.Tail(q.Lines)
+		lines, last := s.server.Output().Last(q.Lines)
 		seen[s.server] = last
 		for _, line := range lines {
 			past = append(past, logLine(s, line, 0))
@@ -80,7 +81,7 @@ func pass(ctx context.Context, lines <-chan control.LogLine, changed <-chan stru
 // it: lines that it is too slow for are counted as lost.
 func followServer(ctx context.Context, s *served, seen uint64, lines chan<- control.LogLine) {
 	for {
-		news, lost, more := s.server.After(seen)
+		news, lost, more := s.server.Output().After(seen)
 		for _, line := range news {
 			select {
 			case <-ctx.Done():
@@ -102,6 +103,6 @@ func followServer(ctx context.Context, s *served, seen uint64, lines chan<- cont
 	}
 }
 
-func logLine(s *served, line supervisor.Line, lost uint64) control.LogLine {
+func logLine(s *served, line output.Line, lost uint64) control.LogLine {
 	return control.LogLine{Server: s.name, At: line.At, Text: line.Text, Lost: lost}
 }

@@ -32,7 +32,7 @@ func TestStuckOwner(t *testing.T) {
 		all := &fleet{changed: make(chan struct{})}
 		done := make(chan struct{}, 2)
 		for name, gpu := range map[string]<-chan struct{}{"waits": goesOn, "hangs": hangs} {
-			s := supervisor.New(supervisor.Spec{Name: name, Dir: t.TempDir(), GPU: hangingGPU{gpu}}, zerolog.Nop(), nil)
+			s := supervisor.New(supervisor.Spec{Name: name, Dir: t.TempDir(), GPU: hangingGPU{gpu}}, engine, zerolog.Nop(), nil)
 			all.servers = append(all.servers, &served{name: name, server: s})
 			go func() { s.Run(ctx); done <- struct{}{} }()
 		}

@@ -89,7 +89,7 @@ func (d *Daemon) apply(planned change) (words []string) {
 	cfg := d.setup.Config
 	spec := func(s *served) supervisor.Spec {
 		s.workload.ApplyConfig(cfg.Servers[s.name], cfg)
-		s.streams.Store(sameStreams(cfg.Servers[s.name].Args))
+		s.streams.Store(engine.Capabilities(cfg.Servers[s.name].Args).CompleteStreams)
 		return d.spec(s.name, s.command, s.workload, cfg)
 	}
 	for _, s := range planned.added {

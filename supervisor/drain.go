@@ -1,0 +1,188 @@
+package supervisor
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// DrainOptions is an operator's request to take a server out of use.
+type DrainOptions struct {
+	Until  time.Time // its calls may run until then, and are aborted after that; zero = for ten minutes
+	Ends   time.Time // when the drain ends by itself, for Snapshot.DrainEnds; zero = only with Resume
+	Keep   bool      // a ready process stays, with the VRAM that it holds
+	Reason string    // one line for a person
+}
+
+// Drain takes the server out of use until Resume: it gets no new calls from now on,
+// and is stopped when its calls have ended. It stays drained whatever becomes of its
+// process. Another Drain before Resume replaces the options.
+func (s *Server) Drain(d DrainOptions) { s.commands.setDrain(&d) }
+
+// Resume ends a Drain. A process that still runs is used again once it has answered
+// a completion; otherwise another one is started.
+func (s *Server) Resume() { s.commands.setDrain(nil) }
+
+// Verify asks a server that is in use for a completion, and returns why none came
+// back.
+func (s *Server) Verify(ctx context.Context) error {
+	now := s.Snapshot()
+	if !now.State.Alive() {
+		return fmt.Errorf("it is %s", now.State)
+	}
+	return s.engine.Probe(now.Endpoint, probeTimeout).Complete(ctx)
+}
+
+// activeDrain returns the drain in force, unless the server is to be removed.
+func (s *Server) activeDrain() *DrainOptions {
+	if s.commands.peek().remove {
+		return nil
+	}
+	return s.commands.drainRequest()
+}
+
+// isDrained reports whether the server must have no process for now.
+func (s *Server) isDrained() bool { return s.activeDrain() != nil }
+
+// runDrained waits, without a process, until the server is resumed or removed, or
+// ctx ends.
+func (s *Server) runDrained(ctx context.Context) {
+	for {
+		d := s.activeDrain()
+		if d == nil {
+			s.history = history{}
+			return
+		}
+		if !mayFollow(s.Snapshot().State, Drained) {
+			s.transition(Draining, d.Reason, noProcess)
+		}
+		s.transition(Drained, d.Reason, noProcess)
+		if !s.awaitCommand(ctx) {
+			return
+		}
+	}
+}
+
+// drain is the drainPhase of a ready process, and what the phase waits for. It is
+// the owner goroutine's. The zero value is a process in use.
+type drain struct {
+	phase      drainPhase
+	cancel     context.CancelFunc // ends the wait of the phase; nil = it waits for nothing
+	callsEnded <-chan struct{}    // in draining: closed when the calls have ended, or have had their time
+	verified   <-chan error       // in verifying: receives why there was no completion
+}
+
+// enter sets the phase, and ends the wait of the one before.
+func (d *drain) enter(phase drainPhase) {
+	if phase == d.phase {
+		return
+	}
+	if d.cancel != nil {
+		d.cancel()
+	}
+	*d = drain{phase: phase}
+}
+
+// advanceDrain moves a ready process to the phase that follows an event. It returns
+// an exit if the process is to be stopped now. run starts a goroutine that may last
+// until ctx ends.
+func (s *Server) advanceDrain(ctx context.Context, d *drain, event drainEvent, failure error, probe Probe, run func(func())) (verdict *Exit) {
+	commanded, request := s.commands.peek(), s.commands.drainRequest()
+	before := d.phase
+	d.enter(before.next(event, goalOf(commanded, request)))
+	switch d.phase {
+	case inUse:
+		if before != inUse {
+			s.setReadyOrDegraded(nil)
+		}
+	case draining:
+		s.transition(Draining, replaceReason(commanded, request)+"; its calls end first", nil)
+		if before != draining {
+			waitCtx, cancel := context.WithCancel(ctx)
+			ended := make(chan struct{})
+			d.cancel, d.callsEnded = cancel, ended
+			run(func() { s.awaitCalls(waitCtx, ended) })
+		}
+	case kept:
+		s.keep(request.Reason, before == draining)
+	case verifying:
+		if before != verifying {
+			s.transition(Drained, "in use again as soon as it answers a completion", nil)
+			verifyCtx, cancel := context.WithTimeout(ctx, s.spec.StallTimeout)
+			result := make(chan error, 1)
+			d.cancel, d.verified = cancel, result
+			run(func() { result <- probe.Complete(verifyCtx) })
+		}
+	case ending:
+		if failure != nil && goalOf(commanded, request) == goalUse {
+			return &Exit{Class: Hung, Cause: "it was to be used again, and did not answer a completion: " + failure.Error()}
+		}
+		return replacedExit(commanded, request)
+	}
+	return nil
+}
+
+// keep takes a process out of use that stays. Calls that have had their time, and no
+// answer yet, move elsewhere.
+func (s *Server) keep(reason string, mayHaveCalls bool) {
+	exited := s.exited
+	if mayHaveCalls {
+		s.exited = make(chan struct{})
+	}
+	s.transition(Drained, reason, func(n *Snapshot) { n.Exited = s.exited })
+	if mayHaveCalls {
+		close(exited)
+	}
+}
+
+// replacedExit is the exit of a process that is stopped because of a command or a
+// drain.
+func replacedExit(c command, d *DrainOptions) *Exit {
+	if c.replace || d == nil {
+		return &Exit{Class: Replaced, Cause: c.reason()}
+	}
+	return &Exit{Class: Replaced, Cause: d.Reason}
+}
+
+// replaceReason returns why a process is drained.
+func replaceReason(c command, d *DrainOptions) string {
+	if d != nil {
+		return d.Reason
+	}
+	return c.reason()
+}
+
+const (
+	drainTimeout      = 10 * time.Minute
+	callsPollInterval = 50 * time.Millisecond
+)
+
+// awaitCalls closes ended when the server has no calls any more, or when they have
+// had the time that they were given. It has to find no calls twice in a row: one may
+// be on its way from the router, which chose the server just before it began to drain.
+func (s *Server) awaitCalls(ctx context.Context, ended chan<- struct{}) {
+	tick := time.NewTicker(callsPollInterval)
+	defer tick.Stop()
+	began := time.Now()
+	for idle := 0; idle < 2 && time.Now().Before(s.commands.drainDeadline(began)); {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		idle++
+		if s.spec.Traffic().Calls > 0 {
+			idle = 0
+		}
+	}
+	close(ended)
+}
+
+// drainDeadline returns until when the calls may run of a server that has been
+// draining since began.
+func (b *commandBox) drainDeadline(began time.Time) time.Time {
+	if d := b.drainRequest(); d != nil && !d.Until.IsZero() {
+		return d.Until
+	}
+	return began.Add(drainTimeout)
+}

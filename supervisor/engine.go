@@ -1,0 +1,101 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// Engine is what has to be known about one kind of program that serves models, so
+// that a Server can run it: how to start it, how to ask it for its condition, and
+// what its output means. Package llamacpp implements it for llama-server and is the
+// example to follow for another engine; cmd/internal/daemon chooses the Engine of
+// each Server.
+//
+// An Engine is immutable and may be used from several goroutines. It decides
+// nothing about a process's life: no method starts, stops or restarts a server.
+type Engine interface {
+	// Command returns what to start for a Spec, and where it will listen. It may run
+	// the program to find out what its build supports, until ctx ends. An error counts
+	// as a failed start: one that wraps fs.ErrNotExist or fs.ErrPermission says that
+	// the program is missing, a *process.CommandError that it cannot run.
+	Command(ctx context.Context, spec Spec) (Command, error)
+
+	// Probe returns the means to ask the process at an endpoint for its condition,
+	// with connections of its own. timeout bounds each question but a completion.
+	Probe(at Endpoint, timeout time.Duration) Probe
+
+	// Classify finds in the last lines of a process why it ended, and what an operator
+	// can do. Where exit.Class is set, it adds only the advice. A process that has
+	// Served may have printed what callers sent: only lines that callers cannot
+	// forge may decide its class.
+	Classify(exit Exit) Diagnosis
+
+	// LogLine returns what llmsup's log may have of a line of output, and at which
+	// level; ok is false if it may have nothing. serving says that the server was
+	// taking calls: the line may then quote a prompt, which must never reach the log.
+	LogLine(line string, serving bool) (text string, level zerolog.Level, ok bool)
+
+	// Capabilities returns what a server that is started with these arguments of the
+	// user's can do. The daemon passes it on to the router.
+	Capabilities(args []string) Capabilities
+}
+
+// Command is how to start one process.
+type Command struct {
+	Path     string
+	Args     []string
+	Env      []string // complete, as os/exec takes it
+	Endpoint Endpoint // where the process will listen
+}
+
+// Probe asks one process for its condition. Its methods may be called from several
+// goroutines.
+type Probe interface {
+	// Loaded returns nil if the model is loaded, ErrLoading if it is not yet, and
+	// another error if the program does not answer.
+	Loaded(context.Context) error
+	// Complete asks for a completion of one token, and returns nil if one came back.
+	// Only ctx bounds it: the first one after a load may have to warm up a GPU.
+	Complete(context.Context) error
+	// Properties returns what the program reports about itself once it is loaded.
+	Properties(context.Context) (Properties, error)
+	// Sample returns evidence of whether the program is alive.
+	Sample(context.Context) Sample
+}
+
+// ErrLoading is returned by Probe.Loaded while the model is loading.
+var ErrLoading = errors.New("the model is still loading")
+
+// Properties is what a program reports about itself once its model is loaded. A
+// value that it does not report is 0.
+type Properties struct {
+	Slots   int // calls that it works on at the same time
+	CtxSize int // tokens a slot
+}
+
+// Sample is one reading of a running program's condition.
+type Sample struct {
+	HTTPAnswers   bool    // its HTTP server answers, and says that the model is loaded
+	EngineAnswers bool    // the part that generates answers does, too
+	Work          float64 // a sum of its own counters; it changes with every bit of work
+	WorkKnown     bool    // it reported all of these counters
+	Failure       string  // what it fails to answer, for a message; "" if it answers everything
+}
+
+// Diagnosis is why a process ended.
+type Diagnosis struct {
+	Class  Class  // "" = no line of its output explains the end
+	Cause  string // the line that explains it, or the last line about an error; may be ""
+	Advice string // what an operator can do; may be ""
+}
+
+// Capabilities is what the router has to know about an engine.
+type Capabilities struct {
+	Program string // its name, for messages
+	// CompleteStreams says that a streamed answer contains all that a whole answer to
+	// the same request would, so that the router may stream instead.
+	CompleteStreams bool
+}

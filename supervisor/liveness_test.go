@@ -1,0 +1,45 @@
+package supervisor
+
+import (
+	"testing"
+	"time"
+)
+
+func TestSignsOfLife(t *testing.T) {
+	start := time.Unix(1000, 0)
+	busy := liveness{
+		Sample: Sample{HTTPAnswers: true, EngineAnswers: true, Work: 50, WorkKnown: true},
+		at:     start, calls: 4, bytes: 100, cpu: time.Minute,
+	}
+	for name, tc := range map[string]struct {
+		edit func(*liveness) // what has changed 2 s later
+		want bool
+	}{
+		"idle and answering":          {func(v *liveness) { v.calls = 0 }, true},
+		"idle, HTTP does not answer":  {func(v *liveness) { v.calls, v.HTTPAnswers = 0, false }, false},
+		"idle, engine hangs":          {func(v *liveness) { v.calls, v.EngineAnswers = 0, false }, false},
+		"idle, silent, spinning":      {func(v *liveness) { v.calls, v.HTTPAnswers, v.cpu = 0, false, v.cpu+2*time.Second }, false},
+		"busy, output":                {func(v *liveness) { v.bytes++ }, true},
+		"busy, counters":              {func(v *liveness) { v.Work++ }, true},
+		"busy, output, engine hangs":  {func(v *liveness) { v.bytes++; v.EngineAnswers = false }, true},
+		"busy, nothing":               {func(*liveness) {}, false},
+		"stopped":                     {func(v *liveness) { v.HTTPAnswers, v.EngineAnswers, v.WorkKnown, v.Work = false, false, false, 0 }, false},
+		"busy, engine hangs":          {func(v *liveness) { v.EngineAnswers, v.WorkKnown, v.Work = false, false, 20 }, false},
+		"stuck, and spinning":         {func(v *liveness) { v.EngineAnswers, v.cpu = false, v.cpu+4*time.Second }, false},
+		"a prompt on the CPU":         {func(v *liveness) { v.cpu += 3 * time.Second }, true},
+		"a prompt on one slow thread": {func(v *liveness) { v.cpu += time.Second }, true},
+		"CPU of the probes alone":     {func(v *liveness) { v.cpu += 50 * time.Millisecond }, false},
+		"a thread spins on the GPU":   {func(v *liveness) { v.usesGPU = true; v.cpu += 2 * time.Second }, false},
+		"half of it runs on the CPU":  {func(v *liveness) { v.usesGPU = true; v.cpu += 8 * time.Second }, true},
+		"restarted counters are work": {func(v *liveness) { v.Work = 0 }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			now := busy
+			now.at = start.Add(2 * time.Second)
+			tc.edit(&now)
+			if got := now.alive(busy); got != tc.want {
+				t.Errorf("alive: %t, want %t (%s)", got, tc.want, now.describe())
+			}
+		})
+	}
+}

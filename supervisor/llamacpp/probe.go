@@ -1,0 +1,179 @@
+package llamacpp
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/supervisor"
+)
+
+const (
+	dialTimeout = 2 * time.Second
+	// maxAnswer bounds what is read of an answer, in bytes. /props includes the chat
+	// template, which is some 10 KiB in real models.
+	maxAnswer = 1 << 20
+)
+
+// probe asks one llama-server for its condition, on connections of its own, so that
+// neither users' calls nor their connection pool can delay it.
+type probe struct {
+	client  *http.Client
+	key     string
+	timeout time.Duration // of one question, but for a completion
+}
+
+// Probe implements supervisor.Engine.
+func (Engine) Probe(at supervisor.Endpoint, timeout time.Duration) supervisor.Probe {
+	return newProbe(at, timeout)
+}
+
+func newProbe(at supervisor.Endpoint, timeout time.Duration) *probe {
+	dialer := &net.Dialer{Timeout: dialTimeout}
+	return &probe{
+		key: at.Key, timeout: timeout,
+		client: &http.Client{
+			Transport: &http.Transport{
+				DisableKeepAlives: true,
+				DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+					return dialer.DialContext(ctx, at.Network, at.Address)
+				},
+			},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}
+}
+
+// Loaded implements supervisor.Probe.
+func (p *probe) Loaded(ctx context.Context) error {
+	status, _, err := p.get(ctx, "/health")
+	switch {
+	case err != nil:
+		return err
+	case status == http.StatusServiceUnavailable:
+		return supervisor.ErrLoading
+	case status != http.StatusOK:
+		return fmt.Errorf("/health answered %d", status)
+	}
+	return nil
+}
+
+// Properties implements supervisor.Probe.
+func (p *probe) Properties(ctx context.Context) (supervisor.Properties, error) {
+	status, body, err := p.get(ctx, "/props")
+	if err != nil {
+		return supervisor.Properties{}, err
+	}
+	if status != http.StatusOK {
+		return supervisor.Properties{}, fmt.Errorf("/props answered %d", status)
+	}
+	var answer struct {
+		TotalSlots int `json:"total_slots"`
+		Defaults   struct {
+			NCtx int `json:"n_ctx"`
+		} `json:"default_generation_settings"`
+	}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return supervisor.Properties{}, fmt.Errorf("read /props: %w", err)
+	}
+	return supervisor.Properties{Slots: answer.TotalSlots, CtxSize: answer.Defaults.NCtx}, nil
+}
+
+// Complete implements supervisor.Probe. A server that was started for embeddings
+// answers that it generates nothing (501), which is an answer as well.
+func (p *probe) Complete(ctx context.Context) error {
+	const oneToken = `{"prompt":"1","n_predict":1,"cache_prompt":false}`
+	status, _, err := p.do(ctx, http.MethodPost, "/completion", oneToken)
+	if err == nil && status != http.StatusOK && status != http.StatusNotImplemented {
+		err = fmt.Errorf("/completion answered %d", status)
+	}
+	return err
+}
+
+// Sample implements supervisor.Probe. It asks three questions at the same time, so
+// that one that hangs costs no more than its own timeout.
+func (p *probe) Sample(ctx context.Context) supervisor.Sample {
+	var s supervisor.Sample
+	var finished, inSlots float64
+	var counted bool
+	var group sync.WaitGroup
+	group.Go(func() { s.HTTPAnswers = p.Loaded(ctx) == nil })
+	group.Go(func() { s.EngineAnswers, inSlots = p.slots(ctx) })
+	group.Go(func() { finished, counted = p.counters(ctx) })
+	group.Wait()
+	s.Work, s.WorkKnown = finished+inSlots, counted && s.EngineAnswers
+	switch {
+	case !s.HTTPAnswers:
+		s.Failure = "it does not answer /health"
+	case !s.EngineAnswers:
+		s.Failure = "it answers /health but not /slots"
+	}
+	return s
+}
+
+// slots asks llama-server's task queue, which /health bypasses. The answer also
+// counts the work on calls that have not ended. A build that has the endpoint
+// switched off (501) cannot be asked.
+func (p *probe) slots(ctx context.Context) (answered bool, work float64) {
+	status, body, err := p.get(ctx, "/slots")
+	if err != nil || status != http.StatusOK {
+		return err == nil && status == http.StatusNotImplemented, 0
+	}
+	gjson.ParseBytes(body).ForEach(func(_, slot gjson.Result) bool {
+		work += slot.Get("n_prompt_tokens_processed").Float()
+		next := slot.Get("next_token")
+		work += next.Get("0.n_decoded").Float() + next.Get("n_decoded").Float() // a list in newer builds
+		return true
+	})
+	return true, work
+}
+
+// workCounters are the counters of /metrics that grow with llama-server's work.
+var workCounters = []string{"llamacpp:prompt_tokens_total ", "llamacpp:tokens_predicted_total ", "llamacpp:n_decode_total "}
+
+// counters returns the sum of the workCounters.
+func (p *probe) counters(ctx context.Context) (work float64, answered bool) {
+	status, body, err := p.get(ctx, "/metrics")
+	if err != nil || status != http.StatusOK {
+		return 0, err == nil && status == http.StatusNotImplemented
+	}
+	for line := range strings.Lines(string(body)) {
+		for _, name := range workCounters {
+			if value, ok := strings.CutPrefix(line, name); ok {
+				n, _ := strconv.ParseFloat(strings.TrimSpace(value), 64)
+				work += n
+			}
+		}
+	}
+	return work, true
+}
+
+func (p *probe) get(ctx context.Context, path string) (status int, body []byte, err error) {
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	return p.do(ctx, http.MethodGet, path, "")
+}
+
+func (p *probe) do(ctx context.Context, method, path, body string) (status int, answer []byte, err error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://llama-server"+path, strings.NewReader(body))
+	if err != nil {
+		return 0, nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+p.key)
+	resp, err := p.client.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	answer, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	return resp.StatusCode, answer, err
+}

@@ -1,0 +1,96 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/procfs"
+	"golang.org/x/sys/unix"
+)
+
+// ErrForeignListener says that another process than the expected one listens at
+// an address.
+var ErrForeignListener = errors.New("another process is listening on this address")
+
+// dialTimeout bounds the connection to a UNIX socket that VerifyListener checks.
+const dialTimeout = 2 * time.Second
+
+// VerifyListener verifies that a process, or one of the group that it leads,
+// listens at an address: any other process there would receive users' prompts.
+// network is "unix" or "tcp". direct is false when another one of the group
+// listens, as below a wrapper script.
+func VerifyListener(ctx context.Context, network, address string, pid int) (direct bool, err error) {
+	if network == "unix" {
+		return verifyPeer(ctx, address, pid)
+	}
+	_, portText, err := net.SplitHostPort(address)
+	if err != nil {
+		return false, err
+	}
+	port, err := strconv.ParseUint(portText, 10, 16)
+	if err != nil {
+		return false, err
+	}
+	inode, listening := listenerInode(port)
+	if listening {
+		socket := fmt.Sprintf("socket:[%d]", inode)
+		for _, member := range Group(pid) {
+			if slices.Contains(openFiles(member), socket) {
+				return member == pid, nil
+			}
+		}
+	}
+	return false, fmt.Errorf("%w: %s", ErrForeignListener, address)
+}
+
+// verifyPeer asks the kernel which process is at the other end of a connection
+// (SO_PEERCRED, unix(7)).
+func verifyPeer(ctx context.Context, path string, pid int) (direct bool, err error) {
+	conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "unix", path)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close()
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return false, err
+	}
+	var peer *unix.Ucred
+	var peerErr error
+	if err := raw.Control(func(fd uintptr) { peer, peerErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
+		return false, err
+	}
+	if peerErr != nil {
+		return false, peerErr
+	}
+	listener := int(peer.Pid)
+	if listener != pid && groupOf(listener) != pid {
+		return false, fmt.Errorf("%w: pid %d at %s", ErrForeignListener, listener, path)
+	}
+	return listener == pid, nil
+}
+
+// listenerInode returns the inode of the TCP socket that listens on a loopback
+// port of IPv4.
+func listenerInode(port uint64) (inode uint64, listening bool) {
+	const stateListen = 0x0A
+	self, err := procfs.NewDefaultFS()
+	if err != nil {
+		return 0, false
+	}
+	sockets, err := self.NetTCP()
+	if err != nil {
+		return 0, false
+	}
+	for _, s := range sockets {
+		if s.St == stateListen && s.LocalPort == port && (s.LocalAddr.IsUnspecified() || s.LocalAddr.Equal(net.IPv4(127, 0, 0, 1))) {
+			return s.Inode, true
+		}
+	}
+	return 0, false
+}

@@ -1,0 +1,162 @@
+package process
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"github.com/prometheus/procfs"
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+)
+
+// pidFile is what a server's folder says about the process that runs for it, so
+// that the next llmsup can kill one that outlived the last. A pid alone does not
+// identify a process, because the kernel reuses it; pid, start time and boot
+// together do.
+type pidFile struct {
+	PID       int    `json:"pid"`        // of the process, and of its group
+	StartTime uint64 `json:"start_time"` // in clock ticks since boot
+	BootID    string `json:"boot_id"`
+	Token     string `json:"mark"` // in the environment of the whole group
+}
+
+const (
+	pidFileName = "process.json"
+	// TokenVariable is the environment variable that holds the token. Processes
+	// inherit it, so llmsup recognises those that a wrapper script started.
+	TokenVariable = "LLMSUP_CHILD"
+)
+
+// WritePIDFile writes the pid file of a process that was just started with token
+// in its environment.
+func WritePIDFile(dir string, pid int, token string) error {
+	return pidFile{PID: pid, StartTime: startTime(pid), BootID: bootID(), Token: token}.write(dir)
+}
+
+func (f pidFile) write(dir string) error {
+	raw, err := json.Marshal(f)
+	if err != nil {
+		return err
+	}
+	return renameio.WriteFile(filepath.Join(dir, pidFileName), raw, 0o600)
+}
+
+// RemovePIDFile removes the pid file of a process that has ended.
+func RemovePIDFile(dir string) { _ = os.Remove(filepath.Join(dir, pidFileName)) }
+
+// killTimeout is how long a killed process may take to end. Releasing gigabytes
+// of memory takes the kernel a while.
+const killTimeout = 10 * time.Second
+
+// KillOrphans kills what an earlier llmsup has left running, including processes
+// of servers that are no longer configured: dir has a folder for each server. The
+// daemon calls it once it has locked the state directory, before it starts any server.
+func KillOrphans(dir string, log zerolog.Logger) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		log.Error().Err(err).Msg("cannot look for processes that an earlier llmsup may have left running; check with ps, and kill them")
+	}
+	for _, entry := range entries {
+		killed, err := killOrphan(filepath.Join(dir, entry.Name()))
+		if err != nil {
+			log.Error().Err(err).Str("server", entry.Name()).Msg("cannot kill a process that an earlier llmsup left running; it may hold VRAM")
+		}
+		if killed > 0 {
+			log.Warn().Int("processes", killed).Str("server", entry.Name()).Msg("killed the server that an earlier llmsup left running")
+		}
+	}
+}
+
+// killOrphan kills the group that the pid file in a folder names, and nothing
+// else, and returns how many processes it killed. The caller holds the lock on
+// the state directory, so no running llmsup owns the pid file.
+func killOrphan(dir string) (killed int, err error) {
+	raw, err := os.ReadFile(filepath.Join(dir, pidFileName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer RemovePIDFile(dir)
+	var f pidFile
+	if json.Unmarshal(raw, &f) != nil || f.PID <= 1 || f.BootID != bootID() {
+		return 0, nil // of an earlier boot, or not written by llmsup
+	}
+	for _, pid := range Group(f.PID) {
+		ended, err := f.kill(pid)
+		if err != nil {
+			return killed, fmt.Errorf("kill orphaned process %d: %w", pid, err)
+		}
+		if ended {
+			killed++
+		}
+	}
+	return killed, nil
+}
+
+// kill kills a process if the pid file identifies it, and waits until it has
+// ended. It opens the pidfd before it checks, so that the signal cannot reach
+// another process that got the same pid in between.
+func (f pidFile) kill(pid int) (ended bool, err error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return false, nil //nolint:nilerr // there is no such process
+	}
+	defer unix.Close(fd)
+	if !f.owns(pid) {
+		return false, nil
+	}
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return false, err
+	}
+	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	for deadline := time.Now().Add(killTimeout); time.Now().Before(deadline); {
+		n, err := unix.Poll(poll, 100)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return false, err
+		}
+		if n > 0 {
+			return true, nil
+		}
+	}
+	return false, fmt.Errorf("it has not ended %s after SIGKILL", killTimeout)
+}
+
+// owns reports whether a process is the one that the pid file describes, or one of
+// its group with the token in its environment.
+func (f pidFile) owns(pid int) bool {
+	if pid == f.PID && f.StartTime != 0 && startTime(pid) == f.StartTime {
+		return true
+	}
+	if f.Token == "" {
+		return false
+	}
+	p, err := procfs.NewProc(pid)
+	if err != nil {
+		return false
+	}
+	environ, err := p.Environ()
+	return err == nil && slices.Contains(environ, TokenVariable+"="+f.Token)
+}
+
+// startTime returns when a process was started, in clock ticks since boot; 0 =
+// there is no such process.
+func startTime(pid int) uint64 { return stat(pid).Starttime }
+
+// bootID identifies the present boot of the machine. procfs does not have it.
+func bootID() string {
+	raw, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(raw))
+}
