@@ -144,7 +144,7 @@ func (s *Server) startProcess(ctx context.Context, out io.Writer) (child, Endpoi
 		return nil, Endpoint{}, err
 	}
 	token := rand.Text()
-	p, err := process.Start(command.Path, command.Args, append(command.Env, process.TokenVariable+"="+token), out)
+	p, err := process.Start(command.Path, command.Args, append(command.Env, process.ChildVariable+"="+token), out)
 	if err != nil {
 		return nil, Endpoint{}, err
 	}

@@ -142,7 +142,7 @@ func staysBusy(t *testing.T, binary string, stall, busy time.Duration) {
 	t.Helper()
 	var calls atomic.Int64
 	s, _ := run(t, supervisor.Spec{
-		Binary: binary, Model: demotest.Slow(t), StallTimeout: stall, StopGrace: time.Millisecond,
+		Binary: binary, Model: demotest.Slow(t), CtxSize: 8192, StallTimeout: stall, StopGrace: time.Millisecond,
 		Args:    []string{"--threads", "1", "-np", "4", "-b", "2048", "-ub", "2048"},
 		Traffic: func() supervisor.Traffic { return supervisor.Traffic{Waiting: int(calls.Load())} }, // the router has had no byte of them
 	})

@@ -91,8 +91,8 @@ func (p *probe) Properties(ctx context.Context) (supervisor.Properties, error) {
 // Complete implements supervisor.Probe. A server that was started for embeddings
 // answers that it generates nothing (501), which is an answer as well.
 func (p *probe) Complete(ctx context.Context) error {
-	const oneToken = `{"prompt":"1","n_predict":1,"cache_prompt":false}`
-	status, _, err := p.do(ctx, http.MethodPost, "/completion", oneToken)
+	const completion = `{"prompt":"1","n_predict":1,"cache_prompt":false}`
+	status, _, err := p.do(ctx, http.MethodPost, "/completion", completion)
 	if err == nil && status != http.StatusOK && status != http.StatusNotImplemented {
 		err = fmt.Errorf("/completion answered %d", status)
 	}

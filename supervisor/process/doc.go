@@ -11,6 +11,7 @@
 // anything, does not know which program it runs, and kills no process that is not
 // of llmsup's making.
 //
-// /proc is read with github.com/prometheus/procfs. A figure that cannot be read is
+// /proc is read with github.com/prometheus/procfs where it has a parser; elsewhere a
+// comment says so. A figure that cannot be read is
 // zero: no decision rests on one of them alone.
 package process

@@ -30,9 +30,9 @@ type pidFile struct {
 
 const (
 	pidFileName = "process.json"
-	// TokenVariable is the environment variable that holds the token. Processes
+	// ChildVariable is the environment variable that holds the token. Processes
 	// inherit it, so llmsup recognises those that a wrapper script started.
-	TokenVariable = "LLMSUP_CHILD"
+	ChildVariable = "LLMSUP_CHILD"
 )
 
 // WritePIDFile writes the pid file of a process that was just started with token
@@ -145,7 +145,7 @@ func (f pidFile) owns(pid int) bool {
 		return false
 	}
 	environ, err := p.Environ()
-	return err == nil && slices.Contains(environ, TokenVariable+"="+f.Token)
+	return err == nil && slices.Contains(environ, ChildVariable+"="+f.Token)
 }
 
 // startTime returns when a process was started, in clock ticks since boot; 0 =

@@ -68,7 +68,7 @@ func cmdInternalImports(tree []source) []string {
 // layers are all packages, from the bottom up. A package imports only from the layers
 // below its own.
 var layers = [][]string{
-	{"router/usd", "models", "models/gguf", "models/demo", "gpu", "systemd", "cmd/internal/graceful"},
+	{"router/usd", "models", "models/gguf", "models/demo", "gpu", "systemd", "supervisor/process", "supervisor/output", "cmd/internal/graceful"},
 	{"models/vram", "router/price", "router/budget", "router/ledger", "supervisor"},
 	{"router/wire", "supervisor/llamacpp"},
 	{"router/access", "router/request", "router/resume"},

@@ -20,7 +20,6 @@ var largePackages = map[string]string{
 	"cmd/llmsup":    "it has one file per command",
 	"router":        "its backends and its accounting are about to become packages",
 	"router/ledger": "it is about to be split",
-	"supervisor":    "llama-server's own details are about to become a package",
 }
 
 // largeInterfaces may have more methods, each for a reason; the keys are as in
