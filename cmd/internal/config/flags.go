@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/supervisor/llamacpp"
 )
 
 // Flags are start's flags about servers, or their environment variables. Nil and zero
@@ -20,7 +21,7 @@ type Flags struct {
 // Apply adds the server that flags define. The other flags override the file's settings:
 // those of that server or, without one, those of every server.
 func (c *Config) Apply(f Flags) error {
-	if err := CheckArgs(f.Args); err != nil {
+	if err := llamacpp.CheckArgs(f.Args); err != nil {
 		return err
 	}
 	if f.Demo || f.Model != "" {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/supervisor/llamacpp"
 )
 
 // validName matches names of servers and upstreams, which become part of paths, headers
@@ -124,7 +125,7 @@ func (c *Config) validateServer(name string, s Server) error {
 	if !ValidDevices(s.GPU) {
 		return at("gpu", "%s is not a GPU; use an index or a UUID of nvidia-smi, several separated by commas, or none", QuoteSafe(s.GPU))
 	}
-	if err := CheckArgs(s.Args); err != nil {
+	if err := llamacpp.CheckArgs(s.Args); err != nil {
 		return at("args", "%w", err)
 	}
 	return nil

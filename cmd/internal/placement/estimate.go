@@ -3,7 +3,6 @@ package placement
 import (
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/llmsup/llmsup/models/gguf"
 	"github.com/llmsup/llmsup/models/vram"
@@ -31,7 +30,7 @@ func (w *Workload) estimate() {
 		need = vram.Estimate(h, run)
 		trained = int(h.Context)
 	}
-	if name := engineSettings(os.Environ()); name != "" {
+	if name := vram.EnvironmentSetting(os.Environ()); name != "" {
 		need.Unsure, need.Less = name+" is set", true
 	}
 	if need.Unsure != "" && need.Less {
@@ -40,22 +39,6 @@ func (w *Workload) estimate() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.estimated, w.need, w.trainedContext = signature, need, trained
-}
-
-// engineSettings returns a variable of the environment that changes how much VRAM
-// llama-server needs, and is not in its arguments; "" = there is none.
-func engineSettings(environ []string) string {
-	for _, entry := range environ {
-		name, value, _ := strings.Cut(entry, "=")
-		switch name {
-		case "LLAMA_ARG_THREADS", "LLAMA_ARG_THREADS_BATCH", "LLAMA_ARG_THREADS_HTTP": // of the CPU
-			continue
-		}
-		if strings.HasPrefix(name, "LLAMA_ARG_") && value != "" {
-			return name
-		}
-	}
-	return ""
 }
 
 // fileSignature changes when a file does.

@@ -1,10 +1,10 @@
-package placement
+package vram
 
 import "testing"
 
-// TestEngineSettings: which of llama-server's variables make the estimate of its VRAM
+// TestEnvironmentSetting: which of llama-server's variables make the estimate of its VRAM
 // unreliable.
-func TestEngineSettings(t *testing.T) {
+func TestEnvironmentSetting(t *testing.T) {
 	for name, tc := range map[string]struct {
 		environ []string
 		want    string
@@ -14,7 +14,7 @@ func TestEngineSettings(t *testing.T) {
 		"an empty one":     {[]string{"LLAMA_ARG_CTX_SIZE="}, ""},
 		"a larger context": {[]string{"LLAMA_ARG_THREADS=1", "LLAMA_ARG_CTX_SIZE=99999"}, "LLAMA_ARG_CTX_SIZE"},
 	} {
-		if got := engineSettings(tc.environ); got != tc.want {
+		if got := EnvironmentSetting(tc.environ); got != tc.want {
 			t.Errorf("%s: %q, want %q", name, got, tc.want)
 		}
 	}

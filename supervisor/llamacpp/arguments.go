@@ -1,4 +1,4 @@
-package config
+package llamacpp
 
 import (
 	"errors"
@@ -62,8 +62,9 @@ func CheckArgs(args []string) error {
 	return nil
 }
 
-// isPreset reports whether a flag selects a model that llama-server would download (--gpt-oss-20b-default, --fim-qwen-7b-default, and more with every
-// build). --spec-default is only a set of options.
+// isPreset reports whether a flag selects a model that llama-server would download
+// (--gpt-oss-20b-default, --fim-qwen-7b-default, and more with every build).
+// --spec-default is only a set of options.
 func isPreset(flag string) bool {
 	return strings.HasPrefix(flag, "--") && strings.HasSuffix(flag, "-default") && flag != "--spec-default"
 }
