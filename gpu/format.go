@@ -2,11 +2,10 @@ package gpu
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/prometheus/procfs"
 )
 
 // Size formats a number of bytes: 16.1 GiB, 180 MiB. go-humanize has no such format:
@@ -22,7 +21,11 @@ func Size(bytes uint64) string {
 // programOf names a process's program, as ps does; "" where it can't be seen, as
 // from within a container.
 func programOf(pid int) string {
-	raw, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "comm"))
+	p, err := procfs.NewProc(pid)
+	if err != nil {
+		return ""
+	}
+	name, err := p.Comm()
 	if err != nil {
 		return ""
 	}
@@ -31,7 +34,7 @@ func programOf(pid int) string {
 			return '?'
 		}
 		return r
-	}, strings.TrimSpace(string(raw)))
+	}, name)
 }
 
 // xidName says what the better known errors are about.
