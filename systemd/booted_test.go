@@ -400,7 +400,7 @@ func (s *service) operators() {
 		if status, out := as("olga", append([]string{"llmsup"}, args...)...); status != 0 {
 			s.t.Errorf("llmsup %s of an operator: exit %d, %s", args[0], status, out)
 		}
-		if status, out := as("nobody", append([]string{"llmsup"}, args...)...); status != 3 || !strings.Contains(out, "this user may not open /run/llmsup/control.sock") {
+		if status, out := as("nobody", append([]string{"llmsup"}, args...)...); status != 3 || !strings.Contains(out, "this user has no access to /run/llmsup/control.sock") {
 			s.t.Errorf("llmsup %s of nobody: exit %d, %s", args[0], status, out)
 		}
 	}

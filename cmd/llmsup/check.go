@@ -225,7 +225,7 @@ func (f *findings) daemonResources(ctx context.Context, cfg *config.Config) (run
 	switch err := control.CheckStateDir(cfg.StateDir); {
 	case err == nil:
 		f.ok("state: %s is writable", cfg.StateDir)
-	case running != nil && errors.Is(err, control.ErrHeld):
+	case running != nil && errors.Is(err, control.ErrLocked):
 		f.ok("state: %s is in use by a running llmsup", cfg.StateDir)
 	default:
 		f.fail(err)

@@ -46,7 +46,7 @@ func drainCommand() *cli.Command {
 				return show.finish(client.Resume(c.Context, how.Servers, show.step), "the servers are still starting")
 			}
 			err = client.Drain(c.Context, how, show.step)
-			var stranded control.StrandedError
+			var stranded control.NoFallbackError
 			if errors.As(err, &stranded) && isTerminal(os.Stdin) && isTerminal(os.Stderr) && confirmed(c.Context, err.Error()+". Drain anyway? [y/N] ") {
 				how.Yes = true
 				err = client.Drain(c.Context, how, show.step)

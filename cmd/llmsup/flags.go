@@ -78,7 +78,7 @@ func controlSocket(c *cli.Context) string {
 func daemonClient(c *cli.Context) *control.Client {
 	client := control.NewClient(controlSocket(c))
 	client.Version = version
-	client.Other = func(daemon string) {
+	client.OnVersionMismatch = func(daemon string) {
 		fmt.Fprintf(os.Stderr, "llmsup: this is llmsup %s, and the daemon is %s; if something does not work, restart the daemon\n", version, printable(cmp.Or(daemon, "an older one")))
 	}
 	return client

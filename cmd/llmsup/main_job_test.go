@@ -229,7 +229,7 @@ func TestSecondDaemon(t *testing.T) {
 		},
 		"control socket": {
 			[]string{"--state-dir", shortDir(t), "--control-socket", in.state + "/c.sock", "--listen", "127.0.0.1:0"},
-			"llmsup (pid " + itoa(in.cmd.Process.Pid) + ") answers there; stop it, or pass another path with --control-socket",
+			"llmsup (pid " + itoa(in.cmd.Process.Pid) + ") listens there; stop it, or pass another path with --control-socket",
 		},
 		"port": {
 			[]string{"--state-dir", shortDir(t), "--control-socket", shortDir(t) + "/c.sock", "--listen", strings.TrimPrefix(in.url, "http://")},

@@ -17,28 +17,27 @@ import (
 	"time"
 )
 
-// ErrNoDaemon says that nobody answers at the control socket.
+// ErrNoDaemon means that no daemon answers at the control socket.
 var ErrNoDaemon = errors.New("no daemon")
 
 const (
-	// answerTimeout bounds one question to the daemon. It answers from memory, at
-	// once unless the machine is overloaded.
+	// answerTimeout limits a request. The daemon answers from memory, at once unless the
+	// machine is overloaded.
 	answerTimeout = 10 * time.Second
 	reloadTimeout = time.Minute
 )
 
-// Client asks the daemon behind a control socket.
+// Client sends requests to the daemon at a control socket.
 type Client struct {
 	path string
 	http *http.Client
 
-	// Other is called once when the daemon is of another version than this one.
-	Version string
-	Other   func(daemon string)
-	asked   sync.Once
+	Version           string              // of this command
+	OnVersionMismatch func(daemon string) // called once if the daemon has another version
+	mismatch          sync.Once
 }
 
-// NewClient makes a client. Nothing is dialled yet.
+// NewClient returns a client. It does not connect yet.
 func NewClient(path string) *Client {
 	return &Client{path: path, http: &http.Client{
 		Transport: &http.Transport{
@@ -50,7 +49,7 @@ func NewClient(path string) *Client {
 	}}
 }
 
-// Status returns what the daemon says of itself.
+// Status returns the daemon's status.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	return get[Status](ctx, c, "/v1/status")
 }
@@ -60,8 +59,8 @@ func (c *Client) Route(ctx context.Context, model string) (RouteAnswer, error) {
 	return get[RouteAnswer](ctx, c, "/v1/route?"+url.Values{"model": {model}}.Encode())
 }
 
-// Logs hands on the last lines that servers printed and, to follow, the later ones
-// until ctx ends.
+// Logs emits the last lines that servers printed and, if it follows, the later ones until
+// ctx ends.
 func (c *Client) Logs(ctx context.Context, q LogsRequest, emit func(LogLine) error) error {
 	query := url.Values{"n": {strconv.Itoa(q.Lines)}, "follow": {strconv.FormatBool(q.Follow)}, "server": q.Servers}
 	resp, err := c.open(ctx, http.MethodGet, "/v1/logs?"+query.Encode())
@@ -69,28 +68,28 @@ func (c *Client) Logs(ctx context.Context, q LogsRequest, emit func(LogLine) err
 		return err
 	}
 	defer resp.Body.Close()
-	return each(ctx, c, resp.Body, emit)
+	return decodeLines(ctx, c, resp.Body, emit)
 }
 
-// Reload has the daemon read its configuration anew, and returns what has
-// changed. It has to read the models' files as well, which may take a while.
+// Reload makes the daemon reload its configuration, and returns what has changed. It also
+// reads the models' files, which may take a while.
 func (c *Client) Reload(ctx context.Context) (changes []string, err error) {
-	answer, err := ask[Reloaded](ctx, c, http.MethodPost, "/v1/reload", nil, reloadTimeout)
+	answer, err := request[Reloaded](ctx, c, http.MethodPost, "/v1/reload", nil, reloadTimeout)
 	return answer.Changes, err
 }
 
-// Restart replaces the processes of servers; none = all. It returns once that has
-// begun: Status shows how it goes.
+// Restart replaces the processes of servers; none = all. It returns once the replacement
+// has begun; Status shows its progress.
 func (c *Client) Restart(ctx context.Context, servers []string) (Restarting, error) {
 	body, err := json.Marshal(ServersRequest{servers})
 	if err != nil {
 		return Restarting{}, err
 	}
-	return ask[Restarting](ctx, c, http.MethodPost, "/v1/restart", body, answerTimeout)
+	return request[Restarting](ctx, c, http.MethodPost, "/v1/restart", body, answerTimeout)
 }
 
-// Drain takes servers out of use and hands on each step until that is done. When ctx
-// ends, the drain goes on. A StrandedError says that nothing was done.
+// Drain takes servers out of use and emits each step until they are. The drain continues
+// if ctx ends. After a NoFallbackError nothing has changed.
 func (c *Client) Drain(ctx context.Context, how DrainRequest, emit func(Step) error) error {
 	body, err := json.Marshal(how)
 	if err != nil {
@@ -99,7 +98,7 @@ func (c *Client) Drain(ctx context.Context, how DrainRequest, emit func(Step) er
 	return c.steps(ctx, "/v1/drain", body, emit)
 }
 
-// Resume takes servers into use again, none = all, and hands on each step.
+// Resume takes servers into use again, none = all, and emits each step.
 func (c *Client) Resume(ctx context.Context, servers []string, emit func(Step) error) error {
 	body, err := json.Marshal(ServersRequest{servers})
 	if err != nil {
@@ -114,11 +113,11 @@ func (c *Client) steps(ctx context.Context, path string, body []byte, emit func(
 		return err
 	}
 	defer resp.Body.Close()
-	return each(ctx, c, resp.Body, emit)
+	return decodeLines(ctx, c, resp.Body, emit)
 }
 
-// each hands on the JSON objects of an answer, one a line.
-func each[T any](ctx context.Context, c *Client, answer io.Reader, emit func(T) error) error {
+// decodeLines emits the JSON objects of an answer, one per line.
+func decodeLines[T any](ctx context.Context, c *Client, answer io.Reader, emit func(T) error) error {
 	for lines := json.NewDecoder(answer); ; {
 		var line T
 		switch err := lines.Decode(&line); {
@@ -127,7 +126,7 @@ func each[T any](ctx context.Context, c *Client, answer io.Reader, emit func(T) 
 		case err != nil && ctx.Err() != nil:
 			return ctx.Err()
 		case err != nil:
-			return fmt.Errorf("the daemon at %s broke its answer off: %w", c.path, err)
+			return fmt.Errorf("the connection to the daemon at %s was lost in the middle of its answer: %w", c.path, err)
 		}
 		if err := emit(line); err != nil {
 			return err
@@ -135,7 +134,7 @@ func each[T any](ctx context.Context, c *Client, answer io.Reader, emit func(T) 
 	}
 }
 
-// open asks for a path and returns the answer if it is a good one.
+// open requests a path and returns a successful response.
 func (c *Client) open(ctx context.Context, method, path string) (*http.Response, error) {
 	return c.send(ctx, method, path, nil)
 }
@@ -149,8 +148,8 @@ func (c *Client) send(ctx context.Context, method, path string, body []byte) (*h
 	if err != nil {
 		return nil, c.unreachable(err)
 	}
-	if daemon := resp.Header.Get(versionHeader); daemon != c.Version && c.Other != nil {
-		c.asked.Do(func() { c.Other(daemon) })
+	if daemon := resp.Header.Get(versionHeader); daemon != c.Version && c.OnVersionMismatch != nil {
+		c.mismatch.Do(func() { c.OnVersionMismatch(daemon) })
 	}
 	if resp.StatusCode == http.StatusOK {
 		return resp, nil
@@ -158,8 +157,8 @@ func (c *Client) send(ctx context.Context, method, path string, body []byte) (*h
 	defer resp.Body.Close()
 	var e errorBody
 	if json.NewDecoder(resp.Body).Decode(&e) == nil && e.Error != "" {
-		if len(e.Stranded) > 0 {
-			return nil, StrandedError{e.Stranded}
+		if len(e.NoFallback) > 0 {
+			return nil, NoFallbackError{e.NoFallback}
 		}
 		return nil, fmt.Errorf("the daemon at %s refused: %s", c.path, e.Error)
 	}
@@ -167,11 +166,11 @@ func (c *Client) send(ctx context.Context, method, path string, body []byte) (*h
 }
 
 func get[T any](ctx context.Context, c *Client, path string) (T, error) {
-	return ask[T](ctx, c, http.MethodGet, path, nil, answerTimeout)
+	return request[T](ctx, c, http.MethodGet, path, nil, answerTimeout)
 }
 
-func ask[T any](ctx context.Context, c *Client, method, path string, body []byte, patience time.Duration) (T, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+func request[T any](ctx context.Context, c *Client, method, path string, body []byte, timeout time.Duration) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var result T
 	resp, err := c.send(ctx, method, path, body)
@@ -181,36 +180,36 @@ func ask[T any](ctx context.Context, c *Client, method, path string, body []byte
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return result, fmt.Errorf("the daemon at %s broke its answer off: %w", c.path, err)
+		return result, fmt.Errorf("the connection to the daemon at %s was lost in the middle of its answer: %w", c.path, err)
 	}
 	if err := json.Unmarshal(answer, &result); err != nil {
-		return result, fmt.Errorf("the daemon at %s gave an answer of another form: %w; is it of another version?", c.path, err)
+		return result, fmt.Errorf("the daemon at %s sent an unexpected answer: %w; it may be another version of llmsup", c.path, err)
 	}
 	return result, nil
 }
 
-// noDaemonError carries a sentence and is ErrNoDaemon.
-type noDaemonError struct{ sentence string }
+// noDaemonError is ErrNoDaemon with a message for the user.
+type noDaemonError struct{ message string }
 
-func (e noDaemonError) Error() string        { return e.sentence }
-func (e noDaemonError) Is(target error) bool { return target == ErrNoDaemon } //nolint:errorlint // Is is where it is compared
+func (e noDaemonError) Error() string        { return e.message }
+func (e noDaemonError) Is(target error) bool { return target == ErrNoDaemon } //nolint:errorlint // this method is the comparison
 
 func (c *Client) unreachable(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTSOCK), errors.Is(err, syscall.ENOTDIR):
 		return noDaemonError{fmt.Sprintf("no llmsup answers at %s; start it with \"llmsup start --model FILE.gguf\", or pass its --control-socket", c.path)}
 	case errors.Is(err, fs.ErrPermission):
-		return noDaemonError{fmt.Sprintf("this user may not open %s; run the command as the user that llmsup runs as, or as root", c.path)}
+		return noDaemonError{fmt.Sprintf("this user has no access to %s; run the command as the user that llmsup runs as, or as root", c.path)}
 	case errors.Is(err, syscall.EINVAL):
-		return noDaemonError{fmt.Sprintf("%s is longer than a socket's path may be; pass another one with --control-socket", c.path)}
+		return noDaemonError{fmt.Sprintf("%s is too long for the path of a socket; pass a shorter one with --control-socket", c.path)}
 	}
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		return noDaemonError{fmt.Sprintf("llmsup at %s did not answer in time; the machine may be overloaded: try again, and look at llmsup's log if it stays so", c.path)}
+		return noDaemonError{fmt.Sprintf("llmsup at %s did not answer in time; the machine may be overloaded: try again, and check llmsup's log if that fails, too", c.path)}
 	}
-	return noDaemonError{fmt.Sprintf("what listens at %s does not answer as llmsup does (%s); look at its log, or end it and start it again", c.path, rootCause(err))}
+	return noDaemonError{fmt.Sprintf("the process that listens at %s does not answer as llmsup does (%s); check its log, or restart it", c.path, rootCause(err))}
 }
 
 func rootCause(err error) error {

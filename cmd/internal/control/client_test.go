@@ -35,7 +35,7 @@ func (source) Restart(servers []string) (Restarting, error) {
 
 func (source) Drain(_ context.Context, how DrainRequest, emit func(Step) error) error {
 	if !how.Yes {
-		return StrandedError{[]string{"local", "local/a"}}
+		return NoFallbackError{[]string{"local", "local/a"}}
 	}
 	if how.For > 0 {
 		return errors.New("no such thing")
@@ -143,7 +143,7 @@ func TestClientWithoutDaemon(t *testing.T) {
 	const start = `; start it with "llmsup start --model FILE.gguf", or pass its --control-socket`
 	for path, want := range map[string]string{
 		"none": start, "dead": start, "file": start, "file/x": start, "none/x": start,
-		strings.Repeat("x", 108): "is longer than a socket's path may be; pass another one with --control-socket",
+		strings.Repeat("x", 108): "is too long for the path of a socket; pass a shorter one with --control-socket",
 	} {
 		_, err := NewClient(filepath.Join(dir, path)).Status(t.Context())
 		if !errors.Is(err, ErrNoDaemon) || !strings.HasSuffix(err.Error(), want) {
@@ -152,7 +152,7 @@ func TestClientWithoutDaemon(t *testing.T) {
 	}
 	// Root may open every socket, so the kernel's word is taken as given.
 	err := NewClient("p").unreachable(&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EACCES)})
-	if !errors.Is(err, ErrNoDaemon) || !strings.Contains(err.Error(), "this user may not open p") {
+	if !errors.Is(err, ErrNoDaemon) || !strings.Contains(err.Error(), "this user has no access to p") {
 		t.Errorf("no permission: %v", err)
 	}
 	if err := NewClient("p").unreachable(fmt.Errorf("x: %w", io.EOF)); !errors.Is(err, ErrNoDaemon) || !strings.Contains(err.Error(), "does not answer as llmsup does (EOF)") {
@@ -171,11 +171,11 @@ func TestClientOfAnotherKind(t *testing.T) {
 		answer func(http.ResponseWriter)
 		want   string
 	}{
-		"refused":         {func(w http.ResponseWriter) { refuse(w, http.StatusTeapot, "no tea") }, "refused: no tea"},
+		"refused":         {func(w http.ResponseWriter) { reject(w, http.StatusTeapot, "no tea") }, "refused: no tea"},
 		"no reason":       {func(w http.ResponseWriter) { w.WriteHeader(http.StatusTeapot) }, "answered 418"},
-		"no JSON":         {func(w http.ResponseWriter) { fmt.Fprint(w, "<html>") }, "gave an answer of another form"},
-		"another type":    {func(w http.ResponseWriter) { fmt.Fprint(w, `{"version":1}`) }, "is it of another version?"},
-		"cut off":         {func(w http.ResponseWriter) { w.Header().Set("Content-Length", "9"); fmt.Fprint(w, "{") }, "broke its answer off"},
+		"no JSON":         {func(w http.ResponseWriter) { fmt.Fprint(w, "<html>") }, "sent an unexpected answer"},
+		"another type":    {func(w http.ResponseWriter) { fmt.Fprint(w, `{"version":1}`) }, "it may be another version of llmsup"},
+		"cut off":         {func(w http.ResponseWriter) { w.Header().Set("Content-Length", "9"); fmt.Fprint(w, "{") }, "was lost in the middle of its answer"},
 		"cut before that": {func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, "does not answer as llmsup does"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -209,8 +209,8 @@ func TestHandler(t *testing.T) {
 		"status":        {"GET", "/v1/status", "llmsup", "", 200, `"version":"v1"`},
 		"route":         {"GET", "/v1/route?model=a/b", "llmsup", "", 200, `"model":"a/b"`},
 		"no model":      {"GET", "/v1/route", "llmsup", "", 400, `{"error":"the query needs a model"}`},
-		"a change":      {"POST", "/v1/status", "llmsup", "", 404, `{"error":"this daemon knows no POST /v1/status; is it of another version?"}`},
-		"unknown":       {"GET", "/v2/status", "llmsup", "", 404, `{"error":"this daemon knows no GET /v2/status`},
+		"a change":      {"POST", "/v1/status", "llmsup", "", 404, `{"error":"this daemon has no POST /v1/status; it may be another version of llmsup"}`},
+		"unknown":       {"GET", "/v2/status", "llmsup", "", 404, `{"error":"this daemon has no GET /v2/status`},
 		"a web page":    {"GET", "/v1/status", "llmsup", "https://evil.example", 403, `{"error":`},
 		"a null origin": {"GET", "/v1/status", "llmsup", "null", 403, `{"error":`},
 		"a bad body":    {"POST", "/v1/resume", "llmsup", "", 400, `{"error":"the body has to be JSON with servers"}`},
@@ -237,7 +237,7 @@ func TestClientSteps(t *testing.T) {
 	c := NewClient(serve(t, NewHandler(source{}, "v1")))
 	var got []Step
 	keep := func(s Step) error { got = append(got, s); return nil }
-	var stranded StrandedError
+	var stranded NoFallbackError
 	if err := c.Drain(t.Context(), DrainRequest{}, keep); !errors.As(err, &stranded) || strings.Join(stranded.Routes, " ") != "local local/a" || len(got) != 0 {
 		t.Errorf("stranded: %v, %+v", err, got)
 	}
@@ -272,7 +272,7 @@ func TestClientSteps(t *testing.T) {
 func TestClientOfAnotherVersion(t *testing.T) {
 	c := NewClient(serve(t, NewHandler(source{}, "v1")))
 	var told []string
-	c.Version, c.Other = "v2", func(daemon string) { told = append(told, daemon) }
+	c.Version, c.OnVersionMismatch = "v2", func(daemon string) { told = append(told, daemon) }
 	for range 2 {
 		if _, err := c.Status(t.Context()); err != nil {
 			t.Fatal(err)
@@ -282,7 +282,7 @@ func TestClientOfAnotherVersion(t *testing.T) {
 		t.Errorf("told of %q, want of v1 once", told)
 	}
 	c = NewClient(serve(t, NewHandler(source{}, "v1")))
-	c.Version, c.Other = "v1", func(daemon string) { t.Errorf("told of %s, which is the same", daemon) }
+	c.Version, c.OnVersionMismatch = "v1", func(daemon string) { t.Errorf("told of %s, which is the same", daemon) }
 	if _, err := c.Status(t.Context()); err != nil {
 		t.Fatal(err)
 	}

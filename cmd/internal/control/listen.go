@@ -15,37 +15,36 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxPath is how long a UNIX socket's path may be on Linux, in bytes.
+// maxPath limits a UNIX socket's path on Linux, in bytes.
 const maxPath = 107
 
-func tooLong(path string) error {
-	return fmt.Errorf("control socket %s: the path is longer than the %d bytes that a socket may have; pass a shorter one with --control-socket", path, maxPath)
+func pathTooLong(path string) error {
+	return fmt.Errorf("control socket %s: the path is longer than %d bytes; pass a shorter one with --control-socket", path, maxPath)
 }
 
-// Listener is the daemon's end of the control socket.
+// Listener listens on the control socket.
 type Listener struct {
 	net.Listener
 	path   string
-	info   os.FileInfo // of the socket as it was made
+	info   os.FileInfo // of the socket when it was created
 	unlock func()
 	close  func() error
 }
 
-// Listen makes the control socket. From its first instant only its owner can open
-// it and, where there is such a group and its owner may say so, the group llmsup. A
-// socket that somebody listens on is never taken over, and nothing
-// but a dead socket is ever removed.
+// Listen creates the control socket. From the start only its owner can open it and, if
+// that group exists and the owner may set it, the group llmsup. Listen never takes over a
+// socket that a process listens on, and removes nothing but a dead socket.
 func Listen(path string) (*Listener, error) {
 	if len(path) > maxPath {
-		return nil, tooLong(path)
+		return nil, pathTooLong(path)
 	}
 	if err := makeSocketDir(filepath.Dir(path)); err != nil {
 		return nil, fmt.Errorf("control socket %s: %w; pass another path with --control-socket", path, err)
 	}
-	// The lock keeps two daemons from clearing the place for each other.
+	// Without the lock, two daemons could remove each other's socket.
 	unlock, holder, err := lockFile(path + ".lock")
-	if errors.Is(err, ErrHeld) {
-		return nil, fmt.Errorf("control socket %s: another llmsup%s answers there; stop it, or pass another path with --control-socket", path, holder)
+	if errors.Is(err, ErrLocked) {
+		return nil, fmt.Errorf("control socket %s: another llmsup%s listens there; stop it, or pass another path with --control-socket", path, holder)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("control socket %s: %w; pass another path with --control-socket", path, err)
@@ -61,7 +60,7 @@ func Listen(path string) (*Listener, error) {
 }
 
 func listenLocked(path string) (*Listener, error) {
-	if err := clear(path); err != nil {
+	if err := removeDeadSocket(path); err != nil {
 		return nil, err
 	}
 	lc := net.ListenConfig{Control: ownerOnly}
@@ -70,16 +69,15 @@ func listenLocked(path string) (*Listener, error) {
 		return nil, fmt.Errorf("control socket %s: %w", path, err)
 	}
 	if unixListener, ok := inner.(*net.UnixListener); ok {
-		unixListener.SetUnlinkOnClose(false) // Close looks first whose socket it is
+		unixListener.SetUnlinkOnClose(false) // Close checks first that it is this socket
 	}
-	// The group comes before its rights: else they would be another group's for a
-	// moment.
-	if id := group(); id >= 0 && give(path, id) {
-		err = os.Chmod(path, 0o660) //nolint:gosec // for the group that it is for
+	// First the group, then its rights: they would be another group's for a moment.
+	if id := group(); id >= 0 && chgrp(path, id) {
+		err = os.Chmod(path, 0o660) //nolint:gosec // the group is meant to have access
 	}
 	info, statErr := os.Lstat(path)
 	if err = errors.Join(err, statErr); err == nil && info.Mode().Perm()&^0o060 != 0o600 {
-		err = fmt.Errorf("its mode is %v, and not 0600", info.Mode().Perm())
+		err = fmt.Errorf("its mode is %v instead of 0600", info.Mode().Perm())
 	}
 	if err != nil {
 		_ = inner.Close()
@@ -89,22 +87,22 @@ func listenLocked(path string) (*Listener, error) {
 	return &Listener{Listener: inner, path: path, info: info}, nil
 }
 
-// makeSocketDir makes the folder of a socket if there is none: for its owner alone
-// and, where there is such a group, for the group llmsup to pass.
+// makeSocketDir creates the directory of a socket if there is none. Only its owner has
+// access, and the group llmsup, if it exists, may traverse it.
 func makeSocketDir(dir string) error {
 	_, err := os.Stat(dir)
 	if err := MakeDir(dir); err != nil {
 		return err
 	}
-	if id := group(); errors.Is(err, fs.ErrNotExist) && id >= 0 && give(dir, id) {
-		return os.Chmod(dir, 0o710) //nolint:gosec // the group may pass, and not look around
+	if id := group(); errors.Is(err, fs.ErrNotExist) && id >= 0 && chgrp(dir, id) {
+		return os.Chmod(dir, 0o710) //nolint:gosec // the group may traverse it, but not list it
 	}
 	return nil
 }
 
-// give makes a file a group's, and says whether it is. Who works as the group
-// already need not be allowed to: the systemd unit's system calls do not have chown.
-func give(path string, id int) bool {
+// chgrp gives a file to a group, and reports whether it has that group. A file that has
+// it already is left alone: the systemd unit does not allow the system call chown.
+func chgrp(path string, id int) bool {
 	info, err := os.Lstat(path)
 	if err != nil {
 		return false
@@ -115,17 +113,16 @@ func give(path string, id int) bool {
 	return os.Lchown(path, -1, id) == nil
 }
 
-// ownerOnly gives a socket its mode before it has a name: Linux makes the file
-// with it, so there is no instant in which others could open it, whatever the
-// umask.
+// ownerOnly sets a socket's mode before it has a name. Linux creates the file with that
+// mode, so others can't open it at any moment, whatever the umask.
 func ownerOnly(_, _ string, c syscall.RawConn) error {
 	var chmodErr error
 	err := c.Control(func(fd uintptr) { chmodErr = unix.Fchmod(int(fd), 0o600) })
 	return errors.Join(err, chmodErr)
 }
 
-// Close stops listening and removes the socket, if it is still this one. It may
-// be called more than once: an http.Server closes its listener too.
+// Close stops listening and removes the socket, if it is still this one. It may be called
+// more than once: an http.Server also closes its listener.
 func (l *Listener) Close() error { return l.close() }
 
 func (l *Listener) closeOnce() error {
@@ -137,18 +134,18 @@ func (l *Listener) closeOnce() error {
 	return err
 }
 
-// clear removes a socket that nobody listens on.
-func clear(path string) error {
-	dead, err := lookAt(path)
+// removeDeadSocket removes a socket on which no process listens.
+func removeDeadSocket(path string) error {
+	dead, err := isDeadSocket(path)
 	if err != nil || !dead {
 		return err
 	}
 	return os.Remove(path)
 }
 
-// lookAt says whether a dead socket stands at path. What must not be replaced
-// is an error.
-func lookAt(path string) (dead bool, err error) {
+// isDeadSocket reports whether there is a dead socket at path. It returns an error if
+// something else is there.
+func isDeadSocket(path string) (dead bool, err error) {
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -156,15 +153,15 @@ func lookAt(path string) (dead bool, err error) {
 	case err != nil:
 		return false, fmt.Errorf("control socket %s: %w", path, err)
 	case info.Mode().Type() != fs.ModeSocket:
-		return false, fmt.Errorf("control socket %s: a file that is no socket is in its place; move it away, or pass another path with --control-socket", path)
+		return false, fmt.Errorf("control socket %s: there is another file at this path; move it away, or pass another path with --control-socket", path)
 	}
 	conn, err := (&net.Dialer{Timeout: time.Second}).Dial("unix", path)
 	if err == nil {
 		_ = conn.Close()
-		return false, fmt.Errorf("control socket %s: another program answers there; stop it, or pass another path with --control-socket", path)
+		return false, fmt.Errorf("control socket %s: another program listens there; stop it, or pass another path with --control-socket", path)
 	}
 	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return false, fmt.Errorf("control socket %s: look who listens there: %w", path, err)
+		return false, fmt.Errorf("control socket %s: check who listens there: %w", path, err)
 	}
 	return true, nil
 }

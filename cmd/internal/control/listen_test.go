@@ -87,21 +87,21 @@ func TestListenNeverSteals(t *testing.T) {
 	}{
 		"a daemon": {
 			func(t *testing.T, path string) { mustListen(t, path) },
-			fmt.Sprintf("another llmsup (pid %d) answers there; stop it, or pass another path with --control-socket", os.Getpid()),
+			fmt.Sprintf("another llmsup (pid %d) listens there; stop it, or pass another path with --control-socket", os.Getpid()),
 		},
-		"another program": {func(t *testing.T, path string) { listenUnix(t, path) }, "another program answers there; stop it"},
-		"a file":          {func(t *testing.T, path string) { write(t, path) }, "a file that is no socket is in its place; move it away"},
+		"another program": {func(t *testing.T, path string) { listenUnix(t, path) }, "another program listens there; stop it"},
+		"a file":          {func(t *testing.T, path string) { write(t, path) }, "there is another file at this path; move it away"},
 		"a link": {func(t *testing.T, path string) {
 			listenUnix(t, path+"2")
 			if err := os.Symlink(path+"2", path); err != nil {
 				t.Fatal(err)
 			}
-		}, "a file that is no socket is in its place"},
+		}, "there is another file at this path"},
 		"a directory": {func(t *testing.T, path string) {
 			if err := os.Mkdir(path, 0o700); err != nil {
 				t.Fatal(err)
 			}
-		}, "a file that is no socket is in its place"},
+		}, "there is another file at this path"},
 		"a link for a lock": {func(t *testing.T, path string) {
 			if err := os.Symlink(path+"2", path+".lock"); err != nil {
 				t.Fatal(err)
@@ -174,7 +174,7 @@ func TestListenOnLongPaths(t *testing.T) {
 	fits := filepath.Join(dir, strings.Repeat("x", maxPath-len(dir)-1))
 	mustListen(t, fits)
 	dial(t, fits)
-	if _, err := Listen(fits + "x"); err == nil || !strings.Contains(err.Error(), "longer than the 107 bytes that a socket may have") {
+	if _, err := Listen(fits + "x"); err == nil || !strings.Contains(err.Error(), "longer than 107 bytes") {
 		t.Errorf("one byte more: %v", err)
 	}
 }

@@ -11,17 +11,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrHeld says that another process holds a lock.
-var ErrHeld = errors.New("held by another process")
+// ErrLocked means that another process holds a lock.
+var ErrLocked = errors.New("held by another process")
 
-// LockStateDir makes a daemon the only one on a state directory. The lock is
-// the kernel's, so it ends with the process, however that ends.
+// LockStateDir locks a state directory for one daemon. The kernel releases the lock when
+// the process ends, however it ends.
 func LockStateDir(dir string) (release func(), err error) {
 	if err := MakeDir(dir); err != nil {
 		return nil, fmt.Errorf("state directory %s: %w; pass another one with --state-dir", dir, err)
 	}
 	release, holder, err := lockFile(filepath.Join(dir, "lock"))
-	if errors.Is(err, ErrHeld) {
+	if errors.Is(err, ErrLocked) {
 		return nil, fmt.Errorf("state directory %s is held by llmsup%s; stop it, or pass another one with --state-dir", dir, holder)
 	}
 	if err != nil {
@@ -30,9 +30,9 @@ func LockStateDir(dir string) (release func(), err error) {
 	return release, nil
 }
 
-// lockFile takes the lock on a file, and writes this process's pid into it for
-// whoever comes second. holder is " (pid N)" of the one who has it. The file
-// stays: removing it would let two processes lock two files of one name.
+// lockFile locks a file, and writes this process's pid into it for the error message of
+// the next one. holder is " (pid N)" of the process that has the lock. The file stays,
+// since removing it would let two processes lock two files of the same name.
 func lockFile(path string) (release func(), holder string, err error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
@@ -43,13 +43,13 @@ func lockFile(path string) (release func(), holder string, err error) {
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, "", fmt.Errorf("lock %s: %w", path, err)
 		}
-		return nil, holderOf(f), ErrHeld
+		return nil, holderOf(f), ErrLocked
 	}
-	// The lock holds without the pid in it, as on a full disk.
+	// The lock is valid without the pid, such as on a full disk.
 	if err := f.Truncate(0); err == nil {
 		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
-	return func() { _ = f.Close() }, "", nil // closing gives the lock back
+	return func() { _ = f.Close() }, "", nil // closing the file releases the lock
 }
 
 func holderOf(f *os.File) string {

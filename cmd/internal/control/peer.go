@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// groupName is the group whose members may give llmsup orders, where there is one
-// of that name. It is a variable for tests alone.
+// groupName is the group whose members may control llmsup, if it exists. It is a variable
+// for tests only.
 var groupName = "llmsup"
 
 // group returns the id of the group that the socket is for; -1 = there is none.
@@ -31,18 +31,18 @@ func group() int {
 	return id
 }
 
-// peer is who is at the other end of the socket, as the kernel tells it
-// (SO_PEERCRED, unix(7)).
+// peer is the user and group of the process at the other end of the socket, from the
+// kernel (SO_PEERCRED, unix(7)).
 type peer struct {
 	uid, gid int
 }
 
 type peerKey struct{}
 
-var errNoPeer = errors.New("the kernel does not tell who asks")
+var errNoPeer = errors.New("the kernel does not report the user of this connection")
 
-// WithPeer puts who is at the other end of a connection into the context of its
-// requests. It is an http.Server's ConnContext.
+// WithPeer adds the peer of a connection to the context of its requests. It is an
+// http.Server's ConnContext.
 func WithPeer(ctx context.Context, conn net.Conn) context.Context {
 	if p, err := peerOf(conn); err == nil {
 		return context.WithValue(ctx, peerKey{}, p)
@@ -68,28 +68,28 @@ func peerOf(conn net.Conn) (peer, error) {
 	return peer{int(cred.Uid), int(cred.Gid)}, nil
 }
 
-// mayChange says whether whoever asks may give orders: root, the user that llmsup
-// runs as, and members of the group. Whoever can open the socket may read.
-func mayChange(r *http.Request) error {
+// authorizeChange returns an error unless the client may change something: root, the user
+// that llmsup runs as, and members of the group may. Every user who can open the socket
+// may read.
+func authorizeChange(r *http.Request) error {
 	p, ok := r.Context().Value(peerKey{}).(peer)
 	if !ok {
 		return errNoPeer
 	}
-	return p.mayChange(os.Geteuid(), group(), groupsOf)
+	return p.authorizeChange(os.Geteuid(), group(), groupsOf)
 }
 
-func (p peer) mayChange(own, group int, groupsOf func(uid int) []int) error {
+func (p peer) authorizeChange(own, group int, groupsOf func(uid int) []int) error {
 	if p.uid == 0 || p.uid == own || group >= 0 && (p.gid == group || slices.Contains(groupsOf(p.uid), group)) {
 		return nil
 	}
 	if group < 0 {
-		return fmt.Errorf("user %d may look, and not give orders: run the command as root or as the user that llmsup runs as", p.uid)
+		return fmt.Errorf("user %d has read-only access: run the command as root or as the user that llmsup runs as", p.uid)
 	}
-	return fmt.Errorf("user %d may look, and not give orders: run the command as root, or as a member of the group %s", p.uid, groupName)
+	return fmt.Errorf("user %d has read-only access: run the command as root, or as a member of the group %s", p.uid, groupName)
 }
 
-// groupsOf returns the groups that a user is a member of, besides the one that he
-// works as.
+// groupsOf returns the groups that a user is a member of.
 func groupsOf(uid int) (ids []int) {
 	u, err := user.LookupId(strconv.Itoa(uid))
 	if err != nil {

@@ -34,7 +34,7 @@ func TestWhoMayChange(t *testing.T) {
 		"own user, without a group":    {peer{own, 1}, -1, true},
 		"another user in own group id": {peer{1001, own}, llmsup, false},
 	} {
-		err := tc.peer.mayChange(own, tc.group, members)
+		err := tc.peer.authorizeChange(own, tc.group, members)
 		if (err == nil) != tc.may {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -63,7 +63,7 @@ func TestPeerIsAsked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := mayChange(r); err == nil {
+	if err := authorizeChange(r); err == nil {
 		t.Error("somebody nobody knows may give orders")
 	}
 }
@@ -99,7 +99,7 @@ func TestOtherUserMayOnlyLook(t *testing.T) {
 	for what, err := range map[string]error{
 		"restart": err, "drain": c.Drain(t.Context(), DrainRequest{Yes: true}, nothing), "resume": c.Resume(t.Context(), nil, nothing),
 	} {
-		if err == nil || !strings.Contains(err.Error(), "user 65534 may look, and not give orders") {
+		if err == nil || !strings.Contains(err.Error(), "user 65534 has read-only access") {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

@@ -13,34 +13,34 @@ import (
 )
 
 // Usage is the answer of GET /v1/usage, and what `llmsup usage --json` prints:
-// what the calls of a span of time add up to. Its names are part of the contract.
+// the sums of the calls of a period. Its names are part of the contract.
 type Usage struct {
-	From   time.Time    `json:"from"` // earlier than asked for where the calls of its day are deleted and only its sums are left
+	From   time.Time    `json:"from"` // earlier than requested if the calls of its day were deleted and only its sums are left
 	To     time.Time    `json:"to"`
 	Total  Sums         `json:"total"`
 	Groups []UsageGroup `json:"groups"`
 
-	// These are there when the question does not say what to add up by; Groups is
-	// by model then.
-	Reasons []UsageGroup `json:"reasons,omitzero"` // why calls that were meant for a local server left it: were answered, gone on with, or paid for elsewhere
+	// These are there if the request does not say what to group by; Groups is by model
+	// then.
+	Reasons []UsageGroup `json:"reasons,omitzero"` // why calls for a local server were answered, continued or paid for elsewhere
 	Days    []UsageGroup `json:"days,omitzero"`    // UTC
 
 	Incomplete string `json:"incomplete,omitempty"` // why some calls may be missing
 }
 
-// UsageGroup is the calls that have one name: of a model, a key, a day.
+// UsageGroup has the sums of the calls of one model, key, day and so on.
 type UsageGroup struct {
 	Name string `json:"name"`
 	Sums
 }
 
-// Sums are what calls add up to. What is not known of some is not in the sum, and
-// they are counted beside it; a sum of which nothing is known is null.
+// Sums are sums over calls. A sum leaves out calls whose value is unknown, and their
+// number is beside it; a sum is null if all values are unknown.
 type Sums struct {
 	Calls   int64 `json:"calls"`
 	Failed  int64 `json:"failed"` // with an HTTP status of 400 or more
 	Local   int64 `json:"local"`  // answered by a server of llmsup's own
-	Paid    int64 `json:"paid"`   // somebody who takes money was asked
+	Paid    int64 `json:"paid"`   // a paid upstream was tried
 	Resumed int64 `json:"resumed"`
 	Partial int64 `json:"partial"` // cut or cancelled
 
@@ -55,8 +55,8 @@ type Sums struct {
 	UnknownSaved int64 `json:"unknown_saved"` // local calls
 }
 
-// USD is an amount on the wire: a JSON number with all its digits. Unlike an
-// amount that somebody configures or lists, it may be of any size.
+// USD is an amount as a JSON number with all its digits. Unlike a configured or listed
+// amount, it may have any size.
 type USD usd.Amount
 
 // MarshalJSON implements json.Marshaler.
@@ -74,19 +74,18 @@ func (a *USD) UnmarshalJSON(raw []byte) error {
 func (u Usage) MarshalJSON() ([]byte, error) {
 	type plain Usage
 	p := plain(u)
-	p.Groups = list(p.Groups)
+	p.Groups = nonNil(p.Groups)
 	return json.Marshal(p)
 }
 
-// usageTime bounds a question about usage: years of it are read from a disk.
-const usageTime = 30 * time.Second
+// usageTimeout limits a request for usage, which may read years of calls from a disk.
+const usageTimeout = 30 * time.Second
 
-// UsageBy is what usage can be added up by.
+// UsageBy is what usage can be grouped by.
 var UsageBy = []string{"model", "backend", "key", "day", "reason", "route"}
 
-// Usage returns what the calls from from on and before to add up to, by what they
-// have in common; "" = the page that people read. A zero from is the beginning, a
-// zero to is now.
+// Usage returns the sums of the calls since from and before to, grouped by one of
+// UsageBy; "" = the overview for people. A zero from is the beginning, a zero to is now.
 func (c *Client) Usage(ctx context.Context, from, to time.Time, by string) (Usage, error) {
 	query := url.Values{}
 	for name, t := range map[string]time.Time{"since": from, "until": to} {
@@ -97,35 +96,35 @@ func (c *Client) Usage(ctx context.Context, from, to time.Time, by string) (Usag
 	if by != "" {
 		query.Set("by", by)
 	}
-	return ask[Usage](ctx, c, http.MethodGet, "/v1/usage?"+query.Encode(), nil, usageTime)
+	return request[Usage](ctx, c, http.MethodGet, "/v1/usage?"+query.Encode(), nil, usageTimeout)
 }
 
-func answerUsage(w http.ResponseWriter, r *http.Request, source Source) {
+func serveUsage(w http.ResponseWriter, r *http.Request, daemon Reader) {
 	query := r.URL.Query()
-	var span [2]time.Time
+	var period [2]time.Time
 	for i, name := range []string{"since", "until"} {
 		if text := query.Get(name); text != "" {
 			var err error
-			if span[i], err = time.Parse(time.RFC3339, text); err != nil {
-				refuse(w, http.StatusBadRequest, name+" has to be a time, as in 2026-11-01T00:00:00Z")
+			if period[i], err = time.Parse(time.RFC3339, text); err != nil {
+				reject(w, http.StatusBadRequest, name+" has to be a time (example: 2026-11-01T00:00:00Z)")
 				return
 			}
 		}
 	}
 	by := query.Get("by")
 	if by != "" && !slices.Contains(UsageBy, by) {
-		refuse(w, http.StatusBadRequest, "by has to be one of "+strings.Join(UsageBy, ", "))
+		reject(w, http.StatusBadRequest, "by has to be one of "+strings.Join(UsageBy, ", "))
 		return
 	}
-	u, err := source.Usage(r.Context(), span[0], span[1], by)
+	u, err := daemon.Usage(r.Context(), period[0], period[1], by)
 	if err != nil {
-		refuse(w, http.StatusServiceUnavailable, err.Error())
+		reject(w, http.StatusServiceUnavailable, err.Error())
 		return
 	}
-	answer(w, http.StatusOK, u)
+	writeJSON(w, http.StatusOK, u)
 }
 
-// Add adds other sums. What is known of some of both is.
+// Add adds other sums. A value that is known in one of them is known in the result.
 func (s *Sums) Add(o Sums) {
 	for _, p := range []struct {
 		to   *int64

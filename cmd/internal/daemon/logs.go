@@ -11,7 +11,7 @@ import (
 	"github.com/llmsup/llmsup/supervisor/output"
 )
 
-// Logs implements control.Source. The lines of several servers are put together
+// Logs implements control.Daemon. The lines of several servers are put together
 // in the order of their times.
 func (d *Daemon) Logs(ctx context.Context, q control.LogsRequest, begin func() error, emit func(control.LogLine) error) error {
 	servers, err := d.find(q.Servers)

@@ -7,19 +7,19 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/maintenance"
 )
 
-// Drain implements control.Source.
+// Drain implements control.Daemon.
 func (d *Daemon) Drain(ctx context.Context, how control.DrainRequest, emit func(control.Step) error) error {
 	<-d.begun
 	return d.maintenance.Drain(ctx, how, emit)
 }
 
-// Resume implements control.Source.
+// Resume implements control.Daemon.
 func (d *Daemon) Resume(ctx context.Context, names []string, emit func(control.Step) error) error {
 	<-d.begun
 	return d.maintenance.Resume(ctx, names, emit)
 }
 
-// Restart implements control.Source.
+// Restart implements control.Daemon.
 func (d *Daemon) Restart(names []string) (control.Restarting, error) {
 	<-d.begun
 	return d.maintenance.Restart(names)

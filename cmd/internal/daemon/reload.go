@@ -10,7 +10,7 @@ import (
 	"github.com/llmsup/llmsup/supervisor"
 )
 
-// Reload implements control.Source: it reads the configuration anew and puts it
+// Reload implements control.Daemon: it reads the configuration anew and puts it
 // in the place of the present one, whole or not at all. Routes, upstreams and
 // limits hold for the next call; calls that have begun end as they began. A
 // server whose command line is another one now is replaced when its calls have

@@ -11,7 +11,7 @@ import (
 	"github.com/llmsup/llmsup/supervisor"
 )
 
-// Status implements control.Source.
+// Status implements control.Daemon.
 func (d *Daemon) Status() control.Status {
 	s := control.Status{
 		Version: d.opts.Version, Listen: d.listener.Addr().String(), Inflight: d.router.Inflight(),
@@ -60,7 +60,7 @@ func drainStatus(drain maintenance.Drain) *control.Drain {
 	return s
 }
 
-// Route implements control.Source.
+// Route implements control.Daemon.
 func (d *Daemon) Route(model string) control.RouteAnswer {
 	e := d.router.Explain(model)
 	a := control.RouteAnswer{

@@ -12,7 +12,7 @@ import (
 // syncTime is how long an answer about usage waits for calls that have just ended.
 const syncTime = 250 * time.Millisecond
 
-// Usage implements control.Source.
+// Usage implements control.Daemon.
 func (d *Daemon) Usage(ctx context.Context, from, to time.Time, by string) (control.Usage, error) {
 	if d.accounting.ledger == nil {
 		return control.Usage{}, errors.New("nothing is written down here: llmsup.yaml has ledger.enabled: false")

@@ -38,7 +38,7 @@ func (m *Manager) drain(how control.DrainRequest) (*operation, error) {
 	}
 	next := m.Record().Drain(request, m.configured(), time.Now())
 	if routes := m.newlyStranded(next); len(routes) > 0 && !how.Yes {
-		return nil, control.StrandedError{Routes: routes}
+		return nil, control.NoFallbackError{Routes: routes}
 	}
 	o := newOperation(drainCommand, servers, request.Servers != nil)
 	warning := ""

@@ -291,7 +291,7 @@ func TestRejected(t *testing.T) {
 		m, f := manage(t, t.TempDir())
 		emit, steps := collect()
 		f.stranded = func(drained []string) []string { return drained }
-		var stranded control.StrandedError
+		var stranded control.NoFallbackError
 		err := m.Drain(t.Context(), control.DrainRequest{Servers: []string{"chat"}}, emit)
 		if !errors.As(err, &stranded) || !slices.Equal(stranded.Routes, []string{"chat"}) {
 			t.Error(err)

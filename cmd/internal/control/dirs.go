@@ -12,23 +12,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MakeDir makes a folder for this user alone, if there is none. Below the
-// folder for temporary files, where everybody can make one first, all that
-// leads to it has to be this user's: whoever owns a folder on the way can put
-// his own sockets in the place of the daemon's.
+// MakeDir creates a directory for this user only, if there is none. In the directory for
+// temporary files, where any user could have created it first, all directories on its
+// path must belong to this user: the owner of one of them could replace the daemon's
+// sockets.
 func MakeDir(dir string) error {
-	if err := trusted(dir); err != nil {
+	if err := checkOwnership(dir); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	return trusted(dir)
+	return checkOwnership(dir)
 }
 
-// trusted looks at every folder between the one for temporary files and dir, as
-// far as they exist.
-func trusted(dir string) error {
+// checkOwnership checks every existing directory between the one for temporary files and
+// dir.
+func checkOwnership(dir string) error {
 	temp := filepath.Clean(os.TempDir())
 	below, ok := strings.CutPrefix(filepath.Clean(dir), temp+"/")
 	if !ok {
@@ -51,39 +51,37 @@ func trusted(dir string) error {
 	return nil
 }
 
-// CheckStateDir says what would keep a daemon from a state directory. It
-// changes nothing.
+// CheckStateDir returns why a daemon could not use a state directory. It changes nothing.
 func CheckStateDir(dir string) error {
-	if err := canHold(dir, "lock"); err != nil {
+	if err := canLock(dir, "lock"); err != nil {
 		return fmt.Errorf("state directory %s: %w; pass another one with --state-dir", dir, err)
 	}
 	return nil
 }
 
-// CheckSocket says what would keep a daemon from its control socket. It changes
-// nothing.
+// CheckSocket returns why a daemon could not use a control socket. It changes nothing.
 func CheckSocket(path string) error {
 	if len(path) > maxPath {
-		return tooLong(path)
+		return pathTooLong(path)
 	}
-	if err := canHold(filepath.Dir(path), filepath.Base(path)+".lock"); err != nil {
+	if err := canLock(filepath.Dir(path), filepath.Base(path)+".lock"); err != nil {
 		return fmt.Errorf("control socket %s: %w; pass another path with --control-socket", path, err)
 	}
-	_, err := lookAt(path)
+	_, err := isDeadSocket(path)
 	return err
 }
 
-// canHold says whether a folder, or the one in which it would be made, can be
-// written to, and whether nobody holds the lock in it.
-func canHold(dir, lock string) error {
-	if err := trusted(dir); err != nil {
+// canLock checks that a directory, or its closest existing parent, is writable, and that
+// no process holds the lock in it.
+func canLock(dir, lock string) error {
+	if err := checkOwnership(dir); err != nil {
 		return err
 	}
 	at := dir
 	for {
 		info, err := os.Stat(at)
 		if err == nil && !info.IsDir() {
-			return fmt.Errorf("%s is no folder", at)
+			return fmt.Errorf("%s is not a directory", at)
 		}
 		if err == nil {
 			break
@@ -95,7 +93,7 @@ func canHold(dir, lock string) error {
 		return err
 	}
 	if err := unix.Access(at, unix.W_OK|unix.X_OK); err != nil {
-		return fmt.Errorf("%s can't be written to: %w", at, err)
+		return fmt.Errorf("%s is not writable: %w", at, err)
 	}
 	f, err := os.OpenFile(filepath.Join(dir, lock), os.O_RDWR|unix.O_NOFOLLOW, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -106,7 +104,7 @@ func canHold(dir, lock string) error {
 	}
 	defer f.Close()
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return fmt.Errorf("%w, llmsup%s", ErrHeld, holderOf(f))
+		return fmt.Errorf("%w, llmsup%s", ErrLocked, holderOf(f))
 	}
-	return nil // closing gives the lock back
+	return nil // closing the file releases the lock
 }

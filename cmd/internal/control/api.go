@@ -1,6 +1,7 @@
-// Package control is how llmsup's commands talk to the running daemon: HTTP
-// over a UNIX socket that only its owner can open. It has the wire types, the
-// server (the daemon's) and the only client (the commands').
+// Package control connects llmsup's commands with the running daemon: HTTP over a UNIX
+// socket that only its owner can open. It has the types of the API, the server, which
+// cmd/internal/daemon runs, and the client, which cmd/llmsup uses. It also locks the
+// state directory. It never decides anything about servers or calls.
 package control
 
 import (
@@ -13,59 +14,59 @@ import (
 type Status struct {
 	Version   string     `json:"version"`
 	Listen    string     `json:"listen"`   // host:port of the endpoint
-	Inflight  int        `json:"inflight"` // calls being worked on
+	Inflight  int        `json:"inflight"` // calls in flight
 	Servers   []Server   `json:"servers"`
 	GPUs      []GPU      `json:"gpus"`
 	Upstreams []Upstream `json:"upstreams"`
 
-	GPUProblem string `json:"gpu_problem"` // why no GPU can be read; "" = they are, or none is wanted
-	Drain      *Drain `json:"drain"`       // of all servers together; null = not all of them are drained
+	GPUProblem string `json:"gpu_problem"` // why no GPU can be read; "" = GPUs are read, or none is configured
+	Drain      *Drain `json:"drain"`       // of all servers together; null = some are in use
 
 	Ledger  Ledger   `json:"ledger"`
-	Budgets []Budget `json:"budgets"` // one each limit; none = nothing is limited
+	Budgets []Budget `json:"budgets"` // one per limit; none = there are no limits
 }
 
-// Ledger is how what calls used and cost is being written down.
+// Ledger is the condition of the ledger.
 type Ledger struct {
 	Condition  string  `json:"condition"`   // ok, behind, spilling, or LedgerOff
-	Reason     string  `json:"reason"`      // for a person; "" = all is well
-	LagSeconds float64 `json:"lag_seconds"` // how long the oldest row that is not in the database has waited for it
+	Reason     string  `json:"reason"`      // human-readable; "" = no problem
+	LagSeconds float64 `json:"lag_seconds"` // age of the oldest row that is not in the database yet
 	Waiting    int     `json:"waiting"`     // rows in memory
 	Lost       int     `json:"lost"`        // rows of free calls that were dropped, since the start
-	Aside      string  `json:"aside"`       // where a corrupt database was moved to, since the start; "" = there was none
+	Aside      string  `json:"aside"`       // where a corrupt database was moved since the start; "" = there was none
 }
 
-// LedgerOff is the condition of a ledger that the configuration turns off.
+// LedgerOff is the condition if the configuration disables the ledger.
 const LedgerOff = "off"
 
-// Budget is how a limit stands in its present window.
+// Budget is the state of a limit in its present window.
 type Budget struct {
 	Key      string    `json:"key"`    // "" = all calls together
 	Period   string    `json:"period"` // daily or monthly
 	Limit    USD       `json:"limit_usd"`
 	Spent    USD       `json:"spent_usd"`
-	Reserved USD       `json:"reserved_usd"` // for calls that are under way
-	Ends     time.Time `json:"ends"`         // of the window
+	Reserved USD       `json:"reserved_usd"` // for calls in flight
+	Ends     time.Time `json:"ends"`         // end of the window
 }
 
 // Drain is an operator's drain of a server, or of all of them.
 type Drain struct {
 	Since      time.Time  `json:"since"`
-	Until      *time.Time `json:"until"`       // when it ends by itself; null = with llmsup resume
-	KeepServer bool       `json:"keep_server"` // the process stays
+	Until      *time.Time `json:"until"`       // when it ends automatically; null = with llmsup resume
+	KeepServer bool       `json:"keep_server"` // the process keeps running
 }
 
 // DrainRequest is the body of POST /v1/drain.
 type DrainRequest struct {
 	Servers    []string `json:"servers,omitempty"` // none = all
-	Timeout    Duration `json:"timeout"`           // for running calls; 0 = as before, or ten minutes
-	For        Duration `json:"for"`               // after which the servers are used again; 0 = with llmsup resume
-	KeepServer bool     `json:"keep_server"`       // their processes stay
-	Yes        bool     `json:"yes"`               // calls without another backend may be rejected
+	Timeout    Duration `json:"timeout"`           // for running calls; 0 = unchanged, or ten minutes
+	For        Duration `json:"for"`               // until the servers resume automatically; 0 = with llmsup resume
+	KeepServer bool     `json:"keep_server"`       // their processes keep running
+	Yes        bool     `json:"yes"`               // even if calls without another backend are rejected
 }
 
-// ServersRequest is the body of POST /v1/resume and POST /v1/restart. Without a body
-// all servers are meant.
+// ServersRequest is the body of POST /v1/resume and POST /v1/restart. No body means all
+// servers.
 type ServersRequest struct {
 	Servers []string `json:"servers,omitempty"` // none = all
 }
@@ -73,10 +74,10 @@ type ServersRequest struct {
 // Restarting is the answer of POST /v1/restart.
 type Restarting struct {
 	Servers []string `json:"servers"` // those that get a new process
-	Drained []string `json:"drained"` // those that do not, since an operator has drained them
+	Drained []string `json:"drained"` // those that do not, because an operator has drained them
 }
 
-// Duration is written as Go does: "1m30s".
+// Duration is a duration in Go's notation: "1m30s".
 type Duration time.Duration
 
 // MarshalText implements encoding.TextMarshaler.
@@ -89,42 +90,41 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return err
 }
 
-// Step is something that has happened on the way into a drain or out of it. The
-// answers of POST /v1/drain and /v1/resume have one JSON object a line, as it
-// happens, and so has --json.
+// Step is an event of a drain or a resume. The answers of POST /v1/drain and /v1/resume,
+// and the output of --json, have one JSON object per line, as the steps happen.
 type Step struct {
 	At     time.Time `json:"at"`
-	Server string    `json:"server"` // "" = it is about all of them
+	Server string    `json:"server"` // "" = all of the command
 	Step   string    `json:"step"`   // a Step... constant
-	Text   string    `json:"text"`   // for a person
-	Calls  int       `json:"calls"`  // that run at the server
-	Queued int       `json:"queued"` // that waited for it, and have left its queue
+	Text   string    `json:"text"`   // human-readable
+	Calls  int       `json:"calls"`  // running at the server
+	Queued int       `json:"queued"` // waiting calls that have left the server's queue
 }
 
 // The steps. The last one of a stream is StepDrained, StepResumed, StepCancelled or
 // StepFailed without a server.
 const (
-	StepDraining  = "draining"  // new calls stay away from now on
-	StepRunning   = "running"   // calls that have to end first
-	StepRescuing  = "rescuing"  // their time is over
-	StepStopping  = "stopping"  // llama-server is ending
-	StepStopped   = "stopped"   // it has
-	StepKept      = "kept"      // it goes on, without calls
-	StepVRAM      = "vram"      // what it held is free again, or nobody can tell
+	StepDraining  = "draining"  // the server gets no new calls
+	StepRunning   = "running"   // running calls have to end first
+	StepRescuing  = "rescuing"  // the time for running calls is over
+	StepStopping  = "stopping"  // llama-server is stopping
+	StepStopped   = "stopped"   // llama-server has ended
+	StepKept      = "kept"      // llama-server keeps running, without calls
+	StepVRAM      = "vram"      // the process's VRAM is free again, or that is unknown
 	StepDrained   = "drained"   // done
-	StepStarting  = "starting"  // on the way back
+	StepStarting  = "starting"  // the server is starting again
 	StepReady     = "ready"     // it has answered a completion
 	StepResumed   = "resumed"   // done
-	StepCancelled = "cancelled" // somebody has taken the drain back
-	StepWarning   = "warning"   // something that an operator has to know
-	StepFailed    = "failed"    // it did not work
+	StepCancelled = "cancelled" // another command has cancelled it
+	StepWarning   = "warning"   // a problem that does not stop the command
+	StepFailed    = "failed"    // the command failed
 )
 
-// MarshalJSON writes empty lists as [], so that scripts need no case for null.
+// MarshalJSON writes empty lists as [], so that scripts need not handle null.
 func (s Status) MarshalJSON() ([]byte, error) {
 	type plain Status
 	p := plain(s)
-	p.Servers, p.GPUs, p.Upstreams, p.Budgets = list(p.Servers), list(p.GPUs), list(p.Upstreams), list(p.Budgets)
+	p.Servers, p.GPUs, p.Upstreams, p.Budgets = nonNil(p.Servers), nonNil(p.GPUs), nonNil(p.Upstreams), nonNil(p.Budgets)
 	return json.Marshal(p)
 }
 
@@ -132,23 +132,23 @@ func (s Status) MarshalJSON() ([]byte, error) {
 type Server struct {
 	Name     string    `json:"name"`
 	State    string    `json:"state"`
-	Since    time.Time `json:"since"`  // when the state was entered
-	Reason   string    `json:"reason"` // one line for a person
+	Since    time.Time `json:"since"`  // start of the state
+	Reason   string    `json:"reason"` // one human-readable line
 	PID      int       `json:"pid"`    // 0 = no process
 	Restarts int       `json:"restarts"`
 	Model    string    `json:"model"`    // path
 	CtxSize  int       `json:"ctx_size"` // tokens
-	Slots    int       `json:"slots"`    // calls worked on at once; 0 = not known yet
+	Slots    int       `json:"slots"`    // concurrent calls; 0 = not known yet
 	Busy     int       `json:"busy"`     // slots in use
 	Queued   int       `json:"queued"`   // calls that wait for one
 	LastExit *LastExit `json:"last_exit"`
 
-	Drain *Drain `json:"drain"` // null = no operator has drained it
-	VRAM  *VRAM  `json:"vram"`  // null = none is wanted, or nobody can tell
+	Drain *Drain `json:"drain"` // null = not drained by an operator
+	VRAM  *VRAM  `json:"vram"`  // null = no need, or unknown
 }
 
-// VRAM is what a server's model takes of the GPUs' memory, by an estimate that is
-// made before the start, and what its process holds.
+// VRAM is a model's estimated need of the GPUs' memory, calculated before the start, and
+// what the process holds.
 type VRAM struct {
 	NeedBytes    uint64  `json:"need_bytes"`    // the sum of the next three
 	WeightsBytes uint64  `json:"weights_bytes"` // of the offloaded layers
@@ -157,10 +157,10 @@ type VRAM struct {
 	HeldBytes    *uint64 `json:"held_bytes"`    // null = unknown, or no process runs
 }
 
-// LastExit is how a server's process ended last; null before it ever did.
+// LastExit is the last exit of a server's process; null = there was none.
 type LastExit struct {
 	At     time.Time `json:"at"`
-	Code   int       `json:"code"`   // -1 when a signal ended it or it never started
+	Code   int       `json:"code"`   // -1 if a signal ended it or it never started
 	Signal string    `json:"signal"` // "SIGKILL", ...
 	Class  string    `json:"class"`
 	Tail   []string  `json:"tail"` // its last lines
@@ -170,11 +170,11 @@ type LastExit struct {
 func (e LastExit) MarshalJSON() ([]byte, error) {
 	type plain LastExit
 	p := plain(e)
-	p.Tail = list(p.Tail)
+	p.Tail = nonNil(p.Tail)
 	return json.Marshal(p)
 }
 
-func list[T any](l []T) []T {
+func nonNil[T any](l []T) []T {
 	if l == nil {
 		return []T{}
 	}
@@ -184,24 +184,24 @@ func list[T any](l []T) []T {
 // LogsRequest is the query of GET /v1/logs.
 type LogsRequest struct {
 	Servers []string // none = all
-	Lines   int      // printed so far, to begin with
-	Follow  bool     // go on with those that come
+	Lines   int      // of the last lines to begin with
+	Follow  bool     // continue with new lines
 }
 
-// LogLine is a line of GET /v1/logs, whose answer has one JSON object a line.
+// LogLine is a line of GET /v1/logs, whose answer has one JSON object per line.
 type LogLine struct {
 	Server string    `json:"server"`
 	At     time.Time `json:"at"`
 	Text   string    `json:"text"`
-	Lost   uint64    `json:"lost,omitempty"` // lines before this one that the reader was too slow for
+	Lost   uint64    `json:"lost,omitempty"` // lines before this one that were dropped because the reader was too slow
 }
 
 // Reloaded is the answer of POST /v1/reload.
 type Reloaded struct {
-	Changes []string `json:"changes"` // a line each, for a person; none = nothing has changed
+	Changes []string `json:"changes"` // one human-readable line each; none = nothing has changed
 }
 
-// GPU is a GPU as its driver tells. A figure that it does not give is null.
+// GPU is a GPU as its driver reports it. A value that it does not report is null.
 type GPU struct {
 	Index              int      `json:"index"`
 	UUID               string   `json:"uuid"`
@@ -215,7 +215,7 @@ type GPU struct {
 	Health             string   `json:"health"` // ok, degraded, lost or unknown
 	Reason             string   `json:"reason"`
 
-	MemoryPercent   *int         `json:"memory_utilization_percent"` // of the time in which memory was read or written
+	MemoryPercent   *int         `json:"memory_utilization_percent"` // share of the time in which memory was read or written
 	PowerLimitWatts *float64     `json:"power_limit_watts"`
 	Slowdown        *uint64      `json:"clocks_event_reasons"` // NVML's bits
 	ECCUncorrected  *uint64      `json:"ecc_uncorrected"`      // memory errors since the driver was loaded
@@ -225,12 +225,12 @@ type GPU struct {
 
 // GPUProcess is a process that holds memory of a GPU.
 type GPUProcess struct {
-	PID         int     `json:"pid"` // as the driver counts them, on the host
+	PID         int     `json:"pid"` // on the host, as the driver reports it
 	Program     string  `json:"program"`
 	MemoryBytes *uint64 `json:"memory_bytes"`
 }
 
-// Upstream is an endpoint that somebody else runs.
+// Upstream is an endpoint that llmsup does not run.
 type Upstream struct {
 	Name    string `json:"name"`
 	Healthy bool   `json:"healthy"`
@@ -241,12 +241,12 @@ type Upstream struct {
 type RouteAnswer struct {
 	Model         string `json:"model"`
 	Route         string `json:"route"`          // the exact name or the pattern that matched; "" = none
-	Backend       string `json:"backend"`        // "" = the call would be refused
+	Backend       string `json:"backend"`        // "" = the call would be rejected
 	BackendModel  string `json:"backend_model"`  // the model's name there
-	Reason        string `json:"reason"`         // why not the route's primary; "" = it is
-	Fallback      string `json:"fallback"`       // who is asked when the backend fails; "" = nobody
+	Reason        string `json:"reason"`         // why not the route's primary; "" = it is the primary
+	Fallback      string `json:"fallback"`       // the next backend if this one fails; "" = none
 	FallbackModel string `json:"fallback_model"` // the model's name there
-	Timeout       string `json:"timeout"`        // to the first answer of the primary
-	Explanation   string `json:"explanation"`    // all of it in a sentence
-	Error         string `json:"error"`          // what the client would be told; "" = the call would be made
+	Timeout       string `json:"timeout"`        // until the first answer of the primary
+	Explanation   string `json:"explanation"`    // the decision in a sentence
+	Error         string `json:"error"`          // the client's error; "" = the call would be made
 }
