@@ -10,6 +10,8 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/aggregate"
+	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -79,13 +81,13 @@ var choiceless = map[string]bool{"/v1/messages": true, "/v1/embeddings": true, "
 // slotsFor returns how many slots a call takes at the same time, if there are as
 // many. llama-server makes a task of each choice, and begins with none of them
 // before it has a slot for all; and one of each prompt. Seen with build 11669.
-func (c *call) slotsFor() int {
+func slotsFor(c *request.Request) int {
 	n := 1
-	if !choiceless[c.path] && bytes.Contains(c.body.Raw, []byte(`"n"`)) { // cheaper than to parse a body that has none
-		n = int(min(max(gjson.GetBytes(c.body.Raw, "n").Int(), 1), maxChoices))
+	if !choiceless[c.Path] && bytes.Contains(c.Body.Raw, []byte(`"n"`)) { // cheaper than to parse a body that has none
+		n = int(min(max(gjson.GetBytes(c.Body.Raw, "n").Int(), 1), aggregate.MaxChoices))
 	}
-	if field := lists[c.path]; field != "" {
-		n *= min(max(tasks(gjson.GetBytes(c.body.Raw, field)), 1), maxChoices)
+	if field := lists[c.Path]; field != "" {
+		n *= min(max(tasks(gjson.GetBytes(c.Body.Raw, field)), 1), aggregate.MaxChoices)
 	}
 	return n
 }
@@ -137,7 +139,7 @@ func (s LocalState) capacity() capacity {
 // as ctx lasts. A call that has an alternative moves there rather than wait for a
 // server that takes no calls, or in a queue whose estimated wait is longer than
 // patience.
-func (b *localBackend) admit(ctx context.Context, c *call, other alternative, patience time.Duration) (*place, *failure) {
+func (b *localBackend) admit(ctx context.Context, c *request.Request, other alternative, patience time.Duration) (*place, *failure) {
 	for {
 		at, failed := b.awaitSlots(ctx, c, other, patience)
 		if failed != nil {
@@ -157,11 +159,11 @@ func (b *localBackend) admit(ctx context.Context, c *call, other alternative, pa
 }
 
 // awaitSlots waits in the queue until the server is there and has slots free.
-func (b *localBackend) awaitSlots(ctx context.Context, c *call, other alternative, patience time.Duration) (*place, *failure) {
+func (b *localBackend) awaitSlots(ctx context.Context, c *request.Request, other alternative, patience time.Duration) (*place, *failure) {
 	now := b.local.State()
 	slots := 0
-	if !slotless[c.path] {
-		slots = c.slotsFor()
+	if !slotless[c.Path] {
+		slots = slotsFor(c)
 	}
 	switch {
 	case now.takes(other) && (now.Slots == 0 || slots == 0):

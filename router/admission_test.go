@@ -14,6 +14,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/aggregate"
 	"github.com/llmsup/llmsup/router/request"
 )
 
@@ -406,7 +407,7 @@ func TestSlotsFor(t *testing.T) {
 		"a float":         {chat, `{"n":3.0}`, 3},
 		"null":            {chat, `{"n":null}`, 1},
 		"nonsense":        {chat, `{"n":-1e400}`, 1},
-		"too many":        {chat, `{"n":1e400}`, maxChoices},
+		"too many":        {chat, `{"n":1e400}`, aggregate.MaxChoices},
 		"somebody's n":    {chat, `{"messages":[{"n":4}]}`, 1},
 		"of responses":    {"/v1/responses", `{"n":2}`, 2},
 		"not of messages": {"/v1/messages", `{"n":2}`, 1},
@@ -420,7 +421,7 @@ func TestSlotsFor(t *testing.T) {
 		"texts to embed":  {"/v1/embeddings", `{"n":9,"input":["a","b","c"]}`, 3},
 		"to rank":         {"/v1/rerank", `{"documents":["a","b"]}`, 2},
 	} {
-		if got := (&call{path: tc.path, body: request.Body{Raw: []byte(tc.body)}}).slotsFor(); got != tc.want {
+		if got := slotsFor(&request.Request{Path: tc.path, Body: request.Body{Raw: []byte(tc.body)}}); got != tc.want {
 			t.Errorf("%s: %d, want %d", name, got, tc.want)
 		}
 	}

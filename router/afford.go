@@ -3,24 +3,23 @@ package router
 import (
 	"net/http"
 
+	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
 // afford takes the backends out of a plan that a budget does not allow to be
 // asked. What is left is whoever costs nothing.
-func (p *plan) afford(c *call) {
+func (p *plan) afford(c *request.Request) {
 	kept := p.steps[:0]
 	for _, s := range p.steps {
-		s.estimate = c.estimate(s)
-		if c.pays(s) {
-			if over := c.books.Budget.Check(c.books.clock(), c.key, s.estimate); over != nil {
-				p.overBudget = over
-				p.noSpare = s.backend.name() + " is not asked: " + over.String()
-				if s.first {
-					p.reason, p.detail = Failed, p.noSpare
-				}
-				continue
+		s.estimate = p.accounting.Estimate(c, s.attempt())
+		if over := p.accounting.Check(c, s.attempt()); over != nil {
+			p.overBudget = over
+			p.noSpare = s.backend.name() + " is not asked: " + over.String()
+			if s.first {
+				p.reason, p.detail = Failed, p.noSpare
 			}
+			continue
 		}
 		kept = append(kept, s)
 	}

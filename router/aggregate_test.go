@@ -3,7 +3,6 @@ package router
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"reflect"
 	"strings"
@@ -13,8 +12,15 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/accounting/accountingtest"
+	"github.com/llmsup/llmsup/router/aggregate"
 	"github.com/llmsup/llmsup/router/ledger"
 	"github.com/llmsup/llmsup/router/wire"
+)
+
+const (
+	chatPath = "/v1/chat/completions"
+	textPath = "/v1/completions"
 )
 
 // Streams as upstreams send them, and the answers that they are.
@@ -204,52 +210,13 @@ func TestStreamForWholeCost(t *testing.T) {
 			`"thinking":"hm"`, `"thinking":""`, `"text":"he"`, `"text":""`, `"text":"llo"`, `"text":""`, `"{\"a\""`, `"{"`, `": 1}"`, `"}"`, `"input_tokens":4`, `"input_tokens":0`).Replace(cloudMessage) + cloudStop, "12.5"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			edit, books := withBooks(t, daily("1000"))
+			edit, books := withBooks(t, accountingtest.Daily("1000"))
 			b := newBench(t, nil, sends(ends, tc.stream), edit)
 			r := b.post(tc.path, unstreamed[tc.path])
-			if got := books.sums(t, ledger.ByModel).Total; got.Charged != dollars(tc.charged) {
+			if got := sums(t, books, ledger.ByModel).Total; got.Charged != accountingtest.USD(tc.charged) {
 				t.Errorf("charged %s, want %s: %d %.300s", got.Charged, tc.charged, r.status, r.body)
 			}
 		})
-	}
-}
-
-// TestAggregateMemory: what an aggregator keeps of a stream is not many times larger than
-// the stream.
-func TestAggregateMemory(t *testing.T) {
-	a := &chunkAggregator{chat: true}
-	list := strings.TrimSuffix(strings.Repeat("1,", 500_000), ",")
-	for range 2 {
-		if err := a.add(wire.Event{Data: []byte(`{"choices":[{"index":0,"delta":{"l":[` + list + `]},"finish_reason":"stop"}]}`)}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	a.ended = true
-	if l := a.choices[0].fields["delta"].fields["l"]; len(l.list) != 0 {
-		t.Errorf("the list is kept in %d parts", len(l.list))
-	}
-	if whole, err := a.whole(); err != nil || gjson.GetBytes(whole, "choices.0.message.l").Raw != "["+list+","+list+"]" {
-		t.Errorf("%v, %d bytes", err, len(whole))
-	}
-	var fields strings.Builder
-	for i := range 300_000 {
-		fmt.Fprintf(&fields, `,"%d":1`, i)
-	}
-	object := "{" + fields.String()[1:] + "}"
-	for path, e := range map[string]string{
-		chatPath:       `{"choices":[{"index":0,"delta":` + object + `}]}`,
-		textPath:       object,
-		"/v1/messages": `{"type":"message_start","message":` + object + `}`,
-	} {
-		if err := newAggregator(path).add(wire.Event{Data: []byte(e)}); !errors.Is(err, errTooLong) {
-			t.Errorf("%s: %v after %d KiB", path, err, len(e)>>10)
-		}
-	}
-	part := `{"type":"output_text","text":"x"},`
-	final := `{"output":[{"content":[` + strings.TrimSuffix(strings.Repeat(part, 1<<16), ",") + `]}]}`
-	r := &responseAggregator{final: final}
-	if whole, err := r.whole(); err != nil || len(whole) != len(final) {
-		t.Error(err)
 	}
 }
 
@@ -272,18 +239,18 @@ func FuzzAggregate(f *testing.F) {
 	}
 	f.Add(cloudCalls+doneEvent, uint8(0))
 	f.Fuzz(func(t *testing.T, stream string, path uint8) {
-		a, events := newAggregator(paths[int(path)%len(paths)]), wire.NewEventReader(strings.NewReader(stream))
+		a, events := aggregate.ForUpstream(paths[int(path)%len(paths)]), wire.NewEventReader(strings.NewReader(stream))
 		for {
 			e, err := events.Next()
-			if err != nil || a.add(e) != nil {
+			if err != nil || a.Add(e) != nil {
 				break
 			}
 		}
-		for _, whole := range []func() ([]byte, error){a.whole, func() ([]byte, error) {
-			if out, ok := a.mend(); ok {
+		for _, whole := range []func() ([]byte, error){a.Result, func() ([]byte, error) {
+			if out, ok := a.ResultAtLimit(); ok {
 				return out, nil
 			}
-			return nil, errNotWhole
+			return nil, aggregate.ErrTruncated
 		}} {
 			if out, err := whole(); err == nil && !wire.ValidJSON(out) {
 				t.Fatalf("%q becomes %s", stream, out)

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/llmsup/llmsup/router/accounting"
+	"github.com/llmsup/llmsup/router/aggregate"
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
@@ -28,23 +30,23 @@ type answer struct {
 	usage    wire.Usage
 	load     *traffic // where the backend's work is counted
 	place    *place
-	reserved *reservation        // nil = it costs nothing
-	redact   func(string) string // takes the backend's key out of its words
-	resume   *resumption         // how the stream could be continued elsewhere; nil = it can't be
+	reserved *accounting.Reservation // nil = it costs nothing
+	redact   func(string) string     // takes the backend's key out of its words
+	resume   *resumption             // how the stream could be continued elsewhere; nil = it can't be
 
-	events    *wire.EventReader // a stream; nil else
-	assembler aggregator        // what puts a stream together that the client did not ask for; nil = it did
-	ours      bool              // the router asked for that stream
-	sum       *wire.UsageSum    // nil = its usage is of all choices
-	unasked   *usageFilter      // what takes the usage out that the client did not ask for; nil = it did
-	mended    bool              // its end was lost, and known
-	first     time.Time         // when it began
-	held      []byte            // what was read so far: a stream's events up to the first answer, or a body
-	ended     bool              // the stream's end was among it
-	finished  uint64            // the choices that have their finish reason
-	idle      time.Duration     // for which a stream may be silent; 0 = for ever
-	watch     watch             // over it
-	rest      io.Reader         // what is left of a body too large to be held; nil else
+	events    *wire.EventReader      // a stream; nil else
+	assembler aggregate.Aggregator   // what puts a stream together that the client did not ask for; nil = it did
+	ours      bool                   // the router asked for that stream
+	sum       *wire.UsageSum         // nil = its usage is of all choices
+	unasked   *aggregate.UsageFilter // what takes the usage out that the client did not ask for; nil = it did
+	mended    bool                   // its end was lost, and known
+	first     time.Time              // when it began
+	held      []byte                 // what was read so far: a stream's events up to the first answer, or a body
+	ended     bool                   // the stream's end was among it
+	finished  uint64                 // the choices that have their finish reason
+	idle      time.Duration          // for which a stream may be silent; 0 = for ever
+	watch     watch                  // over it
+	rest      io.Reader              // what is left of a body too large to be held; nil else
 }
 
 func (a *answer) close() {
@@ -55,9 +57,9 @@ func (a *answer) close() {
 
 // attempt gives a call to one backend and waits for its first answer: until
 // timeout, until the backend is gone, or until the client leaves.
-func attempt(client context.Context, c *call, s step, timeout, idle time.Duration, other alternative) (*answer, *failure) {
+func attempt(client context.Context, c *request.Request, s step, timeout, idle time.Duration, other alternative, unmodified bool) (*answer, *failure) {
 	began := time.Now()
-	reserved, over := c.reserve(s)
+	reserved, over := s.accounting.Reserve(c, s.attempt())
 	if over != nil { // since the call was planned
 		return nil, &failure{backend: s.backend.name(), reason: Failed, detail: "is not asked: " + over.String(), overBudget: over}
 	}
@@ -83,7 +85,10 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 			}
 		}()
 	}
-	form := s.backend.formFor(c)
+	var form *aggregate.Form
+	if !unmodified {
+		form = s.backend.formFor(c)
+	}
 	_, local := s.backend.(*localBackend)
 	a, failed := ask(withProgress(ctx, &progress{deadline: began.Add(timeout), since: time.Now(), other: other, form: form, local: local, reserved: reserved}), c, s)
 	// A deadline that has passed has cancelled ctx: the answer can't be used.
@@ -133,9 +138,7 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 	cancel(context.Canceled)
 	failed.settle(reserved)
 	if up, ok := s.backend.(*upstreamBackend); ok && form != nil && failed.isAbout("stream_options") {
-		unmodified := *c
-		unmodified.asItIs = true
-		a, failed := attempt(client, &unmodified, s, timeout, idle, other)
+		a, failed := attempt(client, c, s, timeout, idle, other, true)
 		if failed == nil || !failed.callersFault() { // else the error may have quoted the client's own text
 			up.withoutUsage.Store(true)
 		}
@@ -145,7 +148,7 @@ func attempt(client context.Context, c *call, s step, timeout, idle time.Duratio
 }
 
 // ask sends the call and reads up to the first answer.
-func ask(ctx context.Context, c *call, s step) (*answer, *failure) {
+func ask(ctx context.Context, c *request.Request, s step) (*answer, *failure) {
 	so := progressOf(ctx)
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) { so.got.Store(true) }, WroteHeaders: func() { so.sent.Store(true) },
@@ -153,7 +156,7 @@ func ask(ctx context.Context, c *call, s step) (*answer, *failure) {
 	resp, err := s.backend.do(traced, c, s.model)
 	if err != nil {
 		sent := so.sent.Load()
-		fair := isFair(time.Since(so.since), sent, c.streams())
+		fair := isFair(time.Since(so.since), sent, c.Body.Stream)
 		if !sent {
 			return nil, &failure{reason: Connect, detail: "can't be reached: " + rootCause(err), fair: fair}
 		}
@@ -172,7 +175,7 @@ func ask(ctx context.Context, c *call, s step) (*answer, *failure) {
 }
 
 // open reads a response up to the point where it is an answer, or is none.
-func open(ctx context.Context, resp *http.Response, c *call, load *traffic) (*answer, *failure) {
+func open(ctx context.Context, resp *http.Response, c *request.Request, load *traffic) (*answer, *failure) {
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		return nil, refused(resp, progressOf(ctx).since)
 	}
@@ -183,19 +186,19 @@ func open(ctx context.Context, resp *http.Response, c *call, load *traffic) (*an
 	}
 	switch form := so.form; {
 	case form == nil:
-	case form.asked == asCounted:
-		a.unasked = &usageFilter{local: so.local}
+	case form.OnlyUsage():
+		a.unasked = &aggregate.UsageFilter{Local: so.local}
 	default:
-		a.assembler, a.ours = form.aggregator(), true
+		a.assembler, a.ours = form.Aggregator(), true
 	}
 	if isEventStream(resp.Header) {
-		if a.assembler == nil && c.wantsNoStream() {
-			a.assembler = newAggregator(c.path)
+		if a.assembler == nil && aggregate.WantsNoStream(c) {
+			a.assembler = aggregate.ForUpstream(c.Path)
 		}
-		return a, a.awaitFirstEvent(c.dialect)
+		return a, a.awaitFirstEvent(c.Dialect)
 	}
 	a.assembler, a.unasked = nil, nil
-	return a, a.readWhole(c.dialect)
+	return a, a.readWhole(c.Dialect)
 }
 
 // isEventStream says whether an answer is a stream. What its type has for
@@ -222,15 +225,15 @@ func (a *answer) awaitFirstEvent(d wire.Dialect) *failure {
 			return &failure{reason: Lost, detail: "broke its stream before the first answer", begun: true}
 		}
 		a.load.output.Add(int64(len(e.Data)))
-		a.reserved.observe(e.Data)
+		a.reserved.Observe(e.Data)
 		a.usage.Merge(a.sum.Add(e, m.Usage))
 		a.finished |= m.Finished
 		if a.assembler != nil {
-			if err := a.assembler.add(e); err != nil {
+			if err := a.assembler.Add(e); err != nil {
 				return a.uncollected(err)
 			}
 		} else {
-			a.held = append(a.held, a.unasked.pass(e)...)
+			a.held = append(a.held, a.unasked.Pass(e)...)
 		}
 		switch {
 		case m.Failed != "":
@@ -246,19 +249,15 @@ func (a *answer) awaitFirstEvent(d wire.Dialect) *failure {
 	}
 }
 
-// maxHeld is how much of a whole answer is held back to see that it is one, in
-// bytes. A larger one (embeddings of a large batch) is passed on as it comes.
-const maxHeld = 32 << 20
-
 func (a *answer) readWhole(d wire.Dialect) *failure {
-	held, err := readUpTo(maxHeld, a.resp)
+	held, err := readUpTo(aggregate.MaxBytes, a.resp)
 	a.held = held
 	a.load.output.Add(int64(len(held)))
-	a.reserved.observe(held)
+	a.reserved.Observe(held)
 	if err != nil {
 		return &failure{reason: Lost, detail: "broke its answer off: " + rootCause(err), begun: true}
 	}
-	if len(held) == maxHeld {
+	if len(held) == aggregate.MaxBytes {
 		a.rest = a.resp.Body
 		return nil
 	}

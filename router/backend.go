@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/llmsup/llmsup/router/aggregate"
 	"github.com/llmsup/llmsup/router/request"
 )
 
@@ -54,13 +55,13 @@ type backend interface {
 	availability() availability
 	// do sends a call under a model name of the backend's own and returns when
 	// its headers are there. The body stays open as long as ctx.
-	do(ctx context.Context, c *call, model string) (*http.Response, error)
+	do(ctx context.Context, c *request.Request, model string) (*http.Response, error)
 	// admit gives a call a place, or says why there is none. A call that has an
 	// alternative need not wait; patience is how long it may.
-	admit(ctx context.Context, c *call, other alternative, patience time.Duration) (*place, *failure)
+	admit(ctx context.Context, c *request.Request, other alternative, patience time.Duration) (*place, *failure)
 	// formFor returns another form in which the backend is given a call; nil = as
 	// it is.
-	formFor(c *call) *streamed
+	formFor(c *request.Request) *aggregate.Form
 	// heard is told how an admitted call went: its failure, nil if it was answered,
 	// its place, and whether it is the client who left.
 	heard(f *failure, at *place, left bool)
@@ -140,19 +141,19 @@ func (b *localBackend) availability() availability {
 	return a
 }
 
-func (b *localBackend) do(ctx context.Context, c *call, model string) (*http.Response, error) {
-	payload := c.body.WithModel(model)
+func (b *localBackend) do(ctx context.Context, c *request.Request, model string) (*http.Response, error) {
+	payload := c.Body.WithModel(model)
 	if form := progressOf(ctx).form; form != nil {
-		payload = form.withModel(model)
+		payload = form.WithModel(model)
 	}
 	header := http.Header{}
-	forwardHeaders(header, c.header)
+	forwardHeaders(header, c.Header)
 	header["Authorization"] = []string{"Bearer " + b.local.State().Key}
 	// An attempt here costs nothing, so one that met a connection at its close
 	// may be sent again. The empty value is not sent (net/http.Transport).
 	header["X-Idempotency-Key"] = []string{}
 	req := (&http.Request{
-		Method: c.method, URL: &url.URL{Scheme: "http", Host: localHost, Path: c.path}, Host: localHost, Header: header,
+		Method: c.Method, URL: &url.URL{Scheme: "http", Host: localHost, Path: c.Path}, Host: localHost, Header: header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Body: request.AsBody(payload.Open()), ContentLength: int64(payload.Size()),
 		GetBody: func() (io.ReadCloser, error) { return request.AsBody(payload.Open()), nil },

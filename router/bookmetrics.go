@@ -46,16 +46,16 @@ func (m bookMetrics) Describe(all chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (m bookMetrics) Collect(all chan<- prometheus.Metric) {
-	books := m.rt.routing.Load().books
-	for _, s := range books.Budget.Statuses(time.Now()) {
+	accounts := m.rt.routing.Load().accounting
+	for _, s := range accounts.Budget.Statuses(time.Now()) {
 		for desc, amount := range map[*prometheus.Desc]usd.Amount{budgetLimit: s.Limit, budgetSpent: s.Spent, budgetReserved: s.Reserved} {
 			all <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, amount.Float(), labelled(s.Key), s.Period.String())
 		}
 	}
-	if books.Ledger == nil {
+	if accounts.Ledger == nil {
 		return
 	}
-	s := books.Ledger.State()
+	s := accounts.Ledger.State()
 	collectStates(all, ledgerCondition, ledgerConditions, s.Condition)
 	aside := 0.0
 	if s.Quarantined != "" {

@@ -1,72 +1,28 @@
 package router
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/accounting"
+	"github.com/llmsup/llmsup/router/accounting/accountingtest"
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/ledger"
-	"github.com/llmsup/llmsup/router/price"
-	"github.com/llmsup/llmsup/router/usd"
 )
 
-// priceList is Prices that do not change.
-type priceList map[string]*price.PriceList
-
-func (l priceList) Book(upstream string) *price.PriceList { return l[upstream] }
-
-// prices of the cloud: a dollar a thousand prompt tokens, two a thousand of the
-// answer's, and a tenth for cached ones.
-func prices(models ...string) priceList {
-	parse := func(s string) price.Price {
-		p, err := price.Parse(s)
-		if err != nil {
-			panic(err)
-		}
-		return p
-	}
-	table, cached := price.Table{}, parse("0.0001")
-	for _, model := range models {
-		table[model] = price.Prices{Prompt: parse("0.001"), Completion: parse("0.002"), Cached: &cached}
-	}
-	return priceList{"openrouter": price.NewPriceList(table, nil, nil)}
-}
-
-func dollars(s string) usd.Amount {
-	a, err := usd.Parse(s)
-	if err != nil {
-		panic(err)
-	}
-	return a
-}
-
 // withBooks gives a bench a ledger, prices for its models, and limits.
-func withBooks(t *testing.T, limits budget.Limits) (edit func(*Config, map[string]models.Route), books *Books) {
+func withBooks(t *testing.T, limits budget.Limits) (edit func(*Config, map[string]models.Route), books *accounting.Accounting) {
 	t.Helper()
-	books = &Books{
-		Ledger: ledger.Open(t.TempDir(), ledger.Options{Log: zerolog.Nop()}),
-		Budget: budget.New(budget.Config{Limits: limits}, nil),
-		Prices: prices("openai/gpt-4o", "qwen/qwen-2.5-14b-instruct"),
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		if err := books.Ledger.Close(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	return func(c *Config, _ map[string]models.Route) { c.Books = *books }, books
+	books = accountingtest.New(t, limits)
+	return func(c *Config, _ map[string]models.Route) { c.Accounting = *books }, books
 }
 
 // sums waits until all that was recorded is in the ledger, and adds it up.
-func (b *Books) sums(t *testing.T, by ledger.By) ledger.Usage {
+func sums(t *testing.T, b *accounting.Accounting, by ledger.By) ledger.Usage {
 	t.Helper()
 	if err := b.Ledger.Sync(t.Context()); err != nil {
 		t.Fatal(err)
@@ -177,7 +133,7 @@ func TestBooks(t *testing.T) {
 			edit, books := withBooks(t, budget.Limits{})
 			b := newBench(t, tc.local, tc.cloud, edit)
 			b.chat(tc.model, tc.stream)
-			total := books.sums(t, ledger.ByRoute).Total
+			total := sums(t, books, ledger.ByRoute).Total
 			if got := summary(total); got != tc.want {
 				t.Errorf("\n got %s\nwant %s", got, tc.want)
 			}
@@ -212,7 +168,7 @@ func TestBooksOfResumedAnswers(t *testing.T) {
 				t.Fatalf("%+v", r)
 			}
 			want := "calls 1 failed 0 local 1 paid 1 resumed 1 partial 0, tokens 108 (0 cached) + 7, unknown 0, cost 0.5 unknown 0, saved 0.112 unknown 0"
-			total := books.sums(t, ledger.ByRoute).Total
+			total := sums(t, books, ledger.ByRoute).Total
 			if got := summary(total); got != want {
 				t.Errorf("\n got %s\nwant %s", got, want)
 			}
@@ -240,7 +196,7 @@ func TestPaidIsDurableBeforeTheEnd(t *testing.T) {
 				}
 			}, edit)
 			seen := make(chan int64, 1)
-			at := &lastByte{whole: len(answer), seen: func() { seen <- books.sums(t, ledger.ByRoute).Total.Paid }}
+			at := &lastByte{whole: len(answer), seen: func() { seen <- sums(t, books, ledger.ByRoute).Total.Paid }}
 			req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/chat/completions",
 				strings.NewReader(fmt.Sprintf(`{"model":"gpt-4o","stream":%t,%s,"messages":[]}`, streamed, options)))
 			req.Host = "localhost"
@@ -264,7 +220,7 @@ func TestPaidForNothingIsDurable(t *testing.T) {
 	b := newBench(t, answers, breaks, edit)
 	b.state.set(func(s *LocalState) { s.Reason, s.Detail = Degraded, "is degraded" })
 	seen := make(chan int64, 1)
-	at := &lastByte{whole: len(wholeChat), seen: func() { seen <- books.sums(t, ledger.ByRoute).Total.Paid }}
+	at := &lastByte{whole: len(wholeChat), seen: func() { seen <- sums(t, books, ledger.ByRoute).Total.Paid }}
 	req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/chat/completions", strings.NewReader(`{"model":"local/qwen","messages":[]}`))
 	req.Host = "localhost"
 	b.router.ServeHTTP(at, req)

@@ -158,7 +158,7 @@ type silent struct {
 	heardOf  outcome
 }
 
-func (b *silent) do(ctx context.Context, _ *call, _ string) (*http.Response, error) {
+func (b *silent) do(ctx context.Context, _ *request.Request, _ string) (*http.Response, error) {
 	if b.connects {
 		progressOf(ctx).sent.Store(true)
 	}
@@ -186,8 +186,8 @@ func TestHasteIsNoNews(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := &silent{&upstreamBackend{}, tc.connects, saysNothing}
-				c := &call{body: request.Body{Raw: fmt.Appendf(nil, `{"stream":%t}`, tc.stream), Stream: tc.stream}, dialect: wire.Chat}
-				_, failed := attempt(t.Context(), c, step{backend: b}, tc.timeout, 0, alternative{})
+				c := &request.Request{Body: request.Body{Raw: fmt.Appendf(nil, `{"stream":%t}`, tc.stream), Stream: tc.stream}, Dialect: wire.Chat}
+				_, failed := attempt(t.Context(), c, step{backend: b}, tc.timeout, 0, alternative{}, false)
 				if failed == nil || failed.reason != Timeout || b.heardOf != tc.want {
 					t.Errorf("%+v, of which the breaker hears %d; want %d", failed, b.heardOf, tc.want)
 				}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/llmsup/llmsup/router/accounting"
+	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -48,7 +50,7 @@ func TestBurst(t *testing.T) {
 			}
 			a.events.Buf = append(make([]byte, 0, 2*len(tc.events)), a.events.Buf...) // so that the rest comes with one read
 			w := &flushes{ResponseRecorder: httptest.NewRecorder()}
-			err := a.relay(t.Context(), w, wire.Chat, &record{call: &call{dialect: wire.Chat, path: "/v1/chat/completions", books: &Books{}}})
+			err := a.relay(t.Context(), w, wire.Chat, &record{accounting: &accounting.Accounting{}, request: &request.Request{Dialect: wire.Chat, Path: "/v1/chat/completions"}})
 			if !errors.Is(err, tc.err) || w.n > tc.flushes {
 				t.Errorf("%v, with %d flushes, want %v and %d", err, w.n, tc.err, tc.flushes)
 			}

@@ -13,32 +13,14 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// call is one request of a client, on its way through the router.
-type call struct {
-	id      string
-	method  string
-	path    string // as the client wrote it, such as /v1/chat/completions
-	header  http.Header
-	body    request.Body
-	dialect wire.Dialect
-	began   time.Time
-	asItIs  bool   // it is not to be run as a stream
-	route   string // the name of the route that it goes by; "" = none
-	key     string // the name of its caller's key; "" = none is asked for
-	books   *Books
-}
-
-// streams says whether the client asked for a stream.
-func (c *call) streams() bool { return c.body.Stream }
-
 // errCut says that an answer broke after its first part was sent. Any other
 // error of a relay is the client's connection.
 var errCut = errors.New("the answer was cut")
 
 // serve takes a call from its plan to its record.
-func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *call, p plan) {
-	rec := record{call: c, route: p.route.Name, reason: p.reason, detail: p.detail, meant: p.meant, spared: p.spared, cost: &nothing}
-	c.route = p.route.Name
+func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *request.Request, p plan) {
+	rec := record{request: c, route: p.route.Name, reason: p.reason, detail: p.detail, meant: p.meant, spared: p.spared, accounting: p.accounting}
+	c.Route = p.route.Name
 	rt.metrics.inflight.Inc()
 	rt.inflight.Add(1)
 	rt.calls.Add(1)
@@ -61,8 +43,9 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *call, p plan)
 			if done {
 				return
 			}
-			failed = notDone
-			rec.charge(failed)
+			if failed = notDone; failed != nil {
+				rec.total.Add(failed.charge)
+			}
 			dropLeft(r, &rec)
 		}
 		if failed != nil && failed.begun && s.backend.paid() { // the whole would be paid for on top of the rest
@@ -76,7 +59,7 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *call, p plan)
 			return
 		}
 		failures = append(failures, failed)
-		rec.charge(failed)
+		rec.total.Add(failed.charge)
 		dropLeft(r, &rec)
 		rec.note(failed)
 		if next && s.first && failed.overBudget == nil && !mayFallBack(p.route, failed.reason) {
@@ -118,13 +101,13 @@ func dropLeft(r *http.Request, rec *record) {
 
 // try gives a call to one backend and, if it answers, passes the answer on.
 // mayMove says that there is another one to go to.
-func (rt *Router) try(w http.ResponseWriter, r *http.Request, c *call, p plan, s step, mayMove bool, rec *record) *failure {
+func (rt *Router) try(w http.ResponseWriter, r *http.Request, c *request.Request, p plan, s step, mayMove bool, rec *record) *failure {
 	timeout := p.route.Timeout
 	if !s.first {
 		timeout = p.spareTimeout
 	}
 	other := alternative{exists: mayMove, route: p.route}
-	a, failed := attempt(r.Context(), c, s, timeout, p.idleTimeout, other)
+	a, failed := attempt(r.Context(), c, s, timeout, p.idleTimeout, other, false)
 	if failed != nil && failed.again && r.Context().Err() == nil {
 		a, failed = rt.again(r.Context(), c, s, p, other, failed)
 	}
@@ -138,7 +121,7 @@ func (rt *Router) try(w http.ResponseWriter, r *http.Request, c *call, p plan, s
 			rec.detail = strings.TrimPrefix(rec.detail+"; "+rec.backend+" broke its answer off at the end of the text", "; ")
 		}
 		if a.events != nil {
-			a.resume = c.resumable(p, s, rec)
+			a.resume = resumableBy(c, p, s, rec)
 		}
 		rt.deliver(w, r, c, a, rec)
 	}
@@ -154,9 +137,9 @@ const defaultFallbackTimeout = 120 * time.Second
 const defaultIdleTimeout = 120 * time.Second
 
 // deliver commits to an answer and passes it on.
-func (rt *Router) deliver(w http.ResponseWriter, r *http.Request, c *call, a *answer, rec *record) {
+func (rt *Router) deliver(w http.ResponseWriter, r *http.Request, c *request.Request, a *answer, rec *record) {
 	defer a.close()
-	rec.firstAnswer = a.first.Sub(c.began)
+	rec.firstAnswer = a.first.Sub(c.Began)
 	rec.status = a.resp.StatusCode
 	rec.usage, rec.reserved = a.usage, a.reserved
 	h := w.Header()
@@ -168,7 +151,7 @@ func (rt *Router) deliver(w http.ResponseWriter, r *http.Request, c *call, a *an
 	if a.events == nil && a.rest == nil { // all of it is here: the client's pace is its own matter
 		a.place.release(withAnswer)
 	}
-	err := a.relay(r.Context(), w, c.dialect, rec)
+	err := a.relay(r.Context(), w, c.Dialect, rec)
 	switch {
 	case err == nil:
 		a.place.release(withAnswer)
@@ -184,18 +167,18 @@ func (rt *Router) deliver(w http.ResponseWriter, r *http.Request, c *call, a *an
 }
 
 // refuse answers a call that is given to nobody.
-func (rt *Router) refuse(w http.ResponseWriter, c *call, rec *record, e wire.Error) {
+func (rt *Router) refuse(w http.ResponseWriter, c *request.Request, rec *record, e wire.Error) {
 	rec.status, rec.code = e.Status, e.Code
 	if rec.reason != "" {
 		w.Header().Set(headerReason, string(rec.reason))
 	}
-	wire.WriteError(w, c.dialect, e)
+	wire.WriteError(w, c.Dialect, e)
 }
 
 // giveUp answers a call that every backend of its plan failed. Where only one
 // was asked and it answered, its own words go through as they are, unless it is a
 // fallback that speaks of its operator.
-func (rt *Router) giveUp(w http.ResponseWriter, c *call, rec *record, p plan, failures []*failure) {
+func (rt *Router) giveUp(w http.ResponseWriter, c *request.Request, rec *record, p plan, failures []*failure) {
 	last := failures[len(failures)-1]
 	if p.bound && !last.callersFault() {
 		rec.reason = Unsupported
@@ -215,7 +198,7 @@ func (rt *Router) giveUp(w http.ResponseWriter, c *call, rec *record, p plan, fa
 		rt.refuse(w, c, rec, operatorsFault(p, failures))
 		return
 	}
-	if len(failures) == 1 && last.resp != nil && isError(last.resp.StatusCode) {
+	if len(failures) == 1 && last.resp != nil && wire.IsErrorStatus(last.resp.StatusCode) {
 		h := w.Header()
 		copyAnswerHeaders(h, last.resp.Header)
 		for name, values := range h {

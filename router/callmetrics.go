@@ -103,10 +103,11 @@ func (m *metrics) observe(rec *record, status int, took time.Duration) {
 		c.resumed.WithLabelValues(rec.route, rec.resumedBy, rec.end()).Inc()
 	}
 	if s.first == nil {
-		if rec.cost != nil && *rec.cost > 0 { // whoever failed may want money all the same
-			c.cost.WithLabelValues(rec.route, rec.backend).Add(rec.cost.Float())
+		cost := rec.total.Cost()
+		if cost != nil && *cost > 0 { // a backend that failed may have billed
+			c.cost.WithLabelValues(rec.route, rec.backend).Add(cost.Float())
 		}
-		if rec.paid && rec.cost == nil {
+		if rec.total.Paid && cost == nil {
 			c.unpriced.WithLabelValues(rec.route, rec.backend, "cost").Inc()
 		}
 		return
@@ -135,10 +136,10 @@ func (s *waySeries) answered(rec *record, status int) {
 	if u.Completion != nil {
 		addTokens(s.completion, *u.Completion)
 	}
-	switch {
-	case rec.cost != nil && *rec.cost > 0:
-		s.cost.Add(rec.cost.Float())
-	case rec.cost == nil && rec.paid:
+	switch cost := rec.total.Cost(); {
+	case cost != nil && *cost > 0:
+		s.cost.Add(cost.Float())
+	case cost == nil && rec.total.Paid:
 		s.unknownCost.Inc()
 	}
 	switch {

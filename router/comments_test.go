@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/llmsup/llmsup/router/accounting"
+	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -58,7 +60,7 @@ func TestCommentsAlone(t *testing.T) {
 				}
 				began := time.Now()
 				w := &slowClient{ResponseWriter: to, perPiece: tc.reads * pieceSize / time.Duration(len(comment))}
-				err := a.relay(t.Context(), w, wire.Chat, &record{call: &call{books: &Books{}}, backend: "u"})
+				err := a.relay(t.Context(), w, wire.Chat, &record{accounting: &accounting.Accounting{}, request: &request.Request{}, backend: "u"})
 				if tc.whole && err != nil || !tc.whole && !errors.Is(err, errCut) {
 					t.Errorf("%v after %s", err, time.Since(began))
 				}

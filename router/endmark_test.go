@@ -64,7 +64,7 @@ func TestFinishWithoutDoneUnasked(t *testing.T) {
 		b := newBench(t, sends(ends, sent...), answers)
 		b.state.set(func(s *LocalState) { s.Streams = true })
 		r := b.chat("local/qwen", true)
-		if r.readErr != nil || r.body != textEvent+finalEvent || !strings.Contains(string(b.local.lastBody()), asCounted) {
+		if r.readErr != nil || r.body != textEvent+finalEvent || !strings.Contains(string(b.local.lastBody()), `"include_usage":true`) {
 			t.Errorf("%s: %q, %v", name, r.body, r.readErr)
 		}
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/models/demo"
+	"github.com/llmsup/llmsup/router/aggregate"
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
@@ -143,15 +144,15 @@ func (e engine) post(path string, body io.Reader) (status int, answer string) {
 }
 
 // put puts a whole stream together.
-func put(s streamed, stream io.Reader) (string, error) {
-	a, events := s.aggregator(), wire.NewEventReader(stream)
+func aggregateStream(s aggregate.Form, stream io.Reader) (string, error) {
+	a, events := s.Aggregator(), wire.NewEventReader(stream)
 	for {
 		e, err := events.Next()
 		if err == nil {
-			err = a.add(e)
+			err = a.Add(e)
 		}
 		if errors.Is(err, io.EOF) {
-			whole, err := a.whole()
+			whole, err := a.Result()
 			return string(whole), err
 		}
 		if err != nil {
@@ -196,17 +197,17 @@ func (e engine) same(path, raw string) (answer string, refused error) {
 	if err != nil {
 		e.t.Fatalf("%v: %s", err, raw)
 	}
-	s, ok := asStream(b, path)
+	s, ok := aggregate.AsStream(b, path)
 	if !ok {
 		e.t.Fatalf("%s does not stream: %s", path, raw)
 	}
 	wantStatus, want := e.post(path, strings.NewReader(raw))
-	status, got := e.post(path, s.withModel("other").Open())
+	status, got := e.post(path, s.WithModel("other").Open())
 	whole, err := "", error(nil)
 	if status == http.StatusOK {
-		whole, err = put(s, strings.NewReader(got))
-		if failed := (*streamError)(nil); errors.As(err, &failed) {
-			status, got, err = failed.status, failed.body, nil
+		whole, err = aggregateStream(s, strings.NewReader(got))
+		if failed := (*aggregate.LocalError)(nil); errors.As(err, &failed) {
+			status, got, err = failed.Status, failed.Body, nil
 		}
 	}
 	if status != wantStatus || status != http.StatusOK && got != want {
@@ -216,7 +217,7 @@ func (e engine) same(path, raw string) (answer string, refused error) {
 		return got, nil
 	}
 	if err != nil {
-		if !errors.Is(err, errNotSame) {
+		if !errors.Is(err, aggregate.ErrNotSame) {
 			e.t.Fatalf("%s\n%v in\n%s", raw, err, tail(got))
 		}
 		return "", err
@@ -412,20 +413,20 @@ func (e engine) withoutTheEnd(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				s, ok := asStream(b, path)
+				s, ok := aggregate.AsStream(b, path)
 				if !ok {
 					t.Fatalf("%s does not stream", raw)
 				}
 				_, want := e.post(path, strings.NewReader(raw))
-				_, stream := e.post(path, s.withModel("demo").Open())
-				a, events := newAssembler(s), wire.NewEventReader(strings.NewReader(stream))
+				_, stream := e.post(path, s.WithModel("demo").Open())
+				a, events := s.Aggregator(), wire.NewEventReader(strings.NewReader(stream))
 				for {
 					event, err := events.Next()
-					if err != nil || bytes.Contains(event.Raw, []byte(lost)) || a.add(event) != nil {
+					if err != nil || bytes.Contains(event.Raw, []byte(lost)) || a.Add(event) != nil {
 						break
 					}
 				}
-				if whole, ok := a.mend(); ok {
+				if whole, ok := a.ResultAtLimit(); ok {
 					mended++
 					if !reflect.DeepEqual(comparable(t, string(whole)), comparable(t, want)) {
 						t.Errorf("without %s: %s\nwhole:  %s\nmended: %s\nof %s", lost, raw, want, whole, tail(stream))

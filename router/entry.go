@@ -5,34 +5,9 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/router/ledger"
-	"github.com/llmsup/llmsup/router/price"
 	"github.com/llmsup/llmsup/router/usd"
 	"github.com/llmsup/llmsup/router/wire"
 )
-
-// nothing is what a call costs for which nobody is paid.
-var nothing usd.Amount
-
-// spend adds what an attempt that may have been billed has cost.
-func (rec *record) spend(c charge) {
-	rec.paid = true
-	if rec.cost != nil && c.cost != nil {
-		rec.cost = new(*rec.cost + *c.cost)
-	} else {
-		rec.cost = nil
-	}
-	rec.charged += c.charged
-	if c.pending != nil {
-		rec.pending = append(rec.pending, c.pending)
-	}
-}
-
-// charge adds what a failed attempt may have cost.
-func (rec *record) charge(f *failure) {
-	if f != nil && f.charge != nil {
-		rec.spend(*f.charge)
-	}
-}
 
 // conclude is called when all that is left to send of an answer is its end. When it
 // returns, the call is in the ledger's journal: a client that has received the whole of
@@ -43,7 +18,7 @@ func (rec *record) conclude() {
 	}
 	rec.concluded = true
 	if rec.reserved != nil {
-		rec.spend(rec.reserved.settle(rec.paidUsage(), true))
+		rec.settle(true)
 	}
 	rec.enter(false).Wait()
 }
@@ -54,9 +29,15 @@ func (rec *record) conclude() {
 func (rec *record) finishBooks() {
 	if rec.reserved != nil && !rec.concluded {
 		rec.concluded = true
-		rec.spend(rec.reserved.settle(rec.paidUsage(), false))
+		rec.settle(false)
 	}
 	rec.enter(rec.left || rec.cut != nil).Wait()
+}
+
+// settle settles what the answer cost.
+func (rec *record) settle(complete bool) {
+	charge := rec.reserved.Settle(rec.paidUsage(), complete)
+	rec.total.Add(&charge)
 }
 
 // paidUsage is what the one who was paid has used. Of an answer that was resumed
@@ -78,23 +59,23 @@ func (rec *record) enter(partial bool) *ledger.Receipt {
 		rec.usage.Completion = new(rec.seen)
 	}
 	rec.saved = rec.savings()
-	c := rec.call
-	if c.books.Ledger == nil {
+	c := rec.request
+	if rec.accounting.Ledger == nil {
 		return nil
 	}
 	row := ledger.Row{
-		Time: c.began, Request: c.id,
+		Time: c.Began, Request: c.ID,
 		Dimensions: ledger.Dimensions{
-			Key: c.key, Route: rec.route, Model: c.body.Model, Backend: rec.backend, Served: rec.model,
-			Reason: string(rec.reason), Status: rec.finalStatus(), Stream: c.streams(),
-			Local: rec.local, LocalPrimary: rec.meant, Paid: rec.paid, Resumed: rec.resumedBy != "", Partial: partial,
+			Key: c.Key, Route: rec.route, Model: c.Body.Model, Backend: rec.backend, Served: rec.model,
+			Reason: string(rec.reason), Status: rec.finalStatus(), Stream: c.Body.Stream,
+			Local: rec.local, LocalPrimary: rec.meant, Paid: rec.total.Paid, Resumed: rec.resumedBy != "", Partial: partial,
 		},
 		Prompt: rec.usage.Prompt, Cached: rec.usage.Cached, Completion: rec.usage.Completion,
-		Cost: rec.cost, Saved: rec.saved,
-		FirstAnswer: rec.firstAnswer, Duration: time.Since(c.began),
+		Cost: rec.total.Cost(), Saved: rec.saved,
+		FirstAnswer: rec.firstAnswer, Duration: time.Since(c.Began),
 	}
-	if rec.cost == nil {
-		row.Charged = &rec.charged
+	if row.Cost == nil {
+		row.Charged = &rec.total.Charged
 	}
 	if row.FirstAnswer > 0 {
 		row.FirstAnswer = max(row.FirstAnswer, time.Millisecond) // 0 would say that there was none
@@ -102,7 +83,7 @@ func (rec *record) enter(partial bool) *ledger.Receipt {
 	if rec.backend == "" || rec.status >= 400 {
 		row.Model = rec.modelOfNobody()
 	}
-	return c.books.Ledger.Record(row, rec.pending...)
+	return rec.accounting.Ledger.Record(row, rec.total.Pending...)
 }
 
 // modelOfNobody is what stands for the model of a call that nobody answered: its
@@ -114,7 +95,7 @@ func (rec *record) modelOfNobody() string {
 	if rec.route == "" {
 		return ""
 	}
-	return rec.call.body.Model
+	return rec.request.Body.Model
 }
 
 // savings are what the route's fallback would have taken for what the GPU did;
@@ -127,15 +108,5 @@ func (rec *record) savings() *usd.Amount {
 	if rec.resumedBy != "" {
 		u.Completion = &rec.firstPart
 	}
-	tokens, known := u.Tokens()
-	if !known {
-		return nil
-	}
-	saved, known := rec.call.books.book(rec.spared.backend).Cost(rec.spared.model, price.Tokens{
-		Prompt: tokens.Prompt, Completion: tokens.Completion, // what is cached here need not be there
-	})
-	if !known {
-		return nil
-	}
-	return &saved
+	return rec.accounting.WouldCost(rec.spared.backend, rec.spared.model, u)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -28,7 +29,7 @@ type Explanation struct {
 func (rt *Router) Explain(model string) Explanation {
 	s := rt.routing.Load()
 	p := s.plan(model)
-	p.afford(&call{books: s.books, began: time.Now(), dialect: wire.Chat})
+	p.afford(&request.Request{Began: time.Now(), Dialect: wire.Chat})
 	e := Explanation{Route: p.route, Reason: p.reason, Detail: p.detail, WaitFor: p.waitFor, Refused: p.refuse.Message, RefusedStatus: p.refuse.Status}
 	if len(p.steps) > 0 {
 		e.Backend, e.BackendModel = p.steps[0].backend.name(), p.steps[0].model

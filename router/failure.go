@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"github.com/llmsup/llmsup/router/accounting"
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/resume"
 	"github.com/llmsup/llmsup/router/wire"
@@ -33,7 +34,7 @@ type failure struct {
 	strange    bool                  // its streams are not understood
 	part       *resume.PartialAnswer // the beginning of an answer that broke off
 	usage      wire.Usage            // what the backend said of it
-	charge     *charge               // what may have been billed for nothing; nil = nothing was
+	charge     *accounting.Charge    // what may have been billed for nothing; nil = nothing was
 	overBudget *budget.Exceeded      // the backend was not asked, since it takes money; nil = it was
 }
 
@@ -68,7 +69,7 @@ func (f *failure) isAbout(field string) bool {
 // httpStatus is what a client is told when this was the last hope.
 func (f *failure) httpStatus() int {
 	switch {
-	case f.resp != nil && isError(f.resp.StatusCode):
+	case f.resp != nil && wire.IsErrorStatus(f.resp.StatusCode):
 		return f.resp.StatusCode
 	case f.reason == Timeout:
 		return http.StatusGatewayTimeout
@@ -83,16 +84,16 @@ func (f *failure) httpStatus() int {
 // settle ends the reservation of an attempt that failed. An upstream's own
 // error status comes before it has generated anything, unless it is the word of a
 // gateway that did not wait for whoever is behind it.
-func (f *failure) settle(reserved *reservation) {
+func (f *failure) settle(reserved *accounting.Reservation) {
 	if reserved == nil {
 		return
 	}
 	late := f.begun && f.resp != nil && f.resp.StatusCode == http.StatusServiceUnavailable // see refused
-	if !f.begun || f.resp != nil && isError(f.resp.StatusCode) && !gaveUp(f.resp.StatusCode) && !late {
-		reserved.cancel()
+	if !f.begun || f.resp != nil && wire.IsErrorStatus(f.resp.StatusCode) && !gaveUp(f.resp.StatusCode) && !late {
+		reserved.Cancel()
 		return
 	}
-	f.charge = new(reserved.settle(f.usage, false))
+	f.charge = new(reserved.Settle(f.usage, false))
 }
 
 // maxErrorBody bounds what is kept of a backend's own error, in bytes.
@@ -145,10 +146,6 @@ func (f *failure) explain(body []byte) {
 		f.reason = Loading // llama-server's words, at any path
 	}
 }
-
-// isError says whether a status is an error that may be passed on. Others, such
-// as a redirect that would lead a client elsewhere with its key, may not.
-func isError(status int) bool { return 400 <= status && status <= 599 }
 
 // gaveUp says whether a status means that somebody's patience was over, and nothing
 // of what the one had done that was waited for.

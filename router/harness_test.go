@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/request"
 )
 
 func TestMain(m *testing.M) {
@@ -299,4 +300,13 @@ func raw(answer string) http.HandlerFunc {
 		_, _ = io.WriteString(conn, answer) // the client may have left
 		_ = conn.Close()
 	}
+}
+
+func parseBody(t *testing.T, raw string) request.Body {
+	t.Helper()
+	b, err := request.ParseBody([]byte(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/aggregate"
 )
 
 // TestCutAnywhere ends a stream at every byte, as cleanly as a proxy can. The
@@ -162,7 +163,7 @@ func TestWordsOfBackends(t *testing.T) {
 // TestLargeAnswers: what is too large to be held back is passed on as it comes,
 // and a cut in it is seen.
 func TestLargeAnswers(t *testing.T) {
-	large := `{"data":"` + strings.Repeat("x", maxHeld+1<<20) + `"}`
+	large := `{"data":"` + strings.Repeat("x", aggregate.MaxBytes+1<<20) + `"}`
 	for name, tc := range map[string]struct {
 		behave http.HandlerFunc
 		whole  bool

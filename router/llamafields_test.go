@@ -188,8 +188,8 @@ func TestBoundBy(t *testing.T) {
 		{"/v1/messages", `"n_predict":5,"chat_template_kwargs":{"a":1}`, "chat_template_kwargs"},
 		{"/v1/embeddings", `"grammar":"x"`, ""},
 	} {
-		c := &call{path: tc.path, body: mustParse(t, `{`+tc.fields+`}`)}
-		if got := c.boundBy(); got != tc.want {
+		c := &request.Request{Path: tc.path, Body: parseBody(t, `{`+tc.fields+`}`)}
+		if got := boundBy(c); got != tc.want {
 			t.Errorf("%s {%s}: bound by %q, want %q", tc.path, tc.fields, got, tc.want)
 		}
 	}

@@ -42,7 +42,7 @@ func TestCutMessageIsCounted(t *testing.T) {
 	b := newBench(t, nil, sends(breaks,
 		"event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":10,\"output_tokens\":1}}}\n\n", delta, delta, delta), edit)
 	b.post("/v1/messages", `{"model":"gpt-4o","stream":true,"max_tokens":9,"messages":[]}`)
-	if got := books.sums(t, ledger.ByRoute).Total; got.Partial != 1 || got.Prompt != 10 || got.Completion != 3 || got.UnknownCost != 1 {
+	if got := sums(t, books, ledger.ByRoute).Total; got.Partial != 1 || got.Prompt != 10 || got.Completion != 3 || got.UnknownCost != 1 {
 		t.Errorf("%+v", got)
 	}
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/accounting"
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/ledger"
 	"github.com/llmsup/llmsup/router/usd"
@@ -50,13 +51,19 @@ func wantSeries(t *testing.T, g prometheus.Gatherer, want string, names ...strin
 	}
 }
 
+// costs returns the total of a call with one attempt; nil = of unknown cost.
+func costs(cost *usd.Amount) (t accounting.Total) {
+	t.Add(&accounting.Charge{Cost: cost})
+	return t
+}
+
 func TestObserve(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	m := newMetrics(registry)
 	observe := func(status int, took time.Duration, rec record) { m.observe(&rec, status, took) }
 	local := record{
 		route: "local/qwen", backend: "qwen", firstAnswer: 300 * time.Millisecond, local: true,
-		usage: wire.Usage{Prompt: new(int64(100)), Cached: new(int64(40)), Completion: new(int64(7))}, cost: new(usd.Amount(0)), saved: new(usd.Dollar / 4),
+		usage: wire.Usage{Prompt: new(int64(100)), Cached: new(int64(40)), Completion: new(int64(7))}, saved: new(usd.Dollar / 4),
 	}
 	observe(200, time.Second, local)
 	observe(200, time.Second, local)
@@ -67,13 +74,13 @@ func TestObserve(t *testing.T) {
 	observe(200, time.Second, local)
 	observe(400, time.Second, record{route: "local/qwen", backend: "qwen", local: true}) // what saves nothing is not unknown
 
-	cloud := record{route: "local/qwen", backend: "openrouter", reason: Timeout, paid: true, firstAnswer: 61 * time.Second, usage: wire.Usage{Prompt: new(int64(5))}, cost: new(3 * usd.Dollar / 2)}
+	cloud := record{route: "local/qwen", backend: "openrouter", reason: Timeout, total: costs(new(3 * usd.Dollar / 2)), firstAnswer: 61 * time.Second, usage: wire.Usage{Prompt: new(int64(5))}}
 	observe(200, 61*time.Second, cloud)
-	cloud.cost = nil
+	cloud.total = costs(nil)
 	cloud.usage = wire.Usage{Prompt: new(int64(-5)), Cached: new(int64(-1)), Completion: new(int64(-7))} // who knows why
 	observe(http.StatusOK, 100*time.Second, cloud)
-	observe(statusClientLeft, 10*time.Second, record{route: "local/qwen", reason: Timeout, paid: true})
-	observe(502, 70*time.Second, record{route: "local/qwen", reason: Timeout, paid: true, cost: new(usd.Dollar)})
+	observe(statusClientLeft, 10*time.Second, record{route: "local/qwen", reason: Timeout, total: costs(nil)})
+	observe(502, 70*time.Second, record{route: "local/qwen", reason: Timeout, total: costs(new(usd.Dollar))})
 	observe(404, 0, record{code: wire.CodeModelNotFound})
 
 	wantSeries(t, registry, `
@@ -224,8 +231,8 @@ func TestBookMetrics(t *testing.T) {
 	}
 	err := b.router.Reload(Config{
 		Table: b.router.routing.Load().table, Locals: map[string]Local{"qwen": b.state}, MaxBody: 1 << 20,
-		Upstreams: []Upstream{{Name: "openrouter", BaseURL: b.cloud.URL, Key: cloudKey}},
-		Books:     Books{Ledger: books, Budget: money},
+		Upstreams:  []Upstream{{Name: "openrouter", BaseURL: b.cloud.URL, Key: cloudKey}},
+		Accounting: accounting.Accounting{Ledger: books, Budget: money},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -387,7 +394,7 @@ func BenchmarkObserve(b *testing.B) {
 	m := newMetrics(prometheus.NewRegistry())
 	rec := record{
 		route: "local/qwen2.5-14b", backend: "qwen2.5-14b", firstAnswer: 300 * time.Millisecond, local: true,
-		usage: wire.Usage{Prompt: new(int64(100)), Cached: new(int64(40)), Completion: new(int64(7))}, cost: new(usd.Amount(0)), saved: new(usd.Dollar / 4),
+		usage: wire.Usage{Prompt: new(int64(100)), Cached: new(int64(40)), Completion: new(int64(7))}, saved: new(usd.Dollar / 4),
 	}
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {

@@ -10,23 +10,14 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// modelsAt returns the models that may answer a call at a backend.
-func (c *call) modelsAt(s step) []string {
-	models := []string{s.model}
-	for _, choice := range c.body.Choices {
-		models = append(models, choice.Model)
-	}
-	return models
-}
-
 // checkChoices rejects a body by which a model could answer that the call's key may
 // not use, or one whose price llmsup can't see while a budget applies.
-func (s *routing) checkChoices(k *access.Key, c *call) wire.Error {
+func (s *routing) checkChoices(k *access.Key, c *request.Request) wire.Error {
 	restricted := k != nil && k.Routes != nil
-	if !restricted && !c.books.Budget.Limited(c.key) {
+	if !restricted && !s.accounting.Budget.Limited(c.Key) {
 		return wire.Error{}
 	}
-	for _, choice := range append([]request.ModelChoice{{Field: "model", Model: c.body.Model}}, c.body.Choices...) {
+	for _, choice := range append([]request.ModelChoice{{Field: "model", Model: c.Body.Model}}, c.Body.Choices...) {
 		switch {
 		case choice.Model == request.UnreadableChoice:
 			return invalidChoice(choice.Field, "%s: is not a list of up to %d names of models, and the call's key is restricted to some models or has a budget", choice.Field, request.MaxChoicesOfModels)

@@ -11,14 +11,11 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/models"
-	"github.com/llmsup/llmsup/router/budget"
+	"github.com/llmsup/llmsup/router/accounting/accountingtest"
 	"github.com/llmsup/llmsup/router/ledger"
-	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/usd"
 	"github.com/llmsup/llmsup/router/wire"
 )
-
-func daily(s string) budget.Limits { return budget.Limits{Daily: new(dollars(s))} }
 
 // wantOverBudget checks that an answer is the error of a call that can't be paid for.
 func wantOverBudget(t *testing.T, r reply) (retryAfter int) {
@@ -36,7 +33,7 @@ func wantOverBudget(t *testing.T, r reply) (retryAfter int) {
 // done, and the upstream is not asked.
 func TestOverBudget(t *testing.T) {
 	down := status(http.StatusInternalServerError, `{"error":{"message":"no"}}`)
-	over := daily("0.000001")
+	over := accountingtest.Daily("0.000001")
 	for name, tc := range map[string]struct {
 		local http.HandlerFunc
 		state func(*LocalState)
@@ -83,7 +80,7 @@ func TestOverBudget(t *testing.T) {
 			if n := len(b.cloud.calls()); n != 0 {
 				t.Errorf("the upstream was asked %d times", n)
 			}
-			if got := books.sums(t, ledger.ByRoute).Total; got.Paid != 0 || got.Calls != 1 {
+			if got := sums(t, books, ledger.ByRoute).Total; got.Paid != 0 || got.Calls != 1 {
 				t.Errorf("in the ledger: %s", summary(got))
 			}
 		})
@@ -93,7 +90,7 @@ func TestOverBudget(t *testing.T) {
 // TestOverBudgetInAnswers: an answer that breaks is not gone on with by somebody who
 // can't be paid.
 func TestOverBudgetInAnswers(t *testing.T) {
-	edit, _ := withBooks(t, daily("0.000001"))
+	edit, _ := withBooks(t, accountingtest.Daily("0.000001"))
 	b := newBench(t, sends(breaks, opening, said(" one two three"), said(" four five six")), answers, edit, resuming)
 	r := b.post("/v1/chat/completions", `{"model":"local/qwen","stream":true,"messages":[{"role":"user","content":"count"}]}`)
 	if !strings.Contains(r.body, `"error"`) || strings.Contains(r.body, "[DONE]") || len(b.cloud.calls()) != 0 {
@@ -104,17 +101,17 @@ func TestOverBudgetInAnswers(t *testing.T) {
 // TestBudgetNeverExceeded: two hundred calls at once against a dollar, of which each
 // costs what was set aside for it at most; and the next day.
 func TestBudgetNeverExceeded(t *testing.T) {
-	edit, books := withBooks(t, daily("1"))
+	edit, books := withBooks(t, accountingtest.Daily("1"))
 	var mu sync.Mutex
 	now := time.Date(2026, 2, 27, 23, 0, 0, 0, time.UTC)
 	var spent usd.Amount
 	b := newBench(t, nil, func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
-		spent += dollars("0.019")
+		spent += accountingtest.USD("0.019")
 		mu.Unlock()
 		status(200, priced(`"prompt_tokens":20,"completion_tokens":1,"cost":0.019`))(w, r)
 	}, edit, func(c *Config, _ map[string]models.Route) {
-		c.Books.now = func() time.Time {
+		c.Accounting.Now = func() time.Time {
 			mu.Lock()
 			defer mu.Unlock()
 			return now
@@ -144,7 +141,7 @@ func TestBudgetNeverExceeded(t *testing.T) {
 		calls.Wait()
 		last := b.post("/v1/chat/completions", `{"model":"gpt-4o","max_tokens":2000,"messages":[]}`)
 		mu.Lock()
-		if spent > usd.Dollar || spent < dollars("0.9") || refused == 0 || answered == 0 {
+		if spent > usd.Dollar || spent < accountingtest.USD("0.9") || refused == 0 || answered == 0 {
 			t.Errorf("day %d: %s is spent, %d calls answered, %d refused", day, spent, answered, refused)
 		}
 		for _, s := range books.Budget.Statuses(now) {
@@ -157,83 +154,5 @@ func TestBudgetNeverExceeded(t *testing.T) {
 		}
 		now = now.Add(time.Hour) // and a new day
 		mu.Unlock()
-	}
-}
-
-// TestEstimates: what is set aside is more than nearly every call takes.
-func TestEstimates(t *testing.T) {
-	_, books := withBooks(t, daily("100"))
-	image := strings.Repeat("iVBORw0KGgo", 100_000)
-	for name, tc := range map[string]struct {
-		path, model, body string
-		least, most       string
-	}{
-		"short":                   {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"max_tokens":10}`, "0.02", "0.04"},
-		"no limit":                {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[]}`, "8.192", "8.3"},
-		"several":                 {"/v1/chat/completions", "openai/gpt-4o", `{"n":5,"max_completion_tokens":10,"messages":[]}`, "0.1", "0.13"},
-		"responses":               {"/v1/responses", "openai/gpt-4o", `{"max_output_tokens":100}`, "0.2", "0.22"},
-		"an embedding":            {"/v1/embeddings", "openai/gpt-4o", `{"input":"` + strings.Repeat("word ", 600) + `"}`, "1", "1.1"},
-		"a small image":           {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":1,"messages":["data:image/png;base64,` + image[:20_000] + `"]}`, "3", "3.1"},
-		"an image":                {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":1,"messages":["data:image/png;base64,` + image + `"]}`, "68.7", "68.8"},
-		"an image of PHP's":       {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":1,"messages":["data:image/png;base64,` + strings.Repeat(`iVBOR\/`, 10_000) + `"]}`, "4.3", "4.4"},
-		"Anthropic's image":       {"/v1/messages", "openai/gpt-4o", `{"max_tokens":1,"messages":[{"type":"base64","data": "` + image + `"}]}`, "68.7", "68.8"},
-		"text with a mark":        {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":1,"messages":["look: data:image/png;base64,` + image + `"]}`, "366", "367"},
-		"a data URL of text":      {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":1,"messages":["data:text/plain,` + image + `;base64,"]}`, "366", "367"},
-		"a long word":             {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":1,"messages":["` + strings.Repeat("f", 30_000) + `"]}`, "10", "10.1"},
-		"unknown price":           {"/v1/chat/completions", "vendor/x", `{"max_tokens":1000,"messages":[]}`, "0.075", "0.08"},
-		"an absurd limit":         {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":2000000000,"n":2000000000}`, "10000", "10000"},
-		"a limit as a float":      {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"max_tokens":1e5}`, "200", "200.1"},
-		"one with a fraction":     {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"max_tokens":99999.5,"n":1.0}`, "200", "200.1"},
-		"one in quotes":           {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"max_tokens":"100000"}`, "200", "200.1"},
-		"a small one in them":     {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"max_tokens":"1"}`, "8.192", "8.3"},
-		"of llama-server's":       {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"n_predict":1}`, "8.192", "8.3"},
-		"of responses":            {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"max_output_tokens":1}`, "8.192", "8.3"},
-		"of chat":                 {"/v1/messages", "openai/gpt-4o", `{"messages":[],"max_completion_tokens":1}`, "8.192", "8.3"},
-		"in capitals":             {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"MAX_TOKENS":1}`, "8.192", "8.3"},
-		"and then null":           {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"max_tokens":1,"max_tokens":null}`, "8.192", "8.3"},
-		"two, in capitals":        {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"max_tokens":1,"Max_Tokens":100000}`, "200", "200.1"},
-		"in quotes, with a space": {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"max_tokens":" 100000"}`, "200", "200.1"},
-		"in quotes, escaped":      {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"max_tokens":"\u0031\u0030\u0030\u0030\u0030\u0030"}`, "200", "200.1"},
-		"several in capitals":     {"/v1/chat/completions", "openai/gpt-4o", `{"N":5,"max_tokens":10,"messages":[]}`, "0.1", "0.13"},
-		"text as base64":          {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":1,"messages":["data:;base64,` + strings.Repeat("a b ", 25_000) + `"]}`, "33", "34"},
-		"text as data":            {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":1,"tools":[{"data":"` + strings.Repeat("a b ", 25_000) + `"}]}`, "33", "34"},
-		"an unknown choice":       {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"max_tokens":100000,"models":["x/y"]}`, "200", "200.1"},
-		"one above 32 bits":       {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"max_tokens":3000000000}`, "10000", "10000"},
-		"one beyond all":          {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"max_tokens":1e400}`, "10000", "10000"},
-		"an escaped name":         {"/v1/chat/completions", "openai/gpt-4o", `{"messages":[],"m\u0061x_tokens":100000}`, "200", "200.1"},
-		"a list of prompts":       {"/v1/completions", "openai/gpt-4o", `{"prompt":["a","b","c"],"max_tokens":10}`, "0.06", "0.09"},
-		"lists of tokens":         {"/v1/completions", "openai/gpt-4o", `{"prompt":[[1,2],[3]],"max_tokens":10}`, "0.04", "0.07"},
-		"a list of tokens":        {"/v1/completions", "openai/gpt-4o", `{"prompt":[1,2,3],"max_tokens":10}`, "0.02", "0.04"},
-		"counting":                {"/v1/messages/count_tokens", "openai/gpt-4o", `{"messages":[]}`, "0", "0"},
-		"a limit below zero":      {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":-1}`, "8.192", "8.3"},
-	} {
-		body, err := request.ParseBody([]byte(tc.body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		d := endpoints[tc.path]
-		c := &call{path: tc.path, body: body, dialect: d, books: books}
-		got := c.estimate(step{backend: &upstreamBackend{Upstream: Upstream{Name: "openrouter", Key: "k"}}, model: tc.model})
-		if got < dollars(tc.least) || got > dollars(tc.most) {
-			t.Errorf("%s: %s, want %s to %s", name, got, tc.least, tc.most)
-		}
-	}
-}
-
-// TestPromptTokensOfManyMarks: what looks like the beginning of many attachments is
-// passed over once, and not once for each.
-func TestPromptTokensOfManyMarks(t *testing.T) {
-	for _, mark := range []string{`{"data":""},`, `{"data": "x"},`, `;base64,","data":"",`} {
-		raw := []byte(strings.Repeat(mark, 16<<20/len(mark)))
-		counted := make(chan int64, 1)
-		go func() { counted <- promptTokens(raw) }()
-		select {
-		case tokens := <-counted:
-			if want := int64(len(raw)/tokenBytes) + 1; tokens != want {
-				t.Errorf("%s: %d tokens, want %d", mark, tokens, want)
-			}
-		case <-time.After(time.Minute): // it takes some 100 ms, and took many minutes
-			t.Fatalf("%s: it goes on", mark)
-		}
 	}
 }

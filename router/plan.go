@@ -9,6 +9,7 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/access"
+	"github.com/llmsup/llmsup/router/accounting"
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/usd"
 	"github.com/llmsup/llmsup/router/wire"
@@ -21,7 +22,13 @@ type step struct {
 	first   bool   // it is the route's primary
 	returns bool   // it takes no calls now and will by itself: a call without another backend waits for it
 
-	estimate usd.Amount // what the call may cost there; 0 = nothing, or nothing limits it
+	accounting *accounting.Accounting
+	estimate   usd.Amount // what the call may cost there; 0 = nothing, or nothing limits it
+}
+
+// attempt returns what accounting has to know of the call at this backend.
+func (s step) attempt() accounting.Attempt {
+	return accounting.Attempt{Backend: s.backend.name(), Model: s.model, Metered: s.backend.paid(), Estimate: s.estimate}
 }
 
 // plan says who may answer a call, in which order, and why not the primary.
@@ -37,6 +44,7 @@ type plan struct {
 	bound   bool       // it is that the fallback would ignore a field that the call depends on
 	refuse  wire.Error // Status 0 when there are steps
 
+	accounting   *accounting.Accounting
 	spareTimeout time.Duration // to the fallback's first answer
 	idleTimeout  time.Duration // of a stream that has begun
 
@@ -58,10 +66,10 @@ func (s *routing) plan(model string) plan {
 
 // planRoute is the plan of a call that goes by a route.
 func (s *routing) planRoute(route models.Route, model string) plan {
-	p := plan{route: route, spareTimeout: s.fallbackTimeout, idleTimeout: s.idleTimeout}
+	p := plan{route: route, accounting: s.accounting, spareTimeout: s.fallbackTimeout, idleTimeout: s.idleTimeout}
 	primary := s.backends[route.Primary]
 	now := primary.availability()
-	first := step{backend: primary, model: s.modelAt(primary, route.PrimaryModel, model), first: true, returns: now.returning}
+	first := step{accounting: s.accounting, backend: primary, model: s.modelAt(primary, route.PrimaryModel, model), first: true, returns: now.returning}
 
 	var spare, returning *step // the fallback, and the same if it is a server that returns
 	if fallback := s.backends[route.Fallback]; route.Fallback != "" && route.Fallback != route.Primary {
@@ -70,11 +78,11 @@ func (s *routing) planRoute(route models.Route, model string) plan {
 		case there.noKey != "":
 			p.noSpare = fmt.Sprintf("its fallback %s has no key: %s", route.Fallback, there.noKey)
 		case there.reason == "" || there.reason == Degraded && there.alive:
-			spare = &step{backend: fallback, model: s.modelAt(fallback, route.FallbackModel, model)}
+			spare = &step{accounting: s.accounting, backend: fallback, model: s.modelAt(fallback, route.FallbackModel, model)}
 		default:
 			p.noSpare = fmt.Sprintf("its fallback %s %s", fallback.name(), there.detail)
 			if there.returning {
-				returning = &step{backend: fallback, model: s.modelAt(fallback, route.FallbackModel, model), returns: true}
+				returning = &step{accounting: s.accounting, backend: fallback, model: s.modelAt(fallback, route.FallbackModel, model), returns: true}
 			}
 		}
 	}

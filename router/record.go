@@ -6,7 +6,8 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"github.com/llmsup/llmsup/router/ledger"
+	"github.com/llmsup/llmsup/router/accounting"
+	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/usd"
 	"github.com/llmsup/llmsup/router/wire"
 )
@@ -14,7 +15,7 @@ import (
 // record is what is known of a call at its end. It never holds a prompt, an
 // answer or a key.
 type record struct {
-	call        *call
+	request     *request.Request
 	route       string
 	backend     string // who answered; "" = nobody
 	model       string // the model's name there
@@ -28,21 +29,20 @@ type record struct {
 	cut         error         // the answer broke after commit
 	resumedBy   string        // who was asked to go on with it; "" = nobody
 
-	meant     bool              // for the GPU: the route's primary is a server of llmsup's own
-	spared    spared            // the model whose cost an answer of the GPU saves
-	reserved  *reservation      // for the answer; nil = it costs nothing
-	concluded bool              // that is settled, and no attempt comes after it
-	pending   []*ledger.Pending // of the attempts that may have been billed
-	entered   bool              // it is in the ledger
-	seen      int64             // events with an answer in them that were passed on
-	firstPart int64             // tokens before another backend continued the answer
-	ofRest    wire.Usage        // what that used
+	meant     bool                    // for the GPU: the route's primary is a server of llmsup's own
+	spared    spared                  // the model whose cost an answer of the GPU saves
+	reserved  *accounting.Reservation // for the answer; nil = it costs nothing
+	concluded bool                    // that is settled, and no attempt comes after it
+	entered   bool                    // it is in the ledger
+	seen      int64                   // events with an answer in them that were passed on
+	firstPart int64                   // tokens before another backend continued the answer
+	ofRest    wire.Usage              // what that used
 
-	local   bool        // a server of llmsup's own answered
-	paid    bool        // a paid backend was asked, and may have billed
-	cost    *usd.Amount // what that cost; 0 where nothing was paid, nil where it is unknown
-	charged usd.Amount  // what budgets count for it
-	saved   *usd.Amount // what the route's fallback would have charged for what was local; nil = unknown
+	accounting *accounting.Accounting
+	total      accounting.Total // what the attempts cost
+
+	local bool        // a server of llmsup's own answered
+	saved *usd.Amount // what the route's fallback would have charged for what was local; nil = unknown
 }
 
 // note remembers why an attempt failed, if it is the first one that did: the
@@ -88,10 +88,10 @@ func (rt *Router) finish(rec *record) {
 		level = zerolog.WarnLevel
 	}
 	line := rt.log.WithLevel(level).
-		Str("request_id", rec.call.id).Str("path", rec.call.path).Str("model", wire.Shorten(rec.call.body.Model)).
+		Str("request_id", rec.request.ID).Str("path", rec.request.Path).Str("model", wire.Shorten(rec.request.Body.Model)).
 		Str("backend", rec.backend).Str("reason", string(rec.reason)).Int("status", status)
-	if rec.call.key != "" {
-		line.Str("key", rec.call.key)
+	if rec.request.Key != "" {
+		line.Str("key", rec.request.Key)
 	}
 	if rec.detail != "" {
 		line.Str("detail", rec.detail)
@@ -114,7 +114,7 @@ func (rt *Router) finish(rec *record) {
 	if rec.cut != nil {
 		line.Str("cut", rec.cut.Error())
 	}
-	took := time.Since(rec.call.began)
+	took := time.Since(rec.request.Began)
 	line.Int64("ms", took.Milliseconds()).Msg("call")
 	rt.metrics.observe(rec, status, took)
 }

@@ -48,7 +48,7 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d wire.Dialec
 		burst = nil
 	}
 	a.tell(a.held)
-	a.tell(a.unasked.pending())
+	a.tell(a.unasked.Pending())
 	ended := a.ended
 	if ended {
 		defer a.limitEnd().Stop()
@@ -61,9 +61,9 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d wire.Dialec
 			return nil
 		case !errors.Is(err, io.EOF):
 			return a.breakOff(ctx, w, d, rec, err)
-		case a.complete(d, rec.call.body): // as it came: clients of such servers know the end of a stream by its finish reason
+		case a.complete(d, rec.request.Body): // as it came: clients of such servers know the end of a stream by its finish reason
 			rec.conclude()
-			return a.unasked.flush(w)
+			return a.unasked.Flush(w)
 		default:
 			// The connection closed as though all were well, but the dialect's
 			// own end mark is missing.
@@ -77,7 +77,7 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d wire.Dialec
 			return a.breakOff(ctx, w, d, rec, io.ErrUnexpectedEOF)
 		}
 		a.load.output.Add(int64(len(e.Data)))
-		a.reserved.observe(e.Data)
+		a.reserved.Observe(e.Data)
 		rec.usage.Merge(a.sum.Add(e, m.Usage))
 		a.finish(m, e)
 		if m.Ended && !ended {
@@ -93,7 +93,7 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d wire.Dialec
 				return nil
 			}
 			rec.detail = rec.backend + " ended its stream with an error"
-			if err := a.unasked.flush(w); err != nil {
+			if err := a.unasked.Flush(w); err != nil {
 				return err
 			}
 			if err := a.goOn(ctx, w); !errors.Is(err, errNoResume) {
@@ -107,7 +107,7 @@ func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d wire.Dialec
 		if e.LikelyContent() {
 			rec.seen++
 		}
-		out := a.unasked.pass(e)
+		out := a.unasked.Pass(e)
 		if more := a.events.Buffered(); more || len(burst) > 0 {
 			burst = append(burst, out...)
 			if more && len(burst) < pieceSize {
@@ -163,7 +163,7 @@ func (a *answer) limitEnd() *time.Timer {
 // breakOff ends a stream that broke with an error event. What was read of a
 // half event is not sent: it would spoil the error event.
 func (a *answer) breakOff(ctx context.Context, w http.ResponseWriter, d wire.Dialect, rec *record, cause error) error {
-	if err := a.unasked.flush(w); err != nil {
+	if err := a.unasked.Flush(w); err != nil {
 		return err
 	}
 	if err := a.goOn(ctx, w); !errors.Is(err, errNoResume) {

@@ -10,20 +10,23 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
+
+	"github.com/llmsup/llmsup/router/accounting"
+	"github.com/llmsup/llmsup/router/aggregate"
 )
 
 // progress is what is known of an attempt while it goes on, carried in its
 // context to whoever decides about repeating it.
 type progress struct {
-	sent     atomic.Bool  // its head has been written; by the transport's goroutine, which can outlive a cancelled call
-	deadline time.Time    // for the first answer
-	since    time.Time    // when it was sent last, or was to be
-	got      atomic.Bool  // it has a connection
-	other    alternative  // where the call can go instead
-	form     *streamed    // in which the call is sent; nil = as it is
-	reserved *reservation // what the attempt may cost; nil = nothing
-	local    bool         // it goes to a llama-server of llmsup's own
-	header   http.Header  // of the request to an upstream, which onceOnly puts in
+	sent     atomic.Bool             // its head has been written; by the transport's goroutine, which can outlive a cancelled call
+	deadline time.Time               // for the first answer
+	since    time.Time               // when it was sent last, or was to be
+	got      atomic.Bool             // it has a connection
+	other    alternative             // where the call can go instead
+	form     *aggregate.Form         // in which the call is sent; nil = as it is
+	reserved *accounting.Reservation // what the attempt may cost; nil = nothing
+	local    bool                    // it goes to a llama-server of llmsup's own
+	header   http.Header             // of the request to an upstream, which onceOnly puts in
 }
 
 type progressKey struct{}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/accounting/accountingtest"
 )
 
 // TestLate503: a 503 says that nothing was generated if it comes at once, or with
@@ -54,7 +55,7 @@ func TestLate503(t *testing.T) {
 // TestReservationOutlivesRepeats: what is set aside for a call stays so until it is
 // known how the call ends.
 func TestReservationOutlivesRepeats(t *testing.T) {
-	edit, books := withBooks(t, daily("100"))
+	edit, books := withBooks(t, accountingtest.Daily("100"))
 	var n atomic.Int32
 	b := newBench(t, answers, func(w http.ResponseWriter, _ *http.Request) {
 		if s := books.Budget.Statuses(time.Now()); len(s) != 1 || s[0].Reserved == 0 {

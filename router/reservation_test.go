@@ -10,11 +10,11 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/access"
+	"github.com/llmsup/llmsup/router/accounting"
+	"github.com/llmsup/llmsup/router/accounting/accountingtest"
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/ledger"
-	"github.com/llmsup/llmsup/router/price"
 	"github.com/llmsup/llmsup/router/request"
-	"github.com/llmsup/llmsup/router/usd"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -37,7 +37,7 @@ func TestUsageOfPaidStreams(t *testing.T) {
 		"asked for as a field": {`{"model":"gpt-4o","stream":true,"usage":{"include":true}}`, usage, textEvent + finalEvent + usage + doneEvent},
 	} {
 		t.Run(name, func(t *testing.T) {
-			edit, books := withBooks(t, daily("100"))
+			edit, books := withBooks(t, accountingtest.Daily("100"))
 			b := newBench(t, nil, func(w http.ResponseWriter, r *http.Request) { stream(textEvent+finalEvent+tc.usage+doneEvent)(w, r) }, edit)
 			r := b.post("/v1/chat/completions", tc.body)
 			if r.status != 200 || r.readErr != nil || r.body != tc.want {
@@ -47,7 +47,7 @@ func TestUsageOfPaidStreams(t *testing.T) {
 			if !sent.Get("stream_options.include_usage").Bool() && !sent.Get("usage.include").Bool() || sent.Get("model").Str != "openai/gpt-4o" {
 				t.Errorf("the upstream got %s", sent.Raw)
 			}
-			if got := books.sums(t, ledger.ByRoute).Total; got.Cost != dollars("0.5") || got.Charged != got.Cost {
+			if got := sums(t, books, ledger.ByRoute).Total; got.Cost != accountingtest.USD("0.5") || got.Charged != got.Cost {
 				t.Errorf("cost %s, charged %s", got.Cost, got.Charged)
 			}
 		})
@@ -57,7 +57,7 @@ func TestUsageOfPaidStreams(t *testing.T) {
 // TestUpstreamWithoutStreamOptions: one that rejects the field that llmsup adds is
 // asked again without it, once, and is not taken to have billed twice.
 func TestUpstreamWithoutStreamOptions(t *testing.T) {
-	edit, books := withBooks(t, daily("100"))
+	edit, books := withBooks(t, accountingtest.Daily("100"))
 	var b *bench
 	b = newBench(t, nil, func(w http.ResponseWriter, r *http.Request) {
 		if strings.Contains(string(b.cloud.lastBody()), "stream_options") {
@@ -73,8 +73,8 @@ func TestUpstreamWithoutStreamOptions(t *testing.T) {
 	if r := b.post("/v1/chat/completions", `{"model":"gpt-4o","stream":true,"max_tokens":10}`); r.status != 200 || len(b.cloud.calls()) != 3 {
 		t.Errorf("the second stream: %d after %d calls", r.status, len(b.cloud.calls()))
 	}
-	got := books.sums(t, ledger.ByRoute).Total
-	if least := dollars("0.04"); got.UnknownCost != 2 || got.Charged < least || got.Charged >= 2*least {
+	got := sums(t, books, ledger.ByRoute).Total
+	if least := accountingtest.USD("0.04"); got.UnknownCost != 2 || got.Charged < least || got.Charged >= 2*least {
 		t.Errorf("charged %s", got.Charged)
 	}
 }
@@ -82,7 +82,7 @@ func TestUpstreamWithoutStreamOptions(t *testing.T) {
 // TestErrorThatQuotesStreamOptions: a call that is wrong with the field and without it
 // says nothing of the upstream: later streams are asked for their usage.
 func TestErrorThatQuotesStreamOptions(t *testing.T) {
-	edit, _ := withBooks(t, daily("100"))
+	edit, _ := withBooks(t, accountingtest.Daily("100"))
 	var b *bench
 	b = newBench(t, nil, func(w http.ResponseWriter, r *http.Request) {
 		if strings.Contains(string(b.cloud.lastBody()), `"role":"stream_options"`) {
@@ -100,113 +100,6 @@ func TestErrorThatQuotesStreamOptions(t *testing.T) {
 	}
 }
 
-// TestSettle: what is charged for an attempt.
-func TestSettle(t *testing.T) {
-	n := func(v int64) *int64 { return &v }
-	known := wire.Usage{Prompt: n(1000), Completion: n(100)} // 1.20 USD
-	for name, tc := range map[string]struct {
-		usage    wire.Usage
-		text     string // that came, as one event
-		complete bool
-		model    string // "" = one of known price
-		others   []string
-		cost     string // "" = unknown
-		charged  string
-	}{
-		"usage":                           {known, "x", true, "", nil, "1.2", "1.2"},
-		"a cost":                          {wire.Usage{Cost: new(dollars("0.3"))}, "x", true, "", nil, "0.3", "0.3"},
-		"a cost of a stream that broke":   {wire.Usage{Cost: new(dollars("0.3"))}, "x", false, "", nil, "0.3", "0.3"},
-		"more text than the usage has":    {wire.Usage{Prompt: n(0), Completion: n(1)}, strings.Repeat("x", 16_000), true, "", nil, "2", "2"},
-		"a stream that broke":             {wire.Usage{}, "x", false, "", nil, "", "10"},
-		"one that broke with a usage":     {known, "x", false, "", nil, "", "10"},
-		"one that broke after much text":  {wire.Usage{Prompt: n(0)}, strings.Repeat("x", 40_000), false, "", nil, "", "20"},
-		"no usage":                        {wire.Usage{}, "x", true, "", nil, "", "10"},
-		"no price":                        {wire.Usage{Prompt: n(0), Completion: n(1000)}, "x", true, "vendor/x", nil, "", "10"},
-		"no price, and many tokens":       {wire.Usage{Prompt: n(0), Completion: n(1_000_000)}, "x", true, "vendor/x", nil, "", "75"},
-		"one of several models":           {wire.Usage{Prompt: n(0), Completion: n(1_000_000)}, "x", true, "", []string{"vendor/x"}, "", "2000"},
-		"more cached than in the prompt":  {wire.Usage{Prompt: n(10), Cached: n(20), Completion: n(1)}, "x", true, "", nil, "0.003", "0.003"},
-		"fewer than no tokens":            {wire.Usage{Prompt: n(10), Completion: n(-1)}, "x", true, "", nil, "0.01", "0.01"},
-		"more tokens than there can be":   {wire.Usage{Prompt: n(0), Completion: n(1 << 62)}, "x", true, "", nil, "", "10"},
-		"fewer tokens than were reserved": {wire.Usage{Prompt: n(1), Completion: n(1)}, "x", true, "", nil, "0.003", "0.003"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, books := withBooks(t, daily("10000"))
-			c := &call{books: books, path: "/v1/chat/completions", dialect: wire.Chat}
-			for _, other := range tc.others {
-				c.body.Choices = append(c.body.Choices, request.ModelChoice{Field: "models", Model: other})
-			}
-			if tc.model == "" {
-				tc.model = "openai/gpt-4o"
-			}
-			s := step{backend: &upstreamBackend{Upstream: Upstream{Name: "openrouter", Key: "k"}}, model: tc.model, estimate: dollars("10")}
-			r, over := c.reserve(s)
-			if over != nil {
-				t.Fatal(over)
-			}
-			r.observe([]byte(`{"choices":[{"delta":{"content":"` + tc.text + `"}}]}`))
-			got := r.settle(tc.usage, tc.complete)
-			if (got.cost == nil) != (tc.cost == "") || got.cost != nil && *got.cost != dollars(tc.cost) || got.charged != dollars(tc.charged) {
-				t.Errorf("cost %v, charged %s; want %q, %s", got.cost, got.charged, tc.cost, tc.charged)
-			}
-			if s := books.Budget.Statuses(c.books.clock())[0]; s.Spent != got.charged || s.Reserved != 0 {
-				t.Errorf("the budget has %+v", s)
-			}
-			got.pending.Cancel()
-		})
-	}
-}
-
-// TestObserveFinalEvent: the last event of /v1/responses repeats the whole answer, and
-// may have text that no event before it has.
-func TestObserveFinalEvent(t *testing.T) {
-	r := &reservation{call: &call{path: "/v1/responses"}}
-	for _, tc := range []struct {
-		event        string
-		text, tokens int64
-	}{
-		{`{"type":"response.created","response":{"output":[]}}`, 0, 0},
-		{`{"type":"response.output_text.delta","delta":"12345"}`, 5, 1},
-		{`{"type":"response.completed","response":{"output":[{"type":"message","content":[{"type":"output_text","text":"12345"}]}]}}`, 5, 1},
-		{`{"type":"response.completed","response":{"output":[{"type":"message","content":[{"type":"output_text","text":"1234567890123456"}]}]}}`, 16, 4},
-	} {
-		if r.observe([]byte(tc.event)); r.text != tc.text || r.seen != tc.tokens {
-			t.Errorf("after %s: %d bytes, %d tokens; want %d, %d", tc.event, r.text, r.seen, tc.text, tc.tokens)
-		}
-	}
-}
-
-// TestGeneratedBytes: the text of all dialects is seen, in streams and whole answers,
-// once.
-func TestGeneratedBytes(t *testing.T) {
-	for text, path := range map[string]string{
-		`{"choices":[{"delta":{"content":"12345"}}]}`:                                                           "/v1/chat/completions",
-		`{"type":"content_block_start","content_block":{"type":"text","text":"12345"}}`:                         "/v1/messages",
-		`{"choices":[{"delta":{"reasoning":"12345","reasoning_content":"12345"}}]}`:                             "/v1/chat/completions",
-		`{"choices":[{"delta":{"tool_calls":[{"id":"abc","function":{"name":"f","arguments":"12345"}}]}}]}`:     "/v1/chat/completions",
-		`{"choices":[{"message":{"content":"12"}},{"message":{"content":"345"}}]}`:                              "/v1/chat/completions",
-		`{"choices":[{"text":"12345"}]}`:                                                                        "/v1/completions",
-		`{"type":"content_block_delta","delta":{"type":"text_delta","text":"12345"}}`:                           "/v1/messages",
-		`{"type":"content_block_delta","delta":{"type":"input_json_delta","partial_json":"12345"}}`:             "/v1/messages",
-		`{"type":"message","content":[{"type":"text","text":"12345"}]}`:                                         "/v1/messages",
-		`{"type":"response.output_text.delta","delta":"12345"}`:                                                 "/v1/responses",
-		`{"object":"response","output":[{"type":"message","content":[{"type":"output_text","text":"12345"}]}]}`: "/v1/responses",
-		`{"object":"response","output":[{"type":"function_call","arguments":"12345"}]}`:                         "/v1/responses",
-	} {
-		if n := generatedBytes(path, gjson.Parse(text)); n != 5 {
-			t.Errorf("%s %s: %d bytes, want 5", path, text, n)
-		}
-	}
-	for text, path := range map[string]string{
-		`{"choices":[{"delta":{"role":"assistant"},"finish_reason":"stop"}],"usage":{"completion_tokens":5}}`: "/v1/chat/completions",
-		`{"type":"response.completed","response":{"output":[{"content":[{"text":"12345"}]}]}}`:                "/v1/responses",
-		`{"data":[{"embedding":[1,2]}]}`: "/v1/embeddings",
-	} {
-		if n := generatedBytes(path, gjson.Parse(text)); n != 0 {
-			t.Errorf("%s %s: %d bytes, want 0", path, text, n)
-		}
-	}
-}
-
 // TestModelChoices: a body can't have a model answer that its key may not use, and
 // under a budget the most expensive one that it names is reserved.
 func TestModelChoices(t *testing.T) {
@@ -216,7 +109,7 @@ func TestModelChoices(t *testing.T) {
 		}
 	}
 	limited := func(c *Config, _ map[string]models.Route) {
-		c.Books.Budget = budget.New(budget.Config{Limits: daily("1000")}, nil)
+		c.Accounting.Budget = budget.New(budget.Config{Limits: accountingtest.Daily("1000")}, nil)
 	}
 	for name, tc := range map[string]struct {
 		edit   func(*Config, map[string]models.Route)
@@ -264,20 +157,6 @@ func TestModelChoices(t *testing.T) {
 			}
 		})
 	}
-	_, books := withBooks(t, daily("100"))
-	expensive := price.Table{"a": {Completion: 1}, "b": {Completion: 1_000_000_000}}
-	books.Prices = priceList{"openrouter": price.NewPriceList(expensive, nil, nil)}
-	body, err := request.ParseBody([]byte(`{"model":"a","models":["b"],"max_tokens":1000}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &call{path: "/v1/chat/completions", body: body, dialect: wire.Chat, books: books}
-	if many, err := request.ParseBody([]byte(`{"model":"x","models":[` + strings.Repeat(`"a",`, 1<<16) + `"a"]}`)); err != nil || len(many.Choices) > request.MaxChoicesOfModels+1 {
-		t.Errorf("%d models are kept, %v", len(many.Choices), err)
-	}
-	if got := c.estimate(step{backend: &upstreamBackend{Upstream: Upstream{Name: "openrouter", Key: "k"}}, model: "a"}); got != usd.Amount(1_000_000) {
-		t.Errorf("%d picodollars are reserved", got)
-	}
 }
 
 // TestResumeAtStrictUpstream: a fallback that rejects the field that llmsup adds goes
@@ -297,28 +176,19 @@ func TestResumeAtStrictUpstream(t *testing.T) {
 	}
 }
 
-// TestPaddedAnswerIsSeen: OpenRouter writes white space before a whole answer.
-func TestPaddedAnswerIsSeen(t *testing.T) {
-	r := &reservation{call: &call{path: "/v1/chat/completions"}}
-	r.observe([]byte("\n  " + `{"choices":[{"message":{"content":"12345678"}}]}`))
-	if r.text != 8 || r.seen != 1 {
-		t.Errorf("%d bytes, %d tokens", r.text, r.seen)
-	}
-}
-
 // TestLate503IsCharged: what comes late without Retry-After may have been generated.
 func TestLate503IsCharged(t *testing.T) {
 	for status, want := range map[int]bool{503: true, 500: false, 504: true} {
-		_, books := withBooks(t, daily("100"))
-		c := &call{books: books, path: "/v1/chat/completions", dialect: wire.Chat}
-		r, _ := c.reserve(step{backend: &upstreamBackend{Upstream: Upstream{Name: "openrouter", Key: "k"}}, model: "openai/gpt-4o", estimate: dollars("2")})
+		_, books := withBooks(t, accountingtest.Daily("100"))
+		c := &request.Request{Path: "/v1/chat/completions", Dialect: wire.Chat}
+		r, _ := books.Reserve(c, accounting.Attempt{Backend: "openrouter", Metered: true, Model: "openai/gpt-4o", Estimate: accountingtest.USD("2")})
 		f := &failure{begun: true, resp: &http.Response{StatusCode: status}}
 		f.settle(r)
-		if spent := books.Budget.Statuses(c.books.clock())[0].Spent; (spent > 0) != want {
+		if spent := books.Budget.Statuses(books.Clock())[0].Spent; (spent > 0) != want {
 			t.Errorf("%d: %s is charged", status, spent)
 		}
 		if f.charge != nil {
-			f.charge.pending.Cancel()
+			f.charge.Pending.Cancel()
 		}
 	}
 }

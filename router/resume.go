@@ -20,22 +20,22 @@ import (
 // fallback is asked to continue the text, and its answer becomes the rest of the
 // same stream. Once a call, and only where the answer is plain text.
 type resumption struct {
-	call  *call
-	to    step
-	plan  plan
-	story resume.Transcript
-	rec   *record
-	tried bool
+	request *request.Request
+	to      step
+	plan    plan
+	story   resume.Transcript
+	rec     *record
+	tried   bool
 }
 
 // resumable returns how a call could be resumed that the first step of a plan
 // answers; nil = it can't be.
-func (c *call) resumable(p plan, s step, rec *record) *resumption {
-	d := resume.DialectOf(c.path)
+func resumableBy(c *request.Request, p plan, s step, rec *record) *resumption {
+	d := resume.DialectOf(c.Path)
 	if d == nil || !s.first || !p.steps[0].first || !p.route.Resume || len(p.steps) < 2 || s.backend.paid() || !mayFallBack(p.route, Lost) {
 		return nil
 	}
-	return &resumption{call: c, to: p.steps[1], plan: p, story: resume.Transcript{Dialect: d}, rec: rec}
+	return &resumption{request: c, to: p.steps[1], plan: p, story: resume.Transcript{Dialect: d}, rec: rec}
 }
 
 var errNoResume = errors.New("nobody else can go on with it")
@@ -47,7 +47,7 @@ func (r *resumption) resume(ctx context.Context, w http.ResponseWriter) error {
 		return errNoResume
 	}
 	r.tried = true
-	object := gjson.Parse(r.call.body.Text())
+	object := gjson.Parse(r.request.Body.Text())
 	if resume.NotResumable(object) != "" { // looked at only now: nearly all streams come to their end
 		return errNoResume
 	}
@@ -66,21 +66,22 @@ func (r *resumption) resume(ctx context.Context, w http.ResponseWriter) error {
 	if !ok {
 		return errNoResume
 	}
-	next := *r.call
+	next := *r.request
 	var err error
-	if next.body, err = request.ParseBody([]byte(wire.Apply(r.call.body.Text(), append(limits, more)))); err != nil {
+	if next.Body, err = request.ParseBody([]byte(wire.Apply(r.request.Body.Text(), append(limits, more)))); err != nil {
 		return errNoResume
 	}
-	a, failed := attempt(ctx, &next, r.to, r.plan.spareTimeout, r.plan.idleTimeout, alternative{})
+	a, failed := attempt(ctx, &next, r.to, r.plan.spareTimeout, r.plan.idleTimeout, alternative{}, false)
 	if failed != nil {
-		r.rec.charge(failed)
+		r.rec.total.Add(failed.charge)
 		r.rec.detail = strings.TrimPrefix(r.rec.detail+"; "+failed.words(), "; ")
 		return errNoResume
 	}
 	defer a.close()
 	if a.events == nil {
 		if a.reserved != nil {
-			r.rec.spend(a.reserved.settle(a.usage, true))
+			charge := a.reserved.Settle(a.usage, true)
+			r.rec.total.Add(&charge)
 		}
 		return errNoResume
 	}
@@ -110,19 +111,19 @@ func (r *resumption) relay(w http.ResponseWriter, a *answer, wantsUsage bool) er
 		}
 		return flush()
 	}
-	held := wire.NewEventReader(io.MultiReader(bytes.NewReader(a.held), bytes.NewReader(a.unasked.pending())))
+	held := wire.NewEventReader(io.MultiReader(bytes.NewReader(a.held), bytes.NewReader(a.unasked.Pending())))
 	for finished := false; ; {
 		e, err := held.Next()
 		if errors.Is(err, io.EOF) {
 			e, err = a.awaitEvent()
 			a.load.output.Add(int64(len(e.Data))) // what was held is counted
-			a.reserved.observe(e.Data)
+			a.reserved.Observe(e.Data)
 		}
 		m := wire.EventInfo{}
 		if err == nil {
-			m = r.call.dialect.InspectEvent(e, false)
+			m = r.request.Dialect.InspectEvent(e, false)
 			a.finished |= m.Finished
-		} else if errors.Is(err, io.EOF) && a.complete(r.call.dialect, r.call.body) {
+		} else if errors.Is(err, io.EOF) && a.complete(r.request.Dialect, r.request.Body) {
 			m.Ended, err = true, nil
 		}
 		if err != nil || e.Cut && !m.Whole(e) {

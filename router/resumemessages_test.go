@@ -95,7 +95,7 @@ func TestResumeMessages(t *testing.T) {
 			if n := len(b.cloud.calls()); n != tc.asked {
 				t.Fatalf("the cloud was asked %d times", n)
 			}
-			sums := books.sums(t, ledger.ByRoute).Total
+			sums := sums(t, books, ledger.ByRoute).Total
 			if sums.Completion != tc.spent || sums.Resumed != int64(tc.asked) || sums.Partial != 0 {
 				t.Errorf("in the ledger: %s", summary(sums))
 			}

@@ -18,17 +18,18 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/access"
+	"github.com/llmsup/llmsup/router/accounting"
 )
 
 // Config is what a Router works from.
 type Config struct {
-	Table     *models.Table
-	Locals    map[string]Local // by the name that routes use
-	Upstreams []Upstream
-	MaxBody   int64 // bytes of a request's body
-	Access    access.Policy
-	Books     Books
-	Catalog   Catalog // nil = names are never completed
+	Table      *models.Table
+	Locals     map[string]Local // by the name that routes use
+	Upstreams  []Upstream
+	MaxBody    int64 // bytes of a request's body
+	Access     access.Policy
+	Accounting accounting.Accounting
+	Catalog    Catalog // nil = names are never completed
 
 	FallbackTimeout time.Duration // to a fallback's first answer; 0 = 120 s
 	IdleTimeout     time.Duration // of a stream that has begun, without a byte; 0 = 120 s
@@ -51,13 +52,13 @@ type Router struct {
 // routing is everything that a call's way depends on. It is immutable, so that
 // a call that has begun under one table ends under it.
 type routing struct {
-	table    *models.Table
-	backends map[string]backend       // by the name, or the URL, that routes use
-	leaving  map[string]*localBackend // that are in no route any more, and may have calls left
-	maxBody  int64
-	access   *access.Policy
-	books    *Books
-	catalog  Catalog
+	table      *models.Table
+	backends   map[string]backend       // by the name, or the URL, that routes use
+	leaving    map[string]*localBackend // that are in no route any more, and may have calls left
+	maxBody    int64
+	access     *access.Policy
+	accounting *accounting.Accounting
+	catalog    Catalog
 
 	fallbackTimeout time.Duration
 	idleTimeout     time.Duration
@@ -105,7 +106,7 @@ func (rt *Router) Reload(cfg Config) error {
 // older one has.
 func newRouting(cfg Config, old *routing, log zerolog.Logger) (*routing, error) {
 	s := &routing{
-		table: cfg.Table, maxBody: cfg.MaxBody, access: cfg.Access.Clone(), books: &cfg.Books, catalog: cfg.Catalog, stopping: old.stopping, via: old.via, backends: map[string]backend{}, leaving: map[string]*localBackend{},
+		table: cfg.Table, maxBody: cfg.MaxBody, access: cfg.Access.Clone(), accounting: &cfg.Accounting, catalog: cfg.Catalog, stopping: old.stopping, via: old.via, backends: map[string]backend{}, leaving: map[string]*localBackend{},
 		fallbackTimeout: cmp.Or(cfg.FallbackTimeout, defaultFallbackTimeout),
 		idleTimeout:     cmp.Or(cfg.IdleTimeout, defaultIdleTimeout),
 	}

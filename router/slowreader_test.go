@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/accounting"
+	"github.com/llmsup/llmsup/router/aggregate"
+	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -95,7 +98,7 @@ func TestSlowReader(t *testing.T) {
 					a.rest = bytes.NewReader(tc.rest)
 				}
 				began := time.Now()
-				err := a.relay(t.Context(), c, wire.Chat, &record{call: &call{books: &Books{}}})
+				err := a.relay(t.Context(), c, wire.Chat, &record{accounting: &accounting.Accounting{}, request: &request.Request{}})
 				if want := len(tc.held) + len(tc.rest); (err == nil) != tc.whole || tc.whole && c.took != want {
 					t.Errorf("%d bytes, %v", c.took, err)
 				}
@@ -140,7 +143,7 @@ func TestLargeAnswerThatStalls(t *testing.T) {
 	b := newBench(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		piece := bytes.Repeat([]byte(" "), 1<<20)
-		for range maxHeld>>20 + 1 {
+		for range aggregate.MaxBytes>>20 + 1 {
 			_, _ = w.Write(piece)
 		}
 		_ = http.NewResponseController(w).Flush()

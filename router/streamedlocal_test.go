@@ -10,6 +10,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"github.com/llmsup/llmsup/router/aggregate"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -73,7 +74,7 @@ func TestLocalMessagesAndResponses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			raw := `{"model":"demo",` + tc.fields + `}`
 			if tc.has == "-" {
-				if _, ok := asStream(mustParse(t, raw), tc.path); ok {
+				if _, ok := aggregate.AsStream(parseBody(t, raw), tc.path); ok {
 					t.Error("it streams")
 				}
 				return
@@ -242,37 +243,6 @@ func TestLocalMessageWithoutStart(t *testing.T) {
 	for _, want := range []int{2, 4} {
 		if r := b.post("/v1/messages", localCalls["/v1/messages"].call); r.body != whole || r.backend() != "qwen" || len(b.local.calls()) != want {
 			t.Errorf("%d from %q after %d calls: %s", r.status, r.backend(), len(b.local.calls()), r.body)
-		}
-	}
-}
-
-// TestLocalAsStream: a field that was not tried leaves the call as it is.
-func TestLocalAsStream(t *testing.T) {
-	for _, tc := range []struct {
-		path, raw string
-		want      bool
-	}{
-		{"/v1/messages", `{"messages":[{"role":"user"}]}`, true},
-		{"/v1/messages", `{"messages":[{"role":"user"}],"stream":true}`, false},
-		{"/v1/messages", `{"messages":[{"role":"user"}],"container":"x"}`, false},
-		{"/v1/messages", `{"messages":[{"role":"user"},{"role":"assistant"}]}`, false},
-		{"/v1/messages", `{"max_tokens":5}`, false},
-		{"/v1/messages", `{"messages":[{"role":"user"}],"max_tokens":5,"max_tokens":6}`, false},
-		{"/v1/responses", `{"input":"x"}`, true},
-		{"/v1/responses", `{"input":[{"role":"user"}],"top_k":4}`, true},
-		{"/v1/responses", `{"input":[{"type":"function_call_output"}]}`, true},
-		{"/v1/responses", `{"input":[{"type":"function_call"}]}`, false},
-		{"/v1/responses", `{"input":[{"type":"message","role":"assistant"}]}`, false},
-		{"/v1/responses", `{"input":[]}`, false},
-		{"/v1/responses", `{"input":5}`, false},
-		{"/v1/responses", `{"input":"x","n":2}`, false},
-		{"/v1/responses", `{"input":"x","stop":"y"}`, false},
-		{"/v1/responses", `{"input":"x","background":true}`, false},
-		{"/v1/responses", `{"input":"x","previous_response_id":"y"}`, false},
-		{"/v1/responses/x", `{"input":"x"}`, false},
-	} {
-		if _, ok := asStream(mustParse(t, tc.raw), tc.path); ok != tc.want {
-			t.Errorf("%s %s: streams: %t", tc.path, tc.raw, ok)
 		}
 	}
 }

@@ -106,20 +106,20 @@ func wrongMethod(d wire.Dialect, right string) http.HandlerFunc {
 func (rt *Router) take(w http.ResponseWriter, r *http.Request, d wire.Dialect, localOnly bool) {
 	s := rt.routing.Load()
 	key := access.CallerKey(r.Context())
-	c := &call{
-		id: w.Header().Get(headerRequestID), method: r.Method, path: r.URL.Path,
-		header: r.Header, dialect: d, began: time.Now(), key: key.KeyName(), books: s.books,
+	c := &request.Request{
+		ID: w.Header().Get(headerRequestID), Method: r.Method, Path: r.URL.Path,
+		Header: r.Header, Dialect: d, Began: time.Now(), Key: key.KeyName(),
 	}
 	held, refuse := readBody(w, r, s.maxBody)
 	if refuse.Status == 0 {
 		defer held.Release()
 		var err error
-		if c.body, err = parse(d, held.Bytes, r.Header); err != nil {
+		if c.Body, err = parse(d, held.Bytes, r.Header); err != nil {
 			refuse = invalid(err.Error())
 		}
-		c.body.Buffer = held
+		c.Body.Buffer = held
 	}
-	name := c.body.Model
+	name := c.Body.Model
 	if refuse.Status == 0 && name == "" {
 		if name = models.LocalName; !localOnly {
 			refuse = invalid("\"model\" is missing; GET /v1/models lists the names")
@@ -137,6 +137,7 @@ func (rt *Router) take(w http.ResponseWriter, r *http.Request, d wire.Dialect, l
 		p.keepBound(c)
 		p.afford(c)
 	}
+	p.accounting = s.accounting
 	rt.serve(w, r, c, p)
 }
 

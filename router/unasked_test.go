@@ -9,49 +9,12 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"github.com/llmsup/llmsup/router/aggregate"
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/ledger"
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
-
-// TestCountedForm: what is added to a stream's body to have its usage told, and
-// where it is left as it is.
-func TestCountedForm(t *testing.T) {
-	const chatPath = "/v1/chat/completions"
-	for name, tc := range map[string]struct{ path, body, want string }{
-		"nothing said":       {chatPath, ` {"model":"a","stream":true}`, ` {"stream_options":{"include_usage":true},"model":"qwen","stream":true}`},
-		"completions":        {"/v1/completions", `{"stream":true,"model":"a"}`, `{"stream_options":{"include_usage":true},"stream":true,"model":"qwen"}`},
-		"null":               {chatPath, `{"model":"a","stream_options": null ,"stream":true}`, `{"model":"qwen","stream_options": {"include_usage":true} ,"stream":true}`},
-		"empty":              {chatPath, `{"stream":true,"stream_options":{},"model":"a"}`, `{"stream":true,"stream_options":{"include_usage":true},"model":"qwen"}`},
-		"something else":     {chatPath, `{"stream":true,"stream_options":{"x":1e400},"model":"a"}`, `{"stream":true,"stream_options":{"include_usage":true,"x":1e400},"model":"qwen"}`},
-		"not wanted":         {chatPath, `{"stream":true,"stream_options":{"x":1,"include_usage":false},"model":"a"}`, `{"stream":true,"stream_options":{"x":1,"include_usage":true},"model":"qwen"}`},
-		"asked for":          {chatPath, `{"model":"a","stream":true,"stream_options":{"include_usage":true}}`, ""},
-		"asked for, escaped": {chatPath, `{"model":"a","stream":true,"stream_options":{"include\u005fusage":true}}`, ""},
-		"said twice":         {chatPath, `{"model":"a","stream":true,"stream_options":{"include_usage":false,"include_usage":false}}`, ""},
-		"options twice":      {chatPath, `{"model":"a","stream":true,"stream_options":{},"stream_options":{}}`, ""},
-		"no object":          {chatPath, `{"model":"a","stream":true,"stream_options":7}`, ""},
-		"no stream":          {chatPath, `{"model":"a","stream":false}`, ""},
-		"another dialect":    {"/v1/messages", `{"model":"a","stream":true}`, ""},
-	} {
-		b, err := request.ParseBody([]byte(tc.body))
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		form, ok := asCountedStream(b, tc.path)
-		got := ""
-		if ok {
-			raw, err := io.ReadAll(form.withModel("qwen").Open())
-			if err != nil {
-				t.Fatal(err)
-			}
-			got = string(raw)
-		}
-		if got != tc.want {
-			t.Errorf("%s:\n got %s\nwant %s", name, got, tc.want)
-		}
-	}
-}
 
 // TestUnaskedUsage: the books have the usage that the client did not ask for, and
 // the client has the stream that it would have got.
@@ -96,7 +59,7 @@ func TestUnaskedUsage(t *testing.T) {
 			if sent := string(b.local.calls()[0].body); !gjson.Get(sent, "stream_options.include_usage").Bool() || asked && sent != strings.Replace(body, "local/qwen", "qwen", 1) {
 				t.Errorf("%s, asked %t: the server was sent %s", name, asked, sent)
 			}
-			got := summary(books.sums(t, ledger.ByRoute).Total)
+			got := summary(sums(t, books, ledger.ByRoute).Total)
 			if !strings.Contains(got, tc.tokens) {
 				t.Errorf("%s, asked %t: the ledger has %s, want %s", name, asked, got, tc.tokens)
 			}
@@ -132,11 +95,11 @@ func TestUnaskedUsageOfTheEngine(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		form, ok := asCountedStream(b, "/v1/chat/completions")
+		form, ok := aggregate.WithUsage(b, "/v1/chat/completions")
 		if !ok {
 			t.Fatalf("no form for %s", body)
 		}
-		asked, err := io.ReadAll(form.withModel("demo").Open())
+		asked, err := io.ReadAll(form.WithModel("demo").Open())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,14 +107,14 @@ func TestUnaskedUsageOfTheEngine(t *testing.T) {
 		if !strings.Contains(counted, `"usage"`) {
 			t.Fatalf("no usage, though it was asked for: %s", counted)
 		}
-		filter := usageFilter{local: true}
+		filter := aggregate.UsageFilter{Local: true}
 		var out strings.Builder
 		for events := wire.NewEventReader(strings.NewReader(counted)); ; {
 			next, err := events.Next()
 			if err != nil {
 				break
 			}
-			out.Write(filter.pass(next))
+			out.Write(filter.Pass(next))
 		}
 		same := func(s string) string { return changing.ReplaceAllString(s, `"$1":0`) }
 		if strings.Contains(body, `"n":2`) { // their tokens come in any order

@@ -14,13 +14,13 @@ import (
 
 // boundBy returns the first field that the call depends on and only llama-server
 // knows; "" = there is none.
-func (c *call) boundBy() string {
-	for _, name := range c.body.LlamaFields {
+func boundBy(c *request.Request) string {
+	for _, name := range c.Body.LlamaFields {
 		paths := request.LlamaFields[name].Paths
 		if paths == nil {
 			paths = request.SamplerPaths
 		}
-		if slices.Contains(paths, c.path) {
+		if slices.Contains(paths, c.Path) {
 			return name
 		}
 	}
@@ -30,10 +30,10 @@ func (c *call) boundBy() string {
 // keepBound takes the upstreams out of the plan of a call that would move from a
 // local server to them, and depends on a field that they ignore. A route whose
 // primary is an upstream passes such fields through.
-func (p *plan) keepBound(c *call) {
+func (p *plan) keepBound(c *request.Request) {
 	field := ""
 	if p.meant && p.refuse.Status == 0 {
-		field = c.boundBy()
+		field = boundBy(c)
 	}
 	if field == "" {
 		return
@@ -67,7 +67,7 @@ func (p *plan) keepBound(c *call) {
 // ownField says that a local server rejected a call for a field that only
 // llama-server knows. Its message names the field, but for errors in a grammar or a
 // schema, and in the value of reasoning_format.
-func (f *failure) ownField(c *call) bool {
+func (f *failure) ownField(c *request.Request) bool {
 	if f.reason != Status || f.resp == nil || f.resp.StatusCode != http.StatusBadRequest {
 		return false
 	}
@@ -84,10 +84,10 @@ func (f *failure) ownField(c *call) bool {
 	if strings.Contains(message, "continue_final_message") {
 		return true
 	}
-	if format := gjson.GetBytes(c.body.Raw, "reasoning_format"); format.Exists() && strings.Contains(message, "type must be string") {
+	if format := gjson.GetBytes(c.Body.Raw, "reasoning_format"); format.Exists() && strings.Contains(message, "type must be string") {
 		return format.Type != gjson.String
 	}
-	return c.boundBy() != "" && aboutGrammar.MatchString(message)
+	return boundBy(c) != "" && aboutGrammar.MatchString(message)
 }
 
 // aboutGrammar finds errors in a grammar, or in a schema, which becomes one.

@@ -137,7 +137,7 @@ func (b *upstreamBackend) availability() availability {
 
 // admit lets a call to an upstream that is up: how many it takes is its own
 // matter. One that is down is tried by one call at a time.
-func (b *upstreamBackend) admit(context.Context, *call, alternative, time.Duration) (*place, *failure) {
+func (b *upstreamBackend) admit(context.Context, *request.Request, alternative, time.Duration) (*place, *failure) {
 	let, probe := b.breaker.enter(time.Now())
 	if !let {
 		failed := &failure{reason: Connect, detail: "is being tried by another call", retryAfter: wire.RetrySoon}
@@ -162,29 +162,29 @@ func (b *upstreamBackend) heard(f *failure, at *place, left bool) {
 	}
 }
 
-func (b *upstreamBackend) do(ctx context.Context, c *call, model string) (*http.Response, error) {
-	address := b.addresses[c.path]
+func (b *upstreamBackend) do(ctx context.Context, c *request.Request, model string) (*http.Response, error) {
+	address := b.addresses[c.Path]
 	if address == nil { // nothing asks an upstream for what only llama-server has
-		return nil, fmt.Errorf("%s has no %s", b.Name, c.path)
+		return nil, fmt.Errorf("%s has no %s", b.Name, c.Path)
 	}
-	payload := c.body.WithModel(model)
+	payload := c.Body.WithModel(model)
 	if form := progressOf(ctx).form; form != nil {
-		payload = form.withModel(model)
+		payload = form.WithModel(model)
 	}
 	header := http.Header{}
-	forwardHeaders(header, c.header)
+	forwardHeaders(header, c.Header)
 	setDefault(header, "Http-Referer", b.Referer)
 	setDefault(header, "X-Title", b.Title)
 	if b.Key != "" {
 		header["Authorization"] = []string{"Bearer " + b.Key}
 	}
 	header[headerVia] = b.via
-	if hops := viaLlmsups(c.header); hops != nil {
+	if hops := viaLlmsups(c.Header); hops != nil {
 		header[headerVia] = append(hops, b.via...)
 	}
 	progressOf(ctx).header = header
 	plain := (&http.Request{
-		Method: c.method, URL: address, Host: address.Host, Header: http.Header{},
+		Method: c.Method, URL: address, Host: address.Host, Header: http.Header{},
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}).WithContext(ctx)
 	req, err := retryablehttp.FromRequest(plain)

@@ -45,7 +45,7 @@ func TestCallsWaitForTheServer(t *testing.T) {
 			routes["local/picky"] = models.Route{Primary: "qwen", Fallback: "openrouter", FallbackOn: models.NewWordList("failed"), Timeout: 5 * time.Second}
 		}},
 		"over budget": {"/v1/chat/completions", chat, "local/qwen", func(c *Config, _ map[string]models.Route) {
-			c.Books.Budget = budget.New(budget.Config{Limits: budget.Limits{Daily: new(usd.Amount(1))}}, nil)
+			c.Accounting.Budget = budget.New(budget.Config{Limits: budget.Limits{Daily: new(usd.Amount(1))}}, nil)
 		}},
 		"only llama-server has it": {"/tokenize", `{"model":%q,"content":"x"}`, "local/qwen", nil},
 	} {
@@ -395,7 +395,7 @@ func TestRestartAfterThePlan(t *testing.T) {
 // in vain, is told of the server first: when it is back, the call costs nothing.
 func TestOverBudgetWhileLoading(t *testing.T) {
 	l := newWaitingLocal(t, func(c *Config, routes map[string]models.Route) {
-		c.Books.Budget = budget.New(budget.Config{Limits: budget.Limits{Daily: new(usd.Amount(1))}}, nil)
+		c.Accounting.Budget = budget.New(budget.Config{Limits: budget.Limits{Daily: new(usd.Amount(1))}}, nil)
 		routes["local/hasty"] = models.Route{Primary: "qwen", Fallback: "openrouter", Timeout: 100 * time.Millisecond}
 	})
 	l.state.enter(func(s *LocalState) { loads(s); s.ReadyAt = time.Now().Add(31 * time.Second) })

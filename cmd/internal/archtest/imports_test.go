@@ -69,7 +69,8 @@ func cmdInternalImports(tree []source) []string {
 // below its own.
 var layers = [][]string{
 	{"router/usd", "models", "models/gguf", "models/demo", "gpu", "systemd", "supervisor/process", "supervisor/output", "cmd/internal/graceful"},
-	{"models/vram", "router/price", "router/budget", "router/ledger", "supervisor"},
+	{"models/vram", "router/price", "router/budget", "router/ledger/journal", "supervisor"},
+	{"router/ledger"},
 	{"router/wire", "supervisor/llamacpp"},
 	{"router/access", "router/request", "router/resume"},
 	{"router/aggregate", "router/accounting"},
@@ -84,7 +85,7 @@ var layers = [][]string{
 // testPackages are used by tests only, or are tests or tools themselves, and have no
 // layer.
 var testPackages = []string{
-	"gpu/nvmltest", "models/demo/demotest", "router/ledger/ledgertest",
+	"gpu/nvmltest", "models/demo/demotest", "router/ledger/ledgertest", "router/accounting/accountingtest",
 	"cmd/internal/archtest", "cmd/internal/bench", "cmd/internal/testreport",
 }
 
@@ -132,6 +133,7 @@ var exclusives = []exclusive{
 	{library: module + "/gpu/nvmltest", homes: []string{"gpu/nvmltest"}, instead: "it runs a compiler, and is for tests alone"},
 	{library: module + "/models/demo/demotest", homes: []string{"models/demo/demotest"}, instead: "it is for tests alone"},
 	{library: module + "/router/ledger/ledgertest", homes: []string{"router/ledger/ledgertest"}, instead: "it is for tests alone"},
+	{library: module + "/router/accounting/accountingtest", homes: []string{"router/accounting/accountingtest"}, instead: "it is for tests alone"},
 	{library: "github.com/NVIDIA/go-nvml", homes: []string{"gpu"}, testsToo: true, instead: "use package gpu, which also works without a GPU"},
 	{library: "github.com/hashicorp/go-retryablehttp", homes: retryFiles, instead: "only these files repeat a request, so that none is paid for twice: " + strings.Join(retryFiles, ", ")},
 	{library: "database/sql", homes: []string{"router/ledger"}, testsToo: true, instead: "use package router/ledger"},

@@ -11,6 +11,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/router"
+	routeraccounting "github.com/llmsup/llmsup/router/accounting"
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/ledger"
 	"github.com/llmsup/llmsup/router/usd"
@@ -69,9 +70,9 @@ func (a *accounting) applyConfig(c *config.Config, upstreams []router.Upstream) 
 	a.prices.applyConfig(c, upstreams)
 }
 
-// routerBooks returns the parts that the router uses.
-func (a *accounting) routerBooks() router.Books {
-	return router.Books{Ledger: a.ledger, Budget: a.budget, Prices: a.prices}
+// forRouter returns the parts that the router uses.
+func (a *accounting) forRouter() routeraccounting.Accounting {
+	return routeraccounting.Accounting{Ledger: a.ledger, Budget: a.budget, Prices: a.prices}
 }
 
 // restoreBudgets adds what was spent before the start to the budgets, as soon as the

@@ -1,4 +1,4 @@
-package router
+package aggregate
 
 import (
 	"io"
@@ -16,7 +16,7 @@ const (
 )
 
 func TestAsStream(t *testing.T) {
-	const on = asStreamed
+	const on = streamingOn
 	for name, tc := range map[string]struct{ path, raw, want string }{
 		"added": {
 			chatPath, `{"model":"a","messages":[{"role":"user","content":"hi"}]}`,
@@ -42,11 +42,11 @@ func TestAsStream(t *testing.T) {
 		"deep":            {chatPath, `{"messages":[{"role":"assistant"},{"role":"user","content":{"stream":1,"role":"assistant"}}]}`, `{` + on + `,"messages":[{"role":"assistant"},{"role":"user","content":{"stream":1,"role":"assistant"}}]}`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, ok := asStream(mustParse(t, tc.raw), tc.path)
+			s, ok := AsStream(mustParse(t, tc.raw), tc.path)
 			if !ok {
 				t.Fatal("it does not stream")
 			}
-			p := s.withModel("b")
+			p := s.WithModel("b")
 			got, err := io.ReadAll(p.Open())
 			if err != nil || string(got) != tc.want || p.Size() != len(tc.want) {
 				t.Errorf("got  %s (%v)\nwant %s", got, err, tc.want)
@@ -95,7 +95,7 @@ func TestNotAsStream(t *testing.T) {
 		"n is text":                 {textPath, text + `"n":"2"}`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, ok := asStream(mustParse(t, tc.raw), tc.path); ok {
+			if _, ok := AsStream(mustParse(t, tc.raw), tc.path); ok {
 				t.Errorf("%s streams", tc.raw)
 			}
 		})
@@ -126,11 +126,11 @@ func FuzzAsStream(f *testing.F) {
 		if isChat {
 			path = chatPath
 		}
-		s, ok := asStream(b, path)
+		s, ok := AsStream(b, path)
 		if !ok {
 			return
 		}
-		out, err := io.ReadAll(s.withModel("another one").Open())
+		out, err := io.ReadAll(s.WithModel("another one").Open())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -157,7 +157,7 @@ func FuzzAsStream(f *testing.F) {
 		if !ok || streams != 1 || fields != before {
 			t.Fatalf("%d of %d fields are stream, %d expected: %s", streams, fields, before, out)
 		}
-		if strings.Replace(string(out), asStreamed, "", 1) == string(out) {
+		if strings.Replace(string(out), streamingOn, "", 1) == string(out) {
 			t.Fatalf("not asked for: %s", out)
 		}
 	})

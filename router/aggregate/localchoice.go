@@ -1,4 +1,4 @@
-package router
+package aggregate
 
 import (
 	"fmt"
@@ -10,9 +10,9 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// assembled is one choice of an answer that is put together. Its texts are the
+// localChoice is one choice of an answer that is put together. Its texts are the
 // insides of JSON strings, as they came.
-type assembled struct {
+type localChoice struct {
 	text      strings.Builder // content, or a completion's text
 	reasoning strings.Builder
 	logprobs  strings.Builder // elements of an array
@@ -32,15 +32,15 @@ type toolCall struct {
 }
 
 // takeChoice takes an event's only choice.
-func (a *assembler) takeChoice(ch chunk) (*assembled, error) {
+func (a *formAggregator) takeChoice(ch chunk) (*localChoice, error) {
 	index := ch.choice.Get("index")
 	i, err := strconv.Atoi(index.Raw)
 	if err != nil || i < 0 || i >= len(a.choices) {
-		return nil, fmt.Errorf("%w: an event is of choice %s", errUnfamiliar, wire.Shorten(index.Raw))
+		return nil, fmt.Errorf("%w: an event is of choice %s", ErrUnknownFormat, wire.Shorten(index.Raw))
 	}
 	c := &a.choices[i]
 	if c.finish != "" {
-		return nil, fmt.Errorf("%w: choice %d goes on after its end", errUnfamiliar, i)
+		return nil, fmt.Errorf("%w: choice %d goes on after its end", ErrUnknownFormat, i)
 	}
 	unknown, had := "", c.logprobs.Len()
 	ch.choice.ForEach(func(key, value gjson.Result) bool {
@@ -73,18 +73,18 @@ func (a *assembler) takeChoice(ch chunk) (*assembled, error) {
 	})
 	switch {
 	case unknown != "":
-		return nil, fmt.Errorf("%w: a choice has the unknown %s", errUnfamiliar, wire.Shorten(unknown))
-	case a.size > maxHeld:
-		return nil, errTooLong
+		return nil, fmt.Errorf("%w: a choice has the unknown %s", ErrUnknownFormat, wire.Shorten(unknown))
+	case a.size > MaxBytes:
+		return nil, ErrTooLong
 	case a.streamed.logprobs && c.finish == "" && c.logprobs.Len() == had:
 		// Speculative decoding: a whole answer has something for each token.
-		return nil, fmt.Errorf("%w: a token has no logprobs", errNotSame)
+		return nil, fmt.Errorf("%w: a token has no logprobs", ErrNotSame)
 	}
 	return c, nil
 }
 
 // takeDelta takes what a chat's event adds to its message.
-func (a *assembler) takeDelta(c *assembled, delta gjson.Result) (known bool) {
+func (a *formAggregator) takeDelta(c *localChoice, delta gjson.Result) (known bool) {
 	known = delta.IsObject()
 	delta.ForEach(func(key, value gjson.Result) bool {
 		isText := value.Type == gjson.String
@@ -118,7 +118,7 @@ func (a *assembler) takeDelta(c *assembled, delta gjson.Result) (known bool) {
 const maxCalls = 1024
 
 // takeCall takes a part of a tool call. The first has its id and its name.
-func (a *assembler) takeCall(c *assembled, part gjson.Result) (known bool) {
+func (a *formAggregator) takeCall(c *localChoice, part gjson.Result) (known bool) {
 	i, err := strconv.Atoi(part.Get("index").Raw)
 	if err != nil || i < 0 || i > len(c.calls) || i >= maxCalls {
 		return false
@@ -165,7 +165,7 @@ func (a *assembler) takeCall(c *assembled, part gjson.Result) (known bool) {
 	return known
 }
 
-func (a *assembler) takeLogprobs(c *assembled, value gjson.Result) (known bool) {
+func (a *formAggregator) takeLogprobs(c *localChoice, value gjson.Result) (known bool) {
 	if value.Type == gjson.Null {
 		return true
 	}
@@ -188,7 +188,7 @@ func (a *assembler) takeLogprobs(c *assembled, value gjson.Result) (known bool) 
 
 // append adds a string to a text, escaped as it is: half a surrogate pair has its
 // other half in the next event.
-func (a *assembler) append(text *strings.Builder, value gjson.Result) {
+func (a *formAggregator) append(text *strings.Builder, value gjson.Result) {
 	if value.Type == gjson.String {
 		text.WriteString(value.Raw[1 : len(value.Raw)-1])
 		a.size += len(value.Raw)
@@ -197,7 +197,7 @@ func (a *assembler) append(text *strings.Builder, value gjson.Result) {
 
 // count takes the timings of an event, which are those of its token. A token of
 // which a chat has several events has them on the last one.
-func (c *assembled) count(timings gjson.Result) {
+func (c *localChoice) count(timings gjson.Result) {
 	tokens := wire.Count(timings.Get("predicted_n"))
 	if tokens == nil || c.finish != "" {
 		return
@@ -213,7 +213,7 @@ func (c *assembled) count(timings gjson.Result) {
 // stream has not, "" if nothing. A stream keeps back what may become a stop
 // string and the first bytes of a character. When the answer ends there, a whole
 // one has them, and a stream has not.
-func (c *assembled) missing(tokens int64, s streamed) string {
+func (c *localChoice) missing(tokens int64, s Form) string {
 	cut := c.finish == `"length"`
 	switch {
 	case s.chat && c.text.Len() == 0 && c.reasoning.Len() == 0 && len(c.calls) == 0 && (tokens > 1 || cut || s.stops):
@@ -231,7 +231,7 @@ func (c *assembled) missing(tokens int64, s streamed) string {
 	return ""
 }
 
-func (c *assembled) appendChat(out []byte, index int) []byte {
+func (c *localChoice) appendChat(out []byte, index int) []byte {
 	out = append(append(out, `{"finish_reason":`...), c.finish...)
 	out = strconv.AppendInt(append(out, `,"index":`...), int64(index), 10)
 	out = append(append(out, `,"message":{"role":"assistant","content":"`...), c.text.String()...)
@@ -255,7 +255,7 @@ func (c *assembled) appendChat(out []byte, index int) []byte {
 	return append(out, "}}"...)
 }
 
-func (c *assembled) appendText(out []byte, index int) []byte {
+func (c *localChoice) appendText(out []byte, index int) []byte {
 	out = append(append(out, `{"text":"`...), c.text.String()...)
 	out = strconv.AppendInt(append(out, `","index":`...), int64(index), 10)
 	if c.logprobs.Len() > 0 {

@@ -1,4 +1,4 @@
-package router
+package aggregate
 
 import (
 	"errors"
@@ -16,11 +16,11 @@ import (
 // makes the answer a list.
 var (
 	streamableMessages = map[string]func(gjson.Result, bool) bool{
-		"model": anything, "stream": streamable["stream"], "max_tokens": anything,
-		"messages": func(v gjson.Result, _ bool) bool { return openToAnswer(v) },
-		"system":   anything, "stop_sequences": anything, "temperature": anything, "top_p": anything, "top_k": anything,
-		"tools": anything, "tool_choice": anything, "thinking": anything, "metadata": anything, "service_tier": anything,
-		"chat_template_kwargs": anything,
+		"model": anyValue, "stream": streamable["stream"], "max_tokens": anyValue,
+		"messages": func(v gjson.Result, _ bool) bool { return awaitsAnswer(v) },
+		"system":   anyValue, "stop_sequences": anyValue, "temperature": anyValue, "top_p": anyValue, "top_k": anyValue,
+		"tools": anyValue, "tool_choice": anyValue, "thinking": anyValue, "metadata": anyValue, "service_tier": anyValue,
+		"chat_template_kwargs": anyValue,
 	}
 	streamableResponses = responsesFields()
 )
@@ -36,7 +36,7 @@ func responsesFields() map[string]func(gjson.Result, bool) bool {
 		"instructions", "max_output_tokens", "tools", "tool_choice", "parallel_tool_calls", "chat_template_kwargs",
 		"text", "reasoning", "truncation",
 	} {
-		fields[name] = anything
+		fields[name] = anyValue
 	}
 	fields["input"] = func(v gjson.Result, _ bool) bool { return v.Type == gjson.String || openInput(v) }
 	return fields
@@ -50,51 +50,51 @@ func openInput(input gjson.Result) bool {
 	}
 	var last gjson.Result
 	input.ForEach(func(_, item gjson.Result) bool { last = item; return true })
-	return openToAnswer(gjson.Parse("["+last.Raw+"]")) || last.Get("type").Str == "function_call_output" && !last.Get("role").Exists()
+	return awaitsAnswer(gjson.Parse("["+last.Raw+"]")) || last.Get("type").Str == "function_call_output" && !last.Get("role").Exists()
 }
 
-// aggregator puts the stream together that llama-server sends in answer to the form.
-func (s streamed) aggregator() aggregator {
+// Aggregator puts the stream together that llama-server sends in answer to the form.
+func (s Form) Aggregator() Aggregator {
 	switch s.path {
 	case "/v1/messages":
 		a := &messageAggregator{}
-		return &localAggregator{aggregator: a, asWhole: func(whole []byte) ([]byte, error) { return whole, a.missing(whole, s.stops) }}
+		return &localAggregator{Aggregator: a, asWhole: func(whole []byte) ([]byte, error) { return whole, a.missing(whole, s.stops) }}
 	case "/v1/responses":
-		return &localAggregator{aggregator: &responseAggregator{}, asWhole: localResponse}
+		return &localAggregator{Aggregator: &responseAggregator{}, asWhole: localResponse}
 	}
-	return newAssembler(s)
+	return newLocalAggregator(s)
 }
 
 // localAggregator is an aggregator for a stream that the router asked a local server
 // for. An answer other than the server would have given without a stream is refused:
 // the server is asked again, without one.
 type localAggregator struct {
-	aggregator
+	Aggregator
 	asWhole func(whole []byte) ([]byte, error) // adds what a stream leaves out, or refuses it
 }
 
-func (a *localAggregator) add(e wire.Event) error {
-	err := a.aggregator.add(e)
-	var failed *upstreamStreamError
+func (a *localAggregator) Add(e wire.Event) error {
+	err := a.Aggregator.Add(e)
+	var failed *UpstreamError
 	switch {
 	case errors.As(err, &failed):
 		data := string(e.Data)
 		if wire.ErrorMessage(gjson.Parse(data)) == "" { // as in a message
 			data = `{"error":` + data + `}`
 		}
-		return engineError(data)
+		return localError(data)
 	case errors.Is(err, errNoStart): // llama-server omits it where the first token is a part of a character
-		return fmt.Errorf("%w: %w", errNotSame, err)
-	case errors.Is(err, errUnmergeable):
-		return fmt.Errorf("%w: %w", errUnfamiliar, err)
+		return fmt.Errorf("%w: %w", ErrNotSame, err)
+	case errors.Is(err, ErrUnmergeable):
+		return fmt.Errorf("%w: %w", ErrUnknownFormat, err)
 	}
 	return err
 }
 
-func (a *localAggregator) whole() ([]byte, error) {
-	whole, err := a.aggregator.whole()
-	if errors.Is(err, errUnmergeable) { // such as a call of a tool that was cut
-		return nil, fmt.Errorf("%w: %w", errNotSame, err)
+func (a *localAggregator) Result() ([]byte, error) {
+	whole, err := a.Aggregator.Result()
+	if errors.Is(err, ErrUnmergeable) { // such as a call of a tool that was cut
+		return nil, fmt.Errorf("%w: %w", ErrNotSame, err)
 	}
 	if err != nil {
 		return nil, err
@@ -102,8 +102,8 @@ func (a *localAggregator) whole() ([]byte, error) {
 	return a.asWhole(whole)
 }
 
-func (a *localAggregator) mend() (whole []byte, ok bool) {
-	if whole, ok = a.aggregator.mend(); !ok {
+func (a *localAggregator) ResultAtLimit() (whole []byte, ok bool) {
+	if whole, ok = a.Aggregator.ResultAtLimit(); !ok {
 		return nil, false
 	}
 	whole, err := a.asWhole(whole)
@@ -118,11 +118,11 @@ func (a *messageAggregator) missing(whole []byte, stops bool) error {
 	cut := a.reason() == "max_tokens"
 	switch {
 	case tokens == nil:
-		return fmt.Errorf("%w: the message has no usage", errUnfamiliar)
+		return fmt.Errorf("%w: the message has no usage", ErrUnknownFormat)
 	case stops && cut && a.deltas != *tokens:
-		return fmt.Errorf("%w: it ends in what may be a stop string", errNotSame)
+		return fmt.Errorf("%w: it ends in what may be a stop string", ErrNotSame)
 	case len(a.blocks) == 0 && (cut || stops || *tokens > 1):
-		return fmt.Errorf("%w: it has tokens but no text", errNotSame)
+		return fmt.Errorf("%w: it has tokens but no text", ErrNotSame)
 	}
 	return nil
 }
@@ -134,9 +134,9 @@ func localResponse(whole []byte) ([]byte, error) {
 	created, output := answer.Get("created_at"), answer.Get("output")
 	switch {
 	case !created.Exists() || answer.Get("completed_at").Exists() || !output.IsArray() || !answer.Get("usage").IsObject():
-		return nil, fmt.Errorf("%w: the fields of the response are others", errUnfamiliar)
+		return nil, fmt.Errorf("%w: the fields of the response are others", ErrUnknownFormat)
 	case !wire.HasContent(output):
-		return nil, fmt.Errorf("%w: it has tokens but no text", errNotSame)
+		return nil, fmt.Errorf("%w: it has tokens but no text", ErrNotSame)
 	}
 	changes := []wire.Edit{{From: created.Index, To: created.Index, Text: created.Raw + `,"completed_at":`}}
 	output.ForEach(func(_, item gjson.Result) bool {

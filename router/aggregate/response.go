@@ -1,4 +1,4 @@
-package router
+package aggregate
 
 import (
 	"cmp"
@@ -22,7 +22,7 @@ type responseAggregator struct {
 	final  string // the whole answer, as JSON; "" before it
 }
 
-func (a *responseAggregator) add(e wire.Event) error {
+func (a *responseAggregator) Add(e wire.Event) error {
 	if wire.IsDone(e.Data) { // OpenRouter adds it
 		return nil
 	}
@@ -34,10 +34,10 @@ func (a *responseAggregator) add(e wire.Event) error {
 	switch {
 	case kind == "error", kind == "response.failed", wire.ErrorMessage(object) != "":
 		said := cmp.Or(wire.ErrorMessage(object), cmp.Or(wire.ErrorMessage(object.Get("response")), object.Get("message").Str))
-		return &upstreamStreamError{cmp.Or(said, "an error without a message")}
+		return &UpstreamError{cmp.Or(said, "an error without a message")}
 	case kind == "response.completed", kind == "response.incomplete":
 		if a.final = string([]byte(object.Get("response").Raw)); a.final == "" {
-			return fmt.Errorf("%w: its last event has no answer", errUnmergeable)
+			return fmt.Errorf("%w: its last event has no answer", ErrUnmergeable)
 		}
 	case kind == "response.output_text.delta":
 		if delta := object.Get("delta"); delta.Type == gjson.String && delta.Str != "" {
@@ -50,16 +50,16 @@ func (a *responseAggregator) add(e wire.Event) error {
 	return nil
 }
 
-func (a *responseAggregator) done() bool { return a.final != "" }
+func (a *responseAggregator) Done() bool { return a.final != "" }
 
-func (a *responseAggregator) mend() (whole []byte, ok bool) {
-	whole, err := a.whole()
+func (a *responseAggregator) ResultAtLimit() (whole []byte, ok bool) {
+	whole, err := a.Result()
 	return whole, err == nil
 }
 
-func (a *responseAggregator) whole() ([]byte, error) {
+func (a *responseAggregator) Result() ([]byte, error) {
 	if a.final == "" {
-		return nil, errNotWhole
+		return nil, ErrTruncated
 	}
 	answer := gjson.Parse(a.final)
 	output := answer.Get("output")
@@ -78,7 +78,7 @@ func (a *responseAggregator) whole() ([]byte, error) {
 	case items == 0 && len(a.items) > 0 && output.IsArray(): // some upstreams leave them out
 		return []byte(wire.Apply(a.final, []wire.Edit{{From: output.Index, To: output.Index + len(output.Raw), Text: "[" + strings.Join(a.items, ",") + "]"}})), nil
 	case len(a.items) > items || !strings.HasPrefix(text.String(), unescape(a.text.String())):
-		return nil, fmt.Errorf("%w: the final event contradicts the deltas", errUnmergeable)
+		return nil, fmt.Errorf("%w: the final event contradicts the deltas", ErrUnmergeable)
 	}
 	return []byte(a.final), nil
 }

@@ -1,4 +1,4 @@
-package router
+package aggregate
 
 import (
 	"bytes"
@@ -10,34 +10,34 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// streamed is a non-stream body in the form that makes llama-server stream its
+// Form is a non-stream body in the form that makes llama-server stream its
 // answer, which an aggregator puts together again.
 // So the first token, not the last one, says that the server has answered.
-type streamed struct {
-	body     request.Body
-	path     string
-	chat     bool // of a chat completion
-	choices  int  // that the client asked for
-	stops    bool // it gave stop strings
-	logprobs bool // it asked for them
-	from, to int  // body.raw[from:to] makes way for asked
-	asked    string
+type Form struct {
+	body        request.Body
+	path        string
+	chat        bool // of a chat completion
+	choices     int  // that the client asked for
+	stops       bool // it gave stop strings
+	logprobs    bool // it asked for them
+	from, to    int  // body.raw[from:to] makes way for asked
+	replacement string
 
 	before, after string // around asked
 }
 
-// asStreamed turns streaming on. The usage comes in every whole answer. With
+// streamingOn turns streaming on. The usage comes in every whole answer. With
 // timings_per_token each event tells how many tokens were spent, which shows
 // tokens that no event carries (see assembled.missing), and what is left of
 // max_tokens should the stream break.
-const asStreamed = `"stream":true,"stream_options":{"include_usage":true},"timings_per_token":true`
+const streamingOn = `"stream":true,"stream_options":{"include_usage":true},"timings_per_token":true`
 
-// asStream returns the form that streams of a body sent to path, and whether the
+// AsStream returns the form that streams of a body sent to path, and whether the
 // stream can be put together to what llama-server would have answered to the
 // body as it is. That was tested for the fields of streamable on build 11669;
 // with any other field, and what is said there, it is false.
-func asStream(b request.Body, path string) (s streamed, ok bool) {
-	s = streamed{body: b, path: path, choices: 1, chat: path == "/v1/chat/completions"}
+func AsStream(b request.Body, path string) (s Form, ok bool) {
+	s = Form{body: b, path: path, choices: 1, chat: path == "/v1/chat/completions"}
 	at, known := streamablePaths[path]
 	if !known {
 		return s, false
@@ -54,7 +54,7 @@ func asStream(b request.Body, path string) (s streamed, ok bool) {
 		seen[name] = true
 		switch name {
 		case "stream":
-			s.from, s.to, s.asked = key.Index, value.Index+len(value.Raw), at.asked
+			s.from, s.to, s.replacement = key.Index, value.Index+len(value.Raw), at.asked
 		case "n":
 			if value.Type == gjson.Number {
 				s.choices = int(value.Int())
@@ -67,9 +67,9 @@ func asStream(b request.Body, path string) (s streamed, ok bool) {
 		return true
 	})
 	// A whole answer leaves the logprobs of the stop string out, a stream doesn't.
-	if ok = ok && seen[at.needed] && !(s.logprobs && s.stops); ok && s.asked == "" {
+	if ok = ok && seen[at.needed] && !(s.logprobs && s.stops); ok && s.replacement == "" {
 		s.from = object.Index + bytes.IndexByte(b.Raw[object.Index:], '{') + 1
-		s.to, s.asked = s.from, at.asked+","
+		s.to, s.replacement = s.from, at.asked+","
 	}
 	return s, ok
 }
@@ -80,16 +80,16 @@ var streamablePaths = map[string]struct {
 	fields        map[string]func(v gjson.Result, chat bool) bool
 	needed, asked string
 }{
-	"/v1/chat/completions": {streamable, "messages", asStreamed},
-	"/v1/completions":      {streamable, "prompt", asStreamed},
+	"/v1/chat/completions": {streamable, "messages", streamingOn},
+	"/v1/completions":      {streamable, "prompt", streamingOn},
 	"/v1/messages":         {streamableMessages, "messages", `"stream":true`},
 	"/v1/responses":        {streamableResponses, "input", `"stream":true`},
 }
 
-// withModel returns the body with another model name in it.
-func (s streamed) withModel(model string) request.Payload {
+// WithModel returns the body with another model name in it.
+func (s Form) WithModel(model string) request.Payload {
 	b := s.body
-	asked := []byte(s.before + s.asked + s.after)
+	asked := []byte(s.before + s.replacement + s.after)
 	var name []byte
 	if b.To == 0 || model == b.Model {
 		b.From, b.To = s.to, s.to // the body's own name stays
@@ -115,53 +115,53 @@ func (s streamed) withModel(model string) request.Payload {
 //     of a final message of the assistant an answer repeats;
 //   - everything that nobody has tried.
 var streamable = map[string]func(v gjson.Result, chat bool) bool{
-	"model":  anything,
+	"model":  anyValue,
 	"stream": func(v gjson.Result, _ bool) bool { return v.Type == gjson.False || v.Type == gjson.Null },
 
 	// What to answer to.
-	"messages":             func(v gjson.Result, chat bool) bool { return chat && openToAnswer(v) },
-	"tools":                onlyChat,
-	"tool_choice":          onlyChat,
-	"parallel_tool_calls":  onlyChat,
-	"response_format":      onlyChat,
-	"chat_template_kwargs": onlyChat,
-	"reasoning_effort":     onlyChat,
+	"messages":             func(v gjson.Result, chat bool) bool { return chat && awaitsAnswer(v) },
+	"tools":                inChats,
+	"tool_choice":          inChats,
+	"parallel_tool_calls":  inChats,
+	"response_format":      inChats,
+	"chat_template_kwargs": inChats,
+	"reasoning_effort":     inChats,
 	"reasoning_format":     func(v gjson.Result, chat bool) bool { return chat && sameReasoning(v) },
-	"prompt":               func(v gjson.Result, chat bool) bool { return !chat && onePrompt(v) },
-	"grammar":              anything,
-	"json_schema":          anything,
+	"prompt":               func(v gjson.Result, chat bool) bool { return !chat && singlePrompt(v) },
+	"grammar":              anyValue,
+	"json_schema":          anyValue,
 
 	// How much of it.
-	"max_tokens":            anything,
-	"max_completion_tokens": anything,
-	"n_predict":             anything,
-	"stop":                  anything,
-	"ignore_eos":            anything,
-	"n":                     func(v gjson.Result, _ bool) bool { return v.Type == gjson.Null || few(v) },
+	"max_tokens":            anyValue,
+	"max_completion_tokens": anyValue,
+	"n_predict":             anyValue,
+	"stop":                  anyValue,
+	"ignore_eos":            anyValue,
+	"n":                     func(v gjson.Result, _ bool) bool { return v.Type == gjson.Null || fewChoices(v) },
 	"logprobs": func(v gjson.Result, chat bool) bool {
 		return v.Type == gjson.Null || v.Type == gjson.False || !chat && v.Type == gjson.Number
 	},
 
 	// How to choose tokens.
-	"temperature": anything, "top_p": anything, "top_k": anything, "min_p": anything, "typical_p": anything, "top_n_sigma": anything,
-	"seed": anything, "logit_bias": anything, "samplers": anything, "min_keep": anything,
-	"presence_penalty": anything, "frequency_penalty": anything, "repeat_penalty": anything, "repeat_last_n": anything,
-	"dynatemp_range": anything, "dynatemp_exponent": anything, "xtc_probability": anything, "xtc_threshold": anything,
-	"mirostat": anything, "mirostat_tau": anything, "mirostat_eta": anything,
-	"dry_multiplier": anything, "dry_base": anything, "dry_allowed_length": anything, "dry_penalty_last_n": anything, "dry_sequence_breakers": anything,
-	"cache_prompt": anything,
+	"temperature": anyValue, "top_p": anyValue, "top_k": anyValue, "min_p": anyValue, "typical_p": anyValue, "top_n_sigma": anyValue,
+	"seed": anyValue, "logit_bias": anyValue, "samplers": anyValue, "min_keep": anyValue,
+	"presence_penalty": anyValue, "frequency_penalty": anyValue, "repeat_penalty": anyValue, "repeat_last_n": anyValue,
+	"dynatemp_range": anyValue, "dynatemp_exponent": anyValue, "xtc_probability": anyValue, "xtc_threshold": anyValue,
+	"mirostat": anyValue, "mirostat_tau": anyValue, "mirostat_eta": anyValue,
+	"dry_multiplier": anyValue, "dry_base": anyValue, "dry_allowed_length": anyValue, "dry_penalty_last_n": anyValue, "dry_sequence_breakers": anyValue,
+	"cache_prompt": anyValue,
 
 	// What OpenAI's clients send, and llama-server passes over.
-	"user": anything, "metadata": anything, "store": anything, "service_tier": anything, "safety_identifier": anything, "prompt_cache_key": anything,
+	"user": anyValue, "metadata": anyValue, "store": anyValue, "service_tier": anyValue, "safety_identifier": anyValue, "prompt_cache_key": anyValue,
 }
 
-func anything(gjson.Result, bool) bool { return true }
+func anyValue(gjson.Result, bool) bool { return true }
 
-func onlyChat(_ gjson.Result, chat bool) bool { return chat }
+func inChats(_ gjson.Result, chat bool) bool { return chat }
 
-// openToAnswer says whether messages end with one that is to be answered. One
+// awaitsAnswer says whether messages end with one that is to be answered. One
 // of the assistant is continued instead, and a whole answer repeats it.
-func openToAnswer(messages gjson.Result) bool {
+func awaitsAnswer(messages gjson.Result) bool {
 	if !messages.IsArray() {
 		return false
 	}
@@ -195,8 +195,8 @@ func sameReasoning(format gjson.Result) bool {
 	}
 }
 
-// onePrompt leaves out several prompts at once: each has a choice of its own.
-func onePrompt(prompt gjson.Result) bool {
+// singlePrompt leaves out several prompts at once: each has a choice of its own.
+func singlePrompt(prompt gjson.Result) bool {
 	if prompt.Type == gjson.String {
 		return true
 	}
@@ -217,12 +217,12 @@ func onePrompt(prompt gjson.Result) bool {
 	return others == 0 && (texts == 1 && tokens == 0 || texts == 0 && tokens > 0)
 }
 
-// few says whether a number of choices is a plain one. llama-server refuses more
+// fewChoices says whether a number of choices is a plain one. llama-server refuses more
 // than it has slots.
-func few(n gjson.Result) bool {
+func fewChoices(n gjson.Result) bool {
 	i, err := strconv.Atoi(n.Raw)
-	return err == nil && 1 <= i && i <= maxChoices
+	return err == nil && 1 <= i && i <= MaxChoices
 }
 
-// maxChoices bounds what an assembler sets up for a call.
-const maxChoices = 64
+// MaxChoices bounds what an assembler sets up for a call.
+const MaxChoices = 64

@@ -1,4 +1,4 @@
-package router
+package aggregate
 
 import (
 	"cmp"
@@ -24,7 +24,7 @@ type chunkAggregator struct {
 // latest are the fields of which the last event's value counts.
 var latest = map[string]bool{"usage": true, "timings": true, "service_tier": true, "system_fingerprint": true}
 
-func (a *chunkAggregator) add(e wire.Event) error {
+func (a *chunkAggregator) Add(e wire.Event) error {
 	if wire.IsDone(e.Data) {
 		a.ended = true
 		return nil
@@ -34,7 +34,7 @@ func (a *chunkAggregator) add(e wire.Event) error {
 		return err
 	}
 	if failed := (wire.Choices{}).Failure(wire.ChoiceSummary{Err: object.Get("error"), Choices: object.Get("choices")}); failed != "" {
-		return &upstreamStreamError{failed}
+		return &UpstreamError{failed}
 	}
 	object.ForEach(func(key, value gjson.Result) bool {
 		switch key.Str {
@@ -48,8 +48,8 @@ func (a *chunkAggregator) add(e wire.Event) error {
 		if f := a.around.field(key, &a.size); value.Type != gjson.Null && (f.null() || latest[key.Str]) {
 			f.raw = string([]byte(value.Raw))
 		}
-		if a.size > maxHeld {
-			err = errTooLong
+		if a.size > MaxBytes {
+			err = ErrTooLong
 		}
 		return err == nil
 	})
@@ -59,8 +59,8 @@ func (a *chunkAggregator) add(e wire.Event) error {
 func (a *chunkAggregator) addChoices(list gjson.Result) (err error) {
 	list.ForEach(func(_, choice gjson.Result) bool {
 		i := int(choice.Get("index").Int())
-		if i < 0 || i >= maxChoices {
-			err = fmt.Errorf("%w: it has a choice %d", errUnmergeable, i)
+		if i < 0 || i >= MaxChoices {
+			err = fmt.Errorf("%w: it has a choice %d", ErrUnmergeable, i)
 			return false
 		}
 		for len(a.choices) <= i {
@@ -72,7 +72,7 @@ func (a *chunkAggregator) addChoices(list gjson.Result) (err error) {
 	return err
 }
 
-func (a *chunkAggregator) done() bool { return a.ended }
+func (a *chunkAggregator) Done() bool { return a.ended }
 
 // complete says whether every choice has come to its end.
 func (a *chunkAggregator) complete() bool {
@@ -84,23 +84,23 @@ func (a *chunkAggregator) complete() bool {
 	return len(a.choices) > 0
 }
 
-// mend returns the answer of a stream without an end mark if every choice has a finish
+// ResultAtLimit returns the answer of a stream without an end mark if every choice has a finish
 // reason.
-func (a *chunkAggregator) mend() (whole []byte, ok bool) {
+func (a *chunkAggregator) ResultAtLimit() (whole []byte, ok bool) {
 	if !a.complete() {
 		return nil, false
 	}
 	a.ended = true
-	whole, err := a.whole()
+	whole, err := a.Result()
 	return whole, err == nil
 }
 
-func (a *chunkAggregator) whole() ([]byte, error) {
+func (a *chunkAggregator) Result() ([]byte, error) {
 	if !a.ended {
-		return nil, errNotWhole
+		return nil, ErrTruncated
 	}
 	if !a.complete() {
-		return nil, fmt.Errorf("%w: a choice has no finish_reason", errUnmergeable)
+		return nil, fmt.Errorf("%w: a choice has no finish_reason", ErrUnmergeable)
 	}
 	out := append(make([]byte, 0, a.size), '{')
 	for _, key := range a.around.keys {

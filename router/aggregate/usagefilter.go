@@ -1,4 +1,4 @@
-package router
+package aggregate
 
 import (
 	"bytes"
@@ -15,16 +15,16 @@ import (
 // servers and paid upstreams for it where the client did not, and removes the event
 // that it adds.
 
-// asCounted is what turns the usage on.
-const asCounted = `"include_usage":true`
+// usageRequested is what turns the usage on.
+const usageRequested = `"include_usage":true`
 
-// asCountedStream returns the form of a streamed body that asks for its usage; false
+// WithUsage returns the form of a streamed body that asks for its usage; false
 // where it does already, or where that can't be told.
-func asCountedStream(b request.Body, path string) (s streamed, ok bool) {
+func WithUsage(b request.Body, path string) (s Form, ok bool) {
 	if !b.Stream || path != "/v1/chat/completions" && path != "/v1/completions" || b.DuplicateOptions || b.UsageRequested {
 		return s, false
 	}
-	s = streamed{body: b, asked: asCounted}
+	s = Form{body: b, replacement: usageRequested}
 	if b.Options == (request.Span{}) {
 		at := bytes.IndexByte(b.Raw, '{') + 1
 		s.from, s.to = at, at
@@ -49,42 +49,46 @@ func asCountedStream(b request.Body, path string) (s streamed, ok bool) {
 			return
 		}
 		word := string(options[m.From:m.To])
-		if !s.nothingGiven() || word != "false" && word != "null" { // it is there twice, or asks already
+		if !s.addedFields() || word != "false" && word != "null" { // it is there twice, or asks already
 			ok = false
 			return
 		}
 		s.from, s.to = b.Options.From+m.KeyFrom, b.Options.From+m.To
 	})
-	if s.nothingGiven() && fields > 0 {
+	if s.addedFields() && fields > 0 {
 		s.after = `,`
 	}
 	return s, ok
 }
 
-// nothingGiven says that nothing of the body makes way.
-func (s *streamed) nothingGiven() bool { return s.from == s.to }
+// OnlyUsage says whether the form asks for no more than the usage of a stream that the
+// client asked for.
+func (s *Form) OnlyUsage() bool { return s.replacement == usageRequested }
 
-// usageFilter removes the event that has only the usage. llama-server puts its
+// addedFields says that nothing of the body makes way.
+func (s *Form) addedFields() bool { return s.from == s.to }
+
+// UsageFilter removes the event that has only the usage. llama-server puts its
 // timings on that event; they go back to the one before, where they would have
 // been. So an event of llama-server's with a finish reason is kept back until the
 // next one has come. A nil filter removes nothing.
-type usageFilter struct {
-	local  bool   // the stream is llama-server's
+type UsageFilter struct {
+	Local  bool   // the stream is llama-server's
 	finish []byte // that is kept back, with its empty line
 	out    []byte // what pass returned last
 }
 
-// pending is what is kept back.
-func (f *usageFilter) pending() []byte {
+// Pending is what is kept back.
+func (f *UsageFilter) Pending() []byte {
 	if f == nil {
 		return nil
 	}
 	return f.finish
 }
 
-// pass returns what the client is to see of an event, and of one that was kept
+// Pass returns what the client is to see of an event, and of one that was kept
 // back. It is valid until the next call.
-func (f *usageFilter) pass(e wire.Event) []byte {
+func (f *UsageFilter) Pass(e wire.Event) []byte {
 	if f == nil {
 		return e.Raw
 	}
@@ -101,7 +105,7 @@ func (f *usageFilter) pass(e wire.Event) []byte {
 	}
 	f.out = append(f.out[:0], f.finish...)
 	f.finish = f.finish[:0]
-	if f.local && wire.MightContain(e.Data, `"finish_reason":"`) {
+	if f.Local && wire.MightContain(e.Data, `"finish_reason":"`) {
 		f.finish = append(f.finish, e.Raw...)
 		return f.out
 	}
@@ -119,8 +123,8 @@ func hasChoice(event gjson.Result) (has bool) {
 	return has
 }
 
-// flush writes what was kept back, for a stream that broke.
-func (f *usageFilter) flush(w io.Writer) error {
+// Flush writes what was kept back, for a stream that broke.
+func (f *UsageFilter) Flush(w io.Writer) error {
 	if f == nil || len(f.finish) == 0 {
 		return nil
 	}

@@ -1,10 +1,11 @@
-package router
+package aggregate
 
 import (
 	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"reflect"
 	"strings"
 	"testing"
@@ -54,16 +55,16 @@ func textAnswer(n int, choices string) string {
 const role = `{"role":"assistant","content":null}`
 
 var (
-	plainChat  = streamed{chat: true, choices: 1}
-	twoChats   = streamed{chat: true, choices: 2}
-	stopsChat  = streamed{chat: true, choices: 1, stops: true}
-	plainText  = streamed{choices: 1}
+	plainChat  = Form{chat: true, choices: 1}
+	twoChats   = Form{chat: true, choices: 2}
+	stopsChat  = Form{chat: true, choices: 1, stops: true}
+	plainText  = Form{choices: 1}
 	simpleChat = delta(0, role, "") + delta(0, `{"content":" 1"}`, timed(1)) + delta(0, `{"content":" 2"}`, timed(2)) + chatEnd(0, "length", 2) + doneLine
 )
 
 func TestAssemble(t *testing.T) {
 	for name, tc := range map[string]struct {
-		form   streamed
+		form   Form
 		stream string
 		want   string
 	}{
@@ -122,58 +123,58 @@ func TestAssemble(t *testing.T) {
 
 func TestAssembleRefuses(t *testing.T) {
 	one := delta(0, `{"content":"a"}`, timed(1))
-	failed := &streamError{}
+	failed := &LocalError{}
 	for name, tc := range map[string]struct {
-		form   streamed
+		form   Form
 		stream string
 		want   error
 	}{
-		"no end mark":               {plainChat, strings.TrimSuffix(simpleChat, doneLine), errNotWhole},
-		"nothing":                   {plainChat, "", errNotWhole},
-		"a half event":              {plainChat, simpleChat[:len(simpleChat)-60], errNotWhole},
-		"no finish reason":          {plainChat, one + doneLine, errUnfamiliar},
-		"no usage":                  {plainChat, strings.Split(simpleChat, `data: {"choices":[],`)[0] + doneLine, errUnfamiliar},
-		"no second choice":          {twoChats, simpleChat, errUnfamiliar},
+		"no end mark":               {plainChat, strings.TrimSuffix(simpleChat, doneLine), ErrTruncated},
+		"nothing":                   {plainChat, "", ErrTruncated},
+		"a half event":              {plainChat, simpleChat[:len(simpleChat)-60], ErrTruncated},
+		"no finish reason":          {plainChat, one + doneLine, ErrUnknownFormat},
+		"no usage":                  {plainChat, strings.Split(simpleChat, `data: {"choices":[],`)[0] + doneLine, ErrUnknownFormat},
+		"no second choice":          {twoChats, simpleChat, ErrUnknownFormat},
 		"an error":                  {plainChat, one + "data: {\"error\":{\"code\":500,\"message\":\"m\"}}\n\n", failed},
 		"an error in plain words":   {plainChat, one + "event: error\ndata: {\"error\":\"m\"}\n\n", failed},
-		"no JSON":                   {plainChat, "data: {\n\n", errUnfamiliar},
-		"an array":                  {plainChat, "data: []\n\n", errUnfamiliar},
-		"deep":                      {plainChat, "data: {\"choices\":" + strings.Repeat("[", 3_000_000) + strings.Repeat("]", 3_000_000) + "}\n\n", errUnfamiliar},
-		"a named event":             {plainChat, "event: x\n" + one, errUnfamiliar},
-		"the other dialect":         {plainText, one, errUnfamiliar},
-		"an unknown field":          {plainChat, strings.Replace(one, `"id"`, `"__verbose":{},"id"`, 1), errUnfamiliar},
-		"an unknown field of one":   {plainChat, strings.Replace(one, `"index"`, `"x":1,"index"`, 1), errUnfamiliar},
-		"an unknown delta":          {plainChat, delta(0, `{"refusal":null}`, ""), errUnfamiliar},
-		"a delta that is text":      {plainChat, delta(0, `"a"`, ""), errUnfamiliar},
-		"content in parts":          {plainChat, delta(0, `{"content":[]}`, ""), errUnfamiliar},
-		"another role":              {plainChat, delta(0, `{"role":"user"}`, ""), errUnfamiliar},
-		"logprobs of a chat":        {plainChat, strings.Replace(one, `"index"`, `"logprobs":null,"index"`, 1), errUnfamiliar},
-		"logprobs of another kind":  {plainText, strings.Replace(part(0, "a", 1), `"logprobs":null`, `"logprobs":{"tokens":[]}`, 1), errUnfamiliar},
-		"two choices in an event":   {twoChats, strings.Replace(one, `"choices":[`, `"choices":[{},`, 1), errUnfamiliar},
-		"no choice in an event":     {plainChat, "data: {\"choices\":[]," + chatHead + "}\n\n", errUnfamiliar},
-		"no choices in an event":    {plainChat, "data: {" + chatHead + "}\n\n", errUnfamiliar},
-		"choices that are none":     {plainChat, "data: {\"choices\":{}," + chatHead + "}\n\n", errUnfamiliar},
-		"a choice too many":         {plainChat, delta(1, `{"content":"a"}`, ""), errUnfamiliar},
-		"a negative choice":         {plainChat, delta(-1, `{"content":"a"}`, ""), errUnfamiliar},
-		"usage before the end":      {plainChat, one + strings.Split(simpleChat, "\n\n")[4] + "\n\n", errUnfamiliar},
-		"usage twice":               {plainChat, simpleChat[:len(simpleChat)-len(doneLine)] + strings.Split(simpleChat, "\n\n")[4] + "\n\n", errUnfamiliar},
-		"usage that is none":        {plainChat, strings.Replace(simpleChat, `"usage":{`, `"usage":[],"x":{`, 1), errUnfamiliar},
-		"on after a choice's end":   {plainChat, one + chatEnd(0, "stop", 2) + one, errUnfamiliar},
-		"on after the end":          {plainChat, simpleChat + one, errUnfamiliar},
-		"a tool call without a 1st": {plainChat, delta(0, `{"tool_calls":[{"index":1,"id":"x","function":{"name":"f"}}]}`, ""), errUnfamiliar},
-		"a tool call of a new kind": {plainChat, delta(0, `{"tool_calls":[{"index":0,"id":"x","type":"custom"}]}`, ""), errUnfamiliar},
-		"a tool call renamed":       {plainChat, strings.Repeat(delta(0, `{"tool_calls":[{"index":0,"id":"x","function":{"name":"f"}}]}`, ""), 2), errUnfamiliar},
-		"a tool call without name":  {plainChat, delta(0, `{"tool_calls":[{"index":0,"id":"x"}]}`, "") + chatEnd(0, "stop", 3) + doneLine, errUnfamiliar},
-		"tags and no text":          {plainChat, delta(0, role, timed(1)) + chatEnd(0, "stop", 16) + doneLine, errNotSame},
-		"a stop string that began":  {stopsChat, one + chatEnd(0, "length", 3) + doneLine, errNotSame},
-		"the same in a text":        {plainText, part(0, "a", 1) + part(0, "", 2) + textEnd(0, "length", 2) + doneLine, errNotSame},
-		"a character that began":    {plainText, part(0, "a", 1) + textEnd(0, "length", 2) + doneLine, errNotSame},
-		"a token without logprobs":  {streamed{choices: 1, logprobs: true}, part(0, "a", 1), errNotSame},
-		"too long":                  {plainChat, strings.Repeat(delta(0, `{"content":"`+strings.Repeat("x", 8<<20)+`"}`, ""), 5), errTooLong},
+		"no JSON":                   {plainChat, "data: {\n\n", ErrUnknownFormat},
+		"an array":                  {plainChat, "data: []\n\n", ErrUnknownFormat},
+		"deep":                      {plainChat, "data: {\"choices\":" + strings.Repeat("[", 3_000_000) + strings.Repeat("]", 3_000_000) + "}\n\n", ErrUnknownFormat},
+		"a named event":             {plainChat, "event: x\n" + one, ErrUnknownFormat},
+		"the other dialect":         {plainText, one, ErrUnknownFormat},
+		"an unknown field":          {plainChat, strings.Replace(one, `"id"`, `"__verbose":{},"id"`, 1), ErrUnknownFormat},
+		"an unknown field of one":   {plainChat, strings.Replace(one, `"index"`, `"x":1,"index"`, 1), ErrUnknownFormat},
+		"an unknown delta":          {plainChat, delta(0, `{"refusal":null}`, ""), ErrUnknownFormat},
+		"a delta that is text":      {plainChat, delta(0, `"a"`, ""), ErrUnknownFormat},
+		"content in parts":          {plainChat, delta(0, `{"content":[]}`, ""), ErrUnknownFormat},
+		"another role":              {plainChat, delta(0, `{"role":"user"}`, ""), ErrUnknownFormat},
+		"logprobs of a chat":        {plainChat, strings.Replace(one, `"index"`, `"logprobs":null,"index"`, 1), ErrUnknownFormat},
+		"logprobs of another kind":  {plainText, strings.Replace(part(0, "a", 1), `"logprobs":null`, `"logprobs":{"tokens":[]}`, 1), ErrUnknownFormat},
+		"two choices in an event":   {twoChats, strings.Replace(one, `"choices":[`, `"choices":[{},`, 1), ErrUnknownFormat},
+		"no choice in an event":     {plainChat, "data: {\"choices\":[]," + chatHead + "}\n\n", ErrUnknownFormat},
+		"no choices in an event":    {plainChat, "data: {" + chatHead + "}\n\n", ErrUnknownFormat},
+		"choices that are none":     {plainChat, "data: {\"choices\":{}," + chatHead + "}\n\n", ErrUnknownFormat},
+		"a choice too many":         {plainChat, delta(1, `{"content":"a"}`, ""), ErrUnknownFormat},
+		"a negative choice":         {plainChat, delta(-1, `{"content":"a"}`, ""), ErrUnknownFormat},
+		"usage before the end":      {plainChat, one + strings.Split(simpleChat, "\n\n")[4] + "\n\n", ErrUnknownFormat},
+		"usage twice":               {plainChat, simpleChat[:len(simpleChat)-len(doneLine)] + strings.Split(simpleChat, "\n\n")[4] + "\n\n", ErrUnknownFormat},
+		"usage that is none":        {plainChat, strings.Replace(simpleChat, `"usage":{`, `"usage":[],"x":{`, 1), ErrUnknownFormat},
+		"on after a choice's end":   {plainChat, one + chatEnd(0, "stop", 2) + one, ErrUnknownFormat},
+		"on after the end":          {plainChat, simpleChat + one, ErrUnknownFormat},
+		"a tool call without a 1st": {plainChat, delta(0, `{"tool_calls":[{"index":1,"id":"x","function":{"name":"f"}}]}`, ""), ErrUnknownFormat},
+		"a tool call of a new kind": {plainChat, delta(0, `{"tool_calls":[{"index":0,"id":"x","type":"custom"}]}`, ""), ErrUnknownFormat},
+		"a tool call renamed":       {plainChat, strings.Repeat(delta(0, `{"tool_calls":[{"index":0,"id":"x","function":{"name":"f"}}]}`, ""), 2), ErrUnknownFormat},
+		"a tool call without name":  {plainChat, delta(0, `{"tool_calls":[{"index":0,"id":"x"}]}`, "") + chatEnd(0, "stop", 3) + doneLine, ErrUnknownFormat},
+		"tags and no text":          {plainChat, delta(0, role, timed(1)) + chatEnd(0, "stop", 16) + doneLine, ErrNotSame},
+		"a stop string that began":  {stopsChat, one + chatEnd(0, "length", 3) + doneLine, ErrNotSame},
+		"the same in a text":        {plainText, part(0, "a", 1) + part(0, "", 2) + textEnd(0, "length", 2) + doneLine, ErrNotSame},
+		"a character that began":    {plainText, part(0, "a", 1) + textEnd(0, "length", 2) + doneLine, ErrNotSame},
+		"a token without logprobs":  {Form{choices: 1, logprobs: true}, part(0, "a", 1), ErrNotSame},
+		"too long":                  {plainChat, strings.Repeat(delta(0, `{"content":"`+strings.Repeat("x", 8<<20)+`"}`, ""), 5), ErrTooLong},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := put(tc.form, strings.NewReader(tc.stream))
-			if as := (*streamError)(nil); errors.Is(tc.want, failed) && errors.As(err, &as) && strings.HasSuffix(err.Error(), ": m") && as.status == 500 {
+			if as := (*LocalError)(nil); errors.Is(tc.want, failed) && errors.As(err, &as) && strings.HasSuffix(err.Error(), ": m") && as.Status == 500 {
 				return
 			}
 			if !errors.Is(err, tc.want) || got != "" {
@@ -184,30 +185,30 @@ func TestAssembleRefuses(t *testing.T) {
 }
 
 func TestSoFar(t *testing.T) {
-	feed := func(s streamed, stream string) soFar {
-		a, events := newAssembler(s), wire.NewEventReader(strings.NewReader(stream))
-		for e, err := events.Next(); err == nil && a.add(e) == nil; e, err = events.Next() {
+	feed := func(s Form, stream string) Partial {
+		a, events := newLocalAggregator(s), wire.NewEventReader(strings.NewReader(stream))
+		for e, err := events.Next(); err == nil && a.Add(e) == nil; e, err = events.Next() {
 		}
-		return a.soFar()
+		return a.Partial()
 	}
-	for name, tc := range map[string]struct{ got, want soFar }{
-		"nothing": {feed(plainChat, ""), soFar{}},
+	for name, tc := range map[string]struct{ got, want Partial }{
+		"nothing": {feed(plainChat, ""), Partial{}},
 		"text": {
 			feed(plainChat, delta(0, role, "")+delta(0, `{"content":"\"é\u00e9"}`, timed(3))+"data: {\"cho"),
-			soFar{text: `"éé`, tokens: 3},
+			Partial{Text: `"éé`, Tokens: 3},
 		},
 		"after an error": {
-			feed(plainChat, delta(0, `{"content":"a"}`, timed(3))+"data: {\"error\":{\"code\":500}}\n\n"), soFar{text: `a`, tokens: 3},
+			feed(plainChat, delta(0, `{"content":"a"}`, timed(3))+"data: {\"error\":{\"code\":500}}\n\n"), Partial{Text: `a`, Tokens: 3},
 		},
-		"finished":  {feed(plainChat, strings.TrimSuffix(simpleChat, doneLine)), soFar{text: ` 1 2`, tokens: 2, finished: true}},
-		"reasoning": {feed(plainChat, delta(0, `{"reasoning_content":"a"}`, timed(3))), soFar{reasoning: "a", tokens: 3}},
+		"finished":  {feed(plainChat, strings.TrimSuffix(simpleChat, doneLine)), Partial{Text: ` 1 2`, Tokens: 2, Finished: true}},
+		"reasoning": {feed(plainChat, delta(0, `{"reasoning_content":"a"}`, timed(3))), Partial{Reasoning: "a", Tokens: 3}},
 		"a call": {
 			feed(plainChat, delta(0, `{"content":"a"}`, timed(1))+delta(0, `{"tool_calls":[{"index":0,"id":"x","function":{"name":"f"}}]}`, timed(4))),
-			soFar{text: "a", tokens: 4, called: true},
+			Partial{Text: "a", Tokens: 4, Called: true},
 		},
-		"two choices": {feed(twoChats, delta(0, `{"content":"a"}`, timed(1))+delta(1, `{"content":"b"}`, timed(2))), soFar{text: "a", tokens: 3, several: true}},
+		"two choices": {feed(twoChats, delta(0, `{"content":"a"}`, timed(1))+delta(1, `{"content":"b"}`, timed(2))), Partial{Text: "a", Tokens: 3, Several: true}},
 		"logprobs": {
-			feed(plainText, strings.Replace(part(0, "a", 1), `"logprobs":null`, `"logprobs":{"content":[{}]}`, 1)), soFar{text: "a", tokens: 1, logprobs: true},
+			feed(plainText, strings.Replace(part(0, "a", 1), `"logprobs":null`, `"logprobs":{"content":[{}]}`, 1)), Partial{Text: "a", Tokens: 1, Logprobs: true},
 		},
 	} {
 		if tc.got != tc.want {
@@ -225,23 +226,23 @@ func FuzzAssemble(f *testing.F) {
 	f.Add(delta(0, `{"tool_calls":[{"index":0,"id":"x","type":"function","function":{"name":"f","arguments":"{"}}]}`, timed(9))+chatEnd(0, "tool_calls", 20)+doneLine, true, false, uint8(1))
 	f.Add("event: error\r\ndata: {\"error\":{}}\r\n\r\n", true, false, uint8(2))
 	f.Fuzz(func(t *testing.T, stream string, isChat, stops bool, choices uint8) {
-		form := streamed{chat: isChat, stops: stops, choices: int(choices)%4 + 1}
-		feed := func(stream string) (*assembler, []byte, error) {
-			a, events := newAssembler(form), wire.NewEventReader(strings.NewReader(stream))
+		form := Form{chat: isChat, stops: stops, choices: int(choices)%4 + 1}
+		feed := func(stream string) (*formAggregator, []byte, error) {
+			a, events := newLocalAggregator(form), wire.NewEventReader(strings.NewReader(stream))
 			for {
 				e, err := events.Next()
 				if err != nil {
 					break
 				}
-				if err := a.add(e); err != nil {
+				if err := a.Add(e); err != nil {
 					break
 				}
 			}
-			whole, err := a.whole()
+			whole, err := a.Result()
 			return a, whole, err
 		}
 		a, whole, err := feed(stream)
-		_ = a.soFar()
+		_ = a.Partial()
 		if err != nil {
 			if whole != nil {
 				t.Fatalf("%v and %s", err, whole)
@@ -261,4 +262,22 @@ func FuzzAssemble(f *testing.F) {
 			}
 		}
 	})
+}
+
+// put returns what an aggregator makes of a stream.
+func put(s Form, stream io.Reader) (string, error) {
+	a, events := s.Aggregator(), wire.NewEventReader(stream)
+	for {
+		e, err := events.Next()
+		if err == nil {
+			err = a.Add(e)
+		}
+		if errors.Is(err, io.EOF) {
+			whole, err := a.Result()
+			return string(whole), err
+		}
+		if err != nil {
+			return "", err
+		}
+	}
 }

@@ -1,4 +1,4 @@
-package router
+package aggregate
 
 import (
 	"bytes"
@@ -22,7 +22,7 @@ type messageAggregator struct {
 }
 
 // errNoStart is a message without its first event.
-var errNoStart = fmt.Errorf("%w: the message has no start", errUnmergeable)
+var errNoStart = fmt.Errorf("%w: the message has no start", ErrUnmergeable)
 
 // block is a block of content.
 type block struct {
@@ -35,7 +35,7 @@ type block struct {
 // to.
 var blockDeltas = map[string]string{"text_delta": "text", "thinking_delta": "thinking"}
 
-func (a *messageAggregator) add(e wire.Event) error {
+func (a *messageAggregator) Add(e wire.Event) error {
 	if wire.IsDone(e.Data) { // some upstreams send it in place of message_stop
 		a.ended = true
 		return nil
@@ -47,7 +47,7 @@ func (a *messageAggregator) add(e wire.Event) error {
 	kind := object.Get("type").Str
 	switch {
 	case string(e.Name) == "error" || kind == "error" || wire.ErrorMessage(object) != "":
-		return &upstreamStreamError{cmp.Or(wire.ErrorMessage(object), "an error without a message")}
+		return &UpstreamError{cmp.Or(wire.ErrorMessage(object), "an error without a message")}
 	case kind == "ping":
 		return nil
 	case a.ended || kind == "message_start" && a.message.kind != 0:
@@ -61,7 +61,7 @@ func (a *messageAggregator) add(e wire.Event) error {
 		a.setFields(&a.message, object.Get("message"))
 	case "content_block_start":
 		if object.Get("index").Int() != int64(len(a.blocks)) || !object.Get("content_block").IsObject() {
-			return fmt.Errorf("%w: content block out of order", errUnmergeable)
+			return fmt.Errorf("%w: content block out of order", ErrUnmergeable)
 		}
 		b := &block{}
 		a.blocks = append(a.blocks, b)
@@ -69,13 +69,13 @@ func (a *messageAggregator) add(e wire.Event) error {
 	case "content_block_delta":
 		b := a.at(object.Get("index"))
 		if b == nil {
-			return fmt.Errorf("%w: content block out of order", errUnmergeable)
+			return fmt.Errorf("%w: content block out of order", ErrUnmergeable)
 		}
 		return a.addDelta(b, object.Get("delta"))
 	case "content_block_stop":
 		b := a.at(object.Get("index"))
 		if b == nil {
-			return fmt.Errorf("%w: content block out of order", errUnmergeable)
+			return fmt.Errorf("%w: content block out of order", ErrUnmergeable)
 		}
 		b.closed = true
 	case "message_delta":
@@ -90,14 +90,14 @@ func (a *messageAggregator) add(e wire.Event) error {
 	default:
 		return unexpected(kind)
 	}
-	if a.size > maxHeld {
-		return errTooLong
+	if a.size > MaxBytes {
+		return ErrTooLong
 	}
 	return nil
 }
 
 func unexpected(event string) error {
-	return fmt.Errorf("%w: unexpected event %s", errUnmergeable, wire.Shorten(wire.Quote(event)))
+	return fmt.Errorf("%w: unexpected event %s", ErrUnmergeable, wire.Shorten(wire.Quote(event)))
 }
 
 // at returns the block of an index; nil if there is none or it has ended. llama-server
@@ -129,7 +129,7 @@ func (a *messageAggregator) setFields(to *merged, object gjson.Result) {
 		} else {
 			f.raw = string([]byte(value.Raw))
 		}
-		return a.size <= maxHeld
+		return a.size <= MaxBytes
 	})
 }
 
@@ -156,23 +156,23 @@ func (a *messageAggregator) addDelta(b *block, delta gjson.Result) error {
 		f.kind, f.raw = '[', ""
 		f.appendElement(delta.Get("citation"))
 	default:
-		return fmt.Errorf("%w: unknown delta %s", errUnmergeable, wire.Shorten(wire.Quote(kind)))
+		return fmt.Errorf("%w: unknown delta %s", ErrUnmergeable, wire.Shorten(wire.Quote(kind)))
 	}
 	return nil
 }
 
-// soFar is of use while the message is a block of text. Its tokens are counted by
+// Partial is of use while the message is a block of text. Its tokens are counted by
 // events.
-func (a *messageAggregator) soFar() soFar {
+func (a *messageAggregator) Partial() Partial {
 	if len(a.blocks) != 1 {
-		return soFar{called: true}
+		return Partial{Called: true}
 	}
 	b := a.blocks[0]
 	text, kind := b.fields["text"], b.fields["type"]
 	if text == nil || kind == nil || kind.raw != `"text"` || len(b.fields) > 2 {
-		return soFar{called: true}
+		return Partial{Called: true}
 	}
-	return soFar{text: unescape(text.text.String()), tokens: a.deltas, finished: b.closed}
+	return Partial{Text: unescape(text.text.String()), Tokens: a.deltas, Finished: b.closed}
 }
 
 // reason is the message's stop_reason; "" before it.
@@ -183,34 +183,34 @@ func (a *messageAggregator) reason() string {
 	return ""
 }
 
-func (a *messageAggregator) done() bool { return a.ended }
+func (a *messageAggregator) Done() bool { return a.ended }
 
-// mend takes a stream without message_stop for whole once its reason has come.
-func (a *messageAggregator) mend() (whole []byte, ok bool) {
+// ResultAtLimit takes a stream without message_stop for whole once its reason has come.
+func (a *messageAggregator) ResultAtLimit() (whole []byte, ok bool) {
 	if a.reason() == "" || a.open() {
 		return nil, false
 	}
 	a.ended = true
-	whole, err := a.whole()
+	whole, err := a.Result()
 	return whole, err == nil
 }
 
-func (a *messageAggregator) whole() ([]byte, error) {
+func (a *messageAggregator) Result() ([]byte, error) {
 	switch {
 	case !a.ended:
-		return nil, errNotWhole
+		return nil, ErrTruncated
 	case a.reason() == "" || a.open():
-		return nil, fmt.Errorf("%w: the message has no stop_reason", errUnmergeable)
+		return nil, fmt.Errorf("%w: the message has no stop_reason", ErrUnmergeable)
 	}
 	content := append(make([]byte, 0, a.size), '[')
 	for i, b := range a.blocks {
 		if b.input.Len() > 0 {
 			if !wire.ValidJSON(b.input.Bytes()) { // as of a call that was cut
-				return nil, fmt.Errorf("%w: the input of a tool is not JSON", errUnmergeable)
+				return nil, fmt.Errorf("%w: the input of a tool is not JSON", ErrUnmergeable)
 			}
 			*b.field(gjson.Parse(`"input"`), &a.size) = merged{raw: b.input.String()}
 		} else if f := b.fields["type"]; f != nil && f.raw == `"tool_use"` && b.fields["input"] == nil {
-			return nil, fmt.Errorf("%w: a tool has no input", errUnmergeable)
+			return nil, fmt.Errorf("%w: a tool has no input", ErrUnmergeable)
 		}
 		if i > 0 {
 			content = append(content, ',')

@@ -1,4 +1,4 @@
-package router
+package aggregate
 
 import (
 	"errors"
@@ -15,45 +15,45 @@ import (
 var (
 	// errNotSame is a stream that left out what the whole answer would have had:
 	// ask again without streaming.
-	errNotSame = errors.New("the stream does not tell what a whole answer would have said")
+	ErrNotSame = errors.New("the stream does not tell what a whole answer would have said")
 	// errUnfamiliar is a stream of a form that this was not written for, as of a
 	// later llama-server: ask again without streaming, and so with the next calls.
-	errUnfamiliar = errors.New("the stream has another form than llama-server's")
+	ErrUnknownFormat = errors.New("the stream has another form than llama-server's")
 	// errNotWhole is a stream without its end.
-	errNotWhole = errors.New("the stream broke off")
+	ErrTruncated = errors.New("the stream broke off")
 	// errTooLong is an answer over maxHeld.
-	errTooLong = errors.New("the answer is over " + fmt.Sprint(maxHeld>>20) + " MiB")
+	ErrTooLong = errors.New("the answer is over " + fmt.Sprint(MaxBytes>>20) + " MiB")
 )
 
-// streamError is an error that llama-server ran into once its stream had begun.
+// LocalError is an error that llama-server ran into once its stream had begun.
 // Without a stream its answer would have had this status and this body.
-type streamError struct {
-	status int
-	body   string
+type LocalError struct {
+	Status int
+	Body   string
 }
 
-func (e *streamError) Error() string {
-	return "the stream ended with an error: " + wire.ErrorMessage(gjson.Parse(e.body))
+func (e *LocalError) Error() string {
+	return "the stream ended with an error: " + wire.ErrorMessage(gjson.Parse(e.Body))
 }
 
-// engineError is the error of an event.
-func engineError(data string) *streamError {
-	failed := &streamError{http.StatusInternalServerError, data}
-	if code := gjson.Get(data, "error.code"); code.Type == gjson.Number && isError(int(code.Int())) {
-		failed.status = int(code.Int())
+// localError is the error of an event.
+func localError(data string) *LocalError {
+	failed := &LocalError{http.StatusInternalServerError, data}
+	if code := gjson.Get(data, "error.code"); code.Type == gjson.Number && wire.IsErrorStatus(int(code.Int())) {
+		failed.Status = int(code.Int())
 	}
 	return failed
 }
 
-// assembler puts the whole answer together from the events of a stream of
+// formAggregator puts the whole answer together from the events of a stream of
 // llama-server's. It takes only what it knows: a stream with a field that it has
 // never seen is refused as errUnfamiliar, so that nothing is left out unseen. Its
 // texts stay escaped as they came.
-type assembler struct {
-	streamed streamed
-	choices  []assembled
-	last     *assembled // whose finish reason came last
-	size     int        // bytes kept
+type formAggregator struct {
+	streamed Form
+	choices  []localChoice
+	last     *localChoice // whose finish reason came last
+	size     int          // bytes kept
 	ended    bool
 	err      error // what an earlier event was refused with
 
@@ -62,8 +62,8 @@ type assembler struct {
 	extra                           string // unknown fields beside usage: `,"key":value`...
 }
 
-func newAssembler(s streamed) *assembler {
-	return &assembler{streamed: s, choices: make([]assembled, s.choices)}
+func newLocalAggregator(s Form) *formAggregator {
+	return &formAggregator{streamed: s, choices: make([]localChoice, s.choices)}
 }
 
 // chunk is what one event of the stream says.
@@ -74,39 +74,39 @@ type chunk struct {
 	extra          string
 }
 
-// add takes the next event. After an error the stream is of no use any more, but
+// Add takes the next event. After an error the stream is of no use any more, but
 // for what soFar tells.
-func (a *assembler) add(e wire.Event) error {
+func (a *formAggregator) Add(e wire.Event) error {
 	if a.err == nil {
-		a.err = a.take(e)
+		a.err = a.addEvent(e)
 	}
 	return a.err
 }
 
-func (a *assembler) take(e wire.Event) error {
+func (a *formAggregator) addEvent(e wire.Event) error {
 	switch {
 	case wire.IsDone(e.Data):
 		a.ended = true
 		return a.complete()
 	case e.Cut:
-		return errNotWhole
+		return ErrTruncated
 	case len(e.Data) == 0:
 		return nil // a ping
 	case a.ended:
-		return fmt.Errorf("%w: it goes on after its end", errUnfamiliar)
+		return fmt.Errorf("%w: it goes on after its end", ErrUnknownFormat)
 	}
 	data := string(e.Data)
 	if !wire.ValidJSON(e.Data) || e.Data[0] != '{' {
-		return fmt.Errorf("%w: an event is %s", errUnfamiliar, wire.NotJSON)
+		return fmt.Errorf("%w: an event is %s", ErrUnknownFormat, wire.NotJSON)
 	}
 	object := gjson.Parse(data)
 	if wire.ErrorMessage(object) != "" {
-		return engineError(data)
+		return localError(data)
 	}
 	if e.Name != nil {
-		return fmt.Errorf("%w: an event is named %q", errUnfamiliar, e.Name)
+		return fmt.Errorf("%w: an event is named %q", ErrUnknownFormat, e.Name)
 	}
-	ch, err := a.open(object)
+	ch, err := a.readHeader(object)
 	if err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func (a *assembler) take(e wire.Event) error {
 	if ch.choices == 1 {
 		at, err = a.takeChoice(ch)
 	} else if ch.choices != 0 || at == nil || !ch.usage.Exists() {
-		err = fmt.Errorf("%w: an event has %d choices", errUnfamiliar, ch.choices)
+		err = fmt.Errorf("%w: an event has %d choices", ErrUnknownFormat, ch.choices)
 	}
 	if err != nil {
 		return err
@@ -126,8 +126,8 @@ func (a *assembler) take(e wire.Event) error {
 	return a.close(at, ch)
 }
 
-// open reads the fields around the choices, which are the same in each event.
-func (a *assembler) open(object gjson.Result) (ch chunk, err error) {
+// readHeader reads the fields around the choices, which are the same in each event.
+func (a *formAggregator) readHeader(object gjson.Result) (ch chunk, err error) {
 	unknown, kind := "", "text_completion"
 	if a.streamed.chat {
 		kind = "chat.completion.chunk"
@@ -165,20 +165,20 @@ func (a *assembler) open(object gjson.Result) (ch chunk, err error) {
 		return true
 	})
 	switch {
-	case a.size > maxHeld:
-		return ch, errTooLong
+	case a.size > MaxBytes:
+		return ch, ErrTooLong
 	case ch.usage.Exists() && !ch.usage.IsObject(), ch.timings.Exists() && !ch.timings.IsObject():
-		return ch, fmt.Errorf("%w: its usage is no object", errUnfamiliar)
+		return ch, fmt.Errorf("%w: its usage is no object", ErrUnknownFormat)
 	case unknown != "" && (ch.extra == "" || !ch.usage.Exists()):
 		// Beside the usage it would stand in a whole answer, too: llama-server
 		// writes both from the same figures.
-		return ch, fmt.Errorf("%w: an event has the unknown %s", errUnfamiliar, wire.Shorten(unknown))
+		return ch, fmt.Errorf("%w: an event has the unknown %s", ErrUnknownFormat, wire.Shorten(unknown))
 	}
 	return ch, nil
 }
 
 // keep remembers what an answer has only once.
-func (a *assembler) keep(where *string, raw string) {
+func (a *formAggregator) keep(where *string, raw string) {
 	if *where == "" {
 		*where = strings.Clone(raw) // not the whole event with it
 		a.size += len(raw)
@@ -186,17 +186,17 @@ func (a *assembler) keep(where *string, raw string) {
 }
 
 // close takes the figures that end a choice.
-func (a *assembler) close(at *assembled, ch chunk) error {
+func (a *formAggregator) close(at *localChoice, ch chunk) error {
 	tokens := wire.Count(ch.usage.Get("completion_tokens"))
 	calls := true
 	for i := range at.calls {
 		calls = calls && at.calls[i].id != "" && at.calls[i].name != ""
 	}
 	if tokens == nil || !calls || at.finish == "" || at.closed {
-		return fmt.Errorf("%w: a choice ends without its finish reason, its usage or a tool call's name", errUnfamiliar)
+		return fmt.Errorf("%w: a choice ends without its finish reason, its usage or a tool call's name", ErrUnknownFormat)
 	}
 	if missing := at.missing(*tokens, a.streamed); missing != "" {
-		return fmt.Errorf("%w: %s", errNotSame, missing)
+		return fmt.Errorf("%w: %s", ErrNotSame, missing)
 	}
 	at.spent, at.closed = *tokens, true
 	if at == &a.choices[0] {
@@ -207,27 +207,27 @@ func (a *assembler) close(at *assembled, ch chunk) error {
 	return nil
 }
 
-func (a *assembler) done() bool { return a.ended }
+func (a *formAggregator) Done() bool { return a.ended }
 
 // complete says whether nothing is missing once the stream has ended.
-func (a *assembler) complete() error {
+func (a *formAggregator) complete() error {
 	for i := range a.choices {
 		if !a.choices[i].closed {
-			return fmt.Errorf("%w: choice %d has no usage", errUnfamiliar, i)
+			return fmt.Errorf("%w: choice %d has no usage", ErrUnknownFormat, i)
 		}
 	}
 	return nil
 }
 
-// whole returns the answer as llama-server would have given it without a stream:
+// Result returns the answer as llama-server would have given it without a stream:
 // the same fields with the same values, in its own order. It is an error before
 // the stream's end.
-func (a *assembler) whole() ([]byte, error) {
+func (a *formAggregator) Result() ([]byte, error) {
 	if a.err != nil {
 		return nil, a.err
 	}
 	if !a.ended {
-		return nil, errNotWhole
+		return nil, ErrTruncated
 	}
 	kind := "text_completion"
 	out := append(make([]byte, 0, a.size+1024), `{"choices":[`...)
@@ -259,27 +259,27 @@ func (a *assembler) whole() ([]byte, error) {
 	return append(append(out, a.extra...), '}'), nil
 }
 
-// soFar is what has come of an answer, for somebody else to go on with.
-type soFar struct {
-	text      string // of the first choice: content, or a completion's text
-	reasoning string // of the first choice
-	tokens    int64  // spent on all choices; none is told before its first event
-	called    bool   // a tool call was begun
-	logprobs  bool   // there are logprobs
-	several   bool   // more than one choice was asked for
-	finished  bool   // the first choice has its finish reason
+// Partial is what has come of an answer, for somebody else to go on with.
+type Partial struct {
+	Text      string // of the first choice: content, or a completion's text
+	Reasoning string // of the first choice
+	Tokens    int64  // spent on all choices; none is told before its first event
+	Called    bool   // a tool call was begun
+	Logprobs  bool   // there are logprobs
+	Several   bool   // more than one choice was asked for
+	Finished  bool   // the first choice has its finish reason
 }
 
-func (a *assembler) soFar() soFar {
+func (a *formAggregator) Partial() Partial {
 	first := &a.choices[0]
-	s := soFar{
-		text: unescape(first.text.String()), reasoning: unescape(first.reasoning.String()),
-		several: len(a.choices) > 1, finished: first.finish != "",
+	s := Partial{
+		Text: unescape(first.text.String()), Reasoning: unescape(first.reasoning.String()),
+		Several: len(a.choices) > 1, Finished: first.finish != "",
 	}
 	for i := range a.choices {
-		s.tokens += a.choices[i].spent
-		s.called = s.called || len(a.choices[i].calls) > 0
-		s.logprobs = s.logprobs || a.choices[i].logprobs.Len() > 0
+		s.Tokens += a.choices[i].spent
+		s.Called = s.Called || len(a.choices[i].calls) > 0
+		s.Logprobs = s.Logprobs || a.choices[i].logprobs.Len() > 0
 	}
 	return s
 }

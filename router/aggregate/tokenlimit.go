@@ -1,4 +1,4 @@
-package router
+package aggregate
 
 import (
 	"cmp"
@@ -13,25 +13,25 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// mend ends a stream that broke off behind the last of its text, where all that is
+// ResultAtLimit ends a stream that broke off behind the last of its text, where all that is
 // missing is known, so that nobody is paid for the whole. It is one whose usage has
 // come, or one that has as many tokens as the call allows: the rest of that is the
 // finish reason "length", and the figures of its last token. Where a model ended by
 // itself, nobody knows for how many tokens that counts.
-func (a *assembler) mend() (whole []byte, ok bool) {
-	if a.err != nil && !errors.Is(a.err, errNotWhole) {
+func (a *formAggregator) ResultAtLimit() (whole []byte, ok bool) {
+	if a.err != nil && !errors.Is(a.err, ErrTruncated) {
 		return nil, false
 	}
 	if a.complete() != nil && !a.endsAtLimit() {
 		return nil, false
 	}
 	a.err, a.ended = nil, true
-	whole, err := a.whole()
+	whole, err := a.Result()
 	return whole, err == nil
 }
 
 // endsAtLimit takes the only choice to be at its end, if it is for certain.
-func (a *assembler) endsAtLimit() bool {
+func (a *formAggregator) endsAtLimit() bool {
 	c := &a.choices[0]
 	if len(a.choices) > 1 || c.closed || len(c.calls) > 0 || c.reasoning.Len() > 0 || c.finish != "" && c.finish != `"length"` {
 		return false

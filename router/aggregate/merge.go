@@ -1,4 +1,4 @@
-package router
+package aggregate
 
 import (
 	"errors"
@@ -12,9 +12,9 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// errUnmergeable is a stream whose events do not add up to one answer without
+// ErrUnmergeable is a stream whose events do not add up to one answer without
 // guessing.
-var errUnmergeable = errors.New("sent a stream that cannot be aggregated")
+var ErrUnmergeable = errors.New("sent a stream that cannot be aggregated")
 
 // merged is a JSON value that the deltas of a stream add to. Texts stay escaped as
 // they came: half a surrogate pair has its other half in the next event.
@@ -78,13 +78,13 @@ func (m *merged) add(name string, v gjson.Result, size *int) error {
 
 // mismatch never names the value: it may be the answer.
 func mismatch(name string) error {
-	return fmt.Errorf("%w: it changes %s", errUnmergeable, wire.Shorten(wire.Quote(name)))
+	return fmt.Errorf("%w: it changes %s", ErrUnmergeable, wire.Shorten(wire.Quote(name)))
 }
 
 func (m *merged) addFields(object gjson.Result, size *int) (err error) {
 	object.ForEach(func(key, value gjson.Result) bool {
-		if err = m.field(key, size).add(key.Str, value, size); *size > maxHeld {
-			err = errTooLong
+		if err = m.field(key, size).add(key.Str, value, size); *size > MaxBytes {
+			err = ErrTooLong
 		}
 		return err == nil
 	})
@@ -157,19 +157,19 @@ func (m *merged) element(name string, v gjson.Result, size *int) (*merged, error
 		}
 		if next, err := strconv.Atoi(last.scalar("index")); len(m.list) == 0 && index.Raw != "0" && index.Raw != "1" ||
 			len(m.list) > 0 && (err != nil || index.Raw != strconv.Itoa(next+1)) {
-			return nil, fmt.Errorf("%w: %s has no element %s", errUnmergeable, wire.Shorten(wire.Quote(name)), wire.Shorten(index.Raw))
+			return nil, fmt.Errorf("%w: %s has no element %s", ErrUnmergeable, wire.Shorten(wire.Quote(name)), wire.Shorten(index.Raw))
 		}
 	case name == "tool_calls" && len(m.list) > 0:
 		id := v.Get("id")
 		if !wire.HasContent(id) && wire.HasContent(v.Get("function.name")) {
-			return nil, fmt.Errorf("%w: a tool call has neither an index nor an ID", errUnmergeable)
+			return nil, fmt.Errorf("%w: a tool call has neither an index nor an ID", ErrUnmergeable)
 		}
 		if !wire.HasContent(id) || id.Raw == last.scalar("id") {
 			return last, nil
 		}
 	}
 	if len(m.list) >= maxElements {
-		return nil, fmt.Errorf("%w: %s has over %d elements", errUnmergeable, wire.Shorten(wire.Quote(name)), maxElements)
+		return nil, fmt.Errorf("%w: %s has over %d elements", ErrUnmergeable, wire.Shorten(wire.Quote(name)), maxElements)
 	}
 	*size += mergedBytes
 	m.list = append(m.list, &merged{kind: '{'})

@@ -1,0 +1,22 @@
+package request
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/llmsup/llmsup/router/wire"
+)
+
+// Request is what the packages below the router need to know of a client's call. It
+// does not change once the call has been given to a backend.
+type Request struct {
+	ID      string // the answer's X-Request-Id
+	Method  string
+	Path    string // as the client wrote it, such as /v1/chat/completions
+	Header  http.Header
+	Body    Body
+	Dialect wire.Dialect
+	Began   time.Time // when it arrived
+	Route   string    // the name of its route; "" = it has none
+	Key     string    // the name of its client's key; "" = clients need none
+}
