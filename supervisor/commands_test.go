@@ -45,7 +45,7 @@ func TestRemove(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newServer(t, Spec{})
-				lives(s, nil)
+				staysUp(s, nil)
 				before(s)
 				stop := runServer(t, s)
 				time.Sleep(time.Hour)
@@ -57,7 +57,7 @@ func TestRemove(t *testing.T) {
 				if now := wantState(t, s, Stopped, "no longer in the configuration"); !now.Removed {
 					t.Error("the snapshot does not say that it is removed")
 				}
-				lives(s, nil)
+				staysUp(s, nil)
 				s.Reconfigure(Spec{Model: "/new.gguf"})
 				time.Sleep(time.Second)
 				if now := wantState(t, s, Ready, ""); now.Model != "/new.gguf" || now.Removed {

@@ -47,7 +47,7 @@ func TestAThousandCrashes(t *testing.T) {
 			t.Errorf("%s after %d restarts", now.State, now.Restarts)
 		}
 		if by := now.LastExit.Class; len(now.RestartsBy) != 1 || now.RestartsBy[by] != now.Restarts {
-			t.Errorf("of %d restarts %v are told, and the class is %s", now.Restarts, now.RestartsBy, by)
+			t.Errorf("of %d restarts %v have a class, and the last class is %s", now.Restarts, now.RestartsBy, by)
 		}
 		stop()
 	})
@@ -103,7 +103,7 @@ func TestCanary(t *testing.T) {
 		s := newServer(t, Spec{})
 		var asked atomic.Int64
 		var broken atomic.Bool
-		lives(s, func() error {
+		staysUp(s, func() error {
 			asked.Add(1)
 			if broken.Load() {
 				return errors.New("no answer")
@@ -132,7 +132,7 @@ func TestRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var calls atomic.Int64
 		s := newServer(t, Spec{Traffic: func() Traffic { return Traffic{Calls: int(calls.Load()), Bytes: time.Now().UnixNano()} }})
-		lives(s, nil)
+		staysUp(s, nil)
 		stop := runServer(t, s)
 		time.Sleep(time.Second)
 		calls.Store(2)

@@ -99,7 +99,7 @@ func TestDrainIsWithdrawn(t *testing.T) {
 func TestDrainInEveryState(t *testing.T) {
 	for name, before := range map[string]func(*Server){
 		"ready":      func(*Server) {},
-		"loading":    func(s *Server) { lives(s, func() error { return errors.New("refused") }) },
+		"loading":    func(s *Server) { staysUp(s, func() error { return errors.New("refused") }) },
 		"failed":     func(s *Server) { failsFast(s, process.Exit{Code: 1}, ModelCorrupt) },
 		"restarting": func(s *Server) { failsFast(s, process.Exit{Code: 1}, "") },
 		"waiting":    func(s *Server) { s.spec.GPU = fakeGPU{admit: func() string { return "no room" }} },
@@ -109,7 +109,7 @@ func TestDrainInEveryState(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newServer(t, Spec{LoadTimeout: time.Hour})
-				lives(s, nil)
+				staysUp(s, nil)
 				before(s)
 				stop := runServer(t, s)
 				time.Sleep(10 * time.Second)
@@ -119,7 +119,7 @@ func TestDrainInEveryState(t *testing.T) {
 				s.UpdateSpec(Spec{Model: "/new.gguf"})
 				time.Sleep(time.Hour)
 				wantDrained(t, s)
-				lives(s, nil)
+				staysUp(s, nil)
 				s.Resume()
 				time.Sleep(time.Second)
 				if now := wantState(t, s, Ready, ""); now.Model != "/new.gguf" {
@@ -147,7 +147,7 @@ func TestDrainKeepsTheProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer(t, Spec{Traffic: traffic})
 		var broken atomic.Bool
-		lives(s, func() error {
+		staysUp(s, func() error {
 			if broken.Load() {
 				return errors.New("no answer")
 			}
@@ -232,7 +232,7 @@ func TestSnapshotShowsTheDrain(t *testing.T) {
 	s := newServer(t, Spec{})
 	ends := time.Now().Add(time.Hour)
 	for _, step := range []struct {
-		order     func()
+		command   func()
 		to        State
 		requested bool
 		ends      time.Time
@@ -246,7 +246,7 @@ func TestSnapshotShowsTheDrain(t *testing.T) {
 		{s.Restart, Ready, false, time.Time{}},
 		{func() {}, Draining, false, time.Time{}},
 	} {
-		step.order()
+		step.command()
 		s.transition(step.to, "", nil)
 		if now := s.Snapshot(); now.DrainRequested != step.requested || !now.DrainEnds.Equal(step.ends) {
 			t.Errorf("%s: drain requested %v until %v, want %v until %v", step.to, now.DrainRequested, now.DrainEnds, step.requested, step.ends)

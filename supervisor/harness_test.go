@@ -87,14 +87,14 @@ func newServer(t *testing.T, spec Spec) *Server {
 	t.Helper()
 	spec.Name, spec.Dir = "x", t.TempDir()
 	s := New(spec, fakeEngine{}, zerolog.Nop(), nil)
-	lives(s, nil)
+	staysUp(s, nil)
 	s.verifyListener = func(context.Context, string, string, int) (bool, error) { return true, nil }
 	return s
 }
 
-// lives makes a server's processes live until they are stopped. complete is what its
+// staysUp makes a server's processes live until they are stopped. complete is what its
 // completions come to; nil = they succeed.
-func lives(s *Server, complete func() error) {
+func staysUp(s *Server, complete func() error) {
 	s.engine = fakeEngine{
 		complete: complete, properties: Properties{Slots: 4, CtxSize: 8192}, sample: Sample{HTTPAnswers: true, EngineAnswers: true},
 	}

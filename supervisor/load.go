@@ -31,6 +31,13 @@ const (
 type loadProgress struct {
 	lines uint64 // printed so far
 	usage map[int]process.Usage
+
+	at      time.Time // of the last progress
+	checked time.Time // when check was last called
+}
+
+func newLoadProgress() *loadProgress {
+	return &loadProgress{usage: map[int]process.Usage{}, at: time.Now(), checked: time.Now()}
 }
 
 // made reports whether there was progress since it last reported some. Once the
@@ -46,6 +53,31 @@ func (p *loadProgress) made(lines uint64, usage map[int]process.Usage, loaded bo
 		}
 	}
 	return found
+}
+
+// check returns an exit if there was no progress for a timeout. failure is why the last
+// completion of a loaded model failed; nil = it is not loaded yet.
+func (p *loadProgress) check(lines uint64, usage map[int]process.Usage, failure *error, timeout time.Duration) *Exit {
+	// While llmsup itself did not run (SIGSTOP, a suspended machine), neither did the
+	// process.
+	if slept := time.Since(p.checked); slept > sleptAfter {
+		p.at = p.at.Add(slept)
+	}
+	p.checked = time.Now()
+	if p.made(lines, usage, failure != nil) {
+		p.at = time.Now()
+		return nil
+	}
+	idle := time.Since(p.at)
+	if idle < timeout {
+		return nil
+	}
+	idle = idle.Round(time.Second)
+	cause := fmt.Sprintf("it made no progress in loading for %s: no output, no reading, no growth", idle)
+	if failure != nil {
+		cause = fmt.Sprintf("it has loaded its model and answered no completion for %s: %v", idle, *failure)
+	}
+	return &Exit{Class: Stalled, Cause: cause}
 }
 
 // groupUsage reads the usage of a process's group. Finding out which processes
@@ -90,8 +122,7 @@ func (s *Server) load(ctx context.Context, p child, at Endpoint, probe Probe) (r
 	}()
 
 	group := groupUsage{leader: p.PID()}
-	progress := loadProgress{usage: map[int]process.Usage{}}
-	lastProgress, lastTick := began, began
+	progress := newLoadProgress()
 	tick := time.NewTicker(progressInterval)
 	defer tick.Stop()
 	for {
@@ -102,21 +133,12 @@ func (s *Server) load(ctx context.Context, p child, at Endpoint, probe Probe) (r
 		case <-p.Done():
 			return time.Time{}, nil
 		case <-tick.C:
-			// While llmsup itself did not run (SIGSTOP, a suspended machine), neither did
-			// the process.
-			if slept := time.Since(lastTick); slept > sleptAfter {
-				lastProgress = lastProgress.Add(slept)
-			}
-			lastTick = time.Now()
 			usage, renewed := group.read()
 			if renewed {
 				s.oom.Read()
 			}
-			failure := failed.Load()
-			if progress.made(s.output.Count(), usage, failure != nil) {
-				lastProgress = time.Now()
-			} else if idle := time.Since(lastProgress); idle >= s.spec.LoadTimeout {
-				return time.Time{}, stalledExit(idle, failure)
+			if verdict := progress.check(s.output.Count(), usage, failed.Load(), s.spec.LoadTimeout); verdict != nil {
+				return time.Time{}, verdict
 			}
 		case <-s.commands.pending:
 			c, d := s.commands.peek(), s.commands.drainRequest()
@@ -139,16 +161,6 @@ func (s *Server) load(ctx context.Context, p child, at Endpoint, probe Probe) (r
 			return time.Now(), nil
 		}
 	}
-}
-
-// stalledExit is the exit of a process that made no progress for some time.
-func stalledExit(idle time.Duration, failure *error) *Exit {
-	idle = idle.Round(time.Second)
-	cause := fmt.Sprintf("it made no progress in loading for %s: no output, no reading, no growth", idle)
-	if failure != nil {
-		cause = fmt.Sprintf("it has loaded its model and answered no completion for %s: %v", idle, *failure)
-	}
-	return &Exit{Class: Stalled, Cause: cause}
 }
 
 // awaitReady probes until the model is loaded, the process or one of its group is

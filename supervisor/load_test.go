@@ -112,7 +112,7 @@ func TestLoadProgress(t *testing.T) {
 		"and another one is new": {1, map[int]process.Usage{1: {Read: 10 * mb}, 3: {Read: 1000}}, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := loadProgress{usage: map[int]process.Usage{}}
+			p := newLoadProgress()
 			p.made(1, map[int]process.Usage{1: {Read: 10 * mb, Resident: 10 * mb}}, false)
 			if got := p.made(tc.lines, tc.usage, tc.loaded); got != tc.want {
 				t.Errorf("progress: %t, want %t", got, tc.want)

@@ -105,7 +105,8 @@ func (s *Server) Processes() (pids []int, usesGPU func() bool) {
 func (s *Server) Run(ctx context.Context) {
 	var logging sync.WaitGroup
 	logCtx, stopLogging := context.WithCancel(context.WithoutCancel(ctx))
-	logging.Go(func() { output.CopyToLog(logCtx, s.output, s.log, s.engine.LogLine) })
+	format := s.engine.LogLine
+	logging.Go(func() { output.CopyToLog(logCtx, s.output, s.log, format) })
 	defer func() { stopLogging(); logging.Wait() }()
 
 	s.heartbeat.beat()

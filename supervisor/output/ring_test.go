@@ -28,7 +28,7 @@ func TestRing(t *testing.T) {
 	}
 	select {
 	case <-more:
-		t.Error("told of a line that has not come")
+		t.Error("added is closed before another line is added")
 	default:
 	}
 	r.Add("next", false)
@@ -50,11 +50,11 @@ func TestRingIsBounded(t *testing.T) {
 	}
 }
 
-// TestFloodWaitsForNobody: a child that prints 100 MB while nobody reads, and
-// the log is a pipe that is full, is not held up and costs no memory.
-func TestFloodWaitsForNobody(t *testing.T) {
+// TestFloodDoesNotBlock: a process that prints 100 MB while no reader reads, and the log
+// is a full pipe, is not delayed and costs no memory.
+func TestFloodDoesNotBlock(t *testing.T) {
 	r := NewRing()
-	stuck, writer := io.Pipe() // nobody reads it
+	stuck, writer := io.Pipe() // without a reader
 	ctx, cancel := context.WithCancel(t.Context())
 	forwarded := make(chan struct{})
 	go func() { defer close(forwarded); CopyToLog(ctx, r, zerolog.New(writer), asError) }()
@@ -69,7 +69,7 @@ func TestFloodWaitsForNobody(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 8<<20 {
-		t.Errorf("100 MB of output hold %d bytes", grown)
+		t.Errorf("100 MB of output occupy %d bytes", grown)
 	}
 	if got := r.Count(); got != 1_400_000 {
 		t.Errorf("%d lines counted", got)
@@ -80,9 +80,9 @@ func TestFloodWaitsForNobody(t *testing.T) {
 	_ = writer.Close()
 }
 
-// TestForwardIsPaced: of a flood, so many lines a second reach the log, and how
-// many do not is said.
-func TestForwardIsPaced(t *testing.T) {
+// TestLogIsPaced: of a flood, so many lines a second reach the log, and the number of
+// those that do not.
+func TestLogIsPaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, log := NewRing(), &strings.Builder{}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -101,7 +101,7 @@ func TestForwardIsPaced(t *testing.T) {
 			t.Errorf("%d of 10,000 lines in the log", n)
 		}
 		if !strings.Contains(log.String(), "lines are left out") {
-			t.Error("nothing says that lines were left out")
+			t.Error("no line reports that lines were left out")
 		}
 		if !strings.Contains(log.String(), `{"level":"error","message":"0.00.015.083 E gguf_init: the end"}`) {
 			t.Error("the line after the flood is missing, or not an error")
