@@ -92,8 +92,8 @@ func damagedFiles(t testing.TB) map[string]damagedFile {
 		"alignment 0":              {llama().with("general.alignment", uint32(0)).bytes(t), "general.alignment is 0"},
 		"alignment 33":             {llama().with("general.alignment", uint32(33)).bytes(t), "general.alignment is 33"},
 		"alignment as a text":      {llama().with("general.alignment", "32").bytes(t), "general.alignment is not a whole number"},
-		"a LoRA adapter":           {llama().with("general.type", "adapter").bytes(t), "--lora"},
-		"a projector":              {llama().with("general.architecture", "clip").bytes(t), "--mmproj"},
+		"a LoRA adapter":           {llama().with("general.type", "adapter").bytes(t), "pass the adapter to llama-server in `args`"},
+		"a projector":              {llama().with("general.architecture", "clip").bytes(t), "pass the projector to llama-server in `args`"},
 		"an importance matrix":     {llama().with("general.type", "imatrix").without("general.architecture").bytes(t), "importance matrix"},
 		"a later part of a split":  {file{entries: []entry{{"split.no", uint16(1)}, {"split.count", uint16(3)}}}.bytes(t), "part 2 of a split model: name its first part"},
 

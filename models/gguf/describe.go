@@ -47,9 +47,9 @@ func checkModel(f *fields, arch string) error {
 	case f.err != nil:
 		return f.err
 	case kind == "adapter":
-		return errors.New("this is a LoRA adapter and not a model: name the model, and this file with llama-server's --lora")
+		return errors.New("this is a LoRA adapter and not a model: name the model, and pass the adapter to llama-server in `args`")
 	case kind == "mmproj" || arch == "clip":
-		return errors.New("this is a projector for images or sound and not a model: name the model, and this file with llama-server's --mmproj")
+		return errors.New("this is a projector for images or sound and not a model: name the model, and pass the projector to llama-server in `args`")
 	case kind == "imatrix":
 		return errors.New("this is an importance matrix, made for quantising, and not a model: name the model")
 	case arch == "" && no > 0:

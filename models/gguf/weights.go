@@ -14,7 +14,7 @@ import (
 // output too, and offloading the output takes a second copy of it.
 type Weights struct {
 	Layers    []uint64 // bytes of each layer's tensors, experts included
-	Experts   []uint64 // of these the bytes of experts, which --cpu-moe keeps in the CPU's memory
+	Experts   []uint64 // of these the bytes of experts, which can be kept in the CPU's memory
 	Embedding uint64   // token_embd.weight
 	Input     uint64   // what else is only looked up by token: per_layer_token_embd.weight, position_embd.weight, ...
 	Output    uint64   // all the rest: output.weight, output_norm.weight, ...

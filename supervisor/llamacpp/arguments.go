@@ -68,3 +68,6 @@ func CheckArgs(args []string) error {
 func isPreset(flag string) bool {
 	return strings.HasPrefix(flag, "--") && strings.HasSuffix(flag, "-default") && flag != "--spec-default"
 }
+
+// SingleThread returns the arguments with which llama-server computes in one thread.
+func SingleThread() []string { return []string{"--threads", "1"} }

@@ -38,7 +38,7 @@ func (c *Config) Apply(f Flags) error {
 			server.Model = filepath.Join(c.DemoDir(), "demo.gguf")
 			// The model is too small for several threads: on a busy machine they wait
 			// for each other.
-			server.Args = append([]string{"--threads", "1"}, server.Args...)
+			server.Args = append(llamacpp.SingleThread(), server.Args...)
 		}
 		c.Servers[name] = server
 		c.FlagServer = name

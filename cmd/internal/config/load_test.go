@@ -144,7 +144,7 @@ func TestLoadRefuses(t *testing.T) {
 		"no duration":          {"routes: {a: {timeout: soon}}", "f.yaml:1: wrong kind of value; want a duration (examples: 60s, 2m)"},
 		"a bare number":        {"routes: {a: {timeout: 60}}", "f.yaml:1: wrong kind of value; want a duration (examples: 60s, 2m)"},
 		"no number":            {"servers: {a: {ctx_size: 8k}}", "f.yaml:1: wrong kind of value; want a whole number"},
-		"no list":              {"servers: {a: {args: --x}}", `f.yaml:1: wrong kind of value; want a list (example: [--flash-attn, "on"])`},
+		"no list":              {"servers: {a: {args: --x}}", `f.yaml:1: wrong kind of value; want a list (example: [local, gpt-4o])`},
 		"a list for a file":    {"- a\n- b", "f.yaml:1: wrong kind of value; want keys and values, indented below"},
 		"a word for a file":    {"hello", "f.yaml:1: wrong kind of value; want keys and values, indented below"},
 		"bad size":             {"max_body: 32 parsecs", "f.yaml:1: wrong value; want a size (example: 32MiB)"},

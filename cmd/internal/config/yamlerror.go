@@ -24,7 +24,7 @@ var (
 var expected = map[string]string{
 	"string": "one line of text", "int": "a whole number", "time.Duration": "a duration (examples: 60s, 2m)",
 	"bool":     "true or false",
-	"[]string": "a list (example: [--flash-attn, \"on\"])",
+	"[]string": "a list (example: [local, gpt-4o])",
 
 	"[]models.Fallback": "a list (example: [{to: box2}, {to: openrouter, model: qwen/qwen-2.5-14b-instruct}])",
 	"models.Fallback":   "a backend and the model's name there (example: {to: openrouter, model: qwen/qwen-2.5-14b-instruct})",
