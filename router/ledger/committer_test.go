@@ -132,7 +132,7 @@ func TestConditions(t *testing.T) {
 		"slow to open": {func(l *Ledger) { l.oldestImport = minute }, Behind, "are being imported"},
 		"a slow write": {func(l *Ledger) { l.down, l.oldestImport, l.oldest = nil, time.Time{}, minute }, Behind, "a write takes long"},
 		"a busy one": {func(l *Ledger) {
-			l.down, l.oldestImport, l.queues[1].items = nil, time.Time{}, []*queuedLine{{queuedAt: time.Now()}}
+			l.down, l.oldestImport, l.queues[1].items = nil, time.Time{}, []*Receipt{{queuedAt: time.Now()}}
 		}, OK, ""},
 		"down":           {func(l *Ledger) { l.down = errGone }, Spilling, "was removed"},
 		"all is down":    {func(l *Ledger) { l.down, l.queues[0].err = errGone, errors.New("no room") }, Spilling, "cannot be written either: no room"},

@@ -25,7 +25,7 @@ func recordUntilKilled() {
 				if i%2 == 0 {
 					row = paid(fmt.Sprintf("row-paid-%d-%d-%d", os.Getpid(), worker, i), 1_000_001)
 				}
-				<-l.Record(row).item.written
+				<-l.Record(row).written
 				out.Lock()
 				fmt.Println(row.Request)
 				out.Unlock()

@@ -65,8 +65,9 @@ func openDatabase(path string, steps []string, log zerolog.Logger) (_ *database,
 		}
 	}()
 	busy := "busy_timeout(" + strconv.FormatInt(busyTimeout.Milliseconds(), 10) + ")"
-	// NORMAL: a commit is not synced, a checkpoint is.
-	d.writer, err = sql.Open("sqlite", dsn(path, busy, "page_size(16384)", "journal_mode(WAL)", "synchronous(NORMAL)", "wal_autocheckpoint(256)", "journal_size_limit(16000000)", "cache_size(-1000)"))
+	// NORMAL: a commit is not synced, a checkpoint is. The cache of 300 KB holds the pages
+	// that a commit changes; a larger one was not faster.
+	d.writer, err = sql.Open("sqlite", dsn(path, busy, "page_size(16384)", "journal_mode(WAL)", "synchronous(NORMAL)", "wal_autocheckpoint(256)", "journal_size_limit(16000000)", "cache_size(-300)"))
 	if err != nil {
 		return nil, err
 	}

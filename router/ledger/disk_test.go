@@ -337,7 +337,7 @@ func TestFolderIsRemoved(t *testing.T) {
 				becomes(t, l, Spilling, "cannot be written")
 				for _, r := range receipts {
 					select {
-					case <-r.item.written:
+					case <-r.written:
 						t.Fatal("a row is taken for durable that is on no disk")
 					default:
 					}

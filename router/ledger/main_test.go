@@ -148,7 +148,7 @@ func becomes(t *testing.T, l *Ledger, want Condition, reason string) State {
 func written(t *testing.T, r *Receipt) {
 	t.Helper()
 	select {
-	case <-r.item.written:
+	case <-r.written:
 	case <-time.After(patience):
 		t.Fatal("a row is not in the journal")
 	}

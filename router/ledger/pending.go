@@ -30,6 +30,6 @@ func (l *Ledger) Begin(row Row) *Pending {
 // Cancel ends an attempt that cost nothing.
 func (p *Pending) Cancel() {
 	if p != nil {
-		p.ledger.enqueue(&journal.Line{Kind: journal.EndLine, ID: p.id}, true)
+		p.ledger.enqueue(journal.Line{Kind: journal.EndLine, ID: p.id}, true)
 	}
 }

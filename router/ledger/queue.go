@@ -1,33 +1,27 @@
 package ledger
 
 import (
+	"sync"
 	"time"
 
 	"github.com/llmsup/llmsup/router/ledger/journal"
 )
 
-// queuedLine is a line on its way to the journal.
-type queuedLine struct {
-	line     *journal.Line
-	queuedAt time.Time
-	written  chan struct{} // closed when the line is in the journal
-}
-
-// queue has the lines that wait for the writer, in their order. There is one for all
-// lines about paid calls, and one for the others: on a full disk only the first has
-// room. The ledger's mutex guards it.
+// queue has the lines that wait for the writer, in order. There is one for all lines
+// about paid calls, and one for the others: on a full disk only the first has room. The
+// ledger's mutex guards it.
 type queue struct {
 	paid    bool
-	items   []*queuedLine
-	writing []*queuedLine // with the writer
+	items   []*Receipt
+	writing []*Receipt    // with the writer
 	err     error         // why the last write failed; nil = it did not
-	retryAt time.Time     // with err: when the next is tried
+	retryAt time.Time     // with err: when the next write is tried
 	failed  chan struct{} // closed when a write fails or hangs
 	last    bool          // the ledger is being closed, and all lines have been tried once more
 }
 
-// due returns when the writer has something to do. An empty queue whose last write
-// failed is tried, too.
+// due returns in what time the writer has something to do; ok is false if it has
+// nothing. After a failed write it tries an empty queue, too.
 func (q *queue) due(now time.Time, closing bool) (in time.Duration, ok bool) {
 	switch {
 	case closing:
@@ -39,7 +33,7 @@ func (q *queue) due(now time.Time, closing bool) (in time.Duration, ok bool) {
 	}
 }
 
-// release lets the calls continue that wait for the queue's lines to be written.
+// release ends the wait of all calls for lines of the queue.
 func (q *queue) release() {
 	close(q.failed)
 	q.failed = make(chan struct{})
@@ -47,7 +41,7 @@ func (q *queue) release() {
 
 // oldest returns when the first of the queue's lines was queued; zero = there is none.
 func (q *queue) oldest() time.Time {
-	for _, items := range [][]*queuedLine{q.writing, q.items} {
+	for _, items := range [][]*Receipt{q.writing, q.items} {
 		if len(items) > 0 {
 			return items[0].queuedAt
 		}
@@ -57,32 +51,40 @@ func (q *queue) oldest() time.Time {
 
 func (q *queue) len() int { return len(q.items) + len(q.writing) }
 
-// Receipt is of a line that a caller may wait for.
+// Receipt is a line on its way to the journal. Its caller may wait for it.
 type Receipt struct {
-	ledger *Ledger
-	queue  *queue
-	item   *queuedLine // nil = it was dropped
+	ledger   *Ledger
+	line     journal.Line
+	queuedAt time.Time
+	written  chan struct{}   // closed when the line is in the journal; nil = it was dropped
+	failed   <-chan struct{} // closed when the journal cannot be written
 }
 
 // maxWait bounds how long a call waits for its line.
 const maxWait = time.Second
 
-// Wait waits until the line is in the journal, and says whether it is. It gives up
-// after a second and, while the journal cannot be written, at once: then the line
-// stays in memory. Without a ledger there is nothing to wait for.
+var timers = sync.Pool{New: func() any { return time.NewTimer(maxWait) }}
+
+// Wait waits until the line is in the journal, and returns whether it is. It gives up
+// after a second and, while the journal cannot be written, at once: the line stays in
+// memory then. A nil Receipt is of a ledger that records nothing: Wait returns true.
 func (r *Receipt) Wait() bool {
 	if r == nil {
 		return true
 	}
-	if r.item == nil {
-		return false
+	select {
+	case <-r.written: // whatever failed later
+		return true
+	default:
 	}
-	timer := time.NewTimer(maxWait)
+	timer := timers.Get().(*time.Timer)
+	defer timers.Put(timer)
+	timer.Reset(maxWait)
 	defer timer.Stop()
 	select {
-	case <-r.item.written:
+	case <-r.written:
 		return true
-	case <-r.ledger.failure(r.queue):
+	case <-r.failed:
 		return false
 	case <-timer.C:
 		r.ledger.writeHangs()
@@ -96,17 +98,7 @@ var closedChannel = func() chan struct{} {
 	return c
 }()
 
-// failure returns a channel that is closed when a queue's lines cannot be written.
-func (l *Ledger) failure(q *queue) <-chan struct{} {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if q.err != nil || l.hangs {
-		return closedChannel
-	}
-	return q.failed
-}
-
-// writeHangs notes that a write hangs. Until it returns, calls don't wait for the
+// writeHangs records that a write hangs. Until it returns, calls do not wait for the
 // writer.
 func (l *Ledger) writeHangs() {
 	l.mu.Lock()
@@ -118,25 +110,29 @@ func (l *Ledger) writeHangs() {
 	l.publish()
 }
 
-// enqueue queues a line for the writer. It waits for nothing.
-func (l *Ledger) enqueue(line *journal.Line, paid bool) *Receipt {
-	i := &queuedLine{line: line, queuedAt: time.Now(), written: make(chan struct{})}
+// enqueue queues a line for the writer. It does not block.
+func (l *Ledger) enqueue(line journal.Line, paid bool) *Receipt {
+	r := &Receipt{ledger: l, line: line, queuedAt: time.Now(), failed: closedChannel}
 	q := l.queues[0]
 	if !paid {
 		q = l.queues[1]
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	// Lines about paid calls are kept in any case.
+	// Lines about paid calls are never dropped.
 	if l.closing || !paid && len(q.items) >= l.opts.maxWaiting {
-		l.drop(line)
-		return &Receipt{ledger: l}
+		l.drop(&line)
+		return r
 	}
-	q.items = append(q.items, i)
+	r.written = make(chan struct{})
+	if q.err == nil && !l.hangs {
+		r.failed = q.failed
+	}
+	q.items = append(q.items, r)
 	if len(q.items) == 1 {
 		wake(l.wakeWriter)
 	}
-	return &Receipt{l, q, i}
+	return r
 }
 
 // drop counts a row that is dropped. The caller holds the mutex.
@@ -145,7 +141,7 @@ func (l *Ledger) drop(line *journal.Line) {
 		return
 	}
 	if l.lost == 0 && !l.closing {
-		l.log.Error().Msg("the ledger cannot be written to the disk; rows of calls that were not paid for are dropped")
+		l.log.Error().Msg("the ledger cannot write to the disk; rows of calls that cost nothing are dropped")
 	}
 	l.lost++
 }

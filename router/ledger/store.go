@@ -79,9 +79,12 @@ func (d *database) store(entries []*journal.Entry) error {
 	err := d.transaction(func(ctx context.Context) error {
 		days := map[dayKind]*daySums{}
 		for _, e := range entries {
-			kind, err := d.kindOf(ctx, e.Dimensions)
-			if err != nil {
-				return err
+			kind, known := d.kinds[e.Dimensions]
+			if !known {
+				var err error
+				if kind, err = d.dimensionsID(ctx, e.Dimensions); err != nil {
+					return err
+				}
 			}
 			isNew, err := d.insert(ctx, e, kind)
 			if err != nil {
@@ -141,11 +144,8 @@ func orNull[T int64 | usd.Amount](n *T) driver.Value {
 // maxKinds bounds what is remembered of the table kind.
 const maxKinds = 4096
 
-// kindOf returns the id of a row of the table kind, which it adds if there is none.
-func (d *database) kindOf(ctx context.Context, k Dimensions) (id int64, err error) {
-	if id, ok := d.kinds[k]; ok {
-		return id, nil
-	}
+// dimensionsID returns the id of a row of the table kind, and adds the row if it is new.
+func (d *database) dimensionsID(ctx context.Context, k Dimensions) (id int64, err error) {
 	args := []any{k.Key, k.Route, k.Model, k.Backend, k.Served, k.Reason, k.Status, k.Stream, k.Local, k.LocalPrimary, k.Paid, k.Resumed, k.Partial}
 	err = d.findKind.QueryRowContext(ctx, args...).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {

@@ -51,7 +51,7 @@ func (l *Ledger) write() {
 
 // nextBatch returns the lines to write now, or else, with no queue, how long there are
 // none unless something wakes the writer.
-func (l *Ledger) nextBatch() (q *queue, batch []*queuedLine, wait time.Duration) {
+func (l *Ledger) nextBatch() (q *queue, batch []*Receipt, wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
@@ -72,10 +72,10 @@ func (l *Ledger) nextBatch() (q *queue, batch []*queuedLine, wait time.Duration)
 
 // writeQueue appends lines of a queue to the journal. What cannot be written stays in
 // the queue.
-func (l *Ledger) writeQueue(q *queue, batch []*queuedLine) {
+func (l *Ledger) writeQueue(q *queue, batch []*Receipt) {
 	l.lines = l.lines[:0]
 	for _, i := range batch {
-		l.lines = append(l.lines, i.line)
+		l.lines = append(l.lines, &i.line)
 	}
 	n, err := l.journal.Append(l.lines, q.paid)
 	clear(l.lines)

@@ -17,7 +17,7 @@ func TestRotate(t *testing.T) {
 		e := fullEntry(id, fmt.Sprint(id))
 		e.Ends = nil
 		line := e.Line(kind)
-		if n, err := j.Append([]*Line{line}, true); n != 1 || err != nil {
+		if n, err := j.Append([]*Line{&line}, true); n != 1 || err != nil {
 			t.Fatalf("%d lines are appended: %v", n, err)
 		}
 		return string(line.AppendTo(nil))
@@ -95,7 +95,8 @@ func TestCloseWithoutRows(t *testing.T) {
 				t.Fatal(err)
 			}
 			for id := range begun {
-				if _, err := j.Append([]*Line{fullEntry(int64(id), "r").Line(BeginLine)}, true); err != nil {
+				line := fullEntry(int64(id), "r").Line(BeginLine)
+				if _, err := j.Append([]*Line{&line}, true); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -38,10 +38,10 @@ const maxLine = 16 << 10
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Line returns the line of an entry.
-func (e *Entry) Line(kind Kind) *Line { return &Line{kind, e.ID, e} }
+func (e *Entry) Line(kind Kind) Line { return Line{kind, e.ID, e} }
 
 // AppendTo appends the line's text, with its line feed.
-func (l *Line) AppendTo(text []byte) []byte {
+func (l Line) AppendTo(text []byte) []byte {
 	const sumAt = len(`{"sum":"`)
 	from := len(text)
 	text = append(text, `{"sum":"00000000","`...)

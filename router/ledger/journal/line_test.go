@@ -59,7 +59,7 @@ func TestLineRoundTrip(t *testing.T) {
 }
 
 func TestEndLine(t *testing.T) {
-	raw := (&Line{Kind: EndLine, ID: 7}).AppendTo([]byte("before\n"))
+	raw := Line{Kind: EndLine, ID: 7}.AppendTo([]byte("before\n"))
 	if want := fmt.Sprintf("before\n"+`{"sum":"%s","end":7}`+"\n", checksum("7")); string(raw) != want {
 		t.Fatalf("the line is %s, want %s", raw, want)
 	}
