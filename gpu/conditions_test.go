@@ -36,7 +36,7 @@ func TestConditions(t *testing.T) {
 			if v.Conditions[0].UUID != uuid {
 				t.Errorf("GPU %q, want %q", v.Conditions[0].UUID, uuid)
 			}
-			for _, want := range c.words {
+			for _, want := range c.messageParts {
 				if !strings.Contains(v.Conditions[0].Message, want) {
 					t.Errorf("words %q, want %q in them", v.Conditions[0].Message, want)
 				}
@@ -53,7 +53,7 @@ func TestConditions(t *testing.T) {
 			if len(v.Conditions) != 1 || v.Conditions[0].Reason != reason || v.Conditions[0].UUID != second {
 				t.Errorf("findings %+v, want %s of the second GPU", v.Conditions, reason)
 			}
-			if want := strings.Replace(c.words[0], "0", "1", 1); !strings.Contains(v.Message(), want) {
+			if want := strings.Replace(c.messageParts[0], "0", "1", 1); !strings.Contains(v.Message(), want) {
 				t.Errorf("words %q, want %q in them", v.Message(), want)
 			}
 		})
@@ -79,7 +79,7 @@ func TestXid(t *testing.T) {
 		"context switch":      {[]uint64{109}, ""},
 		"all of a program's":  {[]uint64{13, 31, 43, 45, 68, 109}, ""},
 		"off the bus":         {[]uint64{79}, "Xid 79 (it has fallen off the bus)"},
-		"memory":              {[]uint64{48}, "Xid 48 (a memory error"},
+		"memory":              {[]uint64{48}, "Xid 48 (an uncorrectable memory error"},
 		"no meaning known":    {[]uint64{999}, "Xid 999: look"},
 		"behind a program's":  {[]uint64{13, 31, 119}, "Xid 119"},
 		"two, the graver one": {[]uint64{63, 79}, "Xid 79"},
@@ -164,10 +164,10 @@ func TestThermal(t *testing.T) {
 		"sync boost":          {0x10, ""},
 		"display":             {0x100, ""},
 		"hardware":            {0x08, "to protect itself at 41 C"},
-		"hardware, heat":      {0x08 | 0x40, "because of its heat"},
-		"software, heat":      {0x20, "because of its heat"},
-		"power brake":         {0x08 | 0x80, "because its power supply asked for it"},
-		"heat and much else":  {0x20 | 0x04 | 0x100, "because of its heat"},
+		"hardware, heat":      {0x08 | 0x40, "because of heat"},
+		"software, heat":      {0x20, "because of heat"},
+		"power brake":         {0x08 | 0x80, "because the power supply requested it"},
+		"heat and much else":  {0x20 | 0x04 | 0x100, "because of heat"},
 		"nothing of our kind": {0x01 | 0x02 | 0x04 | 0x10 | 0x100, ""},
 	}
 	for name, c := range cases {
@@ -230,7 +230,7 @@ func TestBusyFor(t *testing.T) {
 				if holds(v, BusyElsewhere) {
 					mark = '#'
 				}
-				if got.Len() == 10 && mark == '#' && !strings.Contains(v.Message(), "100 % busy for 10s without a call of ours") {
+				if got.Len() == 10 && mark == '#' && !strings.Contains(v.Message(), "100 % busy for 10s without a call from llmsup") {
 					t.Errorf("words %q", v.Message())
 				}
 				got.WriteByte(mark)

@@ -1,15 +1,15 @@
-// Package gpu reads NVIDIA GPUs through NVML, and says what the readings mean
-// for a server that runs on them.
+// Package gpu reads NVIDIA GPUs through NVML, and decides what the readings mean for a
+// server that runs on them.
 //
-// The daemon (cmd/internal/daemon) has one Monitor. Once a second it publishes a
-// Sample, which is immutable; nobody ever waits for the driver, which may hang.
-// For each server the daemon then asks a Policy, which is pure, what to make of
-// it: nothing, a reason to pass the server over (degraded), or one to end its
-// process.
+// The daemon (cmd/internal/daemon) has one Monitor, which publishes an immutable Sample
+// each second. Only the goroutine that calls the driver ever waits for it, since the
+// driver may hang. cmd/internal/placement passes each sample to a Policy, which is pure.
+// Its Verdict is that the server is healthy, that it is degraded, or that its process
+// has to be replaced.
 //
-// sample.go has what is read, nvml.go and nonvml.go who reads it, monitor.go
-// when; verdict.go has the hysteresis, findings.go the conditions.
+// sample.go defines what is read; nvml.go and nonvml.go read it; driverloop.go and
+// monitor.go call them. conditions.go judges one sample, verdict.go adds the hysteresis.
 //
-// What the driver does not tell is nil, everywhere, and never held against a
+// A value that the driver does not report is nil. An unknown value never degrades a
 // server.
 package gpu

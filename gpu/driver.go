@@ -1,21 +1,19 @@
 package gpu
 
-// driver is who tells of GPUs. One goroutine makes all calls; any of them may
-// hang.
+// driver reads GPUs. All calls come from one goroutine, and each may hang.
 type driver interface {
 	// open begins a session. After an error there is none.
 	open() (versions, error)
-	// read reads all GPUs. stale says that the session has to be opened again for
-	// the driver to tell the truth: a GPU was lost, or the driver reloaded.
+	// read reads all GPUs. stale means that a GPU was lost or the driver reloaded:
+	// only a new session will show the present state.
 	read() (gpus []GPU, stale bool, err error)
 	close()
 }
 
-// versions are what a driver says of itself; "" = it does not.
+// versions are those that a driver reports; "" = unknown.
 type versions struct{ driver, cuda string }
 
-// absentError says that there is no driver to talk to: a box without a GPU is a
-// good box.
+// absentError means that this machine has no NVIDIA driver, which is no fault.
 type absentError string
 
 func (e absentError) Error() string { return string(e) }

@@ -5,34 +5,33 @@ import (
 	"time"
 )
 
-// reopenFirst and reopenMax bound the pauses between attempts to open a session
-// with a driver that is not there, or has lost a GPU: only a new session finds
-// one again.
+// reopenFirst and reopenMax bound the backoff between attempts to open a session with a
+// driver that is absent or has lost a GPU: only a new session finds the GPU again.
 const (
 	reopenFirst = time.Second
 	reopenMax   = 15 * time.Second
 )
 
-// result is what one round with the driver came to.
+// result is the outcome of one round with the driver.
 type result struct {
 	versions versions
 	gpus     []GPU
 	err      error
 }
 
-// session is the dealing with a driver, from open to open. All its methods may
-// hang as long as the driver does.
+// session keeps a driver open, and reopens it with a backoff. Its methods hang for as
+// long as the driver does.
 type session struct {
 	driver   driver
 	open     bool
 	versions versions
-	mostGPUs int // GPUs at the best
+	mostGPUs int // the most GPUs that were read
 	pause    time.Duration
 	reopenAt time.Time // when it is opened again; zero = there is no need to
 	err      error     // why it is not open
 }
 
-// round reads all GPUs, after opening the session where that is due.
+// round opens the session if it is time to, and reads all GPUs.
 func (s *session) round(now time.Time) result {
 	if due := !s.reopenAt.IsZero() && !now.Before(s.reopenAt); due {
 		s.close()
@@ -56,7 +55,7 @@ func (s *session) round(now time.Time) result {
 	switch {
 	case !stale && len(gpus) == s.mostGPUs:
 		s.pause = 0
-	case s.reopenAt.IsZero(): // until then, those that are left are read
+	case s.reopenAt.IsZero(): // the remaining GPUs are read until then
 		s.scheduleReopen(now)
 	}
 	return result{versions: s.versions, gpus: gpus}
@@ -81,13 +80,14 @@ func (s *session) close() {
 	}
 }
 
-// driverLoop makes all the calls of the driver, one round after the other.
+// driverLoop is the goroutine that makes all calls of the driver, one round after the
+// other.
 func (m *Monitor) driverLoop(rounds <-chan struct{}, results chan<- result) {
 	s := session{driver: m.driver}
 	for range rounds {
 		if _, absent := errors.AsType[absentError](s.err); m.suspended.Load() && !absent {
 			s.close()
-			s.reopenAt = time.Time{} // opened again as soon as the rest is over
+			s.reopenAt = time.Time{} // reopened at the first round after the suspension
 			results <- result{err: errSuspended}
 			continue
 		}

@@ -29,7 +29,7 @@ func FuzzNext(f *testing.F) {
 			if !reflect.DeepEqual(before, j.History) {
 				t.Fatalf("the history was\n%+v, and is\n%+v", before, j.History)
 			}
-			sound(t, v, m)
+			checkVerdict(t, v, m)
 			m.removeFigures()
 			m.ActualContext = 0
 			if _, silent := j.Next(h, &m.Sample, m.Server); !slices.EqualFunc(lasting(v), lasting(silent), func(a, b Condition) bool { return a == b }) {
@@ -50,7 +50,7 @@ func lasting(v Verdict) []Condition {
 	return slices.DeleteFunc(slices.Clone(v.Conditions), func(f Condition) bool { return f.Reason == Lost || f.Reason == Xid })
 }
 
-func sound(t *testing.T, v Verdict, m scenario) {
+func checkVerdict(t *testing.T, v Verdict, m scenario) {
 	t.Helper()
 	for _, f := range v.Conditions {
 		if f.Message == "" || f.UUID != "" && !slices.Contains(m.Server.GPUs, f.UUID) {
@@ -66,13 +66,13 @@ func sound(t *testing.T, v Verdict, m scenario) {
 func (h History) clone() History {
 	h.streaks, h.gpus = maps.Clone(h.streaks), maps.Clone(h.gpus)
 	for uuid, b := range h.gpus {
-		b.foreign, b.ecc = copied(b.foreign), copied(b.ecc)
+		b.foreign, b.ecc = copyOf(b.foreign), copyOf(b.ecc)
 		h.gpus[uuid] = b
 	}
 	return h
 }
 
-func copied[T any](p *T) *T {
+func copyOf[T any](p *T) *T {
 	if p == nil {
 		return nil
 	}

@@ -21,7 +21,7 @@ const roleVariable = "LLMSUP_TEST_GPU_ROLE"
 
 func TestMain(m *testing.M) {
 	if role := os.Getenv(roleVariable); role != "" {
-		play(role)
+		runRole(role)
 		return
 	}
 	// With the race detector, every child would take a second to exit.
@@ -38,9 +38,9 @@ type report struct {
 	CPU                   time.Duration // of the whole program, so far
 }
 
-func play(role string) {
+func runRole(role string) {
 	in, out := bufio.NewScanner(os.Stdin), json.NewEncoder(os.Stdout)
-	say := func(s *Sample) {
+	printSample := func(s *Sample) {
 		var usage syscall.Rusage
 		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
 			panic(err)
@@ -70,7 +70,7 @@ func play(role string) {
 				m.publishResult(s.round(began.Add(time.Duration(second) * time.Second)))
 				second++
 			}
-			say(m.Sample())
+			printSample(m.Sample())
 		}
 		s.close()
 	case "monitor": // says all samples, as they come
@@ -86,7 +86,7 @@ func play(role string) {
 		for {
 			s := m.Sample()
 			if !s.At.IsZero() {
-				say(s)
+				printSample(s)
 			}
 			select {
 			case <-s.Changed:

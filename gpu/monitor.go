@@ -13,34 +13,34 @@ import (
 
 const (
 	sampleEvery = time.Second
-	// answerTimeout is how long a reading may take before the driver is taken to
-	// hang. It is not called again until it has come back.
+	// answerTimeout is how long a reading may take before the driver counts as hung. It
+	// is not called again until that call has returned.
 	answerTimeout = 5 * time.Second
 	closeGrace    = time.Second
 )
 
-// Monitor reads the GPUs once a second. Sample may be called from anywhere and
-// never waits.
+// Monitor reads the GPUs once a second. All its methods but Run are safe for concurrent
+// use and never wait.
 type Monitor struct {
-	driver    driver // nil = there is nothing to read
+	driver    driver // nil = no GPU is to be read
 	log       zerolog.Logger
 	latest    atomic.Pointer[Sample]
 	requested chan struct{}
 	suspended atomic.Bool
 
-	// Of Run alone:
+	// Only Run uses these:
 	changed       chan struct{}
 	versions      versions
-	known         []GPU // all that were ever seen, without figures, by index
+	known         []GPU // all GPUs up to now, without values, by index
 	programs      map[int]string
-	loggedProblem string // the problem that the log knows of
-	extra         bool   // the reading that is published was asked for
+	loggedProblem string // the last one that was logged
+	extra         bool   // the reading was requested
 }
 
-// NewMonitor makes a monitor of NVIDIA's GPUs, which reads nothing yet.
+// NewMonitor returns a monitor of NVIDIA's GPUs. Run starts it.
 func NewMonitor(log zerolog.Logger) *Monitor { return newMonitor(newNVML(), log) }
 
-// NewNull makes a monitor for those who use no GPU: it knows of none.
+// NewNull returns a monitor for a configuration without GPUs. Its samples have none.
 func NewNull() *Monitor { return newMonitor(nil, zerolog.Nop()) }
 
 func newMonitor(d driver, log zerolog.Logger) *Monitor {
@@ -49,10 +49,10 @@ func newMonitor(d driver, log zerolog.Logger) *Monitor {
 	return m
 }
 
-// Sample returns the last reading. Before the first one its At is zero.
+// Sample returns the latest reading. Before the first one its At is zero.
 func (m *Monitor) Sample() *Sample { return m.latest.Load() }
 
-// RequestSample asks for a reading now, where somebody waits for one.
+// RequestSample requests a reading before the next regular one.
 func (m *Monitor) RequestSample() {
 	select {
 	case m.requested <- struct{}{}:
@@ -60,24 +60,24 @@ func (m *Monitor) RequestSample() {
 	}
 }
 
-// Suspend lets go of the driver, so that it can be changed, or takes it up again.
-func (m *Monitor) Suspend(on bool) {
-	if m.suspended.Swap(on) != on {
+// Suspend releases the driver, so that it can be replaced, or resumes reading.
+func (m *Monitor) Suspend(suspend bool) {
+	if m.suspended.Swap(suspend) != suspend {
 		m.RequestSample()
 	}
 }
 
-// errSuspended says why nothing is read that could be.
-var errSuspended = errors.New("the driver is left alone while the servers are drained, so that it can be changed")
+// errSuspended is the problem of samples while reading is suspended.
+var errSuspended = errors.New("the NVIDIA driver is released while the servers are drained, so that it can be replaced")
 
-// Run reads until ctx ends. A driver that hangs then is left behind.
+// Run reads until ctx ends. If the driver hangs then, its goroutine is left behind.
 func (m *Monitor) Run(ctx context.Context) {
 	if m.driver == nil {
 		m.runNull(ctx)
 		return
 	}
 	rounds := make(chan struct{})
-	results := make(chan result, 1) // so that a round that was given up can end
+	results := make(chan result, 1) // so that an abandoned round can end
 	ended := make(chan struct{})
 	go func() { defer close(ended); m.driverLoop(rounds, results) }()
 	defer func() {
@@ -105,7 +105,7 @@ func (m *Monitor) Run(ctx context.Context) {
 				m.publishResult(r)
 				m.extra, waiting = false, false
 			case <-hung.C:
-				hung.Reset(sampleEvery) // told each second: time goes by for what is known of it
+				hung.Reset(sampleEvery) // a sample each second, from which durations are computed
 				m.publishProblem(fmt.Errorf("the NVIDIA driver has not answered for %s", answerTimeout))
 			}
 		}
@@ -120,8 +120,8 @@ func (m *Monitor) Run(ctx context.Context) {
 	}
 }
 
-// runNull publishes that there is no GPU, at the pace of the others: what a
-// server is told from outside depends on samples.
+// runNull publishes samples without GPUs each second: the daemon updates the servers with
+// each sample.
 func (m *Monitor) runNull(ctx context.Context) {
 	tick := time.NewTicker(sampleEvery)
 	defer tick.Stop()
@@ -135,7 +135,7 @@ func (m *Monitor) runNull(ctx context.Context) {
 	}
 }
 
-// publishResult publishes what a round came to.
+// publishResult publishes the result of a round.
 func (m *Monitor) publishResult(r result) {
 	if r.err != nil {
 		m.publishProblem(r.err)
@@ -155,9 +155,9 @@ func (m *Monitor) publishResult(r result) {
 	m.publish(Sample{Driver: r.versions.driver, CUDA: r.versions.cuda, GPUs: gpus})
 }
 
-// withLost adds what was seen before and is not there any more. One that is lost
-// may no longer tell who it is: its place does. Of one that never told, nobody
-// can say later that it is gone.
+// withLost adds the GPUs that were read before and are missing now. A lost GPU may no
+// longer report its UUID, but it keeps its index. A GPU that never reported a UUID cannot
+// be found to be missing.
 func (m *Monitor) withLost(gpus []GPU) []GPU {
 	gpus = slices.Clone(gpus)
 	for _, old := range m.known {
@@ -176,8 +176,8 @@ func (m *Monitor) withLost(gpus []GPU) []GPU {
 	return gpus
 }
 
-// namePrograms fills in what the processes run. Each is looked up once, for as
-// long as it is on a GPU.
+// namePrograms fills in the programs of the processes. Each is looked up once, while the
+// process is on a GPU.
 func (m *Monitor) namePrograms(gpus []GPU) {
 	names := map[int]string{}
 	for _, g := range gpus {
@@ -193,8 +193,8 @@ func (m *Monitor) namePrograms(gpus []GPU) {
 	m.programs = names
 }
 
-// publishProblem publishes that nothing can be read. What was lost stays so: a driver that
-// does not answer does not say otherwise.
+// publishProblem publishes a sample without values. A lost GPU stays lost: the driver has
+// not found it.
 func (m *Monitor) publishProblem(err error) {
 	if m.loggedProblem != err.Error() {
 		m.loggedProblem = err.Error()
@@ -213,10 +213,10 @@ func (m *Monitor) publishProblem(err error) {
 }
 
 func (m *Monitor) publish(s Sample) {
-	told := m.changed
+	changed := m.changed
 	m.changed = make(chan struct{})
 	s.At, s.Changed, s.Extra = time.Now(), m.changed, m.extra
-	m.latest.Load().next = &s // which nobody reads before told is closed
+	m.latest.Load().next = &s // it is not read before changed is closed
 	m.latest.Store(&s)
-	close(told)
+	close(changed)
 }

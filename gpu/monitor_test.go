@@ -17,11 +17,11 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// turn makes what a test sets known to the driver's goroutine: that its clock
+// driverMu makes what a test sets known to the driver's goroutine: that its clock
 // stood still meanwhile is not enough for the race detector.
-var turn sync.Mutex
+var driverMu sync.Mutex
 
-func synchronize() { turn.Lock(); defer turn.Unlock() }
+func synchronize() { driverMu.Lock(); defer driverMu.Unlock() }
 
 // fakeDriver is a driver of functions; one that is nil finds nothing wrong.
 type fakeDriver struct {
@@ -69,8 +69,8 @@ func lostCards(lost int) []GPU {
 	return gpus
 }
 
-// running is a monitor that runs in a bubble of synctest.
-type running struct {
+// runningMonitor is a monitor that runs in a bubble of synctest.
+type runningMonitor struct {
 	*Monitor
 	t     *testing.T
 	began time.Time
@@ -79,11 +79,11 @@ type running struct {
 	ended chan struct{}
 }
 
-// watch runs a monitor, which has published nothing yet, until the test ends.
-func watch(t *testing.T, d driver) *running {
+// startMonitor runs a monitor, which has published nothing yet, until the test ends.
+func startMonitor(t *testing.T, d driver) *runningMonitor {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	r := &running{t: t, began: time.Now(), stop: cancel, ended: make(chan struct{})}
+	r := &runningMonitor{t: t, began: time.Now(), stop: cancel, ended: make(chan struct{})}
 	r.Monitor = newMonitor(d, zerolog.New(&r.log))
 	before := r.Sample()
 	if !before.At.IsZero() || before.GPUs != nil || before.Problem != "" || before.Changed == nil {
@@ -96,7 +96,7 @@ func watch(t *testing.T, d driver) *running {
 
 // after returns the sample that is there when some time has passed since the
 // monitor was started.
-func (r *running) after(passed time.Duration) *Sample {
+func (r *runningMonitor) after(passed time.Duration) *Sample {
 	r.t.Helper()
 	synchronize()
 	time.Sleep(time.Until(r.began.Add(passed)))
@@ -104,7 +104,7 @@ func (r *running) after(passed time.Duration) *Sample {
 	return r.Sample()
 }
 
-func (r *running) want(passed time.Duration, problem string, gpus []GPU) *Sample {
+func (r *runningMonitor) want(passed time.Duration, problem string, gpus []GPU) *Sample {
 	r.t.Helper()
 	s := r.after(passed)
 	if s.Problem != problem {
@@ -117,7 +117,7 @@ func (r *running) want(passed time.Duration, problem string, gpus []GPU) *Sample
 }
 
 // wantLog wants so many lines in all, the last of them with some words.
-func (r *running) wantLog(lines int, words string) {
+func (r *runningMonitor) wantLog(lines int, words string) {
 	r.t.Helper()
 	synctest.Wait()
 	log := strings.Split(strings.TrimSpace(r.log.String()), "\n")
@@ -136,7 +136,7 @@ type gate struct {
 	calls int
 }
 
-func (g *gate) pass() {
+func (g *gate) wait() {
 	g.calls++
 	if g.shut {
 		<-g.open
@@ -148,7 +148,7 @@ const hangs = "the NVIDIA driver has not answered for 5s"
 
 func TestPublishesEachSecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := watch(t, fakeDriver{})
+		r := startMonitor(t, fakeDriver{})
 		s := r.want(0, "", cards())
 		if s.Driver != "550.54.14" || s.CUDA != "12.4" {
 			t.Errorf("driver %q, CUDA %q", s.Driver, s.CUDA)
@@ -169,7 +169,7 @@ func TestPublishesEachSecond(t *testing.T) {
 
 func TestRequestSample(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := watch(t, fakeDriver{})
+		r := startMonitor(t, fakeDriver{})
 		s := r.after(300 * time.Millisecond)
 		r.RequestSample()
 		r.RequestSample() // waits for nobody
@@ -192,7 +192,7 @@ func TestHangs(t *testing.T) {
 				fresh := true
 				pass := func(name string) {
 					if name == call {
-						g.pass()
+						g.wait()
 					}
 				}
 				d := fakeDriver{
@@ -207,7 +207,7 @@ func TestHangs(t *testing.T) {
 					},
 					closes: func() { pass("close") },
 				}
-				r := watch(t, d)
+				r := startMonitor(t, d)
 				before := r.want(0, "", cards())
 				r.want(time.Second, "", cards())
 				g.shut = true
@@ -243,7 +243,7 @@ func TestHangsAtFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		d := fakeDriver{opens: func() (versions, error) { <-release; return versions{}, errors.New("out of luck") }}
-		r := watch(t, d)
+		r := startMonitor(t, d)
 		if s := r.after(4 * time.Second); !s.At.IsZero() {
 			t.Errorf("sample %+v, want none", s)
 		}
@@ -260,7 +260,7 @@ func TestEndsWhileItHangs(t *testing.T) {
 		release := make(chan struct{})
 		closed := 0
 		d := fakeDriver{reads: func() ([]GPU, bool, error) { <-release; return cards(), false, nil }, closes: func() { closed++ }}
-		r := watch(t, d)
+		r := startMonitor(t, d)
 		r.after(30 * time.Second)
 		r.stop()
 		<-r.ended
@@ -278,7 +278,7 @@ func TestEndsWhileItHangs(t *testing.T) {
 func TestEndsAtOnce(t *testing.T) {
 	closed := 0
 	synctest.Test(t, func(t *testing.T) {
-		r := watch(t, fakeDriver{closes: func() { closed++ }})
+		r := startMonitor(t, fakeDriver{closes: func() { closed++ }})
 		r.after(1500 * time.Millisecond)
 		r.stop()
 		<-r.ended
@@ -303,7 +303,7 @@ func TestOpensAgainWithBackoff(t *testing.T) {
 			},
 			closes: func() { closed++ },
 		}
-		r := watch(t, d)
+		r := startMonitor(t, d)
 		for second := range 62 {
 			s := r.want(time.Duration(second)*time.Second, "the NVIDIA driver is not loaded", nil)
 			if at := s.At.Sub(r.began); at != time.Duration(second)*time.Second {
@@ -328,7 +328,7 @@ func TestOpensAgainWithBackoff(t *testing.T) {
 func TestNoDriverIsNoWarning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := fakeDriver{opens: func() (versions, error) { return versions{}, absentError("not installed") }}
-		r := watch(t, d)
+		r := startMonitor(t, d)
 		r.want(time.Hour, "not installed", nil)
 		r.wantLog(1, `"level":"info"`)
 	})
@@ -347,7 +347,7 @@ func TestDriverIsReloaded(t *testing.T) {
 			reads:  func() ([]GPU, bool, error) { return cards(), readErr != nil, readErr },
 			closes: func() { closed++ },
 		}
-		r := watch(t, d)
+		r := startMonitor(t, d)
 		blank := []GPU{cards()[0].blank(), cards()[1].blank()}
 		r.want(0, "", cards())
 		readErr, openErr = errors.New("no answer"), errors.New("not loaded")
@@ -377,7 +377,7 @@ func TestLost(t *testing.T) {
 		later []GPU // what those tell that are opened after it
 		stale bool  // they say that they miss it
 	}{
-		"said to be lost":           {lostCards(1), lostCards(1), true},
+		"reply to be lost":          {lostCards(1), lostCards(1), true},
 		"at its place without name": {lostCards(1), []GPU{cards()[0], {Index: 1, Lost: true}}, true},
 		"missing":                   {lostCards(1), cards()[:1], false},
 	}
@@ -404,7 +404,7 @@ func TestLost(t *testing.T) {
 						return gpus, stale, nil
 					},
 				}
-				r := watch(t, d)
+				r := startMonitor(t, d)
 				r.after(0)
 				isLost = true
 				at := func(second int, lost bool) {
@@ -441,8 +441,8 @@ func TestLost(t *testing.T) {
 func TestLostAndHung(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &gate{open: make(chan struct{})}
-		d := fakeDriver{reads: func() ([]GPU, bool, error) { g.pass(); return lostCards(0), true, nil }}
-		r := watch(t, d)
+		d := fakeDriver{reads: func() ([]GPU, bool, error) { g.wait(); return lostCards(0), true, nil }}
+		r := startMonitor(t, d)
 		r.want(0, "", lostCards(0))
 		g.shut = true
 		blank := lostCards(0)
@@ -495,7 +495,7 @@ func TestWithLost(t *testing.T) {
 // TestReaders: whoever looks while the monitor writes sees whole samples.
 func TestReaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := watch(t, fakeDriver{})
+		r := startMonitor(t, fakeDriver{})
 		for range 10 {
 			go func() {
 				for r.Sample().At.Before(r.began.Add(time.Minute)) {
@@ -534,7 +534,7 @@ func TestNull(t *testing.T) {
 func TestSuspend(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		opened, closed := 0, 0
-		r := watch(t, fakeDriver{
+		r := startMonitor(t, fakeDriver{
 			opens:  func() (versions, error) { opened++; return versions{}, nil },
 			closes: func() { closed++ },
 		})
@@ -556,7 +556,7 @@ func TestSuspend(t *testing.T) {
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
-		r := watch(t, fakeDriver{opens: func() (versions, error) { return versions{}, absentError("no driver") }})
+		r := startMonitor(t, fakeDriver{opens: func() (versions, error) { return versions{}, absentError("no driver") }})
 		r.want(0, "no driver", nil)
 		r.Suspend(true)
 		r.want(time.Minute, "no driver", nil)

@@ -2,10 +2,10 @@
 
 package gpu
 
-// nvml can't be reached: its library is loaded through cgo.
+// nvml is the driver of a build without cgo, which NVML's library needs.
 type nvml struct{}
 
-const errNoCgo = absentError("this llmsup was built without cgo, which reading GPUs takes")
+const errNoCgo = absentError("this llmsup was built without cgo, which reading GPUs requires")
 
 func newNVML() driver { return nvml{} }
 

@@ -9,32 +9,32 @@ import (
 	api "github.com/NVIDIA/go-nvml/pkg/nvml"
 )
 
-// nvml speaks to NVIDIA's driver through libnvidia-ml.so.1.
+// nvml calls NVIDIA's driver through libnvidia-ml.so.1.
 //
-// The library is as old as the driver on the box, and a call of a function that
-// it lacks would end the process; so each is looked up first (has). A figure that
-// it has and can't give (NOT_SUPPORTED and all other errors) is left out.
+// The library comes with the driver, of any version. A call of a function that it lacks
+// would kill the process, so each function is looked up first (has). A value that it
+// cannot return (NOT_SUPPORTED and all other errors) is left out.
 //
 // Source: nvml.h of the 580 drivers, and go-nvml's bindings.
 type nvml struct {
 	lib     api.Interface
 	handles []handle
-	events  api.EventSet        // nil = the driver tells of no errors
-	xids    map[string][]uint64 // those that no reading has told yet, by UUID
+	events  api.EventSet        // nil = the driver reports no errors
+	xids    map[string][]uint64 // not yet in a reading, by UUID
 	symbols map[string]bool
 }
 
-// handle is one GPU of a session.
+// handle is a GPU of a session.
 type handle struct {
-	device api.Device // nil = lost since before the session
-	GPU               // what does not change: index, UUID, name
+	device api.Device // nil = it was lost before the session
+	GPU               // the constant parts: index, UUID, name
 }
 
 func newNVML() driver {
 	return &nvml{lib: api.New(), xids: map[string][]uint64{}, symbols: map[string]bool{}}
 }
 
-// has says whether the library has a function, in one of several versions.
+// has reports whether the library has a function, in one of several versions.
 func (n *nvml) has(names ...string) bool {
 	for _, name := range names {
 		known, looked := n.symbols[name]
@@ -67,18 +67,18 @@ func (n *nvml) open() (versions, error) {
 	for _, names := range requiredSymbols {
 		if !n.has(names...) {
 			n.close()
-			return versions{}, fmt.Errorf("the libnvidia-ml.so.1 found has no %s: it is not the driver's, or far too old", names[0])
+			return versions{}, fmt.Errorf("libnvidia-ml.so.1 has no %s: it is not NVIDIA's, or the driver is too old", names[0])
 		}
 	}
 	count, ret := n.lib.DeviceGetCount()
 	if ret != api.SUCCESS {
-		err := fmt.Errorf("the NVIDIA driver does not count its GPUs: %s", n.lib.ErrorString(ret))
+		err := fmt.Errorf("the NVIDIA driver cannot count the GPUs: %s", n.lib.ErrorString(ret))
 		n.close()
 		return versions{}, err
 	}
 	n.handles = nil
 	for i := range count {
-		if s, there := n.openHandle(i); there {
+		if s, accessible := n.openHandle(i); accessible {
 			n.handles = append(n.handles, s)
 		}
 	}
@@ -86,7 +86,7 @@ func (n *nvml) open() (versions, error) {
 	return v, nil
 }
 
-// requiredSymbols is what every driver of the last decade has.
+// requiredSymbols are the functions that every driver of the last decade has.
 var requiredSymbols = [][]string{
 	{"nvmlShutdown"},
 	{"nvmlDeviceGetCount", "nvmlDeviceGetCount_v2"},
@@ -95,13 +95,13 @@ var requiredSymbols = [][]string{
 	{"nvmlDeviceGetName"},
 }
 
-// initErrors says what to do about a library that does not start.
+// initErrors are the messages for a library that does not start.
 var initErrors = map[api.Return]error{
 	api.ERROR_LIBRARY_NOT_FOUND: absentError("no libnvidia-ml.so.1: the NVIDIA driver is not installed, or not in this container"),
 	api.ERROR_DRIVER_NOT_LOADED: errors.New("the NVIDIA driver is not loaded: try modprobe nvidia, or look for NVRM in dmesg"),
-	// The library stays in the process once it was called, whatever is on disk.
+	// Once loaded, the library stays in the process, whichever version is on disk.
 	api.ERROR_LIB_RM_VERSION_MISMATCH: errors.New("the NVIDIA driver's library and its kernel module are of different versions: load the new module, or reboot, and restart llmsup"),
-	api.ERROR_NO_PERMISSION:           errors.New("this user may not use the NVIDIA driver: check who may open /dev/nvidia*"),
+	api.ERROR_NO_PERMISSION:           errors.New("this user has no access to the NVIDIA driver: check the permissions of /dev/nvidia*"),
 }
 
 func initError(ret api.Return) error {
@@ -111,9 +111,9 @@ func initError(ret api.Return) error {
 	return fmt.Errorf("the NVIDIA driver's library does not start: %s", ret.Error())
 }
 
-// openHandle finds out what one GPU is. A lost one still has its place; one that was
-// not given to this container has none.
-func (n *nvml) openHandle(index int) (s handle, there bool) {
+// openHandle reads the constant parts of a GPU. A lost GPU has a handle, too; accessible
+// is false for one that this container may not use.
+func (n *nvml) openHandle(index int) (s handle, accessible bool) {
 	s = handle{GPU: GPU{Index: index}}
 	device, ret := n.lib.DeviceGetHandleByIndex(index)
 	if ret != api.SUCCESS {
@@ -132,8 +132,7 @@ func (n *nvml) openHandle(index int) (s handle, there bool) {
 	return s, true
 }
 
-// register asks to be told of Xid errors. Drivers below vGPUs, and very old
-// cards, do not tell.
+// register subscribes to Xid errors. vGPU drivers and very old cards do not report them.
 func (n *nvml) register() {
 	n.events = nil
 	if !n.has("nvmlEventSetCreate") || !n.has("nvmlDeviceRegisterEvents") || !n.has("nvmlEventSetWait", "nvmlEventSetWait_v2") || !n.has("nvmlEventSetFree") {
@@ -150,7 +149,7 @@ func (n *nvml) register() {
 		}
 	}
 	if !registered {
-		_ = set.Free() // nothing will come through it
+		_ = set.Free() // no event can arrive
 		return
 	}
 	n.events = set
@@ -158,19 +157,19 @@ func (n *nvml) register() {
 
 func (n *nvml) close() {
 	if n.events != nil {
-		n.receiveXids()     // the next session's set does not tell them
-		_ = n.events.Free() // the session ends in any case
+		n.receiveXids()     // the next session's event set will not have them
+		_ = n.events.Free() // the session ends with or without an error
 		n.events = nil
 	}
 	n.handles = nil
 	if n.has("nvmlShutdown") {
-		_ = n.lib.Shutdown() // an error means that there was no session
+		_ = n.lib.Shutdown() // it fails only if there was no session
 	}
 }
 
 func (n *nvml) read() (gpus []GPU, stale bool, err error) {
 	if _, ret := n.lib.DeviceGetCount(); ret != api.SUCCESS && !lost(ret) {
-		return nil, true, fmt.Errorf("the NVIDIA driver does not answer any more: %s", n.lib.ErrorString(ret))
+		return nil, true, fmt.Errorf("the NVIDIA driver no longer answers: %s", n.lib.ErrorString(ret))
 	}
 	for _, s := range n.handles {
 		g := s.GPU
@@ -188,17 +187,17 @@ func (n *nvml) read() (gpus []GPU, stale bool, err error) {
 	return gpus, stale, nil
 }
 
-// maxXids bounds how many reports are read at once.
+// maxXids is how many events are read at most in one reading.
 const maxXids = 64
 
-// receiveXids asks what was reported since it last did.
+// receiveXids reads the events since the last call.
 func (n *nvml) receiveXids() {
 	for range maxXids {
 		if n.events == nil {
 			return
 		}
 		event, ret := n.events.Wait(0)
-		if ret != api.SUCCESS { // TIMEOUT: there is none
+		if ret != api.SUCCESS { // TIMEOUT: no event
 			return
 		}
 		for _, s := range n.handles {
@@ -209,7 +208,7 @@ func (n *nvml) receiveXids() {
 	}
 }
 
-// readGPU reads all of one GPU.
+// readGPU reads all values of a GPU.
 func (n *nvml) readGPU(s handle) GPU {
 	r := reading{GPU: s.GPU}
 	d := s.device
@@ -218,7 +217,7 @@ func (n *nvml) readGPU(s handle) GPU {
 		u, ret := d.GetUtilizationRates()
 		r.Utilization, r.MemoryUtilization = supported(&r, ret, int(u.Gpu)), supported(&r, ret, int(u.Memory))
 	}
-	switch { // the older one is to go, some day
+	switch { // NVIDIA will remove the older function
 	case n.has("nvmlDeviceGetTemperature"):
 		t, ret := d.GetTemperature(api.TEMPERATURE_GPU)
 		r.Temperature = supported(&r, ret, int(t))
@@ -234,7 +233,7 @@ func (n *nvml) readGPU(s handle) GPU {
 		milliwatts, ret := d.GetEnforcedPowerLimit()
 		r.PowerLimit = supported(&r, ret, float64(milliwatts)/1000)
 	}
-	switch { // the newer name of the same
+	switch { // the newer name of the same function
 	case n.has("nvmlDeviceGetCurrentClocksEventReasons"):
 		reasons, ret := d.GetCurrentClocksEventReasons()
 		r.Slowdown = supported(&r, ret, Slowdown(reasons))
@@ -260,8 +259,8 @@ func (n *nvml) readGPU(s handle) GPU {
 	return r.GPU
 }
 
-// memory reads how much is used. The newer call leaves out what the driver keeps
-// to itself, as nvidia-smi does.
+// memory reads how much is used. The newer function leaves out the memory that the driver
+// reserves, as nvidia-smi does.
 func (n *nvml) memory(r *reading, d api.Device) {
 	r.MemoryTotal = nil
 	if n.has("nvmlDeviceGetMemoryInfo_v2") {
@@ -274,8 +273,8 @@ func (n *nvml) memory(r *reading, d api.Device) {
 	}
 }
 
-// processes reads who has the GPU open. The lists of those that compute have to
-// be complete for the whole to be known; one that a card does not keep is empty.
+// processes reads which processes have the GPU open. The result is known only if the list
+// of compute processes is; lists that the card does not keep count as empty.
 func (n *nvml) processes(r *reading, d api.Device) {
 	var lists [][]Process
 	for _, list := range []struct {
@@ -303,8 +302,7 @@ func (n *nvml) processes(r *reading, d api.Device) {
 	r.Processes, r.ProcessesKnown = merge(lists...), true
 }
 
-// notAvailable is what stands for memory that the driver does not know of
-// (NVML_VALUE_NOT_AVAILABLE).
+// notAvailable is NVML_VALUE_NOT_AVAILABLE: the driver does not know a process's memory.
 const notAvailable = ^uint64(0)
 
 func processes(infos []api.ProcessInfo) []Process {
@@ -319,14 +317,14 @@ func processes(infos []api.ProcessInfo) []Process {
 	return list
 }
 
-// reading is a GPU whose figures come in.
+// reading is a GPU that is being read.
 type reading struct{ GPU }
 
 func (r *reading) memory(ret api.Return, total, used, free uint64) {
 	r.MemoryTotal, r.MemoryUsed, r.MemoryFree = supported(r, ret, total), supported(r, ret, used), supported(r, ret, free)
 }
 
-// supported returns a figure if the driver gave it.
+// supported returns a value if the driver returned it, else nil.
 func supported[T any](r *reading, ret api.Return, figure T) *T {
 	r.Lost = r.Lost || lost(ret)
 	if ret != api.SUCCESS {
@@ -335,8 +333,7 @@ func supported[T any](r *reading, ret api.Return, figure T) *T {
 	return &figure
 }
 
-// lost says whether an answer means that the GPU can't be reached until
-// something is done about it.
+// lost reports whether a return code means that the GPU needs a reset or a reboot.
 func lost(ret api.Return) bool {
 	return ret == api.ERROR_GPU_IS_LOST || ret == api.ERROR_RESET_REQUIRED
 }

@@ -31,20 +31,20 @@ type readerProcess struct {
 	out     chan report
 }
 
-// start runs the program in a role of main_test.go. lib is the folder of its
+// startReader runs the program in a role of main_test.go. lib is the folder of its
 // library.
-func start(t testing.TB, role, lib string, box nvmltest.Box) *readerProcess {
+func startReader(t testing.TB, role, lib string, box nvmltest.Box) *readerProcess {
 	t.Helper()
 	r := &readerProcess{t: t, figures: filepath.Join(t.TempDir(), "figures"), out: make(chan report, 100)}
-	r.show(box)
+	r.setBox(box)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	child := exec.Command(self)
 	child.Env = append(append(os.Environ(), roleVariable+"="+role), nvmltest.Env(lib, r.figures)...)
-	var complaints strings.Builder
-	child.Stderr = &complaints
+	var stderr strings.Builder
+	child.Stderr = &stderr
 	if r.in, err = child.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
@@ -58,30 +58,30 @@ func start(t testing.TB, role, lib string, box nvmltest.Box) *readerProcess {
 	go func() {
 		defer close(r.out)
 		for lines := json.NewDecoder(out); ; {
-			var said report
-			if lines.Decode(&said) != nil {
+			var reply report
+			if lines.Decode(&reply) != nil {
 				return
 			}
-			r.out <- said
+			r.out <- reply
 		}
 	}()
 	t.Cleanup(func() {
 		_ = r.in.Close()
-		late := time.AfterFunc(patience, func() { _ = child.Process.Kill() })
+		late := time.AfterFunc(waitLimit, func() { _ = child.Process.Kill() })
 		defer late.Stop()
-		for range r.out { // what it said and nobody asked for
+		for range r.out { // what it reply and nobody asked for
 		}
 		if err := child.Wait(); err != nil {
-			t.Errorf("the program that reads: %v\n%s", err, &complaints)
+			t.Errorf("the program that reads: %v\n%s", err, &stderr)
 		}
 	})
 	return r
 }
 
-// patience is how long a test waits for what must come.
-const patience = 30 * time.Second
+// waitLimit is how long a test waits for what must come.
+const waitLimit = 30 * time.Second
 
-func (r *readerProcess) show(box nvmltest.Box) {
+func (r *readerProcess) setBox(box nvmltest.Box) {
 	r.t.Helper()
 	if err := box.Write(r.figures); err != nil {
 		r.t.Fatal(err)
@@ -92,13 +92,13 @@ func (r *readerProcess) show(box nvmltest.Box) {
 func (r *readerProcess) next() report {
 	r.t.Helper()
 	select {
-	case said, more := <-r.out:
+	case reply, more := <-r.out:
 		if !more {
 			r.t.Fatal("the program has ended")
 		}
-		return said
-	case <-time.After(patience):
-		r.t.Fatalf("nothing is said in %s", patience)
+		return reply
+	case <-time.After(waitLimit):
+		r.t.Fatalf("nothing is reply in %s", waitLimit)
 	}
 	return report{}
 }
@@ -115,12 +115,12 @@ func (r *readerProcess) at(second int) report {
 // until waits for a sample of a program in the role "monitor".
 func (r *readerProcess) until(what string, is func(report) bool) report {
 	r.t.Helper()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-		if said := r.next(); is(said) {
-			return said
+	for deadline := time.Now().Add(waitLimit); time.Now().Before(deadline); {
+		if reply := r.next(); is(reply) {
+			return reply
 		}
 	}
-	r.t.Fatalf("no sample in %s in which %s", patience, what)
+	r.t.Fatalf("no sample in %s in which %s", waitLimit, what)
 	return report{}
 }
 
@@ -170,42 +170,42 @@ func same(t *testing.T, what string, got, want any) {
 }
 
 func TestFigures(t *testing.T) {
-	r := start(t, "rounds", nvmltest.Build(t, nvmltest.Modern), twoGPUs())
-	said := r.at(0)
-	if said.Driver != "570.86.15" || said.CUDA != "12.8" || said.Problem != "" {
-		t.Errorf("driver %q, CUDA %q, problem %q", said.Driver, said.CUDA, said.Problem)
+	r := startReader(t, "rounds", nvmltest.Build(t, nvmltest.Modern), twoGPUs())
+	reply := r.at(0)
+	if reply.Driver != "570.86.15" || reply.CUDA != "12.8" || reply.Problem != "" {
+		t.Errorf("driver %q, CUDA %q, problem %q", reply.Driver, reply.CUDA, reply.Problem)
 	}
-	same(t, "GPUs", said.GPUs, wantTwoGPUs())
+	same(t, "GPUs", reply.GPUs, wantTwoGPUs())
 
 	box := twoGPUs() // the next sample has the new figures
 	box.GPUs[0].Temperature = 55
 	box.GPUs[1].Processes = []nvmltest.Process{{PID: os.Getpid(), Used: 5 << 20}}
-	r.show(box)
-	said = r.at(1)
-	if got := said.GPUs[0].Temperature; got == nil || *got != 55 {
+	r.setBox(box)
+	reply = r.at(1)
+	if got := reply.GPUs[0].Temperature; got == nil || *got != 55 {
 		t.Errorf("temperature %v, want 55", got)
 	}
 	comm, err := os.ReadFile("/proc/self/comm")
 	if err != nil {
 		t.Fatal(err)
 	}
-	same(t, "processes", said.GPUs[1].Processes, []Process{{os.Getpid(), strings.TrimSpace(string(comm)), new(uint64(5 << 20))}})
+	same(t, "processes", reply.GPUs[1].Processes, []Process{{os.Getpid(), strings.TrimSpace(string(comm)), new(uint64(5 << 20))}})
 }
 
 // TestOldDriver is a library without what came after 2018.
 func TestOldDriver(t *testing.T) {
-	r := start(t, "rounds", nvmltest.Build(t, nvmltest.OldDriver), twoGPUs())
-	said := r.at(0)
-	if said.Driver != "570.86.15" || said.CUDA != "12.8" || said.Problem != "" {
-		t.Errorf("driver %q, CUDA %q, problem %q", said.Driver, said.CUDA, said.Problem)
+	r := startReader(t, "rounds", nvmltest.Build(t, nvmltest.OldDriver), twoGPUs())
+	reply := r.at(0)
+	if reply.Driver != "570.86.15" || reply.CUDA != "12.8" || reply.Problem != "" {
+		t.Errorf("driver %q, CUDA %q, problem %q", reply.Driver, reply.CUDA, reply.Problem)
 	}
 	want := wantTwoGPUs()
 	*want[0].MemoryUsed += 410 << 20 // it does not tell apart what it keeps to itself
 	*want[1].MemoryUsed += 530 << 20
-	same(t, "GPUs", said.GPUs, want)
+	same(t, "GPUs", reply.GPUs, want)
 	box := twoGPUs()
 	box.GPUs[0].Xids = []nvmltest.Xid{{Seq: 1, Code: 79}}
-	r.show(box)
+	r.setBox(box)
 	same(t, "Xids", r.at(1).GPUs[0].Xids, []uint64{79})
 }
 
@@ -219,16 +219,16 @@ func TestNotSupported(t *testing.T) {
 	box.GPUs[0].Unsupported = []string{nvmltest.All}
 	box.GPUs[1].Unsupported = figures
 	for _, variant := range []nvmltest.Variant{nvmltest.Modern, nvmltest.OldDriver} {
-		said := start(t, "rounds", nvmltest.Build(t, variant), box).at(0)
-		if said.Problem != "" {
-			t.Errorf("%s: problem %q", variant, said.Problem)
+		reply := startReader(t, "rounds", nvmltest.Build(t, variant), box).at(0)
+		if reply.Problem != "" {
+			t.Errorf("%s: problem %q", variant, reply.Problem)
 		}
-		same(t, variant.String(), said.GPUs, []GPU{{Index: 0}, {Index: 1, UUID: second, Name: "NVIDIA L4"}})
+		same(t, variant.String(), reply.GPUs, []GPU{{Index: 0}, {Index: 1, UUID: second, Name: "NVIDIA L4"}})
 	}
 
 	// Each is known by itself.
 	box = twoGPUs()
-	r := start(t, "rounds", nvmltest.Build(t, nvmltest.Modern), box)
+	r := startReader(t, "rounds", nvmltest.Build(t, nvmltest.Modern), box)
 	r.at(0)
 	for i, c := range map[int]struct {
 		function string
@@ -245,13 +245,13 @@ func TestNotSupported(t *testing.T) {
 		9: {"nvmlDeviceGetComputeRunningProcesses", func(g *GPU) { g.Processes, g.ProcessesKnown = nil, false }},
 	} {
 		box.GPUs[1].Unsupported = []string{c.function}
-		r.show(box)
+		r.setBox(box)
 		want := wantTwoGPUs()
 		c.forget(&want[1])
 		same(t, c.function, r.at(i).GPUs, want)
 	}
 	box.GPUs[1].Unsupported = []string{"nvmlDeviceGetGraphicsRunningProcesses"} // as on cards that only compute
-	r.show(box)
+	r.setBox(box)
 	want := wantTwoGPUs()
 	want[1].Processes = []Process{{4_000_001, "", new(uint64(1 << 30))}, {4_000_002, "", new(uint64(2 << 30))}}
 	same(t, "no graphics", r.at(10).GPUs, want)
@@ -262,12 +262,12 @@ func TestNoLibrary(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(lib, "libnvidia-ml.so.1"), []byte("not a library"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	said := start(t, "rounds", lib, nvmltest.Box{}).at(0)
-	if want := "no libnvidia-ml.so.1: the NVIDIA driver is not installed, or not in this container"; !strings.Contains(said.Problem, want) {
-		t.Errorf("problem %q, want %q in it", said.Problem, want)
+	reply := startReader(t, "rounds", lib, nvmltest.Box{}).at(0)
+	if want := "no libnvidia-ml.so.1: the NVIDIA driver is not installed, or not in this container"; !strings.Contains(reply.Problem, want) {
+		t.Errorf("problem %q, want %q in it", reply.Problem, want)
 	}
-	if len(said.GPUs) > 0 {
-		t.Errorf("GPUs %+v, want none", said.GPUs)
+	if len(reply.GPUs) > 0 {
+		t.Errorf("GPUs %+v, want none", reply.GPUs)
 	}
 }
 
@@ -285,8 +285,8 @@ func TestForeignLibrary(t *testing.T) {
 			if out, err := compile.CombinedOutput(); err != nil {
 				t.Fatalf("gcc: %v\n%s", err, out)
 			}
-			if said := start(t, "rounds", lib, nvmltest.Box{}).at(0); !strings.Contains(said.Problem, c.want) {
-				t.Errorf("problem %q, want %q in it", said.Problem, c.want)
+			if reply := startReader(t, "rounds", lib, nvmltest.Box{}).at(0); !strings.Contains(reply.Problem, c.want) {
+				t.Errorf("problem %q, want %q in it", reply.Problem, c.want)
 			}
 		})
 	}
@@ -296,22 +296,22 @@ func TestInitErrors(t *testing.T) {
 	for name, want := range map[string]string{
 		"DRIVER_NOT_LOADED":       "the NVIDIA driver is not loaded: try modprobe nvidia",
 		"LIB_RM_VERSION_MISMATCH": "library and its kernel module are of different versions",
-		"NO_PERMISSION":           "check who may open /dev/nvidia*",
+		"NO_PERMISSION":           "check the permissions of /dev/nvidia*",
 		"UNKNOWN":                 "the NVIDIA driver's library does not start: ",
 	} {
 		t.Run(name, func(t *testing.T) {
 			box := twoGPUs()
 			box.Init = name
-			r := start(t, "rounds", nvmltest.Build(t, nvmltest.Modern), box)
-			if said := r.at(0); !strings.Contains(said.Problem, want) || len(said.GPUs) > 0 {
-				t.Errorf("problem %q with GPUs %+v, want %q in it, and none", said.Problem, said.GPUs, want)
+			r := startReader(t, "rounds", nvmltest.Build(t, nvmltest.Modern), box)
+			if reply := r.at(0); !strings.Contains(reply.Problem, want) || len(reply.GPUs) > 0 {
+				t.Errorf("problem %q with GPUs %+v, want %q in it, and none", reply.Problem, reply.GPUs, want)
 			}
-			r.show(twoGPUs())
-			said := r.at(1)
-			if said.Problem != "" {
-				t.Errorf("problem %q after it was solved", said.Problem)
+			r.setBox(twoGPUs())
+			reply := r.at(1)
+			if reply.Problem != "" {
+				t.Errorf("problem %q after it was solved", reply.Problem)
 			}
-			same(t, "GPUs", said.GPUs, wantTwoGPUs())
+			same(t, "GPUs", reply.GPUs, wantTwoGPUs())
 		})
 	}
 }
@@ -319,27 +319,27 @@ func TestInitErrors(t *testing.T) {
 func TestXidsOnce(t *testing.T) {
 	box := twoGPUs()
 	box.GPUs[0].Xids = []nvmltest.Xid{{Seq: 1, Code: 62}} // before llmsup
-	r := start(t, "rounds", nvmltest.Build(t, nvmltest.Modern), box)
+	r := startReader(t, "rounds", nvmltest.Build(t, nvmltest.Modern), box)
 	want := func(second int, zero, one []uint64) {
 		t.Helper()
-		said := r.at(second)
-		same(t, fmt.Sprintf("Xids of GPU 0 at %d s", second), said.GPUs[0].Xids, zero)
-		same(t, fmt.Sprintf("Xids of GPU 1 at %d s", second), said.GPUs[1].Xids, one)
+		reply := r.at(second)
+		same(t, fmt.Sprintf("Xids of GPU 0 at %d s", second), reply.GPUs[0].Xids, zero)
+		same(t, fmt.Sprintf("Xids of GPU 1 at %d s", second), reply.GPUs[1].Xids, one)
 	}
 	want(0, nil, nil)
 	box.GPUs[1].Xids = []nvmltest.Xid{{Seq: 1, Code: 13}, {Seq: 2, Code: 74}}
-	r.show(box)
+	r.setBox(box)
 	want(1, nil, []uint64{13, 74})
 	want(2, nil, nil)
 	box.GPUs[0].Xids = append(box.GPUs[0].Xids, nvmltest.Xid{Seq: 2, Code: 48})
 	box.GPUs[1].Xids = append(box.GPUs[1].Xids, nvmltest.Xid{Seq: 3, Code: 74})
-	r.show(box)
+	r.setBox(box)
 	want(3, []uint64{48}, []uint64{74})
 	want(4, nil, nil)
 	for i := range uint64(60) { // no sample waits for an end of them
 		box.GPUs[0].Xids = append(box.GPUs[0].Xids, nvmltest.Xid{Seq: 3 + i, Code: 31})
 	}
-	r.show(box)
+	r.setBox(box)
 	if got := len(r.at(5).GPUs[0].Xids); got != 60 {
 		t.Errorf("%d Xids, want 60", got)
 	}
@@ -350,13 +350,13 @@ func TestXidsOnce(t *testing.T) {
 // next.
 func TestXidsBetweenSessions(t *testing.T) {
 	box := twoGPUs()
-	r := start(t, "rounds", nvmltest.Build(t, nvmltest.Modern), box)
+	r := startReader(t, "rounds", nvmltest.Build(t, nvmltest.Modern), box)
 	r.at(0)
 	box.GPUs[1].Lost = true
-	r.show(box)
+	r.setBox(box)
 	r.at(1)
 	box.GPUs[0].Xids = []nvmltest.Xid{{Seq: 1, Code: 74}, {Seq: 2, Code: 13}}
-	r.show(box)
+	r.setBox(box)
 	same(t, "Xids told by the next session", r.at(2).GPUs[0].Xids, []uint64{74, 13})
 	same(t, "Xids later", r.at(3).GPUs[0].Xids, []uint64(nil))
 }
@@ -378,11 +378,11 @@ func TestLostAndFound(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			box := twoGPUs()
 			box.CallLog = log
-			r := start(t, "rounds", nvmltest.Build(t, nvmltest.Modern), box)
+			r := startReader(t, "rounds", nvmltest.Build(t, nvmltest.Modern), box)
 			r.at(0)
 			before := begun()
 			lose(&box.GPUs[1])
-			r.show(box)
+			r.setBox(box)
 			want := wantTwoGPUs()
 			want[1] = GPU{Index: 1, UUID: second, Name: "NVIDIA L4", Lost: true}
 			opens := map[int]bool{2: true, 4: true, 8: true, 16: true, 31: true, 46: true} // 1, 2, 4, 8, 15, 15 s later
@@ -394,14 +394,14 @@ func TestLostAndFound(t *testing.T) {
 					before = now
 				}
 			}
-			r.show(twoGPUs())
-			if said := r.at(61); said.Problem != "" {
-				t.Errorf("problem %q", said.Problem)
+			r.setBox(twoGPUs())
+			if reply := r.at(61); reply.Problem != "" {
+				t.Errorf("problem %q", reply.Problem)
 			} else {
-				same(t, "GPUs when it is found", said.GPUs, wantTwoGPUs())
+				same(t, "GPUs when it is found", reply.GPUs, wantTwoGPUs())
 			}
 			same(t, "GPUs later", r.at(62).GPUs, wantTwoGPUs())
-			r.show(box) // the pause is short again
+			r.setBox(box) // the pause is short again
 			before = begun()
 			r.at(63)
 			r.at(64)
@@ -415,17 +415,17 @@ func TestLostAndFound(t *testing.T) {
 // TestFirstIsMissing: the driver counts those that are left anew.
 func TestFirstIsMissing(t *testing.T) {
 	box := twoGPUs()
-	r := start(t, "rounds", nvmltest.Build(t, nvmltest.Modern), box)
+	r := startReader(t, "rounds", nvmltest.Build(t, nvmltest.Modern), box)
 	r.at(0)
 	box.GPUs[0].Missing = true
-	r.show(box)
+	r.setBox(box)
 	r.at(1)
 	want := wantTwoGPUs()
 	want[0] = GPU{Index: 0, UUID: want[0].UUID, Name: want[0].Name, Lost: true}
 	want[1].Index = 0
 	want[0], want[1] = want[1], want[0]
 	same(t, "GPUs", r.at(2).GPUs, want)
-	r.show(twoGPUs())
+	r.setBox(twoGPUs())
 	same(t, "GPUs when it is found", r.at(4).GPUs, wantTwoGPUs())
 }
 
@@ -434,32 +434,32 @@ func TestFirstIsMissing(t *testing.T) {
 func TestLostBefore(t *testing.T) {
 	box := twoGPUs()
 	box.GPUs[1].Lost = true
-	r := start(t, "rounds", nvmltest.Build(t, nvmltest.Modern), box)
+	r := startReader(t, "rounds", nvmltest.Build(t, nvmltest.Modern), box)
 	want := wantTwoGPUs()
 	want[1] = GPU{Index: 1, Lost: true}
 	same(t, "GPUs", r.at(0).GPUs, want)
 	same(t, "GPUs after another session", r.at(1).GPUs, want)
-	r.show(twoGPUs())
+	r.setBox(twoGPUs())
 	same(t, "GPUs when it is found", r.at(20).GPUs, wantTwoGPUs())
 }
 
 // TestHang is the whole monitor, on the real clock, with a driver that hangs.
 func TestHang(t *testing.T) {
 	box := twoGPUs()
-	r := start(t, "monitor", nvmltest.Build(t, nvmltest.Modern), box)
-	whole := func(said report) bool {
-		return said.Problem == "" && len(said.GPUs) == 2 && said.GPUs[0].MemoryUsed != nil
+	r := startReader(t, "monitor", nvmltest.Build(t, nvmltest.Modern), box)
+	whole := func(reply report) bool {
+		return reply.Problem == "" && len(reply.GPUs) == 2 && reply.GPUs[0].MemoryUsed != nil
 	}
 	r.until("all is well", whole)
 	box.Hang = "nvmlDeviceGetUtilizationRates"
-	r.show(box)
-	said := r.until("the driver hangs", func(said report) bool { return said.Problem != "" })
-	if said.Problem != hangs || said.Driver != "570.86.15" {
-		t.Errorf("problem %q, driver %q", said.Problem, said.Driver)
+	r.setBox(box)
+	reply := r.until("the driver hangs", func(reply report) bool { return reply.Problem != "" })
+	if reply.Problem != hangs || reply.Driver != "570.86.15" {
+		t.Errorf("problem %q, driver %q", reply.Problem, reply.Driver)
 	}
 	blank := wantTwoGPUs()
-	same(t, "GPUs while it hangs", said.GPUs, []GPU{blank[0].blank(), blank[1].blank()})
-	r.show(twoGPUs())
+	same(t, "GPUs while it hangs", reply.GPUs, []GPU{blank[0].blank(), blank[1].blank()})
+	r.setBox(twoGPUs())
 	same(t, "GPUs when it is back", r.until("figures are back", whole).GPUs, wantTwoGPUs())
 }
 
@@ -467,17 +467,17 @@ func TestHang(t *testing.T) {
 func TestEndsWhileHung(t *testing.T) {
 	box := twoGPUs()
 	box.Hang, box.CallLog = nvmltest.All, filepath.Join(t.TempDir(), "calls")
-	r := start(t, "monitor", nvmltest.Build(t, nvmltest.Modern), box)
-	r.until("the driver hangs", func(said report) bool { return said.Problem != "" })
+	r := startReader(t, "monitor", nvmltest.Build(t, nvmltest.Modern), box)
+	r.until("the driver hangs", func(reply report) bool { return reply.Problem != "" })
 	if err := r.in.Close(); err != nil {
 		t.Fatal(err)
 	}
 	select {
-	case said, more := <-r.out:
+	case reply, more := <-r.out:
 		if more {
-			t.Errorf("it still says %+v", said)
+			t.Errorf("it still says %+v", reply)
 		}
-	case <-time.After(patience):
+	case <-time.After(waitLimit):
 		t.Fatal("it does not end")
 	}
 }
@@ -490,13 +490,13 @@ func TestReal(t *testing.T) {
 	s := m.Sample()
 	go func() { defer close(ended); m.Run(ctx) }()
 	defer func() { cancel(); <-ended }()
-	late := time.After(patience)
+	late := time.After(waitLimit)
 	for s.At.IsZero() || s.Problem == hangs { // a driver that has to wake up takes its time
 		select {
 		case <-s.Changed:
 			s = m.Sample()
 		case <-late:
-			t.Fatalf("no sample in %s (%q)", patience, s.Problem)
+			t.Fatalf("no sample in %s (%q)", waitLimit, s.Problem)
 		}
 	}
 	if s.Problem != "" || len(s.GPUs) == 0 {
@@ -540,15 +540,15 @@ func sizeOf(bytes *uint64) string {
 
 // near compares bytes with what nvidia-smi says in MiB; it says [N/A] of what is
 // not known.
-func near(t *testing.T, what string, got *uint64, said string, within float64) {
+func near(t *testing.T, what string, got *uint64, reply string, within float64) {
 	t.Helper()
-	mib, err := strconv.ParseFloat(said, 64)
+	mib, err := strconv.ParseFloat(reply, 64)
 	switch {
 	case err != nil && got == nil:
 	case err != nil || got == nil:
-		t.Errorf("%s is %s, nvidia-smi says %s", what, sizeOf(got), said)
+		t.Errorf("%s is %s, nvidia-smi says %s", what, sizeOf(got), reply)
 	case max(float64(*got)/(1<<20)-mib, mib-float64(*got)/(1<<20)) > within:
-		t.Errorf("%s is %.1f MiB, nvidia-smi says %s", what, float64(*got)/(1<<20), said)
+		t.Errorf("%s is %.1f MiB, nvidia-smi says %s", what, float64(*got)/(1<<20), reply)
 	}
 }
 
@@ -557,7 +557,7 @@ func near(t *testing.T, what string, got *uint64, said string, within float64) {
 // reads at each call, and NVIDIA's has none; what NVIDIA's does instead, in the
 // driver, is not in it.
 func BenchmarkSample(b *testing.B) {
-	r := start(b, "rounds", nvmltest.Build(b, nvmltest.Modern), twoGPUs())
+	r := startReader(b, "rounds", nvmltest.Build(b, nvmltest.Modern), twoGPUs())
 	idle := r.at(0).CPU
 	b.ResetTimer()
 	if _, err := fmt.Fprintf(r.in, "%d times\n", b.N); err != nil {

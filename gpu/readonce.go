@@ -8,8 +8,8 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// ReadOnce reads the GPUs once, for whoever has no Monitor. A driver that hangs is
-// given up after some seconds; whatever goes wrong is the sample's Problem.
+// ReadOnce reads the GPUs once, for a command without a Monitor. It waits at most
+// answerTimeout for the driver. An error is the sample's Problem.
 func ReadOnce(ctx context.Context) *Sample {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
@@ -18,7 +18,7 @@ func ReadOnce(ctx context.Context) *Sample {
 	go func() {
 		s := session{driver: m.driver}
 		done <- s.round(time.Now())
-		s.close() // which may hang as well
+		s.close() // this may hang as well
 	}()
 	select {
 	case r := <-done:

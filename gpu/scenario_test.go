@@ -65,10 +65,10 @@ func problem(m *scenario) {
 
 // brokenGPU is how a reason comes about on a GPU, and when nobody can tell.
 type brokenGPU struct {
-	bad     func(m *scenario, gpu int)
-	unknown map[string]func(*scenario)
-	words   []string // what a person has to be told
-	own     bool     // it is of the server, and of no GPU
+	bad          func(m *scenario, gpu int)
+	unknown      map[string]func(*scenario)
+	messageParts []string // what a person has to be told
+	own          bool     // it is of the server, and of no GPU
 }
 
 var brokenGPUs = map[Reason]brokenGPU{
@@ -84,7 +84,7 @@ var brokenGPUs = map[Reason]brokenGPU{
 			"silence":   (*scenario).removeFigures,
 			"problem":   problem,
 		},
-		words: []string{"GPU 0", "100 MiB of VRAM free", "13.9 GiB more", "pid 200 python 14.9 GiB"},
+		messageParts: []string{"GPU 0", "100 MiB of VRAM free", "13.9 GiB more", "pid 200 python 14.9 GiB"},
 	},
 	BusyElsewhere: {
 		bad: func(m *scenario, gpu int) { *m.Sample.GPUs[gpu].Utilization = 97 },
@@ -94,7 +94,7 @@ var brokenGPUs = map[Reason]brokenGPU{
 			"silence":     (*scenario).removeFigures,
 			"problem":     problem,
 		},
-		words: []string{"GPU 0", "97 %", "pid 200 python 1.0 GiB"},
+		messageParts: []string{"GPU 0", "97 %", "pid 200 python 1.0 GiB"},
 	},
 	Thermal: {
 		bad: func(m *scenario, gpu int) {
@@ -106,7 +106,7 @@ var brokenGPUs = map[Reason]brokenGPU{
 			"silence":  (*scenario).removeFigures,
 			"problem":  problem,
 		},
-		words: []string{"GPU 0", "because of its heat", "96 C"},
+		messageParts: []string{"GPU 0", "because of heat", "96 C"},
 	},
 	ECC: {
 		bad: func(m *scenario, gpu int) { *m.Sample.GPUs[gpu].ECCUncorrected = 5 },
@@ -116,12 +116,12 @@ var brokenGPUs = map[Reason]brokenGPU{
 			"silence": (*scenario).removeFigures,
 			"problem": problem,
 		},
-		words: []string{"GPU 0", "3 memory errors"},
+		messageParts: []string{"GPU 0", "3 uncorrectable memory errors"},
 	},
 	Xid: {
-		bad:     func(m *scenario, gpu int) { m.Sample.GPUs[gpu].Xids = []uint64{13, 74} },
-		unknown: map[string]func(*scenario){"problem": problem},
-		words:   []string{"GPU 0", "Xid 74", "NVLink"},
+		bad:          func(m *scenario, gpu int) { m.Sample.GPUs[gpu].Xids = []uint64{13, 74} },
+		unknown:      map[string]func(*scenario){"problem": problem},
+		messageParts: []string{"GPU 0", "Xid 74", "NVLink"},
 	},
 	Lost: {
 		bad: func(m *scenario, gpu int) { m.lose(gpu) },
@@ -129,7 +129,7 @@ var brokenGPUs = map[Reason]brokenGPU{
 			"problem":          problem,
 			"lost and problem": func(m *scenario) { m.lose(0); problem(m) },
 		},
-		words: []string{"GPU 0", "NVIDIA GeForce RTX 4090", "lost"},
+		messageParts: []string{"GPU 0", "NVIDIA GeForce RTX 4090", "lost"},
 	},
 	OnCPU: {
 		bad: func(m *scenario, _ int) { *m.Sample.GPUs[0].Processes[0].Memory = 300 << 20 },
@@ -143,8 +143,8 @@ var brokenGPUs = map[Reason]brokenGPU{
 			"silence":   (*scenario).removeFigures,
 			"problem":   problem,
 		},
-		words: []string{"300 MiB of VRAM", "8.0 GiB", "CPU"},
-		own:   true,
+		messageParts: []string{"300 MiB of VRAM", "8.0 GiB", "CPU"},
+		own:          true,
 	},
 	ContextReduced: {
 		bad: func(m *scenario, _ int) { m.ActualContext = 4096 },
@@ -152,8 +152,8 @@ var brokenGPUs = map[Reason]brokenGPU{
 			"given":   func(m *scenario) { m.ActualContext = 0 },
 			"loading": func(m *scenario) { m.Loaded, m.ActualContext = false, 4096 },
 		},
-		words: []string{"4096", "8192"},
-		own:   true,
+		messageParts: []string{"4096", "8192"},
+		own:          true,
 	},
 }
 

@@ -8,20 +8,20 @@ import (
 	"strings"
 )
 
-// None is the selection of no GPU.
+// None selects no GPU.
 const None = "none"
 
-// Select finds the GPUs that a selection means: indexes of nvidia-smi, or UUIDs
-// or their beginnings, with commas between; "" means all of them. An index is
-// turned into the UUID, since CUDA may count in another order. A MIG instance
-// stands for itself.
+// Select returns the UUIDs of the GPUs that a selection names: indexes of nvidia-smi, or
+// UUIDs or their prefixes, separated by commas; "" selects all GPUs. UUIDs are used since
+// CUDA may number the GPUs in another order. The UUID of a MIG instance is returned as
+// it is.
 func (s *Sample) Select(selection string) (uuids []string, err error) {
 	switch selection {
 	case None:
 		return nil, nil
 	case "":
 		for _, g := range s.GPUs {
-			if g.UUID != "" { // else it is lost, since before llmsup
+			if g.UUID != "" { // else it was lost before llmsup started
 				uuids = append(uuids, g.UUID)
 			}
 		}
@@ -32,7 +32,7 @@ func (s *Sample) Select(selection string) (uuids []string, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if !slices.Contains(uuids, uuid) { // CUDA takes a repetition for the end of the list
+		if !slices.Contains(uuids, uuid) { // for CUDA a repetition ends the list
 			uuids = append(uuids, uuid)
 		}
 	}
@@ -41,7 +41,7 @@ func (s *Sample) Select(selection string) (uuids []string, err error) {
 
 func (s *Sample) resolve(word string) (uuid string, err error) {
 	if word == "" {
-		return "", errors.New("the GPU selection has an entry with nothing in it; write an index or a UUID")
+		return "", errors.New("the GPU selection has an empty entry: write an index or a UUID")
 	}
 	if strings.HasPrefix(word, "MIG-") {
 		return word, nil
@@ -60,12 +60,12 @@ func (s *Sample) resolve(word string) (uuid string, err error) {
 		if notNumber == nil && slices.ContainsFunc(s.GPUs, func(g GPU) bool { return g.Index == index && g.Lost }) {
 			return "", fmt.Errorf("GPU %d can't be reached by the driver: look for NVRM in dmesg", index)
 		}
-		return "", fmt.Errorf("there is no GPU %s; there are %s", word, s.describeGPUs())
+		return "", fmt.Errorf("there is no GPU %s; found: %s", word, s.describeGPUs())
 	}
-	if notNumber == nil { // one is lost, and the driver counts the others anew
-		return "", fmt.Errorf("the index %s has passed from one GPU to another; give the UUID: %s", word, strings.Join(found, " or "))
+	if notNumber == nil { // a GPU was lost, and the driver has renumbered the others
+		return "", fmt.Errorf("the index %s has moved from one GPU to another: use the UUID, %s", word, strings.Join(found, " or "))
 	}
-	return "", fmt.Errorf("%s begins the UUID of %d GPUs; write more of it", word, len(found))
+	return "", fmt.Errorf("%s is the start of %d GPUs' UUIDs: write more of it", word, len(found))
 }
 
 func (s *Sample) describeGPUs() string {
@@ -78,12 +78,12 @@ func (s *Sample) describeGPUs() string {
 		names = append(names, fmt.Sprintf("%d (%s, %s)", g.Index, g.Name, g.UUID))
 	}
 	if names == nil {
-		return "none at all"
+		return "none"
 	}
 	return strings.Join(names, ", ")
 }
 
-// pick returns the GPUs of some UUIDs, in their order in the sample.
+// pick returns the GPUs with some UUIDs, in the sample's order.
 func (s *Sample) pick(uuids []string) []GPU {
 	return slices.DeleteFunc(slices.Clone(s.GPUs), func(g GPU) bool { return !slices.Contains(uuids, g.UUID) })
 }

@@ -39,7 +39,7 @@ func TestSiblings(t *testing.T) {
 		found = found || holds(j.observe(busy(false)), BusyElsewhere)
 	}
 	if !found {
-		t.Error("the GPU is busy, none of ours works, and nothing is said")
+		t.Error("the GPU is busy, none of ours works, and nothing is reply")
 	}
 }
 

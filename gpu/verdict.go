@@ -4,176 +4,140 @@ import (
 	"cmp"
 	"slices"
 	"strings"
-	"time"
 )
 
-// Verdict is what the samples so far mean for a server.
+// Verdict is what the samples up to now mean for a server.
 type Verdict struct {
 	Conditions []Condition // why it is degraded; none = it is not
-	// Fatal is why its process has to be replaced; nil = it need not. It is told
-	// once.
+	// Fatal is why its process has to be replaced; nil = it need not be. It is set once
+	// for each fatal event.
 	Fatal *Condition
 }
 
-// Message puts all findings into one line; "" where there are none.
+// Message returns all conditions in one line; "" = there are none.
 func (v Verdict) Message() string {
-	var words []string
+	var messages []string
 	for _, f := range v.Conditions {
-		words = append(words, string(f.Reason)+": "+f.Message)
+		messages = append(messages, string(f.Reason)+": "+f.Message)
 	}
-	return strings.Join(words, "; ")
+	return strings.Join(messages, "; ")
 }
 
-// History is what a verdict remembers from sample to sample. The zero value
-// remembers nothing. It is never changed: Next returns another one.
+// History is the state that a verdict needs from earlier samples. The zero value has
+// none. It is immutable: Next returns another one.
 type History struct {
 	pid     int // of the process that the baselines are of
 	streaks map[conditionKey]streak
 	gpus    map[string]baseline // by UUID
 }
 
-// conditionKey is one thing that may be wrong.
+// conditionKey names a condition of a server.
 type conditionKey struct {
 	reason Reason
 	uuid   string
 }
 
-// streak is how often in a row a matter was found bad or good.
+// streak is how many samples in a row were bad or good, for one condition.
 type streak struct {
 	bad, good int
-	unknown   int // samples in a row that said nothing of it
+	unknown   int // samples in a row that did not show it
 	holds     bool
-	message   string // of the last bad one
+	message   string // of the last bad sample
 }
 
-// baseline is what a GPU was like when the server's process was.
-type baseline struct {
-	foreign *uint64       // the least that others have held since just before it was started, in bytes
-	ecc     *uint64       // errors just before it was started
-	busy    time.Duration // for how long it was seen to be busy without a call of ours
-	busyAt  time.Time     // of the last sample, if it was busy then; zero = it was not, or nobody knows
-
-	lastForeign, lastECC *uint64 // of the last sample, for the next process
-}
-
-// observation is what one sample says of a matter.
+// observation is what one sample shows of a condition.
 type observation struct {
 	bad     bool
-	early   bool // it has to last longer to hold
-	fatal   bool // the process can't go on
+	early   bool // it has not lasted long enough to hold
+	fatal   bool // the process has to be replaced
 	message string
 }
 
-// Next takes a sample into account. What a sample does not tell, for want of a
-// figure or because the driver does not answer, is no vote. A reason that holds
-// is dropped when there was none for as long as it takes to heal: calls must not
-// be paid for what nobody knows. Only what is lost stays lost until it is found.
+// Next returns the history and the verdict after one more sample. What a sample does not
+// show, since a value is missing or the driver does not answer, counts as neither bad nor
+// good. A condition that is not shown for GoodSamples in a row is dropped, so that calls
+// are not paid for on a guess; only a lost GPU stays lost until it is found.
 func (p Policy) Next(h History, s *Sample, server Server) (History, Verdict) {
 	next := h.baselines(p, s, server)
-	next.streaks = map[conditionKey]streak{}
-	for m, c := range h.streaks {
-		if m.uuid == "" || slices.Contains(server.GPUs, m.uuid) { // else it is of a GPU that the server has left
-			next.streaks[m] = c
-		}
-	}
-	if server.PID != h.pid { // these are of the old process
-		delete(next.streaks, conditionKey{OnCPU, ""})
-		delete(next.streaks, conditionKey{ContextReduced, ""})
-	}
+	next.streaks = h.streaksOf(server)
+	observations := p.observe(next, s, server)
+	p.countUnknown(next.streaks, observations)
 	var v Verdict
-	var ends []Condition
-	votes := p.observe(next, s, server)
-	for m, c := range next.streaks {
-		if _, voted := votes[m]; voted {
-			continue
-		}
-		if c.unknown++; c.unknown >= p.GoodSamples && m.reason != Lost {
-			delete(next.streaks, m)
-			continue
-		}
-		next.streaks[m] = c
-	}
-	for m, vote := range votes {
-		was := next.streaks[m]
-		now := p.extend(was, m.reason, vote)
-		next.streaks[m] = now
-		another := m.reason.immediate() && vote.bad
-		if vote.fatal && server.PID != 0 && now.holds && (!was.holds || another) {
-			ends = append(ends, Condition{m.reason, m.uuid, now.message})
+	var fatal []Condition
+	for key, o := range observations {
+		was := next.streaks[key]
+		now := p.extend(was, key.reason, o)
+		next.streaks[key] = now
+		again := key.reason.immediate() && o.bad
+		if o.fatal && server.PID != 0 && now.holds && (!was.holds || again) {
+			fatal = append(fatal, Condition{key.reason, key.uuid, now.message})
 		}
 	}
-	for m, c := range next.streaks {
-		if c.holds {
-			v.Conditions = append(v.Conditions, Condition{m.reason, m.uuid, c.message})
+	for key, streak := range next.streaks {
+		if streak.holds {
+			v.Conditions = append(v.Conditions, Condition{key.reason, key.uuid, streak.message})
 		}
 	}
 	slices.SortFunc(v.Conditions, bySeverity)
-	if len(ends) > 0 {
-		v.Fatal = new(slices.MinFunc(ends, bySeverity))
+	if len(fatal) > 0 {
+		v.Fatal = new(slices.MinFunc(fatal, bySeverity))
 	}
 	return next, v
 }
 
+// streaksOf returns the streaks that still apply: not those of GPUs that the server has
+// left, nor those of an earlier process.
+func (h History) streaksOf(server Server) map[conditionKey]streak {
+	streaks := map[conditionKey]streak{}
+	for key, s := range h.streaks {
+		if key.uuid == "" || slices.Contains(server.GPUs, key.uuid) {
+			streaks[key] = s
+		}
+	}
+	if server.PID != h.pid {
+		delete(streaks, conditionKey{OnCPU, ""})
+		delete(streaks, conditionKey{ContextReduced, ""})
+	}
+	return streaks
+}
+
+// countUnknown counts a sample for the streaks that it shows nothing of, and drops those
+// that were unknown for too long.
+func (p Policy) countUnknown(streaks map[conditionKey]streak, observations map[conditionKey]observation) {
+	for key, s := range streaks {
+		if _, observed := observations[key]; observed {
+			continue
+		}
+		if s.unknown++; s.unknown >= p.GoodSamples && key.reason != Lost {
+			delete(streaks, key)
+			continue
+		}
+		streaks[key] = s
+	}
+}
+
+// bySeverity sorts the most severe condition first.
 func bySeverity(a, b Condition) int {
 	return cmp.Or(cmp.Compare(severity[a.Reason], severity[b.Reason]), cmp.Compare(a.UUID, b.UUID))
 }
 
-// severity puts the gravest reason first.
+// severity ranks the reasons; 0 is the most severe.
 var severity = map[Reason]int{Lost: 0, Xid: 1, ECC: 2, Thermal: 3, OnCPU: 4, ContextReduced: 5, VRAMPressure: 6, BusyElsewhere: 7}
 
-// extend is the hysteresis: a reason holds after BadSamples in a row, and no
-// longer after GoodSamples in a row.
-func (p Policy) extend(c streak, r Reason, v observation) streak {
-	c.unknown = 0
-	if v.bad {
-		c.bad, c.good, c.message = c.bad+1, 0, v.message
-		if r.immediate() || c.bad >= p.BadSamples && !v.early {
-			c.holds = true
+// extend is the hysteresis: a reason holds after BadSamples in a row, until GoodSamples
+// in a row.
+func (p Policy) extend(s streak, r Reason, o observation) streak {
+	s.unknown = 0
+	if o.bad {
+		s.bad, s.good, s.message = s.bad+1, 0, o.message
+		if r.immediate() || s.bad >= p.BadSamples && !o.early {
+			s.holds = true
 		}
-		return c
+		return s
 	}
-	c.good, c.bad = c.good+1, 0
-	if c.good >= p.GoodSamples {
-		c.holds = false
+	s.good, s.bad = s.good+1, 0
+	if s.good >= p.GoodSamples {
+		s.holds = false
 	}
-	return c
-}
-
-// baselines carries over what is to be compared with later, and takes it anew
-// for another process.
-func (h History) baselines(p Policy, s *Sample, server Server) History {
-	next := History{pid: server.PID, gpus: map[string]baseline{}}
-	for _, uuid := range server.GPUs {
-		b := h.gpus[uuid]
-		if server.PID != h.pid {
-			b = baseline{foreign: b.lastForeign, ecc: b.lastECC, lastForeign: b.lastForeign, lastECC: b.lastECC}
-		}
-		var g GPU // of which nothing is known
-		if found := s.Find(uuid); found != nil {
-			g = *found
-		}
-		if g.ECCUncorrected != nil {
-			b.lastECC = g.ECCUncorrected
-			b.ecc = cmp.Or(b.ecc, b.lastECC)
-		}
-		if others := g.foreignBytes(server); others != nil {
-			b.lastForeign = others
-			if b.foreign == nil || *others < *b.foreign {
-				b.foreign = others
-			}
-		}
-		switch was := b.busyAt; {
-		case server.Calls > 0, server.SiblingsBusy, !server.Loaded, g.Utilization != nil && *g.Utilization < p.BusyPercent:
-			b.busy, b.busyAt = 0, time.Time{}
-		case g.Utilization == nil: // until it is known again, time does not count
-			b.busyAt = time.Time{}
-		default:
-			b.busyAt = s.At
-			if !was.IsZero() {
-				b.busy += s.At.Sub(was)
-			}
-		}
-		next.gpus[uuid] = b
-	}
-	return next
+	return s
 }

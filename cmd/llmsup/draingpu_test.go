@@ -48,7 +48,7 @@ func TestDrainFreesTheGPU(t *testing.T) {
 	}
 	in.await("at rest", func(control.Server) bool {
 		s, err := in.client.Status(t.Context())
-		return err == nil && strings.Contains(s.GPUProblem, "the driver is left alone while the servers are drained")
+		return err == nil && strings.Contains(s.GPUProblem, "the NVIDIA driver is released while the servers are drained")
 	})
 	calls, err := os.ReadFile(b.calls)
 	if err != nil {
@@ -155,7 +155,7 @@ routes:
 	must("drain", "mail", "--keep-server")
 	stillRead("a drain that keeps a process")
 	drain(1, "mail")
-	const atRest = "the driver is left alone while the servers are drained"
+	const atRest = "the NVIDIA driver is released while the servers are drained"
 	in.await("at rest", func(control.Server) bool { return strings.Contains(problem(), atRest) })
 	must("resume", "mail")
 	stillRead("the return of one")

@@ -114,18 +114,18 @@ func TestGPUVerdicts(t *testing.T) {
 		"vram_pressure": {func(b *nvmltest.Box, _ int) {
 			b.GPUs[1].Used = b.GPUs[1].Total - b.GPUs[1].Reserved - 100<<20
 			b.GPUs[1].Processes = []nvmltest.Process{{PID: os.Getpid(), Used: 20 * gib1}}
-		}, "vram_pressure: GPU 1 has 100 MiB of VRAM free, and others hold 23.5 GiB more than they did (pid " + fmt.Sprint(os.Getpid()), 3},
+		}, "vram_pressure: GPU 1 has 100 MiB of VRAM free, and other processes hold 23.5 GiB more than before (pid " + fmt.Sprint(os.Getpid()), 3},
 		"thermal": {func(b *nvmltest.Box, _ int) {
 			b.GPUs[0].Throttle, b.GPUs[0].Temperature = 0x40, 97
-		}, "thermal: GPU 0 has slowed down because of its heat at 97 C", 3},
+		}, "thermal: GPU 0 has slowed down because of heat at 97 C", 3},
 		"busy_elsewhere": {func(b *nvmltest.Box, _ int) {
 			b.GPUs[0].Utilization = 99
 			b.GPUs[0].Processes = []nvmltest.Process{{PID: 1, Used: 3 * gib1}}
 		}, "busy_elsewhere: GPU 0 has been 99 % busy for", 3},
-		"ecc": {func(b *nvmltest.Box, _ int) { b.GPUs[0].ECCUncorrected = 2 }, "ecc: GPU 0 had 2 memory errors", 3},
+		"ecc": {func(b *nvmltest.Box, _ int) { b.GPUs[0].ECCUncorrected = 2 }, "ecc: GPU 0 had 2 uncorrectable memory errors", 3},
 		"on_cpu": {func(b *nvmltest.Box, pid int) {
 			b.GPUs[0].Processes = []nvmltest.Process{{PID: pid, Used: 4096}}
-		}, "on_cpu: it holds 0 MiB of VRAM, and its weights are 1 MiB: it computes on the CPU", 3},
+		}, "on_cpu: llama-server holds 0 MiB of VRAM, but its weights are 1 MiB: it computes on the CPU", 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -498,7 +498,7 @@ func TestCheckGPUs(t *testing.T) {
 	if code, out := check(); code != 0 || !strings.Contains(out, "2 MiB free: it would wait for more; held by pid "+fmt.Sprint(os.Getpid())) {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
-	if code, out := check("--gpu", "7"); code != 1 || !strings.Contains(out, "there is no GPU 7; there are 0 (NVIDIA GeForce RTX 4090, GPU-") {
+	if code, out := check("--gpu", "7"); code != 1 || !strings.Contains(out, "there is no GPU 7; found: 0 (NVIDIA GeForce RTX 4090, GPU-") {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
 	b.change(func(box *nvmltest.Box) { box.Init = "LIB_RM_VERSION_MISMATCH" })
@@ -603,7 +603,7 @@ func TestContextReduced(t *testing.T) {
 	}
 	in := launch(t, nil, "--llama-server", wrapper, "--model", smallModel(t), "--gpu", "none")
 	now := in.await("degraded", func(s control.Server) bool { return s.State == "degraded" })
-	if !strings.Contains(now.Reason, "context_reduced: it has 2048 tokens of context and not the") {
+	if !strings.Contains(now.Reason, "context_reduced: llama-server has 2048 tokens of context instead of the") {
 		t.Errorf("reason %q", now.Reason)
 	}
 	if r := in.chat("local", `,"max_tokens":1`); r.status != 200 {

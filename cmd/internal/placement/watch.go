@@ -53,7 +53,7 @@ type workloadFacts struct {
 // evaluateAll reports to the servers what a sample means for them. What one server of
 // llmsup does on a GPU does not count against another one.
 func (p *Pool) evaluateAll(s *gpu.Sample, servers []Server) {
-	counts := !s.Extra || s.HasReports()
+	counts := !s.Extra || s.HasXids()
 	if counts {
 		p.evaluate(s)
 	}
