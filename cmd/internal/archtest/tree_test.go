@@ -21,6 +21,7 @@ type source struct {
 	doc        string // the package's doc comment, if this file has it
 	imports    []string
 	interfaces []iface
+	literals   []string // the values of its string literals
 	lines      int
 	generated  bool
 }
@@ -89,12 +90,15 @@ func readSource(name string, text []byte) (source, error) {
 		s.imports = append(s.imports, imported)
 	}
 	ast.Inspect(parsed, func(n ast.Node) bool {
-		named, ok := n.(*ast.TypeSpec)
-		if !ok {
-			return true
-		}
-		if typ, ok := named.Type.(*ast.InterfaceType); ok {
-			s.interfaces = append(s.interfaces, iface{named.Name.Name, countMethods(typ)})
+		switch n := n.(type) {
+		case *ast.TypeSpec:
+			if typ, ok := n.Type.(*ast.InterfaceType); ok {
+				s.interfaces = append(s.interfaces, iface{n.Name.Name, countMethods(typ)})
+			}
+		case *ast.BasicLit:
+			if value, err := strconv.Unquote(n.Value); err == nil && n.Kind == token.STRING {
+				s.literals = append(s.literals, value)
+			}
 		}
 		return true
 	})
