@@ -104,7 +104,7 @@ var budgetCases = map[string]budgetCase{
 // restart.
 func TestBudgetAgainstAdversaries(t *testing.T) {
 	t.Parallel()
-	cloud := newScriptedCloud(t, func(body gjson.Result, send func(string), gone <-chan struct{}) int {
+	cloud := newRawUpstream(t, func(body gjson.Result, send func(string), gone <-chan struct{}) int {
 		return budgetCases[caseOf(body.Get("model").Str)].answer(body, send, gone)
 	})
 	var config strings.Builder
@@ -118,7 +118,7 @@ func TestBudgetAgainstAdversaries(t *testing.T) {
 			prices += fmt.Sprintf("    %q: {prompt: 0, completion: 1e-5}\n", modelOfCase(name))
 		}
 	}
-	file := newEditable(t, config.String()+budgets+prices)
+	file := newTestConfig(t, config.String()+budgets+prices)
 	state := shortDir(t)
 	start := func() *instance {
 		return launchIn(t, state, []string{"TEST_OPENROUTER_KEY=" + cloudKey}, "--config", file.path, "--log-level", "info")
@@ -171,7 +171,7 @@ func caseOf(model string) string {
 
 // spend makes a call of a case and returns its status.
 func (in *instance) spend(key, model string, c budgetCase) int {
-	ctx, cancel := context.WithTimeout(in.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(in.t.Context(), testTimeout)
 	defer cancel()
 	body := fmt.Sprintf(`{"model":%q,"messages":[{"role":"user","content":"x"}],%s}`, model, c.body)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, in.url+"/v1/chat/completions", strings.NewReader(body))
@@ -196,7 +196,7 @@ func (in *instance) spend(key, model string, c budgetCase) int {
 
 // budgetsAreRight compares what the budgets count with what the cloud has generated,
 // and wants each that is spent to reject the next call.
-func (in *instance) budgetsAreRight(cloud *scriptedCloud, keys map[string]string, when string) {
+func (in *instance) budgetsAreRight(cloud *rawUpstream, keys map[string]string, when string) {
 	in.t.Helper()
 	for i, name := range slices.Sorted(maps.Keys(budgetCases)) {
 		c := budgetCases[name]
@@ -228,7 +228,7 @@ func (in *instance) budgetsAreRight(cloud *scriptedCloud, keys map[string]string
 // spent before the start, and returns what its budget counts.
 func (in *instance) spentBy(key string, want usd.Amount) (spent usd.Amount) {
 	in.t.Helper()
-	if !eventually(patience, func() bool {
+	if !eventually(testTimeout, func() bool {
 		s, err := in.client.Status(in.t.Context())
 		if err != nil {
 			return false
@@ -251,13 +251,13 @@ func (in *instance) spentBy(key string, want usd.Amount) (spent usd.Amount) {
 func TestBudgetOfCallsUnderWay(t *testing.T) {
 	t.Parallel()
 	var under sync.WaitGroup
-	cloud := newScriptedCloud(t, func(_ gjson.Result, send func(string), gone <-chan struct{}) int {
+	cloud := newRawUpstream(t, func(_ gjson.Result, send func(string), gone <-chan struct{}) int {
 		send(streamHead + tokenEvents(50))
 		under.Done()
 		<-gone
 		return 50
 	})
-	file := newEditable(t, fmt.Sprintf(`
+	file := newTestConfig(t, fmt.Sprintf(`
 upstreams:
   cloud: {base_url: "%s/v1", api_key_env: TEST_OPENROUTER_KEY}
 routes:

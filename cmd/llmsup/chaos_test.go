@@ -93,25 +93,25 @@ func TestChaos(t *testing.T) {
 		rate = wanted
 	}
 	c := newCountingCloud(t)
-	file := newEditable(t, fmt.Sprintf(`
+	file := newTestConfig(t, fmt.Sprintf(`
 servers:
   box: {model: %s, ctx_size: 32768, stall_timeout: 2s, args: [-np, "8"]}
 upstreams:
   openrouter: {base_url: "%s/v1", api_key_env: TEST_OPENROUTER_KEY}
 routes:
   local/box: {primary: box, fallback: openrouter, resume: true}
-`, smallModel(t), c.URL))
+`, demoModel(t), c.URL))
 	in := launch(t, []string{"TEST_OPENROUTER_KEY=" + cloudKey}, "--config", file.path, "--log-level", "info")
 	in.awaitReady()
 	descriptors := in.descriptors()
 
 	ctx, stop := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer stop()
-	var wrecking sync.WaitGroup
-	wrecks := map[string]int{}
-	wrecking.Go(func() {
+	var disrupting sync.WaitGroup
+	disruptions := map[string]int{}
+	disrupting.Go(func() {
 		defer stop()
-		in.wreck(ctx, wrecks, rounds)
+		in.disrupt(ctx, disruptions, rounds)
 	})
 	var calls sync.WaitGroup
 	var mu sync.Mutex
@@ -140,16 +140,16 @@ routes:
 		}
 	}
 	calls.Wait()
-	wrecking.Wait()
+	disrupting.Wait()
 	resumed := strings.Count(in.get("/metrics"), `end="whole"`)
-	t.Logf("%d calls, %d of them by the cloud, %d failed; llama-server was %v; some were resumed: %t", made, byCloud, failed, wrecks, resumed > 0)
+	t.Logf("%d calls, %d of them by the cloud, %d failed; llama-server was %v; some were resumed: %t", made, byCloud, failed, disruptions, resumed > 0)
 	for _, kind := range []string{"killed", "stopped", "restarted", "drained"} {
-		if wrecks[kind] < rounds {
+		if disruptions[kind] < rounds {
 			t.Errorf("llama-server was not %s %d times", kind, rounds)
 		}
 	}
 	if failed > 0 || made-byCloud < made/50 {
-		t.Errorf("of %d calls %d failed, and %d were local; llama-server was %v", made, failed, made-byCloud, wrecks)
+		t.Errorf("of %d calls %d failed, and %d were local; llama-server was %v", made, failed, made-byCloud, disruptions)
 	}
 	c.mu.Lock()
 	for id, n := range c.paid {
@@ -163,9 +163,9 @@ routes:
 	in.await("as small as before", func(control.Server) bool { return in.descriptors() <= descriptors+pool+8 })
 }
 
-// wreck does four bad things to llama-server, in turn, each time that it is ready
+// disrupt does four bad things to llama-server, in turn, each time that it is ready
 // again, for some rounds.
-func (in *instance) wreck(ctx context.Context, done map[string]int, rounds int) {
+func (in *instance) disrupt(ctx context.Context, done map[string]int, rounds int) {
 	for i := 0; i < 4*rounds; {
 		select {
 		case <-ctx.Done():

@@ -9,31 +9,20 @@ import (
 	"testing"
 )
 
-// notRun has the last lines of scripts/test.sh name a test, or a part of one,
-// that can't be run here.
-func notRun(t *testing.T, why string) {
-	t.Helper()
-	if f, err := os.OpenFile(os.Getenv("LLMSUP_TEST_NOT_RUN"), os.O_APPEND|os.O_WRONLY, 0); err == nil {
-		_, _ = f.WriteString(t.Name() + ": " + why + "\n")
-		f.Close()
-	}
-	t.Skip(why)
-}
-
-// askers have a shell of each kind complete what stands in $LINE, and print what
-// it offers, one a line. Its user's own set-up is left out.
-var askers = map[string][]string{
+// completers are the commands that make each shell complete the command line in $LINE
+// and print its offers, one per line, without the user's own configuration.
+var completers = map[string][]string{
 	"bash": {"bash", "--norc", "--noprofile", "-c", `
 		source <(llmsup completion bash)
 		read -ra COMP_WORDS <<<"$LINE"
 		[[ $LINE == *' ' ]] && COMP_WORDS+=('')
 		COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
-		# what "complete" has registered is what runs
+		# run what "complete" has registered
 		function=$(complete -p llmsup | sed -E 's/.*-F ([^ ]+).*/\1/')
 		$function
 		printf '%s\n' "${COMPREPLY[@]}"`},
-	// zsh completes only in its line editor, so it gets a terminal of its own. That
-	// echoes what is typed: the words to wait for are not typed as they are printed.
+	// zsh completes only in its line editor, so it gets a terminal. The terminal echoes
+	// the input, so the words to wait for are typed differently than they are printed.
 	"zsh": {"zsh", "-f", "-c", `
 		zmodload zsh/zpty
 		zpty z zsh -f -i
@@ -48,8 +37,7 @@ var askers = map[string][]string{
 	"fish": {"fish", "--no-config", "-c", `llmsup completion fish | source; complete -C "$LINE" | string split -f1 \t`},
 }
 
-// TestCompletion has the shells complete. Of what they offer, all that is
-// wanted has to be there, and none of what is not.
+// TestCompletion checks the completions that each shell offers for some command lines.
 func TestCompletion(t *testing.T) {
 	lines := map[string]struct {
 		line      string
@@ -60,20 +48,20 @@ func TestCompletion(t *testing.T) {
 		"a flag":            {"llmsup start --li", []string{"--listen"}, []string{"--model", "start"}},
 		"a flag of another": {"llmsup status --j", []string{"--json"}, []string{"--listen"}},
 		"a subcommand":      {"llmsup key n", []string{"new"}, []string{"start"}},
-		// llmsup must not be asked here: it would take the question for a flag of llama-server's, and start.
+		// llmsup must not run here: it would start, with --generate-bash-completion as a flag of llama-server.
 		"a flag of llama-server": {"llmsup start --demo -- --l", nil, []string{"start"}},
 	}
-	for shell, asker := range askers {
+	for shell, command := range completers {
 		t.Run(shell, func(t *testing.T) {
-			if _, err := exec.LookPath(asker[0]); err != nil {
-				notRun(t, "there is no "+shell+" here: apt-get install "+shell)
+			if _, err := exec.LookPath(command[0]); err != nil {
+				notRun(t, "no "+shell+" on PATH: apt-get install "+shell)
 			}
 			for name, c := range lines {
 				if shell == "fish" && name == "a flag of llama-server" {
-					continue // fish asks nobody: its completion is a file
+					continue // its completion does not run llmsup
 				}
 				t.Run(name, func(t *testing.T) {
-					cmd := exec.Command(asker[0], asker[1:]...)
+					cmd := exec.Command(command[0], command[1:]...)
 					home := t.TempDir()
 					cmd.Env = append(os.Environ(), "LINE="+c.line, "HOME="+home, "TMPDIR="+home, "XDG_CONFIG_HOME="+home, "XDG_DATA_HOME="+home, "TERM=dumb",
 						"LLMSUP_LLAMA_SERVER="+filepath.Join(home, "none"), "LLMSUP_STATE_DIR="+home)
@@ -84,12 +72,12 @@ func TestCompletion(t *testing.T) {
 					offered := strings.Split(strings.TrimSpace(string(out)), "\n")
 					for _, want := range c.want {
 						if !slices.Contains(offered, want) {
-							t.Errorf("for %q it offers %q, without %s", c.line, offered, want)
+							t.Errorf("for %q %s offers %q, without %s", c.line, shell, offered, want)
 						}
 					}
 					for _, not := range c.not {
-						if shell != "zsh" && slices.Contains(offered, not) { // zsh chooses among what it is given itself
-							t.Errorf("for %q it offers %q, with %s", c.line, offered, not)
+						if shell != "zsh" && slices.Contains(offered, not) { // zsh itself filters what it is given
+							t.Errorf("for %q %s offers %q, with %s", c.line, shell, offered, not)
 						}
 					}
 				})
@@ -98,8 +86,8 @@ func TestCompletion(t *testing.T) {
 	}
 }
 
-// TestManPage: both programs that show manual pages take it without a word, and
-// every command is in it.
+// TestManPage: man and mandoc read the page without a warning, and it describes every
+// command.
 func TestManPage(t *testing.T) {
 	page, err := exec.Command("llmsup", "man").Output()
 	if err != nil {
@@ -107,7 +95,7 @@ func TestManPage(t *testing.T) {
 	}
 	for _, command := range newApp(nil).Commands {
 		if !strings.Contains(string(page), ".SH "+command.Name+"\n") {
-			t.Errorf("the page says nothing of %s", command.Name)
+			t.Errorf("the page does not describe %s", command.Name)
 		}
 	}
 	file := filepath.Join(t.TempDir(), "llmsup.1")
@@ -120,15 +108,15 @@ func TestManPage(t *testing.T) {
 	} {
 		t.Run(program, func(t *testing.T) {
 			if _, err := exec.LookPath(program); err != nil {
-				notRun(t, "there is no "+program+" here: apt-get install man-db mandoc")
+				notRun(t, "no "+program+" on PATH: apt-get install man-db mandoc")
 			}
 			cmd := exec.Command(program, args...)
 			cmd.Env = append(os.Environ(), "MANWIDTH=100", "LC_ALL=C.UTF-8", "MANPAGER=cat")
-			var complaints strings.Builder
-			cmd.Stderr = &complaints
+			var warnings strings.Builder
+			cmd.Stderr = &warnings
 			shown, err := cmd.Output()
-			if err != nil || complaints.Len() > 0 {
-				t.Errorf("%s: %v, %s", program, err, complaints.String())
+			if err != nil || warnings.Len() > 0 {
+				t.Errorf("%s: %v, %s", program, err, warnings.String())
 			}
 			if program == "man" && !strings.Contains(string(shown), "no daemon answers") {
 				t.Errorf("it shows %.200s", shown)

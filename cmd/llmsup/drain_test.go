@@ -33,7 +33,7 @@ func TestDrainUnderLoad(t *testing.T) {
 		timeout, tokens = "5s", 8000
 	}
 	c := newCountingCloud(t)
-	file := newEditable(t, fmt.Sprintf(`
+	file := newTestConfig(t, fmt.Sprintf(`
 servers:
   box: {model: %s, ctx_size: 32768, args: [-np, "8"]}
   slow: {model: %s, ctx_size: 32768, args: [-np, "2"]}
@@ -42,7 +42,7 @@ upstreams:
 routes:
   local/box: {primary: box, fallback: openrouter, resume: true}
   local/slow: {primary: slow, fallback: openrouter, resume: true}
-`, smallModel(t), demotest.Slow(t), c.URL))
+`, demoModel(t), demotest.Slow(t), c.URL))
 	in := launch(t, []string{"TEST_OPENROUTER_KEY=" + cloudKey}, "--config", file.path)
 	in.awaitServer(0, "ready", isReady)
 	in.awaitServer(1, "ready", isReady)
@@ -57,7 +57,7 @@ routes:
 
 	ctx, stop := context.WithCancel(t.Context())
 	load := in.load(ctx, 50)
-	load.until(t, 50)
+	load.awaitCalls(t, 50)
 	drain := exec.Command("llmsup", "drain", "--timeout", timeout, "--control-socket", in.state+"/c.sock")
 	pipe, err := drain.StdoutPipe()
 	if err != nil {
@@ -85,13 +85,13 @@ routes:
 		t.Errorf("the last line of\n%s", said)
 	}
 	streams.Wait()
-	load.until(t, load.count()+50)
+	load.awaitCalls(t, load.count()+50)
 	resumed := time.Now()
 	if code, out := in.run("resume"); code != 0 || !strings.Contains(out, "box: has answered a completion, and is ready\n") || !strings.HasSuffix(out, "\nin use again\n") {
 		t.Errorf("resume: exit %d\n%s", code, out)
 	}
 	back := time.Now()
-	load.until(t, load.count()+50)
+	load.awaitCalls(t, load.count()+50)
 	stop()
 	backends := map[string]int{}
 	for _, o := range load.end() {
@@ -183,13 +183,11 @@ func (l *load) count() int {
 	return len(l.calls)
 }
 
-// until waits until so many calls have ended.
-func (l *load) until(t *testing.T, n int) {
+// awaitCalls waits until n calls have ended.
+func (l *load) awaitCalls(t *testing.T, n int) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); l.count() < n; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d calls after a minute, want %d", l.count(), n)
-		}
+	if !eventually(testTimeout, func() bool { return l.count() >= n }) {
+		t.Fatalf("%d calls after a minute, want %d", l.count(), n)
 	}
 }
 
@@ -198,13 +196,7 @@ func (l *load) end() []callOutcome {
 	return l.calls
 }
 
-// run runs a command against the instance, and returns what it printed.
-func (in *instance) run(args ...string) (code int, output string) {
-	in.t.Helper()
-	return exec1(in.t, append(args, "--control-socket", in.state+"/c.sock")...)
-}
-
-func drainedServer(s control.Server) bool { return s.State == "drained" }
+func isDrained(s control.Server) bool { return s.State == "drained" }
 
 // TestDrainIsRemembered: over an orderly end and a kill, until its time is over or
 // somebody ends it.
@@ -237,7 +229,7 @@ func TestDrainIsRemembered(t *testing.T) {
 	in.stop()
 
 	in = launchIn(t, dir, nil, "--demo")
-	if s := in.await("drained", drainedServer); s.PID != 0 || s.Restarts != 0 {
+	if s := in.await("drained", isDrained); s.PID != 0 || s.Restarts != 0 {
 		t.Errorf("it was started: %+v", s)
 	}
 	if code, out := in.run("status", "--json"); code != 0 || gjson.Get(out, "drain.until").Type != gjson.Null || gjson.Get(out, "drain.since").Time().IsZero() {
@@ -250,7 +242,7 @@ func TestDrainIsRemembered(t *testing.T) {
 	<-in.done
 
 	in = launchIn(t, dir, nil, "--demo")
-	in.await("drained", drainedServer)
+	in.await("drained", isDrained)
 	if code, out := in.run("status", "--json"); code != 0 || time.Until(gjson.Get(out, "drain.until").Time()) < time.Hour {
 		t.Errorf("%d %s", code, out)
 	}
@@ -270,7 +262,7 @@ func TestDrainIsRemembered(t *testing.T) {
 		t.Fatal(err)
 	}
 	in = launchIn(t, dir, nil, "--demo")
-	if s := in.await("drained", drainedServer); !strings.Contains(s.Reason, "drain.json can't be read") {
+	if s := in.await("drained", isDrained); !strings.Contains(s.Reason, "drain.json can't be read") {
 		t.Errorf("%+v", s)
 	}
 	if code, out := in.run("resume"); code != 0 {
@@ -283,7 +275,7 @@ func TestDrainIsRemembered(t *testing.T) {
 func TestDrainIsTakenBack(t *testing.T) {
 	t.Parallel()
 	c := newCountingCloud(t)
-	file := newEditable(t, fmt.Sprintf(`
+	file := newTestConfig(t, fmt.Sprintf(`
 servers:
   slow: {model: %s, ctx_size: 32768}
 upstreams:
@@ -358,7 +350,7 @@ func TestDrainKeepsTheServer(t *testing.T) {
 	if code, out := in.run("drain", "--keep-server", "-y"); code != 0 || !strings.Contains(out, fmt.Sprintf("llama-server (pid %d) goes on, and keeps its VRAM\n", before.PID)) {
 		t.Errorf("exit %d\n%s", code, out)
 	}
-	if s := in.await("drained", drainedServer); s.PID != before.PID {
+	if s := in.await("drained", isDrained); s.PID != before.PID {
 		t.Errorf("%+v", s)
 	}
 	if r := in.chat("local", `,"max_tokens":5`); r.status != 503 {
@@ -407,7 +399,7 @@ func TestDrainAsksAPerson(t *testing.T) {
 	if said, err := atTerminal("y\n"); err != nil || !strings.Contains(said, "demo: new calls stay away\r\n") || !strings.Contains(said, "\r\ndrained; llmsup resume") {
 		t.Errorf("%v\n%s", err, said)
 	}
-	in.await("drained", drainedServer)
+	in.await("drained", isDrained)
 }
 
 // TestDrainThatCantBeRemembered: it is told, and keeps nobody from draining, nor
@@ -469,7 +461,7 @@ func TestOrdersOvertakeEachOther(t *testing.T) {
 // TestResumeOfAHungServer: a server that answers nothing is not said to have.
 func TestResumeOfAHungServer(t *testing.T) {
 	t.Parallel()
-	file := newEditable(t, fmt.Sprintf("servers:\n  box: {model: %s, stall_timeout: 2s}\n", smallModel(t)))
+	file := newTestConfig(t, fmt.Sprintf("servers:\n  box: {model: %s, stall_timeout: 2s}\n", demoModel(t)))
 	in := launch(t, nil, "--config", file.path)
 	pid := in.awaitReady().PID
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {

@@ -18,7 +18,7 @@ import (
 func TestDrainMovesTheQueue(t *testing.T) {
 	t.Parallel()
 	c := newCountingCloud(t)
-	file := newEditable(t, fmt.Sprintf(`
+	file := newTestConfig(t, fmt.Sprintf(`
 servers:
   box: {model: %s, ctx_size: 32768, args: [-np, "1"]}
 upstreams:

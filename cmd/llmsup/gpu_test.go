@@ -15,10 +15,10 @@ import (
 	"github.com/llmsup/llmsup/gpu/nvmltest"
 )
 
-const gib1 = 1 << 30
+const gib = 1 << 30
 
-// gpuBox is a machine with two GPUs that a test changes under a running llmsup.
-type gpuBox struct {
+// gpuMachine is a machine with two GPUs that a test changes under a running llmsup.
+type gpuMachine struct {
 	t       *testing.T
 	figures string
 	calls   string
@@ -26,10 +26,10 @@ type gpuBox struct {
 	box     nvmltest.Box
 }
 
-func newGPUBox(t *testing.T, variant nvmltest.Variant) *gpuBox {
+func newGPUMachine(t *testing.T, variant nvmltest.Variant) *gpuMachine {
 	t.Helper()
 	dir := t.TempDir()
-	b := &gpuBox{t: t, figures: filepath.Join(dir, "figures"), calls: filepath.Join(dir, "calls"), dir: nvmltest.Build(t, variant)}
+	b := &gpuMachine{t: t, figures: filepath.Join(dir, "figures"), calls: filepath.Join(dir, "calls"), dir: nvmltest.Build(t, variant)}
 	b.box = nvmltest.OneGPU()
 	second := b.box.GPUs[0]
 	second.UUID, second.Name = "GPU-5b1e1f6e-0000-4000-8000-000000000002", "NVIDIA RTX A5000"
@@ -39,7 +39,7 @@ func newGPUBox(t *testing.T, variant nvmltest.Variant) *gpuBox {
 	return b
 }
 
-func (b *gpuBox) change(edit func(*nvmltest.Box)) {
+func (b *gpuMachine) change(edit func(*nvmltest.Box)) {
 	b.t.Helper()
 	edit(&b.box)
 	if err := b.box.Write(b.figures); err != nil {
@@ -47,12 +47,12 @@ func (b *gpuBox) change(edit func(*nvmltest.Box)) {
 	}
 }
 
-func (b *gpuBox) env(more ...string) []string {
+func (b *gpuMachine) env(more ...string) []string {
 	return append(nvmltest.Env(b.dir, b.figures), more...)
 }
 
 // samples counts the readings so far.
-func (b *gpuBox) samples() int {
+func (b *gpuMachine) samples() int {
 	b.t.Helper()
 	raw, err := os.ReadFile(b.calls)
 	if err != nil {
@@ -64,7 +64,7 @@ func (b *gpuBox) samples() int {
 // samplesUntil changes the box. The function that it returns wants a server to have
 // come to its present state after a number of samples that show the change. Those
 // that were taken before this was noticed, on a busy machine, don't count.
-func (b *gpuBox) samplesUntil(edit func(*nvmltest.Box)) (took func(state string, now control.Server, want int)) {
+func (b *gpuMachine) samplesUntil(edit func(*nvmltest.Box)) (took func(state string, now control.Server, want int)) {
 	b.t.Helper()
 	before := b.samples()
 	b.change(edit)
@@ -80,9 +80,9 @@ func (b *gpuBox) samplesUntil(edit func(*nvmltest.Box)) (took func(state string,
 
 // launch runs llmsup on the box, with the counting model as the server "box" and
 // the cloud behind it. more goes to the end of its configuration.
-func (b *gpuBox) launch(c *cloud, more string, args ...string) *instance {
+func (b *gpuMachine) launch(c *fakeCloud, more string, args ...string) *instance {
 	b.t.Helper()
-	path := c.serverConfig(b.t, smallModel(b.t), "30s")
+	path := c.serverConfig(b.t, demoModel(b.t), "30s")
 	text, err := os.ReadFile(path)
 	if err != nil {
 		b.t.Fatal(err)
@@ -93,10 +93,10 @@ func (b *gpuBox) launch(c *cloud, more string, args ...string) *instance {
 	return launch(b.t, b.env(c.env()...), append([]string{"--config", path}, args...)...)
 }
 
-// quick makes a verdict take seconds and not half a minute.
-const quick = "gpu: {good_samples: 4, busy_for: 2s}\n"
+// fastVerdicts makes a verdict take seconds and not half a minute.
+const fastVerdicts = "gpu: {good_samples: 4, busy_for: 2s}\n"
 
-func goesTo(t *testing.T, in *instance, backend, reason string) {
+func wantBackend(t *testing.T, in *instance, backend, reason string) {
 	t.Helper()
 	if r := in.chat("local/box", `,"max_tokens":1`); r.status != 200 || r.backend() != backend || r.reason() != reason {
 		t.Errorf("a call went to %q (%q), want %q (%q): %+v", r.backend(), r.reason(), backend, reason, r)
@@ -113,14 +113,14 @@ func TestGPUVerdicts(t *testing.T) {
 	}{
 		"vram_pressure": {func(b *nvmltest.Box, _ int) {
 			b.GPUs[1].Used = b.GPUs[1].Total - b.GPUs[1].Reserved - 100<<20
-			b.GPUs[1].Processes = []nvmltest.Process{{PID: os.Getpid(), Used: 20 * gib1}}
+			b.GPUs[1].Processes = []nvmltest.Process{{PID: os.Getpid(), Used: 20 * gib}}
 		}, "vram_pressure: GPU 1 has 100 MiB of VRAM free, and other processes hold 23.5 GiB more than before (pid " + fmt.Sprint(os.Getpid()), 3},
 		"thermal": {func(b *nvmltest.Box, _ int) {
 			b.GPUs[0].Throttle, b.GPUs[0].Temperature = 0x40, 97
 		}, "thermal: GPU 0 has slowed down because of heat at 97 C", 3},
 		"busy_elsewhere": {func(b *nvmltest.Box, _ int) {
 			b.GPUs[0].Utilization = 99
-			b.GPUs[0].Processes = []nvmltest.Process{{PID: 1, Used: 3 * gib1}}
+			b.GPUs[0].Processes = []nvmltest.Process{{PID: 1, Used: 3 * gib}}
 		}, "busy_elsewhere: GPU 0 has been 99 % busy for", 3},
 		"ecc": {func(b *nvmltest.Box, _ int) { b.GPUs[0].ECCUncorrected = 2 }, "ecc: GPU 0 had 2 uncorrectable memory errors", 3},
 		"on_cpu": {func(b *nvmltest.Box, pid int) {
@@ -129,18 +129,18 @@ func TestGPUVerdicts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b, c := newGPUBox(t, nvmltest.Modern), newCloud(t)
-			in := b.launch(c, quick)
+			b, c := newGPUMachine(t, nvmltest.Modern), newFakeCloud(t)
+			in := b.launch(c, fastVerdicts)
 			before := in.awaitReady()
-			goesTo(t, in, "box", "")
+			wantBackend(t, in, "box", "")
 			took := b.samplesUntil(func(box *nvmltest.Box) { tc.bad(box, before.PID) })
 			now := in.await("degraded", func(s control.Server) bool { return s.State == "degraded" })
 			took("degraded", now, tc.after)
 			if !strings.Contains(now.Reason, tc.says) {
 				t.Errorf("reason %q, want one with %q", now.Reason, tc.says)
 			}
-			goesTo(t, in, "openrouter", "degraded")
-			if code, out := exec1(t, "status", "--control-socket", in.state+"/c.sock"); code != 0 || !strings.Contains(out, tc.says) {
+			wantBackend(t, in, "openrouter", "degraded")
+			if code, out := in.run("status"); code != 0 || !strings.Contains(out, tc.says) {
 				t.Errorf("exit %d:\n%s", code, out)
 			}
 			took = b.samplesUntil(func(box *nvmltest.Box) {
@@ -150,7 +150,7 @@ func TestGPUVerdicts(t *testing.T) {
 					box.GPUs[i] = healthy
 				}
 				if name == "on_cpu" {
-					box.GPUs[0].Processes = []nvmltest.Process{{PID: before.PID, Used: gib1}}
+					box.GPUs[0].Processes = []nvmltest.Process{{PID: before.PID, Used: gib}}
 				}
 			})
 			after := in.awaitReady()
@@ -158,7 +158,7 @@ func TestGPUVerdicts(t *testing.T) {
 			if after.PID != before.PID || after.Restarts != 0 {
 				t.Errorf("its process was replaced: %+v", after)
 			}
-			goesTo(t, in, "box", "")
+			wantBackend(t, in, "box", "")
 		})
 	}
 }
@@ -167,7 +167,7 @@ func TestGPUVerdicts(t *testing.T) {
 // 10 good ones.
 func TestGPUDefaults(t *testing.T) {
 	t.Parallel()
-	b, c := newGPUBox(t, nvmltest.Modern), newCloud(t)
+	b, c := newGPUMachine(t, nvmltest.Modern), newFakeCloud(t)
 	in := b.launch(c, "")
 	in.awaitReady()
 	took := b.samplesUntil(func(box *nvmltest.Box) { box.GPUs[0].Throttle = 0x20 })
@@ -180,19 +180,21 @@ func TestGPUDefaults(t *testing.T) {
 // when the GPU is found again, though llmsup was not restarted.
 func TestGPULostUnderLoad(t *testing.T) {
 	t.Parallel()
-	b, c := newGPUBox(t, nvmltest.Modern), newCloud(t)
-	in := b.launch(c, quick, "--gpu", "0")
+	b, c := newGPUMachine(t, nvmltest.Modern), newFakeCloud(t)
+	in := b.launch(c, fastVerdicts, "--gpu", "0")
 	before := in.awaitReady()
 	ctx, stop := context.WithCancel(t.Context())
 	var callers sync.WaitGroup
 	for range 3 {
 		callers.Go(func() {
+			tick := time.NewTicker(20 * time.Millisecond)
+			defer tick.Stop()
 			for ctx.Err() == nil {
 				if r := in.chat("local/box", `,"max_tokens":30`); r.status != 200 || r.readErr != nil {
 					t.Errorf("%+v", r)
 					return
 				}
-				time.Sleep(20 * time.Millisecond)
+				<-tick.C
 			}
 		})
 	}
@@ -208,13 +210,13 @@ func TestGPULostUnderLoad(t *testing.T) {
 	if err != nil || len(s.GPUs) != 2 || s.GPUs[0].Health != "lost" || s.GPUs[0].MemoryUsedBytes != nil || s.GPUs[1].Health != "ok" {
 		t.Errorf("%+v, %v", s.GPUs, err)
 	}
-	goesTo(t, in, "openrouter", "starting")
+	wantBackend(t, in, "openrouter", "starting")
 	b.change(func(box *nvmltest.Box) { box.GPUs[0].Lost = false })
 	after := in.awaitReady()
 	if after.PID == before.PID {
 		t.Error("it is the process that had lost its GPU")
 	}
-	goesTo(t, in, "box", "")
+	wantBackend(t, in, "box", "")
 	stop()
 	callers.Wait()
 }
@@ -223,8 +225,8 @@ func TestGPULostUnderLoad(t *testing.T) {
 // program's own.
 func TestXid(t *testing.T) {
 	t.Parallel()
-	b, c := newGPUBox(t, nvmltest.Modern), newCloud(t)
-	in := b.launch(c, quick)
+	b, c := newGPUMachine(t, nvmltest.Modern), newFakeCloud(t)
+	in := b.launch(c, fastVerdicts)
 	before := in.awaitReady()
 	report := func(code uint64) {
 		b.change(func(box *nvmltest.Box) {
@@ -253,8 +255,8 @@ func TestXid(t *testing.T) {
 // not status, not the end.
 func TestHangingDriver(t *testing.T) {
 	t.Parallel()
-	b, c := newGPUBox(t, nvmltest.Modern), newCloud(t)
-	in := b.launch(c, quick)
+	b, c := newGPUMachine(t, nvmltest.Modern), newFakeCloud(t)
+	in := b.launch(c, fastVerdicts)
 	in.awaitReady()
 	b.change(func(box *nvmltest.Box) { box.Hang = nvmltest.All })
 	unknown := func(control.Server) bool {
@@ -270,7 +272,7 @@ func TestHangingDriver(t *testing.T) {
 	if !strings.Contains(s.GPUs[0].Reason, "has not answered for 5s") || !strings.Contains(s.GPUProblem, "has not answered for 5s") {
 		t.Errorf("%+v", s)
 	}
-	goesTo(t, in, "box", "")
+	wantBackend(t, in, "box", "")
 	b.change(func(box *nvmltest.Box) { box.Hang = "" })
 	in.await("read again", func(control.Server) bool {
 		s, err := in.client.Status(t.Context())
@@ -280,7 +282,7 @@ func TestHangingDriver(t *testing.T) {
 	in.await("unknown again", unknown)
 	began := time.Now()
 	in.stop()
-	if took := time.Since(began); took > patience/2 {
+	if took := time.Since(began); took > testTimeout/2 {
 		t.Errorf("the stop took %s", took)
 	}
 }
@@ -289,7 +291,7 @@ func TestHangingDriver(t *testing.T) {
 // and never held against the server.
 func TestNothingSupported(t *testing.T) {
 	t.Parallel()
-	b, c := newGPUBox(t, nvmltest.Modern), newCloud(t)
+	b, c := newGPUMachine(t, nvmltest.Modern), newFakeCloud(t)
 	b.change(func(box *nvmltest.Box) {
 		for i := range box.GPUs {
 			box.GPUs[i].Unsupported = []string{nvmltest.All}
@@ -302,13 +304,13 @@ func TestNothingSupported(t *testing.T) {
 	if now := in.awaitReady(); now.Reason != "" {
 		t.Errorf("%+v", now)
 	}
-	code, out := exec1(t, "status", "--json", "--control-socket", in.state+"/c.sock")
+	code, out := in.run("status", "--json")
 	for _, name := range []string{"memory_total_bytes", "memory_used_bytes", "memory_free_bytes", "utilization_percent", "temperature_celsius", "power_watts", "processes"} {
 		if code != 0 || strings.Count(out, `"`+name+`":null`) != 2 {
 			t.Errorf("%s is not null:\n%s", name, out)
 		}
 	}
-	if code, out := exec1(t, "status", "--control-socket", in.state+"/c.sock"); code != 0 || strings.Count(out, "n/a") != 10 {
+	if code, out := in.run("status"); code != 0 || strings.Count(out, "n/a") != 10 {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
 	if metrics := in.get("/metrics"); strings.Contains(metrics, "llmsup_gpu_memory") || strings.Contains(metrics, "llmsup_gpu_temperature") || strings.Count(metrics, "llmsup_gpu_health{") != 8 {
@@ -319,8 +321,8 @@ func TestNothingSupported(t *testing.T) {
 // TestOldDriver: a library without the newer functions gives what it can.
 func TestOldDriver(t *testing.T) {
 	t.Parallel()
-	b, c := newGPUBox(t, nvmltest.OldDriver), newCloud(t)
-	in := b.launch(c, quick)
+	b, c := newGPUMachine(t, nvmltest.OldDriver), newFakeCloud(t)
+	in := b.launch(c, fastVerdicts)
 	in.awaitReady()
 	s, err := in.client.Status(t.Context())
 	if err != nil || len(s.GPUs) != 2 {
@@ -338,9 +340,9 @@ func TestOldDriver(t *testing.T) {
 // TestDriverComesLater: a driver that is loaded after llmsup is found.
 func TestDriverComesLater(t *testing.T) {
 	t.Parallel()
-	b, c := newGPUBox(t, nvmltest.Modern), newCloud(t)
+	b, c := newGPUMachine(t, nvmltest.Modern), newFakeCloud(t)
 	b.change(func(box *nvmltest.Box) { box.Init = "DRIVER_NOT_LOADED" })
-	in := b.launch(c, quick)
+	in := b.launch(c, fastVerdicts)
 	in.awaitReady() // without a word on GPUs
 	in.await("told", func(control.Server) bool {
 		s, err := in.client.Status(t.Context())
@@ -357,14 +359,14 @@ func TestDriverComesLater(t *testing.T) {
 // itself; calls go elsewhere meanwhile.
 func TestFit(t *testing.T) {
 	t.Parallel()
-	b, c := newGPUBox(t, nvmltest.Modern), newCloud(t)
+	b, c := newGPUMachine(t, nvmltest.Modern), newFakeCloud(t)
 	crowd := func(box *nvmltest.Box) {
 		g := &box.GPUs[1]
 		g.Used = g.Total - g.Reserved - 50<<20
-		g.Processes = []nvmltest.Process{{PID: os.Getpid(), Used: 16 * gib1}, {PID: 999_999_999, Used: 3 * gib1}}
+		g.Processes = []nvmltest.Process{{PID: os.Getpid(), Used: 16 * gib}, {PID: 999_999_999, Used: 3 * gib}}
 	}
 	b.change(crowd)
-	in := b.launch(c, quick, "--gpu", "1")
+	in := b.launch(c, fastVerdicts, "--gpu", "1")
 	now := in.await("waiting", func(s control.Server) bool { return strings.Contains(s.Reason, "waiting for VRAM") })
 	if now.State != "starting" || now.PID != 0 || !strings.Contains(now.Reason, " free; held by pid "+fmt.Sprint(os.Getpid())) || !strings.Contains(now.Reason, "50 MiB free") {
 		t.Errorf("%+v", now)
@@ -372,7 +374,7 @@ func TestFit(t *testing.T) {
 	if now.VRAM == nil || now.VRAM.NeedBytes <= 50<<20 || now.VRAM.HeldBytes != nil {
 		t.Errorf("need %+v", now.VRAM)
 	}
-	goesTo(t, in, "openrouter", "starting")
+	wantBackend(t, in, "openrouter", "starting")
 	b.change(func(box *nvmltest.Box) { box.GPUs[1].Used, box.GPUs[1].Processes = 18<<20, nil })
 	now = in.awaitReady()
 	environ, err := os.ReadFile("/proc/" + itoa(now.PID) + "/environ")
@@ -391,7 +393,7 @@ func TestFit(t *testing.T) {
 // TestFitIsShared: two models that fit alone and not together do not both start.
 func TestFitIsShared(t *testing.T) {
 	t.Parallel()
-	b, c := newGPUBox(t, nvmltest.Modern), newCloud(t)
+	b, c := newGPUMachine(t, nvmltest.Modern), newFakeCloud(t)
 	b.change(func(box *nvmltest.Box) {
 		box.GPUs = box.GPUs[:1]
 		box.GPUs[0].Used = box.GPUs[0].Total - box.GPUs[0].Reserved - 500<<20 // for one of them
@@ -401,7 +403,7 @@ func TestFitIsShared(t *testing.T) {
 	if err := os.WriteFile(never, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	in := b.launch(c, "", "--llama-server", never, "--model", smallModel(t))
+	in := b.launch(c, "", "--llama-server", never, "--model", demoModel(t))
 	in.await("one loads, one waits", func(control.Server) bool {
 		s, err := in.client.Status(t.Context())
 		if err != nil {
@@ -427,15 +429,15 @@ func TestFitIsShared(t *testing.T) {
 // back, and no longer than it has to.
 func TestVRAMComesBack(t *testing.T) {
 	t.Parallel()
-	b, c := newGPUBox(t, nvmltest.Modern), newCloud(t)
-	in := b.launch(c, quick, "--gpu", "0")
+	b, c := newGPUMachine(t, nvmltest.Modern), newFakeCloud(t)
+	in := b.launch(c, fastVerdicts, "--gpu", "0")
 	before := in.awaitReady()
 	b.change(func(box *nvmltest.Box) {
-		box.GPUs[0].Used = 9 * gib1
-		box.GPUs[0].Processes = []nvmltest.Process{{PID: before.PID, Used: 8 * gib1}}
+		box.GPUs[0].Used = 9 * gib
+		box.GPUs[0].Processes = []nvmltest.Process{{PID: before.PID, Used: 8 * gib}}
 	})
 	in.await("known", func(s control.Server) bool {
-		return s.VRAM != nil && s.VRAM.HeldBytes != nil && *s.VRAM.HeldBytes == 8*gib1
+		return s.VRAM != nil && s.VRAM.HeldBytes != nil && *s.VRAM.HeldBytes == 8*gib
 	})
 	if err := syscall.Kill(before.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -445,14 +447,14 @@ func TestVRAMComesBack(t *testing.T) {
 	if want := "waiting for the VRAM of its last process: 0 MiB of 8.0 GiB are back"; now.Reason != want {
 		t.Errorf("reason %q, want %q", now.Reason, want)
 	}
-	b.change(func(box *nvmltest.Box) { box.GPUs[0].Used = 3 * gib1 }) // three quarters of it are
+	b.change(func(box *nvmltest.Box) { box.GPUs[0].Used = 3 * gib }) // three quarters of it are
 	again := in.awaitReady()
 	const tooLong = "not all VRAM of the last process has come back, and it is not waited for any longer"
 	if strings.Contains(in.logged(), tooLong) {
 		t.Error("it was waited for to the end, though most of it was back")
 	}
 	b.change(func(box *nvmltest.Box) {
-		box.GPUs[0].Processes = []nvmltest.Process{{PID: again.PID, Used: 8 * gib1}}
+		box.GPUs[0].Processes = []nvmltest.Process{{PID: again.PID, Used: 8 * gib}}
 	})
 	in.await("known again", func(s control.Server) bool { return s.VRAM != nil && s.VRAM.HeldBytes != nil })
 	if err := syscall.Kill(again.PID, syscall.SIGKILL); err != nil {
@@ -465,8 +467,8 @@ func TestVRAMComesBack(t *testing.T) {
 // TestCheckGPUs: check says what GPUs there are, what a model needs and what is
 // missing.
 func TestCheckGPUs(t *testing.T) {
-	b := newGPUBox(t, nvmltest.Modern)
-	model := smallModel(t)
+	b := newGPUMachine(t, nvmltest.Modern)
+	model := demoModel(t)
 	check := func(args ...string) (int, string) {
 		t.Helper()
 		t.Setenv("LD_LIBRARY_PATH", "") // which Env adds to
@@ -474,7 +476,7 @@ func TestCheckGPUs(t *testing.T) {
 			name, value, _ := strings.Cut(entry, "=")
 			t.Setenv(name, value)
 		}
-		return exec1(t, append([]string{
+		return runCommand(t, append([]string{
 			"check", "--model", model, "--llama-server", llamaServer(t), "--listen", "127.0.0.1:0",
 			"--state-dir", t.TempDir(), "--control-socket", filepath.Join(t.TempDir(), "c.sock"),
 		}, args...)...)
@@ -493,7 +495,7 @@ func TestCheckGPUs(t *testing.T) {
 		for i := range box.GPUs {
 			box.GPUs[i].Used = box.GPUs[i].Total - box.GPUs[i].Reserved - 1<<20
 		}
-		box.GPUs[0].Processes = []nvmltest.Process{{PID: os.Getpid(), Used: 20 * gib1}}
+		box.GPUs[0].Processes = []nvmltest.Process{{PID: os.Getpid(), Used: 20 * gib}}
 	})
 	if code, out := check(); code != 0 || !strings.Contains(out, "2 MiB free: it would wait for more; held by pid "+fmt.Sprint(os.Getpid())) {
 		t.Errorf("exit %d:\n%s", code, out)
@@ -518,15 +520,15 @@ func TestCheckGPUs(t *testing.T) {
 // holds and does is not held against the other.
 func TestTwoOnOneGPU(t *testing.T) {
 	t.Parallel()
-	b, c := newGPUBox(t, nvmltest.Modern), newCloud(t)
+	b, c := newGPUMachine(t, nvmltest.Modern), newFakeCloud(t)
 	b.change(func(box *nvmltest.Box) { box.GPUs = box.GPUs[:1] })
-	in := b.launch(c, "gpu: {good_samples: 4, busy_for: 1s}\n", "--model", smallModel(t))
+	in := b.launch(c, "gpu: {good_samples: 4, busy_for: 1s}\n", "--model", demoModel(t))
 	one, two := in.awaitServer(0, "ready", isReady), in.awaitServer(1, "ready", isReady)
 	from := b.samples()
 	b.change(func(box *nvmltest.Box) {
 		g := &box.GPUs[0]
 		g.Used = g.Total - g.Reserved - 100<<20
-		g.Processes = []nvmltest.Process{{PID: one.PID, Used: g.Used - 18<<20 - 11*gib1}, {PID: two.PID, Used: 11 * gib1}}
+		g.Processes = []nvmltest.Process{{PID: one.PID, Used: g.Used - 18<<20 - 11*gib}, {PID: two.PID, Used: 11 * gib}}
 	})
 	in.await("samples later", func(control.Server) bool { return (b.samples()-from)*2 >= 8 }) // each has one GPU alone
 	for i := range 2 {
@@ -540,13 +542,13 @@ func TestTwoOnOneGPU(t *testing.T) {
 // for others.
 func TestRoomIsGivenBack(t *testing.T) {
 	t.Parallel()
-	b, c := newGPUBox(t, nvmltest.Modern), newCloud(t)
+	b, c := newGPUMachine(t, nvmltest.Modern), newFakeCloud(t)
 	b.change(func(box *nvmltest.Box) {
 		box.GPUs = box.GPUs[:1]
 		box.GPUs[0].Used = box.GPUs[0].Total - box.GPUs[0].Reserved - 500<<20 // for one of them
 	})
-	model := smallModel(t)
-	path := newEditable(t, "servers:\n  a: {model: "+model+", args: [--nonsense]}\n  b: {model: "+model+"}\n").path
+	model := demoModel(t)
+	path := newTestConfig(t, "servers:\n  a: {model: "+model+", args: [--nonsense]}\n  b: {model: "+model+"}\n").path
 	in := launch(t, b.env(c.env()...), "--config", path)
 	in.awaitServer(0, "failed", func(s control.Server) bool { return s.State == "failed" })
 	in.awaitServer(1, "ready", isReady)
@@ -556,9 +558,9 @@ func TestRoomIsGivenBack(t *testing.T) {
 // driver counts anew because another one is gone.
 func TestIndexIsPinned(t *testing.T) {
 	t.Parallel()
-	b, c := newGPUBox(t, nvmltest.Modern), newCloud(t)
-	model := smallModel(t)
-	path := newEditable(t, "servers:\n  a: {model: "+model+", gpu: 0}\n  b: {model: "+model+", gpu: 1}\ngpu: {good_samples: 4}\n").path
+	b, c := newGPUMachine(t, nvmltest.Modern), newFakeCloud(t)
+	model := demoModel(t)
+	path := newTestConfig(t, "servers:\n  a: {model: "+model+", gpu: 0}\n  b: {model: "+model+", gpu: 1}\ngpu: {good_samples: 4}\n").path
 	in := launch(t, b.env(c.env()...), "--config", path)
 	in.awaitServer(0, "ready", isReady)
 	before := in.awaitServer(1, "ready", isReady)
@@ -582,14 +584,14 @@ func TestIndexIsPinned(t *testing.T) {
 // held against the server for as long as it is.
 func TestNothingHoldsForEver(t *testing.T) {
 	t.Parallel()
-	b, c := newGPUBox(t, nvmltest.Modern), newCloud(t)
-	in := b.launch(c, quick)
+	b, c := newGPUMachine(t, nvmltest.Modern), newFakeCloud(t)
+	in := b.launch(c, fastVerdicts)
 	in.awaitReady()
 	b.change(func(box *nvmltest.Box) { box.GPUs[0].Throttle = 0x40 })
 	in.await("degraded", func(s control.Server) bool { return s.State == "degraded" })
 	b.change(func(box *nvmltest.Box) { box.Hang = nvmltest.All })
 	in.awaitReady()
-	goesTo(t, in, "box", "")
+	wantBackend(t, in, "box", "")
 }
 
 // TestContextReduced: a server with less context than asked for is degraded,
@@ -601,7 +603,7 @@ func TestContextReduced(t *testing.T) {
 	if err := os.WriteFile(wrapper, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	in := launch(t, nil, "--llama-server", wrapper, "--model", smallModel(t), "--gpu", "none")
+	in := launch(t, nil, "--llama-server", wrapper, "--model", demoModel(t), "--gpu", "none")
 	now := in.await("degraded", func(s control.Server) bool { return s.State == "degraded" })
 	if !strings.Contains(now.Reason, "context_reduced: llama-server has 2048 tokens of context instead of the") {
 		t.Errorf("reason %q", now.Reason)

@@ -14,7 +14,7 @@ func TestHelpFits(t *testing.T) {
 	app := newApp(nil)
 	var visit func(line []string, commands []*cli.Command)
 	visit = func(line []string, commands []*cli.Command) {
-		_, out := exec1(t, append(line, "--help")...)
+		_, out := runCommand(t, append(line, "--help")...)
 		if !strings.Contains(out, "USAGE:\n") {
 			t.Errorf("%v: %s", line, out)
 		}
@@ -29,7 +29,7 @@ func TestHelpFits(t *testing.T) {
 	}
 	visit(nil, app.Commands)
 	want := "   --control-socket SOCKET  the daemon's control SOCKET\n                            (default: "
-	if _, out := exec1(t, "status", "--help"); !strings.Contains(out, want) {
+	if _, out := runCommand(t, "status", "--help"); !strings.Contains(out, want) {
 		t.Errorf("%s\nwant\n%s", out, want)
 	}
 }

@@ -13,7 +13,7 @@ import (
 // depend on what OpenRouter lists today.
 func TestKeyRoutesThatNothingServes(t *testing.T) {
 	t.Parallel()
-	c := newCloud(t)
+	c := newFakeCloud(t)
 	dir := shortDir(t)
 	if err := os.MkdirAll(filepath.Join(dir, "prices"), 0o700); err != nil {
 		t.Fatal(err)
@@ -24,7 +24,7 @@ func TestKeyRoutesThatNothingServes(t *testing.T) {
 	}
 	key, entry := madeKey(t, "tool", ", routes: [gpt-4.1, ROUTE]")
 	text := fmt.Sprintf("upstreams:\n  openrouter: {base_url: %q}\nkeys:\n%s", c.URL+"/api/v1", entry)
-	file := newEditable(t, strings.Replace(text, "ROUTE", "gone", 1))
+	file := newTestConfig(t, strings.Replace(text, "ROUTE", "gone", 1))
 	in := launchIn(t, dir, nil, "--config", file.path)
 	works := func() {
 		t.Helper()
@@ -42,7 +42,7 @@ func TestKeyRoutesThatNothingServes(t *testing.T) {
 		if code, out := in.reload(); wrong != (code == 1) || wrong != strings.Contains(out, want) {
 			t.Errorf("reload with %s: exit %d\n%s", route, code, out)
 		}
-		if _, out := exec1(t, "check", "--config", file.path, "--state-dir", dir); wrong != strings.Contains(out, "error    "+want) {
+		if _, out := runCommand(t, "check", "--config", file.path, "--state-dir", dir); wrong != strings.Contains(out, "error    "+want) {
 			t.Errorf("check with %s:\n%s", route, out)
 		}
 		works()

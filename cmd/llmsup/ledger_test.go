@@ -16,31 +16,30 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/control"
 )
 
-// trouble is a daemon whose ledger gets into some, with one upstream that takes
-// money.
-type trouble struct {
+// faultyLedger is a daemon whose ledger fails, with one upstream, which bills its calls.
+type faultyLedger struct {
 	*instance
-	till *till
-	dir  string // the ledger's
+	upstream *billingUpstream
+	dir      string // of the ledger
 }
 
-// inTrouble launches it, after prepare, which gets the ledger's folder as an earlier
-// run of three calls has left it.
-func inTrouble(t *testing.T, prepare func(dir string)) trouble {
+// launchFaultyLedger makes three calls, stops llmsup, and starts it again after prepare
+// has changed the ledger's folder.
+func launchFaultyLedger(t *testing.T, prepare func(dir string)) faultyLedger {
 	t.Helper()
-	c, state := newTill(t), shortDir(t)
-	file := newEditable(t, c.config("budget: {daily: 100}\n"))
-	tr := trouble{launchIn(t, state, c.env(), "--config", file.path), c, filepath.Join(state, "ledger")}
+	c, state := newBillingUpstream(t), shortDir(t)
+	file := newTestConfig(t, c.config("budget: {daily: 100}\n"))
+	tr := faultyLedger{launchIn(t, state, c.env(), "--config", file.path), c, filepath.Join(state, "ledger")}
 	tr.call(3)
-	tr.is("ok")
+	tr.awaitCondition("ok")
 	tr.stop()
 	prepare(tr.dir)
 	tr.instance = launchIn(t, state, c.env(), "--config", file.path)
 	return tr
 }
 
-// call makes calls, none of which may fail.
-func (tr trouble) call(n int) {
+// call makes n calls; none of them may fail.
+func (tr faultyLedger) call(n int) {
 	tr.t.Helper()
 	for range n {
 		if r := tr.chat("gpt-4o", ""); r.status != 200 || r.readErr != nil {
@@ -49,94 +48,95 @@ func (tr trouble) call(n int) {
 	}
 }
 
-// is waits until status tells of a condition.
-func (tr trouble) is(condition string) control.Ledger {
+// awaitCondition waits until the status shows a condition of the ledger.
+func (tr faultyLedger) awaitCondition(condition string) control.Ledger {
 	tr.t.Helper()
 	return tr.awaitStatus(condition, func(s control.Status) bool { return s.Ledger.Condition == condition }).Ledger
 }
 
-// tells wants a line of status.
-func (tr trouble) tells(words ...string) {
+// wantStatus checks that llmsup status has a line about the ledger with all the texts.
+func (tr faultyLedger) wantStatus(texts ...string) {
 	tr.t.Helper()
-	code, out := exec1(tr.t, "status", "--control-socket", tr.state+"/c.sock")
+	code, out := tr.run("status")
 	for line := range strings.Lines(out) {
 		if all := strings.HasPrefix(line, "the ledger"); all {
-			for _, word := range words {
-				all = all && strings.Contains(line, word)
+			for _, text := range texts {
+				all = all && strings.Contains(line, text)
 			}
 			if all {
 				return
 			}
 		}
 	}
-	tr.t.Errorf("exit %d, no line has %q:\n%s", code, words, out)
+	tr.t.Errorf("exit %d, no line has %q:\n%s", code, texts, out)
 }
 
-// recovered wants all that was paid to be in the ledger, and in the budget.
-func (tr trouble) recovered() {
+// wantRecovered checks that the ledger and the budget have everything that was billed.
+func (tr faultyLedger) wantRecovered() {
 	tr.t.Helper()
-	tr.is("ok")
-	taken, calls := tr.till.sum()
-	if u := tr.usage(); u.Total.Calls != int64(calls) || *u.Total.Cost != control.USD(taken) || u.Incomplete != "" {
-		tr.t.Errorf("%d calls that cost %s are in the ledger, want %d and %s; %s", u.Total.Calls, exactUSD(u.Total.Cost), calls, taken, u.Incomplete)
+	tr.awaitCondition("ok")
+	billed, calls := tr.upstream.total()
+	if u := tr.usage(); u.Total.Calls != int64(calls) || *u.Total.Cost != control.USD(billed) || u.Incomplete != "" {
+		tr.t.Errorf("%d calls that cost %s are in the ledger, want %d and %s; %s", u.Total.Calls, exactUSD(u.Total.Cost), calls, billed, u.Incomplete)
 	}
-	tr.knows()
+	tr.awaitBudget()
 }
 
-// knows wants the budget to be what was taken.
-func (tr trouble) knows() {
+// awaitBudget waits until the budget counts what was billed.
+func (tr faultyLedger) awaitBudget() {
 	tr.t.Helper()
-	taken, _ := tr.till.sum()
-	tr.awaitStatus("aware of what is spent", func(s control.Status) bool { return s.Budgets[0].Spent == control.USD(taken) })
+	billed, _ := tr.upstream.total()
+	tr.awaitStatus("counting what was spent", func(s control.Status) bool { return s.Budgets[0].Spent == control.USD(billed) })
 }
 
-// TestLedgerReadOnly: a database that can't be written to at the start is told, and
-// what was spent meanwhile and before is known when it can.
+// TestLedgerReadOnly: status reports a database that is read-only at the start. Once it
+// is writable, the ledger has all calls.
 func TestLedgerReadOnly(t *testing.T) {
 	t.Parallel()
-	var mend func() error
-	tr := inTrouble(t, func(dir string) {
+	var repair func() error
+	tr := launchFaultyLedger(t, func(dir string) {
 		path := filepath.Join(dir, "ledger.db")
-		mend = func() error { return os.Chmod(path, 0o600) }
+		repair = func() error { return os.Chmod(path, 0o600) }
 		if os.Geteuid() != 0 {
 			if err := os.Chmod(path, 0o400); err != nil {
 				t.Fatal(err)
 			}
 			return
 		}
-		// Root may write to every file, but for one that is mounted so.
+		// Root can write to every file, except on a read-only mount.
 		if err := unix.Mount(path, path, "", unix.MS_BIND, ""); err != nil {
 			notRun(t, fmt.Sprintf("nothing can be mounted: %v", err))
 		}
-		mend = func() error { return unix.Unmount(path, unix.MNT_DETACH) }
-		t.Cleanup(func() { _ = mend() }) // where the test has not come to it
+		repair = func() error { return unix.Unmount(path, unix.MNT_DETACH) }
+		t.Cleanup(func() { _ = repair() }) // if the test has failed before
 		if err := unix.Mount("", path, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
 			t.Fatal(err)
 		}
 	})
-	l := tr.is("spilling")
+	l := tr.awaitCondition("spilling")
 	if !strings.Contains(l.Reason, "can't be written to") {
 		t.Errorf("%+v", l)
 	}
 	tr.call(5)
-	tr.tells("has been spilling for ", "can't be written to: look at its owner")
-	// Nobody can add up what is not there, and a command says so.
-	if code, out := exec1(t, "usage", "--control-socket", tr.state+"/c.sock"); code != 0 && (code != 1 || !strings.Contains(out, "can't be written to")) || code == 0 && !strings.Contains(out, "Calls may be missing here: the ledger is spilling: ") {
+	tr.wantStatus("has been spilling for ", "can't be written to: look at its owner")
+	// usage reports that calls may be missing.
+	if code, out := tr.run("usage"); code != 0 && (code != 1 || !strings.Contains(out, "can't be written to")) || code == 0 && !strings.Contains(out, "Calls may be missing here: the ledger is spilling: ") {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
-	if err := mend(); err != nil {
+	if err := repair(); err != nil {
 		t.Fatal(err)
 	}
-	tr.recovered()
+	tr.wantRecovered()
 }
 
-// TestLedgerGarbled: a database that is overwritten in mid-run is kept under another
-// name, and told; no call fails, and what comes is written to a new one.
-func TestLedgerGarbled(t *testing.T) {
+// TestLedgerCorrupt: a database that is overwritten while llmsup runs is kept under
+// another name, which status shows. No call fails, and later calls are written to a new
+// database.
+func TestLedgerCorrupt(t *testing.T) {
 	t.Parallel()
-	tr := inTrouble(t, func(string) {})
+	tr := launchFaultyLedger(t, func(string) {})
 	tr.call(1)
-	tr.recovered() // the budget, too: what is garbled nobody can add up
+	tr.wantRecovered() // and the budget, which cannot be computed from a corrupt database
 	path := filepath.Join(tr.dir, "ledger.db")
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
@@ -148,29 +148,29 @@ func TestLedgerGarbled(t *testing.T) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	before, _ := tr.till.sum()
+	before, _ := tr.upstream.total()
 	tr.call(5)
-	l := tr.awaitStatus("ok with something kept", func(s control.Status) bool { return s.Ledger.Aside != "" && s.Ledger.Condition == "ok" }).Ledger
+	l := tr.awaitStatus("ok, with the corrupt database kept", func(s control.Status) bool { return s.Ledger.Aside != "" && s.Ledger.Condition == "ok" }).Ledger
 	if _, err := os.Stat(l.Aside); err != nil || !strings.HasPrefix(l.Aside, path) {
 		t.Errorf("kept as %s: %v", l.Aside, err)
 	}
-	tr.tells("was corrupt, and is kept as " + l.Aside)
-	taken, _ := tr.till.sum()
-	// The row at which it was noticed may be in either.
-	if u := tr.usage(); u.Total.Calls < 5 || *u.Total.Cost < control.USD(taken-before) {
+	tr.wantStatus("was corrupt, and is kept as " + l.Aside)
+	billed, _ := tr.upstream.total()
+	// The row at which the corruption was noticed may be in either database.
+	if u := tr.usage(); u.Total.Calls < 5 || *u.Total.Cost < control.USD(billed-before) {
 		t.Errorf("%d calls are in the new one: %s", u.Total.Calls, show(u.Total))
 	}
-	tr.knows()
+	tr.awaitBudget()
 }
 
-// TestLedgerDiskFull: no call fails for a disk that is full, it is told, and all of
-// them are in the ledger when there is room.
+// TestLedgerDiskFull: no call fails because the disk is full. Status reports it, and the
+// ledger has all calls once there is space.
 func TestLedgerDiskFull(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
 		notRun(t, "only root can mount a small file system")
 	}
-	tr := inTrouble(t, func(dir string) {
+	tr := launchFaultyLedger(t, func(dir string) {
 		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)
 		}
@@ -186,12 +186,12 @@ func TestLedgerDiskFull(t *testing.T) {
 			}
 		})
 	})
-	tr.till.forget() // the first three calls, which are gone with the folder
+	tr.upstream.reset() // the first three calls, which were removed with the folder
 	tr.call(1)
-	tr.is("ok")
+	tr.awaitCondition("ok")
 	filler := filepath.Join(tr.dir, "filler")
 	fill(t, filler)
-	for n := 0; ; n++ { // until what the log has left is used up, too
+	for n := 0; ; n++ { // until the preallocated spool is used up, too
 		if n > 5000 {
 			t.Fatal("the disk is not full")
 		}
@@ -200,26 +200,26 @@ func TestLedgerDiskFull(t *testing.T) {
 			break
 		}
 	}
-	if l := tr.is("spilling"); !strings.Contains(l.Reason, "the disk is full: make room in "+tr.dir) {
+	if l := tr.awaitCondition("spilling"); !strings.Contains(l.Reason, "the disk is full: make room in "+tr.dir) {
 		t.Errorf("%+v", l)
 	}
 	tr.call(20)
-	tr.tells("has been spilling for ", "the disk is full: make room in ")
+	tr.wantStatus("has been spilling for ", "the disk is full: make room in ")
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
-	tr.recovered()
+	tr.wantRecovered()
 }
 
-// TestLedgerKeepsWhatIsCutOff: a call that llmsup's end cuts off is in the ledger,
-// marked, and its cost is not known.
-func TestLedgerKeepsWhatIsCutOff(t *testing.T) {
+// TestLedgerRecordsAbortedCalls: a call that the stop of llmsup aborts is in the ledger,
+// as partial and with an unknown cost.
+func TestLedgerRecordsAbortedCalls(t *testing.T) {
 	t.Parallel()
 	for name, signals := range map[string]int{"by the end of the grace": 1, "by a second Ctrl-C": 2} {
 		t.Run(name, func(t *testing.T) {
-			c, state := newTill(t), shortDir(t)
+			c, state := newBillingUpstream(t), shortDir(t)
 			grace := map[int]string{1: "100ms", 2: "30s"}[signals]
-			file := newEditable(t, c.config("shutdown_grace: "+grace+"\n"))
+			file := newTestConfig(t, c.config("shutdown_grace: "+grace+"\n"))
 			in := launchIn(t, state, c.env(), "--config", file.path)
 			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, in.url+"/v1/chat/completions",
 				strings.NewReader(`{"model":"gpt-4o","stream":true,"user":"waits","messages":[{"role":"user","content":"count"}]}`))
@@ -227,7 +227,7 @@ func TestLedgerKeepsWhatIsCutOff(t *testing.T) {
 				t.Fatal(err)
 			}
 			req.Header.Set("Authorization", "Bearer client-secret")
-			resp, err := http.DefaultClient.Do(req) // the answer has begun when it returns
+			resp, err := http.DefaultClient.Do(req) // Do returns once the answer has begun
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -238,7 +238,7 @@ func TestLedgerKeepsWhatIsCutOff(t *testing.T) {
 			}
 			<-in.done
 			if body, err := io.ReadAll(resp.Body); err == nil || strings.Contains(string(body), "[DONE]") {
-				t.Errorf("it ended well: %s", body)
+				t.Errorf("the stream ended without an error: %s", body)
 			}
 			again := launchIn(t, state, c.env(), "--config", file.path)
 			if s := again.usage().Total; s.Calls != 1 || s.Partial != 1 || s.Paid != 1 || s.UnknownCost != 1 || s.Cost != nil {
@@ -248,7 +248,7 @@ func TestLedgerKeepsWhatIsCutOff(t *testing.T) {
 	}
 }
 
-// fill uses a disk up, to the last byte.
+// fill writes to a file until the disk is full.
 func fill(t *testing.T, name string) {
 	t.Helper()
 	f, err := os.Create(name)

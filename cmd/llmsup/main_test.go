@@ -14,23 +14,23 @@ import (
 	"github.com/llmsup/llmsup/models/demo/demotest"
 )
 
-// TestMain puts llmsup, which is this test binary under another name, on PATH:
-// for the scripts in testdata and for the tests that run the daemon.
+// TestMain puts llmsup on PATH, which is this test binary under another name, for the
+// scripts in testdata and for the tests that run the daemon.
 func TestMain(m *testing.M) {
 	for name, value := range map[string]string{
-		// With the race detector, every llmsup would take a second to exit.
+		// With the race detector, every llmsup would otherwise take a second to exit.
 		"GORACE": "atexit_sleep_ms=0",
-		// A llama-server has a thread for each core, and they spin while they wait for each
-		// other: with fewer idle cores than threads a token takes a hundred times as long.
+		// By default llama-server has a thread for each core, and they spin while they wait
+		// for each other: with fewer idle cores than threads a token takes a hundred times
+		// as long.
 		"LLAMA_ARG_THREADS": "1",
 	} {
 		if err := os.Setenv(name, value); err != nil {
 			panic(err)
 		}
 	}
-	// The tests ask no upstream outside of this machine, not for a list of prices
-	// either, and the user's own settings do not change them. A llmsup that a test
-	// runs keeps what the test gives it.
+	// The tests call no upstream outside of this machine, and do not depend on the user's
+	// settings. A llmsup that a test runs keeps the variables that the test sets.
 	if filepath.Base(os.Args[0]) != "llmsup" {
 		for _, variable := range os.Environ() {
 			name, _, _ := strings.Cut(variable, "=")
@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(tidy{m}, map[string]func(){"llmsup": main})
 }
 
-// tidy removes, after the tests, what they shared.
+// tidy removes the tests' shared files at the end.
 type tidy struct{ *testing.M }
 
 func (m tidy) Run() int {
@@ -55,7 +55,7 @@ func (m tidy) Run() int {
 
 func TestScripts(t *testing.T) {
 	commands := map[string]func(*testscript.TestScript, bool, []string){
-		"exits": exits, "call-status": callStatus, "demo-gguf": demoGGUF, "running": running, "daemon": beginDaemon, "end-daemon": endDaemon, "interrupted": interrupted,
+		"exits": exits, "call-status": callStatus, "demo-gguf": demoGGUF, "running": running, "daemon": beginDaemon, "end-daemon": endDaemon, "interrupted": interrupted, "session": session,
 	}
 	maps.Copy(commands, callCommands)
 	testscript.Run(t, testscript.Params{
@@ -78,4 +78,15 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: commands,
 	})
+}
+
+// notRun skips a test that this machine cannot run, and makes scripts/test.sh list it in
+// its last lines. .ci/run installs what the tests need.
+func notRun(t *testing.T, why string) {
+	t.Helper()
+	if f, err := os.OpenFile(os.Getenv("LLMSUP_TEST_NOT_RUN"), os.O_APPEND|os.O_WRONLY, 0); err == nil {
+		_, _ = f.WriteString(t.Name() + ": " + why + "\n")
+		f.Close()
+	}
+	t.Skip("not run: " + why)
 }

@@ -103,10 +103,10 @@ func servingPage(t *testing.T) string {
 		panic(http.ErrAbortHandler)
 	}))
 	t.Cleanup(breaks.Close)
-	b, c := newGPUBox(t, nvmltest.Modern), newCloud(t)
-	in := b.launch(c, fmt.Sprintf("  breaks: {primary: %q, fallback: openrouter, fallback_model: vendor/box, resume: true}\nbudget: {daily: 5}\n", breaks.URL)+quick)
+	b, c := newGPUMachine(t, nvmltest.Modern), newFakeCloud(t)
+	in := b.launch(c, fmt.Sprintf("  breaks: {primary: %q, fallback: openrouter, fallback_model: vendor/box, resume: true}\nbudget: {daily: 5}\n", breaks.URL)+fastVerdicts)
 	pid := in.awaitReady().PID
-	b.change(func(box *nvmltest.Box) { box.GPUs[0].Processes = []nvmltest.Process{{PID: pid, Used: gib1}} })
+	b.change(func(box *nvmltest.Box) { box.GPUs[0].Processes = []nvmltest.Process{{PID: pid, Used: gib}} })
 	in.await("seen to hold VRAM", func(s control.Server) bool { return s.VRAM != nil && s.VRAM.HeldBytes != nil })
 	for model, want := range map[string]int{"local/box": 200, "vendor/made-up-name": 200, "local/made-up-name": 404} {
 		if r := in.chat(model, `,"max_tokens":3`); r.status != want {

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/models/demo/demotest"
@@ -24,7 +23,7 @@ func TestKilledDaemonLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = stranger.Process.Kill(); _ = stranger.Wait() }()
-	c := newCloud(t)
+	c := newFakeCloud(t)
 	config := c.serverConfig(t, demotest.Slow(t), "30s")
 	for name, until := range map[string]func(*instance) int{
 		"loading": func(in *instance) int {
@@ -43,15 +42,11 @@ func TestKilledDaemonLeavesNothing(t *testing.T) {
 			if err := in.cmd.Process.Kill(); err != nil {
 				t.Fatal(err)
 			}
-			for deadline := time.Now().Add(2 * time.Second); runs(pid); time.Sleep(10 * time.Millisecond) {
-				if time.Now().After(deadline) {
-					t.Fatal("llama-server lives 2 s after llmsup was killed")
-				}
-			}
+			awaitExit(t, pid)
 			<-in.done
 			again := launchIn(t, in.state, c.env(), "--config", config)
 			again.awaitReady()
-			if !runs(stranger.Process.Pid) {
+			if !isRunning(stranger.Process.Pid) {
 				t.Fatal("somebody else's llama-server was ended")
 			}
 		})
@@ -75,11 +70,7 @@ func TestKilledDaemonBelowAWrapper(t *testing.T) {
 	if err := in.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(2 * time.Second); runs(leader) || runs(below[0]); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("llama-server lives 2 s after llmsup was killed")
-		}
-	}
+	awaitExit(t, leader, below[0])
 }
 
 func childrenOf(t *testing.T, parent int) []int {

@@ -22,32 +22,27 @@ import (
 	"github.com/llmsup/llmsup/models/demo/demotest"
 )
 
-// editable is a llmsup.yaml that a test changes.
-type editable struct {
+// testConfig is a llmsup.yaml that a test changes.
+type testConfig struct {
 	t    *testing.T
 	path string
 }
 
-func newEditable(t *testing.T, text string) editable {
+func newTestConfig(t *testing.T, text string) testConfig {
 	t.Helper()
-	e := editable{t, filepath.Join(t.TempDir(), "llmsup.yaml")}
+	e := testConfig{t, filepath.Join(t.TempDir(), "llmsup.yaml")}
 	e.write(text)
 	return e
 }
 
-func (e editable) write(text string) {
+func (e testConfig) write(text string) {
 	e.t.Helper()
 	if err := os.WriteFile(e.path, []byte(text), 0o600); err != nil {
 		e.t.Fatal(err)
 	}
 }
 
-func (in *instance) reload() (code int, output string) {
-	in.t.Helper()
-	return exec1(in.t, "reload", "--control-socket", in.state+"/c.sock")
-}
-
-func smallModel(t *testing.T) string {
+func demoModel(t *testing.T) string {
 	t.Helper()
 	path, err := demo.Ensure(t.TempDir())
 	if err != nil {
@@ -60,9 +55,9 @@ func smallModel(t *testing.T) string {
 // wrong changes nothing.
 func TestReloadRoutes(t *testing.T) {
 	t.Parallel()
-	c := newCloud(t)
+	c := newFakeCloud(t)
 	head := fmt.Sprintf("upstreams:\n  openrouter: {base_url: %q, api_key_env: TEST_OPENROUTER_KEY}\n", c.URL)
-	file := newEditable(t, head)
+	file := newTestConfig(t, head)
 	in := launch(t, c.env(), "--config", file.path)
 	if r := in.chat("mine", ""); r.status != 404 {
 		t.Fatalf("%+v", r)
@@ -100,11 +95,11 @@ func TestReloadRoutes(t *testing.T) {
 // are left alone.
 func TestReloadServers(t *testing.T) {
 	t.Parallel()
-	model := smallModel(t)
+	model := demoModel(t)
 	entry := func(name, args string) string {
 		return fmt.Sprintf("  %s: {model: %s, args: [%s]}\n", name, model, args)
 	}
-	file := newEditable(t, "servers:\n"+entry("a", "")+entry("b", "")+"  slow: {model: "+demotest.Slow(t)+"}\n")
+	file := newTestConfig(t, "servers:\n"+entry("a", "")+entry("b", "")+"  slow: {model: "+demotest.Slow(t)+"}\n")
 	in := launch(t, nil, "--config", file.path)
 	a, b := in.awaitServer(0, "ready", isReady), in.awaitServer(1, "ready", isReady)
 	slow := in.awaitServer(2, "ready", isReady)
@@ -133,10 +128,8 @@ func TestReloadServers(t *testing.T) {
 		t.Errorf("b: %+v", again)
 	}
 	in.awaitServer(2, "ready", func(s control.Server) bool { return s.Name == "c" && isReady(s) })
-	for deadline := time.Now().Add(patience); runs(slow.PID); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the process of what was taken out runs on")
-		}
+	if !eventually(testTimeout, func() bool { return !isRunning(slow.PID) }) {
+		t.Fatal("the process of the removed server still runs")
 	}
 	in.await("alone with b and c", func(control.Server) bool { // and its name is free again
 		s, err := in.client.Status(t.Context())
@@ -171,7 +164,7 @@ func TestReloadWithCalls(t *testing.T) {
 	t.Parallel()
 	model := demotest.Slow(t)
 	entry := func(args string) string { return "servers:\n  slow: {model: " + model + ", args: [" + args + "]}\n" }
-	file := newEditable(t, entry(""))
+	file := newTestConfig(t, entry(""))
 	in := launch(t, nil, "--config", file.path)
 	before := in.awaitReady()
 	busy := func(s control.Server) bool { return s.Busy == 2 }
@@ -207,7 +200,7 @@ func TestReloadWithCalls(t *testing.T) {
 // llama-server, also not where it came with the reload.
 func TestReloadKeys(t *testing.T) {
 	t.Parallel()
-	c := newCloud(t)
+	c := newFakeCloud(t)
 	key := filepath.Join(t.TempDir(), "key")
 	write := func(text string) {
 		t.Helper()
@@ -217,7 +210,7 @@ func TestReloadKeys(t *testing.T) {
 	}
 	write("first-key")
 	head := fmt.Sprintf("upstreams:\n  openrouter: {base_url: %q, api_key_file: %s}\n", c.URL, key)
-	file := newEditable(t, head)
+	file := newTestConfig(t, head)
 	in := launch(t, []string{"LATER_KEY=sk-late-secret"}, "--config", file.path, "--demo")
 	in.awaitReady()
 	write("second-key")
@@ -236,7 +229,7 @@ func TestReloadKeys(t *testing.T) {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
 	before := in.awaitReady()
-	if code, out := exec1(t, "restart", "--control-socket", in.state+"/c.sock"); code != 0 {
+	if code, out := in.run("restart"); code != 0 {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
 	after := in.await("replaced", func(s control.Server) bool { return isReady(s) && s.PID != before.PID })
@@ -250,11 +243,11 @@ func TestReloadKeys(t *testing.T) {
 // came with a reload.
 func TestReloadShowsNewLogs(t *testing.T) {
 	t.Parallel()
-	model := smallModel(t)
-	file := newEditable(t, "{}\n")
+	model := demoModel(t)
+	file := newTestConfig(t, "{}\n")
 	in := launch(t, nil, "--config", file.path, "--demo")
 	in.awaitReady()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
 	seen := make(chan bool, 1)
 	go func() {
@@ -282,8 +275,8 @@ func TestReloadShowsNewLogs(t *testing.T) {
 // and also when nothing of the server has changed.
 func TestReloadAfterFailure(t *testing.T) {
 	t.Parallel()
-	model := smallModel(t)
-	file := newEditable(t, "servers:\n  a: {model: "+model+", args: [--no-such-flag]}\n")
+	model := demoModel(t)
+	file := newTestConfig(t, "servers:\n  a: {model: "+model+", args: [--no-such-flag]}\n")
 	in := launch(t, nil, "--config", file.path)
 	failed := func(s control.Server) bool { return s.State == "failed" }
 	if s := in.await("failed", failed); !strings.Contains(s.Reason, "--no-such-flag") || !strings.Contains(s.Reason, "llmsup reload") {
@@ -305,13 +298,13 @@ func TestReloadAfterFailure(t *testing.T) {
 // often it happens.
 func TestReloadUnderLoad(t *testing.T) {
 	t.Parallel()
-	c := newCloud(t)
-	model := smallModel(t)
+	c := newFakeCloud(t)
+	model := demoModel(t)
 	text := func(i int) string {
 		return fmt.Sprintf("servers:\n  box: {model: %s, args: [-np, \"%d\"]}\nupstreams:\n  openrouter: {base_url: \"%s/api/v1\", api_key_env: TEST_OPENROUTER_KEY}\n"+
 			"routes:\n  local/box: {primary: box, fallback: openrouter, fallback_model: v/m%d}\n", model, 2+i/10%2, c.URL, i)
 	}
-	file := newEditable(t, text(0))
+	file := newTestConfig(t, text(0))
 	in := launch(t, c.env(), "--config", file.path)
 	in.awaitReady()
 	ctx, stop := context.WithCancel(t.Context())
@@ -344,7 +337,7 @@ func TestReloadUnderLoad(t *testing.T) {
 // TestHangup: SIGHUP reads the configuration again.
 func TestHangup(t *testing.T) {
 	t.Parallel()
-	file := newEditable(t, "{}\n")
+	file := newTestConfig(t, "{}\n")
 	in := launch(t, nil, "--config", file.path, "--demo")
 	file.write("routes:\n  other: {primary: demo}\n")
 	if err := in.cmd.Process.Signal(syscall.SIGHUP); err != nil {
@@ -390,21 +383,14 @@ func TestTerminalGone(t *testing.T) {
 		}
 	}()
 	in := &instance{t: t, client: control.NewClient(dir + "/c.sock")}
-	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		if _, err := in.client.Status(t.Context()); err == nil {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("it does not answer")
-		}
-	}
+	in.awaitListening()
 	pid := in.awaitReady().PID
 	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
 	select {
 	case <-reloaded:
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		t.Fatal("a SIGHUP from a terminal that is there is no reload")
 	}
 	if now := in.awaitReady(); now.PID != pid {
@@ -416,10 +402,10 @@ func TestTerminalGone(t *testing.T) {
 		if err != nil {
 			t.Errorf("it ended with %v", err)
 		}
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		t.Fatal("it runs on without its terminal")
 	}
-	if runs(pid) {
+	if isRunning(pid) {
 		t.Error("llama-server outlives it")
 	}
 }

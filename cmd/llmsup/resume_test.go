@@ -20,13 +20,13 @@ import (
 // spliced: the engines count.
 func TestResumedStream(t *testing.T) {
 	t.Parallel()
-	file := newEditable(t, fmt.Sprintf(`
+	file := newTestConfig(t, fmt.Sprintf(`
 servers:
   box: {model: %s, ctx_size: 32768}
   spare: {model: %s, ctx_size: 32768}
 routes:
   local/box: {primary: box, fallback: spare, resume: true}
-`, demotest.Slow(t), smallModel(t)))
+`, demotest.Slow(t), demoModel(t)))
 	in := launch(t, nil, "--config", file.path)
 	box := in.awaitServer(0, "ready", isReady)
 	in.awaitServer(1, "ready", isReady)
@@ -105,7 +105,7 @@ routes:
 // timeout is answered by the GPU, since it has begun in time.
 func TestLongWholeAnswer(t *testing.T) {
 	t.Parallel()
-	c := newCloud(t)
+	c := newFakeCloud(t)
 	path := c.serverConfig(t, demotest.Slow(t), "30s")
 	in := launch(t, c.env(), "--config", path)
 	in.awaitReady()

@@ -39,7 +39,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if got != want {
 		ts.Fatalf("%s: exit %d, want %d", strings.Join(args[1:], " "), got, want)
 	}
-	if took := time.Since(began); took > patience {
+	if took := time.Since(began); took > testTimeout {
 		ts.Fatalf("%s: took %s", strings.Join(args[1:], " "), took)
 	}
 }
@@ -65,12 +65,11 @@ func interrupted(ts *testscript.TestScript, neg bool, args []string) {
 	defer errs.Close()
 	cmd.Stdout, cmd.Stderr = out, errs
 	ts.Check(cmd.Start())
-	matches := false
-	for deadline := time.Now().Add(patience); !matches && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	matches := eventually(testTimeout, func() bool {
 		printed, err := os.ReadFile(out.Name())
 		ts.Check(err)
-		matches = pattern.Match(printed)
-	}
+		return pattern.Match(printed)
+	})
 	_ = cmd.Process.Signal(os.Interrupt)
 	_ = cmd.Wait() // its exit code tells
 	if got := cmd.ProcessState.ExitCode(); !matches || got != want {
@@ -91,13 +90,11 @@ func demoGGUF(ts *testscript.TestScript, _ bool, args []string) {
 func running(ts *testscript.TestScript, _ bool, args []string) {
 	end := startDaemon(ts, args)
 	client := control.NewClient(ts.Getenv("LLMSUP_CONTROL_SOCKET"))
-	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		if s, err := client.Status(context.Background()); err == nil && len(s.Servers) > 0 && !slices.ContainsFunc(s.Servers, isNotReady) {
-			return
-		}
-		if time.Now().After(deadline) {
-			ts.Fatalf("llmsup is not ready:\n%s", end())
-		}
+	if !eventually(testTimeout, func() bool {
+		s, err := client.Status(context.Background())
+		return err == nil && len(s.Servers) > 0 && !slices.ContainsFunc(s.Servers, isNotReady)
+	}) {
+		ts.Fatalf("llmsup is not ready:\n%s", end())
 	}
 }
 

@@ -5,17 +5,18 @@ import (
 	"errors"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/option"
+
+	"github.com/llmsup/llmsup/cmd/internal/control"
 )
 
 // TestOpenAISDK runs the official SDK, which knows nothing of llmsup but its
 // base URL and a model's name.
 func TestOpenAISDK(t *testing.T) {
 	t.Parallel()
-	c := newCloud(t)
+	c := newFakeCloud(t)
 	in := launch(t, c.env(), "--demo", "--config", c.config(t, "60s"), "--", "--threads", "1")
 	in.awaitReady()
 	client := openai.NewClient(option.WithBaseURL(in.url+"/v1"), option.WithAPIKey("client-secret"), option.WithMaxRetries(0))
@@ -98,18 +99,7 @@ func TestOpenAISDK(t *testing.T) {
 		if err := stream.Err(); !errors.Is(err, context.Canceled) {
 			t.Errorf("error %v", err)
 		}
-		for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
-			s, err := in.client.Status(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			if s.Inflight == 0 {
-				break
-			}
-			if time.Now().After(deadline) {
-				t.Fatal("the call of a client that has left goes on")
-			}
-		}
+		in.awaitStatus("rid of the cancelled call", func(s control.Status) bool { return s.Inflight == 0 })
 	})
 	if got := c.asked(); !slices.Equal(got, []string{"openai/gpt-4o"}) {
 		t.Errorf("the cloud was asked for %q", got)

@@ -17,7 +17,7 @@ import (
 func TestSeveralServers(t *testing.T) {
 	t.Parallel()
 	broken := filepath.Join(t.TempDir(), "broken.gguf")
-	whole, err := os.ReadFile(smallModel(t))
+	whole, err := os.ReadFile(demoModel(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestSeveralServers(t *testing.T) {
 		t.Fatal(err)
 	}
 	in.awaitServer(1, "ready", isReady)
-	code, out := exec1(t, "logs", "--control-socket", in.state+"/c.sock", "-n", "1000")
+	code, out := in.run("logs", "-n", "1000")
 	for _, want := range []string{"demo: ", "other: ", "corrupted or incomplete"} {
 		if code != 0 || !strings.Contains(out, want) {
 			t.Errorf("llmsup logs: exit %d, and no %q in\n%s", code, want, out)
@@ -71,7 +71,7 @@ func TestLogsFollow(t *testing.T) {
 	go func() {
 		ended <- in.client.Logs(ctx, control.LogsRequest{Follow: true}, func(line control.LogLine) error { lines <- line; return nil })
 	}()
-	deadline := time.After(patience)
+	deadline := time.After(testTimeout)
 	for seen := false; !seen; {
 		in.chat("local", `,"max_tokens":1`) // llama-server says something about every call
 		select {
@@ -86,7 +86,7 @@ func TestLogsFollow(t *testing.T) {
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("it ended with %v", err)
 	}
-	code, out := exec1(t, "logs", "--control-socket", in.state+"/c.sock", "-n", "3")
+	code, out := in.run("logs", "-n", "3")
 	if code != 0 || strings.Count(out, "\n") != 3 || strings.Contains(out, "demo: ") {
 		t.Errorf("exit %d:\n%s", code, out)
 	}

@@ -32,7 +32,7 @@ func TestShutdown(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			file := newEditable(t, fmt.Sprintf(`
+			file := newTestConfig(t, fmt.Sprintf(`
 shutdown_grace: %s
 servers:
   slow: {model: %s, ctx_size: 32768}
@@ -77,7 +77,7 @@ routes:
 			if !tc.whole && (ends != 0 || readErr == nil && !strings.Contains(string(body), `"error"`)) {
 				t.Errorf("a call that was cut off ends as if it were whole: %v, %d ends", readErr, ends)
 			}
-			if runs(pid) {
+			if isRunning(pid) {
 				t.Error("llama-server is left")
 			}
 			if strings.Count(in.logged(), `"message":"call"`) != 1 {

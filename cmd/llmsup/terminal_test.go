@@ -9,7 +9,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -133,11 +132,7 @@ func onTerminal(t *testing.T, s *screen, ok func(shown string) bool, program str
 		_, _ = io.Copy(s, master) // EIO when the last of its processes has ended
 		close(shown)
 	}()
-	deadline := time.Now().Add(30 * time.Second)
-	for !ok(s.String()) && time.Now().Before(deadline) {
-		time.Sleep(10 * time.Millisecond)
-	}
-	if !ok(s.String()) {
+	if !eventually(testTimeout, func() bool { return ok(s.String()) }) {
 		t.Errorf("the terminal shows\n%s", s)
 	}
 	if _, err := master.WriteString("\x03"); err != nil {

@@ -21,8 +21,8 @@ import (
 // budgets know what was spent before it.
 func TestUsageIsExact(t *testing.T) {
 	t.Parallel()
-	c := newTill(t)
-	file := newEditable(t, c.config(`budget: {daily: 5, per_key: {tool: {monthly: 1}}}
+	c := newBillingUpstream(t)
+	file := newTestConfig(t, c.config(`budget: {daily: 5, per_key: {tool: {monthly: 1}}}
 routes:
   local/demo: {primary: demo, fallback: openrouter, fallback_model: qwen/qwen-2.5-14b-instruct}
 `))
@@ -41,16 +41,16 @@ routes:
 			prompt, completion = gjson.Get(r.body, "usage.prompt_tokens").Int(), gjson.Get(r.body, "usage.completion_tokens").Int()
 		}
 	}
-	saved := 3 * usd.Amount(prompt*tillPrompt+completion*tillCompletion)
+	saved := 3 * usd.Amount(prompt*billedPromptPrice+completion*billedCompletionPrice)
 	for _, stream := range []string{"", `,"stream":true`} {
 		if r := in.chat("gpt-4o", stream); r.status != 200 || r.readErr != nil {
 			t.Fatalf("%+v", r)
 		}
 	}
-	if code, out := exec1(t, "drain", "--yes", "--control-socket", dir+"/c.sock"); code != 0 {
+	if code, out := runCommand(t, "drain", "--yes", "--control-socket", dir+"/c.sock"); code != 0 {
 		t.Fatalf("exit %d: %s", code, out)
 	}
-	premium, _ := c.sum()
+	premium, _ := c.total()
 	if r := in.chat("local", ""); r.status != 200 || r.reason() != "drained" {
 		t.Fatalf("%+v", r)
 	}
@@ -60,7 +60,7 @@ routes:
 
 	check := func(in *instance) {
 		t.Helper()
-		taken, paid := c.sum()
+		taken, paid := c.total()
 		u := in.usage()
 		total := u.Total
 		if total.Calls != 7 || total.Failed != 1 || total.Local != 3 || total.Paid != int64(paid) || total.UnknownTokens+total.UnknownCost+total.UnknownSaved != 0 {
@@ -95,9 +95,9 @@ routes:
 		t.Errorf("long ago there was %+v", later)
 	}
 
-	taken, paid := c.sum()
+	taken, paid := c.total()
 	socket := []string{"--control-socket", dir + "/c.sock"}
-	code, page := exec1(t, append([]string{"usage"}, socket...)...)
+	code, page := runCommand(t, append([]string{"usage"}, socket...)...)
 	for _, want := range []string{
 		"calls   7, 1 failed\n", "local   42 % were answered", fmt.Sprintf("paid    %s USD for %d calls\n", dollars(control.USD(taken)), paid),
 		"WHY CALLS LEFT LOCAL  CALLS  PAID USD\ndrained ", "\n20",
@@ -106,10 +106,10 @@ routes:
 			t.Errorf("exit %d, without %q:\n%s", code, want, page)
 		}
 	}
-	if code, csv := exec1(t, append([]string{"usage", "--csv", "--by", "key"}, socket...)...); code != 0 || !strings.Contains(csv, fmt.Sprintf("\ntool,7,1,3,3,0,0,%d,", 3*prompt+33)) || !strings.Contains(csv, ","+taken.String()+",0,"+saved.String()+",0\n") {
+	if code, csv := runCommand(t, append([]string{"usage", "--csv", "--by", "key"}, socket...)...); code != 0 || !strings.Contains(csv, fmt.Sprintf("\ntool,7,1,3,3,0,0,%d,", 3*prompt+33)) || !strings.Contains(csv, ","+taken.String()+",0,"+saved.String()+",0\n") {
 		t.Errorf("exit %d:\n%s", code, csv)
 	}
-	if code, status := exec1(t, append([]string{"status"}, socket...)...); code != 0 || !strings.Contains(status, "\ndaily budget: "+dollars(control.USD(taken))+" of 5.00 USD spent, until 20") ||
+	if code, status := runCommand(t, append([]string{"status"}, socket...)...); code != 0 || !strings.Contains(status, "\ndaily budget: "+dollars(control.USD(taken))+" of 5.00 USD spent, until 20") ||
 		!strings.Contains(status, "\nmonthly budget of key tool: ") || strings.Contains(status, "ledger") {
 		t.Errorf("exit %d:\n%s", code, status)
 	}
@@ -117,7 +117,7 @@ routes:
 	in.stop()
 	again := launchIn(t, dir, c.env(), "--demo", "--config", file.path)
 	check(again)
-	if lists := c.asked(); lists != 1 {
+	if lists := c.priceRequests(); lists != 1 {
 		t.Errorf("the prices were asked for %d times; the kept ones are good for a day", lists)
 	}
 }
@@ -129,8 +129,8 @@ func show(s control.Sums) string {
 // TestUsageWatch: where it is no terminal each look is a line.
 func TestUsageWatch(t *testing.T) {
 	t.Parallel()
-	c := newTill(t)
-	in := launch(t, c.env(), "--config", newEditable(t, c.config("")).path)
+	c := newBillingUpstream(t)
+	in := launch(t, c.env(), "--config", newTestConfig(t, c.config("")).path)
 	if r := in.chat("gpt-4o", ""); r.status != 200 {
 		t.Fatalf("%+v", r)
 	}
@@ -160,8 +160,8 @@ func TestUsageWatch(t *testing.T) {
 // TestReloadMoney: budgets, prices and how long rows are kept hold at once.
 func TestReloadMoney(t *testing.T) {
 	t.Parallel()
-	c := newTill(t)
-	file := newEditable(t, c.config("budget: {daily: 5}\n"))
+	c := newBillingUpstream(t)
+	file := newTestConfig(t, c.config("budget: {daily: 5}\n"))
 	in := launch(t, c.env(), "--config", file.path)
 	if r := in.chat("gpt-4o", ""); r.status != 200 {
 		t.Fatalf("%+v", r)
@@ -177,7 +177,7 @@ func TestReloadMoney(t *testing.T) {
 	if r.status != 429 || gjson.Get(r.body, "error.code").Str != "budget_exceeded" || gjson.Get(r.body, "error.type").Str != "insufficient_quota" || r.header.Get("Retry-After") == "" {
 		t.Errorf("over budget: %+v", r)
 	}
-	if _, status := exec1(t, "status", "--control-socket", in.state+"/c.sock"); !strings.Contains(status, "\ndaily budget: 0.000123 of 0.000100 USD spent") {
+	if _, status := in.run("status"); !strings.Contains(status, "\ndaily budget: 0.000123 of 0.000100 USD spent") {
 		t.Errorf("status:\n%s", status)
 	}
 	file.write(c.config("budget: {daily: -1}\n"))
@@ -195,9 +195,9 @@ func TestReloadMoney(t *testing.T) {
 
 // TestBudgetWarning: at 80 % the operator is told, once.
 func TestBudgetWarning(t *testing.T) {
-	c := newTill(t)
+	c := newBillingUpstream(t)
 	// With a price of nothing no more is set aside than what calls turn out to cost.
-	in := launch(t, c.env(), "--config", newEditable(t, c.config("budget: {daily: 0.001}\nprices: {openrouter: {openai/gpt-4o: {prompt: 0, completion: 0}}}\n")).path)
+	in := launch(t, c.env(), "--config", newTestConfig(t, c.config("budget: {daily: 0.001}\nprices: {openrouter: {openai/gpt-4o: {prompt: 0, completion: 0}}}\n")).path)
 	for range 4 { // 0.00012, 0.00037, 0.00074, 0.00123
 		if r := in.chat("gpt-4o", ""); r.status != 200 {
 			t.Fatalf("%+v", r)

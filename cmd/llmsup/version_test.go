@@ -30,7 +30,7 @@ func TestAnotherVersion(t *testing.T) {
 		"status": "listens on http://127.0.0.1:8000/v1", "route local": "local: ", "reload": "nothing has changed\n",
 	} {
 		command, model, _ := strings.Cut(name, " ")
-		_, out := exec1(t, strings.Fields(command+" --control-socket "+path+" "+model)...)
+		_, out := runCommand(t, strings.Fields(command+" --control-socket "+path+" "+model)...)
 		if strings.Count(out, "llmsup: this is llmsup dev, and the daemon is v9.9; if something does not work, restart the daemon\n") != 1 || !strings.Contains(out, want) {
 			t.Errorf("%s: %s", name, out)
 		}

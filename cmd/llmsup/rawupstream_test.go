@@ -13,9 +13,9 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// scriptedCloud is an upstream on raw sockets that sends exactly the bytes that its
+// rawUpstream is an upstream on raw sockets that sends exactly the bytes that its
 // script says, and counts the tokens that it has generated for each model.
-type scriptedCloud struct {
+type rawUpstream struct {
 	url    string
 	script func(body gjson.Result, send func(string), gone <-chan struct{}) (tokens int)
 
@@ -24,13 +24,13 @@ type scriptedCloud struct {
 	calls  map[string]int
 }
 
-func newScriptedCloud(t *testing.T, script func(body gjson.Result, send func(string), gone <-chan struct{}) int) *scriptedCloud {
+func newRawUpstream(t *testing.T, script func(body gjson.Result, send func(string), gone <-chan struct{}) int) *rawUpstream {
 	t.Helper()
 	socket, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &scriptedCloud{url: "http://" + socket.Addr().String(), script: script, tokens: map[string]int{}, calls: map[string]int{}}
+	c := &rawUpstream{url: "http://" + socket.Addr().String(), script: script, tokens: map[string]int{}, calls: map[string]int{}}
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		for {
@@ -49,7 +49,7 @@ func newScriptedCloud(t *testing.T, script func(body gjson.Result, send func(str
 }
 
 // serve answers the one call of a connection.
-func (c *scriptedCloud) serve(conn net.Conn) {
+func (c *rawUpstream) serve(conn net.Conn) {
 	defer conn.Close()
 	in := bufio.NewReader(conn)
 	request, err := http.ReadRequest(in)
@@ -83,7 +83,7 @@ func (c *scriptedCloud) serve(conn net.Conn) {
 }
 
 // generated returns how many tokens a model has generated, in how many calls.
-func (c *scriptedCloud) generated(model string) (tokens, calls int) {
+func (c *rawUpstream) generated(model string) (tokens, calls int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.tokens[model], c.calls[model]

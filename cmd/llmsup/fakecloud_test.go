@@ -18,8 +18,8 @@ func itoa(n int) string { return strconv.Itoa(n) }
 
 const cloudKey = "sk-or-v1-test-secret"
 
-// cloud plays OpenRouter: another process than llmsup, at the end of a socket.
-type cloud struct {
+// fakeCloud plays OpenRouter: another process than llmsup, at the end of a socket.
+type fakeCloud struct {
 	*httptest.Server
 	mu     sync.Mutex
 	models []string // that it was asked for
@@ -27,16 +27,16 @@ type cloud struct {
 	auth   []string
 }
 
-func newCloud(t *testing.T) *cloud {
+func newFakeCloud(t *testing.T) *fakeCloud {
 	t.Helper()
-	c := &cloud{}
+	c := &fakeCloud{}
 	c.Server = httptest.NewServer(http.HandlerFunc(c.answer))
 	t.Cleanup(c.Close)
 	return c
 }
 
 // answer gives every call an answer, as a stream where it wants one.
-func (c *cloud) answer(w http.ResponseWriter, r *http.Request) {
+func (c *fakeCloud) answer(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodGet { // its list of models, for their prices: it has none
 		http.NotFound(w, r)
 		return
@@ -58,21 +58,21 @@ func (c *cloud) answer(w http.ResponseWriter, r *http.Request) {
 }
 
 // asked returns the models that the cloud was asked for.
-func (c *cloud) asked() []string {
+func (c *fakeCloud) asked() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return append([]string{}, c.models...)
 }
 
 // forget takes the last n calls out of what was asked.
-func (c *cloud) forget(n int) {
+func (c *fakeCloud) forget(n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.models = c.models[:len(c.models)-n]
 }
 
 // config writes a llmsup.yaml in which the demo server falls back on the cloud.
-func (c *cloud) config(t *testing.T, timeout string) string {
+func (c *fakeCloud) config(t *testing.T, timeout string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "llmsup.yaml")
 	text := fmt.Sprintf(`
@@ -94,4 +94,4 @@ routes:
 }
 
 // env is the environment in which llmsup has the cloud's key.
-func (c *cloud) env() []string { return []string{"TEST_OPENROUTER_KEY=" + cloudKey} }
+func (c *fakeCloud) env() []string { return []string{"TEST_OPENROUTER_KEY=" + cloudKey} }

@@ -42,7 +42,7 @@ type scriptCalls struct {
 	group   sync.WaitGroup
 	results []string // as "200 demo"
 	stop    context.CancelFunc
-	cloud   *cloud
+	cloud   *fakeCloud
 	daemon  func() // ends the script's newest daemon as Ctrl-C does
 }
 
@@ -169,11 +169,11 @@ func answered(ts *testscript.TestScript, neg bool, args []string) {
 // untilServer waits until a server's status satisfies ok.
 func untilServer(ts *testscript.TestScript, what, name string, ok func(control.Server) bool) {
 	var last []control.Server
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	if eventually(testTimeout, func() bool {
 		last = scriptStatus(ts).Servers
-		if slices.ContainsFunc(last, func(s control.Server) bool { return (name == "" || s.Name == name) && ok(s) }) {
-			return
-		}
+		return slices.ContainsFunc(last, func(s control.Server) bool { return (name == "" || s.Name == name) && ok(s) })
+	}) {
+		return
 	}
 	ts.Fatalf("not %s after a minute: %+v", what, last)
 }
@@ -198,7 +198,7 @@ func playOpenRouter(ts *testscript.TestScript, neg bool, names []string) {
 	if neg || len(names) == 0 {
 		ts.Fatalf("usage: openrouter MODEL...")
 	}
-	c := &cloud{}
+	c := &fakeCloud{}
 	c.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
 			fmt.Fprintf(w, `{"data":[{"id":"%s"}]}`, strings.Join(names, `"},{"id":"`))
@@ -228,16 +228,14 @@ func beginDaemon(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	end := startDaemon(ts, args)
 	client := control.NewClient(ts.Getenv("LLMSUP_CONTROL_SOCKET"))
-	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+	var err error
+	if !eventually(testTimeout, func() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		_, err := client.Status(ctx)
-		cancel()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) || !errors.Is(err, control.ErrNoDaemon) {
-			ts.Fatalf("llmsup takes no calls: %v\n%s", err, end())
-		}
+		defer cancel()
+		_, err = client.Status(ctx)
+		return !errors.Is(err, control.ErrNoDaemon)
+	}) || err != nil {
+		ts.Fatalf("llmsup does not answer: %v\n%s", err, end())
 	}
 }
 

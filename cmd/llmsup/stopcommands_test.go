@@ -26,7 +26,7 @@ func TestAskedWhileStopping(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := shortDir(t)
-			file := newEditable(t, "shutdown_grace: 10m\n")
+			file := newTestConfig(t, "shutdown_grace: 10m\n")
 			in := launchIn(t, dir, nil, "--demo", "--config", file.path)
 			pid := in.awaitReady().PID
 			// A call that does not end, and nothing that comes after it either.
@@ -87,7 +87,7 @@ func TestAskedWhileStopping(t *testing.T) {
 			}
 			<-in.done
 			<-call
-			if runs(pid) {
+			if isRunning(pid) {
 				t.Error("llama-server is left")
 			}
 			next := launchIn(t, dir, nil, "--demo")

@@ -37,18 +37,18 @@ const (
 	maxUnderWay = 512
 )
 
-// billedUpstream is an upstream that keeps the bill of each call. The calls have
+// recordingUpstream is an upstream that keeps the bill of each call. The calls have
 // their request id as their user.
-type billedUpstream struct {
+type recordingUpstream struct {
 	*httptest.Server
 	mu    sync.Mutex
 	bills map[string]usd.Amount // of paid calls, by request
 	twice []string              // paid calls that came again
 }
 
-func newBilledUpstream(t *testing.T) *billedUpstream {
+func newRecordingUpstream(t *testing.T) *recordingUpstream {
 	t.Helper()
-	u := &billedUpstream{bills: map[string]usd.Amount{}}
+	u := &recordingUpstream{bills: map[string]usd.Amount{}}
 	u.Server = httptest.NewServer(http.HandlerFunc(u.answer))
 	t.Cleanup(u.Close)
 	return u
@@ -56,7 +56,7 @@ func newBilledUpstream(t *testing.T) *billedUpstream {
 
 // answer answers paid calls below /paid, and free ones elsewhere. Of paid calls for
 // vendor/cost the usage has the cost, of those for vendor/tokens only the tokens.
-func (u *billedUpstream) answer(w http.ResponseWriter, r *http.Request) {
+func (u *recordingUpstream) answer(w http.ResponseWriter, r *http.Request) {
 	raw, err := io.ReadAll(r.Body)
 	if err != nil || r.Method != http.MethodPost {
 		http.NotFound(w, r) // it has no list of models
@@ -92,7 +92,7 @@ func (u *billedUpstream) answer(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\" 2\"},\"finish_reason\":\"stop\"}]}\n\ndata: {\"choices\":[],%s}\n\ndata: [DONE]\n\n", usage)
 }
 
-func (u *billedUpstream) bill(request string, amount usd.Amount) {
+func (u *recordingUpstream) bill(request string, amount usd.Amount) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if _, again := u.bills[request]; again {
@@ -142,7 +142,7 @@ func (c *clients) awaitPaid() bool {
 	c.mu.Lock()
 	next := c.calls
 	c.mu.Unlock()
-	return eventually(patience, func() bool {
+	return eventually(testTimeout, func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		return c.lastPaid >= next
@@ -187,7 +187,7 @@ func (c *clients) load(ctx context.Context, in *instance) {
 // call makes a call and reports whether its client got the whole answer. The end of
 // the load does not cancel it: only the kill cuts a call.
 func (c *clients) call(in *instance, transport *http.Transport, request, model string, stream bool) (whole bool) {
-	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(c.t.Context(), testTimeout)
 	defer cancel()
 	body := fmt.Sprintf(`{"model":%q,"stream":%t,"max_tokens":%d,"user":%q,"messages":[{"role":"user","content":"count"}]}`, model, stream, reservedTokens, request)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, in.url+"/v1/chat/completions", strings.NewReader(body))
@@ -229,8 +229,8 @@ func TestKilledUnderLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	u := newBilledUpstream(t)
-	file := newEditable(t, fmt.Sprintf(`
+	u := newRecordingUpstream(t)
+	file := newTestConfig(t, fmt.Sprintf(`
 keys:
   tool: {sha256: %x}
 upstreams:
@@ -279,13 +279,13 @@ func (c *clients) killed(in *instance, round int) time.Duration {
 	if round%2 == 1 {
 		unlock = lockLedger(c.t, in.state)
 	}
-	moment := 50*time.Millisecond + rand.N(350*time.Millisecond)
-	if round%4 > 1 { // it may still read what the killed one wrote beside the database
-		moment = rand.N(100 * time.Millisecond)
+	delay := 50*time.Millisecond + rand.N(350*time.Millisecond)
+	if round%4 > 1 { // llmsup may still be reading the spool of the killed process
+		delay = rand.N(100 * time.Millisecond)
 	} else if !c.awaitPaid() {
 		c.t.Errorf("round %d: paid calls are not answered", round)
 	}
-	time.Sleep(moment)
+	<-time.After(delay) // the random time of the kill is what the test varies
 	if err := in.cmd.Process.Kill(); err != nil {
 		c.t.Error(err)
 	}
@@ -307,7 +307,7 @@ func (c *clients) killed(in *instance, round int) time.Duration {
 }
 
 // compare compares the rows with what the clients got and the upstream billed.
-func (c *clients) compare(u *billedUpstream, calls []ledgertest.Call) {
+func (c *clients) compare(u *recordingUpstream, calls []ledgertest.Call) {
 	c.t.Helper()
 	rows := map[string]int{}
 	var unfinished int
@@ -361,7 +361,7 @@ func (in *instance) budgetsEqualRows() {
 	in.t.Helper()
 	in.usage() // which has the rows committed soon
 	var differences []string
-	if !eventually(patience, func() bool {
+	if !eventually(testTimeout, func() bool {
 		calls := ledgertest.Calls(in.t, in.state)
 		s, err := in.client.Status(in.t.Context())
 		if err != nil {
@@ -404,13 +404,4 @@ func lockLedger(t *testing.T, state string) (unlock func()) {
 		t.Fatal(err)
 	}
 	return func() { _ = shm.Close() }
-}
-
-func eventually(most time.Duration, ok func() bool) bool {
-	for deadline := time.Now().Add(most); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if ok() {
-			return true
-		}
-	}
-	return false
 }

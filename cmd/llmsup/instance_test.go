@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -37,11 +38,7 @@ func llamaServer(t *testing.T) string {
 	return ""
 }
 
-// patience is how long a test waits for what has to happen, on however busy a
-// machine.
-const patience = time.Minute
-
-// instance is a llmsup that a test runs as users do: a process of its own.
+// instance is a llmsup process that a test runs, as users do.
 type instance struct {
 	t      *testing.T
 	cmd    *exec.Cmd
@@ -51,10 +48,10 @@ type instance struct {
 	mu     sync.Mutex
 	log    bytes.Buffer
 	done   chan struct{}
-	err    error // how it ended, after done
+	err    error // of the process, once done is closed
 }
 
-// shortDir makes a folder whose path leaves room for sockets.
+// shortDir creates a folder whose path is short enough for sockets.
 func shortDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "llmsup") //nolint:usetesting // t.TempDir's path is too long for a socket
@@ -65,14 +62,14 @@ func shortDir(t *testing.T) string {
 	return dir
 }
 
-// launch starts llmsup on a port of its own and waits until it takes calls. args
-// come after the ones that keep it apart from other instances.
+// launch starts llmsup on a free port and waits until it listens. args follow the
+// flags that separate it from other instances.
 func launch(t *testing.T, env []string, args ...string) *instance {
 	t.Helper()
 	return launchIn(t, shortDir(t), env, args...)
 }
 
-// launchIn is launch in a state directory that may have been used before.
+// launchIn is launch with a state directory, which an earlier instance may have used.
 func launchIn(t *testing.T, dir string, env []string, args ...string) *instance {
 	t.Helper()
 	all := append([]string{
@@ -97,13 +94,13 @@ func launchIn(t *testing.T, dir string, env []string, args ...string) *instance 
 	case in.url = <-base:
 	case <-in.done:
 		t.Fatalf("llmsup ended: %v\n%s", in.err, in.logged())
-	case <-time.After(patience):
-		t.Fatalf("llmsup takes no calls after a minute:\n%s", in.logged())
+	case <-time.After(testTimeout):
+		t.Fatalf("llmsup does not listen after a minute:\n%s", in.logged())
 	}
 	return in
 }
 
-// follow keeps the log and reads the address from it.
+// follow collects the log and reads the address from it.
 func (in *instance) follow(pipe io.Reader, base chan<- string) {
 	lines := bufio.NewScanner(pipe)
 	lines.Buffer(nil, 1<<20)
@@ -126,12 +123,12 @@ func (in *instance) logged() string {
 	return in.log.String()
 }
 
-// stop ends it as Ctrl-C does, if it runs, and shows the log of a failed test.
+// stop stops llmsup as Ctrl-C does, if it runs, and prints its log if the test failed.
 func (in *instance) stop() {
 	_ = in.cmd.Process.Signal(syscall.SIGINT)
 	select {
 	case <-in.done:
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		_ = in.cmd.Process.Kill()
 		<-in.done
 		in.t.Error("llmsup had to be killed")
@@ -147,34 +144,58 @@ func (in *instance) await(what string, ok func(control.Server) bool) control.Ser
 	return in.awaitServer(0, what, ok)
 }
 
-// awaitServer is await for the server at a place in the status.
+// awaitServer is await for the server with index i.
 func (in *instance) awaitServer(i int, what string, ok func(control.Server) bool) control.Server {
 	in.t.Helper()
-	var last control.Status
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		s, err := in.client.Status(in.t.Context())
-		if err != nil {
+	s := in.awaitStatus(what, func(s control.Status) bool { return len(s.Servers) > i && ok(s.Servers[i]) })
+	return s.Servers[i]
+}
+
+// awaitStatus waits until the status satisfies ok.
+func (in *instance) awaitStatus(what string, ok func(control.Status) bool) (last control.Status) {
+	in.t.Helper()
+	if !eventually(testTimeout, func() bool {
+		var err error
+		if last, err = in.client.Status(in.t.Context()); err != nil {
 			in.t.Fatalf("status: %v", err)
 		}
-		if last = s; len(s.Servers) > i && ok(s.Servers[i]) {
-			return s.Servers[i]
-		}
+		return ok(last)
+	}) {
+		in.t.Fatalf("not %s after a minute: %+v", what, last)
 	}
-	in.t.Fatalf("not %s after a minute: %+v", what, last)
-	return control.Server{}
+	return last
+}
+
+// awaitListening waits until the daemon answers on its control socket.
+func (in *instance) awaitListening() {
+	in.t.Helper()
+	if !eventually(testTimeout, func() bool {
+		_, err := in.client.Status(in.t.Context())
+		return err == nil
+	}) {
+		in.t.Fatal("llmsup does not answer after a minute")
+	}
+}
+
+// awaitLog waits until the log contains a text.
+func (in *instance) awaitLog(text string) {
+	in.t.Helper()
+	if !eventually(testTimeout, func() bool { return strings.Contains(in.logged(), text) }) {
+		in.t.Fatalf("the log does not contain %q", text)
+	}
 }
 
 func isReady(s control.Server) bool { return s.State == "ready" }
 
-// awaitReady waits until the server answers.
+// awaitReady waits until the first server is ready.
 func (in *instance) awaitReady() control.Server { return in.await("ready", isReady) }
 
-// reply is an answer, read to its end.
+// reply is a response that was read completely.
 type reply struct {
 	status  int
 	header  http.Header
 	body    string
-	readErr error // how reading it ended; nil = a clean end
+	readErr error // of reading the body; nil = complete
 }
 
 func (r reply) backend() string { return r.header.Get("X-Llmsup-Backend") }
@@ -199,7 +220,7 @@ func (in *instance) post(path, body string) reply {
 	return reply{resp.StatusCode, resp.Header, string(answer), err}
 }
 
-// get returns what stands at a path.
+// get returns the body of a GET request.
 func (in *instance) get(path string) string {
 	in.t.Helper()
 	resp, err := http.Get(in.url + path)
@@ -214,7 +235,7 @@ func (in *instance) get(path string) string {
 	return string(body)
 }
 
-// chat makes a chat call; more is put into its body after the messages.
+// chat makes a chat call. more is appended to the fields of its body.
 func (in *instance) chat(model, more string) reply {
 	in.t.Helper()
 	name, err := json.Marshal(model)
@@ -224,12 +245,62 @@ func (in *instance) chat(model, more string) reply {
 	return in.post("/v1/chat/completions", `{"model":`+string(name)+`,"messages":[{"role":"user","content":"count"}]`+more+`}`)
 }
 
-// runs says whether a pid is a process that is not a zombie.
-func runs(pid int) bool {
+// isRunning reports whether a process exists and is not a zombie.
+func isRunning(pid int) bool {
 	stat, err := os.ReadFile("/proc/" + itoa(pid) + "/stat")
 	if errors.Is(err, os.ErrNotExist) {
 		return false
 	}
 	_, rest, _ := strings.Cut(string(stat), ") ")
 	return !strings.HasPrefix(rest, "Z")
+}
+
+// awaitExit waits until none of the processes runs. Two seconds are a promise of the
+// contract: no llama-server outlives its llmsup for longer.
+func awaitExit(t *testing.T, pids ...int) {
+	t.Helper()
+	if !eventually(2*time.Second, func() bool { return !slices.ContainsFunc(pids, isRunning) }) {
+		t.Fatal("llama-server still runs 2 s after llmsup was killed")
+	}
+}
+
+// run runs a command of llmsup for this instance and returns its exit code and output.
+func (in *instance) run(args ...string) (code int, output string) {
+	in.t.Helper()
+	return runCommand(in.t, append(args, "--control-socket", in.state+"/c.sock")...)
+}
+
+// reload runs llmsup reload.
+func (in *instance) reload() (code int, output string) {
+	in.t.Helper()
+	return in.run("reload")
+}
+
+// mustRun is run for a command that has to succeed.
+func (in *instance) mustRun(args ...string) (output string) {
+	in.t.Helper()
+	code, output := in.run(args...)
+	if code != 0 {
+		in.t.Errorf("llmsup %s: exit %d\n%s", strings.Join(args, " "), code, output)
+	}
+	return output
+}
+
+// runCommand runs llmsup to its end and returns its exit code, and its stdout and
+// stderr together.
+func runCommand(t *testing.T, args ...string) (code int, output string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "llmsup", args...).CombinedOutput()
+	var exit *exec.ExitError
+	switch {
+	case ctx.Err() != nil:
+		t.Fatalf("llmsup %q did not end: %s", args, out)
+	case errors.As(err, &exit):
+		return exit.ExitCode(), string(out)
+	case err != nil:
+		t.Fatal(err)
+	}
+	return 0, string(out)
 }

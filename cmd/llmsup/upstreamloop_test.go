@@ -34,7 +34,7 @@ func TestUpstreamIsItself(t *testing.T) {
 		}
 	}))
 	t.Cleanup(proxy.Close)
-	c := newCloud(t)
+	c := newFakeCloud(t)
 	key, entry := madeKey(t, "full", "")
 	text := fmt.Sprintf(`
 upstreams:
@@ -45,7 +45,7 @@ routes:
   saved: {primary: round, fallback: openrouter}
 keys:
 %s`, c.URL, proxy.URL, entry)
-	file := newEditable(t, text)
+	file := newTestConfig(t, text)
 	in := launch(t, append(c.env(), "TEST_ROUND_KEY="+key), "--config", file.path)
 	var err error
 	if target, err = url.Parse(in.url); err != nil {
@@ -77,7 +77,7 @@ keys:
 	if r := ask("saved"); r.status != 200 || r.backend() != "openrouter" || r.reason() != "failed" {
 		t.Errorf("%+v", r)
 	}
-	if code, out := exec1(t, "route", "alone", "--control-socket", in.state+"/c.sock"); code != 1 || !strings.Contains(out, "is this llmsup itself") {
+	if code, out := in.run("route", "alone"); code != 1 || !strings.Contains(out, "is this llmsup itself") {
 		t.Errorf("exit %d: %s", code, out)
 	}
 

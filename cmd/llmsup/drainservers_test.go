@@ -19,7 +19,7 @@ import (
 // being done, and to take one server back leaves the drain of the others going.
 func TestDrainsOfSeveralServers(t *testing.T) {
 	c := newCountingCloud(t)
-	file := newEditable(t, fmt.Sprintf(`
+	file := newTestConfig(t, fmt.Sprintf(`
 servers:
   mail: {model: %s}
   slow: {model: %s, ctx_size: 32768}
@@ -29,7 +29,7 @@ routes:
   local: {primary: mail, fallback: openrouter}
   local/mail: {primary: mail, fallback: openrouter}
   local/slow: {primary: slow, fallback: openrouter, resume: true}
-`, smallModel(t), demotest.Slow(t), c.URL))
+`, demoModel(t), demotest.Slow(t), c.URL))
 	in := launch(t, []string{"TEST_OPENROUTER_KEY=" + cloudKey}, "--config", file.path)
 	in.awaitServer(0, "ready", isReady)
 	slow := in.awaitServer(1, "ready", isReady)
@@ -97,8 +97,8 @@ routes:
 // TestLogsOfOneServerFollowAReload: a server of that name that a reload adds later is
 // followed, and no other one.
 func TestLogsOfOneServerFollowAReload(t *testing.T) {
-	both := fmt.Sprintf("servers:\n  chat: {model: %[1]s}\n  mail: {model: %[1]s}\n", smallModel(t))
-	file := newEditable(t, both)
+	both := fmt.Sprintf("servers:\n  chat: {model: %[1]s}\n  mail: {model: %[1]s}\n", demoModel(t))
+	file := newTestConfig(t, both)
 	in := launch(t, nil, "--config", file.path)
 	in.awaitServer(0, "ready", isReady)
 	first := in.awaitServer(1, "ready", isReady)
@@ -146,8 +146,8 @@ func TestLogsOfOneServerFollowAReload(t *testing.T) {
 // TestDrainedServerIsRemovedAndAddedAgain: its drain is forgotten, although its calls
 // have not ended in between.
 func TestDrainedServerIsRemovedAndAddedAgain(t *testing.T) {
-	both := fmt.Sprintf("servers:\n  chat: {model: %[1]s}\n  mail: {model: %[1]s}\n", smallModel(t))
-	file := newEditable(t, both)
+	both := fmt.Sprintf("servers:\n  chat: {model: %[1]s}\n  mail: {model: %[1]s}\n", demoModel(t))
+	file := newTestConfig(t, both)
 	in := launch(t, nil, "--config", file.path)
 	in.awaitServer(0, "ready", isReady)
 	before := in.awaitServer(1, "ready", isReady)

@@ -19,7 +19,7 @@ import (
 // madeKey has llmsup make a key, and returns it and its entry under "keys".
 func madeKey(t *testing.T, name, more string) (key, entry string) {
 	t.Helper()
-	code, out := exec1(t, "key", "new", name)
+	code, out := runCommand(t, "key", "new", name)
 	key, rest, ok := strings.Cut(out, "\n")
 	hash := rest[strings.Index(rest, "sha256: ")+len("sha256: "):][:66]
 	if code != 0 || !ok || !strings.HasPrefix(key, "llmsup-") || strings.Contains(rest, key) {
@@ -53,7 +53,7 @@ func (in *instance) request(method, path, body string, headers ...string) reply 
 // llama-server.
 func TestFrontDoor(t *testing.T) {
 	t.Parallel()
-	c := newCloud(t)
+	c := newFakeCloud(t)
 	full, fullEntry := madeKey(t, "full", "")
 	tool, toolEntry := madeKey(t, "tool", `, routes: ["local/*"]`)
 	admin, adminEntry := madeKey(t, "admin", ", operator: true, routes: []")
@@ -65,7 +65,7 @@ upstreams:
 routes:
   local/demo: {primary: demo, fallback: openrouter, fallback_model: qwen/qwen-2.5-14b-instruct}
 `, c.URL+"/api/v1")
-	file := newEditable(t, head+"keys:\n"+fullEntry+toolEntry+adminEntry)
+	file := newTestConfig(t, head+"keys:\n"+fullEntry+toolEntry+adminEntry)
 	in := launch(t, c.env(), "--listen", "0.0.0.0:0", "--demo", "--config", file.path, "--", "--threads", "1")
 	in.awaitReady()
 
@@ -185,8 +185,8 @@ routes:
 // elsewhere it takes a word that cannot be overlooked.
 func TestDoorWithoutKeys(t *testing.T) {
 	t.Parallel()
-	c := newCloud(t)
-	file := newEditable(t, fmt.Sprintf("allowed_hosts: [llm.example]\nupstreams:\n  openrouter: {base_url: %q}\n", c.URL))
+	c := newFakeCloud(t)
+	file := newTestConfig(t, fmt.Sprintf("allowed_hosts: [llm.example]\nupstreams:\n  openrouter: {base_url: %q}\n", c.URL))
 	in := launch(t, nil, "--config", file.path)
 	for host, want := range map[string]int{"localhost:8000": 200, "[::1]:1": 200, "llm.example": 200, "evil.example": 403, "10.0.0.1": 403} {
 		r := in.request("POST", "/v1/chat/completions", `{"model":"gpt-4o"}`, "Host", host)
@@ -208,8 +208,8 @@ func TestDoorWithoutKeys(t *testing.T) {
 
 // TestMaxConnections: one more waits, and is taken when another one ends.
 func TestMaxConnections(t *testing.T) {
-	c := newCloud(t)
-	file := newEditable(t, fmt.Sprintf("max_connections: 1\nupstreams:\n  openrouter: {base_url: %q}\n", c.URL))
+	c := newFakeCloud(t)
+	file := newTestConfig(t, fmt.Sprintf("max_connections: 1\nupstreams:\n  openrouter: {base_url: %q}\n", c.URL))
 	in := launch(t, nil, "--config", file.path)
 	first, second := &http.Transport{}, &http.Transport{}
 	defer second.CloseIdleConnections()

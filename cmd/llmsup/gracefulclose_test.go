@@ -94,9 +94,9 @@ func TestStopTakesCallsOfOpenConnections(t *testing.T) {
 // kept may be used for some more time, and the others are closed after it.
 func TestStopLingersOnTheSocket(t *testing.T) {
 	t.Parallel()
-	m := newManager(t)
+	m := newFakeSystemd(t)
 	in := m.start(nil, "--demo")
-	m.hears(in, "READY=1")
+	m.awaitMessage(in, "READY=1")
 	used, unused, fresh := dial(t, m.url), dial(t, m.url), dial(t, m.url)
 	used.asks()
 	unused.asks()
@@ -104,7 +104,7 @@ func TestStopLingersOnTheSocket(t *testing.T) {
 	if err := in.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	m.hears(in, "STOPPING=1")
+	m.awaitMessage(in, "STOPPING=1")
 	if !used.asks() {
 		t.Error("the answer does not end its connection")
 	}

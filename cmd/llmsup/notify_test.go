@@ -18,9 +18,9 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/control"
 )
 
-// manager plays systemd for a llmsup: it hears what llmsup says, and holds its
+// fakeSystemd plays systemd for a llmsup: it hears what llmsup says, and holds its
 // socket.
-type manager struct {
+type fakeSystemd struct {
 	t      *testing.T
 	dir    string
 	heard  chan string
@@ -29,9 +29,9 @@ type manager struct {
 	url    string
 }
 
-func newManager(t *testing.T) *manager {
+func newFakeSystemd(t *testing.T) *fakeSystemd {
 	t.Helper()
-	m := &manager{t: t, dir: shortDir(t), heard: make(chan string, 1000)}
+	m := &fakeSystemd{t: t, dir: shortDir(t), heard: make(chan string, 1000)}
 	m.notify = filepath.Join(m.dir, "n")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: m.notify, Net: "unixgram"})
 	if err != nil {
@@ -62,7 +62,7 @@ func newManager(t *testing.T) *manager {
 }
 
 // start runs llmsup as systemd does; it knows LISTEN_PID only after its fork.
-func (m *manager) start(env []string, args ...string) *instance {
+func (m *fakeSystemd) start(env []string, args ...string) *instance {
 	m.t.Helper()
 	all := append([]string{
 		"-c", `LISTEN_PID=$$ exec llmsup "$@"`, "sh",
@@ -87,9 +87,9 @@ func (m *manager) start(env []string, args ...string) *instance {
 }
 
 // hears waits for a word, and returns those before it. Pings are not told.
-func (m *manager) hears(in *instance, what string) (before []string) {
+func (m *fakeSystemd) awaitMessage(in *instance, what string) (before []string) {
 	m.t.Helper()
-	timeout := time.After(patience)
+	timeout := time.After(testTimeout)
 	for {
 		select {
 		case word := <-m.heard:
@@ -110,15 +110,15 @@ func (m *manager) hears(in *instance, what string) (before []string) {
 // TestTellsSystemd: what systemd hears, from the start to the end.
 func TestTellsSystemd(t *testing.T) {
 	t.Parallel()
-	m := newManager(t)
-	file := newEditable(t, "listen: 127.0.0.1:1\nservers:\n  small: {model: "+smallModel(t)+"}\n")
+	m := newFakeSystemd(t)
+	file := newTestConfig(t, "listen: 127.0.0.1:1\nservers:\n  small: {model: "+demoModel(t)+"}\n")
 	in := m.start(nil, "--config", file.path)
-	if before := m.hears(in, "READY=1\nSTATUS=small "); len(before) > 0 {
+	if before := m.awaitMessage(in, "READY=1\nSTATUS=small "); len(before) > 0 {
 		t.Errorf("before READY it said %q", before)
 	}
-	m.hears(in, "STATUS=small ready")
-	m.hears(in, "WATCHDOG=1")
-	m.hears(in, "WATCHDOG=1")
+	m.awaitMessage(in, "STATUS=small ready")
+	m.awaitMessage(in, "WATCHDOG=1")
+	m.awaitMessage(in, "WATCHDOG=1")
 
 	s, err := in.client.Status(t.Context())
 	if err != nil || "http://"+s.Listen != m.url {
@@ -134,16 +134,16 @@ func TestTellsSystemd(t *testing.T) {
 	reload := func(how func(), status string) {
 		t.Helper()
 		how()
-		m.hears(in, "RELOADING=1\nMONOTONIC_USEC=")
+		m.awaitMessage(in, "RELOADING=1\nMONOTONIC_USEC=")
 		told := false // how the servers are, which may be told before the reload is over
-		for _, word := range m.hears(in, "READY=1") {
+		for _, word := range m.awaitMessage(in, "READY=1") {
 			told = told || strings.HasPrefix(word, status)
 			if !strings.HasPrefix(word, "STATUS=") {
 				t.Errorf("in the reload it said %q", word)
 			}
 		}
 		if !told {
-			m.hears(in, status)
+			m.awaitMessage(in, status)
 		}
 	}
 	hangUp := func() {
@@ -153,7 +153,7 @@ func TestTellsSystemd(t *testing.T) {
 	}
 	file.write("nonsense: 1\n")
 	reload(hangUp, "STATUS=the last reload was refused: "+file.path+":1: unknown key \"nonsense\"")
-	file.write("servers:\n  small: {model: " + smallModel(t) + "}\n  more: {model: " + smallModel(t) + "}\n")
+	file.write("servers:\n  small: {model: " + demoModel(t) + "}\n  more: {model: " + demoModel(t) + "}\n")
 	reload(func() {
 		if code, out := in.reload(); code != 0 {
 			t.Errorf("exit %d, %s", code, out)
@@ -162,7 +162,7 @@ func TestTellsSystemd(t *testing.T) {
 	if err := in.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	m.hears(in, "STOPPING=1\nSTATUS=")
+	m.awaitMessage(in, "STOPPING=1\nSTATUS=")
 	<-in.done
 	if in.err != nil {
 		t.Errorf("it ended with %v", in.err)
@@ -176,14 +176,14 @@ func TestSocketNeedsKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	m := newManager(t)
+	m := newFakeSystemd(t)
 	if m.socket, err = l.(*net.TCPListener).File(); err != nil {
 		t.Fatal(err)
 	}
 	in := m.start(nil, "--demo", "--listen", "127.0.0.1:8000")
 	select {
 	case <-in.done:
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		t.Fatal("it runs")
 	}
 	if code := in.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(in.logged(), "there are no keys") {
@@ -195,11 +195,11 @@ func TestSocketNeedsKeys(t *testing.T) {
 // under callers that keep their connections and callers that do not. None fails.
 func TestSocketOutlivesLlmsup(t *testing.T) {
 	t.Parallel()
-	c := newCloud(t)
-	m := newManager(t)
+	c := newFakeCloud(t)
+	m := newFakeSystemd(t)
 	config := c.config(t, "60s")
 	in := m.start(c.env(), "--demo", "--config", config)
-	m.hears(in, "READY=1")
+	m.awaitMessage(in, "READY=1")
 
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -223,9 +223,8 @@ func TestSocketOutlivesLlmsup(t *testing.T) {
 		})
 	}
 	for range 4 {
-		for before := calls.Load(); calls.Load() < before+50 && ctx.Err() == nil; {
-			time.Sleep(time.Millisecond)
-		}
+		before := calls.Load()
+		eventually(testTimeout, func() bool { return calls.Load() >= before+50 || ctx.Err() != nil })
 		if err := in.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
@@ -234,7 +233,7 @@ func TestSocketOutlivesLlmsup(t *testing.T) {
 			t.Fatalf("it ended with %v", in.err)
 		}
 		in = m.start(c.env(), "--demo", "--config", config)
-		m.hears(in, "READY=1")
+		m.awaitMessage(in, "READY=1")
 	}
 	cancel()
 	callers.Wait()
