@@ -16,8 +16,8 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// madeKey has llmsup make a key, and returns it and its entry under "keys".
-func madeKey(t *testing.T, name, more string) (key, entry string) {
+// newKeyEntry creates a key with llmsup key new, and returns it and its entry for "keys".
+func newKeyEntry(t *testing.T, name, more string) (key, entry string) {
 	t.Helper()
 	code, out := runCommand(t, "key", "new", name)
 	key, rest, ok := strings.Cut(out, "\n")
@@ -28,7 +28,7 @@ func madeKey(t *testing.T, name, more string) (key, entry string) {
 	return key, fmt.Sprintf("  %s: {sha256: %s%s}\n", name, hash, more)
 }
 
-// request makes a request as headers say; "Host" is one of them.
+// request makes a request. headers are names and values; "Host" is one of them.
 func (in *instance) request(method, path, body string, headers ...string) reply {
 	in.t.Helper()
 	req, err := http.NewRequestWithContext(in.t.Context(), method, in.url+path, strings.NewReader(body))
@@ -49,14 +49,14 @@ func (in *instance) request(method, path, body string, headers ...string) reply 
 	return reply{resp.StatusCode, resp.Header, string(answer), err}
 }
 
-// TestFrontDoor runs llmsup on all interfaces, with keys, in front of the real
+// TestAccess runs llmsup on all interfaces, with keys, in front of the real
 // llama-server.
-func TestFrontDoor(t *testing.T) {
+func TestAccess(t *testing.T) {
 	t.Parallel()
 	c := newFakeCloud(t)
-	full, fullEntry := madeKey(t, "full", "")
-	tool, toolEntry := madeKey(t, "tool", `, routes: ["local/*"]`)
-	admin, adminEntry := madeKey(t, "admin", ", operator: true, routes: []")
+	full, fullEntry := newKeyEntry(t, "full", "")
+	tool, toolEntry := newKeyEntry(t, "tool", `, routes: ["local/*"]`)
+	admin, adminEntry := newKeyEntry(t, "admin", ", operator: true, routes: []")
 	head := fmt.Sprintf(`
 listen: 0.0.0.0:0
 allowed_origins: ["https://app.example"]
@@ -117,7 +117,7 @@ routes:
 		t.Errorf("messages: %+v", r)
 	}
 	if r := in.request("GET", "/v1/models", "", "X-Api-Key", full, "Host", "behind.a.proxy"); r.status != 200 {
-		t.Errorf("whoever has a key may call it as he likes: %+v", r)
+		t.Errorf("a client with a key may use any Host header: %+v", r)
 	}
 	if r := in.request("GET", "/v1/models", "", "X-Api-Key", full, "Origin", "https://evil.example"); r.status != 403 || gjson.Get(r.body, "error.code").Str != "origin_not_allowed" {
 		t.Errorf("a page: %+v", r)
@@ -126,8 +126,8 @@ routes:
 		t.Errorf("a preflight: %+v", r)
 	}
 
-	// What runs ends as it began; what comes is asked for the new keys.
-	other, otherEntry := madeKey(t, "other", "")
+	// After a reload, calls need the new keys.
+	other, otherEntry := newKeyEntry(t, "other", "")
 	file.write(head + "keys:\n" + otherEntry + toolEntry + adminEntry)
 	if code, out := in.reload(); code != 0 || out != "key full: removed\nkey other: added\n" {
 		t.Errorf("exit %d:\n%s", code, out)
@@ -146,7 +146,7 @@ routes:
 		t.Error(err)
 	}
 
-	// A form, to the real llama-server, which can't hear.
+	// The real llama-server does not transcribe audio.
 	var form bytes.Buffer
 	w := multipart.NewWriter(&form)
 	_ = w.WriteField("model", "local/demo")
@@ -166,7 +166,7 @@ routes:
 
 	for _, auth := range c.auth {
 		if auth != "Bearer "+cloudKey {
-			t.Errorf("the cloud was shown %q", auth)
+			t.Errorf("the cloud got Authorization %q", auth)
 		}
 	}
 	in.stop() // its log is whole then
@@ -181,9 +181,9 @@ routes:
 	}
 }
 
-// TestDoorWithoutKeys: on loopback the names are checked that it is called by;
-// elsewhere it takes a word that cannot be overlooked.
-func TestDoorWithoutKeys(t *testing.T) {
+// TestAccessWithoutKeys: on loopback the Host header is checked; elsewhere a warning is
+// logged.
+func TestAccessWithoutKeys(t *testing.T) {
 	t.Parallel()
 	c := newFakeCloud(t)
 	file := newTestConfig(t, fmt.Sprintf("allowed_hosts: [llm.example]\nupstreams:\n  openrouter: {base_url: %q}\n", c.URL))
@@ -197,8 +197,8 @@ func TestDoorWithoutKeys(t *testing.T) {
 	if r := in.request("GET", "/v1/models", "", "Origin", in.url); r.status != 403 {
 		t.Errorf("a page: %+v", r)
 	}
-	if got := c.asked(); !slices.Equal(got, []string{"openai/gpt-4o", "openai/gpt-4o", "openai/gpt-4o"}) {
-		t.Errorf("the cloud was asked for %q", got)
+	if got := c.requestedModels(); !slices.Equal(got, []string{"openai/gpt-4o", "openai/gpt-4o", "openai/gpt-4o"}) {
+		t.Errorf("the cloud got calls for %q", got)
 	}
 	open := launch(t, nil, "--config", file.path, "--listen", "0.0.0.0:0", "--insecure-no-auth")
 	if r := open.chat("gpt-4o", ""); r.status != 200 || !strings.Contains(open.logged(), `"level":"warn"`) || !strings.Contains(open.logged(), "spend your money") {
@@ -206,7 +206,7 @@ func TestDoorWithoutKeys(t *testing.T) {
 	}
 }
 
-// TestMaxConnections: one more waits, and is taken when another one ends.
+// TestMaxConnections: a connection beyond the limit is accepted when another one ends.
 func TestMaxConnections(t *testing.T) {
 	c := newFakeCloud(t)
 	file := newTestConfig(t, fmt.Sprintf("max_connections: 1\nupstreams:\n  openrouter: {base_url: %q}\n", c.URL))

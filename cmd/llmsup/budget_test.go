@@ -30,18 +30,18 @@ const (
 
 // budgetCase is calls of one key with a budget of its own.
 type budgetCase struct {
-	body   string // fields of the call after model and messages
-	calls  int    // at once; 0 = 50
-	stops  bool   // the client closes the connection after the first event
-	answer func(body gjson.Result, send func(string), gone <-chan struct{}) (tokens int)
-	least  int  // tokens that a call is charged for at least, where the cloud lies
-	honest bool // the limit is obeyed, so that all calls are answered
+	body    string // fields of the call after model and messages
+	calls   int    // at once; 0 = 50
+	stops   bool   // the client closes the connection after the first event
+	answer  func(body gjson.Result, send func(string), gone <-chan struct{}) (tokens int)
+	least   int  // tokens that a call is charged for at least, if the cloud reports too few
+	inLimit bool // the cloud obeys the limit of tokens, so that all calls are answered
 
 	unpriced bool // the price of the model is unknown
 }
 
-// obeys is a cloud that obeys the limits of OpenAI's chat completions, and no others,
-// and reports usage without a cost.
+// obeys answers as a cloud that obeys only the limits of OpenAI's chat completions, and
+// reports usage without a cost.
 func obeys(body gjson.Result, send func(string), _ <-chan struct{}) int {
 	tokens := manyTokens
 	body.ForEach(func(key, limit gjson.Result) bool {
@@ -66,8 +66,8 @@ var budgetCases = map[string]budgetCase{
 	"below-zero":        {body: `"max_tokens":-1`, answer: obeys},
 	"twice":             {body: `"max_tokens":1,"max_completion_tokens":null,"max_tokens":null`, answer: obeys},
 	"in-options":        {body: `"options":{"max_tokens":1}`, answer: obeys},
-	"obeyed":            {body: `"max_tokens":1`, answer: obeys, honest: true},
-	"escaped":           {body: `"max\u005ftokens":1.0`, answer: obeys, honest: true},
+	"obeyed":            {body: `"max_tokens":1`, answer: obeys, inLimit: true},
+	"escaped":           {body: `"max\u005ftokens":1.0`, answer: obeys, inLimit: true},
 
 	"neither price nor cost": {body: `"max_tokens":100`, answer: obeys, unpriced: true},
 
@@ -98,9 +98,9 @@ var budgetCases = map[string]budgetCase{
 	}, least: 3_000_000 / 16},
 }
 
-// TestBudgetAgainstAdversaries: whatever a call says and an upstream sends, what a
-// budget counts is what was used, at its price: no less, and no more than one call's
-// reservation above. From then on calls are rejected, also after kill -9 and after a
+// TestBudgetAgainstAdversaries: for every body of a call and every answer of an upstream,
+// a budget counts at least what was used, at its price, and at most one call's
+// reservation more. Once it is spent calls are rejected, also after kill -9 and after a
 // restart.
 func TestBudgetAgainstAdversaries(t *testing.T) {
 	t.Parallel()
@@ -146,7 +146,7 @@ func TestBudgetAgainstAdversaries(t *testing.T) {
 				})
 			}
 			calls.Wait()
-			if c.honest != (rejected == 0) || answered == 0 {
+			if c.inLimit != (rejected == 0) || answered == 0 {
 				t.Errorf("%s: %d calls answered, %d rejected", name, answered, rejected)
 			}
 		})
@@ -194,8 +194,8 @@ func (in *instance) spend(key, model string, c budgetCase) int {
 	return resp.StatusCode
 }
 
-// budgetsAreRight compares what the budgets count with what the cloud has generated,
-// and wants each that is spent to reject the next call.
+// budgetsAreRight compares the budgets with what the cloud has generated, and checks
+// that a spent budget rejects the next call.
 func (in *instance) budgetsAreRight(cloud *rawUpstream, keys map[string]string, when string) {
 	in.t.Helper()
 	for i, name := range slices.Sorted(maps.Keys(budgetCases)) {
@@ -216,7 +216,7 @@ func (in *instance) budgetsAreRight(cloud *rawUpstream, keys map[string]string, 
 		if used > budgetOfAKey+defaultTokens*tokenPrice && calls > 1 && used/usd.Amount(calls) < budgetOfAKey {
 			in.t.Errorf("%s%s: %d calls have spent %s", name, when, calls, used)
 		}
-		if !c.honest {
+		if !c.inLimit {
 			if status := in.spend(keys[name], modelOfCase(name), c); status != http.StatusTooManyRequests {
 				in.t.Errorf("%s%s: the next call has status %d", name, when, status)
 			}
@@ -224,8 +224,8 @@ func (in *instance) budgetsAreRight(cloud *rawUpstream, keys map[string]string, 
 	}
 }
 
-// spentBy waits until no call of a key is under way, and the ledger has told what was
-// spent before the start, and returns what its budget counts.
+// spentBy waits until a key has no running call and its budget includes what was spent
+// before the start, and returns what the budget counts.
 func (in *instance) spentBy(key string, want usd.Amount) (spent usd.Amount) {
 	in.t.Helper()
 	if !eventually(testTimeout, func() bool {

@@ -22,8 +22,8 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/control"
 )
 
-// countingCloud answers as the counting model does, also where it has to go on
-// with an answer, and remembers who was paid for how often.
+// countingCloud answers as the demo model does, also if it has to continue an answer,
+// and counts the calls of each user.
 type countingCloud struct {
 	*httptest.Server
 	mu   sync.Mutex
@@ -78,10 +78,10 @@ func countFrom(first, n int) string {
 	return text.String()
 }
 
-// TestChaos: llama-server is killed, stopped, restarted and drained at random under mixed
-// calls. None fails, none has a wrong word, and none is paid for twice.
+// TestChaos: llama-server is killed, stopped, restarted and drained at random times under
+// mixed calls. No call fails, has a wrong word, or is paid for twice.
 //
-// It is 40 calls a second until each of them was done twice, or eight times if
+// There are 40 calls a second until each of the four was done twice, or eight times if
 // LLMSUP_TEST_REAL_TIMES is set.
 func TestChaos(t *testing.T) {
 	t.Parallel()
@@ -163,8 +163,8 @@ routes:
 	in.await("as small as before", func(control.Server) bool { return in.descriptors() <= descriptors+pool+8 })
 }
 
-// disrupt does four bad things to llama-server, in turn, each time that it is ready
-// again, for some rounds.
+// disrupt kills, stops, restarts and drains llama-server in turn, each time that it is
+// ready again, for some rounds.
 func (in *instance) disrupt(ctx context.Context, done map[string]int, rounds int) {
 	for i := 0; i < 4*rounds; {
 		select {
@@ -174,7 +174,7 @@ func (in *instance) disrupt(ctx context.Context, done map[string]int, rounds int
 		}
 		s, err := in.client.Status(in.t.Context())
 		if err != nil || len(s.Servers) == 0 || s.Servers[0].State != "ready" {
-			continue // it has not been back for long enough
+			continue // it is not ready yet
 		}
 		pid := s.Servers[0].PID
 		kind := ""
@@ -189,17 +189,17 @@ func (in *instance) disrupt(ctx context.Context, done map[string]int, rounds int
 		case 3:
 			how := control.DrainRequest{Timeout: control.Duration(300 * time.Millisecond)}
 			nothing := func(control.Step) error { return nil }
-			whole := context.WithoutCancel(ctx) // it has to come back
+			whole := context.WithoutCancel(ctx) // it must be resumed
 			kind, err = "drained", errors.Join(in.client.Drain(whole, how, nothing), in.client.Resume(whole, nil, nothing))
 		}
-		if err == nil { // else it has ended meanwhile
+		if err == nil { // otherwise it has exited meanwhile
 			done[kind]++
 			i++
 		}
 	}
 }
 
-// countingCall makes a call of some size, and checks every word of its answer.
+// countingCall makes a call of a random size, and checks every word of its answer.
 func (in *instance) countingCall(id string) (backend string, err error) {
 	tokens, stream := 1+rand.IntN(80), rand.IntN(2) == 0
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -246,7 +246,7 @@ func (in *instance) countingCall(id string) (backend string, err error) {
 	return backend, nil
 }
 
-// descriptors counts what llmsup has open.
+// descriptors counts the open file descriptors of llmsup.
 func (in *instance) descriptors() int {
 	in.t.Helper()
 	entries, err := os.ReadDir("/proc/" + itoa(in.cmd.Process.Pid) + "/fd")

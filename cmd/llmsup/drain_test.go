@@ -21,8 +21,8 @@ import (
 	"github.com/llmsup/llmsup/models/demo/demotest"
 )
 
-// TestDrainUnderLoad: from the first line on no call reaches the GPU, none fails,
-// and a stream that would take minutes is whole, with its end from the fallback.
+// TestDrainUnderLoad: from the first line of output on no call reaches the GPU, no call
+// fails, and the fallback completes a stream that would take minutes.
 //
 // It is 50 calls a second. Streams have 1 s to end, or 5 s of their ten minutes if
 // LLMSUP_TEST_REAL_TIMES is set.
@@ -69,20 +69,20 @@ routes:
 	lines := bufio.NewScanner(pipe)
 	lines.Scan()
 	drained := time.Now()
-	said := lines.Text() + "\n"
+	output := lines.Text() + "\n"
 	for lines.Scan() {
-		said += lines.Text() + "\n"
+		output += lines.Text() + "\n"
 	}
 	if err := drain.Wait(); err != nil {
-		t.Errorf("drain: %v\n%s", err, said)
+		t.Errorf("drain: %v\n%s", err, output)
 	}
 	for _, want := range []string{"slow: 2 calls have to end first\n", "slow: the time is over: 2 calls go on elsewhere\n", "box: llama-server (pid ", ") has ended\n"} {
-		if !strings.Contains(said, want) {
-			t.Errorf("it does not say %q:\n%s", want, said)
+		if !strings.Contains(output, want) {
+			t.Errorf("the output has no %q:\n%s", want, output)
 		}
 	}
-	if !strings.HasSuffix(said, "\ndrained; llmsup resume takes the servers into use again\n") {
-		t.Errorf("the last line of\n%s", said)
+	if !strings.HasSuffix(output, "\ndrained; llmsup resume takes the servers into use again\n") {
+		t.Errorf("the last line of\n%s", output)
 	}
 	streams.Wait()
 	load.awaitCalls(t, load.count()+50)
@@ -109,7 +109,7 @@ routes:
 	if backends["while drained: openrouter"] < 40 || backends["afterwards: box"] == 0 {
 		t.Errorf("calls: %v", backends)
 	}
-	t.Logf("%v\n%s", backends, said)
+	t.Logf("%v\n%s", backends, output)
 }
 
 // longStream makes a streaming call to the slow server and checks its text.
@@ -140,14 +140,14 @@ func (in *instance) longStream(tokens int, begun chan<- struct{}) {
 	}
 }
 
-// callOutcome is how a call of a load went.
+// callOutcome is the result of a call of a load.
 type callOutcome struct {
 	began   time.Time
 	backend string
 	err     error
 }
 
-// load is calls at a pace, until their context ends.
+// load makes calls at a rate, until its context ends.
 type load struct {
 	mu    sync.Mutex
 	calls []callOutcome
@@ -198,9 +198,9 @@ func (l *load) end() []callOutcome {
 
 func isDrained(s control.Server) bool { return s.State == "drained" }
 
-// TestDrainIsRemembered: over an orderly end and a kill, until its time is over or
-// somebody ends it.
-func TestDrainIsRemembered(t *testing.T) {
+// TestDrainSurvivesRestarts: a drain survives a stop and a kill of llmsup, until its time
+// is over or an operator resumes the server.
+func TestDrainSurvivesRestarts(t *testing.T) {
 	t.Parallel()
 	dir := shortDir(t)
 	in := launchIn(t, dir, nil, "--demo")
@@ -208,8 +208,8 @@ func TestDrainIsRemembered(t *testing.T) {
 	if code, out := in.run("drain"); code != 1 || !strings.Contains(out, "nothing was done: no other backend can answer calls for local, local/demo: they would be rejected with 503 while the servers are drained; pass --yes to drain anyway") {
 		t.Errorf("without a fallback: exit %d\n%s", code, out)
 	}
-	if !isReady(in.await("asked", func(control.Server) bool { return true })) {
-		t.Error("it was drained all the same")
+	if !isReady(in.await("known", func(control.Server) bool { return true })) {
+		t.Error("it was drained anyway")
 	}
 	if code, out := in.run("drain", "--yes", "--json"); code != 0 {
 		t.Errorf("exit %d\n%s", code, out)
@@ -251,7 +251,7 @@ func TestDrainIsRemembered(t *testing.T) {
 	}
 	in.awaitReady() // by itself
 	if _, err := os.Stat(filepath.Join(dir, "drain.json")); err == nil {
-		t.Error("it is still remembered")
+		t.Error("drain.json still exists")
 	}
 	if code, out := in.run("resume"); code != 0 || !strings.Contains(out, "demo: has answered a completion, and is ready\n") {
 		t.Errorf("exit %d\n%s", code, out)
@@ -270,9 +270,9 @@ func TestDrainIsRemembered(t *testing.T) {
 	}
 }
 
-// TestDrainIsTakenBack: the process goes on as if nothing had been. Whoever
-// watched is told; whoever stops watching changes nothing.
-func TestDrainIsTakenBack(t *testing.T) {
+// TestDrainIsCancelled: the process keeps running. The commands that waited for the
+// drain report it; Ctrl-C of such a command changes nothing.
+func TestDrainIsCancelled(t *testing.T) {
 	t.Parallel()
 	c := newCountingCloud(t)
 	file := newTestConfig(t, fmt.Sprintf(`
@@ -291,15 +291,15 @@ routes:
 	<-begun
 
 	impatient := exec.Command("llmsup", "drain", "--control-socket", in.state+"/c.sock")
-	var said strings.Builder
-	impatient.Stdout, impatient.Stderr = &said, &said
+	var output strings.Builder
+	impatient.Stdout, impatient.Stderr = &output, &output
 	if err := impatient.Start(); err != nil {
 		t.Fatal(err)
 	}
 	in.await("draining", func(s control.Server) bool { return s.State == "draining" })
 	_ = impatient.Process.Signal(syscall.SIGINT)
-	if err := impatient.Wait(); err == nil || !strings.Contains(said.String(), "llmsup: stopped watching; the drain continues; llmsup status shows it, and llmsup drain --cancel cancels it\n") {
-		t.Errorf("%v: %s", err, said.String())
+	if err := impatient.Wait(); err == nil || !strings.Contains(output.String(), "llmsup: stopped watching; the drain continues; llmsup status shows it, and llmsup drain --cancel cancels it\n") {
+		t.Errorf("%v: %s", err, output.String())
 	}
 
 	joined := make(chan string, 2)
@@ -314,14 +314,14 @@ routes:
 			t.Fatal(err)
 		}
 		lines := bufio.NewScanner(pipe)
-		lines.Scan() // so that it has joined before the drain is taken back
+		lines.Scan() // it has joined the drain when it prints its first line
 		watching.Go(func() {
-			said := lines.Text() + "\n"
+			output := lines.Text() + "\n"
 			for lines.Scan() {
-				said += lines.Text() + "\n"
+				output += lines.Text() + "\n"
 			}
-			_ = watch.Wait() // its exit code tells
-			joined <- fmt.Sprint(watch.ProcessState.ExitCode(), " ", said)
+			_ = watch.Wait() // the exit code is checked below
+			joined <- fmt.Sprint(watch.ProcessState.ExitCode(), " ", output)
 		})
 	}
 	if code, out := in.run("drain", "--cancel"); code != 0 || !strings.Contains(out, "slow: has answered a completion, and is ready\n") {
@@ -330,19 +330,20 @@ routes:
 	watching.Wait()
 	for range 2 {
 		if out := <-joined; !strings.HasPrefix(out, "1 ") || !strings.HasSuffix(out, "the drain was taken back (llmsup resume)\n") {
-			t.Errorf("whoever watched is told %s", out)
+			t.Errorf("the waiting command printed %s", out)
 		}
 	}
 	if now := in.awaitReady(); now.PID != before.PID {
 		t.Error("the process was replaced")
 	}
-	if code, out := in.run("drain", "--timeout", "0s"); code != 0 { // the stream goes on elsewhere at once
+	if code, out := in.run("drain", "--timeout", "0s"); code != 0 { // the stream continues on the fallback at once
 		t.Errorf("exit %d\n%s", code, out)
 	}
 	stream.Wait()
 }
 
-// TestDrainKeepsTheServer: calls stay away, and the process is used again as it is.
+// TestDrainKeepsTheServer: with --keep-server no call reaches the server, and resume uses
+// the same process.
 func TestDrainKeepsTheServer(t *testing.T) {
 	t.Parallel()
 	in := launch(t, nil, "--demo")
@@ -367,13 +368,13 @@ func TestDrainKeepsTheServer(t *testing.T) {
 	}
 }
 
-// TestDrainAsksAPerson: at a terminal whoever drains what has no fallback is asked
-// first, and anything but a yes is a no.
-func TestDrainAsksAPerson(t *testing.T) {
+// TestDrainAsksAtATerminal: at a terminal, drain asks before it drains a server without
+// a fallback, and takes every answer but yes for no.
+func TestDrainAsksAtATerminal(t *testing.T) {
 	t.Parallel()
 	in := launch(t, nil, "--demo")
 	in.awaitReady()
-	atTerminal := func(answer string) (said string, err error) {
+	atTerminal := func(answer string) (output string, err error) {
 		master, slave := openTerminal(t)
 		cmd := exec.Command("llmsup", "drain", "--control-socket", in.state+"/c.sock")
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
@@ -388,23 +389,23 @@ func TestDrainAsksAPerson(t *testing.T) {
 		return string(screen), cmd.Wait()
 	}
 	for _, no := range []string{"\n", "n\n", "yep\n", "\x04"} {
-		said, err := atTerminal(no)
-		if err == nil || !strings.Contains(said, "they would be rejected with 503 while the servers are drained. Drain anyway? [y/N] ") || !strings.Contains(said, "llmsup: nothing was done") {
-			t.Errorf("%q: %v\n%s", no, err, said)
+		output, err := atTerminal(no)
+		if err == nil || !strings.Contains(output, "they would be rejected with 503 while the servers are drained. Drain anyway? [y/N] ") || !strings.Contains(output, "llmsup: nothing was done") {
+			t.Errorf("%q: %v\n%s", no, err, output)
 		}
 	}
-	if s := in.await("asked", func(control.Server) bool { return true }); !isReady(s) {
+	if s := in.await("known", func(control.Server) bool { return true }); !isReady(s) {
 		t.Errorf("after four times no: %+v", s)
 	}
-	if said, err := atTerminal("y\n"); err != nil || !strings.Contains(said, "demo: new calls stay away\r\n") || !strings.Contains(said, "\r\ndrained; llmsup resume") {
-		t.Errorf("%v\n%s", err, said)
+	if output, err := atTerminal("y\n"); err != nil || !strings.Contains(output, "demo: new calls stay away\r\n") || !strings.Contains(output, "\r\ndrained; llmsup resume") {
+		t.Errorf("%v\n%s", err, output)
 	}
 	in.await("drained", isDrained)
 }
 
-// TestDrainThatCantBeRemembered: it is told, and keeps nobody from draining, nor
-// from taking the servers into use again.
-func TestDrainThatCantBeRemembered(t *testing.T) {
+// TestDrainThatCannotBeSaved: drain and resume report that the file cannot be written,
+// and succeed.
+func TestDrainThatCannotBeSaved(t *testing.T) {
 	t.Parallel()
 	in := launch(t, nil, "--demo")
 	in.awaitReady()
@@ -423,9 +424,8 @@ func TestDrainThatCantBeRemembered(t *testing.T) {
 	}
 }
 
-// TestOrdersOvertakeEachOther: whoever waits for what somebody else has ended is
-// told so, and nobody waits for ever.
-func TestOrdersOvertakeEachOther(t *testing.T) {
+// TestDrainDuringResume: a resume that another drain overrides fails and says so.
+func TestDrainDuringResume(t *testing.T) {
 	t.Parallel()
 	slow := filepath.Join(t.TempDir(), "llama-server")
 	script := "#!/bin/sh\ncase $1 in --help|--version) ;; *) sleep 3 ;; esac\nexec " + llamaServer(t) + " \"$@\"\n"
@@ -458,7 +458,7 @@ func TestOrdersOvertakeEachOther(t *testing.T) {
 	}
 }
 
-// TestResumeOfAHungServer: a server that answers nothing is not said to have.
+// TestResumeOfAHungServer: resume fails if the server answers no completion.
 func TestResumeOfAHungServer(t *testing.T) {
 	t.Parallel()
 	file := newTestConfig(t, fmt.Sprintf("servers:\n  box: {model: %s, stall_timeout: 2s}\n", demoModel(t)))

@@ -10,8 +10,8 @@ import (
 	"github.com/llmsup/llmsup/gpu/nvmltest"
 )
 
-// TestDrainFreesTheGPU: a drain is done when the VRAM is free, and the driver is let
-// go then, so that it can be changed. Afterwards it is asked whether there is room.
+// TestDrainFreesTheGPU: a drain ends when the VRAM is free and llmsup has closed the
+// driver, which can be replaced then. resume checks whether the VRAM suffices.
 func TestDrainFreesTheGPU(t *testing.T) {
 	t.Parallel()
 	b, c := newGPUMachine(t, nvmltest.Modern), newFakeCloud(t)
@@ -30,21 +30,21 @@ func TestDrainFreesTheGPU(t *testing.T) {
 	}
 	holds()
 
-	told := make(chan string)
+	result := make(chan string)
 	go func() {
 		code, out := in.run("drain")
-		told <- fmt.Sprint(code, " ", out)
+		result <- fmt.Sprint(code, " ", out)
 	}()
 	in.await("drained", isDrained)
 	from := b.samples()
 	in.await("three samples later", func(control.Server) bool { return b.samples() > from+2 })
 	select {
-	case out := <-told:
+	case out := <-result:
 		t.Errorf("drain ended although the VRAM is not free: %s", out)
 	default:
 	}
 	b.change(func(box *nvmltest.Box) { box.GPUs[0].Used, box.GPUs[0].Processes = gib, nil })
-	if out := <-told; !strings.HasPrefix(out, "0 ") || !strings.Contains(out, "box: its VRAM is free: 8.0 GiB\ndrained; ") {
+	if out := <-result; !strings.HasPrefix(out, "0 ") || !strings.Contains(out, "box: its VRAM is free: 8.0 GiB\ndrained; ") {
 		t.Errorf("drain: %s", out)
 	}
 	in.await("at rest", func(control.Server) bool {
@@ -59,7 +59,7 @@ func TestDrainFreesTheGPU(t *testing.T) {
 		t.Errorf("NVML was opened %d times, closed %d times, and called last with %q", inits, shutdowns, string(calls[max(0, len(calls)-60):]))
 	}
 
-	b.change(func(box *nvmltest.Box) { // somebody else has come
+	b.change(func(box *nvmltest.Box) { // another process takes the VRAM
 		g := &box.GPUs[0]
 		g.Used = g.Total - g.Reserved - 50<<20
 		g.Processes = []nvmltest.Process{{PID: os.Getpid(), Used: 16 * gib}}
@@ -84,8 +84,8 @@ func TestDrainFreesTheGPU(t *testing.T) {
 	}
 }
 
-// TestDrainOfOneServerAndTheGPU: the VRAM of that server has to be free, and no other
-// one's. The driver is let go once all servers are drained without their processes.
+// TestDrainOfOneServerAndTheGPU: the drain of one server waits for its VRAM only. llmsup
+// closes the driver once all servers are drained and their processes have exited.
 func TestDrainOfOneServerAndTheGPU(t *testing.T) {
 	t.Parallel()
 	b, c := newGPUMachine(t, nvmltest.Modern), newFakeCloud(t)
@@ -132,14 +132,14 @@ routes:
 	}
 	drain := func(server int, args ...string) {
 		t.Helper()
-		told := make(chan string)
+		result := make(chan string)
 		go func() {
 			code, out := in.run(append([]string{"drain"}, args...)...)
-			told <- fmt.Sprint(code, " ", out)
+			result <- fmt.Sprint(code, " ", out)
 		}()
 		in.awaitServer(server, "drained", func(s control.Server) bool { return isDrained(s) && s.PID == 0 })
 		free(server)
-		if out := <-told; !strings.HasPrefix(out, "0 ") || !strings.Contains(out, args[0]+": its VRAM is free: 8.0 GiB\ndrained; ") {
+		if out := <-result; !strings.HasPrefix(out, "0 ") || !strings.Contains(out, args[0]+": its VRAM is free: 8.0 GiB\ndrained; ") {
 			t.Errorf("drain %q: %s", args, out)
 		}
 	}

@@ -12,9 +12,9 @@ import (
 	"github.com/llmsup/llmsup/models/demo/demotest"
 )
 
-// TestDrainMovesTheQueue: calls that wait for a slot go elsewhere at once, and the
-// one that runs ends where it is. At a terminal it is shown how many are left, in
-// one line that the next takes the place of.
+// TestDrainMovesTheQueue: queued calls go to the fallback at once, and the running one
+// completes. At a terminal a line shows how many calls are running, and the next line
+// replaces it.
 func TestDrainMovesTheQueue(t *testing.T) {
 	t.Parallel()
 	c := newCountingCloud(t)
@@ -41,7 +41,7 @@ routes:
 			r := in.chat("local/box", fmt.Sprintf(`,"max_tokens":5,"stream":%t`, i == 0))
 			select {
 			case <-ended:
-				t.Error("a call that waited has waited on")
+				t.Error("a queued call was still waiting")
 			default:
 			}
 			if r.status != 200 || r.backend() != "openrouter" || r.reason() != "draining" {
@@ -62,9 +62,9 @@ routes:
 	if err := drain.Wait(); err != nil {
 		t.Error(err)
 	}
-	if said := string(screen); !strings.HasPrefix(said, "box: new calls stay away, and 2 waiting calls have left the queue\r\n"+
-		"box: 1 call has to end first\r\x1b[Kbox: ") || !strings.HasSuffix(said, "\r\ndrained; llmsup resume takes the servers into use again\r\n") {
-		t.Errorf("%q", said)
+	if output := string(screen); !strings.HasPrefix(output, "box: new calls stay away, and 2 waiting calls have left the queue\r\n"+
+		"box: 1 call has to end first\r\x1b[Kbox: ") || !strings.HasSuffix(output, "\r\ndrained; llmsup resume takes the servers into use again\r\n") {
+		t.Errorf("%q", output)
 	}
 	queued.Wait()
 	<-ended

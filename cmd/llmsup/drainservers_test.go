@@ -15,8 +15,8 @@ import (
 	"github.com/llmsup/llmsup/models/demo/demotest"
 )
 
-// TestDrainsOfSeveralServers: a drain that waits for its calls keeps no other one from
-// being done, and to take one server back leaves the drain of the others going.
+// TestDrainsOfSeveralServers: a drain that waits for its calls does not block others, and
+// resuming one server does not cancel the drain of the others.
 func TestDrainsOfSeveralServers(t *testing.T) {
 	c := newCountingCloud(t)
 	file := newTestConfig(t, fmt.Sprintf(`
@@ -57,7 +57,7 @@ routes:
 			for lines.Scan() {
 				all += lines.Text() + "\n"
 			}
-			_ = cmd.Wait() // its exit code tells
+			_ = cmd.Wait() // the exit code is checked below
 			return fmt.Sprint(cmd.ProcessState.ExitCode(), " ", all)
 		}
 	}
@@ -94,8 +94,8 @@ routes:
 	stream.Wait()
 }
 
-// TestLogsOfOneServerFollowAReload: a server of that name that a reload adds later is
-// followed, and no other one.
+// TestLogsOfOneServerFollowAReload: logs --follow NAME also follows a server of that name
+// that a later reload adds.
 func TestLogsOfOneServerFollowAReload(t *testing.T) {
 	both := fmt.Sprintf("servers:\n  chat: {model: %[1]s}\n  mail: {model: %[1]s}\n", demoModel(t))
 	file := newTestConfig(t, both)
@@ -143,8 +143,8 @@ func TestLogsOfOneServerFollowAReload(t *testing.T) {
 	t.Error("no line of the new process came")
 }
 
-// TestDrainedServerIsRemovedAndAddedAgain: its drain is forgotten, although its calls
-// have not ended in between.
+// TestDrainedServerIsRemovedAndAddedAgain: its drain ends with the removal, even if its
+// calls have not ended.
 func TestDrainedServerIsRemovedAndAddedAgain(t *testing.T) {
 	both := fmt.Sprintf("servers:\n  chat: {model: %[1]s}\n  mail: {model: %[1]s}\n", demoModel(t))
 	file := newTestConfig(t, both)

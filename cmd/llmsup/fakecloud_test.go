@@ -18,11 +18,11 @@ func itoa(n int) string { return strconv.Itoa(n) }
 
 const cloudKey = "sk-or-v1-test-secret"
 
-// fakeCloud plays OpenRouter: another process than llmsup, at the end of a socket.
+// fakeCloud imitates OpenRouter.
 type fakeCloud struct {
 	*httptest.Server
 	mu     sync.Mutex
-	models []string // that it was asked for
+	models []string // of the calls
 	bodies [][]byte
 	auth   []string
 }
@@ -35,9 +35,9 @@ func newFakeCloud(t *testing.T) *fakeCloud {
 	return c
 }
 
-// answer gives every call an answer, as a stream where it wants one.
+// answer answers every call, as a stream if it asks for one.
 func (c *fakeCloud) answer(w http.ResponseWriter, r *http.Request) {
-	if r.Method == http.MethodGet { // its list of models, for their prices: it has none
+	if r.Method == http.MethodGet { // it has no list of models
 		http.NotFound(w, r)
 		return
 	}
@@ -57,14 +57,14 @@ func (c *fakeCloud) answer(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, `{"id":"gen-1","model":%q,"object":"chat.completion","choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant","content":"from the cloud"}}],"usage":{"prompt_tokens":1,"completion_tokens":3,"total_tokens":4}}`, model)
 }
 
-// asked returns the models that the cloud was asked for.
-func (c *fakeCloud) asked() []string {
+// requestedModels returns the model of each call.
+func (c *fakeCloud) requestedModels() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return append([]string{}, c.models...)
 }
 
-// forget takes the last n calls out of what was asked.
+// forget removes the last n calls from the record.
 func (c *fakeCloud) forget(n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

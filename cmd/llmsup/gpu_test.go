@@ -17,7 +17,7 @@ import (
 
 const gib = 1 << 30
 
-// gpuMachine is a machine with two GPUs that a test changes under a running llmsup.
+// gpuMachine is a machine with two fake GPUs, which a test changes while llmsup runs.
 type gpuMachine struct {
 	t       *testing.T
 	figures string
@@ -61,9 +61,9 @@ func (b *gpuMachine) samples() int {
 	return strings.Count(string(raw), "nvmlDeviceGetUtilizationRates\n") / 2
 }
 
-// samplesUntil changes the box. The function that it returns wants a server to have
-// come to its present state after a number of samples that show the change. Those
-// that were taken before this was noticed, on a busy machine, don't count.
+// samplesUntil changes the machine. The returned function checks that a server came to
+// its present state after a number of samples that show the change. Samples that were
+// taken before the test noticed the state, on a busy machine, are not counted.
 func (b *gpuMachine) samplesUntil(edit func(*nvmltest.Box)) (took func(state string, now control.Server, want int)) {
 	b.t.Helper()
 	before := b.samples()
@@ -104,12 +104,13 @@ func wantBackend(t *testing.T, in *instance, backend, reason string) {
 }
 
 // TestGPUVerdicts: each reason degrades the server after as many samples as the
-// policy says, and calls go elsewhere; it heals after as many good ones.
+// the configuration sets, and calls go to the fallback; it recovers after as many good
+// samples.
 func TestGPUVerdicts(t *testing.T) {
 	for name, tc := range map[string]struct {
-		bad   func(*nvmltest.Box, int) // with the pid of llama-server
-		says  string
-		after int // samples
+		bad    func(*nvmltest.Box, int) // with the pid of llama-server
+		reason string
+		after  int // samples
 	}{
 		"vram_pressure": {func(b *nvmltest.Box, _ int) {
 			b.GPUs[1].Used = b.GPUs[1].Total - b.GPUs[1].Reserved - 100<<20
@@ -136,11 +137,11 @@ func TestGPUVerdicts(t *testing.T) {
 			took := b.samplesUntil(func(box *nvmltest.Box) { tc.bad(box, before.PID) })
 			now := in.await("degraded", func(s control.Server) bool { return s.State == "degraded" })
 			took("degraded", now, tc.after)
-			if !strings.Contains(now.Reason, tc.says) {
-				t.Errorf("reason %q, want one with %q", now.Reason, tc.says)
+			if !strings.Contains(now.Reason, tc.reason) {
+				t.Errorf("reason %q, want one with %q", now.Reason, tc.reason)
 			}
 			wantBackend(t, in, "openrouter", "degraded")
-			if code, out := in.run("status"); code != 0 || !strings.Contains(out, tc.says) {
+			if code, out := in.run("status"); code != 0 || !strings.Contains(out, tc.reason) {
 				t.Errorf("exit %d:\n%s", code, out)
 			}
 			took = b.samplesUntil(func(box *nvmltest.Box) {
@@ -163,8 +164,7 @@ func TestGPUVerdicts(t *testing.T) {
 	}
 }
 
-// TestGPUDefaults: without a word in the configuration it is 3 bad samples, and
-// 10 good ones.
+// TestGPUDefaults: the defaults are 3 bad samples and 10 good ones.
 func TestGPUDefaults(t *testing.T) {
 	t.Parallel()
 	b, c := newGPUMachine(t, nvmltest.Modern), newFakeCloud(t)
@@ -176,8 +176,8 @@ func TestGPUDefaults(t *testing.T) {
 	took("ready", in.awaitReady(), 10)
 }
 
-// TestGPULostUnderLoad: no call fails, the state is told, and all is as before
-// when the GPU is found again, though llmsup was not restarted.
+// TestGPULostUnderLoad: no call fails, status shows the lost GPU, and the server recovers
+// without a restart of llmsup once the GPU is found again.
 func TestGPULostUnderLoad(t *testing.T) {
 	t.Parallel()
 	b, c := newGPUMachine(t, nvmltest.Modern), newFakeCloud(t)
@@ -221,8 +221,8 @@ func TestGPULostUnderLoad(t *testing.T) {
 	callers.Wait()
 }
 
-// TestXid: an error that the driver reports ends the process, unless it is a
-// program's own.
+// TestXid: llmsup replaces the process after an error that the driver reports, unless
+// the error is one of applications.
 func TestXid(t *testing.T) {
 	t.Parallel()
 	b, c := newGPUMachine(t, nvmltest.Modern), newFakeCloud(t)
@@ -251,8 +251,8 @@ func TestXid(t *testing.T) {
 	in.awaitLog("GPU 0 reported Xid 79 (it has fallen off the bus)")
 }
 
-// TestHangingDriver: it is told of, and nothing else waits for it: not a call,
-// not status, not the end.
+// TestHangingDriver: status reports it, and neither calls nor status nor the stop wait
+// for the driver.
 func TestHangingDriver(t *testing.T) {
 	t.Parallel()
 	b, c := newGPUMachine(t, nvmltest.Modern), newFakeCloud(t)
@@ -287,8 +287,8 @@ func TestHangingDriver(t *testing.T) {
 	}
 }
 
-// TestNothingSupported: what the driver does not give is null, absent and n/a,
-// and never held against the server.
+// TestNothingSupported: figures that the driver does not support are null in JSON, absent
+// from the metrics and n/a in the status, and never degrade a server.
 func TestNothingSupported(t *testing.T) {
 	t.Parallel()
 	b, c := newGPUMachine(t, nvmltest.Modern), newFakeCloud(t)
@@ -318,7 +318,7 @@ func TestNothingSupported(t *testing.T) {
 	}
 }
 
-// TestOldDriver: a library without the newer functions gives what it can.
+// TestOldDriver: with a library without the newer functions the other figures are read.
 func TestOldDriver(t *testing.T) {
 	t.Parallel()
 	b, c := newGPUMachine(t, nvmltest.OldDriver), newFakeCloud(t)
@@ -337,14 +337,14 @@ func TestOldDriver(t *testing.T) {
 	}
 }
 
-// TestDriverComesLater: a driver that is loaded after llmsup is found.
-func TestDriverComesLater(t *testing.T) {
+// TestDriverLoadedLater: a driver that is loaded after the start of llmsup is used.
+func TestDriverLoadedLater(t *testing.T) {
 	t.Parallel()
 	b, c := newGPUMachine(t, nvmltest.Modern), newFakeCloud(t)
 	b.change(func(box *nvmltest.Box) { box.Init = "DRIVER_NOT_LOADED" })
 	in := b.launch(c, fastVerdicts)
 	in.awaitReady() // without a word on GPUs
-	in.await("told", func(control.Server) bool {
+	in.await("without a driver", func(control.Server) bool {
 		s, err := in.client.Status(t.Context())
 		return err == nil && strings.Contains(s.GPUProblem, "the NVIDIA driver is not loaded") && len(s.GPUs) == 0
 	})
@@ -355,8 +355,8 @@ func TestDriverComesLater(t *testing.T) {
 	})
 }
 
-// TestFit: a model that does not fit waits, says for whose memory, and starts by
-// itself; calls go elsewhere meanwhile.
+// TestFit: a model that does not fit waits, its reason names the processes that hold the
+// VRAM, and it starts without a command; meanwhile calls go to the fallback.
 func TestFit(t *testing.T) {
 	t.Parallel()
 	b, c := newGPUMachine(t, nvmltest.Modern), newFakeCloud(t)
@@ -382,7 +382,7 @@ func TestFit(t *testing.T) {
 		t.Errorf("no %s in the environment of llama-server (%v)", want, err)
 	}
 	if strings.Count(in.logged(), "llama-server is not started yet") != 1 {
-		t.Error("the wait is not told once in the log")
+		t.Error("the log does not report the wait once")
 	}
 
 	b.change(crowd)
@@ -390,7 +390,7 @@ func TestFit(t *testing.T) {
 	ignoring.awaitReady()
 }
 
-// TestFitIsShared: two models that fit alone and not together do not both start.
+// TestFitIsShared: of two models that do not fit together only one starts.
 func TestFitIsShared(t *testing.T) {
 	t.Parallel()
 	b, c := newGPUMachine(t, nvmltest.Modern), newFakeCloud(t)
@@ -398,7 +398,7 @@ func TestFitIsShared(t *testing.T) {
 		box.GPUs = box.GPUs[:1]
 		box.GPUs[0].Used = box.GPUs[0].Total - box.GPUs[0].Reserved - 500<<20 // for one of them
 	})
-	never := filepath.Join(t.TempDir(), "llama-server") // it loads, and never ends with it
+	never := filepath.Join(t.TempDir(), "llama-server") // a llama-server that never finishes loading
 	script := "#!/bin/sh\n[ \"$1\" = --help ] && exec " + llamaServer(t) + " --help\nexec sleep 300\n"
 	if err := os.WriteFile(never, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
@@ -425,9 +425,9 @@ func TestFitIsShared(t *testing.T) {
 	})
 }
 
-// TestVRAMComesBack: the next process waits until the VRAM of the last one is
-// back, and no longer than it has to.
-func TestVRAMComesBack(t *testing.T) {
+// TestVRAMIsReleased: the next process waits until most of the VRAM of the last one is
+// released, for a limited time.
+func TestVRAMIsReleased(t *testing.T) {
 	t.Parallel()
 	b, c := newGPUMachine(t, nvmltest.Modern), newFakeCloud(t)
 	in := b.launch(c, fastVerdicts, "--gpu", "0")
@@ -464,8 +464,7 @@ func TestVRAMComesBack(t *testing.T) {
 	in.awaitLog(tooLong)
 }
 
-// TestCheckGPUs: check says what GPUs there are, what a model needs and what is
-// missing.
+// TestCheckGPUs: check lists the GPUs, the VRAM that a model needs, and what is missing.
 func TestCheckGPUs(t *testing.T) {
 	b := newGPUMachine(t, nvmltest.Modern)
 	model := demoModel(t)
@@ -516,8 +515,8 @@ func TestCheckGPUs(t *testing.T) {
 	}
 }
 
-// TestTwoOnOneGPU: two servers of ours are no strangers to each other: what one
-// holds and does is not held against the other.
+// TestTwoOnOneGPU: the VRAM and the load of one server of llmsup do not degrade another
+// one on the same GPU.
 func TestTwoOnOneGPU(t *testing.T) {
 	t.Parallel()
 	b, c := newGPUMachine(t, nvmltest.Modern), newFakeCloud(t)
@@ -538,9 +537,9 @@ func TestTwoOnOneGPU(t *testing.T) {
 	}
 }
 
-// TestRoomIsGivenBack: what a server was promised that does not come up is there
-// for others.
-func TestRoomIsGivenBack(t *testing.T) {
+// TestReservationIsReleased: the VRAM that was reserved for a server that fails to start
+// is available to others.
+func TestReservationIsReleased(t *testing.T) {
 	t.Parallel()
 	b, c := newGPUMachine(t, nvmltest.Modern), newFakeCloud(t)
 	b.change(func(box *nvmltest.Box) {
@@ -554,8 +553,8 @@ func TestRoomIsGivenBack(t *testing.T) {
 	in.awaitServer(1, "ready", isReady)
 }
 
-// TestIndexIsPinned: an index means the GPU that it meant at first, also when the
-// driver counts anew because another one is gone.
+// TestIndexIsPinned: an index means the same GPU for as long as llmsup runs, even if the
+// driver renumbers the GPUs because one is lost.
 func TestIndexIsPinned(t *testing.T) {
 	t.Parallel()
 	b, c := newGPUMachine(t, nvmltest.Modern), newFakeCloud(t)
@@ -580,9 +579,9 @@ func TestIndexIsPinned(t *testing.T) {
 	in.awaitServer(1, "degraded", func(s control.Server) bool { return s.State == "degraded" })
 }
 
-// TestNothingHoldsForEver: what was found before the driver fell silent is not
-// held against the server for as long as it is.
-func TestNothingHoldsForEver(t *testing.T) {
+// TestConditionsExpire: a condition that was found before the driver hung does not
+// degrade the server for as long as the driver hangs.
+func TestConditionsExpire(t *testing.T) {
 	t.Parallel()
 	b, c := newGPUMachine(t, nvmltest.Modern), newFakeCloud(t)
 	in := b.launch(c, fastVerdicts)
@@ -594,8 +593,8 @@ func TestNothingHoldsForEver(t *testing.T) {
 	wantBackend(t, in, "box", "")
 }
 
-// TestContextReduced: a server with less context than asked for is degraded,
-// whatever the GPU says.
+// TestContextReduced: a server with less context than configured is degraded, whatever
+// the state of the GPU.
 func TestContextReduced(t *testing.T) {
 	t.Parallel()
 	wrapper := filepath.Join(t.TempDir(), "llama-server") // as --fit would

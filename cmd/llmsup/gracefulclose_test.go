@@ -14,14 +14,14 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/control"
 )
 
-// caller is a connection without a client that would repeat anything.
-type caller struct {
+// rawConn is a connection without an HTTP client, which could repeat calls.
+type rawConn struct {
 	t    *testing.T
 	conn net.Conn
 	from *bufio.Reader
 }
 
-func dial(t *testing.T, url string) *caller {
+func dial(t *testing.T, url string) *rawConn {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 	if err != nil {
@@ -31,11 +31,11 @@ func dial(t *testing.T, url string) *caller {
 	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
-	return &caller{t, conn, bufio.NewReader(conn)}
+	return &rawConn{t, conn, bufio.NewReader(conn)}
 }
 
-// asks makes a call, and returns whether its answer ends the connection.
-func (c *caller) asks() (last bool) {
+// call makes a call and returns whether its answer closes the connection.
+func (c *rawConn) call() (last bool) {
 	c.t.Helper()
 	if _, err := io.WriteString(c.conn, "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
 		c.t.Fatal(err)
@@ -51,21 +51,21 @@ func (c *caller) asks() (last bool) {
 	return resp.Close
 }
 
-// ends waits for the connection's end.
-func (c *caller) ends() {
+// awaitEOF waits until llmsup closes the connection.
+func (c *rawConn) awaitEOF() {
 	c.t.Helper()
 	if n, err := c.from.Read(make([]byte, 1)); n != 0 || err != io.EOF {
 		c.t.Errorf("%d bytes, %v; want the end", n, err)
 	}
 }
 
-// TestStopTakesCallsOfOpenConnections: whoever was let in before a stop is
-// answered, and told that the connection ends with that.
-func TestStopTakesCallsOfOpenConnections(t *testing.T) {
+// TestStopAnswersOpenConnections: a call on a connection that was accepted before the
+// stop is answered, with "Connection: close".
+func TestStopAnswersOpenConnections(t *testing.T) {
 	in := launch(t, nil, "--demo")
 	kept, fresh := dial(t, in.url), dial(t, in.url)
-	for _, c := range []*caller{kept, dial(t, in.url)} { // fresh has come before the second
-		if c.asks() {
+	for _, c := range []*rawConn{kept, dial(t, in.url)} { // fresh has come before the second
+		if c.call() {
 			t.Error("an answer ends its connection")
 		}
 	}
@@ -79,52 +79,52 @@ func TestStopTakesCallsOfOpenConnections(t *testing.T) {
 		}
 		return err != nil
 	})
-	kept.ends()
-	if !fresh.asks() {
+	kept.awaitEOF()
+	if !fresh.call() {
 		t.Error("the answer does not end its connection")
 	}
-	fresh.ends()
+	fresh.awaitEOF()
 	<-in.done
 	if in.err != nil {
 		t.Errorf("it ended with %v", in.err)
 	}
 }
 
-// TestStopLingersOnTheSocket: systemd keeps the socket, so connections that are
-// kept may be used for some more time, and the others are closed after it.
+// TestStopLingersOnTheSocket: with a socket of systemd's, idle connections stay open for
+// some seconds, so that a call on one of them is still answered.
 func TestStopLingersOnTheSocket(t *testing.T) {
 	t.Parallel()
 	m := newFakeSystemd(t)
 	in := m.start(nil, "--demo")
 	m.awaitMessage(in, "READY=1")
 	used, unused, fresh := dial(t, m.url), dial(t, m.url), dial(t, m.url)
-	used.asks()
-	unused.asks()
+	used.call()
+	unused.call()
 	began := time.Now()
 	if err := in.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	m.awaitMessage(in, "STOPPING=1")
-	if !used.asks() {
+	if !used.call() {
 		t.Error("the answer does not end its connection")
 	}
-	used.ends()
-	if !dial(t, m.url).asks() {
-		t.Error("a new connection is not told to end")
+	used.awaitEOF()
+	if !dial(t, m.url).call() {
+		t.Error("the answer on a new connection does not close it")
 	}
-	unused.ends()
+	unused.awaitEOF()
 	if took := time.Since(began); took < 5*time.Second {
-		t.Errorf("a connection that rested was closed after %s", took)
+		t.Errorf("an idle connection was closed after %s", took)
 	}
-	fresh.ends()
+	fresh.awaitEOF()
 	<-in.done
 	if in.err != nil {
 		t.Errorf("it ended with %v", in.err)
 	}
 }
 
-// TestHalfClosedClient: a client that closes its sending side once it has made its
-// call, as some that use a pipe do, gets its answer.
+// TestHalfClosedClient: a client that closes its sending side after the request gets its
+// answer.
 func TestHalfClosedClient(t *testing.T) {
 	t.Parallel()
 	in := launch(t, nil, "--demo", "--", "--threads", "1")
@@ -147,6 +147,6 @@ func TestHalfClosedClient(t *testing.T) {
 				t.Errorf("stream %t: %d %s, %v", stream, resp.StatusCode, got, err)
 			}
 		}
-		c.ends()
+		c.awaitEOF()
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// TestHelpFits: no line of any command's help is wider than 80 columns, and its
-// second line stands under the first.
+// TestHelpFits: no line of a command's help is wider than 80 columns, and continuation
+// lines are aligned.
 func TestHelpFits(t *testing.T) {
 	app := newApp(nil)
 	var visit func(line []string, commands []*cli.Command)

@@ -276,16 +276,6 @@ func (in *instance) reload() (code int, output string) {
 	return in.run("reload")
 }
 
-// mustRun is run for a command that has to succeed.
-func (in *instance) mustRun(args ...string) (output string) {
-	in.t.Helper()
-	code, output := in.run(args...)
-	if code != 0 {
-		in.t.Errorf("llmsup %s: exit %d\n%s", strings.Join(args, " "), code, output)
-	}
-	return output
-}
-
 // runCommand runs llmsup to its end and returns its exit code, and its stdout and
 // stderr together.
 func runCommand(t *testing.T, args ...string) (code int, output string) {
@@ -303,4 +293,24 @@ func runCommand(t *testing.T, args ...string) (code int, output string) {
 		t.Fatal(err)
 	}
 	return 0, string(out)
+}
+
+// testConfig is a llmsup.yaml that a test changes.
+type testConfig struct {
+	t    *testing.T
+	path string
+}
+
+func newTestConfig(t *testing.T, text string) testConfig {
+	t.Helper()
+	e := testConfig{t, filepath.Join(t.TempDir(), "llmsup.yaml")}
+	e.write(text)
+	return e
+}
+
+func (e testConfig) write(text string) {
+	e.t.Helper()
+	if err := os.WriteFile(e.path, []byte(text), 0o600); err != nil {
+		e.t.Fatal(err)
+	}
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// TestConfigFile: which file the key commands work on.
+// TestConfigFile: which file the key commands edit.
 func TestConfigFile(t *testing.T) {
 	of := func(line []string, service string) (path string, err error) {
 		app := &cli.App{Flags: []cli.Flag{configFileFlag()}, Action: func(c *cli.Context) error {

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestKeyRoutesThatNothingServes: a reload and a check reject them; a start does not
-// depend on what OpenRouter lists today.
+// TestKeyRoutesThatNothingServes: reload and check reject routes of a key that do not
+// exist; start only warns, so that it does not depend on OpenRouter's list.
 func TestKeyRoutesThatNothingServes(t *testing.T) {
 	t.Parallel()
 	c := newFakeCloud(t)
@@ -22,7 +22,7 @@ func TestKeyRoutesThatNothingServes(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "prices", "openrouter.json"), []byte(list), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	key, entry := madeKey(t, "tool", ", routes: [gpt-4.1, ROUTE]")
+	key, entry := newKeyEntry(t, "tool", ", routes: [gpt-4.1, ROUTE]")
 	text := fmt.Sprintf("upstreams:\n  openrouter: {base_url: %q}\nkeys:\n%s", c.URL+"/api/v1", entry)
 	file := newTestConfig(t, strings.Replace(text, "ROUTE", "gone", 1))
 	in := launchIn(t, dir, nil, "--config", file.path)

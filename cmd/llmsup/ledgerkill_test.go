@@ -25,25 +25,24 @@ import (
 
 const (
 	callsPerSecond = 500
-	// reservedTokens limits the answer of a call, so that all that is reserved for one
-	// is that many times tokenPrice.
+	// reservedTokens limits the answer of a call, so that reservedTokens*tokenPrice is
+	// reserved for it.
 	reservedTokens = 100
 	reservedOfCall = reservedTokens * tokenPrice
-	// slowest is how long the upstream takes for an answer at most, so that there are
-	// always calls under way.
+	// slowest is the longest time that the upstream takes for an answer, so that there are
+	// always running calls.
 	slowest = 20 * time.Millisecond
-	// maxUnderWay limits the calls that are under way at a time, where the machine is
-	// too slow for callsPerSecond.
+	// maxUnderWay limits the running calls if the machine is too slow for callsPerSecond.
 	maxUnderWay = 512
 )
 
-// recordingUpstream is an upstream that keeps the bill of each call. The calls have
-// their request id as their user.
+// recordingUpstream is an upstream that records what it bills for each call. The user of
+// a call is its request id.
 type recordingUpstream struct {
 	*httptest.Server
 	mu    sync.Mutex
 	bills map[string]usd.Amount // of paid calls, by request
-	twice []string              // paid calls that came again
+	twice []string              // paid calls that were repeated
 }
 
 func newRecordingUpstream(t *testing.T) *recordingUpstream {
@@ -54,8 +53,8 @@ func newRecordingUpstream(t *testing.T) *recordingUpstream {
 	return u
 }
 
-// answer answers paid calls below /paid, and free ones elsewhere. Of paid calls for
-// vendor/cost the usage has the cost, of those for vendor/tokens only the tokens.
+// answer bills calls below /paid. The usage of vendor/cost has the cost, that of
+// vendor/tokens only the tokens.
 func (u *recordingUpstream) answer(w http.ResponseWriter, r *http.Request) {
 	raw, err := io.ReadAll(r.Body)
 	if err != nil || r.Method != http.MethodPost {
@@ -101,7 +100,7 @@ func (u *recordingUpstream) bill(request string, amount usd.Amount) {
 	u.bills[request] = amount
 }
 
-// clients call one llmsup after the other, and keep the outcome of each call.
+// clients make calls to one llmsup after the other, and record the outcome of each call.
 type clients struct {
 	t *testing.T
 
@@ -149,8 +148,8 @@ func (c *clients) awaitPaid() bool {
 	})
 }
 
-// load makes calls at a pace until ctx ends, and returns when all have ended. A call
-// for which too many are under way is left out.
+// load makes calls at a rate until ctx ends, and returns when all have ended. It omits
+// calls beyond maxUnderWay.
 func (c *clients) load(ctx context.Context, in *instance) {
 	transport := &http.Transport{MaxIdleConnsPerHost: callsPerSecond}
 	defer transport.CloseIdleConnections()
@@ -219,7 +218,7 @@ func (c *clients) call(in *instance, transport *http.Transport, request, model s
 // has one row too, with what was billed or what was reserved. After a restart the
 // budgets equal the rows.
 //
-// It is killed 20 times, or as often as LLMSUP_TEST_KILLS says.
+// It is killed 20 times, or LLMSUP_TEST_KILLS times.
 func TestKilledUnderLoad(t *testing.T) {
 	t.Parallel()
 	rounds := 20
@@ -268,7 +267,7 @@ budget: {daily: 1000, monthly: 10000, per_key: {tool: {daily: 1000}}}
 		float64(c.calls)/underLoad.Seconds(), underLoad.Round(time.Second))
 }
 
-// killed kills llmsup under load, and returns how long there was load.
+// killed kills llmsup under load, and returns how long the load lasted.
 func (c *clients) killed(in *instance, round int) time.Duration {
 	ctx, cancel := context.WithCancel(c.t.Context())
 	first := c.calls
@@ -390,8 +389,8 @@ func (in *instance) budgetsEqualRows() {
 	}
 }
 
-// lockLedger takes SQLite's lock of a writer, as another program does that hangs in
-// the middle of a transaction.
+// lockLedger takes SQLite's write lock, as another program that hangs in the middle of a
+// transaction does.
 func lockLedger(t *testing.T, state string) (unlock func()) {
 	t.Helper()
 	const writeLock = 120 // of SQLite's WAL index (walformat, 2.3.1)

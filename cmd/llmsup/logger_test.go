@@ -14,7 +14,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/config"
 )
 
-// writes hands on what is written to it, write by write.
+// writes is a channel of all writes.
 type writes chan string
 
 func (w writes) Write(p []byte) (int, error) {
@@ -34,7 +34,7 @@ func TestLogLinesAreWrittenTogether(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for got.Len() < want.Len() { // though nobody closes it
+	for got.Len() < want.Len() { // without a Close
 		got.WriteString(<-out)
 	}
 	if got.String() != want.String() {
@@ -57,7 +57,7 @@ func TestLogKeepsNoMoreThanABatch(t *testing.T) {
 				t.Errorf("it wrote %d bytes, want %d", len(got), logBatch)
 			}
 		default:
-			t.Error("it holds more than a batch")
+			t.Error("more than a batch is pending")
 		}
 	}
 }
@@ -81,8 +81,8 @@ func TestLogIsWholeAtItsEnd(t *testing.T) {
 	}
 }
 
-// stderrTo is a file that stands for stderr, and what systemd would set
-// JOURNAL_STREAM to if it were the journal's stream.
+// stderrTo returns a file in place of stderr, and the JOURNAL_STREAM with which it is the
+// journal's stream.
 func stderrTo(t *testing.T) (f *os.File, stream string) {
 	t.Helper()
 	f, err := os.Create(filepath.Join(t.TempDir(), "stderr"))

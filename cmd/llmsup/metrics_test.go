@@ -23,7 +23,7 @@ import (
 
 const scripts = "../../scripts/"
 
-// promtool runs Prometheus' own tool, which has to find nothing to complain of.
+// promtool runs Prometheus' promtool, which must report no problem.
 func promtool(t *testing.T, stdin string, args ...string) {
 	t.Helper()
 	name := os.Getenv("LLMSUP_TEST_PROMTOOL")
@@ -42,7 +42,7 @@ func promtool(t *testing.T, stdin string, args ...string) {
 	}
 }
 
-// series are the labels that each metric of some pages has, by its name.
+// series are the labels of each metric on some pages, by name.
 type series map[string]map[string]bool
 
 var (
@@ -65,7 +65,7 @@ func (s series) read(page string) {
 	}
 }
 
-// check says what of an expression is in no page.
+// check reports the metrics and labels of an expression that are in no page.
 func (s series) check(t *testing.T, where, expr string) {
 	t.Helper()
 	all := map[string]bool{}
@@ -91,8 +91,8 @@ func (s series) check(t *testing.T, where, expr string) {
 	}
 }
 
-// servingPage is /metrics of a llmsup at work, with GPUs, that has answered calls in
-// each way there is.
+// servingPage returns /metrics of a llmsup with GPUs that has answered calls in every
+// possible way.
 func servingPage(t *testing.T) string {
 	t.Helper()
 	breaks := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -122,7 +122,7 @@ func servingPage(t *testing.T) string {
 	return in.get("/metrics")
 }
 
-// TestMetrics holds what a running llmsup shows together with all that speaks of it:
+// TestMetrics compares the metrics of a running llmsup with everything that names them:
 // the dashboard, the alerts and the README of scripts.
 func TestMetrics(t *testing.T) {
 	t.Parallel()
@@ -149,7 +149,7 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 	if strings.Contains(page, "made-up-name") || strings.Contains(page, "secret") {
-		t.Errorf("what a client sent stands in\n%s", page)
+		t.Errorf("the page has text that a client sent:\n%s", page)
 	}
 	exprs := dashboardExprs(t)
 	for where, expr := range exprs {
@@ -166,9 +166,9 @@ func TestMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	told := map[string]bool{}
+	documented := map[string]bool{}
 	for _, name := range metricName.FindAllString(string(readme), -1) {
-		told[name] = true
+		documented[name] = true
 	}
 	families := map[string]bool{}
 	for name := range known {
@@ -178,11 +178,11 @@ func TestMetrics(t *testing.T) {
 		families[name] = true
 	}
 	for name := range families {
-		if strings.HasPrefix(name, "llmsup_") && !told[name] {
+		if strings.HasPrefix(name, "llmsup_") && !documented[name] {
 			t.Errorf("scripts/README.md does not document %s", name)
 		}
 	}
-	for name := range told {
+	for name := range documented {
 		if !families[name] {
 			t.Errorf("scripts/README.md documents %s, and there is none", name)
 		}
@@ -220,7 +220,7 @@ func dashboardExprs(t *testing.T) map[string]string {
 		}
 	}
 	if len(exprs) < 50 {
-		t.Errorf("the dashboard has but %d queries", len(exprs))
+		t.Errorf("the dashboard has only %d queries", len(exprs))
 	}
 	return exprs
 }
@@ -253,7 +253,7 @@ func alertExprs(t *testing.T) map[string]string {
 		}
 	}
 	if len(exprs) < 10 {
-		t.Errorf("there are but %d alerts", len(exprs))
+		t.Errorf("there are only %d alerts", len(exprs))
 	}
 	return exprs
 }

@@ -18,20 +18,19 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/control"
 )
 
-// fakeSystemd plays systemd for a llmsup: it hears what llmsup says, and holds its
-// socket.
+// fakeSystemd imitates systemd: it receives llmsup's notifications and holds its socket.
 type fakeSystemd struct {
-	t      *testing.T
-	dir    string
-	heard  chan string
-	notify string
-	socket *os.File
-	url    string
+	t        *testing.T
+	dir      string
+	messages chan string
+	notify   string
+	socket   *os.File
+	url      string
 }
 
 func newFakeSystemd(t *testing.T) *fakeSystemd {
 	t.Helper()
-	m := &fakeSystemd{t: t, dir: shortDir(t), heard: make(chan string, 1000)}
+	m := &fakeSystemd{t: t, dir: shortDir(t), messages: make(chan string, 1000)}
 	m.notify = filepath.Join(m.dir, "n")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: m.notify, Net: "unixgram"})
 	if err != nil {
@@ -45,7 +44,7 @@ func newFakeSystemd(t *testing.T) *fakeSystemd {
 			if err != nil {
 				return
 			}
-			m.heard <- string(buf[:n])
+			m.messages <- string(buf[:n])
 		}
 	}()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -61,7 +60,7 @@ func newFakeSystemd(t *testing.T) *fakeSystemd {
 	return m
 }
 
-// start runs llmsup as systemd does; it knows LISTEN_PID only after its fork.
+// start runs llmsup as systemd does, which sets LISTEN_PID after its fork.
 func (m *fakeSystemd) start(env []string, args ...string) *instance {
 	m.t.Helper()
 	all := append([]string{
@@ -86,13 +85,14 @@ func (m *fakeSystemd) start(env []string, args ...string) *instance {
 	return in
 }
 
-// hears waits for a word, and returns those before it. Pings are not told.
+// awaitMessage waits for a message that contains a text, and returns those before it
+// except the watchdog's.
 func (m *fakeSystemd) awaitMessage(in *instance, what string) (before []string) {
 	m.t.Helper()
 	timeout := time.After(testTimeout)
 	for {
 		select {
-		case word := <-m.heard:
+		case word := <-m.messages:
 			if strings.Contains(word, what) {
 				return before
 			}
@@ -100,21 +100,21 @@ func (m *fakeSystemd) awaitMessage(in *instance, what string) (before []string) 
 				before = append(before, word)
 			}
 		case <-in.done:
-			m.t.Fatalf("llmsup has ended, %v, and has not said %q, but %q", in.err, what, before)
+			m.t.Fatalf("llmsup exited (%v) without the message %q; it sent %q", in.err, what, before)
 		case <-timeout:
-			m.t.Fatalf("within 30 s llmsup has not said %q, but %q", what, before)
+			m.t.Fatalf("llmsup did not send %q within a minute, but %q", what, before)
 		}
 	}
 }
 
-// TestTellsSystemd: what systemd hears, from the start to the end.
-func TestTellsSystemd(t *testing.T) {
+// TestNotifiesSystemd: the messages to systemd from the start to the stop.
+func TestNotifiesSystemd(t *testing.T) {
 	t.Parallel()
 	m := newFakeSystemd(t)
 	file := newTestConfig(t, "listen: 127.0.0.1:1\nservers:\n  small: {model: "+demoModel(t)+"}\n")
 	in := m.start(nil, "--config", file.path)
 	if before := m.awaitMessage(in, "READY=1\nSTATUS=small "); len(before) > 0 {
-		t.Errorf("before READY it said %q", before)
+		t.Errorf("before READY it sent %q", before)
 	}
 	m.awaitMessage(in, "STATUS=small ready")
 	m.awaitMessage(in, "WATCHDOG=1")
@@ -128,21 +128,21 @@ func TestTellsSystemd(t *testing.T) {
 		t.Errorf("a call at the socket: %d %s", r.status, r.body)
 	}
 	if log := in.logged(); !strings.Contains(log, "the socket counts") || !strings.Contains(log, `"listen":"127.0.0.1:1"`) {
-		t.Error("the log does not say that listen is not heard")
+		t.Error("the log does not report that listen is ignored")
 	}
 
 	reload := func(how func(), status string) {
 		t.Helper()
 		how()
 		m.awaitMessage(in, "RELOADING=1\nMONOTONIC_USEC=")
-		told := false // how the servers are, which may be told before the reload is over
+		reported := false // the states of the servers may be reported before the reload is over
 		for _, word := range m.awaitMessage(in, "READY=1") {
-			told = told || strings.HasPrefix(word, status)
+			reported = reported || strings.HasPrefix(word, status)
 			if !strings.HasPrefix(word, "STATUS=") {
-				t.Errorf("in the reload it said %q", word)
+				t.Errorf("during the reload it sent %q", word)
 			}
 		}
-		if !told {
+		if !reported {
 			m.awaitMessage(in, status)
 		}
 	}
@@ -169,7 +169,8 @@ func TestTellsSystemd(t *testing.T) {
 	}
 }
 
-// TestSocketNeedsKeys: what the socket lets in counts, and not what listen says.
+// TestSocketNeedsKeys: the address of the socket decides whether keys are needed, not
+// listen.
 func TestSocketNeedsKeys(t *testing.T) {
 	l, err := net.Listen("tcp", ":0")
 	if err != nil {
@@ -191,8 +192,8 @@ func TestSocketNeedsKeys(t *testing.T) {
 	}
 }
 
-// TestSocketOutlivesLlmsup: llmsup is stopped and started again on its socket,
-// under callers that keep their connections and callers that do not. None fails.
+// TestSocketOutlivesLlmsup: llmsup is stopped and started again on its socket, while
+// clients with kept and with new connections make calls. No call fails.
 func TestSocketOutlivesLlmsup(t *testing.T) {
 	t.Parallel()
 	c := newFakeCloud(t)
@@ -240,8 +241,7 @@ func TestSocketOutlivesLlmsup(t *testing.T) {
 	t.Logf("%d calls", calls.Load())
 }
 
-// callOnce makes a call that has to be answered, and is made once: net/http may
-// make one again only if it can have the body anew.
+// callOnce makes a call that must be answered. Without GetBody net/http cannot repeat it.
 func callOnce(transport http.RoundTripper, url string) error {
 	const body = `{"model":"local/demo","max_tokens":3,"messages":[{"role":"user","content":"count"}]}`
 	req, err := http.NewRequest(http.MethodPost, url+"/v1/chat/completions", strings.NewReader(body))

@@ -13,16 +13,16 @@ import (
 	"github.com/llmsup/llmsup/models/demo/demotest"
 )
 
-// TestKilledDaemonLeavesNothing: kill -9 of llmsup, whatever its child does at
-// the time. Somebody else's llama-server is not touched, neither then nor at
-// the next start.
+// TestKilledDaemonLeavesNothing: after kill -9 of llmsup its llama-server exits, in every
+// state. A llama-server that another program started keeps running, also at the next
+// start of llmsup.
 func TestKilledDaemonLeavesNothing(t *testing.T) {
 	t.Parallel()
-	stranger := exec.Command(llamaServer(t), "--model", demotest.Slow(t), "--host", filepath.Join(shortDir(t), "x.sock"), "--port", "0")
-	if err := stranger.Start(); err != nil {
+	foreign := exec.Command(llamaServer(t), "--model", demotest.Slow(t), "--host", filepath.Join(shortDir(t), "x.sock"), "--port", "0")
+	if err := foreign.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = stranger.Process.Kill(); _ = stranger.Wait() }()
+	defer func() { _ = foreign.Process.Kill(); _ = foreign.Wait() }()
 	c := newFakeCloud(t)
 	config := c.serverConfig(t, demotest.Slow(t), "30s")
 	for name, until := range map[string]func(*instance) int{
@@ -46,15 +46,15 @@ func TestKilledDaemonLeavesNothing(t *testing.T) {
 			<-in.done
 			again := launchIn(t, in.state, c.env(), "--config", config)
 			again.awaitReady()
-			if !isRunning(stranger.Process.Pid) {
-				t.Fatal("somebody else's llama-server was ended")
+			if !isRunning(foreign.Process.Pid) {
+				t.Fatal("a foreign llama-server was killed")
 			}
 		})
 	}
 }
 
-// TestKilledDaemonBelowAWrapper: a wrapper that does not exec llama-server puts
-// it out of reach of the kernel's parent-death signal.
+// TestKilledDaemonBelowAWrapper: below a wrapper that does not exec it, llama-server does
+// not get the kernel's parent-death signal.
 func TestKilledDaemonBelowAWrapper(t *testing.T) {
 	t.Parallel()
 	wrapper := filepath.Join(t.TempDir(), "wrapper")
@@ -88,4 +88,15 @@ func childrenOf(t *testing.T, parent int) []int {
 		pids = append(pids, pid)
 	}
 	return pids
+}
+
+// TestKilledDaemon: after kill -9 of llmsup its llama-server exits.
+func TestKilledDaemon(t *testing.T) {
+	t.Parallel()
+	in := launch(t, nil, "--demo")
+	pid := in.awaitReady().PID
+	if err := in.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	awaitExit(t, pid)
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/control"
 )
 
-// TestSentences: on a terminal they are wrapped, elsewhere each is one line.
+// TestSentences: on a terminal sentences are wrapped; elsewhere each is one line.
 func TestSentences(t *testing.T) {
 	name := "a-very-long-server-name-of-40-characters"
 	cause := name + ": VRAM needed: 8.0 GiB weights + 1.5 GiB KV cache + 0.5 GiB buffers = 10.0 GiB, and 9.0 GiB free: it would wait for more; held by pid 4711 (python)"

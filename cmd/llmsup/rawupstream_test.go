@@ -13,8 +13,8 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// rawUpstream is an upstream on raw sockets that sends exactly the bytes that its
-// script says, and counts the tokens that it has generated for each model.
+// rawUpstream is an upstream on raw sockets that sends exactly the bytes of its script,
+// and counts the tokens that it has generated for each model.
 type rawUpstream struct {
 	url    string
 	script func(body gjson.Result, send func(string), gone <-chan struct{}) (tokens int)

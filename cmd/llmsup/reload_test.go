@@ -1,46 +1,18 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/models/demo"
 	"github.com/llmsup/llmsup/models/demo/demotest"
 )
-
-// testConfig is a llmsup.yaml that a test changes.
-type testConfig struct {
-	t    *testing.T
-	path string
-}
-
-func newTestConfig(t *testing.T, text string) testConfig {
-	t.Helper()
-	e := testConfig{t, filepath.Join(t.TempDir(), "llmsup.yaml")}
-	e.write(text)
-	return e
-}
-
-func (e testConfig) write(text string) {
-	e.t.Helper()
-	if err := os.WriteFile(e.path, []byte(text), 0o600); err != nil {
-		e.t.Fatal(err)
-	}
-}
 
 func demoModel(t *testing.T) string {
 	t.Helper()
@@ -51,8 +23,8 @@ func demoModel(t *testing.T) string {
 	return path
 }
 
-// TestReloadRoutes: a route of the file holds for the next call; a file that is
-// wrong changes nothing.
+// TestReloadRoutes: a changed route applies to the next call; a wrong file changes
+// nothing.
 func TestReloadRoutes(t *testing.T) {
 	t.Parallel()
 	c := newFakeCloud(t)
@@ -66,8 +38,8 @@ func TestReloadRoutes(t *testing.T) {
 	if code, out := in.reload(); code != 0 || out != "route mine: added\n" {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
-	if r := in.chat("mine", ""); r.status != 200 || c.asked()[0] != "vendor/theirs" {
-		t.Errorf("%+v, asked for %q", r, c.asked())
+	if r := in.chat("mine", ""); r.status != 200 || c.requestedModels()[0] != "vendor/theirs" {
+		t.Errorf("%+v, asked for %q", r, c.requestedModels())
 	}
 	for text, want := range map[string]string{
 		"routes:\n  mine: {primery: openrouter}\n":  file.path + `:2: unknown key "primery"; did you mean "primary"?; the old configuration stays`,
@@ -90,9 +62,8 @@ func TestReloadRoutes(t *testing.T) {
 	}
 }
 
-// TestReloadServers: the one whose command line changes is replaced when its
-// calls have ended, a new one starts, one that is taken out ends, and the others
-// are left alone.
+// TestReloadServers: a server whose command line changed is replaced once its calls have
+// ended, a new one starts, a removed one stops, and the others keep running.
 func TestReloadServers(t *testing.T) {
 	t.Parallel()
 	model := demoModel(t)
@@ -117,7 +88,7 @@ func TestReloadServers(t *testing.T) {
 		}
 	}
 	if r := in.chat("local/slow", ""); r.status != 404 {
-		t.Errorf("a call for what was taken out: %+v", r)
+		t.Errorf("a call for the removed server: %+v", r)
 	}
 	if now := in.awaitServer(3, "draining", func(s control.Server) bool { return s.State == "draining" }); now.PID != slow.PID {
 		t.Errorf("%+v", now)
@@ -131,12 +102,12 @@ func TestReloadServers(t *testing.T) {
 	if !eventually(testTimeout, func() bool { return !isRunning(slow.PID) }) {
 		t.Fatal("the process of the removed server still runs")
 	}
-	in.await("alone with b and c", func(control.Server) bool { // and its name is free again
+	in.await("alone with b and c", func(control.Server) bool { // and its name can be used again
 		s, err := in.client.Status(t.Context())
 		return err == nil && len(s.Servers) == 3
 	})
 	if now := in.awaitServer(0, "ready", isReady); now.PID != a.PID || now.Restarts != 0 {
-		t.Errorf("a was disturbed: %+v", now)
+		t.Errorf("a was restarted: %+v", now)
 	}
 	for _, model := range []string{"local/a", "local/b", "local/c"} {
 		if r := in.chat(model, `,"max_tokens":1`); r.status != 200 {
@@ -145,7 +116,7 @@ func TestReloadServers(t *testing.T) {
 	}
 }
 
-// streams has n calls under way that take some seconds, and have to end well.
+// streams starts n streams that take some seconds, and checks that they complete.
 func (in *instance) streams(model string, n int) *sync.WaitGroup {
 	var running sync.WaitGroup
 	for range n {
@@ -158,8 +129,8 @@ func (in *instance) streams(model string, n int) *sync.WaitGroup {
 	return &running
 }
 
-// TestReloadWithCalls: calls on a server that is changed, or is taken out and put
-// back again, end as they began.
+// TestReloadWithCalls: running calls complete on a server that is changed, or removed and
+// added again.
 func TestReloadWithCalls(t *testing.T) {
 	t.Parallel()
 	model := demotest.Slow(t)
@@ -196,8 +167,8 @@ func TestReloadWithCalls(t *testing.T) {
 	}
 }
 
-// TestReloadKeys: a key that has changed is told of, and never reaches a
-// llama-server, also not where it came with the reload.
+// TestReloadKeys: reload reports a changed API key. No llama-server can read one, even if
+// it came with the reload.
 func TestReloadKeys(t *testing.T) {
 	t.Parallel()
 	c := newFakeCloud(t)
@@ -239,8 +210,7 @@ func TestReloadKeys(t *testing.T) {
 	}
 }
 
-// TestReloadShowsNewLogs: whoever follows the logs sees those of a server that
-// came with a reload.
+// TestReloadShowsNewLogs: logs --follow includes a server that a reload adds.
 func TestReloadShowsNewLogs(t *testing.T) {
 	t.Parallel()
 	model := demoModel(t)
@@ -271,8 +241,8 @@ func TestReloadShowsNewLogs(t *testing.T) {
 	}
 }
 
-// TestReloadAfterFailure: a reload is a way out of failed, with the flag mended
-// and also when nothing of the server has changed.
+// TestReloadAfterFailure: a reload starts a failed server again, with a corrected flag or
+// without any change.
 func TestReloadAfterFailure(t *testing.T) {
 	t.Parallel()
 	model := demoModel(t)
@@ -294,8 +264,7 @@ func TestReloadAfterFailure(t *testing.T) {
 	in.awaitReady()
 }
 
-// TestReloadUnderLoad: no call fails, and what is broken is refused, however
-// often it happens.
+// TestReloadUnderLoad: during 100 reloads no call fails, and wrong files are rejected.
 func TestReloadUnderLoad(t *testing.T) {
 	t.Parallel()
 	c := newFakeCloud(t)
@@ -332,109 +301,4 @@ func TestReloadUnderLoad(t *testing.T) {
 	}
 	stop()
 	callers.Wait()
-}
-
-// TestHangup: SIGHUP reads the configuration again.
-func TestHangup(t *testing.T) {
-	t.Parallel()
-	file := newTestConfig(t, "{}\n")
-	in := launch(t, nil, "--config", file.path, "--demo")
-	file.write("routes:\n  other: {primary: demo}\n")
-	if err := in.cmd.Process.Signal(syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
-	in.awaitReady()
-	in.await("reloaded", func(control.Server) bool { return strings.Contains(in.logged(), "reloaded: route other: added") })
-	if r := in.chat("other", `,"max_tokens":1`); r.status != 200 {
-		t.Errorf("%+v", r)
-	}
-}
-
-// TestTerminalGone: a llmsup on a terminal that is closed ends, and its
-// llama-server with it; a SIGHUP while the terminal is there is a reload.
-func TestTerminalGone(t *testing.T) {
-	t.Parallel()
-	// A child of a process that ignores the signal would ignore it as well, as
-	// under nohup; of one that takes it, it has the default.
-	taken := make(chan os.Signal, 1)
-	signal.Notify(taken, syscall.SIGHUP)
-	defer signal.Stop(taken)
-	master, slave := openTerminal(t)
-	dir := shortDir(t)
-	cmd := exec.Command("llmsup", "start", "--demo", "--listen", "127.0.0.1:0", "--state-dir", dir,
-		"--control-socket", dir+"/c.sock", "--llama-server", llamaServer(t))
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	slave.Close()
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
-	defer func() { _ = cmd.Process.Kill() }()
-	reloaded := make(chan struct{})
-	go func() { // a terminal that nobody reads would hold llmsup's log up
-		lines, told := bufio.NewScanner(master), false
-		for lines.Scan() {
-			if !told && strings.Contains(lines.Text(), "reloaded; nothing has changed") {
-				told = true
-				close(reloaded)
-			}
-		}
-	}()
-	in := &instance{t: t, client: control.NewClient(dir + "/c.sock")}
-	in.awaitListening()
-	pid := in.awaitReady().PID
-	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case <-reloaded:
-	case <-time.After(testTimeout):
-		t.Fatal("a SIGHUP from a terminal that is there is no reload")
-	}
-	if now := in.awaitReady(); now.PID != pid {
-		t.Errorf("%+v", now)
-	}
-	master.Close()
-	select {
-	case err := <-done:
-		if err != nil {
-			t.Errorf("it ended with %v", err)
-		}
-	case <-time.After(testTimeout):
-		t.Fatal("it runs on without its terminal")
-	}
-	if isRunning(pid) {
-		t.Error("llama-server outlives it")
-	}
-}
-
-// openTerminal makes a pseudo-terminal (pty(7)).
-func openTerminal(t *testing.T) (master, slave *os.File) {
-	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// Not by Fd, which would have Close wait for the reader.
-	raw, err := master.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var n int
-	var ioctlErr error
-	err = raw.Control(func(fd uintptr) {
-		if ioctlErr = unix.IoctlSetPointerInt(int(fd), unix.TIOCSPTLCK, 0); ioctlErr == nil {
-			n, ioctlErr = unix.IoctlGetInt(int(fd), unix.TIOCGPTN)
-		}
-	})
-	if err := errors.Join(err, ioctlErr); err != nil {
-		t.Fatal(err)
-	}
-	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return master, slave
 }

@@ -15,9 +15,8 @@ import (
 	"github.com/llmsup/llmsup/models/demo/demotest"
 )
 
-// TestResumedStream: llama-server is killed in the middle of streams, and their
-// callers have the whole text all the same, without a token lost, doubled or
-// spliced: the engines count.
+// TestResumedStream: llama-server is killed in the middle of streams, and the clients get
+// the complete text, without a lost or repeated token.
 func TestResumedStream(t *testing.T) {
 	t.Parallel()
 	file := newTestConfig(t, fmt.Sprintf(`
@@ -101,8 +100,8 @@ routes:
 	}
 }
 
-// TestLongWholeAnswer: a call without a stream that takes longer than its route's
-// timeout is answered by the GPU, since it has begun in time.
+// TestLongWholeAnswer: a non-streaming call that takes longer than its route's timeout is
+// answered locally, since its first token came in time.
 func TestLongWholeAnswer(t *testing.T) {
 	t.Parallel()
 	c := newFakeCloud(t)
@@ -136,7 +135,7 @@ func TestLongWholeAnswer(t *testing.T) {
 			t.Errorf("%s: %+v", path, r)
 		}
 	}
-	if len(c.asked()) != 0 {
+	if len(c.requestedModels()) != 0 {
 		t.Error("it was paid for")
 	}
 }

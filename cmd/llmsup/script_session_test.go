@@ -77,10 +77,10 @@ var severalSpaces = regexp.MustCompile(` {2,}`)
 func outputPattern(want string) *regexp.Regexp {
 	pattern := `\A`
 	for line := range strings.Lines(want) {
-		switch {
-		case line == "...\n":
+		switch line {
+		case "...\n":
 			pattern += `(?:.*\n)*`
-		case line == "...":
+		case "...":
 			pattern += `(?s:.*)`
 		default:
 			line = strings.ReplaceAll(regexp.QuoteMeta(line), `\.\.\.`, `.*`)

@@ -19,9 +19,7 @@ import (
 	"github.com/llmsup/llmsup/models/demo"
 )
 
-// exits runs a command that has to end with a given code: exits CODE llmsup ...
-// Whatever an operator gets wrong is told within a second; the script's own
-// limit is far wider, since a loaded machine must not fail it.
+// exits runs a command and checks its exit code: exits CODE llmsup ...
 func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: exits CODE program args...")
@@ -44,9 +42,9 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// interrupted runs a command that goes on until Ctrl-C, sends that when what it
-// has printed matches a pattern, and wants an exit code: interrupted CODE PATTERN
-// program args... What it printed is then in the files out and err.
+// interrupted runs a command, sends it SIGINT once its output matches a pattern, and
+// checks its exit code: interrupted CODE PATTERN program args... The output is in the
+// files out and err afterwards.
 func interrupted(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 3 {
 		ts.Fatalf("usage: interrupted CODE PATTERN program args...")
@@ -71,13 +69,13 @@ func interrupted(ts *testscript.TestScript, neg bool, args []string) {
 		return pattern.Match(printed)
 	})
 	_ = cmd.Process.Signal(os.Interrupt)
-	_ = cmd.Wait() // its exit code tells
+	_ = cmd.Wait() // the exit code is checked below
 	if got := cmd.ProcessState.ExitCode(); !matches || got != want {
 		ts.Fatalf("%s: exit %d, want %d; it printed\n%s%s", strings.Join(args[2:], " "), got, want, ts.ReadFile("out"), ts.ReadFile("err"))
 	}
 }
 
-// demoGGUF makes a model that can be read: demo-gguf FILE.
+// demoGGUF creates a valid model: demo-gguf FILE.
 func demoGGUF(ts *testscript.TestScript, _ bool, args []string) {
 	f, err := os.Create(ts.MkAbs(args[0]))
 	ts.Check(err)
@@ -86,7 +84,7 @@ func demoGGUF(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // running starts a daemon and waits until its servers are ready: running [flags of
-// start]. It ends with the script.
+// start]. It is stopped at the end of the script.
 func running(ts *testscript.TestScript, _ bool, args []string) {
 	end := startDaemon(ts, args)
 	client := control.NewClient(ts.Getenv("LLMSUP_CONTROL_SOCKET"))
@@ -100,7 +98,7 @@ func running(ts *testscript.TestScript, _ bool, args []string) {
 
 func isNotReady(s control.Server) bool { return !isReady(s) }
 
-// callStatus makes a call to the running daemon, and wants a status: call-status
+// callStatus makes a call to the running daemon and checks its status: call-status
 // STATUS MODEL [KEYFILE].
 func callStatus(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 || len(args) > 3 {

@@ -20,20 +20,20 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/control"
 )
 
-// callCommands are what scripts make calls with:
+// callCommands are the commands with which scripts make calls:
 //
-//	call MODEL                      makes one, and prints its status, headers and body
-//	calls N MODEL                   makes N at once, in the background
-//	answered STATUS [BACKEND]       waits for these; each has that status and backend
-//	traffic N MODEL                 has N clients make call after call, in the background
-//	traffic-answered STATUS BACKEND ends that; each call had that status and backend
-//	until STATE [SERVER]            waits until the status has the server in a state
-//	until-queued N [SERVER]         waits until N calls wait for a slot of the server
-//	openrouter MODEL...             plays an OpenRouter that lists these models, at $OPENROUTER
-//	openrouter-was-asked-for MODEL  wants that to be the model of its last call
+//	call MODEL                      makes a call, and prints its status, headers and body
+//	calls N MODEL                   makes N calls at once, in the background
+//	answered STATUS [BACKEND]       waits for these calls; each must have that status and backend
+//	traffic N MODEL                 starts N clients that make calls continuously
+//	traffic-answered STATUS BACKEND stops them; each call must have that status and backend
+//	until STATE [SERVER]            waits until a server is in a state
+//	until-queued N [SERVER]         waits until N calls wait for a slot of a server
+//	openrouter MODEL...             starts a fake OpenRouter with these models, at $OPENROUTER
+//	openrouter-got MODEL            checks the model of its last call
 var callCommands = map[string]func(*testscript.TestScript, bool, []string){
 	"call": makeCall, "calls": callSeveral, "answered": answered, "traffic": traffic, "traffic-answered": trafficAnswered,
-	"until": untilState, "until-queued": untilQueued, "openrouter": playOpenRouter, "openrouter-was-asked-for": openRouterWasAskedFor,
+	"until": untilState, "until-queued": untilQueued, "openrouter": startOpenRouter, "openrouter-got": openRouterGot,
 }
 
 // scriptCalls are the background calls of one script.
@@ -99,7 +99,7 @@ func makeCall(ts *testscript.TestScript, neg bool, args []string) {
 	_, _ = fmt.Fprintln(ts.Stdout(), out+r.body)
 }
 
-// background makes calls until more says that there are enough.
+// background makes calls until more returns false.
 func (c *scriptCalls) background(url, model string, clients int, more func(ctx context.Context) bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	c.mu.Lock()
@@ -194,7 +194,7 @@ func untilQueued(ts *testscript.TestScript, neg bool, args []string) {
 	untilServer(ts, args[0]+" calls queued", strings.Join(args[1:], ""), func(s control.Server) bool { return s.Queued == n })
 }
 
-func playOpenRouter(ts *testscript.TestScript, neg bool, names []string) {
+func startOpenRouter(ts *testscript.TestScript, neg bool, names []string) {
 	if neg || len(names) == 0 {
 		ts.Fatalf("usage: openrouter MODEL...")
 	}
@@ -211,17 +211,17 @@ func playOpenRouter(ts *testscript.TestScript, neg bool, names []string) {
 	ts.Setenv("OPENROUTER", c.URL)
 }
 
-func openRouterWasAskedFor(ts *testscript.TestScript, neg bool, args []string) {
+func openRouterGot(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
-		ts.Fatalf("usage: openrouter-was-asked-for MODEL")
+		ts.Fatalf("usage: openrouter-got MODEL")
 	}
-	if models := callsOf(ts).cloud.asked(); len(models) == 0 || models[len(models)-1] != args[0] {
-		ts.Fatalf("it was asked for %q", models)
+	if models := callsOf(ts).cloud.requestedModels(); len(models) == 0 || models[len(models)-1] != args[0] {
+		ts.Fatalf("it got calls for %q", models)
 	}
 }
 
-// beginDaemon starts a daemon and waits until it takes calls, whatever its servers do:
-// daemon [flags of start]. It ends with the script. LLAMA_SERVER is its llama-server.
+// beginDaemon starts a daemon and waits until it listens, whatever the state of its
+// servers: daemon [flags of start]. It is stopped at the end of the script.
 func beginDaemon(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		ts.Fatalf("usage: daemon [flags of start]")
@@ -239,7 +239,7 @@ func beginDaemon(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// endDaemon ends the newest daemon as Ctrl-C does, and waits for its end: end-daemon.
+// endDaemon stops the newest daemon as Ctrl-C does, and waits for its end: end-daemon.
 func endDaemon(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) > 0 || callsOf(ts).daemon == nil {
 		ts.Fatalf("usage: end-daemon, after daemon or running")
@@ -247,8 +247,8 @@ func endDaemon(ts *testscript.TestScript, neg bool, args []string) {
 	callsOf(ts).daemon()
 }
 
-// startDaemon starts a daemon that ends with the script. end kills it, and returns
-// its log.
+// startDaemon starts a daemon that is stopped at the end of the script. end kills it,
+// and returns its log.
 func startDaemon(ts *testscript.TestScript, args []string) (end func() string) {
 	daemon := exec.Command("llmsup", append([]string{"start", "--llama-server", ts.Getenv("LLAMA_SERVER"), "--gpu", "none"}, args...)...)
 	daemon.Dir = ts.MkAbs(".")
@@ -262,7 +262,7 @@ func startDaemon(ts *testscript.TestScript, args []string) (end func() string) {
 	ts.Check(daemon.Start())
 	over := make(chan struct{})
 	go func() {
-		_ = daemon.Wait() // its end is another test's
+		_ = daemon.Wait() // other tests check how it ends
 		close(over)
 	}()
 	interrupt := func() {

@@ -12,8 +12,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/control"
 )
 
-// TestOpenAISDK runs the official SDK, which knows nothing of llmsup but its
-// base URL and a model's name.
+// TestOpenAISDK runs OpenAI's SDK with only the base URL and the model changed.
 func TestOpenAISDK(t *testing.T) {
 	t.Parallel()
 	c := newFakeCloud(t)
@@ -35,7 +34,7 @@ func TestOpenAISDK(t *testing.T) {
 				t.Fatalf("%s: %v", model, err)
 			}
 			if text := got.Choices[0].Message.Content; text != want {
-				t.Errorf("%s said %q, want %q", model, text, want)
+				t.Errorf("%s answered %q, want %q", model, text, want)
 			}
 		}
 	})
@@ -101,7 +100,7 @@ func TestOpenAISDK(t *testing.T) {
 		}
 		in.awaitStatus("rid of the cancelled call", func(s control.Status) bool { return s.Inflight == 0 })
 	})
-	if got := c.asked(); !slices.Equal(got, []string{"openai/gpt-4o"}) {
-		t.Errorf("the cloud was asked for %q", got)
+	if got := c.requestedModels(); !slices.Equal(got, []string{"openai/gpt-4o"}) {
+		t.Errorf("the cloud got calls for %q", got)
 	}
 }

@@ -140,7 +140,7 @@ func checkOutcomes(t *testing.T, c *fakeCloud, outcomes []outcome) {
 		switch {
 		case o.committed:
 			if o.err == nil || strings.Contains(o.body, "[DONE]") {
-				t.Errorf("a stream that was cut looks whole: %.100q ... %v", o.body, o.err)
+				t.Errorf("a stream that was cut off ended without an error: %.100q ... %v", o.body, o.err)
 			}
 		case o.err != nil || o.backend != "openrouter" || !strings.Contains(o.body, "from the cloud"):
 			t.Errorf("a call (stream: %t) without an answer was lost: by %q, %q, %v", o.stream, o.backend, o.body, o.err)
@@ -151,8 +151,8 @@ func checkOutcomes(t *testing.T, c *fakeCloud, outcomes []outcome) {
 	if moved == 0 {
 		t.Error("no call was without an answer: the test shows nothing")
 	}
-	if asked := len(c.asked()); asked != moved {
-		t.Errorf("the cloud was asked %d times for %d calls", asked, moved)
+	if asked := len(c.requestedModels()); asked != moved {
+		t.Errorf("the cloud got %d calls for %d calls", asked, moved)
 	}
 }
 

@@ -12,8 +12,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/control"
 )
 
-// TestSeveralServers: each has its own owner, log and state; one that fails
-// changes nothing for the other.
+// TestSeveralServers: a server that fails does not affect the others.
 func TestSeveralServers(t *testing.T) {
 	t.Parallel()
 	broken := filepath.Join(t.TempDir(), "broken.gguf")
@@ -44,10 +43,10 @@ func TestSeveralServers(t *testing.T) {
 		t.Errorf("the failed server: %+v", r)
 	}
 	if now := in.awaitReady(); now.PID != demoServer.PID || now.Restarts != 0 {
-		t.Errorf("the good server was disturbed: %+v", now)
+		t.Errorf("the good server was restarted: %+v", now)
 	}
 
-	// Mended on disk, it comes back by itself.
+	// Once the file is repaired, the server starts without a command.
 	if err := os.WriteFile(broken, whole, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +72,7 @@ func TestLogsFollow(t *testing.T) {
 	}()
 	deadline := time.After(testTimeout)
 	for seen := false; !seen; {
-		in.chat("local", `,"max_tokens":1`) // llama-server says something about every call
+		in.chat("local", `,"max_tokens":1`) // llama-server logs every call
 		select {
 		case line := <-lines:
 			seen = line.Server == "demo" && line.Text != ""

@@ -15,8 +15,8 @@ import (
 	"github.com/llmsup/llmsup/models/demo/demotest"
 )
 
-// TestShutdown: SIGTERM lets running calls end, for as long as shutdown_grace; then
-// they end with an error of their own, and llmsup with 0. Nothing is left running.
+// TestShutdown: after SIGTERM running calls have shutdown_grace to end. Calls that take
+// longer end with an error, and llmsup exits with 0. No process is left.
 func TestShutdown(t *testing.T) {
 	for name, tc := range map[string]struct {
 		grace   string
@@ -49,7 +49,7 @@ routes:
 			defer resp.Body.Close()
 			began := time.Now()
 			for i := range tc.signals {
-				if i > 0 { // not before the first was heard
+				if i > 0 { // after the first signal was handled
 					in.await("stopping", func(control.Server) bool { return strings.Contains(in.logged(), "stopping; once more to stop at once") })
 				}
 				if err := in.cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -81,7 +81,7 @@ routes:
 				t.Error("llama-server is left")
 			}
 			if strings.Count(in.logged(), `"message":"call"`) != 1 {
-				t.Error("the call is not written down")
+				t.Error("the call is not in the log")
 			}
 		})
 	}

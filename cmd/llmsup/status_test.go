@@ -8,8 +8,8 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/control"
 )
 
-// box is a status with names and reasons as long as they get.
-func box() control.Status {
+// longStatus is a status with very long names and reasons.
+func longStatus() control.Status {
 	long := strings.Repeat("very-long-name-", 2) + "4567890123" // 40 characters
 	reason := "GPU 1 has 100 MiB of VRAM free, and others hold 23.5 GiB more than they did (pid 12345 python 23.5 GiB): end them, or move them to another GPU"
 	s := control.Status{Version: "v1.2.3", Listen: "127.0.0.1:8000", Inflight: 3}
@@ -38,12 +38,12 @@ func box() control.Status {
 	return s
 }
 
-// TestStatusFits: no table is wider than 80 columns where there is no terminal,
-// and on one nothing is wider than that.
+// TestStatusFits: without a terminal no table is wider than 80 columns; on a terminal no
+// line is wider than it.
 func TestStatusFits(t *testing.T) {
 	for name, l := range map[string]display{"a file": {}, "a terminal": {terminal: true, width: 80}, "a wide one": {terminal: true, width: 132}, "a small one": {terminal: true, width: 76}} {
 		var out strings.Builder
-		if err := printStatus(&out, box(), l); err != nil {
+		if err := printStatus(&out, longStatus(), l); err != nil {
 			t.Fatal(err)
 		}
 		page := out.String()

@@ -11,10 +11,10 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/control"
 )
 
-// TestAskedWhileStopping: a drain, a resume or a restart that is asked for while
-// llmsup waits for the last calls is begun, and whoever asked is told how it ended
-// when llmsup does. A drain is remembered.
-func TestAskedWhileStopping(t *testing.T) {
+// TestCommandsWhileStopping: a drain, resume or restart while llmsup waits for the last
+// calls is started, and its command reports how it ended when llmsup exits. The next
+// llmsup continues a drain.
+func TestCommandsWhileStopping(t *testing.T) {
 	for name, tc := range map[string]struct {
 		first, last string
 		after       string // the server's state in the next llmsup
@@ -29,7 +29,7 @@ func TestAskedWhileStopping(t *testing.T) {
 			file := newTestConfig(t, "shutdown_grace: 10m\n")
 			in := launchIn(t, dir, nil, "--demo", "--config", file.path)
 			pid := in.awaitReady().PID
-			// A call that does not end, and nothing that comes after it either.
+			// This call and all later ones do not end.
 			if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 				t.Fatal(err)
 			}
@@ -51,7 +51,7 @@ func TestAskedWhileStopping(t *testing.T) {
 				if err := drain.Start(); err != nil {
 					t.Fatal(err)
 				}
-				defer func() { _ = drain.Wait() }() // it is taken back
+				defer func() { _ = drain.Wait() }() // it is cancelled
 				in.await("draining", func(s control.Server) bool { return s.State == "draining" })
 			}
 			cmd := exec.Command("llmsup", append(strings.Fields(name), "--control-socket", dir+"/c.sock")...)
@@ -64,11 +64,11 @@ func TestAskedWhileStopping(t *testing.T) {
 				t.Fatal(err)
 			}
 			lines := bufio.NewScanner(pipe)
-			said := ""
+			output := ""
 			if tc.first != "" {
 				lines.Scan()
-				said = lines.Text() + "\n"
-			} else { // it says nothing before a completion is there
+				output = lines.Text() + "\n"
+			} else { // it prints nothing before the first completion
 				in.await("taken into use again", func(control.Server) bool {
 					return strings.Contains(in.logged(), "the servers are taken into use again")
 				})
@@ -77,13 +77,13 @@ func TestAskedWhileStopping(t *testing.T) {
 				t.Fatal(err)
 			}
 			for lines.Scan() {
-				said += lines.Text() + "\n"
+				output += lines.Text() + "\n"
 			}
-			_ = cmd.Wait() // its exit code tells
+			_ = cmd.Wait() // the exit code is checked below
 			// Once the call is cut off, a drain may be done before llmsup has stopped.
-			done := name == "drain --yes" && strings.HasSuffix(said, "\ndrained; llmsup resume takes the servers into use again\n")
-			if code := cmd.ProcessState.ExitCode(); done && code != 0 || !done && (code != 1 || !strings.HasPrefix(said, tc.first) || !strings.HasSuffix(said, tc.last)) {
-				t.Errorf("exit %d:\n%s", code, said)
+			done := name == "drain --yes" && strings.HasSuffix(output, "\ndrained; llmsup resume takes the servers into use again\n")
+			if code := cmd.ProcessState.ExitCode(); done && code != 0 || !done && (code != 1 || !strings.HasPrefix(output, tc.first) || !strings.HasSuffix(output, tc.last)) {
+				t.Errorf("exit %d:\n%s", code, output)
 			}
 			<-in.done
 			<-call

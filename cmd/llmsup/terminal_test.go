@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// screen is as much of a terminal as llmsup may use: it has no way to clear what
-// stands above the cursor, or what has scrolled away.
+// screen emulates the control sequences that llmsup may use. None of them clears text
+// above the frame, or text that has scrolled away.
 type screen struct {
 	t             *testing.T
 	mu            sync.Mutex
@@ -36,7 +37,7 @@ func (s *screen) Write(p []byte) (int, error) {
 		switch {
 		case s.escape != "":
 			if s.escape += string(r); strings.ContainsRune("ABCDEFGHJKSTfhlmsu", r) {
-				s.steer(s.escape)
+				s.control(s.escape)
 				s.escape = ""
 			}
 		case r == '\x1b':
@@ -66,7 +67,7 @@ func (s *screen) down() {
 	s.column = 0
 }
 
-func (s *screen) steer(escape string) {
+func (s *screen) control(escape string) {
 	n := 1
 	_, _ = fmt.Sscanf(escape, "\x1b[%dA", &n)
 	switch {
@@ -80,7 +81,7 @@ func (s *screen) steer(escape string) {
 			s.lines[i] = nil
 		}
 	case !strings.HasSuffix(escape, "m"):
-		s.t.Errorf("llmsup steers the terminal with %q", escape)
+		s.t.Errorf("llmsup prints the control sequence %q", escape)
 	}
 }
 
@@ -95,8 +96,8 @@ func (s *screen) String() string {
 	return strings.TrimRight(b.String(), "\n")
 }
 
-// onTerminal runs a command on a terminal that shows what it prints, until ok says
-// that enough is there; then it gets a Ctrl-C.
+// onTerminal runs a command on a terminal until ok returns true for what the terminal
+// shows. Then it sends Ctrl-C.
 func onTerminal(t *testing.T, s *screen, ok func(shown string) bool, program string, args ...string) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
@@ -142,4 +143,33 @@ func onTerminal(t *testing.T, s *screen, ok func(shown string) bool, program str
 		t.Errorf("%s: %v", strings.Join(args, " "), err)
 	}
 	<-shown
+}
+
+// openTerminal makes a pseudo-terminal (pty(7)).
+func openTerminal(t *testing.T) (master, slave *os.File) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Not by Fd, which would have Close wait for the reader.
+	raw, err := master.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	var ioctlErr error
+	err = raw.Control(func(fd uintptr) {
+		if ioctlErr = unix.IoctlSetPointerInt(int(fd), unix.TIOCSPTLCK, 0); ioctlErr == nil {
+			n, ioctlErr = unix.IoctlGetInt(int(fd), unix.TIOCGPTN)
+		}
+	})
+	if err := errors.Join(err, ioctlErr); err != nil {
+		t.Fatal(err)
+	}
+	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return master, slave
 }

@@ -15,17 +15,17 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/control"
 )
 
-// TestUpstreamIsItself: an upstream that leads back to llmsup, by way of a proxy, is
-// found at the start and at a reload. It gets no call and no key.
+// TestUpstreamIsItself: llmsup detects an upstream that leads back to itself through a
+// proxy, at the start and at a reload, and sends it no call and no key.
 func TestUpstreamIsItself(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
-	var asked []string
+	var requests []string
 	var target *url.URL
 	known := make(chan struct{})
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
-		asked = append(asked, strings.TrimSpace(r.Method+" "+r.URL.Path+" "+r.Header.Get("Authorization")))
+		requests = append(requests, strings.TrimSpace(r.Method+" "+r.URL.Path+" "+r.Header.Get("Authorization")))
 		mu.Unlock()
 		select {
 		case <-known:
@@ -35,7 +35,7 @@ func TestUpstreamIsItself(t *testing.T) {
 	}))
 	t.Cleanup(proxy.Close)
 	c := newFakeCloud(t)
-	key, entry := madeKey(t, "full", "")
+	key, entry := newKeyEntry(t, "full", "")
 	text := fmt.Sprintf(`
 upstreams:
   openrouter: {base_url: %q, api_key_env: TEST_OPENROUTER_KEY}
@@ -89,7 +89,7 @@ keys:
 	in.awaitLog("its list of prices could not be read") // of the cloud: the lists are begun after the search
 	mu.Lock()
 	defer mu.Unlock()
-	for _, request := range asked {
+	for _, request := range requests {
 		if request != "GET /v1/models" {
 			t.Errorf("it was sent %s", request)
 		}

@@ -16,9 +16,9 @@ import (
 	"github.com/llmsup/llmsup/router/usd"
 )
 
-// TestUsageIsExact: what llmsup usage shows is to the picodollar what the upstream
-// has taken, and what local answers would have cost there; after a restart too, when
-// budgets know what was spent before it.
+// TestUsageIsExact: llmsup usage shows to the picodollar what the upstream billed, and
+// what the local answers would have cost there. After a restart the budgets include what
+// was spent before.
 func TestUsageIsExact(t *testing.T) {
 	t.Parallel()
 	c := newBillingUpstream(t)
@@ -118,7 +118,7 @@ routes:
 	again := launchIn(t, dir, c.env(), "--demo", "--config", file.path)
 	check(again)
 	if lists := c.priceRequests(); lists != 1 {
-		t.Errorf("the prices were asked for %d times; the kept ones are good for a day", lists)
+		t.Errorf("the prices were requested %d times; the saved ones are valid for a day", lists)
 	}
 }
 
@@ -126,7 +126,7 @@ func show(s control.Sums) string {
 	return fmt.Sprintf("%d calls, paid %s, saved %s, in %d, out %d", s.Calls, exactUSD(s.Cost), exactUSD(s.Saved), *s.Prompt, *s.Completion)
 }
 
-// TestUsageWatch: where it is no terminal each look is a line.
+// TestUsageWatch: without a terminal each refresh is one line.
 func TestUsageWatch(t *testing.T) {
 	t.Parallel()
 	c := newBillingUpstream(t)
@@ -157,8 +157,8 @@ func TestUsageWatch(t *testing.T) {
 	}
 }
 
-// TestReloadMoney: budgets, prices and how long rows are kept hold at once.
-func TestReloadMoney(t *testing.T) {
+// TestReloadBudgets: changed budgets, prices and ledger.keep apply to the next call.
+func TestReloadBudgets(t *testing.T) {
 	t.Parallel()
 	c := newBillingUpstream(t)
 	file := newTestConfig(t, c.config("budget: {daily: 5}\n"))
@@ -193,10 +193,10 @@ func TestReloadMoney(t *testing.T) {
 	}
 }
 
-// TestBudgetWarning: at 80 % the operator is told, once.
+// TestBudgetWarning: one warning is logged when 80 % are spent.
 func TestBudgetWarning(t *testing.T) {
 	c := newBillingUpstream(t)
-	// With a price of nothing no more is set aside than what calls turn out to cost.
+	// With prices of 0 nothing is reserved beyond what the calls cost.
 	in := launch(t, c.env(), "--config", newTestConfig(t, c.config("budget: {daily: 0.001}\nprices: {openrouter: {openai/gpt-4o: {prompt: 0, completion: 0}}}\n")).path)
 	for range 4 { // 0.00012, 0.00037, 0.00074, 0.00123
 		if r := in.chat("gpt-4o", ""); r.status != 200 {

@@ -13,7 +13,7 @@ import (
 	"github.com/llmsup/llmsup/router/usd"
 )
 
-// figures makes sums of calls, of which a part was local.
+// figures returns the sums of some calls.
 func figures(calls, local int64, cost, saved *control.USD) control.Sums {
 	prompt, cached, completion := 1000*calls, 10*calls, 100*calls
 	return control.Sums{
@@ -27,8 +27,8 @@ func group(name string, s control.Sums) control.UsageGroup {
 	return control.UsageGroup{Name: name, Sums: s}
 }
 
-// week is usage with all that the page can show.
-func week() control.Usage {
+// weekOfUsage has everything that the page can show.
+func weekOfUsage() control.Usage {
 	u := control.Usage{
 		From: time.Date(2026, 11, 20, 22, 0, 0, 0, time.UTC), To: time.Date(2026, 11, 27, 22, 0, 0, 0, time.UTC), Total: figures(1234, 999, amount(1.234), amount(4.5)),
 		Groups: []control.UsageGroup{
@@ -77,17 +77,16 @@ DAY (UTC)   CALLS  # local . elsewhere or failed
 + and more: unknown for some of the calls.  ? unknown.
 `
 
-// TestUsagePage: the page as it is read, plain and with blocks, and never wider
-// than a terminal.
+// TestUsagePage: the page in ASCII and with block characters, no wider than a terminal.
 func TestUsagePage(t *testing.T) {
 	blocks := strings.NewReplacer("#", "█").Replace(weekPage)
 	blocks = strings.NewReplacer(" . elsewhere", " ░ elsewhere", ".............\n", "░░░░░░░░░░░░░\n", "  .\n", "  ░\n").Replace(blocks)
 	for name, tc := range map[string]struct {
-		look display
-		want string
+		display display
+		want    string
 	}{"plain": {display{}, weekPage}, "blocks": {display{unicode: true}, blocks}} {
 		var out bytes.Buffer
-		if err := printUsage(&out, week(), "", tc.look); err != nil || out.String() != tc.want {
+		if err := printUsage(&out, weekOfUsage(), "", tc.display); err != nil || out.String() != tc.want {
 			t.Errorf("%s: %v\n%s\nwant\n%s", name, err, out.String(), tc.want)
 		}
 		for line := range strings.Lines(out.String()) {
@@ -97,13 +96,13 @@ func TestUsagePage(t *testing.T) {
 		}
 	}
 	var out bytes.Buffer
-	if err := printUsage(&out, week(), "", display{color: true}); err != nil || !strings.Contains(out.String(), "\x1b[32m#####\x1b[33m\x1b[0m\n") {
+	if err := printUsage(&out, weekOfUsage(), "", display{color: true}); err != nil || !strings.Contains(out.String(), "\x1b[32m#####\x1b[33m\x1b[0m\n") {
 		t.Errorf("in colours: %v\n%q", err, out.String())
 	}
 }
 
-// TestUsageSaysWhatItDoesNotKnow: no 0 stands for what is not known.
-func TestUsageSaysWhatItDoesNotKnow(t *testing.T) {
+// TestUnknownUsage: an unknown figure is never printed as 0.
+func TestUnknownUsage(t *testing.T) {
 	unknown := control.Sums{Calls: 3, Local: 1, Paid: 2, UnknownTokens: 3, UnknownCost: 2, UnknownSaved: 1}
 	u := control.Usage{Total: unknown, Groups: []control.UsageGroup{group("x", unknown)}, Incomplete: "the ledger is spilling: no room"}
 	var out bytes.Buffer
@@ -127,7 +126,7 @@ func TestUsageSaysWhatItDoesNotKnow(t *testing.T) {
 		t.Errorf("%v %s", err, out.String())
 	}
 	out.Reset()
-	u.Groups[0].Name = "a\x1b[31m\tb" // a caller's idea
+	u.Groups[0].Name = "a\x1b[31m\tb" // sent by a client
 	if err := errors.Join(writeUsageCSV(&out, u, "model"), printUsage(&out, u, "model", display{})); err != nil || strings.Contains(out.String(), "\x1b") || !strings.Contains(out.String(), "\na?[31m?b ") {
 		t.Errorf("%v %q", err, out.String())
 	}
@@ -176,8 +175,8 @@ func TestFiguresForPeople(t *testing.T) {
 	}
 }
 
-// TestLook: blocks where the locale has them, and no colours where nobody sees them.
-func TestLook(t *testing.T) {
+// TestDisplayOf: blocks where the locale has them, and colours only on a terminal.
+func TestDisplayOf(t *testing.T) {
 	for name, tc := range map[string]struct {
 		all, ctype, lang string
 		unicode          bool

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestAnotherVersion: a daemon of another version is told of, once, and asked all
-// the same.
+// TestAnotherVersion: commands print one warning about a daemon of another version, and
+// work.
 func TestAnotherVersion(t *testing.T) {
 	path := filepath.Join(shortDir(t), "c.sock")
 	socket, err := net.Listen("unix", path)
@@ -22,7 +22,7 @@ func TestAnotherVersion(t *testing.T) {
 		w.Header().Set("X-Llmsup-Version", "v9.9")
 		_, _ = io.WriteString(w, `{"version":"v9.9","listen":"127.0.0.1:8000","model":"local"}`) // the client may have left
 	}))
-	_ = daemon.Listener.Close() // its own, which nobody needs
+	_ = daemon.Listener.Close() // not needed
 	daemon.Listener = socket
 	daemon.Start()
 	defer daemon.Close()

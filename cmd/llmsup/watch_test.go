@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// earlier is what a shell has printed before.
-func earlier(s *screen) string {
+// scrollback writes earlier output of the shell to the screen.
+func scrollback(s *screen) string {
 	var lines strings.Builder
 	for i := range 40 {
 		fmt.Fprintf(&lines, "earlier output %d\n", i)
@@ -21,7 +21,7 @@ func earlier(s *screen) string {
 	return lines.String()
 }
 
-// TestFrame: a page takes the place of the one before, and of nothing else.
+// TestFrame: a frame replaces the one before, and nothing else.
 func TestFrame(t *testing.T) {
 	long := strings.Repeat("row\n", 50)
 	for name, tc := range map[string]struct {
@@ -40,7 +40,7 @@ func TestFrame(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScreen(t, 41, 10)
-			before := earlier(s)
+			before := scrollback(s)
 			var f frame
 			for _, page := range tc.pages {
 				_, _ = s.Write([]byte(f.redraw(page, s.columns, s.rows)))
@@ -52,7 +52,7 @@ func TestFrame(t *testing.T) {
 		})
 	}
 	s := newScreen(t, 41, 10)
-	before := earlier(s)
+	before := scrollback(s)
 	var f frame
 	_, _ = s.Write([]byte(f.redraw("a\n", 41, 10)))
 	_, _ = s.Write([]byte(f.redraw("b\n", 60, 10))) // the window has changed
@@ -62,18 +62,18 @@ func TestFrame(t *testing.T) {
 	}
 }
 
-// TestWatchOnTerminal: status --watch and usage --watch redraw in place, and leave
-// all that the terminal has shown before.
+// TestWatchOnTerminal: status --watch and usage --watch redraw in place, and keep what the
+// terminal showed before.
 func TestWatchOnTerminal(t *testing.T) {
 	path := filepath.Join(shortDir(t), "c.sock")
 	socket, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var asked atomic.Int64
+	var fetched atomic.Int64
 	daemon := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Llmsup-Version", version)
-		n := asked.Add(1)
+		n := fetched.Add(1)
 		if strings.HasSuffix(r.URL.Path, "/usage") {
 			fmt.Fprintf(w, `{"total":{"calls":%d},"groups":[{"name":"local"}]}`, n)
 			return
@@ -90,11 +90,11 @@ func TestWatchOnTerminal(t *testing.T) {
 		first := page.first
 		t.Run(command, func(t *testing.T) {
 			s := newScreen(t, 80, 10)
-			before := earlier(s)
-			from := asked.Load()
+			before := scrollback(s)
+			from := fetched.Load()
 			// The third page is drawn before Ctrl-C: drawn after it, it would erase its echo.
 			third := func(shown string) bool {
-				n := asked.Load()
+				n := fetched.Load()
 				return n > from+2 && strings.Contains(shown, fmt.Sprintf(page.figure, n))
 			}
 			onTerminal(t, s, third, "llmsup", command, "--watch", "--control-socket", path)
