@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestBaselines is what figures are compared with: how things were when this
-// process was started, or had loaded its model.
+// TestBaselines checks what values are compared with: those when this process started, or
+// when it had loaded its model.
 func TestBaselines(t *testing.T) {
 	type step struct {
 		change func(*scenario)
@@ -16,7 +16,7 @@ func TestBaselines(t *testing.T) {
 	ecc := func(errors uint64) func(*scenario) {
 		return func(m *scenario) { *m.Sample.GPUs[0].ECCUncorrected = errors }
 	}
-	crowd := func(m *scenario) { m.setForeign(0, 15*gib-100<<20) }
+	full := func(m *scenario) { m.setForeign(0, 15*gib-100<<20) }
 	another := func(m *scenario) {
 		m.PID, m.PIDs = ours+1, []int{ours + 1}
 		m.Sample.GPUs[0].Processes[0].PID = ours + 1
@@ -37,32 +37,32 @@ func TestBaselines(t *testing.T) {
 			times(9, step{with(ecc(5), another), ECC}), times(5, step{with(ecc(5), another), ""}),
 			times(2, step{with(ecc(6), another), ""}), times(1, step{with(ecc(6), another), ECC}),
 		),
-		"errors that are first told later": slices.Concat(
+		"errors that are first reported later": slices.Concat(
 			times(3, step{(*scenario).removeFigures, ""}), times(20, step{ecc(7), ""}),
 		),
-		"a process that finds a crowd": times(20, step{crowd, ""}),
-		"a crowd that came while it loaded": slices.Concat(
-			times(3, step{loading, ""}), times(5, step{with(crowd, loading), ""}), times(2, step{crowd, ""}), times(9, step{crowd, VRAMPressure}),
+		"a process that starts on a full GPU": times(20, step{full, ""}),
+		"the GPU fills while it loads": slices.Concat(
+			times(3, step{loading, ""}), times(5, step{with(full, loading), ""}), times(2, step{full, ""}), times(9, step{full, VRAMPressure}),
 		),
-		"a crowd that came after it had loaded": slices.Concat(
-			times(3, step{loading, ""}), times(5, step{nothing, ""}), times(2, step{crowd, ""}), times(9, step{crowd, VRAMPressure}),
+		"the GPU fills after it has loaded": slices.Concat(
+			times(3, step{loading, ""}), times(5, step{nothing, ""}), times(2, step{full, ""}), times(9, step{full, VRAMPressure}),
 		),
-		"a crowd that made room for it and comes back": slices.Concat(
-			times(5, step{crowd, ""}), times(1, step{nothing, ""}), times(2, step{crowd, ""}), times(1, step{crowd, VRAMPressure}),
+		"the GPU is freed and fills again": slices.Concat(
+			times(5, step{full, ""}), times(1, step{nothing, ""}), times(2, step{full, ""}), times(1, step{full, VRAMPressure}),
 		),
-		"another process starts in the crowd": slices.Concat(
-			times(1, step{nothing, ""}), times(2, step{crowd, ""}), times(3, step{crowd, VRAMPressure}),
-			times(5, step{with(crowd, another, loading), VRAMPressure}),
-			times(9, step{with(crowd, another), VRAMPressure}), times(3, step{with(crowd, another), ""}),
+		"another process starts on the full GPU": slices.Concat(
+			times(1, step{nothing, ""}), times(2, step{full, ""}), times(3, step{full, VRAMPressure}),
+			times(5, step{with(full, another, loading), VRAMPressure}),
+			times(9, step{with(full, another), VRAMPressure}), times(3, step{with(full, another), ""}),
 		),
 		"its own growth": slices.Concat(times(1, step{nothing, ""}), times(20, step{func(m *scenario) {
 			*m.Sample.GPUs[0].Processes[0].Memory += 14*gib - 50<<20
 			m.setForeign(0, gib)
 		}, ""})),
-		"others that grow, with room left": slices.Concat(times(1, step{nothing, ""}), times(20, step{func(m *scenario) {
+		"others grow, with enough left": slices.Concat(times(1, step{nothing, ""}), times(20, step{func(m *scenario) {
 			m.setForeign(0, 15*gib-256<<20)
 		}, ""})),
-		"others that grow, with a byte too little": slices.Concat(times(1, step{nothing, ""}), times(2, step{func(m *scenario) {
+		"others grow, and leave a byte too little": slices.Concat(times(1, step{nothing, ""}), times(2, step{func(m *scenario) {
 			m.setForeign(0, 15*gib-256<<20+1)
 		}, ""}), times(3, step{func(m *scenario) {
 			m.setForeign(0, 15*gib-256<<20+1)
@@ -77,7 +77,7 @@ func TestBaselines(t *testing.T) {
 			times(3, step{func(m *scenario) { m.ActualContext = 512 }, ContextReduced}),
 			times(1, step{another, ""}),
 		),
-		"two runs of two processes are no three": slices.Concat(
+		"bad samples of two processes do not add up": slices.Concat(
 			times(2, step{func(m *scenario) { m.ActualContext = 512 }, ""}),
 			times(2, step{func(m *scenario) { m.ActualContext = 512; another(m) }, ""}),
 			times(1, step{func(m *scenario) { m.ActualContext = 512; another(m) }, ContextReduced}),

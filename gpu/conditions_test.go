@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestConditions is that of two GPUs the right one is named, with its figures,
-// and that a server is held to its own alone.
+// TestConditions checks that the right one of two GPUs is named, with its values, and that
+// only the server's own GPUs count.
 func TestConditions(t *testing.T) {
 	policy := DefaultPolicy()
 	policy.BusyFor = 0
@@ -27,7 +27,7 @@ func TestConditions(t *testing.T) {
 		t.Run(string(reason), func(t *testing.T) {
 			v := play(0, first)
 			if len(v.Conditions) != 1 || v.Conditions[0].Reason != reason {
-				t.Fatalf("findings %+v, want %s alone", v.Conditions, reason)
+				t.Fatalf("conditions %+v, want %s alone", v.Conditions, reason)
 			}
 			uuid := first
 			if c.own {
@@ -38,7 +38,7 @@ func TestConditions(t *testing.T) {
 			}
 			for _, want := range c.messageParts {
 				if !strings.Contains(v.Conditions[0].Message, want) {
-					t.Errorf("words %q, want %q in them", v.Conditions[0].Message, want)
+					t.Errorf("message %q, want %q in it", v.Conditions[0].Message, want)
 				}
 			}
 			if got, want := v.Message(), string(reason)+": "+v.Conditions[0].Message; got != want {
@@ -51,15 +51,15 @@ func TestConditions(t *testing.T) {
 		t.Run(string(reason)+" of one of two", func(t *testing.T) {
 			v := play(1, first, second)
 			if len(v.Conditions) != 1 || v.Conditions[0].Reason != reason || v.Conditions[0].UUID != second {
-				t.Errorf("findings %+v, want %s of the second GPU", v.Conditions, reason)
+				t.Errorf("conditions %+v, want %s of the second GPU", v.Conditions, reason)
 			}
 			if want := strings.Replace(c.messageParts[0], "0", "1", 1); !strings.Contains(v.Message(), want) {
-				t.Errorf("words %q, want %q in them", v.Message(), want)
+				t.Errorf("message %q, want %q in it", v.Message(), want)
 			}
 		})
 		t.Run(string(reason)+" of another's", func(t *testing.T) {
 			if v := play(1, first); len(v.Conditions) > 0 || v.Fatal != nil {
-				t.Errorf("findings %+v, ends %+v, want none: it is not this server's GPU", v.Conditions, v.Fatal)
+				t.Errorf("conditions %+v, fatal %+v, want none: it is not this server's GPU", v.Conditions, v.Fatal)
 			}
 		})
 	}
@@ -68,7 +68,7 @@ func TestConditions(t *testing.T) {
 func TestXid(t *testing.T) {
 	cases := map[string]struct {
 		xids []uint64
-		want string // part of the words; "" = nothing is found
+		want string // part of the message; "" = no condition
 	}{
 		"none":                {nil, ""},
 		"graphics engine":     {[]uint64{13}, ""},
@@ -92,12 +92,12 @@ func TestXid(t *testing.T) {
 			v := j.observe(m)
 			if c.want == "" {
 				if len(v.Conditions) > 0 || v.Fatal != nil {
-					t.Errorf("findings %+v, ends %+v, want none", v.Conditions, v.Fatal)
+					t.Errorf("conditions %+v, fatal %+v, want none", v.Conditions, v.Fatal)
 				}
 				return
 			}
 			if !holds(v, Xid) || !strings.Contains(v.Message(), c.want) {
-				t.Fatalf("findings %+v, want xid at once, with %q", v.Conditions, c.want)
+				t.Fatalf("conditions %+v, want xid at once, with %q", v.Conditions, c.want)
 			}
 			for i := 1; i <= 10; i++ {
 				v := j.observe(healthy())
@@ -109,13 +109,13 @@ func TestXid(t *testing.T) {
 	}
 }
 
-// TestOnCPU is when a process that holds too little is held to compute on the
+// TestOnCPU checks when a process that holds too little VRAM counts as computing on the
 // CPU.
 func TestOnCPU(t *testing.T) {
 	unlisted := func(m *scenario) { m.Sample.GPUs[0].Processes = m.Sample.GPUs[0].Processes[1:] }
 	cases := map[string]struct {
 		change func(*scenario)
-		want   string // part of the words; "" = it is not held so
+		want   string // part of the message; "" = no condition
 	}{
 		"all of it":                 {func(m *scenario) { *m.Sample.GPUs[0].Processes[0].Memory = 8 * gib }, ""},
 		"a byte too little":         {func(m *scenario) { *m.Sample.GPUs[0].Processes[0].Memory = 8*gib - 1 }, "8.0 GiB"},
@@ -127,7 +127,7 @@ func TestOnCPU(t *testing.T) {
 		"half here, half there":     {func(m *scenario) { m.Server.GPUs = []string{first, second}; m.Weights = 18 * gib }, ""},
 		"too little on both":        {func(m *scenario) { m.Server.GPUs = []string{first, second}; m.Weights = 18*gib + 1 }, "18.0 GiB"},
 		"a GPU that tells nothing":  {func(m *scenario) { m.Server.GPUs = []string{first, second}; m.Weights = 18*gib + 1; m.lose(1) }, ""},
-		"a GPU that nobody knows":   {func(m *scenario) { m.Server.GPUs = []string{first, "MIG-1"}; m.Weights = 18 * gib }, ""},
+		"an unknown GPU":            {func(m *scenario) { m.Server.GPUs = []string{first, "MIG-1"}; m.Weights = 18 * gib }, ""},
 		"below a wrapper":           {func(m *scenario) { m.PID, m.PIDs = 90, []int{90, ours} }, ""},
 		"two of them hold it":       {func(m *scenario) { m.PIDs = []int{ours, theirs}; m.Weights = 10 * gib }, ""},
 		"one of two without figures": {func(m *scenario) {
@@ -146,7 +146,7 @@ func TestOnCPU(t *testing.T) {
 				v = j.observe(m)
 			}
 			if got := holds(v, OnCPU); got != (c.want != "") || !strings.Contains(v.Message(), c.want) {
-				t.Errorf("words %q, want %q in them", v.Message(), c.want)
+				t.Errorf("message %q, want %q in it", v.Message(), c.want)
 			}
 		})
 	}
@@ -180,31 +180,31 @@ func TestThermal(t *testing.T) {
 				v = j.observe(m)
 			}
 			if got := holds(v, Thermal); got != (c.want != "") || !strings.Contains(v.Message(), c.want) {
-				t.Errorf("words %q, want %q in them", v.Message(), c.want)
+				t.Errorf("message %q, want %q in it", v.Message(), c.want)
 			}
 		})
 	}
 }
 
-// TestBusyFor plays what others' work takes to be held against a GPU, under the
-// default of ten seconds: b is busy, u unknown, i idle, c busy with a call of ours,
-// l busy while the server loads, p a problem of the driver's.
+// TestBusyFor checks how long other processes must keep a GPU busy, by the default of ten
+// seconds: b is busy, u unknown, i idle, c busy with a call from llmsup, l busy while the
+// server loads, p a problem with the driver.
 func TestBusyFor(t *testing.T) {
 	repeat := strings.Repeat
 	cases := map[string]struct{ samples, want string }{
-		"ten seconds":                     {repeat("b", 12), repeat(".", 10) + "##"},
-		"nine, twice":                     {repeat("b", 10) + "i" + repeat("b", 10), repeat(".", 21)},
-		"a call starts it over":           {repeat("b", 10) + "c" + repeat("b", 11), repeat(".", 21) + "#"},
-		"calls alone":                     {repeat("c", 30), repeat(".", 30)},
-		"loading":                         {repeat("l", 30) + repeat("b", 11), repeat(".", 40) + "#"},
-		"unknown time is not busy time":   {repeat("b", 6) + repeat("u", 60) + repeat("b", 3), repeat(".", 69)},
-		"nor does it undo what was seen":  {repeat("b", 6) + repeat("u", 60) + repeat("b", 6), repeat(".", 71) + "#"},
-		"nor where the driver hangs":      {repeat("b", 6) + repeat("p", 60) + repeat("b", 6), repeat(".", 71) + "#"},
-		"with our calls nobody can tell":  {repeat("b", 11) + repeat("c", 30), repeat(".", 10) + repeat("#", 10) + repeat(".", 21)},
-		"a call in between ends it not":   {repeat("b", 11) + "c" + repeat("b", 20), repeat(".", 10) + repeat("#", 22)},
-		"a call says nothing of others":   {repeat("b", 11) + repeat("i", 9) + "ci", repeat(".", 10) + repeat("#", 11) + "."},
-		"ten seconds of quiet do":         {repeat("b", 11) + repeat("i", 11), repeat(".", 10) + repeat("#", 10) + ".."},
-		"short work of others is no harm": {repeat("bbbi", 20), repeat(".", 80)},
+		"ten seconds":                             {repeat("b", 12), repeat(".", 10) + "##"},
+		"nine, twice":                             {repeat("b", 10) + "i" + repeat("b", 10), repeat(".", 21)},
+		"a call starts it over":                   {repeat("b", 10) + "c" + repeat("b", 11), repeat(".", 21) + "#"},
+		"calls alone":                             {repeat("c", 30), repeat(".", 30)},
+		"loading":                                 {repeat("l", 30) + repeat("b", 11), repeat(".", 40) + "#"},
+		"unknown time is not busy time":           {repeat("b", 6) + repeat("u", 60) + repeat("b", 3), repeat(".", 69)},
+		"nor does it undo what was seen":          {repeat("b", 6) + repeat("u", 60) + repeat("b", 6), repeat(".", 71) + "#"},
+		"nor where the driver hangs":              {repeat("b", 6) + repeat("p", 60) + repeat("b", 6), repeat(".", 71) + "#"},
+		"unknown while llmsup has calls":          {repeat("b", 11) + repeat("c", 30), repeat(".", 10) + repeat("#", 10) + repeat(".", 21)},
+		"a call in between ends it not":           {repeat("b", 11) + "c" + repeat("b", 20), repeat(".", 10) + repeat("#", 22)},
+		"a call does not show the work of others": {repeat("b", 11) + repeat("i", 9) + "ci", repeat(".", 10) + repeat("#", 11) + "."},
+		"ten seconds of quiet do":                 {repeat("b", 11) + repeat("i", 11), repeat(".", 10) + repeat("#", 10) + ".."},
+		"short work of others is no harm":         {repeat("bbbi", 20), repeat(".", 80)},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -231,7 +231,7 @@ func TestBusyFor(t *testing.T) {
 					mark = '#'
 				}
 				if got.Len() == 10 && mark == '#' && !strings.Contains(v.Message(), "100 % busy for 10s without a call from llmsup") {
-					t.Errorf("words %q", v.Message())
+					t.Errorf("message %q", v.Message())
 				}
 				got.WriteByte(mark)
 			}
@@ -251,8 +251,6 @@ func TestMemoryHolders(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 	if got := MemoryHolders(nil, nil); got != "" {
-		t.Errorf("nobody is %q", got)
+		t.Errorf("without processes: %q", got)
 	}
 }
-
-// FuzzNext holds for whatever samples come, in whatever order.

@@ -9,6 +9,7 @@ import (
 	"time"
 )
 
+// FuzzNext checks the invariants of verdicts, for random samples in a random order.
 func FuzzNext(f *testing.F) {
 	for seed := range uint64(200) {
 		f.Add(seed)
@@ -44,8 +45,8 @@ func FuzzNext(f *testing.F) {
 	})
 }
 
-// lasting are the findings that only a figure takes back: a GPU that is there
-// and reports nothing is not lost, and has no Xid.
+// lasting returns the conditions that end only with a value. A GPU that is present and
+// reports nothing is not lost and has no Xid.
 func lasting(v Verdict) []Condition {
 	return slices.DeleteFunc(slices.Clone(v.Conditions), func(f Condition) bool { return f.Reason == Lost || f.Reason == Xid })
 }
@@ -58,11 +59,11 @@ func checkVerdict(t *testing.T, v Verdict, m scenario) {
 		}
 	}
 	if v.Fatal != nil && (m.PID == 0 || !(v.Fatal.Reason == Lost || v.Fatal.Reason == Xid) || !slices.Contains(v.Conditions, *v.Fatal)) {
-		t.Fatalf("ends %+v with process %d and findings %+v", *v.Fatal, m.PID, v.Conditions)
+		t.Fatalf("fatal %+v with process %d and conditions %+v", *v.Fatal, m.PID, v.Conditions)
 	}
 }
 
-// clone copies all that a history holds.
+// clone returns a deep copy.
 func (h History) clone() History {
 	h.streaks, h.gpus = maps.Clone(h.streaks), maps.Clone(h.gpus)
 	for uuid, b := range h.gpus {
@@ -79,7 +80,7 @@ func copyOf[T any](p *T) *T {
 	return new(*p)
 }
 
-// randomScenario is a moment of which nothing is known but that it could be.
+// randomScenario returns any scenario that is possible.
 func randomScenario(r *rand.Rand) scenario {
 	m := healthy()
 	maybe := func(of int) bool { return r.IntN(of) == 0 }
@@ -88,7 +89,7 @@ func randomScenario(r *rand.Rand) scenario {
 	if maybe(8) {
 		m.PID, m.PIDs = 0, nil
 	}
-	m.Server.GPUs = [][]string{{first}, {second}, {first, second}, {first}, nil, {"GPU-nobody-knows"}}[r.IntN(6)]
+	m.Server.GPUs = [][]string{{first}, {second}, {first, second}, {first}, nil, {"GPU-unknown"}}[r.IntN(6)]
 	m.Loaded, m.DeviceOpen, m.Calls = !maybe(4), !maybe(3), max(0, r.IntN(4)-2)
 	m.Weights, m.ActualContext = []uint64{0, 8 * gib, 12 * gib, ^uint64(0)}[r.IntN(4)], []int{0, 4096, 8192}[r.IntN(3)]
 	if maybe(10) {

@@ -15,8 +15,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// roleVariable makes the test binary a program that reads GPUs: which library
-// NVML is, is settled by the environment that a program starts with.
+// roleVariable makes the test binary a program that reads GPUs. A process of its own is
+// needed since LD_LIBRARY_PATH decides at its start which NVML library it loads.
 const roleVariable = "LLMSUP_TEST_GPU_ROLE"
 
 func TestMain(m *testing.M) {
@@ -31,11 +31,11 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// report is what such a program prints, a line of JSON each.
+// report is what that program prints, one line of JSON for each sample.
 type report struct {
 	Driver, CUDA, Problem string
 	GPUs                  []GPU
-	CPU                   time.Duration // of the whole program, so far
+	CPU                   time.Duration // of the whole program, up to now
 }
 
 func runRole(role string) {
@@ -51,17 +51,17 @@ func runRole(role string) {
 		}
 	}
 	switch role {
-	case "rounds": // To a line it says the sample of that second; to "N times", the last of so many after it.
+	case "rounds": // For the line "N" it prints the sample of second N; for "N times", the last of N samples.
 		m := NewMonitor(zerolog.Nop())
 		s := session{driver: m.driver}
 		began, second := time.Now(), 0
 		for in.Scan() {
-			words, times := strings.Fields(in.Text()), 1
-			number, err := strconv.Atoi(words[0])
+			fields, times := strings.Fields(in.Text()), 1
+			number, err := strconv.Atoi(fields[0])
 			if err != nil {
 				panic(err)
 			}
-			if len(words) > 1 {
+			if len(fields) > 1 {
 				times = number
 			} else {
 				second = number
@@ -73,7 +73,7 @@ func runRole(role string) {
 			printSample(m.Sample())
 		}
 		s.close()
-	case "monitor": // says all samples, as they come
+	case "monitor": // prints each sample
 		m := NewMonitor(zerolog.Nop())
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan struct{})
@@ -95,6 +95,6 @@ func runRole(role string) {
 			}
 		}
 	default:
-		panic("no role is called " + role)
+		panic("unknown role " + role)
 	}
 }

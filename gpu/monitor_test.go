@@ -17,13 +17,13 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// driverMu makes what a test sets known to the driver's goroutine: that its clock
-// stood still meanwhile is not enough for the race detector.
+// driverMu synchronizes what a test sets with the driver's goroutine. synctest's virtual
+// clock orders them, but the race detector does not know that.
 var driverMu sync.Mutex
 
 func synchronize() { driverMu.Lock(); defer driverMu.Unlock() }
 
-// fakeDriver is a driver of functions; one that is nil finds nothing wrong.
+// fakeDriver is a driver made of functions; a nil function succeeds.
 type fakeDriver struct {
 	opens  func() (versions, error)
 	reads  func() ([]GPU, bool, error)
@@ -53,7 +53,7 @@ func (f fakeDriver) close() {
 	}
 }
 
-// cards are two GPUs with a figure each.
+// cards returns two GPUs with one value each.
 func cards() []GPU {
 	return []GPU{
 		{Index: 0, UUID: first, Name: "A100", Temperature: new(40)},
@@ -61,7 +61,7 @@ func cards() []GPU {
 	}
 }
 
-// lostCards are the same, with one of them lost.
+// lostCards returns the same GPUs, one of them lost.
 func lostCards(lost int) []GPU {
 	gpus := cards()
 	gpus[lost] = gpus[lost].blank()
@@ -69,12 +69,12 @@ func lostCards(lost int) []GPU {
 	return gpus
 }
 
-// runningMonitor is a monitor that runs in a bubble of synctest.
+// runningMonitor is a monitor that runs in a synctest bubble.
 type runningMonitor struct {
 	*Monitor
 	t     *testing.T
 	began time.Time
-	log   bytes.Buffer // to be read when all goroutines wait
+	log   bytes.Buffer // read it only after synctest.Wait
 	stop  func()
 	ended chan struct{}
 }
@@ -94,8 +94,8 @@ func startMonitor(t *testing.T, d driver) *runningMonitor {
 	return r
 }
 
-// after returns the sample that is there when some time has passed since the
-// monitor was started.
+// after returns the latest sample at some time after the monitor's start, on synctest's
+// clock.
 func (r *runningMonitor) after(passed time.Duration) *Sample {
 	r.t.Helper()
 	synchronize()
@@ -116,20 +116,20 @@ func (r *runningMonitor) want(passed time.Duration, problem string, gpus []GPU) 
 	return s
 }
 
-// wantLog wants so many lines in all, the last of them with some words.
-func (r *runningMonitor) wantLog(lines int, words string) {
+// wantLog checks the number of log lines and a part of the last one.
+func (r *runningMonitor) wantLog(lines int, part string) {
 	r.t.Helper()
 	synctest.Wait()
 	log := strings.Split(strings.TrimSpace(r.log.String()), "\n")
 	if r.log.Len() == 0 {
 		log = nil
 	}
-	if len(log) != lines || lines > 0 && !strings.Contains(log[lines-1], words) {
-		r.t.Errorf("log %q, want %d lines, the last with %q", log, lines, words)
+	if len(log) != lines || lines > 0 && !strings.Contains(log[lines-1], part) {
+		r.t.Errorf("log %q, want %d lines, the last with %q", log, lines, part)
 	}
 }
 
-// gate is a call that can be held up.
+// gate can block a call.
 type gate struct {
 	shut  bool
 	open  chan struct{}
@@ -172,7 +172,7 @@ func TestRequestSample(t *testing.T) {
 		r := startMonitor(t, fakeDriver{})
 		s := r.after(300 * time.Millisecond)
 		r.RequestSample()
-		r.RequestSample() // waits for nobody
+		r.RequestSample() // does not block
 		<-s.Changed
 		if at := r.Sample().At.Sub(r.began); at != 300*time.Millisecond {
 			t.Errorf("the next sample was at %s, want 300 ms", at)
@@ -183,7 +183,7 @@ func TestRequestSample(t *testing.T) {
 	})
 }
 
-// TestHangs holds up each call in turn.
+// TestHangs blocks each call in turn.
 func TestHangs(t *testing.T) {
 	for _, call := range []string{"open", "read", "close"} {
 		t.Run(call, func(t *testing.T) {
@@ -200,7 +200,7 @@ func TestHangs(t *testing.T) {
 					reads: func() ([]GPU, bool, error) {
 						pass("read")
 						if call != "read" && !fresh {
-							return cards(), true, nil // which takes another session
+							return cards(), true, nil // so that the session is reopened
 						}
 						fresh = false
 						return cards(), false, nil
@@ -238,7 +238,7 @@ func TestHangs(t *testing.T) {
 	}
 }
 
-// TestHangsAtFirst: nothing is known then, and that is told.
+// TestHangsAtFirst checks the sample of a driver that hangs from the start.
 func TestHangsAtFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
@@ -267,7 +267,7 @@ func TestEndsWhileItHangs(t *testing.T) {
 		if took := time.Since(r.began) - 30*time.Second; took != closeGrace {
 			t.Errorf("it took %s to end, want %s", took, closeGrace)
 		}
-		close(release) // it is left behind, and ends by itself when it can
+		close(release) // the goroutine that was left behind ends
 		synctest.Wait()
 		if closed != 1 {
 			t.Errorf("the session was closed %d times, want once", closed)
@@ -334,7 +334,7 @@ func TestNoDriverIsNoWarning(t *testing.T) {
 	})
 }
 
-// TestDriverIsReloaded: reading fails, and so does opening for a while.
+// TestDriverIsReloaded checks a driver that fails to read, and then to open for a while.
 func TestDriverIsReloaded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var readErr, openErr error
@@ -370,12 +370,12 @@ func TestDriverIsReloaded(t *testing.T) {
 	})
 }
 
-// TestLost is a GPU that goes, in each of the ways in which drivers show it.
+// TestLost checks each way in which drivers show a lost GPU.
 func TestLost(t *testing.T) {
 	cases := map[string]struct {
-		now   []GPU // what the session tells in which it goes
-		later []GPU // what those tell that are opened after it
-		stale bool  // they say that they miss it
+		now   []GPU // in the session in which it is lost
+		later []GPU // in later sessions
+		stale bool  // these sessions report that it is missing
 	}{
 		"reply to be lost":          {lostCards(1), lostCards(1), true},
 		"at its place without name": {lostCards(1), []GPU{cards()[0], {Index: 1, Lost: true}}, true},
@@ -400,7 +400,7 @@ func TestLost(t *testing.T) {
 						default:
 							gpus, stale = slices.Clone(c.later), c.stale
 						}
-						gpus[0].Temperature = new(int(time.Since(began).Seconds())) // the other one is read all the time
+						gpus[0].Temperature = new(int(time.Since(began).Seconds())) // the other GPU is still read
 						return gpus, stale, nil
 					},
 				}
@@ -436,8 +436,7 @@ func TestLost(t *testing.T) {
 	}
 }
 
-// TestLostAndHung: a driver that does not answer does not say that the GPU is
-// found.
+// TestLostAndHung checks that a GPU stays lost while the driver hangs.
 func TestLostAndHung(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &gate{open: make(chan struct{})}
@@ -454,7 +453,7 @@ func TestLostAndHung(t *testing.T) {
 	})
 }
 
-// TestWithLost is what becomes of those that were known before.
+// TestWithLost checks how GPUs that were known before are matched.
 func TestWithLost(t *testing.T) {
 	nameless := func(index int, lost bool) GPU { return GPU{Index: index, Lost: lost} }
 	moved := cards()[1]
@@ -462,17 +461,17 @@ func TestWithLost(t *testing.T) {
 	cases := map[string]struct {
 		known, now, want []GPU
 	}{
-		"nothing known":              {nil, cards(), cards()},
-		"all there":                  {cards(), cards(), cards()},
-		"another one":                {cards()[:1], cards(), cards()},
-		"one is not counted":         {cards(), cards()[:1], lostCards(1)},
-		"the first is not counted":   {cards(), []GPU{moved}, []GPU{moved, lostCards(0)[0]}},
-		"one has no name":            {cards(), []GPU{cards()[0], nameless(1, true)}, lostCards(1)},
-		"none is there":              {cards(), nil, []GPU{lostCards(0)[0], lostCards(1)[1]}},
-		"one never had a name":       {[]GPU{cards()[0], nameless(1, false)}, []GPU{cards()[0], nameless(1, true)}, []GPU{cards()[0], nameless(1, true)}},
-		"one gets a name":            {[]GPU{cards()[0], nameless(1, false)}, cards(), cards()},
-		"both get a name":            {[]GPU{nameless(0, false), nameless(1, false)}, cards(), cards()},
-		"one is there, and not told": {cards(), []GPU{cards()[0], nameless(1, false)}, []GPU{cards()[0], cards()[1].blank()}},
+		"nothing known":            {nil, cards(), cards()},
+		"all there":                {cards(), cards(), cards()},
+		"another one":              {cards()[:1], cards(), cards()},
+		"one is not counted":       {cards(), cards()[:1], lostCards(1)},
+		"the first is not counted": {cards(), []GPU{moved}, []GPU{moved, lostCards(0)[0]}},
+		"one has no name":          {cards(), []GPU{cards()[0], nameless(1, true)}, lostCards(1)},
+		"none is there":            {cards(), nil, []GPU{lostCards(0)[0], lostCards(1)[1]}},
+		"one never had a name":     {[]GPU{cards()[0], nameless(1, false)}, []GPU{cards()[0], nameless(1, true)}, []GPU{cards()[0], nameless(1, true)}},
+		"one gets a name":          {[]GPU{cards()[0], nameless(1, false)}, cards(), cards()},
+		"both get a name":          {[]GPU{nameless(0, false), nameless(1, false)}, cards(), cards()},
+		"one without a UUID":       {cards(), []GPU{cards()[0], nameless(1, false)}, []GPU{cards()[0], cards()[1].blank()}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -492,7 +491,7 @@ func TestWithLost(t *testing.T) {
 	}
 }
 
-// TestReaders: whoever looks while the monitor writes sees whole samples.
+// TestReaders checks that concurrent readers see complete samples.
 func TestReaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := startMonitor(t, fakeDriver{})
@@ -529,8 +528,8 @@ func TestNull(t *testing.T) {
 	})
 }
 
-// TestSuspend: while it rests the driver is let go, and it is opened again at once
-// afterwards. Where there is none, that is still what is told.
+// TestSuspend checks that the driver is closed during a suspension and reopened at once
+// after it. An absent driver is still reported as absent.
 func TestSuspend(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		opened, closed := 0, 0

@@ -10,7 +10,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// TestWithoutCgo is that a build without cgo says so, and that this is no fault.
+// TestWithoutCgo checks that a build without cgo reports it, and not as a warning.
 func TestWithoutCgo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := watch(t, newNVML())

@@ -23,7 +23,7 @@ import (
 	"github.com/llmsup/llmsup/gpu/nvmltest"
 )
 
-// readerProcess is a program that reads a box of nvmltest's with the real adapter.
+// readerProcess is a program that reads a box of nvmltest with the real adapter.
 type readerProcess struct {
 	t       testing.TB
 	figures string // the file
@@ -31,7 +31,7 @@ type readerProcess struct {
 	out     chan report
 }
 
-// startReader runs the program in a role of main_test.go. lib is the folder of its
+// startReader runs the program in a role of main_test.go. lib is the directory of its NVML
 // library.
 func startReader(t testing.TB, role, lib string, box nvmltest.Box) *readerProcess {
 	t.Helper()
@@ -69,7 +69,7 @@ func startReader(t testing.TB, role, lib string, box nvmltest.Box) *readerProces
 		_ = r.in.Close()
 		late := time.AfterFunc(waitLimit, func() { _ = child.Process.Kill() })
 		defer late.Stop()
-		for range r.out { // what it reply and nobody asked for
+		for range r.out { // replies that were not read
 		}
 		if err := child.Wait(); err != nil {
 			t.Errorf("the program that reads: %v\n%s", err, &stderr)
@@ -78,7 +78,7 @@ func startReader(t testing.TB, role, lib string, box nvmltest.Box) *readerProces
 	return r
 }
 
-// waitLimit is how long a test waits for what must come.
+// waitLimit is how long a test waits for an event.
 const waitLimit = 30 * time.Second
 
 func (r *readerProcess) setBox(box nvmltest.Box) {
@@ -88,7 +88,7 @@ func (r *readerProcess) setBox(box nvmltest.Box) {
 	}
 }
 
-// next returns what the program says next.
+// next returns the program's next line.
 func (r *readerProcess) next() report {
 	r.t.Helper()
 	select {
@@ -103,7 +103,7 @@ func (r *readerProcess) next() report {
 	return report{}
 }
 
-// at has a program in the role "rounds" take the sample of a second.
+// at makes a program in the role "rounds" read the sample of a second.
 func (r *readerProcess) at(second int) report {
 	r.t.Helper()
 	if _, err := fmt.Fprintln(r.in, second); err != nil {
@@ -124,7 +124,7 @@ func (r *readerProcess) until(what string, is func(report) bool) report {
 	return report{}
 }
 
-// twoGPUs is a box of which each figure differs from all others.
+// twoGPUs is a box of which all values differ.
 func twoGPUs() nvmltest.Box {
 	box := nvmltest.OneGPU()
 	box.GPUs = append(box.GPUs, nvmltest.GPU{
@@ -160,7 +160,7 @@ func wantTwoGPUs() []GPU {
 	}}
 }
 
-// same compares by what the figures are, and not by where they lie.
+// same compares values, not pointers.
 func same(t *testing.T, what string, got, want any) {
 	t.Helper()
 	if !reflect.DeepEqual(got, want) {
@@ -177,7 +177,7 @@ func TestFigures(t *testing.T) {
 	}
 	same(t, "GPUs", reply.GPUs, wantTwoGPUs())
 
-	box := twoGPUs() // the next sample has the new figures
+	box := twoGPUs() // the next sample has the new values
 	box.GPUs[0].Temperature = 55
 	box.GPUs[1].Processes = []nvmltest.Process{{PID: os.Getpid(), Used: 5 << 20}}
 	r.setBox(box)
@@ -192,7 +192,7 @@ func TestFigures(t *testing.T) {
 	same(t, "processes", reply.GPUs[1].Processes, []Process{{os.Getpid(), strings.TrimSpace(string(comm)), new(uint64(5 << 20))}})
 }
 
-// TestOldDriver is a library without what came after 2018.
+// TestOldDriver reads a library without the functions that were added after 2018.
 func TestOldDriver(t *testing.T) {
 	r := startReader(t, "rounds", nvmltest.Build(t, nvmltest.OldDriver), twoGPUs())
 	reply := r.at(0)
@@ -200,7 +200,7 @@ func TestOldDriver(t *testing.T) {
 		t.Errorf("driver %q, CUDA %q, problem %q", reply.Driver, reply.CUDA, reply.Problem)
 	}
 	want := wantTwoGPUs()
-	*want[0].MemoryUsed += 410 << 20 // it does not tell apart what it keeps to itself
+	*want[0].MemoryUsed += 410 << 20 // the older function includes the reserved memory
 	*want[1].MemoryUsed += 530 << 20
 	same(t, "GPUs", reply.GPUs, want)
 	box := twoGPUs()
@@ -226,7 +226,7 @@ func TestNotSupported(t *testing.T) {
 		same(t, variant.String(), reply.GPUs, []GPU{{Index: 0}, {Index: 1, UUID: second, Name: "NVIDIA L4"}})
 	}
 
-	// Each is known by itself.
+	// Each value is known independently.
 	box = twoGPUs()
 	r := startReader(t, "rounds", nvmltest.Build(t, nvmltest.Modern), box)
 	r.at(0)
@@ -250,7 +250,7 @@ func TestNotSupported(t *testing.T) {
 		c.forget(&want[1])
 		same(t, c.function, r.at(i).GPUs, want)
 	}
-	box.GPUs[1].Unsupported = []string{"nvmlDeviceGetGraphicsRunningProcesses"} // as on cards that only compute
+	box.GPUs[1].Unsupported = []string{"nvmlDeviceGetGraphicsRunningProcesses"} // as on compute-only cards
 	r.setBox(box)
 	want := wantTwoGPUs()
 	want[1].Processes = []Process{{4_000_001, "", new(uint64(1 << 30))}, {4_000_002, "", new(uint64(2 << 30))}}
@@ -258,7 +258,7 @@ func TestNotSupported(t *testing.T) {
 }
 
 func TestNoLibrary(t *testing.T) {
-	lib := t.TempDir() // with one that is none, so that a real one behind it is not found
+	lib := t.TempDir() // with a file that is no library, so that a real one is not found
 	if err := os.WriteFile(filepath.Join(lib, "libnvidia-ml.so.1"), []byte("not a library"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -271,8 +271,7 @@ func TestNoLibrary(t *testing.T) {
 	}
 }
 
-// TestForeignLibrary: one that has the name, and not the functions, is called
-// for nothing.
+// TestForeignLibrary checks a library of the right name without the functions.
 func TestForeignLibrary(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"a stub":       {"int nvmlInit_v2(void) { return 0; }", "has no nvmlShutdown"},
@@ -336,7 +335,7 @@ func TestXidsOnce(t *testing.T) {
 	r.setBox(box)
 	want(3, []uint64{48}, []uint64{74})
 	want(4, nil, nil)
-	for i := range uint64(60) { // no sample waits for an end of them
+	for i := range uint64(60) { // a sample does not wait until they end
 		box.GPUs[0].Xids = append(box.GPUs[0].Xids, nvmltest.Xid{Seq: 3 + i, Code: 31})
 	}
 	r.setBox(box)
@@ -345,9 +344,8 @@ func TestXidsOnce(t *testing.T) {
 	}
 }
 
-// TestXidsBetweenSessions: while another GPU is lost, sessions end and begin, and
-// what is reported between a sample and the end of its session is told in the
-// next.
+// TestXidsBetweenSessions checks that an Xid between a sample and the end of its session
+// is in the next sample. Sessions are reopened while another GPU is lost.
 func TestXidsBetweenSessions(t *testing.T) {
 	box := twoGPUs()
 	r := startReader(t, "rounds", nvmltest.Build(t, nvmltest.Modern), box)
@@ -357,7 +355,7 @@ func TestXidsBetweenSessions(t *testing.T) {
 	r.at(1)
 	box.GPUs[0].Xids = []nvmltest.Xid{{Seq: 1, Code: 74}, {Seq: 2, Code: 13}}
 	r.setBox(box)
-	same(t, "Xids told by the next session", r.at(2).GPUs[0].Xids, []uint64{74, 13})
+	same(t, "Xids in the next session", r.at(2).GPUs[0].Xids, []uint64{74, 13})
 	same(t, "Xids later", r.at(3).GPUs[0].Xids, []uint64(nil))
 }
 
@@ -412,7 +410,7 @@ func TestLostAndFound(t *testing.T) {
 	}
 }
 
-// TestFirstIsMissing: the driver counts those that are left anew.
+// TestFirstIsMissing checks a driver that renumbers the remaining GPUs.
 func TestFirstIsMissing(t *testing.T) {
 	box := twoGPUs()
 	r := startReader(t, "rounds", nvmltest.Build(t, nvmltest.Modern), box)
@@ -429,8 +427,8 @@ func TestFirstIsMissing(t *testing.T) {
 	same(t, "GPUs when it is found", r.at(4).GPUs, wantTwoGPUs())
 }
 
-// TestLostBefore is a GPU that is lost when llmsup starts: nobody knows who it
-// was, until it is found.
+// TestLostBefore checks a GPU that was lost before llmsup started: its UUID is unknown
+// until it is found.
 func TestLostBefore(t *testing.T) {
 	box := twoGPUs()
 	box.GPUs[1].Lost = true
@@ -443,7 +441,7 @@ func TestLostBefore(t *testing.T) {
 	same(t, "GPUs when it is found", r.at(20).GPUs, wantTwoGPUs())
 }
 
-// TestHang is the whole monitor, on the real clock, with a driver that hangs.
+// TestHang runs the whole monitor, on the real clock, with a driver that hangs.
 func TestHang(t *testing.T) {
 	box := twoGPUs()
 	r := startReader(t, "monitor", nvmltest.Build(t, nvmltest.Modern), box)
@@ -463,7 +461,7 @@ func TestHang(t *testing.T) {
 	same(t, "GPUs when it is back", r.until("figures are back", whole).GPUs, wantTwoGPUs())
 }
 
-// TestEndsWhileHung: the program leaves a driver that hangs behind.
+// TestEndsWhileHung checks that the program ends while the driver hangs.
 func TestEndsWhileHung(t *testing.T) {
 	box := twoGPUs()
 	box.Hang, box.CallLog = nvmltest.All, filepath.Join(t.TempDir(), "calls")
@@ -475,14 +473,14 @@ func TestEndsWhileHung(t *testing.T) {
 	select {
 	case reply, more := <-r.out:
 		if more {
-			t.Errorf("it still says %+v", reply)
+			t.Errorf("there is still a sample: %+v", reply)
 		}
 	case <-time.After(waitLimit):
 		t.Fatal("it does not end")
 	}
 }
 
-// TestReal reads the GPUs of this machine, and asks nvidia-smi for the same.
+// TestReal compares the GPUs of this machine with nvidia-smi.
 func TestReal(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	m := NewMonitor(zerolog.Nop())
@@ -491,7 +489,7 @@ func TestReal(t *testing.T) {
 	go func() { defer close(ended); m.Run(ctx) }()
 	defer func() { cancel(); <-ended }()
 	late := time.After(waitLimit)
-	for s.At.IsZero() || s.Problem == hangs { // a driver that has to wake up takes its time
+	for s.At.IsZero() || s.Problem == hangs { // a driver without persistence mode starts slowly
 		select {
 		case <-s.Changed:
 			s = m.Sample()
@@ -510,24 +508,24 @@ func TestReal(t *testing.T) {
 	lines := bufio.NewScanner(strings.NewReader(string(out)))
 	asked := 0
 	for ; lines.Scan(); asked++ {
-		words := strings.Split(lines.Text(), ", ")
-		if len(words) != 6 {
-			t.Fatalf("nvidia-smi says %q", lines.Text())
+		fields := strings.Split(lines.Text(), ", ")
+		if len(fields) != 6 {
+			t.Fatalf("nvidia-smi has %q", lines.Text())
 		}
-		g := s.Find(words[1])
+		g := s.Find(fields[1])
 		if g == nil {
-			t.Errorf("%s is not among %+v", words[1], s.GPUs)
+			t.Errorf("%s is not among %+v", fields[1], s.GPUs)
 			continue
 		}
 		t.Logf("GPU %d: %s, driver %s, CUDA %s, %s of %s", g.Index, g.Name, s.Driver, s.CUDA, sizeOf(g.MemoryUsed), sizeOf(g.MemoryTotal))
-		if got := []string{strconv.Itoa(g.Index), g.UUID, g.Name, s.Driver}; !reflect.DeepEqual(got, words[:4]) {
-			t.Errorf("%q, nvidia-smi says %q", got, words[:4])
+		if got := []string{strconv.Itoa(g.Index), g.UUID, g.Name, s.Driver}; !reflect.DeepEqual(got, fields[:4]) {
+			t.Errorf("%q, nvidia-smi has %q", got, fields[:4])
 		}
-		near(t, "memory.total", g.MemoryTotal, words[4], 1)
-		near(t, "memory.used", g.MemoryUsed, words[5], 64)
+		near(t, "memory.total", g.MemoryTotal, fields[4], 1)
+		near(t, "memory.used", g.MemoryUsed, fields[5], 64)
 	}
 	if asked != len(s.GPUs) {
-		t.Errorf("%d GPUs, nvidia-smi says %d", len(s.GPUs), asked)
+		t.Errorf("%d GPUs, nvidia-smi has %d", len(s.GPUs), asked)
 	}
 }
 
@@ -538,24 +536,22 @@ func sizeOf(bytes *uint64) string {
 	return Size(*bytes)
 }
 
-// near compares bytes with what nvidia-smi says in MiB; it says [N/A] of what is
-// not known.
+// near compares bytes with nvidia-smi's MiB, which are [N/A] if unknown.
 func near(t *testing.T, what string, got *uint64, reply string, within float64) {
 	t.Helper()
 	mib, err := strconv.ParseFloat(reply, 64)
 	switch {
 	case err != nil && got == nil:
 	case err != nil || got == nil:
-		t.Errorf("%s is %s, nvidia-smi says %s", what, sizeOf(got), reply)
+		t.Errorf("%s is %s, nvidia-smi has %s", what, sizeOf(got), reply)
 	case max(float64(*got)/(1<<20)-mib, mib-float64(*got)/(1<<20)) > within:
-		t.Errorf("%s is %.1f MiB, nvidia-smi says %s", what, float64(*got)/(1<<20), reply)
+		t.Errorf("%s is %.1f MiB, nvidia-smi has %s", what, float64(*got)/(1<<20), reply)
 	}
 }
 
-// BenchmarkSample is what one sample of two GPUs costs; 5000 us of CPU a second
-// would be 0.5 % of a core. It includes the file of figures, which the library
-// reads at each call, and NVIDIA's has none; what NVIDIA's does instead, in the
-// driver, is not in it.
+// BenchmarkSample measures one sample of two GPUs; 5000 us of CPU a second are 0.5 % of a
+// core. It includes reading nvmltest's file at each call, in place of the work of
+// NVIDIA's driver.
 func BenchmarkSample(b *testing.B) {
 	r := startReader(b, "rounds", nvmltest.Build(b, nvmltest.Modern), twoGPUs())
 	idle := r.at(0).CPU

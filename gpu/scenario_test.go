@@ -12,14 +12,14 @@ const (
 	second       = "GPU-bbbb0000-0000-0000-0000-000000000000"
 )
 
-// scenario is a sample, and the server at its time.
+// scenario is a sample and the state of a server at its time.
 type scenario struct {
 	Sample
 	Server
 }
 
-// healthy is a server that answers, on the first of two GPUs that it shares with
-// a stranger.
+// healthy returns a loaded server on the first of two GPUs, which it shares with another
+// process.
 func healthy() scenario {
 	card := func(index int, uuid string) GPU {
 		return GPU{
@@ -38,7 +38,7 @@ func healthy() scenario {
 	}
 }
 
-// setForeign sets what the stranger holds of a GPU.
+// setForeign sets the memory that the other process holds of a GPU.
 func (m *scenario) setForeign(gpu int, holds uint64) {
 	g := &m.Sample.GPUs[gpu]
 	*g.Processes[1].Memory = holds
@@ -51,7 +51,7 @@ func (m *scenario) lose(gpu int) {
 	m.Sample.GPUs[gpu].Lost = true
 }
 
-// removeFigures takes all figures away.
+// removeFigures removes all values.
 func (m *scenario) removeFigures() {
 	for i, g := range m.Sample.GPUs {
 		m.Sample.GPUs[i] = g.blank()
@@ -63,12 +63,12 @@ func problem(m *scenario) {
 	m.Problem = "the NVIDIA driver has not answered for 5s"
 }
 
-// brokenGPU is how a reason comes about on a GPU, and when nobody can tell.
+// brokenGPU describes the cause of a reason, and the scenarios in which it is unknown.
 type brokenGPU struct {
 	bad          func(m *scenario, gpu int)
 	unknown      map[string]func(*scenario)
-	messageParts []string // what a person has to be told
-	own          bool     // it is of the server, and of no GPU
+	messageParts []string // of the message
+	own          bool     // it is of the server itself
 }
 
 var brokenGPUs = map[Reason]brokenGPU{
@@ -157,7 +157,7 @@ var brokenGPUs = map[Reason]brokenGPU{
 	},
 }
 
-// policyRun is a policy that is asked once a second.
+// policyRun is a policy that gets a sample each second.
 type policyRun struct {
 	Policy
 	History
@@ -166,7 +166,7 @@ type policyRun struct {
 
 func newPolicyRun(p Policy) *policyRun { return &policyRun{Policy: p, now: time.Unix(1e9, 0)} }
 
-// observe takes a moment into account, a second after the one before it.
+// observe passes the scenario to the policy, a second after the previous one.
 func (j *policyRun) observe(m scenario) Verdict {
 	m.At = j.now
 	j.now = j.now.Add(time.Second)

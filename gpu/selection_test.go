@@ -7,7 +7,7 @@ import (
 )
 
 func TestSelect(t *testing.T) {
-	const third = "GPU-aaaa1111-0000-0000-0000-000000000000" // begins as the first
+	const third = "GPU-aaaa1111-0000-0000-0000-000000000000" // has the same prefix as the first
 	box := Sample{GPUs: []GPU{{Index: 0, UUID: first, Name: "A100"}, {Index: 1, UUID: second, Name: "L4"}, {Index: 2, UUID: third, Name: "A100"}}}
 	moved := Sample{GPUs: []GPU{{Index: 0, UUID: first, Lost: true}, {Index: 0, UUID: second}}}
 	nameless := Sample{GPUs: []GPU{{Index: 0, UUID: first}, {Index: 1, Lost: true}}}
@@ -16,7 +16,7 @@ func TestSelect(t *testing.T) {
 		sample    Sample
 		selection string
 		want      []string
-		says      string // part of the error
+		err       string // part of the error
 	}{
 		"all":                             {box, "", []string{first, second, third}, ""},
 		"all of none":                     {Sample{}, "", nil, ""},
@@ -55,10 +55,10 @@ func TestSelect(t *testing.T) {
 				t.Errorf("%q, want %q", got, c.want)
 			}
 			switch {
-			case c.says == "" && err != nil:
+			case c.err == "" && err != nil:
 				t.Error(err)
-			case c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)):
-				t.Errorf("error %v, want one with %q", err, c.says)
+			case c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)):
+				t.Errorf("error %v, want one with %q", err, c.err)
 			}
 		})
 	}

@@ -2,25 +2,24 @@ package gpu
 
 import "testing"
 
-// TestSiblings: what our other servers hold of a GPU, and do with it, is held against
-// nobody.
+// TestSiblings checks that the memory and the work of llmsup's other servers do not count.
 func TestSiblings(t *testing.T) {
-	const kin = 300
+	const sibling = 300
 	shared := func() scenario {
 		m := healthy()
 		g := &m.Sample.GPUs[0]
 		held := uint64(9 * gib)
-		g.Processes = append(g.Processes, Process{PID: kin, Program: "llama-server", Memory: &held})
+		g.Processes = append(g.Processes, Process{PID: sibling, Program: "llama-server", Memory: &held})
 		*g.MemoryUsed += held
 		*g.MemoryFree = 100 << 20
-		m.SiblingPIDs = []int{kin}
+		m.SiblingPIDs = []int{sibling}
 		return m
 	}
 	j := newPolicyRun(DefaultPolicy())
-	j.observe(healthy()) // before it came
+	j.observe(healthy()) // before the sibling started
 	for range 20 {
 		if v := j.observe(shared()); len(v.Conditions) > 0 {
-			t.Fatalf("our own other server is pressure: %+v", v.Conditions)
+			t.Fatalf("a sibling counts as pressure: %+v", v.Conditions)
 		}
 	}
 	busy := func(works bool) scenario {
@@ -31,7 +30,7 @@ func TestSiblings(t *testing.T) {
 	}
 	for range 30 {
 		if v := j.observe(busy(true)); len(v.Conditions) > 0 {
-			t.Fatalf("its work is somebody else's: %+v", v.Conditions)
+			t.Fatalf("a sibling's work counts as another process's: %+v", v.Conditions)
 		}
 	}
 	found := false
@@ -43,20 +42,19 @@ func TestSiblings(t *testing.T) {
 	}
 }
 
-// TestSurvivableXids degrade, and end nothing.
+// TestSurvivableXids checks that these degrade the server and do not replace its process.
 func TestSurvivableXids(t *testing.T) {
 	for id := range survivableXids {
 		j := newPolicyRun(DefaultPolicy())
 		m := healthy()
 		m.Sample.GPUs[0].Xids = []uint64{id}
 		if v := j.observe(m); !holds(v, Xid) || v.Fatal != nil {
-			t.Errorf("Xid %d: findings %+v, ends %+v", id, v.Conditions, v.Fatal)
+			t.Errorf("Xid %d: findings %+v, fatal %+v", id, v.Conditions, v.Fatal)
 		}
 	}
 }
 
-// TestShortAnyway: a GPU that was filled to the brim on purpose is short without
-// anybody's growth.
+// TestShortAnyway checks a GPU that llmsup itself has filled.
 func TestShortAnyway(t *testing.T) {
 	brim := func(more uint64) scenario {
 		m := healthy()

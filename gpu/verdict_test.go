@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestHysteresis plays each reason through: b is a bad sample, g a good one, u
-// one that does not tell. Of the verdict # says that the reason holds, and . not.
+// TestHysteresis runs each reason: b is a bad sample, g a good one, u an unknown one. In
+// the verdicts, # means that the reason holds.
 func TestHysteresis(t *testing.T) {
 	repeat := strings.Repeat
 	cases := map[string]struct{ samples, want string }{
@@ -36,7 +36,7 @@ func TestHysteresis(t *testing.T) {
 			for name, script := range cases {
 				t.Run(fmt.Sprintf("%s/%s/%s", reason, what, name), func(t *testing.T) {
 					if reason == Lost && name == "unknown for too long" {
-						script.want = "..#" + repeat("#", 23) // until it is found
+						script.want = "..#" + repeat("#", 23) // until the GPU is found
 					}
 					j := newPolicyRun(policy)
 					j.observe(healthy())
@@ -70,14 +70,14 @@ func TestHysteresis(t *testing.T) {
 	}
 }
 
-// TestFatal is when a server's process has to go. A letter is a sample: b is bad,
-// g is good, s is bad with no process running, n is bad with another process.
+// TestFatal checks when a server's process has to be replaced. b is a bad sample, g a good
+// one, s a bad one without a process, n a bad one with another process.
 func TestFatal(t *testing.T) {
 	cases := map[string]struct {
 		samples string
-		want    map[Reason]string // # = it ends; others than lost and xid never
+		want    map[Reason]string // # = fatal; only lost and xid can be
 	}{
-		"told once":                   {"bbbbbbbb", map[Reason]string{Lost: "..#.....", Xid: "########"}},
+		"reported once":               {"bbbbbbbb", map[Reason]string{Lost: "..#.....", Xid: "########"}},
 		"each Xid is another one":     {"bgbggb", map[Reason]string{Lost: "......", Xid: "#.#..#"}},
 		"never without a process":     {"ssssssss", map[Reason]string{Lost: "........", Xid: "........"}},
 		"not for what was there then": {"bbbsn", map[Reason]string{Lost: "..#..", Xid: "###.#"}},
@@ -124,8 +124,7 @@ func TestFatal(t *testing.T) {
 	}
 }
 
-// TestFatalIsTheMostSevere: whatever else is wrong at the same moment, and however
-// Go orders its maps.
+// TestFatalIsTheMostSevere checks several conditions at once, in any order of Go's maps.
 func TestFatalIsTheMostSevere(t *testing.T) {
 	for range 50 {
 		j := newPolicyRun(DefaultPolicy())
@@ -144,7 +143,7 @@ func TestFatalIsTheMostSevere(t *testing.T) {
 				t.Fatalf("it ends for %+v, want the lost GPU", v.Fatal)
 			}
 			if len(v.Conditions) != 2 || v.Conditions[0].Reason != Lost || v.Conditions[1].Reason != Xid {
-				t.Fatalf("findings %+v, want lost, then xid", v.Conditions)
+				t.Fatalf("conditions %+v, want lost, then xid", v.Conditions)
 			}
 		}
 	}
