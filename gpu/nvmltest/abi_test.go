@@ -22,7 +22,7 @@ func realHeader(t *testing.T) string {
 	return filepath.Join(strings.TrimSpace(string(out)), "gen", "nvml", "nvml.h")
 }
 
-// check compiles C sources against the real header, without a result.
+// check compiles C sources with the real header, and discards the result.
 func check(t *testing.T, header string, files ...string) string {
 	t.Helper()
 	args := []string{
@@ -36,8 +36,7 @@ func check(t *testing.T, header string, files ...string) string {
 	return ""
 }
 
-// The compiler holds every function that the library defines to NVIDIA's
-// declaration of it.
+// The compiler compares each function that the library defines with NVIDIA's declaration.
 func TestPrototypes(t *testing.T) {
 	files, err := filepath.Glob("lib/*.c")
 	if err != nil || len(files) == 0 {
@@ -52,7 +51,7 @@ func TestPrototypes(t *testing.T) {
 	}
 }
 
-// What abi.h lays out is asserted of the real header.
+// The layouts in abi.h are checked against the real header.
 func TestLayout(t *testing.T) {
 	header := realHeader(t)
 	assertions, err := exec.Command(gcc(t, "layout.c")).Output()

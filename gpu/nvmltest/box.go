@@ -11,25 +11,25 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// NotAvailable is the memory of a process of which the driver does not tell it,
-// as in a container.
+// NotAvailable is the memory of a process if the driver does not know it, as in a
+// container.
 const NotAvailable = ^uint64(0)
 
-// All is the name that means every function.
+// All is the name of all functions.
 const All = "*"
 
-// Box is a machine as NVML shows it. A function is named as in nvml.h; without
-// a version, as "nvmlDeviceGetMemoryInfo", it means all versions.
+// Box is a machine as NVML shows it. A function has its name in nvml.h; a name without a
+// version, such as "nvmlDeviceGetMemoryInfo", means all versions.
 type Box struct {
 	Driver  string // version, such as "570.86.15"
 	CUDA    string // version, such as "12.8"
-	GPUs    []GPU  // at most 16; a GPU is known by its place, so one that goes is Missing
-	Init    string // what nvmlInit fails with, such as "DRIVER_NOT_LOADED"; "" for success
-	Hang    string // a function that does not return while the file says so, or All
-	CallLog string // a file that gains the name of each called function, a line each
+	GPUs    []GPU  // at most 16; the index identifies a GPU, so a removed one is Missing
+	Init    string // the error of nvmlInit, such as "DRIVER_NOT_LOADED"; "" = success
+	Hang    string // a function that does not return while this is set, or All
+	CallLog string // a file to which each called function's name is appended
 }
 
-// GPU is one device and its figures.
+// GPU is one device and its values.
 type GPU struct {
 	UUID, Name string
 
@@ -45,13 +45,13 @@ type GPU struct {
 	Processes      []Process
 	Xids           []Xid
 
-	Lost        bool     // every query, and getting the handle, is GPU_IS_LOST
+	Lost        bool     // every query, and getting the handle, returns GPU_IS_LOST
 	Missing     bool     // not enumerated
-	MIG         bool     // cut into instances; then there is no utilization
-	Unsupported []string // functions that are NOT_SUPPORTED, or All
+	MIG         bool     // partitioned into instances; it has no utilization then
+	Unsupported []string // functions that return NOT_SUPPORTED, or All
 }
 
-// Process is one that uses a GPU.
+// Process is a process that uses a GPU.
 type Process struct {
 	PID      int
 	Used     uint64 // bytes, or NotAvailable
@@ -60,11 +60,11 @@ type Process struct {
 
 // Xid is an error that the driver reports as an event.
 type Xid struct {
-	Seq  uint64 // from 1, rising within a GPU
+	Seq  uint64 // from 1, increasing within a GPU
 	Code uint64
 }
 
-// OneGPU is a box with a healthy, idle card of 24 GB, to be changed at will.
+// OneGPU returns a box with a healthy, idle card of 24 GB.
 func OneGPU() Box {
 	return Box{Driver: "570.86.15", CUDA: "12.8", GPUs: []GPU{{
 		UUID: "GPU-5b1e1f6e-0000-4000-8000-000000000001", Name: "NVIDIA GeForce RTX 4090",
@@ -73,8 +73,8 @@ func OneGPU() Box {
 	}}}
 }
 
-// Write makes the file at path say this of the box, at once: a reader sees the
-// old figures or the new ones.
+// Write replaces the file at path atomically: a reader gets the old values or the new
+// ones.
 func (b Box) Write(path string) error {
 	text, err := b.text()
 	if err != nil {
@@ -92,8 +92,8 @@ const (
 	maxItems = 64
 )
 
-// text is the file's content; lib/figures.h describes it. It refuses what the
-// library would not understand, or would quietly take for nothing.
+// text returns the file's content, in the format of lib/figures.h. Values that the library
+// would reject or ignore are an error.
 func (b Box) text() (string, error) {
 	var w writer
 	w.line("driver", b.Driver)
@@ -101,7 +101,7 @@ func (b Box) text() (string, error) {
 	w.line("init", b.Init)
 	w.function("hang", b.Hang)
 	w.line("calllog", b.CallLog)
-	w.atMost(maxGPUs, len(b.GPUs), "GPUs")
+	w.max(maxGPUs, len(b.GPUs), "GPUs")
 	for i, g := range b.GPUs {
 		g.text(&w, fmt.Sprintf("gpu %d ", i))
 	}
@@ -137,11 +137,11 @@ func (g GPU) text(w *writer, gpu string) {
 		{"mig", bit(g.MIG)},
 	} {
 		if n, signed := f.value.(int); signed && n < 0 {
-			w.fail("%s%s is %d: what a driver does not give is Unsupported", gpu, f.key, n)
+			w.fail("%s%s is %d: use Unsupported for a value that the driver does not report", gpu, f.key, n)
 		}
 		w.line(gpu+f.key, fmt.Sprint(f.value))
 	}
-	w.atMost(maxItems, len(g.Processes), gpu+"processes")
+	w.max(maxItems, len(g.Processes), gpu+"processes")
 	for _, p := range g.Processes {
 		kind := "compute"
 		if p.Graphics {
@@ -149,14 +149,14 @@ func (g GPU) text(w *writer, gpu string) {
 		}
 		w.line(gpu+"process", fmt.Sprintf("%d %d %s", p.PID, p.Used, kind))
 	}
-	w.atMost(maxItems, len(g.Xids), gpu+"Xids")
+	w.max(maxItems, len(g.Xids), gpu+"Xids")
 	if !slices.IsSortedFunc(g.Xids, func(x, y Xid) int { return int(x.Seq) - int(y.Seq) }) || len(g.Xids) > 0 && g.Xids[0].Seq == 0 {
 		w.fail("%shas Xids that are not numbered from 1 on", gpu)
 	}
 	for _, x := range g.Xids {
 		w.line(gpu+"xid", fmt.Sprintf("%d %d", x.Seq, x.Code))
 	}
-	w.atMost(maxItems, len(g.Unsupported), gpu+"unsupported functions")
+	w.max(maxItems, len(g.Unsupported), gpu+"unsupported functions")
 	for _, function := range g.Unsupported {
 		w.function(gpu+"unsupported", function)
 	}
@@ -169,7 +169,7 @@ func bit(b bool) int {
 	return 0
 }
 
-// writer collects lines, and what is wrong with them.
+// writer collects lines and errors.
 type writer struct {
 	out  strings.Builder
 	errs []error
@@ -179,7 +179,7 @@ func (w *writer) fail(format string, args ...any) {
 	w.errs = append(w.errs, fmt.Errorf(format, args...))
 }
 
-func (w *writer) atMost(limit, n int, what string) {
+func (w *writer) max(limit, n int, what string) {
 	if n > limit {
 		w.fail("%d %s, at most %d", n, what, limit)
 	}
@@ -194,8 +194,8 @@ func (w *writer) line(key, value string) {
 	}
 }
 
-// function writes a function's name. A misspelt one would never hang or fail,
-// and a test that waits for it would prove nothing.
+// function writes a function's name. A misspelt name is an error, since it would never
+// hang or fail.
 func (w *writer) function(key, name string) {
 	if name != "" && name != All && !functions()[name] {
 		w.fail("%s %s: the library has no such function", key, name)
@@ -205,12 +205,12 @@ func (w *writer) function(key, name string) {
 
 var declaration = regexp.MustCompile(`\b(nvml[A-Z]\w*)\(`)
 
-// functions are the names that the library's header declares, and those
-// without their version; not nvmlErrorString, which asks no driver.
+// functions returns the names that the library's header declares, with and without their
+// version, except nvmlErrorString, which does not call the driver.
 func functions() map[string]bool {
 	header, err := sources.ReadFile("lib/abi.h")
 	if err != nil {
-		panic(err) // it is part of the program
+		panic(err) // it is embedded
 	}
 	names := map[string]bool{}
 	for _, match := range declaration.FindAllStringSubmatch(string(header), -1) {

@@ -59,7 +59,7 @@ func TestWriteLeavesNothingElse(t *testing.T) {
 	}
 }
 
-// What Write can't see, the library must not take for a GPU's fault.
+// The library must not take a bad file, which Write cannot detect, for a fault of the GPU.
 func TestMistakesAreLoud(t *testing.T) {
 	program := gcc(t, "ask.c")
 	for text, want := range map[string]string{
@@ -105,8 +105,8 @@ func TestEnv(t *testing.T) {
 	}
 }
 
-// Two processes that build at once, or one of them stopped half-way, must not
-// hand out half a library.
+// Two processes that build at once, or one that is killed meanwhile, must not leave an
+// incomplete library.
 func TestBuildInAnEmptyCache(t *testing.T) {
 	cache := t.TempDir()
 	t.Setenv("LLMSUP_CACHE_DIR", cache)

@@ -15,20 +15,20 @@ import (
 	"testing"
 )
 
-// soname is the name under which programs ask for NVML.
+// soname is the file name of NVML.
 const soname = "libnvidia-ml.so.1"
 
 //go:embed lib
 var sources embed.FS
 
-// Variant is an age of the driver.
+// Variant is a generation of the driver.
 type Variant int
 
 const (
 	// Modern has every function of the library.
 	Modern Variant = iota
-	// OldDriver lacks the symbols that came after about 2018 (R390 to R410):
-	// lib/newer.c lists them. The others behave as in Modern.
+	// OldDriver lacks the functions that were added after about 2018 (R390 to R410), in
+	// lib/newer.c. The others behave as in Modern.
 	OldDriver
 )
 
@@ -44,9 +44,9 @@ var built = map[Variant]func() (string, error){
 	OldDriver: sync.OnceValues(OldDriver.build),
 }
 
-// Build returns the folder that holds the library, for LD_LIBRARY_PATH. It is
-// compiled once for its sources, and kept in llmsup's cache; the test fails
-// where gcc is missing.
+// Build returns the directory of the library, for LD_LIBRARY_PATH. The library is compiled
+// once for each version of its sources and kept in llmsup's cache. The test fails without
+// gcc.
 func Build(t testing.TB, variant Variant) (dir string) {
 	t.Helper()
 	dir, err := built[variant]()
@@ -56,9 +56,9 @@ func Build(t testing.TB, variant Variant) (dir string) {
 	return dir
 }
 
-// Env is what a child needs in its environment to see the box of the figures at
-// path through the library in dir. It goes after the rest: os/exec lets the
-// last value of a variable win.
+// Env returns the environment variables for a child process that uses the library in dir
+// and the box in the file at path. Append them to the others: os/exec uses the last value
+// of a variable.
 func Env(dir, path string) []string {
 	search := dir
 	if old := os.Getenv("LD_LIBRARY_PATH"); old != "" {
@@ -67,14 +67,14 @@ func Env(dir, path string) []string {
 	return []string{"LD_LIBRARY_PATH=" + search, "LLMSUP_TEST_NVML=" + path}
 }
 
-// flags hold the sources to what a reader and a second compiler expect. Only
-// what abi.h declares is exported: the program's own symbols are global to it.
+// flags are gcc's. Only the functions in abi.h are exported, so that no other symbol can
+// clash with one of the program.
 var flags = []string{
 	"-std=c11", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra", "-Werror",
 	"-fPIC", "-fvisibility=hidden", "-pthread",
 }
 
-// build needs no lock: it compiles beside the place, and renames.
+// build needs no lock: it compiles in a temporary directory and renames that.
 func (v Variant) build() (string, error) {
 	cache, err := cacheDir()
 	if err != nil {
@@ -101,7 +101,7 @@ func (v Variant) build() (string, error) {
 	}
 	err = os.Rename(work, dir)
 	if _, found := os.Stat(filepath.Join(dir, soname)); found == nil {
-		return dir, nil // another process may have been first
+		return dir, nil // another process may have built it first
 	}
 	return "", err
 }
@@ -127,7 +127,7 @@ func (v Variant) compile(work string) error {
 	return os.RemoveAll(lib)
 }
 
-// fingerprint changes with whatever the library is made of.
+// fingerprint returns a hash of all that the library is built from.
 func (v Variant) fingerprint() (string, error) {
 	hash := sha256.New()
 	fmt.Fprintln(hash, v, runtime.GOARCH, strings.Join(flags, " "))
@@ -143,7 +143,7 @@ func (v Variant) fingerprint() (string, error) {
 	return hex.EncodeToString(hash.Sum(nil)[:8]), err
 }
 
-// cacheDir is where the scripts keep what can be had again, too.
+// cacheDir returns the directory that the scripts use, too.
 func cacheDir() (string, error) {
 	if dir := os.Getenv("LLMSUP_CACHE_DIR"); dir != "" {
 		return dir, nil

@@ -1,15 +1,14 @@
-// Package nvmltest gives tests a GPU where there is none: a library
-// libnvidia-ml.so.1 that answers as NVIDIA's NVML, from a file of figures. It
-// reads the file at every call, so a test can warm, fill, crowd, lose or hang a
-// GPU under a program that runs. The tests of gpu and of cmd/llmsup call it; the
-// program under test finds the library as it finds the real one, through
-// LD_LIBRARY_PATH, and knows nothing of it.
+// Package nvmltest simulates GPUs for tests: a library libnvidia-ml.so.1 that answers as
+// NVIDIA's NVML does, from a file of values. It reads the file at each call, so a test can
+// heat, fill, lose or hang a GPU while a program runs. The tests of gpu and of cmd/llmsup
+// use it. The program under test finds the library through LD_LIBRARY_PATH, like the real
+// one, and does not differ for it.
 //
-// What the library holds to, and where it is stricter than NVIDIA's:
-//   - Every nvmlInit needs its nvmlShutdown. Handles end with the last one:
-//     another's, like a NULL, is INVALID_ARGUMENT.
-//   - To a caller that has its handle, a GPU that went missing is lost.
-//   - Xids are told that the file gains after their GPU was registered, each
-//     once to one set. Once they are told, a lost GPU ends every wait at once.
+// The library's rules, some of them stricter than NVIDIA's:
+//   - Each nvmlInit needs an nvmlShutdown. The last one invalidates all handles: using one
+//     later, or a NULL, returns INVALID_ARGUMENT.
+//   - A GPU that becomes Missing is lost for a caller that has its handle.
+//   - An Xid is reported if it was added to the file after its GPU was registered, once
+//     and to one event set. With no Xid left, a lost GPU ends each wait at once.
 //   - A mistake in the file ends the process, with a line on stderr.
 package nvmltest

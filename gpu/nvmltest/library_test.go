@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// busy is a box whose figures all differ.
-func busy() Box {
+// busyBox returns a box of which all values differ.
+func busyBox() Box {
 	box := OneGPU()
 	box.GPUs[0].Used, box.GPUs[0].Reserved, box.GPUs[0].Total = 3000, 200, 10_000
 	box.GPUs[0].Utilization, box.GPUs[0].MemoryUtilization, box.GPUs[0].Temperature = 97, 55, 71
@@ -75,7 +75,7 @@ func TestFigures(t *testing.T) {
 		"processes nvmlDeviceGetComputeRunningProcesses 0 5":    "0 2 11:111 22:18446744073709551615",
 		"processes nvmlDeviceGetComputeRunningProcesses_v2 0 5": "0 2 11:111:ffffffff 22:18446744073709551615:ffffffff",
 		"processes nvmlDeviceGetComputeRunningProcesses_v3 0 2": "0 2 11:111:ffffffff 22:18446744073709551615:ffffffff",
-		// Too little room gives the count; a first call may bring none, and NULL.
+		// A buffer that is too small returns the count; the first call may pass size 0 and NULL.
 		"processes nvmlDeviceGetComputeRunningProcesses_v3 0 1":    "7 2",
 		"processes nvmlDeviceGetComputeRunningProcesses_v3 0 0 1":  "7 2",
 		"processes nvmlDeviceGetComputeRunningProcesses_v3 0 5 1":  "2 2",
@@ -86,7 +86,7 @@ func TestFigures(t *testing.T) {
 		"processes nvmlDeviceGetGraphicsRunningProcesses_v2 0 5":   "0 1 33:333:ffffffff",
 		"processes nvmlDeviceGetGraphicsRunningProcesses_v3 0 5":   "0 1 33:333:ffffffff",
 	}
-	a := started(t, Modern, busy())
+	a := startInitialized(t, Modern, busyBox())
 	for question, want := range cases {
 		a.expect(question, want)
 	}
@@ -96,59 +96,59 @@ func TestFigures(t *testing.T) {
 }
 
 func TestMIG(t *testing.T) {
-	box := busy()
+	box := busyBox()
 	box.GPUs[0].MIG = true
-	a := started(t, Modern, box)
+	a := startInitialized(t, Modern, box)
 	a.expect("pair nvmlDeviceGetMigMode 0", "0 1 1")
 	a.expect("u32 nvmlDeviceGetMaxMigDeviceCount 0", "0 7")
 	a.expect("u64 nvmlDeviceGetUtilizationRates 0", "3 0")
 }
 
 func TestFiguresChange(t *testing.T) {
-	box := busy()
-	a := started(t, Modern, box)
+	box := busyBox()
+	a := startInitialized(t, Modern, box)
 	a.expect("u32 nvmlDeviceGetPowerUsage 0", "0 333000")
 	box.GPUs[0].PowerMilliwatts = 1
-	a.show(box)
+	a.setBox(box)
 	a.expect("u32 nvmlDeviceGetPowerUsage 0", "0 1")
 }
 
 func TestInits(t *testing.T) {
-	box := busy()
+	box := busyBox()
 	box.Init = "LIB_RM_VERSION_MISMATCH"
-	a := ask(t, Modern, box)
+	a := startClient(t, Modern, box)
 	for _, init := range []string{"plain nvmlInit", "plain nvmlInit_v2", "flags nvmlInitWithFlags"} {
 		a.expect(init, "18")
 	}
 	a.expect("number nvmlDeviceGetCount_v2", "1 0")
 	a.expect("plain nvmlShutdown", "1")
-	a.show(busy())
+	a.setBox(busyBox())
 	a.expect("plain nvmlInit_v2", "0")
 	a.expect("flags nvmlInitWithFlags", "0")
 	a.expect("index nvmlDeviceGetHandleByIndex_v2 0 0", "0")
 	a.expect("set nvmlEventSetCreate 0", "0")
 	a.expect("plain nvmlShutdown", "0")
-	a.expect("u32 nvmlDeviceGetPowerUsage 0", "0 333000") // one nvmlInit is left
+	a.expect("u32 nvmlDeviceGetPowerUsage 0", "0 333000") // one of two nvmlInit is still in effect
 	a.expect("plain nvmlShutdown", "0")
 	a.expect("u32 nvmlDeviceGetPowerUsage 0", "1 0")
 	a.expect("plain nvmlInit", "0")
-	a.expect("u32 nvmlDeviceGetPowerUsage 0", "2 0") // a handle of before
+	a.expect("u32 nvmlDeviceGetPowerUsage 0", "2 0") // a handle from before
 	a.expect("free nvmlEventSetFree 0", "2")
 }
 
 func TestLostAndMissing(t *testing.T) {
-	box := busy()
-	a := started(t, Modern, box)
+	box := busyBox()
+	a := startInitialized(t, Modern, box)
 	a.expect("index nvmlDeviceGetHandleByIndex_v2 1 1", "0")
 	box.GPUs[0].Lost = true
-	a.show(box)
+	a.setBox(box)
 	a.expect("number nvmlDeviceGetCount_v2", "0 2")
 	a.expect("u32 nvmlDeviceGetPowerUsage 0", "15 0")
 	a.expect("u32 nvmlDeviceGetIndex 0", "15 0")
 	a.expect("index nvmlDeviceGetHandleByIndex_v2 0 2", "15")
 	a.expect("uuid nvmlDeviceGetHandleByUUID "+box.GPUs[0].UUID+" 2", "15")
 	box.GPUs[0].Missing = true
-	a.show(box)
+	a.setBox(box)
 	a.expect("number nvmlDeviceGetCount_v2", "0 1")
 	a.expect("uuid nvmlDeviceGetHandleByUUID "+box.GPUs[0].UUID+" 2", "6")
 	a.expect("index nvmlDeviceGetHandleByIndex_v2 0 2", "0")
@@ -159,9 +159,9 @@ func TestLostAndMissing(t *testing.T) {
 }
 
 func TestUnsupported(t *testing.T) {
-	box := busy()
+	box := busyBox()
 	box.GPUs[0].Unsupported = []string{"nvmlDeviceGetPowerUsage", "nvmlDeviceGetMemoryInfo_v2", "nvmlDeviceGetComputeRunningProcesses"}
-	a := started(t, Modern, box)
+	a := startInitialized(t, Modern, box)
 	a.expect("u32 nvmlDeviceGetPowerUsage 0", "3 0")
 	a.expect("u32 nvmlDeviceGetEnforcedPowerLimit 0", "0 450000")
 	a.expect("memory_v2 nvmlDeviceGetMemoryInfo_v2 0", "3 0 0 0 0")
@@ -169,19 +169,19 @@ func TestUnsupported(t *testing.T) {
 	a.expect("processes nvmlDeviceGetComputeRunningProcesses 0 0", "3 0")
 	a.expect("processes nvmlDeviceGetComputeRunningProcesses_v3 0 0", "3 0")
 	box.GPUs[0].Unsupported = []string{All}
-	a.show(box)
+	a.setBox(box)
 	a.expect("u32 nvmlDeviceGetEnforcedPowerLimit 0", "3 0")
 	a.expect("index nvmlDeviceGetHandleByIndex_v2 0 0", "0")
 }
 
-// A call that hangs must not keep others from an answer, and goes on with the
-// figures that released it.
+// A call that hangs must not block other calls, and continues with the values that
+// released it.
 func TestHang(t *testing.T) {
-	box := busy()
+	box := busyBox()
 	box.Hang = "nvmlDeviceGetPowerUsage"
 	box.CallLog = filepath.Join(t.TempDir(), "calls")
-	a := started(t, Modern, box)
-	a.say("& u32 nvmlDeviceGetPowerUsage 0")
+	a := startInitialized(t, Modern, box)
+	a.send("& u32 nvmlDeviceGetPowerUsage 0")
 	for deadline := time.Now().Add(20 * time.Second); !slices.Contains(calls(t, box), "nvmlDeviceGetPowerUsage"); {
 		if time.Now().After(deadline) {
 			t.Fatal("the call that hangs is not logged in 20 s")
@@ -191,8 +191,8 @@ func TestHang(t *testing.T) {
 		a.expect("u32 nvmlDeviceGetPcieReplayCounter 0", "0 34")
 	}
 	box.Hang, box.GPUs[0].PowerMilliwatts = "", 5
-	a.show(box)
-	if got := a.hear(); got != "& 0 5" {
+	a.setBox(box)
+	if got := a.receive(); got != "& 0 5" {
 		t.Errorf("the released call answers %q, want what the file says now", got)
 	}
 	want := append([]string{"nvmlInit_v2", "nvmlDeviceGetHandleByIndex_v2", "nvmlDeviceGetPowerUsage"}, slices.Repeat([]string{"nvmlDeviceGetPcieReplayCounter"}, 100)...)
@@ -202,21 +202,21 @@ func TestHang(t *testing.T) {
 }
 
 func TestHangAll(t *testing.T) {
-	box := busy()
+	box := busyBox()
 	box.Hang = All
-	a := ask(t, Modern, box)
-	a.say("& plain nvmlInit_v2")
+	a := startClient(t, Modern, box)
+	a.send("& plain nvmlInit_v2")
 	a.expect("error nvmlErrorString 0", "Success")
 	box.Hang = "nvmlDeviceGetCount"
-	a.show(box)
-	if got := a.hear(); got != "& 0" {
+	a.setBox(box)
+	if got := a.receive(); got != "& 0" {
 		t.Errorf("nvmlInit_v2, released, answers %q", got)
 	}
-	a.say("& number nvmlDeviceGetCount_v2")
+	a.send("& number nvmlDeviceGetCount_v2")
 	a.expect("system_text nvmlSystemGetDriverVersion", "0 570.86.15")
 	box.Hang = ""
-	a.show(box)
-	if got := a.hear(); got != "& 0 2" {
+	a.setBox(box)
+	if got := a.receive(); got != "& 0 2" {
 		t.Errorf("nvmlDeviceGetCount_v2, released, answers %q", got)
 	}
 }
@@ -231,21 +231,21 @@ func calls(t *testing.T, box Box) []string {
 }
 
 func TestXids(t *testing.T) {
-	box := busy()
+	box := busyBox()
 	box.GPUs[0].Xids = []Xid{{1, 13}}
-	a := started(t, Modern, box)
+	a := startInitialized(t, Modern, box)
 	for _, set := range []string{"0", "1"} {
 		a.expect("set nvmlEventSetCreate "+set, "0")
 		a.expect("register nvmlDeviceRegisterEvents 0 8 "+set, "0")
-		a.expect("wait nvmlEventSetWait_v2 "+set+" 0", "10") // what happened before is not told
+		a.expect("wait nvmlEventSetWait_v2 "+set+" 0", "10") // an earlier Xid is not reported
 	}
 	a.expect("register nvmlDeviceRegisterEvents 0 16 0", "3")
 	a.expect("register nvmlDeviceRegisterEvents 0 0 0", "2")
 	a.expect("register nvmlDeviceRegisterEvents 0 8 5", "2")
 
 	box.GPUs[0].Xids = append(box.GPUs[0].Xids, Xid{2, 31}, Xid{3, 79})
-	a.show(box)
-	a.expect("register nvmlDeviceRegisterEvents 0 8 0", "0") // again, which forgets nothing
+	a.setBox(box)
+	a.expect("register nvmlDeviceRegisterEvents 0 8 0", "0") // again: no Xid is lost
 	a.expect("wait nvmlEventSetWait_v2 0 9000", "0 8:31 ffffffff same")
 	a.expect("wait nvmlEventSetWait 1 9000", "0 8:79 7 same") // the ids are not of the old struct
 	a.expect("wait nvmlEventSetWait_v2 0 0", "10")
@@ -259,12 +259,12 @@ func TestXids(t *testing.T) {
 	a.expect("register nvmlDeviceRegisterEvents 0 8 0", "0")
 	a.expect("wait nvmlEventSetWait_v2 0 0", "10")
 
-	// One that comes while a caller waits, and the GPU with it.
-	a.say("& wait nvmlEventSetWait_v2 0 60000")
+	// An Xid that is added while a caller waits, and a GPU that is lost with it.
+	a.send("& wait nvmlEventSetWait_v2 0 60000")
 	box.GPUs[0].Xids = append(box.GPUs[0].Xids, Xid{4, 74})
 	box.GPUs[0].Lost = true
-	a.show(box)
-	if got := a.hear(); got != "& 0 8:74 ffffffff same" {
+	a.setBox(box)
+	if got := a.receive(); got != "& 0 8:74 ffffffff same" {
 		t.Errorf("the wait ends with %q", got)
 	}
 	a.expect("wait nvmlEventSetWait_v2 0 60000", "15")
@@ -273,13 +273,13 @@ func TestXids(t *testing.T) {
 }
 
 func TestOldDriver(t *testing.T) {
-	a := started(t, OldDriver, busy())
+	a := startInitialized(t, OldDriver, busyBox())
 	a.expect("memory_v2 nvmlDeviceGetMemoryInfo_v2 0", "missing")
 	a.expect("memory nvmlDeviceGetMemoryInfo 0", "0 10000 6800 3200")
 	a.expect("processes nvmlDeviceGetComputeRunningProcesses 0 5", "0 2 11:111 22:18446744073709551615")
 }
 
-// The symbols say what an old driver is, and that nothing else is exported.
+// An old driver lacks the symbols of newer.c, and nothing else is exported.
 func TestSymbols(t *testing.T) {
 	header, err := sources.ReadFile("lib/abi.h")
 	if err != nil {

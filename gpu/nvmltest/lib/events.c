@@ -1,6 +1,6 @@
 /*
- * Xids. As in NVML, what happened before a GPU was registered is not told, so a
- * set remembers for each GPU the last sequence number that the file then had.
+ * Xids. As in NVML, an Xid from before a GPU was registered is not reported, so a set
+ * stores the last sequence number of each GPU at that time.
  */
 #include "events.h"
 
@@ -16,8 +16,8 @@ static struct event_set {
 	uint64_t before[max_gpus];
 } sets[max_sets];
 
-/* The last sequence number told of each GPU, by any set. */
-static uint64_t told[max_gpus];
+/* The last sequence number that any set has reported, by GPU. */
+static uint64_t reported[max_gpus];
 
 void events_forget(void) { memset(sets, 0, sizeof sets); }
 
@@ -98,7 +98,7 @@ nvmlReturn_t nvmlDeviceRegisterEvents(nvmlDevice_t device, unsigned long long ty
 	return end(&q, set ? NVML_SUCCESS : NVML_ERROR_INVALID_ARGUMENT);
 }
 
-/* The first Xid of a GPU that the set was not told, or NULL; the caller holds the lock. */
+/* The first Xid of a GPU that is to be reported, or NULL; the caller holds the lock. */
 static const struct xid *pending(const struct figures *f, const struct event_set *set, int slot)
 {
 	const struct xid *first = NULL;
@@ -106,14 +106,14 @@ static const struct xid *pending(const struct figures *f, const struct event_set
 		return NULL;
 	for (int i = 0; i < f->gpus[slot].n_xids; i++) {
 		const struct xid *x = &f->gpus[slot].xids[i];
-		if (x->seq > set->before[slot] && x->seq > told[slot] && (!first || x->seq < first->seq))
+		if (x->seq > set->before[slot] && x->seq > reported[slot] && (!first || x->seq < first->seq))
 			first = x;
 	}
 	return first;
 }
 
-/* One look for an event; NVML_ERROR_TIMEOUT says that there is none. */
-static nvmlReturn_t look(const struct figures *f, nvmlEventSet_t handle, int *slot, uint64_t *code)
+/* Checks for an event; NVML_ERROR_TIMEOUT = there is none. */
+static nvmlReturn_t poll_event(const struct figures *f, nvmlEventSet_t handle, int *slot, uint64_t *code)
 {
 	if (!state_initialized())
 		return NVML_ERROR_UNINITIALIZED;
@@ -124,7 +124,7 @@ static nvmlReturn_t look(const struct figures *f, nvmlEventSet_t handle, int *sl
 	for (*slot = 0; *slot < max_gpus; ++*slot) {
 		const struct xid *x = pending(f, set, *slot);
 		if (x) {
-			told[*slot] = x->seq;
+			reported[*slot] = x->seq;
 			*code = x->code;
 			return NVML_SUCCESS;
 		}
@@ -153,7 +153,7 @@ nvmlReturn_t wait_for_event(const char *function, nvmlEventSet_t set, nvmlEventD
 	uint64_t code = 0;
 	for (long long deadline = now_ms() + milliseconds;;) {
 		state_lock();
-		result = look(q.figures, set, &slot, &code);
+		result = poll_event(q.figures, set, &slot, &code);
 		state_unlock();
 		if (result != NVML_ERROR_TIMEOUT || now_ms() >= deadline)
 			break;

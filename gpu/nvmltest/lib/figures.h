@@ -1,12 +1,12 @@
 /*
- * The figures of a test's file (gpu/nvmltest/box.go writes it), one a line:
+ * The values in a test's file (gpu/nvmltest/box.go writes it), one a line:
  *
  *	driver 570.86.15
  *	gpu 0 name NVIDIA GeForce RTX 4090
  *	gpu 0 process 4711 9663676416 compute
  *
- * A file that can't be read or understood is a mistake in the test: it says so
- * on stderr and ends the process, rather than look like a fault of the GPU.
+ * A file that can't be read is a mistake in the test: the library reports it on
+ * stderr and ends the process, so that it is not taken for a fault of the GPU.
  */
 #ifndef NVMLTEST_FIGURES_H
 #define NVMLTEST_FIGURES_H
@@ -16,7 +16,7 @@
 
 #include NVML_HEADER
 
-enum { max_gpus = 16, max_items = 64 }; /* box.go holds to them, too */
+enum { max_gpus = 16, max_items = 64 }; /* box.go has the same limits */
 
 struct process {
 	unsigned int pid;

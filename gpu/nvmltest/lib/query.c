@@ -65,7 +65,7 @@ nvmlReturn_t nvmlShutdown(void)
 	return end(&q, result);
 }
 
-/* It asks nobody, so it neither hangs nor is logged. */
+/* It does not call the driver, so it neither hangs nor is logged. */
 const char *nvmlErrorString(nvmlReturn_t result) { return error_text(result); }
 
 nvmlDevice_t device_of(int slot)

@@ -1,7 +1,6 @@
 /*
- * What all functions of the library have in common: each reads the figures
- * afresh, hangs while they say so, and wants a library that is initialized and a
- * GPU that is there.
+ * The common part of all functions: each reads the file again, hangs if the file
+ * says so, and checks that the library is initialized and that the GPU exists.
  */
 #ifndef NVMLTEST_QUERY_H
 #define NVMLTEST_QUERY_H

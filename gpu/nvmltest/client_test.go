@@ -21,19 +21,19 @@ func gcc(t *testing.T, name string) string {
 	return program
 }
 
-// asker is a program that has loaded the library (testdata/ask.c).
-type asker struct {
+// client is a program that has loaded the library (testdata/ask.c).
+type client struct {
 	t       *testing.T
 	figures string // the file
 	in      io.Writer
 	out     chan string
 }
 
-// ask starts a program on a box.
-func ask(t *testing.T, variant Variant, box Box) *asker {
+// startClient starts the program with a box.
+func startClient(t *testing.T, variant Variant, box Box) *client {
 	t.Helper()
-	a := &asker{t: t, figures: filepath.Join(t.TempDir(), "figures"), out: make(chan string, 100)}
-	a.show(box)
+	a := &client{t: t, figures: filepath.Join(t.TempDir(), "figures"), out: make(chan string, 100)}
+	a.setBox(box)
 	child := exec.Command(gcc(t, "ask.c"))
 	child.Env = append(os.Environ(), Env(Build(t, variant), a.figures)...)
 	child.Stderr = os.Stderr
@@ -60,27 +60,27 @@ func ask(t *testing.T, variant Variant, box Box) *asker {
 		_ = in.Close()
 		<-done
 		if err := child.Wait(); err != nil {
-			t.Errorf("the program that asks: %v", err)
+			t.Errorf("the client: %v", err)
 		}
 	})
 	return a
 }
 
-func (a *asker) show(box Box) {
+func (a *client) setBox(box Box) {
 	a.t.Helper()
 	if err := box.Write(a.figures); err != nil {
 		a.t.Fatal(err)
 	}
 }
 
-func (a *asker) say(question string) {
+func (a *client) send(question string) {
 	a.t.Helper()
 	if _, err := io.WriteString(a.in, question+"\n"); err != nil {
 		a.t.Fatal(err)
 	}
 }
 
-func (a *asker) hear() string {
+func (a *client) receive() string {
 	a.t.Helper()
 	select {
 	case answer := <-a.out:
@@ -91,19 +91,19 @@ func (a *asker) hear() string {
 	}
 }
 
-// expect asks, and wants an answer.
-func (a *asker) expect(question, want string) {
+// expect sends a question and checks the answer.
+func (a *client) expect(question, want string) {
 	a.t.Helper()
-	a.say(question)
-	if got := a.hear(); got != want {
+	a.send(question)
+	if got := a.receive(); got != want {
 		a.t.Errorf("%s: %q, want %q", question, got, want)
 	}
 }
 
-// started initializes the library and gets the first GPU's handle.
-func started(t *testing.T, variant Variant, box Box) *asker {
+// startInitialized initializes the library and gets the first GPU's handle.
+func startInitialized(t *testing.T, variant Variant, box Box) *client {
 	t.Helper()
-	a := ask(t, variant, box)
+	a := startClient(t, variant, box)
 	a.expect("plain nvmlInit_v2", "0")
 	a.expect("index nvmlDeviceGetHandleByIndex_v2 0 0", "0")
 	return a
