@@ -329,7 +329,7 @@ routes:
 	}
 	watching.Wait()
 	for range 2 {
-		if out := <-joined; !strings.HasPrefix(out, "1 ") || !strings.HasSuffix(out, "the drain was taken back (llmsup resume)\n") {
+		if out := <-joined; !strings.HasPrefix(out, "1 ") || !strings.HasSuffix(out, "the drain was cancelled (llmsup resume)\n") {
 			t.Errorf("the waiting command printed %s", out)
 		}
 	}
@@ -413,10 +413,10 @@ func TestDrainThatCannotBeSaved(t *testing.T) {
 		t.Fatal(err)
 	}
 	code, out := in.run("drain", "--yes")
-	if code != 0 || !strings.HasPrefix(out, "demo: new calls stay away\nthe drain can't be remembered, so a restart of llmsup would end it: ") {
+	if code != 0 || !strings.HasPrefix(out, "demo: new calls stay away\ncannot save the drain, so a restart of llmsup would end it: ") {
 		t.Errorf("exit %d\n%s", code, out)
 	}
-	if code, out := in.run("drain", "--for", "2h"); code != 0 || !strings.Contains(out, "can't be remembered") || !strings.Contains(out, "taken into use again at 20") {
+	if code, out := in.run("drain", "--for", "2h"); code != 0 || !strings.Contains(out, "cannot save the drain") || !strings.Contains(out, "taken into use again at 20") {
 		t.Errorf("joining it: exit %d\n%s", code, out)
 	}
 	if code, out := in.run("resume"); code != 0 || !strings.Contains(out, "so a restart of llmsup would drain again: ") || !strings.HasSuffix(out, "\nin use again\n") {

@@ -79,7 +79,7 @@ func TestDrainFreesTheGPU(t *testing.T) {
 	}
 
 	holds() // and now its VRAM does not come back
-	if code, out := in.run("drain"); code != 1 || !strings.Contains(out, "box: its VRAM is not free: 0 MiB of 8.0 GiB are back\n") || !strings.HasSuffix(out, "\ndrained, but not all VRAM is free; llmsup status shows who holds it\n") {
+	if code, out := in.run("drain"); code != 1 || !strings.Contains(out, "box: its VRAM is not free: 0 MiB of 8.0 GiB are released\n") || !strings.HasSuffix(out, "\ndrained, but not all VRAM is free; llmsup status shows which processes hold it\n") {
 		t.Errorf("drain: exit %d\n%s", code, out)
 	}
 }

@@ -70,7 +70,7 @@ routes:
 	if code, out := in.run("resume", "mail"); code != 0 || strings.Contains(out, "slow") {
 		t.Errorf("exit %d\n%s", code, out)
 	}
-	if out := all(); !strings.HasPrefix(out, "1 ") || !strings.HasSuffix(out, "\nthe drain of mail was taken back (llmsup resume)\n") {
+	if out := all(); !strings.HasPrefix(out, "1 ") || !strings.HasSuffix(out, "\nthe drain of mail was cancelled (llmsup resume)\n") {
 		t.Errorf("the drain of all: %s", out)
 	}
 	if now := in.awaitServer(1, "draining", func(s control.Server) bool { return s.State == "draining" }); now.PID != slow.PID || now.Drain == nil {
@@ -82,7 +82,7 @@ routes:
 	if code, out := in.run("drain", "--cancel", "slow"); code != 0 || strings.Contains(out, "mail") {
 		t.Errorf("exit %d\n%s", code, out)
 	}
-	if out := one(); !strings.HasPrefix(out, "1 ") || !strings.HasSuffix(out, "\nthe drain was taken back (llmsup resume)\n") {
+	if out := one(); !strings.HasPrefix(out, "1 ") || !strings.HasSuffix(out, "\nthe drain was cancelled (llmsup resume)\n") {
 		t.Errorf("the drain of one: %s", out)
 	}
 	if now := in.awaitServer(1, "ready", isReady); now.PID != slow.PID {

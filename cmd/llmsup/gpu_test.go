@@ -443,8 +443,10 @@ func TestVRAMIsReleased(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.change(func(box *nvmltest.Box) { box.GPUs[0].Processes = nil }) // gone, and its memory is not yet back
-	now := in.await("waiting", func(s control.Server) bool { return s.State == "starting" && strings.Contains(s.Reason, "are back") })
-	if want := "waiting for the VRAM of its last process: 0 MiB of 8.0 GiB are back"; now.Reason != want {
+	now := in.await("waiting", func(s control.Server) bool {
+		return s.State == "starting" && strings.Contains(s.Reason, "are released")
+	})
+	if want := "waiting for the VRAM of its last process: 0 MiB of 8.0 GiB are released"; now.Reason != want {
 		t.Errorf("reason %q, want %q", now.Reason, want)
 	}
 	b.change(func(box *nvmltest.Box) { box.GPUs[0].Used = 3 * gib }) // three quarters of it are

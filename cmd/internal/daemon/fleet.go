@@ -106,7 +106,7 @@ func (d *Daemon) newServed(name string, c command, cfg *config.Config) *served {
 	ctx, end := context.WithCancel(d.serving)
 	server := supervisor.New(d.spec(name, c, w, cfg), engine, d.log, d.opts.Hurry)
 	if drain, drained := d.maintenance.Record().Of(name); drained {
-		server.Drain(drain.Hold())
+		server.Drain(drain.Options())
 	}
 	l := &life{ctx: ctx, end: end, ended: make(chan struct{})}
 	l.streams.Store(engine.Capabilities(cfg.Servers[name].Args).CompleteStreams)

@@ -37,8 +37,10 @@ func (f maintenanceFleet) Find(names []string) ([]maintenance.Server, error) {
 	return f.d.allMaintained(found), err
 }
 
-// Stranded implements maintenance.Fleet.
-func (f maintenanceFleet) Stranded(drained []string) []string { return f.d.router.Stranded(drained) }
+// RoutesWithoutFallback implements maintenance.Fleet.
+func (f maintenanceFleet) RoutesWithoutFallback(drained []string) []string {
+	return f.d.router.Stranded(drained)
+}
 
 // ReleaseDriver implements maintenance.Fleet.
 func (f maintenanceFleet) ReleaseDriver(release bool) { f.d.monitor.Suspend(release) }

@@ -11,7 +11,7 @@ import (
 )
 
 // Drain takes servers out of use, and stops them when their calls have ended. It emits
-// each step; the drain goes on when emit returns an error or ctx ends.
+// each step. The drain continues if emit returns an error or ctx ends.
 func (m *Manager) Drain(ctx context.Context, how control.DrainRequest, emit func(control.Step) error) error {
 	o, err := m.drain(how)
 	if err != nil {
@@ -20,8 +20,8 @@ func (m *Manager) Drain(ctx context.Context, how control.DrainRequest, emit func
 	return o.follow(ctx, emit)
 }
 
-// drain begins a drain. For servers that are drained already it changes what the
-// request says otherwise.
+// drain begins a drain. For servers that are drained already, it changes the settings of
+// the request.
 func (m *Manager) drain(how control.DrainRequest) (*operation, error) {
 	m.opts.Lock.Lock()
 	defer m.opts.Lock.Unlock()
@@ -37,21 +37,21 @@ func (m *Manager) drain(how control.DrainRequest) (*operation, error) {
 		request.Servers = namesOf(servers)
 	}
 	next := m.Record().Drain(request, m.configured(), time.Now())
-	if routes := m.newlyStranded(next); len(routes) > 0 && !how.Yes {
+	if routes := m.newlyWithoutFallback(next); len(routes) > 0 && !how.Yes {
 		return nil, control.NoFallbackError{Routes: routes}
 	}
 	o := newOperation(drainCommand, servers, request.Servers != nil)
 	warning := ""
 	if err := next.Save(m.opts.StateDir); err != nil {
-		warning = fmt.Sprintf("the drain can't be remembered, so a restart of llmsup would end it: %v", err)
-		m.log.Error().Err(err).Msg("the drain can't be remembered over a restart")
+		warning = fmt.Sprintf("cannot save the drain, so a restart of llmsup would end it: %v", err)
+		m.log.Error().Err(err).Msg("cannot save the drain; it will be lost if llmsup restarts")
 	}
 	m.record.Store(&next)
 	queued := map[string]int{}
 	for _, s := range servers {
 		queued[s.Name] = s.Load().Queued
 		drain, _ := next.Of(s.Name)
-		s.Process.Drain(drain.Hold())
+		s.Process.Drain(drain.Options())
 		event := m.log.Warn().Str("server", s.Name).Bool("keep_server", drain.KeepServer)
 		if !drain.Until.IsZero() {
 			event.Time("until", drain.Until)
@@ -73,12 +73,12 @@ func (m *Manager) drain(how control.DrainRequest) (*operation, error) {
 	return o, nil
 }
 
-// newlyStranded returns the routes that have a backend while the servers of the
-// present record are drained, and none with those of the next one.
-func (m *Manager) newlyStranded(next Record) []string {
+// newlyWithoutFallback returns the routes that have a backend now, and none once the
+// servers of the next record are drained.
+func (m *Manager) newlyWithoutFallback(next Record) []string {
 	drained := func(r Record) []string {
 		return slices.DeleteFunc(m.configured(), func(name string) bool { _, drained := r.Of(name); return !drained })
 	}
-	before := m.fleet.Stranded(drained(m.Record()))
-	return slices.DeleteFunc(m.fleet.Stranded(drained(next)), func(route string) bool { return slices.Contains(before, route) })
+	before := m.fleet.RoutesWithoutFallback(drained(m.Record()))
+	return slices.DeleteFunc(m.fleet.RoutesWithoutFallback(drained(next)), func(route string) bool { return slices.Contains(before, route) })
 }

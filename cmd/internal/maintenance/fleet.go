@@ -6,15 +6,16 @@ import (
 	"github.com/llmsup/llmsup/supervisor"
 )
 
-// Fleet is all servers, and what depends on which of them are drained.
+// Fleet is all servers, and what depends on their drains.
 type Fleet interface {
-	// Servers returns the servers sorted by name, with those that a reload has removed
-	// and that have not ended yet.
+	// Servers returns the servers sorted by name, including those that a reload has
+	// removed and that have not ended yet.
 	Servers() []Server
-	// Find returns the servers of some names; nil = all. An unknown name is an error.
+	// Find returns the servers with these names; nil = all. An unknown name is an error.
 	Find(names []string) ([]Server, error)
-	// Stranded returns the routes that have no backend while these servers are drained.
-	Stranded(drained []string) (routes []string)
+	// RoutesWithoutFallback returns the routes without a backend while these servers are
+	// drained.
+	RoutesWithoutFallback(drained []string) (routes []string)
 	// ReleaseDriver closes the GPU's driver, or allows it to be opened again.
 	ReleaseDriver(release bool)
 }
@@ -22,17 +23,17 @@ type Fleet interface {
 // Server is one server of the fleet.
 type Server struct {
 	Name    string
-	Removed bool // by a reload; it ends when its calls have
+	Removed bool // by a reload; it ends when its calls have ended
 	Process Process
 	VRAM    VRAM
 	Load    func() Load
-	Context context.Context //nolint:containedctx // it ends when the server is removed for good, or llmsup stops
+	Context context.Context //nolint:containedctx // it ends when the removed server has ended, or llmsup stops
 }
 
 // Load is the calls that a server has.
 type Load struct{ Calls, Queued int }
 
-// Process is what a *supervisor.Server does for maintenance.
+// Process is what maintenance needs of a *supervisor.Server.
 type Process interface {
 	Snapshot() *supervisor.Snapshot
 	Drain(supervisor.DrainOptions)
@@ -41,10 +42,10 @@ type Process interface {
 	Verify(context.Context) error // nil = it has answered a completion
 }
 
-// VRAM is what the GPUs' samples show of a server's process after its end.
+// VRAM reports the VRAM of a server's process after its end, from the GPUs' samples.
 type VRAM interface {
-	// Held is what the last process held; problem is why that is unknown, or that it
-	// held nothing.
+	// Held returns what the last process held; problem is why that is unknown, or that
+	// it held nothing.
 	Held() (held, problem string)
 	// UnreclaimedVRAM describes what the driver has not released yet; "" = nothing.
 	UnreclaimedVRAM() string

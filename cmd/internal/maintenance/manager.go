@@ -13,19 +13,19 @@ import (
 	"github.com/llmsup/llmsup/supervisor"
 )
 
-// ErrStopping rejects a command at a stop of llmsup.
+// ErrStopping rejects a command while llmsup stops.
 var ErrStopping = errors.New("llmsup is stopping")
 
-// Options are what a Manager runs on.
+// Options are the dependencies of a Manager.
 type Options struct {
 	Fleet    Fleet
-	StateDir string // where the drains are remembered
+	StateDir string // where the drains are stored
 	Log      zerolog.Logger
 	// Lock is held while the fleet or its drains change.
 	Lock sync.Locker
 }
 
-// Manager carries out drains, their ends and restarts.
+// Manager carries out drains, resumes and restarts.
 type Manager struct {
 	opts   Options
 	fleet  Fleet
@@ -35,13 +35,13 @@ type Manager struct {
 	record atomic.Pointer[Record]
 
 	// The lock of the Options guards these.
-	timer      *time.Timer  // until the next drain ends by itself; nil = none does
-	operations []*operation // some may be over
+	timer      *time.Timer  // for the next drain that ends automatically; nil = none does
+	operations []*operation // some may be done
 	stopping   bool
 }
 
-// Open restores the drains that were in force when llmsup ended, for the servers of the
-// configuration. Operations run until ctx ends.
+// Open restores the drains that were in force when llmsup stopped, for the configured
+// servers. Operations run until ctx ends.
 func Open(ctx context.Context, opts Options, configured []string) *Manager {
 	m := &Manager{opts: opts, fleet: opts.Fleet, log: opts.Log, ctx: ctx}
 	record, warning := Restore(opts.StateDir, configured, time.Now())
@@ -51,36 +51,35 @@ func Open(ctx context.Context, opts Options, configured []string) *Manager {
 	}
 	for _, name := range configured {
 		if drain, drained := record.Of(name); drained {
-			m.log.Warn().Str("server", name).Time("since", drain.Since).Msg("the server is still drained; llmsup resume takes it into use again")
+			m.log.Warn().Str("server", name).Time("since", drain.Since).Msg("the server is still drained; to use it again, run llmsup resume")
 		}
 	}
 	return m
 }
 
-// Record is which servers are drained now. It needs no lock.
+// Record returns which servers are drained now. It needs no lock.
 func (m *Manager) Record() Record { return *m.record.Load() }
 
-// Stop ends no drain, and begins no command any more.
+// Stop rejects further commands. It does not end a drain.
 func (m *Manager) Stop() {
 	m.opts.Lock.Lock()
 	defer m.opts.Lock.Unlock()
 	m.stopping = true
-	m.scheduleResume() // there is none any more
+	m.scheduleResume() // it only stops the timer
 }
 
 // Wait waits for the operations after Stop, once the context has ended.
 func (m *Manager) Wait() { m.group.Wait() }
 
-// FleetChanged adapts the drains to the servers that there are now. The caller holds the
-// lock.
+// FleetChanged adapts the drains to the present servers. The caller holds the lock.
 func (m *Manager) FleetChanged() {
 	m.changeRecord(m.Record().Follow(m.configured()))
 	m.releaseDriver()
 }
 
-// ServerRemoved is called when a reload has removed a server, after FleetChanged: its own
-// drain is forgotten, also if a reload adds it again before it has ended. The caller
-// holds the lock.
+// ServerRemoved is called after FleetChanged when a reload has removed a server. Its own
+// drain is dropped, even if a reload adds it again before it has ended. The caller holds
+// the lock.
 func (m *Manager) ServerRemoved(s Server) {
 	if _, drained := m.Record().Of(s.Name); drained {
 		return
@@ -91,20 +90,20 @@ func (m *Manager) ServerRemoved(s Server) {
 	})
 }
 
-// changeRecord remembers drains that have changed without a command, by a reload or
-// because their time is over. The caller holds the lock.
+// changeRecord stores drains that have changed without a command: by a reload, or because
+// they have expired. The caller holds the lock.
 func (m *Manager) changeRecord(next Record) {
 	if !next.Same(m.Record()) {
 		if err := next.Save(m.opts.StateDir); err != nil {
-			m.log.Warn().Err(err).Msg("the present drains can't be remembered over a restart")
+			m.log.Warn().Err(err).Msg("cannot save the present drains; they will be lost if llmsup restarts")
 		}
 	}
 	m.record.Store(&next)
 	m.scheduleResume()
 }
 
-// releaseDriver closes the GPU's driver while every server is drained and stopped, and
-// its VRAM free. The caller holds the lock.
+// releaseDriver closes the GPU's driver while every server is drained and stopped and its
+// VRAM is free. The caller holds the lock.
 func (m *Manager) releaseDriver() {
 	record := m.Record()
 	release := !record.Empty()
@@ -117,7 +116,7 @@ func (m *Manager) releaseDriver() {
 	m.fleet.ReleaseDriver(release)
 }
 
-// configured are the names of the servers that the configuration has, sorted.
+// configured returns the names of the configured servers, sorted.
 func (m *Manager) configured() []string {
 	return namesOf(slices.DeleteFunc(slices.Clone(m.fleet.Servers()), func(s Server) bool { return s.Removed }))
 }

@@ -25,7 +25,7 @@ type fakeProcess struct {
 	commands []string
 	drained  func() // is called by Drain; nil = nothing happens
 	resumed  func() // is called by Resume
-	prove    func(context.Context) error
+	verify   func(context.Context) error
 }
 
 func (p *fakeProcess) publish(s supervisor.Snapshot) {
@@ -59,7 +59,7 @@ func (p *fakeProcess) Drain(h supervisor.DrainOptions) {
 }
 func (p *fakeProcess) Resume()                          { p.called("resume", p.resumed) }
 func (p *fakeProcess) Restart()                         { p.called("restart", nil) }
-func (p *fakeProcess) Verify(ctx context.Context) error { return p.prove(ctx) }
+func (p *fakeProcess) Verify(ctx context.Context) error { return p.verify(ctx) }
 
 // fakeVRAM holds 4 GiB, of which so many reads find some that is not released.
 type fakeVRAM struct {
@@ -95,8 +95,8 @@ func (f *fakeFleet) Find(names []string) ([]Server, error) {
 	}
 	return slices.DeleteFunc(slices.Clone(f.servers), func(s Server) bool { return len(names) > 0 && !slices.Contains(names, s.Name) }), nil
 }
-func (f *fakeFleet) Stranded(drained []string) []string { return f.stranded(drained) }
-func (f *fakeFleet) ReleaseDriver(release bool)         { f.released = release }
+func (f *fakeFleet) RoutesWithoutFallback(drained []string) []string { return f.stranded(drained) }
+func (f *fakeFleet) ReleaseDriver(release bool)                      { f.released = release }
 
 // manage opens a Manager in the test's bubble, and stops it at the test's end.
 func manage(t *testing.T, dir string) (*Manager, *fakeFleet) {
@@ -104,7 +104,7 @@ func manage(t *testing.T, dir string) (*Manager, *fakeFleet) {
 	ctx, cancel := context.WithCancel(t.Context())
 	f := &fakeFleet{process: map[string]*fakeProcess{}, stranded: func([]string) []string { return nil }}
 	for i, name := range []string{"chat", "mail"} {
-		p := &fakeProcess{prove: func(context.Context) error { return nil }}
+		p := &fakeProcess{verify: func(context.Context) error { return nil }}
 		pid := 7 + i
 		ready := supervisor.Snapshot{Name: name, State: supervisor.Ready, PID: pid}
 		p.publish(ready)
@@ -190,7 +190,7 @@ func TestKeptAndVerified(t *testing.T) {
 				p := f.process["chat"]
 				p.drained = func() { p.publish(supervisor.Snapshot{State: supervisor.Drained, PID: 7}) }
 				p.resumed = func() { p.publish(supervisor.Snapshot{State: supervisor.Ready, PID: 7}) }
-				p.prove = func(context.Context) error { return failure }
+				p.verify = func(context.Context) error { return failure }
 				emit, steps := collect()
 				if err := m.Drain(t.Context(), control.DrainRequest{Servers: []string{"chat"}, KeepServer: true}, emit); err != nil {
 					t.Fatal(err)

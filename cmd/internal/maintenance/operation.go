@@ -10,33 +10,31 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/control"
 )
 
-// operation follows one drain command, or one that ends drains, and keeps its steps.
-// It goes on when its client closes the connection.
+// operation is a running drain or resume, with its steps so far. It continues if its
+// client closes the connection.
 type operation struct {
 	command command
 	servers []Server
-	named   bool // the operator named them, and did not mean all
+	named   bool // the operator named the servers, instead of all
 
 	mu      sync.Mutex
 	steps   []control.Step
-	changed chan struct{} // closed when there is one more
-	over    chan struct{} // closed behind the last one
+	changed chan struct{} // closed at the next step
+	done    chan struct{} // closed after the last step
 }
 
 func newOperation(c command, servers []Server, named bool) *operation {
-	return &operation{command: c, servers: servers, named: named, changed: make(chan struct{}), over: make(chan struct{})}
+	return &operation{command: c, servers: servers, named: named, changed: make(chan struct{}), done: make(chan struct{})}
 }
 
-// begin remembers an operation for as long as it is not over. The caller holds
-// the lock.
+// begin registers an operation until it is done. The caller holds the lock.
 func (m *Manager) begin(o *operation) {
-	m.operations = append(slices.DeleteFunc(m.operations, (*operation).isOver), o)
+	m.operations = append(slices.DeleteFunc(m.operations, (*operation).isDone), o)
 }
 
-// cancel ends the operations of a command that are about one of some servers: another
-// command has taken their place. text returns the last step's text for the names of
-// those servers, "" where it is all that the operation is about. The caller holds the
-// lock.
+// cancel ends the operations of a command for any of some servers, because another command
+// replaces it. text returns the last step's text for the names of those servers, "" if
+// they are all of the operation's. The caller holds the lock.
 func (m *Manager) cancel(c command, servers []string, text func(names string) string) {
 	for _, o := range m.operations {
 		var both []string
@@ -55,41 +53,41 @@ func (m *Manager) cancel(c command, servers []string, text func(names string) st
 	}
 }
 
-// emit adds a step. After the last one there are no more.
+// emit adds a step, unless the operation is done.
 func (o *operation) emit(s control.Step) { o.add(s, false) }
 
-// end adds the last step, if there was none.
+// end adds the last step, unless the operation is done.
 func (o *operation) end(step, text string) { o.add(control.Step{Step: step, Text: text}, true) }
 
 func (o *operation) add(s control.Step, last bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.isOver() {
+	if o.isDone() {
 		return
 	}
 	s.At = time.Now()
 	o.steps = append(o.steps, s)
 	if last {
-		close(o.over)
+		close(o.done)
 	}
 	close(o.changed)
 	o.changed = make(chan struct{})
 }
 
-func (o *operation) isOver() bool {
+func (o *operation) isDone() bool {
 	select {
-	case <-o.over:
+	case <-o.done:
 		return true
 	default:
 		return false
 	}
 }
 
-// follow hands on each step until the last one, or until ctx ends.
+// follow emits each step until the last one, or until ctx ends.
 func (o *operation) follow(ctx context.Context, emit func(control.Step) error) error {
 	for at := 0; ; {
 		o.mu.Lock()
-		steps, changed, over := o.steps[at:len(o.steps):len(o.steps)], o.changed, o.isOver()
+		steps, changed, over := o.steps[at:len(o.steps):len(o.steps)], o.changed, o.isDone()
 		o.mu.Unlock()
 		for _, s := range steps {
 			if err := emit(s); err != nil {

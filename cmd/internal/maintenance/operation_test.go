@@ -36,10 +36,10 @@ func TestCancel(t *testing.T) {
 			m.begin(other)
 			m.begin(o)
 			m.cancel(drainCommand, tc.command, func(names string) string { return "of " + names })
-			if o.isOver() != (tc.want != "") {
-				t.Errorf("over: %v", o.isOver())
+			if o.isDone() != (tc.want != "") {
+				t.Errorf("over: %v", o.isDone())
 			}
-			if other.isOver() {
+			if other.isDone() {
 				t.Error("one of another command was ended")
 			}
 			o.end(control.StepDrained, "")

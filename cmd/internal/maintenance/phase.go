@@ -6,8 +6,8 @@ import (
 	"github.com/llmsup/llmsup/supervisor"
 )
 
-// Phase is how far a server has come on the way that a command sends it: a drain takes it
-// out of use, a resume back into use.
+// Phase is the progress of a server in a drain, which takes it out of use, or in a resume,
+// which takes it back into use.
 //
 //	drain:   requested -> draining -> stopping -> drained
 //	                          |
@@ -18,21 +18,21 @@ import (
 //	             |           v          |
 //	             +------> verifying ----+-------> failed
 //
-// A resume ends in removed where a reload has removed the server. Phases may be skipped:
-// the snapshots of a server show where it is, and not each change. None is entered again.
+// A resume ends in removed if a reload has removed the server. Phases may be skipped,
+// since a server's snapshots show its state, not each change. No phase is entered twice.
 type Phase int
 
 // The phases of a drain and of a resume.
 const (
 	Requested Phase = iota // the command has not reached the server's owner yet
-	Draining               // no new calls; those that are running end
-	Stopping               // llama-server is ending
+	Draining               // no new calls; running calls end
+	Stopping               // llama-server is stopping
 	Drained                // it has ended
 	Kept                   // no calls are running, and llama-server stays
 	Starting               // llama-server is starting or loading
-	Verifying              // the process that has stayed has to answer a completion
+	Verifying              // a kept process has to answer a completion
 	InUse                  // it has answered one
-	Failed                 // it did not come back
+	Failed                 // it did not return to use
 	Removed                // a reload has removed the server, and it has ended
 )
 
@@ -49,7 +49,7 @@ func (p Phase) String() string {
 	return phaseNames[p]
 }
 
-// command is what an operator has asked for.
+// command is an operator's command.
 type command int
 
 const (
@@ -57,7 +57,7 @@ const (
 	resumeCommand
 )
 
-// completion is the answer to the request that verifies a process.
+// completion is the result of the request that verifies a process.
 type completion int
 
 const (
@@ -66,21 +66,21 @@ const (
 	unanswered
 )
 
-// view is what the next phase depends on.
-type view struct {
+// observation is what the next phase depends on.
+type observation struct {
 	state      supervisor.State
 	running    bool // llama-server runs
-	ending     bool // it has ended or is being ended
-	keep       bool // the drain keeps it
-	same       bool // it is the process of before the command
+	exiting    bool // it has ended or is stopping
+	keep       bool // the drain keeps the process
+	same       bool // the process is the one from before the command
 	exited     bool // a process has ended since the command
 	removed    bool // a reload has removed the server
 	completion completion
 }
 
-// next is the phase after a view of the server. It is pure.
-func (p Phase) next(c command, v view) Phase {
-	if p.over() {
+// next returns the phase after an observation of the server. It is pure.
+func (p Phase) next(c command, v observation) Phase {
+	if p.final() {
 		return p
 	}
 	if c == drainCommand {
@@ -89,8 +89,8 @@ func (p Phase) next(c command, v view) Phase {
 	return p.afterResume(v)
 }
 
-// over says whether the command is done for the server.
-func (p Phase) over() bool {
+// final reports whether the command is done for the server.
+func (p Phase) final() bool {
 	switch p {
 	case Drained, Kept, InUse, Failed, Removed:
 		return true
@@ -99,7 +99,7 @@ func (p Phase) over() bool {
 	}
 }
 
-func (p Phase) afterDrain(v view) Phase {
+func (p Phase) afterDrain(v observation) Phase {
 	switch {
 	case v.state == supervisor.Drained && v.running && v.keep:
 		return Kept
@@ -107,13 +107,13 @@ func (p Phase) afterDrain(v view) Phase {
 		return Drained
 	case v.state != supervisor.Draining: // the request has not reached its owner yet
 		return p
-	case v.running && v.ending, p == Stopping:
+	case v.running && v.exiting, p == Stopping:
 		return Stopping
 	}
 	return Draining
 }
 
-func (p Phase) afterResume(v view) Phase {
+func (p Phase) afterResume(v observation) Phase {
 	switch {
 	case p == Verifying && v.completion == answered:
 		return InUse
@@ -121,7 +121,7 @@ func (p Phase) afterResume(v view) Phase {
 		return Failed
 	case p == Verifying:
 		return p
-	case v.state.Alive() && v.same: // its load has not verified it
+	case v.state.Alive() && v.same: // it was not verified after loading
 		return Verifying
 	case v.state.Alive():
 		return InUse

@@ -8,7 +8,7 @@ import (
 )
 
 // views are all that a server may look like.
-func views() (all []view) {
+func views() (all []observation) {
 	either := []bool{false, true}
 	for _, state := range supervisor.States {
 		for _, running := range either {
@@ -18,7 +18,7 @@ func views() (all []view) {
 						for _, exited := range either {
 							for _, removed := range either {
 								for _, c := range []completion{notAsked, answered, unanswered} {
-									all = append(all, view{state, running, ending, keep, same, exited, removed, c})
+									all = append(all, observation{state, running, ending, keep, same, exited, removed, c})
 								}
 							}
 						}
@@ -71,52 +71,52 @@ func TestEveryPairOfPhases(t *testing.T) {
 func TestNext(t *testing.T) {
 	for name, tc := range map[string]struct {
 		command command
-		views   []view
+		views   []observation
 		want    []Phase
 	}{
 		"drained": {
 			drainCommand,
-			[]view{{state: supervisor.Ready, running: true}, {state: supervisor.Draining, running: true}, {state: supervisor.Draining, running: true, ending: true}, {state: supervisor.Draining}, {state: supervisor.Drained}},
+			[]observation{{state: supervisor.Ready, running: true}, {state: supervisor.Draining, running: true}, {state: supervisor.Draining, running: true, exiting: true}, {state: supervisor.Draining}, {state: supervisor.Drained}},
 			[]Phase{Requested, Draining, Stopping, Stopping, Drained},
 		},
 		"drained, and the process stays": {
 			drainCommand,
-			[]view{{state: supervisor.Ready, running: true, keep: true}, {state: supervisor.Draining, running: true, keep: true}, {state: supervisor.Drained, running: true, keep: true}},
+			[]observation{{state: supervisor.Ready, running: true, keep: true}, {state: supervisor.Draining, running: true, keep: true}, {state: supervisor.Drained, running: true, keep: true}},
 			[]Phase{Requested, Draining, Kept},
 		},
 		"a kept process is to end": {
 			drainCommand,
-			[]view{{state: supervisor.Drained, running: true}, {state: supervisor.Draining, running: true}, {state: supervisor.Drained}},
+			[]observation{{state: supervisor.Drained, running: true}, {state: supervisor.Draining, running: true}, {state: supervisor.Drained}},
 			[]Phase{Requested, Draining, Drained},
 		},
 		"drained while it was starting": {
 			drainCommand,
-			[]view{{state: supervisor.Starting}, {state: supervisor.Drained}},
+			[]observation{{state: supervisor.Starting}, {state: supervisor.Drained}},
 			[]Phase{Requested, Drained},
 		},
 		"started again": {
 			resumeCommand,
-			[]view{{state: supervisor.Drained, same: true}, {state: supervisor.Starting, same: true}, {state: supervisor.Loading, running: true}, {state: supervisor.Ready, running: true}},
+			[]observation{{state: supervisor.Drained, same: true}, {state: supervisor.Starting, same: true}, {state: supervisor.Loading, running: true}, {state: supervisor.Ready, running: true}},
 			[]Phase{Requested, Starting, Starting, InUse},
 		},
 		"the process has stayed": {
 			resumeCommand,
-			[]view{{state: supervisor.Drained, running: true, same: true}, {state: supervisor.Ready, running: true, same: true}, {state: supervisor.Ready, running: true, same: true, completion: answered}},
+			[]observation{{state: supervisor.Drained, running: true, same: true}, {state: supervisor.Ready, running: true, same: true}, {state: supervisor.Ready, running: true, same: true, completion: answered}},
 			[]Phase{Starting, Verifying, InUse},
 		},
 		"the process that has stayed does not answer": {
 			resumeCommand,
-			[]view{{state: supervisor.Degraded, running: true, same: true}, {state: supervisor.Degraded, running: true, same: true, completion: unanswered}},
+			[]observation{{state: supervisor.Degraded, running: true, same: true}, {state: supervisor.Degraded, running: true, same: true, completion: unanswered}},
 			[]Phase{Verifying, Failed},
 		},
 		"the new process ends": {
 			resumeCommand,
-			[]view{{state: supervisor.Loading, running: true}, {state: supervisor.Restarting, exited: true}, {state: supervisor.Ready, running: true}},
+			[]observation{{state: supervisor.Loading, running: true}, {state: supervisor.Restarting, exited: true}, {state: supervisor.Ready, running: true}},
 			[]Phase{Starting, Failed, Failed},
 		},
 		"removed meanwhile": {
 			resumeCommand,
-			[]view{{state: supervisor.Draining, running: true, removed: true}, {state: supervisor.Stopped, removed: true}},
+			[]observation{{state: supervisor.Draining, running: true, removed: true}, {state: supervisor.Stopped, removed: true}},
 			[]Phase{Requested, Removed},
 		},
 	} {

@@ -8,21 +8,21 @@ import (
 	"github.com/llmsup/llmsup/supervisor"
 )
 
-// DefaultTimeout is how long running calls may take when the request does not say.
+// DefaultTimeout is the time for running calls if the request has none.
 const DefaultTimeout = 10 * time.Minute
 
 // Drain is an operator's drain of one server.
 type Drain struct {
 	Since      time.Time `json:"since"`
-	Until      time.Time `json:"until,omitzero"` // when it ends by itself; zero = with llmsup resume
+	Until      time.Time `json:"until,omitzero"` // when it ends automatically; zero = with llmsup resume
 	KeepServer bool      `json:"keep_server,omitempty"`
 
-	callsUntil time.Time // its running calls may go on until then; zero = for DefaultTimeout
-	damaged    string    // why the file that should describe it can't be read; "" = it can
+	callsUntil time.Time // the deadline of running calls; zero = DefaultTimeout
+	damaged    string    // why the drain could not be read from its file; "" = it could
 }
 
-// Hold is what the supervisor has to do for the drain.
-func (d Drain) Hold() supervisor.DrainOptions {
+// Options returns the drain as the supervisor carries it out.
+func (d Drain) Options() supervisor.DrainOptions {
 	return supervisor.DrainOptions{Until: d.callsUntil, Ends: d.Until, Keep: d.KeepServer, Reason: d.Reason()}
 }
 
@@ -30,7 +30,7 @@ func (d Drain) Hold() supervisor.DrainOptions {
 func (d Drain) Reason() string {
 	switch {
 	case d.damaged != "":
-		return "a drain is remembered, but " + d.damaged + "; llmsup resume ends it"
+		return "there is a saved drain, but " + d.damaged + "; llmsup resume ends it"
 	case d.Until.IsZero():
 		return "taken out of use by an operator at " + clock(d.Since) + ", until llmsup resume"
 	}
@@ -39,36 +39,36 @@ func (d Drain) Reason() string {
 
 func clock(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }
 
-// over says whether the drain has ended by itself.
-func (d Drain) over(now time.Time) bool { return !d.Until.IsZero() && !now.Before(d.Until) }
+// expired reports whether the drain has ended automatically.
+func (d Drain) expired(now time.Time) bool { return !d.Until.IsZero() && !now.Before(d.Until) }
 
-// equal says whether the file would describe both drains in the same way.
+// equal reports whether two drains have the same stored form.
 func (d Drain) equal(other Drain) bool {
 	return d.Since.Equal(other.Since) && d.Until.Equal(other.Until) && d.KeepServer == other.KeepServer
 }
 
-// Record is which servers are drained. Its zero value is none. Its methods return
-// the next one and leave it as it is.
+// Record is the set of drained servers. Its zero value is empty. Its methods return a new
+// record and do not change it.
 type Record struct {
-	// All is a drain of all servers, which holds for one that a reload adds, too. It
-	// ends as soon as one of them is in use again; nil = there is none.
+	// All is a drain of all servers, including those that a reload adds. It ends as soon
+	// as one of them is in use again; nil = none.
 	All     *Drain
 	Servers map[string]Drain // each drained server, those of All included
 }
 
-// Request is what an operator wants who drains servers.
+// Request is an operator's request to drain servers.
 type Request struct {
 	Servers    []string      // nil = all
-	For        time.Duration // after which the servers are in use again; 0 = with llmsup resume
-	Timeout    time.Duration // for running calls; 0 = as before, or DefaultTimeout
-	KeepServer bool          // their processes stay
+	For        time.Duration // until the servers are in use again; 0 = with llmsup resume
+	Timeout    time.Duration // for running calls; 0 = unchanged, or DefaultTimeout
+	KeepServer bool          // their processes keep running
 }
 
-// Empty says whether no server is drained, and none that a reload adds will be.
+// Empty reports whether no server is drained, nor any that a reload adds.
 func (r Record) Empty() bool { return r.All == nil && len(r.Servers) == 0 }
 
-// Of returns the drain of a server. One that the record does not know, since it is
-// new or about to be removed, has that of all servers.
+// Of returns the drain of a server. A server that the record does not know, since it is new
+// or being removed, has the drain of all servers.
 func (r Record) Of(server string) (drain Drain, drained bool) {
 	if drain, drained = r.Servers[server]; !drained && r.All != nil {
 		return *r.All, true
@@ -76,35 +76,35 @@ func (r Record) Of(server string) (drain Drain, drained bool) {
 	return drain, drained
 }
 
-// Drain carries out a request. A server that is drained already stays drained since
-// then, and until the same time unless the request names another; its process stays
-// only if both requests say so. present are the servers of the configuration.
+// Drain applies a request. A server that is drained already keeps the start of its drain,
+// and the end unless the request sets another one; its process keeps running only if both
+// requests say so. present are the configured servers.
 func (r Record) Drain(q Request, present []string, now time.Time) Record {
 	next := r.clone()
 	targets := q.Servers
 	if targets == nil {
 		targets = present
-		all := Drain{}.merged(q, now)
+		all := Drain{}.update(q, now)
 		if r.All != nil {
-			all = r.All.merged(q, now)
+			all = r.All.update(q, now)
 		}
 		next.All = &all
 	}
 	for _, name := range targets {
 		drain, _ := r.Of(name)
-		next.Servers[name] = drain.merged(q, now)
+		next.Servers[name] = drain.update(q, now)
 	}
 	return next
 }
 
-// merged is a drain after another request for it. The zero value is none so far.
-func (d Drain) merged(q Request, now time.Time) Drain {
+// update returns a drain after another request for it. The zero value is no drain yet.
+func (d Drain) update(q Request, now time.Time) Drain {
 	next := Drain{Since: now, KeepServer: q.KeepServer}
 	if !d.Since.IsZero() {
 		next = Drain{Since: d.Since, Until: d.Until, KeepServer: d.KeepServer && q.KeepServer, callsUntil: d.callsUntil}
 	}
 	if q.For > 0 {
-		next.Until = now.Add(q.For).Round(0) // by the wall clock: a machine may sleep
+		next.Until = now.Add(q.For).Round(0) // wall clock time: a machine may sleep
 	}
 	switch {
 	case q.Timeout > 0:
@@ -125,23 +125,23 @@ func (r Record) Resume(servers []string) Record {
 	return next
 }
 
-// Expire ends the drains whose time is over, and returns the servers that are to be
-// used again, sorted.
+// Expire ends the drains that have expired, and returns the servers that are to be used
+// again, sorted.
 func (r Record) Expire(now time.Time) (next Record, ended []string) {
 	for _, name := range slices.Sorted(maps.Keys(r.Servers)) {
-		if r.Servers[name].over(now) {
+		if r.Servers[name].expired(now) {
 			ended = append(ended, name)
 		}
 	}
 	next = r.Resume(ended)
-	if next.All != nil && next.All.over(now) {
+	if next.All != nil && next.All.expired(now) {
 		next.All = nil
 	}
 	return next, ended
 }
 
-// Follow adapts the record to the servers of another configuration: a drain of all
-// includes those that were added, and what was removed is forgotten.
+// Follow adapts the record to the servers of a new configuration: a drain of all includes
+// added servers, and drains of removed servers are dropped.
 func (r Record) Follow(present []string) Record {
 	next := Record{All: r.All, Servers: map[string]Drain{}}
 	for _, name := range present {
@@ -152,7 +152,7 @@ func (r Record) Follow(present []string) Record {
 	return next
 }
 
-// NextEnd is when the first drain ends by itself; zero = none does.
+// NextEnd returns when the first drain ends automatically; zero = none does.
 func (r Record) NextEnd() (first time.Time) {
 	for _, drain := range r.drains() {
 		if first.IsZero() || !drain.Until.IsZero() && drain.Until.Before(first) {
@@ -162,9 +162,9 @@ func (r Record) NextEnd() (first time.Time) {
 	return first
 }
 
-// Together describes the drains of all present servers as one: since the last one
-// began, and until the first one ends. drained is false while one of the servers is
-// in use.
+// Together returns the drains of all present servers as one: from the start of the last
+// one until the end of the first one. drained is false while one of the servers is in
+// use.
 func (r Record) Together(present []string) (together Drain, drained bool) {
 	switch {
 	case len(present) == 0 && r.All != nil:

@@ -100,24 +100,24 @@ func TestCallsUntil(t *testing.T) {
 		{Request{Timeout: time.Second}, time.Second},
 	} {
 		r = r.Drain(step.request, present, start)
-		if got := r.Servers["chat"].Hold().Until; !got.Equal(after(step.want)) {
+		if got := r.Servers["chat"].Options().Until; !got.Equal(after(step.want)) {
 			t.Errorf("%+v: until %s, want %s", step.request, got, after(step.want))
 		}
 	}
-	if got := r.Servers["mail"].Hold().Until; !got.Equal(after(time.Second)) {
+	if got := r.Servers["mail"].Options().Until; !got.Equal(after(time.Second)) {
 		t.Errorf("of another one: %s", got)
 	}
-	if got := since(0).Hold().Until; !got.IsZero() {
+	if got := since(0).Options().Until; !got.IsZero() {
 		t.Errorf("of one that is remembered: %s, want the supervisor's own", got)
 	}
 }
 
 func TestHold(t *testing.T) {
-	h := kept(until(since(0), 3)).Hold()
+	h := kept(until(since(0), 3)).Options()
 	if !h.Ends.Equal(after(3*time.Hour)) || !h.Keep || !strings.Contains(h.Reason, ", until 2026-05-04 ") {
 		t.Errorf("%+v", h)
 	}
-	if h := since(0).Hold(); !h.Ends.IsZero() || h.Keep || !strings.HasSuffix(h.Reason, ", until llmsup resume") {
+	if h := since(0).Options(); !h.Ends.IsZero() || h.Keep || !strings.HasSuffix(h.Reason, ", until llmsup resume") {
 		t.Errorf("%+v", h)
 	}
 }
@@ -242,7 +242,7 @@ func TestOutlook(t *testing.T) {
 		"one of two":    {named(map[string]Drain{"chat": until(since(0), 4), "mail": since(1)}), []string{"chat", "mail"}, false, "chat is taken into use again at " + at(4) + "; llmsup resume takes all of them into use again"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := tc.record.Outlook(tc.servers, tc.named); got != tc.want {
+			if got := tc.record.ResumeHint(tc.servers, tc.named); got != tc.want {
 				t.Errorf("%s\nwant %s", got, tc.want)
 			}
 		})

@@ -10,8 +10,8 @@ import (
 	"github.com/llmsup/llmsup/supervisor"
 )
 
-// Resume takes servers into use again, whether they are drained already or about to be.
-// It emits each step, as Drain does.
+// Resume takes servers into use again, at any stage of their drain. It emits each step, as
+// Drain does.
 func (m *Manager) Resume(ctx context.Context, names []string, emit func(control.Step) error) error {
 	o, err := m.resumeNamed(names)
 	if err != nil {
@@ -39,12 +39,12 @@ func (m *Manager) resumeNamed(names []string) (*operation, error) {
 	return o, nil
 }
 
-// resume takes an operation's servers into use again, and leaves the drains of next. The
+// resume takes an operation's servers into use again, and keeps the drains of next. The
 // caller holds the lock.
 func (m *Manager) resume(o *operation, next Record, why string) {
 	if !next.Same(m.Record()) {
 		if err := next.Save(m.opts.StateDir); err != nil {
-			warning := fmt.Sprintf("the drain is remembered in %s, and can't be removed from there, so a restart of llmsup would drain again: %v", Path(m.opts.StateDir), err)
+			warning := fmt.Sprintf("cannot remove the drain from %s, so a restart of llmsup would drain again: %v", Path(m.opts.StateDir), err)
 			m.log.Error().Msg(warning)
 			o.emit(control.Step{Step: control.StepWarning, Text: warning})
 		}
@@ -55,7 +55,7 @@ func (m *Manager) resume(o *operation, next Record, why string) {
 		if names != "" {
 			names = " of " + names
 		}
-		return "the drain" + names + " was taken back (" + why + ")"
+		return "the drain" + names + " was cancelled (" + why + ")"
 	})
 	before := map[string]*supervisor.Snapshot{}
 	for _, s := range o.servers {
@@ -68,7 +68,7 @@ func (m *Manager) resume(o *operation, next Record, why string) {
 	m.group.Go(func() { m.watchReturns(o, before) })
 }
 
-// scheduleResume makes the next drain end by itself when its time is over. The caller
+// scheduleResume sets the timer for the next drain that ends automatically. The caller
 // holds the lock.
 func (m *Manager) scheduleResume() {
 	if m.timer != nil {
@@ -79,7 +79,7 @@ func (m *Manager) scheduleResume() {
 	if end.IsZero() || m.stopping {
 		return
 	}
-	// Checked each minute: the clock may be set, and a machine may sleep.
+	// At most a minute: the clock may be changed, and a machine may sleep.
 	m.timer = time.AfterFunc(min(time.Until(end), time.Minute), func() {
 		m.opts.Lock.Lock()
 		defer m.opts.Lock.Unlock()

@@ -6,17 +6,17 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/control"
 )
 
-// drainReport makes the steps of one server on its way out of use.
+// drainReport generates the steps of a server's drain.
 type drainReport struct {
 	server string
-	queued int // calls that were waiting for the server
+	queued int // calls that waited for the server when the drain began
 
-	pid, calls             int // as last seen
-	draining, late, ending bool
+	pid, calls                   int // as last seen
+	draining, timedOut, stopping bool
 }
 
-// steps returns what has happened since it was called last. calls are in flight, on the
-// process pid; 0 = there is none.
+// steps returns what has happened since the last call. calls are in flight, on the process
+// pid; 0 = there is none.
 func (r *drainReport) steps(phase Phase, pid, calls int) (steps []control.Step) {
 	if pid != 0 {
 		r.pid = pid
@@ -45,19 +45,19 @@ func (r *drainReport) steps(phase Phase, pid, calls int) (steps []control.Step) 
 	case pid == 0:
 		r.calls = calls
 	case phase == Stopping:
-		// Some may have moved by now, so the number is that of the last look. Calls that
-		// end by themselves are gone for two looks before this.
-		if moving := max(calls, r.calls); moving > 0 && !r.late {
-			r.late = true
+		// Some calls may have moved already, so the number is that of the last poll. Calls
+		// that have ended by themselves are missing from two polls before this.
+		if moving := max(calls, r.calls); moving > 0 && !r.timedOut {
+			r.timedOut = true
 			add(control.StepRescuing, "the time is over: "+plural(moving, "call goes on elsewhere", "calls go on elsewhere"), moving, 0)
 		}
-		if !r.ending {
-			r.ending = true
+		if !r.stopping {
+			r.stopping = true
 			add(control.StepStopping, fmt.Sprintf("stopping llama-server (pid %d)", pid), calls, 0)
 		}
 		r.calls = calls
 	default:
-		if calls != r.calls { // at first, none is not worth a step
+		if calls != r.calls { // no step if there are none at first
 			add(control.StepRunning, plural(calls, "call has to end first", "calls have to end first"), calls, 0)
 		}
 		r.calls = calls

@@ -10,21 +10,21 @@ import (
 	"github.com/llmsup/llmsup/supervisor"
 )
 
-// The steps of a drain, and of its end, come from the servers' snapshots, so that they
-// are what has happened, and not what was requested.
+// The steps of a drain or a resume come from the servers' snapshots: they show what has
+// happened, not what was requested.
 
-// watchDrain emits a drain's steps until it is done or taken back.
+// watchDrain emits a drain's steps until it is done or cancelled.
 func (m *Manager) watchDrain(o *operation, queued map[string]int, warning string) {
 	ctx, cancel := context.WithCancel(m.ctx)
 	defer cancel()
 	go func() {
 		select {
-		case <-o.over:
+		case <-o.done:
 			cancel()
 		case <-ctx.Done():
 		}
 	}()
-	warn := sync.OnceFunc(func() { // after the first line, which says that calls stay away
+	warn := sync.OnceFunc(func() { // after the first step, that the server gets no new calls
 		if warning != "" {
 			o.emit(control.Step{Step: control.StepWarning, Text: warning})
 		}
@@ -41,28 +41,28 @@ func (m *Manager) watchDrain(o *operation, queued map[string]int, warning string
 	}
 	all.Wait()
 	if ctx.Err() != nil {
-		o.end(control.StepFailed, ErrStopping.Error()+"; the drain goes on when it is started again")
+		o.end(control.StepFailed, ErrStopping.Error()+"; the drain continues at the next start")
 		return
 	}
 	m.opts.Lock.Lock()
 	defer m.opts.Lock.Unlock()
-	if o.isOver() { // it was taken back at this moment
+	if o.isDone() { // it was cancelled at this moment
 		return
 	}
 	warn()
 	if held.Load() > 0 {
-		o.end(control.StepFailed, "drained, but not all VRAM is free; llmsup status shows who holds it")
+		o.end(control.StepFailed, "drained, but not all VRAM is free; llmsup status shows which processes hold it")
 		return
 	}
-	o.end(control.StepDrained, "drained; "+m.Record().Outlook(namesOf(o.servers), o.named))
+	o.end(control.StepDrained, "drained; "+m.Record().ResumeHint(namesOf(o.servers), o.named))
 	m.releaseDriver()
 }
 
-// pollInterval is how often the calls of a server, or its VRAM, are read.
+// pollInterval is the interval between reads of a server's calls or VRAM.
 const pollInterval = 50 * time.Millisecond
 
-// watchDrained emits the steps of one server on its way out of use. queued calls were
-// waiting for it. It returns false when its VRAM is not released.
+// watchDrained emits the steps of a server's drain. queued calls waited for it when the
+// drain began. It returns false if the driver does not release its VRAM.
 func (m *Manager) watchDrained(ctx context.Context, o *operation, s Server, queued int, begun func()) (free bool) {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
@@ -71,8 +71,8 @@ func (m *Manager) watchDrained(ctx context.Context, o *operation, s Server, queu
 		now := s.Process.Snapshot()
 		calls := s.Load().Calls
 		drain, _ := m.Record().Of(s.Name)
-		phase = phase.next(drainCommand, view{
-			state: now.State, running: now.PID != 0, ending: closed(now.Exited), keep: drain.KeepServer,
+		phase = phase.next(drainCommand, observation{
+			state: now.State, running: now.PID != 0, exiting: closed(now.Exited), keep: drain.KeepServer,
 		})
 		for _, step := range report.steps(phase, now.PID, calls) {
 			o.emit(step)
@@ -96,7 +96,7 @@ func (m *Manager) watchDrained(ctx context.Context, o *operation, s Server, queu
 	}
 }
 
-// closed says whether a channel is closed. A nil channel is not.
+// closed reports whether a channel is closed. A nil channel is not.
 func closed(c <-chan struct{}) bool {
 	select {
 	case <-c:
@@ -106,8 +106,8 @@ func closed(c <-chan struct{}) bool {
 	}
 }
 
-// vramTimeout is how long the driver may take to release the VRAM of a process that
-// has ended, before the drain fails.
+// vramTimeout is the time for the driver to release the VRAM of a process that has ended.
+// After it the drain fails.
 const vramTimeout = 15 * time.Second
 
 func (m *Manager) watchVRAM(ctx context.Context, o *operation, s Server) (free bool) {
@@ -137,8 +137,8 @@ func (m *Manager) watchVRAM(ctx context.Context, o *operation, s Server) (free b
 	}
 }
 
-// watchReturns emits the steps of an operation's servers on their way back into use,
-// from the snapshots before it.
+// watchReturns emits the steps of a resume's servers. before has their snapshots from
+// before the command.
 func (m *Manager) watchReturns(o *operation, before map[string]*supervisor.Snapshot) {
 	var all sync.WaitGroup
 	var failed atomic.Int32
@@ -151,20 +151,19 @@ func (m *Manager) watchReturns(o *operation, before map[string]*supervisor.Snaps
 	}
 	all.Wait()
 	if failed.Load() > 0 {
-		o.end(control.StepFailed, "not all servers came back; llmsup logs shows what llama-server printed")
+		o.end(control.StepFailed, "not all servers returned to use; llmsup logs shows what llama-server printed")
 		return
 	}
 	o.end(control.StepResumed, "in use again")
 }
 
-// watchReturn emits the steps of one server on its way back into use, and returns
-// whether it is ready.
+// watchReturn emits the steps of a server's resume, and returns whether it is ready.
 func (m *Manager) watchReturn(o *operation, s Server, before *supervisor.Snapshot) (ready bool) {
 	emit := func(step, text string) { o.emit(control.Step{Server: s.Name, Step: step, Text: text}) }
 	emitted := "" // the last state that was emitted
 	for phase := Requested; ; {
 		now := s.Process.Snapshot()
-		seen := view{
+		seen := observation{
 			state: now.State, running: now.PID != 0, same: now.PID == before.PID,
 			exited: now.LastExit != nil && now.LastExit != before.LastExit, removed: s.Removed,
 		}
@@ -173,7 +172,7 @@ func (m *Manager) watchReturn(o *operation, s Server, before *supervisor.Snapsho
 		if now.Reason != "" {
 			state += ": " + now.Reason
 		}
-		failure := "did not come back: " + state
+		failure := "did not return to use: " + state
 		if phase == Verifying {
 			err := m.verify(s)
 			if err != nil && m.ctx.Err() != nil {
@@ -193,7 +192,7 @@ func (m *Manager) watchReturn(o *operation, s Server, before *supervisor.Snapsho
 		case Failed:
 			emit(control.StepFailed, failure)
 			return false
-		case Removed: // for good
+		case Removed: // and it has ended
 			return true
 		case Starting:
 			if state != emitted {
@@ -203,9 +202,9 @@ func (m *Manager) watchReturn(o *operation, s Server, before *supervisor.Snapsho
 		default:
 		}
 		select {
-		case <-o.over: // another command has taken its place
+		case <-o.done: // another command has replaced it
 			return true
-		case <-s.Context.Done(): // llmsup stops, or a reload has removed it
+		case <-s.Context.Done(): // llmsup stops, or a reload has removed the server
 			if m.ctx.Err() != nil {
 				o.end(control.StepFailed, ErrStopping.Error())
 			}
@@ -215,8 +214,8 @@ func (m *Manager) watchReturn(o *operation, s Server, before *supervisor.Snapsho
 	}
 }
 
-// verifyTimeout is how long a server that is in use may take for a completion: there
-// may be calls before it.
+// verifyTimeout is the time for the completion that verifies a server. Other calls may be
+// ahead of it.
 const verifyTimeout = time.Minute
 
 func (m *Manager) verify(s Server) error {

@@ -8,9 +8,9 @@ import (
 	"github.com/llmsup/llmsup/models/vram"
 )
 
-// estimate estimates what the model needs, once for each state of its file. The file is
-// read without a lock: its disk may not answer. A file that can't be read is logged once,
-// and needs nothing: llama-server will report what is wrong with it.
+// estimate estimates the need of the model, once for each version of its file. It reads
+// the file without a lock, since the disk may not answer. A file that can't be read is
+// logged once and has no need: llama-server will report the problem.
 func (w *Workload) estimate() {
 	w.mu.Lock()
 	entry, known := w.entry, w.estimated
@@ -25,7 +25,7 @@ func (w *Workload) estimate() {
 	trained := 0
 	h, err := gguf.Read(entry.Model)
 	if err != nil {
-		log.Warn().Str("server", w.name).Err(err).Msg("whether the model fits into the VRAM can't be told; it is started anyway")
+		log.Warn().Str("server", w.name).Err(err).Msg("the model's need of VRAM is unknown; starting it anyway")
 	} else {
 		need = vram.Estimate(h, run)
 		trained = int(h.Context)
@@ -34,14 +34,14 @@ func (w *Workload) estimate() {
 		need.Unsure, need.Less = name+" is set", true
 	}
 	if need.Unsure != "" && need.Less {
-		log.Info().Str("server", w.name).Msg("whether the model fits into the VRAM can't be told (" + need.Unsure + "); it is started anyway")
+		log.Info().Str("server", w.name).Msg("the model's need of VRAM is unknown (" + need.Unsure + "); starting it anyway")
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.estimated, w.need, w.trainedContext = signature, need, trained
 }
 
-// fileSignature changes when a file does.
+// fileSignature returns a string that changes when the file does.
 func fileSignature(path string) string {
 	info, err := os.Stat(path)
 	if err != nil {

@@ -15,7 +15,7 @@ type Pool struct {
 	monitor *gpu.Monitor
 	log     zerolog.Logger
 
-	mu         sync.Mutex // held while a start is decided, so that two don't reserve the same VRAM; before that of a Workload
+	mu         sync.Mutex // held while a start is decided, so that two starts don't reserve the same VRAM; lock it before a Workload's
 	workloads  []*Workload
 	policy     gpu.Policy
 	history    gpu.History
@@ -27,21 +27,21 @@ func NewPool(monitor *gpu.Monitor, log zerolog.Logger) *Pool {
 	return &Pool{monitor: monitor, log: log}
 }
 
-// ApplyConfig sets the workloads, and when a sample is bad.
+// ApplyConfig sets the workloads and the thresholds.
 func (p *Pool) ApplyConfig(workloads []*Workload, c config.GPU) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.workloads, p.policy = workloads, policyOf(c)
 }
 
-// Conditions returns what is wrong with the GPUs themselves.
+// Conditions returns the conditions of the GPUs themselves.
 func (p *Pool) Conditions() []gpu.Condition {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.conditions
 }
 
-// evaluate finds out what is wrong with the GPUs themselves, whatever uses them.
+// evaluate determines the conditions of the GPUs themselves, independent of workloads.
 func (p *Pool) evaluate(s *gpu.Sample) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -51,7 +51,7 @@ func (p *Pool) evaluate(s *gpu.Sample) {
 	}
 	var v gpu.Verdict
 	p.history, v = p.policy.Next(p.history, s, all)
-	// Memory errors are counted from a server's start, and there is none here.
+	// Memory errors count from a server's start, and there is no server here.
 	p.conditions = slices.DeleteFunc(v.Conditions, func(f gpu.Condition) bool { return f.Reason == gpu.ECC })
 }
 

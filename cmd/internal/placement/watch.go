@@ -10,14 +10,14 @@ import (
 	"github.com/llmsup/llmsup/supervisor"
 )
 
-// Server is a workload together with what runs it.
+// Server is a workload with its process and calls.
 type Server struct {
 	Workload *Workload
 	Process  Process
 	Calls    func() int // in flight
 }
 
-// Process is what a *supervisor.Server does for placement.
+// Process is what placement needs of a *supervisor.Server.
 type Process interface {
 	Snapshot() *supervisor.Snapshot
 	// Processes returns the PIDs, and a function that reads whether one of them has a
@@ -38,35 +38,35 @@ func (p *Pool) Watch(ctx context.Context, servers func() []Server) {
 		case <-ctx.Done():
 			return
 		case <-s.Changed:
-			s = s.Next() // none is missed: each error is reported in one of them
+			s = s.Next() // no sample is skipped, since each error is in only one of them
 		}
 	}
 }
 
-// workloadFacts is what is known of a server at the time of a sample.
-type workloadFacts struct {
+// serverFacts are the facts about a server at the time of a sample.
+type serverFacts struct {
 	Server
 	gpu  gpu.Server
-	busy bool // it has calls, or is loading
+	busy bool // it has calls or is loading
 }
 
-// evaluateAll reports to the servers what a sample means for them. What one server of
-// llmsup does on a GPU does not count against another one.
+// evaluateAll evaluates a sample for each server. The use of a GPU by one of llmsup's
+// servers does not count against another one.
 func (p *Pool) evaluateAll(s *gpu.Sample, servers []Server) {
 	counts := !s.Extra || s.HasXids()
 	if counts {
 		p.evaluate(s)
 	}
-	var all []workloadFacts
+	var all []serverFacts
 	for _, server := range servers {
-		all = append(all, server.factsAt(s))
+		all = append(all, server.collect(s))
 	}
 	if !counts {
 		return
 	}
 	for i, f := range all {
 		for j, other := range all {
-			if i != j && overlap(other.gpu.GPUs, f.gpu.GPUs) {
+			if i != j && shareGPU(other.gpu.GPUs, f.gpu.GPUs) {
 				f.gpu.SiblingPIDs = append(f.gpu.SiblingPIDs, other.gpu.PIDs...)
 				f.gpu.SiblingsBusy = f.gpu.SiblingsBusy || other.busy
 			}
@@ -75,9 +75,9 @@ func (p *Pool) evaluateAll(s *gpu.Sample, servers []Server) {
 	}
 }
 
-// evaluate reports to a server what a sample means for it: that it is degraded, that it
-// no longer is, or that its process has to end.
-func (f workloadFacts) evaluate(s *gpu.Sample) {
+// evaluate evaluates a sample for a server, and reports to its supervisor whether it is
+// degraded and whether its process has to be killed.
+func (f serverFacts) evaluate(s *gpu.Sample) {
 	w := f.Workload
 	w.mu.Lock()
 	var v gpu.Verdict
@@ -91,39 +91,39 @@ func (f workloadFacts) evaluate(s *gpu.Sample) {
 	}
 }
 
-// factsAt collects what is known of a server at the time of a sample.
-func (s Server) factsAt(sample *gpu.Sample) workloadFacts {
+// collect returns the facts about a server at the time of a sample.
+func (s Server) collect(sample *gpu.Sample) serverFacts {
 	calls := s.Calls()
 	now := s.Process.Snapshot()
 	pids, gpuOpen := s.Process.Processes()
-	return workloadFacts{
+	return serverFacts{
 		Server: s, busy: calls > 0 || now.State == supervisor.Loading,
 		gpu: s.Workload.observe(sample, now, pids, gpuOpen, calls),
 	}
 }
 
-// observe records what a sample shows of the server's processes, and returns what the
-// verdict needs to know of it. gpuOpen reads /proc, which can take long on a busy
-// machine: it is called without the lock, which status takes too.
+// observe records a sample's values for the server's processes, and returns the facts for
+// the verdict. gpuOpen reads /proc, which can take long on a busy machine, so it is called
+// without the lock, which status also takes.
 func (w *Workload) observe(s *gpu.Sample, now *supervisor.Snapshot, pids []int, gpuOpen func() bool, calls int) gpu.Server {
 	w.mu.Lock()
 	listed := w.record(s, now, pids)
 	facts := w.facts(s, now, calls)
 	w.mu.Unlock()
 	facts.PIDs = pids
-	if facts.PID != 0 && !listed && len(facts.GPUs) > 0 { // only then it matters
+	if facts.PID != 0 && !listed && len(facts.GPUs) > 0 { // otherwise it does not matter
 		facts.DeviceOpen = gpuOpen()
 	}
 	return facts
 }
 
-// record records where the process is, and what it holds there. It returns whether the
-// driver lists it. The caller holds w.mu.
+// record records on which GPUs the process is and how much VRAM it holds. It returns
+// whether the driver lists the process. The caller holds w.mu.
 func (w *Workload) record(s *gpu.Sample, now *supervisor.Snapshot, pids []int) (listed bool) {
 	if now.State != supervisor.Starting && now.State != supervisor.Loading {
-		w.reserved = false // it holds what it needs, or needs it no longer
+		w.reserved = false // the process holds its VRAM, or no longer needs it
 	}
-	if now.PID == 0 || ended(now) {
+	if now.PID == 0 || isExited(now) {
 		return false
 	}
 	if now.PID != w.pid {
@@ -147,14 +147,14 @@ func (w *Workload) record(s *gpu.Sample, now *supervisor.Snapshot, pids []int) (
 			held += *p.Memory
 		}
 	}
-	if free, known := freeOf(w.gpus(s)); listed && heldKnown && known {
+	if free, known := freeVRAM(w.gpus(s)); listed && heldKnown && known {
 		w.heldBytes, w.freeWhenHeld, w.releaseStarted = &held, free, time.Time{}
 	}
 	return listed
 }
 
-// ended says whether the process of a snapshot has ended or is being ended.
-func ended(now *supervisor.Snapshot) bool {
+// isExited reports whether the process of a snapshot has ended or is being stopped.
+func isExited(now *supervisor.Snapshot) bool {
 	select {
 	case <-now.Exited:
 		return true
@@ -163,13 +163,13 @@ func ended(now *supervisor.Snapshot) bool {
 	}
 }
 
-// facts collects what the verdict needs to know of a server. The caller holds w.mu.
+// facts returns the facts about a server for the verdict. The caller holds w.mu.
 func (w *Workload) facts(s *gpu.Sample, now *supervisor.Snapshot, calls int) gpu.Server {
 	f := gpu.Server{PID: now.PID, Loaded: now.State.Alive() || now.State == supervisor.Draining, Calls: calls}
 	for _, g := range w.gpus(s) {
 		f.GPUs = append(f.GPUs, g.UUID)
 	}
-	if !w.need.Less { // else the operator may have put them somewhere else
+	if !w.need.Less { // otherwise the weights may be elsewhere
 		f.Weights = w.need.Weights
 	}
 	if now.State.Alive() && now.Slots > 0 {
@@ -178,18 +178,18 @@ func (w *Workload) facts(s *gpu.Sample, now *supervisor.Snapshot, calls int) gpu
 	return f
 }
 
-// context is how many tokens of context a server should have, and how many it has, for
-// all slots together. It can't have more than the model was made for, and llama-server
-// divides them in steps. The caller holds w.mu.
-func (w *Workload) context(now *supervisor.Snapshot) (asked, given int) {
+// context returns how many tokens of context a server should have and has, for all slots
+// together. The model's trained context limits it, and llama-server rounds it per slot.
+// The caller holds w.mu.
+func (w *Workload) context(now *supervisor.Snapshot) (requested, actual int) {
 	const step = 256
 	slots := now.Slots
-	if vram.Shared(w.entry.Args) { // then each slot has all of it
+	if vram.Shared(w.entry.Args) { // each slot has the whole context
 		slots = 1
 	}
-	asked = w.entry.CtxSize
+	requested = w.entry.CtxSize
 	if w.trainedContext > 0 {
-		asked = min(asked, w.trainedContext*slots)
+		requested = min(requested, w.trainedContext*slots)
 	}
-	return asked - step*slots, now.CtxSize * slots
+	return requested - step*slots, now.CtxSize * slots
 }

@@ -14,45 +14,44 @@ import (
 	"github.com/llmsup/llmsup/supervisor"
 )
 
-// Workload is a server as the GPUs see it: which of them it uses, what it needs of
-// their VRAM, and what the samples show of it. It outlives the server's processes,
-// and reloads.
+// Workload is a server's use of the GPUs: which ones it uses, how much VRAM it needs, and
+// what the samples show of its process. It outlives the server's processes, and reloads.
 type Workload struct {
 	name string
 	pool *Pool
 
 	mu       sync.Mutex
 	entry    config.Server
-	selector string     // the GPUs to use, as the configuration has them; "" = all
-	gpuUUIDs []string   // the UUIDs of those, once they were found: an index may pass from one to another
+	selector string     // the configured GPUs; "" = all
+	gpuUUIDs []string   // their UUIDs, once found: an index may move to another GPU
 	fit      string     // config.FitWait or FitIgnore
-	policy   gpu.Policy // when a sample counts as bad for it
+	policy   gpu.Policy // the thresholds
 
-	estimated      string // the signature of the model's file that need was estimated from
+	estimated      string // the signature of the file from which need was estimated
 	need           vram.Need
-	trainedContext int // tokens of context that the model was made for; 0 = unknown
+	trainedContext int // tokens; 0 = unknown
 
 	history    gpu.History
 	conditions []gpu.Condition
 
 	// Of the process pid.
 	pid            int
-	seenOn         map[string]bool // UUIDs of the GPUs that it was seen on
-	lostAtStart    map[string]bool // of those that were lost when it was started: it can't be on them
+	seenOn         map[string]bool // UUIDs of the GPUs on which a sample has shown it
+	lostAtStart    map[string]bool // UUIDs of the GPUs that were lost at its start, so that it can't be on them
 	heldBytes      *uint64         // of VRAM; nil = unknown
-	freeWhenHeld   uint64          // bytes that its GPUs had free when it held them
-	releaseStarted time.Time       // when UnreclaimedVRAM was first asked what it has released; zero = not yet
+	freeWhenHeld   uint64          // bytes that its GPUs had free meanwhile
+	releaseStarted time.Time       // the first call of UnreclaimedVRAM; zero = none yet
 
-	lostAtAdmit map[string]bool // lostAtStart of the process that was admitted last
-	reserved    bool            // VRAM is reserved for it, and its process has not allocated all of it yet
+	lostAtAdmit map[string]bool // lostAtStart of the process that is about to start
+	reserved    bool            // VRAM is reserved that the process has not allocated yet
 }
 
-// Workload returns a new workload. ApplyConfig of the Pool adds it.
+// Workload returns a new workload. The Pool's ApplyConfig adds it.
 func (p *Pool) Workload(name string) *Workload { return &Workload{name: name, pool: p} }
 
 var _ supervisor.GPU = (*Workload)(nil)
 
-// ApplyConfig sets what the configuration says of the workload.
+// ApplyConfig sets the workload's configuration.
 func (w *Workload) ApplyConfig(entry config.Server, cfg *config.Config) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -63,10 +62,10 @@ func (w *Workload) ApplyConfig(entry config.Server, cfg *config.Config) {
 	w.policy = policyOf(cfg.GPU)
 }
 
-// uuids are the GPUs that the workload is to use. The caller holds w.mu.
+// uuids returns the UUIDs of the configured GPUs. The caller holds w.mu.
 func (w *Workload) uuids(s *gpu.Sample) ([]string, error) {
 	if w.selector == "" {
-		return s.Select("") // as many as there are
+		return s.Select("") // all that there are
 	}
 	if w.gpuUUIDs == nil {
 		found, err := s.Select(w.selector)
@@ -78,8 +77,9 @@ func (w *Workload) uuids(s *gpu.Sample) ([]string, error) {
 	return w.gpuUUIDs, nil
 }
 
-// Devices implements supervisor.GPU. GPUs are named by UUID, so that the driver's order
-// and CUDA's can't differ; where the driver does not give one, as in the configuration.
+// Devices implements supervisor.GPU. It returns UUIDs, since CUDA may number the GPUs in
+// another order than the driver. If the driver reports no UUIDs, it returns the configured
+// value.
 func (w *Workload) Devices() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -93,8 +93,8 @@ func (w *Workload) Devices() string {
 // Admit implements supervisor.GPU.
 func (w *Workload) Admit(ctx context.Context) string {
 	w.estimate()
-	// The monitor reports a driver that hangs after some seconds. One that was released is
-	// opened again, since the command that starts a server has ended the release.
+	// If the driver hangs, the monitor reports that after some seconds. A released driver
+	// is opened again, since the command that starts a server has ended the release.
 	for s := w.pool.monitor.Sample(); s.At.IsZero() || s.Suspended; s = s.Next() {
 		select {
 		case <-ctx.Done():
@@ -119,7 +119,8 @@ func (w *Workload) Admit(ctx context.Context) string {
 	return decision.Wait
 }
 
-// resident returns the workload as others have to consider it, if VRAM is reserved for it.
+// resident returns what starts of other workloads have to consider, if VRAM is reserved
+// for this one.
 func (w *Workload) resident(s *gpu.Sample) (r Resident, reserved bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -131,12 +132,12 @@ func (w *Workload) resident(s *gpu.Sample) (r Resident, reserved bool) {
 	if w.heldBytes != nil {
 		claimed = *w.heldBytes
 	}
-	total := needOn(w.need, len(uuids))
+	total := needOnGPUs(w.need, len(uuids))
 	return Resident{Name: w.name, UUIDs: uuids, Unclaimed: total - min(claimed, total)}, true
 }
 
-// Held is how much VRAM the last process held; problem is why that is unknown, or that it
-// held none.
+// Held returns how much VRAM the last process held; problem is why that is unknown, or
+// that it held none.
 func (w *Workload) Held() (held, problem string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -144,11 +145,11 @@ func (w *Workload) Held() (held, problem string) {
 	case w.selector == gpu.None:
 		return "", "it used no GPU"
 	case s.Suspended:
-		return "", "its VRAM was seen to be free before, and the driver is left alone"
+		return "", "its VRAM was free before the driver was released"
 	case s.Problem != "":
-		return "", "whether its VRAM is free can't be told: " + s.Problem
+		return "", "whether its VRAM is free is unknown: " + s.Problem
 	case w.heldBytes == nil || *w.heldBytes == 0:
-		return "", "it was not seen to hold any VRAM"
+		return "", "no sample has shown VRAM of it"
 	}
 	return gpu.Size(*w.heldBytes), ""
 }
@@ -168,11 +169,11 @@ func (w *Workload) UnreclaimedVRAM() string {
 		return ""
 	}
 	held := *w.heldBytes
-	if s.At.Before(w.releaseStarted) { // the process may have held its VRAM then
+	if s.At.Before(w.releaseStarted) { // the process may still have held its VRAM
 		w.pool.monitor.RequestSample()
-		return gpu.Size(held) + " are to come back"
+		return gpu.Size(held) + " are not released yet"
 	}
-	free, known := freeOf(w.gpus(s))
+	free, known := freeVRAM(w.gpus(s))
 	if !known {
 		return ""
 	}
@@ -182,11 +183,11 @@ func (w *Workload) UnreclaimedVRAM() string {
 		return ""
 	}
 	w.pool.monitor.RequestSample()
-	return fmt.Sprintf("%s of %s are back", gpu.Size(back), gpu.Size(held))
+	return fmt.Sprintf("%s of %s are released", gpu.Size(back), gpu.Size(held))
 }
 
-// gpus returns the GPUs that the workload is on: those that its process was seen on, else
-// those that it was to use and that were there. The caller holds w.mu.
+// gpus returns the GPUs of the workload: those on which samples have shown its process,
+// else the configured ones that were not lost. The caller holds w.mu.
 func (w *Workload) gpus(s *gpu.Sample) []gpu.GPU {
 	uuids, err := w.uuids(s)
 	if err != nil {
@@ -197,16 +198,16 @@ func (w *Workload) gpus(s *gpu.Sample) []gpu.GPU {
 	})
 }
 
-// Conditions returns what is wrong with the workload's GPUs, or with what it has of them.
+// Conditions returns the conditions of the workload and its GPUs.
 func (w *Workload) Conditions() []gpu.Condition {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.conditions
 }
 
-// Usage returns what the model needs, and how many bytes of VRAM the process pid holds;
-// held is nil where that is unknown. ok is false where the model needs no VRAM, there is no
-// GPU, or the need is unknown.
+// Usage returns the need of the model, and how many bytes of VRAM the process pid holds;
+// held is nil if that is unknown. ok is false if the model needs no VRAM, there is no GPU,
+// or the need is unknown.
 func (w *Workload) Usage(pid int) (need vram.Need, held *uint64, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -2,9 +2,9 @@ package maintenance
 
 import "strings"
 
-// Outlook says when some drained servers are used again, and what command does that
-// before. named says that the operator named them, and did not mean all.
-func (r Record) Outlook(servers []string, named bool) string {
+// ResumeHint describes when drained servers are used again, and which command does that
+// earlier. named means that the operator named the servers, instead of all.
+func (r Record) ResumeHint(servers []string, named bool) string {
 	var ends []string // one for each server: a time, or ""
 	same := true
 	for _, name := range servers {
