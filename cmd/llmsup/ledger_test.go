@@ -114,13 +114,13 @@ func TestLedgerReadOnly(t *testing.T) {
 		}
 	})
 	l := tr.awaitCondition("spilling")
-	if !strings.Contains(l.Reason, "can't be written to") {
+	if !strings.Contains(l.Reason, "it is read-only") {
 		t.Errorf("%+v", l)
 	}
 	tr.call(5)
-	tr.wantStatus("has been spilling for ", "can't be written to: look at its owner")
+	tr.wantStatus("has been spilling for ", "it is read-only: check its owner")
 	// usage reports that calls may be missing.
-	if code, out := tr.run("usage"); code != 0 && (code != 1 || !strings.Contains(out, "can't be written to")) || code == 0 && !strings.Contains(out, "Calls may be missing here: the ledger is spilling: ") {
+	if code, out := tr.run("usage"); code != 0 && (code != 1 || !strings.Contains(out, "it is read-only")) || code == 0 && !strings.Contains(out, "Calls may be missing here: the ledger is spilling: ") {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
 	if err := repair(); err != nil {
@@ -200,11 +200,11 @@ func TestLedgerDiskFull(t *testing.T) {
 			break
 		}
 	}
-	if l := tr.awaitCondition("spilling"); !strings.Contains(l.Reason, "the disk is full: make room in "+tr.dir) {
+	if l := tr.awaitCondition("spilling"); !strings.Contains(l.Reason, "the disk is full: free space in "+tr.dir) {
 		t.Errorf("%+v", l)
 	}
 	tr.call(20)
-	tr.wantStatus("has been spilling for ", "the disk is full: make room in ")
+	tr.wantStatus("has been spilling for ", "the disk is full: free space in ")
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 var (
-	// errNotOpen is why the database cannot be used at first.
+	// errNotOpen is the database's error until it is open.
 	errNotOpen = errors.New("it is being opened")
 	// errClosed ends the committer.
 	errClosed = errors.New("the ledger is closed")
@@ -20,13 +20,13 @@ const (
 	syncEvery = 5 * time.Second
 )
 
-// committer moves rows from the journal to the database. It is one goroutine, and
-// alone writes to the database.
+// committer moves rows from the journal to the database. It is one goroutine, and the
+// only one that writes to the database.
 type committer struct {
 	*Ledger
 	*journal.Importer
-	batch         []*journal.Entry // rows that are to be stored next
-	syncAt        time.Time        // when the database is synced next, if anything was committed
+	batch         []*journal.Entry // rows to store next
+	syncAt        time.Time        // when the database is synced next; zero = nothing was committed since
 	convertAt     time.Time        // when calls of an earlier version are converted next
 	writerStopped bool
 }
@@ -57,20 +57,20 @@ func (l *Ledger) commit() {
 	}
 }
 
-// cycle does one of the things that there are to do, or returns how long there are
-// none unless something wakes the committer.
+// cycle does the most urgent thing, or returns how long there is nothing to do unless
+// something wakes the committer.
 func (c *committer) cycle() (wait time.Duration, err error) {
 	c.mu.Lock()
 	now := time.Now()
-	closing, allTried, suspect := c.closing, c.allTried(), c.suspect
-	opening, usable := c.down == errNotOpen, c.down == nil || c.trying
+	closing, allTried, suspect := c.closing, c.allTried(), c.corruptErr
+	opening, usable := c.databaseErr == errNotOpen, c.databaseErr == nil || c.probing
 	retryIn, rowsDueIn := c.retryAt.Sub(now), c.rowsDueIn(now)
 	c.mu.Unlock()
 	switch {
 	case closing && allTried && !c.writerStopped:
 		c.stopWriter()
 	case closing && c.writerStopped && (c.File() == nil || !usable && !opening):
-		return 0, errClosed // what could not be imported stays for the next start
+		return 0, errClosed // the next start imports what is left
 	case suspect != nil:
 		return 0, suspect
 	case !usable && !opening && retryIn > 0:
@@ -78,10 +78,10 @@ func (c *committer) cycle() (wait time.Duration, err error) {
 	case !usable:
 		return 0, c.connect()
 	case c.File() != nil && c.File().Old && c.database.Load().converting && !c.convertAt.After(now):
-		return 0, c.convert(now) // first, since rows of the file may be among the calls to convert
+		return 0, c.convert(now) // before the import: rows of the file may be among the calls to convert
 	case c.File() != nil:
 		return 0, c.importBatch()
-	case closing: // the writer has lines that it did not try yet
+	case closing: // the writer has not tried all lines yet
 		return time.Hour, nil
 	case rowsDueIn <= 0:
 		return 0, c.takeJournal()
@@ -91,20 +91,21 @@ func (c *committer) cycle() (wait time.Duration, err error) {
 	return 0, nil
 }
 
-// rowsDueIn returns when the journal's rows have to be committed. The caller holds
+// rowsDueIn returns in what time the journal's rows must be committed. The caller holds
 // the mutex.
 func (l *Ledger) rowsDueIn(now time.Time) time.Duration {
 	switch {
 	case l.rows == 0:
 		return time.Hour
-	case l.rows >= journal.MaxRows || l.urgent || l.trying:
+	case l.rows >= journal.MaxRows || l.urgent || l.probing:
 		return 0
 	default:
 		return l.oldest.Add(l.opts.interval).Sub(now)
 	}
 }
 
-// takeJournal has the writer begin another file, and imports the previous one.
+// takeJournal makes the writer begin another file, and adds the previous one to the
+// import.
 func (c *committer) takeJournal() error {
 	next, err := c.journal.NewSegment()
 	if err != nil {
@@ -119,7 +120,7 @@ func (c *committer) takeJournal() error {
 	return r.err
 }
 
-// stopWriter stops the writer, and takes its last files.
+// stopWriter stops the writer, and adds its last files to the import.
 func (c *committer) stopWriter() {
 	close(c.stop)
 	<-c.written
@@ -127,7 +128,7 @@ func (c *committer) stopWriter() {
 	c.Add(c.journal.Close()...)
 }
 
-// importBatch imports some rows of the first file. Its error is the database's.
+// importBatch stores some rows of the first file. Its error is the database's.
 func (c *committer) importBatch() error {
 	file := c.File()
 	var err error
@@ -139,7 +140,7 @@ func (c *committer) importBatch() error {
 		c.Skip()
 	case err != nil:
 		c.skippedFile = true
-		c.log.Error().Err(err).Str("file", file.Path).Msg("the ledger could not import a journal; the next start tries again")
+		c.log.Error().Err(err).Str("file", file.Path).Msg("the ledger could not import a journal file; the next start tries again")
 		c.Skip()
 	case len(c.batch) > 0:
 		if err := c.database.Load().store(c.batch); err != nil {
@@ -150,40 +151,40 @@ func (c *committer) importBatch() error {
 		c.finishFile()
 	}
 	if c.File() == nil {
-		c.works()
+		c.setWorking()
 	}
 	return nil
 }
 
-// finishFile removes the first file, which is in the database as a whole.
+// finishFile removes the first file. The database has all of its rows.
 func (c *committer) finishFile() {
 	file := c.File()
 	if file.Left() && c.Rows() > 0 {
-		c.log.Info().Int("rows", c.Rows()).Str("file", file.Path).Msg("the ledger imported a journal that an earlier llmsup has left")
+		c.log.Info().Int("rows", c.Rows()).Str("file", file.Path).Msg("the ledger imported a journal file that an earlier llmsup left")
 	}
 	damaged, err := c.Remove()
 	if damaged > 0 {
-		c.log.Error().Int("lines", damaged).Str("kept_as", file.DamagedPath()).Msg("some lines of a journal of the ledger are damaged")
+		c.log.Error().Int("lines", damaged).Str("kept_as", file.DamagedPath()).Msg("some lines of a journal file of the ledger are damaged; the file is kept under another name")
 	}
 	if err != nil {
 		c.skippedFile = true
-		c.log.Error().Err(err).Str("file", file.Path).Msg("the ledger has imported a journal, and cannot remove it")
+		c.log.Error().Err(err).Str("file", file.Path).Msg("the ledger imported a journal file but cannot remove it; check the permissions of its folder")
 	}
 }
 
-// works notes that the database has all rows of the journal files that there were.
-func (l *Ledger) works() {
+// setWorking records that the database works and has all rows of the journal files.
+func (l *Ledger) setWorking() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.down, l.trying, l.oldestImport = nil, false, time.Time{}
+	l.databaseErr, l.probing, l.oldestImport = nil, false, time.Time{}
 	l.publish()
 }
 
-// maintain does what is not urgent, or returns how long there is nothing to do.
+// maintain does what is less urgent than rows, or returns how long there is nothing to do.
 func (c *committer) maintain(now time.Time, rowsDueIn time.Duration) (wait time.Duration, err error) {
 	d := c.database.Load()
 	c.mu.Lock()
-	deleteIn, trying := c.deleteAt.Sub(now), c.trying
+	deleteIn, trying := c.deleteAt.Sub(now), c.probing
 	c.mu.Unlock()
 	syncIn, convertIn := time.Hour, time.Hour
 	if d.converting {
@@ -197,7 +198,7 @@ func (c *committer) maintain(now time.Time, rowsDueIn time.Duration) (wait time.
 	}
 	switch {
 	case trying:
-		c.works()
+		c.setWorking()
 	case syncIn <= 0:
 		c.syncAt = time.Time{}
 		return 0, d.sync()
@@ -211,9 +212,9 @@ func (c *committer) maintain(now time.Time, rowsDueIn time.Duration) (wait time.
 	return 0, nil
 }
 
-// fail notes that the database cannot be used. A corrupt one gets another name. Rows
-// of the file that is being imported may not be in the next database: unless only a lock
-// was in the way, it is read again.
+// fail records that the database cannot be used, and renames a corrupt one. The file that
+// is being imported is read again, since the next database may not have its rows; not
+// after a lock, though, which leaves the database as it is.
 func (c *committer) fail(err error) {
 	if !isBusy(err) {
 		c.Rewind()
@@ -224,7 +225,7 @@ func (c *committer) fail(err error) {
 	if aside != "" {
 		c.quarantined = aside
 	}
-	c.down, c.suspect, c.trying, c.retryAt = err, nil, false, time.Now().Add(c.opts.retry)
+	c.databaseErr, c.corruptErr, c.probing, c.retryAt = err, nil, false, time.Now().Add(c.opts.retry)
 	if c.oldestImport.IsZero() {
 		c.oldestImport = time.Now()
 	}
@@ -235,8 +236,8 @@ func (c *committer) fail(err error) {
 	}
 }
 
-// quarantine gives a database that err says is corrupt another name. It returns that
-// name ("" if there is none) and err, joined with the error of the renaming.
+// quarantine renames the database if err says that it is corrupt. It returns the new name
+// ("" = not renamed) and err, joined with the error of the renaming.
 func (l *Ledger) quarantine(err error) (aside string, _ error) {
 	if !isCorrupt(err) {
 		return "", err
@@ -249,12 +250,11 @@ func (l *Ledger) quarantine(err error) (aside string, _ error) {
 	return aside, err
 }
 
-// connect opens the database where it is not open, and tries whether it can be
-// written to.
+// connect opens the database if necessary, and tests whether it can be written.
 func (c *committer) connect() error {
 	d := c.database.Load()
 	c.mu.Lock()
-	open, opening := d != nil && isBusy(c.down), c.down == errNotOpen
+	open, opening := d != nil && isBusy(c.databaseErr), c.databaseErr == errNotOpen
 	c.mu.Unlock()
 	if !open {
 		c.disconnect()
@@ -270,11 +270,11 @@ func (c *committer) connect() error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// A few bytes can be written even to a full disk. The database counts as down until
-	// it has stored the rows that there are.
-	c.trying, c.converting = true, d.converting
+	// A few bytes can be written even to a full disk: the database counts as failed until
+	// it has stored the waiting rows.
+	c.probing, c.converting = true, d.converting
 	if opening {
-		c.down = nil
+		c.databaseErr = nil
 		c.publish()
 	}
 	return nil

@@ -48,12 +48,12 @@ func TestLateReport(t *testing.T) {
 	l := newLedger(t.TempDir(), Options{})
 	old, current := &database{}, &database{}
 	l.database.Store(current)
-	l.report(old, errOverwritten)
-	l.report(current, errors.New("busy elsewhere"))
-	if l.suspect != nil {
-		t.Errorf("a sound database is moved aside: %v", l.suspect)
+	l.reportCorrupt(old, errFileOverwritten)
+	l.reportCorrupt(current, errors.New("busy elsewhere"))
+	if l.corruptErr != nil {
+		t.Errorf("a sound database is moved aside: %v", l.corruptErr)
 	}
-	if l.report(current, errOverwritten); l.suspect == nil {
+	if l.reportCorrupt(current, errFileOverwritten); l.corruptErr == nil {
 		t.Error("a corrupt database is kept")
 	}
 }
@@ -101,21 +101,11 @@ func TestManyRowsAreCommittedAtOnce(t *testing.T) {
 	for i := range journal.MaxRows {
 		l.Record(free(fmt.Sprint(i)))
 	}
-	deadline := time.After(patience)
-	for {
+	await(t, "all rows are committed", func() bool {
 		l.mu.Lock()
-		changed, left := l.changed, l.queues[0].len()+l.queues[1].len()+l.rows
-		imported := l.oldestImport.IsZero()
-		l.mu.Unlock()
-		if left == 0 && imported {
-			break
-		}
-		select {
-		case <-changed:
-		case <-deadline:
-			t.Fatalf("%d rows are left", left)
-		}
-	}
+		defer l.mu.Unlock()
+		return l.queues[0].len()+l.queues[1].len()+l.rows == 0 && l.oldestImport.IsZero()
+	})
 	if n := len(requests(t, dir)); n != journal.MaxRows {
 		t.Errorf("%d rows", n)
 	}
@@ -130,14 +120,14 @@ func TestConditions(t *testing.T) {
 	}{
 		"new":          {func(*Ledger) {}, OK, ""},
 		"slow to open": {func(l *Ledger) { l.oldestImport = minute }, Behind, "are being imported"},
-		"a slow write": {func(l *Ledger) { l.down, l.oldestImport, l.oldest = nil, time.Time{}, minute }, Behind, "a write takes long"},
+		"a slow write": {func(l *Ledger) { l.databaseErr, l.oldestImport, l.oldest = nil, time.Time{}, minute }, Behind, "a write takes long"},
 		"a busy one": {func(l *Ledger) {
-			l.down, l.oldestImport, l.queues[1].items = nil, time.Time{}, []*Receipt{{queuedAt: time.Now()}}
+			l.databaseErr, l.oldestImport, l.queues[1].items = nil, time.Time{}, []*Receipt{{queuedAt: time.Now()}}
 		}, OK, ""},
-		"down":           {func(l *Ledger) { l.down = errGone }, Spilling, "was removed"},
-		"all is down":    {func(l *Ledger) { l.down, l.queues[0].err = errGone, errors.New("no room") }, Spilling, "cannot be written either: no room"},
+		"down":           {func(l *Ledger) { l.databaseErr = errFileReplaced }, Spilling, "was removed"},
+		"all is down":    {func(l *Ledger) { l.databaseErr, l.queues[0].err = errFileReplaced, errors.New("no room") }, Spilling, "cannot be written either: no room"},
 		"no journal":     {func(l *Ledger) { l.queues[1].err = errors.New("no room") }, Spilling, "cannot be written: no room"},
-		"a hung journal": {func(l *Ledger) { l.hangs = true }, Spilling, "hangs: check its disk"},
+		"a hung journal": {func(l *Ledger) { l.writeHung = true }, Spilling, "hangs: check its disk"},
 	} {
 		l := newLedger(t.TempDir(), Options{})
 		c.set(l)

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// A Condition is whether rows get to the database.
+// Condition is how well rows reach the database.
 //
 //	OK <--> Behind <--> Spilling
 //	 ^-------------------^
@@ -15,8 +15,8 @@ type Condition int
 // The conditions.
 const (
 	OK       Condition = iota // rows are in the database within seconds
-	Behind                    // the database works, and does not have all rows yet
-	Spilling                  // the database or the journal cannot be used: rows stay in the journal or in memory
+	Behind                    // the database works, but does not have all rows yet
+	Spilling                  // the database or the journal cannot be used: rows wait in the journal or in memory
 )
 
 func (c Condition) String() string {
@@ -30,21 +30,21 @@ func (c Condition) String() string {
 	}
 }
 
-// behindAfter is how old a row may be that is not in the database.
+// behindAfter is how long a row may wait for the database.
 const behindAfter = 3 * time.Second
 
 // State is the state of the ledger at one moment.
 type State struct {
 	Condition   Condition
-	Reason      string        // one line; "" when all is well
-	Lag         time.Duration // how long the oldest row that is not in the database has waited for it
-	Waiting     int           // rows in memory, for the journal
-	Lost        int           // rows of free calls that were dropped, since the start
-	Quarantined string        // where a corrupt database was moved to, since the start; "" = there was none
+	Reason      string        // one line; "" if OK
+	Lag         time.Duration // how long the oldest waiting row has waited for the database
+	Waiting     int           // lines in memory, not yet in the journal
+	Lost        int           // rows of free calls that were dropped since the start
+	Quarantined string        // path of a corrupt database that was renamed since the start; "" = none
 	Converting  bool          // the table calls does not have all calls of an earlier version yet
 }
 
-// State returns how the ledger is. It waits for nothing.
+// State returns the present state. It does not block.
 func (l *Ledger) State() State {
 	if l == nil {
 		return State{}
@@ -55,7 +55,7 @@ func (l *Ledger) State() State {
 }
 
 func (l *Ledger) state() State {
-	s := State{Waiting: l.queues[0].len() + l.queues[1].len(), Lost: l.lost, Quarantined: l.quarantined, Converting: l.converting}
+	s := State{Waiting: l.queues[0].len() + l.queues[1].len(), Lost: l.dropped, Quarantined: l.quarantined, Converting: l.converting}
 	for _, oldest := range []time.Time{l.oldestImport, l.oldest, l.queues[0].oldest(), l.queues[1].oldest()} {
 		if !oldest.IsZero() {
 			s.Lag = max(s.Lag, time.Since(oldest))
@@ -63,12 +63,12 @@ func (l *Ledger) state() State {
 	}
 	journalErr := cmp.Or(l.queues[0].err, l.queues[1].err)
 	switch {
-	case l.down != nil && l.down != errNotOpen:
-		s.Condition, s.Reason = Spilling, explain(l.path(), l.down)
+	case l.databaseErr != nil && l.databaseErr != errNotOpen:
+		s.Condition, s.Reason = Spilling, describeError(l.path(), l.databaseErr)
 		if journalErr != nil {
 			s.Reason += fmt.Sprintf("; the journal beside it cannot be written either: %v; rows wait in memory", journalErr)
 		}
-	case l.hangs:
+	case l.writeHung:
 		s.Condition, s.Reason = Spilling, fmt.Sprintf("a write to the journal in %s hangs: check its disk; rows wait in memory", l.dir)
 	case journalErr != nil:
 		s.Condition, s.Reason = Spilling, fmt.Sprintf("the journal in %s cannot be written: %v; rows wait in memory", l.dir, journalErr)
@@ -81,8 +81,8 @@ func (l *Ledger) state() State {
 	return s
 }
 
-// publish wakes all that wait for a change, and logs one of the condition. The caller
-// holds the mutex.
+// publish wakes the goroutines that wait for a change, and logs a change of the condition.
+// The caller holds the mutex.
 func (l *Ledger) publish() {
 	l.announce()
 	s := l.state()
@@ -91,7 +91,7 @@ func (l *Ledger) publish() {
 	}
 	l.logged = s.Condition
 	if s.Condition == Spilling {
-		l.log.Warn().Str("reason", s.Reason).Msg("the ledger cannot be used as usual; calls continue, and their rows are kept")
+		l.log.Warn().Str("reason", s.Reason).Msg("the ledger cannot store rows; calls continue, and their rows wait")
 	} else {
 		l.log.Info().Msg("the ledger works again")
 	}

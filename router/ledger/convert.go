@@ -5,23 +5,23 @@ import (
 	"time"
 )
 
-// convertTime is how long a transaction that converts may take, about, and so how long
-// the rows of new calls wait for it.
-const convertTime = 50 * time.Millisecond
+// maxConvertTime is about how long a transaction that converts may take: rows of new
+// calls wait for it.
+const maxConvertTime = 50 * time.Millisecond
 
 const (
 	hasTable = `SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'batch'`
-	// The latest first: they are the ones that a user asks for.
-	toConvert    = `batch.id IN (SELECT id FROM batch WHERE json_valid(calls) ORDER BY id DESC LIMIT ?)`
-	convertCalls = `
+	// The latest first: users ask for them.
+	batchesToConvert = `batch.id IN (SELECT id FROM batch WHERE json_valid(calls) ORDER BY id DESC LIMIT ?)`
+	convertCalls     = `
 INSERT OR IGNORE INTO calls (time, id, request, "key", route, model, backend, served, reason, status, stream, local, meant, paid, resumed, partial,
 	prompt, cached, completion, cost, charged, saved, first_ms, ms)
 SELECT strftime('%Y-%m-%dT%H:%M:%fZ', (day * 86400000 + (c.value ->> 0)) / 1000.0, 'unixepoch'), run << 32 | (c.value ->> 1), c.value ->> 2,
 	kind."key", route, model, backend, served, reason, status, stream, local, meant, paid, resumed, partial,
 	c.value ->> 3, c.value ->> 4, c.value ->> 5, c.value ->> 6, coalesce(c.value ->> 10, c.value ->> 6), c.value ->> 7, c.value ->> 8, c.value ->> 9
 FROM batch JOIN kind ON kind.id = batch.kind, json_each(calls) AS c
-WHERE ` + toConvert
-	deleteConverted = `DELETE FROM batch WHERE ` + toConvert
+WHERE ` + batchesToConvert
+	deleteConverted = `DELETE FROM batch WHERE ` + batchesToConvert
 )
 
 // hasBatch returns whether there is a table batch with calls. It drops an empty one.
@@ -37,7 +37,7 @@ func (d *database) hasBatch(ctx context.Context) (bool, error) {
 	return false, err
 }
 
-// convertRetry is how long a conversion that failed is left alone.
+// convertRetry is the pause after a conversion that failed.
 const convertRetry = 10 * time.Minute
 
 // convert converts some rows of the table batch.
@@ -47,12 +47,12 @@ func (c *committer) convert(now time.Time) error {
 	switch {
 	case more || isBusy(err):
 		return err
-	case err != nil: // the database may be all right otherwise
+	case err != nil: // the database may work otherwise
 		c.convertAt = now.Add(convertRetry)
-		c.log.Error().Err(err).Stringer("next_try", convertRetry).Msg("the ledger cannot convert the calls of an earlier version; the sums of days have them")
+		c.log.Error().Err(err).Stringer("next_try", convertRetry).Msg("the ledger cannot convert the calls of an earlier version; only the sums of days have them")
 		return nil
 	default:
-		c.log.Info().Int64("batches", d.converted).Msg("the ledger's database has one row for each call now; it will use the space again that is free in it")
+		c.log.Info().Int64("batches", d.converted).Msg("the ledger's database now has one row per call; it reuses its free space")
 	}
 	d.converting = false
 	c.mu.Lock()
@@ -62,10 +62,10 @@ func (c *committer) convert(now time.Time) error {
 	return nil
 }
 
-// convert makes rows of the table calls of some rows of the table batch, in which an
-// earlier llmsup kept calls as JSON arrays, and says whether there may be more. Each
-// row is converted whole or not at all, so a crash costs nothing. What is no valid
-// JSON stays in the table batch: the sums of its day have its calls.
+// convert moves calls from some rows of the table batch, where an earlier llmsup stored
+// them as JSON arrays, to the table calls. more is true if there may be others. It runs in
+// one transaction, so a crash costs nothing. A row that is not valid JSON stays in the
+// table batch; the sums of its day include its calls.
 func (d *database) convert() (more bool, err error) {
 	began := time.Now()
 	err = d.transaction(func(ctx context.Context) error {
@@ -89,16 +89,16 @@ func (d *database) convert() (more bool, err error) {
 			return err
 		}
 		if left > 0 {
-			d.log.Error().Int("rows", left).Msg("some rows of the table batch in the ledger's database are no valid JSON; they stay there, and the table calls is without their calls")
+			d.log.Error().Int("rows", left).Msg("some rows of the table batch in the ledger's database are not valid JSON; they stay there, and the table calls lacks their calls")
 			return nil
 		}
 		_, err = d.conn.ExecContext(ctx, "DROP TABLE batch")
 		return err
 	})
 	// A row of the table batch has between one and 1,024 calls.
-	if took := time.Since(began); took < convertTime/2 {
+	if duration := time.Since(began); duration < maxConvertTime/2 {
 		d.convertRows *= 2
-	} else if took > convertTime {
+	} else if duration > maxConvertTime {
 		d.convertRows = max(d.convertRows/2, 1)
 	}
 	return more && err == nil, err

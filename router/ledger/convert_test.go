@@ -19,20 +19,7 @@ import (
 func converted(t *testing.T, l *Ledger) {
 	t.Helper()
 	synced(t, l)
-	deadline := time.After(patience)
-	for {
-		l.mu.Lock()
-		changed, converting := l.changed, l.converting
-		l.mu.Unlock()
-		if !converting {
-			return
-		}
-		select {
-		case <-changed:
-		case <-deadline:
-			t.Fatal("the calls are not converted")
-		}
-	}
+	await(t, "the calls are converted", func() bool { return !l.State().Converting })
 }
 
 // atVersion makes a database of an earlier version.
@@ -70,7 +57,7 @@ INSERT INTO call SELECT %d - i * 70000, (9 << 32) + i, i %% 2 + 1, 'r' || i, i, 
 		`INSERT INTO day SELECT time / 86400000, kind, count(*), sum(prompt), 0, sum(completion), 0, sum(cost), 0, sum(saved), 0, count(first_ms), sum(first_ms), sum(ms) FROM call GROUP BY 1, 2`,
 	)
 	all := func(from string) (text string) {
-		with(t, dir, func(db *sql.DB) error {
+		withDatabase(t, dir, func(db *sql.DB) error {
 			return db.QueryRow(`SELECT group_concat(t || ' ' || id || ' ' || k || ' ' || request || ' ' || prompt || coalesce(cached, '-') || completion || ' ' || cost || saved || coalesce(first_ms, '-') || ms)
 FROM (SELECT * FROM (` + from + `) ORDER BY t, id)`).Scan(&text)
 		})
@@ -90,12 +77,12 @@ FROM (SELECT * FROM (` + from + `) ORDER BY t, id)`).Scan(&text)
 	if u.Total.Calls != n/2 || u.Total.Charged != u.Total.Cost {
 		t.Errorf("half of the time has %+v", u.Total)
 	}
-	if strings.Count(output.String(), "one row for each call now") != 1 {
+	if strings.Count(output.String(), "one row per call") != 1 {
 		t.Errorf("logged %s", output)
 	}
 }
 
-// What is no valid JSON stays in the table batch, and costs nothing else: the sums of
+// What is not valid JSON stays in the table batch, and costs nothing else: the sums of
 // whole days, which budgets live by, have its calls all the same.
 func TestDamagedBatch(t *testing.T) {
 	dir := t.TempDir()
@@ -110,7 +97,7 @@ func TestDamagedBatch(t *testing.T) {
 	for range 2 {
 		l, output := open(t, dir, Options{})
 		converted(t, l)
-		if strings.Count(output.String(), "no valid JSON") != 1 {
+		if strings.Count(output.String(), "not valid JSON") != 1 {
 			t.Errorf("logged %s", output)
 		}
 		if spent, err := l.Spent(t.Context(), time.UnixMilli(0), time.Now().Add(time.Hour)); err != nil || spent["tool"] != 21 {
@@ -118,7 +105,7 @@ func TestDamagedBatch(t *testing.T) {
 		}
 		closeLedger(t, l)
 	}
-	with(t, dir, func(db *sql.DB) error {
+	withDatabase(t, dir, func(db *sql.DB) error {
 		var calls, left string
 		err := db.QueryRow("SELECT (SELECT group_concat(request || coalesce(cost, '-') || charged || coalesce(first_ms, '-')) FROM calls), (SELECT group_concat(calls) FROM batch)").Scan(&calls, &left)
 		if calls != "first5530,third5530,second-6-" || left != `[[0,3,"damaged` {
@@ -168,7 +155,7 @@ INSERT INTO batch SELECT i, 20000, 1, 7, i, i, json_array(json_array(i, i, 'r' |
 // countCalls counts the rows of the table calls.
 func countCalls(t *testing.T, dir string) (n int) {
 	t.Helper()
-	with(t, dir, func(db *sql.DB) error { return db.QueryRow("SELECT count(*) FROM calls").Scan(&n) })
+	withDatabase(t, dir, func(db *sql.DB) error { return db.QueryRow("SELECT count(*) FROM calls").Scan(&n) })
 	return n
 }
 
@@ -209,7 +196,7 @@ func TestFromAnEarlierBuild(t *testing.T) {
 	if n := countCalls(t, dir); int64(n) != printed[ByModel].Total.Calls {
 		t.Errorf("%d rows, want %d", n, printed[ByModel].Total.Calls)
 	}
-	with(t, dir, func(db *sql.DB) error {
+	withDatabase(t, dir, func(db *sql.DB) error {
 		const sums = `count(*), sum(ifnull(cost, 0)), sum(ifnull(saved, 0)), sum(ifnull(prompt, 0)), sum(ifnull(completion, 0)), sum(ifnull(first_ms, 0)), sum(ms), sum(ifnull(charged, 0)), sum(cost IS NULL)`
 		const days = `sum(calls), sum(cost), sum(saved), sum(prompt), sum(completion), sum(first_ms), sum(ms), sum(charged), sum(no_cost)`
 		for _, by := range []string{`substr(time, 1, 10)`, `"key"`, "model", "reason", "status"} {

@@ -21,44 +21,43 @@ import (
 
 const (
 	databaseName = "ledger.db"
-	// busyTimeout is how long a lock of another process is waited for.
+	// busyTimeout is how long SQLite waits for another process's lock.
 	busyTimeout = 100 * time.Millisecond
 )
 
-// database is the open database. The committer alone writes to it.
+// database is the open database. Only the committer writes to it.
 type database struct {
 	path   string
 	writer *sql.DB
 	conn   *sql.Conn // of writer, its only one
 	reader *sql.DB
-	// file is the database's file, to see whether it is still what it was. It is
-	// closed last: closing any descriptor of a file drops the process's locks on it.
-	file  *os.File
-	grown bool // there was something in it
+	// file is the database's file, to check that it was not replaced. It is closed last:
+	// closing any descriptor of a file releases the process's locks on it.
+	file       *os.File
+	hasContent bool // the file had content
 
-	begin, commit, addDay, addKind, findKind *sql.Stmt
-	// addCall is the driver's own: database/sql would add a quarter to its time.
+	begin, commit, addDay, addDimensions, findDimensions *sql.Stmt
+	// addCall is the driver's statement: database/sql would add a quarter to its time.
 	addCall      driver.StmtExecContext
 	callArgs     [12]driver.NamedValue
 	closeAddCall func() error
-	kinds        map[Dimensions]int64 // ids of the table kind
+	dimensionIDs map[Dimensions]int64 // ids of the table kind
 	unsynced     bool                 // something was committed since the last sync
 	converting   bool                 // the table batch has calls
-	convertRows  int                  // how many rows of it are converted at once
-	converted    int64                // how many were
+	convertRows  int                  // how many rows of it are converted in one transaction
+	converted    int64                // how many were converted
 	log          zerolog.Logger
 }
 
-// dsn names a file for the driver, with settings for each connection.
+// dsn returns the driver's name of a file, with settings for each connection.
 func dsn(path string, pragmas ...string) string {
 	values := url.Values{"_pragma": pragmas}
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + values.Encode()
 }
 
-// openDatabase opens the database, creates it where there is none, and brings it to
-// the present version.
+// openDatabase opens or creates the database, and migrates it to the present version.
 func openDatabase(path string, steps []string, log zerolog.Logger) (_ *database, err error) {
-	d := &database{path: path, log: log, kinds: map[Dimensions]int64{}, convertRows: 8}
+	d := &database{path: path, log: log, dimensionIDs: map[Dimensions]int64{}, convertRows: 8}
 	defer func() {
 		if err != nil {
 			d.close()
@@ -82,7 +81,7 @@ func openDatabase(path string, steps []string, log zerolog.Logger) (_ *database,
 	if err = migrate(ctx, d.conn, steps); err != nil {
 		return nil, err
 	}
-	statements := map[**sql.Stmt]string{&d.begin: "BEGIN IMMEDIATE", &d.commit: "COMMIT", &d.addDay: addToDay, &d.addKind: insertKind, &d.findKind: selectKind}
+	statements := map[**sql.Stmt]string{&d.begin: "BEGIN IMMEDIATE", &d.commit: "COMMIT", &d.addDay: addToDay, &d.addDimensions: insertDimensions, &d.findDimensions: selectDimensions}
 	for stmt, text := range statements {
 		if *stmt, err = d.conn.PrepareContext(ctx, text); err != nil {
 			return nil, err
@@ -98,11 +97,11 @@ func openDatabase(path string, steps []string, log zerolog.Logger) (_ *database,
 		return nil, err
 	}
 	d.reader.SetMaxOpenConns(2)
-	d.reader.SetConnMaxIdleTime(time.Minute) // to release its memory
+	d.reader.SetConnMaxIdleTime(time.Minute) // releases its memory
 	return d, nil
 }
 
-// prepareAddCall prepares the statement that inserts a row. It ends with its connection.
+// prepareAddCall prepares the statement that inserts a row.
 func (d *database) prepareAddCall(ctx context.Context) error {
 	return d.conn.Raw(func(conn any) error {
 		stmt, err := conn.(driver.ConnPrepareContext).PrepareContext(ctx, insertCall)
@@ -115,9 +114,9 @@ func (d *database) prepareAddCall(ctx context.Context) error {
 	})
 }
 
-// alignModes gives SQLite's files beside the database the mode of the database.
-// SQLite does so when it creates them: beside one that was read-only they would stay
-// read-only, and keep it so.
+// alignModes gives SQLite's files beside the database the database's mode, as SQLite does
+// when it creates them. Files that were created while the database was read-only would
+// stay read-only, and the database with them.
 func alignModes(path string) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -125,12 +124,12 @@ func alignModes(path string) {
 	}
 	for _, suffix := range []string{"-wal", "-shm"} {
 		if beside, err := os.Stat(path + suffix); err == nil && beside.Mode() != info.Mode() {
-			_ = os.Chmod(path+suffix, info.Mode().Perm()) // where that can't be done, opening it says why
+			_ = os.Chmod(path+suffix, info.Mode().Perm()) // if it fails, opening the database reports the reason
 		}
 	}
 }
 
-// probe tries whether the database can be written to.
+// probe tests whether the database can be written.
 func (d *database) probe() error {
 	return d.transaction(func(ctx context.Context) error {
 		_, err := d.conn.ExecContext(ctx, "UPDATE kept SET since = since")
@@ -138,10 +137,10 @@ func (d *database) probe() error {
 	})
 }
 
-// transaction runs something whole or not at all. When it returns nil, what was
-// written is in the file that has the database's name.
+// transaction runs statements in one transaction. If it returns nil, the changes are in
+// the file that has the database's name.
 func (d *database) transaction(run func(context.Context) error) error {
-	ctx := context.Background() // one that can end costs a goroutine a statement
+	ctx := context.Background() // a context that can end costs a goroutine per statement
 	if _, err := d.begin.ExecContext(ctx); err != nil {
 		return err
 	}
@@ -150,15 +149,15 @@ func (d *database) transaction(run func(context.Context) error) error {
 		_, err = d.commit.ExecContext(ctx)
 	}
 	if err != nil {
-		_, _ = d.conn.ExecContext(ctx, "ROLLBACK") // where that fails too, the caller closes the connection
+		_, _ = d.conn.ExecContext(ctx, "ROLLBACK") // if that fails too, the caller closes the connection
 		return err
 	}
 	d.unsynced = true
-	return d.check()
+	return d.checkFile()
 }
 
-// sync has the disk sync what was committed so far, and releases the memory that SQLite
-// used for it. What is not in the WAL any more was synced by SQLite's own checkpoint.
+// sync syncs the WAL to the disk, and releases SQLite's memory. SQLite syncs what its
+// checkpoints move out of the WAL.
 func (d *database) sync() error {
 	wal, err := os.Open(d.path + "-wal")
 	if err != nil {
@@ -173,33 +172,33 @@ func (d *database) sync() error {
 	return err
 }
 
-// errGone says that the database's file was removed or replaced.
-var errGone = errors.New("the file was removed or replaced")
+// errFileReplaced is the error if the database's file was removed or replaced.
+var errFileReplaced = errors.New("the file was removed or replaced")
 
-// errOverwritten says that the database's file is no database any more.
-var errOverwritten = errors.New("the file was overwritten with something else")
+// errFileOverwritten is the error if the database's file is not a database any more.
+var errFileOverwritten = errors.New("the file was overwritten with something else")
 
-// check says whether the file is still there and still a database. SQLite itself
-// continues for long with what it has in memory, and then all of it is lost.
-func (d *database) check() error {
+// checkFile returns an error if the file was replaced or is not a database any more. SQLite
+// would continue for long with what it has in memory, and all of that would be lost.
+func (d *database) checkFile() error {
 	info, err := d.file.Stat()
 	if err != nil {
 		return err
 	}
 	named, err := os.Stat(d.path)
 	if err != nil || !os.SameFile(info, named) {
-		return errGone
+		return errFileReplaced
 	}
 	const magic = "SQLite format 3\x00"
 	head := make([]byte, len(magic))
-	if n, _ := d.file.ReadAt(head, 0); string(head) != magic && (n > 0 || d.grown) { // a new one may be all in the log
-		return errOverwritten
+	if n, _ := d.file.ReadAt(head, 0); string(head) != magic && (n > 0 || d.hasContent) { // a new database may be all in the WAL
+		return errFileOverwritten
 	}
-	d.grown = d.grown || info.Size() > 0
+	d.hasContent = d.hasContent || info.Size() > 0
 	return nil
 }
 
-// close closes what is open. It reports nothing: all rows are committed.
+// close closes what is open. It ignores errors: all rows are committed.
 func (d *database) close() {
 	if d.reader != nil {
 		_ = d.reader.Close()
@@ -207,7 +206,7 @@ func (d *database) close() {
 	if d.closeAddCall != nil {
 		_ = d.closeAddCall()
 	}
-	for _, stmt := range []*sql.Stmt{d.begin, d.commit, d.addDay, d.addKind, d.findKind} {
+	for _, stmt := range []*sql.Stmt{d.begin, d.commit, d.addDay, d.addDimensions, d.findDimensions} {
 		if stmt != nil {
 			_ = stmt.Close()
 		}
@@ -223,8 +222,8 @@ func (d *database) close() {
 	}
 }
 
-// quarantineFiles gives the files of a corrupt database another name, and returns it. What
-// is open of them stays with them.
+// quarantineFiles renames the files of a corrupt database, and returns the new name. Open
+// descriptors stay valid.
 func quarantineFiles(path string, now time.Time) (string, error) {
 	aside := path + ".corrupt-" + now.UTC().Format("20060102T150405.000Z")
 	if err := os.Rename(path, aside); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -238,8 +237,7 @@ func quarantineFiles(path string, now time.Time) (string, error) {
 	return aside, nil
 }
 
-// primaryCode is an error's code of SQLite, without its details; 0 = it is not
-// SQLite's.
+// primaryCode returns SQLite's primary result code of an error; 0 = another error.
 func primaryCode(err error) int {
 	if e := (*sqlite.Error)(nil); errors.As(err, &e) {
 		return e.Code() & 0xff
@@ -247,22 +245,22 @@ func primaryCode(err error) int {
 	return 0
 }
 
-// isCorrupt returns whether an error means that the database is damaged.
+// isCorrupt returns whether an error means that the database is corrupt.
 func isCorrupt(err error) bool {
 	code := primaryCode(err)
-	return code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB || errors.Is(err, errOverwritten)
+	return code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB || errors.Is(err, errFileOverwritten)
 }
 
-// isBusy returns whether another connection's lock was the only obstacle.
+// isBusy returns whether the error is only another connection's lock.
 func isBusy(err error) bool {
 	code := primaryCode(err)
 	return code == sqlite3.SQLITE_BUSY || code == sqlite3.SQLITE_LOCKED
 }
 
-// explain returns what keeps the database from working, and what to do.
-func explain(path string, err error) string {
+// describeError returns why the database cannot be used, and what to do.
+func describeError(path string, err error) string {
 	what := strings.TrimSpace(err.Error())
-	full := "the disk is full: make room in " + filepath.Dir(path)
+	full := "the disk is full: free space in " + filepath.Dir(path)
 	if errors.Is(err, unix.ENOSPC) {
 		what = full
 	}
@@ -270,11 +268,11 @@ func explain(path string, err error) string {
 	case sqlite3.SQLITE_FULL:
 		what = full
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
-		what = "another process holds it locked: end that, fuser " + path + " names it"
+		what = "another process has locked it: end that process (fuser " + path + " prints its pid)"
 	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
-		what = "it can't be written to: look at its owner, its mode and how its file system is mounted"
+		what = "it is read-only: check its owner, its mode and how its file system is mounted"
 	case sqlite3.SQLITE_CANTOPEN:
-		what = "it can't be opened: look at the owner and the mode of " + filepath.Dir(path)
+		what = "it cannot be opened: check the owner and the mode of " + filepath.Dir(path)
 	default:
 	}
 	return fmt.Sprintf("%s: %s", path, what)

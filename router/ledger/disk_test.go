@@ -61,7 +61,7 @@ func (d *disk) prompt(t *testing.T, record func()) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(patience):
+	case <-time.After(waitLimit):
 		t.Fatal("recording waits for a disk that hangs")
 	}
 }
@@ -82,7 +82,7 @@ func TestDiskFull(t *testing.T) {
 		}
 	})
 	disk := newDisk()
-	l, said := open(t, dir, Options{writeAt: disk.writeAt})
+	l, output := open(t, dir, Options{writeAt: disk.writeAt})
 	var want []string
 	add := func(name string) Row {
 		want = append(want, name)
@@ -105,8 +105,8 @@ func TestDiskFull(t *testing.T) {
 				break
 			}
 		}
-		becomes(t, l, Spilling, "the disk is full: make room in "+dir)
-		becomes(t, l, Spilling, "the journal beside it cannot be written either: ")
+		awaitCondition(t, l, Spilling, "the disk is full: free space in "+dir)
+		awaitCondition(t, l, Spilling, "the journal beside it cannot be written either: ")
 		for i := range 1500 { // nearly all that there is room for
 			name := fmt.Sprintf("full-%d-%d", round, i)
 			want = append(want, name)
@@ -129,8 +129,8 @@ func TestDiskFull(t *testing.T) {
 	if files := journals(t, dir); len(files) > 0 {
 		t.Errorf("not read back: %q", files)
 	}
-	if n := strings.Count(said.String(), "cannot be used"); n < rounds || n > 3*rounds {
-		t.Errorf("it was logged %d times in %d rounds that the database cannot be used:\n%s", n, rounds, said)
+	if n := strings.Count(output.String(), "cannot store rows"); n < rounds || n > 3*rounds {
+		t.Errorf("it was logged %d times in %d rounds that rows cannot be stored:\n%s", n, rounds, output)
 	}
 }
 
@@ -219,7 +219,7 @@ func TestReadOnly(t *testing.T) {
 	}
 	disk := newDisk()
 	l, _ = open(t, dir, Options{writeAt: disk.writeAt})
-	becomes(t, l, Spilling, "can't be written to: look at its owner")
+	awaitCondition(t, l, Spilling, "it is read-only: check its owner")
 	for i := range 50 {
 		var r *Receipt
 		disk.prompt(t, func() { r = l.Record(paid(fmt.Sprint("read-only-", i), 1)) })
@@ -240,9 +240,9 @@ func TestReadOnly(t *testing.T) {
 // old one is kept.
 func TestFileIsSpoiled(t *testing.T) {
 	for name, c := range map[string]struct {
-		spoil func(path string) error
-		aside bool
-		said  string
+		spoil  func(path string) error
+		aside  bool
+		logged string
 	}{
 		"garbled": {func(path string) error {
 			info, err := os.Stat(path)
@@ -266,14 +266,14 @@ func TestFileIsSpoiled(t *testing.T) {
 			t.Run(name+", "+when, func(t *testing.T) {
 				dir := t.TempDir()
 				disk := newDisk()
-				l, said := open(t, dir, Options{writeAt: disk.writeAt})
+				l, output := open(t, dir, Options{writeAt: disk.writeAt})
 				for i := range 500 {
 					l.Record(free(fmt.Sprint("before-", i)))
 				}
 				synced(t, l)
 				if reopen { // now it is all in the file, and SQLite has none of it in memory
 					closeLedger(t, l)
-					l, said = open(t, dir, Options{writeAt: disk.writeAt})
+					l, output = open(t, dir, Options{writeAt: disk.writeAt})
 					synced(t, l)
 				}
 				if err := c.spoil(filepath.Join(dir, databaseName)); err != nil {
@@ -294,8 +294,8 @@ func TestFileIsSpoiled(t *testing.T) {
 				if _, err := os.Stat(aside); c.aside && err != nil {
 					t.Error(err)
 				}
-				if !reopen && !strings.Contains(said.String(), c.said) {
-					t.Errorf("logged %s, want %q", said, c.said)
+				if !reopen && !strings.Contains(output.String(), c.logged) {
+					t.Errorf("logged %s, want %q", output, c.logged)
 				}
 				closeLedger(t, l)
 				once(t, dir, want)
@@ -334,7 +334,7 @@ func TestFolderIsRemoved(t *testing.T) {
 				receipts = append(receipts, l.Record(paid(want[i], 1)))
 			}
 			if c.mend != nil {
-				becomes(t, l, Spilling, "cannot be written")
+				awaitCondition(t, l, Spilling, "cannot be written")
 				for _, r := range receipts {
 					select {
 					case <-r.written:
@@ -396,7 +396,7 @@ func TestReaderFindsItCorrupt(t *testing.T) {
 	if _, err := l.Usages(t.Context(), time.Time{}, time.Time{}, ByModel); err == nil {
 		t.Fatal("garbage is added up")
 	}
-	becomes(t, l, Spilling, "malformed")
+	awaitCondition(t, l, Spilling, "malformed")
 	written(t, l.Record(paid("p", 1)))
 	synced(t, l)
 	closeLedger(t, l)
@@ -416,7 +416,7 @@ func TestLocked(t *testing.T) {
 		l.Record(free(want[2*i+1]))
 		written(t, l.Record(paid(want[2*i], 1)))
 	}
-	s := becomes(t, l, Spilling, "another process holds it locked")
+	s := awaitCondition(t, l, Spilling, "another process has locked it")
 	if s.Lag <= 0 {
 		t.Errorf("state %+v: no lag", s)
 	}
@@ -437,7 +437,7 @@ func TestLocked(t *testing.T) {
 func TestDiskHangs(t *testing.T) {
 	dir := t.TempDir()
 	disk := newDisk()
-	l, said := open(t, dir, Options{maxWaiting: 100, writeAt: disk.writeAt})
+	l, output := open(t, dir, Options{maxWaiting: 100, writeAt: disk.writeAt})
 	synced(t, l)
 	unlock := lock(t, dir)
 	lost := 0
@@ -468,8 +468,8 @@ func TestDiskHangs(t *testing.T) {
 	if found := requests(t, dir); len(found) != 1002-lost {
 		t.Errorf("%d rows, want 502 that were paid for, and all free ones but %d", len(found), lost)
 	}
-	if !strings.Contains(said.String(), "are dropped") {
-		t.Errorf("logged %s", said)
+	if !strings.Contains(output.String(), "are dropped") {
+		t.Errorf("logged %s", output)
 	}
 }
 

@@ -43,7 +43,7 @@ func TestJournalFails(t *testing.T) {
 			t.Error("a row is taken as written that is not")
 		}
 	})
-	becomes(t, l, Spilling, "read-only file system")
+	awaitCondition(t, l, Spilling, "read-only file system")
 }
 
 // A disk that hangs while the writer changes to another file delays calls for a second
@@ -63,7 +63,7 @@ func TestRotationHangs(t *testing.T) {
 	written(t, l.Record(free("first")))
 	<-hung
 	prompt(t, func(i int) { l.Record(free(fmt.Sprint(i))).Wait(); l.Record(paid(fmt.Sprint(i), 1)).Wait() })
-	becomes(t, l, Spilling, "hangs")
+	awaitCondition(t, l, Spilling, "hangs")
 	close(release)
 	synced(t, l)
 }
@@ -110,11 +110,7 @@ func TestRotationIsNotStarved(t *testing.T) {
 	synced(t, l)
 	busy.Store(true)
 	l.Record(free("first"))
-	for deadline := time.Now().Add(patience); countCalls(t, dir) == 0; {
-		if time.Now().After(deadline) {
-			t.Fatal("no row is committed")
-		}
-	}
+	await(t, "a row is committed", func() bool { return countCalls(t, dir) > 0 })
 	if n := lines.Load(); n >= 100_000 {
 		t.Errorf("the first rows are committed after %d lines", n)
 	}
@@ -211,11 +207,7 @@ INSERT INTO batch SELECT i, 20000, 1, 7, i, i, json_array(json_array(i, i, 'r' |
 	l, output := open(t, dir, Options{})
 	synced(t, l)
 	l.Record(paid("new", 7))
-	for deadline := time.Now().Add(patience); !strings.Contains(output.String(), "cannot convert"); {
-		if time.Now().After(deadline) {
-			t.Fatal("the log does not say so")
-		}
-	}
+	await(t, "the log says so", func() bool { return strings.Contains(output.String(), "cannot convert") })
 	if s := l.State(); !s.Converting || s.Condition != OK {
 		t.Errorf("state %+v", s)
 	}
@@ -223,7 +215,7 @@ INSERT INTO batch SELECT i, 20000, 1, 7, i, i, json_array(json_array(i, i, 'r' |
 		t.Errorf("%d is charged", got)
 	}
 	closeLedger(t, l)
-	with(t, dir, func(db *sql.DB) error { // the next start has room
+	withDatabase(t, dir, func(db *sql.DB) error { // the next start has room
 		_, err := db.Exec("DROP TRIGGER fails")
 		return err
 	})

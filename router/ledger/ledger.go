@@ -19,15 +19,15 @@ import (
 
 // Options are the settings of a ledger.
 type Options struct {
-	// Retention is how long the rows of calls are kept; 0 = for ever. The sums of days
-	// always are.
+	// Retention is how long the rows of calls are kept; 0 = for ever. The sums of days are
+	// kept for ever.
 	Retention time.Duration
 	Log       zerolog.Logger
 
-	// These are for tests; zero = the default.
-	interval   time.Duration // how long a row may wait in the journal for others to be committed with
-	retry      time.Duration // how often a database or a journal that does not work is tried
-	maxWaiting int           // lines in memory above which rows of free calls are dropped
+	// For tests; zero = the default.
+	interval   time.Duration // how long a row may wait in the journal, to be committed with others
+	retry      time.Duration // how often a database or a journal that failed is tried again
+	maxWaiting int           // lines in memory from which on rows of free calls are dropped
 	migrations []string
 	writeAt    journal.WriteAt // to the journal
 	now        func() time.Time
@@ -36,55 +36,55 @@ type Options struct {
 const (
 	defaultInterval = time.Second
 	defaultRetry    = time.Second
-	// defaultMaxWaiting is some 25 MB.
+	// defaultMaxWaiting lines take about 25 MB.
 	defaultMaxWaiting = 50_000
 )
 
-// Ledger records calls. Any number of goroutines may use it at once.
+// Ledger records calls. It is safe for concurrent use.
 type Ledger struct {
 	dir       string
 	opts      Options
 	log       zerolog.Logger
-	run       int64        // the upper half of the ids of this run's rows
-	lastID    atomic.Int64 // its lower half
-	retention atomic.Int64 // Options.Keep, as it is now
+	run       int64        // upper half of the ids of this run's rows
+	lastID    atomic.Int64 // lower half of the last id
+	retention atomic.Int64 // the present Options.Retention
 
-	beginFailed atomic.Bool // the last line of Begin could not be written
-	// database is the committer's; others read by its reader.
+	beginFailed atomic.Bool // the last begin line could not be written
+	// database belongs to the committer; other goroutines only use its reader.
 	database    atomic.Pointer[database]
-	skippedFile bool             // the committer's: a file could not be imported, or not removed
-	journal     *journal.Journal // the writer's, and once that is stopped the committer's
-	lines       []*journal.Line  // the writer's: memory for its next write
+	skippedFile bool             // committer: a journal file could not be imported or removed
+	journal     *journal.Journal // belongs to the writer, and after its end to the committer
+	lines       []*journal.Line  // writer: memory for its next write
 
 	wakeWriter, wakeCommitter chan struct{}
-	rotate                    chan *rotation // asks the writer for the rows of the journal
+	rotate                    chan *rotation // asks the writer to begin another journal file
 	stop                      chan struct{}  // closed to stop the writer
-	written, done             chan struct{}  // closed when the writer has ended, and when the committer has
+	written, done             chan struct{}  // closed when the writer and the committer have ended
 
-	mu      sync.Mutex
-	queues  [2]*queue // lines about paid calls, and the others
-	closing bool      // no more lines
-	hangs   bool      // a write hangs
+	mu        sync.Mutex
+	queues    [2]*queue // of lines about paid calls, and of the others
+	closing   bool      // Close was called: no more lines
+	writeHung bool      // a write to the journal hangs
 
-	rows         int       // in the journal, for the committer
-	oldest       time.Time // when the first of them was queued
-	oldestImport time.Time // the same of the files that the committer has; zero = it has none
-	urgent       bool      // rows are to be committed at once
-	converting   bool      // the table batch has calls of an earlier version
-	down         error     // why the database cannot be used; nil = it can
-	retryAt      time.Time // with down: when it is tried again
-	trying       bool      // with down: it is, just now
-	suspect      error     // what a reader found the database to be, for the committer
-	deleteAt     time.Time // when old rows are deleted next
-	lost         int       // rows that were dropped
-	quarantined  string    // the corrupt database that was moved aside last
-	logged       Condition
+	rows         int           // in the journal, not committed yet
+	oldest       time.Time     // when the first of these rows was queued
+	oldestImport time.Time     // the same for the files that the committer imports; zero = none
+	urgent       bool          // commit the rows at once
+	converting   bool          // the table batch has calls of an earlier version
+	databaseErr  error         // why the database cannot be used; nil = it can
+	retryAt      time.Time     // with databaseErr: when the database is tried again
+	probing      bool          // with databaseErr: it is being tried
+	corruptErr   error         // a reader's error that says that the database is corrupt
+	deleteAt     time.Time     // when old rows are deleted next
+	dropped      int           // rows that were dropped
+	quarantined  string        // the file of the corrupt database that was renamed last
+	logged       Condition     // the condition that was logged last
 	changed      chan struct{} // closed at the next change
 }
 
-// Open begins a ledger in a folder, which has to exist and is one llmsup's alone.
-// It does not wait for the database, and always returns a ledger that records rows:
-// State and the log say what does not work.
+// Open opens a ledger in a folder that exists and that only this llmsup uses. It does not
+// wait for the database, and always returns a ledger that records rows: State and the log
+// report what does not work.
 func Open(dir string, opts Options) *Ledger {
 	l := newLedger(dir, opts)
 	go l.write()
@@ -92,7 +92,7 @@ func Open(dir string, opts Options) *Ledger {
 	return l
 }
 
-// newLedger makes a ledger without its goroutines.
+// newLedger returns a ledger without its goroutines.
 func newLedger(dir string, opts Options) *Ledger {
 	setDefault(&opts.interval, defaultInterval)
 	setDefault(&opts.retry, defaultRetry)
@@ -111,7 +111,7 @@ func newLedger(dir string, opts Options) *Ledger {
 		wakeWriter: make(chan struct{}, 1), wakeCommitter: make(chan struct{}, 1), rotate: make(chan *rotation),
 		stop: make(chan struct{}), written: make(chan struct{}), done: make(chan struct{}),
 		changed: make(chan struct{}), queues: [2]*queue{{paid: true, failed: make(chan struct{})}, {failed: make(chan struct{})}},
-		down: errNotOpen, oldestImport: time.Now(),
+		databaseErr: errNotOpen, oldestImport: time.Now(),
 	}
 	l.journal = journal.New(dir, l.runName(), opts.writeAt)
 	l.retention.Store(int64(opts.Retention))
@@ -125,8 +125,8 @@ func setDefault[T comparable](option *T, value T) {
 	}
 }
 
-// newRun makes the upper half of the ids of a run's rows: 31 random bits. With the
-// call's time they distinguish a row from every other.
+// newRun returns the upper half of the ids of a run's rows: 31 random bits. Time and id
+// together are unique.
 func newRun() int64 {
 	var random [4]byte
 	_, _ = rand.Read(random[:]) // never fails
@@ -163,13 +163,13 @@ func wake(c chan struct{}) {
 	}
 }
 
-// announce wakes all that wait for a change. The caller holds the mutex.
+// announce wakes the goroutines that wait for a change. The caller holds the mutex.
 func (l *Ledger) announce() {
 	close(l.changed)
 	l.changed = make(chan struct{})
 }
 
-// Sync waits until all that was recorded is in the database.
+// Sync waits until all recorded rows are in the database.
 func (l *Ledger) Sync(ctx context.Context) error {
 	return l.await(ctx, func() bool {
 		waiting := l.queues[0].len() + l.queues[1].len() + l.rows
@@ -182,19 +182,19 @@ func (l *Ledger) Sync(ctx context.Context) error {
 	})
 }
 
-// AwaitImport waits until the database has what was in journal files before. Calls that
-// come meanwhile don't hold it up.
+// AwaitImport waits until the database has the rows of the journal files that an earlier
+// llmsup left. It does not wait for rows that are recorded meanwhile.
 func (l *Ledger) AwaitImport(ctx context.Context) error {
 	return l.await(ctx, func() bool { return true })
 }
 
-// await waits until the database works, has imported all files of the journal, and
-// ready returns true, which is called with the mutex held.
+// await waits until the database works, all journal files are imported, and ready, which
+// is called with the mutex held, returns true.
 func (l *Ledger) await(ctx context.Context, ready func() bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for !ready() || l.down != nil || !l.oldestImport.IsZero() {
-		changed, down := l.changed, l.down
+	for !ready() || l.databaseErr != nil || !l.oldestImport.IsZero() {
+		changed, down := l.changed, l.databaseErr
 		l.mu.Unlock()
 		var err error
 		select {
@@ -205,28 +205,28 @@ func (l *Ledger) await(ctx context.Context, ready func() bool) error {
 		l.mu.Lock()
 		switch {
 		case err != nil && down != nil && down != errNotOpen:
-			return errors.New(explain(l.path(), down))
+			return errors.New(describeError(l.path(), down))
 		case err != nil:
-			return fmt.Errorf("the ledger is behind: %w", err)
+			return fmt.Errorf("the ledger's database does not have all rows yet: %w", err)
 		}
 	}
 	return nil
 }
 
-// allTried returns whether the writer of a ledger that is being closed has tried to
-// write all lines. The caller holds the mutex.
+// allTried returns whether the writer has tried to write all lines, once Close was called.
+// The caller holds the mutex.
 func (l *Ledger) allTried() bool {
 	for _, q := range l.queues {
-		if len(q.writing) > 0 || len(q.items) > 0 && !q.last {
+		if len(q.writing) > 0 || len(q.items) > 0 && !q.lastTry {
 			return false
 		}
 	}
 	return true
 }
 
-// Close writes the rows that wait to the journal, imports it where the database works,
-// and ends the ledger. Later rows are lost. It returns when ctx ends at the latest:
-// then the disk hangs, and the error has the number of lines that are in no file.
+// Close writes the waiting rows to the journal, imports it if the database works, and ends
+// the ledger. Rows that are recorded later are dropped. If the disk hangs, Close returns
+// when ctx ends; its error has the number of lines that were not written.
 func (l *Ledger) Close(ctx context.Context) error {
 	l.mu.Lock()
 	l.closing = true
@@ -240,7 +240,7 @@ func (l *Ledger) Close(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if left := l.queues[0].len() + l.queues[1].len(); left > 0 {
-		return fmt.Errorf("close the ledger: %d lines are in neither %s nor a journal beside it", left, l.path())
+		return fmt.Errorf("close the ledger: %d lines are neither in %s nor in a journal beside it", left, l.path())
 	}
 	return ctx.Err()
 }

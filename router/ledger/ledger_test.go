@@ -114,7 +114,7 @@ func TestUnknown(t *testing.T) {
 	}); got != want {
 		t.Errorf("total %+v, want %+v", got, want)
 	}
-	with(t, dir, func(db *sql.DB) error {
+	withDatabase(t, dir, func(db *sql.DB) error {
 		var nulls int
 		if err := db.QueryRow("SELECT count(*) FROM calls WHERE cost_usd IS NULL AND request IN ('nothing', 'nonsense', 'local')").Scan(&nulls); err != nil || nulls != 3 {
 			t.Errorf("%d unknown costs, %v", nulls, err)
@@ -168,7 +168,7 @@ func TestClosed(t *testing.T) {
 
 func TestSyncGivesUp(t *testing.T) {
 	l, _ := open(t, t.TempDir(), Options{migrations: []string{"nonsense"}})
-	becomes(t, l, Spilling, "bring it to version 1")
+	awaitCondition(t, l, Spilling, "migrate it to version 1")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := l.Sync(ctx); err == nil || !strings.Contains(err.Error(), "version 1") {
@@ -211,7 +211,7 @@ func TestVersions(t *testing.T) {
 	l, _ := open(t, dir, Options{migrations: next})
 	l.Record(free("next"))
 	synced(t, l)
-	with(t, dir, func(db *sql.DB) error {
+	withDatabase(t, dir, func(db *sql.DB) error {
 		var version, red int
 		if err := db.QueryRow("SELECT (SELECT user_version FROM pragma_user_version), count(*) FROM kind WHERE colour = 'red'").Scan(&version, &red); err != nil || version != len(next) || red != 1 {
 			t.Errorf("version %d, %d rows, %v", version, red, err)
@@ -220,12 +220,12 @@ func TestVersions(t *testing.T) {
 	})
 	closeLedger(t, l)
 
-	l, said := open(t, dir, Options{})
-	becomes(t, l, Spilling, fmt.Sprintf("a newer llmsup has written it (version %d, this one knows %d)", len(next), len(migrations)))
+	l, output := open(t, dir, Options{})
+	awaitCondition(t, l, Spilling, fmt.Sprintf("a newer llmsup wrote it (version %d, this llmsup supports %d)", len(next), len(migrations)))
 	written(t, l.Record(paid("meanwhile", 1)))
 	closeLedger(t, l)
-	if strings.Count(said.String(), "cannot be used") != 1 {
-		t.Errorf("logged %s", said)
+	if strings.Count(output.String(), "cannot store rows") != 1 {
+		t.Errorf("logged %s", output)
 	}
 	l, _ = open(t, dir, Options{migrations: next})
 	synced(t, l)
@@ -234,9 +234,9 @@ func TestVersions(t *testing.T) {
 
 	broken := append(slices.Clone(next), "CREATE TABLE half (x); CREATE TABLE half (x)")
 	l, _ = open(t, dir, Options{migrations: broken})
-	becomes(t, l, Spilling, fmt.Sprintf("bring it to version %d", len(broken)))
+	awaitCondition(t, l, Spilling, fmt.Sprintf("migrate it to version %d", len(broken)))
 	closeLedger(t, l)
-	with(t, dir, func(db *sql.DB) error {
+	withDatabase(t, dir, func(db *sql.DB) error {
 		var half int
 		if err := db.QueryRow("SELECT count(*) FROM sqlite_schema WHERE name = 'half'").Scan(&half); err != nil || half != 0 {
 			t.Errorf("half a step is left: %d, %v", half, err)
@@ -245,13 +245,13 @@ func TestVersions(t *testing.T) {
 	})
 
 	strange := t.TempDir()
-	with(t, strange, func(db *sql.DB) error {
+	withDatabase(t, strange, func(db *sql.DB) error {
 		_, err := db.Exec("CREATE TABLE recipes (cake TEXT)")
 		return err
 	})
 	l, _ = open(t, strange, Options{})
-	becomes(t, l, Spilling, "another program's database")
-	with(t, strange, func(db *sql.DB) error {
+	awaitCondition(t, l, Spilling, "another program's database")
+	withDatabase(t, strange, func(db *sql.DB) error {
 		_, err := db.Exec("INSERT INTO recipes VALUES ('x')")
 		return err
 	})

@@ -21,12 +21,11 @@ import (
 	"github.com/llmsup/llmsup/router/usd"
 )
 
-// patience is how long a test waits for what has to happen, on however busy a
-// machine.
-const patience = time.Minute
+// waitLimit is how long a test waits for an event, even on a busy machine.
+const waitLimit = time.Minute
 
 // childVariable makes this test binary a program that records rows in the folder
-// that it is started in, until somebody kills it.
+// that it is started in, until it is killed.
 const childVariable = "LLMSUP_TEST_LEDGER"
 
 func TestMain(m *testing.M) {
@@ -69,7 +68,7 @@ func lineOf(id int64, row Row) []byte {
 	return journal.NewEntry(id, &row).Line(journal.RowLine).AppendTo(nil)
 }
 
-// log is what a ledger has logged.
+// log is the output of a ledger's logger.
 type log struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -87,34 +86,45 @@ func (l *log) String() string {
 	return l.text.String()
 }
 
-// open opens a ledger that is quicker to try again, and closes it with the test.
+// open opens a ledger that retries faster, and closes it at the end of the test.
 func open(t *testing.T, dir string, opts Options) (*Ledger, *log) {
 	t.Helper()
-	said := &log{}
-	opts.Log = zerolog.New(said)
+	output := &log{}
+	opts.Log = zerolog.New(output)
 	setDefault(&opts.retry, 30*time.Millisecond)
 	l := Open(dir, opts)
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("the ledger logged:\n%s", said)
+			t.Logf("the ledger logged:\n%s", output)
 		}
 		closeLedger(t, l)
 	})
-	return l, said
+	return l, output
+}
+
+// await polls a condition, and fails the test if it does not become true in time.
+func await(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(waitLimit); !condition(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %s: %s", waitLimit, what)
+		}
+	}
 }
 
 func closeLedger(t *testing.T, l *Ledger) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 	defer cancel()
 	if err := l.Close(ctx); err != nil {
 		t.Error(err)
 	}
 }
 
+// synced waits until all recorded rows are in the database.
 func synced(t *testing.T, l *Ledger) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
 	defer cancel()
 	if err := l.Sync(ctx); err != nil {
 		t.Fatal(err)
@@ -124,24 +134,14 @@ func synced(t *testing.T, l *Ledger) {
 	}
 }
 
-// becomes waits until the ledger is in a condition, for a reason.
-func becomes(t *testing.T, l *Ledger, want Condition, reason string) State {
+// awaitCondition waits until the ledger is in a condition, for a reason.
+func awaitCondition(t *testing.T, l *Ledger, want Condition, reason string) (s State) {
 	t.Helper()
-	deadline := time.After(patience)
-	for {
-		l.mu.Lock()
-		changed, s := l.changed, l.state()
-		l.mu.Unlock()
-		if s.Condition == want && strings.Contains(s.Reason, reason) {
-			return s
-		}
-		select {
-		case <-changed:
-		case <-time.After(50 * time.Millisecond): // some of it comes with time alone
-		case <-deadline:
-			t.Fatalf("the state stays %+v, want %s with %q", s, want, reason)
-		}
-	}
+	await(t, fmt.Sprintf("the condition is %s with %q", want, reason), func() bool {
+		s = l.State()
+		return s.Condition == want && strings.Contains(s.Reason, reason)
+	})
+	return s
 }
 
 // written waits until a row is in the journal.
@@ -149,7 +149,7 @@ func written(t *testing.T, r *Receipt) {
 	t.Helper()
 	select {
 	case <-r.written:
-	case <-time.After(patience):
+	case <-time.After(waitLimit):
 		t.Fatal("a row is not in the journal")
 	}
 }
@@ -163,9 +163,8 @@ func usage(t *testing.T, l *Ledger, from, to time.Time, by By) Usage {
 	return all[0]
 }
 
-// with runs something on a connection of its own to a database, as another
-// program would.
-func with(t *testing.T, dir string, run func(*sql.DB) error) {
+// withDatabase runs a function on its own connection to a database, as another program would.
+func withDatabase(t *testing.T, dir string, run func(*sql.DB) error) {
 	t.Helper()
 	db, err := sql.Open("sqlite", dsn(filepath.Join(dir, databaseName), "busy_timeout(5000)"))
 	if err != nil {
@@ -177,12 +176,12 @@ func with(t *testing.T, dir string, run func(*sql.DB) error) {
 	}
 }
 
-// requests counts the rows of each request, and holds the days' sums against the
-// rows: nothing is deleted in these tests.
+// requests counts the rows of each request, and compares the sums of days with the rows:
+// these tests delete nothing.
 func requests(t *testing.T, dir string) map[string]int {
 	t.Helper()
 	found := map[string]int{}
-	with(t, dir, func(db *sql.DB) error {
+	withDatabase(t, dir, func(db *sql.DB) error {
 		rows, err := db.Query("SELECT request FROM calls")
 		if err != nil {
 			return err
@@ -214,7 +213,7 @@ func requests(t *testing.T, dir string) map[string]int {
 	return found
 }
 
-// once fails unless exactly these requests have a row each.
+// once fails unless exactly these requests have a row, and each has one.
 func once(t *testing.T, dir string, want []string) {
 	t.Helper()
 	found := requests(t, dir)

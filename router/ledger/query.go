@@ -11,8 +11,8 @@ import (
 	"github.com/llmsup/llmsup/router/usd"
 )
 
-// Sums are what calls add up to. What is not known of some of them is not in the
-// sum, and they are counted beside it.
+// Sums are the sums over calls. Unknown figures are in no sum; the calls that have them
+// are counted.
 type Sums struct {
 	Calls   int64 `json:"calls"`
 	Failed  int64 `json:"failed"` // with an HTTP status of 400 or more
@@ -24,17 +24,17 @@ type Sums struct {
 	Prompt        int64 `json:"prompt_tokens"` // cached ones included
 	Cached        int64 `json:"cached_tokens"`
 	Completion    int64 `json:"completion_tokens"`
-	UnknownTokens int64 `json:"unknown_tokens"` // calls that a backend answered
+	UnknownTokens int64 `json:"unknown_tokens"` // calls that a backend answered, whose tokens are unknown
 
 	Cost         usd.Amount `json:"cost_usd"`
-	Charged      usd.Amount `json:"charged_usd"`  // what budgets count: the cost, and where that is unknown at least what was reserved
+	Charged      usd.Amount `json:"charged_usd"`  // what budgets count: the cost or, if that is unknown, at least the reservation
 	UnknownCost  int64      `json:"unknown_cost"` // paid calls
 	Saved        usd.Amount `json:"saved_usd"`
 	UnknownSaved int64      `json:"unknown_saved"` // answered local calls
 
 	Answers     int64         `json:"-"` // calls with a first answer
-	FirstAnswer time.Duration `json:"-"` // until it came, of all those together
-	Duration    time.Duration `json:"-"` // in all, of all calls together
+	FirstAnswer time.Duration `json:"-"` // time to the first answer, over all of those
+	Duration    time.Duration `json:"-"` // duration, over all calls
 }
 
 // Add adds other sums to s.
@@ -59,12 +59,12 @@ func (s *Sums) Add(o Sums) {
 	s.Duration += o.Duration
 }
 
-// By is a dimension that calls are summed up by.
+// By is a dimension that calls are grouped by.
 type By string
 
 // The dimensions.
 const (
-	ByModel   By = "model" // as callers name it
+	ByModel   By = "model" // as clients name it
 	ByServed  By = "served"
 	ByRoute   By = "route"
 	ByBackend By = "backend"
@@ -72,39 +72,39 @@ const (
 	ByReason  By = "reason"
 	ByDay     By = "day" // UTC, as in 2026-02-27
 
-	// ByFallbackReason is the reasons of those calls alone whose primary is a server of llmsup's
-	// own and that left it: another backend answered them, continued them, or was paid
-	// for them. An error of the server's own is none.
+	// ByFallbackReason groups calls whose primary is a server of llmsup's own, and that
+	// another backend answered, continued or was paid for, by their reason. Errors that
+	// the server itself returned are not among them.
 	ByFallbackReason By = "escape"
 )
 
-// columns are the expressions of each.
+// columns are the SQL expressions of the dimensions.
 var columns = map[By]string{
 	ByModel: "model", ByServed: "served", ByRoute: "route", ByBackend: "backend", ByKey: `"key"`, ByReason: "reason",
 	ByDay: "day", ByFallbackReason: "CASE reason WHEN '' THEN 'lost' ELSE reason END", // '' = the answer had begun when it broke
 }
 
-// filters are the conditions on the calls of some.
+// filters are the SQL conditions of dimensions that do not group all calls.
 var filters = map[By]string{ByFallbackReason: "WHERE meant AND (paid OR resumed OR NOT local AND backend <> '' AND reason <> '')"}
 
-// Group is the calls that have one name: of a model, a backend, a day.
+// Group is the sums over the calls of one model, one backend, one day, ...
 type Group struct {
 	Name string `json:"name"`
 	Sums
 }
 
-// Usage is what calls of a span of time add up to.
+// Usage is the sums over the calls in a span of time.
 type Usage struct {
-	// From and To are the span. It is longer than was asked for where the rows of its
-	// first or its last day are deleted by now: then all of that day is in it.
+	// From and To are the span. If the rows of its first or last day are deleted already,
+	// it is longer than the caller asked for: it includes all of that day.
 	From   time.Time `json:"from"`
 	To     time.Time `json:"to"`
 	Groups []Group   `json:"groups"` // by name
 	Total  Sums      `json:"total"`
 }
 
-// rollup sums up whole days from the sums of days, ?1 <= day < ?2, and the parts of
-// days at both ends of a span from the calls.
+// rollup sums up whole days (?1 <= day < ?2) from the table day, and the parts of days at
+// both ends of the span from the table calls.
 const rollup = `
 WITH part AS (
 	SELECT strftime('%%Y-%%m-%%d', day * 86400, 'unixepoch') AS day, "key", route, model, backend, served, reason, status, local, meant, paid, resumed, partial,
@@ -118,24 +118,24 @@ SELECT %s, sum(calls), sum(calls * (status >= 400)), sum(calls * local), sum(cal
 	sum(no_saved * local * (status < 400)), sum(answers), sum(first_ms), sum(ms), sum(charged)
 FROM part %s GROUP BY 1 ORDER BY 1`
 
-// callsBetween selects calls as rows of the table day would be that have one call each.
+// callsBetween selects calls in the form of rows of the table day.
 const callsBetween = `
 	SELECT substr(time, 1, 10), "key", route, model, backend, served, reason, status, local, meant, paid, resumed, partial,
 		1, coalesce(prompt, 0), coalesce(cached, 0), coalesce(completion, 0), prompt IS NULL OR completion IS NULL, coalesce(cost, 0), cost IS NULL,
 		coalesce(saved, 0), saved IS NULL, first_ms IS NOT NULL, coalesce(first_ms, 0), ms, coalesce(charged, 0)
 	FROM calls WHERE`
 
-// span is a span of time in milliseconds, and what it is added up from: the sums
-// of whole days, and the rows at its left and its right end.
+// span is a span of time in milliseconds and its parts: whole days, and parts of days at
+// its left and its right end.
 type span struct {
 	from, to                       int64
 	fromDay, toDay                 int64
 	left, leftEnd, right, rightEnd int64
 }
 
-// cut cuts a span. Days before since have no rows any more: of those it takes all.
-// Of the last day all there is can be taken as well when nothing comes after it.
-func cut(from, to, since, now int64) span {
+// splitSpan splits a span into its parts. Days before since have no rows any more, so
+// they count as a whole. So does the last day if the span ends in the future.
+func splitSpan(from, to, since, now int64) span {
 	if from < since*journal.DayLength {
 		from -= from % journal.DayLength
 	}
@@ -147,7 +147,7 @@ func cut(from, to, since, now int64) span {
 	if to > now {
 		s.toDay = dayAfter(to)
 	}
-	if s.fromDay > s.toDay { // within a day
+	if s.fromDay > s.toDay { // the span is within one day
 		s.fromDay, s.left, s.leftEnd = s.toDay, from, to
 		return s
 	}
@@ -159,13 +159,13 @@ func cut(from, to, since, now int64) span {
 // dayAfter returns the first day that begins then or later.
 func dayAfter(t int64) int64 { return (t + journal.DayLength - 1) / journal.DayLength }
 
-// Usages sums up the calls that came at from or later and before to, by each of some
-// dimensions. A zero from is the beginning, a zero to is now. What was recorded since
-// the last Sync, or in the last seconds, may be missing, and more while State says so.
+// Usages sums up the calls that came at from or later and before to, once for each
+// dimension. A zero from is the beginning, a zero to is now. Calls of the last seconds may
+// be missing, and more than those while State is not OK.
 func (l *Ledger) Usages(ctx context.Context, from, to time.Time, by ...By) ([]Usage, error) {
 	for _, b := range by {
 		if columns[b] == "" {
-			return nil, fmt.Errorf("calls can't be added up by %q", b)
+			return nil, fmt.Errorf("calls cannot be grouped by %q", b)
 		}
 	}
 	d, err := l.readable()
@@ -174,10 +174,10 @@ func (l *Ledger) Usages(ctx context.Context, from, to time.Time, by ...By) ([]Us
 	}
 	now := l.opts.now()
 	if to.IsZero() {
-		to = now.Add(journal.DayLength * time.Millisecond) // a call may have come while this is read
+		to = now.Add(journal.DayLength * time.Millisecond) // a call may come during the query
 	}
 	all, err := d.usages(ctx, min(max(from.UnixMilli(), 0), journal.MaxTime), min(max(to.UnixMilli(), 0), journal.MaxTime), now.UnixMilli(), by)
-	l.report(d, err)
+	l.reportCorrupt(d, err)
 	if err != nil {
 		return nil, fmt.Errorf("read the ledger: %w", err)
 	}
@@ -199,28 +199,28 @@ func (l *Ledger) readable() (*database, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.down == nil {
+	if l.databaseErr == nil {
 		return nil, errors.New("read the ledger: it is closed")
 	}
-	return nil, fmt.Errorf("read the ledger: %s", explain(l.path(), l.down))
+	return nil, fmt.Errorf("read the ledger: %s", describeError(l.path(), l.databaseErr))
 }
 
-// report tells the committer of a database that a reader found corrupt, unless there is
-// another one by now.
-func (l *Ledger) report(d *database, err error) {
+// reportCorrupt reports to the committer that a reader found the database corrupt, unless
+// there is another database by now.
+func (l *Ledger) reportCorrupt(d *database, err error) {
 	if !isCorrupt(err) {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.database.Load() == d {
-		l.suspect = err
+		l.corruptErr = err
 		wake(l.wakeCommitter)
 	}
 }
 
 func (d *database) usages(ctx context.Context, from, to, now int64, by []By) (all []Usage, err error) {
-	tx, err := d.reader.BeginTx(ctx, nil) // one view of all tables
+	tx, err := d.reader.BeginTx(ctx, nil) // one snapshot of all tables
 	if err != nil {
 		return nil, err
 	}
@@ -229,7 +229,7 @@ func (d *database) usages(ctx context.Context, from, to, now int64, by []By) (al
 	if err := tx.QueryRowContext(ctx, "SELECT since FROM kept").Scan(&since); err != nil {
 		return nil, err
 	}
-	s := cut(from, to, since, now)
+	s := splitSpan(from, to, since, now)
 	for _, b := range by {
 		u, err := s.usage(ctx, tx, b)
 		if err != nil {
@@ -262,9 +262,8 @@ func (s span) usage(ctx context.Context, tx *sql.Tx, by By) (u Usage, err error)
 	return u, rows.Err()
 }
 
-// spent adds up what is charged from a day on, ?1, and before a time, ?2. The rows are
-// many before the time, and few after it: so those after it are subtracted from the
-// sums of days.
+// spent sums up the charges from day ?1 on and before time ?2. Few rows are after that
+// time, so they are subtracted from the sums of days.
 const spent = `
 SELECT "key", sum(charged) FROM (
 	SELECT "key", charged FROM day JOIN kind ON kind.id = day.kind WHERE day >= ?1
@@ -272,15 +271,15 @@ SELECT "key", sum(charged) FROM (
 	SELECT "key", -coalesce(charged, 0) FROM calls WHERE time >= ?2
 ) GROUP BY "key"`
 
-// Spent returns what budgets count for the calls that came on the day (UTC) of from or
-// later, and before to, by the clients' keys. to should not be long ago.
+// Spent returns the charges of the calls that came on the day (UTC) of from or later, and
+// before to, by client key. It is fast if to is recent.
 func (l *Ledger) Spent(ctx context.Context, from, to time.Time) (map[string]usd.Amount, error) {
 	d, err := l.readable()
 	if err != nil {
 		return nil, err
 	}
 	amounts, err := d.spent(ctx, from.UnixMilli()/journal.DayLength, timeText(to.UnixMilli()))
-	l.report(d, err)
+	l.reportCorrupt(d, err)
 	if err != nil {
 		return nil, fmt.Errorf("read the ledger: %w", err)
 	}

@@ -195,7 +195,7 @@ func TestSumsAreExact(t *testing.T) {
 	l, _ = open(t, dir, options)
 	synced(t, l)
 	for kept := -1; kept != 0; { // the deleting is not in a hurry
-		with(t, dir, func(db *sql.DB) error {
+		withDatabase(t, dir, func(db *sql.DB) error {
 			return db.QueryRow("SELECT count(*) FROM calls WHERE time < ?", timeText(today.Add(-keep).Truncate(24*time.Hour).UnixMilli())).Scan(&kept)
 		})
 	}
@@ -209,7 +209,7 @@ func TestSumsAreExact(t *testing.T) {
 
 func rowsOf(t *testing.T, dir string) (requests []string) {
 	t.Helper()
-	with(t, dir, func(db *sql.DB) error {
+	withDatabase(t, dir, func(db *sql.DB) error {
 		rows, err := db.Query("SELECT request FROM calls")
 		if err != nil {
 			return err
@@ -251,7 +251,7 @@ func TestPlan(t *testing.T) {
 		for _, p := range []*int64{&want.from, &want.to, &want.left, &want.leftEnd, &want.right, &want.rightEnd} {
 			*p *= hour
 		}
-		if got := cut(c.from*hour, c.to*hour, c.since, c.now*hour); got != want {
+		if got := splitSpan(c.from*hour, c.to*hour, c.since, c.now*hour); got != want {
 			t.Errorf("%s: %+v, want %+v", name, got, want)
 		}
 	}
@@ -275,7 +275,7 @@ func TestPlan(t *testing.T) {
 // planOf returns how a query is run.
 func planOf(t *testing.T, dir, query string) (plan string) {
 	t.Helper()
-	with(t, dir, func(db *sql.DB) error {
+	withDatabase(t, dir, func(db *sql.DB) error {
 		rows, err := db.Query("EXPLAIN QUERY PLAN "+query, 1, 2, "3", "4", "5", "6")
 		if err != nil {
 			return err

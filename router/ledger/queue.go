@@ -17,7 +17,7 @@ type queue struct {
 	err     error         // why the last write failed; nil = it did not
 	retryAt time.Time     // with err: when the next write is tried
 	failed  chan struct{} // closed when a write fails or hangs
-	last    bool          // the ledger is being closed, and all lines have been tried once more
+	lastTry bool          // the ledger is being closed, and all lines have been tried once more
 }
 
 // due returns in what time the writer has something to do; ok is false if it has
@@ -25,7 +25,7 @@ type queue struct {
 func (q *queue) due(now time.Time, closing bool) (in time.Duration, ok bool) {
 	switch {
 	case closing:
-		return 0, len(q.items) > 0 && !q.last
+		return 0, len(q.items) > 0 && !q.lastTry
 	case q.err != nil:
 		return max(q.retryAt.Sub(now), 0), true
 	default:
@@ -87,7 +87,7 @@ func (r *Receipt) Wait() bool {
 	case <-r.failed:
 		return false
 	case <-timer.C:
-		r.ledger.writeHangs()
+		r.ledger.setWriteHung()
 		return false
 	}
 }
@@ -98,12 +98,12 @@ var closedChannel = func() chan struct{} {
 	return c
 }()
 
-// writeHangs records that a write hangs. Until it returns, calls do not wait for the
+// setWriteHung records that a write hangs. Until it returns, calls do not wait for the
 // writer.
-func (l *Ledger) writeHangs() {
+func (l *Ledger) setWriteHung() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.hangs = true
+	l.writeHung = true
 	for _, q := range l.queues {
 		q.release()
 	}
@@ -125,7 +125,7 @@ func (l *Ledger) enqueue(line journal.Line, paid bool) *Receipt {
 		return r
 	}
 	r.written = make(chan struct{})
-	if q.err == nil && !l.hangs {
+	if q.err == nil && !l.writeHung {
 		r.failed = q.failed
 	}
 	q.items = append(q.items, r)
@@ -140,8 +140,8 @@ func (l *Ledger) drop(line *journal.Line) {
 	if line.Kind != journal.RowLine {
 		return
 	}
-	if l.lost == 0 && !l.closing {
+	if l.dropped == 0 && !l.closing {
 		l.log.Error().Msg("the ledger cannot write to the disk; rows of calls that cost nothing are dropped")
 	}
-	l.lost++
+	l.dropped++
 }

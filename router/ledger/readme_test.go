@@ -27,7 +27,7 @@ func TestReadme(t *testing.T) {
 	l.Record(local)
 	synced(t, l)
 	closeLedger(t, l)
-	with(t, dir, func(db *sql.DB) error {
+	withDatabase(t, dir, func(db *sql.DB) error {
 		var columns, documented []string
 		rows, err := db.Query("SELECT name FROM pragma_table_xinfo('calls')")
 		if err != nil {

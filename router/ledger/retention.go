@@ -7,8 +7,7 @@ import (
 	"github.com/llmsup/llmsup/router/ledger/journal"
 )
 
-// SetRetention changes how long rows are kept; 0 = for ever. Rows that are deleted
-// already stay deleted.
+// SetRetention changes how long rows are kept; 0 = for ever.
 func (l *Ledger) SetRetention(keep time.Duration) {
 	if time.Duration(l.retention.Swap(int64(keep))) == keep {
 		return
@@ -21,20 +20,20 @@ func (l *Ledger) SetRetention(keep time.Duration) {
 
 const (
 	deleteEvery = time.Hour
-	// deleteAtOnce is how many rows are deleted in a transaction, and so how long the
-	// rows of new calls wait for it.
-	deleteAtOnce = 10_000
+	// maxDeleted is how many rows are deleted in one transaction: rows of new calls wait
+	// for it.
+	maxDeleted = 10_000
 )
 
-// deleteOld deletes some of the rows that are older than they are kept, whole days
-// of them: the sums of a part of a day come from its rows. It runs only when all
-// journal files are imported: a row that was deleted would be stored again.
+// deleteOld deletes some of the rows that are older than the retention, by whole days: the
+// sums of a part of a day are computed from its rows. It runs only when all journal files
+// are imported, since an import would store a deleted row again.
 func (l *Ledger) deleteOld() error {
 	more, keep := false, time.Duration(l.retention.Load())
 	if keep > 0 && !l.skippedFile {
 		since := l.opts.now().Add(-keep).UnixMilli() / journal.DayLength
 		var err error
-		if more, err = l.database.Load().deleteBefore(since, deleteAtOnce); err != nil {
+		if more, err = l.database.Load().deleteBefore(since, maxDeleted); err != nil {
 			return err
 		}
 	}
@@ -48,8 +47,8 @@ func (l *Ledger) deleteOld() error {
 	return nil
 }
 
-// deleteBefore deletes n rows of the days before one, and says whether there may
-// be more. The days' sums stay.
+// deleteBefore deletes n rows of the days before day. more is true if there may be others.
+// The sums of the days stay.
 func (d *database) deleteBefore(day int64, n int) (more bool, err error) {
 	err = d.transaction(func(ctx context.Context) error {
 		if _, err := d.conn.ExecContext(ctx, "UPDATE kept SET since = max(since, ?)", day); err != nil {

@@ -15,7 +15,7 @@ import (
 
 // A reload may shorten the time for which rows are kept: the old ones go at once,
 // and not with the next hour's look.
-func TestSetKeep(t *testing.T) {
+func TestSetRetention(t *testing.T) {
 	dir := t.TempDir()
 	l, _ := open(t, dir, Options{})
 	old := free("old")
@@ -25,11 +25,8 @@ func TestSetKeep(t *testing.T) {
 	synced(t, l)
 	l.SetRetention(0) // as it is
 	l.SetRetention(24 * time.Hour)
-	deadline := time.Now().Add(patience)
-	for len(rowsOf(t, dir)) > 1 && time.Now().Before(deadline) {
-		time.Sleep(5 * time.Millisecond)
-	}
-	if left := rowsOf(t, dir); len(left) != 1 || left[0] != "new" {
+	await(t, "the old row is deleted", func() bool { return len(rowsOf(t, dir)) == 1 })
+	if left := rowsOf(t, dir); left[0] != "new" {
 		t.Errorf("%q are left", left)
 	}
 	if u := usage(t, l, time.Time{}, time.Time{}, ByModel); u.Total.Calls != 2 {
@@ -54,7 +51,7 @@ func TestAwaitImport(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, databaseName)); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel = context.WithTimeout(t.Context(), patience)
+	ctx, cancel = context.WithTimeout(t.Context(), waitLimit)
 	defer cancel()
 	if err := l.AwaitImport(ctx); err != nil {
 		t.Fatal(err)
@@ -100,7 +97,7 @@ func TestUsages(t *testing.T) {
 	if _, err := (*Ledger)(nil).Usages(t.Context(), time.Time{}, time.Time{}, ByModel); err == nil {
 		t.Error("no ledger has sums")
 	}
-	with(t, l.dir, func(db *sql.DB) error {
+	withDatabase(t, l.dir, func(db *sql.DB) error {
 		var meant int
 		if err := db.QueryRow("SELECT count(*) FROM calls WHERE meant").Scan(&meant); err != nil || meant != 5 {
 			t.Errorf("%d rows were meant for local, %v", meant, err)

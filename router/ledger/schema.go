@@ -6,9 +6,9 @@ import (
 	"fmt"
 )
 
-// migrations bring the database to the version that this llmsup works with, each
-// from the version before it. user_version counts them. One that was in a release
-// never changes: a new one is added.
+// migrations bring the database to the present version, each from the version before.
+// PRAGMA user_version counts them. A migration that was released never changes: add a new
+// one.
 var migrations = []string{
 	`
 -- What calls have in common that are added up together.
@@ -170,22 +170,22 @@ CREATE TABLE calls (
 `,
 }
 
-// NewerDatabaseError is the error of a database that a newer llmsup has written.
+// NewerDatabaseError is the error of a database that a newer llmsup wrote.
 type NewerDatabaseError struct{ has, knows int }
 
 func (e *NewerDatabaseError) Error() string {
-	return fmt.Sprintf("a newer llmsup has written it (version %d, this one knows %d): run that one, or move the file away", e.has, e.knows)
+	return fmt.Sprintf("a newer llmsup wrote it (version %d, this llmsup supports %d): run that llmsup, or move the file away", e.has, e.knows)
 }
 
-// ForeignDatabaseError is the error of a database that is not llmsup's.
+// ForeignDatabaseError is the error of a database that another program wrote.
 type ForeignDatabaseError struct{}
 
 func (e *ForeignDatabaseError) Error() string {
 	return "it is another program's database: move the file away"
 }
 
-// migrate brings a database to the present version, each step whole or not at
-// all. It touches none that it does not know.
+// migrate brings a database to the present version, each step in one transaction. It
+// changes nothing in a database of a newer llmsup or of another program.
 func migrate(ctx context.Context, conn *sql.Conn, steps []string) error {
 	var has, tables int
 	if err := conn.QueryRowContext(ctx, "PRAGMA user_version").Scan(&has); err != nil {
@@ -203,8 +203,8 @@ func migrate(ctx context.Context, conn *sql.Conn, steps []string) error {
 	for ; has < len(steps); has++ {
 		step := fmt.Sprintf("BEGIN IMMEDIATE;\n%s;\nPRAGMA user_version = %d;\nCOMMIT", steps[has], has+1)
 		if _, err := conn.ExecContext(ctx, step); err != nil {
-			_, _ = conn.ExecContext(ctx, "ROLLBACK") // there may be nothing to roll back
-			return fmt.Errorf("bring it to version %d: %w", has+1, err)
+			_, _ = conn.ExecContext(ctx, "ROLLBACK") // fails if there is nothing to roll back
+			return fmt.Errorf("migrate it to version %d: %w", has+1, err)
 		}
 	}
 	return nil

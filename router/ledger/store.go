@@ -12,11 +12,11 @@ import (
 )
 
 const (
-	insertKind = `INSERT INTO kind ("key", route, model, backend, served, reason, status, stream, local, meant, paid, resumed, partial)
+	insertDimensions = `INSERT INTO kind ("key", route, model, backend, served, reason, status, stream, local, meant, paid, resumed, partial)
 VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)`
-	selectKind = `SELECT id FROM kind WHERE "key" = ? AND route = ? AND model = ? AND backend = ? AND served = ? AND reason = ?
+	selectDimensions = `SELECT id FROM kind WHERE "key" = ? AND route = ? AND model = ? AND backend = ? AND served = ? AND reason = ?
 AND status = ? AND stream = ? AND local = ? AND meant = ? AND paid = ? AND resumed = ? AND partial = ?`
-	// The texts and flags come from the table kind: to bind them all would take longer.
+	// The dimensions are copied from the table kind: binding them all takes longer.
 	insertCall = `INSERT OR IGNORE INTO calls (time, id, request, "key", route, model, backend, served, reason, status, stream, local, meant, paid, resumed, partial,
 prompt, cached, completion, cost, charged, saved, first_ms, ms)
 SELECT ?, ?, ?, "key", route, model, backend, served, reason, status, stream, local, meant, paid, resumed, partial, ?, ?, ?, ?, ?, ?, ?, ? FROM kind WHERE id = ?`
@@ -29,14 +29,14 @@ answers = answers + excluded.answers, first_ms = first_ms + excluded.first_ms, m
 charged = charged + excluded.charged`
 )
 
-// timeFormat is that of the column time. All times have the same length, so that
-// they sort as texts.
+// timeFormat is the format of the column time. All times have the same length, so they
+// sort as texts.
 const timeFormat = "2006-01-02T15:04:05.000Z"
 
 func timeText(ms int64) string { return time.UnixMilli(ms).UTC().Format(timeFormat) }
 
-// dayKind is the key of a row of the table day.
-type dayKind struct{ day, kind int64 }
+// dayKey is the key of a row of the table day.
+type dayKey struct{ day, kind int64 }
 
 // daySums are the figures of a row of the table day.
 type daySums struct {
@@ -73,13 +73,13 @@ func add[T int64 | usd.Amount](n *T, sum, unknowns *int64) {
 	}
 }
 
-// store writes rows, and adds them to the sums of their days, in one transaction.
-// A row that is there already is left as it is, and not added again.
+// store writes rows and adds them to the sums of their days, in one transaction. It
+// ignores rows that the database has already.
 func (d *database) store(entries []*journal.Entry) error {
 	err := d.transaction(func(ctx context.Context) error {
-		days := map[dayKind]*daySums{}
+		days := map[dayKey]*daySums{}
 		for _, e := range entries {
-			kind, known := d.kinds[e.Dimensions]
+			kind, known := d.dimensionIDs[e.Dimensions]
 			if !known {
 				var err error
 				if kind, err = d.dimensionsID(ctx, e.Dimensions); err != nil {
@@ -93,7 +93,7 @@ func (d *database) store(entries []*journal.Entry) error {
 			if !isNew {
 				continue
 			}
-			key := dayKind{e.Day(), kind}
+			key := dayKey{e.Day(), kind}
 			if days[key] == nil {
 				days[key] = &daySums{}
 			}
@@ -107,13 +107,13 @@ func (d *database) store(entries []*journal.Entry) error {
 		}
 		return nil
 	})
-	if err != nil || len(d.kinds) > maxKinds {
-		clear(d.kinds) // some may have been rolled back
+	if err != nil || len(d.dimensionIDs) > maxDimensionIDs {
+		clear(d.dimensionIDs) // some may have been rolled back
 	}
 	return err
 }
 
-// insert writes a row. It returns false where the row is there already.
+// insert writes a row. isNew is false if the database has it already.
 func (d *database) insert(ctx context.Context, e *journal.Entry, kind int64) (isNew bool, err error) {
 	first := &e.FirstAnswerMS
 	if e.FirstAnswerMS == 0 {
@@ -133,7 +133,7 @@ func (d *database) insert(ctx context.Context, e *journal.Entry, kind int64) (is
 	return rows > 0, err
 }
 
-// orNull returns a figure as the database has it.
+// orNull returns a figure as a column's value.
 func orNull[T int64 | usd.Amount](n *T) driver.Value {
 	if n == nil {
 		return nil
@@ -141,22 +141,22 @@ func orNull[T int64 | usd.Amount](n *T) driver.Value {
 	return int64(*n)
 }
 
-// maxKinds bounds what is remembered of the table kind.
-const maxKinds = 4096
+// maxDimensionIDs is how many ids of the table kind are kept in memory.
+const maxDimensionIDs = 4096
 
 // dimensionsID returns the id of a row of the table kind, and adds the row if it is new.
 func (d *database) dimensionsID(ctx context.Context, k Dimensions) (id int64, err error) {
 	args := []any{k.Key, k.Route, k.Model, k.Backend, k.Served, k.Reason, k.Status, k.Stream, k.Local, k.LocalPrimary, k.Paid, k.Resumed, k.Partial}
-	err = d.findKind.QueryRowContext(ctx, args...).Scan(&id)
+	err = d.findDimensions.QueryRowContext(ctx, args...).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
 		var result sql.Result
-		if result, err = d.addKind.ExecContext(ctx, args...); err == nil {
+		if result, err = d.addDimensions.ExecContext(ctx, args...); err == nil {
 			id, err = result.LastInsertId()
 		}
 	}
 	if err != nil {
 		return 0, err
 	}
-	d.kinds[k] = id
+	d.dimensionIDs[k] = id
 	return id, nil
 }

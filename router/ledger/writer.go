@@ -7,9 +7,9 @@ import (
 	"github.com/llmsup/llmsup/router/ledger/journal"
 )
 
-// rotation asks the writer for the rows of the journal, and for using another file from
-// then on. The committer creates that: the writer, which calls wait for, does nothing
-// that takes long on a busy disk.
+// rotation asks the writer to change to the next journal file and to return the previous
+// one. The committer creates the next file, since calls wait for the writer: it does
+// nothing that takes long on a busy disk.
 type rotation struct {
 	next *journal.Segment
 	done chan struct{} // closed when file and err are set
@@ -17,13 +17,13 @@ type rotation struct {
 	err  error
 }
 
-// write is the writer: the one goroutine that appends to the journal.
+// write is the writer's goroutine, the only one that appends to the journal.
 func (l *Ledger) write() {
 	defer close(l.written)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for _, q := range l.queues {
-		l.writeQueue(q, nil) // so that there is a file, and room in it even if the disk gets full
+		l.writeQueue(q, nil) // creates the first file, so that it has room even if the disk fills up
 	}
 	for {
 		q, batch, wait := l.nextBatch()
@@ -39,7 +39,7 @@ func (l *Ledger) write() {
 		timer.Reset(wait)
 		select {
 		case <-l.wakeWriter:
-			runtime.Gosched() // calls that end at the same time are written at once
+			runtime.Gosched() // lets calls that end at the same time share a write
 		case <-timer.C:
 		case r := <-l.rotate:
 			l.rotateJournal(r)
@@ -49,8 +49,8 @@ func (l *Ledger) write() {
 	}
 }
 
-// nextBatch returns the lines to write now, or else, with no queue, how long there are
-// none unless something wakes the writer.
+// nextBatch returns the queue and the lines to write now. Without any, q is nil and wait
+// is how long there is nothing to do unless something wakes the writer.
 func (l *Ledger) nextBatch() (q *queue, batch []*Receipt, wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -61,7 +61,7 @@ func (l *Ledger) nextBatch() (q *queue, batch []*Receipt, wait time.Duration) {
 		switch {
 		case !ok:
 		case in <= 0:
-			q.writing, q.items, q.last = q.items, nil, l.closing
+			q.writing, q.items, q.lastTry = q.items, nil, l.closing
 			return q, q.writing, 0
 		default:
 			wait = min(wait, in)
@@ -70,7 +70,7 @@ func (l *Ledger) nextBatch() (q *queue, batch []*Receipt, wait time.Duration) {
 	return nil, nil, wait
 }
 
-// writeQueue appends lines of a queue to the journal. What cannot be written stays in
+// writeQueue appends lines of a queue to the journal. Lines that cannot be written stay in
 // the queue.
 func (l *Ledger) writeQueue(q *queue, batch []*Receipt) {
 	l.lines = l.lines[:0]
@@ -98,8 +98,8 @@ func (l *Ledger) writeQueue(q *queue, batch []*Receipt) {
 	if l.rows = l.journal.Waiting(); l.rows >= journal.MaxRows || l.urgent || l.closing {
 		wake(l.wakeCommitter)
 	}
-	changed := l.hangs || (err == nil) != (q.err == nil)
-	l.hangs, q.err = false, err
+	changed := l.writeHung || (err == nil) != (q.err == nil)
+	l.writeHung, q.err = false, err
 	if err != nil {
 		q.retryAt = time.Now().Add(l.opts.retry)
 		q.release()
@@ -109,13 +109,13 @@ func (l *Ledger) writeQueue(q *queue, batch []*Receipt) {
 	}
 }
 
-// rotateJournal begins another file, and gives the previous one to the committer.
+// rotateJournal changes to the next file, and returns the previous one to the committer.
 func (l *Ledger) rotateJournal(r *rotation) {
 	defer close(r.done)
 	r.file, r.err = l.journal.Rotate(r.next)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.hangs = false
+	l.writeHung = false
 	if r.err == nil {
 		l.oldestImport = l.oldest
 		if l.rows = l.journal.Waiting(); l.rows == 0 {
