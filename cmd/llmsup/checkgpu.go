@@ -61,8 +61,8 @@ func (f *findings) checkFit(name string, cfg *config.Config, h *gguf.Header, s *
 	}
 	need := vram.Estimate(h, vram.Run{CtxSize: server.CtxSize, GPULayers: server.NGPULayers, Args: server.Args})
 	message := fmt.Sprintf("server %s: VRAM needed: %s", name, need)
-	if need.Unsure != "" {
-		message += " (which may be far off: " + need.Unsure + ")"
+	if need.UncertainBecause != "" {
+		message += " (which may be far off: " + need.UncertainBecause + ")"
 	}
 	free, total, known := vramOf(s, uuids)
 	for _, uuid := range uuids {
@@ -76,7 +76,7 @@ func (f *findings) checkFit(name string, cfg *config.Config, h *gguf.Header, s *
 		f.ok("%s; it is already running", message)
 	case !known:
 		f.ok("%s; the free VRAM is unknown", message)
-	case need.Less && need.Total() > free:
+	case need.Overestimated && need.Total() > free:
 		f.warn("%s, and %s free; start runs it anyway", message, gpu.Size(free))
 	case cfg.GPU.Fit == config.FitIgnore && need.Total() > free:
 		f.warn("%s, and %s free; start runs it anyway, because gpu.fit is ignore", message, gpu.Size(free))

@@ -23,7 +23,7 @@ func checkMagic(s *stream) error {
 		s.skip(uint64(len(magic)))
 		return s.err
 	}
-	return foreignError{foreign(start, s.size)}
+	return foreignError{describeForeign(start, s.size)}
 }
 
 // ErrNotGGUF is what errors.Is finds in an error about a file that is something
@@ -35,8 +35,8 @@ type foreignError struct{ error }
 
 func (foreignError) Is(target error) bool { return target == ErrNotGGUF }
 
-// foreign says what a file is that starts like this, as far as one can tell.
-func foreign(start []byte, size uint64) error {
+// describeForeign says what a file is that starts like this, as far as one can tell.
+func describeForeign(start []byte, size uint64) error {
 	const need = "llama-server needs a GGUF file"
 	lower := bytes.ToLower(start)
 	switch {

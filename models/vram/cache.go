@@ -2,25 +2,25 @@ package vram
 
 import "math"
 
-// cacheless architectures need no cache, as they see a whole text at once
+// withoutCache are the architectures that process a whole text at once and need no cache
 // (llama_model::create_memory).
-var cacheless = map[string]bool{
+var withoutCache = map[string]bool{
 	"bert": true, "jina-bert-v2": true, "jina-bert-v3": true, "nomic-bert": true, "nomic-bert-moe": true, "neo-bert": true,
 	"eurobert": true, "modern-bert": true, "gemma-embedding": true, "wavtokenizer-dec": true,
 	"dream": true, "llada": true, "llada-moe": true, "rnd1": true,
 }
 
-// ownCaches are the architectures with a cache unlike all others': an index
-// beside the keys, or keys of several tokens in one. The ordinary cache that is
-// estimated for them is near it at best.
-var ownCaches = map[string]bool{"deepseek32": true, "deepseek4": true, "glm-dsa": true, "minimax-m3": true, "minimax-01": true}
+// specialCaches are the architectures with a cache of another kind: an index beside the
+// keys, or keys that combine several tokens. For them, the estimate of an ordinary cache is
+// only near the truth.
+var specialCaches = map[string]bool{"deepseek32": true, "deepseek4": true, "glm-dsa": true, "minimax-m3": true, "minimax-01": true}
 
 // cache returns the bytes of the cache in VRAM.
 //
-// Layers that only guess tokens ahead are counted as any other, though some
-// architectures leave them out: that is one layer of many.
+// Layers that only predict further tokens count as any other, though some architectures
+// leave them out: that is one layer of many.
 func (m *model) cache() uint64 {
-	if cacheless[m.Architecture] {
+	if withoutCache[m.Architecture] {
 		return 0
 	}
 	var sum uint64
@@ -32,7 +32,7 @@ func (m *model) cache() uint64 {
 
 // keysAndValues returns the bytes of a layer's keys and values.
 func (m *model) keysAndValues(layer uint32) uint64 {
-	if layer >= m.ownKeys() {
+	if layer >= m.layersWithKeys() {
 		return 0
 	}
 	k, v := m.elements(layer)
@@ -43,9 +43,8 @@ func (m *model) keysAndValues(layer uint32) uint64 {
 // elements returns how many elements the keys and the values of one token have
 // in a layer.
 func (m *model) elements(layer uint32) (keys, values uint64) {
-	// A recurrent layer has none beside its state, unless it has attention too,
-	// as in Falcon-H1. Its KV heads need not be 0: Qwen3-Next gives one number
-	// for all of its layers.
+	// A recurrent layer has neither, unless it has attention as well, as in Falcon-H1.
+	// Its number of KV heads need not be 0: Qwen3-Next has one number for all layers.
 	if int(layer) >= len(m.KVHeads) || m.parts[layer].state && !m.parts[layer].keys {
 		return 0, 0
 	}
@@ -54,26 +53,25 @@ func (m *model) elements(layer uint32) (keys, values uint64) {
 		keyLength, valueLength = m.Memory.WindowKeyLength, m.Memory.WindowValueLength
 	}
 	if m.Memory.Latent {
-		// The values are a part of the keys (DeepSeek's MLA). Files from before
-		// April 2025 lack the entry, and are cached in full. Builds from before
-		// 2026 store the values once more.
+		// The values are part of the keys (DeepSeek's MLA). Files from before April
+		// 2025 lack the entry and are cached in full. Builds from before 2026 store
+		// the values a second time.
 		valueLength = 0
 	}
 	heads := uint64(m.KVHeads[layer])
 	return mul(heads, uint64(keyLength)), mul(heads, uint64(valueLength))
 }
 
-// ownKeys returns the number of layers, from the first, that do not use the keys
-// and values of another one.
-func (m *model) ownKeys() uint32 {
+// layersWithKeys returns how many layers, from the first, have keys and values of their
+// own. The others use those of an earlier layer.
+func (m *model) layersWithKeys() uint32 {
 	if m.Architecture == "gemma3n" {
-		return min(20, m.Layers) // the file has no say in it
+		return min(20, m.Layers) // whatever the file has
 	}
 	return m.Layers - min(m.Memory.SharedLayers, m.Layers)
 }
 
-// streams returns how many caches there are side by side: one for all slots, or
-// one for each.
+// streams returns the number of separate caches: one for all slots, or one for each.
 func (m *model) streams() uint64 {
 	if m.unified {
 		return 1
@@ -81,9 +79,9 @@ func (m *model) streams() uint64 {
 	return m.slots
 }
 
-// cells returns how many tokens a layer has room for, in one stream.
+// cells returns how many tokens a layer can store, in one stream.
 func (m *model) cells(layer uint32) uint64 {
-	if !m.windowed(layer) || m.windowFull {
+	if !m.windowed(layer) || m.swaFull {
 		return m.ctx
 	}
 	slots := m.slots

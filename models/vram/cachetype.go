@@ -20,7 +20,7 @@ var cacheTypes = map[string]cacheType{
 	"q5_1":   {32, 24},
 }
 
-// half says whether elements have 16 bits, as computing wants them.
+// half reports whether elements have 16 bits, which attention reads without conversion.
 func (t cacheType) half() bool { return t == cacheType{1, 2} }
 
 // row returns the bytes of n elements.

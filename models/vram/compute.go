@@ -1,8 +1,8 @@
 package vram
 
-// driver is what the driver and the libraries for computing take for themselves,
-// in bytes. It is less on a small GPU and more on a large one, from 150 to 500 MiB.
-const driver = 256 << 20
+// driverBytes is the VRAM of the driver and its libraries. It varies from 150 MiB on a small
+// GPU to 500 MiB on a large one.
+const driverBytes = 256 << 20
 
 // compute returns the bytes of buffers for computing, and of the driver.
 //
@@ -23,9 +23,9 @@ func (m *model) compute() uint64 {
 	}
 	// Weights that stay in the CPU's memory are copied over to compute a prompt.
 	if !m.noOpOffload {
-		network = add(network, m.moved)
+		network = add(network, m.largestCopied)
 	}
-	return add(max(output, network, attention), m.scratch(), driver)
+	return add(max(output, network, attention), m.scratch(), driverBytes)
 }
 
 // floats returns the bytes of so many numbers for each token of a micro-batch.
@@ -79,7 +79,7 @@ func (m *model) recurrent() uint64 {
 	return most
 }
 
-// scratch returns the bytes that flash attention takes to read a quantised cache:
+// scratch returns the bytes that flash attention needs to read a quantised cache:
 // the keys and values of one layer as F16 (launch_fattn in llama.cpp's
 // ggml/src/ggml-cuda/fattn-common.cuh).
 func (m *model) scratch() uint64 {

@@ -45,7 +45,7 @@ func TestLlamaServer(t *testing.T) {
 				}
 				// Less than this would be too little; what older builds take comes on top.
 				want = total(t, log, `CPU compute buffer size = +([\d.]+) MiB`)
-				if compute := float64(got.Compute-driver) / mib; compute < 0.9*want {
+				if compute := float64(got.Compute-driverBytes) / mib; compute < 0.9*want {
 					t.Errorf("%s: compute is %.1f MiB, want %.1f", args, compute, want)
 				}
 			}

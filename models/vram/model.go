@@ -7,16 +7,16 @@ import (
 	"github.com/llmsup/llmsup/models/gguf"
 )
 
-// model is a header together with how it will be run.
+// model is a header and how llama-server will run it.
 type model struct {
 	*gguf.Header
 	options
 
-	first uint32 // the first offloaded layer; Layers = the output alone
-	ctx   uint64 // tokens of one stream
-	batch uint64 // tokens computed at once
-	parts []part // by layer
-	moved uint64 // bytes of the largest weight that stays in the CPU's memory
+	first         uint32 // the first offloaded layer; Layers = the output alone
+	ctx           uint64 // tokens of one stream
+	batch         uint64 // tokens computed at once
+	parts         []part // by layer
+	largestCopied uint64 // bytes of the largest weight in the CPU's memory
 }
 
 // part is what a layer is made of, by its tensors' names.
@@ -53,19 +53,20 @@ func (n *network) add(name string, t *gguf.Tensor) {
 	}
 }
 
-// stateTensors are what only recurrent layers have (src/llama-arch.cpp).
+// stateTensors are the prefixes of tensors that only recurrent layers have
+// (src/llama-arch.cpp).
 var stateTensors = []string{"ssm_", "time_mix_", "shortconv."}
 
-// shape works out what the estimates of weights, cache and buffers share.
-func (m *model) shape(ctx int) {
+// resolveShape computes what the estimates of weights, cache and buffers have in common.
+func (m *model) resolveShape(ctx int) {
 	tokens := uint64(max(ctx, 0))
 	if tokens == 0 {
 		tokens = uint64(m.Context)
 	}
 	// A batch is never larger than the context, nor a micro-batch than a batch.
 	m.batch = min(m.ubatch, m.options.batch, max(tokens, 1))
-	// llama.cpp rounds the context up to a multiple of 256, and with slots that
-	// share nothing each one's share (llama_context's constructor).
+	// llama.cpp rounds the context up to a multiple of 256; if each slot has its own
+	// context, that one (llama_context's constructor).
 	m.ctx = pad(tokens)
 	if !m.unified {
 		m.ctx = max(pad(m.ctx/m.slots), 256)
@@ -94,28 +95,27 @@ func (m *model) inspect(t *gguf.Tensor) {
 	} else {
 		p.dense.add(name, t)
 	}
-	if layer < m.first || m.expertsStay(layer) && t.Expert() {
-		m.moved = max(m.moved, t.Bytes)
+	if layer < m.first || m.expertsOnCPU(layer) && t.Expert() {
+		m.largestCopied = max(m.largestCopied, t.Bytes)
 	}
 }
 
-// skipped says whether a layer is not loaded at all: those that only guess
-// tokens ahead, unless they are asked to.
+// skipped reports whether a layer is not loaded: one that only predicts further tokens,
+// unless a flag enables that.
 func (m *model) skipped(layer uint32, inLayer bool) bool {
-	return inLayer && !m.drafts && uint64(layer)+uint64(m.Memory.DraftLayers) >= uint64(m.Layers)
+	return inLayer && !m.loadsDraftLayers && uint64(layer)+uint64(m.Memory.DraftLayers) >= uint64(m.Layers)
 }
 
-// expertsStay says whether a layer's experts are kept in the CPU's memory.
-func (m *model) expertsStay(layer uint32) bool { return uint64(layer) < m.cpuExperts }
+// expertsOnCPU reports whether a layer's experts are kept in the CPU's memory.
+func (m *model) expertsOnCPU(layer uint32) bool { return uint64(layer) < m.cpuExperts }
 
-// encoder says whether the model makes embeddings and nothing else.
+// encoder reports whether the model only computes embeddings.
 func (m *model) encoder() bool { return strings.Contains(m.Architecture, "bert") }
 
 // weights returns the bytes of the model's weights that go to VRAM.
 //
-// The embedding and the rest of the input stay where they are: llama.cpp has
-// them looked up by the CPU. A model that uses its embedding as its output too
-// has a second copy of it made.
+// The embedding and the rest of the input stay in the CPU's memory, where llama.cpp looks
+// tokens up. If the embedding is also the output, the VRAM has a copy of it.
 func (m *model) weights() uint64 {
 	w := m.Weights()
 	sum := w.Output
@@ -125,7 +125,7 @@ func (m *model) weights() uint64 {
 	for layer := m.first; layer < m.Layers; layer++ {
 		switch {
 		case m.skipped(layer, true):
-		case m.expertsStay(layer):
+		case m.expertsOnCPU(layer):
 			sum = add(sum, w.Layers[layer]-w.Experts[layer])
 		default:
 			sum = add(sum, w.Layers[layer])

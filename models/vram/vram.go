@@ -1,5 +1,5 @@
-// Package vram says how much VRAM a llama-server takes to run a model, from the
-// model's GGUF header and llama-server's flags, before it is started.
+// Package vram estimates how much VRAM a llama-server will need for a model, from the
+// model's GGUF header and llama-server's flags.
 //
 // cmd calls it: to warn of a model that does not fit into what is free, to show
 // the sum in `llmsup check` and `llmsup status`, and to tell afterwards whether
@@ -9,8 +9,9 @@
 // Weights and KV follow llama.cpp's own allocations, but for the padding of
 // buffers (src/llama-model.cpp load_tensors and create_memory,
 // src/llama-kv-cache.cpp, src/llama-kv-cache-iswa.cpp, src/llama-memory-recurrent.cpp,
-// as of August 2026). Compute is a rule of thumb. The package does no I/O, and
-// trusts nothing in a header: sums that would overflow stop at the largest number.
+// as of August 2026). Compute is an approximation; models/README.md compares all of
+// them with llama-server's figures. The package does no I/O and trusts no header: sums that
+// would overflow stop at the largest number.
 package vram
 
 import (
@@ -19,32 +20,31 @@ import (
 	"github.com/llmsup/llmsup/models/gguf"
 )
 
-// Run is how llama-server will be run on the model.
+// Run describes how llama-server will run the model.
 type Run struct {
-	CtxSize   int      // --ctx-size: tokens, for all slots together; 0 = what the model was trained for
+	CtxSize   int      // --ctx-size: tokens, for all slots together; 0 = the model's trained context
 	GPULayers int      // --n-gpu-layers: the output counts as one; negative = all
-	Args      []string // the user's further flags, as they stand on llama-server's command line
+	Args      []string // the user's further flags, as on llama-server's command line
 }
 
-// Need is what a run will take of VRAM, in bytes. On several GPUs it is the sum
-// over all of them, and Compute is needed on each.
+// Need is the VRAM that a run will take, in bytes. With several GPUs it is the sum over all
+// of them, but each needs Compute.
 type Need struct {
-	Weights uint64 // of the offloaded layers and, where it is offloaded, the output
-	KV      uint64 // the cache of keys and values, and the states of recurrent layers, of the offloaded layers
-	Compute uint64 // buffers for computing, and the driver's context
-	Unsure  string // why the estimate may be far off, as in "--override-tensor moves tensors"; "" = it is not
-	Less    bool   // it may be far less, and Weights too; else what is unsure comes on top
+	Weights          uint64 // of the offloaded layers and, where it is offloaded, the output
+	KV               uint64 // the cache of keys and values, and the states of recurrent layers, of the offloaded layers
+	Compute          uint64 // buffers for computing, and the driver's context
+	UncertainBecause string // why the estimate may be far off, as in "--override-tensor moves tensors"; "" = it is certain
+	Overestimated    bool   // the need may be far lower, and Weights too; else what is uncertain comes on top
 }
 
 // Estimate returns what llama-server will take of VRAM for a run.
 //
-// Without offloaded layers that is nothing. A build with CUDA still makes its
-// context then, and computes long prompts on the GPU; whoever wants none of it
-// hides the GPU from it (`--gpu none`).
+// Without offloaded layers that is nothing. A CUDA build still creates its context then,
+// and computes long prompts on the GPU, unless the GPU is hidden from it (`--gpu none`).
 func Estimate(h *gguf.Header, r Run) Need {
 	o := parseArgs(r.Args)
-	// The output counts as one, and is the first to be offloaded (load_tensors).
-	// To builds from before December 2025 it was the last.
+	// The output counts as a layer and is offloaded first (load_tensors). Builds from
+	// before December 2025 offload it last.
 	layers := min(uint64(max(r.GPULayers, 0)), uint64(h.Layers)+1)
 	if r.GPULayers < 0 {
 		layers = uint64(h.Layers) + 1
@@ -54,22 +54,22 @@ func Estimate(h *gguf.Header, r Run) Need {
 	}
 	first := uint32(uint64(h.Layers) + 1 - layers)
 	m := model{Header: h, options: o, first: first}
-	m.shape(r.CtxSize)
-	n := Need{Weights: m.weights(), Compute: m.compute(), Unsure: o.unsure, Less: o.less}
+	m.resolveShape(r.CtxSize)
+	n := Need{Weights: m.weights(), Compute: m.compute(), UncertainBecause: o.uncertainBecause, Overestimated: o.overestimated}
 	if !o.noKVOffload {
 		n.KV = m.cache()
 	}
-	if n.Unsure == "" {
-		n.Unsure = m.doubt(r.CtxSize)
+	if n.UncertainBecause == "" {
+		n.UncertainBecause = m.uncertainty(r.CtxSize)
 	}
-	n.Less = n.Less || r.CtxSize <= 0 && !m.fitOff
+	n.Overestimated = n.Overestimated || r.CtxSize <= 0 && !m.fitOff
 	return n
 }
 
-// doubt says what of the model itself keeps the estimate from being sure.
-func (m *model) doubt(ctx int) string {
+// uncertainty returns what makes the estimate uncertain for this model, whatever the flags.
+func (m *model) uncertainty(ctx int) string {
 	switch {
-	case ownCaches[m.Architecture]:
+	case specialCaches[m.Architecture]:
 		return fmt.Sprintf("llama.cpp has a cache of its own for the architecture %s", m.Architecture)
 	case ctx <= 0 && !m.fitOff:
 		return "llama-server may shrink a context that is not given (--fit)"
@@ -77,12 +77,12 @@ func (m *model) doubt(ctx int) string {
 	return ""
 }
 
-// Total is the sum of it all, in bytes.
+// Total returns the sum in bytes.
 func (n Need) Total() uint64 { return add(n.Weights, n.KV, n.Compute) }
 
-// String is the sum for a person, such as
-// "8.0 GiB weights + 1.5 GiB KV cache + 0.5 GiB buffers = 10.0 GiB". It does not
-// say what is unsure.
+// String returns the sum for people, such as
+// "8.0 GiB weights + 1.5 GiB KV cache + 0.5 GiB buffers = 10.0 GiB", all in one unit. It
+// leaves out what is uncertain.
 func (n Need) String() string {
 	total := n.Total()
 	if total == 0 {

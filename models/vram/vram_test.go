@@ -106,8 +106,8 @@ func TestEstimate(t *testing.T) {
 			if got.KV != uint64(tt.kv*mib) {
 				t.Errorf("KV is %.3f MiB, want %.3f", float64(got.KV)/mib, tt.kv)
 			}
-			if got.Unsure != "" {
-				t.Errorf("unsure: %s", got.Unsure)
+			if got.UncertainBecause != "" {
+				t.Errorf("uncertain: %s", got.UncertainBecause)
 			}
 		})
 	}
@@ -181,8 +181,8 @@ func TestDraftLayers(t *testing.T) {
 	last := header.Weights().Layers[31]
 	without := Estimate(header, Run{CtxSize: 8192, GPULayers: 99})
 	with := Estimate(header, Run{CtxSize: 8192, GPULayers: 99, Args: []string{"--spec-type", "draft-mtp"}})
-	if with.Weights-without.Weights != last || with.Unsure == "" {
-		t.Errorf("the layer that guesses ahead takes %d, want %d; unsure: %q", with.Weights-without.Weights, last, with.Unsure)
+	if with.Weights-without.Weights != last || with.UncertainBecause == "" {
+		t.Errorf("the layer that guesses ahead takes %d, want %d; uncertain: %q", with.Weights-without.Weights, last, with.UncertainBecause)
 	}
 }
 

@@ -1,18 +1,17 @@
 package vram
 
-// windows is how an architecture spreads layers that look back on a window of
-// tokens only.
+// windows describes which layers of an architecture attend to a window of tokens only.
 type windows struct {
 	period uint32 // one layer of so many has no window; 0 = the file lists them
 	first  bool   // that layer is the first of the period, and not the last
-	tokens uint32 // the window where the file gives none; 0 = no window then
-	fixed  bool   // the file's window is not asked
+	tokens uint32 // the window if the file has none; 0 = no window then
+	fixed  bool   // the file's window is ignored
 	layers uint32 // only a model of so many layers has windows; 0 = any
 }
 
-// windowed are the architectures whose windows llama.cpp makes use of, each with
-// what its loader takes for granted (load_arch_hparams in src/models/*.cpp).
-// Others may have the entry too (Mistral 7B, Phi 3), and are cached in full.
+// windowed are the architectures whose windows llama.cpp uses, with the defaults of its
+// loader (load_arch_hparams in src/models/*.cpp). Others may have the entry too (Mistral
+// 7B, Phi 3) and are cached in full.
 var windowed = map[string]windows{
 	"afmoe":        {period: 4},
 	"cohere2":      {period: 4},
@@ -35,8 +34,7 @@ var windowed = map[string]windows{
 	"step35":       {},
 }
 
-// window returns the tokens that a layer with a window looks back on, 0 where
-// there are no such layers.
+// window returns the size of the windows in tokens, 0 if no layer has one.
 func (m *model) window() uint64 {
 	w := windowed[m.Architecture]
 	if w.layers > 0 && w.layers != m.Layers {
@@ -48,15 +46,15 @@ func (m *model) window() uint64 {
 	return uint64(m.Memory.Window)
 }
 
-// windowed says whether a layer has a window. Where the metadata do not tell, it
-// has none, which is the larger cache.
+// windowed reports whether a layer has a window. If the metadata does not show it, the
+// layer has none, which needs the larger cache.
 func (m *model) windowed(layer uint32) bool {
 	w, known := windowed[m.Architecture]
 	listed := m.Memory.WindowLayers
 	if m.window() == 0 || !known && listed == nil {
 		return false
 	}
-	if listed != nil { // a list is only written for a loader that wants it
+	if listed != nil { // only files whose loader uses a list have one
 		return int(layer) < len(listed) && listed[layer]
 	}
 	period := w.period

@@ -49,7 +49,7 @@ func Decide(r Request, residents []Resident, s *gpu.Sample) Decision {
 		return Decision{Wait: reason}
 	}
 	// An estimate that may be far too high does not prevent a start.
-	if r.Need.Total() == 0 || r.Need.Less || r.IgnoreFit || s.Problem != "" {
+	if r.Need.Total() == 0 || r.Need.Overestimated || r.IgnoreFit || s.Problem != "" {
 		return Decision{}
 	}
 	gpus := r.modelGPUs(availableGPUs(s, r.UUIDs))
@@ -69,7 +69,7 @@ func Decide(r Request, residents []Resident, s *gpu.Sample) Decision {
 // select a single one. If llama-server numbers the GPUs in its own order, that one is
 // assumed to be the one with the most free VRAM.
 func (r Request) modelGPUs(gpus []gpu.GPU) []gpu.GPU {
-	index, single := vram.Single(r.Args)
+	index, single := vram.SingleGPU(r.Args)
 	if !single || len(gpus) == 0 {
 		return gpus
 	}

@@ -50,7 +50,7 @@ func TestDecide(t *testing.T) {
 
 		"the fit is ignored":  {Request{UUIDs: a, Need: needs(30), IgnoreFit: true}, nil, gpu.Sample{GPUs: one}, start},
 		"the need is unknown": {Request{UUIDs: a}, nil, gpu.Sample{GPUs: one}, start},
-		"it may need less":    {Request{UUIDs: a, Need: vram.Need{Weights: 30 * gib, Less: true}}, nil, gpu.Sample{GPUs: one}, start},
+		"it may need less":    {Request{UUIDs: a, Need: vram.Need{Weights: 30 * gib, Overestimated: true}}, nil, gpu.Sample{GPUs: one}, start},
 		"free VRAM unknown":   {Request{UUIDs: a, Need: needs(30)}, nil, gpu.Sample{GPUs: []gpu.GPU{unknown}}, start},
 		"no GPU at all":       {Request{Need: needs(30)}, nil, gpu.Sample{}, start},
 		"the driver fails":    {Request{UUIDs: a, Need: needs(30)}, nil, gpu.Sample{GPUs: one, Problem: "no driver"}, start},

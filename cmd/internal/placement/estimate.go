@@ -31,10 +31,10 @@ func (w *Workload) estimate() {
 		trained = int(h.Context)
 	}
 	if name := vram.EnvironmentSetting(os.Environ()); name != "" {
-		need.Unsure, need.Less = name+" is set", true
+		need.UncertainBecause, need.Overestimated = name+" is set", true
 	}
-	if need.Unsure != "" && need.Less {
-		log.Info().Str("server", w.name).Msg("the model's need of VRAM is unknown (" + need.Unsure + "); starting it anyway")
+	if need.UncertainBecause != "" && need.Overestimated {
+		log.Info().Str("server", w.name).Msg("the model's need of VRAM is unknown (" + need.UncertainBecause + "); starting it anyway")
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -169,7 +169,7 @@ func (w *Workload) facts(s *gpu.Sample, now *supervisor.Snapshot, calls int) gpu
 	for _, g := range w.gpus(s) {
 		f.GPUs = append(f.GPUs, g.UUID)
 	}
-	if !w.need.Less { // otherwise the weights may be elsewhere
+	if !w.need.Overestimated { // otherwise the weights may be elsewhere
 		f.Weights = w.need.Weights
 	}
 	if now.State.Alive() && now.Slots > 0 {
@@ -184,7 +184,7 @@ func (w *Workload) facts(s *gpu.Sample, now *supervisor.Snapshot, calls int) gpu
 func (w *Workload) context(now *supervisor.Snapshot) (requested, actual int) {
 	const step = 256
 	slots := now.Slots
-	if vram.Shared(w.entry.Args) { // each slot has the whole context
+	if vram.SharedContext(w.entry.Args) { // each slot has the whole context
 		slots = 1
 	}
 	requested = w.entry.CtxSize

@@ -24,8 +24,10 @@ func TestFlags(t *testing.T) {
 	tokens := func(n uint64) func(*Need) {
 		return func(need *Need) { need.Compute = 256*mib + n*(152064+5120)*4 }
 	}
-	unsure := func(reason string) func(*Need) { return func(n *Need) { n.Unsure = reason } }
-	less := func(reason string) func(*Need) { return func(n *Need) { n.Unsure, n.Less = reason, true } }
+	unsure := func(reason string) func(*Need) { return func(n *Need) { n.UncertainBecause = reason } }
+	less := func(reason string) func(*Need) {
+		return func(n *Need) { n.UncertainBecause, n.Overestimated = reason, true }
+	}
 	// A cache type also takes room for one layer's keys and values in F16, of 1024
 	// elements each: 16 MiB.
 	typed := func(mebibytes, scratch float64) func(*Need) {
@@ -112,7 +114,7 @@ func TestFlags(t *testing.T) {
 		"proportions":         {qwen, "-ts 3,1", unsure("--tensor-split spreads the model over several GPUs")},
 		"two devices":         {qwen, "-dev CUDA0,CUDA1", unsure("--device spreads the model over several GPUs")},
 		"two reasons":         {qwen, "-ot a=CPU --lora a.gguf", less("--lora loads an adapter")},
-		"other metadata":      {qwen, "--override-kv a=int:1", less("--override-kv changes what the model says of itself")},
+		"other metadata":      {qwen, "--override-kv a=int:1", less("--override-kv changes the model's metadata")},
 		"of no interest":      {qwen, "--jinja -t 8 --temp 0.5 --fit-target 512", nil},
 	}
 	for name, tt := range tests {
@@ -148,18 +150,18 @@ func TestContext(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			got := Estimate(header, Run{CtxSize: tt.ctx, GPULayers: 99, Args: tt.args})
-			if got.KV != uint64(tt.kv*mib) || (got.Unsure != "") != tt.unsure {
-				t.Errorf("KV is %.2f MiB, want %.2f; unsure: %q", float64(got.KV)/mib, tt.kv, got.Unsure)
+			if got.KV != uint64(tt.kv*mib) || (got.UncertainBecause != "") != tt.unsure {
+				t.Errorf("KV is %.2f MiB, want %.2f; uncertain: %q", float64(got.KV)/mib, tt.kv, got.UncertainBecause)
 			}
 		})
 	}
 }
 
-// TestOwnCaches: what can't be told of an architecture is said.
-func TestOwnCaches(t *testing.T) {
+// TestSpecialCaches checks that these are estimated and marked as uncertain.
+func TestSpecialCaches(t *testing.T) {
 	m := deepseekLite
 	m.arch = "deepseek32"
-	if got := Estimate(m.header(), Run{CtxSize: 8192, GPULayers: 99}); got.KV == 0 || got.Unsure == "" {
+	if got := Estimate(m.header(), Run{CtxSize: 8192, GPULayers: 99}); got.KV == 0 || got.UncertainBecause == "" {
 		t.Errorf("got %+v", got)
 	}
 }
