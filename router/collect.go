@@ -171,7 +171,7 @@ func (rt *Router) goOn(w http.ResponseWriter, r *http.Request, c *request.Reques
 	}
 	next := *c
 	var err error
-	if next.Body, err = request.ParseBody([]byte(wire.Apply(c.Body.Text(), append(limits, more)))); err != nil {
+	if next.Body, err = request.ParseBodyFor(c.Body.Fields, []byte(wire.Apply(c.Body.Text(), append(limits, more)))); err != nil {
 		return false, nil
 	}
 	a, failed := attempt(r.Context(), &next, s, p.spareTimeout, p.idleTimeout, alternative{}, false)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/request"
+	"github.com/llmsup/llmsup/supervisor/llamacpp"
 )
 
 func TestMain(m *testing.M) {
@@ -170,6 +171,7 @@ func newBench(t *testing.T, local, cloud http.HandlerFunc, edits ...func(*Config
 	cfg := Config{
 		Locals:  map[string]Local{"qwen": b.state},
 		MaxBody: 32 << 20,
+		Fields:  llamacpp.Engine{}.Capabilities(nil).Fields,
 		Upstreams: []Upstream{
 			{Name: "openrouter", BaseURL: b.cloud.URL + "/api/v1", Key: cloudKey},
 		},

@@ -12,6 +12,7 @@ import (
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
+	"github.com/llmsup/llmsup/supervisor/llamacpp"
 )
 
 const (
@@ -305,7 +306,7 @@ func TestLlamaFields(t *testing.T) {
 			t.Errorf("%s: the answer is %q, want %q", field, got, want)
 		}
 	}
-	for name, field := range request.LlamaFields {
+	for name, field := range (llamacpp.Engine{}).Capabilities(nil).Fields {
 		tc, ok := llamaFieldCalls[name]
 		bound := field.Needed != nil && field.Needed(gjson.Parse(tc.valid))
 		if name == "reasoning_budget_tokens" || name == "embd_normalize" { // of other paths

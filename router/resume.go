@@ -68,7 +68,7 @@ func (r *resumption) resume(ctx context.Context, w http.ResponseWriter) error {
 	}
 	next := *r.request
 	var err error
-	if next.Body, err = request.ParseBody([]byte(wire.Apply(r.request.Body.Text(), append(limits, more)))); err != nil {
+	if next.Body, err = request.ParseBodyFor(r.request.Body.Fields, []byte(wire.Apply(r.request.Body.Text(), append(limits, more)))); err != nil {
 		return errNoResume
 	}
 	a, failed := attempt(ctx, &next, r.to, r.plan.spareTimeout, r.plan.idleTimeout, alternative{}, false)

@@ -29,7 +29,8 @@ type Config struct {
 	MaxBody    int64 // bytes of a request's body
 	Access     access.Policy
 	Accounting accounting.Accounting
-	Catalog    Catalog // nil = names are never completed
+	Catalog    Catalog             // nil = names are never completed
+	Fields     models.EngineFields // of a request, that only the engine of the Locals knows
 
 	FallbackTimeout time.Duration // to a fallback's first answer; 0 = 120 s
 	IdleTimeout     time.Duration // of a stream that has begun, without a byte; 0 = 120 s
@@ -59,6 +60,7 @@ type routing struct {
 	access     *access.Policy
 	accounting *accounting.Accounting
 	catalog    Catalog
+	fields     models.EngineFields
 
 	fallbackTimeout time.Duration
 	idleTimeout     time.Duration
@@ -106,7 +108,7 @@ func (rt *Router) Reload(cfg Config) error {
 // older one has.
 func newRouting(cfg Config, old *routing, log zerolog.Logger) (*routing, error) {
 	s := &routing{
-		table: cfg.Table, maxBody: cfg.MaxBody, access: cfg.Access.Clone(), accounting: &cfg.Accounting, catalog: cfg.Catalog, stopping: old.stopping, via: old.via, backends: map[string]backend{}, leaving: map[string]*localBackend{},
+		table: cfg.Table, maxBody: cfg.MaxBody, access: cfg.Access.Clone(), accounting: &cfg.Accounting, catalog: cfg.Catalog, fields: cfg.Fields, stopping: old.stopping, via: old.via, backends: map[string]backend{}, leaving: map[string]*localBackend{},
 		fallbackTimeout: cmp.Or(cfg.FallbackTimeout, defaultFallbackTimeout),
 		idleTimeout:     cmp.Or(cfg.IdleTimeout, defaultIdleTimeout),
 	}

@@ -114,7 +114,7 @@ func (rt *Router) take(w http.ResponseWriter, r *http.Request, d wire.Dialect, l
 	if refuse.Status == 0 {
 		defer held.Release()
 		var err error
-		if c.Body, err = parse(d, held.Bytes, r.Header); err != nil {
+		if c.Body, err = parse(d, s.fields, held.Bytes, r.Header); err != nil {
 			refuse = invalid(err.Error())
 		}
 		c.Body.Buffer = held
@@ -142,11 +142,11 @@ func (rt *Router) take(w http.ResponseWriter, r *http.Request, d wire.Dialect, l
 }
 
 // parse finds the model in a body of the dialect's form.
-func parse(d wire.Dialect, raw []byte, h http.Header) (request.Body, error) {
+func parse(d wire.Dialect, fields models.EngineFields, raw []byte, h http.Header) (request.Body, error) {
 	if _, ok := d.(wire.Audio); ok && request.IsForm(h) {
 		return request.ParseForm(raw, h)
 	}
-	return request.ParseBody(raw)
+	return request.ParseBodyFor(fields, raw)
 }
 
 // keepLocal takes everybody out of a plan who isn't a llama-server of llmsup's.

@@ -3,7 +3,6 @@ package router
 import (
 	"net/http"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/tidwall/gjson"
@@ -15,12 +14,8 @@ import (
 // boundBy returns the first field that the call depends on and only llama-server
 // knows; "" = there is none.
 func boundBy(c *request.Request) string {
-	for _, name := range c.Body.LlamaFields {
-		paths := request.LlamaFields[name].Paths
-		if paths == nil {
-			paths = request.SamplerPaths
-		}
-		if slices.Contains(paths, c.Path) {
+	for _, name := range c.Body.NeededFields {
+		if c.Body.Fields.ReadAt(name, c.Path) {
 			return name
 		}
 	}
@@ -45,7 +40,7 @@ func (p *plan) keepBound(c *request.Request) {
 			continue
 		}
 		p.bound = true
-		p.noSpare = "fallback " + s.backend.name() + " does not support " + wire.Quote(field+request.LlamaFields[field].Part) + " (llama-server only)"
+		p.noSpare = "fallback " + s.backend.name() + " does not support " + wire.Quote(field+c.Body.Fields[field].Part) + " (llama-server only)"
 	}
 	if !p.bound {
 		return
@@ -78,7 +73,7 @@ func (f *failure) ownField(c *request.Request) bool {
 	message := object.Get("error.message").Str
 	if rest, named := strings.CutPrefix(message, "Field '"); named {
 		name, _, _ := strings.Cut(rest, "'")
-		_, known := request.LlamaFields[name]
+		_, known := c.Body.Fields[name]
 		return known
 	}
 	if strings.Contains(message, "continue_final_message") {

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/llmsup/llmsup/models"
 )
 
 // Engine is what has to be known about one kind of program that serves models, so
@@ -40,7 +42,7 @@ type Engine interface {
 
 	// Capabilities returns what a server that is started with these arguments of the
 	// user's can do. The daemon passes it on to the router.
-	Capabilities(args []string) Capabilities
+	Capabilities(args []string) models.Capabilities
 }
 
 // Command is how to start one process.
@@ -90,12 +92,4 @@ type Diagnosis struct {
 	Class  Class  // "" = no line of its output explains the end
 	Cause  string // the line that explains it, or the last line about an error; may be ""
 	Advice string // what an operator can do; may be ""
-}
-
-// Capabilities is what the router has to know about an engine.
-type Capabilities struct {
-	Program string // its name, for messages
-	// CompleteStreams says that a streamed answer contains all that a whole answer to
-	// the same request would, so that the router may stream instead.
-	CompleteStreams bool
 }

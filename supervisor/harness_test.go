@@ -15,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
 
+	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/supervisor/process"
 )
 
@@ -38,7 +39,9 @@ func (e fakeEngine) Command(context.Context, Spec) (Command, error) {
 }
 func (e fakeEngine) Probe(Endpoint, time.Duration) Probe { return e }
 func (e fakeEngine) Classify(Exit) Diagnosis             { return e.diagnosis }
-func (e fakeEngine) Capabilities([]string) Capabilities  { return Capabilities{Program: "engine"} }
+func (e fakeEngine) Capabilities([]string) models.Capabilities {
+	return models.Capabilities{Program: "engine"}
+}
 
 func (e fakeEngine) LogLine(line string, _ bool) (string, zerolog.Level, bool) {
 	return line, zerolog.DebugLevel, true

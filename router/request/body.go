@@ -7,6 +7,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -25,7 +26,8 @@ type Body struct {
 
 	Buffer *Buffer // the memory of Raw; nil = it is not shared
 
-	LlamaFields []string // fields that only llama-server knows, and that the answer depends on
+	Fields       models.EngineFields // those that only the engine of a local server knows
+	NeededFields []string            // those of them that the answer depends on
 }
 
 // Span is a part of a body: Raw[From:To].
@@ -36,8 +38,12 @@ func (b Body) Text() string { return string(b.Raw) }
 
 // ParseBody reads a JSON object. Its errors are messages for the client. The caller
 // rejects a body without a model.
-func ParseBody(raw []byte) (Body, error) {
-	b := Body{Raw: raw}
+func ParseBody(raw []byte) (Body, error) { return ParseBodyFor(nil, raw) }
+
+// ParseBodyFor is ParseBody, and also finds the fields that only a local server's engine
+// knows.
+func ParseBodyFor(fields models.EngineFields, raw []byte) (Body, error) {
+	b := Body{Raw: raw, Fields: fields}
 	var wrong error
 	valid := wire.Scan(raw, func(f wire.Member) {
 		name := wire.MemberName(raw[f.KeyFrom:f.KeyTo])
@@ -50,7 +56,9 @@ func ParseBody(raw []byte) (Body, error) {
 		case "usage": // OpenRouter's form
 			b.UsageRequested = gjson.GetBytes(raw[f.From:f.To], "include").Bool()
 		}
-		b.addLlamaField(name, raw[f.From:f.To])
+		if fields.Needs(string(name), raw[f.From:f.To]) {
+			b.NeededFields = append(b.NeededFields, string(name))
+		}
 		if string(name) != "model" {
 			if err := b.addModelChoice(name, raw[f.From:f.To]); wrong == nil {
 				wrong = err

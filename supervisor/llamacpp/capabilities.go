@@ -1,10 +1,10 @@
 package llamacpp
 
-import "github.com/llmsup/llmsup/supervisor"
+import "github.com/llmsup/llmsup/models"
 
 // Capabilities implements supervisor.Engine.
-func (Engine) Capabilities(args []string) supervisor.Capabilities {
-	return supervisor.Capabilities{Program: "llama-server", CompleteStreams: completeStreams(args)}
+func (Engine) Capabilities(args []string) models.Capabilities {
+	return models.Capabilities{Program: "llama-server", CompleteStreams: completeStreams(args), Fields: fields}
 }
 
 // completeStreams reports whether a stream has all that a whole answer has. With

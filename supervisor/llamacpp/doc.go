@@ -10,7 +10,8 @@
 //     it is ready and alive;
 //   - classify.go: what its last lines say about why it ended;
 //   - logline.go: which of its lines llmsup's log may have, and at which level;
-//   - capabilities.go: what the router may rely on.
+//   - capabilities.go, fields.go: what the router may rely on, and which fields of a request
+//     only llama-server knows.
 //
 // cmd/internal/daemon passes an Engine to supervisor.New; cmd/llmsup calls FindBinary
 // and Version for `llmsup check`; cmd/internal/config calls CheckArgs. The package
@@ -20,7 +21,8 @@
 // To add another engine, write a package beside this one that implements the five
 // methods of supervisor.Engine and the four of supervisor.Probe, and let
 // cmd/internal/daemon choose it for the servers that are configured for it. Package
-// supervisor and the router need no change.
+// supervisor needs no change; the router sees nothing of an engine but its
+// models.Capabilities.
 //
 // Source of the facts: llama.cpp's tools/server, build 11669, and its README.
 package llamacpp

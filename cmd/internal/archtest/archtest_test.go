@@ -100,6 +100,8 @@ func TestRulesCanFail(t *testing.T) {
 	}{
 		"cmd joins all":                           {topLevelImports, "cmd/internal/a/a.go", importing(module+"/router/ledger", module+"/supervisor", module+"/gpu", module+"/models", "fmt"), ""},
 		"router may know models":                  {topLevelImports, "router/a/a.go", importing(module+"/models/gguf", module+"/router/ledger"), ""},
+		"a test of the router runs the engine":    {topLevelImports, "router/a/a_test.go", importing(module + "/supervisor/llamacpp"), ""},
+		"the router names the engine":             {topLevelImports, "router/a/a.go", importing(module + "/supervisor/llamacpp"), "router/a/a.go imports supervisor/llamacpp"},
 		"router imports supervisor":               {topLevelImports, "router/a/a.go", importing(module + "/supervisor"), "router/a/a.go imports supervisor"},
 		"supervisor imports gpu":                  {topLevelImports, "supervisor/a.go", importing(module + "/gpu"), "supervisor/a.go imports gpu"},
 		"gpu imports router":                      {topLevelImports, "gpu/a.go", importing(module + "/router/ledger"), "gpu/a.go imports router/ledger"},

@@ -15,7 +15,7 @@ func (d *Daemon) routing(c *config.Config, fleet []*served) (router.Config, erro
 	if err != nil {
 		return router.Config{}, err
 	}
-	cfg := router.Config{Table: table, MaxBody: int64(c.MaxBody), Access: accessPolicy(c), Locals: map[string]router.Local{}, Accounting: d.accounting.forRouter(), Catalog: d.accounting.prices}
+	cfg := router.Config{Table: table, MaxBody: int64(c.MaxBody), Access: accessPolicy(c), Locals: map[string]router.Local{}, Accounting: d.accounting.forRouter(), Catalog: d.accounting.prices, Fields: engine.Capabilities(nil).Fields}
 	for _, s := range fleet {
 		if !s.leaving {
 			cfg.Locals[s.name] = local{s.server, s.life}

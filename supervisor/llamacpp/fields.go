@@ -1,23 +1,21 @@
-package request
+package llamacpp
 
 import (
 	"github.com/tidwall/gjson"
 
-	"github.com/llmsup/llmsup/router/wire"
+	"github.com/llmsup/llmsup/models"
 )
 
-// LlamaFields are the fields of a request that only llama-server knows: the references of
-// OpenAI and OpenRouter do not have them, or not with such a value. An upstream ignores
-// them, so a call that depends on one never moves there. A call depends on a field unless
-// its value is null or turns the field off. As of llama-server build 11669.
-var LlamaFields = map[string]llamaField{
+// fields are the fields of a request that only llama-server knows, as of build 11669.
+// Paths nil = samplerPaths.
+var fields = withPaths(models.EngineFields{
 	// Length and form of the answer.
 	"n_predict": {Needed: zeroOrMore}, "t_max_predict_ms": {Needed: aboveZero}, "n_indent": {Needed: aboveZero},
-	"n_cmpl": {Needed: notOne}, "ignore_eos": {Needed: wire.HasContent},
-	"grammar": {Needed: wire.HasContent}, "json_schema": {Needed: always}, "lora": {Needed: wire.HasContent},
+	"n_cmpl": {Needed: notOne}, "ignore_eos": {Needed: hasContent},
+	"grammar": {Needed: hasContent}, "json_schema": {Needed: always}, "lora": {Needed: hasContent},
 
 	// Sampling.
-	"samplers": {Needed: wire.HasContent}, "mirostat": {Needed: aboveZero}, "typical_p": {Needed: notOne}, "top_n_sigma": {Needed: aboveZero},
+	"samplers": {Needed: hasContent}, "mirostat": {Needed: aboveZero}, "typical_p": {Needed: notOne}, "top_n_sigma": {Needed: aboveZero},
 	"dynatemp_range": {Needed: aboveZero}, "xtc_probability": {Needed: aboveZero}, "dry_multiplier": {Needed: aboveZero},
 	"repeat_penalty": {Needed: notOne}, "min_keep": {Needed: aboveZero}, "adaptive_target": {Needed: zeroOrMore},
 	"logit_bias": {Needed: biasByText}, "response_format": {Needed: objectSchema, Paths: chatPaths, Part: ".schema"},
@@ -26,9 +24,9 @@ var LlamaFields = map[string]llamaField{
 	"n_probs": {Needed: aboveZero}, "embd_normalize": {Needed: always, Paths: []string{"/v1/embeddings"}},
 
 	// Prompt template and reasoning.
-	"chat_template_kwargs":   {Needed: wire.HasContent, Paths: []string{"/v1/chat/completions", "/v1/responses", "/v1/messages"}},
+	"chat_template_kwargs":   {Needed: hasContent, Paths: []string{"/v1/chat/completions", "/v1/responses", "/v1/messages"}},
 	"add_generation_prompt":  {Needed: isFalse, Paths: chatPaths},
-	"continue_final_message": {Needed: wire.HasContent, Paths: chatPaths},
+	"continue_final_message": {Needed: hasContent, Paths: chatPaths},
 	"reasoning_format":       {Needed: unusualReasoning, Paths: chatPaths},
 	"thinking_budget_tokens": {Needed: zeroOrMore, Paths: chatPaths},
 	// A chat takes thinking_budget_tokens instead.
@@ -44,21 +42,35 @@ var LlamaFields = map[string]llamaField{
 	"timings_per_token": {}, "return_progress": {}, "return_tokens": {}, "response_fields": {}, "verbose": {}, "sse_ping_interval": {},
 	"speculative.n_max": {}, "speculative.n_min": {}, "speculative.p_min": {}, "speculative.types": {},
 	"chat_format": {}, "parse_tool_calls": {}, "reasoning_in_content": {}, "reasoning_control": {},
-}
-
-// llamaField is a field that only llama-server knows.
-type llamaField struct {
-	Needed func(v gjson.Result) bool // returns whether a call with this value, which is not null, depends on the field; nil = no call does
-	Paths  []string                  // paths that read the field; nil = SamplerPaths
-	Part   string                    // the part of the value that only llama-server knows, for messages; "" = all of it
-}
+})
 
 // chatPaths are the paths that apply a chat template, except /v1/messages, which reads
-// hardly any of the fields. SamplerPaths are the paths that sample tokens.
+// hardly any of the fields. samplerPaths are the paths that sample tokens.
 var (
 	chatPaths    = []string{"/v1/chat/completions", "/v1/responses"}
-	SamplerPaths = append([]string{"/v1/completions"}, chatPaths...)
+	samplerPaths = append([]string{"/v1/completions"}, chatPaths...)
 )
+
+// withPaths fills in the paths of fields that have none.
+func withPaths(fields models.EngineFields) models.EngineFields {
+	for name, field := range fields {
+		if field.Paths == nil {
+			field.Paths = samplerPaths
+			fields[name] = field
+		}
+	}
+	return fields
+}
+
+// hasContent reports whether a value is anything but null, false or empty.
+func hasContent(v gjson.Result) bool {
+	if v.Type == gjson.JSON {
+		some := false
+		v.ForEach(func(_, _ gjson.Result) bool { some = true; return false })
+		return some
+	}
+	return v.Type != gjson.Null && v.Type != gjson.False && (v.Type != gjson.String || v.Str != "")
+}
 
 func always(gjson.Result) bool       { return true }
 func isFalse(v gjson.Result) bool    { return v.Type == gjson.False }
@@ -67,25 +79,14 @@ func zeroOrMore(v gjson.Result) bool { return v.Type != gjson.Number || v.Num >=
 func notOne(v gjson.Result) bool     { return v.Type != gjson.Number || v.Num != 1 }
 
 // biasByText detects llama-server's form of a bias, a list. OpenAI's is an object.
-func biasByText(v gjson.Result) bool { return v.IsArray() && wire.HasContent(v) }
+func biasByText(v gjson.Result) bool { return v.IsArray() && hasContent(v) }
 
 // objectSchema detects llama-server's form of a schema, with the type json_object.
 // OpenAI's has the type json_schema.
 func objectSchema(v gjson.Result) bool {
-	return v.Get("type").Str == "json_object" && wire.HasContent(v.Get("schema"))
+	return v.Get("type").Str == "json_object" && hasContent(v.Get("schema"))
 }
 
 // unusualReasoning detects a format other than the usual one, which has reasoning in its
 // own field. Values that llama-server rejects belong to other engines, such as Groq's.
 func unusualReasoning(v gjson.Result) bool { return v.Str == "none" || v.Str == "deepseek-legacy" }
-
-// addLlamaField adds a field if the call depends on it.
-func (b *Body) addLlamaField(name, value []byte) {
-	field, ok := LlamaFields[string(name)]
-	if !ok || field.Needed == nil {
-		return
-	}
-	if v := gjson.ParseBytes(value); v.Type != gjson.Null && field.Needed(v) {
-		b.LlamaFields = append(b.LlamaFields, string(name))
-	}
-}

@@ -1,0 +1,45 @@
+package models
+
+import (
+	"slices"
+
+	"github.com/tidwall/gjson"
+)
+
+// Capabilities is what the router has to know about the program behind a local server, its
+// engine. The engine's package has the values (supervisor/llamacpp), and cmd passes them to
+// the router.
+type Capabilities struct {
+	Program string // its name, for messages
+	// CompleteStreams says that a streamed answer contains all that a whole answer to
+	// the same request would, so that the router may stream instead.
+	CompleteStreams bool
+	// Fields are those fields of a request that only this engine knows.
+	Fields EngineFields
+}
+
+// EngineFields are the fields of a request that only one engine knows, by name: the
+// references of OpenAI and OpenRouter do not have them, or not with such a value. An
+// upstream ignores them, so a call that depends on one never moves there.
+type EngineFields map[string]EngineField
+
+// EngineField is a field that only one engine knows.
+type EngineField struct {
+	Needed func(v gjson.Result) bool // returns whether a call with this value, which is not null, depends on the field; nil = no call does
+	Paths  []string                  // the paths that read the field
+	Part   string                    // the part of the value that only the engine knows, for messages; "" = all of it
+}
+
+// Needs reports whether a call depends on a field: not if its value is null or turns the
+// field off.
+func (f EngineFields) Needs(name string, value []byte) bool {
+	field := f[name]
+	if field.Needed == nil {
+		return false
+	}
+	v := gjson.ParseBytes(value)
+	return v.Type != gjson.Null && field.Needed(v)
+}
+
+// ReadAt reports whether the engine reads a field at a path.
+func (f EngineFields) ReadAt(name, path string) bool { return slices.Contains(f[name].Paths, path) }
