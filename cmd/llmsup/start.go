@@ -62,8 +62,8 @@ func start(c *cli.Context, forceStop <-chan struct{}) error {
 		return err
 	}
 	d, err := daemon.Open(setup, daemon.Options{
-		Version: version, Log: log, Hurry: forceStop, Listener: passed, Systemd: manager,
-		Again: func() (daemon.Setup, error) {
+		Version: version, Log: log, ForceStop: forceStop, Listener: passed, Systemd: manager,
+		LoadSetup: func() (daemon.Setup, error) {
 			cfg, err := configFrom(c, socket)
 			if err != nil {
 				return daemon.Setup{}, err

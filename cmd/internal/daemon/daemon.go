@@ -45,10 +45,10 @@ type Setup struct {
 
 // Options are what a daemon is given besides its Setup.
 type Options struct {
-	Version string
-	Log     zerolog.Logger
-	Hurry   <-chan struct{}       // closed: nothing that Run waits for is waited for any more
-	Again   func() (Setup, error) // reads the Setup anew, for a reload
+	Version   string
+	Log       zerolog.Logger
+	ForceStop <-chan struct{}       // closed: nothing that Run waits for is waited for any more
+	LoadSetup func() (Setup, error) // reads the Setup anew, for a reload
 
 	Listener net.Listener    // that systemd has passed, at the Config's Listen; nil = none
 	Systemd  systemd.Manager // that runs llmsup
@@ -62,7 +62,7 @@ type Daemon struct {
 
 	listener    net.Listener
 	control     *control.Listener
-	unlock      func()
+	releaseLock func()
 	router      *router.Router
 	fleet       atomic.Pointer[fleet]
 	monitor     *gpu.Monitor
@@ -70,28 +70,28 @@ type Daemon struct {
 	accounting  *accounting
 	maintenance *maintenance.Manager
 
-	serving context.Context //nolint:containedctx // of all servers, which outlive the context of Run
-	stop    context.CancelFunc
-	begun   chan struct{} // closed when Run has started them
-	group   sync.WaitGroup
+	serverContext context.Context //nolint:containedctx // of all servers, which outlive the context of Run
+	stop          context.CancelFunc
+	started       chan struct{} // closed when Run has started them
+	group         sync.WaitGroup
 
-	reloaded chan struct{}          // receives when refused has changed
-	refused  atomic.Pointer[string] // why the last reload was refused; nil = it was not
+	reloadErrorSet chan struct{}          // receives when refused has changed
+	reloadError    atomic.Pointer[string] // why the last reload was refused; nil = it was not
 
-	telling   sync.Mutex // held from the word that a reload begins to the one that it is over
-	reloading sync.Mutex // one at a time
-	changing  sync.Mutex // held to change what follows, the fleet, its drains or the routing
-	setup     Setup
-	upstreams []router.Upstream // as they are now
-	grace     atomic.Int64      // nanoseconds that calls have to end; read by a stop, which waits for no lock
-	stopping  bool
+	notifyMu      sync.Mutex // held from the word that a reload begins to the one that it is over
+	reloadMu      sync.Mutex // one at a time
+	fleetMu       sync.Mutex // held to change what follows, the fleet, its drains or the routing
+	setup         Setup
+	upstreams     []router.Upstream // as they are now
+	shutdownGrace atomic.Int64      // nanoseconds that calls have to end; read by a stop, which waits for no lock
+	stopping      bool
 }
 
 // Open takes hold of all that can be refused: the state directory, the port,
 // the control socket. It starts no process, so its errors leave nothing behind.
 func Open(setup Setup, opts Options) (*Daemon, error) {
-	d := &Daemon{opts: opts, setup: setup, log: opts.Log, begun: make(chan struct{}), reloaded: make(chan struct{}, 1)}
-	d.serving, d.stop = context.WithCancel(context.Background())
+	d := &Daemon{opts: opts, setup: setup, log: opts.Log, started: make(chan struct{}), reloadErrorSet: make(chan struct{}, 1)}
+	d.serverContext, d.stop = context.WithCancel(context.Background())
 	if err := d.open(); err != nil {
 		d.Close()
 		return nil, err
@@ -101,7 +101,7 @@ func Open(setup Setup, opts Options) (*Daemon, error) {
 
 func (d *Daemon) open() (err error) {
 	cfg := d.setup.Config
-	if d.unlock, err = control.LockStateDir(cfg.StateDir); err != nil {
+	if d.releaseLock, err = control.LockStateDir(cfg.StateDir); err != nil {
 		return err
 	}
 	process.KillOrphans(d.serversDir(), d.log)
@@ -124,10 +124,10 @@ func (d *Daemon) open() (err error) {
 		d.monitor = gpu.NewNull()
 	}
 	d.pool = placement.NewPool(d.monitor, d.log)
-	d.grace.Store(int64(cfg.ShutdownGrace))
+	d.shutdownGrace.Store(int64(cfg.ShutdownGrace))
 	d.accounting = openAccounting(cfg, d.log)
-	d.maintenance = maintenance.Open(d.serving, maintenance.Options{
-		Fleet: maintenanceFleet{d}, StateDir: cfg.StateDir, Log: d.log, Lock: &d.changing,
+	d.maintenance = maintenance.Open(d.serverContext, maintenance.Options{
+		Fleet: maintenanceFleet{d}, StateDir: cfg.StateDir, Log: d.log, Lock: &d.fleetMu,
 	}, sortedKeys(cfg.Servers))
 	planned := d.plan(d.setup)
 	routing, err := d.routing(cfg, planned.fleet)
@@ -156,10 +156,10 @@ func (d *Daemon) Close() {
 		_ = d.listener.Close() // Run has closed it already
 	}
 	if d.accounting != nil {
-		d.accounting.close(d.opts.Hurry) // Run has closed it already
+		d.accounting.close(d.opts.ForceStop) // Run has closed it already
 	}
-	if d.unlock != nil {
-		d.unlock()
+	if d.releaseLock != nil {
+		d.releaseLock()
 	}
 }
 
@@ -201,21 +201,21 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.start(s)
 		<-stopped.Changed // at once: from the first status line on it is starting or drained
 	}
-	d.changing.Lock()
+	d.fleetMu.Lock()
 	d.maintenance.FleetChanged()
-	d.changing.Unlock()
+	d.fleetMu.Unlock()
 	told := d.statusLine()
-	d.tell(d.opts.Systemd.Ready(told))
-	close(d.begun)
+	d.logNotifyError(d.opts.Systemd.Ready(told))
+	close(d.started)
 	var watching sync.WaitGroup // of the GPUs, which a stop needs as well
-	watching.Go(func() { d.monitor.Run(d.serving) })
-	watching.Go(func() { d.pool.Watch(d.serving, d.placedServers) })
-	watching.Go(func() { d.accounting.restoreBudgets(d.serving) })
-	watching.Go(func() { giveBackAtRest(d.serving, d.router.Calls, d.router.Inflight, freeMemory) })
+	watching.Go(func() { d.monitor.Run(d.serverContext) })
+	watching.Go(func() { d.pool.Watch(d.serverContext, d.placedServers) })
+	watching.Go(func() { d.accounting.restoreBudgets(d.serverContext) })
+	watching.Go(func() { releaseMemoryWhenIdle(d.serverContext, d.router.Calls, d.router.Inflight, freeMemory) })
 	watching.Go(d.findLoops)
 
 	group, ctx := errgroup.WithContext(ctx)
-	watching.Go(func() { d.tellStates(ctx, told) })
+	watching.Go(func() { d.notifyStateChanges(ctx, told) })
 	watching.Go(func() { d.feedWatchdog(ctx) })
 	group.Go(func() error {
 		d.accounting.awaitBudgets(ctx)
@@ -225,10 +225,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 	group.Go(func() error {
 		<-ctx.Done()
 		d.endCalls(public, conns)
-		d.accounting.close(d.opts.Hurry)
-		d.changing.Lock()
+		d.accounting.close(d.opts.ForceStop)
+		d.fleetMu.Lock()
 		d.stopping = true
-		d.changing.Unlock()
+		d.fleetMu.Unlock()
 		d.maintenance.Stop()
 		d.stop() // they are needed until the calls have ended
 		d.group.Wait()
@@ -245,22 +245,22 @@ func (d *Daemon) Run(ctx context.Context) error {
 // findLoops finds the upstreams that are this llmsup itself. Only then are lists of
 // prices asked for: an upstream's key is not for others.
 func (d *Daemon) findLoops() {
-	d.router.FindLoops(d.serving)
-	d.accounting.prices.begin(d.serving, d.router.IsLoop)
+	d.router.FindLoops(d.serverContext)
+	d.accounting.prices.begin(d.serverContext, d.router.IsLoop)
 }
 
 // endCalls closes the port and waits for the calls that have begun.
 func (d *Daemon) endCalls(public *http.Server, conns *graceful.Drainer) {
 	conns.Begin() // before anybody hears of it, who may rely on it
-	d.tell(d.opts.Systemd.Stopping("stopping when running calls have ended"))
+	d.logNotifyError(d.opts.Systemd.Stopping("stopping when running calls have ended"))
 	d.log.Info().Int("calls", d.router.Inflight()).Msg("stopping; once more to stop at once")
-	grace := time.Duration(d.grace.Load())
+	grace := time.Duration(d.shutdownGrace.Load())
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
 	done := make(chan struct{})
 	go func() {
 		select {
-		case <-d.opts.Hurry:
+		case <-d.opts.ForceStop:
 			cancel()
 		case <-done:
 		}
@@ -269,31 +269,31 @@ func (d *Daemon) endCalls(public *http.Server, conns *graceful.Drainer) {
 	err := public.Shutdown(ctx)
 	if err != nil {
 		d.router.RejectWaiting()
-		soon, cancel := context.WithTimeout(context.Background(), rejectTime)
+		soon, cancel := context.WithTimeout(context.Background(), rejectTimeout)
 		err = public.Shutdown(soon)
 		cancel()
 	}
 	if err != nil {
 		d.log.Warn().Int("calls", d.router.Inflight()).Msg("calls are cut off")
 		_ = public.Close() // what it says, Shutdown has said
-		d.awaitRecords()
+		d.awaitLedgerRows()
 	}
 	close(done)
 }
 
-// rejectTime is how long the calls that still wait for a server may take to get their
+// rejectTimeout is how long the calls that still wait for a server may take to get their
 // error before their connections are closed.
-const rejectTime = 250 * time.Millisecond
+const rejectTimeout = 250 * time.Millisecond
 
-// recordTime is how long calls that are cut off may take to be written down.
-const recordTime = 2 * time.Second
+// recordTimeout is how long calls that are cut off may take to be written down.
+const recordTimeout = 2 * time.Second
 
-// awaitRecords waits until each call that was cut off is written down: what was
+// awaitLedgerRows waits until each call that was cut off is written down: what was
 // paid for must not get lost.
-func (d *Daemon) awaitRecords() {
+func (d *Daemon) awaitLedgerRows() {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(recordTime); d.router.Inflight() > 0 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(recordTimeout); d.router.Inflight() > 0 && time.Now().Before(deadline); {
 		<-tick.C
 	}
 }

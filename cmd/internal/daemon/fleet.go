@@ -20,19 +20,19 @@ import (
 // engine is what all servers run so far.
 var engine supervisor.Engine = llamacpp.Engine{}
 
-// served is a llama-server that the daemon runs. It is never changed: a reload
+// managedServer is a llama-server that the daemon runs. It is never changed: a reload
 // puts another one in its place, about the same server.
-type served struct {
+type managedServer struct {
 	name     string
 	server   *supervisor.Server
 	workload *placement.Workload
-	command  command
-	leaving  bool // it is no longer in the configuration, and ends when its calls have
-	*life
+	launch   launchConfig
+	removed  bool // it is no longer in the configuration, and ends when its calls have
+	*lifetime
 }
 
-// life is the time in which a server's Run runs.
-type life struct {
+// lifetime is the time in which a server's Run runs.
+type lifetime struct {
 	ctx   context.Context //nolint:containedctx // it is the server's, from the fleet's plan to its removal
 	end   context.CancelFunc
 	ended chan struct{} // closed when Run has returned
@@ -40,80 +40,80 @@ type life struct {
 	streams atomic.Bool // its streams have all that its whole answers have
 }
 
-// command is all that a server's process follows from: when it changes, so has
+// launchConfig is all that a server's process follows from: when it changes, so has
 // the process to.
-type command struct {
+type launchConfig struct {
 	entry   config.Server // without what holds for any process
 	binary  string
 	devices string
 }
 
-func commandOf(entry config.Server, setup Setup) command {
+func launchConfigOf(entry config.Server, setup Setup) launchConfig {
 	devices := setup.Config.DevicesOf(entry)
 	entry.GPU, entry.LoadTimeout, entry.StallTimeout, entry.Default = "", 0, 0, false
-	return command{entry, setup.Binary, devices}
+	return launchConfig{entry, setup.Binary, devices}
 }
 
-// change is what a Setup makes of the present fleet.
-type change struct {
-	fleet    []*served // afterwards, sorted by name
-	added    []*served
-	replaced []*served // with another command
-	removed  []*served
-	stayed   []*served
+// fleetChange is what a Setup makes of the present fleet.
+type fleetChange struct {
+	fleet    []*managedServer // afterwards, sorted by name
+	added    []*managedServer
+	replaced []*managedServer // with another command
+	removed  []*managedServer
+	stayed   []*managedServer
 }
 
 // plan works out what a Setup changes. Nothing is started, stopped or told, and
 // what is in the present fleet stays as it is. The caller holds changing.
-func (d *Daemon) plan(setup Setup) change {
-	var c change
-	present := map[string]*served{}
+func (d *Daemon) plan(setup Setup) fleetChange {
+	var c fleetChange
+	present := map[string]*managedServer{}
 	for _, s := range d.servers() {
 		present[s.name] = s
 	}
 	for _, name := range sortedKeys(setup.Config.Servers) {
 		entry := setup.Config.Servers[name]
-		wanted := commandOf(entry, setup)
+		wanted := launchConfigOf(entry, setup)
 		s := present[name]
 		delete(present, name)
 		switch {
 		case s == nil:
-			s = d.newServed(name, wanted, setup.Config)
+			s = d.newServer(name, wanted, setup.Config)
 			c.added = append(c.added, s)
-		case !s.leaving && reflect.DeepEqual(s.command, wanted):
+		case !s.removed && reflect.DeepEqual(s.launch, wanted):
 			c.stayed = append(c.stayed, s)
 		default: // one that was taken out and has not ended yet is taken back
-			s = &served{s.name, s.server, s.workload, wanted, false, s.life}
+			s = &managedServer{s.name, s.server, s.workload, wanted, false, s.lifetime}
 			c.replaced = append(c.replaced, s)
 		}
 		c.fleet = append(c.fleet, s)
 	}
 	for _, name := range sortedKeys(present) {
 		s := present[name]
-		if !s.leaving {
-			s = &served{s.name, s.server, s.workload, s.command, true, s.life}
+		if !s.removed {
+			s = &managedServer{s.name, s.server, s.workload, s.launch, true, s.lifetime}
 			c.removed = append(c.removed, s)
 		}
 		c.fleet = append(c.fleet, s) // until it has ended
 	}
-	slices.SortFunc(c.fleet, func(a, b *served) int { return cmp.Compare(a.name, b.name) })
+	slices.SortFunc(c.fleet, func(a, b *managedServer) int { return cmp.Compare(a.name, b.name) })
 	return c
 }
 
-func (d *Daemon) newServed(name string, c command, cfg *config.Config) *served {
+func (d *Daemon) newServer(name string, c launchConfig, cfg *config.Config) *managedServer {
 	w := d.pool.Workload(name)
 	w.ApplyConfig(cfg.Servers[name], cfg)
-	ctx, end := context.WithCancel(d.serving)
-	server := supervisor.New(d.spec(name, c, w, cfg), engine, d.log, d.opts.Hurry)
+	ctx, end := context.WithCancel(d.serverContext)
+	server := supervisor.New(d.spec(name, c, w, cfg), engine, d.log, d.opts.ForceStop)
 	if drain, drained := d.maintenance.Record().Of(name); drained {
 		server.Drain(drain.Options())
 	}
-	l := &life{ctx: ctx, end: end, ended: make(chan struct{})}
+	l := &lifetime{ctx: ctx, end: end, ended: make(chan struct{})}
 	l.streams.Store(engine.Capabilities(cfg.Servers[name].Args).CompleteStreams)
-	return &served{name: name, server: server, workload: w, command: c, life: l}
+	return &managedServer{name: name, server: server, workload: w, launch: c, lifetime: l}
 }
 
-func (d *Daemon) spec(name string, c command, w *placement.Workload, cfg *config.Config) supervisor.Spec {
+func (d *Daemon) spec(name string, c launchConfig, w *placement.Workload, cfg *config.Config) supervisor.Spec {
 	entry := cfg.Servers[name]
 	return supervisor.Spec{
 		Name: name, Binary: c.binary, Model: entry.Model, CtxSize: entry.CtxSize, NGPULayers: entry.NGPULayers, Args: entry.Args,
@@ -128,7 +128,7 @@ func (d *Daemon) spec(name string, c command, w *placement.Workload, cfg *config
 }
 
 // start runs a server until its life ends.
-func (d *Daemon) start(s *served) {
+func (d *Daemon) start(s *managedServer) {
 	d.group.Go(func() {
 		defer close(s.ended)
 		s.server.Run(s.ctx)
@@ -137,7 +137,7 @@ func (d *Daemon) start(s *served) {
 
 // servers are those of now, sorted by name. One that was taken out of the
 // configuration is among them until it has ended.
-func (d *Daemon) servers() []*served {
+func (d *Daemon) servers() []*managedServer {
 	if f := d.fleet.Load(); f != nil {
 		return f.servers
 	}
@@ -146,13 +146,13 @@ func (d *Daemon) servers() []*served {
 
 // fleet is all servers of one moment. It is never changed.
 type fleet struct {
-	servers []*served     // sorted by name
-	changed chan struct{} // closed when there is another one
+	servers []*managedServer // sorted by name
+	changed chan struct{}    // closed when there is another one
 }
 
 // setFleet puts another fleet in the place of the present one. The caller holds
 // changing.
-func (d *Daemon) setFleet(servers []*served) {
+func (d *Daemon) setFleet(servers []*managedServer) {
 	old := d.fleet.Swap(&fleet{servers, make(chan struct{})})
 	var workloads []*placement.Workload
 	for _, s := range servers {
@@ -164,12 +164,12 @@ func (d *Daemon) setFleet(servers []*served) {
 	}
 }
 
-// bury waits until a server that was taken out has come to rest, and takes it
+// awaitRemoved waits until a server that was taken out has come to rest, and takes it
 // out of the fleet, unless it was taken back meanwhile.
-func (d *Daemon) bury(leaving *served) {
+func (d *Daemon) awaitRemoved(leaving *managedServer) {
 	for {
 		now := leaving.server.Snapshot()
-		if now.State == supervisor.Stopped && d.buryStopped(leaving) {
+		if now.State == supervisor.Stopped && d.removeStopped(leaving) {
 			return
 		}
 		select {
@@ -180,9 +180,9 @@ func (d *Daemon) bury(leaving *served) {
 	}
 }
 
-func (d *Daemon) buryStopped(leaving *served) (done bool) {
-	d.changing.Lock()
-	defer d.changing.Unlock()
+func (d *Daemon) removeStopped(leaving *managedServer) (done bool) {
+	d.fleetMu.Lock()
+	defer d.fleetMu.Unlock()
 	i := slices.Index(d.servers(), leaving)
 	if i < 0 { // it was taken back
 		return true
@@ -202,7 +202,7 @@ func (d *Daemon) buryStopped(leaving *served) (done bool) {
 
 // find returns the servers of some names, sorted; without names it returns all, those
 // that a reload has removed and that have not ended included.
-func (d *Daemon) find(names []string) ([]*served, error) {
+func (d *Daemon) find(names []string) ([]*managedServer, error) {
 	if len(names) == 0 {
 		return d.servers(), nil
 	}
@@ -212,7 +212,7 @@ func (d *Daemon) find(names []string) ([]*served, error) {
 			return nil, unknownServer(name, known)
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(d.servers()), func(s *served) bool { return !slices.Contains(names, s.name) }), nil
+	return slices.DeleteFunc(slices.Clone(d.servers()), func(s *managedServer) bool { return !slices.Contains(names, s.name) }), nil
 }
 
 func unknownServer(name string, known []string) error {
@@ -225,7 +225,7 @@ func unknownServer(name string, known []string) error {
 // configured are the names of the servers that the configuration has, sorted.
 func (d *Daemon) configured() (names []string) {
 	for _, s := range d.servers() {
-		if !s.leaving {
+		if !s.removed {
 			names = append(names, s.name)
 		}
 	}

@@ -55,14 +55,14 @@ func (d *Daemon) Logs(ctx context.Context, q control.LogsRequest, begin func() e
 				readers.Go(func() { followServer(ctx, s, seen[s.server], lines) })
 			}
 		}
-		if err := pass(ctx, lines, now.changed, emit); err != nil || ctx.Err() != nil {
+		if err := forwardLines(ctx, lines, now.changed, emit); err != nil || ctx.Err() != nil {
 			return err
 		}
 	}
 }
 
-// pass hands lines on until the fleet changes or ctx ends.
-func pass(ctx context.Context, lines <-chan control.LogLine, changed <-chan struct{}, emit func(control.LogLine) error) error {
+// forwardLines hands lines on until the fleet changes or ctx ends.
+func forwardLines(ctx context.Context, lines <-chan control.LogLine, changed <-chan struct{}, emit func(control.LogLine) error) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -79,7 +79,7 @@ func pass(ctx context.Context, lines <-chan control.LogLine, changed <-chan stru
 
 // followServer hands on what a server prints after line seen. Nobody waits for
 // it: lines that it is too slow for are counted as lost.
-func followServer(ctx context.Context, s *served, seen uint64, lines chan<- control.LogLine) {
+func followServer(ctx context.Context, s *managedServer, seen uint64, lines chan<- control.LogLine) {
 	for {
 		news, lost, more := s.server.Output().After(seen)
 		for _, line := range news {
@@ -103,6 +103,6 @@ func followServer(ctx context.Context, s *served, seen uint64, lines chan<- cont
 	}
 }
 
-func logLine(s *served, line output.Line, lost uint64) control.LogLine {
+func logLine(s *managedServer, line output.Line, lost uint64) control.LogLine {
 	return control.LogLine{Server: s.name, At: line.At, Text: line.Text, Lost: lost}
 }

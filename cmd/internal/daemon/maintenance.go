@@ -9,19 +9,19 @@ import (
 
 // Drain implements control.Daemon.
 func (d *Daemon) Drain(ctx context.Context, how control.DrainRequest, emit func(control.Step) error) error {
-	<-d.begun
+	<-d.started
 	return d.maintenance.Drain(ctx, how, emit)
 }
 
 // Resume implements control.Daemon.
 func (d *Daemon) Resume(ctx context.Context, names []string, emit func(control.Step) error) error {
-	<-d.begun
+	<-d.started
 	return d.maintenance.Resume(ctx, names, emit)
 }
 
 // Restart implements control.Daemon.
 func (d *Daemon) Restart(names []string) (control.Restarting, error) {
-	<-d.begun
+	<-d.started
 	return d.maintenance.Restart(names)
 }
 
@@ -45,7 +45,7 @@ func (f maintenanceFleet) RoutesWithoutFallback(drained []string) []string {
 // ReleaseDriver implements maintenance.Fleet.
 func (f maintenanceFleet) ReleaseDriver(release bool) { f.d.monitor.Suspend(release) }
 
-func (d *Daemon) allMaintained(servers []*served) []maintenance.Server {
+func (d *Daemon) allMaintained(servers []*managedServer) []maintenance.Server {
 	all := make([]maintenance.Server, 0, len(servers))
 	for _, s := range servers {
 		all = append(all, d.maintained(s))
@@ -53,9 +53,9 @@ func (d *Daemon) allMaintained(servers []*served) []maintenance.Server {
 	return all
 }
 
-func (d *Daemon) maintained(s *served) maintenance.Server {
+func (d *Daemon) maintained(s *managedServer) maintenance.Server {
 	return maintenance.Server{
-		Name: s.name, Removed: s.leaving, Process: s.server, VRAM: s.workload, Context: s.ctx,
+		Name: s.name, Removed: s.removed, Process: s.server, VRAM: s.workload, Context: s.ctx,
 		Load: func() maintenance.Load {
 			now := d.router.Traffic(s.name)
 			return maintenance.Load{Calls: now.Calls, Queued: now.Queued}

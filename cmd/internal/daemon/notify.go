@@ -27,7 +27,7 @@ func (d *Daemon) statusLine() string {
 	if len(parts) == 0 {
 		parts = []string{"no server of its own; calls go to upstreams"}
 	}
-	if refused := d.refused.Load(); refused != nil {
+	if refused := d.reloadError.Load(); refused != nil {
 		parts = append([]string{"the last reload was refused: " + *refused}, parts...)
 	}
 	line := strings.Join(parts, "; ")
@@ -45,21 +45,21 @@ func serverLine(now *supervisor.Snapshot) string {
 	return line
 }
 
-// tell is for words whose loss is no more than worth a line.
-func (d *Daemon) tell(err error) {
+// logNotifyError is for words whose loss is no more than worth a line.
+func (d *Daemon) logNotifyError(err error) {
 	if err != nil {
 		d.log.Warn().Err(err).Msg("systemd does not hear")
 	}
 }
 
-// tellStates tells of every change of a server's state, and of a reload that was
+// notifyStateChanges tells of every change of a server's state, and of a reload that was
 // refused, until ctx ends. told is what has been told already.
-func (d *Daemon) tellStates(ctx context.Context, told string) {
+func (d *Daemon) notifyStateChanges(ctx context.Context, told string) {
 	if !d.opts.Systemd.Listens() {
 		return
 	}
 	for {
-		cases := []reflect.SelectCase{receive(ctx.Done()), receive(d.reloaded)}
+		cases := []reflect.SelectCase{receive(ctx.Done()), receive(d.reloadErrorSet)}
 		all := d.fleet.Load()
 		cases = append(cases, receive(all.changed))
 		for _, s := range all.servers {
@@ -67,7 +67,7 @@ func (d *Daemon) tellStates(ctx context.Context, told string) {
 		}
 		if line := d.statusLine(); line != told {
 			told = line
-			d.tell(d.opts.Systemd.Status(line))
+			d.logNotifyError(d.opts.Systemd.Status(line))
 		}
 		if i, _, _ := reflect.Select(cases); i == 0 {
 			return
@@ -75,16 +75,16 @@ func (d *Daemon) tellStates(ctx context.Context, told string) {
 	}
 }
 
-// noteRefusal remembers why the last reload was refused; nil = it was not.
-func (d *Daemon) noteRefusal(err error) {
+// notifyReloadError remembers why the last reload was refused; nil = it was not.
+func (d *Daemon) notifyReloadError(err error) {
 	var words *string
 	if err != nil {
 		text := err.Error()
 		words = &text
 	}
-	d.refused.Store(words)
+	d.reloadError.Store(words)
 	select {
-	case d.reloaded <- struct{}{}:
+	case d.reloadErrorSet <- struct{}{}:
 	default: // so it is already
 	}
 }
@@ -93,9 +93,9 @@ func receive(c <-chan struct{}) reflect.SelectCase {
 	return reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(c)}
 }
 
-// ownerPatience is how long a server's owner may take for what it does in one
+// maxHeartbeatAge is how long a server's owner may take for what it does in one
 // go. The longest is to ask a llama-server for its flags, 10 s.
-const ownerPatience = 30 * time.Second
+const maxHeartbeatAge = 30 * time.Second
 
 // feedWatchdog tells systemd that llmsup is alive, until ctx ends, unless the
 // owner of a server is stuck: then systemd starts llmsup anew.
@@ -109,8 +109,8 @@ func (d *Daemon) feedWatchdog(ctx context.Context) {
 	stuck := ""
 	for {
 		was := stuck
-		if stuck = d.stuck(); stuck == "" {
-			d.tell(d.opts.Systemd.Alive())
+		if stuck = d.hungServer(); stuck == "" {
+			d.logNotifyError(d.opts.Systemd.Alive())
 		} else if was == "" {
 			d.log.Error().Str("server", stuck).Msg("llmsup is stuck: whoever owns this server's state has not come back from what it does; systemd's watchdog hears nothing until it has")
 		}
@@ -122,10 +122,10 @@ func (d *Daemon) feedWatchdog(ctx context.Context) {
 	}
 }
 
-// stuck names a server whose owner does not come back; "" = there is none.
-func (d *Daemon) stuck() string {
+// hungServer names a server whose owner does not come back; "" = there is none.
+func (d *Daemon) hungServer() string {
 	for _, s := range d.servers() {
-		if time.Since(s.server.LastHeartbeat()) > ownerPatience {
+		if time.Since(s.server.LastHeartbeat()) > maxHeartbeatAge {
 			return s.name
 		}
 	}

@@ -21,9 +21,9 @@ func (g hangingGPU) Admit(context.Context) string {
 	return "no room"
 }
 
-// TestStuckOwner: an owner that does not come back keeps the watchdog from being
+// TestHungServer: an owner that does not come back keeps the watchdog from being
 // fed, and one that waits in its own way does not.
-func TestStuckOwner(t *testing.T) {
+func TestHungServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hangs, goesOn := make(chan struct{}), make(chan struct{})
 		close(goesOn)
@@ -33,21 +33,21 @@ func TestStuckOwner(t *testing.T) {
 		done := make(chan struct{}, 2)
 		for name, gpu := range map[string]<-chan struct{}{"waits": goesOn, "hangs": hangs} {
 			s := supervisor.New(supervisor.Spec{Name: name, Dir: t.TempDir(), GPU: hangingGPU{gpu}}, engine, zerolog.Nop(), nil)
-			all.servers = append(all.servers, &served{name: name, server: s})
+			all.servers = append(all.servers, &managedServer{name: name, server: s})
 			go func() { s.Run(ctx); done <- struct{}{} }()
 		}
 		d.fleet.Store(all)
-		time.Sleep(ownerPatience)
-		if stuck := d.stuck(); stuck != "" {
-			t.Errorf("after %s it is said that %s is stuck", ownerPatience, stuck)
+		time.Sleep(maxHeartbeatAge)
+		if stuck := d.hungServer(); stuck != "" {
+			t.Errorf("after %s it is said that %s is stuck", maxHeartbeatAge, stuck)
 		}
 		time.Sleep(time.Second)
-		if stuck := d.stuck(); stuck != "hangs" {
+		if stuck := d.hungServer(); stuck != "hangs" {
 			t.Errorf("stuck is %q, want the one that hangs", stuck)
 		}
 		close(hangs)
 		time.Sleep(time.Second)
-		if stuck := d.stuck(); stuck != "" {
+		if stuck := d.hungServer(); stuck != "" {
 			t.Errorf("it has come back, and still %s is stuck", stuck)
 		}
 		cancel()

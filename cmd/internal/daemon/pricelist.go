@@ -15,16 +15,16 @@ import (
 )
 
 const (
-	// fetchTime bounds the reading of a list, and maxList its size in bytes:
+	// fetchTimeout bounds the reading of a list, and maxList its size in bytes:
 	// OpenRouter's has some hundred KB.
-	fetchTime = 30 * time.Second
-	maxList   = 8 << 20
+	fetchTimeout = 30 * time.Second
+	maxList      = 8 << 20
 )
 
 // listClient reads lists of models. A redirect is no answer: the key is for the
 // upstream alone. It keeps no connection for a day.
 var listClient = &http.Client{
-	Timeout:       fetchTime,
+	Timeout:       fetchTimeout,
 	Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, ForceAttemptHTTP2: true},
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
@@ -41,7 +41,7 @@ func fetchModels(u router.Upstream) func(context.Context) ([]byte, error) {
 	return func(ctx context.Context) ([]byte, error) {
 		raw, err := fetch(ctx, u)
 		if err != nil && u.Key != "" { // there are servers that quote it
-			err = &redacted{err, u.Key}
+			err = &redactedError{err, u.Key}
 		}
 		return raw, err
 	}
@@ -77,14 +77,14 @@ func fetch(ctx context.Context, u router.Upstream) ([]byte, error) {
 	return raw, err
 }
 
-// redacted is an error whose words are without a key.
-type redacted struct {
+// redactedError is an error whose words are without a key.
+type redactedError struct {
 	error
 	key string
 }
 
-func (e *redacted) Error() string { return strings.ReplaceAll(e.error.Error(), e.key, "[key]") }
-func (e *redacted) Unwrap() error { return e.error }
+func (e *redactedError) Error() string { return strings.ReplaceAll(e.error.Error(), e.key, "[key]") }
+func (e *redactedError) Unwrap() error { return e.error }
 
 // hasNoPrices says of an error that the upstream works, and lists no prices.
 func hasNoPrices(err error) bool {

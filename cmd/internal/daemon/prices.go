@@ -134,7 +134,7 @@ func (p *pricing) start(ctx context.Context, l *listing) {
 			p.mu.Lock()
 			p.rebuild()
 			p.mu.Unlock()
-			p.tell(l.upstream.Name, err, &failed)
+			p.logResult(l.upstream.Name, err, &failed)
 		})
 	})
 }
@@ -145,10 +145,10 @@ func (l *listing) stop() {
 	}
 }
 
-// tell logs what came of reading a list, a failure once until it goes well again.
+// logResult logs what came of reading a list, a failure once until it goes well again.
 // An upstream without such a list is no failure: calls can go there all the same,
 // and what they cost it says itself, or nobody knows.
-func (p *pricing) tell(upstream string, err error, failed *bool) {
+func (p *pricing) logResult(upstream string, err error, failed *bool) {
 	level := zerolog.DebugLevel
 	if err != nil && !*failed && !hasNoPrices(err) {
 		level = zerolog.InfoLevel

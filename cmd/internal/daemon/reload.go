@@ -17,13 +17,13 @@ import (
 // ended, the others are left alone; one that has failed is tried again. It
 // returns what has changed, a line each.
 func (d *Daemon) Reload() ([]string, error) {
-	<-d.begun
-	d.telling.Lock()
-	defer d.telling.Unlock()
-	d.tell(d.opts.Systemd.Reloading())
-	defer func() { d.tell(d.opts.Systemd.Ready("")) }()
+	<-d.started
+	d.notifyMu.Lock()
+	defer d.notifyMu.Unlock()
+	d.logNotifyError(d.opts.Systemd.Reloading())
+	defer func() { d.logNotifyError(d.opts.Systemd.Ready("")) }()
 	changes, err := d.reload()
-	d.noteRefusal(err)
+	d.notifyReloadError(err)
 	if err != nil {
 		d.log.Error().Err(err).Msg("reload refused; the old configuration stays")
 		return nil, err
@@ -38,10 +38,10 @@ func (d *Daemon) Reload() ([]string, error) {
 }
 
 func (d *Daemon) reload() ([]string, error) {
-	d.reloading.Lock()
-	defer d.reloading.Unlock()
+	d.reloadMu.Lock()
+	defer d.reloadMu.Unlock()
 	// Files are read without what a stop needs: a disk may not answer.
-	setup, err := d.opts.Again()
+	setup, err := d.opts.LoadSetup()
 	if err != nil {
 		return nil, err
 	}
@@ -50,8 +50,8 @@ func (d *Daemon) reload() ([]string, error) {
 		return nil, err
 	}
 
-	d.changing.Lock()
-	defer d.changing.Unlock()
+	d.fleetMu.Lock()
+	defer d.fleetMu.Unlock()
 	if d.stopping {
 		return nil, maintenance.ErrStopping
 	}
@@ -77,7 +77,7 @@ func (d *Daemon) reload() ([]string, error) {
 	d.setup, d.upstreams = setup, routing.Upstreams
 	d.accounting.applyConfig(setup.Config, routing.Upstreams)
 	d.group.Go(d.findLoops)
-	d.grace.Store(int64(setup.Config.ShutdownGrace))
+	d.shutdownGrace.Store(int64(setup.Config.ShutdownGrace))
 	d.setFleet(planned.fleet)
 	d.maintenance.FleetChanged()
 	return append(append(d.apply(planned), setup.Config.Changes(old)...), words...), nil
@@ -85,12 +85,12 @@ func (d *Daemon) reload() ([]string, error) {
 
 // apply tells the servers what a reload means for them, and says so. The caller
 // holds changing.
-func (d *Daemon) apply(planned change) (words []string) {
+func (d *Daemon) apply(planned fleetChange) (words []string) {
 	cfg := d.setup.Config
-	spec := func(s *served) supervisor.Spec {
+	spec := func(s *managedServer) supervisor.Spec {
 		s.workload.ApplyConfig(cfg.Servers[s.name], cfg)
 		s.streams.Store(engine.Capabilities(cfg.Servers[s.name].Args).CompleteStreams)
-		return d.spec(s.name, s.command, s.workload, cfg)
+		return d.spec(s.name, s.launch, s.workload, cfg)
 	}
 	for _, s := range planned.added {
 		words = append(words, "server "+s.name+": added, and starting")
@@ -104,7 +104,7 @@ func (d *Daemon) apply(planned change) (words []string) {
 		words = append(words, "server "+s.name+": removed; it ends when its calls have")
 		s.server.Remove()
 		d.maintenance.ServerRemoved(d.maintained(s))
-		d.group.Go(func() { d.bury(s) })
+		d.group.Go(func() { d.awaitRemoved(s) })
 	}
 	for _, s := range planned.stayed {
 		// Timeouts, and the keys that its process may not see.

@@ -10,15 +10,15 @@ import (
 )
 
 // routing makes what the router works from.
-func (d *Daemon) routing(c *config.Config, fleet []*served) (router.Config, error) {
+func (d *Daemon) routing(c *config.Config, fleet []*managedServer) (router.Config, error) {
 	table, err := models.NewTable(firstFallbacks(c.Routes))
 	if err != nil {
 		return router.Config{}, err
 	}
 	cfg := router.Config{Table: table, MaxBody: int64(c.MaxBody), Access: accessPolicy(c), Locals: map[string]router.Local{}, Accounting: d.accounting.forRouter(), Catalog: d.accounting.prices, Fields: engine.Capabilities(nil).Fields}
 	for _, s := range fleet {
-		if !s.leaving {
-			cfg.Locals[s.name] = local{s.server, s.life}
+		if !s.removed {
+			cfg.Locals[s.name] = routerAdapter{s.server, s.lifetime}
 		}
 	}
 	for _, name := range sortedKeys(c.Upstreams) {

@@ -9,15 +9,15 @@ import (
 	"github.com/llmsup/llmsup/router/ledger"
 )
 
-// syncTime is how long an answer about usage waits for calls that have just ended.
-const syncTime = 250 * time.Millisecond
+// syncTimeout is how long an answer about usage waits for calls that have just ended.
+const syncTimeout = 250 * time.Millisecond
 
 // Usage implements control.Daemon.
 func (d *Daemon) Usage(ctx context.Context, from, to time.Time, by string) (control.Usage, error) {
 	if d.accounting.ledger == nil {
 		return control.Usage{}, errors.New("nothing is written down here: llmsup.yaml has ledger.enabled: false")
 	}
-	sync, cancel := context.WithTimeout(ctx, syncTime)
+	sync, cancel := context.WithTimeout(ctx, syncTimeout)
 	syncErr := d.accounting.ledger.Sync(sync)
 	cancel()
 	what := []ledger.By{ledger.By(by)}

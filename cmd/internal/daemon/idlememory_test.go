@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// TestGiveBackAtRest: once after each time of work, and never in the middle of one.
-func TestGiveBackAtRest(t *testing.T) {
+// TestReleaseMemoryWhenIdle: once after each time of work, and never in the middle of one.
+func TestReleaseMemoryWhenIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var calls, inflight, given atomic.Int64
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		go giveBackAtRest(ctx, calls.Load, func() int { return int(inflight.Load()) }, func() { given.Add(1) })
+		go releaseMemoryWhenIdle(ctx, calls.Load, func() int { return int(inflight.Load()) }, func() { given.Add(1) })
 		time.Sleep(time.Millisecond) // so that nothing below is in the moment of a look
 		for _, step := range []struct {
 			what     string
@@ -24,14 +24,14 @@ func TestGiveBackAtRest(t *testing.T) {
 			given    int64 // in all
 		}{
 			{"nothing has been asked", 0, 0, time.Hour, 0},
-			{"a call has just ended", 1, 0, restTime / 2, 0},
-			{"rest", 0, 0, 2 * restTime, 1},
+			{"a call has just ended", 1, 0, idleBeforeRelease / 2, 0},
+			{"rest", 0, 0, 2 * idleBeforeRelease, 1},
 			{"rest goes on", 0, 0, time.Hour, 1},
 			{"a long answer", 1, 1, time.Hour, 1},
-			{"its end", 0, 0, restTime, 2},
+			{"its end", 0, 0, idleBeforeRelease, 2},
 			{"a call each second", 1, 0, time.Second, 2},
 			{"and another", 1, 0, time.Second, 2},
-			{"rest after these", 0, 0, 2 * restTime, 3},
+			{"rest after these", 0, 0, 2 * idleBeforeRelease, 3},
 		} {
 			calls.Add(step.calls)
 			inflight.Store(step.inflight)

@@ -6,17 +6,17 @@ import (
 	"time"
 )
 
-// restTime is how long llmsup has to be without calls before it gives memory
+// idleBeforeRelease is how long llmsup has to be without calls before it gives memory
 // back. It is looked at that often, so it takes up to twice as long.
-const restTime = 5 * time.Second
+const idleBeforeRelease = 5 * time.Second
 
-// giveBackAtRest gives the memory that calls have left behind to the machine, once
+// releaseMemoryWhenIdle gives the memory that calls have left behind to the machine, once
 // none has come for a while, until ctx ends. The runtime alone keeps what a burst
 // took for minutes, and for ever what is below its next collection. To collect
 // costs some milliseconds, which at rest nobody waits for. calls is how many have
 // come so far, inflight how many are being worked on.
-func giveBackAtRest(ctx context.Context, calls func() int64, inflight func() int, giveBack func()) {
-	tick := time.NewTicker(restTime)
+func releaseMemoryWhenIdle(ctx context.Context, calls func() int64, inflight func() int, giveBack func()) {
+	tick := time.NewTicker(idleBeforeRelease)
 	defer tick.Stop()
 	seen, given := calls(), calls()
 	for {

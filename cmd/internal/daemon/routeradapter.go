@@ -7,20 +7,20 @@ import (
 	"github.com/llmsup/llmsup/supervisor"
 )
 
-// local shows a supervised server to the router: process health becomes a
+// routerAdapter shows a supervised server to the router: process health becomes a
 // reason to go elsewhere, or none.
-type local struct {
-	server *supervisor.Server
-	life   *life
+type routerAdapter struct {
+	server   *supervisor.Server
+	lifetime *lifetime
 }
 
 // State implements router.Local.
-func (l local) State() router.LocalState {
+func (l routerAdapter) State() router.LocalState {
 	now := l.server.Snapshot()
 	s := router.LocalState{
 		Reason: routerReason(now), Alive: now.State.Alive(),
 		Network: now.Endpoint.Network, Address: now.Endpoint.Address, Key: now.Endpoint.Key,
-		Gone: now.Exited, Hung: now.Hung, Slots: now.Slots, Changed: now.Changed, Streams: l.life.streams.Load(),
+		Gone: now.Exited, Hung: now.Hung, Slots: now.Slots, Changed: now.Changed, Streams: l.lifetime.streams.Load(),
 	}
 	if s.Reason != "" {
 		s.Detail = "is " + now.State.String()
