@@ -7,33 +7,33 @@ import (
 	"github.com/coreos/go-systemd/v22/activation"
 )
 
-// Listener returns the TCP socket that systemd has opened for this process (see
-// llmsup.socket), nil where it has opened none. It takes what tells of it out of
-// the environment, and no child inherits it. It is called once, at the start.
+// Listener returns the TCP socket that systemd opened for this process (see
+// llmsup.socket); nil = none. It removes systemd's variables from the environment, so it
+// is called once, at the start. No child process inherits the socket.
 //
-// To close it is to stop accepting, and no more: systemd keeps the socket, and
-// who connects meanwhile waits in its queue for the next process.
+// Close only stops accepting: systemd keeps the socket open, and new connections wait in
+// its queue for the next process.
 func Listener() (net.Listener, error) {
-	const mend = "llmsup.socket wants one ListenStream=, of an address and a port"
+	const advice = "llmsup.socket must have one ListenStream=, an address and a port"
 	files := activation.Files(true)
 	if len(files) == 0 {
 		return nil, nil //nolint:nilnil // no socket is no error
 	}
 	defer func() {
 		for _, f := range files {
-			_ = f.Close() // the listener has a descriptor of its own
+			_ = f.Close() // the listener has its own descriptor
 		}
 	}()
 	if len(files) > 1 {
-		return nil, fmt.Errorf("systemd passes %d sockets; %s", len(files), mend)
+		return nil, fmt.Errorf("systemd passed %d sockets; %s", len(files), advice)
 	}
 	l, err := net.FileListener(files[0])
 	if err != nil {
-		return nil, fmt.Errorf("systemd passes something that can't be listened on (%w); %s", err, mend)
+		return nil, fmt.Errorf("systemd passed a file that is not a listening socket (%w); %s", err, advice)
 	}
 	if _, ok := l.(*net.TCPListener); !ok {
 		_ = l.Close()
-		return nil, fmt.Errorf("systemd passes a socket of %s; %s", l.Addr().Network(), mend)
+		return nil, fmt.Errorf("systemd passed a %s socket; %s", l.Addr().Network(), advice)
 	}
 	return l, nil
 }

@@ -1,8 +1,8 @@
-// Package systemd is what llmsup says to the systemd that runs it, and what it
-// is given by it: the notify protocol (sd_notify(3)), the watchdog, and the
-// socket of llmsup.socket (sd_listen_fds(3)). Where no systemd runs it, nothing
-// is said and nothing is given. cmd/internal/daemon speaks, cmd/llmsup's start
-// takes the socket. The unit files lie beside it.
+// Package systemd implements the service side of systemd's protocols: notifications
+// (sd_notify(3)), the watchdog, and the socket of llmsup.socket (sd_listen_fds(3)).
+// Without systemd all of it does nothing. cmd/internal/daemon sends the notifications;
+// cmd/llmsup's start takes the socket. The package starts no process and never calls
+// systemctl. The unit files are in its folder.
 package systemd
 
 import (
@@ -14,16 +14,16 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// Manager is the systemd that runs this process. The zero value is none, which
-// takes every word and does nothing.
+// Manager is the systemd that runs this process. The zero value means no systemd: its
+// methods do nothing.
 type Manager struct {
 	listens  bool
 	watchdog time.Duration
 }
 
-// Find looks whether a systemd runs this process, and waits for words of it.
-// What it finds for the watchdog it takes out of the environment. It is called
-// once, at the start.
+// Find returns the systemd that runs this process and expects its notifications. It
+// removes the watchdog's variables from the environment, so it is called once, at the
+// start.
 func Find() (Manager, error) {
 	m := Manager{listens: os.Getenv("NOTIFY_SOCKET") != ""}
 	var err error
@@ -33,35 +33,34 @@ func Find() (Manager, error) {
 	return m, nil
 }
 
-// Ready says that calls are taken, or that a reload is over. An empty status
-// leaves the last one.
+// Ready reports that llmsup listens, or that a reload has ended. An empty status keeps
+// the last one.
 func (m Manager) Ready(status string) error {
 	if status == "" {
-		return m.say(daemon.SdNotifyReady)
+		return m.send(daemon.SdNotifyReady)
 	}
-	return m.say(daemon.SdNotifyReady, "STATUS="+oneLine(status))
+	return m.send(daemon.SdNotifyReady, "STATUS="+oneLine(status))
 }
 
-// Reloading says that the configuration is read again, until Ready is said. A
-// reload by `systemctl reload` is over when a Ready has followed a Reloading of
-// a later time than its own, on the monotonic clock.
+// Reloading reports that a reload has begun; Ready ends it. `systemctl reload` waits for
+// a Ready after a Reloading whose time, on the monotonic clock, is later than its own.
 func (m Manager) Reloading() error {
-	return m.say(daemon.SdNotifyReloading, strings.TrimSuffix(daemon.SdNotifyMonotonicUsec(), "\n"))
+	return m.send(daemon.SdNotifyReloading, strings.TrimSuffix(daemon.SdNotifyMonotonicUsec(), "\n"))
 }
 
-// Stopping says that the shutdown has begun.
+// Stopping reports that the shutdown has begun.
 func (m Manager) Stopping(status string) error {
-	return m.say(daemon.SdNotifyStopping, "STATUS="+oneLine(status))
+	return m.send(daemon.SdNotifyStopping, "STATUS="+oneLine(status))
 }
 
-// Status is a line for people, which `systemctl status` shows.
-func (m Manager) Status(text string) error { return m.say("STATUS=" + oneLine(text)) }
+// Status sets the line that `systemctl status` shows.
+func (m Manager) Status(text string) error { return m.send("STATUS=" + oneLine(text)) }
 
-// Alive is what the watchdog waits for.
-func (m Manager) Alive() error { return m.say(daemon.SdNotifyWatchdog) }
+// Alive resets the watchdog.
+func (m Manager) Alive() error { return m.send(daemon.SdNotifyWatchdog) }
 
-// Watchdog returns how long systemd waits for Alive before it ends the process;
-// 0 = it does not wait for it.
+// Watchdog returns how long systemd waits for Alive before it kills the process; 0 = no
+// watchdog.
 func (m Manager) Watchdog() time.Duration {
 	if !m.listens {
 		return 0
@@ -69,22 +68,21 @@ func (m Manager) Watchdog() time.Duration {
 	return m.watchdog
 }
 
-// Listens says whether there is a systemd that waits for words.
+// Listens reports whether systemd expects notifications.
 func (m Manager) Listens() bool { return m.listens }
 
-func (m Manager) say(words ...string) error {
+func (m Manager) send(assignments ...string) error {
 	if !m.listens {
 		return nil
 	}
-	// All of them in one datagram: what belongs together arrives together.
-	if _, err := daemon.SdNotify(false, strings.Join(words, "\n")); err != nil {
-		return fmt.Errorf("tell systemd: %w", err)
+	// One datagram, so that systemd applies all assignments together.
+	if _, err := daemon.SdNotify(false, strings.Join(assignments, "\n")); err != nil {
+		return fmt.Errorf("notify systemd: %w", err)
 	}
 	return nil
 }
 
-// oneLine keeps a text from being taken for more than one word: lines are what
-// the protocol's words are told apart by.
+// oneLine removes line breaks, which would separate assignments in the protocol.
 func oneLine(text string) string {
 	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' || r == 0 }), " ")
 }

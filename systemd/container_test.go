@@ -19,27 +19,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// box is a Debian that a test has booted, with a systemd of its own. It shares
-// the machine's network, so what listens on loopback here is there too. What it
-// writes outlives a reboot, and is gone with it.
-type box struct {
+// container is a Debian that a test has booted, with its own systemd. It shares the
+// network of the host, so a listener on loopback is reachable from both. Its files
+// survive a reboot and are removed with it.
+type container struct {
 	t *testing.T
 	*machine
 }
 
-// machine is what a box runs on.
+// machine is the systemd-nspawn that runs a container.
 type machine struct {
 	name   string
 	args   []string // of systemd-nspawn
-	group  int      // the descriptor of the cgroup for it; 0 = the machine's own systemd makes one
+	group  int      // the descriptor of its cgroup; 0 = the host's systemd creates one
 	output bytes.Buffer
-	leader int           // the pid of its systemd, out here
+	leader int           // the pid of its systemd, on the host
 	pid    int           // of systemd-nspawn
-	over   chan struct{} // closed when that has ended
+	over   chan struct{} // closed when it has exited
 }
 
-// bootBox boots one. src are folders that are shown in it, read-only.
-func bootBox(t *testing.T, src map[string]string) *box {
+// bootContainer boots a container. src maps paths in it to folders of the host, which are
+// mounted read-only.
+func bootContainer(t *testing.T, src map[string]string) *container {
 	t.Helper()
 	out, err := exec.Command("../scripts/systemd-tree.sh").Output()
 	if err != nil {
@@ -56,21 +57,20 @@ func bootBox(t *testing.T, src map[string]string) *box {
 	for inside, outside := range src {
 		m.args = append(m.args, "--bind-ro="+outside+":"+inside)
 	}
-	if _, err := os.Stat("/run/systemd/system"); err != nil { // else the machine's own systemd makes a scope for it
+	if _, err := os.Stat("/run/systemd/system"); err != nil { // otherwise the host's systemd creates a scope
 		m.args = append([]string{"--keep-unit"}, m.args...)
 		m.group = ownCgroup(t)
 	}
-	b := &box{t, m}
+	b := &container{t, m}
 	t.Cleanup(func() {
 		b.cutPower()
-		_ = os.Remove("/run/systemd/nspawn/propagate/" + m.name) // an empty folder, which it leaves when it is killed
+		_ = os.Remove("/run/systemd/nspawn/propagate/" + m.name) // systemd-nspawn leaves this empty folder when it is killed
 	})
 	b.boot()
 	return b
 }
 
-// writable returns a folder with what is in a tree, which can be changed, and
-// the tree is not.
+// writable returns a writable overlay of a tree, which stays unchanged.
 func writable(t *testing.T, tree string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -95,8 +95,8 @@ func writable(t *testing.T, tree string) string {
 	return dir + "/tree"
 }
 
-// boot boots the machine, and waits until that is done.
-func (b *box) boot() {
+// boot boots the container and waits until systemd has started its units.
+func (b *container) boot() {
 	b.t.Helper()
 	cmd := exec.Command("systemd-nspawn", b.args...)
 	cmd.Stdout, cmd.Stderr = &b.output, &b.output
@@ -108,12 +108,12 @@ func (b *box) boot() {
 	}
 	over := make(chan struct{})
 	started := make(chan error, 1)
-	go func() { // Pdeathsig follows the thread
+	go func() { // Pdeathsig depends on the thread that started the process
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		started <- cmd.Start()
 		if cmd.Process != nil {
-			_ = cmd.Wait() // what it says is in its output
+			_ = cmd.Wait() // the output has its errors
 			close(over)
 		}
 	}()
@@ -136,8 +136,8 @@ func (b *box) boot() {
 	})
 }
 
-// reboot has the machine end in an orderly way, and boots it again.
-func (b *box) reboot() {
+// reboot reboots the container with systemctl.
+func (b *container) reboot() {
 	b.t.Helper()
 	b.must("systemctl", "--no-block", "reboot")
 	b.await("the machine has ended", 90*time.Second, func() bool {
@@ -145,36 +145,36 @@ func (b *box) reboot() {
 		case <-b.over:
 			return true
 		default:
-			return b.group == 0 && childOf(b.pid) != b.leader // then systemd-nspawn boots it anew by itself
+			return b.group == 0 && childOf(b.pid) != b.leader // here systemd-nspawn itself boots it again
 		}
 	})
 	b.cutPower()
 	b.boot()
 }
 
-// cutPower ends the machine at once, and waits until nothing of it is left: it
+// cutPower kills the container and waits until all its processes have exited, since it
 // shares the network with the next one.
-func (b *box) cutPower() {
+func (b *container) cutPower() {
 	if b.over == nil {
 		return
 	}
 	select {
-	case <-b.over: // its pid may be another's
+	case <-b.over: // its pid may be reused
 	default:
 		if b.leader != 0 {
-			_ = syscall.Kill(b.leader, syscall.SIGKILL) // and the kernel ends all that is below it
+			_ = syscall.Kill(b.leader, syscall.SIGKILL) // the kernel kills all processes in its pid namespace
 		}
 		_ = syscall.Kill(b.pid, syscall.SIGKILL)
 		<-b.over
 	}
 	b.over = nil
-	b.await("its systemd has ended, and all others before it", 20*time.Second, func() bool {
+	b.await("its systemd has exited, after all other processes", 20*time.Second, func() bool {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", b.leader))
-		return err != nil || strings.Contains(string(stat), ") Z ") // nobody may have waited for it
+		return err != nil || strings.Contains(string(stat), ") Z ") // it may be a zombie
 	})
 }
 
-// oneAtATime keeps two runs of the tests from booting one tree at once.
+// oneAtATime prevents two test runs from booting the same tree at once.
 func oneAtATime(t *testing.T, path string) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
@@ -183,19 +183,19 @@ func oneAtATime(t *testing.T, path string) {
 	}
 	t.Cleanup(func() { f.Close() })
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
-		t.Log("another run of this test has the tree booted; waiting for its end")
+		t.Log("another test run uses the tree; waiting for its end")
 		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-// ownCgroup makes a cgroup for a container, on a machine that no systemd runs,
-// and takes it away at the end.
+// ownCgroup creates a cgroup for a container, on a host without systemd, and removes it at
+// the end.
 func ownCgroup(t *testing.T) (fd int) {
 	t.Helper()
 	root := "/sys/fs/cgroup"
-	if _, err := os.Stat(root + "/unified/cgroup.procs"); err == nil { // the old layout beside the new one
+	if _, err := os.Stat(root + "/unified/cgroup.procs"); err == nil { // cgroup v1 and v2 side by side
 		root += "/unified"
 	}
 	dir := filepath.Join(root, fmt.Sprintf("llmsup-test-%d", os.Getpid()))
@@ -209,20 +209,16 @@ func ownCgroup(t *testing.T) (fd int) {
 	t.Cleanup(func() {
 		f.Close()
 		_ = os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0o600)
-		deadline := time.Now().Add(10 * time.Second)
-		for removeCgroup(dir) != nil && time.Now().Before(deadline) {
-			time.Sleep(50 * time.Millisecond)
-		}
+		eventually(10*time.Second, func() bool { return removeCgroup(dir) == nil })
 	})
 	return int(f.Fd())
 }
 
-// removeCgroup removes a cgroup and those below it, which takes their being
-// empty.
+// removeCgroup removes a cgroup and those below it. It fails while they have processes.
 func removeCgroup(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil //nolint:nilerr // it is gone
+		return nil //nolint:nilerr // it is removed already
 	}
 	for _, entry := range entries {
 		if entry.IsDir() {
@@ -234,7 +230,7 @@ func removeCgroup(dir string) error {
 	return os.Remove(dir)
 }
 
-// childOf returns a child that is a systemd; 0 = there is none yet.
+// childOf returns the pid of a child that is a systemd; 0 = none yet.
 func childOf(pid int) int {
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	for _, task := range tasks {
@@ -250,8 +246,8 @@ func childOf(pid int) int {
 	return 0
 }
 
-// command is one that runs in the box, as root.
-func (b *box) command(args ...string) *exec.Cmd {
+// command returns a command that runs in the container, as root.
+func (b *container) command(args ...string) *exec.Cmd {
 	enter := append([]string{"-t", strconv.Itoa(b.leader), "-m", "-u", "-i", "-p", "-C", "--"}, args...)
 	cmd := exec.Command("nsenter", enter...)
 	cmd.Dir = "/"
@@ -259,9 +255,8 @@ func (b *box) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// try runs a command in the box, and returns its exit status and all that it
-// printed.
-func (b *box) try(args ...string) (status int, output string) {
+// try runs a command in the container and returns its exit status and output.
+func (b *container) try(args ...string) (status int, output string) {
 	b.t.Helper()
 	b.t.Logf("+ %s", strings.Join(args, " "))
 	cmd := b.command(args...)
@@ -273,8 +268,8 @@ func (b *box) try(args ...string) (status int, output string) {
 	return cmd.ProcessState.ExitCode(), strings.TrimSpace(string(out))
 }
 
-// must is try for what has to work.
-func (b *box) must(args ...string) string {
+// must is try for a command that has to succeed.
+func (b *container) must(args ...string) string {
 	b.t.Helper()
 	status, out := b.try(args...)
 	if status != 0 {
@@ -283,14 +278,14 @@ func (b *box) must(args ...string) string {
 	return out
 }
 
-// ask is must without a line in the log: for what is asked again and again.
-func (b *box) ask(args ...string) string {
+// ask returns the output of a command that is polled, without a line in the test's log.
+func (b *container) ask(args ...string) string {
 	out, _ := b.command(args...).Output()
 	return strings.TrimSpace(string(out))
 }
 
-// write puts a file into the box.
-func (b *box) write(path, text string) {
+// write writes a file in the container.
+func (b *container) write(path, text string) {
 	b.t.Helper()
 	cmd := b.command("sh", "-c", `mkdir -p "${1%/*}" && cat >"$1"`, "sh", path)
 	cmd.Stdin = strings.NewReader(text)
@@ -299,23 +294,20 @@ func (b *box) write(path, text string) {
 	}
 }
 
-// await waits until something is so.
-func (b *box) await(what string, within time.Duration, ok func() bool) {
+// await waits until a condition holds.
+func (b *container) await(what string, within time.Duration, ok func() bool) {
 	b.t.Helper()
 	began := time.Now()
-	for !ok() {
-		if time.Since(began) > within {
-			b.t.Fatalf("within %s it was not so that %s", within, what)
-		}
-		time.Sleep(20 * time.Millisecond)
+	if !eventually(within, ok) {
+		b.t.Fatalf("not within %s: %s", within, what)
 	}
 	if took := time.Since(began); took > time.Second {
 		b.t.Logf("%s after %.1f s", what, took.Seconds())
 	}
 }
 
-// with is the box for a part of the test.
-func (b *box) with(t *testing.T) *box { return &box{t, b.machine} }
+// with returns the container for a subtest.
+func (b *container) with(t *testing.T) *container { return &container{t, b.machine} }
 
 func stderrOf(err error) string {
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
@@ -324,7 +316,7 @@ func stderrOf(err error) string {
 	return ""
 }
 
-// freePort is one of loopback that nobody has.
+// freePort returns a free port on loopback.
 func freePort(t *testing.T) string {
 	t.Helper()
 	var lc net.ListenConfig
@@ -335,4 +327,15 @@ func freePort(t *testing.T) string {
 	defer l.Close()
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	return port
+}
+
+// eventually polls ok until it returns true, and reports false if it does not within
+// the limit. It is the only place where tests sleep.
+func eventually(limit time.Duration, ok func() bool) bool {
+	for began := time.Now(); time.Since(began) < limit; time.Sleep(20 * time.Millisecond) {
+		if ok() {
+			return true
+		}
+	}
+	return false
 }

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// stop stops the service and wants it to be gone, in its own time.
+// stop stops the service and checks that it exits within a time, successfully.
 func (s *service) stop(within time.Duration) {
 	s.t.Helper()
 	began := time.Now()
@@ -23,10 +23,10 @@ func (s *service) stop(within time.Duration) {
 			s.t.Errorf("%s is %q, want %q", property, got, want)
 		}
 	}
-	s.nothingLeft()
+	s.wantNoProcess()
 }
 
-// stopInLoad: a llama-server that loads for ever, and does not hear SIGTERM.
+// stopInLoad: a llama-server that never finishes loading and ignores SIGTERM.
 func (s *service) stopInLoad() {
 	s.write("/opt/loads", `#!/bin/sh
 case $1 in --help | --version) exec /llama/llama-server "$@" ;; esac
@@ -42,11 +42,11 @@ while :; do echo loading; sleep 0.2; done
 	s.must("rm", "/etc/systemd/system/llmsup.service.d/zloads.conf")
 	s.must("systemctl", "daemon-reload")
 	s.must("systemctl", "start", "llmsup.service")
-	s.served()
+	s.awaitServed()
 }
 
-// stopInStream: a stream that ends within the grace ends whole; one that does
-// not is cut, and the stop does not wait for it any longer.
+// stopInStream: a stream that ends within the grace is complete; a longer one is cut off
+// with an error.
 func (s *service) stopInStream() {
 	short, shortEnd := s.stream("cloud", 50)
 	long, longEnd := s.stream("cloud", 100_000)
@@ -57,13 +57,13 @@ func (s *service) stopInStream() {
 		s.t.Errorf("the short stream ends with %q", text[max(0, len(text)-200):])
 	}
 	if text := <-longEnd; strings.Contains(text, "[DONE]") {
-		s.t.Errorf("the long stream ends as if it were whole: %q", text[max(0, len(text)-200):])
+		s.t.Errorf("the long stream ended without an error: %q", text[max(0, len(text)-200):])
 	}
 	s.must("systemctl", "start", "llmsup.service")
-	s.served()
+	s.awaitServed()
 }
 
-// stream begins a stream; begun is closed when it has content.
+// stream starts a stream. begun is closed once it has content; end gets its text.
 func (s *service) stream(model string, tokens int) (begun chan struct{}, end chan string) {
 	begun, end = make(chan struct{}), make(chan string, 1)
 	go func() {
@@ -89,10 +89,10 @@ func (s *service) stopAll() {
 	if state := s.show("llmsup.service", "ActiveState"); state != "inactive" {
 		s.t.Errorf("the service is %s", state)
 	}
-	if _, err := s.call(fresh, "local/demo"); err == nil {
+	if _, err := s.call(newConnections, "local/demo"); err == nil {
 		s.t.Error("a call is answered")
 	}
-	s.nothingLeft()
+	s.wantNoProcess()
 	s.must("systemctl", "start", "llmsup.socket")
-	s.served() // a call starts it
+	s.awaitServed() // a call starts it
 }

@@ -12,7 +12,7 @@ const configFile = "/etc/llmsup/llmsup.yaml"
 // backsOff: with a broken configuration the pauses between the starts grow, and
 // journalctl -p err finds the reason.
 func (s *service) backsOff() {
-	s.served()
+	s.awaitServed()
 	s.write(configFile, s.config("nonsense: 1\n"))
 	if status, _ := s.try("systemctl", "restart", "llmsup.service"); status == 0 {
 		s.t.Error("systemctl restart succeeds with a broken configuration")
@@ -25,7 +25,7 @@ func (s *service) backsOff() {
 			s.t.Fatalf("the time of its start is %q", text)
 		}
 		start := time.Duration(micros) * time.Microsecond
-		if start != 0 && (len(starts) == 0 || starts[len(starts)-1] != start) { // in a pause it is 0
+		if start != 0 && (len(starts) == 0 || starts[len(starts)-1] != start) { // during a pause it is 0
 			starts = append(starts, start)
 		}
 		return len(starts) == 4
@@ -44,14 +44,14 @@ func (s *service) backsOff() {
 	}
 	s.write(configFile, s.config(""))
 	s.must("systemctl", "restart", "llmsup.service") // does not wait for the pause
-	s.served()
+	s.awaitServed()
 	if n := s.show("llmsup.service", "NRestarts"); n != "0" {
 		s.t.Errorf("after a restart by hand NRestarts is %s", n)
 	}
 }
 
-// homes: install.sh reports a llama-server and a model that only the service can't
-// read, does not say ok, and leaves alone what runs.
+// homes: install.sh reports a llama-server and a model that the service cannot read, does
+// not print ok, and does not restart llmsup.
 func (s *service) homes() {
 	s.inHomes()
 	s.must("env", "CREDENTIALS_DIRECTORY=/etc/llmsup/credentials", "llmsup", "check", "--config", configFile) // root can read them
@@ -65,10 +65,10 @@ func (s *service) homes() {
 		s.t.Errorf("process %s runs, before it was %s", now, pid)
 	}
 	s.write(configFile, s.config(""))
-	s.served()
+	s.awaitServed()
 }
 
-// image: so it is where no systemd runs, as in an image that is being made.
+// image: the same, where no systemd runs, for example while an image is built.
 func (s *service) image() {
 	s.inHomes()
 	status, out := s.try("unshare", "--mount", "env", "SYSTEMD_OFFLINE=1", "sh", "-c", `mount -t tmpfs tmpfs /run/systemd && /src/scripts/install.sh --binary /built/llmsup`)
@@ -77,13 +77,12 @@ func (s *service) image() {
 		s.t.Errorf("exit %d: %s", status, out)
 	}
 	s.write(configFile, s.config(""))
-	s.served()
+	s.awaitServed()
 }
 
-// inHomes has the configuration name a llama-server and a model in a home that all
-// users may look into.
+// inHomes configures a llama-server and a model in a home that all users can read.
 func (s *service) inHomes() {
-	s.served()
+	s.awaitServed()
 	s.write("/home/olga/llama-server", "#!/bin/sh\nexec "+s.llama+" \"$@\"\n")
 	s.must("cp", "/built/demo.gguf", "/home/olga/demo.gguf")
 	s.must("chmod", "-R", "a+rX,u+x", "/home/olga")
@@ -107,7 +106,7 @@ func (s *service) reportsHomes(out string) {
 	}
 }
 
-// notLlmsup: a program that is not llmsup is refused before anything is changed.
+// notLlmsup: install.sh rejects a program that is not llmsup before it changes anything.
 func (s *service) notLlmsup() {
 	files := func() string {
 		return s.must("sh", "-c", `find /etc /usr/local /usr/share/bash-completion -printf '%p %m %u %s %T@ %C@\n' | sort`)
@@ -125,27 +124,27 @@ func (s *service) notLlmsup() {
 	}
 }
 
-// engine: without a llama-server that the service could use, install.sh copies the one that
-// scripts/llama-server.sh has in its cache.
+// engine: if the service has no llama-server, install.sh copies the one in the cache of
+// scripts/llama-server.sh.
 func (s *service) engine() {
 	if _, err := os.Stat(s.engineRoot); err != nil {
 		notRun(s.t, "the llama-server of LLMSUP_TEST_LLAMA_SERVER is not one that scripts/llama-server.sh made")
 	}
 	s.must("sh", "-c", `mkdir -p /root/cache/llama-server && ln -sfn /llama "/root/cache/llama-server/$(dpkg --print-architecture)"`)
 	s.write(configFile, strings.Replace(s.config(""), "llama_server: "+s.llama+"\n", "", 1))
-	// An administrator's umask does not keep the service's user out.
+	// The service's user can read the copy, whatever the administrator's umask is.
 	out := s.must("sh", "-c", "umask 077; LLMSUP_CACHE_DIR=/root/cache exec /src/scripts/install.sh --binary /built/llmsup")
 	const copied = "/usr/local/lib/llmsup/llama-server"
 	if !strings.Contains(out, " to "+copied) || !strings.Contains(out, "ok       llama-server: /usr/local/bin/llama-server, ") || !strings.Contains(out, "install.sh: ok: llmsup is installed and runs") {
 		s.t.Errorf("install.sh prints %s", out)
 	}
-	s.served()
+	s.awaitServed()
 	for _, pid := range s.engines() {
 		if command := s.ask("cat", "/proc/"+pid+"/cmdline"); !strings.HasPrefix(command, copied+"/") {
 			s.t.Errorf("it runs %q", command)
 		}
 	}
-	// A copy that does not run any more is replaced, and is not called broken afterwards.
+	// A damaged copy is replaced.
 	s.must("sh", "-c", "echo exit 1 >"+copied+"/llama-server")
 	out = s.must("env", "LLMSUP_CACHE_DIR=/root/cache", "/src/scripts/install.sh", "--binary", "/built/llmsup")
 	if !strings.Contains(out, " to "+copied) || strings.Contains(out, "remove it") || !strings.Contains(out, "install.sh: ok: ") {
@@ -153,10 +152,11 @@ func (s *service) engine() {
 	}
 	s.write(configFile, s.config(""))
 	s.must("systemctl", "restart", "llmsup.service")
-	s.served()
+	s.awaitServed()
 }
 
-// olderSystemd: install.sh leaves out of the unit what an older systemd does not know.
+// olderSystemd: install.sh removes settings from the unit that an older systemd does not
+// support.
 func (s *service) olderSystemd() {
 	s.write("/opt/older/systemctl", `#!/bin/sh
 case $1 in --version) echo 'systemd 252 (252.39-1)' ;; *) exec /usr/bin/systemctl "$@" ;; esac
@@ -169,5 +169,5 @@ case $1 in --version) echo 'systemd 252 (252.39-1)' ;; *) exec /usr/bin/systemct
 	}
 	s.must("/src/scripts/install.sh", "--binary", "/built/llmsup")
 	s.must("cmp", "/src/systemd/llmsup.service", "/etc/systemd/system/llmsup.service")
-	s.served()
+	s.awaitServed()
 }

@@ -19,32 +19,32 @@ import (
 	"time"
 )
 
-// key is what only the service may read.
+// key is the API key of OpenRouter, which only the service may read.
 const key = "sk-or-v1-of-the-test"
 
-// service is llmsup, installed in a box by scripts/install.sh, with the real
-// llama-server on the demo model, and an OpenRouter of the test's.
+// service is llmsup, installed in a container by scripts/install.sh, with the real
+// llama-server on the demo model and a fake OpenRouter.
 type service struct {
-	*box
+	*container
 	url   string
 	cloud string // OpenRouter's base URL
-	work  string // a folder that the box sees as /built
-	llama string // llama-server, as the box sees it
+	work  string // the folder that is /built in the container
+	llama string // the path of llama-server in the container
 
-	engineRoot string // out here, of a llama-server that scripts/llama-server.sh made
+	engineRoot string // on the host, of a llama-server that scripts/llama-server.sh made
 	auth       *sync.Map
 }
 
-// with is the service for a part of the test.
+// with returns the service for a subtest.
 func (s *service) with(t *testing.T) *service {
 	next := *s
-	next.box = s.box.with(t)
+	next.container = s.container.with(t)
 	return &next
 }
 
-// TestBooted: llmsup as operators have it, under a real systemd. Its parts share
-// one boot, in this order.
-func TestBooted(t *testing.T) {
+// TestService: llmsup as operators run it, under a real systemd. The subtests share one
+// container, in this order.
+func TestService(t *testing.T) {
 	if os.Geteuid() != 0 {
 		notRun(t, "it boots a systemd in a container, which needs root: sudo scripts/test.sh ./systemd")
 	}
@@ -55,7 +55,7 @@ func TestBooted(t *testing.T) {
 	}{
 		{"it is active, and answers", (*service).active},
 		{"the units are in order", (*service).units},
-		{"installed again", (*service).again},
+		{"installed again", (*service).reinstall},
 		{"what is not llmsup is not installed", (*service).notLlmsup},
 		{"an older systemd", (*service).olderSystemd},
 		{"a llama-server for the service", (*service).engine},
@@ -85,7 +85,7 @@ func TestBooted(t *testing.T) {
 	}
 }
 
-// notRun skips a test that this user can't run, and has scripts/test.sh name it
+// notRun skips a test that this user or host cannot run, and makes scripts/test.sh list it
 // in its last lines.
 func notRun(t *testing.T, why string) {
 	t.Helper()
@@ -96,14 +96,14 @@ func notRun(t *testing.T, why string) {
 	t.Skip("not run: " + why)
 }
 
-// installed boots a box and installs llmsup in it.
+// installed boots a container and installs llmsup in it.
 func installed(t *testing.T) *service {
 	t.Helper()
 	llama := os.Getenv("LLMSUP_TEST_LLAMA_SERVER")
 	if llama == "" {
 		t.Fatal("no llama-server in LLMSUP_TEST_LLAMA_SERVER: run scripts/test.sh, which gets one")
 	}
-	s := &service{box: &box{t: t}, work: t.TempDir(), auth: &sync.Map{}, llama: "/llama/" + filepath.Base(llama), engineRoot: filepath.Join(filepath.Dir(llama), "root")}
+	s := &service{container: &container{t: t}, work: t.TempDir(), auth: &sync.Map{}, llama: "/llama/" + filepath.Base(llama), engineRoot: filepath.Join(filepath.Dir(llama), "root")}
 	build := exec.Command("go", "build", "-buildvcs=false", "-o", filepath.Join(s.work, "llmsup"), "../cmd/llmsup")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build llmsup: %v: %s", err, out)
@@ -117,7 +117,7 @@ func installed(t *testing.T) *service {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.box = bootBox(t, map[string]string{"/src": source, "/built": s.work, "/llama": filepath.Dir(llama)})
+	s.container = bootContainer(t, map[string]string{"/src": source, "/built": s.work, "/llama": filepath.Dir(llama)})
 	port := freePort(t)
 	s.url = "http://127.0.0.1:" + port
 	s.write("/etc/systemd/system/llmsup.socket.d/test.conf", "[Socket]\nListenStream=\nListenStream=127.0.0.1:"+port+"\n")
@@ -131,12 +131,12 @@ func installed(t *testing.T) *service {
 	out := s.must("/src/scripts/install.sh", "--binary", "/built/llmsup")
 	t.Log(out)
 	if !strings.Contains(out, "upstream openrouter: "+s.cloud+", with an API key") || strings.Contains(out, "error ") {
-		t.Errorf("llmsup check does not find all in order: %s", out)
+		t.Errorf("llmsup check reports a problem: %s", out)
 	}
 	return s
 }
 
-// makeDemo has a llmsup of no systemd make the demo model.
+// makeDemo generates the demo model, with a llmsup outside of the container.
 func (s *service) makeDemo(llama string) {
 	s.t.Helper()
 	state := s.t.TempDir()
@@ -146,7 +146,7 @@ func (s *service) makeDemo(llama string) {
 		s.t.Fatal(err)
 	}
 	model := filepath.Join(state, "demo", "demo.gguf")
-	s.await("the demo model is made", 20*time.Second, func() bool {
+	s.await("the demo model is generated", 20*time.Second, func() bool {
 		_, err := os.Stat(model)
 		return err == nil
 	})
@@ -161,7 +161,7 @@ func (s *service) makeDemo(llama string) {
 	}
 }
 
-// grace is how long calls may run on when the service is stopped.
+// grace is how long calls may run after the service is stopped.
 func (s *service) grace() time.Duration {
 	if realTimes {
 		return 30 * time.Second
@@ -174,7 +174,7 @@ func (s *service) dropIn(name, text string) {
 	s.write("/etc/systemd/system/llmsup.service.d/"+name+".conf", text)
 }
 
-// config is a llmsup.yaml whose demo server falls back on the test's cloud.
+// config returns a llmsup.yaml whose demo server has the fake OpenRouter as its fallback.
 func (s *service) config(more string) string {
 	grace := "shutdown_grace: " + s.grace().String()
 	if realTimes || strings.Contains(more, "shutdown_grace:") {
@@ -192,9 +192,9 @@ routes:
 ` + more
 }
 
-// answer plays OpenRouter. It makes an answer of some length: a word every 100 ms.
+// answer answers as OpenRouter. A stream has a word every 100 ms.
 func (s *service) answer(w http.ResponseWriter, r *http.Request) {
-	if r.Method == http.MethodGet { // its list of models, for their prices: it has none
+	if r.Method == http.MethodGet { // it has no list of models
 		http.NotFound(w, r)
 		return
 	}
@@ -227,15 +227,14 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, "data: {\"id\":\"g\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n")
 }
 
-// fresh makes a connection for each call. One that rests would have each stop of
-// llmsup take some seconds (restartUnderLoad has such).
-var fresh = &http.Transport{DisableKeepAlives: true}
+// newConnections makes a connection for each call. An idle connection would delay each
+// stop of llmsup by some seconds; restartUnderLoad has such connections.
+var newConnections = &http.Transport{DisableKeepAlives: true}
 
-// realTimes keeps the times that operators have: with shorter ones the whole is done
-// in half of the time.
+// realTimes uses the default times of the service. Shorter times take half as long.
 var realTimes = os.Getenv("LLMSUP_TEST_REAL_TIMES") != ""
 
-// call makes a call that has to be answered, and returns who answered.
+// call makes a call and returns the backend that answered.
 func (s *service) call(transport http.RoundTripper, model string) (backend string, err error) {
 	return s.callIn(context.Background(), transport, model)
 }
@@ -246,9 +245,8 @@ func (s *service) callIn(ctx context.Context, transport http.RoundTripper, model
 	if err != nil {
 		return "", err
 	}
-	// net/http sends a call again whose connection was closed while nobody used it, if
-	// it can have its body anew: then a connection that llmsup closes under a call
-	// would not be seen.
+	// With GetBody, net/http repeats a call on a closed idle connection, which would hide
+	// that llmsup closed a connection with a call on it.
 	req.GetBody = nil
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := (&http.Client{Transport: transport, Timeout: time.Minute}).Do(req)
@@ -263,11 +261,11 @@ func (s *service) callIn(ctx context.Context, transport http.RoundTripper, model
 	return resp.Header.Get("X-Llmsup-Backend"), err
 }
 
-// served waits until the demo model answers.
-func (s *service) served() {
+// awaitServed waits until the demo model answers a call.
+func (s *service) awaitServed() {
 	s.t.Helper()
 	s.await("the demo model answers", 30*time.Second, func() bool {
-		backend, err := s.call(fresh, "local/demo")
+		backend, err := s.call(newConnections, "local/demo")
 		return err == nil && backend == "demo"
 	})
 }
@@ -276,7 +274,7 @@ func (s *service) show(unit, property string) string {
 	return s.ask("systemctl", "show", "-P", property, unit)
 }
 
-// engines are the llama-servers that run in the box.
+// engines returns the pids of the llama-servers in the container.
 func (s *service) engines() (pids []string) {
 	out := s.ask("sh", "-c", `for p in /proc/[0-9]*; do echo "${p#/proc/} $(tr '\0' ' ' <$p/cmdline)"; done 2>/dev/null`)
 	for line := range strings.Lines(out) {
@@ -287,19 +285,19 @@ func (s *service) engines() (pids []string) {
 	return pids
 }
 
-// nothingLeft wants no process of the service's to be there.
-func (s *service) nothingLeft() {
+// wantNoProcess checks that the service has no process.
+func (s *service) wantNoProcess() {
 	s.t.Helper()
 	if pids := s.engines(); len(pids) > 0 {
-		s.t.Errorf("llama-servers %v are left", pids)
+		s.t.Errorf("llama-servers %v still run", pids)
 	}
 	if pids := s.ask("sh", "-c", "cat /sys/fs/cgroup/system.slice/llmsup.service/cgroup.procs 2>/dev/null"); pids != "" {
-		s.t.Errorf("processes %q of the service are left", pids)
+		s.t.Errorf("processes %q of the service still run", pids)
 	}
 }
 
 func (s *service) active() {
-	s.served()
+	s.awaitServed()
 	for property, want := range map[string]string{"ActiveState": "active", "SubState": "running", "NRestarts": "0", "User": "llmsup", "Result": "success"} {
 		if got := s.show("llmsup.service", property); got != want {
 			s.t.Errorf("%s is %q, want %q", property, got, want)
@@ -328,7 +326,7 @@ func (s *service) units() {
 	if level, _ := strconv.ParseFloat(m[1], 64); level > 2.5 {
 		s.t.Errorf("its exposure level is %s, over 2.5: %s", m[1], out)
 	}
-	// GPUs are all that it may have beyond what every process has.
+	// The service may only use GPUs, and the devices that every process may use.
 	devices := strings.Fields(strings.ReplaceAll(s.show("llmsup.service", "DeviceAllow"), " ", "="))
 	slices.Sort(devices)
 	if policy := s.show("llmsup.service", "DevicePolicy"); policy != "closed" || !slices.Equal(devices, []string{"char-nvidia*=rw", "char-nvidia=rw", "char-rtc=r"}) {
@@ -336,13 +334,12 @@ func (s *service) units() {
 	}
 }
 
-// again: a second run changes nothing that an operator has edited, and fails no
-// call.
-func (s *service) again() {
+// reinstall: a second run of install.sh keeps the edited configuration.
+func (s *service) reinstall() {
 	before := s.must("cat", "/etc/llmsup/llmsup.yaml")
 	s.must("/src/scripts/install.sh", "--binary", "/built/llmsup")
 	if s.must("cat", "/etc/llmsup/llmsup.yaml") != before {
-		s.t.Error("the edited configuration is another one")
+		s.t.Error("the edited configuration was changed")
 	}
 	s.must("cmp", "/src/systemd/llmsup.yaml.example", "/etc/llmsup/llmsup.yaml.example")
 	for _, file := range []string{"/usr/share/bash-completion/completions/llmsup", "/usr/local/share/man/man1/llmsup.1"} {
@@ -352,12 +349,12 @@ func (s *service) again() {
 	if !strings.Contains(out, "_llmsup") {
 		s.t.Errorf("bash has for llmsup %q", out)
 	}
-	s.served()
+	s.awaitServed()
 }
 
-// secret: the key reaches OpenRouter, and nobody but the service can read it.
+// secret: the key reaches OpenRouter, and only the service can read it.
 func (s *service) secret() {
-	if _, err := s.call(fresh, "cloud"); err != nil {
+	if _, err := s.call(newConnections, "cloud"); err != nil {
 		s.t.Fatal(err)
 	}
 	if _, sent := s.auth.Load("Bearer " + key); !sent {
@@ -373,24 +370,24 @@ func (s *service) secret() {
 			}
 		}
 	}
-	s.must("cat", "/run/credentials/llmsup.service/openrouter") // it is there that it would be read
+	s.must("cat", "/run/credentials/llmsup.service/openrouter") // root can: the file exists
 	for _, pid := range append(s.engines(), s.show("llmsup.service", "MainPID")) {
 		for _, file := range []string{"environ", "cmdline"} {
 			if text := s.ask("cat", "/proc/"+pid+"/"+file); strings.Contains(text, key) {
-				s.t.Errorf("the key stands in %s of process %s", file, pid)
+				s.t.Errorf("the key is in %s of process %s", file, pid)
 			}
 		}
 	}
 	for _, pid := range s.engines() {
 		if text := s.ask("cat", "/proc/"+pid+"/environ"); strings.Contains(text, "CREDENTIALS_DIRECTORY") || strings.Contains(text, "NOTIFY_SOCKET") || strings.Contains(text, "LISTEN_FDS") {
-			s.t.Error("llama-server has in its environment what systemd gave to llmsup alone")
+			s.t.Error("llama-server has variables in its environment that systemd set for llmsup")
 		}
 	}
-	s.unsaid()
+	s.wantKeyNotLogged()
 }
 
-// operators: members of the group llmsup may give it orders, and read no key;
-// others may not even ask.
+// operators: members of the group llmsup may operate the daemon but cannot read the key;
+// other users cannot open the control socket.
 func (s *service) operators() {
 	s.must("useradd", "--no-create-home", "--groups", "llmsup", "olga")
 	as := func(user string, args ...string) (status int, out string) {
@@ -415,39 +412,39 @@ func (s *service) operators() {
 	s.must("userdel", "olga")
 }
 
-func (s *service) unsaid() {
+func (s *service) wantKeyNotLogged() {
 	s.t.Helper()
 	if strings.Contains(s.ask("journalctl", "-u", "llmsup.service", "--no-pager"), key) {
-		s.t.Error("the key stands in the journal")
+		s.t.Error("the key is in the journal")
 	}
 }
 
-// keyless: a credential whose file is missing keeps nothing from starting.
+// keyless: llmsup starts without the file of the credential.
 func (s *service) keyless() {
 	s.must("mv", "/etc/llmsup/credentials/openrouter", "/etc/llmsup/kept")
 	s.must("systemctl", "restart", "llmsup.service")
-	s.served()
-	if _, err := s.call(fresh, "cloud"); err == nil || !strings.Contains(err.Error(), "503") {
+	s.awaitServed()
+	if _, err := s.call(newConnections, "cloud"); err == nil || !strings.Contains(err.Error(), "503") {
 		s.t.Errorf("a call for the cloud: %v; want a 503", err)
 	}
 	s.must("mv", "/etc/llmsup/kept", "/etc/llmsup/credentials/openrouter")
 	s.must("systemctl", "restart", "llmsup.service")
-	s.served()
+	s.awaitServed()
 }
 
 func (s *service) reload() {
 	pid := s.show("llmsup.service", "MainPID")
 	s.write("/etc/llmsup/llmsup.yaml", s.config("  reloaded: {primary: demo}\n"))
 	s.must("systemctl", "reload", "llmsup.service")
-	if _, err := s.call(fresh, "reloaded"); err != nil { // as soon as systemctl returns
+	if _, err := s.call(newConnections, "reloaded"); err != nil { // as soon as systemctl returns
 		s.t.Errorf("the new route: %v", err)
 	}
 	s.write("/etc/llmsup/llmsup.yaml", s.config("nonsense: 1\n"))
 	s.try("systemctl", "reload", "llmsup.service")
-	s.await("the status line tells of the refusal", 5*time.Second, func() bool {
+	s.await("the status line shows the rejected reload", 5*time.Second, func() bool {
 		return strings.Contains(s.show("llmsup.service", "StatusText"), "the last reload was refused: /etc/llmsup/llmsup.yaml:10: unknown key \"nonsense\"")
 	})
-	if _, err := s.call(fresh, "reloaded"); err != nil {
+	if _, err := s.call(newConnections, "reloaded"); err != nil {
 		s.t.Errorf("the old route, after a wrong configuration: %v", err)
 	}
 	if status, out := s.try("llmsup", "reload"); status != 1 || !strings.Contains(out, "llmsup.yaml:10") {
@@ -455,15 +452,15 @@ func (s *service) reload() {
 	}
 	s.write("/etc/llmsup/llmsup.yaml", s.config(""))
 	s.must("systemctl", "reload", "llmsup.service")
-	s.await("the status line is as before", 5*time.Second, func() bool { return s.show("llmsup.service", "StatusText") == "demo ready" })
+	s.await("the status line shows the server again", 5*time.Second, func() bool { return s.show("llmsup.service", "StatusText") == "demo ready" })
 	if now := s.show("llmsup.service", "MainPID"); now != pid || s.show("llmsup.service", "ActiveState") != "active" {
-		s.t.Errorf("it is another process, %s and not %s", now, pid)
+		s.t.Errorf("llmsup was restarted: process %s, before it was %s", now, pid)
 	}
 }
 
 func (s *service) uninstall() {
 	s.must("/src/scripts/install.sh", "--uninstall")
-	s.nothingLeft()
+	s.wantNoProcess()
 	for _, gone := range []string{"/usr/local/bin/llmsup", "/etc/systemd/system/llmsup.service", "/run/llmsup"} {
 		s.must("test", "!", "-e", gone)
 	}
@@ -474,6 +471,6 @@ func (s *service) uninstall() {
 		s.t.Errorf("left after the purge: %s", out)
 	}
 	if status, _ := s.try("getent", "passwd", "llmsup"); status == 0 {
-		s.t.Error("the user is still there")
+		s.t.Error("the user still exists")
 	}
 }

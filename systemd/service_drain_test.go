@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// wantDrained wants calls to be answered elsewhere, and no llama-server.
+// wantDrained checks that the fallback answers and that no llama-server runs.
 func (s *service) wantDrained(after string) {
 	s.t.Helper()
-	// READY may come a moment before the server's owner has read the drain.
-	s.await("after "+after+" the status line tells of the drain", 10*time.Second, func() bool {
+	// READY may be sent shortly before the server has read the drain file.
+	s.await("after "+after+" the status line shows the drain", 10*time.Second, func() bool {
 		return strings.HasPrefix(s.show("llmsup.service", "StatusText"), "demo drained")
 	})
-	if backend, err := s.call(fresh, "local/demo"); err != nil || backend != "openrouter" {
+	if backend, err := s.call(newConnections, "local/demo"); err != nil || backend != "openrouter" {
 		s.t.Errorf("after %s a call is answered by %q, %v", after, backend, err)
 	}
 	if pids := s.engines(); len(pids) > 0 {
@@ -21,7 +21,7 @@ func (s *service) wantDrained(after string) {
 	}
 }
 
-// drained: a drain outlives a restart, and a crash.
+// drained: a drain survives a restart and a crash of llmsup.
 func (s *service) drained() {
 	s.must("llmsup", "drain", "--yes")
 	s.wantDrained("the drain")
@@ -34,12 +34,12 @@ func (s *service) drained() {
 	})
 	s.wantDrained("a crash")
 	s.must("llmsup", "resume")
-	if backend, err := s.call(fresh, "local/demo"); err != nil || backend != "demo" {
+	if backend, err := s.call(newConnections, "local/demo"); err != nil || backend != "demo" {
 		s.t.Errorf("after the resume a call is answered by %q, %v", backend, err)
 	}
 }
 
-// driver: apt drains before it unpacks a driver, and not for other packages.
+// driver: apt drains before it unpacks an NVIDIA driver, and not for other packages.
 func (s *service) driver() {
 	s.must("cp", "/src/systemd/apt-drain.conf", "/etc/apt/apt.conf.d/50llmsup")
 	for _, name := range []string{"not-nvidia", "nvidia-driver-test"} {
@@ -54,11 +54,11 @@ func (s *service) driver() {
 	s.wantDrained("a driver's upgrade")
 	s.must("systemctl", "restart", "llmsup.service")
 	s.must("llmsup", "resume")
-	s.served()
+	s.awaitServed()
 }
 
-// stopInDrain: a drain waits for a call that does not end, since llama-server
-// does nothing any more; a stop waits for neither.
+// stopInDrain: a drain waits for a call that does not end because llama-server is stopped.
+// The stop of llmsup waits for neither.
 func (s *service) stopInDrain() {
 	begun, end := s.stream("local/demo", 8000)
 	<-begun
@@ -73,22 +73,22 @@ func (s *service) stopInDrain() {
 	})
 	s.stop(s.grace() + 25*time.Second)
 	if text := <-end; strings.Contains(text, "[DONE]") {
-		s.t.Errorf("the stream ends as if it were whole: %q", text[max(0, len(text)-200):])
+		s.t.Errorf("the stream ended without an error: %q", text[max(0, len(text)-200):])
 	}
 	s.must("systemctl", "start", "llmsup.service")
 	s.wantDrained("a stop")
 	s.must("llmsup", "resume")
-	s.served()
+	s.awaitServed()
 }
 
-// rebooted: a drain outlives a reboot, also one that comes in the midst of it, and
-// a power cut. One that has an end has it after them too.
+// rebooted: a drain survives a reboot, also one during the drain, and a power cut. The end
+// of --for stays the same.
 func (s *service) rebooted() {
 	s.write("/etc/llmsup/llmsup.yaml", s.config("shutdown_grace: 2s\n"))
 	s.must("systemctl", "reload", "llmsup.service")
 	begun, end := s.stream("local/demo", 8000)
 	<-begun
-	s.must("sh", "-c", "kill -STOP "+strings.Join(s.engines(), " ")) // so that the drain has not ended
+	s.must("sh", "-c", "kill -STOP "+strings.Join(s.engines(), " ")) // so that the drain does not end
 	drain := s.command("llmsup", "drain", "--yes")
 	if err := drain.Start(); err != nil {
 		s.t.Fatal(err)
@@ -97,49 +97,49 @@ func (s *service) rebooted() {
 		return strings.HasPrefix(s.show("llmsup.service", "StatusText"), "demo draining")
 	})
 	s.reboot()
-	_ = drain.Wait() // it has gone with the machine
+	_ = drain.Wait() // it was killed with the container
 	if text := <-end; strings.Contains(text, "[DONE]") {
-		s.t.Errorf("the stream ends as if it were whole: %q", text[max(0, len(text)-200):])
+		s.t.Errorf("the stream ended without an error: %q", text[max(0, len(text)-200):])
 	}
-	s.up()
+	s.awaitActive()
 	s.wantDrained("a reboot")
 	if out := s.must("llmsup", "status", "--json"); !strings.Contains(out, `"until":null,"keep_server":false}`) {
 		s.t.Errorf("llmsup status: %s", out)
 	}
 	s.must("llmsup", "resume")
-	s.served()
+	s.awaitServed()
 
 	s.must("llmsup", "drain", "--yes", "--for", "2h")
 	before := s.until()
 	s.cutPower()
 	s.boot()
-	s.up()
+	s.awaitActive()
 	s.wantDrained("a power cut")
 	if now := s.until(); now != before || now == "" {
 		s.t.Errorf("it ends at %q, before at %q", now, before)
 	}
 	s.must("llmsup", "resume")
-	s.served()
+	s.awaitServed()
 
 	s.must("llmsup", "drain", "--yes", "--for", "8s")
 	s.reboot()
-	s.up()
-	s.served() // by itself
+	s.awaitActive()
+	s.awaitServed() // without a command
 	s.must("llmsup", "drain", "--yes", "--for", "1s")
 	s.reboot()
-	s.up()
-	s.served() // its time was over when it came up
+	s.awaitActive()
+	s.awaitServed() // the time of the drain was over
 	s.write("/etc/llmsup/llmsup.yaml", s.config(""))
 	s.must("systemctl", "reload", "llmsup.service")
 }
 
-// up waits until the service is.
-func (s *service) up() {
+// awaitActive waits until the service is active.
+func (s *service) awaitActive() {
 	s.t.Helper()
 	s.await("the service is active", 60*time.Second, func() bool { return s.show("llmsup.service", "ActiveState") == "active" })
 }
 
-// until is when the drain ends by itself; "" = never.
+// until returns when the drain ends; "" = never.
 func (s *service) until() string {
 	s.t.Helper()
 	m := regexp.MustCompile(`"drain":\{"since":"[^"]+","until":"([^"]+)"`).FindStringSubmatch(s.must("llmsup", "status", "--json"))

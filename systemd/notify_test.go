@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestMain lets the test binary play a llmsup that systemd has passed sockets.
+// TestMain lets the test binary run as a llmsup that got sockets from systemd.
 func TestMain(m *testing.M) {
 	if os.Getenv("SYSTEMD_TEST_LISTEN") != "" {
 		serveOne()
@@ -24,8 +24,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// serveOne sets LISTEN_PID as systemd does, which knows the pid only after the
-// fork, and answers one connection.
+// serveOne sets LISTEN_PID, which systemd does after its fork, and answers one
+// connection.
 func serveOne() {
 	os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
 	l, err := Listener()
@@ -39,11 +39,11 @@ func serveOne() {
 	}
 	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
 		if _, there := os.LookupEnv(name); there {
-			fmt.Print(name + " stays in the environment")
+			fmt.Print(name + " is still in the environment")
 			return
 		}
 	}
-	// What a child has of it: neither the descriptor that was passed, nor another.
+	// A child must not inherit the socket.
 	out, err := exec.Command("/bin/sh", "-c", "ls -l /proc/self/fd | grep -c socket:").Output()
 	if text := strings.TrimSpace(string(out)); text != "0" {
 		fmt.Print("a child has sockets: " + text + " " + err.Error())
@@ -59,8 +59,8 @@ func serveOne() {
 	l.Close()
 }
 
-// heard is the other end of NOTIFY_SOCKET.
-func heard(t *testing.T) (next func() string) {
+// notifySocket listens on NOTIFY_SOCKET. next returns the next message.
+func notifySocket(t *testing.T) (next func() string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "n")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
@@ -92,14 +92,14 @@ func monotonic(t *testing.T) int64 {
 	return now.Nano() / 1000
 }
 
-func TestWords(t *testing.T) {
-	next := heard(t)
+func TestMessages(t *testing.T) {
+	next := notifySocket(t)
 	m, err := Find()
 	if err != nil || !m.Listens() {
 		t.Fatalf("listens %v, %v", m.Listens(), err)
 	}
 	cases := map[string]struct {
-		say  func() error
+		send func() error
 		want string
 	}{
 		"ready":        {func() error { return m.Ready("demo ready") }, "READY=1\nSTATUS=demo ready"},
@@ -111,11 +111,11 @@ func TestWords(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			if err := c.say(); err != nil {
+			if err := c.send(); err != nil {
 				t.Fatal(err)
 			}
 			if got := next(); got != c.want {
-				t.Errorf("systemd hears %q, want %q", got, c.want)
+				t.Errorf("systemd gets %q, want %q", got, c.want)
 			}
 		})
 	}
@@ -134,7 +134,7 @@ func TestWords(t *testing.T) {
 	})
 }
 
-func TestNobodyListens(t *testing.T) {
+func TestNoSystemd(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "")
 	t.Setenv("WATCHDOG_USEC", "20000000")
 	m, err := Find()
@@ -146,19 +146,19 @@ func TestNobodyListens(t *testing.T) {
 	}
 }
 
-func TestGone(t *testing.T) {
+func TestMissingSocket(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "none"))
 	m, err := Find()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := m.Alive(); err == nil || !strings.HasPrefix(err.Error(), "tell systemd: ") {
+	if err := m.Alive(); err == nil || !strings.HasPrefix(err.Error(), "notify systemd: ") {
 		t.Errorf("error %v", err)
 	}
 }
 
 func TestWatchdog(t *testing.T) {
-	heard(t)
+	notifySocket(t)
 	own := strconv.Itoa(os.Getpid())
 	cases := map[string]struct {
 		usec, pid string
@@ -166,7 +166,7 @@ func TestWatchdog(t *testing.T) {
 		fails     bool
 	}{
 		"for us":              {"20000000", own, 20 * time.Second, false},
-		"for somebody":        {"20000000", "", 20 * time.Second, false},
+		"for any process":     {"20000000", "", 20 * time.Second, false},
 		"for another process": {"20000000", "1", 0, false},
 		"none":                {"", "", 0, false},
 		"nonsense":            {"soon", own, 0, true},
@@ -180,14 +180,14 @@ func TestWatchdog(t *testing.T) {
 				t.Errorf("watchdog %s, error %v; want %s", m.Watchdog(), err, c.want)
 			}
 			if _, there := os.LookupEnv("WATCHDOG_USEC"); there {
-				t.Error("WATCHDOG_USEC stays in the environment")
+				t.Error("WATCHDOG_USEC is still in the environment")
 			}
 		})
 	}
 }
 
-// passed runs the test binary as systemd would, with sockets from number 3 on.
-func passed(t *testing.T, files ...*os.File) (out io.Reader) {
+// startWithSockets runs the test binary as systemd does, with sockets from number 3 on.
+func startWithSockets(t *testing.T, files ...*os.File) (out io.Reader) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "SYSTEMD_TEST_LISTEN=1", "LISTEN_FDS="+strconv.Itoa(len(files)), "LISTEN_FDNAMES=llmsup.socket")
@@ -216,8 +216,8 @@ func file(t *testing.T, of fileOf) *os.File {
 	return f
 }
 
-// TestListener: the socket is listened on; when the process is gone it is still
-// there, and who connects is served by the next one.
+// TestListener: the process listens on the passed socket. The socket stays open when the
+// process exits, and the next process serves the waiting connections.
 func TestListener(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -226,15 +226,15 @@ func TestListener(t *testing.T) {
 	defer l.Close()
 	socket := file(t, l.(*net.TCPListener))
 	for range 2 {
-		conn, err := net.Dial("tcp", l.Addr().String()) // nobody accepts yet
+		conn, err := net.Dial("tcp", l.Addr().String()) // no process accepts yet
 		if err != nil {
 			t.Fatal(err)
 		}
-		out := passed(t, socket)
-		said, _ := io.ReadAll(io.LimitReader(out, int64(len("listens\n"))))
-		if string(said) != "listens\n" {
+		out := startWithSockets(t, socket)
+		output, _ := io.ReadAll(io.LimitReader(out, int64(len("listens\n"))))
+		if string(output) != "listens\n" {
 			rest, _ := io.ReadAll(out)
-			t.Fatalf("it says %q", string(said)+string(rest))
+			t.Fatalf("it prints %q", string(output)+string(rest))
 		}
 		if answer, err := io.ReadAll(conn); err != nil || string(answer) != "hello" {
 			t.Errorf("the answer is %q, %v", answer, err)
@@ -265,15 +265,15 @@ func TestNoListener(t *testing.T) {
 		want  string
 	}{
 		"none":         {nil, "none"},
-		"two":          {[]*os.File{a, a}, "error: systemd passes 2 sockets; llmsup.socket wants one"},
-		"of UNIX":      {[]*os.File{file(t, local)}, "error: systemd passes a socket of unix; llmsup.socket wants one"},
-		"not a socket": {[]*os.File{plain}, "error: systemd passes something that can't be listened on"},
+		"two":          {[]*os.File{a, a}, "error: systemd passed 2 sockets; llmsup.socket must have one"},
+		"of UNIX":      {[]*os.File{file(t, local)}, "error: systemd passed a unix socket; llmsup.socket must have one"},
+		"not a socket": {[]*os.File{plain}, "error: systemd passed a file that is not a listening socket"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			said, _ := io.ReadAll(passed(t, c.files...))
-			if !strings.HasPrefix(string(said), c.want) {
-				t.Errorf("it says %q, want %q", said, c.want)
+			output, _ := io.ReadAll(startWithSockets(t, c.files...))
+			if !strings.HasPrefix(string(output), c.want) {
+				t.Errorf("it prints %q, want %q", output, c.want)
 			}
 		})
 	}
