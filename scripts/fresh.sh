@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
 # scripts/fresh.sh SUITE [--run-only]
 #
-# Does what a new user does, in a bare Debian: makes a container of SUITE
-# (bookworm, trixie, testing) with debootstrap, installs the packages that
-# README.md names in its apt-get lines, clones the checkout's HEAD as an ordinary
-# user, runs scripts/run.sh until a call is answered, stops it, and runs
-# scripts/test.sh (--run-only: does not). Prints the output, with the seconds
-# since each step began, and the times. Exit 1 if anything fails.
+# Does what a new user does, in a minimal Debian: creates a container of SUITE
+# (bookworm, trixie, testing) with debootstrap, installs the packages of the
+# apt-get lines in README.md, clones the checkout's HEAD as an ordinary user, runs
+# scripts/run.sh until a call is answered, stops it, and runs scripts/test.sh
+# (not with --run-only). Prints the output, with the seconds since the start of
+# each step, and the times. The exit code is 1 if a step fails.
 #
-# It needs root, and debootstrap, which it installs. The container shares the
-# machine's network, and has its settings for apt, Go's proxy and certificates.
-# The bare Debian is kept for a week in the cache folder,
+# Needs root, and debootstrap, which it installs. The container shares the host's
+# network and its settings for apt, Go's proxy and certificates. The Debian is
+# kept for a week in the cache folder,
 # ${LLMSUP_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/llmsup}/fresh; each run
-# changes a layer over it, which is removed at the end.
+# uses a writable layer over it, which is removed at the end.
 set -euo pipefail
 export LC_ALL=C
 
@@ -27,32 +27,32 @@ for arg; do
 	case $arg in
 	-h | --help) usage ;;
 	--run-only) run_only=yes ;;
-	-*) die "it takes SUITE and --run-only, and not $arg; --help says more" ;;
+	-*) die "unknown argument $arg: it takes SUITE and --run-only; see --help" ;;
 	*)
-		[[ -z $suite ]] || die "one suite at a time: $suite, or $arg"
+		[[ -z $suite ]] || die "only one suite at a time: $suite or $arg"
 		suite=$arg
 		;;
 	esac
 done
-[[ -n $suite ]] || die "name a suite, as in: $0 trixie"
-[[ $(id -u) == 0 ]] || die "this needs root, to make a container: sudo $0 $*"
+[[ -n $suite ]] || die "no suite given (example: $0 trixie)"
+[[ $(id -u) == 0 ]] || die "this needs root, to create a container: sudo $0 $*"
 need_home
 command -v debootstrap >/dev/null || install_packages debootstrap || true
-command -v debootstrap >/dev/null || die "there is no debootstrap: apt-get install debootstrap"
-[[ $suite =~ ^[a-z]+$ && -e /usr/share/debootstrap/scripts/$suite ]] || die "debootstrap knows no suite $suite; bookworm, trixie and testing are tested"
+command -v debootstrap >/dev/null || die "no debootstrap: apt-get install debootstrap"
+[[ $suite =~ ^[a-z]+$ && -e /usr/share/debootstrap/scripts/$suite ]] || die "debootstrap has no suite $suite; bookworm, trixie and testing are tested"
 read -r kind url < <(mirror) || kind=none
-[[ $kind == debian ]] || die "apt's sources name no mirror of Debian"
+[[ $kind == debian ]] || die "apt's sources have no mirror of Debian"
 
 cache=${LLMSUP_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/llmsup}/fresh
 case $cache in /*) ;; *) cache=$PWD/$cache ;; esac
-# README.md's lines that are for this suite, less what comes after the packages.
+# The apt-get lines of README.md for this suite, without what follows the packages.
 mapfile -t installs < <(sed -nE 's/^sudo (apt-get install [^#]*[^# ]).*/\1/p' "$root/README.md" | grep -E "install ([^-]|-t $suite-backports)")
 ((${#installs[@]})) || die "README.md has no line with sudo apt-get install"
 tree=$cache/$suite-$(printf '%s\n' "$url" "${installs[@]}" | cksum | cut -d' ' -f1)
-work=$cache/$suite.work # root is the container, of which changed is the layer; from is /mnt in it
+work=$cache/$suite.work # root is the container's root, changed its writable layer, from its /mnt
 
-# inside LIMIT USER SCRIPT [ARGUMENT...] has a bash run SCRIPT in the container, in namespaces of its own: when the first process in
-# there ends, or this one, nothing of it is left, mounts included. Of the environment it has what the network and Go's proxy take.
+# inside LIMIT USER SCRIPT [ARGUMENT...] runs SCRIPT with bash in the container, in its own namespaces: when its first process or this
+# script ends, all its processes and mounts are gone. It gets only the environment for the network and Go's proxy.
 inside() {
 	local name value
 	for name in GOPROXY GOSUMDB GONOSUMDB GONOPROXY GOPRIVATE GOINSECURE; do
@@ -76,14 +76,14 @@ inside() {
 		mount --bind from root/mnt
 		export USER=$4 HOME=/home/$4
 		if [[ $4 == root ]]; then HOME=/root; fi
-		# The first process, this bash, waits for orphans too.
+		# This bash, the first process, also reaps orphans.
 		chroot root timeout -k 5 "$3" setpriv --reuid="$4" --regid="$4" --init-groups bash -c "${@:5}" &
 		wait $!
 	' bash "$work" "$tree" "$@" </dev/null
 }
 
-# step NAME LIMIT USER SCRIPT [ARGUMENT...] runs SCRIPT inside and prints its output. It adds to $summary how long that took, and to
-# $pause the longest time without a line, in tenths of a second.
+# step NAME LIMIT USER SCRIPT [ARGUMENT...] runs SCRIPT inside and prints its output. It adds the duration to $summary, and sets
+# $pause to the longest time without a line, in tenths of a second.
 pid=
 step() {
 	local name=$1 began=$SECONDS result=0 printer
@@ -107,7 +107,7 @@ step() {
 	summary+=$'\n'
 }
 
-# stamped prints its input, each line after the seconds since the beginning.
+# stamped prints its input, with the seconds since the start before each line.
 stamped() {
 	local line began=${EPOCHREALTIME/./} now=0 before=0 longest=0
 	while IFS= read -r line; do
@@ -126,7 +126,7 @@ end() {
 		kill -KILL "$pid" 2>/dev/null || true
 		wait "$pid" 2>/dev/null || true
 	fi
-	# What ran in there may need a moment to be gone.
+	# The processes may need a moment to exit.
 	rm -rf --one-file-system "$work" 2>/dev/null || { sleep 1 && rm -rf --one-file-system "$work"; }
 	if [[ -n $summary ]]; then printf '== %s\n%s\n' "times" "${summary%$'\n'}"; fi
 }
@@ -142,15 +142,15 @@ mkdir -p "$work"/{root,from}
 if [[ -z $(find "$tree.made" -mtime -7 2>/dev/null) ]]; then
 	rm -rf "$cache/$suite"-*
 	bootstrap() { debootstrap --variant=minbase "$suite" "$work/root" "$url" >"$cache/$suite.log" 2>&1; }
-	if ! during "making a bare Debian $suite" "about 60 MB, once a week; usually a minute" bootstrap; then
+	if ! during "creating a minimal Debian $suite" "about 60 MB, once a week; usually a minute" bootstrap; then
 		tail -n 5 "$cache/$suite.log" >&2
-		die "could not make it from $url: see debootstrap's lines above, and try again"
+		die "could not create it from $url: see debootstrap's lines above, and try again"
 	fi
 	printf 'deb %s %s main\n' "$url" "$suite" >"$work/root/etc/apt/sources.list"
 	if [[ ${installs[*]} == *" -t $suite-backports "* ]]; then
 		printf 'deb %s %s-backports main\n' "$url" "$suite" >>"$work/root/etc/apt/sources.list"
 	fi
-	# What reaches the network here reaches it there. Which packages there are is README.md's matter.
+	# The same network settings as on the host. The packages come only from README.md.
 	apt-config dump --format '%f "%v";%n' | grep '^Acquire::' >"$work/root/etc/apt/apt.conf.d/90host" || true
 	printf 'APT::Install-Recommends "false";\n' >"$work/root/etc/apt/apt.conf.d/91bare"
 	cp -L /etc/resolv.conf /etc/hosts "$work/root/etc/"
@@ -170,13 +170,13 @@ if [[ -z $(find "$tree.made" -mtime -7 2>/dev/null) ]]; then
 fi
 mkdir -p "$work"/{root,changed,overlay}
 git -c safe.directory="$root" -C "$root" bundle create --quiet "$work/from/llmsup.bundle" HEAD
-if [[ -n $(git --no-optional-locks -c safe.directory="$root" -C "$root" status --porcelain) ]]; then say "what is not committed is not in the clone"; fi
+if [[ -n $(git --no-optional-locks -c safe.directory="$root" -C "$root" status --porcelain) ]]; then log "uncommitted changes are not in the clone"; fi
 for port in {8000..8099}; do
-	(exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break # nothing listens there
+	(exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break # the port is free
 done
 export LLMSUP_LISTEN=127.0.0.1:$port
 
-# What the user does with scripts/run.sh.
+# use does what a user does with scripts/run.sh.
 use() {
 	cd ~/llmsup || exit
 	answered scripts/run.sh || exit
@@ -184,11 +184,11 @@ use() {
 	answered llmsup start --model ~/.local/state/llmsup/demo/demo.gguf || exit
 }
 
-# answered COMMAND... runs a daemon, and stops it when the call that run.sh shows is answered.
+# answered COMMAND... runs a daemon, and stops it once the call that run.sh prints is answered.
 answered() {
 	local pid answer='' began=$SECONDS result=0
 	echo "\$ $*"
-	set -m # as on a terminal: it has a process group, which Ctrl-C goes to
+	set -m # its own process group, to which Ctrl-C is sent as on a terminal
 	"$@" > >(tee -i ~/log) 2>&1 </dev/null &
 	pid=$!
 	set +m
@@ -209,7 +209,7 @@ answered() {
 
 step "git clone" 120 user 'git -c init.defaultBranch=main -c advice.detachedHead=false clone --quiet /mnt/llmsup.bundle ~/llmsup && git -C ~/llmsup log -1 --oneline'
 step "scripts/run.sh" 1200 user "$(declare -f use answered); use"
-# A silence of over 5 s is too long; a busy machine may need a moment more for a line.
+# More than 5 s without a line is too long; allow 10 s for a busy machine.
 ((pause <= 100)) || die "run.sh printed nothing for $((pause / 10)) s"
 unset LLMSUP_LISTEN
 if [[ -z $run_only ]]; then step "scripts/test.sh" 3600 user 'cd ~/llmsup && scripts/test.sh'; fi

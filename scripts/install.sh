@@ -2,18 +2,19 @@
 # scripts/install.sh [--binary PATH] [--no-start]
 # scripts/install.sh --uninstall [--purge]
 #
-# Installs llmsup as a systemd service on Debian or Ubuntu, as root:
-# - builds llmsup, or takes the one that --binary names, into /usr/local/bin;
+# Installs llmsup as a systemd service on Debian or Ubuntu. Needs root. It
+# - builds llmsup, or copies the one of --binary, to /usr/local/bin;
 # - copies the llama-server that scripts/llama-server.sh finds or downloads to
 #   /usr/local/lib/llmsup, and links it into /usr/local/bin, unless one is on
 #   PATH there or llmsup.yaml names one;
 # - installs the units, the user llmsup, shell completion and the manual page;
 # - checks the configuration as the service's user;
 # - starts llmsup, or restarts it without a failed call (--no-start: neither).
-# It asks nothing, and may be run again. An existing configuration stays as it is.
+# It asks no questions and can be run again. An existing configuration stays
+# unchanged.
 #
-# --uninstall removes all of it but configuration, credentials and state; with
-# --purge these too.
+# --uninstall removes all of this except configuration, credentials and state;
+# with --purge also these.
 set -euo pipefail
 
 # shellcheck source=scripts/run.sh
@@ -38,7 +39,7 @@ action=install
 while (($#)); do
 	case $1 in
 	--binary)
-		[[ -n ${2:-} ]] || die "--binary wants the path of a llmsup"
+		[[ -n ${2:-} ]] || die "--binary needs the path of a llmsup"
 		binary=$2
 		shift
 		;;
@@ -47,16 +48,16 @@ while (($#)); do
 	--uninstall) action=uninstall ;;
 	--purge) purge=yes ;;
 	-h | --help) usage ;;
-	*) die "it takes --binary PATH, --no-start, --uninstall and --purge, and not $1" ;;
+	*) die "unknown argument $1: it takes --binary PATH, --no-start, --uninstall and --purge" ;;
 	esac
 	shift
 done
-[[ -z ${purge:-} || $action == uninstall ]] || die "--purge goes with --uninstall"
+[[ -z ${purge:-} || $action == uninstall ]] || die "--purge needs --uninstall"
 [[ $(id -u) == 0 ]] || die "this needs root: sudo $0"
-command -v systemctl >/dev/null || die "there is no systemd here; scripts/run.sh runs llmsup without it"
-umask 022 # the service's user reads what is installed; files with secrets have modes of their own
+command -v systemctl >/dev/null || die "no systemctl: scripts/run.sh runs llmsup without systemd"
+umask 022 # the service's user can read what is installed; files with secrets get their own mode
 
-# booted reports whether systemd runs this machine: in an image that is being made it does not.
+# booted reports whether systemd runs this machine, which it does not while an image is built.
 booted() { [[ -d /run/systemd/system ]]; }
 
 if [[ $action == uninstall ]]; then
@@ -76,9 +77,9 @@ if [[ $action == uninstall ]]; then
 		systemctl --quiet reset-failed llmsup.socket llmsup.service 2>/dev/null || true
 	fi
 	if [[ -z ${purge:-} ]]; then
-		say "llmsup is uninstalled; /etc/llmsup, /var/lib/llmsup and the user llmsup stay (--uninstall --purge removes them)"
+		log "llmsup is uninstalled; /etc/llmsup, /var/lib/llmsup and the user llmsup were kept (--uninstall --purge removes them)"
 	else
-		say "llmsup is uninstalled, with its configuration, its state and its user"
+		log "llmsup is uninstalled, including its configuration, state and user"
 	fi
 	exit
 fi
@@ -86,7 +87,7 @@ fi
 new=$(mktemp -d)
 trap 'rm -rf "$new"' EXIT
 if [[ -n $binary ]]; then
-	[[ -f $binary ]] || die "there is no file $binary"
+	[[ -f $binary ]] || die "no file $binary"
 	cp -- "$binary" "$new/llmsup"
 else
 	need_home
@@ -96,21 +97,21 @@ else
 fi
 chmod 755 "$new/llmsup"
 answer=$(timeout 20 "$new/llmsup" --version 2>&1 </dev/null) || true
-[[ $answer != *"Permission denied"* ]] || die "no program can be run in ${new%/*}: set TMPDIR to a folder that is not mounted noexec; nothing was installed"
+[[ $answer != *"Permission denied"* ]] || die "cannot run programs in ${new%/*}: set TMPDIR to a folder that is not mounted noexec; nothing was installed"
 [[ $answer == "llmsup version "* ]] || die "${binary:-what was built} is not a llmsup that runs here: its --version printed \"${answer%%$'\n'*}\"; nothing was installed"
 
-# put FILE PATH [MODE] installs a file whole or not at all; a process that runs keeps the old one.
+# put FILE PATH [MODE] installs a file atomically; running processes keep the old one.
 put() {
 	mkdir -p "${2%/*}"
 	install -m "${3:-644}" "$1" "$2.new.$$"
 	mv -f "$2.new.$$" "$2"
 }
 
-# put_engine copies the llama-server that scripts/llama-server.sh made to where the service's user can read it, and links it to
-# the service's PATH. A llama-server that is on that PATH stays the one.
+# put_engine copies the llama-server of scripts/llama-server.sh to a folder that the service's user can read, and links it into the
+# service's PATH. It does nothing if a llama-server is on that PATH.
 put_engine() {
 	local path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin cache=${LLMSUP_CACHE_DIR:-} home found
-	if [[ -z $cache && -n ${SUDO_USER:-} ]]; then # what scripts/run.sh downloaded for this user
+	if [[ -z $cache && -n ${SUDO_USER:-} ]]; then # scripts/run.sh may have downloaded it for this user
 		home=$(getent passwd "$SUDO_USER" | cut -d: -f6)
 		for found in "$home"/.cache/llmsup/llama-server/*/llama-server; do
 			if [[ -x $found ]]; then cache=$home/.cache/llmsup; fi
@@ -119,7 +120,7 @@ put_engine() {
 	found=$(PATH=$path LLMSUP_LLAMA_SERVER='' LLMSUP_CACHE_DIR=$cache "$root/scripts/llama-server.sh") || return
 	note_gpu "$found" "name one built with CUDA in $config, as llama_server: PATH"
 	if ! from_packages "$found" || [[ $(realpath -- "$found") == "$engine" ]]; then return; fi # it is installed already
-	say "copying $found to ${engine%/*}"
+	log "copying $found to ${engine%/*}"
 	mkdir -p "${engine%/llama-server/*}" &&
 		rm -rf "${engine%/*}.new" &&
 		cp -R --preserve=mode,links,timestamps "$(realpath -- "${found%/*}")" "${engine%/*}.new" &&
@@ -127,17 +128,17 @@ put_engine() {
 		rm -rf "${engine%/*}" &&
 		mv -T "${engine%/*}.new" "${engine%/*}" || return
 	if [[ -e $engine_link && ! $engine_link -ef $engine ]]; then
-		say "$engine_link fails at --version: remove it, or name another one in $config, as in llama_server: $engine"
+		log "$engine_link fails with --version: remove it, or set another one in $config (example: llama_server: $engine)"
 	else
 		ln -sfn "$engine" "$engine_link"
 	fi
 }
 
-# check runs llmsup check as the unit runs llmsup: as its user, with its credential, and with no more files and devices.
+# check runs llmsup check as the unit runs llmsup: with its user and credential, and with the files and devices that it may use.
 check() {
 	local line properties=() hide=() credentials=$new/credentials home
 	if booted; then
-		# Nothing that may hold a secret, since these are arguments of a process.
+		# Leave out settings that may have secrets, since other users can read the arguments of a process.
 		while IFS= read -r line; do
 			properties+=(-p "$line")
 		done < <(systemctl cat llmsup.service | sed -nE '/^(User|Group|SupplementaryGroups|UMask|Environment(File=|="?LLMSUP_)|LoadCredential(Encrypted)?|SetCredential=[a-z]+:\\n$|(State|Runtime)Directory(Mode)?|Device(Policy|Allow)|(Protect|Private)[A-Za-z]*|(ReadOnly|ReadWrite|Inaccessible|Bind|BindReadOnly)Paths|TemporaryFileSystem)/p')
@@ -147,7 +148,7 @@ check() {
 	install -d -o llmsup -g llmsup -m 700 /var/lib/llmsup /run/llmsup "$credentials"
 	chmod 711 "$new"
 	if [[ -s $key ]]; then install -o llmsup -m 400 "$key" "$credentials/openrouter"; else echo >"$credentials/openrouter"; fi
-	# An image is made where mounts may be forbidden: then the check sees homes, which the service does not.
+	# Where an image is built mounts may be forbidden. Then the check can read homes, which the service cannot.
 	if unshare --mount true 2>/dev/null; then
 		# shellcheck disable=SC2016 # the other shell's
 		hide=(unshare --mount sh -c 'for home in /home /root /run/user; do [ ! -d "$home" ] || mount -t tmpfs -o mode=0 tmpfs "$home"; done; exec "$@"' sh)
@@ -156,7 +157,7 @@ check() {
 		HOME=/var/lib/llmsup CREDENTIALS_DIRECTORY="$credentials" "$program" check --config "$config")
 }
 
-# Older versions of systemd warn of what they do not know.
+# Older versions of systemd warn about unknown settings.
 cp "$root"/systemd/llmsup.{service,socket} "$new/"
 have=$(systemctl --version | sed -nE '1s/^systemd ([0-9]+).*/\1/p')
 if ((have < 253)); then
@@ -177,7 +178,7 @@ mkdir -p /etc/llmsup
 if [[ ! -e $config ]]; then
 	put "$root/systemd/llmsup.yaml" "$config" 640
 elif ! cmp -s "$root/systemd/llmsup.yaml" "$config"; then
-	say "$config is kept as it is; $config.example has every key"
+	log "$config is kept as it is; $config.example has every key"
 fi
 put "$root/systemd/llmsup.yaml.example" "$config.example"
 systemd-tmpfiles --create "$tmpfiles"
@@ -191,26 +192,26 @@ put "$new/fish" "$fish_completion"
 put "$new/man" "$man_page"
 
 if ! grep -q '^llama_server:' "$config"; then
-	put_engine || say "there is no llama-server for the service; without servers in $config it needs none"
+	put_engine || log "the service has no llama-server; it needs one only for servers in $config"
 fi
-[[ -s $key ]] || say "there is no key for OpenRouter: put it into $key, mode 600, and systemctl restart llmsup"
+[[ -s $key ]] || log "no key for OpenRouter: write it to $key, mode 600, then: systemctl restart llmsup"
 
 systemctl --quiet enable llmsup.socket llmsup.service
 if booted; then systemctl daemon-reload; fi
-say "llmsup check, as the service's user:"
+log "llmsup check, as the service's user:"
 if ! check; then
 	if grep -Eq '(^|[^A-Za-z0-9_])/(home|root|run/user)/' "$config"; then
-		say "the service sees no files in homes: move the model and llama-server out of /home and /root, for example to /srv/models"
+		log "the service cannot read home folders: move the model and llama-server out of /home and /root, for example to /srv/models"
 	fi
-	say "correct the errors above in $config, then: systemctl restart llmsup"
+	log "correct the errors above in $config, then: systemctl restart llmsup"
 	if ! booted || [[ -z $start ]]; then exit; fi
-	die "llmsup is installed, and was not started$(systemctl --quiet is-active llmsup.service && echo " again: what ran goes on")"
+	die "llmsup is installed but was not $(systemctl --quiet is-active llmsup.service && echo "restarted: the old process still runs" || echo started)"
 fi
 if ! booted || [[ -z $start ]]; then
-	say "ok: llmsup is installed"
+	log "ok: llmsup is installed"
 	exit
 fi
-# The socket stays open if it is, and with it the port.
+# A running socket keeps the port open.
 systemctl start llmsup.socket || die "another program has the port of llmsup.socket: end it, or give the socket another one (systemctl edit llmsup.socket)"
-systemctl restart llmsup.service || die "llmsup does not start; journalctl -u llmsup -e shows why"
-say "ok: llmsup is installed and runs"
+systemctl restart llmsup.service || die "llmsup did not start; journalctl -u llmsup -e shows why"
+log "ok: llmsup is installed and runs"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# What llama-server.sh and systemd-tree.sh know of the machine's apt. They source it; run by itself it does nothing.
+# Finds the machine's package mirror. llama-server.sh, systemd-tree.sh and fresh.sh source this file.
 
-# mirror: prints "KIND URL", the machine's own mirror of its distribution, as apt knows it.
+# mirror prints "KIND URL": the distribution and its mirror in apt's sources.
 mirror() {
 	local origin label url release id codename
 	# shellcheck source=/dev/null
@@ -9,7 +9,7 @@ mirror() {
 	while IFS='|' read -r origin label url release; do
 		case $origin/$label in
 		Debian/Debian | Ubuntu/Ubuntu) id=${origin,} ;;
-		*ORIGIN*) # before the first apt-get update only what the sources say is known
+		*ORIGIN*) # before the first apt-get update only the sources are known
 			case $id in debian | ubuntu) ;; *) continue ;; esac
 			case $release in "$codename" | stable | testing | unstable | sid | devel) ;; *) continue ;; esac
 			;;
@@ -19,7 +19,7 @@ mirror() {
 		printf '%s %s\n' "$id" "$url"
 		return
 	done < <(
-		# shellcheck disable=SC2016 # apt's own variables
+		# shellcheck disable=SC2016 # variables of apt
 		for known in --release-info --no-release-info; do
 			apt-get indextargets "$known" --format '$(ORIGIN)|$(LABEL)|$(REPO_URI)|$(RELEASE)' 'Created-By: Packages' 'Component: main'
 		done 2>/dev/null

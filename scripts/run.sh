@@ -7,38 +7,38 @@
 # names, and needs no root; as root it installs a missing gcc.
 #
 # Flags of llmsup start: --listen HOST:PORT, --config llmsup.yaml, --ctx-size N,
-# --llama-server PATH, and those that bin/llmsup start --help lists.
+# --llama-server PATH, and the others in bin/llmsup start --help.
 set -euo pipefail
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 
-say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
+log() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 die() {
-	say "$*"
+	log "$*"
 	exit 1
 }
 
-# usage prints the comment at the head of the script that runs, and exits.
+# usage prints the comment at the beginning of the running script, and exits.
 usage() {
 	sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
 	exit 0
 }
 
-# ticks prints "WHAT (DETAIL)" after half a second, then every 3 s how long WHAT has taken so far, until its stdin ends.
+# ticks prints "WHAT (DETAIL)" after half a second, and then every 3 s how long WHAT has taken, until its stdin ends.
 ticks() {
 	local from=$SECONDS pause=0.5
-	while read -rt "$pause" || (($? > 128)); do # over 128: the time is up
-		if [[ $pause == 0.5 ]]; then say "$1 ($2)"; else say "$1, $((SECONDS - from)) s so far"; fi
+	while read -rt "$pause" || (($? > 128)); do # over 128: a timeout
+		if [[ $pause == 0.5 ]]; then log "$1 ($2)"; else log "$1, $((SECONDS - from)) s so far"; fi
 		pause=3
 	done
 }
 
-# during WHAT DETAIL COMMAND... runs COMMAND and prints meanwhile that it does WHAT, DETAIL (how long that usually takes) and the
-# time so far. It prints what COMMAND printed only where COMMAND fails, and nothing at all where that takes less than half a second.
+# during WHAT DETAIL COMMAND... runs COMMAND and prints WHAT, DETAIL (how long that usually takes) and the time so far. It prints
+# the output of COMMAND only if COMMAND fails, and nothing if COMMAND takes less than half a second.
 during() {
 	local what=$1 detail=$2 out tick ticker result=0
 	shift 2
-	exec {tick}> >(ticks "$what" "$detail") # a pipe ends with this shell, however that ends
+	exec {tick}> >(ticks "$what" "$detail") # the pipe is closed when this shell exits, also by a signal
 	ticker=$!
 	out=$("$@" 2>&1 </dev/null {tick}>&-) || result=$?
 	exec {tick}>&-
@@ -49,46 +49,46 @@ during() {
 
 in_root() { (cd "$root" && "$@"); }
 
-# need_home gives Go and llama-server.sh a place for their caches.
+# need_home sets HOME, in which Go and llama-server.sh have their caches.
 need_home() {
-	[[ -n ${HOME:-} ]] || unset HOME # then ~ is what the system knows of this user
+	[[ -n ${HOME:-} ]] || unset HOME # then ~ is the home in the user database
 	export HOME=~
 }
 
-# need_go [ARGUMENTS OF GO LIST] wants the Go that go.mod asks for, or one that can download it. It downloads that, and the modules
-# of the packages that it is given (all of them and their tests, if none), so that what follows only compiles.
+# need_go [ARGUMENTS OF GO LIST] checks for the Go version of go.mod, or one that can download it. It downloads that version and the
+# modules of the given packages (without arguments: of all packages and tests), so that later steps only compile.
 need_go() {
 	local want have how
 	(($#)) || set -- -test ./...
 	want=$(sed -n 's/^go //p' "$root/go.mod")
 	how="install Go $want or newer from https://go.dev/dl/"
 	command -v go >/dev/null || PATH=$PATH:/usr/local/go/bin
-	command -v go >/dev/null || die "there is no Go on PATH: install the packages that README.md names, or $how"
-	have=$(cd / && GOTOOLCHAIN=local go version) # outside the module, which an old Go may not understand
+	command -v go >/dev/null || die "no Go on PATH: install the packages in README.md, or $how"
+	have=$(cd / && GOTOOLCHAIN=local go version) # outside of the module, whose go.mod an old Go may not understand
 	[[ $have =~ go([0-9]+\.[0-9]+[^ ]*) ]] || die "cannot tell the version of Go from \"$have\": $how"
 	have=${BASH_REMATCH[1]}
 	if ! printf '%s\n' "$want" "$have" | sort -VC; then
-		printf '%s\n' 1.21 "$have" | sort -VC || die "Go $have is too old to download a newer one itself: $how, or Go 1.21 or newer (README.md says how on Debian 12)"
+		printf '%s\n' 1.21 "$have" | sort -VC || die "Go $have is too old to download a newer one itself: $how, or Go 1.21 or newer (README.md shows how on Debian 12)"
 		during "downloading the toolchain go$want, as Go here is $have" "about 70 MB, once; usually 10 s to a minute" in_root go version ||
 			die "Go $have could not download the toolchain go$want: see above and try again, or $how"
 	fi
-	# What goes wrong here goes wrong in the build too, which says so.
+	# The build reports errors of this step.
 	during "downloading Go modules" "once; usually 10 s to a minute" in_root go list -e -deps "$@" || true
 }
 
-# need_gcc wants what cgo compiles with; without it Go would quietly leave out what reads the GPU.
+# need_gcc checks for a C compiler, which cgo needs: without one Go silently leaves out the code that reads the GPU.
 need_gcc() {
 	local cc try=0
 	cc=$(cd "$root" && go env CC)
 	# shellcheck disable=SC2086 # CC may hold flags
 	until printf '#include <stdlib.h>\nint main(void) { return 0; }\n' | $cc -x c -o /dev/null - 2>/dev/null; do
 		if ((try++)) || [[ $(id -u) != 0 || $cc != gcc ]] || ! command -v apt-get >/dev/null; then
-			die "there is no working C compiler ($cc), which cgo needs: apt-get install gcc libc6-dev"
+			die "no working C compiler ($cc), which cgo needs: apt-get install gcc libc6-dev"
 		fi
 		install_packages gcc libc6-dev || true
 	done
 	export CGO_ENABLED=1
-	# NVML's header calls a hundred functions deprecated, and the compiler says so for each.
+	# NVML's header marks a hundred functions as deprecated, and the compiler would warn about each.
 	export CGO_CFLAGS="${CGO_CFLAGS:--g -O2} -Wno-deprecated-declarations"
 }
 
@@ -100,29 +100,29 @@ install_packages() {
 
 apt_get() { DEBIAN_FRONTEND=noninteractive apt-get -qq "$@"; }
 
-# from_packages FILE reports whether FILE is a llama-server that llama-server.sh made.
+# from_packages FILE reports whether FILE is a llama-server that llama-server.sh unpacked.
 from_packages() {
 	local file
 	file=$(realpath -- "$1" 2>/dev/null) && [[ -e ${file%/*}/root/usr/bin/llama-server ]]
 }
 
-# note_gpu FILE ADVICE tells that a llama-server does not use the GPU that is here.
+# note_gpu FILE ADVICE prints a note if the machine has a GPU that a llama-server does not use.
 note_gpu() {
 	if [[ -e /dev/nvidiactl ]] && from_packages "$1"; then
-		say "note: this llama-server computes on the CPU; for the GPU $2: https://github.com/ggml-org/llama.cpp"
+		log "note: this llama-server computes on the CPU; for the GPU $2: https://github.com/ggml-org/llama.cpp"
 	fi
 }
 
 # compile FILE builds llmsup.
 compile() {
 	local version
-	# The checkout may belong to another user, whose git would refuse to answer.
+	# git refuses to work in a checkout of another user.
 	version=$(git --no-optional-locks -c safe.directory="$root" -C "$root" describe --tags --always --dirty 2>/dev/null || echo dev)
 	during "compiling llmsup $version" "usually 1 to 2 minutes the first time" \
 		in_root go build -buildvcs=false -ldflags "-X main.version=$version" -o "$1" ./cmd/llmsup || die "the build failed; see above"
 }
 
-# The other scripts source this file for what stands above.
+# The other scripts source this file for the functions above.
 if [[ ${BASH_SOURCE[0]} != "$0" ]]; then return; fi
 
 for arg; do
@@ -142,7 +142,7 @@ case ${1:-} in
 	;;
 esac
 
-# What decides on the model, the binary and the address may be among the flags, else in the environment.
+# The model, the binary and the address can be set by flags or variables.
 chosen=$model${LLMSUP_MODEL:-}${LLMSUP_DEMO:-}
 listen=${LLMSUP_LISTEN:-}
 config=${LLMSUP_CONFIG:-}
@@ -198,11 +198,11 @@ listen=${listen:-127.0.0.1:8000}
 host=${listen%:*} port=${listen##*:}
 case $host in '' | 0.0.0.0 | '[::]') host=127.0.0.1 ;; esac
 if [[ $port == 0 ]]; then
-	say "once it is up, its first lines say where it listens"
-elif [[ -z $chosen ]]; then # the file decides what there is to ask for
-	say "once it is up, this lists its models: curl 'http://$host:$port/v1/models'"
+	log "its first lines will show where it listens"
+elif [[ -z $chosen ]]; then # the models are in the file
+	log "once it runs, this lists its models: curl 'http://$host:$port/v1/models'"
 else
-	say "once the model is loaded, this gets an answer:"
+	log "once the model is loaded, this gets an answer:"
 	cat >&2 <<-END
 
 		  curl 'http://$host:$port/v1/chat/completions' -H 'Content-Type: application/json' \\
@@ -210,5 +210,5 @@ else
 
 	END
 fi
-say "this puts llmsup on the PATH of another shell: export PATH=$(printf %q "$root/bin"):\$PATH"
+log "this puts llmsup on the PATH of another shell: export PATH=$(printf %q "$root/bin"):\$PATH"
 exec "$root/bin/llmsup" start "$@"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Prints the path of a small Debian (Ubuntu's on Ubuntu) with systemd in it, and nothing else, on stdout: what the tests boot in
-# a container. Needs root, and apt and its network once (some 60 MB, a minute or two); it is kept in the cache, and whoever boots
-# it does not write to it. As root it installs debootstrap and systemd-container where they are missing.
-# Remove the cache's folder to get a newer one: ${LLMSUP_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/llmsup}/systemd-tree.
+# Prints the path of a minimal Debian (on Ubuntu: Ubuntu) with systemd on stdout, and nothing else. The tests boot it in a container,
+# without writing to it. Needs root, and once apt and the network (60 MB, one or two minutes): it is kept in the cache. Installs
+# debootstrap and systemd-container if they are missing.
+# Remove the folder in the cache to get a newer one: ${LLMSUP_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/llmsup}/systemd-tree.
 set -euo pipefail
 
 # shellcheck source=scripts/run.sh
@@ -10,7 +10,7 @@ set -euo pipefail
 # shellcheck source=scripts/mirror.sh
 . "$root/scripts/mirror.sh"
 
-# made_of says what a tree is made of; another list makes another tree.
+# The packages of the tree; another list creates another tree.
 packages=systemd,systemd-sysv,dbus,bash-completion,man-db
 
 [[ $(id -u) == 0 ]] || die "this needs root, to boot a systemd: sudo $0"
@@ -19,7 +19,7 @@ for program in debootstrap systemd-nspawn; do
 	if command -v "$program" >/dev/null; then continue; fi
 	package=${program/systemd-nspawn/systemd-container}
 	install_packages "$package" || true
-	command -v "$program" >/dev/null || die "there is no $program: apt-get install $package"
+	command -v "$program" >/dev/null || die "no $program: apt-get install $package"
 done
 
 cache=${LLMSUP_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/llmsup}/systemd-tree
@@ -30,22 +30,22 @@ if [[ ! -e $made/usr/lib/systemd/systemd ]]; then
 	mkdir -p "$cache"
 	exec 9>"$cache/lock"
 	flock 9
-	if [[ ! -e $made/usr/lib/systemd/systemd ]]; then # still so, with the lock
-		read -r kind url < <(mirror) || die "apt's sources name no mirror of Debian or Ubuntu to get a systemd from"
+	if [[ ! -e $made/usr/lib/systemd/systemd ]]; then # check again, with the lock
+		read -r kind url < <(mirror) || die "apt's sources have no mirror of Debian or Ubuntu"
 		suite=stable
 		# shellcheck source=/dev/null
-		if [[ $kind == ubuntu ]]; then suite=$(. /etc/os-release && echo "$VERSION_CODENAME"); fi # never tried
+		if [[ $kind == ubuntu ]]; then suite=$(. /etc/os-release && echo "$VERSION_CODENAME"); fi # not tested
 		rm -rf "$cache"/.new.*
 		new=$(mktemp -d "$cache/.new.XXXXXX")
 		trap 'rm -rf "$new"' EXIT
 		chmod 755 "$new"
 		bootstrap() { debootstrap --variant=minbase --include="$packages" "$suite" "$new/tree" "$url" >"$new/log" 2>&1; }
-		if ! during "making a small $kind $suite to boot" "about 60 MB, once; usually 1 to 2 minutes" bootstrap; then
+		if ! during "creating a minimal $kind $suite to boot" "about 60 MB, once; usually 1 to 2 minutes" bootstrap; then
 			tail -n 5 "$new/log" >&2
-			die "could not make it from $url: see debootstrap's lines above, and try again"
+			die "could not create it from $url: see debootstrap's lines above, and try again"
 		fi
 		rm -rf "$new"/tree/var/cache/apt/archives/*.deb "$new"/tree/var/lib/apt/lists/* "$new/tree/etc/machine-id"
-		touch "$new/tree/etc/machine-id" # one of its own at each boot
+		touch "$new/tree/etc/machine-id" # systemd writes a new one at each boot
 		mv -T "$new/tree" "$made"
 	fi
 	exec 9>&-

@@ -58,7 +58,7 @@ func (s *service) homes() {
 	pid := s.show("llmsup.service", "MainPID")
 	status, out := s.try("/src/scripts/install.sh", "--binary", "/built/llmsup")
 	s.reportsHomes(out)
-	if status != 1 || !strings.Contains(out, "was not started again: what ran goes on") {
+	if status != 1 || !strings.Contains(out, "was not restarted: the old process still runs") {
 		s.t.Errorf("exit %d: %s", status, out)
 	}
 	if now := s.show("llmsup.service", "MainPID"); now != pid {
@@ -95,7 +95,7 @@ func (s *service) reportsHomes(out string) {
 	for _, want := range []string{
 		"error    server demo: read model /home/olga/demo.gguf: permission denied",
 		"error    no llama-server that can be run at /home/olga/llama-server: permission denied",
-		"the service sees no files in homes",
+		"the service cannot read home folders",
 	} {
 		if !strings.Contains(out, want) {
 			s.t.Errorf("install.sh does not print %q: %s", want, out)
