@@ -1,10 +1,10 @@
-// Package models knows what a model name means: which backend answers for it,
-// under which name, and what to fall back on. It imports nothing else of
-// llmsup; the router asks it at every call, and the configuration fills it.
+// Package models has the routing table: for a model name, the backends that serve it, in
+// their order, and the model's name there. The configuration fills the table and the
+// router looks each call up in it. The package imports no other package of llmsup.
 //
-// It also has what supervisor and router have to agree on without knowing each other: the
-// reasons why a backend is bypassed, and the Capabilities of an engine.
+// It also defines what supervisor and router share without importing each other: the reasons
+// why a backend is bypassed, and the Capabilities of an engine.
 //
-// Below it, gguf reads what a model file says of itself, and demo makes the
-// model of `llmsup start --demo`.
+// Below it, gguf reads the header of a model file, vram estimates the VRAM that a model
+// needs, and demo writes the model of `llmsup start --demo`.
 package models

@@ -1,8 +1,7 @@
 package models
 
-// Reason is why a call was not answered by its route's primary, in one word. The
-// words are part of the contract: header, log, metrics, ledger, and a route's
-// fallback_on.
+// Reason is why a route's primary did not answer a call. The values are part of the public
+// contract: the header, the log, the metrics, the ledger and a route's fallback_on.
 type Reason string
 
 // The reasons of the contract.
@@ -25,7 +24,7 @@ const (
 	ReasonBadResponse     Reason = "bad_response"
 )
 
-// Reasons are all of them, in the order of the contract.
+// Reasons are all reasons, in the order of the documentation.
 var Reasons = []Reason{
 	ReasonStarting, ReasonLoading, ReasonRestarting, ReasonDraining, ReasonDrained,
 	ReasonDegraded, ReasonFailed, ReasonSaturated, ReasonConnect, ReasonTimeout,

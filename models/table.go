@@ -9,18 +9,18 @@ import (
 	"time"
 )
 
-// Route says where the calls for one model name, or for every name that one
-// pattern matches, go.
+// Route has the backends for the calls of one model name, or of all names that match one
+// pattern.
 type Route struct {
 	Name          string        `yaml:"-"`              // the exact name, or a pattern with *
 	Primary       string        `yaml:"primary"`        // a server's name, an upstream's name, or a base URL
-	PrimaryModel  string        `yaml:"primary_model"`  // "" = the server's own name for a server; elsewhere the name as the client wrote it
+	PrimaryModel  string        `yaml:"primary_model"`  // "" = for a server its own name, else the client's name
 	Fallback      string        `yaml:"fallback"`       // like Primary; "" = none, or those of Fallbacks
 	FallbackModel string        `yaml:"fallback_model"` // like PrimaryModel
 	Fallbacks     []Fallback    `yaml:"fallbacks"`      // more than one, in the order in which calls go to them; use FallbackList to read either
-	Timeout       time.Duration `yaml:"timeout"`        // from the handing over to Primary to its first answer; 0 = the default for its kind
-	Resume        bool          `yaml:"resume"`         // a stream that Primary breaks is continued by Fallback
-	FallbackOn    WordList      `yaml:"fallback_on"`    // the reasons for which a call goes to Fallback; none = for every one
+	Timeout       time.Duration `yaml:"timeout"`        // from sending the call to Primary to the first content of its answer; 0 = the default for its kind
+	Resume        bool          `yaml:"resume"`         // Fallback continues a stream that Primary breaks
+	FallbackOn    WordList      `yaml:"fallback_on"`    // the reasons for which a call goes to Fallback; empty = all
 }
 
 // Fallback is a backend that serves a route's calls when those before it cannot.
@@ -40,12 +40,12 @@ func (r Route) FallbackList() []Fallback {
 
 // Upstream is an endpoint that llmsup does not run.
 type Upstream struct {
-	BaseURL    string  `yaml:"base_url"`     // what an OpenAI SDK takes as its base URL
-	APIKeyEnv  string  `yaml:"api_key_env"`  // the environment variable that holds its key
-	APIKeyFile string  `yaml:"api_key_file"` // the file that does
+	BaseURL    string  `yaml:"base_url"`     // as for an OpenAI SDK
+	APIKeyEnv  string  `yaml:"api_key_env"`  // the environment variable with its key
+	APIKeyFile string  `yaml:"api_key_file"` // the file with its key
 	Billing    Billing `yaml:"billing"`      // "" = Metered if it has a key, else Free
-	Referer    string  `yaml:"http_referer"` // the application's URL, where a call does not name one (OpenRouter's statistics)
-	Title      string  `yaml:"x_title"`      // its name
+	Referer    string  `yaml:"http_referer"` // the application's URL, for calls without one (OpenRouter's statistics)
+	Title      string  `yaml:"x_title"`      // the application's name
 }
 
 // Billing says whether calls to an upstream cost money.
@@ -68,19 +68,19 @@ func (u Upstream) BillingWith(hasKey bool) Billing {
 	return Free
 }
 
-// Names that are meant for the local GPU.
+// Names of models on the local GPU.
 const (
-	LocalPrefix = "local/" // and the name of a server or of its model
+	LocalPrefix = "local/" // followed by the name of a server or of its model
 	LocalName   = "local"  // the first server
 )
 
-// Table finds the route of a model name. It is immutable.
+// Table maps model names to routes. It is immutable.
 type Table struct {
 	exact    map[string]Route
 	patterns []Route // the longest first
 }
 
-// NewTable makes a table of routes by their names and patterns.
+// NewTable returns a table of routes by name or pattern.
 func NewTable(routes map[string]Route) (*Table, error) {
 	t := &Table{exact: map[string]Route{}}
 	for name, route := range routes {
@@ -103,14 +103,13 @@ func NewTable(routes map[string]Route) (*Table, error) {
 	return t, nil
 }
 
-// literals counts the characters of a pattern that are not *: how much a name
-// has to have in common with it.
+// literals counts the characters of a pattern that are not *. The pattern with the most is
+// the most specific.
 func literals(pattern string) int { return len(pattern) - strings.Count(pattern, "*") }
 
-// Lookup finds the route of a model name: the exact name's, else that of the
-// longest pattern that matches. A name under "local/" is never caught by a
-// pattern of other names: a misspelt local model has to be an error, not a
-// paid call.
+// Lookup returns the route of a model name: that of the exact name, else that of the longest
+// pattern that matches. A name that begins with "local/" matches no pattern that does not:
+// a misspelt local model must be an error, not a paid call.
 func (t *Table) Lookup(model string) (Route, bool) {
 	if route, ok := t.exact[model]; ok {
 		return route, true
@@ -126,7 +125,7 @@ func (t *Table) Lookup(model string) (Route, bool) {
 	return Route{}, false
 }
 
-// Serves says whether some name that fits a pattern, or is it, has a route.
+// Serves reports whether any name that matches a pattern has a route.
 func (t *Table) Serves(pattern string) bool {
 	if !strings.Contains(pattern, "*") {
 		_, ok := t.Lookup(pattern)
@@ -154,7 +153,7 @@ func (t *Table) Routes() []Route {
 	return append(routes, patterns...)
 }
 
-// Names returns what Routes does, by name.
+// Names returns the names of Routes.
 func (t *Table) Names() []string {
 	var names []string
 	for _, route := range t.Routes() {
@@ -163,9 +162,9 @@ func (t *Table) Names() []string {
 	return names
 }
 
-// Match says whether a name fits a pattern, in which * stands for any run of
-// characters, "/" and none included. It takes time linear in the name's length
-// times the number of stars.
+// Match reports whether a name matches a pattern, in which * stands for any number of
+// characters, including "/" and none. Its time is linear in the name's length times the
+// number of stars.
 func Match(pattern, name string) bool {
 	parts := strings.Split(pattern, "*")
 	first, last := parts[0], parts[len(parts)-1]
@@ -186,8 +185,8 @@ func Match(pattern, name string) bool {
 	return true
 }
 
-// overlap says whether some name fits both patterns. It takes time linear in the
-// product of their lengths.
+// overlap reports whether any name matches both patterns. Its time is linear in the product
+// of their lengths.
 func overlap(a, b string) bool {
 	fit := make([]bool, len(b)+1) // whether a[i:] and b[j:] overlap, by j
 	for i := len(a); i >= 0; i-- {

@@ -7,11 +7,11 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// WordList is a list of words without blanks in them, in a form that can be
-// compared: a route that has one still equals another.
+// WordList is a list of words without blanks. It is a string, so that a Route with one is
+// comparable.
 type WordList string
 
-// NewWordList makes a list.
+// NewWordList returns a list of words.
 func NewWordList(words ...string) WordList { return WordList(strings.Join(words, " ")) }
 
 // UnmarshalYAML reads a list of words.
@@ -24,8 +24,8 @@ func (l *WordList) UnmarshalYAML(node *yaml.Node) error {
 	return nil
 }
 
-// Words returns the words, in their order.
+// Words returns the words in their order.
 func (l WordList) Words() []string { return strings.Fields(string(l)) }
 
-// Has says whether a word is in the list.
+// Has reports whether a word is in the list.
 func (l WordList) Has(word string) bool { return slices.Contains(l.Words(), word) }

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// count is " from ... to" as the model says it.
+// count returns " from ... to" as the model writes it.
 func count(from, to int) string {
 	var b strings.Builder
 	for n := from; n <= to; n++ {
@@ -76,7 +76,7 @@ func TestCountsOnLlamaServer(t *testing.T) {
 			"/v1/chat/completions", `{"messages":[{"role":"user","content":"a"}],"max_tokens":300,"temperature":2,"top_k":0,"top_p":1,"min_p":0}`,
 			count(1, 300), "length",
 		},
-		// Not streamed, llama-server repeats what it was to go on from.
+		// Without a stream, llama-server repeats the message that it continues.
 		"going on from 57": {
 			"/v1/chat/completions", `{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":" 1 2 57"}],"max_tokens":2}`,
 			" 1 2 57 58 59", "length",
@@ -118,7 +118,7 @@ func TestCountsOnLlamaServer(t *testing.T) {
 		events := stream(t, client, `{"messages":[{"role":"user","content":"a"}],"max_tokens":200,"stream":true}`)
 		wantStream(t, events, count(1, 200), "length")
 	})
-	// The whole range in one go is every step that the model can take.
+	// One answer over the whole range has each step that the model can take.
 	t.Run("stream of all numbers", func(t *testing.T) {
 		events := stream(t, client, `{"messages":[{"role":"user","content":"a"}],"stream":true}`)
 		wantStream(t, events, count(1, 3000), "stop")

@@ -1,15 +1,14 @@
-// Package demo writes the counting model: a GGUF file, made from nothing, that
-// the real llama-server loads in an instant and that answers everything with
-// " 1 2 3 4 ...". `llmsup start --demo` runs it as a self-test without a download;
-// tests run it because its answers can be checked: a lost, doubled or spliced
-// token shows as a gap in the numbers.
+// Package demo writes the counting model: a small GGUF file that the real llama-server loads
+// in 40 ms, and that answers any prompt with " 1 2 3 4 ...". `llmsup start --demo` runs it
+// as a self-test without a download. Tests run it since its answers can be checked: a lost
+// or doubled token shows in the numbers.
 //
 // It is a llama-architecture transformer that needs no training. Each number is
 // one token, with a random vector as its embedding; the output row of a number is
 // the embedding of the one before it; attention and feed-forward add nothing to
-// the residual. So the likeliest token after " 57" is " 58", by a margin that no
-// sampler gets across. All other text shares one vector, after which comes " 1".
-// After the last number the model ends its answer.
+// the residual. So the most probable token after " 57" is " 58", by a margin that no
+// sampler crosses. All other text shares one vector, after which " 1" follows. After the
+// last number the model ends its answer.
 package demo
 
 import (
@@ -20,22 +19,22 @@ import (
 	"math"
 )
 
-// Shape is a model's size. Only Context and Numbers change what it says; the
-// others buy slowness.
+// Shape is a model's size. Only Context and Numbers change its answers; the other fields make
+// it slower.
 type Shape struct {
 	Width   int // of the embedding, at least 64 and a multiple of 8: bytes and time grow with its square
 	Blocks  int // of attention and feed-forward, 4 * (4*Width*Width + 3*Width*FFN) bytes each: bytes and time grow with it
 	Heads   int // of attention: Width must be a multiple of twice their number
 	FFN     int // width of the feed-forward layers, a multiple of 8: bytes and time grow with it
-	Context int // tokens that the model says it was trained for: costs nothing here, KV cache in llama-server
-	Numbers int // that it can count to before it ends: 8*Width bytes each
+	Context int // tokens of the trained context: free here, but llama-server's KV cache grows with it
+	Numbers int // the last number of an answer: 8*Width bytes each
 }
 
 var (
 	// Small is about 2 MB and gives thousands of tokens a second on a CPU.
 	Small = Shape{Width: 64, Blocks: 2, Heads: 4, FFN: 64, Context: 8192, Numbers: 3000}
-	// Slow is about 215 MB and takes 20 to 100 ms a token on a small CPU, which
-	// makes queues, long prompts and kills in mid-stream easy to bring about.
+	// Slow is about 215 MB and takes 20 to 100 ms a token on a small CPU, for tests of
+	// queues, long prompts and kills in the middle of a stream.
 	Slow = Shape{Width: 512, Blocks: 12, Heads: 8, FFN: 2048, Context: 8192, Numbers: 3000}
 )
 
@@ -53,8 +52,8 @@ func (s Shape) validate() error {
 	return nil
 }
 
-// Write writes the model of that shape as GGUF, version 3, all weights F32. The
-// same shape gives the same bytes, on every machine.
+// Write writes the model of a shape as GGUF, version 3, with F32 weights. The bytes are the
+// same on each machine.
 func Write(w io.Writer, s Shape) error {
 	if err := s.validate(); err != nil {
 		return fmt.Errorf("write demo model: %w", err)

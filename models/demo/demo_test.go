@@ -13,7 +13,7 @@ import (
 	"github.com/llmsup/llmsup/models/gguf"
 )
 
-// head keeps the start of what is written to it, and counts all of it.
+// head keeps the start of what is written to it and counts all bytes.
 type head struct {
 	bytes.Buffer
 	size int64
@@ -57,7 +57,7 @@ func TestHeader(t *testing.T) {
 				t.Errorf("got %d layers, embedding %d, %d heads, KV heads %d, key length %d, context %d, vocabulary %d",
 					got.Layers, got.Embedding, got.Heads, got.KVHeads, got.KeyLength, got.Context, got.Vocabulary)
 			}
-			// What is not tensors is the header: a quarter of a megabyte at most.
+			// The header has at most a quarter of a megabyte.
 			if rest := file.size - int64(got.TensorBytes); rest < 0 || rest > 256<<10 {
 				t.Errorf("%d of %d bytes are tensors", got.TensorBytes, file.size)
 			}
@@ -65,8 +65,8 @@ func TestHeader(t *testing.T) {
 	}
 }
 
-// The content is pinned: a change of it is a new model for everyone who has the
-// old one, and is to be meant.
+// The hash is pinned, so that the model is not changed by mistake: each user would have to
+// write it again.
 func TestWriteIsDeterministic(t *testing.T) {
 	const want = "69a76a5a3a724e45af3fad382de08505ba847dd8786ef6ada74bb97e21ae36fd"
 	for range 2 {
@@ -106,7 +106,7 @@ func TestWriteRefuses(t *testing.T) {
 	}
 }
 
-// full is a disk with room for some bytes only.
+// full is a disk with a few free bytes.
 type full struct{ room int }
 
 var errFull = errors.New("no space left")
@@ -131,7 +131,7 @@ func TestWriteFails(t *testing.T) {
 	}
 }
 
-// No two numbers may look alike, or the model would jump from one to the other.
+// No two numbers may have similar vectors, or the model would confuse them.
 func TestVectorsAreFarApart(t *testing.T) {
 	for _, s := range []Shape{Small, Slow} {
 		vectors := s.vectors()

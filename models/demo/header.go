@@ -46,7 +46,7 @@ func (s Shape) header(tensors []tensor) []byte {
 	m.number("tokenizer.ggml.eos_token_id", endToken)
 	m.flag("tokenizer.ggml.add_bos_token", false)
 	m.flag("tokenizer.ggml.add_eos_token", false)
-	// Without it a continued " 57" would become "  57", and its first token another.
+	// With the prefix, a continued " 57" would become "  57" and other tokens.
 	m.flag("tokenizer.ggml.add_space_prefix", false)
 	m.text("tokenizer.chat_template", chatTemplate)
 
@@ -113,8 +113,8 @@ func (m *metadata) array(key string, kind uint32, n int) {
 	m.entries = binary.LittleEndian.AppendUint64(m.entries, uint64(n))
 }
 
-// tokens writes the vocabulary. All scores are the same: no two ways of cutting a
-// text into these tokens compete.
+// tokens writes the vocabulary. All scores are equal: no text can be split into these tokens
+// in two ways.
 func (m *metadata) tokens(tokens []token) {
 	m.array("tokenizer.ggml.tokens", typeString, len(tokens))
 	for _, t := range tokens {

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// startServer runs a real llama-server on the model for as long as the test
-// lasts, and returns a client that reaches it under any host name.
+// startServer runs a real llama-server on the model until the test ends, and returns a client
+// that reaches it under any host name.
 func startServer(t *testing.T, model string) *http.Client {
 	t.Helper()
 	// A socket's path has at most 107 bytes, and t.TempDir has the test's name in it.
@@ -33,11 +33,11 @@ func startServer(t *testing.T, model string) *http.Client {
 	defer log.Close()
 
 	cmd := exec.CommandContext(t.Context(), findServer(t), "--model", model, "--host", socket, "--port", "1",
-		"--ctx-size", "8192", "--parallel", "1", "--threads", "1", "--alias", "demo") // more threads only wait for each other
+		"--ctx-size", "8192", "--parallel", "1", "--threads", "1", "--alias", "demo") // more threads would be slower
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.WaitDelay = time.Second
-	// Should the test itself be killed, the kernel kills the server. It does so when
-	// the thread ends that started it, which therefore waits with it.
+	// If the test is killed, the kernel kills the server. It does so when the thread
+	// ends that started the server, so that thread waits for it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started, exited := make(chan error, 1), make(chan struct{})
 	go func() {
@@ -54,17 +54,17 @@ func startServer(t *testing.T, model string) *http.Client {
 		t.Fatalf("start llama-server: %v", err)
 	}
 	t.Cleanup(func() {
-		<-exited // the test's context has ended, and with it the server
+		<-exited // the end of the test's context has killed the server
 		if t.Failed() {
 			text, _ := os.ReadFile(output)
-			t.Logf("llama-server said:\n%s", text)
+			t.Logf("llama-server's output:\n%s", text)
 		}
 	})
 
 	client := &http.Client{
 		Timeout: time.Minute,
 		Transport: &http.Transport{
-			DisableKeepAlives: true, // nothing is left running at the end of a test
+			DisableKeepAlives: true, // no goroutine stays at the end of a test
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 				return new(net.Dialer).DialContext(ctx, "unix", socket)
 			},
@@ -91,7 +91,7 @@ func waitHealthy(t *testing.T, client *http.Client, exited <-chan struct{}) {
 	t.Helper()
 	deadline, tick := time.After(time.Minute), time.NewTicker(20*time.Millisecond)
 	defer tick.Stop()
-	err := errors.New("not asked yet")
+	err := errors.New("no request yet")
 	for {
 		select {
 		case <-exited:
@@ -108,6 +108,6 @@ func waitHealthy(t *testing.T, client *http.Client, exited <-chan struct{}) {
 		if answer.StatusCode == http.StatusOK {
 			return
 		}
-		err = fmt.Errorf("/health says %s", answer.Status)
+		err = fmt.Errorf("/health returned %s", answer.Status)
 	}
 }

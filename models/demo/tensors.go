@@ -83,9 +83,9 @@ func (s Shape) tensors() []tensor {
 // signs are random, one bit each, and no rounding can differ between machines.
 type vector []uint64
 
-// vectors returns one for each number, after one for everything else.
+// vectors returns the vector of all other tokens, then one for each number.
 func (s Shape) vectors() []vector {
-	// Any seed will do, as long as it stays.
+	// The seed is arbitrary, but must not change.
 	random := rand.New(rand.NewPCG(1, 2))
 	vectors := make([]vector, 1+s.Numbers)
 	for i := range vectors {

@@ -42,8 +42,8 @@ func (s Shape) tokens() []token {
 	return tokens
 }
 
-// chatTemplate writes <|role|> before each message and nothing after it. A final
-// message of the assistant stays open, and the model goes on from its last number.
+// chatTemplate writes <|role|> before each message and nothing after it. A final assistant
+// message stays open, so that the model continues from its last number.
 const chatTemplate = `{%- for message in messages -%}` +
 	`{{- '<|' + message.role + '|>' -}}{{- message.content -}}` +
 	`{%- endfor -%}` +

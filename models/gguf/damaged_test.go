@@ -24,7 +24,7 @@ type damagedFile struct {
 	want string // part of the error
 }
 
-// damagedFiles are files that are no model, each wrong in one way.
+// damagedFiles are files that are not models, each for one reason.
 func damagedFiles(t testing.TB) map[string]damagedFile {
 	t.Helper()
 	const huge = uint64(1) << 62
@@ -153,8 +153,8 @@ func TestParseDamaged(t *testing.T) {
 	}
 }
 
-// Every cut of a good file is an error, and so is every flipped bit either an
-// error or another header: never a panic.
+// A truncated file is an error, and a flipped bit is an error or changes the header; neither
+// panics.
 func TestParseCutAndFlipped(t *testing.T) {
 	good := llama().bytes(t)
 	for n := range good {
@@ -172,7 +172,7 @@ func TestParseCutAndFlipped(t *testing.T) {
 	}
 }
 
-// allocated is how many bytes f allocates.
+// allocated returns how many bytes f allocates.
 func allocated(f func()) uint64 {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -185,8 +185,8 @@ func allocated(f func()) uint64 {
 // of the bytes that the header really has.
 func allowance(data []byte) uint64 { return 512<<10 + 64*uint64(len(data)) }
 
-// A header of a hundred bytes that claims exabytes costs no more than its buffer,
-// also where the file is, or says it is, large enough for the claim.
+// A header of a hundred bytes that claims exabytes allocates no more than its buffer, even if
+// the file is large enough for the claim.
 func TestParseAllocations(t *testing.T) {
 	for name, tt := range damagedFiles(t) {
 		t.Run(name, func(t *testing.T) {
@@ -200,7 +200,7 @@ func TestParseAllocations(t *testing.T) {
 	}
 }
 
-// A header may not send the reader through the whole of a large file either.
+// A header may not make the reader read the whole of a large file.
 func TestParseHeaderLimit(t *testing.T) {
 	start := header(3, 0, 1, uint64(1), uint8('a'), typeArray, typeUint8, uint64(40<<30))
 	_, err := Parse(bytes.NewReader(start), 50<<30)
@@ -209,13 +209,13 @@ func TestParseHeaderLimit(t *testing.T) {
 	}
 	start = header(3, 0, 1, uint64(1), uint8('a'), typeString, uint64(1<<30))
 	_, err = Parse(bytes.NewReader(start), 50<<30)
-	if err == nil || !strings.Contains(err.Error(), "more than 256 MiB") {
+	if err == nil || !strings.Contains(err.Error(), "longer than 256 MiB") {
 		t.Errorf("got %v", err)
 	}
 }
 
-// TestListsAreNotKept: a header may hold thousands of long lists under names
-// that look wanted. None is kept.
+// TestListsAreNotKept checks that no list is kept of thousands of long lists with wanted
+// suffixes.
 func TestListsAreNotKept(t *testing.T) {
 	const entries, length = 5000, 4096
 	var b bytes.Buffer

@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// fields looks entries up in a file's metadata. Its first error sticks.
+// fields looks entries up in a file's metadata, and keeps the first error.
 type fields struct {
 	metadata map[string]value
 	err      error
@@ -21,8 +21,8 @@ func (f *fields) damaged(format string, args ...any) {
 	}
 }
 
-// text returns a string entry, "" where absent. What can't be shown is removed:
-// these texts end up in logs and on terminals.
+// text returns a string entry, "" if absent. Characters that are not printable are removed,
+// since the text is shown in logs and on terminals.
 func (f *fields) text(key string) string {
 	v, ok := f.metadata[key]
 	if !ok {
@@ -40,7 +40,7 @@ func (f *fields) text(key string) string {
 	}, v.text)
 }
 
-// number returns a whole number, absent where there is no such entry.
+// number returns a whole number, or absent if the entry does not exist.
 func (f *fields) number(key string, absent uint32) uint32 {
 	v, ok := f.metadata[key]
 	if !ok {
@@ -50,10 +50,10 @@ func (f *fields) number(key string, absent uint32) uint32 {
 		f.damaged("%s is not a whole number", key)
 		return absent
 	}
-	return f.fit(key, v.numbers[0])
+	return f.uint32Of(key, v.numbers[0])
 }
 
-func (f *fields) fit(key string, n uint64) uint32 {
+func (f *fields) uint32Of(key string, n uint64) uint32 {
 	if n > math.MaxUint32 {
 		f.damaged("%s is %d", key, n)
 		return 0
@@ -61,9 +61,9 @@ func (f *fields) fit(key string, n uint64) uint32 {
 	return uint32(n)
 }
 
-// hint returns a whole number that nothing depends on but an estimate: absent
-// where there is no such entry, or one of another kind.
-func (f *fields) hint(key string, absent uint32) uint32 {
+// optional returns a whole number that only an estimate uses, or absent if the entry does
+// not exist or has another type.
+func (f *fields) optional(key string, absent uint32) uint32 {
 	v, ok := f.metadata[key]
 	if !ok || v.array || len(v.numbers) != 1 || v.numbers[0] > math.MaxUint32 {
 		return absent
@@ -71,9 +71,8 @@ func (f *fields) hint(key string, absent uint32) uint32 {
 	return uint32(v.numbers[0])
 }
 
-// hints returns a list of at most most answers that nothing depends on but an
-// estimate: nil where there is none.
-func (f *fields) hints(key string, most uint32) []bool {
+// optionalFlags returns a list of at most so many flags that only an estimate uses, or nil.
+func (f *fields) optionalFlags(key string, most uint32) []bool {
 	v, ok := f.metadata[key]
 	if !ok || !v.array || len(v.numbers) > int(most) {
 		return nil
@@ -85,7 +84,7 @@ func (f *fields) hints(key string, most uint32) []bool {
 	return yes
 }
 
-// required returns a number from 1 to most that every model must give.
+// required returns a number from 1 to most that each model must have.
 func (f *fields) required(key string, most uint32) uint32 {
 	if _, ok := f.metadata[key]; !ok && f.err == nil {
 		f.err = fmt.Errorf("the header lacks %s, without which llama-server can't load the model: download another GGUF of it", key)
@@ -97,8 +96,8 @@ func (f *fields) required(key string, most uint32) uint32 {
 	return n
 }
 
-// perLayer returns one number a layer, which the file gives as an array or as
-// one number for all of them; absent where there is no such entry.
+// perLayer returns a number for each layer. The file has an array, or one number for all
+// layers; absent if it has neither.
 func (f *fields) perLayer(key string, absent []uint32) []uint32 {
 	v, ok := f.metadata[key]
 	if !ok {
@@ -113,12 +112,12 @@ func (f *fields) perLayer(key string, absent []uint32) []uint32 {
 	}
 	numbers := make([]uint32, 0, len(absent))
 	for _, n := range v.numbers {
-		numbers = append(numbers, f.fit(key, n))
+		numbers = append(numbers, f.uint32Of(key, n))
 	}
 	return numbers
 }
 
-// count returns the number of an array's elements, 0 where it is absent.
+// count returns the length of an array, 0 if absent.
 func (f *fields) count(key string) uint32 {
 	v, ok := f.metadata[key]
 	if ok && !v.array {
@@ -127,5 +126,5 @@ func (f *fields) count(key string) uint32 {
 	if !v.array {
 		return 0
 	}
-	return f.fit(key, v.count)
+	return f.uint32Of(key, v.count)
 }

@@ -5,11 +5,11 @@ import (
 	"math"
 )
 
-// FileType says how most of a model's weights are stored (enum llama_ftype of
-// llama.cpp's include/llama.h).
+// FileType is the format of most of a model's weights (enum llama_ftype of llama.cpp's
+// include/llama.h).
 type FileType uint32
 
-// FileTypeUnknown is the type of a file that does not give one.
+// FileTypeUnknown is the type of a file without general.file_type.
 const FileTypeUnknown FileType = math.MaxUint32
 
 var fileTypes = map[FileType]string{

@@ -7,8 +7,7 @@ import (
 	"testing"
 )
 
-// checkInvariants checks what holds for every header that was accepted, of a
-// file of size bytes.
+// checkInvariants checks what must hold for each accepted header of a file of size bytes.
 func checkInvariants(t *testing.T, h *Header, size uint64) {
 	t.Helper()
 	var sum uint64

@@ -11,13 +11,13 @@ import (
 
 var magic = []byte("GGUF")
 
-// checkMagic reads the first four bytes. For a file that is something else it
-// says what: a wrong file is the commonest mistake of all.
+// checkMagic reads the first four bytes. The error for another kind of file names that
+// kind, since a wrong file is the most common mistake.
 func checkMagic(s *stream) error {
 	if s.size < uint64(len(magic)) {
 		return foreignError{fmt.Errorf("the file has only %d bytes: download it again", s.size)}
 	}
-	// What Peek could not read, the reads that follow will report.
+	// A read error of Peek is returned by the reads below.
 	start, _ := s.r.Peek(int(min(s.size, 64)))
 	if len(start) < len(magic) || bytes.HasPrefix(start, magic) {
 		s.skip(uint64(len(magic)))
@@ -26,16 +26,16 @@ func checkMagic(s *stream) error {
 	return foreignError{describeForeign(start, s.size)}
 }
 
-// ErrNotGGUF is what errors.Is finds in an error about a file that is something
-// else than a GGUF, rather than a damaged one.
+// ErrNotGGUF is the error, for errors.Is, of a file that is not a GGUF file. A damaged GGUF
+// file has another error.
 var ErrNotGGUF = errors.New("not a GGUF file")
 
-// foreignError is a sentence about such a file.
+// foreignError describes such a file.
 type foreignError struct{ error }
 
 func (foreignError) Is(target error) bool { return target == ErrNotGGUF }
 
-// describeForeign says what a file is that starts like this, as far as one can tell.
+// describeForeign returns an error that names the kind of a file, by its first bytes.
 func describeForeign(start []byte, size uint64) error {
 	const need = "llama-server needs a GGUF file"
 	lower := bytes.ToLower(start)
@@ -47,19 +47,19 @@ func describeForeign(start []byte, size uint64) error {
 	case bytes.HasPrefix(start, []byte("PK\x03\x04")):
 		return errors.New("this is a zip archive or a PyTorch checkpoint, " + need + ": download the model as GGUF")
 	case bytes.HasPrefix(start, []byte("version https://git-lfs")):
-		return errors.New("this is a Git LFS pointer and not the model itself: run `git lfs pull`, or download the file")
+		return errors.New("this is a Git LFS pointer, not the model: run `git lfs pull`, or download the file")
 	case bytes.HasPrefix(lower, []byte("<!doctype")) || bytes.HasPrefix(lower, []byte("<html")):
-		return errors.New("this is a web page and not a model: the download saved an error or login page, repeat it")
+		return errors.New("this is a web page and not a model: the download saved an error or login page; repeat it")
 	case len(bytes.Trim(start, "\x00")) == 0:
-		return errors.New("the file starts with zeroes: the download is not complete, repeat it")
+		return errors.New("the file starts with zeroes: the download is not complete; repeat it")
 	case isText(start):
 		return fmt.Errorf("this is a text file (it starts with %q), %s", start[:min(len(start), 20)], need)
 	}
 	return fmt.Errorf("this is not a GGUF file (it starts with %q): check the path, or download the file again", start[:4])
 }
 
-// isOldMagic knows the four formats of ggml from before GGUF: ggml, ggmf and ggjt
-// for models, ggla for LoRA adapters, each stored as a little-endian number.
+// isOldMagic reports the four formats of ggml from before GGUF: ggml, ggmf and ggjt for
+// models, ggla for LoRA adapters, each stored as a little-endian number.
 func isOldMagic(start []byte) bool {
 	switch string(start[:4]) {
 	case "lmgg", "fmgg", "tjgg", "algg":
@@ -68,7 +68,7 @@ func isOldMagic(start []byte) bool {
 	return false
 }
 
-// isSafetensors: such a file starts with the length of its header, which is JSON.
+// isSafetensors reports whether a file starts with the length of a JSON header.
 func isSafetensors(start []byte, size uint64) bool {
 	return len(start) > 9 && start[8] == '{' && binary.LittleEndian.Uint64(start) <= size
 }
@@ -76,7 +76,7 @@ func isSafetensors(start []byte, size uint64) bool {
 func isText(start []byte) bool {
 	for len(start) > 0 {
 		r, n := utf8.DecodeRune(start)
-		if r == utf8.RuneError && len(start) >= utf8.UTFMax { // not just cut at the end
+		if r == utf8.RuneError && len(start) >= utf8.UTFMax { // not a character that is cut off at the end
 			return false
 		}
 		if !unicode.IsPrint(r) && !unicode.IsSpace(r) && r != utf8.RuneError && r != '\ufeff' {
@@ -87,8 +87,8 @@ func isText(start []byte) bool {
 	return true
 }
 
-// checkVersion accepts versions 2 and 3, which differ only in that 3 allows
-// big-endian files. Nothing marks those but the order of the version's bytes.
+// checkVersion accepts versions 2 and 3. Version 3 also allows big-endian files, which only
+// the byte order of the version shows.
 func checkVersion(version uint32) error {
 	switch {
 	case version == 2 || version == 3:
@@ -102,5 +102,5 @@ func checkVersion(version uint32) error {
 	case version == 0:
 		return damaged("its version is 0")
 	}
-	return fmt.Errorf("this is a GGUF file of version %d, and llmsup knows 2 and 3: update llmsup", version)
+	return fmt.Errorf("this is a GGUF file of version %d; llmsup supports 2 and 3: update llmsup", version)
 }

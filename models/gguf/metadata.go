@@ -25,7 +25,7 @@ const (
 	typeFloat64
 )
 
-// width is the size of a value in bytes, 0 for types without a fixed one.
+// width returns the size of a value in bytes, 0 for types without a fixed size.
 func (t valueType) width() uint64 {
 	switch t {
 	case typeUint8, typeInt8, typeBool:
@@ -41,8 +41,8 @@ func (t valueType) width() uint64 {
 	return 0
 }
 
-// whole reports whether values of the type are whole numbers. llama.cpp insists
-// on one width for each key; tools that write GGUF files are not so strict.
+// whole reports whether values of the type are whole numbers. llama.cpp expects one type for
+// each key, but tools write others, too.
 func (t valueType) whole() bool {
 	switch t {
 	case typeUint8, typeInt8, typeUint16, typeInt16, typeUint32, typeInt32, typeUint64, typeInt64:
@@ -52,22 +52,22 @@ func (t valueType) whole() bool {
 	return false
 }
 
-// value is a metadata entry that was kept.
+// value is the value of a metadata entry that is kept.
 type value struct {
 	kind    valueType // of the elements, if array
 	array   bool
 	count   uint64   // elements; 1 for a scalar
-	numbers []uint64 // nil unless kind is whole, or a list of yes and no, and count at most maxLayers
+	numbers []uint64 // nil unless keepsNumbers, and count is at most maxLayers
 	text    string   // of a scalar string, at most maxText bytes
 }
 
-// The entries that are kept; everything else is streamed over.
+// The entries that are kept; all others are skipped.
 var (
 	wantedKeys = []string{
 		"general.architecture", "general.type", "general.name", "general.size_label", "general.file_type",
 		"general.alignment", "split.no", "split.count", "split.tensors.count", "tokenizer.ggml.tokens",
 	}
-	// Those of the architecture, whose name may come after them in the file.
+	// Entries of the architecture. In the file, its name may come after them.
 	wantedSuffixes = []string{
 		".block_count", ".embedding_length", ".context_length",
 		".attention.head_count", ".attention.head_count_kv", ".attention.key_length", ".attention.value_length",
@@ -79,38 +79,38 @@ var (
 	}
 )
 
-func wanted(key string) bool {
+func isWanted(key string) bool {
 	return slices.Contains(wantedKeys, key) ||
 		slices.ContainsFunc(wantedSuffixes, func(suffix string) bool { return strings.HasSuffix(key, suffix) })
 }
 
-// maxKept is far more entries than any model has of those that are wanted.
+// maxKept is far more than the wanted entries of any model.
 const maxKept = 256
 
-// perLayer says whether the value of a key may be a list with a number for each
-// layer. No other list is kept.
-func perLayer(key string) bool {
+// isPerLayer reports whether a key's value may be a list with a number for each layer. No
+// other list is kept.
+func isPerLayer(key string) bool {
 	return strings.HasSuffix(key, ".attention.head_count") || strings.HasSuffix(key, ".attention.head_count_kv") ||
 		strings.HasSuffix(key, windowPattern)
 }
 
-// windowPattern is the end of the one key whose list may be of yes and no.
+// windowPattern is the suffix of the only key whose list may have booleans.
 const windowPattern = ".attention.sliding_window_pattern"
 
-// countable says whether the numbers of a value are to be kept.
-func (v value) countable(key string) bool {
+// keepsNumbers reports whether a value's numbers are kept.
+func (v value) keepsNumbers(key string) bool {
 	if v.array {
-		return perLayer(key) && (v.kind.whole() || v.kind == typeBool && strings.HasSuffix(key, windowPattern))
+		return isPerLayer(key) && (v.kind.whole() || v.kind == typeBool && strings.HasSuffix(key, windowPattern))
 	}
 	return v.kind.whole()
 }
 
-// readMetadata reads count entries and returns those that are wanted.
+// readMetadata reads the entries and returns the wanted ones.
 func readMetadata(s *stream, count uint64) map[string]value {
 	kept := make(map[string]value)
 	for range count {
 		key := string(s.key())
-		keep := wanted(key) && len(kept) < maxKept
+		keep := isWanted(key) && len(kept) < maxKept
 		v := s.value(key, keep)
 		if s.err != nil {
 			break
@@ -127,8 +127,8 @@ func readMetadata(s *stream, count uint64) map[string]value {
 	return kept
 }
 
-// value reads the value of a key, and only its type and element count unless
-// keep is set.
+// value reads the value of a key. Unless keep is set, it returns only the type and the
+// number of elements.
 func (s *stream) value(key string, keep bool) value {
 	v := value{kind: valueType(s.u32()), count: 1}
 	if v.kind == typeArray {
@@ -146,12 +146,12 @@ func (s *stream) value(key string, keep bool) value {
 			}
 		}
 	case v.kind == typeArray:
-		s.damaged("it has an array of arrays, which the format does not know")
+		s.damaged("it has an array of arrays, which the format does not allow")
 	case width == 0:
-		s.damaged("a metadata value has the type %d, which the format does not know", v.kind)
-	case v.count > s.end/width: // keeps the product below from overflowing
+		s.damaged("a metadata value has the type %d, which the format does not have", v.kind)
+	case v.count > s.end/width: // so that the product below does not overflow
 		s.damaged("an array counts %d elements", v.count)
-	case keep && v.countable(key) && v.count <= maxLayers && s.has(v.count*width):
+	case keep && v.keepsNumbers(key) && v.count <= maxLayers && s.has(v.count*width):
 		v.numbers = make([]uint64, v.count)
 		for i := range v.numbers {
 			v.numbers[i] = s.number(v.kind)
@@ -162,7 +162,7 @@ func (s *stream) value(key string, keep bool) value {
 	return v
 }
 
-// number reads a whole number. None of those that are kept can be negative.
+// number reads a whole number. No kept number may be negative.
 func (s *stream) number(kind valueType) uint64 {
 	var p [8]byte
 	width := kind.width()

@@ -6,23 +6,22 @@ import (
 	"math/bits"
 )
 
-// part is what one file holds: a whole model, or one of the files of a split one.
+// part is the content of one file: a whole model, or a part of a split one.
 type part struct {
 	version  uint32
 	metadata map[string]value
 	tensors  []Tensor
 }
 
-// Parse reads the header of one GGUF file of size bytes from r, which it reads
-// to the end of the header at most (and up to 64 KiB further). Of a split model
-// it takes only the first file, which describes the model; Tensors then has that
-// file's share. Errors are whole sentences but for the file's name.
+// Parse reads the header of one GGUF file of size bytes from r. It reads at most 64 KiB
+// beyond the header. For a split model, pass the first file, which describes the model;
+// Tensors has that file's tensors only. Errors are sentences without the file's name.
 func Parse(r io.Reader, size int64) (*Header, error) {
 	p, err := parse(r, size)
 	if err != nil {
 		return nil, err
 	}
-	return describe(p.version, p.metadata, p.tensors)
+	return newHeader(p.version, p.metadata, p.tensors)
 }
 
 func parse(r io.Reader, size int64) (*part, error) {
@@ -61,10 +60,10 @@ func parse(r io.Reader, size int64) (*part, error) {
 		return nil, s.err
 	}
 	if len(p.tensors) == 0 {
-		return p, nil // a vocabulary, or a first part that holds nothing else
+		return p, nil // a file with a vocabulary only, or a first part without tensors
 	}
 	start := pad(s.pos, align)
-	data, err := place(p.tensors, offsets, align, s.size-min(start, s.size))
+	data, err := placeTensors(p.tensors, offsets, align, s.size-min(start, s.size))
 	if err != nil {
 		return nil, err
 	}
@@ -74,12 +73,12 @@ func parse(r io.Reader, size int64) (*part, error) {
 	return p, nil
 }
 
-// alignment is what the start of each tensor is a multiple of, in bytes.
+// alignment returns the alignment of the tensors' data in bytes.
 func alignment(metadata map[string]value) (uint64, error) {
 	f := fields{metadata: metadata}
 	align := uint64(f.number("general.alignment", 32))
 	if f.err == nil && bits.OnesCount64(align) != 1 {
-		return 0, damaged("general.alignment is %d, which is no power of two", align)
+		return 0, damaged("general.alignment is %d, which is not a power of two", align)
 	}
 	return align, f.err
 }

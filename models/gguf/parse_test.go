@@ -162,7 +162,7 @@ func TestParse(t *testing.T) {
 			),
 			func(h *Header) {
 				h.Tensors = []Tensor{
-					{"a", 99, []uint64{33}, 96}, // with its padding, which can't be told apart
+					{"a", 99, []uint64{33}, 96}, // includes the padding, which cannot be distinguished
 					{"b", 31, []uint64{1 << 40}, 64},
 					{"c", 0, []uint64{1}, 4},
 					{"d", 99, []uint64{1}, 5}, // to the end of the file
@@ -186,8 +186,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// A file on a slow disk may come a byte at a time, and a failing one must be told
-// apart from a short one.
+// A slow disk may return a byte at a time, and a read error must differ from a short file.
 func TestParseReader(t *testing.T) {
 	data := llama().bytes(t)
 	got, err := Parse(iotest.OneByteReader(bytes.NewReader(data)), int64(len(data)))

@@ -9,12 +9,11 @@ import (
 	"regexp"
 )
 
-// Read reads the header of the model at path. Of a split model any part may be
-// named; all of them are read, and Files has their paths in order, of which
-// llama-server wants the first.
+// Read reads the header of the model at path. For a split model, path may be any part. All
+// parts are read, and Files has their paths in order; llama-server needs the first.
 //
-// An error is one sentence that names the file and what to do. It wraps
-// fs.ErrNotExist or fs.ErrPermission where that is the cause.
+// An error is one sentence with the file and what to do. It wraps fs.ErrNotExist or
+// fs.ErrPermission if that is the cause.
 func Read(path string) (*Header, error) {
 	p, err := readPart(path)
 	if err != nil {
@@ -33,7 +32,7 @@ func Read(path string) (*Header, error) {
 			return nil, err
 		}
 	}
-	h, err := describe(model.version, model.metadata, model.tensors)
+	h, err := newHeader(model.version, model.metadata, model.tensors)
 	if err != nil {
 		return nil, fmt.Errorf("read model %s: %w", path, err)
 	}
@@ -44,7 +43,7 @@ func Read(path string) (*Header, error) {
 // readPart reads one file's header.
 func readPart(path string) (*part, error) {
 	p, err := openPart(path)
-	// Of os's errors only the cause is wanted: the path is named already.
+	// The message below has the path already.
 	if pathError, ok := errors.AsType[*fs.PathError](err); ok {
 		err = pathError.Err
 		switch {
@@ -61,7 +60,7 @@ func readPart(path string) (*part, error) {
 }
 
 func openPart(path string) (*part, error) {
-	// Before opening, because to open a named pipe waits for its writer.
+	// Checked first, since opening a named pipe would block until it has a writer.
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -80,8 +79,8 @@ func openPart(path string) (*part, error) {
 	return parse(file, info.Size())
 }
 
-// split returns which part of how many the file is, counted from 0; the only one
-// of one where it does not say.
+// split returns the number of the part, from 0, and the number of parts; 0 and 1 if the file
+// is not split.
 func (p *part) split() (no, count uint32, err error) {
 	f := fields{metadata: p.metadata}
 	no, count = f.number("split.no", 0), max(f.number("split.count", 1), 1)
@@ -93,14 +92,13 @@ func (p *part) split() (no, count uint32, err error) {
 
 var partName = regexp.MustCompile(`^(.+)-(\d{5})-of-(\d{5})\.gguf$`)
 
-// partNames returns the paths of a split model's files, after the one of them
-// that is at path.
+// partNames returns the paths of all parts of a split model, derived from the path of one.
 func partNames(path string, no, count uint32) ([]string, error) {
 	dir, name := filepath.Split(path)
 	m := partName.FindStringSubmatch(name)
 	if m == nil || m[2] != fmt.Sprintf("%05d", no+1) || m[3] != fmt.Sprintf("%05d", count) {
-		return nil, fmt.Errorf("this is part %d of a model split in %d, and llama-server finds the others by name only: "+
-			"give all of them their original names, which end in -%05d-of-%05d.gguf for this one", no+1, count, no+1, count)
+		return nil, fmt.Errorf("this is part %d of a model that is split in %d, and llama-server finds the others by name only: "+
+			"restore the original names; this one ends in -%05d-of-%05d.gguf", no+1, count, no+1, count)
 	}
 	files := make([]string, count)
 	var missing []string
@@ -121,13 +119,13 @@ func partNames(path string, no, count uint32) ([]string, error) {
 	return files, nil
 }
 
-// missingError is fs.ErrNotExist in words of its own.
+// missingError is fs.ErrNotExist with another message.
 type missingError struct{ error }
 
 func (missingError) Is(target error) bool { return target == fs.ErrNotExist }
 
-// readParts reads all files of a split model: the metadata of the first, which
-// describes the model, and the tensors of all.
+// readParts reads all parts of a split model: the metadata of the first, which describes the
+// model, and the tensors of all.
 func readParts(files []string) (*part, error) {
 	var model *part
 	for i, path := range files {
@@ -139,7 +137,7 @@ func readParts(files []string) (*part, error) {
 		case err != nil:
 			return nil, fmt.Errorf("read model %s: %w", path, err)
 		case int(no) != i || int(count) != len(files):
-			return nil, fmt.Errorf("read model %s: by its header this is part %d of %d: download it again under its own name", path, no+1, count)
+			return nil, fmt.Errorf("read model %s: by its header this is part %d of %d: download it again and keep its name", path, no+1, count)
 		}
 		if i == 0 {
 			model = p
@@ -153,7 +151,7 @@ func readParts(files []string) (*part, error) {
 	f := fields{metadata: model.metadata}
 	want := f.number("split.tensors.count", uint32(len(model.tensors)))
 	if f.err == nil && int(want) != len(model.tensors) {
-		f.damaged("it counts %d tensors in all parts, which have %d", want, len(model.tensors))
+		f.damaged("the parts should have %d tensors and have %d", want, len(model.tensors))
 	}
 	if f.err != nil {
 		return nil, fmt.Errorf("read model %s: %w", files[0], f.err)

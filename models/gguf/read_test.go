@@ -33,8 +33,8 @@ func TestRead(t *testing.T) {
 	}
 }
 
-// split is llama() in three files as llama-gguf-split writes them: the first
-// describes the model and here has no tensors, the others have little else.
+// split is llama() in three files as llama-gguf-split writes them: the first describes the
+// model and here has no tensors; the others have almost only tensors.
 func split() [3]file {
 	all := llama().with("split.no", uint16(0)).with("split.count", uint16(3)).with("split.tensors.count", int32(5))
 	later := func(no uint16) file {
@@ -67,7 +67,7 @@ func TestReadSplit(t *testing.T) {
 
 	tests := map[string]struct {
 		spoil func(t *testing.T)
-		named int // of the names, the one that is read
+		named int // index of the name that is read
 		want  []string
 	}{
 		"one missing": {
@@ -92,7 +92,7 @@ func TestReadSplit(t *testing.T) {
 		},
 		"fewer tensors than said": {
 			func(t *testing.T) { write(t, path(1), split()[1].withTensors().bytes(t)) }, 0,
-			[]string{names[0], "counts 5 tensors in all parts, which have 2"},
+			[]string{names[0], "parts should have 5 tensors and have 2"},
 		},
 		"a tensor in two of them": {
 			func(t *testing.T) { write(t, path(2), split()[2].withTensors(llama().tensors[1:3]...).bytes(t)) }, 0,
@@ -127,7 +127,7 @@ func TestReadSplit(t *testing.T) {
 	restore(t)
 	renamed := write(t, filepath.Join(dir, "renamed.gguf"), split()[1].bytes(t))
 	_, err := Read(renamed)
-	if err == nil || !strings.Contains(err.Error(), "original names, which end in -00002-of-00003.gguf") {
+	if err == nil || !strings.Contains(err.Error(), "original names; this one ends in -00002-of-00003.gguf") {
 		t.Errorf("renamed: %v", err)
 	}
 	alone := write(t, filepath.Join(dir, "whole-00001-of-00002.gguf"), llama().bytes(t))
@@ -171,8 +171,8 @@ func TestReadRefuses(t *testing.T) {
 	}
 }
 
-// Root may read every file, so the read is done as nobody, on a thread that ends
-// with it: the goroutine exits without unlocking it.
+// Root can read each file, so the read runs as another user, on a thread of its own that
+// ends with the goroutine, which does not unlock it.
 func TestReadNotPermitted(t *testing.T) {
 	path := write(t, filepath.Join(t.TempDir(), "m.gguf"), llama().bytes(t))
 	if err := os.Chmod(path, 0); err != nil {

@@ -8,9 +8,8 @@ import (
 	"io"
 )
 
-// stream reads a header's little-endian values and never goes past what the file
-// can hold. Its first error sticks and later reads return zeroes, so that a
-// caller checks err once in a loop, not after every value.
+// stream reads a header's little-endian values, within the file's size. After an error, all
+// reads return zeros, so that callers check err once and not after each value.
 type stream struct {
 	r       *bufio.Reader
 	pos     uint64 // bytes read
@@ -25,8 +24,8 @@ func newStream(r io.Reader, size uint64) *stream {
 	return &stream{r: bufio.NewReaderSize(r, buffer), end: min(size, maxHeader), size: size}
 }
 
-// damaged is the error for a header that cannot be right. Whether bytes are
-// wrong or missing can't be told apart here, and the remedy is the same.
+// damaged is the error for an invalid header. Wrong and missing bytes cannot be
+// distinguished here, and need the same remedy.
 func damaged(format string, args ...any) error {
 	return fmt.Errorf("the header is damaged or cut short (%s): download the file again", fmt.Sprintf(format, args...))
 }
@@ -45,14 +44,14 @@ func (s *stream) has(n uint64) bool {
 	case n <= s.end-s.pos:
 		return true
 	case s.end < s.size:
-		s.damaged("it goes on for more than %d MiB", maxHeader>>20)
+		s.damaged("it is longer than %d MiB", maxHeader>>20)
 	default:
 		s.damaged("the file ends within it, after %d bytes", s.size)
 	}
 	return false
 }
 
-// readFailed records that the reader under the stream gave out.
+// readFailed records an error of the underlying reader.
 func (s *stream) readFailed(err error) {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		s.damaged("the file ends within it, after %d bytes", s.pos)
@@ -79,7 +78,7 @@ func (s *stream) skip(n uint64) {
 	if !s.has(n) {
 		return
 	}
-	// n is at most maxHeader here, which every int holds.
+	// n is at most maxHeader here, which fits into an int.
 	skipped, err := s.r.Discard(int(n))
 	s.pos += uint64(skipped)
 	if err != nil {
@@ -113,8 +112,8 @@ func (s *stream) text(limit uint64) string {
 
 func (s *stream) skipText() { s.skip(s.u64()) }
 
-// key reads the name of a metadata entry. The bytes are valid until the next
-// read, and nil for a name too long to be of interest.
+// key reads the key of a metadata entry. The bytes are valid until the next read, and nil
+// for a key that is too long to be wanted.
 func (s *stream) key() []byte {
 	n := s.u64()
 	switch {

@@ -5,16 +5,16 @@ import (
 	"math/bits"
 )
 
-// Tensor is one array of weights.
+// Tensor describes one array of weights.
 type Tensor struct {
 	Name  string     // "blk.0.attn_q.weight", "output.weight", ...
-	Type  TensorType // how it is stored
+	Type  TensorType // the storage format
 	Dims  []uint64   // elements along each dimension, at most four; the first is the length of a row
-	Bytes uint64     // in the file; of a type that this package does not know, up to the next tensor
+	Bytes uint64     // in the file; for an unknown type, up to the next tensor
 }
 
-// readTensors reads count tensor descriptions, and the offset of each one's data
-// from the start of all data. The tensors' Bytes are still to be set.
+// readTensors reads the tensors' descriptions, without their Bytes, and the offset of each
+// one's data from the start of all data.
 func readTensors(s *stream, count uint64) (tensors []Tensor, offsets []uint64) {
 	for range count {
 		t := Tensor{Name: s.tensorName()}
@@ -56,11 +56,11 @@ func (s *stream) dims(tensor string) []uint64 {
 	return dims
 }
 
-// place sets each tensor's size, and checks that the data lies in the file in the
-// order of the descriptions, each tensor padded to a multiple of align bytes. As
-// llama.cpp takes no other layout, no byte can be counted twice. dataBytes is
-// what the file has after its header; the result is what it should have.
-func place(tensors []Tensor, offsets []uint64, align, dataBytes uint64) (uint64, error) {
+// placeTensors sets each tensor's size. It checks that the data is in the order of the
+// descriptions, with each tensor padded to a multiple of align bytes, as llama.cpp requires,
+// so that no byte counts twice. dataBytes is the size of the file without its header; the
+// result is what it should be.
+func placeTensors(tensors []Tensor, offsets []uint64, align, dataBytes uint64) (uint64, error) {
 	var end uint64
 	for i := range tensors {
 		t, offset := &tensors[i], offsets[i]
@@ -94,19 +94,18 @@ func place(tensors []Tensor, offsets []uint64, align, dataBytes uint64) (uint64,
 // pad rounds n up to a multiple of align, which is a power of two.
 func pad(n, align uint64) uint64 { return (n + align - 1) &^ (align - 1) }
 
-// layout returns how the tensor's type is stored; known is false for a type that
-// this package can't tell the size of.
+// layout returns the layout of the tensor's type; known is false for a type of unknown size.
 func (t *Tensor) layout() (l layout, known bool) {
 	l = layouts[t.Type]
 	return l, l.bytes > 0
 }
 
-// size returns the tensor's bytes by its type and dimensions, 0 for an unknown type.
+// size returns the tensor's size in bytes by its type and dimensions, 0 for an unknown type.
 func (t *Tensor) size() (uint64, error) {
-	elements := uint64(1) // no dimensions mean a single number
+	elements := uint64(1) // a tensor without dimensions is a single number
 	for _, d := range t.Dims {
 		high, low := bits.Mul64(elements, d)
-		// No type stores an element in less than a bit.
+		// Each type needs at least a bit for an element.
 		if high != 0 || low > maxTensorBytes*8 {
 			return 0, damaged("tensor %q has the dimensions %v", t.Name, t.Dims)
 		}
@@ -126,7 +125,7 @@ func (t *Tensor) size() (uint64, error) {
 	return elements / l.elements * l.bytes, nil
 }
 
-// missingBytes is the error for a file that ends before its weights do.
+// missingBytes is the error for a file that is shorter than its tensors.
 func missingBytes(size, want uint64) error {
 	return fmt.Errorf("the file has %d bytes and should have %d: %d bytes are missing, the download is not complete; repeat it",
 		size, want, want-size)

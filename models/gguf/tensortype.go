@@ -2,13 +2,13 @@ package gguf
 
 import "fmt"
 
-// TensorType says how one tensor is stored (enum ggml_type of llama.cpp's
+// TensorType is the storage format of a tensor (enum ggml_type of llama.cpp's
 // ggml/include/ggml.h).
 type TensorType uint32
 
-// layout is how a type is stored: rows are made of blocks of this many elements,
-// each of this many bytes. The sizes are those of the structs in llama.cpp's
-// ggml/src/ggml-common.h; zero ones belong to types that can't be loaded any more.
+// layout is the storage of a type: rows consist of blocks of so many elements and so many
+// bytes. The sizes are those of the structs in llama.cpp's ggml/src/ggml-common.h; they are
+// 0 for types that llama.cpp no longer loads.
 type layout struct {
 	name     string
 	elements uint64

@@ -6,29 +6,28 @@ import (
 	"strings"
 )
 
-// Weights says which part of a model has how many bytes. All parts together are
-// the header's TensorBytes.
+// Weights has the bytes of each part of a model. Their sum is the header's TensorBytes.
 //
 // llama-server offloads the output first, then layers from the last one down; the
-// embedding and the rest of the input stay in the CPU's memory. Where Tied is set the embedding is the
-// output too, and offloading the output takes a second copy of it.
+// embedding and the rest of the input stay in the CPU's memory. If Tied is set, the
+// embedding is the output as well, and offloading the output needs a copy of it.
 type Weights struct {
 	Layers    []uint64 // bytes of each layer's tensors, experts included
-	Experts   []uint64 // of these the bytes of experts, which can be kept in the CPU's memory
+	Experts   []uint64 // of these, the experts, which can be kept in the CPU's memory
 	Embedding uint64   // token_embd.weight
-	Input     uint64   // what else is only looked up by token: per_layer_token_embd.weight, position_embd.weight, ...
-	Output    uint64   // all the rest: output.weight, output_norm.weight, ...
-	Tied      bool     // there is no output.weight
+	Input     uint64   // other tensors that are only looked up by token: per_layer_token_embd.weight, position_embd.weight, ...
+	Output    uint64   // all others: output.weight, output_norm.weight, ...
+	Tied      bool     // the model has no output.weight
 }
 
-// experts is how llama.cpp knows an expert's weights (common/common.h).
+// experts matches the names of experts' weights, as in llama.cpp (common/common.h).
 var experts = regexp.MustCompile(`\.ffn_(up|down|gate|gate_up)_(ch|)exps`)
 
-// Expert says whether the tensor has weights of experts.
+// Expert reports whether the tensor has weights of experts.
 func (t *Tensor) Expert() bool { return experts.MatchString(t.Name) }
 
-// Input says whether the tensor is only looked up by token, the embedding
-// included (LLM_TENSOR_LAYER_INPUT in llama.cpp's src/llama-arch.cpp).
+// Input reports whether the tensor is only looked up by token, as the embedding is
+// (LLM_TENSOR_LAYER_INPUT in llama.cpp's src/llama-arch.cpp).
 func (t *Tensor) Input() bool {
 	switch t.Name {
 	case "token_embd.weight", "per_layer_token_embd.weight", "position_embd.weight", "token_types.weight":
@@ -37,7 +36,7 @@ func (t *Tensor) Input() bool {
 	return false
 }
 
-// Weights sums the tensors up by the place that they have in the model.
+// Weights adds up the tensors by part of the model.
 func (h *Header) Weights() Weights {
 	w := Weights{Layers: make([]uint64, h.Layers), Experts: make([]uint64, h.Layers), Tied: true}
 	for i := range h.Tensors {
@@ -63,7 +62,7 @@ func (h *Header) Weights() Weights {
 	return w
 }
 
-// Layer returns the N of a tensor named blk.N.something, if it is below layers.
+// Layer returns N for a tensor with the name blk.N.something, if N is below layers.
 func (t *Tensor) Layer(layers uint32) (layer uint32, ok bool) {
 	rest, ok := strings.CutPrefix(t.Name, "blk.")
 	if !ok {

@@ -17,7 +17,7 @@ func TestWeights(t *testing.T) {
 		{Name: "blk.2.ffn_down_shexp.weight", Bytes: 400},
 		{Name: "output.weight", Bytes: 1000},
 		{Name: "output_norm.weight", Bytes: 2000},
-		// Names that only look like those of a layer.
+		// Names that are similar to those of a layer.
 		{Name: "blk.3.attn_q.weight", Bytes: 10000},
 		{Name: "blk.-1.attn_q.weight", Bytes: 10000},
 		{Name: "blk.0", Bytes: 10000},

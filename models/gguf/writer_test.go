@@ -9,15 +9,15 @@ import (
 
 // file is a GGUF file to be written for a test.
 type file struct {
-	version uint32 // 3 where 0
+	version uint32 // 3 if 0
 	entries []entry
 	tensors []tensor
-	align   uint64 // of the data, 32 where 0; the entry general.alignment is the test's own affair
+	align   uint64 // of the data, 32 if 0; the test adds the entry general.alignment itself
 	cut     int    // bytes to leave off at the end
 }
 
-// entry is a metadata entry. Its value is a Go number, a string, or a slice of
-// either; raw bytes are written as they stand and start with the value's type.
+// entry is a metadata entry. Its value is a Go number, a string, or a slice of either; raw
+// bytes are written unchanged and begin with the value's type.
 type entry struct {
 	key   string
 	value any
@@ -25,8 +25,8 @@ type entry struct {
 
 type raw []byte
 
-// tensor is a description and, in the data, size bytes for it. Its offset is
-// where it comes in the data, plus shift.
+// tensor is a description and its size in the data. Its offset is its place in the data plus
+// shift.
 type tensor struct {
 	name  string
 	kind  TensorType
@@ -61,7 +61,7 @@ func llama(more ...entry) file {
 	}
 }
 
-// without is f less the entry of that key.
+// without returns f without the entry of a key.
 func (f file) without(key string) file {
 	var entries []entry
 	for _, e := range f.entries {
@@ -73,7 +73,7 @@ func (f file) without(key string) file {
 	return f
 }
 
-// with is f with an entry set anew.
+// with returns f with an entry replaced.
 func (f file) with(key string, value any) file {
 	f = f.without(key)
 	f.entries = append(f.entries, entry{key, value})
@@ -169,7 +169,7 @@ func (b *builder) value(t testing.TB, v any) {
 	}
 }
 
-// rawValue is a value as no sane writer writes it.
+// rawValue is an invalid value.
 func rawValue(values ...any) raw {
 	var b builder
 	b.put(values...)

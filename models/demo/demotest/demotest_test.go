@@ -18,10 +18,10 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// comparing wants what is written to it to be what a reader has.
-type comparing struct{ with io.Reader }
+// comparingWriter compares what is written to it with the content of a reader.
+type comparingWriter struct{ with io.Reader }
 
-func (c comparing) Write(p []byte) (int, error) {
+func (c comparingWriter) Write(p []byte) (int, error) {
 	got := make([]byte, len(p))
 	if _, err := io.ReadFull(c.with, got); err != nil {
 		return 0, err
@@ -32,8 +32,7 @@ func (c comparing) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestSlowIsWhole: the file has the model's bytes, though most of them are not on
-// the disk.
+// TestSlowIsWhole checks that the file has all bytes of the model and is sparse.
 func TestSlowIsWhole(t *testing.T) {
 	path := Slow(t)
 	f, err := os.Open(path)
@@ -41,7 +40,7 @@ func TestSlowIsWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := demo.Write(comparing{f}, demo.Slow); err != nil {
+	if err := demo.Write(comparingWriter{f}, demo.Slow); err != nil {
 		t.Error(err)
 	}
 	if n, err := f.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
@@ -51,18 +50,18 @@ func TestSlowIsWhole(t *testing.T) {
 	if err := unix.Stat(path, &stat); err != nil || stat.Size < 200<<20 || stat.Blocks*512 > 50<<20 {
 		t.Errorf("%d bytes, %d of them on the disk, %v", stat.Size, stat.Blocks*512, err)
 	}
-	t.Run("again", func(t *testing.T) { // it would wait for ever for a slot of its own
+	t.Run("again", func(t *testing.T) { // a second lock would never be free
 		if again := Slow(t); again != path {
 			t.Errorf("%s and %s", again, path)
 		}
 	})
 }
 
-// TestSlots: who comes when none is free gets one that is given back.
+// TestSlots checks that a waiting process gets a released lock.
 func TestSlots(t *testing.T) {
 	dir := t.TempDir()
 	take := func() (unlock func()) {
-		unlock, err := takeSlot(dir, 2)
+		unlock, err := lockSlot(dir, 2)
 		if err != nil {
 			t.Error(err)
 		}
@@ -75,7 +74,7 @@ func TestSlots(t *testing.T) {
 	}
 	select {
 	case <-third:
-		t.Error("three have one of two slots")
+		t.Error("three have one of two locks")
 	default:
 	}
 	first()
@@ -84,6 +83,6 @@ func TestSlots(t *testing.T) {
 	(<-third)()
 	files, err := os.ReadDir(dir)
 	if err != nil || len(files) != 2 {
-		t.Errorf("%d slots, %v", len(files), err)
+		t.Errorf("%d locks, %v", len(files), err)
 	}
 }

@@ -1,6 +1,5 @@
-// Package demotest lends tests the counting model in its slow shape. Those of
-// supervisor and of cmd/llmsup use it for queues, long prompts and kills in the
-// middle of an answer.
+// Package demotest provides the counting model in its slow shape. The tests of supervisor
+// and of cmd/llmsup use it for queues, long prompts and kills in the middle of an answer.
 package demotest
 
 import (
@@ -15,17 +14,17 @@ import (
 	"github.com/llmsup/llmsup/models/demo"
 )
 
-// Slow returns the path of a counting model of 215 MB that takes 20 to 100 ms a
-// token. It must not be changed.
+// Slow returns the path of a counting model of 215 MB that takes 20 to 100 ms a token. The
+// file must not be changed.
 //
-// A server on it keeps all cores busy while it has calls. So only as many tests
-// have it at a time as the machine has pairs of cores, whatever package they are in;
-// others wait here. A test has it until it ends, and its subtests have it with it.
+// A server on it keeps all cores busy while it has calls. So the number of tests that use
+// it at a time, in all packages, is half the number of cores; other tests wait here. A
+// test holds its place until it ends, for its subtests as well.
 func Slow(t testing.TB) (path string) {
 	t.Helper()
 	path, err := slow()
 	if err == nil {
-		err = lend(t)
+		err = lockForTest(t)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +34,7 @@ func Slow(t testing.TB) (path string) {
 
 var (
 	slow = sync.OnceValues(makeSlow)
-	dir  string // that it is in; "" = it was not made
+	dir  string // of the model; "" = it was not written
 )
 
 // Cleanup removes the model. TestMain calls it once all tests have run.
@@ -58,7 +57,7 @@ func makeSlow() (path string, err error) {
 	return path, errors.Join(demo.Write(w, demo.Slow), f.Truncate(w.size), f.Close())
 }
 
-// sparse writes a file and leaves out what is zero: 200 of the 215 MB.
+// sparse writes a file with holes in place of zeros, which are 200 of the 215 MB.
 type sparse struct {
 	f    *os.File
 	size int64

@@ -7,9 +7,9 @@ import (
 	"slices"
 )
 
-// describe makes a Header of a model's metadata, which for a split model is that
-// of its first file, and of all its tensors.
-func describe(version uint32, metadata map[string]value, tensors []Tensor) (*Header, error) {
+// newHeader returns the header of a model with this metadata, which is the first file's for
+// a split model, and with the tensors of all files.
+func newHeader(version uint32, metadata map[string]value, tensors []Tensor) (*Header, error) {
 	f := fields{metadata: metadata}
 	h := &Header{
 		Version:      version,
@@ -32,15 +32,15 @@ func describe(version uint32, metadata map[string]value, tensors []Tensor) (*Hea
 	if f.err != nil {
 		return nil, f.err
 	}
-	h.describeHeads(&f)
+	h.readHeads(&f)
 	if f.err != nil {
 		return nil, f.err
 	}
-	h.describeMemory(&f)
+	h.readMemory(&f)
 	return h, h.countTensors()
 }
 
-// checkModel refuses GGUF files that are no models.
+// checkModel rejects GGUF files that are not models.
 func checkModel(f *fields, arch string) error {
 	kind, no := f.text("general.type"), f.number("split.no", 0)
 	switch {
@@ -60,8 +60,8 @@ func checkModel(f *fields, arch string) error {
 	return nil
 }
 
-// describeHeads sets what the KV cache's size follows from.
-func (h *Header) describeHeads(f *fields) {
+// readHeads sets the number and the size of the attention heads.
+func (h *Header) readHeads(f *fields) {
 	prefix := h.Architecture + ".attention."
 	heads := f.perLayer(prefix+"head_count", make([]uint32, h.Layers))
 	h.KVHeads = f.perLayer(prefix+"head_count_kv", heads)
@@ -69,8 +69,8 @@ func (h *Header) describeHeads(f *fields) {
 		return
 	}
 	h.Heads = slices.Max(heads)
-	// Every KV head serves a group of query heads, so there can't be more of them.
-	// Where a model has no attention at all, both are 0.
+	// Each KV head serves a group of query heads, so there cannot be more KV heads. A
+	// model without attention has 0 of both.
 	if most := slices.Max(h.KVHeads); most > h.Heads {
 		f.err = damaged("it has %d KV heads, but %d attention heads to use them", most, h.Heads)
 		return
@@ -86,33 +86,33 @@ func (h *Header) describeHeads(f *fields) {
 	}
 }
 
-func (h *Header) describeMemory(f *fields) {
+func (h *Header) readMemory(f *fields) {
 	arch := h.Architecture
 	h.Memory = Memory{
-		Window:       f.hint(arch+".attention.sliding_window", 0),
-		WindowPeriod: f.hint(arch+windowPattern, 0),
-		WindowLayers: f.hints(arch+windowPattern, h.Layers),
+		Window:       f.optional(arch+".attention.sliding_window", 0),
+		WindowPeriod: f.optional(arch+windowPattern, 0),
+		WindowLayers: f.optionalFlags(arch+windowPattern, h.Layers),
 
-		WindowKeyLength:   f.hint(arch+".attention.key_length_swa", h.KeyLength),
-		WindowValueLength: f.hint(arch+".attention.value_length_swa", h.ValueLength),
+		WindowKeyLength:   f.optional(arch+".attention.key_length_swa", h.KeyLength),
+		WindowValueLength: f.optional(arch+".attention.value_length_swa", h.ValueLength),
 
-		Latent:       f.hint(arch+".attention.key_length_mla", 0) > 0,
-		SharedLayers: f.hint(arch+".attention.shared_kv_layers", 0),
-		DraftLayers:  f.hint(arch+".nextn_predict_layers", 0),
+		Latent:       f.optional(arch+".attention.key_length_mla", 0) > 0,
+		SharedLayers: f.optional(arch+".attention.shared_kv_layers", 0),
+		DraftLayers:  f.optional(arch+".nextn_predict_layers", 0),
 
-		StateKernel: f.hint(arch+".ssm.conv_kernel", 0),
-		StateInner:  f.hint(arch+".ssm.inner_size", 0),
-		StateSize:   f.hint(arch+".ssm.state_size", 0),
-		StateGroups: f.hint(arch+".ssm.group_count", 0),
-		DeltaHead:   f.hint(arch+".kda.head_dim", 0),
-		WKVHead:     f.hint(arch+".wkv.head_size", 0),
-		TokenShifts: f.hint(arch+".token_shift_count", 2),
-		ShortKernel: f.hint(arch+".shortconv.l_cache", 0),
+		StateKernel: f.optional(arch+".ssm.conv_kernel", 0),
+		StateInner:  f.optional(arch+".ssm.inner_size", 0),
+		StateSize:   f.optional(arch+".ssm.state_size", 0),
+		StateGroups: f.optional(arch+".ssm.group_count", 0),
+		DeltaHead:   f.optional(arch+".kda.head_dim", 0),
+		WKVHead:     f.optional(arch+".wkv.head_size", 0),
+		TokenShifts: f.optional(arch+".token_shift_count", 2),
+		ShortKernel: f.optional(arch+".shortconv.l_cache", 0),
 	}
 }
 
-// countTensors sums the tensors up. A name that comes twice would be counted
-// twice, and llama-server refuses it.
+// countTensors sets the sum of the tensors' sizes. A duplicate name is an error, for
+// llama-server as well.
 func (h *Header) countTensors() error {
 	seen := make(map[string]bool, len(h.Tensors))
 	for i := range h.Tensors {

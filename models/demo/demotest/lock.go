@@ -13,35 +13,34 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// borrowers are the tests of this process that have the model, by name.
-var borrowers sync.Map
+// lockHolders are the tests of this process that use the model, by name.
+var lockHolders sync.Map
 
-// lend waits until a test may have the model, unless it, or a test that it is a
-// part of, has it already.
-func lend(t testing.TB) error {
+// lockForTest waits for one of the locks and holds it until the test ends, unless the test or
+// one of its parents holds one already.
+func lockForTest(t testing.TB) error {
 	name := t.Name()
 	for i, c := range name + "/" {
-		if _, has := borrowers.Load(name[:i]); has && c == '/' {
+		if _, has := lockHolders.Load(name[:i]); has && c == '/' {
 			return nil
 		}
 	}
 	dir := filepath.Join(os.TempDir(), fmt.Sprintf("llmsup-slow-models-%d", os.Geteuid()))
-	unlock, err := takeSlot(dir, max(1, runtime.NumCPU()/2))
+	unlock, err := lockSlot(dir, max(1, runtime.NumCPU()/2))
 	if err != nil {
 		return fmt.Errorf("wait for a slow model: %w", err)
 	}
-	borrowers.Store(name, true)
+	lockHolders.Store(name, true)
 	t.Cleanup(func() {
-		borrowers.Delete(name)
+		lockHolders.Delete(name)
 		unlock()
 	})
 	return nil
 }
 
-// takeSlot takes one of n slots that the processes of a machine share, and waits
-// until there is one. Each is a lock on a file in dir, so the kernel gives back the
-// slot of a process that is killed.
-func takeSlot(dir string, n int) (unlock func(), err error) {
+// lockSlot waits for one of n locks that all processes of the machine share. Each is a lock
+// on a file in dir, so the kernel releases the lock of a process that is killed.
+func lockSlot(dir string, n int) (unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
