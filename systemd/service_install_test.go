@@ -36,10 +36,10 @@ func (s *service) backsOff() {
 		s.t.Errorf("the pauses do not grow: the first is %s, the third %s", first, last)
 	}
 	const reason = `llmsup: ` + configFile + `:10: unknown key "nonsense"`
-	if errs := s.must("journalctl", "-u", "llmsup.service", "-p", "err", "-o", "cat", "--no-pager"); !strings.Contains(errs, reason) || strings.Contains(errs, "<3>") || strings.Contains(errs, "llmsup takes calls") {
+	if errs := s.must("journalctl", "-u", "llmsup.service", "-p", "err", "-o", "cat", "--no-pager"); !strings.Contains(errs, reason) || strings.Contains(errs, "<3>") || strings.Contains(errs, "llmsup accepts calls") {
 		s.t.Errorf("journalctl -p err shows %s", errs)
 	}
-	if news := s.must("journalctl", "-u", "llmsup.service", "-p", "info..info", "-o", "cat", "--no-pager"); !strings.Contains(news, "llmsup takes calls") || strings.Contains(news, reason) {
+	if news := s.must("journalctl", "-u", "llmsup.service", "-p", "info..info", "-o", "cat", "--no-pager"); !strings.Contains(news, "llmsup accepts calls") || strings.Contains(news, reason) {
 		s.t.Errorf("journalctl -p info..info shows %s", news)
 	}
 	s.write(configFile, s.config(""))

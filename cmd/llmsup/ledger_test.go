@@ -234,7 +234,7 @@ func TestLedgerRecordsAbortedCalls(t *testing.T) {
 			defer resp.Body.Close()
 			for range signals {
 				_ = in.cmd.Process.Signal(syscall.SIGINT)
-				in.awaitLog("stopping; once more to stop at once")
+				in.awaitLog("stopping; send the signal again to stop at once")
 			}
 			<-in.done
 			if body, err := io.ReadAll(resp.Body); err == nil || strings.Contains(string(body), "[DONE]") {

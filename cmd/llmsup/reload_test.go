@@ -192,7 +192,7 @@ func TestReloadKeys(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	write("")
-	if code, out := in.reload(); code != 0 || !strings.Contains(out, "upstream openrouter: has no key any more, so no call can go there; ") {
+	if code, out := in.reload(); code != 0 || !strings.Contains(out, "upstream openrouter: no longer has a key, so no call can go there; ") {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
 	file.write(head + fmt.Sprintf("  other: {base_url: %q, api_key_env: LATER_KEY}\n", c.URL))

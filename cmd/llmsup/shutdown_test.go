@@ -50,7 +50,9 @@ routes:
 			began := time.Now()
 			for i := range tc.signals {
 				if i > 0 { // after the first signal was handled
-					in.await("stopping", func(control.Server) bool { return strings.Contains(in.logged(), "stopping; once more to stop at once") })
+					in.await("stopping", func(control.Server) bool {
+						return strings.Contains(in.logged(), "stopping; send the signal again to stop at once")
+					})
 				}
 				if err := in.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 					t.Fatal(err)

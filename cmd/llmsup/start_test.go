@@ -24,7 +24,7 @@ func TestSecondDaemon(t *testing.T) {
 		},
 		"port": {
 			[]string{"--state-dir", shortDir(t), "--control-socket", shortDir(t) + "/c.sock", "--listen", strings.TrimPrefix(in.url, "http://")},
-			"another program has the port; end it, or pass another one with --listen HOST:PORT",
+			"another program uses the port; stop it, or pass another port with --listen HOST:PORT",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

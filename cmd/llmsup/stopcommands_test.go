@@ -44,7 +44,9 @@ func TestCommandsWhileStopping(t *testing.T) {
 			if err := in.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 				t.Fatal(err)
 			}
-			in.await("stopping", func(control.Server) bool { return strings.Contains(in.logged(), "stopping; once more to stop at once") })
+			in.await("stopping", func(control.Server) bool {
+				return strings.Contains(in.logged(), "stopping; send the signal again to stop at once")
+			})
 
 			if name == "resume" {
 				drain := exec.Command("llmsup", "drain", "--yes", "--control-socket", dir+"/c.sock")

@@ -9,7 +9,7 @@ import (
 	"github.com/llmsup/llmsup/router/access"
 )
 
-// accessPolicy returns which requests the router accepts, by the configuration.
+// accessPolicy returns the configured access policy of the router.
 func accessPolicy(c *config.Config) access.Policy {
 	d := access.Policy{
 		Origins: c.AllowedOrigins, BodyTimeout: c.BodyTimeout,
@@ -25,8 +25,8 @@ func accessPolicy(c *config.Config) access.Policy {
 	return d
 }
 
-// ownHosts are the names that a machine on a network is called by: its own,
-// with and without its domain, and the one that it listens at.
+// ownHosts returns the host names of this machine: its own, with and without its domain,
+// and the one of the listen address.
 func ownHosts(listen string) []string {
 	var names []string
 	if name, err := os.Hostname(); err == nil {

@@ -1,6 +1,8 @@
-// Package daemon is llmsup at work: it wires the supervisor of each local
-// server, the router and the control API together, starts them in order and
-// stops them in the opposite one. cmd/llmsup's start runs it.
+// Package daemon connects the supervisors of the local servers, the router, the GPU
+// monitor and the control API. It opens what they need, starts them in order, reloads the
+// configuration, and stops them in reverse order. cmd/llmsup's start runs it. It never
+// decides where a call goes, which GPU a server gets, or when a process is restarted: the
+// packages that it connects do.
 package daemon
 
 import (
@@ -37,25 +39,24 @@ const (
 	maxHeader     = 64 << 10 // bytes
 )
 
-// Setup is what a daemon runs on.
+// Setup is the part of a daemon that a reload replaces.
 type Setup struct {
-	Config *config.Config // complete and valid: Resolve has accepted it
-	Binary string         // llama-server's absolute path; "" where there are no servers
+	Config *config.Config // accepted by its Resolve
+	Binary string         // absolute path of llama-server; "" = there are no servers
 }
 
-// Options are what a daemon is given besides its Setup.
+// Options are the part of a daemon that a reload does not change.
 type Options struct {
 	Version   string
 	Log       zerolog.Logger
-	ForceStop <-chan struct{}       // closed: nothing that Run waits for is waited for any more
-	LoadSetup func() (Setup, error) // reads the Setup anew, for a reload
+	ForceStop <-chan struct{}       // once closed, a stop does not wait for calls
+	LoadSetup func() (Setup, error) // loads the Setup for a reload
 
-	Listener net.Listener    // that systemd has passed, at the Config's Listen; nil = none
-	Systemd  systemd.Manager // that runs llmsup
+	Listener net.Listener    // passed by systemd, at the Config's Listen; nil = none
+	Systemd  systemd.Manager // that runs llmsup, if any
 }
 
-// Daemon is llmsup with everything that it needs in its hands, and nothing
-// started yet.
+// Daemon is a running llmsup, or one that is opened and not started yet.
 type Daemon struct {
 	opts Options
 	log  zerolog.Logger
@@ -70,25 +71,25 @@ type Daemon struct {
 	accounting  *accounting
 	maintenance *maintenance.Manager
 
-	serverContext context.Context //nolint:containedctx // of all servers, which outlive the context of Run
+	serverContext context.Context //nolint:containedctx // of all servers; it outlives the context of Run
 	stop          context.CancelFunc
-	started       chan struct{} // closed when Run has started them
+	started       chan struct{} // closed when Run has started the servers
 	group         sync.WaitGroup
 
-	reloadErrorSet chan struct{}          // receives when refused has changed
-	reloadError    atomic.Pointer[string] // why the last reload was refused; nil = it was not
+	reloadErrorSet chan struct{}          // receives when reloadError has changed
+	reloadError    atomic.Pointer[string] // of the last reload; nil = it succeeded
 
-	notifyMu      sync.Mutex // held from the word that a reload begins to the one that it is over
-	reloadMu      sync.Mutex // one at a time
-	fleetMu       sync.Mutex // held to change what follows, the fleet, its drains or the routing
+	notifyMu      sync.Mutex // held between the two notifications of a reload to systemd
+	reloadMu      sync.Mutex // held during a reload
+	fleetMu       sync.Mutex // guards the fields below, the fleet, its drains and the routing
 	setup         Setup
-	upstreams     []router.Upstream // as they are now
-	shutdownGrace atomic.Int64      // nanoseconds that calls have to end; read by a stop, which waits for no lock
+	upstreams     []router.Upstream // of the present routing
+	shutdownGrace atomic.Int64      // nanoseconds for running calls at a stop, which reads it without a lock
 	stopping      bool
 }
 
-// Open takes hold of all that can be refused: the state directory, the port,
-// the control socket. It starts no process, so its errors leave nothing behind.
+// Open acquires everything that can fail: the state directory, the port, the control
+// socket. It starts no process, so nothing is left behind after an error.
 func Open(setup Setup, opts Options) (*Daemon, error) {
 	d := &Daemon{opts: opts, setup: setup, log: opts.Log, started: make(chan struct{}), reloadErrorSet: make(chan struct{}, 1)}
 	d.serverContext, d.stop = context.WithCancel(context.Background())
@@ -111,7 +112,7 @@ func (d *Daemon) open() (err error) {
 		}
 	}
 	if cfg.IgnoredListen != "" {
-		d.log.Warn().Str("listen", cfg.IgnoredListen).Str("socket", cfg.Listen).Msg("systemd passes a socket at another address than listen says, and the socket counts; change ListenStream= of llmsup.socket, or listen")
+		d.log.Warn().Str("listen", cfg.IgnoredListen).Str("socket", cfg.Listen).Msg("systemd has passed a socket at another address than listen, and the socket is used; change ListenStream= of llmsup.socket, or listen")
 	}
 	if err := CheckKeyRoutes(cfg, nil); err != nil {
 		d.log.Warn().Msg(err.Error())
@@ -143,10 +144,10 @@ func (d *Daemon) open() (err error) {
 	return d.registerMetrics()
 }
 
-// serversDir has a folder for each server.
+// serversDir returns the directory with a subdirectory for each server.
 func (d *Daemon) serversDir() string { return filepath.Join(d.setup.Config.StateDir, "servers") }
 
-// Close gives back what Open took hold of. Run does it by itself.
+// Close releases what Open has acquired. Run calls it itself.
 func (d *Daemon) Close() {
 	d.stop()
 	if d.control != nil {
@@ -170,7 +171,7 @@ func listen(address string) (net.Listener, error) {
 	case err == nil:
 		return l, nil
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("listen on %s: another program has the port; end it, or pass another one with --listen HOST:PORT", address)
+		return nil, fmt.Errorf("listen on %s: another program uses the port; stop it, or pass another port with --listen HOST:PORT", address)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return nil, fmt.Errorf("listen on %s: no network interface of this machine has that address; pass another one with --listen HOST:PORT", address)
 	case errors.Is(err, syscall.EACCES):
@@ -179,15 +180,15 @@ func listen(address string) (net.Listener, error) {
 	return nil, fmt.Errorf("listen on %s: %w; pass another address with --listen HOST:PORT", address, err)
 }
 
-// Run serves until ctx ends, then lets running calls end, stops the servers,
-// and gives everything back. It returns nil after an orderly end.
+// Run serves until ctx ends. Then it waits for running calls, stops the servers, and
+// releases everything. It returns nil after an orderly stop.
 func (d *Daemon) Run(ctx context.Context) error {
 	defer d.Close()
 	if d.setup.Config.Unauthenticated() {
-		d.log.Warn().Msg("there are no keys: everybody who can reach this port can make calls, and spend your money at the upstreams")
+		d.log.Warn().Msg("there are no keys: everyone who can reach this port can make calls, and spend your money at the upstreams")
 	}
 	d.log.Info().Str("version", d.opts.Version).Int("pid", os.Getpid()).
-		Str("base_url", "http://"+d.listener.Addr().String()+"/v1").Msg("llmsup takes calls")
+		Str("base_url", "http://"+d.listener.Addr().String()+"/v1").Msg("llmsup accepts calls")
 
 	public := &http.Server{
 		Handler: d.router, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
@@ -199,15 +200,15 @@ func (d *Daemon) Run(ctx context.Context) error {
 	for _, s := range d.servers() {
 		stopped := s.server.Snapshot()
 		d.start(s)
-		<-stopped.Changed // at once: from the first status line on it is starting or drained
+		<-stopped.Changed // soon: the first status line must show it as starting or drained
 	}
 	d.fleetMu.Lock()
 	d.maintenance.FleetChanged()
 	d.fleetMu.Unlock()
-	told := d.statusLine()
-	d.logNotifyError(d.opts.Systemd.Ready(told))
+	status := d.statusLine()
+	d.logNotifyError(d.opts.Systemd.Ready(status))
 	close(d.started)
-	var watching sync.WaitGroup // of the GPUs, which a stop needs as well
+	var watching sync.WaitGroup // the tasks that a stop still needs
 	watching.Go(func() { d.monitor.Run(d.serverContext) })
 	watching.Go(func() { d.pool.Watch(d.serverContext, d.placedServers) })
 	watching.Go(func() { d.accounting.restoreBudgets(d.serverContext) })
@@ -215,7 +216,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	watching.Go(d.findLoops)
 
 	group, ctx := errgroup.WithContext(ctx)
-	watching.Go(func() { d.notifyStateChanges(ctx, told) })
+	watching.Go(func() { d.notifyStateChanges(ctx, status) })
 	watching.Go(func() { d.feedWatchdog(ctx) })
 	group.Go(func() error {
 		d.accounting.awaitBudgets(ctx)
@@ -230,7 +231,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.stopping = true
 		d.fleetMu.Unlock()
 		d.maintenance.Stop()
-		d.stop() // they are needed until the calls have ended
+		d.stop() // after the calls, which need the servers
 		d.group.Wait()
 		d.maintenance.Wait()
 		watching.Wait()
@@ -242,18 +243,18 @@ func (d *Daemon) Run(ctx context.Context) error {
 	return err
 }
 
-// findLoops finds the upstreams that are this llmsup itself. Only then are lists of
-// prices asked for: an upstream's key is not for others.
+// findLoops finds the upstreams that are this llmsup itself. Prices are fetched only after
+// that, so that no upstream's key is sent to llmsup itself.
 func (d *Daemon) findLoops() {
 	d.router.FindLoops(d.serverContext)
 	d.accounting.prices.begin(d.serverContext, d.router.IsLoop)
 }
 
-// endCalls closes the port and waits for the calls that have begun.
+// endCalls closes the port and waits for the running calls.
 func (d *Daemon) endCalls(public *http.Server, conns *graceful.Drainer) {
-	conns.Begin() // before anybody hears of it, who may rely on it
-	d.logNotifyError(d.opts.Systemd.Stopping("stopping when running calls have ended"))
-	d.log.Info().Int("calls", d.router.Inflight()).Msg("stopping; once more to stop at once")
+	conns.Begin() // before systemd and the log announce the stop
+	d.logNotifyError(d.opts.Systemd.Stopping("waiting for running calls"))
+	d.log.Info().Int("calls", d.router.Inflight()).Msg("stopping; send the signal again to stop at once")
 	grace := time.Duration(d.shutdownGrace.Load())
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
@@ -274,22 +275,22 @@ func (d *Daemon) endCalls(public *http.Server, conns *graceful.Drainer) {
 		cancel()
 	}
 	if err != nil {
-		d.log.Warn().Int("calls", d.router.Inflight()).Msg("calls are cut off")
-		_ = public.Close() // what it says, Shutdown has said
+		d.log.Warn().Int("calls", d.router.Inflight()).Msg("the time for running calls is over; aborting them")
+		_ = public.Close() // Shutdown has returned its error already
 		d.awaitLedgerRows()
 	}
 	close(done)
 }
 
-// rejectTimeout is how long the calls that still wait for a server may take to get their
-// error before their connections are closed.
+// rejectTimeout is the time for the calls that still wait for a server to receive their
+// error, before their connections are closed.
 const rejectTimeout = 250 * time.Millisecond
 
-// recordTimeout is how long calls that are cut off may take to be written down.
+// recordTimeout is the time for the ledger rows of aborted calls.
 const recordTimeout = 2 * time.Second
 
-// awaitLedgerRows waits until each call that was cut off is written down: what was
-// paid for must not get lost.
+// awaitLedgerRows waits until the aborted calls have their rows in the ledger, so that no
+// cost is lost.
 func (d *Daemon) awaitLedgerRows() {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -305,8 +306,8 @@ func ignoreClosed(err error) error {
 	return err
 }
 
-// debugWriter takes net/http's own log: clients that speak TLS to a plain port,
-// headers too long. Worth a look only when one asks why a client fails.
+// debugWriter logs net/http's own messages, such as TLS on a plain port or headers that
+// are too long, at the level debug.
 type debugWriter struct{ log zerolog.Logger }
 
 func (w debugWriter) Write(p []byte) (int, error) {

@@ -17,33 +17,33 @@ import (
 	"github.com/llmsup/llmsup/supervisor/llamacpp"
 )
 
-// engine is what all servers run so far.
+// engine is the engine of all servers.
 var engine supervisor.Engine = llamacpp.Engine{}
 
-// managedServer is a llama-server that the daemon runs. It is never changed: a reload
-// puts another one in its place, about the same server.
+// managedServer is a server of the configuration, with its supervisor and its workload on
+// the GPUs. It is immutable: a reload replaces it by another one for the same supervisor.
 type managedServer struct {
 	name     string
 	server   *supervisor.Server
 	workload *placement.Workload
 	launch   launchConfig
-	removed  bool // it is no longer in the configuration, and ends when its calls have
+	removed  bool // from the configuration; it ends when its calls have ended
 	*lifetime
 }
 
 // lifetime is the time in which a server's Run runs.
 type lifetime struct {
-	ctx   context.Context //nolint:containedctx // it is the server's, from the fleet's plan to its removal
+	ctx   context.Context //nolint:containedctx // of the server, from its first plan to its removal
 	end   context.CancelFunc
 	ended chan struct{} // closed when Run has returned
 
-	streams atomic.Bool // its streams have all that its whole answers have
+	streams atomic.Bool // a stream has everything that an answer without a stream has
 }
 
-// launchConfig is all that a server's process follows from: when it changes, so has
-// the process to.
+// launchConfig is what a server's process is started with. If it changes, the process has
+// to be replaced.
 type launchConfig struct {
-	entry   config.Server // without what holds for any process
+	entry   config.Server // without the settings that need no new process
 	binary  string
 	devices string
 }
@@ -54,17 +54,17 @@ func launchConfigOf(entry config.Server, setup Setup) launchConfig {
 	return launchConfig{entry, setup.Binary, devices}
 }
 
-// fleetChange is what a Setup makes of the present fleet.
+// fleetChange is the difference that a Setup makes to the present fleet.
 type fleetChange struct {
 	fleet    []*managedServer // afterwards, sorted by name
 	added    []*managedServer
-	replaced []*managedServer // with another command
+	replaced []*managedServer // with another launchConfig
 	removed  []*managedServer
 	stayed   []*managedServer
 }
 
-// plan works out what a Setup changes. Nothing is started, stopped or told, and
-// what is in the present fleet stays as it is. The caller holds changing.
+// plan determines the changes for a Setup. It starts and stops nothing, and does not change
+// the present fleet. The caller holds fleetMu.
 func (d *Daemon) plan(setup Setup) fleetChange {
 	var c fleetChange
 	present := map[string]*managedServer{}
@@ -82,7 +82,7 @@ func (d *Daemon) plan(setup Setup) fleetChange {
 			c.added = append(c.added, s)
 		case !s.removed && reflect.DeepEqual(s.launch, wanted):
 			c.stayed = append(c.stayed, s)
-		default: // one that was taken out and has not ended yet is taken back
+		default: // also a removed server that is added again before it has ended
 			s = &managedServer{s.name, s.server, s.workload, wanted, false, s.lifetime}
 			c.replaced = append(c.replaced, s)
 		}
@@ -119,7 +119,7 @@ func (d *Daemon) spec(name string, c launchConfig, w *placement.Workload, cfg *c
 		Name: name, Binary: c.binary, Model: entry.Model, CtxSize: entry.CtxSize, NGPULayers: entry.NGPULayers, Args: entry.Args,
 		Dir: filepath.Join(d.serversDir(), name), GPU: w, Secrets: cfg.KeyVariables(),
 		LoadTimeout: entry.LoadTimeout, StallTimeout: entry.StallTimeout,
-		// Asked only once the server runs, and the router is there by then.
+		// It is called only while the server runs, when the router exists.
 		Traffic: func() supervisor.Traffic {
 			now := d.router.Traffic(name)
 			return supervisor.Traffic{Calls: now.Calls, Waiting: now.Waiting, Bytes: now.Bytes}
@@ -127,7 +127,7 @@ func (d *Daemon) spec(name string, c launchConfig, w *placement.Workload, cfg *c
 	}
 }
 
-// start runs a server until its life ends.
+// start runs a server until its lifetime ends.
 func (d *Daemon) start(s *managedServer) {
 	d.group.Go(func() {
 		defer close(s.ended)
@@ -135,8 +135,8 @@ func (d *Daemon) start(s *managedServer) {
 	})
 }
 
-// servers are those of now, sorted by name. One that was taken out of the
-// configuration is among them until it has ended.
+// servers returns the present servers, sorted by name, including those that a reload has
+// removed and that have not ended.
 func (d *Daemon) servers() []*managedServer {
 	if f := d.fleet.Load(); f != nil {
 		return f.servers
@@ -144,14 +144,13 @@ func (d *Daemon) servers() []*managedServer {
 	return nil
 }
 
-// fleet is all servers of one moment. It is never changed.
+// fleet is all servers at one time. It is immutable.
 type fleet struct {
 	servers []*managedServer // sorted by name
-	changed chan struct{}    // closed when there is another one
+	changed chan struct{}    // closed when another fleet replaces it
 }
 
-// setFleet puts another fleet in the place of the present one. The caller holds
-// changing.
+// setFleet replaces the fleet. The caller holds fleetMu.
 func (d *Daemon) setFleet(servers []*managedServer) {
 	old := d.fleet.Swap(&fleet{servers, make(chan struct{})})
 	var workloads []*placement.Workload
@@ -164,44 +163,44 @@ func (d *Daemon) setFleet(servers []*managedServer) {
 	}
 }
 
-// awaitRemoved waits until a server that was taken out has come to rest, and takes it
-// out of the fleet, unless it was taken back meanwhile.
-func (d *Daemon) awaitRemoved(leaving *managedServer) {
+// awaitRemoved waits until a removed server has stopped, and removes it from the fleet,
+// unless a reload has added it again.
+func (d *Daemon) awaitRemoved(s *managedServer) {
 	for {
-		now := leaving.server.Snapshot()
-		if now.State == supervisor.Stopped && d.removeStopped(leaving) {
+		now := s.server.Snapshot()
+		if now.State == supervisor.Stopped && d.removeStopped(s) {
 			return
 		}
 		select {
-		case <-leaving.ctx.Done(): // with all others
+		case <-s.ctx.Done(): // llmsup stops
 			return
 		case <-now.Changed:
 		}
 	}
 }
 
-func (d *Daemon) removeStopped(leaving *managedServer) (done bool) {
+func (d *Daemon) removeStopped(s *managedServer) (done bool) {
 	d.fleetMu.Lock()
 	defer d.fleetMu.Unlock()
-	i := slices.Index(d.servers(), leaving)
-	if i < 0 { // it was taken back
+	i := slices.Index(d.servers(), s)
+	if i < 0 { // a reload has added it again
 		return true
 	}
-	if leaving.server.Snapshot().State != supervisor.Stopped {
+	if s.server.Snapshot().State != supervisor.Stopped {
 		return false
 	}
-	leaving.end()
-	<-leaving.ended
+	s.end()
+	<-s.ended
 	d.setFleet(slices.Delete(slices.Clone(d.servers()), i, i+1))
 	d.maintenance.FleetChanged()
-	d.router.Forget(leaving.name)
-	_ = os.Remove(filepath.Join(d.serversDir(), leaving.name)) // it is empty, or somebody has put something there
-	d.log.Info().Str("server", leaving.name).Msg("the server that was taken out has ended")
+	d.router.Forget(s.name)
+	_ = os.Remove(filepath.Join(d.serversDir(), s.name)) // fails if it is not empty
+	d.log.Info().Str("server", s.name).Msg("the removed server has ended")
 	return true
 }
 
-// find returns the servers of some names, sorted; without names it returns all, those
-// that a reload has removed and that have not ended included.
+// find returns the servers with these names, sorted. Without names it returns all,
+// including those that a reload has removed and that have not ended.
 func (d *Daemon) find(names []string) ([]*managedServer, error) {
 	if len(names) == 0 {
 		return d.servers(), nil
@@ -222,7 +221,7 @@ func unknownServer(name string, known []string) error {
 	return fmt.Errorf("there is no server %q; the configuration has %s", name, strings.Join(known, ", "))
 }
 
-// configured are the names of the servers that the configuration has, sorted.
+// configured returns the names of the configured servers, sorted.
 func (d *Daemon) configured() (names []string) {
 	for _, s := range d.servers() {
 		if !s.removed {
@@ -232,7 +231,7 @@ func (d *Daemon) configured() (names []string) {
 	return names
 }
 
-// placedServers are the servers as placement watches them.
+// placedServers returns the servers as placement watches them.
 func (d *Daemon) placedServers() (list []placement.Server) {
 	for _, s := range d.servers() {
 		list = append(list, placement.Server{

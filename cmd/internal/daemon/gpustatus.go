@@ -9,10 +9,10 @@ import (
 	"github.com/llmsup/llmsup/gpu"
 )
 
-// gpuHealth is what the contract calls a GPU, and why.
+// gpuHealth is the health of a GPU as status shows it, and its reason.
 type gpuHealth struct{ health, reason string }
 
-// What a GPU's health may be.
+// The values of a GPU's health.
 const (
 	gpuOK       = "ok"
 	gpuDegraded = "degraded"
@@ -20,20 +20,19 @@ const (
 	gpuUnknown  = "unknown"
 )
 
-// gpuHealth combines what is wrong with a GPU itself and the conditions that servers
-// have on it.
+// gpuHealth combines the conditions of a GPU itself and those of the servers on it.
 func (d *Daemon) gpuHealth(s *gpu.Sample, g gpu.GPU) gpuHealth {
 	if g.Lost {
-		return gpuHealth{gpuLost, "the driver can't reach it any more: look for NVRM in dmesg"}
+		return gpuHealth{gpuLost, "the driver can no longer reach it; search for NVRM in dmesg"}
 	}
 	if s.Problem != "" {
 		return gpuHealth{gpuUnknown, s.Problem}
 	}
-	var words []string
+	var lines []string
 	add := func(conditions []gpu.Condition) {
 		for _, f := range conditions {
-			if line := string(f.Reason) + ": " + f.Message; f.UUID == g.UUID && !slices.Contains(words, line) {
-				words = append(words, line)
+			if line := string(f.Reason) + ": " + f.Message; f.UUID == g.UUID && !slices.Contains(lines, line) {
+				lines = append(lines, line)
 			}
 		}
 	}
@@ -41,8 +40,8 @@ func (d *Daemon) gpuHealth(s *gpu.Sample, g gpu.GPU) gpuHealth {
 	for _, served := range d.servers() {
 		add(served.workload.Conditions())
 	}
-	if words != nil {
-		return gpuHealth{gpuDegraded, strings.Join(words, "; ")}
+	if lines != nil {
+		return gpuHealth{gpuDegraded, strings.Join(lines, "; ")}
 	}
 	return gpuHealth{gpuOK, ""}
 }
@@ -75,8 +74,8 @@ func gpuProcesses(g gpu.GPU) []control.GPUProcess {
 	return list
 }
 
-// vramStatus is what the server's model needs, and what its process holds now;
-// nil where it needs none, there is no GPU, or that is unknown.
+// vramStatus returns the need of a server's model, and what its process holds now; nil if it
+// needs none, there is no GPU, or the need is unknown.
 func vramStatus(w *placement.Workload, pid int) *control.VRAM {
 	need, held, ok := w.Usage(pid)
 	if !ok {

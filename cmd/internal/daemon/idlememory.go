@@ -6,19 +6,19 @@ import (
 	"time"
 )
 
-// idleBeforeRelease is how long llmsup has to be without calls before it gives memory
-// back. It is looked at that often, so it takes up to twice as long.
+// idleBeforeRelease is the time without calls after which llmsup releases memory. It is also
+// the interval of the check, so it takes up to twice as long.
 const idleBeforeRelease = 5 * time.Second
 
-// releaseMemoryWhenIdle gives the memory that calls have left behind to the machine, once
-// none has come for a while, until ctx ends. The runtime alone keeps what a burst
-// took for minutes, and for ever what is below its next collection. To collect
-// costs some milliseconds, which at rest nobody waits for. calls is how many have
-// come so far, inflight how many are being worked on.
-func releaseMemoryWhenIdle(ctx context.Context, calls func() int64, inflight func() int, giveBack func()) {
+// releaseMemoryWhenIdle returns memory to the machine after a time without calls, until ctx
+// ends. Otherwise the runtime keeps the memory of a burst for minutes, and garbage below
+// the threshold of the next collection for ever. A collection takes some milliseconds,
+// which delays no call while there is none. calls is the number of calls so far, inflight
+// that of running calls.
+func releaseMemoryWhenIdle(ctx context.Context, calls func() int64, inflight func() int, release func()) {
 	tick := time.NewTicker(idleBeforeRelease)
 	defer tick.Stop()
-	seen, given := calls(), calls()
+	seen, released := calls(), calls()
 	for {
 		select {
 		case <-ctx.Done():
@@ -26,15 +26,15 @@ func releaseMemoryWhenIdle(ctx context.Context, calls func() int64, inflight fun
 		case <-tick.C:
 		}
 		now := calls()
-		if now == seen && now != given && inflight() == 0 {
-			giveBack()
-			given = now
+		if now == seen && now != released && inflight() == 0 {
+			release()
+			released = now
 		}
 		seen = now
 	}
 }
 
-// freeMemory collects twice: pools let go of what is in them only at the second time.
+// freeMemory collects twice, since pools release their content only the second time.
 func freeMemory() {
 	debug.FreeOSMemory()
 	debug.FreeOSMemory()

@@ -11,8 +11,7 @@ import (
 	"github.com/llmsup/llmsup/supervisor/output"
 )
 
-// Logs implements control.Daemon. The lines of several servers are put together
-// in the order of their times.
+// Logs implements control.Daemon. It merges the lines of several servers by their time.
 func (d *Daemon) Logs(ctx context.Context, q control.LogsRequest, begin func() error, emit func(control.LogLine) error) error {
 	servers, err := d.find(q.Servers)
 	if err != nil {
@@ -49,7 +48,7 @@ func (d *Daemon) Logs(ctx context.Context, q control.LogsRequest, begin func() e
 	followed := map[*supervisor.Server]bool{}
 	for {
 		now := d.fleet.Load()
-		for _, s := range now.servers { // those that a reload has added, too
+		for _, s := range now.servers { // including those that a reload has added
 			if asked := len(q.Servers) == 0 || slices.Contains(q.Servers, s.name); asked && !followed[s.server] {
 				followed[s.server] = true
 				readers.Go(func() { followServer(ctx, s, seen[s.server], lines) })
@@ -61,7 +60,7 @@ func (d *Daemon) Logs(ctx context.Context, q control.LogsRequest, begin func() e
 	}
 }
 
-// forwardLines hands lines on until the fleet changes or ctx ends.
+// forwardLines emits lines until the fleet changes or ctx ends.
 func forwardLines(ctx context.Context, lines <-chan control.LogLine, changed <-chan struct{}, emit func(control.LogLine) error) error {
 	for {
 		select {
@@ -77,8 +76,8 @@ func forwardLines(ctx context.Context, lines <-chan control.LogLine, changed <-c
 	}
 }
 
-// followServer hands on what a server prints after line seen. Nobody waits for
-// it: lines that it is too slow for are counted as lost.
+// followServer sends the lines that a server prints after line seen. The server does not
+// wait for it: lines that are dropped because it is too slow are counted as lost.
 func followServer(ctx context.Context, s *managedServer, seen uint64, lines chan<- control.LogLine) {
 	for {
 		news, lost, more := s.server.Output().After(seen)

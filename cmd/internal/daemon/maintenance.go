@@ -25,7 +25,7 @@ func (d *Daemon) Restart(names []string) (control.Restarting, error) {
 	return d.maintenance.Restart(names)
 }
 
-// maintenanceFleet is the daemon's fleet as maintenance uses it.
+// maintenanceFleet is the daemon's fleet as package maintenance uses it.
 type maintenanceFleet struct{ d *Daemon }
 
 // Servers implements maintenance.Fleet.

@@ -9,26 +9,25 @@ import (
 	"github.com/llmsup/llmsup/supervisor"
 )
 
-// What systemd is told, where one runs llmsup: that calls are taken, how the
-// servers are, that a reload goes on, that the end has begun, and again and
-// again that llmsup is not stuck. A word that does not get through keeps nobody
-// from anything.
+// This file notifies systemd, if it runs llmsup: of readiness, the states of the servers,
+// a reload, a stop, and regularly, for the watchdog, that llmsup is alive. A failed
+// notification is logged and has no other effect.
 
-// maxStatus bounds the line that systemd shows, in bytes.
+// maxStatus limits the status line that systemd shows, in bytes.
 const maxStatus = 300
 
-// statusLine says in a line how all servers are, and whether the last reload
-// was refused.
+// statusLine returns the states of all servers, and the error of the last reload, in one
+// line.
 func (d *Daemon) statusLine() string {
 	var parts []string
 	for _, s := range d.servers() {
 		parts = append(parts, serverLine(s.server.Snapshot()))
 	}
 	if len(parts) == 0 {
-		parts = []string{"no server of its own; calls go to upstreams"}
+		parts = []string{"no local servers; calls go to upstreams"}
 	}
-	if refused := d.reloadError.Load(); refused != nil {
-		parts = append([]string{"the last reload was refused: " + *refused}, parts...)
+	if reloadErr := d.reloadError.Load(); reloadErr != nil {
+		parts = append([]string{"the last reload was refused: " + *reloadErr}, parts...)
 	}
 	line := strings.Join(parts, "; ")
 	if len(line) > maxStatus {
@@ -45,16 +44,16 @@ func serverLine(now *supervisor.Snapshot) string {
 	return line
 }
 
-// logNotifyError is for words whose loss is no more than worth a line.
+// logNotifyError logs an error of a notification.
 func (d *Daemon) logNotifyError(err error) {
 	if err != nil {
-		d.log.Warn().Err(err).Msg("systemd does not hear")
+		d.log.Warn().Err(err).Msg("cannot notify systemd")
 	}
 }
 
-// notifyStateChanges tells of every change of a server's state, and of a reload that was
-// refused, until ctx ends. told is what has been told already.
-func (d *Daemon) notifyStateChanges(ctx context.Context, told string) {
+// notifyStateChanges sends the status line to systemd whenever it changes, until ctx ends.
+// sent is the line that it has already.
+func (d *Daemon) notifyStateChanges(ctx context.Context, sent string) {
 	if !d.opts.Systemd.Listens() {
 		return
 	}
@@ -65,8 +64,8 @@ func (d *Daemon) notifyStateChanges(ctx context.Context, told string) {
 		for _, s := range all.servers {
 			cases = append(cases, receive(s.server.Snapshot().Changed))
 		}
-		if line := d.statusLine(); line != told {
-			told = line
+		if line := d.statusLine(); line != sent {
+			sent = line
 			d.logNotifyError(d.opts.Systemd.Status(line))
 		}
 		if i, _, _ := reflect.Select(cases); i == 0 {
@@ -75,17 +74,18 @@ func (d *Daemon) notifyStateChanges(ctx context.Context, told string) {
 	}
 }
 
-// notifyReloadError remembers why the last reload was refused; nil = it was not.
+// notifyReloadError stores the error of the last reload, and has the status line updated; nil = it
+// succeeded.
 func (d *Daemon) notifyReloadError(err error) {
-	var words *string
+	var message *string
 	if err != nil {
 		text := err.Error()
-		words = &text
+		message = &text
 	}
-	d.reloadError.Store(words)
+	d.reloadError.Store(message)
 	select {
 	case d.reloadErrorSet <- struct{}{}:
-	default: // so it is already
+	default: // a change is pending already
 	}
 }
 
@@ -93,12 +93,12 @@ func receive(c <-chan struct{}) reflect.SelectCase {
 	return reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(c)}
 }
 
-// maxHeartbeatAge is how long a server's owner may take for what it does in one
-// go. The longest is to ask a llama-server for its flags, 10 s.
+// maxHeartbeatAge limits the time since the last heartbeat of a server's owner goroutine. Its
+// longest step is to ask a llama-server for its flags, 10 s.
 const maxHeartbeatAge = 30 * time.Second
 
-// feedWatchdog tells systemd that llmsup is alive, until ctx ends, unless the
-// owner of a server is stuck: then systemd starts llmsup anew.
+// feedWatchdog notifies systemd that llmsup is alive, until ctx ends. It stops while the
+// owner goroutine of a server hangs, so that systemd restarts llmsup.
 func (d *Daemon) feedWatchdog(ctx context.Context) {
 	within := d.opts.Systemd.Watchdog()
 	if within == 0 {
@@ -106,13 +106,13 @@ func (d *Daemon) feedWatchdog(ctx context.Context) {
 	}
 	tick := time.NewTicker(within / 3)
 	defer tick.Stop()
-	stuck := ""
+	hung := ""
 	for {
-		was := stuck
-		if stuck = d.hungServer(); stuck == "" {
+		was := hung
+		if hung = d.hungServer(); hung == "" {
 			d.logNotifyError(d.opts.Systemd.Alive())
 		} else if was == "" {
-			d.log.Error().Str("server", stuck).Msg("llmsup is stuck: whoever owns this server's state has not come back from what it does; systemd's watchdog hears nothing until it has")
+			d.log.Error().Str("server", hung).Msg("the goroutine that owns this server's state hangs; systemd restarts llmsup unless it continues in time")
 		}
 		select {
 		case <-ctx.Done():
@@ -122,7 +122,7 @@ func (d *Daemon) feedWatchdog(ctx context.Context) {
 	}
 }
 
-// hungServer names a server whose owner does not come back; "" = there is none.
+// hungServer returns a server whose owner goroutine hangs; "" = none.
 func (d *Daemon) hungServer() string {
 	for _, s := range d.servers() {
 		if time.Since(s.server.LastHeartbeat()) > maxHeartbeatAge {

@@ -10,12 +10,11 @@ import (
 	"github.com/llmsup/llmsup/supervisor"
 )
 
-// Reload implements control.Daemon: it reads the configuration anew and puts it
-// in the place of the present one, whole or not at all. Routes, upstreams and
-// limits hold for the next call; calls that have begun end as they began. A
-// server whose command line is another one now is replaced when its calls have
-// ended, the others are left alone; one that has failed is tried again. It
-// returns what has changed, a line each.
+// Reload implements control.Daemon. It reloads the configuration atomically. Routes,
+// upstreams and limits apply from the next call on; running calls are not affected. A
+// server whose command line has changed gets a new process when its calls have ended; a
+// failed server is started again; other servers are not affected. It returns a line for
+// each change.
 func (d *Daemon) Reload() ([]string, error) {
 	<-d.started
 	d.notifyMu.Lock()
@@ -25,7 +24,7 @@ func (d *Daemon) Reload() ([]string, error) {
 	changes, err := d.reload()
 	d.notifyReloadError(err)
 	if err != nil {
-		d.log.Error().Err(err).Msg("reload refused; the old configuration stays")
+		d.log.Error().Err(err).Msg("reload rejected; the old configuration stays")
 		return nil, err
 	}
 	if len(changes) == 0 {
@@ -40,7 +39,7 @@ func (d *Daemon) Reload() ([]string, error) {
 func (d *Daemon) reload() ([]string, error) {
 	d.reloadMu.Lock()
 	defer d.reloadMu.Unlock()
-	// Files are read without what a stop needs: a disk may not answer.
+	// No lock that a stop needs: reading files may hang.
 	setup, err := d.opts.LoadSetup()
 	if err != nil {
 		return nil, err
@@ -71,21 +70,21 @@ func (d *Daemon) reload() ([]string, error) {
 		return nil, err
 	}
 
-	// From here on nothing can be refused.
+	// From here on nothing can fail.
 	zerolog.SetGlobalLevel(level)
-	words := keyChanges(d.upstreams, routing.Upstreams)
+	keyLines := keyChanges(d.upstreams, routing.Upstreams)
 	d.setup, d.upstreams = setup, routing.Upstreams
 	d.accounting.applyConfig(setup.Config, routing.Upstreams)
 	d.group.Go(d.findLoops)
 	d.shutdownGrace.Store(int64(setup.Config.ShutdownGrace))
 	d.setFleet(planned.fleet)
 	d.maintenance.FleetChanged()
-	return append(append(d.apply(planned), setup.Config.Changes(old)...), words...), nil
+	return append(append(d.apply(planned), setup.Config.Changes(old)...), keyLines...), nil
 }
 
-// apply tells the servers what a reload means for them, and says so. The caller
-// holds changing.
-func (d *Daemon) apply(planned fleetChange) (words []string) {
+// apply applies a reload to the servers, and returns a line for each change. The caller
+// holds fleetMu.
+func (d *Daemon) apply(planned fleetChange) (lines []string) {
 	cfg := d.setup.Config
 	spec := func(s *managedServer) supervisor.Spec {
 		s.workload.ApplyConfig(cfg.Servers[s.name], cfg)
@@ -93,42 +92,42 @@ func (d *Daemon) apply(planned fleetChange) (words []string) {
 		return d.spec(s.name, s.launch, s.workload, cfg)
 	}
 	for _, s := range planned.added {
-		words = append(words, "server "+s.name+": added, and starting")
+		lines = append(lines, "server "+s.name+": added, and starting")
 		d.start(s)
 	}
 	for _, s := range planned.replaced {
-		words = append(words, "server "+s.name+": changed; its process is replaced when its calls have ended")
+		lines = append(lines, "server "+s.name+": changed; its process is replaced when its calls have ended")
 		s.server.Reconfigure(spec(s))
 	}
 	for _, s := range planned.removed {
-		words = append(words, "server "+s.name+": removed; it ends when its calls have")
+		lines = append(lines, "server "+s.name+": removed; it ends when its calls have")
 		s.server.Remove()
 		d.maintenance.ServerRemoved(d.maintained(s))
 		d.group.Go(func() { d.awaitRemoved(s) })
 	}
 	for _, s := range planned.stayed {
-		// Timeouts, and the keys that its process may not see.
+		// Timeouts, and the variables that its process must not see.
 		s.server.UpdateSpec(spec(s))
 		if s.server.Snapshot().State == supervisor.Failed {
-			words = append(words, "server "+s.name+": had failed, and is started again")
+			lines = append(lines, "server "+s.name+": had failed, and is started again")
 			s.server.Restart()
 		}
 	}
-	return words
+	return lines
 }
 
-// keyChanges says which upstreams that are there before and after have another
-// key, whatever the configuration says.
-func keyChanges(before, after []router.Upstream) (words []string) {
+// keyChanges returns a line for each upstream whose key has changed, which the
+// configuration itself does not show.
+func keyChanges(before, after []router.Upstream) (lines []string) {
 	for _, b := range after {
 		i := slices.IndexFunc(before, func(a router.Upstream) bool { return a.Name == b.Name })
 		switch {
 		case i < 0 || before[i].Key == b.Key:
 		case b.Missing != "":
-			words = append(words, "upstream "+b.Name+": has no key any more, so no call can go there; "+b.Missing)
+			lines = append(lines, "upstream "+b.Name+": no longer has a key, so no call can go there; "+b.Missing)
 		default:
-			words = append(words, "upstream "+b.Name+": its key has changed")
+			lines = append(lines, "upstream "+b.Name+": its key has changed")
 		}
 	}
-	return words
+	return lines
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/llmsup/llmsup/supervisor"
 )
 
-// routerAdapter shows a supervised server to the router: process health becomes a
-// reason to go elsewhere, or none.
+// routerAdapter is a supervised server as the router sees it: its state becomes a reason to
+// use another backend, or none.
 type routerAdapter struct {
 	server   *supervisor.Server
 	lifetime *lifetime
@@ -34,7 +34,7 @@ func (l routerAdapter) State() router.LocalState {
 	return s
 }
 
-// routerReason says why a server in some state gets no calls; "" when it gets them.
+// routerReason returns why a server gets no calls; "" = it gets them.
 func routerReason(now *supervisor.Snapshot) router.Reason {
 	switch now.State {
 	case supervisor.Ready:
@@ -62,14 +62,14 @@ func routerReason(now *supervisor.Snapshot) router.Reason {
 	return router.Failed
 }
 
-// returning says whether a server that takes no calls will by itself: it starts, or
-// its process is replaced. One that an operator has drained, that has failed, or that
-// a reload has removed does not. A stopped one is about to start.
+// returning reports whether a server that accepts no calls will do so without an operator:
+// it starts, or its process is replaced. A drained, failed or removed server will not. A
+// stopped one is about to start.
 func returning(now *supervisor.Snapshot) bool {
 	return !now.DrainRequested && !now.Removed && now.State != supervisor.Failed
 }
 
-// readyAt estimates when a server that takes no calls does again; zero = unknown.
+// readyAt estimates when a server accepts calls again; zero = unknown.
 func readyAt(now *supervisor.Snapshot, clock time.Time) time.Time {
 	load := now.LoadDuration
 	switch {

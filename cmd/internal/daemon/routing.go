@@ -9,7 +9,7 @@ import (
 	"github.com/llmsup/llmsup/router"
 )
 
-// routing makes what the router works from.
+// routing returns the router's configuration.
 func (d *Daemon) routing(c *config.Config, fleet []*managedServer) (router.Config, error) {
 	table, err := models.NewTable(firstFallbacks(c.Routes))
 	if err != nil {
@@ -28,13 +28,13 @@ func (d *Daemon) routing(c *config.Config, fleet []*managedServer) (router.Confi
 			return router.Config{}, fmt.Errorf("upstream %s: %w", name, err)
 		}
 		if missing != "" {
-			d.log.Warn().Str("upstream", name).Msg("it has no key, so no call can go there; " + missing)
+			d.log.Warn().Str("upstream", name).Msg("the upstream has no key, so no call can go there; " + missing)
 			if u.APIKeyFile != "" {
-				missing = "its api_key_file is missing or empty" // callers need not know where it is
+				missing = "its api_key_file is missing or empty" // clients must not see its path
 			}
 		}
-		if words := config.KeyFileWarning(u); words != "" {
-			d.log.Warn().Str("upstream", name).Msg(words)
+		if warning := config.KeyFileWarning(u); warning != "" {
+			d.log.Warn().Str("upstream", name).Msg(warning)
 		}
 		cfg.Upstreams = append(cfg.Upstreams, router.Upstream{
 			Name: name, BaseURL: u.BaseURL, Key: key, Missing: missing, Billing: u.BillingWith(key != ""), Referer: u.Referer, Title: u.Title,

@@ -9,13 +9,13 @@ import (
 	"github.com/llmsup/llmsup/router/ledger"
 )
 
-// syncTimeout is how long an answer about usage waits for calls that have just ended.
+// syncTimeout is how long a request for usage waits for the rows of calls that have just ended.
 const syncTimeout = 250 * time.Millisecond
 
 // Usage implements control.Daemon.
 func (d *Daemon) Usage(ctx context.Context, from, to time.Time, by string) (control.Usage, error) {
 	if d.accounting.ledger == nil {
-		return control.Usage{}, errors.New("nothing is written down here: llmsup.yaml has ledger.enabled: false")
+		return control.Usage{}, errors.New("the ledger is disabled (ledger.enabled: false in llmsup.yaml)")
 	}
 	sync, cancel := context.WithTimeout(ctx, syncTimeout)
 	syncErr := d.accounting.ledger.Sync(sync)
@@ -49,7 +49,7 @@ func groups(u ledger.Usage) []control.UsageGroup {
 	return list
 }
 
-// sums are null where nothing is known of what they are of.
+// sums converts sums. A sum is null if all of its values are unknown.
 func sums(s ledger.Sums) control.Sums {
 	out := control.Sums{
 		Calls: s.Calls, Failed: s.Failed, Local: s.Local, Paid: s.Paid, Resumed: s.Resumed, Partial: s.Partial,
