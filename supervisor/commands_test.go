@@ -20,7 +20,7 @@ func TestReconfigure(t *testing.T) {
 		s.Reconfigure(Spec{Name: "other", Dir: "/elsewhere", Model: "/new.gguf", CtxSize: 1, Traffic: traffic})
 		time.Sleep(time.Minute)
 		if now := wantState(t, s, Draining, "its configuration has changed"); now.Model != "/old.gguf" {
-			t.Errorf("it drains %s", now.Model)
+			t.Errorf("while it drains, its model is %s", now.Model)
 		}
 		calls.Store(0)
 		time.Sleep(time.Minute)
@@ -28,7 +28,7 @@ func TestReconfigure(t *testing.T) {
 			t.Errorf("%+v", now)
 		}
 		if s.spec.Dir == "/elsewhere" {
-			t.Error("its folder has changed under it")
+			t.Error("its folder has changed")
 		}
 	})
 }

@@ -113,10 +113,10 @@ func TestCanary(t *testing.T) {
 		stop := runServer(t, s)
 		time.Sleep(16 * time.Minute)
 		if now := s.Snapshot(); now.State != Ready || now.LastExit != nil {
-			t.Fatalf("a good idle server is %s: %+v", now.State, now.LastExit)
+			t.Fatalf("an idle server that answers is %s: %+v", now.State, now.LastExit)
 		}
 		if n := asked.Load(); n != 1+3 {
-			t.Errorf("asked for %d completions in 16 minutes, want one to be ready and three canaries", n)
+			t.Errorf("%d completions in 16 minutes, want one to become ready and three canaries", n)
 		}
 		broken.Store(true)
 		time.Sleep(5*time.Minute + DefaultStallTimeout + 2*maxSampleInterval)

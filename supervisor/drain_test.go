@@ -38,7 +38,7 @@ func TestDrain(t *testing.T) {
 		s.SetHealth("")
 		time.Sleep(time.Second)
 		if now := wantState(t, s, Ready, ""); now.Restarts != 1 || now.LastExit != nil {
-			t.Errorf("%d restarts, %+v: what was asked for is no failure", now.Restarts, now.LastExit)
+			t.Errorf("%d restarts, %+v: a drain is no failure", now.Restarts, now.LastExit)
 		}
 
 		calls.Store(1) // which never ends
@@ -53,7 +53,7 @@ func TestDrain(t *testing.T) {
 func wantDrained(t *testing.T, s *Server) {
 	t.Helper()
 	if now := wantState(t, s, Drained, byHand); now.Exited != nil || now.PID != 0 || now.Endpoint != (Endpoint{}) || s.Snapshot().State.Alive() {
-		t.Errorf("drained, and there is something left: %+v", now)
+		t.Errorf("drained, and the snapshot still has a process: %+v", now)
 	}
 }
 

@@ -43,8 +43,7 @@ func TestRealServerReportsItsEnd(t *testing.T) {
 	}
 }
 
-// TestRealExitClasses provokes the exits that the real llama-server can be made to come
-// to.
+// TestRealExitClasses provokes exits of the real llama-server.
 func TestRealExitClasses(t *testing.T) {
 	cut := filepath.Join(t.TempDir(), "cut.gguf")
 	whole, err := os.ReadFile(demoModel(t))
@@ -58,7 +57,7 @@ func TestRealExitClasses(t *testing.T) {
 	for name, tc := range map[string]struct {
 		spec  supervisor.Spec
 		class supervisor.Class
-		says  string
+		text  string
 		state supervisor.State // after two of them
 	}{
 		"missing model":   {supervisor.Spec{Model: "/nowhere/m.gguf"}, supervisor.ModelMissing, "check the path", supervisor.Failed},
@@ -78,15 +77,15 @@ func TestRealExitClasses(t *testing.T) {
 			if now.State != tc.state {
 				t.Errorf("%s (%s), want %s", now.State, now.Reason, tc.state)
 			}
-			if e := now.LastExit; e.Class != tc.class || !strings.Contains(e.Cause, tc.says) {
-				t.Errorf("class %s: %q; want %s with %q", e.Class, e.Cause, tc.class, tc.says)
+			if e := now.LastExit; e.Class != tc.class || !strings.Contains(e.Cause, tc.text) {
+				t.Errorf("class %s: %q; want %s with %q", e.Class, e.Cause, tc.class, tc.text)
 			}
 		})
 	}
 }
 
-// TestProvokedSignals: a script ends by signals that no llama-server for this machine
-// comes to.
+// TestProvokedSignals: a script provokes the signals that a llama-server for this machine
+// does not end by.
 func TestProvokedSignals(t *testing.T) {
 	for name, tc := range map[string]struct {
 		end   string

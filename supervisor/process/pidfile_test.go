@@ -62,7 +62,7 @@ func TestOrphan(t *testing.T) {
 	}
 }
 
-// TestOrphansOfAWrapper: the wrapper is gone, what it started is not.
+// TestOrphansOfAWrapper: the wrapper has ended, what it started has not.
 func TestOrphansOfAWrapper(t *testing.T) {
 	cmd := exec.Command("sh", "-c", "sleep 300 & sleep 300 & echo started; exec sleep 300")
 	cmd.Env = append(os.Environ(), "LLMSUP_CHILD=tok")
