@@ -109,8 +109,9 @@ func call(t *testing.T, p *target, request []byte, clients, calls int) {
 	each(t, p, clients, func(c *client) error { return c.calls(request, calls/clients) })
 }
 
-// settle is more than llmsup takes to commit the rows of calls that have ended to the
-// ledger's database: that is a part of what they cost, and of no others.
+// settle is longer than llmsup takes to commit the rows of ended calls to the ledger's
+// database. The measurement waits for this fixed time, so that the commits are part of
+// the cost of these calls and not of the next ones; no event outside of llmsup shows them.
 const settle = 1300 * time.Millisecond
 
 // cpuOfCalls returns what a call costs a proxy, in microseconds, once connections

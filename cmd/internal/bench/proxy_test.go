@@ -126,17 +126,17 @@ func start(t *testing.T, name, address string, cmd *exec.Cmd, core, others *unix
 		_ = cmd.Wait() // it was killed
 		_ = output.Close()
 	})
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	if !eventually(20*time.Second, func() bool {
 		conn, err := net.Dial("tcp", address)
 		if err == nil {
 			_ = conn.Close()
-			return &target{name: name, address: address, pid: cmd.Process.Pid}
 		}
-		if time.Now().After(deadline) {
-			said, _ := os.ReadFile(output.Name())
-			t.Fatalf("%s does not listen at %s: %v\n%s", name, address, err, said)
-		}
+		return err == nil
+	}) {
+		printed, _ := os.ReadFile(output.Name())
+		t.Fatalf("%s does not listen on %s:\n%s", name, address, printed)
 	}
+	return &target{name: name, address: address, pid: cmd.Process.Pid}
 }
 
 func freeAddress(t *testing.T) string {
@@ -149,8 +149,8 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// cpu returns what a process has computed so far, all its threads together. It
-// is its clock of clock_getcpuclockid(3): /proc has the same in steps of 10 ms.
+// cpu returns the CPU time of all threads of a process. It reads the process's clock of
+// clock_getcpuclockid(3): /proc has it only in steps of 10 ms.
 func (p *target) cpu(t *testing.T) time.Duration {
 	t.Helper()
 	var now unix.Timespec
@@ -181,19 +181,28 @@ func (p *target) memory(t *testing.T) float64 {
 	return 0
 }
 
-// keepProfile waits for the CPU profile that the process was told to end, and moves
-// it to a path.
+// keepProfile waits until the process has written its CPU profile, and moves it to a
+// path.
 func (p *target) keepProfile(t *testing.T, to string) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); os.Rename(p.profile, to) != nil; time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s wrote no profile %s", p.name, p.profile)
-		}
+	if !eventually(10*time.Second, func() bool { return os.Rename(p.profile, to) == nil }) {
+		t.Fatalf("%s wrote no profile %s", p.name, p.profile)
 	}
 }
 
-// cores gives the proxy one core, and all else the others. A machine of one core
-// has to do with it.
+// eventually polls ok until it returns true, and reports false if it does not within
+// the limit.
+func eventually(limit time.Duration, ok func() bool) bool {
+	for began := time.Now(); time.Since(began) < limit; time.Sleep(20 * time.Millisecond) {
+		if ok() {
+			return true
+		}
+	}
+	return false
+}
+
+// cores returns one core for the proxy, and the others for everything else. On a machine
+// with one core both are the same.
 func cores(t *testing.T) (first, others *unix.CPUSet) {
 	t.Helper()
 	var all unix.CPUSet

@@ -20,7 +20,7 @@ const (
 	llmsupName  = "llmsup"
 )
 
-// bench is what all rounds have in common.
+// bench is the common state of all rounds.
 type bench struct {
 	wanted        *regexp.Regexp
 	first, others *unix.CPUSet // the proxies' core, and that of the upstream and the clients
@@ -52,9 +52,8 @@ func loads() []load {
 	}
 }
 
-// round measures the rows that are wanted, with processes of its own: where a
-// process happens to have its memory makes up to a tenth of what the same program
-// costs, for as long as it runs.
+// round measures the selected rows with new processes: depending on where a process has
+// its memory, the same program costs up to a tenth more, for as long as it runs.
 func (b *bench) round(t *testing.T, n int) {
 	t.Run(fmt.Sprintf("round %d", n+1), func(t *testing.T) {
 		proxies := []*target{startBaseline(t, b.upstream.address, b.first, b.others)}
@@ -62,7 +61,7 @@ func (b *bench) round(t *testing.T, n int) {
 			proxies = append(proxies, startLLMsup(t, beforeName, *beforePath, b.upstream.address, b.first, b.others))
 		}
 		proxies = append(proxies, startLLMsup(t, llmsupName, *llmsupPath, b.upstream.address, b.first, b.others))
-		first := n % len(proxies) // another one in each round
+		first := n % len(proxies) // a different one in each round
 		proxies = slices.Concat(proxies[first:], proxies[:first])
 		if b.wanted.MatchString("memory") {
 			b.memory(t, proxies)
@@ -84,9 +83,9 @@ func (b *bench) round(t *testing.T, n int) {
 	})
 }
 
-// inTurn measures the proxies one after the other, n times. What else the machine
-// does changes from second to second, so proxies are compared that were measured
-// within a few; each of them is the first one as often.
+// inTurn measures the proxies one after the other, n times. The load of the machine
+// changes from second to second, so the compared measurements are only seconds apart, and
+// each proxy comes first equally often.
 func inTurn(proxies []*target, n int, measure func(*target)) {
 	for i := range n {
 		for j := range proxies {
@@ -95,8 +94,8 @@ func inTurn(proxies []*target, n int, measure func(*target)) {
 	}
 }
 
-// profiled runs a measurement of a round's row, in which each llmsup writes a CPU
-// profile if that is wanted.
+// profiled runs the measurement of a row, during which llmsup writes a CPU profile if
+// -profile is given.
 func (b *bench) profiled(t *testing.T, proxies []*target, round int, row string, measure func()) {
 	toggle := func(p *target) {
 		if err := unix.Kill(p.pid, unix.SIGUSR1); err != nil {
@@ -113,14 +112,14 @@ func (b *bench) profiled(t *testing.T, proxies []*target, round int, row string,
 	measure()
 }
 
-// openStreams is how many streams are open at once where the memory is measured
-// that they need.
+// openStreams is the number of open streams when their memory is measured.
 const openStreams = 512
 
-// untilReleased is more than llmsup takes to release the memory that calls used.
+// untilReleased is longer than llmsup takes to release the memory that calls used. The
+// measurement waits for this fixed time in every proxy, since only llmsup releases any.
 const untilReleased = 11 * time.Second
 
-// memory measures proxies that have done nothing else yet.
+// memory measures the memory of proxies that have just started.
 func (b *bench) memory(t *testing.T, proxies []*target) {
 	for _, p := range proxies {
 		b.tab.add("resident memory after the start", "MB", 0, p, p.memory(t))

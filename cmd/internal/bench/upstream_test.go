@@ -105,8 +105,8 @@ func readHead(in *bufio.Reader) (length int, agent []byte, err error) {
 	}
 }
 
-// stream sends events, each with a write of its own, as servers do. One that is late
-// for its time is sent at once, so that all streams last the same.
+// stream writes each event separately, as servers do. A late event is sent at once, so
+// that all streams take the same time.
 func stream(conn net.Conn, events int, pace time.Duration) error {
 	if _, err := io.WriteString(conn, streamHead); err != nil {
 		return err
