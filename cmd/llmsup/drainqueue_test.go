@@ -6,10 +6,10 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
-	"github.com/llmsup/llmsup/models/demo/demotest"
 )
 
 // TestDrainMovesTheQueue: queued calls go to the fallback at once, and the running one
@@ -25,9 +25,13 @@ upstreams:
   openrouter: {base_url: "%s/v1", api_key_env: TEST_OPENROUTER_KEY}
 routes:
   local/box: {primary: box, fallback: openrouter}
-`, demotest.Slow(t), c.URL))
+`, demoModel(t), c.URL))
 	in := launch(t, []string{"TEST_OPENROUTER_KEY=" + cloudKey}, "--config", file.path)
-	in.awaitReady()
+	pid := in.awaitReady().PID
+	// A stopped llama-server keeps its call for as long as the test needs.
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
 	ended := make(chan struct{})
 	var running reply
 	go func() {
@@ -58,6 +62,10 @@ routes:
 		t.Fatal(err)
 	}
 	slave.Close()
+	queued.Wait()
+	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
 	screen, _ := io.ReadAll(master) // its end is an error: the other end is closed
 	if err := drain.Wait(); err != nil {
 		t.Error(err)
@@ -66,7 +74,6 @@ routes:
 		"box: 1 call has to end first\r\x1b[Kbox: ") || !strings.HasSuffix(output, "\r\ndrained; llmsup resume takes the servers into use again\r\n") {
 		t.Errorf("%q", output)
 	}
-	queued.Wait()
 	<-ended
 	if running.readErr != nil || running.backend() != "box" || !strings.HasSuffix(running.body, "data: [DONE]\n\n") {
 		t.Errorf("the call that ran: %+v", running)

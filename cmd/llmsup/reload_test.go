@@ -7,11 +7,11 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/models/demo"
-	"github.com/llmsup/llmsup/models/demo/demotest"
 )
 
 func demoModel(t *testing.T) string {
@@ -70,27 +70,27 @@ func TestReloadServers(t *testing.T) {
 	entry := func(name, args string) string {
 		return fmt.Sprintf("  %s: {model: %s, args: [%s]}\n", name, model, args)
 	}
-	file := newTestConfig(t, "servers:\n"+entry("a", "")+entry("b", "")+"  slow: {model: "+demotest.Slow(t)+"}\n")
+	file := newTestConfig(t, "servers:\n"+entry("a", "")+entry("b", "")+entry("old", ""))
 	in := launch(t, nil, "--config", file.path)
 	a, b := in.awaitServer(0, "ready", isReady), in.awaitServer(1, "ready", isReady)
-	slow := in.awaitServer(2, "ready", isReady)
+	old := in.awaitServer(2, "ready", isReady)
 
-	running := in.streams("local/slow", 2)
+	running := in.pausedCalls("local/old", old.PID)
 	in.awaitServer(2, "busy", func(s control.Server) bool { return s.Busy == 2 })
 	file.write("servers:\n" + entry("a", "") + entry("b", "-np, \"2\"") + entry("c", ""))
 	code, out := in.reload()
 	for _, want := range []string{
 		"server c: added, and starting\n", "server b: changed; its process is replaced when its calls have ended\n",
-		"server slow: removed; it ends when its calls have\n", "route local/c: added\n", "route local/slow: removed\n",
+		"server old: removed; it ends when its calls have\n", "route local/c: added\n", "route local/old: removed\n",
 	} {
 		if code != 0 || !strings.Contains(out, want) {
 			t.Errorf("exit %d, without %q:\n%s", code, want, out)
 		}
 	}
-	if r := in.chat("local/slow", ""); r.status != 404 {
+	if r := in.chat("local/old", ""); r.status != 404 {
 		t.Errorf("a call for the removed server: %+v", r)
 	}
-	if now := in.awaitServer(3, "draining", func(s control.Server) bool { return s.State == "draining" }); now.PID != slow.PID {
+	if now := in.awaitServer(3, "draining", func(s control.Server) bool { return s.State == "draining" }); now.PID != old.PID {
 		t.Errorf("%+v", now)
 	}
 	running.Wait()
@@ -99,7 +99,7 @@ func TestReloadServers(t *testing.T) {
 		t.Errorf("b: %+v", again)
 	}
 	in.awaitServer(2, "ready", func(s control.Server) bool { return s.Name == "c" && isReady(s) })
-	if !eventually(testTimeout, func() bool { return !isRunning(slow.PID) }) {
+	if !eventually(testTimeout, func() bool { return !isRunning(old.PID) }) {
 		t.Fatal("the process of the removed server still runs")
 	}
 	in.await("alone with b and c", func(control.Server) bool { // and its name can be used again
@@ -116,31 +116,53 @@ func TestReloadServers(t *testing.T) {
 	}
 }
 
-// streams starts n streams that take some seconds, and checks that they complete.
-func (in *instance) streams(model string, n int) *sync.WaitGroup {
-	var running sync.WaitGroup
-	for range n {
-		running.Go(func() {
+// pausedCalls are two calls on a llama-server that is stopped until Wait, so that they
+// run for as long as a test needs.
+type pausedCalls struct {
+	t     *testing.T
+	pid   int
+	calls sync.WaitGroup
+}
+
+// pausedCalls starts two calls on the llama-server with the given pid, and checks that
+// they complete.
+func (in *instance) pausedCalls(model string, pid int) *pausedCalls {
+	in.t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		in.t.Fatal(err)
+	}
+	p := &pausedCalls{t: in.t, pid: pid}
+	for range 2 {
+		p.calls.Go(func() {
 			if r := in.chat(model, `,"max_tokens":40,"stream":true`); r.status != 200 || r.readErr != nil || !strings.Contains(r.body, "[DONE]") {
-				in.t.Errorf("a call that had begun: %+v", r)
+				in.t.Errorf("a running call: %+v", r)
 			}
 		})
 	}
-	return &running
+	return p
+}
+
+// Wait continues llama-server and waits until the calls have ended.
+func (p *pausedCalls) Wait() {
+	p.t.Helper()
+	if err := syscall.Kill(p.pid, syscall.SIGCONT); err != nil {
+		p.t.Error(err)
+	}
+	p.calls.Wait()
 }
 
 // TestReloadWithCalls: running calls complete on a server that is changed, or removed and
 // added again.
 func TestReloadWithCalls(t *testing.T) {
 	t.Parallel()
-	model := demotest.Slow(t)
-	entry := func(args string) string { return "servers:\n  slow: {model: " + model + ", args: [" + args + "]}\n" }
+	model := demoModel(t)
+	entry := func(args string) string { return "servers:\n  box: {model: " + model + ", args: [" + args + "]}\n" }
 	file := newTestConfig(t, entry(""))
 	in := launch(t, nil, "--config", file.path)
 	before := in.awaitReady()
 	busy := func(s control.Server) bool { return s.Busy == 2 }
 
-	running := in.streams("local/slow", 2)
+	running := in.pausedCalls("local/box", before.PID)
 	in.await("busy", busy)
 	file.write(entry(`-np, "2"`))
 	if code, out := in.reload(); code != 0 {
@@ -149,7 +171,7 @@ func TestReloadWithCalls(t *testing.T) {
 	running.Wait()
 	changed := in.await("replaced", func(s control.Server) bool { return isReady(s) && s.PID != before.PID })
 
-	running = in.streams("local/slow", 2)
+	running = in.pausedCalls("local/box", changed.PID)
 	in.await("busy", busy)
 	for _, text := range []string{"{}\n", entry(`-np, "3"`)} {
 		file.write(text)
@@ -294,9 +316,9 @@ func TestReloadUnderLoad(t *testing.T) {
 		} else {
 			file.write(text(i))
 		}
-		code, out := in.reload()
-		if i%5 == 0 && (code != 1 || !strings.Contains(out, file.path+":7: unknown key \"nonsense\"")) || i%5 != 0 && code != 0 {
-			t.Errorf("reload %d: exit %d\n%s", i, code, out)
+		_, err := in.client.Reload(t.Context())
+		if i%5 == 0 && (err == nil || !strings.Contains(err.Error(), file.path+":7: unknown key \"nonsense\"")) || i%5 != 0 && err != nil {
+			t.Errorf("reload %d: %v", i, err)
 		}
 	}
 	stop()
