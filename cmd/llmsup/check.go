@@ -13,9 +13,9 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/llmsup/llmsup/cmd/internal/accounting"
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/control"
-	"github.com/llmsup/llmsup/cmd/internal/daemon"
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/models/gguf"
 	"github.com/llmsup/llmsup/supervisor/llamacpp"
@@ -107,7 +107,7 @@ func (f *findings) routes(cfg *config.Config, headers map[string]*gguf.Header) b
 		f.ok("models: %s", strings.Join(table.Names(), ", "))
 		f.fallbacks(table)
 	}
-	if err := daemon.CheckKeyRoutes(cfg, nil); err != nil {
+	if err := accounting.CheckKeyRoutes(cfg, nil); err != nil {
 		f.fail(err)
 	}
 	return true

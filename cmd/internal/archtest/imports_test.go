@@ -84,7 +84,7 @@ var layers = [][]string{
 	{"router/backend"},
 	{"router"},
 	{"cmd/internal/config", "cmd/internal/control"},
-	{"cmd/internal/config/keyedit", "cmd/internal/placement", "cmd/internal/maintenance"},
+	{"cmd/internal/config/keyedit", "cmd/internal/accounting", "cmd/internal/placement", "cmd/internal/maintenance"},
 	{"cmd/internal/daemon"},
 	{"cmd/llmsup"},
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/llmsup/llmsup/cmd/internal/accounting"
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/graceful"
@@ -68,7 +69,7 @@ type Daemon struct {
 	fleet       atomic.Pointer[fleet]
 	monitor     *gpu.Monitor
 	pool        *placement.Pool
-	accounting  *accounting
+	accounting  *accounting.Accounting
 	maintenance *maintenance.Manager
 
 	serverContext context.Context //nolint:containedctx // of all servers; it outlives the context of Run
@@ -114,7 +115,7 @@ func (d *Daemon) open() (err error) {
 	if cfg.IgnoredListen != "" {
 		d.log.Warn().Str("listen", cfg.IgnoredListen).Str("socket", cfg.Listen).Msg("systemd has passed a socket at another address than listen, and the socket is used; change ListenStream= of llmsup.socket, or listen")
 	}
-	if err := CheckKeyRoutes(cfg, nil); err != nil {
+	if err := accounting.CheckKeyRoutes(cfg, nil); err != nil {
 		d.log.Warn().Msg(err.Error())
 	}
 	if d.control, err = control.Listen(cfg.ControlSocket); err != nil {
@@ -126,7 +127,7 @@ func (d *Daemon) open() (err error) {
 	}
 	d.pool = placement.NewPool(d.monitor, d.log)
 	d.shutdownGrace.Store(int64(cfg.ShutdownGrace))
-	d.accounting = openAccounting(cfg, d.log)
+	d.accounting = accounting.Open(cfg, d.log)
 	d.maintenance = maintenance.Open(d.serverContext, maintenance.Options{
 		Fleet: maintenanceFleet{d}, StateDir: cfg.StateDir, Log: d.log, Lock: &d.fleetMu,
 	}, sortedKeys(cfg.Servers))
@@ -136,7 +137,7 @@ func (d *Daemon) open() (err error) {
 		return err
 	}
 	d.upstreams = routing.Upstreams
-	d.accounting.prices.applyConfig(cfg, routing.Upstreams)
+	d.accounting.Prices.ApplyConfig(cfg, routing.Upstreams)
 	d.setFleet(planned.fleet)
 	if d.router, err = router.New(routing, d.log); err != nil {
 		return err
@@ -157,7 +158,7 @@ func (d *Daemon) Close() {
 		_ = d.listener.Close() // Run has closed it already
 	}
 	if d.accounting != nil {
-		d.accounting.close(d.opts.ForceStop) // Run has closed it already
+		d.accounting.Close(d.opts.ForceStop) // Run has closed it already
 	}
 	if d.releaseLock != nil {
 		d.releaseLock()
@@ -211,7 +212,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	var watching sync.WaitGroup // the tasks that a stop still needs
 	watching.Go(func() { d.monitor.Run(d.serverContext) })
 	watching.Go(func() { d.pool.Watch(d.serverContext, d.placedServers) })
-	watching.Go(func() { d.accounting.restoreBudgets(d.serverContext) })
+	watching.Go(func() { d.accounting.RestoreBudgets(d.serverContext) })
 	watching.Go(func() { releaseMemoryWhenIdle(d.serverContext, d.router.Calls, d.router.Inflight, freeMemory) })
 	watching.Go(d.findLoops)
 
@@ -219,14 +220,14 @@ func (d *Daemon) Run(ctx context.Context) error {
 	watching.Go(func() { d.notifyStateChanges(ctx, status) })
 	watching.Go(func() { d.feedWatchdog(ctx) })
 	group.Go(func() error {
-		d.accounting.awaitBudgets(ctx)
+		d.accounting.AwaitBudgets(ctx)
 		return conns.Serve()
 	})
 	group.Go(func() error { return ignoreClosed(private.Serve(d.control)) })
 	group.Go(func() error {
 		<-ctx.Done()
 		d.endCalls(public, conns)
-		d.accounting.close(d.opts.ForceStop)
+		d.accounting.Close(d.opts.ForceStop)
 		d.fleetMu.Lock()
 		d.stopping = true
 		d.fleetMu.Unlock()
@@ -235,7 +236,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.group.Wait()
 		d.maintenance.Wait()
 		watching.Wait()
-		d.accounting.prices.wait()
+		d.accounting.Prices.Wait()
 		return private.Close()
 	})
 	err := group.Wait()
@@ -247,7 +248,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 // that, so that no upstream's key is sent to llmsup itself.
 func (d *Daemon) findLoops() {
 	d.router.FindLoops(d.serverContext)
-	d.accounting.prices.begin(d.serverContext, d.router.IsLoop)
+	d.accounting.Prices.Fetch(d.serverContext, d.router.IsLoop)
 }
 
 // endCalls closes the port and waits for the running calls.

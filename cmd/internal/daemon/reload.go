@@ -5,6 +5,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/llmsup/llmsup/cmd/internal/accounting"
 	"github.com/llmsup/llmsup/cmd/internal/maintenance"
 	"github.com/llmsup/llmsup/router"
 	"github.com/llmsup/llmsup/supervisor"
@@ -58,7 +59,7 @@ func (d *Daemon) reload() ([]string, error) {
 	if err := setup.Config.CheckReloadable(old); err != nil {
 		return nil, err
 	}
-	if err := CheckKeyRoutes(setup.Config, old); err != nil {
+	if err := accounting.CheckKeyRoutes(setup.Config, old); err != nil {
 		return nil, err
 	}
 	planned := d.plan(setup)
@@ -74,7 +75,7 @@ func (d *Daemon) reload() ([]string, error) {
 	zerolog.SetGlobalLevel(level)
 	keyLines := keyChanges(d.upstreams, routing.Upstreams)
 	d.setup, d.upstreams = setup, routing.Upstreams
-	d.accounting.applyConfig(setup.Config, routing.Upstreams)
+	d.accounting.ApplyConfig(setup.Config, routing.Upstreams)
 	d.group.Go(d.findLoops)
 	d.shutdownGrace.Store(int64(setup.Config.ShutdownGrace))
 	d.setFleet(planned.fleet)

@@ -2,8 +2,10 @@ package daemon
 
 import (
 	"cmp"
+	"context"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/maintenance"
@@ -17,7 +19,7 @@ func (d *Daemon) Status() control.Status {
 		Version: d.opts.Version, Listen: d.listener.Addr().String(), Inflight: d.router.Inflight(),
 		Servers: []control.Server{}, GPUs: d.gpuStatus(), Upstreams: []control.Upstream{},
 		GPUProblem: d.monitor.Sample().Problem,
-		Ledger:     d.accounting.ledgerStatus(), Budgets: d.accounting.budgetStatus(),
+		Ledger:     d.accounting.LedgerStatus(), Budgets: d.accounting.BudgetStatus(),
 	}
 	record := d.maintenance.Record()
 	if together, drained := record.Together(d.configured()); drained {
@@ -58,6 +60,11 @@ func drainStatus(drain maintenance.Drain) *control.Drain {
 		s.Until = &drain.Until
 	}
 	return s
+}
+
+// Usage implements control.Daemon.
+func (d *Daemon) Usage(ctx context.Context, from, to time.Time, by string) (control.Usage, error) {
+	return d.accounting.Usage(ctx, from, to, by)
 }
 
 // Route implements control.Daemon.

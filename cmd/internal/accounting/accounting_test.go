@@ -1,4 +1,4 @@
-package daemon
+package accounting
 
 import (
 	"context"
@@ -23,7 +23,7 @@ func TestBudgetIsRestored(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	limit := config.Dollars(usd.Dollar)
 	c := &config.Config{StateDir: t.TempDir(), Ledger: config.Ledger{Enabled: true}, Budget: config.Budget{Limits: config.Limits{Daily: &limit}}}
-	spend := func(a *accounting, cost usd.Amount) {
+	spend := func(a *Accounting, cost usd.Amount) {
 		r, exceeded := a.budget.Reserve(time.Now(), "", cost)
 		if exceeded != nil {
 			t.Fatal(exceeded)
@@ -33,9 +33,9 @@ func TestBudgetIsRestored(t *testing.T) {
 			t.Fatal("a row is not durable")
 		}
 	}
-	first := openAccounting(c, zerolog.Nop())
+	first := Open(c, zerolog.Nop())
 	spend(first, 5)
-	first.close(nil)
+	first.Close(nil)
 
 	// It can't be opened as long as there is a folder in its place.
 	path := filepath.Join(c.StateDir, "ledger", "ledger.db")
@@ -45,16 +45,16 @@ func TestBudgetIsRestored(t *testing.T) {
 	if err := os.Mkdir(path, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	log := &said{lines: make(chan string, 100)}
-	a := openAccounting(c, zerolog.New(log))
+	log := &logLines{lines: make(chan string, 100)}
+	a := Open(c, zerolog.New(log))
 	a.restoreTimeout = 50 * time.Millisecond
 	ctx, cancel := context.WithCancel(t.Context())
 	restored := make(chan struct{})
-	go func() { defer close(restored); a.restoreBudgets(ctx) }()
+	go func() { defer close(restored); a.RestoreBudgets(ctx) }()
 	spend(a, 7)
-	for !strings.Contains(log.next(t), "don't know yet what was spent") {
+	for !strings.Contains(log.next(t), "do not include the spending before") {
 	}
-	if s := a.budgetStatus(); len(s) != 1 || s[0].Spent != 7 {
+	if s := a.BudgetStatus(); len(s) != 1 || s[0].Spent != 7 {
 		t.Errorf("budgets %+v", s)
 	}
 	if err := os.Remove(path); err != nil {
@@ -64,14 +64,14 @@ func TestBudgetIsRestored(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-restored
-	if s := a.budgetStatus(); s[0].Spent != 12 || s[0].Limit != control.USD(usd.Dollar) || s[0].Period != "daily" {
+	if s := a.BudgetStatus(); s[0].Spent != 12 || s[0].Limit != control.USD(usd.Dollar) || s[0].Period != "daily" {
 		t.Errorf("budgets %+v", s)
 	}
-	if n := strings.Count(log.String(), "don't know yet"); n != 1 || !strings.Contains(log.String(), "know again what was spent") {
+	if n := strings.Count(log.String(), "do not include"); n != 1 || !strings.Contains(log.String(), "now include the spending") {
 		t.Errorf("logged %d times:\n%s", n, log)
 	}
 	cancel()
-	a.close(nil)
+	a.Close(nil)
 }
 
 // TestBudgetIsNotRestored: a stop meanwhile is no error, and does not wait.
@@ -81,11 +81,11 @@ func TestBudgetIsNotRestored(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(c.StateDir, "ledger", "ledger.db"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	a := openAccounting(c, zerolog.Nop())
+	a := Open(c, zerolog.Nop())
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	a.restoreBudgets(ctx)
+	a.RestoreBudgets(ctx)
 	forceStop := make(chan struct{})
 	close(forceStop)
-	a.close(forceStop)
+	a.Close(forceStop)
 }

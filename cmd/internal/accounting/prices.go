@@ -1,4 +1,4 @@
-package daemon
+package accounting
 
 import (
 	"context"
@@ -16,12 +16,12 @@ import (
 	"github.com/llmsup/llmsup/router/price"
 )
 
-// pricing is router.Prices: what the models of each upstream cost, by the
-// configuration, by the upstream's own list, which is read daily, and by what is
-// built in.
-type pricing struct {
+// Prices are the prices of each upstream's models: from the configuration, from the
+// upstream's own list, which is fetched daily, and from the built-in table. It implements
+// router/accounting's Prices and the router's Catalog.
+type Prices struct {
 	log   zerolog.Logger
-	dir   string // where lists are kept
+	dir   string // of the stored lists
 	books atomic.Pointer[map[string]*price.PriceList]
 	full  atomic.Pointer[map[string]string] // OpenRouter's model names, by their bare names; see FullName
 
@@ -30,7 +30,7 @@ type pricing struct {
 	group sync.WaitGroup
 }
 
-// listing is an upstream's list and what else is known of its prices.
+// listing is an upstream's list, with its other prices.
 type listing struct {
 	upstream           router.Upstream
 	list               *price.UpstreamList
@@ -38,26 +38,25 @@ type listing struct {
 	end                context.CancelFunc
 }
 
-func newPricing(dir string, log zerolog.Logger) *pricing {
-	p := &pricing{log: log, dir: dir, lists: map[string]*listing{}}
+func newPrices(dir string, log zerolog.Logger) *Prices {
+	p := &Prices{log: log, dir: dir, lists: map[string]*listing{}}
 	p.books.Store(&map[string]*price.PriceList{})
 	p.full.Store(&map[string]string{})
 	return p
 }
 
-// Book implements router.Prices.
-func (p *pricing) Book(upstream string) *price.PriceList { return (*p.books.Load())[upstream] }
+// Book returns the prices of an upstream; nil = unknown.
+func (p *Prices) Book(upstream string) *price.PriceList { return (*p.books.Load())[upstream] }
 
-// FullName implements router.Catalog by OpenRouter's own list.
-func (p *pricing) FullName(bare string) (name string, ok bool) {
+// FullName implements router.Catalog with OpenRouter's list.
+func (p *Prices) FullName(bare string) (name string, ok bool) {
 	name = (*p.full.Load())[bare]
 	return name, name != ""
 }
 
-// applyConfig applies another list of upstreams and the prices that the configuration
-// has for them. The price lists of upstreams that have not changed are kept; begin has
-// the others read.
-func (p *pricing) applyConfig(c *config.Config, upstreams []router.Upstream) {
+// ApplyConfig applies a new list of upstreams with their configured prices. It keeps the
+// price lists of unchanged upstreams; Fetch fetches the others.
+func (p *Prices) ApplyConfig(c *config.Config, upstreams []router.Upstream) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	old := p.lists
@@ -78,36 +77,36 @@ func (p *pricing) applyConfig(c *config.Config, upstreams []router.Upstream) {
 	p.rebuild()
 }
 
-// open reads the list that was kept of an upstream. What can be wrong with it is
-// told, and mended by the next one.
-func (p *pricing) open(u router.Upstream) *listing {
+// open reads the stored list of an upstream. An error is logged, and the next fetch
+// replaces the list.
+func (p *Prices) open(u router.Upstream) *listing {
 	l := &listing{upstream: u}
 	if isOpenRouter(u) {
 		l.common = price.BuiltInTable()
 	}
 	if err := os.MkdirAll(p.dir, 0o700); err != nil {
-		p.log.Warn().Err(err).Msg("there is no folder to keep upstreams' prices in; they are read anew at each start")
+		p.log.Warn().Err(err).Msg("cannot create the directory for upstreams' prices; they are fetched at each start")
 	}
 	var err error
 	l.list, err = price.OpenUpstreamList(listFile(p.dir, u.Name), u.BaseURL, fetchModels(u))
 	if err != nil {
-		p.log.Warn().Str("upstream", u.Name).Err(err).Msg("the prices that were kept can't be used")
+		p.log.Warn().Str("upstream", u.Name).Err(err).Msg("cannot use the stored prices")
 	}
 	return l
 }
 
-// openRouter is the upstream whose models can be called by their bare names.
+// openRouter is the upstream whose models may be called by their bare names.
 const openRouter = "openrouter"
 
-// isOpenRouter says whether the built-in prices are an upstream's.
+// isOpenRouter reports whether the built-in prices apply to an upstream.
 func isOpenRouter(u router.Upstream) bool {
 	base, err := url.Parse(u.BaseURL)
 	return u.Name == openRouter || err == nil && base.Hostname() == "openrouter.ai"
 }
 
-// begin has the lists read that are not yet, but for those of upstreams to leave
-// out, until ctx ends.
-func (p *pricing) begin(ctx context.Context, leaveOut func(upstream string) bool) {
+// Fetch fetches the lists that are not fetched yet, and keeps them up to date until ctx
+// ends, except those of upstreams to leave out.
+func (p *Prices) Fetch(ctx context.Context, leaveOut func(upstream string) bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for name, l := range p.lists {
@@ -117,12 +116,11 @@ func (p *pricing) begin(ctx context.Context, leaveOut func(upstream string) bool
 	}
 }
 
-// wait waits until nothing is asked any more. The context of begin has ended.
-func (p *pricing) wait() { p.group.Wait() }
+// Wait waits for the fetches to end. Call it after the context of Fetch has ended.
+func (p *Prices) Wait() { p.group.Wait() }
 
-// start keeps a list new, if its upstream can be used at all. The caller holds the
-// mutex.
-func (p *pricing) start(ctx context.Context, l *listing) {
+// start keeps a list up to date, if its upstream can be used. The caller holds mu.
+func (p *Prices) start(ctx context.Context, l *listing) {
 	if ctx.Err() != nil || l.end != nil || l.upstream.Missing != "" {
 		return
 	}
@@ -145,24 +143,24 @@ func (l *listing) stop() {
 	}
 }
 
-// logResult logs what came of reading a list, a failure once until it goes well again.
-// An upstream without such a list is no failure: calls can go there all the same,
-// and what they cost it says itself, or nobody knows.
-func (p *pricing) logResult(upstream string, err error, failed *bool) {
+// logResult logs the result of a fetch, and repeated failures only once. An upstream
+// without such a list is not a failure: calls can go there, and their cost is what the
+// upstream reports, or unknown.
+func (p *Prices) logResult(upstream string, err error, failed *bool) {
 	level := zerolog.DebugLevel
 	if err != nil && !*failed && !hasNoPrices(err) {
 		level = zerolog.InfoLevel
 	}
 	*failed = err != nil
 	if err != nil {
-		p.log.WithLevel(level).Str("upstream", upstream).Err(err).Msg("its list of prices could not be read, or kept; it is tried again")
+		p.log.WithLevel(level).Str("upstream", upstream).Err(err).Msg("cannot fetch or store the upstream's prices; trying again later")
 		return
 	}
-	p.log.Debug().Str("upstream", upstream).Msg("read its list of prices")
+	p.log.Debug().Str("upstream", upstream).Msg("fetched the upstream's prices")
 }
 
-// rebuild makes the books of what is known now. The caller holds the mutex.
-func (p *pricing) rebuild() {
+// rebuild builds the price lists of all upstreams. The caller holds mu.
+func (p *Prices) rebuild() {
 	books := make(map[string]*price.PriceList, len(p.lists))
 	var full map[string]string
 	for name, l := range p.lists {
@@ -176,9 +174,9 @@ func (p *pricing) rebuild() {
 	p.full.Store(&full)
 }
 
-// fullNames finds the models, named VENDOR/MODEL, whose bare name MODEL exactly one
-// vendor has. "" stands for a bare name of several vendors. OpenRouter's own models,
-// such as openrouter/auto, choose what is paid for, so they need their full name.
+// fullNames returns the full names VENDOR/MODEL by the bare names MODEL that exactly one
+// vendor has; "" = several vendors have it. OpenRouter's own models, such as
+// openrouter/auto, select the model that is paid for, so they need their full name.
 func fullNames(names []string) map[string]string {
 	full := map[string]string{}
 	for _, name := range names {

@@ -1,4 +1,4 @@
-package daemon
+package accounting
 
 import (
 	"context"
@@ -12,19 +12,19 @@ import (
 // syncTimeout is how long a request for usage waits for the rows of calls that have just ended.
 const syncTimeout = 250 * time.Millisecond
 
-// Usage implements control.Daemon.
-func (d *Daemon) Usage(ctx context.Context, from, to time.Time, by string) (control.Usage, error) {
-	if d.accounting.ledger == nil {
+// Usage returns the sums of the calls of a period, as control.Daemon does.
+func (a *Accounting) Usage(ctx context.Context, from, to time.Time, by string) (control.Usage, error) {
+	if a.ledger == nil {
 		return control.Usage{}, errors.New("the ledger is disabled (ledger.enabled: false in llmsup.yaml)")
 	}
 	sync, cancel := context.WithTimeout(ctx, syncTimeout)
-	syncErr := d.accounting.ledger.Sync(sync)
+	syncErr := a.ledger.Sync(sync)
 	cancel()
 	what := []ledger.By{ledger.By(by)}
 	if by == "" {
 		what = []ledger.By{ledger.ByModel, ledger.ByFallbackReason, ledger.ByDay}
 	}
-	all, err := d.accounting.ledger.Usages(ctx, from, to, what...)
+	all, err := a.ledger.Usages(ctx, from, to, what...)
 	if err != nil {
 		return control.Usage{}, err
 	}
@@ -32,7 +32,7 @@ func (d *Daemon) Usage(ctx context.Context, from, to time.Time, by string) (cont
 	if by == "" {
 		u.Reasons, u.Days = groups(all[1]), groups(all[2])
 	}
-	switch s := d.accounting.ledger.State(); {
+	switch s := a.ledger.State(); {
 	case syncErr != nil && s.Condition != ledger.OK:
 		u.Incomplete = "the ledger is " + s.Condition.String() + ": " + s.Reason
 	case s.Converting:

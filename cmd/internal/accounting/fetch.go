@@ -1,4 +1,4 @@
-package daemon
+package accounting
 
 import (
 	"context"
@@ -15,32 +15,32 @@ import (
 )
 
 const (
-	// fetchTimeout bounds the reading of a list, and maxList its size in bytes:
-	// OpenRouter's has some hundred KB.
+	// fetchTimeout limits the fetch of a list, and maxList its size in bytes. OpenRouter's
+	// list has some hundred KB.
 	fetchTimeout = 30 * time.Second
 	maxList      = 8 << 20
 )
 
-// listClient reads lists of models. A redirect is no answer: the key is for the
-// upstream alone. It keeps no connection for a day.
+// listClient fetches lists of models. It follows no redirect, since the key is only for the
+// upstream, and keeps no connection until the next day.
 var listClient = &http.Client{
 	Timeout:       fetchTimeout,
 	Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, ForceAttemptHTTP2: true},
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
-// statusError is an answer that is no list.
+// statusError is the HTTP status of an answer without a list.
 type statusError int
 
 func (e statusError) Error() string {
 	return fmt.Sprintf("it answered %d %s", int(e), http.StatusText(int(e)))
 }
 
-// fetchModels returns what gets an upstream's list of models.
+// fetchModels returns a function that fetches an upstream's list of models.
 func fetchModels(u router.Upstream) func(context.Context) ([]byte, error) {
 	return func(ctx context.Context) ([]byte, error) {
 		raw, err := fetch(ctx, u)
-		if err != nil && u.Key != "" { // there are servers that quote it
+		if err != nil && u.Key != "" { // some servers quote it
 			err = &redactedError{err, u.Key}
 		}
 		return raw, err
@@ -77,7 +77,7 @@ func fetch(ctx context.Context, u router.Upstream) ([]byte, error) {
 	return raw, err
 }
 
-// redactedError is an error whose words are without a key.
+// redactedError is an error with the key removed from its message.
 type redactedError struct {
 	error
 	key string
@@ -86,7 +86,7 @@ type redactedError struct {
 func (e *redactedError) Error() string { return strings.ReplaceAll(e.error.Error(), e.key, "[key]") }
 func (e *redactedError) Unwrap() error { return e.error }
 
-// hasNoPrices says of an error that the upstream works, and lists no prices.
+// hasNoPrices reports whether an error means that the upstream works, and lists no prices.
 func hasNoPrices(err error) bool {
 	var status statusError
 	return errors.Is(err, price.ErrNoPrices) || errors.As(err, &status) && (status == http.StatusNotFound || status == http.StatusMethodNotAllowed || status == http.StatusNotImplemented)

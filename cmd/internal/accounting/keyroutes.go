@@ -1,4 +1,4 @@
-package daemon
+package accounting
 
 import (
 	"path/filepath"
@@ -7,19 +7,19 @@ import (
 	"github.com/llmsup/llmsup/router/price"
 )
 
-// CheckKeyRoutes is the Config's, with OpenRouter's list as it was last read. What
-// OpenRouter lists today must not stop a start, which only warns, nor a reload: names
-// that the running configuration has (nil = there is none) are accepted.
+// CheckKeyRoutes checks the routes of keys as the Config does, with OpenRouter's stored
+// list. A change of that list must not prevent a start, which only warns, nor a reload:
+// names in the running configuration (nil = none) are accepted.
 func CheckKeyRoutes(c, running *config.Config) error {
 	list, err := price.OpenUpstreamList(listFile(pricesDir(c), openRouter), c.Upstreams[openRouter].BaseURL, nil)
-	if err != nil || len(list.Names()) == 0 { // it is not known
+	if err != nil || len(list.Names()) == 0 { // there is no stored list
 		return c.CheckKeyRoutes(nil)
 	}
 	full := fullNames(list.Names())
 	return c.CheckKeyRoutes(func(bare string) bool { return full[bare] != "" || running != nil && running.HasKeyRoute(bare) })
 }
 
-// pricesDir has the lists that were read of upstreams.
+// pricesDir returns the directory of the stored lists.
 func pricesDir(c *config.Config) string { return filepath.Join(c.StateDir, "prices") }
 
 func listFile(dir, upstream string) string { return filepath.Join(dir, upstream+".json") }

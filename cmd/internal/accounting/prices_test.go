@@ -1,4 +1,4 @@
-package daemon
+package accounting
 
 import (
 	"bytes"
@@ -23,17 +23,17 @@ import (
 
 const secret = "sk-or-v1-secret"
 
-// shop is an upstream that lists its prices, or does not.
-type shop struct {
+// priceServer is an upstream that lists its prices, or does not.
+type priceServer struct {
 	*httptest.Server
 	answer http.HandlerFunc
 	mu     sync.Mutex
 	asked  []string // paths, and the keys that were shown
 }
 
-func newShop(t *testing.T, answer http.HandlerFunc) *shop {
+func newPriceServer(t *testing.T, answer http.HandlerFunc) *priceServer {
 	t.Helper()
-	s := &shop{answer: answer}
+	s := &priceServer{answer: answer}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		s.asked = append(s.asked, strings.TrimSpace(r.Method+" "+r.URL.Path+" "+r.Header.Get("Authorization")))
@@ -44,7 +44,7 @@ func newShop(t *testing.T, answer http.HandlerFunc) *shop {
 	return s
 }
 
-func (s *shop) was() string {
+func (s *priceServer) requests() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return strings.Join(s.asked, ", ")
@@ -57,35 +57,35 @@ func lists(model string) http.HandlerFunc {
 	}
 }
 
-// said is a log that can be waited for.
-type said struct {
+// logLines is a log whose lines a test can wait for.
+type logLines struct {
 	mu    sync.Mutex
 	text  bytes.Buffer
 	lines chan string
 }
 
-func (s *said) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	s.text.Write(p)
-	s.mu.Unlock()
+func (l *logLines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	l.text.Write(p)
+	l.mu.Unlock()
 	select {
-	case s.lines <- string(p):
+	case l.lines <- string(p):
 	default:
 	}
 	return len(p), nil
 }
 
-func (s *said) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.String()
+func (l *logLines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 // next waits for the next line.
-func (s *said) next(t *testing.T) string {
+func (l *logLines) next(t *testing.T) string {
 	t.Helper()
 	select {
-	case line := <-s.lines:
+	case line := <-l.lines:
 		return line
 	case <-time.After(20 * time.Second):
 		t.Fatal("nothing was logged")
@@ -93,22 +93,22 @@ func (s *said) next(t *testing.T) string {
 	}
 }
 
-func leaveOutNone(string) bool { return false }
+func noLoops(string) bool { return false }
 
 // begin runs prices in a folder for some upstreams, and returns what ends them.
-func begin(t *testing.T, dir string, upstreams ...router.Upstream) (p *pricing, log *said, end func()) {
+func begin(t *testing.T, dir string, upstreams ...router.Upstream) (p *Prices, log *logLines, end func()) {
 	t.Helper()
-	log = &said{lines: make(chan string, 100)}
-	p = newPricing(dir, zerolog.New(log))
-	p.applyConfig(&config.Config{}, upstreams)
+	log = &logLines{lines: make(chan string, 100)}
+	p = newPrices(dir, zerolog.New(log))
+	p.ApplyConfig(&config.Config{}, upstreams)
 	ctx, cancel := context.WithCancel(context.Background())
-	p.begin(ctx, leaveOutNone)
-	end = sync.OnceFunc(func() { cancel(); p.wait() })
+	p.Fetch(ctx, noLoops)
+	end = sync.OnceFunc(func() { cancel(); p.Wait() })
 	t.Cleanup(end)
 	return p, log, end
 }
 
-func costs(p *pricing, upstream, model string) string {
+func costs(p *Prices, upstream, model string) string {
 	cost, known := p.Book(upstream).Cost(model, price.Tokens{Prompt: 1, Completion: 1})
 	if !known {
 		return "?"
@@ -121,19 +121,19 @@ func costs(p *pricing, upstream, model string) string {
 func TestPricesAreListed(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	dir := filepath.Join(t.TempDir(), "prices")
-	s, free := newShop(t, lists("m")), newShop(t, lists("free"))
+	s, free := newPriceServer(t, lists("m")), newPriceServer(t, lists("free"))
 	keyed, open := router.Upstream{Name: "keyed", BaseURL: s.URL + "/api/v1/", Key: secret}, router.Upstream{Name: "open", BaseURL: free.URL}
 	p, log, end := begin(t, dir, keyed, open)
 	for range 2 {
-		if line := log.next(t); !strings.Contains(line, "read its list of prices") {
+		if line := log.next(t); !strings.Contains(line, "fetched the upstream's prices") {
 			t.Errorf("logged %s", line)
 		}
 	}
 	if got := costs(p, "keyed", "m") + " " + costs(p, "open", "free") + " " + costs(p, "open", "m") + " " + costs(p, "nobody", "m"); got != "0.000003 0.000003 ? ?" {
 		t.Errorf("they cost %s", got)
 	}
-	if s.was() != "GET /api/v1/models Bearer "+secret || free.was() != "GET /v1/models" {
-		t.Errorf("asked %s and %s", s.was(), free.was())
+	if s.requests() != "GET /api/v1/models Bearer "+secret || free.requests() != "GET /v1/models" {
+		t.Errorf("asked %s and %s", s.requests(), free.requests())
 	}
 	end()
 
@@ -143,8 +143,8 @@ func TestPricesAreListed(t *testing.T) {
 		t.Error("what was kept does not serve")
 	}
 	end()
-	if strings.Count(s.was(), "GET") != 1 || strings.Count(free.was(), "GET") != 1 || log.String() != "" {
-		t.Errorf("asked %s and %s again\n%s", s.was(), free.was(), log)
+	if strings.Count(s.requests(), "GET") != 1 || strings.Count(free.requests(), "GET") != 1 || log.String() != "" {
+		t.Errorf("asked %s and %s again\n%s", s.requests(), free.requests(), log)
 	}
 	s.Close()
 	free.Close()
@@ -154,7 +154,7 @@ func TestPricesAreListed(t *testing.T) {
 // key in it, and none that an upstream simply has no list.
 func TestPricesCantBeRead(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	elsewhere := newShop(t, lists("stolen"))
+	elsewhere := newPriceServer(t, lists("stolen"))
 	for name, tc := range map[string]struct {
 		answer http.HandlerFunc
 		level  string
@@ -175,7 +175,7 @@ func TestPricesCantBeRead(t *testing.T) {
 		"a break": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "info", "EOF"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newShop(t, tc.answer)
+			s := newPriceServer(t, tc.answer)
 			p, log, end := begin(t, t.TempDir(), router.Upstream{Name: "openrouter", BaseURL: s.URL + "/v1", Key: secret})
 			line := log.next(t)
 			end()
@@ -189,17 +189,17 @@ func TestPricesCantBeRead(t *testing.T) {
 			}
 		})
 	}
-	if elsewhere.was() != "" {
-		t.Errorf("the redirect was followed: %s", elsewhere.was())
+	if elsewhere.requests() != "" {
+		t.Errorf("the redirect was followed: %s", elsewhere.requests())
 	}
 	elsewhere.Close()
 }
 
-// TestPricesNobodyThere: a machine without a network has a line in the log, and
+// TestPricesUnreachable: a machine without a network has a line in the log, and
 // one that does not answer holds nobody up.
-func TestPricesNobodyThere(t *testing.T) {
+func TestPricesUnreachable(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	gone := newShop(t, lists("m"))
+	gone := newPriceServer(t, lists("m"))
 	gone.Close()
 	p, log, end := begin(t, t.TempDir(), router.Upstream{Name: "gone", BaseURL: gone.URL + "/v1"})
 	if line := log.next(t); !strings.Contains(line, `"level":"info"`) || !strings.Contains(line, "connection refused") {
@@ -211,7 +211,7 @@ func TestPricesNobodyThere(t *testing.T) {
 	end()
 
 	asked := make(chan struct{})
-	hangs := newShop(t, func(_ http.ResponseWriter, r *http.Request) { close(asked); <-r.Context().Done() })
+	hangs := newPriceServer(t, func(_ http.ResponseWriter, r *http.Request) { close(asked); <-r.Context().Done() })
 	_, log, end = begin(t, t.TempDir(), router.Upstream{Name: "hangs", BaseURL: hangs.URL + "/v1"})
 	<-asked
 	end()
@@ -229,8 +229,8 @@ func TestFullNames(t *testing.T) {
 			fmt.Fprintf(w, `{"data":[{"id":"%s"}]}`, strings.Join(names, `"},{"id":"`))
 		}
 	}
-	router1 := newShop(t, list("openai/gpt-4.1", "a/both", "b/both", "a/twice", "a/twice", "bare", "local/x", "a/b/c", "openrouter/auto"))
-	other := newShop(t, list("v/elsewhere", "v/gpt-4.1"))
+	router1 := newPriceServer(t, list("openai/gpt-4.1", "a/both", "b/both", "a/twice", "a/twice", "bare", "local/x", "a/b/c", "openrouter/auto"))
+	other := newPriceServer(t, list("v/elsewhere", "v/gpt-4.1"))
 	p, log, end := begin(t, t.TempDir(), router.Upstream{Name: "openrouter", BaseURL: router1.URL + "/v1"}, router.Upstream{Name: "other", BaseURL: other.URL + "/v1"})
 	defer end()
 	log.next(t)
@@ -245,45 +245,45 @@ func TestFullNames(t *testing.T) {
 	}
 }
 
-// TestPricesSettle: a reload that changes an upstream asks the new one, one that
+// TestPricesApplyConfig: a reload that changes an upstream asks the new one, one that
 // takes it away ends its list, and what the configuration says goes before.
-func TestPricesSettle(t *testing.T) {
+func TestPricesApplyConfig(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	dir := t.TempDir()
-	one, two := newShop(t, lists("one")), newShop(t, lists("two"))
+	one, two := newPriceServer(t, lists("one")), newPriceServer(t, lists("two"))
 	u := router.Upstream{Name: "u", BaseURL: one.URL + "/v1", Key: "a"}
 	p, log, end := begin(t, dir, u)
 	log.next(t)
 
 	zero := new(config.Price)
 	c := &config.Config{Prices: map[string]map[string]config.ModelPrices{"u": {"one": {Prompt: zero, Completion: zero}}}}
-	p.applyConfig(c, []router.Upstream{u})
+	p.ApplyConfig(c, []router.Upstream{u})
 	if costs(p, "u", "one") != "0" {
 		t.Errorf("it costs %s", costs(p, "u", "one"))
 	}
 	u.Key = "b" // the list is as good as before
-	p.applyConfig(&config.Config{}, []router.Upstream{u})
+	p.ApplyConfig(&config.Config{}, []router.Upstream{u})
 	if costs(p, "u", "one") != "0.000003" {
 		t.Errorf("with another key it costs %s", costs(p, "u", "one"))
 	}
 	u.BaseURL = two.URL + "/v1"
-	p.applyConfig(&config.Config{}, []router.Upstream{u})
-	p.begin(t.Context(), leaveOutNone)
+	p.ApplyConfig(&config.Config{}, []router.Upstream{u})
+	p.Fetch(t.Context(), noLoops)
 	if costs(p, "u", "one") != "?" {
 		t.Error("another upstream has the old one's prices")
 	}
 	log.next(t)
-	if costs(p, "u", "two") != "0.000003" || two.was() != "GET /v1/models Bearer b" {
-		t.Errorf("it costs %s, asked %s", costs(p, "u", "two"), two.was())
+	if costs(p, "u", "two") != "0.000003" || two.requests() != "GET /v1/models Bearer b" {
+		t.Errorf("it costs %s, asked %s", costs(p, "u", "two"), two.requests())
 	}
-	p.applyConfig(&config.Config{}, nil)
+	p.ApplyConfig(&config.Config{}, nil)
 	if p.Book("u") != nil {
 		t.Error("what was taken out has prices")
 	}
-	p.wait() // its list has ended, and the others' time goes on
+	p.Wait() // its list has ended, and the others' time goes on
 	end()
-	if one.was() != "GET /v1/models Bearer a" {
-		t.Errorf("asked %s", one.was())
+	if one.requests() != "GET /v1/models Bearer a" {
+		t.Errorf("asked %s", one.requests())
 	}
 	one.Close()
 	two.Close()
@@ -295,9 +295,9 @@ func TestPricesAreDamaged(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "u.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := newShop(t, lists("m"))
+	s := newPriceServer(t, lists("m"))
 	p, log, _ := begin(t, dir, router.Upstream{Name: "u", BaseURL: s.URL})
-	if line := log.next(t); !strings.Contains(line, "the prices that were kept can't be used") {
+	if line := log.next(t); !strings.Contains(line, "cannot use the stored prices") {
 		t.Errorf("logged %s", line)
 	}
 	log.next(t)
