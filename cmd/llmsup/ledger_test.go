@@ -28,7 +28,7 @@ type faultyLedger struct {
 func launchFaultyLedger(t *testing.T, prepare func(dir string)) faultyLedger {
 	t.Helper()
 	c, state := newBillingUpstream(t), shortDir(t)
-	file := newTestConfig(t, c.config("budget: {daily: 100}\n"))
+	file := newTestConfig(t, c.config("budget: {daily: 1000}\n"))
 	tr := faultyLedger{launchIn(t, state, c.env(), "--config", file.path), c, filepath.Join(state, "ledger")}
 	tr.call(3)
 	tr.awaitCondition("ok")
