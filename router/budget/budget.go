@@ -1,11 +1,11 @@
-// Package budget keeps what is paid within limits for each day and month, in all
-// and for each key. The router asks it before a call that costs money, and tells
-// it afterwards what the call cost; the daemon fills in at the start what the
-// ledger has already booked.
+// Package budget limits what is paid per day and per month, in total and for each key.
+// The router reserves an estimate before a paid call, and settles the reservation with
+// the actual cost; at the start the daemon restores what the ledger has recorded. The
+// package computes no cost, stores nothing, and never blocks a call.
 //
-// Days and months are UTC's, as the ledger's days and OpenRouter's own limits
-// are: no day has 23 or 25 hours, and a server that changes its time zone neither
-// loses a day's spending nor counts it twice.
+// Days and months are UTC's, like the ledger's days and OpenRouter's limits: no day has
+// 23 or 25 hours, and a server that changes its time zone neither loses a day's spending
+// nor counts it twice.
 package budget
 
 import (
@@ -18,19 +18,20 @@ import (
 	"github.com/llmsup/llmsup/router/usd"
 )
 
-// Limits are the most that may be paid in a window. nil = no limit; 0 = nothing.
+// Limits are the highest amounts that may be paid in a window. nil = no limit; 0 =
+// nothing may be paid.
 type Limits struct {
 	Daily   *usd.Amount `yaml:"daily"`
 	Monthly *usd.Amount `yaml:"monthly"`
 }
 
-// Config is what the operator allows.
+// Config is the limits of a configuration.
 type Config struct {
 	Limits `yaml:",inline"`
-	PerKey map[string]Limits `yaml:"per_key"` // by the key's name; a key that is not here has the limits of all alone
+	PerKey map[string]Limits `yaml:"per_key"` // by key name; a key that is not listed has only the common limits
 }
 
-// A Period is how long a limit's window is.
+// Period is the length of a limit's window.
 type Period int
 
 // The periods.
@@ -48,7 +49,7 @@ func (p Period) String() string {
 	return "daily"
 }
 
-// windowAt returns the window that a moment is in.
+// windowAt returns the window that contains a time.
 func (p Period) windowAt(now time.Time) (from, to time.Time) {
 	year, month, day := now.UTC().Date()
 	if p == Monthly {
@@ -59,29 +60,29 @@ func (p Period) windowAt(now time.Time) (from, to time.Time) {
 	return from, from.AddDate(0, 0, 1)
 }
 
-func (l Limits) of(p Period) *usd.Amount {
+func (l Limits) limitOf(p Period) *usd.Amount {
 	if p == Monthly {
 		return l.Monthly
 	}
 	return l.Daily
 }
 
-// allKeys is the account of all keys together. No key is called so.
+// allKeys is the name of the account of all calls. No key has it.
 const allKeys = ""
 
-// warnAt is the share of a limit, in percent, at which the operator is warned.
-const warnAt = 80
+// warnPercent is the share of a limit from which on the operator is warned.
+const warnPercent = 80
 
-// account is what one key, or everybody, has spent in a window, and what is set
-// aside of it for calls that are under way. A call settles with the account of the
-// window that it began in, even when that is over.
+// account is what one key, or all calls, have spent in a window, and what is reserved for
+// calls in flight. A call settles with the account of the window in which it began, even
+// if that window is over.
 type account struct {
 	spent, reserved usd.Amount
 	warned          bool
 }
 
-// windowAccount is a span of time and its account. The last windows are kept, so that a
-// clock that jumps ahead and back finds the account that it left.
+// windowAccount is a window and its account. The last ones are kept, so that after a
+// clock jumps forward and back the account is still there.
 type windowAccount struct {
 	from, to time.Time
 	*account
@@ -92,28 +93,28 @@ type accountID struct {
 	period Period
 }
 
-// Budget is the accounts. It never waits for anything, and any number of calls
-// may use it at once. A nil Budget allows everything.
+// Budget is the accounts of all keys. It is safe for concurrent use. A nil Budget allows
+// everything.
 type Budget struct {
 	warn func(Warning)
 
 	mu       sync.Mutex
 	config   Config
-	accounts map[accountID][]windowAccount // the one that was used last is the last
+	accounts map[accountID][]windowAccount // the most recently used one is the last
 }
 
-// keptWindows is how many accounts of a key and a period are kept.
+// keptWindows is how many accounts are kept for each key and period.
 const keptWindows = 3
 
-// New makes a budget of which nothing is spent. warn is told once a window when
-// most of a limit is gone; it may be nil.
+// New returns a budget of which nothing is spent. It calls warn, which may be nil, once
+// per window when warnPercent of a limit are spent.
 func New(config Config, warn func(Warning)) *Budget {
 	return &Budget{warn: warn, config: config, accounts: map[accountID][]windowAccount{}}
 }
 
-// at returns the window that now is in, and makes it the last one of its list. The
+// windowOf returns the window that contains now, and moves it to the end of its list. The
 // caller holds the mutex.
-func (b *Budget) at(id accountID, now time.Time) windowAccount {
+func (b *Budget) windowOf(id accountID, now time.Time) windowAccount {
 	from, to := id.period.windowAt(now)
 	list := b.accounts[id]
 	if n := len(list); n > 0 && list[n-1].from.Equal(from) {
@@ -124,7 +125,7 @@ func (b *Budget) at(id accountID, now time.Time) windowAccount {
 		w = list[i]
 		list = slices.Delete(list, i, i+1)
 	} else if len(list) > 0 {
-		// A clock that is set back to before this budget began does not empty it.
+		// A clock that is set back to before the first window does not reset the account.
 		first := slices.MinFunc(list, func(a, b windowAccount) int { return a.from.Compare(b.from) })
 		if from.Before(first.from) {
 			w.account = first.account
@@ -135,17 +136,17 @@ func (b *Budget) at(id accountID, now time.Time) windowAccount {
 	return w
 }
 
-// limit returns what an account may spend; nil = all it wants.
+// limit returns the limit of an account; nil = none.
 func (b *Budget) limit(id accountID) *usd.Amount {
 	if id.key == allKeys {
-		return b.config.of(id.period)
+		return b.config.limitOf(id.period)
 	}
-	return b.config.PerKey[id.key].of(id.period)
+	return b.config.PerKey[id.key].limitOf(id.period)
 }
 
-// ids are the accounts that a key's calls are booked on. Those without a limit
-// are kept too: a reload may bring one.
-func ids(key string) []accountID {
+// accountIDs are the accounts that count a key's calls. Accounts without a limit count, too:
+// a reload may add one.
+func accountIDs(key string) []accountID {
 	var list []accountID
 	for _, p := range periods {
 		list = append(list, accountID{allKeys, p})
@@ -156,8 +157,8 @@ func ids(key string) []accountID {
 	return list
 }
 
-// Reservation is an amount that is set aside for a call. It has to be settled or
-// released, once; more often does no harm.
+// Reservation is an amount that is reserved for a call. It is settled or canceled once;
+// further calls have no effect.
 type Reservation struct {
 	budget   *Budget
 	estimate usd.Amount
@@ -166,7 +167,7 @@ type Reservation struct {
 	settled  bool
 }
 
-// Limited says whether anything limits what a key's calls may cost.
+// Limited returns whether any limit applies to a key's calls.
 func (b *Budget) Limited(key string) bool {
 	if b == nil {
 		return false
@@ -181,22 +182,22 @@ func (b *Budget) Limited(key string) bool {
 	return false
 }
 
-// Check says which limit a call would pass now, as Reserve does, and sets nothing
-// aside; nil = none.
+// Check returns the limit that a call would exceed now, like Reserve, but reserves
+// nothing; nil = none.
 func (b *Budget) Check(now time.Time, key string, estimate usd.Amount) *Exceeded {
 	if b == nil {
 		return nil
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.exceeded(ids(key), now, max(estimate, 0))
+	return b.exceeded(accountIDs(key), now, max(estimate, 0))
 }
 
-// exceeded finds the limit that an estimate would pass. Of several the one counts
-// that holds the call back for longest. The caller holds the mutex.
+// exceeded returns the limit that an estimate would exceed; of several, the one whose
+// window ends last. The caller holds the mutex.
 func (b *Budget) exceeded(ids []accountID, now time.Time, estimate usd.Amount) (exceeded *Exceeded) {
 	for _, id := range ids {
-		a, limit := b.at(id, now), b.limit(id)
+		a, limit := b.windowOf(id, now), b.limit(id)
 		if limit == nil || a.spent+a.reserved+estimate <= *limit && a.spent+a.reserved < *limit {
 			continue
 		}
@@ -211,11 +212,10 @@ func (b *Budget) exceeded(ids []accountID, now time.Time, estimate usd.Amount) (
 	return exceeded
 }
 
-// Reserve sets aside what a call that begins now is expected to cost at most, or
-// says which limit it would pass. key is the name of its caller's, or "".
-// Concurrent calls can't pass a limit together as long as none costs more than
-// was set aside for it. An estimate of 0, where the price is not known, asks only
-// whether anything is left.
+// Reserve reserves the highest expected cost of a call that begins now, or returns the
+// limit that it would exceed. key is the name of the client's key, or "". Concurrent calls
+// cannot exceed a limit together unless one costs more than its estimate. With an
+// estimate of 0, for an unknown price, Reserve only requires that something is left.
 func (b *Budget) Reserve(now time.Time, key string, estimate usd.Amount) (*Reservation, *Exceeded) {
 	if b == nil {
 		return nil, nil
@@ -223,19 +223,19 @@ func (b *Budget) Reserve(now time.Time, key string, estimate usd.Amount) (*Reser
 	estimate = max(estimate, 0)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	r := &Reservation{budget: b, estimate: estimate, ids: ids(key)}
+	r := &Reservation{budget: b, estimate: estimate, ids: accountIDs(key)}
 	if exceeded := b.exceeded(r.ids, now, estimate); exceeded != nil {
 		return nil, exceeded
 	}
 	for _, id := range r.ids {
-		a := b.at(id, now)
+		a := b.windowOf(id, now)
 		a.reserved += estimate
 		r.accounts = append(r.accounts, a)
 	}
 	return r, nil
 }
 
-// Settle books what the call cost in place of what was set aside for it.
+// Settle replaces the reservation by the actual cost.
 func (r *Reservation) Settle(actual usd.Amount) {
 	if r == nil {
 		return
@@ -259,11 +259,11 @@ func (r *Reservation) Settle(actual usd.Amount) {
 	}
 }
 
-// Cancel gives back what was set aside for a call that cost nothing.
+// Cancel ends the reservation of a call that cost nothing.
 func (r *Reservation) Cancel() { r.Settle(0) }
 
-// dueWarnings returns the warning that an account deserves and has not had. A window
-// that is over deserves none.
+// dueWarnings returns the warning that is due for an account. There is none for a window
+// that is over.
 func (b *Budget) dueWarnings(id accountID, a windowAccount) []Warning {
 	limit := b.limit(id)
 	list := b.accounts[id]
@@ -274,23 +274,23 @@ func (b *Budget) dueWarnings(id accountID, a windowAccount) []Warning {
 	return []Warning{{Key: id.key, Period: id.period, Limit: *limit, Spent: a.spent, Ends: a.to}}
 }
 
-// isNear says that most of a limit is gone. Of nothing that is never so.
-func isNear(spent, limit usd.Amount) bool { return limit > 0 && spent >= limit*warnAt/100 }
+// isNear returns whether warnPercent of a limit are spent. A limit of 0 has no warning.
+func isNear(spent, limit usd.Amount) bool { return limit > 0 && spent >= limit*warnPercent/100 }
 
-// Spent returns what is booked in a span of time, by key, "" for calls without
-// one. The ledger can say.
+// Spent returns what was paid in a span of time, by key name, with "" for calls without a
+// key. The ledger implements it.
 type Spent func(from, to time.Time) (map[string]usd.Amount, error)
 
-// Restore adds what was booked before since, the moment from which on this budget
-// counts itself. It may come late, when the ledger could not say at first: calls
-// are booked meanwhile. With an error nothing is added.
+// Restore adds what was paid before since, the time from which on this budget counts. It
+// may be called late, if the ledger was not readable at first: calls count meanwhile. If
+// it returns an error, it has added nothing.
 func (b *Budget) Restore(since time.Time, spent Spent) error {
 	past := map[accountID]usd.Amount{}
 	for _, p := range periods {
 		from, _ := p.windowAt(since)
 		sums, err := spent(from, since)
 		if err != nil {
-			return fmt.Errorf("read what is spent since %s from the ledger: %w", from.Format(time.RFC3339), err)
+			return fmt.Errorf("read from the ledger what was spent since %s: %w", from.Format(time.RFC3339), err)
 		}
 		for key, sum := range sums {
 			past[accountID{allKeys, p}] += sum
@@ -303,16 +303,16 @@ func (b *Budget) Restore(since time.Time, spent Spent) error {
 	defer b.mu.Unlock()
 	for id, sum := range past {
 		if len(b.accounts[id]) == 0 {
-			b.at(id, since)
+			b.windowOf(id, since)
 		}
 		from, _ := id.period.windowAt(since)
 		i := slices.IndexFunc(b.accounts[id], func(w windowAccount) bool { return w.from.Equal(from) })
-		if i < 0 { // that window is over by now
+		if i < 0 { // the window is over
 			continue
 		}
 		a := b.accounts[id][i]
 		a.spent += sum
-		// Whoever was warned before the restart is not warned again.
+		// The operator was warned before the restart.
 		if limit := b.limit(id); limit != nil && isNear(a.spent, *limit) {
 			a.warned = true
 		}
@@ -320,8 +320,8 @@ func (b *Budget) Restore(since time.Time, spent Spent) error {
 	return nil
 }
 
-// SetConfig takes other limits over, from the next call on. What is spent stays
-// spent, and a limit that is further away may be warned of anew.
+// SetConfig replaces the limits, from the next call on. What was spent still counts. A
+// limit that is less than warnPercent spent now may be warned of again.
 func (b *Budget) SetConfig(config Config) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -335,17 +335,17 @@ func (b *Budget) SetConfig(config Config) {
 	}
 }
 
-// LimitStatus is how an account with a limit stands.
+// LimitStatus is the state of a limit.
 type LimitStatus struct {
 	Key      string // "" = all calls together
 	Period   Period
 	Limit    usd.Amount
 	Spent    usd.Amount
-	Reserved usd.Amount // for calls that are under way
-	Ends     time.Time  // of the window
+	Reserved usd.Amount // for calls in flight
+	Ends     time.Time  // end of the window
 }
 
-// Statuses returns how every limit stands, those of all calls first.
+// Statuses returns the state of each limit, those of all calls first.
 func (b *Budget) Statuses(now time.Time) []LimitStatus {
 	if b == nil {
 		return nil
@@ -357,7 +357,7 @@ func (b *Budget) Statuses(now time.Time) []LimitStatus {
 		for _, p := range periods {
 			id := accountID{key, p}
 			if limit := b.limit(id); limit != nil {
-				a := b.at(id, now)
+				a := b.windowOf(id, now)
 				list = append(list, LimitStatus{Key: key, Period: p, Limit: *limit, Spent: a.spent, Reserved: a.reserved, Ends: a.to})
 			}
 		}

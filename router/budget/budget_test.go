@@ -25,16 +25,16 @@ func dollars(s string) *usd.Amount {
 	return &a
 }
 
-func must(t *testing.T, b *Budget, now time.Time, key, estimate string) *Reservation {
+func reserve(t *testing.T, b *Budget, now time.Time, key, estimate string) *Reservation {
 	t.Helper()
 	r, no := b.Reserve(now, key, *dollars(estimate))
 	if no != nil {
-		t.Fatalf("%s for %q is refused: %s", estimate, key, no.String())
+		t.Fatalf("%s for %q is rejected: %s", estimate, key, no.String())
 	}
 	return r
 }
 
-func standing(t *testing.T, b *Budget, now time.Time, key string, p Period) LimitStatus {
+func statusOf(t *testing.T, b *Budget, now time.Time, key string, p Period) LimitStatus {
 	t.Helper()
 	for _, s := range b.Statuses(now) {
 		if s.Key == key && s.Period == p {
@@ -45,8 +45,8 @@ func standing(t *testing.T, b *Budget, now time.Time, key string, p Period) Limi
 	return LimitStatus{}
 }
 
-// Two hundred calls at once against one dollar, of which each costs up to what was
-// set aside for it; then the next day.
+// Two hundred concurrent calls against a limit of one dollar, each of which costs up to its
+// estimate; then the next day.
 func TestNeverExceeded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		one := *dollars("1")
@@ -84,7 +84,7 @@ func TestNeverExceeded(t *testing.T) {
 					} else {
 						r.Settle(actual)
 					}
-					r.Settle(one) // more often does no harm
+					r.Settle(one) // has no effect
 					mu.Lock()
 					defer mu.Unlock()
 					if spent += actual; spent > one {
@@ -93,20 +93,20 @@ func TestNeverExceeded(t *testing.T) {
 				})
 			}
 			calls.Wait()
-			s := standing(t, b, time.Now(), "", Daily)
+			s := statusOf(t, b, time.Now(), "", Daily)
 			if s.Spent != spent || s.Reserved != 0 || s.Limit != one {
-				t.Errorf("day %d: standing %+v, want %s spent", day, s, spent)
+				t.Errorf("day %d: status %+v, want %s spent", day, s, spent)
 			}
 			if refused == 0 || spent < one*8/10 || len(warnings) != day+1 {
 				t.Fatalf("day %d: %d refused, %s spent, %d warnings", day, refused, spent, len(warnings))
 			}
 			_, no := b.Reserve(time.Now(), "", one)
 			if no == nil {
-				t.Fatal("a call for the whole limit is let in")
+				t.Fatal("a call for the whole limit is accepted")
 			}
 			time.Sleep(no.RetryAfter - time.Nanosecond)
 			if r, _ := b.Reserve(time.Now(), "", one); r != nil {
-				t.Fatal("let in before the window has ended")
+				t.Fatal("accepted before the window has ended")
 			}
 			time.Sleep(time.Nanosecond)
 		}
@@ -140,7 +140,7 @@ func TestLimits(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := New(config, nil)
 			for key, amount := range c.spent {
-				must(t, b, noon, key, amount).Settle(*dollars(amount))
+				reserve(t, b, noon, key, amount).Settle(*dollars(amount))
 			}
 			r, no := b.Reserve(noon, c.key, *dollars(c.estimate))
 			if (r == nil) != (no != nil) || (no != nil) != (c.want != "") {
@@ -157,7 +157,7 @@ func TestLimits(t *testing.T) {
 			}
 			for _, s := range b.Statuses(noon) {
 				if s.Reserved != 0 {
-					t.Errorf("a refused call has something set aside: %+v", s)
+					t.Errorf("a rejected call has a reservation: %+v", s)
 				}
 			}
 		})
@@ -168,17 +168,17 @@ func TestLimits(t *testing.T) {
 // what all keys have spent.
 func TestExceededOfAKey(t *testing.T) {
 	b := New(Config{Limits: Limits{Daily: dollars("1")}, PerKey: map[string]Limits{"own": {Daily: dollars("0.5")}}}, nil)
-	must(t, b, noon, "other", "0.7").Settle(*dollars("0.7"))
+	reserve(t, b, noon, "other", "0.7").Settle(*dollars("0.7"))
 	_, no := b.Reserve(noon, "tool", *dollars("0.4"))
 	if want := "the daily budget of all keys does not allow this call, which may cost 0.40 USD; paid calls are accepted again after 2026-02-28T00:00:00Z; local calls are not affected"; no == nil || no.String() != want {
 		t.Errorf("%v\nwant %s", no, want)
 	}
-	must(t, b, noon, "own", "0.2").Settle(*dollars("0.2"))
+	reserve(t, b, noon, "own", "0.2").Settle(*dollars("0.2"))
 	if no := b.Check(noon, "own", *dollars("0.31")); no == nil || no.Key != "" || strings.Contains(no.String(), "0.90") {
 		t.Errorf("%v", no)
 	}
 	b = New(Config{PerKey: map[string]Limits{"own": {Daily: dollars("0.5")}}}, nil)
-	must(t, b, noon, "own", "0.3").Settle(*dollars("0.3"))
+	reserve(t, b, noon, "own", "0.3").Settle(*dollars("0.3"))
 	if no := b.Check(noon, "own", *dollars("0.3")); no == nil || !strings.Contains(no.String(), "of key own of 0.50 USD does not allow") || !strings.Contains(no.String(), "0.30 USD is spent") {
 		t.Errorf("%v", no)
 	}
@@ -186,63 +186,63 @@ func TestExceededOfAKey(t *testing.T) {
 
 func TestHeld(t *testing.T) {
 	b := New(Config{Limits: Limits{Daily: dollars("1")}}, nil)
-	r := must(t, b, noon, "", "0.7")
-	if _, no := b.Reserve(noon, "", *dollars("0.4")); no == nil || !no.OnlyByReservations() || !strings.Contains(no.String(), "0.70 USD is set aside") {
+	r := reserve(t, b, noon, "", "0.7")
+	if _, no := b.Reserve(noon, "", *dollars("0.4")); no == nil || !no.OnlyByReservations() || !strings.Contains(no.String(), "0.70 USD is reserved") {
 		t.Errorf("while a call is under way: %v", no)
 	}
 	r.Settle(*dollars("0.7"))
 	if _, no := b.Reserve(noon, "", *dollars("0.4")); no == nil || no.OnlyByReservations() || !strings.Contains(no.String(), "0.70 USD is spent") {
 		t.Errorf("when it is paid for: %v", no)
 	}
-	must(t, b, noon, "", "0.3").Cancel()
+	reserve(t, b, noon, "", "0.3").Cancel()
 	if r, no := b.Reserve(noon, "", -usd.Dollar); no != nil || r.estimate != 0 {
-		t.Errorf("an estimate below 0 is set aside: %+v, %v", r, no)
+		t.Errorf("an estimate below 0 is reserved: %+v, %v", r, no)
 	}
 }
 
 // A call belongs to the day on which it began.
 func TestMidnight(t *testing.T) {
 	b := New(Config{Limits: Limits{Daily: dollars("1"), Monthly: dollars("1.5")}}, nil)
-	r := must(t, b, noon, "", "1")
+	r := reserve(t, b, noon, "", "1")
 	tomorrow := noon.Add(24 * time.Hour)
-	if s := standing(t, b, tomorrow, "", Daily); s.Reserved != 0 {
+	if s := statusOf(t, b, tomorrow, "", Daily); s.Reserved != 0 {
 		t.Errorf("the next day begins with %+v", s)
 	}
 	r.Settle(*dollars("1"))
-	if s := standing(t, b, tomorrow, "", Daily); s.Spent != 0 {
+	if s := statusOf(t, b, tomorrow, "", Daily); s.Spent != 0 {
 		t.Errorf("yesterday's call is booked today: %+v", s)
 	}
-	if s := standing(t, b, tomorrow, "", Monthly); s.Spent != usd.Dollar {
+	if s := statusOf(t, b, tomorrow, "", Monthly); s.Spent != usd.Dollar {
 		t.Errorf("the month has %+v", s)
 	}
 	if _, no := b.Reserve(tomorrow, "", *dollars("1")); no == nil || no.Period != Monthly || !no.Ends.Equal(time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)) {
 		t.Errorf("the month's limit is passed: %v", no)
 	}
-	must(t, b, noon.Add(48*time.Hour), "", "1").Cancel()
+	reserve(t, b, noon.Add(48*time.Hour), "", "1").Cancel()
 }
 
 // A clock that is set back gives nobody a second budget, and one that was years
 // ahead for a moment keeps nobody waiting for years.
 func TestClock(t *testing.T) {
 	b := New(Config{Limits: Limits{Daily: dollars("1")}}, nil)
-	ahead := must(t, b, noon.AddDate(3, 0, 0), "", "1")
+	ahead := reserve(t, b, noon.AddDate(3, 0, 0), "", "1")
 	if _, no := b.Reserve(noon, "", *dollars("1")); no == nil || no.RetryAfter != 12*time.Hour {
-		t.Errorf("what was set aside is forgotten, or kept for years: %v", no)
+		t.Errorf("the reservation is forgotten, or kept for years: %v", no)
 	}
 	ahead.Settle(*dollars("0.9"))
-	if s := standing(t, b, noon, "", Daily); s.Spent != *dollars("0.9") || s.Reserved != 0 {
-		t.Errorf("standing %+v", s)
+	if s := statusOf(t, b, noon, "", Daily); s.Spent != *dollars("0.9") || s.Reserved != 0 {
+		t.Errorf("status %+v", s)
 	}
-	must(t, b, noon.Add(12*time.Hour), "", "1").Cancel()
+	reserve(t, b, noon.Add(12*time.Hour), "", "1").Cancel()
 }
 
 // A clock that jumps a day ahead and back finds what was spent before the jump.
 func TestClockThatJumps(t *testing.T) {
 	b := New(Config{Limits: Limits{Daily: dollars("1"), Monthly: dollars("10")}}, nil)
-	must(t, b, noon, "", "0.9").Settle(*dollars("0.9"))
-	running := must(t, b, noon, "", "0.1")
+	reserve(t, b, noon, "", "0.9").Settle(*dollars("0.9"))
+	running := reserve(t, b, noon, "", "0.1")
 	for _, days := range []int{1, 1, 40, 400} {
-		must(t, b, noon.AddDate(0, 0, days), "", "0.2").Settle(*dollars("0.2"))
+		reserve(t, b, noon.AddDate(0, 0, days), "", "0.2").Settle(*dollars("0.2"))
 		if _, no := b.Reserve(noon, "", *dollars("0.1")); no == nil || no.Spent != *dollars("0.9") || no.Reserved != *dollars("0.1") {
 			t.Fatalf("after a jump of %d days and back: %+v", days, no)
 		}
@@ -267,7 +267,7 @@ func TestWarnings(t *testing.T) {
 	pay := func(now time.Time, amount string, want ...string) {
 		t.Helper()
 		got = nil
-		must(t, b, now, "k", amount).Settle(*dollars(amount))
+		reserve(t, b, now, "k", amount).Settle(*dollars(amount))
 		if len(got) != len(want) {
 			t.Fatalf("after %s the warnings are %q, want %q", amount, got, want)
 		}
@@ -290,8 +290,8 @@ func TestWarnings(t *testing.T) {
 	pay(tomorrow, "0.01")
 
 	// One that begins before midnight and ends after it has nobody to warn.
-	late := must(t, b, tomorrow.Add(24*time.Hour), "k", "1")
-	must(t, b, tomorrow.Add(48*time.Hour), "k", "0.1").Cancel()
+	late := reserve(t, b, tomorrow.Add(24*time.Hour), "k", "1")
+	reserve(t, b, tomorrow.Add(48*time.Hour), "k", "0.1").Cancel()
 	got = nil
 	if late.Settle(usd.Dollar); len(got) != 0 {
 		t.Errorf("warned of a day that is over: %q", got)
@@ -301,7 +301,7 @@ func TestWarnings(t *testing.T) {
 func TestRestore(t *testing.T) {
 	warned := 0
 	b := New(Config{Limits: Limits{Daily: dollars("1"), Monthly: dollars("50")}, PerKey: map[string]Limits{"k": {Daily: dollars("0.95")}}}, func(Warning) { warned++ })
-	late := must(t, b, noon.Add(time.Second), "k", "0.05") // before the ledger could say
+	late := reserve(t, b, noon.Add(time.Second), "k", "0.05") // before the ledger could say
 	if err := b.Restore(noon, func(_, _ time.Time) (map[string]usd.Amount, error) { return nil, errors.New("locked") }); err == nil || !strings.Contains(err.Error(), "locked") {
 		t.Errorf("error %v", err)
 	}
@@ -325,8 +325,8 @@ func TestRestore(t *testing.T) {
 	for _, want := range []LimitStatus{
 		{Key: "", Period: Daily, Spent: *dollars("0.94")}, {Key: "", Period: Monthly, Spent: *dollars("27.04")}, {Key: "k", Period: Daily, Spent: *dollars("0.84")},
 	} {
-		if s := standing(t, b, noon, want.Key, want.Period); s.Spent != want.Spent || s.Reserved != 0 {
-			t.Errorf("standing %+v, want %s spent", s, want.Spent)
+		if s := statusOf(t, b, noon, want.Key, want.Period); s.Spent != want.Spent || s.Reserved != 0 {
+			t.Errorf("status %+v, want %s spent", s, want.Spent)
 		}
 	}
 	if _, no := b.Reserve(noon, "", *dollars("0.07")); no == nil {
@@ -337,11 +337,11 @@ func TestRestore(t *testing.T) {
 	}
 
 	next := New(Config{Limits: Limits{Daily: dollars("1")}}, nil)
-	must(t, next, noon.Add(24*time.Hour), "", "0.5").Cancel()
+	reserve(t, next, noon.Add(24*time.Hour), "", "0.5").Cancel()
 	if err := next.Restore(noon, books); err != nil {
 		t.Fatal(err)
 	}
-	if s := standing(t, next, noon.Add(24*time.Hour), "", Daily); s.Spent != 0 {
+	if s := statusOf(t, next, noon.Add(24*time.Hour), "", Daily); s.Spent != 0 {
 		t.Errorf("a ledger that answers after midnight fills the new day: %+v", s)
 	}
 }

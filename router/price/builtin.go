@@ -1,15 +1,15 @@
 package price
 
-// BuiltInDate is the day of the built-in prices.
+// BuiltInDate is the date of the built-in prices.
 const BuiltInDate = "2026-08-21"
 
-// BuiltInTable returns prices for the models that package models' built-in table
-// leads to at OpenRouter. They are list prices as they were publicly known on
-// BuiltInDate, and serve until the upstream's own list has been read.
+// BuiltInTable returns the prices of the OpenRouter models in package models' built-in
+// routes: the public list prices of BuiltInDate. They apply until the upstream's list has
+// been read.
 //
-// qwen/qwen-2.5-14b-instruct is left out: it was in no public list of that day,
-// and a guess would make every figure of what local saves one. Name its price in
-// the configuration.
+// qwen/qwen-2.5-14b-instruct is missing: no public list of that day had it, and with a
+// guess all savings of the local server would be guesses. Set its price in the
+// configuration.
 func BuiltInTable() Table {
 	return Table{
 		"openai/gpt-4o":                     perMillion("2.50", "10", "1.25"),
@@ -23,11 +23,11 @@ func BuiltInTable() Table {
 	}
 }
 
-// perMillion makes prices of those that people quote: USD a million tokens.
+// perMillion converts the usual quotes, USD per million tokens.
 func perMillion(prompt, completion, cached string) Prices {
 	a := func(figure string) Price {
 		p, err := Parse(figure + "e-6")
-		if err != nil { // a test reads the table too
+		if err != nil { // never: a test reads the table
 			panic("price: " + err.Error())
 		}
 		return p

@@ -1,7 +1,9 @@
-// Package price knows what models cost: what an upstream lists, what the
-// configuration says instead, and what is built in where neither does. The
-// router's books (what a call cost, what local saved, what a budget has to set
-// aside) ask it; the daemon fills it.
+// Package price is what models cost: the prices that an upstream lists, that the
+// configuration has instead, or that are built in. It fetches the upstreams' lists, too.
+//
+// The router's accounting calls it for the cost of a call, for the savings of a local
+// one, and for what a budget reserves; the daemon opens the lists and keeps them fresh.
+// The package records no call, and knows no budget.
 package price
 
 import (
@@ -15,18 +17,17 @@ import (
 	"github.com/llmsup/llmsup/router/usd"
 )
 
-// Price is USD a token or a call, in attodollars (1e-18 USD): fine enough for a
-// price a million tokens with twelve decimal places, so that a product with any
-// number of tokens is rounded once, at its end.
+// Price is USD per token or per call, in attodollars (1e-18 USD). A price per million
+// tokens with twelve decimal places is exact, so that a cost is rounded only once.
 type Price int64
 
 const (
 	scale = 18
-	// attoPerPico is how many of the units here are one of usd's.
+	// attoPerPico is how many units of Price are one of usd.Amount.
 	attoPerPico = 1_000_000
 )
 
-// Parse reads a price in USD, as in 0.00000015 or 1.5e-7.
+// Parse reads a price in USD, for example 0.00000015 or 1.5e-7.
 func Parse(s string) (Price, error) {
 	n, err := usd.ParseScaled(s, scale)
 	if err != nil {
@@ -35,13 +36,13 @@ func Parse(s string) (Price, error) {
 	return Price(n), nil
 }
 
-// UnmarshalText reads a scalar of the configuration.
+// UnmarshalText reads a price in the configuration.
 func (p *Price) UnmarshalText(text []byte) (err error) {
 	*p, err = Parse(string(text))
 	return err
 }
 
-// UnmarshalJSON reads a price as upstreams write it: in quotes, or as a number.
+// UnmarshalJSON reads a price as upstreams write it: a string or a number.
 func (p *Price) UnmarshalJSON(raw []byte) error {
 	if len(raw) > 1 && raw[0] == '"' {
 		raw = raw[1 : len(raw)-1]
@@ -49,31 +50,30 @@ func (p *Price) UnmarshalJSON(raw []byte) error {
 	return p.UnmarshalText(raw)
 }
 
-// MarshalJSON writes it as upstreams do.
+// MarshalJSON writes a string, as OpenRouter does.
 func (p Price) MarshalJSON() ([]byte, error) {
 	digits := fmt.Sprintf("%0*d", scale+1, p)
 	whole, fraction := digits[:len(digits)-scale], strings.TrimRight(digits[len(digits)-scale:], "0")
 	return fmt.Appendf(nil, `"%s"`, strings.TrimSuffix(whole+"."+fraction, ".")), nil
 }
 
-// Prices are what a model costs. All of them are known: a model of which less is
-// known is in no Table.
+// Prices are the prices of a model. A model with an unknown price is in no Table.
 type Prices struct {
-	Prompt     Price  `json:"prompt" yaml:"prompt"`                     // USD a token
-	Completion Price  `json:"completion" yaml:"completion"`             // USD a token
-	Cached     *Price `json:"cached,omitempty" yaml:"cached,omitempty"` // USD a prompt token that was cached; nil = as any
-	Request    Price  `json:"request,omitempty" yaml:"request"`         // USD a call, whatever its tokens
+	Prompt     Price  `json:"prompt" yaml:"prompt"`                     // USD per token
+	Completion Price  `json:"completion" yaml:"completion"`             // USD per token
+	Cached     *Price `json:"cached,omitempty" yaml:"cached,omitempty"` // USD per cached prompt token; nil = as Prompt
+	Request    Price  `json:"request,omitempty" yaml:"request"`         // USD per call
 }
 
-// Table has the models of one upstream, by the names that it knows them by.
+// Table is the prices of an upstream's models, by its names for them.
 type Table map[string]Prices
 
-// Tokens is what a call used, or is expected to. Prompt counts the cached ones
-// too, as OpenAI does and Anthropic does not.
+// Tokens is the usage of a call, or its estimate. Prompt includes the cached tokens, as
+// with OpenAI; Anthropic counts them apart.
 type Tokens struct{ Prompt, Cached, Completion int64 }
 
-// Cost returns what a call with as many tokens costs, rounded to the picodollar.
-// It is not known where the tokens make no sense.
+// Cost returns the cost of a call, rounded to the picodollar. It is unknown if the tokens
+// are not plausible.
 func (p Prices) Cost(t Tokens) (cost usd.Amount, known bool) {
 	if t.Prompt < 0 || t.Cached < 0 || t.Completion < 0 || t.Cached > t.Prompt {
 		return 0, false
@@ -90,7 +90,7 @@ func (p Prices) Cost(t Tokens) (cost usd.Amount, known bool) {
 		h, l := bits.Mul64(uint64(term.price), uint64(term.number))
 		var carry uint64
 		lo, carry = bits.Add64(lo, l, 0)
-		hi, _ = bits.Add64(hi, h, carry) // five products of 63 bits each don't fill it
+		hi, _ = bits.Add64(hi, h, carry) // five products of 126 bits do not overflow it
 	}
 	if hi >= attoPerPico {
 		return 0, false
@@ -102,21 +102,21 @@ func (p Prices) Cost(t Tokens) (cost usd.Amount, known bool) {
 	return usd.Amount(n), true
 }
 
-// ErrNoPrices is what ParseModels says of a list without any, as most upstreams but
-// OpenRouter have.
+// ErrNoPrices is the error of ParseModels for a list without prices. Most upstreams have
+// one, except OpenRouter.
 var ErrNoPrices = errors.New("no price")
 
-// ParseModels reads the answer of an upstream's /models, as OpenRouter writes it:
-// the names of all models, in its order, and the prices, USD a token, in quotes. A
-// model without a prompt's and a completion's price, or with one below 0 ("it
-// depends", as OpenRouter's own router has), has no prices in the table: what it
-// costs is not known before it is paid for. With ErrNoPrices the names are good.
+// ParseModels reads the answer of an upstream's /models in OpenRouter's form: the names of
+// all models, in its order, and their prices in USD per token. The table lacks models
+// without a price for prompt or completion, or with a negative one ("it depends", as for
+// openrouter/auto): their cost is unknown before they are called. With ErrNoPrices, names
+// is valid.
 func ParseModels(raw []byte) (names []string, prices Table, err error) {
 	var list struct {
 		Data []json.RawMessage `json:"data"`
 	}
 	if err := json.Unmarshal(raw, &list); err != nil {
-		return nil, nil, fmt.Errorf("the list of models is no JSON of the known form: %w", err)
+		return nil, nil, fmt.Errorf("the list of models is not JSON in the expected form: %w", err)
 	}
 	prices = Table{}
 	for _, raw := range list.Data {
@@ -124,7 +124,7 @@ func ParseModels(raw []byte) (names []string, prices Table, err error) {
 			ID      string          `json:"id"`
 			Pricing json.RawMessage `json:"pricing"`
 		}
-		if json.Unmarshal(raw, &model) != nil || model.ID == "" { // one that is strange takes no others with it
+		if json.Unmarshal(raw, &model) != nil || model.ID == "" { // skip only this one
 			continue
 		}
 		names = append(names, model.ID)
@@ -133,7 +133,7 @@ func ParseModels(raw []byte) (names []string, prices Table, err error) {
 		}
 	}
 	if len(prices) == 0 {
-		return names, nil, fmt.Errorf("the list of models names %d models and %w", len(list.Data), ErrNoPrices)
+		return names, nil, fmt.Errorf("the list of models has %d models and %w", len(list.Data), ErrNoPrices)
 	}
 	return names, prices, nil
 }

@@ -1,10 +1,10 @@
-// Package usd counts money exactly. The ledger stores and sums its amounts, the
-// price tables make them of tokens, and the budgets add them up.
+// Package usd counts money exactly. The ledger stores and sums up its amounts, the price
+// tables compute them from tokens, and the budgets add them.
 //
-// An amount is a whole number of picodollars (1e-12 USD): a token of the cheapest
-// models costs some 20,000 of them, so what a call costs is right to well below
-// 1e-9 USD, and sums of millions of calls are exact, in whatever order they are
-// made, in Go as in SQL's INTEGER. A float64 would lose that at the first 0.1.
+// An amount is a whole number of picodollars (1e-12 USD). A token of the cheapest models
+// costs about 20,000 of them, so the cost of a call is exact to well below 1e-9 USD, and
+// sums of millions of calls are exact in any order, in Go and in SQL's INTEGER. A float64
+// cannot even represent 0.1.
 package usd
 
 import (
@@ -15,30 +15,30 @@ import (
 	"strings"
 )
 
-// Amount is an amount of money in picodollars. What is not known is no Amount:
-// its pointer is nil, and never 0.
+// Amount is an amount of money in picodollars. An unknown amount is a nil pointer, and
+// never 0.
 type Amount int64
 
 // Dollar is one USD.
 const Dollar Amount = 1e12
 
-// Max is the highest amount that is read: no call and no budget comes near it,
-// and a few hundred of them still add up without overflow.
+// Max is the highest amount that Parse accepts: no call and no budget comes near it, and
+// a few hundred of them add up without overflow.
 const Max = 10_000 * Dollar
 
 // decimals is how many decimal places an Amount has.
 const decimals = 12
 
-// errNoNumber, errNegative and errTooMuch are what can be wrong with a figure.
+// The errors of a figure.
 var (
-	errNoNumber = errors.New("is no decimal number, as in 0.00000015 or 1.5e-7")
-	errNegative = errors.New("is negative")
-	errTooMuch  = errors.New("is more than anything costs")
+	errNotNumber = errors.New("is not a decimal number (examples: 0.00000015, 1.5e-7)")
+	errNegative  = errors.New("is negative")
+	errTooMuch   = errors.New("is too high")
 )
 
-// Parse reads a figure in USD, as JSON writes numbers. What is finer than a
-// picodollar is rounded to the nearest. Negative figures, by which some mean
-// "it depends", and those above Most are errors.
+// Parse reads a figure in USD, in JSON's form of numbers, and rounds it to the nearest
+// picodollar. Negative figures, which some upstreams use for "it depends", and figures
+// above Max are errors.
 func Parse(s string) (Amount, error) {
 	n, err := ParseScaled(s, decimals)
 	if err == nil && Amount(n) > Max {
@@ -50,9 +50,9 @@ func Parse(s string) (Amount, error) {
 	return Amount(n), nil
 }
 
-// ParseScaled reads a decimal number, as JSON writes them, and returns it times
-// ten to the power of scale, rounded to the nearest whole number, halves up. It
-// goes by the digits, so there is no float's error in it.
+// ParseScaled reads a decimal number in JSON's form, and returns it times ten to the power
+// of scale, rounded half up to a whole number. It works on the digits, so the result has
+// no floating-point error.
 func ParseScaled(s string, scale int) (int64, error) {
 	if without, ok := strings.CutPrefix(s, "-"); ok && !strings.HasPrefix(without, "-") {
 		n, err := ParseScaled(without, scale)
@@ -65,13 +65,13 @@ func ParseScaled(s string, scale int) (int64, error) {
 	if at := strings.IndexAny(s, "eE"); at >= 0 {
 		var ok bool
 		if exponent, ok = parseExponent(s[at+1:]); !ok {
-			return 0, errNoNumber
+			return 0, errNotNumber
 		}
 		mantissa = s[:at]
 	}
 	whole, fraction, point := strings.Cut(mantissa, ".")
 	if !isDigits(whole) || point && !isDigits(fraction) || len(whole) > 1 && whole[0] == '0' {
-		return 0, errNoNumber
+		return 0, errNotNumber
 	}
 	digits := strings.TrimLeft(whole+fraction, "0")
 	if digits == "" {
@@ -80,7 +80,7 @@ func ParseScaled(s string, scale int) (int64, error) {
 	// The value is digits times ten to the power of shift.
 	shift := exponent - len(fraction) + scale
 	switch {
-	case len(digits)+shift > 19: // int64 has 19 digits at most
+	case len(digits)+shift > 19: // an int64 has at most 19 digits
 		return 0, errTooMuch
 	case shift >= 0:
 		digits += strings.Repeat("0", shift)
@@ -105,7 +105,7 @@ func ParseScaled(s string, scale int) (int64, error) {
 	return n, nil
 }
 
-// maxExponent is more than any figure has, and no danger to any sum.
+// maxExponent is higher than any figure's exponent, and too low for an overflow.
 const maxExponent = 10_000
 
 func parseExponent(s string) (int, bool) {
@@ -136,13 +136,13 @@ func isDigits(s string) bool {
 	return s != ""
 }
 
-// Float returns the amount in USD, as near as a float64 comes.
+// Float returns the amount in USD, rounded to a float64.
 func (a Amount) Float() float64 { return float64(a) / float64(Dollar) }
 
-// String returns the amount in USD with all its digits, as in 0.00000015.
+// String returns the amount in USD with all digits, for example 0.00000015.
 func (a Amount) String() string { return string(a.Append(nil)) }
 
-// Append appends what String returns.
+// Append appends the text that String returns.
 func (a Amount) Append(text []byte) []byte {
 	n := uint64(a)
 	if a < 0 {
@@ -154,16 +154,16 @@ func (a Amount) Append(text []byte) []byte {
 		return text
 	}
 	from := len(text)
-	text = strconv.AppendUint(text, fraction+uint64(Dollar), 10) // a digit more, so that the zeros before it are written
+	text = strconv.AppendUint(text, fraction+uint64(Dollar), 10) // the extra digit makes AppendUint write leading zeros
 	text[from] = '.'
 	return bytes.TrimRight(text, "0")
 }
 
-// MarshalJSON writes a JSON number in USD with all its digits: whoever reads it
-// as a float64 gets the nearest one, and whoever reads decimals gets it exactly.
+// MarshalJSON writes a JSON number in USD with all digits: exact for readers of decimals,
+// the nearest value for readers of float64.
 func (a Amount) MarshalJSON() ([]byte, error) { return a.Append(nil), nil }
 
-// UnmarshalJSON reads what Parse reads, as a number or in quotes.
+// UnmarshalJSON reads what Parse reads, as a number or a string.
 func (a *Amount) UnmarshalJSON(raw []byte) error {
 	s := string(raw)
 	if len(s) > 1 && s[0] == '"' && s[len(s)-1] == '"' {
@@ -177,5 +177,5 @@ func (a *Amount) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// UnmarshalText reads a scalar of the configuration.
+// UnmarshalText reads an amount in the configuration.
 func (a *Amount) UnmarshalText(text []byte) error { return a.UnmarshalJSON(text) }

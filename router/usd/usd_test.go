@@ -24,10 +24,10 @@ func TestParse(t *testing.T) {
 		}
 	}
 	for s, want := range map[string]string{
-		"": "no decimal", "abc": "no decimal", "1,5": "no decimal", " 1": "no decimal", "1 ": "no decimal", "+1": "no decimal", ".5": "no decimal", "5.": "no decimal",
-		"0x10": "no decimal", "1_000": "no decimal", "NaN": "no decimal", "Infinity": "no decimal", "1e": "no decimal", "1e+": "no decimal", "01": "no decimal", "1e1e1": "no decimal", "٣": "no decimal",
-		"1.2.3": "no decimal", "-1": "negative", "-1e-7": "negative", "--1": "no decimal", "--0": "no decimal", "-": "no decimal", "10000.000000000001": "more than", "1e99999999999999999999": "more than",
-		"9223372036854775808": "more than", strings.Repeat("9", 100): "more than",
+		"": "not a decimal", "abc": "not a decimal", "1,5": "not a decimal", " 1": "not a decimal", "1 ": "not a decimal", "+1": "not a decimal", ".5": "not a decimal", "5.": "not a decimal",
+		"0x10": "not a decimal", "1_000": "not a decimal", "NaN": "not a decimal", "Infinity": "not a decimal", "1e": "not a decimal", "1e+": "not a decimal", "01": "not a decimal", "1e1e1": "not a decimal", "٣": "not a decimal",
+		"1.2.3": "not a decimal", "-1": "negative", "-1e-7": "negative", "--1": "not a decimal", "--0": "not a decimal", "-": "not a decimal", "10000.000000000001": "too high", "1e99999999999999999999": "too high",
+		"9223372036854775808": "too high", strings.Repeat("9", 100): "too high",
 	} {
 		if got, err := Parse(s); err == nil || !strings.Contains(err.Error(), want) || len(err.Error()) > 140 {
 			t.Errorf("Parse(%q) = %d, %v; want an error with %q", s, got, err, want)

@@ -88,7 +88,7 @@ func (p *Prices) open(u router.Upstream) *listing {
 		p.log.Warn().Err(err).Msg("cannot create the directory for upstreams' prices; they are fetched at each start")
 	}
 	var err error
-	l.list, err = price.OpenUpstreamList(listFile(p.dir, u.Name), u.BaseURL, fetchModels(u))
+	l.list, err = price.OpenUpstreamList(listFile(p.dir, u.Name), u.BaseURL, price.FetchModels(u.BaseURL, u.Key))
 	if err != nil {
 		p.log.Warn().Str("upstream", u.Name).Err(err).Msg("cannot use the stored prices")
 	}
@@ -148,7 +148,7 @@ func (l *listing) stop() {
 // upstream reports, or unknown.
 func (p *Prices) logResult(upstream string, err error, failed *bool) {
 	level := zerolog.DebugLevel
-	if err != nil && !*failed && !hasNoPrices(err) {
+	if err != nil && !*failed && !price.HasNoPrices(err) {
 		level = zerolog.InfoLevel
 	}
 	*failed = err != nil

@@ -163,15 +163,15 @@ func TestPricesCantBeRead(t *testing.T) {
 		"no list": {http.NotFound, "debug", "it answered 404 Not Found"},
 		"no prices": {func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprint(w, `{"object":"list","data":[{"id":"vllm"}]}`)
-		}, "debug", "names 1 models and no price"},
+		}, "debug", "has 1 models and no price"},
 		"a wrong key": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }, "info", "it answered 401 Unauthorized"},
-		"no JSON":     {func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "<html>"+r.Header.Get("Authorization")) }, "info", "is no JSON"},
+		"no JSON":     {func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "<html>"+r.Header.Get("Authorization")) }, "info", "is not JSON"},
 		"a redirect":  {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, http.StatusFound) }, "info", "it answered 302 Found"},
 		"too much": {func(w http.ResponseWriter, _ *http.Request) {
 			for range 9 << 4 {
 				_, _ = w.Write(bytes.Repeat([]byte(" "), 1<<16))
 			}
-		}, "info", "it is over 8 MiB"},
+		}, "info", "it exceeds 8 MiB"},
 		"a break": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "info", "EOF"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -17,19 +17,19 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const base = "https://u.example/v1"
 
-// shop is an upstream's /models.
-type shop struct {
+// fakeUpstream is an upstream's /models.
+type fakeUpstream struct {
 	answer string
 	err    error
 	asked  []time.Time
 }
 
-func (s *shop) fetch(context.Context) ([]byte, error) {
+func (s *fakeUpstream) fetch(context.Context) ([]byte, error) {
 	s.asked = append(s.asked, time.Now())
 	return []byte(s.answer), s.err
 }
 
-func open(t *testing.T, path string, s *shop) *UpstreamList {
+func open(t *testing.T, path string, s *fakeUpstream) *UpstreamList {
 	t.Helper()
 	l, err := OpenUpstreamList(path, base, s.fetch)
 	if err != nil {
@@ -40,14 +40,14 @@ func open(t *testing.T, path string, s *shop) *UpstreamList {
 
 func TestListIsKept(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "prices.json")
-	l := open(t, path, &shop{answer: listing})
+	l := open(t, path, &fakeUpstream{answer: listing})
 	if table, at := l.Table(); table != nil || !at.IsZero() {
 		t.Errorf("before the first fetch there is %v of %s", table, at)
 	}
 	if err := l.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for name, s := range map[string]*shop{"no network": {err: errors.New("no network")}, "nonsense": {answer: "<html>"}, "empty": {answer: `{"data":[]}`}} {
+	for name, s := range map[string]*fakeUpstream{"no network": {err: errors.New("no network")}, "nonsense": {answer: "<html>"}, "empty": {answer: `{"data":[]}`}} {
 		again := open(t, path, s)
 		if err := again.Refresh(t.Context()); err == nil || !strings.Contains(err.Error(), base) {
 			t.Errorf("%s: error %v", name, err)
@@ -69,19 +69,19 @@ func TestListIsKept(t *testing.T) {
 	if err := os.WriteFile(path, []byte(`{"from": "`+base+`", "models": {"m": {"prompt": "-`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l, err := OpenUpstreamList(path, base, (&shop{answer: listing}).fetch)
+	l, err := OpenUpstreamList(path, base, (&fakeUpstream{answer: listing}).fetch)
 	if err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("a damaged file gives error %v", err)
 	}
 	if err := l.Refresh(t.Context()); err != nil {
 		t.Errorf("after a damaged file: %v", err)
 	}
-	open(t, path, &shop{})
+	open(t, path, &fakeUpstream{})
 }
 
 // TestListWithoutPrices: an upstream that lists no prices still lists its models.
 func TestListWithoutPrices(t *testing.T) {
-	s := &shop{answer: `{"data":[{"id":"a/b"},{"id":"c"}]}`}
+	s := &fakeUpstream{answer: `{"data":[{"id":"a/b"},{"id":"c"}]}`}
 	l := open(t, filepath.Join(t.TempDir(), "prices.json"), s)
 	if err := l.Refresh(t.Context()); !errors.Is(err, ErrNoPrices) {
 		t.Errorf("error %v", err)
@@ -99,7 +99,7 @@ func TestListOfAnOlderVersion(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	fetched := make(chan error, 1)
-	l := open(t, path, &shop{answer: listing})
+	l := open(t, path, &fakeUpstream{answer: listing})
 	done := make(chan struct{})
 	go func() { defer close(done); l.KeepFresh(ctx, func(err error) { fetched <- err }) }()
 	if err := <-fetched; err != nil || len(l.Names()) != 12 {
@@ -110,8 +110,8 @@ func TestListOfAnOlderVersion(t *testing.T) {
 }
 
 func TestListWithoutAFolder(t *testing.T) {
-	l := open(t, filepath.Join(t.TempDir(), "gone", "prices.json"), &shop{answer: listing})
-	if err := l.Refresh(t.Context()); err == nil || !strings.Contains(err.Error(), "keep the prices in") {
+	l := open(t, filepath.Join(t.TempDir(), "gone", "prices.json"), &fakeUpstream{answer: listing})
+	if err := l.Refresh(t.Context()); err == nil || !strings.Contains(err.Error(), "save the prices in") {
 		t.Errorf("error %v", err)
 	}
 	if table, _ := l.Table(); len(table) == 0 {
@@ -123,12 +123,12 @@ func TestListIsFetchedDaily(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "prices.json")
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
-		s := &shop{err: errors.New("no network")}
+		s := &fakeUpstream{err: errors.New("no network")}
 		l := open(t, path, s)
 		ctx, cancel := context.WithCancel(t.Context())
-		var told []error
+		var reported []error
 		go l.KeepFresh(ctx, func(err error) {
-			if told = append(told, err); len(told) == 9 {
+			if reported = append(reported, err); len(reported) == 9 {
 				s.answer, s.err = listing, nil
 			}
 		})
@@ -141,12 +141,12 @@ func TestListIsFetchedDaily(t *testing.T) {
 			minutes = append(minutes, int(at.Sub(start).Minutes()))
 		}
 		want := []int{0, 0, 0, 1, 2, 5, 10, 21, 42, 85, 85 + 24*60, 85 + 48*60, 85 + 72*60}
-		if len(minutes) != len(want) || len(told) != len(want) {
-			t.Fatalf("asked at minutes %v, told %d times; want %v", minutes, len(told), want)
+		if len(minutes) != len(want) || len(reported) != len(want) {
+			t.Fatalf("asked at minutes %v, reported %d times; want %v", minutes, len(reported), want)
 		}
-		for i, err := range told {
+		for i, err := range reported {
 			if minutes[i] != want[i] || (err == nil) != (i >= 9) {
-				t.Errorf("fetch %d at minute %d told %v; want minute %d", i, minutes[i], err, want[i])
+				t.Errorf("fetch %d at minute %d reported %v; want minute %d", i, minutes[i], err, want[i])
 			}
 		}
 
@@ -170,7 +170,7 @@ func TestListOfTomorrow(t *testing.T) {
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
-		s := &shop{answer: listing}
+		s := &fakeUpstream{answer: listing}
 		ctx, cancel := context.WithCancel(t.Context())
 		go open(t, path, s).KeepFresh(ctx, func(error) {})
 		synctest.Wait()

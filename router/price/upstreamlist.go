@@ -14,8 +14,8 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// UpstreamList is what an upstream lists, read daily, with the last one kept on disk so
-// that a start without a network knows prices too.
+// UpstreamList is the price list of an upstream. It is fetched daily, and saved in a file, so
+// that llmsup has prices when it starts without a network.
 type UpstreamList struct {
 	path  string
 	from  string
@@ -23,26 +23,25 @@ type UpstreamList struct {
 	now   atomic.Pointer[savedList]
 }
 
-// savedList is the file, too.
+// savedList is a list, and the content of its file.
 type savedList struct {
-	From   string    `json:"from"` // whose prices these are
+	From   string    `json:"from"` // base URL of the upstream
 	At     time.Time `json:"at"`
 	Models Table     `json:"models"`
-	Names  []string  `json:"names"` // of all models, also those without a price
+	Names  []string  `json:"names"` // of all models, with and without a price
 }
 
 const (
-	// maxAge is how long a list is good enough.
+	// maxAge is how old a list may be.
 	maxAge = 24 * time.Hour
-	// firstRetry and retryMost bound the pause after a fetch that failed.
+	// firstRetry and maxRetry bound the pause after a failed fetch.
 	firstRetry = 10 * time.Second
 	maxRetry   = time.Hour
 )
 
-// OpenUpstreamList returns the list that was kept in a file, if there is one of the same
-// upstream: from is its base URL. fetch gets the answer of its /models; whoever
-// gives it bounds its time and its size. A file that can't be used is told in
-// err, and the list works without it.
+// OpenUpstreamList returns the list that is saved in a file, if it is of the same upstream: from
+// is its base URL. fetch requests the upstream's /models, as FetchModels does. If the file
+// cannot be used, err says why, and the list is empty.
 func OpenUpstreamList(path, from string, fetch func(context.Context) ([]byte, error)) (*UpstreamList, error) {
 	l := &UpstreamList{path: path, from: from, fetch: fetch}
 	l.now.Store(&savedList{})
@@ -55,7 +54,7 @@ func OpenUpstreamList(path, from string, fetch func(context.Context) ([]byte, er
 		err = json.Unmarshal(raw, &kept)
 	}
 	if err != nil {
-		return l, fmt.Errorf("read the kept prices %s: %w; they are fetched again", path, err)
+		return l, fmt.Errorf("read the saved prices in %s: %w; they are fetched again", path, err)
 	}
 	if kept.From == from {
 		l.now.Store(&kept)
@@ -63,23 +62,23 @@ func OpenUpstreamList(path, from string, fetch func(context.Context) ([]byte, er
 	return l, nil
 }
 
-// Table returns the prices, nil as long as there are none, and of when they are.
-// Nobody may change it.
+// Table returns the prices and their time; nil = there are none yet. Callers must not
+// change it.
 func (l *UpstreamList) Table() (Table, time.Time) {
 	now := l.now.Load()
 	return now.Models, now.At
 }
 
-// Names returns the names of all models that the upstream lists; nil as long as
-// there are none. Callers must not change them.
+// Names returns the names of all models in the list; nil = there is none yet. Callers must
+// not change them.
 func (l *UpstreamList) Names() []string { return l.now.Load().Names }
 
-// Refresh fetches the list and keeps it. With an error the old one stays, but
-// for one that says that only the file could not be written.
+// Refresh fetches the list and saves it. If it fails, the old list stays, except if only
+// the file could not be written (saveError).
 func (l *UpstreamList) Refresh(ctx context.Context) error {
 	raw, err := l.fetch(ctx)
 	if err != nil {
-		return fmt.Errorf("get the prices of %s: %w", l.from, err)
+		return fmt.Errorf("fetch the prices of %s: %w", l.from, err)
 	}
 	names, table, err := ParseModels(raw)
 	if err != nil {
@@ -93,12 +92,12 @@ func (l *UpstreamList) Refresh(ctx context.Context) error {
 	next := &savedList{From: l.from, At: time.Now().UTC().Truncate(time.Second), Models: table, Names: names}
 	l.now.Store(next)
 	if err := next.write(l.path); err != nil {
-		return &saveError{fmt.Errorf("keep the prices in %s: %w", l.path, err)}
+		return &saveError{fmt.Errorf("save the prices in %s: %w", l.path, err)}
 	}
 	return nil
 }
 
-// saveError says that the list is new and the file is not.
+// saveError is the error if the list is new and the file could not be written.
 type saveError struct{ error }
 
 func (e *saveError) Unwrap() error { return e.error }
@@ -112,21 +111,21 @@ func (n *savedList) write(path string) error {
 	return renameio.WriteFile(path, raw, 0o600, renameio.WithTempDir(filepath.Dir(path)))
 }
 
-// KeepFresh fetches the list when it is a day old, and whenever it is not there, until
-// ctx ends. tell is called after each fetch, with nil when it went well; it is
-// also when a new Book is due.
-func (l *UpstreamList) KeepFresh(ctx context.Context, tell func(error)) {
+// KeepFresh fetches the list when it is older than maxAge or missing, until ctx ends. It calls
+// report after each fetch, with nil for a success. After each report the caller makes a
+// new PriceList.
+func (l *UpstreamList) KeepFresh(ctx context.Context, report func(error)) {
 	pause := firstRetry
 	for {
 		wait := time.Until(l.now.Load().At.Add(maxAge))
-		if wait <= 0 || wait > maxAge || l.Names() == nil { // of tomorrow: the clock was wrong; without names: an older version kept it
+		if wait <= 0 || wait > maxAge || l.Names() == nil { // from the future: the clock was wrong; without names: an older version saved it
 			err := l.Refresh(ctx)
 			if ctx.Err() != nil {
 				return
 			}
-			tell(err)
+			report(err)
 			wait, pause = pause, min(2*pause, maxRetry)
-			if kept := (*saveError)(nil); err == nil || errors.As(err, &kept) {
+			if saveErr := (*saveError)(nil); err == nil || errors.As(err, &saveErr) {
 				wait, pause = maxAge, firstRetry
 			}
 		}

@@ -2,10 +2,10 @@ package price
 
 import "github.com/llmsup/llmsup/router/usd"
 
-// Source is where a price comes from.
+// Source is the origin of a price.
 type Source string
 
-// The sources, the weightiest first.
+// The sources, by priority.
 const (
 	Configured Source = "configuration"
 	Listed     Source = "upstream"
@@ -14,20 +14,20 @@ const (
 
 var sources = []Source{Configured, Listed, BuiltIn}
 
-// PriceList is what an upstream's models cost by all that is known. It does not
-// change; with a new list comes a new book.
+// PriceList is what an upstream's models cost, from all sources. It is immutable: a new list
+// makes a new PriceList.
 type PriceList struct {
 	tables map[Source]Table
 }
 
-// NewPriceList joins what the configuration says, what the upstream lists and what is
-// built in: a model's prices are those of the first that knows it. Each may be
-// nil. Prices of two sources are never mixed.
+// NewPriceList combines the prices of the configuration, of the upstream's list and of the
+// built-in table; each may be nil. A model has the prices of the first source that has it:
+// prices of two sources are never mixed.
 func NewPriceList(configured, listed, builtIn Table) *PriceList {
 	return &PriceList{tables: map[Source]Table{Configured: configured, Listed: listed, BuiltIn: builtIn}}
 }
 
-// Lookup returns a model's prices, and who says so. A nil Book knows none.
+// Lookup returns a model's prices and their source. A nil PriceList has none.
 func (b *PriceList) Lookup(model string) (Prices, Source, bool) {
 	if b == nil {
 		return Prices{}, "", false
@@ -40,7 +40,7 @@ func (b *PriceList) Lookup(model string) (Prices, Source, bool) {
 	return Prices{}, "", false
 }
 
-// Cost returns what a call costs. Where that is not known it is not 0 either.
+// Cost returns the cost of a call; an unknown cost is not 0.
 func (b *PriceList) Cost(model string, t Tokens) (cost usd.Amount, known bool) {
 	prices, _, ok := b.Lookup(model)
 	if !ok {
