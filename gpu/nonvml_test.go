@@ -13,7 +13,7 @@ import (
 // TestWithoutCgo checks that a build without cgo reports it, and not as a warning.
 func TestWithoutCgo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := watch(t, newNVML())
+		r := startMonitor(t, newNVML())
 		if s := r.after(0); !strings.Contains(s.Problem, "built without cgo") || len(s.GPUs) > 0 {
 			t.Errorf("problem %q with GPUs %+v", s.Problem, s.GPUs)
 		}

@@ -39,30 +39,37 @@ func (s *Sample) Select(selection string) (uuids []string, err error) {
 	return uuids, nil
 }
 
+// resolve returns the UUID of the GPU that one word of a selection names.
 func (s *Sample) resolve(word string) (uuid string, err error) {
-	if word == "" {
+	switch {
+	case word == "":
 		return "", errors.New("the GPU selection has an empty entry: write an index or a UUID")
-	}
-	if strings.HasPrefix(word, "MIG-") {
+	case strings.HasPrefix(word, "MIG-"):
 		return word, nil
 	}
 	index, notNumber := strconv.Atoi(word)
+	names := func(g GPU) bool { return strings.HasPrefix(g.UUID, word) }
+	if notNumber == nil {
+		names = func(g GPU) bool { return g.Index == index }
+	}
 	var found []string
+	lost := false
 	for _, g := range s.GPUs {
-		if g.UUID != "" && (notNumber == nil && g.Index == index || notNumber != nil && strings.HasPrefix(g.UUID, word)) {
+		switch {
+		case g.UUID != "" && names(g):
 			found = append(found, g.UUID)
+		case notNumber == nil && names(g):
+			lost = lost || g.Lost
 		}
 	}
-	switch len(found) {
-	case 1:
+	switch {
+	case len(found) == 1:
 		return found[0], nil
-	case 0:
-		if notNumber == nil && slices.ContainsFunc(s.GPUs, func(g GPU) bool { return g.Index == index && g.Lost }) {
-			return "", fmt.Errorf("GPU %d can't be reached by the driver: look for NVRM in dmesg", index)
-		}
+	case len(found) == 0 && lost:
+		return "", fmt.Errorf("GPU %d can't be reached by the driver: look for NVRM in dmesg", index)
+	case len(found) == 0:
 		return "", fmt.Errorf("there is no GPU %s; found: %s", word, s.describeGPUs())
-	}
-	if notNumber == nil { // a GPU was lost, and the driver has renumbered the others
+	case notNumber == nil: // a GPU was lost, and the driver has renumbered the others
 		return "", fmt.Errorf("the index %s has moved from one GPU to another: use the UUID, %s", word, strings.Join(found, " or "))
 	}
 	return "", fmt.Errorf("%s is the start of %d GPUs' UUIDs: write more of it", word, len(found))

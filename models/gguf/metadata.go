@@ -137,29 +137,44 @@ func (s *stream) value(key string, keep bool) value {
 	width := v.kind.width()
 	switch {
 	case s.err != nil:
-	case v.kind == typeString && !v.array && keep:
-		v.text = s.text(maxText)
 	case v.kind == typeString:
-		for range v.count {
-			if s.skipText(); s.err != nil {
-				break
-			}
-		}
+		s.strings(&v, keep)
 	case v.kind == typeArray:
 		s.damaged("it has an array of arrays, which the format does not allow")
 	case width == 0:
 		s.damaged("a metadata value has the type %d, which the format does not have", v.kind)
-	case v.count > s.end/width: // so that the product below does not overflow
+	case v.count > s.end/width: // so that no product with width overflows
 		s.damaged("an array counts %d elements", v.count)
-	case keep && v.keepsNumbers(key) && v.count <= maxLayers && s.has(v.count*width):
-		v.numbers = make([]uint64, v.count)
-		for i := range v.numbers {
-			v.numbers[i] = s.number(v.kind)
-		}
+	case keep && v.keepsNumbers(key) && v.count <= maxLayers:
+		s.numbers(&v)
 	default:
 		s.skip(v.count * width)
 	}
 	return v
+}
+
+// strings reads a string, or skips a list of them or one that is not kept.
+func (s *stream) strings(v *value, keep bool) {
+	if keep && !v.array {
+		v.text = s.text(maxText)
+		return
+	}
+	for range v.count {
+		if s.skipText(); s.err != nil {
+			return
+		}
+	}
+}
+
+// numbers reads a whole number or a list of them.
+func (s *stream) numbers(v *value) {
+	if !s.has(v.count * v.kind.width()) {
+		return
+	}
+	v.numbers = make([]uint64, v.count)
+	for i := range v.numbers {
+		v.numbers[i] = s.number(v.kind)
+	}
 }
 
 // number reads a whole number. No kept number may be negative.
