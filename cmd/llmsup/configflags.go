@@ -23,19 +23,9 @@ func configFrom(c *cli.Context, socket string) (*config.Config, error) {
 		}
 		cfg = *loaded
 	}
-	for flag, field := range map[string]*string{
-		flagListen: &cfg.Listen, flagLlamaServer: &cfg.LlamaServer, flagStateDir: &cfg.StateDir,
-		flagControl: &cfg.ControlSocket, flagLogFormat: &cfg.LogFormat, flagLogLevel: &cfg.LogLevel,
-	} {
-		if c.IsSet(flag) {
-			*field = c.String(flag)
-		}
-	}
+	applyFlags(c, &cfg)
 	if socket != "" {
 		cfg.ListenOn(socket, c.IsSet(flagListen))
-	}
-	if c.IsSet(flagInsecure) {
-		cfg.InsecureNoAuth = c.Bool(flagInsecure)
 	}
 	flags, err := serverFlags(c)
 	if err != nil {
@@ -54,6 +44,21 @@ func configFrom(c *cli.Context, socket string) (*config.Config, error) {
 		return &cfg, usageError{errNothingToRun}
 	}
 	return &cfg, nil
+}
+
+// applyFlags overrides settings of the file by flags and variables.
+func applyFlags(c *cli.Context, cfg *config.Config) {
+	for flag, field := range map[string]*string{
+		flagListen: &cfg.Listen, flagLlamaServer: &cfg.LlamaServer, flagStateDir: &cfg.StateDir,
+		flagControl: &cfg.ControlSocket, flagLogFormat: &cfg.LogFormat, flagLogLevel: &cfg.LogLevel,
+	} {
+		if c.IsSet(flag) {
+			*field = c.String(flag)
+		}
+	}
+	if c.IsSet(flagInsecure) {
+		cfg.InsecureNoAuth = c.Bool(flagInsecure)
+	}
 }
 
 // serverFlags returns the flags and variables that describe a server.

@@ -19,16 +19,16 @@ func TestConfigFile(t *testing.T) {
 		}
 		return path, err
 	}
-	if path, err := of(nil, "layout_test.go"); path != "layout_test.go" || err != nil {
+	if path, err := of(nil, "key_test.go"); path != "key_test.go" || err != nil {
 		t.Errorf("the service's: %s, %v", path, err)
 	}
-	if path, err := of([]string{"--config", "x.yaml"}, "layout_test.go"); path != "x.yaml" || err != nil {
+	if path, err := of([]string{"--config", "x.yaml"}, "key_test.go"); path != "x.yaml" || err != nil {
 		t.Errorf("a named one: %s, %v", path, err)
 	}
 	if path, err := of(nil, "nowhere.yaml"); err == nil || err.Error() != "there is no nowhere.yaml; pass the configuration file with --config FILE" {
 		t.Errorf("none: %s, %v", path, err)
 	}
-	if _, err := of(nil, "layout_test.go/x"); err == nil || !strings.HasSuffix(err.Error(), "; run the command as root, or pass another configuration file with --config FILE") {
+	if _, err := of(nil, "key_test.go/x"); err == nil || !strings.HasSuffix(err.Error(), "; run the command as root, or pass another configuration file with --config FILE") {
 		t.Errorf("one that can't be read: %v", err)
 	}
 }

@@ -135,9 +135,9 @@ func onUsageError(c *cli.Context, err error, _ bool) error {
 		return usagef("%s has no flag --%s; %s --help lists them", name, strings.TrimPrefix(flag, "-"), name)
 	}
 	if flag, missing := strings.CutPrefix(err.Error(), "flag needs an argument: -"); missing {
-		return usagef("--%s needs a value; %s --help says which", strings.TrimPrefix(flag, "-"), name)
+		return usagef("--%s needs a value; see %s --help", strings.TrimPrefix(flag, "-"), name)
 	}
-	return usagef("%w; %s --help says how", err, name)
+	return usagef("%w; see %s --help", err, name)
 }
 
 // noArgs rejects arguments for a command that takes none.

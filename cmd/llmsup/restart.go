@@ -62,13 +62,14 @@ func restartCommand() *cli.Command {
 	}
 }
 
-// followRestart shows the states of some servers until all have a new process that is
-// ready, or one did not come back.
+// followRestart prints the states of some servers until each of them has a new process
+// that is ready, or one has failed.
 func followRestart(ctx context.Context, client *control.Client, before control.Status, servers []string, show *stepPrinter) error {
-	old := map[string]control.Server{}
-	shown, counted := map[string]string{}, map[string]string{}
+	follow := map[string]*serverRestart{}
 	for _, s := range before.Servers {
-		old[s.Name] = s
+		if slices.Contains(servers, s.Name) {
+			follow[s.Name] = &serverRestart{before: s}
+		}
 	}
 	for {
 		now, err := client.Status(ctx)
@@ -78,39 +79,8 @@ func followRestart(ctx context.Context, client *control.Client, before control.S
 		if err != nil {
 			return err
 		}
-		waiting := 0
-		for _, name := range servers {
-			if !slices.ContainsFunc(now.Servers, func(s control.Server) bool { return s.Name == name }) {
-				return fmt.Errorf("%s was removed meanwhile: it is no longer in the configuration", name)
-			}
-		}
-		for _, s := range now.Servers {
-			if !slices.Contains(servers, s.Name) {
-				continue
-			}
-			if s.Drain != nil {
-				return fmt.Errorf("%s was drained meanwhile, which takes the restart's place; llmsup resume %s starts it", s.Name, s.Name)
-			}
-			if step := restartStep(s); s.Since.After(old[s.Name].Since) && shown[s.Name] != step.Text {
-				shown[s.Name] = step.Text
-				if err := show.step(step); err != nil {
-					return err
-				}
-			} else if running := plural(s.Busy, "call") + " to end first"; step.Step == control.StepDraining && s.Busy > 0 && counted[s.Name] != running {
-				counted[s.Name], step.Step, step.Text = running, control.StepRunning, running
-				if err := show.step(step); err != nil {
-					return err
-				}
-			}
-			switch {
-			case s.LastExit != nil && (old[s.Name].LastExit == nil || s.LastExit.At.After(old[s.Name].LastExit.At)):
-				return fmt.Errorf("%s did not come back: %s", s.Name, s.Reason)
-			case s.State != "ready" && s.State != "degraded" || s.PID == old[s.Name].PID:
-				waiting++
-			}
-		}
-		if waiting == 0 {
-			return show.step(control.Step{At: time.Now(), Step: control.StepResumed, Text: "replaced, and in use again"})
+		if done, err := stepRestarts(now, servers, follow, show); err != nil || done {
+			return err
 		}
 		select {
 		case <-ctx.Done():
@@ -119,7 +89,62 @@ func followRestart(ctx context.Context, client *control.Client, before control.S
 	}
 }
 
-// restartStep is a server's state as a step.
+// stepRestarts prints what has changed since the last status, and reports whether all
+// servers have been restarted.
+func stepRestarts(now control.Status, servers []string, follow map[string]*serverRestart, show *stepPrinter) (done bool, err error) {
+	done = true
+	for _, name := range servers {
+		i := slices.IndexFunc(now.Servers, func(s control.Server) bool { return s.Name == name })
+		if i < 0 {
+			return false, fmt.Errorf("%s was removed from the configuration during the restart", name)
+		}
+		if follow[name] == nil { // a reload added it after the status before the restart
+			follow[name] = &serverRestart{}
+		}
+		ready, err := follow[name].step(now.Servers[i], show)
+		if err != nil {
+			return false, err
+		}
+		done = done && ready
+	}
+	if done {
+		err = show.step(control.Step{At: time.Now(), Step: control.StepResumed, Text: "replaced, and in use again"})
+	}
+	return done, err
+}
+
+// serverRestart is the progress of the restart of one server.
+type serverRestart struct {
+	before         control.Server // its status before the restart
+	state, running string         // the texts that were printed last
+}
+
+// step prints what has changed, and reports whether the server has a new process that is
+// ready.
+func (r *serverRestart) step(s control.Server, show *stepPrinter) (ready bool, err error) {
+	if s.Drain != nil {
+		return false, fmt.Errorf("%s was drained during the restart; llmsup resume %s starts it", s.Name, s.Name)
+	}
+	step, running := restartStep(s), plural(s.Busy, "call")+" to end first"
+	switch {
+	case s.Since.After(r.before.Since) && r.state != step.Text:
+		r.state = step.Text
+		err = show.step(step)
+	case step.Step == control.StepDraining && s.Busy > 0 && r.running != running:
+		r.running = running
+		step.Step, step.Text = control.StepRunning, running
+		err = show.step(step)
+	}
+	if err != nil {
+		return false, err
+	}
+	if s.LastExit != nil && (r.before.LastExit == nil || s.LastExit.At.After(r.before.LastExit.At)) {
+		return false, fmt.Errorf("%s failed: %s", s.Name, s.Reason)
+	}
+	return (s.State == "ready" || s.State == "degraded") && s.PID != r.before.PID, nil
+}
+
+// restartStep returns the state of a server as a step.
 func restartStep(s control.Server) control.Step {
 	step := control.Step{At: time.Now(), Server: s.Name, Step: control.StepStarting, Text: s.State, Calls: s.Busy}
 	if s.Reason != "" {

@@ -81,8 +81,8 @@ func start(c *cli.Context, forceStop <-chan struct{}) error {
 			select {
 			case <-ctx.Done():
 				return
-			case terminalGone := <-hangups:
-				if terminalGone {
+			case terminalClosed := <-hangups:
+				if terminalClosed {
 					log.Warn().Msg("the terminal was closed")
 					stop()
 					return
