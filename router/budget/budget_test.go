@@ -164,8 +164,8 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// TestExceededOfAKey: a call with a key is told the amounts of its own limit, and not
-// what all keys have spent.
+// The message for a client with a key has the amounts of the key's limit, and not what all
+// keys have spent.
 func TestExceededOfAKey(t *testing.T) {
 	b := New(Config{Limits: Limits{Daily: dollars("1")}, PerKey: map[string]Limits{"own": {Daily: dollars("0.5")}}}, nil)
 	reserve(t, b, noon, "other", "0.7").Settle(*dollars("0.7"))
@@ -221,8 +221,8 @@ func TestMidnight(t *testing.T) {
 	reserve(t, b, noon.Add(48*time.Hour), "", "1").Cancel()
 }
 
-// A clock that is set back gives nobody a second budget, and one that was years
-// ahead for a moment keeps nobody waiting for years.
+// A clock that is set back does not reset a budget, and one that was years ahead for a
+// moment does not block calls for years.
 func TestClock(t *testing.T) {
 	b := New(Config{Limits: Limits{Daily: dollars("1")}}, nil)
 	ahead := reserve(t, b, noon.AddDate(3, 0, 0), "", "1")
@@ -289,7 +289,7 @@ func TestWarnings(t *testing.T) {
 	pay(tomorrow, "0.01", "96 %") // the limit was further away for a while
 	pay(tomorrow, "0.01")
 
-	// One that begins before midnight and ends after it has nobody to warn.
+	// A call that ends after its window causes no warning.
 	late := reserve(t, b, tomorrow.Add(24*time.Hour), "k", "1")
 	reserve(t, b, tomorrow.Add(48*time.Hour), "k", "0.1").Cancel()
 	got = nil
@@ -305,7 +305,7 @@ func TestRestore(t *testing.T) {
 	if err := b.Restore(noon, func(_, _ time.Time) (map[string]usd.Amount, error) { return nil, errors.New("locked") }); err == nil || !strings.Contains(err.Error(), "locked") {
 		t.Errorf("error %v", err)
 	}
-	books := func(from, to time.Time) (map[string]usd.Amount, error) {
+	ledger := func(from, to time.Time) (map[string]usd.Amount, error) {
 		switch {
 		case !to.Equal(noon):
 			t.Errorf("asked up to %s", to)
@@ -318,7 +318,7 @@ func TestRestore(t *testing.T) {
 		}
 		return nil, nil
 	}
-	if err := b.Restore(noon, books); err != nil {
+	if err := b.Restore(noon, ledger); err != nil {
 		t.Fatal(err)
 	}
 	late.Settle(*dollars("0.04"))
@@ -338,7 +338,7 @@ func TestRestore(t *testing.T) {
 
 	next := New(Config{Limits: Limits{Daily: dollars("1")}}, nil)
 	reserve(t, next, noon.Add(24*time.Hour), "", "0.5").Cancel()
-	if err := next.Restore(noon, books); err != nil {
+	if err := next.Restore(noon, ledger); err != nil {
 		t.Fatal(err)
 	}
 	if s := statusOf(t, next, noon.Add(24*time.Hour), "", Daily); s.Spent != 0 {

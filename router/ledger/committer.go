@@ -62,24 +62,34 @@ func (l *Ledger) commit() {
 func (c *committer) cycle() (wait time.Duration, err error) {
 	c.mu.Lock()
 	now := time.Now()
-	closing, allTried, suspect := c.closing, c.allTried(), c.corruptErr
+	closing, allTried, corruptErr := c.closing, c.allTried(), c.corruptErr
 	opening, usable := c.databaseErr == errNotOpen, c.databaseErr == nil || c.probing
 	retryIn, rowsDueIn := c.retryAt.Sub(now), c.rowsDueIn(now)
 	c.mu.Unlock()
 	switch {
 	case closing && allTried && !c.writerStopped:
 		c.stopWriter()
+		return 0, nil
 	case closing && c.writerStopped && (c.File() == nil || !usable && !opening):
 		return 0, errClosed // the next start imports what is left
-	case suspect != nil:
-		return 0, suspect
+	case corruptErr != nil:
+		return 0, corruptErr
 	case !usable && !opening && retryIn > 0:
 		return retryIn, nil
 	case !usable:
 		return 0, c.connect()
-	case c.File() != nil && c.File().Old && c.database.Load().converting && !c.convertAt.After(now):
+	default:
+		return c.commitNext(now, closing, rowsDueIn)
+	}
+}
+
+// commitNext does the most urgent thing while the database works.
+func (c *committer) commitNext(now time.Time, closing bool, rowsDueIn time.Duration) (wait time.Duration, err error) {
+	file := c.File()
+	switch {
+	case file != nil && file.Old && c.database.Load().converting && !c.convertAt.After(now):
 		return 0, c.convert(now) // before the import: rows of the file may be among the calls to convert
-	case c.File() != nil:
+	case file != nil:
 		return 0, c.importBatch()
 	case closing: // the writer has not tried all lines yet
 		return time.Hour, nil
@@ -88,7 +98,6 @@ func (c *committer) cycle() (wait time.Duration, err error) {
 	default:
 		return c.maintain(now, rowsDueIn)
 	}
-	return 0, nil
 }
 
 // rowsDueIn returns in what time the journal's rows must be committed. The caller holds

@@ -20,7 +20,7 @@ import (
 // end meanwhile.
 type disk struct {
 	busy  sync.RWMutex
-	stuck chan struct{} // receives when somebody waits for it
+	stuck chan struct{} // receives when a write waits
 }
 
 func newDisk() *disk { return &disk{stuck: make(chan struct{}, 1)} }
@@ -309,7 +309,7 @@ func TestFileIsSpoiled(t *testing.T) {
 func TestFolderIsRemoved(t *testing.T) {
 	for name, c := range map[string]struct {
 		remove func(dir string) error
-		mend   func(dir string) error // nil = it mends itself
+		repair func(dir string) error // nil = not needed
 	}{
 		"the folder":        {os.RemoveAll, nil},
 		"moved away":        {func(dir string) error { return os.Rename(dir, dir+".x") }, nil},
@@ -333,7 +333,7 @@ func TestFolderIsRemoved(t *testing.T) {
 				want = append(want, fmt.Sprint("after-", i))
 				receipts = append(receipts, l.Record(paid(want[i], 1)))
 			}
-			if c.mend != nil {
+			if c.repair != nil {
 				awaitCondition(t, l, Spilling, "cannot be written")
 				for _, r := range receipts {
 					select {
@@ -342,7 +342,7 @@ func TestFolderIsRemoved(t *testing.T) {
 					default:
 					}
 				}
-				if err := c.mend(dir); err != nil {
+				if err := c.repair(dir); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -356,7 +356,7 @@ func TestFolderIsRemoved(t *testing.T) {
 	}
 }
 
-// A database that was garbled while nobody had it.
+// A database that was overwritten while llmsup did not run.
 func TestCorruptAtTheStart(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, databaseName)
@@ -374,7 +374,7 @@ func TestCorruptAtTheStart(t *testing.T) {
 	once(t, dir, []string{"p"})
 }
 
-// What only a reader finds is told to the committer.
+// A reader reports a corrupt database to the committer.
 func TestReaderFindsItCorrupt(t *testing.T) {
 	dir := t.TempDir()
 	l, _ := open(t, dir, Options{})
@@ -403,8 +403,7 @@ func TestReaderFindsItCorrupt(t *testing.T) {
 	once(t, dir, []string{"p"})
 }
 
-// Another process has it locked: nobody waits for longer than it takes to see that,
-// neither for others nor for the time that a database may take.
+// While another process has locked the database, neither a call nor a query waits for it.
 func TestLocked(t *testing.T) {
 	dir := t.TempDir()
 	l, _ := open(t, dir, Options{})
@@ -432,8 +431,8 @@ func TestLocked(t *testing.T) {
 	}
 }
 
-// A disk that hangs: recording goes on, who waits waits for a second, and memory
-// has a bound that what was paid for does not know.
+// While the disk hangs, calls wait at most a second, and the memory for rows is bounded,
+// except for those of paid calls.
 func TestDiskHangs(t *testing.T) {
 	dir := t.TempDir()
 	disk := newDisk()

@@ -13,8 +13,7 @@ import (
 	"github.com/llmsup/llmsup/router/usd"
 )
 
-// A reload may shorten the time for which rows are kept: the old ones go at once,
-// and not with the next hour's look.
+// A shorter retention deletes old rows at once, and not an hour later.
 func TestSetRetention(t *testing.T) {
 	dir := t.TempDir()
 	l, _ := open(t, dir, Options{})
@@ -34,11 +33,11 @@ func TestSetRetention(t *testing.T) {
 	}
 }
 
-// What was spilled before is in the sums when AwaitImport returns, and a database
-// that does not work is told.
+// When AwaitImport returns, the sums include the rows that an earlier llmsup left. It
+// returns an error if the database does not work.
 func TestAwaitImport(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, databaseName), 0o700); err != nil { // nobody can open that
+	if err := os.Mkdir(filepath.Join(dir, databaseName), 0o700); err != nil { // it cannot be opened
 		t.Fatal(err)
 	}
 	l, _ := open(t, dir, Options{})

@@ -68,7 +68,7 @@ func TestParseModels(t *testing.T) {
 	}
 }
 
-// An entry that nobody understands takes no others with it.
+// An unreadable entry does not affect the others.
 func TestParseModelsPassesOver(t *testing.T) {
 	const good = `{"id": "a", "pricing": {"prompt": "1e-6", "completion": "2e-6", "request": null, "input_cache_read": null}}`
 	for _, bad := range []string{`{"id": 5, "pricing": {"prompt": "1", "completion": "1"}}`, `"a"`, `null`, `[]`, `{"id": "b", "pricing": []}`, `{"id": "b", "pricing": {"prompt": "x", "completion": "1"}}`} {
@@ -108,20 +108,20 @@ func TestNoRoundingBeforeTheEnd(t *testing.T) {
 func TestBook(t *testing.T) {
 	one := func(prompt string) Table { return Table{"m": perMillion(prompt, "0", "")} }
 	for name, c := range map[string]struct {
-		book   *PriceList
+		list   *PriceList
 		source Source
 		want   string
 	}{
 		"all":          {NewPriceList(one("1"), one("2"), one("3")), Configured, "0.000001"},
 		"no file":      {NewPriceList(nil, one("2"), one("3")), Listed, "0.000002"},
 		"no network":   {NewPriceList(nil, nil, one("3")), BuiltIn, "0.000003"},
-		"nobody knows": {NewPriceList(Table{"x": {}}, Table{"y": {}}, nil), "", ""},
+		"unknown":      {NewPriceList(Table{"x": {}}, Table{"y": {}}, nil), "", ""},
 		"zero is free": {NewPriceList(one("0"), one("2"), nil), Configured, "0"},
 	} {
-		_, source, ok := c.book.Lookup("m")
-		cost, known := c.book.Cost("m", Tokens{Prompt: 1})
+		_, source, ok := c.list.Lookup("m")
+		cost, known := c.list.Cost("m", Tokens{Prompt: 1})
 		if source != c.source || ok != known || known != (c.want != "") || known && cost.String() != c.want {
-			t.Errorf("%s: %q says %s, %t, %t", name, source, cost, ok, known)
+			t.Errorf("%s: %q, cost %s, %t, %t", name, source, cost, ok, known)
 		}
 	}
 }

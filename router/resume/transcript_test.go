@@ -60,7 +60,7 @@ func TestTranscript(t *testing.T) {
 		})
 	}
 	if DialectOf("/v1/responses") != nil {
-		t.Error("streams of /v1/responses are said to be resumable")
+		t.Error("streams of /v1/responses have a dialect")
 	}
 }
 
