@@ -7,8 +7,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// gpuMetrics shows the last sample to Prometheus. A figure that the driver does
-// not give is not there: 0 would be a lie.
+// gpuMetrics exports the last sample to Prometheus. Values that the driver does not report
+// are left out, not 0.
 type gpuMetrics struct{ d *Daemon }
 
 var gpuLabels = []string{"gpu", "uuid"}
@@ -19,15 +19,15 @@ func gpuMetric(name, help string, more ...string) *prometheus.Desc {
 
 var (
 	gpuMemoryTotal = gpuMetric("memory_total_bytes", "VRAM of the GPU.")
-	gpuMemoryUsed  = gpuMetric("memory_used_bytes", "VRAM in use, by whomever.")
+	gpuMemoryUsed  = gpuMetric("memory_used_bytes", "VRAM in use by all processes.")
 	gpuMemoryFree  = gpuMetric("memory_free_bytes", "VRAM that is free.")
-	gpuUtilization = gpuMetric("utilization_ratio", "Share of the time in which the GPU computed anything.")
+	gpuUtilization = gpuMetric("utilization_ratio", "Share of the time in which the GPU computed.")
 	gpuTemperature = gpuMetric("temperature_celsius", "Temperature of the GPU.")
 	gpuPower       = gpuMetric("power_watts", "Power that the GPU draws.")
 	gpuECC         = gpuMetric("ecc_uncorrected_total", "Memory errors that could not be corrected, since the driver was loaded.")
-	gpuReplays     = gpuMetric("pcie_replays_total", "PCIe packets that had to be sent again.")
-	gpuHealthState = gpuMetric("health", "1 for the health that the GPU has, 0 for the others of ok, degraded, lost and unknown.", "health")
-	gpuInfo        = gpuMetric("info", "1, with the name that the GPU goes by.", "name")
+	gpuReplays     = gpuMetric("pcie_replays_total", "PCIe packets that were sent again.")
+	gpuHealthState = gpuMetric("health", "1 for the present health of the GPU, 0 for the others of ok, degraded, lost and unknown.", "health")
+	gpuInfo        = gpuMetric("info", "1, with the name of the GPU.", "name")
 )
 
 // Describe implements prometheus.Collector.
@@ -61,11 +61,11 @@ func (m gpuMetrics) Collect(all chan<- prometheus.Metric) {
 	}
 }
 
-func collect[N int | uint64 | float64](all chan<- prometheus.Metric, d *prometheus.Desc, t prometheus.ValueType, figure *N, unit float64, labels []string) {
-	if figure != nil {
-		all <- prometheus.MustNewConstMetric(d, t, float64(*figure)*unit, labels...)
+func collect[N int | uint64 | float64](all chan<- prometheus.Metric, d *prometheus.Desc, t prometheus.ValueType, value *N, unit float64, labels []string) {
+	if value != nil {
+		all <- prometheus.MustNewConstMetric(d, t, float64(*value)*unit, labels...)
 	}
 }
 
-// label makes words of the driver's fit for a label, which has to be UTF-8.
-func label(words string) string { return strings.ToValidUTF8(words, "?") }
+// label returns a text of the driver as a label's value, which has to be UTF-8.
+func label(text string) string { return strings.ToValidUTF8(text, "?") }

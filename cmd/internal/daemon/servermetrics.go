@@ -9,8 +9,8 @@ import (
 	"github.com/llmsup/llmsup/supervisor"
 )
 
-// registerMetrics adds to the router's figures those of all others, and the
-// process's own.
+// registerMetrics adds the metrics of the servers, the GPUs and the process to those of the
+// router.
 func (d *Daemon) registerMetrics() error {
 	for _, c := range []prometheus.Collector{
 		gpuMetrics{d}, serverMetrics{d}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -22,8 +22,8 @@ func (d *Daemon) registerMetrics() error {
 	return nil
 }
 
-// serverMetrics shows the servers to Prometheus, as status shows them to people. One
-// that is taken out of the configuration is there until it has ended.
+// serverMetrics exports the servers to Prometheus. A server that a reload has removed is
+// included until it has ended.
 type serverMetrics struct{ d *Daemon }
 
 func serverMetric(name, help string, more ...string) *prometheus.Desc {
@@ -33,14 +33,14 @@ func serverMetric(name, help string, more ...string) *prometheus.Desc {
 var (
 	serverState    = serverMetric("state", "1 for the state that the server is in, 0 for all others.", "state")
 	serverRestarts = serverMetric("restarts_total", "Starts of llama-server after the first one, by the class of the end before.", "class")
-	serverLoad     = serverMetric("load_seconds", "What the last load took, from the process's start to its first completion.")
-	serverSlots    = serverMetric("slots", "Calls that the server works on at once.")
-	serverCalls    = serverMetric("calls_in_flight", "Calls that the server has, those that wait for a slot not included.")
+	serverLoad     = serverMetric("load_seconds", "Duration of the last load, from the process's start to its first completion.")
+	serverSlots    = serverMetric("slots", "Concurrent calls of the server.")
+	serverCalls    = serverMetric("calls_in_flight", "Running calls, without those that wait for a slot.")
 	serverQueued   = serverMetric("calls_queued", "Calls that wait for a slot.")
-	serverNeed     = serverMetric("vram_need_bytes", "VRAM that the model needs, as it was estimated before the start.")
+	serverNeed     = serverMetric("vram_need_bytes", "Estimated VRAM need of the model.")
 	serverHeld     = serverMetric("vram_held_bytes", "VRAM that the server's process holds.")
 
-	buildInfo = prometheus.NewDesc("llmsup_build_info", "1, with the version of llmsup and of the Go that built it.", []string{"version", "goversion"}, nil)
+	buildInfo = prometheus.NewDesc("llmsup_build_info", "1, with the versions of llmsup and of Go.", []string{"version", "goversion"}, nil)
 )
 
 // Describe implements prometheus.Collector.
@@ -63,7 +63,7 @@ func (m serverMetrics) Collect(all chan<- prometheus.Metric) {
 		for _, state := range supervisor.States {
 			gauge(serverState, map[bool]float64{true: 1}[state == now.State], s.name, state.String())
 		}
-		for _, class := range supervisor.Classes { // at 0 too: a rate needs what was before
+		for _, class := range supervisor.Classes { // also at 0: a rate needs the earlier value
 			all <- prometheus.MustNewConstMetric(serverRestarts, prometheus.CounterValue, float64(now.RestartsBy[class]), s.name, string(class))
 		}
 		gauge(serverCalls, float64(traffic.Calls), s.name)

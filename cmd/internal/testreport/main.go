@@ -1,9 +1,8 @@
-// Command testreport turns the events of go test -json, on its standard input,
-// into what a person waits for: which tests run and since when, every 20
-// seconds; each package's result as go test prints it; the whole output of each
-// test that failed, as soon as it has; at the end the slowest tests, those that
-// failed, and the totals. scripts/test.sh starts it with the arguments that it
-// gives to go test.
+// Command testreport prints the events of go test -json, from its standard input, for
+// people: every 20 seconds the running tests; each package's result as go test prints it;
+// the output of each failed test as soon as it fails; at the end the slowest tests, the
+// failed ones, and the totals. scripts/test.sh starts it with the arguments that it passes
+// to go test.
 package main
 
 import (
@@ -17,11 +16,11 @@ import (
 	"time"
 )
 
-// progressEvery is the time between two reports of what runs.
+// progressEvery is the interval between reports of the running tests.
 const progressEvery = 20 * time.Second
 
 func main() {
-	// Ctrl-C reaches go test too, whose last events are still to be read.
+	// Ctrl-C also reaches go test, whose last events have to be read.
 	signal.Ignore(os.Interrupt)
 	r := newReport(os.Stdout, time.Now())
 	r.verbose = wantsAll(os.Args[1:])
@@ -34,8 +33,8 @@ func main() {
 	}
 }
 
-// wantsAll reports whether arguments of go test ask for output of tests that
-// pass: that is then printed as it comes.
+// wantsAll reports whether arguments of go test request the output of passing tests, which
+// is then printed at once.
 func wantsAll(args []string) bool {
 	for _, arg := range args {
 		name, value, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")

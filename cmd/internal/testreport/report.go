@@ -22,46 +22,46 @@ type event struct {
 	ImportPath string
 }
 
-// report is what the events so far have told.
+// report is the state of the tests after the events so far.
 type report struct {
 	out     io.Writer
-	verbose bool   // print all output as it comes
-	module  string // taken off the names of packages in progress and summary
+	verbose bool   // print all output at once
+	module  string // prefix that is removed from the names of packages
 	began   time.Time
 
-	packages                map[string]*pkg // that run
+	packages                map[string]*pkg // that are running
 	results                 []result        // of tests without subtests
 	passed, failed, skipped int
 	failures                []string
 }
 
-// pkg is a package whose tests run.
+// pkg is a package with running tests.
 type pkg struct {
 	began  time.Time
 	tests  map[string]*test // that have begun and not ended
-	output []byte           // of no test
-	failed bool             // one of its tests has
+	output []byte           // outside of tests
+	failed bool             // a test of it has failed
 }
 
 // test is a test that has begun.
 type test struct {
-	since  time.Time // when it began, or went on after it was paused
-	paused bool      // it waits for its turn among the parallel ones
+	since  time.Time // when it began, or continued after a pause
+	paused bool      // it waits for other parallel tests
 	parent bool      // it has subtests
 	output []byte
 }
 
-// result is how long a test took.
+// result is the duration of a test.
 type result struct {
-	name string
-	took time.Duration
+	name     string
+	duration time.Duration
 }
 
 func newReport(out io.Writer, now time.Time) *report {
 	return &report{out: out, began: now, packages: map[string]*pkg{}}
 }
 
-// line takes a line of go test's output. One that is no event is printed.
+// line processes a line of go test's output. A line that is not an event is printed.
 func (r *report) line(line []byte) {
 	var e event
 	if json.Unmarshal(line, &e) != nil || e.Action == "" {
@@ -89,8 +89,8 @@ func (r *report) line(line []byte) {
 	}
 }
 
-// output prints what a test or a package printed, or keeps it until it is known
-// whether that fails.
+// output prints the output of a test or a package, or keeps it until the test or package
+// fails or passes.
 func (r *report) output(p *pkg, e event) {
 	t := p.tests[e.Test]
 	switch {
@@ -111,20 +111,20 @@ func (r *report) output(p *pkg, e event) {
 	}
 }
 
-// isStep reports whether a line is the testing package's own word on how far a
-// test is, which the events tell as well.
+// isStep reports whether a line is one of the testing package about the progress of a
+// test, which the events also contain.
 func isStep(line string) bool {
 	word, _, _ := strings.Cut(strings.TrimPrefix(line, "=== "), " ")
 	return strings.HasPrefix(line, "=== ") && slices.Contains([]string{"RUN", "PAUSE", "CONT", "NAME"}, word)
 }
 
-// isResult reports whether a line is go test's last one for a package.
+// isResult reports whether a line is go test's result of a package.
 func isResult(line string) bool {
 	return strings.HasPrefix(line, "ok  \t") || strings.HasPrefix(line, "FAIL\t") || strings.HasPrefix(line, "?   \t") || strings.HasPrefix(line, "\t")
 }
 
-// flush prints what a failed package has printed and what is not yet printed of
-// it: in tests that have not ended, and outside of its tests.
+// flush prints the kept output of a failed package: that of tests that have not ended, and
+// that outside of tests.
 func (r *report) flush(p *pkg, name string) {
 	for _, test := range sortedNames(p.tests) {
 		r.failure(name, test, p.tests[test].output)
@@ -134,8 +134,8 @@ func (r *report) flush(p *pkg, name string) {
 	p.output = nil
 }
 
-// failure prints the output of what has failed, after a line that names it:
-// several packages run at a time.
+// failure prints the output of a failed test or package after a line with its name, since
+// several packages run at the same time.
 func (r *report) failure(pkg, test string, output []byte) {
 	if len(output) == 0 {
 		return
@@ -146,7 +146,7 @@ func (r *report) failure(pkg, test string, output []byte) {
 	}
 }
 
-// test follows a test of a package.
+// test processes an event of a test.
 func (r *report) test(p *pkg, e event) {
 	t := p.tests[e.Test]
 	switch e.Action {
@@ -187,8 +187,9 @@ func (r *report) fail(p *pkg, pkg, test string) {
 	r.failures = append(r.failures, r.name(pkg, test))
 }
 
-// end ends a package. Those of its tests that ran when it failed have failed, and
-// so has the package itself if no test has: it does not build, or it exits.
+// end processes the end of a package. If the package has failed, so have its running
+// tests; without a failed test, the package itself has failed: it does not build, or it
+// exited.
 func (r *report) end(p *pkg, e event) {
 	if e.Action == "fail" {
 		r.flush(p, e.Package)
@@ -204,18 +205,18 @@ func (r *report) end(p *pkg, e event) {
 	delete(r.packages, e.Package)
 }
 
-// mostShown is how many of a package's tests a report of what runs names, and
-// mostSlow how many tests the summary does.
+// maxRunning limits the running tests of a package in a report of progress, and maxSlow
+// the slowest tests in the summary.
 const (
-	mostShown = 3
-	mostSlow  = 10
+	maxRunning = 3
+	maxSlow    = 10
 )
 
-// progress prints what runs.
+// progress prints the running tests.
 func (r *report) progress(now time.Time) {
-	fmt.Fprintf(r.out, "[%s] %s", span(now.Sub(r.began)), r.totals())
+	fmt.Fprintf(r.out, "[%s] %s", seconds(now.Sub(r.began)), r.totals())
 	if len(r.packages) == 0 {
-		fmt.Fprintln(r.out, "; no test runs: go builds the next packages")
+		fmt.Fprintln(r.out, "; no test is running: go builds the next packages")
 		return
 	}
 	fmt.Fprintln(r.out, "; running:")
@@ -229,23 +230,23 @@ func (r *report) progress(now time.Time) {
 		}
 		slowestFirst(running)
 		var tests []string
-		for _, t := range running[:min(len(running), mostShown)] {
-			tests = append(tests, fmt.Sprintf("%s %s", t.name, span(t.took)))
+		for _, t := range running[:min(len(running), maxRunning)] {
+			tests = append(tests, fmt.Sprintf("%s %s", t.name, seconds(t.duration)))
 		}
-		if more := len(running) - mostShown; more > 0 {
+		if more := len(running) - maxRunning; more > 0 {
 			tests = append(tests, fmt.Sprintf("%d more", more))
 		}
-		fmt.Fprintf(r.out, "    %s (%s): %s\n", r.name(name, ""), span(now.Sub(p.began)), strings.Join(tests, ", "))
+		fmt.Fprintf(r.out, "    %s (%s): %s\n", r.name(name, ""), seconds(now.Sub(p.began)), strings.Join(tests, ", "))
 	}
 }
 
-// summary prints the slowest tests, those that failed, and the totals.
+// summary prints the slowest tests, the failed ones, and the totals.
 func (r *report) summary() {
 	if len(r.results) > 0 {
 		fmt.Fprintln(r.out, "\nslowest tests:")
 		slowestFirst(r.results)
-		for _, t := range r.results[:min(len(r.results), mostSlow)] {
-			fmt.Fprintf(r.out, "%8.2fs  %s\n", t.took.Seconds(), t.name)
+		for _, t := range r.results[:min(len(r.results), maxSlow)] {
+			fmt.Fprintf(r.out, "%8.2fs  %s\n", t.duration.Seconds(), t.name)
 		}
 	}
 	for i, name := range r.failures {
@@ -263,14 +264,14 @@ func (r *report) totals() string {
 
 func (r *report) print(text string) { _, _ = io.WriteString(r.out, text) }
 
-// name names a test, or a package, by its path within the module.
+// name returns the name of a test or a package, with its path within the module.
 func (r *report) name(pkg, test string) string {
 	pkg = strings.TrimPrefix(pkg, r.module+"/")
 	return strings.TrimSpace(pkg + " " + test)
 }
 
 func slowestFirst(list []result) {
-	slices.SortFunc(list, func(a, b result) int { return cmp.Or(cmp.Compare(b.took, a.took), cmp.Compare(a.name, b.name)) })
+	slices.SortFunc(list, func(a, b result) int { return cmp.Or(cmp.Compare(b.duration, a.duration), cmp.Compare(a.name, b.name)) })
 }
 
 func sortedNames[V any](m map[string]V) []string {
@@ -282,5 +283,5 @@ func sortedNames[V any](m map[string]V) []string {
 	return names
 }
 
-// span is a duration in whole seconds.
-func span(d time.Duration) string { return d.Truncate(time.Second).String() }
+// seconds formats a duration in whole seconds.
+func seconds(d time.Duration) string { return d.Truncate(time.Second).String() }

@@ -147,7 +147,7 @@ func TestProgress(t *testing.T) {
 		}
 		for step, want := range []string{
 			"",
-			"[20s] 0 passed, 0 failed, 0 skipped; no test runs: go builds the next packages\n",
+			"[20s] 0 passed, 0 failed, 0 skipped; no test is running: go builds the next packages\n",
 			"[40s] 1 passed, 0 failed, 0 skipped; running:\n    a (20s): TestB 20s\n    b (1s): TestD 1s, TestC/x 0s, TestE 0s, 2 more\n",
 			"[1m0s] 2 passed, 0 failed, 0 skipped; running:\n    b (21s): TestC/x 20s, TestE 20s, TestF 20s, 1 more\n",
 		} {
