@@ -126,7 +126,7 @@ func TestOnCPU(t *testing.T) {
 		"no GPU":                    {func(m *scenario) { unlisted(m); m.DeviceOpen, m.Server.GPUs = false, nil }, ""},
 		"half here, half there":     {func(m *scenario) { m.Server.GPUs = []string{first, second}; m.Weights = 18 * gib }, ""},
 		"too little on both":        {func(m *scenario) { m.Server.GPUs = []string{first, second}; m.Weights = 18*gib + 1 }, "18.0 GiB"},
-		"a GPU that tells nothing":  {func(m *scenario) { m.Server.GPUs = []string{first, second}; m.Weights = 18*gib + 1; m.lose(1) }, ""},
+		"a GPU without values":      {func(m *scenario) { m.Server.GPUs = []string{first, second}; m.Weights = 18*gib + 1; m.lose(1) }, ""},
 		"an unknown GPU":            {func(m *scenario) { m.Server.GPUs = []string{first, "MIG-1"}; m.Weights = 18 * gib }, ""},
 		"below a wrapper":           {func(m *scenario) { m.PID, m.PIDs = 90, []int{90, ours} }, ""},
 		"two of them hold it":       {func(m *scenario) { m.PIDs = []int{ours, theirs}; m.Weights = 10 * gib }, ""},

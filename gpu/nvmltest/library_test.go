@@ -193,7 +193,7 @@ func TestHang(t *testing.T) {
 	box.Hang, box.GPUs[0].PowerMilliwatts = "", 5
 	a.setBox(box)
 	if got := a.receive(); got != "& 0 5" {
-		t.Errorf("the released call answers %q, want what the file says now", got)
+		t.Errorf("the released call returns %q, want the present value", got)
 	}
 	want := append([]string{"nvmlInit_v2", "nvmlDeviceGetHandleByIndex_v2", "nvmlDeviceGetPowerUsage"}, slices.Repeat([]string{"nvmlDeviceGetPcieReplayCounter"}, 100)...)
 	if got := calls(t, box); !slices.Equal(got, want) {

@@ -136,7 +136,7 @@ func TestParse(t *testing.T) {
 				with("llama.token_shift_count", float32(3)).with("llama.attention.shared_kv_layers", true),
 			func(*Header) {},
 		},
-		"entries that nobody asked for": {
+		"entries that are not wanted": {
 			llama().with("llama.rope.freq_base", float32(1e6)).with("tokenizer.ggml.add_bos_token", true).
 				with(strings.Repeat("k", 300), "a long key").with("tokenizer.ggml.merges", []string{"a b", ""}),
 			func(*Header) {},

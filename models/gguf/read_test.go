@@ -90,7 +90,7 @@ func TestReadSplit(t *testing.T) {
 			func(t *testing.T) { write(t, path(1), llama().bytes(t)) }, 0,
 			[]string{names[1], "by its header this is part 1 of 1"},
 		},
-		"fewer tensors than said": {
+		"fewer tensors than counted": {
 			func(t *testing.T) { write(t, path(1), split()[1].withTensors().bytes(t)) }, 0,
 			[]string{names[0], "parts should have 5 tensors and have 2"},
 		},

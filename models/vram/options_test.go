@@ -8,7 +8,7 @@ import (
 	"github.com/llmsup/llmsup/models/gguf"
 )
 
-// TestFlags looks at what each flag changes. Figures are derived by hand from
+// TestFlags checks what each flag changes. The values are derived by hand from
 // those without flags.
 func TestFlags(t *testing.T) {
 	const ctx = 8192

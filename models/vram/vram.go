@@ -1,10 +1,9 @@
 // Package vram estimates how much VRAM a llama-server will need for a model, from the
 // model's GGUF header and llama-server's flags.
 //
-// cmd calls it: to warn of a model that does not fit into what is free, to show
-// the sum in `llmsup check` and `llmsup status`, and to tell afterwards whether
-// the weights really are in VRAM, as llama-server falls back to the CPU without
-// an error.
+// cmd/internal/placement uses it to decide whether a model fits, and package gpu to check
+// afterwards whether the weights are in VRAM, since llama-server falls back to the CPU
+// without an error. `llmsup check` and `llmsup status` show the sum.
 //
 // Weights and KV follow llama.cpp's own allocations, but for the padding of
 // buffers (src/llama-model.cpp load_tensors and create_memory,
