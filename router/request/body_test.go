@@ -93,8 +93,8 @@ func TestWithModelChangesNothingElse(t *testing.T) {
 	}
 }
 
-// FuzzBody: whatever is accepted is JSON by Go's own measure, and rewriting its
-// model gives JSON with that model and the rest unchanged.
+// FuzzBody: encoding/json accepts each body that ParseBody accepts, and WithModel gives
+// JSON with the new model and everything else unchanged.
 func FuzzBody(f *testing.F) {
 	for _, seed := range []string{
 		`{"model":"local","messages":[{"role":"user","content":"hi"}]}`, `{"\u006dodel" : "x" }`, `{"model":"a","model":"b"}`,

@@ -11,9 +11,9 @@ import (
 	"testing/iotest"
 )
 
-// TestBufferIsHeld: the memory of a body is free for the next one when the call
-// and every reader of it have let go, and not before.
-func TestBufferIsHeld(t *testing.T) {
+// The memory of a body is reused when the call has released it and every reader is
+// closed, and not before.
+func TestBufferReuse(t *testing.T) {
 	b := NewBuffer(minShared + 1)
 	if err := b.Fill(strings.NewReader(strings.Repeat("x", minShared+1))); err != nil {
 		t.Fatal(err)
@@ -21,7 +21,7 @@ func TestBufferIsHeld(t *testing.T) {
 	p := Payload{net.Buffers{b.Bytes[:10], []byte("model"), b.Bytes[15:]}, b}
 	first, second := AsBody(p.Open()), AsBody(p.Open())
 	b.Release()
-	for range 2 { // closing twice lets go once
+	for range 2 { // a second Close has no effect
 		if err := first.Close(); err != nil {
 			t.Fatal(err)
 		}

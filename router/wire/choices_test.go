@@ -6,8 +6,8 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// TestOutline holds the one pass over an answer to what gjson finds field by field.
-func TestOutline(t *testing.T) {
+// summarizeChoices finds in one pass what gjson finds field by field.
+func TestSummarizeChoices(t *testing.T) {
 	for name, tc := range map[string]struct {
 		text  string
 		valid bool

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestStreamMeaning(t *testing.T) {
+func TestInspectEvent(t *testing.T) {
 	const silent, answered, ended, both, failed = "silent", "answered", "ended", "answered and ended", "failed"
 	say := func(m EventInfo) string {
 		switch {

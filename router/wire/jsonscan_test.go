@@ -9,8 +9,8 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// TestScan: each control character, quote and backslash is seen at every place of
-// the 32 bytes that are looked at together, and behind them.
+// Scan finds each control character, quote and backslash at every position of a 32-byte
+// block and after it.
 func TestScan(t *testing.T) {
 	for c := range 256 {
 		for at := range 70 {
@@ -24,8 +24,8 @@ func TestScan(t *testing.T) {
 	}
 }
 
-// TestScanEscapes: each escape, and each run of backslashes, is seen at every
-// place of the bytes that are looked at together, and at the text's end.
+// Scan reads each escape and each run of backslashes at every position of a block, and at
+// the end of the text.
 func TestScanEscapes(t *testing.T) {
 	for at := range 70 {
 		for _, odd := range []string{`\`, `\\`, `\\\`, `\"`, `\\"`, `\\\"`, `\\\\"x`, `\u12aF`, `\u12g0`, `\u12"`, `\x`, "\\\x1f", "\xff\x80", "\x22\x02", "\x20#!"} {
@@ -56,8 +56,7 @@ func TestScanNesting(t *testing.T) {
 	}
 }
 
-// FuzzScan: a text is valid when it is to encoding/json, and its members are
-// those that another parser finds.
+// FuzzScan compares with other parsers: encoding/json for what is valid, gjson for members.
 func FuzzScan(f *testing.F) {
 	for _, seed := range []string{
 		`{"model":"local","messages":[{"role":"user","content":"hi"}],"n":-0.0e+10}`, `{"\u006dodel" : "x" , "a":{"b":[1,2,{}]}, "":null}`,
@@ -84,7 +83,7 @@ func FuzzScan(f *testing.F) {
 	})
 }
 
-// BenchmarkScan is a body of 200 KB, as bench.sh sends it.
+// BenchmarkScan scans a body of 200 KB, as bench.sh sends it.
 func BenchmarkScan(b *testing.B) {
 	for text, words := range map[string]string{
 		"escapes": `The \"quick\" brown fox\njumps over the lazy dog. `, "plain": `The quick brown fox jumps over the very lazy dog!! `,

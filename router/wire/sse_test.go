@@ -38,7 +38,7 @@ func TestEvents(t *testing.T) {
 		"CR, several":     {"data: a\rdata: b\r: x\rdata\r\r", []string{"|a\nb\n"}},
 		"CR, no end":      {"data: a\r\rdata: b\r", []string{"|a", "|b"}},
 		"mixed":           {"event: e\rdata: a\r\n\ndata: b\n\r\ndata: c\r\n\rdata: d\n\r", []string{"e|a", "|b", "|c", "|d"}},
-		"CR, then CRLF":   {"data: a\r\r\ndata: b\r\r\n", []string{"|a", "|", "|b", "|"}}, // an empty event is none
+		"CR, then CRLF":   {"data: a\r\r\ndata: b\r\r\n", []string{"|a", "|", "|b", "|"}}, // an empty event is not an event
 		"empty CR lines":  {"\r\rdata: a\r\r\r", []string{"|", "|", "|a", "|"}},
 		"named":           {"event: error\ndata: {}\n\n", []string{"error|{}"}},
 		"no space":        {"data:a\n\n", []string{"|a"}},
@@ -97,8 +97,7 @@ func TestEventsBroken(t *testing.T) {
 	}
 }
 
-// TestEventsAtOnce: an event is returned as soon as its end has come, though a CR may
-// be followed by a LF.
+// An event is returned as soon as its end has arrived, although LF may follow a CR.
 func TestEventsAtOnce(t *testing.T) {
 	for name, stream := range map[string]string{"LF": "data: a\n\n", "CRLF": "data: a\r\n\r\n", "CR": "data: a\r\r"} {
 		src, w := io.Pipe()
@@ -108,14 +107,14 @@ func TestEventsAtOnce(t *testing.T) {
 			t.Errorf("%s: %q, %v", name, e.Raw, err)
 		}
 		if r.Buffered() {
-			t.Errorf("%s: another event is said to be there", name)
+			t.Errorf("%s: another event is buffered", name)
 		}
 		_ = src.Close()
 	}
 }
 
-// FuzzEvents: however a stream is cut into pieces, its events and its bytes are the
-// same; and so are its events with other line ends.
+// FuzzEvents: events and bytes do not depend on the pieces in which a stream arrives, and
+// events do not depend on the line ends.
 func FuzzEvents(f *testing.F) {
 	f.Add("data: a\n\nevent: x\r\ndata: b\r\n\r\n: c\n\n", uint8(3))
 	f.Add("\r\n\n\r\ndata:\n\n", uint8(1))
