@@ -74,7 +74,7 @@ func TestBudgetIsRestored(t *testing.T) {
 	a.Close(nil)
 }
 
-// TestBudgetIsNotRestored: a stop meanwhile is no error, and does not wait.
+// TestBudgetIsNotRestored: a stop during the restoring is not an error, and does not wait.
 func TestBudgetIsNotRestored(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	c := &config.Config{StateDir: t.TempDir(), Ledger: config.Ledger{Enabled: true}}

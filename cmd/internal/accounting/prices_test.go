@@ -116,9 +116,9 @@ func costs(p *Prices, upstream, model string) string {
 	return cost.String()
 }
 
-// TestPricesAreListed: each upstream is asked once, with its own key; what it said
+// TestPricesAreFetched: each upstream is asked once, with its own key; what it said
 // is kept, and serves the next llmsup without asking, key or no key.
-func TestPricesAreListed(t *testing.T) {
+func TestPricesAreFetched(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	dir := filepath.Join(t.TempDir(), "prices")
 	s, free := newPriceServer(t, lists("m")), newPriceServer(t, lists("free"))
@@ -150,9 +150,9 @@ func TestPricesAreListed(t *testing.T) {
 	free.Close()
 }
 
-// TestPricesCantBeRead: none of that is more than a line in the log, which has no
+// TestPriceErrors: none of that is more than a line in the log, which has no
 // key in it, and none that an upstream simply has no list.
-func TestPricesCantBeRead(t *testing.T) {
+func TestPriceErrors(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	elsewhere := newPriceServer(t, lists("stolen"))
 	for name, tc := range map[string]struct {
@@ -185,7 +185,7 @@ func TestPricesCantBeRead(t *testing.T) {
 			}
 			// For the models of the built-in table something is known all the same.
 			if costs(p, "openrouter", "openai/gpt-4o") == "?" || costs(p, "openrouter", "stolen") != "?" {
-				t.Error("built-in prices are gone, or somebody else's serve")
+				t.Error("built-in prices are missing, or another upstream's are used")
 			}
 		})
 	}
@@ -196,7 +196,7 @@ func TestPricesCantBeRead(t *testing.T) {
 }
 
 // TestPricesUnreachable: a machine without a network has a line in the log, and
-// one that does not answer holds nobody up.
+// one that does not answer delays nothing.
 func TestPricesUnreachable(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	gone := newPriceServer(t, lists("m"))
@@ -289,8 +289,8 @@ func TestPricesApplyConfig(t *testing.T) {
 	two.Close()
 }
 
-// TestPricesAreDamaged: a file that can't be read is told, and mended.
-func TestPricesAreDamaged(t *testing.T) {
+// TestStoredPricesAreDamaged: a file that can't be read is logged, and replaced.
+func TestStoredPricesAreDamaged(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "u.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)

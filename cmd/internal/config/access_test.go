@@ -13,7 +13,7 @@ const (
 	hashB = "BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB"
 )
 
-func TestKeysOfTheFile(t *testing.T) {
+func TestKeys(t *testing.T) {
 	c := mustParse(t, `
 keys:
   short: `+hashA+`
@@ -55,8 +55,8 @@ func TestNewClientKey(t *testing.T) {
 	}
 }
 
-// TestDoorRefuses: what is said, and that no key is repeated.
-func TestDoorRefuses(t *testing.T) {
+// TestAccessErrors checks the errors, and that they contain no key.
+func TestAccessErrors(t *testing.T) {
 	const secret = "llmsup-SECRETSECRETSECRETSECRETSE"
 	for name, tc := range map[string]struct{ text, want string }{
 		"a key for a hash":     {"keys:\n  tool: " + secret, `f.yaml:2: keys.tool.sha256: is not the SHA-256 of a key (64 hex digits); "llmsup key new tool" generates both`},
@@ -102,7 +102,7 @@ func TestDoorRefuses(t *testing.T) {
 	}
 }
 
-func TestWhoIsLetIn(t *testing.T) {
+func TestAccessDefaults(t *testing.T) {
 	keys := "keys: {a: " + hashA + "}\n"
 	for text, want := range map[string]struct{ open, host bool }{
 		"":                            {false, true},
@@ -127,7 +127,7 @@ func TestWhoIsLetIn(t *testing.T) {
 	}
 }
 
-func TestChangesOfTheDoor(t *testing.T) {
+func TestAccessChanges(t *testing.T) {
 	b, c := hex.EncodeToString(make([]byte, 32)), strings.Repeat("c", 64)
 	old := mustParse(t, "keys: {gone: "+hashA+", same: "+hashB+", wider: {sha256: "+b+", routes: [a]}, admin: "+c+"}")
 	next := mustParse(t, "keys: {new: "+hashA+", same: {sha256: "+strings.ToLower(hashB)+"}, wider: "+b+", admin: {sha256: "+c+", operator: true}}\nallowed_hosts: [a]\nallowed_origins: [\"*\"]\nbody_timeout: 5s\nshutdown_grace: 0s")
@@ -144,9 +144,9 @@ func TestChangesOfTheDoor(t *testing.T) {
 	}
 }
 
-// TestKeysOfLocalModelsAreFree: who is let to local models alone does not burn
-// credit by their fallbacks, unless the file says so.
-func TestKeysOfLocalModelsAreFree(t *testing.T) {
+// TestFreeOnlyByDefault: a key for local models only is free_only, unless the file sets
+// that to false.
+func TestFreeOnlyByDefault(t *testing.T) {
 	for fields, free := range map[string]bool{
 		`routes: ["local/*"]`:                          true,
 		`routes: [local, "local/*", local/a]`:          true,

@@ -27,7 +27,7 @@ prices:
     m: {prompt: 0, completion: 0, cached: 0, request: 0.001}
 `
 
-func TestMoney(t *testing.T) {
+func TestAccounting(t *testing.T) {
 	c := mustParse(t, money)
 	if err := c.Resolve(noHeader); err != nil {
 		t.Fatal(err)
@@ -51,7 +51,7 @@ func TestMoney(t *testing.T) {
 	}
 }
 
-func TestMoneyErrors(t *testing.T) {
+func TestAccountingErrors(t *testing.T) {
 	for text, want := range map[string]string{
 		"ledger: {keep: long}": "f.yaml:1: wrong value; want a duration (examples: 24h, 7d, 2w)",
 		"budget:\n  daily:":    "f.yaml:2: budget.daily: has no amount; set one in USD",
@@ -89,7 +89,7 @@ func TestMoneyErrors(t *testing.T) {
 	}
 }
 
-func TestParseSpan(t *testing.T) {
+func TestParseDuration(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"0": 0, "90s": 90 * time.Second, "24h": day, "7d": week, "2w": 2 * week, "1w2d12h": 9*day + 12*time.Hour, "36500d": 36500 * day,
 	} {
@@ -107,7 +107,7 @@ func TestParseSpan(t *testing.T) {
 	}
 }
 
-func TestMoneyChanges(t *testing.T) {
+func TestAccountingChanges(t *testing.T) {
 	old := mustParse(t, money)
 	next := mustParse(t, strings.NewReplacer(
 		"keep: 30d", "keep: 0", "daily: 5\n", "daily: 6\n", "  monthly: 50.50\n", "", "{daily: 0.25}", "{daily: 0.5}", "request: 0.001", "request: 0.002",

@@ -29,7 +29,7 @@ gpu: {devices: "GPU-ab,2", fit: ignore, bad_samples: 1, good_samples: 2, vram_fl
 	}
 }
 
-func TestGPUSettingsRefused(t *testing.T) {
+func TestGPUErrors(t *testing.T) {
 	for text, want := range map[string]string{
 		"gpu: {devices: cuda0}":                    `f.yaml:1: gpu.devices: "cuda0" is not a GPU`,
 		"gpu:\n  fit: maybe":                       `f.yaml:2: gpu.fit: "maybe" is neither wait nor ignore`,

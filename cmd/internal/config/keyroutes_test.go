@@ -5,9 +5,9 @@ import (
 	"testing"
 )
 
-// TestRoutesOfKeys: a name that no route can ever serve is a mistake; a pattern
+// TestCheckKeyRoutes: a name that no route can ever serve is a mistake; a pattern
 // that leaves a model out today is not.
-func TestRoutesOfKeys(t *testing.T) {
+func TestCheckKeyRoutes(t *testing.T) {
 	const server = "servers: {box: {model: m.gguf}}\n"
 	none := func(string) bool { return false }
 	for name, tc := range map[string]struct {

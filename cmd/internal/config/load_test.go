@@ -39,7 +39,7 @@ routes:
     timeout: 120s
 `
 
-func TestLoadOfTheContract(t *testing.T) {
+func TestLoad(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "llmsup.yaml")
 	if err := os.WriteFile(path, []byte(contract), 0o600); err != nil {
 		t.Fatal(err)
@@ -109,7 +109,7 @@ servers: {a: {model: a.gguf}, b: {model: b.gguf, ctx_size: 100, n_gpu_layers: 0}
 	}
 }
 
-func TestLoadOfAnchors(t *testing.T) {
+func TestLoadAnchors(t *testing.T) {
 	c := mustParse(t, `
 servers:
   a: &base {model: a.gguf, n_gpu_layers: 0, ctx_size: 100}
@@ -131,9 +131,9 @@ servers:
 	}
 }
 
-// TestLoadRefuses holds the sentences that an operator reads: where, what, and
+// TestLoadErrors holds the sentences that an operator reads: where, what, and
 // what to do.
-func TestLoadRefuses(t *testing.T) {
+func TestLoadErrors(t *testing.T) {
 	for name, tc := range map[string]struct{ text, want string }{
 		"unknown key":          {"listne: x", `f.yaml:1: unknown key "listne"; did you mean "listen"?`},
 		"unknown key in route": {"routes:\n  a:\n    primary: x\n    timout: 3s", `f.yaml:4: unknown key "timout"; did you mean "timeout"?`},
@@ -165,7 +165,8 @@ func TestLoadRefuses(t *testing.T) {
 	}
 }
 
-// TestErrorsKeepSecrets pastes a key where none belongs.
+// TestErrorsKeepSecrets checks that no error contains a key that was pasted in a wrong
+// place.
 func TestErrorsKeepSecrets(t *testing.T) {
 	for name, text := range map[string]string{
 		"unknown key":        "upstreams: {o: {base_url: 'https://x/v1', api_key: SECRET}}",
@@ -194,7 +195,7 @@ func TestErrorsKeepSecrets(t *testing.T) {
 	}
 }
 
-func TestLoadOfNoFile(t *testing.T) {
+func TestLoadWithoutFile(t *testing.T) {
 	dir := t.TempDir()
 	big := filepath.Join(dir, "big.yaml")
 	if err := os.WriteFile(big, make([]byte, maxFile+1), 0o600); err != nil {
@@ -211,9 +212,9 @@ func TestLoadOfNoFile(t *testing.T) {
 	}
 }
 
-// TestLoadRefusesEmptyFiles: a file that an editor or a script has cut to nothing
+// TestLoadEmptyFiles: a file that an editor or a script has cut to nothing
 // must not take the keys and the budget with it.
-func TestLoadRefusesEmptyFiles(t *testing.T) {
+func TestLoadEmptyFiles(t *testing.T) {
 	for text, empty := range map[string]bool{"": true, "\n \n": true, "# keys: {}\n": true, "---\n": true, "null\n": true, "{}\n": false, "keys:\n": false} {
 		path := filepath.Join(t.TempDir(), "llmsup.yaml")
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

@@ -44,7 +44,7 @@ routes:
 	}
 }
 
-// TestReloadKeepsKeys: a reload removes the last key only where the operator says so.
+// TestReloadKeepsKeys: a reload removes the last key only with insecure_no_auth.
 func TestReloadKeepsKeys(t *testing.T) {
 	const keys = "keys: {a: " + hashA + ", b: " + hashB + "}\n"
 	for name, tc := range map[string]struct{ now, next, want string }{
@@ -64,7 +64,7 @@ func TestReloadKeepsKeys(t *testing.T) {
 	}
 }
 
-func TestFixed(t *testing.T) {
+func TestCheckReloadable(t *testing.T) {
 	now := mustParse(t, "listen: 127.0.0.1:1\nstate_dir: /a\ncontrol_socket: /s\n")
 	for text, want := range map[string]string{
 		"listen: 127.0.0.1:1\nstate_dir: /a\ncontrol_socket: /s\nlog_level: debug\n":    "",

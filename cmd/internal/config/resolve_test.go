@@ -8,7 +8,7 @@ import (
 	"github.com/llmsup/llmsup/models"
 )
 
-// TestAutomaticRoutes: what a server is called by beside what the file says.
+// TestAutomaticRoutes: the routes that a server gets besides those of the file.
 // A route is written as primary > fallback as fallback model, timeout.
 func TestAutomaticRoutes(t *testing.T) {
 	const qwen = " > openrouter as qwen/qwen-2.5-14b-instruct, 1m0s"
@@ -150,8 +150,8 @@ func describe(r models.Route) string {
 	return r.Primary + " > " + fallback + ", " + r.Timeout.String()
 }
 
-// TestResolveRefuses holds the sentences for what is well-formed and wrong.
-func TestResolveRefuses(t *testing.T) {
+// TestResolveErrors checks the errors about well-formed, invalid values.
+func TestResolveErrors(t *testing.T) {
 	for name, tc := range map[string]struct{ file, want string }{
 		"no such target":       {"routes:\n  a:\n    primary: gpu1", `f.yaml:3: routes.a.primary: there is no server and no upstream "gpu1"; there are openrouter`},
 		"no such fallback":     {"routes: {a: {primary: openrouter, fallback: x}}", `f.yaml:1: routes.a.fallback: there is no server and no upstream "x"`},
@@ -193,9 +193,9 @@ func TestResolveRefuses(t *testing.T) {
 	}
 }
 
-// TestFlagsAreNotBlamedOnTheFile: a value that a flag has put in place of the
+// TestErrorsOfFlagsHaveNoLine: a value that a flag has put in place of the
 // file's stands in no line of it.
-func TestFlagsAreNotBlamedOnTheFile(t *testing.T) {
+func TestErrorsOfFlagsHaveNoLine(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(*Config) error
 		want   string
@@ -217,7 +217,7 @@ func TestFlagsAreNotBlamedOnTheFile(t *testing.T) {
 	}
 }
 
-func TestResolveOfDefaults(t *testing.T) {
+func TestResolveDefaults(t *testing.T) {
 	c := Default()
 	if err := c.Resolve(noHeader); err != nil {
 		t.Fatal(err)

@@ -61,7 +61,7 @@ routes:
 	}
 }
 
-func TestFallbacksRefused(t *testing.T) {
+func TestFallbackErrors(t *testing.T) {
 	const (
 		head = "listen: 127.0.0.1:8000\nupstreams:\n  me: {base_url: 'http://localhost:8000/v1'}\nroutes:\n  r:\n    primary: openrouter\n"
 		one  = "    fallback: http://x/v1\n"
@@ -100,7 +100,7 @@ func TestLoopOnEveryInterface(t *testing.T) {
 	}
 }
 
-func TestBillingRefused(t *testing.T) {
+func TestBillingErrors(t *testing.T) {
 	for text, want := range map[string]string{
 		"cheap": `f.yaml:2: upstreams.u.billing: "cheap" is neither metered nor free`,
 		"[]":    "f.yaml:2: wrong kind of value; want metered or free",

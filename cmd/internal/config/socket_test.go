@@ -8,7 +8,7 @@ import (
 func TestListenOn(t *testing.T) {
 	cases := map[string]struct {
 		file, flag, socket string
-		unheard            string
+		ignored            string
 		wrong              string // what Validate says
 	}{
 		"the default":              {"", "", "127.0.0.1:9000", "", ""},
@@ -33,8 +33,8 @@ func TestListenOn(t *testing.T) {
 				cfg.Listen = c.flag
 			}
 			cfg.ListenOn(c.socket, c.flag != "")
-			if cfg.Listen != c.socket || cfg.IgnoredListen != c.unheard {
-				t.Errorf("listens at %q, unheard %q; want %q, %q", cfg.Listen, cfg.IgnoredListen, c.socket, c.unheard)
+			if cfg.Listen != c.socket || cfg.IgnoredListen != c.ignored {
+				t.Errorf("listens at %q, ignored %q; want %q, %q", cfg.Listen, cfg.IgnoredListen, c.socket, c.ignored)
 			}
 			err = cfg.Validate()
 			if c.wrong == "" && err != nil || c.wrong != "" && (err == nil || !strings.Contains(err.Error(), c.wrong)) {

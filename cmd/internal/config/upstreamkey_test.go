@@ -9,7 +9,7 @@ import (
 	"github.com/llmsup/llmsup/models"
 )
 
-// TestCredential: a key that systemd hands over, and what is said without it.
+// TestCredential: a key that systemd passes, and the message without it.
 func TestCredential(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{"openrouter": "sk-or-1\n", "empty": "\n"} {
@@ -39,7 +39,7 @@ func TestCredential(t *testing.T) {
 	}
 }
 
-func TestKeyFileAsWritten(t *testing.T) {
+func TestCheckKeyFile(t *testing.T) {
 	for file, wrong := range map[string]string{
 		"/etc/key":                               "",
 		"./key":                                  "",

@@ -156,7 +156,7 @@ func TestClientWithoutDaemon(t *testing.T) {
 		t.Errorf("no permission: %v", err)
 	}
 	if err := NewClient("p").unreachable(fmt.Errorf("x: %w", io.EOF)); !errors.Is(err, ErrNoDaemon) || !strings.Contains(err.Error(), "does not answer as llmsup does (EOF)") {
-		t.Errorf("somebody else: %v", err)
+		t.Errorf("another user: %v", err)
 	}
 	if err := NewClient("p").unreachable(fmt.Errorf("x: %w", context.DeadlineExceeded)); !errors.Is(err, ErrNoDaemon) || !strings.Contains(err.Error(), "llmsup at p did not answer in time; the machine may be overloaded") {
 		t.Errorf("a daemon that does not answer: %v", err)
@@ -166,7 +166,7 @@ func TestClientWithoutDaemon(t *testing.T) {
 	}
 }
 
-func TestClientOfAnotherKind(t *testing.T) {
+func TestClientOfAnotherServer(t *testing.T) {
 	for name, tc := range map[string]struct {
 		answer func(http.ResponseWriter)
 		want   string
@@ -187,7 +187,7 @@ func TestClientOfAnotherKind(t *testing.T) {
 	}
 }
 
-func TestClientThatGivesUp(t *testing.T) {
+func TestClientTimeout(t *testing.T) {
 	asked := make(chan struct{})
 	path := serve(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		close(asked)
@@ -271,18 +271,18 @@ func TestClientSteps(t *testing.T) {
 
 func TestClientOfAnotherVersion(t *testing.T) {
 	c := NewClient(serve(t, NewHandler(source{}, "v1")))
-	var told []string
-	c.Version, c.OnVersionMismatch = "v2", func(daemon string) { told = append(told, daemon) }
+	var versions []string
+	c.Version, c.OnVersionMismatch = "v2", func(daemon string) { versions = append(versions, daemon) }
 	for range 2 {
 		if _, err := c.Status(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if len(told) != 1 || told[0] != "v1" {
-		t.Errorf("told of %q, want of v1 once", told)
+	if len(versions) != 1 || versions[0] != "v1" {
+		t.Errorf("versions %q, want v1 once", versions)
 	}
 	c = NewClient(serve(t, NewHandler(source{}, "v1")))
-	c.Version, c.OnVersionMismatch = "v1", func(daemon string) { t.Errorf("told of %s, which is the same", daemon) }
+	c.Version, c.OnVersionMismatch = "v1", func(daemon string) { t.Errorf("mismatch with %s, the same version", daemon) }
 	if _, err := c.Status(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -22,8 +22,8 @@ func withGroup(t *testing.T, name string) {
 	t.Cleanup(func() { groupName = was })
 }
 
-// TestListenForAGroup: its members may open the socket, and nobody else.
-func TestListenForAGroup(t *testing.T) {
+// TestListenGroup: only its members may open the socket.
+func TestListenGroup(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0))
 	own, err := user.LookupGroupId(strconv.Itoa(os.Getegid()))
 	if err != nil {
@@ -46,7 +46,7 @@ func TestListenForAGroup(t *testing.T) {
 	shared := filepath.Join(t.TempDir(), "c.sock") // a folder that was there is left as it is
 	mustListen(t, shared)
 	if info, err := os.Stat(filepath.Dir(shared)); err != nil || info.Mode().Perm() == 0o710 {
-		t.Errorf("somebody's folder is %v, %v", info.Mode(), err)
+		t.Errorf("the existing folder is %v, %v", info.Mode(), err)
 	}
 }
 
@@ -80,7 +80,7 @@ func TestListen(t *testing.T) {
 	mustListen(t, path) // the lock was given back
 }
 
-func TestListenNeverSteals(t *testing.T) {
+func TestListenErrors(t *testing.T) {
 	for name, tc := range map[string]struct {
 		occupy func(t *testing.T, path string)
 		want   string
@@ -145,7 +145,7 @@ func TestListenReplacesDeadSocket(t *testing.T) {
 	dial(t, path)
 }
 
-func TestListenOnce(t *testing.T) {
+func TestListenConcurrently(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.sock")
 	const racers = 20
 	var wg sync.WaitGroup
@@ -179,7 +179,7 @@ func TestListenOnLongPaths(t *testing.T) {
 	}
 }
 
-func TestCloseLeavesAnothersSocket(t *testing.T) {
+func TestCloseKeepsAnotherSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.sock")
 	l := mustListen(t, path)
 	// Somebody has put a socket of their own in its place. It is made before the
@@ -194,7 +194,7 @@ func TestCloseLeavesAnothersSocket(t *testing.T) {
 	dial(t, path)
 }
 
-func TestListenInAnothersFolder(t *testing.T) {
+func TestListenInDirectoryOfAnotherUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		return // only root can give a folder away
 	}
@@ -235,12 +235,12 @@ func listenUnix(t *testing.T, path string) *net.UnixListener {
 	return l
 }
 
-// dial fails where nobody listens.
+// dial fails the test if no process listens.
 func dial(t *testing.T, path string) {
 	t.Helper()
 	conn, err := net.Dial("unix", path)
 	if err != nil {
-		t.Errorf("nobody listens any more: %v", err)
+		t.Errorf("no process listens: %v", err)
 		return
 	}
 	_ = conn.Close()

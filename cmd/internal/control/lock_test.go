@@ -29,7 +29,7 @@ func TestLockStateDir(t *testing.T) {
 	again()
 }
 
-func TestLockOfLeftovers(t *testing.T) {
+func TestLockAfterCrash(t *testing.T) {
 	for name, text := range map[string]string{"an older pid": "123456789\n", "nonsense": "x\x00y", "nothing": ""} {
 		dir := t.TempDir()
 		if err := os.WriteFile(filepath.Join(dir, "lock"), []byte(text), 0o600); err != nil {
@@ -47,7 +47,7 @@ func TestLockOfLeftovers(t *testing.T) {
 	}
 }
 
-func TestLockStateDirRefuses(t *testing.T) {
+func TestLockStateDirErrors(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "f")
 	write(t, file)
 	for name, dir := range map[string]string{"a file": file, "below a file": filepath.Join(file, "x")} {

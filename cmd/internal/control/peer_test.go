@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestWhoMayChange(t *testing.T) {
+func TestAuthorizeChange(t *testing.T) {
 	const own, llmsup = 990, 980
 	members := func(uid int) []int { return map[int][]int{1000: {1000, llmsup}, 1001: {1001, 27}}[uid] }
 	for name, tc := range map[string]struct {
@@ -26,8 +26,8 @@ func TestWhoMayChange(t *testing.T) {
 		"the daemon's own user":        {peer{own, own}, llmsup, true},
 		"a member of the group":        {peer{1000, 1000}, llmsup, true},
 		"one who works as the group":   {peer{1001, llmsup}, llmsup, true},
-		"somebody else":                {peer{1001, 1001}, llmsup, false},
-		"a user nobody knows":          {peer{4242, 4242}, llmsup, false},
+		"another user":                 {peer{1001, 1001}, llmsup, false},
+		"an unknown user":              {peer{4242, 4242}, llmsup, false},
 		"root, without a group":        {peer{0, 0}, -1, true},
 		"a member of no group at all":  {peer{1000, 1000}, -1, false},
 		"the group of those without":   {peer{1001, -1}, -1, false},
@@ -44,9 +44,9 @@ func TestWhoMayChange(t *testing.T) {
 	}
 }
 
-// TestPeerIsAsked: the kernel's word counts, over a real socket, and where there is
+// TestPeerCredentials: the kernel's word counts, over a real socket, and where there is
 // none nobody may give orders.
-func TestPeerIsAsked(t *testing.T) {
+func TestPeerCredentials(t *testing.T) {
 	path := serve(t, NewHandler(source{}, "v1"))
 	conn, err := (&net.Dialer{}).DialContext(t.Context(), "unix", path)
 	if err != nil {
@@ -64,13 +64,13 @@ func TestPeerIsAsked(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := authorizeChange(r); err == nil {
-		t.Error("somebody nobody knows may give orders")
+		t.Error("a connection without credentials may change something")
 	}
 }
 
-// TestOtherUserMayOnlyLook: another user, who can open the socket since an
+// TestOtherUserIsReadOnly: another user, who can open the socket since an
 // operator has opened it to all. To be another user takes root.
-func TestOtherUserMayOnlyLook(t *testing.T) {
+func TestOtherUserIsReadOnly(t *testing.T) {
 	if os.Geteuid() != 0 {
 		notRun(t, "to be another user takes root")
 	}

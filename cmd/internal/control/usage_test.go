@@ -17,7 +17,7 @@ func (source) Usage(_ context.Context, from, to time.Time, by string) (Usage, er
 	if by == "route" {
 		return Usage{}, errors.New("read the ledger: no such disk")
 	}
-	cost := USD(25_000_000_000_000_000) // more than anybody may configure
+	cost := USD(25_000_000_000_000_000) // more than a configured amount may be
 	return Usage{From: from, To: to, Groups: []UsageGroup{{Name: by, Sums: Sums{Calls: 2, Paid: 2, Cost: &cost}}}}, nil
 }
 
@@ -40,9 +40,9 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// TestUsageWire holds the JSON of usage: null for what nobody knows, amounts with
+// TestUsageJSON holds the JSON of usage: null for unknown values, amounts with
 // all their digits, and the lists of the page where they were asked for.
-func TestUsageWire(t *testing.T) {
+func TestUsageJSON(t *testing.T) {
 	cost, prompt := USD(825_000), int64(3)
 	sums := Sums{Calls: 1, Paid: 1, Prompt: &prompt, Cost: &cost, UnknownSaved: 1}
 	const wire = `"calls":1,"failed":0,"local":0,"paid":1,"resumed":0,"partial":0,"prompt_tokens":3,"cached_tokens":null,"completion_tokens":null,` +

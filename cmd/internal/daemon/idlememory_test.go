@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// TestReleaseMemoryWhenIdle: once after each time of work, and never in the middle of one.
+// TestReleaseMemoryWhenIdle: once after each busy period, and never during one.
 func TestReleaseMemoryWhenIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var calls, inflight, given atomic.Int64
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go releaseMemoryWhenIdle(ctx, calls.Load, func() int { return int(inflight.Load()) }, func() { given.Add(1) })
-		time.Sleep(time.Millisecond) // so that nothing below is in the moment of a look
+		time.Sleep(time.Millisecond) // so that no step below coincides with a check
 		for _, step := range []struct {
 			what     string
 			calls    int64 // that come
@@ -37,7 +37,7 @@ func TestReleaseMemoryWhenIdle(t *testing.T) {
 			inflight.Store(step.inflight)
 			time.Sleep(step.takes)
 			if n := given.Load(); n != step.given {
-				t.Errorf("%s: memory was given back %d times; want %d", step.what, n, step.given)
+				t.Errorf("%s: memory was released %d times; want %d", step.what, n, step.given)
 			}
 		}
 	})

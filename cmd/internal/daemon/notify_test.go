@@ -11,7 +11,7 @@ import (
 	"github.com/llmsup/llmsup/supervisor"
 )
 
-// hangingGPU is a driver that does not come back.
+// hangingGPU is a driver whose calls hang.
 type hangingGPU struct{ hangs <-chan struct{} }
 
 func (hangingGPU) Devices() string         { return "" }
@@ -21,8 +21,8 @@ func (g hangingGPU) Admit(context.Context) string {
 	return "no room"
 }
 
-// TestHungServer: an owner that does not come back keeps the watchdog from being
-// fed, and one that waits in its own way does not.
+// TestHungServer: a server whose owner goroutine hangs stops the watchdog's notifications, and one that
+// waits does not.
 func TestHungServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hangs, goesOn := make(chan struct{}), make(chan struct{})
@@ -38,17 +38,17 @@ func TestHungServer(t *testing.T) {
 		}
 		d.fleet.Store(all)
 		time.Sleep(maxHeartbeatAge)
-		if stuck := d.hungServer(); stuck != "" {
-			t.Errorf("after %s it is said that %s is stuck", maxHeartbeatAge, stuck)
+		if hung := d.hungServer(); hung != "" {
+			t.Errorf("after %s, %s counts as hung", maxHeartbeatAge, hung)
 		}
 		time.Sleep(time.Second)
-		if stuck := d.hungServer(); stuck != "hangs" {
-			t.Errorf("stuck is %q, want the one that hangs", stuck)
+		if hung := d.hungServer(); hung != "hangs" {
+			t.Errorf("hung server %q, want the one that hangs", hung)
 		}
 		close(hangs)
 		time.Sleep(time.Second)
-		if stuck := d.hungServer(); stuck != "" {
-			t.Errorf("it has come back, and still %s is stuck", stuck)
+		if hung := d.hungServer(); hung != "" {
+			t.Errorf("it continues, but %s still counts as hung", hung)
 		}
 		cancel()
 		<-done

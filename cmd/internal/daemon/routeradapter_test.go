@@ -8,8 +8,8 @@ import (
 	"github.com/llmsup/llmsup/supervisor"
 )
 
-// TestReturning: which states end by themselves, so that a call without another
-// backend waits, and when that is expected.
+// TestReturning: which states end without an operator, so that a call without another
+// backend waits, and when.
 func TestReturning(t *testing.T) {
 	clock := time.Date(2026, 11, 29, 10, 0, 0, 0, time.UTC)
 	at := func(seconds int) time.Time { return clock.Add(time.Duration(seconds) * time.Second) }

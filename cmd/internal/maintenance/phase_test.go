@@ -67,7 +67,7 @@ func TestEveryPairOfPhases(t *testing.T) {
 	}
 }
 
-// TestNext: what the snapshots of a server mean.
+// TestNext: the phase after each observation of a server.
 func TestNext(t *testing.T) {
 	for name, tc := range map[string]struct {
 		command command

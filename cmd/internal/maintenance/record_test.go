@@ -112,7 +112,7 @@ func TestCallsUntil(t *testing.T) {
 	}
 }
 
-func TestHold(t *testing.T) {
+func TestDrainOptions(t *testing.T) {
 	h := kept(until(since(0), 3)).Options()
 	if !h.Ends.Equal(after(3*time.Hour)) || !h.Keep || !strings.Contains(h.Reason, ", until 2026-05-04 ") {
 		t.Errorf("%+v", h)
@@ -223,7 +223,7 @@ func TestTogether(t *testing.T) {
 	}
 }
 
-func TestOutlook(t *testing.T) {
+func TestResumeHint(t *testing.T) {
 	at := func(hours int) string { return clock(after(time.Duration(hours) * time.Hour)) }
 	for name, tc := range map[string]struct {
 		record  Record

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestDrainSteps: the steps of a drain, each once, in the words that an operator reads.
+// TestDrainSteps: the steps of a drain, each once, with its text.
 func TestDrainSteps(t *testing.T) {
 	type look struct {
 		phase      Phase

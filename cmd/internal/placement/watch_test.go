@@ -82,7 +82,7 @@ func TestReservation(t *testing.T) {
 	}
 }
 
-// fakeProcess is a Process that records what it is told.
+// fakeProcess is a Process that records its calls.
 type fakeProcess struct {
 	now    supervisor.Snapshot
 	health []string

@@ -125,7 +125,7 @@ func TestAdd(t *testing.T) {
 	}
 }
 
-// TestEntry: what is written is what is read.
+// TestEntry: an entry is read as it was written.
 func TestEntry(t *testing.T) {
 	for name, k := range map[string]config.ClientKey{
 		"on": {}, "null": {}, "123": {}, "1e3": {}, "0x1f": {}, "a.b-c_d": {FreeOnly: new(false)}, "true": {FreeOnly: new(true)},
