@@ -127,7 +127,7 @@ func TestNotifiesSystemd(t *testing.T) {
 	if r := in.chat("local", `,"max_tokens":3`); r.status != http.StatusOK {
 		t.Errorf("a call at the socket: %d %s", r.status, r.body)
 	}
-	if log := in.logged(); !strings.Contains(log, "the socket counts") || !strings.Contains(log, `"listen":"127.0.0.1:1"`) {
+	if log := in.logged(); !strings.Contains(log, "the socket is used") || !strings.Contains(log, `"listen":"127.0.0.1:1"`) {
 		t.Error("the log does not report that listen is ignored")
 	}
 

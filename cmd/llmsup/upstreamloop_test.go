@@ -86,7 +86,7 @@ keys:
 		t.Fatalf("exit %d:\n%s", code, out)
 	}
 	awaitUpstream("straight")
-	in.awaitLog("its list of prices could not be read") // of the cloud: the lists are begun after the search
+	in.awaitLog("cannot fetch or store the upstream's prices") // of the cloud: the lists are begun after the search
 	mu.Lock()
 	defer mu.Unlock()
 	for _, request := range requests {

@@ -29,7 +29,7 @@ routes:
 	dir := shortDir(t)
 	in := launchIn(t, dir, c.env(), "--demo", "--config", file.path)
 	in.awaitReady()
-	in.awaitLog("read its list of prices")
+	in.awaitLog("fetched the upstream's prices")
 
 	var prompt, completion int64
 	for _, stream := range []string{"", "", `,"stream":true`} {
