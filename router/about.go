@@ -3,6 +3,7 @@ package router
 import (
 	"cmp"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/llmsup/llmsup/models"
@@ -19,7 +20,7 @@ type model struct {
 }
 
 func (rt *Router) model(s *routing, id string, route models.Route) model {
-	owner := s.backends[route.Primary].name()
+	owner := s.backends[route.Primary].Info().Name
 	return model{ID: id, Object: "model", Created: rt.started.Unix(), OwnedBy: owner}
 }
 
@@ -30,7 +31,7 @@ func (rt *Router) listModels(w http.ResponseWriter, r *http.Request) {
 	s := rt.routing.Load()
 	list := []model{}
 	for _, route := range s.table.Routes() {
-		if !strings.Contains(route.Name, "*") && s.isFor(key, route) {
+		if !strings.Contains(route.Name, "*") && s.keyAllows(key, route) {
 			list = append(list, rt.model(s, route.Name, route))
 		}
 	}
@@ -70,10 +71,10 @@ func (rt *Router) health(w http.ResponseWriter, r *http.Request) {
 	usable := map[string]bool{}
 	for _, name := range s.sortedBackends() {
 		b := s.backends[name]
-		now := b.availability()
-		usable[name] = now.noKey == "" && (now.reason == "" || now.reason == Degraded && now.alive)
+		now := b.Availability()
+		usable[name] = now.Usable()
 		body.Backends = append(body.Backends, entry{
-			Name: b.name(), Usable: usable[name], Reason: string(now.reason), Detail: cmp.Or(now.detail, now.noKey),
+			Name: b.Info().Name, Usable: usable[name], Reason: string(now.Reason), Detail: cmp.Or(now.Detail, now.MissingKey),
 		})
 		if !usable[name] {
 			body.Status = "partial"
@@ -81,7 +82,7 @@ func (rt *Router) health(w http.ResponseWriter, r *http.Request) {
 	}
 	served := false
 	for _, route := range s.table.Routes() {
-		served = served || usable[route.Primary] || route.Fallback != "" && usable[route.Fallback]
+		served = served || usable[route.Primary] || slices.ContainsFunc(route.FallbackList(), func(f models.Fallback) bool { return usable[f.To] })
 	}
 	status := http.StatusOK
 	if !served {

@@ -14,8 +14,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/models"
-	"github.com/llmsup/llmsup/router/aggregate"
-	"github.com/llmsup/llmsup/router/request"
+	"github.com/llmsup/llmsup/router/backend"
 )
 
 // slowLocal is a bench whose local server has some slots, and answers a call
@@ -56,7 +55,7 @@ func newSlowLocal(t *testing.T, slots int, edits ...func(*Config, map[string]mod
 		case <-r.Context().Done():
 		}
 	}, answers, edits...)
-	l.state.set(func(s *LocalState) { s.Slots, s.Changed = slots, l.changed })
+	l.state.set(func(s *backend.LocalState) { s.Slots, s.Changed = slots, l.changed })
 	return l
 }
 
@@ -91,14 +90,14 @@ func (l *slowLocal) sendTo(ctx context.Context, path, body string) <-chan reply 
 // queued waits until so many calls are in the queue.
 func (l *slowLocal) queued(n int) {
 	l.t.Helper()
-	l.until(fmt.Sprintf("%d queued", n), func(now Traffic) bool { return now.Queued == n })
+	l.until(fmt.Sprintf("%d queued", n), func(now Load) bool { return now.Queued == n })
 }
 
-func (l *slowLocal) until(what string, ok func(Traffic) bool) {
+func (l *slowLocal) until(what string, ok func(Load) bool) {
 	l.t.Helper()
-	for deadline := time.Now().Add(waitMost); !ok(l.router.Traffic("qwen")); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(waitMost); !ok(l.router.Load("qwen")); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			l.t.Fatalf("not %s: %+v", what, l.router.Traffic("qwen"))
+			l.t.Fatalf("not %s: %+v", what, l.router.Load("qwen"))
 		}
 	}
 }
@@ -143,7 +142,7 @@ func TestFullQueue(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var replies []<-chan reply
-	for i := range 1 + queuePerSlot {
+	for i := range 1 + backend.QueuePerSlot {
 		replies = append(replies, l.call(ctx, "local/qwen", "x"))
 		if i > 0 {
 			l.queued(i)
@@ -165,18 +164,18 @@ func TestFullQueue(t *testing.T) {
 	for _, done := range replies {
 		<-done
 	}
-	l.until("empty", func(now Traffic) bool { return now == Traffic{Bytes: now.Bytes} })
+	l.until("empty", func(now Load) bool { return now == Load{Bytes: now.Bytes} })
 }
 
 // TestWaitingIsNotWorthIt: a call that would have to wait for longer than its
 // route's timeout does not wait at all, if somebody else can answer it.
 func TestWaitingIsNotWorthIt(t *testing.T) {
 	l := newSlowLocal(t, 1)
-	b, ok := l.router.routing.Load().backends["qwen"].(*localBackend)
+	b, ok := l.router.routing.Load().backends["qwen"].(*backend.Server)
 	if !ok {
 		t.Fatal("no local backend")
 	}
-	b.queue.service = 70 * time.Second // the route's timeout is a minute
+	b.Served(70 * time.Second) // the route's timeout is a minute
 	first := l.call(t.Context(), "local/qwen", "x")
 	<-l.arrived
 	began := time.Now()
@@ -199,11 +198,11 @@ func TestWaitingIsNotWorthIt(t *testing.T) {
 // asked, does when that one has failed.
 func TestWaitingIsBetterThanNobody(t *testing.T) {
 	l := newSlowLocal(t, 1)
-	b, ok := l.router.routing.Load().backends["qwen"].(*localBackend)
+	b, ok := l.router.routing.Load().backends["qwen"].(*backend.Server)
 	if !ok {
 		t.Fatal("no local backend")
 	}
-	b.queue.service = 70 * time.Second // the route's timeout is a minute
+	b.Served(70 * time.Second) // the route's timeout is a minute
 	l.cloud.mu.Lock()
 	l.cloud.behave = status(http.StatusInternalServerError, `{"error":{"message":"no"}}`)
 	l.cloud.mu.Unlock()
@@ -244,12 +243,12 @@ func TestWaitedIsNotPaidTwice(t *testing.T) {
 			<-let
 			sends(breaks, opening, said(" 1"))(w, r)
 		}, tc.cloud, resuming)
-		b.state.set(func(s *LocalState) { s.Slots, s.Changed = 1, make(chan struct{}) })
-		local, ok := b.router.routing.Load().backends["qwen"].(*localBackend)
+		b.state.set(func(s *backend.LocalState) { s.Slots, s.Changed = 1, make(chan struct{}) })
+		local, ok := b.router.routing.Load().backends["qwen"].(*backend.Server)
 		if !ok {
 			t.Fatal("no local backend")
 		}
-		local.queue.service = 70 * time.Second // the route's timeout is a minute
+		local.Served(70 * time.Second) // the route's timeout is a minute
 		var both sync.WaitGroup
 		both.Go(func() { b.chat("local/alone", true) })
 		<-arrived
@@ -259,7 +258,7 @@ func TestWaitedIsNotPaidTwice(t *testing.T) {
 				t.Errorf("%s: %+v", name, r)
 			}
 		})
-		for b.router.Traffic("qwen").Queued == 0 {
+		for b.router.Load("qwen").Queued == 0 {
 			time.Sleep(time.Millisecond)
 		}
 		close(let)
@@ -324,8 +323,8 @@ func TestQueueMovesAtOnce(t *testing.T) {
 	<-l.arrived
 	waits, alone := l.call(t.Context(), "local/qwen", "waits"), l.call(t.Context(), "local/alone", "alone")
 	l.queued(2)
-	l.state.set(func(s *LocalState) {
-		s.Alive, s.Reason, s.Detail, s.Changed = false, Draining, "is draining", make(chan struct{})
+	l.state.set(func(s *backend.LocalState) {
+		s.Alive, s.Reason, s.Detail, s.Changed = false, backend.Draining, "is draining", make(chan struct{})
 	})
 	close(l.changed)
 	if r := <-waits; r.status != 200 || r.backend() != "openrouter" || r.reason() != "draining" {
@@ -381,48 +380,16 @@ func TestSlotOfTheDead(t *testing.T) {
 	if r := <-first; r.backend() != "openrouter" || r.reason() != "lost" {
 		t.Errorf("%+v", r)
 	}
-	b, ok := l.router.routing.Load().backends["qwen"].(*localBackend)
+	b, ok := l.router.routing.Load().backends["qwen"].(*backend.Server)
 	if !ok {
 		t.Fatal("no local backend")
 	}
 	for deadline := time.Now().Add(waitMost); ; time.Sleep(time.Millisecond) {
-		if running, _ := b.queue.load(); running == 0 {
+		if running, _, _ := b.Queue(); running == 0 {
 			break
 		}
 		if time.Now().After(deadline) {
 			t.Fatal("its slot is still counted")
-		}
-	}
-}
-
-// TestSlotsFor: what a call takes at a time, as seen at llama-server.
-func TestSlotsFor(t *testing.T) {
-	const chat, text = "/v1/chat/completions", "/v1/completions"
-	for name, tc := range map[string]struct {
-		path, body string
-		want       int
-	}{
-		"one":             {chat, `{"messages":[]}`, 1},
-		"choices":         {chat, `{"n":3}`, 3},
-		"a float":         {chat, `{"n":3.0}`, 3},
-		"null":            {chat, `{"n":null}`, 1},
-		"nonsense":        {chat, `{"n":-1e400}`, 1},
-		"too many":        {chat, `{"n":1e400}`, aggregate.MaxChoices},
-		"somebody's n":    {chat, `{"messages":[{"n":4}]}`, 1},
-		"of responses":    {"/v1/responses", `{"n":2}`, 2},
-		"not of messages": {"/v1/messages", `{"n":2}`, 1},
-		"a prompt":        {text, `{"prompt":"1"}`, 1},
-		"tokens":          {text, `{"prompt":[1,2,3]}`, 1},
-		"mixed":           {text, `{"prompt":[1,"a",3]}`, 1},
-		"prompts":         {text, `{"prompt":["a","b"]}`, 2},
-		"token lists":     {text, `{"prompt":[[1],[2,3]]}`, 2},
-		"no prompts":      {text, `{"prompt":[]}`, 1},
-		"both":            {text, `{"n":2,"prompt":["a","b"]}`, 4},
-		"texts to embed":  {"/v1/embeddings", `{"n":9,"input":["a","b","c"]}`, 3},
-		"to rank":         {"/v1/rerank", `{"documents":["a","b"]}`, 2},
-	} {
-		if got := slotsFor(&request.Request{Path: tc.path, Body: request.Body{Raw: []byte(tc.body)}}); got != tc.want {
-			t.Errorf("%s: %d, want %d", name, got, tc.want)
 		}
 	}
 }
@@ -441,7 +408,7 @@ func TestChoicesTakeSlots(t *testing.T) {
 	if user := <-l.arrived; user != "two" {
 		t.Errorf("then came %q", user)
 	}
-	l.until("the last one waits", func(now Traffic) bool { return now.Queued == 1 })
+	l.until("the last one waits", func(now Load) bool { return now.Queued == 1 })
 	l.let <- struct{}{}
 	<-l.arrived
 	l.let <- struct{}{}
@@ -470,7 +437,7 @@ func TestOneSlotLetsOneIn(t *testing.T) {
 	var next []<-chan reply
 	for i := range 3 {
 		next = append(next, l.call(t.Context(), "local/alone", "next"))
-		l.until("waiting", func(now Traffic) bool { return now.Calls+now.Queued == i+1 })
+		l.until("waiting", func(now Load) bool { return now.Calls+now.Queued == i+1 })
 	}
 	<-l.arrived
 	l.work(3) // the one that came has the third
@@ -510,17 +477,23 @@ func TestErrorsAreNoService(t *testing.T) {
 		}
 		answers(w, r)
 	}, answers)
-	b.state.set(func(s *LocalState) { s.Slots = 1 })
-	local, ok := b.router.routing.Load().backends["qwen"].(*localBackend)
+	b.state.set(func(s *backend.LocalState) { s.Slots = 1 })
+	local, ok := b.router.routing.Load().backends["qwen"].(*backend.Server)
 	if !ok {
 		t.Fatal("no local backend")
 	}
-	local.queue.service = time.Hour
-	if r := b.chat("local/alone", false); r.status != 400 || local.queue.service != time.Hour {
-		t.Errorf("%d, and a call takes %s", r.status, local.queue.service)
+	local.Served(time.Hour)
+	if r := b.chat("local/alone", false); r.status != 400 || serviceTime(local) != time.Hour {
+		t.Errorf("%d, and a call takes %s", r.status, serviceTime(local))
 	}
 	refuse = false
-	if r := b.chat("local/alone", false); r.status != 200 || local.queue.service == time.Hour {
-		t.Errorf("%d, and a call takes %s", r.status, local.queue.service)
+	if r := b.chat("local/alone", false); r.status != 200 || serviceTime(local) == time.Hour {
+		t.Errorf("%d, and a call takes %s", r.status, serviceTime(local))
 	}
+}
+
+// serviceTime is how long a call of a server holds its slots on average.
+func serviceTime(b *backend.Server) time.Duration {
+	_, _, service := b.Queue()
+	return service
 }

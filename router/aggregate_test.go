@@ -14,6 +14,7 @@ import (
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/accounting/accountingtest"
 	"github.com/llmsup/llmsup/router/aggregate"
+	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/ledger"
 	"github.com/llmsup/llmsup/router/wire"
 )
@@ -154,7 +155,7 @@ func TestStreamForWholeFails(t *testing.T) {
 			var second *peer
 			b := newBench(t, nil, tc.cloud, func(c *Config, routes map[string]models.Route) {
 				second = newPeer(t, answers)
-				c.Upstreams = append(c.Upstreams, Upstream{Name: "second", BaseURL: second.URL, Key: "sk-2"})
+				c.Upstreams = append(c.Upstreams, backend.UpstreamConfig{Name: "second", BaseURL: second.URL, Key: "sk-2"})
 				routes["gpt-4o"] = models.Route{Primary: "openrouter", Fallback: "second", Timeout: time.Minute}
 			})
 			r := b.post(tc.path, unstreamed[tc.path])

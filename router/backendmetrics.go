@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/llmsup/llmsup/router/backend"
 )
 
 // backendMetrics shows how the upstreams stand that are in the routing now. The
@@ -29,22 +31,23 @@ func (m backendMetrics) Describe(all chan<- *prometheus.Desc) {
 func (m backendMetrics) Collect(all chan<- prometheus.Metric) {
 	type standing struct {
 		inflight int64
-		state    breakerState
+		state    backend.BreakerState
 	}
 	now := time.Now()
 	found := map[string]standing{}
 	for _, b := range m.rt.routing.Load().backends {
-		u, ok := b.(*upstreamBackend)
+		u, ok := b.(*backend.Upstream)
 		if !ok {
 			continue
 		}
-		so := found[u.Name]
-		found[u.Name] = standing{so.inflight + u.inflight.Load(), max(so.state, u.breaker.state(now))}
+		name := u.Info().Name
+		so := found[name]
+		found[name] = standing{so.inflight + u.Inflight(), max(so.state, u.BreakerState(now))}
 	}
 	for name, s := range found {
 		name = labelled(name)
 		all <- prometheus.MustNewConstMetric(upstreamInflight, prometheus.GaugeValue, float64(s.inflight), name)
-		collectStates(all, upstreamBreaker, breakerStates, s.state, name)
+		collectStates(all, upstreamBreaker, backend.BreakerStates, s.state, name)
 	}
 }
 

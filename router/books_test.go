@@ -10,6 +10,7 @@ import (
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/accounting"
 	"github.com/llmsup/llmsup/router/accounting/accountingtest"
+	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/ledger"
 )
@@ -162,7 +163,7 @@ func TestBooksOfResumedAnswers(t *testing.T) {
 					status(200, rest)(w, r)
 				}
 			}, edit, resuming)
-			b.state.set(func(s *LocalState) { s.Streams = true })
+			b.state.set(func(s *backend.LocalState) { s.Streams = true })
 			r := b.post("/v1/chat/completions", fmt.Sprintf(`{"model":"local/qwen","stream":%t,"messages":[{"role":"user","content":"count"}]}`, streamed))
 			if r.status != 200 || r.readErr != nil {
 				t.Fatalf("%+v", r)
@@ -218,7 +219,7 @@ func TestPaidIsDurableBeforeTheEnd(t *testing.T) {
 func TestPaidForNothingIsDurable(t *testing.T) {
 	edit, books := withBooks(t, budget.Limits{})
 	b := newBench(t, answers, breaks, edit)
-	b.state.set(func(s *LocalState) { s.Reason, s.Detail = Degraded, "is degraded" })
+	b.state.set(func(s *backend.LocalState) { s.Reason, s.Detail = backend.Degraded, "is degraded" })
 	seen := make(chan int64, 1)
 	at := &lastByte{whole: len(wholeChat), seen: func() { seen <- sums(t, books, ledger.ByRoute).Total.Paid }}
 	req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/chat/completions", strings.NewReader(`{"model":"local/qwen","messages":[]}`))

@@ -8,8 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/llmsup/llmsup/router/accounting"
-	"github.com/llmsup/llmsup/router/request"
+	"github.com/llmsup/llmsup/router/attempt"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -35,22 +34,16 @@ func TestBurst(t *testing.T) {
 		err     error
 	}{
 		"a few events":       {strings.Repeat(textEvent, 5) + finalEvent + doneEvent, "", 1, nil},
-		"an error event":     {strings.Repeat(textEvent, 5) + late, "", 2, errCut},
+		"an error event":     {strings.Repeat(textEvent, 5) + late, "", 2, errTruncated},
 		"one after the end":  {textEvent + finalEvent + doneEvent + late, late, 1, nil},
-		"more than a piece":  {strings.Repeat(textEvent, 2*pieceSize/len(textEvent)+1) + doneEvent, "", 3, nil},
-		"half an event more": {textEvent + textEvent + textEvent[:10], textEvent[:10], 2, errCut},
+		"more than a piece":  {strings.Repeat(textEvent, 2*attempt.PieceSize/len(textEvent)+1) + doneEvent, "", 2*attempt.PieceSize/(4<<10) + 3, nil}, // a flush for each 4 KB that are read
+		"half an event more": {textEvent + textEvent + textEvent[:10], textEvent[:10], 2, errTruncated},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := &answer{
-				resp:  &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(tc.events))},
-				place: newPlace(&traffic{}, nil), load: &traffic{}, cancel: func(error) {}, redact: func(s string) string { return s },
-			}
-			if failed := a.awaitFirstEvent(wire.Chat); failed != nil {
-				t.Fatal(failed.detail)
-			}
-			a.events.Buf = append(make([]byte, 0, 2*len(tc.events)), a.events.Buf...) // so that the rest comes with one read
 			w := &flushes{ResponseRecorder: httptest.NewRecorder()}
-			err := a.relay(t.Context(), w, wire.Chat, &record{accounting: &accounting.Accounting{}, request: &request.Request{Dialect: wire.Chat, Path: "/v1/chat/completions"}})
+			_, err := relayed(t, w, &http.Response{
+				StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"text/event-stream"}}, Body: io.NopCloser(strings.NewReader(tc.events)),
+			}, wire.Chat, 0)
 			if !errors.Is(err, tc.err) || w.n > tc.flushes {
 				t.Errorf("%v, with %d flushes, want %v and %d", err, w.n, tc.err, tc.flushes)
 			}

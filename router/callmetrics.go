@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/llmsup/llmsup/router/backend"
 )
 
 // callSeconds are the histograms' buckets: from an answer that was cached to the
@@ -24,26 +26,26 @@ type callMetrics struct {
 	// all the rest. Bounded as they are.
 	mu    sync.RWMutex
 	kinds map[callKind]*kindSeries
-	ways  map[way]*waySeries
+	ways  map[way]*routeBackendSeries
 }
 
 // callKind is what calls have in common that are counted together.
 type callKind struct {
 	way
 	status int // as boundStatus has it
-	reason Reason
+	reason backend.Reason
 }
 
 // way is where calls came from, and who answered them; "" = nobody.
 type way struct{ route, backend string }
 
 type kindSeries struct {
-	*waySeries
+	*routeBackendSeries
 	ended prometheus.Counter
 }
 
-// waySeries are the series of a way. Where nobody answered there is but took.
-type waySeries struct {
+// routeBackendSeries are the series of a way. Where nobody answered there is but took.
+type routeBackendSeries struct {
 	way
 	took                           prometheus.Observer
 	first                          prometheus.Observer
@@ -84,7 +86,7 @@ func newCallMetrics(r prometheus.Registerer) *callMetrics {
 		first: seconds("call_first_answer_seconds", "Seconds from a call's arrival to its first answer, waiting and failed attempts included; to the whole one without a stream."),
 		took:  seconds("call_duration_seconds", "Seconds from a call's arrival to its end, refused ones included."),
 
-		kinds: map[callKind]*kindSeries{}, ways: map[way]*waySeries{},
+		kinds: map[callKind]*kindSeries{}, ways: map[way]*routeBackendSeries{},
 	}
 	r.MustRegister(m.ended, m.refused, m.resumed, m.cut, m.tokens, m.cost, m.saved, m.unpriced, m.first, m.took)
 	return m
@@ -117,11 +119,11 @@ func (m *metrics) observe(rec *record, status int, took time.Duration) {
 
 // answered counts what is known of an answer. Sums and what is missing in them are
 // the ledger's.
-func (s *waySeries) answered(rec *record, status int) {
+func (s *routeBackendSeries) answered(rec *record, status int) {
 	if rec.firstAnswer > 0 {
 		s.first.Observe(rec.firstAnswer.Seconds())
 	}
-	if rec.cut != nil {
+	if rec.truncated != nil {
 		s.cut.Inc()
 	}
 	u := rec.usage
@@ -176,7 +178,7 @@ func (m *callMetrics) add(o callKind) *kindSeries {
 	}
 	w := m.ways[o.way]
 	if w == nil {
-		w = m.waySeries(o.way)
+		w = m.routeBackendSeries(o.way)
 		m.ways[o.way] = w
 	}
 	s := &kindSeries{w, m.ended.WithLabelValues(labelled(o.route), labelled(o.backend), statusWord(o.status), string(o.reason))}
@@ -184,9 +186,9 @@ func (m *callMetrics) add(o callKind) *kindSeries {
 	return s
 }
 
-func (m *callMetrics) waySeries(w way) *waySeries {
+func (m *callMetrics) routeBackendSeries(w way) *routeBackendSeries {
 	route, backend := labelled(w.route), labelled(w.backend)
-	s := &waySeries{way: w, took: m.took.WithLabelValues(route, backend)}
+	s := &routeBackendSeries{way: w, took: m.took.WithLabelValues(route, backend)}
 	if backend == "" {
 		return s
 	}
@@ -208,7 +210,7 @@ func labelled(name string) string { return strings.ToValidUTF8(name, "�") }
 
 // beyondNames are statuses that net/http has no name for, and that are in use:
 // nginx's word for a client that left, Cloudflare's, and Anthropic's for overload.
-var beyondNames = map[int]bool{statusClientLeft: true, 520: true, 521: true, 522: true, 523: true, 524: true, 525: true, 526: true, 527: true, 529: true, 530: true}
+var beyondNames = map[int]bool{statusClientClosedRequest: true, 520: true, 521: true, 522: true, 523: true, 524: true, 525: true, 526: true, 527: true, 529: true, 530: true}
 
 // boundStatus keeps upstreams from making up series: a status that is in use stays
 // what it is, others become their class, 2 to 5, or 0.

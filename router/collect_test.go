@@ -10,6 +10,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -28,7 +29,7 @@ const (
 func streaming(t *testing.T, local, cloud http.HandlerFunc, edits ...func(*Config, map[string]models.Route)) *bench {
 	t.Helper()
 	b := newBench(t, local, cloud, edits...)
-	b.state.set(func(s *LocalState) { s.Streams = true })
+	b.state.set(func(s *backend.LocalState) { s.Streams = true })
 	return b
 }
 
@@ -104,7 +105,7 @@ func TestBrokenOff(t *testing.T) {
 	b := streaming(t, func(w http.ResponseWriter, r *http.Request) { sends(hangs, half)(w, r) }, answers)
 	done := make(chan reply, 1)
 	go func() { done <- b.post("/v1/chat/completions", plainCall) }()
-	for len(b.local.calls()) == 0 || b.router.Traffic("qwen").Bytes == 0 {
+	for len(b.local.calls()) == 0 || b.router.Load("qwen").Bytes == 0 {
 		time.Sleep(time.Millisecond)
 	}
 	close(b.gone)
@@ -216,7 +217,7 @@ func TestStrangeStreams(t *testing.T) {
 	if got := b.local.lastBody(); strings.Contains(string(got), "stream") {
 		t.Errorf("it is asked %s", got)
 	}
-	b.state.set(func(s *LocalState) { s.Gone = make(chan struct{}) }) // another process
+	b.state.set(func(s *backend.LocalState) { s.Gone = make(chan struct{}) }) // another process
 	b.post("/v1/chat/completions", plainCall)
 	if got := len(b.local.calls()); got != 5 {
 		t.Errorf("another process is not tried: %d calls", got)

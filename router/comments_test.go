@@ -10,8 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/llmsup/llmsup/router/accounting"
-	"github.com/llmsup/llmsup/router/request"
+	"github.com/llmsup/llmsup/router/attempt"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -54,21 +53,31 @@ func TestCommentsAlone(t *testing.T) {
 					_ = upstream.Close()
 				}()
 				to := httptest.NewRecorder()
-				a := &answer{
-					resp: &http.Response{StatusCode: 200}, place: newPlace(&traffic{}, nil), load: &traffic{}, held: []byte(textEvent),
-					idle: idle, events: wire.NewEventReader(body), cancel: func(err error) { _ = body.CloseWithError(err) },
-				}
-				began := time.Now()
-				w := &slowClient{ResponseWriter: to, perPiece: tc.reads * pieceSize / time.Duration(len(comment))}
-				err := a.relay(t.Context(), w, wire.Chat, &record{accounting: &accounting.Accounting{}, request: &request.Request{}, backend: "u"})
-				if tc.whole && err != nil || !tc.whole && !errors.Is(err, errCut) {
+				w := &slowClient{ResponseWriter: to, perPiece: tc.reads * attempt.PieceSize / time.Duration(len(comment))}
+				began, err := relayed(t, w, &http.Response{
+					StatusCode: 200, Header: http.Header{"Content-Type": {"text/event-stream"}}, Body: prefixed{strings.NewReader(textEvent), body},
+				}, wire.Chat, idle)
+				if tc.whole && err != nil || !tc.whole && !errors.Is(err, errTruncated) {
 					t.Errorf("%v after %s", err, time.Since(began))
 				}
-				late := time.Since(began) - commentsFor*idle
-				if !tc.whole && (late < 0 || late > idle/ticksPerIdle || !strings.Contains(to.Body.String(), errStalled.Error())) {
+				late := time.Since(began) - attempt.CommentLimit*idle
+				if !tc.whole && (late < 0 || late > idle/attempt.TicksPerIdle || !strings.Contains(to.Body.String(), attempt.ErrStalled.Error())) {
 					t.Errorf("ended %s late: %q", late, to.Body)
 				}
 			})
 		})
 	}
+}
+
+// prefixed is a pipe behind a text.
+type prefixed struct {
+	text *strings.Reader
+	*io.PipeReader
+}
+
+func (p prefixed) Read(b []byte) (int, error) {
+	if p.text.Len() > 0 {
+		return p.text.Read(b)
+	}
+	return p.PipeReader.Read(b)
 }

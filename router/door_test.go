@@ -15,6 +15,7 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/access"
+	"github.com/llmsup/llmsup/router/backend"
 )
 
 const (
@@ -156,11 +157,11 @@ func TestOperators(t *testing.T) {
 		health(key, 200, true, "ok")
 	}
 	health(toolKey, 200, false, "ok")
-	b.state.set(func(s *LocalState) { s.Reason, s.Alive = Failed, false })
+	b.state.set(func(s *backend.LocalState) { s.Reason, s.Alive = backend.Failed, false })
 	health("", 200, true, "ok")
 	health(toolKey, 200, false, "partial")
 	cut := newBench(t, answers, answers, keys, func(c *Config, _ map[string]models.Route) { c.Upstreams[0].Key, c.Upstreams[0].Missing = "", "set IT" })
-	cut.state.set(func(s *LocalState) { s.Reason, s.Alive = Failed, false })
+	cut.state.set(func(s *backend.LocalState) { s.Reason, s.Alive = backend.Failed, false })
 	b = cut
 	health("", 503, true, "unavailable")
 	health(fullKey, 503, false, "unavailable")
@@ -216,11 +217,11 @@ func TestFreeOnly(t *testing.T) {
 	if r := ask("gpt-4o"); r.status != 403 || errorCode(r) != "route_not_allowed" || !strings.Contains(r.body, "may not spend money") {
 		t.Errorf("premium: %d %s", r.status, r.body)
 	}
-	b.state.set(func(s *LocalState) { s.Reason, s.Detail = Degraded, "is degraded" })
+	b.state.set(func(s *backend.LocalState) { s.Reason, s.Detail = backend.Degraded, "is degraded" })
 	if r := ask("local/qwen"); r.status != 200 || r.backend() != "qwen" {
 		t.Errorf("degraded: %d %s", r.status, r.body)
 	}
-	b.state.set(func(s *LocalState) { s.Reason, s.Detail, s.Alive = Loading, "is loading", false })
+	b.state.set(func(s *backend.LocalState) { s.Reason, s.Detail, s.Alive = backend.Loading, "is loading", false })
 	if r := ask("local/qwen"); r.status != 503 || errorCode(r) != "loading" || r.header.Get("Retry-After") == "" ||
 		!strings.Contains(r.body, "qwen is loading; the key frugal may not spend money, so openrouter is not asked") {
 		t.Errorf("loading: %d %s", r.status, r.body)
@@ -325,8 +326,8 @@ func TestSlowBody(t *testing.T) {
 func TestReloadOfKeys(t *testing.T) {
 	b := newBench(t, answers, answers, keys)
 	cfg := Config{
-		Table: b.router.routing.Load().table, Locals: map[string]Local{"qwen": b.state}, MaxBody: 1 << 20,
-		Upstreams: []Upstream{{Name: "openrouter", BaseURL: b.cloud.URL, Key: cloudKey}},
+		Table: b.router.routing.Load().table, Locals: map[string]backend.Local{"qwen": b.state}, MaxBody: 1 << 20,
+		Upstreams: []backend.UpstreamConfig{{Name: "openrouter", BaseURL: b.cloud.URL, Key: cloudKey}},
 	}
 	keys(&cfg, nil)
 	cfg.Access.Keys = cfg.Access.Keys[1:]

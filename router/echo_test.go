@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/llmsup/llmsup/router/backend"
 )
 
 // TestDegradedIsBetterThanNobody: a degraded server is asked when the fallback has
@@ -19,7 +21,7 @@ func TestDegradedIsBetterThanNobody(t *testing.T) {
 			t.Run(fmt.Sprint(name, ", stream ", stream), func(t *testing.T) {
 				b := newBench(t, nil, answers)
 				b.local.behave = b.local.well()
-				b.state.set(func(s *LocalState) { s.Reason, s.Detail = Degraded, "is degraded: it is hot" })
+				b.state.set(func(s *backend.LocalState) { s.Reason, s.Detail = backend.Degraded, "is degraded: it is hot" })
 				cloud(b)
 				if r := b.chat("local/qwen", stream); r.status != 200 || r.backend() != "qwen" || r.reason() != "" {
 					t.Errorf("%+v", r)
@@ -31,7 +33,7 @@ func TestDegradedIsBetterThanNobody(t *testing.T) {
 		}
 	}
 	b := newBench(t, status(500, `{"error":{"message":"hot"}}`), status(402, `{"error":{"message":"no credit"}}`))
-	b.state.set(func(s *LocalState) { s.Reason, s.Detail = Degraded, "is degraded: it is hot" })
+	b.state.set(func(s *backend.LocalState) { s.Reason, s.Detail = backend.Degraded, "is degraded: it is hot" })
 	if r := b.chat("local/qwen", false); r.status < 500 || !strings.Contains(r.body, "no credit") || !strings.Contains(r.body, "qwen") {
 		t.Errorf("both failed: %+v", r)
 	}

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/llmsup/llmsup/router/backend"
 )
 
 // TestFinishWithoutDone: some servers end a stream without [DONE]. It is complete if
@@ -62,7 +64,7 @@ func TestFinishWithoutDone(t *testing.T) {
 func TestFinishWithoutDoneUnasked(t *testing.T) {
 	for name, sent := range map[string][]string{"usage": {textEvent, finalEvent, usageEvent}, "no usage": {textEvent, finalEvent}} {
 		b := newBench(t, sends(ends, sent...), answers)
-		b.state.set(func(s *LocalState) { s.Streams = true })
+		b.state.set(func(s *backend.LocalState) { s.Streams = true })
 		r := b.chat("local/qwen", true)
 		if r.readErr != nil || r.body != textEvent+finalEvent || !strings.Contains(string(b.local.lastBody()), `"include_usage":true`) {
 			t.Errorf("%s: %q, %v", name, r.body, r.readErr)

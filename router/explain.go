@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
@@ -16,11 +17,11 @@ type Explanation struct {
 	Route         models.Route
 	Backend       string // "" when the call would be refused
 	BackendModel  string
-	Reason        Reason // why not the primary; "" when it would be
-	Detail        string // the same for a person
-	WaitFor       string // the state of Backend for whose end the call would wait, as in "qwen is loading"; "" = it would not wait
-	Spare         string // who is asked when that backend fails; "" = nobody
-	SpareModel    string
+	Reason        backend.Reason // why not the primary; "" when it would be
+	Detail        string         // the same for a person
+	WaitFor       string         // the state of Backend for whose end the call would wait, as in "qwen is loading"; "" = it would not wait
+	Fallback      string         // the backend that is asked if that one fails; "" = none
+	FallbackModel string
 	Refused       string // the client's error; "" when there is a backend
 	RefusedStatus int
 }
@@ -29,35 +30,35 @@ type Explanation struct {
 func (rt *Router) Explain(model string) Explanation {
 	s := rt.routing.Load()
 	p := s.plan(model)
-	p.afford(&request.Request{Began: time.Now(), Dialect: wire.Chat})
+	p.checkBudget(&request.Request{Began: time.Now(), Dialect: wire.Chat})
 	e := Explanation{Route: p.route, Reason: p.reason, Detail: p.detail, WaitFor: p.waitFor, Refused: p.refuse.Message, RefusedStatus: p.refuse.Status}
-	if len(p.steps) > 0 {
-		e.Backend, e.BackendModel = p.steps[0].backend.name(), p.steps[0].model
+	left := kept(p.candidates)
+	if len(left) > 0 {
+		e.Backend, e.BackendModel = left[0].Name, left[0].model
 	}
-	if len(p.steps) > 1 {
-		e.Spare, e.SpareModel = p.steps[1].backend.name(), p.steps[1].model
-	} else if p.noSpare != "" && e.Refused == "" {
-		e.Detail = strings.TrimPrefix(e.Detail+"; "+p.noSpare, "; ")
+	if len(left) > 1 {
+		e.Fallback, e.FallbackModel = left[1].Name, left[1].model
+	} else if why := p.noFallback(); why != "" && e.Refused == "" {
+		e.Detail = strings.TrimPrefix(e.Detail+"; "+why, "; ")
 	}
 	return e
 }
 
-// Stranded returns the routes, sorted by name, whose calls no backend could answer
-// while the given local servers are drained.
-func (rt *Router) Stranded(drained []string) (routes []string) {
+// RoutesWithoutFallback returns the routes, sorted by name, whose calls no backend could
+// answer while the given local servers are drained.
+func (rt *Router) RoutesWithoutFallback(drained []string) (routes []string) {
 	s := rt.routing.Load()
 	for _, route := range s.table.Routes() {
-		if s.local(route.Primary) == nil || !slices.Contains(drained, route.Primary) {
+		if s.server(route.Primary) == nil || !slices.Contains(drained, route.Primary) {
 			continue
 		}
-		answers := false
-		switch fallback := s.backends[route.Fallback].(type) {
-		case *upstreamBackend:
-			answers = fallback.availability().noKey == "" && !fallback.itself.Load()
-		case *localBackend:
-			answers = !slices.Contains(drained, route.Fallback)
-		}
-		if !answers || !mayFallBack(route, Draining) || !mayFallBack(route, Drained) {
+		answers := slices.ContainsFunc(route.FallbackList(), func(f models.Fallback) bool {
+			if u, ok := s.backends[f.To].(*backend.Upstream); ok {
+				return u.Availability().MissingKey == "" && !u.IsLoop()
+			}
+			return !slices.Contains(drained, f.To)
+		})
+		if !answers || !fallsBackOn(route, backend.Draining) || !fallsBackOn(route, backend.Drained) {
 			routes = append(routes, route.Name)
 		}
 	}
@@ -71,14 +72,14 @@ type UpstreamHealth struct {
 	Reason string // why it can't be used; "" when it can
 }
 
-// Upstreams returns the endpoints that somebody else runs, sorted by name.
+// Upstreams returns the upstreams, sorted by name.
 func (rt *Router) Upstreams() []UpstreamHealth {
 	s := rt.routing.Load()
 	list := []UpstreamHealth{}
 	for _, name := range s.sortedBackends() {
-		if b, ok := s.backends[name].(*upstreamBackend); ok {
-			now := b.availability()
-			list = append(list, UpstreamHealth{Name: b.Name, Reason: cmp.Or(now.noKey, now.detail)})
+		if b, ok := s.backends[name].(*backend.Upstream); ok {
+			now := b.Availability()
+			list = append(list, UpstreamHealth{Name: b.Info().Name, Reason: cmp.Or(now.MissingKey, now.Detail)})
 		}
 	}
 	return list

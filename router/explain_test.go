@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/backend"
 )
 
 // TestStranded: a route is stranded while its server is drained and no other backend
@@ -13,7 +14,7 @@ func TestStranded(t *testing.T) {
 	b := newBench(t, answers, answers, func(c *Config, routes map[string]models.Route) {
 		clear(routes)
 		c.Locals["mini"], c.Locals["spare"] = &fakeLocal{}, &fakeLocal{}
-		c.Upstreams = append(c.Upstreams, Upstream{Name: "keyless", BaseURL: "http://127.0.0.1:9/v1", Missing: "set its key"})
+		c.Upstreams = append(c.Upstreams, backend.UpstreamConfig{Name: "keyless", BaseURL: "http://127.0.0.1:9/v1", Missing: "set its key"})
 		for name, route := range map[string]models.Route{
 			"alone":     {Primary: "qwen"},
 			"cloud":     {Primary: "qwen", Fallback: "openrouter"},
@@ -36,7 +37,7 @@ func TestStranded(t *testing.T) {
 		"mini spare qwen": "alone keyless local mini only-lost",
 		"unknown":         "",
 	} {
-		if got := strings.Join(b.router.Stranded(strings.Fields(drained)), " "); got != want {
+		if got := strings.Join(b.router.RoutesWithoutFallback(strings.Fields(drained)), " "); got != want {
 			t.Errorf("drained %q: %q, want %q", drained, got, want)
 		}
 	}

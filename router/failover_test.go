@@ -13,6 +13,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -58,7 +59,7 @@ func TestFallbackBeforeCommit(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, stream %t", name, stream), func(t *testing.T) {
 				var b *bench
 				var r reply
-				inTime(f.reason == Timeout, func(timeout time.Duration) bool {
+				inTime(f.reason == backend.Timeout, func(timeout time.Duration) bool {
 					b = newBench(t, f.behave, nil, short(timeout))
 					b.cloud.behave = b.cloud.well()
 					r = b.post("/v1/chat/completions", fmt.Sprintf(`{"model":"local/qwen","stream":%t,"stream_options":{"include_usage":%[1]t},"messages":[]}`, stream))
@@ -338,7 +339,7 @@ func TestOwnErrorPassesThrough(t *testing.T) {
 	if r := b.chat("local/alone", false); r.status != 418 || r.body != "short and stout" || r.backend() != "qwen" {
 		t.Errorf("local: %d %s", r.status, r.body)
 	}
-	b.state.set(func(s *LocalState) { s.Reason, s.Detail, s.Alive = Draining, "is draining", false })
+	b.state.set(func(s *backend.LocalState) { s.Reason, s.Detail, s.Alive = backend.Draining, "is draining", false })
 	if r := b.chat("local/qwen", false); r.status != 503 || r.reason() != "draining" {
 		t.Errorf("bypassed: %d (%s)", r.status, r.reason())
 	}
@@ -366,7 +367,7 @@ func TestPaidOnce(t *testing.T) {
 			var other *peer
 			b := newBench(t, answers, tc.behave, func(c *Config, routes map[string]models.Route) {
 				other = newPeer(t, answers)
-				c.Upstreams = append(c.Upstreams, Upstream{Name: "other", BaseURL: other.URL, Key: "k2"})
+				c.Upstreams = append(c.Upstreams, backend.UpstreamConfig{Name: "other", BaseURL: other.URL, Key: "k2"})
 				routes["paid"] = models.Route{Primary: "openrouter", Fallback: "other", Timeout: 200 * time.Millisecond}
 			})
 			r := b.chat("paid", false)

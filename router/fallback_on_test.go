@@ -8,6 +8,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/backend"
 )
 
 // TestFallbackOn: a route may name the reasons for which it pays.
@@ -15,7 +16,7 @@ func TestFallbackOn(t *testing.T) {
 	for name, tc := range map[string]struct {
 		on      []string
 		local   http.HandlerFunc
-		state   func(*LocalState)
+		state   func(*backend.LocalState)
 		status  int
 		backend string
 	}{
@@ -24,9 +25,9 @@ func TestFallbackOn(t *testing.T) {
 		"one that is not":         {[]string{"timeout"}, breaks, nil, 502, ""},
 		"its own error":           {[]string{"timeout"}, status(400, `{"error":{"message":"no","type":"invalid_request_error"}}`), nil, 400, "qwen"},
 		"too long for local":      {[]string{"context_overflow"}, status(400, `{"error":{"code":400,"type":"exceed_context_size_error"}}`), nil, 200, "openrouter"},
-		"loading, and named":      {[]string{"loading"}, answers, func(s *LocalState) { s.Alive, s.Reason = false, Loading }, 200, "openrouter"},
-		"loading, and not named":  {[]string{"lost"}, answers, func(s *LocalState) { s.Alive, s.Reason = false, Loading }, 503, ""},
-		"degraded, and not named": {[]string{"lost"}, answers, func(s *LocalState) { s.Reason = Degraded }, 200, "qwen"},
+		"loading, and named":      {[]string{"loading"}, answers, func(s *backend.LocalState) { s.Alive, s.Reason = false, backend.Loading }, 200, "openrouter"},
+		"loading, and not named":  {[]string{"lost"}, answers, func(s *backend.LocalState) { s.Alive, s.Reason = false, backend.Loading }, 503, ""},
+		"degraded, and not named": {[]string{"lost"}, answers, func(s *backend.LocalState) { s.Reason = backend.Degraded }, 200, "qwen"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, tc.local, answers, func(_ *Config, routes map[string]models.Route) {

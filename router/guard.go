@@ -11,7 +11,7 @@ import (
 )
 
 // exposedHeaders are the headers of llmsup's own that a page's script may read.
-const exposedHeaders = headerRequestID + ", " + headerBackend + ", " + headerReason + ", Retry-After"
+const exposedHeaders = wire.HeaderRequestID + ", " + wire.HeaderBackend + ", " + wire.HeaderReason + ", Retry-After"
 
 // healthPath is open to those without a key: load balancers have none. Its
 // answer to them has no names.
@@ -24,15 +24,15 @@ func (rt *Router) guard(inside http.Handler) http.Handler {
 		d := s.access
 		limitBody(w, r, d.BodyTimeout)
 		if e := s.checkLoop(w, r); e.Status != 0 {
-			rt.turnAway(w, r, e)
+			rt.reject(w, r, e)
 			return
 		}
 		if e := d.VerifyOrigin(w, r, exposedHeaders); e.Status != 0 {
-			rt.turnAway(w, r, e)
+			rt.reject(w, r, e)
 			return
 		}
 		if e := d.VerifyHost(r); e.Status != 0 {
-			rt.turnAway(w, r, e)
+			rt.reject(w, r, e)
 			return
 		}
 		if access.IsPreflight(r) { // browsers send it without the key
@@ -43,7 +43,7 @@ func (rt *Router) guard(inside http.Handler) http.Handler {
 			key, e := d.Authenticate(r)
 			if e.Status != 0 && r.URL.Path != healthPath {
 				w.Header().Set("WWW-Authenticate", "Bearer")
-				rt.turnAway(w, r, e)
+				rt.reject(w, r, e)
 				return
 			}
 			r = r.WithContext(access.WithKey(r.Context(), key))
@@ -52,11 +52,11 @@ func (rt *Router) guard(inside http.Handler) http.Handler {
 	})
 }
 
-// turnAway refuses a request in the dialect of its path, and says so in the log:
+// reject refuses a request in the dialect of its path, and says so in the log:
 // of the request only what can be no secret.
-func (rt *Router) turnAway(w http.ResponseWriter, r *http.Request, e wire.Error) {
+func (rt *Router) reject(w http.ResponseWriter, r *http.Request, e wire.Error) {
 	d, known := dialectAt(r.URL.Path)
-	line := rt.log.WithLevel(zerolog.InfoLevel).Str("request_id", w.Header().Get(headerRequestID)).
+	line := rt.log.WithLevel(zerolog.InfoLevel).Str("request_id", w.Header().Get(wire.HeaderRequestID)).
 		Int("status", e.Status).Str("code", e.Code).Str("from", r.RemoteAddr)
 	if known {
 		line.Str("path", r.URL.Path)

@@ -17,7 +17,11 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/accounting"
+	"github.com/llmsup/llmsup/router/attempt"
+	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/request"
+	"github.com/llmsup/llmsup/router/wire"
 	"github.com/llmsup/llmsup/supervisor/llamacpp"
 )
 
@@ -80,17 +84,17 @@ func (p *peer) calls() []received {
 // fakeLocal is a Local whose state a test sets.
 type fakeLocal struct {
 	mu      sync.Mutex
-	state   LocalState
+	state   backend.LocalState
 	changed chan struct{} // the state's Changed, once enter has been called
 }
 
-func (f *fakeLocal) State() LocalState {
+func (f *fakeLocal) State() backend.LocalState {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.state
 }
 
-func (f *fakeLocal) set(edit func(*LocalState)) {
+func (f *fakeLocal) set(edit func(*backend.LocalState)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	edit(&f.state)
@@ -98,7 +102,7 @@ func (f *fakeLocal) set(edit func(*LocalState)) {
 
 // enter changes the state as the supervisor does: those that wait for a change are
 // woken.
-func (f *fakeLocal) enter(edit func(*LocalState)) {
+func (f *fakeLocal) enter(edit func(*backend.LocalState)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	edit(&f.state)
@@ -110,12 +114,12 @@ func (f *fakeLocal) enter(edit func(*LocalState)) {
 }
 
 // takesCalls and loads are what a state is edited to.
-func takesCalls(s *LocalState) {
+func takesCalls(s *backend.LocalState) {
 	s.Reason, s.Detail, s.Alive, s.Returning, s.ReadyAt, s.Slots = "", "", true, false, time.Time{}, 2
 }
 
-func loads(s *LocalState) {
-	s.Reason, s.Detail, s.Alive, s.Returning, s.Slots = Loading, "is loading", false, true, 0
+func loads(s *backend.LocalState) {
+	s.Reason, s.Detail, s.Alive, s.Returning, s.Slots = backend.Loading, "is loading", false, true, 0
 }
 
 // logBuffer collects the router's log.
@@ -160,7 +164,7 @@ func newBench(t *testing.T, local, cloud http.HandlerFunc, edits ...func(*Config
 		t: t, local: newPeer(t, local), cloud: newPeer(t, cloud), state: &fakeLocal{},
 		gone: make(chan struct{}), log: &logBuffer{},
 	}
-	b.state.state = LocalState{Alive: true, Network: "tcp", Address: b.local.Listener.Addr().String(), Key: localKey, Gone: b.gone}
+	b.state.state = backend.LocalState{Alive: true, Network: "tcp", Address: b.local.Listener.Addr().String(), Key: localKey, Gone: b.gone}
 	routes := map[string]models.Route{
 		"local/qwen":  {Primary: "qwen", Fallback: "openrouter", FallbackModel: "qwen/qwen-2.5-14b-instruct", Timeout: time.Minute},
 		"local/alone": {Primary: "qwen", Timeout: time.Minute},
@@ -169,10 +173,10 @@ func newBench(t *testing.T, local, cloud http.HandlerFunc, edits ...func(*Config
 		"*/*":         {Primary: "openrouter", Timeout: time.Minute},
 	}
 	cfg := Config{
-		Locals:  map[string]Local{"qwen": b.state},
-		MaxBody: 32 << 20,
 		Fields:  llamacpp.Engine{}.Capabilities(nil).Fields,
-		Upstreams: []Upstream{
+		Locals:  map[string]backend.Local{"qwen": b.state},
+		MaxBody: 32 << 20,
+		Upstreams: []backend.UpstreamConfig{
 			{Name: "openrouter", BaseURL: b.cloud.URL + "/api/v1", Key: cloudKey},
 		},
 	}
@@ -200,8 +204,8 @@ type reply struct {
 	readErr error // how reading the body ended; nil = a clean end
 }
 
-func (r reply) backend() string { return r.header.Get(headerBackend) }
-func (r reply) reason() string  { return r.header.Get(headerReason) }
+func (r reply) backend() string { return r.header.Get(wire.HeaderBackend) }
+func (r reply) reason() string  { return r.header.Get(wire.HeaderReason) }
 
 func (b *bench) post(path, body string, headers ...string) reply {
 	b.t.Helper()
@@ -306,9 +310,58 @@ func raw(answer string) http.HandlerFunc {
 
 func parseBody(t *testing.T, raw string) request.Body {
 	t.Helper()
-	b, err := request.ParseBody([]byte(raw))
+	b, err := request.ParseBodyFor(llamacpp.Engine{}.Capabilities(nil).Fields, []byte(raw))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// eventually waits until something is so.
+func eventually(t testing.TB, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(waitMost); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not in %s: %s", waitMost, what)
+		}
+	}
+}
+
+// fixedBackend answers every call with the same response.
+type fixedBackend struct {
+	resp *http.Response
+	load backend.Load
+}
+
+func (b *fixedBackend) Info() backend.Info                 { return backend.Info{Name: "u"} }
+func (b *fixedBackend) Availability() backend.Availability { return backend.Availability{} }
+func (b *fixedBackend) Redact(text string) string          { return text }
+
+func (b *fixedBackend) Admit(context.Context, *backend.Attempt) (*backend.Lease, *backend.Failure) {
+	return backend.NewLease(&b.load, nil), nil
+}
+
+// Send returns the response, whose body ends when the attempt does.
+func (b *fixedBackend) Send(ctx context.Context, _ *backend.Attempt) (*http.Response, error) {
+	if pipe, ok := b.resp.Body.(interface{ CloseWithError(error) error }); ok {
+		context.AfterFunc(ctx, func() { _ = pipe.CloseWithError(context.Cause(ctx)) })
+	}
+	return b.resp, nil
+}
+
+// relayed relays what a backend answers to a client.
+func relayed(t *testing.T, w http.ResponseWriter, resp *http.Response, d wire.Dialect, idle time.Duration) (started time.Time, err error) {
+	t.Helper()
+	c := &request.Request{Path: "/v1/chat/completions", Dialect: d, Body: request.Body{Stream: true}}
+	p := plan{accounting: &accounting.Accounting{}}
+	x := &exchange{w: w, ctx: t.Context(), request: c, plan: p, rec: newRecord(c, p)}
+	x.rec.backend = "u"
+	a, failed := attempt.Start(t.Context(), attempt.Params{
+		Request: c, Backend: &fixedBackend{resp: resp}, Accounting: p.accounting, Timeout: time.Hour, Idle: idle,
+	})
+	if failed != nil {
+		t.Fatal(failed.LogMessage())
+	}
+	started = time.Now()
+	return started, x.relay(a, nil)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/aggregate"
+	"github.com/llmsup/llmsup/router/backend"
 )
 
 // TestCutAnywhere ends a stream at every byte, as cleanly as a proxy can. The
@@ -189,7 +190,7 @@ func TestDegradedFallback(t *testing.T) {
 	b := newBench(t, answers, status(503, `{}`), func(_ *Config, routes map[string]models.Route) {
 		routes["cloud-first"] = models.Route{Primary: "openrouter", Fallback: "qwen", Timeout: time.Second}
 	})
-	b.state.set(func(s *LocalState) { s.Reason, s.Detail = Degraded, "is degraded" })
+	b.state.set(func(s *backend.LocalState) { s.Reason, s.Detail = backend.Degraded, "is degraded" })
 	if r := b.chat("cloud-first", false); r.status != 200 || r.backend() != "qwen" || r.reason() != "status" {
 		t.Errorf("%d %s from %q (%s)", r.status, r.body, r.backend(), r.reason())
 	}
@@ -214,7 +215,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 	fmt.Fprintf(conn, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 	deadline := time.Now().Add(waitMost)
 	for stuck := 0; stuck < 20; time.Sleep(5 * time.Millisecond) {
-		now := b.router.Traffic("qwen")
+		now := b.router.Load("qwen")
 		if stuck++; now.Calls != 1 || now.Waiting != 0 || now.Bytes == 0 {
 			stuck = 0
 		}
@@ -226,7 +227,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 	for b.router.Inflight() > 0 {
 		time.Sleep(time.Millisecond)
 	}
-	if now := b.router.Traffic("qwen"); now.Calls != 0 || now.Waiting != 0 {
+	if now := b.router.Load("qwen"); now.Calls != 0 || now.Waiting != 0 {
 		t.Errorf("at the end: %+v", now)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -148,20 +147,5 @@ func TestIdleConnectionsOfHTTP2(t *testing.T) {
 		}
 	case <-time.After(waitMost):
 		t.Error("the connection is still open")
-	}
-}
-
-func TestKeepAliveTimeout(t *testing.T) {
-	for value, want := range map[string]string{
-		"timeout=5": "5s", "timeout=5, max=100": "5s", "max=100,timeout=5": "5s", "Timeout = 5": "5s", `timeout="5"`: "5s", "timeout=0": "0s",
-		"": "", "timeout": "", "timeout=": "", "timeout=-1": "", "timeout=x": "", "max=5": "", "300": "", "timeout=1e9": "",
-	} {
-		got := ""
-		if limit, known := keepAliveTimeout(http.Header{"Keep-Alive": strings.Split(value, "\n")}); known {
-			got = limit.String()
-		}
-		if got != want {
-			t.Errorf("%q: %q, want %q", value, got, want)
-		}
 	}
 }

@@ -11,9 +11,9 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// isFor says whether a key is good for a route.
-func (s *routing) isFor(k *access.Key, route models.Route) bool {
-	return k.Allows(route.Name) && (k == nil || !k.FreeOnly || !s.backends[route.Primary].paid())
+// keyAllows says whether a key may be used for a route.
+func (s *routing) keyAllows(k *access.Key, route models.Route) bool {
+	return k.Allows(route.Name) && (k == nil || !k.FreeOnly || !s.backends[route.Primary].Info().Metered)
 }
 
 // forOperators rejects requests whose key is not an operator's: what is inside shows
@@ -21,7 +21,7 @@ func (s *routing) isFor(k *access.Key, route models.Route) bool {
 func (rt *Router) forOperators(inside http.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if key := access.CallerKey(r.Context()); key != nil && !key.Operator {
-			rt.turnAway(w, r, wire.Error{
+			rt.reject(w, r, wire.Error{
 				Status: http.StatusForbidden, Type: wire.TypeInvalid, Code: wire.CodeNotOperator,
 				Message: fmt.Sprintf("%s is for operators; the key %s needs operator: true in llmsup.yaml", r.URL.Path, key.Name),
 			})
@@ -45,21 +45,30 @@ func (s *routing) planFor(k *access.Key, model string) plan {
 	if k == nil || !k.FreeOnly {
 		return s.planRoute(route, model)
 	}
-	if s.backends[route.Primary].paid() {
+	if s.backends[route.Primary].Info().Metered {
 		return plan{route: route, refuse: notAllowed(
-			"the key %s may not spend money, and %s goes to %s", k.Name, wire.Quote(wire.Shorten(model)), s.backends[route.Primary].name())}
+			"the key %s may not spend money, and %s goes to %s", k.Name, wire.Quote(wire.Shorten(model)), s.backends[route.Primary].Info().Name)}
 	}
-	spare := s.backends[route.Fallback]
-	if spare == nil || !spare.paid() {
-		return s.planRoute(route, model)
+	return s.planWithoutSpending(k, route, model)
+}
+
+// planWithoutSpending is the plan of a call whose key may not spend money.
+func (s *routing) planWithoutSpending(k *access.Key, route models.Route, model string) plan {
+	free, metered := route, []candidate(nil)
+	free.Fallback, free.FallbackModel, free.Fallbacks = "", "", nil
+	for _, f := range route.FallbackList() {
+		if c := s.candidate(f.To, f.Model, model); c.Metered {
+			c.skipped = fmt.Sprintf("the key %s may not spend money, so %s is not asked", k.Name, c.Name)
+			metered = append(metered, c)
+		} else {
+			free.Fallbacks = append(free.Fallbacks, f)
+		}
 	}
-	would := s.sparedBy(route, model)
-	route.Fallback, route.FallbackModel = "", ""
-	p := s.planRoute(route, model)
-	p.spared = would
-	p.noSpare = fmt.Sprintf("the key %s may not spend money, so %s is not asked", k.Name, spare.name())
-	if p.refuse.Status != 0 {
-		p.refuse = s.unavailable(p)
+	p := s.planRoute(free, model)
+	p.baseline = s.baseline(route, model)
+	p.candidates = append(p.candidates, metered...)
+	if p.refuse.Status != 0 && len(metered) > 0 {
+		p.refuse = p.unavailable()
 	}
 	return p
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/backend"
 )
 
 // TestTenThousandLeave: clients that go away while they wait in the queue, for
@@ -81,7 +82,7 @@ func newLeaver(t *testing.T, stage string) *leaver {
 		routes["local/qwen"], routes["local/alone"] = r, models.Route{Primary: "qwen", Timeout: time.Minute}
 	})
 	if stage == "queue" { // one call has the only slot
-		l.state.set(func(s *LocalState) { s.Slots = 1 })
+		l.state.set(func(s *backend.LocalState) { s.Slots = 1 })
 		ctx, cancel := context.WithCancel(t.Context())
 		l.holder = cancel
 		go l.call(ctx, "local/alone")
@@ -111,7 +112,7 @@ func (l *leaver) leaves() time.Duration {
 	done := make(chan struct{})
 	go func() { defer close(done); l.call(ctx, "local/qwen") }()
 	if l.stage == "queue" {
-		for l.router.Traffic("qwen").Queued == 0 {
+		for l.router.Load("qwen").Queued == 0 {
 			time.Sleep(50 * time.Microsecond)
 		}
 	} else {
@@ -120,7 +121,7 @@ func (l *leaver) leaves() time.Duration {
 	began := time.Now()
 	leave()
 	if l.stage == "queue" {
-		for l.router.Traffic("qwen").Queued > 0 {
+		for l.router.Load("qwen").Queued > 0 {
 			time.Sleep(50 * time.Microsecond)
 		}
 	} else {
@@ -152,7 +153,7 @@ func (l *leaver) nothingIsLeft() {
 		<-l.let
 	}
 	for deadline := time.Now().Add(waitMost); ; time.Sleep(time.Millisecond) {
-		now := l.router.Traffic("qwen")
+		now := l.router.Load("qwen")
 		if l.router.Inflight() == 0 && now.Calls == 0 && now.Queued == 0 && now.Waiting == 0 {
 			break
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 	"github.com/llmsup/llmsup/supervisor/llamacpp"
@@ -84,11 +85,11 @@ func twoLocals(c *Config, routes map[string]models.Route) {
 // TestBoundStays: a call that depends on a field that only llama-server knows never
 // moves to an upstream.
 func TestBoundStays(t *testing.T) {
-	drained := func(s *LocalState) { s.Reason, s.Detail, s.Alive = Drained, "is drained", false }
+	drained := func(s *backend.LocalState) { s.Reason, s.Detail, s.Alive = backend.Drained, "is drained", false }
 	const broken = `{"error":{"code":500,"message":"the engine failed","type":"server_error"}}`
 	for name, tc := range map[string]struct {
 		local  http.HandlerFunc
-		state  func(*LocalState)
+		state  func(*backend.LocalState)
 		status int
 		code   string
 		reason string
@@ -97,7 +98,7 @@ func TestBoundStays(t *testing.T) {
 		"its error": {status(500, broken), nil, 500, "500", "unsupported"},
 		"too long":  {status(400, `{"error":{"code":400,"type":"exceed_context_size_error","message":"too long"}}`), nil, 400, "400", "unsupported"},
 		"lost":      {breaks, nil, 502, "lost", "unsupported"},
-		"degraded":  {answers, func(s *LocalState) { s.Reason, s.Detail = Degraded, "is degraded" }, 200, "", ""},
+		"degraded":  {answers, func(s *backend.LocalState) { s.Reason, s.Detail = backend.Degraded, "is degraded" }, 200, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, tc.local, answers)
@@ -136,7 +137,7 @@ func TestBoundStays(t *testing.T) {
 		b.state.enter(loads)
 		done := make(chan reply, 1)
 		go func() { done <- b.post("/v1/chat/completions", boundCall) }()
-		for b.router.Traffic("qwen").Queued == 0 && len(b.cloud.calls()) == 0 {
+		for b.router.Load("qwen").Queued == 0 && len(b.cloud.calls()) == 0 {
 			time.Sleep(time.Millisecond)
 		}
 		b.state.enter(takesCalls)
@@ -200,7 +201,7 @@ func TestBoundBy(t *testing.T) {
 func engineBench(t *testing.T, e engine) *bench {
 	t.Helper()
 	b := newBench(t, nil, answers)
-	b.state.set(func(s *LocalState) { s.Network, s.Address, s.Streams = "unix", e.socket, true })
+	b.state.set(func(s *backend.LocalState) { s.Network, s.Address, s.Streams = "unix", e.socket, true })
 	return b
 }
 
@@ -338,7 +339,7 @@ func TestLlamaFields(t *testing.T) {
 			t.Errorf("%s: the cloud was asked %d times", name, n)
 		}
 		// Without the server, a call leaves local unless it depends on the field.
-		b.state.set(func(s *LocalState) { s.Reason, s.Detail, s.Alive = Drained, "is drained", false })
+		b.state.set(func(s *backend.LocalState) { s.Reason, s.Detail, s.Alive = backend.Drained, "is drained", false })
 		switch r = call(name, tc.valid); {
 		case bound && (r.status != 503 || r.reason() != "unsupported" || gjson.Get(r.body, "error.code").Str != "drained" || !strings.Contains(r.body, name)):
 			t.Errorf("%s: drained: %d from %q, %q: %s", name, r.status, r.backend(), r.reason(), r.body)
@@ -392,7 +393,7 @@ func TestLlamaFieldsByPath(t *testing.T) {
 		if r.status != 200 || r.backend() != "qwen" || gjson.Get(r.body, tc.text).Str != tc.want || r.header.Get("Content-Type") != "application/json; charset=utf-8" {
 			t.Errorf("%s %s: %d from %q: %s", tc.path, call, r.status, r.backend(), r.body)
 		}
-		b.state.set(func(s *LocalState) { s.Reason, s.Detail, s.Alive = Drained, "is drained", false })
+		b.state.set(func(s *backend.LocalState) { s.Reason, s.Detail, s.Alive = backend.Drained, "is drained", false })
 		r = b.post(tc.path, call)
 		if bound := r.status == 503 && r.reason() == "unsupported"; bound != tc.bound || !bound && r.backend() != "openrouter" {
 			t.Errorf("%s %s: drained: %d from %q, %q: %s", tc.path, call, r.status, r.backend(), r.reason(), r.body)

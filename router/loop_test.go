@@ -13,6 +13,7 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/access"
+	"github.com/llmsup/llmsup/router/backend"
 )
 
 // box is a router at an address that its own configuration may name.
@@ -56,7 +57,7 @@ func (x *box) requests() []string {
 func TestLoopOfOne(t *testing.T) {
 	a, _ := newBoxes(t, func(_, own, _ string, c *Config, routes map[string]models.Route) {
 		c.Access.Keys = []access.Key{{Name: "full", SHA256: sha256.Sum256([]byte(fullKey)), Operator: true}}
-		c.Upstreams = append(c.Upstreams, Upstream{Name: "self", BaseURL: own + "/v1", Key: fullKey})
+		c.Upstreams = append(c.Upstreams, backend.UpstreamConfig{Name: "self", BaseURL: own + "/v1", Key: fullKey})
 		routes["round"] = models.Route{Primary: "self", Timeout: time.Minute}
 		routes["saved"] = models.Route{Primary: "self", Fallback: "openrouter", Timeout: time.Minute}
 		routes["by-url"] = models.Route{Primary: own, Timeout: time.Minute}
@@ -111,7 +112,7 @@ func TestLoopOfOne(t *testing.T) {
 // TestLoopOfTwo: two boxes that send a model's calls to each other.
 func TestLoopOfTwo(t *testing.T) {
 	a, b := newBoxes(t, func(name, _, other string, c *Config, routes map[string]models.Route) {
-		c.Upstreams = append(c.Upstreams, Upstream{Name: "neighbour", BaseURL: other})
+		c.Upstreams = append(c.Upstreams, backend.UpstreamConfig{Name: "neighbour", BaseURL: other})
 		routes["round"] = models.Route{Primary: "neighbour", Timeout: time.Minute}
 		saved := models.Route{Primary: "neighbour", Timeout: time.Minute}
 		if name == "b" {
@@ -141,13 +142,13 @@ func TestLoopOfTwo(t *testing.T) {
 // TestVia: the names of all llmsups on a call's way are passed on, and nothing else.
 func TestVia(t *testing.T) {
 	b := newBench(t, answers, answers)
-	other, another := viaPrefix+strings.Repeat("A", 26), viaPrefix+strings.Repeat("7", 26)
+	other, another := backend.ViaPrefix+strings.Repeat("A", 26), backend.ViaPrefix+strings.Repeat("7", 26)
 	for sent, want := range map[string][]string{
 		"":               nil,
 		"1.1 corp-proxy": nil,
 		other:            {other},
 		"1.0 x," + other + ", 1.1 y ,  " + another: {other, another},
-		viaPrefix + "secret of a company":          nil,
+		backend.ViaPrefix + "secret of a company":  nil,
 	} {
 		if r := b.post("/v1/chat/completions", `{"model":"gpt-4o"}`, "Via", sent); r.status != 200 {
 			t.Fatalf("%d %s", r.status, r.body)
@@ -175,25 +176,32 @@ func TestFindLoops(t *testing.T) {
 		c.Upstreams[0].BaseURL = own
 	})
 	b := newBench(t, answers, answers)
-	back := b.router.routing.Load().backends["openrouter"].(*upstreamBackend)
+	back := b.router.routing.Load().backends["openrouter"].(*backend.Upstream)
 	for name, tc := range map[string]struct {
 		answer http.HandlerFunc
 		itself bool
 	}{
 		"a loop of others": {status(508, `{}`), false},
-		"another's name":   {status(508, `{}`, "Via", viaPrefix+strings.Repeat("A", 26)), false},
+		"another's name":   {status(508, `{}`, "Via", backend.ViaPrefix+strings.Repeat("A", 26)), false},
 		"it passed it on":  {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, a.URL, http.StatusFound) }, false},
 		"by way of a proxy": {func(w http.ResponseWriter, r *http.Request) {
 			status(508, `{}`, "Via", "1.1 nginx, "+r.Header.Get("Via"))(w, r)
 		}, true},
 		"a list": {status(200, `{"data":[]}`), false},
 	} {
-		back.itself.Store(!tc.itself)
-		b.cloud.mu.Lock()
-		b.cloud.behave = tc.answer
-		b.cloud.mu.Unlock()
-		b.router.FindLoops(t.Context())
-		if back.itself.Load() != tc.itself {
+		before := status(200, `{"data":[]}`)
+		if !tc.itself {
+			before = func(w http.ResponseWriter, r *http.Request) {
+				status(508, `{}`, "Via", r.Header.Get("Via"))(w, r)
+			}
+		}
+		for _, answer := range []http.HandlerFunc{before, tc.answer} {
+			b.cloud.mu.Lock()
+			b.cloud.behave = answer
+			b.cloud.mu.Unlock()
+			b.router.FindLoops(t.Context())
+		}
+		if back.IsLoop() != tc.itself {
 			t.Errorf("%s: itself is %t", name, !tc.itself)
 		}
 	}
@@ -214,8 +222,8 @@ func TestFindLoops(t *testing.T) {
 	asked := make(chan struct{})
 	hung := newPeer(t, func(w http.ResponseWriter, r *http.Request) { close(asked); hangs(w, r) })
 	cfg := Config{
-		Table: a.router.routing.Load().table, Locals: map[string]Local{"qwen": a.state}, MaxBody: 1 << 20,
-		Upstreams: []Upstream{{Name: "openrouter", BaseURL: hung.URL}},
+		Table: a.router.routing.Load().table, Locals: map[string]backend.Local{"qwen": a.state}, MaxBody: 1 << 20,
+		Upstreams: []backend.UpstreamConfig{{Name: "openrouter", BaseURL: hung.URL}},
 	}
 	if err := a.router.Reload(cfg); err != nil {
 		t.Fatal(err)

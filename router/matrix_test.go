@@ -11,52 +11,53 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
 // failing is a backend that does something else than answer.
 type failing struct {
 	behave http.HandlerFunc
-	reason Reason
+	reason backend.Reason
 }
 
 // failings are the ways in which a backend fails before the first answer.
 func failings() map[string]failing {
 	return map[string]failing{
-		"400":                {status(400, `{"error":{"message":"bad"}}`), Status},
-		"401":                {status(401, `{}`), Status},
-		"404":                {status(404, ``), Status},
-		"429":                {status(429, `{}`, "Retry-After", "1"), Status},
-		"500":                {status(500, `oops`), Status},
-		"503 loading":        {status(503, `{"error":{"message":"Loading model","type":"unavailable_error","code":503}}`), Loading},
-		"501":                {status(501, `{"error":{"type":"not_supported_error"}}`), Unsupported},
-		"context":            {status(400, `{"error":{"type":"exceed_context_size_error","n_ctx":10}}`), ContextOverflow},
-		"redirect":           {status(307, ``, "Location", "http://127.0.0.1:1/"), Status},
-		"reset":              {breaks, Lost},
-		"no HTTP":            {hijack("SSH-2.0-OpenSSH\r\n"), Lost},
-		"error as 200":       {status(200, `{"error":{"message":"no provider","code":502}}`), BadResponse},
-		"empty choices":      {status(200, `{"choices":[]}`), BadResponse},
-		"HTML":               {status(200, `<html>`, "Content-Type", "text/html"), BadResponse},
-		"nothing":            {status(200, ``), BadResponse},
-		"cut headers":        {hijack("HTTP/1.1 200 OK\r\nContent-"), Lost},
-		"cut body":           {hijack("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n" + wholeChat), Lost},
-		"never":              {hangs, Timeout},
-		"headers only":       {sends(hangs), Timeout},
-		"comments only":      {sends(hangs, ": ping\n\n", ": OPENROUTER PROCESSING\n\n"), Timeout},
-		"role only":          {sends(hangs, roleEvent), Timeout},
-		"half an event":      {sends(hangs, roleEvent, `data: {"choices":[{"delta":{"content":" 1"`), Timeout},
-		"role, then cut":     {sends(breaks, roleEvent), Lost},
-		"role, then end":     {sends(ends, roleEvent), BadResponse},
-		"done at once":       {sends(ends, doneEvent), BadResponse},
-		"empty stream":       {sends(ends), BadResponse},
-		"first event: error": {sends(ends, `data: {"error":{"message":"x"}}`+"\n\n"), BadResponse},
-		"finish: error":      {sends(ends, roleEvent, `data: {"error":{"code":1},"choices":[{"delta":{"content":""},"finish_reason":"error"}]}`+"\n\n"), BadResponse},
-		"a wrong type":       {status(200, `{"choices":[{"message":{"content":"x"}}`, "Content-Type", "image/png"), BadResponse},
-		"cut in the middle":  {status(200, wholeChat[:len(wholeChat)/2]), BadResponse},
-		"a number":           {status(200, `7`), BadResponse},
-		"error event alone":  {sends(ends, "event: error\n"+`data: {"error":{"message":"overloaded","type":"server_error"}}`+"\n\n"), BadResponse},
-		"empty deltas":       {sends(hangs, `data: {"choices":[{"delta":{"content":""}}]}`+"\n\n", `data: {"choices":[{"delta":{}}]}`+"\n\n"), Timeout},
-		"a hundred pings":    {sends(hangs, strings.Repeat(": ping\n\n", 100)), Timeout},
+		"400":                {status(400, `{"error":{"message":"bad"}}`), backend.Status},
+		"401":                {status(401, `{}`), backend.Status},
+		"404":                {status(404, ``), backend.Status},
+		"429":                {status(429, `{}`, "Retry-After", "1"), backend.Status},
+		"500":                {status(500, `oops`), backend.Status},
+		"503 loading":        {status(503, `{"error":{"message":"Loading model","type":"unavailable_error","code":503}}`), backend.Loading},
+		"501":                {status(501, `{"error":{"type":"not_supported_error"}}`), backend.Unsupported},
+		"context":            {status(400, `{"error":{"type":"exceed_context_size_error","n_ctx":10}}`), backend.ContextOverflow},
+		"redirect":           {status(307, ``, "Location", "http://127.0.0.1:1/"), backend.Status},
+		"reset":              {breaks, backend.Lost},
+		"no HTTP":            {hijack("SSH-2.0-OpenSSH\r\n"), backend.Lost},
+		"error as 200":       {status(200, `{"error":{"message":"no provider","code":502}}`), backend.BadResponse},
+		"empty choices":      {status(200, `{"choices":[]}`), backend.BadResponse},
+		"HTML":               {status(200, `<html>`, "Content-Type", "text/html"), backend.BadResponse},
+		"nothing":            {status(200, ``), backend.BadResponse},
+		"cut headers":        {hijack("HTTP/1.1 200 OK\r\nContent-"), backend.Lost},
+		"cut body":           {hijack("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n" + wholeChat), backend.Lost},
+		"never":              {hangs, backend.Timeout},
+		"headers only":       {sends(hangs), backend.Timeout},
+		"comments only":      {sends(hangs, ": ping\n\n", ": OPENROUTER PROCESSING\n\n"), backend.Timeout},
+		"role only":          {sends(hangs, roleEvent), backend.Timeout},
+		"half an event":      {sends(hangs, roleEvent, `data: {"choices":[{"delta":{"content":" 1"`), backend.Timeout},
+		"role, then cut":     {sends(breaks, roleEvent), backend.Lost},
+		"role, then end":     {sends(ends, roleEvent), backend.BadResponse},
+		"done at once":       {sends(ends, doneEvent), backend.BadResponse},
+		"empty stream":       {sends(ends), backend.BadResponse},
+		"first event: error": {sends(ends, `data: {"error":{"message":"x"}}`+"\n\n"), backend.BadResponse},
+		"finish: error":      {sends(ends, roleEvent, `data: {"error":{"code":1},"choices":[{"delta":{"content":""},"finish_reason":"error"}]}`+"\n\n"), backend.BadResponse},
+		"a wrong type":       {status(200, `{"choices":[{"message":{"content":"x"}}`, "Content-Type", "image/png"), backend.BadResponse},
+		"cut in the middle":  {status(200, wholeChat[:len(wholeChat)/2]), backend.BadResponse},
+		"a number":           {status(200, `7`), backend.BadResponse},
+		"error event alone":  {sends(ends, "event: error\n"+`data: {"error":{"message":"overloaded","type":"server_error"}}`+"\n\n"), backend.BadResponse},
+		"empty deltas":       {sends(hangs, `data: {"choices":[{"delta":{"content":""}}]}`+"\n\n", `data: {"choices":[{"delta":{}}]}`+"\n\n"), backend.Timeout},
+		"a hundred pings":    {sends(hangs, strings.Repeat(": ping\n\n", 100)), backend.Timeout},
 	}
 }
 
@@ -90,7 +91,7 @@ func TestMatrix(t *testing.T) {
 				t.Parallel()
 				var b *bench
 				var r reply
-				inTime(f.reason == Timeout, func(timeout time.Duration) bool {
+				inTime(f.reason == backend.Timeout, func(timeout time.Duration) bool {
 					b = newBench(t, f.behave, answers, short(timeout))
 					r = b.chat("local/alone", stream)
 					return len(b.local.calls()) > 0
@@ -109,12 +110,12 @@ func TestMatrix(t *testing.T) {
 				t.Parallel()
 				var b *bench
 				var r reply
-				inTime(f.reason == Timeout || g.reason == Timeout, func(timeout time.Duration) bool {
-					first, then := time.Minute, time.Minute // far beyond the pauses between repeats
-					if f.reason == Timeout {
+				inTime(f.reason == backend.Timeout || g.reason == backend.Timeout, func(timeout time.Duration) bool {
+					first, then := time.Minute, time.Minute // far beyond the pauses between retries
+					if f.reason == backend.Timeout {
 						first = timeout
 					}
-					if g.reason == Timeout {
+					if g.reason == backend.Timeout {
 						then = timeout
 					}
 					b = newBench(t, f.behave, g.behave, short(first), func(c *Config, _ map[string]models.Route) { c.FallbackTimeout = then })
@@ -131,7 +132,7 @@ func TestMatrix(t *testing.T) {
 				}
 				most := 1
 				if refusals[second] {
-					most = 1 + repeats
+					most = 1 + backend.MaxRetries
 				}
 				if l, c := len(b.local.calls()), len(b.cloud.calls()); l != 1 || c < 1 || c > most {
 					t.Errorf("local was asked %d times, the cloud %d times", l, c)
@@ -142,11 +143,11 @@ func TestMatrix(t *testing.T) {
 }
 
 // wantError checks that an answer is one error in JSON, with a status that fits.
-func (b *bench) wantError(r reply, status int, reason Reason) {
+func (b *bench) wantError(r reply, status int, reason backend.Reason) {
 	b.t.Helper()
 	if status == 0 {
 		status = http.StatusBadGateway
-		if reason == Timeout {
+		if reason == backend.Timeout {
 			status = http.StatusGatewayTimeout
 		}
 	}
@@ -167,7 +168,7 @@ func TestTLSErrors(t *testing.T) {
 		"a stranger's certificate": stranger.URL, "no TLS at all": strings.Replace(plain.URL, "http:", "https:", 1),
 	} {
 		b := newBench(t, answers, answers, func(c *Config, routes map[string]models.Route) {
-			c.Upstreams = append(c.Upstreams, Upstream{Name: "secure", BaseURL: url, Key: "k"})
+			c.Upstreams = append(c.Upstreams, backend.UpstreamConfig{Name: "secure", BaseURL: url, Key: "k"})
 			routes["secure-first"] = models.Route{Primary: "secure", Fallback: "qwen", Timeout: time.Minute}
 			routes["secure"] = models.Route{Primary: "secure", Timeout: time.Minute}
 		})

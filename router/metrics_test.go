@@ -24,6 +24,7 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/accounting"
+	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/ledger"
 	"github.com/llmsup/llmsup/router/usd"
@@ -70,17 +71,17 @@ func TestObserve(t *testing.T) {
 	local.saved = nil
 	observe(200, time.Second, local)
 	local.usage = wire.Usage{}
-	local.cut = errors.New("cut")
+	local.truncated = errors.New("cut")
 	observe(200, time.Second, local)
 	observe(400, time.Second, record{route: "local/qwen", backend: "qwen", local: true}) // what saves nothing is not unknown
 
-	cloud := record{route: "local/qwen", backend: "openrouter", reason: Timeout, total: costs(new(3 * usd.Dollar / 2)), firstAnswer: 61 * time.Second, usage: wire.Usage{Prompt: new(int64(5))}}
+	cloud := record{route: "local/qwen", backend: "openrouter", reason: backend.Timeout, total: costs(new(3 * usd.Dollar / 2)), firstAnswer: 61 * time.Second, usage: wire.Usage{Prompt: new(int64(5))}}
 	observe(200, 61*time.Second, cloud)
 	cloud.total = costs(nil)
 	cloud.usage = wire.Usage{Prompt: new(int64(-5)), Cached: new(int64(-1)), Completion: new(int64(-7))} // who knows why
 	observe(http.StatusOK, 100*time.Second, cloud)
-	observe(statusClientLeft, 10*time.Second, record{route: "local/qwen", reason: Timeout, total: costs(nil)})
-	observe(502, 70*time.Second, record{route: "local/qwen", reason: Timeout, total: costs(new(usd.Dollar))})
+	observe(statusClientClosedRequest, 10*time.Second, record{route: "local/qwen", reason: backend.Timeout, total: costs(nil)})
+	observe(502, 70*time.Second, record{route: "local/qwen", reason: backend.Timeout, total: costs(new(usd.Dollar))})
 	observe(404, 0, record{code: wire.CodeModelNotFound})
 
 	wantSeries(t, registry, `
@@ -178,40 +179,26 @@ func TestUpstreamMetrics(t *testing.T) {
 		routes["one"] = models.Route{Primary: "http://127.0.0.1:1/one", Timeout: time.Second}
 		routes["two"] = models.Route{Primary: "http://127.0.0.1:1/two", Timeout: time.Second}
 	})
-	want := func(one, openrouter breakerState) {
+	want := func(one, openrouter backend.BreakerState) {
 		t.Helper()
 		var text strings.Builder
-		for _, state := range breakerStates { // sorted as the page is
+		for _, state := range backend.BreakerStates { // sorted as the page is
 			for _, so := range []struct {
 				name string
-				now  breakerState
+				now  backend.BreakerState
 			}{{"127.0.0.1:1", one}, {"openrouter", openrouter}} {
 				fmt.Fprintf(&text, "llmsup_upstream_breaker_state{state=%q,upstream=%q} %d\n", state, so.name, map[bool]int{true: 1}[state == so.now])
 			}
 		}
 		wantSeries(t, b.router.registry, text.String(), "llmsup_upstream_breaker_state")
 	}
-	want(breakerClosed, breakerClosed)
-	for range breakAfter {
+	want(backend.BreakerClosed, backend.BreakerClosed)
+	for range backend.BreakAfter {
 		if r := b.chat("two", false); r.status != http.StatusServiceUnavailable && r.status != http.StatusBadGateway {
 			t.Fatalf("%+v", r)
 		}
 	}
-	want(breakerOpen, breakerClosed)
-
-	var br breaker
-	now := time.Now()
-	for range breakAfter {
-		br.report(isDown, &failure{reason: Connect}, false, now)
-	}
-	for at, want := range map[time.Duration]breakerState{0: breakerOpen, breakFirst - 1: breakerOpen, breakFirst: breakerHalfOpen} {
-		if got := br.state(now.Add(at)); got != want {
-			t.Errorf("after %s it is %s, want %s", at, got, want)
-		}
-	}
-	if let, probe := br.enter(now.Add(breakFirst)); !let || !probe || br.state(now.Add(breakFirst)) != breakerHalfOpen {
-		t.Error("while it is tried it is not half open")
-	}
+	want(backend.BreakerOpen, backend.BreakerClosed)
 }
 
 func TestBookMetrics(t *testing.T) {
@@ -230,8 +217,8 @@ func TestBookMetrics(t *testing.T) {
 		t.Fatal(exceeded)
 	}
 	err := b.router.Reload(Config{
-		Table: b.router.routing.Load().table, Locals: map[string]Local{"qwen": b.state}, MaxBody: 1 << 20,
-		Upstreams:  []Upstream{{Name: "openrouter", BaseURL: b.cloud.URL, Key: cloudKey}},
+		Table: b.router.routing.Load().table, Locals: map[string]backend.Local{"qwen": b.state}, MaxBody: 1 << 20,
+		Upstreams:  []backend.UpstreamConfig{{Name: "openrouter", BaseURL: b.cloud.URL, Key: cloudKey}},
 		Accounting: accounting.Accounting{Ledger: books, Budget: money},
 	})
 	if err != nil {
@@ -267,7 +254,7 @@ func (f noFigure) Collect(all chan<- prometheus.Metric) {
 // TestMetricsPage: who may see it, and that one figure can't hide the others.
 func TestMetricsPage(t *testing.T) {
 	b := newBench(t, answers, answers, keys)
-	if err := b.router.Register(noFigure{prometheus.NewDesc("llmsup_x", "x", nil, nil)}); err != nil {
+	if err := b.router.RegisterMetrics(noFigure{prometheus.NewDesc("llmsup_x", "x", nil, nil)}); err != nil {
 		t.Fatal(err)
 	}
 	for _, path := range []string{"/metrics", "/metrics/", "//metrics", "/metrics?x", "/health/../metrics", "/%6detrics"} {
@@ -313,7 +300,7 @@ func TestCardinality(t *testing.T) {
 	b := newBench(t, answers, answers, keys, func(c *Config, routes map[string]models.Route) {
 		routes["team-*"] = models.Route{Primary: "openrouter", Timeout: time.Minute}
 	})
-	b.router.routing.Load().backends["openrouter"].(*upstreamBackend).client.HTTPClient.Transport = cloud
+	b.router.routing.Load().backends["openrouter"].(*backend.Upstream).Transport().RegisterProtocol("http", cloud)
 
 	paths := []string{"/v1/chat/completions", "/v1/completions", "/v1/messages", "/tokenize"}
 	ask := func(n int) {

@@ -39,8 +39,7 @@ func (s *routing) allows(k *access.Key, model string) bool {
 		return false
 	}
 	primary := s.backends[route.Primary]
-	_, local := primary.(*localBackend)
-	return !local && s.modelAt(primary, route.PrimaryModel, name) == model
+	return !primary.Info().Local && modelAt(primary, route.PrimaryModel, name) == model
 }
 
 func invalidChoice(field, format string, args ...any) wire.Error {

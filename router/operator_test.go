@@ -8,6 +8,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -15,12 +16,14 @@ import (
 // to a caller as though he had made a mistake.
 func TestOperatorsFault(t *testing.T) {
 	const said = `{"error":{"message":"see your account"}}`
-	is := func(reason Reason, alive bool) func(*LocalState) {
-		return func(s *LocalState) { s.Reason, s.Detail, s.Alive = reason, "is not there: "+string(reason), alive }
+	is := func(reason backend.Reason, alive bool) func(*backend.LocalState) {
+		return func(s *backend.LocalState) {
+			s.Reason, s.Detail, s.Alive = reason, "is not there: "+string(reason), alive
+		}
 	}
 	for name, tc := range map[string]struct {
 		local   http.HandlerFunc
-		state   func(*LocalState)
+		state   func(*backend.LocalState)
 		spare   http.HandlerFunc // nil = every status of the operator's
 		status  int
 		retry   string
@@ -30,10 +33,10 @@ func TestOperatorsFault(t *testing.T) {
 		"no room":                   {status(429, "{}", "Retry-After", "7"), nil, nil, 503, "7", "qwen answered 429"},
 		"the fallback knows better": {status(503, "{}", "Retry-After", "7"), nil, status(402, said, "Retry-After", "60"), 503, "60", "qwen answered 503"},
 		"loading, as it says":       {status(503, `{"error":{"message":"Loading model"}}`), nil, nil, 503, "5", "qwen answered 503"},
-		"restarting":                {answers, is(Restarting, false), nil, 503, "5", "qwen is not there: restarting"},
-		"failed":                    {answers, is(Failed, false), nil, 502, "", "qwen is not there: failed"},
-		"the caller's, restarting":  {answers, is(Restarting, false), status(400, said), 400, "", ""},
-		"422, restarting":           {answers, is(Restarting, false), status(422, said), 422, "", ""},
+		"restarting":                {answers, is(backend.Restarting, false), nil, 503, "5", "qwen is not there: restarting"},
+		"failed":                    {answers, is(backend.Failed, false), nil, 502, "", "qwen is not there: failed"},
+		"the caller's, restarting":  {answers, is(backend.Restarting, false), status(400, said), 400, "", ""},
+		"422, restarting":           {answers, is(backend.Restarting, false), status(422, said), 422, "", ""},
 		"422":                       {breaks, nil, status(422, said), 422, "", "qwen broke the connection"},
 	} {
 		spares := map[string]http.HandlerFunc{name: tc.spare}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/accounting/accountingtest"
+	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/ledger"
 	"github.com/llmsup/llmsup/router/usd"
 	"github.com/llmsup/llmsup/router/wire"
@@ -36,7 +37,7 @@ func TestOverBudget(t *testing.T) {
 	over := accountingtest.Daily("0.000001")
 	for name, tc := range map[string]struct {
 		local http.HandlerFunc
-		state func(*LocalState)
+		state func(*backend.LocalState)
 		model string
 		ok    bool
 		soon  bool // Retry-After is that of the server's return
@@ -46,9 +47,9 @@ func TestOverBudget(t *testing.T) {
 		"local":                         {answers, nil, "local/qwen", true, false, ""},
 		"local fails":                   {down, nil, "local/qwen", false, true, "qwen answered 500: no; "},
 		"local fails, alone":            {down, nil, "local/alone", false, false, "-"},
-		"local restarts":                {answers, func(s *LocalState) { s.Reason, s.Detail, s.Alive = Restarting, "is restarting", false }, "local/qwen", false, true, "qwen is restarting; "},
-		"local is drained":              {answers, func(s *LocalState) { s.Reason, s.Detail, s.Alive = Drained, "is drained", false }, "local/qwen", false, false, "qwen is drained; "},
-		"local is degraded":             {answers, func(s *LocalState) { s.Reason, s.Detail = Degraded, "is degraded" }, "local/qwen", true, false, ""},
+		"local restarts":                {answers, func(s *backend.LocalState) { s.Reason, s.Detail, s.Alive = backend.Restarting, "is restarting", false }, "local/qwen", false, true, "qwen is restarting; "},
+		"local is drained":              {answers, func(s *backend.LocalState) { s.Reason, s.Detail, s.Alive = backend.Drained, "is drained", false }, "local/qwen", false, false, "qwen is drained; "},
+		"local is degraded":             {answers, func(s *backend.LocalState) { s.Reason, s.Detail = backend.Degraded, "is degraded" }, "local/qwen", true, false, ""},
 		"the call is wrong":             {status(400, `{"error":{"message":"bad"}}`), nil, "local/qwen", false, false, "-"},
 		"a fallback that costs nothing": {answers, nil, "premium-first", true, false, ""},
 	} {

@@ -10,205 +10,220 @@ import (
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/access"
 	"github.com/llmsup/llmsup/router/accounting"
+	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/budget"
-	"github.com/llmsup/llmsup/router/usd"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// step is one backend that a call may be given to.
-type step struct {
-	backend backend
-	model   string // the model's name there
-	first   bool   // it is the route's primary
-	returns bool   // it takes no calls now and will by itself: a call without another backend waits for it
-
-	accounting *accounting.Accounting
-	estimate   usd.Amount // what the call may cost there; 0 = nothing, or nothing limits it
-}
-
-// attempt returns what accounting has to know of the call at this backend.
-func (s step) attempt() accounting.Attempt {
-	return accounting.Attempt{Backend: s.backend.name(), Model: s.model, Metered: s.backend.paid(), Estimate: s.estimate}
-}
-
-// plan says who may answer a call, in which order, and why not the primary.
+// plan says which backends may answer a call, in which order, and why the others are
+// skipped.
 type plan struct {
-	route   models.Route
-	steps   []step     // the one or two backends to try; none when refuse is set
-	wait    *step      // the primary or else the fallback, if it is a server that returns
-	waitFor string     // a call waits for it, and this is its state, as in "qwen is loading"
-	reason  Reason     // why the primary is passed over; "" when it comes first
-	detail  string     // the same for a person
-	retry   int        // seconds until a call that is passed over is worth another try
-	noSpare string     // why there is no fallback behind the primary, where one was wanted
-	bound   bool       // it is that the fallback would ignore a field that the call depends on
-	refuse  wire.Error // Status 0 when there are steps
+	route      models.Route
+	candidates []candidate    // in the order in which they are tried
+	wait       *candidate     // the primary or else a fallback, if it is a server that returns
+	waitFor    string         // the call waits for it, and this is its state, as in "qwen is loading"
+	reason     backend.Reason // why the primary is passed over; "" when it comes first
+	detail     string         // the same for a person
+	retryAfter int            // seconds until a call that is passed over is worth another try
+	stopped    string         // why the call may not move to the fallbacks that are left; "" = it may
+	bound      bool           // a fallback is skipped because it ignores a field that the call depends on
+	refuse     wire.Error     // Status 0 when there are candidates
 
-	accounting   *accounting.Accounting
-	spareTimeout time.Duration // to the fallback's first answer
-	idleTimeout  time.Duration // of a stream that has begun
+	accounting      *accounting.Accounting
+	fallbackTimeout time.Duration // to a fallback's first answer
+	idleTimeout     time.Duration // of a stream that has begun
 
-	local      *localBackend    // the route's server; nil = it has none
-	meant      bool             // that is its primary
-	spared     spared           // what an answer of that server saves
-	overBudget *budget.Exceeded // why somebody who takes money is not asked; nil = nobody is kept from it
+	server       *backend.Server  // the route's local server; nil = it has none
+	localPrimary bool             // that is its primary
+	baseline     baseline         // what an answer of that server saves
+	overBudget   *budget.Exceeded // why a metered candidate is skipped; nil = no budget is in the way
 }
 
-// spared is the model that would be paid for, were there no GPU: the zero value
-// where nobody else has it.
-type spared struct{ backend, model string }
+// baseline is the model that would be paid for if there were no GPU: the zero value if no
+// upstream has it.
+type baseline struct{ backend, model string }
 
-// plan is the routing decision. It is the same for a call and for the
-// question of `llmsup route`, takes no lock, and asks nobody that could hang.
+// plan is the routing decision. It is the same for a call and for the question of
+// `llmsup route`, takes no lock, and never blocks.
 func (s *routing) plan(model string) plan {
 	return s.planFor(nil, model)
 }
 
-// planRoute is the plan of a call that goes by a route.
+// planRoute is the plan of a call that takes a route.
 func (s *routing) planRoute(route models.Route, model string) plan {
-	p := plan{route: route, accounting: s.accounting, spareTimeout: s.fallbackTimeout, idleTimeout: s.idleTimeout}
-	primary := s.backends[route.Primary]
-	now := primary.availability()
-	first := step{accounting: s.accounting, backend: primary, model: s.modelAt(primary, route.PrimaryModel, model), first: true, returns: now.returning}
-
-	var spare, returning *step // the fallback, and the same if it is a server that returns
-	if fallback := s.backends[route.Fallback]; route.Fallback != "" && route.Fallback != route.Primary {
-		there := fallback.availability()
-		switch {
-		case there.noKey != "":
-			p.noSpare = fmt.Sprintf("its fallback %s has no key: %s", route.Fallback, there.noKey)
-		case there.reason == "" || there.reason == Degraded && there.alive:
-			spare = &step{accounting: s.accounting, backend: fallback, model: s.modelAt(fallback, route.FallbackModel, model)}
-		default:
-			p.noSpare = fmt.Sprintf("its fallback %s %s", fallback.name(), there.detail)
-			if there.returning {
-				returning = &step{accounting: s.accounting, backend: fallback, model: s.modelAt(fallback, route.FallbackModel, model), returns: true}
-			}
+	p := plan{route: route, accounting: s.accounting, fallbackTimeout: s.fallbackTimeout, idleTimeout: s.idleTimeout, baseline: s.baseline(route, model)}
+	primary, fallbacks := s.candidate(route.Primary, route.PrimaryModel, model), s.fallbacks(route, model)
+	primary.primary = true
+	now := primary.backend.Availability()
+	primary.returns, p.retryAfter = now.Returning, now.RetryAfter
+	p.server, p.localPrimary = primary.backend.(*backend.Server)
+	for _, c := range fallbacks {
+		if server, ok := c.backend.(*backend.Server); ok && p.server == nil {
+			p.server = server
 		}
 	}
-	p.local, p.meant = primary.(*localBackend)
-	if !p.meant {
-		p.local = s.local(route.Fallback)
-	}
-	p.spared = s.sparedBy(route, model)
-	var later *step // the fallback, if the route's fallback_on leaves out the present reason
-	if route.Fallback != "" && now.noKey == "" && now.reason != "" && !mayFallBack(route, now.reason) {
-		p.noSpare = fmt.Sprintf("the route's fallback_on has no %s", now.reason)
-		spare, later, returning = nil, spare, nil
-	}
-	p.retry = now.retryAfter
+	p.mayWaitFor(primary, fallbacks, now)
 	switch {
-	case now.returning:
-		p.wait = new(first)
-	case returning != nil:
-		p.wait = returning
-		p.retry = returning.backend.availability().retryAfter
-	}
-	switch {
-	case now.noKey != "" && spare == nil:
-		p.refuse = wire.Error{
-			Status: http.StatusServiceUnavailable, Type: wire.TypeServer, Code: wire.CodeNoKey,
-			Message: fmt.Sprintf("%s goes to %s, which has no key: %s", model, route.Primary, now.noKey),
-		}
-		if p.noSpare != "" {
-			p.refuse.Message += "; " + p.noSpare
-		}
-	case now.noKey != "":
-		p.detail = fmt.Sprintf("%s has no key: %s", route.Primary, now.noKey)
-		p.reason, p.steps = Failed, []step{*spare}
-	case now.reason == "" || now.reason == Degraded && now.alive && spare == nil:
-		p.steps = []step{first}
-		switch {
-		case spare != nil:
-			p.steps = append(p.steps, *spare)
-		case returning != nil: // better than an error, if the primary fails
-			p.steps = append(p.steps, *returning)
-		}
-	case spare != nil && now.alive && now.reason == Degraded: // which is better than nobody
-		p.reason, p.detail, p.steps = now.reason, route.Primary+" "+now.detail, []step{*spare, first}
-	case spare != nil:
-		p.reason, p.detail, p.steps = now.reason, route.Primary+" "+now.detail, []step{*spare}
-		if first.returns { // better than an error, if the fallback fails
-			p.steps = append(p.steps, first)
-		}
-	case first.returns && later != nil: // the call moves if a reason comes that fallback_on has
-		p.steps = []step{first, *later}
-		p.waits()
+	case now.MissingKey != "":
+		p.withoutKey(primary, fallbacks, model, now.MissingKey)
+	case len(fallbacks) > 0 && now.Reason != "" && !fallsBackOn(route, now.Reason):
+		p.keepPrimary(primary, fallbacks, now)
 	default:
-		p.reason, p.detail = now.reason, route.Primary+" "+now.detail
-		if !p.waits() {
-			p.refuse = s.unavailable(p)
-		}
+		p.order(primary, fallbacks, now)
 	}
 	return p
 }
 
-// waits makes a plan that has no other backend that of a call which waits for the
+// mayWaitFor notes the server that a call without another backend waits for.
+func (p *plan) mayWaitFor(primary candidate, fallbacks []candidate, now backend.Availability) {
+	if primary.returns {
+		p.wait = &primary
+		return
+	}
+	if now.Reason != "" && !fallsBackOn(p.route, now.Reason) {
+		return
+	}
+	if i := slices.IndexFunc(fallbacks, func(c candidate) bool { return c.returns }); i >= 0 {
+		c := fallbacks[i]
+		c.skipped = ""
+		p.wait, p.retryAfter = &c, c.backend.Availability().RetryAfter
+	}
+}
+
+// withoutKey orders the candidates of a route whose primary has no key.
+func (p *plan) withoutKey(primary candidate, fallbacks []candidate, model, missing string) {
+	primary.skipped = fmt.Sprintf("%s has no key: %s", p.route.Primary, missing)
+	p.candidates = append(fallbacks, primary)
+	if len(kept(fallbacks)) > 0 {
+		p.reason, p.detail = backend.Failed, primary.skipped
+		return
+	}
+	p.refuse = wire.Error{
+		Status: http.StatusServiceUnavailable, Type: wire.TypeServer, Code: wire.CodeNoKey,
+		Message: fmt.Sprintf("%s goes to %s, which has no key: %s", model, p.route.Primary, missing),
+	}
+	if why := p.noFallback(); why != "" {
+		p.refuse.Message += "; " + why
+	}
+}
+
+// passOver notes why the primary is not asked first.
+func (p *plan) passOver(now backend.Availability) {
+	p.reason, p.detail = now.Reason, p.route.Primary+" "+now.Detail
+}
+
+// keepPrimary orders the candidates where fallback_on does not have the primary's present
+// reason: the primary is asked, or waited for, and the fallbacks only if a reason comes
+// that fallback_on has.
+func (p *plan) keepPrimary(primary candidate, fallbacks []candidate, now backend.Availability) {
+	p.stopped = notInFallbackOn(now.Reason)
+	switch {
+	case now.Usable():
+		p.candidates = []candidate{primary}
+	case primary.returns && len(kept(fallbacks)) > 0:
+		p.candidates = append([]candidate{primary}, fallbacks...)
+		p.waits()
+	default:
+		p.passOver(now)
+		if !p.waits() {
+			p.refuse = p.unavailable()
+		}
+	}
+}
+
+// order orders the candidates of a route whose calls may move to its fallbacks.
+func (p *plan) order(primary candidate, fallbacks []candidate, now backend.Availability) {
+	usable := len(kept(fallbacks)) > 0
+	switch {
+	case now.Reason == "", now.Usable() && !usable:
+		p.candidates = append([]candidate{primary}, fallbacks...)
+		if !usable && p.wait != nil && !p.wait.primary { // better than an error, if the primary fails
+			p.candidates = append(p.candidates, *p.wait)
+		}
+	case now.Usable(): // it is degraded, and better than an error
+		p.passOver(now)
+		p.candidates = append(fallbacks, primary)
+	case usable:
+		p.passOver(now)
+		if !primary.returns { // one that returns is better than an error, if the fallbacks fail
+			primary.skipped = p.detail
+		}
+		p.candidates = append(fallbacks, primary)
+	default:
+		p.passOver(now)
+		primary.skipped = p.detail
+		p.candidates = append(fallbacks, primary)
+		if !p.waits() {
+			p.refuse = p.unavailable()
+		}
+	}
+}
+
+// waits makes a plan whose candidates are all skipped that of a call which waits for the
 // server that returns. It returns false if the call does not wait.
 func (p *plan) waits() bool {
-	if p.wait == nil || len(p.steps) > 0 && !p.steps[0].returns {
+	left := kept(p.candidates)
+	if p.wait == nil || len(left) > 0 && !left[0].returns {
 		return false
 	}
-	if len(p.steps) == 0 {
-		p.steps = []step{*p.wait}
+	if len(left) == 0 {
+		p.candidates = append([]candidate{*p.wait}, p.candidates...)
 	}
 	p.refuse = wire.Error{}
-	p.waitFor = p.wait.backend.name() + " " + p.wait.backend.availability().detail
-	if p.wait.first {
+	p.waitFor = p.wait.Name + " " + p.wait.backend.Availability().Detail
+	if p.wait.primary {
 		p.reason, p.detail = "", "" // the primary is not passed over
 	}
 	return true
 }
 
-// sparedBy returns what an answer of a route's server saves.
-func (s *routing) sparedBy(route models.Route, model string) spared {
-	for _, side := range [][2]string{{route.Fallback, route.FallbackModel}, {route.Primary, route.PrimaryModel}} {
-		if b := s.backends[side[0]]; b != nil && b.paid() {
-			return spared{b.name(), s.modelAt(b, side[1], model)}
+// baseline returns what an answer of a route's server saves.
+func (s *routing) baseline(route models.Route, model string) baseline {
+	for _, side := range append(route.FallbackList(), models.Fallback{To: route.Primary, Model: route.PrimaryModel}) {
+		if b := s.backends[side.To]; b != nil && b.Info().Metered {
+			return baseline{b.Info().Name, modelAt(b, side.Model, model)}
 		}
 	}
-	return spared{}
+	return baseline{}
 }
 
-// redact takes the keys of all backends of the plan out of words of theirs.
-func (p plan) redact(words string) string {
-	for _, s := range p.steps {
-		words = s.backend.redact(words)
+// redact removes the keys of all backends of the plan from a text of theirs.
+func (p *plan) redact(text string) string {
+	for _, c := range p.candidates {
+		text = c.backend.Redact(text)
 	}
-	return words
+	return text
 }
 
-// mayFallBack says whether a route's calls go to its fallback for a reason.
-func mayFallBack(route models.Route, reason Reason) bool {
+// fallsBackOn says whether a route's calls go to its fallbacks for a reason.
+func fallsBackOn(route models.Route, reason backend.Reason) bool {
 	return route.FallbackOn == "" || route.FallbackOn.Has(string(reason))
 }
 
-// modelAt is the name under which a backend is asked: the table's, else a local
-// server's own, else the client's.
-func (s *routing) modelAt(b backend, table, client string) string {
-	if table != "" {
-		return table
-	}
-	if _, local := b.(*localBackend); local {
-		return b.name()
-	}
-	return client
+func notInFallbackOn(reason backend.Reason) string {
+	return fmt.Sprintf("the route's fallback_on has no %s", reason)
 }
 
-func (s *routing) unavailable(p plan) wire.Error {
-	e := wire.Error{
+// unavailable is the error of a call that no backend of its route can answer now.
+func (p *plan) unavailable() wire.Error {
+	return wire.Error{
 		Status: http.StatusServiceUnavailable, Type: wire.TypeServer, Code: string(p.reason),
-		Message: p.detail, RetryAfter: max(p.retry, 1),
+		Message: p.withFallbacks(p.detail), RetryAfter: max(p.retryAfter, 1),
 	}
-	if p.noSpare != "" {
-		e.Message += "; " + p.noSpare
-	} else if p.route.Fallback == "" {
-		e.Message += "; the route " + p.route.Name + " has no fallback"
-	}
-	return e
 }
 
-// unknownModel tells a caller which models there are for him.
+// withFallbacks adds to a message why no fallback could help.
+func (p *plan) withFallbacks(message string) string {
+	if why := p.noFallback(); why != "" {
+		return message + "; " + why
+	}
+	if len(p.route.FallbackList()) == 0 {
+		return message + "; the route " + p.route.Name + " has no fallback"
+	}
+	return message
+}
+
+// unknownModel lists the models that the key may use.
 func (s *routing) unknownModel(k *access.Key, model string) wire.Error {
 	names := slices.DeleteFunc(s.table.Names(), func(name string) bool { return !k.Allows(name) })
 	return wire.Error{

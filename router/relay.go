@@ -2,267 +2,235 @@ package router
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/tidwall/gjson"
 
-	"github.com/llmsup/llmsup/router/request"
+	"github.com/llmsup/llmsup/router/attempt"
+	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/wire"
 )
-
-// endGrace is how long a backend may take to close a stream that has ended.
-const endGrace = time.Second
-
-var errEnded = errors.New("the stream has ended")
-
-// relay sends a committed answer to the client, byte for byte. It returns an
-// error when the client could not get the whole of it.
-func (a *answer) relay(ctx context.Context, w http.ResponseWriter, d wire.Dialect, rec *record) error {
-	if a.events == nil && a.rest == nil && len(a.held) <= bufferedByServer { // nothing is sent before the call has ended
-		return a.relayWhole(w, rec)
-	}
-	patient := newPatientWriter(w, a)
-	w = patient
-	defer patient.finish()
-	if a.events == nil {
-		return a.relayWhole(w, rec)
-	}
-	if rec.seen = 1; a.ended {
-		rec.conclude()
-	}
-	a.beginWatch()
-	defer a.endWatch()
-	w.WriteHeader(a.resp.StatusCode)
-	// Events that have come together go out together; a lone one waits for no other.
-	burst := a.held
-	if !a.events.Buffered() {
-		if err := patient.send(burst); err != nil {
-			return err
-		}
-		burst = nil
-	}
-	a.tell(a.held)
-	a.tell(a.unasked.Pending())
-	ended := a.ended
-	if ended {
-		defer a.limitEnd().Stop()
-	}
-	for {
-		e, err := a.awaitEvent()
-		switch {
-		case err == nil:
-		case ended:
-			return nil
-		case !errors.Is(err, io.EOF):
-			return a.breakOff(ctx, w, d, rec, err)
-		case a.complete(d, rec.request.Body): // as it came: clients of such servers know the end of a stream by its finish reason
-			rec.conclude()
-			return a.unasked.Flush(w)
-		default:
-			// The connection closed as though all were well, but the dialect's
-			// own end mark is missing.
-			return a.breakOff(ctx, w, d, rec, errors.New("the stream has no end mark"))
-		}
-		m := d.InspectEvent(e, true)
-		if e.Cut && !m.Whole(e) {
-			if ended {
-				return nil
-			}
-			return a.breakOff(ctx, w, d, rec, io.ErrUnexpectedEOF)
-		}
-		a.load.output.Add(int64(len(e.Data)))
-		a.reserved.Observe(e.Data)
-		rec.usage.Merge(a.sum.Add(e, m.Usage))
-		a.finish(m, e)
-		if m.Ended && !ended {
-			ended = true
-			rec.conclude()
-			defer a.limitEnd().Stop()
-		}
-		if m.Failed != "" {
-			if err := patient.send(burst); err != nil {
-				return err
-			}
-			if ended { // of something else than the stream, which is whole
-				return nil
-			}
-			rec.detail = rec.backend + " ended its stream with an error"
-			if err := a.unasked.Flush(w); err != nil {
-				return err
-			}
-			if err := a.goOn(ctx, w); !errors.Is(err, errNoResume) {
-				return a.resumed(w, d, rec, err)
-			}
-			return a.passError(w, rec, e)
-		}
-		if a.resume != nil {
-			a.resume.story.Observe(e.Data)
-		}
-		if e.LikelyContent() {
-			rec.seen++
-		}
-		out := a.unasked.Pass(e)
-		if more := a.events.Buffered(); more || len(burst) > 0 {
-			burst = append(burst, out...)
-			if more && len(burst) < pieceSize {
-				continue
-			}
-			out, burst = burst, burst[:0]
-		}
-		if err := patient.send(out); err != nil {
-			return err
-		}
-	}
-}
-
-// finish notes which choices an event ends, and which have more text after their end.
-func (a *answer) finish(m wire.EventInfo, e wire.Event) {
-	if a.finished |= m.Finished; a.finished != m.Finished {
-		a.finished &^= wire.Reopened(e.Data)
-	}
-}
-
-// complete says whether a stream that ended cleanly, and without an end mark, is
-// complete all the same.
-func (a *answer) complete(d wire.Dialect, b request.Body) bool {
-	of, ok := d.(wire.Choices)
-	return ok && of.AllFinished(b.Raw, a.finished)
-}
 
 // bufferedByServer is how much of an answer net/http keeps until its handler has
 // returned, in bytes (bufferBeforeChunkingSize).
 const bufferedByServer = 2048
 
-// passError sends the backend's own error event. The stream that it ends is not
-// complete, and must not look so to a client that does not know the event: what
-// comes after it, an end mark included, is not sent, and the connection is aborted.
-func (a *answer) passError(w http.ResponseWriter, rec *record, e wire.Event) error {
-	a.place.release(withError)
-	_, err := io.WriteString(w, a.redact(string(e.Raw)))
-	if err == nil {
-		err = http.NewResponseController(w).Flush()
+// relay sends a committed answer to the client, byte for byte. It returns an error if the
+// client could not get the whole of it. next continues a stream that breaks; nil = it
+// can't be continued.
+func (x *exchange) relay(a *attempt.Answer, next *resumption) error {
+	if !a.IsStream() && a.Rest == nil && len(a.Held) <= bufferedByServer { // nothing is sent before the call has ended
+		return x.relayWhole(x.w, a)
 	}
-	if err != nil {
+	w := attempt.NewClientWriter(x.w, a)
+	defer w.Finish()
+	if !a.IsStream() {
+		return x.relayWhole(w, a)
+	}
+	s := &streamRelay{exchange: x, answer: a, client: w, next: next}
+	return s.run()
+}
+
+// streamRelay sends a stream to the client.
+type streamRelay struct {
+	*exchange
+
+	answer *attempt.Answer
+	client *attempt.ClientWriter
+	next   *resumption // nil = the stream can't be continued
+	burst  []byte      // events that have come together and go out together
+	ended  bool        // the stream's end mark has come
+	stop   func() bool // ends the time in which the backend has to close the stream
+}
+
+func (s *streamRelay) run() error {
+	a := s.answer
+	s.stop = func() bool { return true }
+	defer func() { s.stop() }()
+	a.Watch()
+	defer a.StopWatching()
+	s.rec.seen = 1
+	if a.Ended {
+		s.end()
+	}
+	if err := s.begin(); err != nil {
 		return err
 	}
-	return fmt.Errorf("%w: %s", errCut, rec.detail)
+	for {
+		e, m, err := a.Next(s.request.Dialect)
+		if err != nil {
+			return s.stopped(err)
+		}
+		s.rec.usage.Merge(m.Usage)
+		if m.Ended && !s.ended {
+			s.end()
+		}
+		if m.Failed != "" {
+			return s.failedEvent(e)
+		}
+		s.next.observe(e.Data)
+		if e.LikelyContent() {
+			s.rec.seen++
+		}
+		if err := s.pass(a.Unasked.Pass(e)); err != nil {
+			return err
+		}
+	}
 }
 
-// limitEnd gives the backend endGrace to close a stream that is whole: its
-// connection is worth having back, but not worth waiting for.
-func (a *answer) limitEnd() *time.Timer {
-	return time.AfterFunc(endGrace, func() { a.cancel(errEnded) })
+// end notes that the stream is complete.
+func (s *streamRelay) end() {
+	s.ended = true
+	s.rec.conclude()
+	s.stop = s.answer.LimitEnd().Stop
 }
 
-// breakOff ends a stream that broke with an error event. What was read of a
-// half event is not sent: it would spoil the error event.
-func (a *answer) breakOff(ctx context.Context, w http.ResponseWriter, d wire.Dialect, rec *record, cause error) error {
-	if err := a.unasked.Flush(w); err != nil {
+// begin sends what was held.
+func (s *streamRelay) begin() error {
+	a := s.answer
+	s.client.WriteHeader(a.Status())
+	if s.next != nil {
+		s.next.observeAll(a.HeldEvents())
+	}
+	if a.Buffered() {
+		s.burst = a.Held
+		return nil
+	}
+	return s.client.Send(a.Held)
+}
+
+// pass sends an event. Events that have come together go out together; a lone one waits
+// for no other.
+func (s *streamRelay) pass(out []byte) error {
+	if more := s.answer.Buffered(); more || len(s.burst) > 0 {
+		s.burst = append(s.burst, out...)
+		if more && len(s.burst) < attempt.PieceSize {
+			return nil
+		}
+		out, s.burst = s.burst, s.burst[:0]
+	}
+	return s.client.Send(out)
+}
+
+// stopped is called when no event comes any more. Clients of servers without an end mark
+// know the end of a stream by its finish reason.
+func (s *streamRelay) stopped(err error) error {
+	switch {
+	case s.ended:
+		return nil
+	case !errors.Is(err, io.EOF):
+		return s.breakOff(err)
+	case s.answer.Complete(s.request):
+		s.rec.conclude()
+		return s.answer.Unasked.Flush(s.client)
+	default:
+		return s.breakOff(errors.New("the stream has no end mark"))
+	}
+}
+
+// failedEvent is called for the backend's own error event.
+func (s *streamRelay) failedEvent(e wire.Event) error {
+	if err := s.client.Send(s.burst); err != nil {
 		return err
 	}
-	if err := a.goOn(ctx, w); !errors.Is(err, errNoResume) {
-		return a.resumed(w, d, rec, err)
+	if s.ended { // the error is not that of the stream, which is complete
+		return nil
 	}
-	return a.sayBroken(w, d, rec, cause)
+	s.rec.detail = s.rec.backend + " ended its stream with an error"
+	if err := s.answer.Unasked.Flush(s.client); err != nil {
+		return err
+	}
+	if err := s.resume(); !errors.Is(err, errNoResume) {
+		return s.resumed(err)
+	}
+	return s.passError(e)
 }
 
-// goOn has somebody else go on with the stream. The backend that broke it is let
-// go first: its place is another call's.
-func (a *answer) goOn(ctx context.Context, w http.ResponseWriter) error {
-	if a.resume == nil {
+// passError sends the backend's own error event. The stream that it ends is not complete,
+// and must not look so to a client that does not know the event: what comes after it, an
+// end mark included, is not sent, and the connection is aborted.
+func (s *streamRelay) passError(e wire.Event) error {
+	s.answer.Lease.Release(backend.WithError)
+	if err := s.client.Send([]byte(s.answer.Redact(string(e.Raw)))); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: %s", errTruncated, s.rec.detail)
+}
+
+// breakOff ends a stream that broke with an error event, if no other backend continues
+// it. What was read of a half event is not sent: it would spoil the error event.
+func (s *streamRelay) breakOff(cause error) error {
+	if err := s.answer.Unasked.Flush(s.client); err != nil {
+		return err
+	}
+	if err := s.resume(); !errors.Is(err, errNoResume) {
+		return s.resumed(err)
+	}
+	return s.writeBroken(cause)
+}
+
+// resume has another backend continue the stream. The backend that broke it is released
+// first: its slot is another call's.
+func (s *streamRelay) resume() error {
+	if s.next == nil {
 		return errNoResume
 	}
-	a.place.release(brokenOff)
-	a.cancel(errEnded) // it may still be at work
-	return a.resume.resume(ctx, w)
+	s.answer.Abandon()
+	return s.next.resume(s.client)
 }
 
-// resumed is the end of a stream that was continued: a continuation that broke
-// is said to have, as the first part would be.
-func (a *answer) resumed(w http.ResponseWriter, d wire.Dialect, rec *record, err error) error {
-	if errors.Is(err, errCut) {
-		return a.sayBroken(w, d, rec, err)
+// resumed is the end of a stream that was continued. If the continuation broke, the
+// client is told as it would be of the first part.
+func (s *streamRelay) resumed(err error) error {
+	if errors.Is(err, errTruncated) {
+		return s.writeBroken(err)
 	}
 	return err
 }
 
-// tell has the story hear what was sent of the stream at once.
-func (a *answer) tell(held []byte) {
-	if a.resume == nil {
-		return
-	}
-	for events := wire.NewEventReader(bytes.NewReader(held)); ; {
-		e, err := events.Next()
-		if err != nil {
-			return
-		}
-		a.resume.story.Observe(e.Data)
-	}
-}
-
-// sayBroken writes the dialect's error event.
-func (a *answer) sayBroken(w http.ResponseWriter, d wire.Dialect, rec *record, cause error) error {
-	_, err := w.Write(d.ErrorEvent(wire.Error{
-		Status: http.StatusBadGateway, Type: wire.TypeServer, Code: string(Lost),
-		Message: fmt.Sprintf("%s broke its answer off: %s", rec.backend, rootCause(cause)),
+// writeBroken writes the dialect's error event.
+func (s *streamRelay) writeBroken(cause error) error {
+	err := s.client.Send(s.request.Dialect.ErrorEvent(wire.Error{
+		Status: http.StatusBadGateway, Type: wire.TypeServer, Code: string(backend.Lost),
+		Message: fmt.Sprintf("%s broke its answer off: %s", s.rec.backend, wire.RootCause(cause)),
 	}))
-	if err == nil {
-		err = http.NewResponseController(w).Flush()
-	}
 	if err != nil {
 		return err
 	}
-	return fmt.Errorf("%w: %s", errCut, rootCause(cause))
+	return fmt.Errorf("%w: %s", errTruncated, wire.RootCause(cause))
 }
 
-func (a *answer) relayWhole(w http.ResponseWriter, rec *record) error {
-	if a.rest == nil {
-		rec.conclude()
-		w.Header().Set("Content-Length", strconv.Itoa(len(a.held)))
-	} else if a.resp.ContentLength >= 0 {
-		w.Header().Set("Content-Length", strconv.FormatInt(a.resp.ContentLength, 10))
+// relayWhole sends an answer that is no stream.
+func (x *exchange) relayWhole(w http.ResponseWriter, a *attempt.Answer) error {
+	if a.Rest == nil {
+		x.rec.conclude()
+		w.Header().Set("Content-Length", strconv.Itoa(len(a.Held)))
+	} else if a.Length() >= 0 {
+		w.Header().Set("Content-Length", strconv.FormatInt(a.Length(), 10))
 	}
-	w.WriteHeader(a.resp.StatusCode)
-	if _, err := w.Write(a.held); err != nil {
+	w.WriteHeader(a.Status())
+	if _, err := w.Write(a.Held); err != nil {
 		return err
 	}
-	if a.rest == nil {
+	if a.Rest == nil {
 		return nil
 	}
-	end, err := copyBut(w, silenceEnds{a}, tailSize)
+	end, err := copyBut(w, a.Rest, tailSize)
 	if err != nil {
-		return fmt.Errorf("%w: %s", errCut, rootCause(err))
+		return fmt.Errorf("%w: %s", errTruncated, wire.RootCause(err))
 	}
-	rec.usage.Merge(wire.OpenAIUsage.In(usageAtEnd(end)))
-	rec.conclude()
+	x.rec.usage.Merge(wire.OpenAIUsage.In(usageAtEnd(end)))
+	x.rec.conclude()
 	_, err = w.Write(end)
 	return err
 }
 
-// silenceEnds reads what is left of an answer, and gives its backend up when it sends
-// nothing for the idle time.
-type silenceEnds struct{ *answer }
-
-func (s silenceEnds) Read(p []byte) (int, error) {
-	if s.idle == 0 {
-		return s.rest.Read(p)
-	}
-	silent := time.AfterFunc(s.idle, func() { s.cancel(errStalled) })
-	n, err := s.rest.Read(p)
-	if !silent.Stop() && err != nil {
-		err = errStalled
-	}
-	return n, err
-}
-
-// tailSize is how much of the end of a large answer is kept back until it is in
-// the books, in bytes. Its usage stands there.
+// tailSize is how much of the end of a large answer is sent only after the call is
+// recorded, in bytes. Its usage stands there.
 const tailSize = 64 << 10
 
 // copyBut copies all but the last bytes, which it returns.

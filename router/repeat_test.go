@@ -8,13 +8,14 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/accounting/accountingtest"
+	"github.com/llmsup/llmsup/router/backend"
 )
 
 // TestLate503: a 503 says that nothing was generated if it comes at once, or with
 // Retry-After. After any other one the call goes to no paid upstream again.
 func TestLate503(t *testing.T) {
 	// after is what the upstream lets pass before its 503: a generation that breaks off.
-	const after = declinesWithin + 100*time.Millisecond
+	const after = backend.DeclinesWithin + 100*time.Millisecond
 	for name, tc := range map[string]struct {
 		after      time.Duration
 		retryAfter string
@@ -35,12 +36,12 @@ func TestLate503(t *testing.T) {
 			}
 			second := newPeer(t, answers)
 			b := newBench(t, answers, behave, func(c *Config, routes map[string]models.Route) {
-				c.Upstreams = append(c.Upstreams, Upstream{Name: "second", BaseURL: second.URL, Key: "k"})
+				c.Upstreams = append(c.Upstreams, backend.UpstreamConfig{Name: "second", BaseURL: second.URL, Key: "k"})
 				routes["two-clouds"] = models.Route{Primary: "openrouter", Fallback: "second", Timeout: time.Minute}
 			})
 			want, status, asked := 1, http.StatusServiceUnavailable, 0
 			if tc.repeated {
-				want, status, asked = 1+repeats, http.StatusOK, 1
+				want, status, asked = 1+backend.MaxRetries, http.StatusOK, 1
 			}
 			if r := b.chat("gpt-4o", false); r.status != 503 || len(b.cloud.calls()) != want {
 				t.Errorf("alone: %d after %d calls, want %d: %s", r.status, len(b.cloud.calls()), want, r.body)
@@ -61,9 +62,9 @@ func TestReservationOutlivesRepeats(t *testing.T) {
 		if s := books.Budget.Statuses(time.Now()); len(s) != 1 || s[0].Reserved == 0 {
 			t.Errorf("while the upstream is asked: %+v", s)
 		}
-		refuseUntil(w, n.Add(1), 1+repeats, 503, "0")
+		refuseUntil(w, n.Add(1), 1+backend.MaxRetries, 503, "0")
 	}, edit)
-	if r := b.chat("gpt-4o", false); r.status != 200 || n.Load() != 1+repeats {
+	if r := b.chat("gpt-4o", false); r.status != 200 || n.Load() != 1+backend.MaxRetries {
 		t.Errorf("%d after %d calls: %s", r.status, n.Load(), r.body)
 	}
 	if s := books.Budget.Statuses(time.Now()); s[0].Reserved != 0 {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/backend"
 )
 
 // TestErrorBehindTheEnd: a stream that is whole stays so, whatever comes after it.
@@ -44,7 +45,7 @@ func TestBrokenIsLetGo(t *testing.T) {
 // seen at work, and is not held to account for a client that does not read.
 func TestResumedByAServer(t *testing.T) {
 	second := newPeer(t, nil)
-	spare := &fakeLocal{state: LocalState{Alive: true, Network: "tcp", Address: second.Listener.Addr().String(), Gone: make(chan struct{})}}
+	spare := &fakeLocal{state: backend.LocalState{Alive: true, Network: "tcp", Address: second.Listener.Addr().String(), Gone: make(chan struct{})}}
 	b := newBench(t, sends(breaks, opening, said(" 1")), answers, func(c *Config, routes map[string]models.Route) {
 		c.Locals["spare"] = spare
 		routes["local/qwen"] = models.Route{Primary: "qwen", Fallback: "spare", Resume: true, Timeout: time.Minute}
@@ -70,11 +71,11 @@ func TestResumedByAServer(t *testing.T) {
 	}
 	defer resp.Body.Close()
 	for deadline := time.Now().Add(waitMost); ; time.Sleep(time.Millisecond) {
-		if now := b.router.Traffic("spare"); now.Calls == 1 && now.Waiting == 0 && now.Bytes > 128<<10 {
+		if now := b.router.Load("spare"); now.Calls == 1 && now.Waiting == 0 && now.Bytes > 128<<10 {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%+v", b.router.Traffic("spare"))
+			t.Fatalf("%+v", b.router.Load("spare"))
 		}
 	}
 	close(stop)

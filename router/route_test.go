@@ -11,6 +11,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -56,10 +57,12 @@ func TestPremiumNeverGoesToLocal(t *testing.T) {
 }
 
 func TestBypassedAtOnceWhenNotAlive(t *testing.T) {
-	for _, reason := range []Reason{Starting, Loading, Restarting, Draining, Drained, Degraded, Failed} {
+	for _, reason := range []backend.Reason{backend.Starting, backend.Loading, backend.Restarting, backend.Draining, backend.Drained, backend.Degraded, backend.Failed} {
 		t.Run(string(reason), func(t *testing.T) {
 			b := newBench(t, answers, answers)
-			b.state.set(func(s *LocalState) { s.Reason, s.Detail, s.Alive = reason, "is "+string(reason), reason == Degraded })
+			b.state.set(func(s *backend.LocalState) {
+				s.Reason, s.Detail, s.Alive = reason, "is "+string(reason), reason == backend.Degraded
+			})
 			r := b.chat("local/qwen", false)
 			if r.status != 200 || r.backend() != "openrouter" || r.reason() != string(reason) {
 				t.Errorf("with a fallback: %d from %q (%s)", r.status, r.backend(), r.reason())
@@ -68,7 +71,7 @@ func TestBypassedAtOnceWhenNotAlive(t *testing.T) {
 				t.Errorf("the fallback was asked for %q", asked)
 			}
 			r = b.chat("local/alone", false)
-			if reason == Degraded {
+			if reason == backend.Degraded {
 				if r.status != 200 || r.backend() != "qwen" || r.reason() != "" {
 					t.Errorf("degraded, without a fallback: %d from %q (%s); it has to be used", r.status, r.backend(), r.reason())
 				}
@@ -95,7 +98,9 @@ func TestWithoutAKey(t *testing.T) {
 	if r := b.chat("local/qwen", false); r.status != 200 || r.backend() != "qwen" {
 		t.Errorf("local: %d from %q", r.status, r.backend())
 	}
-	b.state.set(func(s *LocalState) { s.Reason, s.Detail, s.Alive = Restarting, "is restarting: exit status 1", false })
+	b.state.set(func(s *backend.LocalState) {
+		s.Reason, s.Detail, s.Alive = backend.Restarting, "is restarting: exit status 1", false
+	})
 	r := b.chat("local/qwen", false)
 	if r.status != 503 || !strings.Contains(r.body, "qwen is restarting: exit status 1") || !strings.Contains(r.body, "set OPENROUTER_API_KEY") {
 		t.Errorf("local restarting: %d %s", r.status, r.body)
@@ -288,14 +293,14 @@ func TestHealth(t *testing.T) {
 	if code, words := health(b); code != 200 || words != "ok" {
 		t.Errorf("all well: %d %s", code, words)
 	}
-	b.state.set(func(s *LocalState) { s.Reason, s.Alive = Failed, false })
+	b.state.set(func(s *backend.LocalState) { s.Reason, s.Alive = backend.Failed, false })
 	if code, words := health(b); code != 200 || words != "partial" {
 		t.Errorf("local failed, the cloud there: %d %s", code, words)
 	}
 	b = newBench(t, answers, answers, func(c *Config, _ map[string]models.Route) {
 		c.Upstreams[0].Key, c.Upstreams[0].Missing = "", "set OPENROUTER_API_KEY"
 	})
-	b.state.set(func(s *LocalState) { s.Reason, s.Alive = Loading, false })
+	b.state.set(func(s *backend.LocalState) { s.Reason, s.Alive = backend.Loading, false })
 	if code, words := health(b); code != 503 || words != "unavailable" {
 		t.Errorf("nobody there: %d %s", code, words)
 	}
@@ -312,7 +317,7 @@ func TestLocalEndpoints(t *testing.T) {
 	if r := b.post("/tokenize", `{"content":"x","model":"gpt-4o"}`); r.status != 501 || gjson.Get(r.body, "error.code").Str != "unsupported" {
 		t.Errorf("a premium model: %d %s", r.status, r.body)
 	}
-	b.state.set(func(s *LocalState) { s.Reason, s.Detail, s.Alive = Loading, "is loading", false })
+	b.state.set(func(s *backend.LocalState) { s.Reason, s.Detail, s.Alive = backend.Loading, "is loading", false })
 	if r := b.post("/tokenize", `{"content":"x","model":"local/qwen"}`); r.status != 503 || gjson.Get(r.body, "error.code").Str != "loading" {
 		t.Errorf("local loading: %d %s", r.status, r.body)
 	}
@@ -346,8 +351,8 @@ func TestExplainSaysWhatACallDoes(t *testing.T) {
 			t.Errorf("%s: explained %+v, did %q (%s) %d", model, e, r.backend(), r.reason(), r.status)
 		}
 	}
-	b.state.set(func(s *LocalState) { s.Reason, s.Detail, s.Alive = Loading, "is loading", false })
-	if e := b.router.Explain("local/qwen"); e.Backend != "openrouter" || e.Reason != Loading || e.Detail != "qwen is loading" {
+	b.state.set(func(s *backend.LocalState) { s.Reason, s.Detail, s.Alive = backend.Loading, "is loading", false })
+	if e := b.router.Explain("local/qwen"); e.Backend != "openrouter" || e.Reason != backend.Loading || e.Detail != "qwen is loading" {
 		t.Errorf("while loading: %+v", e)
 	}
 }

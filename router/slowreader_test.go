@@ -8,15 +8,15 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/llmsup/llmsup/models"
-	"github.com/llmsup/llmsup/router/accounting"
 	"github.com/llmsup/llmsup/router/aggregate"
-	"github.com/llmsup/llmsup/router/request"
+	"github.com/llmsup/llmsup/router/attempt"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -64,7 +64,7 @@ func (c *slowClient) SetWriteDeadline(t time.Time) error {
 }
 
 func (c *slowClient) Write(p []byte) (int, error) {
-	needs := time.Duration(int64(c.perPiece) * int64(len(p)) / pieceSize)
+	needs := time.Duration(int64(c.perPiece) * int64(len(p)) / attempt.PieceSize)
 	if left := time.Until(c.deadline); !c.deadline.IsZero() && left < needs {
 		time.Sleep(left)
 		return 0, os.ErrDeadlineExceeded
@@ -80,25 +80,21 @@ func (c *slowClient) Flush() {}
 // takes; who does not read is let go.
 func TestSlowReader(t *testing.T) {
 	const idle = 2 * time.Minute
-	text := bytes.Repeat([]byte("x"), 3<<20)
+	text := []byte(`{"x":"` + strings.Repeat("x", 3<<20) + `"}`)
 	for name, tc := range map[string]struct {
 		held, rest []byte
 		perPiece   time.Duration
 		whole      bool
 	}{
 		"slow":                   {text, nil, idle * 9 / 10, true},
-		"slow, a body too large": {text[:100], text, idle * 9 / 10, true},
+		"slow, a body too large": {make([]byte, aggregate.MaxBytes), text, idle * 9 / 10, true},
 		"stopped":                {text, nil, 2 * idle, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := &slowClient{ResponseWriter: httptest.NewRecorder(), perPiece: tc.perPiece}
-				a := &answer{resp: &http.Response{StatusCode: 200, ContentLength: -1}, place: newPlace(&traffic{}, nil), held: tc.held, idle: idle}
-				if tc.rest != nil {
-					a.rest = bytes.NewReader(tc.rest)
-				}
-				began := time.Now()
-				err := a.relay(t.Context(), c, wire.Chat, &record{accounting: &accounting.Accounting{}, request: &request.Request{}})
+				body := append(slices.Clone(tc.held), tc.rest...)
+				began, err := relayed(t, c, &http.Response{StatusCode: 200, ContentLength: -1, Body: io.NopCloser(bytes.NewReader(body))}, wire.Generic{}, idle)
 				if want := len(tc.held) + len(tc.rest); (err == nil) != tc.whole || tc.whole && c.took != want {
 					t.Errorf("%d bytes, %v", c.took, err)
 				}
@@ -153,7 +149,7 @@ func TestLargeAnswerThatStalls(t *testing.T) {
 	go func() { done <- b.post("/v1/embeddings", `{"model":"local/alone","input":"x"}`) }()
 	select {
 	case r := <-done:
-		if r.readErr == nil || !strings.Contains(b.log.String(), errStalled.Error()) {
+		if r.readErr == nil || !strings.Contains(b.log.String(), attempt.ErrStalled.Error()) {
 			t.Errorf("%d bytes, %v\n%s", len(r.body), r.readErr, b.log)
 		}
 	case <-time.After(waitMost):

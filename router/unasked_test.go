@@ -10,6 +10,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/router/aggregate"
+	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/ledger"
 	"github.com/llmsup/llmsup/router/request"
@@ -45,7 +46,7 @@ func TestUnaskedUsage(t *testing.T) {
 		for _, asked := range []bool{false, true} {
 			edit, books := withBooks(t, budget.Limits{})
 			b := newBench(t, stream(tc.sent), nil, edit)
-			b.state.set(func(s *LocalState) { s.Streams = true })
+			b.state.set(func(s *backend.LocalState) { s.Streams = true })
 			body := `{"model":"local/qwen","stream":true,"messages":[{"role":"user","content":"x"}]}`
 			want := tc.want
 			if asked {
@@ -71,7 +72,7 @@ func TestUnaskedUsage(t *testing.T) {
 // is not lost, and told once.
 func TestBrokenBeforeItsUsage(t *testing.T) {
 	b := newBench(t, sends(breaks, opening, said(" one two three four"), finished("stop")), answers, resuming)
-	b.state.set(func(s *LocalState) { s.Streams = true })
+	b.state.set(func(s *backend.LocalState) { s.Streams = true })
 	r := b.post("/v1/chat/completions", `{"model":"local/qwen","stream":true,"messages":[{"role":"user","content":"x"}]}`)
 	if n := strings.Count(r.body, `"finish_reason":"stop"`); n != 1 || !strings.HasSuffix(r.body, doneEvent) || len(b.cloud.calls()) != 0 {
 		t.Errorf("%d finishes, %d calls of the cloud: %s", n, len(b.cloud.calls()), r.body)

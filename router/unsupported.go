@@ -7,6 +7,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
@@ -22,51 +23,46 @@ func boundBy(c *request.Request) string {
 	return ""
 }
 
-// keepBound takes the upstreams out of the plan of a call that would move from a
-// local server to them, and depends on a field that they ignore. A route whose
-// primary is an upstream passes such fields through.
-func (p *plan) keepBound(c *request.Request) {
+// keepBound skips the upstreams in the plan of a call that would move from a local server
+// to them, and depends on a field that they ignore. A route whose primary is an upstream
+// passes such fields through.
+func (p *plan) keepBound(r *request.Request) {
 	field := ""
-	if p.meant && p.refuse.Status == 0 {
-		field = boundBy(c)
+	if p.localPrimary && p.refuse.Status == 0 {
+		field = boundBy(r)
 	}
 	if field == "" {
 		return
 	}
-	var kept []step
-	for _, s := range p.steps {
-		if _, local := s.backend.(*localBackend); local {
-			kept = append(kept, s)
-			continue
+	p.skip(func(c *candidate) string {
+		if c.Local {
+			return ""
 		}
 		p.bound = true
-		p.noSpare = "fallback " + s.backend.name() + " does not support " + wire.Quote(field+c.Body.Fields[field].Part) + " (llama-server only)"
-	}
-	if !p.bound {
-		return
-	}
-	p.steps = kept
+		return "fallback " + c.Name + " does not support " + wire.Quote(field+r.Body.Fields[field].Part) + " (llama-server only)"
+	})
+	left := kept(p.candidates)
 	switch {
-	case p.waits():
-	case len(kept) == 0:
+	case !p.bound, p.waits():
+	case len(left) == 0:
 		p.refuse = wire.Error{
 			Status: http.StatusServiceUnavailable, Type: wire.TypeServer, Code: string(p.reason),
-			Message: p.detail + "; " + p.noSpare, RetryAfter: max(p.retry, 1),
+			Message: p.detail + "; " + p.noFallback(), RetryAfter: max(p.retryAfter, 1),
 		}
-		p.reason, p.detail = Unsupported, p.refuse.Message
-	case kept[0].first:
+		p.reason, p.detail = backend.Unsupported, p.refuse.Message
+	case left[0].primary:
 		p.reason, p.detail = "", "" // it is not passed over
 	}
 }
 
-// ownField says that a local server rejected a call for a field that only
+// rejectedLocalField says that a local server rejected a call for a field that only
 // llama-server knows. Its message names the field, but for errors in a grammar or a
 // schema, and in the value of reasoning_format.
-func (f *failure) ownField(c *request.Request) bool {
-	if f.reason != Status || f.resp == nil || f.resp.StatusCode != http.StatusBadRequest {
+func rejectedLocalField(f *backend.Failure, c *request.Request) bool {
+	if f.Reason != backend.Status || f.Response == nil || f.Response.Status != http.StatusBadRequest {
 		return false
 	}
-	object := gjson.ParseBytes(f.body)
+	object := gjson.ParseBytes(f.Response.Body)
 	if object.Get("error.type").Str != wire.TypeInvalid {
 		return false
 	}

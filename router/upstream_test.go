@@ -17,6 +17,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/backend"
 )
 
 // TestRefusedIsRepeated: an upstream without room for a call is asked again,
@@ -57,8 +58,8 @@ func TestUnreachedMoves(t *testing.T) {
 	}{
 		"a fallback":                {nil, "qwen", 1},
 		"a fallback for this":       {[]string{"connect"}, "qwen", 1},
-		"a fallback for other ends": {[]string{"status"}, "qwen", 1 + repeats},
-		"nobody else":               {nil, "", 1 + repeats},
+		"a fallback for other ends": {[]string{"status"}, "qwen", 1 + backend.MaxRetries},
+		"nobody else":               {nil, "", 1 + backend.MaxRetries},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -102,7 +103,7 @@ func TestDeadUpstreamCostsNothing(t *testing.T) {
 	}, func(_ *Config, routes map[string]models.Route) {
 		routes["cloud-first"] = models.Route{Primary: "openrouter", Fallback: "qwen", Timeout: time.Minute}
 	})
-	for range breakAfter {
+	for range backend.BreakAfter {
 		if r := b.chat("cloud-first", false); r.backend() != "qwen" || r.reason() != "lost" {
 			t.Fatalf("%+v", r)
 		}
@@ -118,19 +119,17 @@ func TestDeadUpstreamCostsNothing(t *testing.T) {
 		t.Errorf("%+v", up)
 	}
 	// A degraded server is better than a fallback that is down.
-	b.state.set(func(s *LocalState) { s.Reason, s.Detail = Degraded, "is degraded" })
+	b.state.set(func(s *backend.LocalState) { s.Reason, s.Detail = backend.Degraded, "is degraded" })
 	if r := b.chat("local/qwen", false); r.status != 200 || r.backend() != "qwen" {
 		t.Errorf("%+v", r)
 	}
 
 	dead.Store(false)
-	u, ok := b.router.routing.Load().backends["openrouter"].(*upstreamBackend)
+	u, ok := b.router.routing.Load().backends["openrouter"].(*backend.Upstream)
 	if !ok {
 		t.Fatal("no upstream")
 	}
-	u.breaker.mu.Lock()
-	u.breaker.until = time.Now()
-	u.breaker.mu.Unlock()
+	eventually(t, "the breaker lets a call try it", func() bool { return u.BreakerState(time.Now()) == backend.BreakerHalfOpen })
 	if r := b.chat("gpt-4o", false); r.status != 200 || r.backend() != "openrouter" {
 		t.Errorf("%+v", r)
 	}
@@ -166,15 +165,11 @@ func upstreamOver(t *testing.T, url string, roots *tls.Config) *bench {
 // transport is that of a bench's upstream.
 func transport(t *testing.T, b *bench) *http.Transport {
 	t.Helper()
-	u, ok := b.router.routing.Load().backends["openrouter"].(*upstreamBackend)
+	u, ok := b.router.routing.Load().backends["openrouter"].(*backend.Upstream)
 	if !ok {
 		t.Fatal("no upstream")
 	}
-	transport, ok := u.client.HTTPClient.Transport.(onceOnly)
-	if !ok {
-		t.Fatal("another transport")
-	}
-	return transport.transport.current.Load()
+	return u.Transport()
 }
 
 func TestUpstreamsSpeakHTTP2(t *testing.T) {
@@ -221,8 +216,8 @@ func TestHTTP2SendsOnce(t *testing.T) {
 		"INTERNAL_ERROR":               {reset(http2.ErrCodeInternal), 1},
 		"CANCEL":                       {reset(http2.ErrCodeCancel), 1},
 		"ENHANCE_YOUR_CALM":            {reset(http2.ErrCodeEnhanceYourCalm), 1},
-		"REFUSED_STREAM":               {reset(http2.ErrCodeRefusedStream), 1 + repeats},
-		"GOAWAY before it":             {away(0, http2.ErrCodeNo, ""), 1 + repeats},
+		"REFUSED_STREAM":               {reset(http2.ErrCodeRefusedStream), 1 + backend.MaxRetries},
+		"GOAWAY before it":             {away(0, http2.ErrCodeNo, ""), 1 + backend.MaxRetries},
 		"GOAWAY after it":              {away(math.MaxInt32, http2.ErrCodeNo, ""), 1},
 		"GOAWAY after it, with a text": {away(math.MaxInt32, http2.ErrCodeNo, text), 1},
 		"a code and a text":            {away(math.MaxInt32, http2.ErrCodeRefusedStream, text), 1},
@@ -354,7 +349,7 @@ func TestFailuresKeepConnections(t *testing.T) {
 // is told both.
 func TestBothCausesOfRefusal(t *testing.T) {
 	b := newBench(t, breaks, breaks)
-	for range breakAfter {
+	for range backend.BreakAfter {
 		b.chat("gpt-4o", false)
 	}
 	wants := func(r reply, words ...string) {
@@ -367,7 +362,9 @@ func TestBothCausesOfRefusal(t *testing.T) {
 	}
 	asked := len(b.cloud.calls())
 	wants(b.chat("local/qwen", false), "qwen broke the connection")
-	b.state.set(func(s *LocalState) { s.Alive, s.Reason, s.Detail = false, Restarting, "is restarting: exit status 1" })
+	b.state.set(func(s *backend.LocalState) {
+		s.Alive, s.Reason, s.Detail = false, backend.Restarting, "is restarting: exit status 1"
+	})
 	r := b.chat("local/qwen", false)
 	wants(r, "is restarting: exit status 1", `"code":"restarting"`)
 	if r.status != 503 || r.header.Get("Retry-After") == "" || len(b.cloud.calls()) != asked {
@@ -375,18 +372,5 @@ func TestBothCausesOfRefusal(t *testing.T) {
 	}
 	if e := b.router.Explain("local/qwen"); !strings.Contains(e.Refused, "again and again") {
 		t.Errorf("%+v", e)
-	}
-}
-
-func TestPaidByBilling(t *testing.T) {
-	for _, tc := range []struct {
-		key     string
-		billing models.Billing
-		paid    bool
-	}{{"sk-1", "", true}, {"", "", false}, {"sk-1", models.Free, false}, {"", models.Metered, true}} {
-		b := &upstreamBackend{Upstream: Upstream{Key: tc.key, Billing: tc.billing}}
-		if b.paid() != tc.paid {
-			t.Errorf("key %q, billing %q: paid %t", tc.key, tc.billing, b.paid())
-		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/usd"
 	"github.com/llmsup/llmsup/router/wire"
@@ -49,7 +50,7 @@ func TestCallsWaitForTheServer(t *testing.T) {
 		}},
 		"only llama-server has it": {"/tokenize", `{"model":%q,"content":"x"}`, "local/qwen", nil},
 	} {
-		for _, reason := range []Reason{Starting, Loading, Restarting, Draining} {
+		for _, reason := range []backend.Reason{backend.Starting, backend.Loading, backend.Restarting, backend.Draining} {
 			t.Run(name+", "+string(reason), func(t *testing.T) {
 				t.Parallel()
 				l := newWaitingLocal(t, func(c *Config, routes map[string]models.Route) {
@@ -57,7 +58,7 @@ func TestCallsWaitForTheServer(t *testing.T) {
 						tc.edit(c, routes)
 					}
 				})
-				l.state.enter(func(s *LocalState) { loads(s); s.Reason = reason })
+				l.state.enter(func(s *backend.LocalState) { loads(s); s.Reason = reason })
 				var replies []<-chan reply
 				for i := range 3 {
 					replies = append(replies, l.sendTo(t.Context(), tc.path, fmt.Sprintf(tc.body, tc.model)))
@@ -93,7 +94,7 @@ func TestCallsWithAFallbackDoNotWait(t *testing.T) {
 func TestWaitingForTheServerEnds(t *testing.T) {
 	const drained = "is draining: taken out of use by an operator at 10:00, until 12:00"
 	for name, tc := range map[string]struct {
-		state  func(*LocalState) // that the server enters while the call waits; nil = the timeout passes
+		state  func(*backend.LocalState) // that the server enters while the call waits; nil = the timeout passes
 		status int
 		code   string
 		says   string
@@ -101,25 +102,25 @@ func TestWaitingForTheServerEnds(t *testing.T) {
 	}{
 		"the timeout passes": {nil, 503, "loading", "qwen is loading, and took no call within 100ms; the route local/hasty has no fallback", [2]int{30, 31}},
 		"it fails": {
-			func(s *LocalState) {
-				s.Reason, s.Detail, s.Returning, s.ReadyAt = Failed, "is failed: bad model", false, time.Time{}
+			func(s *backend.LocalState) {
+				s.Reason, s.Detail, s.Returning, s.ReadyAt = backend.Failed, "is failed: bad model", false, time.Time{}
 			},
 			503, "failed", "qwen is failed: bad model",
-			[2]int{retryLater, retryLater},
+			[2]int{backend.RetryLater, backend.RetryLater},
 		},
 		"an operator drains it for two hours": {
-			func(s *LocalState) {
-				s.Reason, s.Detail, s.Returning, s.ReadyAt = Draining, drained, false, time.Now().Add(2*time.Hour)
+			func(s *backend.LocalState) {
+				s.Reason, s.Detail, s.Returning, s.ReadyAt = backend.Draining, drained, false, time.Now().Add(2*time.Hour)
 			},
 			503, "draining", drained,
 			[2]int{7199, 7200},
 		},
 		"an operator drains it": {
-			func(s *LocalState) {
-				s.Reason, s.Detail, s.Returning, s.ReadyAt = Drained, "is drained: until llmsup resume", false, time.Time{}
+			func(s *backend.LocalState) {
+				s.Reason, s.Detail, s.Returning, s.ReadyAt = backend.Drained, "is drained: until llmsup resume", false, time.Time{}
 			},
 			503, "drained", "until llmsup resume",
-			[2]int{retryLater, retryLater},
+			[2]int{backend.RetryLater, backend.RetryLater},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -131,7 +132,7 @@ func TestWaitingForTheServerEnds(t *testing.T) {
 			l := newWaitingLocal(t, func(_ *Config, routes map[string]models.Route) {
 				routes["local/hasty"] = models.Route{Primary: "qwen", Timeout: timeout}
 			})
-			l.state.enter(func(s *LocalState) { loads(s); s.ReadyAt = time.Now().Add(31 * time.Second) })
+			l.state.enter(func(s *backend.LocalState) { loads(s); s.ReadyAt = time.Now().Add(31 * time.Second) })
 			done := l.call(t.Context(), "local/hasty", "x")
 			if tc.state != nil {
 				l.queued(1)
@@ -141,7 +142,7 @@ func TestWaitingForTheServerEnds(t *testing.T) {
 			if tc.state != nil { // who comes now is told the same
 				wantUnavailable(t, l.chat("local/hasty", false), tc.status, tc.code, tc.says, tc.retry)
 			}
-			l.until("empty", func(now Traffic) bool { return now == Traffic{Bytes: now.Bytes} })
+			l.until("empty", func(now Load) bool { return now == Load{Bytes: now.Bytes} })
 		})
 	}
 }
@@ -152,7 +153,7 @@ func wantUnavailable(t *testing.T, r reply, status int, code, says string, retry
 	e := gjson.Get(r.body, "error")
 	if r.status != status || e.Get("code").Str != code || r.reason() != code || !strings.Contains(e.Get("message").Str, says) ||
 		err != nil || after < retry[0] || after > retry[1] {
-		t.Errorf("%d, Retry-After %s, X-Llmsup-Reason %s: %s\nwant %d %s, %q, Retry-After %v",
+		t.Errorf("%d, Retry-After %s, X-Llmsup-backend.Reason %s: %s\nwant %d %s, %q, Retry-After %v",
 			r.status, r.header.Get("Retry-After"), r.reason(), r.body, status, code, says, retry)
 	}
 }
@@ -161,10 +162,10 @@ func wantUnavailable(t *testing.T, r reply, status int, code, says string, retry
 // with 503, and when the server is expected.
 func TestFullQueueOfALoadingServer(t *testing.T) {
 	l := newWaitingLocal(t)
-	l.state.enter(func(s *LocalState) { loads(s); s.ReadyAt = time.Now().Add(20 * time.Second) })
+	l.state.enter(func(s *backend.LocalState) { loads(s); s.ReadyAt = time.Now().Add(20 * time.Second) })
 	ctx, leave := context.WithCancel(t.Context())
 	var waiting []<-chan reply
-	for i := range assumedSlots * (1 + queuePerSlot) {
+	for i := range backend.AssumedSlots * (1 + backend.QueuePerSlot) {
 		waiting = append(waiting, l.call(ctx, "local/alone", "x"))
 		l.queued(i + 1)
 	}
@@ -186,7 +187,7 @@ func TestFullQueueOfALoadingServer(t *testing.T) {
 // process is replaced; the call that has a slot ends on the old process.
 func TestQueueOutlastsARestart(t *testing.T) {
 	l := newSlowLocal(t, 1)
-	l.state.enter(func(s *LocalState) { takesCalls(s); s.Slots = 1 })
+	l.state.enter(func(s *backend.LocalState) { takesCalls(s); s.Slots = 1 })
 	var replies []<-chan reply
 	for i := range 4 {
 		replies = append(replies, l.call(t.Context(), "local/alone", fmt.Sprint(i)))
@@ -196,14 +197,17 @@ func TestQueueOutlastsARestart(t *testing.T) {
 			l.queued(i)
 		}
 	}
-	l.state.enter(func(s *LocalState) { loads(s); s.Reason, s.Detail = Draining, "is draining: a restart was asked for" })
+	l.state.enter(func(s *backend.LocalState) {
+		loads(s)
+		s.Reason, s.Detail = backend.Draining, "is draining: a restart was asked for"
+	})
 	l.let <- struct{}{}
 	if r := <-replies[0]; r.status != 200 {
 		t.Errorf("the running call: %+v", r)
 	}
 	l.state.enter(loads)
 	l.queued(3)
-	l.state.enter(func(s *LocalState) { takesCalls(s); s.Slots = 1 })
+	l.state.enter(func(s *backend.LocalState) { takesCalls(s); s.Slots = 1 })
 	for i := range 3 {
 		if user := <-l.arrived; user != fmt.Sprint(i+1) {
 			t.Errorf("call %d is the %s", i+1, user)
@@ -250,10 +254,10 @@ func TestWaitingCallMovesLater(t *testing.T) {
 	l := newWaitingLocal(t, func(_ *Config, routes map[string]models.Route) {
 		routes["local/picky"] = models.Route{Primary: "qwen", Fallback: "openrouter", FallbackOn: models.NewWordList("failed", "draining"), Timeout: time.Minute}
 	})
-	for _, reason := range []Reason{Failed, Draining} {
+	for _, reason := range []backend.Reason{backend.Failed, backend.Draining} {
 		done := l.call(t.Context(), "local/picky", "x")
 		l.queued(1)
-		l.state.enter(func(s *LocalState) { s.Reason, s.Detail, s.Returning = reason, "is "+string(reason), false })
+		l.state.enter(func(s *backend.LocalState) { s.Reason, s.Detail, s.Returning = reason, "is "+string(reason), false })
 		if r := <-done; r.backend() != "openrouter" || r.reason() != string(reason) {
 			t.Errorf("%s: %+v", reason, r)
 		}
@@ -298,14 +302,14 @@ func TestFallbackFailsWhileLoading(t *testing.T) {
 }
 
 // withMail adds a second server, mail, which is the fallback of qwen.
-func withMail(t *testing.T, edit func(*LocalState)) (*slowLocal, *fakeLocal) {
+func withMail(t *testing.T, edit func(*backend.LocalState)) (*slowLocal, *fakeLocal) {
 	t.Helper()
 	mail := &fakeLocal{}
 	l := newWaitingLocal(t, func(c *Config, routes map[string]models.Route) {
 		c.Locals["mail"] = mail
 		routes["local/pair"] = models.Route{Primary: "qwen", Fallback: "mail", Timeout: waitMost}
 	})
-	mail.set(func(s *LocalState) { *s = l.state.State() })
+	mail.set(func(s *backend.LocalState) { *s = l.state.State() })
 	mail.enter(edit)
 	return l, mail
 }
@@ -314,7 +318,7 @@ func withMail(t *testing.T, edit func(*LocalState)) (*slowLocal, *fakeLocal) {
 // fallback: that is used although it is degraded, and is asked again when it was
 // busy.
 func TestFallbackIsUsedWhileLoading(t *testing.T) {
-	l, _ := withMail(t, func(s *LocalState) { takesCalls(s); s.Reason, s.Detail = Degraded, "is degraded: hot" })
+	l, _ := withMail(t, func(s *backend.LocalState) { takesCalls(s); s.Reason, s.Detail = backend.Degraded, "is degraded: hot" })
 	if r := l.chat("local/pair", false); r.status != 200 || r.backend() != "mail" || r.reason() != "loading" {
 		t.Errorf("a degraded fallback: %+v", r)
 	}
@@ -337,21 +341,24 @@ func TestFallbackIsUsedWhileLoading(t *testing.T) {
 // that is a server and restarts is waited for.
 func TestCallsWaitForTheFallback(t *testing.T) {
 	for name, tc := range map[string]struct {
-		primary func(*LocalState)
+		primary func(*backend.LocalState)
 		reason  string
 	}{
-		"drained": {func(s *LocalState) { loads(s); s.Reason, s.Detail, s.Returning = Drained, "is drained", false }, "drained"},
-		"fails":   {takesCalls, "status"},
+		"drained": {func(s *backend.LocalState) {
+			loads(s)
+			s.Reason, s.Detail, s.Returning = backend.Drained, "is drained", false
+		}, "drained"},
+		"fails": {takesCalls, "status"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l, mail := withMail(t, func(s *LocalState) { loads(s); s.Reason, s.Detail = Restarting, "is restarting" })
+			l, mail := withMail(t, func(s *backend.LocalState) { loads(s); s.Reason, s.Detail = backend.Restarting, "is restarting" })
 			l.local.mu.Lock()
 			working := l.local.behave
 			l.local.behave = status(500, `{"error":{"message":"no"}}`)
 			l.local.mu.Unlock()
 			l.state.enter(tc.primary)
 			done := l.call(t.Context(), "local/pair", "x")
-			for deadline := time.Now().Add(waitMost); l.router.Traffic("mail").Queued != 1; time.Sleep(time.Millisecond) {
+			for deadline := time.Now().Add(waitMost); l.router.Load("mail").Queued != 1; time.Sleep(time.Millisecond) {
 				if time.Now().After(deadline) {
 					t.Fatal("the call does not wait")
 				}
@@ -371,7 +378,7 @@ func TestCallsWaitForTheFallback(t *testing.T) {
 // whose fallback then fails, waits for the server as well.
 func TestRestartAfterThePlan(t *testing.T) {
 	l := newSlowLocal(t, 1)
-	l.state.enter(func(s *LocalState) { takesCalls(s); s.Slots = 1 })
+	l.state.enter(func(s *backend.LocalState) { takesCalls(s); s.Slots = 1 })
 	first := l.call(t.Context(), "local/alone", "first")
 	<-l.arrived
 	l.cloud.mu.Lock()
@@ -379,11 +386,11 @@ func TestRestartAfterThePlan(t *testing.T) {
 	l.cloud.mu.Unlock()
 	second := l.call(t.Context(), "local/qwen", "second")
 	l.queued(1)
-	l.state.enter(func(s *LocalState) { loads(s); s.Reason, s.Detail = Draining, "is draining" })
+	l.state.enter(func(s *backend.LocalState) { loads(s); s.Reason, s.Detail = backend.Draining, "is draining" })
 	l.let <- struct{}{}
 	<-first
 	l.queued(1)
-	l.state.enter(func(s *LocalState) { takesCalls(s); s.Slots = 1 })
+	l.state.enter(func(s *backend.LocalState) { takesCalls(s); s.Slots = 1 })
 	<-l.arrived
 	l.let <- struct{}{}
 	if r := <-second; r.status != 200 || r.backend() != "qwen" {
@@ -398,14 +405,14 @@ func TestOverBudgetWhileLoading(t *testing.T) {
 		c.Accounting.Budget = budget.New(budget.Config{Limits: budget.Limits{Daily: new(usd.Amount(1))}}, nil)
 		routes["local/hasty"] = models.Route{Primary: "qwen", Fallback: "openrouter", Timeout: 100 * time.Millisecond}
 	})
-	l.state.enter(func(s *LocalState) { loads(s); s.ReadyAt = time.Now().Add(31 * time.Second) })
+	l.state.enter(func(s *backend.LocalState) { loads(s); s.ReadyAt = time.Now().Add(31 * time.Second) })
 	wantUnavailable(t, l.chat("local/hasty", false), 503, "loading", "openrouter is not asked", [2]int{30, 31})
 }
 
 // TestRejectWaiting: when llmsup stops, calls that still wait get an answer.
 func TestRejectWaiting(t *testing.T) {
 	l := newSlowLocal(t, 1)
-	l.state.enter(func(s *LocalState) { takesCalls(s); s.Slots = 1 })
+	l.state.enter(func(s *backend.LocalState) { takesCalls(s); s.Slots = 1 })
 	running := l.call(t.Context(), "local/alone", "x")
 	<-l.arrived
 	forSlot := l.call(t.Context(), "local/alone", "x")

@@ -14,8 +14,8 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/control"
-	"github.com/llmsup/llmsup/router"
 	routeraccounting "github.com/llmsup/llmsup/router/accounting"
+	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/ledger"
 	"github.com/llmsup/llmsup/router/usd"
@@ -65,7 +65,7 @@ func Open(c *config.Config, log zerolog.Logger) *Accounting {
 }
 
 // ApplyConfig applies a new configuration, from the next call on.
-func (a *Accounting) ApplyConfig(c *config.Config, upstreams []router.Upstream) {
+func (a *Accounting) ApplyConfig(c *config.Config, upstreams []backend.UpstreamConfig) {
 	if a.ledger != nil {
 		a.ledger.SetRetention(time.Duration(c.Ledger.Keep))
 	}

@@ -12,7 +12,7 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/models"
-	"github.com/llmsup/llmsup/router"
+	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/price"
 )
 
@@ -32,7 +32,7 @@ type Prices struct {
 
 // listing is an upstream's list, with its other prices.
 type listing struct {
-	upstream           router.Upstream
+	upstream           backend.UpstreamConfig
 	list               *price.UpstreamList
 	configured, common price.Table // by the configuration, and built in
 	end                context.CancelFunc
@@ -56,7 +56,7 @@ func (p *Prices) FullName(bare string) (name string, ok bool) {
 
 // ApplyConfig applies a new list of upstreams with their configured prices. It keeps the
 // price lists of unchanged upstreams; Fetch fetches the others.
-func (p *Prices) ApplyConfig(c *config.Config, upstreams []router.Upstream) {
+func (p *Prices) ApplyConfig(c *config.Config, upstreams []backend.UpstreamConfig) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	old := p.lists
@@ -79,7 +79,7 @@ func (p *Prices) ApplyConfig(c *config.Config, upstreams []router.Upstream) {
 
 // open reads the stored list of an upstream. An error is logged, and the next fetch
 // replaces the list.
-func (p *Prices) open(u router.Upstream) *listing {
+func (p *Prices) open(u backend.UpstreamConfig) *listing {
 	l := &listing{upstream: u}
 	if isOpenRouter(u) {
 		l.common = price.BuiltInTable()
@@ -99,7 +99,7 @@ func (p *Prices) open(u router.Upstream) *listing {
 const openRouter = "openrouter"
 
 // isOpenRouter reports whether the built-in prices apply to an upstream.
-func isOpenRouter(u router.Upstream) bool {
+func isOpenRouter(u backend.UpstreamConfig) bool {
 	base, err := url.Parse(u.BaseURL)
 	return u.Name == openRouter || err == nil && base.Hostname() == "openrouter.ai"
 }

@@ -17,7 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
-	"github.com/llmsup/llmsup/router"
+	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/price"
 )
 
@@ -96,7 +96,7 @@ func (l *logLines) next(t *testing.T) string {
 func noLoops(string) bool { return false }
 
 // begin runs prices in a folder for some upstreams, and returns what ends them.
-func begin(t *testing.T, dir string, upstreams ...router.Upstream) (p *Prices, log *logLines, end func()) {
+func begin(t *testing.T, dir string, upstreams ...backend.UpstreamConfig) (p *Prices, log *logLines, end func()) {
 	t.Helper()
 	log = &logLines{lines: make(chan string, 100)}
 	p = newPrices(dir, zerolog.New(log))
@@ -122,7 +122,7 @@ func TestPricesAreFetched(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	dir := filepath.Join(t.TempDir(), "prices")
 	s, free := newPriceServer(t, lists("m")), newPriceServer(t, lists("free"))
-	keyed, open := router.Upstream{Name: "keyed", BaseURL: s.URL + "/api/v1/", Key: secret}, router.Upstream{Name: "open", BaseURL: free.URL}
+	keyed, open := backend.UpstreamConfig{Name: "keyed", BaseURL: s.URL + "/api/v1/", Key: secret}, backend.UpstreamConfig{Name: "open", BaseURL: free.URL}
 	p, log, end := begin(t, dir, keyed, open)
 	for range 2 {
 		if line := log.next(t); !strings.Contains(line, "fetched the upstream's prices") {
@@ -176,7 +176,7 @@ func TestPriceErrors(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newPriceServer(t, tc.answer)
-			p, log, end := begin(t, t.TempDir(), router.Upstream{Name: "openrouter", BaseURL: s.URL + "/v1", Key: secret})
+			p, log, end := begin(t, t.TempDir(), backend.UpstreamConfig{Name: "openrouter", BaseURL: s.URL + "/v1", Key: secret})
 			line := log.next(t)
 			end()
 			s.Close()
@@ -201,7 +201,7 @@ func TestPricesUnreachable(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	gone := newPriceServer(t, lists("m"))
 	gone.Close()
-	p, log, end := begin(t, t.TempDir(), router.Upstream{Name: "gone", BaseURL: gone.URL + "/v1"})
+	p, log, end := begin(t, t.TempDir(), backend.UpstreamConfig{Name: "gone", BaseURL: gone.URL + "/v1"})
 	if line := log.next(t); !strings.Contains(line, `"level":"info"`) || !strings.Contains(line, "connection refused") {
 		t.Errorf("logged %s", line)
 	}
@@ -212,7 +212,7 @@ func TestPricesUnreachable(t *testing.T) {
 
 	asked := make(chan struct{})
 	hangs := newPriceServer(t, func(_ http.ResponseWriter, r *http.Request) { close(asked); <-r.Context().Done() })
-	_, log, end = begin(t, t.TempDir(), router.Upstream{Name: "hangs", BaseURL: hangs.URL + "/v1"})
+	_, log, end = begin(t, t.TempDir(), backend.UpstreamConfig{Name: "hangs", BaseURL: hangs.URL + "/v1"})
 	<-asked
 	end()
 	if log.String() != "" {
@@ -231,7 +231,7 @@ func TestFullNames(t *testing.T) {
 	}
 	router1 := newPriceServer(t, list("openai/gpt-4.1", "a/both", "b/both", "a/twice", "a/twice", "bare", "local/x", "a/b/c", "openrouter/auto"))
 	other := newPriceServer(t, list("v/elsewhere", "v/gpt-4.1"))
-	p, log, end := begin(t, t.TempDir(), router.Upstream{Name: "openrouter", BaseURL: router1.URL + "/v1"}, router.Upstream{Name: "other", BaseURL: other.URL + "/v1"})
+	p, log, end := begin(t, t.TempDir(), backend.UpstreamConfig{Name: "openrouter", BaseURL: router1.URL + "/v1"}, backend.UpstreamConfig{Name: "other", BaseURL: other.URL + "/v1"})
 	defer end()
 	log.next(t)
 	log.next(t)
@@ -251,23 +251,23 @@ func TestPricesApplyConfig(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	dir := t.TempDir()
 	one, two := newPriceServer(t, lists("one")), newPriceServer(t, lists("two"))
-	u := router.Upstream{Name: "u", BaseURL: one.URL + "/v1", Key: "a"}
+	u := backend.UpstreamConfig{Name: "u", BaseURL: one.URL + "/v1", Key: "a"}
 	p, log, end := begin(t, dir, u)
 	log.next(t)
 
 	zero := new(config.Price)
 	c := &config.Config{Prices: map[string]map[string]config.ModelPrices{"u": {"one": {Prompt: zero, Completion: zero}}}}
-	p.ApplyConfig(c, []router.Upstream{u})
+	p.ApplyConfig(c, []backend.UpstreamConfig{u})
 	if costs(p, "u", "one") != "0" {
 		t.Errorf("it costs %s", costs(p, "u", "one"))
 	}
 	u.Key = "b" // the list is as good as before
-	p.ApplyConfig(&config.Config{}, []router.Upstream{u})
+	p.ApplyConfig(&config.Config{}, []backend.UpstreamConfig{u})
 	if costs(p, "u", "one") != "0.000003" {
 		t.Errorf("with another key it costs %s", costs(p, "u", "one"))
 	}
 	u.BaseURL = two.URL + "/v1"
-	p.ApplyConfig(&config.Config{}, []router.Upstream{u})
+	p.ApplyConfig(&config.Config{}, []backend.UpstreamConfig{u})
 	p.Fetch(t.Context(), noLoops)
 	if costs(p, "u", "one") != "?" {
 		t.Error("another upstream has the old one's prices")
@@ -296,7 +296,7 @@ func TestStoredPricesAreDamaged(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := newPriceServer(t, lists("m"))
-	p, log, _ := begin(t, dir, router.Upstream{Name: "u", BaseURL: s.URL})
+	p, log, _ := begin(t, dir, backend.UpstreamConfig{Name: "u", BaseURL: s.URL})
 	if line := log.next(t); !strings.Contains(line, "cannot use the stored prices") {
 		t.Errorf("logged %s", line)
 	}

@@ -82,6 +82,7 @@ var layers = [][]string{
 	{"router/access", "router/request", "router/resume"},
 	{"router/aggregate", "router/accounting"},
 	{"router/backend"},
+	{"router/attempt"},
 	{"router"},
 	{"cmd/internal/config", "cmd/internal/control"},
 	{"cmd/internal/config/keyedit", "cmd/internal/accounting", "cmd/internal/placement", "cmd/internal/maintenance"},
@@ -133,7 +134,7 @@ type exclusive struct {
 }
 
 // retryFiles use go-retryablehttp.
-var retryFiles = []string{"router/repeat.go", "router/upstream.go"}
+var retryFiles = []string{"router/backend/retry.go"}
 
 var exclusives = []exclusive{
 	{library: "os/exec", homes: []string{"supervisor", "gpu/nvmltest"}, instead: "only supervisor starts processes, so that none is ever orphaned"},

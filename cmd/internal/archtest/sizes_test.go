@@ -22,7 +22,7 @@ var largePackages = map[string]string{
 }
 
 // largeInterfaces may have more methods, each for a reason; the keys are as in
-// "router.Local".
+// "backend.Local".
 var largeInterfaces = map[string]string{
 	"router.backend":          "it is about to be split",
 	"router/resume.resumable": "it is about to be split",

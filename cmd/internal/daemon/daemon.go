@@ -30,6 +30,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/placement"
 	"github.com/llmsup/llmsup/gpu"
 	"github.com/llmsup/llmsup/router"
+	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/supervisor/process"
 	"github.com/llmsup/llmsup/systemd"
 )
@@ -84,8 +85,8 @@ type Daemon struct {
 	reloadMu      sync.Mutex // held during a reload
 	fleetMu       sync.Mutex // guards the fields below, the fleet, its drains and the routing
 	setup         Setup
-	upstreams     []router.Upstream // of the present routing
-	shutdownGrace atomic.Int64      // nanoseconds for running calls at a stop, which reads it without a lock
+	upstreams     []backend.UpstreamConfig // of the present routing
+	shutdownGrace atomic.Int64             // nanoseconds for running calls at a stop, which reads it without a lock
 	stopping      bool
 }
 

@@ -19,8 +19,8 @@ func explain(e router.Explanation) string {
 		s += fmt.Sprintf(", because %s", e.Detail)
 	}
 	switch {
-	case e.Spare != "":
-		s += fmt.Sprintf("; if that fails, or gives no answer within %s, to %s as %s", e.Route.Timeout, e.Spare, e.SpareModel)
+	case e.Fallback != "":
+		s += fmt.Sprintf("; if that fails, or gives no answer within %s, to %s as %s", e.Route.Timeout, e.Fallback, e.FallbackModel)
 	case e.Reason != "":
 	case e.Detail != "":
 		s += "; " + e.Detail

@@ -121,7 +121,7 @@ func (d *Daemon) spec(name string, c launchConfig, w *placement.Workload, cfg *c
 		LoadTimeout: entry.LoadTimeout, StallTimeout: entry.StallTimeout,
 		// It is called only while the server runs, when the router exists.
 		Traffic: func() supervisor.Traffic {
-			now := d.router.Traffic(name)
+			now := d.router.Load(name)
 			return supervisor.Traffic{Calls: now.Calls, Waiting: now.Waiting, Bytes: now.Bytes}
 		},
 	}
@@ -193,7 +193,7 @@ func (d *Daemon) removeStopped(s *managedServer) (done bool) {
 	<-s.ended
 	d.setFleet(slices.Delete(slices.Clone(d.servers()), i, i+1))
 	d.maintenance.FleetChanged()
-	d.router.Forget(s.name)
+	d.router.Remove(s.name)
 	_ = os.Remove(filepath.Join(d.serversDir(), s.name)) // fails if it is not empty
 	d.log.Info().Str("server", s.name).Msg("the removed server has ended")
 	return true
@@ -235,7 +235,7 @@ func (d *Daemon) configured() (names []string) {
 func (d *Daemon) placedServers() (list []placement.Server) {
 	for _, s := range d.servers() {
 		list = append(list, placement.Server{
-			Workload: s.workload, Process: s.server, Calls: func() int { return d.router.Traffic(s.name).Calls },
+			Workload: s.workload, Process: s.server, Calls: func() int { return d.router.Load(s.name).Calls },
 		})
 	}
 	return list

@@ -39,7 +39,7 @@ func (f maintenanceFleet) Find(names []string) ([]maintenance.Server, error) {
 
 // RoutesWithoutFallback implements maintenance.Fleet.
 func (f maintenanceFleet) RoutesWithoutFallback(drained []string) []string {
-	return f.d.router.Stranded(drained)
+	return f.d.router.RoutesWithoutFallback(drained)
 }
 
 // ReleaseDriver implements maintenance.Fleet.
@@ -57,7 +57,7 @@ func (d *Daemon) maintained(s *managedServer) maintenance.Server {
 	return maintenance.Server{
 		Name: s.name, Removed: s.removed, Process: s.server, VRAM: s.workload, Context: s.ctx,
 		Load: func() maintenance.Load {
-			now := d.router.Traffic(s.name)
+			now := d.router.Load(s.name)
 			return maintenance.Load{Calls: now.Calls, Queued: now.Queued}
 		},
 	}

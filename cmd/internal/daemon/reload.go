@@ -7,7 +7,7 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/accounting"
 	"github.com/llmsup/llmsup/cmd/internal/maintenance"
-	"github.com/llmsup/llmsup/router"
+	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/supervisor"
 )
 
@@ -119,9 +119,9 @@ func (d *Daemon) apply(planned fleetChange) (lines []string) {
 
 // keyChanges returns a line for each upstream whose key has changed, which the
 // configuration itself does not show.
-func keyChanges(before, after []router.Upstream) (lines []string) {
+func keyChanges(before, after []backend.UpstreamConfig) (lines []string) {
 	for _, b := range after {
-		i := slices.IndexFunc(before, func(a router.Upstream) bool { return a.Name == b.Name })
+		i := slices.IndexFunc(before, func(a backend.UpstreamConfig) bool { return a.Name == b.Name })
 		switch {
 		case i < 0 || before[i].Key == b.Key:
 		case b.Missing != "":

@@ -3,7 +3,7 @@ package daemon
 import (
 	"time"
 
-	"github.com/llmsup/llmsup/router"
+	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/supervisor"
 )
 
@@ -14,10 +14,10 @@ type routerAdapter struct {
 	lifetime *lifetime
 }
 
-// State implements router.Local.
-func (l routerAdapter) State() router.LocalState {
+// State implements backend.Local.
+func (l routerAdapter) State() backend.LocalState {
 	now := l.server.Snapshot()
-	s := router.LocalState{
+	s := backend.LocalState{
 		Reason: routerReason(now), Alive: now.State.Alive(),
 		Network: now.Endpoint.Network, Address: now.Endpoint.Address, Key: now.Endpoint.Key,
 		Gone: now.Exited, Hung: now.Hung, Slots: now.Slots, Changed: now.Changed, Streams: l.lifetime.streams.Load(),
@@ -35,31 +35,31 @@ func (l routerAdapter) State() router.LocalState {
 }
 
 // routerReason returns why a server gets no calls; "" = it gets them.
-func routerReason(now *supervisor.Snapshot) router.Reason {
+func routerReason(now *supervisor.Snapshot) backend.Reason {
 	switch now.State {
 	case supervisor.Ready:
 		return ""
 	case supervisor.Degraded:
-		return router.Degraded
+		return backend.Degraded
 	case supervisor.Starting:
-		return router.Starting
+		return backend.Starting
 	case supervisor.Loading:
-		return router.Loading
+		return backend.Loading
 	case supervisor.Restarting:
-		return router.Restarting
+		return backend.Restarting
 	case supervisor.Draining:
-		return router.Draining
+		return backend.Draining
 	case supervisor.Drained:
-		return router.Drained
+		return backend.Drained
 	case supervisor.Stopped:
 		if returning(now) {
-			return router.Starting
+			return backend.Starting
 		}
-		return router.Drained
+		return backend.Drained
 	case supervisor.Failed:
-		return router.Failed
+		return backend.Failed
 	}
-	return router.Failed
+	return backend.Failed
 }
 
 // returning reports whether a server that accepts no calls will do so without an operator:

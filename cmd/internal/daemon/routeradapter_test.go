@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/llmsup/llmsup/router"
+	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/supervisor"
 )
 
@@ -16,26 +16,26 @@ func TestReturning(t *testing.T) {
 	const load = 20 * time.Second
 	for name, tc := range map[string]struct {
 		now       supervisor.Snapshot
-		reason    router.Reason
+		reason    backend.Reason
 		returning bool
 		readyAt   time.Time // zero = unknown
 	}{
-		"about to start":                     {supervisor.Snapshot{State: supervisor.Stopped}, router.Starting, true, time.Time{}},
-		"removed by a reload":                {supervisor.Snapshot{State: supervisor.Stopped, Removed: true, LoadDuration: load}, router.Drained, false, time.Time{}},
-		"starting":                           {supervisor.Snapshot{State: supervisor.Starting}, router.Starting, true, time.Time{}},
-		"starting again":                     {supervisor.Snapshot{State: supervisor.Starting, LoadDuration: load}, router.Starting, true, at(20)},
-		"first load":                         {supervisor.Snapshot{State: supervisor.Loading, Since: at(-7)}, router.Loading, true, at(7)},
-		"second load":                        {supervisor.Snapshot{State: supervisor.Loading, Since: at(-7), LoadDuration: load}, router.Loading, true, at(13)},
-		"pause before the next start":        {supervisor.Snapshot{State: supervisor.Restarting, NextStart: at(4), LoadDuration: load}, router.Restarting, true, at(24)},
-		"removed, with calls that end first": {supervisor.Snapshot{State: supervisor.Draining, Removed: true, LoadDuration: load}, router.Draining, false, time.Time{}},
-		"pause before the first load":        {supervisor.Snapshot{State: supervisor.Restarting, NextStart: at(60)}, router.Restarting, true, at(60)},
-		"end of the pause":                   {supervisor.Snapshot{State: supervisor.Restarting, NextStart: at(-1), LoadDuration: load}, router.Restarting, true, at(20)},
-		"replaced":                           {supervisor.Snapshot{State: supervisor.Draining, LoadDuration: load}, router.Draining, true, at(20)},
-		"drained until an hour":              {supervisor.Snapshot{State: supervisor.Draining, DrainRequested: true, DrainEnds: at(3600), LoadDuration: load}, router.Draining, false, at(3620)},
-		"drained until llmsup resume":        {supervisor.Snapshot{State: supervisor.Drained, DrainRequested: true, LoadDuration: load}, router.Drained, false, time.Time{}},
-		"drained while it was loading":       {supervisor.Snapshot{State: supervisor.Loading, DrainRequested: true, LoadDuration: load}, router.Loading, false, time.Time{}},
-		"resumed with its process":           {supervisor.Snapshot{State: supervisor.Drained, LoadDuration: load}, router.Drained, true, at(20)},
-		"failed":                             {supervisor.Snapshot{State: supervisor.Failed, LoadDuration: load}, router.Failed, false, time.Time{}},
+		"about to start":                     {supervisor.Snapshot{State: supervisor.Stopped}, backend.Starting, true, time.Time{}},
+		"removed by a reload":                {supervisor.Snapshot{State: supervisor.Stopped, Removed: true, LoadDuration: load}, backend.Drained, false, time.Time{}},
+		"starting":                           {supervisor.Snapshot{State: supervisor.Starting}, backend.Starting, true, time.Time{}},
+		"starting again":                     {supervisor.Snapshot{State: supervisor.Starting, LoadDuration: load}, backend.Starting, true, at(20)},
+		"first load":                         {supervisor.Snapshot{State: supervisor.Loading, Since: at(-7)}, backend.Loading, true, at(7)},
+		"second load":                        {supervisor.Snapshot{State: supervisor.Loading, Since: at(-7), LoadDuration: load}, backend.Loading, true, at(13)},
+		"pause before the next start":        {supervisor.Snapshot{State: supervisor.Restarting, NextStart: at(4), LoadDuration: load}, backend.Restarting, true, at(24)},
+		"removed, with calls that end first": {supervisor.Snapshot{State: supervisor.Draining, Removed: true, LoadDuration: load}, backend.Draining, false, time.Time{}},
+		"pause before the first load":        {supervisor.Snapshot{State: supervisor.Restarting, NextStart: at(60)}, backend.Restarting, true, at(60)},
+		"end of the pause":                   {supervisor.Snapshot{State: supervisor.Restarting, NextStart: at(-1), LoadDuration: load}, backend.Restarting, true, at(20)},
+		"replaced":                           {supervisor.Snapshot{State: supervisor.Draining, LoadDuration: load}, backend.Draining, true, at(20)},
+		"drained until an hour":              {supervisor.Snapshot{State: supervisor.Draining, DrainRequested: true, DrainEnds: at(3600), LoadDuration: load}, backend.Draining, false, at(3620)},
+		"drained until llmsup resume":        {supervisor.Snapshot{State: supervisor.Drained, DrainRequested: true, LoadDuration: load}, backend.Drained, false, time.Time{}},
+		"drained while it was loading":       {supervisor.Snapshot{State: supervisor.Loading, DrainRequested: true, LoadDuration: load}, backend.Loading, false, time.Time{}},
+		"resumed with its process":           {supervisor.Snapshot{State: supervisor.Drained, LoadDuration: load}, backend.Drained, true, at(20)},
+		"failed":                             {supervisor.Snapshot{State: supervisor.Failed, LoadDuration: load}, backend.Failed, false, time.Time{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := routerReason(&tc.now); got != tc.reason {

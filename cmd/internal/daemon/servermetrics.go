@@ -15,7 +15,7 @@ func (d *Daemon) registerMetrics() error {
 	for _, c := range []prometheus.Collector{
 		gpuMetrics{d}, serverMetrics{d}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	} {
-		if err := d.router.Register(c); err != nil {
+		if err := d.router.RegisterMetrics(c); err != nil {
 			return err
 		}
 	}
@@ -59,7 +59,7 @@ func (m serverMetrics) Collect(all chan<- prometheus.Metric) {
 	}
 	gauge(buildInfo, 1, m.d.opts.Version, runtime.Version())
 	for _, s := range m.d.servers() {
-		now, traffic := s.server.Snapshot(), m.d.router.Traffic(s.name)
+		now, traffic := s.server.Snapshot(), m.d.router.Load(s.name)
 		for _, state := range supervisor.States {
 			gauge(serverState, map[bool]float64{true: 1}[state == now.State], s.name, state.String())
 		}

@@ -27,7 +27,7 @@ func (d *Daemon) Status() control.Status {
 	}
 	for _, r := range d.servers() {
 		now := r.server.Snapshot()
-		status := serverStatus(now, d.router.Traffic(r.name))
+		status := serverStatus(now, d.router.Load(r.name))
 		status.VRAM = vramStatus(r.workload, now.PID)
 		if drain, drained := record.Of(r.name); drained {
 			status.Drain = drainStatus(drain)
@@ -40,7 +40,7 @@ func (d *Daemon) Status() control.Status {
 	return s
 }
 
-func serverStatus(now *supervisor.Snapshot, traffic router.Traffic) control.Server {
+func serverStatus(now *supervisor.Snapshot, traffic router.Load) control.Server {
 	s := control.Server{
 		Name: now.Name, State: now.State.String(), Since: now.Since, Reason: now.Reason, PID: now.PID,
 		Restarts: now.Restarts, Model: now.Model, CtxSize: now.CtxSize, Slots: now.Slots, Busy: traffic.Calls, Queued: traffic.Queued,
@@ -77,7 +77,7 @@ func (d *Daemon) Route(model string) control.RouteAnswer {
 	if e.Route.Name != "" {
 		a.Timeout = e.Route.Timeout.String()
 	}
-	a.Fallback, a.FallbackModel = e.Spare, e.SpareModel
+	a.Fallback, a.FallbackModel = e.Fallback, e.FallbackModel
 	a.Explanation = explain(e)
 	return a
 }

@@ -1,0 +1,68 @@
+package router
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/llmsup/llmsup/router/ledger"
+	"github.com/llmsup/llmsup/router/usd"
+)
+
+// accountingMetrics shows how the budgets and the ledger of the present routing stand.
+// Where there are none, neither are their series.
+type accountingMetrics struct{ rt *Router }
+
+func budgetMetric(name, help string) *prometheus.Desc {
+	return prometheus.NewDesc("llmsup_budget_"+name, help, []string{"key", "period"}, nil)
+}
+
+func ledgerMetric(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("llmsup_ledger_"+name, help, labels, nil)
+}
+
+var (
+	budgetLimit    = budgetMetric("limit_usd", "USD that may be paid in the present window, by key (empty: all calls together) and period.")
+	budgetSpent    = budgetMetric("spent_usd", "USD that were paid in the present window.")
+	budgetReserved = budgetMetric("reserved_usd", "USD that are set aside for calls under way.")
+
+	ledgerCondition = ledgerMetric("condition", "1 for the condition that the ledger is in: ok, behind, or spilling (its database or its journal cannot be used).", "condition")
+	ledgerLag       = ledgerMetric("lag_seconds", "How long the oldest call that is not in the ledger's database has waited for it.")
+	ledgerWaiting   = ledgerMetric("rows_waiting", "Calls that wait in memory to be written down.")
+	ledgerLost      = ledgerMetric("rows_lost_total", "Calls that cost nothing and were not written down.")
+	ledgerAside     = ledgerMetric("set_aside", "1 if a corrupt database was moved aside since llmsup's start, and a new one begun.")
+)
+
+var ledgerConditions = []ledger.Condition{ledger.OK, ledger.Behind, ledger.Spilling}
+
+// Describe implements prometheus.Collector.
+func (m accountingMetrics) Describe(all chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{
+		budgetLimit, budgetSpent, budgetReserved, ledgerCondition, ledgerLag, ledgerWaiting, ledgerLost, ledgerAside,
+	} {
+		all <- desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m accountingMetrics) Collect(all chan<- prometheus.Metric) {
+	accounts := m.rt.routing.Load().accounting
+	for _, s := range accounts.Budget.Statuses(time.Now()) {
+		for desc, amount := range map[*prometheus.Desc]usd.Amount{budgetLimit: s.Limit, budgetSpent: s.Spent, budgetReserved: s.Reserved} {
+			all <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, amount.Float(), labelled(s.Key), s.Period.String())
+		}
+	}
+	if accounts.Ledger == nil {
+		return
+	}
+	s := accounts.Ledger.State()
+	collectStates(all, ledgerCondition, ledgerConditions, s.Condition)
+	aside := 0.0
+	if s.Quarantined != "" {
+		aside = 1
+	}
+	for desc, value := range map[*prometheus.Desc]float64{ledgerLag: s.Lag.Seconds(), ledgerWaiting: float64(s.Waiting), ledgerAside: aside} {
+		all <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value)
+	}
+	all <- prometheus.MustNewConstMetric(ledgerLost, prometheus.CounterValue, float64(s.Lost))
+}

@@ -1,0 +1,201 @@
+package attempt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/llmsup/llmsup/router/accounting"
+	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/budget"
+	"github.com/llmsup/llmsup/router/request"
+	"github.com/llmsup/llmsup/router/usd"
+)
+
+// ErrStalled ends a stream that is silent for the idle time.
+var ErrStalled = errors.New("it was silent for too long")
+
+var (
+	errTimeout = errors.New("no answer in time")
+	errGone    = errors.New("the server ended")
+)
+
+// Params are what an attempt depends on.
+type Params struct {
+	Request     *request.Request
+	Backend     backend.Backend
+	Model       string     // the model's name there
+	Estimate    usd.Amount // what the call may cost there
+	Accounting  *accounting.Accounting
+	Timeout     time.Duration // to the first answer
+	Idle        time.Duration // for which a stream that has begun may be silent; 0 = for ever
+	Alternative backend.Alternative
+	Unmodified  bool // the body is sent as the client wrote it
+	Log         zerolog.Logger
+}
+
+// Failure is an attempt that brought no answer, and what it cost.
+type Failure struct {
+	backend.Failure
+	Charge     *accounting.Charge // what may have been billed all the same; nil = nothing was
+	OverBudget *budget.Exceeded   // the backend was not asked because of this limit; nil = it was
+
+	modified bool // the body was not sent as the client wrote it
+}
+
+// Start gives a call to a backend and waits for its first answer: until the timeout,
+// until the backend's process has ended, or until the client closes the connection. A
+// call that the backend cannot answer in the form in which it was sent is sent once
+// more, as the client wrote it.
+func Start(client context.Context, p Params) (*Answer, *Failure) {
+	a, failed := p.start(client)
+	if failed == nil || p.Unmodified || client.Err() != nil {
+		return a, failed
+	}
+	switch b := p.Backend.(type) {
+	case *backend.Server:
+		if failed.Next != backend.RetryUnmodified {
+			return nil, failed
+		}
+		if failed.UnknownFormat {
+			b.UnknownFormat(p.Request.Path)
+			p.Log.Warn().Str("server", failed.Backend).Str("path", p.Request.Path).
+				Msg("unexpected stream format; non-streaming calls are forwarded unchanged: " + failed.Detail)
+		}
+		p.Unmodified = true
+		// It took so long to find out; it may take as long once more.
+		p.Timeout = max(p.Timeout, 2*time.Since(p.Request.Began))
+		return p.start(client)
+	case *backend.Upstream:
+		if !failed.modified || !failed.RejectedField("stream_options") {
+			return nil, failed
+		}
+		p.Unmodified = true
+		a, failed := p.start(client)
+		if failed == nil || !failed.InvalidRequest() { // else the error may have quoted the client's own text
+			b.RejectsUsage()
+		}
+		return a, failed
+	}
+	return nil, failed
+}
+
+// start is Start without the second try.
+func (p Params) start(client context.Context) (*Answer, *Failure) {
+	reserved, over := p.Accounting.Reserve(p.Request, p.priced())
+	if over != nil { // since the call was planned
+		return nil, &Failure{OverBudget: over, Failure: backend.Failure{
+			Backend: p.Backend.Info().Name, Reason: backend.Failed, Detail: "is not asked: " + over.String(),
+		}}
+	}
+	ctx, cancel := context.WithCancelCause(client)
+	at := &backend.Attempt{
+		Request: p.Request, Model: p.Model, Alternative: p.Alternative,
+		Timeout: p.Timeout, Deadline: time.Now().Add(p.Timeout), Unmodified: p.Unmodified,
+	}
+	timer := time.AfterFunc(p.Timeout, func() { cancel(errTimeout) })
+	lease, failed := p.Backend.Admit(ctx, at)
+	if failed != nil {
+		timer.Stop()
+		cancel(context.Canceled)
+		return nil, p.failure(failed, reserved)
+	}
+	at.Lease = lease
+	stop := cancelWhenGone(ctx, lease.Gone, cancel)
+	a, failed := p.ask(ctx, at, reserved)
+	inTime := timer.Stop() || failed != nil // a deadline that has passed has cancelled ctx
+	if failed == nil {
+		a.idle, a.cancel, a.redact, a.First = p.Idle, cancel, p.Backend.Redact, time.Now()
+		if inTime && a.aggregator != nil {
+			if failed = a.collect(p.Request); failed != nil {
+				failed.Usage = a.Usage
+			}
+		}
+	}
+	stop()
+	if failed == nil && inTime {
+		lease.Report(nil, false)
+		return a, nil
+	}
+	ending := backend.Aborted
+	if failed != nil && failed.Response != nil { // an error of its own is an end
+		ending = backend.WithError
+	}
+	if a != nil {
+		_ = a.resp.Body.Close() // it was only read
+	}
+	failed = p.interrupted(ctx, failed)
+	p.name(failed)
+	lease.Report(failed, client.Err() != nil)
+	cancel(context.Canceled)
+	lease.Release(ending)
+	out := p.failure(failed, reserved)
+	out.modified = lease.Form != nil
+	return nil, out
+}
+
+func (p Params) priced() accounting.Attempt {
+	info := p.Backend.Info()
+	return accounting.Attempt{Backend: info.Name, Model: p.Model, Metered: info.Metered, Estimate: p.Estimate}
+}
+
+// cancelWhenGone cancels an attempt when the backend's process ends, until stop is
+// called.
+func cancelWhenGone(ctx context.Context, gone <-chan struct{}, cancel context.CancelCauseFunc) (stop func()) {
+	if gone == nil {
+		return func() {}
+	}
+	answered := make(chan struct{})
+	go func() {
+		select {
+		case <-gone:
+			cancel(errGone)
+		case <-answered:
+		case <-ctx.Done():
+		}
+	}()
+	return func() { close(answered) }
+}
+
+// interrupted returns the failure of an attempt that ctx may have ended. A nil failed is
+// that of an answer that came too late.
+func (p Params) interrupted(ctx context.Context, failed *backend.Failure) *backend.Failure {
+	if failed == nil {
+		failed = &backend.Failure{Phase: backend.Generating}
+	}
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, errTimeout):
+		failed.Reason, failed.Detail = backend.Timeout, fmt.Sprintf("gave no answer within %s", p.Timeout)
+	case !errors.Is(cause, errGone):
+		return failed
+	case p.Backend.Availability().Hung:
+		failed.Reason, failed.Detail = backend.Stalled, "hung while the call waited on it"
+	default:
+		failed.Reason, failed.Detail = backend.Lost, "ended while the call waited on it"
+	}
+	failed.Response, failed.Message, failed.Next = nil, "", backend.Nothing
+	return failed
+}
+
+// name puts the backend's name into a failure, and takes its key out.
+func (p Params) name(failed *backend.Failure) {
+	failed.Backend = p.Backend.Info().Name
+	failed.Message, failed.Detail = p.Backend.Redact(failed.Message), p.Backend.Redact(failed.Detail)
+}
+
+// failure settles the reservation of an attempt that failed.
+func (p Params) failure(failed *backend.Failure, reserved *accounting.Reservation) *Failure {
+	p.name(failed)
+	out := &Failure{Failure: *failed}
+	switch {
+	case reserved == nil:
+	case failed.Billable():
+		out.Charge = new(reserved.Settle(failed.Usage, false))
+	default:
+		reserved.Cancel()
+	}
+	return out
+}

@@ -1,0 +1,142 @@
+package backend
+
+import (
+	"context"
+	"time"
+
+	"github.com/llmsup/llmsup/router/wire"
+)
+
+// takes says whether a server in this state is given a call. A degraded one is
+// given those that have no alternative.
+func (s LocalState) takes(other Alternative) bool {
+	return s.Reason == "" || s.Alive && !other.Allows(s.Reason)
+}
+
+// bypassed says whether a call does not even wait for a server in this state.
+func (s LocalState) bypassed(other Alternative) bool {
+	return !s.takes(other) && (other.Allows(s.Reason) || !s.Returning)
+}
+
+// capacity is what the slot queue needs to know of a state.
+func (s LocalState) capacity() capacity {
+	return capacity{open: s.Reason == "" || s.Alive, slots: s.Slots}
+}
+
+// Admit implements Backend. It waits until the server takes the call and has its slots
+// free, for as long as ctx lasts. A call that has an alternative moves there rather than
+// wait for a server that takes no calls, or in a queue whose estimated wait is longer
+// than the attempt's timeout.
+func (b *Server) Admit(ctx context.Context, a *Attempt) (*Lease, *Failure) {
+	for {
+		lease, failed := b.awaitSlots(ctx, a)
+		if failed != nil {
+			return nil, failed
+		}
+		// The call is counted first, and the state read afterwards: a drain that
+		// counts no calls can rely on it that none is on its way.
+		now := b.local.State()
+		if now.takes(a.Alternative) {
+			lease.Gone, lease.Form = now.Gone, b.form(a)
+			return lease, nil
+		}
+		lease.Release(WithError)
+		if now.bypassed(a.Alternative) {
+			return nil, now.failure(now.Detail)
+		}
+	}
+}
+
+// awaitSlots waits in the queue until the server is there and has slots free.
+func (b *Server) awaitSlots(ctx context.Context, a *Attempt) (*Lease, *Failure) {
+	now := b.local.State()
+	slots := 0
+	if !slotless[a.Request.Path] {
+		slots = slotsFor(a.Request)
+	}
+	switch {
+	case now.takes(a.Alternative) && (now.Slots == 0 || slots == 0):
+		return NewLease(&b.Load, nil), nil
+	case now.bypassed(a.Alternative):
+		return nil, now.failure(now.Detail)
+	}
+	w, wait, ok := b.queue.enqueue(slots, a.Alternative.Allows(Saturated), a.Timeout)
+	switch {
+	case !ok && !now.takes(a.Alternative):
+		failed := now.failure(now.Detail + ", and as many calls wait for it as may")
+		failed.RetryAfter += int(wait / time.Second)
+		return nil, failed
+	case !ok:
+		return nil, &Failure{
+			Reason: Saturated, Detail: "has all slots busy and its queue full", Next: Retry,
+			RetryAfter: max(int(wait.Round(time.Second)/time.Second), 1),
+		}
+	}
+	for {
+		select {
+		case <-w.granted:
+			return b.leaseSlots(b.local.State().Gone, w.slots), nil
+		case <-ctx.Done():
+			b.queue.cancel(w)
+			return nil, b.notAdmitted(a, "and took no call within "+a.Timeout.String(), "had no slot free within "+a.Timeout.String())
+		case <-b.stopping:
+			b.queue.cancel(w)
+			return nil, b.notAdmitted(a, "and llmsup is stopping", "has all slots busy, and llmsup is stopping")
+		case <-now.Changed:
+			if now = b.local.State(); now.bypassed(a.Alternative) {
+				b.queue.cancel(w)
+				return nil, now.failure(now.Detail)
+			}
+			b.queue.update()
+		}
+	}
+}
+
+// notAdmitted returns the failure of a call that no longer waits: of a server that takes
+// no calls, or of one whose slots are busy.
+func (b *Server) notAdmitted(a *Attempt, takesNone, busy string) *Failure {
+	if now := b.local.State(); !now.takes(a.Alternative) {
+		return now.failure(now.Detail + ", " + takesNone)
+	}
+	return &Failure{Reason: Saturated, Detail: busy, RetryAfter: wire.RetrySoon}
+}
+
+// failure returns that of a call which the server, in this state, does not take.
+func (s LocalState) failure(detail string) *Failure {
+	f := &Failure{Reason: s.Reason, Detail: detail, RetryAfter: s.retryAfter(time.Now())}
+	if s.Returning {
+		f.Next = Retry
+	}
+	return f
+}
+
+// RetryLater is the Retry-After for a server that only an operator brings back, in
+// seconds.
+const RetryLater = 60
+
+// retryAfter returns in how many seconds a call is worth another try.
+func (s LocalState) retryAfter(now time.Time) int {
+	switch left := s.ReadyAt.Sub(now); {
+	case left > 0:
+		return int((left + time.Second - 1) / time.Second)
+	case s.Returning:
+		return wire.RetrySoon
+	}
+	return RetryLater
+}
+
+// leaseSlots makes the lease of slots at the process whose end closes gone.
+func (b *Server) leaseSlots(gone <-chan struct{}, slots int) *Lease {
+	began := time.Now()
+	return NewLease(&b.Load, func(how Ending) {
+		switch how {
+		case Aborted:
+			b.orphaned.add(b, gone, slots)
+			return
+		case WithAnswer:
+			b.Served(time.Since(began))
+		case WithError: // how soon a server rejects a call says nothing about how long it answers
+		}
+		b.queue.release(slots)
+	})
+}

@@ -1,0 +1,26 @@
+package backend
+
+import "github.com/llmsup/llmsup/models"
+
+// Reason is why a call was not answered by its route's primary.
+type Reason = models.Reason
+
+// The reasons, under the names that the router has for them.
+const (
+	Starting        = models.ReasonStarting
+	Loading         = models.ReasonLoading
+	Restarting      = models.ReasonRestarting
+	Draining        = models.ReasonDraining
+	Drained         = models.ReasonDrained
+	Degraded        = models.ReasonDegraded
+	Failed          = models.ReasonFailed
+	Saturated       = models.ReasonSaturated
+	Connect         = models.ReasonConnect
+	Timeout         = models.ReasonTimeout
+	Stalled         = models.ReasonStalled
+	Lost            = models.ReasonLost
+	Status          = models.ReasonStatus
+	ContextOverflow = models.ReasonContextOverflow
+	Unsupported     = models.ReasonUnsupported
+	BadResponse     = models.ReasonBadResponse
+)

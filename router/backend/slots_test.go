@@ -1,0 +1,40 @@
+package backend
+
+import (
+	"testing"
+
+	"github.com/llmsup/llmsup/router/aggregate"
+	"github.com/llmsup/llmsup/router/request"
+)
+
+// TestSlotsFor: what a call takes at a time, as seen at llama-server.
+func TestSlotsFor(t *testing.T) {
+	const chat, text = "/v1/chat/completions", "/v1/completions"
+	for name, tc := range map[string]struct {
+		path, body string
+		want       int
+	}{
+		"one":             {chat, `{"messages":[]}`, 1},
+		"choices":         {chat, `{"n":3}`, 3},
+		"a float":         {chat, `{"n":3.0}`, 3},
+		"null":            {chat, `{"n":null}`, 1},
+		"nonsense":        {chat, `{"n":-1e400}`, 1},
+		"too many":        {chat, `{"n":1e400}`, aggregate.MaxChoices},
+		"somebody's n":    {chat, `{"messages":[{"n":4}]}`, 1},
+		"of responses":    {"/v1/responses", `{"n":2}`, 2},
+		"not of messages": {"/v1/messages", `{"n":2}`, 1},
+		"a prompt":        {text, `{"prompt":"1"}`, 1},
+		"tokens":          {text, `{"prompt":[1,2,3]}`, 1},
+		"mixed":           {text, `{"prompt":[1,"a",3]}`, 1},
+		"prompts":         {text, `{"prompt":["a","b"]}`, 2},
+		"token lists":     {text, `{"prompt":[[1],[2,3]]}`, 2},
+		"no prompts":      {text, `{"prompt":[]}`, 1},
+		"both":            {text, `{"n":2,"prompt":["a","b"]}`, 4},
+		"texts to embed":  {"/v1/embeddings", `{"n":9,"input":["a","b","c"]}`, 3},
+		"to rank":         {"/v1/rerank", `{"documents":["a","b"]}`, 2},
+	} {
+		if got := slotsFor(&request.Request{Path: tc.path, Body: request.Body{Raw: []byte(tc.body)}}); got != tc.want {
+			t.Errorf("%s: %d, want %d", name, got, tc.want)
+		}
+	}
+}

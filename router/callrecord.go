@@ -1,0 +1,134 @@
+package router
+
+import (
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/llmsup/llmsup/router/accounting"
+	"github.com/llmsup/llmsup/router/attempt"
+	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/request"
+	"github.com/llmsup/llmsup/router/usd"
+	"github.com/llmsup/llmsup/router/wire"
+)
+
+// record is what is known of a call at its end. It never holds a prompt, an answer or a
+// key.
+type record struct {
+	request     *request.Request
+	route       string
+	backend     string         // that answered; "" = none did
+	model       string         // the model's name there
+	local       bool           // the backend is a local server
+	reason      backend.Reason // why the primary did not answer; "" = it did
+	detail      string         // the same for a person
+	status      int            // HTTP status; 0 = the client closed the connection before there was one
+	code        string         // of an error of llmsup's own
+	usage       wire.Usage
+	firstAnswer time.Duration // from the call's arrival to commit; 0 = never
+	clientGone  bool          // the client closed the connection
+	truncated   error         // the answer broke after commit
+	seen        int64         // events with an answer in them that were passed on
+
+	resumedBy          string     // the backend that was asked to continue the answer; "" = none
+	tokensBeforeResume int64      // of the first part
+	usageOfResume      wire.Usage // of the second part
+
+	accounting   *accounting.Accounting
+	localPrimary bool                    // the route's primary is a local server
+	baseline     baseline                // the model whose cost an answer of the GPU saves
+	reserved     *accounting.Reservation // for the answer; nil = it costs nothing
+	settled      bool                    // that is settled, and no attempt comes after it
+	total        accounting.Total        // what the attempts cost
+	saved        *usd.Amount             // what the route's fallback would have charged for a local answer; nil = unknown
+	recorded     bool                    // the call is in the ledger
+}
+
+// note remembers why an attempt failed, if it is the first one that did: the
+// reason says why the primary did not answer.
+func (rec *record) note(f *attempt.Failure) {
+	if rec.reason == "" {
+		rec.reason, rec.detail = f.Reason, f.LogMessage()
+	} else {
+		rec.addDetail(f.LogMessage())
+	}
+}
+
+// addDetail adds something that happened to the call.
+func (rec *record) addDetail(what string) {
+	rec.detail = strings.TrimPrefix(rec.detail+"; "+what, "; ")
+}
+
+// newRecord returns the record of a call that has not been given to a backend yet.
+func newRecord(c *request.Request, p plan) record {
+	return record{
+		request: c, route: p.route.Name, reason: p.reason, detail: p.detail,
+		localPrimary: p.localPrimary, baseline: p.baseline, accounting: p.accounting,
+	}
+}
+
+// end is how an answer ended.
+func (rec *record) end() string {
+	switch {
+	case rec.clientGone:
+		return "left"
+	case rec.truncated != nil:
+		return "cut"
+	}
+	return "whole"
+}
+
+// statusClientClosedRequest is nginx's word for a client that closed the connection
+// before the answer. Nobody is sent it; it stands in the log and the metrics.
+const statusClientClosedRequest = 499
+
+// finalStatus is the status that a call is written down with.
+func (rec *record) finalStatus() int {
+	if rec.clientGone {
+		return statusClientClosedRequest
+	}
+	return rec.status
+}
+
+// finish writes the call down: one line in the log, one count in the metrics, and
+// a row in the ledger, unless that is written already.
+func (rt *Router) finish(rec *record) {
+	rec.settleAll()
+	status := rec.finalStatus()
+	level := zerolog.InfoLevel
+	if rec.truncated != nil || status >= 500 {
+		level = zerolog.WarnLevel
+	}
+	line := rt.log.WithLevel(level).
+		Str("request_id", rec.request.ID).Str("path", rec.request.Path).Str("model", wire.Shorten(rec.request.Body.Model)).
+		Str("backend", rec.backend).Str("reason", string(rec.reason)).Int("status", status)
+	if rec.request.Key != "" {
+		line.Str("key", rec.request.Key)
+	}
+	if rec.detail != "" {
+		line.Str("detail", rec.detail)
+	}
+	if rec.code != "" {
+		line.Str("code", rec.code)
+	}
+	if rec.usage.Prompt != nil {
+		line.Int64("prompt_tokens", *rec.usage.Prompt)
+	}
+	if rec.usage.Completion != nil {
+		line.Int64("completion_tokens", *rec.usage.Completion)
+	}
+	if rec.firstAnswer > 0 {
+		line.Int64("first_ms", rec.firstAnswer.Milliseconds())
+	}
+	if rec.resumedBy != "" {
+		line.Str("resumed_by", rec.resumedBy)
+	}
+	if rec.truncated != nil {
+		line.Str("cut", rec.truncated.Error())
+	}
+	took := time.Since(rec.request.Began)
+	line.Int64("ms", took.Milliseconds()).Msg("call")
+	rt.metrics.observe(rec, status, took)
+}

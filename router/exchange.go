@@ -1,0 +1,227 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/llmsup/llmsup/router/attempt"
+	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/request"
+	"github.com/llmsup/llmsup/router/wire"
+)
+
+// errTruncated says that an answer broke after its first part was sent. Any other error
+// of a relay is that of the client's connection.
+var errTruncated = errors.New("the answer was cut")
+
+// defaultFallbackTimeout is how long a fallback may take to its first answer. A route's
+// own timeout is that of its primary.
+const defaultFallbackTimeout = 120 * time.Second
+
+// defaultIdleTimeout is how long a stream that has begun may be silent. Backends that
+// think for longer send comments.
+const defaultIdleTimeout = 120 * time.Second
+
+// exchange takes one call from its plan to its record.
+type exchange struct {
+	rt      *Router
+	w       http.ResponseWriter
+	ctx     context.Context //nolint:containedctx // an exchange lives as long as its request
+	request *request.Request
+	plan    plan
+	rec     record
+
+	candidates []candidate        // those of the plan that are not skipped
+	past       []attempted        // the attempts so far
+	failures   []*attempt.Failure // those that a client is told about
+}
+
+// serve answers a call.
+func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *request.Request, p plan) {
+	c.Route = p.route.Name
+	x := &exchange{rt: rt, w: w, ctx: r.Context(), request: c, plan: p, candidates: kept(p.candidates), rec: newRecord(c, p)}
+	rt.metrics.inflight.Inc()
+	rt.inflight.Add(1)
+	rt.calls.Add(1)
+	defer func() {
+		rt.finish(&x.rec) // before the call is no longer counted: after the last call, all are recorded
+		rt.inflight.Add(-1)
+		rt.metrics.inflight.Dec()
+	}()
+	if p.refuse.Status != 0 {
+		x.refuse(p.refuse)
+		return
+	}
+	x.run()
+}
+
+// run tries one candidate after another, until one of them answers or none is left.
+func (x *exchange) run() {
+	for i, c := range x.candidates {
+		if !x.mayTry(c) {
+			continue
+		}
+		if i > 0 && x.resumeWhole(c) {
+			return
+		}
+		if !x.mayTry(c) {
+			continue
+		}
+		if x.try(c, x.alternative(i)) {
+			return
+		}
+	}
+	if !x.waitForFirst() {
+		x.fail()
+	}
+}
+
+// mayTry says whether the call may be given to a candidate after what has failed so far.
+func (x *exchange) mayTry(c candidate) bool {
+	if len(x.past) == 0 {
+		return true
+	}
+	on := func(reason backend.Reason) bool { return fallsBackOn(x.plan.route, reason) }
+	switch mayMoveOn(x.past, c.Info, on, x.ctx.Err() != nil) {
+	case noObstacle:
+		return true
+	case clientGone:
+		x.abort()
+	case outsideFallback:
+		x.plan.stopped = notInFallbackOn(x.past[len(x.past)-1].reason)
+	case localField, invalidRequest, paidTwice: // the failure says enough
+	}
+	return false
+}
+
+// alternative says for which reasons the call may move on from a candidate. A server that
+// returns is no alternative to move to at once.
+func (x *exchange) alternative(i int) backend.Alternative {
+	return backend.Alternative{
+		Exists: i+1 < len(x.candidates) && !x.candidates[i+1].returns,
+		On:     func(reason backend.Reason) bool { return fallsBackOn(x.plan.route, reason) },
+	}
+}
+
+// params returns what an attempt at a candidate depends on.
+func (x *exchange) params(c candidate, r *request.Request, other backend.Alternative) attempt.Params {
+	timeout := x.plan.fallbackTimeout
+	if c.primary {
+		timeout = x.plan.route.Timeout
+	}
+	return attempt.Params{
+		Request: r, Backend: c.backend, Model: c.model, Estimate: c.estimate, Accounting: x.plan.accounting,
+		Timeout: timeout, Idle: x.plan.idleTimeout, Alternative: other, Log: x.rt.log,
+	}
+}
+
+// try gives the call to a candidate and, if it answers, passes the answer on.
+func (x *exchange) try(c candidate, other backend.Alternative) (done bool) {
+	a, failed := attempt.Start(x.ctx, x.params(c, x.request, other))
+	if failed != nil {
+		x.failed(c, failed)
+		x.failures = append(x.failures, failed)
+		x.rec.note(failed)
+		return false
+	}
+	x.answered(c, a)
+	return true
+}
+
+// answered passes on the answer of a candidate.
+func (x *exchange) answered(c candidate, a *attempt.Answer) {
+	rec := &x.rec
+	rec.backend, rec.model, rec.local = c.Name, c.model, c.Local
+	if c.primary { // though it may not have been the first candidate
+		rec.reason = ""
+	}
+	if a.Mended {
+		rec.addDetail(rec.backend + " broke its answer off at the end of the text")
+	}
+	var next *resumption
+	if a.IsStream() {
+		next = x.resumption(c)
+	}
+	x.deliver(a, next)
+}
+
+// failed records what an attempt came to that failed.
+func (x *exchange) failed(c candidate, f *attempt.Failure) {
+	x.rec.total.Add(f.Charge)
+	x.past = append(x.past, attempted{
+		primary: c.primary, local: c.Local, metered: c.Metered, phase: f.Phase, reason: f.Reason,
+		overBudget: f.OverBudget != nil, invalid: f.InvalidRequest(), localField: rejectedLocalField(&f.Failure, x.request),
+	})
+	if x.ctx.Err() != nil {
+		x.abort()
+	}
+}
+
+// abort ends a call whose client has closed the connection. A client that only closed its
+// sending side may still read: it must not take net/http's empty 200 for an answer.
+func (x *exchange) abort() {
+	x.rec.clientGone = true
+	panic(http.ErrAbortHandler)
+}
+
+// waitForFirst tries the first candidate once more, if it was not waited for because the
+// call had an alternative, and that has failed: a wait is better than an error now.
+func (x *exchange) waitForFirst() (done bool) {
+	if len(x.failures) < 2 || x.failures[0].Next != backend.Retry || x.failures[len(x.failures)-1].InvalidRequest() {
+		return false
+	}
+	first := x.candidates[0]
+	if slices.ContainsFunc(x.past, attempted.mayHaveBilled) { // then no other backend may continue its answer
+		x.candidates = x.candidates[:1]
+	}
+	a, failed := attempt.Start(x.ctx, x.params(first, x.request, backend.Alternative{}))
+	if failed != nil {
+		x.failed(first, failed)
+		return false
+	}
+	x.answered(first, a)
+	return true
+}
+
+// deliver commits to an answer and passes it on. next is who could continue a stream; nil
+// = no other backend can.
+func (x *exchange) deliver(a *attempt.Answer, next *resumption) {
+	defer a.Close()
+	rec := &x.rec
+	rec.firstAnswer = a.First.Sub(x.request.Began)
+	rec.status = a.Status()
+	rec.usage, rec.reserved = a.Usage, a.Reserved
+	h := x.w.Header()
+	backend.CopyAnswerHeaders(h, a.Header())
+	h.Set(wire.HeaderBackend, rec.backend)
+	if rec.reason != "" {
+		h.Set(wire.HeaderReason, string(rec.reason))
+	}
+	if !a.IsStream() && a.Rest == nil { // all of it is here: the backend does not wait for the client
+		a.Lease.Release(backend.WithAnswer)
+	}
+	err := x.relay(a, next)
+	switch {
+	case err == nil:
+		a.Lease.Release(backend.WithAnswer)
+	case x.ctx.Err() != nil || !errors.Is(err, errTruncated):
+		x.abort()
+	default:
+		rec.truncated = err
+		// The client must not take what it has for the whole: an HTTP/1 body that is
+		// aborted has no end. net/http closes the connection for this panic.
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// refuse answers a call with an error of llmsup's own.
+func (x *exchange) refuse(e wire.Error) {
+	x.rec.status, x.rec.code = e.Status, e.Code
+	if x.rec.reason != "" {
+		x.w.Header().Set(wire.HeaderReason, string(x.rec.reason))
+	}
+	wire.WriteError(x.w, x.request.Dialect, e)
+}

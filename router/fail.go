@@ -1,0 +1,94 @@
+package router
+
+import (
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/llmsup/llmsup/router/attempt"
+	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/wire"
+)
+
+// fail answers a call that every candidate of its plan failed. If only one was asked and
+// it answered with an error, the client gets that error as it is, unless it is a fallback
+// whose error is a matter of its operator.
+func (x *exchange) fail() {
+	p, first, last := &x.plan, x.failures[0], x.failures[len(x.failures)-1]
+	if p.bound && !last.InvalidRequest() {
+		x.rec.reason = backend.Unsupported
+	}
+	if p.overBudget == nil {
+		p.overBudget = last.OverBudget
+	}
+	switch {
+	case p.overBudget != nil && p.isPaid(last):
+		cause := ""
+		if first.OverBudget == nil {
+			cause = first.ClientMessage()
+		}
+		x.refuse(p.overBudgetError(cause))
+	case x.isOperatorError():
+		x.refuse(x.operatorError())
+	case len(x.failures) == 1 && last.Response != nil && wire.IsErrorStatus(last.Response.Status):
+		x.passError(last)
+	default:
+		x.refuse(x.failureError())
+	}
+}
+
+// passError sends a backend's own error to the client.
+func (x *exchange) passError(f *attempt.Failure) {
+	p, h := &x.plan, x.w.Header()
+	backend.CopyAnswerHeaders(h, f.Response.Header)
+	for name, values := range h {
+		clean := make([]string, len(values)) // the header is the backend's
+		for i, value := range values {
+			clean[i] = p.redact(value)
+		}
+		h[name] = clean
+	}
+	h.Set(wire.HeaderBackend, f.Backend)
+	x.rec.backend, x.rec.status = f.Backend, f.Response.Status
+	switch {
+	case !x.candidates[0].primary:
+		h.Set(wire.HeaderReason, string(p.reason))
+		x.rec.reason, x.rec.detail = p.reason, p.detail
+	case p.bound && !f.InvalidRequest():
+		h.Set(wire.HeaderReason, string(x.rec.reason))
+		x.rec.detail += "; " + p.noFallback()
+	default:
+		x.rec.reason = ""
+	}
+	x.w.WriteHeader(f.Response.Status)
+	_, _ = io.WriteString(x.w, p.redact(string(f.Response.Body))) // the client may have closed the connection
+}
+
+// failureError is what a client gets after one failure or more.
+func (x *exchange) failureError() wire.Error {
+	last := x.failures[len(x.failures)-1]
+	e := wire.Error{Status: last.HTTPStatus(), Type: wire.TypeServer, Code: string(last.Reason), RetryAfter: last.RetryAfter}
+	if len(x.failures) > 1 {
+		e.Code = wire.CodeBothFailed
+		e.Message = x.causes()
+	} else if e.Message = last.ClientMessage(); x.plan.detail != "" {
+		e.Message = x.plan.detail + "; " + e.Message
+	}
+	e.Message = x.plan.withFallbacks(e.Message)
+	switch {
+	case last.Reason == backend.Saturated:
+		e.Type = wire.TypeRateLimit
+	case e.Status < http.StatusInternalServerError:
+		e.Type = wire.TypeInvalid
+	}
+	return e
+}
+
+// causes are the failures of all candidates, for the client whose call it was.
+func (x *exchange) causes() string {
+	causes := make([]string, len(x.failures))
+	for i, f := range x.failures {
+		causes[i] = f.ClientMessage()
+	}
+	return strings.Join(causes, "; then ")
+}

@@ -1,0 +1,195 @@
+package router
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/access"
+	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/request"
+	"github.com/llmsup/llmsup/router/wire"
+)
+
+// surface is the HTTP surface of the contract.
+func (rt *Router) surface() http.Handler {
+	mux := http.NewServeMux()
+	for path, d := range wire.Endpoints {
+		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) { rt.take(w, r, d, false) })
+		mux.HandleFunc(path, wrongMethod(d, http.MethodPost))
+	}
+	for path, d := range wire.LocalEndpoints {
+		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) { rt.take(w, r, d, true) })
+		mux.HandleFunc(path, wrongMethod(d, http.MethodPost))
+	}
+	for path, handle := range map[string]http.HandlerFunc{
+		"/v1/models": rt.listModels, "/v1/models/{id...}": rt.showModel, "/health": rt.health,
+		"/metrics": rt.forOperators(metricsHandler(rt.registry, rt.log)),
+	} {
+		mux.HandleFunc("GET "+path, handle)
+		mux.HandleFunc(path, wrongMethod(wire.Chat, http.MethodGet))
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		message := fmt.Sprintf("there is nothing at %s %s", r.Method, wire.Shorten(r.URL.Path))
+		if _, ok := wire.Endpoints["/v1"+r.URL.Path]; ok {
+			message += "; the base URL has to end in /v1"
+		}
+		wire.WriteError(w, wire.Chat, wire.Error{Status: http.StatusNotFound, Type: wire.TypeInvalid, Code: wire.CodeNotFound, Message: message})
+	})
+	guarded := rt.guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost { // as nearly all are: the mux would find the same, and takes longer
+			if d, ok := wire.Endpoints[r.URL.Path]; ok {
+				rt.take(w, r, d, false)
+				return
+			}
+		}
+		mux.ServeHTTP(w, r)
+	}))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(wire.HeaderRequestID, requestID(r))
+		guarded.ServeHTTP(w, r)
+	})
+}
+
+// dialectAt is the dialect of a path, and whether calls are taken there.
+func dialectAt(path string) (d wire.Dialect, known bool) {
+	if d, known = wire.Endpoints[path]; known {
+		return d, true
+	}
+	if d, known = wire.LocalEndpoints[path]; known {
+		return d, true
+	}
+	return wire.Chat, false
+}
+
+func wrongMethod(d wire.Dialect, right string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Allow", right)
+		wire.WriteError(w, d, wire.Error{
+			Status: http.StatusMethodNotAllowed, Type: wire.TypeInvalid, Code: wire.CodeMethod,
+			Message: fmt.Sprintf("%s takes %s, not %s", wire.Shorten(r.URL.Path), right, r.Method),
+		})
+	}
+}
+
+// take reads a call and sends it on its way.
+func (rt *Router) take(w http.ResponseWriter, r *http.Request, d wire.Dialect, localOnly bool) {
+	s := rt.routing.Load()
+	key := access.CallerKey(r.Context())
+	c := &request.Request{
+		ID: w.Header().Get(wire.HeaderRequestID), Method: r.Method, Path: r.URL.Path,
+		Header: r.Header, Dialect: d, Began: time.Now(), Key: key.KeyName(),
+	}
+	held, refuse := readBody(w, r, s.maxBody)
+	if refuse.Status == 0 {
+		defer held.Release()
+		var err error
+		if c.Body, err = parse(d, s.fields, held.Bytes, r.Header); err != nil {
+			refuse = invalid(err.Error())
+		}
+		c.Body.Buffer = held
+	}
+	name := c.Body.Model
+	if refuse.Status == 0 && name == "" {
+		if name = models.LocalName; !localOnly {
+			refuse = invalid("\"model\" is missing; GET /v1/models lists the names")
+		}
+	}
+	p := plan{refuse: refuse}
+	if refuse.Status == 0 {
+		p = s.planFor(key, name)
+		if localOnly {
+			p.keepLocal(r.URL.Path)
+		}
+		if e := s.checkChoices(key, c); e.Status != 0 && p.refuse.Status == 0 {
+			p = plan{route: p.route, refuse: e}
+		}
+		p.keepBound(c)
+		p.checkBudget(c)
+	}
+	p.accounting = s.accounting
+	rt.serve(w, r, c, p)
+}
+
+// parse finds the model in a body of the dialect's form.
+func parse(d wire.Dialect, fields models.EngineFields, raw []byte, h http.Header) (request.Body, error) {
+	if _, ok := d.(wire.Audio); ok && request.IsForm(h) {
+		return request.ParseForm(raw, h)
+	}
+	return request.ParseBodyFor(fields, raw)
+}
+
+// keepLocal removes from a plan what is no local server.
+func (p *plan) keepLocal(path string) {
+	p.candidates = slices.DeleteFunc(p.candidates, func(c candidate) bool { return !c.Local })
+	if p.waits() || len(kept(p.candidates)) > 0 || p.refuse.Status != 0 {
+		return
+	}
+	p.refuse = wire.Error{
+		Status: http.StatusNotImplemented, Type: wire.TypeInvalid, Code: string(backend.Unsupported),
+		Message: fmt.Sprintf("only a local llama-server has %s, and %s goes to %s", path, p.route.Name, p.route.Primary),
+	}
+	if p.reason != "" {
+		p.refuse = wire.Error{
+			Status: http.StatusServiceUnavailable, Type: wire.TypeServer, Code: string(p.reason), RetryAfter: max(p.retryAfter, 1),
+			Message: fmt.Sprintf("%s, and only a local llama-server has %s", p.detail, path),
+		}
+	}
+}
+
+// unknownLength is what a body of unknown length is at first taken for, in bytes.
+const unknownLength = 4 << 10
+
+// readBody reads a request's body into a buffer, which the caller has to release.
+func readBody(w http.ResponseWriter, r *http.Request, most int64) (*request.Buffer, wire.Error) {
+	if enc := r.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
+		return nil, wire.Error{
+			Status: http.StatusUnsupportedMediaType, Type: wire.TypeInvalid, Code: wire.CodeInvalidBody,
+			Message: "the body has to come without Content-Encoding",
+		}
+	}
+	if r.ContentLength > most { // said before it is sent
+		return nil, tooLong(most)
+	}
+	// One byte more than needed: the read that fills the rest tells of the end too.
+	size := r.ContentLength
+	if size < 0 {
+		size = unknownLength
+	}
+	b := request.NewBuffer(int(size) + 1)
+	if err := b.Fill(http.MaxBytesReader(w, r.Body, most)); err != nil {
+		b.Release()
+		return nil, unreadBody(err, most)
+	}
+	bodyArrived(w)
+	return b, wire.Error{}
+}
+
+// unreadBody is the answer to a request whose body could not be read.
+func unreadBody(err error, most int64) wire.Error {
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		return tooLong(most)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return wire.Error{
+			Status: http.StatusRequestTimeout, Type: wire.TypeInvalid, Code: wire.CodeSlowBody,
+			Message: "the body did not arrive in time; body_timeout in llmsup.yaml sets the limit",
+		}
+	}
+	return invalid("the body could not be read: " + wire.RootCause(err))
+}
+
+func tooLong(most int64) wire.Error {
+	return wire.Error{
+		Status: http.StatusRequestEntityTooLarge, Type: wire.TypeInvalid, Code: wire.CodeTooLarge,
+		Message: fmt.Sprintf("the body is over %d bytes; max_body in llmsup.yaml sets the limit", most),
+	}
+}
+
+func invalid(message string) wire.Error {
+	return wire.Error{Status: http.StatusBadRequest, Type: wire.TypeInvalid, Code: wire.CodeInvalidBody, Message: message}
+}

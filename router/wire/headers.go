@@ -1,0 +1,8 @@
+package wire
+
+// The headers that llmsup adds to every answer.
+const (
+	HeaderRequestID = "X-Request-Id"
+	HeaderBackend   = "X-Llmsup-Backend"
+	HeaderReason    = "X-Llmsup-Reason"
+)
