@@ -49,9 +49,8 @@ func (d *disk) hang() (release func()) {
 	return sync.OnceFunc(d.busy.Unlock)
 }
 
-// prompt fails when recording waits for the disk, which hangs until it has
-// returned.
-func (d *disk) prompt(t *testing.T, record func()) {
+// whileHung calls record while the disk hangs, and fails the test if it waits for the disk.
+func (d *disk) whileHung(t *testing.T, record func()) {
 	t.Helper()
 	defer d.hang()()
 	done := make(chan struct{})
@@ -99,7 +98,7 @@ func TestDiskFull(t *testing.T) {
 				t.Fatal("the disk is not full")
 			}
 			var r *Receipt
-			disk.prompt(t, func() { r = l.Record(add(fmt.Sprintf("fills-%d-%d", round, n))) })
+			disk.whileHung(t, func() { r = l.Record(add(fmt.Sprintf("fills-%d-%d", round, n))) })
 			r.Wait()
 			if l.State().Condition == Spilling {
 				break
@@ -111,7 +110,7 @@ func TestDiskFull(t *testing.T) {
 			name := fmt.Sprintf("full-%d-%d", round, i)
 			want = append(want, name)
 			var r *Receipt
-			disk.prompt(t, func() { r = l.Record(paid(name, 1)); l.Record(add("with-" + name)) })
+			disk.whileHung(t, func() { r = l.Record(paid(name, 1)); l.Record(add("with-" + name)) })
 			written(t, r)
 		}
 		if files := journals(t, dir); len(files) == 0 {
@@ -222,7 +221,7 @@ func TestReadOnly(t *testing.T) {
 	awaitCondition(t, l, Spilling, "it is read-only: check its owner")
 	for i := range 50 {
 		var r *Receipt
-		disk.prompt(t, func() { r = l.Record(paid(fmt.Sprint("read-only-", i), 1)) })
+		disk.whileHung(t, func() { r = l.Record(paid(fmt.Sprint("read-only-", i), 1)) })
 		written(t, r)
 	}
 	if err := writable(); err != nil {
@@ -238,7 +237,7 @@ func TestReadOnly(t *testing.T) {
 // The file is overwritten, emptied, removed or replaced in mid-run: it is noticed
 // at the next row, what comes from then on is in a new one, and what is left of the
 // old one is kept.
-func TestFileIsSpoiled(t *testing.T) {
+func TestFileIsOverwritten(t *testing.T) {
 	for name, c := range map[string]struct {
 		spoil  func(path string) error
 		aside  bool
@@ -283,7 +282,7 @@ func TestFileIsSpoiled(t *testing.T) {
 				for i := range 100 {
 					want = append(want, fmt.Sprint("after-", i))
 					var r *Receipt
-					disk.prompt(t, func() { r = l.Record(paid(want[i], 1)) })
+					disk.whileHung(t, func() { r = l.Record(paid(want[i], 1)) })
 					written(t, r)
 				}
 				synced(t, l)
@@ -440,7 +439,7 @@ func TestDiskHangs(t *testing.T) {
 	synced(t, l)
 	unlock := lock(t, dir)
 	lost := 0
-	disk.prompt(t, func() {
+	disk.whileHung(t, func() {
 		l.Record(paid("is at the disk", 1))
 		<-disk.stuck
 		for i := range 500 {
@@ -453,8 +452,8 @@ func TestDiskHangs(t *testing.T) {
 		if l.Record(paid("waits", 1)).Wait() {
 			t.Error("a row is durable on a disk that hangs")
 		}
-		if took := time.Since(began); took < maxWait {
-			t.Errorf("waited %s", took)
+		if waited := time.Since(began); waited < maxWait {
+			t.Errorf("waited %s", waited)
 		}
 		s := l.State()
 		if lost = s.Lost; s.Condition != Spilling || lost < 400 || lost > 401 || s.Lag < maxWait { // the first one may be with the database again
@@ -490,7 +489,7 @@ func TestDatabaseHangs(t *testing.T) {
 	want := []string{"is at the database"}
 	receipts := []*Receipt{l.Record(paid("is at the database", 1))}
 	<-database.stuck
-	disk.prompt(t, func() {
+	disk.whileHung(t, func() {
 		for i := range 300 {
 			want = append(want, fmt.Sprint("f", i), fmt.Sprint("p", i))
 			l.Record(free(fmt.Sprint("f", i)))

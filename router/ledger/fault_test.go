@@ -17,15 +17,15 @@ import (
 	"github.com/llmsup/llmsup/router/usd"
 )
 
-// prompt fails a test in which each of ten calls waits for a journal that does not work.
-func prompt(t *testing.T, call func(i int)) {
+// wantPrompt fails if each of ten calls waits for a journal that does not work.
+func wantPrompt(t *testing.T, call func(i int)) {
 	t.Helper()
 	began := time.Now()
 	for i := range 10 {
 		call(i)
 	}
-	if took := time.Since(began); took > 5*maxWait {
-		t.Errorf("ten calls took %s", took)
+	if waited := time.Since(began); waited > 5*maxWait {
+		t.Errorf("ten calls waited %s", waited)
 	}
 }
 
@@ -37,7 +37,7 @@ func TestJournalFails(t *testing.T) {
 		defer l.mu.Unlock()
 		l.queues[0].items, l.queues[1].items = nil, nil // else closing fails, as it should
 	}()
-	prompt(t, func(i int) {
+	wantPrompt(t, func(i int) {
 		attempt, row := begin(t, l, fmt.Sprint(i), 1)
 		if l.Record(row, attempt).Wait() || l.Record(free("f")).Wait() {
 			t.Error("a row is taken as written that is not")
@@ -62,7 +62,7 @@ func TestRotationHangs(t *testing.T) {
 	hang.Store(true)
 	written(t, l.Record(free("first")))
 	<-hung
-	prompt(t, func(i int) { l.Record(free(fmt.Sprint(i))).Wait(); l.Record(paid(fmt.Sprint(i), 1)).Wait() })
+	wantPrompt(t, func(i int) { l.Record(free(fmt.Sprint(i))).Wait(); l.Record(paid(fmt.Sprint(i), 1)).Wait() })
 	awaitCondition(t, l, Spilling, "hangs")
 	close(release)
 	synced(t, l)

@@ -250,12 +250,12 @@ func (s span) usage(ctx context.Context, tx *sql.Tx, by By) (u Usage, err error)
 	defer rows.Close()
 	for rows.Next() {
 		var g Group
-		var first, took int64
+		var first, duration int64
 		if err := rows.Scan(&g.Name, &g.Calls, &g.Failed, &g.Local, &g.Paid, &g.Resumed, &g.Partial, &g.Prompt, &g.Cached, &g.Completion,
-			&g.UnknownTokens, &g.Cost, &g.UnknownCost, &g.Saved, &g.UnknownSaved, &g.Answers, &first, &took, &g.Charged); err != nil {
+			&g.UnknownTokens, &g.Cost, &g.UnknownCost, &g.Saved, &g.UnknownSaved, &g.Answers, &first, &duration, &g.Charged); err != nil {
 			return Usage{}, err
 		}
-		g.FirstAnswer, g.Duration = time.Duration(first)*time.Millisecond, time.Duration(took)*time.Millisecond
+		g.FirstAnswer, g.Duration = time.Duration(first)*time.Millisecond, time.Duration(duration)*time.Millisecond
 		u.Groups = append(u.Groups, g)
 		u.Total.Add(g.Sums)
 	}

@@ -66,8 +66,8 @@ func orZero(n *int64) int64 {
 	return *n
 }
 
-// plainly adds rows up one by one.
-func plainly(rows []Row, from, to time.Time, by By) (groups []Group) {
+// sumRows adds rows up one by one.
+func sumRows(rows []Row, from, to time.Time, by By) (groups []Group) {
 	sums := map[string]*Sums{}
 	for _, r := range rows {
 		if r.Time.Before(from) || !r.Time.Before(to) {
@@ -163,7 +163,7 @@ func TestSumsAreExact(t *testing.T) {
 				t.Fatalf("it begins at %s, not at %s", u.From, from)
 			}
 			from, to = from.Truncate(time.Millisecond), to.Truncate(time.Millisecond)
-			if want := plainly(rows, from, to, by); !slices.Equal(u.Groups, want) {
+			if want := sumRows(rows, from, to, by); !slices.Equal(u.Groups, want) {
 				t.Fatalf("from %s to %s by %s:\n%+v\nwant\n%+v", from, to, by, u.Groups, want)
 			}
 			var total Sums
