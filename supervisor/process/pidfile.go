@@ -46,7 +46,8 @@ func (f pidFile) write(dir string) error {
 	if err != nil {
 		return err
 	}
-	return renameio.WriteFile(filepath.Join(dir, pidFileName), raw, 0o600)
+	// The new file is made in dir: renameio would first try whether $TMPDIR will do.
+	return renameio.WriteFile(filepath.Join(dir, pidFileName), raw, 0o600, renameio.WithTempDir(dir))
 }
 
 // RemovePIDFile removes the pid file of a process that has ended.
