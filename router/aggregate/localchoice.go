@@ -44,32 +44,11 @@ func (a *formAggregator) takeChoice(ch chunk) (*localChoice, error) {
 	}
 	unknown, had := "", c.logprobs.Len()
 	ch.choice.ForEach(func(key, value gjson.Result) bool {
-		fits := true
-		switch key.Str {
-		case "index":
-		case "finish_reason":
-			if fits = value.Type == gjson.Null || value.Type == gjson.String; fits && value.Str != "" {
-				a.keep(&c.finish, value.Raw)
-				a.last = c
-			}
-		case "text":
-			// llama-server has one event for each token that completes a
-			// character, though it be without a text.
-			if fits = !a.streamed.chat && value.Type == gjson.String; fits {
-				c.visible = value.Str != ""
-				a.append(&c.text, value)
-			}
-		case "logprobs":
-			fits = !a.streamed.chat && a.takeLogprobs(c, value)
-		case "delta":
-			fits = a.streamed.chat && a.takeDelta(c, value)
-		default:
-			fits = false
-		}
-		if !fits {
+		known := a.takeField(c, key.Str, value)
+		if !known {
 			unknown = key.Raw // never the value: it may be the answer
 		}
-		return fits
+		return known
 	})
 	switch {
 	case unknown != "":
@@ -81,6 +60,31 @@ func (a *formAggregator) takeChoice(ch chunk) (*localChoice, error) {
 		return nil, fmt.Errorf("%w: a token has no logprobs", ErrNotSame)
 	}
 	return c, nil
+}
+
+// takeField takes a field of an event's choice.
+func (a *formAggregator) takeField(c *localChoice, key string, value gjson.Result) (known bool) {
+	switch key {
+	case "index":
+		known = true
+	case "finish_reason":
+		if known = value.Type == gjson.Null || value.Type == gjson.String; known && value.Str != "" {
+			a.keep(&c.finish, value.Raw)
+			a.last = c
+		}
+	case "text":
+		// llama-server has one event for each token that completes a character, even
+		// without a text.
+		if known = !a.streamed.chat && value.Type == gjson.String; known {
+			c.visible = value.Str != ""
+			a.append(&c.text, value)
+		}
+	case "logprobs":
+		known = !a.streamed.chat && a.takeLogprobs(c, value)
+	case "delta":
+		known = a.streamed.chat && a.takeDelta(c, value)
+	}
+	return known
 }
 
 // takeDelta takes what a chat's event adds to its message.

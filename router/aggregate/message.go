@@ -55,6 +55,17 @@ func (a *messageAggregator) Add(e wire.Event) error {
 	case kind != "message_start" && a.message.kind == 0:
 		return errNoStart
 	}
+	if err := a.apply(kind, object); err != nil {
+		return err
+	}
+	if a.size > MaxBytes {
+		return ErrTooLong
+	}
+	return nil
+}
+
+// apply adds an event of a kind to the message.
+func (a *messageAggregator) apply(kind string, object gjson.Result) error {
 	switch kind {
 	case "message_start":
 		a.message.kind = '{'
@@ -89,9 +100,6 @@ func (a *messageAggregator) Add(e wire.Event) error {
 		a.ended = true
 	default:
 		return unexpected(kind)
-	}
-	if a.size > MaxBytes {
-		return ErrTooLong
 	}
 	return nil
 }
