@@ -76,16 +76,16 @@ func (f *findings) checkFit(name string, cfg *config.Config, h *gguf.Header, s *
 		f.ok("%s; it is already running", message)
 	case !known:
 		f.ok("%s; the free VRAM is unknown", message)
-	case need.Overestimated && need.Total() > free:
+	case need.Total() <= free:
+		f.ok("%s, and %s free", message, gpu.Size(free))
+	case need.Overestimated:
 		f.warn("%s, and %s free; start runs it anyway", message, gpu.Size(free))
-	case cfg.GPU.Fit == config.FitIgnore && need.Total() > free:
+	case cfg.GPU.Fit == config.FitIgnore:
 		f.warn("%s, and %s free; start runs it anyway, because gpu.fit is ignore", message, gpu.Size(free))
 	case need.Total() > total:
 		f.fail(fmt.Errorf("%s, and there are only %s: lower --ctx-size or --n-gpu-layers, or set gpu.fit to ignore", message, gpu.Size(total)))
-	case need.Total() > free:
-		f.warn("%s, and %s free: it would wait for more%s", message, gpu.Size(free), heldBy(s, uuids))
 	default:
-		f.ok("%s, and %s free", message, gpu.Size(free))
+		f.warn("%s, and %s free: it would wait for more%s", message, gpu.Size(free), heldBy(s, uuids))
 	}
 }
 
