@@ -16,6 +16,18 @@ type Capabilities struct {
 	CompleteStreams bool
 	// Fields are those fields of a request that only this engine knows.
 	Fields EngineFields
+	// Endpoints are the paths of its own API, beyond those of OpenAI and Anthropic. The
+	// router serves them for local models only.
+	Endpoints []string
+	// Slots is how a call occupies the slots of a server.
+	Slots SlotUse
+}
+
+// SlotUse is how calls occupy the slots of a server. Paths are those of a request.
+type SlotUse struct {
+	None      []string          // paths that are answered without a slot
+	PerItem   map[string]string // by path: the field of the body with a list, of which each item takes a slot
+	OneChoice []string          // paths that ignore the number of choices; at all others, each choice takes a slot
 }
 
 // EngineFields are the fields of a request that only one engine knows, by name: the

@@ -55,7 +55,7 @@ func (rt *Router) guard(inside http.Handler) http.Handler {
 // reject refuses a request in the dialect of its path, and says so in the log:
 // of the request only what can be no secret.
 func (rt *Router) reject(w http.ResponseWriter, r *http.Request, e wire.Error) {
-	d, known := dialectAt(r.URL.Path)
+	d, known := rt.dialectAt(r.URL.Path)
 	line := rt.log.WithLevel(zerolog.InfoLevel).Str("request_id", w.Header().Get(wire.HeaderRequestID)).
 		Int("status", e.Status).Str("code", e.Code).Str("from", r.RemoteAddr)
 	if known {

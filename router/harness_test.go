@@ -3,9 +3,11 @@ package router
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -94,6 +96,38 @@ func (f *fakeLocal) State() backend.LocalState {
 	return f.state
 }
 
+// BusySlots asks /slots, as llama-server's engine does.
+func (f *fakeLocal) BusySlots(ctx context.Context) (busy int, err error) {
+	now := f.State()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://local/slots", nil)
+	if err != nil {
+		return 0, err
+	}
+	req.Header.Set("Authorization", "Bearer "+now.Key)
+	resp, err := (&http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, now.Network, now.Address)
+		},
+	}).RoundTrip(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	var slots []struct {
+		Processing bool `json:"is_processing"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&slots); err != nil || resp.StatusCode != http.StatusOK {
+		return 0, fmt.Errorf("/slots answered %d: %w", resp.StatusCode, err)
+	}
+	for _, slot := range slots {
+		if slot.Processing {
+			busy++
+		}
+	}
+	return busy, nil
+}
+
 func (f *fakeLocal) set(edit func(*backend.LocalState)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -173,7 +207,7 @@ func newBench(t *testing.T, local, cloud http.HandlerFunc, edits ...func(*Config
 		"*/*":         {Primary: "openrouter", Timeout: time.Minute},
 	}
 	cfg := Config{
-		Fields:  llamacpp.Engine{}.Capabilities(nil).Fields,
+		Engine:  llamacpp.Engine{}.Capabilities(nil),
 		Locals:  map[string]backend.Local{"qwen": b.state},
 		MaxBody: 32 << 20,
 		Upstreams: []backend.UpstreamConfig{

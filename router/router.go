@@ -25,7 +25,7 @@ type Config struct {
 	Access     access.Policy
 	Accounting accounting.Accounting
 	Catalog    Catalog             // nil = names are never completed
-	Fields     models.EngineFields // of a request, that only the engine of the Locals knows
+	Engine     models.Capabilities // of the engine behind the Locals; a reload does not change its Endpoints
 
 	FallbackTimeout time.Duration // to a fallback's first answer; 0 = 120 s
 	IdleTimeout     time.Duration // of a stream that has begun, without a byte; 0 = 120 s
@@ -33,16 +33,17 @@ type Config struct {
 
 // Router is the endpoint. It is an http.Handler, safe for concurrent use.
 type Router struct {
-	log      zerolog.Logger
-	metrics  *metrics
-	registry *prometheus.Registry
-	mux      http.Handler
-	routing  atomic.Pointer[routing]
-	inflight atomic.Int64
-	calls    atomic.Int64
-	started  time.Time
-	stopping chan struct{} // closed: calls no longer wait for a server
-	stop     sync.Once
+	localPaths []string // Endpoints of the local servers\' engine
+	log        zerolog.Logger
+	metrics    *metrics
+	registry   *prometheus.Registry
+	mux        http.Handler
+	routing    atomic.Pointer[routing]
+	inflight   atomic.Int64
+	calls      atomic.Int64
+	started    time.Time
+	stopping   chan struct{} // closed: calls no longer wait for a server
+	stop       sync.Once
 }
 
 // New makes a Router. An error says which URL cannot be parsed, or which backend of a
@@ -54,7 +55,7 @@ func New(cfg Config, log zerolog.Logger) (*Router, error) {
 		return nil, err
 	}
 	registry := prometheus.NewRegistry()
-	rt := &Router{log: log, registry: registry, metrics: newMetrics(registry), started: time.Now(), stopping: stopping}
+	rt := &Router{localPaths: cfg.Engine.Endpoints, log: log, registry: registry, metrics: newMetrics(registry), started: time.Now(), stopping: stopping}
 	rt.routing.Store(s)
 	registry.MustRegister(backendMetrics{rt}, accountingMetrics{rt})
 	rt.mux = rt.surface()

@@ -22,9 +22,9 @@ func (rt *Router) surface() http.Handler {
 		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) { rt.take(w, r, d, false) })
 		mux.HandleFunc(path, wrongMethod(d, http.MethodPost))
 	}
-	for path, d := range wire.LocalEndpoints {
-		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) { rt.take(w, r, d, true) })
-		mux.HandleFunc(path, wrongMethod(d, http.MethodPost))
+	for _, path := range rt.localPaths { // a body without a model means the model that was started
+		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) { rt.take(w, r, wire.Generic{}, true) })
+		mux.HandleFunc(path, wrongMethod(wire.Generic{}, http.MethodPost))
 	}
 	for path, handle := range map[string]http.HandlerFunc{
 		"/v1/models": rt.listModels, "/v1/models/{id...}": rt.showModel, "/health": rt.health,
@@ -56,12 +56,12 @@ func (rt *Router) surface() http.Handler {
 }
 
 // dialectAt is the dialect of a path, and whether calls are taken there.
-func dialectAt(path string) (d wire.Dialect, known bool) {
+func (rt *Router) dialectAt(path string) (d wire.Dialect, known bool) {
 	if d, known = wire.Endpoints[path]; known {
 		return d, true
 	}
-	if d, known = wire.LocalEndpoints[path]; known {
-		return d, true
+	if slices.Contains(rt.localPaths, path) {
+		return wire.Generic{}, true
 	}
 	return wire.Chat, false
 }
@@ -88,7 +88,7 @@ func (rt *Router) take(w http.ResponseWriter, r *http.Request, d wire.Dialect, l
 	if refuse.Status == 0 {
 		defer held.Release()
 		var err error
-		if c.Body, err = parse(d, s.fields, held.Bytes, r.Header); err != nil {
+		if c.Body, err = parse(d, s.engine.Fields, held.Bytes, r.Header); err != nil {
 			refuse = invalid(err.Error())
 		}
 		c.Body.Buffer = held

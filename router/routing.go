@@ -27,7 +27,7 @@ type routing struct {
 	access     *access.Policy
 	accounting *accounting.Accounting
 	catalog    Catalog
-	fields     models.EngineFields
+	engine     models.Capabilities // of the local servers
 
 	fallbackTimeout time.Duration
 	idleTimeout     time.Duration
@@ -40,14 +40,14 @@ type routing struct {
 // older one has.
 func newRouting(cfg Config, old *routing, log zerolog.Logger) (*routing, error) {
 	s := &routing{
-		table: cfg.Table, maxBody: cfg.MaxBody, access: cfg.Access.Clone(), accounting: &cfg.Accounting, catalog: cfg.Catalog, fields: cfg.Fields, stopping: old.stopping, via: old.via, backends: map[string]backend.Backend{}, leaving: map[string]*backend.Server{},
+		table: cfg.Table, maxBody: cfg.MaxBody, access: cfg.Access.Clone(), accounting: &cfg.Accounting, catalog: cfg.Catalog, engine: cfg.Engine, stopping: old.stopping, via: old.via, backends: map[string]backend.Backend{}, leaving: map[string]*backend.Server{},
 		fallbackTimeout: cmp.Or(cfg.FallbackTimeout, defaultFallbackTimeout),
 		idleTimeout:     cmp.Or(cfg.IdleTimeout, defaultIdleTimeout),
 	}
 	for name, local := range cfg.Locals {
 		b := cmp.Or(old.server(name), old.leaving[name])
 		if b == nil || !b.Is(local) {
-			b = backend.NewServer(name, local, s.stopping)
+			b = backend.NewServer(name, local, cfg.Engine.Slots, s.stopping)
 		}
 		s.backends[name] = b
 	}

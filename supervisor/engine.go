@@ -66,6 +66,8 @@ type Probe interface {
 	Properties(context.Context) (Properties, error)
 	// Sample returns evidence of whether the program is alive.
 	Sample(context.Context) Sample
+	// BusySlots returns how many of its slots work on a call.
+	BusySlots(context.Context) (int, error)
 }
 
 // ErrLoading is returned by Probe.Loaded while the model is loading.

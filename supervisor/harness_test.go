@@ -50,6 +50,7 @@ func (e fakeEngine) LogLine(line string, _ bool) (string, zerolog.Level, bool) {
 func (e fakeEngine) Loaded(context.Context) error                   { return call(e.loaded) }
 func (e fakeEngine) Complete(context.Context) error                 { return call(e.complete) }
 func (e fakeEngine) Properties(context.Context) (Properties, error) { return e.properties, nil }
+func (e fakeEngine) BusySlots(context.Context) (int, error)         { return 0, nil }
 func (e fakeEngine) Sample(context.Context) Sample                  { return e.sample }
 
 func call(f func() error) error {

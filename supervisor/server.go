@@ -86,6 +86,11 @@ func (s *Server) Snapshot() *Snapshot { return s.snapshot.Load() }
 // Output returns the last lines that the server's processes have printed.
 func (s *Server) Output() *output.Ring { return s.output }
 
+// BusySlots asks the running process how many of its slots work on a call.
+func (s *Server) BusySlots(ctx context.Context) (int, error) {
+	return s.engine.Probe(s.Snapshot().Endpoint, probeTimeout).BusySlots(ctx)
+}
+
 // Processes returns the present process and the others of its group, and whether
 // one of them has a GPU's device open; none where no process runs.
 func (s *Server) Processes() (pids []int, usesGPU func() bool) {

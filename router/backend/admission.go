@@ -50,10 +50,7 @@ func (b *Server) Admit(ctx context.Context, a *Attempt) (*Lease, *Failure) {
 // awaitSlots waits in the queue until the server is there and has slots free.
 func (b *Server) awaitSlots(ctx context.Context, a *Attempt) (*Lease, *Failure) {
 	now := b.local.State()
-	slots := 0
-	if !slotless[a.Request.Path] {
-		slots = slotsFor(a.Request)
-	}
+	slots := slotsFor(a.Request, b.slots)
 	switch {
 	case now.takes(a.Alternative) && (now.Slots == 0 || slots == 0):
 		return NewLease(&b.Load, nil), nil

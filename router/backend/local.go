@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/aggregate"
 	"github.com/llmsup/llmsup/router/request"
 )
@@ -17,6 +18,8 @@ import (
 // call and must not block.
 type Local interface {
 	State() LocalState
+	// BusySlots returns how many slots of the server work on a call.
+	BusySlots(context.Context) (int, error)
 }
 
 // LocalState is a supervised server at one moment.
@@ -54,6 +57,7 @@ type Server struct {
 	local    Local
 	queue    *slotQueue
 	orphaned orphanedSlots
+	slots    models.SlotUse
 	stopping <-chan struct{} // closed: calls no longer wait
 	client   *http.Transport
 	unknown  sync.Map // by path: Gone of the process whose streams of that path were not understood
@@ -68,10 +72,10 @@ const localIdle = 3 * time.Second
 
 // NewServer makes the backend of a local server. Once stopping is closed, calls no longer
 // wait for it.
-func NewServer(name string, local Local, stopping <-chan struct{}) *Server {
+func NewServer(name string, local Local, slots models.SlotUse, stopping <-chan struct{}) *Server {
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
 	queue := newSlotQueue(func() capacity { return local.State().capacity() })
-	return &Server{name: name, local: local, queue: queue, stopping: stopping, client: &http.Transport{
+	return &Server{name: name, local: local, slots: slots, queue: queue, stopping: stopping, client: &http.Transport{
 		DialContext: request.WritevDialer(func(ctx context.Context, _, _ string) (net.Conn, error) {
 			now := local.State()
 			return dialer.DialContext(ctx, now.Network, now.Address)

@@ -2,10 +2,7 @@ package backend
 
 import (
 	"context"
-	"encoding/json"
-	"io"
 	"math"
-	"net/http"
 	"sync"
 	"time"
 )
@@ -114,26 +111,9 @@ func (l *orphanedSlots) giveBack(b *Server, gone <-chan struct{}, at *processSlo
 func (b *Server) busySlots() (n int, known bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), maxProbePause)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://llama-server/slots", nil)
-	if err != nil {
-		return 0, false
-	}
-	req.Header.Set("Authorization", "Bearer "+b.local.State().Key)
-	resp, err := b.client.RoundTrip(req)
+	n, err := b.local.BusySlots(ctx)
 	if err != nil {
 		return math.MaxInt, ctx.Err() != nil // one that does not answer in time is at work
-	}
-	defer resp.Body.Close()
-	var slots []struct {
-		Processing bool `json:"is_processing"`
-	}
-	if resp.StatusCode != http.StatusOK || json.NewDecoder(io.LimitReader(resp.Body, maxErrorBody)).Decode(&slots) != nil {
-		return 0, false
-	}
-	for _, slot := range slots {
-		if slot.Processing {
-			n++
-		}
 	}
 	return n, true
 }

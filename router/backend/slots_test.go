@@ -5,6 +5,7 @@ import (
 
 	"github.com/llmsup/llmsup/router/aggregate"
 	"github.com/llmsup/llmsup/router/request"
+	"github.com/llmsup/llmsup/supervisor/llamacpp"
 )
 
 // TestSlotsFor: what a call takes at a time, as seen at llama-server.
@@ -32,8 +33,9 @@ func TestSlotsFor(t *testing.T) {
 		"both":            {text, `{"n":2,"prompt":["a","b"]}`, 4},
 		"texts to embed":  {"/v1/embeddings", `{"n":9,"input":["a","b","c"]}`, 3},
 		"to rank":         {"/v1/rerank", `{"documents":["a","b"]}`, 2},
+		"to tokenize":     {"/tokenize", `{"content":"a"}`, 0},
 	} {
-		if got := slotsFor(&request.Request{Path: tc.path, Body: request.Body{Raw: []byte(tc.body)}}); got != tc.want {
+		if got := slotsFor(&request.Request{Path: tc.path, Body: request.Body{Raw: []byte(tc.body)}}, llamacpp.Engine{}.Capabilities(nil).Slots); got != tc.want {
 			t.Errorf("%s: %d, want %d", name, got, tc.want)
 		}
 	}

@@ -13,15 +13,6 @@ var Endpoints = map[string]Dialect{
 	"/v1/audio/translations":    Audio{},
 }
 
-// LocalEndpoints are llama-server's own. No upstream has them, and a body
-// without a model means the model that was started.
-var LocalEndpoints = map[string]Dialect{
-	"/tokenize":       Generic{},
-	"/detokenize":     Generic{},
-	"/apply-template": Generic{},
-	"/infill":         Generic{},
-}
-
 // genericAnthropic is generic, with errors as Anthropic writes them.
 type genericAnthropic struct{ Generic }
 

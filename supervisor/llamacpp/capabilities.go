@@ -4,7 +4,17 @@ import "github.com/llmsup/llmsup/models"
 
 // Capabilities implements supervisor.Engine.
 func (Engine) Capabilities(args []string) models.Capabilities {
-	return models.Capabilities{Program: "llama-server", CompleteStreams: completeStreams(args), Fields: fields}
+	return models.Capabilities{
+		Program: "llama-server", CompleteStreams: completeStreams(args), Fields: fields,
+		Endpoints: []string{"/tokenize", "/detokenize", "/apply-template", "/infill"},
+		// llama-server makes a task of each choice, and starts none of them before it has a
+		// slot for all; and one of each prompt. Seen with build 11669.
+		Slots: models.SlotUse{
+			None:      []string{"/tokenize", "/detokenize", "/apply-template", "/v1/messages/count_tokens"},
+			PerItem:   map[string]string{"/v1/completions": "prompt", "/v1/embeddings": "input", "/v1/rerank": "documents"},
+			OneChoice: []string{"/v1/messages", "/v1/embeddings", "/v1/rerank"},
+		},
+	}
 }
 
 // completeStreams reports whether a stream has all that a whole answer has. With

@@ -19,7 +19,7 @@
 // needs in llama-server is in models/vram.
 //
 // To add another engine, write a package beside this one that implements the five
-// methods of supervisor.Engine and the four of supervisor.Probe, and let
+// methods of supervisor.Engine and the five of supervisor.Probe, and let
 // cmd/internal/daemon choose it for the servers that are configured for it. Package
 // supervisor needs no change; the router sees nothing of an engine but its
 // models.Capabilities.

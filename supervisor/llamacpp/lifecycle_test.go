@@ -165,6 +165,9 @@ func TestRealServer(t *testing.T) {
 			if err := s.Verify(t.Context()); err != nil {
 				t.Errorf("Verify: %v", err)
 			}
+			if busy, err := s.BusySlots(t.Context()); busy != 0 || err != nil {
+				t.Errorf("an idle server has %d busy slots, %v", busy, err)
+			}
 			stop()
 			if exists(now.PID) {
 				t.Error("it runs after the stop")

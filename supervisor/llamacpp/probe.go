@@ -137,6 +137,25 @@ func (p *probe) slots(ctx context.Context) (answered bool, work float64) {
 	return true, work
 }
 
+// BusySlots implements supervisor.Probe.
+func (p *probe) BusySlots(ctx context.Context) (busy int, err error) {
+	status, body, err := p.get(ctx, "/slots")
+	if err != nil {
+		return 0, err
+	}
+	slots := gjson.ParseBytes(body)
+	if status != http.StatusOK || !slots.IsArray() {
+		return 0, fmt.Errorf("/slots answered %d", status)
+	}
+	slots.ForEach(func(_, slot gjson.Result) bool {
+		if slot.Get("is_processing").Bool() {
+			busy++
+		}
+		return true
+	})
+	return busy, nil
+}
+
 // workCounters are the counters of /metrics that grow with llama-server's work.
 var workCounters = []string{"llamacpp:prompt_tokens_total ", "llamacpp:tokens_predicted_total ", "llamacpp:n_decode_total "}
 

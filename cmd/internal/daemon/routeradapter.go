@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"time"
 
 	"github.com/llmsup/llmsup/router/backend"
@@ -13,6 +14,9 @@ type routerAdapter struct {
 	server   *supervisor.Server
 	lifetime *lifetime
 }
+
+// BusySlots implements backend.Local.
+func (l routerAdapter) BusySlots(ctx context.Context) (int, error) { return l.server.BusySlots(ctx) }
 
 // State implements backend.Local.
 func (l routerAdapter) State() backend.LocalState {

@@ -15,7 +15,7 @@ func (d *Daemon) routing(c *config.Config, fleet []*managedServer) (router.Confi
 	if err != nil {
 		return router.Config{}, err
 	}
-	cfg := router.Config{Table: table, MaxBody: int64(c.MaxBody), Access: accessPolicy(c), Locals: map[string]backend.Local{}, Accounting: d.accounting.ForRouter(), Catalog: d.accounting.Prices, Fields: engine.Capabilities(nil).Fields}
+	cfg := router.Config{Table: table, MaxBody: int64(c.MaxBody), Access: accessPolicy(c), Locals: map[string]backend.Local{}, Accounting: d.accounting.ForRouter(), Catalog: d.accounting.Prices, Engine: engine.Capabilities(nil)}
 	for _, s := range fleet {
 		if !s.removed {
 			cfg.Locals[s.name] = routerAdapter{s.server, s.lifetime}
