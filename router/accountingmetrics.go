@@ -46,7 +46,7 @@ func (m accountingMetrics) Describe(all chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (m accountingMetrics) Collect(all chan<- prometheus.Metric) {
-	accounts := m.rt.routing.Load().accounting
+	accounts := m.rt.routing.Load().Accounting
 	for _, s := range accounts.Budget.Statuses(time.Now()) {
 		for desc, amount := range map[*prometheus.Desc]usd.Amount{budgetLimit: s.Limit, budgetSpent: s.Spent, budgetReserved: s.Reserved} {
 			all <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, amount.Float(), labelled(s.Key), s.Period.String())

@@ -15,6 +15,7 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/plan"
 )
 
 // slowLocal is a bench whose local server has some slots, and answers a call
@@ -29,7 +30,7 @@ type slowLocal struct {
 	changed chan struct{}
 }
 
-func newSlowLocal(t *testing.T, slots int, edits ...func(*Config, map[string]models.Route)) *slowLocal {
+func newSlowLocal(t *testing.T, slots int, edits ...func(*plan.Config, map[string]models.Route)) *slowLocal {
 	t.Helper()
 	l := &slowLocal{let: make(chan struct{}), arrived: make(chan string, 1000), changed: make(chan struct{})}
 	l.bench = newBench(t, func(w http.ResponseWriter, r *http.Request) {
@@ -171,7 +172,7 @@ func TestFullQueue(t *testing.T) {
 // route's timeout does not wait at all, if somebody else can answer it.
 func TestWaitingIsNotWorthIt(t *testing.T) {
 	l := newSlowLocal(t, 1)
-	b, ok := l.router.routing.Load().backends["qwen"].(*backend.Server)
+	b, ok := l.router.routing.Load().Backends["qwen"].(*backend.Server)
 	if !ok {
 		t.Fatal("no local backend")
 	}
@@ -198,7 +199,7 @@ func TestWaitingIsNotWorthIt(t *testing.T) {
 // asked, does when that one has failed.
 func TestWaitingIsBetterThanNobody(t *testing.T) {
 	l := newSlowLocal(t, 1)
-	b, ok := l.router.routing.Load().backends["qwen"].(*backend.Server)
+	b, ok := l.router.routing.Load().Backends["qwen"].(*backend.Server)
 	if !ok {
 		t.Fatal("no local backend")
 	}
@@ -244,7 +245,7 @@ func TestWaitedIsNotPaidTwice(t *testing.T) {
 			sends(breaks, opening, said(" 1"))(w, r)
 		}, tc.cloud, resuming)
 		b.state.set(func(s *backend.LocalState) { s.Slots, s.Changed = 1, make(chan struct{}) })
-		local, ok := b.router.routing.Load().backends["qwen"].(*backend.Server)
+		local, ok := b.router.routing.Load().Backends["qwen"].(*backend.Server)
 		if !ok {
 			t.Fatal("no local backend")
 		}
@@ -271,7 +272,7 @@ func TestWaitedIsNotPaidTwice(t *testing.T) {
 
 // TestWaitingCounts: the timeout runs while a call waits for a slot.
 func TestWaitingCounts(t *testing.T) {
-	l := newSlowLocal(t, 1, func(_ *Config, routes map[string]models.Route) {
+	l := newSlowLocal(t, 1, func(_ *plan.Config, routes map[string]models.Route) {
 		routes["local/hasty"] = models.Route{Primary: "qwen", Fallback: "openrouter", Timeout: 200 * time.Millisecond}
 	})
 	first := l.call(t.Context(), "local/alone", "x")
@@ -380,7 +381,7 @@ func TestSlotOfTheDead(t *testing.T) {
 	if r := <-first; r.backend() != "openrouter" || r.reason() != "lost" {
 		t.Errorf("%+v", r)
 	}
-	b, ok := l.router.routing.Load().backends["qwen"].(*backend.Server)
+	b, ok := l.router.routing.Load().Backends["qwen"].(*backend.Server)
 	if !ok {
 		t.Fatal("no local backend")
 	}
@@ -478,7 +479,7 @@ func TestErrorsAreNoService(t *testing.T) {
 		answers(w, r)
 	}, answers)
 	b.state.set(func(s *backend.LocalState) { s.Slots = 1 })
-	local, ok := b.router.routing.Load().backends["qwen"].(*backend.Server)
+	local, ok := b.router.routing.Load().Backends["qwen"].(*backend.Server)
 	if !ok {
 		t.Fatal("no local backend")
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/llmsup/llmsup/router/aggregate"
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/ledger"
+	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -153,7 +154,7 @@ func TestStreamForWholeFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var second *peer
-			b := newBench(t, nil, tc.cloud, func(c *Config, routes map[string]models.Route) {
+			b := newBench(t, nil, tc.cloud, func(c *plan.Config, routes map[string]models.Route) {
 				second = newPeer(t, answers)
 				c.Upstreams = append(c.Upstreams, backend.UpstreamConfig{Name: "second", BaseURL: second.URL, Key: "sk-2"})
 				routes["gpt-4o"] = models.Route{Primary: "openrouter", Fallback: "second", Timeout: time.Minute}
@@ -182,7 +183,7 @@ func TestStreamForWholeWithoutEnd(t *testing.T) {
 		"one, with end mark": {`"n":2`, sends(ends, cloudChat, doneEvent), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t, nil, tc.cloud, func(c *Config, _ map[string]models.Route) {
+			b := newBench(t, nil, tc.cloud, func(c *plan.Config, _ map[string]models.Route) {
 				if tc.reason == "stalled" {
 					c.IdleTimeout = 200 * time.Millisecond
 				}

@@ -35,7 +35,7 @@ func (m backendMetrics) Collect(all chan<- prometheus.Metric) {
 	}
 	now := time.Now()
 	found := map[string]standing{}
-	for _, b := range m.rt.routing.Load().backends {
+	for _, b := range m.rt.routing.Load().Backends {
 		u, ok := b.(*backend.Upstream)
 		if !ok {
 			continue

@@ -13,13 +13,14 @@ import (
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/ledger"
+	"github.com/llmsup/llmsup/router/plan"
 )
 
 // withBooks gives a bench a ledger, prices for its models, and limits.
-func withBooks(t *testing.T, limits budget.Limits) (edit func(*Config, map[string]models.Route), books *accounting.Accounting) {
+func withBooks(t *testing.T, limits budget.Limits) (edit func(*plan.Config, map[string]models.Route), books *accounting.Accounting) {
 	t.Helper()
 	books = accountingtest.New(t, limits)
-	return func(c *Config, _ map[string]models.Route) { c.Accounting = *books }, books
+	return func(c *plan.Config, _ map[string]models.Route) { c.Accounting = *books }, books
 }
 
 // sums waits until all that was recorded is in the ledger, and adds it up.

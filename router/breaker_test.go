@@ -8,12 +8,13 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/plan"
 )
 
 // TestHastyRoute: a route that gives up soon does not close an upstream to the
 // others.
 func TestHastyRoute(t *testing.T) {
-	b := newBench(t, answers, nil, func(_ *Config, routes map[string]models.Route) {
+	b := newBench(t, answers, nil, func(_ *plan.Config, routes map[string]models.Route) {
 		routes["hasty"] = models.Route{Primary: "openrouter", PrimaryModel: "slow", Fallback: "qwen", Timeout: 50 * time.Millisecond}
 	})
 	b.cloud.behave = func(w http.ResponseWriter, r *http.Request) {

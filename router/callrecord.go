@@ -9,6 +9,7 @@ import (
 	"github.com/llmsup/llmsup/router/accounting"
 	"github.com/llmsup/llmsup/router/attempt"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/usd"
 	"github.com/llmsup/llmsup/router/wire"
@@ -38,7 +39,7 @@ type record struct {
 
 	accounting   *accounting.Accounting
 	localPrimary bool                    // the route's primary is a local server
-	baseline     baseline                // the model whose cost an answer of the GPU saves
+	baseline     plan.Baseline           // the model whose cost an answer of the GPU saves
 	reserved     *accounting.Reservation // for the answer; nil = it costs nothing
 	settled      bool                    // that is settled, and no attempt comes after it
 	total        accounting.Total        // what the attempts cost
@@ -62,10 +63,10 @@ func (rec *record) addDetail(what string) {
 }
 
 // newRecord returns the record of a call that has not been given to a backend yet.
-func newRecord(c *request.Request, p plan) record {
+func newRecord(c *request.Request, p plan.Plan) record {
 	return record{
-		request: c, route: p.route.Name, reason: p.reason, detail: p.detail,
-		localPrimary: p.localPrimary, baseline: p.baseline, accounting: p.accounting,
+		request: c, route: p.Route.Name, reason: p.Reason, detail: p.Detail,
+		localPrimary: p.LocalPrimary, baseline: p.Baseline, accounting: p.Accounting,
 	}
 }
 

@@ -9,11 +9,12 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/access"
+	"github.com/llmsup/llmsup/router/plan"
 )
 
 // TestBareNames: a name that no route has goes to the one vendor that has it.
 func TestBareNames(t *testing.T) {
-	b := newBench(t, answers, answers, func(c *Config, _ map[string]models.Route) {
+	b := newBench(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) {
 		c.Catalog = catalog{"gpt-4.1": "openai/gpt-4.1", "gpt-4o": "liar/gpt-4o"}
 		c.Access = access.Policy{Keys: []access.Key{
 			{Name: "all", SHA256: sha256.Sum256([]byte("all"))},

@@ -11,6 +11,7 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -26,7 +27,7 @@ const (
 )
 
 // streaming is a bench whose local server may be given calls as streams.
-func streaming(t *testing.T, local, cloud http.HandlerFunc, edits ...func(*Config, map[string]models.Route)) *bench {
+func streaming(t *testing.T, local, cloud http.HandlerFunc, edits ...func(*plan.Config, map[string]models.Route)) *bench {
 	t.Helper()
 	b := newBench(t, local, cloud, edits...)
 	b.state.set(func(s *backend.LocalState) { s.Streams = true })
@@ -181,7 +182,7 @@ func TestLeavesTheRest(t *testing.T) {
 
 // TestSilentInTheMiddle: an answer that has begun and goes silent is given away.
 func TestSilentInTheMiddle(t *testing.T) {
-	b := streaming(t, sends(hangs, firstPiece+piece(" 1", "1")), answers, func(c *Config, _ map[string]models.Route) { c.IdleTimeout = 200 * time.Millisecond })
+	b := streaming(t, sends(hangs, firstPiece+piece(" 1", "1")), answers, func(c *plan.Config, _ map[string]models.Route) { c.IdleTimeout = 200 * time.Millisecond })
 	if r := b.post("/v1/chat/completions", plainCall); r.status != 200 || r.backend() != "openrouter" || r.reason() != "stalled" {
 		t.Errorf("%+v", r)
 	}

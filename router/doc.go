@@ -1,14 +1,11 @@
-// Package router is the OpenAI-compatible endpoint: it takes a call, finds out
-// by its model name who should answer it, and hands it to them, local server
-// first, so that the caller gets one whole answer or one honest error.
+// Package router is the OpenAI-compatible endpoint: it takes a call, finds out by its
+// model name who should answer it, and hands it to them, local server first, so that the
+// client gets one whole answer or one error.
 //
-// A call flows one way:
+//	guard (keys, origins) -> routes (path, dialect, body) -> plan (candidates, in order)
+//	  -> exchange (attempt at one candidate after another) -> commit -> relay -> record
 //
-//	door (who may come in) -> surface (which dialect) -> body (find the
-//	model) -> plan (who, in what order, why) -> attempt (send, wait for the
-//	first answer) -> commit -> relay (copy) -> record
-//
-// Until commit nothing has been sent to the client, so any failure moves the
-// call to the next backend of its plan and the client never knows. The daemon
-// (cmd/internal/daemon) makes the one Router and serves it.
+// Until commit nothing has been sent to the client, so any failure moves the call to the
+// next candidate of its plan without the client noticing. The daemon makes the one Router
+// and serves it; the packages below this one know nothing of an exchange.
 package router

@@ -16,6 +16,7 @@ import (
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/access"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/plan"
 )
 
 const (
@@ -27,7 +28,7 @@ const (
 
 // keys gives a router three callers: an operator who may do everything, one for
 // local models, and one who may not spend money.
-func keys(c *Config, _ map[string]models.Route) {
+func keys(c *plan.Config, _ map[string]models.Route) {
 	c.Access.Keys = []access.Key{
 		{Name: "full", SHA256: sha256.Sum256([]byte(fullKey)), Operator: true},
 		{Name: "tool", SHA256: sha256.Sum256([]byte(toolKey)), Routes: []string{"local/*", "gpt-9"}},
@@ -120,7 +121,7 @@ func TestKeys(t *testing.T) {
 // TestOperators: the metrics show what every key spends, and without a key /health
 // only says whether a route can be served.
 func TestOperators(t *testing.T) {
-	b := newBench(t, answers, answers, keys, func(c *Config, _ map[string]models.Route) {
+	b := newBench(t, answers, answers, keys, func(c *plan.Config, _ map[string]models.Route) {
 		c.Access.Keys = append(c.Access.Keys, access.Key{Name: "scraper", SHA256: sha256.Sum256([]byte("scraper-secret")), Operator: true, Routes: []string{}})
 	})
 	for key, want := range map[string]int{"": 401, "wrong": 401, toolKey: 403, frugal: 403, fullKey: 200, "scraper-secret": 200} {
@@ -160,7 +161,9 @@ func TestOperators(t *testing.T) {
 	b.state.set(func(s *backend.LocalState) { s.Reason, s.Alive = backend.Failed, false })
 	health("", 200, true, "ok")
 	health(toolKey, 200, false, "partial")
-	cut := newBench(t, answers, answers, keys, func(c *Config, _ map[string]models.Route) { c.Upstreams[0].Key, c.Upstreams[0].Missing = "", "set IT" })
+	cut := newBench(t, answers, answers, keys, func(c *plan.Config, _ map[string]models.Route) {
+		c.Upstreams[0].Key, c.Upstreams[0].Missing = "", "set IT"
+	})
 	cut.state.set(func(s *backend.LocalState) { s.Reason, s.Alive = backend.Failed, false })
 	b = cut
 	health("", 503, true, "unavailable")
@@ -232,7 +235,7 @@ func TestFreeOnly(t *testing.T) {
 }
 
 func TestOrigin(t *testing.T) {
-	b := newBench(t, status(200, wholeChat, "Vary", "Accept"), answers, keys, func(c *Config, _ map[string]models.Route) {
+	b := newBench(t, status(200, wholeChat, "Vary", "Accept"), answers, keys, func(c *plan.Config, _ map[string]models.Route) {
 		c.Access.Origins = []string{goodPage}
 	})
 	const path, body = "/v1/chat/completions", `{"model":"local/qwen"}`
@@ -265,17 +268,17 @@ func TestOrigin(t *testing.T) {
 	if r := b.send("OPTIONS", path, "", ask...); r.status != 403 || r.header.Get("Access-Control-Allow-Origin") != "" {
 		t.Errorf("a preflight from elsewhere: %d %v", r.status, r.header)
 	}
-	all := newBench(t, answers, answers, func(c *Config, _ map[string]models.Route) { c.Access.Origins = []string{"*"} })
+	all := newBench(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) { c.Access.Origins = []string{"*"} })
 	if r := all.send("POST", path, body, "Origin", "null"); r.status != 200 || r.header.Get("Access-Control-Allow-Origin") != "null" {
 		t.Errorf("all pages: %d %v", r.status, r.header)
 	}
 }
 
 func TestHost(t *testing.T) {
-	loopback := newBench(t, answers, answers, func(c *Config, _ map[string]models.Route) {
+	loopback := newBench(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) {
 		c.Access.CheckHost, c.Access.Hosts = true, []string{"llm.corp.example"}
 	})
-	network := newBench(t, answers, answers, func(c *Config, _ map[string]models.Route) { c.Access.CheckHost, c.Access.AnyIP = true, true })
+	network := newBench(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) { c.Access.CheckHost, c.Access.AnyIP = true, true })
 	for host, want := range map[string][2]bool{"localhost:8000": {true, true}, "llm.corp.example:8000": {true, false}, "10.0.0.7:8000": {false, true}, "evil.example": {false, false}} {
 		for i, b := range []*bench{loopback, network} {
 			r := b.send("GET", "/v1/models", "", "Host", host)
@@ -293,7 +296,7 @@ func TestSlowBody(t *testing.T) {
 	b := newBench(t, func(w http.ResponseWriter, r *http.Request) {
 		time.Sleep(300 * time.Millisecond)
 		answers(w, r)
-	}, answers, keys, func(c *Config, _ map[string]models.Route) { c.Access.BodyTimeout = 150 * time.Millisecond })
+	}, answers, keys, func(c *plan.Config, _ map[string]models.Route) { c.Access.BodyTimeout = 150 * time.Millisecond })
 	for key, want := range map[string]int{fullKey: 408, "none": 401} {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(b.url, "http://"))
 		if err != nil {
@@ -325,8 +328,8 @@ func TestSlowBody(t *testing.T) {
 
 func TestReloadOfKeys(t *testing.T) {
 	b := newBench(t, answers, answers, keys)
-	cfg := Config{
-		Table: b.router.routing.Load().table, Locals: map[string]backend.Local{"qwen": b.state}, MaxBody: 1 << 20,
+	cfg := plan.Config{
+		Table: b.router.routing.Load().Table, Locals: map[string]backend.Local{"qwen": b.state}, MaxBody: 1 << 20,
 		Upstreams: []backend.UpstreamConfig{{Name: "openrouter", BaseURL: b.cloud.URL, Key: cloudKey}},
 	}
 	keys(&cfg, nil)

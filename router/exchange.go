@@ -5,10 +5,10 @@ import (
 	"errors"
 	"net/http"
 	"slices"
-	"time"
 
 	"github.com/llmsup/llmsup/router/attempt"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
@@ -17,32 +17,24 @@ import (
 // of a relay is that of the client's connection.
 var errTruncated = errors.New("the answer was cut")
 
-// defaultFallbackTimeout is how long a fallback may take to its first answer. A route's
-// own timeout is that of its primary.
-const defaultFallbackTimeout = 120 * time.Second
-
-// defaultIdleTimeout is how long a stream that has begun may be silent. Backends that
-// think for longer send comments.
-const defaultIdleTimeout = 120 * time.Second
-
 // exchange takes one call from its plan to its record.
 type exchange struct {
 	rt      *Router
 	w       http.ResponseWriter
 	ctx     context.Context //nolint:containedctx // an exchange lives as long as its request
 	request *request.Request
-	plan    plan
+	plan    plan.Plan
 	rec     record
 
-	candidates []candidate        // those of the plan that are not skipped
-	past       []attempted        // the attempts so far
+	candidates []plan.Candidate   // those of the plan that are not skipped
+	past       []plan.Attempted   // the attempts so far
 	failures   []*attempt.Failure // those that a client is told about
 }
 
 // serve answers a call.
-func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *request.Request, p plan) {
-	c.Route = p.route.Name
-	x := &exchange{rt: rt, w: w, ctx: r.Context(), request: c, plan: p, candidates: kept(p.candidates), rec: newRecord(c, p)}
+func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *request.Request, p plan.Plan) {
+	c.Route = p.Route.Name
+	x := &exchange{rt: rt, w: w, ctx: r.Context(), request: c, plan: p, candidates: plan.Kept(p.Candidates), rec: newRecord(c, p)}
 	rt.metrics.inflight.Inc()
 	rt.inflight.Add(1)
 	rt.calls.Add(1)
@@ -51,8 +43,8 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *request.Reque
 		rt.inflight.Add(-1)
 		rt.metrics.inflight.Dec()
 	}()
-	if p.refuse.Status != 0 {
-		x.refuse(p.refuse)
+	if p.Refuse.Status != 0 {
+		x.refuse(p.Refuse)
 		return
 	}
 	x.run()
@@ -80,19 +72,19 @@ func (x *exchange) run() {
 }
 
 // mayTry says whether the call may be given to a candidate after what has failed so far.
-func (x *exchange) mayTry(c candidate) bool {
+func (x *exchange) mayTry(c plan.Candidate) bool {
 	if len(x.past) == 0 {
 		return true
 	}
-	on := func(reason backend.Reason) bool { return fallsBackOn(x.plan.route, reason) }
-	switch mayMoveOn(x.past, c.Info, on, x.ctx.Err() != nil) {
-	case noObstacle:
+	on := func(reason backend.Reason) bool { return plan.FallsBackOn(x.plan.Route, reason) }
+	switch plan.MayMoveOn(x.past, c.Info, on, x.ctx.Err() != nil) {
+	case plan.NoObstacle:
 		return true
-	case clientGone:
+	case plan.ClientGone:
 		x.abort()
-	case outsideFallback:
-		x.plan.stopped = notInFallbackOn(x.past[len(x.past)-1].reason)
-	case localField, invalidRequest, paidTwice: // the failure says enough
+	case plan.OutsideFallback:
+		x.plan.Stopped = plan.NotInFallbackOn(x.past[len(x.past)-1].Reason)
+	case plan.LocalField, plan.InvalidRequest, plan.PaidTwice: // the failure says enough
 	}
 	return false
 }
@@ -101,25 +93,25 @@ func (x *exchange) mayTry(c candidate) bool {
 // returns is no alternative to move to at once.
 func (x *exchange) alternative(i int) backend.Alternative {
 	return backend.Alternative{
-		Exists: i+1 < len(x.candidates) && !x.candidates[i+1].returns,
-		On:     func(reason backend.Reason) bool { return fallsBackOn(x.plan.route, reason) },
+		Exists: i+1 < len(x.candidates) && !x.candidates[i+1].Returns,
+		On:     func(reason backend.Reason) bool { return plan.FallsBackOn(x.plan.Route, reason) },
 	}
 }
 
 // params returns what an attempt at a candidate depends on.
-func (x *exchange) params(c candidate, r *request.Request, other backend.Alternative) attempt.Params {
-	timeout := x.plan.fallbackTimeout
-	if c.primary {
-		timeout = x.plan.route.Timeout
+func (x *exchange) params(c plan.Candidate, r *request.Request, other backend.Alternative) attempt.Params {
+	timeout := x.plan.FallbackTimeout
+	if c.Primary {
+		timeout = x.plan.Route.Timeout
 	}
 	return attempt.Params{
-		Request: r, Backend: c.backend, Model: c.model, Estimate: c.estimate, Accounting: x.plan.accounting,
-		Timeout: timeout, Idle: x.plan.idleTimeout, Alternative: other, Log: x.rt.log,
+		Request: r, Backend: c.Backend, Model: c.Model, Estimate: c.Estimate, Accounting: x.plan.Accounting,
+		Timeout: timeout, Idle: x.plan.IdleTimeout, Alternative: other, Log: x.rt.log,
 	}
 }
 
 // try gives the call to a candidate and, if it answers, passes the answer on.
-func (x *exchange) try(c candidate, other backend.Alternative) (done bool) {
+func (x *exchange) try(c plan.Candidate, other backend.Alternative) (done bool) {
 	a, failed := attempt.Start(x.ctx, x.params(c, x.request, other))
 	if failed != nil {
 		x.failed(c, failed)
@@ -132,10 +124,10 @@ func (x *exchange) try(c candidate, other backend.Alternative) (done bool) {
 }
 
 // answered passes on the answer of a candidate.
-func (x *exchange) answered(c candidate, a *attempt.Answer) {
+func (x *exchange) answered(c plan.Candidate, a *attempt.Answer) {
 	rec := &x.rec
-	rec.backend, rec.model, rec.local = c.Name, c.model, c.Local
-	if c.primary { // though it may not have been the first candidate
+	rec.backend, rec.model, rec.local = c.Name, c.Model, c.Local
+	if c.Primary { // though it may not have been the first candidate
 		rec.reason = ""
 	}
 	if a.Mended {
@@ -149,11 +141,11 @@ func (x *exchange) answered(c candidate, a *attempt.Answer) {
 }
 
 // failed records what an attempt came to that failed.
-func (x *exchange) failed(c candidate, f *attempt.Failure) {
+func (x *exchange) failed(c plan.Candidate, f *attempt.Failure) {
 	x.rec.total.Add(f.Charge)
-	x.past = append(x.past, attempted{
-		primary: c.primary, local: c.Local, metered: c.Metered, phase: f.Phase, reason: f.Reason,
-		overBudget: f.OverBudget != nil, invalid: f.InvalidRequest(), localField: rejectedLocalField(&f.Failure, x.request),
+	x.past = append(x.past, plan.Attempted{
+		Primary: c.Primary, Local: c.Local, Metered: c.Metered, Phase: f.Phase, Reason: f.Reason,
+		OverBudget: f.OverBudget != nil, Invalid: f.InvalidRequest(), LocalField: plan.RejectedLocalField(&f.Failure, x.request),
 	})
 	if x.ctx.Err() != nil {
 		x.abort()
@@ -174,7 +166,7 @@ func (x *exchange) waitForFirst() (done bool) {
 		return false
 	}
 	first := x.candidates[0]
-	if slices.ContainsFunc(x.past, attempted.mayHaveBilled) { // then no other backend may continue its answer
+	if slices.ContainsFunc(x.past, plan.Attempted.MayHaveBilled) { // then no other backend may continue its answer
 		x.candidates = x.candidates[:1]
 	}
 	a, failed := attempt.Start(x.ctx, x.params(first, x.request, backend.Alternative{}))
@@ -217,7 +209,7 @@ func (x *exchange) deliver(a *attempt.Answer, next *resumption) {
 	}
 }
 
-// refuse answers a call with an error of llmsup's own.
+// Refuse answers a call with an error of llmsup's own.
 func (x *exchange) refuse(e wire.Error) {
 	x.rec.status, x.rec.code = e.Status, e.Code
 	if x.rec.reason != "" {

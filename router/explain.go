@@ -8,6 +8,7 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
@@ -29,16 +30,16 @@ type Explanation struct {
 // Explain plans a call without making it.
 func (rt *Router) Explain(model string) Explanation {
 	s := rt.routing.Load()
-	p := s.plan(model)
-	p.checkBudget(&request.Request{Began: time.Now(), Dialect: wire.Chat})
-	e := Explanation{Route: p.route, Reason: p.reason, Detail: p.detail, WaitFor: p.waitFor, Refused: p.refuse.Message, RefusedStatus: p.refuse.Status}
-	left := kept(p.candidates)
+	p := s.Plan(model)
+	p.CheckBudget(&request.Request{Began: time.Now(), Dialect: wire.Chat})
+	e := Explanation{Route: p.Route, Reason: p.Reason, Detail: p.Detail, WaitFor: p.WaitFor, Refused: p.Refuse.Message, RefusedStatus: p.Refuse.Status}
+	left := plan.Kept(p.Candidates)
 	if len(left) > 0 {
-		e.Backend, e.BackendModel = left[0].Name, left[0].model
+		e.Backend, e.BackendModel = left[0].Name, left[0].Model
 	}
 	if len(left) > 1 {
-		e.Fallback, e.FallbackModel = left[1].Name, left[1].model
-	} else if why := p.noFallback(); why != "" && e.Refused == "" {
+		e.Fallback, e.FallbackModel = left[1].Name, left[1].Model
+	} else if why := p.NoFallback(); why != "" && e.Refused == "" {
 		e.Detail = strings.TrimPrefix(e.Detail+"; "+why, "; ")
 	}
 	return e
@@ -48,17 +49,17 @@ func (rt *Router) Explain(model string) Explanation {
 // answer while the given local servers are drained.
 func (rt *Router) RoutesWithoutFallback(drained []string) (routes []string) {
 	s := rt.routing.Load()
-	for _, route := range s.table.Routes() {
-		if s.server(route.Primary) == nil || !slices.Contains(drained, route.Primary) {
+	for _, route := range s.Table.Routes() {
+		if s.Server(route.Primary) == nil || !slices.Contains(drained, route.Primary) {
 			continue
 		}
 		answers := slices.ContainsFunc(route.FallbackList(), func(f models.Fallback) bool {
-			if u, ok := s.backends[f.To].(*backend.Upstream); ok {
+			if u, ok := s.Backends[f.To].(*backend.Upstream); ok {
 				return u.Availability().MissingKey == "" && !u.IsLoop()
 			}
 			return !slices.Contains(drained, f.To)
 		})
-		if !answers || !fallsBackOn(route, backend.Draining) || !fallsBackOn(route, backend.Drained) {
+		if !answers || !plan.FallsBackOn(route, backend.Draining) || !plan.FallsBackOn(route, backend.Drained) {
 			routes = append(routes, route.Name)
 		}
 	}
@@ -76,8 +77,8 @@ type UpstreamHealth struct {
 func (rt *Router) Upstreams() []UpstreamHealth {
 	s := rt.routing.Load()
 	list := []UpstreamHealth{}
-	for _, name := range s.sortedBackends() {
-		if b, ok := s.backends[name].(*backend.Upstream); ok {
+	for _, name := range s.SortedBackends() {
+		if b, ok := s.Backends[name].(*backend.Upstream); ok {
 			now := b.Availability()
 			list = append(list, UpstreamHealth{Name: b.Info().Name, Reason: cmp.Or(now.MissingKey, now.Detail)})
 		}

@@ -6,12 +6,13 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/plan"
 )
 
 // TestStranded: a route is stranded while its server is drained and no other backend
 // can take its calls.
 func TestStranded(t *testing.T) {
-	b := newBench(t, answers, answers, func(c *Config, routes map[string]models.Route) {
+	b := newBench(t, answers, answers, func(c *plan.Config, routes map[string]models.Route) {
 		clear(routes)
 		c.Locals["mini"], c.Locals["spare"] = &fakeLocal{}, &fakeLocal{}
 		c.Upstreams = append(c.Upstreams, backend.UpstreamConfig{Name: "keyless", BaseURL: "http://127.0.0.1:9/v1", Missing: "set its key"})

@@ -15,19 +15,19 @@ import (
 // whose error is a matter of its operator.
 func (x *exchange) fail() {
 	p, first, last := &x.plan, x.failures[0], x.failures[len(x.failures)-1]
-	if p.bound && !last.InvalidRequest() {
+	if p.Bound && !last.InvalidRequest() {
 		x.rec.reason = backend.Unsupported
 	}
-	if p.overBudget == nil {
-		p.overBudget = last.OverBudget
+	if p.OverBudget == nil {
+		p.OverBudget = last.OverBudget
 	}
 	switch {
-	case p.overBudget != nil && p.isPaid(last):
+	case p.OverBudget != nil && p.IsPaid(last):
 		cause := ""
 		if first.OverBudget == nil {
 			cause = first.ClientMessage()
 		}
-		x.refuse(p.overBudgetError(cause))
+		x.refuse(p.OverBudgetError(cause))
 	case x.isOperatorError():
 		x.refuse(x.operatorError())
 	case len(x.failures) == 1 && last.Response != nil && wire.IsErrorStatus(last.Response.Status):
@@ -44,24 +44,24 @@ func (x *exchange) passError(f *attempt.Failure) {
 	for name, values := range h {
 		clean := make([]string, len(values)) // the header is the backend's
 		for i, value := range values {
-			clean[i] = p.redact(value)
+			clean[i] = p.Redact(value)
 		}
 		h[name] = clean
 	}
 	h.Set(wire.HeaderBackend, f.Backend)
 	x.rec.backend, x.rec.status = f.Backend, f.Response.Status
 	switch {
-	case !x.candidates[0].primary:
-		h.Set(wire.HeaderReason, string(p.reason))
-		x.rec.reason, x.rec.detail = p.reason, p.detail
-	case p.bound && !f.InvalidRequest():
+	case !x.candidates[0].Primary:
+		h.Set(wire.HeaderReason, string(p.Reason))
+		x.rec.reason, x.rec.detail = p.Reason, p.Detail
+	case p.Bound && !f.InvalidRequest():
 		h.Set(wire.HeaderReason, string(x.rec.reason))
-		x.rec.detail += "; " + p.noFallback()
+		x.rec.detail += "; " + p.NoFallback()
 	default:
 		x.rec.reason = ""
 	}
 	x.w.WriteHeader(f.Response.Status)
-	_, _ = io.WriteString(x.w, p.redact(string(f.Response.Body))) // the client may have closed the connection
+	_, _ = io.WriteString(x.w, p.Redact(string(f.Response.Body))) // the client may have closed the connection
 }
 
 // failureError is what a client gets after one failure or more.
@@ -71,10 +71,10 @@ func (x *exchange) failureError() wire.Error {
 	if len(x.failures) > 1 {
 		e.Code = wire.CodeBothFailed
 		e.Message = x.causes()
-	} else if e.Message = last.ClientMessage(); x.plan.detail != "" {
-		e.Message = x.plan.detail + "; " + e.Message
+	} else if e.Message = last.ClientMessage(); x.plan.Detail != "" {
+		e.Message = x.plan.Detail + "; " + e.Message
 	}
-	e.Message = x.plan.withFallbacks(e.Message)
+	e.Message = x.plan.WithFallbacks(e.Message)
 	switch {
 	case last.Reason == backend.Saturated:
 		e.Type = wire.TypeRateLimit

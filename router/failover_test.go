@@ -14,12 +14,13 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
 // short makes local's routes impatient.
-func short(timeout time.Duration) func(*Config, map[string]models.Route) {
-	return func(_ *Config, routes map[string]models.Route) {
+func short(timeout time.Duration) func(*plan.Config, map[string]models.Route) {
+	return func(_ *plan.Config, routes map[string]models.Route) {
 		for name, r := range routes {
 			r.Timeout = timeout
 			routes[name] = r
@@ -365,7 +366,7 @@ func TestPaidOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var other *peer
-			b := newBench(t, answers, tc.behave, func(c *Config, routes map[string]models.Route) {
+			b := newBench(t, answers, tc.behave, func(c *plan.Config, routes map[string]models.Route) {
 				other = newPeer(t, answers)
 				c.Upstreams = append(c.Upstreams, backend.UpstreamConfig{Name: "other", BaseURL: other.URL, Key: "k2"})
 				routes["paid"] = models.Route{Primary: "openrouter", Fallback: "other", Timeout: 200 * time.Millisecond}
@@ -393,7 +394,7 @@ func TestDialErrorsAreRepeated(t *testing.T) {
 	}
 	address := l.Addr().String()
 	l.Close()
-	b := newBench(t, answers, answers, func(c *Config, _ map[string]models.Route) { c.Upstreams[0].BaseURL = "http://" + address })
+	b := newBench(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) { c.Upstreams[0].BaseURL = "http://" + address })
 	go func() {
 		time.Sleep(30 * time.Millisecond)
 		if l, err := net.Listen("tcp", address); err == nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/plan"
 )
 
 // TestFallbackOn: a route may name the reasons for which it pays.
@@ -30,7 +31,7 @@ func TestFallbackOn(t *testing.T) {
 		"degraded, and not named": {[]string{"lost"}, answers, func(s *backend.LocalState) { s.Reason = backend.Degraded }, 200, "qwen"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t, tc.local, answers, func(_ *Config, routes map[string]models.Route) {
+			b := newBench(t, tc.local, answers, func(_ *plan.Config, routes map[string]models.Route) {
 				routes["local/qwen"] = models.Route{Primary: "qwen", Fallback: "openrouter", Timeout: time.Minute, FallbackOn: models.NewWordList(tc.on...)}
 			})
 			if tc.state != nil {

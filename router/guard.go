@@ -1,6 +1,7 @@
 package router
 
 import (
+	"fmt"
 	"net/http"
 	"time"
 
@@ -21,9 +22,9 @@ const healthPath = "/health"
 func (rt *Router) guard(inside http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s := rt.routing.Load()
-		d := s.access
+		d := s.Access
 		limitBody(w, r, d.BodyTimeout)
-		if e := s.checkLoop(w, r); e.Status != 0 {
+		if e := checkLoop(s.Via, w, r); e.Status != 0 {
 			rt.reject(w, r, e)
 			return
 		}
@@ -79,4 +80,19 @@ func limitBody(w http.ResponseWriter, r *http.Request, limit time.Duration) {
 
 func bodyArrived(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // as in limitBody
+}
+
+// forOperators rejects requests whose key is not an operator's: what is inside shows
+// the spending of all keys.
+func (rt *Router) forOperators(inside http.Handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if key := access.CallerKey(r.Context()); key != nil && !key.Operator {
+			rt.reject(w, r, wire.Error{
+				Status: http.StatusForbidden, Type: wire.TypeInvalid, Code: wire.CodeNotOperator,
+				Message: fmt.Sprintf("%s is for operators; the key %s needs operator: true in llmsup.yaml", r.URL.Path, key.Name),
+			})
+			return
+		}
+		inside.ServeHTTP(w, r)
+	}
 }

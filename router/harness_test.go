@@ -22,6 +22,7 @@ import (
 	"github.com/llmsup/llmsup/router/accounting"
 	"github.com/llmsup/llmsup/router/attempt"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 	"github.com/llmsup/llmsup/supervisor/llamacpp"
@@ -192,7 +193,7 @@ const (
 
 // newBench makes a router with the routes that a test of it needs: local/qwen
 // with a fallback, local/alone without, premium names, and a pattern.
-func newBench(t *testing.T, local, cloud http.HandlerFunc, edits ...func(*Config, map[string]models.Route)) *bench {
+func newBench(t *testing.T, local, cloud http.HandlerFunc, edits ...func(*plan.Config, map[string]models.Route)) *bench {
 	t.Helper()
 	b := &bench{
 		t: t, local: newPeer(t, local), cloud: newPeer(t, cloud), state: &fakeLocal{},
@@ -206,7 +207,7 @@ func newBench(t *testing.T, local, cloud http.HandlerFunc, edits ...func(*Config
 		"gpt-4o":      {Primary: "openrouter", PrimaryModel: "openai/gpt-4o", Timeout: time.Minute},
 		"*/*":         {Primary: "openrouter", Timeout: time.Minute},
 	}
-	cfg := Config{
+	cfg := plan.Config{
 		Engine:  llamacpp.Engine{}.Capabilities(nil),
 		Locals:  map[string]backend.Local{"qwen": b.state},
 		MaxBody: 32 << 20,
@@ -387,11 +388,11 @@ func (b *fixedBackend) Send(ctx context.Context, _ *backend.Attempt) (*http.Resp
 func relayed(t *testing.T, w http.ResponseWriter, resp *http.Response, d wire.Dialect, idle time.Duration) (started time.Time, err error) {
 	t.Helper()
 	c := &request.Request{Path: "/v1/chat/completions", Dialect: d, Body: request.Body{Stream: true}}
-	p := plan{accounting: &accounting.Accounting{}}
+	p := plan.Plan{Accounting: &accounting.Accounting{}}
 	x := &exchange{w: w, ctx: t.Context(), request: c, plan: p, rec: newRecord(c, p)}
 	x.rec.backend = "u"
 	a, failed := attempt.Start(t.Context(), attempt.Params{
-		Request: c, Backend: &fixedBackend{resp: resp}, Accounting: p.accounting, Timeout: time.Hour, Idle: idle,
+		Request: c, Backend: &fixedBackend{resp: resp}, Accounting: p.Accounting, Timeout: time.Hour, Idle: idle,
 	})
 	if failed != nil {
 		t.Fatal(failed.LogMessage())

@@ -14,6 +14,7 @@ import (
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/aggregate"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/plan"
 )
 
 // TestCutAnywhere ends a stream at every byte, as cleanly as a proxy can. The
@@ -187,7 +188,7 @@ func TestLargeAnswers(t *testing.T) {
 
 // TestDegradedFallback: a degraded server is better than no answer.
 func TestDegradedFallback(t *testing.T) {
-	b := newBench(t, answers, status(503, `{}`), func(_ *Config, routes map[string]models.Route) {
+	b := newBench(t, answers, status(503, `{}`), func(_ *plan.Config, routes map[string]models.Route) {
 		routes["cloud-first"] = models.Route{Primary: "openrouter", Fallback: "qwen", Timeout: time.Second}
 	})
 	b.state.set(func(s *backend.LocalState) { s.Reason, s.Detail = backend.Degraded, "is degraded" })

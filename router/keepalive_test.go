@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/plan"
 )
 
 // idleServer answers calls over connections that it closes once they have been idle
@@ -89,7 +90,7 @@ func TestIdleConnections(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newIdleServer(t, tc.limit, tc.keepAlive)
-			b := newBench(t, answers, answers, func(c *Config, _ map[string]models.Route) { c.Upstreams[0].BaseURL = s.url })
+			b := newBench(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) { c.Upstreams[0].BaseURL = s.url })
 			// The connection of the first call may end with it, if it tells of the limit.
 			for range 3 {
 				if r := b.chat("gpt-4o", false); r.status != 200 || r.body != wholeChat {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/plan"
 )
 
 // TestTenThousandLeave: clients that go away while they wait in the queue, for
@@ -76,7 +77,7 @@ func newLeaver(t *testing.T, stage string) *leaver {
 		local, cloud, l.asked = sends(breaks, opening, said(" 1")), sends(stay, roleEvent), 1
 	}
 	l.direct = newPeer(t, stay)
-	l.bench = newBench(t, local, cloud, resuming, func(_ *Config, routes map[string]models.Route) {
+	l.bench = newBench(t, local, cloud, resuming, func(_ *plan.Config, routes map[string]models.Route) {
 		r := routes["local/qwen"]
 		r.Timeout = time.Minute
 		routes["local/qwen"], routes["local/alone"] = r, models.Route{Primary: "qwen", Timeout: time.Minute}

@@ -101,12 +101,12 @@ func (rec *record) modelOfUnanswered() string {
 // savings are what the route's fallback would have taken for what the GPU did; nil =
 // unknown, or the GPU did nothing.
 func (rec *record) savings() *usd.Amount {
-	if !rec.local || rec.baseline.backend == "" || rec.status >= 400 {
+	if !rec.local || rec.baseline.Backend == "" || rec.status >= 400 {
 		return nil
 	}
 	u := rec.usage
 	if rec.resumedBy != "" {
 		u.Completion = &rec.tokensBeforeResume
 	}
-	return rec.accounting.WouldCost(rec.baseline.backend, rec.baseline.model, u)
+	return rec.accounting.WouldCost(rec.baseline.Backend, rec.baseline.Model, u)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 	"github.com/llmsup/llmsup/supervisor/llamacpp"
@@ -77,7 +78,7 @@ func TestOwnFieldRejectedByOne(t *testing.T) {
 }
 
 // twoLocals gives local/qwen a second local server as its fallback.
-func twoLocals(c *Config, routes map[string]models.Route) {
+func twoLocals(c *plan.Config, routes map[string]models.Route) {
 	c.Locals["other"] = c.Locals["qwen"]
 	routes["local/qwen"] = models.Route{Primary: "qwen", Fallback: "other", Timeout: time.Minute}
 }
@@ -191,7 +192,7 @@ func TestBoundBy(t *testing.T) {
 		{"/v1/embeddings", `"grammar":"x"`, ""},
 	} {
 		c := &request.Request{Path: tc.path, Body: parseBody(t, `{`+tc.fields+`}`)}
-		if got := boundBy(c); got != tc.want {
+		if got := plan.BoundBy(c); got != tc.want {
 			t.Errorf("%s {%s}: bound by %q, want %q", tc.path, tc.fields, got, tc.want)
 		}
 	}

@@ -12,11 +12,11 @@ import (
 
 // checkLoop rejects a request that this router has sent itself. It asks for no key,
 // so that FindLoops need not send one.
-func (s *routing) checkLoop(w http.ResponseWriter, r *http.Request) wire.Error {
-	if !slices.Contains(backend.ViaHops(r.Header), s.via) {
+func checkLoop(via string, w http.ResponseWriter, r *http.Request) wire.Error {
+	if !slices.Contains(backend.ViaHops(r.Header), via) {
 		return wire.Error{}
 	}
-	w.Header().Set("Via", s.via)
+	w.Header().Set("Via", via)
 	w.Header().Set("X-Should-Retry", "false")
 	return wire.Error{
 		Status: http.StatusLoopDetected, Type: wire.TypeServer, Code: wire.CodeLoop,
@@ -30,7 +30,7 @@ func (s *routing) checkLoop(w http.ResponseWriter, r *http.Request) wire.Error {
 // at most, or when ctx ends.
 func (rt *Router) FindLoops(ctx context.Context) {
 	var asked sync.WaitGroup
-	for _, b := range rt.routing.Load().backends {
+	for _, b := range rt.routing.Load().Backends {
 		if u, ok := b.(*backend.Upstream); ok {
 			asked.Go(func() { u.FindLoop(ctx) })
 		}
@@ -40,6 +40,6 @@ func (rt *Router) FindLoops(ctx context.Context) {
 
 // IsLoop says whether FindLoops has found that an upstream is this Router.
 func (rt *Router) IsLoop(upstream string) bool {
-	b, ok := rt.routing.Load().backends[upstream].(*backend.Upstream)
+	b, ok := rt.routing.Load().Backends[upstream].(*backend.Upstream)
 	return ok && b.IsLoop()
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/access"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/plan"
 )
 
 // box is a router at an address that its own configuration may name.
@@ -25,7 +26,7 @@ type box struct {
 }
 
 // newBoxes makes two routers that know each other's address, and their own.
-func newBoxes(t *testing.T, edit func(name string, own, other string, c *Config, routes map[string]models.Route)) (a, b *box) {
+func newBoxes(t *testing.T, edit func(name string, own, other string, c *plan.Config, routes map[string]models.Route)) (a, b *box) {
 	t.Helper()
 	a, b = &box{}, &box{}
 	for _, x := range []*box{a, b} {
@@ -39,7 +40,7 @@ func newBoxes(t *testing.T, edit func(name string, own, other string, c *Config,
 	}
 	for name, x := range map[string]*box{"a": a, "b": b} {
 		other := map[string]*box{"a": b, "b": a}[name]
-		bench := newBench(t, answers, answers, func(c *Config, routes map[string]models.Route) { edit(name, x.URL, other.URL, c, routes) })
+		bench := newBench(t, answers, answers, func(c *plan.Config, routes map[string]models.Route) { edit(name, x.URL, other.URL, c, routes) })
 		bench.url = x.URL // where calls are counted
 		x.bench = bench
 	}
@@ -55,7 +56,7 @@ func (x *box) requests() []string {
 // TestLoopOfOne: a call that comes back is answered at once, and after FindLoops no
 // call is sent to an upstream that is the router itself.
 func TestLoopOfOne(t *testing.T) {
-	a, _ := newBoxes(t, func(_, own, _ string, c *Config, routes map[string]models.Route) {
+	a, _ := newBoxes(t, func(_, own, _ string, c *plan.Config, routes map[string]models.Route) {
 		c.Access.Keys = []access.Key{{Name: "full", SHA256: sha256.Sum256([]byte(fullKey)), Operator: true}}
 		c.Upstreams = append(c.Upstreams, backend.UpstreamConfig{Name: "self", BaseURL: own + "/v1", Key: fullKey})
 		routes["round"] = models.Route{Primary: "self", Timeout: time.Minute}
@@ -111,7 +112,7 @@ func TestLoopOfOne(t *testing.T) {
 
 // TestLoopOfTwo: two boxes that send a model's calls to each other.
 func TestLoopOfTwo(t *testing.T) {
-	a, b := newBoxes(t, func(name, _, other string, c *Config, routes map[string]models.Route) {
+	a, b := newBoxes(t, func(name, _, other string, c *plan.Config, routes map[string]models.Route) {
 		c.Upstreams = append(c.Upstreams, backend.UpstreamConfig{Name: "neighbour", BaseURL: other})
 		routes["round"] = models.Route{Primary: "neighbour", Timeout: time.Minute}
 		saved := models.Route{Primary: "neighbour", Timeout: time.Minute}
@@ -155,7 +156,7 @@ func TestVia(t *testing.T) {
 		}
 		calls := b.cloud.calls()
 		got := calls[len(calls)-1].header["Via"]
-		if len(got) == 0 || got[len(got)-1] != b.router.routing.Load().via || !slices.Equal(got[:len(got)-1], want) {
+		if len(got) == 0 || got[len(got)-1] != b.router.routing.Load().Via || !slices.Equal(got[:len(got)-1], want) {
 			t.Errorf("%q became %q", sent, got)
 		}
 	}
@@ -172,11 +173,11 @@ func TestVia(t *testing.T) {
 // TestFindLoops: only the router's own answer says that an upstream is the router,
 // and a later one takes it back.
 func TestFindLoops(t *testing.T) {
-	a, _ := newBoxes(t, func(_, own, _ string, c *Config, _ map[string]models.Route) {
+	a, _ := newBoxes(t, func(_, own, _ string, c *plan.Config, _ map[string]models.Route) {
 		c.Upstreams[0].BaseURL = own
 	})
 	b := newBench(t, answers, answers)
-	back := b.router.routing.Load().backends["openrouter"].(*backend.Upstream)
+	back := b.router.routing.Load().Backends["openrouter"].(*backend.Upstream)
 	for name, tc := range map[string]struct {
 		answer http.HandlerFunc
 		itself bool
@@ -221,8 +222,8 @@ func TestFindLoops(t *testing.T) {
 	}
 	asked := make(chan struct{})
 	hung := newPeer(t, func(w http.ResponseWriter, r *http.Request) { close(asked); hangs(w, r) })
-	cfg := Config{
-		Table: a.router.routing.Load().table, Locals: map[string]backend.Local{"qwen": a.state}, MaxBody: 1 << 20,
+	cfg := plan.Config{
+		Table: a.router.routing.Load().Table, Locals: map[string]backend.Local{"qwen": a.state}, MaxBody: 1 << 20,
 		Upstreams: []backend.UpstreamConfig{{Name: "openrouter", BaseURL: hung.URL}},
 	}
 	if err := a.router.Reload(cfg); err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -118,7 +119,7 @@ func TestMatrix(t *testing.T) {
 					if g.reason == backend.Timeout {
 						then = timeout
 					}
-					b = newBench(t, f.behave, g.behave, short(first), func(c *Config, _ map[string]models.Route) { c.FallbackTimeout = then })
+					b = newBench(t, f.behave, g.behave, short(first), func(c *plan.Config, _ map[string]models.Route) { c.FallbackTimeout = then })
 					r = b.chat("local/qwen", len(name)%2 == 0)
 					return len(b.local.calls()) > 0 && len(b.cloud.calls()) > 0
 				})
@@ -167,7 +168,7 @@ func TestTLSErrors(t *testing.T) {
 	for name, url := range map[string]string{
 		"a stranger's certificate": stranger.URL, "no TLS at all": strings.Replace(plain.URL, "http:", "https:", 1),
 	} {
-		b := newBench(t, answers, answers, func(c *Config, routes map[string]models.Route) {
+		b := newBench(t, answers, answers, func(c *plan.Config, routes map[string]models.Route) {
 			c.Upstreams = append(c.Upstreams, backend.UpstreamConfig{Name: "secure", BaseURL: url, Key: "k"})
 			routes["secure-first"] = models.Route{Primary: "secure", Fallback: "qwen", Timeout: time.Minute}
 			routes["secure"] = models.Route{Primary: "secure", Timeout: time.Minute}
@@ -192,7 +193,7 @@ func TestAfterCommit(t *testing.T) {
 		"silence":         sends(hangs, roleEvent, textEvent),
 		"error, then cut": sends(breaks, roleEvent, textEvent, `data: {"error":{"message":"the engine has died","code":500}}`+"\n\n"),
 	} {
-		b := newBench(t, behave, answers, func(c *Config, _ map[string]models.Route) { c.IdleTimeout = 200 * time.Millisecond })
+		b := newBench(t, behave, answers, func(c *plan.Config, _ map[string]models.Route) { c.IdleTimeout = 200 * time.Millisecond })
 		r := b.chat("local/qwen", true)
 		if r.status != 200 || !strings.HasPrefix(r.body, roleEvent+textEvent) || !strings.Contains(r.body, `"error"`) || strings.Contains(r.body, "[DONE]") {
 			t.Errorf("%s: %d %q", name, r.status, r.body)

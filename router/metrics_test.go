@@ -27,6 +27,7 @@ import (
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/ledger"
+	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/usd"
 	"github.com/llmsup/llmsup/router/wire"
 )
@@ -175,7 +176,7 @@ func TestStatusLabels(t *testing.T) {
 
 // TestUpstreamMetrics: the breaker as calls meet it, and two URLs of one host.
 func TestUpstreamMetrics(t *testing.T) {
-	b := newBench(t, answers, answers, func(_ *Config, routes map[string]models.Route) {
+	b := newBench(t, answers, answers, func(_ *plan.Config, routes map[string]models.Route) {
 		routes["one"] = models.Route{Primary: "http://127.0.0.1:1/one", Timeout: time.Second}
 		routes["two"] = models.Route{Primary: "http://127.0.0.1:1/two", Timeout: time.Second}
 	})
@@ -216,8 +217,8 @@ func TestBookMetrics(t *testing.T) {
 	if _, exceeded := money.Reserve(time.Now(), "", usd.Dollar/4); exceeded != nil {
 		t.Fatal(exceeded)
 	}
-	err := b.router.Reload(Config{
-		Table: b.router.routing.Load().table, Locals: map[string]backend.Local{"qwen": b.state}, MaxBody: 1 << 20,
+	err := b.router.Reload(plan.Config{
+		Table: b.router.routing.Load().Table, Locals: map[string]backend.Local{"qwen": b.state}, MaxBody: 1 << 20,
 		Upstreams:  []backend.UpstreamConfig{{Name: "openrouter", BaseURL: b.cloud.URL, Key: cloudKey}},
 		Accounting: accounting.Accounting{Ledger: books, Budget: money},
 	})
@@ -268,7 +269,7 @@ func TestMetricsPage(t *testing.T) {
 	if r.status != http.StatusOK || !strings.Contains(r.body, "\nllmsup_calls_in_flight 0\n") || !strings.Contains(b.log.String(), "no such figure") {
 		t.Errorf("%d %s\n%s", r.status, r.body, b.log)
 	}
-	open := newBench(t, answers, answers, func(c *Config, _ map[string]models.Route) { c.Access.CheckHost = true })
+	open := newBench(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) { c.Access.CheckHost = true })
 	for host, want := range map[string]int{"localhost": 200, "evil.example": 403} {
 		if r := open.send("GET", "/metrics", "", "Host", host); r.status != want {
 			t.Errorf("as %s: %d, want %d", host, r.status, want)
@@ -297,10 +298,10 @@ func TestCardinality(t *testing.T) {
 			Body: io.NopCloser(strings.NewReader(body)), Request: r,
 		}, nil
 	}))
-	b := newBench(t, answers, answers, keys, func(c *Config, routes map[string]models.Route) {
+	b := newBench(t, answers, answers, keys, func(c *plan.Config, routes map[string]models.Route) {
 		routes["team-*"] = models.Route{Primary: "openrouter", Timeout: time.Minute}
 	})
-	b.router.routing.Load().backends["openrouter"].(*backend.Upstream).Transport().RegisterProtocol("http", cloud)
+	b.router.routing.Load().Backends["openrouter"].(*backend.Upstream).Transport().RegisterProtocol("http", cloud)
 
 	paths := []string{"/v1/chat/completions", "/v1/completions", "/v1/messages", "/tokenize"}
 	ask := func(n int) {

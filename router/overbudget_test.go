@@ -14,6 +14,7 @@ import (
 	"github.com/llmsup/llmsup/router/accounting/accountingtest"
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/ledger"
+	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/usd"
 	"github.com/llmsup/llmsup/router/wire"
 )
@@ -56,7 +57,7 @@ func TestOverBudget(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			edit, books := withBooks(t, over)
-			b := newBench(t, tc.local, answers, edit, func(_ *Config, routes map[string]models.Route) {
+			b := newBench(t, tc.local, answers, edit, func(_ *plan.Config, routes map[string]models.Route) {
 				routes["premium-first"] = models.Route{Primary: "openrouter", Fallback: "qwen", Timeout: time.Minute}
 			})
 			if tc.state != nil {
@@ -111,7 +112,7 @@ func TestBudgetNeverExceeded(t *testing.T) {
 		spent += accountingtest.USD("0.019")
 		mu.Unlock()
 		status(200, priced(`"prompt_tokens":20,"completion_tokens":1,"cost":0.019`))(w, r)
-	}, edit, func(c *Config, _ map[string]models.Route) {
+	}, edit, func(c *plan.Config, _ map[string]models.Route) {
 		c.Accounting.Now = func() time.Time {
 			mu.Lock()
 			defer mu.Unlock()

@@ -116,7 +116,7 @@ func (s *streamRelay) pass(out []byte) error {
 	return s.client.Send(out)
 }
 
-// stopped is called when no event comes any more. Clients of servers without an end mark
+// Stopped is called when no event comes any more. Clients of servers without an end mark
 // know the end of a stream by its finish reason.
 func (s *streamRelay) stopped(err error) error {
 	switch {

@@ -9,6 +9,7 @@ import (
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/accounting/accountingtest"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/plan"
 )
 
 // TestLate503: a 503 says that nothing was generated if it comes at once, or with
@@ -35,7 +36,7 @@ func TestLate503(t *testing.T) {
 				w.WriteHeader(http.StatusServiceUnavailable)
 			}
 			second := newPeer(t, answers)
-			b := newBench(t, answers, behave, func(c *Config, routes map[string]models.Route) {
+			b := newBench(t, answers, behave, func(c *plan.Config, routes map[string]models.Route) {
 				c.Upstreams = append(c.Upstreams, backend.UpstreamConfig{Name: "second", BaseURL: second.URL, Key: "k"})
 				routes["two-clouds"] = models.Route{Primary: "openrouter", Fallback: "second", Timeout: time.Minute}
 			})

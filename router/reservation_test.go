@@ -14,6 +14,7 @@ import (
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/ledger"
+	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/request"
 )
 
@@ -102,16 +103,16 @@ func TestErrorThatQuotesStreamOptions(t *testing.T) {
 // TestModelChoices: a body can't have a model answer that its key may not use, and
 // under a budget the most expensive one that it names is reserved.
 func TestModelChoices(t *testing.T) {
-	keyed := func(routes ...string) func(*Config, map[string]models.Route) {
-		return func(c *Config, _ map[string]models.Route) {
+	keyed := func(routes ...string) func(*plan.Config, map[string]models.Route) {
+		return func(c *plan.Config, _ map[string]models.Route) {
 			c.Access.Keys = []access.Key{{Name: "k", SHA256: sha256.Sum256([]byte("k")), Routes: routes}}
 		}
 	}
-	limited := func(c *Config, _ map[string]models.Route) {
+	limited := func(c *plan.Config, _ map[string]models.Route) {
 		c.Accounting.Budget = budget.New(budget.Config{Limits: accountingtest.Daily("1000")}, nil)
 	}
 	for name, tc := range map[string]struct {
-		edit   func(*Config, map[string]models.Route)
+		edit   func(*plan.Config, map[string]models.Route)
 		model  string
 		fields string
 		param  string // of the error; "" = the call is answered
@@ -127,7 +128,7 @@ func TestModelChoices(t *testing.T) {
 		"not a list of names":                  {keyed("gpt-4o"), "gpt-4o", `"models":[["x/y"]]`, "models"},
 		"too many":                             {keyed("gpt-4o", "openai/*"), "gpt-4o", `"models":["openai/a"` + strings.Repeat(`,"openai/a"`, request.MaxChoicesOfModels) + `]`, "models"},
 		"a name that stands for another model": {keyed("gpt-4o"), "gpt-4o", `"models":["gpt-4o"]`, "models"},
-		"what nested lists have, of who may do all": {func(*Config, map[string]models.Route) {}, "gpt-4o", `"models":` + strings.Repeat("[", 1000) + `"x"` + strings.Repeat("]", 1000), ""},
+		"what nested lists have, of who may do all": {func(*plan.Config, map[string]models.Route) {}, "gpt-4o", `"models":` + strings.Repeat("[", 1000) + `"x"` + strings.Repeat("]", 1000), ""},
 		"route":                         {keyed("gpt-4o"), "gpt-4o", `"route":"x/y"`, "route"},
 		"the word of route":             {keyed("gpt-4o"), "gpt-4o", `"route":"fallback"`, ""},
 		"of a local call that may move": {keyed("local/*"), "local/qwen", `"models":["x/y"]`, "models"},
@@ -135,11 +136,11 @@ func TestModelChoices(t *testing.T) {
 		"a preset under a budget":       {limited, "gpt-4o", `"preset":"p"`, "preset"},
 		"a preset as the model":         {keyed("gpt-4o", "*/*"), "openai/gpt-4o@preset/p", `"x":1`, "model"},
 		"a preset among the models":     {limited, "gpt-4o", `"models":["@preset/p"]`, "models"},
-		"a preset of who may do all":    {func(*Config, map[string]models.Route) {}, "gpt-4o", `"preset":"p"`, ""},
-		"models of who may do all":      {func(*Config, map[string]models.Route) {}, "gpt-4o", `"models":["x/y"]`, ""},
+		"a preset of who may do all":    {func(*plan.Config, map[string]models.Route) {}, "gpt-4o", `"preset":"p"`, ""},
+		"models of who may do all":      {func(*plan.Config, map[string]models.Route) {}, "gpt-4o", `"models":["x/y"]`, ""},
 		"models under a budget":         {limited, "gpt-4o", `"models":["x/y"]`, ""},
 		"Model beside model":            {limited, "gpt-4o", `"Model":"x/y"`, "-"},
-		"MODEL, of who may do all":      {func(*Config, map[string]models.Route) {}, "local/qwen", `"MODEL":"x/y"`, "-"},
+		"MODEL, of who may do all":      {func(*plan.Config, map[string]models.Route) {}, "local/qwen", `"MODEL":"x/y"`, "-"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, answers, answers, tc.edit)

@@ -11,6 +11,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -24,7 +25,7 @@ func finished(reason string) string {
 	return fmt.Sprintf(`data: {"id":"gen-9","choices":[{"index":0,"delta":{"content":""},"finish_reason":%q}]}`+"\n\n", reason)
 }
 
-func resuming(_ *Config, routes map[string]models.Route) {
+func resuming(_ *plan.Config, routes map[string]models.Route) {
 	r := routes["local/qwen"]
 	r.Resume = true
 	routes["local/qwen"] = r
@@ -87,7 +88,7 @@ func TestResume(t *testing.T) {
 		"only the end mark was lost":  {sends(breaks, start, strings.Replace(finished("stop"), "gen-9", "chatcmpl-1", 1)), answers, first + " 2 3"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t, tc.local, tc.cloud, resuming, func(c *Config, _ map[string]models.Route) { c.IdleTimeout = 300 * time.Millisecond })
+			b := newBench(t, tc.local, tc.cloud, resuming, func(c *plan.Config, _ map[string]models.Route) { c.IdleTimeout = 300 * time.Millisecond })
 			r := b.post("/v1/chat/completions", `{"model":"local/qwen","stream":true,"max_tokens":100,"messages":[{"role":"user","content":"count"}]}`)
 			if r.status != 200 || r.readErr != nil || r.backend() != "qwen" {
 				t.Fatalf("%d from %q, %v: %s", r.status, r.backend(), r.readErr, r.body)
@@ -173,7 +174,7 @@ func TestNoResume(t *testing.T) {
 		})
 	}
 	t.Run("nor for this reason", func(t *testing.T) {
-		b := newBench(t, sends(breaks, opening, said(" 1")), answers, resuming, func(_ *Config, routes map[string]models.Route) {
+		b := newBench(t, sends(breaks, opening, said(" 1")), answers, resuming, func(_ *plan.Config, routes map[string]models.Route) {
 			r := routes["local/qwen"]
 			r.FallbackOn = models.NewWordList("restarting")
 			routes["local/qwen"] = r

@@ -9,13 +9,14 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/plan"
 )
 
 // TestErrorBehindTheEnd: a stream that is whole stays so, whatever comes after it.
 func TestErrorBehindTheEnd(t *testing.T) {
 	last := strings.Replace(finished("stop"), "gen-9", "chatcmpl-1", 1)
-	for name, edit := range map[string]func(*Config, map[string]models.Route){
-		"resuming": resuming, "not": func(*Config, map[string]models.Route) {},
+	for name, edit := range map[string]func(*plan.Config, map[string]models.Route){
+		"resuming": resuming, "not": func(*plan.Config, map[string]models.Route) {},
 	} {
 		b := newBench(t, sends(ends, opening, said(" 1"), last, doneEvent, `data: {"error":{"message":"late"}}`+"\n\n"), answers, edit)
 		r := b.post("/v1/chat/completions", `{"model":"local/qwen","stream":true,"messages":[{"role":"user","content":"x"}]}`)
@@ -46,7 +47,7 @@ func TestBrokenIsLetGo(t *testing.T) {
 func TestResumedByAServer(t *testing.T) {
 	second := newPeer(t, nil)
 	spare := &fakeLocal{state: backend.LocalState{Alive: true, Network: "tcp", Address: second.Listener.Addr().String(), Gone: make(chan struct{})}}
-	b := newBench(t, sends(breaks, opening, said(" 1")), answers, func(c *Config, routes map[string]models.Route) {
+	b := newBench(t, sends(breaks, opening, said(" 1")), answers, func(c *plan.Config, routes map[string]models.Route) {
 		c.Locals["spare"] = spare
 		routes["local/qwen"] = models.Route{Primary: "qwen", Fallback: "spare", Resume: true, Timeout: time.Minute}
 	})

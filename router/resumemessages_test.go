@@ -11,6 +11,7 @@ import (
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/ledger"
+	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -83,7 +84,7 @@ func TestResumeMessages(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			edit, books := withBooks(t, budget.Limits{})
-			b := newBench(t, tc.local, tc.cloud, edit, resuming, func(c *Config, _ map[string]models.Route) { c.IdleTimeout = 300 * time.Millisecond })
+			b := newBench(t, tc.local, tc.cloud, edit, resuming, func(c *plan.Config, _ map[string]models.Route) { c.IdleTimeout = 300 * time.Millisecond })
 			r := b.post("/v1/messages", `{"model":"local/qwen","stream":true,"max_tokens":100,"messages":[{"role":"user","content":"count"}]}`)
 			if r.status != 200 || r.readErr != nil || r.backend() != "qwen" {
 				t.Fatalf("%d from %q, %v: %s", r.status, r.backend(), r.readErr, r.body)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/llmsup/llmsup/router/attempt"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/resume"
 	"github.com/llmsup/llmsup/router/wire"
@@ -13,7 +14,7 @@ import (
 // resumeWhole has a candidate continue the answer of a call without a stream that broke
 // off in the middle, and answers the call with both parts. It returns false if that can't
 // be done; the whole call is given to the candidate then.
-func (x *exchange) resumeWhole(c candidate) (done bool) {
+func (x *exchange) resumeWhole(c plan.Candidate) (done bool) {
 	d, last := resume.DialectOf(x.request.Path), x.failures[len(x.failures)-1]
 	next := x.continuation(d, last.Partial)
 	if next == nil {
@@ -29,8 +30,8 @@ func (x *exchange) resumeWhole(c candidate) (done bool) {
 		failed = a.Discard(c.Name, "could not go on with the answer")
 	}
 	x.failed(c, failed)
-	x.past[len(x.past)-1].invalid = false // the continuation was rejected, and not the call
-	if x.past[len(x.past)-1].mayHaveBilled() {
+	x.past[len(x.past)-1].Invalid = false // the continuation was rejected, and not the call
+	if x.past[len(x.past)-1].MayHaveBilled() {
 		x.failures = append(x.failures, failed)
 		x.rec.note(failed)
 	}
@@ -41,7 +42,7 @@ func (x *exchange) resumeWhole(c candidate) (done bool) {
 func (x *exchange) continuation(d *resume.Dialect, part *resume.PartialAnswer) *request.Request {
 	// A beginning that is too short for its repetition to be found, which is what
 	// llama-server answers with, may as well be generated again: nothing of it was sent.
-	if part == nil || len(part.Text) < resume.MinOverlap || d == nil || !x.plan.route.Resume {
+	if part == nil || len(part.Text) < resume.MinOverlap || d == nil || !x.plan.Route.Resume {
 		return nil
 	}
 	object := gjson.Parse(x.request.Body.Text())
@@ -67,10 +68,10 @@ func (x *exchange) withBody(changes []wire.Edit) *request.Request {
 }
 
 // deliverJoined answers the call with both parts. tokens are those of the first part.
-func (x *exchange) deliverJoined(c candidate, a *attempt.Answer, joined string, tokens int64) {
+func (x *exchange) deliverJoined(c plan.Candidate, a *attempt.Answer, joined string, tokens int64) {
 	rec := &x.rec
-	rec.backend, rec.model, rec.resumedBy = c.Name, c.model, c.Name
-	rec.local, rec.tokensBeforeResume = x.plan.server != nil, tokens
+	rec.backend, rec.model, rec.resumedBy = c.Name, c.Model, c.Name
+	rec.local, rec.tokensBeforeResume = x.plan.Server != nil, tokens
 	a.Held = []byte(joined)
 	rec.usageOfResume, a.Usage = a.Usage, x.request.Dialect.InspectBody(a.Held).Usage
 	x.deliver(a, nil)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/llmsup/llmsup/router/attempt"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/resume"
 	"github.com/llmsup/llmsup/router/wire"
 )
@@ -19,16 +20,16 @@ import (
 type resumption struct {
 	*exchange
 
-	to         candidate
+	to         plan.Candidate
 	transcript resume.Transcript
 	tried      bool
 }
 
 // resumption returns how a stream of a candidate could be continued; nil = it can't be.
 // Only the answer of a free primary is continued.
-func (x *exchange) resumption(c candidate) *resumption {
+func (x *exchange) resumption(c plan.Candidate) *resumption {
 	d := resume.DialectOf(x.request.Path)
-	if d == nil || !c.primary || c.Metered || !x.candidates[0].primary || len(x.candidates) < 2 || !x.plan.route.Resume || !fallsBackOn(x.plan.route, backend.Lost) {
+	if d == nil || !c.Primary || c.Metered || !x.candidates[0].Primary || len(x.candidates) < 2 || !x.plan.Route.Resume || !plan.FallsBackOn(x.plan.Route, backend.Lost) {
 		return nil
 	}
 	return &resumption{exchange: x, to: x.candidates[1], transcript: resume.Transcript{Dialect: d}}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -88,7 +89,7 @@ func TestBypassedAtOnceWhenNotAlive(t *testing.T) {
 }
 
 func TestWithoutAKey(t *testing.T) {
-	noKey := func(c *Config, _ map[string]models.Route) {
+	noKey := func(c *plan.Config, _ map[string]models.Route) {
 		c.Upstreams[0].Key, c.Upstreams[0].Missing = "", "set OPENROUTER_API_KEY"
 	}
 	b := newBench(t, answers, answers, noKey)
@@ -134,7 +135,7 @@ func TestUnknownModel(t *testing.T) {
 }
 
 func TestBadRequests(t *testing.T) {
-	b := newBench(t, answers, answers, func(c *Config, _ map[string]models.Route) { c.MaxBody = 1000 })
+	b := newBench(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) { c.MaxBody = 1000 })
 	for name, tc := range map[string]struct {
 		body   string
 		status int
@@ -297,7 +298,7 @@ func TestHealth(t *testing.T) {
 	if code, words := health(b); code != 200 || words != "partial" {
 		t.Errorf("local failed, the cloud there: %d %s", code, words)
 	}
-	b = newBench(t, answers, answers, func(c *Config, _ map[string]models.Route) {
+	b = newBench(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) {
 		c.Upstreams[0].Key, c.Upstreams[0].Missing = "", "set OPENROUTER_API_KEY"
 	})
 	b.state.set(func(s *backend.LocalState) { s.Reason, s.Alive = backend.Loading, false })
@@ -328,7 +329,7 @@ func TestLocalEndpoints(t *testing.T) {
 
 func TestBaseURLAsPrimary(t *testing.T) {
 	var direct *peer
-	b := newBench(t, answers, answers, func(_ *Config, routes map[string]models.Route) {
+	b := newBench(t, answers, answers, func(_ *plan.Config, routes map[string]models.Route) {
 		direct = newPeer(t, answers)
 		r := routes["local/alone"]
 		r.Primary = direct.URL

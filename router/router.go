@@ -10,47 +10,31 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
-	"github.com/llmsup/llmsup/models"
-	"github.com/llmsup/llmsup/router/access"
-	"github.com/llmsup/llmsup/router/accounting"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/plan"
 )
-
-// Config is what a Router works from.
-type Config struct {
-	Table      *models.Table
-	Locals     map[string]backend.Local // by the name that routes use
-	Upstreams  []backend.UpstreamConfig
-	MaxBody    int64 // bytes of a request's body
-	Access     access.Policy
-	Accounting accounting.Accounting
-	Catalog    Catalog             // nil = names are never completed
-	Engine     models.Capabilities // of the engine behind the Locals; a reload does not change its Endpoints
-
-	FallbackTimeout time.Duration // to a fallback's first answer; 0 = 120 s
-	IdleTimeout     time.Duration // of a stream that has begun, without a byte; 0 = 120 s
-}
 
 // Router is the endpoint. It is an http.Handler, safe for concurrent use.
 type Router struct {
-	localPaths []string // Endpoints of the local servers\' engine
-	log        zerolog.Logger
-	metrics    *metrics
-	registry   *prometheus.Registry
-	mux        http.Handler
-	routing    atomic.Pointer[routing]
-	inflight   atomic.Int64
-	calls      atomic.Int64
-	started    time.Time
-	stopping   chan struct{} // closed: calls no longer wait for a server
-	stop       sync.Once
+	localPaths []string // Endpoints of the local servers' engine
+
+	log      zerolog.Logger
+	metrics  *metrics
+	registry *prometheus.Registry
+	mux      http.Handler
+	routing  atomic.Pointer[plan.Routing]
+	inflight atomic.Int64
+	calls    atomic.Int64
+	started  time.Time
+	stopping chan struct{} // closed: calls no longer wait for a server
+	stop     sync.Once
 }
 
 // New makes a Router. An error says which URL cannot be parsed, or which backend of a
 // route does not exist.
-func New(cfg Config, log zerolog.Logger) (*Router, error) {
+func New(cfg plan.Config, log zerolog.Logger) (*Router, error) {
 	stopping := make(chan struct{})
-	s, err := newRouting(cfg, &routing{stopping: stopping, via: backend.NewVia()}, log)
+	s, err := plan.NewRouting(cfg, &plan.Routing{Stopping: stopping, Via: backend.NewVia()}, log)
 	if err != nil {
 		return nil, err
 	}
@@ -65,19 +49,19 @@ func New(cfg Config, log zerolog.Logger) (*Router, error) {
 // Reload puts another configuration in the place of the present one, or leaves
 // that one as it is. Calls that have begun end under the old one. A backend that
 // is in both keeps its connections and what is counted of it.
-func (rt *Router) Reload(cfg Config) error {
+func (rt *Router) Reload(cfg plan.Config) error {
 	old := rt.routing.Load()
-	s, err := newRouting(cfg, old, rt.log)
+	s, err := plan.NewRouting(cfg, old, rt.log)
 	if err != nil {
 		return err
 	}
-	s.leaving = maps.Clone(old.leaving)
-	for name, b := range old.backends {
+	s.Leaving = maps.Clone(old.Leaving)
+	for name, b := range old.Backends {
 		if server, ok := b.(*backend.Server); ok {
-			s.leaving[name] = server
+			s.Leaving[name] = server
 		}
 	}
-	maps.DeleteFunc(s.leaving, func(name string, _ *backend.Server) bool { return s.server(name) != nil })
+	maps.DeleteFunc(s.Leaving, func(name string, _ *backend.Server) bool { return s.Server(name) != nil })
 	rt.routing.Store(s)
 	return nil
 }
@@ -86,8 +70,8 @@ func (rt *Router) Reload(cfg Config) error {
 // its last call has ended. It must not run at the same time as Reload.
 func (rt *Router) Remove(server string) {
 	s := *rt.routing.Load()
-	s.leaving = maps.Clone(s.leaving)
-	delete(s.leaving, server)
+	s.Leaving = maps.Clone(s.Leaving)
+	delete(s.Leaving, server)
 	rt.routing.Store(&s)
 }
 
@@ -103,9 +87,9 @@ type Load struct {
 // the routing, what it has left to do.
 func (rt *Router) Load(server string) Load {
 	now := rt.routing.Load()
-	b := now.server(server)
+	b := now.Server(server)
 	if b == nil {
-		b = now.leaving[server]
+		b = now.Leaving[server]
 	}
 	if b == nil {
 		return Load{}

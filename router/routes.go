@@ -1,6 +1,7 @@
 package router
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
@@ -10,7 +11,7 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/access"
-	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
@@ -84,11 +85,11 @@ func (rt *Router) take(w http.ResponseWriter, r *http.Request, d wire.Dialect, l
 		ID: w.Header().Get(wire.HeaderRequestID), Method: r.Method, Path: r.URL.Path,
 		Header: r.Header, Dialect: d, Began: time.Now(), Key: key.KeyName(),
 	}
-	held, refuse := readBody(w, r, s.maxBody)
+	held, refuse := readBody(w, r, s.MaxBody)
 	if refuse.Status == 0 {
 		defer held.Release()
 		var err error
-		if c.Body, err = parse(d, s.engine.Fields, held.Bytes, r.Header); err != nil {
+		if c.Body, err = parse(d, s.Engine.Fields, held.Bytes, r.Header); err != nil {
 			refuse = invalid(err.Error())
 		}
 		c.Body.Buffer = held
@@ -99,19 +100,19 @@ func (rt *Router) take(w http.ResponseWriter, r *http.Request, d wire.Dialect, l
 			refuse = invalid("\"model\" is missing; GET /v1/models lists the names")
 		}
 	}
-	p := plan{refuse: refuse}
+	p := plan.Plan{Refuse: refuse}
 	if refuse.Status == 0 {
-		p = s.planFor(key, name)
+		p = s.PlanFor(key, name)
 		if localOnly {
-			p.keepLocal(r.URL.Path)
+			p.KeepLocal(r.URL.Path)
 		}
-		if e := s.checkChoices(key, c); e.Status != 0 && p.refuse.Status == 0 {
-			p = plan{route: p.route, refuse: e}
+		if e := s.CheckChoices(key, c); e.Status != 0 && p.Refuse.Status == 0 {
+			p = plan.Plan{Route: p.Route, Refuse: e}
 		}
-		p.keepBound(c)
-		p.checkBudget(c)
+		p.KeepBound(c)
+		p.CheckBudget(c)
 	}
-	p.accounting = s.accounting
+	p.Accounting = s.Accounting
 	rt.serve(w, r, c, p)
 }
 
@@ -121,24 +122,6 @@ func parse(d wire.Dialect, fields models.EngineFields, raw []byte, h http.Header
 		return request.ParseForm(raw, h)
 	}
 	return request.ParseBodyFor(fields, raw)
-}
-
-// keepLocal removes from a plan what is no local server.
-func (p *plan) keepLocal(path string) {
-	p.candidates = slices.DeleteFunc(p.candidates, func(c candidate) bool { return !c.Local })
-	if p.waits() || len(kept(p.candidates)) > 0 || p.refuse.Status != 0 {
-		return
-	}
-	p.refuse = wire.Error{
-		Status: http.StatusNotImplemented, Type: wire.TypeInvalid, Code: string(backend.Unsupported),
-		Message: fmt.Sprintf("only a local llama-server has %s, and %s goes to %s", path, p.route.Name, p.route.Primary),
-	}
-	if p.reason != "" {
-		p.refuse = wire.Error{
-			Status: http.StatusServiceUnavailable, Type: wire.TypeServer, Code: string(p.reason), RetryAfter: max(p.retryAfter, 1),
-			Message: fmt.Sprintf("%s, and only a local llama-server has %s", p.detail, path),
-		}
-	}
 }
 
 // unknownLength is what a body of unknown length is at first taken for, in bytes.
@@ -193,3 +176,19 @@ func tooLong(most int64) wire.Error {
 func invalid(message string) wire.Error {
 	return wire.Error{Status: http.StatusBadRequest, Type: wire.TypeInvalid, Code: wire.CodeInvalidBody, Message: message}
 }
+
+// requestID keeps a client's own request id if it is harmless.
+func requestID(r *http.Request) string {
+	id := r.Header.Get(wire.HeaderRequestID)
+	if id == "" || len(id) > 128 {
+		return newRequestID()
+	}
+	for _, c := range []byte(id) {
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_' || c == '.') {
+			return newRequestID()
+		}
+	}
+	return id
+}
+
+func newRequestID() string { return rand.Text() }

@@ -17,6 +17,7 @@ import (
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/aggregate"
 	"github.com/llmsup/llmsup/router/attempt"
+	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -30,7 +31,7 @@ func TestReaderThatStopped(t *testing.T) {
 				return
 			}
 		}
-	}, answers, func(c *Config, _ map[string]models.Route) { c.IdleTimeout = 300 * time.Millisecond })
+	}, answers, func(c *plan.Config, _ map[string]models.Route) { c.IdleTimeout = 300 * time.Millisecond })
 	conn, err := net.Dial("tcp", strings.TrimPrefix(b.url, "http://"))
 	if err != nil {
 		t.Fatal(err)
@@ -110,7 +111,7 @@ func TestSlowReader(t *testing.T) {
 // net/http writes after the call, keeps its connection no longer than another one.
 func TestReaderThatStopsBeforeTheEnd(t *testing.T) {
 	whole := strings.Replace(wholeChat, " 1 2 3", strings.Repeat("x", 5000), 1)
-	b := newBench(t, status(200, whole), answers, func(c *Config, _ map[string]models.Route) { c.IdleTimeout = 300 * time.Millisecond })
+	b := newBench(t, status(200, whole), answers, func(c *plan.Config, _ map[string]models.Route) { c.IdleTimeout = 300 * time.Millisecond })
 	ours, theirs := net.Pipe() // without buffers
 	closed := make(chan struct{})
 	server := &http.Server{Handler: b.router, ConnState: func(_ net.Conn, s http.ConnState) {
@@ -144,7 +145,7 @@ func TestLargeAnswerThatStalls(t *testing.T) {
 		}
 		_ = http.NewResponseController(w).Flush()
 		hangs(w, r)
-	}, answers, func(c *Config, _ map[string]models.Route) { c.IdleTimeout = 2 * time.Second })
+	}, answers, func(c *plan.Config, _ map[string]models.Route) { c.IdleTimeout = 2 * time.Second })
 	done := make(chan reply, 1)
 	go func() { done <- b.post("/v1/embeddings", `{"model":"local/alone","input":"x"}`) }()
 	select {
@@ -186,7 +187,7 @@ func (l *oneConn) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "uni
 // TestDeadlineIsTheAnswersOwn: what bounds one answer does not end the next one
 // on the same connection.
 func TestDeadlineIsTheAnswersOwn(t *testing.T) {
-	b := newBench(t, nil, answers, func(c *Config, _ map[string]models.Route) { c.IdleTimeout = 150 * time.Millisecond })
+	b := newBench(t, nil, answers, func(c *plan.Config, _ map[string]models.Route) { c.IdleTimeout = 150 * time.Millisecond })
 	b.local.behave = b.local.well()
 	for range 3 {
 		if r := b.chat("local/qwen", true); r.status != 200 || r.readErr != nil || r.body != wholeSSE {

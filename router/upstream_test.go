@@ -18,6 +18,7 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/plan"
 )
 
 // TestRefusedIsRepeated: an upstream without room for a call is asked again,
@@ -38,7 +39,7 @@ func TestRefusedIsRepeated(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var n atomic.Int32
-			b := newBench(t, answers, func(w http.ResponseWriter, _ *http.Request) { tc.behave(n.Add(1), w) }, func(_ *Config, routes map[string]models.Route) {
+			b := newBench(t, answers, func(w http.ResponseWriter, _ *http.Request) { tc.behave(n.Add(1), w) }, func(_ *plan.Config, routes map[string]models.Route) {
 				routes["cloud-first"] = models.Route{Primary: "openrouter", Fallback: "qwen", Timeout: time.Minute}
 			})
 			if r := b.chat(tc.model, false); r.status != tc.status || len(b.cloud.calls()) != tc.calls {
@@ -63,7 +64,7 @@ func TestUnreachedMoves(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, answers, answers, func(_ *Config, routes map[string]models.Route) {
+			b := newBench(t, answers, answers, func(_ *plan.Config, routes map[string]models.Route) {
 				routes["cloud-first"] = models.Route{Primary: "openrouter", Fallback: tc.spare, FallbackOn: models.NewWordList(tc.on...), Timeout: time.Minute}
 			})
 			var dials atomic.Int32
@@ -100,7 +101,7 @@ func TestDeadUpstreamCostsNothing(t *testing.T) {
 			panic(http.ErrAbortHandler)
 		}
 		answers(w, r)
-	}, func(_ *Config, routes map[string]models.Route) {
+	}, func(_ *plan.Config, routes map[string]models.Route) {
 		routes["cloud-first"] = models.Route{Primary: "openrouter", Fallback: "qwen", Timeout: time.Minute}
 	})
 	for range backend.BreakAfter {
@@ -125,7 +126,7 @@ func TestDeadUpstreamCostsNothing(t *testing.T) {
 	}
 
 	dead.Store(false)
-	u, ok := b.router.routing.Load().backends["openrouter"].(*backend.Upstream)
+	u, ok := b.router.routing.Load().Backends["openrouter"].(*backend.Upstream)
 	if !ok {
 		t.Fatal("no upstream")
 	}
@@ -140,7 +141,7 @@ func TestDeadUpstreamCostsNothing(t *testing.T) {
 
 // TestApplicationNames: what OpenRouter's statistics call the application.
 func TestApplicationNames(t *testing.T) {
-	b := newBench(t, answers, answers, func(c *Config, _ map[string]models.Route) {
+	b := newBench(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) {
 		c.Upstreams[0].Referer, c.Upstreams[0].Title = "https://example.org", "Drafts"
 	})
 	b.chat("gpt-4o", false)
@@ -157,7 +158,7 @@ func TestApplicationNames(t *testing.T) {
 // upstreamOver makes a bench whose upstream is a TLS server of the test's.
 func upstreamOver(t *testing.T, url string, roots *tls.Config) *bench {
 	t.Helper()
-	b := newBench(t, answers, answers, func(c *Config, _ map[string]models.Route) { c.Upstreams[0].BaseURL = url })
+	b := newBench(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) { c.Upstreams[0].BaseURL = url })
 	transport(t, b).TLSClientConfig = &tls.Config{RootCAs: roots.RootCAs, MinVersion: tls.VersionTLS12}
 	return b
 }
@@ -165,7 +166,7 @@ func upstreamOver(t *testing.T, url string, roots *tls.Config) *bench {
 // transport is that of a bench's upstream.
 func transport(t *testing.T, b *bench) *http.Transport {
 	t.Helper()
-	u, ok := b.router.routing.Load().backends["openrouter"].(*backend.Upstream)
+	u, ok := b.router.routing.Load().Backends["openrouter"].(*backend.Upstream)
 	if !ok {
 		t.Fatal("no upstream")
 	}
@@ -317,7 +318,7 @@ func TestFailuresKeepConnections(t *testing.T) {
 	}
 	server.Start()
 	defer server.Close()
-	b := newBench(t, answers, answers, func(c *Config, _ map[string]models.Route) { c.Upstreams[0].BaseURL = server.URL })
+	b := newBench(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) { c.Upstreams[0].BaseURL = server.URL })
 	round := func() {
 		t.Helper()
 		done := make(chan reply, calls)

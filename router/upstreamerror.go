@@ -15,7 +15,7 @@ import (
 // isOperatorError says whether a call ended with such an error of a fallback.
 func (x *exchange) isOperatorError() bool {
 	last := x.failures[len(x.failures)-1]
-	if len(x.failures) == 1 && x.candidates[0].primary || last.Response == nil {
+	if len(x.failures) == 1 && x.candidates[0].Primary || last.Response == nil {
 		return false
 	}
 	return slices.Contains([]int{
@@ -32,14 +32,14 @@ func (x *exchange) operatorError() wire.Error {
 	first, last := x.failures[0], x.failures[len(x.failures)-1]
 	e := wire.Error{
 		Status: http.StatusBadGateway, Type: wire.TypeServer, Code: wire.CodeBothFailed,
-		Message: x.plan.detail + "; then " + x.causes(), RetryAfter: last.RetryAfter,
+		Message: x.plan.Detail + "; then " + x.causes(), RetryAfter: last.RetryAfter,
 	}
-	primary := x.plan.reason // it was passed over
+	primary := x.plan.Reason // it was passed over
 	if len(x.failures) > 1 {
 		e.Message = x.causes()
 		e.RetryAfter = max(e.RetryAfter, first.RetryAfter)
 		if primary = first.Reason; !slices.Contains(returnsSoon, primary) { // it may have ended since
-			primary = x.candidates[0].backend.Availability().Reason
+			primary = x.candidates[0].Backend.Availability().Reason
 		}
 	}
 	// A server that failed or was drained waits for an operator.

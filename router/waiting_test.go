@@ -15,12 +15,13 @@ import (
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/budget"
+	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/usd"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
 // newWaitingLocal is a bench whose local server is loading.
-func newWaitingLocal(t *testing.T, edits ...func(*Config, map[string]models.Route)) *slowLocal {
+func newWaitingLocal(t *testing.T, edits ...func(*plan.Config, map[string]models.Route)) *slowLocal {
 	t.Helper()
 	l := newSlowLocal(t, 2, edits...)
 	close(l.let) // once it has a call, it answers at once
@@ -28,7 +29,7 @@ func newWaitingLocal(t *testing.T, edits ...func(*Config, map[string]models.Rout
 	return l
 }
 
-func noCloudKey(c *Config, _ map[string]models.Route) {
+func noCloudKey(c *plan.Config, _ map[string]models.Route) {
 	c.Upstreams[0].Key, c.Upstreams[0].Missing = "", "set OPENROUTER_API_KEY"
 }
 
@@ -38,14 +39,14 @@ func TestCallsWaitForTheServer(t *testing.T) {
 	const chat = `{"model":%q,"user":"x","messages":[]}`
 	for name, tc := range map[string]struct {
 		path, body, model string
-		edit              func(*Config, map[string]models.Route)
+		edit              func(*plan.Config, map[string]models.Route)
 	}{
 		"no fallback":             {"/v1/chat/completions", chat, "local/alone", nil},
 		"the fallback has no key": {"/v1/chat/completions", chat, "local/qwen", noCloudKey},
-		"fallback_on leaves it out": {"/v1/chat/completions", chat, "local/picky", func(_ *Config, routes map[string]models.Route) {
+		"fallback_on leaves it out": {"/v1/chat/completions", chat, "local/picky", func(_ *plan.Config, routes map[string]models.Route) {
 			routes["local/picky"] = models.Route{Primary: "qwen", Fallback: "openrouter", FallbackOn: models.NewWordList("failed"), Timeout: 5 * time.Second}
 		}},
-		"over budget": {"/v1/chat/completions", chat, "local/qwen", func(c *Config, _ map[string]models.Route) {
+		"over budget": {"/v1/chat/completions", chat, "local/qwen", func(c *plan.Config, _ map[string]models.Route) {
 			c.Accounting.Budget = budget.New(budget.Config{Limits: budget.Limits{Daily: new(usd.Amount(1))}}, nil)
 		}},
 		"only llama-server has it": {"/tokenize", `{"model":%q,"content":"x"}`, "local/qwen", nil},
@@ -53,7 +54,7 @@ func TestCallsWaitForTheServer(t *testing.T) {
 		for _, reason := range []backend.Reason{backend.Starting, backend.Loading, backend.Restarting, backend.Draining} {
 			t.Run(name+", "+string(reason), func(t *testing.T) {
 				t.Parallel()
-				l := newWaitingLocal(t, func(c *Config, routes map[string]models.Route) {
+				l := newWaitingLocal(t, func(c *plan.Config, routes map[string]models.Route) {
 					if tc.edit != nil {
 						tc.edit(c, routes)
 					}
@@ -129,7 +130,7 @@ func TestWaitingForTheServerEnds(t *testing.T) {
 			if tc.state == nil {
 				timeout = 100 * time.Millisecond
 			}
-			l := newWaitingLocal(t, func(_ *Config, routes map[string]models.Route) {
+			l := newWaitingLocal(t, func(_ *plan.Config, routes map[string]models.Route) {
 				routes["local/hasty"] = models.Route{Primary: "qwen", Timeout: timeout}
 			})
 			l.state.enter(func(s *backend.LocalState) { loads(s); s.ReadyAt = time.Now().Add(31 * time.Second) })
@@ -251,7 +252,7 @@ func TestLeavingClientDoesNotWait(t *testing.T) {
 // TestWaitingCallMovesLater: a call that waits, since fallback_on leaves out the
 // present reason, moves when a reason comes that it has.
 func TestWaitingCallMovesLater(t *testing.T) {
-	l := newWaitingLocal(t, func(_ *Config, routes map[string]models.Route) {
+	l := newWaitingLocal(t, func(_ *plan.Config, routes map[string]models.Route) {
 		routes["local/picky"] = models.Route{Primary: "qwen", Fallback: "openrouter", FallbackOn: models.NewWordList("failed", "draining"), Timeout: time.Minute}
 	})
 	for _, reason := range []backend.Reason{backend.Failed, backend.Draining} {
@@ -305,7 +306,7 @@ func TestFallbackFailsWhileLoading(t *testing.T) {
 func withMail(t *testing.T, edit func(*backend.LocalState)) (*slowLocal, *fakeLocal) {
 	t.Helper()
 	mail := &fakeLocal{}
-	l := newWaitingLocal(t, func(c *Config, routes map[string]models.Route) {
+	l := newWaitingLocal(t, func(c *plan.Config, routes map[string]models.Route) {
 		c.Locals["mail"] = mail
 		routes["local/pair"] = models.Route{Primary: "qwen", Fallback: "mail", Timeout: waitMost}
 	})
@@ -401,7 +402,7 @@ func TestRestartAfterThePlan(t *testing.T) {
 // TestOverBudgetWhileLoading: a call that only the server may answer, and that waited
 // in vain, is told of the server first: when it is back, the call costs nothing.
 func TestOverBudgetWhileLoading(t *testing.T) {
-	l := newWaitingLocal(t, func(c *Config, routes map[string]models.Route) {
+	l := newWaitingLocal(t, func(c *plan.Config, routes map[string]models.Route) {
 		c.Accounting.Budget = budget.New(budget.Config{Limits: budget.Limits{Daily: new(usd.Amount(1))}}, nil)
 		routes["local/hasty"] = models.Route{Primary: "qwen", Fallback: "openrouter", Timeout: 100 * time.Millisecond}
 	})

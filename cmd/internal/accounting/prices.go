@@ -48,7 +48,7 @@ func newPrices(dir string, log zerolog.Logger) *Prices {
 // Book returns the prices of an upstream; nil = unknown.
 func (p *Prices) Book(upstream string) *price.PriceList { return (*p.books.Load())[upstream] }
 
-// FullName implements router.Catalog with OpenRouter's list.
+// FullName implements plan.Catalog with OpenRouter's list.
 func (p *Prices) FullName(bare string) (name string, ok bool) {
 	name = (*p.full.Load())[bare]
 	return name, name != ""

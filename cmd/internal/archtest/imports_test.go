@@ -83,6 +83,7 @@ var layers = [][]string{
 	{"router/aggregate", "router/accounting"},
 	{"router/backend"},
 	{"router/attempt"},
+	{"router/plan"},
 	{"router"},
 	{"cmd/internal/config", "cmd/internal/control"},
 	{"cmd/internal/config/keyedit", "cmd/internal/accounting", "cmd/internal/placement", "cmd/internal/maintenance"},

@@ -5,17 +5,17 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/models"
-	"github.com/llmsup/llmsup/router"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/plan"
 )
 
 // routing returns the router's configuration.
-func (d *Daemon) routing(c *config.Config, fleet []*managedServer) (router.Config, error) {
+func (d *Daemon) routing(c *config.Config, fleet []*managedServer) (plan.Config, error) {
 	table, err := models.NewTable(c.Routes)
 	if err != nil {
-		return router.Config{}, err
+		return plan.Config{}, err
 	}
-	cfg := router.Config{Table: table, MaxBody: int64(c.MaxBody), Access: accessPolicy(c), Locals: map[string]backend.Local{}, Accounting: d.accounting.ForRouter(), Catalog: d.accounting.Prices, Engine: engine.Capabilities(nil)}
+	cfg := plan.Config{Table: table, MaxBody: int64(c.MaxBody), Access: accessPolicy(c), Locals: map[string]backend.Local{}, Accounting: d.accounting.ForRouter(), Catalog: d.accounting.Prices, Engine: engine.Capabilities(nil)}
 	for _, s := range fleet {
 		if !s.removed {
 			cfg.Locals[s.name] = routerAdapter{s.server, s.lifetime}
@@ -25,7 +25,7 @@ func (d *Daemon) routing(c *config.Config, fleet []*managedServer) (router.Confi
 		u := c.Upstreams[name]
 		key, missing, err := config.UpstreamKey(u)
 		if err != nil {
-			return router.Config{}, fmt.Errorf("upstream %s: %w", name, err)
+			return plan.Config{}, fmt.Errorf("upstream %s: %w", name, err)
 		}
 		if missing != "" {
 			d.log.Warn().Str("upstream", name).Msg("the upstream has no key, so no call can go there; " + missing)

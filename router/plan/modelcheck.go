@@ -1,4 +1,4 @@
-package router
+package plan
 
 import (
 	"fmt"
@@ -10,11 +10,11 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// checkChoices rejects a body by which a model could answer that the call's key may
+// CheckChoices rejects a body by which a model could answer that the call's key may
 // not use, or one whose price llmsup can't see while a budget applies.
-func (s *routing) checkChoices(k *access.Key, c *request.Request) wire.Error {
+func (s *Routing) CheckChoices(k *access.Key, c *request.Request) wire.Error {
 	restricted := k != nil && k.Routes != nil
-	if !restricted && !s.accounting.Budget.Limited(c.Key) {
+	if !restricted && !s.Accounting.Budget.Limited(c.Key) {
 		return wire.Error{}
 	}
 	for _, choice := range append([]request.ModelChoice{{Field: "model", Model: c.Body.Model}}, c.Body.Choices...) {
@@ -33,12 +33,12 @@ func (s *routing) checkChoices(k *access.Key, c *request.Request) wire.Error {
 
 // allows says whether a key may use a model by the name that upstreams know it by:
 // one of its routes has to lead there, and not to another model.
-func (s *routing) allows(k *access.Key, model string) bool {
+func (s *Routing) allows(k *access.Key, model string) bool {
 	route, name, ok := s.lookup(model)
 	if !ok || !k.Allows(model) && !k.Allows(name) {
 		return false
 	}
-	primary := s.backends[route.Primary]
+	primary := s.Backends[route.Primary]
 	return !primary.Info().Local && modelAt(primary, route.PrimaryModel, name) == model
 }
 

@@ -1,4 +1,4 @@
-package router
+package plan
 
 import (
 	"strings"
@@ -18,8 +18,8 @@ type Catalog interface {
 // lookup finds the route of a model, and the name that the route's backends know the
 // model by. A bare name that no route has takes the route of the name with its
 // vendor.
-func (s *routing) lookup(model string) (route models.Route, name string, ok bool) {
-	if route, ok = s.table.Lookup(model); ok {
+func (s *Routing) lookup(model string) (route models.Route, name string, ok bool) {
+	if route, ok = s.Table.Lookup(model); ok {
 		return route, model, true
 	}
 	if s.catalog == nil || strings.Contains(model, "/") {
@@ -28,6 +28,6 @@ func (s *routing) lookup(model string) (route models.Route, name string, ok bool
 	if name, ok = s.catalog.FullName(model); !ok {
 		return models.Route{}, "", false
 	}
-	route, ok = s.table.Lookup(name)
+	route, ok = s.Table.Lookup(name)
 	return route, name, ok
 }

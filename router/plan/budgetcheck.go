@@ -1,4 +1,4 @@
-package router
+package plan
 
 import (
 	"net/http"
@@ -9,36 +9,36 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// checkBudget skips the candidates that a budget does not allow to be asked. The others
+// CheckBudget skips the candidates that a budget does not allow to be asked. The others
 // cost nothing.
-func (p *plan) checkBudget(r *request.Request) {
+func (p *Plan) CheckBudget(r *request.Request) {
 	primaryOver := false
-	p.skip(func(c *candidate) string {
-		c.estimate = p.accounting.Estimate(r, c.priced())
-		over := p.accounting.Check(r, c.priced())
+	p.skip(func(c *Candidate) string {
+		c.Estimate = p.Accounting.Estimate(r, c.priced())
+		over := p.Accounting.Check(r, c.priced())
 		if over == nil {
 			return ""
 		}
-		p.overBudget = over
+		p.OverBudget = over
 		why := c.Name + " is not asked: " + over.String()
-		if c.primary {
-			p.reason, p.detail, primaryOver = backend.Failed, why, true
+		if c.Primary {
+			p.Reason, p.Detail, primaryOver = backend.Failed, why, true
 		}
 		return why
 	})
-	if p.waits() || p.overBudget == nil || len(kept(p.candidates)) > 0 {
+	if p.waits() || p.OverBudget == nil || len(Kept(p.Candidates)) > 0 {
 		return
 	}
 	if primaryOver {
-		p.reason, p.detail = "", ""
+		p.Reason, p.Detail = "", ""
 	}
-	p.refuse = p.overBudgetError(p.detail)
+	p.Refuse = p.OverBudgetError(p.Detail)
 }
 
-// overBudgetError is the error of a call that only a metered backend could answer. cause
+// OverBudgetError is the error of a call that only a metered backend could answer. cause
 // is why no other backend did; "" = the route has none.
-func (p *plan) overBudgetError(cause string) wire.Error {
-	over := p.overBudget
+func (p *Plan) OverBudgetError(cause string) wire.Error {
+	over := p.OverBudget
 	message := over.String()
 	if cause != "" {
 		message = cause + "; " + message
@@ -54,11 +54,11 @@ func (p *plan) overBudgetError(cause string) wire.Error {
 }
 
 // localReturnsSoon says whether the route's server answers calls now, or will soon.
-func (p *plan) localReturnsSoon() bool {
-	if p.server == nil {
+func (p *Plan) localReturnsSoon() bool {
+	if p.Server == nil {
 		return false
 	}
-	switch now := p.server.Availability(); now.Reason {
+	switch now := p.Server.Availability(); now.Reason {
 	case "", backend.Starting, backend.Loading, backend.Restarting, backend.Degraded, backend.Draining:
 		return true
 	default:
@@ -66,17 +66,17 @@ func (p *plan) localReturnsSoon() bool {
 	}
 }
 
-// isPaid says whether a call that failed would go to a metered backend if the budget
+// IsPaid says whether a call that failed would go to a metered backend if the budget
 // allowed it. If the call itself is wrong, the client is told that instead, and a full
 // queue is worth another try.
-func (p *plan) isPaid(last *attempt.Failure) bool {
+func (p *Plan) IsPaid(last *attempt.Failure) bool {
 	switch {
 	case last.OverBudget != nil:
 		return true
-	case p.waitFor != "" && last.Backend == p.wait.Name: // when the server is back, it costs nothing
+	case p.WaitFor != "" && last.Backend == p.wait.Name: // when the server is back, it costs nothing
 		return false
 	}
 	invalid := last.Reason == backend.Status && last.Response != nil && last.Response.Status < 500 &&
 		last.Response.Status != http.StatusRequestTimeout && last.Response.Status != http.StatusTooManyRequests
-	return last.Reason != backend.Saturated && !invalid && fallsBackOn(p.route, last.Reason)
+	return last.Reason != backend.Saturated && !invalid && FallsBackOn(p.Route, last.Reason)
 }

@@ -1,0 +1,55 @@
+package router
+
+import (
+	"cmp"
+	"net/http"
+	"slices"
+
+	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/access"
+)
+
+// health is 200 while some route can be served, so that a load balancer sends
+// no call here that would be refused whatever it asks for. Where calls need a key,
+// only a request with one gets the list of backends.
+func (rt *Router) health(w http.ResponseWriter, r *http.Request) {
+	type entry struct {
+		Name   string `json:"name"`
+		Usable bool   `json:"usable"`
+		Reason string `json:"reason,omitempty"`
+		Detail string `json:"detail,omitempty"`
+	}
+	s := rt.routing.Load()
+	body := struct {
+		Status   string  `json:"status"` // ok, partial (some backend can't be used), unavailable (none can)
+		Backends []entry `json:"backends,omitzero"`
+	}{Status: "ok", Backends: []entry{}}
+	usable := map[string]bool{}
+	for _, name := range s.SortedBackends() {
+		b := s.Backends[name]
+		now := b.Availability()
+		usable[name] = now.Usable()
+		body.Backends = append(body.Backends, entry{
+			Name: b.Info().Name, Usable: usable[name], Reason: string(now.Reason), Detail: cmp.Or(now.Detail, now.MissingKey),
+		})
+		if !usable[name] {
+			body.Status = "partial"
+		}
+	}
+	served := false
+	for _, route := range s.Table.Routes() {
+		served = served || usable[route.Primary] || slices.ContainsFunc(route.FallbackList(), func(f models.Fallback) bool { return usable[f.To] })
+	}
+	status := http.StatusOK
+	if !served {
+		status, body.Status = http.StatusServiceUnavailable, "unavailable"
+		w.Header().Set("Retry-After", "5")
+	}
+	if len(s.Access.Keys) > 0 && access.CallerKey(r.Context()) == nil {
+		body.Backends = nil
+		if served {
+			body.Status = "ok"
+		}
+	}
+	writeJSON(w, status, body)
+}

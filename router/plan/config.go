@@ -1,0 +1,33 @@
+package plan
+
+import (
+	"time"
+
+	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/access"
+	"github.com/llmsup/llmsup/router/accounting"
+	"github.com/llmsup/llmsup/router/backend"
+)
+
+// Config is what a routing is made of.
+type Config struct {
+	Table      *models.Table
+	Locals     map[string]backend.Local // by the name that routes use
+	Upstreams  []backend.UpstreamConfig
+	MaxBody    int64 // bytes of a request's body
+	Access     access.Policy
+	Accounting accounting.Accounting
+	Catalog    Catalog             // nil = names are never completed
+	Engine     models.Capabilities // of the engine behind the Locals; a reload does not change its Endpoints
+
+	FallbackTimeout time.Duration // to a fallback's first answer; 0 = 120 s
+	IdleTimeout     time.Duration // of a stream that has begun, without a byte; 0 = 120 s
+}
+
+// defaultFallbackTimeout is how long a fallback may take to its first answer. A route's
+// own timeout is that of its primary.
+const defaultFallbackTimeout = 120 * time.Second
+
+// defaultIdleTimeout is how long a stream that has begun may be silent. Backends that
+// think for longer send comments.
+const defaultIdleTimeout = 120 * time.Second

@@ -1,0 +1,108 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/access"
+	"github.com/llmsup/llmsup/router/accounting"
+	"github.com/llmsup/llmsup/router/backend"
+)
+
+// Routing is everything that the route of a call depends on. It is immutable: a call that
+// has begun under one table ends under it.
+type Routing struct {
+	Table      *models.Table
+	Backends   map[string]backend.Backend // by the name, or the URL, that routes use
+	Leaving    map[string]*backend.Server // that are in no route any more, and may have calls left
+	MaxBody    int64
+	Access     *access.Policy
+	Accounting *accounting.Accounting
+	catalog    Catalog
+	Engine     models.Capabilities // of the local servers
+
+	fallbackTimeout time.Duration
+	idleTimeout     time.Duration
+
+	Stopping <-chan struct{} // the Router's
+	Via      string          // the Router's entry in Via; see loop.go
+}
+
+// NewRouting makes a routing of a configuration and of the backends that an
+// older one has.
+func NewRouting(cfg Config, old *Routing, log zerolog.Logger) (*Routing, error) {
+	s := &Routing{
+		Table: cfg.Table, MaxBody: cfg.MaxBody, Access: cfg.Access.Clone(), Accounting: &cfg.Accounting, catalog: cfg.Catalog, Engine: cfg.Engine, Stopping: old.Stopping, Via: old.Via, Backends: map[string]backend.Backend{}, Leaving: map[string]*backend.Server{},
+		fallbackTimeout: cmp.Or(cfg.FallbackTimeout, defaultFallbackTimeout),
+		idleTimeout:     cmp.Or(cfg.IdleTimeout, defaultIdleTimeout),
+	}
+	for name, local := range cfg.Locals {
+		b := cmp.Or(old.Server(name), old.Leaving[name])
+		if b == nil || !b.Is(local) {
+			b = backend.NewServer(name, local, cfg.Engine.Slots, s.Stopping)
+		}
+		s.Backends[name] = b
+	}
+	for _, u := range cfg.Upstreams {
+		if err := s.addUpstream(u.Name, u, old, log); err != nil {
+			return nil, fmt.Errorf("upstream %s: base_url: %w", u.Name, err)
+		}
+	}
+	for _, route := range cfg.Table.Routes() {
+		targets := []string{route.Primary}
+		for _, fallback := range route.FallbackList() {
+			targets = append(targets, fallback.To)
+		}
+		for _, target := range targets {
+			if err := s.addURL(target, old, log); err != nil {
+				return nil, fmt.Errorf("route %s: %w", route.Name, err)
+			}
+		}
+	}
+	return s, nil
+}
+
+func (s *Routing) addUpstream(name string, u backend.UpstreamConfig, old *Routing, log zerolog.Logger) error {
+	if b, ok := old.Backends[name].(*backend.Upstream); ok && b.Config() == u {
+		s.Backends[name] = b
+		return nil
+	}
+	b, err := backend.NewUpstream(u, s.Via, log)
+	if err != nil {
+		return err
+	}
+	s.Backends[name] = b
+	return nil
+}
+
+// addURL makes a backend of a target that is a base URL. Its name is its host.
+func (s *Routing) addURL(target string, old *Routing, log zerolog.Logger) error {
+	if target == "" || s.Backends[target] != nil {
+		return nil
+	}
+	if !strings.HasPrefix(target, "http://") && !strings.HasPrefix(target, "https://") {
+		return fmt.Errorf("there is no server and no upstream %q", target)
+	}
+	u, err := url.Parse(target)
+	if err != nil {
+		return err
+	}
+	return s.addUpstream(target, backend.UpstreamConfig{Name: u.Host, BaseURL: target}, old, log)
+}
+
+// Server returns the local server of a name; nil = there is none.
+func (s *Routing) Server(name string) *backend.Server {
+	b, _ := s.Backends[name].(*backend.Server)
+	return b
+}
+
+// SortedBackends returns the names of all backends, sorted.
+func (s *Routing) SortedBackends() []string { return slices.Sorted(maps.Keys(s.Backends)) }
