@@ -54,8 +54,12 @@ func (f *OverlapFilter) Flush(finish string) string {
 		return ""
 	}
 	f.done = true
-	if finish == "length" && f.matched >= MinOverlap {
+	if isTokenLimit(finish) && f.matched >= MinOverlap {
 		return ""
 	}
 	return f.space + f.before[:f.matched]
 }
+
+// isTokenLimit says whether an answer with this finish reason was ended by its token limit:
+// OpenAI's dialects write "length", Anthropic's messages "max_tokens".
+func isTokenLimit(finish string) bool { return finish == "length" || finish == "max_tokens" }

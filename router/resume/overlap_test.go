@@ -20,6 +20,7 @@ func TestOverlapFilter(t *testing.T) {
 		"the same beginning, and new":         {before, " 1, of a list that ends", "stop", " 1, of a list that ends"},
 		"the same beginning, and an end":      {before, " 1, of a list that is", "stop", " 1, of a list that is"},
 		"the same beginning, up to a limit":   {before, " 1, of a list that is", "length", ""},
+		"the same, of an Anthropic message":   {before, " 1, of a list that is", "max_tokens", ""},
 		"a short same beginning, and a limit": {before, " 1, of", "length", " 1, of"},
 		"only a repetition":                   {before, before, "stop", ""},
 		"too short to be a repetition":        {" 1 1 1", " 1 1 1 1", "stop", " 1 1 1 1"},
