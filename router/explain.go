@@ -23,7 +23,8 @@ type Explanation struct {
 	WaitFor       string         // the state of Backend for whose end the call would wait, as in "qwen is loading"; "" = it would not wait
 	Fallback      string         // the backend that is asked if that one fails; "" = none
 	FallbackModel string
-	Refused       string // the client's error; "" when there is a backend
+	Later         []models.Fallback // the backends that are asked after Fallback, in their order
+	Refused       string            // the client's error; "" when there is a backend
 	RefusedStatus int
 }
 
@@ -39,6 +40,9 @@ func (rt *Router) Explain(model string) Explanation {
 	}
 	if len(left) > 1 {
 		e.Fallback, e.FallbackModel = left[1].Name, left[1].Model
+		for _, c := range left[2:] {
+			e.Later = append(e.Later, models.Fallback{To: c.Name, Model: c.Model})
+		}
 	} else if why := p.NoFallback(); why != "" && e.Refused == "" {
 		e.Detail = strings.TrimPrefix(e.Detail+"; "+why, "; ")
 	}

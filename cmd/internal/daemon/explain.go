@@ -2,11 +2,12 @@ package daemon
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/llmsup/llmsup/router"
 )
 
-// explain says in one sentence where a call would go and why.
+// explain returns a sentence about where a call would go and why.
 func explain(e router.Explanation) string {
 	if e.Backend == "" {
 		return fmt.Sprintf("it would be refused with %d: %s", e.RefusedStatus, e.Refused)
@@ -20,7 +21,11 @@ func explain(e router.Explanation) string {
 	}
 	switch {
 	case e.Fallback != "":
-		s += fmt.Sprintf("; if that fails, or gives no answer within %s, to %s as %s", e.Route.Timeout, e.Fallback, e.FallbackModel)
+		next := []string{fmt.Sprintf("to %s as %s", e.Fallback, e.FallbackModel)}
+		for _, later := range e.Later {
+			next = append(next, fmt.Sprintf("to %s as %s", later.To, later.Model))
+		}
+		s += fmt.Sprintf("; if that fails, or gives no answer within %s, %s", e.Route.Timeout, strings.Join(next, ", then "))
 	case e.Reason != "":
 	case e.Detail != "":
 		s += "; " + e.Detail

@@ -1,0 +1,29 @@
+package daemon
+
+import (
+	"testing"
+	"time"
+
+	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router"
+)
+
+func TestExplain(t *testing.T) {
+	route := models.Route{Name: "local/a", Primary: "a", Timeout: time.Minute}
+	for name, tc := range map[string]struct {
+		router.Explanation
+		want string
+	}{
+		"no fallback":  {router.Explanation{Route: route, Backend: "a", BackendModel: "a"}, "it goes to a as a; the route has no fallback"},
+		"one fallback": {router.Explanation{Route: route, Backend: "a", BackendModel: "a", Fallback: "b", FallbackModel: "m"}, "it goes to a as a; if that fails, or gives no answer within 1m0s, to b as m"},
+		"three fallbacks": {
+			router.Explanation{Route: route, Backend: "a", BackendModel: "a", Fallback: "b", FallbackModel: "m", Later: []models.Fallback{{To: "c", Model: "n"}, {To: "d", Model: "o"}}},
+			"it goes to a as a; if that fails, or gives no answer within 1m0s, to b as m, then to c as n, then to d as o",
+		},
+		"rejected": {router.Explanation{Refused: "no such model", RefusedStatus: 404}, "it would be refused with 404: no such model"},
+	} {
+		if got := explain(tc.Explanation); got != tc.want {
+			t.Errorf("%s: %s\nwant %s", name, got, tc.want)
+		}
+	}
+}
