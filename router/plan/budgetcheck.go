@@ -12,7 +12,7 @@ import (
 // CheckBudget skips the candidates that a budget does not allow to be asked. The others
 // cost nothing.
 func (p *Plan) CheckBudget(r *request.Request) {
-	primaryOver := false
+	last := "" // why the last one is skipped
 	p.skip(func(c *Candidate) string {
 		c.Estimate = p.Accounting.Estimate(r, c.priced())
 		over := p.Accounting.Check(r, c.priced())
@@ -20,16 +20,16 @@ func (p *Plan) CheckBudget(r *request.Request) {
 			return ""
 		}
 		p.OverBudget = over
-		why := c.Name + " is not asked: " + over.String()
+		last = c.Name + " is not asked: " + over.String()
 		if c.Primary {
-			p.Reason, p.Detail, primaryOver = backend.Failed, why, true
+			p.Reason, p.Detail = backend.Failed, last
 		}
-		return why
+		return last
 	})
 	if p.waits() || p.OverBudget == nil || len(Kept(p.Candidates)) > 0 {
 		return
 	}
-	if primaryOver {
+	if p.Detail == last { // the error says it
 		p.Reason, p.Detail = "", ""
 	}
 	p.Refuse = p.OverBudgetError(p.Detail)

@@ -52,7 +52,11 @@ func (s *Routing) planWithoutSpending(k *access.Key, route models.Route, model s
 	p := s.planRoute(free, model)
 	p.Baseline = s.baseline(route, model)
 	p.Candidates = append(p.Candidates, metered...)
-	if p.Refuse.Status != 0 && len(metered) > 0 {
+	switch {
+	case p.Refuse.Status == 0 || len(metered) == 0:
+	case p.Refuse.Code == wire.CodeNoKey:
+		p.Refuse.Message += "; " + metered[0].skipped
+	default:
 		p.Refuse = p.unavailable()
 	}
 	return p
