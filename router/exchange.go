@@ -66,7 +66,7 @@ func (x *exchange) run() {
 			return
 		}
 	}
-	if !x.waitForFirst() {
+	if !x.waitForServer() {
 		x.fail()
 	}
 }
@@ -90,10 +90,11 @@ func (x *exchange) mayTry(c plan.Candidate) bool {
 }
 
 // alternative says for which reasons the call may move on from a candidate. A server that
-// returns is no alternative to move to at once.
+// returns is no alternative to move to at once, and nor is a metered backend after a
+// paid attempt.
 func (x *exchange) alternative(i int) backend.Alternative {
 	return backend.Alternative{
-		Exists: i+1 < len(x.candidates) && !x.candidates[i+1].Returns,
+		Exists: slices.ContainsFunc(x.candidates[i+1:], func(c plan.Candidate) bool { return !c.Returns && !(c.Metered && x.mayHaveBilled()) }),
 		On:     func(reason backend.Reason) bool { return plan.FallsBackOn(x.plan.Route, reason) },
 	}
 }
@@ -159,23 +160,30 @@ func (x *exchange) abort() {
 	panic(http.ErrAbortHandler)
 }
 
-// waitForFirst tries the first candidate once more, if it was not waited for because the
-// call had an alternative, and that has failed: a wait is better than an error now.
-func (x *exchange) waitForFirst() (done bool) {
-	if len(x.failures) < 2 || x.failures[0].Next != backend.Retry || x.failures[len(x.failures)-1].InvalidRequest() {
+// waitForServer tries the first candidate once more that was not waited for because the
+// call had an alternative, if all of these have failed: a wait is better than an error now.
+func (x *exchange) waitForServer() (done bool) {
+	last := len(x.failures) - 1
+	i := slices.IndexFunc(x.failures[:last], func(f *attempt.Failure) bool { return f.Next == backend.Retry })
+	if i < 0 || x.failures[last].InvalidRequest() {
 		return false
 	}
-	first := x.candidates[0]
-	if slices.ContainsFunc(x.past, plan.Attempted.MayHaveBilled) { // then no other backend may continue its answer
+	server := x.candidates[slices.IndexFunc(x.candidates, func(c plan.Candidate) bool { return c.Local && c.Name == x.failures[i].Backend })]
+	if x.mayHaveBilled() { // then no other backend may continue its answer
 		x.candidates = x.candidates[:1]
 	}
-	a, failed := attempt.Start(x.ctx, x.params(first, x.request, backend.Alternative{}))
+	a, failed := attempt.Start(x.ctx, x.params(server, x.request, backend.Alternative{}))
 	if failed != nil {
-		x.failed(first, failed)
+		x.failed(server, failed)
 		return false
 	}
-	x.answered(first, a)
+	x.answered(server, a)
 	return true
+}
+
+// mayHaveBilled says whether a metered backend may have generated something for the call.
+func (x *exchange) mayHaveBilled() bool {
+	return slices.ContainsFunc(x.past, plan.Attempted.MayHaveBilled)
 }
 
 // deliver commits to an answer and passes it on. next is who could continue a stream; nil

@@ -15,23 +15,24 @@ import (
 // off in the middle, and answers the call with both parts. It returns false if that can't
 // be done; the whole call is given to the candidate then.
 func (x *exchange) resumeWhole(c plan.Candidate) (done bool) {
-	d, last := resume.DialectOf(x.request.Path), x.failures[len(x.failures)-1]
-	next := x.continuation(d, last.Partial)
+	d, part := resume.DialectOf(x.request.Path), x.failures[len(x.failures)-1].Partial
+	next := x.continuation(d, part)
 	if next == nil {
 		return false
 	}
 	a, failed := attempt.Start(x.ctx, x.params(c, next, backend.Alternative{}))
 	if failed == nil {
-		joined, ok := d.Join(string(a.Held), *last.Partial)
+		joined, ok := d.Join(string(a.Held), *part)
 		if !a.IsStream() && a.Rest == nil && ok {
-			x.deliverJoined(c, a, joined, last.Partial.Tokens)
+			x.deliverJoined(c, a, joined, part.Tokens)
 			return true
 		}
 		failed = a.Discard(c.Name, "could not go on with the answer")
 	}
 	x.failed(c, failed)
-	x.past[len(x.past)-1].Invalid = false // the continuation was rejected, and not the call
-	if x.past[len(x.past)-1].MayHaveBilled() {
+	last := &x.past[len(x.past)-1]
+	last.Invalid, last.LocalField = false, false // the continuation was rejected, and not the call
+	if last.MayHaveBilled() {
 		x.failures = append(x.failures, failed)
 		x.rec.note(failed)
 	}

@@ -14,13 +14,12 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// resumption continues a stream that broke after its first part was sent: the next
+// resumption continues a stream that broke after its first part was sent: another
 // candidate is asked to continue the text, and its answer becomes the rest of the same
 // stream. Once a call, and only if the answer is plain text.
 type resumption struct {
 	*exchange
 
-	to         plan.Candidate
 	transcript resume.Transcript
 	tried      bool
 }
@@ -32,7 +31,7 @@ func (x *exchange) resumption(c plan.Candidate) *resumption {
 	if d == nil || !c.Primary || c.Metered || !x.candidates[0].Primary || len(x.candidates) < 2 || !x.plan.Route.Resume || !plan.FallsBackOn(x.plan.Route, backend.Lost) {
 		return nil
 	}
-	return &resumption{exchange: x, to: x.candidates[1], transcript: resume.Transcript{Dialect: d}}
+	return &resumption{exchange: x, transcript: resume.Transcript{Dialect: d}}
 }
 
 // observe takes an event into the transcript that the client gets.
@@ -81,34 +80,40 @@ func (r *resumption) resume(w *attempt.ClientWriter) error {
 	if !ok {
 		return errNoResume
 	}
-	a := r.start(append(limits, more))
+	a, by := r.start(append(limits, more))
 	if a == nil {
 		return errNoResume
 	}
 	defer a.Close()
-	r.rec.resumedBy, r.rec.reserved, r.rec.tokensBeforeResume = r.to.Name, a.Reserved, t.Tokens
+	r.rec.resumedBy, r.rec.reserved, r.rec.tokensBeforeResume = by, a.Reserved, t.Tokens
 	if _, err := fmt.Fprintf(w, ": resumed by %s\n\n", r.rec.resumedBy); err != nil {
 		return err
 	}
 	return r.relay(w.For(a), a)
 }
 
-// start asks the next candidate for the rest of the stream; nil = it gave none.
-func (r *resumption) start(changes []wire.Edit) *attempt.Answer {
+// start asks the other candidates, in their order, for the rest of the stream, and returns
+// the one that gives it; nil = none does.
+func (r *resumption) start(changes []wire.Edit) (a *attempt.Answer, by string) {
 	next := r.withBody(changes)
 	if next == nil {
-		return nil
+		return nil, ""
 	}
-	a, failed := attempt.Start(r.ctx, r.params(r.to, next, backend.Alternative{}))
-	if failed == nil && !a.IsStream() {
-		failed = a.Discard(r.to.Name, "answered without a stream")
-	}
-	if failed != nil {
-		r.rec.total.Add(failed.Charge)
+	for _, c := range r.candidates[1:] {
+		if c.Metered && r.mayHaveBilled() {
+			continue
+		}
+		a, failed := attempt.Start(r.ctx, r.params(c, next, backend.Alternative{}))
+		if failed == nil && !a.IsStream() {
+			failed = a.Discard(c.Name, "answered without a stream")
+		}
+		if failed == nil {
+			return a, c.Name
+		}
 		r.rec.addDetail(failed.LogMessage())
-		return nil
+		r.failed(c, failed)
 	}
-	return a
+	return nil, ""
 }
 
 // relay writes the continuation as events of the stream that broke.

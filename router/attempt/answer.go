@@ -253,13 +253,14 @@ func readUpTo(most int64, resp *http.Response) ([]byte, error) {
 	return b.Bytes, err
 }
 
-// Discard closes an answer that is of no use, and returns the failure that it is then.
+// Discard closes an answer that is of no use, and returns the failure that it is then. One
+// that has come to its end is settled like an answer that was used: its cost is known.
 func (a *Answer) Discard(backendName, detail string) *Failure {
 	a.Close()
 	f := &Failure{Failure: *broken(backend.BadResponse, detail)}
 	f.Backend, f.Usage = backendName, a.Usage
 	if a.Reserved != nil {
-		f.Charge = new(a.Reserved.Settle(a.Usage, false))
+		f.Charge = new(a.Reserved.Settle(a.Usage, !a.IsStream() && a.Rest == nil))
 	}
 	return f
 }
