@@ -104,30 +104,16 @@ func (p Params) start(client context.Context) (*Answer, *Failure) {
 		return nil, p.failure(failed, reserved)
 	}
 	at.Lease = lease
-	stop := cancelWhenGone(ctx, lease.Gone, cancel)
-	a, failed := p.ask(ctx, at, reserved)
-	inTime := timer.Stop() || failed != nil // a deadline that has passed has cancelled ctx
+	a, failed := p.answer(ctx, cancel, timer, at, reserved)
 	if failed == nil {
-		a.idle, a.cancel, a.redact, a.First = p.Idle, cancel, p.Backend.Redact, time.Now()
-		if inTime && a.aggregator != nil {
-			if failed = a.collect(p.Request); failed != nil {
-				failed.Usage = a.Usage
-			}
-		}
-	}
-	stop()
-	if failed == nil && inTime {
 		lease.Report(nil, false)
 		return a, nil
 	}
 	ending := backend.Aborted
-	if failed != nil && failed.Response != nil { // an error of its own is an end
+	if failed.Response != nil { // an error of its own is an end
 		ending = backend.WithError
 	}
-	if a != nil {
-		_ = a.resp.Body.Close() // it was only read
-	}
-	failed = p.interrupted(ctx, failed)
+	p.interrupted(ctx, failed)
 	p.name(failed)
 	lease.Report(failed, client.Err() != nil)
 	cancel(context.Canceled)
@@ -135,6 +121,29 @@ func (p Params) start(client context.Context) (*Answer, *Failure) {
 	out := p.failure(failed, reserved)
 	out.modified = lease.Form != nil
 	return nil, out
+}
+
+// answer sends an admitted call and waits for its answer, until the timer fires or the
+// backend's process ends.
+func (p Params) answer(ctx context.Context, cancel context.CancelCauseFunc, timer *time.Timer, at *backend.Attempt, reserved *accounting.Reservation) (*Answer, *backend.Failure) {
+	stop := cancelWhenGone(ctx, at.Lease.Gone, cancel)
+	defer stop()
+	a, failed := p.ask(ctx, at, reserved)
+	inTime := timer.Stop()
+	if failed != nil {
+		return nil, failed
+	}
+	a.idle, a.cancel, a.redact, a.First = p.Idle, cancel, p.Backend.Redact, time.Now()
+	if inTime {
+		if failed = a.collect(p.Request); failed == nil {
+			return a, nil
+		}
+		failed.Usage = a.Usage
+	} else {
+		failed = &backend.Failure{Phase: backend.Generating} // interrupted finds its reason
+	}
+	_ = a.resp.Body.Close() // it was only read
+	return nil, failed
 }
 
 func (p Params) priced() accounting.Attempt {
@@ -160,24 +169,19 @@ func cancelWhenGone(ctx context.Context, gone <-chan struct{}, cancel context.Ca
 	return func() { close(answered) }
 }
 
-// interrupted returns the failure of an attempt that ctx may have ended. A nil failed is
-// that of an answer that came too late.
-func (p Params) interrupted(ctx context.Context, failed *backend.Failure) *backend.Failure {
-	if failed == nil {
-		failed = &backend.Failure{Phase: backend.Generating}
-	}
+// interrupted corrects the failure of an attempt that ctx has ended.
+func (p Params) interrupted(ctx context.Context, failed *backend.Failure) {
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, errTimeout):
 		failed.Reason, failed.Detail = backend.Timeout, fmt.Sprintf("gave no answer within %s", p.Timeout)
 	case !errors.Is(cause, errGone):
-		return failed
+		return
 	case p.Backend.Availability().Hung:
 		failed.Reason, failed.Detail = backend.Stalled, "hung while the call waited on it"
 	default:
 		failed.Reason, failed.Detail = backend.Lost, "ended while the call waited on it"
 	}
 	failed.Response, failed.Message, failed.Next = nil, "", backend.Nothing
-	return failed
 }
 
 // name puts the backend's name into a failure, and takes its key out.

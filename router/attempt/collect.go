@@ -17,6 +17,9 @@ import (
 // it the whole answer. Nothing has been sent to the client, so another backend can still
 // answer the call if this fails.
 func (a *Answer) collect(c *request.Request) *backend.Failure {
+	if a.aggregator == nil { // the client asked for the stream, or there is none
+		return nil
+	}
 	a.Watch()
 	defer a.StopWatching()
 	for !a.Ended {
