@@ -81,9 +81,9 @@ var unstreamed = map[string]string{
 	"/v1/messages": `{"model":"gpt-4o","max_tokens":9,"messages":[],"stream":null}`, "/v1/responses": `{"model":"gpt-4o","input":"x"}`,
 }
 
-// TestStreamForWhole: an upstream that answers a call without a stream with one has
+// TestAggregateUpstreamStream: an upstream that answers a call without a stream with one has
 // its events aggregated, and the client gets the JSON that it asked for.
-func TestStreamForWhole(t *testing.T) {
+func TestAggregateUpstreamStream(t *testing.T) {
 	for name, tc := range map[string]struct{ path, stream, want string }{
 		"chat":                        {chatPath, cloudChat + cloudUsage + doneEvent, chatWanted},
 		"chat, tools":                 {chatPath, cloudCalls + doneEvent, callsWanted},
@@ -102,7 +102,7 @@ func TestStreamForWhole(t *testing.T) {
 		"responses, items":            {"/v1/responses", strings.Replace(cloudResponse, `"output":[{"type":"message","content":[{"type":"output_text","text":"hello"}]}]`, `"output":[]`, 1), responseWanted},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t, nil, sends(ends, tc.stream))
+			b := newFixture(t, nil, sends(ends, tc.stream))
 			r := b.post(tc.path, unstreamed[tc.path])
 			var got, want any
 			if err := errors.Join(json.Unmarshal([]byte(r.body), &got), json.Unmarshal([]byte(tc.want), &want)); err != nil || !reflect.DeepEqual(got, want) {
@@ -118,9 +118,9 @@ func TestStreamForWhole(t *testing.T) {
 	}
 }
 
-// TestStreamForWholeFails: what cannot be aggregated is no answer; it may have been
+// TestAggregateUpstreamStreamFails: what cannot be aggregated is no answer; it may have been
 // paid for, so no other upstream is asked.
-func TestStreamForWholeFails(t *testing.T) {
+func TestAggregateUpstreamStreamFails(t *testing.T) {
 	chatHalf := cloudChat[:strings.LastIndex(strings.TrimSpace(cloudChat), "\n\n")] + "\n\n"
 	for name, tc := range map[string]struct {
 		path   string
@@ -153,23 +153,23 @@ func TestStreamForWholeFails(t *testing.T) {
 		"responses, other words": {"/v1/responses", sends(ends, strings.Replace(cloudResponse, `"delta":"lo"`, `"delta":"l!"`, 1)), "bad_response"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var second *peer
-			b := newBench(t, nil, tc.cloud, func(c *plan.Config, routes map[string]models.Route) {
-				second = newPeer(t, answers)
+			var second *fakeBackend
+			b := newFixture(t, nil, tc.cloud, func(c *plan.Config, routes map[string]models.Route) {
+				second = newFakeBackend(t, answers)
 				c.Upstreams = append(c.Upstreams, backend.UpstreamConfig{Name: "second", BaseURL: second.URL, Key: "sk-2"})
 				routes["gpt-4o"] = models.Route{Primary: "openrouter", Fallback: "second", Timeout: time.Minute}
 			})
 			r := b.post(tc.path, unstreamed[tc.path])
-			if r.status != 502 || r.reason() != tc.reason || len(b.cloud.calls()) != 1 || len(second.calls()) != 0 || !gjson.Valid(r.body) {
-				t.Errorf("%d, %q after %d and %d calls: %s", r.status, r.reason(), len(b.cloud.calls()), len(second.calls()), r.body)
+			if r.status != 502 || r.reason() != tc.reason || len(b.cloud.requests()) != 1 || len(second.requests()) != 0 || !gjson.Valid(r.body) {
+				t.Errorf("%d, %q after %d and %d calls: %s", r.status, r.reason(), len(b.cloud.requests()), len(second.requests()), r.body)
 			}
 		})
 	}
 }
 
-// TestStreamForWholeWithoutEnd: without its end mark a stream is complete after a clean
+// TestAggregateUpstreamStreamWithoutEnd: without its end mark a stream is complete after a clean
 // end alone, once each choice that the call asks for has its finish reason.
-func TestStreamForWholeWithoutEnd(t *testing.T) {
+func TestAggregateUpstreamStreamWithoutEnd(t *testing.T) {
 	two := cloudChat + strings.ReplaceAll(cloudChat, `"choices":[{"index":0`, `"choices":[{"index":1`)
 	for name, tc := range map[string]struct {
 		call   string
@@ -183,7 +183,7 @@ func TestStreamForWholeWithoutEnd(t *testing.T) {
 		"one, with end mark": {`"n":2`, sends(ends, cloudChat, doneEvent), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t, nil, tc.cloud, func(c *plan.Config, _ map[string]models.Route) {
+			b := newFixture(t, nil, tc.cloud, func(c *plan.Config, _ map[string]models.Route) {
 				if tc.reason == "stalled" {
 					c.IdleTimeout = 200 * time.Millisecond
 				}
@@ -196,9 +196,9 @@ func TestStreamForWholeWithoutEnd(t *testing.T) {
 	}
 }
 
-// TestStreamForWholeCost: no event of a stream that is aggregated can lower what the
-// upstream has said that it costs, or hide text that it has generated.
-func TestStreamForWholeCost(t *testing.T) {
+// TestAggregateUpstreamStreamCost: no later event can lower the cost that the upstream
+// reported, or hide text that it generated.
+func TestAggregateUpstreamStreamCost(t *testing.T) {
 	const (
 		withCost = `"usage":{"prompt_tokens":4,"completion_tokens":2,"cost":0.5}`
 		without  = `data: {"choices":[],"usage":{"prompt_tokens":4,"completion_tokens":2}}` + "\n\n"
@@ -212,20 +212,20 @@ func TestStreamForWholeCost(t *testing.T) {
 			`"thinking":"hm"`, `"thinking":""`, `"text":"he"`, `"text":""`, `"text":"llo"`, `"text":""`, `"{\"a\""`, `"{"`, `": 1}"`, `"}"`, `"input_tokens":4`, `"input_tokens":0`).Replace(cloudMessage) + cloudStop, "12.5"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			edit, books := withBooks(t, accountingtest.Daily("1000"))
-			b := newBench(t, nil, sends(ends, tc.stream), edit)
+			edit, acct := withLedger(t, accountingtest.Daily("1000"))
+			b := newFixture(t, nil, sends(ends, tc.stream), edit)
 			r := b.post(tc.path, unstreamed[tc.path])
-			if got := sums(t, books, ledger.ByModel).Total; got.Charged != accountingtest.USD(tc.charged) {
+			if got := usageBy(t, acct, ledger.ByModel).Total; got.Charged != accountingtest.USD(tc.charged) {
 				t.Errorf("charged %s, want %s: %d %.300s", got.Charged, tc.charged, r.status, r.body)
 			}
 		})
 	}
 }
 
-// TestOddStream: where the client's "stream" is neither true nor false, the upstream
+// TestInvalidStreamField: where the client's "stream" is neither true nor false, the upstream
 // decides what it is.
-func TestOddStream(t *testing.T) {
-	b := newBench(t, nil, sends(ends, cloudChat+cloudUsage+doneEvent))
+func TestInvalidStreamField(t *testing.T) {
+	b := newFixture(t, nil, sends(ends, cloudChat+cloudUsage+doneEvent))
 	r := b.post("/v1/chat/completions", `{"model":"gpt-4o","messages":[],"stream":1}`)
 	if r.body != cloudChat+cloudUsage+doneEvent || r.header.Get("Content-Type") != "text/event-stream" {
 		t.Errorf("%v %s", r.header, r.body)

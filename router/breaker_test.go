@@ -11,13 +11,13 @@ import (
 	"github.com/llmsup/llmsup/router/plan"
 )
 
-// TestHastyRoute: a route that gives up soon does not close an upstream to the
-// others.
-func TestHastyRoute(t *testing.T) {
-	b := newBench(t, answers, nil, func(_ *plan.Config, routes map[string]models.Route) {
-		routes["hasty"] = models.Route{Primary: "openrouter", PrimaryModel: "slow", Fallback: "qwen", Timeout: 50 * time.Millisecond}
+// TestShortTimeoutsDoNotOpenBreaker: the timeouts of a route with a short limit do not
+// open the upstream's circuit breaker for other routes.
+func TestShortTimeoutsDoNotOpenBreaker(t *testing.T) {
+	b := newFixture(t, answers, nil, func(_ *plan.Config, routes map[string]models.Route) {
+		routes["short"] = models.Route{Primary: "openrouter", PrimaryModel: "slow", Fallback: "qwen", Timeout: 50 * time.Millisecond}
 	})
-	b.cloud.behave = func(w http.ResponseWriter, r *http.Request) {
+	b.cloud.handler = func(w http.ResponseWriter, r *http.Request) {
 		if bytes.Contains(b.cloud.lastBody(), []byte(`"slow"`)) {
 			<-r.Context().Done()
 			return
@@ -25,20 +25,20 @@ func TestHastyRoute(t *testing.T) {
 		answers(w, r)
 	}
 	for range backend.BreakAfter + 1 {
-		if r := b.chat("hasty", false); r.backend() != "qwen" || r.reason() != "timeout" {
+		if r := b.chat("short", false); r.backend() != "qwen" || r.reason() != "timeout" {
 			t.Errorf("%+v", r)
 		}
 	}
 	if r := b.chat("gpt-4o", false); r.status != 200 || r.backend() != "openrouter" {
-		t.Errorf("a patient call: %+v", r)
+		t.Errorf("a call with a long timeout: %+v", r)
 	}
 }
 
-// TestBrokenModel: streams of one model that break do not close an upstream to the
-// others.
-func TestBrokenModel(t *testing.T) {
-	b := newBench(t, answers, nil)
-	b.cloud.behave = func(w http.ResponseWriter, r *http.Request) {
+// TestBrokenStreamsDoNotOpenBreaker: broken streams of one model do not open the
+// upstream's circuit breaker for other models.
+func TestBrokenStreamsDoNotOpenBreaker(t *testing.T) {
+	b := newFixture(t, answers, nil)
+	b.cloud.handler = func(w http.ResponseWriter, r *http.Request) {
 		if bytes.Contains(b.cloud.lastBody(), []byte(`"broken/model"`)) {
 			sends(breaks, roleEvent)(w, r)
 			return

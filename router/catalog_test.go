@@ -12,10 +12,10 @@ import (
 	"github.com/llmsup/llmsup/router/plan"
 )
 
-// TestBareNames: a name that no route has goes to the one vendor that has it.
+// TestBareNames: a name without a route takes the route of the only vendor that lists it.
 func TestBareNames(t *testing.T) {
-	b := newBench(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) {
-		c.Catalog = catalog{"gpt-4.1": "openai/gpt-4.1", "gpt-4o": "liar/gpt-4o"}
+	b := newFixture(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) {
+		c.Catalog = catalog{"gpt-4.1": "openai/gpt-4.1", "gpt-4o": "other/gpt-4o"}
 		c.Access = access.Policy{Keys: []access.Key{
 			{Name: "all", SHA256: sha256.Sum256([]byte("all"))},
 			{Name: "bare", SHA256: sha256.Sum256([]byte("bare")), Routes: []string{"gpt-*"}},
@@ -38,18 +38,18 @@ func TestBareNames(t *testing.T) {
 		"a key that spends nothing": {"gpt-4.1", "free", 403, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			before := len(b.cloud.calls())
+			before := len(b.cloud.requests())
 			r := b.post("/v1/chat/completions", fmt.Sprintf(`{"model":%q,"messages":[]}`, tc.model), "Authorization", "Bearer "+tc.key)
 			if r.status != tc.status {
 				t.Errorf("%d %s", r.status, r.body)
 			}
-			got := b.cloud.calls()[before:]
+			got := b.cloud.requests()[before:]
 			if tc.asked == "" && len(got) > 0 || tc.asked != "" && (len(got) != 1 || gjson.GetBytes(got[0].body, "model").Str != tc.asked) {
 				t.Errorf("the cloud got %d calls: %s", len(got), got)
 			}
 		})
 	}
-	if got := len(b.local.calls()); got != 0 {
+	if got := len(b.local.requests()); got != 0 {
 		t.Errorf("local got %d calls", got)
 	}
 }

@@ -45,14 +45,14 @@ func TestFinishWithoutDone(t *testing.T) {
 		for _, model := range []string{"local/qwen", "gpt-4o"} {
 			t.Run(name+", "+model, func(t *testing.T) {
 				behave := sends(tc.last, tc.events...)
-				b := newBench(t, behave, behave)
+				b := newFixture(t, behave, behave)
 				r := b.post(tc.path, strings.Replace(`{"model":"`+model+`","stream":true,`+tc.body+`}`, ",}", "}", 1))
 				sent := strings.Join(tc.events, "")
 				if tc.whole && (r.status != 200 || r.readErr != nil || r.body != sent) {
 					t.Errorf("%d %q, %v; want %q", r.status, r.body, r.readErr, sent)
 				}
 				if !tc.whole && (r.readErr == nil || !strings.Contains(r.body, "broke its answer off")) {
-					t.Errorf("%d %q: it looks complete", r.status, r.body)
+					t.Errorf("%d %q: it appears complete", r.status, r.body)
 				}
 			})
 		}
@@ -63,8 +63,8 @@ func TestFinishWithoutDone(t *testing.T) {
 // its event is taken out, and what was kept back because of it is not lost.
 func TestFinishWithoutDoneUnasked(t *testing.T) {
 	for name, sent := range map[string][]string{"usage": {textEvent, finalEvent, usageEvent}, "no usage": {textEvent, finalEvent}} {
-		b := newBench(t, sends(ends, sent...), answers)
-		b.state.set(func(s *backend.LocalState) { s.Streams = true })
+		b := newFixture(t, sends(ends, sent...), answers)
+		b.state.edit(func(s *backend.LocalState) { s.Streams = true })
 		r := b.chat("local/qwen", true)
 		if r.readErr != nil || r.body != textEvent+finalEvent || !strings.Contains(string(b.local.lastBody()), `"include_usage":true`) {
 			t.Errorf("%s: %q, %v", name, r.body, r.readErr)

@@ -38,7 +38,7 @@ func TestErrorEventAborts(t *testing.T) {
 		"a response":       {"/v1/responses", ends, []string{part, failed}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t, sends(tc.last, tc.events...), answers)
+			b := newFixture(t, sends(tc.last, tc.events...), answers)
 			r := b.post(tc.path, `{"model":"local/qwen","stream":true}`)
 			if want := strings.Join(tc.events, ""); r.status != 200 || r.body != want {
 				t.Errorf("%d %q, want %q", r.status, r.body, want)
@@ -66,7 +66,7 @@ func TestStreamsInOpenAISDK(t *testing.T) {
 		"a finish reason, no [DONE]": {[]string{textEvent, finalEvent}, ""},
 		"no finish reason":           {[]string{textEvent}, "openrouter broke its answer off"},
 	} {
-		b := newBench(t, answers, sends(ends, tc.events...))
+		b := newFixture(t, answers, sends(ends, tc.events...))
 		client := openai.NewClient(option.WithBaseURL(b.url+"/v1"), option.WithAPIKey("k"), option.WithMaxRetries(0))
 		stream := client.Chat.Completions.NewStreaming(t.Context(), openai.ChatCompletionNewParams{
 			Model: "gpt-4o", Messages: []openai.ChatCompletionMessageParamUnion{openai.UserMessage("count")},

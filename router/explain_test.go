@@ -9,12 +9,12 @@ import (
 	"github.com/llmsup/llmsup/router/plan"
 )
 
-// TestStranded: a route is stranded while its server is drained and no other backend
-// can take its calls.
-func TestStranded(t *testing.T) {
-	b := newBench(t, answers, answers, func(c *plan.Config, routes map[string]models.Route) {
+// TestRoutesWithoutFallback: a route has no fallback while its server is drained and no
+// other backend can take its calls.
+func TestRoutesWithoutFallback(t *testing.T) {
+	b := newFixture(t, answers, answers, func(c *plan.Config, routes map[string]models.Route) {
 		clear(routes)
-		c.Locals["mini"], c.Locals["spare"] = &fakeLocal{}, &fakeLocal{}
+		c.Locals["mini"], c.Locals["second"] = &fakeLocal{}, &fakeLocal{}
 		c.Upstreams = append(c.Upstreams, backend.UpstreamConfig{Name: "keyless", BaseURL: "http://127.0.0.1:9/v1", Missing: "set its key"})
 		for name, route := range map[string]models.Route{
 			"alone":     {Primary: "qwen"},
@@ -30,13 +30,13 @@ func TestStranded(t *testing.T) {
 		}
 	})
 	for drained, want := range map[string]string{
-		"":                "",
-		"qwen":            "alone keyless",
-		"mini":            "only-lost",
-		"qwen mini":       "alone keyless local mini only-lost",
-		"spare":           "",
-		"mini spare qwen": "alone keyless local mini only-lost",
-		"unknown":         "",
+		"":                 "",
+		"qwen":             "alone keyless",
+		"mini":             "only-lost",
+		"qwen mini":        "alone keyless local mini only-lost",
+		"second":           "",
+		"mini second qwen": "alone keyless local mini only-lost",
+		"unknown":          "",
 	} {
 		if got := strings.Join(b.router.RoutesWithoutFallback(strings.Fields(drained)), " "); got != want {
 			t.Errorf("drained %q: %q, want %q", drained, got, want)

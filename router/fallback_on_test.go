@@ -12,7 +12,7 @@ import (
 	"github.com/llmsup/llmsup/router/plan"
 )
 
-// TestFallbackOn: a route may name the reasons for which it pays.
+// TestFallbackOn: fallback_on restricts the reasons for which a call moves.
 func TestFallbackOn(t *testing.T) {
 	for name, tc := range map[string]struct {
 		on      []string
@@ -31,18 +31,18 @@ func TestFallbackOn(t *testing.T) {
 		"degraded, and not named": {[]string{"lost"}, answers, func(s *backend.LocalState) { s.Reason = backend.Degraded }, 200, "qwen"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t, tc.local, answers, func(_ *plan.Config, routes map[string]models.Route) {
+			b := newFixture(t, tc.local, answers, func(_ *plan.Config, routes map[string]models.Route) {
 				routes["local/qwen"] = models.Route{Primary: "qwen", Fallback: "openrouter", Timeout: time.Minute, FallbackOn: models.NewWordList(tc.on...)}
 			})
 			if tc.state != nil {
-				b.state.set(tc.state)
+				b.state.edit(tc.state)
 			}
 			r := b.chat("local/qwen", false)
 			if r.status != tc.status || r.backend() != tc.backend {
 				t.Errorf("%d from %q, want %d from %q: %s", r.status, r.backend(), tc.status, tc.backend, r.body)
 			}
-			if want := map[bool]int{true: 1}[tc.backend == "openrouter"]; len(b.cloud.calls()) != want {
-				t.Errorf("the cloud was asked %d times", len(b.cloud.calls()))
+			if want := map[bool]int{true: 1}[tc.backend == "openrouter"]; len(b.cloud.requests()) != want {
+				t.Errorf("the cloud was asked %d times", len(b.cloud.requests()))
 			}
 			if tc.status >= 500 && gjson.Get(r.body, "error.message").Str == "" {
 				t.Errorf("no word on why: %s", r.body)

@@ -15,8 +15,8 @@ import (
 	"github.com/llmsup/llmsup/router/plan"
 )
 
-// TestThreeFallbacks: a call goes to one fallback after another, in their order, and the
-// client is told about all that failed.
+// TestThreeFallbacks: a call goes to one fallback after the other, in their order, and the
+// error names all that failed.
 func TestThreeFallbacks(t *testing.T) {
 	overloaded := status(http.StatusServiceUnavailable, `{"error":{"message":"busy"}}`, "Retry-After", "600")
 	for name, tc := range map[string]struct {
@@ -31,8 +31,8 @@ func TestThreeFallbacks(t *testing.T) {
 		"the second has another key, then": {status(http.StatusUnauthorized, `{"error":{"message":"key"}}`), answers, "third"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			second, third := newPeer(t, tc.second), newPeer(t, tc.third)
-			b := newBench(t, status(http.StatusInternalServerError, `{"error":{"message":"no"}}`), overloaded, func(c *plan.Config, routes map[string]models.Route) {
+			second, third := newFakeBackend(t, tc.second), newFakeBackend(t, tc.third)
+			b := newFixture(t, status(http.StatusInternalServerError, `{"error":{"message":"no"}}`), overloaded, func(c *plan.Config, routes map[string]models.Route) {
 				c.Upstreams = append(
 					c.Upstreams, backend.UpstreamConfig{Name: "second", BaseURL: second.URL, Key: "k2"}, backend.UpstreamConfig{Name: "third", BaseURL: third.URL, Key: "k3"},
 				)

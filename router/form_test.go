@@ -36,16 +36,16 @@ func form(t testing.TB, parts ...formPart) (text, contentType string) {
 	return b.String(), w.FormDataContentType()
 }
 
-const sound = "RIFF\x00\x00\r\n--\r\n\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\ngpt-4o\xff"
+const audioFile = "RIFF\x00\x00\r\n--\r\n\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\ngpt-4o\xff"
 
-// TestTranscription: a form goes where its model says, with nothing else of it
-// changed, and to the fallback where the local server can't.
+// TestTranscription: a form goes where its model says, unchanged but for the model, and to
+// the fallback if the local server cannot answer it.
 func TestTranscription(t *testing.T) {
-	b := newBench(t, status(501, `{"error":{"message":"This model does not support audio input","type":"not_supported_error"}}`), status(200, " 1 2 3\n", "Content-Type", "text/plain"))
+	b := newFixture(t, status(501, `{"error":{"message":"This model does not support audio input","type":"not_supported_error"}}`), status(200, " 1 2 3\n", "Content-Type", "text/plain"))
 	for _, path := range []string{"/v1/audio/transcriptions", "/v1/audio/translations"} {
 		for name, parts := range map[string][]formPart{
-			"model first": {{"model", "", "local/qwen"}, {"file", "a \"b\".wav", sound}, {"response_format", "", "text"}},
-			"model last":  {{"file", "ü.wav", sound}, {"language", "", "de"}, {"model", "", "local/qwen"}},
+			"model first": {{"model", "", "local/qwen"}, {"file", "a \"b\".wav", audioFile}, {"response_format", "", "text"}},
+			"model last":  {{"file", "ü.wav", audioFile}, {"language", "", "de"}, {"model", "", "local/qwen"}},
 		} {
 			text, contentType := form(t, parts...)
 			r := b.post(path, text, "Content-Type", contentType)
@@ -53,11 +53,11 @@ func TestTranscription(t *testing.T) {
 				t.Errorf("%s, %s: %d %s from %q (%s)", path, name, r.status, r.body, r.backend(), r.reason())
 			}
 			for _, want := range []struct {
-				peer  *peer
+				peer  *fakeBackend
 				model string
 				path  string
 			}{{b.local, "qwen", path}, {b.cloud, "qwen/qwen-2.5-14b-instruct", "/api" + path}} {
-				calls := want.peer.calls()
+				calls := want.peer.requests()
 				got := calls[len(calls)-1]
 				if string(got.body) != strings.Replace(text, "\r\nlocal/qwen\r\n", "\r\n"+want.model+"\r\n", 1) || got.path != want.path || got.header.Get("Content-Type") != contentType {
 					t.Errorf("%s, %s: sent to %s as %q:\n%s", path, name, got.path, got.header.Get("Content-Type"), got.body)
@@ -65,13 +65,13 @@ func TestTranscription(t *testing.T) {
 			}
 		}
 	}
-	asked := len(b.cloud.calls())
+	asked := len(b.cloud.requests())
 	for name, tc := range map[string]struct {
 		parts  []formPart
 		status int
 		words  string
 	}{
-		"no model":   {[]formPart{{"file", "a.wav", sound}}, 400, `\"model\" is missing`},
+		"no model":   {[]formPart{{"file", "a.wav", audioFile}}, 400, `\"model\" is missing`},
 		"no name":    {[]formPart{{"model", "", ""}}, 400, `\"model\" is empty`},
 		"two models": {[]formPart{{"model", "", "local"}, {"model", "", "gpt-4o"}}, 400, `two \"model\" fields`},
 		"Model":      {[]formPart{{"model", "", "local"}, {"Model", "", "gpt-4o"}}, 400, `in lower case`},
@@ -87,7 +87,7 @@ func TestTranscription(t *testing.T) {
 	if r := b.post("/v1/chat/completions", text, "Content-Type", contentType); r.status != 400 {
 		t.Errorf("a form for a chat: %d %s", r.status, r.body)
 	}
-	if n := len(b.cloud.calls()); n != asked {
+	if n := len(b.cloud.requests()); n != asked {
 		t.Errorf("the cloud was asked %d times more", n-asked)
 	}
 	if r := b.post("/v1/audio/transcriptions", `{"model":"gpt-4o"}`); r.status != 200 || gjson.GetBytes(b.cloud.lastBody(), "model").Str != "openai/gpt-4o" {

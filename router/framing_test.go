@@ -12,8 +12,8 @@ import (
 )
 
 // TestAmbiguousLengthCloses: after a request with both Content-Length and
-// Transfer-Encoding nothing else is read from its connection: what a proxy before
-// llmsup took for a part of that request would be another one here.
+// Transfer-Encoding the connection is closed: what a proxy in front of llmsup took for a
+// part of that request could be read as another request here.
 func TestAmbiguousLengthCloses(t *testing.T) {
 	const call = `{"model":"local/qwen"}`
 	chunked := fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(call), call)
@@ -30,13 +30,13 @@ func TestAmbiguousLengthCloses(t *testing.T) {
 		"a length":              {"/v1/chat/completions", "1.1", length(len(call)), call, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t, answers, answers)
+			b := newFixture(t, answers, answers)
 			conn, err := net.Dial("tcp", strings.TrimPrefix(b.url, "http://"))
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			_ = conn.SetDeadline(time.Now().Add(waitMost))
+			_ = conn.SetDeadline(time.Now().Add(waitLimit))
 			fmt.Fprintf(conn, "POST %s HTTP/%s\r\nHost: 127.0.0.1\r\n%s\r\n%s", tc.path, tc.version, tc.header, tc.body)
 			in := bufio.NewReader(conn)
 			answer := func() (closes bool, err error) {

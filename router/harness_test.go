@@ -40,37 +40,38 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreTopFunction("internal/poll.runtime_pollWait"))
 }
 
-// waitMost is how long a test waits for what has to happen, on however busy a
-// machine. It is less than the routes' timeouts, which tests that are about them set.
-const waitMost = 30 * time.Second
+// waitLimit is how long a test waits for an event, on however busy a machine. It is less
+// than the routes' timeouts, except in tests of those.
+const waitLimit = 30 * time.Second
 
-// peer plays a backend: it behaves as a test says, and remembers what it got.
-type peer struct {
+// fakeBackend is a backend that behaves as a test sets it, and records the requests that
+// it receives.
+type fakeBackend struct {
 	*httptest.Server
-	mu     sync.Mutex
-	behave http.HandlerFunc
-	got    []received
-	gone   chan struct{} // receives when a request's context has ended
+	mu           sync.Mutex
+	handler      http.HandlerFunc
+	received     []receivedRequest
+	requestEnded chan struct{} // receives when a request's context has ended
 }
 
-// received is what a peer was sent.
-type received struct {
+// receivedRequest is a request that a fakeBackend received.
+type receivedRequest struct {
 	path   string
 	query  string
 	header http.Header
 	body   []byte
 }
 
-func newPeer(t *testing.T, behave http.HandlerFunc) *peer {
+func newFakeBackend(t *testing.T, behave http.HandlerFunc) *fakeBackend {
 	t.Helper()
-	p := &peer{behave: behave, gone: make(chan struct{}, 100_000)}
+	p := &fakeBackend{handler: behave, requestEnded: make(chan struct{}, 100_000)}
 	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		p.mu.Lock()
-		p.got = append(p.got, received{r.URL.Path, r.URL.RawQuery, r.Header.Clone(), body})
-		behave := p.behave
+		p.received = append(p.received, receivedRequest{r.URL.Path, r.URL.RawQuery, r.Header.Clone(), body})
+		behave := p.handler
 		p.mu.Unlock()
-		context.AfterFunc(r.Context(), func() { p.gone <- struct{}{} })
+		context.AfterFunc(r.Context(), func() { p.requestEnded <- struct{}{} })
 		behave(w, r)
 	}))
 	p.Config.ErrorLog = nil
@@ -78,10 +79,10 @@ func newPeer(t *testing.T, behave http.HandlerFunc) *peer {
 	return p
 }
 
-func (p *peer) calls() []received {
+func (p *fakeBackend) requests() []receivedRequest {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return append([]received{}, p.got...)
+	return append([]receivedRequest{}, p.received...)
 }
 
 // fakeLocal is a Local whose state a test sets.
@@ -129,15 +130,15 @@ func (f *fakeLocal) BusySlots(ctx context.Context) (busy int, err error) {
 	return busy, nil
 }
 
-func (f *fakeLocal) set(edit func(*backend.LocalState)) {
+func (f *fakeLocal) edit(edit func(*backend.LocalState)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	edit(&f.state)
 }
 
-// enter changes the state as the supervisor does: those that wait for a change are
-// woken.
-func (f *fakeLocal) enter(edit func(*backend.LocalState)) {
+// transition changes the state as the supervisor does: goroutines that wait for a change
+// are woken.
+func (f *fakeLocal) transition(edit func(*backend.LocalState)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	edit(&f.state)
@@ -148,12 +149,12 @@ func (f *fakeLocal) enter(edit func(*backend.LocalState)) {
 	f.state.Changed = f.changed
 }
 
-// takesCalls and loads are what a state is edited to.
-func takesCalls(s *backend.LocalState) {
+// ready and loading are edits of a local server's state.
+func ready(s *backend.LocalState) {
 	s.Reason, s.Detail, s.Alive, s.Returning, s.ReadyAt, s.Slots = "", "", true, false, time.Time{}, 2
 }
 
-func loads(s *backend.LocalState) {
+func loading(s *backend.LocalState) {
 	s.Reason, s.Detail, s.Alive, s.Returning, s.Slots = backend.Loading, "is loading", false, true, 0
 }
 
@@ -175,15 +176,15 @@ func (l *logBuffer) String() string {
 	return l.b.String()
 }
 
-// bench is a router between a local peer and a cloud peer.
-type bench struct {
-	t            *testing.T
-	url          string
-	local, cloud *peer
-	state        *fakeLocal
-	gone         chan struct{} // closed to say that the local process ended
-	router       *Router
-	log          *logBuffer
+// fixture is a router between a fake local server and a fake cloud.
+type fixture struct {
+	t             *testing.T
+	url           string
+	local, cloud  *fakeBackend
+	state         *fakeLocal
+	processExited chan struct{} // closed to say that the local process ended
+	router        *Router
+	log           *logBuffer
 }
 
 const (
@@ -191,15 +192,15 @@ const (
 	localKey = "local-secret"
 )
 
-// newBench makes a router with the routes that a test of it needs: local/qwen
-// with a fallback, local/alone without, premium names, and a pattern.
-func newBench(t *testing.T, local, cloud http.HandlerFunc, edits ...func(*plan.Config, map[string]models.Route)) *bench {
+// newFixture makes a router with the routes of most tests: local/qwen with a fallback,
+// local/alone without, premium names, and a pattern.
+func newFixture(t *testing.T, local, cloud http.HandlerFunc, edits ...func(*plan.Config, map[string]models.Route)) *fixture {
 	t.Helper()
-	b := &bench{
-		t: t, local: newPeer(t, local), cloud: newPeer(t, cloud), state: &fakeLocal{},
-		gone: make(chan struct{}), log: &logBuffer{},
+	b := &fixture{
+		t: t, local: newFakeBackend(t, local), cloud: newFakeBackend(t, cloud), state: &fakeLocal{},
+		processExited: make(chan struct{}), log: &logBuffer{},
 	}
-	b.state.state = backend.LocalState{Alive: true, Network: "tcp", Address: b.local.Listener.Addr().String(), Key: localKey, Gone: b.gone}
+	b.state.state = backend.LocalState{Alive: true, Network: "tcp", Address: b.local.Listener.Addr().String(), Key: localKey, Gone: b.processExited}
 	routes := map[string]models.Route{
 		"local/qwen":  {Primary: "qwen", Fallback: "openrouter", FallbackModel: "qwen/qwen-2.5-14b-instruct", Timeout: time.Minute},
 		"local/alone": {Primary: "qwen", Timeout: time.Minute},
@@ -231,7 +232,7 @@ func newBench(t *testing.T, local, cloud http.HandlerFunc, edits ...func(*plan.C
 	return b
 }
 
-// reply is what a client got, read to its end.
+// reply is what a client received, read to its end.
 type reply struct {
 	status  int
 	header  http.Header
@@ -242,7 +243,7 @@ type reply struct {
 func (r reply) backend() string { return r.header.Get(wire.HeaderBackend) }
 func (r reply) reason() string  { return r.header.Get(wire.HeaderReason) }
 
-func (b *bench) post(path, body string, headers ...string) reply {
+func (b *fixture) post(path, body string, headers ...string) reply {
 	b.t.Helper()
 	req, err := http.NewRequestWithContext(b.t.Context(), http.MethodPost, b.url+path, strings.NewReader(body))
 	if err != nil {
@@ -260,7 +261,7 @@ func (b *bench) post(path, body string, headers ...string) reply {
 	return reply{resp.StatusCode, resp.Header, string(got), err}
 }
 
-func (b *bench) chat(model string, stream bool) reply {
+func (b *fixture) chat(model string, stream bool) reply {
 	b.t.Helper()
 	return b.post("/v1/chat/completions", fmt.Sprintf(`{"model":%q,"stream":%t,"messages":[]}`, model, stream))
 }
@@ -276,14 +277,14 @@ const (
 	wholeSSE   = roleEvent + textEvent + finalEvent + usageEvent + doneEvent
 )
 
-func wantsStream(r *http.Request, body []byte) bool {
+func isStreaming(r *http.Request, body []byte) bool {
 	return bytes.Contains(body, []byte(`"stream":true`))
 }
 
-// answers plays a backend that answers chat calls well.
-func answers(w http.ResponseWriter, r *http.Request) { answerAs(w, r, false) }
+// answers is a backend that answers chat calls.
+func answers(w http.ResponseWriter, r *http.Request) { writeAnswer(w, r, false) }
 
-func answerAs(w http.ResponseWriter, _ *http.Request, stream bool) {
+func writeAnswer(w http.ResponseWriter, _ *http.Request, stream bool) {
 	if stream {
 		w.Header().Set("Content-Type", "text/event-stream")
 		_, _ = io.WriteString(w, wholeSSE)
@@ -293,14 +294,14 @@ func answerAs(w http.ResponseWriter, _ *http.Request, stream bool) {
 	_, _ = io.WriteString(w, wholeChat)
 }
 
-func (p *peer) lastBody() []byte {
-	got := p.calls()
+func (p *fakeBackend) lastBody() []byte {
+	got := p.requests()
 	return got[len(got)-1].body
 }
 
-// well makes p answer calls well, streams as streams.
-func (p *peer) well() http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) { answerAs(w, r, wantsStream(r, p.lastBody())) }
+// answersInKind makes b answer calls: streams with a stream, others with JSON.
+func (p *fakeBackend) answersInKind() http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) { writeAnswer(w, r, isStreaming(r, p.lastBody())) }
 }
 
 func status(code int, body string, headers ...string) http.HandlerFunc {
@@ -314,8 +315,8 @@ func status(code int, body string, headers ...string) http.HandlerFunc {
 	}
 }
 
-// sends plays a backend that sends parts of a stream and then behaves as last
-// says: it may end, hang or break the connection.
+// sends is a backend that sends parts of a stream and then behaves as last says: it may
+// end, hang or break the connection.
 func sends(last http.HandlerFunc, parts ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -343,7 +344,7 @@ func raw(answer string) http.HandlerFunc {
 	}
 }
 
-func parseBody(t *testing.T, raw string) request.Body {
+func parseRequest(t *testing.T, raw string) request.Body {
 	t.Helper()
 	b, err := request.ParseBodyFor(llamacpp.Engine{}.Capabilities(nil).Fields, []byte(raw))
 	if err != nil {
@@ -352,14 +353,34 @@ func parseBody(t *testing.T, raw string) request.Body {
 	return b
 }
 
-// eventually waits until something is so.
-func eventually(t testing.TB, what string, is func() bool) {
+// eventually waits until a condition holds.
+func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(waitMost); !is(); time.Sleep(time.Millisecond) {
+	if !holdsInTime(holds) {
+		t.Fatalf("did not happen within %s: %s", waitLimit, what)
+	}
+}
+
+// holdsInTime waits for a condition, and says whether it came to hold. Goroutines that
+// may not end a test use it instead of eventually.
+func holdsInTime(holds func() bool) bool {
+	for deadline := time.Now().Add(waitLimit); !holds(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not in %s: %s", waitMost, what)
+			return false
 		}
 	}
+	return true
+}
+
+// outlast lets a configured time limit pass. That the limit does not apply cannot be seen
+// earlier; there is no event to wait for.
+func outlast(limit time.Duration) { time.Sleep(limit + 50*time.Millisecond) }
+
+// waitIdle waits until the router has no call. A call is logged and counted after the
+// last byte of its answer.
+func (b *fixture) waitIdle() {
+	b.t.Helper()
+	eventually(b.t, "the router has no call", func() bool { return b.router.Inflight() == 0 })
 }
 
 // fixedBackend answers every call with the same response.
@@ -384,8 +405,8 @@ func (b *fixedBackend) Send(ctx context.Context, _ *backend.Attempt) (*http.Resp
 	return b.resp, nil
 }
 
-// relayed relays what a backend answers to a client.
-func relayed(t *testing.T, w http.ResponseWriter, resp *http.Response, d wire.Dialect, idle time.Duration) (started time.Time, err error) {
+// relayResponse relays what a backend answers to a client.
+func relayResponse(t *testing.T, w http.ResponseWriter, resp *http.Response, d wire.Dialect, idle time.Duration) (started time.Time, err error) {
 	t.Helper()
 	c := &request.Request{Path: "/v1/chat/completions", Dialect: d, Body: request.Body{Stream: true}}
 	p := plan.Plan{Accounting: &accounting.Accounting{}}

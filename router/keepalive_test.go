@@ -90,8 +90,8 @@ func TestIdleConnections(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newIdleServer(t, tc.limit, tc.keepAlive)
-			b := newBench(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) { c.Upstreams[0].BaseURL = s.url })
-			// The connection of the first call may end with it, if it tells of the limit.
+			b := newFixture(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) { c.Upstreams[0].BaseURL = s.url })
+			// The connection of the first call may end with it, if it states the limit.
 			for range 3 {
 				if r := b.chat("gpt-4o", false); r.status != 200 || r.body != wholeChat {
 					t.Fatalf("%+v", r)
@@ -106,7 +106,7 @@ func TestIdleConnections(t *testing.T) {
 					if err != nil {
 						t.Errorf("the upstream had to close a connection: %v", err)
 					}
-				case <-time.After(waitMost):
+				case <-time.After(waitLimit):
 					t.Fatal("a connection is still open")
 				}
 			}
@@ -122,7 +122,7 @@ func TestIdleConnectionsOfHTTP2(t *testing.T) {
 	t.Parallel()
 	answered := make(chan time.Time, 1)
 	gone := make(chan time.Time, 1)
-	b := upstreamOver2(t, func(f *http2.Framer, stream uint32) error {
+	b := newHTTP2Upstream(t, func(f *http2.Framer, stream uint32) error {
 		head := []byte{0x88} // HPACK: ":status: 200"
 		if err := f.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: head, EndHeaders: true}); err != nil {
 			return err
@@ -146,7 +146,7 @@ func TestIdleConnectionsOfHTTP2(t *testing.T) {
 		if idle := at.Sub(<-answered); idle > 5*time.Second {
 			t.Errorf("closed after %s", idle)
 		}
-	case <-time.After(waitMost):
+	case <-time.After(waitLimit):
 		t.Error("the connection is still open")
 	}
 }

@@ -16,10 +16,10 @@ import (
 	"github.com/llmsup/llmsup/router/request"
 )
 
-// TestBodiesAreNotMixed: an upstream that answers before it has read the body
-// leaves net/http writing when the call has long ended. What it writes is still
-// that call's body, and no later one's.
-func TestBodiesAreNotMixed(t *testing.T) {
+// TestLateBodyWriteIsIsolated: an upstream that answers before it has read the body leaves
+// net/http writing after the call has ended. What net/http writes then is still the body
+// of that call.
+func TestLateBodyWriteIsIsolated(t *testing.T) {
 	const calls, parallel = 300, 6
 	var upstream sync.WaitGroup
 	var early atomic.Int32            // calls that had ended before their body was sent
@@ -27,11 +27,11 @@ func TestBodiesAreNotMixed(t *testing.T) {
 	for i := range ended {
 		ended[i] = make(chan struct{}, calls)
 	}
-	b := newBench(t, answers, answers)
+	b := newFixture(t, answers, answers)
 	transport(t, b).DialContext = request.WritevDialer(func(context.Context, string, string) (net.Conn, error) {
 		near, far := net.Pipe() // nothing is sent before it is read
 		upstream.Go(func() {
-			if answerEarly(t, far, func(letter byte) { <-ended[letter-'a'] }) < request.MaxShared/2 {
+			if rejectBeforeBody(t, far, func(letter byte) { <-ended[letter-'a'] }) < request.MaxShared/2 {
 				early.Add(1)
 			}
 		})
@@ -52,13 +52,13 @@ func TestBodiesAreNotMixed(t *testing.T) {
 	clients.Wait()
 	upstream.Wait()
 	if early.Load() == 0 {
-		t.Error("every body had been sent when the call ended: nothing was tried")
+		t.Error("every body had been sent when the call ended: the test tested nothing")
 	}
 }
 
-// answerEarly refuses a request at its head, waits until its call has ended, and
-// reads its body for as long as any comes. It returns how much that was.
-func answerEarly(t *testing.T, conn net.Conn, await func(letter byte)) int {
+// rejectBeforeBody rejects a request after its head, waits until its call has ended, and
+// reads its body to the end. It returns how many bytes that were.
+func rejectBeforeBody(t *testing.T, conn net.Conn, await func(letter byte)) int {
 	defer conn.Close()
 	in := bufio.NewReaderSize(conn, 4<<10)
 	for line := "-"; line != "\r\n"; {

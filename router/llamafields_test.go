@@ -22,9 +22,9 @@ const (
 	badGrammar = `{"error":{"code":400,"message":"Failed to initialize samplers: failed to parse grammar","type":"invalid_request_error"}}`
 )
 
-// TestOwnFieldRejected: a local server's 400 about a field that only it knows is the
-// caller's; every other error moves the call as before.
-func TestOwnFieldRejected(t *testing.T) {
+// TestLlamaFieldRejected: a local server's 400 about a field that only llama-server knows
+// goes to the client; every other error moves the call.
+func TestLlamaFieldRejected(t *testing.T) {
 	const named = `{"error":{"code":400,"message":"Field 'cache_prompt': type must be boolean","type":"invalid_request_error"}}`
 	const unnamed = `{"error":{"code":400,"message":"[json.exception.type_error.302] type must be string, but is null","type":"invalid_request_error"}}`
 	const about = `{"error":{"code":400,"message":"image input is not supported","type":"invalid_request_error"}}`
@@ -43,16 +43,16 @@ func TestOwnFieldRejected(t *testing.T) {
 		"about a field that others know":   {status(400, about), `{"model":"local/qwen","messages":[],"cache_prompt":true}`, true},
 		"a field that others know, named":  {status(400, strings.Replace(named, "cache_prompt", "top_p", 1)), `{"model":"local/qwen","messages":[],"top_p":"x"}`, true},
 		"another status":                   {status(422, named), `{"model":"local/qwen","messages":[],"cache_prompt":"x"}`, true},
-		"too long":                         {status(400, `{"error":{"type":"exceed_context_size_error","message":"Field 'cache_prompt'"}}`), plainCall, true},
-		"the server's own error":           {status(500, `{"error":{"code":500,"message":"Field 'cache_prompt': x","type":"server_error"}}`), plainCall, true},
+		"too long":                         {status(400, `{"error":{"type":"exceed_context_size_error","message":"Field 'cache_prompt'"}}`), nonStreamingCall, true},
+		"the server's own error":           {status(500, `{"error":{"code":500,"message":"Field 'cache_prompt': x","type":"server_error"}}`), nonStreamingCall, true},
 		"a grammar that is switched off":   {status(400, badGrammar), `{"model":"local/qwen","messages":[],"grammar":""}`, true},
 		"a grammar that the path does not": {status(400, badGrammar), `{"model":"local/qwen","messages":[],"grammar":null}`, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t, tc.local, answers)
+			b := newFixture(t, tc.local, answers)
 			r := b.post("/v1/chat/completions", tc.call)
-			if tc.moves != (r.backend() == "openrouter") || tc.moves != (len(b.cloud.calls()) == 1) {
-				t.Errorf("%d from %q after %d calls of the cloud: %s", r.status, r.backend(), len(b.cloud.calls()), r.body)
+			if tc.moves != (r.backend() == "openrouter") || tc.moves != (len(b.cloud.requests()) == 1) {
+				t.Errorf("%d from %q after %d calls of the cloud: %s", r.status, r.backend(), len(b.cloud.requests()), r.body)
 			}
 			if !tc.moves && (r.status != 400 || r.reason() != "" || gjson.Get(r.body, "error.type").Str != "invalid_request_error") {
 				t.Errorf("%d, %q: %s", r.status, r.reason(), r.body)
@@ -61,18 +61,18 @@ func TestOwnFieldRejected(t *testing.T) {
 	}
 }
 
-// TestOwnFieldRejectedByOne: the next local server is not asked either.
-func TestOwnFieldRejectedByOne(t *testing.T) {
-	b := newBench(t, status(400, badGrammar), answers, twoLocals)
-	if r := b.post("/v1/chat/completions", boundCall); r.status != 400 || r.body != badGrammar || len(b.local.calls()) != 1 {
-		t.Errorf("%d after %d calls: %s", r.status, len(b.local.calls()), r.body)
+// TestLlamaFieldRejectedByPrimary: the next local server is not asked either.
+func TestLlamaFieldRejectedByPrimary(t *testing.T) {
+	b := newFixture(t, status(400, badGrammar), answers, twoLocals)
+	if r := b.post("/v1/chat/completions", boundCall); r.status != 400 || r.body != badGrammar || len(b.local.requests()) != 1 {
+		t.Errorf("%d after %d calls: %s", r.status, len(b.local.requests()), r.body)
 	}
 	for i, behave := range []http.HandlerFunc{
 		status(500, `{}`), status(400, `{"error":{"code":400,"message":"image input is not supported","type":"invalid_request_error"}}`),
 	} {
-		b.local.behave = behave
-		if b.post("/v1/chat/completions", boundCall); len(b.local.calls()) != 3+2*i {
-			t.Errorf("%d calls; an error that is not about the field moves the call to a server that knows it", len(b.local.calls()))
+		b.local.handler = behave
+		if b.post("/v1/chat/completions", boundCall); len(b.local.requests()) != 3+2*i {
+			t.Errorf("%d calls; an error that is not about the field moves the call to a server that knows it", len(b.local.requests()))
 		}
 	}
 }
@@ -83,9 +83,9 @@ func twoLocals(c *plan.Config, routes map[string]models.Route) {
 	routes["local/qwen"] = models.Route{Primary: "qwen", Fallback: "other", Timeout: time.Minute}
 }
 
-// TestBoundStays: a call that depends on a field that only llama-server knows never
+// TestBoundCallNeverMovesToUpstream: a call that depends on a field that only llama-server knows never
 // moves to an upstream.
-func TestBoundStays(t *testing.T) {
+func TestBoundCallNeverMovesToUpstream(t *testing.T) {
 	drained := func(s *backend.LocalState) { s.Reason, s.Detail, s.Alive = backend.Drained, "is drained", false }
 	const broken = `{"error":{"code":500,"message":"the engine failed","type":"server_error"}}`
 	for name, tc := range map[string]struct {
@@ -102,13 +102,13 @@ func TestBoundStays(t *testing.T) {
 		"degraded":  {answers, func(s *backend.LocalState) { s.Reason, s.Detail = backend.Degraded, "is degraded" }, 200, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t, tc.local, answers)
+			b := newFixture(t, tc.local, answers)
 			if tc.state != nil {
-				b.state.set(tc.state)
+				b.state.edit(tc.state)
 			}
 			r := b.post("/v1/chat/completions", boundCall)
-			if r.status != tc.status || gjson.Get(r.body, "error.code").String() != tc.code || r.reason() != tc.reason || len(b.cloud.calls()) != 0 {
-				t.Errorf("%d, reason %q after %d calls of the cloud: %s", r.status, r.reason(), len(b.cloud.calls()), r.body)
+			if r.status != tc.status || gjson.Get(r.body, "error.code").String() != tc.code || r.reason() != tc.reason || len(b.cloud.requests()) != 0 {
+				t.Errorf("%d, reason %q after %d calls of the cloud: %s", r.status, r.reason(), len(b.cloud.requests()), r.body)
 			}
 			if tc.reason != "" && !strings.Contains(b.log.String(), `"reason":"unsupported"`) {
 				t.Errorf("the log has another reason: %s", b.log)
@@ -121,33 +121,31 @@ func TestBoundStays(t *testing.T) {
 		})
 	}
 	t.Run("its time is over", func(t *testing.T) {
-		b := newBench(t, hangs, answers, short(200*time.Millisecond))
-		if r := b.post("/v1/chat/completions", boundCall); r.status != 504 || r.reason() != "unsupported" || len(b.cloud.calls()) != 0 {
+		b := newFixture(t, hangs, answers, withTimeout(200*time.Millisecond))
+		if r := b.post("/v1/chat/completions", boundCall); r.status != 504 || r.reason() != "unsupported" || len(b.cloud.requests()) != 0 {
 			t.Errorf("%d, %q: %s", r.status, r.reason(), r.body)
 		}
 	})
 	t.Run("its stream breaks", func(t *testing.T) {
-		b := newBench(t, sends(breaks, roleEvent, textEvent), answers, resuming)
+		b := newFixture(t, sends(breaks, roleEvent, textEvent), answers, withResume)
 		r := b.post("/v1/chat/completions", strings.Replace(boundCall, `{`, `{"stream":true,"max_tokens":9,`, 1))
-		if r.readErr == nil || !strings.Contains(r.body, `"code":"lost"`) || len(b.cloud.calls()) != 0 {
-			t.Errorf("%v after %d calls of the cloud: %s", r.readErr, len(b.cloud.calls()), r.body)
+		if r.readErr == nil || !strings.Contains(r.body, `"code":"lost"`) || len(b.cloud.requests()) != 0 {
+			t.Errorf("%v after %d calls of the cloud: %s", r.readErr, len(b.cloud.requests()), r.body)
 		}
 	})
 	t.Run("it waits", func(t *testing.T) {
-		b := newBench(t, answers, answers)
-		b.state.enter(loads)
+		b := newFixture(t, answers, answers)
+		b.state.transition(loading)
 		done := make(chan reply, 1)
 		go func() { done <- b.post("/v1/chat/completions", boundCall) }()
-		for b.router.Load("qwen").Queued == 0 && len(b.cloud.calls()) == 0 {
-			time.Sleep(time.Millisecond)
-		}
-		b.state.enter(takesCalls)
-		if r := <-done; r.status != 200 || r.backend() != "qwen" || r.reason() != "" || len(b.cloud.calls()) != 0 {
+		eventually(t, "the call waits, or has moved", func() bool { return b.router.Load("qwen").Queued > 0 || len(b.cloud.requests()) > 0 })
+		b.state.transition(ready)
+		if r := <-done; r.status != 200 || r.backend() != "qwen" || r.reason() != "" || len(b.cloud.requests()) != 0 {
 			t.Errorf("%d from %q, %q: %s", r.status, r.backend(), r.reason(), r.body)
 		}
 	})
 	t.Run("an upstream first", func(t *testing.T) {
-		b := newBench(t, answers, answers)
+		b := newFixture(t, answers, answers)
 		r := b.post("/v1/chat/completions", strings.Replace(boundCall, "local/qwen", "gpt-4o", 1))
 		if r.status != 200 || r.backend() != "openrouter" || !strings.Contains(string(b.cloud.lastBody()), `"grammar"`) {
 			t.Errorf("%d from %q: %s", r.status, r.backend(), r.body)
@@ -191,24 +189,24 @@ func TestBoundBy(t *testing.T) {
 		{"/v1/messages", `"n_predict":5,"chat_template_kwargs":{"a":1}`, "chat_template_kwargs"},
 		{"/v1/embeddings", `"grammar":"x"`, ""},
 	} {
-		c := &request.Request{Path: tc.path, Body: parseBody(t, `{`+tc.fields+`}`)}
+		c := &request.Request{Path: tc.path, Body: parseRequest(t, `{`+tc.fields+`}`)}
 		if got := plan.BoundBy(c); got != tc.want {
 			t.Errorf("%s {%s}: bound by %q, want %q", tc.path, tc.fields, got, tc.want)
 		}
 	}
 }
 
-// engineBench is a bench whose local server is a real llama-server.
-func engineBench(t *testing.T, e engine) *bench {
+// newEngineFixture is a fixture whose local server is a real llama-server.
+func newEngineFixture(t *testing.T, e engine) *fixture {
 	t.Helper()
-	b := newBench(t, nil, answers)
-	b.state.set(func(s *backend.LocalState) { s.Network, s.Address, s.Streams = "unix", e.socket, true })
+	b := newFixture(t, nil, answers)
+	b.state.edit(func(s *backend.LocalState) { s.Network, s.Address, s.Streams = "unix", e.socket, true })
 	return b
 }
 
 // How llama-server treats a value that it can't use.
 const (
-	rejects = 400 // with an error that is the caller's
+	rejects = 400 // with an error that goes to the client
 	fails   = 500 // with an error of its own, which moves a call that may move
 	ignores = 200
 )
@@ -216,7 +214,7 @@ const (
 // llamaFieldCalls are the expected values of TestLlamaFields: for each field of the
 // table a value that llama-server can use, one that it can't, what it does with that
 // one, and whether the first has an effect on the answer, or on the settings and
-// figures that the answer tells.
+// counters in the answer.
 var llamaFieldCalls = map[string]struct {
 	valid, invalid string
 	then           int
@@ -290,7 +288,7 @@ var llamaFieldCalls = map[string]struct {
 // a call with each is answered, and why.
 func TestLlamaFields(t *testing.T) {
 	e := startEngine(t)
-	b := engineBench(t, e)
+	b := newEngineFixture(t, e)
 	call := func(field, value string) reply {
 		given := map[string]string{"id_slot": `0`, "cache_prompt": `false`, "seed": `1`, "verbose": `true`}
 		if field != "" {
@@ -318,8 +316,8 @@ func TestLlamaFields(t *testing.T) {
 			t.Errorf("%s has no expected values", name)
 			continue
 		}
-		b.state.set(takesCalls)
-		before := len(b.cloud.calls())
+		b.state.edit(ready)
+		before := len(b.cloud.requests())
 		r := call(name, tc.valid)
 		if r.status != 200 || r.backend() != "qwen" || r.reason() != "" {
 			t.Errorf("%s: %s: %d from %q, %q: %s", name, tc.valid, r.status, r.backend(), r.reason(), r.body)
@@ -336,11 +334,11 @@ func TestLlamaFields(t *testing.T) {
 		case r.status != tc.then || r.backend() != "qwen" || r.reason() != "":
 			t.Errorf("%s: %s: %d from %q, %q: %s", name, tc.invalid, r.status, r.backend(), r.reason(), r.body)
 		}
-		if n := len(b.cloud.calls()) - before; n != 0 {
+		if n := len(b.cloud.requests()) - before; n != 0 {
 			t.Errorf("%s: the cloud was asked %d times", name, n)
 		}
 		// Without the server, a call leaves local unless it depends on the field.
-		b.state.set(func(s *backend.LocalState) { s.Reason, s.Detail, s.Alive = backend.Drained, "is drained", false })
+		b.state.edit(func(s *backend.LocalState) { s.Reason, s.Detail, s.Alive = backend.Drained, "is drained", false })
 		switch r = call(name, tc.valid); {
 		case bound && (r.status != 503 || r.reason() != "unsupported" || gjson.Get(r.body, "error.code").Str != "drained" || !strings.Contains(r.body, name)):
 			t.Errorf("%s: drained: %d from %q, %q: %s", name, r.status, r.backend(), r.reason(), r.body)
@@ -350,17 +348,17 @@ func TestLlamaFields(t *testing.T) {
 	}
 }
 
-// TestUnnamedField: what a real llama-server says of these values does not begin with the
-// field's name. The error is the caller's all the same.
-func TestUnnamedField(t *testing.T) {
-	b := engineBench(t, startEngine(t))
+// TestLlamaFieldErrorWithoutName: some errors of a real llama-server do not begin with the
+// field's name. They go to the client, too.
+func TestLlamaFieldErrorWithoutName(t *testing.T) {
+	b := newEngineFixture(t, startEngine(t))
 	for _, field := range []string{
 		`"reasoning_format":null`, `"reasoning_format":5`, `"continue_final_message":{}`, `"continue_final_message":[]`, `"continue_final_message":""`,
 		`"grammar":"root ::= nothing"`, `"json_schema":{"type":"nonsense"}`,
 	} {
 		r := b.post(chatPath, `{"model":"local/qwen","max_tokens":3,"messages":[{"role":"user","content":"hi"}],`+field+`}`)
-		if r.status != 400 || r.backend() != "qwen" || r.reason() != "" || len(b.cloud.calls()) != 0 {
-			t.Errorf("%s: %d from %q, %q after %d calls of the cloud: %s", field, r.status, r.backend(), r.reason(), len(b.cloud.calls()), r.body)
+		if r.status != 400 || r.backend() != "qwen" || r.reason() != "" || len(b.cloud.requests()) != 0 {
+			t.Errorf("%s: %d from %q, %q after %d calls of the cloud: %s", field, r.status, r.backend(), r.reason(), len(b.cloud.requests()), r.body)
 		}
 	}
 }
@@ -369,8 +367,8 @@ func TestUnnamedField(t *testing.T) {
 // llama-server reads it.
 func TestLlamaFieldsByPath(t *testing.T) {
 	e := startEngine(t)
-	b := engineBench(t, e)
-	b.cloud.behave = status(200, `{"choices":[{"text":"c"}],"content":[],"output":[]}`)
+	b := newEngineFixture(t, e)
+	b.cloud.handler = status(200, `{"choices":[{"text":"c"}],"content":[],"output":[]}`)
 	const hi = `"messages":[{"role":"user","content":"hi"}]`
 	for _, tc := range []struct {
 		path, call, field string
@@ -389,12 +387,12 @@ func TestLlamaFieldsByPath(t *testing.T) {
 		{"/v1/messages", hi + `,"max_tokens":3`, `"chat_template_kwargs":{"a":1}`, "content.0.text", "1 2 3", true},
 	} {
 		call := `{"model":"local/qwen",` + tc.call + `,` + tc.field + `}`
-		b.state.set(takesCalls)
+		b.state.edit(ready)
 		r := b.post(tc.path, call)
 		if r.status != 200 || r.backend() != "qwen" || gjson.Get(r.body, tc.text).Str != tc.want || r.header.Get("Content-Type") != "application/json; charset=utf-8" {
 			t.Errorf("%s %s: %d from %q: %s", tc.path, call, r.status, r.backend(), r.body)
 		}
-		b.state.set(func(s *backend.LocalState) { s.Reason, s.Detail, s.Alive = backend.Drained, "is drained", false })
+		b.state.edit(func(s *backend.LocalState) { s.Reason, s.Detail, s.Alive = backend.Drained, "is drained", false })
 		r = b.post(tc.path, call)
 		if bound := r.status == 503 && r.reason() == "unsupported"; bound != tc.bound || !bound && r.backend() != "openrouter" {
 			t.Errorf("%s %s: drained: %d from %q, %q: %s", tc.path, call, r.status, r.backend(), r.reason(), r.body)

@@ -17,46 +17,46 @@ import (
 	"github.com/llmsup/llmsup/router/plan"
 )
 
-// box is a router at an address that its own configuration may name.
-type box struct {
-	*bench
+// loopNode is a router at an address that its own configuration may name.
+type loopNode struct {
+	*fixture
 	*httptest.Server
-	mu  sync.Mutex
-	got []string // method, path and keys of what it was sent
+	mu       sync.Mutex
+	received []string // method, path and keys of what it was sent
 }
 
-// newBoxes makes two routers that know each other's address, and their own.
-func newBoxes(t *testing.T, edit func(name string, own, other string, c *plan.Config, routes map[string]models.Route)) (a, b *box) {
+// newLoopNodes makes two routers that know each other's address, and their own.
+func newLoopNodes(t *testing.T, edit func(name string, own, other string, c *plan.Config, routes map[string]models.Route)) (a, b *loopNode) {
 	t.Helper()
-	a, b = &box{}, &box{}
-	for _, x := range []*box{a, b} {
+	a, b = &loopNode{}, &loopNode{}
+	for _, x := range []*loopNode{a, b} {
 		x.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			x.mu.Lock()
-			x.got = append(x.got, strings.TrimSpace(r.Method+" "+r.URL.Path+" "+r.Header.Get("Authorization")))
+			x.received = append(x.received, strings.TrimSpace(r.Method+" "+r.URL.Path+" "+r.Header.Get("Authorization")))
 			x.mu.Unlock()
 			x.router.ServeHTTP(w, r)
 		}))
 		t.Cleanup(x.Close)
 	}
-	for name, x := range map[string]*box{"a": a, "b": b} {
-		other := map[string]*box{"a": b, "b": a}[name]
-		bench := newBench(t, answers, answers, func(c *plan.Config, routes map[string]models.Route) { edit(name, x.URL, other.URL, c, routes) })
-		bench.url = x.URL // where calls are counted
-		x.bench = bench
+	for name, x := range map[string]*loopNode{"a": a, "b": b} {
+		other := map[string]*loopNode{"a": b, "b": a}[name]
+		f := newFixture(t, answers, answers, func(c *plan.Config, routes map[string]models.Route) { edit(name, x.URL, other.URL, c, routes) })
+		f.url = x.URL // where calls are counted
+		x.fixture = f
 	}
 	return a, b
 }
 
-func (x *box) requests() []string {
+func (x *loopNode) requests() []string {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return slices.Clone(x.got)
+	return slices.Clone(x.received)
 }
 
-// TestLoopOfOne: a call that comes back is answered at once, and after FindLoops no
-// call is sent to an upstream that is the router itself.
-func TestLoopOfOne(t *testing.T) {
-	a, _ := newBoxes(t, func(_, own, _ string, c *plan.Config, routes map[string]models.Route) {
+// TestLoopToSelf: a call that returns is answered at once, and after FindLoops no call is
+// sent to an upstream that is the router itself.
+func TestLoopToSelf(t *testing.T) {
+	a, _ := newLoopNodes(t, func(_, own, _ string, c *plan.Config, routes map[string]models.Route) {
 		c.Access.Keys = []access.Key{{Name: "full", SHA256: sha256.Sum256([]byte(fullKey)), Operator: true}}
 		c.Upstreams = append(c.Upstreams, backend.UpstreamConfig{Name: "self", BaseURL: own + "/v1", Key: fullKey})
 		routes["round"] = models.Route{Primary: "self", Timeout: time.Minute}
@@ -110,9 +110,9 @@ func TestLoopOfOne(t *testing.T) {
 	}
 }
 
-// TestLoopOfTwo: two boxes that send a model's calls to each other.
-func TestLoopOfTwo(t *testing.T) {
-	a, b := newBoxes(t, func(name, _, other string, c *plan.Config, routes map[string]models.Route) {
+// TestLoopBetweenTwo: two llmsups that send a model's calls to each other.
+func TestLoopBetweenTwo(t *testing.T) {
+	a, b := newLoopNodes(t, func(name, _, other string, c *plan.Config, routes map[string]models.Route) {
 		c.Upstreams = append(c.Upstreams, backend.UpstreamConfig{Name: "neighbour", BaseURL: other})
 		routes["round"] = models.Route{Primary: "neighbour", Timeout: time.Minute}
 		saved := models.Route{Primary: "neighbour", Timeout: time.Minute}
@@ -135,14 +135,14 @@ func TestLoopOfTwo(t *testing.T) {
 			t.Errorf("%s: %d requests to a and %d to b", model, a, b)
 		}
 	}
-	if got := b.cloud.calls(); len(got) != 1 {
+	if got := b.cloud.requests(); len(got) != 1 {
 		t.Errorf("the fallback was asked %d times", len(got))
 	}
 }
 
 // TestVia: the names of all llmsups on a call's way are passed on, and nothing else.
 func TestVia(t *testing.T) {
-	b := newBench(t, answers, answers)
+	b := newFixture(t, answers, answers)
 	other, another := backend.ViaPrefix+strings.Repeat("A", 26), backend.ViaPrefix+strings.Repeat("7", 26)
 	for sent, want := range map[string][]string{
 		"":               nil,
@@ -154,7 +154,7 @@ func TestVia(t *testing.T) {
 		if r := b.post("/v1/chat/completions", `{"model":"gpt-4o"}`, "Via", sent); r.status != 200 {
 			t.Fatalf("%d %s", r.status, r.body)
 		}
-		calls := b.cloud.calls()
+		calls := b.cloud.requests()
 		got := calls[len(calls)-1].header["Via"]
 		if len(got) == 0 || got[len(got)-1] != b.router.routing.Load().Via || !slices.Equal(got[:len(got)-1], want) {
 			t.Errorf("%q became %q", sent, got)
@@ -163,7 +163,7 @@ func TestVia(t *testing.T) {
 	if r := b.post("/v1/chat/completions", `{"model":"local/qwen"}`); r.status != 200 {
 		t.Fatalf("%d %s", r.status, r.body)
 	}
-	for _, p := range b.local.calls() {
+	for _, p := range b.local.requests() {
 		if p.header["Via"] != nil {
 			t.Errorf("llama-server got %q", p.header["Via"])
 		}
@@ -173,10 +173,10 @@ func TestVia(t *testing.T) {
 // TestFindLoops: only the router's own answer says that an upstream is the router,
 // and a later one takes it back.
 func TestFindLoops(t *testing.T) {
-	a, _ := newBoxes(t, func(_, own, _ string, c *plan.Config, _ map[string]models.Route) {
+	a, _ := newLoopNodes(t, func(_, own, _ string, c *plan.Config, _ map[string]models.Route) {
 		c.Upstreams[0].BaseURL = own
 	})
-	b := newBench(t, answers, answers)
+	b := newFixture(t, answers, answers)
 	back := b.router.routing.Load().Backends["openrouter"].(*backend.Upstream)
 	for name, tc := range map[string]struct {
 		answer http.HandlerFunc
@@ -198,7 +198,7 @@ func TestFindLoops(t *testing.T) {
 		}
 		for _, answer := range []http.HandlerFunc{before, tc.answer} {
 			b.cloud.mu.Lock()
-			b.cloud.behave = answer
+			b.cloud.handler = answer
 			b.cloud.mu.Unlock()
 			b.router.FindLoops(t.Context())
 		}
@@ -206,7 +206,7 @@ func TestFindLoops(t *testing.T) {
 			t.Errorf("%s: itself is %t", name, !tc.itself)
 		}
 	}
-	for _, call := range b.cloud.calls() {
+	for _, call := range b.cloud.requests() {
 		if call.path != "/api/v1/models" || call.header.Get("Authorization") != "" {
 			t.Errorf("it was asked at %s with %q", call.path, call.header.Get("Authorization"))
 		}
@@ -221,7 +221,7 @@ func TestFindLoops(t *testing.T) {
 		t.Errorf("%d %s", r.status, r.body)
 	}
 	asked := make(chan struct{})
-	hung := newPeer(t, func(w http.ResponseWriter, r *http.Request) { close(asked); hangs(w, r) })
+	hung := newFakeBackend(t, func(w http.ResponseWriter, r *http.Request) { close(asked); hangs(w, r) })
 	cfg := plan.Config{
 		Table: a.router.routing.Load().Table, Locals: map[string]backend.Local{"qwen": a.state}, MaxBody: 1 << 20,
 		Upstreams: []backend.UpstreamConfig{{Name: "openrouter", BaseURL: hung.URL}},

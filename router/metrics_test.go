@@ -32,8 +32,8 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// figures returns the lines of /metrics of some families, without their comments.
-func figures(g prometheus.Gatherer, names ...string) string {
+// metricLines returns the lines of /metrics of some families, without their comments.
+func metricLines(g prometheus.Gatherer, names ...string) string {
 	w := httptest.NewRecorder()
 	promhttp.HandlerFor(g, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	var found strings.Builder
@@ -48,13 +48,13 @@ func figures(g prometheus.Gatherer, names ...string) string {
 // wantSeries compares families of a registry with what they should be.
 func wantSeries(t *testing.T, g prometheus.Gatherer, want string, names ...string) {
 	t.Helper()
-	if got := figures(g, names...); got != strings.TrimPrefix(want, "\n") {
+	if got := metricLines(g, names...); got != strings.TrimPrefix(want, "\n") {
 		t.Errorf("%s\nwant %s", got, want)
 	}
 }
 
-// costs returns the total of a call with one attempt; nil = of unknown cost.
-func costs(cost *usd.Amount) (t accounting.Total) {
+// totalOf returns the total of a call with one attempt; nil = of unknown cost.
+func totalOf(cost *usd.Amount) (t accounting.Total) {
 	t.Add(&accounting.Charge{Cost: cost})
 	return t
 }
@@ -76,13 +76,13 @@ func TestObserve(t *testing.T) {
 	observe(200, time.Second, local)
 	observe(400, time.Second, record{route: "local/qwen", backend: "qwen", local: true}) // what saves nothing is not unknown
 
-	cloud := record{route: "local/qwen", backend: "openrouter", reason: backend.Timeout, total: costs(new(3 * usd.Dollar / 2)), firstAnswer: 61 * time.Second, usage: wire.Usage{Prompt: new(int64(5))}}
+	cloud := record{route: "local/qwen", backend: "openrouter", reason: backend.Timeout, total: totalOf(new(3 * usd.Dollar / 2)), firstAnswer: 61 * time.Second, usage: wire.Usage{Prompt: new(int64(5))}}
 	observe(200, 61*time.Second, cloud)
-	cloud.total = costs(nil)
-	cloud.usage = wire.Usage{Prompt: new(int64(-5)), Cached: new(int64(-1)), Completion: new(int64(-7))} // who knows why
+	cloud.total = totalOf(nil)
+	cloud.usage = wire.Usage{Prompt: new(int64(-5)), Cached: new(int64(-1)), Completion: new(int64(-7))} // an upstream may send anything
 	observe(http.StatusOK, 100*time.Second, cloud)
-	observe(statusClientClosedRequest, 10*time.Second, record{route: "local/qwen", reason: backend.Timeout, total: costs(nil)})
-	observe(502, 70*time.Second, record{route: "local/qwen", reason: backend.Timeout, total: costs(new(usd.Dollar))})
+	observe(statusClientClosedRequest, 10*time.Second, record{route: "local/qwen", reason: backend.Timeout, total: totalOf(nil)})
+	observe(502, 70*time.Second, record{route: "local/qwen", reason: backend.Timeout, total: totalOf(new(usd.Dollar))})
 	observe(404, 0, record{code: wire.CodeModelNotFound})
 
 	wantSeries(t, registry, `
@@ -125,14 +125,12 @@ llmsup_call_first_answer_seconds_count{backend="qwen",route="local/qwen"} 4
 `, "llmsup_call_duration_seconds_count", "llmsup_call_first_answer_seconds_sum", "llmsup_call_first_answer_seconds_count")
 }
 
-// asInBooks holds that the metrics have the same sums as the ledger.
-func (b *bench) asInBooks(want ledger.Sums) {
+// wantLedgerMetrics checks that the metrics have the same sums as the ledger.
+func (b *fixture) wantLedgerMetrics(want ledger.Sums) {
 	b.t.Helper()
-	for b.router.Inflight() > 0 { // a call is counted after its answer's last byte
-		time.Sleep(time.Millisecond)
-	}
+	b.waitIdle()
 	sum := func(name, label string) (total float64) {
-		for line := range strings.Lines(figures(b.router.registry, name)) {
+		for line := range strings.Lines(metricLines(b.router.registry, name)) {
 			if strings.Contains(line, label) {
 				value, err := strconv.ParseFloat(strings.TrimSpace(line[strings.LastIndex(line, " "):]), 64)
 				if err != nil {
@@ -174,9 +172,9 @@ func TestStatusLabels(t *testing.T) {
 	}
 }
 
-// TestUpstreamMetrics: the breaker as calls meet it, and two URLs of one host.
+// TestUpstreamMetrics: the circuit breaker as calls meet it, and two URLs of one host.
 func TestUpstreamMetrics(t *testing.T) {
-	b := newBench(t, answers, answers, func(_ *plan.Config, routes map[string]models.Route) {
+	b := newFixture(t, answers, answers, func(_ *plan.Config, routes map[string]models.Route) {
 		routes["one"] = models.Route{Primary: "http://127.0.0.1:1/one", Timeout: time.Second}
 		routes["two"] = models.Route{Primary: "http://127.0.0.1:1/two", Timeout: time.Second}
 	})
@@ -202,15 +200,15 @@ func TestUpstreamMetrics(t *testing.T) {
 	want(backend.BreakerOpen, backend.BreakerClosed)
 }
 
-func TestBookMetrics(t *testing.T) {
-	b := newBench(t, answers, answers)
+func TestAccountingMetrics(t *testing.T) {
+	b := newFixture(t, answers, answers)
 	names := []string{
 		"llmsup_budget_limit_usd", "llmsup_budget_spent_usd", "llmsup_budget_reserved_usd",
 		"llmsup_ledger_condition", "llmsup_ledger_rows_lost_total", "llmsup_ledger_set_aside", "llmsup_ledger_rows_waiting",
 	}
 	wantSeries(t, b.router.registry, "", names...)
-	books := ledger.Open(t.TempDir(), ledger.Options{Log: zerolog.Nop()})
-	t.Cleanup(func() { _ = books.Close(context.Background()) })
+	store := ledger.Open(t.TempDir(), ledger.Options{Log: zerolog.Nop()})
+	t.Cleanup(func() { _ = store.Close(context.Background()) })
 	money := budget.New(budget.Config{Limits: budget.Limits{Daily: new(5 * usd.Dollar)}, PerKey: map[string]budget.Limits{"crawler": {Monthly: new(usd.Dollar)}}}, nil)
 	spent, _ := money.Reserve(time.Now(), "crawler", usd.Dollar)
 	spent.Settle(usd.Dollar / 2)
@@ -220,12 +218,12 @@ func TestBookMetrics(t *testing.T) {
 	err := b.router.Reload(plan.Config{
 		Table: b.router.routing.Load().Table, Locals: map[string]backend.Local{"qwen": b.state}, MaxBody: 1 << 20,
 		Upstreams:  []backend.UpstreamConfig{{Name: "openrouter", BaseURL: b.cloud.URL, Key: cloudKey}},
-		Accounting: accounting.Accounting{Ledger: books, Budget: money},
+		Accounting: accounting.Accounting{Ledger: store, Budget: money},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := books.Sync(t.Context()); err != nil {
+	if err := store.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	wantSeries(t, b.router.registry, `
@@ -244,18 +242,19 @@ llmsup_ledger_set_aside 0
 `, names...)
 }
 
-// noFigure is a collector of figures that can't be had.
-type noFigure struct{ desc *prometheus.Desc }
+// brokenCollector is a collector whose value cannot be read.
+type brokenCollector struct{ desc *prometheus.Desc }
 
-func (f noFigure) Describe(all chan<- *prometheus.Desc) { all <- f.desc }
-func (f noFigure) Collect(all chan<- prometheus.Metric) {
+func (f brokenCollector) Describe(all chan<- *prometheus.Desc) { all <- f.desc }
+func (f brokenCollector) Collect(all chan<- prometheus.Metric) {
 	all <- prometheus.NewInvalidMetric(f.desc, errors.New("no such figure"))
 }
 
-// TestMetricsPage: who may see it, and that one figure can't hide the others.
+// TestMetricsPage: which clients may read it, and that one broken value does not hide the
+// others.
 func TestMetricsPage(t *testing.T) {
-	b := newBench(t, answers, answers, keys)
-	if err := b.router.RegisterMetrics(noFigure{prometheus.NewDesc("llmsup_x", "x", nil, nil)}); err != nil {
+	b := newFixture(t, answers, answers, withKeys)
+	if err := b.router.RegisterMetrics(brokenCollector{prometheus.NewDesc("llmsup_x", "x", nil, nil)}); err != nil {
 		t.Fatal(err)
 	}
 	for _, path := range []string{"/metrics", "/metrics/", "//metrics", "/metrics?x", "/health/../metrics", "/%6detrics"} {
@@ -269,7 +268,7 @@ func TestMetricsPage(t *testing.T) {
 	if r.status != http.StatusOK || !strings.Contains(r.body, "\nllmsup_calls_in_flight 0\n") || !strings.Contains(b.log.String(), "no such figure") {
 		t.Errorf("%d %s\n%s", r.status, r.body, b.log)
 	}
-	open := newBench(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) { c.Access.CheckHost = true })
+	open := newFixture(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) { c.Access.CheckHost = true })
 	for host, want := range map[string]int{"localhost": 200, "evil.example": 403} {
 		if r := open.send("GET", "/metrics", "", "Host", host); r.status != want {
 			t.Errorf("as %s: %d, want %d", host, r.status, want)
@@ -280,8 +279,8 @@ func TestMetricsPage(t *testing.T) {
 	}
 }
 
-// TestCardinality: ten thousand calls with whatever clients and upstreams can make
-// up are a fixed number of series: as many as there are routes, backends and statuses.
+// TestCardinality: ten thousand calls with arbitrary names from clients and upstreams
+// create a fixed number of series: as many as there are routes, backends and statuses.
 func TestCardinality(t *testing.T) {
 	const calls, most = 10_000, 420
 	var asked atomic.Int64
@@ -298,7 +297,7 @@ func TestCardinality(t *testing.T) {
 			Body: io.NopCloser(strings.NewReader(body)), Request: r,
 		}, nil
 	}))
-	b := newBench(t, answers, answers, keys, func(c *plan.Config, routes map[string]models.Route) {
+	b := newFixture(t, answers, answers, withKeys, func(c *plan.Config, routes map[string]models.Route) {
 		routes["team-*"] = models.Route{Primary: "openrouter", Timeout: time.Minute}
 	})
 	b.router.routing.Load().Backends["openrouter"].(*backend.Upstream).Transport().RegisterProtocol("http", cloud)

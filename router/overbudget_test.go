@@ -19,7 +19,7 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// wantOverBudget checks that an answer is the error of a call that can't be paid for.
+// wantOverBudget checks that an answer is the error of a call over budget.
 func wantOverBudget(t *testing.T, r reply) (retryAfter int) {
 	t.Helper()
 	e := gjson.Get(r.body, "error")
@@ -31,8 +31,8 @@ func wantOverBudget(t *testing.T, r reply) (retryAfter int) {
 	return retryAfter
 }
 
-// TestOverBudget: what would have to be paid for is refused, what the GPU can do is
-// done, and the upstream is not asked.
+// TestOverBudget: over budget, the GPU's calls are answered, paid calls are refused, and
+// the upstream is not asked.
 func TestOverBudget(t *testing.T) {
 	down := status(http.StatusInternalServerError, `{"error":{"message":"no"}}`)
 	over := accountingtest.Daily("0.000001")
@@ -56,12 +56,12 @@ func TestOverBudget(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			edit, books := withBooks(t, over)
-			b := newBench(t, tc.local, answers, edit, func(_ *plan.Config, routes map[string]models.Route) {
+			edit, acct := withLedger(t, over)
+			b := newFixture(t, tc.local, answers, edit, func(_ *plan.Config, routes map[string]models.Route) {
 				routes["premium-first"] = models.Route{Primary: "openrouter", Fallback: "qwen", Timeout: time.Minute}
 			})
 			if tc.state != nil {
-				b.state.set(tc.state)
+				b.state.edit(tc.state)
 			}
 			r := b.chat(tc.model, false)
 			switch {
@@ -79,39 +79,39 @@ func TestOverBudget(t *testing.T) {
 					t.Errorf("Retry-After %d: %s", wait, r.body)
 				}
 			}
-			if n := len(b.cloud.calls()); n != 0 {
+			if n := len(b.cloud.requests()); n != 0 {
 				t.Errorf("the upstream was asked %d times", n)
 			}
-			if got := sums(t, books, ledger.ByRoute).Total; got.Paid != 0 || got.Calls != 1 {
+			if got := usageBy(t, acct, ledger.ByRoute).Total; got.Paid != 0 || got.Calls != 1 {
 				t.Errorf("in the ledger: %s", summary(got))
 			}
 		})
 	}
 }
 
-// TestOverBudgetInAnswers: an answer that breaks is not gone on with by somebody who
-// can't be paid.
-func TestOverBudgetInAnswers(t *testing.T) {
-	edit, _ := withBooks(t, accountingtest.Daily("0.000001"))
-	b := newBench(t, sends(breaks, opening, said(" one two three"), said(" four five six")), answers, edit, resuming)
+// TestNoResumeOverBudget: over budget, an answer that breaks is not continued by a paid
+// upstream.
+func TestNoResumeOverBudget(t *testing.T) {
+	edit, _ := withLedger(t, accountingtest.Daily("0.000001"))
+	b := newFixture(t, sends(breaks, firstChunk, textChunk(" one two three"), textChunk(" four five six")), answers, edit, withResume)
 	r := b.post("/v1/chat/completions", `{"model":"local/qwen","stream":true,"messages":[{"role":"user","content":"count"}]}`)
-	if !strings.Contains(r.body, `"error"`) || strings.Contains(r.body, "[DONE]") || len(b.cloud.calls()) != 0 {
-		t.Errorf("%d calls of the upstream: %s", len(b.cloud.calls()), r.body)
+	if !strings.Contains(r.body, `"error"`) || strings.Contains(r.body, "[DONE]") || len(b.cloud.requests()) != 0 {
+		t.Errorf("%d calls of the upstream: %s", len(b.cloud.requests()), r.body)
 	}
 }
 
-// TestBudgetNeverExceeded: two hundred calls at once against a dollar, of which each
-// costs what was set aside for it at most; and the next day.
+// TestBudgetNeverExceeded: two hundred concurrent calls against a limit of one dollar,
+// each of which costs at most what was reserved for it; and the next day.
 func TestBudgetNeverExceeded(t *testing.T) {
-	edit, books := withBooks(t, accountingtest.Daily("1"))
+	edit, acct := withLedger(t, accountingtest.Daily("1"))
 	var mu sync.Mutex
 	now := time.Date(2026, 2, 27, 23, 0, 0, 0, time.UTC)
 	var spent usd.Amount
-	b := newBench(t, nil, func(w http.ResponseWriter, r *http.Request) {
+	b := newFixture(t, nil, func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		spent += accountingtest.USD("0.019")
 		mu.Unlock()
-		status(200, priced(`"prompt_tokens":20,"completion_tokens":1,"cost":0.019`))(w, r)
+		status(200, chatWithUsage(`"prompt_tokens":20,"completion_tokens":1,"cost":0.019`))(w, r)
 	}, edit, func(c *plan.Config, _ map[string]models.Route) {
 		c.Accounting.Now = func() time.Time {
 			mu.Lock()
@@ -146,7 +146,7 @@ func TestBudgetNeverExceeded(t *testing.T) {
 		if spent > usd.Dollar || spent < accountingtest.USD("0.9") || refused == 0 || answered == 0 {
 			t.Errorf("day %d: %s is spent, %d calls answered, %d refused", day, spent, answered, refused)
 		}
-		for _, s := range books.Budget.Statuses(now) {
+		for _, s := range acct.Budget.Statuses(now) {
 			if s.Spent != spent || s.Reserved != 0 {
 				t.Errorf("day %d: %+v, want %s spent", day, s, spent)
 			}

@@ -37,8 +37,10 @@ func TestUsageOfPaidStreams(t *testing.T) {
 		"asked for as a field": {`{"model":"gpt-4o","stream":true,"usage":{"include":true}}`, usage, textEvent + finalEvent + usage + doneEvent},
 	} {
 		t.Run(name, func(t *testing.T) {
-			edit, books := withBooks(t, accountingtest.Daily("100"))
-			b := newBench(t, nil, func(w http.ResponseWriter, r *http.Request) { stream(textEvent+finalEvent+tc.usage+doneEvent)(w, r) }, edit)
+			edit, acct := withLedger(t, accountingtest.Daily("100"))
+			b := newFixture(t, nil, func(w http.ResponseWriter, r *http.Request) {
+				sendsStream(textEvent+finalEvent+tc.usage+doneEvent)(w, r)
+			}, edit)
 			r := b.post("/v1/chat/completions", tc.body)
 			if r.status != 200 || r.readErr != nil || r.body != tc.want {
 				t.Errorf("%d, %v, %q", r.status, r.readErr, r.body)
@@ -47,49 +49,49 @@ func TestUsageOfPaidStreams(t *testing.T) {
 			if !sent.Get("stream_options.include_usage").Bool() && !sent.Get("usage.include").Bool() || sent.Get("model").Str != "openai/gpt-4o" {
 				t.Errorf("the upstream got %s", sent.Raw)
 			}
-			if got := sums(t, books, ledger.ByRoute).Total; got.Cost != accountingtest.USD("0.5") || got.Charged != got.Cost {
+			if got := usageBy(t, acct, ledger.ByRoute).Total; got.Cost != accountingtest.USD("0.5") || got.Charged != got.Cost {
 				t.Errorf("cost %s, charged %s", got.Cost, got.Charged)
 			}
 		})
 	}
 }
 
-// TestUpstreamWithoutStreamOptions: one that rejects the field that llmsup adds is
-// asked again without it, once, and is not taken to have billed twice.
+// TestUpstreamWithoutStreamOptions: an upstream that rejects the field that llmsup adds is
+// asked once more without it, and does not count as having billed twice.
 func TestUpstreamWithoutStreamOptions(t *testing.T) {
-	edit, books := withBooks(t, accountingtest.Daily("100"))
-	var b *bench
-	b = newBench(t, nil, func(w http.ResponseWriter, r *http.Request) {
+	edit, acct := withLedger(t, accountingtest.Daily("100"))
+	var b *fixture
+	b = newFixture(t, nil, func(w http.ResponseWriter, r *http.Request) {
 		if strings.Contains(string(b.cloud.lastBody()), "stream_options") {
 			status(422, `{"detail":[{"loc":["body","stream_options"],"msg":"Extra inputs are not permitted"}]}`)(w, r)
 			return
 		}
-		stream(textEvent+finalEvent+doneEvent)(w, r)
+		sendsStream(textEvent+finalEvent+doneEvent)(w, r)
 	}, edit)
 	r := b.post("/v1/chat/completions", `{"model":"gpt-4o","stream":true,"max_tokens":10}`)
-	if r.status != 200 || r.body != textEvent+finalEvent+doneEvent || len(b.cloud.calls()) != 2 {
-		t.Errorf("%d %q after %d calls", r.status, r.body, len(b.cloud.calls()))
+	if r.status != 200 || r.body != textEvent+finalEvent+doneEvent || len(b.cloud.requests()) != 2 {
+		t.Errorf("%d %q after %d calls", r.status, r.body, len(b.cloud.requests()))
 	}
-	if r := b.post("/v1/chat/completions", `{"model":"gpt-4o","stream":true,"max_tokens":10}`); r.status != 200 || len(b.cloud.calls()) != 3 {
-		t.Errorf("the second stream: %d after %d calls", r.status, len(b.cloud.calls()))
+	if r := b.post("/v1/chat/completions", `{"model":"gpt-4o","stream":true,"max_tokens":10}`); r.status != 200 || len(b.cloud.requests()) != 3 {
+		t.Errorf("the second stream: %d after %d calls", r.status, len(b.cloud.requests()))
 	}
-	got := sums(t, books, ledger.ByRoute).Total
+	got := usageBy(t, acct, ledger.ByRoute).Total
 	if least := accountingtest.USD("0.04"); got.UnknownCost != 2 || got.Charged < least || got.Charged >= 2*least {
 		t.Errorf("charged %s", got.Charged)
 	}
 }
 
-// TestErrorThatQuotesStreamOptions: a call that is wrong with the field and without it
-// says nothing of the upstream: later streams are asked for their usage.
+// TestErrorThatQuotesStreamOptions: a call that is rejected with the field and without it
+// says nothing about the upstream: later streams are asked for their usage.
 func TestErrorThatQuotesStreamOptions(t *testing.T) {
-	edit, _ := withBooks(t, accountingtest.Daily("100"))
-	var b *bench
-	b = newBench(t, nil, func(w http.ResponseWriter, r *http.Request) {
+	edit, _ := withLedger(t, accountingtest.Daily("100"))
+	var b *fixture
+	b = newFixture(t, nil, func(w http.ResponseWriter, r *http.Request) {
 		if strings.Contains(string(b.cloud.lastBody()), `"role":"stream_options"`) {
 			status(400, `{"error":{"message":"Invalid value: 'stream_options'"}}`)(w, r)
 			return
 		}
-		stream(textEvent+finalEvent+doneEvent)(w, r)
+		sendsStream(textEvent+finalEvent+doneEvent)(w, r)
 	}, edit)
 	if r := b.post("/v1/chat/completions", `{"model":"gpt-4o","stream":true,"messages":[{"role":"stream_options"}]}`); r.status != 400 {
 		t.Errorf("%d %s", r.status, r.body)
@@ -100,8 +102,8 @@ func TestErrorThatQuotesStreamOptions(t *testing.T) {
 	}
 }
 
-// TestModelChoices: a body can't have a model answer that its key may not use, and
-// under a budget the most expensive one that it names is reserved.
+// TestModelChoices: a body cannot choose a model that its key may not use, and under a
+// budget the most expensive model that it names is reserved.
 func TestModelChoices(t *testing.T) {
 	keyed := func(routes ...string) func(*plan.Config, map[string]models.Route) {
 		return func(c *plan.Config, _ map[string]models.Route) {
@@ -128,22 +130,22 @@ func TestModelChoices(t *testing.T) {
 		"not a list of names":                  {keyed("gpt-4o"), "gpt-4o", `"models":[["x/y"]]`, "models"},
 		"too many":                             {keyed("gpt-4o", "openai/*"), "gpt-4o", `"models":["openai/a"` + strings.Repeat(`,"openai/a"`, request.MaxChoicesOfModels) + `]`, "models"},
 		"a name that stands for another model": {keyed("gpt-4o"), "gpt-4o", `"models":["gpt-4o"]`, "models"},
-		"what nested lists have, of who may do all": {func(*plan.Config, map[string]models.Route) {}, "gpt-4o", `"models":` + strings.Repeat("[", 1000) + `"x"` + strings.Repeat("]", 1000), ""},
-		"route":                         {keyed("gpt-4o"), "gpt-4o", `"route":"x/y"`, "route"},
-		"the word of route":             {keyed("gpt-4o"), "gpt-4o", `"route":"fallback"`, ""},
-		"of a local call that may move": {keyed("local/*"), "local/qwen", `"models":["x/y"]`, "models"},
-		"a preset":                      {keyed("gpt-4o"), "gpt-4o", `"preset":"p"`, "preset"},
-		"a preset under a budget":       {limited, "gpt-4o", `"preset":"p"`, "preset"},
-		"a preset as the model":         {keyed("gpt-4o", "*/*"), "openai/gpt-4o@preset/p", `"x":1`, "model"},
-		"a preset among the models":     {limited, "gpt-4o", `"models":["@preset/p"]`, "models"},
-		"a preset of who may do all":    {func(*plan.Config, map[string]models.Route) {}, "gpt-4o", `"preset":"p"`, ""},
-		"models of who may do all":      {func(*plan.Config, map[string]models.Route) {}, "gpt-4o", `"models":["x/y"]`, ""},
-		"models under a budget":         {limited, "gpt-4o", `"models":["x/y"]`, ""},
-		"Model beside model":            {limited, "gpt-4o", `"Model":"x/y"`, "-"},
-		"MODEL, of who may do all":      {func(*plan.Config, map[string]models.Route) {}, "local/qwen", `"MODEL":"x/y"`, "-"},
+		"nested lists, of an unrestricted key": {func(*plan.Config, map[string]models.Route) {}, "gpt-4o", `"models":` + strings.Repeat("[", 1000) + `"x"` + strings.Repeat("]", 1000), ""},
+		"route":                                {keyed("gpt-4o"), "gpt-4o", `"route":"x/y"`, "route"},
+		"the word of route":                    {keyed("gpt-4o"), "gpt-4o", `"route":"fallback"`, ""},
+		"of a local call that may move":        {keyed("local/*"), "local/qwen", `"models":["x/y"]`, "models"},
+		"a preset":                             {keyed("gpt-4o"), "gpt-4o", `"preset":"p"`, "preset"},
+		"a preset under a budget":              {limited, "gpt-4o", `"preset":"p"`, "preset"},
+		"a preset as the model":                {keyed("gpt-4o", "*/*"), "openai/gpt-4o@preset/p", `"x":1`, "model"},
+		"a preset among the models":            {limited, "gpt-4o", `"models":["@preset/p"]`, "models"},
+		"a preset of an unrestricted key":      {func(*plan.Config, map[string]models.Route) {}, "gpt-4o", `"preset":"p"`, ""},
+		"models of an unrestricted key":        {func(*plan.Config, map[string]models.Route) {}, "gpt-4o", `"models":["x/y"]`, ""},
+		"models under a budget":                {limited, "gpt-4o", `"models":["x/y"]`, ""},
+		"Model beside model":                   {limited, "gpt-4o", `"Model":"x/y"`, "-"},
+		"MODEL, of an unrestricted key":        {func(*plan.Config, map[string]models.Route) {}, "local/qwen", `"MODEL":"x/y"`, "-"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t, answers, answers, tc.edit)
+			b := newFixture(t, answers, answers, tc.edit)
 			r := b.post("/v1/chat/completions", `{"model":"`+tc.model+`",`+tc.fields+`,"messages":[]}`, "Authorization", "Bearer k")
 			e := gjson.Get(r.body, "error")
 			switch {
@@ -152,31 +154,32 @@ func TestModelChoices(t *testing.T) {
 			case len(tc.param) > 1 && (e.Get("param").Str != tc.param || !strings.HasPrefix(e.Get("message").Str, tc.param+": ")):
 				t.Errorf("%s", r.body)
 			}
-			if n := len(b.cloud.calls()) + len(b.local.calls()); tc.param != "" && n != 0 {
+			if n := len(b.cloud.requests()) + len(b.local.requests()); tc.param != "" && n != 0 {
 				t.Errorf("%d calls were made", n)
 			}
 		})
 	}
 }
 
-// TestResumeAtStrictUpstream: a fallback that rejects the field that llmsup adds goes
-// on with a stream all the same.
+// TestResumeAtStrictUpstream: a fallback that rejects the field that llmsup adds continues
+// a stream all the same.
 func TestResumeAtStrictUpstream(t *testing.T) {
-	var b *bench
-	b = newBench(t, sends(breaks, opening+said(" 1, of a list that is long enough,")+said(" 2")), func(w http.ResponseWriter, r *http.Request) {
+	var b *fixture
+	b = newFixture(t, sends(breaks, firstChunk+textChunk(" 1, of a list that is long enough,")+textChunk(" 2")), func(w http.ResponseWriter, r *http.Request) {
 		if strings.Contains(string(b.cloud.lastBody()), "stream_options") {
 			status(422, `{"detail":[{"loc":["body","stream_options"]}]}`)(w, r)
 			return
 		}
-		sends(ends, roleEvent, `data: {"id":"gen-9","choices":[{"index":0,"delta":{"content":" 4"}}]}`+"\n\n", finished("stop"), doneEvent)(w, r)
-	}, resuming)
+		sends(ends, roleEvent, `data: {"id":"gen-9","choices":[{"index":0,"delta":{"content":" 4"}}]}`+"\n\n", finishChunk("stop"), doneEvent)(w, r)
+	}, withResume)
 	r := b.post("/v1/chat/completions", `{"model":"local/qwen","stream":true,"max_tokens":100,"messages":[{"role":"user","content":"count"}]}`)
 	if r.readErr != nil || !strings.Contains(r.body, " 4") || !strings.HasSuffix(r.body, doneEvent) {
 		t.Errorf("%v %s", r.readErr, r.body)
 	}
 }
 
-// TestLate503IsCharged: what comes late without Retry-After may have been generated.
+// TestLate503IsCharged: an upstream that answers 503 late and without Retry-After may have
+// generated something.
 func TestLate503IsCharged(t *testing.T) {
 	for status, want := range map[int]bool{503: true, 500: false, 504: true} {
 		f := &backend.Failure{Phase: backend.Generating, Response: &backend.Response{Status: status}}

@@ -17,15 +17,15 @@ import (
 )
 
 func TestLocalAnswersFirst(t *testing.T) {
-	b := newBench(t, answers, answers)
+	b := newFixture(t, answers, answers)
 	r := b.chat("local/qwen", false)
 	if r.status != 200 || r.body != wholeChat || r.backend() != "qwen" || r.reason() != "" {
 		t.Errorf("got %d %q from %q (%s)", r.status, r.body, r.backend(), r.reason())
 	}
-	if n := len(b.cloud.calls()); n != 0 {
+	if n := len(b.cloud.requests()); n != 0 {
 		t.Errorf("the cloud was asked %d times", n)
 	}
-	got := b.local.calls()[0]
+	got := b.local.requests()[0]
 	if model := gjson.GetBytes(got.body, "model").Str; model != "qwen" {
 		t.Errorf("local was asked for %q, want its own name", model)
 	}
@@ -34,20 +34,20 @@ func TestLocalAnswersFirst(t *testing.T) {
 	}
 }
 
-func TestPremiumNeverGoesToLocal(t *testing.T) {
+func TestPremiumSkipsLocal(t *testing.T) {
 	for model, want := range map[string]string{
 		"gpt-4o":                      "openai/gpt-4o",
 		"anthropic/claude-3.5-sonnet": "anthropic/claude-3.5-sonnet",
 	} {
-		b := newBench(t, answers, answers)
+		b := newFixture(t, answers, answers)
 		r := b.chat(model, false)
 		if r.status != 200 || r.backend() != "openrouter" || r.reason() != "" {
 			t.Errorf("%s: %d from %q (%s)", model, r.status, r.backend(), r.reason())
 		}
-		if n := len(b.local.calls()); n != 0 {
+		if n := len(b.local.requests()); n != 0 {
 			t.Errorf("%s: local was asked %d times", model, n)
 		}
-		got := b.cloud.calls()[0]
+		got := b.cloud.requests()[0]
 		if got.path != "/api/v1/chat/completions" {
 			t.Errorf("%s: path %s", model, got.path)
 		}
@@ -57,18 +57,18 @@ func TestPremiumNeverGoesToLocal(t *testing.T) {
 	}
 }
 
-func TestBypassedAtOnceWhenNotAlive(t *testing.T) {
+func TestUnavailablePrimaryIsSkipped(t *testing.T) {
 	for _, reason := range []backend.Reason{backend.Starting, backend.Loading, backend.Restarting, backend.Draining, backend.Drained, backend.Degraded, backend.Failed} {
 		t.Run(string(reason), func(t *testing.T) {
-			b := newBench(t, answers, answers)
-			b.state.set(func(s *backend.LocalState) {
+			b := newFixture(t, answers, answers)
+			b.state.edit(func(s *backend.LocalState) {
 				s.Reason, s.Detail, s.Alive = reason, "is "+string(reason), reason == backend.Degraded
 			})
 			r := b.chat("local/qwen", false)
 			if r.status != 200 || r.backend() != "openrouter" || r.reason() != string(reason) {
 				t.Errorf("with a fallback: %d from %q (%s)", r.status, r.backend(), r.reason())
 			}
-			if asked := gjson.GetBytes(b.cloud.calls()[0].body, "model").Str; asked != "qwen/qwen-2.5-14b-instruct" {
+			if asked := gjson.GetBytes(b.cloud.requests()[0].body, "model").Str; asked != "qwen/qwen-2.5-14b-instruct" {
 				t.Errorf("the fallback was asked for %q", asked)
 			}
 			r = b.chat("local/alone", false)
@@ -81,38 +81,38 @@ func TestBypassedAtOnceWhenNotAlive(t *testing.T) {
 			if r.status != 503 || r.header.Get("Retry-After") == "" || gjson.Get(r.body, "error.code").Str != string(reason) {
 				t.Errorf("without a fallback: %d %s", r.status, r.body)
 			}
-			if len(b.local.calls()) != 0 {
+			if len(b.local.requests()) != 0 {
 				t.Error("local was asked all the same")
 			}
 		})
 	}
 }
 
-func TestWithoutAKey(t *testing.T) {
+func TestMissingUpstreamKey(t *testing.T) {
 	noKey := func(c *plan.Config, _ map[string]models.Route) {
 		c.Upstreams[0].Key, c.Upstreams[0].Missing = "", "set OPENROUTER_API_KEY"
 	}
-	b := newBench(t, answers, answers, noKey)
+	b := newFixture(t, answers, answers, noKey)
 	if r := b.chat("gpt-4o", false); r.status != 503 || !strings.Contains(r.body, "set OPENROUTER_API_KEY") || gjson.Get(r.body, "error.code").Str != wire.CodeNoKey {
 		t.Errorf("premium: %d %s", r.status, r.body)
 	}
 	if r := b.chat("local/qwen", false); r.status != 200 || r.backend() != "qwen" {
 		t.Errorf("local: %d from %q", r.status, r.backend())
 	}
-	b.state.set(func(s *backend.LocalState) {
+	b.state.edit(func(s *backend.LocalState) {
 		s.Reason, s.Detail, s.Alive = backend.Restarting, "is restarting: exit status 1", false
 	})
 	r := b.chat("local/qwen", false)
 	if r.status != 503 || !strings.Contains(r.body, "qwen is restarting: exit status 1") || !strings.Contains(r.body, "set OPENROUTER_API_KEY") {
 		t.Errorf("local restarting: %d %s", r.status, r.body)
 	}
-	if n := len(b.cloud.calls()); n != 0 {
+	if n := len(b.cloud.requests()); n != 0 {
 		t.Errorf("the cloud was called %d times without a key", n)
 	}
 }
 
 func TestUnknownModel(t *testing.T) {
-	b := newBench(t, answers, answers)
+	b := newFixture(t, answers, answers)
 	for _, model := range []string{"nonsense", "local/unknown"} {
 		r := b.chat(model, false)
 		e := gjson.Get(r.body, "error")
@@ -135,7 +135,7 @@ func TestUnknownModel(t *testing.T) {
 }
 
 func TestBadRequests(t *testing.T) {
-	b := newBench(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) { c.MaxBody = 1000 })
+	b := newFixture(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) { c.MaxBody = 1000 })
 	for name, tc := range map[string]struct {
 		body   string
 		status int
@@ -154,7 +154,7 @@ func TestBadRequests(t *testing.T) {
 			}
 		})
 	}
-	if n := len(b.local.calls()) + len(b.cloud.calls()); n != 0 {
+	if n := len(b.local.requests()) + len(b.cloud.requests()); n != 0 {
 		t.Errorf("backends were called %d times", n)
 	}
 	if r := b.post("/v1/chat/completions", "x", "Content-Encoding", "gzip"); r.status != 415 {
@@ -173,7 +173,7 @@ func TestBadRequests(t *testing.T) {
 	}
 }
 
-// TestBodyArrivesByteForByte sends what parsers like to spoil.
+// TestBodyArrivesByteForByte sends what parsers may change.
 func TestBodyArrivesByteForByte(t *testing.T) {
 	image := make([]byte, 15<<20)
 	_, _ = rand.Read(image)
@@ -183,12 +183,12 @@ func TestBodyArrivesByteForByte(t *testing.T) {
 	if len(body) < 20<<20 {
 		t.Fatalf("the body has %d bytes only", len(body))
 	}
-	b := newBench(t, status(500, "{}"), answers)
+	b := newFixture(t, status(500, "{}"), answers)
 	if r := b.post("/v1/chat/completions", body); r.status != 200 || r.backend() != "openrouter" {
 		t.Fatalf("%d from %q", r.status, r.backend())
 	}
 	for who, p := range map[string]struct {
-		peer  *peer
+		peer  *fakeBackend
 		model string
 	}{"local": {b.local, `"qwen"`}, "the cloud": {b.cloud, `"qwen/qwen-2.5-14b-instruct"`}} {
 		if want := strings.Replace(body, model, p.model, 1); string(p.peer.lastBody()) != want {
@@ -198,15 +198,15 @@ func TestBodyArrivesByteForByte(t *testing.T) {
 }
 
 func TestHeadersToBackends(t *testing.T) {
-	b := newBench(t, status(500, "{}"), answers)
+	b := newFixture(t, status(500, "{}"), answers)
 	b.post("/v1/chat/completions?key=client-secret", `{"model":"local/qwen"}`,
 		"Authorization", "Bearer client-secret", "X-Api-Key", "client-secret", "Api-Key", "client-secret", "Cookie", "s=client-secret",
 		"X-Conversation-Id", "c1", "X-Internal", "client-secret", "Openai-Organization", "org-1", "X-Forwarded-For", "10.0.0.1",
 		"Proxy-Authorization", "Basic client-secret", "Connection", "Traceparent, close", "Traceparent", "00-client-secret-00-00", "Te", "trailers",
 		"Accept-Encoding", "br", "X-Title", "app", "Http-Referer", "https://app.example", "User-Agent", "sdk/1")
-	for who, p := range map[string]*peer{"local": b.local, "the cloud": b.cloud} {
-		h := p.calls()[0].header
-		if query := p.calls()[0].query; query != "" {
+	for who, p := range map[string]*fakeBackend{"local": b.local, "the cloud": b.cloud} {
+		h := p.requests()[0].header
+		if query := p.requests()[0].query; query != "" {
 			t.Errorf("%s sees the client's query %q", who, query)
 		}
 		for name, values := range h {
@@ -223,7 +223,7 @@ func TestHeadersToBackends(t *testing.T) {
 			t.Errorf("%s: X-Title %q, User-Agent %q", who, h.Get("X-Title"), h.Get("User-Agent"))
 		}
 	}
-	if auth := b.cloud.calls()[0].header.Get("Authorization"); auth != "Bearer "+cloudKey {
+	if auth := b.cloud.requests()[0].header.Get("Authorization"); auth != "Bearer "+cloudKey {
 		t.Errorf("the cloud got Authorization %q", auth)
 	}
 	if strings.Contains(b.log.String(), "secret") {
@@ -232,7 +232,7 @@ func TestHeadersToBackends(t *testing.T) {
 }
 
 func TestAnswerHeaders(t *testing.T) {
-	b := newBench(t, status(200, wholeChat, "Server", "llama.cpp", "Access-Control-Allow-Origin", "*", "X-Llmsup-Backend", "liar",
+	b := newFixture(t, status(200, wholeChat, "Server", "llama.cpp", "Access-Control-Allow-Origin", "*", "X-Llmsup-Backend", "other",
 		"Set-Cookie", "a=b", "Alt-Svc", "h3", "Keep-Alive", "timeout=5", "Connection", "X-Hop", "X-Hop", "1", "X-Ratelimit", "9"), answers)
 	r := b.post("/v1/chat/completions", `{"model":"local/qwen"}`, "X-Request-Id", "my-id.7")
 	for name, want := range map[string]string{
@@ -251,7 +251,7 @@ func TestAnswerHeaders(t *testing.T) {
 }
 
 func TestModels(t *testing.T) {
-	b := newBench(t, answers, answers)
+	b := newFixture(t, answers, answers)
 	get := func(path string) (int, string) {
 		resp, err := http.Get(b.url + path)
 		if err != nil {
@@ -280,7 +280,7 @@ func TestModels(t *testing.T) {
 }
 
 func TestHealth(t *testing.T) {
-	health := func(b *bench) (int, string) {
+	health := func(b *fixture) (int, string) {
 		resp, err := http.Get(b.url + "/health")
 		if err != nil {
 			t.Fatal(err)
@@ -290,25 +290,25 @@ func TestHealth(t *testing.T) {
 		_ = json.NewDecoder(resp.Body).Decode(&body)
 		return resp.StatusCode, body.Status
 	}
-	b := newBench(t, answers, answers)
+	b := newFixture(t, answers, answers)
 	if code, words := health(b); code != 200 || words != "ok" {
 		t.Errorf("all well: %d %s", code, words)
 	}
-	b.state.set(func(s *backend.LocalState) { s.Reason, s.Alive = backend.Failed, false })
+	b.state.edit(func(s *backend.LocalState) { s.Reason, s.Alive = backend.Failed, false })
 	if code, words := health(b); code != 200 || words != "partial" {
 		t.Errorf("local failed, the cloud there: %d %s", code, words)
 	}
-	b = newBench(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) {
+	b = newFixture(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) {
 		c.Upstreams[0].Key, c.Upstreams[0].Missing = "", "set OPENROUTER_API_KEY"
 	})
-	b.state.set(func(s *backend.LocalState) { s.Reason, s.Alive = backend.Loading, false })
+	b.state.edit(func(s *backend.LocalState) { s.Reason, s.Alive = backend.Loading, false })
 	if code, words := health(b); code != 503 || words != "unavailable" {
-		t.Errorf("nobody there: %d %s", code, words)
+		t.Errorf("no usable backend: %d %s", code, words)
 	}
 }
 
 func TestLocalEndpoints(t *testing.T) {
-	b := newBench(t, status(200, `{"tokens":[1]}`), answers)
+	b := newFixture(t, status(200, `{"tokens":[1]}`), answers)
 	for _, body := range []string{`{"content":"x"}`, `{"content":"x","model":"local/alone"}`} {
 		r := b.post("/tokenize", body)
 		if r.status != 200 || r.backend() != "qwen" || r.body != `{"tokens":[1]}` {
@@ -318,19 +318,19 @@ func TestLocalEndpoints(t *testing.T) {
 	if r := b.post("/tokenize", `{"content":"x","model":"gpt-4o"}`); r.status != 501 || gjson.Get(r.body, "error.code").Str != "unsupported" {
 		t.Errorf("a premium model: %d %s", r.status, r.body)
 	}
-	b.state.set(func(s *backend.LocalState) { s.Reason, s.Detail, s.Alive = backend.Loading, "is loading", false })
+	b.state.edit(func(s *backend.LocalState) { s.Reason, s.Detail, s.Alive = backend.Loading, "is loading", false })
 	if r := b.post("/tokenize", `{"content":"x","model":"local/qwen"}`); r.status != 503 || gjson.Get(r.body, "error.code").Str != "loading" {
 		t.Errorf("local loading: %d %s", r.status, r.body)
 	}
-	if n := len(b.cloud.calls()); n != 0 {
+	if n := len(b.cloud.requests()); n != 0 {
 		t.Errorf("the cloud was asked %d times", n)
 	}
 }
 
 func TestBaseURLAsPrimary(t *testing.T) {
-	var direct *peer
-	b := newBench(t, answers, answers, func(_ *plan.Config, routes map[string]models.Route) {
-		direct = newPeer(t, answers)
+	var direct *fakeBackend
+	b := newFixture(t, answers, answers, func(_ *plan.Config, routes map[string]models.Route) {
+		direct = newFakeBackend(t, answers)
 		r := routes["local/alone"]
 		r.Primary = direct.URL
 		routes["box"] = r
@@ -339,20 +339,20 @@ func TestBaseURLAsPrimary(t *testing.T) {
 	if r.status != 200 || r.backend() != strings.TrimPrefix(direct.URL, "http://") {
 		t.Errorf("%d from %q", r.status, r.backend())
 	}
-	if got := direct.calls()[0]; got.path != "/v1/chat/completions" || got.header.Get("Authorization") != "" {
+	if got := direct.requests()[0]; got.path != "/v1/chat/completions" || got.header.Get("Authorization") != "" {
 		t.Errorf("it was asked at %s, with Authorization %q", got.path, got.header.Get("Authorization"))
 	}
 }
 
-func TestExplainSaysWhatACallDoes(t *testing.T) {
-	b := newBench(t, answers, answers)
+func TestExplainMatchesCalls(t *testing.T) {
+	b := newFixture(t, answers, answers)
 	for _, model := range []string{"local/qwen", "local/alone", "gpt-4o", "v/m", "nonsense"} {
 		e, r := b.router.Explain(model), b.chat(model, false)
 		if e.Backend != r.backend() || string(e.Reason) != r.reason() || e.RefusedStatus != 0 && e.RefusedStatus != r.status {
 			t.Errorf("%s: explained %+v, did %q (%s) %d", model, e, r.backend(), r.reason(), r.status)
 		}
 	}
-	b.state.set(func(s *backend.LocalState) { s.Reason, s.Detail, s.Alive = backend.Loading, "is loading", false })
+	b.state.edit(func(s *backend.LocalState) { s.Reason, s.Detail, s.Alive = backend.Loading, "is loading", false })
 	if e := b.router.Explain("local/qwen"); e.Backend != "openrouter" || e.Reason != backend.Loading || e.Detail != "qwen is loading" {
 		t.Errorf("while loading: %+v", e)
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidwall/gjson"
 	"golang.org/x/net/http2"
 
 	"github.com/llmsup/llmsup/models"
@@ -21,51 +22,51 @@ import (
 	"github.com/llmsup/llmsup/router/plan"
 )
 
-// TestRefusedIsRepeated: an upstream without room for a call is asked again,
-// where nobody else can be, as it asks to be.
-func TestRefusedIsRepeated(t *testing.T) {
+// TestRejectedIsRetried: an upstream that has no room for a call is asked again, as its
+// Retry-After says, if the call has no other backend.
+func TestRejectedIsRetried(t *testing.T) {
 	for name, tc := range map[string]struct {
 		model  string
 		behave func(n int32, w http.ResponseWriter)
 		status int
 		calls  int
 	}{
-		"429, then an answer": {"gpt-4o", func(n int32, w http.ResponseWriter) { refuseUntil(w, n, 3, 429, "0") }, 200, 3},
-		"503, then an answer": {"gpt-4o", func(n int32, w http.ResponseWriter) { refuseUntil(w, n, 2, 503, "") }, 200, 2},
-		"429 for ever":        {"gpt-4o", func(n int32, w http.ResponseWriter) { refuseUntil(w, n, 99, 429, "0") }, 429, 3},
-		"429 for too long":    {"gpt-4o", func(n int32, w http.ResponseWriter) { refuseUntil(w, n, 99, 429, "60") }, 429, 1},
-		"with a fallback":     {"cloud-first", func(n int32, w http.ResponseWriter) { refuseUntil(w, n, 99, 429, "0") }, 200, 1},
-		"another error":       {"gpt-4o", func(n int32, w http.ResponseWriter) { refuseUntil(w, n, 99, 500, "0") }, 500, 1},
+		"429, then an answer": {"gpt-4o", func(n int32, w http.ResponseWriter) { rejectUntil(w, n, 3, 429, "0") }, 200, 3},
+		"503, then an answer": {"gpt-4o", func(n int32, w http.ResponseWriter) { rejectUntil(w, n, 2, 503, "") }, 200, 2},
+		"429 for ever":        {"gpt-4o", func(n int32, w http.ResponseWriter) { rejectUntil(w, n, 99, 429, "0") }, 429, 3},
+		"429 for too long":    {"gpt-4o", func(n int32, w http.ResponseWriter) { rejectUntil(w, n, 99, 429, "60") }, 429, 1},
+		"with a fallback":     {"cloud-first", func(n int32, w http.ResponseWriter) { rejectUntil(w, n, 99, 429, "0") }, 200, 1},
+		"another error":       {"gpt-4o", func(n int32, w http.ResponseWriter) { rejectUntil(w, n, 99, 500, "0") }, 500, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var n atomic.Int32
-			b := newBench(t, answers, func(w http.ResponseWriter, _ *http.Request) { tc.behave(n.Add(1), w) }, func(_ *plan.Config, routes map[string]models.Route) {
+			b := newFixture(t, answers, func(w http.ResponseWriter, _ *http.Request) { tc.behave(n.Add(1), w) }, func(_ *plan.Config, routes map[string]models.Route) {
 				routes["cloud-first"] = models.Route{Primary: "openrouter", Fallback: "qwen", Timeout: time.Minute}
 			})
-			if r := b.chat(tc.model, false); r.status != tc.status || len(b.cloud.calls()) != tc.calls {
-				t.Errorf("status %d after %d calls, want %d after %d: %s", r.status, len(b.cloud.calls()), tc.status, tc.calls, r.body)
+			if r := b.chat(tc.model, false); r.status != tc.status || len(b.cloud.requests()) != tc.calls {
+				t.Errorf("status %d after %d calls, want %d after %d: %s", r.status, len(b.cloud.requests()), tc.status, tc.calls, r.body)
 			}
 		})
 	}
 }
 
-// TestUnreachedMoves: a call that gets no connection goes to its fallback at once,
-// where there is one; else it is tried again.
-func TestUnreachedMoves(t *testing.T) {
+// TestUnreachableMoves: a call that gets no connection moves to its fallback at once;
+// without one it is tried again.
+func TestUnreachableMoves(t *testing.T) {
 	for name, tc := range map[string]struct {
-		on    []string
-		spare string
-		dials int32
+		on       []string
+		fallback string
+		dials    int32
 	}{
 		"a fallback":                {nil, "qwen", 1},
 		"a fallback for this":       {[]string{"connect"}, "qwen", 1},
 		"a fallback for other ends": {[]string{"status"}, "qwen", 1 + backend.MaxRetries},
-		"nobody else":               {nil, "", 1 + backend.MaxRetries},
+		"no other backend":          {nil, "", 1 + backend.MaxRetries},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, answers, answers, func(_ *plan.Config, routes map[string]models.Route) {
-				routes["cloud-first"] = models.Route{Primary: "openrouter", Fallback: tc.spare, FallbackOn: models.NewWordList(tc.on...), Timeout: time.Minute}
+			b := newFixture(t, answers, answers, func(_ *plan.Config, routes map[string]models.Route) {
+				routes["cloud-first"] = models.Route{Primary: "openrouter", Fallback: tc.fallback, FallbackOn: models.NewWordList(tc.on...), Timeout: time.Minute}
 			})
 			var dials atomic.Int32
 			transport(t, b).DialContext = func(context.Context, string, string) (net.Conn, error) {
@@ -80,9 +81,9 @@ func TestUnreachedMoves(t *testing.T) {
 	}
 }
 
-func refuseUntil(w http.ResponseWriter, n, answer int32, code int, retryAfter string) {
+func rejectUntil(w http.ResponseWriter, n, answer int32, code int, retryAfter string) {
 	if n >= answer {
-		answerAs(w, nil, false)
+		writeAnswer(w, nil, false)
 		return
 	}
 	if retryAfter != "" {
@@ -91,12 +92,12 @@ func refuseUntil(w http.ResponseWriter, n, answer int32, code int, retryAfter st
 	w.WriteHeader(code)
 }
 
-// TestDeadUpstreamCostsNothing: after some failures nobody waits for it, until
-// one call in its name has found it again.
-func TestDeadUpstreamCostsNothing(t *testing.T) {
+// TestOpenBreakerCostsNoTime: after some failures no call waits for the upstream, until
+// one trial call has reached it again.
+func TestOpenBreakerCostsNoTime(t *testing.T) {
 	var dead atomic.Bool
 	dead.Store(true)
-	b := newBench(t, answers, func(w http.ResponseWriter, r *http.Request) {
+	b := newFixture(t, answers, func(w http.ResponseWriter, r *http.Request) {
 		if dead.Load() {
 			panic(http.ErrAbortHandler)
 		}
@@ -109,18 +110,18 @@ func TestDeadUpstreamCostsNothing(t *testing.T) {
 			t.Fatalf("%+v", r)
 		}
 	}
-	asked := len(b.cloud.calls())
-	if r := b.chat("cloud-first", false); r.backend() != "qwen" || r.reason() != "lost" || len(b.cloud.calls()) != asked {
-		t.Errorf("asked %d times more: %+v", len(b.cloud.calls())-asked, r)
+	asked := len(b.cloud.requests())
+	if r := b.chat("cloud-first", false); r.backend() != "qwen" || r.reason() != "lost" || len(b.cloud.requests()) != asked {
+		t.Errorf("asked %d times more: %+v", len(b.cloud.requests())-asked, r)
 	}
-	if r := b.chat("gpt-4o", false); r.status != 503 || r.header.Get("Retry-After") == "" || !strings.Contains(r.body, "again and again") || len(b.cloud.calls()) != asked {
+	if r := b.chat("gpt-4o", false); r.status != 503 || r.header.Get("Retry-After") == "" || !strings.Contains(r.body, "again and again") || len(b.cloud.requests()) != asked {
 		t.Errorf("without a fallback: %+v", r)
 	}
 	if up := b.router.Upstreams(); len(up) != 1 || !strings.Contains(up[0].Reason, "it is tried again in") {
 		t.Errorf("%+v", up)
 	}
 	// A degraded server is better than a fallback that is down.
-	b.state.set(func(s *backend.LocalState) { s.Reason, s.Detail = backend.Degraded, "is degraded" })
+	b.state.edit(func(s *backend.LocalState) { s.Reason, s.Detail = backend.Degraded, "is degraded" })
 	if r := b.chat("local/qwen", false); r.status != 200 || r.backend() != "qwen" {
 		t.Errorf("%+v", r)
 	}
@@ -141,12 +142,12 @@ func TestDeadUpstreamCostsNothing(t *testing.T) {
 
 // TestApplicationNames: what OpenRouter's statistics call the application.
 func TestApplicationNames(t *testing.T) {
-	b := newBench(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) {
+	b := newFixture(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) {
 		c.Upstreams[0].Referer, c.Upstreams[0].Title = "https://example.org", "Drafts"
 	})
 	b.chat("gpt-4o", false)
 	b.post("/v1/chat/completions", `{"model":"gpt-4o"}`, "X-Title", "its own")
-	got := b.cloud.calls()
+	got := b.cloud.requests()
 	if h := got[0].header; h.Get("Http-Referer") != "https://example.org" || h.Get("X-Title") != "Drafts" {
 		t.Errorf("%v", h)
 	}
@@ -155,16 +156,16 @@ func TestApplicationNames(t *testing.T) {
 	}
 }
 
-// upstreamOver makes a bench whose upstream is a TLS server of the test's.
-func upstreamOver(t *testing.T, url string, roots *tls.Config) *bench {
+// newTLSUpstream makes a fixture whose upstream is a TLS server of the test.
+func newTLSUpstream(t *testing.T, url string, roots *tls.Config) *fixture {
 	t.Helper()
-	b := newBench(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) { c.Upstreams[0].BaseURL = url })
+	b := newFixture(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) { c.Upstreams[0].BaseURL = url })
 	transport(t, b).TLSClientConfig = &tls.Config{RootCAs: roots.RootCAs, MinVersion: tls.VersionTLS12}
 	return b
 }
 
-// transport is that of a bench's upstream.
-func transport(t *testing.T, b *bench) *http.Transport {
+// transport is that of a fixture's upstream.
+func transport(t *testing.T, b *fixture) *http.Transport {
 	t.Helper()
 	u, ok := b.router.routing.Load().Backends["openrouter"].(*backend.Upstream)
 	if !ok {
@@ -173,7 +174,7 @@ func transport(t *testing.T, b *bench) *http.Transport {
 	return u.Transport()
 }
 
-func TestUpstreamsSpeakHTTP2(t *testing.T) {
+func TestUpstreamUsesHTTP2(t *testing.T) {
 	var proto atomic.Value
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		proto.Store(r.Proto)
@@ -187,21 +188,21 @@ func TestUpstreamsSpeakHTTP2(t *testing.T) {
 	if !ok {
 		t.Fatal("another transport")
 	}
-	b := upstreamOver(t, server.URL, transport.TLSClientConfig)
+	b := newTLSUpstream(t, server.URL, transport.TLSClientConfig)
 	if r := b.chat("gpt-4o", false); r.status != 200 || proto.Load() != "HTTP/2.0" {
 		t.Errorf("%d %s over %v", r.status, r.body, proto.Load())
 	}
 }
 
-// TestHTTP2SendsOnce: a request that the peer has read is sent once, however its
-// stream ends; one of which the peer's stream error or GOAWAY proves that it has done
-// nothing, again. net/http's own HTTP/2 would repeat it for as long as the call lasts.
+// TestHTTP2SendsOnce: a request that the upstream has read is sent once, however its
+// stream ends; one that a stream error or GOAWAY proves to be unprocessed is sent again.
+// net/http's own HTTP/2 would repeat it as long as the call lasts.
 func TestHTTP2SendsOnce(t *testing.T) {
 	const text = "graceful shutdown GOAWAY; REFUSED_STREAM; received from peer"
-	reset := func(code http2.ErrCode) ending2 {
+	reset := func(code http2.ErrCode) http2Handler {
 		return func(f *http2.Framer, stream uint32) error { return f.WriteRSTStream(stream, code) }
 	}
-	away := func(last uint32, code http2.ErrCode, debug string) ending2 {
+	away := func(last uint32, code http2.ErrCode, debug string) http2Handler {
 		return func(f *http2.Framer, stream uint32) error {
 			if err := f.WriteGoAway(min(last, stream), code, []byte(debug)); err != nil {
 				return err
@@ -210,7 +211,7 @@ func TestHTTP2SendsOnce(t *testing.T) {
 		}
 	}
 	for name, tc := range map[string]struct {
-		end  ending2
+		end  http2Handler
 		want int32
 	}{
 		"PROTOCOL_ERROR":               {reset(http2.ErrCodeProtocol), 1},
@@ -226,7 +227,7 @@ func TestHTTP2SendsOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var read atomic.Int32
-			b := upstreamOver2(t, func(f *http2.Framer, stream uint32) error {
+			b := newHTTP2Upstream(t, func(f *http2.Framer, stream uint32) error {
 				read.Add(1)
 				return tc.end(f, stream)
 			})
@@ -240,12 +241,13 @@ func TestHTTP2SendsOnce(t *testing.T) {
 	}
 }
 
-// ending2 is what an HTTP/2 peer does once it has read a request; after an error it
-// closes the connection.
-type ending2 func(f *http2.Framer, stream uint32) error
+// http2Handler is what an HTTP/2 upstream does once it has read a request; after an error
+// it closes the connection.
+type http2Handler func(f *http2.Framer, stream uint32) error
 
-// upstreamOver2 makes a bench whose upstream reads requests to their end, over HTTP/2.
-func upstreamOver2(t *testing.T, end ending2) *bench {
+// newHTTP2Upstream makes a fixture whose upstream reads requests to their end, over
+// HTTP/2.
+func newHTTP2Upstream(t *testing.T, end http2Handler) *fixture {
 	t.Helper()
 	certs := httptest.NewTLSServer(nil)
 	t.Cleanup(certs.Close)
@@ -262,17 +264,17 @@ func upstreamOver2(t *testing.T, end ending2) *bench {
 			if err != nil {
 				return
 			}
-			go readAll2(conn, end)
+			go serveHTTP2(conn, end)
 		}
 	}()
 	transport, ok := certs.Client().Transport.(*http.Transport)
 	if !ok {
 		t.Fatal("another transport")
 	}
-	return upstreamOver(t, "https://"+listener.Addr().String(), transport.TLSClientConfig)
+	return newTLSUpstream(t, "https://"+listener.Addr().String(), transport.TLSClientConfig)
 }
 
-func readAll2(conn net.Conn, end ending2) {
+func serveHTTP2(conn net.Conn, end http2Handler) {
 	defer conn.Close()
 	if _, err := io.ReadFull(conn, make([]byte, len(http2.ClientPreface))); err != nil {
 		return
@@ -295,9 +297,9 @@ func readAll2(conn net.Conn, end ending2) {
 	}
 }
 
-// TestFailuresKeepConnections: a call that fails does not cost the others their
-// connections.
-func TestFailuresKeepConnections(t *testing.T) {
+// TestFailedCallsKeepConnections: a call that fails does not close the connections of
+// others.
+func TestFailedCallsKeepConnections(t *testing.T) {
 	var opened atomic.Int32
 	const calls = 4
 	// Calls that are there at the same time have a connection each.
@@ -318,7 +320,7 @@ func TestFailuresKeepConnections(t *testing.T) {
 	}
 	server.Start()
 	defer server.Close()
-	b := newBench(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) { c.Upstreams[0].BaseURL = server.URL })
+	b := newFixture(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) { c.Upstreams[0].BaseURL = server.URL })
 	round := func() {
 		t.Helper()
 		done := make(chan reply, calls)
@@ -346,10 +348,10 @@ func TestFailuresKeepConnections(t *testing.T) {
 	}
 }
 
-// TestBothCausesOfRefusal: where local is down and its fallback is, too, the caller
-// is told both.
-func TestBothCausesOfRefusal(t *testing.T) {
-	b := newBench(t, breaks, breaks)
+// TestBothCausesWhenRejected: if the local server and its fallback are both unavailable,
+// the error names both causes.
+func TestBothCausesWhenRejected(t *testing.T) {
+	b := newFixture(t, breaks, breaks)
 	for range backend.BreakAfter {
 		b.chat("gpt-4o", false)
 	}
@@ -361,17 +363,42 @@ func TestBothCausesOfRefusal(t *testing.T) {
 			}
 		}
 	}
-	asked := len(b.cloud.calls())
+	asked := len(b.cloud.requests())
 	wants(b.chat("local/qwen", false), "qwen broke the connection")
-	b.state.set(func(s *backend.LocalState) {
+	b.state.edit(func(s *backend.LocalState) {
 		s.Alive, s.Reason, s.Detail = false, backend.Restarting, "is restarting: exit status 1"
 	})
 	r := b.chat("local/qwen", false)
 	wants(r, "is restarting: exit status 1", `"code":"restarting"`)
-	if r.status != 503 || r.header.Get("Retry-After") == "" || len(b.cloud.calls()) != asked {
+	if r.status != 503 || r.header.Get("Retry-After") == "" || len(b.cloud.requests()) != asked {
 		t.Errorf("%+v", r)
 	}
 	if e := b.router.Explain("local/qwen"); !strings.Contains(e.Refused, "again and again") {
 		t.Errorf("%+v", e)
+	}
+}
+
+// TestTLSErrors: an upstream with an untrusted certificate, or without TLS, counts as not
+// reached, and the call moves.
+func TestTLSErrors(t *testing.T) {
+	untrusted := httptest.NewTLSServer(http.HandlerFunc(answers))
+	untrusted.Config.ErrorLog = nil
+	defer untrusted.Close()
+	plain := httptest.NewServer(http.HandlerFunc(answers))
+	defer plain.Close()
+	for name, url := range map[string]string{
+		"an untrusted certificate": untrusted.URL, "no TLS at all": strings.Replace(plain.URL, "http:", "https:", 1),
+	} {
+		b := newFixture(t, answers, answers, func(c *plan.Config, routes map[string]models.Route) {
+			c.Upstreams = append(c.Upstreams, backend.UpstreamConfig{Name: "secure", BaseURL: url, Key: "k"})
+			routes["secure-first"] = models.Route{Primary: "secure", Fallback: "qwen", Timeout: time.Minute}
+			routes["secure"] = models.Route{Primary: "secure", Timeout: time.Minute}
+		})
+		if r := b.chat("secure-first", false); r.status != 200 || r.backend() != "qwen" || r.reason() != "connect" {
+			t.Errorf("%s: %+v", name, r)
+		}
+		if r := b.chat("secure", false); r.status != 502 || gjson.Get(r.body, "error.code").Str != "connect" {
+			t.Errorf("%s, alone: %+v", name, r)
+		}
 	}
 }

@@ -20,16 +20,16 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// newWaitingLocal is a bench whose local server is loading.
-func newWaitingLocal(t *testing.T, edits ...func(*plan.Config, map[string]models.Route)) *slowLocal {
+// newLoadingServer is a gatedServer that is loading.
+func newLoadingServer(t *testing.T, edits ...func(*plan.Config, map[string]models.Route)) *gatedServer {
 	t.Helper()
-	l := newSlowLocal(t, 2, edits...)
-	close(l.let) // once it has a call, it answers at once
-	l.state.enter(loads)
+	l := newGatedServer(t, 2, edits...)
+	close(l.proceed) // once it has a call, it answers at once
+	l.state.transition(loading)
 	return l
 }
 
-func noCloudKey(c *plan.Config, _ map[string]models.Route) {
+func withoutCloudKey(c *plan.Config, _ map[string]models.Route) {
 	c.Upstreams[0].Key, c.Upstreams[0].Missing = "", "set OPENROUTER_API_KEY"
 }
 
@@ -42,9 +42,9 @@ func TestCallsWaitForTheServer(t *testing.T) {
 		edit              func(*plan.Config, map[string]models.Route)
 	}{
 		"no fallback":             {"/v1/chat/completions", chat, "local/alone", nil},
-		"the fallback has no key": {"/v1/chat/completions", chat, "local/qwen", noCloudKey},
-		"fallback_on leaves it out": {"/v1/chat/completions", chat, "local/picky", func(_ *plan.Config, routes map[string]models.Route) {
-			routes["local/picky"] = models.Route{Primary: "qwen", Fallback: "openrouter", FallbackOn: models.NewWordList("failed"), Timeout: 5 * time.Second}
+		"the fallback has no key": {"/v1/chat/completions", chat, "local/qwen", withoutCloudKey},
+		"fallback_on leaves it out": {"/v1/chat/completions", chat, "local/restricted", func(_ *plan.Config, routes map[string]models.Route) {
+			routes["local/restricted"] = models.Route{Primary: "qwen", Fallback: "openrouter", FallbackOn: models.NewWordList("failed"), Timeout: 5 * time.Second}
 		}},
 		"over budget": {"/v1/chat/completions", chat, "local/qwen", func(c *plan.Config, _ map[string]models.Route) {
 			c.Accounting.Budget = budget.New(budget.Config{Limits: budget.Limits{Daily: new(usd.Amount(1))}}, nil)
@@ -54,27 +54,27 @@ func TestCallsWaitForTheServer(t *testing.T) {
 		for _, reason := range []backend.Reason{backend.Starting, backend.Loading, backend.Restarting, backend.Draining} {
 			t.Run(name+", "+string(reason), func(t *testing.T) {
 				t.Parallel()
-				l := newWaitingLocal(t, func(c *plan.Config, routes map[string]models.Route) {
+				l := newLoadingServer(t, func(c *plan.Config, routes map[string]models.Route) {
 					if tc.edit != nil {
 						tc.edit(c, routes)
 					}
 				})
-				l.state.enter(func(s *backend.LocalState) { loads(s); s.Reason = reason })
+				l.state.transition(func(s *backend.LocalState) { loading(s); s.Reason = reason })
 				var replies []<-chan reply
 				for i := range 3 {
-					replies = append(replies, l.sendTo(t.Context(), tc.path, fmt.Sprintf(tc.body, tc.model)))
-					l.queued(i + 1)
+					replies = append(replies, l.startPost(t.Context(), tc.path, fmt.Sprintf(tc.body, tc.model)))
+					l.waitQueued(i + 1)
 				}
-				if n := len(l.local.calls()); n != 0 {
+				if n := len(l.local.requests()); n != 0 {
 					t.Errorf("a server that is %s got %d calls", reason, n)
 				}
-				l.state.enter(takesCalls)
+				l.state.transition(ready)
 				for _, done := range replies {
 					if r := <-done; r.status != 200 || r.backend() != "qwen" || r.reason() != "" {
 						t.Errorf("%+v", r)
 					}
 				}
-				if n := len(l.cloud.calls()); n != 0 {
+				if n := len(l.cloud.requests()); n != 0 {
 					t.Errorf("the cloud got %d calls", n)
 				}
 			})
@@ -84,7 +84,7 @@ func TestCallsWaitForTheServer(t *testing.T) {
 
 // TestCallsWithAFallbackDoNotWait: they move at once, and are not in the queue.
 func TestCallsWithAFallbackDoNotWait(t *testing.T) {
-	l := newWaitingLocal(t)
+	l := newLoadingServer(t)
 	if r := l.chat("local/qwen", false); r.backend() != "openrouter" || r.reason() != "loading" {
 		t.Errorf("%+v", r)
 	}
@@ -101,7 +101,7 @@ func TestWaitingForTheServerEnds(t *testing.T) {
 		says   string
 		retry  [2]int // bounds of Retry-After
 	}{
-		"the timeout passes": {nil, 503, "loading", "qwen is loading, and took no call within 100ms; the route local/hasty has no fallback", [2]int{30, 31}},
+		"the timeout passes": {nil, 503, "loading", "qwen is loading, and took no call within 100ms; the route local/short has no fallback", [2]int{30, 31}},
 		"it fails": {
 			func(s *backend.LocalState) {
 				s.Reason, s.Detail, s.Returning, s.ReadyAt = backend.Failed, "is failed: bad model", false, time.Time{}
@@ -130,20 +130,20 @@ func TestWaitingForTheServerEnds(t *testing.T) {
 			if tc.state == nil {
 				timeout = 100 * time.Millisecond
 			}
-			l := newWaitingLocal(t, func(_ *plan.Config, routes map[string]models.Route) {
-				routes["local/hasty"] = models.Route{Primary: "qwen", Timeout: timeout}
+			l := newLoadingServer(t, func(_ *plan.Config, routes map[string]models.Route) {
+				routes["local/short"] = models.Route{Primary: "qwen", Timeout: timeout}
 			})
-			l.state.enter(func(s *backend.LocalState) { loads(s); s.ReadyAt = time.Now().Add(31 * time.Second) })
-			done := l.call(t.Context(), "local/hasty", "x")
+			l.state.transition(func(s *backend.LocalState) { loading(s); s.ReadyAt = time.Now().Add(31 * time.Second) })
+			done := l.startChat(t.Context(), "local/short", "x")
 			if tc.state != nil {
-				l.queued(1)
-				l.state.enter(tc.state)
+				l.waitQueued(1)
+				l.state.transition(tc.state)
 			}
 			wantUnavailable(t, <-done, tc.status, tc.code, tc.says, tc.retry)
-			if tc.state != nil { // who comes now is told the same
-				wantUnavailable(t, l.chat("local/hasty", false), tc.status, tc.code, tc.says, tc.retry)
+			if tc.state != nil { // a call that comes now receives the same
+				wantUnavailable(t, l.chat("local/short", false), tc.status, tc.code, tc.says, tc.retry)
 			}
-			l.until("empty", func(now Load) bool { return now == Load{Bytes: now.Bytes} })
+			l.waitLoad("empty", func(now Load) bool { return now == Load{Bytes: now.Bytes} })
 		})
 	}
 }
@@ -159,61 +159,61 @@ func wantUnavailable(t *testing.T, r reply, status int, code, says string, retry
 	}
 }
 
-// TestFullQueueOfALoadingServer: beyond the bound of the queue a call is refused
-// with 503, and when the server is expected.
+// TestFullQueueOfALoadingServer: a call beyond the queue's limit receives 503, with the
+// time until the server is expected.
 func TestFullQueueOfALoadingServer(t *testing.T) {
-	l := newWaitingLocal(t)
-	l.state.enter(func(s *backend.LocalState) { loads(s); s.ReadyAt = time.Now().Add(20 * time.Second) })
+	l := newLoadingServer(t)
+	l.state.transition(func(s *backend.LocalState) { loading(s); s.ReadyAt = time.Now().Add(20 * time.Second) })
 	ctx, leave := context.WithCancel(t.Context())
 	var waiting []<-chan reply
 	for i := range backend.AssumedSlots * (1 + backend.QueuePerSlot) {
-		waiting = append(waiting, l.call(ctx, "local/alone", "x"))
-		l.queued(i + 1)
+		waiting = append(waiting, l.startChat(ctx, "local/alone", "x"))
+		l.waitQueued(i + 1)
 	}
 	wantUnavailable(t, l.chat("local/alone", false), 503, "loading", "qwen is loading, and as many calls wait for it as may", [2]int{19, 20})
 	leave()
 	for _, done := range waiting {
 		<-done
 	}
-	l.queued(0)
-	last := l.call(t.Context(), "local/alone", "x")
-	l.queued(1)
-	l.state.enter(takesCalls)
+	l.waitQueued(0)
+	last := l.startChat(t.Context(), "local/alone", "x")
+	l.waitQueued(1)
+	l.state.transition(ready)
 	if r := <-last; r.status != 200 {
-		t.Errorf("after the others have left: %+v", r)
+		t.Errorf("after the others closed their connections: %+v", r)
 	}
 }
 
-// TestQueueOutlastsARestart: calls that wait for a slot keep their order while the
-// process is replaced; the call that has a slot ends on the old process.
-func TestQueueOutlastsARestart(t *testing.T) {
-	l := newSlowLocal(t, 1)
-	l.state.enter(func(s *backend.LocalState) { takesCalls(s); s.Slots = 1 })
+// TestQueueSurvivesRestart: queued calls keep their order while the process is replaced;
+// the call that has a slot ends on the old process.
+func TestQueueSurvivesRestart(t *testing.T) {
+	l := newGatedServer(t, 1)
+	l.state.transition(func(s *backend.LocalState) { ready(s); s.Slots = 1 })
 	var replies []<-chan reply
 	for i := range 4 {
-		replies = append(replies, l.call(t.Context(), "local/alone", fmt.Sprint(i)))
+		replies = append(replies, l.startChat(t.Context(), "local/alone", fmt.Sprint(i)))
 		if i == 0 {
 			<-l.arrived
 		} else {
-			l.queued(i)
+			l.waitQueued(i)
 		}
 	}
-	l.state.enter(func(s *backend.LocalState) {
-		loads(s)
+	l.state.transition(func(s *backend.LocalState) {
+		loading(s)
 		s.Reason, s.Detail = backend.Draining, "is draining: a restart was asked for"
 	})
-	l.let <- struct{}{}
+	l.proceed <- struct{}{}
 	if r := <-replies[0]; r.status != 200 {
 		t.Errorf("the running call: %+v", r)
 	}
-	l.state.enter(loads)
-	l.queued(3)
-	l.state.enter(func(s *backend.LocalState) { takesCalls(s); s.Slots = 1 })
+	l.state.transition(loading)
+	l.waitQueued(3)
+	l.state.transition(func(s *backend.LocalState) { ready(s); s.Slots = 1 })
 	for i := range 3 {
 		if user := <-l.arrived; user != fmt.Sprint(i+1) {
 			t.Errorf("call %d is the %s", i+1, user)
 		}
-		l.let <- struct{}{}
+		l.proceed <- struct{}{}
 	}
 	for _, done := range replies[1:] {
 		if r := <-done; r.status != 200 || r.backend() != "qwen" {
@@ -222,9 +222,9 @@ func TestQueueOutlastsARestart(t *testing.T) {
 	}
 }
 
-// TestExplainedWait: llmsup route says that a call would wait.
-func TestExplainedWait(t *testing.T) {
-	l := newWaitingLocal(t)
+// TestExplainWait: llmsup route says that a call would wait.
+func TestExplainWait(t *testing.T) {
+	l := newLoadingServer(t)
 	e := l.router.Explain("local/alone")
 	if e.Backend != "qwen" || e.WaitFor != "qwen is loading" || e.Reason != "" || e.Refused != "" {
 		t.Errorf("%+v", e)
@@ -234,35 +234,35 @@ func TestExplainedWait(t *testing.T) {
 	}
 }
 
-// TestLeavingClientDoesNotWait: a client that closes the connection frees its
-// position while the server loads.
-func TestLeavingClientDoesNotWait(t *testing.T) {
-	l := newWaitingLocal(t)
+// TestClientGoneWhileLoading: a client that closes its connection leaves the queue while
+// the server loads.
+func TestClientGoneWhileLoading(t *testing.T) {
+	l := newLoadingServer(t)
 	ctx, leave := context.WithCancel(t.Context())
-	done := l.call(ctx, "local/alone", "x")
-	l.queued(1)
+	done := l.startChat(ctx, "local/alone", "x")
+	l.waitQueued(1)
 	leave()
 	<-done
-	l.queued(0)
-	if n := len(l.local.calls()); n != 0 {
+	l.waitQueued(0)
+	if n := len(l.local.requests()); n != 0 {
 		t.Errorf("the server got %d calls", n)
 	}
 }
 
-// TestWaitingCallMovesLater: a call that waits, since fallback_on leaves out the
-// present reason, moves when a reason comes that it has.
-func TestWaitingCallMovesLater(t *testing.T) {
-	l := newWaitingLocal(t, func(_ *plan.Config, routes map[string]models.Route) {
-		routes["local/picky"] = models.Route{Primary: "qwen", Fallback: "openrouter", FallbackOn: models.NewWordList("failed", "draining"), Timeout: time.Minute}
+// TestWaitingCallMovesOnNewReason: a call that waits because fallback_on does not have the
+// present reason moves when a reason comes that it has.
+func TestWaitingCallMovesOnNewReason(t *testing.T) {
+	l := newLoadingServer(t, func(_ *plan.Config, routes map[string]models.Route) {
+		routes["local/restricted"] = models.Route{Primary: "qwen", Fallback: "openrouter", FallbackOn: models.NewWordList("failed", "draining"), Timeout: time.Minute}
 	})
 	for _, reason := range []backend.Reason{backend.Failed, backend.Draining} {
-		done := l.call(t.Context(), "local/picky", "x")
-		l.queued(1)
-		l.state.enter(func(s *backend.LocalState) { s.Reason, s.Detail, s.Returning = reason, "is "+string(reason), false })
+		done := l.startChat(t.Context(), "local/restricted", "x")
+		l.waitQueued(1)
+		l.state.transition(func(s *backend.LocalState) { s.Reason, s.Detail, s.Returning = reason, "is "+string(reason), false })
 		if r := <-done; r.backend() != "openrouter" || r.reason() != string(reason) {
 			t.Errorf("%s: %+v", reason, r)
 		}
-		l.state.enter(loads)
+		l.state.transition(loading)
 	}
 }
 
@@ -279,53 +279,52 @@ func TestFallbackFailsWhileLoading(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l := newWaitingLocal(t)
+			l := newLoadingServer(t)
 			l.cloud.mu.Lock()
-			l.cloud.behave = tc.cloud
+			l.cloud.handler = tc.cloud
 			l.cloud.mu.Unlock()
-			done := l.call(t.Context(), "local/qwen", "x")
+			done := l.startChat(t.Context(), "local/qwen", "x")
 			if !tc.waits {
 				if r := <-done; r.status != 400 || r.backend() != "openrouter" || r.reason() != "loading" {
 					t.Errorf("%+v", r)
 				}
 				return
 			}
-			l.queued(1)
-			l.state.enter(takesCalls)
+			l.waitQueued(1)
+			l.state.transition(ready)
 			if r := <-done; r.status != 200 || r.backend() != "qwen" {
 				t.Errorf("%+v", r)
 			}
-			if n := len(l.cloud.calls()); n != 1 {
+			if n := len(l.cloud.requests()); n != 1 {
 				t.Errorf("the cloud got %d calls", n)
 			}
 		})
 	}
 }
 
-// withMail adds a second server, mail, which is the fallback of qwen.
-func withMail(t *testing.T, edit func(*backend.LocalState)) (*slowLocal, *fakeLocal) {
+// newLoadingServerWithFallback adds a second server, mail, which is the fallback of qwen.
+func newLoadingServerWithFallback(t *testing.T, edit func(*backend.LocalState)) (*gatedServer, *fakeLocal) {
 	t.Helper()
 	mail := &fakeLocal{}
-	l := newWaitingLocal(t, func(c *plan.Config, routes map[string]models.Route) {
+	l := newLoadingServer(t, func(c *plan.Config, routes map[string]models.Route) {
 		c.Locals["mail"] = mail
-		routes["local/pair"] = models.Route{Primary: "qwen", Fallback: "mail", Timeout: waitMost}
+		routes["local/pair"] = models.Route{Primary: "qwen", Fallback: "mail", Timeout: waitLimit}
 	})
-	mail.set(func(s *backend.LocalState) { *s = l.state.State() })
-	mail.enter(edit)
+	mail.edit(func(s *backend.LocalState) { *s = l.state.State() })
+	mail.transition(edit)
 	return l, mail
 }
 
-// TestFallbackIsUsedWhileLoading: the server that loads is no alternative to its
-// fallback: that is used although it is degraded, and is asked again when it was
-// busy.
+// TestFallbackIsUsedWhileLoading: while the primary loads, its fallback is used even if it
+// is degraded, and is asked again after a 429.
 func TestFallbackIsUsedWhileLoading(t *testing.T) {
-	l, _ := withMail(t, func(s *backend.LocalState) { takesCalls(s); s.Reason, s.Detail = backend.Degraded, "is degraded: hot" })
+	l, _ := newLoadingServerWithFallback(t, func(s *backend.LocalState) { ready(s); s.Reason, s.Detail = backend.Degraded, "is degraded: hot" })
 	if r := l.chat("local/pair", false); r.status != 200 || r.backend() != "mail" || r.reason() != "loading" {
 		t.Errorf("a degraded fallback: %+v", r)
 	}
 	var asked atomic.Int64
 	l.cloud.mu.Lock()
-	l.cloud.behave = func(w http.ResponseWriter, r *http.Request) {
+	l.cloud.handler = func(w http.ResponseWriter, r *http.Request) {
 		if asked.Add(1) == 1 {
 			status(429, `{"error":{"message":"busy"}}`, "Retry-After", "0")(w, r)
 			return
@@ -338,36 +337,32 @@ func TestFallbackIsUsedWhileLoading(t *testing.T) {
 	}
 }
 
-// TestCallsWaitForTheFallback: where the primary takes no calls, or fails, a fallback
-// that is a server and restarts is waited for.
+// TestCallsWaitForTheFallback: if the primary takes no calls, or fails, a call waits for a
+// fallback that is a restarting server.
 func TestCallsWaitForTheFallback(t *testing.T) {
 	for name, tc := range map[string]struct {
 		primary func(*backend.LocalState)
 		reason  string
 	}{
 		"drained": {func(s *backend.LocalState) {
-			loads(s)
+			loading(s)
 			s.Reason, s.Detail, s.Returning = backend.Drained, "is drained", false
 		}, "drained"},
-		"fails": {takesCalls, "status"},
+		"fails": {ready, "status"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l, mail := withMail(t, func(s *backend.LocalState) { loads(s); s.Reason, s.Detail = backend.Restarting, "is restarting" })
+			l, mail := newLoadingServerWithFallback(t, func(s *backend.LocalState) { loading(s); s.Reason, s.Detail = backend.Restarting, "is restarting" })
 			l.local.mu.Lock()
-			working := l.local.behave
-			l.local.behave = status(500, `{"error":{"message":"no"}}`)
+			working := l.local.handler
+			l.local.handler = status(500, `{"error":{"message":"no"}}`)
 			l.local.mu.Unlock()
-			l.state.enter(tc.primary)
-			done := l.call(t.Context(), "local/pair", "x")
-			for deadline := time.Now().Add(waitMost); l.router.Load("mail").Queued != 1; time.Sleep(time.Millisecond) {
-				if time.Now().After(deadline) {
-					t.Fatal("the call does not wait")
-				}
-			}
+			l.state.transition(tc.primary)
+			done := l.startChat(t.Context(), "local/pair", "x")
+			eventually(t, "the call waits for mail", func() bool { return l.router.Load("mail").Queued == 1 })
 			l.local.mu.Lock()
-			l.local.behave = working
+			l.local.handler = working
 			l.local.mu.Unlock()
-			mail.enter(takesCalls)
+			mail.transition(ready)
 			if r := <-done; r.status != 200 || r.backend() != "mail" || r.reason() != tc.reason {
 				t.Errorf("%+v", r)
 			}
@@ -378,54 +373,55 @@ func TestCallsWaitForTheFallback(t *testing.T) {
 // TestRestartAfterThePlan: a call that was planned while the server took calls, and
 // whose fallback then fails, waits for the server as well.
 func TestRestartAfterThePlan(t *testing.T) {
-	l := newSlowLocal(t, 1)
-	l.state.enter(func(s *backend.LocalState) { takesCalls(s); s.Slots = 1 })
-	first := l.call(t.Context(), "local/alone", "first")
+	l := newGatedServer(t, 1)
+	l.state.transition(func(s *backend.LocalState) { ready(s); s.Slots = 1 })
+	first := l.startChat(t.Context(), "local/alone", "first")
 	<-l.arrived
 	l.cloud.mu.Lock()
-	l.cloud.behave = breaks
+	l.cloud.handler = breaks
 	l.cloud.mu.Unlock()
-	second := l.call(t.Context(), "local/qwen", "second")
-	l.queued(1)
-	l.state.enter(func(s *backend.LocalState) { loads(s); s.Reason, s.Detail = backend.Draining, "is draining" })
-	l.let <- struct{}{}
+	second := l.startChat(t.Context(), "local/qwen", "second")
+	l.waitQueued(1)
+	l.state.transition(func(s *backend.LocalState) { loading(s); s.Reason, s.Detail = backend.Draining, "is draining" })
+	l.proceed <- struct{}{}
 	<-first
-	l.queued(1)
-	l.state.enter(func(s *backend.LocalState) { takesCalls(s); s.Slots = 1 })
+	l.waitQueued(1)
+	l.state.transition(func(s *backend.LocalState) { ready(s); s.Slots = 1 })
 	<-l.arrived
-	l.let <- struct{}{}
+	l.proceed <- struct{}{}
 	if r := <-second; r.status != 200 || r.backend() != "qwen" {
 		t.Errorf("%+v", r)
 	}
 }
 
-// TestOverBudgetWhileLoading: a call that only the server may answer, and that waited
-// in vain, is told of the server first: when it is back, the call costs nothing.
+// TestOverBudgetWhileLoading: a call over budget that waited for the loading server until
+// its timeout receives the server's state first: when the server is ready, the call costs
+// nothing.
 func TestOverBudgetWhileLoading(t *testing.T) {
-	l := newWaitingLocal(t, func(c *plan.Config, routes map[string]models.Route) {
+	l := newLoadingServer(t, func(c *plan.Config, routes map[string]models.Route) {
 		c.Accounting.Budget = budget.New(budget.Config{Limits: budget.Limits{Daily: new(usd.Amount(1))}}, nil)
-		routes["local/hasty"] = models.Route{Primary: "qwen", Fallback: "openrouter", Timeout: 100 * time.Millisecond}
+		routes["local/short"] = models.Route{Primary: "qwen", Fallback: "openrouter", Timeout: 100 * time.Millisecond}
 	})
-	l.state.enter(func(s *backend.LocalState) { loads(s); s.ReadyAt = time.Now().Add(31 * time.Second) })
-	wantUnavailable(t, l.chat("local/hasty", false), 503, "loading", "openrouter is not asked", [2]int{30, 31})
+	l.state.transition(func(s *backend.LocalState) { loading(s); s.ReadyAt = time.Now().Add(31 * time.Second) })
+	wantUnavailable(t, l.chat("local/short", false), 503, "loading", "openrouter is not asked", [2]int{30, 31})
 }
 
 // TestRejectWaiting: when llmsup stops, calls that still wait get an answer.
 func TestRejectWaiting(t *testing.T) {
-	l := newSlowLocal(t, 1)
-	l.state.enter(func(s *backend.LocalState) { takesCalls(s); s.Slots = 1 })
-	running := l.call(t.Context(), "local/alone", "x")
+	l := newGatedServer(t, 1)
+	l.state.transition(func(s *backend.LocalState) { ready(s); s.Slots = 1 })
+	running := l.startChat(t.Context(), "local/alone", "x")
 	<-l.arrived
-	forSlot := l.call(t.Context(), "local/alone", "x")
-	l.queued(1)
+	forSlot := l.startChat(t.Context(), "local/alone", "x")
+	l.waitQueued(1)
 	l.router.RejectWaiting()
 	l.router.RejectWaiting()
 	if r := <-forSlot; r.status != 429 || !strings.Contains(r.body, "llmsup is stopping") {
 		t.Errorf("%+v", r)
 	}
-	l.state.enter(loads)
+	l.state.transition(loading)
 	wantUnavailable(t, l.chat("local/alone", false), 503, "loading", "qwen is loading, and llmsup is stopping", [2]int{wire.RetrySoon, wire.RetrySoon})
-	l.let <- struct{}{}
+	l.proceed <- struct{}{}
 	if r := <-running; r.status != 200 {
 		t.Errorf("the running call: %+v", r)
 	}

@@ -101,7 +101,7 @@ func startEngine(t *testing.T, args ...string) engine {
 		<-exited // the test's context has ended, and with it the server
 		if t.Failed() {
 			said := output.String()
-			t.Logf("llama-server said at last:\n%s", said[max(0, len(said)-4000):])
+			t.Logf("the last output of llama-server:\n%s", said[max(0, len(said)-4000):])
 		}
 	})
 	e := engine{t: t, socket: socket, client: &http.Client{Timeout: time.Minute, Transport: &http.Transport{
@@ -143,7 +143,7 @@ func (e engine) post(path string, body io.Reader) (status int, answer string) {
 	return resp.StatusCode, string(all)
 }
 
-// put puts a whole stream together.
+// aggregateStream aggregates a whole stream.
 func aggregateStream(s aggregate.Form, stream io.Reader) (string, error) {
 	a, events := s.Aggregator(), wire.NewEventReader(stream)
 	for {
@@ -189,9 +189,9 @@ func comparable(t *testing.T, answer string) any {
 	return object
 }
 
-// same asks the engine in both forms. It returns what the stream was refused
-// for, nil where the answers are the same.
-func (e engine) same(path, raw string) (answer string, refused error) {
+// compareForms asks the engine with and without a stream. It returns why the stream was
+// refused; nil if the answers are the same.
+func (e engine) compareForms(path, raw string) (answer string, refused error) {
 	e.t.Helper()
 	b, err := request.ParseBody([]byte(raw))
 	if err != nil {
@@ -315,14 +315,14 @@ func randomBody(r *rand.Rand, chat bool) string {
 	return " {" + strings.TrimPrefix(raw, ",") + "\n}"
 }
 
-// TestAssembledIsWhole holds what this is for: a stream that is put together is
-// the answer that llama-server would have given without a stream.
-func TestAssembledIsWhole(t *testing.T) {
+// TestAggregatedEqualsNonStreaming: an aggregated stream is the answer that llama-server
+// gives without a stream.
+func TestAggregatedEqualsNonStreaming(t *testing.T) {
 	e := startEngine(t)
-	t.Run("random bodies", e.randomBodies)
-	t.Run("cut anywhere", e.cutAnywhere)
-	t.Run("odd bodies", e.oddBodies)
-	t.Run("without the end", e.withoutTheEnd)
+	t.Run("random bodies", e.testRandomBodies)
+	t.Run("cut anywhere", e.testTruncatedAnywhere)
+	t.Run("odd bodies", e.testUnusualBodies)
+	t.Run("without the end", e.testWithoutEnd)
 }
 
 // features are what the random answers have to have had among them.
@@ -344,17 +344,17 @@ var features = map[string]func(answer gjson.Result) bool{
 	"calls as the end": func(a gjson.Result) bool { return a.Get("choices.0.finish_reason").Str == "tool_calls" },
 }
 
-func (e engine) randomBodies(t *testing.T) {
+func (e engine) testRandomBodies(t *testing.T) {
 	e.t = t
 	r := rand.New(rand.NewPCG(1, 2))
 	asked, refused, seen := 0, map[string]int{}, map[string]int{}
 	total := 0
-	for until := time.Now().Add(engineTime()); !t.Failed() && (time.Now().Before(until) || len(seen) < len(features) && asked < 600); asked++ {
+	for until := time.Now().Add(randomTestTime()); !t.Failed() && (time.Now().Before(until) || len(seen) < len(features) && asked < 600); asked++ {
 		path := "/v1/completions"
 		if asked%4 > 0 {
 			path = "/v1/chat/completions"
 		}
-		answer, err := e.same(path, randomBody(r, path != "/v1/completions"))
+		answer, err := e.compareForms(path, randomBody(r, path != "/v1/completions"))
 		if err != nil {
 			refused[err.Error()]++
 			total++
@@ -371,8 +371,8 @@ func (e engine) randomBodies(t *testing.T) {
 	}
 }
 
-// cutAnywhere has answers end after each of their tokens.
-func (e engine) cutAnywhere(t *testing.T) {
+// testTruncatedAnywhere truncates answers after each of their tokens.
+func (e engine) testTruncatedAnywhere(t *testing.T) {
 	e.t = t
 	for name, fields := range map[string]string{
 		"tool calls": twoTools + `,"parallel_tool_calls":true,"tool_choice":"required","logit_bias":[["~",100],["\n",-100],["w",50]]`,
@@ -382,7 +382,7 @@ func (e engine) cutAnywhere(t *testing.T) {
 	} {
 		refused := 0
 		for tokens := 1; tokens <= 45; tokens += 3 {
-			_, err := e.same("/v1/chat/completions", fmt.Sprintf(`{"model":"demo","messages":[{"role":"user","content":"a"}],
+			_, err := e.compareForms("/v1/chat/completions", fmt.Sprintf(`{"model":"demo","messages":[{"role":"user","content":"a"}],
 				"cache_prompt":false,"temperature":0,"max_tokens":%d,%s}`, tokens, fields))
 			if err != nil {
 				refused++
@@ -392,9 +392,9 @@ func (e engine) cutAnywhere(t *testing.T) {
 	}
 }
 
-// withoutTheEnd takes the end off streams that have all the tokens that they may:
-// what is put together of them is the answer all the same, or is refused.
-func (e engine) withoutTheEnd(t *testing.T) {
+// testWithoutEnd removes the end of streams that have all tokens that they may have: the
+// aggregated answer is the same, or is refused.
+func (e engine) testWithoutEnd(t *testing.T) {
 	e.t = t
 	r := rand.New(rand.NewPCG(3, 4))
 	mended := 0
@@ -441,7 +441,7 @@ func (e engine) withoutTheEnd(t *testing.T) {
 	t.Logf("%d streams were mended", mended)
 }
 
-func (e engine) oddBodies(t *testing.T) {
+func (e engine) testUnusualBodies(t *testing.T) {
 	e.t = t
 	for name, tc := range map[string]struct{ path, raw string }{
 		"too long for the context": {"/v1/chat/completions", `{"messages":[{"role":"user","content":"` + strings.Repeat("long ", 5000) + `"}]}`},
@@ -453,7 +453,7 @@ func (e engine) oddBodies(t *testing.T) {
 		"no such token":            {"/v1/completions", `{"prompt":[99999999]}`},
 		"an error in mid-stream":   {"/v1/chat/completions", `{"messages":[{"role":"user","content":"a"}],"ignore_eos":true,"max_tokens":9,"temperature":0,"grammar":"root ::= \"abc\""}`},
 	} {
-		if answer, err := e.same(tc.path, tc.raw); err != nil || !gjson.Get(answer, "error").Exists() {
+		if answer, err := e.compareForms(tc.path, tc.raw); err != nil || !gjson.Get(answer, "error").Exists() {
 			t.Errorf("%s: %s, %v; want an error of the engine's", name, answer, err)
 		}
 	}
@@ -465,15 +465,15 @@ func (e engine) oddBodies(t *testing.T) {
 		"the model's end":  {"/v1/completions", `{"prompt":" 2990","cache_prompt":false,"temperature":0,"logprobs":2}`},
 		"everything twice": {"/v1/chat/completions", `{"messages":[{"role":"user","content":"a"}],"cache_prompt":false,"temperature":0,"max_tokens":200,"n":2}`},
 	} {
-		if answer, err := e.same(tc.path, tc.raw); err != nil || !gjson.Get(answer, "choices.0").Exists() {
+		if answer, err := e.compareForms(tc.path, tc.raw); err != nil || !gjson.Get(answer, "choices.0").Exists() {
 			t.Errorf("%s: %s, %v", name, answer, err)
 		}
 	}
 }
 
-// engineTime is how long the engine is asked at random; LLMSUP_TEST_ENGINE_TIME
+// randomTestTime is how long the engine is asked at random; LLMSUP_TEST_ENGINE_TIME
 // makes it longer.
-func engineTime() time.Duration {
+func randomTestTime() time.Duration {
 	if d, err := time.ParseDuration(os.Getenv("LLMSUP_TEST_ENGINE_TIME")); err == nil {
 		return d
 	}

@@ -12,20 +12,20 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// flushes counts what would be writes to the network.
-type flushes struct {
+// flushRecorder counts the flushes, which would be writes to the network.
+type flushRecorder struct {
 	*httptest.ResponseRecorder
-	n int
+	flushes int
 }
 
-func (f *flushes) FlushError() error {
-	f.n++
+func (f *flushRecorder) FlushError() error {
+	f.flushes++
 	return nil
 }
 
-// TestBurst: events that have come together go out together, whole and in order, and
-// before an error event that has come with them.
-func TestBurst(t *testing.T) {
+// TestFlushOncePerBurst: events that arrive together are sent together, complete and in
+// order, and before an error event that arrived with them.
+func TestFlushOncePerBurst(t *testing.T) {
 	const late = `data: {"error":{"message":"late"}}` + "\n\n"
 	for name, tc := range map[string]struct {
 		events  string
@@ -40,12 +40,12 @@ func TestBurst(t *testing.T) {
 		"half an event more": {textEvent + textEvent + textEvent[:10], textEvent[:10], 2, errTruncated},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := &flushes{ResponseRecorder: httptest.NewRecorder()}
-			_, err := relayed(t, w, &http.Response{
+			w := &flushRecorder{ResponseRecorder: httptest.NewRecorder()}
+			_, err := relayResponse(t, w, &http.Response{
 				StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"text/event-stream"}}, Body: io.NopCloser(strings.NewReader(tc.events)),
 			}, wire.Chat, 0)
-			if !errors.Is(err, tc.err) || w.n > tc.flushes {
-				t.Errorf("%v, with %d flushes, want %v and %d", err, w.n, tc.err, tc.flushes)
+			if !errors.Is(err, tc.err) || w.flushes > tc.flushes {
+				t.Errorf("%v, with %d flushes, want %v and %d", err, w.flushes, tc.err, tc.flushes)
 			}
 			want := strings.TrimSuffix(tc.events, tc.unsent)
 			if got := w.Body.String(); !strings.HasPrefix(got, want) || tc.err == nil && got != want {

@@ -19,8 +19,8 @@ const (
 	responsesTool = `"tools":[{"type":"function","name":"weather","description":"d","parameters":{"type":"object","properties":{"city":{"enum":["Rome","Zürich"]}},"required":["city"]}}]`
 )
 
-// TestLocalMessagesAndResponses: what is put together of the streams of a real
-// llama-server is the answer that it gives without a stream.
+// TestLocalMessagesAndResponses: the aggregated streams of a real llama-server are the
+// answers that it gives without a stream.
 func TestLocalMessagesAndResponses(t *testing.T) {
 	counts := startEngine(t)
 	calls := startEngine(t, "--logit-bias", "2+100", "--logit-bias", "129+95", "--logit-bias", "13-100") // the end, or a call of a tool where one is required; no line ends
@@ -74,7 +74,7 @@ func TestLocalMessagesAndResponses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			raw := `{"model":"demo",` + tc.fields + `}`
 			if tc.has == "-" {
-				if _, ok := aggregate.AsStream(parseBody(t, raw), tc.path); ok {
+				if _, ok := aggregate.AsStream(parseRequest(t, raw), tc.path); ok {
 					t.Error("it streams")
 				}
 				return
@@ -82,7 +82,7 @@ func TestLocalMessagesAndResponses(t *testing.T) {
 			e := tc.e
 			e.t = t
 			e.post(tc.path, strings.NewReader(raw)) // so that the prompt is in the cache for both
-			answer, err := e.same(tc.path, raw)
+			answer, err := e.compareForms(tc.path, raw)
 			if tc.has == "" {
 				if err == nil {
 					t.Errorf("%s is not refused: %s", raw, answer)
@@ -109,7 +109,7 @@ func TestLocalMessagesAndResponses(t *testing.T) {
 			e := tc.e
 			e.t = t
 			e.post(tc.path, strings.NewReader(raw))
-			_, _ = e.same(tc.path, raw) // refused, or the same
+			_, _ = e.compareForms(tc.path, raw) // refused, or the same
 		}
 	}
 }
@@ -142,27 +142,27 @@ var localCalls = map[string]struct {
 	"/v1/responses": {`{"model":"local/qwen","input":"hi"}`, localAnswer, "output.0.content.0.text"},
 }
 
-// TestLongLocalAnswer: a message or a response without a stream that takes longer than
+// TestLocalAnswerMayExceedTimeout: a message or a response without a stream that takes longer than
 // the route's timeout, and has begun within it, is not discarded and paid for again.
-func TestLongLocalAnswer(t *testing.T) {
+func TestLocalAnswerMayExceedTimeout(t *testing.T) {
 	for path, tc := range localCalls {
-		var b *bench
+		var b *fixture
 		var r reply
-		inTime(true, func(timeout time.Duration) bool {
-			b = streaming(t, func(w http.ResponseWriter, _ *http.Request) {
+		retryIfTooSlow(true, func(timeout time.Duration) bool {
+			b = newStreamingFixture(t, func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Type", "text/event-stream")
 				for i, part := range tc.parts {
 					_, _ = io.WriteString(w, part)
 					_ = http.NewResponseController(w).Flush()
 					if i > 0 {
-						time.Sleep(timeout)
+						outlast(timeout)
 					}
 				}
-			}, answers, short(timeout))
+			}, answers, withTimeout(timeout))
 			r = b.post(path, tc.call)
 			return r.backend() == "qwen"
 		})
-		if r.status != 200 || r.backend() != "qwen" || len(b.cloud.calls()) != 0 || gjson.Get(r.body, tc.text).Str != "1" || r.header.Get("Content-Type") != "application/json; charset=utf-8" {
+		if r.status != 200 || r.backend() != "qwen" || len(b.cloud.requests()) != 0 || gjson.Get(r.body, tc.text).Str != "1" || r.header.Get("Content-Type") != "application/json; charset=utf-8" {
 			t.Errorf("%s: %d from %q (%s): %v %s", path, r.status, r.backend(), r.reason(), r.header, r.body)
 		}
 		if !gjson.GetBytes(b.local.lastBody(), "stream").Bool() || !strings.Contains(b.log.String(), `"prompt_tokens":4,"completion_tokens":2`) {
@@ -171,18 +171,17 @@ func TestLongLocalAnswer(t *testing.T) {
 	}
 }
 
-// TestLocalStreamFails: a stream that breaks moves the call, one that is not
-// understood is asked for again without a stream, and an error of the engine's is its
-// answer.
+// TestLocalStreamFails: a stream that breaks moves the call, one that is not understood is
+// asked for again without a stream, and an error of the engine is passed on.
 func TestLocalStreamFails(t *testing.T) {
 	const own = `{"error":{"code":500,"message":"the engine failed","type":"server_error"}}`
 	for path, tc := range localCalls {
 		half := strings.Join(tc.parts[:2], "")
-		b := streaming(t, sends(breaks, half), answers)
-		if r := b.post(path, tc.call); r.reason() != "lost" || len(b.cloud.calls()) != 1 || len(b.local.calls()) != 1 {
+		b := newStreamingFixture(t, sends(breaks, half), answers)
+		if r := b.post(path, tc.call); r.reason() != "lost" || len(b.cloud.requests()) != 1 || len(b.local.requests()) != 1 {
 			t.Errorf("%s, broken: %d, %q: %s", path, r.status, r.reason(), r.body)
 		}
-		b = streaming(t, sends(ends, half, "data: "+own+"\n\n"), answers)
+		b = newStreamingFixture(t, sends(ends, half, "data: "+own+"\n\n"), answers)
 		if r := b.post(path, strings.Replace(tc.call, "local/qwen", "local/alone", 1)); r.status != 500 || r.body != own {
 			t.Errorf("%s, an error: %d %s", path, r.status, r.body)
 		}
@@ -191,36 +190,36 @@ func TestLocalStreamFails(t *testing.T) {
 			"strange":  half + "event: new_event\ndata: {\"type\":\"message_start\"}\n\ndata: 5\n\n",
 			"no usage": strings.ReplaceAll(strings.Join(tc.parts, ""), `"usage"`, `"used"`),
 		} {
-			b = streaming(t, nil, answers)
-			b.local.behave = func(w http.ResponseWriter, r *http.Request) {
-				if wantsStream(r, b.local.lastBody()) {
+			b = newStreamingFixture(t, nil, answers)
+			b.local.handler = func(w http.ResponseWriter, r *http.Request) {
+				if isStreaming(r, b.local.lastBody()) {
 					sends(ends, stream)(w, r)
 					return
 				}
 				_, _ = io.WriteString(w, whole)
 			}
 			for i, want := range []int{2, 3} { // from then on at once
-				if r := b.post(path, tc.call); r.body != whole || r.backend() != "qwen" || len(b.local.calls()) != want || len(b.cloud.calls()) != 0 {
-					t.Errorf("%s, %s, call %d: %d from %q after %d calls: %s", path, name, i, r.status, r.backend(), len(b.local.calls()), r.body)
+				if r := b.post(path, tc.call); r.body != whole || r.backend() != "qwen" || len(b.local.requests()) != want || len(b.cloud.requests()) != 0 {
+					t.Errorf("%s, %s, call %d: %d from %q after %d calls: %s", path, name, i, r.status, r.backend(), len(b.local.requests()), r.body)
 				}
 			}
-			b.post(chatPath, plainCall)
-			if got := b.local.calls()[3].body; !gjson.GetBytes(got, "stream").Bool() {
+			b.post(chatPath, nonStreamingCall)
+			if got := b.local.requests()[3].body; !gjson.GetBytes(got, "stream").Bool() {
 				t.Errorf("%s, %s: the next chat is sent as %s", path, name, got)
 			}
 		}
 	}
 }
 
-// TestLocalMessageFails: llama-server's error in the middle of a message has no "error"
-// key. It is the answer, as without a stream; the call is not made again.
+// TestLocalMessageFails: the error of llama-server in the middle of a message has no
+// "error" key. It is passed on, as without a stream; the call is not made again.
 func TestLocalMessageFails(t *testing.T) {
 	const own = `{"code":500,"message":"the engine failed","type":"server_error"}`
-	b := streaming(t, sends(ends, localMessage[0], localMessage[1], "event: error\ndata: "+own+"\n\n"), status(200, `{"type":"message","content":[]}`))
+	b := newStreamingFixture(t, sends(ends, localMessage[0], localMessage[1], "event: error\ndata: "+own+"\n\n"), status(200, `{"type":"message","content":[]}`))
 	call := localCalls["/v1/messages"].call
 	r := b.post("/v1/messages", strings.Replace(call, "local/qwen", "local/alone", 1))
-	if r.status != 500 || r.body != `{"error":`+own+`}` || len(b.local.calls()) != 1 {
-		t.Errorf("%d after %d calls: %s", r.status, len(b.local.calls()), r.body)
+	if r.status != 500 || r.body != `{"error":`+own+`}` || len(b.local.requests()) != 1 {
+		t.Errorf("%d after %d calls: %s", r.status, len(b.local.requests()), r.body)
 	}
 	if r := b.post("/v1/messages", call); r.backend() != "openrouter" || r.reason() != "status" || !gjson.GetBytes(b.local.lastBody(), "stream").Bool() {
 		t.Errorf("%d from %q, %q: local was sent %s", r.status, r.backend(), r.reason(), b.local.lastBody())
@@ -228,12 +227,12 @@ func TestLocalMessageFails(t *testing.T) {
 }
 
 // TestLocalMessageWithoutStart: the stream of a message whose first token is a part of a
-// character lacks its first event. That call alone is made again without a stream.
+// character lacks its first event. Only that call is made again without a stream.
 func TestLocalMessageWithoutStart(t *testing.T) {
 	const whole = `{"type":"message","content":[]}`
-	b := streaming(t, nil, answers)
-	b.local.behave = func(w http.ResponseWriter, r *http.Request) {
-		if wantsStream(r, b.local.lastBody()) {
+	b := newStreamingFixture(t, nil, answers)
+	b.local.handler = func(w http.ResponseWriter, r *http.Request) {
+		if isStreaming(r, b.local.lastBody()) {
 			_, start, _ := strings.Cut(localMessage[0], "\n\n")
 			sends(ends, start, strings.Join(localMessage[1:], ""))(w, r)
 			return
@@ -241,31 +240,31 @@ func TestLocalMessageWithoutStart(t *testing.T) {
 		_, _ = io.WriteString(w, whole)
 	}
 	for _, want := range []int{2, 4} {
-		if r := b.post("/v1/messages", localCalls["/v1/messages"].call); r.body != whole || r.backend() != "qwen" || len(b.local.calls()) != want {
-			t.Errorf("%d from %q after %d calls: %s", r.status, r.backend(), len(b.local.calls()), r.body)
+		if r := b.post("/v1/messages", localCalls["/v1/messages"].call); r.body != whole || r.backend() != "qwen" || len(b.local.requests()) != want {
+			t.Errorf("%d from %q after %d calls: %s", r.status, r.backend(), len(b.local.requests()), r.body)
 		}
 	}
 }
 
-// TestBrokenLocalMessage: where the route says so, the fallback is asked for the rest of
-// a message that broke.
-func TestBrokenLocalMessage(t *testing.T) {
-	half := localMessage[0] + strings.Replace(localMessage[1], `"1"`, wire.Quote(aLot), 1) + strings.Replace(localMessage[1], `"1"`, `" 2"`, 1)
+// TestResumeLocalMessage: if the route has resume, the fallback continues a message that
+// broke.
+func TestResumeLocalMessage(t *testing.T) {
+	half := localMessage[0] + strings.Replace(localMessage[1], `"1"`, wire.Quote(longText), 1) + strings.Replace(localMessage[1], `"1"`, `" 2"`, 1)
 	rest := status(200, `{"id":"m","type":"message","content":[{"type":"text","text":" 3 4"}],"stop_reason":"end_turn","usage":{"input_tokens":9,"output_tokens":3}}`)
 	call := strings.Replace(localCalls["/v1/messages"].call, `"max_tokens":9`, `"max_tokens":100`, 1)
-	b := streaming(t, sends(breaks, half), rest, resuming)
+	b := newStreamingFixture(t, sends(breaks, half), rest, withResume)
 	r := b.post("/v1/messages", call)
 	answer := gjson.Parse(r.body)
-	if answer.Get("content.0.text").Str != aLot+" 2 3 4" || r.reason() != "lost" || answer.Get("usage.output_tokens").Int() != 5 || answer.Get("usage.input_tokens").Int() != 7 {
+	if answer.Get("content.0.text").Str != longText+" 2 3 4" || r.reason() != "lost" || answer.Get("usage.output_tokens").Int() != 5 || answer.Get("usage.input_tokens").Int() != 7 {
 		t.Errorf("%d, %q: %s", r.status, r.reason(), r.body)
 	}
 	asked := gjson.ParseBytes(b.cloud.lastBody())
-	if asked.Get("messages.1.content").Str != aLot+" 2" || asked.Get("max_tokens").Int() != 98 || asked.Get("stream").Exists() || len(b.cloud.calls()) != 1 {
+	if asked.Get("messages.1.content").Str != longText+" 2" || asked.Get("max_tokens").Int() != 98 || asked.Get("stream").Exists() || len(b.cloud.requests()) != 1 {
 		t.Errorf("the cloud was asked %s", asked.Raw)
 	}
 	tool := strings.Replace(half, `{"type":"text","text":""}`, `{"type":"tool_use","id":"u","name":"f"}`, 1)
-	b = streaming(t, sends(breaks, tool), rest, resuming)
-	if r := b.post("/v1/messages", call); r.reason() != "lost" || gjson.GetBytes(b.cloud.lastBody(), "messages.1").Exists() || len(b.cloud.calls()) != 1 {
+	b = newStreamingFixture(t, sends(breaks, tool), rest, withResume)
+	if r := b.post("/v1/messages", call); r.reason() != "lost" || gjson.GetBytes(b.cloud.lastBody(), "messages.1").Exists() || len(b.cloud.requests()) != 1 {
 		t.Errorf("a tool: %d, %q, asked %s", r.status, r.reason(), b.cloud.lastBody())
 	}
 }

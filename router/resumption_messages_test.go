@@ -26,14 +26,14 @@ const (
 	pingEvent    = "event: ping\ndata: " + `{"type":"ping"}` + "\n\n"
 )
 
-// saidText is an event with some text.
-func saidText(text string) string {
+// messageText is an event with some text.
+func messageText(text string) string {
 	return "event: content_block_delta\ndata: " + `{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":` + wire.Quote(text) + `}}` + "\n\n"
 }
 
-// messageOf puts a stream of Anthropic's together, and checks that it is one: each of
-// its events once, in their order.
-func messageOf(t *testing.T, body string) (text, stop string, spent int64) {
+// parseMessage joins the text of an Anthropic stream, and checks that it is one message:
+// each of its events once, in order.
+func parseMessage(t *testing.T, body string) (text, stop string, spent int64) {
 	t.Helper()
 	order := ""
 	for line := range strings.Lines(body) {
@@ -59,14 +59,14 @@ func messageOf(t *testing.T, body string) (text, stop string, spent int64) {
 	return text, stop, spent
 }
 
-// TestResumeMessages: a message that breaks is gone on with as a chat is.
+// TestResumeMessages: a message that breaks is continued as a chat is.
 func TestResumeMessages(t *testing.T) {
 	const first = " 1, of a list that is long enough,"
-	start := messageStart + blockStart + pingEvent + saidText(first) + saidText(" 2") + saidText(" 3")
+	start := messageStart + blockStart + pingEvent + messageText(first) + messageText(" 2") + messageText(" 3")
 	theirs := func(text ...string) http.HandlerFunc {
 		events := []string{": OPENROUTER PROCESSING\n\n", strings.Replace(messageStart, "msg-1", "gen-9", 1), blockStart}
 		for _, part := range text {
-			events = append(events, saidText(part))
+			events = append(events, messageText(part))
 		}
 		return sends(ends, append(events, blockStop, messageDelta, messageStop)...)
 	}
@@ -79,24 +79,24 @@ func TestResumeMessages(t *testing.T) {
 		"cut":                        {sends(breaks, start), theirs(" 4", " 5"), first + " 2 3 4 5", 5, 1},
 		"a clean end without a mark": {sends(ends, start), theirs(" 4"), first + " 2 3 4", 5, 1},
 		"silence":                    {sends(hangs, start), theirs(" 4"), first + " 2 3 4", 5, 1},
-		"it says all of it again":    {sends(breaks, start), theirs(first, " 2 3", " 4"), first + " 2 3 4", 5, 1},
+		"it repeats all of it":       {sends(breaks, start), theirs(first, " 2 3", " 4"), first + " 2 3 4", 5, 1},
 		"only the end mark was lost": {sends(breaks, start, blockStop, messageDelta), theirs(" 4"), first + " 2 3", 2, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			edit, books := withBooks(t, budget.Limits{})
-			b := newBench(t, tc.local, tc.cloud, edit, resuming, func(c *plan.Config, _ map[string]models.Route) { c.IdleTimeout = 300 * time.Millisecond })
+			edit, acct := withLedger(t, budget.Limits{})
+			b := newFixture(t, tc.local, tc.cloud, edit, withResume, func(c *plan.Config, _ map[string]models.Route) { c.IdleTimeout = 300 * time.Millisecond })
 			r := b.post("/v1/messages", `{"model":"local/qwen","stream":true,"max_tokens":100,"messages":[{"role":"user","content":"count"}]}`)
 			if r.status != 200 || r.readErr != nil || r.backend() != "qwen" {
 				t.Fatalf("%d from %q, %v: %s", r.status, r.backend(), r.readErr, r.body)
 			}
-			text, stop, spent := messageOf(t, r.body)
+			text, stop, spent := parseMessage(t, r.body)
 			if text != tc.want || stop != "end_turn" || spent != tc.spent {
 				t.Errorf("%q, %s after %d tokens; want %q", text, stop, spent, tc.want)
 			}
-			if n := len(b.cloud.calls()); n != tc.asked {
+			if n := len(b.cloud.requests()); n != tc.asked {
 				t.Fatalf("the cloud was asked %d times", n)
 			}
-			sums := sums(t, books, ledger.ByRoute).Total
+			sums := usageBy(t, acct, ledger.ByRoute).Total
 			if sums.Completion != tc.spent || sums.Resumed != int64(tc.asked) || sums.Partial != 0 {
 				t.Errorf("in the ledger: %s", summary(sums))
 			}
@@ -111,20 +111,21 @@ func TestResumeMessages(t *testing.T) {
 	}
 }
 
-// TestNoResumeOfMessages: what is more than a block of text ends with an error event.
-func TestNoResumeOfMessages(t *testing.T) {
+// TestMessagesNotResumable: a message of more than one block of text ends with an error
+// event.
+func TestMessagesNotResumable(t *testing.T) {
 	for name, tc := range map[string]struct{ local, cloud http.HandlerFunc }{
-		"a tool":                 {sends(breaks, messageStart, blockStart, saidText(" 1"), blockStop, toolStart), answers},
-		"thinking":               {sends(breaks, messageStart, strings.Replace(blockStart, `"text","text"`, `"thinking","thinking"`, 1), strings.ReplaceAll(saidText(" 1"), "text", "thinking")), answers},
-		"its block is over":      {sends(breaks, messageStart, blockStart, saidText(" 1"), blockStop), answers},
-		"the fallback calls one": {sends(breaks, messageStart, blockStart, saidText(" 1")), sends(ends, messageStart, toolStart, blockStop, messageDelta, messageStop)},
-		"the fallback breaks":    {sends(breaks, messageStart, blockStart, saidText(" 1")), sends(breaks, messageStart, blockStart, saidText(" 2"))},
+		"a tool":                 {sends(breaks, messageStart, blockStart, messageText(" 1"), blockStop, toolStart), answers},
+		"thinking":               {sends(breaks, messageStart, strings.Replace(blockStart, `"text","text"`, `"thinking","thinking"`, 1), strings.ReplaceAll(messageText(" 1"), "text", "thinking")), answers},
+		"its block is over":      {sends(breaks, messageStart, blockStart, messageText(" 1"), blockStop), answers},
+		"the fallback calls one": {sends(breaks, messageStart, blockStart, messageText(" 1")), sends(ends, messageStart, toolStart, blockStop, messageDelta, messageStop)},
+		"the fallback breaks":    {sends(breaks, messageStart, blockStart, messageText(" 1")), sends(breaks, messageStart, blockStart, messageText(" 2"))},
 		"the fallback has no end": {
-			sends(breaks, messageStart, blockStart, saidText(" 1")),
-			sends(ends, messageStart, blockStart, saidText(" 2"), blockStop, messageStop),
+			sends(breaks, messageStart, blockStart, messageText(" 1")),
+			sends(ends, messageStart, blockStart, messageText(" 2"), blockStop, messageStop),
 		},
 	} {
-		b := newBench(t, tc.local, tc.cloud, resuming)
+		b := newFixture(t, tc.local, tc.cloud, withResume)
 		r := b.post("/v1/messages", `{"model":"local/qwen","stream":true,"max_tokens":100,"messages":[{"role":"user","content":"count"}]}`)
 		if r.status != 200 || !strings.Contains(r.body, "event: error\n") || strings.Contains(r.body, "message_stop") {
 			t.Errorf("%s: %d %q", name, r.status, r.body)

@@ -14,11 +14,11 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// TestCommentsAlone: they keep a stream open that has begun, but not for ever.
-func TestCommentsAlone(t *testing.T) {
+// TestCommentsKeepStreamOpen: comments keep a stream open that has begun, up to a limit.
+func TestCommentsKeepStreamOpen(t *testing.T) {
 	const idle = time.Minute
-	// A comment that comes in the very moment of the watch's look may have it see a
-	// client that does not read; on a test's clock that would be one look in four.
+	// If a comment arrives at the moment of a check, the check may take the client for one
+	// that does not read; on a virtual clock that would be one check in four.
 	const pace = idle/2 + time.Millisecond
 	comment := ": " + strings.Repeat("-", 100) + "\n\n" // longer than any event
 	for name, tc := range map[string]struct {
@@ -53,9 +53,9 @@ func TestCommentsAlone(t *testing.T) {
 					_ = upstream.Close()
 				}()
 				to := httptest.NewRecorder()
-				w := &slowClient{ResponseWriter: to, perPiece: tc.reads * attempt.PieceSize / time.Duration(len(comment))}
-				began, err := relayed(t, w, &http.Response{
-					StatusCode: 200, Header: http.Header{"Content-Type": {"text/event-stream"}}, Body: prefixed{strings.NewReader(textEvent), body},
+				w := &slowClient{ResponseWriter: to, perChunk: tc.reads * attempt.PieceSize / time.Duration(len(comment))}
+				began, err := relayResponse(t, w, &http.Response{
+					StatusCode: 200, Header: http.Header{"Content-Type": {"text/event-stream"}}, Body: prefixedPipe{strings.NewReader(textEvent), body},
 				}, wire.Chat, idle)
 				if tc.whole && err != nil || !tc.whole && !errors.Is(err, errTruncated) {
 					t.Errorf("%v after %s", err, time.Since(began))
@@ -69,13 +69,13 @@ func TestCommentsAlone(t *testing.T) {
 	}
 }
 
-// prefixed is a pipe behind a text.
-type prefixed struct {
+// prefixedPipe is a pipe that begins with a text.
+type prefixedPipe struct {
 	text *strings.Reader
 	*io.PipeReader
 }
 
-func (p prefixed) Read(b []byte) (int, error) {
+func (p prefixedPipe) Read(b []byte) (int, error) {
 	if p.text.Len() > 0 {
 		return p.text.Read(b)
 	}

@@ -16,15 +16,15 @@ import (
 	"github.com/llmsup/llmsup/router/plan"
 )
 
-// withBooks gives a bench a ledger, prices for its models, and limits.
-func withBooks(t *testing.T, limits budget.Limits) (edit func(*plan.Config, map[string]models.Route), books *accounting.Accounting) {
+// withLedger gives a fixture a ledger, prices for its models, and limits.
+func withLedger(t *testing.T, limits budget.Limits) (edit func(*plan.Config, map[string]models.Route), acct *accounting.Accounting) {
 	t.Helper()
-	books = accountingtest.New(t, limits)
-	return func(c *plan.Config, _ map[string]models.Route) { c.Accounting = *books }, books
+	acct = accountingtest.New(t, limits)
+	return func(c *plan.Config, _ map[string]models.Route) { c.Accounting = *acct }, acct
 }
 
-// sums waits until all that was recorded is in the ledger, and adds it up.
-func sums(t *testing.T, b *accounting.Accounting, by ledger.By) ledger.Usage {
+// usageBy waits until all calls are in the ledger, and adds them up.
+func usageBy(t *testing.T, b *accounting.Accounting, by ledger.By) ledger.Usage {
 	t.Helper()
 	if err := b.Ledger.Sync(t.Context()); err != nil {
 		t.Fatal(err)
@@ -36,27 +36,27 @@ func sums(t *testing.T, b *accounting.Accounting, by ledger.By) ledger.Usage {
 	return all[0]
 }
 
-// summary says of calls what matters for the bill.
+// summary prints the sums that matter for the bill.
 func summary(s ledger.Sums) string {
 	return fmt.Sprintf("calls %d failed %d local %d paid %d resumed %d partial %d, tokens %d (%d cached) + %d, unknown %d, cost %s unknown %d, saved %s unknown %d",
 		s.Calls, s.Failed, s.Local, s.Paid, s.Resumed, s.Partial, s.Prompt, s.Cached, s.Completion, s.UnknownTokens,
 		s.Cost, s.UnknownCost, s.Saved, s.UnknownSaved)
 }
 
-// priced is an answer of OpenRouter's with its usage.
-func priced(usage string) string {
+// chatWithUsage is an answer of OpenRouter's with its usage.
+func chatWithUsage(usage string) string {
 	return `{"object":"chat.completion","choices":[{"message":{"content":" 1 2 3"},"finish_reason":"stop"}],"usage":{` + usage + `}}`
 }
 
-func pricedStream(usage string) string {
+func streamWithUsage(usage string) string {
 	return roleEvent + textEvent + textEvent + finalEvent + `data: {"choices":[],"usage":{` + usage + `}}` + "\n\n" + doneEvent
 }
 
-func stream(body string) http.HandlerFunc { return sends(ends, body) }
+func sendsStream(body string) http.HandlerFunc { return sends(ends, body) }
 
-// TestBooks: what one call leaves in the ledger, whoever answered it and however it
-// ended.
-func TestBooks(t *testing.T) {
+// TestLedgerEntry: what one call leaves in the ledger, for each backend that may answer
+// and each way to end.
+func TestLedgerEntry(t *testing.T) {
 	const tokens = `"prompt_tokens":100,"completion_tokens":10,"prompt_tokens_details":{"cached_tokens":40}`
 	down := status(http.StatusInternalServerError, `{"error":{"message":"no"}}`)
 	for name, tc := range map[string]struct {
@@ -69,28 +69,28 @@ func TestBooks(t *testing.T) {
 			answers, nil, "local/qwen", false,
 			"calls 1 failed 0 local 1 paid 0 resumed 0 partial 0, tokens 7 (0 cached) + 3, unknown 0, cost 0 unknown 0, saved 0.013 unknown 0",
 		},
-		"local, nobody else has it": {
+		"local, without a fallback": {
 			answers, nil, "local/alone", false,
 			"calls 1 failed 0 local 1 paid 0 resumed 0 partial 0, tokens 7 (0 cached) + 3, unknown 0, cost 0 unknown 0, saved 0 unknown 1",
 		},
 		"local stream": {
-			stream(wholeSSE), nil, "local/qwen", true,
+			sendsStream(wholeSSE), nil, "local/qwen", true,
 			"calls 1 failed 0 local 1 paid 0 resumed 0 partial 0, tokens 7 (0 cached) + 3, unknown 0, cost 0 unknown 0, saved 0.013 unknown 0",
 		},
 		"premium": {
-			nil, status(200, priced(tokens)), "gpt-4o", false,
+			nil, status(200, chatWithUsage(tokens)), "gpt-4o", false,
 			"calls 1 failed 0 local 0 paid 1 resumed 0 partial 0, tokens 100 (40 cached) + 10, unknown 0, cost 0.084 unknown 0, saved 0 unknown 0",
 		},
-		"the upstream knows better": {
-			nil, status(200, priced(tokens+`,"cost":0.0123`)), "gpt-4o", false,
+		"the upstream reports the cost": {
+			nil, status(200, chatWithUsage(tokens+`,"cost":0.0123`)), "gpt-4o", false,
 			"calls 1 failed 0 local 0 paid 1 resumed 0 partial 0, tokens 100 (40 cached) + 10, unknown 0, cost 0.0123 unknown 0, saved 0 unknown 0",
 		},
 		"premium stream": {
-			nil, stream(pricedStream(tokens + `,"cost":1.5e-7`)), "gpt-4o", true,
+			nil, sendsStream(streamWithUsage(tokens + `,"cost":1.5e-7`)), "gpt-4o", true,
 			"calls 1 failed 0 local 0 paid 1 resumed 0 partial 0, tokens 100 (40 cached) + 10, unknown 0, cost 0.00000015 unknown 0, saved 0 unknown 0",
 		},
 		"no price": {
-			nil, status(200, priced(tokens)), "vendor/model", false,
+			nil, status(200, chatWithUsage(tokens)), "vendor/model", false,
 			"calls 1 failed 0 local 0 paid 1 resumed 0 partial 0, tokens 100 (40 cached) + 10, unknown 0, cost 0 unknown 1, saved 0 unknown 0",
 		},
 		"no usage": {
@@ -98,14 +98,14 @@ func TestBooks(t *testing.T) {
 			"calls 1 failed 0 local 0 paid 1 resumed 0 partial 0, tokens 0 (0 cached) + 0, unknown 1, cost 0 unknown 1, saved 0 unknown 0",
 		},
 		"the fallback": {
-			down, status(200, priced(tokens)), "local/qwen", false,
+			down, status(200, chatWithUsage(tokens)), "local/qwen", false,
 			"calls 1 failed 0 local 0 paid 1 resumed 0 partial 0, tokens 100 (40 cached) + 10, unknown 0, cost 0.084 unknown 0, saved 0 unknown 0",
 		},
 		"refused by the upstream": {
 			nil, status(402, `{"error":{"message":"no credit"}}`), "gpt-4o", false,
 			"calls 1 failed 1 local 0 paid 0 resumed 0 partial 0, tokens 0 (0 cached) + 0, unknown 0, cost 0 unknown 0, saved 0 unknown 0",
 		},
-		"a gateway's patience": {
+		"a gateway's timeout": {
 			nil, status(504, `{"error":{"message":"timeout"}}`), "gpt-4o", false,
 			"calls 1 failed 1 local 0 paid 1 resumed 0 partial 0, tokens 0 (0 cached) + 0, unknown 0, cost 0 unknown 1, saved 0 unknown 0",
 		},
@@ -132,73 +132,73 @@ func TestBooks(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			edit, books := withBooks(t, budget.Limits{})
-			b := newBench(t, tc.local, tc.cloud, edit)
+			edit, acct := withLedger(t, budget.Limits{})
+			b := newFixture(t, tc.local, tc.cloud, edit)
 			b.chat(tc.model, tc.stream)
-			total := sums(t, books, ledger.ByRoute).Total
+			total := usageBy(t, acct, ledger.ByRoute).Total
 			if got := summary(total); got != tc.want {
 				t.Errorf("\n got %s\nwant %s", got, tc.want)
 			}
-			b.asInBooks(total)
+			b.wantLedgerMetrics(total)
 		})
 	}
 }
 
-// TestBooksOfResumedAnswers: the GPU's part saves, the rest is paid for.
-func TestBooksOfResumedAnswers(t *testing.T) {
+// TestLedgerOfResumedAnswers: the first part counts as savings, the continuation is paid.
+func TestLedgerOfResumedAnswers(t *testing.T) {
 	for name, streamed := range map[string]bool{"stream": true, "whole": false} {
 		t.Run(name, func(t *testing.T) {
-			edit, books := withBooks(t, budget.Limits{})
-			rest := pricedStream(`"prompt_tokens":110,"completion_tokens":5,"cost":0.5`)
+			edit, acct := withLedger(t, budget.Limits{})
+			rest := streamWithUsage(`"prompt_tokens":110,"completion_tokens":5,"cost":0.5`)
 			if !streamed {
-				rest = priced(`"prompt_tokens":110,"completion_tokens":5,"cost":0.5`)
+				rest = chatWithUsage(`"prompt_tokens":110,"completion_tokens":5,"cost":0.5`)
 			}
-			first := []string{opening, said(" one two three"), said(" four five six")}
-			for i := range first { // as a llama-server tells with timings_per_token
+			first := []string{firstChunk, textChunk(" one two three"), textChunk(" four five six")}
+			for i := range first { // as llama-server sends with timings_per_token
 				first[i] = strings.Replace(first[i], `"choices"`, fmt.Sprintf(`"timings":{"predicted_n":%d},"choices"`, i), 1)
 			}
-			b := newBench(t, sends(breaks, first...), func(w http.ResponseWriter, r *http.Request) {
+			b := newFixture(t, sends(breaks, first...), func(w http.ResponseWriter, r *http.Request) {
 				if streamed {
-					stream(rest)(w, r)
+					sendsStream(rest)(w, r)
 				} else {
 					status(200, rest)(w, r)
 				}
-			}, edit, resuming)
-			b.state.set(func(s *backend.LocalState) { s.Streams = true })
+			}, edit, withResume)
+			b.state.edit(func(s *backend.LocalState) { s.Streams = true })
 			r := b.post("/v1/chat/completions", fmt.Sprintf(`{"model":"local/qwen","stream":%t,"messages":[{"role":"user","content":"count"}]}`, streamed))
 			if r.status != 200 || r.readErr != nil {
 				t.Fatalf("%+v", r)
 			}
 			want := "calls 1 failed 0 local 1 paid 1 resumed 1 partial 0, tokens 108 (0 cached) + 7, unknown 0, cost 0.5 unknown 0, saved 0.112 unknown 0"
-			total := sums(t, books, ledger.ByRoute).Total
+			total := usageBy(t, acct, ledger.ByRoute).Total
 			if got := summary(total); got != want {
 				t.Errorf("\n got %s\nwant %s", got, want)
 			}
-			b.asInBooks(total)
+			b.wantLedgerMetrics(total)
 		})
 	}
 }
 
-// TestPaidIsDurableBeforeTheEnd: whoever has the last byte of an answer that was paid
-// for finds the call in the ledger.
-func TestPaidIsDurableBeforeTheEnd(t *testing.T) {
+// TestChargeIsDurableBeforeLastByte: when a client has the last byte of a paid answer, the
+// call is in the ledger.
+func TestChargeIsDurableBeforeLastByte(t *testing.T) {
 	for name, streamed := range map[string]bool{"stream": true, "whole": false} {
 		t.Run(name, func(t *testing.T) {
-			edit, books := withBooks(t, budget.Limits{})
-			answer := priced(`"cost":0.5`)
+			edit, acct := withLedger(t, budget.Limits{})
+			answer := chatWithUsage(`"cost":0.5`)
 			if streamed {
-				answer = pricedStream(`"cost":0.5`)
+				answer = streamWithUsage(`"cost":0.5`)
 			}
 			options := `"stream_options":{"include_usage":true}`
-			b := newBench(t, nil, func(w http.ResponseWriter, r *http.Request) {
+			b := newFixture(t, nil, func(w http.ResponseWriter, r *http.Request) {
 				if streamed {
-					stream(answer)(w, r)
+					sendsStream(answer)(w, r)
 				} else {
 					status(200, answer)(w, r)
 				}
 			}, edit)
 			seen := make(chan int64, 1)
-			at := &lastByte{whole: len(answer), seen: func() { seen <- sums(t, books, ledger.ByRoute).Total.Paid }}
+			at := &lastByteWriter{length: len(answer), onLastByte: func() { seen <- usageBy(t, acct, ledger.ByRoute).Total.Paid }}
 			req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/chat/completions",
 				strings.NewReader(fmt.Sprintf(`{"model":"gpt-4o","stream":%t,%s,"messages":[]}`, streamed, options)))
 			req.Host = "localhost"
@@ -215,46 +215,59 @@ func TestPaidIsDurableBeforeTheEnd(t *testing.T) {
 	}
 }
 
-// TestPaidForNothingIsDurable: so is an attempt that was paid for in vain, where the GPU
-// answers in the end.
-func TestPaidForNothingIsDurable(t *testing.T) {
-	edit, books := withBooks(t, budget.Limits{})
-	b := newBench(t, answers, breaks, edit)
-	b.state.set(func(s *backend.LocalState) { s.Reason, s.Detail = backend.Degraded, "is degraded" })
+// TestChargeOfFailedAttemptIsDurable: an attempt that was paid and failed is in the
+// ledger, too, before the last byte of the GPU's answer.
+func TestChargeOfFailedAttemptIsDurable(t *testing.T) {
+	edit, acct := withLedger(t, budget.Limits{})
+	b := newFixture(t, answers, breaks, edit)
+	b.state.edit(func(s *backend.LocalState) { s.Reason, s.Detail = backend.Degraded, "is degraded" })
 	seen := make(chan int64, 1)
-	at := &lastByte{whole: len(wholeChat), seen: func() { seen <- sums(t, books, ledger.ByRoute).Total.Paid }}
+	at := &lastByteWriter{length: len(wholeChat), onLastByte: func() { seen <- usageBy(t, acct, ledger.ByRoute).Total.Paid }}
 	req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/chat/completions", strings.NewReader(`{"model":"local/qwen","messages":[]}`))
 	req.Host = "localhost"
 	b.router.ServeHTTP(at, req)
 	select {
 	case paid := <-seen:
-		if paid != 1 || len(b.cloud.calls()) != 1 {
-			t.Errorf("%d paid calls in the ledger when the last byte was written, %d at the cloud", paid, len(b.cloud.calls()))
+		if paid != 1 || len(b.cloud.requests()) != 1 {
+			t.Errorf("%d paid calls in the ledger when the last byte was written, %d at the cloud", paid, len(b.cloud.requests()))
 		}
 	default:
 		t.Error("the answer has no end")
 	}
 }
 
-// lastByte is a ResponseWriter that says when the last byte of an answer is written.
-type lastByte struct {
-	header http.Header
-	whole  int
-	n      int
-	seen   func()
+// lastByteWriter is a ResponseWriter that says when the last byte of an answer is written.
+type lastByteWriter struct {
+	header     http.Header
+	length     int
+	n          int
+	onLastByte func()
 }
 
-func (w *lastByte) Header() http.Header {
+func (w *lastByteWriter) Header() http.Header {
 	if w.header == nil {
 		w.header = http.Header{}
 	}
 	return w.header
 }
-func (w *lastByte) WriteHeader(int) {}
-func (w *lastByte) Flush()          {}
-func (w *lastByte) Write(p []byte) (int, error) {
-	if w.n += len(p); w.n == w.whole {
-		w.seen()
+func (w *lastByteWriter) WriteHeader(int) {}
+func (w *lastByteWriter) Flush()          {}
+func (w *lastByteWriter) Write(p []byte) (int, error) {
+	if w.n += len(p); w.n == w.length {
+		w.onLastByte()
 	}
 	return len(p), nil
+}
+
+// TestTruncatedMessageUsage: a message that breaks has as many tokens as were seen, not
+// the 0 or 1 of its first event.
+func TestTruncatedMessageUsage(t *testing.T) {
+	edit, acct := withLedger(t, budget.Limits{})
+	delta := "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"x\"}}\n\n"
+	b := newFixture(t, nil, sends(breaks,
+		"event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":10,\"output_tokens\":1}}}\n\n", delta, delta, delta), edit)
+	b.post("/v1/messages", `{"model":"gpt-4o","stream":true,"max_tokens":9,"messages":[]}`)
+	if got := usageBy(t, acct, ledger.ByRoute).Total; got.Partial != 1 || got.Prompt != 10 || got.Completion != 3 || got.UnknownCost != 1 {
+		t.Errorf("%+v", got)
+	}
 }

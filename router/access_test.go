@@ -20,24 +20,24 @@ import (
 )
 
 const (
-	fullKey  = "llmsup-full-client-secret"
-	toolKey  = "llmsup-tool-client-secret"
-	frugal   = "llmsup-frugal-client-secret"
-	goodPage = "https://app.example:8443"
+	fullKey       = "llmsup-full-client-secret"
+	localOnlyKey  = "llmsup-tool-client-secret"
+	freeOnlyKey   = "llmsup-frugal-client-secret"
+	allowedOrigin = "https://app.example:8443"
 )
 
-// keys gives a router three callers: an operator who may do everything, one for
-// local models, and one who may not spend money.
-func keys(c *plan.Config, _ map[string]models.Route) {
+// withKeys gives a router three keys: an operator with all rights, one for local models,
+// and one that may not spend money.
+func withKeys(c *plan.Config, _ map[string]models.Route) {
 	c.Access.Keys = []access.Key{
 		{Name: "full", SHA256: sha256.Sum256([]byte(fullKey)), Operator: true},
-		{Name: "tool", SHA256: sha256.Sum256([]byte(toolKey)), Routes: []string{"local/*", "gpt-9"}},
-		{Name: "frugal", SHA256: sha256.Sum256([]byte(frugal)), FreeOnly: true},
+		{Name: "tool", SHA256: sha256.Sum256([]byte(localOnlyKey)), Routes: []string{"local/*", "gpt-9"}},
+		{Name: "frugal", SHA256: sha256.Sum256([]byte(freeOnlyKey)), FreeOnly: true},
 	}
 }
 
 // send makes a request with any method and headers; "Host" is one of them.
-func (b *bench) send(method, path, body string, headers ...string) reply {
+func (b *fixture) send(method, path, body string, headers ...string) reply {
 	b.t.Helper()
 	req, err := http.NewRequestWithContext(b.t.Context(), method, b.url+path, strings.NewReader(body))
 	if err != nil {
@@ -60,8 +60,8 @@ func (b *bench) send(method, path, body string, headers ...string) reply {
 
 func errorCode(r reply) string { return gjson.Get(r.body, "error.code").Str }
 
-func TestKeys(t *testing.T) {
-	b := newBench(t, answers, answers, keys)
+func TestAuthentication(t *testing.T) {
+	b := newFixture(t, answers, answers, withKeys)
 	const body = `{"model":"local/qwen"}`
 	for name, tc := range map[string]struct {
 		headers []string
@@ -77,7 +77,7 @@ func TestKeys(t *testing.T) {
 		"lower case":      {[]string{"Authorization", "bearer " + fullKey}, 200},
 		"as Anthropic's":  {[]string{"X-Api-Key", fullKey}, 200},
 		"behind a proxy":  {[]string{"Authorization", "Basic x", "X-Api-Key", fullKey}, 200},
-		"another's":       {[]string{"Authorization", "Bearer " + toolKey}, 200},
+		"another's":       {[]string{"Authorization", "Bearer " + localOnlyKey}, 200},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := b.send("POST", "/v1/chat/completions", body, tc.headers...)
@@ -97,16 +97,16 @@ func TestKeys(t *testing.T) {
 		if r := b.send("GET", path, ""); r.status != want {
 			t.Errorf("GET %s without a key: %d, want %d", path, r.status, want)
 		}
-		if r := b.send("GET", path, "", "Authorization", "Bearer "+toolKey); r.status == 401 {
+		if r := b.send("GET", path, "", "Authorization", "Bearer "+localOnlyKey); r.status == 401 {
 			t.Errorf("GET %s with a key: %d", path, r.status)
 		}
 	}
-	if n := len(b.local.calls()); n != 5 {
+	if n := len(b.local.requests()); n != 5 {
 		t.Errorf("local was asked %d times", n)
 	}
-	for _, p := range b.local.calls() {
+	for _, p := range b.local.requests() {
 		if strings.Contains(fmt.Sprint(p), "client-secret") {
-			t.Errorf("a caller's key was passed on: %v", p)
+			t.Errorf("a client's key was passed on: %v", p)
 		}
 	}
 	log := b.log.String()
@@ -118,13 +118,13 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// TestOperators: the metrics show what every key spends, and without a key /health
-// only says whether a route can be served.
+// TestOperators: only an operator key may read the metrics, and without a key /health says
+// only whether a route can be served.
 func TestOperators(t *testing.T) {
-	b := newBench(t, answers, answers, keys, func(c *plan.Config, _ map[string]models.Route) {
+	b := newFixture(t, answers, answers, withKeys, func(c *plan.Config, _ map[string]models.Route) {
 		c.Access.Keys = append(c.Access.Keys, access.Key{Name: "scraper", SHA256: sha256.Sum256([]byte("scraper-secret")), Operator: true, Routes: []string{}})
 	})
-	for key, want := range map[string]int{"": 401, "wrong": 401, toolKey: 403, frugal: 403, fullKey: 200, "scraper-secret": 200} {
+	for key, want := range map[string]int{"": 401, "wrong": 401, localOnlyKey: 403, freeOnlyKey: 403, fullKey: 200, "scraper-secret": 200} {
 		for _, method := range []string{"GET", "HEAD"} {
 			r := b.send(method, "/metrics", "", "X-Api-Key", key)
 			if r.status != want || strings.Contains(r.body, "llmsup_calls") != (want == 200 && method == "GET") {
@@ -157,41 +157,41 @@ func TestOperators(t *testing.T) {
 	for _, key := range []string{"", "wrong"} {
 		health(key, 200, true, "ok")
 	}
-	health(toolKey, 200, false, "ok")
-	b.state.set(func(s *backend.LocalState) { s.Reason, s.Alive = backend.Failed, false })
+	health(localOnlyKey, 200, false, "ok")
+	b.state.edit(func(s *backend.LocalState) { s.Reason, s.Alive = backend.Failed, false })
 	health("", 200, true, "ok")
-	health(toolKey, 200, false, "partial")
-	cut := newBench(t, answers, answers, keys, func(c *plan.Config, _ map[string]models.Route) {
+	health(localOnlyKey, 200, false, "partial")
+	cut := newFixture(t, answers, answers, withKeys, func(c *plan.Config, _ map[string]models.Route) {
 		c.Upstreams[0].Key, c.Upstreams[0].Missing = "", "set IT"
 	})
-	cut.state.set(func(s *backend.LocalState) { s.Reason, s.Alive = backend.Failed, false })
+	cut.state.edit(func(s *backend.LocalState) { s.Reason, s.Alive = backend.Failed, false })
 	b = cut
 	health("", 503, true, "unavailable")
 	health(fullKey, 503, false, "unavailable")
 }
 
-func TestRoutesOfAKey(t *testing.T) {
-	b := newBench(t, answers, answers, keys)
+func TestKeyRoutes(t *testing.T) {
+	b := newFixture(t, answers, answers, withKeys)
 	ask := func(key, model string) reply {
 		return b.send("POST", "/v1/chat/completions", fmt.Sprintf(`{"model":%q}`, model), "Authorization", "Bearer "+key)
 	}
-	if r := ask(toolKey, "local/qwen"); r.status != 200 || r.backend() != "qwen" {
+	if r := ask(localOnlyKey, "local/qwen"); r.status != 200 || r.backend() != "qwen" {
 		t.Errorf("%d %s", r.status, r.body)
 	}
 	for _, model := range []string{"gpt-4o", "local", "vendor/model"} {
-		r := ask(toolKey, model)
+		r := ask(localOnlyKey, model)
 		if want := fmt.Sprintf("the key tool may not use the model %q; it may use local/*, gpt-9", model); r.status != 403 || errorCode(r) != "route_not_allowed" || gjson.Get(r.body, "error.message").Str != want {
 			t.Errorf("%s: %d %s", model, r.status, r.body)
 		}
 	}
-	if r := b.send("POST", "/v1/messages", `{"model":"gpt-4o"}`, "X-Api-Key", toolKey); gjson.Get(r.body, "error.type").Str != "permission_error" {
+	if r := b.send("POST", "/v1/messages", `{"model":"gpt-4o"}`, "X-Api-Key", localOnlyKey); gjson.Get(r.body, "error.type").Str != "permission_error" {
 		t.Errorf("on /v1/messages: %s", r.body)
 	}
-	if r := ask(toolKey, "local/typo"); r.status != 404 || strings.Contains(r.body, "gpt-4o") || !strings.Contains(r.body, "local/alone, local/qwen") {
+	if r := ask(localOnlyKey, "local/typo"); r.status != 404 || strings.Contains(r.body, "gpt-4o") || !strings.Contains(r.body, "local/alone, local/qwen") {
 		t.Errorf("an unknown model: %d %s", r.status, r.body)
 	}
 	for key, want := range map[string]string{
-		fullKey: `["gpt-4o","local","local/alone","local/qwen"]`, toolKey: `["local/alone","local/qwen"]`, frugal: `["local","local/alone","local/qwen"]`,
+		fullKey: `["gpt-4o","local","local/alone","local/qwen"]`, localOnlyKey: `["local/alone","local/qwen"]`, freeOnlyKey: `["local","local/alone","local/qwen"]`,
 	} {
 		r := b.send("GET", "/v1/models", "", "Authorization", "Bearer "+key)
 		if got := gjson.Get(r.body, "data.#.id").String(); got != want {
@@ -199,20 +199,20 @@ func TestRoutesOfAKey(t *testing.T) {
 		}
 	}
 	for path, want := range map[string]int{"/v1/models/gpt-4o": 403, "/v1/models/local/qwen": 200, "/v1/models/nonsense": 404} {
-		if r := b.send("GET", path, "", "X-Api-Key", toolKey); r.status != want {
+		if r := b.send("GET", path, "", "X-Api-Key", localOnlyKey); r.status != want {
 			t.Errorf("%s: %d", path, r.status)
 		}
 	}
-	if n := len(b.cloud.calls()); n != 0 {
+	if n := len(b.cloud.requests()); n != 0 {
 		t.Errorf("the cloud was asked %d times", n)
 	}
 }
 
-// TestFreeOnly: nothing that such a key does costs money, a fallback neither.
+// TestFreeOnly: no call of a free_only key costs money, fallbacks included.
 func TestFreeOnly(t *testing.T) {
-	b := newBench(t, answers, answers, keys)
+	b := newFixture(t, answers, answers, withKeys)
 	ask := func(model string) reply {
-		return b.send("POST", "/v1/chat/completions", fmt.Sprintf(`{"model":%q}`, model), "Authorization", "Bearer "+frugal)
+		return b.send("POST", "/v1/chat/completions", fmt.Sprintf(`{"model":%q}`, model), "Authorization", "Bearer "+freeOnlyKey)
 	}
 	if r := ask("local/qwen"); r.status != 200 || r.backend() != "qwen" {
 		t.Errorf("%d %s", r.status, r.body)
@@ -220,23 +220,23 @@ func TestFreeOnly(t *testing.T) {
 	if r := ask("gpt-4o"); r.status != 403 || errorCode(r) != "route_not_allowed" || !strings.Contains(r.body, "may not spend money") {
 		t.Errorf("premium: %d %s", r.status, r.body)
 	}
-	b.state.set(func(s *backend.LocalState) { s.Reason, s.Detail = backend.Degraded, "is degraded" })
+	b.state.edit(func(s *backend.LocalState) { s.Reason, s.Detail = backend.Degraded, "is degraded" })
 	if r := ask("local/qwen"); r.status != 200 || r.backend() != "qwen" {
 		t.Errorf("degraded: %d %s", r.status, r.body)
 	}
-	b.state.set(func(s *backend.LocalState) { s.Reason, s.Detail, s.Alive = backend.Loading, "is loading", false })
+	b.state.edit(func(s *backend.LocalState) { s.Reason, s.Detail, s.Alive = backend.Loading, "is loading", false })
 	if r := ask("local/qwen"); r.status != 503 || errorCode(r) != "loading" || r.header.Get("Retry-After") == "" ||
 		!strings.Contains(r.body, "qwen is loading; the key frugal may not spend money, so openrouter is not asked") {
 		t.Errorf("loading: %d %s", r.status, r.body)
 	}
-	if n := len(b.cloud.calls()); n != 0 {
+	if n := len(b.cloud.requests()); n != 0 {
 		t.Errorf("the cloud was asked %d times", n)
 	}
 }
 
 func TestOrigin(t *testing.T) {
-	b := newBench(t, status(200, wholeChat, "Vary", "Accept"), answers, keys, func(c *plan.Config, _ map[string]models.Route) {
-		c.Access.Origins = []string{goodPage}
+	b := newFixture(t, status(200, wholeChat, "Vary", "Accept"), answers, withKeys, func(c *plan.Config, _ map[string]models.Route) {
+		c.Access.Origins = []string{allowedOrigin}
 	})
 	const path, body = "/v1/chat/completions", `{"model":"local/qwen"}`
 	for _, origin := range []string{"https://evil.example", "http://app.example:8443", "https://app.example", "null", b.url} {
@@ -248,39 +248,39 @@ func TestOrigin(t *testing.T) {
 	if r := b.send("GET", "/health", "", "Origin", "https://evil.example"); r.status != 403 {
 		t.Errorf("/health: %d", r.status)
 	}
-	if n := len(b.local.calls()); n != 0 {
+	if n := len(b.local.requests()); n != 0 {
 		t.Fatalf("local was asked %d times", n)
 	}
-	r := b.send("POST", path, body, "Origin", goodPage, "X-Api-Key", fullKey)
-	if h := r.header; r.status != 200 || h.Get("Access-Control-Allow-Origin") != goodPage || strings.Join(h["Vary"], ", ") != "Origin, Accept" ||
+	r := b.send("POST", path, body, "Origin", allowedOrigin, "X-Api-Key", fullKey)
+	if h := r.header; r.status != 200 || h.Get("Access-Control-Allow-Origin") != allowedOrigin || strings.Join(h["Vary"], ", ") != "Origin, Accept" ||
 		!strings.Contains(h.Get("Access-Control-Expose-Headers"), "X-Llmsup-Backend") || h.Get("Access-Control-Allow-Credentials") != "" {
 		t.Errorf("allowed: %d %v", r.status, h)
 	}
-	if r := b.send("POST", path, body, "Origin", goodPage); r.status != 401 || r.header.Get("Access-Control-Allow-Origin") != goodPage {
+	if r := b.send("POST", path, body, "Origin", allowedOrigin); r.status != 401 || r.header.Get("Access-Control-Allow-Origin") != allowedOrigin {
 		t.Errorf("a page has to be able to read why: %d %v", r.status, r.header)
 	}
-	ask := []string{"Origin", goodPage, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization,content-type,x-stainless-os"}
+	ask := []string{"Origin", allowedOrigin, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization,content-type,x-stainless-os"}
 	r = b.send("OPTIONS", path, "", ask...)
-	if h := r.header; r.status != 204 || h.Get("Access-Control-Allow-Headers") != ask[5] || h.Get("Access-Control-Allow-Methods") != "GET, POST" || h.Get("Access-Control-Allow-Origin") != goodPage {
+	if h := r.header; r.status != 204 || h.Get("Access-Control-Allow-Headers") != ask[5] || h.Get("Access-Control-Allow-Methods") != "GET, POST" || h.Get("Access-Control-Allow-Origin") != allowedOrigin {
 		t.Errorf("preflight: %d %v", r.status, h)
 	}
 	ask[1] = "https://evil.example"
 	if r := b.send("OPTIONS", path, "", ask...); r.status != 403 || r.header.Get("Access-Control-Allow-Origin") != "" {
 		t.Errorf("a preflight from elsewhere: %d %v", r.status, r.header)
 	}
-	all := newBench(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) { c.Access.Origins = []string{"*"} })
+	all := newFixture(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) { c.Access.Origins = []string{"*"} })
 	if r := all.send("POST", path, body, "Origin", "null"); r.status != 200 || r.header.Get("Access-Control-Allow-Origin") != "null" {
 		t.Errorf("all pages: %d %v", r.status, r.header)
 	}
 }
 
 func TestHost(t *testing.T) {
-	loopback := newBench(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) {
+	loopback := newFixture(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) {
 		c.Access.CheckHost, c.Access.Hosts = true, []string{"llm.corp.example"}
 	})
-	network := newBench(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) { c.Access.CheckHost, c.Access.AnyIP = true, true })
+	network := newFixture(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) { c.Access.CheckHost, c.Access.AnyIP = true, true })
 	for host, want := range map[string][2]bool{"localhost:8000": {true, true}, "llm.corp.example:8000": {true, false}, "10.0.0.7:8000": {false, true}, "evil.example": {false, false}} {
-		for i, b := range []*bench{loopback, network} {
+		for i, b := range []*fixture{loopback, network} {
 			r := b.send("GET", "/v1/models", "", "Host", host)
 			if ok := r.status == 200; ok != want[i] || !ok && (r.status != 403 || errorCode(r) != "host_not_allowed") {
 				t.Errorf("%s, network %t: %d %s", host, i == 1, r.status, r.body)
@@ -289,14 +289,15 @@ func TestHost(t *testing.T) {
 	}
 }
 
-// TestSlowBody: an upload that does not end is ended, with an answer; one that
-// has ended leaves the answer all the time it takes. A caller who is turned away
-// can't hold his connection either.
+// TestSlowBody: a client that sends its body too slowly receives 408, or 401 for a bad
+// key, and its connection is closed. The limit ends with the body: the answer may take
+// longer.
 func TestSlowBody(t *testing.T) {
-	b := newBench(t, func(w http.ResponseWriter, r *http.Request) {
-		time.Sleep(300 * time.Millisecond)
+	const limit = 150 * time.Millisecond
+	b := newFixture(t, func(w http.ResponseWriter, r *http.Request) {
+		outlast(limit)
 		answers(w, r)
-	}, answers, keys, func(c *plan.Config, _ map[string]models.Route) { c.Access.BodyTimeout = 150 * time.Millisecond })
+	}, answers, withKeys, func(c *plan.Config, _ map[string]models.Route) { c.Access.BodyTimeout = limit })
 	for key, want := range map[string]int{fullKey: 408, "none": 401} {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(b.url, "http://"))
 		if err != nil {
@@ -316,7 +317,7 @@ func TestSlowBody(t *testing.T) {
 			t.Errorf("%d %s, want %d", resp.StatusCode, body, want)
 		}
 		if _, err := in.ReadByte(); err != io.EOF {
-			t.Errorf("the connection lives on: %v", err)
+			t.Errorf("the connection is still open: %v", err)
 		}
 	}
 	for range 2 { // the second one comes over the same connection
@@ -327,17 +328,17 @@ func TestSlowBody(t *testing.T) {
 }
 
 func TestReloadOfKeys(t *testing.T) {
-	b := newBench(t, answers, answers, keys)
+	b := newFixture(t, answers, answers, withKeys)
 	cfg := plan.Config{
 		Table: b.router.routing.Load().Table, Locals: map[string]backend.Local{"qwen": b.state}, MaxBody: 1 << 20,
 		Upstreams: []backend.UpstreamConfig{{Name: "openrouter", BaseURL: b.cloud.URL, Key: cloudKey}},
 	}
-	keys(&cfg, nil)
+	withKeys(&cfg, nil)
 	cfg.Access.Keys = cfg.Access.Keys[1:]
 	if err := b.router.Reload(cfg); err != nil {
 		t.Fatal(err)
 	}
-	for key, want := range map[string]int{fullKey: 401, toolKey: 200} {
+	for key, want := range map[string]int{fullKey: 401, localOnlyKey: 200} {
 		if r := b.send("GET", "/v1/models", "", "X-Api-Key", key); r.status != want {
 			t.Errorf("%s: %d, want %d", key, r.status, want)
 		}

@@ -17,13 +17,13 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// TestUnaskedUsage: the books have the usage that the client did not ask for, and
-// the client has the stream that it would have got.
-func TestUnaskedUsage(t *testing.T) {
+// TestUsageFilter: the ledger has the usage that the client did not ask for, and the
+// client receives the stream without it.
+func TestUsageFilter(t *testing.T) {
 	const (
 		finish  = `data: {"choices":[{"finish_reason":"stop","index":0,"delta":{}}],"id":"x"}` + "\n\n"
 		timed   = `data: {"choices":[{"finish_reason":"stop","index":0,"delta":{}}],"id":"x","timings":{"prompt_n":3,"cache_n":4,"predicted_n":3}}` + "\n\n"
-		told    = `data: {"choices":[],"id":"x","usage":{"prompt_tokens":7,"completion_tokens":3,"prompt_tokens_details":{"cached_tokens":4}},"timings":{"prompt_n":3,"cache_n":4,"predicted_n":3}}` + "\n\n"
+		usage   = `data: {"choices":[],"id":"x","usage":{"prompt_tokens":7,"completion_tokens":3,"prompt_tokens_details":{"cached_tokens":4}},"timings":{"prompt_n":3,"cache_n":4,"predicted_n":3}}` + "\n\n"
 		verbose = `data: {"choices":[{"finish_reason":"stop","index":0,"delta":{}}],"id":"x","__verbose":{"timings":{"prompt_n":3}}}` + "\n\n"
 		timings = `,"timings":{"prompt_n":3,"cache_n":4,"predicted_n":3}`
 		ping    = ":\n\n"
@@ -35,18 +35,18 @@ func TestUnaskedUsage(t *testing.T) {
 		want   string
 		tokens string
 	}{
-		"as llama-server":        {roleEvent + textEvent + finish + told + doneEvent, roleEvent + textEvent + timed + doneEvent, one},
-		"a ping in between":      {roleEvent + textEvent + finish + ping + told + doneEvent, roleEvent + textEvent + ping + timed + doneEvent, one},
-		"two choices":            {textEvent + finish + told + textEvent + finish + told + doneEvent, textEvent + timed + textEvent + timed + doneEvent, several},
-		"nothing but its finish": {roleEvent + finish + told + doneEvent, roleEvent + timed + doneEvent, one},
+		"as llama-server":        {roleEvent + textEvent + finish + usage + doneEvent, roleEvent + textEvent + timed + doneEvent, one},
+		"a ping in between":      {roleEvent + textEvent + finish + ping + usage + doneEvent, roleEvent + textEvent + ping + timed + doneEvent, one},
+		"two choices":            {textEvent + finish + usage + textEvent + finish + usage + doneEvent, textEvent + timed + textEvent + timed + doneEvent, several},
+		"nothing but its finish": {roleEvent + finish + usage + doneEvent, roleEvent + timed + doneEvent, one},
 		"no usage":               {roleEvent + textEvent + timed + doneEvent, roleEvent + textEvent + timed + doneEvent, one},
-		"others deeper inside":   {textEvent + verbose + told + doneEvent, textEvent + strings.Replace(verbose, "}}\n", "}"+timings+"}\n", 1) + doneEvent, one},
-		"timings where they are": {textEvent + timed + told + doneEvent, textEvent + timed + doneEvent, one},
+		"others deeper inside":   {textEvent + verbose + usage + doneEvent, textEvent + strings.Replace(verbose, "}}\n", "}"+timings+"}\n", 1) + doneEvent, one},
+		"timings where they are": {textEvent + timed + usage + doneEvent, textEvent + timed + doneEvent, one},
 	} {
 		for _, asked := range []bool{false, true} {
-			edit, books := withBooks(t, budget.Limits{})
-			b := newBench(t, stream(tc.sent), nil, edit)
-			b.state.set(func(s *backend.LocalState) { s.Streams = true })
+			edit, acct := withLedger(t, budget.Limits{})
+			b := newFixture(t, sendsStream(tc.sent), nil, edit)
+			b.state.edit(func(s *backend.LocalState) { s.Streams = true })
 			body := `{"model":"local/qwen","stream":true,"messages":[{"role":"user","content":"x"}]}`
 			want := tc.want
 			if asked {
@@ -57,10 +57,10 @@ func TestUnaskedUsage(t *testing.T) {
 			if r.body != want || r.readErr != nil {
 				t.Errorf("%s, asked %t:\n got %q\nwant %q", name, asked, r.body, want)
 			}
-			if sent := string(b.local.calls()[0].body); !gjson.Get(sent, "stream_options.include_usage").Bool() || asked && sent != strings.Replace(body, "local/qwen", "qwen", 1) {
+			if sent := string(b.local.requests()[0].body); !gjson.Get(sent, "stream_options.include_usage").Bool() || asked && sent != strings.Replace(body, "local/qwen", "qwen", 1) {
 				t.Errorf("%s, asked %t: the server was sent %s", name, asked, sent)
 			}
-			got := summary(sums(t, books, ledger.ByRoute).Total)
+			got := summary(usageBy(t, acct, ledger.ByRoute).Total)
 			if !strings.Contains(got, tc.tokens) {
 				t.Errorf("%s, asked %t: the ledger has %s, want %s", name, asked, got, tc.tokens)
 			}
@@ -68,30 +68,30 @@ func TestUnaskedUsage(t *testing.T) {
 	}
 }
 
-// TestBrokenBeforeItsUsage: a finish reason that was kept back when the stream broke
-// is not lost, and told once.
-func TestBrokenBeforeItsUsage(t *testing.T) {
-	b := newBench(t, sends(breaks, opening, said(" one two three four"), finished("stop")), answers, resuming)
-	b.state.set(func(s *backend.LocalState) { s.Streams = true })
+// TestTruncatedBeforeUsage: a finish reason that was held back when the stream broke is
+// sent, once.
+func TestTruncatedBeforeUsage(t *testing.T) {
+	b := newFixture(t, sends(breaks, firstChunk, textChunk(" one two three four"), finishChunk("stop")), answers, withResume)
+	b.state.edit(func(s *backend.LocalState) { s.Streams = true })
 	r := b.post("/v1/chat/completions", `{"model":"local/qwen","stream":true,"messages":[{"role":"user","content":"x"}]}`)
-	if n := strings.Count(r.body, `"finish_reason":"stop"`); n != 1 || !strings.HasSuffix(r.body, doneEvent) || len(b.cloud.calls()) != 0 {
-		t.Errorf("%d finishes, %d calls of the cloud: %s", n, len(b.cloud.calls()), r.body)
+	if n := strings.Count(r.body, `"finish_reason":"stop"`); n != 1 || !strings.HasSuffix(r.body, doneEvent) || len(b.cloud.requests()) != 0 {
+		t.Errorf("%d finishes, %d calls of the cloud: %s", n, len(b.cloud.requests()), r.body)
 	}
 }
 
-// changing are the figures of a real stream that differ from call to call.
-var changing = regexp.MustCompile(`"(id|created|[a-z_]+_(ms|second))":("[^"]*"|[0-9.e-]+)`)
+// volatileFields are the fields of a real stream that differ from call to call.
+var volatileFields = regexp.MustCompile(`"(id|created|[a-z_]+_(ms|second))":("[^"]*"|[0-9.e-]+)`)
 
-// TestUnaskedUsageOfTheEngine: a real llama-server's stream comes through as it would
-// have been, had nobody asked for its usage.
-func TestUnaskedUsageOfTheEngine(t *testing.T) {
+// TestUsageFilterWithEngine: the stream of a real llama-server reaches the client as if
+// its usage had not been asked for.
+func TestUsageFilterWithEngine(t *testing.T) {
 	e := startEngine(t)
 	for _, body := range []string{
 		`{"model":"demo","stream":true,"max_tokens":5,"messages":[{"role":"user","content":"count"}],"cache_prompt":false}`,
 		`{"model":"demo","stream":true,"max_tokens":3,"n":2,"messages":[{"role":"user","content":"count"}],"cache_prompt":false}`,
 		`{"model":"demo","stream":true,"max_tokens":1,"messages":[{"role":"user","content":"count"}],"cache_prompt":false,"stream_options":{"include_usage":false}}`,
 	} {
-		plainBody := e.stream("/v1/chat/completions", body)
+		plainBody := e.streamBody("/v1/chat/completions", body)
 		b, err := request.ParseBody([]byte(body))
 		if err != nil {
 			t.Fatal(err)
@@ -104,7 +104,7 @@ func TestUnaskedUsageOfTheEngine(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		counted := e.stream("/v1/chat/completions", string(asked))
+		counted := e.streamBody("/v1/chat/completions", string(asked))
 		if !strings.Contains(counted, `"usage"`) {
 			t.Fatalf("no usage, though it was asked for: %s", counted)
 		}
@@ -117,7 +117,7 @@ func TestUnaskedUsageOfTheEngine(t *testing.T) {
 			}
 			out.Write(filter.Pass(next))
 		}
-		same := func(s string) string { return changing.ReplaceAllString(s, `"$1":0`) }
+		same := func(s string) string { return volatileFields.ReplaceAllString(s, `"$1":0`) }
 		if strings.Contains(body, `"n":2`) { // their tokens come in any order
 			if strings.Contains(out.String(), `"usage"`) || strings.Count(out.String(), `"timings"`) != strings.Count(plainBody, `"timings"`) {
 				t.Errorf("%s\n got %s\nwant %s", body, out.String(), plainBody)
@@ -130,8 +130,8 @@ func TestUnaskedUsageOfTheEngine(t *testing.T) {
 	}
 }
 
-// stream returns what the engine streams.
-func (e engine) stream(path, body string) string {
+// streamBody returns what the engine streams.
+func (e engine) streamBody(path, body string) string {
 	e.t.Helper()
 	resp, err := e.client.Post("http://llama-server"+path, "application/json", strings.NewReader(body))
 	if err != nil {

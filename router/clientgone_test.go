@@ -1,0 +1,196 @@
+package router
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/plan"
+)
+
+// TestTenThousandCancelledCalls: clients close their connections while they wait in the
+// queue, during prefill, in the middle of a stream, of a fallback's stream and of a
+// continuation. The backend is cancelled, no other backend is asked, and no state is left.
+func TestTenThousandCancelledCalls(t *testing.T) {
+	const each = 250 // for each of eight, at each stage
+	for _, stage := range []string{"queue", "prefill", "stream", "fallback", "resume"} {
+		t.Run(stage, func(t *testing.T) {
+			var late, lateAnyway atomic.Int64
+			var leavers sync.WaitGroup
+			for range 8 {
+				l := newCancellingClient(t, stage)
+				leavers.Go(func() {
+					for i := range each {
+						if l.cancelCall() > 100*time.Millisecond {
+							late.Add(1)
+						}
+						if i%5 == 0 && l.cancelDirectCall() > 30*time.Millisecond {
+							lateAnyway.Add(5)
+						}
+					}
+					l.checkNothingLeft()
+				})
+			}
+			leavers.Wait()
+			// What the load of the machine adds is not the program's: a busy one lets calls go
+			// late that do not come through it, too.
+			if n, anyway := late.Load(), lateAnyway.Load(); n > 8*each/100+anyway {
+				t.Errorf("%d of %d were cancelled after more than 100 ms, and about %d would have been late without llmsup", n, 8*each, anyway)
+			}
+		})
+	}
+}
+
+// cancellingClient is a fixture at which a call reaches a stage and stays there.
+type cancellingClient struct {
+	*fixture
+	stage        string
+	direct       *fakeBackend  // behaves as a backend does at which a call stays
+	reached      chan struct{} // the stage
+	handlerEnded chan struct{} // the backend's handler has ended
+	releaseSlot  context.CancelFunc
+	cloudCalls   int // of the cloud, for each call
+}
+
+func newCancellingClient(t *testing.T, stage string) *cancellingClient {
+	t.Helper()
+	l := &cancellingClient{stage: stage, reached: make(chan struct{}, 4), handlerEnded: make(chan struct{}, 4)}
+	stay := func(w http.ResponseWriter, r *http.Request) {
+		l.reached <- struct{}{}
+		<-r.Context().Done()
+		l.handlerEnded <- struct{}{}
+	}
+	local, cloud := stay, answers
+	switch stage {
+	case "stream":
+		local = sends(stay, firstChunk, textChunk(" 1"))
+	case "fallback":
+		local, cloud, l.cloudCalls = breaks, sends(stay, ": OPENROUTER PROCESSING\n\n"), 1
+	case "resume":
+		local, cloud, l.cloudCalls = sends(breaks, firstChunk, textChunk(" 1")), sends(stay, roleEvent), 1
+	}
+	l.direct = newFakeBackend(t, stay)
+	l.fixture = newFixture(t, local, cloud, withResume, func(_ *plan.Config, routes map[string]models.Route) {
+		r := routes["local/qwen"]
+		r.Timeout = time.Minute
+		routes["local/qwen"], routes["local/alone"] = r, models.Route{Primary: "qwen", Timeout: time.Minute}
+	})
+	if stage == "queue" { // one call has the only slot
+		l.state.edit(func(s *backend.LocalState) { s.Slots = 1 })
+		ctx, cancel := context.WithCancel(t.Context())
+		l.releaseSlot = cancel
+		go l.call(ctx, "local/alone")
+		<-l.reached
+	}
+	return l
+}
+
+func (l *cancellingClient) call(ctx context.Context, model string) { l.callAt(ctx, l.url, model) }
+
+func (l *cancellingClient) callAt(ctx context.Context, url, model string) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/v1/chat/completions",
+		strings.NewReader(`{"model":"`+model+`","stream":true,"messages":[{"role":"user","content":"x"}]}`))
+	if err != nil {
+		return
+	}
+	if resp, err := http.DefaultClient.Do(req); err == nil {
+		_, _ = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+	}
+}
+
+// cancelCall makes a call, cancels it at the stage, and returns how long the
+// backend went on.
+func (l *cancellingClient) cancelCall() time.Duration {
+	ctx, leave := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); l.call(ctx, "local/qwen") }()
+	if l.stage == "queue" {
+		l.waitQueued(1)
+	} else {
+		<-l.reached
+	}
+	began := time.Now()
+	leave()
+	if l.stage == "queue" {
+		l.waitQueued(0)
+	} else {
+		<-l.handlerEnded
+	}
+	took := time.Since(began)
+	<-done
+	return took
+}
+
+// waitQueued waits until so many calls are in the queue.
+func (l *cancellingClient) waitQueued(n int) {
+	if !holdsInTime(func() bool { return l.router.Load("qwen").Queued == n }) {
+		l.t.Errorf("not %d calls in the queue: %+v", n, l.router.Load("qwen"))
+	}
+}
+
+// cancelDirectCall cancels a call that does not go through llmsup, and returns how
+// long that went on: a third of the way that a call through llmsup has.
+func (l *cancellingClient) cancelDirectCall() time.Duration {
+	ctx, leave := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); l.callAt(ctx, l.direct.URL, "") }()
+	<-l.reached
+	began := time.Now()
+	leave()
+	<-l.handlerEnded
+	took := time.Since(began)
+	<-done
+	return took
+}
+
+func (l *cancellingClient) checkNothingLeft() {
+	if l.releaseSlot != nil {
+		l.releaseSlot()
+		<-l.handlerEnded
+	}
+	if !holdsInTime(func() bool {
+		now := l.router.Load("qwen")
+		return l.router.Inflight() == 0 && now.Calls == 0 && now.Queued == 0 && now.Waiting == 0
+	}) {
+		l.t.Errorf("at the end %d calls are left: %+v", l.router.Inflight(), l.router.Load("qwen"))
+		return
+	}
+	local := len(l.local.requests())
+	if l.stage == "queue" && local != 1 || l.cloudCalls == 0 && len(l.cloud.requests()) != 0 || l.cloudCalls == 1 && len(l.cloud.requests()) != local {
+		l.t.Errorf("local was asked %d times, the cloud %d times", local, len(l.cloud.requests()))
+	}
+}
+
+// TestHalfClosedClient: net/http takes a client that closes its sending side for one that
+// closed the connection, unless the connection hides that, as the daemon's do. The client
+// must not read an empty 200.
+func TestHalfClosedClient(t *testing.T) {
+	b := newFixture(t, hangs, answers, withTimeout(time.Minute))
+	conn, err := net.Dial("tcp", strings.TrimPrefix(b.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	const body = `{"model":"local/qwen"}`
+	fmt.Fprintf(conn, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	eventually(t, "local has the call", func() bool { return len(b.local.requests()) > 0 })
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(conn); len(got) > 0 {
+		t.Errorf("it read %q, %v", got, err)
+	}
+	if n := len(b.cloud.requests()); n != 0 {
+		t.Errorf("the fallback was asked %d times", n)
+	}
+}
