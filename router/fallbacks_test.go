@@ -66,21 +66,21 @@ func withFallbacks(upstreams []backend.UpstreamConfig, to ...string) func(*plan.
 // if the only backend behind it must not be paid any more.
 func TestNoAlternativeAfterPaidAttempt(t *testing.T) {
 	var asked atomic.Int32
-	free := newPeer(t, func(w http.ResponseWriter, r *http.Request) {
+	free := newFakeBackend(t, func(w http.ResponseWriter, r *http.Request) {
 		if asked.Add(1) == 1 {
-			status(http.StatusTooManyRequests, `{"error":{"message":"slowly"}}`, "Retry-After", "0")(w, r)
+			status(http.StatusTooManyRequests, `{"error":{"message":"rate limit"}}`, "Retry-After", "0")(w, r)
 			return
 		}
 		answers(w, r)
 	})
-	third := newPeer(t, answers)
-	b := newBench(t, status(http.StatusInternalServerError, `{"error":{"message":"no"}}`), breaks, withFallbacks([]backend.UpstreamConfig{
+	third := newFakeBackend(t, answers)
+	b := newFixture(t, status(http.StatusInternalServerError, `{"error":{"message":"no"}}`), breaks, withFallbacks([]backend.UpstreamConfig{
 		{Name: "free", BaseURL: free.URL}, {Name: "third", BaseURL: third.URL, Key: "k3"},
 	}, "openrouter", "free", "third"))
 	if r := b.chat("local/qwen", false); r.status != http.StatusOK || r.backend() != "free" {
 		t.Errorf("%+v", r)
 	}
-	if n, paid := asked.Load(), len(b.cloud.calls())+len(third.calls()); n != 2 || paid != 1 {
+	if n, paid := asked.Load(), len(b.cloud.requests())+len(third.requests()); n != 2 || paid != 1 {
 		t.Errorf("%d calls of the free one, %d paid", n, paid)
 	}
 }
@@ -88,7 +88,7 @@ func TestNoAlternativeAfterPaidAttempt(t *testing.T) {
 // TestResumeBySecondFallback: a stream that broke is continued by the second fallback if
 // the first one rejects it, but not if that would pay twice.
 func TestResumeBySecondFallback(t *testing.T) {
-	rest := sends(ends, strings.ReplaceAll(said(" 3"), "chatcmpl-1", "gen-9")+finished("stop")+doneEvent)
+	rest := sends(ends, strings.ReplaceAll(textChunk(" 3"), "chatcmpl-1", "gen-9")+finishChunk("stop")+doneEvent)
 	for name, tc := range map[string]struct {
 		first http.HandlerFunc
 		key   string // of the second
@@ -99,11 +99,11 @@ func TestResumeBySecondFallback(t *testing.T) {
 		"the first breaks, the second free": {breaks, "", "second"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			second := newPeer(t, rest)
-			b := newBench(t, sends(breaks, opening, said(" 1"), said(" 2")), tc.first,
-				withFallbacks([]backend.UpstreamConfig{{Name: "second", BaseURL: second.URL, Key: tc.key}}, "openrouter", "second"), resuming)
+			second := newFakeBackend(t, rest)
+			b := newFixture(t, sends(breaks, firstChunk, textChunk(" 1"), textChunk(" 2")), tc.first,
+				withFallbacks([]backend.UpstreamConfig{{Name: "second", BaseURL: second.URL, Key: tc.key}}, "openrouter", "second"), withResume)
 			r := b.post("/v1/chat/completions", `{"model":"local/qwen","stream":true,"messages":[{"role":"user","content":"count"}]}`)
-			if got := len(second.calls()); (got == 1) != (tc.by != "") {
+			if got := len(second.requests()); (got == 1) != (tc.by != "") {
 				t.Errorf("the second was asked %d times", got)
 			}
 			if tc.by == "" {
@@ -112,33 +112,33 @@ func TestResumeBySecondFallback(t *testing.T) {
 				}
 				return
 			}
-			if text := textOf(t, r.body); text != " 1 2 3" || !strings.Contains(b.log.String(), `"resumed_by":"second"`) {
+			if text := streamText(t, r.body); text != " 1 2 3" || !strings.Contains(b.log.String(), `"resumed_by":"second"`) {
 				t.Errorf("%q: %s", text, b.log)
 			}
 		})
 	}
 }
 
-// TestWaitForFallback: a local fallback that was passed over because its queue is full is
+// TestWaitForFallback: a local fallback that was skipped because its queue is full is
 // waited for if the fallbacks behind it fail.
 func TestWaitForFallback(t *testing.T) {
-	primary := newPeer(t, status(http.StatusInternalServerError, `{"error":{"message":"no"}}`))
-	l := newSlowLocal(t, 1, func(c *plan.Config, routes map[string]models.Route) {
+	primary := newFakeBackend(t, status(http.StatusInternalServerError, `{"error":{"message":"no"}}`))
+	l := newGatedServer(t, 1, func(c *plan.Config, routes map[string]models.Route) {
 		c.Upstreams = append(c.Upstreams, backend.UpstreamConfig{Name: "first", BaseURL: primary.URL, Key: "k"})
 		routes["first"] = models.Route{Primary: "first", Fallbacks: []models.Fallback{{To: "qwen"}, {To: "openrouter"}}, Timeout: time.Minute}
 	})
 	l.cloud.mu.Lock()
-	l.cloud.behave = status(http.StatusPaymentRequired, `{"error":{"message":"no credit"}}`)
+	l.cloud.handler = status(http.StatusPaymentRequired, `{"error":{"message":"no credit"}}`)
 	l.cloud.mu.Unlock()
 	b := l.router.routing.Load().Server("qwen")
 	b.Served(10 * time.Minute) // longer than a fallback's timeout
-	alone := l.call(t.Context(), "local/alone", "x")
+	alone := l.startChat(t.Context(), "local/alone", "x")
 	<-l.arrived
-	moved := l.call(t.Context(), "first", "y")
-	l.queued(1)
-	l.let <- struct{}{}
+	moved := l.startChat(t.Context(), "first", "y")
+	l.waitQueued(1)
+	l.proceed <- struct{}{}
 	<-l.arrived
-	l.let <- struct{}{}
+	l.proceed <- struct{}{}
 	for _, done := range []<-chan reply{alone, moved} {
 		if r := <-done; r.status != http.StatusOK || r.backend() != "qwen" {
 			t.Errorf("%+v", r)
@@ -150,7 +150,7 @@ func TestWaitForFallback(t *testing.T) {
 // a field of its own, gets the whole call.
 func TestRestRejectedForItsField(t *testing.T) {
 	var asked atomic.Int32
-	second := newPeer(t, func(w http.ResponseWriter, r *http.Request) {
+	second := newFakeBackend(t, func(w http.ResponseWriter, r *http.Request) {
 		if asked.Add(1) == 1 {
 			status(http.StatusBadRequest, `{"error":{"message":"needs continue_final_message","type":"invalid_request_error"}}`)(w, r)
 			return
@@ -158,11 +158,11 @@ func TestRestRejectedForItsField(t *testing.T) {
 		answers(w, r)
 	})
 	server := &fakeLocal{state: backend.LocalState{Alive: true, Network: "tcp", Address: second.Listener.Addr().String(), Gone: make(chan struct{})}}
-	b := streaming(t, sends(breaks, firstPiece+piece(aLot, "1")+piece(" 2", "2")), answers, func(c *plan.Config, routes map[string]models.Route) {
+	b := newStreamingFixture(t, sends(breaks, firstPiece+piece(aLot, "1")+piece(" 2", "2")), answers, func(c *plan.Config, routes map[string]models.Route) {
 		c.Locals["second"] = server
 		routes["local/qwen"] = models.Route{Primary: "qwen", Fallback: "second", Resume: true, Timeout: time.Minute}
 	})
-	if r := b.post("/v1/chat/completions", plainCall); r.body != wholeChat || r.backend() != "second" {
+	if r := b.post("/v1/chat/completions", nonStreamingCall); r.body != wholeChat || r.backend() != "second" {
 		t.Errorf("asked %d times: %+v", asked.Load(), r)
 	}
 }
@@ -170,20 +170,20 @@ func TestRestRejectedForItsField(t *testing.T) {
 // TestRestWithoutStreamIsPriced: a continuation that comes without a stream is of no use,
 // but its cost is known.
 func TestRestWithoutStreamIsPriced(t *testing.T) {
-	edit, books := withBooks(t, budget.Limits{})
-	whole := status(http.StatusOK, priced(`"prompt_tokens":110,"completion_tokens":5`))
-	b := newBench(t, sends(breaks, opening, said(" 1"), said(" 2")), whole, edit, resuming)
+	edit, acct := withLedger(t, budget.Limits{})
+	whole := status(http.StatusOK, chatWithUsage(`"prompt_tokens":110,"completion_tokens":5`))
+	b := newFixture(t, sends(breaks, firstChunk, textChunk(" 1"), textChunk(" 2")), whole, edit, withResume)
 	r := b.post("/v1/chat/completions", `{"model":"local/qwen","stream":true,"messages":[{"role":"user","content":"count"}]}`)
-	if got := sums(t, books, ledger.ByRoute).Total; got.Paid != 1 || got.UnknownCost != 0 || got.Cost == 0 {
+	if got := usageBy(t, acct, ledger.ByRoute).Total; got.Paid != 1 || got.UnknownCost != 0 || got.Cost == 0 {
 		t.Errorf("%s after %+v", summary(got), r)
 	}
 }
 
 // TestBothOverBudget: a call whose primary and fallback are over budget says so of both.
 func TestBothOverBudget(t *testing.T) {
-	edit, _ := withBooks(t, accountingtest.Daily("0.000001"))
-	second := newPeer(t, answers)
-	b := newBench(t, answers, answers, edit, func(c *plan.Config, routes map[string]models.Route) {
+	edit, _ := withLedger(t, accountingtest.Daily("0.000001"))
+	second := newFakeBackend(t, answers)
+	b := newFixture(t, answers, answers, edit, func(c *plan.Config, routes map[string]models.Route) {
 		c.Upstreams = append(c.Upstreams, backend.UpstreamConfig{Name: "second", BaseURL: second.URL, Key: "k2"})
 		routes["gpt-4o"] = models.Route{Primary: "openrouter", Fallback: "second", Timeout: time.Minute}
 	})
