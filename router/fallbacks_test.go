@@ -158,7 +158,7 @@ func TestRestRejectedForItsField(t *testing.T) {
 		answers(w, r)
 	})
 	server := &fakeLocal{state: backend.LocalState{Alive: true, Network: "tcp", Address: second.Listener.Addr().String(), Gone: make(chan struct{})}}
-	b := newStreamingFixture(t, sends(breaks, firstPiece+piece(aLot, "1")+piece(" 2", "2")), answers, func(c *plan.Config, routes map[string]models.Route) {
+	b := newStreamingFixture(t, sends(breaks, localFirst+localChunk(longText, "1")+localChunk(" 2", "2")), answers, func(c *plan.Config, routes map[string]models.Route) {
 		c.Locals["second"] = server
 		routes["local/qwen"] = models.Route{Primary: "qwen", Fallback: "second", Resume: true, Timeout: time.Minute}
 	})
