@@ -35,7 +35,7 @@ func (r Route) FallbackList() []Fallback {
 	if r.Fallback != "" {
 		return []Fallback{{To: r.Fallback, Model: r.FallbackModel}}
 	}
-	return r.Fallbacks
+	return slices.Clip(r.Fallbacks) // so that an append copies it
 }
 
 // Upstream is an endpoint that llmsup does not run.

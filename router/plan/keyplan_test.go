@@ -3,6 +3,7 @@ package plan
 import (
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/rs/zerolog"
@@ -30,5 +31,27 @@ func TestFreeKeyWithoutUpstreamKey(t *testing.T) {
 	if e := p.Refuse; e.Status != http.StatusServiceUnavailable || e.Code != wire.CodeNoKey || !strings.HasPrefix(e.Message, "m goes to box, which has no key") ||
 		!strings.Contains(e.Message, "may not spend money, so cloud is not asked") {
 		t.Errorf("%+v", e)
+	}
+}
+
+// TestPlansShareNoFallbacks: plans are made at the same time, of a list of fallbacks that
+// has room for more.
+func TestPlansShareNoFallbacks(t *testing.T) {
+	fallbacks := append(make([]models.Fallback, 0, 4), models.Fallback{To: "http://127.0.0.1:1"}, models.Fallback{To: "http://127.0.0.1:2"})
+	table, err := models.NewTable(map[string]models.Route{"m": {Primary: "http://127.0.0.1:3", Fallbacks: fallbacks}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := NewRouting(Config{Table: table}, &Routing{}, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var group sync.WaitGroup
+	for range 2 {
+		group.Go(func() { s.Plan("m") })
+	}
+	group.Wait()
+	if room := fallbacks[:cap(fallbacks)]; room[2] != (models.Fallback{}) {
+		t.Errorf("a plan wrote into the table: %+v", room)
 	}
 }
