@@ -123,6 +123,10 @@ func (s *UsageSum) Add(e Event, u Usage) Usage {
 		return u
 	}
 	alone := MightContain(e.Data, `"choices":[]`)
+	if !alone && !mightFinish(e.Data) { // of a choice so far: the client asked for timings_per_token
+		u.Completion = new(s.completion + *u.Completion)
+		return u
+	}
 	s.inChoices = s.inChoices || !alone
 	if !alone || !s.inChoices { // else it is in the sum already
 		s.completion += *u.Completion
