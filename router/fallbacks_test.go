@@ -193,3 +193,11 @@ func TestBothOverBudget(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// TestKeyIsRedactedOnce: what stands for a key in a message is not searched for it again.
+func TestKeyIsRedactedOnce(t *testing.T) {
+	b := newBench(t, breaks, breaks, func(c *plan.Config, _ map[string]models.Route) { c.Upstreams[0].Key = "k" })
+	if r := b.chat("gpt-4o", false); !strings.Contains(r.body, "openrouter bro[key]e the connection") {
+		t.Errorf("%+v", r)
+	}
+}

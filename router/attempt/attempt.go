@@ -101,7 +101,8 @@ func (p Params) start(client context.Context) (*Answer, *Failure) {
 	if failed != nil {
 		timer.Stop()
 		cancel(context.Canceled)
-		return nil, p.failure(failed, reserved)
+		p.name(failed)
+		return nil, settled(failed, reserved)
 	}
 	at.Lease = lease
 	a, failed := p.answer(ctx, cancel, timer, at, reserved)
@@ -118,7 +119,7 @@ func (p Params) start(client context.Context) (*Answer, *Failure) {
 	lease.Report(failed, client.Err() != nil)
 	cancel(context.Canceled)
 	lease.Release(ending)
-	out := p.failure(failed, reserved)
+	out := settled(failed, reserved)
 	out.modified = lease.Form != nil
 	return nil, out
 }
@@ -190,9 +191,8 @@ func (p Params) name(failed *backend.Failure) {
 	failed.Message, failed.Detail = p.Backend.Redact(failed.Message), p.Backend.Redact(failed.Detail)
 }
 
-// failure settles the reservation of an attempt that failed.
-func (p Params) failure(failed *backend.Failure, reserved *accounting.Reservation) *Failure {
-	p.name(failed)
+// settled settles the reservation of an attempt that failed.
+func settled(failed *backend.Failure, reserved *accounting.Reservation) *Failure {
 	out := &Failure{Failure: *failed}
 	switch {
 	case reserved == nil:
