@@ -1,6 +1,7 @@
 package router
 
 import (
+	"crypto/sha256"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/access"
 	"github.com/llmsup/llmsup/router/accounting/accountingtest"
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/budget"
@@ -198,6 +200,18 @@ func TestBothOverBudget(t *testing.T) {
 func TestKeyIsRedactedOnce(t *testing.T) {
 	b := newBench(t, breaks, breaks, func(c *plan.Config, _ map[string]models.Route) { c.Upstreams[0].Key = "k" })
 	if r := b.chat("gpt-4o", false); !strings.Contains(r.body, "openrouter bro[key]e the connection") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestLocalEndpointWithoutFallback: an error of an endpoint that only a local server has
+// names the fallback that the key may not pay.
+func TestLocalEndpointWithoutFallback(t *testing.T) {
+	b := newBench(t, breaks, answers, func(c *plan.Config, _ map[string]models.Route) {
+		c.Access = access.Policy{Keys: []access.Key{{Name: "crawler", SHA256: sha256.Sum256([]byte("secret")), FreeOnly: true}}}
+	})
+	r := b.post("/tokenize", `{"model":"local/qwen","content":"x"}`, "Authorization", "Bearer secret")
+	if !strings.Contains(r.body, "the key crawler may not spend money, so openrouter is not asked") || strings.Contains(r.body, "has no fallback") {
 		t.Errorf("%+v", r)
 	}
 }

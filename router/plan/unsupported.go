@@ -86,9 +86,10 @@ func RejectedLocalField(f *backend.Failure, c *request.Request) bool {
 // aboutGrammar finds errors in a grammar, or in a schema, which becomes one.
 var aboutGrammar = regexp.MustCompile(`(?i)grammar|schema|sampler`)
 
-// KeepLocal removes from a plan what is no local server.
+// KeepLocal removes from a plan what is no local server. What is skipped stays, with its
+// reason.
 func (p *Plan) KeepLocal(path string) {
-	p.Candidates = slices.DeleteFunc(p.Candidates, func(c Candidate) bool { return !c.Local })
+	p.Candidates = slices.DeleteFunc(p.Candidates, func(c Candidate) bool { return !c.Local && c.skipped == "" })
 	if p.waits() || len(Kept(p.Candidates)) > 0 || p.Refuse.Status != 0 {
 		return
 	}
