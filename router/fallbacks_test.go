@@ -198,7 +198,7 @@ func TestBothOverBudget(t *testing.T) {
 
 // TestKeyIsRedactedOnce: what stands for a key in a message is not searched for it again.
 func TestKeyIsRedactedOnce(t *testing.T) {
-	b := newBench(t, breaks, breaks, func(c *plan.Config, _ map[string]models.Route) { c.Upstreams[0].Key = "k" })
+	b := newFixture(t, breaks, breaks, func(c *plan.Config, _ map[string]models.Route) { c.Upstreams[0].Key = "k" })
 	if r := b.chat("gpt-4o", false); !strings.Contains(r.body, "openrouter bro[key]e the connection") {
 		t.Errorf("%+v", r)
 	}
@@ -207,7 +207,7 @@ func TestKeyIsRedactedOnce(t *testing.T) {
 // TestLocalEndpointWithoutFallback: an error of an endpoint that only a local server has
 // names the fallback that the key may not pay.
 func TestLocalEndpointWithoutFallback(t *testing.T) {
-	b := newBench(t, breaks, answers, func(c *plan.Config, _ map[string]models.Route) {
+	b := newFixture(t, breaks, answers, func(c *plan.Config, _ map[string]models.Route) {
 		c.Access = access.Policy{Keys: []access.Key{{Name: "crawler", SHA256: sha256.Sum256([]byte("secret")), FreeOnly: true}}}
 	})
 	r := b.post("/tokenize", `{"model":"local/qwen","content":"x"}`, "Authorization", "Bearer secret")
