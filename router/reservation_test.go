@@ -11,7 +11,6 @@ import (
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/access"
 	"github.com/llmsup/llmsup/router/accounting/accountingtest"
-	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/ledger"
 	"github.com/llmsup/llmsup/router/plan"
@@ -175,16 +174,5 @@ func TestResumeAtStrictUpstream(t *testing.T) {
 	r := b.post("/v1/chat/completions", `{"model":"local/qwen","stream":true,"max_tokens":100,"messages":[{"role":"user","content":"count"}]}`)
 	if r.readErr != nil || !strings.Contains(r.body, " 4") || !strings.HasSuffix(r.body, doneEvent) {
 		t.Errorf("%v %s", r.readErr, r.body)
-	}
-}
-
-// TestLate503IsCharged: an upstream that answers 503 late and without Retry-After may have
-// generated something.
-func TestLate503IsCharged(t *testing.T) {
-	for status, want := range map[int]bool{503: true, 500: false, 504: true} {
-		f := &backend.Failure{Phase: backend.Generating, Response: &backend.Response{Status: status}}
-		if f.Billable() != want {
-			t.Errorf("%d: billable %t", status, !want)
-		}
 	}
 }

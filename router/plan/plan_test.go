@@ -1,0 +1,203 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/access"
+	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/budget"
+	"github.com/llmsup/llmsup/router/request"
+	"github.com/llmsup/llmsup/router/usd"
+)
+
+// situation is what a plan depends on.
+type situation struct {
+	primary    string // the state of qwen, or the name of an upstream
+	fallback   string // "" = none; several are separated by spaces
+	mini       string // the state of the server mini; "" = ready
+	on         string // the route's fallback_on; "" = all reasons
+	freeOnly   bool   // the client's key may not spend money
+	overBudget bool
+}
+
+// plan returns the plan of a call in this situation.
+func (c situation) plan(t *testing.T) Plan {
+	t.Helper()
+	state, primary := c.primary, "qwen"
+	if localStates[state] == nil {
+		state, primary = "ready", c.primary
+	}
+	route := models.Route{Primary: primary, Timeout: time.Minute}
+	for to := range strings.FieldsSeq(c.fallback) {
+		route.Fallbacks = append(route.Fallbacks, models.Fallback{To: to})
+	}
+	if c.on != "" {
+		route.FallbackOn = models.NewWordList(strings.Fields(c.on)...)
+	}
+	s := newRouting(t, state, cmp.Or(c.mini, "ready"), map[string]models.Route{"model": route}, func(cfg *Config) {
+		if c.overBudget {
+			cfg.Accounting.Budget = budget.New(budget.Config{Limits: budget.Limits{Daily: new(usd.Amount(1))}}, nil)
+		}
+	})
+	var key *access.Key
+	if c.freeOnly {
+		key = &access.Key{Name: "free", FreeOnly: true}
+	}
+	p := s.PlanFor(key, "model")
+	if p.Refuse.Status == 0 {
+		p.CheckBudget(&request.Request{Path: "/v1/chat/completions"})
+	}
+	return p
+}
+
+// TestPlan: the candidates of a call in their order, and why the others are skipped.
+func TestPlan(t *testing.T) {
+	const money = "the key free may not spend money, so cloud is not asked"
+	for name, tc := range map[string]struct {
+		situation
+
+		want    string         // the candidates
+		reason  backend.Reason // why the primary is not the first one
+		waits   bool           // the call waits for a server
+		skipped string         // a part of why the others are skipped
+		refuse  int            // the status of the error
+	}{
+		"ready":                                    {situation: situation{primary: "ready", fallback: "cloud"}, want: "qwen cloud"},
+		"ready, no fallback":                       {situation: situation{primary: "ready"}, want: "qwen"},
+		"ready, several fallbacks":                 {situation: situation{primary: "ready", fallback: "mini cloud"}, want: "qwen mini cloud"},
+		"ready, the fallback has no key":           {situation: situation{primary: "ready", fallback: "keyless"}, want: "qwen", skipped: "its fallback keyless has no key: set KEY"},
+		"ready, the fallback failed":               {situation: situation{primary: "ready", fallback: "mini", mini: "failed"}, want: "qwen", skipped: "its fallback mini has failed"},
+		"ready, the fallback loads":                {situation: situation{primary: "ready", fallback: "mini", mini: "loading"}, want: "qwen mini", skipped: "its fallback mini is loading"},
+		"ready, free_only":                         {situation: situation{primary: "ready", fallback: "cloud", freeOnly: true}, want: "qwen", skipped: money},
+		"ready, over budget":                       {situation: situation{primary: "ready", fallback: "cloud", overBudget: true}, want: "qwen", skipped: "cloud is not asked: the daily budget"},
+		"degraded":                                 {situation: situation{primary: "degraded", fallback: "cloud"}, want: "cloud qwen", reason: backend.Degraded},
+		"degraded, no fallback":                    {situation: situation{primary: "degraded"}, want: "qwen"},
+		"degraded, not in fallback_on":             {situation: situation{primary: "degraded", fallback: "cloud", on: "failed"}, want: "qwen"},
+		"degraded, in fallback_on":                 {situation: situation{primary: "degraded", fallback: "cloud", on: "degraded"}, want: "cloud qwen", reason: backend.Degraded},
+		"degraded, free_only":                      {situation: situation{primary: "degraded", fallback: "cloud", freeOnly: true}, want: "qwen", skipped: money},
+		"degraded, over budget":                    {situation: situation{primary: "degraded", fallback: "cloud", overBudget: true}, want: "qwen", reason: backend.Degraded, skipped: "cloud is not asked"},
+		"loading":                                  {situation: situation{primary: "loading", fallback: "cloud"}, want: "cloud qwen", reason: backend.Loading},
+		"loading, no fallback":                     {situation: situation{primary: "loading"}, want: "qwen", waits: true},
+		"loading, the fallback has no key":         {situation: situation{primary: "loading", fallback: "keyless"}, want: "qwen", waits: true, skipped: "no key"},
+		"loading, not in fallback_on":              {situation: situation{primary: "loading", fallback: "cloud", on: "failed"}, want: "qwen cloud", waits: true},
+		"loading, free_only":                       {situation: situation{primary: "loading", fallback: "cloud", freeOnly: true}, want: "qwen", waits: true, skipped: money},
+		"loading, free_only, free upstream":        {situation: situation{primary: "loading", fallback: "cloud lan", freeOnly: true}, want: "lan qwen", reason: backend.Loading, skipped: money},
+		"loading, over budget":                     {situation: situation{primary: "loading", fallback: "cloud", overBudget: true}, want: "qwen", waits: true, skipped: "cloud is not asked"},
+		"loading, over budget, free upstream":      {situation: situation{primary: "loading", fallback: "cloud lan", overBudget: true}, want: "lan qwen", reason: backend.Loading, skipped: "cloud is not asked"},
+		"failed":                                   {situation: situation{primary: "failed", fallback: "cloud"}, want: "cloud", reason: backend.Failed, skipped: "qwen has failed"},
+		"failed, no fallback":                      {situation: situation{primary: "failed"}, reason: backend.Failed, refuse: 503, skipped: "qwen has failed"},
+		"failed, the fallback loads":               {situation: situation{primary: "failed", fallback: "mini", mini: "loading"}, want: "mini", reason: backend.Failed, waits: true, skipped: "qwen has failed"},
+		"failed, the fallback is degraded":         {situation: situation{primary: "failed", fallback: "mini", mini: "degraded"}, want: "mini", reason: backend.Failed, skipped: "qwen has failed"},
+		"failed, not in fallback_on":               {situation: situation{primary: "failed", fallback: "cloud", on: "loading"}, reason: backend.Failed, refuse: 503},
+		"failed, free_only":                        {situation: situation{primary: "failed", fallback: "cloud", freeOnly: true}, reason: backend.Failed, refuse: 503, skipped: money},
+		"failed, over budget":                      {situation: situation{primary: "failed", fallback: "cloud", overBudget: true}, reason: backend.Failed, refuse: 429, skipped: "cloud is not asked"},
+		"an upstream":                              {situation: situation{primary: "cloud", fallback: "mini"}, want: "cloud mini"},
+		"an upstream, over budget":                 {situation: situation{primary: "cloud", fallback: "mini", overBudget: true}, want: "mini", reason: backend.Failed, skipped: "cloud is not asked"},
+		"an upstream, over budget, no fallback":    {situation: situation{primary: "cloud", overBudget: true}, refuse: 429, skipped: "cloud is not asked"},
+		"an upstream, free_only":                   {situation: situation{primary: "cloud", fallback: "mini", freeOnly: true}, refuse: 403},
+		"an upstream without a key":                {situation: situation{primary: "keyless"}, refuse: 503, skipped: "keyless has no key: set KEY"},
+		"an upstream without a key, with fallback": {situation: situation{primary: "keyless", fallback: "lan"}, want: "lan", reason: backend.Failed, skipped: "keyless has no key: set KEY"},
+		"a free upstream, over budget, free_only":  {situation: situation{primary: "lan", fallback: "mini", overBudget: true, freeOnly: true}, want: "lan mini"},
+		"the primary as its own fallback":          {situation: situation{primary: "ready", fallback: "qwen cloud"}, want: "qwen cloud"},
+	} {
+		p := tc.plan(t)
+		if got := names(p); got != tc.want || p.Reason != tc.reason || (p.WaitFor != "") != tc.waits || p.Refuse.Status != tc.refuse {
+			t.Errorf("%s: %q, reason %q, waits for %q, error %d; want %q, %q, %t, %d",
+				name, got, p.Reason, p.WaitFor, p.Refuse.Status, tc.want, tc.reason, tc.waits, tc.refuse)
+		}
+		if got := skipped(p); !strings.Contains(got, tc.skipped) {
+			t.Errorf("%s: skipped because %q, want %q", name, got, tc.skipped)
+		}
+	}
+}
+
+// TestPlanRules goes through every situation, and checks what holds in all of them.
+func TestPlanRules(t *testing.T) {
+	ons := []string{"", "failed", "loading", "degraded failed"}
+	n := 0
+	for _, primary := range []string{"ready", "degraded", "loading", "failed", "cloud", "keyless", "lan"} {
+		for _, fallback := range []string{"", "cloud", "keyless", "lan", "mini", "mini cloud", "cloud lan"} {
+			for _, mini := range []string{"ready", "degraded", "loading", "failed"} {
+				for _, on := range ons {
+					for bits := range 4 {
+						n++
+						c := situation{primary, fallback, mini, on, bits&1 != 0, bits&2 != 0}
+						checkRules(t, c, c.plan(t))
+					}
+				}
+			}
+		}
+	}
+	if want := 7 * 7 * 4 * len(ons) * 4; n != want {
+		t.Errorf("%d situations, want %d", n, want)
+	}
+}
+
+func checkRules(t *testing.T, c situation, p Plan) {
+	t.Helper()
+	kept := Kept(p.Candidates)
+	wrong := func(format string, args ...any) {
+		t.Helper()
+		t.Errorf("%+v: %s: candidates %q, error %d", c, fmt.Sprintf(format, args...), names(p), p.Refuse.Status)
+	}
+	if (p.Refuse.Status == 0) != (len(kept) > 0) {
+		wrong("a plan has candidates or an error")
+	}
+	for _, candidate := range kept {
+		if candidate.Metered && (c.freeOnly || c.overBudget) {
+			wrong("%s would be paid", candidate.Name)
+		}
+		if candidate.Backend.Availability().MissingKey != "" {
+			wrong("%s has no key", candidate.Name)
+		}
+		now := candidate.Backend.Availability()
+		if !now.Usable() && !now.Returning {
+			wrong("%s cannot answer", candidate.Name)
+		}
+	}
+	if p.WaitFor != "" && !kept[0].Returns {
+		wrong("it waits for %s", p.WaitFor)
+	}
+	if i := slices.IndexFunc(kept, func(c Candidate) bool { return c.Primary }); c.primary == "ready" && i != 0 {
+		wrong("a primary that is ready is the first candidate")
+	}
+}
+
+// TestPlanUnknownModel: an unknown model, and one that the key may not use.
+func TestPlanUnknownModel(t *testing.T) {
+	s := newRouting(t, "ready", "ready", map[string]models.Route{"a": {Primary: "qwen"}, "b": {Primary: "cloud"}})
+	key := &access.Key{Name: "k", Routes: []string{"a"}}
+	if p := s.PlanFor(key, "c"); p.Refuse.Status != 404 || !strings.HasSuffix(p.Refuse.Message, "there are: a") {
+		t.Errorf("%+v", p.Refuse)
+	}
+	if p := s.PlanFor(key, "b"); p.Refuse.Status != 403 || !strings.Contains(p.Refuse.Message, "it may use a") {
+		t.Errorf("%+v", p.Refuse)
+	}
+}
+
+// TestKeepLocal: only a local server answers llama-server's own endpoints.
+func TestKeepLocal(t *testing.T) {
+	for name, tc := range map[string]struct {
+		situation
+
+		want   string
+		refuse int
+	}{
+		"ready":       {situation{primary: "ready", fallback: "cloud"}, "qwen", 0},
+		"loading":     {situation{primary: "loading", fallback: "cloud"}, "qwen", 0},
+		"failed":      {situation{primary: "failed", fallback: "cloud"}, "", 503},
+		"an upstream": {situation{primary: "cloud", fallback: "lan"}, "", 501},
+	} {
+		p := tc.plan(t)
+		p.KeepLocal("/tokenize")
+		if names(p) != tc.want || p.Refuse.Status != tc.refuse {
+			t.Errorf("%s: %q, error %d; want %q, %d", name, names(p), p.Refuse.Status, tc.want, tc.refuse)
+		}
+	}
+}
