@@ -26,7 +26,7 @@ func (p *Plan) CheckBudget(r *request.Request) {
 		}
 		return last
 	})
-	if p.waits() || p.OverBudget == nil || len(Kept(p.Candidates)) > 0 {
+	if p.waits() || p.OverBudget == nil || firstKept(p.Candidates) != nil {
 		return
 	}
 	if p.Detail == last { // the error says it

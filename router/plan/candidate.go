@@ -70,6 +70,16 @@ func Kept(all []Candidate) []Candidate {
 	return slices.DeleteFunc(slices.Clone(all), func(c Candidate) bool { return c.skipped != "" })
 }
 
+// firstKept returns the first candidate that is not skipped; nil = all are.
+func firstKept(all []Candidate) *Candidate {
+	for i := range all {
+		if all[i].skipped == "" {
+			return &all[i]
+		}
+	}
+	return nil
+}
+
 // skip skips those candidates for which why returns a reason.
 func (p *Plan) skip(why func(*Candidate) string) {
 	for i := range p.Candidates {

@@ -77,7 +77,8 @@ func (s *Routing) planRoute(route models.Route, model string) Plan {
 // mayWaitFor notes the server that a call without another backend waits for.
 func (p *Plan) mayWaitFor(primary Candidate, fallbacks []Candidate, now backend.Availability) {
 	if primary.Returns {
-		p.wait = &primary
+		c := primary
+		p.wait = &c
 		return
 	}
 	if now.Reason != "" && !FallsBackOn(p.Route, now.Reason) {
@@ -94,7 +95,7 @@ func (p *Plan) mayWaitFor(primary Candidate, fallbacks []Candidate, now backend.
 func (p *Plan) withoutKey(primary Candidate, fallbacks []Candidate, model, missing string) {
 	primary.skipped = fmt.Sprintf("%s has no key: %s", p.Route.Primary, missing)
 	p.Candidates = append(fallbacks, primary)
-	if len(Kept(fallbacks)) > 0 {
+	if firstKept(fallbacks) != nil {
 		p.Reason, p.Detail = backend.Failed, primary.skipped
 		return
 	}
@@ -120,7 +121,7 @@ func (p *Plan) keepPrimary(primary Candidate, fallbacks []Candidate, now backend
 	switch {
 	case now.Usable():
 		p.Candidates = []Candidate{primary}
-	case primary.Returns && len(Kept(fallbacks)) > 0:
+	case primary.Returns && firstKept(fallbacks) != nil:
 		p.Candidates = append([]Candidate{primary}, fallbacks...)
 		p.waits()
 	default:
@@ -133,7 +134,7 @@ func (p *Plan) keepPrimary(primary Candidate, fallbacks []Candidate, now backend
 
 // order orders the candidates of a route whose calls may move to its fallbacks.
 func (p *Plan) order(primary Candidate, fallbacks []Candidate, now backend.Availability) {
-	usable := len(Kept(fallbacks)) > 0
+	usable := firstKept(fallbacks) != nil
 	switch {
 	case now.Reason == "", now.Usable() && !usable:
 		p.Candidates = append([]Candidate{primary}, fallbacks...)
@@ -162,11 +163,11 @@ func (p *Plan) order(primary Candidate, fallbacks []Candidate, now backend.Avail
 // waits makes a plan whose candidates are all skipped that of a call which waits for the
 // server that returns. It returns false if the call does not wait.
 func (p *Plan) waits() bool {
-	left := Kept(p.Candidates)
-	if p.wait == nil || len(left) > 0 && !left[0].Returns {
+	first := firstKept(p.Candidates)
+	if p.wait == nil || first != nil && !first.Returns {
 		return false
 	}
-	if len(left) == 0 {
+	if first == nil {
 		p.Candidates = append([]Candidate{*p.wait}, p.Candidates...)
 	}
 	p.Refuse = wire.Error{}

@@ -43,16 +43,16 @@ func (p *Plan) KeepBound(r *request.Request) {
 		p.Bound = true
 		return "fallback " + c.Name + " does not support " + wire.Quote(field+r.Body.Fields[field].Part) + " (llama-server only)"
 	})
-	left := Kept(p.Candidates)
+	first := firstKept(p.Candidates)
 	switch {
 	case !p.Bound, p.waits():
-	case len(left) == 0:
+	case first == nil:
 		p.Refuse = wire.Error{
 			Status: http.StatusServiceUnavailable, Type: wire.TypeServer, Code: string(p.Reason),
 			Message: p.Detail + "; " + p.NoFallback(), RetryAfter: max(p.retryAfter, 1),
 		}
 		p.Reason, p.Detail = backend.Unsupported, p.Refuse.Message
-	case left[0].Primary:
+	case first.Primary:
 		p.Reason, p.Detail = "", "" // it is not passed over
 	}
 }
@@ -90,7 +90,7 @@ var aboutGrammar = regexp.MustCompile(`(?i)grammar|schema|sampler`)
 // reason.
 func (p *Plan) KeepLocal(path string) {
 	p.Candidates = slices.DeleteFunc(p.Candidates, func(c Candidate) bool { return !c.Local && c.skipped == "" })
-	if p.waits() || len(Kept(p.Candidates)) > 0 || p.Refuse.Status != 0 {
+	if p.waits() || firstKept(p.Candidates) != nil || p.Refuse.Status != 0 {
 		return
 	}
 	p.Refuse = wire.Error{
