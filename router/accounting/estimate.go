@@ -114,11 +114,12 @@ func limitIn(value []byte) int64 {
 	return n
 }
 
-// generates says whether an answer of an endpoint has tokens of its own.
+// generates reports whether an answer of an endpoint has tokens of its own. A path that is
+// not known here counts as one that has: too much is reserved rather than too little.
 func generates(path string) bool {
 	switch path {
-	case "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages":
-		return true
+	case "/v1/embeddings", "/v1/rerank", "/v1/messages/count_tokens", "/v1/audio/transcriptions", "/v1/audio/translations":
+		return false
 	}
-	return false
+	return true
 }
