@@ -25,10 +25,10 @@ func TestTenThousandCancelledCalls(t *testing.T) {
 	for _, stage := range []string{"queue", "prefill", "stream", "fallback", "resume"} {
 		t.Run(stage, func(t *testing.T) {
 			var late, lateAnyway atomic.Int64
-			var leavers sync.WaitGroup
+			var clients sync.WaitGroup
 			for range 8 {
 				l := newCancellingClient(t, stage)
-				leavers.Go(func() {
+				clients.Go(func() {
 					for i := range each {
 						if l.cancelCall() > 100*time.Millisecond {
 							late.Add(1)
@@ -40,7 +40,7 @@ func TestTenThousandCancelledCalls(t *testing.T) {
 					l.checkNothingLeft()
 				})
 			}
-			leavers.Wait()
+			clients.Wait()
 			// What the load of the machine adds is not the program's: a busy one lets calls go
 			// late that do not come through it, too.
 			if n, anyway := late.Load(), lateAnyway.Load(); n > 8*each/100+anyway {
@@ -111,7 +111,7 @@ func (l *cancellingClient) callAt(ctx context.Context, url, model string) {
 // cancelCall makes a call, cancels it at the stage, and returns how long the
 // backend went on.
 func (l *cancellingClient) cancelCall() time.Duration {
-	ctx, leave := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); l.call(ctx, "local/qwen") }()
 	if l.stage == "queue" {
@@ -120,15 +120,15 @@ func (l *cancellingClient) cancelCall() time.Duration {
 		<-l.reached
 	}
 	began := time.Now()
-	leave()
+	cancel()
 	if l.stage == "queue" {
 		l.waitQueued(0)
 	} else {
 		<-l.handlerEnded
 	}
-	took := time.Since(began)
+	duration := time.Since(began)
 	<-done
-	return took
+	return duration
 }
 
 // waitQueued waits until so many calls are in the queue.
@@ -141,16 +141,16 @@ func (l *cancellingClient) waitQueued(n int) {
 // cancelDirectCall cancels a call that does not go through llmsup, and returns how
 // long that went on: a third of the way that a call through llmsup has.
 func (l *cancellingClient) cancelDirectCall() time.Duration {
-	ctx, leave := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); l.callAt(ctx, l.direct.URL, "") }()
 	<-l.reached
 	began := time.Now()
-	leave()
+	cancel()
 	<-l.handlerEnded
-	took := time.Since(began)
+	duration := time.Since(began)
 	<-done
-	return took
+	return duration
 }
 
 func (l *cancellingClient) checkNothingLeft() {

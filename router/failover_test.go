@@ -104,11 +104,11 @@ func TestFallbackWithin250msOfTimeout(t *testing.T) {
 	for range 5 {
 		began := time.Now()
 		r := b.chat("local/qwen", false)
-		took := time.Since(began)
-		if r.reason() != "timeout" || took < 400*time.Millisecond {
-			t.Errorf("(%s) after %s", r.reason(), took)
+		duration := time.Since(began)
+		if r.reason() != "timeout" || duration < 400*time.Millisecond {
+			t.Errorf("(%s) after %s", r.reason(), duration)
 		}
-		if best = min(best, took); best <= 650*time.Millisecond {
+		if best = min(best, duration); best <= 650*time.Millisecond {
 			break
 		}
 	}
@@ -178,8 +178,8 @@ func TestClientGone(t *testing.T) {
 // It returns how long local went on working for it.
 func (b *fixture) cancelCall(read int) time.Duration {
 	b.t.Helper()
-	ctx, leave := context.WithCancel(b.t.Context())
-	defer leave()
+	ctx, cancel := context.WithCancel(b.t.Context())
+	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, b.url+"/v1/chat/completions", strings.NewReader(`{"model":"local/qwen","stream":true}`))
 	if err != nil {
 		b.t.Fatal(err)
@@ -191,13 +191,13 @@ func (b *fixture) cancelCall(read int) time.Duration {
 		resp, err := http.DefaultClient.Do(req)
 		if err == nil {
 			_, _ = io.ReadFull(resp.Body, make([]byte, read))
-			leave()
+			cancel()
 			resp.Body.Close()
 		}
 	}()
 	eventually(b.t, "local has the call", func() bool { return len(b.local.requests()) > before })
 	if read == 0 {
-		leave()
+		cancel()
 	}
 	<-left
 	began := time.Now()

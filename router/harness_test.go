@@ -339,7 +339,7 @@ func raw(answer string) http.HandlerFunc {
 		if err != nil {
 			panic(err)
 		}
-		_, _ = io.WriteString(conn, answer) // the client may have left
+		_, _ = io.WriteString(conn, answer) // the client may have closed the connection
 		_ = conn.Close()
 	}
 }

@@ -293,7 +293,7 @@ func TestLlamaFields(t *testing.T) {
 		if n := len(b.cloud.requests()) - before; n != 0 {
 			t.Errorf("%s: the cloud was asked %d times", name, n)
 		}
-		// Without the server, a call leaves local unless it depends on the field.
+		// Without the server, a call moves to the cloud unless it depends on the field.
 		b.state.edit(func(s *backend.LocalState) { s.Reason, s.Detail, s.Alive = backend.Drained, "is drained", false })
 		switch r = call(name, tc.valid); {
 		case bound && (r.status != 503 || r.reason() != "unsupported" || gjson.Get(r.body, "error.code").Str != "drained" || !strings.Contains(r.body, name)):

@@ -215,7 +215,7 @@ func TestFindLoops(t *testing.T) {
 		t.Error("a redirect was followed")
 	}
 
-	// A reload that changes the upstream takes it back, and one that hangs is left.
+	// A reload that changes the upstream clears the result, and one that hangs is not waited for.
 	a.router.FindLoops(t.Context())
 	if r := a.post("/v1/chat/completions", `{"model":"gpt-4o"}`); r.status != 503 {
 		t.Errorf("%d %s", r.status, r.body)

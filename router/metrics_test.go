@@ -62,7 +62,7 @@ func totalOf(cost *usd.Amount) (t accounting.Total) {
 func TestObserve(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	m := newMetrics(registry)
-	observe := func(status int, took time.Duration, rec record) { m.observe(&rec, status, took) }
+	observe := func(status int, duration time.Duration, rec record) { m.observe(&rec, status, duration) }
 	local := record{
 		route: "local/qwen", backend: "qwen", firstAnswer: 300 * time.Millisecond, local: true,
 		usage: wire.Usage{Prompt: new(int64(100)), Cached: new(int64(40)), Completion: new(int64(7))}, saved: new(usd.Dollar / 4),

@@ -12,13 +12,13 @@ import (
 // server reports the slot as free, it is given to no other call.
 func TestOrphanedSlotIsNotReused(t *testing.T) {
 	l := newGatedServer(t, 1)
-	ctx, leave := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(t.Context())
 	gone := l.startChat(ctx, "local/alone", "gone")
 	<-l.arrived
 	l.mu.Lock()
-	l.busySlots, l.idleReports = 1, 1 // at one moment a call that was let in may not have its slot yet
+	l.busySlots, l.idleReports = 1, 1 // at one moment an admitted call may not have its slot yet
 	l.mu.Unlock()
-	leave()
+	cancel()
 	<-gone
 	next := l.startChat(t.Context(), "local/alone", "next")
 	l.waitQueued(1)
@@ -60,14 +60,14 @@ func TestExitedServerHoldsNoSlot(t *testing.T) {
 // as slots become free.
 func TestFreedSlotAdmitsOneCall(t *testing.T) {
 	l := newGatedServer(t, 3)
-	ctx, leave := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(t.Context())
 	var gone []<-chan reply
 	for range 3 {
 		gone = append(gone, l.startChat(ctx, "local/alone", "gone"))
 		<-l.arrived
 	}
 	l.setBusySlots(2) // they keep all slots but one, during a long prefill
-	leave()
+	cancel()
 	for _, done := range gone {
 		<-done
 	}

@@ -154,7 +154,7 @@ func TestShortPartialIsRegenerated(t *testing.T) {
 // continuation is recorded as 499, not as an error.
 func TestClientGoneDuringContinuation(t *testing.T) {
 	b := newStreamingFixture(t, sends(breaks, localFirst+localChunk(longText, "1")), hangs, withResume)
-	ctx, leave := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(t.Context())
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, b.url+"/v1/chat/completions", strings.NewReader(nonStreamingCall))
 	if err != nil {
 		t.Fatal(err)
@@ -167,7 +167,7 @@ func TestClientGoneDuringContinuation(t *testing.T) {
 		}
 	}()
 	eventually(t, "the cloud has the call", func() bool { return len(b.cloud.requests()) > 0 })
-	leave()
+	cancel()
 	<-done
 	b.waitIdle()
 	if !strings.Contains(b.log.String(), `"status":499`) || len(b.cloud.requests()) != 1 {

@@ -86,7 +86,7 @@ func TestResume(t *testing.T) {
 		"it begins alike, but is new": {sends(breaks, start), theirs(first, " 2", " 7"), first + " 2 3" + first + " 2 7"},
 		"it ends alike, but is new":   {sends(breaks, start), theirs(first), first + " 2 3" + first},
 		"no mark at its end":          {sends(breaks, start), sends(ends, roleEvent, strings.Replace(textChunk(" 4"), "chatcmpl-1", "gen-9", 1), finishChunk("stop"), usageEvent), first + " 2 3 4"},
-		"nothing is left to say":      {sends(breaks, start), theirs(), first + " 2 3"},
+		"the text is complete":        {sends(breaks, start), theirs(), first + " 2 3"},
 		"only the end mark was lost":  {sends(breaks, start, strings.Replace(finishChunk("stop"), "gen-9", "chatcmpl-1", 1)), answers, first + " 2 3"},
 	} {
 		t.Run(name, func(t *testing.T) {

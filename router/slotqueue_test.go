@@ -97,12 +97,12 @@ func TestFallbackWhenWaitExceedsTimeout(t *testing.T) {
 	if r := l.chat("local/qwen", false); r.backend() != "openrouter" || r.reason() != "saturated" || time.Since(began) > waitLimit {
 		t.Errorf("after %s: %+v", time.Since(began), r)
 	}
-	patient := l.startChat(t.Context(), "local/alone", "y")
+	second := l.startChat(t.Context(), "local/alone", "y")
 	l.waitQueued(1)
 	l.proceed <- struct{}{}
 	<-l.arrived
 	l.proceed <- struct{}{}
-	for _, done := range []<-chan reply{first, patient} {
+	for _, done := range []<-chan reply{first, second} {
 		if r := <-done; r.status != 200 || r.backend() != "qwen" {
 			t.Errorf("%+v", r)
 		}
@@ -148,14 +148,14 @@ func TestNoResumeAfterPaidFallback(t *testing.T) {
 		"it may have been paid": {breaks, 1},
 		"it was not":            {status(http.StatusPaymentRequired, `{"error":{"message":"no credit"}}`), 2},
 	} {
-		let, arrived := make(chan struct{}), make(chan struct{}, 2)
+		proceed, arrived := make(chan struct{}), make(chan struct{}, 2)
 		b := newFixture(t, func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/slots" {
 				status(http.StatusNotFound, "")(w, r)
 				return
 			}
 			arrived <- struct{}{}
-			<-let
+			<-proceed
 			sends(breaks, firstChunk, textChunk(" 1"))(w, r)
 		}, tc.cloud, withResume)
 		b.state.edit(func(s *backend.LocalState) { s.Slots, s.Changed = 1, make(chan struct{}) })
@@ -174,7 +174,7 @@ func TestNoResumeAfterPaidFallback(t *testing.T) {
 			}
 		})
 		eventually(t, "the second call waits", func() bool { return b.router.Load("qwen").Queued > 0 })
-		close(let)
+		close(proceed)
 		both.Wait()
 		if n := len(b.cloud.requests()); n != tc.asked {
 			t.Errorf("%s: the cloud was asked %d times", name, n)
@@ -205,12 +205,12 @@ func TestQueuedClientGone(t *testing.T) {
 	l := newGatedServer(t, 1)
 	first := l.startChat(t.Context(), "local/qwen", "first")
 	<-l.arrived
-	ctx, leave := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(t.Context())
 	gone := l.startChat(ctx, "local/qwen", "gone")
 	l.waitQueued(1)
 	last := l.startChat(t.Context(), "local/qwen", "last")
 	l.waitQueued(2)
-	leave()
+	cancel()
 	<-gone
 	l.waitQueued(1)
 	l.proceed <- struct{}{}

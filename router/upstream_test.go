@@ -303,14 +303,14 @@ func TestFailedCallsKeepConnections(t *testing.T) {
 	var opened atomic.Int32
 	const calls = 4
 	// Calls that are there at the same time have a connection each.
-	arrived, let := make(chan struct{}), make(chan struct{})
+	arrived, proceed := make(chan struct{}), make(chan struct{})
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		if strings.Contains(string(body), "bad") {
 			panic(http.ErrAbortHandler)
 		}
 		arrived <- struct{}{}
-		<-let
+		<-proceed
 		answers(w, r)
 	}))
 	server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
@@ -331,7 +331,7 @@ func TestFailedCallsKeepConnections(t *testing.T) {
 			<-arrived
 		}
 		for range calls {
-			let <- struct{}{}
+			proceed <- struct{}{}
 		}
 		for range calls {
 			if r := <-done; r.status != 200 {

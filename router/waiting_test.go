@@ -43,7 +43,7 @@ func TestCallsWaitForTheServer(t *testing.T) {
 	}{
 		"no fallback":             {"/v1/chat/completions", chat, "local/alone", nil},
 		"the fallback has no key": {"/v1/chat/completions", chat, "local/qwen", withoutCloudKey},
-		"fallback_on leaves it out": {"/v1/chat/completions", chat, "local/restricted", func(_ *plan.Config, routes map[string]models.Route) {
+		"not in fallback_on": {"/v1/chat/completions", chat, "local/restricted", func(_ *plan.Config, routes map[string]models.Route) {
 			routes["local/restricted"] = models.Route{Primary: "qwen", Fallback: "openrouter", FallbackOn: models.NewWordList("failed"), Timeout: 5 * time.Second}
 		}},
 		"over budget": {"/v1/chat/completions", chat, "local/qwen", func(c *plan.Config, _ map[string]models.Route) {
@@ -164,14 +164,14 @@ func wantUnavailable(t *testing.T, r reply, status int, code, says string, retry
 func TestFullQueueOfALoadingServer(t *testing.T) {
 	l := newLoadingServer(t)
 	l.state.transition(func(s *backend.LocalState) { loading(s); s.ReadyAt = time.Now().Add(20 * time.Second) })
-	ctx, leave := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(t.Context())
 	var waiting []<-chan reply
 	for i := range backend.AssumedSlots * (1 + backend.QueuePerSlot) {
 		waiting = append(waiting, l.startChat(ctx, "local/alone", "x"))
 		l.waitQueued(i + 1)
 	}
 	wantUnavailable(t, l.chat("local/alone", false), 503, "loading", "qwen is loading, and as many calls wait for it as may", [2]int{19, 20})
-	leave()
+	cancel()
 	for _, done := range waiting {
 		<-done
 	}
@@ -238,10 +238,10 @@ func TestExplainWait(t *testing.T) {
 // the server loads.
 func TestClientGoneWhileLoading(t *testing.T) {
 	l := newLoadingServer(t)
-	ctx, leave := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(t.Context())
 	done := l.startChat(ctx, "local/alone", "x")
 	l.waitQueued(1)
-	leave()
+	cancel()
 	<-done
 	l.waitQueued(0)
 	if n := len(l.local.requests()); n != 0 {

@@ -42,7 +42,7 @@ func TestSettle(t *testing.T) {
 		"fewer tokens than were reserved": {wire.Usage{Prompt: n(1), Completion: n(1)}, "x", true, "", nil, "0.003", "0.003"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			books := accountingtest.New(t, accountingtest.Daily("10000"))
+			acct := accountingtest.New(t, accountingtest.Daily("10000"))
 			c := &request.Request{Path: "/v1/chat/completions", Dialect: wire.Chat}
 			for _, other := range tc.others {
 				c.Body.Choices = append(c.Body.Choices, request.ModelChoice{Field: "models", Model: other})
@@ -51,7 +51,7 @@ func TestSettle(t *testing.T) {
 				tc.model = "openai/gpt-4o"
 			}
 			at := accounting.Attempt{Backend: "openrouter", Metered: true, Model: tc.model, Estimate: accountingtest.USD("10")}
-			r, over := books.Reserve(c, at)
+			r, over := acct.Reserve(c, at)
 			if over != nil {
 				t.Fatal(over)
 			}
@@ -60,7 +60,7 @@ func TestSettle(t *testing.T) {
 			if (got.Cost == nil) != (tc.cost == "") || got.Cost != nil && *got.Cost != accountingtest.USD(tc.cost) || got.Charged != accountingtest.USD(tc.charged) {
 				t.Errorf("cost %v, charged %s; want %q, %s", got.Cost, got.Charged, tc.cost, tc.charged)
 			}
-			if s := books.Budget.Statuses(books.Clock())[0]; s.Spent != got.Charged || s.Reserved != 0 {
+			if s := acct.Budget.Statuses(acct.Clock())[0]; s.Spent != got.Charged || s.Reserved != 0 {
 				t.Errorf("the budget has %+v", s)
 			}
 			got.Pending.Cancel()
@@ -70,7 +70,7 @@ func TestSettle(t *testing.T) {
 
 // TestEstimates: what is set aside is more than nearly every call takes.
 func TestEstimates(t *testing.T) {
-	books := accountingtest.New(t, accountingtest.Daily("100"))
+	acct := accountingtest.New(t, accountingtest.Daily("100"))
 	image := strings.Repeat("iVBORw0KGgo", 100_000)
 	for name, tc := range map[string]struct {
 		path, model, body string
@@ -120,7 +120,7 @@ func TestEstimates(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := &request.Request{Path: tc.path, Body: body, Dialect: wire.Chat}
-		got := books.Estimate(c, accounting.Attempt{Backend: "openrouter", Metered: true, Model: tc.model})
+		got := acct.Estimate(c, accounting.Attempt{Backend: "openrouter", Metered: true, Model: tc.model})
 		if got < accountingtest.USD(tc.least) || got > accountingtest.USD(tc.most) {
 			t.Errorf("%s: %s, want %s to %s", name, got, tc.least, tc.most)
 		}
@@ -130,9 +130,9 @@ func TestEstimates(t *testing.T) {
 // TestEstimateOfModelChoices: the most expensive of the models that a body names is
 // reserved.
 func TestEstimateOfModelChoices(t *testing.T) {
-	books := accountingtest.New(t, accountingtest.Daily("100"))
+	acct := accountingtest.New(t, accountingtest.Daily("100"))
 	expensive := price.Table{"a": {Completion: 1}, "b": {Completion: 1_000_000_000}}
-	books.Prices = accountingtest.PriceLists{"openrouter": price.NewPriceList(expensive, nil, nil)}
+	acct.Prices = accountingtest.PriceLists{"openrouter": price.NewPriceList(expensive, nil, nil)}
 	body, err := request.ParseBody([]byte(`{"model":"a","models":["b"],"max_tokens":1000}`))
 	if err != nil {
 		t.Fatal(err)
@@ -141,7 +141,7 @@ func TestEstimateOfModelChoices(t *testing.T) {
 	if many, err := request.ParseBody([]byte(`{"model":"x","models":[` + strings.Repeat(`"a",`, 1<<16) + `"a"]}`)); err != nil || len(many.Choices) > request.MaxChoicesOfModels+1 {
 		t.Errorf("%d models are kept, %v", len(many.Choices), err)
 	}
-	if got := books.Estimate(c, accounting.Attempt{Backend: "openrouter", Metered: true, Model: "a"}); got != usd.Amount(1_000_000) {
+	if got := acct.Estimate(c, accounting.Attempt{Backend: "openrouter", Metered: true, Model: "a"}); got != usd.Amount(1_000_000) {
 		t.Errorf("%d picodollars are reserved", got)
 	}
 }

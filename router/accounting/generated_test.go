@@ -83,7 +83,7 @@ func TestPromptTokensOfManyMarks(t *testing.T) {
 				t.Errorf("%s: %d tokens, want %d", mark, tokens, want)
 			}
 		case <-time.After(time.Minute): // it takes some 100 ms, and took many minutes
-			t.Fatalf("%s: it goes on", mark)
+			t.Fatalf("%s: it still runs", mark)
 		}
 	}
 }

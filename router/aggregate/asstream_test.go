@@ -111,7 +111,7 @@ func mustParse(t *testing.T, raw string) request.Body {
 	return b
 }
 
-// FuzzAsStream: a body that streams is JSON as before, streams by anybody's
+// FuzzAsStream: a body that streams is JSON as before, streams by any
 // reading, and keeps all else.
 func FuzzAsStream(f *testing.F) {
 	f.Add(`{"model":"a","messages":[{"role":"user","content":"hi"}],"stream":false,"n":2}`, true)

@@ -83,11 +83,11 @@ func TestLocalAsStream(t *testing.T) {
 	}
 }
 
-// TestCountedForm: what is added to a stream's body to have its usage told, and
-// where it is left as it is.
+// TestCountedForm: what is added to a stream's body to request its usage, and
+// where it is unchanged.
 func TestCountedForm(t *testing.T) {
 	for name, tc := range map[string]struct{ path, body, want string }{
-		"nothing said":       {chatPath, ` {"model":"a","stream":true}`, ` {"stream_options":{"include_usage":true},"model":"qwen","stream":true}`},
+		"no options":         {chatPath, ` {"model":"a","stream":true}`, ` {"stream_options":{"include_usage":true},"model":"qwen","stream":true}`},
 		"completions":        {"/v1/completions", `{"stream":true,"model":"a"}`, `{"stream_options":{"include_usage":true},"stream":true,"model":"qwen"}`},
 		"null":               {chatPath, `{"model":"a","stream_options": null ,"stream":true}`, `{"model":"qwen","stream_options": {"include_usage":true} ,"stream":true}`},
 		"empty":              {chatPath, `{"stream":true,"stream_options":{},"model":"a"}`, `{"stream":true,"stream_options":{"include_usage":true},"model":"qwen"}`},
@@ -95,7 +95,7 @@ func TestCountedForm(t *testing.T) {
 		"not wanted":         {chatPath, `{"stream":true,"stream_options":{"x":1,"include_usage":false},"model":"a"}`, `{"stream":true,"stream_options":{"x":1,"include_usage":true},"model":"qwen"}`},
 		"asked for":          {chatPath, `{"model":"a","stream":true,"stream_options":{"include_usage":true}}`, ""},
 		"asked for, escaped": {chatPath, `{"model":"a","stream":true,"stream_options":{"include\u005fusage":true}}`, ""},
-		"said twice":         {chatPath, `{"model":"a","stream":true,"stream_options":{"include_usage":false,"include_usage":false}}`, ""},
+		"given twice":        {chatPath, `{"model":"a","stream":true,"stream_options":{"include_usage":false,"include_usage":false}}`, ""},
 		"options twice":      {chatPath, `{"model":"a","stream":true,"stream_options":{},"stream_options":{}}`, ""},
 		"no object":          {chatPath, `{"model":"a","stream":true,"stream_options":7}`, ""},
 		"no stream":          {chatPath, `{"model":"a","stream":false}`, ""},

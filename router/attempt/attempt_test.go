@@ -74,8 +74,8 @@ func TestGone(t *testing.T) {
 // TestClientGone: an attempt ends when its client closes the connection.
 func TestClientGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx, leave := context.WithCancel(t.Context())
-		time.AfterFunc(time.Second, leave)
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
 		b := &fakeBackend{}
 		began := time.Now()
 		_, failed := Start(ctx, params(t, b, true))

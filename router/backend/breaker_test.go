@@ -13,12 +13,12 @@ func TestBreaker(t *testing.T) {
 	var b breaker
 	now := time.Unix(0, 0)
 	down := &Failure{Backend: "u", Reason: Connect, Detail: "can't be reached"}
-	call := func(o outcome) (let bool) {
-		let, probe := b.enter(now)
-		if let {
+	call := func(o outcome) (allowed bool) {
+		allowed, probe := b.enter(now)
+		if allowed {
 			b.report(o, down, probe, now)
 		}
-		return let
+		return allowed
 	}
 	for range BreakAfter - 1 {
 		call(isDown)
@@ -60,10 +60,10 @@ func TestBreaker(t *testing.T) {
 	}
 	now = now.Add(time.Minute)
 	if !call(noEvidence) || call(isUp) {
-		t.Error("after a try that said nothing, the next one comes at once")
+		t.Error("after a probe without evidence, the next one comes at once")
 	}
 	if f, left := b.shut(now); f == nil || left != time.Minute {
-		t.Errorf("%+v, %s left; a try that says nothing leaves the pause as it is", f, left)
+		t.Errorf("%+v, %s left; a probe without evidence does not change the pause", f, left)
 	}
 	now = now.Add(time.Minute)
 	if !call(isUp) || !call(isDown) {
@@ -75,7 +75,7 @@ func TestBreaker(t *testing.T) {
 }
 
 // TestHangingUpstream: an upstream that only hangs is found dead by callers in haste
-// as well, if there are many of them and nobody is answered.
+// as well, if there are many of them and no call is answered.
 func TestHangingUpstream(t *testing.T) {
 	var b breaker
 	now := time.Unix(0, 0)
@@ -88,7 +88,7 @@ func TestHangingUpstream(t *testing.T) {
 	}
 	for range 2 * impatientThreshold {
 		b.report(noEvidence, &Failure{Reason: Timeout, Phase: Generating}, false, now)
-		b.report(noEvidence, &Failure{Reason: Lost}, false, now) // its client left
+		b.report(noEvidence, &Failure{Reason: Lost}, false, now) // its client closed the connection
 	}
 	if f, _ := b.shut(now); f != nil {
 		t.Fatal("open for what says nothing")
@@ -128,7 +128,7 @@ func TestOutcome(t *testing.T) {
 		"an answer": {nil, false, isUp}, "refused": {&Failure{Reason: Connect}, false, isDown},
 		"silence": {&Failure{Reason: Timeout, HadFairChance: true}, false, isDown}, "broken": {&Failure{Reason: Lost}, false, isDown},
 		"broken after its head": {&Failure{Reason: Lost, Phase: Generating}, false, noEvidence},
-		"a client that left":    {&Failure{Reason: Lost}, true, noEvidence}, "401": {answered(401), false, isUp},
+		"the client is gone":    {&Failure{Reason: Lost}, true, noEvidence}, "401": {answered(401), false, isUp},
 		"429": {answered(429), false, isUp}, "500": {answered(500), false, isUp}, "502": {answered(502), false, isDown},
 		"503":               {answered(503), false, isDown},
 		"502 of one model":  {&Failure{Reason: Status, Response: &Response{Status: 502, Body: []byte(`{"error":{"message":"provider returned error"}}`)}}, false, isUp},
@@ -202,7 +202,7 @@ func TestBreakerState(t *testing.T) {
 			t.Errorf("after %s it is %s, want %s", at, got, want)
 		}
 	}
-	if let, probe := br.enter(now.Add(FirstOpen)); !let || !probe || br.state(now.Add(FirstOpen)) != BreakerHalfOpen {
+	if allowed, probe := br.enter(now.Add(FirstOpen)); !allowed || !probe || br.state(now.Add(FirstOpen)) != BreakerHalfOpen {
 		t.Error("while it is tried it is not half open")
 	}
 }

@@ -23,7 +23,7 @@ func newTestQueue(now capacity) *testQueue {
 	return q
 }
 
-// becomes changes what the server offers, and tells the queue.
+// becomes changes the server's state, and notifies the queue.
 func (q *testQueue) becomes(now capacity) {
 	q.now = now
 	q.update()
@@ -75,20 +75,20 @@ func TestSlotQueue(t *testing.T) {
 }
 
 // TestSlotQueueBounds: a call with an alternative does not wait for longer than its
-// patience; the queue has a bound for all calls.
+// timeout; the queue has a bound for all calls.
 func TestSlotQueueBounds(t *testing.T) {
 	for name, tc := range map[string]struct {
-		now      capacity
-		service  time.Duration // mean of the calls so far
-		before   int           // calls that came before
-		mayMove  bool
-		patience time.Duration
-		wait     time.Duration
-		ok       bool
+		now     capacity
+		service time.Duration // mean of the calls so far
+		before  int           // calls that came before
+		mayMove bool
+		timeout time.Duration
+		wait    time.Duration
+		ok      bool
 	}{
 		"nothing is known yet":           {serving(2), 0, 2, true, time.Second, 0, true},
 		"short calls":                    {serving(2), time.Second, 5, true, time.Minute, 2 * time.Second, true},
-		"as long as the patience":        {serving(2), 30 * time.Second, 5, true, time.Minute, time.Minute, true},
+		"as long as the timeout":         {serving(2), 30 * time.Second, 5, true, time.Minute, time.Minute, true},
 		"longer":                         {serving(2), 31 * time.Second, 5, true, time.Minute, 62 * time.Second, false},
 		"longer, without an alternative": {serving(2), 31 * time.Second, 5, false, time.Minute, 62 * time.Second, true},
 		"full":                           {serving(2), time.Second, 10, true, time.Minute, 4500 * time.Millisecond, false},
@@ -105,7 +105,7 @@ func TestSlotQueueBounds(t *testing.T) {
 					t.Fatal("the queue is full too early")
 				}
 			}
-			if _, wait, ok := q.enqueue(1, tc.mayMove, tc.patience); ok != tc.ok || wait != tc.wait {
+			if _, wait, ok := q.enqueue(1, tc.mayMove, tc.timeout); ok != tc.ok || wait != tc.wait {
 				t.Errorf("waits: %t, for %s; want %t, %s", ok, wait, tc.ok, tc.wait)
 			}
 		})
@@ -140,7 +140,7 @@ func TestClosedSlotQueue(t *testing.T) {
 }
 
 // TestStaleSlotQueue: a call that comes after a change finds the slots that are free
-// by now, whether or not the queue was told.
+// by now, whether or not the queue was notified.
 func TestStaleSlotQueue(t *testing.T) {
 	q := newTestQueue(loading)
 	first := q.add(t, 1, false)
@@ -210,6 +210,6 @@ func TestSlotQueueOfSeveral(t *testing.T) {
 	}
 	q.cancel(wide)
 	if !narrow.hasSlots() {
-		t.Error("a call that fits waits behind one that has left")
+		t.Error("a call that fits waits behind one that was cancelled")
 	}
 }

@@ -21,7 +21,7 @@ func TestSlotsFor(t *testing.T) {
 		"null":            {chat, `{"n":null}`, 1},
 		"nonsense":        {chat, `{"n":-1e400}`, 1},
 		"too many":        {chat, `{"n":1e400}`, aggregate.MaxChoices},
-		"somebody's n":    {chat, `{"messages":[{"n":4}]}`, 1},
+		"a nested n":      {chat, `{"messages":[{"n":4}]}`, 1},
 		"of responses":    {"/v1/responses", `{"n":2}`, 2},
 		"not of messages": {"/v1/messages", `{"n":2}`, 1},
 		"a prompt":        {text, `{"prompt":"1"}`, 1},

@@ -124,7 +124,7 @@ func TestLimits(t *testing.T) {
 		spent    map[string]string
 		key      string
 		estimate string
-		want     string // whose limit; "" = let in
+		want     string // whose limit; "" = allowed
 		until    string
 	}{
 		"the limit itself":           {nil, "", "5", "", ""},

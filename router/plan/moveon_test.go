@@ -47,7 +47,7 @@ func TestMayMoveOn(t *testing.T) {
 // obstacleByRules are the rules, in the order in which they apply.
 func obstacleByRules(past []Attempted, next backend.Info, inFallbackOn, gone bool) obstacle {
 	last := past[len(past)-1]
-	if gone { // no one reads an answer
+	if gone { // an answer would not be read
 		return ClientGone
 	}
 	if last.Primary && !inFallbackOn && !last.OverBudget { // the operator's choice

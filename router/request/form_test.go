@@ -27,7 +27,7 @@ func TestAmbiguousForms(t *testing.T) {
 		"no end":                   {"", "\r\n--b--\r\n", ""},
 		"cut in the end":           {"", "--b--\r\n", "--b-"},
 		"line feeds":               {"", "\r\n", "\n"},
-		"a boundary that goes on":  {"", "local", "local\r\n--bb\r\nx"},
+		"a longer boundary":        {"", "local", "local\r\n--bb\r\nx"},
 		"white space behind one":   {"", "--b\r\nC", "--b \r\nC"},
 		"no headers":               {"", "Content-Disposition: form-data; name=\"model\"", ""},
 		"no name":                  {"", "; name=\"model\"", ""},
