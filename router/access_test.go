@@ -217,7 +217,7 @@ func TestFreeOnly(t *testing.T) {
 	if r := ask("local/qwen"); r.status != 200 || r.backend() != "qwen" {
 		t.Errorf("%d %s", r.status, r.body)
 	}
-	if r := ask("gpt-4o"); r.status != 403 || errorCode(r) != "route_not_allowed" || !strings.Contains(r.body, "may not spend money") {
+	if r := ask("gpt-4o"); r.status != 403 || errorCode(r) != "route_not_allowed" || !strings.Contains(r.body, "is free_only") {
 		t.Errorf("premium: %d %s", r.status, r.body)
 	}
 	b.state.edit(func(s *backend.LocalState) { s.Reason, s.Detail = backend.Degraded, "is degraded" })
@@ -226,7 +226,7 @@ func TestFreeOnly(t *testing.T) {
 	}
 	b.state.edit(func(s *backend.LocalState) { s.Reason, s.Detail, s.Alive = backend.Loading, "is loading", false })
 	if r := ask("local/qwen"); r.status != 503 || errorCode(r) != "loading" || r.header.Get("Retry-After") == "" ||
-		!strings.Contains(r.body, "qwen is loading; the key frugal may not spend money, so openrouter is not asked") {
+		!strings.Contains(r.body, "qwen is loading; the key frugal is free_only, so openrouter was skipped") {
 		t.Errorf("loading: %d %s", r.status, r.body)
 	}
 	if n := len(b.cloud.requests()); n != 0 {

@@ -164,7 +164,7 @@ func TestLedgerOfResumedAnswers(t *testing.T) {
 					status(200, rest)(w, r)
 				}
 			}, edit, withResume)
-			b.state.edit(func(s *backend.LocalState) { s.Streams = true })
+			b.state.edit(func(s *backend.LocalState) { s.SupportsAggregation = true })
 			r := b.post("/v1/chat/completions", fmt.Sprintf(`{"model":"local/qwen","stream":%t,"messages":[{"role":"user","content":"count"}]}`, streamed))
 			if r.status != 200 || r.readErr != nil {
 				t.Fatalf("%+v", r)

@@ -9,8 +9,8 @@ import (
 	"github.com/llmsup/llmsup/router/usd"
 )
 
-// accountingMetrics shows how the budgets and the ledger of the present routing stand.
-// Where there are none, neither are their series.
+// accountingMetrics collects the metrics of the present routing's budgets and ledger.
+// Without them there are no series.
 type accountingMetrics struct{ rt *Router }
 
 func budgetMetric(name, help string) *prometheus.Desc {
@@ -22,15 +22,15 @@ func ledgerMetric(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	budgetLimit    = budgetMetric("limit_usd", "USD that may be paid in the present window, by key (empty: all calls together) and period.")
-	budgetSpent    = budgetMetric("spent_usd", "USD that were paid in the present window.")
-	budgetReserved = budgetMetric("reserved_usd", "USD that are set aside for calls under way.")
+	budgetLimit    = budgetMetric("limit_usd", "USD that may be spent in the present window, by key (empty: all calls together) and period.")
+	budgetSpent    = budgetMetric("spent_usd", "USD that were spent in the present window.")
+	budgetReserved = budgetMetric("reserved_usd", "USD that are reserved for calls in flight.")
 
-	ledgerCondition = ledgerMetric("condition", "1 for the condition that the ledger is in: ok, behind, or spilling (its database or its journal cannot be used).", "condition")
-	ledgerLag       = ledgerMetric("lag_seconds", "How long the oldest call that is not in the ledger's database has waited for it.")
-	ledgerWaiting   = ledgerMetric("rows_waiting", "Calls that wait in memory to be written down.")
-	ledgerLost      = ledgerMetric("rows_lost_total", "Calls that cost nothing and were not written down.")
-	ledgerAside     = ledgerMetric("set_aside", "1 if a corrupt database was moved aside since llmsup's start, and a new one begun.")
+	ledgerCondition = ledgerMetric("condition", "1 for the present condition of the ledger: ok, behind, or spilling (its database or its journal cannot be used).", "condition")
+	ledgerLag       = ledgerMetric("lag_seconds", "Age in seconds of the oldest call that is not in the ledger's database yet.")
+	ledgerWaiting   = ledgerMetric("rows_waiting", "Calls in memory that are not written to the database yet.")
+	ledgerLost      = ledgerMetric("rows_lost_total", "Calls that were not recorded. Only calls that cost nothing are dropped.")
+	ledgerAside     = ledgerMetric("set_aside", "1 if a corrupt database was moved aside since llmsup's start, and a new one created.")
 )
 
 var ledgerConditions = []ledger.Condition{ledger.OK, ledger.Behind, ledger.Spilling}
@@ -49,7 +49,7 @@ func (m accountingMetrics) Collect(all chan<- prometheus.Metric) {
 	accounts := m.rt.routing.Load().Accounting
 	for _, s := range accounts.Budget.Statuses(time.Now()) {
 		for desc, amount := range map[*prometheus.Desc]usd.Amount{budgetLimit: s.Limit, budgetSpent: s.Spent, budgetReserved: s.Reserved} {
-			all <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, amount.Float(), labelled(s.Key), s.Period.String())
+			all <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, amount.Float(), labelValue(s.Key), s.Period.String())
 		}
 	}
 	if accounts.Ledger == nil {

@@ -12,46 +12,47 @@ import (
 	"github.com/llmsup/llmsup/router/backend"
 )
 
-// callSeconds are the histograms' buckets: from an answer that was cached to the
-// two minutes of a fallback, with the 60 s of a route's timeout as a bound.
+// callSeconds are the histograms' buckets: from a cached answer to the two minutes of a
+// fallback, with the 60 s of a route's timeout as a bound.
 var callSeconds = []float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 20, 30, 45, 60, 90, 120}
 
-// callMetrics are the figures of calls that have ended.
+// callMetrics are the metrics of calls that have ended.
 type callMetrics struct {
-	ended, refused, resumed, cut  *prometheus.CounterVec
-	tokens, cost, saved, unpriced *prometheus.CounterVec
-	first, took                   *prometheus.HistogramVec
+	ended, rejected, resumed, truncated *prometheus.CounterVec
+	tokens, cost, saved, unpriced       *prometheus.CounterVec
+	firstAnswer, duration               *prometheus.HistogramVec
 
-	// Series that were used before: looking them up by their labels costs more than
-	// all the rest. Bounded as they are.
-	mu    sync.RWMutex
-	kinds map[callKind]*kindSeries
-	ways  map[way]*routeBackendSeries
+	// Series that were used before: a lookup by labels costs more than everything else
+	// that observe does. Their number is bounded by that of the series.
+	mu            sync.RWMutex
+	calls         map[callKind]*callSeries
+	routeBackends map[routeBackend]*routeBackendSeries
 }
 
-// callKind is what calls have in common that are counted together.
+// callKind is what calls that are counted in the same series have in common.
 type callKind struct {
-	way
-	status int // as boundStatus has it
+	routeBackend
+	status int // as returned by limitStatus
 	reason backend.Reason
 }
 
-// way is where calls came from, and who answered them; "" = nobody.
-type way struct{ route, backend string }
+// routeBackend is the route of calls, and the backend that answered them; "" = none did.
+type routeBackend struct{ route, backend string }
 
-type kindSeries struct {
+type callSeries struct {
 	*routeBackendSeries
 	ended prometheus.Counter
 }
 
-// routeBackendSeries are the series of a way. Where nobody answered there is but took.
+// routeBackendSeries are the series of a route and a backend. Without a backend there is
+// only duration.
 type routeBackendSeries struct {
-	way
-	took                           prometheus.Observer
-	first                          prometheus.Observer
-	prompt, cached, completion     prometheus.Counter
-	cost, saved                    prometheus.Counter
-	cut, unknownCost, unknownSaved prometheus.Counter
+	routeBackend
+	duration                             prometheus.Observer
+	firstAnswer                          prometheus.Observer
+	prompt, cached, completion           prometheus.Counter
+	cost, saved                          prometheus.Counter
+	truncated, unknownCost, unknownSaved prometheus.Counter
 }
 
 func newCallMetrics(r prometheus.Registerer) *callMetrics {
@@ -60,51 +61,51 @@ func newCallMetrics(r prometheus.Registerer) *callMetrics {
 	}
 	m := &callMetrics{
 		ended: counters("calls_total",
-			"Calls that ended, by route, backend that answered, HTTP status and the reason why the primary did not.",
+			"Calls that ended, by route, answering backend, HTTP status and the reason why the primary did not answer.",
 			"route", "backend", "status", "reason"),
-		refused: counters("refused_calls_total",
+		rejected: counters("refused_calls_total",
 			"Calls that llmsup answered with an error of its own, by the error's code.",
 			"code"),
 		resumed: counters("resumed_streams_total",
-			"Answers that broke and were continued elsewhere, by route, backend that went on, and how they ended: whole, cut, or left by their client.",
+			"Broken answers that another backend continued, by route, that backend, and end: whole, cut, or left (the client closed the connection).",
 			"route", "backend", "end"),
-		cut: counters("cut_answers_total",
-			"Answers that broke after they had begun, for good: their clients were told by an error event or a connection that broke.",
+		truncated: counters("cut_answers_total",
+			"Answers that broke after they had begun and were not continued: the client received an error event or an aborted connection.",
 			"route", "backend"),
 		tokens: counters("tokens_total",
-			"Tokens of calls, as far as backends told, by kind: prompt (read anew), cached (of a prompt, from a cache), completion.",
+			"Tokens of calls as reported by the backends, by kind: prompt (not from a cache), cached (prompt tokens from a cache), completion.",
 			"route", "backend", "kind"),
 		cost: counters("cost_usd_total",
-			"USD that calls cost, where it is known. The ledger has it to the last digit.",
+			"USD that calls cost, where known. The ledger has the exact amounts.",
 			"route", "backend"),
 		saved: counters("saved_usd_total",
-			"USD that the routes' fallbacks would have taken for what local servers answered, where it is known.",
+			"USD that the routes' fallbacks would have charged for the answers of local servers, where known.",
 			"route", "backend"),
 		unpriced: counters("unpriced_calls_total",
-			"Calls whose cost, or for local ones whose saving, nobody knows, and which are in no sum of that amount.",
+			"Calls of unknown cost or, for local ones, unknown saving, by that amount. The sum of the amount does not include them.",
 			"route", "backend", "amount"),
-		first: seconds("call_first_answer_seconds", "Seconds from a call's arrival to its first answer, waiting and failed attempts included; to the whole one without a stream."),
-		took:  seconds("call_duration_seconds", "Seconds from a call's arrival to its end, refused ones included."),
+		firstAnswer: seconds("call_first_answer_seconds", "Seconds from a call's arrival to its first answer, waiting and failed attempts included; for non-streaming calls to the whole answer."),
+		duration:    seconds("call_duration_seconds", "Seconds from a call's arrival to its end, including rejected calls."),
 
-		kinds: map[callKind]*kindSeries{}, ways: map[way]*routeBackendSeries{},
+		calls: map[callKind]*callSeries{}, routeBackends: map[routeBackend]*routeBackendSeries{},
 	}
-	r.MustRegister(m.ended, m.refused, m.resumed, m.cut, m.tokens, m.cost, m.saved, m.unpriced, m.first, m.took)
+	r.MustRegister(m.ended, m.rejected, m.resumed, m.truncated, m.tokens, m.cost, m.saved, m.unpriced, m.firstAnswer, m.duration)
 	return m
 }
 
 // observe counts a call that has ended.
-func (m *metrics) observe(rec *record, status int, took time.Duration) {
+func (m *metrics) observe(rec *record, status int, duration time.Duration) {
 	c := m.calls
-	s := c.seriesOf(callKind{way{rec.route, rec.backend}, boundStatus(status), rec.reason})
+	s := c.seriesOf(callKind{routeBackend{rec.route, rec.backend}, limitStatus(status), rec.reason})
 	s.ended.Inc()
-	s.took.Observe(took.Seconds())
+	s.duration.Observe(duration.Seconds())
 	if rec.code != "" {
-		c.refused.WithLabelValues(rec.code).Inc()
+		c.rejected.WithLabelValues(rec.code).Inc()
 	}
 	if rec.resumedBy != "" {
-		c.resumed.WithLabelValues(rec.route, rec.resumedBy, rec.end()).Inc()
+		c.resumed.WithLabelValues(rec.route, rec.resumedBy, rec.outcome()).Inc()
 	}
-	if s.first == nil {
+	if s.firstAnswer == nil {
 		cost := rec.total.Cost()
 		if cost != nil && *cost > 0 { // a backend that failed may have billed
 			c.cost.WithLabelValues(rec.route, rec.backend).Add(cost.Float())
@@ -117,14 +118,13 @@ func (m *metrics) observe(rec *record, status int, took time.Duration) {
 	s.answered(rec, status)
 }
 
-// answered counts what is known of an answer. Sums and what is missing in them are
-// the ledger's.
+// answered counts what is known of an answer, and which of its amounts are unknown.
 func (s *routeBackendSeries) answered(rec *record, status int) {
 	if rec.firstAnswer > 0 {
-		s.first.Observe(rec.firstAnswer.Seconds())
+		s.firstAnswer.Observe(rec.firstAnswer.Seconds())
 	}
 	if rec.truncated != nil {
-		s.cut.Inc()
+		s.truncated.Inc()
 	}
 	u := rec.usage
 	var cached int64
@@ -145,24 +145,24 @@ func (s *routeBackendSeries) answered(rec *record, status int) {
 		s.unknownCost.Inc()
 	}
 	switch {
-	case rec.saved != nil && *rec.saved > 0:
-		s.saved.Add(rec.saved.Float())
-	case rec.saved == nil && rec.local && status < http.StatusBadRequest:
+	case rec.savings != nil && *rec.savings > 0:
+		s.saved.Add(rec.savings.Float())
+	case rec.savings == nil && rec.local && status < http.StatusBadRequest:
 		s.unknownSaved.Inc()
 	}
 }
 
-// addTokens counts what a backend said. It may say anything, and a counter that is
-// given less than nothing panics.
+// addTokens counts tokens that a backend reported. A backend may report any number, and
+// Counter.Add panics for a negative one.
 func addTokens(c prometheus.Counter, n int64) {
 	if n > 0 {
 		c.Add(float64(n))
 	}
 }
 
-func (m *callMetrics) seriesOf(o callKind) *kindSeries {
+func (m *callMetrics) seriesOf(o callKind) *callSeries {
 	m.mu.RLock()
-	s := m.kinds[o]
+	s := m.calls[o]
 	m.mu.RUnlock()
 	if s == nil {
 		s = m.add(o)
@@ -170,29 +170,29 @@ func (m *callMetrics) seriesOf(o callKind) *kindSeries {
 	return s
 }
 
-func (m *callMetrics) add(o callKind) *kindSeries {
+func (m *callMetrics) add(o callKind) *callSeries {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if s := m.kinds[o]; s != nil {
+	if s := m.calls[o]; s != nil {
 		return s
 	}
-	w := m.ways[o.way]
+	w := m.routeBackends[o.routeBackend]
 	if w == nil {
-		w = m.routeBackendSeries(o.way)
-		m.ways[o.way] = w
+		w = m.newRouteBackendSeries(o.routeBackend)
+		m.routeBackends[o.routeBackend] = w
 	}
-	s := &kindSeries{w, m.ended.WithLabelValues(labelled(o.route), labelled(o.backend), statusWord(o.status), string(o.reason))}
-	m.kinds[o] = s
+	s := &callSeries{w, m.ended.WithLabelValues(labelValue(o.route), labelValue(o.backend), statusLabel(o.status), string(o.reason))}
+	m.calls[o] = s
 	return s
 }
 
-func (m *callMetrics) routeBackendSeries(w way) *routeBackendSeries {
-	route, backend := labelled(w.route), labelled(w.backend)
-	s := &routeBackendSeries{way: w, took: m.took.WithLabelValues(route, backend)}
+func (m *callMetrics) newRouteBackendSeries(w routeBackend) *routeBackendSeries {
+	route, backend := labelValue(w.route), labelValue(w.backend)
+	s := &routeBackendSeries{routeBackend: w, duration: m.duration.WithLabelValues(route, backend)}
 	if backend == "" {
 		return s
 	}
-	s.first = m.first.WithLabelValues(route, backend)
+	s.firstAnswer = m.firstAnswer.WithLabelValues(route, backend)
 	s.prompt = m.tokens.WithLabelValues(route, backend, "prompt")
 	s.cached = m.tokens.WithLabelValues(route, backend, "cached")
 	s.completion = m.tokens.WithLabelValues(route, backend, "completion")
@@ -200,23 +200,23 @@ func (m *callMetrics) routeBackendSeries(w way) *routeBackendSeries {
 	s.saved = m.saved.WithLabelValues(route, backend)
 	s.unknownCost = m.unpriced.WithLabelValues(route, backend, "cost")
 	s.unknownSaved = m.unpriced.WithLabelValues(route, backend, "saved")
-	s.cut = m.cut.WithLabelValues(route, backend)
+	s.truncated = m.truncated.WithLabelValues(route, backend)
 	return s
 }
 
-// labelled makes a name fit for a label, which has to be UTF-8 (client_golang
-// panics else): a model's file may be called anything.
-func labelled(name string) string { return strings.ToValidUTF8(name, "�") }
+// labelValue makes a name valid as a label's value, which must be UTF-8 (else client_golang
+// panics): a model's file may have any name.
+func labelValue(name string) string { return strings.ToValidUTF8(name, "�") }
 
-// beyondNames are statuses that net/http has no name for, and that are in use:
-// nginx's word for a client that left, Cloudflare's, and Anthropic's for overload.
-var beyondNames = map[int]bool{statusClientClosedRequest: true, 520: true, 521: true, 522: true, 523: true, 524: true, 525: true, 526: true, 527: true, 529: true, 530: true}
+// unnamedStatuses are statuses in use that net/http has no name for: nginx's 499 for a
+// client that closed the connection, Cloudflare's, and Anthropic's 529 for overload.
+var unnamedStatuses = map[int]bool{statusClientClosedRequest: true, 520: true, 521: true, 522: true, 523: true, 524: true, 525: true, 526: true, 527: true, 529: true, 530: true}
 
-// boundStatus keeps upstreams from making up series: a status that is in use stays
-// what it is, others become their class, 2 to 5, or 0.
-func boundStatus(status int) int {
+// limitStatus bounds the number of series, whatever upstreams send: a status in use is
+// returned unchanged, others become their class, 2 to 5, or 0.
+func limitStatus(status int) int {
 	switch class := status / 100; {
-	case http.StatusText(status) != "" || beyondNames[status]:
+	case http.StatusText(status) != "" || unnamedStatuses[status]:
 		return status
 	case 2 <= class && class <= 5:
 		return class
@@ -224,8 +224,8 @@ func boundStatus(status int) int {
 	return 0
 }
 
-// statusWord is the label of a bound status: "200", "4xx" or "other".
-func statusWord(bound int) string {
+// statusLabel returns the label of a limited status: "200", "4xx" or "other".
+func statusLabel(bound int) string {
 	switch {
 	case bound == 0:
 		return "other"

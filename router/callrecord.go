@@ -18,38 +18,38 @@ import (
 // record is what is known of a call at its end. It never holds a prompt, an answer or a
 // key.
 type record struct {
-	request     *request.Request
-	route       string
-	backend     string         // that answered; "" = none did
-	model       string         // the model's name there
-	local       bool           // the backend is a local server
-	reason      backend.Reason // why the primary did not answer; "" = it did
-	detail      string         // the same for a person
-	status      int            // HTTP status; 0 = the client closed the connection before there was one
-	code        string         // of an error of llmsup's own
-	usage       wire.Usage
-	firstAnswer time.Duration // from the call's arrival to commit; 0 = never
-	clientGone  bool          // the client closed the connection
-	truncated   error         // the answer broke after commit
-	seen        int64         // events with an answer in them that were passed on
+	request       *request.Request
+	route         string
+	backend       string         // the backend that answered; "" = none did
+	model         string         // the model's name there
+	local         bool           // the backend is a local server
+	reason        backend.Reason // why the primary did not answer; "" = it did
+	detail        string         // the reason in plain text
+	status        int            // HTTP status; 0 = the client closed the connection before there was one
+	code          string         // of llmsup's own error; "" = it sent none
+	usage         wire.Usage
+	firstAnswer   time.Duration // from the call's arrival to commit; 0 = never
+	clientGone    bool          // the client closed the connection
+	truncated     error         // the answer broke after commit
+	contentEvents int64         // events with content that were passed on
 
-	resumedBy          string     // the backend that was asked to continue the answer; "" = none
+	resumedBy          string     // the backend that continued the answer; "" = none
 	tokensBeforeResume int64      // of the first part
 	usageOfResume      wire.Usage // of the second part
 
 	accounting   *accounting.Accounting
 	localPrimary bool                    // the route's primary is a local server
-	baseline     plan.Baseline           // the model whose cost an answer of the GPU saves
+	baseline     plan.Baseline           // the model whose cost a local answer saves
 	reserved     *accounting.Reservation // for the answer; nil = it costs nothing
-	settled      bool                    // that is settled, and no attempt comes after it
+	settled      bool                    // reserved is settled
 	total        accounting.Total        // what the attempts cost
-	saved        *usd.Amount             // what the route's fallback would have charged for a local answer; nil = unknown
+	savings      *usd.Amount             // what the route's fallback would have charged for a local answer; nil = unknown
 	recorded     bool                    // the call is in the ledger
 }
 
-// note remembers why an attempt failed, if it is the first one that did: the
-// reason says why the primary did not answer.
-func (rec *record) note(f *attempt.Failure) {
+// addFailure records why an attempt failed. The first failure is the reason why the primary
+// did not answer, and later ones are added to the detail.
+func (rec *record) addFailure(f *attempt.Failure) {
 	if rec.reason == "" {
 		rec.reason, rec.detail = f.Reason, f.LogMessage()
 	} else {
@@ -57,9 +57,9 @@ func (rec *record) note(f *attempt.Failure) {
 	}
 }
 
-// addDetail adds something that happened to the call.
-func (rec *record) addDetail(what string) {
-	rec.detail = strings.TrimPrefix(rec.detail+"; "+what, "; ")
+// addDetail adds an event of the call to its detail.
+func (rec *record) addDetail(event string) {
+	rec.detail = strings.TrimPrefix(rec.detail+"; "+event, "; ")
 }
 
 // newRecord returns the record of a call that has not been given to a backend yet.
@@ -70,8 +70,8 @@ func newRecord(c *request.Request, p plan.Plan) record {
 	}
 }
 
-// end is how an answer ended.
-func (rec *record) end() string {
+// outcome is how an answer ended, as a label of the metrics.
+func (rec *record) outcome() string {
 	switch {
 	case rec.clientGone:
 		return "left"
@@ -81,11 +81,11 @@ func (rec *record) end() string {
 	return "whole"
 }
 
-// statusClientClosedRequest is nginx's word for a client that closed the connection
-// before the answer. Nobody is sent it; it stands in the log and the metrics.
+// statusClientClosedRequest is nginx's status for a client that closed the connection
+// before the answer. It is never sent, and used only in log, metrics and ledger.
 const statusClientClosedRequest = 499
 
-// finalStatus is the status that a call is written down with.
+// finalStatus is the status that a call is recorded with.
 func (rec *record) finalStatus() int {
 	if rec.clientGone {
 		return statusClientClosedRequest
@@ -93,8 +93,8 @@ func (rec *record) finalStatus() int {
 	return rec.status
 }
 
-// finish writes the call down: one line in the log, one count in the metrics, and
-// a row in the ledger, unless that is written already.
+// finish records the call: one line in the log, one count in the metrics, and a row in the
+// ledger, unless that has been written already.
 func (rt *Router) finish(rec *record) {
 	rec.settleAll()
 	status := rec.finalStatus()
@@ -129,7 +129,7 @@ func (rt *Router) finish(rec *record) {
 	if rec.truncated != nil {
 		line.Str("cut", rec.truncated.Error())
 	}
-	took := time.Since(rec.request.Began)
-	line.Int64("ms", took.Milliseconds()).Msg("call")
-	rt.metrics.observe(rec, status, took)
+	duration := time.Since(rec.request.Began)
+	line.Int64("ms", duration.Milliseconds()).Msg("call")
+	rt.metrics.observe(rec, status, duration)
 }

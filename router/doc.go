@@ -1,11 +1,11 @@
-// Package router is the OpenAI-compatible endpoint: it takes a call, finds out by its
-// model name who should answer it, and hands it to them, local server first, so that the
-// client gets one whole answer or one error.
+// Package router is the OpenAI-compatible endpoint: it receives a call, finds by its model
+// name the backends that may answer it, and tries them in order, local server first. The
+// client receives one whole answer or one error.
 //
 //	guard (keys, origins) -> routes (path, dialect, body) -> plan (candidates, in order)
 //	  -> exchange (attempt at one candidate after another) -> commit -> relay -> record
 //
-// Until commit nothing has been sent to the client, so any failure moves the call to the
-// next candidate of its plan without the client noticing. The daemon makes the one Router
-// and serves it; the packages below this one know nothing of an exchange.
+// Until commit nothing has been sent to the client, so after a failure the call can move to
+// the next candidate of its plan. The daemon makes the one Router and serves it; the
+// packages below this one never write to a client.
 package router

@@ -51,7 +51,7 @@ func TestFinishWithoutDone(t *testing.T) {
 				if tc.whole && (r.status != 200 || r.readErr != nil || r.body != sent) {
 					t.Errorf("%d %q, %v; want %q", r.status, r.body, r.readErr, sent)
 				}
-				if !tc.whole && (r.readErr == nil || !strings.Contains(r.body, "broke its answer off")) {
+				if !tc.whole && (r.readErr == nil || !strings.Contains(r.body, "connection lost in the middle of the answer")) {
 					t.Errorf("%d %q: it appears complete", r.status, r.body)
 				}
 			})
@@ -64,7 +64,7 @@ func TestFinishWithoutDone(t *testing.T) {
 func TestFinishWithoutDoneUnasked(t *testing.T) {
 	for name, sent := range map[string][]string{"usage": {textEvent, finalEvent, usageEvent}, "no usage": {textEvent, finalEvent}} {
 		b := newFixture(t, sends(ends, sent...), answers)
-		b.state.edit(func(s *backend.LocalState) { s.Streams = true })
+		b.state.edit(func(s *backend.LocalState) { s.SupportsAggregation = true })
 		r := b.chat("local/qwen", true)
 		if r.readErr != nil || r.body != textEvent+finalEvent || !strings.Contains(string(b.local.lastBody()), `"include_usage":true`) {
 			t.Errorf("%s: %q, %v", name, r.body, r.readErr)

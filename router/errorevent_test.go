@@ -46,7 +46,7 @@ func TestErrorEventAborts(t *testing.T) {
 			if r.readErr == nil {
 				t.Error("the stream ended cleanly")
 			}
-			if !strings.Contains(b.log.String(), `"cut":"the answer was cut`) {
+			if !strings.Contains(b.log.String(), `"cut":"the answer was truncated`) {
 				t.Errorf("log: %s", b.log)
 			}
 		})
@@ -64,7 +64,7 @@ func TestStreamsInOpenAISDK(t *testing.T) {
 		"an error event":             {[]string{textEvent, late}, "late"},
 		"an error event and [DONE]":  {[]string{textEvent, late, doneEvent}, "late"},
 		"a finish reason, no [DONE]": {[]string{textEvent, finalEvent}, ""},
-		"no finish reason":           {[]string{textEvent}, "openrouter broke its answer off"},
+		"no finish reason":           {[]string{textEvent}, "openrouter: connection lost in the middle of the answer"},
 	} {
 		b := newFixture(t, answers, sends(ends, tc.events...))
 		client := openai.NewClient(option.WithBaseURL(b.url+"/v1"), option.WithAPIKey("k"), option.WithMaxRetries(0))

@@ -13,11 +13,11 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// errTruncated says that an answer broke after its first part was sent. Any other error
-// of a relay is that of the client's connection.
-var errTruncated = errors.New("the answer was cut")
+// errTruncated is the error of a relay whose answer broke after its first part was sent.
+// Any other error of a relay is about the client's connection.
+var errTruncated = errors.New("the answer was truncated")
 
-// exchange takes one call from its plan to its record.
+// exchange handles one call, from its plan to its record.
 type exchange struct {
 	rt      *Router
 	w       http.ResponseWriter
@@ -27,8 +27,8 @@ type exchange struct {
 	rec     record
 
 	candidates []plan.Candidate   // those of the plan that are not skipped
-	past       []plan.Attempted   // the attempts so far
-	failures   []*attempt.Failure // those that a client is told about
+	attempts   []plan.Attempted   // the attempts so far
+	failures   []*attempt.Failure // those that the client's error lists
 }
 
 // serve answers a call.
@@ -39,12 +39,12 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *request.Reque
 	rt.inflight.Add(1)
 	rt.calls.Add(1)
 	defer func() {
-		rt.finish(&x.rec) // before the call is no longer counted: after the last call, all are recorded
+		rt.finish(&x.rec) // first, so that no calls in flight means that all are recorded
 		rt.inflight.Add(-1)
 		rt.metrics.inflight.Dec()
 	}()
-	if p.Refuse.Status != 0 {
-		x.refuse(p.Refuse)
+	if p.Rejection.Status != 0 {
+		x.reject(p.Rejection)
 		return
 	}
 	x.run()
@@ -71,35 +71,35 @@ func (x *exchange) run() {
 	}
 }
 
-// mayTry says whether the call may be given to a candidate after what has failed so far.
+// mayTry reports whether the call may be given to a candidate after the attempts so far.
 func (x *exchange) mayTry(c plan.Candidate) bool {
-	if len(x.past) == 0 {
+	if len(x.attempts) == 0 {
 		return true
 	}
 	on := func(reason backend.Reason) bool { return plan.FallsBackOn(x.plan.Route, reason) }
-	switch plan.MayMoveOn(x.past, c.Info, on, x.ctx.Err() != nil) {
+	switch plan.MayMoveOn(x.attempts, c.Info, on, x.ctx.Err() != nil) {
 	case plan.NoObstacle:
 		return true
 	case plan.ClientGone:
 		x.abort()
 	case plan.OutsideFallback:
-		x.plan.Stopped = plan.NotInFallbackOn(x.past[len(x.past)-1].Reason)
-	case plan.LocalField, plan.InvalidRequest, plan.PaidTwice: // the failure says enough
+		x.plan.FallbackBlocked = plan.NotInFallbackOn(x.attempts[len(x.attempts)-1].Reason)
+	case plan.LocalField, plan.InvalidRequest, plan.PaidTwice: // the client's error lists the failure
 	}
 	return false
 }
 
-// alternative says for which reasons the call may move on from a candidate. A server that
-// returns is no alternative to move to at once, and nor is a metered backend after a
-// paid attempt.
+// alternative returns for which reasons the call may move on from a candidate. A server
+// that accepts no calls yet is no alternative to move to at once, and neither is a metered
+// backend after a paid attempt.
 func (x *exchange) alternative(i int) backend.Alternative {
 	return backend.Alternative{
-		Exists: slices.ContainsFunc(x.candidates[i+1:], func(c plan.Candidate) bool { return !c.Returns && !(c.Metered && x.mayHaveBilled()) }),
+		Exists: slices.ContainsFunc(x.candidates[i+1:], func(c plan.Candidate) bool { return !c.Returning && !(c.Metered && x.mayHaveBilled()) }),
 		On:     func(reason backend.Reason) bool { return plan.FallsBackOn(x.plan.Route, reason) },
 	}
 }
 
-// params returns what an attempt at a candidate depends on.
+// params returns the parameters of an attempt at a candidate.
 func (x *exchange) params(c plan.Candidate, r *request.Request, other backend.Alternative) attempt.Params {
 	timeout := x.plan.FallbackTimeout
 	if c.Primary {
@@ -115,36 +115,36 @@ func (x *exchange) params(c plan.Candidate, r *request.Request, other backend.Al
 func (x *exchange) try(c plan.Candidate, other backend.Alternative) (done bool) {
 	a, failed := attempt.Start(x.ctx, x.params(c, x.request, other))
 	if failed != nil {
-		x.failed(c, failed)
+		x.recordFailure(c, failed)
 		x.failures = append(x.failures, failed)
-		x.rec.note(failed)
+		x.rec.addFailure(failed)
 		return false
 	}
-	x.answered(c, a)
+	x.relayAnswer(c, a)
 	return true
 }
 
-// answered passes on the answer of a candidate.
-func (x *exchange) answered(c plan.Candidate, a *attempt.Answer) {
+// relayAnswer records a candidate's answer, and passes it on.
+func (x *exchange) relayAnswer(c plan.Candidate, a *attempt.Answer) {
 	rec := &x.rec
 	rec.backend, rec.model, rec.local = c.Name, c.Model, c.Local
 	if c.Primary { // though it may not have been the first candidate
 		rec.reason = ""
 	}
-	if a.Mended {
-		rec.addDetail(rec.backend + " broke its answer off at the end of the text")
+	if a.CompletedAtLimit {
+		rec.addDetail(rec.backend + " lost the connection after the end of the text; the answer is complete")
 	}
 	var next *resumption
 	if a.IsStream() {
 		next = x.resumption(c)
 	}
-	x.deliver(a, next)
+	x.commit(a, next)
 }
 
-// failed records what an attempt came to that failed.
-func (x *exchange) failed(c plan.Candidate, f *attempt.Failure) {
+// recordFailure records a failed attempt.
+func (x *exchange) recordFailure(c plan.Candidate, f *attempt.Failure) {
 	x.rec.total.Add(f.Charge)
-	x.past = append(x.past, plan.Attempted{
+	x.attempts = append(x.attempts, plan.Attempted{
 		Primary: c.Primary, Local: c.Local, Metered: c.Metered, Phase: f.Phase, Reason: f.Reason,
 		OverBudget: f.OverBudget != nil, Invalid: f.InvalidRequest(), LocalField: plan.RejectedLocalField(&f.Failure, x.request),
 	})
@@ -153,15 +153,16 @@ func (x *exchange) failed(c plan.Candidate, f *attempt.Failure) {
 	}
 }
 
-// abort ends a call whose client has closed the connection. A client that only closed its
-// sending side may still read: it must not take net/http's empty 200 for an answer.
+// abort ends a call whose client has closed the connection. A client that has closed only
+// its sending side may still read, and must not receive net/http's empty 200.
 func (x *exchange) abort() {
 	x.rec.clientGone = true
 	panic(http.ErrAbortHandler)
 }
 
-// waitForServer tries the first candidate once more that was not waited for because the
-// call had an alternative, if all of these have failed: a wait is better than an error now.
+// waitForServer tries the first candidate for which the call did not wait because of an
+// alternative once more, if all alternatives have failed since: waiting is better than an
+// error.
 func (x *exchange) waitForServer() (done bool) {
 	last := len(x.failures) - 1
 	i := slices.IndexFunc(x.failures[:last], func(f *attempt.Failure) bool { return f.Next == backend.Retry })
@@ -169,26 +170,26 @@ func (x *exchange) waitForServer() (done bool) {
 		return false
 	}
 	server := x.candidates[slices.IndexFunc(x.candidates, func(c plan.Candidate) bool { return c.Local && c.Name == x.failures[i].Backend })]
-	if x.mayHaveBilled() { // then no other backend may continue its answer
+	if x.mayHaveBilled() { // no other backend may continue the answer
 		x.candidates = x.candidates[:1]
 	}
 	a, failed := attempt.Start(x.ctx, x.params(server, x.request, backend.Alternative{}))
 	if failed != nil {
-		x.failed(server, failed)
+		x.recordFailure(server, failed)
 		return false
 	}
-	x.answered(server, a)
+	x.relayAnswer(server, a)
 	return true
 }
 
-// mayHaveBilled says whether a metered backend may have generated something for the call.
+// mayHaveBilled reports whether a metered backend may have generated something for the call.
 func (x *exchange) mayHaveBilled() bool {
-	return slices.ContainsFunc(x.past, plan.Attempted.MayHaveBilled)
+	return slices.ContainsFunc(x.attempts, plan.Attempted.MayHaveBilled)
 }
 
-// deliver commits to an answer and passes it on. next is who could continue a stream; nil
+// commit commits to an answer and passes it on. next can continue a stream that breaks; nil
 // = no other backend can.
-func (x *exchange) deliver(a *attempt.Answer, next *resumption) {
+func (x *exchange) commit(a *attempt.Answer, next *resumption) {
 	defer a.Close()
 	rec := &x.rec
 	rec.firstAnswer = a.First.Sub(x.request.Began)
@@ -200,25 +201,25 @@ func (x *exchange) deliver(a *attempt.Answer, next *resumption) {
 	if rec.reason != "" {
 		h.Set(wire.HeaderReason, string(rec.reason))
 	}
-	if !a.IsStream() && a.Rest == nil { // all of it is here: the backend does not wait for the client
-		a.Lease.Release(backend.WithAnswer)
+	if !a.IsStream() && a.Rest == nil { // the backend has finished, however slowly the client reads
+		a.Lease.Release(backend.Completed)
 	}
 	err := x.relay(a, next)
 	switch {
 	case err == nil:
-		a.Lease.Release(backend.WithAnswer)
+		a.Lease.Release(backend.Completed)
 	case x.ctx.Err() != nil || !errors.Is(err, errTruncated):
 		x.abort()
 	default:
 		rec.truncated = err
-		// The client must not take what it has for the whole: an HTTP/1 body that is
-		// aborted has no end. net/http closes the connection for this panic.
+		// The client must not take the truncated answer for a complete one. For this
+		// panic net/http closes the connection without ending the body.
 		panic(http.ErrAbortHandler)
 	}
 }
 
-// Refuse answers a call with an error of llmsup's own.
-func (x *exchange) refuse(e wire.Error) {
+// reject answers a call with an error of llmsup's own.
+func (x *exchange) reject(e wire.Error) {
 	x.rec.status, x.rec.code = e.Status, e.Code
 	if x.rec.reason != "" {
 		x.w.Header().Set(wire.HeaderReason, string(x.rec.reason))

@@ -13,19 +13,19 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// Explanation is where a call for a model would go now, and why.
+// Explanation is the backend to which a call for a model would go now, and why.
 type Explanation struct {
-	Route         models.Route
-	Backend       string // "" when the call would be refused
-	BackendModel  string
-	Reason        backend.Reason // why not the primary; "" when it would be
-	Detail        string         // the same for a person
-	WaitFor       string         // the state of Backend for whose end the call would wait, as in "qwen is loading"; "" = it would not wait
-	Fallback      string         // the backend that is asked if that one fails; "" = none
-	FallbackModel string
-	Later         []models.Fallback // the backends that are asked after Fallback, in their order
-	Refused       string            // the client's error; "" when there is a backend
-	RefusedStatus int
+	Route          models.Route
+	Backend        string // "" = the call would be rejected
+	BackendModel   string
+	Reason         backend.Reason // why it is not the primary; "" = it is
+	Detail         string         // the reason in plain text
+	WaitFor        string         // the state of Backend for whose end the call would wait, as in "qwen is loading"; "" = it would not wait
+	Fallback       string         // the backend that is tried next; "" = none
+	FallbackModel  string
+	Later          []models.Fallback // the backends that are tried after Fallback, in order
+	Rejected       string            // the client's error; "" = there is a backend
+	RejectedStatus int
 }
 
 // Explain plans a call without making it.
@@ -33,7 +33,7 @@ func (rt *Router) Explain(model string) Explanation {
 	s := rt.routing.Load()
 	p := s.Plan(model)
 	p.CheckBudget(&request.Request{Began: time.Now(), Dialect: wire.Chat})
-	e := Explanation{Route: p.Route, Reason: p.Reason, Detail: p.Detail, WaitFor: p.WaitFor, Refused: p.Refuse.Message, RefusedStatus: p.Refuse.Status}
+	e := Explanation{Route: p.Route, Reason: p.Reason, Detail: p.Detail, WaitFor: p.WaitFor, Rejected: p.Rejection.Message, RejectedStatus: p.Rejection.Status}
 	left := plan.Kept(p.Candidates)
 	if len(left) > 0 {
 		e.Backend, e.BackendModel = left[0].Name, left[0].Model
@@ -43,7 +43,7 @@ func (rt *Router) Explain(model string) Explanation {
 		for _, c := range left[2:] {
 			e.Later = append(e.Later, models.Fallback{To: c.Name, Model: c.Model})
 		}
-	} else if why := p.NoFallback(); why != "" && e.Refused == "" {
+	} else if why := p.NoFallback(); why != "" && e.Rejected == "" {
 		e.Detail = strings.TrimPrefix(e.Detail+"; "+why, "; ")
 	}
 	return e
@@ -71,10 +71,10 @@ func (rt *Router) RoutesWithoutFallback(drained []string) (routes []string) {
 	return routes
 }
 
-// UpstreamHealth is what the router knows of an upstream.
+// UpstreamHealth is whether an upstream can be used.
 type UpstreamHealth struct {
 	Name   string
-	Reason string // why it can't be used; "" when it can
+	Reason string // why it cannot be used; "" = it can
 }
 
 // Upstreams returns the upstreams, sorted by name.

@@ -10,12 +10,12 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// fail answers a call that every candidate of its plan failed. If only one was asked and
-// it answered with an error, the client gets that error as it is, unless it is a fallback
-// whose error is a matter of its operator.
+// fail answers a call after the attempts at all candidates have failed. If there was only
+// one attempt, and the backend answered with an error, the client receives that error
+// unchanged, unless it is a fallback's error that only the operator can fix.
 func (x *exchange) fail() {
 	p, first, last := &x.plan, x.failures[0], x.failures[len(x.failures)-1]
-	if p.Bound && !last.InvalidRequest() {
+	if p.NeedsLocalField && !last.InvalidRequest() {
 		x.rec.reason = backend.Unsupported
 	}
 	if p.OverBudget == nil {
@@ -27,22 +27,22 @@ func (x *exchange) fail() {
 		if first.OverBudget == nil {
 			cause = first.ClientMessage()
 		}
-		x.refuse(p.OverBudgetError(cause))
+		x.reject(p.OverBudgetError(cause))
 	case x.isOperatorError():
-		x.refuse(x.operatorError())
+		x.reject(x.operatorError())
 	case len(x.failures) == 1 && last.Response != nil && wire.IsErrorStatus(last.Response.Status):
-		x.passError(last)
+		x.forwardError(last)
 	default:
-		x.refuse(x.failureError())
+		x.reject(x.failureError())
 	}
 }
 
-// passError sends a backend's own error to the client.
-func (x *exchange) passError(f *attempt.Failure) {
+// forwardError sends a backend's own error to the client.
+func (x *exchange) forwardError(f *attempt.Failure) {
 	p, h := &x.plan, x.w.Header()
 	backend.CopyAnswerHeaders(h, f.Response.Header)
 	for name, values := range h {
-		clean := make([]string, len(values)) // the header is the backend's
+		clean := make([]string, len(values)) // a copy, since values belongs to the failure
 		for i, value := range values {
 			clean[i] = p.Redact(value)
 		}
@@ -54,17 +54,17 @@ func (x *exchange) passError(f *attempt.Failure) {
 	case !x.candidates[0].Primary:
 		h.Set(wire.HeaderReason, string(p.Reason))
 		x.rec.reason, x.rec.detail = p.Reason, p.Detail
-	case p.Bound && !f.InvalidRequest():
+	case p.NeedsLocalField && !f.InvalidRequest():
 		h.Set(wire.HeaderReason, string(x.rec.reason))
 		x.rec.detail += "; " + p.NoFallback()
 	default:
 		x.rec.reason = ""
 	}
 	x.w.WriteHeader(f.Response.Status)
-	_, _ = io.WriteString(x.w, p.Redact(string(f.Response.Body))) // the client may have closed the connection
+	_, _ = io.WriteString(x.w, p.Redact(string(f.Response.Body))) // an error means that the client closed the connection
 }
 
-// failureError is what a client gets after one failure or more.
+// failureError returns the client's error after one or more failures.
 func (x *exchange) failureError() wire.Error {
 	last := x.failures[len(x.failures)-1]
 	e := wire.Error{Status: last.HTTPStatus(), Type: wire.TypeServer, Code: string(last.Reason), RetryAfter: last.RetryAfter}
@@ -74,7 +74,7 @@ func (x *exchange) failureError() wire.Error {
 	} else if e.Message = last.ClientMessage(); x.plan.Detail != "" {
 		e.Message = x.plan.Detail + "; " + e.Message
 	}
-	e.Message = x.plan.WithFallbacks(e.Message)
+	e.Message = x.plan.AddFallbackReason(e.Message)
 	switch {
 	case last.Reason == backend.Saturated:
 		e.Type = wire.TypeRateLimit
@@ -84,7 +84,7 @@ func (x *exchange) failureError() wire.Error {
 	return e
 }
 
-// causes are the failures of all candidates, for the client whose call it was.
+// causes returns the messages of all failures, for the client that made the call.
 func (x *exchange) causes() string {
 	causes := make([]string, len(x.failures))
 	for i, f := range x.failures {

@@ -120,7 +120,7 @@ func TestFallbackWithin250msOfTimeout(t *testing.T) {
 	case <-time.After(waitLimit):
 		t.Error("the hung call of local was not cancelled")
 	}
-	if r := b.chat("local/alone", false); r.status != 504 || !strings.Contains(r.body, "gave no answer within 400ms") {
+	if r := b.chat("local/alone", false); r.status != 504 || !strings.Contains(r.body, "did not answer within 400ms") {
 		t.Errorf("without a fallback: %d %s", r.status, r.body)
 	}
 }
@@ -218,8 +218,8 @@ func TestBothFail(t *testing.T) {
 	}{
 		"500, then 402": {status(500, `{"error":{"message":"engine"}}`), status(402, `{"error":{"message":"no credits"}}`), time.Minute, 502, []string{"qwen answered 500: engine", "openrouter answered 402: no credits"}},
 		"400 twice":     {status(400, `{"error":{"message":"bad schema"}}`), status(400, `{"error":{"message":"bad too"}}`), time.Minute, 400, []string{"bad schema", "bad too"}},
-		"429 at last":   {breaks, status(429, `{}`, "Retry-After", "7"), time.Minute, 429, []string{"qwen broke the connection", "openrouter answered 429"}},
-		"both silent":   {hangs, breaks, 300 * time.Millisecond, 502, []string{"qwen gave no answer within 300ms", "openrouter broke the connection"}},
+		"429 at last":   {breaks, status(429, `{}`, "Retry-After", "7"), time.Minute, 429, []string{"qwen lost the connection", "openrouter answered 429"}},
+		"both silent":   {hangs, breaks, 300 * time.Millisecond, 502, []string{"qwen did not answer within 300ms", "openrouter lost the connection"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newFixture(t, tc.local, tc.cloud, withTimeout(tc.timeout))

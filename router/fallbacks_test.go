@@ -191,15 +191,15 @@ func TestBothOverBudget(t *testing.T) {
 	})
 	r := b.chat("gpt-4o", false)
 	wantOverBudget(t, r)
-	if r.reason() != "failed" || !strings.Contains(r.body, "openrouter is not asked") {
+	if r.reason() != "failed" || !strings.Contains(r.body, "openrouter was skipped") {
 		t.Errorf("%+v", r)
 	}
 }
 
 // TestKeyIsRedactedOnce: what stands for a key in a message is not searched for it again.
 func TestKeyIsRedactedOnce(t *testing.T) {
-	b := newFixture(t, breaks, breaks, func(c *plan.Config, _ map[string]models.Route) { c.Upstreams[0].Key = "k" })
-	if r := b.chat("gpt-4o", false); !strings.Contains(r.body, "openrouter bro[key]e the connection") {
+	b := newFixture(t, breaks, breaks, func(c *plan.Config, _ map[string]models.Route) { c.Upstreams[0].Key = "e" })
+	if r := b.chat("gpt-4o", false); !strings.Contains(r.body, "openrouter lost th[key] conn[key]ction") {
 		t.Errorf("%+v", r)
 	}
 }
@@ -211,7 +211,7 @@ func TestLocalEndpointWithoutFallback(t *testing.T) {
 		c.Access = access.Policy{Keys: []access.Key{{Name: "crawler", SHA256: sha256.Sum256([]byte("secret")), FreeOnly: true}}}
 	})
 	r := b.post("/tokenize", `{"model":"local/qwen","content":"x"}`, "Authorization", "Bearer secret")
-	if !strings.Contains(r.body, "the key crawler may not spend money, so openrouter is not asked") || strings.Contains(r.body, "has no fallback") {
+	if !strings.Contains(r.body, "the key crawler is free_only, so openrouter was skipped") || strings.Contains(r.body, "has no fallback") {
 		t.Errorf("%+v", r)
 	}
 }

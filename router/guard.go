@@ -11,14 +11,14 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// exposedHeaders are the headers of llmsup's own that a page's script may read.
+// exposedHeaders are llmsup's own headers that a web page's script may read.
 const exposedHeaders = wire.HeaderRequestID + ", " + wire.HeaderBackend + ", " + wire.HeaderReason + ", Retry-After"
 
-// healthPath is open to those without a key: load balancers have none. Its
-// answer to them has no names.
+// healthPath needs no key: load balancers have none. Without a key its answer has no
+// names.
 const healthPath = "/health"
 
-// guard lets in who may come in, before anything is done for a request.
+// guard checks whether a request is allowed, before anything else is done for it.
 func (rt *Router) guard(inside http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s := rt.routing.Load()
@@ -53,8 +53,8 @@ func (rt *Router) guard(inside http.Handler) http.Handler {
 	})
 }
 
-// reject refuses a request in the dialect of its path, and says so in the log:
-// of the request only what can be no secret.
+// reject rejects a request in the dialect of its path, and logs it, with only those parts
+// of the request that cannot be secret.
 func (rt *Router) reject(w http.ResponseWriter, r *http.Request, e wire.Error) {
 	d, known := rt.dialectAt(r.URL.Path)
 	line := rt.log.WithLevel(zerolog.InfoLevel).Str("request_id", w.Header().Get(wire.HeaderRequestID)).
@@ -62,34 +62,34 @@ func (rt *Router) reject(w http.ResponseWriter, r *http.Request, e wire.Error) {
 	if known {
 		line.Str("path", r.URL.Path)
 	}
-	line.Msg("turned away")
-	rt.metrics.turnedAway.WithLabelValues(e.Code).Inc()
+	line.Msg("request rejected")
+	rt.metrics.rejected.WithLabelValues(e.Code).Inc()
 	wire.WriteError(w, d, e)
 }
 
-// limitBody gives a request's body a time to arrive in. It holds for a request
-// that is refused as well: net/http reads what is left of its body before it
-// answers, and would wait for it. readBody lifts it again, so that it never
-// ends an answer.
+// limitBody sets a deadline for the arrival of a request's body. It applies to rejected
+// requests, too: net/http reads the rest of the body before it answers. readBody clears
+// the deadline, so that it never ends an answer.
 func limitBody(w http.ResponseWriter, r *http.Request, limit time.Duration) {
 	if limit > 0 && r.ContentLength != 0 {
-		// A writer that has no deadlines is a test's.
+		// Only writers of tests have no deadlines.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(limit))
 	}
 }
 
+// bodyArrived clears the deadline of limitBody.
 func bodyArrived(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // as in limitBody
 }
 
-// forOperators rejects requests whose key is not an operator's: what is inside shows
-// the spending of all keys.
-func (rt *Router) forOperators(inside http.Handler) http.HandlerFunc {
+// operatorOnly rejects requests whose key is not an operator's: the metrics show the
+// spending of all keys.
+func (rt *Router) operatorOnly(inside http.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if key := access.CallerKey(r.Context()); key != nil && !key.Operator {
 			rt.reject(w, r, wire.Error{
 				Status: http.StatusForbidden, Type: wire.TypeInvalid, Code: wire.CodeNotOperator,
-				Message: fmt.Sprintf("%s is for operators; the key %s needs operator: true in llmsup.yaml", r.URL.Path, key.Name),
+				Message: fmt.Sprintf("%s is for operators only; the key %s needs operator: true in llmsup.yaml", r.URL.Path, key.Name),
 			})
 			return
 		}

@@ -9,9 +9,9 @@ import (
 	"github.com/llmsup/llmsup/router/access"
 )
 
-// health is 200 while some route can be served, so that a load balancer sends
-// no call here that would be refused whatever it asks for. Where calls need a key,
-// only a request with one gets the list of backends.
+// health answers 200 while at least one route can be served, so that a load balancer sends
+// no calls here that would all fail. If calls need a key, only a request with one receives
+// the list of backends.
 func (rt *Router) health(w http.ResponseWriter, r *http.Request) {
 	type entry struct {
 		Name   string `json:"name"`
@@ -21,7 +21,7 @@ func (rt *Router) health(w http.ResponseWriter, r *http.Request) {
 	}
 	s := rt.routing.Load()
 	body := struct {
-		Status   string  `json:"status"` // ok, partial (some backend can't be used), unavailable (none can)
+		Status   string  `json:"status"` // ok, partial (some backend cannot be used), unavailable (no route can be served)
 		Backends []entry `json:"backends,omitzero"`
 	}{Status: "ok", Backends: []entry{}}
 	usable := map[string]bool{}

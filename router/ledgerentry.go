@@ -9,10 +9,10 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// conclude is called when all that is left to send of an answer is its end. When it
-// returns, the call is in the ledger's journal: a client that has received the whole of
-// an answer finds the call in the ledger, even if llmsup is killed right after that.
-func (rec *record) conclude() {
+// recordComplete records the call before the end of its answer is sent. When it returns, the
+// call is in the ledger's journal: every completely received answer is in the ledger, even
+// if llmsup is killed right afterwards.
+func (rec *record) recordComplete() {
 	if rec.settled {
 		return
 	}
@@ -23,9 +23,10 @@ func (rec *record) conclude() {
 	rec.writeToLedger(false).Wait()
 }
 
-// settleAll is the end of a call. A paid call that is not concluded was cut, or its
-// client closed the connection: then tokens are those that were seen. A short answer,
-// such as an error of llmsup's own, is sent after this has returned.
+// settleAll settles and records a call at its end, unless recordComplete has done so. A
+// paid answer that is not complete was truncated, or its client closed the connection: its
+// tokens are then those that were seen. net/http sends a short answer, such as an error of
+// llmsup's own, after settleAll has returned.
 func (rec *record) settleAll() {
 	if rec.reserved != nil && !rec.settled {
 		rec.settled = true
@@ -34,14 +35,14 @@ func (rec *record) settleAll() {
 	rec.writeToLedger(rec.clientGone || rec.truncated != nil).Wait()
 }
 
-// settle settles what the answer cost.
+// settle settles the cost of the answer.
 func (rec *record) settle(complete bool) {
 	charge := rec.reserved.Settle(rec.paidUsage(), complete)
 	rec.total.Add(&charge)
 }
 
-// paidUsage is the usage of the metered backend: of an answer that was resumed that is a
-// part.
+// paidUsage returns the usage of the metered backend. For a resumed answer that is its
+// second part only.
 func (rec *record) paidUsage() wire.Usage {
 	if rec.resumedBy != "" {
 		return rec.usageOfResume
@@ -55,10 +56,10 @@ func (rec *record) writeToLedger(partial bool) *ledger.Receipt {
 		return nil
 	}
 	rec.recorded = true
-	if partial && rec.usage.Completion == nil && rec.seen > 0 {
-		rec.usage.Completion = new(rec.seen)
+	if partial && rec.usage.Completion == nil && rec.contentEvents > 0 {
+		rec.usage.Completion = new(rec.contentEvents)
 	}
-	rec.saved = rec.savings()
+	rec.savings = rec.computeSavings()
 	c := rec.request
 	if rec.accounting.Ledger == nil {
 		return nil
@@ -71,14 +72,14 @@ func (rec *record) writeToLedger(partial bool) *ledger.Receipt {
 			Local: rec.local, LocalPrimary: rec.localPrimary, Paid: rec.total.Paid, Resumed: rec.resumedBy != "", Partial: partial,
 		},
 		Prompt: rec.usage.Prompt, Cached: rec.usage.Cached, Completion: rec.usage.Completion,
-		Cost: rec.total.Cost(), Saved: rec.saved,
+		Cost: rec.total.Cost(), Saved: rec.savings,
 		FirstAnswer: rec.firstAnswer, Duration: time.Since(c.Began),
 	}
 	if row.Cost == nil {
 		row.Charged = &rec.total.Charged
 	}
 	if row.FirstAnswer > 0 {
-		row.FirstAnswer = max(row.FirstAnswer, time.Millisecond) // 0 would say that there was none
+		row.FirstAnswer = max(row.FirstAnswer, time.Millisecond) // 0 would mean that there was none
 	}
 	if rec.backend == "" || rec.status >= 400 {
 		row.Model = rec.modelOfUnanswered()
@@ -86,8 +87,9 @@ func (rec *record) writeToLedger(partial bool) *ledger.Receipt {
 	return rec.accounting.Ledger.Record(row, rec.total.Pending...)
 }
 
-// modelOfUnanswered is what the ledger has for the model of a call that no backend
-// answered: its name, if it is one of the table's. Clients make up any number of others.
+// modelOfUnanswered returns the ledger's model for a call that no backend answered: the
+// model if it is in the routing table, else its route's pattern. Clients may send any
+// number of other names.
 func (rec *record) modelOfUnanswered() string {
 	if strings.Contains(rec.route, "*") {
 		return rec.route
@@ -98,9 +100,9 @@ func (rec *record) modelOfUnanswered() string {
 	return rec.request.Body.Model
 }
 
-// savings are what the route's fallback would have taken for what the GPU did; nil =
-// unknown, or the GPU did nothing.
-func (rec *record) savings() *usd.Amount {
+// computeSavings returns what the route's fallback would have charged for a local answer; nil =
+// unknown, or the answer is not local.
+func (rec *record) computeSavings() *usd.Amount {
 	if !rec.local || rec.baseline.Backend == "" || rec.status >= 400 {
 		return nil
 	}

@@ -156,7 +156,7 @@ func TestBoundCallNeverMovesToUpstream(t *testing.T) {
 func newEngineFixture(t *testing.T, e engine) *fixture {
 	t.Helper()
 	b := newFixture(t, nil, answers)
-	b.state.edit(func(s *backend.LocalState) { s.Network, s.Address, s.Streams = "unix", e.socket, true })
+	b.state.edit(func(s *backend.LocalState) { s.Network, s.Address, s.SupportsAggregation = "unix", e.socket, true })
 	return b
 }
 

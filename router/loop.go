@@ -10,8 +10,8 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// checkLoop rejects a request that this router has sent itself. It asks for no key,
-// so that FindLoops need not send one.
+// checkLoop rejects a request that this router has sent itself. It is called before the
+// key is checked, so that FindLoops need not send one.
 func checkLoop(via string, w http.ResponseWriter, r *http.Request) wire.Error {
 	if !slices.Contains(backend.ViaHops(r.Header), via) {
 		return wire.Error{}
@@ -20,25 +20,25 @@ func checkLoop(via string, w http.ResponseWriter, r *http.Request) wire.Error {
 	w.Header().Set("X-Should-Retry", "false")
 	return wire.Error{
 		Status: http.StatusLoopDetected, Type: wire.TypeServer, Code: wire.CodeLoop,
-		Message: "this call has come back to the llmsup that sent it; the base_url of one of its upstreams leads here, directly or by another llmsup",
+		Message: "this call returned to the llmsup that sent it: the base_url of one of its upstreams leads here, directly or through another llmsup",
 	}
 }
 
-// FindLoops asks each upstream, without its key, whether it is this very Router.
-// One that is gets no calls until a later FindLoops finds that it no longer is. What
-// was found of an upstream stays if it can't be reached. FindLoops returns after 5 s
-// at most, or when ctx ends.
+// FindLoops checks for each upstream, without its key, whether its base URL leads back to
+// this Router. If so, the upstream gets no calls until a later FindLoops finds that it no
+// longer does. If an upstream cannot be reached, its previous result stays. FindLoops
+// returns after 5 s at most, or when ctx ends.
 func (rt *Router) FindLoops(ctx context.Context) {
-	var asked sync.WaitGroup
+	var checks sync.WaitGroup
 	for _, b := range rt.routing.Load().Backends {
 		if u, ok := b.(*backend.Upstream); ok {
-			asked.Go(func() { u.FindLoop(ctx) })
+			checks.Go(func() { u.FindLoop(ctx) })
 		}
 	}
-	asked.Wait()
+	checks.Wait()
 }
 
-// IsLoop says whether FindLoops has found that an upstream is this Router.
+// IsLoop reports whether FindLoops has found that an upstream is this Router.
 func (rt *Router) IsLoop(upstream string) bool {
 	b, ok := rt.routing.Load().Backends[upstream].(*backend.Upstream)
 	return ok && b.IsLoop()

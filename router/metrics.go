@@ -9,26 +9,26 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// metrics are the router's own figures. Every label's values come from the
-// configuration or from a fixed list: never from what a client or an upstream
-// sent. So the number of series is bounded by routes x backends, whatever happens;
-// those of a route or a backend that a reload has taken out stay until llmsup ends.
+// metrics are the router's own metrics. The values of every label come from the
+// configuration or from a fixed list, never from a client or an upstream. So the number of
+// series is bounded by routes x backends. The series of a route or a backend that a reload
+// has removed stay until llmsup exits.
 type metrics struct {
-	inflight   prometheus.Gauge
-	turnedAway *prometheus.CounterVec
-	calls      *callMetrics
+	inflight prometheus.Gauge
+	rejected *prometheus.CounterVec
+	calls    *callMetrics
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
 		inflight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "llmsup_calls_in_flight",
-			Help: "Calls that are being worked on.",
+			Help: "Calls in flight.",
 		}),
-		turnedAway: counters("turned_away_total", "Requests that were rejected before they were routed, by the error's code.", "code"),
-		calls:      newCallMetrics(r),
+		rejected: counters("turned_away_total", "Requests that were rejected before they were routed, by the error's code.", "code"),
+		calls:    newCallMetrics(r),
 	}
-	r.MustRegister(m.inflight, m.turnedAway)
+	r.MustRegister(m.inflight, m.rejected)
 	return m
 }
 
@@ -36,14 +36,14 @@ func counters(name, help string, labels ...string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "llmsup_" + name, Help: help}, labels)
 }
 
-// metricsHandler shows all figures. One that can't be collected is told in the log,
-// and costs the others nothing.
+// metricsHandler serves all metrics. A metric that cannot be collected is left out, and
+// logged.
 func metricsHandler(r *prometheus.Registry, log zerolog.Logger) http.Handler {
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError, ErrorLog: metricsLog{log}})
 }
 
-// metricsLog takes promhttp's errors.
+// metricsLog logs promhttp's errors.
 type metricsLog struct{ log zerolog.Logger }
 
 // Println implements promhttp.Logger.
-func (l metricsLog) Println(words ...any) { l.log.Warn().Msg("metrics: " + fmt.Sprint(words...)) }
+func (l metricsLog) Println(message ...any) { l.log.Warn().Msg("metrics: " + fmt.Sprint(message...)) }

@@ -65,11 +65,11 @@ func TestObserve(t *testing.T) {
 	observe := func(status int, duration time.Duration, rec record) { m.observe(&rec, status, duration) }
 	local := record{
 		route: "local/qwen", backend: "qwen", firstAnswer: 300 * time.Millisecond, local: true,
-		usage: wire.Usage{Prompt: new(int64(100)), Cached: new(int64(40)), Completion: new(int64(7))}, saved: new(usd.Dollar / 4),
+		usage: wire.Usage{Prompt: new(int64(100)), Cached: new(int64(40)), Completion: new(int64(7))}, savings: new(usd.Dollar / 4),
 	}
 	observe(200, time.Second, local)
 	observe(200, time.Second, local)
-	local.saved = nil
+	local.savings = nil
 	observe(200, time.Second, local)
 	local.usage = wire.Usage{}
 	local.truncated = errors.New("cut")
@@ -160,13 +160,13 @@ func (b *fixture) wantLedgerMetrics(want ledger.Sums) {
 func TestStatusLabels(t *testing.T) {
 	words := map[string]bool{}
 	for status := range 1000 {
-		words[statusWord(boundStatus(status))] = true
+		words[statusLabel(limitStatus(status))] = true
 	}
 	if len(words) > 85 {
 		t.Errorf("%d statuses: %v", len(words), words)
 	}
 	for status, want := range map[int]string{200: "200", 499: "499", 529: "529", 299: "2xx", 477: "4xx", 599: "5xx", 999: "other", 0: "other", -1: "other", 600: "other"} {
-		if got := statusWord(boundStatus(status)); got != want {
+		if got := statusLabel(limitStatus(status)); got != want {
 			t.Errorf("%d is %s, want %s", status, got, want)
 		}
 	}
@@ -381,7 +381,7 @@ func BenchmarkObserve(b *testing.B) {
 	m := newMetrics(prometheus.NewRegistry())
 	rec := record{
 		route: "local/qwen2.5-14b", backend: "qwen2.5-14b", firstAnswer: 300 * time.Millisecond, local: true,
-		usage: wire.Usage{Prompt: new(int64(100)), Cached: new(int64(40)), Completion: new(int64(7))}, saved: new(usd.Dollar / 4),
+		usage: wire.Usage{Prompt: new(int64(100)), Cached: new(int64(40)), Completion: new(int64(7))}, savings: new(usd.Dollar / 4),
 	}
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {

@@ -10,11 +10,11 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// Model is an entry of GET /v1/models, as OpenAI writes it.
+// model is an entry of GET /v1/models, in OpenAI's format.
 type model struct {
 	ID      string `json:"id"`
 	Object  string `json:"object"`
-	Created int64  `json:"created"` // Unix seconds: llmsup's own start, which is all it knows
+	Created int64  `json:"created"` // Unix seconds: llmsup's own start, since the model's date is unknown
 	OwnedBy string `json:"owned_by"`
 }
 
@@ -23,8 +23,8 @@ func (rt *Router) model(s *plan.Routing, id string, route models.Route) model {
 	return model{ID: id, Object: "model", Created: rt.started.Unix(), OwnedBy: owner}
 }
 
-// listModels lists the exact names that the caller may use. What a pattern stands for is known only to
-// the upstream behind it.
+// listModels lists the exact names that the client's key may use. Only the upstream knows
+// which names match a pattern.
 func (rt *Router) listModels(w http.ResponseWriter, r *http.Request) {
 	key := access.CallerKey(r.Context())
 	s := rt.routing.Load()
@@ -44,9 +44,9 @@ func (rt *Router) showModel(w http.ResponseWriter, r *http.Request) {
 	s := rt.routing.Load()
 	id := r.PathValue("id")
 	p := s.PlanFor(access.CallerKey(r.Context()), id)
-	switch p.Refuse.Code {
+	switch p.Rejection.Code {
 	case wire.CodeModelNotFound, wire.CodeNotAllowed:
-		wire.WriteError(w, wire.Chat, p.Refuse)
+		wire.WriteError(w, wire.Chat, p.Rejection)
 	default:
 		writeJSON(w, http.StatusOK, rt.model(s, id, p.Route))
 	}
@@ -55,5 +55,5 @@ func (rt *Router) showModel(w http.ResponseWriter, r *http.Request) {
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
-	_, _ = w.Write(append(wire.MustJSON(v), '\n')) // the client may have left
+	_, _ = w.Write(append(wire.MustJSON(v), '\n')) // an error means that the client closed the connection
 }

@@ -20,8 +20,8 @@ import (
 const bufferedByServer = 2048
 
 // relay sends a committed answer to the client, byte for byte. It returns an error if the
-// client could not get the whole of it. next continues a stream that breaks; nil = it
-// can't be continued.
+// client did not receive the whole answer. next continues a stream that breaks; nil = it
+// cannot be continued.
 func (x *exchange) relay(a *attempt.Answer, next *resumption) error {
 	if !a.IsStream() && a.Rest == nil && len(a.Held) <= bufferedByServer { // nothing is sent before the call has ended
 		return x.relayWhole(x.w, a)
@@ -41,10 +41,10 @@ type streamRelay struct {
 
 	answer *attempt.Answer
 	client *attempt.ClientWriter
-	next   *resumption // nil = the stream can't be continued
-	burst  []byte      // events that have come together and go out together
-	ended  bool        // the stream's end mark has come
-	stop   func() bool // ends the time in which the backend has to close the stream
+	next   *resumption // nil = the stream cannot be continued
+	batch  []byte      // events that arrived together and are sent together
+	ended  bool        // the stream's end mark was received
+	stop   func() bool // stops the timer within which the backend must close the stream
 }
 
 func (s *streamRelay) run() error {
@@ -53,128 +53,128 @@ func (s *streamRelay) run() error {
 	defer func() { s.stop() }()
 	a.Watch()
 	defer a.StopWatching()
-	s.rec.seen = 1
+	s.rec.contentEvents = 1
 	if a.Ended {
-		s.end()
+		s.markEnded()
 	}
-	if err := s.begin(); err != nil {
+	if err := s.sendHeld(); err != nil {
 		return err
 	}
 	for {
 		e, m, err := a.Next(s.request.Dialect)
 		if err != nil {
-			return s.stopped(err)
+			return s.finishStream(err)
 		}
 		s.rec.usage.Merge(m.Usage)
 		if m.Ended && !s.ended {
-			s.end()
+			s.markEnded()
 		}
 		if m.Failed != "" {
-			return s.failedEvent(e)
+			return s.handleErrorEvent(e)
 		}
 		s.next.observe(e.Data)
 		if e.LikelyContent() {
-			s.rec.seen++
+			s.rec.contentEvents++
 		}
-		if err := s.pass(a.Unasked.Pass(e)); err != nil {
+		if err := s.forward(a.UsageFilter.Pass(e)); err != nil {
 			return err
 		}
 	}
 }
 
-// end notes that the stream is complete.
-func (s *streamRelay) end() {
+// markEnded records that the stream is complete.
+func (s *streamRelay) markEnded() {
 	s.ended = true
-	s.rec.conclude()
-	s.stop = s.answer.LimitEnd().Stop
+	s.rec.recordComplete()
+	s.stop = s.answer.CancelAfterGrace().Stop
 }
 
-// begin sends what was held.
-func (s *streamRelay) begin() error {
+// sendHeld sends the events that were held until commit.
+func (s *streamRelay) sendHeld() error {
 	a := s.answer
 	s.client.WriteHeader(a.Status())
 	if s.next != nil {
 		s.next.observeAll(a.HeldEvents())
 	}
 	if a.Buffered() {
-		s.burst = a.Held
+		s.batch = a.Held
 		return nil
 	}
 	return s.client.Send(a.Held)
 }
 
-// pass sends an event. Events that have come together go out together; a lone one waits
-// for no other.
-func (s *streamRelay) pass(out []byte) error {
-	if more := s.answer.Buffered(); more || len(s.burst) > 0 {
-		s.burst = append(s.burst, out...)
-		if more && len(s.burst) < attempt.PieceSize {
+// forward sends an event. Events that arrived together are sent together; a single event is
+// sent at once.
+func (s *streamRelay) forward(out []byte) error {
+	if more := s.answer.Buffered(); more || len(s.batch) > 0 {
+		s.batch = append(s.batch, out...)
+		if more && len(s.batch) < attempt.PieceSize {
 			return nil
 		}
-		out, s.burst = s.burst, s.burst[:0]
+		out, s.batch = s.batch, s.batch[:0]
 	}
 	return s.client.Send(out)
 }
 
-// Stopped is called when no event comes any more. Clients of servers without an end mark
-// know the end of a stream by its finish reason.
-func (s *streamRelay) stopped(err error) error {
+// finishStream ends a stream after its last event. A stream without an end mark is complete
+// if every choice has its finish reason.
+func (s *streamRelay) finishStream(err error) error {
 	switch {
 	case s.ended:
 		return nil
 	case !errors.Is(err, io.EOF):
-		return s.breakOff(err)
+		return s.abortStream(err)
 	case s.answer.Complete(s.request):
-		s.rec.conclude()
-		return s.answer.Unasked.Flush(s.client)
+		s.rec.recordComplete()
+		return s.answer.UsageFilter.Flush(s.client)
 	default:
-		return s.breakOff(errors.New("the stream has no end mark"))
+		return s.abortStream(errors.New("the stream has no end mark"))
 	}
 }
 
-// failedEvent is called for the backend's own error event.
-func (s *streamRelay) failedEvent(e wire.Event) error {
-	if err := s.client.Send(s.burst); err != nil {
+// handleErrorEvent handles the backend's own error event.
+func (s *streamRelay) handleErrorEvent(e wire.Event) error {
+	if err := s.client.Send(s.batch); err != nil {
 		return err
 	}
-	if s.ended { // the error is not that of the stream, which is complete
+	if s.ended { // the stream was already complete
 		return nil
 	}
 	s.rec.detail = s.rec.backend + " ended its stream with an error"
-	if err := s.answer.Unasked.Flush(s.client); err != nil {
+	if err := s.answer.UsageFilter.Flush(s.client); err != nil {
 		return err
 	}
 	if err := s.resume(); !errors.Is(err, errNoResume) {
 		return s.resumed(err)
 	}
-	return s.passError(e)
+	return s.forwardError(e)
 }
 
-// passError sends the backend's own error event. The stream that it ends is not complete,
-// and must not look so to a client that does not know the event: what comes after it, an
-// end mark included, is not sent, and the connection is aborted.
-func (s *streamRelay) passError(e wire.Event) error {
-	s.answer.Lease.Release(backend.WithError)
+// forwardError sends the backend's own error event. The stream is not complete, and must not
+// look complete to a client that ignores the event: nothing after the event is sent, not
+// even an end mark, and the connection is aborted.
+func (s *streamRelay) forwardError(e wire.Event) error {
+	s.answer.Lease.Release(backend.Errored)
 	if err := s.client.Send([]byte(s.answer.Redact(string(e.Raw)))); err != nil {
 		return err
 	}
 	return fmt.Errorf("%w: %s", errTruncated, s.rec.detail)
 }
 
-// breakOff ends a stream that broke with an error event, if no other backend continues
-// it. What was read of a half event is not sent: it would spoil the error event.
-func (s *streamRelay) breakOff(cause error) error {
-	if err := s.answer.Unasked.Flush(s.client); err != nil {
+// abortStream ends a broken stream with an error event, if no other backend continues it. An
+// incomplete event is not sent: it would corrupt the error event.
+func (s *streamRelay) abortStream(cause error) error {
+	if err := s.answer.UsageFilter.Flush(s.client); err != nil {
 		return err
 	}
 	if err := s.resume(); !errors.Is(err, errNoResume) {
 		return s.resumed(err)
 	}
-	return s.writeBroken(cause)
+	return s.writeStreamError(cause)
 }
 
-// resume has another backend continue the stream. The backend that broke it is released
-// first: its slot is another call's.
+// resume makes another backend continue the stream. The lease at the first backend is
+// released before that, so that other calls can use its slot.
 func (s *streamRelay) resume() error {
 	if s.next == nil {
 		return errNoResume
@@ -183,20 +183,20 @@ func (s *streamRelay) resume() error {
 	return s.next.resume(s.client)
 }
 
-// resumed is the end of a stream that was continued. If the continuation broke, the
-// client is told as it would be of the first part.
+// resumed ends a stream that was continued. If the continuation broke, the client receives
+// the same error event as for the first part.
 func (s *streamRelay) resumed(err error) error {
 	if errors.Is(err, errTruncated) {
-		return s.writeBroken(err)
+		return s.writeStreamError(err)
 	}
 	return err
 }
 
-// writeBroken writes the dialect's error event.
-func (s *streamRelay) writeBroken(cause error) error {
+// writeStreamError writes the dialect's error event.
+func (s *streamRelay) writeStreamError(cause error) error {
 	err := s.client.Send(s.request.Dialect.ErrorEvent(wire.Error{
 		Status: http.StatusBadGateway, Type: wire.TypeServer, Code: string(backend.Lost),
-		Message: fmt.Sprintf("%s broke its answer off: %s", s.rec.backend, wire.RootCause(cause)),
+		Message: fmt.Sprintf("%s: connection lost in the middle of the answer: %s", s.rec.backend, wire.RootCause(cause)),
 	}))
 	if err != nil {
 		return err
@@ -204,10 +204,10 @@ func (s *streamRelay) writeBroken(cause error) error {
 	return fmt.Errorf("%w: %s", errTruncated, wire.RootCause(cause))
 }
 
-// relayWhole sends an answer that is no stream.
+// relayWhole sends a non-streaming answer.
 func (x *exchange) relayWhole(w http.ResponseWriter, a *attempt.Answer) error {
 	if a.Rest == nil {
-		x.rec.conclude()
+		x.rec.recordComplete()
 		w.Header().Set("Content-Length", strconv.Itoa(len(a.Held)))
 	} else if a.Length() >= 0 {
 		w.Header().Set("Content-Length", strconv.FormatInt(a.Length(), 10))
@@ -219,22 +219,22 @@ func (x *exchange) relayWhole(w http.ResponseWriter, a *attempt.Answer) error {
 	if a.Rest == nil {
 		return nil
 	}
-	end, err := copyBut(w, a.Rest, tailSize)
+	end, err := copyExceptLast(w, a.Rest, tailSize)
 	if err != nil {
 		return fmt.Errorf("%w: %s", errTruncated, wire.RootCause(err))
 	}
 	x.rec.usage.Merge(wire.OpenAIUsage.In(usageAtEnd(end)))
-	x.rec.conclude()
+	x.rec.recordComplete()
 	_, err = w.Write(end)
 	return err
 }
 
 // tailSize is how much of the end of a large answer is sent only after the call is
-// recorded, in bytes. Its usage stands there.
+// recorded, in bytes. The usage is in that part.
 const tailSize = 64 << 10
 
-// copyBut copies all but the last bytes, which it returns.
-func copyBut(w io.Writer, r io.Reader, last int) (end []byte, err error) {
+// copyExceptLast copies all but the last bytes, and returns those.
+func copyExceptLast(w io.Writer, r io.Reader, last int) (end []byte, err error) {
 	piece := make([]byte, 4*last)
 	for {
 		n, err := r.Read(piece[len(end):])

@@ -40,7 +40,7 @@ func TestTruncatedAnywhere(t *testing.T) {
 				default:
 					events := strings.Split(strings.TrimSpace(r.body), "\n\n")
 					last := events[len(events)-1]
-					if data := last[strings.Index(last, "data: ")+len("data: "):]; !gjson.Valid(data) || !strings.Contains(data, "broke its answer off") {
+					if data := last[strings.Index(last, "data: ")+len("data: "):]; !gjson.Valid(data) || !strings.Contains(data, "connection lost in the middle of the answer") {
 						t.Errorf("cut at %d: the last event is %q, want an error event", n, last)
 					}
 				}

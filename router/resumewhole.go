@@ -11,9 +11,9 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// resumeWhole has a candidate continue the answer of a call without a stream that broke
-// off in the middle, and answers the call with both parts. It returns false if that can't
-// be done; the whole call is given to the candidate then.
+// resumeWhole makes a candidate continue the truncated answer of a non-streaming call, and
+// answers the call with both parts. It returns false if that is not possible; then the
+// candidate gets the whole call.
 func (x *exchange) resumeWhole(c plan.Candidate) (done bool) {
 	d, part := resume.DialectOf(x.request.Path), x.failures[len(x.failures)-1].Partial
 	next := x.continuation(d, part)
@@ -24,25 +24,27 @@ func (x *exchange) resumeWhole(c plan.Candidate) (done bool) {
 	if failed == nil {
 		joined, ok := d.Join(string(a.Held), *part)
 		if !a.IsStream() && a.Rest == nil && ok {
-			x.deliverJoined(c, a, joined, part.Tokens)
+			x.commitJoined(c, a, joined, part.Tokens)
 			return true
 		}
-		failed = a.Discard(c.Name, "could not go on with the answer")
+		failed = a.Discard(c.Name, "could not continue the answer")
 	}
-	x.failed(c, failed)
-	last := &x.past[len(x.past)-1]
-	last.Invalid, last.LocalField = false, false // the continuation was rejected, and not the call
+	x.recordFailure(c, failed)
+	last := &x.attempts[len(x.attempts)-1]
+	last.Invalid, last.LocalField = false, false // the backend rejected the continuation, not the call
 	if last.MayHaveBilled() {
 		x.failures = append(x.failures, failed)
-		x.rec.note(failed)
+		x.rec.addFailure(failed)
 	}
 	return false
 }
 
-// continuation returns the call that asks for the rest of an answer; nil = there is none.
+// continuation returns the request for the rest of an answer; nil = the answer cannot be
+// continued.
 func (x *exchange) continuation(d *resume.Dialect, part *resume.PartialAnswer) *request.Request {
-	// A beginning that is too short for its repetition to be found, which is what
-	// llama-server answers with, may as well be generated again: nothing of it was sent.
+	// llama-server repeats the beginning in its continuation. If the beginning is too
+	// short for the repetition to be found, the whole answer is generated again: nothing
+	// of it was sent.
 	if part == nil || len(part.Text) < resume.MinOverlap || d == nil || !x.plan.Route.Resume {
 		return nil
 	}
@@ -58,7 +60,7 @@ func (x *exchange) continuation(d *resume.Dialect, part *resume.PartialAnswer) *
 	return x.withBody(append(limits, more))
 }
 
-// withBody returns the call with changes in its body; nil = they make it invalid.
+// withBody returns the request with changes in its body; nil = they make it invalid.
 func (x *exchange) withBody(changes []wire.Edit) *request.Request {
 	next := *x.request
 	var err error
@@ -68,12 +70,12 @@ func (x *exchange) withBody(changes []wire.Edit) *request.Request {
 	return &next
 }
 
-// deliverJoined answers the call with both parts. tokens are those of the first part.
-func (x *exchange) deliverJoined(c plan.Candidate, a *attempt.Answer, joined string, tokens int64) {
+// commitJoined answers the call with both parts. tokens is the number of the first part's tokens.
+func (x *exchange) commitJoined(c plan.Candidate, a *attempt.Answer, joined string, tokens int64) {
 	rec := &x.rec
 	rec.backend, rec.model, rec.resumedBy = c.Name, c.Model, c.Name
 	rec.local, rec.tokensBeforeResume = x.plan.Server != nil, tokens
 	a.Held = []byte(joined)
 	rec.usageOfResume, a.Usage = a.Usage, x.request.Dialect.InspectBody(a.Held).Usage
-	x.deliver(a, nil)
+	x.commit(a, nil)
 }

@@ -30,7 +30,7 @@ const (
 func newStreamingFixture(t *testing.T, local, cloud http.HandlerFunc, edits ...func(*plan.Config, map[string]models.Route)) *fixture {
 	t.Helper()
 	b := newFixture(t, local, cloud, edits...)
-	b.state.edit(func(s *backend.LocalState) { s.Streams = true })
+	b.state.edit(func(s *backend.LocalState) { s.SupportsAggregation = true })
 	return b
 }
 

@@ -15,8 +15,8 @@ import (
 )
 
 // resumption continues a stream that broke after its first part was sent: another
-// candidate is asked to continue the text, and its answer becomes the rest of the same
-// stream. Once a call, and only if the answer is plain text.
+// candidate continues the text, and its answer becomes the rest of the same stream. A call
+// is resumed at most once, and only if the answer is plain text.
 type resumption struct {
 	*exchange
 
@@ -24,7 +24,7 @@ type resumption struct {
 	tried      bool
 }
 
-// resumption returns how a stream of a candidate could be continued; nil = it can't be.
+// resumption returns the resumption of a candidate's stream; nil = it cannot be continued.
 // Only the answer of a free primary is continued.
 func (x *exchange) resumption(c plan.Candidate) *resumption {
 	d := resume.DialectOf(x.request.Path)
@@ -34,14 +34,14 @@ func (x *exchange) resumption(c plan.Candidate) *resumption {
 	return &resumption{exchange: x, transcript: resume.Transcript{Dialect: d}}
 }
 
-// observe takes an event into the transcript that the client gets.
+// observe adds an event that the client receives to the transcript.
 func (r *resumption) observe(data []byte) {
 	if r != nil {
 		r.transcript.Observe(data)
 	}
 }
 
-// observeAll takes the events into the transcript that are sent at once.
+// observeAll adds the held events to the transcript.
 func (r *resumption) observeAll(events *wire.EventReader) {
 	for {
 		e, err := events.Next()
@@ -54,8 +54,8 @@ func (r *resumption) observeAll(events *wire.EventReader) {
 
 var errNoResume = errors.New("no other backend can continue the answer")
 
-// resume writes the rest of a stream that broke. It returns errNoResume if it has written
-// nothing; the caller has to tell the client then that the stream broke.
+// resume writes the rest of a broken stream. It returns errNoResume if it has written
+// nothing; then the caller must send the error event.
 func (r *resumption) resume(w *attempt.ClientWriter) error {
 	t := &r.transcript
 	if r.tried || t.NotResumable != "" || t.Header.ID == "" || t.TextEnded && t.Finish == "" {
@@ -63,18 +63,18 @@ func (r *resumption) resume(w *attempt.ClientWriter) error {
 	}
 	r.tried = true
 	object := gjson.Parse(r.request.Body.Text())
-	if resume.NotResumable(object) != "" { // checked only now: nearly all streams come to their end
+	if resume.NotResumable(object) != "" { // checked only now: nearly all streams end normally
 		return errNoResume
 	}
 	limits, left := resume.ReduceMaxTokens(object, t.Tokens)
 	switch {
-	case t.Finish != "": // it was complete but for its end mark
-		return r.writeEnd(w, r.known())
+	case t.Finish != "": // only the end mark was missing
+		return r.writeEnd(w, r.knownUsage())
 	case left == 0:
 		if err := r.writeFinish(w, t.Dialect.OutOfTokens); err != nil {
 			return err
 		}
-		return r.writeEnd(w, r.known())
+		return r.writeEnd(w, r.knownUsage())
 	}
 	more, ok := t.Dialect.ExtendRequest(object, t.Text.String())
 	if !ok {
@@ -92,8 +92,8 @@ func (r *resumption) resume(w *attempt.ClientWriter) error {
 	return r.relay(w.For(a), a)
 }
 
-// start asks the other candidates, in their order, for the rest of the stream, and returns
-// the one that gives it; nil = none does.
+// start requests the rest of the stream from the other candidates, in order, and returns
+// the first answer and its backend; nil = none answered.
 func (r *resumption) start(changes []wire.Edit) (a *attempt.Answer, by string) {
 	next := r.withBody(changes)
 	if next == nil {
@@ -105,13 +105,13 @@ func (r *resumption) start(changes []wire.Edit) (a *attempt.Answer, by string) {
 		}
 		a, failed := attempt.Start(r.ctx, r.params(c, next, backend.Alternative{}))
 		if failed == nil && !a.IsStream() {
-			failed = a.Discard(c.Name, "answered without a stream")
+			failed = a.Discard(c.Name, "answered a streaming call without a stream")
 		}
 		if failed == nil {
 			return a, c.Name
 		}
 		r.rec.addDetail(failed.LogMessage())
-		r.failed(c, failed)
+		r.recordFailure(c, failed)
 	}
 	return nil, ""
 }
@@ -131,20 +131,20 @@ func (r *resumption) relay(w *attempt.ClientWriter, a *attempt.Answer) error {
 			m.Ended, err = true, nil
 		}
 		if err != nil {
-			return fmt.Errorf("%w: its continuation broke as well", errTruncated)
+			return fmt.Errorf("%w: the continuation broke, too", errTruncated)
 		}
 		c.used.Merge(m.Usage)
 		r.rec.usageOfResume = c.used
 		switch {
 		case m.Failed != "":
-			return fmt.Errorf("%w: its continuation failed as well", errTruncated)
+			return fmt.Errorf("%w: the continuation failed, too", errTruncated)
 		case m.Ended && !c.finished:
-			return fmt.Errorf("%w: its continuation has no end", errTruncated)
+			return fmt.Errorf("%w: the continuation has no finish reason", errTruncated)
 		case m.Ended:
-			a.Lease.Release(backend.WithAnswer)
-			return r.writeEnd(w, r.sum(c.used))
+			a.Lease.Release(backend.Completed)
+			return r.writeEnd(w, r.sumUsage(c.used))
 		}
-		if err := c.pass(e); err != nil {
+		if err := c.forward(e); err != nil {
 			return err
 		}
 	}
@@ -157,11 +157,11 @@ type continuation struct {
 	client   *attempt.ClientWriter
 	overlap  resume.OverlapFilter // removes what the backend repeats of the first part
 	used     wire.Usage
-	finished bool // its finish reason was written
+	finished bool // the finish reason was written
 }
 
-// pass writes an event of the second backend as one of the first.
-func (c *continuation) pass(e wire.Event) error {
+// forward writes an event of the second backend in the form of the first stream.
+func (c *continuation) forward(e wire.Event) error {
 	if len(e.Data) == 0 {
 		return nil
 	}
@@ -173,7 +173,7 @@ func (c *continuation) pass(e wire.Event) error {
 		text += c.overlap.Flush(finish)
 	}
 	if text != "" {
-		c.rec.seen++
+		c.rec.contentEvents++
 		if err := c.client.Send(c.transcript.Dialect.TextEvent(c.transcript.Header, text)); err != nil {
 			return err
 		}
@@ -191,24 +191,24 @@ func (r *resumption) writeFinish(w *attempt.ClientWriter, reason string) error {
 	return w.Send(r.transcript.Dialect.FinishEvent(r.transcript.Header, reason))
 }
 
-// writeEnd ends the stream as its dialect does.
+// writeEnd writes the usage, if the client asked for it, and the dialect's end mark.
 func (r *resumption) writeEnd(w *attempt.ClientWriter, u wire.Usage) error {
 	r.rec.usage.Merge(u)
-	r.rec.conclude()
+	r.rec.recordComplete()
 	includeUsage := gjson.GetBytes(r.request.Body.Raw, "stream_options.include_usage").Bool()
 	return w.Send(r.transcript.Dialect.End(&r.transcript, u, includeUsage))
 }
 
-// known is the usage of a stream that needs no continuation: what its events reported,
-// which includes tokens without a text.
-func (r *resumption) known() wire.Usage {
+// knownUsage returns the usage of a stream that needs no continuation: as its events reported
+// it, including tokens without text.
+func (r *resumption) knownUsage() wire.Usage {
 	u := wire.Usage{Completion: &r.transcript.Tokens}
 	u.Merge(r.rec.usage)
 	return u
 }
 
-// sum adds the tokens of both parts. The continuation's prompt had the first part in it.
-func (r *resumption) sum(second wire.Usage) wire.Usage {
+// sumUsage adds the tokens of both parts. The continuation's prompt contained the first part.
+func (r *resumption) sumUsage(second wire.Usage) wire.Usage {
 	completion := r.transcript.Tokens
 	if second.Completion != nil {
 		completion += *second.Completion

@@ -160,7 +160,7 @@ func TestBadRequests(t *testing.T) {
 	if r := b.post("/v1/chat/completions", "x", "Content-Encoding", "gzip"); r.status != 415 {
 		t.Errorf("a compressed body: %d", r.status)
 	}
-	if r := b.post("/chat/completions", `{"model":"local"}`); r.status != 404 || !strings.Contains(r.body, "base URL has to end in /v1") {
+	if r := b.post("/chat/completions", `{"model":"local"}`); r.status != 404 || !strings.Contains(r.body, "base URL must end in /v1") {
 		t.Errorf("without /v1: %d %s", r.status, r.body)
 	}
 	resp, err := http.Get(b.url + "/v1/chat/completions")
@@ -348,7 +348,7 @@ func TestExplainMatchesCalls(t *testing.T) {
 	b := newFixture(t, answers, answers)
 	for _, model := range []string{"local/qwen", "local/alone", "gpt-4o", "v/m", "nonsense"} {
 		e, r := b.router.Explain(model), b.chat(model, false)
-		if e.Backend != r.backend() || string(e.Reason) != r.reason() || e.RefusedStatus != 0 && e.RefusedStatus != r.status {
+		if e.Backend != r.backend() || string(e.Reason) != r.reason() || e.RejectedStatus != 0 && e.RejectedStatus != r.status {
 			t.Errorf("%s: explained %+v, did %q (%s) %d", model, e, r.backend(), r.reason(), r.status)
 		}
 	}

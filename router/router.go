@@ -30,8 +30,8 @@ type Router struct {
 	stop     sync.Once
 }
 
-// New makes a Router. An error says which URL cannot be parsed, or which backend of a
-// route does not exist.
+// New returns a Router. It returns an error if a URL cannot be parsed, or if a route names
+// a backend that does not exist.
 func New(cfg plan.Config, log zerolog.Logger) (*Router, error) {
 	stopping := make(chan struct{})
 	s, err := plan.NewRouting(cfg, &plan.Routing{Stopping: stopping, Via: backend.NewVia()}, log)
@@ -42,54 +42,54 @@ func New(cfg plan.Config, log zerolog.Logger) (*Router, error) {
 	rt := &Router{localPaths: cfg.Engine.Endpoints, log: log, registry: registry, metrics: newMetrics(registry), started: time.Now(), stopping: stopping}
 	rt.routing.Store(s)
 	registry.MustRegister(backendMetrics{rt}, accountingMetrics{rt})
-	rt.mux = rt.surface()
+	rt.mux = rt.routes()
 	return rt, nil
 }
 
-// Reload puts another configuration in the place of the present one, or leaves
-// that one as it is. Calls that have begun end under the old one. A backend that
-// is in both keeps its connections and what is counted of it.
+// Reload replaces the configuration, or returns an error and changes nothing. Calls that
+// have begun end under the old configuration. A backend that is in both keeps its
+// connections and counts.
 func (rt *Router) Reload(cfg plan.Config) error {
 	old := rt.routing.Load()
 	s, err := plan.NewRouting(cfg, old, rt.log)
 	if err != nil {
 		return err
 	}
-	s.Leaving = maps.Clone(old.Leaving)
+	s.Removed = maps.Clone(old.Removed)
 	for name, b := range old.Backends {
 		if server, ok := b.(*backend.Server); ok {
-			s.Leaving[name] = server
+			s.Removed[name] = server
 		}
 	}
-	maps.DeleteFunc(s.Leaving, func(name string, _ *backend.Server) bool { return s.Server(name) != nil })
+	maps.DeleteFunc(s.Removed, func(name string, _ *backend.Server) bool { return s.Server(name) != nil })
 	rt.routing.Store(s)
 	return nil
 }
 
-// Remove drops what is left of a local server that a reload has taken out, once
-// its last call has ended. It must not run at the same time as Reload.
+// Remove forgets a local server that a reload has removed, once its last call has ended.
+// It must not run at the same time as Reload.
 func (rt *Router) Remove(server string) {
 	s := *rt.routing.Load()
-	s.Leaving = maps.Clone(s.Leaving)
-	delete(s.Leaving, server)
+	s.Removed = maps.Clone(s.Removed)
+	delete(s.Removed, server)
 	rt.routing.Store(&s)
 }
 
-// Load is what a local server has to do.
+// Load is the load of a local server.
 type Load struct {
-	Calls   int   // that it has
-	Queued  int   // that wait for one of its slots
-	Waiting int   // calls that wait for it; the others wait for a client to read
-	Bytes   int64 // of answers so far; pings do not count: an engine that hangs sends them, too
+	Calls   int   // admitted calls
+	Queued  int   // calls that wait for a slot
+	Waiting int   // admitted calls that wait for the server; the others wait for their client to read
+	Bytes   int64 // of answers so far, without pings: an engine that hangs sends those, too
 }
 
-// Load returns what the local server of that name has to do, or, if it is no longer in
-// the routing, what it has left to do.
+// Load returns the load of a local server. A server that a reload has removed may still
+// have calls.
 func (rt *Router) Load(server string) Load {
 	now := rt.routing.Load()
 	b := now.Server(server)
 	if b == nil {
-		b = now.Leaving[server]
+		b = now.Removed[server]
 	}
 	if b == nil {
 		return Load{}
@@ -98,13 +98,13 @@ func (rt *Router) Load(server string) Load {
 	return Load{int(b.Inflight()), queued, int(b.Waiting()), b.Output()}
 }
 
-// RegisterMetrics adds the figures of another collector to /metrics.
+// RegisterMetrics adds another collector to /metrics.
 func (rt *Router) RegisterMetrics(c prometheus.Collector) error { return rt.registry.Register(c) }
 
-// ServeHTTP answers one request. The connection of one with a Transfer-Encoding is
-// closed then: it may have a Content-Length as well, and what comes after it may be
-// meant as its body (RFC 9112, 6.1). net/http shows only one of the two, in HTTP/1.0
-// not even that; clients that know the length of their requests keep their connections.
+// ServeHTTP answers one request. After a request with a Transfer-Encoding the connection is
+// closed: the request may have a Content-Length, too, so that the following bytes may be
+// part of its body (RFC 9112, 6.1). net/http shows only one of the two headers, in HTTP/1.0
+// neither. Clients that send a Content-Length keep their connections.
 func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) {
 		w.Header().Set("Connection", "close")
@@ -112,12 +112,12 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rt.mux.ServeHTTP(w, r)
 }
 
-// RejectWaiting answers the calls that wait for a local server with 503, and those
-// that wait for a slot of one with 429: llmsup stops before they could be served.
+// RejectWaiting answers the calls that wait for a local server with 503, and those that
+// wait for a slot with 429: llmsup is stopping.
 func (rt *Router) RejectWaiting() { rt.stop.Do(func() { close(rt.stopping) }) }
 
-// Inflight returns how many calls are being worked on.
+// Inflight returns how many calls are in flight.
 func (rt *Router) Inflight() int { return int(rt.inflight.Load()) }
 
-// Calls returns how many have come so far, answered or not.
+// Calls returns how many calls have been received so far, answered or not.
 func (rt *Router) Calls() int64 { return rt.calls.Load() }

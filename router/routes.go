@@ -16,35 +16,35 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// surface is the HTTP surface of the contract.
-func (rt *Router) surface() http.Handler {
+// routes returns the handler of all endpoints.
+func (rt *Router) routes() http.Handler {
 	mux := http.NewServeMux()
 	for path, d := range wire.Endpoints {
-		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) { rt.take(w, r, d, false) })
+		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) { rt.handleCall(w, r, d, false) })
 		mux.HandleFunc(path, wrongMethod(d, http.MethodPost))
 	}
-	for _, path := range rt.localPaths { // a body without a model means the model that was started
-		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) { rt.take(w, r, wire.Generic{}, true) })
+	for _, path := range rt.localPaths { // without a model, the route local
+		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) { rt.handleCall(w, r, wire.Generic{}, true) })
 		mux.HandleFunc(path, wrongMethod(wire.Generic{}, http.MethodPost))
 	}
 	for path, handle := range map[string]http.HandlerFunc{
 		"/v1/models": rt.listModels, "/v1/models/{id...}": rt.showModel, "/health": rt.health,
-		"/metrics": rt.forOperators(metricsHandler(rt.registry, rt.log)),
+		"/metrics": rt.operatorOnly(metricsHandler(rt.registry, rt.log)),
 	} {
 		mux.HandleFunc("GET "+path, handle)
 		mux.HandleFunc(path, wrongMethod(wire.Chat, http.MethodGet))
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		message := fmt.Sprintf("there is nothing at %s %s", r.Method, wire.Shorten(r.URL.Path))
+		message := fmt.Sprintf("no endpoint at %s %s", r.Method, wire.Shorten(r.URL.Path))
 		if _, ok := wire.Endpoints["/v1"+r.URL.Path]; ok {
-			message += "; the base URL has to end in /v1"
+			message += "; the base URL must end in /v1"
 		}
 		wire.WriteError(w, wire.Chat, wire.Error{Status: http.StatusNotFound, Type: wire.TypeInvalid, Code: wire.CodeNotFound, Message: message})
 	})
 	guarded := rt.guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPost { // as nearly all are: the mux would find the same, and takes longer
+		if r.Method == http.MethodPost { // the same result as the mux's, but faster
 			if d, ok := wire.Endpoints[r.URL.Path]; ok {
-				rt.take(w, r, d, false)
+				rt.handleCall(w, r, d, false)
 				return
 			}
 		}
@@ -56,7 +56,7 @@ func (rt *Router) surface() http.Handler {
 	})
 }
 
-// dialectAt is the dialect of a path, and whether calls are taken there.
+// dialectAt returns the dialect of a path, and whether it is the path of an endpoint.
 func (rt *Router) dialectAt(path string) (d wire.Dialect, known bool) {
 	if d, known = wire.Endpoints[path]; known {
 		return d, true
@@ -72,13 +72,13 @@ func wrongMethod(d wire.Dialect, right string) http.HandlerFunc {
 		w.Header().Set("Allow", right)
 		wire.WriteError(w, d, wire.Error{
 			Status: http.StatusMethodNotAllowed, Type: wire.TypeInvalid, Code: wire.CodeMethod,
-			Message: fmt.Sprintf("%s takes %s, not %s", wire.Shorten(r.URL.Path), right, r.Method),
+			Message: fmt.Sprintf("%s accepts %s, not %s", wire.Shorten(r.URL.Path), right, r.Method),
 		})
 	}
 }
 
-// take reads a call and sends it on its way.
-func (rt *Router) take(w http.ResponseWriter, r *http.Request, d wire.Dialect, localOnly bool) {
+// handleCall reads a call, plans it and serves it.
+func (rt *Router) handleCall(w http.ResponseWriter, r *http.Request, d wire.Dialect, localOnly bool) {
 	s := rt.routing.Load()
 	key := access.CallerKey(r.Context())
 	c := &request.Request{
@@ -100,23 +100,23 @@ func (rt *Router) take(w http.ResponseWriter, r *http.Request, d wire.Dialect, l
 			refuse = invalid("\"model\" is missing; GET /v1/models lists the names")
 		}
 	}
-	p := plan.Plan{Refuse: refuse}
+	p := plan.Plan{Rejection: refuse}
 	if refuse.Status == 0 {
 		p = s.PlanFor(key, name)
 		if localOnly {
-			p.KeepLocal(r.URL.Path)
+			p.RequireLocal(r.URL.Path)
 		}
-		if e := s.CheckChoices(key, c); e.Status != 0 && p.Refuse.Status == 0 {
-			p = plan.Plan{Route: p.Route, Refuse: e}
+		if e := s.CheckChoices(key, c); e.Status != 0 && p.Rejection.Status == 0 {
+			p = plan.Plan{Route: p.Route, Rejection: e}
 		}
-		p.KeepBound(c)
+		p.RequireLocalField(c)
 		p.CheckBudget(c)
 	}
 	p.Accounting = s.Accounting
 	rt.serve(w, r, c, p)
 }
 
-// parse finds the model in a body of the dialect's form.
+// parse parses a body: a form or JSON.
 func parse(d wire.Dialect, fields models.EngineFields, raw []byte, h http.Header) (request.Body, error) {
 	if _, ok := d.(wire.Audio); ok && request.IsForm(h) {
 		return request.ParseForm(raw, h)
@@ -124,52 +124,52 @@ func parse(d wire.Dialect, fields models.EngineFields, raw []byte, h http.Header
 	return request.ParseBodyFor(fields, raw)
 }
 
-// unknownLength is what a body of unknown length is at first taken for, in bytes.
-const unknownLength = 4 << 10
+// initialBodySize is the initial size of the buffer for a body of unknown length, in bytes.
+const initialBodySize = 4 << 10
 
-// readBody reads a request's body into a buffer, which the caller has to release.
-func readBody(w http.ResponseWriter, r *http.Request, most int64) (*request.Buffer, wire.Error) {
+// readBody reads a request's body into a buffer, which the caller must release.
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) (*request.Buffer, wire.Error) {
 	if enc := r.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
 		return nil, wire.Error{
 			Status: http.StatusUnsupportedMediaType, Type: wire.TypeInvalid, Code: wire.CodeInvalidBody,
-			Message: "the body has to come without Content-Encoding",
+			Message: "Content-Encoding is not supported; send the body uncompressed",
 		}
 	}
-	if r.ContentLength > most { // said before it is sent
-		return nil, tooLong(most)
+	if r.ContentLength > limit { // known before the body is read
+		return nil, bodyTooLarge(limit)
 	}
-	// One byte more than needed: the read that fills the rest tells of the end too.
+	// One byte more than needed, so that the last read returns the end, too.
 	size := r.ContentLength
 	if size < 0 {
-		size = unknownLength
+		size = initialBodySize
 	}
 	b := request.NewBuffer(int(size) + 1)
-	if err := b.Fill(http.MaxBytesReader(w, r.Body, most)); err != nil {
+	if err := b.Fill(http.MaxBytesReader(w, r.Body, limit)); err != nil {
 		b.Release()
-		return nil, unreadBody(err, most)
+		return nil, bodyError(err, limit)
 	}
 	bodyArrived(w)
 	return b, wire.Error{}
 }
 
-// unreadBody is the answer to a request whose body could not be read.
-func unreadBody(err error, most int64) wire.Error {
+// bodyError returns the client's error for a body that could not be read.
+func bodyError(err error, limit int64) wire.Error {
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return tooLong(most)
+		return bodyTooLarge(limit)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return wire.Error{
 			Status: http.StatusRequestTimeout, Type: wire.TypeInvalid, Code: wire.CodeSlowBody,
-			Message: "the body did not arrive in time; body_timeout in llmsup.yaml sets the limit",
+			Message: "request body did not arrive in time (body_timeout in llmsup.yaml)",
 		}
 	}
-	return invalid("the body could not be read: " + wire.RootCause(err))
+	return invalid("cannot read the request body: " + wire.RootCause(err))
 }
 
-func tooLong(most int64) wire.Error {
+func bodyTooLarge(limit int64) wire.Error {
 	return wire.Error{
 		Status: http.StatusRequestEntityTooLarge, Type: wire.TypeInvalid, Code: wire.CodeTooLarge,
-		Message: fmt.Sprintf("the body is over %d bytes; max_body in llmsup.yaml sets the limit", most),
+		Message: fmt.Sprintf("request body exceeds %d bytes (max_body in llmsup.yaml)", limit),
 	}
 }
 
@@ -177,7 +177,7 @@ func invalid(message string) wire.Error {
 	return wire.Error{Status: http.StatusBadRequest, Type: wire.TypeInvalid, Code: wire.CodeInvalidBody, Message: message}
 }
 
-// requestID keeps a client's own request id if it is harmless.
+// requestID returns the client's own request id if it is valid, else a new one.
 func requestID(r *http.Request) string {
 	id := r.Header.Get(wire.HeaderRequestID)
 	if id == "" || len(id) > 128 {

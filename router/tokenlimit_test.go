@@ -50,7 +50,7 @@ func TestFinishReasonAtLimit(t *testing.T) {
 				used.Get("completion_tokens").Int() != 2 || used.Get("prompt_tokens").Int() != 5 || used.Get("total_tokens").Int() != 7 {
 				t.Errorf("%d paid calls, %+v", len(b.cloud.requests()), r)
 			}
-			if !strings.Contains(b.log.String(), "broke its answer off at the end") {
+			if !strings.Contains(b.log.String(), "lost the connection after the end of the text") {
 				t.Error("the log does not have it")
 			}
 		})

@@ -114,7 +114,7 @@ func TestOpenBreakerCostsNoTime(t *testing.T) {
 	if r := b.chat("cloud-first", false); r.backend() != "qwen" || r.reason() != "lost" || len(b.cloud.requests()) != asked {
 		t.Errorf("asked %d times more: %+v", len(b.cloud.requests())-asked, r)
 	}
-	if r := b.chat("gpt-4o", false); r.status != 503 || r.header.Get("Retry-After") == "" || !strings.Contains(r.body, "again and again") || len(b.cloud.requests()) != asked {
+	if r := b.chat("gpt-4o", false); r.status != 503 || r.header.Get("Retry-After") == "" || !strings.Contains(r.body, "several times in a row") || len(b.cloud.requests()) != asked {
 		t.Errorf("without a fallback: %+v", r)
 	}
 	if up := b.router.Upstreams(); len(up) != 1 || !strings.Contains(up[0].Reason, "it is tried again in") {
@@ -135,7 +135,7 @@ func TestOpenBreakerCostsNoTime(t *testing.T) {
 	if r := b.chat("gpt-4o", false); r.status != 200 || r.backend() != "openrouter" {
 		t.Errorf("%+v", r)
 	}
-	if up := b.router.Upstreams(); up[0].Reason != "" || !strings.Contains(b.log.String(), "it answers again") {
+	if up := b.router.Upstreams(); up[0].Reason != "" || !strings.Contains(b.log.String(), "the upstream answers again") {
 		t.Errorf("%+v", up)
 	}
 }
@@ -357,14 +357,14 @@ func TestBothCausesWhenRejected(t *testing.T) {
 	}
 	wants := func(r reply, words ...string) {
 		t.Helper()
-		for _, w := range append(words, "openrouter broke the connection", "again and again") {
+		for _, w := range append(words, "openrouter lost the connection", "several times in a row") {
 			if !strings.Contains(r.body, w) {
 				t.Errorf("no %q in %d %s", w, r.status, r.body)
 			}
 		}
 	}
 	asked := len(b.cloud.requests())
-	wants(b.chat("local/qwen", false), "qwen broke the connection")
+	wants(b.chat("local/qwen", false), "qwen lost the connection")
 	b.state.edit(func(s *backend.LocalState) {
 		s.Alive, s.Reason, s.Detail = false, backend.Restarting, "is restarting: exit status 1"
 	})
@@ -373,7 +373,7 @@ func TestBothCausesWhenRejected(t *testing.T) {
 	if r.status != 503 || r.header.Get("Retry-After") == "" || len(b.cloud.requests()) != asked {
 		t.Errorf("%+v", r)
 	}
-	if e := b.router.Explain("local/qwen"); !strings.Contains(e.Refused, "again and again") {
+	if e := b.router.Explain("local/qwen"); !strings.Contains(e.Rejected, "several times in a row") {
 		t.Errorf("%+v", e)
 	}
 }

@@ -46,7 +46,7 @@ func TestUsageFilter(t *testing.T) {
 		for _, asked := range []bool{false, true} {
 			edit, acct := withLedger(t, budget.Limits{})
 			b := newFixture(t, sendsStream(tc.sent), nil, edit)
-			b.state.edit(func(s *backend.LocalState) { s.Streams = true })
+			b.state.edit(func(s *backend.LocalState) { s.SupportsAggregation = true })
 			body := `{"model":"local/qwen","stream":true,"messages":[{"role":"user","content":"x"}]}`
 			want := tc.want
 			if asked {
@@ -72,7 +72,7 @@ func TestUsageFilter(t *testing.T) {
 // sent, once.
 func TestTruncatedBeforeUsage(t *testing.T) {
 	b := newFixture(t, sends(breaks, firstChunk, textChunk(" one two three four"), finishChunk("stop")), answers, withResume)
-	b.state.edit(func(s *backend.LocalState) { s.Streams = true })
+	b.state.edit(func(s *backend.LocalState) { s.SupportsAggregation = true })
 	r := b.post("/v1/chat/completions", `{"model":"local/qwen","stream":true,"messages":[{"role":"user","content":"x"}]}`)
 	if n := strings.Count(r.body, `"finish_reason":"stop"`); n != 1 || !strings.HasSuffix(r.body, doneEvent) || len(b.cloud.requests()) != 0 {
 		t.Errorf("%d finishes, %d calls of the cloud: %s", n, len(b.cloud.requests()), r.body)

@@ -101,7 +101,7 @@ func TestWaitingForTheServerEnds(t *testing.T) {
 		says   string
 		retry  [2]int // bounds of Retry-After
 	}{
-		"the timeout passes": {nil, 503, "loading", "qwen is loading, and took no call within 100ms; the route local/short has no fallback", [2]int{30, 31}},
+		"the timeout passes": {nil, 503, "loading", "qwen is loading, and accepted no call within 100ms; the route local/short has no fallback", [2]int{30, 31}},
 		"it fails": {
 			func(s *backend.LocalState) {
 				s.Reason, s.Detail, s.Returning, s.ReadyAt = backend.Failed, "is failed: bad model", false, time.Time{}
@@ -170,7 +170,7 @@ func TestFullQueueOfALoadingServer(t *testing.T) {
 		waiting = append(waiting, l.startChat(ctx, "local/alone", "x"))
 		l.waitQueued(i + 1)
 	}
-	wantUnavailable(t, l.chat("local/alone", false), 503, "loading", "qwen is loading, and as many calls wait for it as may", [2]int{19, 20})
+	wantUnavailable(t, l.chat("local/alone", false), 503, "loading", "qwen is loading, and its queue is full", [2]int{19, 20})
 	cancel()
 	for _, done := range waiting {
 		<-done
@@ -226,7 +226,7 @@ func TestQueueSurvivesRestart(t *testing.T) {
 func TestExplainWait(t *testing.T) {
 	l := newLoadingServer(t)
 	e := l.router.Explain("local/alone")
-	if e.Backend != "qwen" || e.WaitFor != "qwen is loading" || e.Reason != "" || e.Refused != "" {
+	if e.Backend != "qwen" || e.WaitFor != "qwen is loading" || e.Reason != "" || e.Rejected != "" {
 		t.Errorf("%+v", e)
 	}
 	if e := l.router.Explain("local/qwen"); e.Backend != "openrouter" || e.WaitFor != "" {
@@ -403,7 +403,7 @@ func TestOverBudgetWhileLoading(t *testing.T) {
 		routes["local/short"] = models.Route{Primary: "qwen", Fallback: "openrouter", Timeout: 100 * time.Millisecond}
 	})
 	l.state.transition(func(s *backend.LocalState) { loading(s); s.ReadyAt = time.Now().Add(31 * time.Second) })
-	wantUnavailable(t, l.chat("local/short", false), 503, "loading", "openrouter is not asked", [2]int{30, 31})
+	wantUnavailable(t, l.chat("local/short", false), 503, "loading", "openrouter was skipped", [2]int{30, 31})
 }
 
 // TestRejectWaiting: when llmsup stops, calls that still wait get an answer.

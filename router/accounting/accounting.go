@@ -10,9 +10,8 @@ import (
 	"github.com/llmsup/llmsup/router/usd"
 )
 
-// Accounting is what the router needs to know what calls cost, to keep that within
-// limits, and to record it. The zero value knows no prices, allows everything and
-// records nothing.
+// Accounting has what the router needs to price calls, to limit spending and to record
+// calls. The zero value knows no prices, allows everything and records nothing.
 type Accounting struct {
 	Ledger *ledger.Ledger
 	Budget *budget.Budget
@@ -28,8 +27,8 @@ func (a *Accounting) Clock() time.Time {
 	return a.Now()
 }
 
-// Prices knows what the models of upstreams cost at the moment. It is asked for each
-// call, from any number of goroutines, and must not block.
+// Prices has the present prices of upstreams' models. Book is called for each call, from
+// any number of goroutines, and must not block.
 type Prices interface {
 	// Book returns the prices of the upstream of that name; nil = none are known.
 	Book(upstream string) *price.PriceList
@@ -43,22 +42,22 @@ func (a *Accounting) PriceList(upstream string) *price.PriceList {
 	return a.Prices.Book(upstream)
 }
 
-// Attempt is one call at one backend, as far as it may cost money.
+// Attempt is what accounting needs to know of one call at one backend.
 type Attempt struct {
 	Backend  string     // its name
 	Model    string     // the model's name there
-	Metered  bool       // the backend bills what it answers
-	Estimate usd.Amount // what the attempt may cost; 0 = nothing, or nothing limits it
+	Metered  bool       // the backend bills answers
+	Estimate usd.Amount // what the attempt may cost; 0 = nothing, or there is no limit
 }
 
-// Bills says whether an attempt may cost money. Counting tokens is free at providers
+// Bills reports whether an attempt may cost money. Counting tokens is free at providers
 // that bill everything else (Anthropic's API reference, "Token counting").
 func (at Attempt) Bills(r *request.Request) bool {
 	return at.Metered && r.Path != "/v1/messages/count_tokens"
 }
 
-// models returns the models that may answer a request at a backend: the attempt's, and
-// those that the body names.
+// models returns the models that may answer the request: the attempt's, and those that the
+// body names.
 func (at Attempt) models(r *request.Request) []string {
 	models := []string{at.Model}
 	for _, choice := range r.Body.Choices {

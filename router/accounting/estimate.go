@@ -10,36 +10,38 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// What a call may cost has to be known before it is made, so that concurrent ones
-// can't exceed a limit together. Tokens can't be counted without the upstream's own
-// tokenizer; these constants give more than nearly every call uses.
+// The cost of a call is estimated before it is made, so that concurrent calls cannot exceed
+// a limit together. Tokens cannot be counted without the upstream's own tokenizer; these
+// constants give more than nearly every call uses.
 const (
-	// tokenBytes is how few bytes of text are taken for a token: English has four,
-	// Chinese and code three, as UTF-8.
+	// tokenBytes is how many bytes of text are counted as a token: English has four bytes
+	// per token, Chinese and code three, in UTF-8.
 	tokenBytes = 3
-	// An attachment, such as an image or a file, counts for a token in so many bytes
-	// of its base64, and for so many tokens at least.
+	// attachmentTokenBytes is how many bytes of base64 of an attachment, such as an image
+	// or a file, are counted as a token; each attachment counts at least
+	// minAttachmentTokens.
 	attachmentTokenBytes = 16
 	minAttachmentTokens  = 3000
-	// An audio file counts for a token in so many bytes: models hear some 10 to 30
-	// tokens a second, and a second of speech has at least 2 KB.
+	// audioTokenBytes is how many bytes of an audio file are counted as a token: models
+	// use some 10 to 30 tokens for a second of speech, which has at least 2 KB.
 	audioTokenBytes = 256
-	// minAttachment is the length from which on base64 is an attachment, in bytes.
+	// minAttachment is the length from which base64 is counted as an attachment, in
+	// bytes.
 	minAttachment = 1024
-	// completionTokens is assumed for an answer that the call does not limit.
+	// completionTokens is assumed for an answer whose length the call does not limit.
 	completionTokens = 4096
 )
 
-// unknownModelPrice is assumed for a model whose price is unknown: as much as the
-// most expensive that are in common use (2026-08).
+// unknownModelPrice is assumed for a model of unknown price: that of the most expensive
+// models in common use (2026-08).
 var unknownModelPrice = func() price.Prices {
-	prompt, _ := price.Parse("15e-6") // of constants
+	prompt, _ := price.Parse("15e-6") // a constant: it cannot fail
 	completion, _ := price.Parse("75e-6")
 	return price.Prices{Prompt: prompt, Completion: completion}
 }()
 
-// Estimate returns what an attempt may cost, in picodollars; 0 where it costs nothing
-// or nothing limits what its key spends.
+// Estimate returns what an attempt may cost, in picodollars; 0 = it costs nothing, or no
+// budget limits its key.
 func (a *Accounting) Estimate(r *request.Request, at Attempt) usd.Amount {
 	if !at.Bills(r) || !a.Budget.Limited(r.Key) {
 		return 0
@@ -56,8 +58,8 @@ func (a *Accounting) Check(r *request.Request, at Attempt) *budget.Exceeded {
 	return a.Budget.Check(a.Clock(), r.Key, at.Estimate)
 }
 
-// limitField returns the field by which a call limits the length of its answer, and
-// another name of it. Upstreams ignore the names of other paths.
+// limitField returns the field that limits the length of an answer, and its alternative
+// name. Upstreams ignore the names of other paths.
 func limitField(path string) (name, other string) {
 	switch path {
 	case "/v1/chat/completions":
@@ -80,9 +82,9 @@ func maxUsage(r *request.Request) price.Tokens {
 		value := r.Body.Raw[m.From:m.To]
 		switch key := wire.Unquote(string(r.Body.Raw[m.KeyFrom:m.KeyTo])); {
 		case key == name, key == other:
-			limit = max(limit, limitIn(value))
+			limit = max(limit, parseLimit(value))
 		case strings.EqualFold(key, name), strings.EqualFold(key, other):
-			limit = max(limit, limitIn(value), completionTokens) // some upstreams read it, others don't
+			limit = max(limit, parseLimit(value), completionTokens) // some upstreams accept it, others do not
 		case strings.EqualFold(key, "n"), strings.EqualFold(key, "best_of"):
 			choices = max(choices, wire.LenientNumber(value))
 		case strings.EqualFold(key, "prompt"):
@@ -93,20 +95,20 @@ func maxUsage(r *request.Request) price.Tokens {
 		t.Completion = completionTokens
 	}
 	t.Completion *= choices
-	if t.Completion > maxAsked/prompts {
-		t.Completion = maxAsked
+	if t.Completion > maxTokens/prompts {
+		t.Completion = maxTokens
 	} else {
 		t.Completion *= prompts
 	}
 	return t
 }
 
-// maxAsked is more than any call gets.
-const maxAsked = 1 << 40
+// maxTokens is more than any call can use.
+const maxTokens = 1 << 40
 
-// limitIn reads a limit. Only a number above 0 limits an answer: what upstreams may
-// ignore, such as "100" or null, is no less than completionTokens.
-func limitIn(value []byte) int64 {
+// parseLimit parses a limit. Only a number above 0 limits an answer. A value that upstreams
+// may ignore, such as "100" or null, counts as at least completionTokens.
+func parseLimit(value []byte) int64 {
 	n := wire.LenientNumber(value)
 	if n == 0 || value[0] == '"' {
 		n = max(n, completionTokens)
@@ -114,8 +116,8 @@ func limitIn(value []byte) int64 {
 	return n
 }
 
-// generates reports whether an answer of an endpoint has tokens of its own. A path that is
-// not known here counts as one that has: too much is reserved rather than too little.
+// generates reports whether an endpoint generates tokens. An unknown path counts as one that
+// does, so that too much is reserved rather than too little.
 func generates(path string) bool {
 	switch path {
 	case "/v1/embeddings", "/v1/rerank", "/v1/messages/count_tokens", "/v1/audio/transcriptions", "/v1/audio/translations":

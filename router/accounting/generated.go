@@ -6,8 +6,8 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// generatedBytes returns how many bytes of generated text an event of a stream
-// has, or a whole answer: text, reasoning, and arguments of tool calls.
+// generatedBytes returns how many bytes of generated text an event or a whole answer has:
+// text, reasoning, and arguments of tool calls.
 func generatedBytes(path string, object gjson.Result) (n int) {
 	switch path {
 	case "/v1/chat/completions", "/v1/completions":
@@ -36,8 +36,8 @@ func generatedBytes(path string, object gjson.Result) (n int) {
 	return n
 }
 
-// messageBytes counts the text of a chat's message, or of a part of it. Reasoning
-// may stand there under two names; the longer one counts.
+// messageBytes counts the text of a chat's message, or of a delta. Reasoning may be there
+// under two names; the longer one counts.
 func messageBytes(message gjson.Result) int {
 	n := textBytes(message, "content", "refusal") + max(textBytes(message, "reasoning"), textBytes(message, "reasoning_content"))
 	n += textBytes(message.Get("function_call"), "arguments")

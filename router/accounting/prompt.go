@@ -7,7 +7,7 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// promptTokensOf returns about how many tokens a request's prompt has at most.
+// promptTokensOf returns an upper estimate of the tokens of a request's prompt.
 func promptTokensOf(r *request.Request) int64 {
 	if _, ok := r.Dialect.(wire.Audio); ok {
 		return max(minAttachmentTokens, int64(len(r.Body.Raw))/audioTokenBytes)
@@ -15,8 +15,8 @@ func promptTokensOf(r *request.Request) int64 {
 	return promptTokens(r.Body.Raw)
 }
 
-// isBase64 says whether a value, which may begin as a data URL, is base64 of either
-// alphabet. PHP writes a slash with a backslash.
+// isBase64 reports whether a value, which may begin as a data URL, is base64 of either
+// alphabet. PHP escapes a slash with a backslash.
 func isBase64(value []byte) bool {
 	if _, data, found := bytes.Cut(value[:min(len(value), maxDataURLHead)], []byte(";base64,")); found {
 		value = value[min(len(value), maxDataURLHead)-len(data):]
@@ -36,18 +36,16 @@ var base64Bytes = func() (is [256]bool) {
 	return is
 }()
 
-// attachmentMarks stand before an attachment: at the beginning of a data URL, and
-// of the base64 in OpenAI's and Anthropic's objects.
+// attachmentMarks precede an attachment: the beginning of a data URL, and of the base64 in
+// OpenAI's and Anthropic's objects.
 var attachmentMarks = [...][]byte{[]byte(`"data:`), []byte(`"data":"`), []byte(`"data": "`)}
 
-// maxDataURLHead is how long the part of a data URL may be that is before its
-// base64, in bytes.
+// maxDataURLHead is the longest part of a data URL before its base64, in bytes.
 const maxDataURLHead = 256
 
-// promptTokens counts the tokens of a body. An attachment goes up to its closing
-// quote.
+// promptTokens estimates the tokens of a body. An attachment extends to its closing quote.
 func promptTokens(raw []byte) (tokens int64) {
-	var next [len(attachmentMarks)]int // where each mark stands next; each is looked for once on the way
+	var next [len(attachmentMarks)]int // the next position of each mark, so that each part of raw is searched once
 	for i := range next {
 		next[i] = -1
 	}

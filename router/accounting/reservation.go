@@ -11,20 +11,19 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// Reservation is what one attempt at a metered backend may cost: reserved within the
-// budget before the attempt, and settled or canceled once, when the attempt is over.
-// What the backend sends meanwhile is observed, since the usage that the backend
-// reports may be missing or wrong. A nil Reservation is of an attempt that costs
-// nothing.
+// Reservation is what one attempt at a metered backend may cost: reserved within the budget
+// before the attempt, and settled or canceled once, when the attempt is over. The answer is
+// observed meanwhile, since the usage that the backend reports may be missing or wrong. A
+// nil Reservation is that of an attempt that costs nothing.
 type Reservation struct {
 	accounting *Accounting
 	request    *request.Request
 	attempt    Attempt
-	models     []string            // that may answer
-	budget     *budget.Reservation // nil = nothing limits what the call may cost
+	models     []string            // the models that may answer
+	budget     *budget.Reservation // nil = no budget limits the call
 	pending    *ledger.Pending
-	text       int64 // bytes of generated text that came
-	seen       int64 // tokens that the text is taken for
+	text       int64 // bytes of generated text received
+	seen       int64 // estimated tokens of that text
 	settled    bool
 }
 
@@ -35,8 +34,8 @@ type Charge struct {
 	Pending *ledger.Pending
 }
 
-// Reserve reserves what an attempt may cost, and writes to the ledger's journal that it
-// is made. It returns the limit that the attempt would exceed, if there is one.
+// Reserve reserves what an attempt may cost, and writes the attempt to the ledger's
+// journal. It returns the limit that the attempt would exceed; nil = none.
 func (a *Accounting) Reserve(r *request.Request, at Attempt) (*Reservation, *budget.Exceeded) {
 	if !at.Bills(r) {
 		return nil, nil
@@ -52,7 +51,7 @@ func (a *Accounting) Reserve(r *request.Request, at Attempt) (*Reservation, *bud
 	return reserved, nil
 }
 
-// begin records that the attempt is made.
+// begin writes the attempt to the ledger's journal.
 func (r *Reservation) begin() {
 	q := r.request
 	r.pending = r.accounting.Ledger.Begin(ledger.Row{
@@ -77,7 +76,7 @@ func (r *Reservation) Cancel() {
 	}
 }
 
-// Observe takes an event of the answer into account, or a whole answer.
+// Observe counts the generated text of an event, or of a whole answer.
 func (r *Reservation) Observe(data []byte) {
 	if r == nil || !wire.IsObject(data) {
 		return
@@ -92,8 +91,8 @@ func (r *Reservation) Observe(data []byte) {
 	r.seen += tokens
 }
 
-// ObserveWhole takes a whole answer into account whose events were observed. Some of
-// its text may have come in no delta.
+// ObserveWhole counts the generated text of a whole answer whose events were observed. Some
+// of its text may not have been in any delta.
 func (r *Reservation) ObserveWhole(answer gjson.Result) {
 	if r != nil {
 		text, tokens := r.generated(answer)
@@ -101,8 +100,8 @@ func (r *Reservation) ObserveWhole(answer gjson.Result) {
 	}
 }
 
-// generated returns the bytes of an event's text, or a whole answer's, and the tokens
-// that they are taken for.
+// generated returns the bytes of an event's or a whole answer's text, and their estimated
+// tokens.
 func (r *Reservation) generated(object gjson.Result) (text, tokens int64) {
 	switch text = int64(generatedBytes(r.request.Path, object)); {
 	case text > wordBytes:
@@ -113,22 +112,21 @@ func (r *Reservation) generated(object gjson.Result) (text, tokens int64) {
 	return text, tokens
 }
 
-// An event of a stream with a text of up to wordBytes is taken for a token, since
-// most backends send one at a time. A longer text has a token in textTokenBytes.
+// An event with up to wordBytes of text is counted as one token, since most backends send
+// one token per event. Longer text is counted as one token per textTokenBytes.
 const (
 	wordBytes      = 8
 	textTokenBytes = 4
 )
 
-// maxTokenBytes is more than a token of usual text has, in bytes. A backend whose
-// usage says fewer tokens than the text that came has at that size is not believed.
+// maxTokenBytes is more than a token of usual text has, in bytes. A reported usage is
+// raised to at least one token per maxTokenBytes of received text.
 const maxTokenBytes = 16
 
-// Settle ends an attempt that may have been billed. complete says that the answer
-// came to its end. A cost that the backend reported is taken as it is. Else the
-// tokens of its usage are multiplied by the price; where the usage is missing, or
-// the answer not complete, or the price unknown, no less is charged than was
-// reserved.
+// Settle ends an attempt that may have been billed. complete is whether the answer is
+// complete. A cost that the backend reported is used unchanged. Otherwise the cost is the
+// usage times the price. If the usage is missing, the answer incomplete or the price
+// unknown, at least the reserved amount is charged.
 func (r *Reservation) Settle(u wire.Usage, complete bool) Charge {
 	c := Charge{Cost: u.Cost, Pending: r.pending}
 	if r.settled {
@@ -140,7 +138,7 @@ func (r *Reservation) Settle(u wire.Usage, complete bool) Charge {
 	} else {
 		tokens, known := r.tokens(u)
 		amount, priced := mostExpensive(r.accounting.PriceList(r.attempt.Backend), r.models, tokens)
-		if amount == usd.Max { // no call costs that much: the usage is wrong
+		if amount == usd.Max { // no call costs that much, so the usage is wrong
 			amount, known = 0, false
 		}
 		if known && priced && complete {
@@ -153,11 +151,11 @@ func (r *Reservation) Settle(u wire.Usage, complete bool) Charge {
 	return c
 }
 
-// tokens returns what was used: the most that the usage and the text that came
-// say. known is false without a usage.
+// tokens returns the tokens used: the larger of the reported usage and the estimate from
+// the received text. known is false without a reported usage.
 func (r *Reservation) tokens(u wire.Usage) (t price.Tokens, known bool) {
 	if t, known = u.Tokens(); known {
-		// Some backends count cached tokens beside the prompt's, and some count none.
+		// Some backends count cached tokens in addition to the prompt's.
 		t.Prompt, t.Completion = max(t.Prompt, 0), max(t.Completion, r.text/maxTokenBytes)
 		t.Cached = min(max(t.Cached, 0), t.Prompt)
 		return t, true
@@ -172,9 +170,9 @@ func (r *Reservation) tokens(u wire.Usage) (t price.Tokens, known bool) {
 	return t, false
 }
 
-// mostExpensive returns what tokens cost at the most expensive of some models of a
-// backend. A model of unknown price has unknownModelPrice. known says that there is
-// one model, and its price is known. More than usd.Max is usd.Max.
+// mostExpensive returns what tokens cost with the most expensive of a backend's models. A
+// model of unknown price has unknownModelPrice. known is whether there is only one model,
+// and its price is known. The amount is at most usd.Max.
 func mostExpensive(prices *price.PriceList, models []string, t price.Tokens) (amount usd.Amount, known bool) {
 	known = len(models) == 1
 	for _, model := range models {

@@ -7,10 +7,9 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// Total is what the attempts at a call have cost so far. Its zero value is that of a
-// call that cost nothing.
+// Total is what the attempts at a call have cost so far. The zero value is a cost of 0.
 type Total struct {
-	Paid    bool       // a metered backend was asked, and may have billed
+	Paid    bool       // a metered backend may have billed
 	Charged usd.Amount // what budgets count
 	Pending []*ledger.Pending
 
@@ -18,7 +17,7 @@ type Total struct {
 	unknown bool       // one of the costs is not
 }
 
-// Add adds what an attempt has cost; nil = it can't have been billed.
+// Add adds the charge of an attempt; nil = nothing can have been billed.
 func (t *Total) Add(c *Charge) {
 	if c == nil {
 		return
@@ -43,8 +42,8 @@ func (t *Total) Cost() *usd.Amount {
 	return &t.known
 }
 
-// WouldCost returns what an upstream takes for a usage; nil = unknown. Tokens that are
-// cached here need not be cached there.
+// WouldCost returns what an upstream would charge for a usage; nil = unknown. Tokens that
+// are cached here may not be cached there, so the full price applies.
 func (a *Accounting) WouldCost(backend, model string, u wire.Usage) *usd.Amount {
 	tokens, known := u.Tokens()
 	if !known {

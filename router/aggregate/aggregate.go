@@ -9,29 +9,29 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// Aggregator puts the whole answer together from the events of a stream that the
-// client did not ask for.
+// Aggregator builds the whole answer from the events of a stream that the client did not
+// ask for.
 type Aggregator interface {
-	// Add takes the next event. After an error the stream is of no use any more, but
-	// for what soFar tells.
+	// Add adds the next event. After an error only Partial may be used.
 	Add(e wire.Event) error
-	// Whole returns the answer. It is an error before the stream's end.
+	// Result returns the answer. Before the stream's end it returns an error.
 	Result() ([]byte, error)
-	// ResultAtLimit returns the answer of a stream that lacks its end, if it is known.
+	// ResultAtLimit returns the answer of a stream whose end is missing, if that end is
+	// known.
 	ResultAtLimit() (whole []byte, ok bool)
-	// Done says whether the stream has come to its end.
+	// Done reports whether the stream has ended.
 	Done() bool
-	// Partial is what has come of the answer.
+	// Partial returns the beginning of the answer, as far as it has arrived.
 	Partial() Partial
 }
 
-// MaxBytes is how much of a whole answer is held back to see that it is one, in
-// bytes. A larger one (embeddings of a large batch) is passed on as it comes.
+// MaxBytes is the largest whole answer that is held before commit, in bytes. A larger one
+// (embeddings of a large batch) is passed on while it arrives.
 const MaxBytes = 32 << 20
 
-// ForUpstream returns an aggregator for what an upstream streams at a path, in
-// answer to a call that asked for no stream; nil where there is none. It takes what
-// any upstream may send, and refuses what it would have to guess.
+// ForUpstream returns an aggregator for an upstream's streams at a path, in answer to
+// non-streaming calls; nil = there is none. It accepts what any upstream may send, and
+// rejects streams for which it would have to guess.
 func ForUpstream(path string) Aggregator {
 	switch path {
 	case "/v1/chat/completions":
@@ -46,8 +46,8 @@ func ForUpstream(path string) Aggregator {
 	return nil
 }
 
-// WantsNoStream says whether a call asks for an answer that is no stream. Of an odd
-// value, such as 1, the upstream decides.
+// WantsNoStream reports whether a call asks for a non-streaming answer. An invalid value,
+// such as 1, is left to the upstream.
 func WantsNoStream(c *request.Request) bool {
 	if c.Body.Form || c.Body.Stream {
 		return false
@@ -56,17 +56,17 @@ func WantsNoStream(c *request.Request) bool {
 	return !v.Exists() || v.Type == gjson.Null || v.Type == gjson.False
 }
 
-// UpstreamError is an error that ended a stream, in the upstream's words.
+// UpstreamError is an error that ended a stream, with the upstream's message.
 type UpstreamError struct{ Message string }
 
 func (e *UpstreamError) Error() string { return "its stream ended with an error" }
 
-// noPartial is an aggregator's for an answer of which a part is of no use.
+// noPartial is embedded by aggregators of answers that cannot be continued.
 type noPartial struct{}
 
 func (noPartial) Partial() Partial { return Partial{} }
 
-// eventJSON reads the JSON object of an event; ok is false for one without data.
+// eventJSON parses the JSON object of an event; ok is false for an event without data.
 func eventJSON(e wire.Event, size *int) (object gjson.Result, ok bool, err error) {
 	if len(e.Data) == 0 {
 		return object, false, nil

@@ -15,13 +15,13 @@ import (
 type chunkAggregator struct {
 	noPartial
 	chat    bool
-	around  merged   // the fields beside the choices: the first value of id, created, model, ...
-	choices []merged // by their index; a chat's have "delta"
+	header  merged   // the fields outside the choices: the first value of id, created, model, ...
+	choices []merged // by index; those of a chat have "delta"
 	size    int
 	ended   bool
 }
 
-// latest are the fields of which the last event's value counts.
+// latest are the fields whose last value counts.
 var latest = map[string]bool{"usage": true, "timings": true, "service_tier": true, "system_fingerprint": true}
 
 func (a *chunkAggregator) Add(e wire.Event) error {
@@ -44,8 +44,8 @@ func (a *chunkAggregator) Add(e wire.Event) error {
 		case "obfuscation": // pads OpenAI's events
 			return true
 		}
-		// Beside the choices every event says the same, or has the newer figures.
-		if f := a.around.field(key, &a.size); value.Type != gjson.Null && (f.null() || latest[key.Str]) {
+		// Outside the choices every event has the same values, or later figures.
+		if f := a.header.field(key, &a.size); value.Type != gjson.Null && (f.isUnset() || latest[key.Str]) {
 			f.raw = string([]byte(value.Raw))
 		}
 		if a.size > MaxBytes {
@@ -74,7 +74,7 @@ func (a *chunkAggregator) addChoices(list gjson.Result) (err error) {
 
 func (a *chunkAggregator) Done() bool { return a.ended }
 
-// complete says whether every choice has come to its end.
+// complete reports whether every choice has its finish reason.
 func (a *chunkAggregator) complete() bool {
 	for i := range a.choices {
 		if f := a.choices[i].fields["finish_reason"]; f == nil || gjson.Parse(f.raw).Str == "" {
@@ -84,8 +84,8 @@ func (a *chunkAggregator) complete() bool {
 	return len(a.choices) > 0
 }
 
-// ResultAtLimit returns the answer of a stream without an end mark if every choice has a finish
-// reason.
+// ResultAtLimit returns the answer of a stream without an end mark if every choice has a
+// finish reason.
 func (a *chunkAggregator) ResultAtLimit() (whole []byte, ok bool) {
 	if !a.complete() {
 		return nil, false
@@ -103,8 +103,8 @@ func (a *chunkAggregator) Result() ([]byte, error) {
 		return nil, fmt.Errorf("%w: a choice has no finish_reason", ErrUnmergeable)
 	}
 	out := append(make([]byte, 0, a.size), '{')
-	for _, key := range a.around.keys {
-		value := a.around.fields[wire.Unquote(key)].raw
+	for _, key := range a.header.keys {
+		value := a.header.fields[wire.Unquote(key)].raw
 		if wire.Unquote(key) == "object" && a.chat {
 			value = `"chat.completion"`
 		}
@@ -137,19 +137,19 @@ func (a *chunkAggregator) appendChoice(out []byte, i int) []byte {
 	return append(out, '}')
 }
 
-// appendMessage writes a delta as the message that it has become. A tool call has no
-// index there.
+// appendMessage appends a merged delta as a message. Tool calls of a message have no
+// index.
 func appendMessage(out []byte, delta *merged) []byte {
 	out = append(out, '{')
 	for _, needed := range []struct{ name, value string }{{"role", `"assistant"`}, {"content", "null"}} {
-		if f := delta.fields[needed.name]; f == nil || f.null() {
+		if f := delta.fields[needed.name]; f == nil || f.isUnset() {
 			out = append(append(append(append(append(out, '"'), needed.name...), `":`...), needed.value...), ',')
 		}
 	}
 	for _, key := range delta.keys {
 		name, without := wire.Unquote(key), ""
 		f := delta.fields[name]
-		if f.null() && (name == "role" || name == "content") {
+		if f.isUnset() && (name == "role" || name == "content") {
 			continue
 		}
 		if name == "tool_calls" {

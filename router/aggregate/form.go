@@ -10,32 +10,33 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// Form is a non-stream body in the form that makes llama-server stream its
-// answer, which an aggregator puts together again.
-// So the first token, not the last one, says that the server has answered.
+// Form is a request's body as it is sent to the backend: a non-streaming body changed so
+// that the backend streams its answer, from which an aggregator builds the whole one, or a
+// streaming body that requests the usage. With a stream the first token, not the last one,
+// shows that the server answers.
 type Form struct {
 	body        request.Body
 	path        string
-	chat        bool // of a chat completion
-	choices     int  // that the client asked for
-	stops       bool // it gave stop strings
-	logprobs    bool // it asked for them
-	from, to    int  // body.raw[from:to] makes way for asked
+	chat        bool // a chat completion
+	choices     int  // how many choices the client asked for
+	stops       bool // it has stop strings
+	logprobs    bool // the client asked for logprobs
+	from, to    int  // body.Raw[from:to] is replaced by before + replacement + after
 	replacement string
 
-	before, after string // around asked
+	before, after string // around replacement
 }
 
-// streamingOn turns streaming on. The usage comes in every whole answer. With
-// timings_per_token each event tells how many tokens were spent, which shows
-// tokens that no event carries (see assembled.missing), and what is left of
-// max_tokens should the stream break.
+// streamingOn turns streaming on. It requests the usage, since every whole answer has it.
+// With timings_per_token each event has the number of tokens so far. That reveals tokens
+// that no event contains (see localChoice.missing), and how much of max_tokens is left if
+// the stream breaks.
 const streamingOn = `"stream":true,"stream_options":{"include_usage":true},"timings_per_token":true`
 
-// AsStream returns the form that streams of a body sent to path, and whether the
-// stream can be put together to what llama-server would have answered to the
-// body as it is. That was tested for the fields of streamable on build 11669;
-// with any other field, and what is said there, it is false.
+// AsStream returns the streaming form of a body sent to path. ok is whether the stream can
+// be aggregated to exactly the answer that llama-server would have given to the unchanged
+// body. That was tested for the fields in streamable with build 11669; for any other field
+// ok is false.
 func AsStream(b request.Body, path string) (s Form, ok bool) {
 	s = Form{body: b, path: path, choices: 1, chat: path == "/v1/chat/completions"}
 	at, known := streamablePaths[path]
@@ -46,7 +47,7 @@ func AsStream(b request.Body, path string) (s Form, ok bool) {
 	object := gjson.Parse(b.Text())
 	object.ForEach(func(key, value gjson.Result) bool {
 		name := key.Str
-		// Of a field that is there twice llama-server reads the last one.
+		// llama-server reads the last value of a duplicate field.
 		fits := at.fields[name]
 		if ok = fits != nil && !seen[name] && fits(value, s.chat); !ok {
 			return false
@@ -66,7 +67,7 @@ func AsStream(b request.Body, path string) (s Form, ok bool) {
 		}
 		return true
 	})
-	// A whole answer leaves the logprobs of the stop string out, a stream doesn't.
+	// A stream contains the logprobs of the stop string, a whole answer does not.
 	if ok = ok && seen[at.needed] && !(s.logprobs && s.stops); ok && s.replacement == "" {
 		s.from = object.Index + bytes.IndexByte(b.Raw[object.Index:], '{') + 1
 		s.to, s.replacement = s.from, at.asked+","
@@ -74,8 +75,8 @@ func AsStream(b request.Body, path string) (s Form, ok bool) {
 	return s, ok
 }
 
-// streamablePaths are the paths whose streams can be put together: the fields that
-// were tried, the one that has to be there, and what turns streaming on.
+// streamablePaths are the paths whose streams can be aggregated: the tested fields, the
+// required one, and what turns streaming on.
 var streamablePaths = map[string]struct {
 	fields        map[string]func(v gjson.Result, chat bool) bool
 	needed, asked string
@@ -102,23 +103,23 @@ func (s Form) WithModel(model string) request.Payload {
 	return b.Payload(b.Raw[:s.from], asked, b.Raw[s.to:b.From], name, b.Raw[b.To:])
 }
 
-// streamable are the fields of a body with which a stream and a whole answer
-// were seen to say the same, each with what its value has to be. Not among them:
+// streamable are the fields of a body for which a stream and a whole answer were tested to
+// have the same content, each with a check of its value. Not among them are:
 //
-//   - stream_options, timings_per_token, return_progress, sse_ping_interval:
-//     they speak of the stream that the client did not ask for;
-//   - verbose, return_tokens, response_fields, n_probs, post_sampling_probs:
-//     they add to an answer, or take from it, in one form other than in the other;
-//   - top_logprobs, and logprobs in a chat: a chat's stream has no event for a
-//     token without text, such as the last one, and leaves its logprob out;
-//   - echo, add_generation_prompt, continue_final_message: they decide how much
-//     of a final message of the assistant an answer repeats;
-//   - everything that nobody has tried.
+//   - stream_options, timings_per_token, return_progress, sse_ping_interval: they change
+//     the stream, which the client did not ask for;
+//   - verbose, return_tokens, response_fields, n_probs, post_sampling_probs: they change
+//     streams and whole answers differently;
+//   - top_logprobs, and logprobs in a chat: a chat's stream has no event for a token
+//     without text, such as the last one, and so lacks its logprob;
+//   - echo, add_generation_prompt, continue_final_message: they decide how much of a final
+//     assistant message an answer repeats;
+//   - everything that was not tested.
 var streamable = map[string]func(v gjson.Result, chat bool) bool{
 	"model":  anyValue,
 	"stream": func(v gjson.Result, _ bool) bool { return v.Type == gjson.False || v.Type == gjson.Null },
 
-	// What to answer to.
+	// The input.
 	"messages":             func(v gjson.Result, chat bool) bool { return chat && awaitsAnswer(v) },
 	"tools":                inChats,
 	"tool_choice":          inChats,
@@ -126,23 +127,23 @@ var streamable = map[string]func(v gjson.Result, chat bool) bool{
 	"response_format":      inChats,
 	"chat_template_kwargs": inChats,
 	"reasoning_effort":     inChats,
-	"reasoning_format":     func(v gjson.Result, chat bool) bool { return chat && sameReasoning(v) },
-	"prompt":               func(v gjson.Result, chat bool) bool { return !chat && singlePrompt(v) },
+	"reasoning_format":     func(v gjson.Result, chat bool) bool { return chat && isSameReasoning(v) },
+	"prompt":               func(v gjson.Result, chat bool) bool { return !chat && isSinglePrompt(v) },
 	"grammar":              anyValue,
 	"json_schema":          anyValue,
 
-	// How much of it.
+	// The length of the answer.
 	"max_tokens":            anyValue,
 	"max_completion_tokens": anyValue,
 	"n_predict":             anyValue,
 	"stop":                  anyValue,
 	"ignore_eos":            anyValue,
-	"n":                     func(v gjson.Result, _ bool) bool { return v.Type == gjson.Null || fewChoices(v) },
+	"n":                     func(v gjson.Result, _ bool) bool { return v.Type == gjson.Null || isValidChoiceCount(v) },
 	"logprobs": func(v gjson.Result, chat bool) bool {
 		return v.Type == gjson.Null || v.Type == gjson.False || !chat && v.Type == gjson.Number
 	},
 
-	// How to choose tokens.
+	// Sampling.
 	"temperature": anyValue, "top_p": anyValue, "top_k": anyValue, "min_p": anyValue, "typical_p": anyValue, "top_n_sigma": anyValue,
 	"seed": anyValue, "logit_bias": anyValue, "samplers": anyValue, "min_keep": anyValue,
 	"presence_penalty": anyValue, "frequency_penalty": anyValue, "repeat_penalty": anyValue, "repeat_last_n": anyValue,
@@ -151,7 +152,7 @@ var streamable = map[string]func(v gjson.Result, chat bool) bool{
 	"dry_multiplier": anyValue, "dry_base": anyValue, "dry_allowed_length": anyValue, "dry_penalty_last_n": anyValue, "dry_sequence_breakers": anyValue,
 	"cache_prompt": anyValue,
 
-	// What OpenAI's clients send, and llama-server passes over.
+	// Fields that OpenAI's clients send, and llama-server ignores.
 	"user": anyValue, "metadata": anyValue, "store": anyValue, "service_tier": anyValue, "safety_identifier": anyValue, "prompt_cache_key": anyValue,
 }
 
@@ -159,8 +160,8 @@ func anyValue(gjson.Result, bool) bool { return true }
 
 func inChats(_ gjson.Result, chat bool) bool { return chat }
 
-// awaitsAnswer says whether messages end with one that is to be answered. One
-// of the assistant is continued instead, and a whole answer repeats it.
+// awaitsAnswer reports whether the last message is to be answered. An assistant message is
+// continued instead, and a whole answer repeats it.
 func awaitsAnswer(messages gjson.Result) bool {
 	if !messages.IsArray() {
 		return false
@@ -182,9 +183,9 @@ func awaitsAnswer(messages gjson.Result) bool {
 	return known
 }
 
-// sameReasoning leaves out deepseek-legacy, which puts the reasoning elsewhere
-// in a stream than in a whole answer.
-func sameReasoning(format gjson.Result) bool {
+// isSameReasoning reports whether a reasoning_format puts the reasoning into the same field of
+// streams and whole answers. deepseek-legacy does not.
+func isSameReasoning(format gjson.Result) bool {
 	switch format.Type {
 	case gjson.Null:
 		return true
@@ -195,8 +196,9 @@ func sameReasoning(format gjson.Result) bool {
 	}
 }
 
-// singlePrompt leaves out several prompts at once: each has a choice of its own.
-func singlePrompt(prompt gjson.Result) bool {
+// isSinglePrompt reports whether a prompt is a single one. Each of several prompts has its own
+// choice.
+func isSinglePrompt(prompt gjson.Result) bool {
 	if prompt.Type == gjson.String {
 		return true
 	}
@@ -217,12 +219,12 @@ func singlePrompt(prompt gjson.Result) bool {
 	return others == 0 && (texts == 1 && tokens == 0 || texts == 0 && tokens > 0)
 }
 
-// fewChoices says whether a number of choices is a plain one. llama-server refuses more
+// isValidChoiceCount reports whether a number of choices is valid. llama-server rejects more choices
 // than it has slots.
-func fewChoices(n gjson.Result) bool {
+func isValidChoiceCount(n gjson.Result) bool {
 	i, err := strconv.Atoi(n.Raw)
 	return err == nil && 1 <= i && i <= MaxChoices
 }
 
-// MaxChoices bounds what an assembler sets up for a call.
+// MaxChoices is how many choices an aggregator supports.
 const MaxChoices = 64

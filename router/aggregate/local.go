@@ -13,20 +13,20 @@ import (
 )
 
 var (
-	// errNotSame is a stream that left out what the whole answer would have had:
-	// ask again without streaming.
-	ErrNotSame = errors.New("the stream does not tell what a whole answer would have said")
-	// errUnfamiliar is a stream of a form that this was not written for, as of a
-	// later llama-server: ask again without streaming, and so with the next calls.
-	ErrUnknownFormat = errors.New("the stream has another form than llama-server's")
-	// errNotWhole is a stream without its end.
-	ErrTruncated = errors.New("the stream broke off")
-	// errTooLong is an answer over maxHeld.
-	ErrTooLong = errors.New("the answer is over " + fmt.Sprint(MaxBytes>>20) + " MiB")
+	// ErrNotSame is a stream that lacks a part of the whole answer: the call must be
+	// sent again without streaming.
+	ErrNotSame = errors.New("the stream lacks a part of the whole answer")
+	// ErrUnknownFormat is a stream in an unknown format, such as that of a later
+	// llama-server: this call and the next ones must be sent without streaming.
+	ErrUnknownFormat = errors.New("unknown stream format")
+	// ErrTruncated is a stream without its end.
+	ErrTruncated = errors.New("the stream is truncated")
+	// ErrTooLong is an answer over MaxBytes.
+	ErrTooLong = errors.New("the answer exceeds " + fmt.Sprint(MaxBytes>>20) + " MiB")
 )
 
-// LocalError is an error that llama-server ran into once its stream had begun.
-// Without a stream its answer would have had this status and this body.
+// LocalError is an error of llama-server after its stream had begun. Without a stream the
+// answer would have had this status and this body.
 type LocalError struct {
 	Status int
 	Body   string
@@ -36,7 +36,7 @@ func (e *LocalError) Error() string {
 	return "the stream ended with an error: " + wire.ErrorMessage(gjson.Parse(e.Body))
 }
 
-// localError is the error of an event.
+// localError returns the error of an error event.
 func localError(data string) *LocalError {
 	failed := &LocalError{http.StatusInternalServerError, data}
 	if code := gjson.Get(data, "error.code"); code.Type == gjson.Number && wire.IsErrorStatus(int(code.Int())) {
@@ -45,37 +45,36 @@ func localError(data string) *LocalError {
 	return failed
 }
 
-// formAggregator puts the whole answer together from the events of a stream of
-// llama-server's. It takes only what it knows: a stream with a field that it has
-// never seen is refused as errUnfamiliar, so that nothing is left out unseen. Its
-// texts stay escaped as they came.
+// formAggregator builds the whole answer from the events of a llama-server stream. It
+// accepts only known fields: a stream with an unknown field is rejected as
+// ErrUnknownFormat, so that no part of an answer is lost. Its texts stay escaped as they
+// were received.
 type formAggregator struct {
-	streamed Form
-	choices  []localChoice
-	last     *localChoice // whose finish reason came last
-	size     int          // bytes kept
-	ended    bool
-	err      error // what an earlier event was refused with
+	form    Form
+	choices []localChoice
+	last    *localChoice // the choice whose finish reason came last
+	size    int          // bytes kept
+	ended   bool
+	err     error // of an earlier event
 
 	id, model, fingerprint, created string // as JSON
-	usage, timings                  string // of the first choice, as JSON; llama-server tells no others
-	extra                           string // unknown fields beside usage: `,"key":value`...
+	usage, timings                  string // of the first choice, as JSON; llama-server's whole answers have no others
+	unknownFields                   string // unknown fields beside usage: `,"key":value`...
 }
 
 func newLocalAggregator(s Form) *formAggregator {
-	return &formAggregator{streamed: s, choices: make([]localChoice, s.choices)}
+	return &formAggregator{form: s, choices: make([]localChoice, s.choices)}
 }
 
-// chunk is what one event of the stream says.
+// chunk is the content of one event.
 type chunk struct {
 	choice         gjson.Result
 	choices        int
 	usage, timings gjson.Result
-	extra          string
+	unknownFields  string
 }
 
-// Add takes the next event. After an error the stream is of no use any more, but
-// for what soFar tells.
+// Add adds the next event. After an error only Partial may be used.
 func (a *formAggregator) Add(e wire.Event) error {
 	if a.err == nil {
 		a.err = a.addEvent(e)
@@ -87,13 +86,13 @@ func (a *formAggregator) addEvent(e wire.Event) error {
 	switch {
 	case wire.IsDone(e.Data):
 		a.ended = true
-		return a.complete()
+		return a.checkComplete()
 	case e.Cut:
 		return ErrTruncated
 	case len(e.Data) == 0:
 		return nil // a ping
 	case a.ended:
-		return fmt.Errorf("%w: it goes on after its end", ErrUnknownFormat)
+		return fmt.Errorf("%w: an event after the end mark", ErrUnknownFormat)
 	}
 	data := string(e.Data)
 	if !wire.ValidJSON(e.Data) || e.Data[0] != '{' {
@@ -112,24 +111,24 @@ func (a *formAggregator) addEvent(e wire.Event) error {
 	}
 	at := a.last
 	if ch.choices == 1 {
-		at, err = a.takeChoice(ch)
+		at, err = a.addChoice(ch)
 	} else if ch.choices != 0 || at == nil || !ch.usage.Exists() {
 		err = fmt.Errorf("%w: an event has %d choices", ErrUnknownFormat, ch.choices)
 	}
 	if err != nil {
 		return err
 	}
-	at.count(ch.timings)
+	at.countTokens(ch.timings)
 	if !ch.usage.Exists() {
 		return nil
 	}
-	return a.close(at, ch)
+	return a.closeChoice(at, ch)
 }
 
 // readHeader reads the fields around the choices, which are the same in each event.
 func (a *formAggregator) readHeader(object gjson.Result) (ch chunk, err error) {
 	unknown, kind := "", "text_completion"
-	if a.streamed.chat {
+	if a.form.chat {
 		kind = "chat.completion.chunk"
 	}
 	object.ForEach(func(key, value gjson.Result) bool {
@@ -141,13 +140,13 @@ func (a *formAggregator) readHeader(object gjson.Result) (ch chunk, err error) {
 				value.ForEach(func(_, choice gjson.Result) bool { ch.choice = choice; ch.choices++; return true })
 			}
 		case "id":
-			a.keep(&a.id, value.Raw)
+			a.setOnce(&a.id, value.Raw)
 		case "model":
-			a.keep(&a.model, value.Raw)
+			a.setOnce(&a.model, value.Raw)
 		case "system_fingerprint":
-			a.keep(&a.fingerprint, value.Raw)
+			a.setOnce(&a.fingerprint, value.Raw)
 		case "created":
-			a.keep(&a.created, value.Raw)
+			a.setOnce(&a.created, value.Raw)
 		case "object":
 			if value.Str != kind {
 				unknown = "object " + value.Raw
@@ -160,7 +159,7 @@ func (a *formAggregator) readHeader(object gjson.Result) (ch chunk, err error) {
 			ch.timings = value
 		default:
 			unknown = "field " + key.Raw
-			ch.extra += "," + key.Raw + ":" + value.Raw
+			ch.unknownFields += "," + key.Raw + ":" + value.Raw
 		}
 		return true
 	})
@@ -168,25 +167,25 @@ func (a *formAggregator) readHeader(object gjson.Result) (ch chunk, err error) {
 	case a.size > MaxBytes:
 		return ch, ErrTooLong
 	case ch.usage.Exists() && !ch.usage.IsObject(), ch.timings.Exists() && !ch.timings.IsObject():
-		return ch, fmt.Errorf("%w: its usage is no object", ErrUnknownFormat)
-	case unknown != "" && (ch.extra == "" || !ch.usage.Exists()):
-		// Beside the usage it would stand in a whole answer, too: llama-server
-		// writes both from the same figures.
+		return ch, fmt.Errorf("%w: the usage is not an object", ErrUnknownFormat)
+	case unknown != "" && (ch.unknownFields == "" || !ch.usage.Exists()):
+		// An unknown field next to the usage is in whole answers, too: llama-server
+		// writes both from the same data.
 		return ch, fmt.Errorf("%w: an event has the unknown %s", ErrUnknownFormat, wire.Shorten(unknown))
 	}
 	return ch, nil
 }
 
-// keep remembers what an answer has only once.
-func (a *formAggregator) keep(where *string, raw string) {
+// setOnce sets a field that an answer has only once, if it is not set yet.
+func (a *formAggregator) setOnce(where *string, raw string) {
 	if *where == "" {
-		*where = strings.Clone(raw) // not the whole event with it
+		*where = strings.Clone(raw) // without a reference to the whole event
 		a.size += len(raw)
 	}
 }
 
-// close takes the figures that end a choice.
-func (a *formAggregator) close(at *localChoice, ch chunk) error {
+// closeChoice ends a choice with its usage and timings.
+func (a *formAggregator) closeChoice(at *localChoice, ch chunk) error {
 	tokens := wire.Count(ch.usage.Get("completion_tokens"))
 	calls := true
 	for i := range at.calls {
@@ -195,22 +194,22 @@ func (a *formAggregator) close(at *localChoice, ch chunk) error {
 	if tokens == nil || !calls || at.finish == "" || at.closed {
 		return fmt.Errorf("%w: a choice ends without its finish reason, its usage or a tool call's name", ErrUnknownFormat)
 	}
-	if missing := at.missing(*tokens, a.streamed); missing != "" {
+	if missing := at.missing(*tokens, a.form); missing != "" {
 		return fmt.Errorf("%w: %s", ErrNotSame, missing)
 	}
 	at.spent, at.closed = *tokens, true
 	if at == &a.choices[0] {
-		a.keep(&a.usage, ch.usage.Raw)
-		a.keep(&a.timings, ch.timings.Raw)
-		a.keep(&a.extra, ch.extra)
+		a.setOnce(&a.usage, ch.usage.Raw)
+		a.setOnce(&a.timings, ch.timings.Raw)
+		a.setOnce(&a.unknownFields, ch.unknownFields)
 	}
 	return nil
 }
 
 func (a *formAggregator) Done() bool { return a.ended }
 
-// complete says whether nothing is missing once the stream has ended.
-func (a *formAggregator) complete() error {
+// checkComplete returns an error if a choice is incomplete after the stream's end.
+func (a *formAggregator) checkComplete() error {
 	for i := range a.choices {
 		if !a.choices[i].closed {
 			return fmt.Errorf("%w: choice %d has no usage", ErrUnknownFormat, i)
@@ -219,9 +218,9 @@ func (a *formAggregator) complete() error {
 	return nil
 }
 
-// Result returns the answer as llama-server would have given it without a stream:
-// the same fields with the same values, in its own order. It is an error before
-// the stream's end.
+// Result returns the answer that llama-server would have sent without a stream: the same
+// fields with the same values, in llama-server's order. Before the stream's end it returns
+// an error.
 func (a *formAggregator) Result() ([]byte, error) {
 	if a.err != nil {
 		return nil, a.err
@@ -235,7 +234,7 @@ func (a *formAggregator) Result() ([]byte, error) {
 		if i > 0 {
 			out = append(out, ',')
 		}
-		if a.streamed.chat {
+		if a.form.chat {
 			kind = "chat.completion"
 			out = a.choices[i].appendChat(out, i)
 		} else {
@@ -256,29 +255,29 @@ func (a *formAggregator) Result() ([]byte, error) {
 			out = append(append(append(append(out, `,"`...), field.name...), `":`...), field.raw...)
 		}
 	}
-	return append(append(out, a.extra...), '}'), nil
+	return append(append(out, a.unknownFields...), '}'), nil
 }
 
-// Partial is what has come of an answer, for somebody else to go on with.
+// Partial is the beginning of an answer, from which another backend may continue.
 type Partial struct {
-	Text      string // of the first choice: content, or a completion's text
-	Reasoning string // of the first choice
-	Tokens    int64  // spent on all choices; none is told before its first event
-	Called    bool   // a tool call was begun
-	Logprobs  bool   // there are logprobs
-	Several   bool   // more than one choice was asked for
-	Finished  bool   // the first choice has its finish reason
+	Text            string // of the first choice: content, or a completion's text
+	Reasoning       string // of the first choice
+	Tokens          int64  // of all choices, those without an event excepted
+	HasToolCall     bool   // a tool call has begun
+	Logprobs        bool   // there are logprobs
+	MultipleChoices bool   // more than one choice was asked for
+	Finished        bool   // the first choice has its finish reason
 }
 
 func (a *formAggregator) Partial() Partial {
 	first := &a.choices[0]
 	s := Partial{
 		Text: unescape(first.text.String()), Reasoning: unescape(first.reasoning.String()),
-		Several: len(a.choices) > 1, Finished: first.finish != "",
+		MultipleChoices: len(a.choices) > 1, Finished: first.finish != "",
 	}
 	for i := range a.choices {
 		s.Tokens += a.choices[i].spent
-		s.Called = s.Called || len(a.choices[i].calls) > 0
+		s.HasToolCall = s.HasToolCall || len(a.choices[i].calls) > 0
 		s.Logprobs = s.Logprobs || a.choices[i].logprobs.Len() > 0
 	}
 	return s

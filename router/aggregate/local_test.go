@@ -204,9 +204,9 @@ func TestSoFar(t *testing.T) {
 		"reasoning": {feed(plainChat, delta(0, `{"reasoning_content":"a"}`, timed(3))), Partial{Reasoning: "a", Tokens: 3}},
 		"a call": {
 			feed(plainChat, delta(0, `{"content":"a"}`, timed(1))+delta(0, `{"tool_calls":[{"index":0,"id":"x","function":{"name":"f"}}]}`, timed(4))),
-			Partial{Text: "a", Tokens: 4, Called: true},
+			Partial{Text: "a", Tokens: 4, HasToolCall: true},
 		},
-		"two choices": {feed(twoChats, delta(0, `{"content":"a"}`, timed(1))+delta(1, `{"content":"b"}`, timed(2))), Partial{Text: "a", Tokens: 3, Several: true}},
+		"two choices": {feed(twoChats, delta(0, `{"content":"a"}`, timed(1))+delta(1, `{"content":"b"}`, timed(2))), Partial{Text: "a", Tokens: 3, MultipleChoices: true}},
 		"logprobs": {
 			feed(plainText, strings.Replace(part(0, "a", 1), `"logprobs":null`, `"logprobs":{"content":[{}]}`, 1)), Partial{Text: "a", Tokens: 1, Logprobs: true},
 		},

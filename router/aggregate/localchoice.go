@@ -10,8 +10,8 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// localChoice is one choice of an answer that is put together. Its texts are the
-// insides of JSON strings, as they came.
+// localChoice is one choice of an aggregated answer. Its texts are the insides of JSON
+// strings, as received.
 type localChoice struct {
 	text      strings.Builder // content, or a completion's text
 	reasoning strings.Builder
@@ -19,10 +19,10 @@ type localChoice struct {
 	calls     []toolCall
 	finish    string // finish_reason, as JSON; "" before it
 
-	spent   int64  // tokens, as the last event told
-	shown   int64  // of them those up to the last one that an event carried something of
-	visible bool   // an event carried something since
-	closed  bool   // its usage has come
+	spent   int64  // tokens, as reported by the last event
+	shown   int64  // tokens up to the last one whose event had content
+	visible bool   // an event since the last count had content
+	closed  bool   // its usage was received
 	timings string // of the last token, as JSON
 }
 
@@ -31,22 +31,22 @@ type toolCall struct {
 	arguments strings.Builder
 }
 
-// takeChoice takes an event's only choice.
-func (a *formAggregator) takeChoice(ch chunk) (*localChoice, error) {
+// addChoice adds the only choice of an event.
+func (a *formAggregator) addChoice(ch chunk) (*localChoice, error) {
 	index := ch.choice.Get("index")
 	i, err := strconv.Atoi(index.Raw)
 	if err != nil || i < 0 || i >= len(a.choices) {
-		return nil, fmt.Errorf("%w: an event is of choice %s", ErrUnknownFormat, wire.Shorten(index.Raw))
+		return nil, fmt.Errorf("%w: an event has the choice %s", ErrUnknownFormat, wire.Shorten(index.Raw))
 	}
 	c := &a.choices[i]
 	if c.finish != "" {
-		return nil, fmt.Errorf("%w: choice %d goes on after its end", ErrUnknownFormat, i)
+		return nil, fmt.Errorf("%w: choice %d continues after its finish reason", ErrUnknownFormat, i)
 	}
 	unknown, had := "", c.logprobs.Len()
 	ch.choice.ForEach(func(key, value gjson.Result) bool {
-		known := a.takeField(c, key.Str, value)
+		known := a.addField(c, key.Str, value)
 		if !known {
-			unknown = key.Raw // never the value: it may be the answer
+			unknown = key.Raw // never the value: it may be a part of the answer
 		}
 		return known
 	})
@@ -55,40 +55,40 @@ func (a *formAggregator) takeChoice(ch chunk) (*localChoice, error) {
 		return nil, fmt.Errorf("%w: a choice has the unknown %s", ErrUnknownFormat, wire.Shorten(unknown))
 	case a.size > MaxBytes:
 		return nil, ErrTooLong
-	case a.streamed.logprobs && c.finish == "" && c.logprobs.Len() == had:
-		// Speculative decoding: a whole answer has something for each token.
+	case a.form.logprobs && c.finish == "" && c.logprobs.Len() == had:
+		// With speculative decoding; a whole answer has logprobs for each token.
 		return nil, fmt.Errorf("%w: a token has no logprobs", ErrNotSame)
 	}
 	return c, nil
 }
 
-// takeField takes a field of an event's choice.
-func (a *formAggregator) takeField(c *localChoice, key string, value gjson.Result) (known bool) {
+// addField adds a field of an event's choice.
+func (a *formAggregator) addField(c *localChoice, key string, value gjson.Result) (known bool) {
 	switch key {
 	case "index":
 		known = true
 	case "finish_reason":
 		if known = value.Type == gjson.Null || value.Type == gjson.String; known && value.Str != "" {
-			a.keep(&c.finish, value.Raw)
+			a.setOnce(&c.finish, value.Raw)
 			a.last = c
 		}
 	case "text":
 		// llama-server has one event for each token that completes a character, even
 		// without a text.
-		if known = !a.streamed.chat && value.Type == gjson.String; known {
+		if known = !a.form.chat && value.Type == gjson.String; known {
 			c.visible = value.Str != ""
 			a.append(&c.text, value)
 		}
 	case "logprobs":
-		known = !a.streamed.chat && a.takeLogprobs(c, value)
+		known = !a.form.chat && a.addLogprobs(c, value)
 	case "delta":
-		known = a.streamed.chat && a.takeDelta(c, value)
+		known = a.form.chat && a.addDelta(c, value)
 	}
 	return known
 }
 
-// takeDelta takes what a chat's event adds to its message.
-func (a *formAggregator) takeDelta(c *localChoice, delta gjson.Result) (known bool) {
+// addDelta adds the delta of a chat's event to the message.
+func (a *formAggregator) addDelta(c *localChoice, delta gjson.Result) (known bool) {
 	known = delta.IsObject()
 	delta.ForEach(func(key, value gjson.Result) bool {
 		isText := value.Type == gjson.String
@@ -107,7 +107,7 @@ func (a *formAggregator) takeDelta(c *localChoice, delta gjson.Result) (known bo
 			known = value.IsArray()
 			c.visible = true
 			value.ForEach(func(_, call gjson.Result) bool {
-				known = known && a.takeCall(c, call)
+				known = known && a.addToolCall(c, call)
 				return known
 			})
 		default:
@@ -121,8 +121,8 @@ func (a *formAggregator) takeDelta(c *localChoice, delta gjson.Result) (known bo
 // maxCalls bounds the tool calls of a choice.
 const maxCalls = 1024
 
-// takeCall takes a part of a tool call. The first has its id and its name.
-func (a *formAggregator) takeCall(c *localChoice, part gjson.Result) (known bool) {
+// addToolCall adds a part of a tool call. The first part has the id and the name.
+func (a *formAggregator) addToolCall(c *localChoice, part gjson.Result) (known bool) {
 	i, err := strconv.Atoi(part.Get("index").Raw)
 	if err != nil || i < 0 || i > len(c.calls) || i >= maxCalls {
 		return false
@@ -136,7 +136,7 @@ func (a *formAggregator) takeCall(c *localChoice, part gjson.Result) (known bool
 		if value.Type != gjson.String || *where != "" {
 			return false
 		}
-		a.keep(where, value.Raw)
+		a.setOnce(where, value.Raw)
 		return true
 	}
 	known = part.IsObject()
@@ -169,7 +169,7 @@ func (a *formAggregator) takeCall(c *localChoice, part gjson.Result) (known bool
 	return known
 }
 
-func (a *formAggregator) takeLogprobs(c *localChoice, value gjson.Result) (known bool) {
+func (a *formAggregator) addLogprobs(c *localChoice, value gjson.Result) (known bool) {
 	if value.Type == gjson.Null {
 		return true
 	}
@@ -190,8 +190,8 @@ func (a *formAggregator) takeLogprobs(c *localChoice, value gjson.Result) (known
 	return known
 }
 
-// append adds a string to a text, escaped as it is: half a surrogate pair has its
-// other half in the next event.
+// append adds a string to a text, still escaped: a surrogate pair may be split between two
+// events.
 func (a *formAggregator) append(text *strings.Builder, value gjson.Result) {
 	if value.Type == gjson.String {
 		text.WriteString(value.Raw[1 : len(value.Raw)-1])
@@ -199,9 +199,9 @@ func (a *formAggregator) append(text *strings.Builder, value gjson.Result) {
 	}
 }
 
-// count takes the timings of an event, which are those of its token. A token of
-// which a chat has several events has them on the last one.
-func (c *localChoice) count(timings gjson.Result) {
+// countTokens counts the tokens by the timings of an event. If a token has several events in
+// a chat, the last one has the timings.
+func (c *localChoice) countTokens(timings gjson.Result) {
 	tokens := wire.Count(timings.Get("predicted_n"))
 	if tokens == nil || c.finish != "" {
 		return
@@ -213,24 +213,23 @@ func (c *localChoice) count(timings gjson.Result) {
 	c.visible = false
 }
 
-// missing says what a whole answer of that many tokens would have had and the
-// stream has not, "" if nothing. A stream keeps back what may become a stop
-// string and the first bytes of a character. When the answer ends there, a whole
-// one has them, and a stream has not.
+// missing returns what the stream lacks of the whole answer of that many tokens; "" =
+// nothing. A stream withholds text that may become a stop string, and the first bytes of a
+// character. If the answer ends there, they are in a whole answer, and not in a stream.
 func (c *localChoice) missing(tokens int64, s Form) string {
 	cut := c.finish == `"length"`
 	switch {
 	case s.chat && c.text.Len() == 0 && c.reasoning.Len() == 0 && len(c.calls) == 0 && (tokens > 1 || cut || s.stops):
-		// A message of nothing but tags is given with its tags, and one token may have
-		// some text before a stop string. Otherwise one token that is no text and no cut
-		// is the end itself.
-		return "it has tokens but no text"
+		// A whole answer of nothing but tags has these tags, and a single token may have
+		// text before a stop string. Otherwise a single token without text that does not
+		// reach the limit is the end token.
+		return "the answer has tokens but no text"
 	case s.chat && s.stops && cut && c.shown != tokens:
-		return "it ends in what may be a stop string"
+		return "the answer ends in a possible stop string"
 	case c.spent != tokens && (!s.chat || cut && len(c.calls) == 0):
-		return "it ends within a character"
+		return "the answer ends within a character"
 	case !s.chat && cut && c.shown != tokens:
-		return "it ends in what may be a stop string"
+		return "the answer ends in a possible stop string"
 	}
 	return ""
 }

@@ -10,10 +10,10 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// streamableMessages and streamableResponses are streamable for /v1/messages and
-// /v1/responses. Not among them, beside what was not tried: "stop" of responses, whose
-// streams do not say that they keep back what may become a stop string, and "n", which
-// makes the answer a list.
+// streamableMessages and streamableResponses are the streamable fields of /v1/messages and
+// /v1/responses. Besides the fields that were not tested, they lack "stop" of responses,
+// whose streams do not show that they withhold a possible stop string, and "n", which makes
+// the answer a list.
 var (
 	streamableMessages = map[string]func(gjson.Result, bool) bool{
 		"model": anyValue, "stream": streamable["stream"], "max_tokens": anyValue,
@@ -38,13 +38,13 @@ func responsesFields() map[string]func(gjson.Result, bool) bool {
 	} {
 		fields[name] = anyValue
 	}
-	fields["input"] = func(v gjson.Result, _ bool) bool { return v.Type == gjson.String || openInput(v) }
+	fields["input"] = func(v gjson.Result, _ bool) bool { return v.Type == gjson.String || inputAwaitsAnswer(v) }
 	return fields
 }
 
-// openInput says whether the input of responses ends with an item that is to be
-// answered: a message that is not the assistant's, or what a function returned.
-func openInput(input gjson.Result) bool {
+// inputAwaitsAnswer reports whether the input of responses ends with an item that is to be
+// answered: a message that is not the assistant's, or the output of a function.
+func inputAwaitsAnswer(input gjson.Result) bool {
 	if !input.IsArray() {
 		return false
 	}
@@ -53,24 +53,25 @@ func openInput(input gjson.Result) bool {
 	return awaitsAnswer(gjson.Parse("["+last.Raw+"]")) || last.Get("type").Str == "function_call_output" && !last.Get("role").Exists()
 }
 
-// Aggregator puts the stream together that llama-server sends in answer to the form.
+// Aggregator returns an aggregator for the stream that llama-server sends in answer to the
+// form.
 func (s Form) Aggregator() Aggregator {
 	switch s.path {
 	case "/v1/messages":
 		a := &messageAggregator{}
-		return &localAggregator{Aggregator: a, asWhole: func(whole []byte) ([]byte, error) { return whole, a.missing(whole, s.stops) }}
+		return &localAggregator{Aggregator: a, asWhole: func(whole []byte) ([]byte, error) { return whole, a.checkMissing(whole, s.stops) }}
 	case "/v1/responses":
 		return &localAggregator{Aggregator: &responseAggregator{}, asWhole: localResponse}
 	}
 	return newLocalAggregator(s)
 }
 
-// localAggregator is an aggregator for a stream that the router asked a local server
-// for. An answer other than the server would have given without a stream is refused:
-// the server is asked again, without one.
+// localAggregator is an aggregator for a stream that the router requested from a local
+// server. If its result would differ from the server's non-streaming answer, it returns an
+// error, and the call is sent again without streaming.
 type localAggregator struct {
 	Aggregator
-	asWhole func(whole []byte) ([]byte, error) // adds what a stream leaves out, or refuses it
+	asWhole func(whole []byte) ([]byte, error) // adds what a stream lacks, or returns an error
 }
 
 func (a *localAggregator) Add(e wire.Event) error {
@@ -79,11 +80,11 @@ func (a *localAggregator) Add(e wire.Event) error {
 	switch {
 	case errors.As(err, &failed):
 		data := string(e.Data)
-		if wire.ErrorMessage(gjson.Parse(data)) == "" { // as in a message
+		if wire.ErrorMessage(gjson.Parse(data)) == "" { // as in a stream of /v1/messages
 			data = `{"error":` + data + `}`
 		}
 		return localError(data)
-	case errors.Is(err, errNoStart): // llama-server omits it where the first token is a part of a character
+	case errors.Is(err, errNoStart): // llama-server omits it if the first token is a part of a character
 		return fmt.Errorf("%w: %w", ErrNotSame, err)
 	case errors.Is(err, ErrUnmergeable):
 		return fmt.Errorf("%w: %w", ErrUnknownFormat, err)
@@ -93,7 +94,7 @@ func (a *localAggregator) Add(e wire.Event) error {
 
 func (a *localAggregator) Result() ([]byte, error) {
 	whole, err := a.Aggregator.Result()
-	if errors.Is(err, ErrUnmergeable) { // such as a call of a tool that was cut
+	if errors.Is(err, ErrUnmergeable) { // for example, a truncated tool call
 		return nil, fmt.Errorf("%w: %w", ErrNotSame, err)
 	}
 	if err != nil {
@@ -110,33 +111,33 @@ func (a *localAggregator) ResultAtLimit() (whole []byte, ok bool) {
 	return whole, err == nil
 }
 
-// missing returns an error if a whole answer would have more. A stream keeps back
-// what may become a stop string, and the first bytes of a character; those, at the end
-// of an answer that was cut, are the one difference that is not seen.
-func (a *messageAggregator) missing(whole []byte, stops bool) error {
+// checkMissing returns an error if a whole answer would have more content. A stream
+// withholds a possible stop string, and the first bytes of a character. Such bytes at the
+// end of a truncated answer are the only difference that is not detected.
+func (a *messageAggregator) checkMissing(whole []byte, stops bool) error {
 	tokens := wire.Count(gjson.GetBytes(whole, "usage.output_tokens"))
-	cut := a.reason() == "max_tokens"
+	cut := a.stopReason() == "max_tokens"
 	switch {
 	case tokens == nil:
 		return fmt.Errorf("%w: the message has no usage", ErrUnknownFormat)
 	case stops && cut && a.deltas != *tokens:
-		return fmt.Errorf("%w: it ends in what may be a stop string", ErrNotSame)
+		return fmt.Errorf("%w: the answer ends in a possible stop string", ErrNotSame)
 	case len(a.blocks) == 0 && (cut || stops || *tokens > 1):
-		return fmt.Errorf("%w: it has tokens but no text", ErrNotSame)
+		return fmt.Errorf("%w: the answer has tokens but no text", ErrNotSame)
 	}
 	return nil
 }
 
-// localResponse returns the response of a stream of llama-server's with the fields
-// that only its whole answers have.
+// localResponse returns the response of a llama-server stream with the fields that only
+// its whole answers have.
 func localResponse(whole []byte) ([]byte, error) {
 	answer := gjson.ParseBytes(whole)
 	created, output := answer.Get("created_at"), answer.Get("output")
 	switch {
 	case !created.Exists() || answer.Get("completed_at").Exists() || !output.IsArray() || !answer.Get("usage").IsObject():
-		return nil, fmt.Errorf("%w: the fields of the response are others", ErrUnknownFormat)
+		return nil, fmt.Errorf("%w: the response has other fields", ErrUnknownFormat)
 	case !wire.HasContent(output):
-		return nil, fmt.Errorf("%w: it has tokens but no text", ErrNotSame)
+		return nil, fmt.Errorf("%w: the answer has tokens but no text", ErrNotSame)
 	}
 	changes := []wire.Edit{{From: created.Index, To: created.Index, Text: created.Raw + `,"completed_at":`}}
 	output.ForEach(func(_, item gjson.Result) bool {

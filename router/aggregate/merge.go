@@ -12,39 +12,39 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// ErrUnmergeable is a stream whose events do not add up to one answer without
+// ErrUnmergeable is a stream whose events cannot be merged into one answer without
 // guessing.
 var ErrUnmergeable = errors.New("sent a stream that cannot be aggregated")
 
-// merged is a JSON value that the deltas of a stream add to. Texts stay escaped as
-// they came: half a surrogate pair has its other half in the next event.
+// merged is a JSON value that is built from the deltas of a stream. Texts stay escaped as
+// they were received: a surrogate pair may be split between two events.
 type merged struct {
-	raw    string          // a value that does not grow, as JSON; "" = not seen yet
-	text   strings.Builder // the inside of a string that grows, or of a list whose elements come whole
-	kind   byte            // of one that grows: '"', '{' or '['
-	keys   []string        // of an object, with their quotes, in the order in which they came
+	raw    string          // a value that deltas do not extend, as JSON; "" = not received yet
+	text   strings.Builder // the inside of a string, or of a list whose elements are not extended
+	kind   byte            // of a value that deltas extend: '"', '{' or '['
+	keys   []string        // of an object, with their quotes, in order of arrival
 	fields map[string]*merged
-	list   []*merged // of a list whose elements grow
+	list   []*merged // the elements of a list whose elements are extended
 }
 
-// mergedBytes is what a value counts for against maxHeld, beside its text. A tree of
-// values has many times the size of the JSON that it was read from.
+// mergedBytes is the size that a value counts against MaxBytes, besides its text. A tree of
+// values has many times the size of its JSON.
 const mergedBytes = 128
 
-// growing are the texts that deltas add to. Every other text comes whole.
+// growing are the texts that deltas extend. Every other text comes whole.
 var growing = map[string]bool{
 	"content": true, "text": true, "reasoning": true, "reasoning_content": true, "thinking": true, "refusal": true,
 	"arguments": true, "summary": true,
 }
 
-// null says that a field may still get a value.
-func (m *merged) null() bool { return m.kind == 0 && (m.raw == "" || m.raw == "null") }
+// isUnset reports whether a field may still get a value.
+func (m *merged) isUnset() bool { return m.kind == 0 && (m.raw == "" || m.raw == "null") }
 
-// add takes the value of a field, as the next event has it. size is what the aggregator
-// keeps, in bytes.
+// add merges the value of a field in the next event. size is the memory use of the
+// aggregator, in bytes.
 func (m *merged) add(name string, v gjson.Result, size *int) error {
 	same := func(kind byte) bool {
-		fits := m.kind == kind || m.null()
+		fits := m.kind == kind || m.isUnset()
 		m.kind = kind
 		return fits
 	}
@@ -68,17 +68,17 @@ func (m *merged) add(name string, v gjson.Result, size *int) error {
 			return mismatch(name)
 		}
 		return m.addElements(name, v, size)
-	case m.null() || m.raw == `""`:
-		m.raw = strings.Clone(v.Raw) // not the whole event with it
-	case m.kind != 0 || m.raw != v.Raw && v.Raw != `""`: // some repeat what they have said
+	case m.isUnset() || m.raw == `""`:
+		m.raw = strings.Clone(v.Raw) // without a reference to the whole event
+	case m.kind != 0 || m.raw != v.Raw && v.Raw != `""`: // some upstreams repeat a value
 		return mismatch(name)
 	}
 	return nil
 }
 
-// mismatch never names the value: it may be the answer.
+// mismatch never contains the value: it may be a part of the answer.
 func mismatch(name string) error {
-	return fmt.Errorf("%w: it changes %s", ErrUnmergeable, wire.Shorten(wire.Quote(name)))
+	return fmt.Errorf("%w: two values of %s", ErrUnmergeable, wire.Shorten(wire.Quote(name)))
 }
 
 func (m *merged) addFields(object gjson.Result, size *int) (err error) {
@@ -91,7 +91,7 @@ func (m *merged) addFields(object gjson.Result, size *int) (err error) {
 	return err
 }
 
-// field returns the field of a key, which it makes if need be.
+// field returns the field of a key. It creates the field if there is none.
 func (m *merged) field(key gjson.Result, size *int) *merged {
 	f := m.fields[key.Str]
 	if f == nil {
@@ -106,14 +106,14 @@ func (m *merged) field(key gjson.Result, size *int) *merged {
 	return f
 }
 
-// indexed are the lists whose elements grow: each has an index, by which later deltas
-// add to it. The elements of other lists come whole.
+// indexed are the lists whose elements deltas extend: each element has an index. The
+// elements of other lists come whole.
 var indexed = map[string]bool{"tool_calls": true, "reasoning_details": true, "images": true}
 
-// maxElements bounds a list whose elements grow.
+// maxElements bounds such a list.
 const maxElements = 4096
 
-// addElements takes the elements of a list.
+// addElements adds the elements of a list.
 func (m *merged) addElements(name string, list gjson.Result, size *int) (err error) {
 	list.ForEach(func(_, v gjson.Result) bool {
 		if !indexed[name] {
@@ -137,10 +137,9 @@ func (m *merged) appendElement(v gjson.Result) {
 	m.text.WriteString(v.Raw)
 }
 
-// element returns the element that a part of a list adds to: the one of its index,
-// which begins at 0 or, with some upstreams, at 1. A tool call without an index adds to
-// the call before, unless it has an ID of its own. Other elements without one come
-// whole.
+// element returns the element that a part of a list extends: the one with its index, which
+// begins at 0 or, with some upstreams, at 1. A tool call without an index extends the
+// previous call, unless it has its own ID. Other elements without an index come whole.
 func (m *merged) element(name string, v gjson.Result, size *int) (*merged, error) {
 	index, last := v.Get("index"), &merged{}
 	if len(m.list) > 0 {
@@ -169,14 +168,14 @@ func (m *merged) element(name string, v gjson.Result, size *int) (*merged, error
 		}
 	}
 	if len(m.list) >= maxElements {
-		return nil, fmt.Errorf("%w: %s has over %d elements", ErrUnmergeable, wire.Shorten(wire.Quote(name)), maxElements)
+		return nil, fmt.Errorf("%w: %s has more than %d elements", ErrUnmergeable, wire.Shorten(wire.Quote(name)), maxElements)
 	}
 	*size += mergedBytes
 	m.list = append(m.list, &merged{kind: '{'})
 	return m.list[len(m.list)-1], nil
 }
 
-// scalar returns a field that does not grow, as JSON; "" = there is none.
+// scalar returns a field that deltas do not extend, as JSON; "" = there is none.
 func (m *merged) scalar(name string) string {
 	if f := m.fields[name]; f != nil {
 		return f.raw
@@ -184,7 +183,7 @@ func (m *merged) scalar(name string) string {
 	return ""
 }
 
-// append writes the value, without the fields of a name, and the same of those in it.
+// append appends the value as JSON, without the fields of a name at any depth.
 func (m *merged) append(out []byte, without string) []byte {
 	switch m.kind {
 	case '"':

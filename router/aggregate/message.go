@@ -14,9 +14,9 @@ import (
 // messageAggregator is the aggregator of Anthropic's messages.
 // Source: Anthropic's API reference, "Streaming messages".
 type messageAggregator struct {
-	message merged   // message_start's, and what message_delta changes of it
-	blocks  []*block // of its content
-	deltas  int64    // that had a text
+	message merged   // from message_start, changed by message_delta
+	blocks  []*block // the blocks of its content
+	deltas  int64    // number of deltas with text
 	size    int
 	ended   bool
 }
@@ -31,8 +31,7 @@ type block struct {
 	closed bool
 }
 
-// blockDeltas are the deltas of a block's texts: the type, and the field that it adds
-// to.
+// blockDeltas are the types of text deltas, each with the field that it extends.
 var blockDeltas = map[string]string{"text_delta": "text", "thinking_delta": "thinking"}
 
 func (a *messageAggregator) Add(e wire.Event) error {
@@ -64,7 +63,7 @@ func (a *messageAggregator) Add(e wire.Event) error {
 	return nil
 }
 
-// apply adds an event of a kind to the message.
+// apply applies an event of a kind to the message.
 func (a *messageAggregator) apply(kind string, object gjson.Result) error {
 	switch kind {
 	case "message_start":
@@ -78,13 +77,13 @@ func (a *messageAggregator) apply(kind string, object gjson.Result) error {
 		a.blocks = append(a.blocks, b)
 		return b.add("", object.Get("content_block"), &a.size)
 	case "content_block_delta":
-		b := a.at(object.Get("index"))
+		b := a.openBlock(object.Get("index"))
 		if b == nil {
 			return fmt.Errorf("%w: content block out of order", ErrUnmergeable)
 		}
 		return a.addDelta(b, object.Get("delta"))
 	case "content_block_stop":
-		b := a.at(object.Get("index"))
+		b := a.openBlock(object.Get("index"))
 		if b == nil {
 			return fmt.Errorf("%w: content block out of order", ErrUnmergeable)
 		}
@@ -108,9 +107,9 @@ func unexpected(event string) error {
 	return fmt.Errorf("%w: unexpected event %s", ErrUnmergeable, wire.Shorten(wire.Quote(event)))
 }
 
-// at returns the block of an index; nil if there is none or it has ended. llama-server
-// ends all blocks at the end of the message.
-func (a *messageAggregator) at(index gjson.Result) *block {
+// openBlock returns the block of an index; nil if there is none or it has ended.
+// llama-server ends all blocks at the end of the message.
+func (a *messageAggregator) openBlock(index gjson.Result) *block {
 	i := index.Int()
 	if i < 0 || i >= int64(len(a.blocks)) || a.blocks[i].closed {
 		return nil
@@ -118,17 +117,17 @@ func (a *messageAggregator) at(index gjson.Result) *block {
 	return a.blocks[i]
 }
 
-// open says whether a block has not come to its end.
-func (a *messageAggregator) open() bool {
+// hasOpenBlock reports whether a block has not ended.
+func (a *messageAggregator) hasOpenBlock() bool {
 	return slices.ContainsFunc(a.blocks, func(b *block) bool { return !b.closed })
 }
 
-// setFields takes over values of an object, the later ones in place of earlier ones,
-// unless they are null.
+// setFields sets the fields of an object. A later value replaces an earlier one, unless it
+// is null.
 func (a *messageAggregator) setFields(to *merged, object gjson.Result) {
 	object.ForEach(func(key, value gjson.Result) bool {
 		f := to.field(key, &a.size)
-		if value.Type == gjson.Null && !f.null() {
+		if value.Type == gjson.Null && !f.isUnset() {
 			return true
 		}
 		if *f = (merged{}); key.Str == "usage" && value.IsObject() {
@@ -153,7 +152,7 @@ func (a *messageAggregator) addDelta(b *block, delta gjson.Result) error {
 	switch kind {
 	case "signature_delta":
 		f := b.field(gjson.Parse(`"signature"`), &a.size)
-		if !f.null() && f.raw != `""` {
+		if !f.isUnset() && f.raw != `""` {
 			return mismatch("signature")
 		}
 		f.raw = string([]byte(delta.Get("signature").Raw))
@@ -169,22 +168,22 @@ func (a *messageAggregator) addDelta(b *block, delta gjson.Result) error {
 	return nil
 }
 
-// Partial is of use while the message is a block of text. Its tokens are counted by
-// events.
+// Partial returns the beginning of a message that is a single block of text. It counts
+// events as tokens.
 func (a *messageAggregator) Partial() Partial {
 	if len(a.blocks) != 1 {
-		return Partial{Called: true}
+		return Partial{HasToolCall: true}
 	}
 	b := a.blocks[0]
 	text, kind := b.fields["text"], b.fields["type"]
 	if text == nil || kind == nil || kind.raw != `"text"` || len(b.fields) > 2 {
-		return Partial{Called: true}
+		return Partial{HasToolCall: true}
 	}
 	return Partial{Text: unescape(text.text.String()), Tokens: a.deltas, Finished: b.closed}
 }
 
-// reason is the message's stop_reason; "" before it.
-func (a *messageAggregator) reason() string {
+// stopReason returns the message's stop_reason; "" = it has none yet.
+func (a *messageAggregator) stopReason() string {
 	if f := a.message.fields["stop_reason"]; f != nil {
 		return gjson.Parse(f.raw).Str
 	}
@@ -193,9 +192,10 @@ func (a *messageAggregator) reason() string {
 
 func (a *messageAggregator) Done() bool { return a.ended }
 
-// ResultAtLimit takes a stream without message_stop for whole once its reason has come.
+// ResultAtLimit returns the answer of a stream without message_stop if the stop_reason was
+// received.
 func (a *messageAggregator) ResultAtLimit() (whole []byte, ok bool) {
-	if a.reason() == "" || a.open() {
+	if a.stopReason() == "" || a.hasOpenBlock() {
 		return nil, false
 	}
 	a.ended = true
@@ -207,13 +207,13 @@ func (a *messageAggregator) Result() ([]byte, error) {
 	switch {
 	case !a.ended:
 		return nil, ErrTruncated
-	case a.reason() == "" || a.open():
+	case a.stopReason() == "" || a.hasOpenBlock():
 		return nil, fmt.Errorf("%w: the message has no stop_reason", ErrUnmergeable)
 	}
 	content := append(make([]byte, 0, a.size), '[')
 	for i, b := range a.blocks {
 		if b.input.Len() > 0 {
-			if !wire.ValidJSON(b.input.Bytes()) { // as of a call that was cut
+			if !wire.ValidJSON(b.input.Bytes()) { // for example, of a truncated call
 				return nil, fmt.Errorf("%w: the input of a tool is not JSON", ErrUnmergeable)
 			}
 			*b.field(gjson.Parse(`"input"`), &a.size) = merged{raw: b.input.String()}

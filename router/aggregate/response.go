@@ -10,16 +10,16 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// responseAggregator is the aggregator of responses. The event that ends the stream
-// has the whole answer: it is taken if it says what the other events have said.
+// responseAggregator is the aggregator of responses. The last event contains the whole
+// answer, which must agree with the other events.
 // Source: OpenAI's API reference, "Streaming events" of responses.
 type responseAggregator struct {
 	noPartial
-	text   strings.Builder // that has come in deltas, escaped: a character may have its halves in two of them
-	deltas int64           // that had a text
-	items  []string        // the items of the output that are done, as JSON
+	text   strings.Builder // of the deltas, escaped: a surrogate pair may be split between two of them
+	deltas int64           // number of deltas with text
+	items  []string        // the output items that are done, as JSON
 	size   int
-	final  string // the whole answer, as JSON; "" before it
+	final  string // the whole answer, as JSON; "" = not received yet
 }
 
 func (a *responseAggregator) Add(e wire.Event) error {
@@ -33,11 +33,11 @@ func (a *responseAggregator) Add(e wire.Event) error {
 	kind := object.Get("type").Str
 	switch {
 	case kind == "error", kind == "response.failed", wire.ErrorMessage(object) != "":
-		said := cmp.Or(wire.ErrorMessage(object), cmp.Or(wire.ErrorMessage(object.Get("response")), object.Get("message").Str))
-		return &UpstreamError{cmp.Or(said, "an error without a message")}
+		message := cmp.Or(wire.ErrorMessage(object), cmp.Or(wire.ErrorMessage(object.Get("response")), object.Get("message").Str))
+		return &UpstreamError{cmp.Or(message, "an error without a message")}
 	case kind == "response.completed", kind == "response.incomplete":
 		if a.final = string([]byte(object.Get("response").Raw)); a.final == "" {
-			return fmt.Errorf("%w: its last event has no answer", ErrUnmergeable)
+			return fmt.Errorf("%w: the last event has no answer", ErrUnmergeable)
 		}
 	case kind == "response.output_text.delta":
 		if delta := object.Get("delta"); delta.Type == gjson.String && delta.Str != "" {
@@ -75,7 +75,7 @@ func (a *responseAggregator) Result() ([]byte, error) {
 		return true
 	})
 	switch {
-	case items == 0 && len(a.items) > 0 && output.IsArray(): // some upstreams leave them out
+	case items == 0 && len(a.items) > 0 && output.IsArray(): // some upstreams omit the output there
 		return []byte(wire.Apply(a.final, []wire.Edit{{From: output.Index, To: output.Index + len(output.Raw), Text: "[" + strings.Join(a.items, ",") + "]"}})), nil
 	case len(a.items) > items || !strings.HasPrefix(text.String(), unescape(a.text.String())):
 		return nil, fmt.Errorf("%w: the final event contradicts the deltas", ErrUnmergeable)

@@ -13,16 +13,16 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// ResultAtLimit ends a stream that broke off behind the last of its text, where all that is
-// missing is known, so that nobody is paid for the whole. It is one whose usage has
-// come, or one that has as many tokens as the call allows: the rest of that is the
-// finish reason "length", and the figures of its last token. Where a model ended by
-// itself, nobody knows for how many tokens that counts.
+// ResultAtLimit completes a stream that was truncated after the end of its text, if all
+// that is missing is known. Then no other backend has to be paid for the answer. That is
+// the case if the usage was received, or if the answer has as many tokens as the call
+// allows: then only the finish reason "length" and the figures of the last token are
+// missing. If a model stops by itself, its number of tokens is not known.
 func (a *formAggregator) ResultAtLimit() (whole []byte, ok bool) {
 	if a.err != nil && !errors.Is(a.err, ErrTruncated) {
 		return nil, false
 	}
-	if a.complete() != nil && !a.endsAtLimit() {
+	if a.checkComplete() != nil && !a.finishAtLimit() {
 		return nil, false
 	}
 	a.err, a.ended = nil, true
@@ -30,23 +30,24 @@ func (a *formAggregator) ResultAtLimit() (whole []byte, ok bool) {
 	return whole, err == nil
 }
 
-// endsAtLimit takes the only choice to be at its end, if it is for certain.
-func (a *formAggregator) endsAtLimit() bool {
+// finishAtLimit completes the only choice with the finish reason "length" and its usage, if the
+// choice has certainly reached its limit.
+func (a *formAggregator) finishAtLimit() bool {
 	c := &a.choices[0]
 	if len(a.choices) > 1 || c.closed || len(c.calls) > 0 || c.reasoning.Len() > 0 || c.finish != "" && c.finish != `"length"` {
 		return false
 	}
-	// A stop string may end an answer within its last token, and what llama-server
-	// looks for a tool call in may lack some text.
-	object := gjson.ParseBytes(a.streamed.body.Raw)
-	if resume.NotResumable(object) != "" || a.streamed.stops || wire.HasContent(object.Get("tools")) {
+	// A stop string may end an answer within its last token, and text in which
+	// llama-server searches for a tool call may be incomplete.
+	object := gjson.ParseBytes(a.form.body.Raw)
+	if resume.NotResumable(object) != "" || a.form.stops || wire.HasContent(object.Get("tools")) {
 		return false
 	}
 	changes, left := resume.ReduceMaxTokens(object, c.spent)
 	if len(changes) != 1 || left != 0 {
 		return false
 	}
-	// What is no character is kept back until it is seen that it becomes none.
+	// llama-server withholds bytes that may become a character.
 	if c.finish == "" && (c.shown != c.spent || strings.ContainsRune(unescape(c.text.String()), utf8.RuneError)) {
 		return false
 	}
@@ -56,7 +57,7 @@ func (a *formAggregator) endsAtLimit() bool {
 		return false
 	}
 	had := c.finish
-	if c.finish = `"length"`; c.missing(c.spent, a.streamed) != "" {
+	if c.finish = `"length"`; c.missing(c.spent, a.form) != "" {
 		c.finish = had
 		return false
 	}
@@ -73,7 +74,7 @@ func (a *formAggregator) endsAtLimit() bool {
 		return false
 	}
 	c.closed = true
-	a.keep(&a.usage, string(all))
-	a.keep(&a.timings, c.timings)
+	a.setOnce(&a.usage, string(all))
+	a.setOnce(&a.timings, c.timings)
 	return true
 }

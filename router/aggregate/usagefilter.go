@@ -10,16 +10,15 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// A stream has its usage only for a client that asks for it
-// (stream_options.include_usage), and the ledger needs it. So llmsup asks local
-// servers and paid upstreams for it where the client did not, and removes the event
-// that it adds.
+// A stream contains its usage only if the client asks for it
+// (stream_options.include_usage), but the ledger needs it. So llmsup requests it from local
+// servers and paid upstreams if the client did not, and removes the additional event.
 
-// usageRequested is what turns the usage on.
+// usageRequested requests the usage.
 const usageRequested = `"include_usage":true`
 
-// WithUsage returns the form of a streamed body that asks for its usage; false
-// where it does already, or where that can't be told.
+// WithUsage returns the form of a streaming body that requests the usage; false if the
+// body already requests it, or if that is unclear.
 func WithUsage(b request.Body, path string) (s Form, ok bool) {
 	if !b.Stream || path != "/v1/chat/completions" && path != "/v1/completions" || b.DuplicateOptions || b.UsageRequested {
 		return s, false
@@ -48,37 +47,37 @@ func WithUsage(b request.Body, path string) (s Form, ok bool) {
 		if wire.Unquote(string(options[m.KeyFrom:m.KeyTo])) != "include_usage" {
 			return
 		}
-		word := string(options[m.From:m.To])
-		if !s.addedFields() || word != "false" && word != "null" { // it is there twice, or asks already
+		value := string(options[m.From:m.To])
+		if !s.isInsertion() || value != "false" && value != "null" { // the field is there twice, or already true
 			ok = false
 			return
 		}
 		s.from, s.to = b.Options.From+m.KeyFrom, b.Options.From+m.To
 	})
-	if s.addedFields() && fields > 0 {
+	if s.isInsertion() && fields > 0 {
 		s.after = `,`
 	}
 	return s, ok
 }
 
-// OnlyUsage says whether the form asks for no more than the usage of a stream that the
-// client asked for.
+// OnlyUsage reports whether the form requests only the usage, of a stream that the client
+// asked for.
 func (s *Form) OnlyUsage() bool { return s.replacement == usageRequested }
 
-// addedFields says that nothing of the body makes way.
-func (s *Form) addedFields() bool { return s.from == s.to }
+// isInsertion reports whether the form inserts text and replaces none.
+func (s *Form) isInsertion() bool { return s.from == s.to }
 
-// UsageFilter removes the event that has only the usage. llama-server puts its
-// timings on that event; they go back to the one before, where they would have
-// been. So an event of llama-server's with a finish reason is kept back until the
-// next one has come. A nil filter removes nothing.
+// UsageFilter removes the event that has only the usage. llama-server puts its timings into
+// that event; the filter moves them to the event before, where they are without the usage.
+// So it withholds llama-server's event with a finish reason until the next event. A nil
+// filter removes nothing.
 type UsageFilter struct {
 	Local  bool   // the stream is llama-server's
-	finish []byte // that is kept back, with its empty line
-	out    []byte // what pass returned last
+	finish []byte // the withheld event, with its empty line
+	out    []byte // the last result of Pass
 }
 
-// Pending is what is kept back.
+// Pending returns the withheld event.
 func (f *UsageFilter) Pending() []byte {
 	if f == nil {
 		return nil
@@ -86,8 +85,8 @@ func (f *UsageFilter) Pending() []byte {
 	return f.finish
 }
 
-// Pass returns what the client is to see of an event, and of one that was kept
-// back. It is valid until the next call.
+// Pass returns the events to send to the client after an event was received, a withheld
+// event included. The result is valid until the next call.
 func (f *UsageFilter) Pass(e wire.Event) []byte {
 	if f == nil {
 		return e.Raw
@@ -113,8 +112,7 @@ func (f *UsageFilter) Pass(e wire.Event) []byte {
 	return f.out
 }
 
-// hasChoice says whether an event has something for the client in one of its
-// choices.
+// hasChoice reports whether an event has content for the client in one of its choices.
 func hasChoice(event gjson.Result) (has bool) {
 	event.Get("choices").ForEach(func(_, choice gjson.Result) bool {
 		has = wire.HasContent(choice.Get("finish_reason")) || wire.HasContent(choice.Get("logprobs")) || wire.HasText(choice)
@@ -123,7 +121,7 @@ func hasChoice(event gjson.Result) (has bool) {
 	return has
 }
 
-// Flush writes what was kept back, for a stream that broke.
+// Flush writes the withheld event of a stream that broke.
 func (f *UsageFilter) Flush(w io.Writer) error {
 	if f == nil || len(f.finish) == 0 {
 		return nil
@@ -133,13 +131,13 @@ func (f *UsageFilter) Flush(w io.Writer) error {
 	return err
 }
 
-// withTimings returns an event with timings behind its other fields.
+// withTimings returns an event with timings after its other fields.
 func withTimings(raw []byte, timings gjson.Result) []byte {
 	at := bytes.LastIndexByte(raw, '}')
 	if !timings.IsObject() || at < 0 {
 		return raw
 	}
-	// Deeper inside they may be there as well: in what "verbose" adds.
+	// Only top-level timings count: "verbose" adds nested ones.
 	if wire.MightContain(raw, `"timings"`) && gjson.GetBytes(raw[bytes.IndexByte(raw, '{'):], "timings").Exists() {
 		return raw
 	}

@@ -16,33 +16,33 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// Answer is what the router commits to: nothing of it has been sent yet, and everything
-// that was read of it is held. It is a stream (Events), or a whole answer (Held, and Rest
-// if it is too large to be held).
+// Answer is what the router commits to: nothing of it has been sent to the client yet, and
+// everything that was read of it is held. It is a stream (Next), or a whole answer (Held,
+// and Rest if it is too large to be held).
 type Answer struct {
-	Usage    wire.Usage              // as far as it is known
-	First    time.Time               // when the answer began
-	Held     []byte                  // what was read: a stream's events up to the first answer, or a body
-	Rest     io.Reader               // what is left of a body too large to be held; nil = nothing
-	Ended    bool                    // the stream's end was among what was read
-	Mended   bool                    // the stream's end was lost, and could be completed
-	Reserved *accounting.Reservation // nil = the attempt costs nothing
-	Unasked  *aggregate.UsageFilter  // removes the usage that the client did not ask for; nil = it did
-	Lease    *backend.Lease
+	Usage            wire.Usage              // reported so far
+	First            time.Time               // when the answer began
+	Held             []byte                  // what was read: a stream's events up to the first answer, or a body
+	Rest             io.Reader               // the rest of a body that is too large to be held; nil = nothing
+	Ended            bool                    // the stream's end mark was read
+	CompletedAtLimit bool                    // the stream was truncated at its end, and could be completed
+	Reserved         *accounting.Reservation // nil = the attempt costs nothing
+	UsageFilter      *aggregate.UsageFilter  // removes the usage that the client did not ask for; nil = it did
+	Lease            *backend.Lease
 
-	resp       *http.Response
-	cancel     context.CancelCauseFunc
-	redact     func(string) string
-	events     *wire.EventReader    // nil = it is no stream
-	aggregator aggregate.Aggregator // puts a stream together that the client did not ask for; nil = it did
-	ours       bool                 // llmsup asked for that stream
-	sum        *wire.UsageSum       // nil = the stream's usage is of all choices
-	finished   uint64               // the choices that have their finish reason
-	idle       time.Duration
-	watchdog   idleWatchdog
+	resp            *http.Response
+	cancel          context.CancelCauseFunc
+	redact          func(string) string
+	events          *wire.EventReader    // nil = it is not a stream
+	aggregator      aggregate.Aggregator // builds the whole answer from a stream; nil = the client asked for a stream
+	streamRequested bool                 // llmsup requested that stream
+	usageSum        *wire.UsageSum       // nil = the stream reports the usage of all choices
+	finished        uint64               // the choices that have their finish reason
+	idle            time.Duration
+	watchdog        idleWatchdog
 }
 
-// IsStream says whether the answer is a stream.
+// IsStream reports whether the answer is a stream.
 func (a *Answer) IsStream() bool { return a.events != nil }
 
 // Status returns the answer's HTTP status.
@@ -57,35 +57,36 @@ func (a *Answer) Length() int64 { return a.resp.ContentLength }
 // Redact removes the backend's key from a text.
 func (a *Answer) Redact(text string) string { return a.redact(text) }
 
-// Close ends the attempt. A backend that has not come to its end is aborted.
+// Close ends the attempt. If the backend has not finished, the call is aborted.
 func (a *Answer) Close() {
 	a.cancel(context.Canceled)
-	_ = a.resp.Body.Close()          // it was only read
-	a.Lease.Release(backend.Aborted) // unless it has been
+	_ = a.resp.Body.Close()          // closing a read body cannot lose data
+	a.Lease.Release(backend.Aborted) // no effect if it has been released
 }
 
-// endGrace is how long a backend may take to close a stream that has ended.
+// endGrace is how long a backend may take to close a complete stream.
 const endGrace = time.Second
 
 var errEnded = errors.New("the stream has ended")
 
-// LimitEnd gives the backend a second to close a stream that is complete: its connection
-// can be used again, but is not worth waiting for.
-func (a *Answer) LimitEnd() *time.Timer {
+// CancelAfterGrace cancels the attempt if the backend does not close a complete stream
+// within endGrace. A closed stream lets its connection be used again, which is not worth a
+// longer wait.
+func (a *Answer) CancelAfterGrace() *time.Timer {
 	return time.AfterFunc(endGrace, func() { a.cancel(errEnded) })
 }
 
-// Abandon ends the attempt at a stream that broke. The backend may still be at work.
+// Abandon ends the attempt whose stream broke. The backend may still be generating.
 func (a *Answer) Abandon() {
 	a.Lease.Release(backend.Aborted)
 	a.cancel(errEnded)
 }
 
-// Buffered says whether another event can be read without waiting.
+// Buffered reports whether another event can be read without waiting.
 func (a *Answer) Buffered() bool { return a.events.Buffered() }
 
-// Next returns the next event of a stream, and what it means. io.EOF is the clean end of
-// the connection, io.ErrUnexpectedEOF an event that is not complete.
+// Next returns the next event of a stream, and what the dialect reads from it. io.EOF is
+// the clean end of the connection, io.ErrUnexpectedEOF an incomplete event.
 func (a *Answer) Next(d wire.Dialect) (e wire.Event, m wire.EventInfo, err error) {
 	if e, err = a.await(); err != nil {
 		return e, m, err
@@ -95,32 +96,33 @@ func (a *Answer) Next(d wire.Dialect) (e wire.Event, m wire.EventInfo, err error
 	}
 	a.Lease.Received(len(e.Data))
 	a.Reserved.Observe(e.Data)
-	m.Usage = a.sum.Add(e, m.Usage)
-	a.finish(m, e)
+	m.Usage = a.usageSum.Add(e, m.Usage)
+	a.markFinished(m, e)
 	return e, m, nil
 }
 
-// finish notes which choices an event ends, and which have more text after their end.
-func (a *Answer) finish(m wire.EventInfo, e wire.Event) {
+// markFinished records which choices an event ends, and which have more text after their end.
+func (a *Answer) markFinished(m wire.EventInfo, e wire.Event) {
 	if a.finished |= m.Finished; a.finished != m.Finished {
 		a.finished &^= wire.Reopened(e.Data)
 	}
 }
 
-// Complete says whether a stream that ended cleanly, and without an end mark, is complete
-// all the same: every choice has its finish reason.
+// Complete reports whether a stream that ended cleanly, but without an end mark, is
+// complete: every choice has its finish reason.
 func (a *Answer) Complete(r *request.Request) bool {
 	of, ok := r.Dialect.(wire.Choices)
 	return ok && of.AllFinished(r.Body.Raw, a.finished)
 }
 
-// HeldEvents reads the events that are held, and those that the usage filter keeps back.
+// HeldEvents returns a reader of the held events, and of those that the usage filter holds
+// back.
 func (a *Answer) HeldEvents() *wire.EventReader {
-	return wire.NewEventReader(io.MultiReader(bytes.NewReader(a.Held), bytes.NewReader(a.Unasked.Pending())))
+	return wire.NewEventReader(io.MultiReader(bytes.NewReader(a.Held), bytes.NewReader(a.UsageFilter.Pending())))
 }
 
-// ask sends the call and reads up to the first answer.
-func (p Params) ask(ctx context.Context, at *backend.Attempt, reserved *accounting.Reservation) (*Answer, *backend.Failure) {
+// send sends the call and reads its response up to the first answer.
+func (p Params) send(ctx context.Context, at *backend.Attempt, reserved *accounting.Reservation) (*Answer, *backend.Failure) {
 	resp, err := p.Backend.Send(ctx, at)
 	if err != nil {
 		return nil, at.SendFailure(err)
@@ -140,19 +142,19 @@ func (p Params) ask(ctx context.Context, at *backend.Attempt, reserved *accounti
 	return a, nil
 }
 
-// open reads a response up to the point where it is an answer, or turns out to be none.
+// open reads a response until it is known whether it is an answer.
 func (a *Answer) open(r *request.Request, local bool) *backend.Failure {
 	if local {
-		a.sum = &wire.UsageSum{}
+		a.usageSum = &wire.UsageSum{}
 	}
 	if !isEventStream(a.resp.Header) {
 		return a.readWhole(r.Dialect)
 	}
 	switch form := a.Lease.Form; {
 	case form != nil && form.OnlyUsage():
-		a.Unasked = &aggregate.UsageFilter{Local: local}
+		a.UsageFilter = &aggregate.UsageFilter{Local: local}
 	case form != nil:
-		a.aggregator, a.ours = form.Aggregator(), true
+		a.aggregator, a.streamRequested = form.Aggregator(), true
 	}
 	if a.aggregator == nil && aggregate.WantsNoStream(r) {
 		a.aggregator = aggregate.ForUpstream(r.Path)
@@ -160,11 +162,11 @@ func (a *Answer) open(r *request.Request, local bool) *backend.Failure {
 	return a.awaitFirstEvent(r.Dialect)
 }
 
-// isEventStream says whether an answer is a stream. The parameters of its type do not
-// matter.
+// isEventStream reports whether an answer is a stream. The parameters of its media type
+// do not matter.
 func isEventStream(h http.Header) bool {
-	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
-	return strings.EqualFold(strings.TrimSpace(kind), "text/event-stream")
+	mediaType, _, _ := strings.Cut(h.Get("Content-Type"), ";")
+	return strings.EqualFold(strings.TrimSpace(mediaType), "text/event-stream")
 }
 
 // awaitFirstEvent reads a stream up to the first event that answers the call. Comments,
@@ -174,90 +176,91 @@ func (a *Answer) awaitFirstEvent(d wire.Dialect) *backend.Failure {
 	for {
 		e, err := a.events.Next()
 		if errors.Is(err, io.EOF) {
-			return broken(backend.BadResponse, "ended its stream without an answer")
+			return failureAfterHeaders(backend.BadResponse, "ended its stream without an answer")
 		}
 		if err != nil {
-			return broken(backend.Lost, "broke its stream before the first answer: "+wire.RootCause(err))
+			return failureAfterHeaders(backend.Lost, "lost the connection before the first answer: "+wire.RootCause(err))
 		}
 		m := d.InspectEvent(e, false)
 		if e.Cut && !m.Whole(e) {
-			return broken(backend.Lost, "broke its stream before the first answer")
+			return failureAfterHeaders(backend.Lost, "ended its stream in the middle of an event, before the first answer")
 		}
-		if failed := a.hold(e, m); failed != nil {
+		if failed := a.holdEvent(e, m); failed != nil {
 			return failed
 		}
 		switch {
 		case m.Failed != "":
-			failed := broken(backend.BadResponse, "answered 200 with an error")
+			failed := failureAfterHeaders(backend.BadResponse, "answered 200 with an error")
 			failed.Message = wire.Shorten(m.Failed)
 			return failed
 		case m.Answered:
 			a.Ended = m.Ended
 			return nil
 		case m.Ended:
-			return broken(backend.BadResponse, "ended its stream without an answer")
+			return failureAfterHeaders(backend.BadResponse, "ended its stream without an answer")
 		case len(a.Held) > wire.MaxEvent:
-			return broken(backend.BadResponse, "sent only what is no answer")
+			return failureAfterHeaders(backend.BadResponse, "sent too many events without an answer")
 		}
 	}
 }
 
-// hold takes an event that comes before the answer is sent.
-func (a *Answer) hold(e wire.Event, m wire.EventInfo) *backend.Failure {
+// holdEvent holds an event that comes before the commit.
+func (a *Answer) holdEvent(e wire.Event, m wire.EventInfo) *backend.Failure {
 	a.Lease.Received(len(e.Data))
 	a.Reserved.Observe(e.Data)
-	a.Usage.Merge(a.sum.Add(e, m.Usage))
+	a.Usage.Merge(a.usageSum.Add(e, m.Usage))
 	a.finished |= m.Finished
 	if a.aggregator == nil {
-		a.Held = append(a.Held, a.Unasked.Pass(e)...)
+		a.Held = append(a.Held, a.UsageFilter.Pass(e)...)
 	} else if err := a.aggregator.Add(e); err != nil {
-		return a.notCollected(err)
+		return a.aggregationFailure(err)
 	}
 	return nil
 }
 
-// broken returns the failure of a backend that may have generated something.
-func broken(reason backend.Reason, detail string) *backend.Failure {
+// failureAfterHeaders returns the failure of a backend that has sent a success status, and
+// so may have generated something.
+func failureAfterHeaders(reason backend.Reason, detail string) *backend.Failure {
 	return &backend.Failure{Reason: reason, Detail: detail, Phase: backend.Generating}
 }
 
-// readWhole reads a body, as far as it can be held.
+// readWhole reads a body, up to the size that can be held.
 func (a *Answer) readWhole(d wire.Dialect) *backend.Failure {
 	held, err := readUpTo(aggregate.MaxBytes, a.resp)
 	a.Held = held
 	a.Lease.Received(len(held))
 	a.Reserved.Observe(held)
 	if err != nil {
-		return broken(backend.Lost, "broke its answer off: "+wire.RootCause(err))
+		return failureAfterHeaders(backend.Lost, "lost the connection in the middle of its answer: "+wire.RootCause(err))
 	}
 	if len(held) == aggregate.MaxBytes {
-		a.Rest = silenceEnds{a, a.resp.Body}
+		a.Rest = idleReader{a, a.resp.Body}
 		return nil
 	}
 	m := d.InspectBody(held)
 	a.Usage = m.Usage
 	if m.Failed != "" {
-		failed := broken(backend.BadResponse, "answered 200 without an answer")
+		failed := failureAfterHeaders(backend.BadResponse, "answered 200 without an answer")
 		failed.Message = wire.Shorten(m.Failed)
 		return failed
 	}
 	return nil
 }
 
-// readUpTo reads an answer's body, or as many bytes of it. One of known length is read
-// into memory of that size, unless it is too large to be trusted.
-func readUpTo(most int64, resp *http.Response) ([]byte, error) {
+// readUpTo reads up to limit bytes of an answer's body. The buffer has the size of the
+// Content-Length, unless that is too large to be trusted.
+func readUpTo(limit int64, resp *http.Response) ([]byte, error) {
 	const trusted = 64 << 10
 	b := request.Buffer{Bytes: make([]byte, 0, min(max(resp.ContentLength+1, 512), trusted))}
-	err := b.Fill(io.LimitReader(resp.Body, most))
+	err := b.Fill(io.LimitReader(resp.Body, limit))
 	return b.Bytes, err
 }
 
-// Discard closes an answer that is of no use, and returns the failure that it is then. One
-// that has come to its end is settled like an answer that was used: its cost is known.
+// Discard closes an answer that cannot be used, and returns it as a failure. A complete
+// answer is settled like one that was used: its cost is known.
 func (a *Answer) Discard(backendName, detail string) *Failure {
 	a.Close()
-	f := &Failure{Failure: *broken(backend.BadResponse, detail)}
+	f := &Failure{Failure: *failureAfterHeaders(backend.BadResponse, detail)}
 	f.Backend, f.Usage = backendName, a.Usage
 	if a.Reserved != nil {
 		f.Charge = new(a.Reserved.Settle(a.Usage, !a.IsStream() && a.Rest == nil))

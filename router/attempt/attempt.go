@@ -15,12 +15,12 @@ import (
 	"github.com/llmsup/llmsup/router/usd"
 )
 
-// ErrStalled ends a stream that is silent for the idle time.
-var ErrStalled = errors.New("it was silent for too long")
+// ErrStalled ends a stream in which nothing came for the idle time.
+var ErrStalled = errors.New("the stream was idle for too long")
 
 var (
 	errTimeout = errors.New("no answer in time")
-	errGone    = errors.New("the server ended")
+	errExited  = errors.New("the server exited")
 )
 
 // Params are what an attempt depends on.
@@ -31,17 +31,17 @@ type Params struct {
 	Estimate    usd.Amount // what the call may cost there
 	Accounting  *accounting.Accounting
 	Timeout     time.Duration // to the first answer
-	Idle        time.Duration // for which a stream that has begun may be silent; 0 = for ever
+	Idle        time.Duration // idle timeout of a stream that has begun; 0 = none
 	Alternative backend.Alternative
 	Unmodified  bool // the body is sent as the client wrote it
 	Log         zerolog.Logger
 }
 
-// Failure is an attempt that brought no answer, and what it cost.
+// Failure is why an attempt has no answer, and what it cost.
 type Failure struct {
 	backend.Failure
-	Charge     *accounting.Charge // what may have been billed all the same; nil = nothing was
-	OverBudget *budget.Exceeded   // the backend was not asked because of this limit; nil = it was
+	Charge     *accounting.Charge // what may have been billed; nil = nothing
+	OverBudget *budget.Exceeded   // the limit because of which no request was sent; nil = no limit
 
 	modified bool // the body was not sent as the client wrote it
 }
@@ -66,7 +66,7 @@ func Start(client context.Context, p Params) (*Answer, *Failure) {
 				Msg("unexpected stream format; non-streaming calls are forwarded unchanged: " + failed.Detail)
 		}
 		p.Unmodified = true
-		// It took so long to find out; it may take as long once more.
+		// The server has generated the answer once in this time, and needs it once more.
 		p.Timeout = max(p.Timeout, 2*time.Since(p.Request.Began))
 		return p.start(client)
 	case *backend.Upstream:
@@ -75,7 +75,7 @@ func Start(client context.Context, p Params) (*Answer, *Failure) {
 		}
 		p.Unmodified = true
 		a, failed := p.start(client)
-		if failed == nil || !failed.InvalidRequest() { // else the error may have quoted the client's own text
+		if failed == nil || !failed.InvalidRequest() { // otherwise the first error may have quoted the client's own text
 			b.RejectsUsage()
 		}
 		return a, failed
@@ -83,12 +83,12 @@ func Start(client context.Context, p Params) (*Answer, *Failure) {
 	return nil, failed
 }
 
-// start is Start without the second try.
+// start is Start without the second request.
 func (p Params) start(client context.Context) (*Answer, *Failure) {
-	reserved, over := p.Accounting.Reserve(p.Request, p.priced())
-	if over != nil { // since the call was planned
+	reserved, over := p.Accounting.Reserve(p.Request, p.accountingAttempt())
+	if over != nil { // the budget was used up after the call was planned
 		return nil, &Failure{OverBudget: over, Failure: backend.Failure{
-			Backend: p.Backend.Info().Name, Reason: backend.Failed, Detail: "is not asked: " + over.String(),
+			Backend: p.Backend.Info().Name, Reason: backend.Failed, Detail: "was skipped: " + over.String(),
 		}}
 	}
 	ctx, cancel := context.WithCancelCause(client)
@@ -101,7 +101,7 @@ func (p Params) start(client context.Context) (*Answer, *Failure) {
 	if failed != nil {
 		timer.Stop()
 		cancel(context.Canceled)
-		p.name(failed)
+		p.nameAndRedact(failed)
 		return nil, settled(failed, reserved)
 	}
 	at.Lease = lease
@@ -111,11 +111,11 @@ func (p Params) start(client context.Context) (*Answer, *Failure) {
 		return a, nil
 	}
 	ending := backend.Aborted
-	if failed.Response != nil { // an error of its own is an end
-		ending = backend.WithError
+	if failed.Response != nil { // the backend has finished with an error
+		ending = backend.Errored
 	}
-	p.interrupted(ctx, failed)
-	p.name(failed)
+	p.explainInterruption(ctx, failed)
+	p.nameAndRedact(failed)
 	lease.Report(failed, client.Err() != nil)
 	cancel(context.Canceled)
 	lease.Release(ending)
@@ -125,34 +125,34 @@ func (p Params) start(client context.Context) (*Answer, *Failure) {
 }
 
 // answer sends an admitted call and waits for its answer, until the timer fires or the
-// backend's process ends.
+// backend's process exits.
 func (p Params) answer(ctx context.Context, cancel context.CancelCauseFunc, timer *time.Timer, at *backend.Attempt, reserved *accounting.Reservation) (*Answer, *backend.Failure) {
 	stop := cancelWhenGone(ctx, at.Lease.Gone, cancel)
 	defer stop()
-	a, failed := p.ask(ctx, at, reserved)
+	a, failed := p.send(ctx, at, reserved)
 	inTime := timer.Stop()
 	if failed != nil {
 		return nil, failed
 	}
 	a.idle, a.cancel, a.redact, a.First = p.Idle, cancel, p.Backend.Redact, time.Now()
 	if inTime {
-		if failed = a.collect(p.Request); failed == nil {
+		if failed = a.collectStream(p.Request); failed == nil {
 			return a, nil
 		}
 		failed.Usage = a.Usage
 	} else {
-		failed = &backend.Failure{Phase: backend.Generating} // interrupted finds its reason
+		failed = &backend.Failure{Phase: backend.Generating} // explainInterruption sets its reason
 	}
-	_ = a.resp.Body.Close() // it was only read
+	_ = a.resp.Body.Close() // closing a read body cannot lose data
 	return nil, failed
 }
 
-func (p Params) priced() accounting.Attempt {
+func (p Params) accountingAttempt() accounting.Attempt {
 	info := p.Backend.Info()
 	return accounting.Attempt{Backend: info.Name, Model: p.Model, Metered: info.Metered, Estimate: p.Estimate}
 }
 
-// cancelWhenGone cancels an attempt when the backend's process ends, until stop is
+// cancelWhenGone cancels an attempt when the backend's process exits, until stop is
 // called.
 func cancelWhenGone(ctx context.Context, gone <-chan struct{}, cancel context.CancelCauseFunc) (stop func()) {
 	if gone == nil {
@@ -162,7 +162,7 @@ func cancelWhenGone(ctx context.Context, gone <-chan struct{}, cancel context.Ca
 	go func() {
 		select {
 		case <-gone:
-			cancel(errGone)
+			cancel(errExited)
 		case <-answered:
 		case <-ctx.Done():
 		}
@@ -170,23 +170,24 @@ func cancelWhenGone(ctx context.Context, gone <-chan struct{}, cancel context.Ca
 	return func() { close(answered) }
 }
 
-// interrupted corrects the failure of an attempt that ctx has ended.
-func (p Params) interrupted(ctx context.Context, failed *backend.Failure) {
+// explainInterruption sets the reason for which ctx was canceled in the failure of an
+// attempt, if ctx was canceled.
+func (p Params) explainInterruption(ctx context.Context, failed *backend.Failure) {
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, errTimeout):
-		failed.Reason, failed.Detail = backend.Timeout, fmt.Sprintf("gave no answer within %s", p.Timeout)
-	case !errors.Is(cause, errGone):
+		failed.Reason, failed.Detail = backend.Timeout, fmt.Sprintf("did not answer within %s", p.Timeout)
+	case !errors.Is(cause, errExited):
 		return
 	case p.Backend.Availability().Hung:
-		failed.Reason, failed.Detail = backend.Stalled, "hung while the call waited on it"
+		failed.Reason, failed.Detail = backend.Stalled, "hung while the call waited for it"
 	default:
-		failed.Reason, failed.Detail = backend.Lost, "ended while the call waited on it"
+		failed.Reason, failed.Detail = backend.Lost, "exited while the call waited for it"
 	}
-	failed.Response, failed.Message, failed.Next = nil, "", backend.Nothing
+	failed.Response, failed.Message, failed.Next = nil, "", backend.NoRetry
 }
 
-// name puts the backend's name into a failure, and takes its key out.
-func (p Params) name(failed *backend.Failure) {
+// nameAndRedact sets the backend's name in a failure, and removes the backend's key from it.
+func (p Params) nameAndRedact(failed *backend.Failure) {
 	failed.Backend = p.Backend.Info().Name
 	failed.Message, failed.Detail = p.Backend.Redact(failed.Message), p.Backend.Redact(failed.Detail)
 }

@@ -20,7 +20,7 @@ func TestTimeout(t *testing.T) {
 		"no headers": {},
 		"in the queue": {admit: func(ctx context.Context, _ *backend.Load) (*backend.Lease, *backend.Failure) {
 			<-ctx.Done()
-			return nil, &backend.Failure{Reason: backend.Timeout, Detail: "gave no answer within 1m0s"}
+			return nil, &backend.Failure{Reason: backend.Timeout, Detail: "did not answer within 1m0s"}
 		}},
 		"comments only": {send: func(context.Context) response {
 			body, w := io.Pipe()
@@ -38,7 +38,7 @@ func TestTimeout(t *testing.T) {
 				b.info.Name = "u"
 				began := time.Now()
 				_, failed := Start(t.Context(), params(t, b, true))
-				if failed == nil || failed.Reason != backend.Timeout || failed.LogMessage() != "u gave no answer within 1m0s" || time.Since(began) != time.Minute {
+				if failed == nil || failed.Reason != backend.Timeout || failed.LogMessage() != "u did not answer within 1m0s" || time.Since(began) != time.Minute {
 					t.Errorf("%+v after %s", failed, time.Since(began))
 				}
 				if b.load.Inflight() != 0 || b.load.Waiting() != 0 {

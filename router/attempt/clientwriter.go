@@ -7,19 +7,20 @@ import (
 	"github.com/llmsup/llmsup/router/backend"
 )
 
-// ClientWriter writes to a client, which may read slowly: meanwhile its call does not wait
-// for the backend, and does not count as one that does. The connection of a client that
-// reads nothing for the idle time is closed: the call holds a slot that others need.
+// ClientWriter writes to a client that may read slowly. During a write its call does not
+// count as waiting for the backend. If the client reads nothing for the idle time, its
+// connection is closed: the call occupies a slot that other calls need.
 type ClientWriter struct {
 	http.ResponseWriter
 	control  *http.ResponseController
 	lease    *backend.Lease
-	idle     time.Duration // 0 = for ever
-	watchdog *idleWatchdog // of its stream, whose ticks tell the time; nil = it is none
-	ticks    int64         // when the deadline was set; -1 = never
-	since    time.Time     // the same, where there is no watch
+	idle     time.Duration // 0 = no limit
+	watchdog *idleWatchdog // of the stream, whose ticks replace the clock; nil = not a stream
+	ticks    int64         // the watchdog's ticks when the deadline was set; -1 = never
+	since    time.Time     // when the deadline was set
 }
 
+// NewClientWriter returns a writer for an answer of a backend.
 func NewClientWriter(w http.ResponseWriter, a *Answer) *ClientWriter {
 	p := &ClientWriter{ResponseWriter: w, control: http.NewResponseController(w), lease: a.Lease, idle: a.idle, ticks: -1}
 	if a.events != nil {
@@ -28,13 +29,12 @@ func NewClientWriter(w http.ResponseWriter, a *Answer) *ClientWriter {
 	return p
 }
 
-// For returns a writer to the same client for the answer of another backend, which the
-// client waits for now.
+// For returns a writer to the same client for the answer of another backend.
 func (w *ClientWriter) For(a *Answer) *ClientWriter { return NewClientWriter(w.ResponseWriter, a) }
 
-// setDeadline sees to it that the client has the idle time at least. To set a
-// deadline costs as much as a small write, and to look at the clock a part of it: a
-// deadline that is a little late does for many writes.
+// setDeadline gives the client at least the idle time for the next write. Setting a
+// deadline costs as much as a small write, and reading the clock a part of that. So one
+// deadline, a little later than needed, serves many writes.
 func (w *ClientWriter) setDeadline() {
 	if w.idle == 0 {
 		return
@@ -49,19 +49,19 @@ func (w *ClientWriter) setDeadline() {
 		return
 	}
 	w.since = time.Now()
-	_ = w.control.SetWriteDeadline(w.since.Add(w.idle + w.idle/4)) // not every writer has one
+	_ = w.control.SetWriteDeadline(w.since.Add(w.idle + w.idle/4)) // not every writer supports deadlines
 }
 
-// Finish bounds what net/http writes when its handler has returned: the last few KB.
-// It lifts the deadline itself before the connection's next request.
+// Finish sets a deadline for the last few KB, which net/http writes after its handler has
+// returned. net/http clears the deadline before the connection's next request.
 func (w *ClientWriter) Finish() {
 	if w.idle > 0 {
 		_ = w.control.SetWriteDeadline(time.Now().Add(w.idle)) // as in setDeadline
 	}
 }
 
-// PieceSize is how much is written under one deadline, in bytes. A client has to take
-// each within the idle time, and may take as long as it likes for all of them.
+// PieceSize is how much is written under one deadline, in bytes. A client must read each
+// piece within the idle time; the whole answer may take any time.
 const PieceSize = 64 << 10
 
 func (w *ClientWriter) Write(p []byte) (n int, err error) {
@@ -75,7 +75,7 @@ func (w *ClientWriter) Write(p []byte) (n int, err error) {
 	return n + m, err
 }
 
-// Send writes, and flushes what was written so far.
+// Send writes p, and flushes everything that was written so far.
 func (w *ClientWriter) Send(p []byte) error {
 	if len(p) > PieceSize {
 		n, err := w.Write(p[:len(p)-PieceSize])
@@ -102,11 +102,11 @@ func (w *ClientWriter) write(p []byte, flush bool) (n int, err error) {
 	return n, err
 }
 
-// FlushError is http.ResponseController's way to Flush.
+// FlushError implements Flush for http.ResponseController.
 func (w *ClientWriter) FlushError() error {
 	_, err := w.write(nil, true)
 	return err
 }
 
-// Unwrap is its way to the rest.
+// Unwrap implements the other methods of http.ResponseController.
 func (w *ClientWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

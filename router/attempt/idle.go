@@ -8,30 +8,30 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// idleWatchdog cancels an attempt whose stream is silent, or has nothing but comments, for
-// too long. The time in which the client does not read does not count.
+// idleWatchdog cancels an attempt whose stream sends nothing, or only comments, for too
+// long. The time in which the client does not read does not count.
 //
-// It checks the stream a few times in an idle time: reading the clock and setting a timer
-// for each event would cost more than everything else that is done for the event.
+// It checks the stream a few times per idle time: reading the clock and setting a timer
+// for each event would cost more than the rest of the event's processing.
 type idleWatchdog struct {
-	clock  *time.Timer
-	ticks  atomic.Int64  // since it began
-	state  atomic.Uint64 // of the stream: see expect
-	silent atomic.Bool   // it was, for too long
-	over   atomic.Bool
+	timer   *time.Timer
+	ticks   atomic.Int64  // since Watch
+	state   atomic.Uint64 // of the stream: see expect
+	stalled atomic.Bool   // the stream was idle for too long
+	stopped atomic.Bool
 
-	events, waits uint32 // that are no comments, and waits for one; only the stream's reader uses them
+	events, waits uint32 // events without the comments, and waits for one; used by the stream's reader only
 }
 
 const (
-	// TicksPerIdle is how often the stream is checked in an idle time.
+	// TicksPerIdle is how often the stream is checked per idle time.
 	TicksPerIdle = 8
-	// CommentLimit is how long a backend may send comments alone once an answer has
-	// begun, in idle times.
+	// CommentLimit is for how many idle times a backend may send nothing but comments
+	// once an answer has begun.
 	CommentLimit = 10
 )
 
-// expect writes down whether the stream's next event is waited for.
+// expect records whether the reader waits for the stream's next event.
 func (w *idleWatchdog) expect(waiting bool) {
 	state := uint64(w.events)<<32 | uint64(w.waits&(1<<31-1))<<1
 	if waiting {
@@ -40,54 +40,54 @@ func (w *idleWatchdog) expect(waiting bool) {
 	w.state.Store(state)
 }
 
-// Watch watches the stream from now on, if it may not be silent for ever.
+// Watch watches the stream from now on, if it has an idle timeout.
 func (a *Answer) Watch() {
 	w := &a.watchdog
-	if a.idle == 0 || w.clock != nil {
+	if a.idle == 0 || w.timer != nil {
 		return
 	}
 	var seen uint64
-	var quiet, vain int // ticks of the same wait, and of all waits since the last event
+	var idleTicks, commentTicks int // ticks of the present wait, and of all waits since the last event
 	cancel, tick := a.cancel, max(a.idle/TicksPerIdle, time.Millisecond)
-	begun := make(chan struct{}) // w.clock is there
-	w.clock = time.AfterFunc(tick, func() {
-		<-begun
+	started := make(chan struct{}) // closed once w.clock is set
+	w.timer = time.AfterFunc(tick, func() {
+		<-started
 		w.ticks.Add(1)
 		now := w.state.Load()
 		if now>>32 != seen>>32 {
-			vain = 0
+			commentTicks = 0
 		}
-		if quiet++; now != seen {
-			quiet = 0
+		if idleTicks++; now != seen {
+			idleTicks = 0
 		}
 		if now&1 == 0 {
-			quiet = 0
+			idleTicks = 0
 		} else {
-			vain++
+			commentTicks++
 		}
 		seen = now
-		if (quiet >= TicksPerIdle || vain > CommentLimit*TicksPerIdle) && w.silent.CompareAndSwap(false, true) {
+		if (idleTicks >= TicksPerIdle || commentTicks > CommentLimit*TicksPerIdle) && w.stalled.CompareAndSwap(false, true) {
 			cancel(ErrStalled)
 		}
-		if !w.over.Load() {
-			w.clock.Reset(tick)
+		if !w.stopped.Load() {
+			w.timer.Reset(tick)
 		}
 	})
-	close(begun)
+	close(started)
 }
 
 // StopWatching ends Watch.
 func (a *Answer) StopWatching() {
-	if w := &a.watchdog; w.clock != nil {
-		w.over.Store(true)
-		w.clock.Stop()
+	if w := &a.watchdog; w.timer != nil {
+		w.stopped.Store(true)
+		w.timer.Stop()
 	}
 }
 
 // await reads the next event.
 func (a *Answer) await() (wire.Event, error) {
 	w := &a.watchdog
-	if w.clock == nil || a.events.Buffered() {
+	if w.timer == nil || a.events.Buffered() {
 		e, err := a.events.Next()
 		if len(e.Data) > 0 {
 			w.events++
@@ -101,27 +101,27 @@ func (a *Answer) await() (wire.Event, error) {
 		w.events++
 	}
 	w.expect(false)
-	if err != nil && w.silent.Load() {
+	if err != nil && w.stalled.Load() {
 		err = ErrStalled
 	}
 	return e, err
 }
 
-// silenceEnds reads what is left of an answer, and cancels the attempt when the backend
-// sends nothing for the idle time.
-type silenceEnds struct {
+// idleReader reads the rest of an answer, and cancels the attempt when the backend sends
+// nothing for the idle time.
+type idleReader struct {
 	*Answer
 	rest io.Reader
 }
 
 // Read implements io.Reader.
-func (s silenceEnds) Read(p []byte) (int, error) {
+func (s idleReader) Read(p []byte) (int, error) {
 	if s.idle == 0 {
 		return s.rest.Read(p)
 	}
-	silent := time.AfterFunc(s.idle, func() { s.cancel(ErrStalled) })
+	timer := time.AfterFunc(s.idle, func() { s.cancel(ErrStalled) })
 	n, err := s.rest.Read(p)
-	if !silent.Stop() && err != nil {
+	if !timer.Stop() && err != nil {
 		err = ErrStalled
 	}
 	return n, err

@@ -75,7 +75,7 @@ func TestUnmodifiedAtServer(t *testing.T) {
 		_, _ = io.WriteString(w, wholeChat)
 	})
 	b := backend.NewServer("qwen", &fakeLocal{
-		Alive: true, Network: "tcp", Address: s.Listener.Addr().String(), Streams: true, Gone: make(chan struct{}),
+		Alive: true, Network: "tcp", Address: s.Listener.Addr().String(), SupportsAggregation: true, Gone: make(chan struct{}),
 	}, models.SlotUse{}, nil)
 	for i, want := range []int{2, 3} {
 		a, failed := Start(t.Context(), params(t, b, false))

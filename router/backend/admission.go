@@ -7,15 +7,16 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// takes says whether a server in this state is given a call. A degraded one is
-// given those that have no alternative.
-func (s LocalState) takes(other Alternative) bool {
+// accepts reports whether a server in this state is given a call. A degraded server is
+// given the calls that have no alternative.
+func (s LocalState) accepts(other Alternative) bool {
 	return s.Reason == "" || s.Alive && !other.Allows(s.Reason)
 }
 
-// bypassed says whether a call does not even wait for a server in this state.
+// bypassed reports whether a call moves on at once instead of waiting for a server in
+// this state.
 func (s LocalState) bypassed(other Alternative) bool {
-	return !s.takes(other) && (other.Allows(s.Reason) || !s.Returning)
+	return !s.accepts(other) && (other.Allows(s.Reason) || !s.Returning)
 }
 
 // capacity is what the slot queue needs to know of a state.
@@ -23,9 +24,9 @@ func (s LocalState) capacity() capacity {
 	return capacity{open: s.Reason == "" || s.Alive, slots: s.Slots}
 }
 
-// Admit implements Backend. It waits until the server takes the call and has its slots
+// Admit implements Backend. It waits until the server accepts the call and has its slots
 // free, for as long as ctx lasts. A call that has an alternative moves there rather than
-// wait for a server that takes no calls, or in a queue whose estimated wait is longer
+// wait for a server that accepts no calls, or in a queue whose estimated wait is longer
 // than the attempt's timeout.
 func (b *Server) Admit(ctx context.Context, a *Attempt) (*Lease, *Failure) {
 	for {
@@ -33,14 +34,14 @@ func (b *Server) Admit(ctx context.Context, a *Attempt) (*Lease, *Failure) {
 		if failed != nil {
 			return nil, failed
 		}
-		// The call is counted first, and the state read afterwards: a drain that
-		// counts no calls can rely on it that none is on its way.
+		// The call is counted before the state is read: once a drain counts zero
+		// calls, no further call can be admitted.
 		now := b.local.State()
-		if now.takes(a.Alternative) {
+		if now.accepts(a.Alternative) {
 			lease.Gone, lease.Form = now.Gone, b.form(a)
 			return lease, nil
 		}
-		lease.Release(WithError)
+		lease.Release(Errored)
 		if now.bypassed(a.Alternative) {
 			return nil, now.failure(now.Detail)
 		}
@@ -52,15 +53,15 @@ func (b *Server) awaitSlots(ctx context.Context, a *Attempt) (*Lease, *Failure) 
 	now := b.local.State()
 	slots := slotsFor(a.Request, b.slots)
 	switch {
-	case now.takes(a.Alternative) && (now.Slots == 0 || slots == 0):
+	case now.accepts(a.Alternative) && (now.Slots == 0 || slots == 0):
 		return NewLease(&b.Load, nil), nil
 	case now.bypassed(a.Alternative):
 		return nil, now.failure(now.Detail)
 	}
 	w, wait, ok := b.queue.enqueue(slots, a.Alternative.Allows(Saturated), a.Timeout)
 	switch {
-	case !ok && !now.takes(a.Alternative):
-		failed := now.failure(now.Detail + ", and as many calls wait for it as may")
+	case !ok && !now.accepts(a.Alternative):
+		failed := now.failure(now.Detail + ", and its queue is full")
 		failed.RetryAfter += int(wait / time.Second)
 		return nil, failed
 	case !ok:
@@ -75,7 +76,7 @@ func (b *Server) awaitSlots(ctx context.Context, a *Attempt) (*Lease, *Failure) 
 			return b.leaseSlots(b.local.State().Gone, w.slots), nil
 		case <-ctx.Done():
 			b.queue.cancel(w)
-			return nil, b.notAdmitted(a, "and took no call within "+a.Timeout.String(), "had no slot free within "+a.Timeout.String())
+			return nil, b.notAdmitted(a, "and accepted no call within "+a.Timeout.String(), "had no free slot within "+a.Timeout.String())
 		case <-b.stopping:
 			b.queue.cancel(w)
 			return nil, b.notAdmitted(a, "and llmsup is stopping", "has all slots busy, and llmsup is stopping")
@@ -89,16 +90,16 @@ func (b *Server) awaitSlots(ctx context.Context, a *Attempt) (*Lease, *Failure) 
 	}
 }
 
-// notAdmitted returns the failure of a call that no longer waits: of a server that takes
-// no calls, or of one whose slots are busy.
-func (b *Server) notAdmitted(a *Attempt, takesNone, busy string) *Failure {
-	if now := b.local.State(); !now.takes(a.Alternative) {
-		return now.failure(now.Detail + ", " + takesNone)
+// notAdmitted returns the failure of a call that no longer waits: closed is the message if
+// the server accepts no calls, busy if its slots are busy.
+func (b *Server) notAdmitted(a *Attempt, closed, busy string) *Failure {
+	if now := b.local.State(); !now.accepts(a.Alternative) {
+		return now.failure(now.Detail + ", " + closed)
 	}
 	return &Failure{Reason: Saturated, Detail: busy, RetryAfter: wire.RetrySoon}
 }
 
-// failure returns that of a call which the server, in this state, does not take.
+// failure returns the failure of a call that a server in this state does not accept.
 func (s LocalState) failure(detail string) *Failure {
 	f := &Failure{Reason: s.Reason, Detail: detail, RetryAfter: s.retryAfter(time.Now())}
 	if s.Returning {
@@ -111,7 +112,7 @@ func (s LocalState) failure(detail string) *Failure {
 // seconds.
 const RetryLater = 60
 
-// retryAfter returns in how many seconds a call is worth another try.
+// retryAfter returns the number of seconds after which the client should retry.
 func (s LocalState) retryAfter(now time.Time) int {
 	switch left := s.ReadyAt.Sub(now); {
 	case left > 0:
@@ -122,7 +123,7 @@ func (s LocalState) retryAfter(now time.Time) int {
 	return RetryLater
 }
 
-// leaseSlots makes the lease of slots at the process whose end closes gone.
+// leaseSlots returns a lease on slots of the process whose exit closes gone.
 func (b *Server) leaseSlots(gone <-chan struct{}, slots int) *Lease {
 	began := time.Now()
 	return NewLease(&b.Load, func(how Ending) {
@@ -130,9 +131,9 @@ func (b *Server) leaseSlots(gone <-chan struct{}, slots int) *Lease {
 		case Aborted:
 			b.orphaned.add(b, gone, slots)
 			return
-		case WithAnswer:
+		case Completed:
 			b.Served(time.Since(began))
-		case WithError: // how soon a server rejects a call says nothing about how long it answers
+		case Errored: // the time to an error is no measure of the service time
 		}
 		b.queue.release(slots)
 	})

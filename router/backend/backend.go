@@ -9,45 +9,45 @@ import (
 	"github.com/llmsup/llmsup/router/request"
 )
 
-// Backend can answer calls.
+// Backend is a server or an upstream that can answer calls.
 type Backend interface {
 	Info() Info
-	// Availability says whether the backend takes a call now. It never blocks.
+	// Availability returns whether the backend accepts calls now. It never blocks.
 	Availability() Availability
-	// Admit waits until the backend takes the call, or says why it does not.
+	// Admit waits until the backend accepts the call, or returns why it does not.
 	Admit(ctx context.Context, a *Attempt) (*Lease, *Failure)
-	// Send sends an admitted call and returns when the answer's headers are there. The
-	// body stays open as long as ctx.
+	// Send sends an admitted call and returns when the answer's headers have arrived.
+	// The body can be read until ctx is canceled.
 	Send(ctx context.Context, a *Attempt) (*http.Response, error)
 	// Redact removes the backend's key from a text.
 	Redact(text string) string
 }
 
-// Info is what does not change about a backend.
+// Info holds the properties of a backend that do not change.
 type Info struct {
 	Name    string
 	Local   bool // it is a supervised llama-server
 	Metered bool // it bills what it answers
 }
 
-// Availability is whether a backend takes calls at one moment.
+// Availability is whether a backend accepts calls at one moment.
 type Availability struct {
-	Reason     Reason // "" = it takes calls
-	Detail     string // the same for a person
+	Reason     Reason // "" = it accepts calls
+	Detail     string // the reason in plain text
 	Alive      bool   // it would answer in spite of Reason
-	Hung       bool   // its process was given up because it did nothing any more
+	Hung       bool   // its process hung, and was ended
 	MissingKey string // what to set, for an upstream without its key
-	Returning  bool   // it will take calls again by itself, and calls may wait for it
-	RetryAfter int    // seconds until a call is worth another try
+	Returning  bool   // it will accept calls again without an operator, and calls may wait for it
+	RetryAfter int    // seconds after which the client should retry
 }
 
-// Usable says whether a call may be given to the backend now. A degraded server is
+// Usable reports whether a call may be given to the backend now. A degraded server is
 // usable.
 func (a Availability) Usable() bool {
 	return a.MissingKey == "" && (a.Reason == "" || a.Reason == Degraded && a.Alive)
 }
 
-// Attempt is one call at one backend. Send fills in how far the request has come.
+// Attempt is one call at one backend. Send records how far the request got.
 type Attempt struct {
 	Request     *request.Request
 	Model       string      // the model's name at the backend
@@ -58,32 +58,32 @@ type Attempt struct {
 
 	Lease *Lease // what Admit returned
 
-	sentAt       time.Time   // when the request was sent last, or was to be
-	connected    atomic.Bool // it has a connection
-	wroteHeaders atomic.Bool // set by the transport's goroutine, which can outlive a cancelled call
+	sentAt       time.Time   // when the last send began
+	connected    atomic.Bool // the request has a connection
+	wroteHeaders atomic.Bool // set by the transport's goroutine, which can outlive a canceled call
 }
 
-// Alternative says for which reasons a call may move to the next candidate of its
-// plan. The zero value: there is no next candidate.
+// Alternative is the set of reasons for which a call may move to the next candidate of
+// its plan. The zero value means that there is no next candidate.
 type Alternative struct {
 	Exists bool
 	On     func(Reason) bool // the route's fallback_on
 }
 
-// Allows says whether the call may move for a reason.
+// Allows reports whether the call may move for a reason.
 func (a Alternative) Allows(reason Reason) bool { return a.Exists && a.On(reason) }
 
-// Load counts what a backend has to do.
+// Load counts the calls and the output of a backend.
 type Load struct {
-	inflight atomic.Int64 // calls that it has; those that wait for a slot are not with it yet
-	waiting  atomic.Int64 // those of them that wait for it, and not for their client to read
-	output   atomic.Int64 // bytes of answers so far; pings and other comments do not count
+	inflight atomic.Int64 // admitted calls; a call that waits for a slot is not admitted yet
+	waiting  atomic.Int64 // admitted calls that wait for the backend, and not for their client to read
+	output   atomic.Int64 // bytes of answers so far, without pings and other comments
 }
 
-// Inflight returns how many calls the backend has.
+// Inflight returns how many calls the backend is working on.
 func (l *Load) Inflight() int64 { return l.inflight.Load() }
 
-// Waiting returns how many calls wait for the backend, and not for their client.
+// Waiting returns how many of them wait for the backend, and not for their client.
 func (l *Load) Waiting() int64 { return max(l.waiting.Load(), 0) }
 
 // Output returns the bytes of answers so far.

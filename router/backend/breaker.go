@@ -17,20 +17,20 @@ import (
 //	   ^                             ^                              |
 //	   +------ the one call is answered / fails, twice the pause ---+
 //
-// A probe that says nothing leaves it open for the same pause: else one caller after
-// another would wait for an upstream that hangs. A caller in haste who was not heard
-// says little, but impatientThreshold of them, with no answer to anybody between, say that
-// it is down.
+// A probe without a result leaves the breaker open for the same pause: otherwise one call
+// after another would wait for an upstream that hangs. A timeout shorter than a healthy
+// upstream may need is weak evidence; only impatientThreshold of them, with no answer in
+// between, open the breaker.
 //
 // The zero value is closed.
 type breaker struct {
 	mu        sync.Mutex
 	failures  int           // in a row
-	impatient int           // timeouts without a fair chance since the last answer
-	pause     time.Duration // of the present opening; 0 = closed
-	until     time.Time     // when it may be tried again
-	probing   bool          // half-open, and a call tries it
-	last      Failure       // the newest one
+	impatient int           // timeouts after too short a wait, since the last answer
+	pause     time.Duration // how long the breaker stays open this time; 0 = closed
+	until     time.Time     // when the upstream may be tried again
+	probing   bool          // half-open, and the probe is under way
+	last      Failure       // the latest failure
 }
 
 const (
@@ -42,9 +42,9 @@ const (
 	maxOpen            = time.Minute
 )
 
-// enter asks for leave to call. In half-open it is given to one at a time, the
-// probe, who has to say how it went.
-func (b *breaker) enter(now time.Time) (let, probe bool) {
+// allow reports whether a call may be made. While the breaker is half-open it allows one
+// call at a time, the probe, whose result must be passed to report.
+func (b *breaker) allow(now time.Time) (allowed, probe bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
@@ -57,9 +57,9 @@ func (b *breaker) enter(now time.Time) (let, probe bool) {
 	return true, true
 }
 
-// shut says why the upstream is not called now, and for how long not; nil = it
-// is, or may be tried.
-func (b *breaker) shut(now time.Time) (last *Failure, left time.Duration) {
+// openReason returns why the upstream gets no calls now, and for how long; nil = it
+// gets calls, or may be tried.
+func (b *breaker) openReason(now time.Time) (last *Failure, left time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.pause == 0 || !now.Before(b.until) && !b.probing {
@@ -96,53 +96,53 @@ func (b *breaker) state(now time.Time) BreakerState {
 	return BreakerHalfOpen
 }
 
-// outcome is how a call went, as far as it tells of its upstream.
+// outcome is what a call shows about its upstream.
 type outcome int
 
 const (
-	noEvidence outcome = iota // the client left, say
+	noEvidence outcome = iota // for example, the client closed the connection
 	isUp
 	isDown
 )
 
-// How long a healthy upstream may be silent. A shorter timeout of one call is no evidence
-// for the others.
+// How long a healthy upstream may be silent. A call with a shorter timeout shows nothing
+// about the upstream.
 const (
-	connectNeeds = 3 * time.Second  // until it takes a connection
-	streamNeeds  = 10 * time.Second // until it sends a stream's head: those who think for longer send it before
-	wholeNeeds   = 30 * time.Second // until it sends a whole answer's head: that may come with the answer
+	connectTime = 3 * time.Second  // until it accepts a connection
+	streamTime  = 10 * time.Second // until it sends a stream's headers, which do not wait for the first token
+	wholeTime   = 30 * time.Second // until it sends a whole answer's headers, which may come with the answer
 )
 
-// isFair says whether an attempt without an answer has waited for as long as a healthy
-// upstream may need. sent: it had a connection.
-func isFair(waited time.Duration, sent, stream bool) bool {
+// waitedLongEnough reports whether an attempt without an answer has waited for as long as a
+// healthy upstream may need. sent is whether the request had a connection.
+func waitedLongEnough(waited time.Duration, sent, stream bool) bool {
 	switch {
 	case !sent:
-		return waited >= connectNeeds
+		return waited >= connectTime
 	case stream:
-		return waited >= streamNeeds
+		return waited >= streamTime
 	}
-	return waited >= wholeNeeds
+	return waited >= wholeTime
 }
 
-// outcomeOf reads a failed attempt, nil for one that was answered. An answer of
-// its own, whatever it says, comes from an upstream that is up, unless it is a
-// gateway's word that it is not.
-func outcomeOf(f *Failure, left bool) outcome {
+// outcomeOf returns what an attempt shows about its upstream; f is nil if the upstream
+// answered. An upstream that returns any error of its own is up, unless the error is a
+// gateway's report that the upstream behind it is down.
+func outcomeOf(f *Failure, clientGone bool) outcome {
 	switch {
 	case f == nil:
 		return isUp
-	case left:
+	case clientGone:
 		return noEvidence
-	case f.Phase.HeadersReceived() && (f.Reason == Timeout || f.Reason == Lost): // it took the call: one of its models is slow, or breaks
+	case f.Phase.HeadersReceived() && (f.Reason == Timeout || f.Reason == Lost): // the upstream accepted the call: one of its models is slow or broken
 		return noEvidence
-	case f.Reason == Timeout && !f.HadFairChance: // its caller was in a hurry
+	case f.Reason == Timeout && !f.HadFairChance: // the timeout was too short to show anything
 		return noEvidence
 	case f.Reason == Connect, f.Reason == Timeout, f.Reason == Lost:
 		return isDown
 	case f.Response != nil && isGatewayError(f.Response.Status):
-		// In the API's own words it speaks of one model; a gateway before it does not
-		// know those.
+		// An error in the API's own format is about one model; a gateway in front of
+		// the API does not use that format.
 		if wire.ErrorMessage(gjson.ParseBytes(f.Response.Body)) == "" {
 			return isDown
 		}
@@ -150,7 +150,7 @@ func outcomeOf(f *Failure, left bool) outcome {
 	return isUp
 }
 
-// report tells how a call went that enter had let in, as the probe or not. It
+// report records the outcome of a call that allow has allowed, as the probe or not. It
 // returns whether the breaker has opened, or closed again.
 func (b *breaker) report(o outcome, f *Failure, probe bool, now time.Time) (opened, closed bool) {
 	b.mu.Lock()
@@ -170,7 +170,7 @@ func (b *breaker) report(o outcome, f *Failure, probe bool, now time.Time) (open
 	case isDown:
 		b.failures++
 		b.last = Failure{Backend: f.Backend, Reason: f.Reason, Detail: f.Detail}
-		if b.failures < BreakAfter || b.pause > 0 && !probe { // those were under way when it opened
+		if b.failures < BreakAfter || b.pause > 0 && !probe { // the call was under way when the breaker opened
 			return false, false
 		}
 		opened = b.pause == 0
@@ -184,7 +184,7 @@ func (b *breaker) report(o outcome, f *Failure, probe bool, now time.Time) (open
 	return opened, closed
 }
 
-// isGatewayError says whether a status is that of a gateway whose backend is down.
+// isGatewayError reports whether a status is that of a gateway whose backend is down.
 func isGatewayError(status int) bool {
 	return status == 502 || status == 503 || status == 504 || status > 519
 }

@@ -12,9 +12,9 @@ import (
 func TestBreaker(t *testing.T) {
 	var b breaker
 	now := time.Unix(0, 0)
-	down := &Failure{Backend: "u", Reason: Connect, Detail: "can't be reached"}
+	down := &Failure{Backend: "u", Reason: Connect, Detail: "cannot be reached"}
 	call := func(o outcome) (allowed bool) {
-		allowed, probe := b.enter(now)
+		allowed, probe := b.allow(now)
 		if allowed {
 			b.report(o, down, probe, now)
 		}
@@ -27,7 +27,7 @@ func TestBreaker(t *testing.T) {
 	for range BreakAfter - 1 {
 		call(isDown)
 	}
-	if f, _ := b.shut(now); f != nil {
+	if f, _ := b.openReason(now); f != nil {
 		t.Fatal("open too early")
 	}
 	if opened, _ := b.report(isDown, down, false, now); !opened {
@@ -37,23 +37,23 @@ func TestBreaker(t *testing.T) {
 	for _, seconds := range []int{5, 10, 20, 40, 60, 60} {
 		pause := time.Duration(seconds) * time.Second
 		now = now.Add(pause - 1)
-		if f, left := b.shut(now); f == nil || f.Reason != Connect || left != 1 || call(isUp) {
+		if f, left := b.openReason(now); f == nil || f.Reason != Connect || left != 1 || call(isUp) {
 			t.Fatalf("before %s are over: %+v, %s left", pause, f, left)
 		}
 		now = now.Add(1)
-		if f, _ := b.shut(now); f != nil {
+		if f, _ := b.openReason(now); f != nil {
 			t.Fatalf("it may be tried after %s", pause)
 		}
-		_, probe := b.enter(now)
-		if second, _ := b.enter(now); !probe || second {
+		_, probe := b.allow(now)
+		if second, _ := b.allow(now); !probe || second {
 			t.Fatal("half-open lets one call in, and one alone")
 		}
 		b.report(noEvidence, nil, false, now) // calls from before that end now
 		b.report(isDown, down, false, now)
-		if second, _ := b.enter(now); second {
+		if second, _ := b.allow(now); second {
 			t.Fatal("a call from before has ended the probe's turn")
 		}
-		if f, _ := b.shut(now); f == nil {
+		if f, _ := b.openReason(now); f == nil {
 			t.Error("while one tries, the others go elsewhere")
 		}
 		b.report(isDown, down, true, now)
@@ -62,14 +62,14 @@ func TestBreaker(t *testing.T) {
 	if !call(noEvidence) || call(isUp) {
 		t.Error("after a probe without evidence, the next one comes at once")
 	}
-	if f, left := b.shut(now); f == nil || left != time.Minute {
+	if f, left := b.openReason(now); f == nil || left != time.Minute {
 		t.Errorf("%+v, %s left; a probe without evidence does not change the pause", f, left)
 	}
 	now = now.Add(time.Minute)
 	if !call(isUp) || !call(isDown) {
 		t.Error("an answer does not close it")
 	}
-	if f, _ := b.shut(now); f != nil {
+	if f, _ := b.openReason(now); f != nil {
 		t.Error("one failure opens it again")
 	}
 }
@@ -79,7 +79,7 @@ func TestBreaker(t *testing.T) {
 func TestHangingUpstream(t *testing.T) {
 	var b breaker
 	now := time.Unix(0, 0)
-	hung := &Failure{Backend: "u", Reason: Timeout, Detail: "gave no answer within 1s"}
+	hung := &Failure{Backend: "u", Reason: Timeout, Detail: "did not answer within 1s"}
 	for range 2 {
 		for range impatientThreshold - 1 {
 			b.report(noEvidence, hung, false, now)
@@ -90,7 +90,7 @@ func TestHangingUpstream(t *testing.T) {
 		b.report(noEvidence, &Failure{Reason: Timeout, Phase: Generating}, false, now)
 		b.report(noEvidence, &Failure{Reason: Lost}, false, now) // its client closed the connection
 	}
-	if f, _ := b.shut(now); f != nil {
+	if f, _ := b.openReason(now); f != nil {
 		t.Fatal("open for what says nothing")
 	}
 	for range impatientThreshold - 1 {
@@ -99,16 +99,16 @@ func TestHangingUpstream(t *testing.T) {
 	if opened, _ := b.report(noEvidence, hung, false, now); !opened {
 		t.Fatal("not open after so many timeouts in a row")
 	}
-	if f, left := b.shut(now); f == nil || f.Reason != Timeout || left != FirstOpen {
+	if f, left := b.openReason(now); f == nil || f.Reason != Timeout || left != FirstOpen {
 		t.Errorf("%+v, %s left", f, left)
 	}
 	b.report(noEvidence, hung, false, now) // one that was under way
 	now = now.Add(FirstOpen)
-	if _, probe := b.enter(now); !probe {
+	if _, probe := b.allow(now); !probe {
 		t.Fatal("it is not tried again")
 	}
 	b.report(noEvidence, hung, true, now)
-	if f, left := b.shut(now); f == nil || left != 2*FirstOpen {
+	if f, left := b.openReason(now); f == nil || left != 2*FirstOpen {
 		t.Errorf("%+v, %s left; a probe that hung is one more", f, left)
 	}
 	if _, closed := b.report(isUp, nil, false, now); !closed {
@@ -202,7 +202,7 @@ func TestBreakerState(t *testing.T) {
 			t.Errorf("after %s it is %s, want %s", at, got, want)
 		}
 	}
-	if allowed, probe := br.enter(now.Add(FirstOpen)); !allowed || !probe || br.state(now.Add(FirstOpen)) != BreakerHalfOpen {
+	if allowed, probe := br.allow(now.Add(FirstOpen)); !allowed || !probe || br.state(now.Add(FirstOpen)) != BreakerHalfOpen {
 		t.Error("while it is tried it is not half open")
 	}
 }

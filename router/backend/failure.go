@@ -7,8 +7,8 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// Phase is how far a request came at a backend before it failed. It decides whether
-// the request may be sent again: what was sent may have been generated, and billed.
+// Phase is how far a request got at a backend before it failed. It decides whether the
+// request may be sent again: a request that was sent may have been processed, and billed.
 type Phase int
 
 // NotSent --the request is written--> Sent --headers--> Rejected    nothing was generated
@@ -16,48 +16,48 @@ type Phase int
 //	|
 //	+-----headers--> Generating  something may have been
 const (
-	NotSent    Phase = iota // the backend has not received the request, or has done nothing about it
-	Sent                    // it has the request, and no headers came: it may be generating
-	Rejected                // its headers came, and say that it has generated nothing
-	Generating              // its headers came, and it may have generated something
+	NotSent    Phase = iota // the backend has not received the request, or has not processed it
+	Sent                    // it has received the request and sent no headers: it may be generating
+	Rejected                // it has sent headers that show that it generated nothing
+	Generating              // it has sent headers, and may have generated something
 )
 
 func (p Phase) String() string {
 	return [...]string{"not sent", "sent", "rejected", "generating"}[p]
 }
 
-// MayHaveGenerated says whether the backend may have generated something, and so may
+// MayHaveGenerated reports whether the backend may have generated something, and so may
 // bill the request.
 func (p Phase) MayHaveGenerated() bool { return p == Sent || p == Generating }
 
-// HeadersReceived says whether the backend has answered at all.
+// HeadersReceived reports whether the backend has sent a status and headers.
 func (p Phase) HeadersReceived() bool { return p == Rejected || p == Generating }
 
-// Next is what the backend that failed could do with the call.
+// Next is whether another attempt at the backend that failed could succeed.
 type Next int
 
 // What Next may be.
 const (
-	Nothing         Next = iota // another attempt at this backend makes no sense
-	Retry                       // it would take the call later; it was not waited for, since the call had an alternative
-	RetryUnmodified             // it would answer the call if it were sent as the client wrote it
+	NoRetry         Next = iota // another attempt at this backend would fail, too
+	Retry                       // it would accept the call later; the call did not wait, since it had an alternative
+	RetryUnmodified             // it would answer the call if the body were sent as the client wrote it
 )
 
-// Failure is an attempt that brought no answer.
+// Failure is why an attempt has no answer.
 type Failure struct {
 	Backend    string // its name
 	Reason     Reason
 	Phase      Phase
 	Next       Next
-	Detail     string    // for a person, without the backend's name; it is logged
-	Message    string    // the backend's own words: they may quote a prompt, so only the caller gets them
-	Response   *Response // the backend's own error; nil = it gave none that can be passed on
-	RetryAfter int       // seconds, as the backend asked; 0 = it did not
+	Detail     string    // what happened, in plain text without the backend's name; it is logged
+	Message    string    // the backend's own message: it may quote a prompt, so only the client receives it
+	Response   *Response // the backend's own error; nil = none that can be passed on
+	RetryAfter int       // seconds, from the backend's Retry-After; 0 = it sent none
 
-	HadFairChance bool                  // no headers came in a time in which a healthy upstream sends them
-	UnknownFormat bool                  // its stream has a form that aggregate does not know
-	Partial       *resume.PartialAnswer // the beginning of an answer that broke off; nil = none that could be continued
-	Usage         wire.Usage            // what the backend reported
+	HadFairChance bool                  // a healthy upstream would have sent headers within the time
+	UnknownFormat bool                  // package aggregate does not know the format of the stream
+	Partial       *resume.PartialAnswer // the beginning of a truncated answer; nil = none that could be continued
+	Usage         wire.Usage            // as reported by the backend
 }
 
 // Response is a backend's own error.
@@ -67,10 +67,10 @@ type Response struct {
 	Body   []byte
 }
 
-// LogMessage is for the log and for other callers.
+// LogMessage is the message for the log and for other clients.
 func (f *Failure) LogMessage() string { return f.Backend + " " + f.Detail }
 
-// ClientMessage is for the client whose call it was.
+// ClientMessage is the message for the client that made the call.
 func (f *Failure) ClientMessage() string {
 	if f.Message == "" {
 		return f.LogMessage()
@@ -78,7 +78,7 @@ func (f *Failure) ClientMessage() string {
 	return f.LogMessage() + ": " + f.Message
 }
 
-// InvalidRequest says that the backend found the request itself to be wrong.
+// InvalidRequest reports whether the backend rejected the request as invalid.
 func (f *Failure) InvalidRequest() bool {
 	if f.Reason != Status || f.Response == nil {
 		return false
@@ -90,7 +90,7 @@ func (f *Failure) InvalidRequest() bool {
 	return false
 }
 
-// HTTPStatus is what a client gets if no other backend is left.
+// HTTPStatus is the status for the client if no other backend is left.
 func (f *Failure) HTTPStatus() int {
 	switch {
 	case f.Response != nil && wire.IsErrorStatus(f.Response.Status):
@@ -105,9 +105,9 @@ func (f *Failure) HTTPStatus() int {
 	return http.StatusBadGateway
 }
 
-// Billable says whether the attempt may have been billed. An upstream's own error
-// status comes before it has generated anything, unless it is that of a gateway that
-// did not wait for the backend behind it.
+// Billable reports whether the attempt may have been billed. An upstream sends an error
+// status before it generates anything, unless the status is that of a gateway that did
+// not wait for the backend behind it.
 func (f *Failure) Billable() bool {
 	if !f.Phase.MayHaveGenerated() {
 		return false

@@ -9,11 +9,11 @@ import (
 )
 
 // upstreamIdle is how long a connection to an upstream may be idle. Many servers
-// close theirs after 5 s, and a request that meets the close can't be sent again.
+// close theirs after 5 s, and a request that coincides with the close cannot be repeated.
 const upstreamIdle = 4 * time.Second
 
-// keepAliveMargin is how much sooner an idle connection is closed than the upstream
-// says that it will close it.
+// keepAliveMargin is how long before the upstream's announced timeout an idle connection
+// is closed.
 const keepAliveMargin = time.Second
 
 // upstreamTransport closes idle connections before the upstream does.
@@ -33,9 +33,9 @@ func (t *upstreamTransport) RoundTrip(req *http.Request) (*http.Response, error)
 	return resp, nil
 }
 
-// closeIdleAfter shortens the idle time, for as long as llmsup runs. What a transport
-// is told must not change while it is in use, so another one takes over. Calls that
-// the old one has come to their end there, and so do their connections.
+// closeIdleAfter shortens the idle time, for as long as llmsup runs. The fields of a
+// transport must not change while it is in use, so a copy replaces it. The calls of the
+// old transport finish there, on their connections.
 func (t *upstreamTransport) closeIdleAfter(idle time.Duration) {
 	for {
 		old := t.current.Load()
@@ -53,7 +53,7 @@ func (t *upstreamTransport) closeIdleAfter(idle time.Duration) {
 	}
 }
 
-// keepAliveTimeout reads how long an upstream keeps an idle connection open, from
+// keepAliveTimeout parses how long an upstream keeps an idle connection open, from
 // "Keep-Alive: timeout=5, max=100" (RFC 2068, 19.7.1.1).
 func keepAliveTimeout(h http.Header) (limit time.Duration, known bool) {
 	for _, value := range h["Keep-Alive"] {

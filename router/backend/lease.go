@@ -11,25 +11,25 @@ type Ending int
 
 // What Ending may be.
 const (
-	Aborted   Ending = iota // the backend may go on with the call for a while
-	WithError               // the call is over there, without an answer
-	WithAnswer
+	Aborted Ending = iota // the backend may continue to work on the call for a while
+	Errored               // the call is over there, without an answer
+	Completed
 )
 
 // Lease is what a call holds at a backend from its admission to its end: its slots, and
-// its part of the backend's load.
+// its share of the backend's load.
 type Lease struct {
-	Form *aggregate.Form // in which the call is sent; nil = as the client wrote it
-	Gone <-chan struct{} // closed when the process that took the call has ended; nil = none is known
+	Form *aggregate.Form // the form of the body that is sent; nil = as the client wrote it
+	Gone <-chan struct{} // closed when the process that accepted the call has exited; nil = unknown
 
 	load   *Load
-	finish func(Ending)                      // gives back the slots; nil = there are none
+	finish func(Ending)                      // releases the slots; nil = there are none
 	report func(f *Failure, clientGone bool) // to the circuit breaker; nil = there is none
 
 	released atomic.Bool
 }
 
-// NewLease counts a call that a backend has. finish gives back its slots; nil = it has
+// NewLease counts a call of a backend. finish releases the call's slots; nil = it has
 // none.
 func NewLease(load *Load, finish func(Ending)) *Lease {
 	load.inflight.Add(1)
@@ -37,7 +37,7 @@ func NewLease(load *Load, finish func(Ending)) *Lease {
 	return &Lease{load: load, finish: finish}
 }
 
-// Release gives the lease back. Only the first call counts.
+// Release ends the lease. Only the first call of Release has an effect.
 func (l *Lease) Release(how Ending) {
 	if !l.released.CompareAndSwap(false, true) {
 		return
@@ -49,8 +49,8 @@ func (l *Lease) Release(how Ending) {
 	}
 }
 
-// Report reports how the call went: its failure, nil if it was answered, and whether
-// its client closed the connection.
+// Report reports the outcome of the call to the circuit breaker: its failure, nil if it
+// was answered, and whether its client closed the connection.
 func (l *Lease) Report(f *Failure, clientGone bool) {
 	if l.report != nil {
 		l.report(f, clientGone)
@@ -60,9 +60,8 @@ func (l *Lease) Report(f *Failure, clientGone bool) {
 // Received counts bytes of the answer.
 func (l *Lease) Received(n int) { l.load.output.Add(int64(n)) }
 
-// Pause takes the call out of those that wait for the backend, while it waits for its
-// client, until Resume. It returns false if the call holds no lease any more; there is
-// nothing to resume then.
+// Pause marks the call as waiting for its client instead of the backend, until Resume.
+// It returns false if the lease has been released; then Resume must not be called.
 func (l *Lease) Pause() bool {
 	if l.released.Load() {
 		return false

@@ -14,64 +14,66 @@ import (
 	"github.com/llmsup/llmsup/router/request"
 )
 
-// Local is what the router needs of a supervised llama-server. State is called for each
-// call and must not block.
+// Local is a supervised llama-server as the router sees it. State is called for each call
+// and must not block.
 type Local interface {
 	State() LocalState
-	// BusySlots returns how many slots of the server work on a call.
+	// BusySlots returns how many slots of the server are working on a call.
 	BusySlots(context.Context) (int, error)
 }
 
 // LocalState is a supervised server at one moment.
 type LocalState struct {
-	Reason  Reason // why calls should go elsewhere; "" when it may be given calls
-	Detail  string // the same for a person, as in "is restarting: exit status 1"
-	Alive   bool   // it answers; with Reason set: use it only where nobody else can
+	Reason  Reason // why calls should go elsewhere; "" = it accepts calls
+	Detail  string // the reason in plain text, as in "is restarting: exit status 1"
+	Alive   bool   // it answers; with a Reason: only calls that have no other backend
 	Network string // "unix" or "tcp"
 	Address string // a socket's path, or host:port
-	Key     string // the API key that it asks for; secret
-	// Gone is closed when the process behind Address has ended or is given up:
-	// whoever waits on it moves on at once.
+	Key     string // the API key that the server requires; secret
+	// Gone is closed when the process behind Address has exited or is about to be
+	// killed: the calls that wait for it move on at once.
 	Gone <-chan struct{}
-	// Hung says, once Gone is closed, that it was given up for doing nothing.
+	// Hung is whether the process behind a closed Gone was killed because it hung.
 	Hung bool
-	// Slots is how many calls it works on at once; 0 = nobody knows.
+	// Slots is how many calls the server works on at once; 0 = unknown.
 	Slots int
-	// Changed is closed when the state is another one.
+	// Changed is closed when the state has changed.
 	Changed <-chan struct{}
-	// Returning says of a server that takes no calls that it will by itself: it
-	// starts, loads or is being replaced. Calls that have no other backend wait.
+	// Returning is whether a server that accepts no calls will accept them again
+	// without an operator: it is starting, loading or being replaced. Calls that have
+	// no other backend wait for it.
 	Returning bool
-	// ReadyAt is when a server that takes no calls probably does again; zero =
-	// unknown.
+	// ReadyAt is when a server that accepts no calls will probably accept them again;
+	// zero = unknown.
 	ReadyAt time.Time
-	// Streams says that a call without a stream may be given to it as one with:
-	// it is a llama-server whose streams say all that its whole answers do.
-	Streams bool
+	// SupportsAggregation is whether a non-streaming call may be sent to the server as
+	// a streaming call: its streams contain everything that its whole answers contain.
+	SupportsAggregation bool
 }
 
 // Server sends calls to a supervised llama-server.
 type Server struct {
 	Load
-	name     string
-	local    Local
-	queue    *slotQueue
-	orphaned orphanedSlots
-	slots    models.SlotUse
-	stopping <-chan struct{} // closed: calls no longer wait
-	client   *http.Transport
-	unknown  sync.Map // by path: Gone of the process whose streams of that path were not understood
+	name           string
+	local          Local
+	queue          *slotQueue
+	orphaned       orphanedSlots
+	slots          models.SlotUse
+	stopping       <-chan struct{} // closed: calls no longer wait
+	client         *http.Transport
+	unknownFormats sync.Map // by path: Gone of the process whose streams of that path have an unknown format
 }
 
-// localHost is the host that requests to a local server name.
+// localHost is the Host of requests to a local server.
 const localHost = "llama-server"
 
-// llama-server closes a connection that is idle for 5 s. One that is closed here sooner
-// can't be closed while a call is written to it.
+// localIdle is how long a connection to a local server may be idle. llama-server closes
+// it after 5 s; closing it earlier here keeps a call from being written to a connection
+// that is being closed.
 const localIdle = 3 * time.Second
 
-// NewServer makes the backend of a local server. Once stopping is closed, calls no longer
-// wait for it.
+// NewServer returns the backend of a local server. Once stopping is closed, calls no
+// longer wait for it.
 func NewServer(name string, local Local, slots models.SlotUse, stopping <-chan struct{}) *Server {
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
 	queue := newSlotQueue(func() capacity { return local.State().capacity() })
@@ -82,11 +84,11 @@ func NewServer(name string, local Local, slots models.SlotUse, stopping <-chan s
 		}),
 		MaxIdleConnsPerHost: 64,
 		IdleConnTimeout:     localIdle,
-		DisableCompression:  true, // bytes are passed on as they come
+		DisableCompression:  true, // bytes are passed on unchanged
 	}}
 }
 
-// Is says whether the backend is that of a local server.
+// Is reports whether the backend is that of a local server.
 func (b *Server) Is(local Local) bool { return b.local == local }
 
 // Queue returns how many of the server's slots are taken, how many calls wait for one, and
@@ -100,7 +102,7 @@ func (b *Server) Served(service time.Duration) { b.queue.served(service) }
 func (b *Server) Info() Info { return Info{Name: b.name, Local: true} }
 
 // Redact implements Backend.
-func (b *Server) Redact(text string) string { return withoutKey(text, b.local.State().Key) }
+func (b *Server) Redact(text string) string { return redactKey(text, b.local.State().Key) }
 
 // Availability implements Backend.
 func (b *Server) Availability() Availability {
@@ -118,8 +120,9 @@ func (b *Server) Send(ctx context.Context, a *Attempt) (*http.Response, error) {
 	header := http.Header{}
 	forwardHeaders(header, r.Header)
 	header["Authorization"] = []string{"Bearer " + b.local.State().Key}
-	// An attempt here costs nothing, so net/http may send it again if it was written to
-	// a connection that was being closed. The empty value is not sent (net/http.Transport).
+	// A request to a local server costs nothing, so net/http may send it again if it was
+	// written to a connection that was being closed. The empty value is not sent
+	// (net/http.Transport).
 	header["X-Idempotency-Key"] = []string{}
 	a.sentAt = time.Now()
 	req := (&http.Request{
@@ -127,18 +130,18 @@ func (b *Server) Send(ctx context.Context, a *Attempt) (*http.Response, error) {
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Body: request.AsBody(payload.Open()), ContentLength: int64(payload.Size()),
 		GetBody: func() (io.ReadCloser, error) { return request.AsBody(payload.Open()), nil },
-	}).WithContext(a.traced(ctx))
+	}).WithContext(a.withTrace(ctx))
 	return b.client.RoundTrip(req)
 }
 
-// form returns the form in which a call is sent; nil = as the client wrote it. A call
-// without a stream is sent as one with a stream: see package aggregate.
+// form returns the form in which a call is sent; nil = as the client wrote it. A
+// non-streaming call is sent as a streaming call: see package aggregate.
 func (b *Server) form(a *Attempt) *aggregate.Form {
 	now := b.local.State()
-	if !now.Streams || a.Unmodified {
+	if !now.SupportsAggregation || a.Unmodified {
 		return nil
 	}
-	if gone, unknown := b.unknown.Load(a.Request.Path); unknown && gone == now.Gone {
+	if gone, unknown := b.unknownFormats.Load(a.Request.Path); unknown && gone == now.Gone {
 		return nil
 	}
 	asked := aggregate.AsStream
@@ -152,6 +155,6 @@ func (b *Server) form(a *Attempt) *aggregate.Form {
 	return &form
 }
 
-// UnknownFormat has the server, until it is restarted, answer the calls of a path as the
-// clients write them: its streams of that path can't be put together.
-func (b *Server) UnknownFormat(path string) { b.unknown.Store(path, b.local.State().Gone) }
+// UnknownFormat makes the router send calls of a path unchanged until the server is
+// restarted: its streams of that path cannot be aggregated.
+func (b *Server) UnknownFormat(path string) { b.unknownFormats.Store(path, b.local.State().Gone) }

@@ -7,30 +7,29 @@ import (
 	"time"
 )
 
-// orphanedSlots are the slots of calls that were aborted. llama-server processes the
-// prompt of such a call to its end before it frees the slot, and the next call would wait
-// inside llama-server. So a slot goes back to the queue once the server says that it is
-// free.
+// orphanedSlots are the slots of aborted calls. llama-server processes the whole prompt
+// of such a call before it frees the slot, and the next call would wait inside
+// llama-server. So a slot is released to the queue only once the server reports it free.
 type orphanedSlots struct {
 	mu        sync.Mutex
-	processes map[<-chan struct{}]*processSlots // by the channel that is closed at its end
+	processes map[<-chan struct{}]*processSlots // by the channel that is closed when the process exits
 }
 
 // processSlots are the orphaned slots of one process.
 type processSlots struct {
-	until []time.Time   // for each, how long its slot may go on; the oldest first
-	more  chan struct{} // receives when there are more
+	deadlines []time.Time   // when each slot is released at the latest; the earliest first
+	added     chan struct{} // receives when slots are added
 }
 
 const (
 	probePause    = 50 * time.Millisecond
 	maxProbePause = time.Second
-	// maxPrefill is how long a slot may go on with a call that was broken off.
-	// A long prompt is processed to its end.
+	// maxPrefill is the longest time until an orphaned slot is assumed to be free:
+	// llama-server processes a long prompt of an aborted call to its end.
 	maxPrefill = 2 * time.Minute
 )
 
-// add takes over slots, and has them given back.
+// add adds slots of an aborted call, to be released once they are free.
 func (l *orphanedSlots) add(b *Server, gone <-chan struct{}, slots int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -39,46 +38,47 @@ func (l *orphanedSlots) add(b *Server, gone <-chan struct{}, slots int) {
 	}
 	at := l.processes[gone]
 	if at == nil {
-		at = &processSlots{more: make(chan struct{}, 1)}
+		at = &processSlots{added: make(chan struct{}, 1)}
 		l.processes[gone] = at
-		go l.giveBack(b, gone, at)
+		go l.releaseWhenFree(b, gone, at)
 	}
 	for range slots {
-		at.until = append(at.until, time.Now().Add(maxPrefill))
+		at.deadlines = append(at.deadlines, time.Now().Add(maxPrefill))
 	}
 	select {
-	case at.more <- struct{}{}:
+	case at.added <- struct{}{}:
 	default:
 	}
 }
 
-// take removes n slots, or as many as there are, and those whose time is over. none says
-// that no others are left.
-func (l *orphanedSlots) take(gone <-chan struct{}, at *processSlots, n int) (taken int, none bool) {
+// remove removes n slots, or as many as there are, and those past their deadline. none is
+// whether no slots are left.
+func (l *orphanedSlots) remove(gone <-chan struct{}, at *processSlots, n int) (removed int, none bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	for len(at.until) > 0 && (taken < n || now.After(at.until[0])) {
-		at.until = at.until[1:]
-		taken++
+	for len(at.deadlines) > 0 && (removed < n || now.After(at.deadlines[0])) {
+		at.deadlines = at.deadlines[1:]
+		removed++
 	}
-	if none = len(at.until) == 0; none {
+	if none = len(at.deadlines) == 0; none {
 		delete(l.processes, gone)
 	}
-	return taken, none
+	return removed, none
 }
 
-// giveBack gives the slots of a process back until there are none.
-func (l *orphanedSlots) giveBack(b *Server, gone <-chan struct{}, at *processSlots) {
+// releaseWhenFree releases the slots of a process as the server frees them, until none
+// are left.
+func (l *orphanedSlots) releaseWhenFree(b *Server, gone <-chan struct{}, at *processSlots) {
 	pause, next := probePause, time.Now().Add(probePause)
 	for free := 0; ; next = time.Now().Add(pause) {
 		for waiting := true; waiting; {
 			select {
 			case <-gone:
-				n, _ := l.take(gone, at, math.MaxInt)
+				n, _ := l.remove(gone, at, math.MaxInt)
 				b.queue.release(n)
 				return
-			case <-at.more: // the next probe comes soon, and is not put off by more of them
+			case <-at.added: // probe soon, and do not postpone a probe that is already due sooner
 				if soon := time.Now().Add(probePause); soon.Before(next) {
 					next = soon
 				}
@@ -93,9 +93,9 @@ func (l *orphanedSlots) giveBack(b *Server, gone <-chan struct{}, at *processSlo
 		if !known {
 			free, seen = math.MaxInt, math.MaxInt
 		}
-		// A call that was admitted a moment ago has no slot yet, and its slot looks
-		// free: only what is free at two probes is.
-		n, none := l.take(gone, at, min(free, seen))
+		// A call that was admitted a moment ago does not occupy its slot in the server
+		// yet. So only slots that are free at two probes in a row are released.
+		n, none := l.remove(gone, at, min(free, seen))
 		b.queue.release(n)
 		if none {
 			return
@@ -107,13 +107,13 @@ func (l *orphanedSlots) giveBack(b *Server, gone <-chan struct{}, at *processSlo
 	}
 }
 
-// busySlots asks the server how many of its slots are busy.
+// busySlots returns how many slots of the server are busy.
 func (b *Server) busySlots() (n int, known bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), maxProbePause)
 	defer cancel()
 	n, err := b.local.BusySlots(ctx)
 	if err != nil {
-		return math.MaxInt, ctx.Err() != nil // one that does not answer in time is at work
+		return math.MaxInt, ctx.Err() != nil // a server that does not answer in time is busy
 	}
 	return n, true
 }

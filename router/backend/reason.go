@@ -5,7 +5,7 @@ import "github.com/llmsup/llmsup/models"
 // Reason is why a call was not answered by its route's primary.
 type Reason = models.Reason
 
-// The reasons, under the names that the router has for them.
+// The reasons, under the router's names.
 const (
 	Starting        = models.ReasonStarting
 	Loading         = models.ReasonLoading

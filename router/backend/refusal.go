@@ -12,24 +12,24 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// maxErrorBody bounds what is kept of a backend's own error, in bytes.
+// maxErrorBody is the longest body of a backend's own error that is kept, in bytes.
 const maxErrorBody = 4 << 20
 
 // ReadError reads a backend's own error.
 func ReadError(resp *http.Response, a *Attempt) *Failure {
 	phase := Rejected
-	if mayHaveGenerated(resp.StatusCode) || resp.StatusCode == http.StatusServiceUnavailable && !declined(resp, a.sentAt) {
+	if mayHaveGenerated(resp.StatusCode) || resp.StatusCode == http.StatusServiceUnavailable && !declinedRequest(resp, a.sentAt) {
 		phase = Generating
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 	if err != nil {
 		return &Failure{
-			Reason: Lost, Phase: phase, Detail: fmt.Sprintf("broke its answer %d off: %s", resp.StatusCode, wire.RootCause(err)),
+			Reason: Lost, Phase: phase, Detail: fmt.Sprintf("lost the connection in the middle of its %d answer: %s", resp.StatusCode, wire.RootCause(err)),
 		}
 	}
 	f := NewError(&Response{Status: resp.StatusCode, Header: resp.Header, Body: body})
 	f.Phase = phase
-	if len(body) >= maxErrorBody { // it is not whole, and can't be passed on
+	if len(body) >= maxErrorBody { // it may be truncated, and must not be passed on
 		f.Response = nil
 	}
 	wait, _ := retryAfter(resp)
@@ -37,7 +37,7 @@ func ReadError(resp *http.Response, a *Attempt) *Failure {
 	return f
 }
 
-// NewError returns the failure of a backend's own error.
+// NewError returns the failure of an attempt that a backend answered with an error.
 func NewError(resp *Response) *Failure {
 	object := gjson.ParseBytes(resp.Body)
 	f := &Failure{
@@ -50,35 +50,35 @@ func NewError(resp *Response) *Failure {
 	case resp.Status == http.StatusNotImplemented:
 		f.Reason = Unsupported
 	case resp.Status == http.StatusServiceUnavailable && object.Get("error.message").Str == "Loading model":
-		f.Reason = Loading // llama-server says so at any path
+		f.Reason = Loading // llama-server answers so at every path
 	}
 	return f
 }
 
-// RejectedField says that the backend rejected the request and named this field.
+// RejectedField reports whether the backend rejected the request and named this field.
 func (f *Failure) RejectedField(field string) bool {
 	return f.InvalidRequest() && bytes.Contains(f.Response.Body, []byte(field))
 }
 
-// isTimeoutStatus says whether a status means that someone stopped waiting. It says
-// nothing about what the backend behind has done.
+// isTimeoutStatus reports whether a status means that a gateway stopped waiting. The
+// backend behind the gateway may have generated an answer.
 func isTimeoutStatus(status int) bool {
 	switch status {
-	case 408, 499, 460, 504, 524: // nginx's, Amazon's "the client closed the connection"; Cloudflare's timeout
+	case 408, 499, 460, 504, 524: // 499, 460: nginx's and Amazon's "client closed the connection"; 524: Cloudflare's timeout
 		return true
 	}
 	return false
 }
 
-// mayHaveGenerated says whether a backend that answered with a status may have
-// generated something before: a gateway's timeout says nothing of what lies
-// behind it, and nor does an error that nobody knows. What is wrong with the
-// request is found before, and so is a want of room.
+// mayHaveGenerated reports whether a backend that answered with a status may have
+// generated something before. After a gateway's timeout or an unknown server error it
+// may. An invalid request and a lack of capacity are detected before anything is
+// generated.
 func mayHaveGenerated(status int) bool {
 	switch status {
-	case 501, 503, 505, 508, 509, 511: // not supported, no room, version, a loop, bandwidth, a login page
+	case 501, 503, 505, 508, 509, 511: // not implemented, unavailable, HTTP version, loop, bandwidth, network login
 		return false
-	case 525, 526, 529, 530: // Cloudflare's: no TLS with the origin, no name for it; "overloaded", Anthropic's
+	case 525, 526, 529, 530: // Cloudflare: no TLS with the origin (525, 526), origin unknown (530); Anthropic: overloaded (529)
 		return false
 	}
 	return status >= 500 || isTimeoutStatus(status)

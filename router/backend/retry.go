@@ -21,14 +21,15 @@ const (
 	MaxRetries   = 2
 	firstBackoff = 250 * time.Millisecond
 	maxBackoff   = time.Second
-	// maxRetryAfter is the longest Retry-After that is waited for. Clients decide
-	// themselves about longer ones.
+	// maxRetryAfter is the longest Retry-After that llmsup waits for. Longer ones are
+	// left to the client.
 	maxRetryAfter = 5 * time.Second
-	// DeclinesWithin: a 503 within this time means overload, not an aborted generation.
+	// DeclinesWithin is the time within which a 503 means overload, and not an aborted
+	// generation.
 	DeclinesWithin = time.Second
 )
 
-// payload returns the body as the backend gets it.
+// payload returns the body as it is sent to the backend.
 func (a *Attempt) payload() request.Payload {
 	if form := a.Lease.Form; form != nil {
 		return form.WithModel(a.Model)
@@ -36,39 +37,39 @@ func (a *Attempt) payload() request.Payload {
 	return a.Request.Body.WithModel(a.Model)
 }
 
-// traced has the transport report how far the request has come.
-func (a *Attempt) traced(ctx context.Context) context.Context {
+// withTrace makes the transport record how far the request got.
+func (a *Attempt) withTrace(ctx context.Context) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn:      func(httptrace.GotConnInfo) { a.connected.Store(true) },
 		WroteHeaders: func() { a.wroteHeaders.Store(true) },
 	})
 }
 
-// SendFailure returns the failure of a request for which Send returned an error.
+// SendFailure returns the failure of an attempt for which Send returned an error.
 func (a *Attempt) SendFailure(err error) *Failure {
 	sent := a.wroteHeaders.Load()
-	fair := isFair(time.Since(a.sentAt), sent, a.Request.Body.Stream)
+	fair := waitedLongEnough(time.Since(a.sentAt), sent, a.Request.Body.Stream)
 	switch {
 	case !sent:
-		return &Failure{Reason: Connect, Detail: "can't be reached: " + wire.RootCause(err), HadFairChance: fair}
+		return &Failure{Reason: Connect, Detail: "cannot be reached: " + wire.RootCause(err), HadFairChance: fair}
 	case unprocessed(err):
-		return &Failure{Reason: Lost, Detail: "broke the connection: " + wire.RootCause(err), HadFairChance: fair}
+		return &Failure{Reason: Lost, Detail: "lost the connection: " + wire.RootCause(err), HadFairChance: fair}
 	}
-	return &Failure{Reason: Lost, Phase: Sent, Detail: "broke the connection: " + wire.RootCause(err), HadFairChance: fair}
+	return &Failure{Reason: Lost, Phase: Sent, Detail: "lost the connection: " + wire.RootCause(err), HadFairChance: fair}
 }
 
-// send sends a request, and sends it again as long as mayRetry allows.
+// send sends a request, and repeats it as long as mayRetry allows.
 func (a *Attempt) send(ctx context.Context, transport http.RoundTripper, req *http.Request) (*http.Response, error) {
 	payload, header := a.payload(), req.Header
-	req.Header = http.Header{} // once adds them: http.Client would copy them for each request
+	req.Header = http.Header{} // once adds the header: http.Client would copy it for each request
 	client := &retryablehttp.Client{
 		HTTPClient: &http.Client{
 			Transport: once{transport, header},
-			// A redirect would turn a POST into a GET, and take the key elsewhere.
+			// A redirect would turn a POST into a GET, and send the key to another host.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		RetryMax: MaxRetries, RetryWaitMin: firstBackoff, RetryWaitMax: maxBackoff,
-		CheckRetry: a.mayRetry, Backoff: backoff, ErrorHandler: ownAnswer,
+		CheckRetry: a.checkRetry, Backoff: backoff, ErrorHandler: passThrough,
 		PrepareRetry: func(*http.Request) error {
 			a.sentAt = time.Now()
 			a.connected.Store(false)
@@ -77,7 +78,7 @@ func (a *Attempt) send(ctx context.Context, transport http.RoundTripper, req *ht
 		},
 	}
 	a.sentAt = time.Now()
-	retryable, err := retryablehttp.FromRequest(req.WithContext(a.traced(ctx)))
+	retryable, err := retryablehttp.FromRequest(req.WithContext(a.withTrace(ctx)))
 	if err != nil {
 		return nil, err
 	}
@@ -87,12 +88,12 @@ func (a *Attempt) send(ctx context.Context, transport http.RoundTripper, req *ht
 	return client.Do(retryable)
 }
 
-// mayRetry decides whether a request is sent again: only if nothing can have been
-// generated, and so billed. That is if it was not sent at all, if the peer says so by the
-// protocol, or if the peer was overloaded (429, or a 503 that declined accepts), the call
+// checkRetry decides whether a request is repeated: only if nothing can have been generated,
+// and so billed. That is the case if it was not sent at all, if the HTTP/2 peer reports
+// that it was not processed, or if the peer was overloaded (429, or a 503 that declined accepts), the call
 // has no other backend and the wait fits the deadline. A call that has another backend
 // moves there at once if no connection can be made.
-func (a *Attempt) mayRetry(ctx context.Context, resp *http.Response, err error) (bool, error) {
+func (a *Attempt) checkRetry(ctx context.Context, resp *http.Response, err error) (bool, error) {
 	if ctx.Err() != nil {
 		return false, ctx.Err()
 	}
@@ -102,22 +103,22 @@ func (a *Attempt) mayRetry(ctx context.Context, resp *http.Response, err error) 
 	if err != nil {
 		return !a.wroteHeaders.Load() || unprocessed(err), nil
 	}
-	overloaded := resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable && declined(resp, a.sentAt)
+	overloaded := resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable && declinedRequest(resp, a.sentAt)
 	if !overloaded || a.Alternative.Allows(Status) {
 		return false, nil
 	}
-	wait, asked := retryAfter(resp)
-	if !asked {
+	wait, ok := retryAfter(resp)
+	if !ok {
 		wait = maxBackoff
 	}
 	return wait <= maxRetryAfter && time.Now().Add(wait).Before(a.Deadline), nil
 }
 
-// unprocessed says whether an error of HTTP/2 proves that the peer has done nothing
-// about the request (RFC 9113, 8.7): its stream was refused, or is above the last one
-// that a GOAWAY names. net/http has these as text alone, which it puts into another
-// text where the request can't be rewound. The comparison is exact: what a
-// peer writes, such as a GOAWAY's debug data, appears only inside longer errors.
+// unprocessed reports whether an HTTP/2 error proves that the peer has not processed the
+// request (RFC 9113, 8.7): its stream was refused, or is above the last stream that a
+// GOAWAY names. net/http exposes these errors only as text, wrapped in another text if
+// the request cannot be rewound. The comparison is exact: text from the peer, such as a
+// GOAWAY's debug data, appears only inside longer errors.
 func unprocessed(err error) bool {
 	text := wire.RootCause(err)
 	if rest, ok := strings.CutPrefix(text, "http2: Transport: cannot retry err ["); ok {
@@ -128,34 +129,34 @@ func unprocessed(err error) bool {
 
 var refusedStream = regexp.MustCompile(`^stream error: stream ID [0-9]+; REFUSED_STREAM; received from peer$`)
 
-// declined says whether a backend that answered 503 did nothing about the request:
-// it answered at once, or says when to come again. A 503 that comes late and says
-// nothing may be a gateway's whose backend broke off while it generated.
-func declined(resp *http.Response, since time.Time) bool {
+// declinedRequest reports whether a backend that answered 503 did not process the request:
+// it answered at once, or with a Retry-After. A late 503 without one may be that of a
+// gateway whose backend failed while it generated.
+func declinedRequest(resp *http.Response, since time.Time) bool {
 	return resp.Header.Get("Retry-After") != "" || time.Since(since) < DeclinesWithin
 }
 
-// ownAnswer returns the upstream's own answer instead of "giving up after".
-func ownAnswer(resp *http.Response, err error, _ int) (*http.Response, error) {
-	if err != nil && resp != nil { // the call ended when it came
+// passThrough returns the upstream's own answer instead of "giving up after".
+func passThrough(resp *http.Response, err error, _ int) (*http.Response, error) {
+	if err != nil && resp != nil { // the call was canceled when the response arrived
 		_ = resp.Body.Close()
 		resp = nil
 	}
 	return resp, err
 }
 
-// backoff is how long to wait before a request is sent again.
+// backoff returns how long to wait before a request is repeated.
 func backoff(least, most time.Duration, attempt int, resp *http.Response) time.Duration {
 	if resp != nil {
-		if wait, asked := retryAfter(resp); asked {
+		if wait, ok := retryAfter(resp); ok {
 			return wait
 		}
 	}
 	return retryablehttp.DefaultBackoff(least, most, attempt, nil)
 }
 
-// retryAfter reads how long a backend asks to wait. A date is ignored: clocks differ.
-func retryAfter(resp *http.Response) (wait time.Duration, asked bool) {
+// retryAfter parses a Retry-After in seconds. A date is ignored: clocks differ.
+func retryAfter(resp *http.Response) (wait time.Duration, ok bool) {
 	seconds, err := strconv.Atoi(resp.Header.Get("Retry-After"))
 	if err != nil || seconds < 0 {
 		return 0, false
@@ -164,12 +165,12 @@ func retryAfter(resp *http.Response) (wait time.Duration, asked bool) {
 	return time.Duration(seconds) * time.Second, true
 }
 
-// once sends each request without the means to send it again. With them, net/http's
-// HTTP/2 repeats requests that the peer has read, by itself and without a limit, when
-// their stream is reset; such a request may have been billed.
+// once sends each request without GetBody. With GetBody, net/http's HTTP/2 repeats a
+// request that the peer has read, without a limit, when its stream is reset; such a
+// request may have been billed.
 //
-// It has no CloseIdleConnections: retryablehttp would close them all after each call
-// that fails.
+// It has no CloseIdleConnections: retryablehttp would close all idle connections after
+// each failed call.
 type once struct {
 	transport http.RoundTripper
 	header    http.Header

@@ -6,42 +6,41 @@ import (
 	"time"
 )
 
-// slotQueue gives the slots of a local server to calls in the order in which the
-// calls arrive. llama-server's own queue has no bound, and llama-server does not
-// report its length.
+// slotQueue grants the slots of a local server to calls in the order of their arrival.
+// llama-server's own queue has no bound, and llama-server does not report its length.
 //
-// While the server takes no calls the queue is closed: calls can wait in it, and
-// no slot is granted before the server is back.
+// While the server accepts no calls the queue is closed: calls can wait in it, and no
+// slot is granted until the server accepts calls again.
 type slotQueue struct {
-	offers  func() capacity // what the server offers now; must not wait
+	offers  func() capacity // the server's capacity now; must not block
 	mu      sync.Mutex
 	taken   int       // slots
 	waiting []*waiter // in the order of arrival
 	service time.Duration
-	slots   int // that the server had last; AssumedSlots until they are known
+	slots   int // last known number of the server's slots; AssumedSlots at first
 }
 
 // waiter is a call in the queue.
 type waiter struct {
 	granted chan struct{} // closed when the call has its slots
-	slots   int           // that the call takes, all at once
+	slots   int           // that the call needs, all at once
 }
 
-// capacity is what a server offers at one moment.
+// capacity is a server's capacity at one moment.
 type capacity struct {
-	open  bool // it takes calls
-	slots int  // calls that it works on at once; 0 = not known, and so no limit
+	open  bool // it accepts calls
+	slots int  // how many calls it works on at once; 0 = unknown, and so no limit
 }
 
 const (
-	// QueuePerSlot is how many calls may wait for each slot, beside the one that
-	// has it.
+	// QueuePerSlot is how many calls may wait for each slot, in addition to the
+	// running one.
 	QueuePerSlot = 4
 	// AssumedSlots bounds the queue of a server that has not loaded yet:
 	// llama-server's own default.
 	AssumedSlots = 4
-	// serviceWeight is how much of the mean service time the last call is, as a
-	// share of one over it.
+	// serviceWeight is the inverse of the last call's weight in the moving average of
+	// the service time.
 	serviceWeight = 8
 )
 
@@ -49,11 +48,11 @@ func newSlotQueue(offers func() capacity) *slotQueue {
 	return &slotQueue{offers: offers, slots: AssumedSlots}
 }
 
-// enqueue takes slots, or a position in the queue. ok is false if the call is not
-// to wait: the queue is full, or mayMove says that the call has another backend
-// and the estimated wait is longer than patience. wait is that estimate; it leaves
-// out the time until a closed queue opens.
-func (q *slotQueue) enqueue(slots int, mayMove bool, patience time.Duration) (w *waiter, wait time.Duration, ok bool) {
+// enqueue takes slots, or a position in the queue. ok is false if the call should not
+// wait: the queue is full, or the call has another backend (mayMove) and the estimated
+// wait is longer than maxWait. wait is that estimate; it does not include the time until
+// a closed queue opens.
+func (q *slotQueue) enqueue(slots int, mayMove bool, maxWait time.Duration) (w *waiter, wait time.Duration, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	w = &waiter{granted: make(chan struct{}), slots: slots}
@@ -62,19 +61,19 @@ func (q *slotQueue) enqueue(slots int, mayMove bool, patience time.Duration) (w 
 	if w.hasSlots() {
 		return w, 0, true
 	}
-	asked := 0
+	needed := 0
 	for _, other := range q.waiting {
-		asked += other.slots
+		needed += other.slots
 	}
-	wait = q.service * time.Duration(asked) / time.Duration(q.slots)
-	if q.taken+len(q.waiting) > q.slots*(1+QueuePerSlot) || mayMove && wait > patience {
+	wait = q.service * time.Duration(needed) / time.Duration(q.slots)
+	if q.taken+len(q.waiting) > q.slots*(1+QueuePerSlot) || mayMove && wait > maxWait {
 		q.waiting = q.waiting[:len(q.waiting)-1]
 		return nil, wait, false
 	}
 	return w, wait, true
 }
 
-// cancel gives up whatever a call has: its position in the queue or its slots.
+// cancel releases what a call has: its position in the queue or its slots.
 func (q *slotQueue) cancel(w *waiter) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -86,7 +85,7 @@ func (q *slotQueue) cancel(w *waiter) {
 	q.grant() // the next call may need fewer slots
 }
 
-// release gives slots to the next calls in the queue.
+// release returns slots, and grants them to the next calls in the queue.
 func (q *slotQueue) release(slots int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -94,7 +93,7 @@ func (q *slotQueue) release(slots int) {
 	q.grant()
 }
 
-// update grants the slots that a change of the server's state makes free.
+// update grants the slots that a change of the server's state makes available.
 func (q *slotQueue) update() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -119,9 +118,9 @@ func (q *slotQueue) load() (taken, waiting int, service time.Duration) {
 	return q.taken, len(q.waiting), q.service
 }
 
-// grant serves the queue from its front. No call overtakes one that needs more
-// slots than are free: that one would wait for ever. Calls that need no slot only
-// wait for the server.
+// grant grants slots from the front of the queue. No call overtakes one that needs more
+// slots than are free: that call would wait forever. Calls that need no slot wait only
+// for the server.
 func (q *slotQueue) grant() {
 	now := q.offers()
 	if now.slots > 0 {
@@ -132,7 +131,7 @@ func (q *slotQueue) grant() {
 	}
 	full := false
 	q.waiting = slices.DeleteFunc(q.waiting, func(w *waiter) bool {
-		if now.slots > 0 { // a call that wants more than the server has gets all of them
+		if now.slots > 0 { // a call that needs more slots than the server has gets all of them
 			w.slots = min(w.slots, now.slots)
 		}
 		if w.slots > 0 && now.slots > 0 {
@@ -147,7 +146,7 @@ func (q *slotQueue) grant() {
 	})
 }
 
-// hasSlots says whether the call may begin.
+// hasSlots reports whether the call may begin.
 func (w *waiter) hasSlots() bool {
 	select {
 	case <-w.granted:

@@ -11,25 +11,25 @@ import (
 	"github.com/llmsup/llmsup/router/request"
 )
 
-// slotsFor returns how many slots a call occupies at the same time, if the server has as
-// many.
+// slotsFor returns how many slots a call occupies at the same time if the server has
+// enough.
 func slotsFor(r *request.Request, use models.SlotUse) int {
 	if slices.Contains(use.None, r.Path) {
 		return 0
 	}
 	n := 1
-	if !slices.Contains(use.OneChoice, r.Path) && bytes.Contains(r.Body.Raw, []byte(`"n"`)) { // cheaper than to parse a body that has none
+	if !slices.Contains(use.OneChoice, r.Path) && bytes.Contains(r.Body.Raw, []byte(`"n"`)) { // cheaper than parsing a body without it
 		n = int(min(max(gjson.GetBytes(r.Body.Raw, "n").Int(), 1), aggregate.MaxChoices))
 	}
 	if field := use.PerItem[r.Path]; field != "" {
-		n *= min(max(tasks(gjson.GetBytes(r.Body.Raw, field)), 1), aggregate.MaxChoices)
+		n *= min(max(countTasks(gjson.GetBytes(r.Body.Raw, field)), 1), aggregate.MaxChoices)
 	}
 	return n
 }
 
-// tasks counts the elements of a list that are a task each. A list of tokens, or
-// one of tokens and texts, is one prompt.
-func tasks(list gjson.Result) int {
+// countTasks counts the elements of a list that are a task each. A list of tokens, or of
+// tokens and texts, is one prompt.
+func countTasks(list gjson.Result) int {
 	if !list.IsArray() {
 		return 1
 	}

@@ -21,20 +21,20 @@ import (
 // UpstreamConfig is an endpoint that llmsup does not run.
 type UpstreamConfig struct {
 	Name    string
-	BaseURL string         // what an OpenAI SDK takes as its base URL; without a path it gets /v1
+	BaseURL string         // the base URL as for an OpenAI SDK; without a path, /v1 is added
 	Key     string         // secret; "" = none needed, or missing
-	Missing string         // what to set when a key is needed and there is none: "set OPENROUTER_API_KEY"
+	Missing string         // what to set if a key is needed and missing: "set OPENROUTER_API_KEY"
 	Billing models.Billing // "" = metered if it has a key
 
-	// What OpenRouter's statistics call the application, unless the call says so itself.
+	// The application in OpenRouter's statistics, unless the call has these headers.
 	Referer string // HTTP-Referer: its URL
 	Title   string // X-Title: its name
 }
 
 const (
 	dialTimeout = 10 * time.Second
-	// A connection that is idle in the middle of a call is probed: a cable that was
-	// pulled would look like a slow answer.
+	// A connection that is silent in the middle of a call is probed: without that, an
+	// unplugged cable would look like a slow answer.
 	pingAfter   = 20 * time.Second
 	pingTimeout = 10 * time.Second
 )
@@ -44,18 +44,18 @@ type Upstream struct {
 	Load
 	config    UpstreamConfig
 	log       zerolog.Logger
-	addresses map[string]*url.URL // by the paths at which calls are taken; immutable
+	addresses map[string]*url.URL // by endpoint path; immutable
 	models    string              // the address of its list of models
 	transport *upstreamTransport
 	breaker   breaker
 
-	withoutUsage atomic.Bool // it rejects requests that ask for the usage of a stream
+	withoutUsage atomic.Bool // it rejects requests for the usage of a stream
 	via          []string    // llmsup's entry in Via; immutable
 	isLoop       atomic.Bool // it is the router itself; see FindLoop
 }
 
-// NewUpstream makes the backend of an upstream. via is llmsup's entry in Via: see
-// ViaOf. An error says why the base URL cannot be parsed.
+// NewUpstream returns the backend of an upstream. via is llmsup's entry in Via, from
+// NewVia. It returns an error if the base URL cannot be parsed.
 func NewUpstream(c UpstreamConfig, via string, log zerolog.Logger) (*Upstream, error) {
 	base, err := url.Parse(c.BaseURL)
 	if err != nil {
@@ -71,7 +71,7 @@ func NewUpstream(c UpstreamConfig, via string, log zerolog.Logger) (*Upstream, e
 		TLSHandshakeTimeout: dialTimeout,
 		MaxIdleConnsPerHost: 64,
 		IdleConnTimeout:     upstreamIdle,
-		DisableCompression:  true, // bytes are passed on as they come
+		DisableCompression:  true, // bytes are passed on unchanged
 		ForceAttemptHTTP2:   true,
 		HTTP2:               &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
 	})
@@ -89,7 +89,7 @@ func NewUpstream(c UpstreamConfig, via string, log zerolog.Logger) (*Upstream, e
 	return &Upstream{config: c, log: log, addresses: addresses, models: root + "/models", transport: transport, via: []string{via}}, nil
 }
 
-// Config returns what the upstream was made of.
+// Config returns the upstream's configuration.
 func (b *Upstream) Config() UpstreamConfig { return b.config }
 
 // Info implements Backend.
@@ -102,10 +102,10 @@ func (b *Upstream) Info() Info {
 }
 
 // Redact implements Backend.
-func (b *Upstream) Redact(text string) string { return withoutKey(text, b.config.Key) }
+func (b *Upstream) Redact(text string) string { return redactKey(text, b.config.Key) }
 
-// withoutKey removes a key from a text: some servers quote it.
-func withoutKey(text, key string) string {
+// redactKey removes a key from a text: some servers quote it in errors.
+func redactKey(text, key string) string {
 	if key == "" {
 		return text
 	}
@@ -119,21 +119,21 @@ func (b *Upstream) Availability() Availability {
 		return Availability{Reason: Failed, Detail: loopDetail, MissingKey: missing, RetryAfter: retryLoop}
 	}
 	now := Availability{Alive: missing == "", MissingKey: missing}
-	if last, left := b.breaker.shut(time.Now()); last != nil && missing == "" {
+	if last, left := b.breaker.openReason(time.Now()); last != nil && missing == "" {
 		now.Alive = false
-		now.Reason, now.Detail = last.Reason, fmt.Sprintf("%s, again and again; it is tried again in %s", last.Detail, left.Round(time.Second))
+		now.Reason, now.Detail = last.Reason, fmt.Sprintf("%s, several times in a row; it is tried again in %s", last.Detail, left.Round(time.Second))
 		now.RetryAfter = max(int(left.Round(time.Second)/time.Second), 1)
 	}
 	return now
 }
 
-// Admit implements Backend. An upstream that is up takes any number of calls; one that
+// Admit implements Backend. An upstream that is up accepts any number of calls; one that
 // is down is tried by one call at a time.
 func (b *Upstream) Admit(_ context.Context, a *Attempt) (*Lease, *Failure) {
-	let, probe := b.breaker.enter(time.Now())
-	if !let {
+	allowed, probe := b.breaker.allow(time.Now())
+	if !allowed {
 		failed := &Failure{Reason: Connect, Detail: "is being tried by another call", RetryAfter: wire.RetrySoon}
-		if now := b.Availability(); now.Reason != "" { // it may have come back at this moment
+		if now := b.Availability(); now.Reason != "" { // the breaker may have closed since
 			failed.Reason, failed.Detail = now.Reason, now.Detail
 		}
 		return nil, failed
@@ -144,8 +144,9 @@ func (b *Upstream) Admit(_ context.Context, a *Attempt) (*Lease, *Failure) {
 	return lease, nil
 }
 
-// form asks a metered upstream for the usage of a stream; nil = the body is sent as the
-// client wrote it. Others than llama-server stream in ways of their own.
+// form returns the form that requests the usage of a stream from a metered upstream; nil
+// = the body is sent as the client wrote it. Non-streaming calls stay as they are: the
+// formats of upstreams' streams differ.
 func (b *Upstream) form(a *Attempt) *aggregate.Form {
 	if !b.Info().Metered || a.Unmodified || b.withoutUsage.Load() {
 		return nil
@@ -157,17 +158,17 @@ func (b *Upstream) form(a *Attempt) *aggregate.Form {
 	return &form
 }
 
-// RejectsUsage has the upstream no longer be asked for the usage of streams.
+// RejectsUsage stops requests for the usage of streams at the upstream.
 func (b *Upstream) RejectsUsage() { b.withoutUsage.Store(true) }
 
-// report reports to the breaker how a call went.
+// report reports the outcome of a call to the breaker.
 func (b *Upstream) report(f *Failure, probe, clientGone bool) {
 	opened, closed := b.breaker.report(outcomeOf(f, clientGone), f, probe, time.Now())
 	switch {
 	case opened:
-		b.log.Warn().Str("upstream", b.config.Name).Msg("it " + f.Detail + ", several times in a row; calls that can go elsewhere do")
+		b.log.Warn().Str("upstream", b.config.Name).Msg("circuit breaker opened; the upstream " + f.Detail + ", several times in a row")
 	case closed:
-		b.log.Info().Str("upstream", b.config.Name).Msg("it answers again")
+		b.log.Info().Str("upstream", b.config.Name).Msg("circuit breaker closed; the upstream answers again")
 	}
 }
 
@@ -175,7 +176,7 @@ func (b *Upstream) report(f *Failure, probe, clientGone bool) {
 func (b *Upstream) Send(ctx context.Context, a *Attempt) (*http.Response, error) {
 	r := a.Request
 	address := b.addresses[r.Path]
-	if address == nil { // an upstream is never asked for what only llama-server has
+	if address == nil { // a path that only llama-server has
 		return nil, fmt.Errorf("%s has no %s", b.config.Name, r.Path)
 	}
 	header := http.Header{}
@@ -198,6 +199,6 @@ func (b *Upstream) Send(ctx context.Context, a *Attempt) (*http.Response, error)
 // BreakerState returns the state of the circuit breaker.
 func (b *Upstream) BreakerState(now time.Time) BreakerState { return b.breaker.state(now) }
 
-// Transport returns the transport that new requests use. It must not be changed while
+// Transport returns the transport that new requests use. Callers must not change it while
 // requests are made.
 func (b *Upstream) Transport() *http.Transport { return b.transport.current.Load() }

@@ -11,11 +11,11 @@ import (
 
 // A base URL may lead back to this llmsup, directly, through a proxy or through another
 // llmsup. Each call would then be forwarded again and again until no connection is left.
-// So each router has a random name, which it adds to the Via of every request to an
-// upstream (RFC 9110, 7.6.3), and rejects requests that carry it.
+// So each router adds a random name to the Via of every request to an upstream
+// (RFC 9110, 7.6.3), and rejects requests that carry its own name.
 
-// ViaPrefix is what all llmsups' entries in Via begin with; viaRandom characters of
-// rand.Text follow.
+// ViaPrefix begins the Via entry of every llmsup; viaRandom characters of rand.Text
+// follow.
 const (
 	ViaPrefix = "1.1 llmsup-"
 	viaRandom = 26
@@ -25,7 +25,7 @@ const (
 // NewVia returns a new entry in Via.
 func NewVia() string { return ViaPrefix + rand.Text() }
 
-// ViaHops returns the entries of llmsups in a Via. Others are not forwarded: they
+// ViaHops returns the entries of llmsups in a Via. Other entries are not forwarded: they
 // name machines of the client's network.
 func ViaHops(h http.Header) (hops []string) {
 	for _, line := range h[headerVia] {
@@ -40,7 +40,7 @@ func ViaHops(h http.Header) (hops []string) {
 	return hops
 }
 
-// loopTimeoutout is how long an upstream may take to show whether it is this llmsup.
+// loopTimeout is how long FindLoop waits for an upstream's response.
 const loopTimeout = 5 * time.Second
 
 var loopClient = &http.Client{
@@ -48,9 +48,10 @@ var loopClient = &http.Client{
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
-// FindLoop asks the upstream, without its key, whether it is the router loop. If it is,
-// it gets no calls until a later FindLoop finds that it no longer is. If it can't be
-// reached, what was found before stays. FindLoop returns after 5 s at most.
+// FindLoop checks, without the upstream's key, whether the upstream's base URL leads back
+// to this router. If so, the upstream gets no calls until a later FindLoop finds that it
+// no longer does. If the upstream cannot be reached, the previous result stays. FindLoop
+// returns after 5 s at most.
 func (b *Upstream) FindLoop(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, loopTimeout)
 	defer cancel()
@@ -71,7 +72,7 @@ func (b *Upstream) FindLoop(ctx context.Context) {
 	}
 }
 
-// IsLoop says whether FindLoop has found that the upstream is the router itself.
+// IsLoop reports whether FindLoop has found that the upstream is the router itself.
 func (b *Upstream) IsLoop() bool { return b.isLoop.Load() }
 
 // retryLoop is the Retry-After for such an upstream, in seconds: as for a failed

@@ -9,34 +9,33 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// CheckBudget skips the candidates that a budget does not allow to be asked. The others
-// cost nothing.
+// CheckBudget skips the candidates whose estimated cost exceeds a budget.
 func (p *Plan) CheckBudget(r *request.Request) {
-	last := "" // why the last one is skipped
+	last := "" // why the last candidate was skipped
 	p.skip(func(c *Candidate) string {
-		c.Estimate = p.Accounting.Estimate(r, c.priced())
-		over := p.Accounting.Check(r, c.priced())
+		c.Estimate = p.Accounting.Estimate(r, c.accountingAttempt())
+		over := p.Accounting.Check(r, c.accountingAttempt())
 		if over == nil {
 			return ""
 		}
 		p.OverBudget = over
-		last = c.Name + " is not asked: " + over.String()
+		last = c.Name + " was skipped: " + over.String()
 		if c.Primary {
 			p.Reason, p.Detail = backend.Failed, last
 		}
 		return last
 	})
-	if p.waits() || p.OverBudget == nil || firstKept(p.Candidates) != nil {
+	if p.waitForServer() || p.OverBudget == nil || firstKept(p.Candidates) != nil {
 		return
 	}
-	if p.Detail == last { // the error says it
+	if p.Detail == last { // the error contains it
 		p.Reason, p.Detail = "", ""
 	}
-	p.Refuse = p.OverBudgetError(p.Detail)
+	p.Rejection = p.OverBudgetError(p.Detail)
 }
 
 // OverBudgetError is the error of a call that only a metered backend could answer. cause
-// is why no other backend did; "" = the route has none.
+// is why no other backend can; "" = the route has none.
 func (p *Plan) OverBudgetError(cause string) wire.Error {
 	over := p.OverBudget
 	message := over.String()
@@ -53,7 +52,7 @@ func (p *Plan) OverBudgetError(cause string) wire.Error {
 	return e
 }
 
-// localReturnsSoon says whether the route's server answers calls now, or will soon.
+// localReturnsSoon reports whether the route's server answers calls now, or will soon.
 func (p *Plan) localReturnsSoon() bool {
 	if p.Server == nil {
 		return false
@@ -66,14 +65,13 @@ func (p *Plan) localReturnsSoon() bool {
 	}
 }
 
-// IsPaid says whether a call that failed would go to a metered backend if the budget
-// allowed it. If the call itself is wrong, the client is told that instead, and a full
-// queue is worth another try.
+// IsPaid reports whether a failed call would go to a metered backend if the budget allowed
+// it. For an invalid call and for a full queue the client receives that error instead.
 func (p *Plan) IsPaid(last *attempt.Failure) bool {
 	switch {
 	case last.OverBudget != nil:
 		return true
-	case p.WaitFor != "" && last.Backend == p.wait.Name: // when the server is back, it costs nothing
+	case p.WaitFor != "" && last.Backend == p.waitCandidate.Name: // once the server is back, the call costs nothing
 		return false
 	}
 	invalid := last.Reason == backend.Status && last.Response != nil && last.Response.Status < 500 &&

@@ -14,22 +14,22 @@ import (
 type Candidate struct {
 	backend.Info
 
-	Backend  backend.Backend
-	Model    string // the model's name there
-	Primary  bool   // it is the route's primary
-	Returns  bool   // it takes no calls now and will by itself: a call without another candidate waits for it
-	Estimate usd.Amount
-	skipped  string // why the call is not given to it, for a person; "" = it may be
+	Backend    backend.Backend
+	Model      string // the model's name there
+	Primary    bool   // it is the route's primary
+	Returning  bool   // it accepts no calls now, but will without an operator: a call without another candidate waits for it
+	Estimate   usd.Amount
+	skipReason string // why the call is not given to it, in plain text; "" = it is kept
 }
 
-// Candidate returns one of the backends of a route, by the name that the route has for it.
+// candidate returns one of the backends of a route, by its name in the route.
 func (s *Routing) candidate(target, tableModel, clientModel string) Candidate {
 	b := s.Backends[target]
 	return Candidate{Info: b.Info(), Backend: b, Model: modelAt(b, tableModel, clientModel)}
 }
 
-// modelAt is the name under which a backend is asked for a model: the table's, else a
-// local server's own, else the client's.
+// modelAt returns the name of a model at a backend: the table's, else a local server's
+// own, else the client's.
 func modelAt(b backend.Backend, table, client string) string {
 	if table != "" {
 		return table
@@ -40,8 +40,8 @@ func modelAt(b backend.Backend, table, client string) string {
 	return client
 }
 
-// fallbacks returns the fallbacks of a route in their order. Those that can't be asked
-// now are skipped.
+// fallbacks returns the fallbacks of a route in their order. Those that cannot be used now
+// are skipped.
 func (s *Routing) fallbacks(route models.Route, model string) []Candidate {
 	var all []Candidate
 	for _, f := range route.FallbackList() {
@@ -51,29 +51,29 @@ func (s *Routing) fallbacks(route models.Route, model string) []Candidate {
 		c := s.candidate(f.To, f.Model, model)
 		switch now := c.Backend.Availability(); {
 		case now.MissingKey != "":
-			c.skipped = "its fallback " + f.To + " has no key: " + now.MissingKey
+			c.skipReason = "fallback " + f.To + " has no API key: " + now.MissingKey
 		case !now.Usable():
-			c.skipped, c.Returns = "its fallback "+c.Name+" "+now.Detail, now.Returning
+			c.skipReason, c.Returning = "fallback "+c.Name+" "+now.Detail, now.Returning
 		}
 		all = append(all, c)
 	}
 	return all
 }
 
-// priced returns what accounting has to know of the call at this candidate.
-func (c Candidate) priced() accounting.Attempt {
+// accountingAttempt returns the call at this candidate as accounting sees it.
+func (c Candidate) accountingAttempt() accounting.Attempt {
 	return accounting.Attempt{Backend: c.Name, Model: c.Model, Metered: c.Metered, Estimate: c.Estimate}
 }
 
 // Kept returns the candidates that are not skipped.
 func Kept(all []Candidate) []Candidate {
-	return slices.DeleteFunc(slices.Clone(all), func(c Candidate) bool { return c.skipped != "" })
+	return slices.DeleteFunc(slices.Clone(all), func(c Candidate) bool { return c.skipReason != "" })
 }
 
 // firstKept returns the first candidate that is not skipped; nil = all are.
 func firstKept(all []Candidate) *Candidate {
 	for i := range all {
-		if all[i].skipped == "" {
+		if all[i].skipReason == "" {
 			return &all[i]
 		}
 	}
@@ -83,22 +83,22 @@ func firstKept(all []Candidate) *Candidate {
 // skip skips those candidates for which why returns a reason.
 func (p *Plan) skip(why func(*Candidate) string) {
 	for i := range p.Candidates {
-		if c := &p.Candidates[i]; c.skipped == "" {
-			c.skipped = why(c)
+		if c := &p.Candidates[i]; c.skipReason == "" {
+			c.skipReason = why(c)
 		}
 	}
 }
 
-// NoFallback says why the fallbacks are skipped that are; "" = none is.
+// NoFallback returns why fallbacks are skipped; "" = none is skipped.
 func (p *Plan) NoFallback() string {
 	var why []string
 	for _, c := range p.Candidates {
-		if c.skipped != "" && !c.Primary && !slices.Contains(why, c.skipped) {
-			why = append(why, c.skipped)
+		if c.skipReason != "" && !c.Primary && !slices.Contains(why, c.skipReason) {
+			why = append(why, c.skipReason)
 		}
 	}
-	if p.Stopped != "" {
-		why = append(why, p.Stopped)
+	if p.FallbackBlocked != "" {
+		why = append(why, p.FallbackBlocked)
 	}
 	return strings.Join(why, "; ")
 }

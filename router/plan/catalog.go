@@ -6,18 +6,16 @@ import (
 	"github.com/llmsup/llmsup/models"
 )
 
-// Catalog completes the bare names of models that upstreams list. It is asked for
-// each call of a name that no route has, from any number of goroutines, and must
-// not wait for anything.
+// Catalog completes the bare names of models that upstreams list. FullName is called for
+// each call whose model has no route, from any number of goroutines, and must not block.
 type Catalog interface {
 	// FullName returns the name with its vendor, as in openai/gpt-4.1 for gpt-4.1,
 	// if exactly one vendor has a model of that name.
 	FullName(bare string) (name string, ok bool)
 }
 
-// lookup finds the route of a model, and the name that the route's backends know the
-// model by. A bare name that no route has takes the route of the name with its
-// vendor.
+// lookup finds the route of a model, and the model's name at the route's backends. A bare
+// name without a route takes the route of the name with its vendor.
 func (s *Routing) lookup(model string) (route models.Route, name string, ok bool) {
 	if route, ok = s.Table.Lookup(model); ok {
 		return route, model, true

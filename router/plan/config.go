@@ -9,7 +9,7 @@ import (
 	"github.com/llmsup/llmsup/router/backend"
 )
 
-// Config is what a routing is made of.
+// Config is the configuration of a Routing.
 type Config struct {
 	Table      *models.Table
 	Locals     map[string]backend.Local // by the name that routes use
@@ -20,14 +20,14 @@ type Config struct {
 	Catalog    Catalog             // nil = names are never completed
 	Engine     models.Capabilities // of the engine behind the Locals; a reload does not change its Endpoints
 
-	FallbackTimeout time.Duration // to a fallback's first answer; 0 = 120 s
-	IdleTimeout     time.Duration // of a stream that has begun, without a byte; 0 = 120 s
+	FallbackTimeout time.Duration // until a fallback's first answer; 0 = 120 s
+	IdleTimeout     time.Duration // how long a stream that has begun may send nothing; 0 = 120 s
 }
 
-// defaultFallbackTimeout is how long a fallback may take to its first answer. A route's
+// defaultFallbackTimeout is how long a fallback may take until its first answer. A route's
 // own timeout is that of its primary.
 const defaultFallbackTimeout = 120 * time.Second
 
-// defaultIdleTimeout is how long a stream that has begun may be silent. Backends that
-// think for longer send comments.
+// defaultIdleTimeout is how long a stream that has begun may send nothing. Backends that
+// need longer send comments meanwhile.
 const defaultIdleTimeout = 120 * time.Second

@@ -1,12 +1,12 @@
 // Package plan decides which backends may answer a call, in which order, and why the
-// others are skipped. This is where to look for why a call went to the cloud:
+// others are skipped. It answers why a call went to the cloud:
 //
 //	Routing (the configuration of this moment)
 //	  PlanFor(key, model) -> Plan{Candidates, each kept or skipped with its reason}
 //	    KeepLocal, KeepBound, CheckBudget skip more of them
 //	MayMoveOn(what has failed, next candidate) -> an obstacle, or none
 //
-// The router makes a plan for each call, and `llmsup route` for a question. The package
+// The router makes a plan for each call, and for `llmsup route`. The package
 // sends nothing and never blocks: a plan depends on the routing, the availability of the
 // backends and the budgets at one moment, and MayMoveOn is a pure function.
 package plan

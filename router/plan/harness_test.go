@@ -64,8 +64,8 @@ func names(p Plan) string {
 func skipped(p Plan) string {
 	var all []string
 	for _, c := range p.Candidates {
-		if c.skipped != "" {
-			all = append(all, c.skipped)
+		if c.skipReason != "" {
+			all = append(all, c.skipReason)
 		}
 	}
 	return strings.Join(all, "; ")

@@ -11,39 +11,39 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// KeyAllows says whether a key may be used for a route.
+// KeyAllows reports whether a key may be used for a route.
 func (s *Routing) KeyAllows(k *access.Key, route models.Route) bool {
 	return k.Allows(route.Name) && (k == nil || !k.FreeOnly || !s.Backends[route.Primary].Info().Metered)
 }
 
-// PlanFor is the plan of a call that came with a key.
+// PlanFor returns the plan of a call with a key; nil = without one.
 func (s *Routing) PlanFor(k *access.Key, model string) Plan {
 	called := model
 	route, model, ok := s.lookup(called)
 	if !ok {
-		return Plan{Refuse: s.unknownModel(k, called)}
+		return Plan{Rejection: s.unknownModelError(k, called)}
 	}
 	if !k.Allows(called) && !k.Allows(model) {
-		return Plan{Route: route, Refuse: notAllowed(
+		return Plan{Route: route, Rejection: notAllowedError(
 			"the key %s may not use the model %s; it may use %s", k.Name, wire.Quote(wire.Shorten(called)), cmp.Or(strings.Join(k.Routes, ", "), "no model"))}
 	}
 	if k == nil || !k.FreeOnly {
 		return s.planRoute(route, model)
 	}
 	if s.Backends[route.Primary].Info().Metered {
-		return Plan{Route: route, Refuse: notAllowed(
-			"the key %s may not spend money, and %s goes to %s", k.Name, wire.Quote(wire.Shorten(model)), s.Backends[route.Primary].Info().Name)}
+		return Plan{Route: route, Rejection: notAllowedError(
+			"the key %s is free_only, and %s goes to %s, which is paid", k.Name, wire.Quote(wire.Shorten(model)), s.Backends[route.Primary].Info().Name)}
 	}
 	return s.planWithoutSpending(k, route, model)
 }
 
-// planWithoutSpending is the plan of a call whose key may not spend money.
+// planWithoutSpending returns the plan of a call whose key is free_only.
 func (s *Routing) planWithoutSpending(k *access.Key, route models.Route, model string) Plan {
 	free, metered := route, []Candidate(nil)
 	free.Fallback, free.FallbackModel, free.Fallbacks = "", "", nil
 	for _, f := range route.FallbackList() {
 		if c := s.candidate(f.To, f.Model, model); c.Metered {
-			c.skipped = fmt.Sprintf("the key %s may not spend money, so %s is not asked", k.Name, c.Name)
+			c.skipReason = fmt.Sprintf("the key %s is free_only, so %s was skipped", k.Name, c.Name)
 			metered = append(metered, c)
 		} else {
 			free.Fallbacks = append(free.Fallbacks, f)
@@ -53,15 +53,15 @@ func (s *Routing) planWithoutSpending(k *access.Key, route models.Route, model s
 	p.Baseline = s.baseline(route, model)
 	p.Candidates = append(p.Candidates, metered...)
 	switch {
-	case p.Refuse.Status == 0 || len(metered) == 0:
-	case p.Refuse.Code == wire.CodeNoKey:
-		p.Refuse.Message += "; " + metered[0].skipped
+	case p.Rejection.Status == 0 || len(metered) == 0:
+	case p.Rejection.Code == wire.CodeNoKey:
+		p.Rejection.Message += "; " + metered[0].skipReason
 	default:
-		p.Refuse = p.unavailable()
+		p.Rejection = p.unavailableError()
 	}
 	return p
 }
 
-func notAllowed(format string, args ...any) wire.Error {
+func notAllowedError(format string, args ...any) wire.Error {
 	return wire.Error{Status: http.StatusForbidden, Type: wire.TypeInvalid, Code: wire.CodeNotAllowed, Message: fmt.Sprintf(format, args...)}
 }

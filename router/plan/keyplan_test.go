@@ -28,8 +28,8 @@ func TestFreeKeyWithoutUpstreamKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := s.PlanFor(&access.Key{Name: "crawler", FreeOnly: true}, "m")
-	if e := p.Refuse; e.Status != http.StatusServiceUnavailable || e.Code != wire.CodeNoKey || !strings.HasPrefix(e.Message, "m goes to box, which has no key") ||
-		!strings.Contains(e.Message, "may not spend money, so cloud is not asked") {
+	if e := p.Rejection; e.Status != http.StatusServiceUnavailable || e.Code != wire.CodeNoKey || !strings.HasPrefix(e.Message, "m goes to box, which has no API key") ||
+		!strings.Contains(e.Message, "is free_only, so cloud was skipped") {
 		t.Errorf("%+v", e)
 	}
 }

@@ -45,7 +45,7 @@ func TestMayMoveOn(t *testing.T) {
 }
 
 // obstacleByRules are the rules, in the order in which they apply.
-func obstacleByRules(past []Attempted, next backend.Info, inFallbackOn, gone bool) obstacle {
+func obstacleByRules(past []Attempted, next backend.Info, inFallbackOn, gone bool) Obstacle {
 	last := past[len(past)-1]
 	if gone { // an answer would not be read
 		return ClientGone
@@ -74,7 +74,7 @@ func TestMayMoveOnExamples(t *testing.T) {
 	for name, tc := range map[string]struct {
 		past []Attempted
 		next backend.Info
-		want obstacle
+		want Obstacle
 	}{
 		"the GPU server ended in the middle of its work": {[]Attempted{{Primary: true, Local: true, Phase: backend.Generating, Reason: backend.Lost}}, cloud, NoObstacle},
 		"the cloud timed out":                            {[]Attempted{{Primary: true, Metered: true, Phase: backend.Sent, Reason: backend.Timeout}}, cloud, PaidTwice},

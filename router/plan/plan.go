@@ -15,180 +15,180 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// Plan says which backends may answer a call, in which order, and why the others are
+// Plan lists the backends that may answer a call, in order, and why the others are
 // skipped.
 type Plan struct {
-	Route      models.Route
-	Candidates []Candidate    // in the order in which they are tried
-	wait       *Candidate     // the primary or else a fallback, if it is a server that returns
-	WaitFor    string         // the call waits for it, and this is its state, as in "qwen is loading"
-	Reason     backend.Reason // why the primary is passed over; "" when it comes first
-	Detail     string         // the same for a person
-	retryAfter int            // seconds until a call that is passed over is worth another try
-	Stopped    string         // why the call may not move to the fallbacks that are left; "" = it may
-	Bound      bool           // a fallback is skipped because it ignores a field that the call depends on
-	Refuse     wire.Error     // Status 0 when there are candidates
+	Route           models.Route
+	Candidates      []Candidate    // in the order in which they are tried
+	waitCandidate   *Candidate     // the primary, else a fallback, if it is a server that accepts calls again soon
+	WaitFor         string         // the state for whose end the call waits, as in "qwen is loading"; "" = it does not wait
+	Reason          backend.Reason // why the primary is bypassed; "" = it comes first
+	Detail          string         // the reason in plain text
+	retryAfter      int            // seconds after which the client should retry a rejected call
+	FallbackBlocked string         // why the call may not move to the remaining fallbacks; "" = it may
+	NeedsLocalField bool           // a fallback is skipped because it ignores a field that the call depends on
+	Rejection       wire.Error     // the client's error; Status 0 = there are candidates
 
 	Accounting      *accounting.Accounting
-	FallbackTimeout time.Duration // to a fallback's first answer
-	IdleTimeout     time.Duration // of a stream that has begun
+	FallbackTimeout time.Duration // until a fallback's first answer
+	IdleTimeout     time.Duration // how long a stream that has begun may send nothing
 
 	Server       *backend.Server  // the route's local server; nil = it has none
-	LocalPrimary bool             // that is its primary
-	Baseline     Baseline         // what an answer of that server saves
-	OverBudget   *budget.Exceeded // why a metered candidate is skipped; nil = no budget is in the way
+	LocalPrimary bool             // Server is the route's primary
+	Baseline     Baseline         // what an answer of Server saves
+	OverBudget   *budget.Exceeded // the limit because of which a metered candidate is skipped; nil = none
 }
 
-// Baseline is the model that would be paid for if there were no GPU: the zero value if no
-// upstream has it.
+// Baseline is the model that would be paid for without a GPU. It is zero if no upstream
+// has it.
 type Baseline struct{ Backend, Model string }
 
-// Plan is the routing decision. It is the same for a call and for the question of
+// Plan returns the plan of a call without a key. It is the same for a call and for
 // `llmsup route`, takes no lock, and never blocks.
 func (s *Routing) Plan(model string) Plan {
 	return s.PlanFor(nil, model)
 }
 
-// planRoute is the plan of a call that takes a route.
+// planRoute returns the plan of a call that takes a route.
 func (s *Routing) planRoute(route models.Route, model string) Plan {
 	p := Plan{Route: route, Accounting: s.Accounting, FallbackTimeout: s.fallbackTimeout, IdleTimeout: s.idleTimeout, Baseline: s.baseline(route, model)}
 	primary, fallbacks := s.candidate(route.Primary, route.PrimaryModel, model), s.fallbacks(route, model)
 	primary.Primary = true
 	now := primary.Backend.Availability()
-	primary.Returns, p.retryAfter = now.Returning, now.RetryAfter
+	primary.Returning, p.retryAfter = now.Returning, now.RetryAfter
 	p.Server, p.LocalPrimary = primary.Backend.(*backend.Server)
 	for _, c := range fallbacks {
 		if server, ok := c.Backend.(*backend.Server); ok && p.Server == nil {
 			p.Server = server
 		}
 	}
-	p.mayWaitFor(primary, fallbacks, now)
+	p.setWaitCandidate(primary, fallbacks, now)
 	switch {
 	case now.MissingKey != "":
-		p.withoutKey(primary, fallbacks, model, now.MissingKey)
+		p.orderWithoutKey(primary, fallbacks, model, now.MissingKey)
 	case len(fallbacks) > 0 && now.Reason != "" && !FallsBackOn(route, now.Reason):
 		p.keepPrimary(primary, fallbacks, now)
 	default:
-		p.order(primary, fallbacks, now)
+		p.orderCandidates(primary, fallbacks, now)
 	}
 	return p
 }
 
-// mayWaitFor notes the server that a call without another backend waits for.
-func (p *Plan) mayWaitFor(primary Candidate, fallbacks []Candidate, now backend.Availability) {
-	if primary.Returns {
+// setWaitCandidate sets the server that a call without another backend waits for.
+func (p *Plan) setWaitCandidate(primary Candidate, fallbacks []Candidate, now backend.Availability) {
+	if primary.Returning {
 		c := primary
-		p.wait = &c
+		p.waitCandidate = &c
 		return
 	}
 	if now.Reason != "" && !FallsBackOn(p.Route, now.Reason) {
 		return
 	}
-	if i := slices.IndexFunc(fallbacks, func(c Candidate) bool { return c.Returns }); i >= 0 {
+	if i := slices.IndexFunc(fallbacks, func(c Candidate) bool { return c.Returning }); i >= 0 {
 		c := fallbacks[i]
-		c.skipped = ""
-		p.wait, p.retryAfter = &c, c.Backend.Availability().RetryAfter
+		c.skipReason = ""
+		p.waitCandidate, p.retryAfter = &c, c.Backend.Availability().RetryAfter
 	}
 }
 
-// withoutKey orders the candidates of a route whose primary has no key.
-func (p *Plan) withoutKey(primary Candidate, fallbacks []Candidate, model, missing string) {
-	primary.skipped = fmt.Sprintf("%s has no key: %s", p.Route.Primary, missing)
+// orderWithoutKey orders the candidates of a route whose primary has no key.
+func (p *Plan) orderWithoutKey(primary Candidate, fallbacks []Candidate, model, missing string) {
+	primary.skipReason = fmt.Sprintf("%s has no API key: %s", p.Route.Primary, missing)
 	p.Candidates = append(fallbacks, primary)
 	if firstKept(fallbacks) != nil {
-		p.Reason, p.Detail = backend.Failed, primary.skipped
+		p.Reason, p.Detail = backend.Failed, primary.skipReason
 		return
 	}
-	p.Refuse = wire.Error{
+	p.Rejection = wire.Error{
 		Status: http.StatusServiceUnavailable, Type: wire.TypeServer, Code: wire.CodeNoKey,
-		Message: fmt.Sprintf("%s goes to %s, which has no key: %s", model, p.Route.Primary, missing),
+		Message: fmt.Sprintf("%s goes to %s, which has no API key: %s", model, p.Route.Primary, missing),
 	}
 	if why := p.NoFallback(); why != "" {
-		p.Refuse.Message += "; " + why
+		p.Rejection.Message += "; " + why
 	}
 }
 
-// passOver notes why the primary is not asked first.
-func (p *Plan) passOver(now backend.Availability) {
+// bypassPrimary records why the primary does not come first.
+func (p *Plan) bypassPrimary(now backend.Availability) {
 	p.Reason, p.Detail = now.Reason, p.Route.Primary+" "+now.Detail
 }
 
-// keepPrimary orders the candidates where fallback_on does not have the primary's present
-// reason: the primary is asked, or waited for, and the fallbacks only if a reason comes
-// that fallback_on has.
+// keepPrimary orders the candidates if fallback_on does not list the primary's present
+// reason: the call goes to the primary, or waits for it. It moves to the fallbacks only
+// for a later reason that fallback_on lists.
 func (p *Plan) keepPrimary(primary Candidate, fallbacks []Candidate, now backend.Availability) {
-	p.Stopped = NotInFallbackOn(now.Reason)
+	p.FallbackBlocked = NotInFallbackOn(now.Reason)
 	switch {
 	case now.Usable():
 		p.Candidates = []Candidate{primary}
-	case primary.Returns && firstKept(fallbacks) != nil:
+	case primary.Returning && firstKept(fallbacks) != nil:
 		p.Candidates = append([]Candidate{primary}, fallbacks...)
-		p.waits()
+		p.waitForServer()
 	default:
-		p.passOver(now)
-		if !p.waits() {
-			p.Refuse = p.unavailable()
+		p.bypassPrimary(now)
+		if !p.waitForServer() {
+			p.Rejection = p.unavailableError()
 		}
 	}
 }
 
-// order orders the candidates of a route whose calls may move to its fallbacks.
-func (p *Plan) order(primary Candidate, fallbacks []Candidate, now backend.Availability) {
+// orderCandidates orders the candidates of a route whose calls may move to its fallbacks.
+func (p *Plan) orderCandidates(primary Candidate, fallbacks []Candidate, now backend.Availability) {
 	usable := firstKept(fallbacks) != nil
 	switch {
 	case now.Reason == "", now.Usable() && !usable:
 		p.Candidates = append([]Candidate{primary}, fallbacks...)
-		if !usable && p.wait != nil && !p.wait.Primary { // better than an error, if the primary fails
-			p.Candidates = append(p.Candidates, *p.wait)
+		if !usable && p.waitCandidate != nil && !p.waitCandidate.Primary { // waiting is better than an error, if the primary fails
+			p.Candidates = append(p.Candidates, *p.waitCandidate)
 		}
-	case now.Usable(): // it is degraded, and better than an error
-		p.passOver(now)
+	case now.Usable(): // it is degraded: its answer is better than an error
+		p.bypassPrimary(now)
 		p.Candidates = append(fallbacks, primary)
 	case usable:
-		p.passOver(now)
-		if !primary.Returns { // one that returns is better than an error, if the fallbacks fail
-			primary.skipped = p.Detail
+		p.bypassPrimary(now)
+		if !primary.Returning { // waiting for it is better than an error, if the fallbacks fail
+			primary.skipReason = p.Detail
 		}
 		p.Candidates = append(fallbacks, primary)
 	default:
-		p.passOver(now)
-		primary.skipped = p.Detail
+		p.bypassPrimary(now)
+		primary.skipReason = p.Detail
 		p.Candidates = append(fallbacks, primary)
-		if !p.waits() {
-			p.Refuse = p.unavailable()
+		if !p.waitForServer() {
+			p.Rejection = p.unavailableError()
 		}
 	}
 }
 
-// waits makes a plan whose candidates are all skipped that of a call which waits for the
-// server that returns. It returns false if the call does not wait.
-func (p *Plan) waits() bool {
+// waitForServer makes a call whose candidates are all skipped wait for the server that will
+// accept calls again. It returns false if there is no such server.
+func (p *Plan) waitForServer() bool {
 	first := firstKept(p.Candidates)
-	if p.wait == nil || first != nil && !first.Returns {
+	if p.waitCandidate == nil || first != nil && !first.Returning {
 		return false
 	}
 	if first == nil {
-		p.Candidates = append([]Candidate{*p.wait}, p.Candidates...)
+		p.Candidates = append([]Candidate{*p.waitCandidate}, p.Candidates...)
 	}
-	p.Refuse = wire.Error{}
-	p.WaitFor = p.wait.Name + " " + p.wait.Backend.Availability().Detail
-	if p.wait.Primary {
-		p.Reason, p.Detail = "", "" // the primary is not passed over
+	p.Rejection = wire.Error{}
+	p.WaitFor = p.waitCandidate.Name + " " + p.waitCandidate.Backend.Availability().Detail
+	if p.waitCandidate.Primary {
+		p.Reason, p.Detail = "", "" // the primary is not bypassed
 	}
 	return true
 }
 
-// Baseline returns what an answer of a route's server saves.
+// baseline returns what an answer of a route's server saves.
 func (s *Routing) baseline(route models.Route, model string) Baseline {
-	for _, side := range append(route.FallbackList(), models.Fallback{To: route.Primary, Model: route.PrimaryModel}) {
-		if b := s.Backends[side.To]; b != nil && b.Info().Metered {
-			return Baseline{b.Info().Name, modelAt(b, side.Model, model)}
+	for _, target := range append(route.FallbackList(), models.Fallback{To: route.Primary, Model: route.PrimaryModel}) {
+		if b := s.Backends[target.To]; b != nil && b.Info().Metered {
+			return Baseline{b.Info().Name, modelAt(b, target.Model, model)}
 		}
 	}
 	return Baseline{}
 }
 
-// Redact removes the keys of all backends of the plan from a text of theirs.
+// Redact removes the keys of all backends of the plan from a text.
 func (p *Plan) Redact(text string) string {
 	for _, c := range p.Candidates {
 		text = c.Backend.Redact(text)
@@ -196,25 +196,26 @@ func (p *Plan) Redact(text string) string {
 	return text
 }
 
-// FallsBackOn says whether a route's calls go to its fallbacks for a reason.
+// FallsBackOn reports whether a route's calls go to its fallbacks for a reason.
 func FallsBackOn(route models.Route, reason backend.Reason) bool {
 	return route.FallbackOn == "" || route.FallbackOn.Has(string(reason))
 }
 
+// NotInFallbackOn is the message for a reason that fallback_on does not list.
 func NotInFallbackOn(reason backend.Reason) string {
-	return fmt.Sprintf("the route's fallback_on has no %s", reason)
+	return fmt.Sprintf("the route's fallback_on does not list %s", reason)
 }
 
-// unavailable is the error of a call that no backend of its route can answer now.
-func (p *Plan) unavailable() wire.Error {
+// unavailableError returns the error of a call that no backend of its route can answer now.
+func (p *Plan) unavailableError() wire.Error {
 	return wire.Error{
 		Status: http.StatusServiceUnavailable, Type: wire.TypeServer, Code: string(p.Reason),
-		Message: p.WithFallbacks(p.Detail), RetryAfter: max(p.retryAfter, 1),
+		Message: p.AddFallbackReason(p.Detail), RetryAfter: max(p.retryAfter, 1),
 	}
 }
 
-// WithFallbacks adds to a message why no fallback could help.
-func (p *Plan) WithFallbacks(message string) string {
+// AddFallbackReason adds to a message why no fallback can answer.
+func (p *Plan) AddFallbackReason(message string) string {
 	if why := p.NoFallback(); why != "" {
 		return message + "; " + why
 	}
@@ -224,11 +225,11 @@ func (p *Plan) WithFallbacks(message string) string {
 	return message
 }
 
-// unknownModel lists the models that the key may use.
-func (s *Routing) unknownModel(k *access.Key, model string) wire.Error {
+// unknownModelError returns the error for an unknown model, with the models that the key may use.
+func (s *Routing) unknownModelError(k *access.Key, model string) wire.Error {
 	names := slices.DeleteFunc(s.Table.Names(), func(name string) bool { return !k.Allows(name) })
 	return wire.Error{
 		Status: http.StatusNotFound, Type: wire.TypeInvalid, Code: wire.CodeModelNotFound,
-		Message: fmt.Sprintf("the model %s does not exist here; there are: %s", wire.Quote(wire.Shorten(model)), strings.Join(names, ", ")),
+		Message: fmt.Sprintf("the model %s does not exist; available models: %s", wire.Quote(wire.Shorten(model)), strings.Join(names, ", ")),
 	}
 }

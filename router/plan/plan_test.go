@@ -50,7 +50,7 @@ func (c situation) plan(t *testing.T) Plan {
 		key = &access.Key{Name: "free", FreeOnly: true}
 	}
 	p := s.PlanFor(key, "model")
-	if p.Refuse.Status == 0 {
+	if p.Rejection.Status == 0 {
 		p.CheckBudget(&request.Request{Path: "/v1/chat/completions"})
 	}
 	return p
@@ -58,61 +58,61 @@ func (c situation) plan(t *testing.T) Plan {
 
 // TestPlan: the candidates of a call in their order, and why the others are skipped.
 func TestPlan(t *testing.T) {
-	const money = "the key free may not spend money, so cloud is not asked"
+	const money = "the key free is free_only, so cloud was skipped"
 	for name, tc := range map[string]struct {
 		situation
 
-		want    string         // the candidates
-		reason  backend.Reason // why the primary is not the first one
-		waits   bool           // the call waits for a server
-		skipped string         // a part of why the others are skipped
-		refuse  int            // the status of the error
+		want       string         // the candidates
+		reason     backend.Reason // why the primary is not the first one
+		waits      bool           // the call waits for a server
+		skipReason string         // a part of why the others are skipped
+		refuse     int            // the status of the error
 	}{
 		"ready":                                    {situation: situation{primary: "ready", fallback: "cloud"}, want: "qwen cloud"},
 		"ready, no fallback":                       {situation: situation{primary: "ready"}, want: "qwen"},
 		"ready, several fallbacks":                 {situation: situation{primary: "ready", fallback: "mini cloud"}, want: "qwen mini cloud"},
-		"ready, the fallback has no key":           {situation: situation{primary: "ready", fallback: "keyless"}, want: "qwen", skipped: "its fallback keyless has no key: set KEY"},
-		"ready, the fallback failed":               {situation: situation{primary: "ready", fallback: "mini", mini: "failed"}, want: "qwen", skipped: "its fallback mini has failed"},
-		"ready, the fallback loads":                {situation: situation{primary: "ready", fallback: "mini", mini: "loading"}, want: "qwen mini", skipped: "its fallback mini is loading"},
-		"ready, free_only":                         {situation: situation{primary: "ready", fallback: "cloud", freeOnly: true}, want: "qwen", skipped: money},
-		"ready, over budget":                       {situation: situation{primary: "ready", fallback: "cloud", overBudget: true}, want: "qwen", skipped: "cloud is not asked: the daily budget"},
+		"ready, the fallback has no key":           {situation: situation{primary: "ready", fallback: "keyless"}, want: "qwen", skipReason: "fallback keyless has no API key: set KEY"},
+		"ready, the fallback failed":               {situation: situation{primary: "ready", fallback: "mini", mini: "failed"}, want: "qwen", skipReason: "fallback mini has failed"},
+		"ready, the fallback loads":                {situation: situation{primary: "ready", fallback: "mini", mini: "loading"}, want: "qwen mini", skipReason: "fallback mini is loading"},
+		"ready, free_only":                         {situation: situation{primary: "ready", fallback: "cloud", freeOnly: true}, want: "qwen", skipReason: money},
+		"ready, over budget":                       {situation: situation{primary: "ready", fallback: "cloud", overBudget: true}, want: "qwen", skipReason: "cloud was skipped: the daily budget"},
 		"degraded":                                 {situation: situation{primary: "degraded", fallback: "cloud"}, want: "cloud qwen", reason: backend.Degraded},
 		"degraded, no fallback":                    {situation: situation{primary: "degraded"}, want: "qwen"},
 		"degraded, not in fallback_on":             {situation: situation{primary: "degraded", fallback: "cloud", on: "failed"}, want: "qwen"},
 		"degraded, in fallback_on":                 {situation: situation{primary: "degraded", fallback: "cloud", on: "degraded"}, want: "cloud qwen", reason: backend.Degraded},
-		"degraded, free_only":                      {situation: situation{primary: "degraded", fallback: "cloud", freeOnly: true}, want: "qwen", skipped: money},
-		"degraded, over budget":                    {situation: situation{primary: "degraded", fallback: "cloud", overBudget: true}, want: "qwen", reason: backend.Degraded, skipped: "cloud is not asked"},
+		"degraded, free_only":                      {situation: situation{primary: "degraded", fallback: "cloud", freeOnly: true}, want: "qwen", skipReason: money},
+		"degraded, over budget":                    {situation: situation{primary: "degraded", fallback: "cloud", overBudget: true}, want: "qwen", reason: backend.Degraded, skipReason: "cloud was skipped"},
 		"loading":                                  {situation: situation{primary: "loading", fallback: "cloud"}, want: "cloud qwen", reason: backend.Loading},
 		"loading, no fallback":                     {situation: situation{primary: "loading"}, want: "qwen", waits: true},
-		"loading, the fallback has no key":         {situation: situation{primary: "loading", fallback: "keyless"}, want: "qwen", waits: true, skipped: "no key"},
+		"loading, the fallback has no key":         {situation: situation{primary: "loading", fallback: "keyless"}, want: "qwen", waits: true, skipReason: "no API key"},
 		"loading, not in fallback_on":              {situation: situation{primary: "loading", fallback: "cloud", on: "failed"}, want: "qwen cloud", waits: true},
-		"loading, free_only":                       {situation: situation{primary: "loading", fallback: "cloud", freeOnly: true}, want: "qwen", waits: true, skipped: money},
-		"loading, free_only, free upstream":        {situation: situation{primary: "loading", fallback: "cloud lan", freeOnly: true}, want: "lan qwen", reason: backend.Loading, skipped: money},
-		"loading, over budget":                     {situation: situation{primary: "loading", fallback: "cloud", overBudget: true}, want: "qwen", waits: true, skipped: "cloud is not asked"},
-		"loading, over budget, free upstream":      {situation: situation{primary: "loading", fallback: "cloud lan", overBudget: true}, want: "lan qwen", reason: backend.Loading, skipped: "cloud is not asked"},
-		"failed":                                   {situation: situation{primary: "failed", fallback: "cloud"}, want: "cloud", reason: backend.Failed, skipped: "qwen has failed"},
-		"failed, no fallback":                      {situation: situation{primary: "failed"}, reason: backend.Failed, refuse: 503, skipped: "qwen has failed"},
-		"failed, the fallback loads":               {situation: situation{primary: "failed", fallback: "mini", mini: "loading"}, want: "mini", reason: backend.Failed, waits: true, skipped: "qwen has failed"},
-		"failed, the fallback is degraded":         {situation: situation{primary: "failed", fallback: "mini", mini: "degraded"}, want: "mini", reason: backend.Failed, skipped: "qwen has failed"},
+		"loading, free_only":                       {situation: situation{primary: "loading", fallback: "cloud", freeOnly: true}, want: "qwen", waits: true, skipReason: money},
+		"loading, free_only, free upstream":        {situation: situation{primary: "loading", fallback: "cloud lan", freeOnly: true}, want: "lan qwen", reason: backend.Loading, skipReason: money},
+		"loading, over budget":                     {situation: situation{primary: "loading", fallback: "cloud", overBudget: true}, want: "qwen", waits: true, skipReason: "cloud was skipped"},
+		"loading, over budget, free upstream":      {situation: situation{primary: "loading", fallback: "cloud lan", overBudget: true}, want: "lan qwen", reason: backend.Loading, skipReason: "cloud was skipped"},
+		"failed":                                   {situation: situation{primary: "failed", fallback: "cloud"}, want: "cloud", reason: backend.Failed, skipReason: "qwen has failed"},
+		"failed, no fallback":                      {situation: situation{primary: "failed"}, reason: backend.Failed, refuse: 503, skipReason: "qwen has failed"},
+		"failed, the fallback loads":               {situation: situation{primary: "failed", fallback: "mini", mini: "loading"}, want: "mini", reason: backend.Failed, waits: true, skipReason: "qwen has failed"},
+		"failed, the fallback is degraded":         {situation: situation{primary: "failed", fallback: "mini", mini: "degraded"}, want: "mini", reason: backend.Failed, skipReason: "qwen has failed"},
 		"failed, not in fallback_on":               {situation: situation{primary: "failed", fallback: "cloud", on: "loading"}, reason: backend.Failed, refuse: 503},
-		"failed, free_only":                        {situation: situation{primary: "failed", fallback: "cloud", freeOnly: true}, reason: backend.Failed, refuse: 503, skipped: money},
-		"failed, over budget":                      {situation: situation{primary: "failed", fallback: "cloud", overBudget: true}, reason: backend.Failed, refuse: 429, skipped: "cloud is not asked"},
+		"failed, free_only":                        {situation: situation{primary: "failed", fallback: "cloud", freeOnly: true}, reason: backend.Failed, refuse: 503, skipReason: money},
+		"failed, over budget":                      {situation: situation{primary: "failed", fallback: "cloud", overBudget: true}, reason: backend.Failed, refuse: 429, skipReason: "cloud was skipped"},
 		"an upstream":                              {situation: situation{primary: "cloud", fallback: "mini"}, want: "cloud mini"},
-		"an upstream, over budget":                 {situation: situation{primary: "cloud", fallback: "mini", overBudget: true}, want: "mini", reason: backend.Failed, skipped: "cloud is not asked"},
-		"an upstream, over budget, no fallback":    {situation: situation{primary: "cloud", overBudget: true}, refuse: 429, skipped: "cloud is not asked"},
+		"an upstream, over budget":                 {situation: situation{primary: "cloud", fallback: "mini", overBudget: true}, want: "mini", reason: backend.Failed, skipReason: "cloud was skipped"},
+		"an upstream, over budget, no fallback":    {situation: situation{primary: "cloud", overBudget: true}, refuse: 429, skipReason: "cloud was skipped"},
 		"an upstream, free_only":                   {situation: situation{primary: "cloud", fallback: "mini", freeOnly: true}, refuse: 403},
-		"an upstream without a key":                {situation: situation{primary: "keyless"}, refuse: 503, skipped: "keyless has no key: set KEY"},
-		"an upstream without a key, with fallback": {situation: situation{primary: "keyless", fallback: "lan"}, want: "lan", reason: backend.Failed, skipped: "keyless has no key: set KEY"},
+		"an upstream without a key":                {situation: situation{primary: "keyless"}, refuse: 503, skipReason: "keyless has no API key: set KEY"},
+		"an upstream without a key, with fallback": {situation: situation{primary: "keyless", fallback: "lan"}, want: "lan", reason: backend.Failed, skipReason: "keyless has no API key: set KEY"},
 		"a free upstream, over budget, free_only":  {situation: situation{primary: "lan", fallback: "mini", overBudget: true, freeOnly: true}, want: "lan mini"},
 		"the primary as its own fallback":          {situation: situation{primary: "ready", fallback: "qwen cloud"}, want: "qwen cloud"},
 	} {
 		p := tc.plan(t)
-		if got := names(p); got != tc.want || p.Reason != tc.reason || (p.WaitFor != "") != tc.waits || p.Refuse.Status != tc.refuse {
+		if got := names(p); got != tc.want || p.Reason != tc.reason || (p.WaitFor != "") != tc.waits || p.Rejection.Status != tc.refuse {
 			t.Errorf("%s: %q, reason %q, waits for %q, error %d; want %q, %q, %t, %d",
-				name, got, p.Reason, p.WaitFor, p.Refuse.Status, tc.want, tc.reason, tc.waits, tc.refuse)
+				name, got, p.Reason, p.WaitFor, p.Rejection.Status, tc.want, tc.reason, tc.waits, tc.refuse)
 		}
-		if got := skipped(p); !strings.Contains(got, tc.skipped) {
-			t.Errorf("%s: skipped because %q, want %q", name, got, tc.skipped)
+		if got := skipped(p); !strings.Contains(got, tc.skipReason) {
+			t.Errorf("%s: skipped because %q, want %q", name, got, tc.skipReason)
 		}
 	}
 }
@@ -144,9 +144,9 @@ func checkRules(t *testing.T, c situation, p Plan) {
 	kept := Kept(p.Candidates)
 	wrong := func(format string, args ...any) {
 		t.Helper()
-		t.Errorf("%+v: %s: candidates %q, error %d", c, fmt.Sprintf(format, args...), names(p), p.Refuse.Status)
+		t.Errorf("%+v: %s: candidates %q, error %d", c, fmt.Sprintf(format, args...), names(p), p.Rejection.Status)
 	}
-	if (p.Refuse.Status == 0) != (len(kept) > 0) {
+	if (p.Rejection.Status == 0) != (len(kept) > 0) {
 		wrong("a plan has candidates or an error")
 	}
 	for _, candidate := range kept {
@@ -154,14 +154,14 @@ func checkRules(t *testing.T, c situation, p Plan) {
 			wrong("%s would be paid", candidate.Name)
 		}
 		if candidate.Backend.Availability().MissingKey != "" {
-			wrong("%s has no key", candidate.Name)
+			wrong("%s has no API key", candidate.Name)
 		}
 		now := candidate.Backend.Availability()
 		if !now.Usable() && !now.Returning {
 			wrong("%s cannot answer", candidate.Name)
 		}
 	}
-	if p.WaitFor != "" && !kept[0].Returns {
+	if p.WaitFor != "" && !kept[0].Returning {
 		wrong("it waits for %s", p.WaitFor)
 	}
 	if i := slices.IndexFunc(kept, func(c Candidate) bool { return c.Primary }); c.primary == "ready" && i != 0 {
@@ -173,16 +173,16 @@ func checkRules(t *testing.T, c situation, p Plan) {
 func TestPlanUnknownModel(t *testing.T) {
 	s := newRouting(t, "ready", "ready", map[string]models.Route{"a": {Primary: "qwen"}, "b": {Primary: "cloud"}})
 	key := &access.Key{Name: "k", Routes: []string{"a"}}
-	if p := s.PlanFor(key, "c"); p.Refuse.Status != 404 || !strings.HasSuffix(p.Refuse.Message, "there are: a") {
-		t.Errorf("%+v", p.Refuse)
+	if p := s.PlanFor(key, "c"); p.Rejection.Status != 404 || !strings.HasSuffix(p.Rejection.Message, "available models: a") {
+		t.Errorf("%+v", p.Rejection)
 	}
-	if p := s.PlanFor(key, "b"); p.Refuse.Status != 403 || !strings.Contains(p.Refuse.Message, "it may use a") {
-		t.Errorf("%+v", p.Refuse)
+	if p := s.PlanFor(key, "b"); p.Rejection.Status != 403 || !strings.Contains(p.Rejection.Message, "it may use a") {
+		t.Errorf("%+v", p.Rejection)
 	}
 }
 
-// TestKeepLocal: only a local server answers llama-server's own endpoints.
-func TestKeepLocal(t *testing.T) {
+// TestRequireLocal: only a local server answers llama-server's own endpoints.
+func TestRequireLocal(t *testing.T) {
 	for name, tc := range map[string]struct {
 		situation
 
@@ -195,9 +195,9 @@ func TestKeepLocal(t *testing.T) {
 		"an upstream": {situation{primary: "cloud", fallback: "lan"}, "", 501},
 	} {
 		p := tc.plan(t)
-		p.KeepLocal("/tokenize")
-		if names(p) != tc.want || p.Refuse.Status != tc.refuse {
-			t.Errorf("%s: %q, error %d; want %q, %d", name, names(p), p.Refuse.Status, tc.want, tc.refuse)
+		p.RequireLocal("/tokenize")
+		if names(p) != tc.want || p.Rejection.Status != tc.refuse {
+			t.Errorf("%s: %q, error %d; want %q, %d", name, names(p), p.Rejection.Status, tc.want, tc.refuse)
 		}
 	}
 }

@@ -17,12 +17,12 @@ import (
 	"github.com/llmsup/llmsup/router/backend"
 )
 
-// Routing is everything that the route of a call depends on. It is immutable: a call that
-// has begun under one table ends under it.
+// Routing is everything that the route of a call depends on. It is immutable: a reload
+// replaces it, and a call keeps the Routing with which it started.
 type Routing struct {
 	Table      *models.Table
-	Backends   map[string]backend.Backend // by the name, or the URL, that routes use
-	Leaving    map[string]*backend.Server // that are in no route any more, and may have calls left
+	Backends   map[string]backend.Backend // by the name or the URL in the routes
+	Removed    map[string]*backend.Server // servers that a reload has removed, and that may still have calls
 	MaxBody    int64
 	Access     *access.Policy
 	Accounting *accounting.Accounting
@@ -36,16 +36,16 @@ type Routing struct {
 	Via      string          // the Router's entry in Via; see loop.go
 }
 
-// NewRouting makes a routing of a configuration and of the backends that an
-// older one has.
+// NewRouting returns the Routing of a configuration. It keeps those backends of the old
+// one whose configuration has not changed.
 func NewRouting(cfg Config, old *Routing, log zerolog.Logger) (*Routing, error) {
 	s := &Routing{
-		Table: cfg.Table, MaxBody: cfg.MaxBody, Access: cfg.Access.Clone(), Accounting: &cfg.Accounting, catalog: cfg.Catalog, Engine: cfg.Engine, Stopping: old.Stopping, Via: old.Via, Backends: map[string]backend.Backend{}, Leaving: map[string]*backend.Server{},
+		Table: cfg.Table, MaxBody: cfg.MaxBody, Access: cfg.Access.Clone(), Accounting: &cfg.Accounting, catalog: cfg.Catalog, Engine: cfg.Engine, Stopping: old.Stopping, Via: old.Via, Backends: map[string]backend.Backend{}, Removed: map[string]*backend.Server{},
 		fallbackTimeout: cmp.Or(cfg.FallbackTimeout, defaultFallbackTimeout),
 		idleTimeout:     cmp.Or(cfg.IdleTimeout, defaultIdleTimeout),
 	}
 	for name, local := range cfg.Locals {
-		b := cmp.Or(old.Server(name), old.Leaving[name])
+		b := cmp.Or(old.Server(name), old.Removed[name])
 		if b == nil || !b.Is(local) {
 			b = backend.NewServer(name, local, cfg.Engine.Slots, s.Stopping)
 		}
@@ -83,7 +83,7 @@ func (s *Routing) addUpstream(name string, u backend.UpstreamConfig, old *Routin
 	return nil
 }
 
-// addURL makes a backend of a target that is a base URL. Its name is its host.
+// addURL adds the backend of a target that is a base URL. Its name is its host.
 func (s *Routing) addURL(target string, old *Routing, log zerolog.Logger) error {
 	if target == "" || s.Backends[target] != nil {
 		return nil

@@ -14,9 +14,9 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// BoundBy returns the first field that the call depends on and only llama-server
-// knows; "" = there is none.
-func BoundBy(c *request.Request) string {
+// RequiredLocalField returns the first field that the call depends on and that only
+// llama-server knows; "" = there is none.
+func RequiredLocalField(c *request.Request) string {
 	for _, name := range c.Body.NeededFields {
 		if c.Body.Fields.ReadAt(name, c.Path) {
 			return name
@@ -25,13 +25,13 @@ func BoundBy(c *request.Request) string {
 	return ""
 }
 
-// KeepBound skips the upstreams in the plan of a call that would move from a local server
-// to them, and depends on a field that they ignore. A route whose primary is an upstream
+// RequireLocalField skips the upstreams in the plan of a call whose primary is a local server
+// and that depends on a field that upstreams ignore. A route whose primary is an upstream
 // passes such fields through.
-func (p *Plan) KeepBound(r *request.Request) {
+func (p *Plan) RequireLocalField(r *request.Request) {
 	field := ""
-	if p.LocalPrimary && p.Refuse.Status == 0 {
-		field = BoundBy(r)
+	if p.LocalPrimary && p.Rejection.Status == 0 {
+		field = RequiredLocalField(r)
 	}
 	if field == "" {
 		return
@@ -40,26 +40,26 @@ func (p *Plan) KeepBound(r *request.Request) {
 		if c.Local {
 			return ""
 		}
-		p.Bound = true
+		p.NeedsLocalField = true
 		return "fallback " + c.Name + " does not support " + wire.Quote(field+r.Body.Fields[field].Part) + " (llama-server only)"
 	})
 	first := firstKept(p.Candidates)
 	switch {
-	case !p.Bound, p.waits():
+	case !p.NeedsLocalField, p.waitForServer():
 	case first == nil:
-		p.Refuse = wire.Error{
+		p.Rejection = wire.Error{
 			Status: http.StatusServiceUnavailable, Type: wire.TypeServer, Code: string(p.Reason),
 			Message: p.Detail + "; " + p.NoFallback(), RetryAfter: max(p.retryAfter, 1),
 		}
-		p.Reason, p.Detail = backend.Unsupported, p.Refuse.Message
+		p.Reason, p.Detail = backend.Unsupported, p.Rejection.Message
 	case first.Primary:
-		p.Reason, p.Detail = "", "" // it is not passed over
+		p.Reason, p.Detail = "", "" // it is not bypassed
 	}
 }
 
-// RejectedLocalField says that a local server rejected a call for a field that only
-// llama-server knows. Its message names the field, but for errors in a grammar or a
-// schema, and in the value of reasoning_format.
+// RejectedLocalField reports whether a local server rejected a call for a field that only
+// llama-server knows. Its message names the field, except for errors in a grammar, in a
+// schema or in the value of reasoning_format.
 func RejectedLocalField(f *backend.Failure, c *request.Request) bool {
 	if f.Reason != backend.Status || f.Response == nil || f.Response.Status != http.StatusBadRequest {
 		return false
@@ -80,27 +80,27 @@ func RejectedLocalField(f *backend.Failure, c *request.Request) bool {
 	if format := gjson.GetBytes(c.Body.Raw, "reasoning_format"); format.Exists() && strings.Contains(message, "type must be string") {
 		return format.Type != gjson.String
 	}
-	return BoundBy(c) != "" && aboutGrammar.MatchString(message)
+	return RequiredLocalField(c) != "" && grammarError.MatchString(message)
 }
 
-// aboutGrammar finds errors in a grammar, or in a schema, which becomes one.
-var aboutGrammar = regexp.MustCompile(`(?i)grammar|schema|sampler`)
+// grammarError matches errors in a grammar, or in a schema, which becomes a grammar.
+var grammarError = regexp.MustCompile(`(?i)grammar|schema|sampler`)
 
-// KeepLocal removes from a plan what is no local server. What is skipped stays, with its
-// reason.
-func (p *Plan) KeepLocal(path string) {
-	p.Candidates = slices.DeleteFunc(p.Candidates, func(c Candidate) bool { return !c.Local && c.skipped == "" })
-	if p.waits() || firstKept(p.Candidates) != nil || p.Refuse.Status != 0 {
+// RequireLocal removes the upstreams from a plan: the path exists only at a local server.
+// Skipped candidates stay, with their reasons.
+func (p *Plan) RequireLocal(path string) {
+	p.Candidates = slices.DeleteFunc(p.Candidates, func(c Candidate) bool { return !c.Local && c.skipReason == "" })
+	if p.waitForServer() || firstKept(p.Candidates) != nil || p.Rejection.Status != 0 {
 		return
 	}
-	p.Refuse = wire.Error{
+	p.Rejection = wire.Error{
 		Status: http.StatusNotImplemented, Type: wire.TypeInvalid, Code: string(backend.Unsupported),
-		Message: fmt.Sprintf("only a local llama-server has %s, and %s goes to %s", path, p.Route.Name, p.Route.Primary),
+		Message: fmt.Sprintf("%s needs a local llama-server, and %s goes to %s", path, p.Route.Name, p.Route.Primary),
 	}
 	if p.Reason != "" {
-		p.Refuse = wire.Error{
+		p.Rejection = wire.Error{
 			Status: http.StatusServiceUnavailable, Type: wire.TypeServer, Code: string(p.Reason), RetryAfter: max(p.retryAfter, 1),
-			Message: fmt.Sprintf("%s, and only a local llama-server has %s", p.Detail, path),
+			Message: fmt.Sprintf("%s, and %s needs a local llama-server", p.Detail, path),
 		}
 	}
 }

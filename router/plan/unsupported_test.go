@@ -7,8 +7,8 @@ import (
 	"github.com/llmsup/llmsup/supervisor/llamacpp"
 )
 
-// TestBoundBy: which values bind a call, by path.
-func TestBoundBy(t *testing.T) {
+// TestRequiredLocalField: which values bind a call, by path.
+func TestRequiredLocalField(t *testing.T) {
 	const chatPath, textPath = "/v1/chat/completions", "/v1/completions"
 	for _, tc := range []struct{ path, fields, want string }{
 		{chatPath, `"grammar":"x"`, "grammar"},
@@ -49,7 +49,7 @@ func TestBoundBy(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := &request.Request{Path: tc.path, Body: body}
-		if got := BoundBy(c); got != tc.want {
+		if got := RequiredLocalField(c); got != tc.want {
 			t.Errorf("%s {%s}: bound by %q, want %q", tc.path, tc.fields, got, tc.want)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 // explain returns a sentence about where a call would go and why.
 func explain(e router.Explanation) string {
 	if e.Backend == "" {
-		return fmt.Sprintf("it would be refused with %d: %s", e.RefusedStatus, e.Refused)
+		return fmt.Sprintf("it would be refused with %d: %s", e.RejectedStatus, e.Rejected)
 	}
 	s := fmt.Sprintf("it goes to %s as %s", e.Backend, e.BackendModel)
 	if e.WaitFor != "" {

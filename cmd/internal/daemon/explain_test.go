@@ -20,7 +20,7 @@ func TestExplain(t *testing.T) {
 			router.Explanation{Route: route, Backend: "a", BackendModel: "a", Fallback: "b", FallbackModel: "m", Later: []models.Fallback{{To: "c", Model: "n"}, {To: "d", Model: "o"}}},
 			"it goes to a as a; if that fails, or gives no answer within 1m0s, to b as m, then to c as n, then to d as o",
 		},
-		"rejected": {router.Explanation{Refused: "no such model", RefusedStatus: 404}, "it would be refused with 404: no such model"},
+		"rejected": {router.Explanation{Rejected: "no such model", RejectedStatus: 404}, "it would be refused with 404: no such model"},
 	} {
 		if got := explain(tc.Explanation); got != tc.want {
 			t.Errorf("%s: %s\nwant %s", name, got, tc.want)

@@ -24,7 +24,7 @@ func (l routerAdapter) State() backend.LocalState {
 	s := backend.LocalState{
 		Reason: routerReason(now), Alive: now.State.Alive(),
 		Network: now.Endpoint.Network, Address: now.Endpoint.Address, Key: now.Endpoint.Key,
-		Gone: now.Exited, Hung: now.Hung, Slots: now.Slots, Changed: now.Changed, Streams: l.lifetime.streams.Load(),
+		Gone: now.Exited, Hung: now.Hung, Slots: now.Slots, Changed: now.Changed, SupportsAggregation: l.lifetime.streams.Load(),
 	}
 	if s.Reason != "" {
 		s.Detail = "is " + now.State.String()

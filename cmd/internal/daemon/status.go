@@ -72,7 +72,7 @@ func (d *Daemon) Route(model string) control.RouteAnswer {
 	e := d.router.Explain(model)
 	a := control.RouteAnswer{
 		Model: model, Route: e.Route.Name, Backend: e.Backend, BackendModel: e.BackendModel,
-		Reason: string(e.Reason), Error: e.Refused,
+		Reason: string(e.Reason), Error: e.Rejected,
 	}
 	if e.Route.Name != "" {
 		a.Timeout = e.Route.Timeout.String()
