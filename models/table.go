@@ -53,7 +53,7 @@ type Billing string
 
 // What Billing may be.
 const (
-	Metered Billing = "metered" // every call may cost money: budgets apply, and a call is sent at most once
+	Metered Billing = "metered" // every call may cost money: budgets apply, and at most one attempt may generate an answer
 	Free    Billing = "free"    // no call costs money
 )
 

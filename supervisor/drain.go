@@ -41,7 +41,8 @@ func (s *Server) activeDrain() *DrainOptions {
 	return s.commands.drainRequest()
 }
 
-// isDrained reports whether the server must have no process for now.
+// isDrained reports whether a drain is in force. With DrainOptions.Keep, a process that
+// is ready stays nevertheless.
 func (s *Server) isDrained() bool { return s.activeDrain() != nil }
 
 // runDrained waits, without a process, until the server is resumed or removed, or

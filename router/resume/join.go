@@ -8,8 +8,9 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// PartialAnswer is the text of an answer that broke off, which another backend can
-// continue.
+// PartialAnswer is what a local server had generated of an answer without a stream when
+// it broke off: its text and tokens, of which the client has received nothing. For a
+// stream, see Transcript.
 type PartialAnswer struct {
 	Text   string
 	Tokens int64

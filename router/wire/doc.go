@@ -4,5 +4,6 @@
 // JSON); their errors and their usage.
 //
 // The router calls it for each body, answer and event. The package sends and receives
-// nothing, and knows no backend, route or price.
+// nothing, and knows no backend and no route. Of prices it knows only the type of the
+// token counts that they are multiplied by (price.Tokens).
 package wire

@@ -14,15 +14,16 @@
 //     only llama-server knows.
 //
 // cmd/internal/daemon passes an Engine to supervisor.New; cmd/llmsup calls FindBinary
-// and Version for `llmsup check`; cmd/internal/config calls CheckArgs. The package
+// before a start, and FindBinary and Version for `llmsup check`; cmd/internal/config
+// calls CheckArgs and SingleThread. The package
 // starts no server and keeps no state: package supervisor does. How much VRAM a model
 // needs in llama-server is in models/vram.
 //
 // To add another engine, write a package beside this one that implements the five
-// methods of supervisor.Engine and the five of supervisor.Probe, and let
-// cmd/internal/daemon choose it for the servers that are configured for it. Package
-// supervisor needs no change; the router sees nothing of an engine but its
-// models.Capabilities.
+// methods of supervisor.Engine and the five of supervisor.Probe. Package supervisor needs
+// no change. But the daemon has one engine and one binary for all servers, the callers
+// above name this package, and the router knows, beyond models.Capabilities, some of
+// llama-server's errors and streams: .github/CONTRIBUTING.md lists all that has to change.
 //
 // Source of the facts: llama.cpp's tools/server, build 11669, and its README.
 package llamacpp

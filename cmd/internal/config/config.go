@@ -19,7 +19,7 @@ import (
 type Config struct {
 	Listen        string                     `yaml:"listen"`         // host:port of the endpoint
 	MaxBody       ByteSize                   `yaml:"max_body"`       // of a request
-	LlamaServer   string                     `yaml:"llama_server"`   // path; "" = as supervisor.FindBinary finds it
+	LlamaServer   string                     `yaml:"llama_server"`   // path; "" = as llamacpp.FindBinary finds it
 	StateDir      string                     `yaml:"state_dir"`      // directory, for one daemon
 	ControlSocket string                     `yaml:"control_socket"` // path
 	LogFormat     string                     `yaml:"log_format"`     // auto, console or json
