@@ -2,7 +2,6 @@ package aggregate
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"strings"
 	"unicode/utf8"
@@ -30,11 +29,32 @@ func (a *formAggregator) ResultAtLimit() (whole []byte, ok bool) {
 	return whole, err == nil
 }
 
-// finishAtLimit completes the only choice with the finish reason "length" and its usage, if the
-// choice has certainly reached its limit.
+// finishAtLimit completes the only choice with the finish reason "length" and its usage, if
+// the choice has certainly reached its limit.
 func (a *formAggregator) finishAtLimit() bool {
 	c := &a.choices[0]
-	if len(a.choices) > 1 || c.closed || len(c.calls) > 0 || c.reasoning.Len() > 0 || c.finish != "" && c.finish != `"length"` {
+	if len(a.choices) > 1 || !a.reachedLimit(c) {
+		return false
+	}
+	usage, ok := usageOf(c.timings)
+	if !ok {
+		return false
+	}
+	had := c.finish
+	if c.finish = `"length"`; c.missing(c.spent, a.form) != "" {
+		c.finish = had
+		return false
+	}
+	c.closed = true
+	a.setOnce(&a.usage, usage)
+	a.setOnce(&a.timings, c.timings)
+	return true
+}
+
+// reachedLimit reports whether a choice of plain text has as many tokens as the call allows,
+// and no text is missing.
+func (a *formAggregator) reachedLimit(c *localChoice) bool {
+	if c.closed || len(c.calls) > 0 || c.reasoning.Len() > 0 || c.finish != "" && c.finish != `"length"` {
 		return false
 	}
 	// A stop string may end an answer within its last token, and text in which
@@ -48,33 +68,24 @@ func (a *formAggregator) finishAtLimit() bool {
 		return false
 	}
 	// llama-server withholds bytes that may become a character.
-	if c.finish == "" && (c.shown != c.spent || strings.ContainsRune(unescape(c.text.String()), utf8.RuneError)) {
-		return false
-	}
-	u := wire.Choices{}.Usage(wire.ChoiceSummary{Timings: gjson.Parse(cmp.Or(c.timings, "{}"))})
-	cached := wire.Count(gjson.Get(c.timings, "cache_n"))
+	return c.finish != "" || c.shown == c.spent && !strings.ContainsRune(unescape(c.text.String()), utf8.RuneError)
+}
+
+// usageOf returns the usage of an answer, as JSON, from the timings of its last token; false
+// if the timings are incomplete.
+func usageOf(timings string) (string, bool) {
+	u := wire.Choices{}.Usage(wire.ChoiceSummary{Timings: gjson.Parse(cmp.Or(timings, "{}"))})
+	cached := wire.Count(gjson.Get(timings, "cache_n"))
 	if u.Prompt == nil || u.Completion == nil || cached == nil {
-		return false
-	}
-	had := c.finish
-	if c.finish = `"length"`; c.missing(c.spent, a.form) != "" {
-		c.finish = had
-		return false
+		return "", false
 	}
 	type details struct {
 		Cached int64 `json:"cached_tokens"`
 	}
-	all, err := json.Marshal(struct {
+	return string(wire.MustJSON(struct {
 		Completion int64   `json:"completion_tokens"`
 		Prompt     int64   `json:"prompt_tokens"`
 		Total      int64   `json:"total_tokens"`
 		Details    details `json:"prompt_tokens_details"`
-	}{*u.Completion, *u.Prompt, *u.Completion + *u.Prompt, details{*cached}})
-	if err != nil {
-		return false
-	}
-	c.closed = true
-	a.setOnce(&a.usage, string(all))
-	a.setOnce(&a.timings, c.timings)
-	return true
+	}{*u.Completion, *u.Prompt, *u.Completion + *u.Prompt, details{*cached}})), true
 }
