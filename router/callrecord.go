@@ -82,10 +82,10 @@ func (rec *record) outcome() string {
 }
 
 // statusClientClosedRequest is nginx's status for a client that closed the connection
-// before the answer. It is never sent, and used only in log, metrics and ledger.
+// before the answer. It is never sent; only the log, the metrics and the ledger have it.
 const statusClientClosedRequest = 499
 
-// finalStatus is the status that a call is recorded with.
+// finalStatus is the status that log, metrics and ledger record.
 func (rec *record) finalStatus() int {
 	if rec.clientGone {
 		return statusClientClosedRequest

@@ -59,7 +59,7 @@ func (x *exchange) run() {
 		if i > 0 && x.resumeWhole(c) {
 			return
 		}
-		if !x.mayTry(c) {
+		if !x.mayTry(c) { // again: resumeWhole may have made a paid attempt
 			continue
 		}
 		if x.try(c, x.alternative(i)) {
@@ -160,9 +160,8 @@ func (x *exchange) abort() {
 	panic(http.ErrAbortHandler)
 }
 
-// waitForServer tries the first candidate for which the call did not wait because of an
-// alternative once more, if all alternatives have failed since: waiting is better than an
-// error.
+// waitForServer tries a server that was skipped because another backend existed, once all
+// others have failed: waiting for it is better than an error.
 func (x *exchange) waitForServer() (done bool) {
 	last := len(x.failures) - 1
 	i := slices.IndexFunc(x.failures[:last], func(f *attempt.Failure) bool { return f.Next == backend.Retry })

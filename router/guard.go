@@ -18,7 +18,7 @@ const exposedHeaders = wire.HeaderRequestID + ", " + wire.HeaderBackend + ", " +
 // names.
 const healthPath = "/health"
 
-// guard checks whether a request is allowed, before anything else is done for it.
+// guard rejects requests that fail a check before their body is read.
 func (rt *Router) guard(inside http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s := rt.routing.Load()
@@ -53,8 +53,8 @@ func (rt *Router) guard(inside http.Handler) http.Handler {
 	})
 }
 
-// reject rejects a request in the dialect of its path, and logs it, with only those parts
-// of the request that cannot be secret.
+// reject rejects a request in the dialect of its path. It logs only fields that cannot hold
+// a secret.
 func (rt *Router) reject(w http.ResponseWriter, r *http.Request, e wire.Error) {
 	d, known := rt.dialectAt(r.URL.Path)
 	line := rt.log.WithLevel(zerolog.InfoLevel).Str("request_id", w.Header().Get(wire.HeaderRequestID)).

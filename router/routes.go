@@ -16,7 +16,7 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// routes returns the handler of all endpoints.
+// routes returns the handler of all public paths.
 func (rt *Router) routes() http.Handler {
 	mux := http.NewServeMux()
 	for path, d := range wire.Endpoints {
@@ -135,7 +135,7 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) (*request.Buf
 			Message: "Content-Encoding is not supported; send the body uncompressed",
 		}
 	}
-	if r.ContentLength > limit { // known before the body is read
+	if r.ContentLength > limit { // rejected before the body is read
 		return nil, bodyTooLarge(limit)
 	}
 	// One byte more than needed, so that the last read returns the end, too.

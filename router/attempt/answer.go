@@ -57,7 +57,7 @@ func (a *Answer) Length() int64 { return a.resp.ContentLength }
 // Redact removes the backend's key from a text.
 func (a *Answer) Redact(text string) string { return a.redact(text) }
 
-// Close ends the attempt. If the backend has not finished, the call is aborted.
+// Close ends the attempt. A backend that is still generating is aborted.
 func (a *Answer) Close() {
 	a.cancel(context.Canceled)
 	_ = a.resp.Body.Close()          // closing a read body cannot lose data

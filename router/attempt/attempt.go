@@ -66,7 +66,8 @@ func Start(client context.Context, p Params) (*Answer, *Failure) {
 				Msg("unexpected stream format; non-streaming calls are forwarded unchanged: " + failed.Detail)
 		}
 		p.Unmodified = true
-		// The server has generated the answer once in this time, and needs it once more.
+		// The retry gets at least twice the time used so far: the server has generated the
+		// answer once in that time.
 		p.Timeout = max(p.Timeout, 2*time.Since(p.Request.Began))
 		return p.start(client)
 	case *backend.Upstream:

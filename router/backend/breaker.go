@@ -18,9 +18,8 @@ import (
 //	   +------ the one call is answered / fails, twice the pause ---+
 //
 // A probe without a result leaves the breaker open for the same pause: otherwise one call
-// after another would wait for an upstream that hangs. A timeout shorter than a healthy
-// upstream may need is weak evidence; only impatientThreshold of them, with no answer in
-// between, open the breaker.
+// after another would wait for an upstream that hangs. One timeout of a call with a short
+// limit is no evidence; impatientThreshold of them without an answer in between are.
 //
 // The zero value is closed.
 type breaker struct {

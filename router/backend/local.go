@@ -26,7 +26,7 @@ type Local interface {
 type LocalState struct {
 	Reason  Reason // why calls should go elsewhere; "" = it accepts calls
 	Detail  string // the reason in plain text, as in "is restarting: exit status 1"
-	Alive   bool   // it answers; with a Reason: only calls that have no other backend
+	Alive   bool   // it answers; with a Reason it gets a call only if no other backend can answer
 	Network string // "unix" or "tcp"
 	Address string // a socket's path, or host:port
 	Key     string // the API key that the server requires; secret

@@ -60,8 +60,8 @@ func (f *Failure) RejectedField(field string) bool {
 	return f.InvalidRequest() && bytes.Contains(f.Response.Body, []byte(field))
 }
 
-// isTimeoutStatus reports whether a status means that a gateway stopped waiting. The
-// backend behind the gateway may have generated an answer.
+// isTimeoutStatus reports whether a status means that a gateway or its client stopped
+// waiting. The backend behind the gateway may have generated an answer.
 func isTimeoutStatus(status int) bool {
 	switch status {
 	case 408, 499, 460, 504, 524: // 499, 460: nginx's and Amazon's "client closed the connection"; 524: Cloudflare's timeout

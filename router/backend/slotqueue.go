@@ -39,8 +39,8 @@ const (
 	// AssumedSlots bounds the queue of a server that has not loaded yet:
 	// llama-server's own default.
 	AssumedSlots = 4
-	// serviceWeight is the inverse of the last call's weight in the moving average of
-	// the service time.
+	// The weight of the last call in the moving average of the service time is
+	// 1/serviceWeight.
 	serviceWeight = 8
 )
 

@@ -146,7 +146,7 @@ func (b *Upstream) Admit(_ context.Context, a *Attempt) (*Lease, *Failure) {
 
 // form returns the form that requests the usage of a stream from a metered upstream; nil
 // = the body is sent as the client wrote it. Non-streaming calls stay as they are: the
-// formats of upstreams' streams differ.
+// streams of upstreams differ too much to be rebuilt as those of llama-server are.
 func (b *Upstream) form(a *Attempt) *aggregate.Form {
 	if !b.Info().Metered || a.Unmodified || b.withoutUsage.Load() {
 		return nil

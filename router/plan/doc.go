@@ -7,6 +7,6 @@
 //	MayMoveOn(what has failed, next candidate) -> an obstacle, or none
 //
 // The router makes a plan for each call, and for `llmsup route`. The package
-// sends nothing and never blocks: a plan depends on the routing, the availability of the
+// sends nothing and waits for no I/O: a plan depends on the routing, the availability of the
 // backends and the budgets at one moment, and MayMoveOn is a pure function.
 package plan

@@ -43,8 +43,8 @@ type Plan struct {
 // has it.
 type Baseline struct{ Backend, Model string }
 
-// Plan returns the plan of a call without a key. It is the same for a call and for
-// `llmsup route`, takes no lock, and never blocks.
+// Plan returns the plan of a call without a key, as `llmsup route` shows it. It waits for
+// no I/O.
 func (s *Routing) Plan(model string) Plan {
 	return s.PlanFor(nil, model)
 }

@@ -33,7 +33,7 @@ type Routing struct {
 	idleTimeout     time.Duration
 
 	Stopping <-chan struct{} // the Router's
-	Via      string          // the Router's entry in Via; see loop.go
+	Via      string          // the Router's entry in Via, from backend.NewVia
 }
 
 // NewRouting returns the Routing of a configuration. It keeps those backends of the old

@@ -60,6 +60,6 @@ func (f *OverlapFilter) Flush(finish string) string {
 	return f.space + f.before[:f.matched]
 }
 
-// isTokenLimit says whether an answer with this finish reason was ended by its token limit:
+// isTokenLimit reports whether an answer with this finish reason was ended by its token limit:
 // OpenAI's dialects write "length", Anthropic's messages "max_tokens".
 func isTokenLimit(finish string) bool { return finish == "length" || finish == "max_tokens" }
