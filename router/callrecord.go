@@ -22,7 +22,7 @@ type record struct {
 	route         string
 	backend       string         // the backend that answered; "" = none did
 	model         string         // the model's name there
-	local         bool           // the backend is a local server
+	local         bool           // a local server answered, or began an answer that another backend completed
 	reason        backend.Reason // why the primary did not answer; "" = it did
 	detail        string         // the reason in plain text
 	status        int            // HTTP status; 0 = the client closed the connection before there was one

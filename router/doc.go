@@ -7,5 +7,6 @@
 //
 // Until commit nothing has been sent to the client, so after a failure the call can move to
 // the next candidate of its plan. The daemon makes the one Router and serves it; the
-// packages below this one never write to a client.
+// packages below this one decide nothing about what is sent to a client, and write to one
+// only when the router calls them.
 package router

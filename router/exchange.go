@@ -160,8 +160,8 @@ func (x *exchange) abort() {
 	panic(http.ErrAbortHandler)
 }
 
-// waitForServer tries a server that was skipped because another backend existed, once all
-// others have failed: waiting for it is better than an error.
+// waitForServer asks again a server for which the call did not wait because it had another
+// backend, once all others have failed: waiting is better than an error.
 func (x *exchange) waitForServer() (done bool) {
 	last := len(x.failures) - 1
 	i := slices.IndexFunc(x.failures[:last], func(f *attempt.Failure) bool { return f.Next == backend.Retry })

@@ -76,7 +76,7 @@ func (rec *record) writeToLedger(partial bool) *ledger.Receipt {
 		FirstAnswer: rec.firstAnswer, Duration: time.Since(c.Began),
 	}
 	if row.Cost == nil {
-		row.Charged = &rec.total.Charged
+		row.Charged = new(rec.total.Charged)
 	}
 	if row.FirstAnswer > 0 {
 		row.FirstAnswer = max(row.FirstAnswer, time.Millisecond) // 0 would mean that there was none
@@ -108,7 +108,7 @@ func (rec *record) computeSavings() *usd.Amount {
 	}
 	u := rec.usage
 	if rec.resumedBy != "" {
-		u.Completion = &rec.tokensBeforeResume
+		u.Completion = new(rec.tokensBeforeResume)
 	}
 	return rec.accounting.WouldCost(rec.baseline.Backend, rec.baseline.Model, u)
 }

@@ -140,25 +140,26 @@ func (s *streamRelay) handleErrorEvent(e wire.Event) error {
 	if s.ended { // the stream was already complete
 		return nil
 	}
-	s.rec.detail = s.rec.backend + " ended its stream with an error"
+	what := s.rec.backend + " ended its stream with an error"
+	s.rec.addDetail(what)
 	if err := s.answer.UsageFilter.Flush(s.client); err != nil {
 		return err
 	}
 	if err := s.resume(); !errors.Is(err, errNoResume) {
 		return s.resumed(err)
 	}
-	return s.forwardError(e)
+	return s.forwardError(e, what)
 }
 
 // forwardError sends the backend's own error event. The stream is not complete, and must not
 // look complete to a client that ignores the event: nothing after the event is sent, not
 // even an end mark, and the connection is aborted.
-func (s *streamRelay) forwardError(e wire.Event) error {
+func (s *streamRelay) forwardError(e wire.Event, what string) error {
 	s.answer.Lease.Release(backend.Errored)
 	if err := s.client.Send([]byte(s.answer.Redact(string(e.Raw)))); err != nil {
 		return err
 	}
-	return fmt.Errorf("%w: %s", errTruncated, s.rec.detail)
+	return fmt.Errorf("%w: %s", errTruncated, what)
 }
 
 // abortStream ends a broken stream with an error event, if no other backend continues it. An
@@ -168,6 +169,7 @@ func (s *streamRelay) abortStream(cause error) error {
 		return err
 	}
 	if err := s.resume(); !errors.Is(err, errNoResume) {
+		s.rec.addDetail(s.rec.backend + " lost the connection in the middle of the answer: " + wire.RootCause(cause))
 		return s.resumed(err)
 	}
 	return s.writeStreamError(cause)

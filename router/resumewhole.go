@@ -16,7 +16,7 @@ import (
 // candidate gets the whole call.
 func (x *exchange) resumeWhole(c plan.Candidate) (done bool) {
 	d, part := resume.DialectOf(x.request.Path), x.failures[len(x.failures)-1].Partial
-	next := x.continuation(d, part)
+	next := x.continuationRequest(d, part)
 	if next == nil {
 		return false
 	}
@@ -39,9 +39,9 @@ func (x *exchange) resumeWhole(c plan.Candidate) (done bool) {
 	return false
 }
 
-// continuation returns the request for the rest of an answer; nil = the answer cannot be
+// continuationRequest returns the request for the rest of an answer; nil = the answer cannot be
 // continued.
-func (x *exchange) continuation(d *resume.Dialect, part *resume.PartialAnswer) *request.Request {
+func (x *exchange) continuationRequest(d *resume.Dialect, part *resume.PartialAnswer) *request.Request {
 	// llama-server repeats the beginning in its continuation. If the beginning is too
 	// short for the repetition to be found, the whole answer is generated again: nothing
 	// of it was sent.

@@ -202,7 +202,7 @@ func (r *resumption) writeEnd(w *attempt.ClientWriter, u wire.Usage) error {
 // knownUsage returns the usage of a stream that needs no continuation: as its events reported
 // it, including tokens without text.
 func (r *resumption) knownUsage() wire.Usage {
-	u := wire.Usage{Completion: &r.transcript.Tokens}
+	u := wire.Usage{Completion: new(r.transcript.Tokens)}
 	u.Merge(r.rec.usage)
 	return u
 }

@@ -112,7 +112,7 @@ func TestResume(t *testing.T) {
 			if last.Get("role").Str != "assistant" || last.Get("content").Str != first+" 2 3" || asked.Get("max_tokens").Int() != 97 || asked.Get("model").Str != "qwen/qwen-2.5-14b-instruct" {
 				t.Errorf("the cloud was asked %s", asked.Raw)
 			}
-			if !strings.Contains(r.body, ": resumed by openrouter\n\n") || !strings.Contains(b.log.String(), `"resumed_by":"openrouter"`) {
+			if !strings.Contains(r.body, ": resumed by openrouter\n\n") || !strings.Contains(b.log.String(), `"resumed_by":"openrouter"`) || !strings.Contains(b.log.String(), `"detail":"qwen `) {
 				t.Error("the log does not have it")
 			}
 		})

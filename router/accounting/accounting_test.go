@@ -145,3 +145,15 @@ func TestEstimateOfModelChoices(t *testing.T) {
 		t.Errorf("%d picodollars are reserved", got)
 	}
 }
+
+// TestCostIsACopy: the ledger keeps a row longer than its call, so that a cost must not
+// point into the call's memory.
+func TestCostIsACopy(t *testing.T) {
+	var total accounting.Total
+	total.Add(&accounting.Charge{Cost: new(accountingtest.USD("1"))})
+	first := total.Cost()
+	total.Add(&accounting.Charge{Cost: new(accountingtest.USD("2"))})
+	if *first != accountingtest.USD("1") || *total.Cost() != accountingtest.USD("3") {
+		t.Errorf("%s, then %s", *first, total.Cost())
+	}
+}

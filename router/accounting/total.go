@@ -39,7 +39,7 @@ func (t *Total) Cost() *usd.Amount {
 	if t.unknown {
 		return nil
 	}
-	return &t.known
+	return new(t.known) // a copy: a pointer into t would keep the whole call in memory
 }
 
 // WouldCost returns what an upstream would charge for a usage; nil = unknown. Tokens that

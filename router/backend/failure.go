@@ -11,10 +11,11 @@ import (
 // request may be sent again: a request that was sent may have been processed, and billed.
 type Phase int
 
-// NotSent --the request is written--> Sent --headers--> Rejected    nothing was generated
+// What Phase may be:
 //
-//	|
-//	+-----headers--> Generating  something may have been
+//	NotSent --the request is written--> Sent --headers--> Rejected    nothing was generated
+//	                                      |
+//	                                      +-----headers--> Generating  something may have been
 const (
 	NotSent    Phase = iota // the backend has not received the request, or has not processed it
 	Sent                    // it has received the request and sent no headers: it may be generating

@@ -89,10 +89,10 @@ func (a *Attempt) send(ctx context.Context, transport http.RoundTripper, req *ht
 }
 
 // checkRetry decides whether a request is repeated: only if nothing can have been generated,
-// and so billed. That is the case if it was not sent at all, if the HTTP/2 peer reports
-// that it was not processed, or if the peer was overloaded (429, or a 503 that declined accepts), the call
-// has no other backend and the wait fits the deadline. A call that has another backend
-// moves there at once if no connection can be made.
+// and so billed. It was not sent at all, or the HTTP/2 peer reports that it was not
+// processed, or the peer was overloaded. After an overload the request is repeated only if
+// the call has no other backend and the wait fits the deadline. A call that has another
+// backend moves there at once if no connection can be made.
 func (a *Attempt) checkRetry(ctx context.Context, resp *http.Response, err error) (bool, error) {
 	if ctx.Err() != nil {
 		return false, ctx.Err()

@@ -3,7 +3,7 @@
 //
 //	Routing (the configuration of this moment)
 //	  PlanFor(key, model) -> Plan{Candidates, each kept or skipped with its reason}
-//	    KeepLocal, KeepBound, CheckBudget skip more of them
+//	    RequireLocal, RequireLocalField, CheckBudget skip more of them
 //	MayMoveOn(what has failed, next candidate) -> an obstacle, or none
 //
 // The router makes a plan for each call, and for `llmsup route`. The package

@@ -51,7 +51,7 @@ type Setup struct {
 type Options struct {
 	Version   string
 	Log       zerolog.Logger
-	ForceStop <-chan struct{}       // once closed, a stop does not wait for calls
+	ForceStop <-chan struct{}       // once closed, a stop waits for no calls, hardly for the ledger, and kills the servers' processes
 	LoadSetup func() (Setup, error) // loads the Setup for a reload
 
 	Listener net.Listener    // passed by systemd, at the Config's Listen; nil = none
@@ -210,7 +210,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	status := d.statusLine()
 	d.logNotifyError(d.opts.Systemd.Ready(status))
 	close(d.started)
-	var watching sync.WaitGroup // the tasks that a stop still needs
+	var watching sync.WaitGroup // the tasks that a stop ends last: it needs some of them
 	watching.Go(func() { d.monitor.Run(d.serverContext) })
 	watching.Go(func() { d.pool.Watch(d.serverContext, d.placedServers) })
 	watching.Go(func() { d.accounting.RestoreBudgets(d.serverContext) })
@@ -252,7 +252,8 @@ func (d *Daemon) findLoops() {
 	d.accounting.Prices.Fetch(d.serverContext, d.router.IsLoop)
 }
 
-// endCalls closes the port and waits for the running calls.
+// endCalls closes the port and waits for the running calls. Those that have not ended within
+// the grace period are rejected if they wait, and aborted otherwise.
 func (d *Daemon) endCalls(public *http.Server, conns *graceful.Drainer) {
 	conns.Begin() // before systemd and the log announce the stop
 	d.logNotifyError(d.opts.Systemd.Stopping("waiting for running calls"))
