@@ -7,6 +7,7 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/access"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // health answers 200 while at least one route can be served, so that a load balancer sends
@@ -51,5 +52,5 @@ func (rt *Router) health(w http.ResponseWriter, r *http.Request) {
 			body.Status = "ok"
 		}
 	}
-	writeJSON(w, status, body)
+	wire.WriteJSON(w, status, body)
 }

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
@@ -25,7 +24,6 @@ type Router struct {
 	routing  atomic.Pointer[plan.Routing]
 	inflight atomic.Int64
 	calls    atomic.Int64
-	started  time.Time
 	stopping chan struct{} // closed: calls no longer wait for a server
 	stop     sync.Once
 }
@@ -39,7 +37,7 @@ func New(cfg plan.Config, log zerolog.Logger) (*Router, error) {
 		return nil, err
 	}
 	registry := prometheus.NewRegistry()
-	rt := &Router{localPaths: cfg.Engine.Endpoints, log: log, registry: registry, metrics: newMetrics(registry), started: time.Now(), stopping: stopping}
+	rt := &Router{localPaths: cfg.Engine.Endpoints, log: log, registry: registry, metrics: newMetrics(registry), stopping: stopping}
 	rt.routing.Store(s)
 	registry.MustRegister(backendMetrics{rt}, accountingMetrics{rt})
 	rt.mux = rt.routes()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/access"
+	"github.com/llmsup/llmsup/router/modellist"
 	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
@@ -19,6 +20,7 @@ import (
 // routes returns the handler of all public paths.
 func (rt *Router) routes() http.Handler {
 	mux := http.NewServeMux()
+	list := modellist.Handler{Routing: rt.routing.Load, Created: time.Now().Unix()}
 	for path, d := range wire.Endpoints {
 		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) { rt.handleCall(w, r, d, false) })
 		mux.HandleFunc(path, wrongMethod(d, http.MethodPost))
@@ -28,7 +30,7 @@ func (rt *Router) routes() http.Handler {
 		mux.HandleFunc(path, wrongMethod(wire.Generic{}, http.MethodPost))
 	}
 	for path, handle := range map[string]http.HandlerFunc{
-		"/v1/models": rt.listModels, "/v1/models/{id...}": rt.showModel, "/health": rt.health,
+		"/v1/models": list.List, "/v1/models/{id...}": list.Show, "/health": rt.health,
 		"/metrics": rt.operatorOnly(metricsHandler(rt.registry, rt.log)),
 	} {
 		mux.HandleFunc("GET "+path, handle)

@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"encoding/json"
+	"net/http"
 
 	"github.com/tidwall/gjson"
 )
@@ -71,6 +72,13 @@ func parseObject(body []byte) (object gjson.Result, failed string) {
 		return object, NotJSON
 	}
 	return object, ErrorMessage(object)
+}
+
+// WriteJSON sends a value that MustJSON can encode.
+func WriteJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(MustJSON(v), '\n')) // an error means that the client closed the connection
 }
 
 // MustJSON encodes a value that cannot fail: llmsup's own structs of strings.

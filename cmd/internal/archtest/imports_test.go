@@ -84,6 +84,7 @@ var layers = [][]string{
 	{"router/backend"},
 	{"router/attempt"},
 	{"router/plan"},
+	{"router/modellist"},
 	{"router"},
 	{"cmd/internal/config", "cmd/internal/control"},
 	{"cmd/internal/config/keyedit", "cmd/internal/accounting", "cmd/internal/placement", "cmd/internal/maintenance"},
