@@ -18,6 +18,7 @@ import (
 // cycle is one life of a process: it waits for the process's VRAM, runs it, and
 // pauses after an exit that no command caused.
 func (s *Server) cycle(ctx context.Context) {
+	s.describe(ctx)
 	s.transition(Starting, "", func(n *Snapshot) {
 		noProcess(n)
 		n.Model, n.CtxSize = s.spec.Model, s.spec.CtxSize
@@ -62,7 +63,7 @@ func (s *Server) runProcess(ctx context.Context) (exit *Exit, ready time.Duratio
 		n.Slots, n.CtxSize = 0, s.spec.CtxSize
 	})
 
-	probe := s.engine.Probe(endpoint, min(probeTimeout, s.spec.StallTimeout/2))
+	probe := s.engine.Probe(endpoint, s.Snapshot().description(), min(probeTimeout, s.spec.StallTimeout/2))
 	readyAt, verdict := s.load(ctx, p, endpoint, probe)
 	if !readyAt.IsZero() {
 		verdict = s.monitor(ctx, p, probe)

@@ -30,7 +30,7 @@ func (s *Server) Verify(ctx context.Context) error {
 	if !now.State.Alive() {
 		return fmt.Errorf("it is %s", now.State)
 	}
-	return s.engine.Probe(now.Endpoint, probeTimeout).Complete(ctx)
+	return s.engine.Probe(now.Endpoint, now.description(), probeTimeout).Complete(ctx)
 }
 
 // activeDrain returns the drain in force, unless the server is to be removed.
@@ -48,6 +48,7 @@ func (s *Server) isDrained() bool { return s.activeDrain() != nil }
 // runDrained waits, without a process, until the server is resumed or removed, or
 // ctx ends.
 func (s *Server) runDrained(ctx context.Context) {
+	s.describe(ctx)
 	for {
 		d := s.activeDrain()
 		if d == nil {

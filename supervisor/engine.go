@@ -19,6 +19,8 @@ import (
 // An Engine is immutable and may be used from several goroutines. It decides
 // nothing about a process's life: no method starts, stops or restarts a server.
 type Engine interface {
+	Describer
+
 	// Command returns what to start for a Spec, and where it will listen. It may run
 	// the program to find out what its build supports, until ctx ends. An error counts
 	// as a failed start: one that wraps fs.ErrNotExist or fs.ErrPermission says that
@@ -26,8 +28,8 @@ type Engine interface {
 	Command(ctx context.Context, spec Spec) (Command, error)
 
 	// Probe returns the means to ask the process at an endpoint for its condition,
-	// with connections of its own. timeout bounds each question but a completion.
-	Probe(at Endpoint, timeout time.Duration) Probe
+	// with connections of its own. What is known of its model decides what is asked. timeout bounds each question but a completion.
+	Probe(at Endpoint, of models.Description, timeout time.Duration) Probe
 
 	// Classify finds in the last lines of a process why it ended, and what an operator
 	// can do. Where exit.Class is set, it adds only the advice. A process that has
@@ -39,10 +41,17 @@ type Engine interface {
 	// level; ok is false if it may have nothing. serving says that the server was
 	// taking calls: the line may then quote a prompt, which must never reach the log.
 	LogLine(line string, serving bool) (text string, level zerolog.Level, ok bool)
+}
 
+// Describer is what an Engine knows of its servers without a process. The router gets it.
+type Describer interface {
 	// Capabilities returns what a server that is started with these arguments of the
-	// user's can do. The daemon passes it on to the router.
+	// user's can do.
 	Capabilities(args []string) models.Capabilities
+
+	// Describe returns what the header of the model's file and the arguments of a Spec
+	// show of the model. It reads the file, which may take long.
+	Describe(spec Spec) (models.Description, error)
 }
 
 // Command is how to start one process.
@@ -76,8 +85,9 @@ var ErrLoading = errors.New("the model is still loading")
 // Properties is what a program reports about itself once its model is loaded. A
 // value that it does not report is 0.
 type Properties struct {
-	Slots   int // calls that it works on at the same time
-	CtxSize int // tokens a slot
+	Slots       int                // calls that it works on at the same time
+	CtxSize     int                // tokens a slot
+	Description models.Description // of the model; what it does not report stays as it was described before
 }
 
 // Sample is one reading of a running program's condition.

@@ -27,18 +27,21 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fakeEngine is an engine, and the probe of each of its processes.
 type fakeEngine struct {
-	loaded     func() error // nil = it is
-	complete   func() error // nil = it does
-	properties Properties
-	sample     Sample
-	diagnosis  Diagnosis
+	loaded      func() error // nil = it is
+	complete    func() error // nil = it does
+	properties  Properties
+	sample      Sample
+	diagnosis   Diagnosis
+	described   models.Description
+	undescribed error
 }
 
 func (e fakeEngine) Command(context.Context, Spec) (Command, error) {
 	return Command{}, errors.New("no program")
 }
-func (e fakeEngine) Probe(Endpoint, time.Duration) Probe { return e }
-func (e fakeEngine) Classify(Exit) Diagnosis             { return e.diagnosis }
+func (e fakeEngine) Probe(Endpoint, models.Description, time.Duration) Probe { return e }
+func (e fakeEngine) Describe(Spec) (models.Description, error)               { return e.described, e.undescribed }
+func (e fakeEngine) Classify(Exit) Diagnosis                                 { return e.diagnosis }
 func (e fakeEngine) Capabilities([]string) models.Capabilities {
 	return models.Capabilities{Program: "engine"}
 }

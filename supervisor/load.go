@@ -199,6 +199,9 @@ func (s *Server) awaitReady(ctx context.Context, p child, at Endpoint, probe Pro
 // setReady publishes that the server answers.
 func (s *Server) setReady(r readiness, loading time.Duration) {
 	s.serving.Store(true)
+	if r.properties.Description.Abilities != nil {
+		s.description = &r.properties.Description
+	}
 	s.setReadyOrDegraded(func(n *Snapshot) {
 		n.Slots, n.Direct, n.LoadDuration = r.properties.Slots, r.direct, loading
 		if r.properties.CtxSize > 0 {

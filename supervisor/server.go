@@ -10,6 +10,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/supervisor/output"
 	"github.com/llmsup/llmsup/supervisor/process"
 )
@@ -38,15 +39,16 @@ type Server struct {
 	killRequested chan struct{} // receives when there is a killRequest
 
 	// For the owner goroutine alone:
-	spec       Spec
-	removed    bool          // Remove was applied, and no later command has taken it back
-	changed    chan struct{} // the present snapshot's Changed
-	exited     chan struct{} // the present process's Exited
-	starts     int
-	lastClass  Class         // of the last exit
-	restartsBy map[Class]int // starts after the first one, by the class of the exit before; replaced, never changed
-	history    history
-	oom        process.OOMWatch
+	spec        Spec
+	removed     bool                // Remove was applied, and no later command has taken it back
+	changed     chan struct{}       // the present snapshot's Changed
+	exited      chan struct{}       // the present process's Exited
+	description *models.Description // of the spec's model; nil = unknown
+	starts      int
+	lastClass   Class         // of the last exit
+	restartsBy  map[Class]int // starts after the first one, by the class of the exit before; replaced, never changed
+	history     history
+	oom         process.OOMWatch
 
 	// Tests replace these:
 	start          func(context.Context, io.Writer) (child, Endpoint, error)
@@ -88,7 +90,8 @@ func (s *Server) Output() *output.Ring { return s.output }
 
 // BusySlots asks the running process how many of its slots work on a call.
 func (s *Server) BusySlots(ctx context.Context) (int, error) {
-	return s.engine.Probe(s.Snapshot().Endpoint, probeTimeout).BusySlots(ctx)
+	now := s.Snapshot()
+	return s.engine.Probe(now.Endpoint, now.description(), probeTimeout).BusySlots(ctx)
 }
 
 // Processes returns the present process and the others of its group, and whether
@@ -182,7 +185,7 @@ func (s *Server) transition(to State, reason string, edit func(*Snapshot)) {
 	}
 	superseded := s.changed
 	s.changed = make(chan struct{})
-	next.Changed = s.changed
+	next.Changed, next.Description = s.changed, s.description
 	s.snapshot.Store(&next)
 	close(superseded)
 }

@@ -1,6 +1,10 @@
 package supervisor
 
-import "time"
+import (
+	"time"
+
+	"github.com/llmsup/llmsup/models"
+)
 
 // Endpoint is where a running process listens. The zero value is nowhere.
 type Endpoint struct {
@@ -32,9 +36,13 @@ type Snapshot struct {
 	Direct   bool      // this process itself answers, not one below it; false until it is known
 	Restarts int       // starts after the first one
 	Endpoint Endpoint  // meaningful while State.Alive()
-	CtxSize  int       // tokens a slot, as the program reports it once it is loaded; before, as configured
-	Slots    int       // calls that it works on at the same time; 0 = not known yet
-	LastExit *Exit     // nil until one of its processes has ended
+	// Description is what is known of the model; nil = its file has not been read yet, or
+	// cannot be.
+	Description *models.Description
+
+	CtxSize  int   // tokens a slot, as the program reports it once it is loaded; before, as configured
+	Slots    int   // calls that it works on at the same time; 0 = not known yet
+	LastExit *Exit // nil until one of its processes has ended
 
 	// DrainRequested says that an operator's drain is in force, whatever State is.
 	// State Draining without it is the end of a process that is replaced or stopped

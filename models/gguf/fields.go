@@ -61,8 +61,8 @@ func (f *fields) uint32Of(key string, n uint64) uint32 {
 	return uint32(n)
 }
 
-// optional returns a whole number that only an estimate uses, or absent if the entry does
-// not exist or has another type.
+// optional returns a whole number without which a model can be used, or absent if the entry
+// does not exist or has another type. A boolean is 0 or 1.
 func (f *fields) optional(key string, absent uint32) uint32 {
 	v, ok := f.metadata[key]
 	if !ok || v.array || len(v.numbers) != 1 || v.numbers[0] > math.MaxUint32 {

@@ -32,11 +32,18 @@ type Header struct {
 	Vocabulary  uint32   // number of tokenizer.ggml.tokens
 	Memory      Memory   // further entries that decide the cache's size
 
+	Pooling       Pooling // <arch>.pooling_type: how an embedding is made of a text's tokens; PoolingUnset where absent
+	Bidirectional bool    // <arch>.attention.causal is false: each token attends to all others, so that the model generates nothing
+	RankHead      bool    // it has tensors that compute a document's rank: cls.weight, cls.output.weight
+	ChatTemplate  bool    // tokenizer.chat_template exists
+	ToolTemplate  bool    // a chat template of the file mentions tools
+
 	Experts     uint32 // <arch>.expert_count: in each layer; 0 in a dense model
 	ExpertsUsed uint32 // <arch>.expert_used_count: for each token
 
 	Tensors     []Tensor // in file order, shard after shard
 	TensorBytes uint64   // the sum of the Tensors' Bytes
+	Parameters  uint64   // the sum of the Tensors' elements
 	Files       []string // the shards in order, one for a whole file; nil from Parse
 }
 
@@ -75,10 +82,11 @@ const (
 	maxTensors     = 1 << 16   // over all shards
 	maxTensorBytes = 1 << 40
 	maxLayers      = 4096
-	maxKey         = 65535 // bytes; the format's own limit
-	maxKeptKey     = 256   // bytes; no wanted key is longer
-	maxTensorName  = 255   // bytes; llama.cpp allows 63
-	maxText        = 4096  // bytes kept of a string value
-	maxDims        = 4     // GGML_MAX_DIMS
-	maxShards      = 65535 // split.count is 16 bits wide
+	maxKey         = 65535   // bytes; the format's own limit
+	maxKeptKey     = 256     // bytes; no wanted key is longer
+	maxTensorName  = 255     // bytes; llama.cpp allows 63
+	maxText        = 4096    // bytes kept of a string value
+	maxTemplate    = 1 << 20 // bytes kept of a chat template until the header is read; real ones have some 10 KiB
+	maxDims        = 4       // GGML_MAX_DIMS
+	maxShards      = 65535   // split.count is 16 bits wide
 )

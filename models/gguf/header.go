@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 )
 
 // newHeader returns the header of a model with this metadata, which is the first file's for
@@ -37,6 +38,7 @@ func newHeader(version uint32, metadata map[string]value, tensors []Tensor) (*He
 		return nil, f.err
 	}
 	h.readMemory(&f)
+	h.readUse(&f)
 	return h, h.countTensors()
 }
 
@@ -111,7 +113,19 @@ func (h *Header) readMemory(f *fields) {
 	}
 }
 
-// countTensors sets the sum of the tensors' sizes. A duplicate name is an error, for
+// readUse sets what shows what the model is for. llama-server loads a model without these
+// entries as well, so none makes a file invalid.
+func (h *Header) readUse(f *fields) {
+	h.Pooling = Pooling(f.optional(h.Architecture+poolingType, uint32(PoolingUnset)))
+	h.Bidirectional = f.optional(h.Architecture+causalAttention, 1) == 0
+	for _, key := range chatTemplates {
+		template := f.metadata[key].text
+		h.ChatTemplate = h.ChatTemplate || template != ""
+		h.ToolTemplate = h.ToolTemplate || strings.Contains(template, "tools")
+	}
+}
+
+// countTensors sets the sums of the tensors' sizes. A duplicate name is an error, for
 // llama-server as well.
 func (h *Header) countTensors() error {
 	seen := make(map[string]bool, len(h.Tensors))
@@ -122,6 +136,8 @@ func (h *Header) countTensors() error {
 		}
 		seen[t.Name] = true
 		h.TensorBytes += t.Bytes
+		h.Parameters += t.elements()
+		h.RankHead = h.RankHead || t.Name == "cls.weight" || t.Name == "cls.output.weight"
 	}
 	return nil
 }

@@ -67,6 +67,8 @@ var (
 		"general.architecture", "general.type", "general.name", "general.size_label", "general.file_type",
 		"general.alignment", "split.no", "split.count", "split.tensors.count", "tokenizer.ggml.tokens",
 	}
+	// A file may have a second template, for calls with tools.
+	chatTemplates = []string{"tokenizer.chat_template", "tokenizer.chat_template.tool_use"}
 	// Entries of the architecture. In the file, its name may come after them.
 	wantedSuffixes = []string{
 		".block_count", ".embedding_length", ".context_length",
@@ -75,12 +77,13 @@ var (
 		".attention.sliding_window", windowPattern, ".attention.key_length_swa", ".attention.value_length_swa",
 		".attention.key_length_mla", ".attention.shared_kv_layers", ".nextn_predict_layers",
 		".ssm.conv_kernel", ".ssm.inner_size", ".ssm.state_size", ".ssm.group_count",
+		poolingType, causalAttention,
 		".kda.head_dim", ".wkv.head_size", ".token_shift_count", ".shortconv.l_cache",
 	}
 )
 
 func isWanted(key string) bool {
-	return slices.Contains(wantedKeys, key) ||
+	return slices.Contains(wantedKeys, key) || slices.Contains(chatTemplates, key) ||
 		slices.ContainsFunc(wantedSuffixes, func(suffix string) bool { return strings.HasSuffix(key, suffix) })
 }
 
@@ -94,15 +97,20 @@ func isPerLayer(key string) bool {
 		strings.HasSuffix(key, windowPattern)
 }
 
-// windowPattern is the suffix of the only key whose list may have booleans.
-const windowPattern = ".attention.sliding_window_pattern"
+const (
+	poolingType = ".pooling_type"
+	// windowPattern is the suffix of the only key whose list may have booleans.
+	windowPattern = ".attention.sliding_window_pattern"
+	// causalAttention is the suffix of the only key whose boolean is kept.
+	causalAttention = ".attention.causal"
+)
 
 // keepsNumbers reports whether a value's numbers are kept.
 func (v value) keepsNumbers(key string) bool {
 	if v.array {
 		return isPerLayer(key) && (v.kind.whole() || v.kind == typeBool && strings.HasSuffix(key, windowPattern))
 	}
-	return v.kind.whole()
+	return v.kind.whole() || v.kind == typeBool && strings.HasSuffix(key, causalAttention)
 }
 
 // readMetadata reads the entries and returns the wanted ones.
@@ -138,7 +146,11 @@ func (s *stream) value(key string, keep bool) value {
 	switch {
 	case s.err != nil:
 	case v.kind == typeString:
-		s.strings(&v, keep)
+		limit := uint64(maxText)
+		if slices.Contains(chatTemplates, key) {
+			limit = maxTemplate
+		}
+		s.strings(&v, keep, limit)
 	case v.kind == typeArray:
 		s.damaged("it has an array of arrays, which the format does not allow")
 	case width == 0:
@@ -153,10 +165,11 @@ func (s *stream) value(key string, keep bool) value {
 	return v
 }
 
-// strings reads a string, or skips a list of them or one that is not kept.
-func (s *stream) strings(v *value, keep bool) {
+// strings reads a string and keeps its first limit bytes, or skips a list of them or one that
+// is not kept.
+func (s *stream) strings(v *value, keep bool, limit uint64) {
 	if keep && !v.array {
-		v.text = s.text(maxText)
+		v.text = s.text(limit)
 		return
 	}
 	for range v.count {

@@ -27,7 +27,7 @@ func small() Header {
 			{"blk.1.ffn_up_exps.weight", 1, []uint64{64, 2, 2}, 512},
 			{"output.weight", 0, []uint64{64, 3}, 768},
 		},
-		TensorBytes: 6412,
+		TensorBytes: 6412, Parameters: 4739, Pooling: PoolingUnset,
 	}
 }
 
@@ -130,6 +130,37 @@ func TestParse(t *testing.T) {
 				m.DeltaHead, m.WKVHead, m.TokenShifts, m.ShortKernel = 127, 64, 1, 3
 			},
 		},
+		"an embedding model": {
+			llama().with("llama.pooling_type", uint32(1)).with("llama.attention.causal", false),
+			func(h *Header) { h.Pooling, h.Bidirectional = PoolingMean, true },
+		},
+		"a model that says that it generates": {
+			llama().with("llama.attention.causal", true),
+			func(*Header) {},
+		},
+		"a pooling that is no number": {
+			llama().with("llama.pooling_type", "mean").with("llama.attention.causal", "false"),
+			func(*Header) {},
+		},
+		"a rank head": {
+			llama().withTensors(tensor{name: "cls.output.weight", kind: 0, dims: []uint64{64, 1}, size: 256}),
+			func(h *Header) {
+				h.Tensors, h.TensorBytes, h.Parameters = []Tensor{{"cls.output.weight", 0, []uint64{64, 1}, 256}}, 256, 64
+				h.RankHead = true
+			},
+		},
+		"a chat template": {
+			llama().with("tokenizer.chat_template", "{{ messages }}"),
+			func(h *Header) { h.ChatTemplate = true },
+		},
+		"a chat template with tools far back": {
+			llama().with("tokenizer.chat_template", strings.Repeat(" ", 20<<10)+"{% if tools %}"),
+			func(h *Header) { h.ChatTemplate, h.ToolTemplate = true, true },
+		},
+		"a template of its own for tools": {
+			llama().with("tokenizer.chat_template", "{{ messages }}").with("tokenizer.chat_template.tool_use", "{{ tools }}"),
+			func(h *Header) { h.ChatTemplate, h.ToolTemplate = true, true },
+		},
 		"estimates have no use for this": {
 			llama().with("llama.attention.sliding_window", "512").with("llama.attention.sliding_window_pattern", []bool{true, true, true}).
 				with("llama.attention.key_length_mla", []uint32{192}).with("llama.ssm.inner_size", uint64(1<<33)).
@@ -147,11 +178,13 @@ func TestParse(t *testing.T) {
 		},
 		"a vocabulary without tensors": {
 			llama().withTensors(),
-			func(h *Header) { h.Tensors, h.TensorBytes = nil, 0 },
+			func(h *Header) { h.Tensors, h.TensorBytes, h.Parameters = nil, 0, 0 },
 		},
 		"a tensor without dimensions": {
 			llama().withTensors(tensor{name: "scale", kind: 0, size: 4}),
-			func(h *Header) { h.Tensors, h.TensorBytes = []Tensor{{"scale", 0, []uint64{}, 4}}, 4 },
+			func(h *Header) {
+				h.Tensors, h.TensorBytes, h.Parameters = []Tensor{{"scale", 0, []uint64{}, 4}}, 4, 1
+			},
 		},
 		"tensors of unknown types": {
 			llama().withTensors(
@@ -167,7 +200,7 @@ func TestParse(t *testing.T) {
 					{"c", 0, []uint64{1}, 4},
 					{"d", 99, []uint64{1}, 5}, // to the end of the file
 				}
-				h.TensorBytes = 169
+				h.TensorBytes, h.Parameters = 169, 1<<40+35
 			},
 		},
 	}

@@ -100,6 +100,16 @@ func (t *Tensor) layout() (l layout, known bool) {
 	return l, l.bytes > 0
 }
 
+// elements returns the number of elements. It does not overflow once size has checked the
+// dimensions.
+func (t *Tensor) elements() uint64 {
+	n := uint64(1) // a tensor without dimensions is a single number
+	for _, d := range t.Dims {
+		n *= d
+	}
+	return n
+}
+
 // size returns the tensor's size in bytes by its type and dimensions, 0 for an unknown type.
 func (t *Tensor) size() (uint64, error) {
 	elements := uint64(1) // a tensor without dimensions is a single number

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/llmsup/llmsup/models/gguf"
 )
 
 // options are llama-server's flags that change its need of VRAM.
@@ -42,6 +44,24 @@ var reducingFlags = []string{"--override-tensor", "--n-cpu-ffn", "--rpc", "--ove
 // SharedContext reports whether all slots of a llama-server with these flags share one
 // context, so that each can use all of it.
 func SharedContext(args []string) bool { return parseArgs(args).unified }
+
+// SlotContext returns how many tokens one call may have, prompt and answer together, in a
+// llama-server that is started with these flags and this --ctx-size; 0 = unknown.
+// llama-server may round it up, or shrink it to what fits.
+func SlotContext(h *gguf.Header, ctxSize int, args []string) int {
+	o, trained := parseArgs(args), int(h.Context)
+	ctx := ctxSize
+	if ctx <= 0 {
+		ctx = trained
+	}
+	if !o.unified {
+		ctx /= int(o.slots)
+	}
+	if trained > 0 {
+		ctx = min(ctx, trained)
+	}
+	return ctx
+}
 
 // SingleGPU reports whether a llama-server with these flags uses one GPU only, and the
 // index of that GPU among those that it sees.

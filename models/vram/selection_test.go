@@ -3,7 +3,34 @@ package vram
 import (
 	"strings"
 	"testing"
+
+	"github.com/llmsup/llmsup/models/gguf"
 )
+
+func TestSlotContext(t *testing.T) {
+	for name, tt := range map[string]struct {
+		trained uint32
+		ctxSize int
+		args    string
+		want    int
+	}{
+		"shared by the slots":               {32768, 8192, "", 8192},
+		"one for each slot":                 {32768, 8192, "-np 4", 2048},
+		"shared by flag":                    {32768, 8192, "-np 4 -kvu", 8192},
+		"no longer than trained":            {512, 8192, "", 512},
+		"slots no longer than trained":      {512, 8192, "-np 4", 512},
+		"the trained one":                   {32768, 0, "", 32768},
+		"the trained one for all slots":     {32768, 0, "-np 4", 8192},
+		"the trained one unknown":           {0, 8192, "", 8192},
+		"the trained one unknown, no other": {0, 0, "", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := SlotContext(&gguf.Header{Context: tt.trained}, tt.ctxSize, strings.Fields(tt.args)); got != tt.want {
+				t.Errorf("%d, want %d", got, tt.want)
+			}
+		})
+	}
+}
 
 func TestSingleGPU(t *testing.T) {
 	for args, want := range map[string]int{ // -1 = several

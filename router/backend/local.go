@@ -46,6 +46,10 @@ type LocalState struct {
 	// ReadyAt is when a server that accepts no calls will probably accept them again;
 	// zero = unknown.
 	ReadyAt time.Time
+	// Status is the server's state, as `llmsup status` shows it: "ready", "loading", ...
+	Status string
+	// Description is what is known of the model, whether it is loaded or not; nil = nothing.
+	Description *models.Description
 	// SupportsAggregation is whether a non-streaming call may be sent to the server as
 	// a streaming call: its streams contain everything that its whole answers contain.
 	SupportsAggregation bool
@@ -100,6 +104,13 @@ func (b *Server) Served(service time.Duration) { b.queue.served(service) }
 
 // Info implements Backend.
 func (b *Server) Info() Info { return Info{Name: b.name, Local: true} }
+
+// Describe returns the server's state, as `llmsup status` shows it, and what is known of
+// its model, which must not be changed; nil = nothing.
+func (b *Server) Describe() (status string, d *models.Description) {
+	now := b.local.State()
+	return now.Status, now.Description
+}
 
 // Redact implements Backend.
 func (b *Server) Redact(text string) string { return redactKey(text, b.local.State().Key) }

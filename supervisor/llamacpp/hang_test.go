@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/models/demo/demotest"
 	"github.com/llmsup/llmsup/supervisor"
 )
@@ -155,7 +156,7 @@ func staysBusy(t *testing.T, binary string, stall, busy time.Duration) {
 		sent.Go(func() {
 			for ctx.Err() == nil { // however fast the machine is
 				calls.Add(1)
-				status, _, _ := newProbe(now.Endpoint, time.Minute).do(ctx, http.MethodPost, "/completion", prompt)
+				status, _, _ := newProbe(now.Endpoint, models.Description{}, time.Minute).do(ctx, http.MethodPost, "/completion", prompt)
 				calls.Add(-1)
 				if ctx.Err() == nil && status != http.StatusOK {
 					t.Errorf("a busy server's call came to %d", status)

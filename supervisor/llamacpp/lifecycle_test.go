@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/supervisor"
 )
 
@@ -133,7 +134,7 @@ func TestHelpThatHangs(t *testing.T) {
 // status sends a GET to a server's endpoint.
 func status(t *testing.T, e supervisor.Endpoint, path string) int {
 	t.Helper()
-	status, _, err := newProbe(e, 10*time.Second).get(t.Context(), path)
+	status, _, err := newProbe(e, models.Description{}, 10*time.Second).get(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}

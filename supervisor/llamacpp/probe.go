@@ -14,6 +14,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/supervisor"
 )
 
@@ -29,18 +30,19 @@ const (
 type probe struct {
 	client  *http.Client
 	key     string
+	model   models.Description
 	timeout time.Duration // of one question, but for a completion
 }
 
 // Probe implements supervisor.Engine.
-func (Engine) Probe(at supervisor.Endpoint, timeout time.Duration) supervisor.Probe {
-	return newProbe(at, timeout)
+func (Engine) Probe(at supervisor.Endpoint, of models.Description, timeout time.Duration) supervisor.Probe {
+	return newProbe(at, of, timeout)
 }
 
-func newProbe(at supervisor.Endpoint, timeout time.Duration) *probe {
+func newProbe(at supervisor.Endpoint, of models.Description, timeout time.Duration) *probe {
 	dialer := &net.Dialer{Timeout: dialTimeout}
 	return &probe{
-		key: at.Key, timeout: timeout,
+		key: at.Key, model: of, timeout: timeout,
 		client: &http.Client{
 			Transport: &http.Transport{
 				DisableKeepAlives: true,
@@ -85,7 +87,11 @@ func (p *probe) Properties(ctx context.Context) (supervisor.Properties, error) {
 	if err := json.Unmarshal(body, &answer); err != nil {
 		return supervisor.Properties{}, fmt.Errorf("read /props: %w", err)
 	}
-	return supervisor.Properties{Slots: answer.TotalSlots, CtxSize: answer.Defaults.NCtx}, nil
+	d := p.model
+	if answer.Defaults.NCtx > 0 {
+		d.CtxSize = answer.Defaults.NCtx
+	}
+	return supervisor.Properties{Slots: answer.TotalSlots, CtxSize: answer.Defaults.NCtx, Description: d}, nil
 }
 
 // Complete implements supervisor.Probe. A server that was started for embeddings

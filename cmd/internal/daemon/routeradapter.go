@@ -23,6 +23,7 @@ func (l routerAdapter) State() backend.LocalState {
 	now := l.server.Snapshot()
 	s := backend.LocalState{
 		Reason: routerReason(now), Alive: now.State.Alive(),
+		Status: now.State.String(), Description: now.Description,
 		Network: now.Endpoint.Network, Address: now.Endpoint.Address, Key: now.Endpoint.Key,
 		Gone: now.Exited, Hung: now.Hung, Slots: now.Slots, Changed: now.Changed, SupportsAggregation: l.lifetime.streams.Load(),
 	}
