@@ -3,7 +3,7 @@
 #
 # Installs what the tests need, as run.sh does, and runs them with the race detector on a real llama-server: all tests, or those of
 # the arguments. Prints the running tests every 20 s (cmd/internal/testreport), and at the end the slowest tests, the failed ones and
-# the totals. Needs no root: the last lines list the tests that need it as not run.
+# the totals. Needs neither root nor node: the last lines list the tests that need them as not run.
 set -euo pipefail
 
 # shellcheck source=scripts/run.sh
@@ -14,7 +14,10 @@ need_go
 need_gcc
 LLMSUP_TEST_LLAMA_SERVER=$("$root/scripts/llama-server.sh")
 LLMSUP_TEST_PROMTOOL=$("$root/scripts/promtool.sh")
-export LLMSUP_TEST_LLAMA_SERVER LLMSUP_TEST_PROMTOOL
+# If this is empty, the tests of real clients are listed as not run.
+LLMSUP_TEST_CLIENTS=${LLMSUP_TEST_CLIENTS-}
+if [[ -z $LLMSUP_TEST_CLIENTS ]] && "$root/scripts/clients.sh" --can-install; then LLMSUP_TEST_CLIENTS=$("$root/scripts/clients.sh"); fi
+export LLMSUP_TEST_LLAMA_SERVER LLMSUP_TEST_PROMTOOL LLMSUP_TEST_CLIENTS
 # git refuses to work in a checkout of another user.
 export GOFLAGS="${GOFLAGS:+$GOFLAGS }-buildvcs=false"
 

@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 			}
 		}
 	}
-	testscript.Main(tidy{m}, map[string]func(){"llmsup": main})
+	testscript.Main(tidy{m}, map[string]func(){"llmsup": main, "offline": offline})
 }
 
 // tidy removes the tests' shared files at the end.

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# scripts/clients.sh [--can-install]
+#
+# Prints the folder with the clients that the tests of cmd/llmsup run against
+# llmsup (SDKs, Claude Code, Codex, ...), and nothing else. It is the first of these:
+# - $LLMSUP_TEST_CLIENTS;
+# - the one in the cache folder for scripts/clients/package-lock.json;
+# - one that npm installs there from its registry, once: that needs node 20 or newer,
+#   npm, and 330 MB of download, but no root. No install script of a package runs.
+# The cache folder is
+# ${LLMSUP_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/llmsup}/clients.
+# Remove it to get back 0.9 GB of disk.
+#
+# With --can-install it prints nothing: the exit code is 0 if node and npm are new enough.
+set -euo pipefail
+
+# shellcheck source=scripts/run.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/run.sh"
+
+can_install() { command -v npm && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)'; } >/dev/null 2>&1
+
+case ${1:-} in
+'') ;;
+--can-install)
+	can_install
+	exit
+	;;
+-h | --help) usage ;;
+*) die "it takes no argument $1; see --help" ;;
+esac
+
+# install FOLDER installs exactly the versions of the lock file, and checks their hashes.
+install() { (cd "$1" && npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier); }
+
+if [[ -n ${LLMSUP_TEST_CLIENTS:-} ]]; then
+	[[ -d $LLMSUP_TEST_CLIENTS/node_modules ]] || die "LLMSUP_TEST_CLIENTS is $LLMSUP_TEST_CLIENTS, which has no node_modules: correct it or unset it"
+	realpath -s -- "$LLMSUP_TEST_CLIENTS"
+	exit
+fi
+can_install || die "the clients need npm and node 20 or newer: install them"
+
+need_home
+cache=${LLMSUP_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/llmsup}/clients
+case $cache in /*) ;; *) cache=$PWD/$cache ;; esac
+lock=$(sha256sum "$root/scripts/clients/package-lock.json")
+made=$cache/$(uname -m)-${lock:0:16}
+
+if ! [[ -d $made ]]; then
+	{ mkdir -p "$cache" && exec 9>"$cache/lock"; } 2>/dev/null || die "cannot write to $cache: set LLMSUP_CACHE_DIR to a writable folder"
+	flock --nonblock 9 || during "waiting for another clients.sh" "usually less than a minute" flock 9
+	if ! [[ -d $made ]]; then # check again, with the lock
+		rm -rf "$cache"/.new.*
+		find "$cache" -mindepth 1 -maxdepth 1 -type d -mtime +7 -exec rm -rf {} + # of other versions of the lock file
+		new=$(mktemp -d "$cache/.new.XXXXXX")
+		trap 'rm -rf "$new"' EXIT
+		cp "$root"/scripts/clients/{package.json,package-lock.json,.npmrc} "$new"
+		during "installing the clients of the tests with npm" "about 330 MB, once; usually 20 s to 2 minutes" install "$new" ||
+			die "npm could not install the clients: see above and try again"
+		chmod 755 "$new"
+		mv -T "$new" "$made"
+	fi
+	exec 9>&-
+fi
+printf '%s\n' "$made"
