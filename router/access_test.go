@@ -274,6 +274,27 @@ func TestOrigin(t *testing.T) {
 	}
 }
 
+// TestRejectedOriginInLog: the log says why a page's requests fail, preflights included,
+// and the page cannot flood it.
+func TestRejectedOriginInLog(t *testing.T) {
+	b := newFixture(t, answers, answers, withKeys, func(c *plan.Config, _ map[string]models.Route) { c.Access.Origins = []string{allowedOrigin} })
+	for range 5 {
+		b.send("OPTIONS", "/v1/chat/completions", "", "Origin", "https://evil.example", "Access-Control-Request-Method", "POST")
+		b.send("POST", "/v1/chat/completions", "{}", "Origin", "http://localhost:3000")
+		b.send("GET", "/secret", "", "Origin", "https://a.example/\xe2\x80\xae\\n{\"level\":\"error\"}")
+	}
+	lines := strings.Split(strings.TrimSpace(b.log.String()), "\n")
+	for i, want := range []struct{ origin, path string }{{"https://evil.example", "/v1/chat/completions"}, {"http://localhost:3000", "/v1/chat/completions"}, {"(not an origin)", ""}} {
+		if len(lines) != 3 || gjson.Get(lines[i], "origin").Str != want.origin || gjson.Get(lines[i], "path").Str != want.path ||
+			gjson.Get(lines[i], "code").Str != "origin_not_allowed" || !strings.Contains(lines[i], "allowed_origins in llmsup.yaml") {
+			t.Fatalf("logged\n%s", b.log)
+		}
+	}
+	if r := b.send("GET", "/metrics", "", "X-Api-Key", fullKey); !strings.Contains(r.body, `llmsup_turned_away_total{code="origin_not_allowed"} 15`) {
+		t.Errorf("%s", r.body)
+	}
+}
+
 func TestHost(t *testing.T) {
 	loopback := newFixture(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) {
 		c.Access.CheckHost, c.Access.Hosts = true, []string{"llm.corp.example"}

@@ -29,7 +29,7 @@ func (rt *Router) guard(inside http.Handler) http.Handler {
 			return
 		}
 		if e := d.VerifyOrigin(w, r, exposedHeaders); e.Status != 0 {
-			rt.reject(w, r, e)
+			rt.rejectOrigin(w, r, e)
 			return
 		}
 		if e := d.VerifyHost(r); e.Status != 0 {
@@ -56,8 +56,22 @@ func (rt *Router) guard(inside http.Handler) http.Handler {
 // reject rejects a request in the dialect of its path. It logs only fields that cannot hold
 // a secret.
 func (rt *Router) reject(w http.ResponseWriter, r *http.Request, e wire.Error) {
+	rt.rejectLogged(rt.log, w, r, e)
+}
+
+// rejectOrigin rejects a request of a web page. The page's script cannot read the answer,
+// and its browser shows no reason: the page's developer finds it in the log.
+func (rt *Router) rejectOrigin(w http.ResponseWriter, r *http.Request, e wire.Error) {
+	log := zerolog.Nop()
+	if origin, logIt := rt.origins.Note(r.Header.Get("Origin"), time.Now()); logIt {
+		log = rt.log.With().Str("origin", origin).Str("advice", "add it to allowed_origins in llmsup.yaml if this page may call").Logger()
+	}
+	rt.rejectLogged(log, w, r, e)
+}
+
+func (rt *Router) rejectLogged(log zerolog.Logger, w http.ResponseWriter, r *http.Request, e wire.Error) {
 	d, known := rt.dialectAt(r.URL.Path)
-	line := rt.log.WithLevel(zerolog.InfoLevel).Str("request_id", w.Header().Get(wire.HeaderRequestID)).
+	line := log.WithLevel(zerolog.InfoLevel).Str("request_id", w.Header().Get(wire.HeaderRequestID)).
 		Int("status", e.Status).Str("code", e.Code).Str("from", r.RemoteAddr)
 	if known {
 		line.Str("path", r.URL.Path)

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"github.com/llmsup/llmsup/router/access"
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/plan"
 )
@@ -19,6 +20,7 @@ type Router struct {
 
 	log      zerolog.Logger
 	metrics  *metrics
+	origins  access.RejectedOrigins
 	registry *prometheus.Registry
 	mux      http.Handler
 	routing  atomic.Pointer[plan.Routing]

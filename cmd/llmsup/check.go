@@ -161,6 +161,9 @@ func (f *findings) clientKeys(cfg *config.Config) {
 	default:
 		f.ok("keys: none are configured, and only this machine can reach %s", cfg.Listen)
 	}
+	if len(cfg.Keys) == 0 && cfg.AllowedOrigins.AnyPage() {
+		f.warn("allowed_origins: every web page that a user of this machine opens can make calls and spend your money at the upstreams, since no keys are configured")
+	}
 }
 
 // fallbacks prints the routes that have more than one fallback.

@@ -99,6 +99,8 @@ func TestVerifyOrigin(t *testing.T) {
 		"another port":        {[]string{page}, []string{"https://app.example"}, nil},
 		"another page":        {[]string{page}, []string{"https://evil.example"}, nil},
 		"a sandbox":           {[]string{page}, []string{"null"}, nil},
+		"a pattern":           {[]string{"https://*.example:*"}, []string{page}, http.Header{"Vary": {"Origin"}, "Access-Control-Allow-Origin": {page}, "Access-Control-Expose-Headers": {"X-A"}}},
+		"another pattern":     {[]string{"https://*.app.example:*"}, []string{page}, nil},
 		"a second, forbidden": {[]string{page}, []string{page, "https://evil.example"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -138,8 +140,8 @@ func TestPreflight(t *testing.T) {
 		}
 	}
 	w := httptest.NewRecorder()
-	AnswerPreflight(w, request("OPTIONS", append(asked, "Access-Control-Request-Headers", "authorization,x-stainless-os")...))
-	if h := w.Header(); w.Code != http.StatusNoContent || h.Get("Access-Control-Allow-Headers") != "authorization,x-stainless-os" || h.Get("Access-Control-Allow-Methods") != "GET, POST" {
+	AnswerPreflight(w, request("OPTIONS", append(asked, "Access-Control-Request-Headers", "authorization,x-stainless-os", "Access-Control-Request-Private-Network", "true")...))
+	if h := w.Header(); w.Code != http.StatusNoContent || h.Get("Access-Control-Allow-Headers") != "authorization,x-stainless-os" || h.Get("Access-Control-Allow-Methods") != "GET, POST" || h.Get("Access-Control-Allow-Private-Network") != "true" {
 		t.Errorf("%d %v", w.Code, h)
 	}
 }

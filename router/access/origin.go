@@ -24,7 +24,7 @@ func (p *Policy) VerifyOrigin(w http.ResponseWriter, r *http.Request, exposed st
 	}
 	origins := r.Header["Origin"]
 	for _, origin := range origins {
-		if !slices.Contains(p.Origins, "*") && !slices.Contains(p.Origins, origin) {
+		if !slices.ContainsFunc(p.Origins, func(entry string) bool { return matchOrigin(entry, origin) }) {
 			return wire.Error{
 				Status: http.StatusForbidden, Type: wire.TypeInvalid, Code: wire.CodeOrigin,
 				Message: fmt.Sprintf("origin %s is not allowed; add it to allowed_origins in llmsup.yaml", wire.Quote(wire.Shorten(origin))),
@@ -52,6 +52,9 @@ func AnswerPreflight(w http.ResponseWriter, r *http.Request) {
 	h.Set("Access-Control-Allow-Methods", "GET, POST")
 	if wanted := r.Header.Get("Access-Control-Request-Headers"); wanted != "" {
 		h.Set("Access-Control-Allow-Headers", wanted)
+	}
+	if r.Header.Get("Access-Control-Request-Private-Network") == "true" { // Chrome asks, for a page of the Internet
+		h.Set("Access-Control-Allow-Private-Network", "true")
 	}
 	h.Set("Access-Control-Max-Age", "600") // seconds
 	w.WriteHeader(http.StatusNoContent)

@@ -2,10 +2,13 @@ package config
 
 import (
 	"net"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/llmsup/llmsup/router/access"
 )
 
 const (
@@ -33,6 +36,30 @@ func (c *Config) CheckHost() bool {
 	return !slices.Contains(c.AllowedHosts, "*") && (len(c.Keys) == 0 || len(c.AllowedHosts) > 0)
 }
 
+// Origins are patterns of web pages, as access.ParseOrigin reads them.
+type Origins []string
+
+// UnmarshalYAML reads a list. The library drops a null from a list of strings, but here it
+// is a word that lacks its quotes.
+func (o *Origins) UnmarshalYAML(node *yaml.Node) error {
+	var list []*string
+	if err := node.Decode(&list); err != nil {
+		return err
+	}
+	*o = Origins{}
+	for _, text := range list {
+		if text == nil {
+			text = new(string)
+		}
+		*o = append(*o, *text)
+	}
+	return nil
+}
+
+// AnyPage reports whether every web page can be an allowed one: any page can have a
+// sandbox, whose origin is "null".
+func (o Origins) AnyPage() bool { return slices.Contains(o, "*") || slices.Contains(o, "null") }
+
 func (c *Config) validateAccess() error {
 	if err := c.ValidateKeys(); err != nil {
 		return err
@@ -50,9 +77,9 @@ func (c *Config) validateAccess() error {
 		return c.positions.errorf([]string{"body_timeout"}, "%s is not between 1s and 24h", c.BodyTimeout)
 	}
 	for i, text := range c.AllowedOrigins {
-		origin, ok := asOrigin(text)
+		origin, ok := access.ParseOrigin(text)
 		if !ok {
-			return c.positions.errorf([]string{"allowed_origins"}, "number %d is not an origin (examples: https://app.example.com, http://localhost:3000, or \"*\" for all)", i+1)
+			return c.positions.errorf([]string{"allowed_origins"}, "number %d is not an origin (examples: https://app.example.com, https://*.example.com, http://localhost:*, \"null\" in quotes, or \"*\" for all)", i+1)
 		}
 		c.AllowedOrigins[i] = origin
 	}
@@ -63,24 +90,4 @@ func (c *Config) validateAccess() error {
 		c.AllowedHosts[i] = strings.ToLower(strings.TrimSuffix(host, "."))
 	}
 	return nil
-}
-
-// asOrigin returns an origin as browsers write it: in lower case, and without the default
-// port of its scheme.
-func asOrigin(text string) (string, bool) {
-	if text == "*" {
-		return text, true
-	}
-	u, err := url.Parse(text)
-	if err != nil || u.Scheme == "" || u.Host == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || strings.Contains(u.Host, "*") {
-		return "", false
-	}
-	host := strings.ToLower(u.Host)
-	switch u.Scheme {
-	case "http":
-		host = strings.TrimSuffix(host, ":80")
-	case "https":
-		host = strings.TrimSuffix(host, ":443")
-	}
-	return u.Scheme + "://" + host, true
 }

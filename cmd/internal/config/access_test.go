@@ -79,9 +79,10 @@ func TestAccessErrors(t *testing.T) {
 		"no host":              {"listen: :8000", "f.yaml:1: listen: other machines"},
 		"a name":               {"listen: box:8000", "f.yaml:1: listen: other machines"},
 		"no bool":              {"insecure_no_auth: " + secret, "f.yaml:1: wrong kind of value; want true or false"},
-		"origin with a path":   {"allowed_origins: [\"*\", \"https://a.example/x\"]", "f.yaml:1: allowed_origins: number 2 is not an origin (examples: https://app.example.com, http://localhost:3000, or \"*\" for all)"},
+		"origin with a path":   {"allowed_origins: [\"*\", \"https://a.example/x\"]", "f.yaml:1: allowed_origins: number 2 is not an origin (examples: https://app.example.com, https://*.example.com, http://localhost:*, \"null\" in quotes, or \"*\" for all)"},
 		"origin without any":   {"allowed_origins: [a.example]", "f.yaml:1: allowed_origins: number 1 is not"},
-		"origin of many":       {"allowed_origins: [\"https://*.a.example\"]", "f.yaml:1: allowed_origins: number 1 is not"},
+		"origin of all names":  {"allowed_origins: [\"https://*\"]", "f.yaml:1: allowed_origins: number 1 is not"},
+		"null without quotes":  {"allowed_origins: [null]", "f.yaml:1: allowed_origins: number 1 is not an origin (examples: https://app.example.com, https://*.example.com, http://localhost:*, \"null\" in quotes"},
 		"host with a port":     {"allowed_hosts: [\"a.example:80\"]", "f.yaml:1: allowed_hosts: number 1 is not"},
 		"too many connections": {"max_connections: 2000000", "f.yaml:1: max_connections: 2000000 is not between 1 and 1048576"},
 		"no connections":       {"max_connections: 0", "f.yaml:1: max_connections: 0 is not"},
@@ -121,8 +122,8 @@ func TestAccessDefaults(t *testing.T) {
 			t.Errorf("%q: open %t, host %t, %v", text, c.Unauthenticated(), c.CheckHost(), err)
 		}
 	}
-	c := mustParse(t, "allowed_origins: [\"https://A.example:443\", \"http://b:80\", \"http://localhost:3000\", \"app://x\"]\nallowed_hosts: [Box.Example.]")
-	if err := c.Validate(); err != nil || strings.Join(c.AllowedOrigins, " ") != "https://a.example http://b http://localhost:3000 app://x" || c.AllowedHosts[0] != "box.example" {
+	c := mustParse(t, "allowed_origins: [\"https://A.example:443\", \"http://b:80\", \"http://localhost:3000\", \"app://x\", \"https://*.B.example:443\", \"http://[::1]:*\", \"null\", \"*\"]\nallowed_hosts: [Box.Example.]")
+	if err := c.Validate(); err != nil || strings.Join(c.AllowedOrigins, " ") != "https://a.example http://b http://localhost:3000 app://x https://*.b.example http://[::1]:* null *" || c.AllowedHosts[0] != "box.example" {
 		t.Errorf("%q, %q, %v", c.AllowedOrigins, c.AllowedHosts, err)
 	}
 }

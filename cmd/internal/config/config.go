@@ -35,7 +35,7 @@ type Config struct {
 
 	Keys           map[string]ClientKey `yaml:"keys"`             // of clients; none = calls need no key
 	InsecureNoAuth bool                 `yaml:"insecure_no_auth"` // allow other machines to call without a key
-	AllowedOrigins []string             `yaml:"allowed_origins"`  // of web pages that are allowed to call; "*" = all
+	AllowedOrigins Origins              `yaml:"allowed_origins"`  // of web pages that are allowed to call
 	AllowedHosts   []string             `yaml:"allowed_hosts"`    // more names of the endpoint in a Host header; "*" = any
 	MaxConnections int                  `yaml:"max_connections"`  // at once; more wait
 	BodyTimeout    time.Duration        `yaml:"body_timeout"`     // for a request's body to arrive
