@@ -60,6 +60,37 @@ func TestLookupOfLocalPatterns(t *testing.T) {
 	}
 }
 
+func TestLookupOfAliases(t *testing.T) {
+	table, err := NewTable(map[string]Route{"a": {Primary: "p", Aliases: []string{"x/y", "b"}}, "c": {Primary: "p"}, "*/*": {Primary: "q"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for model, want := range map[string]string{"x/y": "a as a", "b": "a as a", "a": "a as a", "x/z": "*/* as x/z"} {
+		route, _ := table.Lookup(model)
+		if got := route.Name + " as " + route.ModelName(model); got != want {
+			t.Errorf("%s: %s, want %s", model, got, want)
+		}
+	}
+	if got := table.Names(); !slices.Equal(got, []string{"a", "b", "c", "x/y", "*/*"}) {
+		t.Errorf("names %q", got)
+	}
+	if got := table.Routes(); len(got) != 3 || got[0].Name != "a" || got[1].Name != "c" || got[2].Name != "*/*" {
+		t.Errorf("routes %+v", got)
+	}
+	for name, routes := range map[string]map[string]Route{
+		"the name of a route": {"a": {Primary: "p", Aliases: []string{"b"}}, "b": {Primary: "p"}},
+		"its own name":        {"a": {Primary: "p", Aliases: []string{"a"}}},
+		"twice":               {"a": {Primary: "p", Aliases: []string{"x", "x"}}},
+		"of two routes":       {"a": {Primary: "p", Aliases: []string{"x"}}, "b": {Primary: "p", Aliases: []string{"x"}}},
+		"a pattern":           {"a": {Primary: "p", Aliases: []string{"x*"}}},
+		"of a pattern":        {"a*": {Primary: "p", Aliases: []string{"x"}}},
+	} {
+		if _, err := NewTable(routes); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
 // TestServes: of a pattern as well, and a local name is served by no pattern of
 // other names.
 func TestServes(t *testing.T) {

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +15,7 @@ import (
 // pattern.
 type Route struct {
 	Name          string        `yaml:"-"`              // the exact name, or a pattern with *
+	Aliases       []string      `yaml:"aliases"`        // other exact names of the route
 	Primary       string        `yaml:"primary"`        // a server's name, an upstream's name, or a base URL
 	PrimaryModel  string        `yaml:"primary_model"`  // "" = for a server its own name, else the client's name
 	Fallback      string        `yaml:"fallback"`       // like Primary; "" = none, or those of Fallbacks
@@ -21,6 +24,15 @@ type Route struct {
 	Timeout       time.Duration `yaml:"timeout"`        // from sending the call to Primary to the first content of its answer; 0 = the default for its kind
 	Resume        bool          `yaml:"resume"`         // Fallback continues a stream that Primary breaks
 	FallbackOn    WordList      `yaml:"fallback_on"`    // the reasons for which a call goes to Fallback; empty = all
+}
+
+// ModelName returns the model's name at those backends that keep the name of the call: the
+// name itself or, of an alias, that of its route.
+func (r Route) ModelName(called string) string {
+	if slices.Contains(r.Aliases, called) {
+		return r.Name
+	}
+	return called
 }
 
 // Fallback is a backend that serves a route's calls when those before it cannot.
@@ -76,8 +88,8 @@ const (
 
 // Table maps model names to routes. It is immutable.
 type Table struct {
-	exact    map[string]Route
-	patterns []Route // the longest first
+	exact    map[string]Route // by name and by alias
+	patterns []Route          // the longest first
 }
 
 // NewTable returns a table of routes by name or pattern.
@@ -97,17 +109,33 @@ func NewTable(routes map[string]Route) (*Table, error) {
 			t.exact[name] = route
 		}
 	}
+	if err := t.addAliases(); err != nil {
+		return nil, err
+	}
 	slices.SortFunc(t.patterns, func(a, b Route) int {
 		return cmp.Or(cmp.Compare(literals(b.Name), literals(a.Name)), cmp.Compare(a.Name, b.Name))
 	})
 	return t, nil
 }
 
+// addAliases adds the aliases of all routes.
+func (t *Table) addAliases() error {
+	for _, route := range slices.Concat(slices.Collect(maps.Values(t.exact)), t.patterns) {
+		for _, alias := range route.Aliases {
+			if _, taken := t.exact[alias]; taken || strings.Contains(alias+route.Name, "*") {
+				return fmt.Errorf("route %q cannot have the alias %q: another route has that name, or one of the two is a pattern", route.Name, alias)
+			}
+			t.exact[alias] = route
+		}
+	}
+	return nil
+}
+
 // literals counts the characters of a pattern that are not *. The pattern with the most is
 // the most specific.
 func literals(pattern string) int { return len(pattern) - strings.Count(pattern, "*") }
 
-// Lookup returns the route of a model name: that of the exact name, else that of the longest
+// Lookup returns the route of a model name: that of the exact name or alias, else that of the longest
 // pattern that matches. A name that begins with "local/" matches no pattern that does not:
 // a misspelt local model must be an error, not a paid call.
 func (t *Table) Lookup(model string) (Route, bool) {
@@ -141,23 +169,38 @@ func (t *Table) Serves(pattern string) bool {
 	})
 }
 
-// Routes returns all routes: exact names first, then patterns, each sorted.
-func (t *Table) Routes() []Route {
-	byName := func(a, b Route) int { return cmp.Compare(a.Name, b.Name) }
-	routes := make([]Route, 0, len(t.exact)+len(t.patterns))
-	for _, route := range t.exact {
-		routes = append(routes, route)
+// ByName yields all names with their routes: exact names and aliases first, then patterns,
+// each sorted.
+func (t *Table) ByName() iter.Seq2[string, Route] {
+	return func(yield func(string, Route) bool) {
+		for _, name := range slices.Sorted(maps.Keys(t.exact)) {
+			if !yield(name, t.exact[name]) {
+				return
+			}
+		}
+		byName := func(a, b Route) int { return cmp.Compare(a.Name, b.Name) }
+		for _, route := range slices.SortedFunc(slices.Values(t.patterns), byName) {
+			if !yield(route.Name, route) {
+				return
+			}
+		}
 	}
-	slices.SortFunc(routes, byName)
-	patterns := slices.SortedFunc(slices.Values(t.patterns), byName)
-	return append(routes, patterns...)
 }
 
-// Names returns the names of Routes.
-func (t *Table) Names() []string {
-	var names []string
-	for _, route := range t.Routes() {
-		names = append(names, route.Name)
+// Routes returns all routes: those with exact names first, then patterns, each sorted.
+func (t *Table) Routes() (routes []Route) {
+	for name, route := range t.ByName() {
+		if name == route.Name { // not an alias
+			routes = append(routes, route)
+		}
+	}
+	return routes
+}
+
+// Names returns the names that ByName yields.
+func (t *Table) Names() (names []string) {
+	for name := range t.ByName() {
+		names = append(names, name)
 	}
 	return names
 }

@@ -15,6 +15,7 @@ import (
 
 // Explanation is the backend to which a call for a model would go now, and why.
 type Explanation struct {
+	Model          string // as a client would send it
 	Route          models.Route
 	Backend        string // "" = the call would be rejected
 	BackendModel   string
@@ -33,7 +34,7 @@ func (rt *Router) Explain(model string) Explanation {
 	s := rt.routing.Load()
 	p := s.Plan(model)
 	p.CheckBudget(&request.Request{Began: time.Now(), Dialect: wire.Chat})
-	e := Explanation{Route: p.Route, Reason: p.Reason, Detail: p.Detail, WaitFor: p.WaitFor, Rejected: p.Rejection.Message, RejectedStatus: p.Rejection.Status}
+	e := Explanation{Model: model, Route: p.Route, Reason: p.Reason, Detail: p.Detail, WaitFor: p.WaitFor, Rejected: p.Rejection.Message, RejectedStatus: p.Rejection.Status}
 	left := plan.Kept(p.Candidates)
 	if len(left) > 0 {
 		e.Backend, e.BackendModel = left[0].Name, left[0].Model

@@ -30,15 +30,15 @@ func (h *Handler) model(s *plan.Routing, id string, route models.Route) model {
 	return model{ID: id, Object: "model", Created: h.Created, OwnedBy: owner}
 }
 
-// List lists the exact names that the client's key may use. Only the upstream knows which
+// List lists the exact names and aliases that the client's key may use. Only the upstream knows which
 // names match a pattern.
 func (h *Handler) List(w http.ResponseWriter, r *http.Request) {
 	key := access.CallerKey(r.Context())
 	s := h.Routing()
 	list := []model{}
-	for _, route := range s.Table.Routes() {
-		if !strings.Contains(route.Name, "*") && s.KeyAllows(key, route) {
-			list = append(list, h.model(s, route.Name, route))
+	for name, route := range s.Table.ByName() {
+		if !strings.Contains(name, "*") && s.KeyAllows(key, name, route) {
+			list = append(list, h.model(s, name, route))
 		}
 	}
 	wire.WriteJSON(w, http.StatusOK, struct {

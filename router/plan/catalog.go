@@ -18,7 +18,7 @@ type Catalog interface {
 // name without a route takes the route of the name with its vendor.
 func (s *Routing) lookup(model string) (route models.Route, name string, ok bool) {
 	if route, ok = s.Table.Lookup(model); ok {
-		return route, model, true
+		return route, route.ModelName(model), true
 	}
 	if s.catalog == nil || strings.Contains(model, "/") {
 		return models.Route{}, "", false
@@ -27,5 +27,5 @@ func (s *Routing) lookup(model string) (route models.Route, name string, ok bool
 		return models.Route{}, "", false
 	}
 	route, ok = s.Table.Lookup(name)
-	return route, name, ok
+	return route, route.ModelName(name), ok
 }

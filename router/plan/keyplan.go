@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/llmsup/llmsup/models"
@@ -11,9 +12,15 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// KeyAllows reports whether a key may be used for a route.
-func (s *Routing) KeyAllows(k *access.Key, route models.Route) bool {
-	return k.Allows(route.Name) && (k == nil || !k.FreeOnly || !s.Backends[route.Primary].Info().Metered)
+// KeyAllows reports whether a key may be used for a route by one of its names.
+func (s *Routing) KeyAllows(k *access.Key, name string, route models.Route) bool {
+	return allowsName(k, name, route) && (k == nil || !k.FreeOnly || !s.Backends[route.Primary].Info().Metered)
+}
+
+// allowsName reports whether a key may use a name of a route. A key for the route may use its
+// aliases too; a key for an alias may use only that name.
+func allowsName(k *access.Key, name string, route models.Route) bool {
+	return k.Allows(name) || k.Allows(route.Name) && slices.Contains(route.Aliases, name)
 }
 
 // PlanFor returns the plan of a call with a key; nil = without one.

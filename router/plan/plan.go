@@ -227,7 +227,12 @@ func (p *Plan) AddFallbackReason(message string) string {
 
 // unknownModelError returns the error for an unknown model, with the models that the key may use.
 func (s *Routing) unknownModelError(k *access.Key, model string) wire.Error {
-	names := slices.DeleteFunc(s.Table.Names(), func(name string) bool { return !k.Allows(name) })
+	var names []string
+	for name, route := range s.Table.ByName() {
+		if allowsName(k, name, route) {
+			names = append(names, name)
+		}
+	}
 	return wire.Error{
 		Status: http.StatusNotFound, Type: wire.TypeInvalid, Code: wire.CodeModelNotFound,
 		Message: fmt.Sprintf("the model %s does not exist; available models: %s", wire.Quote(wire.Shorten(model)), strings.Join(names, ", ")),

@@ -30,7 +30,11 @@ func (c *Config) Resolve(header func(server string) string) error {
 			return err
 		}
 	}
-	c.addLocalRoutes(header)
+	aliases, err := c.resolveAliases()
+	if err != nil {
+		return err
+	}
+	c.addLocalRoutes(header, aliases)
 	for name, route := range c.Routes {
 		if route.Timeout == 0 {
 			route.Timeout = cloudTimeout
@@ -43,7 +47,9 @@ func (c *Config) Resolve(header func(server string) string) error {
 	return c.CheckKeyRoutes(nil)
 }
 
-func (c *Config) addLocalRoutes(header func(server string) string) {
+// addLocalRoutes adds the routes of the servers. routeOf has the routes of the aliases in the
+// file, which replace routes of the same names.
+func (c *Config) addLocalRoutes(header func(server string) string, routeOf map[string]string) {
 	built := models.LoadBuiltin()
 	servers := c.serverOrder()
 	modelNames := make([][]string, len(servers)) // names of each server's model
@@ -53,7 +59,7 @@ func (c *Config) addLocalRoutes(header func(server string) string) {
 		if _, ok := c.Upstreams[openRouter]; known && ok {
 			route.Fallback, route.FallbackModel, route.Resume = openRouter, family.FallbackModel, family.Resume
 		}
-		c.addRoute(models.LocalPrefix+server, route)
+		c.addRoute(models.LocalPrefix+server, route, routeOf)
 		if file := models.ServerName(c.Servers[server].Model); validName.MatchString(file) {
 			modelNames[i] = append(modelNames[i], file)
 		}
@@ -63,11 +69,11 @@ func (c *Config) addLocalRoutes(header func(server string) string) {
 	}
 	for i, server := range servers { // after all servers' names, which have precedence
 		for _, name := range modelNames[i] {
-			c.addRoute(models.LocalPrefix+name, c.Routes[models.LocalPrefix+server])
+			c.addRoute(models.LocalPrefix+name, c.routeNamed(models.LocalPrefix+server, routeOf), routeOf)
 		}
 	}
 	if len(servers) > 0 {
-		c.addRoute(models.LocalName, c.Routes[models.LocalPrefix+servers[0]])
+		c.addRoute(models.LocalName, c.routeNamed(models.LocalPrefix+servers[0], routeOf), routeOf)
 	}
 }
 
@@ -93,8 +99,18 @@ func (c *Config) serverOrder() []string {
 	return names
 }
 
-func (c *Config) addRoute(name string, route models.Route) {
-	if _, defined := c.Routes[name]; !defined {
+// addRoute adds a route unless the file has one of that name or alias.
+func (c *Config) addRoute(name string, route models.Route, routeOf map[string]string) {
+	_, defined := c.Routes[name]
+	if _, isAlias := routeOf[name]; !defined && !isAlias {
 		c.Routes[name] = route
 	}
+}
+
+// routeNamed returns a copy of the route with a name or alias, for another name. The aliases
+// stay with the original.
+func (c *Config) routeNamed(name string, routeOf map[string]string) models.Route {
+	route := c.Routes[cmp.Or(routeOf[name], name)]
+	route.Aliases = nil
+	return route
 }

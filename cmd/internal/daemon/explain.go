@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/llmsup/llmsup/router"
@@ -13,6 +14,9 @@ func explain(e router.Explanation) string {
 		return fmt.Sprintf("it would be refused with %d: %s", e.RejectedStatus, e.Rejected)
 	}
 	s := fmt.Sprintf("it goes to %s as %s", e.Backend, e.BackendModel)
+	if slices.Contains(e.Route.Aliases, e.Model) {
+		s = "it is an alias of " + e.Route.Name + ", so " + s
+	}
 	if e.WaitFor != "" {
 		s += fmt.Sprintf("; %s, so it waits for up to %s", e.WaitFor, e.Route.Timeout)
 	}

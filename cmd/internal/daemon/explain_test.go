@@ -15,6 +15,7 @@ func TestExplain(t *testing.T) {
 		want string
 	}{
 		"no fallback":  {router.Explanation{Route: route, Backend: "a", BackendModel: "a"}, "it goes to a as a; the route has no fallback"},
+		"an alias":     {router.Explanation{Model: "b", Route: models.Route{Name: "local/a", Aliases: []string{"b"}}, Backend: "a", BackendModel: "a"}, "it is an alias of local/a, so it goes to a as a; the route has no fallback"},
 		"one fallback": {router.Explanation{Route: route, Backend: "a", BackendModel: "a", Fallback: "b", FallbackModel: "m"}, "it goes to a as a; if that fails, or gives no answer within 1m0s, to b as m"},
 		"three fallbacks": {
 			router.Explanation{Route: route, Backend: "a", BackendModel: "a", Fallback: "b", FallbackModel: "m", Later: []models.Fallback{{To: "c", Model: "n"}, {To: "d", Model: "o"}}},
