@@ -14,6 +14,9 @@ type Capabilities struct {
 	// CompleteStreams says that a streamed answer contains all that a whole answer to
 	// the same request would, so that the router may stream instead.
 	CompleteStreams bool
+	// PartialResponses says that its answers at /v1/responses lack fields and events that
+	// OpenAI's schema requires: the router adds them.
+	PartialResponses bool
 	// Fields are those fields of a request that only this engine knows.
 	Fields EngineFields
 	// Endpoints are the paths of its own API, beyond those of OpenAI and Anthropic. The

@@ -190,7 +190,7 @@ func TestLocalStreamFails(t *testing.T) {
 			"strange":  half + "event: new_event\ndata: {\"type\":\"message_start\"}\n\ndata: 5\n\n",
 			"no usage": strings.ReplaceAll(strings.Join(tc.parts, ""), `"usage"`, `"used"`),
 		} {
-			b = newStreamingFixture(t, nil, answers)
+			b = newStreamingFixture(t, nil, answers, withCompleteResponses)
 			b.local.handler = func(w http.ResponseWriter, r *http.Request) {
 				if isStreaming(r, b.local.lastBody()) {
 					sends(ends, stream)(w, r)

@@ -38,7 +38,7 @@ func TestErrorEventAborts(t *testing.T) {
 		"a response":       {"/v1/responses", ends, []string{part, failed}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newFixture(t, sends(tc.last, tc.events...), answers)
+			b := newFixture(t, sends(tc.last, tc.events...), answers, withCompleteResponses)
 			r := b.post(tc.path, `{"model":"local/qwen","stream":true}`)
 			if want := strings.Join(tc.events, ""); r.status != 200 || r.body != want {
 				t.Errorf("%d %q, want %q", r.status, r.body, want)

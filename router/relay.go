@@ -76,7 +76,7 @@ func (s *streamRelay) run() error {
 		if e.LikelyContent() {
 			s.rec.contentEvents++
 		}
-		if err := s.forward(a.UsageFilter.Pass(e)); err != nil {
+		if err := s.forward(a.ForClient(e)); err != nil {
 			return err
 		}
 	}
@@ -156,7 +156,7 @@ func (s *streamRelay) handleErrorEvent(e wire.Event) error {
 // even an end mark, and the connection is aborted.
 func (s *streamRelay) forwardError(e wire.Event, what string) error {
 	s.answer.Lease.Release(backend.Errored)
-	if err := s.client.Send([]byte(s.answer.Redact(string(e.Raw)))); err != nil {
+	if err := s.client.Send([]byte(s.answer.Redact(string(s.answer.ForClient(e))))); err != nil {
 		return err
 	}
 	return fmt.Errorf("%w: %s", errTruncated, what)
@@ -196,11 +196,11 @@ func (s *streamRelay) resumed(err error) error {
 
 // writeStreamError writes the dialect's error event.
 func (s *streamRelay) writeStreamError(cause error) error {
-	err := s.client.Send(s.request.Dialect.ErrorEvent(wire.Error{
+	event := s.request.Dialect.ErrorEvent(wire.Error{
 		Status: http.StatusBadGateway, Type: wire.TypeServer, Code: string(backend.Lost),
 		Message: fmt.Sprintf("%s: connection lost in the middle of the answer: %s", s.rec.backend, wire.RootCause(cause)),
-	}))
-	if err != nil {
+	})
+	if err := s.client.Send(s.answer.ErrorForClient(event)); err != nil {
 		return err
 	}
 	return fmt.Errorf("%w: %s", errTruncated, wire.RootCause(cause))

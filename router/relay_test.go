@@ -69,7 +69,7 @@ func TestStreamMayExceedTimeout(t *testing.T) {
 // the connection open.
 func TestEndEventIsFirstAnswer(t *testing.T) {
 	const completed = "event: response.completed\n" + `data: {"type":"response.completed","response":{}}` + "\n\n"
-	b := newFixture(t, sends(hangs, completed), answers, withTimeout(time.Minute))
+	b := newFixture(t, sends(hangs, completed), answers, withTimeout(time.Minute), withCompleteResponses)
 	done := make(chan reply, 1)
 	go func() {
 		done <- b.post("/v1/responses", `{"model":"local/qwen","stream":true,"stream_options":{"include_usage":true}}`)
@@ -128,7 +128,7 @@ func TestTruncatedAfterCommit(t *testing.T) {
 		"response":      {"/v1/responses", sends(ends, response), response, "event: error\ndata: {\"type\":\"error\",\"code\":"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newFixture(t, tc.behave, answers)
+			b := newFixture(t, tc.behave, answers, withCompleteResponses)
 			r := b.post(tc.path, `{"model":"local/qwen","stream":true}`)
 			if r.status != 200 || r.readErr == nil {
 				t.Errorf("%d, and reading it ended with %v: it appears complete", r.status, r.readErr)
@@ -162,7 +162,7 @@ func TestStreamsPassUnchanged(t *testing.T) {
 		"response":       {"/v1/responses", []string{`data: {"type":"response.completed","response":{}}` + "\n\n", doneEvent}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newFixture(t, sends(ends, tc.parts...), answers)
+			b := newFixture(t, sends(ends, tc.parts...), answers, withCompleteResponses)
 			r := b.post(tc.path, `{"model":"local/qwen","stream":true}`)
 			if want := strings.Join(tc.parts, ""); r.status != 200 || r.body != want || r.readErr != nil {
 				t.Errorf("%d %q, %v; want %q", r.status, r.body, r.readErr, want)

@@ -13,6 +13,7 @@ import (
 	"github.com/llmsup/llmsup/router/aggregate"
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/request"
+	"github.com/llmsup/llmsup/router/responses"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -33,6 +34,7 @@ type Answer struct {
 	resp            *http.Response
 	cancel          context.CancelCauseFunc
 	redact          func(string) string
+	completer       *responses.Completer // adds what the schema of responses requires; nil = another dialect
 	events          *wire.EventReader    // nil = it is not a stream
 	aggregator      aggregate.Aggregator // builds the whole answer from a stream; nil = the client asked for a stream
 	streamRequested bool                 // llmsup requested that stream
@@ -101,6 +103,24 @@ func (a *Answer) Next(d wire.Dialect) (e wire.Event, m wire.EventInfo, err error
 	return e, m, nil
 }
 
+// ForClient returns the bytes that the client receives for an event of the stream. They are
+// valid until the next call.
+func (a *Answer) ForClient(e wire.Event) []byte {
+	if a.completer != nil {
+		return a.completer.Event(e)
+	}
+	return a.UsageFilter.Pass(e)
+}
+
+// ErrorForClient returns the bytes of an error event of llmsup's own as the next event of the
+// stream.
+func (a *Answer) ErrorForClient(event []byte) []byte {
+	if a.completer != nil {
+		return a.completer.Error(event)
+	}
+	return event
+}
+
 // markFinished records which choices an event ends, and which have more text after their end.
 func (a *Answer) markFinished(m wire.EventInfo, e wire.Event) {
 	if a.finished |= m.Finished; a.finished != m.Finished {
@@ -133,6 +153,9 @@ func (p Params) send(ctx context.Context, at *backend.Attempt, reserved *account
 		return nil, failed
 	}
 	a := &Answer{resp: resp, Lease: at.Lease, Reserved: reserved}
+	if _, ok := p.Request.Dialect.(wire.Responses); ok {
+		a.completer = responses.New(p.Request.Body.Raw, p.Model, p.Backend.Info().PartialResponses)
+	}
 	failed := a.open(p.Request, p.Backend.Info().Local)
 	if failed != nil {
 		failed.Usage = a.Usage
@@ -211,7 +234,7 @@ func (a *Answer) holdEvent(e wire.Event, m wire.EventInfo) *backend.Failure {
 	a.Usage.Merge(a.usageSum.Add(e, m.Usage))
 	a.finished |= m.Finished
 	if a.aggregator == nil {
-		a.Held = append(a.Held, a.UsageFilter.Pass(e)...)
+		a.Held = append(a.Held, a.ForClient(e)...)
 	} else if err := a.aggregator.Add(e); err != nil {
 		return a.aggregationFailure(err)
 	}

@@ -138,6 +138,7 @@ func (p Params) answer(ctx context.Context, cancel context.CancelCauseFunc, time
 	a.idle, a.cancel, a.redact, a.First = p.Idle, cancel, p.Backend.Redact, time.Now()
 	if inTime {
 		if failed = a.collectStream(p.Request); failed == nil {
+			a.completeWhole()
 			return a, nil
 		}
 		failed.Usage = a.Usage

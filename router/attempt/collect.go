@@ -85,6 +85,13 @@ func (a *Answer) setCollected(whole []byte, d wire.Dialect) *backend.Failure {
 	return nil
 }
 
+// completeWhole adds what the schema requires to an answer that is held whole.
+func (a *Answer) completeWhole() {
+	if a.completer != nil && !a.IsStream() && a.Rest == nil {
+		a.Held = a.completer.Whole(a.Held)
+	}
+}
+
 // aggregationFailure returns the failure of a stream that could not be aggregated.
 func (a *Answer) aggregationFailure(err error) *backend.Failure {
 	var own *aggregate.LocalError

@@ -76,7 +76,7 @@ func TestUnmodifiedAtServer(t *testing.T) {
 	})
 	b := backend.NewServer("qwen", &fakeLocal{
 		Alive: true, Network: "tcp", Address: s.Listener.Addr().String(), SupportsAggregation: true, Gone: make(chan struct{}),
-	}, models.SlotUse{}, nil)
+	}, models.Capabilities{}, nil)
 	for i, want := range []int{2, 3} {
 		a, failed := Start(t.Context(), params(t, b, false))
 		if failed != nil {

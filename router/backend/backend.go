@@ -28,6 +28,8 @@ type Info struct {
 	Name    string
 	Local   bool // it is a supervised llama-server
 	Metered bool // it bills what it answers
+	// PartialResponses says that its answers at /v1/responses lack what the schema requires.
+	PartialResponses bool
 }
 
 // Availability is whether a backend accepts calls at one moment.

@@ -58,14 +58,15 @@ type LocalState struct {
 // Server sends calls to a supervised llama-server.
 type Server struct {
 	Load
-	name           string
-	local          Local
-	queue          *slotQueue
-	orphaned       orphanedSlots
-	slots          models.SlotUse
-	stopping       <-chan struct{} // closed: calls no longer wait
-	client         *http.Transport
-	unknownFormats sync.Map // by path: Gone of the process whose streams of that path have an unknown format
+	name             string
+	local            Local
+	queue            *slotQueue
+	orphaned         orphanedSlots
+	slots            models.SlotUse
+	partialResponses bool
+	stopping         <-chan struct{} // closed: calls no longer wait
+	client           *http.Transport
+	unknownFormats   sync.Map // by path: Gone of the process whose streams of that path have an unknown format
 }
 
 // localHost is the Host of requests to a local server.
@@ -78,10 +79,10 @@ const localIdle = 3 * time.Second
 
 // NewServer returns the backend of a local server. Once stopping is closed, calls no
 // longer wait for it.
-func NewServer(name string, local Local, slots models.SlotUse, stopping <-chan struct{}) *Server {
+func NewServer(name string, local Local, engine models.Capabilities, stopping <-chan struct{}) *Server {
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
 	queue := newSlotQueue(func() capacity { return local.State().capacity() })
-	return &Server{name: name, local: local, slots: slots, queue: queue, stopping: stopping, client: &http.Transport{
+	return &Server{name: name, local: local, slots: engine.Slots, partialResponses: engine.PartialResponses, queue: queue, stopping: stopping, client: &http.Transport{
 		DialContext: request.WritevDialer(func(ctx context.Context, _, _ string) (net.Conn, error) {
 			now := local.State()
 			return dialer.DialContext(ctx, now.Network, now.Address)
@@ -103,7 +104,9 @@ func (b *Server) Queue() (taken, waiting int, service time.Duration) { return b.
 func (b *Server) Served(service time.Duration) { b.queue.served(service) }
 
 // Info implements Backend.
-func (b *Server) Info() Info { return Info{Name: b.name, Local: true} }
+func (b *Server) Info() Info {
+	return Info{Name: b.name, Local: true, PartialResponses: b.partialResponses}
+}
 
 // Describe returns the server's state, as `llmsup status` shows it, and what is known of
 // its model, which must not be changed; nil = nothing.

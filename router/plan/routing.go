@@ -47,7 +47,7 @@ func NewRouting(cfg Config, old *Routing, log zerolog.Logger) (*Routing, error) 
 	for name, local := range cfg.Locals {
 		b := cmp.Or(old.Server(name), old.Removed[name])
 		if b == nil || !b.Is(local) {
-			b = backend.NewServer(name, local, cfg.Engine.Slots, s.Stopping)
+			b = backend.NewServer(name, local, cfg.Engine, s.Stopping)
 		}
 		s.Backends[name] = b
 	}

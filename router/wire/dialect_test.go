@@ -97,6 +97,24 @@ func TestUsageIsSeenAfterCommit(t *testing.T) {
 	}
 }
 
+// TestErrorIsSeenAfterCommit: an error in the middle of a stream, as each server writes it.
+func TestErrorIsSeenAfterCommit(t *testing.T) {
+	for name, tc := range map[string]struct {
+		d   Dialect
+		sse string
+	}{
+		"chat":                      {Chat, `data: {"error":{"code":500,"message":"x"}}`},
+		"responses":                 {Responses{}, "event: error\n" + `data: {"type":"error","message":"x"}`},
+		"responses of llama-server": {Responses{}, `data: {"error":{"code":500,"message":"x"}}`},
+		"messages":                  {Messages{}, "event: error\n" + `data: {"type":"error","error":{"message":"x"}}`},
+	} {
+		e, _ := NewEventReader(strings.NewReader(tc.sse)).Next()
+		if got := tc.d.InspectEvent(e, true).Failed; got != "x" {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
+
 func TestWholeAnswers(t *testing.T) {
 	for name, tc := range map[string]struct {
 		d      Dialect

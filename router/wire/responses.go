@@ -28,6 +28,8 @@ func (Responses) InspectEvent(e Event, committed bool) EventInfo {
 		return EventInfo{Answered: true, Ended: true, Usage: responsesUsage.In(gjson.GetBytes(e.Data, "response.usage"))}
 	case "response.failed":
 		return EventInfo{Failed: cmp.Or(ErrorMessage(gjson.GetBytes(e.Data, "response")), "response.failed")}
+	case "": // llama-server's errors have neither a name nor a type
+		return EventInfo{Failed: ErrorMessage(gjson.ParseBytes(e.Data))}
 	case "error":
 		object := gjson.ParseBytes(e.Data)
 		return EventInfo{Failed: cmp.Or(ErrorMessage(object), cmp.Or(object.Get("message").Str, "an error without a message"))}

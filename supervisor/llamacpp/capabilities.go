@@ -5,7 +5,7 @@ import "github.com/llmsup/llmsup/models"
 // Capabilities implements supervisor.Engine.
 func (Engine) Capabilities(args []string) models.Capabilities {
 	return models.Capabilities{
-		Program: "llama-server", CompleteStreams: completeStreams(args), Fields: fields,
+		Program: "llama-server", CompleteStreams: completeStreams(args), PartialResponses: true, Fields: fields,
 		Endpoints: []string{"/tokenize", "/detokenize", "/apply-template", "/infill"},
 		// llama-server makes a task of each choice, and starts none of them before it has a
 		// slot for all; and one of each prompt. Seen with build 11669.
