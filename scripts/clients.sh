@@ -6,10 +6,10 @@
 # - $LLMSUP_TEST_CLIENTS;
 # - the one in the cache folder for scripts/clients/package-lock.json;
 # - one that npm installs there from its registry, once: that needs node 20 or newer,
-#   npm, and 330 MB of download, but no root. No install script of a package runs.
+#   npm, and 350 MB of download, but no root. No install script of a package runs.
 # The cache folder is
 # ${LLMSUP_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/llmsup}/clients.
-# Remove it to get back 0.9 GB of disk.
+# Remove it to get back 1 GB of disk.
 #
 # With --can-install it prints nothing: the exit code is 0 if node and npm are new enough.
 set -euo pipefail
@@ -54,7 +54,7 @@ if ! [[ -d $made ]]; then
 		new=$(mktemp -d "$cache/.new.XXXXXX")
 		trap 'rm -rf "$new"' EXIT
 		cp "$root"/scripts/clients/{package.json,package-lock.json,.npmrc} "$new"
-		during "installing the clients of the tests with npm" "about 330 MB, once; usually 20 s to 2 minutes" install "$new" ||
+		during "installing the clients of the tests with npm" "about 350 MB, once; usually 20 s to 2 minutes" install "$new" ||
 			die "npm could not install the clients: see above and try again"
 		chmod 755 "$new"
 		mv -T "$new" "$made"

@@ -30,8 +30,8 @@ func TestMain(m *testing.M) {
 		}
 	}
 	// The tests call no upstream outside of this machine, and do not depend on the user's
-	// settings. A llmsup that a test runs keeps the variables that the test sets.
-	if filepath.Base(os.Args[0]) != "llmsup" {
+	// settings. What a test runs keeps the variables that the test sets.
+	if name := filepath.Base(os.Args[0]); name != "llmsup" && name != "offline" {
 		for _, variable := range os.Environ() {
 			name, _, _ := strings.Cut(variable, "=")
 			setting := strings.HasPrefix(name, "LLMSUP_") && !strings.HasPrefix(name, "LLMSUP_TEST_") && name != "LLMSUP_CACHE_DIR"
