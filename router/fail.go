@@ -1,45 +1,69 @@
 package router
 
 import (
-	"io"
-	"net/http"
-	"strings"
+	"slices"
 
 	"github.com/llmsup/llmsup/router/attempt"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/outcome"
+	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// fail answers a call after the attempts at all candidates have failed. If there was only
-// one attempt, and the backend answered with an error, the client receives that error
-// unchanged, unless it is a fallback's error that only the operator can fix.
+// fail answers a call after the attempts at all candidates have failed.
 func (x *exchange) fail() {
-	p, first, last := &x.plan, x.failures[0], x.failures[len(x.failures)-1]
-	if p.NeedsLocalField && !last.InvalidRequest() {
+	if x.plan.NeedsLocalField && !x.failures[len(x.failures)-1].InvalidRequest() {
 		x.rec.reason = backend.Unsupported
+	}
+	answer := outcome.Of(x.unanswered())
+	if answer.Forward != nil {
+		x.forwardError(answer)
+		return
+	}
+	x.reject(answer.Error)
+}
+
+// unanswered returns the call as package outcome sees it.
+func (x *exchange) unanswered() outcome.Call {
+	p, last := &x.plan, x.failures[len(x.failures)-1]
+	call := outcome.Call{Skipped: p.WhyNoFallback()}
+	for _, f := range x.failures {
+		call.Causes = append(call.Causes, x.cause(f))
+	}
+	primaryAsked := slices.ContainsFunc(call.Causes, func(c outcome.Cause) bool { return c.Primary })
+	if bypassed := p.Bypassed(); bypassed != nil && !primaryAsked {
+		call.Causes = slices.Insert(call.Causes, 0, outcome.Cause{Failure: bypassed, Primary: true, Bypassed: true})
 	}
 	if p.OverBudget == nil {
 		p.OverBudget = last.OverBudget
 	}
-	switch {
-	case p.OverBudget != nil && p.IsPaid(last):
-		cause := ""
-		if first.OverBudget == nil {
-			cause = first.ClientMessage()
-		}
-		x.reject(p.OverBudgetError(cause))
-	case x.isOperatorError():
-		x.reject(x.operatorError())
-	case len(x.failures) == 1 && last.Response != nil && wire.IsErrorStatus(last.Response.Status):
-		x.forwardError(last)
-	default:
-		x.reject(x.failureError())
+	if p.OverBudget != nil && p.IsPaid(last) {
+		call.OverBudget, call.Reserved = p.OverBudgetError(""), p.OverBudget.OnlyByReservations()
 	}
+	return call
+}
+
+// cause returns why an attempt failed. A server whose process has exited since says when it
+// is back.
+func (x *exchange) cause(f *attempt.Failure) outcome.Cause {
+	cause := outcome.Cause{Failure: &f.Failure}
+	i := slices.IndexFunc(x.candidates, func(c plan.Candidate) bool { return c.Name == f.Backend })
+	if i < 0 {
+		return cause
+	}
+	c := x.candidates[i]
+	cause.Primary = c.Primary
+	if now := c.Backend.Availability(); c.Local && f.Response == nil && now.Reason != "" {
+		updated := f.Failure
+		updated.RetryAfter, updated.NeedsOperator = now.RetryAfter, now.NeedsOperator
+		cause.Failure = &updated
+	}
+	return cause
 }
 
 // forwardError sends a backend's own error to the client.
-func (x *exchange) forwardError(f *attempt.Failure) {
-	p, h := &x.plan, x.w.Header()
+func (x *exchange) forwardError(answer outcome.Answer) {
+	p, h, f := &x.plan, x.w.Header(), answer.Forward
 	backend.CopyAnswerHeaders(h, f.Response.Header)
 	for name, values := range h {
 		clean := make([]string, len(values)) // a copy, since values belongs to the failure
@@ -49,8 +73,13 @@ func (x *exchange) forwardError(f *attempt.Failure) {
 		h[name] = clean
 	}
 	h.Set(wire.HeaderBackend, f.Backend)
+	if h.Get(wire.HeaderShouldRetry) == "" || answer.Note != "" {
+		wire.SetShouldRetry(h, answer.Retry, f.RetryAfter)
+	}
 	x.rec.backend, x.rec.status = f.Backend, f.Response.Status
 	switch {
+	case answer.Note != "":
+		h.Set(wire.HeaderReason, string(x.rec.reason))
 	case !x.candidates[0].Primary:
 		h.Set(wire.HeaderReason, string(p.Reason))
 		x.rec.reason, x.rec.detail = p.Reason, p.Detail
@@ -61,34 +90,5 @@ func (x *exchange) forwardError(f *attempt.Failure) {
 		x.rec.reason = ""
 	}
 	x.w.WriteHeader(f.Response.Status)
-	_, _ = io.WriteString(x.w, p.Redact(string(f.Response.Body))) // an error means that the client closed the connection
-}
-
-// failureError returns the client's error after one or more failures.
-func (x *exchange) failureError() wire.Error {
-	last := x.failures[len(x.failures)-1]
-	e := wire.Error{Status: last.HTTPStatus(), Type: wire.TypeServer, Code: string(last.Reason), RetryAfter: last.RetryAfter}
-	if len(x.failures) > 1 {
-		e.Code = wire.CodeBothFailed
-		e.Message = x.causes()
-	} else if e.Message = last.ClientMessage(); x.plan.Detail != "" {
-		e.Message = x.plan.Detail + "; " + e.Message
-	}
-	e.Message = x.plan.AddFallbackReason(e.Message)
-	switch {
-	case last.Reason == backend.Saturated:
-		e.Type = wire.TypeRateLimit
-	case e.Status < http.StatusInternalServerError:
-		e.Type = wire.TypeInvalid
-	}
-	return e
-}
-
-// causes returns the messages of all failures, for the client that made the call.
-func (x *exchange) causes() string {
-	causes := make([]string, len(x.failures))
-	for i, f := range x.failures {
-		causes[i] = f.ClientMessage()
-	}
-	return strings.Join(causes, "; then ")
+	_, _ = x.w.Write([]byte(p.Redact(string(answer.Body())))) // an error means that the client closed the connection
 }

@@ -215,16 +215,17 @@ func TestBothFail(t *testing.T) {
 		timeout      time.Duration
 		status       int
 		words        []string
+		code         string
 	}{
-		"500, then 402": {status(500, `{"error":{"message":"engine"}}`), status(402, `{"error":{"message":"no credits"}}`), time.Minute, 502, []string{"qwen answered 500: engine", "openrouter answered 402: no credits"}},
-		"400 twice":     {status(400, `{"error":{"message":"bad schema"}}`), status(400, `{"error":{"message":"bad too"}}`), time.Minute, 400, []string{"bad schema", "bad too"}},
-		"429 at last":   {breaks, status(429, `{}`, "Retry-After", "7"), time.Minute, 429, []string{"qwen lost the connection", "openrouter answered 429"}},
-		"both silent":   {hangs, breaks, 300 * time.Millisecond, 502, []string{"qwen did not answer within 300ms", "openrouter lost the connection"}},
+		"500, then 402": {status(500, `{"error":{"message":"engine"}}`), status(402, `{"error":{"message":"no credits"}}`), time.Minute, 502, []string{"qwen answered 500: engine", "openrouter answered 402: no credits"}, wire.CodeBothFailed},
+		"400 twice":     {status(400, `{"error":{"message":"bad schema"}}`), status(400, `{"error":{"message":"bad too"}}`), time.Minute, 400, []string{"bad schema", "bad too"}, ""},
+		"429 at last":   {breaks, status(429, `{}`, "Retry-After", "7"), time.Minute, 429, []string{"qwen lost the connection", "openrouter answered 429"}, wire.CodeBothFailed},
+		"both silent":   {hangs, breaks, 300 * time.Millisecond, 502, []string{"qwen did not answer within 300ms", "openrouter lost the connection"}, wire.CodeBothFailed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newFixture(t, tc.local, tc.cloud, withTimeout(tc.timeout))
 			r := b.chat("local/qwen", false)
-			if r.status != tc.status || gjson.Get(r.body, "error.code").Str != wire.CodeBothFailed {
+			if r.status != tc.status || gjson.Get(r.body, "error.code").Str != tc.code {
 				t.Errorf("%d %s, want %d", r.status, r.body, tc.status)
 			}
 			for _, words := range tc.words {
@@ -251,8 +252,8 @@ func TestSingleErrorPassesThrough(t *testing.T) {
 		t.Errorf("local: %d %s", r.status, r.body)
 	}
 	b.state.edit(func(s *backend.LocalState) { s.Reason, s.Detail, s.Alive = backend.Draining, "is draining", false })
-	if r := b.chat("local/qwen", false); r.status != 503 || r.reason() != "draining" {
-		t.Errorf("bypassed: %d (%s)", r.status, r.reason())
+	if r := b.chat("local/qwen", false); r.status != 502 || r.reason() != "draining" || r.header.Get("X-Should-Retry") != "false" {
+		t.Errorf("drained by an operator: %d (%s), %v", r.status, r.reason(), r.header)
 	}
 }
 

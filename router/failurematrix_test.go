@@ -3,6 +3,7 @@ package router
 import (
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -65,12 +66,30 @@ func failureCases() map[string]failureCase {
 // if no other backend could be asked.
 var ownStatus = map[string]int{"400": 400, "401": 401, "404": 404, "429": 429, "500": 500, "503 loading": 503, "501": 501, "context": 400}
 
-// fallbackStatus is ownStatus of a fallback: errors about its key or model are not passed
-// on, and a client may try again if the primary said when, or is loading.
+// rejections and operatorErrors are the failures after which the same call fails again: the
+// request is wrong, or something that only the operator can change. Of the others, a retry
+// may help.
+var (
+	rejections     = map[string]bool{"400": true, "context": true}
+	operatorErrors = map[string]bool{"401": true, "404": true, "501": true, "redirect": true}
+)
+
+// isDefinite reports whether the client should not send the call again, after the failures
+// of a primary and its fallback.
+func isDefinite(first, second string) bool {
+	temporary := func(name string) bool { return !rejections[name] && !operatorErrors[name] }
+	return rejections[second] || !temporary(first) && !temporary(second)
+}
+
+// fallbackStatus is the status after both have failed. A fallback's error about its key or
+// model is not passed on: the client receives the primary's rejection, or may try again if
+// the primary said when, or is loading.
 func fallbackStatus(first, second string) int {
 	switch {
-	case second != "401" && second != "404":
+	case !operatorErrors[second]:
 		return ownStatus[second]
+	case rejections[first]:
+		return http.StatusBadRequest
 	case first == "429" || first == "503 loading":
 		return http.StatusServiceUnavailable
 	}
@@ -97,6 +116,9 @@ func TestFailureMatrix(t *testing.T) {
 					return len(b.local.requests()) > 0
 				})
 				b.wantError(r, ownStatus[name], f.reason)
+				if retry := r.header.Get("X-Should-Retry"); retry != strconv.FormatBool(!rejections[name] && !operatorErrors[name]) {
+					t.Errorf("X-Should-Retry: %s", retry)
+				}
 				if ownStatus[name] == 0 && gjson.Get(r.body, "error.code").Str != string(f.reason) {
 					t.Errorf("code of %s, want %s", r.body, f.reason)
 				}
@@ -123,12 +145,9 @@ func TestFailureMatrix(t *testing.T) {
 					return len(b.local.requests()) > 0 && len(b.cloud.requests()) > 0
 				})
 				b.wantError(r, fallbackStatus(name, second), g.reason)
-				if gjson.Get(r.body, "error.code").Str != wire.CodeBothFailed {
-					t.Errorf("code of %s", r.body)
-				}
-				message := gjson.Get(r.body, "error.message").Str
-				if i, j := strings.Index(message, "qwen "), strings.Index(message, "; then openrouter "); i != 0 || j < 0 {
-					t.Errorf("the error does not name both causes: %q", message)
+				b.wantBothCauses(r, name, second)
+				if retry := r.header.Get("X-Should-Retry"); retry != strconv.FormatBool(!isDefinite(name, second)) {
+					t.Errorf("X-Should-Retry: %s", retry)
 				}
 				most := 1
 				if isRetried[second] {
@@ -138,6 +157,27 @@ func TestFailureMatrix(t *testing.T) {
 					t.Errorf("local was asked %d times, the cloud %d times", l, c)
 				}
 			})
+		}
+	}
+}
+
+// wantBothCauses checks that an error names both causes: llmsup's own in their order, a
+// backend's rejection after the backend's own words.
+func (b *fixture) wantBothCauses(r reply, first, second string) {
+	b.t.Helper()
+	message := gjson.Get(r.body, "error.message").Str
+	switch {
+	case second == "400" && first != "400" && first != "context":
+		if !strings.HasPrefix(message, "bad; before that, qwen ") {
+			b.t.Errorf("%s", r.body)
+		}
+	case first == "400" && isDefinite(first, second):
+		if !strings.HasPrefix(message, "bad; then openrouter ") {
+			b.t.Errorf("%s", r.body)
+		}
+	default:
+		if i, j := strings.Index(message, "qwen "), strings.Index(message, "; then openrouter "); i != 0 || j < 0 || gjson.Get(r.body, "error.code").Str != wire.CodeBothFailed {
+			b.t.Errorf("the error does not name both causes: %s", r.body)
 		}
 	}
 }

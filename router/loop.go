@@ -17,7 +17,6 @@ func checkLoop(via string, w http.ResponseWriter, r *http.Request) wire.Error {
 		return wire.Error{}
 	}
 	w.Header().Set("Via", via)
-	w.Header().Set("X-Should-Retry", "false")
 	return wire.Error{
 		Status: http.StatusLoopDetected, Type: wire.TypeServer, Code: wire.CodeLoop,
 		Message: "this call returned to the llmsup that sent it: the base_url of one of its upstreams leads here, directly or through another llmsup",

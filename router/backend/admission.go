@@ -101,7 +101,8 @@ func (b *Server) notAdmitted(a *Attempt, closed, busy string) *Failure {
 
 // failure returns the failure of a call that a server in this state does not accept.
 func (s LocalState) failure(detail string) *Failure {
-	f := &Failure{Reason: s.Reason, Detail: detail, RetryAfter: s.retryAfter(time.Now())}
+	now := time.Now()
+	f := &Failure{Reason: s.Reason, Detail: detail, RetryAfter: s.retryAfter(now), NeedsOperator: s.needsOperator(now)}
 	if s.Returning {
 		f.Next = Retry
 	}
@@ -117,10 +118,21 @@ func (s LocalState) retryAfter(now time.Time) int {
 	switch left := s.ReadyAt.Sub(now); {
 	case left > 0:
 		return int((left + time.Second - 1) / time.Second)
-	case s.Returning:
-		return wire.RetrySoon
+	case s.needsOperator(now):
+		return RetryLater
 	}
-	return RetryLater
+	return wire.RetrySoon
+}
+
+// needsOperator reports whether a server accepts calls again only after an operator has
+// acted: it has failed, or is drained without an end.
+func (s LocalState) needsOperator(now time.Time) bool {
+	switch s.Reason {
+	case Failed, Drained, Draining:
+		return !s.Returning && !s.ReadyAt.After(now)
+	default:
+		return false
+	}
 }
 
 // leaseSlots returns a lease on slots of the process whose exit closes gone.

@@ -41,6 +41,8 @@ type Availability struct {
 	MissingKey string // what to set, for an upstream without its key
 	Returning  bool   // it will accept calls again without an operator, and calls may wait for it
 	RetryAfter int    // seconds after which the client should retry
+
+	NeedsOperator bool // only an operator can change it
 }
 
 // Usable reports whether a call may be given to the backend now. A degraded server is

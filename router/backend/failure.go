@@ -55,6 +55,8 @@ type Failure struct {
 	Response   *Response // the backend's own error; nil = none that can be passed on
 	RetryAfter int       // seconds, from the backend's Retry-After; 0 = it sent none
 
+	NeedsOperator bool // only an operator can change it
+
 	HadFairChance bool                  // a healthy upstream would have sent headers within the time
 	UnknownFormat bool                  // package aggregate does not know the format of the stream
 	Partial       *resume.PartialAnswer // the beginning of a truncated answer; nil = none that could be continued

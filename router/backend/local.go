@@ -123,7 +123,7 @@ func (b *Server) Availability() Availability {
 	now := b.local.State()
 	a := Availability{Reason: now.Reason, Detail: now.Detail, Alive: now.Alive, Hung: now.Hung}
 	if now.Reason != "" {
-		a.Returning, a.RetryAfter = now.Returning, now.retryAfter(time.Now())
+		a.Returning, a.RetryAfter, a.NeedsOperator = now.Returning, now.retryAfter(time.Now()), now.needsOperator(time.Now())
 	}
 	return a
 }

@@ -116,7 +116,7 @@ func redactKey(text, key string) string {
 func (b *Upstream) Availability() Availability {
 	missing := b.config.Missing
 	if b.isLoop.Load() {
-		return Availability{Reason: Failed, Detail: loopDetail, MissingKey: missing, RetryAfter: retryLoop}
+		return Availability{Reason: Failed, Detail: loopDetail, MissingKey: missing, RetryAfter: retryLoop, NeedsOperator: true}
 	}
 	now := Availability{Alive: missing == "", MissingKey: missing}
 	if last, left := b.breaker.openReason(time.Now()); last != nil && missing == "" {

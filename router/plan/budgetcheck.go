@@ -21,7 +21,7 @@ func (p *Plan) CheckBudget(r *request.Request) {
 		p.OverBudget = over
 		last = c.Name + " was skipped: " + over.String()
 		if c.Primary {
-			p.Reason, p.Detail = backend.Failed, last
+			p.Reason, p.Detail, p.needsOperator = backend.Failed, last, !over.OnlyByReservations()
 		}
 		return last
 	})

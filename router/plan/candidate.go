@@ -20,6 +20,7 @@ type Candidate struct {
 	Returning  bool   // it accepts no calls now, but will without an operator: a call without another candidate waits for it
 	Estimate   usd.Amount
 	skipReason string // why the call is not given to it, in plain text; "" = it is kept
+	retryAfter int    // seconds after which a skipped fallback may accept calls; 0 = not before an operator acts
 }
 
 // candidate returns one of the backends of a route, by its name in the route.
@@ -54,6 +55,9 @@ func (s *Routing) fallbacks(route models.Route, model string) []Candidate {
 			c.skipReason = "fallback " + f.To + " has no API key: " + now.MissingKey
 		case !now.Usable():
 			c.skipReason, c.Returning = "fallback "+c.Name+" "+now.Detail, now.Returning
+			if !now.NeedsOperator {
+				c.retryAfter = now.RetryAfter
+			}
 		}
 		all = append(all, c)
 	}

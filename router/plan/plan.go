@@ -25,6 +25,7 @@ type Plan struct {
 	Reason          backend.Reason // why the primary is bypassed; "" = it comes first
 	Detail          string         // the reason in plain text
 	retryAfter      int            // seconds after which the client should retry a rejected call
+	needsOperator   bool           // the primary is bypassed until an operator acts
 	FallbackBlocked string         // why the call may not move to the remaining fallbacks; "" = it may
 	NeedsLocalField bool           // a fallback is skipped because it ignores a field that the call depends on
 	Rejection       wire.Error     // the client's error; Status 0 = there are candidates
@@ -96,13 +97,13 @@ func (p *Plan) orderWithoutKey(primary Candidate, fallbacks []Candidate, model, 
 	primary.skipReason = fmt.Sprintf("%s has no API key: %s", p.Route.Primary, missing)
 	p.Candidates = append(fallbacks, primary)
 	if firstKept(fallbacks) != nil {
-		p.Reason, p.Detail = backend.Failed, primary.skipReason
+		p.Reason, p.Detail, p.needsOperator = backend.Failed, primary.skipReason, true
 		return
 	}
-	p.Rejection = wire.Error{
+	p.Rejection = p.withRetry(wire.Error{
 		Status: http.StatusServiceUnavailable, Type: wire.TypeServer, Code: wire.CodeNoKey,
 		Message: fmt.Sprintf("%s goes to %s, which has no API key: %s", model, p.Route.Primary, missing),
-	}
+	}, 0, true)
 	if why := p.NoFallback(); why != "" {
 		p.Rejection.Message += "; " + why
 	}
@@ -110,7 +111,19 @@ func (p *Plan) orderWithoutKey(primary Candidate, fallbacks []Candidate, model, 
 
 // bypassPrimary records why the primary does not come first.
 func (p *Plan) bypassPrimary(now backend.Availability) {
-	p.Reason, p.Detail = now.Reason, p.Route.Primary+" "+now.Detail
+	p.Reason, p.Detail, p.needsOperator = now.Reason, p.Route.Primary+" "+now.Detail, now.NeedsOperator
+}
+
+// Bypassed returns why the primary was not asked first; nil = it was.
+func (p *Plan) Bypassed() *backend.Failure {
+	if p.Reason == "" {
+		return nil
+	}
+	name, detail, _ := strings.Cut(p.Detail, " ")
+	return &backend.Failure{
+		Backend: name, Reason: p.Reason, Detail: detail,
+		RetryAfter: p.retryAfter, NeedsOperator: p.needsOperator,
+	}
 }
 
 // keepPrimary orders the candidates if fallback_on does not list the primary's present
@@ -208,21 +221,34 @@ func NotInFallbackOn(reason backend.Reason) string {
 
 // unavailableError returns the error of a call that no backend of its route can answer now.
 func (p *Plan) unavailableError() wire.Error {
-	return wire.Error{
-		Status: http.StatusServiceUnavailable, Type: wire.TypeServer, Code: string(p.Reason),
-		Message: p.AddFallbackReason(p.Detail), RetryAfter: max(p.retryAfter, 1),
+	return p.withRetry(wire.Error{
+		Status: http.StatusServiceUnavailable, Type: wire.TypeServer, Code: string(p.Reason), Message: p.AddFallbackReason(p.Detail),
+	}, max(p.retryAfter, 1), p.needsOperator)
+}
+
+// withRetry adds to an error when the client should retry: after the seconds of the primary,
+// unless that needs an operator, or when a skipped fallback may accept calls.
+func (p *Plan) withRetry(e wire.Error, seconds int, needsOperator bool) wire.Error {
+	e.RetryAfter, e.Definite = seconds, needsOperator
+	for _, c := range p.Candidates {
+		if c.retryAfter > 0 && (e.Definite || c.retryAfter < e.RetryAfter) {
+			e.RetryAfter, e.Definite = c.retryAfter, false
+		}
 	}
+	return e
+}
+
+// WhyNoFallback returns why no fallback can answer; "" = one could be asked.
+func (p *Plan) WhyNoFallback() string {
+	if why := p.NoFallback(); why != "" || len(p.Route.FallbackList()) > 0 {
+		return why
+	}
+	return "the route " + p.Route.Name + " has no fallback"
 }
 
 // AddFallbackReason adds to a message why no fallback can answer.
 func (p *Plan) AddFallbackReason(message string) string {
-	if why := p.NoFallback(); why != "" {
-		return message + "; " + why
-	}
-	if len(p.Route.FallbackList()) == 0 {
-		return message + "; the route " + p.Route.Name + " has no fallback"
-	}
-	return message
+	return strings.TrimSuffix(message+"; "+p.WhyNoFallback(), "; ")
 }
 
 // unknownModelError returns the error for an unknown model, with the models that the key may use.

@@ -49,7 +49,7 @@ func (p *Plan) RequireLocalField(r *request.Request) {
 	case first == nil:
 		p.Rejection = wire.Error{
 			Status: http.StatusServiceUnavailable, Type: wire.TypeServer, Code: string(p.Reason),
-			Message: p.Detail + "; " + p.NoFallback(), RetryAfter: max(p.retryAfter, 1),
+			Message: p.Detail + "; " + p.NoFallback(), RetryAfter: max(p.retryAfter, 1), Definite: p.needsOperator,
 		}
 		p.Reason, p.Detail = backend.Unsupported, p.Rejection.Message
 	case first.Primary:
@@ -99,8 +99,9 @@ func (p *Plan) RequireLocal(path string) {
 	}
 	if p.Reason != "" {
 		p.Rejection = wire.Error{
-			Status: http.StatusServiceUnavailable, Type: wire.TypeServer, Code: string(p.Reason), RetryAfter: max(p.retryAfter, 1),
-			Message: fmt.Sprintf("%s, and %s needs a local llama-server", p.Detail, path),
+			Status: http.StatusServiceUnavailable, Type: wire.TypeServer, Code: string(p.Reason),
+			Message:    fmt.Sprintf("%s, and %s needs a local llama-server", p.Detail, path),
+			RetryAfter: max(p.retryAfter, 1), Definite: p.needsOperator,
 		}
 	}
 }

@@ -15,6 +15,7 @@ type Error struct {
 	Message    string // what happened and what to do
 	Param      string // the field of the body that is at fault; "" = none
 	RetryAfter int    // seconds; 0 = no such header
+	Definite   bool   // a retry cannot help, though the status may mean that
 }
 
 // Error types of OpenAI's API.
@@ -47,6 +48,25 @@ const (
 // RetrySoon is the Retry-After while a server is starting, in seconds.
 const RetrySoon = 5
 
+// RetryHelps reports whether the same request may succeed later.
+func (e Error) RetryHelps() bool {
+	switch {
+	case e.Definite, e.Status == http.StatusNotImplemented, e.Status == http.StatusLoopDetected:
+		return false
+	}
+	return e.Status >= 500 || e.Status == http.StatusRequestTimeout || e.Status == http.StatusTooManyRequests
+}
+
+// longestWait is the longest Retry-After for which a client should wait, in seconds: SDKs of
+// OpenAI and Anthropic ignore a longer one, and would send the request again at once.
+const longestWait = 60
+
+// SetShouldRetry sets the header that the SDKs of OpenAI and Anthropic obey, whatever the
+// status. retryAfter is in seconds; 0 = unknown.
+func SetShouldRetry(h http.Header, helps bool, retryAfter int) {
+	h.Set(HeaderShouldRetry, strconv.FormatBool(helps && retryAfter <= longestWait))
+}
+
 // openAIErrors writes errors as OpenAI does.
 type openAIErrors struct{}
 
@@ -70,7 +90,7 @@ func (d openAIErrors) ErrorEvent(e Error) []byte {
 	return fmt.Appendf(nil, "data: %s\n\n", d.ErrorBody(e))
 }
 
-// WriteError sends an error response.
+// WriteError sends an error response. All of llmsup's own errors are sent here.
 func WriteError(w http.ResponseWriter, d Dialect, e Error) {
 	out := d.ErrorBody(e)
 	h := w.Header()
@@ -79,6 +99,7 @@ func WriteError(w http.ResponseWriter, d Dialect, e Error) {
 	if e.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(e.RetryAfter))
 	}
+	SetShouldRetry(h, e.RetryHelps(), e.RetryAfter)
 	w.WriteHeader(e.Status)
 	_, _ = w.Write(out) // fails only if the client closed the connection
 }

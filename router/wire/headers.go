@@ -6,3 +6,6 @@ const (
 	HeaderBackend   = "X-Llmsup-Backend"
 	HeaderReason    = "X-Llmsup-Reason"
 )
+
+// HeaderShouldRetry is on every error: "true" or "false".
+const HeaderShouldRetry = "X-Should-Retry"

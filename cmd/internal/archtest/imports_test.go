@@ -82,6 +82,7 @@ var layers = [][]string{
 	{"router/access", "router/request", "router/responses", "router/resume"},
 	{"router/aggregate", "router/accounting"},
 	{"router/backend"},
+	{"router/outcome"},
 	{"router/attempt"},
 	{"router/plan"},
 	{"router/modellist"},
