@@ -31,6 +31,12 @@ type Description struct {
 	Bytes          uint64 // of its weights
 }
 
+// CompareAbilities orders abilities as Description lists them. It is for slices.SortFunc.
+func CompareAbilities(a, b Ability) int {
+	order := []Ability{Chat, Completion, Embedding, Rerank, Vision, Audio, Tools}
+	return slices.Index(order, a) - slices.Index(order, b)
+}
+
 // Can reports whether the model is known to have an ability.
 func (d *Description) Can(a Ability) bool { return d != nil && slices.Contains(d.Abilities, a) }
 

@@ -140,7 +140,7 @@ func (s *Server) startProcess(ctx context.Context, out io.Writer) (child, Endpoi
 	if err := os.MkdirAll(s.spec.Dir, 0o700); err != nil {
 		return nil, Endpoint{}, fmt.Errorf("create the server's folder: %w", err)
 	}
-	command, err := s.engine.Command(ctx, s.spec)
+	command, err := s.engine.Command(ctx, s.spec, s.Snapshot().description())
 	if err != nil {
 		return nil, Endpoint{}, err
 	}

@@ -96,7 +96,7 @@ func TestGivesUpAndComesBack(t *testing.T) {
 	}
 }
 
-// TestCanary: an idle server has to answer a completion every 5 minutes; one that
+// TestCanary: an idle server has to answer a test call every 5 minutes; one that
 // does not is replaced, although it answers all probes.
 func TestCanary(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

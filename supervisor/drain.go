@@ -20,17 +20,17 @@ type DrainOptions struct {
 func (s *Server) Drain(d DrainOptions) { s.commands.setDrain(&d) }
 
 // Resume ends a Drain. A process that still runs is used again once it has answered
-// a completion; otherwise another one is started.
+// a test call; otherwise another one is started.
 func (s *Server) Resume() { s.commands.setDrain(nil) }
 
-// Verify asks a server that is in use for a completion, and returns why none came
-// back.
+// Verify makes a test call to a server that is in use, and returns why it was not
+// answered.
 func (s *Server) Verify(ctx context.Context) error {
 	now := s.Snapshot()
 	if !now.State.Alive() {
 		return fmt.Errorf("it is %s", now.State)
 	}
-	return s.engine.Probe(now.Endpoint, now.description(), probeTimeout).Complete(ctx)
+	return s.engine.Probe(now.Endpoint, now.description(), probeTimeout).TestCall(ctx)
 }
 
 // activeDrain returns the drain in force, unless the server is to be removed.
@@ -71,7 +71,7 @@ type drain struct {
 	phase      drainPhase
 	cancel     context.CancelFunc // ends the wait of the phase; nil = it waits for nothing
 	callsEnded <-chan struct{}    // in draining: closed when the calls have ended, or have had their time
-	verified   <-chan error       // in verifying: receives why there was no completion
+	verified   <-chan error       // in verifying: receives why the test call failed
 }
 
 // enter sets the phase, and ends the wait of the one before.
@@ -109,15 +109,15 @@ func (s *Server) advanceDrain(ctx context.Context, d *drain, event drainEvent, f
 		s.keep(request.Reason, before == draining)
 	case verifying:
 		if before != verifying {
-			s.transition(Drained, "in use again as soon as it answers a completion", nil)
+			s.transition(Drained, "in use again as soon as it answers a test call", nil)
 			verifyCtx, cancel := context.WithTimeout(ctx, s.spec.StallTimeout)
 			result := make(chan error, 1)
 			d.cancel, d.verified = cancel, result
-			run(func() { result <- probe.Complete(verifyCtx) })
+			run(func() { result <- probe.TestCall(verifyCtx) })
 		}
 	case ending:
 		if failure != nil && goalOf(commanded, request) == goalUse {
-			return &Exit{Class: Hung, Cause: "it was to be used again, and did not answer a completion: " + failure.Error()}
+			return &Exit{Class: Hung, Cause: "it was to be used again, and did not answer a test call: " + failure.Error()}
 		}
 		return replacedExit(commanded, request)
 	}

@@ -140,7 +140,7 @@ func TestDrainInEveryState(t *testing.T) {
 }
 
 // TestDrainKeepsTheProcess: the process gets no calls, those that wait for it move
-// elsewhere, and it is used again once it answers a completion.
+// elsewhere, and it is used again once it answers a test call.
 func TestDrainKeepsTheProcess(t *testing.T) {
 	var calls atomic.Int64
 	traffic := func() Traffic { return Traffic{Calls: int(calls.Load()), Bytes: time.Now().UnixNano()} }
@@ -190,7 +190,7 @@ func TestDrainKeepsTheProcess(t *testing.T) {
 		s.Resume()
 		time.Sleep(time.Millisecond)
 		if now := s.Snapshot(); now.State != Restarting || now.LastExit == nil || now.LastExit.Class != Hung {
-			t.Errorf("one that answers no completion is %s: %s", now.State, now.Reason)
+			t.Errorf("one that answers no test call is %s: %s", now.State, now.Reason)
 		}
 		stop()
 	})

@@ -16,17 +16,17 @@ import "fmt"
 //	  |                        +--------+ <--------------------|--|-+
 //	  |                        | ending | <----------+         |  | drain
 //	  |                        +--------+            |         v  |
-//	  |                       no completion,         |    +-----------+
+//	  |                       no answer,             |    +-----------+
 //	  |                       or not to be kept      +--- | verifying |
 //	  +-------------------------------------------------- +-----------+
-//	                     it answered a completion
+//	                     it answered a test call
 type drainPhase int
 
 const (
 	inUse     drainPhase = iota // it gets calls
 	draining                    // it gets no new calls; those that it has may end
 	kept                        // it has no calls, and stays with the VRAM that it holds
-	verifying                   // it is to be used again, and has to answer a completion first
+	verifying                   // it is to be used again, and has to answer a test call first
 	ending                      // it is to be stopped now
 )
 
@@ -46,7 +46,7 @@ type drainEvent int
 const (
 	commandsChanged drainEvent = iota
 	callsEnded                 // or have had the time that they were given
-	verified                   // a completion came back
+	verified                   // a test call was answered
 	verifyFailed
 )
 

@@ -21,14 +21,15 @@ import (
 type Engine interface {
 	Describer
 
-	// Command returns what to start for a Spec, and where it will listen. It may run
+	// Command returns what to start for a Spec and what is known of its model, and where it
+	// will listen. It may run
 	// the program to find out what its build supports, until ctx ends. An error counts
 	// as a failed start: one that wraps fs.ErrNotExist or fs.ErrPermission says that
 	// the program is missing, a *process.CommandError that it cannot run.
-	Command(ctx context.Context, spec Spec) (Command, error)
+	Command(ctx context.Context, spec Spec, of models.Description) (Command, error)
 
 	// Probe returns the means to ask the process at an endpoint for its condition,
-	// with connections of its own. What is known of its model decides what is asked. timeout bounds each question but a completion.
+	// with connections of its own. What is known of its model decides what is asked. timeout bounds each question but a test call.
 	Probe(at Endpoint, of models.Description, timeout time.Duration) Probe
 
 	// Classify finds in the last lines of a process why it ended, and what an operator
@@ -68,16 +69,22 @@ type Probe interface {
 	// Loaded returns nil if the model is loaded, ErrLoading if it is not yet, and
 	// another error if the program does not answer.
 	Loaded(context.Context) error
-	// Complete asks for a completion of one token, and returns nil if one came back.
-	// Only ctx bounds it: the first one after a load may have to warm up a GPU.
-	Complete(context.Context) error
-	// Properties returns what the program reports about itself once it is loaded.
+	// TestCall makes the smallest call that the model supports, such as for a completion of
+	// one token or for an embedding, and returns nil if it was answered. Only ctx bounds it:
+	// the first one after a load may have to warm up a GPU. An error that wraps
+	// ErrServesNothing says that the program is well, and supports no call.
+	TestCall(context.Context) error
+	// Properties returns what the program reports about itself once it is loaded, and what
+	// the test calls have shown.
 	Properties(context.Context) (Properties, error)
 	// Sample returns evidence of whether the program is alive.
 	Sample(context.Context) Sample
 	// BusySlots returns how many of its slots work on a call.
 	BusySlots(context.Context) (int, error)
 }
+
+// ErrServesNothing is returned by Probe.TestCall if the program supports no kind of call.
+var ErrServesNothing = errors.New("it supports no call")
 
 // ErrLoading is returned by Probe.Loaded while the model is loading.
 var ErrLoading = errors.New("the model is still loading")

@@ -36,7 +36,7 @@ type fakeEngine struct {
 	undescribed error
 }
 
-func (e fakeEngine) Command(context.Context, Spec) (Command, error) {
+func (e fakeEngine) Command(context.Context, Spec, models.Description) (Command, error) {
 	return Command{}, errors.New("no program")
 }
 func (e fakeEngine) Probe(Endpoint, models.Description, time.Duration) Probe { return e }
@@ -51,7 +51,7 @@ func (e fakeEngine) LogLine(line string, _ bool) (string, zerolog.Level, bool) {
 }
 
 func (e fakeEngine) Loaded(context.Context) error                   { return call(e.loaded) }
-func (e fakeEngine) Complete(context.Context) error                 { return call(e.complete) }
+func (e fakeEngine) TestCall(context.Context) error                 { return call(e.complete) }
 func (e fakeEngine) Properties(context.Context) (Properties, error) { return e.properties, nil }
 func (e fakeEngine) BusySlots(context.Context) (int, error)         { return 0, nil }
 func (e fakeEngine) Sample(context.Context) Sample                  { return e.sample }

@@ -19,8 +19,10 @@ const (
 	// progressBytes is how much a process has to read, or to grow, to make progress.
 	// Its answers to probes need far less.
 	progressBytes = 1 << 20
-	// completionRetry is the pause after a completion that failed.
-	completionRetry = time.Second
+	// testCallRetry is the pause after a test call that failed.
+	testCallRetry = time.Second
+	// refusedRetry is the pause after the program has said that it supports no call.
+	refusedRetry = 30 * time.Second
 	// sleptAfter is how late a tick must be to show that llmsup itself did not run.
 	sleptAfter = 5 * time.Second
 )
@@ -56,7 +58,7 @@ func (p *loadProgress) made(lines uint64, usage map[int]process.Usage, loaded bo
 }
 
 // check returns an exit if there was no progress for a timeout. failure is why the last
-// completion of a loaded model failed; nil = it is not loaded yet.
+// test call of a loaded model failed; nil = it is not loaded yet.
 func (p *loadProgress) check(lines uint64, usage map[int]process.Usage, failure *error, timeout time.Duration) *Exit {
 	// While llmsup itself did not run (SIGSTOP, a suspended machine), neither did the
 	// process.
@@ -64,7 +66,8 @@ func (p *loadProgress) check(lines uint64, usage map[int]process.Usage, failure 
 		p.at = p.at.Add(slept)
 	}
 	p.checked = time.Now()
-	if p.made(lines, usage, failure != nil) {
+	// Another start of a program that says that it supports no call would change nothing.
+	if p.made(lines, usage, failure != nil) || failure != nil && errors.Is(*failure, ErrServesNothing) {
 		p.at = time.Now()
 		return nil
 	}
@@ -75,7 +78,7 @@ func (p *loadProgress) check(lines uint64, usage map[int]process.Usage, failure 
 	idle = idle.Round(time.Second)
 	cause := fmt.Sprintf("it made no progress in loading for %s: no output, no reading, no growth", idle)
 	if failure != nil {
-		cause = fmt.Sprintf("it has loaded its model and answered no completion for %s: %v", idle, *failure)
+		cause = fmt.Sprintf("it has loaded its model and answered no test call for %s: %v", idle, *failure)
 	}
 	return &Exit{Class: Stalled, Cause: cause}
 }
@@ -103,8 +106,8 @@ type readiness struct {
 	err        error
 }
 
-// load follows a process until it is ready, which it has shown by answering a
-// completion, until there is a verdict on it, or until it or ctx ends.
+// load follows a process until it is ready, which it has shown by answering a test
+// call, until there is a verdict on it, or until it or ctx ends.
 //
 // Loading as such has no deadline: 40 GB take long from a slow disk. What ends it is
 // LoadTimeout without progress.
@@ -112,7 +115,7 @@ func (s *Server) load(ctx context.Context, p child, at Endpoint, probe Probe) (r
 	began := time.Now()
 	probeCtx, stopProbing := context.WithCancel(ctx)
 	result := make(chan readiness, 1)
-	var failed atomic.Pointer[error] // why the last completion of a loaded model failed
+	var failed atomic.Pointer[error] // why the last test call of a loaded model failed
 	go func() { result <- s.awaitReady(probeCtx, p, at, probe, &failed) }()
 	defer func() {
 		stopProbing()
@@ -137,7 +140,9 @@ func (s *Server) load(ctx context.Context, p child, at Endpoint, probe Probe) (r
 			if renewed {
 				s.oom.Read()
 			}
-			if verdict := progress.check(s.output.Count(), usage, failed.Load(), s.spec.LoadTimeout); verdict != nil {
+			failure := failed.Load()
+			s.showFailure(failure)
+			if verdict := progress.check(s.output.Count(), usage, failure, s.spec.LoadTimeout); verdict != nil {
 				return time.Time{}, verdict
 			}
 		case <-s.commands.pending:
@@ -163,9 +168,22 @@ func (s *Server) load(ctx context.Context, p child, at Endpoint, probe Probe) (r
 	}
 }
 
+// showFailure makes the answer to the last test call of a loaded model the reason why it is
+// not ready.
+func (s *Server) showFailure(failure *error) {
+	if failure == nil {
+		return
+	}
+	reason := "it has loaded its model, but answers no test call: " + (*failure).Error()
+	if s.Snapshot().Reason == reason {
+		return
+	}
+	s.transition(Loading, reason, nil)
+	s.log.Warn().Msg(s.program + " is not ready: " + reason)
+}
+
 // awaitReady probes until the model is loaded, the process or one of its group is
-// what listens, and it answers a completion. failed receives why a completion
-// failed. Its only error, except at the end of ctx, is process.ErrForeignListener.
+// what listens, and it answers a test call. failed receives why a test call failed. Its only error, except at the end of ctx, is process.ErrForeignListener.
 func (s *Server) awaitReady(ctx context.Context, p child, at Endpoint, probe Probe, failed *atomic.Pointer[error]) readiness {
 	tick := time.NewTicker(loadedInterval)
 	defer tick.Stop()
@@ -180,13 +198,16 @@ func (s *Server) awaitReady(ctx context.Context, p child, at Endpoint, probe Pro
 			verified = listenerErr == nil
 		}
 		if err == nil && verified {
-			err := probe.Complete(ctx)
+			err := probe.TestCall(ctx)
 			if err == nil {
 				properties, _ := probe.Properties(ctx) // those of a build without them stay unknown
 				return readiness{properties: properties, direct: direct}
 			}
 			failed.Store(&err)
-			tick.Reset(completionRetry)
+			tick.Reset(testCallRetry)
+			if errors.Is(err, ErrServesNothing) {
+				tick.Reset(refusedRetry)
+			}
 		}
 		select {
 		case <-ctx.Done():

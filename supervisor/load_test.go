@@ -46,11 +46,12 @@ func TestLoadingStalls(t *testing.T) {
 	failing := func() error { return errors.New("it answered 500") }
 	for name, tc := range map[string]struct {
 		engine fakeEngine
+		reason string // while it loads
 		cause  string
 	}{
-		"while it loads":         {fakeEngine{loaded: func() error { return ErrLoading }}, "it made no progress in loading for 2m0s"},
-		"without a completion":   {fakeEngine{complete: failing}, "it has loaded its model and answered no completion for 2m0s: it answered 500"},
-		"and it does not listen": {fakeEngine{loaded: func() error { return errors.New("refused") }}, "it made no progress in loading for 2m0s"},
+		"while it loads":         {fakeEngine{loaded: func() error { return ErrLoading }}, "", "it made no progress in loading for 2m0s"},
+		"without an answer":      {fakeEngine{complete: failing}, ": it answered 500", "it has loaded its model and answered no test call for 2m0s: it answered 500"},
+		"and it does not listen": {fakeEngine{loaded: func() error { return errors.New("refused") }}, "", "it made no progress in loading for 2m0s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -58,7 +59,7 @@ func TestLoadingStalls(t *testing.T) {
 				s.engine = tc.engine
 				defer runServer(t, s)()
 				time.Sleep(DefaultLoadTimeout - time.Second)
-				wantState(t, s, Loading, "")
+				wantState(t, s, Loading, tc.reason)
 				time.Sleep(1500 * time.Millisecond) // and not yet the next start
 				if now := wantState(t, s, Restarting, "next start in"); now.LastExit.Class != Stalled || !strings.Contains(now.LastExit.Cause, tc.cause) {
 					t.Errorf("exit %+v, want %q", now.LastExit, tc.cause)

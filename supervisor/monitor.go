@@ -16,7 +16,7 @@ const (
 	// maxSampleInterval is the longest time between two samples of a ready process.
 	maxSampleInterval = 2 * time.Second
 	// canaryAfter is how long a server may be idle before it has to answer a
-	// completion again.
+	// test call again.
 	canaryAfter = 5 * time.Minute
 )
 
@@ -87,7 +87,7 @@ type stallDetector struct {
 }
 
 // newStallDetector returns a detector for a process that has just answered a
-// completion.
+// test call.
 func newStallDetector(timeout, maxAge time.Duration) *stallDetector {
 	alive := liveness{at: time.Now(), Sample: Sample{HTTPAnswers: true, EngineAnswers: true}}
 	return &stallDetector{timeout: timeout, maxAge: maxAge, timer: time.NewTimer(timeout), lastAlive: alive, newest: alive, newestAt: alive.at}
@@ -137,8 +137,8 @@ func (s *Server) sample(ctx context.Context, probe Probe, samples chan<- livenes
 		now.at = time.Now() // when the CPU time is read: on a busy machine the probes may have taken a second
 		now.cpu, now.usesGPU = meter.Read(pids), usesGPU()
 		if err := canary.run(ctx, now, traffic.Calls > 0, probe, s.spec.StallTimeout); err != nil {
-			now.EngineAnswers, now.Failure = false, "it did not answer a completion" // asked again with the next sample
-			s.log.Warn().Err(err).Msg(s.program + " was idle and did not answer a completion")
+			now.EngineAnswers, now.Failure = false, "it did not answer a test call" // asked again with the next sample
+			s.log.Warn().Err(err).Msg(s.program + " was idle and did not answer a test call")
 		}
 		select {
 		case <-ctx.Done():
@@ -148,14 +148,14 @@ func (s *Server) sample(ctx context.Context, probe Probe, samples chan<- livenes
 	}
 }
 
-// canary asks an idle server for a completion from time to time.
+// canary makes a test call to an idle server from time to time.
 type canary struct {
 	busyAt time.Time // when the server last worked, or answered a canary
 	bytes  int64
 }
 
-// run asks for a completion if the server has been idle for long enough, and returns
-// why none came back.
+// run makes a test call if the server has been idle for long enough, and returns why it was
+// not answered.
 func (c *canary) run(ctx context.Context, now liveness, busy bool, probe Probe, timeout time.Duration) error {
 	if busy || now.bytes != c.bytes {
 		c.busyAt, c.bytes = now.at, now.bytes
@@ -165,7 +165,7 @@ func (c *canary) run(ctx context.Context, now liveness, busy bool, probe Probe, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if err := probe.Complete(ctx); err != nil {
+	if err := probe.TestCall(ctx); err != nil {
 		return err
 	}
 	c.busyAt = time.Now()

@@ -58,7 +58,7 @@ type Snapshot struct {
 	RestartsBy map[Class]int
 	// NextStart is when the pause of state Restarting ends; zero = there is none.
 	NextStart time.Time
-	// LoadDuration is the time from the last process's start to its first completion;
+	// LoadDuration is the time from the last process's start to its first answer to a test call;
 	// 0 until there was one.
 	LoadDuration time.Duration
 

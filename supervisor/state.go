@@ -24,7 +24,7 @@ import (
 // failed is where starts have been given up; an operator asks for draining and
 // drained, also before llmsup starts. A drained server that has kept its process
 // returns to ready or degraded without a start, or to restarting if the process has
-// ended or answers no completion.
+// ended or answers no test call.
 type State int
 
 // The states of a local server.

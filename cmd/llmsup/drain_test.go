@@ -87,7 +87,7 @@ routes:
 	streams.Wait()
 	load.awaitCalls(t, load.count()+50)
 	resumed := time.Now()
-	if code, out := in.run("resume"); code != 0 || !strings.Contains(out, "box: has answered a completion, and is ready\n") || !strings.HasSuffix(out, "\nin use again\n") {
+	if code, out := in.run("resume"); code != 0 || !strings.Contains(out, "box: has answered a test call, and is ready\n") || !strings.HasSuffix(out, "\nin use again\n") {
 		t.Errorf("resume: exit %d\n%s", code, out)
 	}
 	back := time.Now()
@@ -253,7 +253,7 @@ func TestDrainSurvivesRestarts(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "drain.json")); err == nil {
 		t.Error("drain.json still exists")
 	}
-	if code, out := in.run("resume"); code != 0 || !strings.Contains(out, "demo: has answered a completion, and is ready\n") {
+	if code, out := in.run("resume"); code != 0 || !strings.Contains(out, "demo: has answered a test call, and is ready\n") {
 		t.Errorf("exit %d\n%s", code, out)
 	}
 	in.stop()
@@ -324,7 +324,7 @@ routes:
 			joined <- fmt.Sprint(watch.ProcessState.ExitCode(), " ", output)
 		})
 	}
-	if code, out := in.run("drain", "--cancel"); code != 0 || !strings.Contains(out, "slow: has answered a completion, and is ready\n") {
+	if code, out := in.run("drain", "--cancel"); code != 0 || !strings.Contains(out, "slow: has answered a test call, and is ready\n") {
 		t.Errorf("exit %d\n%s", code, out)
 	}
 	watching.Wait()
@@ -458,7 +458,7 @@ func TestDrainDuringResume(t *testing.T) {
 	}
 }
 
-// TestResumeOfAHungServer: resume fails if the server answers no completion.
+// TestResumeOfAHungServer: resume fails if the server answers no test call.
 func TestResumeOfAHungServer(t *testing.T) {
 	t.Parallel()
 	file := newTestConfig(t, fmt.Sprintf("servers:\n  box: {model: %s, stall_timeout: 2s}\n", demoModel(t)))

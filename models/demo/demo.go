@@ -58,9 +58,14 @@ func Write(w io.Writer, s Shape) error {
 	if err := s.validate(); err != nil {
 		return fmt.Errorf("write demo model: %w", err)
 	}
-	b := bufio.NewWriterSize(w, 1<<20)
 	tensors := s.tensors()
-	_, err := b.Write(s.header(tensors))
+	return writeFile(w, s.header(tensors), tensors)
+}
+
+// writeFile writes a header and the data of its tensors.
+func writeFile(w io.Writer, header []byte, tensors []tensor) error {
+	b := bufio.NewWriterSize(w, 1<<20)
+	_, err := b.Write(header)
 	for _, t := range tensors {
 		if err == nil {
 			err = t.write(b)

@@ -49,7 +49,11 @@ func (s Shape) header(tensors []tensor) []byte {
 	// With the prefix, a continued " 57" would become "  57" and other tokens.
 	m.flag("tokenizer.ggml.add_space_prefix", false)
 	m.text("tokenizer.chat_template", chatTemplate)
+	return assemble(m, tensors)
+}
 
+// assemble returns a header with these entries and tensors.
+func assemble(m metadata, tensors []tensor) []byte {
 	b := []byte("GGUF")
 	b = binary.LittleEndian.AppendUint32(b, 3)
 	b = binary.LittleEndian.AppendUint64(b, uint64(len(tensors)))

@@ -17,7 +17,7 @@ import (
 
 // startServer runs a real llama-server on the model until the test ends, and returns a client
 // that reaches it under any host name.
-func startServer(t *testing.T, model string) *http.Client {
+func startServer(t *testing.T, model string, flags ...string) *http.Client {
 	t.Helper()
 	// A socket's path has at most 107 bytes, and t.TempDir has the test's name in it.
 	dir, err := os.MkdirTemp("/tmp", "llmsup") //nolint:usetesting // see above
@@ -32,8 +32,11 @@ func startServer(t *testing.T, model string) *http.Client {
 	}
 	defer log.Close()
 
-	cmd := exec.CommandContext(t.Context(), findServer(t), "--model", model, "--host", socket, "--port", "1",
-		"--ctx-size", "8192", "--parallel", "1", "--threads", "1", "--alias", "demo") // more threads would be slower
+	args := []string{
+		"--model", model, "--host", socket, "--port", "1",
+		"--ctx-size", "8192", "--parallel", "1", "--threads", "1", "--alias", "demo", // more threads would be slower
+	}
+	cmd := exec.CommandContext(t.Context(), findServer(t), append(args, flags...)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.WaitDelay = time.Second
 	// If the test is killed, the kernel kills the server. It does so when the thread

@@ -30,13 +30,6 @@ const outputScale = 8
 func (s Shape) tensors() []tensor {
 	tokens := firstNumber + s.Numbers
 	vectors := s.vectors()
-	constant := func(x float32) func(int, []float32) {
-		return func(_ int, out []float32) {
-			for i := range out {
-				out[i] = x
-			}
-		}
-	}
 	matrix := func(name string, width, rows int) tensor { return tensor{name: name, width: width, rows: rows} }
 	norm := func(name string, x float32) tensor {
 		return tensor{name: name, width: s.Width, rows: 1, vector: true, fill: constant(x)}
@@ -77,6 +70,21 @@ func (s Shape) tensors() []tensor {
 			}
 		},
 	})
+}
+
+// constant fills a row with one number.
+func constant(x float32) func(int, []float32) {
+	return func(_ int, out []float32) {
+		for i := range out {
+			out[i] = x
+		}
+	}
+}
+
+// identity fills a square matrix that changes nothing.
+func identity(row int, out []float32) {
+	clear(out)
+	out[row] = 1
 }
 
 // vector is a random unit vector: one of the corners of a cube, so that only its

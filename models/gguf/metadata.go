@@ -66,6 +66,7 @@ var (
 	wantedKeys = []string{
 		"general.architecture", "general.type", "general.name", "general.size_label", "general.file_type",
 		"general.alignment", "split.no", "split.count", "split.tensors.count", "tokenizer.ggml.tokens",
+		hasVision, hasAudio,
 	}
 	// A file may have a second template, for calls with tools.
 	chatTemplates = []string{"tokenizer.chat_template", "tokenizer.chat_template.tool_use"}
@@ -100,8 +101,7 @@ func isPerLayer(key string) bool {
 const (
 	poolingType = ".pooling_type"
 	// windowPattern is the suffix of the only key whose list may have booleans.
-	windowPattern = ".attention.sliding_window_pattern"
-	// causalAttention is the suffix of the only key whose boolean is kept.
+	windowPattern   = ".attention.sliding_window_pattern"
 	causalAttention = ".attention.causal"
 )
 
@@ -110,7 +110,12 @@ func (v value) keepsNumbers(key string) bool {
 	if v.array {
 		return isPerLayer(key) && (v.kind.whole() || v.kind == typeBool && strings.HasSuffix(key, windowPattern))
 	}
-	return v.kind.whole() || v.kind == typeBool && strings.HasSuffix(key, causalAttention)
+	return v.kind.whole() || v.kind == typeBool && isFlag(key)
+}
+
+// isFlag reports whether a key's boolean is kept, as 0 or 1.
+func isFlag(key string) bool {
+	return strings.HasSuffix(key, causalAttention) || key == hasVision || key == hasAudio
 }
 
 // readMetadata reads the entries and returns the wanted ones.

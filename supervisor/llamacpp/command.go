@@ -5,6 +5,7 @@ import (
 	"net"
 	"strconv"
 
+	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/supervisor"
 )
 
@@ -19,7 +20,7 @@ const socketName = "llama-server.sock"
 
 // Command returns llama-server's command line for a Spec. It runs the program for
 // its --help.
-func (Engine) Command(ctx context.Context, spec supervisor.Spec) (supervisor.Command, error) {
+func (Engine) Command(ctx context.Context, spec supervisor.Spec, of models.Description) (supervisor.Command, error) {
 	build, err := readFeatures(ctx, spec.Binary, spec.Secrets)
 	if err != nil {
 		return supervisor.Command{}, err
@@ -32,21 +33,21 @@ func (Engine) Command(ctx context.Context, spec supervisor.Spec) (supervisor.Com
 	if err != nil {
 		return supervisor.Command{}, err
 	}
-	return commandFor(spec, build, endpoint), nil
+	return commandFor(spec, of, build, endpoint), nil
 }
 
 // commandFor returns the command line for one build and endpoint.
-func commandFor(spec supervisor.Spec, build features, endpoint supervisor.Endpoint) supervisor.Command {
+func commandFor(spec supervisor.Spec, of models.Description, build features, endpoint supervisor.Endpoint) supervisor.Command {
 	env := append(environ(spec.Secrets), "LLAMA_API_KEY="+endpoint.Key)
 	if spec.GPU != nil {
 		env = append(env, deviceVariables(spec.GPU.Devices())...)
 	}
-	return supervisor.Command{Path: spec.Binary, Args: arguments(spec, build, endpoint), Env: env, Endpoint: endpoint}
+	return supervisor.Command{Path: spec.Binary, Args: arguments(spec, of, build, endpoint), Env: env, Endpoint: endpoint}
 }
 
 // arguments returns llama-server's arguments. The key is not among them: every user
 // of the machine can read the arguments of others' processes.
-func arguments(spec supervisor.Spec, build features, endpoint supervisor.Endpoint) []string {
+func arguments(spec supervisor.Spec, of models.Description, build features, endpoint supervisor.Endpoint) []string {
 	host, port := endpoint.Address, "0"
 	if endpoint.Network == "tcp" {
 		host, port, _ = net.SplitHostPort(endpoint.Address) // supervisor has made it
@@ -71,6 +72,7 @@ func arguments(spec supervisor.Spec, build features, endpoint supervisor.Endpoin
 		// as there are cores, two dozen waiting calls prevent answers to /health.
 		args = append(args, "--threads-http", "256")
 	}
+	args = append(args, useArguments(spec, of, build)...)
 	return append(args, spec.Args...)
 }
 

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/supervisor"
 )
 
@@ -27,8 +28,38 @@ func TestArguments(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := strings.Join(arguments(spec, tc.can, tc.endpoint), " "); got != tc.want {
+			if got := strings.Join(arguments(spec, models.Description{}, tc.can, tc.endpoint), " "); got != tc.want {
 				t.Errorf("arguments:\n%s\nwant:\n%s", got, tc.want)
+			}
+		})
+	}
+}
+
+// TestUseArguments: a model that only computes embeddings or ranks gets the flag without which
+// llama-server would refuse each call.
+func TestUseArguments(t *testing.T) {
+	embeds := models.Description{Abilities: []models.Ability{models.Embedding}}
+	ranks := models.Description{Abilities: []models.Ability{models.Rerank}}
+	generates := models.Description{Abilities: []models.Ability{models.Chat, models.Completion}}
+	current := features{embeddings: true, reranking: true}
+	for name, tc := range map[string]struct {
+		of   models.Description
+		can  features
+		args string
+		want string
+	}{
+		"embeds":                    {embeds, current, "", "--embeddings"},
+		"embeds, as the user says":  {embeds, current, "--embeddings --pooling cls", ""},
+		"embeds, with another flag": {embeds, current, "--pooling cls", "--embeddings"},
+		"ranks":                     {ranks, current, "", "--reranking"},
+		"ranks, as the user says":   {ranks, current, "--rerank", ""},
+		"an old build":              {ranks, features{}, "", ""},
+		"generates":                 {generates, current, "", ""},
+		"unknown":                   {models.Description{}, current, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := strings.Join(useArguments(supervisor.Spec{Args: strings.Fields(tc.args)}, tc.of, tc.can), " "); got != tc.want {
+				t.Errorf("%q, want %q", got, tc.want)
 			}
 		})
 	}
@@ -57,7 +88,7 @@ func TestEnvironment(t *testing.T) {
 		"no GPU in the Spec": {nil, "3"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			command := commandFor(supervisor.Spec{GPU: tc.gpu}, features{}, supervisor.Endpoint{Key: "k"})
+			command := commandFor(supervisor.Spec{GPU: tc.gpu}, models.Description{}, features{}, supervisor.Endpoint{Key: "k"})
 			last := map[string]string{}
 			for _, entry := range command.Env {
 				name, value, _ := strings.Cut(entry, "=")

@@ -1,6 +1,7 @@
 package llamacpp
 
 import (
+	"os"
 	"strings"
 
 	"github.com/llmsup/llmsup/models"
@@ -17,24 +18,28 @@ func (Engine) Describe(spec supervisor.Spec) (models.Description, error) {
 		return models.Description{}, err
 	}
 	u := readUse(spec.Args)
-	d := models.Description{
-		Abilities: abilities(h, u), Name: h.Name,
+	return models.Description{
+		Abilities: abilities(h, u, u.readProjector()), Name: h.Name,
 		CtxSize: vram.SlotContext(h, spec.CtxSize, spec.Args), TrainedContext: int(h.Context),
 		Vocabulary: int(h.Vocabulary), Embedding: int(h.Embedding), Parameters: h.Parameters, Bytes: h.TensorBytes,
-	}
-	return d, nil
+	}, nil
 }
 
-// use is what a server's arguments say that it is used for.
+// use is what a server's arguments and environment say that it is used for.
 type use struct {
-	embeddings bool   // --embeddings: it may serve nothing else
-	rerank     bool   // --reranking
-	pooling    string // --pooling; "" = as the model has it
+	embeddings bool   // --embeddings: it computes embeddings or ranks
+	pooling    string // --pooling, "rank" with --reranking; "" = as the model's file has it
+	projector  string // --mmproj, a file; "" = none
 }
 
-// readUse finds the flags of a server's use. The last of several equal ones applies.
+// readUse finds the settings of a server's use. Arguments overrule the environment, and the
+// last of several applies.
 func readUse(args []string) use {
-	var u use
+	u := use{pooling: os.Getenv("LLAMA_ARG_POOLING"), projector: os.Getenv("LLAMA_ARG_MMPROJ")}
+	u.embeddings = isOn(os.Getenv("LLAMA_ARG_EMBEDDINGS"))
+	if isOn(os.Getenv("LLAMA_ARG_RERANKING")) {
+		u.embeddings, u.pooling = true, rankPooling
+	}
 	for i, arg := range args {
 		name, value := arg, ""
 		if strings.HasPrefix(name, "--") { // llama-server accepts underscores
@@ -47,25 +52,52 @@ func readUse(args []string) use {
 		case "--embedding", "--embeddings":
 			u.embeddings = true
 		case "--rerank", "--reranking":
-			u.rerank = true
+			u.embeddings, u.pooling = true, rankPooling
 		case "--pooling":
 			u.pooling = value
+		case "-mm", "--mmproj":
+			u.projector = value
 		}
 	}
 	return u
 }
 
-// abilities returns what a server with this model and use can do.
-func abilities(h *gguf.Header, u use) []models.Ability {
-	switch {
-	case u.rerank, u.pooling == "rank", u.pooling == "" && encoder(h) && h.Pooling == gguf.PoolingRank:
-		return []models.Ability{models.Rerank}
-	case u.embeddings, encoder(h):
-		return []models.Ability{models.Embedding}
+const rankPooling = "rank" // of --pooling
+
+// isOn reports whether an environment variable turns a flag on (is_truthy in common/arg.cpp).
+func isOn(value string) bool {
+	switch value {
+	case "on", "enabled", "true", "1":
+		return true
 	}
-	list := []models.Ability{models.Chat, models.Completion}
-	if h.ToolTemplate {
-		list = append(list, models.Tools)
+	return false
+}
+
+// readProjector reads the header of the projector. Without one, or if it cannot be read, the
+// model reads only text; llama-server will report the problem.
+func (u use) readProjector() gguf.Projector {
+	if u.projector == "" {
+		return gguf.Projector{}
+	}
+	p, _ := gguf.ReadProjector(u.projector)
+	return p
+}
+
+// abilities returns what a server with this model and use can do. Tried with build 11669.
+func abilities(h *gguf.Header, u use, p gguf.Projector) []models.Ability {
+	var list []models.Ability
+	switch ranks := u.pooling == rankPooling; {
+	case u.embeddings && ranks, encoder(h) && !u.embeddings && (ranks || u.pooling == "" && h.Pooling == gguf.PoolingRank):
+		list = []models.Ability{models.Rerank}
+	case u.embeddings, encoder(h):
+		list = []models.Ability{models.Embedding}
+	}
+	if encoder(h) || u.embeddings && u.unpooled(h) {
+		return list
+	}
+	list = append(list, models.Chat, models.Completion)
+	for a, has := range map[models.Ability]bool{models.Tools: h.ToolTemplate, models.Vision: p.Vision, models.Audio: p.Audio} {
+		list = changed(list, has, a)
 	}
 	return list
 }
@@ -75,4 +107,31 @@ func abilities(h *gguf.Header, u use) []models.Ability {
 // entry about attention.
 func encoder(h *gguf.Header) bool {
 	return h.Bidirectional || strings.Contains(h.Architecture, "bert") || h.Architecture == "t5encoder"
+}
+
+// unpooled reports whether embeddings are those of single tokens. A decoder that computes
+// such embeddings can generate nothing: asked for a completion, it ends with a
+// segmentation fault.
+func (u use) unpooled(h *gguf.Header) bool {
+	switch u.pooling {
+	case "":
+		return h.Pooling == gguf.PoolingUnset || h.Pooling == gguf.PoolingNone
+	case "none":
+		return true
+	}
+	return false
+}
+
+// useArguments returns the flags without which llama-server would refuse each call of a model
+// that can only compute embeddings or ranks, unless the user has set them.
+func useArguments(spec supervisor.Spec, of models.Description, build features) []string {
+	u := readUse(spec.Args)
+	switch {
+	case u.embeddings:
+	case of.Can(models.Rerank) && build.reranking:
+		return []string{"--reranking"}
+	case of.Can(models.Embedding) && build.embeddings:
+		return []string{"--embeddings"}
+	}
+	return nil
 }

@@ -15,32 +15,51 @@ func TestAbilities(t *testing.T) {
 	tools := gguf.Header{Architecture: "qwen2", Pooling: gguf.PoolingUnset, ChatTemplate: true, ToolTemplate: true}
 	bert := gguf.Header{Architecture: "bert", Pooling: gguf.PoolingMean, Bidirectional: true}
 	oldBert := gguf.Header{Architecture: "nomic-bert", Pooling: gguf.PoolingUnset}
+	gemma := gguf.Header{Architecture: "gemma-embedding", Pooling: gguf.PoolingMean, Bidirectional: true}
 	ranker := gguf.Header{Architecture: "jina-bert-v2", Pooling: gguf.PoolingRank, Bidirectional: true, RankHead: true}
 	qwen := gguf.Header{Architecture: "qwen3", Pooling: gguf.PoolingLast}
-	qwenRanker := gguf.Header{Architecture: "qwen3", Pooling: gguf.PoolingRank, RankHead: true}
+	all := gguf.Projector{Vision: true, Audio: true}
 	for name, tt := range map[string]struct {
-		header gguf.Header
-		args   string
-		want   []models.Ability
+		header    gguf.Header
+		args, env string
+		projector gguf.Projector
+		want      string
 	}{
-		"generates":                      {llama, "", []models.Ability{models.Chat, models.Completion}},
-		"calls tools":                    {tools, "--jinja", []models.Ability{models.Chat, models.Completion, models.Tools}},
-		"restricted to embeddings":       {tools, "--embeddings", []models.Ability{models.Embedding}},
-		"by the other name":              {tools, "--embedding", []models.Ability{models.Embedding}},
-		"restricted to ranks":            {llama, "--reranking", []models.Ability{models.Rerank}},
-		"an encoder":                     {bert, "--embeddings", []models.Ability{models.Embedding}},
-		"an encoder without a flag":      {bert, "", []models.Ability{models.Embedding}},
-		"an encoder of an older file":    {oldBert, "", []models.Ability{models.Embedding}},
-		"a ranker":                       {ranker, "--rerank", []models.Ability{models.Rerank}},
-		"a ranker without a flag":        {ranker, "", []models.Ability{models.Rerank}},
-		"a ranker that embeds":           {ranker, "--embeddings --pooling mean", []models.Ability{models.Embedding}},
-		"pooled to ranks":                {bert, "--embeddings --pooling rank", []models.Ability{models.Rerank}},
-		"a decoder with a pooling":       {qwen, "--embeddings", []models.Ability{models.Embedding}},
-		"a decoder that is made to rank": {qwenRanker, "--rerank", []models.Ability{models.Rerank}},
+		"generates":                    {header: llama, want: "chat completion"},
+		"calls tools":                  {header: tools, args: "--jinja", want: "chat completion tools"},
+		"sees and hears":               {header: llama, projector: all, want: "chat completion vision audio"},
+		"restricted to embeddings":     {header: tools, args: "--embeddings", projector: all, want: "embedding"},
+		"by the other name":            {header: tools, args: "--embedding", want: "embedding"},
+		"by the environment":           {header: tools, env: "LLAMA_ARG_EMBEDDINGS=1", want: "embedding"},
+		"not by the environment":       {header: tools, env: "LLAMA_ARG_EMBEDDINGS=0", want: "chat completion tools"},
+		"embeds as well":               {header: llama, args: "--embeddings --pooling mean", want: "chat completion embedding"},
+		"pooled by the environment":    {header: llama, args: "--embeddings", env: "LLAMA_ARG_POOLING=mean", want: "chat completion embedding"},
+		"embeds as well, by its file":  {header: qwen, args: "--embeddings", want: "chat completion embedding"},
+		"only generates":               {header: qwen, want: "chat completion"},
+		"embeds tokens":                {header: qwen, args: "--embeddings --pooling none", want: "embedding"},
+		"ranks as well":                {header: llama, args: "--reranking", want: "chat completion rerank"},
+		"an encoder":                   {header: bert, args: "--embeddings", want: "embedding"},
+		"an encoder without a flag":    {header: bert, want: "embedding"},
+		"an encoder of an older file":  {header: oldBert, want: "embedding"},
+		"an encoder made of a decoder": {header: gemma, want: "embedding"},
+		"a ranker":                     {header: ranker, args: "--rerank", want: "rerank"},
+		"a ranker by the environment":  {header: ranker, env: "LLAMA_ARG_RERANKING=on", want: "rerank"},
+		"a ranker without a flag":      {header: ranker, want: "rerank"},
+		"a ranker that embeds":         {header: ranker, args: "--embeddings --pooling mean", want: "embedding"},
+		"a ranker, flags in a row":     {header: ranker, args: "--reranking --pooling mean", want: "embedding"},
+		"a ranker pooled otherwise":    {header: ranker, args: "--pooling cls", want: "embedding"},
+		"pooled to ranks":              {header: bert, args: "--embeddings --pooling rank", want: "rerank"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := abilities(&tt.header, readUse(strings.Fields(tt.args))); !reflect.DeepEqual(got, tt.want) {
-				t.Errorf("%v, want %v", got, tt.want)
+			if name, value, ok := strings.Cut(tt.env, "="); ok {
+				t.Setenv(name, value)
+			}
+			var got []string
+			for _, a := range abilities(&tt.header, readUse(strings.Fields(tt.args)), tt.projector) {
+				got = append(got, string(a))
+			}
+			if got := strings.Join(got, " "); got != tt.want {
+				t.Errorf("%s, want %s", got, tt.want)
 			}
 		})
 	}

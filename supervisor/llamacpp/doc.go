@@ -6,8 +6,11 @@
 //   - command.go, features.go: its command line and environment, and which flags its
 //     build knows;
 //   - arguments.go: which arguments an operator may pass through to it;
-//   - probe.go: /health, /slots, /props, /metrics and /completion, which show whether
-//     it is ready and alive;
+//   - probe.go: /health, /slots, /props and /metrics, which show whether it is ready and
+//     alive;
+//   - testcall.go, learned.go: the smallest call that its model supports, and what the
+//     answers show of the model;
+//   - describe.go: what the model's file, its arguments and its environment show of it;
 //   - classify.go: what its last lines say about why it ended;
 //   - logline.go: which of its lines llmsup's log may have, and at which level;
 //   - capabilities.go, fields.go: what the router may rely on, and which fields of a request
@@ -19,11 +22,11 @@
 // starts no server and keeps no state: package supervisor does. How much VRAM a model
 // needs in llama-server is in models/vram.
 //
-// To add another engine, write a package beside this one that implements the five
-// methods of supervisor.Engine and the five of supervisor.Probe. Package supervisor needs
-// no change. But the daemon has one engine and one binary for all servers, the callers
-// above name this package, and the router knows, beyond models.Capabilities, some of
-// llama-server's errors and streams: .github/CONTRIBUTING.md lists all that has to change.
+// To add another engine, write a package beside this one that implements supervisor.Engine
+// and supervisor.Probe. Package supervisor needs no change. But the daemon has one engine
+// and one binary for all servers, the callers above name this package, and the router
+// knows, beyond models.Capabilities, some of llama-server's errors and streams:
+// .github/CONTRIBUTING.md lists all that has to change.
 //
 // Source of the facts: llama.cpp's tools/server, build 11669, and its README.
 package llamacpp

@@ -16,6 +16,8 @@ type features struct {
 	ssePingInterval bool // --sse-ping-interval
 	metrics         bool // --metrics
 	httpThreads     bool // --threads-http
+	embeddings      bool // --embeddings
+	reranking       bool // --reranking
 }
 
 // readFeatures runs the program for its --help.
@@ -35,5 +37,7 @@ func parseFeatures(help string) features {
 		ssePingInterval: strings.Contains(help, "--sse-ping-interval"),
 		metrics:         strings.Contains(help, "--metrics"),
 		httpThreads:     strings.Contains(help, "--threads-http"),
+		embeddings:      strings.Contains(help, "--embeddings"),
+		reranking:       strings.Contains(help, "--reranking"),
 	}
 }

@@ -72,13 +72,17 @@ func TestLoadingBelowAWrapper(t *testing.T) {
 	}
 }
 
-func TestNotReadyWithoutACompletion(t *testing.T) {
-	s, _ := runRole(t, "answers no completion", supervisor.Spec{LoadTimeout: time.Second})
+func TestNotReadyWithoutATestCall(t *testing.T) {
+	s, _ := runRole(t, "answers no test call", supervisor.Spec{LoadTimeout: time.Second})
+	const answer = "/completion answered 500: Compute  error."
+	await(t, s, "a reason", func(n *supervisor.Snapshot) bool {
+		return n.State == supervisor.Loading && n.Reason == "it has loaded its model, but answers no test call: "+answer
+	})
 	now := await(t, s, "ready or an exit", readyOrExited)
 	if now.State == supervisor.Ready {
-		t.Fatal("ready, though no completion ever came back")
+		t.Fatal("ready, though no test call was ever answered")
 	}
-	if want := "answered no completion for 1s: /completion answered 500"; now.LastExit.Class != supervisor.Stalled || !strings.Contains(now.LastExit.Cause, want) {
+	if want := "answered no test call for 1s: " + answer; now.LastExit.Class != supervisor.Stalled || !strings.Contains(now.LastExit.Cause, want) {
 		t.Errorf("exit %+v, want one with %q", now.LastExit, want)
 	}
 }

@@ -186,8 +186,8 @@ type takenPort struct {
 	at supervisor.Endpoint
 }
 
-func (e takenPort) Command(_ context.Context, spec supervisor.Spec) (supervisor.Command, error) {
-	return commandFor(spec, features{}, e.at), nil
+func (e takenPort) Command(_ context.Context, spec supervisor.Spec, of models.Description) (supervisor.Command, error) {
+	return commandFor(spec, of, features{}, e.at), nil
 }
 
 func TestRealPortTaken(t *testing.T) {

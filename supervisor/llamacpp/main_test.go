@@ -89,12 +89,22 @@ func play(role string) {
 	case "reads": // for 3 s, without output
 		readForAWhile()
 		os.Exit(3)
-	case "answers no completion":
+	case "answers no test call":
 		serve(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/completion" {
 				fmt.Println("a line for each request, as llama-server prints")
 				w.WriteHeader(http.StatusInternalServerError)
+				fmt.Fprint(w, `{"error":{"code":500,"message":"Compute\n error.","type":"server_error"}}`)
 			}
+		})
+	case "only embeds": // and its model's file cannot be read
+		serve(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/completion" {
+				w.WriteHeader(http.StatusNotImplemented)
+				fmt.Fprint(w, `{"error":{"code":501,"message":"This server does not support completions. Start it without --embeddings","type":"not_supported_error"}}`)
+				return
+			}
+			props(w, r)
 		})
 	case "is well":
 		serve(props)

@@ -2,7 +2,7 @@ package llamacpp
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -30,8 +30,10 @@ const (
 type probe struct {
 	client  *http.Client
 	key     string
-	model   models.Description
-	timeout time.Duration // of one question, but for a completion
+	timeout time.Duration // of one question, but for a test call
+
+	mu    sync.Mutex
+	model models.Description // what is known of the model by now
 }
 
 // Probe implements supervisor.Engine.
@@ -78,31 +80,15 @@ func (p *probe) Properties(ctx context.Context) (supervisor.Properties, error) {
 	if status != http.StatusOK {
 		return supervisor.Properties{}, fmt.Errorf("/props answered %d", status)
 	}
-	var answer struct {
-		TotalSlots int `json:"total_slots"`
-		Defaults   struct {
-			NCtx int `json:"n_ctx"`
-		} `json:"default_generation_settings"`
+	props := gjson.ParseBytes(body)
+	if !props.IsObject() {
+		return supervisor.Properties{}, errors.New("/props answered no JSON object")
 	}
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return supervisor.Properties{}, fmt.Errorf("read /props: %w", err)
-	}
-	d := p.model
-	if answer.Defaults.NCtx > 0 {
-		d.CtxSize = answer.Defaults.NCtx
-	}
-	return supervisor.Properties{Slots: answer.TotalSlots, CtxSize: answer.Defaults.NCtx, Description: d}, nil
-}
-
-// Complete implements supervisor.Probe. A server that was started for embeddings
-// answers that it generates nothing (501), which is an answer as well.
-func (p *probe) Complete(ctx context.Context) error {
-	const completion = `{"prompt":"1","n_predict":1,"cache_prompt":false}`
-	status, _, err := p.do(ctx, http.MethodPost, "/completion", completion)
-	if err == nil && status != http.StatusOK && status != http.StatusNotImplemented {
-		err = fmt.Errorf("/completion answered %d", status)
-	}
-	return err
+	return supervisor.Properties{
+		Slots:       int(props.Get("total_slots").Int()),
+		CtxSize:     int(props.Get("default_generation_settings.n_ctx").Int()),
+		Description: refine(p.description(), props),
+	}, nil
 }
 
 // Sample implements supervisor.Probe. It asks three questions at the same time, so

@@ -113,7 +113,7 @@ const (
 	StepVRAM      = "vram"      // the process's VRAM is free again, or that is unknown
 	StepDrained   = "drained"   // done
 	StepStarting  = "starting"  // the server is starting again
-	StepReady     = "ready"     // it has answered a completion
+	StepReady     = "ready"     // it has answered a test call
 	StepResumed   = "resumed"   // done
 	StepCancelled = "cancelled" // another command has cancelled it
 	StepWarning   = "warning"   // a problem that does not stop the command

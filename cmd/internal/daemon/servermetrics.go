@@ -33,7 +33,7 @@ func serverMetric(name, help string, more ...string) *prometheus.Desc {
 var (
 	serverState    = serverMetric("state", "1 for the state that the server is in, 0 for all others.", "state")
 	serverRestarts = serverMetric("restarts_total", "Starts of llama-server after the first one, by the class of the end before.", "class")
-	serverLoad     = serverMetric("load_seconds", "Duration of the last load, from the process's start to its first completion.")
+	serverLoad     = serverMetric("load_seconds", "Duration of the last load, from the process's start to its first answer to a test call.")
 	serverSlots    = serverMetric("slots", "Concurrent calls of the server.")
 	serverCalls    = serverMetric("calls_in_flight", "Running calls, without those that wait for a slot.")
 	serverQueued   = serverMetric("calls_queued", "Calls that wait for a slot.")

@@ -39,7 +39,7 @@ type Process interface {
 	Drain(supervisor.DrainOptions)
 	Resume()
 	Restart()
-	Verify(context.Context) error // nil = it has answered a completion
+	Verify(context.Context) error // nil = it has answered a test call
 }
 
 // VRAM reports the VRAM of a server's process after its end, from the GPUs' samples.

@@ -181,7 +181,7 @@ func TestDrainAndResume(t *testing.T) {
 	})
 }
 
-// TestKeptAndVerified: a process that stays has to answer a completion.
+// TestKeptAndVerified: a process that stays has to answer a test call.
 func TestKeptAndVerified(t *testing.T) {
 	for name, failure := range map[string]error{"it answers": nil, "it does not": errors.New("timeout")} {
 		t.Run(name, func(t *testing.T) {

@@ -30,7 +30,7 @@ const (
 	Drained                // it has ended
 	Kept                   // no calls are running, and llama-server stays
 	Starting               // llama-server is starting or loading
-	Verifying              // a kept process has to answer a completion
+	Verifying              // a kept process has to answer a test call
 	InUse                  // it has answered one
 	Failed                 // it did not return to use
 	Removed                // a reload has removed the server, and it has ended
@@ -57,25 +57,25 @@ const (
 	resumeCommand
 )
 
-// completion is the result of the request that verifies a process.
-type completion int
+// testCall is the result of the call that verifies a process.
+type testCall int
 
 const (
-	notAsked completion = iota
+	notAsked testCall = iota
 	answered
 	unanswered
 )
 
 // observation is what the next phase depends on.
 type observation struct {
-	state      supervisor.State
-	running    bool // llama-server runs
-	exiting    bool // it has ended or is stopping
-	keep       bool // the drain keeps the process
-	same       bool // the process is the one from before the command
-	exited     bool // a process has ended since the command
-	removed    bool // a reload has removed the server
-	completion completion
+	state    supervisor.State
+	running  bool // llama-server runs
+	exiting  bool // it has ended or is stopping
+	keep     bool // the drain keeps the process
+	same     bool // the process is the one from before the command
+	exited   bool // a process has ended since the command
+	removed  bool // a reload has removed the server
+	testCall testCall
 }
 
 // next returns the phase after an observation of the server. It is pure.
@@ -115,9 +115,9 @@ func (p Phase) afterDrain(v observation) Phase {
 
 func (p Phase) afterResume(v observation) Phase {
 	switch {
-	case p == Verifying && v.completion == answered:
+	case p == Verifying && v.testCall == answered:
 		return InUse
-	case p == Verifying && v.completion == unanswered:
+	case p == Verifying && v.testCall == unanswered:
 		return Failed
 	case p == Verifying:
 		return p

@@ -17,7 +17,7 @@ func views() (all []observation) {
 					for _, same := range either {
 						for _, exited := range either {
 							for _, removed := range either {
-								for _, c := range []completion{notAsked, answered, unanswered} {
+								for _, c := range []testCall{notAsked, answered, unanswered} {
 									all = append(all, observation{state, running, ending, keep, same, exited, removed, c})
 								}
 							}
@@ -101,12 +101,12 @@ func TestNext(t *testing.T) {
 		},
 		"the process has stayed": {
 			resumeCommand,
-			[]observation{{state: supervisor.Drained, running: true, same: true}, {state: supervisor.Ready, running: true, same: true}, {state: supervisor.Ready, running: true, same: true, completion: answered}},
+			[]observation{{state: supervisor.Drained, running: true, same: true}, {state: supervisor.Ready, running: true, same: true}, {state: supervisor.Ready, running: true, same: true, testCall: answered}},
 			[]Phase{Starting, Verifying, InUse},
 		},
 		"the process that has stayed does not answer": {
 			resumeCommand,
-			[]observation{{state: supervisor.Degraded, running: true, same: true}, {state: supervisor.Degraded, running: true, same: true, completion: unanswered}},
+			[]observation{{state: supervisor.Degraded, running: true, same: true}, {state: supervisor.Degraded, running: true, same: true, testCall: unanswered}},
 			[]Phase{Verifying, Failed},
 		},
 		"the new process ends": {

@@ -179,15 +179,15 @@ func (m *Manager) watchReturn(o *operation, s Server, before *supervisor.Snapsho
 				o.end(control.StepFailed, ErrStopping.Error())
 				return false
 			}
-			seen.completion = answered
+			seen.testCall = answered
 			if err != nil {
-				seen.completion, failure = unanswered, "answered no completion: "+err.Error()
+				seen.testCall, failure = unanswered, "answered no test call: "+err.Error()
 			}
 			phase = phase.next(resumeCommand, seen)
 		}
 		switch phase {
 		case InUse:
-			emit(control.StepReady, "has answered a completion, and is "+state)
+			emit(control.StepReady, "has answered a test call, and is "+state)
 			return true
 		case Failed:
 			emit(control.StepFailed, failure)
@@ -214,7 +214,7 @@ func (m *Manager) watchReturn(o *operation, s Server, before *supervisor.Snapsho
 	}
 }
 
-// verifyTimeout is the time for the completion that verifies a server. Other calls may be
+// verifyTimeout is the time for the test call that verifies a server. Other calls may be
 // ahead of it.
 const verifyTimeout = time.Minute
 

@@ -1,4 +1,4 @@
-// Package demotest provides the counting model in its slow shape. The tests of supervisor
+// Package demotest provides the counting model in its slow shape, and encoders. The tests of supervisor
 // and of cmd/llmsup use it for queues, long prompts and kills in the middle of an answer.
 package demotest
 
