@@ -43,11 +43,12 @@ func TestCompletion(t *testing.T) {
 		line      string
 		want, not []string
 	}{
-		"a command":         {"llmsup re", []string{"restart", "reload"}, []string{"start", "status"}},
-		"all commands":      {"llmsup ", []string{"start", "status", "restart", "completion", "man"}, []string{"--json"}},
-		"a flag":            {"llmsup start --li", []string{"--listen"}, []string{"--model", "start"}},
-		"a flag of another": {"llmsup status --j", []string{"--json"}, []string{"--listen"}},
-		"a subcommand":      {"llmsup key n", []string{"new"}, []string{"start"}},
+		"a command":           {"llmsup re", []string{"restart", "reload"}, []string{"start", "status"}},
+		"all commands":        {"llmsup ", []string{"start", "status", "restart", "completion", "man"}, []string{"--json"}},
+		"a flag":              {"llmsup start --li", []string{"--listen"}, []string{"--model", "start"}},
+		"a flag of another":   {"llmsup status --j", []string{"--json"}, []string{"--listen"}},
+		"a flag after a name": {"llmsup drain chat --ti", []string{"--timeout"}, []string{"--listen"}},
+		"a subcommand":        {"llmsup key n", []string{"new"}, []string{"start"}},
 		// llmsup must not run here: it would start, with --generate-bash-completion as a flag of llama-server.
 		"a flag of llama-server": {"llmsup start --demo -- --l", nil, []string{"start"}},
 	}

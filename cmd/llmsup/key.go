@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -218,7 +217,7 @@ func listKeys(c *cli.Context) error {
 		views = append(views, view)
 	}
 	if c.Bool("json") {
-		return json.NewEncoder(os.Stdout).Encode(struct {
+		return printJSON(os.Stdout, struct {
 			File string    `json:"file"`
 			Keys []keyView `json:"keys"`
 		}{path, views})

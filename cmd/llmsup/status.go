@@ -47,7 +47,8 @@ func statusCommand() *cli.Command {
 	}
 }
 
-func printJSON(out io.Writer, s control.Status) error { return json.NewEncoder(out).Encode(s) }
+// printJSON prints a value for scripts, on one line.
+func printJSON[T any](out io.Writer, v T) error { return json.NewEncoder(out).Encode(v) }
 
 // printStatus prints the status for people.
 func printStatus(out io.Writer, s control.Status, d display) error {

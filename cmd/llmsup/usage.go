@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"io"
 	"os"
 	"slices"
@@ -111,7 +110,7 @@ func (q usageQuery) run(c *cli.Context, client *control.Client, out *os.File) er
 	show := func(page io.Writer, u control.Usage) error { return printUsage(page, u, q.by, displayOf(out)) }
 	switch {
 	case c.Bool("json"):
-		show = func(out io.Writer, u control.Usage) error { return json.NewEncoder(out).Encode(u) }
+		show = printJSON
 	case c.Bool("csv"):
 		if q.by == "" {
 			q.by = "model"
