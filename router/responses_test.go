@@ -19,6 +19,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/aggregate"
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/wire"
@@ -227,6 +228,8 @@ func addedToStream(server, client []wire.Event) error {
 func isInserted(e, was wire.Event) bool {
 	kind := gjson.GetBytes(e.Data, "type").Str
 	switch gjson.GetBytes(was.Data, "type").Str {
+	case "response.completed":
+		return kind == "response.created" || kind == "response.in_progress"
 	case "response.reasoning_text.delta":
 		return kind == "response.content_part.added"
 	case "response.output_item.done":
@@ -322,5 +325,82 @@ func TestLocalResponsesMatchSchema(t *testing.T) {
 				t.Errorf("%s lacks %q", answer, lacks)
 			}
 		})
+	}
+}
+
+// TestLocalResponsesKeepBytes compares what a real llama-server sends with what the client
+// receives, for answers of four kinds that end after any of their tokens: only what package
+// responses documents is new. Streams that a call without a stream is answered from are
+// compared after they are aggregated.
+func TestLocalResponsesKeepBytes(t *testing.T) {
+	text, textRecorder := newRecordedFixture(t, startEngine(t))
+	calls, callsRecorder := newRecordedFixture(t, startEngine(t, "--logit-bias", "2+100", "--logit-bias", "129+95", "--logit-bias", "13-100"))
+	for name, tc := range map[string]struct {
+		b      *fixture
+		r      *recordedEngine
+		fields string
+		step   int // tokens
+	}{
+		"text":      {text, textRecorder, `"input":"hi"`, 1},
+		"reasoning": {text, textRecorder, `"input":"hi","grammar":"root ::= \"<think>a b </think> c\\nd\""`, 1},
+		"emoji":     {text, textRecorder, `"input":"hi","grammar":"root ::= \"\ud83d\ude00 hello \ud83d\ude00\""`, 1},
+		"tool call": {calls, callsRecorder, `"input":"hi","temperature":0,"tool_choice":"required",` + responsesTool, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for n := range 27 {
+				fields := fmt.Sprintf(`%s,"max_output_tokens":%d`, tc.fields, 1+n*tc.step)
+				streamed := tc.b.post("/v1/responses", `{"model":"local/alone","stream":true,`+fields+`}`)
+				events := eventsOf(t, streamed.body)
+				if err := errors.Join(addedToStream(eventsOf(t, tc.r.last()), events), outOfOrder(events)); err != nil || streamed.status != 200 {
+					t.Errorf("%s: %d, %v", fields, streamed.status, err)
+				}
+				call := `{"model":"local/alone",` + fields + `}`
+				whole := tc.b.post("/v1/responses", call)
+				own := tc.r.last()
+				if strings.HasPrefix(own, "event:") {
+					form, _ := aggregate.AsStream(parseRequest(t, call), "/v1/responses")
+					var err error
+					if own, err = aggregateStream(form, strings.NewReader(own)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := added(gjson.Parse(own), gjson.Parse(whole.body)); err != nil || whole.status != 200 {
+					t.Errorf("%s: %d, %v", fields, whole.status, err)
+				}
+			}
+		})
+	}
+}
+
+// TestResponsesOfFallback: what a local server sent before it failed does not count. The
+// client receives the upstream's own events, whose numbers begin with its first one.
+func TestResponsesOfFallback(t *testing.T) {
+	const upstream = "event: response.created\ndata: {\"type\":\"response.created\",\"sequence_number\":0,\"response\":{}}\n\n" +
+		"event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"sequence_number\":1,\"delta\":\"x\"}\n\n"
+	const end = "event: response.completed\ndata: {\"type\":\"response.completed\",\"sequence_number\":2,\"response\":{}}\n\n"
+	for name, tc := range map[string]struct {
+		cloud http.HandlerFunc
+		want  string
+	}{
+		"an answer":        {sends(ends, upstream, end), upstream + end},
+		"one that is lost": {sends(ends, upstream), upstream + "event: error\ndata: {\"type\":\"error\",\"code\":\"lost\",\"message\":\"openrouter: connection lost in the middle of the answer: the stream has no end mark\",\"param\":null,\"sequence_number\":2}\n\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newFixture(t, sends(breaks, localAnswer[0]), tc.cloud)
+			if r := b.post("/v1/responses", `{"model":"local/qwen","stream":true,"input":"hi"}`); r.body != tc.want || r.reason() != "lost" {
+				t.Errorf("%d, %q: %s", r.status, r.reason(), r.body)
+			}
+		})
+	}
+}
+
+// TestLocalResponseIsLost: the error event has the number after that of the last event.
+func TestLocalResponseIsLost(t *testing.T) {
+	b := newFixture(t, sends(breaks, localAnswer[0], localAnswer[1]), answers)
+	r := b.post("/v1/responses", `{"model":"local/qwen","stream":true,"input":"hi"}`)
+	events := eventsOf(t, r.body)
+	last := events[len(events)-1]
+	if len(events) != 3 || string(last.Name) != "error" || len(missingIn(t, last.Data, true)) > 0 || gjson.GetBytes(last.Data, "sequence_number").Raw != "2" {
+		t.Errorf("%d: %s", r.status, r.body)
 	}
 }

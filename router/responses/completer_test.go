@@ -37,6 +37,7 @@ func complete(t *testing.T, c *Completer, stream string) string {
 var createdAt = regexp.MustCompile(`"created_at":\d+`)
 
 const (
+	beginning      = `"created_at":1,"error":null,"incomplete_details":null,"instructions":"be \"brief\"","metadata":{},"model":"qwen","output":[],"parallel_tool_calls":false,"temperature":1e0,"tool_choice":"auto","tools":[{"type":"function","name":"f","strict":true,"parameters":null},{"type":"web_search"}],"top_p":null,"access_programs":null` // of the request in TestEvents
 	reasoningAdded = `"item":{"type":"reasoning","id":"rs_1","summary":[],"content":[],"status":"in_progress"}`
 	reasoningDone  = `"item":{"type":"reasoning","id":"rs_1","summary":[],"content":[{"type":"reasoning_text","text":"a \"b\""}]}`
 )
@@ -45,7 +46,7 @@ func TestEvents(t *testing.T) {
 	for name, tc := range map[string]struct{ stream, want string }{
 		"the beginning": {
 			named("response.created", `"response":{"id":"r1","object":"response","status":"in_progress"}`),
-			named("response.created", `"response":{"id":"r1","object":"response","status":"in_progress","created_at":1,"error":null,"incomplete_details":null,"instructions":"be \"brief\"","metadata":{},"model":"qwen","output":[],"parallel_tool_calls":false,"temperature":1e0,"tool_choice":"auto","tools":[{"type":"function","name":"f","strict":true,"parameters":null},{"type":"web_search"}],"top_p":null,"access_programs":null},"sequence_number":0`),
+			named("response.created", `"response":{"id":"r1","object":"response","status":"in_progress",`+beginning+`},"sequence_number":0`),
 		},
 		"text": {
 			named("response.output_item.added", `"item":{"type":"message","id":"m1"}`) +
@@ -92,6 +93,12 @@ func TestEvents(t *testing.T) {
 		"an error": {
 			`data: {"error":{"code":500,"message":"it \"failed\"","type":"server_error"}}` + "\n\n",
 			"event: error\n" + `data: {"error":{"code":500,"message":"it \"failed\"","type":"server_error"},"type":"error","code":"server_error","message":"it \"failed\"","param":null,"sequence_number":0}` + "\n\n",
+		},
+		"only the end": {
+			named("response.completed", `"response":{"id":"r1","tools":5,"instructions":1,"output":[]}`),
+			named("response.created", `"response":{"id":"r1","object":"response","status":"in_progress",`+beginning+`},"sequence_number":0`) +
+				named("response.in_progress", `"response":{"id":"r1","object":"response","status":"in_progress",`+beginning+`},"sequence_number":1`) +
+				named("response.completed", `"response":{"id":"r1","tools":5,"instructions":1,"output":[],"created_at":1,"error":null,"incomplete_details":null,"metadata":{},"model":"qwen","parallel_tool_calls":false,"temperature":1e0,"tool_choice":"auto","top_p":null,"access_programs":null},"sequence_number":2`),
 		},
 		"an unknown event": {named("response.new", `"a":1`), named("response.new", `"a":1,"sequence_number":0`)},
 		"not of llama-server": {

@@ -16,8 +16,9 @@
 // Three things are not fields:
 //
 //   - Events that llama-server does not send are inserted: response.content_part.added,
-//     response.reasoning_text.done and response.content_part.done of a reasoning item, and
-//     response.function_call_arguments.done.
+//     response.reasoning_text.done and response.content_part.done of a reasoning item,
+//     response.function_call_arguments.done, and response.created and response.in_progress
+//     before the only event of an answer without text.
 //   - response.created and response.in_progress are removed once an output item has begun.
 //     llama-server repeats both before each event if an answer begins with a part of a
 //     character, such as an emoji, and clients discard what they have at each.

@@ -1,6 +1,7 @@
 package responses
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 
@@ -122,6 +123,10 @@ func errorMembers(failed []byte) []member {
 // appendMissingEvents appends the events that the schema requires before an event, and that
 // llama-server does not send.
 func (c *Completer) appendMissingEvents(out []byte, v event, i int) []byte {
+	if c.next == 0 && v.kind == "response.completed" && !c.numbered { // the answer has no whole character
+		out = c.appendBeginning(out, "response.created", v)
+		return c.appendBeginning(out, "response.in_progress", v)
+	}
 	if i < 0 {
 		return out
 	}
@@ -134,7 +139,7 @@ func (c *Completer) appendMissingEvents(out []byte, v event, i int) []byte {
 	case "response.reasoning_text.delta":
 		if !at.hasPart && !c.numbered {
 			at.hasPart = true
-			return c.appendNew(out, "response.content_part.added", i, member{"content_index", "0"}, member{"part", `{"type":"reasoning_text","text":""}`})
+			return c.appendItemEvent(out, "response.content_part.added", i, member{"content_index", "0"}, member{"part", `{"type":"reasoning_text","text":""}`})
 		}
 	case "response.output_item.done":
 		if !at.finished && !c.numbered {
@@ -145,12 +150,18 @@ func (c *Completer) appendMissingEvents(out []byte, v event, i int) []byte {
 	return out
 }
 
+// appendBeginning appends an event that begins the answer whose end v is.
+func (c *Completer) appendBeginning(out []byte, kind string, v event) []byte {
+	response := c.appendResponse(nil, []byte(`{"id":`+cmp.Or(gjson.GetBytes(v.response, "id").Raw, `""`)+`,"object":"response","status":"in_progress"}`))
+	return appendNew(out, kind, member{"response", string(response)}, c.sequence())
+}
+
 // appendDone appends the events that end an item's content, before the one that ends the item.
 func (c *Completer) appendDone(out, done []byte, i int) []byte {
 	object := gjson.ParseBytes(done)
 	switch object.Get("type").Str {
 	case "function_call":
-		return c.appendNew(out, "response.function_call_arguments.done", i,
+		return c.appendItemEvent(out, "response.function_call_arguments.done", i,
 			member{"name", object.Get("name").Raw}, member{"arguments", object.Get("arguments").Raw})
 	case "reasoning":
 		part := object.Get("content.0")
@@ -158,17 +169,21 @@ func (c *Completer) appendDone(out, done []byte, i int) []byte {
 			return out
 		}
 		first := member{"content_index", "0"}
-		out = c.appendNew(out, "response.reasoning_text.done", i, first, member{"text", part.Get("text").Raw})
-		return c.appendNew(out, "response.content_part.done", i, first, member{"part", part.Raw})
+		out = c.appendItemEvent(out, "response.reasoning_text.done", i, first, member{"text", part.Get("text").Raw})
+		return c.appendItemEvent(out, "response.content_part.done", i, first, member{"part", part.Raw})
 	}
 	return out
 }
 
-// appendNew appends an event of item i that llama-server does not send.
-func (c *Completer) appendNew(out []byte, kind string, i int, members ...member) []byte {
+// appendItemEvent appends an event of item i that llama-server does not send.
+func (c *Completer) appendItemEvent(out []byte, kind string, i int, members ...member) []byte {
+	of := []member{{"item_id", wire.Quote(c.items[i].id)}, {"output_index", strconv.Itoa(i)}}
+	return appendNew(out, kind, append(append(of, members...), c.sequence())...)
+}
+
+// appendNew appends an event.
+func appendNew(out []byte, kind string, members ...member) []byte {
 	out = append(append(append(out, "event: "...), kind...), "\ndata: "...)
-	out = appendObject(out, []byte(`{"type":`+wire.Quote(kind)+`}`), nil, append([]member{
-		{"item_id", wire.Quote(c.items[i].id)}, {"output_index", strconv.Itoa(i)},
-	}, append(members, c.sequence())...)...)
+	out = appendObject(out, []byte(`{"type":`+wire.Quote(kind)+`}`), nil, members...)
 	return append(out, "\n\n"...)
 }
