@@ -21,9 +21,24 @@ type Capabilities struct {
 	Fields EngineFields
 	// Endpoints are the paths of its own API, beyond those of OpenAI and Anthropic. The
 	// router serves them for local models only.
-	Endpoints []string
+	Endpoints []Endpoint
+	// Aliases are further paths of endpoints, by the path that each of them stands for.
+	Aliases map[string]string
+	// Public are the paths of public APIs, such as OpenAI's, that it has.
+	Public []string
 	// Slots is how a call occupies the slots of a server.
 	Slots SlotUse
+}
+
+// Endpoint is a path of an engine's own API.
+type Endpoint struct {
+	Path  string   // such as /tokenize; a last element {} stands for any one element
+	Get   bool     // it accepts GET
+	Post  bool     // it accepts POST
+	Query []string // the parameters of its query, besides model
+	// Server says that a request is about the server and not about one call: it shows what
+	// all callers do, or changes the answers that they get. Its body names no model.
+	Server bool
 }
 
 // SlotUse is how calls occupy the slots of a server. Paths are those of a request.

@@ -71,7 +71,6 @@ func TestTranscription(t *testing.T) {
 		status int
 		words  string
 	}{
-		"no model":   {[]formPart{{"file", "a.wav", audioFile}}, 400, `\"model\" is missing`},
 		"no name":    {[]formPart{{"model", "", ""}}, 400, `\"model\" is empty`},
 		"two models": {[]formPart{{"model", "", "local"}, {"model", "", "gpt-4o"}}, 400, `two \"model\" fields`},
 		"Model":      {[]formPart{{"model", "", "local"}, {"Model", "", "gpt-4o"}}, 400, `in lower case`},

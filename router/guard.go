@@ -101,12 +101,16 @@ func bodyArrived(w http.ResponseWriter) {
 func (rt *Router) operatorOnly(inside http.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if key := access.CallerKey(r.Context()); key != nil && !key.Operator {
-			rt.reject(w, r, wire.Error{
-				Status: http.StatusForbidden, Type: wire.TypeInvalid, Code: wire.CodeNotOperator,
-				Message: fmt.Sprintf("%s is for operators only; the key %s needs operator: true in llmsup.yaml", r.URL.Path, key.Name),
-			})
+			rt.reject(w, r, operatorError(r.URL.Path, key))
 			return
 		}
 		inside.ServeHTTP(w, r)
+	}
+}
+
+func operatorError(path string, key *access.Key) wire.Error {
+	return wire.Error{
+		Status: http.StatusForbidden, Type: wire.TypeInvalid, Code: wire.CodeNotOperator,
+		Message: fmt.Sprintf("%s is for operators only; the key %s needs operator: true in llmsup.yaml", path, key.Name),
 	}
 }

@@ -143,7 +143,7 @@ func TestBadRequests(t *testing.T) {
 	}{
 		"not JSON":   {`hello`, 400, "not valid JSON"},
 		"no object":  {`[1]`, 400, "JSON object"},
-		"no model":   {`{"messages":[]}`, 400, `\"model\" is missing`},
+		"no name":    {`{"model":"","messages":[]}`, 400, `\"model\" is empty`},
 		"two models": {`{"model":"local","model":"gpt-4o"}`, 400, `two \"model\" keys`},
 		"too large":  {`{"model":"local","x":"` + strings.Repeat("x", 1000) + `"}`, 413, "max_body"},
 	} {
@@ -159,9 +159,6 @@ func TestBadRequests(t *testing.T) {
 	}
 	if r := b.post("/v1/chat/completions", "x", "Content-Encoding", "gzip"); r.status != 415 {
 		t.Errorf("a compressed body: %d", r.status)
-	}
-	if r := b.post("/chat/completions", `{"model":"local"}`); r.status != 404 || !strings.Contains(r.body, "base URL must end in /v1") {
-		t.Errorf("without /v1: %d %s", r.status, r.body)
 	}
 	resp, err := http.Get(b.url + "/v1/chat/completions")
 	if err != nil {

@@ -11,12 +11,13 @@ import (
 
 	"github.com/llmsup/llmsup/router/access"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/endpoint"
 	"github.com/llmsup/llmsup/router/plan"
 )
 
 // Router is the endpoint. It is an http.Handler, safe for concurrent use.
 type Router struct {
-	localPaths []string // Endpoints of the local servers' engine
+	endpoints *endpoint.Table
 
 	log      zerolog.Logger
 	metrics  *metrics
@@ -39,7 +40,7 @@ func New(cfg plan.Config, log zerolog.Logger) (*Router, error) {
 		return nil, err
 	}
 	registry := prometheus.NewRegistry()
-	rt := &Router{localPaths: cfg.Engine.Endpoints, log: log, registry: registry, metrics: newMetrics(registry), stopping: stopping}
+	rt := &Router{endpoints: endpoint.NewTable(cfg.Engine), log: log, registry: registry, metrics: newMetrics(registry), stopping: stopping}
 	rt.routing.Store(s)
 	registry.MustRegister(backendMetrics{rt}, accountingMetrics{rt})
 	rt.mux = rt.routes()

@@ -2,111 +2,143 @@ package router
 
 import (
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"net/http"
-	"os"
-	"slices"
+	"path"
+	"strings"
 	"time"
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/access"
+	"github.com/llmsup/llmsup/router/endpoint"
 	"github.com/llmsup/llmsup/router/modellist"
 	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// routes returns the handler of all public paths.
+// modelPrefix precedes the name of a model in the path of its page.
+const modelPrefix = "/v1/models/"
+
+// routes returns the handler of all public paths. It is no http.ServeMux, which redirects a
+// path that it does not know exactly: clients do not repeat a POST at another path.
 func (rt *Router) routes() http.Handler {
-	mux := http.NewServeMux()
 	list := modellist.Handler{Routing: rt.routing.Load, Created: time.Now().Unix()}
-	for path, d := range wire.Endpoints {
-		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) { rt.handleCall(w, r, d, false) })
-		mux.HandleFunc(path, wrongMethod(d, http.MethodPost))
-	}
-	for _, path := range rt.localPaths { // without a model, the route local
-		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) { rt.handleCall(w, r, wire.Generic{}, true) })
-		mux.HandleFunc(path, wrongMethod(wire.Generic{}, http.MethodPost))
-	}
-	for path, handle := range map[string]http.HandlerFunc{
-		"/v1/models": list.List, "/v1/models/{id...}": list.Show, "/health": rt.health,
+	pages := map[string]http.HandlerFunc{
+		"/v1/models": list.List, modelPrefix: list.Show, healthPath: rt.health,
 		"/metrics": rt.operatorOnly(metricsHandler(rt.registry, rt.log)),
-	} {
-		mux.HandleFunc("GET "+path, handle)
-		mux.HandleFunc(path, wrongMethod(wire.Chat, http.MethodGet))
 	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		message := fmt.Sprintf("no endpoint at %s %s", r.Method, wire.Shorten(r.URL.Path))
-		if _, ok := wire.Endpoints["/v1"+r.URL.Path]; ok {
-			message += "; the base URL must end in /v1"
-		}
-		wire.WriteError(w, wire.Chat, wire.Error{Status: http.StatusNotFound, Type: wire.TypeInvalid, Code: wire.CodeNotFound, Message: message})
-	})
 	guarded := rt.guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPost { // the same result as the mux's, but faster
-			if d, ok := wire.Endpoints[r.URL.Path]; ok {
-				rt.handleCall(w, r, d, false)
-				return
-			}
+		if e := rt.endpoints.At(r.URL.Path); e != nil { // nearly all requests
+			rt.serveEndpoint(w, r, e)
+			return
 		}
-		mux.ServeHTTP(w, r)
+		// A base URL with a slash at its end leads to a double one. The guard has checked
+		// the path as it is, so that none of them is open to requests without a key.
+		r = withPath(r, rt.endpoints.Main(path.Clean(r.URL.Path)))
+		if e := rt.endpoints.At(r.URL.Path); e != nil {
+			rt.serveEndpoint(w, r, e)
+			return
+		}
+		at := r.URL.Path
+		if id, ok := strings.CutPrefix(at, modelPrefix); ok {
+			r.SetPathValue("id", id)
+			at = modelPrefix
+		}
+		switch page := pages[at]; {
+		case page == nil:
+			rt.notFound(w, r)
+		case r.Method != http.MethodGet && r.Method != http.MethodHead:
+			wrongMethod(w, r, wire.Chat, http.MethodGet)
+		default:
+			page(w, r)
+		}
 	}))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(wire.HeaderRequestID, requestID(r))
-		guarded.ServeHTTP(w, r)
+		guarded.ServeHTTP(w, withPath(r, rt.endpoints.Main(r.URL.Path)))
 	})
+}
+
+// withPath returns a request for another path; the same one if that is its path already.
+func withPath(r *http.Request, path string) *http.Request {
+	if r.URL.Path == path {
+		return r
+	}
+	other, u := *r, *r.URL // copies: r belongs to net/http
+	u.Path, u.RawPath = path, ""
+	other.URL = &u
+	return &other
+}
+
+// serveEndpoint serves a request to an endpoint.
+func (rt *Router) serveEndpoint(w http.ResponseWriter, r *http.Request, e *endpoint.Endpoint) {
+	key := access.CallerKey(r.Context())
+	switch {
+	case !e.Accepts(r.Method):
+		wrongMethod(w, r, e.Dialect, e.Methods()...)
+	case e.ForOperators() && key != nil && !key.Operator:
+		rt.reject(w, r, operatorError(r.URL.Path, key))
+	default:
+		rt.handleCall(w, r, e)
+	}
+}
+
+// notFound answers a request for a path that does not exist.
+func (rt *Router) notFound(w http.ResponseWriter, r *http.Request) {
+	message := fmt.Sprintf("no endpoint at %s %s", r.Method, wire.Shorten(r.URL.Path))
+	if meant := rt.endpoints.Suggest(r.URL.Path); meant != "" {
+		message += fmt.Sprintf("; use %s: the base URL must end in /v1 for OpenAI's SDKs, and have no /v1 for Anthropic's", meant)
+	} else {
+		message += "; the endpoints are under /v1, such as POST /v1/chat/completions and GET /v1/models"
+	}
+	wire.WriteError(w, wire.Chat, wire.Error{Status: http.StatusNotFound, Type: wire.TypeInvalid, Code: wire.CodeNotFound, Message: message})
 }
 
 // dialectAt returns the dialect of a path, and whether it is the path of an endpoint.
 func (rt *Router) dialectAt(path string) (d wire.Dialect, known bool) {
-	if d, known = wire.Endpoints[path]; known {
-		return d, true
-	}
-	if slices.Contains(rt.localPaths, path) {
-		return wire.Generic{}, true
+	if e := rt.endpoints.At(path); e != nil {
+		return e.Dialect, true
 	}
 	return wire.Chat, false
 }
 
-func wrongMethod(d wire.Dialect, right string) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Allow", right)
-		wire.WriteError(w, d, wire.Error{
-			Status: http.StatusMethodNotAllowed, Type: wire.TypeInvalid, Code: wire.CodeMethod,
-			Message: fmt.Sprintf("%s accepts %s, not %s", wire.Shorten(r.URL.Path), right, r.Method),
-		})
-	}
+func wrongMethod(w http.ResponseWriter, r *http.Request, d wire.Dialect, right ...string) {
+	w.Header().Set("Allow", strings.Join(right, ", "))
+	wire.WriteError(w, d, wire.Error{
+		Status: http.StatusMethodNotAllowed, Type: wire.TypeInvalid, Code: wire.CodeMethod,
+		Message: fmt.Sprintf("%s accepts %s, not %s", wire.Shorten(r.URL.Path), strings.Join(right, " and "), r.Method),
+	})
 }
 
 // handleCall reads a call, plans it and serves it.
-func (rt *Router) handleCall(w http.ResponseWriter, r *http.Request, d wire.Dialect, localOnly bool) {
+func (rt *Router) handleCall(w http.ResponseWriter, r *http.Request, e *endpoint.Endpoint) {
 	s := rt.routing.Load()
 	key := access.CallerKey(r.Context())
 	c := &request.Request{
 		ID: w.Header().Get(wire.HeaderRequestID), Method: r.Method, Path: r.URL.Path,
-		Header: r.Header, Dialect: d, Began: time.Now(), Key: key.KeyName(),
+		Header: r.Header, Dialect: e.Dialect, Began: time.Now(), Key: key.KeyName(),
+	}
+	if r.Method == http.MethodHead {
+		c.Method = http.MethodGet
 	}
 	held, refuse := readBody(w, r, s.MaxBody)
 	if refuse.Status == 0 {
 		defer held.Release()
 		var err error
-		if c.Body, err = parse(d, s.Engine.Fields, held.Bytes, r.Header); err != nil {
+		if c.Body, err = parse(e, c.Method, s.Engine.Fields, held.Bytes, r.Header); err != nil {
 			refuse = invalid(err.Error())
 		}
 		c.Body.Buffer = held
 	}
-	name := c.Body.Model
-	if refuse.Status == 0 && name == "" {
-		if name = models.LocalName; !localOnly {
-			refuse = invalid("\"model\" is missing; GET /v1/models lists the names")
-		}
+	if refuse.Status == 0 {
+		refuse = nameModel(s, r, c, e)
 	}
 	p := plan.Plan{Rejection: refuse}
 	if refuse.Status == 0 {
-		p = s.PlanFor(key, name)
-		if localOnly {
-			p.RequireLocal(r.URL.Path)
+		p = s.PlanFor(key, c.Body.Model)
+		if e.LocalOnly() {
+			p.RequireLocal(c.Path)
 		}
 		if e := s.CheckChoices(key, c); e.Status != 0 && p.Rejection.Status == 0 {
 			p = plan.Plan{Route: p.Route, Rejection: e}
@@ -118,65 +150,38 @@ func (rt *Router) handleCall(w http.ResponseWriter, r *http.Request, d wire.Dial
 	rt.serve(w, r, c, p)
 }
 
-// parse parses a body: a form or JSON.
-func parse(d wire.Dialect, fields models.EngineFields, raw []byte, h http.Header) (request.Body, error) {
-	if _, ok := d.(wire.Audio); ok && request.IsForm(h) {
+// nameModel completes a call whose body names no model: by its query, or by the endpoint's
+// default. It returns the client's error if neither names one; Status 0 = the call has a
+// model.
+func nameModel(s *plan.Routing, r *http.Request, c *request.Request, e *endpoint.Endpoint) wire.Error {
+	if e.LocalOnly() && r.URL.RawQuery != "" {
+		query := r.URL.Query()
+		c.Query = e.Query(query)
+		if c.Body.Model == "" {
+			c.Body.Model = query.Get("model")
+		}
+	}
+	if c.Body.Model == "" {
+		if !s.Knows(e.DefaultModel) {
+			return invalid("\"model\" is missing; GET /v1/models lists the names")
+		}
+		c.Body.Model, c.Body.AddModel = e.DefaultModel, !e.LocalOnly()
+	}
+	return wire.Error{}
+}
+
+// parse parses a body: a form, JSON, or whatever the server that it is about accepts.
+func parse(e *endpoint.Endpoint, method string, fields models.EngineFields, raw []byte, h http.Header) (request.Body, error) {
+	switch {
+	case method == http.MethodGet: // the body of a GET has no meaning
+		return request.Body{}, nil
+	case e.ForOperators():
+		return request.Body{Raw: raw}, nil
+	case e.Form && request.IsForm(h):
 		return request.ParseForm(raw, h)
+	default:
+		return request.ParseBodyFor(fields, raw)
 	}
-	return request.ParseBodyFor(fields, raw)
-}
-
-// initialBodySize is the initial size of the buffer for a body of unknown length, in bytes.
-const initialBodySize = 4 << 10
-
-// readBody reads a request's body into a buffer, which the caller must release.
-func readBody(w http.ResponseWriter, r *http.Request, limit int64) (*request.Buffer, wire.Error) {
-	if enc := r.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
-		return nil, wire.Error{
-			Status: http.StatusUnsupportedMediaType, Type: wire.TypeInvalid, Code: wire.CodeInvalidBody,
-			Message: "Content-Encoding is not supported; send the body uncompressed",
-		}
-	}
-	if r.ContentLength > limit { // rejected before the body is read
-		return nil, bodyTooLarge(limit)
-	}
-	// One byte more than needed, so that the last read returns the end, too.
-	size := r.ContentLength
-	if size < 0 {
-		size = initialBodySize
-	}
-	b := request.NewBuffer(int(size) + 1)
-	if err := b.Fill(http.MaxBytesReader(w, r.Body, limit)); err != nil {
-		b.Release()
-		return nil, bodyError(err, limit)
-	}
-	bodyArrived(w)
-	return b, wire.Error{}
-}
-
-// bodyError returns the client's error for a body that could not be read.
-func bodyError(err error, limit int64) wire.Error {
-	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return bodyTooLarge(limit)
-	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return wire.Error{
-			Status: http.StatusRequestTimeout, Type: wire.TypeInvalid, Code: wire.CodeSlowBody,
-			Message: "request body did not arrive in time (body_timeout in llmsup.yaml)",
-		}
-	}
-	return invalid("cannot read the request body: " + wire.RootCause(err))
-}
-
-func bodyTooLarge(limit int64) wire.Error {
-	return wire.Error{
-		Status: http.StatusRequestEntityTooLarge, Type: wire.TypeInvalid, Code: wire.CodeTooLarge,
-		Message: fmt.Sprintf("request body exceeds %d bytes (max_body in llmsup.yaml)", limit),
-	}
-}
-
-func invalid(message string) wire.Error {
-	return wire.Error{Status: http.StatusBadRequest, Type: wire.TypeInvalid, Code: wire.CodeInvalidBody, Message: message}
 }
 
 // requestID returns the client's own request id if it is valid, else a new one.

@@ -51,9 +51,14 @@ type Attempt struct {
 }
 
 // Bills reports whether an attempt may cost money. Counting tokens is free at providers
-// that bill everything else (Anthropic's API reference, "Token counting").
+// that bill everything else (Anthropic's API reference, "Token counting"; OpenAI's, "Get input token counts").
 func (at Attempt) Bills(r *request.Request) bool {
-	return at.Metered && r.Path != "/v1/messages/count_tokens"
+	return at.Metered && !countsTokens(r.Path)
+}
+
+// countsTokens reports whether an endpoint counts the tokens of a request.
+func countsTokens(path string) bool {
+	return path == "/v1/messages/count_tokens" || path == "/v1/responses/input_tokens"
 }
 
 // models returns the models that may answer the request: the attempt's, and those that the

@@ -120,8 +120,8 @@ func parseLimit(value []byte) int64 {
 // does, so that too much is reserved rather than too little.
 func generates(path string) bool {
 	switch path {
-	case "/v1/embeddings", "/v1/rerank", "/v1/messages/count_tokens", "/v1/audio/transcriptions", "/v1/audio/translations":
+	case "/v1/embeddings", "/v1/rerank", "/v1/audio/transcriptions", "/v1/audio/translations":
 		return false
 	}
-	return true
+	return !countsTokens(path)
 }

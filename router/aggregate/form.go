@@ -91,16 +91,15 @@ var streamablePaths = map[string]struct {
 func (s Form) WithModel(model string) request.Payload {
 	b := s.body
 	asked := []byte(s.before + s.replacement + s.after)
-	var name []byte
-	if b.To == 0 || model == b.Model {
-		b.From, b.To = s.to, s.to // the body's own name stays
-	} else {
-		name = []byte(wire.Quote(model))
+	e, changed := b.EditModel(model)
+	if !changed {
+		e.From, e.To = s.to, s.to // the body's own name stays
 	}
-	if b.From < s.from {
-		return b.Payload(b.Raw[:b.From], name, b.Raw[b.To:s.from], asked, b.Raw[s.to:])
+	name := []byte(e.Text)
+	if e.From < s.from {
+		return b.Payload(b.Raw[:e.From], name, b.Raw[e.To:s.from], asked, b.Raw[s.to:])
 	}
-	return b.Payload(b.Raw[:s.from], asked, b.Raw[s.to:b.From], name, b.Raw[b.To:])
+	return b.Payload(b.Raw[:s.from], asked, b.Raw[s.to:e.From], name, b.Raw[e.To:])
 }
 
 // streamable are the fields of a body for which a stream and a whole answer were tested to

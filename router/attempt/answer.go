@@ -131,7 +131,9 @@ func (a *Answer) markFinished(m wire.EventInfo, e wire.Event) {
 // Complete reports whether a stream that ended cleanly, but without an end mark, is
 // complete: every choice has its finish reason.
 func (a *Answer) Complete(r *request.Request) bool {
-	of, ok := r.Dialect.(wire.Choices)
+	of, ok := r.Dialect.(interface {
+		AllFinished(body []byte, finished uint64) bool
+	})
 	return ok && of.AllFinished(r.Body.Raw, a.finished)
 }
 

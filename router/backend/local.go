@@ -140,11 +140,14 @@ func (b *Server) Send(ctx context.Context, a *Attempt) (*http.Response, error) {
 	header["X-Idempotency-Key"] = []string{}
 	a.sentAt = time.Now()
 	req := (&http.Request{
-		Method: r.Method, URL: &url.URL{Scheme: "http", Host: localHost, Path: r.Path}, Host: localHost, Header: header,
+		Method: r.Method, URL: &url.URL{Scheme: "http", Host: localHost, Path: r.Path, RawQuery: r.Query}, Host: localHost, Header: header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Body: request.AsBody(payload.Open()), ContentLength: int64(payload.Size()),
 		GetBody: func() (io.ReadCloser, error) { return request.AsBody(payload.Open()), nil },
 	}).WithContext(a.withTrace(ctx))
+	if r.Method == http.MethodGet {
+		req.Body, req.GetBody = nil, nil
+	}
 	return b.client.RoundTrip(req)
 }
 

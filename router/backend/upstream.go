@@ -14,6 +14,7 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/aggregate"
+	"github.com/llmsup/llmsup/router/endpoint"
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
@@ -76,8 +77,8 @@ func NewUpstream(c UpstreamConfig, via string, log zerolog.Logger) (*Upstream, e
 		HTTP2:               &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
 	})
 	root := strings.TrimRight(base.String(), "/")
-	addresses := make(map[string]*url.URL, len(wire.Endpoints))
-	for path := range wire.Endpoints {
+	addresses := make(map[string]*url.URL, len(endpoint.Public))
+	for path := range endpoint.Public {
 		// Without the client's query: none of the endpoints has one, and some clients
 		// put their keys there.
 		address, err := url.Parse(root + strings.TrimPrefix(path, "/v1"))

@@ -14,6 +14,12 @@ type Catalog interface {
 	FullName(bare string) (name string, ok bool)
 }
 
+// Knows reports whether a model has a route.
+func (s *Routing) Knows(model string) bool {
+	_, _, ok := s.lookup(model)
+	return ok
+}
+
 // lookup finds the route of a model, and the model's name at the route's backends. A bare
 // name without a route takes the route of the name with its vendor.
 func (s *Routing) lookup(model string) (route models.Route, name string, ok bool) {

@@ -3,6 +3,7 @@ package request
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net"
 
 	"github.com/tidwall/gjson"
@@ -20,6 +21,7 @@ type Body struct {
 	Stream           bool          // its "stream" is true
 	Options          Span          // the value of "stream_options"
 	DuplicateOptions bool          // there are two "stream_options"
+	AddModel         bool          // it names no model, and WithModel adds one
 	Choices          []ModelChoice // other models that it names
 
 	UsageRequested bool // it asks for the usage of a stream in OpenRouter's form
@@ -93,14 +95,32 @@ func ParseBodyFor(fields models.EngineFields, raw []byte) (Body, error) {
 // WithModel returns the body with another model name, and every other byte unchanged. It
 // does not copy a large body.
 func (b Body) WithModel(model string) Payload {
-	if b.To == 0 || model == b.Model {
+	e, changed := b.EditModel(model)
+	if !changed {
 		return b.Payload(b.Raw)
 	}
-	written := model
-	if !b.Form {
-		written = wire.Quote(model)
+	return b.Payload(b.Raw[:e.From], []byte(e.Text), b.Raw[e.To:])
+}
+
+// EditModel returns the edit of the body that WithModel makes; false if there is nothing to
+// change.
+func (b Body) EditModel(model string) (e wire.Edit, changed bool) {
+	switch {
+	case b.To != 0 && model != b.Model && b.Form:
+		return wire.Edit{From: b.From, To: b.To, Text: model}, true
+	case b.To != 0 && model != b.Model:
+		return wire.Edit{From: b.From, To: b.To, Text: wire.Quote(model)}, true
+	case b.To != 0 || !b.AddModel:
+		return e, false
+	case b.Form:
+		mark, _, _ := bytes.Cut(b.Raw, []byte("\r\n"))
+		return wire.Edit{Text: fmt.Sprintf("%s\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n%s\r\n", mark, model)}, true
 	}
-	return b.Payload(b.Raw[:b.From], []byte(written), b.Raw[b.To:])
+	at, comma := bytes.IndexByte(b.Raw, '{')+1, ","
+	if rest := bytes.TrimLeft(b.Raw[at:], " \t\r\n"); rest[0] == '}' {
+		comma = ""
+	}
+	return wire.Edit{From: at, To: at, Text: `"model":` + wire.Quote(model) + comma}, true
 }
 
 // Payload returns the payload of parts of the body and of what is inserted between them.

@@ -3,6 +3,7 @@ package request
 import (
 	"encoding/json"
 	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -88,6 +89,41 @@ func TestWithModelChangesNothingElse(t *testing.T) {
 			}
 			if p.Size() != len(tc.want) {
 				t.Errorf("size %d, want %d", p.Size(), len(tc.want))
+			}
+		})
+	}
+}
+
+func TestAddModel(t *testing.T) {
+	const formText = "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\nRIFF\r\n--b--\r\n"
+	for name, tc := range map[string]struct {
+		raw, want string
+		form      bool
+	}{
+		"fields":       {raw: ` { "messages":[],"t":1e400}`, want: ` {"model":"a\"b", "messages":[],"t":1e400}`},
+		"no fields":    {raw: "{ \n}", want: "{\"model\":\"a\\\"b\" \n}"},
+		"has a model":  {raw: `{"model":"a\"b"}`, want: `{"model":"a\"b"}`},
+		"another name": {raw: `{"model":"c"}`, want: `{"model":"a\"b"}`},
+		"form":         {raw: formText, form: true, want: "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\na\"b\r\n" + formText},
+	} {
+		t.Run(name, func(t *testing.T) {
+			parse := func(raw []byte) (Body, error) {
+				if tc.form {
+					return ParseForm(raw, http.Header{"Content-Type": {"multipart/form-data; boundary=b"}})
+				}
+				return ParseBody(raw)
+			}
+			b, err := parse([]byte(tc.raw))
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.AddModel = true
+			got, err := io.ReadAll(b.WithModel(`a"b`).Open())
+			if err != nil || string(got) != tc.want {
+				t.Errorf("got  %q (%v)\nwant %q", got, err, tc.want)
+			}
+			if again, err := parse(got); err != nil || again.Model != `a"b` {
+				t.Errorf("its model is %q (%v)", again.Model, err)
 			}
 		})
 	}

@@ -12,7 +12,8 @@ import (
 type Request struct {
 	ID      string // the answer's X-Request-Id
 	Method  string
-	Path    string // as the client wrote it, such as /v1/chat/completions
+	Path    string // the endpoint's, such as /v1/chat/completions, also if the client called it by an alias
+	Query   string // for a local server, encoded; "" = none
 	Header  http.Header
 	Body    Body
 	Dialect wire.Dialect

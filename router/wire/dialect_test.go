@@ -64,7 +64,7 @@ func TestInspectEvent(t *testing.T) {
 		"message stop":          {Messages{}, `data: {"type":"message_stop"}`, ended},
 		"message error":         {Messages{}, "event: error\n" + `data: {"type":"error","error":{"type":"overloaded_error","message":"x"}}`, failed},
 		"infill":                {Generic{}, `data: {"content":"x","stop":false}`, answered},
-		"infill end":            {Generic{}, `data: {"content":"","stop":true}`, both},
+		"infill end":            {Generic{}, `data: {"content":"","stop":true}`, answered},
 		"not JSON is no answer": {Chat, "data: hello", silent},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -123,7 +123,7 @@ func (s *UsageSum) Add(e Event, u Usage) Usage {
 		return u
 	}
 	alone := MightContain(e.Data, `"choices":[]`)
-	if !alone && !mightFinish(e.Data) { // of a choice so far: the client asked for timings_per_token
+	if !alone && !mightFinish(e.Data) && !MightContain(e.Data, `"stop":true`) { // of a choice so far: the client asked for timings_per_token
 		u.Completion = new(s.completion + *u.Completion)
 		return u
 	}

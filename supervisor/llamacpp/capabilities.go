@@ -6,13 +6,19 @@ import "github.com/llmsup/llmsup/models"
 func (Engine) Capabilities(args []string) models.Capabilities {
 	return models.Capabilities{
 		Program: "llama-server", CompleteStreams: completeStreams(args), PartialResponses: true, Fields: fields,
-		Endpoints: []string{"/tokenize", "/detokenize", "/apply-template", "/infill"},
+		Endpoints: endpoints, Aliases: aliases, Public: public,
 		// llama-server makes a task of each choice, and starts none of them before it has a
 		// slot for all; and one of each prompt. Seen with build 11669.
 		Slots: models.SlotUse{
-			None:      []string{"/tokenize", "/detokenize", "/apply-template", "/v1/messages/count_tokens"},
-			PerItem:   map[string]string{"/v1/completions": "prompt", "/v1/embeddings": "input", "/v1/rerank": "documents"},
-			OneChoice: []string{"/v1/messages", "/v1/embeddings", "/v1/rerank"},
+			None: []string{
+				"/tokenize", "/detokenize", "/apply-template", "/props", "/slots", "/lora-adapters",
+				"/v1/messages/count_tokens", "/v1/chat/completions/input_tokens", "/v1/responses/input_tokens",
+			},
+			PerItem: map[string]string{
+				"/v1/completions": "prompt", "/completion": "prompt",
+				"/v1/embeddings": "input", "/embedding": "input", "/v1/rerank": "documents",
+			},
+			OneChoice: []string{"/v1/messages", "/v1/embeddings", "/embedding", "/v1/rerank"},
 		},
 	}
 }

@@ -79,7 +79,7 @@ var layers = [][]string{
 	{"models/vram", "router/price", "router/budget", "router/ledger/journal", "supervisor"},
 	{"router/ledger"},
 	{"router/wire", "supervisor/llamacpp"},
-	{"router/access", "router/request", "router/responses", "router/resume"},
+	{"router/access", "router/request", "router/responses", "router/resume", "router/endpoint"},
 	{"router/aggregate", "router/accounting"},
 	{"router/backend"},
 	{"router/outcome"},

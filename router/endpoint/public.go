@@ -1,0 +1,27 @@
+package endpoint
+
+import (
+	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/wire"
+)
+
+// Public are the endpoints of the public APIs, by path: OpenAI's, Anthropic's, and the
+// widely used rerank. A backend need not have them.
+var Public = map[string]Endpoint{
+	"/v1/chat/completions":       {Dialect: wire.Chat, DefaultModel: models.LocalName},
+	"/v1/completions":            {Dialect: wire.Completions, DefaultModel: models.LocalName},
+	"/v1/embeddings":             {Dialect: wire.Generic{}, DefaultModel: models.LocalName},
+	"/v1/responses":              {Dialect: wire.Responses{}, DefaultModel: models.LocalName},
+	"/v1/responses/input_tokens": {Dialect: wire.Generic{}, DefaultModel: models.LocalName},
+	"/v1/messages":               {Dialect: wire.Messages{}, DefaultModel: models.LocalName},
+	"/v1/messages/count_tokens":  {Dialect: genericAnthropic{}, DefaultModel: models.LocalName},
+	"/v1/rerank":                 {Dialect: wire.Generic{}, DefaultModel: models.LocalName},
+	"/v1/audio/transcriptions":   {Dialect: wire.Audio{}, DefaultModel: models.LocalName, Form: true},
+	"/v1/audio/translations":     {Dialect: wire.Audio{}, DefaultModel: models.LocalName, Form: true},
+}
+
+// genericAnthropic is generic, with errors as Anthropic writes them.
+type genericAnthropic struct{ wire.Generic }
+
+func (genericAnthropic) ErrorBody(e wire.Error) []byte  { return wire.Messages{}.ErrorBody(e) }
+func (genericAnthropic) ErrorEvent(e wire.Error) []byte { return wire.Messages{}.ErrorEvent(e) }
