@@ -50,6 +50,7 @@ func topLevelImports(tree []source) []string {
 var cmdImports = map[string][]string{
 	"cmd/internal/graceful":    nil,
 	"cmd/internal/maintenance": {"cmd/internal/control", "supervisor"},
+	"cmd/internal/scheduler":   nil,
 	"cmd/internal/placement":   {"cmd/internal/config", "gpu", "models/gguf", "models/vram", "supervisor"},
 }
 
@@ -75,7 +76,7 @@ func cmdInternalImports(tree []source) []string {
 // layers are all packages, from the bottom up. A package imports only from the layers
 // below its own.
 var layers = [][]string{
-	{"router/usd", "models", "models/gguf", "models/demo", "gpu", "systemd", "supervisor/process", "supervisor/output", "cmd/internal/graceful"},
+	{"router/usd", "models", "models/gguf", "models/demo", "gpu", "systemd", "supervisor/process", "supervisor/output", "cmd/internal/graceful", "cmd/internal/scheduler"},
 	{"models/vram", "router/price", "router/budget", "router/ledger/journal", "supervisor"},
 	{"router/ledger"},
 	{"router/wire", "supervisor/llamacpp"},

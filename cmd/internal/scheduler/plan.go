@@ -1,0 +1,237 @@
+package scheduler
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// MinLoaded is a model's minimum loaded time, in load times: it is not evicted before. A
+// GPU so spends at most a third of its time loading.
+const MinLoaded = 2
+
+// Decide returns the plan for a state. It is pure, and takes time linear in the models that
+// are wanted, and in the sets of models that could be evicted for them.
+func Decide(s State) Plan {
+	p := planner{State: s, free: make([]int64, len(s.GPUs)), leaving: make([]int64, len(s.GPUs)), taken: make([]bool, len(s.Models))}
+	for i, g := range s.GPUs {
+		p.free[i] = int64(g.Free)
+	}
+	for i := range s.Models {
+		m := &s.Models[i]
+		switch m.Phase {
+		case Unloaded:
+		case Loading:
+			p.reserve(m.Unclaimed)
+		case Unloading:
+			p.leave(i)
+		case Loaded:
+			p.unloadIdle(i)
+		}
+	}
+	for _, i := range p.wantedModels() {
+		p.place(&s.Models[i])
+	}
+	return p.Plan
+}
+
+// planner is the state of one planning.
+type planner struct {
+	State
+	Plan
+	// free is the free VRAM of each GPU that no model has been promised, and leaving is what
+	// models that are being unloaded will free. Either can be negative: the driver's sample
+	// may be older than a start.
+	free, leaving []int64
+	taken         []bool // models whose VRAM is promised to another one
+}
+
+func (p *planner) reserve(on Placement) {
+	for _, share := range on {
+		p.free[share.GPU] -= int64(share.Bytes)
+	}
+}
+
+// unloadIdle evicts a model that has been idle for long enough.
+func (p *planner) unloadIdle(i int) {
+	m := &p.Models[i]
+	if m.IdleUnload <= 0 || m.Pinned || m.InFlight > 0 || m.Waiting > 0 {
+		return
+	}
+	if end := m.LastUsed.Add(m.IdleUnload); p.Now.Before(end) {
+		p.again(end)
+		return
+	}
+	p.evict(i, "")
+}
+
+func (p *planner) evict(i int, forModel string) {
+	p.Evict = append(p.Evict, Eviction{Model: p.Models[i].Name, For: forModel})
+	p.leave(i)
+}
+
+// leave counts a model's VRAM as what will be free.
+func (p *planner) leave(i int) {
+	p.taken[i] = true
+	for _, share := range p.Models[i].On {
+		p.leaving[share.GPU] += int64(share.Bytes)
+	}
+}
+
+// promise reserves VRAM for a model that waits for others to leave.
+func (p *planner) promise(on Placement) {
+	for _, share := range on {
+		later := min(int64(share.Bytes), p.leaving[share.GPU])
+		p.leaving[share.GPU] -= later
+		p.free[share.GPU] -= int64(share.Bytes) - later
+	}
+}
+
+func (p *planner) again(at time.Time) {
+	if p.Again.IsZero() || at.Before(p.Again) {
+		p.Again = at
+	}
+}
+
+// wantedModels returns the models to load, in the order in which they get VRAM: first those
+// that calls wait for, the longest wait first, so that none is passed over for ever; then
+// those whose calls cost the most elsewhere.
+func (p *planner) wantedModels() []int {
+	var wanted []int
+	for i := range p.Models {
+		m := &p.Models[i]
+		switch {
+		case !m.wanted():
+		case p.Now.Before(m.LoadFrom):
+			p.again(m.LoadFrom)
+			p.wait(m, Wait{Reason: "its last load failed", Ready: m.LoadFrom.Add(m.LoadTime)})
+		default:
+			wanted = append(wanted, i)
+		}
+	}
+	slices.SortStableFunc(wanted, func(a, b int) int {
+		m, n := &p.Models[a], &p.Models[b]
+		if (m.Waiting > 0) != (n.Waiting > 0) {
+			return cmp.Compare(n.Waiting, m.Waiting)
+		}
+		if m.Waiting > 0 {
+			return m.Oldest.Compare(n.Oldest)
+		}
+		return cmp.Compare(n.Price*n.Rate, m.Price*m.Rate)
+	})
+	return wanted
+}
+
+// place loads a model, or evicts others for it, or says why it waits. What it will need is
+// promised to it in each case, so that a smaller model does not take it first.
+func (p *planner) place(m *Model) {
+	if on, ok := p.fitting(m, p.free); ok {
+		p.Load = append(p.Load, Start{m.Name, on})
+		p.reserve(on)
+		return
+	}
+	soon := make([]int64, len(p.free))
+	for i := range soon {
+		soon[i] = p.free[i] + p.leaving[i]
+	}
+	if on, ok := p.fitting(m, soon); ok {
+		p.promise(on)
+		p.wait(m, Wait{Reason: "another model is being unloaded", Ready: p.Now.Add(m.LoadTime)})
+		return
+	}
+	if !p.fitsEmpty(m) {
+		p.wait(m, Wait{Never: true, Reason: p.tooLarge(m)})
+		return
+	}
+	set, ok := p.bestSet(m, soon)
+	if !ok {
+		p.wait(m, p.whyNoSet(m))
+		return
+	}
+	if gain := p.gain(m); gain < set.loss && !p.impatient(m) {
+		at := p.affordableAt(m, set.loss-gain)
+		p.wait(m, Wait{Reason: "the loaded models are in use", Ready: at.Add(m.LoadTime)})
+		return
+	}
+	if p.Now.Before(set.from) {
+		for _, i := range set.models {
+			p.leave(i)
+		}
+		p.again(set.from)
+		p.wait(m, Wait{Reason: "another model has just been loaded", Ready: set.from.Add(m.LoadTime)})
+	} else {
+		for _, i := range set.models {
+			p.evict(i, m.Name)
+		}
+		p.wait(m, Wait{Reason: "another model is being unloaded", Ready: p.Now.Add(m.LoadTime)})
+	}
+	p.promise(set.on)
+}
+
+// whyNoSet returns why no set of models can be evicted for m.
+func (p *planner) whyNoSet(m *Model) Wait {
+	for i := range p.Models {
+		if v := &p.Models[i]; v.Phase == Loaded && p.servesFirst(v, m) && m.Waiting > 0 {
+			at := m.Oldest.Add(Patience)
+			p.again(at)
+			return Wait{Reason: "calls for the loaded models come first", Ready: at.Add(m.LoadTime)}
+		}
+	}
+	return Wait{Reason: "the VRAM is held by other processes or by pinned models"}
+}
+
+// wait records why a model waits, if calls wait for it.
+func (p *planner) wait(m *Model, w Wait) {
+	if m.Waiting > 0 {
+		w.Model = m.Name
+		p.Wait = append(p.Wait, w)
+	}
+}
+
+// fitting returns the placement of a model that leaves the least of the free VRAM unused,
+// so that the larger gaps stay for larger models.
+func (p *planner) fitting(m *Model, free []int64) (best Placement, ok bool) {
+	if len(m.Placements) == 0 {
+		return nil, true
+	}
+	left := int64(0)
+	for _, on := range m.Placements {
+		rest, fits := p.fits(on, free)
+		if fits && (!ok || rest < left) {
+			best, left, ok = on, rest, true
+		}
+	}
+	return best, ok
+}
+
+// fits reports whether a placement fits, and how much of the free VRAM of its GPUs is left.
+func (p *planner) fits(on Placement, free []int64) (rest int64, ok bool) {
+	for _, share := range on {
+		left := free[share.GPU] - int64(share.Bytes)
+		if left < 0 && !p.GPUs[share.GPU].Unknown {
+			return 0, false
+		}
+		rest += left
+	}
+	return rest, true
+}
+
+// fitsEmpty reports whether a model would fit on GPUs that nothing else uses.
+func (p *planner) fitsEmpty(m *Model) bool {
+	total := make([]int64, len(p.GPUs))
+	for i, g := range p.GPUs {
+		total[i] = int64(g.Total)
+	}
+	_, ok := p.fitting(m, total)
+	return ok
+}
+
+func (p *planner) tooLarge(m *Model) string {
+	on := m.Placements[0]
+	share := slices.MaxFunc(on, func(a, b Share) int { return cmp.Compare(a.Bytes, b.Bytes) })
+	g := p.GPUs[share.GPU]
+	return fmt.Sprintf("it needs %.1f GiB, and %s has %.1f GiB", gibibytes(share.Bytes), g.Name, gibibytes(g.Total))
+}
+
+func gibibytes(bytes uint64) float64 { return float64(bytes) / (1 << 30) }
