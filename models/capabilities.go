@@ -1,6 +1,7 @@
 package models
 
 import (
+	"regexp"
 	"slices"
 
 	"github.com/tidwall/gjson"
@@ -28,6 +29,16 @@ type Capabilities struct {
 	Public []string
 	// Slots is how a call occupies the slots of a server.
 	Slots SlotUse
+	// Rejections are the errors that it answers as its own (5xx) although they are about the
+	// request: the same request fails again.
+	Rejections []Rejection
+}
+
+// Rejection is an error that means that the server rejects the request.
+type Rejection struct {
+	Message *regexp.Regexp
+	Reason  Reason // ReasonContextOverflow or ReasonUnsupported if another backend may serve the request, else ReasonStatus
+	Advice  string // what the client or the operator can do; "" = the message says it
 }
 
 // Endpoint is a path of an engine's own API.

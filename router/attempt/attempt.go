@@ -116,6 +116,9 @@ func (p Params) start(client context.Context) (*Answer, *Failure) {
 		ending = backend.Errored
 	}
 	p.explainInterruption(ctx, failed)
+	if server, ok := p.Backend.(*backend.Server); ok {
+		server.CheckRejection(failed, p.Request.Dialect)
+	}
 	p.nameAndRedact(failed)
 	lease.Report(failed, client.Err() != nil)
 	cancel(context.Canceled)

@@ -64,6 +64,7 @@ type Server struct {
 	orphaned         orphanedSlots
 	slots            models.SlotUse
 	partialResponses bool
+	rejections       []models.Rejection
 	stopping         <-chan struct{} // closed: calls no longer wait
 	client           *http.Transport
 	unknownFormats   sync.Map // by path: Gone of the process whose streams of that path have an unknown format
@@ -82,15 +83,18 @@ const localIdle = 3 * time.Second
 func NewServer(name string, local Local, engine models.Capabilities, stopping <-chan struct{}) *Server {
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
 	queue := newSlotQueue(func() capacity { return local.State().capacity() })
-	return &Server{name: name, local: local, slots: engine.Slots, partialResponses: engine.PartialResponses, queue: queue, stopping: stopping, client: &http.Transport{
-		DialContext: request.WritevDialer(func(ctx context.Context, _, _ string) (net.Conn, error) {
-			now := local.State()
-			return dialer.DialContext(ctx, now.Network, now.Address)
-		}),
-		MaxIdleConnsPerHost: 64,
-		IdleConnTimeout:     localIdle,
-		DisableCompression:  true, // bytes are passed on unchanged
-	}}
+	return &Server{
+		name: name, local: local, slots: engine.Slots, partialResponses: engine.PartialResponses, rejections: engine.Rejections,
+		queue: queue, stopping: stopping, client: &http.Transport{
+			DialContext: request.WritevDialer(func(ctx context.Context, _, _ string) (net.Conn, error) {
+				now := local.State()
+				return dialer.DialContext(ctx, now.Network, now.Address)
+			}),
+			MaxIdleConnsPerHost: 64,
+			IdleConnTimeout:     localIdle,
+			DisableCompression:  true, // bytes are passed on unchanged
+		},
+	}
 }
 
 // Is reports whether the backend is that of a local server.

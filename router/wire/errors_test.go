@@ -3,6 +3,8 @@ package wire
 import (
 	"net/http/httptest"
 	"testing"
+
+	"github.com/tidwall/gjson"
 )
 
 // TestShouldRetry: each error says whether the same request may succeed later.
@@ -25,6 +27,28 @@ func TestShouldRetry(t *testing.T) {
 		WriteError(w, Chat, tc.e)
 		if got := w.Header().Get("x-should-retry"); got != tc.want {
 			t.Errorf("%s: %q, want %s", name, got, tc.want)
+		}
+	}
+}
+
+// TestAnthropicErrorTypes: each status has the type that Anthropic's reference gives it.
+func TestAnthropicErrorTypes(t *testing.T) {
+	for want, errors := range map[string][]Error{
+		"invalid_request_error": {{Status: 400}, {Status: 405}, {Status: 409}, {Status: 415}, {Status: 422}},
+		"authentication_error":  {{Status: 401}},
+		"billing_error":         {{Status: 402}},
+		"permission_error":      {{Status: 403}},
+		"not_found_error":       {{Status: 404}},
+		"timeout_error":         {{Status: 408}, {Status: 504}},
+		"request_too_large":     {{Status: 413}},
+		"rate_limit_error":      {{Status: 429}, {Status: 429, RetryAfter: 7200}},
+		"api_error":             {{Status: 500}, {Status: 501}, {Status: 502}, {Status: 508}, {Status: 503, Definite: true}},
+		"overloaded_error":      {{Status: 503}, {Status: 529}},
+	} {
+		for _, e := range errors {
+			if got := gjson.GetBytes(Messages{}.ErrorBody(e), "error.type").Str; got != want {
+				t.Errorf("%+v: %q, want %q", e, got, want)
+			}
 		}
 	}
 }

@@ -3,6 +3,7 @@ package wire
 import (
 	"cmp"
 	"fmt"
+	"net/http"
 
 	"github.com/tidwall/gjson"
 )
@@ -90,10 +91,6 @@ func (d Messages) ErrorEvent(e Error) []byte {
 }
 
 func (Messages) ErrorBody(e Error) []byte {
-	kind, ok := anthropicErrorTypes[e.Status]
-	if !ok {
-		kind = "api_error"
-	}
 	type inner struct {
 		Type    string `json:"type"`
 		Message string `json:"message"`
@@ -101,11 +98,25 @@ func (Messages) ErrorBody(e Error) []byte {
 	return MustJSON(struct {
 		Type  string `json:"type"`
 		Error inner  `json:"error"`
-	}{"error", inner{kind, e.Message}})
+	}{"error", inner{anthropicErrorType(e), e.Message}})
 }
 
-// anthropicErrorTypes are the error types by status, as in Anthropic's reference.
+// anthropicErrorType returns the type of an error. Clients of Anthropic's API repeat an
+// overloaded_error whatever the header says, so a definite error never has that type.
+func anthropicErrorType(e Error) string {
+	kind, known := anthropicErrorTypes[e.Status]
+	switch {
+	case !known && e.Status < http.StatusInternalServerError:
+		return "invalid_request_error"
+	case !known, kind == "overloaded_error" && !e.RetryHelps():
+		return "api_error"
+	}
+	return kind
+}
+
+// anthropicErrorTypes are the error types by status. Other statuses have no type of their own.
+// Source: Anthropic's API reference, "Errors".
 var anthropicErrorTypes = map[int]string{
-	400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
-	408: "timeout_error", 413: "request_too_large", 429: "rate_limit_error", 503: "overloaded_error", 504: "timeout_error",
+	401: "authentication_error", 402: "billing_error", 403: "permission_error", 404: "not_found_error", 408: "timeout_error",
+	413: "request_too_large", 429: "rate_limit_error", 503: "overloaded_error", 504: "timeout_error", 529: "overloaded_error",
 }

@@ -6,7 +6,7 @@ import "github.com/llmsup/llmsup/models"
 func (Engine) Capabilities(args []string) models.Capabilities {
 	return models.Capabilities{
 		Program: "llama-server", CompleteStreams: completeStreams(args), PartialResponses: true, Fields: fields,
-		Endpoints: endpoints, Aliases: aliases, Public: public,
+		Endpoints: endpoints, Aliases: aliases, Public: public, Rejections: rejections,
 		// llama-server makes a task of each choice, and starts none of them before it has a
 		// slot for all; and one of each prompt. Seen with build 11669.
 		Slots: models.SlotUse{
