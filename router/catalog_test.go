@@ -57,3 +57,4 @@ func TestBareNames(t *testing.T) {
 type catalog map[string]string
 
 func (c catalog) FullName(bare string) (string, bool) { name, ok := c[bare]; return name, ok }
+func (c catalog) Lists() *models.Lists                { return nil }

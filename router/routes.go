@@ -23,7 +23,7 @@ const modelPrefix = "/v1/models/"
 // routes returns the handler of all public paths. It is no http.ServeMux, which redirects a
 // path that it does not know exactly: clients do not repeat a POST at another path.
 func (rt *Router) routes() http.Handler {
-	list := modellist.Handler{Routing: rt.routing.Load, Created: time.Now().Unix()}
+	list := &modellist.Handler{Routing: rt.routing.Load, Created: time.Now().Unix()}
 	pages := map[string]http.HandlerFunc{
 		"/v1/models": list.List, modelPrefix: list.Show, healthPath: rt.health,
 		"/metrics": rt.operatorOnly(metricsHandler(rt.registry, rt.log)),

@@ -18,7 +18,7 @@ func TestKeyRoutesThatNothingServes(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(dir, "prices"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	list := fmt.Sprintf(`{"from":%q,"at":%q,"names":["openai/gpt-4.1"]}`, c.URL+"/api/v1", time.Now().UTC().Format(time.RFC3339))
+	list := fmt.Sprintf(`{"from":%q,"at":%q,"list":[{"id":"openai/gpt-4.1"}]}`, c.URL+"/api/v1", time.Now().UTC().Format(time.RFC3339))
 	if err := os.WriteFile(filepath.Join(dir, "prices", "openrouter.json"), []byte(list), 0o600); err != nil {
 		t.Fatal(err)
 	}

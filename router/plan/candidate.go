@@ -26,12 +26,12 @@ type Candidate struct {
 // candidate returns one of the backends of a route, by its name in the route.
 func (s *Routing) candidate(target, tableModel, clientModel string) Candidate {
 	b := s.Backends[target]
-	return Candidate{Info: b.Info(), Backend: b, Model: modelAt(b, tableModel, clientModel)}
+	return Candidate{Info: b.Info(), Backend: b, Model: ModelAt(b, tableModel, clientModel)}
 }
 
-// modelAt returns the name of a model at a backend: the table's, else a local server's
+// ModelAt returns the name of a model at a backend: the table's, else a local server's
 // own, else the client's.
-func modelAt(b backend.Backend, table, client string) string {
+func ModelAt(b backend.Backend, table, client string) string {
 	if table != "" {
 		return table
 	}

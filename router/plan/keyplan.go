@@ -26,7 +26,7 @@ func allowsName(k *access.Key, name string, route models.Route) bool {
 // PlanFor returns the plan of a call with a key; nil = without one.
 func (s *Routing) PlanFor(k *access.Key, model string) Plan {
 	called := model
-	route, model, ok := s.lookup(called)
+	route, model, ok := s.Lookup(called)
 	if !ok {
 		return Plan{Rejection: s.unknownModelError(k, called)}
 	}

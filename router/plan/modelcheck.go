@@ -34,12 +34,12 @@ func (s *Routing) CheckChoices(k *access.Key, c *request.Request) wire.Error {
 // allowsModel reports whether a key may use a model by its name at the upstreams: one of the
 // key's routes must lead to that model, and not to another one.
 func (s *Routing) allowsModel(k *access.Key, model string) bool {
-	route, name, ok := s.lookup(model)
+	route, name, ok := s.Lookup(model)
 	if !ok || !k.Allows(model) && !k.Allows(name) {
 		return false
 	}
 	primary := s.Backends[route.Primary]
-	return !primary.Info().Local && modelAt(primary, route.PrimaryModel, name) == model
+	return !primary.Info().Local && ModelAt(primary, route.PrimaryModel, name) == model
 }
 
 func invalidChoiceError(field, format string, args ...any) wire.Error {

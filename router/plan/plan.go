@@ -195,7 +195,7 @@ func (p *Plan) waitForServer() bool {
 func (s *Routing) baseline(route models.Route, model string) Baseline {
 	for _, target := range append(route.FallbackList(), models.Fallback{To: route.Primary, Model: route.PrimaryModel}) {
 		if b := s.Backends[target.To]; b != nil && b.Info().Metered {
-			return Baseline{b.Info().Name, modelAt(b, target.Model, model)}
+			return Baseline{b.Info().Name, ModelAt(b, target.Model, model)}
 		}
 	}
 	return Baseline{}

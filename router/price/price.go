@@ -14,6 +14,9 @@ import (
 	"math/bits"
 	"strings"
 
+	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/usd"
 )
 
@@ -106,12 +109,12 @@ func (p Prices) Cost(t Tokens) (cost usd.Amount, known bool) {
 // one, except OpenRouter.
 var ErrNoPrices = errors.New("no price")
 
-// ParseModels reads the answer of an upstream's /models in OpenRouter's form: the names of
-// all models, in its order, and their prices in USD per token. The table lacks models
+// ParseModels reads the answer of an upstream's /models in OpenRouter's form: all models, in
+// its order, and their prices in USD per token. The table lacks models
 // without a price for prompt or completion, or with a negative one ("it depends", as for
-// openrouter/auto): their cost is unknown before they are called. With ErrNoPrices, names
+// openrouter/auto): their cost is unknown before they are called. With ErrNoPrices, listed
 // is valid.
-func ParseModels(raw []byte) (names []string, prices Table, err error) {
+func ParseModels(raw []byte) (listed []models.Listed, prices Table, err error) {
 	var list struct {
 		Data []json.RawMessage `json:"data"`
 	}
@@ -119,23 +122,22 @@ func ParseModels(raw []byte) (names []string, prices Table, err error) {
 		return nil, nil, fmt.Errorf("the list of models is not JSON in the expected form: %w", err)
 	}
 	prices = Table{}
+	parser := listParser{map[string]string{}}
 	for _, raw := range list.Data {
-		var model struct {
-			ID      string          `json:"id"`
-			Pricing json.RawMessage `json:"pricing"`
-		}
-		if json.Unmarshal(raw, &model) != nil || model.ID == "" { // skip only this one
+		m := gjson.ParseBytes(raw)
+		model := parser.parseListed(m)
+		if model.ID == "" { // skip only this one
 			continue
 		}
-		names = append(names, model.ID)
-		if p, ok := parsePricing(model.Pricing); ok {
+		listed = append(listed, model)
+		if p, ok := parsePricing([]byte(m.Get("pricing").Raw)); ok {
 			prices[model.ID] = p
 		}
 	}
 	if len(prices) == 0 {
-		return names, nil, fmt.Errorf("the list of models has %d models and %w", len(list.Data), ErrNoPrices)
+		return listed, nil, fmt.Errorf("the list of models has %d models and %w", len(list.Data), ErrNoPrices)
 	}
-	return names, prices, nil
+	return listed, prices, nil
 }
 
 func parsePricing(raw json.RawMessage) (Prices, bool) {

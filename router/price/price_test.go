@@ -30,12 +30,12 @@ const listing = `{"data": [
 ]}`
 
 func TestParseModels(t *testing.T) {
-	names, table, err := ParseModels([]byte(listing))
+	listed, table, err := ParseModels([]byte(listing))
 	if err != nil || len(table) != 4 {
 		t.Fatalf("got %d models, %v: %v", len(table), err, table)
 	}
-	if want := 12; len(names) != want || names[0] != "openai/gpt-4o" {
-		t.Errorf("got %d names, want %d: %q", len(names), want, names)
+	if want := 12; len(listed) != want || listed[0].ID != "openai/gpt-4o" {
+		t.Errorf("got %d models, want %d: %+v", len(listed), want, listed)
 	}
 	for name, c := range map[string]struct {
 		model  string

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
+
+	"github.com/llmsup/llmsup/models"
 )
 
 // UpstreamList is the price list of an upstream. It is fetched daily, and saved in a file, so
@@ -25,10 +27,11 @@ type UpstreamList struct {
 
 // savedList is a list, and the content of its file.
 type savedList struct {
-	From   string    `json:"from"` // base URL of the upstream
-	At     time.Time `json:"at"`
-	Models Table     `json:"models"`
-	Names  []string  `json:"names"` // of all models, with and without a price
+	From   string          `json:"from"` // base URL of the upstream
+	At     time.Time       `json:"at"`
+	Models Table           `json:"models"`
+	List   []models.Listed `json:"list"`            // all models, with and without a price
+	Names  []string        `json:"names,omitempty"` // the same in files of older versions
 }
 
 const (
@@ -56,7 +59,12 @@ func OpenUpstreamList(path, from string, fetch func(context.Context) ([]byte, er
 	if err != nil {
 		return l, fmt.Errorf("read the saved prices in %s: %w; they are fetched again", path, err)
 	}
+	for _, name := range kept.Names {
+		kept.List = append(kept.List, models.Listed{ID: name})
+		kept.At = time.Time{} // so that it is fetched with all its details
+	}
 	if kept.From == from {
+		kept.Names = nil
 		l.now.Store(&kept)
 	}
 	return l, nil
@@ -69,9 +77,9 @@ func (l *UpstreamList) Table() (Table, time.Time) {
 	return now.Models, now.At
 }
 
-// Names returns the names of all models in the list; nil = there is none yet. Callers must
-// not change them.
-func (l *UpstreamList) Names() []string { return l.now.Load().Names }
+// Listed returns all models of the list; nil = there is none yet. Callers must not change
+// them.
+func (l *UpstreamList) Listed() []models.Listed { return l.now.Load().List }
 
 // Refresh fetches the list and saves it. If it fails, the old list stays, except if only
 // the file could not be written (saveError).
@@ -80,16 +88,16 @@ func (l *UpstreamList) Refresh(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("fetch the prices of %s: %w", l.from, err)
 	}
-	names, table, err := ParseModels(raw)
+	listed, table, err := ParseModels(raw)
 	if err != nil {
-		if errors.Is(err, ErrNoPrices) && len(names) > 0 {
+		if errors.Is(err, ErrNoPrices) && len(listed) > 0 {
 			old := *l.now.Load()
-			old.Names = names
+			old.List = listed
 			l.now.Store(&old)
 		}
 		return fmt.Errorf("read the prices of %s: %w", l.from, err)
 	}
-	next := &savedList{From: l.from, At: time.Now().UTC().Truncate(time.Second), Models: table, Names: names}
+	next := &savedList{From: l.from, At: time.Now().UTC().Truncate(time.Second), Models: table, List: listed}
 	l.now.Store(next)
 	if err := next.write(l.path); err != nil {
 		return &saveError{fmt.Errorf("save the prices in %s: %w", l.path, err)}
@@ -118,7 +126,7 @@ func (l *UpstreamList) KeepFresh(ctx context.Context, report func(error)) {
 	pause := firstRetry
 	for {
 		wait := time.Until(l.now.Load().At.Add(maxAge))
-		if wait <= 0 || wait > maxAge || l.Names() == nil { // from the future: the clock was wrong; without names: an older version saved it
+		if wait <= 0 || wait > maxAge || l.Listed() == nil { // from the future: the clock was wrong; without models: an older version saved it
 			err := l.Refresh(ctx)
 			if ctx.Err() != nil {
 				return

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/llmsup/llmsup/models"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -53,8 +55,8 @@ func TestListIsKept(t *testing.T) {
 			t.Errorf("%s: error %v", name, err)
 		}
 		table, at := again.Table()
-		if names := again.Names(); len(names) != 12 {
-			t.Errorf("%s: names %q", name, names)
+		if listed := again.Listed(); len(listed) != 12 || listed[0].Context != 128000 {
+			t.Errorf("%s: models %+v", name, listed)
 		}
 		if cost, known := NewPriceList(nil, table, nil).Cost("openai/gpt-4o", Tokens{Prompt: 10, Cached: 10}); !known || cost.String() != "0.0000125" || time.Since(at) > time.Minute {
 			t.Errorf("%s: it costs %s, %t, as of %s", name, cost, known, at)
@@ -86,8 +88,8 @@ func TestListWithoutPrices(t *testing.T) {
 	if err := l.Refresh(t.Context()); !errors.Is(err, ErrNoPrices) {
 		t.Errorf("error %v", err)
 	}
-	if names := l.Names(); len(names) != 2 || names[0] != "a/b" {
-		t.Errorf("names %q", names)
+	if listed := l.Listed(); len(listed) != 2 || listed[0].ID != "a/b" {
+		t.Errorf("models %+v", listed)
 	}
 }
 
@@ -102,8 +104,8 @@ func TestListOfAnOlderVersion(t *testing.T) {
 	l := open(t, path, &fakeUpstream{answer: listing})
 	done := make(chan struct{})
 	go func() { defer close(done); l.KeepFresh(ctx, func(err error) { fetched <- err }) }()
-	if err := <-fetched; err != nil || len(l.Names()) != 12 {
-		t.Errorf("%v, names %q", err, l.Names())
+	if err := <-fetched; err != nil || len(l.Listed()) != 12 {
+		t.Errorf("%v, models %+v", err, l.Listed())
 	}
 	cancel()
 	<-done
@@ -165,7 +167,7 @@ func TestListIsFetchedDaily(t *testing.T) {
 // A clock that was set back must not keep a list for ever.
 func TestListOfTomorrow(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "prices.json")
-	later := &savedList{From: base, At: time.Now().Add(1000 * time.Hour), Models: Table{"m": {}}, Names: []string{"m"}}
+	later := &savedList{From: base, At: time.Now().Add(1000 * time.Hour), Models: Table{"m": {}}, List: []models.Listed{{ID: "m"}}}
 	if err := later.write(path); err != nil {
 		t.Fatal(err)
 	}

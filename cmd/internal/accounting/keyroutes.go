@@ -12,10 +12,10 @@ import (
 // names in the running configuration (nil = none) are accepted.
 func CheckKeyRoutes(c, running *config.Config) error {
 	list, err := price.OpenUpstreamList(listFile(pricesDir(c), openRouter), c.Upstreams[openRouter].BaseURL, nil)
-	if err != nil || len(list.Names()) == 0 { // there is no stored list
+	if err != nil || len(list.Listed()) == 0 { // there is no stored list
 		return c.CheckKeyRoutes(nil)
 	}
-	full := fullNames(list.Names())
+	full := fullNames(list.Listed())
 	return c.CheckKeyRoutes(func(bare string) bool { return full[bare] != "" || running != nil && running.HasKeyRoute(bare) })
 }
 

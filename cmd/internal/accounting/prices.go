@@ -18,12 +18,13 @@ import (
 
 // Prices are the prices of each upstream's models: from the configuration, from the
 // upstream's own list, which is fetched daily, and from the built-in table. It implements
-// router/accounting's Prices and the router's Catalog.
+// router/accounting's Prices and the router's plan.Catalog.
 type Prices struct {
 	log   zerolog.Logger
 	dir   string // of the stored lists
 	books atomic.Pointer[map[string]*price.PriceList]
 	full  atomic.Pointer[map[string]string] // OpenRouter's model names, by their bare names; see FullName
+	all   atomic.Pointer[models.Lists]
 
 	mu    sync.Mutex
 	lists map[string]*listing // by the upstream's name
@@ -53,6 +54,9 @@ func (p *Prices) FullName(bare string) (name string, ok bool) {
 	name = (*p.full.Load())[bare]
 	return name, name != ""
 }
+
+// Lists implements plan.Catalog.
+func (p *Prices) Lists() *models.Lists { return p.all.Load() }
 
 // ApplyConfig applies a new list of upstreams with their configured prices. It keeps the
 // price lists of unchanged upstreams; Fetch fetches the others.
@@ -162,24 +166,28 @@ func (p *Prices) logResult(upstream string, err error, failed *bool) {
 // rebuild builds the price lists of all upstreams. The caller holds mu.
 func (p *Prices) rebuild() {
 	books := make(map[string]*price.PriceList, len(p.lists))
+	all := &models.Lists{ByUpstream: make(map[string][]models.Listed, len(p.lists))}
 	var full map[string]string
 	for name, l := range p.lists {
 		listed, _ := l.list.Table()
 		books[name] = price.NewPriceList(l.configured, listed, l.common)
+		all.ByUpstream[name] = l.list.Listed()
 		if name == openRouter {
-			full = fullNames(l.list.Names())
+			full = fullNames(l.list.Listed())
 		}
 	}
 	p.books.Store(&books)
 	p.full.Store(&full)
+	p.all.Store(all)
 }
 
 // fullNames returns the full names VENDOR/MODEL by the bare names MODEL that exactly one
 // vendor has; "" = several vendors have it. OpenRouter's own models, such as
 // openrouter/auto, select the model that is paid for, so they need their full name.
-func fullNames(names []string) map[string]string {
+func fullNames(listed []models.Listed) map[string]string {
 	full := map[string]string{}
-	for _, name := range names {
+	for _, model := range listed {
+		name := model.ID
 		vendor, bare, hasVendor := strings.Cut(name, "/")
 		if !hasVendor || vendor == openRouter || strings.HasPrefix(name, models.LocalPrefix) {
 			continue
