@@ -404,3 +404,21 @@ func TestLocalResponseIsLost(t *testing.T) {
 		t.Errorf("%d: %s", r.status, r.body)
 	}
 }
+
+// TestUntypedMessages: an assistant's message without a type, as the AI SDK sends it, is
+// accepted by a real llama-server, and an upstream receives it as the client wrote it.
+func TestUntypedMessages(t *testing.T) {
+	b, _ := newRecordedFixture(t, startEngine(t))
+	for _, stream := range []bool{false, true} {
+		call := fmt.Sprintf(`{"stream":%t,"max_output_tokens":3,"model":"local/alone","input":[{"role":"user","content":"a"},{"role":"assistant","content":[{"type":"output_text","text":"b"}],"id":"m"},{"role":"user","content":"c"}]}`, stream)
+		r := b.post("/v1/responses", call)
+		if r.status != 200 || !strings.Contains(r.body, `"text":"1 2 3"`) {
+			t.Errorf("%d %s", r.status, r.body)
+		}
+		cloud := strings.Replace(call, "local/alone", "vendor/model", 1)
+		b.post("/v1/responses", cloud)
+		if got := string(b.cloud.lastBody()); got != cloud {
+			t.Errorf("the cloud was sent %s", got)
+		}
+	}
+}

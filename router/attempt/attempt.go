@@ -12,7 +12,9 @@ import (
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/request"
+	"github.com/llmsup/llmsup/router/responses"
 	"github.com/llmsup/llmsup/router/usd"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // ErrStalled ends a stream in which nothing came for the idle time.
@@ -51,6 +53,7 @@ type Failure struct {
 // call that the backend cannot answer in the form in which it was sent is sent once
 // more, as the client wrote it.
 func Start(client context.Context, p Params) (*Answer, *Failure) {
+	p.typeInput()
 	a, failed := p.start(client)
 	if failed == nil || p.Unmodified || client.Err() != nil {
 		return a, failed
@@ -82,6 +85,22 @@ func Start(client context.Context, p Params) (*Answer, *Failure) {
 		return a, failed
 	}
 	return nil, failed
+}
+
+// typeInput adds the types that the backend requires in the input of a response.
+func (p *Params) typeInput() {
+	if _, ok := p.Request.Dialect.(wire.Responses); !ok || !p.Backend.Info().PartialResponses {
+		return
+	}
+	typed, ok := responses.TypedInput(p.Request.Body.Raw)
+	if !ok {
+		return
+	}
+	next := *p.Request
+	var err error
+	if next.Body, err = request.ParseBodyFor(p.Request.Body.Fields, typed); err == nil { // else the body stays as it is
+		p.Request = &next
+	}
 }
 
 // start is Start without the second request.

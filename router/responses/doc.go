@@ -29,6 +29,9 @@
 // empty list. It reports an answer that max_output_tokens ended as completed, and that is
 // not changed.
 //
+// In a request, TypedInput adds a type that OpenAI's schema does not require and llama-server
+// does.
+//
 // Source: OpenAI's API reference, "Responses" and "Streaming events"; the fields marked as
 // required in openai-go's package responses.
 //
