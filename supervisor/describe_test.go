@@ -7,6 +7,7 @@ import (
 	"io"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -79,30 +80,30 @@ func (e describedBy) Describe(Spec) (models.Description, error) { return e.descr
 // TestServesNothing: a program that says that it supports no call is well. It stays, and the
 // reason says what it answers.
 func TestServesNothing(t *testing.T) {
-	var calls, starts int
+	var calls, starts atomic.Int64
 	prepare := func(s *Server) {
 		s.engine = fakeEngine{complete: func() error {
-			calls++
+			calls.Add(1)
 			return fmt.Errorf("%w: start it with another flag", ErrServesNothing)
 		}}
 		s.start = func(context.Context, io.Writer) (child, Endpoint, error) {
-			starts++
+			starts.Add(1)
 			return newFakeProcess(process.Exit{}), Endpoint{Network: "fake"}, nil
 		}
 	}
 	inVirtualTimeWith(t, prepare, func(s *Server) {
 		time.Sleep(time.Hour)
 		now := wantState(t, s, Loading, "it has loaded its model, but answers no test call: it supports no call: start it with another flag")
-		if starts != 1 || now.LastExit != nil {
-			t.Errorf("%d starts, last exit %+v; want the process to stay", starts, now.LastExit)
+		if n := starts.Load(); n != 1 || now.LastExit != nil {
+			t.Errorf("%d starts, last exit %+v; want the process to stay", n, now.LastExit)
 		}
-		if calls > 2+int(time.Hour/refusedRetry) {
-			t.Errorf("%d test calls in an hour", calls)
+		if n := calls.Load(); n > 2+int64(time.Hour/refusedRetry) {
+			t.Errorf("%d test calls in an hour", n)
 		}
 		s.Restart()
 		time.Sleep(time.Second)
-		if starts != 2 {
-			t.Errorf("%d starts after a restart", starts)
+		if n := starts.Load(); n != 2 {
+			t.Errorf("%d starts after a restart", n)
 		}
 	})
 }
