@@ -26,7 +26,7 @@ type Capabilities struct {
 	Endpoints []Endpoint
 	// Aliases are further paths of endpoints, by the path that each of them stands for.
 	Aliases map[string]string
-	// Public are the paths of public APIs, such as OpenAI's, that it has.
+	// Public are the paths of public APIs, such as OpenAI's, that it has; nil = all.
 	Public []string
 	// Slots is how a call occupies the slots of a server.
 	Slots SlotUse
@@ -40,6 +40,11 @@ type Rejection struct {
 	Message *regexp.Regexp
 	Reason  Reason // ReasonContextOverflow or ReasonUnsupported if another backend may serve the request, else ReasonStatus
 	Advice  string // what the client or the operator can do; "" = the message says it
+}
+
+// HasPublic reports whether the engine has a path of a public API.
+func (c Capabilities) HasPublic(path string) bool {
+	return c.Public == nil || slices.Contains(c.Public, path)
 }
 
 // Endpoint is a path of an engine's own API.

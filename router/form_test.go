@@ -57,6 +57,9 @@ func TestTranscription(t *testing.T) {
 				model string
 				path  string
 			}{{b.local, "qwen", path}, {b.cloud, "qwen/qwen-2.5-14b-instruct", "/api" + path}} {
+				if want.peer == b.local && path == "/v1/audio/translations" { // llama-server has no such path
+					continue
+				}
 				calls := want.peer.requests()
 				got := calls[len(calls)-1]
 				if string(got.body) != strings.Replace(text, "\r\nlocal/qwen\r\n", "\r\n"+want.model+"\r\n", 1) || got.path != want.path || got.header.Get("Content-Type") != contentType {

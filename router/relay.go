@@ -28,6 +28,9 @@ func (x *exchange) relay(a *attempt.Answer, next *resumption) error {
 	}
 	w := attempt.NewClientWriter(x.w, a)
 	defer w.Finish()
+	if !a.IsStream() && a.Rest != nil && !a.IsJSON() {
+		return x.relayFile(w, a)
+	}
 	if !a.IsStream() {
 		return x.relayWhole(w, a)
 	}
@@ -206,6 +209,35 @@ func (s *streamRelay) writeStreamError(cause error) error {
 	return fmt.Errorf("%w: %s", errTruncated, wire.RootCause(cause))
 }
 
+// relayFile sends an answer that is a file, such as speech, each part as soon as it arrives.
+func (x *exchange) relayFile(w *attempt.ClientWriter, a *attempt.Answer) error {
+	left := a.Length() // bytes; below 0 = unknown
+	if left >= 0 {
+		w.Header().Set("Content-Length", strconv.FormatInt(left, 10))
+	}
+	w.WriteHeader(a.Status())
+	piece := make([]byte, filePiece)
+	n, end := copy(piece, a.Held), error(nil)
+	for {
+		if left -= int64(n); left == 0 || errors.Is(end, io.EOF) {
+			x.rec.recordComplete()
+		}
+		if err := w.Send(piece[:n]); err != nil {
+			return err
+		}
+		switch {
+		case errors.Is(end, io.EOF):
+			return nil
+		case end != nil:
+			return fmt.Errorf("%w: %s", errTruncated, wire.RootCause(end))
+		}
+		n, end = a.Rest.Read(piece)
+	}
+}
+
+// filePiece is how much of a file is sent at once, in bytes.
+const filePiece = 32 << 10
+
 // relayWhole sends a non-streaming answer.
 func (x *exchange) relayWhole(w http.ResponseWriter, a *attempt.Answer) error {
 	if a.Rest == nil {
@@ -225,7 +257,7 @@ func (x *exchange) relayWhole(w http.ResponseWriter, a *attempt.Answer) error {
 	if err != nil {
 		return fmt.Errorf("%w: %s", errTruncated, wire.RootCause(err))
 	}
-	x.rec.usage.Merge(wire.OpenAIUsage.In(usageAtEnd(end)))
+	x.rec.usage.Merge(wire.AnyUsage(usageAtEnd(end)))
 	x.rec.recordComplete()
 	_, err = w.Write(end)
 	return err

@@ -139,6 +139,8 @@ func (rt *Router) handleCall(w http.ResponseWriter, r *http.Request, e *endpoint
 		p = s.PlanFor(key, c.Body.Model)
 		if e.LocalOnly() {
 			p.RequireLocal(c.Path)
+		} else {
+			p.RequirePath(s.Engine, c.Path)
 		}
 		if e := s.CheckChoices(key, c); e.Status != 0 && p.Rejection.Status == 0 {
 			p = plan.Plan{Route: p.Route, Rejection: e}

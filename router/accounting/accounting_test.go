@@ -113,6 +113,10 @@ func TestEstimates(t *testing.T) {
 		"lists of tokens":         {"/v1/completions", "openai/gpt-4o", `{"prompt":[[1,2],[3]],"max_tokens":10}`, "0.04", "0.07"},
 		"a list of tokens":        {"/v1/completions", "openai/gpt-4o", `{"prompt":[1,2,3],"max_tokens":10}`, "0.02", "0.04"},
 		"counting":                {"/v1/messages/count_tokens", "openai/gpt-4o", `{"messages":[]}`, "0", "0"},
+		"counting for responses":  {"/v1/responses/input_tokens", "openai/gpt-4o", `{"input":"x"}`, "0", "0"},
+		"two images":              {"/v1/images/generations", "openai/gpt-4o", `{"prompt":"a cat","n":2}`, "32.7", "32.9"},
+		"speech":                  {"/v1/audio/speech", "openai/gpt-4o", `{"input":"` + strings.Repeat("word ", 200) + `"}`, "4.3", "4.5"},
+		"a moderation":            {"/v1/moderations", "openai/gpt-4o", `{"input":"` + strings.Repeat("word ", 600) + `"}`, "1", "1.1"},
 		"a limit below zero":      {"/v1/chat/completions", "openai/gpt-4o", `{"max_tokens":-1}`, "8.192", "8.3"},
 	} {
 		body, err := request.ParseBody([]byte(tc.body))

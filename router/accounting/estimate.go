@@ -28,6 +28,11 @@ const (
 	// minAttachment is the length from which base64 is counted as an attachment, in
 	// bytes.
 	minAttachment = 1024
+	// imageTokens is more than an image has: OpenAI's have up to 6,240.
+	imageTokens = 8192
+	// speechTokens is how many tokens the speech of a byte of text has: OpenAI's models
+	// speak some 15 characters a second, in some 20 tokens.
+	speechTokens = 2
 	// completionTokens is assumed for an answer whose length the call does not limit.
 	completionTokens = 4096
 )
@@ -76,7 +81,7 @@ func maxUsage(r *request.Request) price.Tokens {
 	if !generates(r.Path) {
 		return t
 	}
-	limit, choices, prompts := int64(0), int64(1), int64(1)
+	limit, choices, prompts := int64(0), max(r.Body.Count, 1), int64(1)
 	name, other := limitField(r.Path)
 	wire.Scan(r.Body.Raw, func(m wire.Member) {
 		value := r.Body.Raw[m.From:m.To]
@@ -92,15 +97,27 @@ func maxUsage(r *request.Request) price.Tokens {
 		}
 	})
 	if t.Completion = limit; limit == 0 {
-		t.Completion = completionTokens
+		t.Completion = unlimitedTokens(r)
 	}
-	t.Completion *= choices
+	t.Completion *= min(choices, max(maxTokens/max(t.Completion, 1), 1))
 	if t.Completion > maxTokens/prompts {
 		t.Completion = maxTokens
 	} else {
 		t.Completion *= prompts
 	}
 	return t
+}
+
+// unlimitedTokens returns how many tokens an answer may have whose length the call does not
+// limit.
+func unlimitedTokens(r *request.Request) int64 {
+	switch r.Path {
+	case "/v1/images/generations", "/v1/images/edits":
+		return imageTokens
+	case "/v1/audio/speech":
+		return int64(len(r.Body.Raw)) * speechTokens
+	}
+	return completionTokens
 }
 
 // maxTokens is more than any call can use.
@@ -120,7 +137,7 @@ func parseLimit(value []byte) int64 {
 // does, so that too much is reserved rather than too little.
 func generates(path string) bool {
 	switch path {
-	case "/v1/embeddings", "/v1/rerank", "/v1/audio/transcriptions", "/v1/audio/translations":
+	case "/v1/embeddings", "/v1/rerank", "/v2/rerank", "/v1/moderations", "/v1/audio/transcriptions", "/v1/audio/translations":
 		return false
 	}
 	return !countsTokens(path)

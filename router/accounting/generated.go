@@ -10,7 +10,7 @@ import (
 // text, reasoning, and arguments of tool calls.
 func generatedBytes(path string, object gjson.Result) (n int) {
 	switch path {
-	case "/v1/chat/completions", "/v1/completions":
+	case "/v1/chat/completions", "/v1/completions", "/v1/fim/completions":
 		object.Get("choices").ForEach(func(_, choice gjson.Result) bool {
 			n += textBytes(choice, "text") + messageBytes(choice.Get("delta")) + messageBytes(choice.Get("message"))
 			return true

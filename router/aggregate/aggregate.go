@@ -34,7 +34,7 @@ const MaxBytes = 32 << 20
 // rejects streams for which it would have to guess.
 func ForUpstream(path string) Aggregator {
 	switch path {
-	case "/v1/chat/completions":
+	case "/v1/chat/completions", "/v1/fim/completions":
 		return &chunkAggregator{chat: true}
 	case "/v1/completions":
 		return &chunkAggregator{}

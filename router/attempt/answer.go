@@ -47,6 +47,12 @@ type Answer struct {
 // IsStream reports whether the answer is a stream.
 func (a *Answer) IsStream() bool { return a.events != nil }
 
+// IsJSON reports whether the media type of the answer is that of JSON.
+func (a *Answer) IsJSON() bool {
+	mediaType := mediaTypeOf(a.resp.Header)
+	return mediaType == "application/json" || strings.HasSuffix(mediaType, "+json")
+}
+
 // Status returns the answer's HTTP status.
 func (a *Answer) Status() int { return a.resp.StatusCode }
 
@@ -190,8 +196,12 @@ func (a *Answer) open(r *request.Request, local bool) *backend.Failure {
 // isEventStream reports whether an answer is a stream. The parameters of its media type
 // do not matter.
 func isEventStream(h http.Header) bool {
+	return mediaTypeOf(h) == "text/event-stream"
+}
+
+func mediaTypeOf(h http.Header) string {
 	mediaType, _, _ := strings.Cut(h.Get("Content-Type"), ";")
-	return strings.EqualFold(strings.TrimSpace(mediaType), "text/event-stream")
+	return strings.ToLower(strings.TrimSpace(mediaType))
 }
 
 // awaitFirstEvent reads a stream up to the first event that answers the call. Comments,
@@ -251,14 +261,18 @@ func failureAfterHeaders(reason backend.Reason, detail string) *backend.Failure 
 
 // readWhole reads a body, up to the size that can be held.
 func (a *Answer) readWhole(d wire.Dialect) *backend.Failure {
-	held, err := readUpTo(aggregate.MaxBytes, a.resp)
+	limit := aggregate.MaxBytes
+	if progressive, ok := d.(wire.Progressive); ok {
+		limit = progressive.HeldBytes(a.IsJSON())
+	}
+	held, err := readUpTo(int64(limit), a.resp)
 	a.Held = held
 	a.Lease.Received(len(held))
 	a.Reserved.Observe(held)
 	if err != nil {
 		return failureAfterHeaders(backend.Lost, "lost the connection in the middle of its answer: "+wire.RootCause(err))
 	}
-	if len(held) == aggregate.MaxBytes {
+	if len(held) == limit {
 		a.Rest = idleReader{a, a.resp.Body}
 		return nil
 	}

@@ -81,13 +81,23 @@ func NewUpstream(c UpstreamConfig, via string, log zerolog.Logger) (*Upstream, e
 	for path := range endpoint.Public {
 		// Without the client's query: none of the endpoints has one, and some clients
 		// put their keys there.
-		address, err := url.Parse(root + strings.TrimPrefix(path, "/v1"))
+		address, err := url.Parse(addressOf(root, path))
 		if err != nil {
 			return nil, err
 		}
 		addresses[path] = address
 	}
 	return &Upstream{config: c, log: log, addresses: addresses, models: root + "/models", transport: transport, via: []string{via}}, nil
+}
+
+// addressOf returns the address of a path at a base URL, which takes the place of /v1. Of a
+// path of another version, that version takes the place of the base URL's.
+func addressOf(root, path string) string {
+	if rest, ok := strings.CutPrefix(path, "/v1/"); ok {
+		return root + "/" + rest
+	}
+	version, _, _ := strings.Cut(path[1:], "/")
+	return strings.TrimSuffix(strings.TrimSuffix(root, "/v1"), "/"+version) + path
 }
 
 // Config returns the upstream's configuration.

@@ -36,3 +36,18 @@ func TestMetered(t *testing.T) {
 		}
 	}
 }
+
+func TestAddressOf(t *testing.T) {
+	for in, want := range map[[2]string]string{
+		{"https://a/v1", "/v1/images/edits"}: "https://a/v1/images/edits",
+		{"https://a/api", "/v1/moderations"}: "https://a/api/moderations",
+		{"https://a/v1", "/v2/rerank"}:       "https://a/v2/rerank",
+		{"https://a/v2", "/v2/rerank"}:       "https://a/v2/rerank",
+		{"https://a/api/v1", "/v2/rerank"}:   "https://a/api/v2/rerank",
+		{"https://a/api", "/v2/rerank"}:      "https://a/api/v2/rerank",
+	} {
+		if got := addressOf(in[0], in[1]); got != want {
+			t.Errorf("%s at %s: %s, want %s", in[1], in[0], got, want)
+		}
+	}
+}

@@ -5,8 +5,8 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// Public are the endpoints of the public APIs, by path: OpenAI's, Anthropic's, and the
-// widely used rerank. A backend need not have them.
+// Public are the endpoints of the public APIs, by path: OpenAI's, Anthropic's,
+// Mistral's fill in the middle, Cohere's rerank, and Jina's. A backend need not have them.
 var Public = map[string]Endpoint{
 	"/v1/chat/completions":       {Dialect: wire.Chat, DefaultModel: models.LocalName},
 	"/v1/completions":            {Dialect: wire.Completions, DefaultModel: models.LocalName},
@@ -18,6 +18,12 @@ var Public = map[string]Endpoint{
 	"/v1/rerank":                 {Dialect: wire.Generic{}, DefaultModel: models.LocalName},
 	"/v1/audio/transcriptions":   {Dialect: wire.Audio{}, DefaultModel: models.LocalName, Form: true},
 	"/v1/audio/translations":     {Dialect: wire.Audio{}, DefaultModel: models.LocalName, Form: true},
+	"/v1/audio/speech":           {Dialect: wire.Speech{}},
+	"/v1/images/generations":     {Dialect: wire.Images{}},
+	"/v1/images/edits":           {Dialect: wire.Images{}, Form: true},
+	"/v1/moderations":            {Dialect: wire.Generic{}, DefaultModel: "omni-moderation-latest"}, // as at OpenAI
+	"/v1/fim/completions":        {Dialect: wire.Chat},
+	"/v2/rerank":                 {Dialect: wire.Generic{}},
 }
 
 // genericAnthropic is generic, with errors as Anthropic writes them.

@@ -21,6 +21,7 @@ type Body struct {
 	Stream           bool          // its "stream" is true
 	Options          Span          // the value of "stream_options"
 	DuplicateOptions bool          // there are two "stream_options"
+	Count            int64         // the number of answers that a form asks for; 0 = it does not say
 	AddModel         bool          // it names no model, and WithModel adds one
 	Choices          []ModelChoice // other models that it names
 

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
@@ -65,6 +66,10 @@ func ParseForm(raw []byte, h http.Header) (Body, error) {
 			return Body{}, ErrForm
 		case f.name != "model" && strings.EqualFold(f.name, "model"):
 			return Body{}, fmt.Errorf("the form has the field %s; write \"model\" in lower case, once", wire.Quote(f.name))
+		case f.name == "stream":
+			b.Stream = string(value) == "true"
+		case f.name == "n":
+			b.Count, _ = strconv.ParseInt(string(value), 10, 64)
 		case f.name != "model":
 		case b.To != 0:
 			return Body{}, errModels

@@ -22,6 +22,13 @@ type Dialect interface {
 	ErrorBody(Error) []byte
 }
 
+// Progressive is a Dialect whose whole answers are passed on while they arrive.
+type Progressive interface {
+	// HeldBytes returns how much of an answer is read before it is passed on, in bytes: a
+	// shorter one is inspected first. json is whether its media type is that of JSON.
+	HeldBytes(json bool) int
+}
+
 // EventInfo is what the router learns from an event or a complete answer. The zero value
 // is an event without information: a comment, a role, an empty delta.
 type EventInfo struct {

@@ -104,6 +104,10 @@ func WriteError(w http.ResponseWriter, d Dialect, e Error) {
 	_, _ = w.Write(out) // fails only if the client closed the connection
 }
 
+// IsErrorStatus reports whether a status is an error that may be passed on. Others, such
+// as a redirect that would lead a client elsewhere with its key, may not.
+func IsErrorStatus(status int) bool { return 400 <= status && status <= 599 }
+
 // Shorten truncates text from outside for an answer or a log line.
 func Shorten(s string) string {
 	const limit = 200 // bytes

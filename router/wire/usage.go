@@ -89,6 +89,13 @@ func (f usageFields) In(object gjson.Result) Usage {
 	}
 }
 
+// AnyUsage reads the figures of a usage object in either form.
+func AnyUsage(object gjson.Result) Usage {
+	u := OpenAIUsage.In(object)
+	u.Merge(responsesUsage.In(object))
+	return u
+}
+
 // Count reads a number of tokens.
 func Count(r gjson.Result) *int64 {
 	if r.Type != gjson.Number {
