@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -271,6 +272,35 @@ func TestOrigin(t *testing.T) {
 	all := newFixture(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) { c.Access.Origins = []string{"*"} })
 	if r := all.send("POST", path, body, "Origin", "null"); r.status != 200 || r.header.Get("Access-Control-Allow-Origin") != "null" {
 		t.Errorf("all pages: %d %v", r.status, r.header)
+	}
+}
+
+// TestBrowserCalls does what a browser does for a page's call: a preflight, and if that
+// allows it, the call itself, whose answer the page may then read.
+func TestBrowserCalls(t *testing.T) {
+	b := newFixture(t, answers, answers, withKeys, func(c *plan.Config, _ map[string]models.Route) {
+		c.Access.Origins = []string{"http://localhost:*", "https://*.example.com", "null"}
+	})
+	for origin, want := range map[string]bool{
+		"http://localhost:5173": true, "http://localhost": true, "https://chat.example.com": true, "null": true,
+		"https://example.com": false, "http://chat.example.com": false, "https://example.com.evil": false, "http://localhost.evil:1": false,
+	} {
+		const asked = "authorization, content-type"
+		r := b.send("OPTIONS", "/v1/chat/completions", "", "Origin", origin, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", asked)
+		h := r.header
+		if may := r.status == 204 && h.Get("Access-Control-Allow-Origin") == origin && strings.Contains(h.Get("Access-Control-Allow-Methods"), "POST") && h.Get("Access-Control-Allow-Headers") == asked; may != want {
+			t.Errorf("%s: preflight %d %v", origin, r.status, h)
+		}
+		r = b.send("POST", "/v1/chat/completions", `{"model":"local/qwen"}`, "Origin", origin, "Authorization", "Bearer "+fullKey, "Content-Type", "application/json")
+		if may := r.status == 200 && r.header.Get("Access-Control-Allow-Origin") == origin && slices.Contains(r.header["Vary"], "Origin"); may != want {
+			t.Errorf("%s: call %d %v", origin, r.status, r.header)
+		}
+		if !want && (r.status != 403 || !strings.Contains(r.body, origin) || !strings.Contains(r.body, "allowed_origins")) {
+			t.Errorf("%s: %d %s", origin, r.status, r.body)
+		}
+	}
+	if n := len(b.local.requests()); n != 4 {
+		t.Errorf("local was asked %d times", n)
 	}
 }
 
