@@ -138,6 +138,7 @@ func TestSpeech(t *testing.T) {
 		"an error":          {status(500, `{}`), "other"},
 		"broken":            {breaks, "other"},
 		"with a length":     {status(200, "abc", "Content-Type", "audio/mpeg", "Content-Length", "3"), "abc"},
+		"a long file":       {status(200, strings.Repeat("\xff\xfb", 500_000), "Content-Type", "audio/mpeg"), strings.Repeat("\xff\xfb", 500_000)},
 		"one byte":          {status(200, "a", "Content-Type", "audio/mpeg"), "a"},
 		"cut":               {raw("HTTP/1.1 200 OK\r\nContent-Type: audio/mpeg\r\nContent-Length: 9\r\n\r\nabc"), ""},
 		"a cut chunk":       {raw("HTTP/1.1 200 OK\r\nContent-Type: audio/mpeg\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"), ""},
@@ -153,7 +154,7 @@ func TestSpeech(t *testing.T) {
 	b.waitIdle()
 	// Nothing reports what speech costs, so it is unknown, and never 0: of the four calls that
 	// the paid upstream answered. Two answers were cut.
-	if got := summary(usageBy(t, acct, ledger.ByRoute).Total); !strings.Contains(got, "calls 9 failed 0 local 0 paid 4 resumed 0 partial 2,") || !strings.Contains(got, "cost 0 unknown 4,") {
+	if got := summary(usageBy(t, acct, ledger.ByRoute).Total); !strings.Contains(got, "calls 10 failed 0 local 0 paid 4 resumed 0 partial 2,") || !strings.Contains(got, "cost 0 unknown 4,") {
 		t.Error(got)
 	}
 }

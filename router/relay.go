@@ -28,14 +28,14 @@ func (x *exchange) relay(a *attempt.Answer, next *resumption) error {
 	}
 	w := attempt.NewClientWriter(x.w, a)
 	defer w.Finish()
-	if !a.IsStream() && a.Rest != nil && !a.IsJSON() {
+	_, progressive := x.request.Dialect.(wire.Progressive)
+	switch {
+	case a.IsStream():
+		return (&streamRelay{exchange: x, answer: a, client: w, next: next}).run()
+	case progressive && a.Rest != nil && !a.IsJSON():
 		return x.relayFile(w, a)
 	}
-	if !a.IsStream() {
-		return x.relayWhole(w, a)
-	}
-	s := &streamRelay{exchange: x, answer: a, client: w, next: next}
-	return s.run()
+	return x.relayWhole(w, a)
 }
 
 // streamRelay sends a stream to the client.
@@ -216,13 +216,12 @@ func (x *exchange) relayFile(w *attempt.ClientWriter, a *attempt.Answer) error {
 		w.Header().Set("Content-Length", strconv.FormatInt(left, 10))
 	}
 	w.WriteHeader(a.Status())
-	piece := make([]byte, filePiece)
-	n, end := copy(piece, a.Held), error(nil)
+	part, buffer, end := a.Held, make([]byte, filePiece), error(nil)
 	for {
-		if left -= int64(n); left == 0 || errors.Is(end, io.EOF) {
+		if left -= int64(len(part)); left == 0 || errors.Is(end, io.EOF) {
 			x.rec.recordComplete()
 		}
-		if err := w.Send(piece[:n]); err != nil {
+		if err := w.Send(part); err != nil {
 			return err
 		}
 		switch {
@@ -231,7 +230,9 @@ func (x *exchange) relayFile(w *attempt.ClientWriter, a *attempt.Answer) error {
 		case end != nil:
 			return fmt.Errorf("%w: %s", errTruncated, wire.RootCause(end))
 		}
-		n, end = a.Rest.Read(piece)
+		var n int
+		n, end = a.Rest.Read(buffer)
+		part = buffer[:n]
 	}
 }
 
