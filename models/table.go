@@ -24,6 +24,8 @@ type Route struct {
 	Timeout       time.Duration `yaml:"timeout"`        // from sending the call to Primary to the first content of its answer; 0 = the default for its kind
 	Resume        bool          `yaml:"resume"`         // Fallback continues a stream that Primary breaks
 	FallbackOn    WordList      `yaml:"fallback_on"`    // the reasons for which a call goes to Fallback; empty = all
+
+	*Edits `yaml:",inline"` // of the calls' parameters; nil = none
 }
 
 // ModelName returns the model's name at those backends that keep the name of the call: the
@@ -39,13 +41,15 @@ func (r Route) ModelName(called string) string {
 type Fallback struct {
 	To    string `yaml:"to"`    // like Route.Primary
 	Model string `yaml:"model"` // like Route.PrimaryModel
+
+	*Edits `yaml:",inline"` // in place of the route's, one by one; in a Table they are complete
 }
 
 // FallbackList returns the route's fallbacks in their order, whether the
 // configuration has `fallback` or `fallbacks`.
 func (r Route) FallbackList() []Fallback {
 	if r.Fallback != "" {
-		return []Fallback{{To: r.Fallback, Model: r.FallbackModel}}
+		return []Fallback{{To: r.Fallback, Model: r.FallbackModel, Edits: r.Edits}}
 	}
 	return slices.Clip(r.Fallbacks) // so that an append copies it
 }
@@ -103,6 +107,9 @@ func NewTable(routes map[string]Route) (*Table, error) {
 			return nil, fmt.Errorf("route %q needs a primary", name)
 		}
 		route.Name = name
+		if err := route.completeEdits(); err != nil {
+			return nil, fmt.Errorf("route %q: %w", name, err)
+		}
 		if strings.Contains(name, "*") {
 			t.patterns = append(t.patterns, route)
 		} else {
@@ -116,6 +123,24 @@ func NewTable(routes map[string]Route) (*Table, error) {
 		return cmp.Or(cmp.Compare(literals(b.Name), literals(a.Name)), cmp.Compare(a.Name, b.Name))
 	})
 	return t, nil
+}
+
+// completeEdits adds the route's edits to its fallbacks.
+func (r *Route) completeEdits() error {
+	r.Edits = MergeEdits(nil, r.Edits)
+	r.Fallbacks = slices.Clone(r.Fallbacks)
+	all := []*Edits{r.Edits}
+	for i := range r.Fallbacks {
+		f := &r.Fallbacks[i]
+		f.Edits = MergeEdits(f.Edits, r.Edits)
+		all = append(all, f.Edits)
+	}
+	for _, e := range all {
+		if mistake := e.Check(); mistake != nil {
+			return mistake
+		}
+	}
+	return nil
 }
 
 // addAliases adds the aliases of all routes.

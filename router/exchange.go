@@ -33,7 +33,6 @@ type exchange struct {
 
 // serve answers a call.
 func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *request.Request, p plan.Plan) {
-	c.Route = p.Route.Name
 	x := &exchange{rt: rt, w: w, ctx: r.Context(), request: c, plan: p, candidates: plan.Kept(p.Candidates), rec: newRecord(c, p)}
 	rt.metrics.inflight.Inc()
 	rt.inflight.Add(1)
@@ -113,7 +112,7 @@ func (x *exchange) params(c plan.Candidate, r *request.Request, other backend.Al
 
 // try gives the call to a candidate and, if it answers, passes the answer on.
 func (x *exchange) try(c plan.Candidate, other backend.Alternative) (done bool) {
-	a, failed := attempt.Start(x.ctx, x.params(c, x.request, other))
+	a, failed := attempt.Start(x.ctx, x.params(c, c.RequestOf(x.request), other))
 	if failed != nil {
 		x.recordFailure(c, failed)
 		x.failures = append(x.failures, failed)
@@ -146,7 +145,7 @@ func (x *exchange) recordFailure(c plan.Candidate, f *attempt.Failure) {
 	x.rec.total.Add(f.Charge)
 	x.attempts = append(x.attempts, plan.Attempted{
 		Primary: c.Primary, Local: c.Local, Metered: c.Metered, Phase: f.Phase, Reason: f.Reason,
-		OverBudget: f.OverBudget != nil, Invalid: f.InvalidRequest(), LocalField: plan.RejectedLocalField(&f.Failure, x.request),
+		OverBudget: f.OverBudget != nil, Invalid: f.InvalidRequest(), LocalField: plan.RejectedLocalField(&f.Failure, c.RequestOf(x.request)),
 	})
 	if x.ctx.Err() != nil {
 		x.abort()
@@ -172,7 +171,7 @@ func (x *exchange) waitForServer() (done bool) {
 	if x.mayHaveBilled() { // no other backend may continue the answer
 		x.candidates = x.candidates[:1]
 	}
-	a, failed := attempt.Start(x.ctx, x.params(server, x.request, backend.Alternative{}))
+	a, failed := attempt.Start(x.ctx, x.params(server, server.RequestOf(x.request), backend.Alternative{}))
 	if failed != nil {
 		x.recordFailure(server, failed)
 		return false

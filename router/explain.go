@@ -19,12 +19,11 @@ type Explanation struct {
 	Route          models.Route
 	Backend        string // "" = the call would be rejected
 	BackendModel   string
-	Reason         backend.Reason // why it is not the primary; "" = it is
-	Detail         string         // the reason in plain text
-	WaitFor        string         // the state of Backend for whose end the call would wait, as in "qwen is loading"; "" = it would not wait
-	Fallback       string         // the backend that is tried next; "" = none
-	FallbackModel  string
-	Later          []models.Fallback // the backends that are tried after Fallback, in order
+	Reason         backend.Reason    // why it is not the primary; "" = it is
+	Detail         string            // the reason in plain text
+	WaitFor        string            // the state of Backend for whose end the call would wait, as in "qwen is loading"; "" = it would not wait
+	Edits          *models.Edits     // of the call's parameters for Backend; nil = none
+	Next           []models.Fallback // the backends that are tried after Backend, in order
 	Rejected       string            // the client's error; "" = there is a backend
 	RejectedStatus int
 }
@@ -37,12 +36,11 @@ func (rt *Router) Explain(model string) Explanation {
 	e := Explanation{Model: model, Route: p.Route, Reason: p.Reason, Detail: p.Detail, WaitFor: p.WaitFor, Rejected: p.Rejection.Message, RejectedStatus: p.Rejection.Status}
 	left := plan.Kept(p.Candidates)
 	if len(left) > 0 {
-		e.Backend, e.BackendModel = left[0].Name, left[0].Model
+		e.Backend, e.BackendModel, e.Edits = left[0].Name, left[0].Model, left[0].Edits
 	}
 	if len(left) > 1 {
-		e.Fallback, e.FallbackModel = left[1].Name, left[1].Model
-		for _, c := range left[2:] {
-			e.Later = append(e.Later, models.Fallback{To: c.Name, Model: c.Model})
+		for _, c := range left[1:] {
+			e.Next = append(e.Next, models.Fallback{To: c.Name, Model: c.Model, Edits: c.Edits})
 		}
 	} else if why := p.NoFallback(); why != "" && e.Rejected == "" {
 		e.Detail = strings.TrimPrefix(e.Detail+"; "+why, "; ")

@@ -153,9 +153,9 @@ func TestBoundCallNeverMovesToUpstream(t *testing.T) {
 }
 
 // newEngineFixture is a fixture whose local server is a real llama-server.
-func newEngineFixture(t *testing.T, e engine) *fixture {
+func newEngineFixture(t *testing.T, e engine, edits ...func(*plan.Config, map[string]models.Route)) *fixture {
 	t.Helper()
-	b := newFixture(t, nil, answers)
+	b := newFixture(t, nil, answers, edits...)
 	b.state.edit(func(s *backend.LocalState) { s.Network, s.Address, s.SupportsAggregation = "unix", e.socket, true })
 	return b
 }

@@ -127,7 +127,7 @@ func (s *streamRelay) finishStream(err error) error {
 		return nil
 	case !errors.Is(err, io.EOF):
 		return s.abortStream(err)
-	case s.answer.Complete(s.request):
+	case s.answer.Complete():
 		s.rec.recordComplete()
 		return s.answer.UsageFilter.Flush(s.client)
 	default:

@@ -16,7 +16,13 @@ import (
 // candidate gets the whole call.
 func (x *exchange) resumeWhole(c plan.Candidate) (done bool) {
 	d, part := resume.DialectOf(x.request.Path), x.failures[len(x.failures)-1].Partial
-	next := x.continuationRequest(d, part)
+	// llama-server repeats the beginning in its continuation. If the beginning is too
+	// short for the repetition to be found, the whole answer is generated again: nothing
+	// of it was sent.
+	if part == nil || len(part.Text) < resume.MinOverlap || d == nil || !x.plan.Route.Resume {
+		return false
+	}
+	next := x.continuationRequest(c, d, part.Text, part.Tokens)
 	if next == nil {
 		return false
 	}
@@ -39,33 +45,23 @@ func (x *exchange) resumeWhole(c plan.Candidate) (done bool) {
 	return false
 }
 
-// continuationRequest returns the request for the rest of an answer; nil = the answer cannot be
-// continued.
-func (x *exchange) continuationRequest(d *resume.Dialect, part *resume.PartialAnswer) *request.Request {
-	// llama-server repeats the beginning in its continuation. If the beginning is too
-	// short for the repetition to be found, the whole answer is generated again: nothing
-	// of it was sent.
-	if part == nil || len(part.Text) < resume.MinOverlap || d == nil || !x.plan.Route.Resume {
-		return nil
-	}
-	object := gjson.Parse(x.request.Body.Text())
+// continuationRequest returns the request to a candidate for the rest of an answer of which
+// another backend has generated text, with so many tokens; nil = the candidate cannot
+// continue it.
+func (x *exchange) continuationRequest(c plan.Candidate, d *resume.Dialect, text string, tokens int64) *request.Request {
+	next := *c.RequestOf(x.request)
+	object := gjson.Parse(next.Body.Text())
 	if resume.NotResumable(object) != "" {
 		return nil
 	}
-	limits, left := resume.ReduceMaxTokens(object, part.Tokens)
-	more, ok := d.ExtendRequest(object, part.Text)
+	limits, left := resume.ReduceMaxTokens(object, tokens)
+	more, ok := d.ExtendRequest(object, text)
 	if !ok || left == 0 {
 		return nil
 	}
-	return x.withBody(append(limits, more))
-}
-
-// withBody returns the request with changes in its body; nil = they make it invalid.
-func (x *exchange) withBody(changes []wire.Edit) *request.Request {
-	next := *x.request
 	var err error
-	if next.Body, err = request.ParseBodyFor(x.request.Body.Fields, []byte(wire.Apply(x.request.Body.Text(), changes))); err != nil {
-		return nil
+	if next.Body, err = next.Body.Replace([]byte(wire.Apply(next.Body.Text(), append(limits, more)))); err != nil {
+		return nil // the changes make it invalid
 	}
 	return &next
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/llmsup/llmsup/router/attempt"
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/plan"
+	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/resume"
 	"github.com/llmsup/llmsup/router/wire"
 )
@@ -20,6 +21,7 @@ import (
 type resumption struct {
 	*exchange
 
+	first      *request.Request // the call as the backend whose stream it is got it
 	transcript resume.Transcript
 	tried      bool
 }
@@ -31,7 +33,7 @@ func (x *exchange) resumption(c plan.Candidate) *resumption {
 	if d == nil || !c.Primary || c.Metered || !x.candidates[0].Primary || len(x.candidates) < 2 || !x.plan.Route.Resume || !plan.FallsBackOn(x.plan.Route, backend.Lost) {
 		return nil
 	}
-	return &resumption{exchange: x, transcript: resume.Transcript{Dialect: d}}
+	return &resumption{exchange: x, first: c.RequestOf(x.request), transcript: resume.Transcript{Dialect: d}}
 }
 
 // observe adds an event that the client receives to the transcript.
@@ -62,11 +64,11 @@ func (r *resumption) resume(w *attempt.ClientWriter) error {
 		return errNoResume
 	}
 	r.tried = true
-	object := gjson.Parse(r.request.Body.Text())
+	object := gjson.Parse(r.first.Body.Text())
 	if resume.NotResumable(object) != "" { // checked only now: nearly all streams end normally
 		return errNoResume
 	}
-	limits, left := resume.ReduceMaxTokens(object, t.Tokens)
+	_, left := resume.ReduceMaxTokens(object, t.Tokens)
 	switch {
 	case t.Finish != "": // only the end mark was missing
 		return r.writeEnd(w, r.knownUsage())
@@ -76,11 +78,7 @@ func (r *resumption) resume(w *attempt.ClientWriter) error {
 		}
 		return r.writeEnd(w, r.knownUsage())
 	}
-	more, ok := t.Dialect.ExtendRequest(object, t.Text.String())
-	if !ok {
-		return errNoResume
-	}
-	a, by := r.start(append(limits, more))
+	a, by := r.start()
 	if a == nil {
 		return errNoResume
 	}
@@ -94,13 +92,10 @@ func (r *resumption) resume(w *attempt.ClientWriter) error {
 
 // start requests the rest of the stream from the other candidates, in order, and returns
 // the first answer and its backend; nil = none answered.
-func (r *resumption) start(changes []wire.Edit) (a *attempt.Answer, by string) {
-	next := r.withBody(changes)
-	if next == nil {
-		return nil, ""
-	}
+func (r *resumption) start() (a *attempt.Answer, by string) {
 	for _, c := range r.candidates[1:] {
-		if c.Metered && r.mayHaveBilled() {
+		next := r.continuationRequest(c, r.transcript.Dialect, r.transcript.Text.String(), r.transcript.Tokens)
+		if next == nil || c.Metered && r.mayHaveBilled() {
 			continue
 		}
 		a, failed := attempt.Start(r.ctx, r.params(c, next, backend.Alternative{}))
@@ -127,7 +122,7 @@ func (r *resumption) relay(w *attempt.ClientWriter, a *attempt.Answer) error {
 		var m wire.EventInfo
 		if err == nil {
 			m = r.request.Dialect.InspectEvent(e, false)
-		} else if e, m, err = a.Next(r.request.Dialect); errors.Is(err, io.EOF) && a.Complete(r.request) {
+		} else if e, m, err = a.Next(r.request.Dialect); errors.Is(err, io.EOF) && a.Complete() {
 			m.Ended, err = true, nil
 		}
 		if err != nil {

@@ -119,6 +119,16 @@ func TestResume(t *testing.T) {
 	}
 }
 
+// TestResumeWithoutModel: the continuation of a call that names no model has one.
+func TestResumeWithoutModel(t *testing.T) {
+	b := newFixture(t, sends(breaks, firstChunk, textChunk(" 1"), textChunk(" 2")), sends(ends, roleEvent, textEvent, finishChunk("stop"), doneEvent), withResume,
+		func(_ *plan.Config, routes map[string]models.Route) { routes["local"] = routes["local/qwen"] })
+	r := b.post("/v1/chat/completions", `{"stream":true,"messages":[{"role":"user","content":"count"}]}`)
+	if got := gjson.GetBytes(b.cloud.lastBody(), "model").Str; got != "qwen/qwen-2.5-14b-instruct" || r.readErr != nil {
+		t.Errorf("the cloud was asked for %q, %v", got, r.readErr)
+	}
+}
+
 // TestResumeUsage: the client that asked for the usage receives the tokens of both parts
 // in one event.
 func TestResumeUsage(t *testing.T) {

@@ -145,6 +145,10 @@ func (rt *Router) handleCall(w http.ResponseWriter, r *http.Request, e *endpoint
 		if e := s.CheckChoices(key, c); e.Status != 0 && p.Rejection.Status == 0 {
 			p = plan.Plan{Route: p.Route, Rejection: e}
 		}
+		c.Route = p.Route.Name
+		if !e.ForOperators() { // such a body has no parameters of a call
+			p.EditRequest(c)
+		}
 		p.RequireLocalField(c)
 		p.CheckBudget(c)
 	}

@@ -3,10 +3,12 @@ package main
 import (
 	"io"
 	"os"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/models"
 )
 
 func routeCommand() *cli.Command {
@@ -49,5 +51,31 @@ func printRoute(out io.Writer, a control.RouteAnswer) error {
 	p := newPage(os.Stdout)
 	p.out = out
 	p.sentence("  ", "%s: %s", printable(a.Model), printable(a.Explanation))
+	for _, c := range a.Candidates {
+		if c.Edits != nil {
+			p.sentence("    ", "  %s gets the call with %s", printable(c.Backend), printable(describeEdits(c.Edits)))
+		}
+	}
 	return p.err
+}
+
+// describeEdits writes edits as in llmsup.yaml.
+func describeEdits(e *models.Edits) string {
+	var parts []string
+	for _, of := range []struct {
+		key    string
+		values models.Parameters
+	}{{"set", e.Set}, {"force", e.Force}} {
+		var values []string
+		for _, name := range of.values.Names() {
+			values = append(values, name+": "+of.values[name].Text())
+		}
+		if len(values) > 0 {
+			parts = append(parts, of.key+" {"+strings.Join(values, ", ")+"}")
+		}
+	}
+	if len(e.Strip) > 0 {
+		parts = append(parts, "strip ["+strings.Join(e.Strip, ", ")+"]")
+	}
+	return strings.Join(parts, ", ")
 }

@@ -53,11 +53,11 @@ type Attempt struct {
 // Bills reports whether an attempt may cost money. Counting tokens is free at providers
 // that bill everything else (Anthropic's API reference, "Token counting"; OpenAI's, "Get input token counts").
 func (at Attempt) Bills(r *request.Request) bool {
-	return at.Metered && !countsTokens(r.Path)
+	return at.Metered && !CountsTokens(r.Path)
 }
 
-// countsTokens reports whether an endpoint counts the tokens of a request.
-func countsTokens(path string) bool {
+// CountsTokens reports whether an endpoint counts the tokens of a request.
+func CountsTokens(path string) bool {
 	return path == "/v1/messages/count_tokens" || path == "/v1/responses/input_tokens"
 }
 

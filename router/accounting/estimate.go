@@ -140,5 +140,5 @@ func generates(path string) bool {
 	case "/v1/embeddings", "/v1/rerank", "/v2/rerank", "/v1/moderations", "/v1/audio/transcriptions", "/v1/audio/translations":
 		return false
 	}
-	return !countsTokens(path)
+	return !CountsTokens(path)
 }

@@ -31,6 +31,7 @@ type Answer struct {
 	UsageFilter      *aggregate.UsageFilter  // removes the usage that the client did not ask for; nil = it did
 	Lease            *backend.Lease
 
+	request         *request.Request
 	resp            *http.Response
 	cancel          context.CancelCauseFunc
 	redact          func(string) string
@@ -136,11 +137,11 @@ func (a *Answer) markFinished(m wire.EventInfo, e wire.Event) {
 
 // Complete reports whether a stream that ended cleanly, but without an end mark, is
 // complete: every choice has its finish reason.
-func (a *Answer) Complete(r *request.Request) bool {
-	of, ok := r.Dialect.(interface {
+func (a *Answer) Complete() bool {
+	of, ok := a.request.Dialect.(interface {
 		AllFinished(body []byte, finished uint64) bool
 	})
-	return ok && of.AllFinished(r.Body.Raw, a.finished)
+	return ok && of.AllFinished(a.request.Body.Raw, a.finished)
 }
 
 // HeldEvents returns a reader of the held events, and of those that the usage filter holds
@@ -160,7 +161,7 @@ func (p Params) send(ctx context.Context, at *backend.Attempt, reserved *account
 		_ = resp.Body.Close()
 		return nil, failed
 	}
-	a := &Answer{resp: resp, Lease: at.Lease, Reserved: reserved}
+	a := &Answer{request: p.Request, resp: resp, Lease: at.Lease, Reserved: reserved}
 	if _, ok := p.Request.Dialect.(wire.Responses); ok {
 		a.completer = responses.New(p.Request.Body.Raw, p.Model, p.Backend.Info().PartialResponses)
 	}

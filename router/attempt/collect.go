@@ -60,7 +60,7 @@ func (a *Answer) collectStream(c *request.Request) *backend.Failure {
 // For chats and completions every choice must have its finish reason.
 func (a *Answer) endsCleanly(c *request.Request) bool {
 	_, hasChoices := c.Dialect.(wire.Choices)
-	return !hasChoices || a.Complete(c)
+	return !hasChoices || a.Complete()
 }
 
 // setCollected makes the aggregated answer the answer of the attempt.

@@ -13,8 +13,9 @@ import (
 func (p *Plan) CheckBudget(r *request.Request) {
 	last := "" // why the last candidate was skipped
 	p.skip(func(c *Candidate) string {
-		c.Estimate = p.Accounting.Estimate(r, c.accountingAttempt())
-		over := p.Accounting.Check(r, c.accountingAttempt())
+		own := c.RequestOf(r)
+		c.Estimate = p.Accounting.Estimate(own, c.accountingAttempt())
+		over := p.Accounting.Check(own, c.accountingAttempt())
 		if over == nil {
 			return ""
 		}

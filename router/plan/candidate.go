@@ -1,12 +1,14 @@
 package plan
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/accounting"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/usd"
 )
 
@@ -15,12 +17,14 @@ type Candidate struct {
 	backend.Info
 
 	Backend    backend.Backend
-	Model      string // the model's name there
-	Primary    bool   // it is the route's primary
-	Returning  bool   // it accepts no calls now, but will without an operator: a call without another candidate waits for it
+	Model      string        // the model's name there
+	Primary    bool          // it is the route's primary
+	Returning  bool          // it accepts no calls now, but will without an operator: a call without another candidate waits for it
+	Edits      *models.Edits // of the call's parameters; nil = none
 	Estimate   usd.Amount
-	skipReason string // why the call is not given to it, in plain text; "" = it is kept
-	retryAfter int    // seconds after which a skipped fallback may accept calls; 0 = not before an operator acts
+	edited     *request.Request // the call with the edits; nil = it has none
+	skipReason string           // why the call is not given to it, in plain text; "" = it is kept
+	retryAfter int              // seconds after which a skipped fallback may accept calls; 0 = not before an operator acts
 }
 
 // candidate returns one of the backends of a route, by its name in the route.
@@ -28,6 +32,9 @@ func (s *Routing) candidate(target, tableModel, clientModel string) Candidate {
 	b := s.Backends[target]
 	return Candidate{Info: b.Info(), Backend: b, Model: ModelAt(b, tableModel, clientModel)}
 }
+
+// RequestOf returns the call as this candidate gets it.
+func (c *Candidate) RequestOf(r *request.Request) *request.Request { return cmp.Or(c.edited, r) }
 
 // ModelAt returns the name of a model at a backend: the table's, else a local server's
 // own, else the client's.
@@ -50,6 +57,7 @@ func (s *Routing) fallbacks(route models.Route, model string) []Candidate {
 			continue
 		}
 		c := s.candidate(f.To, f.Model, model)
+		c.Edits = f.Edits
 		switch now := c.Backend.Availability(); {
 		case now.MissingKey != "":
 			c.skipReason = "fallback " + f.To + " has no API key: " + now.MissingKey

@@ -54,7 +54,7 @@ func (s *Routing) Plan(model string) Plan {
 func (s *Routing) planRoute(route models.Route, model string) Plan {
 	p := Plan{Route: route, Accounting: s.Accounting, FallbackTimeout: s.fallbackTimeout, IdleTimeout: s.idleTimeout, Baseline: s.baseline(route, model)}
 	primary, fallbacks := s.candidate(route.Primary, route.PrimaryModel, model), s.fallbacks(route, model)
-	primary.Primary = true
+	primary.Primary, primary.Edits = true, route.Edits
 	now := primary.Backend.Availability()
 	primary.Returning, p.retryAfter = now.Returning, now.RetryAfter
 	p.Server, p.LocalPrimary = primary.Backend.(*backend.Server)

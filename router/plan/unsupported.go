@@ -26,18 +26,18 @@ func RequiredLocalField(c *request.Request) string {
 }
 
 // RequireLocalField skips the upstreams in the plan of a call whose primary is a local server
-// and that depends on a field that upstreams ignore. A route whose primary is an upstream
-// passes such fields through.
+// and that, with the upstream's edits, depends on a field that upstreams ignore. A route whose
+// primary is an upstream passes such fields through.
 func (p *Plan) RequireLocalField(r *request.Request) {
-	field := ""
-	if p.LocalPrimary && p.Rejection.Status == 0 {
-		field = RequiredLocalField(r)
-	}
-	if field == "" {
+	if !p.LocalPrimary || p.Rejection.Status != 0 {
 		return
 	}
 	p.skip(func(c *Candidate) string {
 		if c.Local {
+			return ""
+		}
+		field := RequiredLocalField(c.RequestOf(r))
+		if field == "" {
 			return ""
 		}
 		p.NeedsLocalField = true

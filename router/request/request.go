@@ -7,8 +7,8 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// Request is what the packages below the router need to know of a client's call. It
-// does not change once the call has been given to a backend.
+// Request is what the packages below the router need to know of a client's call, or of the
+// call as a backend gets it if its body is edited. It does not change once it has been planned.
 type Request struct {
 	ID      string // the answer's X-Request-Id
 	Method  string

@@ -96,14 +96,17 @@ func TestKeysOfAliases(t *testing.T) {
 	}
 }
 
-func TestAliasChange(t *testing.T) {
-	before, after := mustParse(t, "routes: {r: {primary: openrouter}}"), mustParse(t, "routes: {r: {primary: openrouter, aliases: [a]}}")
+// TestRouteChanges: a reload reports routes whose aliases or edits have changed.
+func TestRouteChanges(t *testing.T) {
+	const same = ", same: {primary: openrouter, aliases: [b], set: {x: {y: 1}}, fallbacks: [{to: http://a/v1, strip: [z]}]}}"
+	before := mustParse(t, "routes: {r: {primary: openrouter}, s: {primary: openrouter, set: {x: 1}}"+same)
+	after := mustParse(t, "routes: {r: {primary: openrouter, aliases: [a]}, s: {primary: openrouter, set: {x: 1.0}}"+same)
 	for _, c := range []*Config{before, after} {
 		if err := c.Resolve(noHeader); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := after.Changes(before); !slices.Equal(got, []string{"route r: changed"}) {
+	if got := after.Changes(before); !slices.Equal(got, []string{"route r: changed", "route s: changed"}) {
 		t.Errorf("%q", got)
 	}
 	if _, err := models.NewTable(after.Routes); err != nil {

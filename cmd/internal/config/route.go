@@ -39,7 +39,10 @@ func (c *Config) validateRoute(name string, route models.Route) error {
 	if err := c.validateFallback(name, route); err != nil {
 		return err
 	}
-	return c.validateFallbackList(name, route)
+	if err := c.validateFallbackList(name, route); err != nil {
+		return err
+	}
+	return c.validateEdits(name, route)
 }
 
 // validateFallback checks `fallback` and the fields that need a fallback.
@@ -98,6 +101,35 @@ func (c *Config) validateFallbackList(name string, route models.Route) error {
 		}
 	}
 	return nil
+}
+
+// validateEdits checks `set`, `force` and `strip` of a route and of its fallbacks.
+func (c *Config) validateEdits(name string, route models.Route) error {
+	if err := c.checkEdits([]string{"routes", name}, "routes."+name, route.Edits); err != nil {
+		return err
+	}
+	for i, fallback := range route.Fallbacks {
+		at := []string{"routes", name, "fallbacks", strconv.Itoa(i)}
+		if err := c.checkEdits(at, "routes."+name+".fallbacks: item "+strconv.Itoa(i+1), models.MergeEdits(fallback.Edits, route.Edits)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkEdits checks the edits at a path of the file; shown names it for messages.
+func (c *Config) checkEdits(path []string, shown string, e *models.Edits) error {
+	wrong := e.Check()
+	if wrong == nil {
+		return nil
+	}
+	path = append(path, wrong.Key)
+	if wrong.Key == "strip" {
+		path = append(path, strconv.Itoa(slices.Index(e.Strip, wrong.Name)))
+	} else {
+		path = append(path, wrong.Name)
+	}
+	return c.positions.errorfFor(shown+"."+wrong.Key, path, "%s %s", QuoteSafe(wrong.Name), wrong.Problem)
 }
 
 // leadsHere reports whether a backend is a base URL, or an upstream with one, that

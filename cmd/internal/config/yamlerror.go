@@ -29,6 +29,7 @@ var expected = map[string]string{
 	"[]models.Fallback": "a list (example: [{to: box2}, {to: openrouter, model: qwen/qwen-2.5-14b-instruct}])",
 	"models.Fallback":   "a backend and the model's name there (example: {to: openrouter, model: qwen/qwen-2.5-14b-instruct})",
 	"models.Billing":    "metered or free",
+	"models.Parameters": "parameters and their values (example: {temperature: 0.2})",
 }
 
 // explainYAML turns the YAML library's errors into sentences for the operator: the
@@ -53,6 +54,9 @@ func explainYAML(path string, err error) error {
 		}
 		return fmt.Errorf("%s:%s: wrong kind of value; want %s", path, m[1], want)
 	}
+	if value, ok := errors.AsType[*models.ValueError](err); ok {
+		return fmt.Errorf("%s:%d: wrong value; want %s", path, value.Line, value.Want)
+	}
 	if value, ok := errors.AsType[*valueError](err); ok {
 		return fmt.Errorf("%s:%d: wrong value; want %s", path, value.line, value.want)
 	}
@@ -75,7 +79,8 @@ func quoteSafeKey(quoted string) string {
 // in the YAML library's errors.
 var knownKeys = map[string][]string{
 	"config.Config": yamlKeys(Config{}), "config.Server": yamlKeys(Server{}),
-	"models.Upstream": yamlKeys(models.Upstream{}), "models.Route": yamlKeys(models.Route{}), "models.Fallback": yamlKeys(models.Fallback{}), "config.GPU": yamlKeys(GPU{}),
+	"models.Upstream": yamlKeys(models.Upstream{}), "config.GPU": yamlKeys(GPU{}),
+	"models.Route": append(yamlKeys(models.Route{}), yamlKeys(models.Edits{})...), "models.Fallback": append(yamlKeys(models.Fallback{}), yamlKeys(models.Edits{})...),
 	"config.ClientKey": yamlKeys(ClientKey{}),
 	"config.Ledger":    yamlKeys(Ledger{}), "config.Budget": append(yamlKeys(Limits{}), yamlKeys(Budget{})...), "config.Limits": yamlKeys(Limits{}), "config.ModelPrices": yamlKeys(ModelPrices{}),
 }

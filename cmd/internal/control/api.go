@@ -7,6 +7,8 @@ package control
 import (
 	"encoding/json"
 	"time"
+
+	"github.com/llmsup/llmsup/models"
 )
 
 // Status is the answer of GET /v1/status, and what `llmsup status --json`
@@ -249,4 +251,14 @@ type RouteAnswer struct {
 	Timeout       string `json:"timeout"`        // until the first answer of the primary
 	Explanation   string `json:"explanation"`    // the decision in a sentence
 	Error         string `json:"error"`          // the client's error; "" = the call would be made
+
+	Candidates []RouteCandidate `json:"candidates"` // Backend and those that are tried after it, in order; null = none
+}
+
+// RouteCandidate is a backend that may answer a call.
+type RouteCandidate struct {
+	Backend string `json:"backend"`
+	Model   string `json:"model"` // its name there
+
+	*models.Edits // that the backend gets the call with; nil = none
 }

@@ -24,10 +24,10 @@ func explain(e router.Explanation) string {
 		s += fmt.Sprintf(", because %s", e.Detail)
 	}
 	switch {
-	case e.Fallback != "":
-		next := []string{fmt.Sprintf("to %s as %s", e.Fallback, e.FallbackModel)}
-		for _, later := range e.Later {
-			next = append(next, fmt.Sprintf("to %s as %s", later.To, later.Model))
+	case len(e.Next) > 0:
+		var next []string
+		for _, f := range e.Next {
+			next = append(next, fmt.Sprintf("to %s as %s", f.To, f.Model))
 		}
 		s += fmt.Sprintf("; if that fails, or gives no answer within %s, %s", e.Route.Timeout, strings.Join(next, ", then "))
 	case e.Reason != "":

@@ -16,9 +16,9 @@ func TestExplain(t *testing.T) {
 	}{
 		"no fallback":  {router.Explanation{Route: route, Backend: "a", BackendModel: "a"}, "it goes to a as a; the route has no fallback"},
 		"an alias":     {router.Explanation{Model: "b", Route: models.Route{Name: "local/a", Aliases: []string{"b"}}, Backend: "a", BackendModel: "a"}, "it is an alias of local/a, so it goes to a as a; the route has no fallback"},
-		"one fallback": {router.Explanation{Route: route, Backend: "a", BackendModel: "a", Fallback: "b", FallbackModel: "m"}, "it goes to a as a; if that fails, or gives no answer within 1m0s, to b as m"},
+		"one fallback": {router.Explanation{Route: route, Backend: "a", BackendModel: "a", Next: []models.Fallback{{To: "b", Model: "m"}}}, "it goes to a as a; if that fails, or gives no answer within 1m0s, to b as m"},
 		"three fallbacks": {
-			router.Explanation{Route: route, Backend: "a", BackendModel: "a", Fallback: "b", FallbackModel: "m", Later: []models.Fallback{{To: "c", Model: "n"}, {To: "d", Model: "o"}}},
+			router.Explanation{Route: route, Backend: "a", BackendModel: "a", Next: []models.Fallback{{To: "b", Model: "m"}, {To: "c", Model: "n"}, {To: "d", Model: "o"}}},
 			"it goes to a as a; if that fails, or gives no answer within 1m0s, to b as m, then to c as n, then to d as o",
 		},
 		"rejected": {router.Explanation{Rejected: "no such model", RejectedStatus: 404}, "it would be refused with 404: no such model"},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/maintenance"
+	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router"
 	"github.com/llmsup/llmsup/supervisor"
 )
@@ -77,7 +78,14 @@ func (d *Daemon) Route(model string) control.RouteAnswer {
 	if e.Route.Name != "" {
 		a.Timeout = e.Route.Timeout.String()
 	}
-	a.Fallback, a.FallbackModel = e.Fallback, e.FallbackModel
+	if len(e.Next) > 0 {
+		a.Fallback, a.FallbackModel = e.Next[0].To, e.Next[0].Model
+	}
+	if e.Backend != "" {
+		for _, f := range append([]models.Fallback{{To: e.Backend, Model: e.BackendModel, Edits: e.Edits}}, e.Next...) {
+			a.Candidates = append(a.Candidates, control.RouteCandidate{Backend: f.To, Model: f.Model, Edits: f.Edits})
+		}
+	}
 	a.Explanation = explain(e)
 	return a
 }
