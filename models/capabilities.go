@@ -16,8 +16,8 @@ type Capabilities struct {
 	// the same request would, so that the router may stream instead.
 	CompleteStreams bool
 	// PartialResponses says that its answers at /v1/responses lack fields and events that
-	// OpenAI's schema requires: the router adds them. In a request, its input must have a
-	// type that the schema does not require.
+	// OpenAI's schema requires: the router adds them. It also requires more of a
+	// request's input than the schema.
 	PartialResponses bool
 	// Fields are those fields of a request that only this engine knows.
 	Fields EngineFields

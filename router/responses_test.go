@@ -405,20 +405,26 @@ func TestLocalResponseIsLost(t *testing.T) {
 	}
 }
 
-// TestUntypedMessages: an assistant's message without a type, as the AI SDK sends it, is
-// accepted by a real llama-server, and an upstream receives it as the client wrote it.
-func TestUntypedMessages(t *testing.T) {
+// TestInputIsCompleted: an assistant's message without a type, as the AI SDK sends it, and an
+// upstream's reasoning are accepted by a real llama-server. An upstream receives them as the
+// client wrote them.
+func TestInputIsCompleted(t *testing.T) {
 	b, _ := newRecordedFixture(t, startEngine(t))
-	for _, stream := range []bool{false, true} {
-		call := fmt.Sprintf(`{"stream":%t,"max_output_tokens":3,"model":"local/alone","input":[{"role":"user","content":"a"},{"role":"assistant","content":[{"type":"output_text","text":"b"}],"id":"m"},{"role":"user","content":"c"}]}`, stream)
-		r := b.post("/v1/responses", call)
-		if r.status != 200 || !strings.Contains(r.body, `"text":"1 2 3"`) {
-			t.Errorf("%d %s", r.status, r.body)
-		}
-		cloud := strings.Replace(call, "local/alone", "vendor/model", 1)
-		b.post("/v1/responses", cloud)
-		if got := string(b.cloud.lastBody()); got != cloud {
-			t.Errorf("the cloud was sent %s", got)
+	for name, item := range map[string]string{
+		"a message": `{"role":"assistant","content":[{"type":"output_text","text":"b"}],"id":"m"}`,
+		"reasoning": `{"type":"reasoning","id":"r","summary":[],"encrypted_content":"x"},{"type":"reasoning","id":"r","summary":[],"content":null},{"type":"function_call","call_id":"c","name":"f","arguments":"{}"},{"type":"function_call_output","call_id":"c","output":"1"}`,
+	} {
+		for _, stream := range []bool{false, true} {
+			call := fmt.Sprintf(`{"stream":%t,"max_output_tokens":3,"model":"local/alone","input":[{"role":"user","content":"a"},%s,{"role":"user","content":"c"}]}`, stream, item)
+			r := b.post("/v1/responses", call)
+			if r.status != 200 || !strings.Contains(r.body, `"text":"1 2 3"`) {
+				t.Errorf("%s, stream %t: %d %s", name, stream, r.status, r.body)
+			}
+			cloud := strings.Replace(call, "local/alone", "vendor/model", 1)
+			b.post("/v1/responses", cloud)
+			if got := string(b.cloud.lastBody()); got != cloud {
+				t.Errorf("%s: the cloud was sent %s", name, got)
+			}
 		}
 	}
 }

@@ -52,5 +52,6 @@ toolStream ["start start-step tool-input-start tool-input-delta tool-input-end t
 error ["AI_APICallError",500]
 errorStream ["start start-step text-start text-delta error","AI_APICallError","Failed to process successful response"]
 errorErrors ["got exception: Unexpected empty grammar stack after accepting piece: # (38)"]
-chat "1 2 3"
+chat with local ["1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30","1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30"]
+chat with local/thinks [" c"," c"]
 `

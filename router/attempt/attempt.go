@@ -53,7 +53,7 @@ type Failure struct {
 // call that the backend cannot answer in the form in which it was sent is sent once
 // more, as the client wrote it.
 func Start(client context.Context, p Params) (*Answer, *Failure) {
-	p.typeInput()
+	p.completeInput()
 	a, failed := p.start(client)
 	if failed == nil || p.Unmodified || client.Err() != nil {
 		return a, failed
@@ -87,18 +87,18 @@ func Start(client context.Context, p Params) (*Answer, *Failure) {
 	return nil, failed
 }
 
-// typeInput adds the types that the backend requires in the input of a response.
-func (p *Params) typeInput() {
+// completeInput adds what the backend requires in the input of a response.
+func (p *Params) completeInput() {
 	if _, ok := p.Request.Dialect.(wire.Responses); !ok || !p.Backend.Info().PartialResponses {
 		return
 	}
-	typed, ok := responses.TypedInput(p.Request.Body.Raw)
+	completed, ok := responses.CompleteInput(p.Request.Body.Raw)
 	if !ok {
 		return
 	}
 	next := *p.Request
 	var err error
-	if next.Body, err = request.ParseBodyFor(p.Request.Body.Fields, typed); err == nil { // else the body stays as it is
+	if next.Body, err = request.ParseBodyFor(p.Request.Body.Fields, completed); err == nil { // else the body stays as it is
 		p.Request = &next
 	}
 }

@@ -29,8 +29,8 @@
 // empty list. It reports an answer that max_output_tokens ended as completed, and that is
 // not changed.
 //
-// In a request, TypedInput adds a type that OpenAI's schema does not require and llama-server
-// does.
+// CompleteInput is the same for requests: it adds what llama-server requires and OpenAI's
+// schema does not.
 //
 // Source: OpenAI's API reference, "Responses" and "Streaming events"; the fields marked as
 // required in openai-go's package responses.

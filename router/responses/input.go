@@ -8,11 +8,14 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// TypedInput returns a request whose input has "type":"message" in each message of the
-// assistant that lacks a type; ok is false if none does. OpenAI's schema does not require
-// the type, and the AI SDK omits it; llama-server (build 11669) answers 400 without it.
-func TypedInput(request []byte) (typed []byte, ok bool) {
-	if !bytes.Contains(request, []byte(`"assistant"`)) {
+// CompleteInput returns a request whose input has what llama-server (build 11669) requires and
+// OpenAI's schema does not; ok is false if nothing is missing. llama-server answers 400 to
+//
+//   - an assistant's message without "type":"message", as the AI SDK sends it;
+//   - a reasoning item without a text, as the AI SDK sends it, and Codex if the reasoning is
+//     encrypted. It gets an empty text.
+func CompleteInput(request []byte) (completed []byte, ok bool) {
+	if !bytes.Contains(request, []byte(`"assistant"`)) && !bytes.Contains(request, []byte(`"reasoning"`)) {
 		return nil, false
 	}
 	from, to := 0, 0
@@ -27,9 +30,10 @@ func TypedInput(request []byte) (typed []byte, ok bool) {
 	}
 	var changes []wire.Edit
 	input.ForEach(func(_, item gjson.Result) bool {
-		if item.Get("role").Str == "assistant" && !item.Get("type").Exists() {
-			at := from + item.Index + 1
-			changes = append(changes, wire.Edit{From: at, To: at, Text: `"type":"message",`})
+		if item.IsObject() {
+			if e, ok := missingInput(item); ok {
+				changes = append(changes, wire.Edit{From: from + item.Index + e.From, To: from + item.Index + e.To, Text: e.Text})
+			}
 		}
 		return true
 	})
@@ -37,4 +41,21 @@ func TypedInput(request []byte) (typed []byte, ok bool) {
 		return nil, false
 	}
 	return []byte(wire.Apply(string(request), changes)), true
+}
+
+const emptyReasoning = `[{"type":"reasoning_text","text":""}]`
+
+// missingInput returns the change that an input item needs, by its own offsets; ok is false if
+// it needs none.
+func missingInput(item gjson.Result) (e wire.Edit, ok bool) {
+	switch kind := item.Get("type"); {
+	case !kind.Exists() && item.Get("role").Str == "assistant":
+		return wire.Edit{From: 1, To: 1, Text: `"type":"message",`}, true
+	case kind.Str == "reasoning" && !item.Get("content").Exists():
+		return wire.Edit{From: 1, To: 1, Text: `"content":` + emptyReasoning + `,`}, true
+	case kind.Str == "reasoning" && item.Get("content").Type == gjson.Null:
+		at := item.Get("content").Index - item.Index
+		return wire.Edit{From: at, To: at + len("null"), Text: emptyReasoning}, true
+	}
+	return e, false
 }

@@ -37,9 +37,11 @@ for (const [name, call] of Object.entries(calls)) {
   }
   if (errors.length > 0) got[name + 'Errors'] = errors;
 }
-// A chat: without store the SDK sends the whole conversation.
-const chat = { model: openai('local'), maxOutputTokens: 3, maxRetries: 0, providerOptions: { openai: { store: false } } };
-const first = await generateText({ ...chat, prompt: 'count' });
-const second = await generateText({ ...chat, messages: [{ role: 'user', content: 'count' }, ...first.response.messages, { role: 'user', content: 'again' }] });
-got.chat = second.text;
+// Chats: without store the SDK sends the whole conversation.
+for (const name of ['local', 'local/thinks']) {
+  const chat = { model: openai(name), maxOutputTokens: 30, maxRetries: 0, providerOptions: { openai: { store: false } } };
+  const first = await generateText({ ...chat, prompt: 'count' });
+  const second = await generateText({ ...chat, messages: [{ role: 'user', content: 'count' }, ...first.response.messages, { role: 'user', content: 'again' }] });
+  got['chat with ' + name] = [first.text, second.text];
+}
 for (const [name, value] of Object.entries(got)) console.log(name, JSON.stringify(value));
