@@ -9,22 +9,36 @@ import (
 	"github.com/llmsup/llmsup/models"
 )
 
-// listParser stores each word once: all models of a list have the same few.
-type listParser struct{ known map[string]string }
+// sharedWords has each list of words once: the models of an upstream have the same few.
+type sharedWords map[string][]string
+
+// share returns the stored one of equal lists.
+func (s sharedWords) share(list []string) []string {
+	key := strings.Join(list, "\n")
+	if _, known := s[key]; !known {
+		s[key] = list
+	}
+	return s[key]
+}
+
+// shareAll replaces the lists of a model.
+func (s sharedWords) shareAll(l *models.Listed) {
+	l.Input, l.Output, l.Parameters = s.share(l.Input), s.share(l.Output), s.share(l.Parameters)
+}
 
 // parseListed reads an entry of an upstream's /models. Beside OpenRouter's names of the
 // fields it knows those of llmsup, llama-server, vLLM, Groq and Mistral. A value of another
 // type counts as unknown.
-func (p *listParser) parseListed(m gjson.Result) models.Listed {
+func parseListed(m gjson.Result) models.Listed {
 	l := models.Listed{
 		ID: strings.Clone(m.Get("id").Str), Name: strings.Clone(m.Get("name").Str), Created: int64(count(m, "created")),
 		Context:    count(m, "context_length", "max_model_len", "context_window", "max_context_length", "meta.n_ctx"),
 		MaxOutput:  count(m, "top_provider.max_completion_tokens", "max_output_tokens", "max_completion_tokens"),
-		Input:      p.words(m.Get("architecture.input_modalities")),
-		Output:     p.words(m.Get("architecture.output_modalities")),
-		Parameters: p.words(m.Get("supported_parameters")),
+		Input:      words(m.Get("architecture.input_modalities")),
+		Output:     words(m.Get("architecture.output_modalities")),
+		Parameters: words(m.Get("supported_parameters")),
 	}
-	for _, word := range p.words(m.Get("capabilities")) { // llmsup's own
+	for _, word := range words(m.Get("capabilities")) { // llmsup's own
 		if a := models.Ability(word); slices.Contains(allAbilities, a) {
 			l.Abilities = append(l.Abilities, a)
 		}
@@ -68,22 +82,17 @@ func count(m gjson.Result, paths ...string) int {
 	return 0
 }
 
-// words returns a list of words; nil = it is not one.
-func (p *listParser) words(v gjson.Result) (list []string) {
+// words returns a list of words; nil = it is not one, or it is empty.
+func words(v gjson.Result) (list []string) {
 	const maxWords = 100
 	if !v.IsArray() {
 		return nil
 	}
 	v.ForEach(func(_, word gjson.Result) bool {
 		if word.Type == gjson.String && word.Str != "" && len(list) < maxWords {
-			stored, ok := p.known[word.Str]
-			if !ok {
-				stored = strings.Clone(word.Str) // not a part of the whole list
-				p.known[stored] = stored
-			}
-			list = append(list, stored)
+			list = append(list, strings.Clone(word.Str)) // not a part of the whole entry
 		}
 		return true
 	})
-	return slices.Clip(list)
+	return list
 }

@@ -50,6 +50,22 @@ func TestListedModels(t *testing.T) {
 	}
 }
 
+// TestSharedWords: hundreds of models do not need as many copies of the same lists.
+func TestSharedWords(t *testing.T) {
+	const entry = `{"id":"%s","pricing":{"prompt":"1","completion":"1"},"architecture":{"input_modalities":["text","image"]},"supported_parameters":["tools","top_p"]}`
+	path := filepath.Join(t.TempDir(), "prices.json")
+	fetched := open(t, path, &fakeUpstream{answer: `{"data":[` + fmt.Sprintf(entry, "a") + "," + fmt.Sprintf(entry, "b") + `]}`})
+	if err := fetched.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for name, l := range map[string]*UpstreamList{"fetched": fetched, "from its file": open(t, path, &fakeUpstream{})} {
+		list := l.Listed()
+		if len(list) != 2 || len(list[1].Parameters) != 2 || &list[0].Parameters[0] != &list[1].Parameters[0] || &list[0].Input[0] != &list[1].Input[0] {
+			t.Errorf("%s: %+v", name, list)
+		}
+	}
+}
+
 // TestListOfOlderVersion: names that an older version saved can be called at once, and the
 // list is fetched, since the rest is missing.
 func TestListOfOlderVersion(t *testing.T) {

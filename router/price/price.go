@@ -122,13 +122,14 @@ func ParseModels(raw []byte) (listed []models.Listed, prices Table, err error) {
 		return nil, nil, fmt.Errorf("the list of models is not JSON in the expected form: %w", err)
 	}
 	prices = Table{}
-	parser := listParser{map[string]string{}}
+	shared := sharedWords{}
 	for _, raw := range list.Data {
 		m := gjson.ParseBytes(raw)
-		model := parser.parseListed(m)
+		model := parseListed(m)
 		if model.ID == "" { // skip only this one
 			continue
 		}
+		shared.shareAll(&model)
 		listed = append(listed, model)
 		if p, ok := parsePricing([]byte(m.Get("pricing").Raw)); ok {
 			prices[model.ID] = p

@@ -63,6 +63,10 @@ func OpenUpstreamList(path, from string, fetch func(context.Context) ([]byte, er
 		kept.List = append(kept.List, models.Listed{ID: name})
 		kept.At = time.Time{} // so that it is fetched with all its details
 	}
+	shared := sharedWords{}
+	for i := range kept.List {
+		shared.shareAll(&kept.List[i])
+	}
 	if kept.From == from {
 		kept.Names = nil
 		l.now.Store(&kept)
