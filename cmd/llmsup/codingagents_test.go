@@ -15,19 +15,21 @@ type codingAgent struct {
 	name    string
 	program string // in node_modules; * stands for the platform
 	args    []string
-	files   map[string]string // that configure it, by their path in its home
+	config  string // the file in its home that has the snippet in router/CLIENTS.md; "" = none
 	env     []string
 	path    string                      // of its calls
 	text    func(string) string         // the stream of a model that says something and ends
 	tool    func(command string) string // the stream of a model that asks for a command
 	result  string                      // where a body has what the command printed
+	// summarizes: if a prompt is too long, it asks for a summary, which is a second call.
+	summarizes bool
 }
 
 var codingAgents = []codingAgent{
 	{
 		name:    "Claude Code",
 		program: "@anthropic-ai/claude-code-linux-*/claude",
-		args:    []string{"-p", "say it", "--model", "lab", "--allowedTools", "Bash(echo:*)"},
+		args:    []string{"-p", "say it", "--model", "local", "--allowedTools", "Bash(echo:*)"},
 		env:     []string{"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1"},
 		path:    "/v1/messages", text: messageText, tool: messageTool, result: "messages.@reverse.0.content.0.content",
 	},
@@ -35,66 +37,69 @@ var codingAgents = []codingAgent{
 		name:    "Codex",
 		program: "@openai/codex-linux-*/vendor/*/bin/codex",
 		args:    []string{"exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "say it"},
-		files: map[string]string{".codex/config.toml": `
-			model = "lab"
-			model_provider = "llmsup"
-
-			[model_providers.llmsup]
-			name = "llmsup"
-			base_url = "http://127.0.0.1:8000/v1"
-			env_key = "LLMSUP_KEY"
-			wire_api = "responses"`},
-		env:  []string{"LLMSUP_KEY=client-secret"},
-		path: "/v1/responses", text: responseText, tool: responseTool, result: "input.@reverse.0.output",
+		config:  ".codex/config.toml",
+		env:     []string{"LLMSUP_KEY=client-secret"},
+		path:    "/v1/responses", text: responseText, tool: responseTool, result: "input.@reverse.0.output",
 	},
 	{
 		name:    "opencode",
 		program: "opencode-linux-*/bin/opencode",
 		args:    []string{"run", "say it"},
-		files: map[string]string{".config/opencode/opencode.json": `{
-			"autoupdate": false, "share": "disabled", "model": "llmsup/lab", "agent": {"title": {"disable": true}},
-			"provider": {"llmsup": {
-				"npm": "@ai-sdk/openai-compatible", "name": "llmsup",
-				"options": {"baseURL": "http://127.0.0.1:8000/v1", "apiKey": "{env:LLMSUP_KEY}"},
-				"models": {"lab": {"name": "lab", "limit": {"context": 8192, "output": 2048}}}}}}`},
-		env:  []string{"LLMSUP_KEY=client-secret", "OPENCODE_DISABLE_MODELS_FETCH=1"},
-		path: "/v1/chat/completions", text: chatText, tool: chatTool("bash"), result: "messages.@reverse.0.content",
+		config:  ".config/opencode/opencode.json",
+		env:     []string{"LLMSUP_KEY=client-secret", "OPENCODE_DISABLE_MODELS_FETCH=1", `OPENCODE_CONFIG_CONTENT={"autoupdate": false, "agent": {"title": {"disable": true}}}`},
+		path:    "/v1/chat/completions", text: chatText, tool: chatTool("bash"), result: "messages.@reverse.0.content",
+		summarizes: true,
 	},
 	{
 		name:    "Continue",
 		program: "@continuedev/cli/dist/cn.js",
 		args:    []string{"--config", ".continue/config.yaml", "--auto", "-p", "say it"},
-		files: map[string]string{".continue/config.yaml": `{name: llmsup, version: 0.0.1, schema: v1, models: [
-			{name: lab, provider: openai, model: lab, apiBase: "http://127.0.0.1:8000/v1", apiKey: client-secret, roles: [chat, edit, apply]}]}`},
-		env:  []string{"CONTINUE_TELEMETRY_ENABLED=0"},
-		path: "/v1/chat/completions", text: chatText, tool: chatTool("Bash"), result: "messages.@reverse.0.content",
+		config:  ".continue/config.yaml",
+		env:     []string{"CONTINUE_TELEMETRY_ENABLED=0"},
+		path:    "/v1/chat/completions", text: chatText, tool: chatTool("Bash"), result: "messages.@reverse.0.content",
 	},
 }
 
-// TestCodingAgents runs one-shot tasks of coding agents through llmsup, on an upstream
-// that plays the model.
+// TestCodingAgents runs one-shot tasks of coding agents through llmsup. An upstream plays the
+// model, or the fallback of the demo model, whose context their prompts exceed.
 func TestCodingAgents(t *testing.T) {
 	t.Parallel()
+	const onlyUpstream, localFirst = "{primary: lab}", "{primary: demo, fallback: lab, fallback_model: lab}"
 	for _, agent := range codingAgents {
 		for name, tc := range map[string]struct {
+			route  string
 			script []scriptedAnswer
 			says   string // what it prints; "" = it fails
 		}{
-			"a command is run":       {[]scriptedAnswer{stream(agent.tool("echo one two")), stream(agent.text("it said one two"))}, "it said one two"},
-			"an error that is final": {[]scriptedAnswer{{status: 400, body: `{"type":"error","error":{"type":"invalid_request_error","message":"no such thing","code":"bad"}}`}}, ""},
+			"a command is run":    {onlyUpstream, []scriptedAnswer{stream(agent.tool("echo one two")), stream(agent.text("it said one two"))}, "it said one two"},
+			"too long for local":  {localFirst, []scriptedAnswer{stream(agent.tool("echo one two")), stream(agent.text("it said one two"))}, "it said one two"},
+			"no backend takes it": {localFirst, []scriptedAnswer{{status: 402, body: `{"type":"error","error":{"type":"insufficient_quota","message":"no credits","code":402}}`}}, ""},
 		} {
 			t.Run(agent.name+"/"+name, func(t *testing.T) {
 				t.Parallel()
+				if tc.says == "" && agent.summarizes {
+					tc.script = append(tc.script, tc.script...)
+				}
 				upstream := newScriptedUpstream(t, tc.script...)
-				config := newTestConfig(t, "upstreams: {lab: {base_url: \""+upstream.URL+"/v1\"}}\nroutes: {lab: {primary: lab}}\n")
-				in := launch(t, nil, "--config", config.path)
+				config := newTestConfig(t, "upstreams: {lab: {base_url: \""+upstream.URL+"/v1\"}}\nroutes: {local: "+tc.route+"}\n")
+				args := []string{"--config", config.path}
+				if tc.route == localFirst {
+					args = append(args, "--demo", "--ctx-size", "256")
+				}
+				in := launch(t, nil, args...)
+				if tc.route == localFirst {
+					in.awaitReady()
+				}
 				code, out, errs := agent.run(t, in.url)
 				if failed := tc.says == ""; (code != 0) != failed || !strings.Contains(out, tc.says) {
 					t.Errorf("exit %d, it printed\n%s%s", code, out, errs)
 				}
+				if n := strings.Count(in.logged(), `"message":"call"`); n != len(tc.script) {
+					t.Errorf("it made %d calls, want %d", n, len(tc.script))
+				}
 				calls := upstream.received()
 				if len(calls) != len(tc.script) {
-					t.Fatalf("the upstream got %d calls, want %d", len(calls), len(tc.script))
+					t.Fatalf("the upstream got %d calls, want %d: %.3000v", len(calls), len(tc.script), calls[1:])
 				}
 				for _, call := range calls {
 					if call.path != agent.path {
@@ -113,8 +118,8 @@ func TestCodingAgents(t *testing.T) {
 func (a codingAgent) run(t *testing.T, url string) (code int, stdout, stderr string) {
 	t.Helper()
 	c := newClient(t, url, a.env...)
-	for name, text := range a.files {
-		c.write(name, text)
+	if a.config != "" {
+		c.write(a.config, snippetOf(t, a.name, strings.TrimPrefix(filepath.Ext(a.config), ".")))
 	}
 	programs, err := filepath.Glob(filepath.Join(c.home, "node_modules", a.program))
 	if err != nil {
