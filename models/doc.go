@@ -1,6 +1,7 @@
 // Package models has the routing table: for a model name, the backends that serve it, in
-// their order, and the model's name there. The configuration fills the table and the
-// router looks each call up in it. The package imports no other package of llmsup.
+// their order, the model's name there, and how a call's parameters are edited. The
+// configuration fills the table and the router looks each call up in it. The package imports
+// no other package of llmsup.
 //
 // It also defines what supervisor and router share without importing each other: the reasons
 // why a backend is bypassed, and the Capabilities of an engine.

@@ -3,6 +3,7 @@
 //
 //	Routing (the configuration of this moment)
 //	  PlanFor(key, model) -> Plan{Candidates, each kept or skipped with its reason}
+//	    EditRequest edits the call for each of them, as the route says
 //	    RequireLocal, RequireLocalField, CheckBudget skip more of them
 //	MayMoveOn(what has failed, next candidate) -> an obstacle, or none
 //

@@ -4,5 +4,6 @@
 // reuse. It reads JSON and forms (audio).
 //
 // The router parses each body once, and sends it on with at most the name of the model
-// changed. The package knows no route, key or backend, and sends nothing.
+// changed. Only a body with parameters that its route edits (Edit) is copied and parsed again.
+// The package knows no route, key or backend, and sends nothing.
 package request
