@@ -89,6 +89,10 @@ func (x *exchange) forwardError(answer outcome.Answer) {
 	default:
 		x.rec.reason = ""
 	}
+	body := answer.Body()
+	if d, ok := x.request.Dialect.(wire.ErrorCompleter); ok {
+		body = d.CompleteError(f.Response.Status, body)
+	}
 	x.w.WriteHeader(f.Response.Status)
-	_, _ = x.w.Write([]byte(p.Redact(string(answer.Body())))) // an error means that the client closed the connection
+	_, _ = x.w.Write([]byte(p.Redact(string(body)))) // an error means that the client closed the connection
 }

@@ -70,7 +70,7 @@ func (rt *Router) rejectOrigin(w http.ResponseWriter, r *http.Request, e wire.Er
 }
 
 func (rt *Router) rejectLogged(log zerolog.Logger, w http.ResponseWriter, r *http.Request, e wire.Error) {
-	d, known := rt.dialectAt(r.URL.Path)
+	d, known := rt.endpoints.DialectOf(r)
 	line := log.WithLevel(zerolog.InfoLevel).Str("request_id", w.Header().Get(wire.HeaderRequestID)).
 		Int("status", e.Status).Str("code", e.Code).Str("from", r.RemoteAddr)
 	if known {

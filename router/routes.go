@@ -49,7 +49,7 @@ func (rt *Router) routes() http.Handler {
 		case page == nil:
 			rt.notFound(w, r)
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
-			wrongMethod(w, r, wire.Chat, http.MethodGet)
+			rt.wrongMethod(w, r, http.MethodGet)
 		default:
 			page(w, r)
 		}
@@ -76,7 +76,7 @@ func (rt *Router) serveEndpoint(w http.ResponseWriter, r *http.Request, e *endpo
 	key := access.CallerKey(r.Context())
 	switch {
 	case !e.Accepts(r.Method):
-		wrongMethod(w, r, e.Dialect, e.Methods()...)
+		rt.wrongMethod(w, r, e.Methods()...)
 	case e.ForOperators() && key != nil && !key.Operator:
 		rt.reject(w, r, operatorError(r.URL.Path, key))
 	default:
@@ -92,18 +92,13 @@ func (rt *Router) notFound(w http.ResponseWriter, r *http.Request) {
 	} else {
 		message += "; the endpoints are under /v1, such as POST /v1/chat/completions and GET /v1/models"
 	}
-	wire.WriteError(w, wire.Chat, wire.Error{Status: http.StatusNotFound, Type: wire.TypeInvalid, Code: wire.CodeNotFound, Message: message})
+	d, _ := rt.endpoints.DialectOf(r)
+	wire.WriteError(w, d, wire.Error{Status: http.StatusNotFound, Type: wire.TypeInvalid, Code: wire.CodeNotFound, Message: message})
 }
 
-// dialectAt returns the dialect of a path, and whether it is the path of an endpoint.
-func (rt *Router) dialectAt(path string) (d wire.Dialect, known bool) {
-	if e := rt.endpoints.At(path); e != nil {
-		return e.Dialect, true
-	}
-	return wire.Chat, false
-}
-
-func wrongMethod(w http.ResponseWriter, r *http.Request, d wire.Dialect, right ...string) {
+// wrongMethod answers a request whose method its path does not accept.
+func (rt *Router) wrongMethod(w http.ResponseWriter, r *http.Request, right ...string) {
+	d, _ := rt.endpoints.DialectOf(r)
 	w.Header().Set("Allow", strings.Join(right, ", "))
 	wire.WriteError(w, d, wire.Error{
 		Status: http.StatusMethodNotAllowed, Type: wire.TypeInvalid, Code: wire.CodeMethod,

@@ -29,5 +29,9 @@ var Public = map[string]Endpoint{
 // genericAnthropic is generic, with errors as Anthropic writes them.
 type genericAnthropic struct{ wire.Generic }
 
-func (genericAnthropic) ErrorBody(e wire.Error) []byte  { return wire.Messages{}.ErrorBody(e) }
+func (genericAnthropic) ErrorBody(e wire.Error) []byte { return wire.Messages{}.ErrorBody(e) }
+func (genericAnthropic) CompleteError(status int, body []byte) []byte {
+	return wire.Messages{}.CompleteError(status, body)
+}
+
 func (genericAnthropic) ErrorEvent(e wire.Error) []byte { return wire.Messages{}.ErrorEvent(e) }

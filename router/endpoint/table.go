@@ -73,6 +73,19 @@ func (t *Table) Main(requested string) string {
 	return requested
 }
 
+// DialectOf returns the dialect of the errors of a request, and whether its path is that of
+// an endpoint. Paths below /v1/messages are Anthropic's, and so is a client that names a
+// version of Anthropic's API, except at an endpoint of another API.
+func (t *Table) DialectOf(r *http.Request) (d wire.Dialect, known bool) {
+	if e := t.At(r.URL.Path); e != nil {
+		return e.Dialect, true
+	}
+	if strings.HasPrefix(r.URL.Path, "/v1/messages/") || r.Header.Get("Anthropic-Version") != "" {
+		return wire.Messages{}, false
+	}
+	return wire.Chat, false
+}
+
 // Suggest returns the public path that a client probably meant by an unknown one; "" =
 // none comes to mind. Most have the wrong base URL: a part of the path is missing before
 // it, or there is too much.

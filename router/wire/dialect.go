@@ -22,6 +22,13 @@ type Dialect interface {
 	ErrorBody(Error) []byte
 }
 
+// ErrorCompleter is a Dialect that has its own form of errors, which many backends do not
+// write.
+type ErrorCompleter interface {
+	// CompleteError returns the body of a backend's error in the dialect's form.
+	CompleteError(status int, body []byte) []byte
+}
+
 // Progressive is a Dialect whose whole answers are passed on while they arrive.
 type Progressive interface {
 	// HeldBytes returns how much of an answer is read before it is passed on, in bytes: a

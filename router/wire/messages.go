@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"net/http"
@@ -88,6 +89,30 @@ func messagesUsage(object gjson.Result) Usage {
 
 func (d Messages) ErrorEvent(e Error) []byte {
 	return fmt.Appendf(nil, "event: error\ndata: %s\n\n", d.ErrorBody(e))
+}
+
+// CompleteError returns the body of a backend's error in Anthropic's form. Many backends
+// write theirs as OpenAI does, whatever the path: such a body gets what it lacks, and keeps
+// all that it has. A body without an "error" stays as it is.
+func (Messages) CompleteError(status int, body []byte) []byte {
+	if !ValidJSON(body) || !IsObject(body) {
+		return body
+	}
+	kind := Quote(anthropicErrorType(Error{Status: status}))
+	var edits []Edit
+	switch failure := gjson.GetBytes(body, "error"); {
+	case failure.Type == gjson.String:
+		edits = append(edits, Edit{failure.Index, failure.Index + len(failure.Raw), `{"type":` + kind + `,"message":` + failure.Raw + `}`})
+	case !failure.IsObject():
+		return body
+	case !failure.Get("type").Exists() && HasContent(failure):
+		edits = append(edits, Edit{failure.Index + 1, failure.Index + 1, `"type":` + kind + `,`})
+	}
+	if !gjson.GetBytes(body, "type").Exists() {
+		at := bytes.IndexByte(body, '{') + 1
+		edits = append(edits, Edit{at, at, `"type":"error",`})
+	}
+	return []byte(Apply(string(body), edits))
 }
 
 func (Messages) ErrorBody(e Error) []byte {

@@ -26,3 +26,21 @@ func TestMessagesUsage(t *testing.T) {
 		}
 	}
 }
+
+func TestCompleteError(t *testing.T) {
+	for name, tc := range map[string]struct{ body, want string }{
+		"Anthropic's":   {`{"type":"error","error":{"type":"a","message":"b"}}`, `{"type":"error","error":{"type":"a","message":"b"}}`},
+		"llama-server":  {` { "error":{"type":"a","n":1e400}}`, ` {"type":"error", "error":{"type":"a","n":1e400}}`},
+		"OpenRouter":    {`{"error":{"code":404,"message":"b"},"user_id":"x"}`, `{"type":"error","error":{"type":"not_found_error","code":404,"message":"b"},"user_id":"x"}`},
+		"text":          {`{"error":"a \"b\""}`, `{"type":"error","error":{"type":"not_found_error","message":"a \"b\""}}`},
+		"empty":         {`{"error":{}}`, `{"type":"error","error":{}}`},
+		"no error":      {`{"detail":"x"}`, `{"detail":"x"}`},
+		"not an object": {`["error"]`, `["error"]`},
+		"not JSON":      {`<html>`, `<html>`},
+		"nothing":       {``, ``},
+	} {
+		if got := string(Messages{}.CompleteError(404, []byte(tc.body))); got != tc.want {
+			t.Errorf("%s: %s, want %s", name, got, tc.want)
+		}
+	}
+}
