@@ -420,6 +420,9 @@ func TestInputIsCompleted(t *testing.T) {
 			if r.status != 200 || !strings.Contains(r.body, `"text":"1 2 3"`) {
 				t.Errorf("%s, stream %t: %d %s", name, stream, r.status, r.body)
 			}
+			if r := b.post("/responses/input_tokens", call); r.status != 200 || !gjson.Get(r.body, "input_tokens").Exists() {
+				t.Errorf("%s is not counted: %d %s", name, r.status, r.body)
+			}
 			cloud := strings.Replace(call, "local/alone", "vendor/model", 1)
 			b.post("/v1/responses", cloud)
 			if got := string(b.cloud.lastBody()); got != cloud {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -14,7 +15,6 @@ import (
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/responses"
 	"github.com/llmsup/llmsup/router/usd"
-	"github.com/llmsup/llmsup/router/wire"
 )
 
 // ErrStalled ends a stream in which nothing came for the idle time.
@@ -89,7 +89,7 @@ func Start(client context.Context, p Params) (*Answer, *Failure) {
 
 // completeInput adds what the backend requires in the input of a response.
 func (p *Params) completeInput() {
-	if _, ok := p.Request.Dialect.(wire.Responses); !ok || !p.Backend.Info().PartialResponses {
+	if !p.Backend.Info().PartialResponses || !strings.HasPrefix(p.Request.Path, "/v1/responses") { // input_tokens too
 		return
 	}
 	completed, ok := responses.CompleteInput(p.Request.Body.Raw)
