@@ -56,7 +56,9 @@ func (b *fixture) send(method, path, body string, headers ...string) reply {
 	}
 	defer resp.Body.Close()
 	got, err := io.ReadAll(resp.Body)
-	return reply{resp.StatusCode, resp.Header, string(got), err}
+	answer := reply{resp.StatusCode, resp.Header, string(got), err}
+	b.wantShouldRetry(path, answer)
+	return answer
 }
 
 func errorCode(r reply) string { return gjson.Get(r.body, "error.code").Str }

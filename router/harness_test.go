@@ -258,7 +258,19 @@ func (b *fixture) post(path, body string, headers ...string) reply {
 	}
 	defer resp.Body.Close()
 	got, err := io.ReadAll(resp.Body)
-	return reply{resp.StatusCode, resp.Header, string(got), err}
+	r := reply{resp.StatusCode, resp.Header, string(got), err}
+	b.wantShouldRetry(path, r)
+	return r
+}
+
+// wantShouldRetry checks what holds for every error: it says whether a retry helps. The
+// health of the routes is no error.
+func (b *fixture) wantShouldRetry(path string, r reply) {
+	b.t.Helper()
+	says := r.header.Get(wire.HeaderShouldRetry)
+	if isError := r.status >= 400 && !(path == healthPath && r.status == http.StatusServiceUnavailable); isError != (says != "") {
+		b.t.Errorf("%s: %d has X-Should-Retry %q", path, r.status, says)
+	}
 }
 
 func (b *fixture) chat(model string, stream bool) reply {

@@ -24,6 +24,9 @@ func wantOverBudget(t *testing.T, r reply) (retryAfter int) {
 	t.Helper()
 	e := gjson.Get(r.body, "error")
 	retryAfter, _ = strconv.Atoi(r.header.Get("Retry-After"))
+	if says, want := r.header.Get("X-Should-Retry"), strconv.FormatBool(retryAfter <= 60); says != want {
+		t.Errorf("X-Should-Retry %s with Retry-After %d", says, retryAfter)
+	}
 	if r.status != 429 || e.Get("type").Str != "insufficient_quota" || e.Get("code").Str != "budget_exceeded" || retryAfter <= 0 ||
 		!strings.Contains(e.Get("message").Str, "the daily budget of") {
 		t.Errorf("%d %s, Retry-After %d", r.status, r.body, retryAfter)

@@ -6,6 +6,8 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"github.com/llmsup/llmsup/models/demo"
+	"github.com/llmsup/llmsup/models/demo/demotest"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -15,6 +17,7 @@ func TestEngineRejections(t *testing.T) {
 	chats := newEngineFixture(t, startEngine(t))
 	embeds := newEngineFixture(t, startEngine(t, "--embeddings", "--pooling", "mean", "--batch-size", "64", "--ubatch-size", "64"))
 	plain := newEngineFixture(t, startEngine(t, "--no-jinja", "--chat-template", "chatml"))
+	bert := newEngineFixture(t, startEngine(t, "--model", demotest.Encoder(t, demo.Encoder{}), "--embeddings", "--ctx-size", "512"))
 	const image = `{"type":"image_url","image_url":{"url":"data:image/png;base64,iVBORw0KGgo="}}`
 	for name, tc := range map[string]struct {
 		b          *fixture
@@ -31,6 +34,8 @@ func TestEngineRejections(t *testing.T) {
 		"odd tools":   {chats, "/v1/chat/completions", `"messages":[],"tools":"x"`, "invalid_body", "Expected 'tools' to be an array"},
 		"odd format":  {chats, "/v1/chat/completions", `"messages":[],"reasoning_format":"parsed"`, "invalid_body", "Unknown reasoning format: parsed"},
 		"tools":       {plain, "/v1/chat/completions", `"messages":[],"tools":[{"type":"function","function":{"name":"a","parameters":{}}}]`, "unsupported", "--jinja"},
+		"a chat":      {bert, "/v1/chat/completions", `"messages":[{"role":"user","content":"cat"}]`, "unsupported", "writes no text"},
+		"a prompt":    {bert, "/v1/completions", `"prompt":"cat"`, "unsupported", "writes no text"},
 		"a long text": {embeds, "/v1/embeddings", `"input":"` + strings.Repeat(" 7", 100) + `"`, "context_overflow", "raise --batch-size"},
 	} {
 		for _, stream := range []string{"", `"stream":true,`} {

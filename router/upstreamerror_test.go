@@ -178,3 +178,35 @@ func TestUpstreamKeyIsRedacted(t *testing.T) {
 		}
 	}
 }
+
+// TestOwnShouldRetry: an upstream knows best whether a retry helps. Its header is passed on
+// with its error, and counts beside the failures of other backends.
+func TestOwnShouldRetry(t *testing.T) {
+	drained := func(s *backend.LocalState) { s.Reason, s.Alive = backend.Drained, false }
+	for name, tc := range map[string]struct {
+		model string
+		local http.HandlerFunc
+		state func(*backend.LocalState)
+		cloud http.HandlerFunc
+		want  string
+	}{
+		"500, no":               {"gpt-4o", nil, nil, status(500, `{}`, "X-Should-Retry", "false"), "false"},
+		"400, yes":              {"gpt-4o", nil, nil, status(400, `{}`, "X-Should-Retry", "true"), "true"},
+		"500, silent":           {"gpt-4o", nil, nil, status(500, `{}`), "true"},
+		"400, silent":           {"gpt-4o", nil, nil, status(400, `{}`), "false"},
+		"in an hour":            {"gpt-4o", nil, nil, status(429, `{}`, "Retry-After", "3600"), "false"},
+		"local drained, no":     {"local/qwen", nil, drained, status(500, `{}`, "X-Should-Retry", "false"), "false"},
+		"local answers 400, no": {"local/qwen", status(400, `{}`), nil, status(500, `{}`, "X-Should-Retry", "false"), "false"},
+		"local is lost, no":     {"local/qwen", breaks, nil, status(500, `{}`, "X-Should-Retry", "false"), "true"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newFixture(t, tc.local, tc.cloud)
+			if tc.state != nil {
+				b.state.edit(tc.state)
+			}
+			if r := b.chat(tc.model, false); r.header.Get("X-Should-Retry") != tc.want {
+				t.Errorf("%+v, want %s", r, tc.want)
+			}
+		})
+	}
+}
