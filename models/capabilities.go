@@ -28,6 +28,8 @@ type Capabilities struct {
 	Aliases map[string]string
 	// Public are the paths of public APIs, such as OpenAI's, that it has; nil = all.
 	Public []string
+	// Generating are the paths of calls that only a model can answer that generates text.
+	Generating []string
 	// Slots is how a call occupies the slots of a server.
 	Slots SlotUse
 	// Rejections are the errors that it answers as its own (5xx) although they are about the

@@ -131,7 +131,7 @@ func (rt *Router) handleCall(w http.ResponseWriter, r *http.Request, e *endpoint
 	}
 	p := plan.Plan{Rejection: refuse}
 	if refuse.Status == 0 {
-		p = s.PlanFor(key, c.Body.Model)
+		p = s.PlanFor(key, c.Body.Model, c.Path)
 		if e.LocalOnly() {
 			p.RequireLocal(c.Path)
 		} else {

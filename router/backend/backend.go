@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/request"
 )
 
@@ -43,6 +44,8 @@ type Availability struct {
 	RetryAfter int    // seconds after which the client should retry
 
 	NeedsOperator bool // only an operator can change it
+
+	Model *models.Description // what is known of a local server's model; nil = nothing
 }
 
 // Usable reports whether a call may be given to the backend now. A degraded server is

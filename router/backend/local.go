@@ -125,7 +125,7 @@ func (b *Server) Redact(text string) string { return redactKey(text, b.local.Sta
 // Availability implements Backend.
 func (b *Server) Availability() Availability {
 	now := b.local.State()
-	a := Availability{Reason: now.Reason, Detail: now.Detail, Alive: now.Alive, Hung: now.Hung}
+	a := Availability{Model: now.Description, Reason: now.Reason, Detail: now.Detail, Alive: now.Alive, Hung: now.Hung}
 	if now.Reason != "" {
 		a.Returning, a.RetryAfter, a.NeedsOperator = now.Returning, now.retryAfter(time.Now()), now.needsOperator(time.Now())
 	}

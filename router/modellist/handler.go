@@ -57,7 +57,7 @@ func writeParts(w http.ResponseWriter, parts [][]byte) {
 // Show describes the model {id} of the path, which may also match a pattern.
 func (h *Handler) Show(w http.ResponseWriter, r *http.Request) {
 	c, id := h.current(), r.PathValue("id")
-	p := c.routing.PlanFor(access.CallerKey(r.Context()), id)
+	p := c.routing.PlanFor(access.CallerKey(r.Context()), id, "")
 	e, ok := c.entry(id)
 	switch {
 	case p.Rejection.Code == wire.CodeModelNotFound, p.Rejection.Code == wire.CodeNotAllowed, !ok:

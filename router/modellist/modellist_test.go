@@ -128,7 +128,7 @@ func TestKeySeesItsModels(t *testing.T) {
 				}
 			}
 			for id, status := range map[string]int{"gpt-4o": 403, "local/qwen": 403, "openai/gpt-4o": 403, "anthropic/opus": 403, "opus": 403, "nothing": 404} {
-				if p := f.Routing().PlanFor(tc.key, id); p.Rejection.Status == 0 || p.Rejection.Status >= 500 {
+				if p := f.Routing().PlanFor(tc.key, id, ""); p.Rejection.Status == 0 || p.Rejection.Status >= 500 {
 					status = 200
 				}
 				if got, body := f.get("/v1/models/"+id, "X-Api-Key", "k"); got != status {

@@ -50,7 +50,7 @@ func ModelAt(b backend.Backend, table, client string) string {
 
 // fallbacks returns the fallbacks of a route in their order. Those that cannot be used now
 // are skipped.
-func (s *Routing) fallbacks(route models.Route, model string) []Candidate {
+func (s *Routing) fallbacks(route models.Route, model, path string) []Candidate {
 	var all []Candidate
 	for _, f := range route.FallbackList() {
 		if f.To == route.Primary {
@@ -58,7 +58,7 @@ func (s *Routing) fallbacks(route models.Route, model string) []Candidate {
 		}
 		c := s.candidate(f.To, f.Model, model)
 		c.Edits = f.Edits
-		switch now := c.Backend.Availability(); {
+		switch now := s.availability(c.Backend, path); {
 		case now.MissingKey != "":
 			c.skipReason = "fallback " + f.To + " has no API key: " + now.MissingKey
 		case !now.Usable():

@@ -2,7 +2,7 @@
 // others are skipped. It answers why a call went to the cloud:
 //
 //	Routing (the configuration of this moment)
-//	  PlanFor(key, model) -> Plan{Candidates, each kept or skipped with its reason}
+//	  PlanFor(key, model, path) -> Plan{Candidates, each kept or skipped with its reason}
 //	    EditRequest edits the call for each of them, as the route says
 //	    RequireLocal, RequireLocalField, CheckBudget skip more of them
 //	MayMoveOn(what has failed, next candidate) -> an obstacle, or none

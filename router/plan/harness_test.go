@@ -17,19 +17,28 @@ type fakeLocal backend.LocalState
 func (f fakeLocal) State() backend.LocalState            { return backend.LocalState(f) }
 func (fakeLocal) BusySlots(context.Context) (int, error) { return 0, nil }
 
+var embeds = &models.Description{Abilities: []models.Ability{models.Embedding}}
+
 // localStates are the states of a local server that lead to different plans.
 var localStates = map[string]*fakeLocal{
 	"ready":    {Alive: true},
 	"degraded": {Reason: backend.Degraded, Detail: "is degraded", Alive: true},
 	"loading":  {Reason: backend.Loading, Detail: "is loading", Returning: true},
 	"failed":   {Reason: backend.Failed, Detail: "has failed"},
+	"embeds":   {Alive: true, Description: embeds},
+	"ranks, loading": {
+		Reason: backend.Loading, Detail: "is loading", Returning: true, Description: &models.Description{Abilities: []models.Ability{models.Rerank}},
+	},
 }
+
+const chatPath = "/v1/chat/completions"
 
 // newRouting makes a routing with the servers qwen and mini in these states, and the
 // upstreams cloud, which is metered, keyless, whose key is missing, and lan, which is free.
 func newRouting(t *testing.T, qwen, mini string, routes map[string]models.Route, edits ...func(*Config)) *Routing {
 	t.Helper()
 	cfg := Config{
+		Engine: models.Capabilities{Generating: []string{chatPath}},
 		Locals: map[string]backend.Local{"qwen": localStates[qwen], "mini": localStates[mini]},
 		Upstreams: []backend.UpstreamConfig{
 			{Name: "cloud", BaseURL: "http://127.0.0.1:1", Key: "secret"},

@@ -23,8 +23,9 @@ func allowsName(k *access.Key, name string, route models.Route) bool {
 	return k.Allows(name) || k.Allows(route.Name) && slices.Contains(route.Aliases, name)
 }
 
-// PlanFor returns the plan of a call with a key; nil = without one.
-func (s *Routing) PlanFor(k *access.Key, model string) Plan {
+// PlanFor returns the plan of a call with a key, nil = without one, at a path, "" = at one
+// that any model answers.
+func (s *Routing) PlanFor(k *access.Key, model, path string) Plan {
 	called := model
 	route, model, ok := s.Lookup(called)
 	if !ok {
@@ -35,17 +36,17 @@ func (s *Routing) PlanFor(k *access.Key, model string) Plan {
 			"the key %s may not use the model %s; it may use %s", k.Name, wire.Quote(wire.Shorten(called)), cmp.Or(strings.Join(k.Routes, ", "), "no model"))}
 	}
 	if k == nil || !k.FreeOnly {
-		return s.planRoute(route, model)
+		return s.planRoute(route, model, path)
 	}
 	if s.Backends[route.Primary].Info().Metered {
 		return Plan{Route: route, Rejection: notAllowedError(
 			"the key %s is free_only, and %s goes to %s, which is paid", k.Name, wire.Quote(wire.Shorten(model)), s.Backends[route.Primary].Info().Name)}
 	}
-	return s.planWithoutSpending(k, route, model)
+	return s.planWithoutSpending(k, route, model, path)
 }
 
 // planWithoutSpending returns the plan of a call whose key is free_only.
-func (s *Routing) planWithoutSpending(k *access.Key, route models.Route, model string) Plan {
+func (s *Routing) planWithoutSpending(k *access.Key, route models.Route, model, path string) Plan {
 	free, metered := route, []Candidate(nil)
 	free.Fallback, free.FallbackModel, free.Fallbacks = "", "", nil
 	for _, f := range route.FallbackList() {
@@ -56,7 +57,7 @@ func (s *Routing) planWithoutSpending(k *access.Key, route models.Route, model s
 			free.Fallbacks = append(free.Fallbacks, f)
 		}
 	}
-	p := s.planRoute(free, model)
+	p := s.planRoute(free, model, path)
 	p.Baseline = s.baseline(route, model)
 	p.Candidates = append(p.Candidates, metered...)
 	switch {

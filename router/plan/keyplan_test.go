@@ -27,7 +27,7 @@ func TestFreeKeyWithoutUpstreamKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := s.PlanFor(&access.Key{Name: "crawler", FreeOnly: true}, "m")
+	p := s.PlanFor(&access.Key{Name: "crawler", FreeOnly: true}, "m", "")
 	if e := p.Rejection; e.Status != http.StatusServiceUnavailable || e.Code != wire.CodeNoKey || !strings.HasPrefix(e.Message, "m goes to box, which has no API key") ||
 		!strings.Contains(e.Message, "is free_only, so cloud was skipped") {
 		t.Errorf("%+v", e)

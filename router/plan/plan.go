@@ -47,15 +47,15 @@ type Baseline struct{ Backend, Model string }
 // Plan returns the plan of a call without a key, as `llmsup route` shows it. It waits for
 // no I/O.
 func (s *Routing) Plan(model string) Plan {
-	return s.PlanFor(nil, model)
+	return s.PlanFor(nil, model, "")
 }
 
 // planRoute returns the plan of a call that takes a route.
-func (s *Routing) planRoute(route models.Route, model string) Plan {
+func (s *Routing) planRoute(route models.Route, model, path string) Plan {
 	p := Plan{Route: route, Accounting: s.Accounting, FallbackTimeout: s.fallbackTimeout, IdleTimeout: s.idleTimeout, Baseline: s.baseline(route, model)}
-	primary, fallbacks := s.candidate(route.Primary, route.PrimaryModel, model), s.fallbacks(route, model)
+	primary, fallbacks := s.candidate(route.Primary, route.PrimaryModel, model), s.fallbacks(route, model, path)
 	primary.Primary, primary.Edits = true, route.Edits
-	now := primary.Backend.Availability()
+	now := s.availability(primary.Backend, path)
 	primary.Returning, p.retryAfter = now.Returning, now.RetryAfter
 	p.Server, p.LocalPrimary = primary.Backend.(*backend.Server)
 	for _, c := range fallbacks {
@@ -221,9 +221,13 @@ func NotInFallbackOn(reason backend.Reason) string {
 
 // unavailableError returns the error of a call that no backend of its route can answer now.
 func (p *Plan) unavailableError() wire.Error {
-	return p.withRetry(wire.Error{
+	e := p.withRetry(wire.Error{
 		Status: http.StatusServiceUnavailable, Type: wire.TypeServer, Code: string(p.Reason), Message: p.AddFallbackReason(p.Detail),
 	}, max(p.retryAfter, 1), p.needsOperator)
+	if p.Reason == backend.Unsupported && e.Definite { // the client has to name another model, or another path
+		e.Status, e.Type, e.RetryAfter = http.StatusBadRequest, wire.TypeInvalid, 0
+	}
+	return e
 }
 
 // withRetry adds to an error when the client should retry: after the seconds of the primary,

@@ -49,9 +49,9 @@ func (c situation) plan(t *testing.T) Plan {
 	if c.freeOnly {
 		key = &access.Key{Name: "free", FreeOnly: true}
 	}
-	p := s.PlanFor(key, "model")
+	p := s.PlanFor(key, "model", chatPath)
 	if p.Rejection.Status == 0 {
-		p.CheckBudget(&request.Request{Path: "/v1/chat/completions"})
+		p.CheckBudget(&request.Request{Path: chatPath})
 	}
 	return p
 }
@@ -104,6 +104,13 @@ func TestPlan(t *testing.T) {
 		"an upstream without a key":                {situation: situation{primary: "keyless"}, refuse: 503, skipReason: "keyless has no API key: set KEY"},
 		"an upstream without a key, with fallback": {situation: situation{primary: "keyless", fallback: "lan"}, want: "lan", reason: backend.Failed, skipReason: "keyless has no API key: set KEY"},
 		"a free upstream, over budget, free_only":  {situation: situation{primary: "lan", fallback: "mini", overBudget: true, freeOnly: true}, want: "lan mini"},
+		"generates nothing":                        {situation: situation{primary: "embeds", fallback: "cloud"}, want: "cloud", reason: backend.Unsupported, skipReason: "only computes embeddings (/v1/embeddings)"},
+		"generates nothing, no fallback":           {situation: situation{primary: "embeds"}, reason: backend.Unsupported, refuse: 400},
+		"generates nothing, loading":               {situation: situation{primary: "ranks, loading"}, reason: backend.Unsupported, refuse: 400, skipReason: "only ranks documents (/v1/rerank)"},
+		"generates nothing, not in fallback_on":    {situation: situation{primary: "embeds", fallback: "cloud", on: "failed"}, reason: backend.Unsupported, refuse: 400},
+		"generates nothing, the fallback loads":    {situation: situation{primary: "embeds", fallback: "mini", mini: "loading"}, want: "mini", reason: backend.Unsupported, waits: true},
+		"generates nothing, nor does the fallback": {situation: situation{primary: "embeds", fallback: "mini", mini: "embeds"}, reason: backend.Unsupported, refuse: 400},
+		"the fallback generates nothing":           {situation: situation{primary: "ready", fallback: "mini", mini: "embeds"}, want: "qwen", skipReason: "fallback mini does not answer /v1/chat/completions"},
 		"the primary as its own fallback":          {situation: situation{primary: "ready", fallback: "qwen cloud"}, want: "qwen cloud"},
 	} {
 		p := tc.plan(t)
@@ -121,7 +128,7 @@ func TestPlan(t *testing.T) {
 func TestPlanRules(t *testing.T) {
 	ons := []string{"", "failed", "loading", "degraded failed"}
 	n := 0
-	for _, primary := range []string{"ready", "degraded", "loading", "failed", "cloud", "keyless", "lan"} {
+	for _, primary := range []string{"ready", "degraded", "loading", "failed", "embeds", "cloud", "keyless", "lan"} {
 		for _, fallback := range []string{"", "cloud", "keyless", "lan", "mini", "mini cloud", "cloud lan"} {
 			for _, mini := range []string{"ready", "degraded", "loading", "failed"} {
 				for _, on := range ons {
@@ -134,7 +141,7 @@ func TestPlanRules(t *testing.T) {
 			}
 		}
 	}
-	if want := 7 * 7 * 4 * len(ons) * 4; n != want {
+	if want := 8 * 7 * 4 * len(ons) * 4; n != want {
 		t.Errorf("%d situations, want %d", n, want)
 	}
 }
@@ -173,10 +180,10 @@ func checkRules(t *testing.T, c situation, p Plan) {
 func TestPlanUnknownModel(t *testing.T) {
 	s := newRouting(t, "ready", "ready", map[string]models.Route{"a": {Primary: "qwen"}, "b": {Primary: "cloud"}})
 	key := &access.Key{Name: "k", Routes: []string{"a"}}
-	if p := s.PlanFor(key, "c"); p.Rejection.Status != 404 || !strings.HasSuffix(p.Rejection.Message, "available models: a") {
+	if p := s.PlanFor(key, "c", ""); p.Rejection.Status != 404 || !strings.HasSuffix(p.Rejection.Message, "available models: a") {
 		t.Errorf("%+v", p.Rejection)
 	}
-	if p := s.PlanFor(key, "b"); p.Rejection.Status != 403 || !strings.Contains(p.Rejection.Message, "it may use a") {
+	if p := s.PlanFor(key, "b", ""); p.Rejection.Status != 403 || !strings.Contains(p.Rejection.Message, "it may use a") {
 		t.Errorf("%+v", p.Rejection)
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
@@ -103,5 +104,23 @@ func (p *Plan) RequireLocal(path string) {
 			Message:    fmt.Sprintf("%s, and %s needs a local llama-server", p.Detail, path),
 			RetryAfter: max(p.retryAfter, 1), Definite: p.needsOperator,
 		}
+	}
+}
+
+// availability returns whether a call at a path can be given to a backend now. A local server
+// whose model generates no text gets no call for text, whatever its state.
+func (s *Routing) availability(b backend.Backend, path string) backend.Availability {
+	now := b.Availability()
+	m := now.Model
+	if m == nil || len(m.Abilities) == 0 || m.Can(models.Completion) || !slices.Contains(s.Engine.Generating, path) {
+		return now
+	}
+	does := "computes embeddings (/v1/embeddings)"
+	if m.Can(models.Rerank) {
+		does = "ranks documents (/v1/rerank)"
+	}
+	return backend.Availability{
+		Reason: backend.Unsupported, NeedsOperator: true, Model: m,
+		Detail: fmt.Sprintf("does not answer %s: its model generates no text, it only %s", path, does),
 	}
 }

@@ -3,13 +3,14 @@ package plan
 import (
 	"testing"
 
+	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/supervisor/llamacpp"
 )
 
 // TestRequiredLocalField: which values bind a call, by path.
 func TestRequiredLocalField(t *testing.T) {
-	const chatPath, textPath = "/v1/chat/completions", "/v1/completions"
+	const textPath = "/v1/completions"
 	for _, tc := range []struct{ path, fields, want string }{
 		{chatPath, `"grammar":"x"`, "grammar"},
 		{chatPath, `"gr\u0061mmar":"x"`, "grammar"},
@@ -52,5 +53,32 @@ func TestRequiredLocalField(t *testing.T) {
 		if got := RequiredLocalField(c); got != tc.want {
 			t.Errorf("%s {%s}: bound by %q, want %q", tc.path, tc.fields, got, tc.want)
 		}
+	}
+}
+
+// TestGeneratesNothing: only calls for text are refused, and only if it is known that the model
+// generates none.
+func TestGeneratesNothing(t *testing.T) {
+	for name, tt := range map[string]struct {
+		model *models.Description
+		path  string
+		kept  bool
+	}{
+		"a chat":                   {embeds, chatPath, false},
+		"an embedding":             {embeds, "/v1/embeddings", true},
+		"any path":                 {embeds, "", true},
+		"a model that generates":   {&models.Description{Abilities: []models.Ability{models.Chat, models.Completion, models.Embedding}}, chatPath, true},
+		"an unknown model":         {nil, chatPath, true},
+		"a model of unknown skill": {&models.Description{CtxSize: 512}, chatPath, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newRouting(t, "ready", "ready", map[string]models.Route{"model": {Primary: "qwen"}}, func(cfg *Config) {
+				cfg.Locals["qwen"] = fakeLocal{Alive: true, Description: tt.model}
+			})
+			p := s.PlanFor(nil, "model", tt.path)
+			if kept := names(p) == "qwen"; kept != tt.kept || (p.Rejection.Status == 400) == tt.kept {
+				t.Errorf("candidates %q, error %+v", names(p), p.Rejection)
+			}
+		})
 	}
 }

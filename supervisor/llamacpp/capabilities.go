@@ -7,6 +7,9 @@ func (Engine) Capabilities(args []string) models.Capabilities {
 	return models.Capabilities{
 		Program: "llama-server", CompleteStreams: completeStreams(args), PartialResponses: true, Fields: fields,
 		Endpoints: endpoints, Aliases: aliases, Public: public, Rejections: rejections,
+		// A model that only computes embeddings answers these with a 500, in some builds and with
+		// some flags with a crash.
+		Generating: []string{"/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/responses", "/infill", "/completion"},
 		// llama-server makes a task of each choice, and starts none of them before it has a
 		// slot for all; and one of each prompt. Seen with build 11669.
 		Slots: models.SlotUse{
