@@ -6,6 +6,7 @@ type Reason string
 
 // The reasons of the contract.
 const (
+	ReasonUnloaded        Reason = "unloaded" // the model is not on the GPU; a call loads it
 	ReasonStarting        Reason = "starting"
 	ReasonLoading         Reason = "loading"
 	ReasonRestarting      Reason = "restarting"
@@ -26,7 +27,7 @@ const (
 
 // Reasons are all reasons, in the order of the documentation.
 var Reasons = []Reason{
-	ReasonStarting, ReasonLoading, ReasonRestarting, ReasonDraining, ReasonDrained,
+	ReasonUnloaded, ReasonStarting, ReasonLoading, ReasonRestarting, ReasonDraining, ReasonDrained,
 	ReasonDegraded, ReasonFailed, ReasonSaturated, ReasonConnect, ReasonTimeout,
 	ReasonStalled, ReasonLost, ReasonStatus, ReasonContextOverflow, ReasonUnsupported, ReasonBadResponse,
 }

@@ -39,6 +39,7 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *request.Reque
 	rt.calls.Add(1)
 	defer func() {
 		rt.finish(&x.rec) // first, so that no calls in flight means that all are recorded
+		x.countPaidInstead()
 		rt.inflight.Add(-1)
 		rt.metrics.inflight.Dec()
 	}()
@@ -51,6 +52,7 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *request.Reque
 
 // run tries one candidate after another, until one of them answers or none is left.
 func (x *exchange) run() {
+	x.wantServers()
 	for i, c := range x.candidates {
 		if !x.mayTry(c) {
 			continue
@@ -67,6 +69,25 @@ func (x *exchange) run() {
 	}
 	if !x.waitForServer() {
 		x.fail()
+	}
+}
+
+// wantServers tells the servers whose models are not loaded that the call goes elsewhere. The
+// one for which the call waits is told when that begins.
+func (x *exchange) wantServers() {
+	for _, server := range x.plan.Wanted {
+		if x.candidates[0].Backend != server {
+			server.WantForCall()
+		}
+	}
+}
+
+// countPaidInstead counts a paid call for the servers that would have answered it.
+func (x *exchange) countPaidInstead() {
+	for _, server := range x.plan.Wanted {
+		if x.rec.total.Paid {
+			server.CountPaidInstead(x.rec.total.Charged)
+		}
 	}
 }
 

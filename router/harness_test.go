@@ -88,6 +88,7 @@ func (p *fakeBackend) requests() []receivedRequest {
 // fakeLocal is a Local whose state a test sets.
 type fakeLocal struct {
 	mu      sync.Mutex
+	wants   []bool // the arguments of Want
 	state   backend.LocalState
 	changed chan struct{} // the state's Changed, once enter has been called
 }
@@ -96,6 +97,12 @@ func (f *fakeLocal) State() backend.LocalState {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.state
+}
+
+func (f *fakeLocal) Want(waits bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.wants = append(f.wants, waits)
 }
 
 // BusySlots asks /slots, as llama-server's engine does.

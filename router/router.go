@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
@@ -13,6 +14,7 @@ import (
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/endpoint"
 	"github.com/llmsup/llmsup/router/plan"
+	"github.com/llmsup/llmsup/router/usd"
 )
 
 // Router is the endpoint. It is an http.Handler, safe for concurrent use.
@@ -82,6 +84,17 @@ type Load struct {
 	Queued  int   // calls that wait for a slot
 	Waiting int   // admitted calls that wait for the server; the others wait for their client to read
 	Bytes   int64 // of answers so far, without pings: an engine that hangs sends those, too
+
+	ForModel      int       // those of Queued that wait for the server to accept calls, and not for a slot
+	ForModelSince time.Time // when the first of them arrived; zero = there is none
+	PaidInstead   PaidInstead
+}
+
+// PaidInstead are the calls that a metered backend was paid for because a local server that
+// would have answered them did not accept calls yet. Both figures only grow.
+type PaidInstead struct {
+	Calls   int64
+	Charged usd.Amount // what they cost, as budgets count it
 }
 
 // Load returns the load of a local server. A server that a reload has removed may still
@@ -96,7 +109,10 @@ func (rt *Router) Load(server string) Load {
 		return Load{}
 	}
 	_, queued, _ := b.Queue()
-	return Load{int(b.Inflight()), queued, int(b.Waiting()), b.Output()}
+	load := Load{Calls: int(b.Inflight()), Queued: queued, Waiting: int(b.Waiting()), Bytes: b.Output()}
+	load.ForModel, load.ForModelSince = b.ForModel()
+	load.PaidInstead.Calls, load.PaidInstead.Charged = b.PaidInstead()
+	return load
 }
 
 // RegisterMetrics adds another collector to /metrics.

@@ -18,6 +18,7 @@ import (
 type fakeLocal backend.LocalState
 
 func (f *fakeLocal) State() backend.LocalState            { return backend.LocalState(*f) }
+func (*fakeLocal) Want(bool)                              {}
 func (*fakeLocal) BusySlots(context.Context) (int, error) { return 0, nil }
 
 // serve serves requests with answer, which gets their bodies, and returns the bodies.

@@ -56,6 +56,9 @@ func (b *Server) awaitSlots(ctx context.Context, a *Attempt) (*Lease, *Failure) 
 	case now.accepts(a.Alternative) && (now.Slots == 0 || slots == 0):
 		return NewLease(&b.Load, nil), nil
 	case now.bypassed(a.Alternative):
+		if now.Reason == Unloaded {
+			b.local.Want(false)
+		}
 		return nil, now.failure(now.Detail)
 	}
 	w, wait, ok := b.queue.enqueue(slots, a.Alternative.Allows(Saturated), a.Timeout)
@@ -69,6 +72,9 @@ func (b *Server) awaitSlots(ctx context.Context, a *Attempt) (*Lease, *Failure) 
 			Reason: Saturated, Detail: "has all slots busy and its queue full", Next: Retry,
 			RetryAfter: max(int(wait.Round(time.Second)/time.Second), 1),
 		}
+	}
+	if now.Reason == Unloaded {
+		b.local.Want(true)
 	}
 	for {
 		select {

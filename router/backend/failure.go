@@ -102,7 +102,7 @@ func (f *Failure) HTTPStatus() int {
 		return http.StatusGatewayTimeout
 	case f.Reason == Saturated:
 		return http.StatusTooManyRequests
-	case f.Reason == Draining, f.Reason == Drained, f.Reason == Restarting, f.Reason == Starting, f.Reason == Loading, f.Reason == Failed:
+	case f.Reason == Draining, f.Reason == Drained, f.Reason == Restarting, f.Reason == Starting, f.Reason == Loading, f.Reason == Unloaded, f.Reason == Failed:
 		return http.StatusServiceUnavailable
 	}
 	return http.StatusBadGateway

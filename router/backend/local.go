@@ -14,10 +14,14 @@ import (
 	"github.com/llmsup/llmsup/router/request"
 )
 
-// Local is a supervised llama-server as the router sees it. State is called for each call
-// and must not block.
+// Local is a supervised llama-server as the router sees it. State and Want are called for
+// calls, and must not block.
 type Local interface {
 	State() LocalState
+	// Want says that a call needs the server, whose Reason is Unloaded. waits is whether
+	// the call waits for it instead of going elsewhere. A call that waits only because it
+	// failed elsewhere says both.
+	Want(waits bool)
 	// BusySlots returns how many slots of the server are working on a call.
 	BusySlots(context.Context) (int, error)
 }
@@ -40,8 +44,8 @@ type LocalState struct {
 	// Changed is closed when the state has changed.
 	Changed <-chan struct{}
 	// Returning is whether a server that accepts no calls will accept them again
-	// without an operator: it is starting, loading or being replaced. Calls that have
-	// no other backend wait for it.
+	// without an operator: it is unloaded, starting, loading or being replaced. Calls that
+	// have no other backend wait for it.
 	Returning bool
 	// ReadyAt is when a server that accepts no calls will probably accept them again;
 	// zero = unknown.
@@ -58,6 +62,7 @@ type LocalState struct {
 // Server sends calls to a supervised llama-server.
 type Server struct {
 	Load
+	paidInstead      paidInstead
 	name             string
 	local            Local
 	queue            *slotQueue

@@ -7,6 +7,7 @@ type Reason = models.Reason
 
 // The reasons, under the router's names.
 const (
+	Unloaded        = models.ReasonUnloaded
 	Starting        = models.ReasonStarting
 	Loading         = models.ReasonLoading
 	Restarting      = models.ReasonRestarting

@@ -23,6 +23,7 @@ type slotQueue struct {
 // waiter is a call in the queue.
 type waiter struct {
 	granted chan struct{} // closed when the call has its slots
+	since   time.Time     // when it began to wait
 	slots   int           // that the call needs, all at once
 }
 
@@ -70,6 +71,7 @@ func (q *slotQueue) enqueue(slots int, mayMove bool, maxWait time.Duration) (w *
 		q.waiting = q.waiting[:len(q.waiting)-1]
 		return nil, wait, false
 	}
+	w.since = time.Now()
 	return w, wait, true
 }
 
@@ -116,6 +118,17 @@ func (q *slotQueue) load() (taken, waiting int, service time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.taken, len(q.waiting), q.service
+}
+
+// forModel returns how many calls wait for the server to accept calls, and since when the
+// first of them waits.
+func (q *slotQueue) forModel() (waiting int, since time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.waiting) == 0 || q.offers().open {
+		return 0, time.Time{}
+	}
+	return len(q.waiting), q.waiting[0].since
 }
 
 // grant grants slots from the front of the queue. No call overtakes one that needs more

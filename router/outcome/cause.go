@@ -73,7 +73,7 @@ func (c Cause) wait() int {
 		return c.RetryAfter
 	}
 	switch c.Reason {
-	case backend.Starting, backend.Loading, backend.Restarting, backend.Draining, backend.Degraded:
+	case backend.Unloaded, backend.Starting, backend.Loading, backend.Restarting, backend.Draining, backend.Degraded:
 		return wire.RetrySoon
 	default:
 		return 0

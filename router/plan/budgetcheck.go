@@ -59,7 +59,7 @@ func (p *Plan) localReturnsSoon() bool {
 		return false
 	}
 	switch now := p.Server.Availability(); now.Reason {
-	case "", backend.Starting, backend.Loading, backend.Restarting, backend.Degraded, backend.Draining:
+	case "", backend.Unloaded, backend.Starting, backend.Loading, backend.Restarting, backend.Degraded, backend.Draining:
 		return true
 	default:
 		return false

@@ -72,6 +72,20 @@ func (s *Routing) fallbacks(route models.Route, model, path string) []Candidate 
 	return all
 }
 
+// returningFirst returns the servers that come before the first usable fallback of a route
+// and will accept calls again. The primary is not usable.
+func returningFirst(primary Candidate, fallbacks []Candidate) (servers []*backend.Server) {
+	for _, c := range append([]Candidate{primary}, fallbacks...) {
+		if !c.Primary && c.skipReason == "" {
+			break
+		}
+		if server, ok := c.Backend.(*backend.Server); ok && c.Returning {
+			servers = append(servers, server)
+		}
+	}
+	return servers
+}
+
 // accountingAttempt returns the call at this candidate as accounting sees it.
 func (c Candidate) accountingAttempt() accounting.Attempt {
 	return accounting.Attempt{Backend: c.Name, Model: c.Model, Metered: c.Metered, Estimate: c.Estimate}

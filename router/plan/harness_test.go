@@ -15,6 +15,7 @@ import (
 type fakeLocal backend.LocalState
 
 func (f fakeLocal) State() backend.LocalState            { return backend.LocalState(f) }
+func (fakeLocal) Want(bool)                              {}
 func (fakeLocal) BusySlots(context.Context) (int, error) { return 0, nil }
 
 var embeds = &models.Description{Abilities: []models.Ability{models.Embedding}}
@@ -24,6 +25,7 @@ var localStates = map[string]*fakeLocal{
 	"ready":    {Alive: true},
 	"degraded": {Reason: backend.Degraded, Detail: "is degraded", Alive: true},
 	"loading":  {Reason: backend.Loading, Detail: "is loading", Returning: true},
+	"unloaded": {Reason: backend.Unloaded, Detail: "is unloaded", Returning: true},
 	"failed":   {Reason: backend.Failed, Detail: "has failed"},
 	"embeds":   {Alive: true, Description: embeds},
 	"ranks, loading": {

@@ -34,10 +34,11 @@ type Plan struct {
 	FallbackTimeout time.Duration // until a fallback's first answer
 	IdleTimeout     time.Duration // how long a stream that has begun may send nothing
 
-	Server       *backend.Server  // the route's local server; nil = it has none
-	LocalPrimary bool             // Server is the route's primary
-	Baseline     Baseline         // what an answer of Server saves
-	OverBudget   *budget.Exceeded // the limit because of which a metered candidate is skipped; nil = none
+	Server       *backend.Server   // the route's local server; nil = it has none
+	LocalPrimary bool              // Server is the route's primary
+	Wanted       []*backend.Server // those that would answer the call if they accepted calls already: see returningFirst
+	Baseline     Baseline          // what an answer of Server saves
+	OverBudget   *budget.Exceeded  // the limit because of which a metered candidate is skipped; nil = none
 }
 
 // Baseline is the model that would be paid for without a GPU. It is zero if no upstream
@@ -64,6 +65,9 @@ func (s *Routing) planRoute(route models.Route, model, path string) Plan {
 		}
 	}
 	p.setWaitCandidate(primary, fallbacks, now)
+	if !now.Usable() {
+		p.Wanted = returningFirst(primary, fallbacks)
+	}
 	switch {
 	case now.MissingKey != "":
 		p.orderWithoutKey(primary, fallbacks, model, now.MissingKey)

@@ -90,6 +90,10 @@ func TestPlan(t *testing.T) {
 		"loading, free_only, free upstream":        {situation: situation{primary: "loading", fallback: "cloud lan", freeOnly: true}, want: "lan qwen", reason: backend.Loading, skipReason: money},
 		"loading, over budget":                     {situation: situation{primary: "loading", fallback: "cloud", overBudget: true}, want: "qwen", waits: true, skipReason: "cloud was skipped"},
 		"loading, over budget, free upstream":      {situation: situation{primary: "loading", fallback: "cloud lan", overBudget: true}, want: "lan qwen", reason: backend.Loading, skipReason: "cloud was skipped"},
+		"unloaded":                                 {situation: situation{primary: "unloaded", fallback: "cloud"}, want: "cloud qwen", reason: backend.Unloaded},
+		"unloaded, no fallback":                    {situation: situation{primary: "unloaded"}, want: "qwen", waits: true},
+		"unloaded, over budget":                    {situation: situation{primary: "unloaded", fallback: "cloud", overBudget: true}, want: "qwen", waits: true, skipReason: "cloud was skipped"},
+		"failed, the fallback is unloaded":         {situation: situation{primary: "failed", fallback: "mini", mini: "unloaded"}, want: "mini", reason: backend.Failed, waits: true, skipReason: "qwen has failed"},
 		"failed":                                   {situation: situation{primary: "failed", fallback: "cloud"}, want: "cloud", reason: backend.Failed, skipReason: "qwen has failed"},
 		"failed, no fallback":                      {situation: situation{primary: "failed"}, reason: backend.Failed, refuse: 503, skipReason: "qwen has failed"},
 		"failed, the fallback loads":               {situation: situation{primary: "failed", fallback: "mini", mini: "loading"}, want: "mini", reason: backend.Failed, waits: true, skipReason: "qwen has failed"},
@@ -173,6 +177,37 @@ func checkRules(t *testing.T, c situation, p Plan) {
 	}
 	if i := slices.IndexFunc(kept, func(c Candidate) bool { return c.Primary }); c.primary == "ready" && i != 0 {
 		wrong("a primary that is ready is the first candidate")
+	}
+}
+
+// TestWanted: the servers that would answer the call if their models were loaded.
+func TestWanted(t *testing.T) {
+	for name, tc := range map[string]struct {
+		situation
+
+		want string
+	}{
+		"ready":                                   {situation{primary: "ready", fallback: "mini cloud", mini: "unloaded"}, ""},
+		"degraded":                                {situation{primary: "degraded", fallback: "mini cloud", mini: "unloaded"}, ""},
+		"unloaded":                                {situation{primary: "unloaded", fallback: "cloud"}, "qwen"},
+		"unloaded, no fallback":                   {situation{primary: "unloaded"}, "qwen"},
+		"unloaded, free_only":                     {situation{primary: "unloaded", fallback: "cloud", freeOnly: true}, "qwen"},
+		"loading":                                 {situation{primary: "loading", fallback: "cloud"}, "qwen"},
+		"unloaded, as its first fallback":         {situation{primary: "unloaded", fallback: "mini cloud", mini: "unloaded"}, "qwen mini"},
+		"unloaded, the first fallback is ready":   {situation{primary: "unloaded", fallback: "mini cloud"}, "qwen"},
+		"unloaded, the last fallback, too":        {situation{primary: "unloaded", fallback: "cloud mini", mini: "unloaded"}, "qwen"},
+		"failed, the first fallback is unloaded":  {situation{primary: "failed", fallback: "mini cloud", mini: "unloaded"}, "mini"},
+		"an upstream, the fallback is unloaded":   {situation{primary: "cloud", fallback: "mini", mini: "unloaded"}, ""},
+		"no key, the first fallback is unloaded":  {situation{primary: "keyless", fallback: "mini lan", mini: "unloaded"}, "mini"},
+		"unloaded, the first fallback has no key": {situation{primary: "unloaded", fallback: "keyless mini lan", mini: "unloaded"}, "qwen mini"},
+	} {
+		var got []string
+		for _, server := range tc.plan(t).Wanted {
+			got = append(got, server.Info().Name)
+		}
+		if strings.Join(got, " ") != tc.want {
+			t.Errorf("%s: %q, want %q", name, got, tc.want)
+		}
 	}
 }
 

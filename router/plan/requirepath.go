@@ -24,7 +24,7 @@ func (p *Plan) RequirePath(engine models.Capabilities, path string) {
 	if lacks == "" {
 		return
 	}
-	p.waitCandidate, p.WaitFor = nil, "" // no later state of a server helps
+	p.waitCandidate, p.WaitFor, p.Wanted = nil, "", nil // no later state of a server helps
 	if p.LocalPrimary {
 		p.Reason, p.Detail, p.needsOperator = backend.Unsupported, lacks, true
 		if !FallsBackOn(p.Route, backend.Unsupported) {

@@ -18,6 +18,9 @@ type routerAdapter struct {
 // BusySlots implements backend.Local.
 func (l routerAdapter) BusySlots(ctx context.Context) (int, error) { return l.server.BusySlots(ctx) }
 
+// Want implements backend.Local.
+func (routerAdapter) Want(bool) {}
+
 // State implements backend.Local.
 func (l routerAdapter) State() backend.LocalState {
 	now := l.server.Snapshot()

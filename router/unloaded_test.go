@@ -1,0 +1,150 @@
+package router
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/accounting/accountingtest"
+	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/plan"
+)
+
+// unloaded is an edit of a local server's state.
+func unloaded(s *backend.LocalState) {
+	loading(s)
+	s.Reason, s.Detail = backend.Unloaded, "is unloaded: idle for 15 min"
+}
+
+// received returns the arguments of all calls of Want so far.
+func (f *fakeLocal) received() []bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.wants)
+}
+
+// newUnloadedServer is a gatedServer whose model is not loaded, with prices for its fallback.
+func newUnloadedServer(t *testing.T, edits ...func(*plan.Config, map[string]models.Route)) *gatedServer {
+	t.Helper()
+	prices := func(c *plan.Config, _ map[string]models.Route) {
+		c.Accounting.Prices = accountingtest.Prices("qwen/qwen-2.5-14b-instruct")
+	}
+	l := newLoadingServer(t, append(edits, prices)...)
+	l.state.transition(unloaded)
+	return l
+}
+
+func wantWants(t *testing.T, f *fakeLocal, want ...bool) {
+	t.Helper()
+	if got := f.received(); !slices.Equal(got, want) {
+		t.Errorf("the server was told that calls need it (true = and wait) %v, want %v", got, want)
+	}
+}
+
+// TestUnloadedWithFallback: a call goes to the fallback at once. The server is told of it, and
+// its cost is counted.
+func TestUnloadedWithFallback(t *testing.T) {
+	l := newUnloadedServer(t)
+	for range 2 {
+		if r := l.chat("local/qwen", false); r.status != 200 || r.backend() != "openrouter" || r.reason() != "unloaded" {
+			t.Errorf("%+v", r)
+		}
+	}
+	wantWants(t, l.state, false, false)
+	l.waitIdle()
+	if got, want := l.router.Load("qwen").PaidInstead, (PaidInstead{2, accountingtest.USD("0.026")}); got != want {
+		t.Errorf("paid instead: %+v, want %+v", got, want)
+	}
+	l.state.transition(ready)
+	if r := l.chat("local/qwen", false); r.backend() != "qwen" {
+		t.Errorf("once loaded: %+v", r)
+	}
+	l.waitIdle()
+	wantWants(t, l.state, false, false)
+	if got := l.router.Load("qwen").PaidInstead.Calls; got != 2 {
+		t.Errorf("a local call was counted as paid: %d", got)
+	}
+}
+
+// TestUnloadedWithoutFallback: a call waits for the model, and Load has it until it has begun
+// or its client has closed the connection.
+func TestUnloadedWithoutFallback(t *testing.T) {
+	l := newUnloadedServer(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	began := time.Now()
+	gone := l.startChat(ctx, "local/alone", "x")
+	l.waitQueued(1)
+	first := l.router.Load("qwen")
+	if first.ForModel != 1 || first.ForModelSince.Before(began) || first.ForModelSince.After(time.Now()) {
+		t.Errorf("%+v", first)
+	}
+	last := l.startChat(t.Context(), "local/alone", "y")
+	l.waitLoad("two wait", func(now Load) bool { return now.ForModel == 2 && now.ForModelSince.Equal(first.ForModelSince) })
+	cancel()
+	<-gone
+	l.waitLoad("one waits", func(now Load) bool { return now.ForModel == 1 && now.ForModelSince.After(first.ForModelSince) })
+	wantWants(t, l.state, true, true)
+	l.state.transition(loading)
+	l.waitLoad("it still waits", func(now Load) bool { return now.ForModel == 1 })
+	l.state.transition(ready)
+	if r := <-last; r.status != 200 || r.backend() != "qwen" || r.reason() != "" {
+		t.Errorf("%+v", r)
+	}
+	l.waitLoad("none waits", func(now Load) bool { return now == Load{Bytes: now.Bytes} })
+	wantWants(t, l.state, true, true)
+}
+
+// TestUnloadedFallbackFails: a call whose fallback fails waits for the model.
+func TestUnloadedFallbackFails(t *testing.T) {
+	l := newUnloadedServer(t)
+	l.cloud.mu.Lock()
+	l.cloud.handler = status(402, `{"error":{"message":"no credit"}}`)
+	l.cloud.mu.Unlock()
+	done := l.startChat(t.Context(), "local/qwen", "x")
+	l.waitQueued(1)
+	wantWants(t, l.state, false, true)
+	l.state.transition(ready)
+	if r := <-done; r.status != 200 || r.backend() != "qwen" {
+		t.Errorf("%+v", r)
+	}
+	l.waitIdle()
+	if got := l.router.Load("qwen").PaidInstead.Calls; got != 0 {
+		t.Errorf("a call that cost nothing was counted as paid: %d", got)
+	}
+}
+
+// TestUnloadedEndsWithTheTimeout: Retry-After is the time until the model is expected.
+func TestUnloadedEndsWithTheTimeout(t *testing.T) {
+	l := newUnloadedServer(t, func(_ *plan.Config, routes map[string]models.Route) {
+		routes["local/short"] = models.Route{Primary: "qwen", Timeout: 50 * time.Millisecond}
+	})
+	l.state.transition(func(s *backend.LocalState) { unloaded(s); s.ReadyAt = time.Now().Add(40 * time.Second) })
+	wantUnavailable(t, l.chat("local/short", false), 503, "unloaded", "qwen is unloaded: idle for 15 min, and accepted no call within 50ms", [2]int{39, 40})
+	l.waitLoad("none waits", func(now Load) bool { return now == Load{Bytes: now.Bytes} })
+}
+
+// TestSlotWaitIsNotForModel: a call that waits for a slot of a server that is ready does not
+// wait for the model.
+func TestSlotWaitIsNotForModel(t *testing.T) {
+	l := newGatedServer(t, 1)
+	l.state.transition(func(s *backend.LocalState) { ready(s); s.Slots = 1 })
+	first := l.startChat(t.Context(), "local/alone", "x")
+	<-l.arrived
+	second := l.startChat(t.Context(), "local/alone", "y")
+	l.waitQueued(1)
+	if now := l.router.Load("qwen"); now.ForModel != 0 || !now.ForModelSince.IsZero() {
+		t.Errorf("%+v", now)
+	}
+	l.state.transition(unloaded) // its model is evicted: now the call waits for it
+	l.waitLoad("one waits", func(now Load) bool { return now.ForModel == 1 && !now.ForModelSince.IsZero() })
+	l.proceed <- struct{}{}
+	<-first
+	l.state.transition(func(s *backend.LocalState) { ready(s); s.Slots = 1 })
+	<-l.arrived
+	l.proceed <- struct{}{}
+	if r := <-second; r.status != 200 {
+		t.Errorf("%+v", r)
+	}
+}
