@@ -71,6 +71,11 @@ func TestEncoders(t *testing.T) {
 			}
 		}
 	}
+	for model, want := range map[string]string{"local/counts": "embedding", "local/embeds": "embedding", "local/ranks": "rerank"} {
+		if m := in.get("/v1/models/" + model); gjson.Get(m, "capabilities").Raw != `["`+want+`"]` || gjson.Get(m, "status").Str != "ready" {
+			t.Errorf("%s is listed as %s", model, m)
+		}
+	}
 	if r := in.chat("helped", ""); r.status != 200 || r.backend() != "openrouter" || r.reason() != "unsupported" {
 		t.Errorf("a chat with a fallback: %+v", r)
 	}

@@ -83,6 +83,12 @@ var architectures = []architecture{
 		"Falcon H1 7B", "falcon-h1 context_length=262144 embedding_length=3072 feed_forward_length=12288 attention.head_count=12 attention.head_count_kv=2 attention.key_length=128 attention.value_length=128 ssm.conv_kernel=4 ssm.inner_size=3072 ssm.state_size=256 ssm.time_step_rank=24 ssm.group_count=1" + norm,
 		4, ends(3072), each(attention(3072, 1536, 256) + "ssm_in:3072,6680 ssm_conv1d:4,3584 ssm_conv1d.bias:3584 ssm_dt.bias:24 ssm_a!:1,24 ssm_d!:1,24 ssm_norm:3072,1 ssm_out:3072,3072 ffn_norm!:3072 ffn_gate:3072,12288 ffn_up:3072,12288 ffn_down:12288,3072"),
 	},
+	{ // an encoder, which has no cache
+		"BGE large", "bert context_length=512 embedding_length=1024 feed_forward_length=4096 attention.head_count=16 attention.causal=false pooling_type=2" + norm,
+		4, fmt.Sprintf("token_embd:1024,%d token_types:1024,2 position_embd:1024,512 token_embd_norm:1024 token_embd_norm.bias:1024", tokens), each(
+			"attn_q:1024,1024 attn_k:1024,1024 attn_v:1024,1024 attn_output:1024,1024 " + biases(1024, 1024) +
+				"attn_output.bias:1024 attn_output_norm:1024 attn_output_norm.bias:1024 ffn_up:1024,4096 ffn_up.bias:4096 ffn_down:4096,1024 ffn_down.bias:1024 layer_output_norm:1024 layer_output_norm.bias:1024"),
+	},
 	{
 		"LFM2 1.2B", "lfm2 context_length=128000 embedding_length=2048 feed_forward_length=8192 shortconv.l_cache=3 attention.head_count=32 attention.head_count_kv=[0,0,8,0,0,8,0,0,8,0,8,0,8,0,8,0]" + norm,
 		16, fmt.Sprintf("token_embd:2048,%d token_embd_norm:2048", tokens), func(i int) string {

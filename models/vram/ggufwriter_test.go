@@ -22,7 +22,7 @@ func (a architecture) write(t *testing.T, path string) {
 	t.Helper()
 	var f ggufFile
 	arch, metadata, _ := strings.Cut(a.metadata, " ")
-	for pair := range strings.FieldsSeq("general.architecture=" + arch + " tokenizer.ggml.model=llama tokenizer.ggml.bos_token_id=1 tokenizer.ggml.eos_token_id=2") {
+	for pair := range strings.FieldsSeq("general.architecture=" + arch + " tokenizer.ggml.model=llama tokenizer.ggml.bos_token_id=1 tokenizer.ggml.eos_token_id=2 tokenizer.ggml.token_type_count=2") {
 		f.entry(t, pair)
 	}
 	f.entry(t, fmt.Sprintf("%s.block_count=%d", arch, a.layers))
@@ -47,7 +47,7 @@ func (a architecture) write(t *testing.T, path string) {
 
 // The types of metadata that are used here (enum gguf_type).
 const (
-	ggufUint32, ggufInt32, ggufFloat32, ggufString, ggufArray = 4, 5, 6, 8, 9
+	ggufUint32, ggufInt32, ggufFloat32, ggufBool, ggufString, ggufArray = 4, 5, 6, 7, 8, 9
 )
 
 var u32 = binary.LittleEndian.AppendUint32
@@ -80,6 +80,8 @@ func (f *ggufFile) entry(t *testing.T, pair string) {
 		f.metadata = u32(u32(f.metadata, ggufUint32), uint32(n))
 	} else if x, err := strconv.ParseFloat(value, 32); err == nil {
 		f.metadata = u32(u32(f.metadata, ggufFloat32), math.Float32bits(float32(x)))
+	} else if value == "false" {
+		f.metadata = append(u32(f.metadata, ggufBool), 0)
 	} else {
 		f.metadata = text(u32(f.metadata, ggufString), value)
 	}

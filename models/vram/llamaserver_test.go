@@ -39,13 +39,16 @@ func TestLlamaServer(t *testing.T) {
 				if weights := float64(h.TensorBytes) / mib; math.Abs(weights-want) > 1 {
 					t.Errorf("%s: weights are %.1f MiB, want %.0f", args, weights, want)
 				}
-				want = total(t, log, `llama_(?:kv_cache|memory_recurrent): size = +([\d.]+) MiB`)
+				want = 0
+				if !withoutCache[h.Architecture] {
+					want = total(t, log, `llama_(?:kv_cache|memory_recurrent): size = +([\d.]+) MiB`)
+				}
 				if kv := float64(got.KV) / mib; math.Abs(kv-want) > 0.01 {
 					t.Errorf("%s: KV is %.2f MiB, want %.2f", args, kv, want)
 				}
 				// Less than this would be too little; what older builds take comes on top.
 				want = total(t, log, `CPU compute buffer size = +([\d.]+) MiB`)
-				if compute := float64(got.Compute-driverBytes) / mib; compute < 0.9*want {
+				if compute := float64(got.Compute-driverBytes) / mib; compute < 0.9*want || withoutCache[h.Architecture] && compute > 1.5*want {
 					t.Errorf("%s: compute is %.1f MiB, want %.1f", args, compute, want)
 				}
 			}
