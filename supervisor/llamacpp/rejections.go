@@ -6,8 +6,8 @@ import (
 	"github.com/llmsup/llmsup/models"
 )
 
-// rejections are the errors about a request that llama-server answers with 500. Seen with
-// build 11669.
+// rejections are the errors about a request that llama-server answers with 500; it answers all
+// others with 400. Seen with build 11669.
 var rejections = []models.Rejection{
 	{
 		Message: regexp.MustCompile(`^input \(\d+ tokens\) is too large to process\. increase the physical batch size`), Reason: models.ReasonContextOverflow,
@@ -24,5 +24,6 @@ var rejections = []models.Rejection{
 	{Message: regexp.MustCompile(`^tools param requires --jinja flag`), Reason: models.ReasonUnsupported},
 	{Message: regexp.MustCompile(`^Failed to parse (messages|tools): `), Reason: models.ReasonStatus},
 	{Message: regexp.MustCompile(`^'messages' is required`), Reason: models.ReasonStatus}, // at /v1/messages
+	{Message: regexp.MustCompile(`^Cannot use both json_schema and grammar`), Reason: models.ReasonStatus},
 	{Message: regexp.MustCompile(`^Unknown reasoning format: `), Reason: models.ReasonStatus},
 }
