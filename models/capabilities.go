@@ -56,7 +56,8 @@ type Endpoint struct {
 	Post  bool     // it accepts POST
 	Query []string // the parameters of its query, besides model
 	// Server says that a request is about the server and not about one call: it shows what
-	// all callers do, or changes the answers that they get. Its body names no model.
+	// all callers do, or changes the answers that they get. Its body names no model, and it
+	// takes no slot.
 	Server bool
 }
 

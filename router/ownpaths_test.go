@@ -2,6 +2,7 @@ package router
 
 import (
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"io"
 	"net/http"
@@ -334,4 +335,36 @@ func TestUnknownPaths(t *testing.T) {
 	if n := len(b.local.requests()); n != 1 {
 		t.Errorf("%d calls", n)
 	}
+}
+
+// TestOwnPathsWhileBusy: a request about the server does not wait for a slot.
+func TestOwnPathsWhileBusy(t *testing.T) {
+	b := newFixture(t, hangs, answers)
+	b.local.handler = func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/slots") {
+			status(200, `[]`)(w, r)
+			return
+		}
+		hangs(w, r)
+	}
+	b.state.edit(func(s *backend.LocalState) { s.Slots = 1 })
+	busy, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		req, _ := http.NewRequestWithContext(busy, http.MethodPost, b.url+"/completion", strings.NewReader(`{}`))
+		if resp, err := http.DefaultClient.Do(req); err == nil {
+			resp.Body.Close()
+		}
+	}()
+	eventually(t, "the slot is taken", func() bool { return len(b.local.requests()) == 1 })
+	for _, request := range []string{"GET /slots", "POST /slots/0?action=erase"} {
+		method, path, _ := strings.Cut(request, " ")
+		if r := b.send(method, path, ""); r.status != 200 {
+			t.Errorf("%s: %d %s", request, r.status, r.body)
+		}
+	}
+	cancel()
+	<-done
+	b.waitIdle()
 }

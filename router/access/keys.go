@@ -18,7 +18,7 @@ type Key struct {
 	SHA256   [sha256.Size]byte // of the key
 	Routes   []string          // patterns of the model names that it may use; nil = all
 	FreeOnly bool              // its calls never go to a paid upstream
-	Operator bool              // it may read the figures of all keys, as in /metrics
+	Operator bool              // it may read the figures of all keys, as in /metrics, and use what is about a whole server
 }
 
 type contextKey struct{}

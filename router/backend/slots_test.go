@@ -34,9 +34,13 @@ func TestSlotsFor(t *testing.T) {
 		"texts to embed":  {"/v1/embeddings", `{"n":9,"input":["a","b","c"]}`, 3},
 		"to rank":         {"/v1/rerank", `{"documents":["a","b"]}`, 2},
 		"to tokenize":     {"/tokenize", `{"content":"a"}`, 0},
+		"its own prompts": {"/completion", `{"prompt":["a","b"]}`, 2},
 	} {
 		if got := slotsFor(&request.Request{Path: tc.path, Body: request.Body{Raw: []byte(tc.body)}}, llamacpp.Engine{}.Capabilities(nil).Slots); got != tc.want {
 			t.Errorf("%s: %d, want %d", name, got, tc.want)
 		}
+	}
+	if got := slotsFor(&request.Request{Path: "/slots/0", Server: true}, llamacpp.Engine{}.Capabilities(nil).Slots); got != 0 {
+		t.Errorf("about the server: %d", got)
 	}
 }

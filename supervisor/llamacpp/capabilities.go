@@ -14,7 +14,7 @@ func (Engine) Capabilities(args []string) models.Capabilities {
 		// slot for all; and one of each prompt. Seen with build 11669.
 		Slots: models.SlotUse{
 			None: []string{
-				"/tokenize", "/detokenize", "/apply-template", "/props", "/slots", "/lora-adapters",
+				"/tokenize", "/detokenize", "/apply-template",
 				"/v1/messages/count_tokens", "/v1/chat/completions/input_tokens", "/v1/responses/input_tokens",
 			},
 			PerItem: map[string]string{

@@ -20,7 +20,7 @@ type ClientKey struct {
 	SHA256   string   `yaml:"sha256"`    // of the key, 64 hex digits
 	Routes   []string `yaml:"routes"`    // patterns of the models' names that it may use; nil = all; an empty list, for operators only, = none
 	FreeOnly *bool    `yaml:"free_only"` // its calls never go where they cost money, fallbacks included; nil = see Free
-	Operator bool     `yaml:"operator"`  // it may read /metrics, with the figures of all keys
+	Operator bool     `yaml:"operator"`  // it may read /metrics, with the figures of all keys, and use what is about a whole server
 }
 
 // clientKeyPrefix distinguishes llmsup's keys from others, for people and for scanners
