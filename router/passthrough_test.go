@@ -105,17 +105,21 @@ func withFreePrimary(address string) func(*plan.Config, map[string]models.Route)
 func TestSpeech(t *testing.T) {
 	const body = `{"model":"two","input":"hi"}`
 	received := make(chan struct{})
-	speaks := func(w http.ResponseWriter, _ *http.Request) {
+	speaks := func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "audio/mpeg")
 		_, _ = io.WriteString(w, "ID3\x00")
 		_ = http.NewResponseController(w).Flush()
-		<-received
+		select {
+		case <-received:
+		case <-r.Context().Done():
+		}
 		_, _ = io.WriteString(w, strings.Repeat("\xff", 100_000))
 	}
 	lan := newFakeBackend(t, speaks)
 	edit, acct := withLedger(t, budget.Limits{})
 	b := newFixture(t, answers, status(200, "other", "Content-Type", "audio/mpeg"), withFreePrimary(lan.URL), edit)
-	resp, err := http.Post(b.url+"/v1/audio/speech", "application/json", strings.NewReader(body))
+	client := &http.Client{Timeout: waitLimit}
+	resp, err := client.Post(b.url+"/v1/audio/speech", "application/json", strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,14 +168,18 @@ func TestLargeImage(t *testing.T) {
 	begun, text := make(chan struct{}), strings.Repeat("iVBORw0K", 100_000)
 	head, tail := `{"created":1,"data":[{"b64_json":"`+text[:400_000], text[400_000:]+`"}],"usage":{"input_tokens":10,"output_tokens":4000,"total_tokens":4010}}`
 	edit, acct := withLedger(t, budget.Limits{})
-	b := newFixture(t, answers, func(w http.ResponseWriter, _ *http.Request) {
+	b := newFixture(t, answers, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = io.WriteString(w, head)
 		_ = http.NewResponseController(w).Flush()
-		<-begun
+		select {
+		case <-begun:
+		case <-r.Context().Done():
+		}
 		_, _ = io.WriteString(w, tail)
 	}, edit)
-	resp, err := http.Post(b.url+"/v1/images/generations", "application/json", strings.NewReader(`{"model":"gpt-4o","prompt":"a cat"}`))
+	client := &http.Client{Timeout: waitLimit}
+	resp, err := client.Post(b.url+"/v1/images/generations", "application/json", strings.NewReader(`{"model":"gpt-4o","prompt":"a cat"}`))
 	if err != nil {
 		t.Fatal(err)
 	}
