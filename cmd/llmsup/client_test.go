@@ -31,17 +31,25 @@ type client struct {
 	sock string // leads to llmsup
 }
 
-// newClient returns a client of the llmsup at url, http://HOST:PORT, as scripts/test.sh
-// installs them. env is added to their environment.
-func newClient(t *testing.T, url string, env ...string) *client {
+// needClients returns the folder with the node_modules that scripts/test.sh installs.
+// Without them the test is not run.
+func needClients(t *testing.T) string {
 	t.Helper()
-	modules, known := os.LookupEnv("LLMSUP_TEST_CLIENTS")
+	folder, known := os.LookupEnv("LLMSUP_TEST_CLIENTS")
 	if !known {
 		t.Fatal("LLMSUP_TEST_CLIENTS is not set: run scripts/test.sh, which installs the clients, or set it to \"\" to leave out the tests that need them")
 	}
-	if modules == "" {
+	if folder == "" {
 		notRun(t, "needs npm, and node 20 or newer")
 	}
+	return folder
+}
+
+// newClient returns a client of the llmsup at url, http://HOST:PORT. env is added to the
+// environment of its programs.
+func newClient(t *testing.T, url string, env ...string) *client {
+	t.Helper()
+	modules := needClients(t)
 	c := &client{t: t, home: shortDir(t)}
 	if err := os.Symlink(filepath.Join(modules, "node_modules"), filepath.Join(c.home, "node_modules")); err != nil {
 		t.Fatal(err)
@@ -218,6 +226,7 @@ func forward(listener net.Listener, network, address string) {
 // TestClientIsOffline shows that a client reaches llmsup, and nothing else.
 func TestClientIsOffline(t *testing.T) {
 	t.Parallel()
+	needClients(t)
 	upstream := newScriptedUpstream(t)
 	other := newScriptedUpstream(t)
 	c := newClient(t, upstream.URL)

@@ -64,6 +64,7 @@ var codingAgents = []codingAgent{
 // model, or the fallback of the demo model, whose context their prompts exceed.
 func TestCodingAgents(t *testing.T) {
 	t.Parallel()
+	needClients(t)
 	const onlyUpstream, localFirst = "{primary: lab}", "{primary: demo, fallback: lab, fallback_model: lab}"
 	for _, agent := range codingAgents {
 		for name, tc := range map[string]struct {

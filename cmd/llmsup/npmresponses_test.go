@@ -10,6 +10,7 @@ import (
 // whose models count, think, call a tool and fail.
 func TestNodeResponses(t *testing.T) {
 	t.Parallel()
+	needClients(t)
 	template, err := filepath.Abs("testdata/clients/tools.jinja")
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 // scripts print a JSON object with what each call returned.
 func TestNodeSDKs(t *testing.T) {
 	t.Parallel()
+	needClients(t)
 	for name, tc := range map[string]struct {
 		embeddings int // calls to the upstream
 		want       string
