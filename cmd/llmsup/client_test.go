@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidwall/gjson"
 	"golang.org/x/sys/unix"
 )
 
@@ -240,5 +241,29 @@ func TestClientIsOffline(t *testing.T) {
 	}
 	if calls := upstream.received(); len(calls) != 1 || len(other.received()) != 0 {
 		t.Errorf("the first got %v, the second %v", calls, other.received())
+	}
+}
+
+// TestClientVersions: router/CLIENTS.md gives the versions that the tests run.
+func TestClientVersions(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../router/CLIENTS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	installed, err := os.ReadFile("../../scripts/clients/package.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []string{"dependencies", "optionalDependencies"} {
+		versions := gjson.GetBytes(installed, kind).Map()
+		if len(versions) == 0 {
+			t.Errorf("package.json has no %s", kind)
+		}
+		for name, version := range versions {
+			if !strings.Contains(string(page), version.Str) {
+				t.Errorf("router/CLIENTS.md does not have version %s of %s", version.Str, name)
+			}
+		}
 	}
 }
