@@ -71,6 +71,9 @@ func TestEncoders(t *testing.T) {
 			}
 		}
 	}
+	if r := in.post("/infill", `{"model":"helped","input_prefix":"a"}`); r.status != http.StatusBadRequest || r.header.Get("x-should-retry") != "false" {
+		t.Errorf("a path that its fallback does not have: %+v", r)
+	}
 	for model, want := range map[string]string{"local/counts": "embedding", "local/embeds": "embedding", "local/ranks": "rerank"} {
 		if m := in.get("/v1/models/" + model); gjson.Get(m, "capabilities").Raw != `["`+want+`"]` || gjson.Get(m, "status").Str != "ready" {
 			t.Errorf("%s is listed as %s", model, m)

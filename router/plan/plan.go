@@ -228,7 +228,13 @@ func (p *Plan) unavailableError() wire.Error {
 	e := p.withRetry(wire.Error{
 		Status: http.StatusServiceUnavailable, Type: wire.TypeServer, Code: string(p.Reason), Message: p.AddFallbackReason(p.Detail),
 	}, max(p.retryAfter, 1), p.needsOperator)
-	if p.Reason == backend.Unsupported && e.Definite { // the client has to name another model, or another path
+	return p.blameRequest(e)
+}
+
+// blameRequest makes the error of a call that its model can never answer a 400: the client has
+// to name another model, or another path.
+func (p *Plan) blameRequest(e wire.Error) wire.Error {
+	if p.Reason == backend.Unsupported && e.Definite {
 		e.Status, e.Type, e.RetryAfter = http.StatusBadRequest, wire.TypeInvalid, 0
 	}
 	return e

@@ -99,11 +99,11 @@ func (p *Plan) RequireLocal(path string) {
 		Message: fmt.Sprintf("%s needs a local llama-server, and %s goes to %s", path, p.Route.Name, p.Route.Primary),
 	}
 	if p.Reason != "" {
-		p.Rejection = wire.Error{
+		p.Rejection = p.blameRequest(wire.Error{
 			Status: http.StatusServiceUnavailable, Type: wire.TypeServer, Code: string(p.Reason),
 			Message:    fmt.Sprintf("%s, and %s needs a local llama-server", p.Detail, path),
 			RetryAfter: max(p.retryAfter, 1), Definite: p.needsOperator,
-		}
+		})
 	}
 }
 

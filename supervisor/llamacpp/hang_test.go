@@ -137,30 +137,35 @@ func TestRealServerThatIsBusy(t *testing.T) {
 	if os.Getenv("LLMSUP_TEST_REAL_TIMES") != "" {
 		stall, busy = supervisor.DefaultStallTimeout, 90*time.Second
 	}
-	t.Run("by itself", func(t *testing.T) { staysBusy(t, llamaServer(t), stall, busy) })
+	prompt := strings.Repeat(" 57", 1900)
+	completion := `{"n_predict":1,"cache_prompt":false,"prompt":"` + prompt + `"}`
+	t.Run("by itself", func(t *testing.T) { staysBusy(t, llamaServer(t), stall, busy, "/completion", completion) })
 	t.Run("below a wrapper", func(t *testing.T) {
-		staysBusy(t, script(t, llamaServer(t)+` "$@"; exit $?`), 2*time.Second, 6*time.Second)
+		staysBusy(t, script(t, llamaServer(t)+` "$@"; exit $?`), 2*time.Second, 6*time.Second, "/completion", completion)
+	})
+	t.Run("with embeddings", func(t *testing.T) {
+		staysBusy(t, llamaServer(t), 2*time.Second, 6*time.Second, "/embedding", `{"content":"`+prompt+`"}`, "--embeddings", "--pooling", "mean")
 	})
 }
 
-func staysBusy(t *testing.T, binary string, stall, busy time.Duration) {
+// staysBusy keeps the slots busy with one kind of call.
+func staysBusy(t *testing.T, binary string, stall, busy time.Duration, path, body string, flags ...string) {
 	t.Helper()
 	var calls atomic.Int64
 	s, _ := run(t, supervisor.Spec{
 		Binary: binary, Model: demotest.Slow(t), CtxSize: 8192, StallTimeout: stall, StopGrace: time.Millisecond,
-		Args:    []string{"--threads", "1", "-np", "4", "-b", "2048", "-ub", "2048"},
+		Args:    append([]string{"--threads", "1", "-np", "4", "-b", "2048", "-ub", "2048"}, flags...),
 		Traffic: func() supervisor.Traffic { return supervisor.Traffic{Waiting: int(calls.Load())} }, // the router has had no byte of them
 	})
 	now := await(t, s, "ready", isReady)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	prompt := `{"n_predict":1,"cache_prompt":false,"prompt":"` + strings.Repeat(" 57", 1900) + `"}`
 	var sent sync.WaitGroup
 	for range 4 {
 		sent.Go(func() {
 			for ctx.Err() == nil { // however fast the machine is
 				calls.Add(1)
-				status, _, _ := newProbe(now.Endpoint, models.Description{}, time.Minute).do(ctx, http.MethodPost, "/completion", prompt)
+				status, _, _ := newProbe(now.Endpoint, models.Description{}, time.Minute).do(ctx, http.MethodPost, path, body)
 				calls.Add(-1)
 				if ctx.Err() == nil && status != http.StatusOK {
 					t.Errorf("a busy server's call came to %d", status)
