@@ -18,6 +18,7 @@ LLMSUP_TEST_PROMTOOL=$("$root/scripts/promtool.sh")
 LLMSUP_TEST_CLIENTS=${LLMSUP_TEST_CLIENTS-}
 if [[ -z $LLMSUP_TEST_CLIENTS ]] && "$root/scripts/clients.sh" --can-install; then LLMSUP_TEST_CLIENTS=$("$root/scripts/clients.sh"); fi
 export LLMSUP_TEST_LLAMA_SERVER LLMSUP_TEST_PROMTOOL LLMSUP_TEST_CLIENTS
+export PATH=$PATH:/usr/sbin # Debian's nginx is there
 # git refuses to work in a checkout of another user.
 export GOFLAGS="${GOFLAGS:+$GOFLAGS }-buildvcs=false"
 
