@@ -182,7 +182,11 @@ func TestLocalStreamFails(t *testing.T) {
 			t.Errorf("%s, broken: %d, %q: %s", path, r.status, r.reason(), r.body)
 		}
 		b = newStreamingFixture(t, sends(ends, half, "data: "+own+"\n\n"), answers)
-		if r := b.post(path, strings.Replace(tc.call, "local/qwen", "local/alone", 1)); r.status != 500 || r.body != own {
+		want := own
+		if path == "/v1/messages" { // the router adds what Anthropic's errors have besides
+			want = `{"type":"error",` + own[1:]
+		}
+		if r := b.post(path, strings.Replace(tc.call, "local/qwen", "local/alone", 1)); r.status != 500 || r.body != want {
 			t.Errorf("%s, an error: %d %s", path, r.status, r.body)
 		}
 		const whole = `{"type":"message","content":[],"output":[]}`
@@ -212,13 +216,14 @@ func TestLocalStreamFails(t *testing.T) {
 }
 
 // TestLocalMessageFails: the error of llama-server in the middle of a message has no
-// "error" key. It is passed on, as without a stream; the call is not made again.
+// "error" key. It is passed on in Anthropic's form, as without a stream; the call is not made
+// again.
 func TestLocalMessageFails(t *testing.T) {
 	const own = `{"code":500,"message":"the engine failed","type":"server_error"}`
 	b := newStreamingFixture(t, sends(ends, localMessage[0], localMessage[1], "event: error\ndata: "+own+"\n\n"), status(200, `{"type":"message","content":[]}`))
 	call := localCalls["/v1/messages"].call
 	r := b.post("/v1/messages", strings.Replace(call, "local/qwen", "local/alone", 1))
-	if r.status != 500 || r.body != `{"error":`+own+`}` || len(b.local.requests()) != 1 {
+	if r.status != 500 || r.body != `{"type":"error","error":`+own+`}` || len(b.local.requests()) != 1 {
 		t.Errorf("%d after %d calls: %s", r.status, len(b.local.requests()), r.body)
 	}
 	if r := b.post("/v1/messages", call); r.backend() != "openrouter" || r.reason() != "status" || !gjson.GetBytes(b.local.lastBody(), "stream").Bool() {

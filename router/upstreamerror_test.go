@@ -210,3 +210,28 @@ func TestOwnShouldRetry(t *testing.T) {
 		})
 	}
 }
+
+// TestServerHasExitedSince: whether a retry helps after a lost connection depends on what has
+// become of the server when the fallback has failed, too.
+func TestServerHasExitedSince(t *testing.T) {
+	for reason, tc := range map[backend.Reason]struct {
+		status       int
+		after, retry string
+	}{
+		"":                 {502, "", "true"},
+		backend.Restarting: {503, "5", "true"},
+		backend.Failed:     {502, "", "false"},
+	} {
+		t.Run(string(reason), func(t *testing.T) {
+			b := newFixture(t, nil, status(401, `{"error":{"message":"no key"}}`))
+			b.local.handler = func(w http.ResponseWriter, r *http.Request) {
+				b.state.edit(func(s *backend.LocalState) { s.Reason, s.Alive = reason, reason == "" })
+				breaks(w, r)
+			}
+			r := b.chat("local/qwen", false)
+			if r.status != tc.status || r.header.Get("Retry-After") != tc.after || r.header.Get("X-Should-Retry") != tc.retry {
+				t.Errorf("%+v, want %+v", r, tc)
+			}
+		})
+	}
+}
