@@ -55,6 +55,9 @@ type Endpoint struct {
 	Get   bool     // it accepts GET
 	Post  bool     // it accepts POST
 	Query []string // the parameters of its query, besides model
+	// Public is the path of a public API that clients mean by Path if their model is an
+	// upstream's; "" = none.
+	Public string
 	// Server says that a request is about the server and not about one call: it shows what
 	// all callers do, or changes the answers that they get. Its body names no model, and it
 	// takes no slot.

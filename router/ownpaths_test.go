@@ -368,3 +368,28 @@ func TestOwnPathsWhileBusy(t *testing.T) {
 	<-done
 	b.waitIdle()
 }
+
+// TestOwnPathsOfUpstreamModels: clients whose base URL lacks /v1 ask for OpenAI's
+// completions and embeddings there, if the model is an upstream's.
+func TestOwnPathsOfUpstreamModels(t *testing.T) {
+	for path, want := range map[string]struct{ public, answer string }{
+		"/completions": {"/api/v1/completions", `{"choices":[{"index":0,"text":" 4","finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}`},
+		"/completion/": {"/api/v1/completions", `{"choices":[{"index":0,"text":" 4","finish_reason":"stop"}]}`},
+		"/embeddings":  {"/api/v1/embeddings", `{"object":"list","data":[{"embedding":[1]}]}`},
+		"/embedding":   {"/api/v1/embeddings", `{"object":"list","data":[{"embedding":[1]}]}`},
+	} {
+		t.Run(path, func(t *testing.T) {
+			b := newFixture(t, status(500, ""), status(200, want.answer))
+			r := b.post(path, `{"model":"gpt-4o","prompt":" 1 2 3","input":"x"}`)
+			if r.status != 200 || r.body != want.answer || r.backend() != "openrouter" {
+				t.Errorf("%d from %s: %s", r.status, r.backend(), r.body)
+			}
+			if got := b.cloud.requests(); len(got) != 1 || got[0].path != want.public {
+				t.Errorf("the upstream received %+v", got)
+			}
+			if r := b.post(path, `{"model":"local/qwen","prompt":" 1 2 3","input":"x"}`); r.backend() == "openrouter" {
+				t.Errorf("a local model's call in llama-server's own form went to %s", r.backend())
+			}
+		})
+	}
+}

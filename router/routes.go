@@ -132,6 +132,10 @@ func (rt *Router) handleCall(w http.ResponseWriter, r *http.Request, e *endpoint
 	p := plan.Plan{Rejection: refuse}
 	if refuse.Status == 0 {
 		p = s.PlanFor(key, c.Body.Model, c.Path)
+		if public := rt.endpoints.Public(e); public != nil && !p.LocalPrimary {
+			e, c.Path, c.Dialect = public, public.Path, public.Dialect
+			p = s.PlanFor(key, c.Body.Model, c.Path)
+		}
 		if e.LocalOnly() {
 			p.RequireLocal(c.Path)
 		} else {

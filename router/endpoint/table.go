@@ -58,6 +58,15 @@ func (t *Table) At(path string) *Endpoint {
 	return nil
 }
 
+// Public returns the endpoint of a public API that clients mean by one of a local server's
+// own API if their model is an upstream's; nil = there is none.
+func (t *Table) Public(e *Endpoint) *Endpoint {
+	if e.Engine == nil {
+		return nil
+	}
+	return t.byPath[e.Engine.Public]
+}
+
 // Main returns the path for which a request's path stands: a slash at its end makes no
 // difference, and an alias stands for another path.
 func (t *Table) Main(requested string) string {

@@ -5,8 +5,8 @@ import "github.com/llmsup/llmsup/models"
 // endpoints are the paths of llama-server's own API, as of build 11669. Not among them are
 // its web page, its router's (/models/load), and those that only its web page uses.
 var endpoints = []models.Endpoint{
-	{Path: "/completion", Post: true},
-	{Path: "/embedding", Post: true},
+	{Path: "/completion", Post: true, Public: "/v1/completions"},
+	{Path: "/embedding", Post: true, Public: "/v1/embeddings"},
 	{Path: "/infill", Post: true},
 	{Path: "/tokenize", Post: true},
 	{Path: "/detokenize", Post: true},
