@@ -24,6 +24,7 @@ type Route struct {
 	Timeout       time.Duration `yaml:"timeout"`        // from sending the call to Primary to the first content of its answer; 0 = the default for its kind
 	Resume        bool          `yaml:"resume"`         // Fallback continues a stream that Primary breaks
 	FallbackOn    WordList      `yaml:"fallback_on"`    // the reasons for which a call goes to Fallback; empty = all
+	WhileLoading  WhileLoading  `yaml:"while_loading"`  // whether a call waits while Primary loads its model
 
 	*Edits `yaml:",inline"` // of the calls' parameters; nil = none
 }

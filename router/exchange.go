@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/llmsup/llmsup/router/attempt"
 	"github.com/llmsup/llmsup/router/backend"
@@ -113,10 +114,17 @@ func (x *exchange) mayTry(c plan.Candidate) bool {
 // that accepts no calls yet is no alternative to move to at once, and neither is a metered
 // backend after a paid attempt.
 func (x *exchange) alternative(i int) backend.Alternative {
-	return backend.Alternative{
+	route, primary := &x.plan.Route, x.candidates[i].Primary
+	other := backend.Alternative{
 		Exists: slices.ContainsFunc(x.candidates[i+1:], func(c plan.Candidate) bool { return !c.Returning && !(c.Metered && x.mayHaveBilled()) }),
-		On:     func(reason backend.Reason) bool { return plan.FallsBackOn(x.plan.Route, reason) },
+		On: func(reason backend.Reason) bool {
+			return plan.FallsBackOn(*route, reason) && !(primary && plan.Waits(*route, reason, time.Since(x.request.Began)))
+		},
 	}
+	if primary && route.WhileLoading > 0 {
+		other.ChangesAt = x.request.Began.Add(time.Duration(route.WhileLoading))
+	}
+	return other
 }
 
 // params returns the parameters of an attempt at a candidate.

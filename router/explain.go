@@ -22,6 +22,7 @@ type Explanation struct {
 	Reason         backend.Reason    // why it is not the primary; "" = it is
 	Detail         string            // the reason in plain text
 	WaitFor        string            // the state of Backend for whose end the call would wait, as in "qwen is loading"; "" = it would not wait
+	WaitLimit      time.Duration     // for how long it would wait at most
 	Edits          *models.Edits     // of the call's parameters for Backend; nil = none
 	Next           []models.Fallback // the backends that are tried after Backend, in order
 	Rejected       string            // the client's error; "" = there is a backend
@@ -34,6 +35,7 @@ func (rt *Router) Explain(model string) Explanation {
 	p := s.Plan(model)
 	p.CheckBudget(&request.Request{Began: time.Now(), Dialect: wire.Chat})
 	e := Explanation{Model: model, Route: p.Route, Reason: p.Reason, Detail: p.Detail, WaitFor: p.WaitFor, Rejected: p.Rejection.Message, RejectedStatus: p.Rejection.Status}
+	e.WaitLimit = p.WaitLimit()
 	left := plan.Kept(p.Candidates)
 	if len(left) > 0 {
 		e.Backend, e.BackendModel, e.Edits = left[0].Name, left[0].Model, left[0].Edits

@@ -76,6 +76,8 @@ func (b *Server) awaitSlots(ctx context.Context, a *Attempt) (*Lease, *Failure) 
 	if now.Reason == Unloaded {
 		b.local.Want(true)
 	}
+	changes, stop := a.Alternative.changes()
+	defer stop()
 	for {
 		select {
 		case <-w.granted:
@@ -86,6 +88,11 @@ func (b *Server) awaitSlots(ctx context.Context, a *Attempt) (*Lease, *Failure) 
 		case <-b.stopping:
 			b.queue.cancel(w)
 			return nil, b.notAdmitted(a, "and llmsup is stopping", "has all slots busy, and llmsup is stopping")
+		case <-changes:
+			if now = b.local.State(); now.bypassed(a.Alternative) {
+				b.queue.cancel(w)
+				return nil, now.failure(now.Detail + ", and accepted no call within the route's while_loading")
+			}
 		case <-now.Changed:
 			if now = b.local.State(); now.bypassed(a.Alternative) {
 				b.queue.cancel(w)
@@ -96,11 +103,22 @@ func (b *Server) awaitSlots(ctx context.Context, a *Attempt) (*Lease, *Failure) 
 	}
 }
 
+// changes returns a channel that receives once the reasons may have changed.
+func (a Alternative) changes() (changes <-chan time.Time, stop func() bool) {
+	if a.ChangesAt.IsZero() {
+		return nil, func() bool { return false }
+	}
+	timer := time.NewTimer(time.Until(a.ChangesAt))
+	return timer.C, timer.Stop
+}
+
 // notAdmitted returns the failure of a call that no longer waits: closed is the message if
 // the server accepts no calls, busy if its slots are busy.
 func (b *Server) notAdmitted(a *Attempt, closed, busy string) *Failure {
 	if now := b.local.State(); !now.accepts(a.Alternative) {
-		return now.failure(now.Detail + ", " + closed)
+		failed := now.failure(now.Detail + ", " + closed)
+		failed.Next = NoRetry // it has waited
+		return failed
 	}
 	return &Failure{Reason: Saturated, Detail: busy, RetryAfter: wire.RetrySoon}
 }

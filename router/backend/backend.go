@@ -74,7 +74,9 @@ type Attempt struct {
 // its plan. The zero value means that there is no next candidate.
 type Alternative struct {
 	Exists bool
-	On     func(Reason) bool // the route's fallback_on
+	On     func(Reason) bool // the route's fallback_on and while_loading
+
+	ChangesAt time.Time // when On may list more reasons; zero = never
 }
 
 // Allows reports whether the call may move for a reason.

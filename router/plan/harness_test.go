@@ -25,6 +25,7 @@ var localStates = map[string]*fakeLocal{
 	"ready":    {Alive: true},
 	"degraded": {Reason: backend.Degraded, Detail: "is degraded", Alive: true},
 	"loading":  {Reason: backend.Loading, Detail: "is loading", Returning: true},
+	"draining": {Reason: backend.Draining, Detail: "is draining", Returning: true},
 	"unloaded": {Reason: backend.Unloaded, Detail: "is unloaded", Returning: true},
 	"failed":   {Reason: backend.Failed, Detail: "has failed"},
 	"embeds":   {Alive: true, Description: embeds},

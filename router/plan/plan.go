@@ -72,6 +72,9 @@ func (s *Routing) planRoute(route models.Route, model, path string) Plan {
 	case now.MissingKey != "":
 		p.orderWithoutKey(primary, fallbacks, model, now.MissingKey)
 	case len(fallbacks) > 0 && now.Reason != "" && !FallsBackOn(route, now.Reason):
+		p.FallbackBlocked = NotInFallbackOn(now.Reason)
+		p.keepPrimary(primary, fallbacks, now)
+	case now.Returning && firstKept(fallbacks) != nil && Waits(route, now.Reason, 0):
 		p.keepPrimary(primary, fallbacks, now)
 	default:
 		p.orderCandidates(primary, fallbacks, now)
@@ -131,10 +134,10 @@ func (p *Plan) Bypassed() *backend.Failure {
 }
 
 // keepPrimary orders the candidates if fallback_on does not list the primary's present
-// reason: the call goes to the primary, or waits for it. It moves to the fallbacks only
-// for a later reason that fallback_on lists.
+// reason, or while_loading has the call wait: it goes to the primary, or waits for it. It
+// moves to the fallbacks only for a later reason that fallback_on lists, or when it has
+// waited for long enough.
 func (p *Plan) keepPrimary(primary Candidate, fallbacks []Candidate, now backend.Availability) {
-	p.FallbackBlocked = NotInFallbackOn(now.Reason)
 	switch {
 	case now.Usable():
 		p.Candidates = []Candidate{primary}

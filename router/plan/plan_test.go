@@ -24,6 +24,7 @@ type situation struct {
 	on         string // the route's fallback_on; "" = all reasons
 	freeOnly   bool   // the client's key may not spend money
 	overBudget bool
+	loadWait   models.WhileLoading
 }
 
 // plan returns the plan of a call in this situation.
@@ -33,7 +34,7 @@ func (c situation) plan(t *testing.T) Plan {
 	if localStates[state] == nil {
 		state, primary = "ready", c.primary
 	}
-	route := models.Route{Primary: primary, Timeout: time.Minute}
+	route := models.Route{Primary: primary, Timeout: time.Minute, WhileLoading: c.loadWait}
 	for to := range strings.FieldsSeq(c.fallback) {
 		route.Fallbacks = append(route.Fallbacks, models.Fallback{To: to})
 	}
@@ -58,6 +59,7 @@ func (c situation) plan(t *testing.T) Plan {
 
 // TestPlan: the candidates of a call in their order, and why the others are skipped.
 func TestPlan(t *testing.T) {
+	const tenSeconds = models.WhileLoading(10 * time.Second)
 	const money = "the key free is free_only, so cloud was skipped"
 	for name, tc := range map[string]struct {
 		situation
@@ -94,6 +96,18 @@ func TestPlan(t *testing.T) {
 		"unloaded, no fallback":                    {situation: situation{primary: "unloaded"}, want: "qwen", waits: true},
 		"unloaded, over budget":                    {situation: situation{primary: "unloaded", fallback: "cloud", overBudget: true}, want: "qwen", waits: true, skipReason: "cloud was skipped"},
 		"failed, the fallback is unloaded":         {situation: situation{primary: "failed", fallback: "mini", mini: "unloaded"}, want: "mini", reason: backend.Failed, waits: true, skipReason: "qwen has failed"},
+		"unloaded, wait":                           {situation: situation{primary: "unloaded", fallback: "cloud", loadWait: models.WaitForTimeout}, want: "qwen cloud", waits: true},
+		"loading, wait for 10 s":                   {situation: situation{primary: "loading", fallback: "mini cloud", loadWait: tenSeconds}, want: "qwen mini cloud", waits: true},
+		"loading, wait, not in fallback_on":        {situation: situation{primary: "loading", fallback: "cloud", on: "failed", loadWait: tenSeconds}, want: "qwen cloud", waits: true},
+		"loading, wait, no fallback":               {situation: situation{primary: "loading", loadWait: tenSeconds}, want: "qwen", waits: true},
+		"loading, wait, the fallback has no key":   {situation: situation{primary: "loading", fallback: "keyless", loadWait: tenSeconds}, want: "qwen", waits: true, skipReason: "no API key"},
+		"loading, wait, the fallback loads, too":   {situation: situation{primary: "loading", fallback: "mini", mini: "loading", loadWait: tenSeconds}, want: "qwen", waits: true, skipReason: "fallback mini is loading"},
+		"loading, wait, free_only":                 {situation: situation{primary: "loading", fallback: "cloud", freeOnly: true, loadWait: tenSeconds}, want: "qwen", waits: true, skipReason: money},
+		"loading, wait, over budget":               {situation: situation{primary: "loading", fallback: "cloud", overBudget: true, loadWait: tenSeconds}, want: "qwen", waits: true, skipReason: "cloud was skipped"},
+		"ready, wait":                              {situation: situation{primary: "ready", fallback: "cloud", loadWait: tenSeconds}, want: "qwen cloud"},
+		"degraded, wait":                           {situation: situation{primary: "degraded", fallback: "cloud", loadWait: tenSeconds}, want: "cloud qwen", reason: backend.Degraded},
+		"draining, wait":                           {situation: situation{primary: "draining", fallback: "cloud", loadWait: tenSeconds}, want: "cloud qwen", reason: backend.Draining},
+		"failed, wait":                             {situation: situation{primary: "failed", fallback: "cloud", loadWait: tenSeconds}, want: "cloud", reason: backend.Failed, skipReason: "qwen has failed"},
 		"failed":                                   {situation: situation{primary: "failed", fallback: "cloud"}, want: "cloud", reason: backend.Failed, skipReason: "qwen has failed"},
 		"failed, no fallback":                      {situation: situation{primary: "failed"}, reason: backend.Failed, refuse: 503, skipReason: "qwen has failed"},
 		"failed, the fallback loads":               {situation: situation{primary: "failed", fallback: "mini", mini: "loading"}, want: "mini", reason: backend.Failed, waits: true, skipReason: "qwen has failed"},
@@ -136,16 +150,16 @@ func TestPlanRules(t *testing.T) {
 		for _, fallback := range []string{"", "cloud", "keyless", "lan", "mini", "mini cloud", "cloud lan"} {
 			for _, mini := range []string{"ready", "degraded", "loading", "failed"} {
 				for _, on := range ons {
-					for bits := range 4 {
+					for bits := range 8 {
 						n++
-						c := situation{primary, fallback, mini, on, bits&1 != 0, bits&2 != 0}
+						c := situation{primary, fallback, mini, on, bits&1 != 0, bits&2 != 0, -models.WhileLoading(bits >> 2)}
 						checkRules(t, c, c.plan(t))
 					}
 				}
 			}
 		}
 	}
-	if want := 8 * 7 * 4 * len(ons) * 4; n != want {
+	if want := 8 * 7 * 4 * len(ons) * 8; n != want {
 		t.Errorf("%d situations, want %d", n, want)
 	}
 }
@@ -171,6 +185,9 @@ func checkRules(t *testing.T, c situation, p Plan) {
 		if !now.Usable() && !now.Returning {
 			wrong("%s cannot answer", candidate.Name)
 		}
+	}
+	if c.primary == "loading" && c.loadWait == models.WaitForTimeout && !kept[0].Primary {
+		wrong("a call that waits for its primary goes elsewhere first")
 	}
 	if p.WaitFor != "" && !kept[0].Returning {
 		wrong("it waits for %s", p.WaitFor)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -41,6 +42,9 @@ func (c *Config) validateRoute(name string, route models.Route) error {
 	}
 	if err := c.validateFallbackList(name, route); err != nil {
 		return err
+	}
+	if err := c.checkWhileLoading(route); err != nil {
+		return at("while_loading", "%w", err)
 	}
 	return c.validateEdits(name, route)
 }
@@ -99,6 +103,23 @@ func (c *Config) validateFallbackList(name string, route models.Route) error {
 		if c.leadsHere(fallback.To) {
 			return at("%s is llmsup's own address (listen), so its calls would come back; name another backend", QuoteSafe(fallback.To))
 		}
+	}
+	return nil
+}
+
+// checkWhileLoading checks `while_loading` of a route.
+func (c *Config) checkWhileLoading(route models.Route) error {
+	_, local := c.Servers[route.Primary]
+	timeout, limit := cmp.Or(route.Timeout, localTimeout), time.Duration(route.WhileLoading)
+	switch {
+	case route.WhileLoading == 0:
+		return nil
+	case !local:
+		return fmt.Errorf("needs a primary whose model llmsup loads, and %s is not in servers", QuoteSafe(route.Primary))
+	case len(route.FallbackList()) == 0:
+		return errors.New("needs a fallback; without one, calls wait for the server anyway")
+	case limit > timeout:
+		return fmt.Errorf("%s is longer than the route's timeout of %s, which ends the wait; raise timeout, or set wait", limit, timeout)
 	}
 	return nil
 }

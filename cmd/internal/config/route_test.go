@@ -14,7 +14,7 @@ func TestFallbackOn(t *testing.T) {
 		head + "fallback: http://x/v1, fallback_on: [timeout, lost]}": "",
 		head + "fallback: http://x/v1, fallback_on: []}":              "",
 		head + "fallback_on: [timeout]}":                              "f.yaml:2: routes.r.fallback_on: needs a fallback",
-		head + "fallback: http://x/v1, fallback_on: [slow]}":          `f.yaml:2: routes.r.fallback_on: "slow" is not a reason; the reasons are starting, loading,`,
+		head + "fallback: http://x/v1, fallback_on: [slow]}":          `f.yaml:2: routes.r.fallback_on: "slow" is not a reason; the reasons are unloaded, starting, loading,`,
 		head + "fallback: http://x/v1, fallback_on: {a: b}}":          "f.yaml:2: wrong kind of value; want a list",
 	} {
 		c, err := Parse("f.yaml", []byte(text))
@@ -23,6 +23,42 @@ func TestFallbackOn(t *testing.T) {
 		}
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+}
+
+func TestWhileLoading(t *testing.T) {
+	const head = "servers: {qwen: {model: q.gguf}}\nroutes:\n  r: {primary: qwen, fallback: openrouter, while_loading: "
+	const wrong = "f.yaml:3: wrong value; want fallback, wait, or a duration above 0 (example: 10s)"
+	for text, want := range map[string]string{
+		head + "fallback}":         "fallback",
+		head + "wait}":             "wait",
+		head + "10s}":              "10s",
+		head + "1m}":               "1m0s",
+		head + "5m, timeout: 10m}": "5m0s",
+		head + "}":                 "fallback",
+		head + "20}":               wrong,
+		head + "0s}":               wrong,
+		head + "-1ns}":             wrong,
+		head + "[wait]}":           wrong,
+		head + "61s}":              "f.yaml:3: routes.r.while_loading: 1m1s is longer than the route's timeout of 1m0s, which ends the wait; raise timeout, or set wait",
+		head + "10s, timeout: 9s}": "f.yaml:3: routes.r.while_loading: 10s is longer than the route's timeout of 9s, which ends the wait; raise timeout, or set wait",
+		"servers: {qwen: {model: q.gguf}}\nroutes:\n  r: {primary: qwen, while_loading: wait}":                           "f.yaml:3: routes.r.while_loading: needs a fallback; without one, calls wait for the server anyway",
+		"servers: {qwen: {model: q.gguf}}\nroutes:\n  r: {primary: openrouter, fallback: qwen, while_loading: fallback}": "fallback",
+		"servers: {qwen: {model: q.gguf}}\nroutes:\n  r: {primary: openrouter, fallback: qwen, while_loading: wait}":     `f.yaml:3: routes.r.while_loading: needs a primary whose model llmsup loads, and "openrouter" is not in servers`,
+	} {
+		c, err := Parse("f.yaml", []byte(text))
+		if err == nil {
+			err = c.Resolve(noHeader)
+		}
+		got := ""
+		if err != nil {
+			got = err.Error()
+		} else {
+			got = c.Routes["r"].WhileLoading.String()
+		}
+		if got != want {
+			t.Errorf("%q: %s\nwant %s", text, got, want)
 		}
 	}
 }

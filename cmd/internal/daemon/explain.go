@@ -18,7 +18,10 @@ func explain(e router.Explanation) string {
 		s = "it is an alias of " + e.Route.Name + ", so " + s
 	}
 	if e.WaitFor != "" {
-		s += fmt.Sprintf("; %s, so it waits for up to %s", e.WaitFor, e.Route.Timeout)
+		s += fmt.Sprintf("; %s, so it waits for up to %s", e.WaitFor, e.WaitLimit)
+	}
+	if e.Route.WhileLoading != 0 && e.WaitFor == "" && e.Reason == "" {
+		s += fmt.Sprintf("; while %s loads, it would wait (while_loading: %s)", e.Route.Primary, e.Route.WhileLoading)
 	}
 	if e.Reason != "" {
 		s += fmt.Sprintf(", because %s", e.Detail)

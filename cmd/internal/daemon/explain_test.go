@@ -21,6 +21,14 @@ func TestExplain(t *testing.T) {
 			router.Explanation{Route: route, Backend: "a", BackendModel: "a", Next: []models.Fallback{{To: "b", Model: "m"}, {To: "c", Model: "n"}, {To: "d", Model: "o"}}},
 			"it goes to a as a; if that fails, or gives no answer within 1m0s, to b as m, then to c as n, then to d as o",
 		},
+		"waits": {
+			router.Explanation{Route: route, Backend: "a", BackendModel: "a", WaitFor: "a is loading", WaitLimit: 10 * time.Second, Next: []models.Fallback{{To: "b", Model: "m"}}},
+			"it goes to a as a; a is loading, so it waits for up to 10s; if that fails, or gives no answer within 1m0s, to b as m",
+		},
+		"would wait": {
+			router.Explanation{Route: models.Route{Primary: "a", Timeout: time.Minute, WhileLoading: models.WaitForTimeout}, Backend: "a", BackendModel: "a", Next: []models.Fallback{{To: "b", Model: "m"}}},
+			"it goes to a as a; while a loads, it would wait (while_loading: wait); if that fails, or gives no answer within 1m0s, to b as m",
+		},
 		"rejected": {router.Explanation{Rejected: "no such model", RejectedStatus: 404}, "it would be refused with 404: no such model"},
 	} {
 		if got := explain(tc.Explanation); got != tc.want {
