@@ -51,11 +51,9 @@ func TestWhileLoading(t *testing.T) {
 		if err == nil {
 			err = c.Resolve(noHeader)
 		}
-		got := ""
+		got := c.Routes["r"].WhileLoading.String()
 		if err != nil {
 			got = err.Error()
-		} else {
-			got = c.Routes["r"].WhileLoading.String()
 		}
 		if got != want {
 			t.Errorf("%q: %s\nwant %s", text, got, want)
