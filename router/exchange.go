@@ -1,10 +1,12 @@
 package router
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/llmsup/llmsup/router/attempt"
@@ -156,6 +158,7 @@ func (x *exchange) try(c plan.Candidate, other backend.Alternative) (done bool) 
 func (x *exchange) relayAnswer(c plan.Candidate, a *attempt.Answer) {
 	rec := &x.rec
 	rec.backend, rec.model, rec.local = c.Name, c.Model, c.Local
+	rec.queue = cmp.Or(rec.queue, a.Queue)
 	if c.Primary { // though it may not have been the first candidate
 		rec.reason = ""
 	}
@@ -172,6 +175,7 @@ func (x *exchange) relayAnswer(c plan.Candidate, a *attempt.Answer) {
 // recordFailure records a failed attempt.
 func (x *exchange) recordFailure(c plan.Candidate, f *attempt.Failure) {
 	x.rec.total.Add(f.Charge)
+	x.rec.queue = cmp.Or(x.rec.queue, f.Queue)
 	x.attempts = append(x.attempts, plan.Attempted{
 		Primary: c.Primary, Local: c.Local, Metered: c.Metered, Phase: f.Phase, Reason: f.Reason,
 		OverBudget: f.OverBudget != nil, Invalid: f.InvalidRequest(), LocalField: plan.RejectedLocalField(&f.Failure, c.RequestOf(x.request)),
@@ -225,6 +229,7 @@ func (x *exchange) commit(a *attempt.Answer, next *resumption) {
 	h := x.w.Header()
 	backend.CopyAnswerHeaders(h, a.Header())
 	h.Set(wire.HeaderBackend, rec.backend)
+	x.addQueueHeader()
 	if rec.reason != "" {
 		h.Set(wire.HeaderReason, string(rec.reason))
 	}
@@ -245,9 +250,17 @@ func (x *exchange) commit(a *attempt.Answer, next *resumption) {
 	}
 }
 
+// addQueueHeader adds the call's place in a queue, if it had one.
+func (x *exchange) addQueueHeader() {
+	if x.rec.queue > 0 {
+		x.w.Header().Set(wire.HeaderQueue, strconv.Itoa(x.rec.queue))
+	}
+}
+
 // reject answers a call with an error of llmsup's own.
 func (x *exchange) reject(e wire.Error) {
 	x.rec.status, x.rec.code = e.Status, e.Code
+	x.addQueueHeader()
 	if x.rec.reason != "" {
 		x.w.Header().Set(wire.HeaderReason, string(x.rec.reason))
 	}

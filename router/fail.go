@@ -73,6 +73,7 @@ func (x *exchange) forwardError(answer outcome.Answer) {
 		h[name] = clean
 	}
 	h.Set(wire.HeaderBackend, f.Backend)
+	x.addQueueHeader()
 	if h.Get(wire.HeaderShouldRetry) == "" || answer.Note != "" {
 		wire.SetShouldRetry(h, answer.Retry, f.RetryAfter)
 	}

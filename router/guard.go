@@ -12,7 +12,7 @@ import (
 )
 
 // exposedHeaders are llmsup's own headers that a web page's script may read.
-const exposedHeaders = wire.HeaderRequestID + ", " + wire.HeaderBackend + ", " + wire.HeaderReason + ", " + wire.HeaderShouldRetry + ", Retry-After"
+const exposedHeaders = wire.HeaderRequestID + ", " + wire.HeaderBackend + ", " + wire.HeaderReason + ", " + wire.HeaderQueue + ", " + wire.HeaderShouldRetry + ", Retry-After"
 
 // healthPath needs no key: load balancers have none. Without a key its answer has no
 // names.

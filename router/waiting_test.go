@@ -170,7 +170,11 @@ func TestFullQueueOfALoadingServer(t *testing.T) {
 		waiting = append(waiting, l.startChat(ctx, "local/alone", "x"))
 		l.waitQueued(i + 1)
 	}
-	wantUnavailable(t, l.chat("local/alone", false), 503, "loading", "qwen is loading, and its queue is full", [2]int{19, 20})
+	rejected := l.chat("local/alone", false)
+	wantUnavailable(t, rejected, 503, "loading", "qwen is loading, and its queue is full", [2]int{19, 20})
+	if rejected.queue() != "21" {
+		t.Errorf("its place is %q", rejected.queue())
+	}
 	cancel()
 	for _, done := range waiting {
 		<-done

@@ -44,6 +44,7 @@ type Failure struct {
 	backend.Failure
 	Charge     *accounting.Charge // what may have been billed; nil = nothing
 	OverBudget *budget.Exceeded   // the limit because of which no request was sent; nil = no limit
+	Queue      int                // the call's place in the backend's queue: see backend.Attempt
 
 	modified bool // the body was not sent as the client wrote it
 }
@@ -122,12 +123,15 @@ func (p Params) start(client context.Context) (*Answer, *Failure) {
 		timer.Stop()
 		cancel(context.Canceled)
 		p.nameAndRedact(failed)
-		return nil, settled(failed, reserved)
+		out := settled(failed, reserved)
+		out.Queue = at.Queue
+		return nil, out
 	}
 	at.Lease = lease
 	a, failed := p.answer(ctx, cancel, timer, at, reserved)
 	if failed == nil {
 		lease.Report(nil, false)
+		a.Queue = at.Queue
 		return a, nil
 	}
 	ending := backend.Aborted
@@ -143,7 +147,7 @@ func (p Params) start(client context.Context) (*Answer, *Failure) {
 	cancel(context.Canceled)
 	lease.Release(ending)
 	out := settled(failed, reserved)
-	out.modified = lease.Form != nil
+	out.modified, out.Queue = lease.Form != nil, at.Queue
 	return nil, out
 }
 

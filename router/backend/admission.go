@@ -62,6 +62,9 @@ func (b *Server) awaitSlots(ctx context.Context, a *Attempt) (*Lease, *Failure) 
 		return nil, now.failure(now.Detail)
 	}
 	w, wait, ok := b.queue.enqueue(slots, a.Alternative.Allows(Saturated), a.Timeout)
+	if a.Queue == 0 {
+		a.Queue = w.place
+	}
 	switch {
 	case !ok && !now.accepts(a.Alternative):
 		failed := now.failure(now.Detail + ", and its queue is full")

@@ -64,6 +64,7 @@ type Attempt struct {
 	Unmodified  bool      // the body is sent as the client wrote it
 
 	Lease *Lease // what Admit returned
+	Queue int    // its place in the queue of a server when it began to wait or was rejected, 1 = next; 0 = it did neither
 
 	sentAt       time.Time   // when the last send began
 	connected    atomic.Bool // the request has a connection

@@ -24,6 +24,7 @@ type slotQueue struct {
 type waiter struct {
 	granted chan struct{} // closed when the call has its slots
 	since   time.Time     // when it began to wait
+	place   int           // in the queue at that time, 1 = next
 	slots   int           // that the call needs, all at once
 }
 
@@ -49,7 +50,8 @@ func newSlotQueue(offers func() capacity) *slotQueue {
 	return &slotQueue{offers: offers, slots: AssumedSlots}
 }
 
-// enqueue takes slots, or a position in the queue. ok is false if the call should not
+// enqueue takes slots, or a position in the queue. w.place is that position, also of a call
+// that does not get it; 0 = the call has its slots. ok is false if the call should not
 // wait: the queue is full, or the call has another backend (mayMove) and the estimated
 // wait is longer than maxWait. wait is that estimate; it does not include the time until
 // a closed queue opens.
@@ -68,9 +70,11 @@ func (q *slotQueue) enqueue(slots int, mayMove bool, maxWait time.Duration) (w *
 	}
 	wait = q.service * time.Duration(needed) / time.Duration(q.slots)
 	if q.taken+len(q.waiting) > q.slots*(1+QueuePerSlot) || mayMove && wait > maxWait {
+		w.place = len(q.waiting)
 		q.waiting = q.waiting[:len(q.waiting)-1]
-		return nil, wait, false
+		return w, wait, false
 	}
+	w.place = len(q.waiting)
 	w.since = time.Now()
 	return w, wait, true
 }

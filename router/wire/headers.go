@@ -5,6 +5,7 @@ const (
 	HeaderRequestID = "X-Request-Id"
 	HeaderBackend   = "X-Llmsup-Backend"
 	HeaderReason    = "X-Llmsup-Reason"
+	HeaderQueue     = "X-Llmsup-Queue" // only of calls that had a place in a queue
 )
 
 // HeaderShouldRetry is on every error: "true" or "false".

@@ -51,9 +51,11 @@ func TestWhileLoading(t *testing.T) {
 		if err == nil {
 			err = c.Resolve(noHeader)
 		}
-		got := c.Routes["r"].WhileLoading.String()
+		var got string
 		if err != nil {
 			got = err.Error()
+		} else {
+			got = c.Routes["r"].WhileLoading.String()
 		}
 		if got != want {
 			t.Errorf("%q: %s\nwant %s", text, got, want)
