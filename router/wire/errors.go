@@ -57,8 +57,8 @@ func (e Error) RetryHelps() bool {
 	return e.Status >= 500 || e.Status == http.StatusRequestTimeout || e.Status == http.StatusTooManyRequests
 }
 
-// longestWait is the longest Retry-After for which a client should wait, in seconds: SDKs of
-// OpenAI and Anthropic ignore a longer one, and would send the request again at once.
+// longestWait is the longest Retry-After for which a client should wait, in seconds. Some SDKs
+// ignore a longer one and send the request again at once; anthropic-sdk-go waits for hours.
 const longestWait = 60
 
 // SetShouldRetry sets the header that the SDKs of OpenAI and Anthropic obey, whatever the
