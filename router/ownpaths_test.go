@@ -242,6 +242,8 @@ func TestNoModel(t *testing.T) {
 		` { }`:                            ` {"model":"qwen/qwen-2.5-14b-instruct" }`,
 		`{"messages":[],"stream":true}`:   `{"stream_options":{"include_usage":true},"model":"qwen/qwen-2.5-14b-instruct","messages":[],"stream":true}`,
 		`{"model":"local","messages":[]}`: `{"model":"qwen/qwen-2.5-14b-instruct","messages":[]}`,
+		`{"model":null,"messages":[]}`:    `{"model":"qwen/qwen-2.5-14b-instruct","messages":[]}`,
+		`{"messages":[],"model":""}`:      `{"messages":[],"model":"qwen/qwen-2.5-14b-instruct"}`,
 	} {
 		b.state.edit(ready)
 		if r := b.post("/chat/completions/", body); r.status != 200 || r.backend() != "qwen" {

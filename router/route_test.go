@@ -143,7 +143,7 @@ func TestBadRequests(t *testing.T) {
 	}{
 		"not JSON":   {`hello`, 400, "not valid JSON"},
 		"no object":  {`[1]`, 400, "JSON object"},
-		"no name":    {`{"model":"","messages":[]}`, 400, `\"model\" is empty`},
+		"no name":    {`{"model":4,"messages":[]}`, 400, `\"model\" must be a string`},
 		"two models": {`{"model":"local","model":"gpt-4o"}`, 400, `two \"model\" keys`},
 		"too large":  {`{"model":"local","x":"` + strings.Repeat("x", 1000) + `"}`, 413, "max_body"},
 	} {

@@ -16,7 +16,7 @@ import (
 type Body struct {
 	Raw              []byte
 	Model            string        // the value of the top-level key "model", unescaped
-	From, To         int           // Raw[From:To] is that value with its quotes; 0, 0 = there is none
+	From, To         int           // Raw[From:To] is that value with its quotes, or null; 0, 0 = there is none
 	Form             bool          // it is a form; values in a form have no quotes
 	Stream           bool          // its "stream" is true
 	Options          Span          // the value of "stream_options"
@@ -76,10 +76,10 @@ func ParseBodyFor(fields models.EngineFields, raw []byte) (Body, error) {
 			// Parsers differ in which one they read: the call could be routed by one
 			// name, and answered and billed under the other.
 			wrong = errors.New("the body has two \"model\" keys; send one")
+		case raw[f.From] == 'n', f.To-f.From == len(`""`): // null or "", which llama-server takes for no name
+			b.From, b.To = f.From, f.To
 		case raw[f.From] != '"':
 			wrong = errors.New("\"model\" must be a string")
-		case f.To-f.From == len(`""`):
-			wrong = errNoModel
 		default:
 			b.Model, b.From, b.To = wire.Unquote(string(raw[f.From:f.To])), f.From, f.To
 		}
@@ -109,7 +109,7 @@ func (b Body) EditModel(model string) (e wire.Edit, changed bool) {
 	switch {
 	case b.To != 0 && model != b.Model && b.Form:
 		return wire.Edit{From: b.From, To: b.To, Text: model}, true
-	case b.To != 0 && model != b.Model:
+	case b.To != 0 && (model != b.Model || b.AddModel):
 		return wire.Edit{From: b.From, To: b.To, Text: wire.Quote(model)}, true
 	case b.To != 0 || !b.AddModel:
 		return e, false

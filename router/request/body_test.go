@@ -31,8 +31,10 @@ func TestParseBody(t *testing.T) {
 		"two, one escaped":   {`{"model":"a","mode\u006c":"b"}`, "", `two "model" keys`},
 		"two equal ones":     {`{"model":"a","model":"a"}`, "", `two "model" keys`},
 		"model is a number":  {`{"model":4}`, "", "must be a string"},
-		"model is null":      {`{"model":null}`, "", "must be a string"},
-		"model is empty":     {`{"model":""}`, "", "is empty"},
+		"model is false":     {`{"model":false}`, "", "must be a string"},
+		"model is null":      {`{"model":null}`, "", ""},
+		"model is empty":     {`{"model":""}`, "", ""},
+		"null, and a model":  {`{"model":null,"model":"a"}`, "", `two "model" keys`},
 		"array":              {`[{"model":"a"}]`, "", "JSON object"},
 		"string":             {`"model"`, "", "JSON object"},
 		"nothing":            {``, "", "not valid JSON"},
@@ -104,6 +106,8 @@ func TestAddModel(t *testing.T) {
 		"no fields":    {raw: "{ \n}", want: "{\"model\":\"a\\\"b\" \n}"},
 		"has a model":  {raw: `{"model":"a\"b"}`, want: `{"model":"a\"b"}`},
 		"another name": {raw: `{"model":"c"}`, want: `{"model":"a\"b"}`},
+		"null":         {raw: `{"a":1,"model" : null}`, want: `{"a":1,"model" : "a\"b"}`},
+		"an empty one": {raw: `{"model":"","a":1}`, want: `{"model":"a\"b","a":1}`},
 		"form":         {raw: formText, form: true, want: "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\na\"b\r\n" + formText},
 	} {
 		t.Run(name, func(t *testing.T) {
