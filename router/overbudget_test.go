@@ -92,6 +92,44 @@ func TestOverBudget(t *testing.T) {
 	}
 }
 
+// TestOverBudgetForGood: a local server that can never answer such a call is no reason to try
+// again soon.
+func TestOverBudgetForGood(t *testing.T) {
+	for name, tc := range map[string]struct {
+		path, model string
+		local       http.HandlerFunc
+		edit        func(*backend.LocalState)
+	}{
+		"no such path":              {path: "/v1/images/generations", model: "local/qwen", local: answers},
+		"no such path, as fallback": {path: "/v1/images/generations", model: "premium-first", local: answers},
+		"not implemented":           {path: "/v1/rerank", model: "local/qwen", local: status(501, `{"error":{"message":"no"}}`)},
+		"a model that only embeds":  {path: "/v1/chat/completions", model: "local/qwen", local: answers, edit: embedsOnly},
+		"the same, as fallback":     {path: "/v1/chat/completions", model: "premium-first", local: answers, edit: embedsOnly},
+		"the same, if it is loading": {path: "/v1/chat/completions", model: "local/qwen", local: answers, edit: func(s *backend.LocalState) {
+			embedsOnly(s)
+			s.Reason, s.Detail, s.Alive, s.Returning = backend.Loading, "is loading", false, true
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			edit, _ := withLedger(t, accountingtest.Daily("0.0000001"))
+			b := newFixture(t, tc.local, answers, edit, func(_ *plan.Config, routes map[string]models.Route) {
+				routes["premium-first"] = models.Route{Primary: "openrouter", Fallback: "qwen", Timeout: time.Minute}
+			})
+			if tc.edit != nil {
+				b.state.edit(tc.edit)
+			}
+			r := b.post(tc.path, `{"model":"`+tc.model+`","prompt":"x","messages":[],"documents":["x"]}`)
+			if wait := wantOverBudget(t, r); wait == wire.RetrySoon {
+				t.Errorf("Retry-After %d: %s", wait, r.body)
+			}
+		})
+	}
+}
+
+func embedsOnly(s *backend.LocalState) {
+	s.Description = &models.Description{Abilities: []models.Ability{models.Embedding}}
+}
+
 // TestNoResumeOverBudget: over budget, an answer that breaks is not continued by a paid
 // upstream.
 func TestNoResumeOverBudget(t *testing.T) {

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/llmsup/llmsup/router/attempt"
 	"github.com/llmsup/llmsup/router/backend"
@@ -32,33 +33,34 @@ func (p *Plan) CheckBudget(r *request.Request) {
 	if p.Detail == last { // the error contains it
 		p.Reason, p.Detail = "", ""
 	}
-	p.Rejection = p.OverBudgetError(p.Detail)
+	p.Rejection = p.OverBudgetError()
+	if p.Detail != "" {
+		p.Rejection.Message = p.Detail + "; " + p.Rejection.Message
+	}
+	if slices.ContainsFunc(p.Candidates, Candidate.returnsSoon) {
+		p.Rejection.RetryAfter = wire.RetrySoon
+	}
 }
 
-// OverBudgetError is the error of a call that only a metered backend could answer. cause
-// is why no other backend can; "" = the route has none.
-func (p *Plan) OverBudgetError(cause string) wire.Error {
-	over := p.OverBudget
-	message := over.String()
-	if cause != "" {
-		message = cause + "; " + message
-	}
+// OverBudgetError is the error of a call that only a metered backend could answer.
+func (p *Plan) OverBudgetError() wire.Error {
 	e := wire.Error{
-		Status: http.StatusTooManyRequests, Type: wire.TypeQuota, Code: wire.CodeOverBudget, Message: message,
-		RetryAfter: int(over.RetryAfter.Seconds()) + 1,
+		Status: http.StatusTooManyRequests, Type: wire.TypeQuota, Code: wire.CodeOverBudget, Message: p.OverBudget.String(),
+		RetryAfter: int(p.OverBudget.RetryAfter.Seconds()) + 1,
 	}
-	if over.OnlyByReservations() || p.localReturnsSoon() {
+	if p.OverBudget.OnlyByReservations() {
 		e.RetryAfter = wire.RetrySoon
 	}
 	return e
 }
 
-// localReturnsSoon reports whether the route's server answers calls now, or will soon.
-func (p *Plan) localReturnsSoon() bool {
-	if p.Server == nil {
+// returnsSoon reports whether a candidate is a local server that answers such calls now, or
+// will soon.
+func (c Candidate) returnsSoon() bool {
+	if !c.Local || c.unsupported {
 		return false
 	}
-	switch now := p.Server.Availability(); now.Reason {
+	switch c.Backend.Availability().Reason {
 	case "", backend.Unloaded, backend.Starting, backend.Loading, backend.Restarting, backend.Degraded, backend.Draining:
 		return true
 	default:

@@ -16,15 +16,16 @@ import (
 type Candidate struct {
 	backend.Info
 
-	Backend    backend.Backend
-	Model      string        // the model's name there
-	Primary    bool          // it is the route's primary
-	Returning  bool          // it accepts no calls now, but will without an operator: a call without another candidate waits for it
-	Edits      *models.Edits // of the call's parameters; nil = none
-	Estimate   usd.Amount
-	edited     *request.Request // the call with the edits; nil = it has none
-	skipReason string           // why the call is not given to it, in plain text; "" = it is kept
-	retryAfter int              // seconds after which a skipped fallback may accept calls; 0 = not before an operator acts
+	Backend     backend.Backend
+	Model       string        // the model's name there
+	Primary     bool          // it is the route's primary
+	Returning   bool          // it accepts no calls now, but will without an operator: a call without another candidate waits for it
+	unsupported bool          // it can never answer the call: its engine lacks the path, or its model the ability
+	Edits       *models.Edits // of the call's parameters; nil = none
+	Estimate    usd.Amount
+	edited      *request.Request // the call with the edits; nil = it has none
+	skipReason  string           // why the call is not given to it, in plain text; "" = it is kept
+	retryAfter  int              // seconds after which a skipped fallback may accept calls; 0 = not before an operator acts
 }
 
 // candidate returns one of the backends of a route, by its name in the route.
@@ -58,7 +59,9 @@ func (s *Routing) fallbacks(route models.Route, model, path string) []Candidate 
 		}
 		c := s.candidate(f.To, f.Model, model)
 		c.Edits = f.Edits
-		switch now := s.availability(c.Backend, path); {
+		now := s.availability(c.Backend, path)
+		c.unsupported = now.Reason == backend.Unsupported
+		switch {
 		case now.MissingKey != "":
 			c.skipReason = "fallback " + f.To + " has no API key: " + now.MissingKey
 		case !now.Usable():

@@ -57,7 +57,7 @@ func (s *Routing) planRoute(route models.Route, model, path string) Plan {
 	primary, fallbacks := s.candidate(route.Primary, route.PrimaryModel, model), s.fallbacks(route, model, path)
 	primary.Primary, primary.Edits = true, route.Edits
 	now := s.availability(primary.Backend, path)
-	primary.Returning, p.retryAfter = now.Returning, now.RetryAfter
+	primary.Returning, primary.unsupported, p.retryAfter = now.Returning, now.Reason == backend.Unsupported, now.RetryAfter
 	p.Server, p.LocalPrimary = primary.Backend.(*backend.Server)
 	for _, c := range fallbacks {
 		if server, ok := c.Backend.(*backend.Server); ok && p.Server == nil {

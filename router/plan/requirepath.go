@@ -18,7 +18,7 @@ func (p *Plan) RequirePath(engine models.Capabilities, path string) {
 	for i := range p.Candidates {
 		if c := &p.Candidates[i]; c.Local {
 			lacks = c.Name + ": " + engine.Program + " has no " + path
-			c.skipReason = lacks
+			c.skipReason, c.unsupported = lacks, true
 		}
 	}
 	if lacks == "" {

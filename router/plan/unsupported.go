@@ -48,10 +48,10 @@ func (p *Plan) RequireLocalField(r *request.Request) {
 	switch {
 	case !p.NeedsLocalField, p.waitForServer():
 	case first == nil:
-		p.Rejection = wire.Error{
+		p.Rejection = p.blameRequest(wire.Error{
 			Status: http.StatusServiceUnavailable, Type: wire.TypeServer, Code: string(p.Reason),
 			Message: p.Detail + "; " + p.NoFallback(), RetryAfter: max(p.retryAfter, 1), Definite: p.needsOperator,
-		}
+		})
 		p.Reason, p.Detail = backend.Unsupported, p.Rejection.Message
 	case first.Primary:
 		p.Reason, p.Detail = "", "" // it is not bypassed

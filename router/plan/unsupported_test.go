@@ -56,6 +56,20 @@ func TestRequiredLocalField(t *testing.T) {
 	}
 }
 
+// TestGeneratesNothingForLocalField: neither the server nor the fallback can answer a call for
+// text with a field that only llama-server knows. The client has to change it.
+func TestGeneratesNothingForLocalField(t *testing.T) {
+	body, err := request.ParseBodyFor(llamacpp.Engine{}.Capabilities(nil).Fields, []byte(`{"model":"m","grammar":"x"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newRouting(t, "embeds", "ready", map[string]models.Route{"m": {Primary: "qwen", Fallback: "cloud"}}).PlanFor(nil, "m", chatPath)
+	p.RequireLocalField(&request.Request{Path: chatPath, Body: body})
+	if e := p.Rejection; e.Status != 400 || e.RetryHelps() || e.RetryAfter != 0 {
+		t.Errorf("%+v", e)
+	}
+}
+
 // TestGeneratesNothing: only calls for text are refused, and only if it is known that the model
 // generates none.
 func TestGeneratesNothing(t *testing.T) {
