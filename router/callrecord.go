@@ -1,6 +1,7 @@
 package router
 
 import (
+	"net/http"
 	"strings"
 	"time"
 
@@ -95,15 +96,12 @@ func (rec *record) finalStatus() int {
 }
 
 // finish records the call: one line in the log, one count in the metrics, and a row in the
-// ledger, unless that has been written already.
+// ledger, unless that has been written already. A request about a server is no call of a
+// model: it is only in the log.
 func (rt *Router) finish(rec *record) {
 	rec.settleAll()
 	status := rec.finalStatus()
-	level := zerolog.InfoLevel
-	if rec.truncated != nil || status >= 500 {
-		level = zerolog.WarnLevel
-	}
-	line := rt.log.WithLevel(level).
+	line := rt.log.WithLevel(rec.logLevel(status)).
 		Str("request_id", rec.request.ID).Str("path", rec.request.Path).Str("model", wire.Shorten(rec.request.Body.Model)).
 		Str("backend", rec.backend).Str("reason", string(rec.reason)).Int("status", status)
 	if rec.request.Key != "" {
@@ -135,5 +133,19 @@ func (rt *Router) finish(rec *record) {
 	}
 	duration := time.Since(rec.request.Began)
 	line.Int64("ms", duration.Milliseconds()).Msg("call")
-	rt.metrics.observe(rec, status, duration)
+	if !rec.request.Server {
+		rt.metrics.observe(rec, status, duration)
+	}
+}
+
+// logLevel returns the level of the call's line in the log. Monitoring reads a server's state
+// every few seconds, and its 503 says that no slot is free.
+func (rec *record) logLevel(status int) zerolog.Level {
+	switch {
+	case rec.request.Server && rec.request.Method == http.MethodGet && rec.backend != "":
+		return zerolog.DebugLevel
+	case rec.truncated != nil, status >= http.StatusInternalServerError:
+		return zerolog.WarnLevel
+	}
+	return zerolog.InfoLevel
 }

@@ -52,7 +52,7 @@ func (rec *record) paidUsage() wire.Usage {
 
 // writeToLedger writes the call into the ledger, once.
 func (rec *record) writeToLedger(partial bool) *ledger.Receipt {
-	if rec.recorded {
+	if rec.recorded || rec.request.Server {
 		return nil
 	}
 	rec.recorded = true

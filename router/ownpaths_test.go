@@ -17,6 +17,8 @@ import (
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/access"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/budget"
+	"github.com/llmsup/llmsup/router/ledger"
 	"github.com/llmsup/llmsup/router/plan"
 )
 
@@ -336,6 +338,51 @@ func TestUnknownPaths(t *testing.T) {
 	}
 	if n := len(b.local.requests()); n != 1 {
 		t.Errorf("%d calls", n)
+	}
+}
+
+// TestServerRequestsAreNoCalls: monitoring asks a server every few seconds. That changes no
+// figure about calls, and does not fill the log.
+func TestServerRequestsAreNoCalls(t *testing.T) {
+	edit, acct := withLedger(t, budget.Limits{})
+	b := newFixture(t, answers, answers, edit)
+	const query = "?model=local/qwen"
+	b.local.handler = func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.RawQuery != "" {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		_, _ = io.WriteString(w, `{}`)
+	}
+	for request, level := range map[string]string{
+		"GET /slots" + query:                        "debug",
+		"GET /slots" + query + "&fail_on_no_slot=1": "debug",
+		"GET /props" + query:                        "debug",
+		"GET /props?model=gpt-4o":                   "warn",
+		"POST /props" + query:                       "info",
+	} {
+		method, path, _ := strings.Cut(request, " ")
+		r := b.send(method, path, "")
+		id := r.header.Get("X-Request-Id")
+		var line string
+		eventually(t, "the request is logged", func() bool {
+			for text := range strings.Lines(b.log.String()) {
+				if strings.Contains(text, id) {
+					line = text
+				}
+			}
+			return line != ""
+		})
+		if got := gjson.Get(line, "level").Str; got != level {
+			t.Errorf("%s: %s", request, line)
+		}
+	}
+	if got := metricLines(b.router.registry, "llmsup_calls_total", "llmsup_first_answer_seconds_count", "llmsup_call_duration_seconds_count"); got != "" {
+		t.Error(got)
+	}
+	b.local.handler = answers
+	b.chat("local/qwen", false)
+	if got := usageBy(t, acct, ledger.ByRoute).Total; got.Calls != 1 {
+		t.Errorf("in the ledger: %s", summary(got))
 	}
 }
 
