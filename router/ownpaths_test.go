@@ -436,6 +436,11 @@ func TestOwnPathsOfUpstreamModels(t *testing.T) {
 			if got := b.cloud.requests(); len(got) != 1 || got[0].path != want.public {
 				t.Errorf("the upstream received %+v", got)
 			}
+			for _, body := range []string{`{"prompt":"x"}`, `{"model":null,"prompt":"x"}`} {
+				if r := b.post(path+"?model=openai/gpt-4o", body); r.status != 200 || string(b.cloud.lastBody()) != `{"model":"openai/gpt-4o","prompt":"x"}` {
+					t.Errorf("%d %s; the upstream received %s", r.status, r.body, b.cloud.lastBody())
+				}
+			}
 			if r := b.post(path, `{"model":"local/qwen","prompt":" 1 2 3","input":"x"}`); r.backend() == "openrouter" {
 				t.Errorf("a local model's call in llama-server's own form went to %s", r.backend())
 			}

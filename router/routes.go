@@ -137,6 +137,7 @@ func (rt *Router) handleCall(w http.ResponseWriter, r *http.Request, e *endpoint
 			p = s.PlanFor(key, c.Body.Model, c.Path)
 		}
 		if e.LocalOnly() {
+			c.Body.AddModel = false // its body stays as it is: llama-server needs no name
 			p.RequireLocal(c.Path)
 		} else {
 			p.RequirePath(s.Engine, c.Path)
@@ -163,14 +164,14 @@ func nameModel(s *plan.Routing, r *http.Request, c *request.Request, e *endpoint
 		query := r.URL.Query()
 		c.Query = e.Query(query)
 		if c.Body.Model == "" {
-			c.Body.Model = query.Get("model")
+			c.Body.Model, c.Body.AddModel = query.Get("model"), true
 		}
 	}
 	if c.Body.Model == "" {
 		if !s.Knows(e.DefaultModel) {
 			return invalid("\"model\" is missing; GET /v1/models lists the names")
 		}
-		c.Body.Model, c.Body.AddModel = e.DefaultModel, !e.LocalOnly()
+		c.Body.Model, c.Body.AddModel = e.DefaultModel, true
 	}
 	return wire.Error{}
 }
