@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+	"golang.org/x/net/publicsuffix"
 
 	"github.com/llmsup/llmsup/router/access"
 )
@@ -56,9 +57,21 @@ func (o *Origins) UnmarshalYAML(node *yaml.Node) error {
 	return nil
 }
 
-// AnyPage reports whether every web page can be an allowed one: any page can have a
-// sandbox, whose origin is "null".
-func (o Origins) AnyPage() bool { return slices.Contains(o, "*") || slices.Contains(o, "null") }
+// AnyPage reports whether everyone can make a page that may call: any page may have a
+// sandbox, whose origin is "null", and everyone can register a name below a public suffix,
+// such as "com" or "github.io".
+func (o Origins) AnyPage() bool {
+	return slices.ContainsFunc(o, func(origin string) bool {
+		if origin == "*" || origin == "null" {
+			return true
+		}
+		_, domain, wild := strings.Cut(origin, "://*.")
+		domain, _, _ = strings.Cut(domain, ":")
+		suffix, ofICANN := publicsuffix.PublicSuffix(domain)
+		listed := ofICANN || strings.Contains(suffix, ".") // a name without a rule has its last label as suffix
+		return wild && listed && suffix == domain
+	})
+}
 
 func (c *Config) validateAccess() error {
 	if err := c.ValidateKeys(); err != nil {

@@ -128,6 +128,17 @@ func TestAccessDefaults(t *testing.T) {
 	}
 }
 
+func TestAnyPage(t *testing.T) {
+	for origin, want := range map[string]bool{
+		"*": true, "null": true, "https://*.com": true, "https://*.co.uk": true, "https://*.github.io": true, "http://*.com:*": true, "https://*.vercel.app:8443": true,
+		"https://*.example.com": false, "https://example.com": false, "http://localhost:*": false, "http://*.localhost:*": false, "https://*.internal": false, "https://*.my.github.io": false,
+	} {
+		if got := (Origins{"http://b", origin}).AnyPage(); got != want {
+			t.Errorf("%s: %t", origin, got)
+		}
+	}
+}
+
 func TestAccessChanges(t *testing.T) {
 	b, c := hex.EncodeToString(make([]byte, 32)), strings.Repeat("c", 64)
 	old := mustParse(t, "keys: {gone: "+hashA+", same: "+hashB+", wider: {sha256: "+b+", routes: [a]}, admin: "+c+"}")
