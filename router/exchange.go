@@ -13,6 +13,7 @@ import (
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/request"
+	"github.com/llmsup/llmsup/router/waiting"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -29,6 +30,7 @@ type exchange struct {
 	plan    plan.Plan
 	rec     record
 
+	early      *waiting.Stream    // the response, if it began while the call waited for a model; else nil
 	candidates []plan.Candidate   // those of the plan that are not skipped
 	attempts   []plan.Attempted   // the attempts so far
 	failures   []*attempt.Failure // those that the client's error lists
@@ -143,7 +145,7 @@ func (x *exchange) params(c plan.Candidate, r *request.Request, other backend.Al
 
 // try gives the call to a candidate and, if it answers, passes the answer on.
 func (x *exchange) try(c plan.Candidate, other backend.Alternative) (done bool) {
-	a, failed := attempt.Start(x.ctx, x.params(c, c.RequestOf(x.request), other))
+	a, failed := x.start(c, other)
 	if failed != nil {
 		x.recordFailure(c, failed)
 		x.failures = append(x.failures, failed)
@@ -152,6 +154,32 @@ func (x *exchange) try(c plan.Candidate, other backend.Alternative) (done bool) 
 	}
 	x.relayAnswer(c, a)
 	return true
+}
+
+// start gives the call to a candidate, and waits for its answer. If the response of a stream
+// has begun, only a stream is an answer.
+func (x *exchange) start(c plan.Candidate, other backend.Alternative) (*attempt.Answer, *attempt.Failure) {
+	p := x.params(c, c.RequestOf(x.request), other)
+	if waiting.IsPossible(x.request) {
+		p.KeepAlive = backend.KeepAlive{After: x.plan.KeepAliveAfter, Tell: x.keepAlive}
+	}
+	a, failed := attempt.Start(x.ctx, p)
+	if failed == nil && x.early != nil && !a.IsStream() {
+		return nil, a.Discard(c.Name, "answered a streaming call without a stream")
+	}
+	return a, failed
+}
+
+// keepAlive tells the client of a stream that its call waits for a model, at this place in the
+// queue. It begins the response: from then on an error is an event.
+func (x *exchange) keepAlive(queue int) {
+	if x.early == nil {
+		x.rec.queue = cmp.Or(x.rec.queue, queue)
+		x.addQueueHeader()
+		x.early = waiting.Begin(x.w)
+		x.w = x.early
+	}
+	x.early.Comment()
 }
 
 // relayAnswer records a candidate's answer, and passes it on.
@@ -204,7 +232,7 @@ func (x *exchange) waitForServer() (done bool) {
 	if x.mayHaveBilled() { // no other backend may continue the answer
 		x.candidates = x.candidates[:1]
 	}
-	a, failed := attempt.Start(x.ctx, x.params(server, server.RequestOf(x.request), backend.Alternative{}))
+	a, failed := x.start(server, backend.Alternative{})
 	if failed != nil {
 		x.recordFailure(server, failed)
 		return false
@@ -233,6 +261,9 @@ func (x *exchange) commit(a *attempt.Answer, next *resumption) {
 	if rec.reason != "" {
 		h.Set(wire.HeaderReason, string(rec.reason))
 	}
+	if x.early != nil {
+		x.early.AddTrailers()
+	}
 	if !a.IsStream() && a.Rest == nil { // the backend has finished, however slowly the client reads
 		a.Lease.Release(backend.Completed)
 	}
@@ -260,6 +291,9 @@ func (x *exchange) addQueueHeader() {
 // reject answers a call with an error of llmsup's own.
 func (x *exchange) reject(e wire.Error) {
 	x.rec.status, x.rec.code = e.Status, e.Code
+	if x.early != nil {
+		x.early.Fail(x.request.Dialect, e)
+	}
 	x.addQueueHeader()
 	if x.rec.reason != "" {
 		x.w.Header().Set(wire.HeaderReason, string(x.rec.reason))

@@ -94,6 +94,9 @@ func (x *exchange) forwardError(answer outcome.Answer) {
 	if d, ok := x.request.Dialect.(wire.ErrorCompleter); ok {
 		body = d.CompleteError(f.Response.Status, body)
 	}
+	if x.early != nil {
+		x.early.Fail(x.request.Dialect, answer.AsError(p.Redact))
+	}
 	x.w.WriteHeader(f.Response.Status)
 	_, _ = x.w.Write([]byte(p.Redact(string(body)))) // an error means that the client closed the connection
 }

@@ -35,7 +35,8 @@ type Params struct {
 	Timeout     time.Duration // to the first answer
 	Idle        time.Duration // idle timeout of a stream that has begun; 0 = none
 	Alternative backend.Alternative
-	Unmodified  bool // the body is sent as the client wrote it
+	KeepAlive   backend.KeepAlive // while the call waits for its model
+	Unmodified  bool              // the body is sent as the client wrote it
 	Log         zerolog.Logger
 }
 
@@ -114,7 +115,7 @@ func (p Params) start(client context.Context) (*Answer, *Failure) {
 	}
 	ctx, cancel := context.WithCancelCause(client)
 	at := &backend.Attempt{
-		Request: p.Request, Model: p.Model, Alternative: p.Alternative,
+		Request: p.Request, Model: p.Model, Alternative: p.Alternative, KeepAlive: p.KeepAlive,
 		Timeout: p.Timeout, Deadline: time.Now().Add(p.Timeout), Unmodified: p.Unmodified,
 	}
 	timer := time.AfterFunc(p.Timeout, func() { cancel(errTimeout) })

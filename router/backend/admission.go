@@ -79,10 +79,21 @@ func (b *Server) awaitSlots(ctx context.Context, a *Attempt) (*Lease, *Failure) 
 	if now.Reason == Unloaded {
 		b.local.Want(true)
 	}
+	return b.awaitGrant(ctx, a, w, now)
+}
+
+// awaitGrant waits until a call in the queue has its slots. now is the state in which it
+// began to wait.
+func (b *Server) awaitGrant(ctx context.Context, a *Attempt, w *waiter, now LocalState) (*Lease, *Failure) {
 	changes, stop := a.Alternative.changes()
 	defer stop()
+	model := modelWait{attempt: a}
+	defer model.end()
 	for {
+		model.update(!now.accepts(a.Alternative))
 		select {
+		case <-model.due():
+			model.tell()
 		case <-w.granted:
 			return b.leaseSlots(b.local.State().Gone, w.slots), nil
 		case <-ctx.Done():
@@ -104,6 +115,42 @@ func (b *Server) awaitSlots(ctx context.Context, a *Attempt) (*Lease, *Failure) 
 			b.queue.update()
 		}
 	}
+}
+
+// modelWait is the time in which a call waits for its model, and tells its client so.
+type modelWait struct {
+	attempt *Attempt
+	timer   *time.Timer // until the client is told next; nil = the call does not wait for its model
+}
+
+// update begins or ends the wait.
+func (m *modelWait) update(waits bool) {
+	switch {
+	case !waits:
+		m.end()
+	case m.timer == nil && m.attempt.KeepAlive.Tell != nil:
+		m.timer = time.NewTimer(m.attempt.KeepAlive.After)
+	}
+}
+
+func (m *modelWait) end() {
+	if m.timer != nil {
+		m.timer.Stop()
+		m.timer = nil
+	}
+}
+
+// due returns a channel that receives when the client is to be told.
+func (m *modelWait) due() <-chan time.Time {
+	if m.timer == nil {
+		return nil
+	}
+	return m.timer.C
+}
+
+func (m *modelWait) tell() {
+	m.attempt.KeepAlive.Tell(m.attempt.Queue)
+	m.timer.Reset(KeepAliveInterval)
 }
 
 // changes returns a channel that receives once the reasons may have changed.

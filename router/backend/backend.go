@@ -61,7 +61,8 @@ type Attempt struct {
 	Alternative Alternative // where the call may go instead
 	Timeout     time.Duration
 	Deadline    time.Time // for the first answer: Timeout from the attempt's start
-	Unmodified  bool      // the body is sent as the client wrote it
+	KeepAlive   KeepAlive
+	Unmodified  bool // the body is sent as the client wrote it
 
 	Lease *Lease // what Admit returned
 	Queue int    // its place in the queue of a server when it began to wait or was rejected, 1 = next; 0 = it did neither
@@ -70,6 +71,16 @@ type Attempt struct {
 	connected    atomic.Bool // the request has a connection
 	wroteHeaders atomic.Bool // set by the transport's goroutine, which can outlive a canceled call
 }
+
+// KeepAlive tells the client of a call that the call still waits for its model. The zero value
+// tells it nothing.
+type KeepAlive struct {
+	After time.Duration   // of waiting, until the client is told first; then it is told every KeepAliveInterval
+	Tell  func(queue int) // queue is the call's place in the queue when it began to wait
+}
+
+// KeepAliveInterval is shorter than the time after which proxies close an idle connection.
+const KeepAliveInterval = 15 * time.Second
 
 // Alternative is the set of reasons for which a call may move to the next candidate of
 // its plan. The zero value means that there is no next candidate.

@@ -215,3 +215,24 @@ func TestBackendSaysWhetherToRetry(t *testing.T) {
 		}
 	}
 }
+
+// TestAsError: a backend's own error as an event of llmsup's.
+func TestAsError(t *testing.T) {
+	redact := func(text string) string { return strings.ReplaceAll(text, "secret", "[key]") }
+	for name, tc := range map[string]struct {
+		status     int
+		body, note string
+		want       wire.Error
+	}{
+		"all of it":  {400, `{"error":{"message":"no","type":"invalid_request_error","code":"x","param":"n"}}`, "", wire.Error{Status: 400, Type: "invalid_request_error", Code: "x", Message: "no", Param: "n"}},
+		"a number":   {500, `{"error":{"message":"no","code":500}}`, "", wire.Error{Status: 500, Type: wire.TypeServer, Code: "500", Message: "no"}},
+		"a note":     {400, `{"error":{"message":"no"}}`, "; then b failed", wire.Error{Status: 400, Type: wire.TypeInvalid, Code: "status", Message: "no; then b failed"}},
+		"no message": {404, `not here`, "", wire.Error{Status: 404, Type: wire.TypeInvalid, Code: "status", Message: "b answered 404"}},
+		"a key":      {500, `{"error":{"message":"secret is wrong"}}`, "", wire.Error{Status: 500, Type: wire.TypeServer, Code: "status", Message: "[key] is wrong"}},
+	} {
+		f := answered(tc.status, tc.body)
+		if got := (Answer{Forward: f, Note: tc.note}).AsError(redact); got != tc.want {
+			t.Errorf("%s: %+v\nwant %+v", name, got, tc.want)
+		}
+	}
+}

@@ -22,11 +22,15 @@ type Config struct {
 
 	FallbackTimeout time.Duration // until a fallback's first answer; 0 = 120 s
 	IdleTimeout     time.Duration // how long a stream that has begun may send nothing; 0 = 120 s
+	KeepAliveAfter  time.Duration // how long a stream waits for its model until its response begins; 0 = 10 s
 }
 
 // defaultFallbackTimeout is how long a fallback may take until its first answer. A route's
 // own timeout is that of its primary.
 const defaultFallbackTimeout = 120 * time.Second
+
+// defaultKeepAliveAfter is how long a stream waits for its model until its response begins.
+const defaultKeepAliveAfter = 10 * time.Second
 
 // defaultIdleTimeout is how long a stream that has begun may send nothing. Backends that
 // need longer send comments meanwhile.

@@ -33,6 +33,7 @@ type Plan struct {
 	Accounting      *accounting.Accounting
 	FallbackTimeout time.Duration // until a fallback's first answer
 	IdleTimeout     time.Duration // how long a stream that has begun may send nothing
+	KeepAliveAfter  time.Duration // how long a stream waits for its model until its response begins
 
 	Server       *backend.Server   // the route's local server; nil = it has none
 	LocalPrimary bool              // Server is the route's primary
@@ -53,7 +54,7 @@ func (s *Routing) Plan(model string) Plan {
 
 // planRoute returns the plan of a call that takes a route.
 func (s *Routing) planRoute(route models.Route, model, path string) Plan {
-	p := Plan{Route: route, Accounting: s.Accounting, FallbackTimeout: s.fallbackTimeout, IdleTimeout: s.idleTimeout, Baseline: s.baseline(route, model)}
+	p := Plan{Route: route, Accounting: s.Accounting, FallbackTimeout: s.fallbackTimeout, IdleTimeout: s.idleTimeout, KeepAliveAfter: s.keepAliveAfter, Baseline: s.baseline(route, model)}
 	primary, fallbacks := s.candidate(route.Primary, route.PrimaryModel, model), s.fallbacks(route, model, path)
 	primary.Primary, primary.Edits = true, route.Edits
 	now := s.availability(primary.Backend, path)

@@ -31,6 +31,7 @@ type Routing struct {
 
 	fallbackTimeout time.Duration
 	idleTimeout     time.Duration
+	keepAliveAfter  time.Duration
 
 	Stopping <-chan struct{} // the Router's
 	Via      string          // the Router's entry in Via, from backend.NewVia
@@ -43,6 +44,7 @@ func NewRouting(cfg Config, old *Routing, log zerolog.Logger) (*Routing, error) 
 		Table: cfg.Table, MaxBody: cfg.MaxBody, Access: cfg.Access.Clone(), Accounting: &cfg.Accounting, catalog: cfg.Catalog, Engine: cfg.Engine, Stopping: old.Stopping, Via: old.Via, Backends: map[string]backend.Backend{}, Removed: map[string]*backend.Server{},
 		fallbackTimeout: cmp.Or(cfg.FallbackTimeout, defaultFallbackTimeout),
 		idleTimeout:     cmp.Or(cfg.IdleTimeout, defaultIdleTimeout),
+		keepAliveAfter:  cmp.Or(cfg.KeepAliveAfter, defaultKeepAliveAfter),
 	}
 	for name, local := range cfg.Locals {
 		b := cmp.Or(old.Server(name), old.Removed[name])

@@ -81,7 +81,7 @@ var layers = [][]string{
 	{"router/ledger"},
 	{"router/wire", "supervisor/llamacpp"},
 	{"router/access", "router/request", "router/responses", "router/resume", "router/endpoint"},
-	{"router/aggregate", "router/accounting"},
+	{"router/aggregate", "router/accounting", "router/waiting"},
 	{"router/backend"},
 	{"router/outcome"},
 	{"router/attempt"},

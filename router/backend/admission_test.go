@@ -1,0 +1,92 @@
+package backend
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/request"
+)
+
+// settableLocal is a Local whose state a test sets.
+type settableLocal struct {
+	mu      sync.Mutex
+	state   LocalState
+	changed chan struct{} // the state's Changed
+}
+
+func (l *settableLocal) State() LocalState {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state
+}
+
+func (*settableLocal) BusySlots(context.Context) (int, error) { return 0, nil }
+func (*settableLocal) Want(bool)                              {}
+
+// becomes changes the state, and wakes those who wait for a change.
+func (l *settableLocal) becomes(s LocalState) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	old := l.changed
+	l.changed = make(chan struct{})
+	s.Changed = l.changed
+	l.state = s
+	if old != nil {
+		close(old)
+	}
+}
+
+// TestKeepAlive: a call is told first after 10 s of waiting for its model, and then every
+// 15 s. The time in which it waits for a slot does not count.
+func TestKeepAlive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		local := &settableLocal{}
+		local.becomes(LocalState{Alive: true, Slots: 1})
+		b := NewServer("qwen", local, models.Capabilities{}, nil)
+		first, failed := b.Admit(t.Context(), &Attempt{Request: &request.Request{}, Timeout: time.Hour})
+		if failed != nil {
+			t.Fatal(failed.Detail)
+		}
+		began := time.Now()
+		var told []time.Duration
+		a := &Attempt{Request: &request.Request{}, Timeout: time.Hour, KeepAlive: KeepAlive{
+			After: 10 * time.Second,
+			Tell: func(queue int) {
+				told = append(told, time.Since(began))
+				if queue != 1 {
+					t.Errorf("place %d", queue)
+				}
+			},
+		}}
+		admitted := make(chan *Lease)
+		go func() {
+			lease, _ := b.Admit(t.Context(), a)
+			admitted <- lease
+		}()
+		time.Sleep(60 * time.Second) // it waits for a slot
+		local.becomes(LocalState{Reason: Restarting, Returning: true})
+		time.Sleep(30 * time.Second) // until 90 s
+		local.becomes(LocalState{Alive: true, Slots: 1})
+		time.Sleep(60 * time.Second) // for a slot again, until 150 s
+		local.becomes(LocalState{Reason: Unloaded, Returning: true})
+		time.Sleep(5 * time.Second)
+		local.becomes(LocalState{Reason: Loading, Returning: true}) // the same wait
+		time.Sleep(25 * time.Second)
+		local.becomes(LocalState{Alive: true, Slots: 1})
+		first.Release(Completed)
+		lease := <-admitted
+		lease.Release(Completed)
+		var want []time.Duration
+		for _, s := range []int{70, 85, 160, 175} {
+			want = append(want, time.Duration(s)*time.Second)
+		}
+		if !slices.Equal(told, want) {
+			t.Errorf("told at %v, want %v", told, want)
+		}
+	})
+}
