@@ -37,6 +37,7 @@ func TestEngineRejections(t *testing.T) {
 		"tools":        {plain, "/v1/chat/completions", `"messages":[],"tools":[{"type":"function","function":{"name":"a","parameters":{}}}]`, "unsupported", "--jinja"},
 		"a chat":       {bert, "/v1/chat/completions", `"messages":[{"role":"user","content":"cat"}]`, "unsupported", "writes no text"},
 		"a prompt":     {bert, "/v1/completions", `"prompt":"cat"`, "unsupported", "writes no text"},
+		"a big token":  {chats, "/detokenize", `"tokens":[99999999]`, "invalid_body", "has no token of this number"},
 		"a long text":  {embeds, "/v1/embeddings", `"input":"` + strings.Repeat(" 7", 100) + `"`, "context_overflow", "raise --batch-size"},
 	} {
 		for _, stream := range []string{"", `"stream":true,`} {

@@ -26,4 +26,8 @@ var rejections = []models.Rejection{
 	{Message: regexp.MustCompile(`^'messages' is required`), Reason: models.ReasonStatus}, // at /v1/messages
 	{Message: regexp.MustCompile(`^Cannot use both json_schema and grammar`), Reason: models.ReasonStatus},
 	{Message: regexp.MustCompile(`^Unknown reasoning format: `), Reason: models.ReasonStatus},
+	{
+		Message: regexp.MustCompile(`^vector::_M_range_check: `), Reason: models.ReasonStatus, // at /detokenize
+		Advice: "the model has no token of this number",
+	},
 }
