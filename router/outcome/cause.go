@@ -3,6 +3,8 @@ package outcome
 import (
 	"net/http"
 
+	"github.com/tidwall/gjson"
+
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/wire"
 )
@@ -37,6 +39,9 @@ func (c Cause) Kind() Kind {
 		return Temporary
 	}
 	kind := kindOf(c.Response.Status)
+	if isQuotaUsedUp(c.Response) {
+		kind = Operator
+	}
 	switch c.Response.Header.Get(wire.HeaderShouldRetry) {
 	case "true":
 		return Temporary
@@ -64,6 +69,12 @@ func kindOf(status int) Kind {
 		return Rejected
 	}
 	return Temporary
+}
+
+// isQuotaUsedUp reports whether a 429 is OpenAI's for an account without credit, and not one
+// for too many calls at once.
+func isQuotaUsedUp(r *backend.Response) bool {
+	return r.Status == http.StatusTooManyRequests && gjson.GetBytes(r.Body, "error.code").Str == wire.TypeQuota
 }
 
 // wait is the number of seconds after which a backend whose failure is temporary may answer;

@@ -25,7 +25,8 @@ var failures = map[Kind]map[string]*backend.Failure{
 	Rejected: {"overflow": answered(400, overflow), "413": answered(413, `{"error":{"message":"too large"}}`), "422": answered(422, `{"error":{"message":"no"}}`)},
 	Operator: {
 		"401": answered(401, `{}`), "402": answered(402, ``), "403": answered(403, `{}`), "404": answered(404, `{"error":"no"}`),
-		"501": answered(501, `{}`), "508": answered(508, `{}`), "redirect": answered(307, ``),
+		"no credit": answered(429, `{"error":{"message":"You exceeded your current quota","type":"insufficient_quota","code":"insufficient_quota"}}`),
+		"501":       answered(501, `{}`), "508": answered(508, `{}`), "redirect": answered(307, ``),
 		"drained": {Backend: "b", Reason: backend.Drained, Detail: "is drained", RetryAfter: 60, NeedsOperator: true},
 		"failed":  {Backend: "b", Reason: backend.Failed, Detail: "is failed", RetryAfter: 60, NeedsOperator: true},
 	},
