@@ -30,7 +30,8 @@ func (c command) reason() string {
 type commandBox struct {
 	mu      sync.Mutex
 	waiting command
-	drain   *DrainOptions // in force until Resume, whatever else is commanded; nil = in use
+	drain   *DrainOptions // in force until Resume, whatever else is commanded; nil = none
+	unload  *DrainOptions // in force until Load; nil = none
 	pending chan struct{} // receives when there is a new command
 }
 
@@ -66,11 +67,22 @@ func (b *commandBox) setDrain(d *DrainOptions) {
 	notify(b.pending)
 }
 
-// drainRequest returns the drain in force; nil = the server is in use.
+// setUnload puts an unload into force; nil ends it.
+func (b *commandBox) setUnload(d *DrainOptions) {
+	b.mu.Lock()
+	b.unload = d
+	b.mu.Unlock()
+	notify(b.pending)
+}
+
+// drainRequest returns the drain in force, else the unload; nil = the server is in use.
 func (b *commandBox) drainRequest() *DrainOptions {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.drain
+	if b.drain != nil {
+		return b.drain
+	}
+	return b.unload
 }
 
 // notify makes a channel with room for one receive, unless it has something to

@@ -34,7 +34,7 @@ func (s *Server) cycle(ctx context.Context) {
 	switch {
 	case exit.Class == Replaced:
 	case s.isDrained(): // its exit has no consequences
-		s.transition(Draining, exit.Cause, func(n *Snapshot) { noProcess(n); n.LastExit = exit })
+		s.transition(s.commands.drainRequest().leaving(), exit.Cause, func(n *Snapshot) { noProcess(n); n.LastExit = exit })
 	default:
 		s.history = s.history.after(exit.Class, ready)
 		s.backOff(ctx, exit)
@@ -106,9 +106,9 @@ func (s *Server) endUse(ctx context.Context, verdict *Exit) (grace time.Duration
 	case ctx.Err() != nil:
 		s.transition(Draining, "llmsup is stopping", nil)
 	case verdict != nil && verdict.Class == Replaced:
-		s.transition(Draining, verdict.Cause, nil)
+		s.transition(leavingState(s.commands.peek(), drain), verdict.Cause, nil)
 	case drain != nil:
-		s.transition(Draining, drain.Reason, nil)
+		s.transition(drain.leaving(), drain.Reason, nil)
 		if verdict != nil {
 			grace = verdictGrace
 		}

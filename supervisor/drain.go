@@ -6,12 +6,32 @@ import (
 	"time"
 )
 
-// DrainOptions is an operator's request to take a server out of use.
+// DrainOptions is an operator's request to take a server out of use, or the scheduler's to
+// unload its model.
 type DrainOptions struct {
 	Until  time.Time // its calls may run until then, and are aborted after that; zero = for ten minutes
 	Ends   time.Time // when the drain ends by itself, for Snapshot.DrainEnds; zero = only with Resume
 	Keep   bool      // a ready process stays, with the VRAM that it holds
 	Reason string    // one line for a person
+
+	unload bool // it is an unload: a call may end it
+}
+
+// leaving returns the state in which the calls of a server end; nil = those of a process
+// that is replaced.
+func (d *DrainOptions) leaving() State {
+	if d != nil && d.unload {
+		return Unloading
+	}
+	return Draining
+}
+
+// left returns the state of a server without calls.
+func (d *DrainOptions) left() State {
+	if d.unload {
+		return Unloaded
+	}
+	return Drained
 }
 
 // Drain takes the server out of use until Resume: it gets no new calls from now on,
@@ -22,6 +42,16 @@ func (s *Server) Drain(d DrainOptions) { s.commands.setDrain(&d) }
 // Resume ends a Drain. A process that still runs is used again once it has answered
 // a test call; otherwise another one is started.
 func (s *Server) Resume() { s.commands.setDrain(nil) }
+
+// Unload stops the process, as Drain does, until Load: its VRAM is needed elsewhere, or it
+// is idle. The server is unloading and then unloaded, and no operator's drain is in force.
+func (s *Server) Unload(d DrainOptions) {
+	d.unload, d.Keep, d.Ends = true, false, time.Time{}
+	s.commands.setUnload(&d)
+}
+
+// Load ends an Unload. An operator's drain stays in force.
+func (s *Server) Load() { s.commands.setUnload(nil) }
 
 // Verify makes a test call to a server that is in use, and returns why it was not
 // answered.
@@ -55,10 +85,10 @@ func (s *Server) runDrained(ctx context.Context) {
 			s.history = history{}
 			return
 		}
-		if !mayFollow(s.Snapshot().State, Drained) {
-			s.transition(Draining, d.Reason, noProcess)
+		if !mayFollow(s.Snapshot().State, d.left()) {
+			s.transition(d.leaving(), d.Reason, noProcess)
 		}
-		s.transition(Drained, d.Reason, noProcess)
+		s.transition(d.left(), d.Reason, noProcess)
 		if !s.awaitCommand(ctx) {
 			return
 		}
@@ -98,7 +128,7 @@ func (s *Server) advanceDrain(ctx context.Context, d *drain, event drainEvent, f
 			s.setReadyOrDegraded(nil)
 		}
 	case draining:
-		s.transition(Draining, replaceReason(commanded, request)+"; its calls end first", nil)
+		s.transition(leavingState(commanded, request), replaceReason(commanded, request)+"; its calls end first", nil)
 		if before != draining {
 			waitCtx, cancel := context.WithCancel(ctx)
 			ended := make(chan struct{})
@@ -144,6 +174,15 @@ func replacedExit(c command, d *DrainOptions) *Exit {
 		return &Exit{Class: Replaced, Cause: c.reason()}
 	}
 	return &Exit{Class: Replaced, Cause: d.Reason}
+}
+
+// leavingState returns the state of a process whose calls end because of a command or a
+// drain.
+func leavingState(c command, d *DrainOptions) State {
+	if c.replace {
+		return Draining
+	}
+	return d.leaving()
 }
 
 // replaceReason returns why a process is drained.

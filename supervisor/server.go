@@ -176,8 +176,9 @@ func (s *Server) transition(to State, reason string, edit func(*Snapshot)) {
 	}
 	next.State, next.Reason = to, reason
 	next.DrainRequested, next.DrainEnds = false, time.Time{}
+	next.UnloadRequested = false
 	if d := s.commands.drainRequest(); d != nil {
-		next.DrainRequested, next.DrainEnds = true, d.Ends
+		next.DrainRequested, next.UnloadRequested, next.DrainEnds = !d.unload, d.unload, d.Ends
 	}
 	next.Removed = s.removed || s.commands.peek().remove
 	if to != old.State {

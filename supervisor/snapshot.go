@@ -50,6 +50,10 @@ type Snapshot struct {
 	DrainRequested bool
 	DrainEnds      time.Time // when that drain ends by itself; zero = only with Resume
 
+	// UnloadRequested says that the server is unloaded, or is going to be, until a call
+	// needs it; no operator's drain is in force.
+	UnloadRequested bool
+
 	// Removed says that the server is no longer configured (Server.Remove): it ends
 	// when its calls have, and takes none again.
 	Removed bool

@@ -25,6 +25,11 @@ import (
 // drained, also before llmsup starts. A drained server that has kept its process
 // returns to ready or degraded without a start, or to restarting if the process has
 // ended or answers no test call.
+//
+// unloading and unloaded are to draining and drained what the scheduler of models on
+// demand is to an operator: a call brings the server back, and no drain is in force. An
+// operator's drain prevails, so that unloading may become draining, and unloaded and
+// drained each other.
 type State int
 
 // The states of a local server.
@@ -38,15 +43,17 @@ const (
 	Drained                 // an operator has taken it out of use until it is resumed
 	Restarting              // the process exited; the next start follows after a pause
 	Failed                  // the process exited, and another start would fail in the same way
+	Unloading               // no new calls; when those in flight have ended, the process is stopped to free its VRAM
+	Unloaded                // no process until a call needs the model
 )
 
 var stateNames = [...]string{
 	Stopped: "stopped", Starting: "starting", Loading: "loading", Ready: "ready", Degraded: "degraded",
-	Draining: "draining", Drained: "drained", Restarting: "restarting", Failed: "failed",
+	Draining: "draining", Drained: "drained", Restarting: "restarting", Failed: "failed", Unloading: "unloading", Unloaded: "unloaded",
 }
 
 // States lists all states.
-var States = []State{Stopped, Starting, Loading, Ready, Degraded, Draining, Drained, Restarting, Failed}
+var States = []State{Stopped, Starting, Loading, Ready, Degraded, Draining, Drained, Restarting, Failed, Unloading, Unloaded}
 
 // String returns the state's name in the contract.
 func (s State) String() string {
@@ -62,15 +69,17 @@ func (s State) Alive() bool { return s == Ready || s == Degraded }
 // successors has, for every state, the states that may follow it. A state may
 // always follow itself, with another reason.
 var successors = [...][]State{
-	Stopped:    {Starting, Drained},
-	Starting:   {Loading, Restarting, Failed, Draining, Stopped},
-	Loading:    {Ready, Degraded, Restarting, Failed, Draining, Stopped},
-	Ready:      {Degraded, Restarting, Failed, Draining, Stopped},
-	Degraded:   {Ready, Restarting, Failed, Draining, Stopped},
-	Draining:   {Drained, Ready, Degraded, Starting, Restarting, Stopped},
-	Drained:    {Starting, Ready, Degraded, Restarting, Draining, Stopped},
-	Restarting: {Starting, Failed, Draining, Stopped},
-	Failed:     {Starting, Draining, Stopped},
+	Stopped:    {Starting, Drained, Unloaded},
+	Starting:   {Loading, Restarting, Failed, Draining, Unloading, Stopped},
+	Loading:    {Ready, Degraded, Restarting, Failed, Draining, Unloading, Stopped},
+	Ready:      {Degraded, Restarting, Failed, Draining, Unloading, Stopped},
+	Degraded:   {Ready, Restarting, Failed, Draining, Unloading, Stopped},
+	Draining:   {Drained, Ready, Degraded, Starting, Restarting, Unloading, Unloaded, Stopped},
+	Drained:    {Starting, Ready, Degraded, Restarting, Draining, Unloaded, Stopped},
+	Restarting: {Starting, Failed, Draining, Unloading, Stopped},
+	Failed:     {Starting, Draining, Unloading, Stopped},
+	Unloading:  {Unloaded, Ready, Degraded, Starting, Restarting, Draining, Drained, Stopped},
+	Unloaded:   {Starting, Drained, Stopped},
 }
 
 // mayFollow reports whether a server may go from one state to another.

@@ -10,15 +10,17 @@ import (
 // may follow.
 func TestEveryPairOfStates(t *testing.T) {
 	follows := map[State]string{
-		Stopped:    "stopped starting drained",
-		Starting:   "stopped starting loading draining restarting failed",
-		Loading:    "stopped loading ready degraded draining restarting failed",
-		Ready:      "stopped ready degraded draining restarting failed",
-		Degraded:   "stopped ready degraded draining restarting failed",
-		Draining:   "stopped starting ready degraded draining drained restarting",
-		Drained:    "stopped starting ready degraded draining drained restarting",
-		Restarting: "stopped starting draining restarting failed",
-		Failed:     "stopped starting draining failed",
+		Stopped:    "stopped starting drained unloaded",
+		Starting:   "stopped starting loading draining restarting failed unloading",
+		Loading:    "stopped loading ready degraded draining restarting failed unloading",
+		Ready:      "stopped ready degraded draining restarting failed unloading",
+		Degraded:   "stopped ready degraded draining restarting failed unloading",
+		Draining:   "stopped starting ready degraded draining drained restarting unloading unloaded",
+		Drained:    "stopped starting ready degraded draining drained restarting unloaded",
+		Restarting: "stopped starting draining restarting failed unloading",
+		Failed:     "stopped starting draining failed unloading",
+		Unloading:  "stopped starting ready degraded draining drained restarting unloading unloaded",
+		Unloaded:   "stopped starting drained unloaded",
 	}
 	if len(follows) != len(stateNames) {
 		t.Fatalf("the table has %d states, the code %d", len(follows), len(stateNames))
@@ -47,7 +49,7 @@ func TestIllegalTransitionPanics(t *testing.T) {
 }
 
 func TestStateNames(t *testing.T) {
-	want := []string{"stopped", "starting", "loading", "ready", "degraded", "draining", "drained", "restarting", "failed"}
+	want := []string{"stopped", "starting", "loading", "ready", "degraded", "draining", "drained", "restarting", "failed", "unloading", "unloaded"}
 	for i, name := range want {
 		if got := State(i).String(); got != name {
 			t.Errorf("State(%d) is called %q, want %q", i, got, name)
