@@ -7,6 +7,7 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/access"
+	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -29,7 +30,7 @@ func (rt *Router) health(w http.ResponseWriter, r *http.Request) {
 	for _, name := range s.SortedBackends() {
 		b := s.Backends[name]
 		now := b.Availability()
-		usable[name] = now.Usable()
+		usable[name] = now.Usable() || now.Reason == backend.Unloaded && now.Returning // a call loads it
 		body.Backends = append(body.Backends, entry{
 			Name: b.Info().Name, Usable: usable[name], Reason: string(now.Reason), Detail: cmp.Or(now.Detail, now.MissingKey),
 		})

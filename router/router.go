@@ -84,6 +84,7 @@ type Load struct {
 	Queued  int   // calls that wait for a slot
 	Waiting int   // admitted calls that wait for the server; the others wait for their client to read
 	Bytes   int64 // of answers so far, without pings: an engine that hangs sends those, too
+	Total   int64 // calls that were admitted so far
 
 	ForModel      int       // those of Queued that wait for the server to accept calls, and not for a slot
 	ForModelSince time.Time // when the first of them arrived; zero = there is none
@@ -109,7 +110,7 @@ func (rt *Router) Load(server string) Load {
 		return Load{}
 	}
 	_, queued, _ := b.Queue()
-	load := Load{Calls: int(b.Inflight()), Queued: queued, Waiting: int(b.Waiting()), Bytes: b.Output()}
+	load := Load{Calls: int(b.Inflight()), Queued: queued, Waiting: int(b.Waiting()), Bytes: b.Output(), Total: b.Total()}
 	load.ForModel, load.ForModelSince = b.ForModel()
 	load.PaidInstead.Calls, load.PaidInstead.Charged = b.PaidInstead()
 	return load

@@ -79,7 +79,7 @@ func TestFullQueue(t *testing.T) {
 	for _, done := range replies {
 		<-done
 	}
-	l.waitLoad("empty", func(now Load) bool { return now == Load{Bytes: now.Bytes} })
+	l.waitLoad("empty", func(now Load) bool { return now == Load{Bytes: now.Bytes, Total: now.Total} })
 }
 
 // TestFallbackWhenWaitExceedsTimeout: a call that would wait longer than its route's

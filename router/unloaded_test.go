@@ -92,7 +92,7 @@ func TestUnloadedWithoutFallback(t *testing.T) {
 	if r := <-last; r.status != 200 || r.backend() != "qwen" || r.reason() != "" {
 		t.Errorf("%+v", r)
 	}
-	l.waitLoad("none waits", func(now Load) bool { return now == Load{Bytes: now.Bytes} })
+	l.waitLoad("none waits", func(now Load) bool { return now == Load{Bytes: now.Bytes, Total: now.Total} })
 	wantWants(t, l.state, true, true)
 }
 
@@ -122,7 +122,7 @@ func TestUnloadedEndsWithTheTimeout(t *testing.T) {
 	})
 	l.state.transition(func(s *backend.LocalState) { unloaded(s); s.ReadyAt = time.Now().Add(40 * time.Second) })
 	wantUnavailable(t, l.chat("local/short", false), 503, "unloaded", "qwen is unloaded: idle for 15 min, and accepted no call within 50ms", [2]int{39, 40})
-	l.waitLoad("none waits", func(now Load) bool { return now == Load{Bytes: now.Bytes} })
+	l.waitLoad("none waits", func(now Load) bool { return now == Load{Bytes: now.Bytes, Total: now.Total} })
 }
 
 // TestSlotWaitIsNotForModel: a call that waits for a slot of a server that is ready does not
@@ -146,5 +146,19 @@ func TestSlotWaitIsNotForModel(t *testing.T) {
 	l.proceed <- struct{}{}
 	if r := <-second; r.status != 200 {
 		t.Errorf("%+v", r)
+	}
+}
+
+// TestUnloadedIsHealthy: a model that a call loads counts as usable, and one that never can be
+// loaded does not.
+func TestUnloadedIsHealthy(t *testing.T) {
+	onlyLocal := func(c *plan.Config, _ map[string]models.Route) { c.Upstreams[0].Missing = "set KEY" }
+	l := newUnloadedServer(t, onlyLocal)
+	if r := l.send("GET", "/health", ""); r.status != 200 {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+	l.state.transition(func(s *backend.LocalState) { unloaded(s); s.Returning = false })
+	if r := l.send("GET", "/health", ""); r.status != 503 {
+		t.Errorf("it can't be loaded: %d %s", r.status, r.body)
 	}
 }

@@ -143,7 +143,7 @@ func TestWaitingForTheServerEnds(t *testing.T) {
 			if tc.state != nil { // a call that comes now receives the same
 				wantUnavailable(t, l.chat("local/short", false), tc.status, tc.code, tc.says, tc.retry)
 			}
-			l.waitLoad("empty", func(now Load) bool { return now == Load{Bytes: now.Bytes} })
+			l.waitLoad("empty", func(now Load) bool { return now == Load{Bytes: now.Bytes, Total: now.Total} })
 		})
 	}
 }

@@ -60,6 +60,9 @@ func (f *findings) checkFit(name string, cfg *config.Config, h *gguf.Header, s *
 		return // reported already, or nothing to check
 	}
 	need := vram.Estimate(h, vram.Run{CtxSize: server.CtxSize, GPULayers: server.NGPULayers, Args: server.Args})
+	if server.VRAM > 0 {
+		need = vram.Need{Weights: uint64(server.VRAM)}
+	}
 	message := fmt.Sprintf("server %s: VRAM needed: %s", name, need)
 	if need.UncertainBecause != "" {
 		message += " (which may be far off: " + need.UncertainBecause + ")"
@@ -67,7 +70,9 @@ func (f *findings) checkFit(name string, cfg *config.Config, h *gguf.Header, s *
 	free, total, known := vramOf(s, uuids)
 	for _, uuid := range uuids {
 		free -= min(free, reserved[uuid])
-		reserved[uuid] += need.Total() / uint64(len(uuids))
+		if !server.OnDemand() { // others leave for it, and it for them
+			reserved[uuid] += need.Total() / uint64(len(uuids))
+		}
 	}
 	switch {
 	case need.Total() == 0:
@@ -76,6 +81,8 @@ func (f *findings) checkFit(name string, cfg *config.Config, h *gguf.Header, s *
 		f.ok("%s; it is already running", message)
 	case !known:
 		f.ok("%s; the free VRAM is unknown", message)
+	case server.OnDemand() && need.Total() <= total:
+		f.ok("%s, of %s; it is loaded on demand", message, gpu.Size(total))
 	case need.Total() <= free:
 		f.ok("%s, and %s free", message, gpu.Size(free))
 	case need.Overestimated:

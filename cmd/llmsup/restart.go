@@ -40,7 +40,7 @@ func restartCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			if len(begun.Servers)+len(begun.Drained) == 0 {
+			if len(begun.Servers)+len(begun.Drained)+len(begun.Unloaded) == 0 {
 				if c.NArg() > 0 { // it ignored the names
 					return fmt.Errorf("the running llmsup %s does not support server names and has restarted all servers; restart llmsup to update it", before.Version)
 				}
@@ -50,6 +50,11 @@ func restartCommand() *cli.Command {
 			for _, name := range begun.Drained {
 				text := "is drained and was not restarted; llmsup resume " + name + " starts it"
 				if err := show.step(control.Step{At: time.Now(), Server: name, Step: control.StepWarning, Text: text}); err != nil {
+					return err
+				}
+			}
+			for _, name := range begun.Unloaded {
+				if err := show.step(control.Step{At: time.Now(), Server: name, Step: control.StepReady, Text: "is unloaded, and has no process to replace"}); err != nil {
 					return err
 				}
 			}
@@ -108,7 +113,11 @@ func stepRestarts(now control.Status, servers []string, follow map[string]*serve
 		done = done && ready
 	}
 	if done {
-		err = show.step(control.Step{At: time.Now(), Step: control.StepResumed, Text: "replaced, and in use again"})
+		text := "replaced, and in use again"
+		if len(servers) == 0 {
+			text = "nothing to replace"
+		}
+		err = show.step(control.Step{At: time.Now(), Step: control.StepResumed, Text: text})
 	}
 	return done, err
 }
@@ -140,6 +149,9 @@ func (r *serverRestart) step(s control.Server, show *stepPrinter) (ready bool, e
 	}
 	if s.LastExit != nil && (r.before.LastExit == nil || s.LastExit.At.After(r.before.LastExit.At)) {
 		return false, fmt.Errorf("%s failed: %s", s.Name, s.Reason)
+	}
+	if s.State == "unloaded" { // meanwhile another model needed its VRAM
+		return true, nil
 	}
 	return (s.State == "ready" || s.State == "degraded") && s.PID != r.before.PID, nil
 }

@@ -7,12 +7,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
 )
 
-// stepPrinter prints the steps of a drain, resume or restart as they happen, one per
+// stepPrinter prints the steps of a drain, resume, restart, load or unload as they happen, one per
 // line. On a terminal a step that counts running calls replaces the one before.
 type stepPrinter struct {
 	out         io.Writer
@@ -70,7 +71,7 @@ func (p *stepPrinter) finish(err error, continues string) error {
 		return err
 	case p.last.Step == control.StepFailed, p.last.Step == control.StepCancelled:
 		return errAlreadyPrinted
-	case p.last.Step != control.StepDrained && p.last.Step != control.StepResumed:
+	case !slices.Contains([]string{control.StepDrained, control.StepResumed, control.StepLoaded, control.StepUnloaded}, p.last.Step):
 		return errors.New("llmsup exited before this was done; see its log")
 	}
 	return nil

@@ -99,7 +99,11 @@ type Load struct {
 	inflight atomic.Int64 // admitted calls; a call that waits for a slot is not admitted yet
 	waiting  atomic.Int64 // admitted calls that wait for the backend, and not for their client to read
 	output   atomic.Int64 // bytes of answers so far, without pings and other comments
+	total    atomic.Int64 // calls that were admitted so far
 }
+
+// Total returns how many calls the backend has admitted so far.
+func (l *Load) Total() int64 { return l.total.Load() }
 
 // Inflight returns how many calls the backend is working on.
 func (l *Load) Inflight() int64 { return l.inflight.Load() }

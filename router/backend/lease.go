@@ -32,6 +32,7 @@ type Lease struct {
 // NewLease counts a call of a backend. finish releases the call's slots; nil = it has
 // none.
 func NewLease(load *Load, finish func(Ending)) *Lease {
+	load.total.Add(1)
 	load.inflight.Add(1)
 	load.waiting.Add(1)
 	return &Lease{load: load, finish: finish}

@@ -51,6 +51,7 @@ var cmdImports = map[string][]string{
 	"cmd/internal/graceful":    nil,
 	"cmd/internal/maintenance": {"cmd/internal/control", "supervisor"},
 	"cmd/internal/scheduler":   nil,
+	"cmd/internal/ondemand":    {"cmd/internal/placement", "cmd/internal/scheduler", "gpu", "supervisor"},
 	"cmd/internal/placement":   {"cmd/internal/config", "gpu", "models/gguf", "models/vram", "supervisor"},
 }
 
@@ -90,6 +91,7 @@ var layers = [][]string{
 	{"router"},
 	{"cmd/internal/config", "cmd/internal/control"},
 	{"cmd/internal/config/keyedit", "cmd/internal/accounting", "cmd/internal/placement", "cmd/internal/maintenance"},
+	{"cmd/internal/ondemand"},
 	{"cmd/internal/daemon"},
 	{"cmd/llmsup"},
 }

@@ -59,6 +59,11 @@ type Server struct {
 	GPU        string   `yaml:"gpu"`          // devices, as GPU.Devices; "" = those
 	Default    bool     `yaml:"default"`      // "local" is this server, unless flags define one
 
+	Load       string        `yaml:"load"`        // LoadAlways or LoadOnDemand; "" = LoadAlways
+	IdleUnload time.Duration `yaml:"idle_unload"` // on demand: unloaded after this time without a call; 0 = never
+	Pinned     bool          `yaml:"pinned"`      // on demand: once loaded, it is never evicted for another model
+	VRAM       ByteSize      `yaml:"vram"`        // that the model is assumed to need; 0 = as estimated
+
 	LoadTimeout  time.Duration `yaml:"load_timeout"`  // without any progress in loading; 0 = 120 s
 	StallTimeout time.Duration `yaml:"stall_timeout"` // without output or progress once ready; 0 = 30 s
 }
@@ -90,7 +95,9 @@ const (
 	cloudTimeout = 120 * time.Second
 )
 
-func defaultServer() Server { return Server{CtxSize: 8192, NGPULayers: 99} }
+func defaultServer() Server {
+	return Server{CtxSize: 8192, NGPULayers: 99, IdleUnload: 15 * time.Minute}
+}
 
 // Default returns the configuration without a file and without flags.
 func Default() Config {

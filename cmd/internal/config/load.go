@@ -128,6 +128,9 @@ func (c *Config) completeServers() error {
 		if server.NGPULayers == 0 && !c.positions.has("servers", name, "n_gpu_layers") {
 			server.NGPULayers = defaultServer().NGPULayers
 		}
+		if !c.positions.has("servers", name, "idle_unload") {
+			server.IdleUnload = defaultServer().IdleUnload
+		}
 		c.Servers[name] = server
 	}
 	return nil

@@ -128,7 +128,7 @@ func (c *Config) validateServer(name string, s Server) error {
 	if err := llamacpp.CheckArgs(s.Args); err != nil {
 		return at("args", "%w", err)
 	}
-	return nil
+	return c.validateOnDemand(name, s)
 }
 
 // validateDefault checks that at most one server is the default.

@@ -77,6 +77,8 @@ type ServersRequest struct {
 type Restarting struct {
 	Servers []string `json:"servers"` // those that get a new process
 	Drained []string `json:"drained"` // those that do not, because an operator has drained them
+
+	Unloaded []string `json:"unloaded"` // those that have no process until a call needs them
 }
 
 // Duration is a duration in Go's notation: "1m30s".
@@ -92,8 +94,8 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return err
 }
 
-// Step is an event of a drain or a resume. The answers of POST /v1/drain and /v1/resume,
-// and the output of --json, have one JSON object per line, as the steps happen.
+// Step is an event of a drain, a resume, a load or an unload. The answers of POST /v1/drain,
+// /v1/resume, /v1/load and /v1/unload, and the output of --json, have one JSON object per line, as the steps happen.
 type Step struct {
 	At     time.Time `json:"at"`
 	Server string    `json:"server"` // "" = all of the command
@@ -103,8 +105,8 @@ type Step struct {
 	Queued int       `json:"queued"` // waiting calls that have left the server's queue
 }
 
-// The steps. The last one of a stream is StepDrained, StepResumed, StepCancelled or
-// StepFailed without a server.
+// The steps. The last one of a stream is StepDrained, StepResumed, StepLoaded, StepUnloaded,
+// StepCancelled or StepFailed without a server.
 const (
 	StepDraining  = "draining"  // the server gets no new calls
 	StepRunning   = "running"   // running calls have to end first
@@ -118,6 +120,8 @@ const (
 	StepReady     = "ready"     // it has answered a test call
 	StepResumed   = "resumed"   // done
 	StepCancelled = "cancelled" // another command has cancelled it
+	StepLoaded    = "loaded"    // done: the model is loaded
+	StepUnloaded  = "unloaded"  // done: the model is unloaded, and its VRAM is free
 	StepWarning   = "warning"   // a problem that does not stop the command
 	StepFailed    = "failed"    // the command failed
 )

@@ -53,6 +53,19 @@ func (source) Resume(ctx context.Context, servers []string, emit func(Step) erro
 	<-ctx.Done()
 	return ctx.Err()
 }
+func (source) Models() []Model { return []Model{{Name: "a", State: "unloaded"}} }
+
+func (source) Load(_ context.Context, server string, emit func(Step) error) error {
+	if server == "none" {
+		return errors.New("there is no server none")
+	}
+	return emit(Step{Step: StepLoaded, Text: server})
+}
+
+func (source) Unload(_ context.Context, how UnloadRequest, emit func(Step) error) error {
+	return emit(Step{Step: StepUnloaded, Text: fmt.Sprint(how)})
+}
+
 func (source) Reload() ([]string, error) { return []string{"route a: added"}, nil }
 func (source) Logs(ctx context.Context, q LogsRequest, begin func() error, emit func(LogLine) error) error {
 	if slices.Contains(q.Servers, "none") {
@@ -102,6 +115,24 @@ func TestClient(t *testing.T) {
 	}
 	if _, err := c.Route(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "the query needs a model") || errors.Is(err, ErrNoDaemon) {
 		t.Errorf("no model: %v", err)
+	}
+}
+
+func TestClientModels(t *testing.T) {
+	c := NewClient(serve(t, NewHandler(source{}, "v1")))
+	if all, err := c.Models(t.Context()); err != nil || len(all) != 1 || all[0].State != "unloaded" {
+		t.Errorf("%+v, %v", all, err)
+	}
+	last := Step{}
+	keep := func(s Step) error { last = s; return nil }
+	if err := c.Load(t.Context(), "a", keep); err != nil || last.Step != StepLoaded || last.Text != "a" {
+		t.Errorf("%+v, %v", last, err)
+	}
+	if err := c.Unload(t.Context(), UnloadRequest{"a", true}, keep); err != nil || last.Step != StepUnloaded || last.Text != "{a true}" {
+		t.Errorf("%+v, %v", last, err)
+	}
+	if err := c.Load(t.Context(), "none", keep); err == nil || !strings.Contains(err.Error(), "there is no server none") {
+		t.Errorf("an unknown server: %v", err)
 	}
 }
 

@@ -20,12 +20,14 @@ const host = "llmsup"
 type Daemon interface {
 	Reader
 	Operator
+	Loader
 }
 
 // Reader answers requests that change nothing. Every user who can open the socket may
 // make them.
 type Reader interface {
 	Status() Status
+	Models() []Model
 	Route(model string) RouteAnswer
 	// Usage adds up the calls of a period, grouped by one of UsageBy or "".
 	Usage(ctx context.Context, from, to time.Time, by string) (Usage, error)
@@ -60,6 +62,7 @@ func NewHandler(daemon Daemon, version string) http.Handler {
 	mux := http.NewServeMux()
 	handleReads(mux, daemon)
 	handleCommands(mux, daemon)
+	handleLoads(mux, daemon)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		reject(w, http.StatusNotFound, fmt.Sprintf("this daemon has no %s %s; it may be another version of llmsup", r.Method, r.URL.Path))
 	})
@@ -81,6 +84,9 @@ func NewHandler(daemon Daemon, version string) http.Handler {
 
 func handleReads(mux *http.ServeMux, daemon Reader) {
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, daemon.Status()) })
+	mux.HandleFunc("GET /v1/models", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusOK, Models{nonNil(daemon.Models())})
+	})
 	mux.HandleFunc("GET /v1/route", func(w http.ResponseWriter, r *http.Request) {
 		model := r.URL.Query().Get("model")
 		if model == "" {

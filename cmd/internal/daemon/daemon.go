@@ -27,6 +27,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/graceful"
 	"github.com/llmsup/llmsup/cmd/internal/maintenance"
+	"github.com/llmsup/llmsup/cmd/internal/ondemand"
 	"github.com/llmsup/llmsup/cmd/internal/placement"
 	"github.com/llmsup/llmsup/gpu"
 	"github.com/llmsup/llmsup/router"
@@ -72,6 +73,7 @@ type Daemon struct {
 	pool        *placement.Pool
 	accounting  *accounting.Accounting
 	maintenance *maintenance.Manager
+	ondemand    *ondemand.Owner
 
 	serverContext context.Context //nolint:containedctx // of all servers; it outlives the context of Run
 	stop          context.CancelFunc
@@ -132,6 +134,7 @@ func (d *Daemon) open() (err error) {
 	d.maintenance = maintenance.Open(d.serverContext, maintenance.Options{
 		Fleet: maintenanceFleet{d}, StateDir: cfg.StateDir, Log: d.log, Lock: &d.fleetMu,
 	}, sortedKeys(cfg.Servers))
+	d.ondemand = ondemand.New(ondemand.Options{Fleet: d.onDemandFleet, GPUs: d.monitor, StateDir: cfg.StateDir, Log: d.log})
 	planned := d.plan(d.setup)
 	routing, err := d.routing(cfg, planned.fleet)
 	if err != nil {
@@ -213,6 +216,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	var watching sync.WaitGroup // the tasks that a stop ends last: it needs some of them
 	watching.Go(func() { d.monitor.Run(d.serverContext) })
 	watching.Go(func() { d.pool.Watch(d.serverContext, d.placedServers) })
+	watching.Go(func() { d.ondemand.Run(d.serverContext) })
 	watching.Go(func() { d.accounting.RestoreBudgets(d.serverContext) })
 	watching.Go(func() { releaseMemoryWhenIdle(d.serverContext, d.router.Calls, d.router.Inflight, freeMemory) })
 	watching.Go(d.findLoops)

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
+	"github.com/llmsup/llmsup/cmd/internal/ondemand"
 	"github.com/llmsup/llmsup/cmd/internal/placement"
 	"github.com/llmsup/llmsup/supervisor"
 	"github.com/llmsup/llmsup/supervisor/llamacpp"
@@ -27,6 +28,7 @@ type managedServer struct {
 	server   *supervisor.Server
 	workload *placement.Workload
 	launch   launchConfig
+	loading  ondemand.Settings
 	removed  bool // from the configuration; it ends when its calls have ended
 	*lifetime
 }
@@ -38,6 +40,7 @@ type lifetime struct {
 	ended chan struct{} // closed when Run has returned
 
 	streams atomic.Bool // a stream has everything that an answer without a stream has
+	demand  *ondemand.Demand
 }
 
 // launchConfig is what a server's process is started with. If it changes, the process has
@@ -51,7 +54,7 @@ type launchConfig struct {
 func launchConfigOf(entry config.Server, setup Setup) launchConfig {
 	devices := setup.Config.DevicesOf(entry)
 	entry.GPU, entry.LoadTimeout, entry.StallTimeout, entry.Default = "", 0, 0, false
-	return launchConfig{entry, setup.Binary, devices}
+	return launchConfig{entry.WithoutLoading(), setup.Binary, devices}
 }
 
 // fleetChange is the difference that a Setup makes to the present fleet.
@@ -61,29 +64,32 @@ type fleetChange struct {
 	replaced []*managedServer // with another launchConfig
 	removed  []*managedServer
 	stayed   []*managedServer
+	before   map[string]ondemand.Settings // of those that stayed, by name
 }
 
 // plan determines the changes for a Setup. It starts and stops nothing, and does not change
 // the present fleet. The caller holds fleetMu.
 func (d *Daemon) plan(setup Setup) fleetChange {
-	var c fleetChange
+	c := fleetChange{before: map[string]ondemand.Settings{}}
 	present := map[string]*managedServer{}
 	for _, s := range d.servers() {
 		present[s.name] = s
 	}
 	for _, name := range sortedKeys(setup.Config.Servers) {
 		entry := setup.Config.Servers[name]
-		wanted := launchConfigOf(entry, setup)
+		wanted, loading := launchConfigOf(entry, setup), loadingOf(name, setup.Config)
 		s := present[name]
 		delete(present, name)
 		switch {
 		case s == nil:
-			s = d.newServer(name, wanted, setup.Config)
+			s = d.newServer(name, wanted, loading, setup.Config)
 			c.added = append(c.added, s)
 		case !s.removed && reflect.DeepEqual(s.launch, wanted):
+			c.before[name] = s.loading
+			s = &managedServer{s.name, s.server, s.workload, s.launch, loading, false, s.lifetime}
 			c.stayed = append(c.stayed, s)
 		default: // also a removed server that is added again before it has ended
-			s = &managedServer{s.name, s.server, s.workload, wanted, false, s.lifetime}
+			s = &managedServer{s.name, s.server, s.workload, wanted, loading, false, s.lifetime}
 			c.replaced = append(c.replaced, s)
 		}
 		c.fleet = append(c.fleet, s)
@@ -91,7 +97,7 @@ func (d *Daemon) plan(setup Setup) fleetChange {
 	for _, name := range sortedKeys(present) {
 		s := present[name]
 		if !s.removed {
-			s = &managedServer{s.name, s.server, s.workload, s.launch, true, s.lifetime}
+			s = &managedServer{s.name, s.server, s.workload, s.launch, s.loading, true, s.lifetime}
 			c.removed = append(c.removed, s)
 		}
 		c.fleet = append(c.fleet, s) // until it has ended
@@ -100,7 +106,7 @@ func (d *Daemon) plan(setup Setup) fleetChange {
 	return c
 }
 
-func (d *Daemon) newServer(name string, c launchConfig, cfg *config.Config) *managedServer {
+func (d *Daemon) newServer(name string, c launchConfig, loading ondemand.Settings, cfg *config.Config) *managedServer {
 	w := d.pool.Workload(name)
 	w.ApplyConfig(cfg.Servers[name], cfg)
 	ctx, end := context.WithCancel(d.serverContext)
@@ -108,9 +114,12 @@ func (d *Daemon) newServer(name string, c launchConfig, cfg *config.Config) *man
 	if drain, drained := d.maintenance.Record().Of(name); drained {
 		server.Drain(drain.Options())
 	}
-	l := &lifetime{ctx: ctx, end: end, ended: make(chan struct{})}
+	if loading.OnDemand {
+		server.Unload(supervisor.DrainOptions{Reason: ondemand.OnCall})
+	}
+	l := &lifetime{ctx: ctx, end: end, ended: make(chan struct{}), demand: d.ondemand.NewDemand()}
 	l.streams.Store(engine.Capabilities(cfg.Servers[name].Args).CompleteStreams)
-	return &managedServer{name: name, server: server, workload: w, launch: c, lifetime: l}
+	return &managedServer{name: name, server: server, workload: w, launch: c, loading: loading, lifetime: l}
 }
 
 func (d *Daemon) spec(name string, c launchConfig, w *placement.Workload, cfg *config.Config) supervisor.Spec {

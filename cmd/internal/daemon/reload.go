@@ -1,12 +1,15 @@
 package daemon
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/rs/zerolog"
 
 	"github.com/llmsup/llmsup/cmd/internal/accounting"
+	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/maintenance"
+	"github.com/llmsup/llmsup/cmd/internal/ondemand"
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/supervisor"
 )
@@ -93,7 +96,11 @@ func (d *Daemon) apply(planned fleetChange) (lines []string) {
 		return d.spec(s.name, s.launch, s.workload, cfg)
 	}
 	for _, s := range planned.added {
-		lines = append(lines, "server "+s.name+": added, and starting")
+		if s.loading.OnDemand {
+			lines = append(lines, "server "+s.name+": added; "+ondemand.OnCall)
+		} else {
+			lines = append(lines, "server "+s.name+": added, and starting")
+		}
 		d.start(s)
 	}
 	for _, s := range planned.replaced {
@@ -107,6 +114,9 @@ func (d *Daemon) apply(planned fleetChange) (lines []string) {
 		d.group.Go(func() { d.awaitRemoved(s) })
 	}
 	for _, s := range planned.stayed {
+		if s.loading.OnDemand != planned.before[s.name].OnDemand {
+			lines = append(lines, "server "+s.name+": load: "+cmp.Or(cfg.Servers[s.name].Load, config.LoadAlways))
+		}
 		// Timeouts, and the variables that its process must not see.
 		s.server.UpdateSpec(spec(s))
 		if s.server.Snapshot().State == supervisor.Failed {

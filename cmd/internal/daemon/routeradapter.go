@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/llmsup/llmsup/cmd/internal/ondemand"
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/supervisor"
 )
@@ -13,13 +14,14 @@ import (
 type routerAdapter struct {
 	server   *supervisor.Server
 	lifetime *lifetime
+	owner    *ondemand.Owner
 }
 
 // BusySlots implements backend.Local.
 func (l routerAdapter) BusySlots(ctx context.Context) (int, error) { return l.server.BusySlots(ctx) }
 
 // Want implements backend.Local.
-func (routerAdapter) Want(bool) {}
+func (l routerAdapter) Want(waits bool) { l.lifetime.demand.Want(waits) }
 
 // State implements backend.Local.
 func (l routerAdapter) State() backend.LocalState {
@@ -39,7 +41,23 @@ func (l routerAdapter) State() backend.LocalState {
 	if s.Reason != "" && !s.Alive {
 		s.Returning, s.ReadyAt = returning(now), readyAt(now, time.Now())
 	}
+	if s.Reason == backend.Unloaded {
+		s.Returning, s.ReadyAt = unloaded(l.owner.Figures(now.Name), s.Returning, time.Now())
+	}
 	return s
+}
+
+// unloaded returns whether a model that is not loaded will be, if a call needs it, and when.
+func unloaded(f ondemand.Figures, returning bool, clock time.Time) (bool, time.Time) {
+	switch {
+	case !returning || f.Wait != nil && f.Wait.Never:
+		return false, time.Time{}
+	case f.Wait != nil && !f.Wait.Ready.IsZero():
+		return true, f.Wait.Ready
+	case f.LoadTime > 0:
+		return true, clock.Add(f.LoadTime)
+	}
+	return true, time.Time{}
 }
 
 // routerReason returns why a server gets no calls; "" = it gets them.
@@ -64,6 +82,8 @@ func routerReason(now *supervisor.Snapshot) backend.Reason {
 			return backend.Starting
 		}
 		return backend.Drained
+	case supervisor.Unloaded, supervisor.Unloading:
+		return backend.Unloaded
 	case supervisor.Failed:
 		return backend.Failed
 	}

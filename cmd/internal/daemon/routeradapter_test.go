@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llmsup/llmsup/cmd/internal/ondemand"
+	"github.com/llmsup/llmsup/cmd/internal/scheduler"
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/supervisor"
 )
@@ -35,6 +37,8 @@ func TestReturning(t *testing.T) {
 		"drained until llmsup resume":        {supervisor.Snapshot{State: supervisor.Drained, DrainRequested: true, LoadDuration: load}, backend.Drained, false, time.Time{}},
 		"drained while it was loading":       {supervisor.Snapshot{State: supervisor.Loading, DrainRequested: true, LoadDuration: load}, backend.Loading, false, time.Time{}},
 		"resumed with its process":           {supervisor.Snapshot{State: supervisor.Drained, LoadDuration: load}, backend.Drained, true, at(20)},
+		"unloaded":                           {supervisor.Snapshot{State: supervisor.Unloaded, UnloadRequested: true}, backend.Unloaded, true, time.Time{}},
+		"unloading":                          {supervisor.Snapshot{State: supervisor.Unloading, UnloadRequested: true, LoadDuration: load}, backend.Unloaded, true, at(20)},
 		"failed":                             {supervisor.Snapshot{State: supervisor.Failed, LoadDuration: load}, backend.Failed, false, time.Time{}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -48,5 +52,29 @@ func TestReturning(t *testing.T) {
 				t.Errorf("ready at %s, want %s", got, tc.readyAt)
 			}
 		})
+	}
+}
+
+// TestUnloaded: a call waits for a model that is not loaded, until it is expected, unless it
+// can never be loaded.
+func TestUnloaded(t *testing.T) {
+	clock := time.Date(2026, 11, 29, 10, 0, 0, 0, time.UTC)
+	at := clock.Add(30 * time.Second)
+	for name, tc := range map[string]struct {
+		figures   ondemand.Figures
+		returning bool
+		want      bool
+		readyAt   time.Time // zero = unknown
+	}{
+		"never loaded so far":     {ondemand.Figures{}, true, true, time.Time{}},
+		"its load time is known":  {ondemand.Figures{LoadTime: 30 * time.Second}, true, true, at},
+		"it waits":                {ondemand.Figures{LoadTime: time.Second, Wait: &scheduler.Wait{Ready: at}}, true, true, at},
+		"it waits, for how long?": {ondemand.Figures{LoadTime: 30 * time.Second, Wait: &scheduler.Wait{}}, true, true, at},
+		"it never fits":           {ondemand.Figures{LoadTime: time.Second, Wait: &scheduler.Wait{Never: true}}, true, false, time.Time{}},
+		"a reload has removed it": {ondemand.Figures{LoadTime: time.Second}, false, false, time.Time{}},
+	} {
+		if got, readyAt := unloaded(tc.figures, tc.returning, clock); got != tc.want || !readyAt.Equal(tc.readyAt) {
+			t.Errorf("%s: returning %t, ready at %s", name, got, readyAt)
+		}
 	}
 }

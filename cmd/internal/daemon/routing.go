@@ -18,7 +18,7 @@ func (d *Daemon) routing(c *config.Config, fleet []*managedServer) (plan.Config,
 	cfg := plan.Config{Table: table, MaxBody: int64(c.MaxBody), Access: accessPolicy(c), Locals: map[string]backend.Local{}, Accounting: d.accounting.ForRouter(), Catalog: d.accounting.Prices, Engine: engine.Capabilities(nil)}
 	for _, s := range fleet {
 		if !s.removed {
-			cfg.Locals[s.name] = routerAdapter{s.server, s.lifetime}
+			cfg.Locals[s.name] = routerAdapter{s.server, s.lifetime, d.ondemand}
 		}
 	}
 	for _, name := range sortedKeys(c.Upstreams) {

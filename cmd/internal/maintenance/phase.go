@@ -18,7 +18,8 @@ import (
 //	             |           v          |
 //	             +------> verifying ----+-------> failed
 //
-// A resume ends in removed if a reload has removed the server. Phases may be skipped,
+// A resume ends in unloaded if the server's model is loaded on demand, and in removed if a
+// reload has removed the server. Phases may be skipped,
 // since a server's snapshots show its state, not each change. No phase is entered twice.
 type Phase int
 
@@ -32,13 +33,14 @@ const (
 	Starting               // llama-server is starting or loading
 	Verifying              // a kept process has to answer a test call
 	InUse                  // it has answered one
+	Unloaded               // it has no process until a call needs it
 	Failed                 // it did not return to use
 	Removed                // a reload has removed the server, and it has ended
 )
 
 var phaseNames = [...]string{
 	Requested: "requested", Draining: "draining", Stopping: "stopping", Drained: "drained", Kept: "kept",
-	Starting: "starting", Verifying: "verifying", InUse: "in use", Failed: "failed", Removed: "removed",
+	Starting: "starting", Verifying: "verifying", InUse: "in use", Unloaded: "unloaded", Failed: "failed", Removed: "removed",
 }
 
 // String returns the phase's name in the diagram.
@@ -92,7 +94,7 @@ func (p Phase) next(c command, v observation) Phase {
 // final reports whether the command is done for the server.
 func (p Phase) final() bool {
 	switch p {
-	case Drained, Kept, InUse, Failed, Removed:
+	case Drained, Kept, InUse, Unloaded, Failed, Removed:
 		return true
 	default:
 		return false
@@ -125,11 +127,13 @@ func (p Phase) afterResume(v observation) Phase {
 		return Verifying
 	case v.state.Alive():
 		return InUse
+	case v.state == supervisor.Unloaded:
+		return Unloaded
 	case v.state == supervisor.Failed, v.exited:
 		return Failed
 	case v.state == supervisor.Stopped && v.removed:
 		return Removed
-	case v.state == supervisor.Draining, v.state == supervisor.Drained && !v.running: // the request has not reached its owner yet
+	case v.state == supervisor.Draining, v.state == supervisor.Unloading, v.state == supervisor.Drained && !v.running: // the request has not reached its owner yet
 		return p
 	}
 	return Starting

@@ -33,19 +33,19 @@ func views() (all []observation) {
 // TestEveryPairOfPhases holds the diagram on Phase: for each phase and command, exactly
 // these may follow it, whatever the server looks like.
 func TestEveryPairOfPhases(t *testing.T) {
-	resumed := []Phase{Starting, Verifying, InUse, Failed, Removed}
+	resumed := []Phase{Starting, Verifying, InUse, Unloaded, Failed, Removed}
 	follows := map[command]map[Phase][]Phase{
 		drainCommand: {
 			Requested: {Draining, Stopping, Drained, Kept},
 			Draining:  {Stopping, Drained, Kept},
 			Stopping:  {Drained, Kept}, // it may end by itself, and a process be kept again
-			Drained:   nil, Kept: nil, InUse: nil, Failed: nil, Removed: nil,
+			Drained:   nil, Kept: nil, InUse: nil, Unloaded: nil, Failed: nil, Removed: nil,
 		},
 		resumeCommand: {
 			Requested: resumed,
 			Starting:  resumed,
 			Verifying: {InUse, Failed},
-			Drained:   nil, Kept: nil, InUse: nil, Failed: nil, Removed: nil,
+			Drained:   nil, Kept: nil, InUse: nil, Unloaded: nil, Failed: nil, Removed: nil,
 		},
 	}
 	for c, table := range follows {
@@ -98,6 +98,16 @@ func TestNext(t *testing.T) {
 			resumeCommand,
 			[]observation{{state: supervisor.Drained, same: true}, {state: supervisor.Starting, same: true}, {state: supervisor.Loading, running: true}, {state: supervisor.Ready, running: true}},
 			[]Phase{Requested, Starting, Starting, InUse},
+		},
+		"its model is loaded on demand": {
+			resumeCommand,
+			[]observation{{state: supervisor.Drained}, {state: supervisor.Unloaded}, {state: supervisor.Ready, running: true}},
+			[]Phase{Requested, Unloaded, Unloaded},
+		},
+		"it was being unloaded": {
+			resumeCommand,
+			[]observation{{state: supervisor.Draining, running: true}, {state: supervisor.Unloading, running: true}, {state: supervisor.Unloaded}},
+			[]Phase{Requested, Requested, Unloaded},
 		},
 		"the process has stayed": {
 			resumeCommand,

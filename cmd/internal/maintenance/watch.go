@@ -189,6 +189,9 @@ func (m *Manager) watchReturn(o *operation, s Server, before *supervisor.Snapsho
 		case InUse:
 			emit(control.StepReady, "has answered a test call, and is "+state)
 			return true
+		case Unloaded:
+			emit(control.StepReady, "is "+state)
+			return true
 		case Failed:
 			emit(control.StepFailed, failure)
 			return false

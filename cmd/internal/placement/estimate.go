@@ -22,13 +22,14 @@ func (w *Workload) estimate() {
 	}
 	log := w.pool.log
 	var need vram.Need
-	trained := 0
+	trained, size := 0, uint64(0)
 	h, err := gguf.Read(entry.Model)
 	if err != nil {
 		log.Warn().Str("server", w.name).Err(err).Msg("the model's need of VRAM is unknown; starting it anyway")
 	} else {
 		need = vram.Estimate(h, run)
 		trained = int(h.Context)
+		size = sizeOf(h.Files)
 	}
 	if name := vram.EnvironmentSetting(os.Environ()); name != "" {
 		need.UncertainBecause, need.Overestimated = name+" is set", true
@@ -39,6 +40,19 @@ func (w *Workload) estimate() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.estimated, w.need, w.trainedContext = signature, need, trained
+	w.fileSize = size
+}
+
+// sizeOf returns the size of some files in bytes; 0 = unknown.
+func sizeOf(paths []string) (size uint64) {
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil {
+			return 0
+		}
+		size += uint64(max(info.Size(), 0))
+	}
+	return size
 }
 
 // fileSignature returns a string that changes when the file does.

@@ -165,7 +165,7 @@ func isExited(now *supervisor.Snapshot) bool {
 
 // facts returns the facts about a server for the verdict. The caller holds w.mu.
 func (w *Workload) facts(s *gpu.Sample, now *supervisor.Snapshot, calls int) gpu.Server {
-	f := gpu.Server{PID: now.PID, Loaded: now.State.Alive() || now.State == supervisor.Draining, Calls: calls}
+	f := gpu.Server{PID: now.PID, Loaded: now.State.Alive() || now.State == supervisor.Draining || now.State == supervisor.Unloading, Calls: calls}
 	for _, g := range w.gpus(s) {
 		f.GPUs = append(f.GPUs, g.UUID)
 	}

@@ -29,7 +29,8 @@ type Workload struct {
 
 	estimated      string // the signature of the file from which need was estimated
 	need           vram.Need
-	trainedContext int // tokens; 0 = unknown
+	trainedContext int    // tokens; 0 = unknown
+	fileSize       uint64 // bytes; 0 = unknown
 
 	history    gpu.History
 	conditions []gpu.Condition
@@ -108,7 +109,7 @@ func (w *Workload) Admit(ctx context.Context) string {
 	residents := w.pool.residents(w, s)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	request := Request{Selector: w.selector, Need: w.need, IgnoreFit: w.fit == config.FitIgnore, Args: w.entry.Args}
+	request := Request{Selector: w.selector, Need: w.assumedNeed(), IgnoreFit: w.fit == config.FitIgnore, Args: w.entry.Args}
 	request.UUIDs, request.NotFound = w.uuids(s)
 	decision := Decide(request, residents, s)
 	w.reserved = decision.Reserves
@@ -132,7 +133,7 @@ func (w *Workload) resident(s *gpu.Sample) (r Resident, reserved bool) {
 	if w.heldBytes != nil {
 		claimed = *w.heldBytes
 	}
-	total := needOnGPUs(w.need, len(uuids))
+	total := needOnGPUs(w.assumedNeed(), len(uuids))
 	return Resident{Name: w.name, UUIDs: uuids, Unclaimed: total - min(claimed, total)}, true
 }
 
@@ -211,11 +212,12 @@ func (w *Workload) Conditions() []gpu.Condition {
 func (w *Workload) Usage(pid int) (need vram.Need, held *uint64, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.selector == gpu.None || w.need.Total() == 0 || len(w.pool.monitor.Sample().GPUs) == 0 {
+	need = w.assumedNeed()
+	if w.selector == gpu.None || need.Total() == 0 || len(w.pool.monitor.Sample().GPUs) == 0 {
 		return vram.Need{}, nil, false
 	}
 	if pid != 0 && pid == w.pid {
 		held = w.heldBytes
 	}
-	return w.need, held, true
+	return need, held, true
 }

@@ -291,7 +291,7 @@ func TestEveryCallIsServed(t *testing.T) {
 func TestRate(t *testing.T) {
 	var r Rate
 	for i := range 600 { // one a second
-		r.Add(now.Add(time.Duration(i) * time.Second))
+		r.Add(now.Add(time.Duration(i)*time.Second), 1)
 	}
 	end := now.Add(600 * time.Second)
 	if got := r.At(end); got < 0.95 || got > 1.05 {

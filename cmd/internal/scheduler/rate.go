@@ -15,8 +15,10 @@ type Rate struct {
 	at        time.Time // when perSecond was right
 }
 
-// Add counts a call.
-func (r *Rate) Add(now time.Time) { r.perSecond, r.at = r.At(now)+1/rateMemory.Seconds(), now }
+// Add counts some calls.
+func (r *Rate) Add(now time.Time, calls int) {
+	r.perSecond, r.at = r.At(now)+float64(calls)/rateMemory.Seconds(), now
+}
 
 // At returns the rate in calls per second.
 func (r *Rate) At(now time.Time) float64 {

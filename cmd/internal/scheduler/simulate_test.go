@@ -173,7 +173,7 @@ func (s *simulation) idle() bool {
 
 func (s *simulation) arrive(r rule, a arrival) {
 	m := s.servers[a.model]
-	m.rate.Add(s.epoch.Add(s.now))
+	m.rate.Add(s.epoch.Add(s.now), 1)
 	m.lastUsed = s.now
 	switch {
 	case s.fallback && (m.phase != Loaded || m.evicting):

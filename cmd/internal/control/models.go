@@ -1,0 +1,94 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"time"
+)
+
+// Models is the answer of GET /v1/models.
+type Models struct {
+	Models []Model `json:"models"`
+}
+
+// Model is the model of a server. A value that is not known is null.
+type Model struct {
+	Name   string    `json:"name"` // of its server
+	State  string    `json:"state"`
+	Since  time.Time `json:"since"`
+	Reason string    `json:"reason"`
+	Load   string    `json:"load"` // always or on_demand
+	Pinned bool      `json:"pinned"`
+	Model  string    `json:"model"` // path
+
+	SizeBytes         *uint64 `json:"size_bytes"`          // of its files
+	VRAMNeedBytes     *uint64 `json:"vram_need_bytes"`     // what it is planned with: estimated, configured, or measured if that is more
+	VRAMMeasuredBytes *uint64 `json:"vram_measured_bytes"` // the most that its processes have held
+
+	LastUsed    *time.Time     `json:"last_used"`    // null = not since llmsup started
+	LoadSeconds *float64       `json:"load_seconds"` // measured, smoothed
+	Calls       int64          `json:"calls"`        // since llmsup started
+	Loads       int            `json:"loads"`        // since then, by calls and operators
+	Unloads     map[string]int `json:"unloads"`      // since then, by cause
+	Ready       *time.Time     `json:"ready"`        // when a model that calls wait for is expected to be loaded
+}
+
+// UnloadRequest is the body of POST /v1/unload.
+type UnloadRequest struct {
+	Server string `json:"server"`
+	Now    bool   `json:"now"` // its calls get no time to end; they continue on the fallback
+}
+
+// LoadRequest is the body of POST /v1/load.
+type LoadRequest struct {
+	Server string `json:"server"`
+}
+
+// Loader loads and unloads models for an operator.
+type Loader interface {
+	// Load loads a server's model, and emits each step until it is loaded. The load
+	// continues if ctx ends.
+	Load(ctx context.Context, server string, emit func(Step) error) error
+	// Unload unloads it in the same way.
+	Unload(ctx context.Context, how UnloadRequest, emit func(Step) error) error
+}
+
+func handleLoads(mux *http.ServeMux, daemon Loader) {
+	mux.HandleFunc("POST /v1/load", func(w http.ResponseWriter, r *http.Request) {
+		var which LoadRequest
+		if readBody(w, r, &which, "server") {
+			streamSteps(w, func(emit func(Step) error) error { return daemon.Load(r.Context(), which.Server, emit) })
+		}
+	})
+	mux.HandleFunc("POST /v1/unload", func(w http.ResponseWriter, r *http.Request) {
+		var how UnloadRequest
+		if readBody(w, r, &how, "server and now") {
+			streamSteps(w, func(emit func(Step) error) error { return daemon.Unload(r.Context(), how, emit) })
+		}
+	})
+}
+
+// Models returns the models of all servers.
+func (c *Client) Models(ctx context.Context) ([]Model, error) {
+	answer, err := get[Models](ctx, c, "/v1/models")
+	return answer.Models, err
+}
+
+// Load loads a server's model, and emits each step.
+func (c *Client) Load(ctx context.Context, server string, emit func(Step) error) error {
+	body, err := json.Marshal(LoadRequest{server})
+	if err != nil {
+		return err
+	}
+	return c.steps(ctx, "/v1/load", body, emit)
+}
+
+// Unload unloads a server's model, and emits each step.
+func (c *Client) Unload(ctx context.Context, how UnloadRequest, emit func(Step) error) error {
+	body, err := json.Marshal(how)
+	if err != nil {
+		return err
+	}
+	return c.steps(ctx, "/v1/unload", body, emit)
+}

@@ -1,0 +1,190 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/llmsup/llmsup/cmd/internal/config"
+	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/cmd/internal/ondemand"
+	"github.com/llmsup/llmsup/supervisor"
+)
+
+// Models implements control.Daemon.
+func (d *Daemon) Models() (list []control.Model) {
+	for _, s := range d.servers() {
+		now, f := s.server.Snapshot(), d.ondemand.Figures(s.name)
+		m := control.Model{
+			Name: s.name, State: now.State.String(), Since: now.Since, Reason: now.Reason, Model: now.Model,
+			Load: config.LoadAlways, Pinned: s.loading.Pinned, SizeBytes: known(s.workload.FileSize()),
+			VRAMNeedBytes: known(f.Need), VRAMMeasuredBytes: known(f.Measured),
+			LoadSeconds: known(f.LoadTime.Seconds()), Calls: d.router.Load(s.name).Total, Loads: f.Loads, Unloads: map[string]int{},
+		}
+		if s.loading.OnDemand {
+			m.Load = config.LoadOnDemand
+		}
+		if f.Used {
+			m.LastUsed = &f.LastUsed
+		}
+		if f.Wait != nil && !f.Wait.Ready.IsZero() {
+			m.Ready = &f.Wait.Ready
+		}
+		for cause, n := range f.Unloads {
+			m.Unloads[string(cause)] = n
+		}
+		list = append(list, m)
+	}
+	return list
+}
+
+// known returns nil for 0, which means unknown.
+func known[T cmp.Ordered](value T) *T {
+	var zero T
+	if value == zero {
+		return nil
+	}
+	return &value
+}
+
+// Load implements control.Daemon.
+func (d *Daemon) Load(ctx context.Context, name string, emit func(control.Step) error) error {
+	<-d.started
+	s, err := d.loadable(name, "load")
+	if err != nil {
+		return err
+	}
+	switch now := s.server.Snapshot(); {
+	case now.DrainRequested:
+		return fmt.Errorf("%s is drained; llmsup resume %s ends that", name, name)
+	case !now.State.Alive():
+		s.demand.Load()
+	}
+	return d.followLoad(ctx, s, stepEmitter(name, emit))
+}
+
+// loadable returns a server whose model an operator may load and unload.
+func (d *Daemon) loadable(name, command string) (*managedServer, error) {
+	if name == "" {
+		return nil, errors.New("the body needs a server")
+	}
+	found, err := d.find([]string{name})
+	if err != nil {
+		return nil, err
+	}
+	if s := found[0]; s.loading.OnDemand {
+		return s, nil
+	}
+	if command == "load" {
+		return nil, fmt.Errorf("%s is always loaded, since it has no load: on_demand in the configuration", name)
+	}
+	return nil, fmt.Errorf("%s is always loaded; set load: on_demand for it in the configuration and run llmsup reload, or take it out of use with llmsup drain %s", name, name)
+}
+
+// stepEmitter returns a function that emits a step, of the server or of the command, unless
+// it is the one before.
+func stepEmitter(server string, emit func(control.Step) error) func(step, text string) error {
+	last := control.Step{}
+	return func(step, text string) error {
+		next := control.Step{Server: server, Step: step, Text: text}
+		if next == last {
+			return nil
+		}
+		last, next.At = next, time.Now()
+		if step == control.StepLoaded || step == control.StepUnloaded || step == control.StepFailed {
+			next.Server = ""
+		}
+		return emit(next)
+	}
+}
+
+// followLoad emits the states of a server until it is loaded or its load has failed.
+func (d *Daemon) followLoad(ctx context.Context, s *managedServer, emit func(step, text string) error) error {
+	tick := time.NewTicker(followInterval)
+	defer tick.Stop()
+	for {
+		pending := s.demand.Pending() // before the state, which changes first
+		now := s.server.Snapshot()
+		text := stateText(now)
+		switch {
+		case now.State.Alive():
+			return emit(control.StepLoaded, s.name+" is loaded, and is "+text)
+		case now.DrainRequested:
+			return emit(control.StepFailed, s.name+" was drained; llmsup resume "+s.name+" ends that")
+		case now.State == supervisor.Failed, !pending && now.State == supervisor.Unloaded:
+			return emit(control.StepFailed, s.name+" is not loaded: "+text)
+		}
+		if err := emit(control.StepStarting, text); err != nil {
+			return err
+		}
+		if !follow(ctx, s, now, tick) {
+			return nil
+		}
+	}
+}
+
+// Unload implements control.Daemon.
+func (d *Daemon) Unload(ctx context.Context, how control.UnloadRequest, emit func(control.Step) error) error {
+	<-d.started
+	s, err := d.loadable(how.Server, "unload")
+	if err != nil {
+		return err
+	}
+	if now := s.server.Snapshot(); now.DrainRequested {
+		return fmt.Errorf("%s is drained; after llmsup resume %s it is as before the drain", s.name, s.name)
+	} else if now.State != supervisor.Unloaded {
+		s.demand.Unload(how.Now)
+	}
+	return d.followUnload(ctx, s, stepEmitter(s.name, emit))
+}
+
+// followUnload emits the states of a server until it is unloaded and its VRAM is free.
+func (d *Daemon) followUnload(ctx context.Context, s *managedServer, emit func(step, text string) error) error {
+	tick := time.NewTicker(followInterval)
+	defer tick.Stop()
+	unloading := false
+	for {
+		now := s.server.Snapshot()
+		unloading = unloading || now.UnloadRequested
+		switch {
+		case now.State == supervisor.Unloaded && !d.ondemand.Figures(s.name).Reclaiming:
+			return emit(control.StepUnloaded, s.name+" is unloaded; "+ondemand.OnCall)
+		case unloading && !now.UnloadRequested && !now.DrainRequested: // a call has come meanwhile
+			return emit(control.StepUnloaded, s.name+" was unloaded, and a call loads it again")
+		}
+		if calls := d.router.Load(s.name).Calls; now.State == supervisor.Unloading {
+			if err := emit(control.StepRunning, fmt.Sprintf("unloading; calls that end first: %d", calls)); err != nil {
+				return err
+			}
+		}
+		if !follow(ctx, s, now, tick) {
+			return nil
+		}
+	}
+}
+
+// followInterval is the interval between two looks at a server that a command follows.
+const followInterval = 100 * time.Millisecond
+
+// follow waits until a server may have changed, and returns false if there is no more to
+// follow.
+func follow(ctx context.Context, s *managedServer, now *supervisor.Snapshot, tick *time.Ticker) bool {
+	select {
+	case <-ctx.Done(): // the client closed the connection
+		return false
+	case <-s.ctx.Done(): // llmsup stops, or a reload has removed the server
+		return false
+	case <-now.Changed:
+	case <-tick.C:
+	}
+	return true
+}
+
+func stateText(now *supervisor.Snapshot) string {
+	if now.Reason == "" {
+		return now.State.String()
+	}
+	return now.State.String() + ": " + now.Reason
+}

@@ -1,0 +1,47 @@
+package ondemand
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/llmsup/llmsup/cmd/internal/scheduler"
+)
+
+// Figures are what is known about a server's model.
+type Figures struct {
+	OnDemand bool
+	Need     uint64        // VRAM that it is planned with, on all GPUs, in bytes; 0 = unknown or none
+	Measured uint64        // the most VRAM that it held so far, in bytes; 0 = not measured
+	LoadTime time.Duration // measured, smoothed; 0 = not measured
+	LastUsed time.Time     // when its last call arrived or ended
+	Used     bool          // it has had calls
+	Calls    int64         // so far
+	Loads    int           // that calls and operators have caused
+	Unloads  map[Cause]int // by cause
+	// Reclaiming says that it is unloaded, and the driver has not released its VRAM yet.
+	Reclaiming bool
+	Wait       *scheduler.Wait // why it is not loaded, though calls wait for it; nil = it does not wait
+}
+
+// publish publishes the figures of all servers.
+func (o *Owner) publish(plan scheduler.Plan) {
+	all := map[string]Figures{}
+	for name, m := range o.models {
+		f := Figures{
+			OnDemand: m.OnDemand, LoadTime: m.loadTime, LastUsed: m.lastUsed, Used: m.calls.Total > 0, Calls: m.calls.Total,
+			Reclaiming: m.reclaiming || m.unloading, Loads: m.loads, Unloads: maps.Clone(m.evicts),
+		}
+		for _, share := range m.shares {
+			f.Need += max(share.Need, m.bytes[share.UUID])
+		}
+		for _, bytes := range m.bytes {
+			f.Measured += bytes
+		}
+		if i := slices.IndexFunc(plan.Wait, func(w scheduler.Wait) bool { return w.Model == name }); i >= 0 {
+			f.Wait = &plan.Wait[i]
+		}
+		all[name] = f
+	}
+	o.figures.Store(&all)
+}

@@ -1,0 +1,357 @@
+package ondemand
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/llmsup/llmsup/cmd/internal/placement"
+	"github.com/llmsup/llmsup/gpu"
+	"github.com/llmsup/llmsup/supervisor"
+)
+
+const gib = uint64(1) << 30
+
+// machine is a GPU with 24 GiB and the servers on it. Their processes are simulated, and the
+// driver is read once a second, or when that is requested.
+type machine struct {
+	t     *testing.T
+	owner *Owner
+	dir   string
+
+	mu        sync.Mutex
+	servers   []*simulated
+	changed   chan struct{} // of the fleet
+	sample    *gpu.Sample
+	newSample chan struct{}
+	foreign   uint64 // VRAM that other processes hold
+	requested chan struct{}
+	pids      int
+	most      uint64 // VRAM that was held at once
+}
+
+// simulated is a server. Its methods are called with the machine's lock held, unless they
+// implement an interface.
+type simulated struct {
+	*machine
+	name     string
+	settings Settings
+	size     uint64 // VRAM that it holds
+	assumed  uint64 // VRAM that it is assumed to need
+	load     time.Duration
+	fails    []supervisor.Class // of the next loads
+
+	now     *supervisor.Snapshot
+	changed chan struct{}
+	unload  *supervisor.DrainOptions
+	drained bool
+	calls   Calls
+	demand  *Demand
+	loads   int
+	life    int // increases with each command, so that what was begun before is void
+}
+
+// inMachine runs a test in virtual time.
+func inMachine(t *testing.T, test func(*machine)) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(t, t.TempDir())
+		defer m.run()()
+		test(m)
+	})
+}
+
+func newMachine(t *testing.T, dir string) *machine {
+	m := &machine{t: t, dir: dir, changed: make(chan struct{}), newSample: make(chan struct{}), requested: make(chan struct{}, 1)}
+	m.read()
+	m.owner = New(Options{Fleet: m.fleet, GPUs: m, StateDir: dir, Log: zerolog.Nop()})
+	return m
+}
+
+func (m *machine) run() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var all sync.WaitGroup
+	all.Go(func() { m.owner.Run(ctx) })
+	all.Go(func() {
+		for tick := time.NewTicker(time.Second); ; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			case <-m.requested:
+			}
+			m.mu.Lock()
+			m.read()
+			m.mu.Unlock()
+		}
+	})
+	return func() { cancel(); all.Wait() }
+}
+
+// read makes a sample. The caller holds the lock, or is the only goroutine.
+func (m *machine) read() {
+	total, used := 24*gib, m.foreign
+	g := gpu.GPU{UUID: "GPU-a", MemoryTotal: &total, ProcessesKnown: true}
+	for _, s := range m.servers {
+		if s.now.PID != 0 {
+			held := s.size
+			used += held
+			g.Processes = append(g.Processes, gpu.Process{PID: s.now.PID, Memory: &held})
+		}
+	}
+	m.most = max(m.most, used)
+	free := total - min(used, total)
+	g.MemoryFree = &free
+	old := m.newSample
+	m.newSample = make(chan struct{})
+	m.sample = &gpu.Sample{At: time.Now(), GPUs: []gpu.GPU{g}, Changed: m.newSample}
+	close(old)
+}
+
+// Sample implements GPUs.
+func (m *machine) Sample() *gpu.Sample {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.sample
+}
+
+// RequestSample implements GPUs.
+func (m *machine) RequestSample() {
+	select {
+	case m.requested <- struct{}{}:
+	default:
+	}
+}
+
+func (m *machine) fleet() (list []Server, changed <-chan struct{}) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.servers {
+		list = append(list, Server{Name: s.name, Settings: s.settings, Process: s, VRAM: s, Calls: s.counted, Demand: s.demand})
+	}
+	return list, m.changed
+}
+
+// add adds a server whose model needs some GiB and loads in 4 s.
+func (m *machine) add(name string, need float64, change func(*simulated)) *simulated {
+	s := &simulated{
+		machine: m, name: name, size: uint64(need * float64(gib)), assumed: uint64(need * float64(gib)), load: 4 * time.Second,
+		settings: Settings{OnDemand: true}, changed: make(chan struct{}), demand: m.owner.NewDemand(),
+	}
+	if change != nil {
+		change(s)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s.now = &supervisor.Snapshot{Changed: s.changed}
+	if s.settings.OnDemand {
+		s.unload = &supervisor.DrainOptions{Reason: OnCall}
+		s.set(supervisor.Unloaded, OnCall, nil)
+	} else {
+		s.begin()
+	}
+	m.setFleet(append(slices.Clone(m.servers), s))
+	return s
+}
+
+func (m *machine) setFleet(servers []*simulated) {
+	m.servers = servers
+	close(m.changed)
+	m.changed = make(chan struct{})
+}
+
+// set changes the state.
+func (s *simulated) set(state supervisor.State, reason string, edit func(*supervisor.Snapshot)) {
+	next := *s.now
+	if edit != nil {
+		edit(&next)
+	}
+	if state != next.State || next.Since.IsZero() {
+		next.Since = time.Now()
+	}
+	next.State, next.Reason, next.UnloadRequested, next.DrainRequested = state, reason, s.unload != nil && !s.drained, s.drained
+	old := s.changed
+	s.changed = make(chan struct{})
+	next.Changed = s.changed
+	s.now = &next
+	close(old)
+}
+
+// begin starts the process, which is loaded after a time or fails.
+func (s *simulated) begin() {
+	s.life++
+	life := s.life
+	s.pids++
+	s.loads++
+	pid := s.pids
+	s.set(supervisor.Loading, "", func(n *supervisor.Snapshot) { n.PID, n.NextStart = pid, time.Time{} })
+	time.AfterFunc(s.load, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if life != s.life {
+			return
+		}
+		if len(s.fails) == 0 {
+			s.calls.Total += int64(s.calls.ForModel)
+			s.calls.ForModel = 0
+			s.set(supervisor.Ready, "", func(n *supervisor.Snapshot) { n.LoadDuration = s.load })
+			return
+		}
+		class := s.fails[0]
+		s.fails = s.fails[1:]
+		s.set(supervisor.Restarting, string(class), func(n *supervisor.Snapshot) {
+			n.PID, n.LastExit, n.NextStart = 0, &supervisor.Exit{Class: class, Cause: string(class)}, time.Now().Add(time.Second)
+		})
+		time.AfterFunc(time.Second, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if life == s.life {
+				s.begin()
+			}
+		})
+	})
+}
+
+// Snapshot implements Process.
+func (s *simulated) Snapshot() *supervisor.Snapshot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.now
+}
+
+// Processes implements Process.
+func (s *simulated) Processes() ([]int, func() bool) { return []int{s.Snapshot().PID}, nil }
+
+// Load implements Process.
+func (s *simulated) Load() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unload = nil
+	if !s.drained && s.now.State == supervisor.Unloaded {
+		s.begin()
+	}
+}
+
+// Unload implements Process. Calls in flight end when they are told to.
+func (s *simulated) Unload(d supervisor.DrainOptions) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unload = &d
+	if s.drained {
+		return
+	}
+	s.life++
+	s.leave()
+}
+
+// leave ends the process once there are no calls.
+func (s *simulated) leave() {
+	switch {
+	case s.unload == nil || s.drained:
+	case s.calls.InFlight > 0 && s.now.PID != 0:
+		s.set(supervisor.Unloading, s.unload.Reason, nil)
+	default:
+		s.set(supervisor.Unloaded, s.unload.Reason, func(n *supervisor.Snapshot) { n.PID, n.NextStart = 0, time.Time{} })
+	}
+}
+
+// started returns how often the process was started.
+func (s *simulated) started() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.loads
+}
+
+func (s *simulated) counted() Calls {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.calls
+}
+
+// Estimate, Signature, Shares and UnreclaimedVRAM implement VRAM.
+func (s *simulated) Estimate()               {}
+func (s *simulated) Signature() string       { return "v1" }
+func (s *simulated) UnreclaimedVRAM() string { return "" }
+func (s *simulated) Shares(pids []int) ([]placement.Share, bool) {
+	share := placement.Share{UUID: "GPU-a", Need: s.assumed}
+	for _, p := range s.Sample().GPUs[0].Processes {
+		if slices.Contains(pids, p.PID) {
+			share.Held += *p.Memory
+		}
+	}
+	return []placement.Share{share}, true
+}
+
+// call makes a call: it is counted if the model is loaded, and waits for it otherwise, or goes
+// to the fallback if there is one.
+func (s *simulated) call() {
+	s.mu.Lock()
+	loaded := s.now.State.Alive()
+	switch {
+	case loaded:
+		s.calls.Total++
+	case s.settings.Fallback:
+		s.calls.PaidInstead++
+		s.calls.ChargedForIt += 0.002
+	default:
+		if s.calls.ForModel++; s.calls.ForModel == 1 {
+			s.calls.Since = time.Now()
+		}
+	}
+	state := s.now.State
+	s.mu.Unlock()
+	if state == supervisor.Unloaded || state == supervisor.Unloading {
+		s.demand.Want(!s.settings.Fallback)
+	}
+}
+
+// inFlight sets how many calls the server is working on.
+func (s *simulated) inFlight(calls int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls.InFlight = calls
+	if s.now.State == supervisor.Unloading {
+		s.leave()
+	}
+}
+
+// drain drains the server as an operator does; otherwise it ends the drain.
+func (s *simulated) drain(drain bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.drained = drain
+	s.life++
+	switch {
+	case drain:
+		s.set(supervisor.Drained, "an operator has drained it", func(n *supervisor.Snapshot) { n.PID = 0 })
+	case s.unload != nil:
+		s.leave()
+	default:
+		s.begin()
+	}
+}
+
+// want checks the states of all servers, in their order.
+func (m *machine) want(states ...supervisor.State) {
+	m.t.Helper()
+	synctest.Wait()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var got []supervisor.State
+	lines := ""
+	for _, s := range m.servers {
+		got = append(got, s.now.State)
+		lines += fmt.Sprintf("\n%s is %s: %s", s.name, s.now.State, s.now.Reason)
+	}
+	if !slices.Equal(got, states) {
+		m.t.Fatalf("the states are %v, want %v%s", got, states, lines)
+	}
+	if m.most > 24*gib {
+		m.t.Fatalf("%d bytes of VRAM were held at once", m.most)
+	}
+}

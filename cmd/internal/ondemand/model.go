@@ -1,0 +1,222 @@
+package ondemand
+
+import (
+	"time"
+
+	"github.com/llmsup/llmsup/cmd/internal/placement"
+	"github.com/llmsup/llmsup/supervisor"
+)
+
+// model is what the Owner knows about a server.
+type model struct {
+	Server
+	now    *supervisor.Snapshot
+	calls  Calls
+	demand demanded
+
+	shares     []placement.Share
+	known      bool // shares is known
+	estimating bool // a goroutine reads the file
+	measured        // of the signature
+
+	lastUsed   time.Time
+	unloadedAt time.Time // when it was last found unloaded or unloading
+	wasLoaded  bool
+
+	lastExit *supervisor.Exit
+	failures int       // loads in a row that ran out of VRAM
+	loadFrom time.Time // it is not loaded before
+
+	loading    bool      // Load was called, and the snapshot does not show it yet
+	unloading  bool      // likewise Unload
+	reason     string    // why it was unloaded; "" = it was not
+	reclaiming bool      // its process has ended, and the driver has not released its VRAM
+	endedAt    time.Time // when that was first seen
+	checkedAt  time.Time // when UnreclaimedVRAM was last called
+
+	loads  int
+	evicts map[Cause]int
+}
+
+// Cause is why a model was unloaded.
+type Cause string
+
+// The causes.
+const (
+	ForAnother Cause = "for_another" // another model needed the VRAM
+	Idle       Cause = "idle"
+	ByOperator Cause = "operator"
+	Failure    Cause = "failure" // its load ran out of VRAM, or it failed and is not needed
+)
+
+// Causes lists all causes.
+var Causes = []Cause{ForAnother, Idle, ByOperator, Failure}
+
+// OnCall is the reason of a server that is unloaded until a call needs it.
+const OnCall = "a call loads it"
+
+const (
+	// wantedFor is how long a call that went elsewhere counts as a reason to load a model.
+	wantedFor = 2 * time.Minute
+	// drainBound is the time for the calls of a model that is unloaded, if their fallback
+	// continues them after it.
+	drainBound = 30 * time.Second
+	// reclaimTimeout is the time for the driver to release the VRAM of a process.
+	reclaimTimeout = 15 * time.Second
+)
+
+// observe updates what is known about a server.
+func (o *Owner) observe(m *model, now time.Time) {
+	m.now = m.Process.Snapshot()
+	before := m.calls
+	m.calls = m.Calls()
+	m.demand = m.Demand.take(now, max(m.calls.Total-before.Total, 0))
+	if m.calls.InFlight > 0 || m.calls.Total != before.Total {
+		m.lastUsed = now
+	}
+	o.observeVRAM(m, now)
+	o.observeState(m, now)
+	if m.demand.unloads != nil && m.OnDemand {
+		until := m.drainUntil(now)
+		if m.demand.unloads.now {
+			until = now
+		}
+		o.unload(m, until, ByOperator, "by llmsup unload; "+OnCall)
+	}
+}
+
+// observeVRAM measures what the server holds.
+func (o *Owner) observeVRAM(m *model, now time.Time) {
+	if m.VRAM.Signature() == "" && !m.estimating {
+		m.estimating = true
+		go func() { // the disk may not answer
+			m.VRAM.Estimate()
+			o.notify()
+		}()
+	}
+	pids, _ := m.Process.Processes()
+	if m.shares, m.known = m.VRAM.Shares(pids); m.known && m.signature != m.VRAM.Signature() {
+		m.measured = o.store.of(m.Name, m.VRAM.Signature())
+	}
+	for _, share := range m.shares {
+		if share.Held > m.bytes[share.UUID] && m.signature != "" {
+			m.bytes[share.UUID] = share.Held
+		}
+	}
+	switch {
+	case m.now.PID != 0 || m.now.State == supervisor.Stopped:
+		m.reclaiming, m.endedAt = false, time.Time{}
+	case m.endedAt.IsZero():
+		m.reclaiming, m.endedAt = true, now
+		fallthrough
+	case m.reclaiming && now.Sub(m.checkedAt) >= reclaimInterval:
+		m.checkedAt = now
+		o.checkReclaimed(m, now)
+	}
+}
+
+// checkReclaimed checks whether the VRAM of the last process is free, and stops waiting for it
+// after a time.
+func (o *Owner) checkReclaimed(m *model, now time.Time) {
+	left := m.VRAM.UnreclaimedVRAM()
+	if s := o.opts.GPUs.Sample(); left == "" && s.Problem == "" && len(m.shares) > 0 && s.At.Before(m.endedAt) {
+		left = "the driver has not been read since its end"
+		o.opts.GPUs.RequestSample()
+	}
+	m.reclaiming = left != ""
+	if m.reclaiming && now.Sub(m.endedAt) >= reclaimTimeout {
+		m.reclaiming = false
+		o.log.Warn().Str("server", m.Name).Msg("the VRAM of an unloaded model is not free, and is not waited for any longer: " + left + "; llmsup status shows which processes hold it")
+	}
+}
+
+// observeState follows the server's state: the end of a load, and failures.
+func (o *Owner) observeState(m *model, now time.Time) {
+	switch state := m.now.State; {
+	case state.Alive():
+		if !m.wasLoaded {
+			m.loaded(now)
+			o.save()
+		}
+	case state == supervisor.Unloaded || state == supervisor.Unloading:
+		m.unloading = false
+		if m.wasLoaded || m.unloadedAt.IsZero() {
+			m.unloadedAt = now
+		}
+	}
+	if m.wasLoaded && !m.now.State.Alive() {
+		o.save()
+	}
+	m.wasLoaded = m.now.State.Alive()
+	if m.now.State != supervisor.Unloaded {
+		m.loading = false
+	}
+	if m.OnDemand {
+		o.observeFailure(m, now)
+	} else if m.now.UnloadRequested { // a reload has changed it
+		m.Process.Load()
+	}
+	if m.now.State == supervisor.Failed {
+		m.Demand.loadDone()
+	}
+}
+
+// loaded records that a load has succeeded.
+func (m *model) loaded(now time.Time) {
+	m.lastUsed, m.failures, m.loadFrom = now, 0, time.Time{}
+	m.Demand.loadDone()
+	m.demand.byHand = time.Time{}
+	switch took := m.now.LoadDuration; {
+	case took == 0:
+	case m.loadTime == 0:
+		m.loadTime = took
+	default:
+		m.loadTime = (m.loadTime + took) / 2
+	}
+}
+
+// observeFailure unloads a model whose load ran out of VRAM: it is planned again with a
+// larger need, and after a pause if that was not enough. A server that fails otherwise is
+// restarted by its supervisor, for as long as calls need it.
+func (o *Owner) observeFailure(m *model, now time.Time) {
+	exit := m.now.LastExit
+	isNew := exit != nil && exit != m.lastExit
+	m.lastExit = exit
+	if m.now.State != supervisor.Restarting || m.now.NextStart.IsZero() || m.now.DrainRequested {
+		return
+	}
+	switch {
+	case isNew && exit.Class == supervisor.OutOfVRAM && !exit.Served:
+		m.failures++
+		if m.failures > 1 {
+			m.loadFrom = now.Add(min(time.Minute<<min(m.failures-2, 5), maxPause))
+			m.Demand.loadDone()
+		}
+		o.unload(m, now, Failure, exit.Cause)
+	case !m.isWanted(now):
+		m.loadFrom = m.now.NextStart
+		o.unload(m, now, Failure, exit.Cause+"; "+OnCall)
+	}
+}
+
+// maxPause is the longest pause after loads that ran out of VRAM.
+const maxPause = 10 * time.Minute
+
+// isWanted reports whether calls wait for the model, or have gone elsewhere since it was
+// unloaded, or an operator wants it.
+func (m *model) isWanted(now time.Time) bool {
+	return m.calls.ForModel > 0 || !m.demand.byHand.IsZero() || m.wantedElsewhere(now)
+}
+
+func (m *model) wantedElsewhere(now time.Time) bool {
+	return m.demand.wanted.After(m.unloadedAt) && now.Sub(m.demand.wanted) < wantedFor
+}
+
+// drainUntil returns until when the calls of the model may run if it is unloaded now; zero =
+// as in a drain.
+func (m *model) drainUntil(now time.Time) time.Time {
+	if m.Fallback && m.Resumes {
+		return now.Add(drainBound)
+	}
+	return time.Time{}
+}

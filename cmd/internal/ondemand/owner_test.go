@@ -1,0 +1,365 @@
+package ondemand
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/llmsup/llmsup/supervisor"
+)
+
+const (
+	unloaded  = supervisor.Unloaded
+	unloading = supervisor.Unloading
+	loading   = supervisor.Loading
+	ready     = supervisor.Ready
+	drained   = supervisor.Drained
+)
+
+// TestLoadsOnce: one call loads a model, and many calls load it once. Without calls it is
+// unloaded after a time, and not loaded again by the calls of before.
+func TestLoadsOnce(t *testing.T) {
+	for name, fallback := range map[string]bool{"calls wait": false, "calls go elsewhere": true} {
+		t.Run(name, func(t *testing.T) {
+			inMachine(t, func(m *machine) {
+				a := m.add("a", 10, func(s *simulated) { s.settings.Fallback, s.settings.IdleUnload = fallback, time.Minute })
+				time.Sleep(time.Hour)
+				m.want(unloaded)
+				for range 10 {
+					a.call()
+				}
+				m.want(loading)
+				time.Sleep(10 * time.Second)
+				m.want(ready)
+				time.Sleep(30 * time.Second)
+				a.call()
+				time.Sleep(55 * time.Second)
+				m.want(ready)
+				time.Sleep(10 * time.Second)
+				m.want(unloaded)
+				if reason := a.Snapshot().Reason; reason != "idle for 1m; a call loads it" {
+					t.Errorf("reason %q", reason)
+				}
+				time.Sleep(time.Hour)
+				m.want(unloaded)
+				if f := m.owner.Figures("a"); a.started() != 1 || f.Loads != 1 || f.Unloads[Idle] != 1 || f.LoadTime != 4*time.Second || f.Measured != 10*gib || f.Need != 10*gib {
+					t.Errorf("%d loads, %+v", a.started(), f)
+				}
+			})
+		})
+	}
+}
+
+// TestEvicts: a model that calls wait for takes the place of another one, whose calls end
+// first; the next one is not started before its VRAM is free.
+func TestEvicts(t *testing.T) {
+	inMachine(t, func(m *machine) {
+		a, b := m.add("a", 16, nil), m.add("b", 16, nil)
+		a.call()
+		time.Sleep(5 * time.Second)
+		m.want(ready, unloaded)
+		a.inFlight(1)
+		b.call()
+		time.Sleep(50 * time.Second)
+		m.want(unloading, unloaded)
+		if reason := b.Snapshot().Reason; reason != "it waits to be loaded: another model is being unloaded" {
+			t.Errorf("b is unloaded: %s", reason)
+		}
+		if f := m.owner.Figures("b"); f.Wait == nil || f.Wait.Never || !f.Wait.Ready.After(time.Now()) {
+			t.Errorf("%+v", f.Wait)
+		}
+		a.inFlight(0)
+		time.Sleep(3 * time.Second)
+		m.want(unloaded, loading)
+		if reason := a.Snapshot().Reason; reason != "b needs its VRAM; a call loads it" {
+			t.Errorf("a is unloaded: %s", reason)
+		}
+		a.call() // a model that has just been loaded stays for a while
+		time.Sleep(5 * time.Second)
+		m.want(unloaded, ready)
+		time.Sleep(time.Minute)
+		m.want(ready, unloaded)
+	})
+}
+
+// TestEvictsNoMore: no more models leave than have to, also where models are loaded and
+// unloaded between two readings of the driver.
+func TestEvictsNoMore(t *testing.T) {
+	inMachine(t, func(m *machine) {
+		fast := func(s *simulated) { s.load = 100 * time.Millisecond }
+		a := m.add("a", 11, fast)
+		for _, s := range []*simulated{a, m.add("b", 11, fast), m.add("c", 11, fast)} {
+			s.demand.Load()
+			time.Sleep(3100 * time.Millisecond) // not in step with the readings
+		}
+		m.want(unloaded, ready, ready)
+		a.demand.Load()
+		time.Sleep(3 * time.Second)
+		m.want(ready, unloaded, ready)
+	})
+}
+
+// TestDrainTime: calls that their fallback continues get half a minute; others run to their end.
+func TestDrainTime(t *testing.T) {
+	for name, tc := range map[string]struct {
+		settings Settings
+		want     time.Duration // 0 = as in a drain
+	}{
+		"no fallback":              {Settings{OnDemand: true}, 0},
+		"it continues no streams":  {Settings{OnDemand: true, Fallback: true}, 0},
+		"it continues the streams": {Settings{OnDemand: true, Fallback: true, Resumes: true}, 30 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inMachine(t, func(m *machine) {
+				a := m.add("a", 10, func(s *simulated) { s.settings = tc.settings; s.settings.IdleUnload = time.Minute })
+				a.demand.Load()
+				time.Sleep(time.Minute)
+				m.want(ready)
+				began := time.Now()
+				a.demand.Unload(false)
+				m.want(unloaded)
+				a.mu.Lock()
+				defer a.mu.Unlock()
+				if until := a.unload.Until; until.IsZero() != (tc.want == 0) || tc.want > 0 && !until.Equal(began.Add(tc.want)) {
+					t.Errorf("its calls have until %s after %s", until, began)
+				}
+			})
+		})
+	}
+}
+
+// TestMeasuredNeed: a model that holds more than it is assumed to need is planned with what it
+// held.
+func TestMeasuredNeed(t *testing.T) {
+	inMachine(t, func(m *machine) {
+		a := m.add("a", 16, func(s *simulated) { s.assumed = 4 * gib })
+		b := m.add("b", 10, nil)
+		a.demand.Load()
+		time.Sleep(10 * time.Second)
+		b.demand.Load()
+		time.Sleep(10 * time.Second)
+		m.want(unloaded, ready)
+		a.call()
+		time.Sleep(time.Minute)
+		m.want(ready, unloaded)
+	})
+}
+
+// TestAlternation: with calls for two models in turn that do not fit together, the GPU does
+// not spend its time on loading them.
+func TestAlternation(t *testing.T) {
+	for name, fallback := range map[string]bool{"calls wait": false, "calls go elsewhere": true} {
+		t.Run(name, func(t *testing.T) {
+			inMachine(t, func(m *machine) {
+				both := func(s *simulated) { s.settings.Fallback = fallback }
+				a, b := m.add("a", 16, both), m.add("b", 16, both)
+				for i := range 5 * 300 {
+					[]*simulated{a, b}[i%2].call()
+					time.Sleep(200 * time.Millisecond)
+				}
+				if loads := a.started() + b.started(); loads < 1 || loads > 300/12+1 {
+					t.Errorf("%d loads of 4 s in 300 s", loads)
+				}
+				if !fallback && (a.started() < 3 || b.started() < 3) {
+					t.Errorf("a was loaded %d times, b %d times", a.started(), b.started())
+				}
+				m.mu.Lock()
+				defer m.mu.Unlock()
+				if m.most > 24*gib {
+					t.Error("both were started at once")
+				}
+			})
+		})
+	}
+}
+
+// TestNever: calls for a model that never fits learn so at once, and it evicts none.
+func TestNever(t *testing.T) {
+	inMachine(t, func(m *machine) {
+		a, b := m.add("a", 16, nil), m.add("b", 30, nil)
+		a.call()
+		time.Sleep(10 * time.Second)
+		b.call()
+		m.want(ready, unloaded)
+		if f, reason := m.owner.Figures("b"), b.Snapshot().Reason; f.Wait == nil || !f.Wait.Never || reason != "it can't be loaded: it needs 30.1 GiB, and GPU 0 has 24.0 GiB" {
+			t.Errorf("%q, %+v", reason, f.Wait)
+		}
+	})
+}
+
+// TestOutOfVRAM: a load that runs out of VRAM is planned again with a larger need, for which
+// another model leaves, and after that with a pause.
+func TestOutOfVRAM(t *testing.T) {
+	inMachine(t, func(m *machine) {
+		a := m.add("a", 8, nil)
+		b := m.add("b", 14, func(s *simulated) { s.fails = []supervisor.Class{supervisor.OutOfVRAM} })
+		a.call()
+		time.Sleep(30 * time.Second)
+		b.call()
+		time.Sleep(time.Second)
+		m.want(ready, loading)
+		time.Sleep(5 * time.Second)
+		b.mu.Lock()
+		waits := b.calls.ForModel
+		b.mu.Unlock()
+		if waits != 1 {
+			t.Error("its load has not failed")
+		}
+		time.Sleep(time.Minute)
+		m.want(unloaded, ready)
+		if b.started() != 2 {
+			t.Errorf("%d loads", b.started())
+		}
+	})
+	inMachine(t, func(m *machine) {
+		oom := supervisor.OutOfVRAM
+		a := m.add("a", 8, func(s *simulated) { s.fails = []supervisor.Class{oom, oom, oom} })
+		a.demand.Load()
+		time.Sleep(20 * time.Second)
+		if a.started() != 2 || a.demand.Pending() {
+			t.Errorf("%d loads", a.started())
+		}
+		a.call()
+		time.Sleep(30 * time.Second)
+		if a.started() != 2 {
+			t.Errorf("%d loads without a pause", a.started())
+		}
+		time.Sleep(5 * time.Minute)
+		m.want(ready)
+		if a.started() != 4 {
+			t.Errorf("%d loads", a.started())
+		}
+	})
+}
+
+// TestFails: a server that fails otherwise is restarted for as long as calls need it.
+func TestFails(t *testing.T) {
+	inMachine(t, func(m *machine) {
+		a := m.add("a", 8, func(s *simulated) { s.fails = []supervisor.Class{supervisor.Unknown, supervisor.Unknown} })
+		a.call()
+		time.Sleep(7 * time.Second)
+		m.want(loading)
+		a.mu.Lock()
+		a.calls.ForModel = 0 // its client is gone
+		a.mu.Unlock()
+		time.Sleep(20 * time.Second)
+		m.want(unloaded)
+		if reason := a.Snapshot().Reason; !strings.HasPrefix(reason, string(supervisor.Unknown)) || a.started() != 2 {
+			t.Errorf("%q after %d loads", reason, a.started())
+		}
+	})
+}
+
+// TestForeignVRAM: VRAM that another process takes before the start is waited for.
+func TestForeignVRAM(t *testing.T) {
+	inMachine(t, func(m *machine) {
+		m.mu.Lock()
+		m.foreign = 20 * gib
+		m.mu.Unlock()
+		time.Sleep(2 * time.Second)
+		a := m.add("a", 8, nil)
+		a.call()
+		time.Sleep(time.Minute)
+		m.want(unloaded)
+		if reason := a.Snapshot().Reason; reason != "it waits to be loaded: the VRAM is held by other processes or by pinned models" {
+			t.Errorf("%q", reason)
+		}
+		m.mu.Lock()
+		m.foreign = 0
+		m.mu.Unlock()
+		time.Sleep(10 * time.Second)
+		m.want(ready)
+	})
+}
+
+// TestDrainPrevails: what an operator has drained is neither loaded nor unloaded, and it is
+// unloaded after the drain if it was before.
+func TestDrainPrevails(t *testing.T) {
+	inMachine(t, func(m *machine) {
+		a, b := m.add("a", 16, nil), m.add("b", 16, nil)
+		a.drain(true)
+		time.Sleep(time.Second)
+		a.demand.Load()
+		time.Sleep(time.Minute)
+		m.want(drained, unloaded)
+		b.call()
+		time.Sleep(10 * time.Second)
+		m.want(drained, ready)
+		a.demand.Unload(false)
+		a.drain(false)
+		time.Sleep(time.Minute)
+		m.want(unloaded, ready)
+	})
+}
+
+// TestOperator: an operator's load comes first, and an unload holds until the next call.
+func TestOperator(t *testing.T) {
+	inMachine(t, func(m *machine) {
+		a := m.add("a", 16, func(s *simulated) { s.settings.Pinned = true })
+		b := m.add("b", 16, nil)
+		b.demand.Load()
+		time.Sleep(10 * time.Second)
+		m.want(unloaded, ready)
+		b.inFlight(1)
+		a.demand.Load()
+		time.Sleep(10 * time.Second)
+		m.want(unloaded, unloading)
+		b.inFlight(0)
+		time.Sleep(10 * time.Second)
+		m.want(ready, unloaded)
+		b.call()
+		time.Sleep(5 * time.Minute)
+		m.want(ready, unloaded) // it is pinned
+		a.demand.Unload(false)
+		time.Sleep(10 * time.Second)
+		m.want(unloaded, ready)
+		if f := m.owner.Figures("a"); f.Unloads[ByOperator] != 1 {
+			t.Errorf("%+v", f)
+		}
+	})
+}
+
+// TestReload: a server that is no longer on demand is loaded, and others make room for it.
+func TestReload(t *testing.T) {
+	inMachine(t, func(m *machine) {
+		a, b := m.add("a", 16, nil), m.add("b", 16, nil)
+		b.call()
+		time.Sleep(20 * time.Second)
+		m.want(unloaded, ready)
+		m.mu.Lock()
+		m.setFleet([]*simulated{a})
+		m.mu.Unlock()
+		a.call()
+		time.Sleep(time.Minute)
+		m.mu.Lock()
+		b.settings.OnDemand = false
+		b.unload = &supervisor.DrainOptions{Reason: OnCall}
+		b.leave()
+		m.setFleet([]*simulated{a, b})
+		m.mu.Unlock()
+		synctest.Wait()
+		if b.Snapshot().UnloadRequested {
+			t.Error("a server that is always loaded is still to be unloaded")
+		}
+	})
+}
+
+// TestNeedIsKept: what was measured is known after a restart of llmsup.
+func TestNeedIsKept(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		for i, want := range []uint64{0, 12 * gib} {
+			m := newMachine(t, dir)
+			stop := m.run()
+			a := m.add("a", 12, func(s *simulated) { s.assumed = 4 * gib })
+			time.Sleep(time.Second)
+			if f := m.owner.Figures("a"); f.Measured != want || f.Need != max(want, 4*gib) {
+				t.Errorf("start %d: %+v", i, f)
+			}
+			a.call()
+			time.Sleep(10 * time.Second)
+			stop()
+		}
+	})
+}

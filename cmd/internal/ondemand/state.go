@@ -1,0 +1,144 @@
+package ondemand
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/llmsup/llmsup/cmd/internal/scheduler"
+	"github.com/llmsup/llmsup/gpu"
+	"github.com/llmsup/llmsup/supervisor"
+)
+
+const (
+	// margin is added to the need of a model on each GPU, in bytes: what is measured once a
+	// second misses the peaks.
+	margin = 128 << 20
+	// defaultLoadTime is assumed until a load has been measured.
+	defaultLoadTime = 10 * time.Second
+	// defaultPrice is what a call elsewhere is assumed to cost until one has been paid for, in
+	// USD, so that a free fallback does not keep a model unloaded for ever.
+	defaultPrice = 0.001
+)
+
+// state returns what the scheduler decides about.
+func (o *Owner) state(servers []Server, sample *gpu.Sample, now time.Time) scheduler.State {
+	s := scheduler.State{Now: now}
+	index := map[string]int{}
+	for i, g := range sample.GPUs {
+		index[g.UUID] = i
+		one := scheduler.GPU{Name: fmt.Sprintf("GPU %d", g.Index), Unknown: g.MemoryTotal == nil || g.MemoryFree == nil}
+		if !one.Unknown {
+			one.Total, one.Free = *g.MemoryTotal, *g.MemoryFree
+		}
+		s.GPUs = append(s.GPUs, one)
+	}
+	for _, server := range servers {
+		m := o.models[server.Name]
+		if one, ok := m.describe(s.GPUs, index, sample.At, now); ok {
+			s.Models = append(s.Models, one)
+		}
+	}
+	return s
+}
+
+// describe returns the model as the scheduler sees it. ok is false if it is not to be planned:
+// it is not known yet, or holds no VRAM and cannot be loaded.
+func (m *model) describe(gpus []scheduler.GPU, index map[string]int, sampled, now time.Time) (s scheduler.Model, ok bool) {
+	if !m.known {
+		return s, false
+	}
+	needs, unclaimed := m.placement(gpus, index)
+	s = scheduler.Model{
+		Name: m.Name, Pinned: m.Pinned || !m.OnDemand, IdleUnload: m.IdleUnload, Since: m.now.Since,
+		LoadTime: m.expectedLoad(), LoadFrom: m.loadFrom,
+		InFlight: m.calls.InFlight, LastUsed: m.lastUsed, Rate: m.demand.rate,
+		Fallback: m.Fallback || m.wantedElsewhere(now), Price: m.price(),
+	}
+	if len(needs) > 0 {
+		s.Placements = []scheduler.Placement{needs}
+	}
+	if !m.OnDemand {
+		s.IdleUnload = 0
+	}
+	switch m.now.State {
+	case supervisor.Ready, supervisor.Degraded:
+		s.Phase, s.On = scheduler.Loaded, needs
+		if sampled.Before(m.now.Since) { // the sample may not show all of its VRAM
+			s.Phase, s.Unclaimed = scheduler.Loading, unclaimed
+		}
+	case supervisor.Loading:
+		s.Phase, s.On, s.Unclaimed = scheduler.Loading, needs, unclaimed
+	case supervisor.Unloading:
+		s.Phase, s.On = scheduler.Unloading, needs
+	case supervisor.Draining, supervisor.Drained: // an operator decides what becomes of it
+		s.Phase, s.On = scheduler.Loading, needs
+		return s, m.now.PID != 0
+	case supervisor.Unloaded:
+		m.addDemand(&s, now)
+		if m.loading {
+			m.addStart(&s)
+		}
+	case supervisor.Starting, supervisor.Restarting:
+		s.LoadFrom = m.now.NextStart
+		m.addDemand(&s, now)
+		m.addStart(&s)
+	case supervisor.Stopped, supervisor.Failed:
+		return s, false
+	}
+	if m.unloading || m.reclaiming {
+		s.Phase, s.On, s.Waiting, s.Unclaimed = scheduler.Unloading, needs, m.calls.ForModel, nil
+	}
+	return s, true
+}
+
+// addDemand adds the calls that need a model which is not loaded.
+func (m *model) addDemand(s *scheduler.Model, now time.Time) {
+	s.Waiting, s.Oldest = m.calls.ForModel, m.calls.Since
+	if !m.demand.byHand.IsZero() { // it comes first
+		s.Waiting, s.Oldest = max(s.Waiting, 1), m.demand.byHand.Add(-scheduler.Patience)
+	}
+	if !m.wantedElsewhere(now) {
+		s.Rate = 0
+	}
+}
+
+// addStart adds the start that has been decided: its VRAM is not for others, and if it is gone
+// by now, others have to leave.
+func (m *model) addStart(s *scheduler.Model) {
+	if s.Waiting == 0 || m.now.Since.Before(s.Oldest) {
+		s.Waiting, s.Oldest = max(s.Waiting, 1), m.now.Since
+	}
+}
+
+// placement returns the need of the model on each GPU, and what of it its process has not
+// allocated yet.
+func (m *model) placement(gpus []scheduler.GPU, index map[string]int) (needs, unclaimed scheduler.Placement) {
+	for _, share := range m.shares {
+		i, known := index[share.UUID]
+		if !known {
+			continue
+		}
+		need := max(share.Need, m.bytes[share.UUID]) + margin
+		for range m.failures { // larger than what was not enough, and no larger than the GPU
+			need = max(need, min(need+need/4, gpus[i].Total))
+		}
+		needs = append(needs, scheduler.Share{GPU: i, Bytes: max(need, share.Held)})
+		unclaimed = append(unclaimed, scheduler.Share{GPU: i, Bytes: need - min(share.Held, need)})
+	}
+	return needs, unclaimed
+}
+
+func (m *model) expectedLoad() time.Duration {
+	if m.loadTime > 0 {
+		return m.loadTime
+	}
+	return defaultLoadTime
+}
+
+// price returns what a call costs at the fallback, in USD.
+func (m *model) price() float64 {
+	if m.calls.PaidInstead == 0 {
+		return defaultPrice
+	}
+	return m.calls.ChargedForIt / float64(m.calls.PaidInstead)
+}

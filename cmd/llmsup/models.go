@@ -1,0 +1,158 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/gpu"
+)
+
+func modelsCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "models",
+		Usage:     "show the models of the servers: state, size, VRAM, last use",
+		UsageText: "llmsup models [--json]",
+		Description: "VRAM is what a model is planned with: estimated from its file or configured, and marked * once more than that has been " +
+			"measured. LOAD is the time from the start of llama-server to its first answer. Calls are counted since llmsup started.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "json", Usage: "print the figures as a JSON object"},
+			controlFlag(),
+		},
+		OnUsageError: onUsageError,
+		Action: func(c *cli.Context) error {
+			if err := noArgs(c); err != nil {
+				return err
+			}
+			models, err := daemonClient(c).Models(c.Context)
+			if err != nil {
+				return err
+			}
+			if c.Bool("json") {
+				return printJSON(os.Stdout, control.Models{Models: models})
+			}
+			return printModels(os.Stdout, models)
+		},
+	}
+}
+
+// printModels prints the models for people.
+func printModels(out io.Writer, models []control.Model) error {
+	p := newPage(os.Stdout)
+	p.out = out
+	if len(models) == 0 {
+		p.line("there are no servers; --model or servers: in llmsup.yaml adds one")
+		return p.err
+	}
+	rows := [][]string{{"MODEL", "STATE", "FOR", "SIZE", "VRAM", "LAST USED", "LOAD", "CALLS"}}
+	for _, m := range models {
+		rows = append(rows, []string{m.Name, m.State, since(m.Since), size(m.SizeBytes), plannedVRAM(m), lastUsed(m), loadTime(m), fmt.Sprint(m.Calls)})
+	}
+	p.table(rows, wordTable)
+	for _, m := range models {
+		if m.Reason != "" {
+			p.line("")
+			p.sentence("  ", "%s is %s: %s%s", m.Name, m.State, printable(m.Reason), expected(m))
+		}
+	}
+	return p.err
+}
+
+func size(bytes *uint64) string {
+	if bytes == nil {
+		return "-"
+	}
+	return gpu.Size(*bytes)
+}
+
+func plannedVRAM(m control.Model) string {
+	text := size(m.VRAMNeedBytes)
+	if m.VRAMMeasuredBytes != nil && m.VRAMNeedBytes != nil && *m.VRAMMeasuredBytes >= *m.VRAMNeedBytes {
+		text += " *"
+	}
+	return text
+}
+
+func lastUsed(m control.Model) string {
+	if m.LastUsed == nil {
+		return "-"
+	}
+	return since(*m.LastUsed) + " ago"
+}
+
+func loadTime(m control.Model) string {
+	if m.LoadSeconds == nil {
+		return "-"
+	}
+	return time.Duration(*m.LoadSeconds * float64(time.Second)).Round(100 * time.Millisecond).String()
+}
+
+func expected(m control.Model) string {
+	if m.Ready == nil {
+		return ""
+	}
+	return fmt.Sprintf("; expected in %s", max(time.Until(*m.Ready), 0).Round(time.Second))
+}
+
+func loadCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "load",
+		Usage:     "load a model that is loaded on demand",
+		ArgsUsage: "NAME",
+		UsageText: "llmsup load NAME [--json]",
+		Description: "NAME is a server with load: on_demand. Its model is loaded before those that calls wait for; others are unloaded for it if " +
+			"necessary. The exit code is 0 once it has answered a test call. Ctrl-C does not stop the load.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "json", Usage: "print each step as a JSON object"},
+			controlFlag(),
+		},
+		OnUsageError: onUsageError,
+		Action: func(c *cli.Context) error {
+			name, err := oneServer(c)
+			if err != nil {
+				return err
+			}
+			show := newStepPrinter(os.Stdout, c.Bool("json"))
+			return show.finish(daemonClient(c).Load(c.Context, name, show.step), "the load continues; llmsup models shows it")
+		},
+	}
+}
+
+func unloadCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "unload",
+		Usage:     "unload a model that is loaded on demand, to free its VRAM",
+		ArgsUsage: "NAME",
+		UsageText: "llmsup unload NAME [--now] [--json]",
+		Description: "NAME is a server with load: on_demand. Running calls end first, within ten minutes; where every route of the server " +
+			"continues streams on a fallback (resume: true), those that run after 30 seconds continue there. The exit code is 0 once " +
+			"the VRAM is free. The next call loads the model again; llmsup drain takes it out of use.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "now", Usage: "do not wait for running calls; they continue on the fallback"},
+			&cli.BoolFlag{Name: "json", Usage: "print each step as a JSON object"},
+			controlFlag(),
+		},
+		OnUsageError: onUsageError,
+		Action: func(c *cli.Context) error {
+			name, err := oneServer(c)
+			if err != nil {
+				return err
+			}
+			show := newStepPrinter(os.Stdout, c.Bool("json"))
+			how := control.UnloadRequest{Server: name, Now: c.Bool("now")}
+			return show.finish(daemonClient(c).Unload(c.Context, how, show.step), "the unload continues; llmsup models shows it")
+		},
+	}
+}
+
+// oneServer returns the only argument of a command.
+func oneServer(c *cli.Context) (string, error) {
+	if c.NArg() != 1 || c.Args().First() == "" {
+		return "", usagef("llmsup %s takes the name of one server; llmsup models lists them", c.Command.Name)
+	}
+	return c.Args().First(), nil
+}
