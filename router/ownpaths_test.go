@@ -45,6 +45,8 @@ var ownPaths = map[string][]string{
 	"/rerank":                           {rankBody},
 	"/reranking":                        {rankBody},
 	"/v1/reranking":                     {rankBody},
+	"/v1/audio/transcriptions":          {`{}`},
+	"/audio/transcriptions":             {`{}`},
 	"/infill":                           {`{"input_prefix":"a","input_suffix":"b"}`},
 	"/tokenize":                         {`{"content":" 1 2"}`, `{"content":7}`},
 	"/detokenize":                       {`{"tokens":[262,263]}`},
@@ -323,7 +325,7 @@ func TestOwnPathsWithKeys(t *testing.T) {
 func TestUnknownPaths(t *testing.T) {
 	b := newFixture(t, answers, answers)
 	for path, want := range map[string]string{
-		"/audio/transcriptions":  "use /v1/audio/transcriptions: the base URL must end in /v1",
+		"/audio/translations":    "use /v1/audio/translations: the base URL must end in /v1",
 		"/v1/v1/messages":        "use /v1/messages",
 		"/api/chat":              "POST /v1/chat/completions",
 		"/":                      "POST /v1/chat/completions",

@@ -24,6 +24,7 @@ func TestMainPath(t *testing.T) {
 		"/rerank":                "/v1/rerank",
 		"/reranking":             "/v1/rerank",
 		"/v1/reranking":          "/v1/rerank",
+		"/audio/transcriptions/": "/v1/audio/transcriptions",
 		"/models":                "/v1/models",
 		"/v1/health":             "/health",
 		"/slots/0/":              "/slots/0",

@@ -30,6 +30,7 @@ var aliases = map[string]string{ //nolint:gosec // "input_tokens" is no credenti
 	"/rerank":                        "/v1/rerank",
 	"/reranking":                     "/v1/rerank",
 	"/v1/reranking":                  "/v1/rerank",
+	"/audio/transcriptions":          "/v1/audio/transcriptions",
 	"/models":                        "/v1/models",
 	"/v1/health":                     "/health",
 }
