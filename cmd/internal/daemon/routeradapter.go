@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -39,10 +40,11 @@ func (l routerAdapter) State() backend.LocalState {
 		}
 	}
 	if s.Reason != "" && !s.Alive {
-		s.Returning, s.ReadyAt = returning(now), readyAt(now, time.Now())
-	}
-	if s.Reason == backend.Unloaded {
-		s.Returning, s.ReadyAt = unloaded(l.owner.Figures(now.Name), s.Returning, time.Now())
+		figures, clock := l.owner.Figures(now.Name), time.Now()
+		s.Returning, s.ReadyAt = returning(now), readyAt(now, cmp.Or(now.LoadDuration, figures.LoadTime), clock)
+		if s.Reason == backend.Unloaded {
+			s.Returning, s.ReadyAt = unloaded(figures, s.Returning, clock)
+		}
 	}
 	return s
 }
@@ -97,9 +99,9 @@ func returning(now *supervisor.Snapshot) bool {
 	return !now.DrainRequested && !now.Removed && now.State != supervisor.Failed
 }
 
-// readyAt estimates when a server accepts calls again; zero = unknown.
-func readyAt(now *supervisor.Snapshot, clock time.Time) time.Time {
-	load := now.LoadDuration
+// readyAt estimates when a server accepts calls again; zero = unknown. load is how long a load
+// takes; 0 = unknown.
+func readyAt(now *supervisor.Snapshot, load time.Duration, clock time.Time) time.Time {
 	switch {
 	case now.DrainRequested && !now.DrainEnds.IsZero():
 		return now.DrainEnds.Add(load)

@@ -48,7 +48,7 @@ func TestReturning(t *testing.T) {
 			if got := returning(&tc.now); got != tc.returning {
 				t.Errorf("returning: %t, want %t", got, tc.returning)
 			}
-			if got := readyAt(&tc.now, clock); !got.Equal(tc.readyAt) {
+			if got := readyAt(&tc.now, tc.now.LoadDuration, clock); !got.Equal(tc.readyAt) {
 				t.Errorf("ready at %s, want %s", got, tc.readyAt)
 			}
 		})

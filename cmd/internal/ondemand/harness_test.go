@@ -339,6 +339,7 @@ func (s *simulated) drain(drain bool) {
 // want checks the states of all servers, in their order.
 func (m *machine) want(states ...supervisor.State) {
 	m.t.Helper()
+	time.Sleep(2 * stepPause)
 	synctest.Wait()
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -70,6 +70,9 @@ const (
 	interval = time.Second
 	// reclaimInterval is the time between two checks of whether VRAM is free again.
 	reclaimInterval = 100 * time.Millisecond
+	// stepPause is the shortest time between two decisions: each call for a model that is not
+	// loaded asks for one.
+	stepPause = 20 * time.Millisecond
 )
 
 // Run loads and unloads models until ctx ends.
@@ -85,8 +88,14 @@ func (o *Owner) Run(ctx context.Context) {
 			cases = append(cases, receive(s.Process.Snapshot().Changed))
 		}
 		timer.Reset(o.step(servers))
+		decided := time.Now()
 		if i, _, _ := reflect.Select(cases); i == 0 {
 			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(stepPause - time.Since(decided)):
 		}
 	}
 }

@@ -363,3 +363,21 @@ func TestNeedIsKept(t *testing.T) {
 		}
 	})
 }
+
+// TestAlwaysLoaded: models that are loaded on demand make room for a server that is always
+// loaded and waits for VRAM.
+func TestAlwaysLoaded(t *testing.T) {
+	inMachine(t, func(m *machine) {
+		a := m.add("a", 16, nil)
+		a.demand.Load()
+		time.Sleep(10 * time.Second)
+		b := m.add("b", 16, func(s *simulated) { s.settings.OnDemand, s.load = false, time.Hour })
+		m.mu.Lock()
+		b.life++ // its start waits, as placement makes it
+		b.set(supervisor.Starting, "waiting for VRAM", func(n *supervisor.Snapshot) { n.PID = 0 })
+		m.most = 0
+		m.mu.Unlock()
+		time.Sleep(time.Minute)
+		m.want(unloaded, supervisor.Starting)
+	})
+}
