@@ -14,6 +14,7 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/gpu/nvmltest"
+	"github.com/llmsup/llmsup/models/demo/demotest"
 )
 
 // vramOfEach is what each llama-server of these tests holds: a GPU of the test has room for
@@ -208,7 +209,7 @@ func TestOnDemandCommands(t *testing.T) {
 	file.write(strings.Replace(strings.Replace(config, "routes:", always+"  new: {model: "+model+", load: on_demand, vram: 11GiB, gpu: \"0\"}\nroutes:", 1),
 		"m2: {model: "+model+", load: on_demand", "m2: {model: "+model, 1))
 	before := state(3, "ready")
-	run(0, "server new: added; a call loads it", "reload")
+	run(0, "server new: added; a call loads it\nserver m2: changed when it is loaded", "reload")
 	if now := state(3, "ready"); now.PID != before.PID {
 		t.Error("the reload has replaced a process")
 	}
@@ -251,4 +252,51 @@ func TestKilledDuringASwap(t *testing.T) {
 	<-in.done
 	stop2 := launchIn(t, in.state, b.env(), "--config", config)
 	stop2.awaitServer(0, "unloaded", func(s control.Server) bool { return s.State == "unloaded" })
+}
+
+// TestEvictionKeepsStreams: streams run on while their model is to leave for another one, and
+// the fallback completes those that get no time to end.
+func TestEvictionKeepsStreams(t *testing.T) {
+	t.Parallel()
+	b, c := newGPUMachine(t, nvmltest.Modern), newCountingCloud(t)
+	b.change(func(box *nvmltest.Box) {
+		box.GPUs = box.GPUs[:1]
+		box.GPUs[0].Total = 13 * gib // for one model
+	})
+	in := launch(t, b.env("TEST_OPENROUTER_KEY="+cloudKey), "--config", newTestConfig(t, fmt.Sprintf(`
+servers:
+  box: {model: %s, load: on_demand, vram: 11GiB, gpu: "0"}
+  slow: {model: %s, load: on_demand, vram: 11GiB, gpu: "0", ctx_size: 32768, args: [-np, "2"]}
+upstreams:
+  openrouter: {base_url: "%s/v1", api_key_env: TEST_OPENROUTER_KEY}
+routes:
+  local/slow: {primary: slow, fallback: openrouter, resume: true, while_loading: wait}
+`, demoModel(t), demotest.Slow(t), c.URL)).path)
+	defer b.followProcesses(in)()
+	if code, out := in.run("load", "slow"); code != 0 {
+		t.Fatal(out)
+	}
+	var streams sync.WaitGroup
+	begun := make(chan struct{}, 2)
+	for range 2 {
+		streams.Go(func() { in.longStream(600, begun) })
+	}
+	<-begun
+	<-begun
+	loaded := make(chan string)
+	go func() {
+		code, out := in.run("load", "box")
+		loaded <- fmt.Sprint(code, " ", out)
+	}()
+	now := in.awaitServer(1, "unloading", func(s control.Server) bool { return s.State == "unloading" })
+	if !strings.HasPrefix(now.Reason, "box needs its VRAM") || now.Busy != 2 {
+		t.Errorf("%+v", now)
+	}
+	if code, out := in.run("unload", "slow", "--now"); code != 0 {
+		t.Errorf("unload: exit %d\n%s", code, out)
+	}
+	if out := <-loaded; !strings.HasPrefix(out, "0 ") || !strings.Contains(out, "box is loaded, and is ready") {
+		t.Errorf("load: %s", out)
+	}
+	streams.Wait()
 }

@@ -1,6 +1,10 @@
 package config
 
-import "time"
+import (
+	"maps"
+	"slices"
+	"time"
+)
 
 // The values of Server.Load.
 const (
@@ -20,6 +24,18 @@ func (s Server) OnDemand() bool { return s.Load == LoadOnDemand }
 func (s Server) WithoutLoading() Server {
 	s.Load, s.IdleUnload, s.Pinned, s.VRAM = "", 0, false, 0
 	return s
+}
+
+// loadingChanges describes the servers whose settings of WithoutLoading differ, in a line each.
+func loadingChanges(before, after map[string]Server) (changes []string) {
+	for _, name := range slices.Sorted(maps.Keys(after)) {
+		a, b := before[name], after[name]
+		if a.Model == "" || a.OnDemand() == b.OnDemand() && a.IdleUnload == b.IdleUnload && a.Pinned == b.Pinned && a.VRAM == b.VRAM {
+			continue
+		}
+		changes = append(changes, "server "+name+": changed when it is loaded, or the VRAM that it is assumed to need")
+	}
+	return changes
 }
 
 func (c *Config) validateOnDemand(name string, s Server) error {

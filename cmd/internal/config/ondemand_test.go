@@ -31,9 +31,21 @@ func TestOnDemand(t *testing.T) {
 			}
 		})
 	}
-	c, err := Parse("f.yaml", []byte("servers: {a: {model: /a.gguf, load: on_demand}}"))
-	if err != nil {
-		t.Fatal(err)
+	parse := func(settings string) *Config {
+		c, err := Parse("f.yaml", []byte("servers: {a: {model: /a.gguf"+settings+"}}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	c := parse(", load: on_demand")
+	for settings, want := range map[string]int{
+		", load: on_demand": 0, ", load: on_demand, idle_unload: 15m": 0, ", load: on_demand, ctx_size: 9": 0,
+		"": 1, ", load: on_demand, idle_unload: 1m": 1, ", load: on_demand, pinned: true": 1, ", load: on_demand, vram: 1GiB": 1,
+	} {
+		if got := parse(settings).Changes(c); len(got) != want {
+			t.Errorf("after a change to %q: %q", settings, got)
+		}
 	}
 	if a := c.Servers["a"]; !a.OnDemand() || a.IdleUnload != 15*time.Minute {
 		t.Errorf("%+v", a)

@@ -37,8 +37,9 @@ func (c *Config) CheckReloadable(now *Config) error {
 	return nil
 }
 
-// Changes describes each difference between c and old in a line: settings, budgets,
-// prices, upstreams and routes. The daemon itself compares the servers.
+// Changes describes each difference between c and old in a line: settings, when servers are
+// loaded, budgets, prices, upstreams and routes. The daemon itself compares the rest of the
+// servers.
 func (c *Config) Changes(old *Config) []string {
 	var changes []string
 	if c.MaxBody != old.MaxBody {
@@ -66,6 +67,7 @@ func (c *Config) Changes(old *Config) []string {
 	if thresholds(c.GPU) != thresholds(old.GPU) {
 		changes = append(changes, "gpu: thresholds changed")
 	}
+	changes = append(changes, loadingChanges(old.Servers, c.Servers)...)
 	changes = append(changes, c.accountingChanges(old)...)
 	changes = append(changes, compare("upstream", old.Upstreams, c.Upstreams, func(a, b models.Upstream) bool { return a == b })...)
 	return append(changes, compare("route", old.Routes, c.Routes, func(a, b models.Route) bool { return reflect.DeepEqual(a, b) })...)

@@ -64,13 +64,12 @@ type fleetChange struct {
 	replaced []*managedServer // with another launchConfig
 	removed  []*managedServer
 	stayed   []*managedServer
-	before   map[string]ondemand.Settings // of those that stayed, by name
 }
 
 // plan determines the changes for a Setup. It starts and stops nothing, and does not change
 // the present fleet. The caller holds fleetMu.
 func (d *Daemon) plan(setup Setup) fleetChange {
-	c := fleetChange{before: map[string]ondemand.Settings{}}
+	var c fleetChange
 	present := map[string]*managedServer{}
 	for _, s := range d.servers() {
 		present[s.name] = s
@@ -85,7 +84,6 @@ func (d *Daemon) plan(setup Setup) fleetChange {
 			s = d.newServer(name, wanted, loading, setup.Config)
 			c.added = append(c.added, s)
 		case !s.removed && reflect.DeepEqual(s.launch, wanted):
-			c.before[name] = s.loading
 			s = &managedServer{s.name, s.server, s.workload, s.launch, loading, false, s.lifetime}
 			c.stayed = append(c.stayed, s)
 		default: // also a removed server that is added again before it has ended

@@ -1,13 +1,11 @@
 package daemon
 
 import (
-	"cmp"
 	"slices"
 
 	"github.com/rs/zerolog"
 
 	"github.com/llmsup/llmsup/cmd/internal/accounting"
-	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/maintenance"
 	"github.com/llmsup/llmsup/cmd/internal/ondemand"
 	"github.com/llmsup/llmsup/router/backend"
@@ -114,9 +112,6 @@ func (d *Daemon) apply(planned fleetChange) (lines []string) {
 		d.group.Go(func() { d.awaitRemoved(s) })
 	}
 	for _, s := range planned.stayed {
-		if s.loading.OnDemand != planned.before[s.name].OnDemand {
-			lines = append(lines, "server "+s.name+": load: "+cmp.Or(cfg.Servers[s.name].Load, config.LoadAlways))
-		}
 		// Timeouts, and the variables that its process must not see.
 		s.server.UpdateSpec(spec(s))
 		if s.server.Snapshot().State == supervisor.Failed {
