@@ -420,6 +420,38 @@ func TestOwnPathsWhileBusy(t *testing.T) {
 	b.waitIdle()
 }
 
+// TestServerRequestsDoNotLoad: a request about a server whose model is not loaded gets 503 at
+// once. The server is not told to load it, nor does any request keep it loaded.
+func TestServerRequestsDoNotLoad(t *testing.T) {
+	for name, tc := range map[string]struct {
+		state func(*backend.LocalState)
+		model string
+	}{
+		"loading":                {loading, "local/alone"},
+		"unloaded":               {unloaded, "local/alone"},
+		"unloaded, with a cloud": {unloaded, "local/qwen"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newFixture(t, answers, answers)
+			if r := b.send("GET", "/slots?model="+tc.model, ""); r.status != 200 {
+				t.Fatalf("%d %s", r.status, r.body)
+			}
+			b.state.edit(tc.state)
+			began := time.Now()
+			r := b.send("GET", "/slots?model="+tc.model, "")
+			if r.status != 503 || r.header.Get("X-Should-Retry") != "true" || r.header.Get("Retry-After") == "" || time.Since(began) > 10*time.Second {
+				t.Errorf("%d %v after %s: %s", r.status, r.header, time.Since(began), r.body)
+			}
+			if got := b.state.received(); len(got) != 0 {
+				t.Errorf("the server was told %v", got)
+			}
+			if load := b.router.Load("qwen"); load.Total != 0 || load.Calls != 0 {
+				t.Errorf("%+v", load)
+			}
+		})
+	}
+}
+
 // TestOwnPathsOfUpstreamModels: clients whose base URL lacks /v1 ask for OpenAI's
 // completions and embeddings there, if the model is an upstream's.
 func TestOwnPathsOfUpstreamModels(t *testing.T) {

@@ -139,6 +139,9 @@ func (rt *Router) handleCall(w http.ResponseWriter, r *http.Request, e *endpoint
 		if e.LocalOnly() {
 			c.Body.AddModel = false // its body stays as it is: llama-server needs no name
 			p.RequireLocal(c.Path)
+			if c.Server { // it has no model loaded
+				p.Wanted = nil
+			}
 		} else {
 			p.RequirePath(s.Engine, c.Path)
 		}

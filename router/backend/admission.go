@@ -51,6 +51,12 @@ func (b *Server) Admit(ctx context.Context, a *Attempt) (*Lease, *Failure) {
 // awaitSlots waits in the queue until the server is there and has slots free.
 func (b *Server) awaitSlots(ctx context.Context, a *Attempt) (*Lease, *Failure) {
 	now := b.local.State()
+	switch accepts := now.accepts(a.Alternative); {
+	case a.Request.Server && accepts:
+		return newLease(&b.Load, nil), nil
+	case a.Request.Server: // it neither waits for the model nor has it loaded
+		return nil, now.failure(now.Detail)
+	}
 	slots := slotsFor(a.Request, b.slots)
 	switch {
 	case now.accepts(a.Alternative) && (now.Slots == 0 || slots == 0):

@@ -33,6 +33,12 @@ type Lease struct {
 // none.
 func NewLease(load *Load, finish func(Ending)) *Lease {
 	load.total.Add(1)
+	return newLease(load, finish)
+}
+
+// newLease is NewLease for a request about a server. It is no call of the model, and does not
+// keep it loaded.
+func newLease(load *Load, finish func(Ending)) *Lease {
 	load.inflight.Add(1)
 	load.waiting.Add(1)
 	return &Lease{load: load, finish: finish}

@@ -14,7 +14,7 @@ import (
 // slotsFor returns how many slots a call occupies at the same time if the server has
 // enough.
 func slotsFor(r *request.Request, use models.SlotUse) int {
-	if r.Server || slices.Contains(use.None, r.Path) {
+	if slices.Contains(use.None, r.Path) {
 		return 0
 	}
 	n := 1

@@ -15,7 +15,7 @@ type Request struct {
 	Path    string // the endpoint's, such as /v1/chat/completions, also if the client called it by an alias
 	Query   string // for a local server, encoded; "" = none
 	Header  http.Header
-	Server  bool // it is about the server, and takes no slot
+	Server  bool // it is about the server: it takes no slot, and is no call of its model
 	Body    Body
 	Dialect wire.Dialect
 	Began   time.Time // when it arrived
