@@ -118,6 +118,7 @@ func ParseModels(raw []byte) (listed []models.Listed, prices Table, err error) {
 	var list struct {
 		Data []json.RawMessage `json:"data"`
 	}
+	raw = bytes.ToValidUTF8(raw, []byte("\uFFFD")) // as encoding/json writes it to the file
 	if err := json.Unmarshal(raw, &list); err != nil {
 		return nil, nil, fmt.Errorf("the list of models is not JSON in the expected form: %w", err)
 	}

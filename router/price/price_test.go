@@ -175,6 +175,7 @@ func TestConfigured(t *testing.T) {
 func FuzzParseModels(f *testing.F) {
 	f.Add([]byte(listing))
 	f.Add([]byte(`{"data":[{"id":"a","pricing":{"prompt":"9.2","completion":"1e-18","request":"9"}}]}`))
+	f.Add([]byte("{\"data\":[{\"id\":\"\xff\",\"pricing\":{\"prompt\":\"1\",\"completion\":\"1\"}}]}"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		_, table, err := ParseModels(raw)
 		if err != nil {
