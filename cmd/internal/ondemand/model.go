@@ -89,8 +89,9 @@ func (o *Owner) observe(m *model, now time.Time) {
 func (o *Owner) observeVRAM(m *model, now time.Time) {
 	if m.VRAM.Signature() == "" && !m.estimating {
 		m.estimating = true
-		go func() { // the disk may not answer
-			m.VRAM.Estimate()
+		vram := m.VRAM // the Owner replaces m.Server meanwhile
+		go func() {    // the disk may not answer
+			vram.Estimate()
 			o.notify()
 		}()
 	}
