@@ -43,8 +43,8 @@ func wantWants(t *testing.T, f *fakeLocal, want ...bool) {
 	}
 }
 
-// TestUnloadedWithFallback: a call goes to the fallback at once. The server is told of it, and
-// its cost is counted.
+// TestUnloadedWithFallback: a call goes to the fallback at once. The router
+// reports to the server that the call wanted it, and counts its cost.
 func TestUnloadedWithFallback(t *testing.T) {
 	l := newUnloadedServer(t)
 	for range 2 {
