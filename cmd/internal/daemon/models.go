@@ -19,7 +19,7 @@ func (d *Daemon) Models() (list []control.Model) {
 		now, f := s.server.Snapshot(), d.ondemand.Figures(s.name)
 		m := control.Model{
 			Name: s.name, State: now.State.String(), Since: now.Since, Reason: now.Reason, Model: now.Model,
-			Load: config.LoadAlways, Pinned: s.loading.Pinned, SizeBytes: known(s.workload.FileSize()),
+			Load: config.LoadAlways, Pinned: s.demand.Pinned(s.loading.Pinned), SizeBytes: known(s.workload.FileSize()),
 			VRAMNeedBytes: known(f.Need), VRAMMeasuredBytes: known(f.Measured),
 			LoadSeconds: known(f.LoadTime.Seconds()), Calls: d.router.Load(s.name).Total, Loads: f.Loads, Unloads: map[string]int{},
 		}
@@ -65,6 +65,18 @@ func (d *Daemon) Load(ctx context.Context, name string, emit func(control.Step) 
 	return d.followLoad(ctx, s, stepEmitter(name, emit))
 }
 
+// Pin sets whether a server's model stays once it is loaded, as `pinned` of the configuration
+// does, until llmsup restarts or a reload changes that.
+func (d *Daemon) Pin(name string, pinned bool) error {
+	s, err := d.loadable(name, "pin")
+	if err != nil {
+		return err
+	}
+	s.demand.Pin(pinned)
+	d.log.Info().Str("server", name).Bool("pinned", pinned).Msg("an operator has set whether the model stays once it is loaded")
+	return nil
+}
+
 // loadable returns a server whose model an operator may load and unload.
 func (d *Daemon) loadable(name, command string) (*managedServer, error) {
 	if name == "" {
@@ -77,8 +89,11 @@ func (d *Daemon) loadable(name, command string) (*managedServer, error) {
 	if s := found[0]; s.loading.OnDemand {
 		return s, nil
 	}
-	if command == "load" {
+	switch command {
+	case "load":
 		return nil, fmt.Errorf("%s is always loaded, since it has no load: on_demand in the configuration", name)
+	case "pin":
+		return nil, fmt.Errorf("%s is always loaded, and never unloaded for another model: it cannot be pinned or unpinned", name)
 	}
 	return nil, fmt.Errorf("%s is always loaded; set load: on_demand for it in the configuration and run llmsup reload, or take it out of use with llmsup drain %s", name, name)
 }

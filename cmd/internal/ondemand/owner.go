@@ -113,6 +113,8 @@ func (o *Owner) step(servers []Server) (next time.Duration) {
 		m := o.models[s.Name]
 		if m == nil || m.Demand != s.Demand { // it is another server of the same name
 			m = &model{lastUsed: now}
+		} else if m.Pinned != s.Pinned { // by a reload
+			s.Demand.forgetPin()
 		}
 		m.Server = s
 		current[s.Name] = m

@@ -320,6 +320,53 @@ func TestOperator(t *testing.T) {
 	})
 }
 
+// TestPin: a model that an operator has pinned stays, and leaves once it is unpinned or a
+// reload changes the setting.
+func TestPin(t *testing.T) {
+	for name, tc := range map[string]struct {
+		configured bool // pinned: in the configuration
+		pin        *bool
+		reload     bool // changes pinned: to false
+		stays      bool
+	}{
+		"not pinned":                    {},
+		"pinned":                        {pin: new(true), stays: true},
+		"unpinned":                      {configured: true, pin: new(false)},
+		"pinned, and so configured":     {configured: true, pin: new(true), stays: true},
+		"a reload changes it":           {configured: true, pin: new(true), reload: true},
+		"a reload that changes nothing": {pin: new(true), reload: true, stays: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inMachine(t, func(m *machine) {
+				a := m.add("a", 16, func(s *simulated) { s.settings.Pinned = tc.configured })
+				b := m.add("b", 16, nil)
+				a.call()
+				time.Sleep(time.Minute)
+				if tc.pin != nil {
+					a.demand.Pin(*tc.pin)
+				}
+				if tc.reload {
+					m.mu.Lock()
+					a.settings.Pinned = false
+					m.setFleet([]*simulated{a, b})
+					m.mu.Unlock()
+					time.Sleep(time.Second)
+				}
+				b.call()
+				time.Sleep(time.Minute)
+				if tc.stays {
+					m.want(ready, unloaded)
+				} else {
+					m.want(unloaded, ready)
+				}
+				if got := a.demand.Pinned(a.settings.Pinned); got != tc.stays {
+					t.Errorf("pinned: %t", got)
+				}
+			})
+		})
+	}
+}
+
 // TestReload: a server that is no longer on demand is loaded, and others make room for it.
 func TestReload(t *testing.T) {
 	inMachine(t, func(m *machine) {

@@ -71,6 +71,7 @@ type Demand struct {
 	wanted  time.Time      // when the last call wanted the model; zero = none did
 	byHand  time.Time      // when an operator asked for a load that is not done; zero = none did
 	unloads *unloadRequest // nil = none
+	pinned  *bool          // what an operator wants instead of Settings.Pinned; nil = nothing else
 }
 
 type unloadRequest struct{ now bool }
@@ -103,6 +104,32 @@ func (d *Demand) Unload(now bool) {
 	d.byHand, d.unloads = time.Time{}, &unloadRequest{now}
 	d.mu.Unlock()
 	d.wake()
+}
+
+// Pin sets whether the model stays once it is loaded, until llmsup restarts or a reload
+// changes Settings.Pinned.
+func (d *Demand) Pin(pinned bool) {
+	d.mu.Lock()
+	d.pinned = &pinned
+	d.mu.Unlock()
+	d.wake()
+}
+
+// forgetPin ends what Pin has set.
+func (d *Demand) forgetPin() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.pinned = nil
+}
+
+// Pinned returns whether the model stays once it is loaded. configured is what Settings say.
+func (d *Demand) Pinned(configured bool) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.pinned != nil {
+		return *d.pinned
+	}
+	return configured
 }
 
 // demanded is a Demand at one moment.

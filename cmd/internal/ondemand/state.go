@@ -49,7 +49,7 @@ func (m *model) describe(gpus []scheduler.GPU, index map[string]int, sampled, no
 	}
 	needs, unclaimed := m.placement(gpus, index)
 	s = scheduler.Model{
-		Name: m.Name, Pinned: m.Pinned || !m.OnDemand, IdleUnload: m.IdleUnload, Since: m.now.Since,
+		Name: m.Name, Pinned: m.Demand.Pinned(m.Pinned) || !m.OnDemand, IdleUnload: m.IdleUnload, Since: m.now.Since,
 		LoadTime: m.expectedLoad(), LoadFrom: m.loadFrom,
 		InFlight: m.calls.InFlight, LastUsed: m.lastUsed, Rate: m.demand.rate,
 		Fallback: m.Fallback || m.wantedElsewhere(now), Price: m.price(),
