@@ -198,28 +198,41 @@ func TestLargeImage(t *testing.T) {
 	}
 }
 
-// TestImageEvents: a stream of images is complete when an image is.
+// TestImageEvents: a stream of images is complete when as many are as the call asks for.
 func TestImageEvents(t *testing.T) {
 	const partial = `data: {"type":"image_generation.partial_image","b64_json":"aa","partial_image_index":0}` + "\n\n"
 	const completed = `data: {"type":"image_generation.completed","b64_json":"aaaa","usage":{"input_tokens":1,"output_tokens":2,"total_tokens":3}}` + "\n\n"
 	const failed = `data: {"type":"error","error":{"message":"blocked"}}` + "\n\n"
 	for name, tc := range map[string]struct {
+		n      string // the request's; "" = it does not say
 		behave http.HandlerFunc
 		status int
 		clean  bool
 	}{
-		"complete":    {sends(ends, partial, completed), 200, true},
-		"two images":  {sends(ends, completed, completed), 200, true},
-		"with [DONE]": {sends(ends, completed, doneEvent), 200, true},
-		"cut":         {sends(ends, partial), 200, false},
-		"broken":      {sends(breaks, completed), 200, false},
-		"failed":      {sends(ends, partial, failed), 200, false},
-		"an error":    {sends(ends, failed), 502, true},
+		"complete":            {"", sends(ends, partial, completed), 200, true},
+		"two images":          {"", sends(ends, completed, completed), 200, true},
+		"with [DONE]":         {"", sends(ends, completed, doneEvent), 200, true},
+		"cut":                 {"", sends(ends, partial), 200, false},
+		"broken":              {"", sends(breaks, completed), 200, false},
+		"failed":              {"", sends(ends, partial, failed), 200, false},
+		"an error":            {"", sends(ends, failed), 502, true},
+		"two of two":          {"2", sends(ends, partial, completed, completed), 200, true},
+		"one of two":          {"2", sends(ends, partial, completed), 200, false},
+		"one of two, at once": {"2", sends(ends, completed), 200, false},
+		"fewer, with [DONE]":  {"2", sends(ends, completed, doneEvent), 200, true},
 	} {
 		b := newFixture(t, answers, tc.behave)
-		r := b.post("/v1/images/generations", `{"model":"gpt-4o","stream":true,"partial_images":1}`)
-		if r.status != tc.status || (r.readErr == nil) != tc.clean {
-			t.Errorf("%s: %d %s, %v", name, r.status, r.body, r.readErr)
+		asked, fields := `{"model":"gpt-4o","stream":true,"partial_images":1}`, []formPart{{"model", "", "gpt-4o"}, {"stream", "", "true"}, {"image", "a.png", "x"}}
+		if tc.n != "" {
+			asked, fields = strings.Replace(asked, "{", `{"n":`+tc.n+",", 1), append(fields, formPart{"n", "", tc.n})
+		}
+		text, contentType := form(t, fields...)
+		for path, r := range map[string]reply{
+			"/v1/images/generations": b.post("/v1/images/generations", asked), "/v1/images/edits": b.post("/v1/images/edits", text, "Content-Type", contentType),
+		} {
+			if r.status != tc.status || (r.readErr == nil) != tc.clean {
+				t.Errorf("%s: %s: %d %s, %v", name, path, r.status, r.body, r.readErr)
+			}
 		}
 	}
 }

@@ -37,6 +37,7 @@ func TestRejectedIsRetried(t *testing.T) {
 		"429 for too long":    {"gpt-4o", func(n int32, w http.ResponseWriter) { rejectUntil(w, n, 99, 429, "60") }, 429, 1},
 		"with a fallback":     {"cloud-first", func(n int32, w http.ResponseWriter) { rejectUntil(w, n, 99, 429, "0") }, 200, 1},
 		"another error":       {"gpt-4o", func(n int32, w http.ResponseWriter) { rejectUntil(w, n, 99, 500, "0") }, 500, 1},
+		"no credit":           {"gpt-4o", func(_ int32, w http.ResponseWriter) { rejectForQuota(w) }, 429, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var n atomic.Int32
@@ -45,9 +46,16 @@ func TestRejectedIsRetried(t *testing.T) {
 			})
 			if r := b.chat(tc.model, false); r.status != tc.status || len(b.cloud.requests()) != tc.calls {
 				t.Errorf("status %d after %d calls, want %d after %d: %s", r.status, len(b.cloud.requests()), tc.status, tc.calls, r.body)
+			} else if name == "no credit" && !strings.Contains(r.body, `"code":"insufficient_quota"}}`) {
+				t.Errorf("the upstream's error is not whole: %s", r.body)
 			}
 		})
 	}
+}
+
+// rejectForQuota is OpenAI's answer for an account without credit.
+func rejectForQuota(w http.ResponseWriter) {
+	status(429, `{"error":{"message":"You exceeded your current quota","type":"insufficient_quota","code":"insufficient_quota"}}`, "Retry-After", "0")(w, nil)
 }
 
 // TestUnreachableMoves: a call that gets no connection moves to its fallback at once;

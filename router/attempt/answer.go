@@ -42,6 +42,7 @@ type Answer struct {
 	streamRequested bool                 // llmsup requested that stream
 	usageSum        *wire.UsageSum       // nil = the stream reports the usage of all choices
 	finished        uint64               // the choices that have their finish reason
+	completed       int64                // how many images are complete
 	idle            time.Duration
 	watchdog        idleWatchdog
 }
@@ -131,18 +132,27 @@ func (a *Answer) ErrorForClient(event []byte) []byte {
 
 // markFinished records which choices an event ends, and which have more text after their end.
 func (a *Answer) markFinished(m wire.EventInfo, e wire.Event) {
+	if m.Completed {
+		a.completed++
+	}
 	if a.finished |= m.Finished; a.finished != m.Finished {
 		a.finished &^= wire.Reopened(e.Data)
 	}
 }
 
 // Complete reports whether a stream that ended cleanly, but without an end mark, is
-// complete: every choice has its finish reason.
+// complete: every choice has its finish reason, or every image is there.
 func (a *Answer) Complete() bool {
-	of, ok := a.request.Dialect.(interface {
+	body := a.request.Body
+	switch d := a.request.Dialect.(type) {
+	case interface {
 		AllFinished(body []byte, finished uint64) bool
-	})
-	return ok && of.AllFinished(a.request.Body.Raw, a.finished)
+	}:
+		return d.AllFinished(body.Raw, a.finished)
+	case wire.Images:
+		return d.AllCompleted(body.Count, a.completed)
+	}
+	return false
 }
 
 // HeldEvents returns a reader of the held events, and of those that the usage filter holds
@@ -246,7 +256,7 @@ func (a *Answer) holdEvent(e wire.Event, m wire.EventInfo) *backend.Failure {
 	a.Lease.Received(len(e.Data))
 	a.Reserved.Observe(e.Data)
 	a.Usage.Merge(a.usageSum.Add(e, m.Usage))
-	a.finished |= m.Finished
+	a.markFinished(m, e)
 	if a.aggregator == nil {
 		a.Held = append(a.Held, a.ForClient(e)...)
 	} else if err := a.aggregator.Add(e); err != nil {

@@ -55,6 +55,12 @@ func NewError(resp *Response) *Failure {
 	return f
 }
 
+// QuotaUsedUp reports whether a 429 is OpenAI's for an account without credit, and not one
+// for too many calls at once: a retry does not help.
+func (r *Response) QuotaUsedUp() bool {
+	return r.Status == http.StatusTooManyRequests && gjson.GetBytes(r.Body, "error.code").Str == wire.TypeQuota
+}
+
 // RejectedField reports whether the backend rejected the request and named this field.
 func (f *Failure) RejectedField(field string) bool {
 	return f.InvalidRequest() && bytes.Contains(f.Response.Body, []byte(field))

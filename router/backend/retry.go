@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net/http"
@@ -111,7 +112,24 @@ func (a *Attempt) checkRetry(ctx context.Context, resp *http.Response, err error
 	if !ok {
 		wait = maxBackoff
 	}
-	return wait <= maxRetryAfter && time.Now().Add(wait).Before(a.Deadline), nil
+	return wait <= maxRetryAfter && time.Now().Add(wait).Before(a.Deadline) && !quotaUsedUp(resp), nil
+}
+
+// quotaUsedUp is QuotaUsedUp of a response whose body has not been read. It can be read
+// afterwards.
+func quotaUsedUp(resp *http.Response) bool {
+	if resp.StatusCode != http.StatusTooManyRequests {
+		return false
+	}
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody)) // an error is returned again at the next read
+	resp.Body = readCloser{io.MultiReader(bytes.NewReader(body), resp.Body), resp.Body}
+	return (&Response{Status: resp.StatusCode, Body: body}).QuotaUsedUp()
+}
+
+// readCloser reads from one source and closes another.
+type readCloser struct {
+	io.Reader
+	io.Closer
 }
 
 // unprocessed reports whether an HTTP/2 error proves that the peer has not processed the

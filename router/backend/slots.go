@@ -1,7 +1,6 @@
 package backend
 
 import (
-	"bytes"
 	"slices"
 
 	"github.com/tidwall/gjson"
@@ -18,8 +17,8 @@ func slotsFor(r *request.Request, use models.SlotUse) int {
 		return 0
 	}
 	n := 1
-	if !slices.Contains(use.OneChoice, r.Path) && bytes.Contains(r.Body.Raw, []byte(`"n"`)) { // cheaper than parsing a body without it
-		n = int(min(max(gjson.GetBytes(r.Body.Raw, "n").Int(), 1), aggregate.MaxChoices))
+	if !slices.Contains(use.OneChoice, r.Path) {
+		n = int(min(max(r.Body.Count, 1), aggregate.MaxChoices))
 	}
 	if field := use.PerItem[r.Path]; field != "" {
 		n *= min(max(countTasks(gjson.GetBytes(r.Body.Raw, field)), 1), aggregate.MaxChoices)

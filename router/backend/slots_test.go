@@ -36,7 +36,11 @@ func TestSlotsFor(t *testing.T) {
 		"to tokenize":     {"/tokenize", `{"content":"a"}`, 0},
 		"its own prompts": {"/completion", `{"prompt":["a","b"]}`, 2},
 	} {
-		if got := slotsFor(&request.Request{Path: tc.path, Body: request.Body{Raw: []byte(tc.body)}}, llamacpp.Engine{}.Capabilities(nil).Slots); got != tc.want {
+		body, err := request.ParseBody([]byte(tc.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := slotsFor(&request.Request{Path: tc.path, Body: body}, llamacpp.Engine{}.Capabilities(nil).Slots); got != tc.want {
 			t.Errorf("%s: %d, want %d", name, got, tc.want)
 		}
 	}

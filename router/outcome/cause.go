@@ -3,8 +3,6 @@ package outcome
 import (
 	"net/http"
 
-	"github.com/tidwall/gjson"
-
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/wire"
 )
@@ -39,7 +37,7 @@ func (c Cause) Kind() Kind {
 		return Temporary
 	}
 	kind := kindOf(c.Response.Status)
-	if isQuotaUsedUp(c.Response) {
+	if c.Response.QuotaUsedUp() {
 		kind = Operator
 	}
 	switch c.Response.Header.Get(wire.HeaderShouldRetry) {
@@ -69,12 +67,6 @@ func kindOf(status int) Kind {
 		return Rejected
 	}
 	return Temporary
-}
-
-// isQuotaUsedUp reports whether a 429 is OpenAI's for an account without credit, and not one
-// for too many calls at once.
-func isQuotaUsedUp(r *backend.Response) bool {
-	return r.Status == http.StatusTooManyRequests && gjson.GetBytes(r.Body, "error.code").Str == wire.TypeQuota
 }
 
 // wait is the number of seconds after which a backend whose failure is temporary may answer;

@@ -21,7 +21,7 @@ type Body struct {
 	Stream           bool          // its "stream" is true
 	Options          Span          // the value of "stream_options"
 	DuplicateOptions bool          // there are two "stream_options"
-	Count            int64         // the number of answers that a form asks for; 0 = it does not say
+	Count            int64         // "n": how many answers it asks for; 0 = it does not say
 	AddModel         bool          // it names no model, and WithModel adds one
 	Choices          []ModelChoice // other models that it names
 
@@ -56,6 +56,8 @@ func ParseBodyFor(fields models.EngineFields, raw []byte) (Body, error) {
 		case "stream_options":
 			b.DuplicateOptions = b.Options != Span{}
 			b.Options = Span{f.From, f.To}
+		case "n":
+			b.Count = max(b.Count, wire.LenientNumber(raw[f.From:f.To]))
 		case "usage": // OpenRouter's form
 			b.UsageRequested = gjson.GetBytes(raw[f.From:f.To], "include").Bool()
 		}

@@ -69,7 +69,7 @@ func ParseForm(raw []byte, h http.Header) (Body, error) {
 		case f.name == "stream":
 			b.Stream = string(value) == "true"
 		case f.name == "n":
-			b.Count, _ = strconv.ParseInt(string(value), 10, 64)
+			b.Count, _ = strconv.ParseInt(strings.TrimSpace(string(value)), 10, 32)
 		case f.name != "model":
 		case b.To != 0:
 			return Body{}, errModels

@@ -39,11 +39,12 @@ type Progressive interface {
 // EventInfo is what the router learns from an event or a complete answer. The zero value
 // is an event without information: a comment, a role, an empty delta.
 type EventInfo struct {
-	Answered bool   // it has content for the client
-	Ended    bool   // the stream is complete after it
-	Finished uint64 // choices whose finish reason it has: bit 0 is the first choice
-	Failed   string // the backend's error message; "" = no error
-	Usage    Usage
+	Answered  bool   // it has content for the client
+	Ended     bool   // the stream is complete after it
+	Finished  uint64 // choices whose finish reason it has: bit 0 is the first choice
+	Completed bool   // it completes one of the things that the call asks for n of, which have no numbers: an image
+	Failed    string // the backend's error message; "" = no error
+	Usage     Usage
 }
 
 // Whole returns whether an event that the stream's end cut off is complete all the same:
@@ -97,9 +98,11 @@ func WriteJSON(w http.ResponseWriter, status int, v any) {
 
 // MustJSON encodes a value that cannot fail: llmsup's own structs of strings.
 func MustJSON(v any) []byte {
-	out, err := json.Marshal(v)
-	if err != nil {
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false) // an answer is not HTML: "text->text" stays readable
+	if err := encoder.Encode(v); err != nil {
 		panic(err)
 	}
-	return out
+	return bytes.TrimSuffix(out.Bytes(), []byte{'\n'})
 }

@@ -37,13 +37,14 @@ func (Images) InspectEvent(e Event, _ bool) EventInfo {
 	case kind == "error":
 		return EventInfo{Failed: "an error without a message"}
 	case strings.HasSuffix(kind, ".completed"): // of one image of possibly several
-		return EventInfo{Answered: true, Finished: 1, Usage: AnyUsage(object.Get("usage"))}
+		return EventInfo{Answered: true, Completed: true, Usage: AnyUsage(object.Get("usage"))}
 	}
 	return EventInfo{Answered: HasContent(object.Get("b64_json"))}
 }
 
-// AllFinished returns whether a stream is complete, which has no end mark: an image is.
-func (Images) AllFinished(_ []byte, finished uint64) bool { return finished != 0 }
+// AllCompleted returns whether a stream is complete, which has no end mark: as many images
+// are as the call asks for.
+func (Images) AllCompleted(asked, completed int64) bool { return completed >= max(asked, 1) }
 
 func (Images) InspectBody(body []byte) EventInfo {
 	object, failed := parseObject(body)
