@@ -33,7 +33,7 @@ type record struct {
 	clientGone    bool          // the client closed the connection
 	truncated     error         // the answer broke after commit
 	contentEvents int64         // events with content that were passed on
-	queue         int           // the first place that the call had in a queue, 1 = next; 0 = it had none
+	wait          backend.Wait  // in queues, of all attempts together; the place is the first one that the call had
 
 	resumedBy          string     // the backend that continued the answer; "" = none
 	tokensBeforeResume int64      // of the first part
@@ -119,8 +119,11 @@ func (rt *Router) finish(rec *record) {
 	if rec.usage.Completion != nil {
 		line.Int64("completion_tokens", *rec.usage.Completion)
 	}
-	if rec.queue > 0 {
-		line.Int("queue", rec.queue)
+	if rec.wait.Place > 0 {
+		line.Int("queue", rec.wait.Place)
+	}
+	if rec.wait.Time >= time.Millisecond {
+		line.Int64("wait_ms", rec.wait.Time.Milliseconds())
 	}
 	if rec.firstAnswer > 0 {
 		line.Int64("first_ms", rec.firstAnswer.Milliseconds())

@@ -174,7 +174,7 @@ func (x *exchange) start(c plan.Candidate, other backend.Alternative) (*attempt.
 // queue. It begins the response: from then on an error is an event.
 func (x *exchange) keepAlive(queue int) {
 	if x.early == nil {
-		x.rec.queue = cmp.Or(x.rec.queue, queue)
+		x.rec.wait.Place = cmp.Or(x.rec.wait.Place, queue)
 		x.addQueueHeader()
 		x.early = waiting.Begin(x.w)
 		x.w = x.early
@@ -186,7 +186,7 @@ func (x *exchange) keepAlive(queue int) {
 func (x *exchange) relayAnswer(c plan.Candidate, a *attempt.Answer) {
 	rec := &x.rec
 	rec.backend, rec.model, rec.local = c.Name, c.Model, c.Local
-	rec.queue = cmp.Or(rec.queue, a.Queue)
+	x.addWait(c, a.Wait)
 	if c.Primary { // though it may not have been the first candidate
 		rec.reason = ""
 	}
@@ -203,13 +203,23 @@ func (x *exchange) relayAnswer(c plan.Candidate, a *attempt.Answer) {
 // recordFailure records a failed attempt.
 func (x *exchange) recordFailure(c plan.Candidate, f *attempt.Failure) {
 	x.rec.total.Add(f.Charge)
-	x.rec.queue = cmp.Or(x.rec.queue, f.Queue)
+	x.addWait(c, f.Wait)
 	x.attempts = append(x.attempts, plan.Attempted{
 		Primary: c.Primary, Local: c.Local, Metered: c.Metered, Phase: f.Phase, Reason: f.Reason,
 		OverBudget: f.OverBudget != nil, Invalid: f.InvalidRequest(), LocalField: plan.RejectedLocalField(&f.Failure, c.RequestOf(x.request)),
 	})
 	if x.ctx.Err() != nil {
 		x.abort()
+	}
+}
+
+// addWait records how long an attempt waited in a candidate's queue.
+func (x *exchange) addWait(c plan.Candidate, w backend.Wait) {
+	wait := &x.rec.wait
+	wait.Place = cmp.Or(wait.Place, w.Place)
+	wait.Time += w.Time
+	if w.ForModel > 0 {
+		x.rt.metrics.modelWait.WithLabelValues(labelValue(c.Name)).Observe(w.ForModel.Seconds())
 	}
 }
 
@@ -283,8 +293,8 @@ func (x *exchange) commit(a *attempt.Answer, next *resumption) {
 
 // addQueueHeader adds the call's place in a queue, if it had one.
 func (x *exchange) addQueueHeader() {
-	if x.rec.queue > 0 {
-		x.w.Header().Set(wire.HeaderQueue, strconv.Itoa(x.rec.queue))
+	if place := x.rec.wait.Place; place > 0 {
+		x.w.Header().Set(wire.HeaderQueue, strconv.Itoa(place))
 	}
 }
 

@@ -73,7 +73,7 @@ func (rec *record) writeToLedger(partial bool) *ledger.Receipt {
 		},
 		Prompt: rec.usage.Prompt, Cached: rec.usage.Cached, Completion: rec.usage.Completion,
 		Cost: rec.total.Cost(), Saved: rec.savings,
-		FirstAnswer: rec.firstAnswer, Duration: time.Since(c.Began),
+		FirstAnswer: rec.firstAnswer, Duration: time.Since(c.Began), Wait: rec.wait.Time,
 	}
 	if row.Cost == nil {
 		row.Charged = new(rec.total.Charged)

@@ -7,6 +7,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/rs/zerolog"
+
+	"github.com/llmsup/llmsup/router/backend"
 )
 
 // metrics are the router's own metrics. The values of every label come from the
@@ -14,10 +16,15 @@ import (
 // series is bounded by routes x backends. The series of a route or a backend that a reload
 // has removed stay until llmsup exits.
 type metrics struct {
-	inflight prometheus.Gauge
-	rejected *prometheus.CounterVec
-	calls    *callMetrics
+	inflight  prometheus.Gauge
+	rejected  *prometheus.CounterVec
+	modelWait *prometheus.HistogramVec
+	calls     *callMetrics
 }
+
+// modelWaitSeconds are the buckets of waits: from a small model in the page cache to ten
+// minutes, the longest bound of a drain before an unload.
+var modelWaitSeconds = []float64{.25, .5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600}
 
 func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
@@ -26,11 +33,27 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Help: "Calls in flight.",
 		}),
 		rejected: counters("turned_away_total", "Requests that were rejected before they were routed, by the error's code.", "code"),
-		calls:    newCallMetrics(r),
+		modelWait: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "llmsup_model_wait_seconds",
+			Help:    "Seconds that calls waited for a server that accepted none, as while it loads its model, until it did or the call moved on.",
+			Buckets: modelWaitSeconds,
+		}, []string{"server"}),
+		calls: newCallMetrics(r),
 	}
-	r.MustRegister(m.inflight, m.rejected)
+	r.MustRegister(m.inflight, m.rejected, m.modelWait)
 	return m
 }
+
+// addServers adds the series of local servers: a rate needs their zeros.
+func (m *metrics) addServers(backends map[string]backend.Backend) {
+	for name, b := range backends {
+		if b.Info().Local {
+			m.modelWait.WithLabelValues(labelValue(name))
+		}
+	}
+}
+
+func (m *metrics) removeServer(name string) { m.modelWait.DeleteLabelValues(labelValue(name)) }
 
 func counters(name, help string, labels ...string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "llmsup_" + name, Help: help}, labels)

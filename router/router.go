@@ -44,6 +44,7 @@ func New(cfg plan.Config, log zerolog.Logger) (*Router, error) {
 	registry := prometheus.NewRegistry()
 	rt := &Router{endpoints: endpoint.NewTable(cfg.Engine), log: log, registry: registry, metrics: newMetrics(registry), stopping: stopping}
 	rt.routing.Store(s)
+	rt.metrics.addServers(s.Backends)
 	registry.MustRegister(backendMetrics{rt}, accountingMetrics{rt})
 	rt.mux = rt.routes()
 	return rt, nil
@@ -66,6 +67,7 @@ func (rt *Router) Reload(cfg plan.Config) error {
 	}
 	maps.DeleteFunc(s.Removed, func(name string, _ *backend.Server) bool { return s.Server(name) != nil })
 	rt.routing.Store(s)
+	rt.metrics.addServers(s.Backends)
 	return nil
 }
 
@@ -76,6 +78,7 @@ func (rt *Router) Remove(server string) {
 	s.Removed = maps.Clone(s.Removed)
 	delete(s.Removed, server)
 	rt.routing.Store(&s)
+	rt.metrics.removeServer(server)
 }
 
 // Load is the load of a local server.

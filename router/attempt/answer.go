@@ -30,7 +30,7 @@ type Answer struct {
 	Reserved         *accounting.Reservation // nil = the attempt costs nothing
 	UsageFilter      *aggregate.UsageFilter  // removes the usage that the client did not ask for; nil = it did
 	Lease            *backend.Lease
-	Queue            int // the call's place in the backend's queue: see backend.Attempt
+	Wait             backend.Wait // in the backend's queue
 
 	request         *request.Request
 	resp            *http.Response

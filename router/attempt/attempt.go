@@ -38,6 +38,8 @@ type Params struct {
 	KeepAlive   backend.KeepAlive // while the call waits for its model
 	Unmodified  bool              // the body is sent as the client wrote it
 	Log         zerolog.Logger
+
+	waited backend.Wait // before an earlier request of this attempt
 }
 
 // Failure is why an attempt has no answer, and what it cost.
@@ -45,7 +47,7 @@ type Failure struct {
 	backend.Failure
 	Charge     *accounting.Charge // what may have been billed; nil = nothing
 	OverBudget *budget.Exceeded   // the limit because of which no request was sent; nil = no limit
-	Queue      int                // the call's place in the backend's queue: see backend.Attempt
+	Wait       backend.Wait       // in the backend's queue
 
 	modified bool // the body was not sent as the client wrote it
 }
@@ -60,6 +62,7 @@ func Start(client context.Context, p Params) (*Answer, *Failure) {
 	if failed == nil || p.Unmodified || client.Err() != nil {
 		return a, failed
 	}
+	p.waited = failed.Wait
 	switch b := p.Backend.(type) {
 	case *backend.Server:
 		if failed.Next != backend.RetryUnmodified {
@@ -116,7 +119,7 @@ func (p Params) start(client context.Context) (*Answer, *Failure) {
 	ctx, cancel := context.WithCancelCause(client)
 	at := &backend.Attempt{
 		Request: p.Request, Model: p.Model, Alternative: p.Alternative, KeepAlive: p.KeepAlive,
-		Timeout: p.Timeout, Deadline: time.Now().Add(p.Timeout), Unmodified: p.Unmodified,
+		Timeout: p.Timeout, Deadline: time.Now().Add(p.Timeout), Unmodified: p.Unmodified, Wait: p.waited,
 	}
 	timer := time.AfterFunc(p.Timeout, func() { cancel(errTimeout) })
 	lease, failed := p.Backend.Admit(ctx, at)
@@ -125,14 +128,14 @@ func (p Params) start(client context.Context) (*Answer, *Failure) {
 		cancel(context.Canceled)
 		p.nameAndRedact(failed)
 		out := settled(failed, reserved)
-		out.Queue = at.Queue
+		out.Wait = at.Wait
 		return nil, out
 	}
 	at.Lease = lease
 	a, failed := p.answer(ctx, cancel, timer, at, reserved)
 	if failed == nil {
 		lease.Report(nil, false)
-		a.Queue = at.Queue
+		a.Wait = at.Wait
 		return a, nil
 	}
 	ending := backend.Aborted
@@ -148,7 +151,7 @@ func (p Params) start(client context.Context) (*Answer, *Failure) {
 	cancel(context.Canceled)
 	lease.Release(ending)
 	out := settled(failed, reserved)
-	out.modified, out.Queue = lease.Form != nil, at.Queue
+	out.modified, out.Wait = lease.Form != nil, at.Wait
 	return nil, out
 }
 

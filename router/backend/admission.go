@@ -68,8 +68,8 @@ func (b *Server) awaitSlots(ctx context.Context, a *Attempt) (*Lease, *Failure) 
 		return nil, now.failure(now.Detail)
 	}
 	w, wait, ok := b.queue.enqueue(slots, a.Alternative.Allows(Saturated), a.Timeout)
-	if a.Queue == 0 {
-		a.Queue = w.place
+	if a.Wait.Place == 0 {
+		a.Wait.Place = w.place
 	}
 	switch {
 	case !ok && !now.accepts(a.Alternative):
@@ -82,9 +82,13 @@ func (b *Server) awaitSlots(ctx context.Context, a *Attempt) (*Lease, *Failure) 
 			RetryAfter: max(int(wait.Round(time.Second)/time.Second), 1),
 		}
 	}
+	if w.place == 0 {
+		return b.leaseSlots(b.local.State().Gone, w.slots), nil
+	}
 	if now.Reason == Unloaded {
 		b.local.Want(true)
 	}
+	defer func() { a.Wait.Time += time.Since(w.since) }()
 	return b.awaitGrant(ctx, a, w, now)
 }
 
@@ -123,10 +127,11 @@ func (b *Server) awaitGrant(ctx context.Context, a *Attempt, w *waiter, now Loca
 	}
 }
 
-// modelWait is the time in which a call waits for its model, and tells its client so.
+// modelWait measures how long a call waits for its model, and tells its client so.
 type modelWait struct {
 	attempt *Attempt
-	timer   *time.Timer // until the client is told next; nil = the call does not wait for its model
+	since   time.Time   // when the wait began; zero = the call does not wait for its model
+	timer   *time.Timer // until the client is told next; nil = it does not wait, or its client is not told
 }
 
 // update begins or ends the wait.
@@ -134,12 +139,20 @@ func (m *modelWait) update(waits bool) {
 	switch {
 	case !waits:
 		m.end()
-	case m.timer == nil && m.attempt.KeepAlive.Tell != nil:
-		m.timer = time.NewTimer(m.attempt.KeepAlive.After)
+	case m.since.IsZero():
+		m.since = time.Now()
+		if m.attempt.KeepAlive.Tell != nil {
+			m.timer = time.NewTimer(m.attempt.KeepAlive.After)
+		}
 	}
 }
 
 func (m *modelWait) end() {
+	if m.since.IsZero() {
+		return
+	}
+	m.attempt.Wait.ForModel += time.Since(m.since)
+	m.since = time.Time{}
 	if m.timer != nil {
 		m.timer.Stop()
 		m.timer = nil
@@ -155,7 +168,7 @@ func (m *modelWait) due() <-chan time.Time {
 }
 
 func (m *modelWait) tell() {
-	m.attempt.KeepAlive.Tell(m.attempt.Queue)
+	m.attempt.KeepAlive.Tell(m.attempt.Wait.Place)
 	m.timer.Reset(KeepAliveInterval)
 }
 

@@ -88,5 +88,8 @@ func TestKeepAlive(t *testing.T) {
 		if !slices.Equal(told, want) {
 			t.Errorf("told at %v, want %v", told, want)
 		}
+		if wait := (Wait{Place: 1, Time: 3 * time.Minute, ForModel: time.Minute}); a.Wait != wait {
+			t.Errorf("it waited %+v, want %+v", a.Wait, wait)
+		}
 	})
 }

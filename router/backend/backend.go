@@ -65,11 +65,18 @@ type Attempt struct {
 	Unmodified  bool // the body is sent as the client wrote it
 
 	Lease *Lease // what Admit returned
-	Queue int    // its place in the queue of a server when it began to wait or was rejected, 1 = next; 0 = it did neither
+	Wait  Wait   // in the queue of a server
 
 	sentAt       time.Time   // when the last send began
 	connected    atomic.Bool // the request has a connection
 	wroteHeaders atomic.Bool // set by the transport's goroutine, which can outlive a canceled call
+}
+
+// Wait is how a call waited in the queue of a server, or was rejected because it was full.
+type Wait struct {
+	Place    int           // when the call began to wait or was rejected, 1 = next; 0 = it did neither
+	Time     time.Duration // until it had its slots or moved on
+	ForModel time.Duration // the part of it in which the server accepted no calls, as while it loads its model
 }
 
 // KeepAlive tells the client of a call that the call still waits for its model. The zero value

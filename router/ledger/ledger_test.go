@@ -256,3 +256,27 @@ func TestVersions(t *testing.T) {
 		return err
 	})
 }
+
+// TestWait: how long a call waited is in its row, and NULL if it did not wait. A database of
+// the version before gets the column.
+func TestWait(t *testing.T) {
+	dir := t.TempDir()
+	atVersion(t, dir, 4, `INSERT INTO calls (time, id, request, "key", route, model, backend, served, reason, status, stream, local, meant, paid, resumed, partial, ms)
+VALUES ('2026-11-29T08:15:00.123Z', 1, 'before', '', '', '', '', '', '', 200, 0, 0, 0, 0, 0, 0, 7)`)
+	l, _ := open(t, dir, Options{})
+	for name, wait := range map[string]time.Duration{"long": 90 * time.Second, "short": 1500 * time.Microsecond, "none": 0, "negative": -time.Second} {
+		r := free(name)
+		r.Wait = wait
+		l.Record(r)
+	}
+	synced(t, l)
+	closeLedger(t, l)
+	withDatabase(t, dir, func(db *sql.DB) error {
+		var got string
+		err := db.QueryRow("SELECT group_concat(request || coalesce(wait_ms, '-'), ' ') FROM (SELECT * FROM calls ORDER BY request)").Scan(&got)
+		if want := "before- long90000 negative- none- short1"; got != want {
+			t.Errorf("the calls waited %s, want %s", got, want)
+		}
+		return err
+	})
+}

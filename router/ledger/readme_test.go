@@ -48,7 +48,7 @@ func TestReadme(t *testing.T) {
 			t.Errorf("the columns are\n%q, README has\n%q", columns, documented)
 		}
 		queries := regexp.MustCompile("(?s)```sql\n(.*?)```").FindAllStringSubmatch(readme, -1)
-		if len(queries) != 5 {
+		if len(queries) != 6 {
 			t.Errorf("README has %d queries", len(queries))
 		}
 		for _, query := range queries {

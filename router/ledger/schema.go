@@ -168,6 +168,11 @@ CREATE TABLE calls (
 	PRIMARY KEY (time, id)        -- so rows are stored by time, and each once
 ) WITHOUT ROWID;
 `,
+	`
+-- How long the call waited for a slot of a local server or for its model, all attempts
+-- together, in milliseconds; NULL = it did not, or an earlier llmsup recorded it.
+ALTER TABLE calls ADD COLUMN wait_ms INTEGER;
+`,
 }
 
 // NewerDatabaseError is the error of a database that a newer llmsup wrote.

@@ -18,8 +18,8 @@ VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)`
 AND status = ? AND stream = ? AND local = ? AND meant = ? AND paid = ? AND resumed = ? AND partial = ?`
 	// The dimensions are copied from the table kind: binding them all takes longer.
 	insertCall = `INSERT OR IGNORE INTO calls (time, id, request, "key", route, model, backend, served, reason, status, stream, local, meant, paid, resumed, partial,
-prompt, cached, completion, cost, charged, saved, first_ms, ms)
-SELECT ?, ?, ?, "key", route, model, backend, served, reason, status, stream, local, meant, paid, resumed, partial, ?, ?, ?, ?, ?, ?, ?, ? FROM kind WHERE id = ?`
+prompt, cached, completion, cost, charged, saved, first_ms, ms, wait_ms)
+SELECT ?, ?, ?, "key", route, model, backend, served, reason, status, stream, local, meant, paid, resumed, partial, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM kind WHERE id = ?`
 	addToDay = `INSERT INTO day (day, kind, calls, prompt, cached, completion, no_tokens, cost, no_cost, saved, no_saved, answers, first_ms, ms, charged)
 VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
 ON CONFLICT (day, kind) DO UPDATE SET calls = calls + excluded.calls, prompt = prompt + excluded.prompt, cached = cached + excluded.cached,
@@ -115,13 +115,9 @@ func (d *database) store(entries []*journal.Entry) error {
 
 // insert writes a row. isNew is false if the database has it already.
 func (d *database) insert(ctx context.Context, e *journal.Entry, kind int64) (isNew bool, err error) {
-	first := &e.FirstAnswerMS
-	if e.FirstAnswerMS == 0 {
-		first = nil
-	}
 	for i, value := range [...]driver.Value{
 		timeText(e.Unix), e.ID, e.Request, orNull(e.Prompt), orNull(e.Cached), orNull(e.Completion), orNull(e.Cost), orNull(e.Charged), orNull(e.Saved),
-		orNull(first), e.DurationMS, kind,
+		timeOrNull(e.FirstAnswerMS), e.DurationMS, timeOrNull(e.WaitMS), kind,
 	} {
 		d.callArgs[i] = driver.NamedValue{Ordinal: i + 1, Value: value}
 	}
@@ -131,6 +127,14 @@ func (d *database) insert(ctx context.Context, e *journal.Entry, kind int64) (is
 	}
 	rows, err := result.RowsAffected()
 	return rows > 0, err
+}
+
+// timeOrNull returns a time as a column's value; 0 = there was none.
+func timeOrNull(ms int64) driver.Value {
+	if ms == 0 {
+		return nil
+	}
+	return ms
 }
 
 // orNull returns a figure as a column's value.

@@ -16,6 +16,9 @@ func (e *Entry) appendJSON(b []byte) []byte {
 		b = strconv.AppendInt(append(b, `,"first_ms":`...), e.FirstAnswerMS, 10)
 	}
 	b = strconv.AppendInt(append(b, `,"ms":`...), e.DurationMS, 10)
+	if e.WaitMS != 0 {
+		b = strconv.AppendInt(append(b, `,"wait_ms":`...), e.WaitMS, 10)
+	}
 	for i, id := range e.Ends {
 		if i == 0 {
 			b = append(b, `,"ends":[`...)

@@ -27,6 +27,7 @@ func paidRow(request string, cost usd.Amount) Row {
 func fullEntry(id int64, request string) *Entry {
 	r := paidRow(request, usd.Max)
 	r.Saved, r.Charged, r.Reason, r.Local, r.LocalPrimary, r.Resumed, r.Partial = new(usd.Amount(1)), new(usd.Amount(2)), "timeout", true, true, true, true
+	r.Wait = 200 * time.Millisecond
 	e := NewEntry(id, &r)
 	e.Ends = []int64{5, 6}
 	return e

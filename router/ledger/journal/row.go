@@ -22,6 +22,7 @@ type Row struct {
 
 	FirstAnswer time.Duration `json:"-"` // time to the first answer, in milliseconds; 0 = there was none
 	Duration    time.Duration `json:"-"` // of the whole call
+	Wait        time.Duration `json:"-"` // for a slot of a local server or for its model, all attempts together, in milliseconds; 0 = it did not wait
 }
 
 // Dimensions are what calls are grouped by. Texts are truncated to 200 bytes.
@@ -47,13 +48,14 @@ type Entry struct {
 	Unix          int64   `json:"time"`               // when the call came, in milliseconds since 1970
 	FirstAnswerMS int64   `json:"first_ms,omitempty"` // 0 = there was no answer
 	DurationMS    int64   `json:"ms"`
-	Ends          []int64 `json:"ends,omitempty"` // ids of further attempts that this row ends
+	WaitMS        int64   `json:"wait_ms,omitempty"` // 0 = it did not wait
+	Ends          []int64 `json:"ends,omitempty"`    // ids of further attempts that this row ends
 	Row
 }
 
 // NewEntry returns the entry of a row.
 func NewEntry(id int64, r *Row) *Entry {
-	e := &Entry{ID: id, Unix: r.Time.UnixMilli(), FirstAnswerMS: r.FirstAnswer.Milliseconds(), DurationMS: r.Duration.Milliseconds(), Row: *r}
+	e := &Entry{ID: id, Unix: r.Time.UnixMilli(), FirstAnswerMS: r.FirstAnswer.Milliseconds(), DurationMS: r.Duration.Milliseconds(), WaitMS: r.Wait.Milliseconds(), Row: *r}
 	e.Model = strings.Clone(e.Model) // it may be a part of the request's body, which must not stay in memory for it
 	e.normalize()
 	return e
@@ -62,7 +64,8 @@ func NewEntry(id int64, r *Row) *Entry {
 // normalize makes the entry's values ones that the journal and the database store and
 // return unchanged, and that can be summed up without overflow.
 func (e *Entry) normalize() {
-	e.Unix, e.FirstAnswerMS, e.DurationMS = min(max(e.Unix, 0), MaxTime), max(e.FirstAnswerMS, 0), max(e.DurationMS, 0)
+	e.Unix = min(max(e.Unix, 0), MaxTime)
+	e.FirstAnswerMS, e.DurationMS, e.WaitMS = max(e.FirstAnswerMS, 0), max(e.DurationMS, 0), max(e.WaitMS, 0)
 	for _, text := range []*string{&e.Request, &e.Key, &e.Route, &e.Model, &e.Backend, &e.Served, &e.Reason} {
 		*text = clip(*text)
 	}

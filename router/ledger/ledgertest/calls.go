@@ -23,8 +23,9 @@ type Call struct {
 	Status  int
 	Paid    bool
 	Partial bool
-	Cost    *usd.Amount // nil = unknown
-	Charged usd.Amount  // what budgets count
+	Cost    *usd.Amount   // nil = unknown
+	Charged usd.Amount    // what budgets count
+	Wait    time.Duration // for a slot or a model; 0 = it did not wait
 }
 
 // Calls returns the rows of the ledger in a state directory. Another process may
@@ -37,7 +38,7 @@ func Calls(t testing.TB, state string) []Call {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	rows, err := db.QueryContext(t.Context(), `SELECT time, request, "key", status, paid, partial, cost_usd, coalesce(charged_usd, 0) FROM calls`)
+	rows, err := db.QueryContext(t.Context(), `SELECT time, request, "key", status, paid, partial, cost_usd, coalesce(charged_usd, 0), coalesce(wait_ms, 0) FROM calls`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +49,8 @@ func Calls(t testing.TB, state string) []Call {
 		var came string
 		var cost sql.NullFloat64
 		var charged float64
-		if err := rows.Scan(&came, &c.Request, &c.Key, &c.Status, &c.Paid, &c.Partial, &cost, &charged); err != nil {
+		var waitMS int64
+		if err := rows.Scan(&came, &c.Request, &c.Key, &c.Status, &c.Paid, &c.Partial, &cost, &charged, &waitMS); err != nil {
 			t.Fatal(err)
 		}
 		if c.Time, err = time.Parse(time.RFC3339, came); err != nil {
@@ -57,7 +59,7 @@ func Calls(t testing.TB, state string) []Call {
 		if cost.Valid {
 			c.Cost = new(picodollars(cost.Float64))
 		}
-		c.Charged = picodollars(charged)
+		c.Charged, c.Wait = picodollars(charged), time.Duration(waitMS)*time.Millisecond
 		calls = append(calls, c)
 	}
 	if err := rows.Err(); err != nil {
