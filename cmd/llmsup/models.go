@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -17,7 +18,7 @@ func modelsCommand() *cli.Command {
 		Name:      "models",
 		Usage:     "show the models of the servers: state, size, VRAM, last use",
 		UsageText: "llmsup models [--json]",
-		Description: "VRAM is what a model is planned with: estimated from its file or configured, and marked * once more than that has been " +
+		Description: "GPU is where its process is. VRAM is what a model is planned with: estimated from its file or configured, and marked * once more than that has been " +
 			"measured. LOAD is the time from the start of llama-server to its first answer. Calls are counted since llmsup started.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "json", Usage: "print the figures as a JSON object"},
@@ -48,9 +49,9 @@ func printModels(out io.Writer, models []control.Model) error {
 		p.line("there are no servers; --model or servers: in llmsup.yaml adds one")
 		return p.err
 	}
-	rows := [][]string{{"MODEL", "STATE", "FOR", "SIZE", "VRAM", "LAST USED", "LOAD", "CALLS"}}
+	rows := [][]string{{"MODEL", "STATE", "FOR", "SIZE", "GPU", "VRAM", "LAST USED", "LOAD", "CALLS"}}
 	for _, m := range models {
-		rows = append(rows, []string{m.Name, m.State, since(m.Since), size(m.SizeBytes), plannedVRAM(m), lastUsed(m), loadTime(m), fmt.Sprint(m.Calls)})
+		rows = append(rows, []string{m.Name, m.State, since(m.Since), size(m.SizeBytes), gpusOf(m), plannedVRAM(m), lastUsed(m), loadTime(m), fmt.Sprint(m.Calls)})
 	}
 	p.table(rows, wordTable)
 	for _, m := range models {
@@ -67,6 +68,14 @@ func size(bytes *uint64) string {
 		return "-"
 	}
 	return gpu.Size(*bytes)
+}
+
+func gpusOf(m control.Model) string {
+	if len(m.GPUs) == 0 {
+		return "-"
+	}
+	list := strings.Fields(strings.Trim(fmt.Sprint(m.GPUs), "[]"))
+	return strings.Join(list, ",")
 }
 
 func plannedVRAM(m control.Model) string {

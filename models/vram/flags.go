@@ -43,15 +43,15 @@ var flags = []flag{
 	{names: "-ncmoe --n-cpu-moe", set: number(func(o *options, n uint64) { o.cpuExperts = max(o.cpuExperts, n) })},
 
 	{names: "-dev --device", set: func(o *options, value string) {
-		o.noDevice = value == "none"
+		o.noDevice, o.choosesGPUs = value == "none", true
 		if n, ok := deviceIndex(value); ok && !strings.Contains(value, ",") {
 			o.single, o.mainGPU = true, n
 		}
 		o.setUncertain("--device", reasonIf(strings.Contains(value, ","), "spreads the model over several GPUs"))
 	}},
-	{names: "-mg --main-gpu", set: number(func(o *options, n uint64) { o.mainGPU = int(min(n, maxSlots)) })},
+	{names: "-mg --main-gpu", set: number(func(o *options, n uint64) { o.mainGPU, o.choosesGPUs = int(min(n, maxSlots)), true })},
 	{names: "-sm --split-mode", set: func(o *options, value string) {
-		o.single = o.single || value == "none"
+		o.single, o.choosesGPUs = o.single || value == "none", true
 		o.setUncertain("--split-mode", reasonIf(value == "row" || value == "tensor", "spreads every tensor over several GPUs"))
 	}},
 	{names: "--spec-type", set: func(o *options, value string) {
@@ -61,7 +61,10 @@ var flags = []flag{
 	{names: "--mmproj-offload", on: func(o *options) { o.projectorOnCPU = false }},
 	{names: "--no-mmproj-offload", on: func(o *options) { o.projectorOnCPU = true }},
 	uncertainFlag("-mm --mmproj", "loads a projector"),
-	uncertainFlag("-ts --tensor-split", "spreads the model over several GPUs"),
+	{names: "-ts --tensor-split", set: func(o *options, value string) {
+		o.choosesGPUs = true
+		o.setUncertain("--tensor-split", reasonIf(value != "", "spreads the model over several GPUs"))
+	}},
 	uncertainFlag("-ot --override-tensor", "moves tensors"),
 	uncertainFlag("-ncffn --n-cpu-ffn", "keeps weights in the CPU's memory"),
 	uncertainFlag("--moe-cache-mib", "makes a cache of experts"),

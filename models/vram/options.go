@@ -36,6 +36,8 @@ type options struct {
 
 	single  bool // the model goes to one GPU alone
 	mainGPU int  // its index among the GPUs that llama-server sees
+
+	choosesGPUs bool // a flag is about which GPUs the model is on
 }
 
 // reducingFlags move weights out of the VRAM. How much is unknown.
@@ -69,6 +71,10 @@ func SingleGPU(args []string) (index int, ok bool) {
 	o := parseArgs(args)
 	return o.mainGPU, o.single
 }
+
+// ChoosesGPUs reports whether one of llama-server's flags says on which GPUs the model is, or
+// how it is split.
+func ChoosesGPUs(args []string) bool { return parseArgs(args).choosesGPUs }
 
 // parseArgs parses llama-server's command line as llama-server does: a value is an argument
 // of its own (--flag=value is an error), long flags may have underscores, and the last of

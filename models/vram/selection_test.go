@@ -54,3 +54,13 @@ func TestSharedContext(t *testing.T) {
 		}
 	}
 }
+
+func TestChoosesGPUs(t *testing.T) {
+	for args, want := range map[string]bool{
+		"": false, "--flash-attn on -np 2": false, "-sm layer": true, "-mg 1": true, "-dev CUDA1": true, "-ts 3,1": true, "--tensor_split 3,1": true,
+	} {
+		if got := ChoosesGPUs(strings.Fields(args)); got != want {
+			t.Errorf("%q: %t", args, got)
+		}
+	}
+}

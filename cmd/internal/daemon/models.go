@@ -21,10 +21,15 @@ func (d *Daemon) Models() (list []control.Model) {
 			Name: s.name, State: now.State.String(), Since: now.Since, Reason: now.Reason, Model: now.Model,
 			Load: config.LoadAlways, Pinned: s.demand.Pinned(s.loading.Pinned), SizeBytes: known(s.workload.FileSize()),
 			VRAMNeedBytes: known(f.Need), VRAMMeasuredBytes: known(f.Measured),
-			LoadSeconds: known(f.LoadTime.Seconds()), Calls: d.router.Load(s.name).Total, Loads: f.Loads, Unloads: map[string]int{},
+			LoadSeconds: known(cmp.Or(f.LoadTime, now.LoadDuration).Seconds()), Calls: d.router.Load(s.name).Total, Loads: f.Loads, Unloads: map[string]int{},
 		}
 		if s.loading.OnDemand {
 			m.Load = config.LoadOnDemand
+		}
+		for _, uuid := range f.GPUs {
+			if g := d.monitor.Sample().Find(uuid); g != nil {
+				m.GPUs = append(m.GPUs, g.Index)
+			}
 		}
 		if f.Used {
 			m.LastUsed = &f.LastUsed

@@ -6,11 +6,12 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/cmd/internal/scheduler"
+	"github.com/llmsup/llmsup/gpu"
 	"github.com/llmsup/llmsup/supervisor"
 )
 
 // apply carries a plan out.
-func (o *Owner) apply(plan scheduler.Plan, now time.Time) {
+func (o *Owner) apply(plan scheduler.Plan, sample *gpu.Sample, now time.Time) {
 	for _, e := range plan.Evict {
 		m := o.models[e.Model]
 		if e.For == "" {
@@ -27,6 +28,7 @@ func (o *Owner) apply(plan scheduler.Plan, now time.Time) {
 		m.loads++
 		m.loading, m.reason = true, ""
 		o.log.Info().Str("server", m.Name).Int("waiting", m.calls.ForModel).Msg("loading the model")
+		m.place(start.On, sample)
 		m.Process.Load()
 	}
 	o.showReasons(plan, now)

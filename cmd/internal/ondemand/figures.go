@@ -11,8 +11,9 @@ import (
 // Figures are what is known about a server's model.
 type Figures struct {
 	OnDemand bool
-	Need     uint64        // VRAM that it is planned with, on all GPUs, in bytes; 0 = unknown or none
-	Measured uint64        // the most VRAM that it held so far, in bytes; 0 = not measured
+	GPUs     []string      // UUIDs of those that its process is on
+	Need     uint64        // VRAM that it is planned with, on all its GPUs, in bytes; 0 = unknown or none
+	Measured uint64        // the most VRAM that it held so far there, in bytes; 0 = not measured
 	LoadTime time.Duration // measured, smoothed; 0 = not measured
 	LastUsed time.Time     // when its last call arrived or ended
 	Used     bool          // it has had calls
@@ -32,11 +33,13 @@ func (o *Owner) publish(plan scheduler.Plan) {
 			OnDemand: m.OnDemand, LoadTime: m.loadTime, LastUsed: m.lastUsed, Used: m.calls.Total > 0, Calls: m.calls.Total,
 			Reclaiming: m.reclaiming || m.unloading, Loads: m.loads, Unloads: maps.Clone(m.evicts),
 		}
-		for _, share := range m.shares {
-			f.Need += max(share.Need, m.bytes[share.UUID])
-		}
-		for _, bytes := range m.bytes {
-			f.Measured += bytes
+		on := m.planned()
+		for _, share := range on.Shares {
+			f.Need += m.need(on, share)
+			f.Measured += m.bytes[key(on, share)]
+			if m.now.PID != 0 {
+				f.GPUs = append(f.GPUs, share.UUID)
+			}
 		}
 		if i := slices.IndexFunc(plan.Wait, func(w scheduler.Wait) bool { return w.Model == name }); i >= 0 {
 			f.Wait = &plan.Wait[i]

@@ -18,8 +18,9 @@ import (
 
 const gib = uint64(1) << 30
 
-// machine is a GPU with 24 GiB and the servers on it. Their processes are simulated, and the
-// driver is read once a second, or when that is requested.
+// machine is some GPUs with 24 GiB each, one if nothing else is set, and the servers on them.
+// Their processes are simulated, and the driver is read once a second, or when that is
+// requested.
 type machine struct {
 	t     *testing.T
 	owner *Owner
@@ -30,10 +31,12 @@ type machine struct {
 	changed   chan struct{} // of the fleet
 	sample    *gpu.Sample
 	newSample chan struct{}
-	foreign   uint64 // VRAM that other processes hold
+	gpus      int
+	lost      int    // index of a lost GPU; -1 = none
+	foreign   uint64 // VRAM that other processes hold on the first GPU
 	requested chan struct{}
 	pids      int
-	most      uint64 // VRAM that was held at once
+	most      uint64 // VRAM that was held on a GPU at once
 }
 
 // simulated is a server. Its methods are called with the machine's lock held, unless they
@@ -42,6 +45,9 @@ type simulated struct {
 	*machine
 	name     string
 	settings Settings
+	gpu      int    // index of the GPU that it is on; -1 = on all, evenly
+	placed   int    // likewise, of the next process
+	strays   bool   // its processes are on all GPUs, wherever they are put
 	size     uint64 // VRAM that it holds
 	assumed  uint64 // VRAM that it is assumed to need
 	load     time.Duration
@@ -67,7 +73,7 @@ func inMachine(t *testing.T, test func(*machine)) {
 }
 
 func newMachine(t *testing.T, dir string) *machine {
-	m := &machine{t: t, dir: dir, changed: make(chan struct{}), newSample: make(chan struct{}), requested: make(chan struct{}, 1)}
+	m := &machine{t: t, dir: dir, gpus: 1, lost: -1, changed: make(chan struct{}), newSample: make(chan struct{}), requested: make(chan struct{}, 1)}
 	m.read()
 	m.owner = New(Options{Fleet: m.fleet, GPUs: m, StateDir: dir, Log: zerolog.Nop()})
 	return m
@@ -95,22 +101,42 @@ func (m *machine) run() (stop func()) {
 
 // read makes a sample. The caller holds the lock, or is the only goroutine.
 func (m *machine) read() {
-	total, used := 24*gib, m.foreign
-	g := gpu.GPU{UUID: "GPU-a", MemoryTotal: &total, ProcessesKnown: true}
-	for _, s := range m.servers {
-		if s.now.PID != 0 {
-			held := s.size
-			used += held
-			g.Processes = append(g.Processes, gpu.Process{PID: s.now.PID, Memory: &held})
+	var gpus []gpu.GPU
+	for i := range m.gpus {
+		g := gpu.GPU{Index: i, UUID: uuid(i), MemoryTotal: new(24 * gib), ProcessesKnown: true, Lost: i == m.lost}
+		used := uint64(0)
+		if i == 0 {
+			used = m.foreign
 		}
+		for _, s := range m.servers {
+			if held := s.holds(i); held > 0 {
+				used += held
+				g.Processes = append(g.Processes, gpu.Process{PID: s.now.PID, Memory: &held})
+			}
+		}
+		m.most = max(m.most, used)
+		g.MemoryFree = new(24*gib - min(used, 24*gib))
+		gpus = append(gpus, g)
 	}
-	m.most = max(m.most, used)
-	free := total - min(used, total)
-	g.MemoryFree = &free
 	old := m.newSample
 	m.newSample = make(chan struct{})
-	m.sample = &gpu.Sample{At: time.Now(), GPUs: []gpu.GPU{g}, Changed: m.newSample}
+	m.sample = &gpu.Sample{At: time.Now(), GPUs: gpus, Changed: m.newSample}
 	close(old)
+}
+
+func uuid(i int) string { return "GPU-" + string(rune('a'+i)) }
+
+// holds returns the VRAM that the process holds on a GPU.
+func (s *simulated) holds(i int) uint64 {
+	switch {
+	case s.now.PID == 0:
+		return 0
+	case s.gpu == i:
+		return s.size
+	case s.gpu < 0:
+		return s.size / uint64(s.gpus)
+	}
+	return 0
 }
 
 // Sample implements GPUs.
@@ -141,7 +167,7 @@ func (m *machine) fleet() (list []Server, changed <-chan struct{}) {
 func (m *machine) add(name string, need float64, change func(*simulated)) *simulated {
 	s := &simulated{
 		machine: m, name: name, size: uint64(need * float64(gib)), assumed: uint64(need * float64(gib)), load: 4 * time.Second,
-		settings: Settings{OnDemand: true}, changed: make(chan struct{}), demand: m.owner.NewDemand(),
+		settings: Settings{OnDemand: true}, gpu: -1, placed: -1, changed: make(chan struct{}), demand: m.owner.NewDemand(),
 	}
 	if change != nil {
 		change(s)
@@ -189,6 +215,9 @@ func (s *simulated) begin() {
 	s.pids++
 	s.loads++
 	pid := s.pids
+	if s.gpu = s.placed; s.strays {
+		s.gpu = -1
+	}
 	s.set(supervisor.Loading, "", func(n *supervisor.Snapshot) { n.PID, n.NextStart = pid, time.Time{} })
 	time.AfterFunc(s.load, func() {
 		s.mu.Lock()
@@ -273,18 +302,51 @@ func (s *simulated) counted() Calls {
 	return s.calls
 }
 
-// Estimate, Signature, Shares and UnreclaimedVRAM implement VRAM.
+// Estimate, Signature, UnreclaimedVRAM, Place and Placements implement VRAM.
 func (s *simulated) Estimate()               {}
 func (s *simulated) Signature() string       { return "v1" }
 func (s *simulated) UnreclaimedVRAM() string { return "" }
-func (s *simulated) Shares(pids []int) ([]placement.Share, bool) {
-	share := placement.Share{UUID: "GPU-a", Need: s.assumed}
-	for _, p := range s.Sample().GPUs[0].Processes {
-		if slices.Contains(pids, p.PID) {
-			share.Held += *p.Memory
+
+func (s *simulated) Place(to string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.placed = -1
+	for i := range s.gpus {
+		if uuid(i) == to {
+			s.placed = i
 		}
 	}
-	return []placement.Share{share}, true
+}
+
+func (s *simulated) Placements(pids []int) (all []placement.Placement, known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var shares []placement.Share
+	for _, g := range s.sample.GPUs {
+		share := placement.Share{UUID: g.UUID, Need: s.assumed}
+		for _, p := range g.Processes {
+			if slices.Contains(pids, p.PID) {
+				share.Held += *p.Memory
+			}
+		}
+		if !g.Lost {
+			shares = append(shares, share)
+		}
+	}
+	if s.gpus == 1 {
+		return []placement.Placement{{Shares: shares, Current: true}}, true
+	}
+	for i, share := range shares {
+		all = append(all, placement.Placement{Shares: shares[i : i+1 : i+1], Single: true, Current: s.placed >= 0 && uuid(s.placed) == share.UUID})
+	}
+	split := slices.Clone(shares)
+	for i := range split {
+		split[i].Need /= uint64(len(split))
+	}
+	if len(split) > 1 {
+		all = append(all, placement.Placement{Shares: split, Current: s.placed < 0})
+	}
+	return all, true
 }
 
 // call makes a call: it is counted if the model is loaded, and waits for it otherwise, or goes

@@ -14,10 +14,11 @@ type model struct {
 	calls  Calls
 	demand demanded
 
-	shares     []placement.Share
-	known      bool // shares is known
-	estimating bool // a goroutine reads the file
-	measured        // of the signature
+	placements []placement.Placement // where it can be
+	known      bool                  // placements is known
+	spreads    bool                  // its process has used GPUs that it should not see
+	estimating bool                  // a goroutine reads the file
+	measured                         // of the signature
 
 	lastUsed   time.Time
 	unloadedAt time.Time // when it was last found unloaded or unloading
@@ -96,13 +97,12 @@ func (o *Owner) observeVRAM(m *model, now time.Time) {
 		}()
 	}
 	pids, _ := m.Process.Processes()
-	if m.shares, m.known = m.VRAM.Shares(pids); m.known && m.signature != m.VRAM.Signature() {
+	if m.placements, m.known = m.VRAM.Placements(pids); m.known && m.signature != m.VRAM.Signature() {
 		m.measured = o.store.of(m.Name, m.VRAM.Signature())
 	}
-	for _, share := range m.shares {
-		if share.Held > m.bytes[share.UUID] && m.signature != "" {
-			m.bytes[share.UUID] = share.Held
-		}
+	o.observeSpread(m)
+	if m.signature != "" {
+		m.measure()
 	}
 	switch {
 	case m.now.PID != 0 || m.now.State == supervisor.Stopped:
@@ -120,7 +120,7 @@ func (o *Owner) observeVRAM(m *model, now time.Time) {
 // after a time.
 func (o *Owner) checkReclaimed(m *model, now time.Time) {
 	left := m.VRAM.UnreclaimedVRAM()
-	if s := o.opts.GPUs.Sample(); left == "" && s.Problem == "" && len(m.shares) > 0 && s.At.Before(m.endedAt) {
+	if s := o.opts.GPUs.Sample(); left == "" && s.Problem == "" && len(m.placements) > 0 && s.At.Before(m.endedAt) {
 		left = "the driver has not been read since its end"
 		o.opts.GPUs.RequestSample()
 	}
@@ -154,6 +154,7 @@ func (o *Owner) observeState(m *model, now time.Time) {
 	}
 	if m.OnDemand {
 		o.observeFailure(m, now)
+		o.observeStart(m, now)
 	} else if m.now.UnloadRequested { // a reload has changed it
 		m.Process.Load()
 	}

@@ -124,8 +124,9 @@ func (o *Owner) step(servers []Server) (next time.Duration) {
 	plan := scheduler.Plan{}
 	onDemand := slices.ContainsFunc(servers, func(s Server) bool { return s.OnDemand })
 	if onDemand {
-		plan = scheduler.Decide(o.state(servers, o.opts.GPUs.Sample(), now))
-		o.apply(plan, now)
+		sample := o.opts.GPUs.Sample()
+		plan = scheduler.Decide(o.state(servers, sample, now))
+		o.apply(plan, sample, now)
 	}
 	o.publish(plan)
 	return o.untilNext(plan, now, onDemand)

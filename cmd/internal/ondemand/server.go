@@ -44,8 +44,10 @@ type VRAM interface {
 	Estimate()
 	// Signature identifies what was estimated; "" = nothing yet.
 	Signature() string
-	// Shares returns the VRAM of each GPU that the model is on or would be on.
-	Shares(pids []int) (shares []placement.Share, known bool)
+	// Placements returns where the model, whose processes are pids, is and can be.
+	Placements(pids []int) (all []placement.Placement, known bool)
+	// Place puts the next process on one of the GPUs of several Placements; "" = on all.
+	Place(uuid string)
 	// UnreclaimedVRAM describes what the driver has not released yet of the last process;
 	// "" = nothing.
 	UnreclaimedVRAM() string
@@ -68,7 +70,7 @@ type Demand struct {
 
 	mu      sync.Mutex
 	rate    scheduler.Rate // of the calls that went elsewhere
-	wanted  time.Time      // when the last call wanted the model; zero = none did
+	wanted  time.Time      // when the last call wanted the model and went elsewhere; zero = none did
 	byHand  time.Time      // when an operator asked for a load that is not done; zero = none did
 	unloads *unloadRequest // nil = none
 	pinned  *bool          // what an operator wants instead of Settings.Pinned; nil = nothing else
@@ -79,13 +81,13 @@ type unloadRequest struct{ now bool }
 // Want says that a call needs the model, which is not loaded. waits is whether the call waits
 // for it instead of going elsewhere.
 func (d *Demand) Want(waits bool) {
-	now := time.Now()
-	d.mu.Lock()
-	d.wanted = now
 	if !waits { // a call that waits is counted when it begins
+		now := time.Now()
+		d.mu.Lock()
+		d.wanted = now
 		d.rate.Add(now, 1)
+		d.mu.Unlock()
 	}
-	d.mu.Unlock()
 	d.wake()
 }
 

@@ -47,15 +47,17 @@ func (m *model) describe(gpus []scheduler.GPU, index map[string]int, sampled, no
 	if !m.known {
 		return s, false
 	}
-	needs, unclaimed := m.placement(gpus, index)
+	needs, unclaimed := m.needs(m.current(), gpus, index)
 	s = scheduler.Model{
 		Name: m.Name, Pinned: m.Demand.Pinned(m.Pinned) || !m.OnDemand, IdleUnload: m.IdleUnload, Since: m.now.Since,
 		LoadTime: m.expectedLoad(), LoadFrom: m.loadFrom,
 		InFlight: m.calls.InFlight, LastUsed: m.lastUsed, Rate: m.demand.rate,
 		Fallback: m.Fallback || m.wantedElsewhere(now), Price: m.price(),
 	}
-	if len(needs) > 0 {
-		s.Placements = []scheduler.Placement{needs}
+	for _, p := range m.placements {
+		if on, _ := m.needs(p, gpus, index); len(on) > 0 && (p.Current || !m.isPlaced()) {
+			s.Placements = append(s.Placements, on)
+		}
 	}
 	if !m.OnDemand {
 		s.IdleUnload = 0
@@ -108,24 +110,6 @@ func (m *model) addStart(s *scheduler.Model) {
 	if s.Waiting == 0 || m.now.Since.Before(s.Oldest) {
 		s.Waiting, s.Oldest = max(s.Waiting, 1), m.now.Since
 	}
-}
-
-// placement returns the need of the model on each GPU, and what of it its process has not
-// allocated yet.
-func (m *model) placement(gpus []scheduler.GPU, index map[string]int) (needs, unclaimed scheduler.Placement) {
-	for _, share := range m.shares {
-		i, known := index[share.UUID]
-		if !known {
-			continue
-		}
-		need := max(share.Need, m.bytes[share.UUID]) + margin
-		for range m.failures { // larger than what was not enough, and no larger than the GPU
-			need = max(need, min(need+need/4, gpus[i].Total))
-		}
-		needs = append(needs, scheduler.Share{GPU: i, Bytes: max(need, share.Held)})
-		unclaimed = append(unclaimed, scheduler.Share{GPU: i, Bytes: need - min(share.Held, need)})
-	}
-	return needs, unclaimed
 }
 
 func (m *model) expectedLoad() time.Duration {

@@ -132,12 +132,13 @@ func insufficientVRAM(need, free, reserved uint64, by string, gpus []gpu.GPU) st
 }
 
 // reservedByOthers returns how much of the free VRAM of some GPUs is reserved for
-// residents, in bytes, and for which ones.
+// residents, in bytes, and for which ones. A resident is assumed to be on its GPUs evenly.
 func reservedByOthers(residents []Resident, uuids []string) (sum uint64, by string) {
 	var names []string
 	for _, r := range residents {
 		if shareGPU(r.UUIDs, uuids) {
-			sum += r.Unclaimed
+			shared := slices.DeleteFunc(slices.Clone(r.UUIDs), func(uuid string) bool { return !slices.Contains(uuids, uuid) })
+			sum += r.Unclaimed / uint64(len(r.UUIDs)) * uint64(len(shared))
 			names = append(names, r.Name)
 		}
 	}

@@ -66,7 +66,7 @@ func TestDecide(t *testing.T) {
 
 		"a resident has claimed all": {Request{UUIDs: a, Need: needs(9)}, []Resident{{"mail", a, 0}}, gpu.Sample{GPUs: one}, reserve},
 		"a resident loads":           {Request{UUIDs: a, Need: needs(6)}, []Resident{{"mail", a, 4 * gib}}, gpu.Sample{GPUs: one}, wait("waiting for VRAM: needs 7.0 GiB, 10.0 GiB free, of which 4.0 GiB are reserved for mail")},
-		"two residents load":         {Request{UUIDs: a, Need: needs(6)}, []Resident{{"mail", ab, 3 * gib}, {"embed", a, gib}}, gpu.Sample{GPUs: one}, wait("waiting for VRAM: needs 7.0 GiB, 10.0 GiB free, of which 4.0 GiB are reserved for mail, embed")},
+		"two residents load":         {Request{UUIDs: a, Need: needs(6)}, []Resident{{"mail", ab, 6 * gib}, {"embed", a, gib}}, gpu.Sample{GPUs: one}, wait("waiting for VRAM: needs 7.0 GiB, 10.0 GiB free, of which 4.0 GiB are reserved for mail, embed")},
 		"a resident elsewhere":       {Request{UUIDs: a, Need: needs(9)}, []Resident{{"mail", []string{"GPU-b"}, 4 * gib}}, gpu.Sample{GPUs: two}, reserve},
 
 		"a single GPU, the best":   {Request{UUIDs: ab, Need: needs(19), Args: []string{"--split-mode", "none"}}, nil, gpu.Sample{GPUs: two}, reserve},

@@ -1,6 +1,9 @@
 package placement
 
 import (
+	"os"
+	"slices"
+
 	"github.com/llmsup/llmsup/gpu"
 	"github.com/llmsup/llmsup/models/vram"
 )
@@ -16,29 +19,80 @@ type Share struct {
 // not known.
 func (w *Workload) Estimate() { w.estimate() }
 
-// Shares returns the GPUs that the model is on, or would be on after a start: all that the
-// configuration selects, evenly, as llama-server splits it. pids are its processes. known
-// is false before Estimate, and while there is no sample.
-func (w *Workload) Shares(pids []int) (shares []Share, known bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.sharesOn(w.pool.monitor.Sample(), pids)
+// Placement is where a model is or can be.
+type Placement struct {
+	Shares  []Share // of each GPU
+	Single  bool    // one GPU of those among which the model's is chosen
+	Current bool    // the process is there, or the next one will be
 }
 
-// sharesOn returns the Shares in a sample. The caller holds w.mu.
-func (w *Workload) sharesOn(s *gpu.Sample, pids []int) (shares []Share, known bool) {
+// Placements returns where the model can be, the first of several that are equally good
+// first: on each single GPU, and split over all of them. It is only one if the configuration,
+// the flags or the environment choose the GPUs, or if the need is not known. pids are the
+// model's processes. known is false before Estimate, and while there is no sample.
+func (w *Workload) Placements(pids []int) (all []Placement, known bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.placementsIn(w.pool.monitor.Sample(), pids)
+}
+
+// Place puts the next processes on one GPU of those that Placements returns; "" = on all. The
+// present process stays where it is.
+func (w *Workload) Place(uuid string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.placed = nil; uuid != "" {
+		w.placed = []string{uuid}
+	}
+}
+
+// placementsIn returns the Placements in a sample. The caller holds w.mu.
+func (w *Workload) placementsIn(s *gpu.Sample, pids []int) (all []Placement, known bool) {
 	if w.estimated == "" || s.At.IsZero() {
 		return nil, false
 	}
-	if w.selector == gpu.None {
-		return nil, true
+	if w.choosable(s) {
+		gpus := slices.DeleteFunc(slices.Clone(s.GPUs), func(g gpu.GPU) bool { return g.Lost })
+		for i := range gpus {
+			current := slices.Contains(w.placed, gpus[i].UUID) || w.placed == nil && len(gpus) == 1
+			all = append(all, Placement{w.shares(gpus[i:i+1], pids), true, current})
+		}
+		if len(gpus) > 1 {
+			all = append(all, Placement{w.shares(gpus, pids), false, w.placed == nil})
+		}
+		return all, true
 	}
 	uuids, err := w.uuids(s)
-	if err != nil {
+	if err != nil || w.selector == gpu.None {
 		return nil, true
 	}
-	need := w.assumedNeed()
 	gpus := Request{Selector: w.selector, UUIDs: uuids, Args: w.entry.Args}.modelGPUs(availableGPUs(s, uuids))
+	if len(gpus) == 0 {
+		return nil, true
+	}
+	return []Placement{{w.shares(gpus, pids), w.placed != nil, true}}, true
+}
+
+// choosable reports whether the model can be on any of several GPUs. The caller holds w.mu.
+func (w *Workload) choosable(s *gpu.Sample) bool {
+	need := w.assumedNeed()
+	switch {
+	case w.selector != "" || len(s.GPUs) < 2 || !w.entry.OnDemand():
+		return false
+	case need.Total() == 0 || need.Overestimated:
+		return false
+	case vram.ChoosesGPUs(w.entry.Args) || os.Getenv(visibleDevices) != "":
+		return false
+	}
+	return !slices.ContainsFunc(s.GPUs, func(g gpu.GPU) bool { return !g.Lost && (g.MemoryFree == nil || g.MemoryTotal == nil) })
+}
+
+// visibleDevices is the variable with which the operator may choose the GPUs of all servers.
+const visibleDevices = "CUDA_VISIBLE_DEVICES"
+
+// shares returns the Shares of some GPUs. The caller holds w.mu.
+func (w *Workload) shares(gpus []gpu.GPU, pids []int) (shares []Share) {
+	need := w.assumedNeed()
 	for _, g := range gpus {
 		share := Share{UUID: g.UUID, Held: heldOn(g, pids)}
 		if !need.Overestimated {
@@ -46,7 +100,7 @@ func (w *Workload) sharesOn(s *gpu.Sample, pids []int) (shares []Share, known bo
 		}
 		shares = append(shares, share)
 	}
-	return shares, true
+	return shares
 }
 
 // assumedNeed returns the configured need of the model, else the estimated one. The caller

@@ -24,6 +24,7 @@ type Workload struct {
 	entry    config.Server
 	selector string     // the configured GPUs; "" = all
 	gpuUUIDs []string   // their UUIDs, once found: an index may move to another GPU
+	placed   []string   // the UUIDs that Place has set; nil = all that the configuration selects
 	fit      string     // config.FitWait or FitIgnore
 	policy   gpu.Policy // the thresholds
 
@@ -65,6 +66,9 @@ func (w *Workload) ApplyConfig(entry config.Server, cfg *config.Config) {
 
 // uuids returns the UUIDs of the configured GPUs. The caller holds w.mu.
 func (w *Workload) uuids(s *gpu.Sample) ([]string, error) {
+	if w.selector == "" && w.placed != nil {
+		return w.placed, nil
+	}
 	if w.selector == "" {
 		return s.Select("") // all that there are
 	}
@@ -85,7 +89,7 @@ func (w *Workload) Devices() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	uuids, err := w.uuids(w.pool.monitor.Sample())
-	if err != nil || w.selector == "" || w.selector == gpu.None {
+	if err != nil || w.selector == "" && w.placed == nil || w.selector == gpu.None {
 		return w.selector
 	}
 	return strings.Join(uuids, ",")
@@ -109,6 +113,9 @@ func (w *Workload) Admit(ctx context.Context) string {
 	residents := w.pool.residents(w, s)
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if !w.entry.OnDemand() { // a reload has changed that
+		w.placed = nil
+	}
 	request := Request{Selector: w.selector, Need: w.assumedNeed(), IgnoreFit: w.fit == config.FitIgnore, Args: w.entry.Args}
 	request.UUIDs, request.NotFound = w.uuids(s)
 	decision := Decide(request, residents, s)

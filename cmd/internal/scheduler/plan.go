@@ -227,11 +227,18 @@ func (p *planner) fitsEmpty(m *Model) bool {
 	return ok
 }
 
+// tooLarge returns why a model does not fit even on GPUs that nothing else uses.
 func (p *planner) tooLarge(m *Model) string {
-	on := m.Placements[0]
+	on := m.Placements[len(m.Placements)-1] // that on all GPUs, if there are several
 	share := slices.MaxFunc(on, func(a, b Share) int { return cmp.Compare(a.Bytes, b.Bytes) })
-	g := p.GPUs[share.GPU]
-	return fmt.Sprintf("it needs %.1f GiB, and %s has %.1f GiB", gibibytes(share.Bytes), g.Name, gibibytes(g.Total))
+	need, total, where := share.Bytes, p.GPUs[share.GPU].Total, p.GPUs[share.GPU].Name+" has"
+	if len(on) > 1 {
+		need, total, where = 0, 0, "the GPUs have"
+		for _, share := range on {
+			need, total = need+share.Bytes, total+p.GPUs[share.GPU].Total
+		}
+	}
+	return fmt.Sprintf("it needs %.1f GiB, and %s %.1f GiB", gibibytes(need), where, gibibytes(total))
 }
 
 func gibibytes(bytes uint64) float64 { return float64(bytes) / (1 << 30) }

@@ -26,6 +26,19 @@ func model(name string, size float64) Model {
 	return Model{Name: name, Placements: []Placement{on(0, size)}, LoadTime: 10 * time.Second}
 }
 
+// anywhere is a model that can be on each of two GPUs, or evenly on both.
+func anywhere(name string, size float64) Model {
+	m := model(name, size)
+	m.Placements = []Placement{on(0, size), on(1, size), append(on(0, size/2), on(1, size/2)...)}
+	return m
+}
+
+// on makes one of a model's placements the only one.
+func (m Model) on(choice int) Model {
+	m.Placements = m.Placements[choice : choice+1]
+	return m
+}
+
 func (m Model) loaded(since time.Duration) Model {
 	m.Phase, m.Since, m.On, m.LastUsed = Loaded, ago(since), m.Placements[0], ago(since)
 	return m
@@ -101,6 +114,21 @@ func TestDecide(t *testing.T) {
 		"it is bound to one":  {[]GPU{card(0, 20), card(1, 10)}, []Model{model("a", 9).waiting(1, 0)}, "load a on 0"},
 		"on both GPUs":        {[]GPU{card(0, 20), card(1, 20)}, []Model{model("a", 15).waiting(1, 0).with(func(m *Model) { m.Placements = []Placement{append(on(0, 15), on(1, 15)...)} })}, "load a on 01"},
 		"one of both is full": {[]GPU{card(0, 20), card(1, 10)}, []Model{model("a", 15).waiting(1, 0).with(func(m *Model) { m.Placements = []Placement{append(on(0, 15), on(1, 15)...)} })}, "a waits: the VRAM is held by other processes or by pinned models"},
+
+		"it is split where it fits on none": {[]GPU{card(0, 20), card(1, 20)}, []Model{anywhere("a", 30).waiting(1, 0)}, "load a on 01"},
+		"it is not split where it fits":     {[]GPU{card(0, 20), card(1, 20)}, []Model{anywhere("a", 15).waiting(1, 0)}, "load a on 0"},
+		"two take a GPU each":               {[]GPU{card(0, 24), card(1, 24)}, []Model{anywhere("a", 15).waiting(1, 1), anywhere("b", 15).waiting(1, 0)}, "load a on 0; load b on 1"},
+		"split it never fits":               {[]GPU{card(0, 24), card(1, 24)}, []Model{anywhere("a", 50).waiting(1, 0)}, "a never: it needs 50.0 GiB, and the GPUs have 48.0 GiB"},
+		"the cheaper GPU": {[]GPU{card(0, 4), card(1, 4)}, []Model{
+			anywhere("b", 20).loaded(old).with(func(m *Model) { m.Rate = 0.1 }), anywhere("c", 20).on(1).loaded(old), anywhere("a", 20).waiting(1, Patience),
+		}, "evict c for a; a " + unloads},
+		"split, for which both are evicted": {[]GPU{card(0, 4), card(1, 4)}, []Model{
+			anywhere("b", 20).loaded(old), anywhere("c", 20).on(1).loaded(old), anywhere("a", 30).waiting(1, Patience),
+		}, "evict b for a; evict c for a; a " + unloads},
+		"a split one is evicted": {[]GPU{card(0, 4), card(1, 4)}, []Model{
+			anywhere("b", 40).on(2).loaded(old), anywhere("a", 20).waiting(1, Patience),
+		}, "evict b for a; a " + unloads},
+		"less than two is split": {[]GPU{card(0, 10), card(1, 12)}, []Model{anywhere("a", 14).waiting(1, 0)}, "load a on 01"},
 
 		"it never fits":         {[]GPU{card(0, 24)}, []Model{model("a", 30).waiting(1, 0)}, "a never: it needs 30.0 GiB, and GPU 0 has 24.0 GiB"},
 		"another process":       {[]GPU{card(0, 4)}, []Model{model("a", 9).waiting(1, 0)}, "a waits: the VRAM is held by other processes or by pinned models"},
@@ -243,6 +271,9 @@ func randomState(r *rand.Rand) State {
 		for g := range s.GPUs {
 			m.Placements = append(m.Placements, on(g, size))
 		}
+		if len(s.GPUs) > 1 {
+			m.Placements = append(m.Placements, append(on(0, size/2), on(1, size/2)...))
+		}
 		m.Pinned, m.Fallback = r.IntN(8) == 0, r.IntN(2) == 0
 		m.Rate, m.Price = r.Float64(), r.Float64()/100
 		m.Rebuild = time.Duration(r.IntN(60)) * time.Second
@@ -255,14 +286,22 @@ func randomState(r *rand.Rand) State {
 		if r.IntN(2) == 0 {
 			m = m.waiting(1+r.IntN(5), time.Duration(r.IntN(90))*time.Second)
 		}
-		if g := r.IntN(len(s.GPUs)); r.IntN(2) == 0 && free[g] >= size {
-			free[g] -= size
+		where := m.Placements[r.IntN(len(m.Placements))]
+		fits := true
+		for _, share := range where {
+			fits = fits && free[share.GPU] >= float64(share.Bytes)/gib
+		}
+		if r.IntN(2) == 0 && fits {
 			m.Phase, m.Since, m.LastUsed = Phase(1+r.IntN(3)), ago(time.Duration(r.IntN(120))*time.Second), ago(time.Duration(r.IntN(120))*time.Second)
-			m.On, m.InFlight = on(g, size), r.IntN(3)
-			if m.Phase == Loading { // the driver still reports a part of it as free
-				part := size * r.Float64()
-				m.Unclaimed = on(g, part)
-				free[g] += part
+			m.On, m.InFlight = where, r.IntN(3)
+			part := r.Float64()
+			for _, share := range where {
+				size := float64(share.Bytes) / gib
+				free[share.GPU] -= size
+				if m.Phase == Loading { // the driver still reports a part of it as free
+					m.Unclaimed = append(m.Unclaimed, Share{share.GPU, uint64(float64(share.Bytes) * part)})
+					free[share.GPU] += size * part
+				}
 			}
 		}
 		s.Models = append(s.Models, m)

@@ -48,7 +48,7 @@ type Model struct {
 	Name       string
 	Pinned     bool          // once loaded, it is never evicted
 	IdleUnload time.Duration // it is unloaded after this time without a call; 0 = never
-	Placements []Placement   // where it can be, any of them; empty = it needs no GPU
+	Placements []Placement   // where it can be, the preferred of equally good ones first; empty = it needs no GPU
 
 	Phase     Phase
 	Since     time.Time // when the phase began

@@ -1,0 +1,133 @@
+package ondemand
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/llmsup/llmsup/cmd/internal/placement"
+	"github.com/llmsup/llmsup/cmd/internal/scheduler"
+	"github.com/llmsup/llmsup/gpu"
+	"github.com/llmsup/llmsup/supervisor"
+)
+
+const (
+	// singleGPU is the key of what a model held alone on one GPU, whichever that was.
+	singleGPU = "one GPU"
+	// strayVRAM is how much VRAM a process may hold on GPUs that it should not see.
+	strayVRAM = 256 << 20
+	// placeAnew is how long a start waits for the GPU that was chosen for it, before the model
+	// is planned again.
+	placeAnew = 15 * time.Second
+)
+
+// isPlaced reports whether it is decided where the model is: it has a process, or will have one.
+func (m *model) isPlaced() bool { return m.loading || m.now.State != supervisor.Unloaded }
+
+// current returns where the process is, or where the next one will be. It has no shares if
+// that is on a GPU that is lost.
+func (m *model) current() placement.Placement {
+	for _, p := range m.placements {
+		if p.Current {
+			return p
+		}
+	}
+	return placement.Placement{}
+}
+
+// planned returns current, or where a model without a process can be: on one GPU, if possible.
+func (m *model) planned() placement.Placement {
+	if m.now.PID == 0 && len(m.placements) > 0 {
+		return m.placements[0]
+	}
+	return m.current()
+}
+
+// key returns what the VRAM that was measured of a share is stored under: a model needs more
+// on one GPU than on each of two.
+func key(p placement.Placement, share placement.Share) string {
+	if p.Single {
+		return singleGPU
+	}
+	return share.UUID
+}
+
+// measure records the most that the processes held.
+func (m *model) measure() {
+	p := m.current()
+	for _, share := range p.Shares {
+		m.bytes[key(p, share)] = max(m.bytes[key(p, share)], share.Held)
+		if m.bytes[key(p, share)] == 0 {
+			delete(m.bytes, key(p, share))
+		}
+	}
+}
+
+// need returns what the model is planned with on a GPU of a placement, in bytes.
+func (m *model) need(p placement.Placement, share placement.Share) uint64 {
+	return max(share.Need, m.bytes[key(p, share)])
+}
+
+// needs returns the need of the model on each GPU of a placement, and what of it its process
+// has not allocated yet.
+func (m *model) needs(p placement.Placement, gpus []scheduler.GPU, index map[string]int) (needs, unclaimed scheduler.Placement) {
+	for _, share := range p.Shares {
+		i, known := index[share.UUID]
+		if !known {
+			continue
+		}
+		need := m.need(p, share) + margin
+		for range m.failures { // larger than what was not enough, and no larger than the GPU
+			need = max(need, min(need+need/4, gpus[i].Total))
+		}
+		needs = append(needs, scheduler.Share{GPU: i, Bytes: max(need, share.Held)})
+		unclaimed = append(unclaimed, scheduler.Share{GPU: i, Bytes: need - min(share.Held, need)})
+	}
+	return needs, unclaimed
+}
+
+// place puts the next process of a model where the plan wants it.
+func (m *model) place(on scheduler.Placement, sample *gpu.Sample) {
+	uuid := ""
+	if len(on) == 1 && m.placements[0].Single {
+		uuid = sample.GPUs[on[0].GPU].UUID
+	}
+	m.VRAM.Place(uuid)
+}
+
+// observeSpread finds out that the process uses all GPUs, although it was put on one: a
+// llama-server that is not built for CUDA may not know the variable that restricts it. It is
+// planned on all of them from then on.
+func (o *Owner) observeSpread(m *model) {
+	if len(m.placements) < 2 {
+		return
+	}
+	all, stray := m.placements[len(m.placements)-1], uint64(0)
+	for _, p := range m.placements[:len(m.placements)-1] {
+		if !p.Current && !all.Current {
+			stray += p.Shares[0].Held
+		}
+	}
+	if stray > strayVRAM && !m.spreads {
+		m.spreads = true
+		o.log.Warn().Str("server", m.Name).Msg(fmt.Sprintf("its process holds %s on GPUs that it was not put on; from now on it is planned as split over all GPUs. Set `gpu` for the server, or `--device` in its args", gpu.Size(stray)))
+	}
+	if m.spreads {
+		all.Current = true
+		m.placements = []placement.Placement{all}
+	}
+}
+
+// observeStart unloads a model whose start waits for a GPU that was chosen for it, so that it
+// is planned again: the GPU is lost, or something else has taken its VRAM.
+func (o *Owner) observeStart(m *model, now time.Time) {
+	waits := m.now.State == supervisor.Starting || m.now.State == supervisor.Restarting
+	if !waits || m.unloading || m.now.DrainRequested || m.now.UnloadRequested || len(m.placements) == 0 {
+		return
+	}
+	switch lost := len(m.current().Shares) == 0; {
+	case lost:
+		o.unload(m, now, Failure, "its GPU is lost; "+OnCall)
+	case len(m.placements) > 1 && m.now.State == supervisor.Starting && m.now.Reason != "" && now.Sub(m.now.Since) >= placeAnew:
+		o.unload(m, now, Failure, m.now.Reason+"; "+OnCall)
+	}
+}
