@@ -100,7 +100,7 @@ var layers = [][]string{
 // layer.
 var testPackages = []string{
 	"gpu/nvmltest", "models/demo/demotest", "router/ledger/ledgertest", "router/accounting/accountingtest",
-	"cmd/internal/archtest", "cmd/internal/bench", "cmd/internal/testreport",
+	"cmd/internal/archtest", "cmd/internal/bench", "cmd/internal/testreport", "cmd/internal/page/browser",
 }
 
 // downwardImports checks that no import points upward or sideways.
@@ -143,13 +143,15 @@ type exclusive struct {
 var retryFiles = []string{"router/backend/retry.go"}
 
 var exclusives = []exclusive{
-	{library: "os/exec", homes: []string{"supervisor", "gpu/nvmltest"}, instead: "only supervisor starts processes, so that none is ever orphaned"},
+	{library: "os/exec", homes: []string{"supervisor", "gpu/nvmltest", "cmd/internal/page/browser"}, instead: "only supervisor starts processes, so that none is ever orphaned"},
 	{library: module + "/gpu/nvmltest", homes: []string{"gpu/nvmltest"}, instead: "it runs a compiler, and is for tests alone"},
 	{library: module + "/models/demo/demotest", homes: []string{"models/demo/demotest"}, instead: "it is for tests alone"},
 	{library: module + "/router/ledger/ledgertest", homes: []string{"router/ledger/ledgertest"}, instead: "it is for tests alone"},
 	{library: module + "/router/accounting/accountingtest", homes: []string{"router/accounting/accountingtest"}, instead: "it is for tests alone"},
 	{library: "github.com/NVIDIA/go-nvml", homes: []string{"gpu"}, testsToo: true, instead: "use package gpu, which also works without a GPU"},
 	{library: "github.com/hashicorp/go-retryablehttp", homes: retryFiles, instead: "only these files repeat a request, so that none is paid for twice: " + strings.Join(retryFiles, ", ")},
+	{library: module + "/cmd/internal/page/browser", homes: []string{"cmd/internal/page/browser"}, instead: "it runs a browser, and is for tests alone"},
+	{library: "github.com/chromedp", homes: []string{"cmd/internal/page/browser"}, testsToo: true, instead: "use package browser, which also checks what the page must not do"},
 	{library: "database/sql", homes: []string{"router/ledger"}, testsToo: true, instead: "use package router/ledger"},
 	{library: "modernc.org/sqlite", homes: []string{"router/ledger"}, testsToo: true, instead: "use package router/ledger"},
 }

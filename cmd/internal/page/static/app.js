@@ -1,0 +1,109 @@
+// The page: which view an address shows, the frame around it, and one rendering per change.
+
+import * as api from './api.js';
+import {createCommands} from './commands.js';
+import {render} from './dom.js';
+import {connect} from './events.js';
+import {frame} from './frame.js';
+import {createStore} from './store.js';
+import * as call from './call.js';
+import * as calls from './calls.js';
+import * as logs from './logs.js';
+import * as models from './models.js';
+import * as money from './money.js';
+import * as now from './now.js';
+import * as tryView from './try.js';
+
+const views = {now, calls, call, money, models, logs, try: tryView};
+const app = document.getElementById('app');
+const store = createStore();
+
+let scheduled = false;
+function redraw() {
+	if (scheduled) return;
+	scheduled = true;
+	const draw = () => {
+		scheduled = false;
+		paint();
+	};
+	// A hidden page draws no frames; it follows slowly.
+	if (document.visibilityState === 'hidden') setTimeout(draw, 1000);
+	else requestAnimationFrame(draw);
+}
+
+const commands = createCommands({store, redraw});
+let stream = null;
+
+/** open opens the one stream, or opens it again with other options. */
+function open(options = {}) {
+	stream?.close();
+	stream = connect(store, options);
+}
+
+const context = {store, redraw, commands, open, go, retry: () => stream?.retry(), signIn, signOut, params: new URLSearchParams()};
+let current = {name: '', id: '', view: null};
+
+/** go shows an address of the page. replace changes the present address, for filters. */
+function go(address, {replace = false} = {}) {
+	history[replace ? 'replaceState' : 'pushState'](null, '', address);
+	route(!replace);
+}
+
+function route(moved) {
+	const [, name = '', id = ''] = location.pathname.match(/^\/ui\/([^/]*)\/?(.*)$/) ?? [];
+	const wanted = name === 'calls' && id ? 'call' : name in views ? name : 'now';
+	context.params = new URLSearchParams(location.search);
+	if (current.name !== wanted || current.id !== id) {
+		current.view?.leave?.();
+		current = {name: wanted, id, view: views[wanted].create({...context, id: decodeURIComponent(id), get params() { return context.params; }})};
+	}
+	current.view.enter?.();
+	redraw();
+	if (!moved) return;
+	paint();
+	scrollTo(0, 0);
+	document.getElementById('main')?.focus({preventScroll: true}); // a screen reader continues at the new view
+}
+
+function paint() {
+	const view = views[current.name];
+	document.title = `${view.title} · ${store.state.sections.box?.name ?? 'llmsup'} · llmsup`;
+	render(app, frame(context, {name: current.name, title: view.title, content: () => current.view.draw(store.state)}));
+}
+
+async function signIn(key) {
+	await api.signIn(key);
+	stream = null;
+	current.view?.signedIn?.();
+	if (stream === null) open();
+	route(false);
+}
+
+async function signOut() {
+	await api.signOut();
+	stream?.close();
+	store.signIn();
+}
+
+api.signInWith(() => {
+	if (store.state.connection === 'signin') return;
+	stream?.close();
+	store.signIn();
+});
+
+// Links inside the page change the view without loading it again; with a modifier they open a tab, as elsewhere.
+document.addEventListener('click', (event) => {
+	const link = event.target.closest?.('a[href]');
+	if (!link || event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+	const url = new URL(link.href);
+	if (url.origin !== location.origin || !url.pathname.startsWith('/ui/') || url.pathname.startsWith('/ui/api/') || link.hasAttribute('download') || url.hash) return;
+	event.preventDefault();
+	go(url.pathname + url.search);
+});
+addEventListener('popstate', () => route(true));
+document.addEventListener('visibilitychange', redraw);
+store.subscribe(redraw);
+setInterval(redraw, 1000); // ages
+
+open();
+route(false);
