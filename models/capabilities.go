@@ -26,7 +26,11 @@ type Capabilities struct {
 	Endpoints []Endpoint
 	// Aliases are further paths of endpoints, by the path that each of them stands for.
 	Aliases map[string]string
-	// Public are the paths of public APIs, such as OpenAI's, that it has; nil = all.
+	// BasePath takes the place of /v1 in the public paths, as the path of an upstream's base URL
+	// does; "" = the paths stay as they are.
+	BasePath string
+	// Public are the paths of public APIs, such as OpenAI's, that it has; nil = unknown: it may
+	// have each of them, and answers 404, 405 or 501 at those that it lacks.
 	Public []string
 	// Generating are the paths of calls that only a model can answer that generates text.
 	Generating []string
@@ -44,9 +48,14 @@ type Rejection struct {
 	Advice  string // what the client or the operator can do; "" = the message says it
 }
 
-// HasPublic reports whether the engine has a path of a public API.
-func (c Capabilities) HasPublic(path string) bool {
+// HasPublic reports whether the engine has a path of a public API, or may have it.
+func (c *Capabilities) HasPublic(path string) bool {
 	return c.Public == nil || slices.Contains(c.Public, path)
+}
+
+// HasOwn reports whether the engine has an endpoint of its own API, by its Path.
+func (c *Capabilities) HasOwn(path string) bool {
+	return slices.ContainsFunc(c.Endpoints, func(e Endpoint) bool { return e.Path == path })
 }
 
 // Endpoint is a path of an engine's own API.

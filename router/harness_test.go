@@ -87,16 +87,27 @@ func (p *fakeBackend) requests() []receivedRequest {
 
 // fakeLocal is a Local whose state a test sets.
 type fakeLocal struct {
+	engine  *models.Capabilities // nil = llama-server's
 	mu      sync.Mutex
 	wants   []bool // the arguments of Want
 	state   backend.LocalState
 	changed chan struct{} // the state's Changed, once enter has been called
 }
 
+// llamaServer is what llama-server has.
+var llamaServer = llamacpp.Engine{}.Capabilities(nil)
+
 func (f *fakeLocal) State() backend.LocalState {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.state
+}
+
+func (f *fakeLocal) Engine() *models.Capabilities {
+	if f.engine != nil {
+		return f.engine
+	}
+	return &llamaServer
 }
 
 func (f *fakeLocal) Want(waits bool) {

@@ -47,7 +47,7 @@ func TestPassThrough(t *testing.T) {
 				t.Errorf("a fallback: %d %s from %q (%s)", r.status, r.body, r.backend(), r.reason())
 			}
 			r = b.post(path, `{"model":"local/alone",`+tail)
-			if r.status != 501 || errorCode(r) != "unsupported" || !strings.Contains(r.body, "qwen: llama-server has no "+path) {
+			if r.status != 501 || errorCode(r) != "unsupported" || !strings.Contains(r.body, "qwen runs llama-server, which has no "+path) {
 				t.Errorf("no fallback: %d %s", r.status, r.body)
 			}
 			b.state.edit(loading)

@@ -88,7 +88,9 @@ func newRecordedFixture(t *testing.T, e engine) (*fixture, *recordedEngine) {
 // withCompleteResponses makes the local server one whose answers at /v1/responses lack
 // nothing, so that the router passes them on as they are.
 func withCompleteResponses(cfg *plan.Config, _ map[string]models.Route) {
-	cfg.Engine.PartialResponses = false
+	engine := cfg.Engine
+	engine.PartialResponses = false
+	cfg.Locals["qwen"].(*fakeLocal).engine = &engine
 }
 
 // eventsOf returns the events of a stream, and fails on one that is incomplete.

@@ -131,10 +131,10 @@ func (rt *Router) handleCall(w http.ResponseWriter, r *http.Request, e *endpoint
 	}
 	p := plan.Plan{Rejection: refuse}
 	if refuse.Status == 0 {
-		p = s.PlanFor(key, c.Body.Model, c.Path)
-		if public := rt.endpoints.Public(e); public != nil && !p.LocalPrimary {
+		p = s.PlanFor(key, c.Body.Model, e.Path)
+		if public := rt.endpoints.Public(e); public != nil && !p.PrimaryHas(e.Path) {
 			e, c.Path, c.Dialect = public, public.Path, public.Dialect
-			p = s.PlanFor(key, c.Body.Model, c.Path)
+			p = s.PlanFor(key, c.Body.Model, e.Path)
 		}
 		if e.LocalOnly() {
 			c.Body.AddModel = false // its body stays as it is: llama-server needs no name
@@ -142,8 +142,6 @@ func (rt *Router) handleCall(w http.ResponseWriter, r *http.Request, e *endpoint
 			if c.Server { // it has no model loaded
 				p.Wanted = nil
 			}
-		} else {
-			p.RequirePath(s.Engine, c.Path)
 		}
 		if e := s.CheckChoices(key, c); e.Status != 0 && p.Rejection.Status == 0 {
 			p = plan.Plan{Route: p.Route, Rejection: e}

@@ -36,6 +36,7 @@ type Answer struct {
 	resp            *http.Response
 	cancel          context.CancelCauseFunc
 	redact          func(string) string
+	listens         func() bool          // whether the process of a local server still listens; nil = the backend is an upstream
 	completer       *responses.Completer // adds what the schema of responses requires; nil = another dialect
 	events          *wire.EventReader    // nil = it is not a stream
 	aggregator      aggregate.Aggregator // builds the whole answer from a stream; nil = the client asked for a stream
@@ -173,6 +174,9 @@ func (p Params) send(ctx context.Context, at *backend.Attempt, reserved *account
 		return nil, failed
 	}
 	a := &Answer{request: p.Request, resp: resp, Lease: at.Lease, Reserved: reserved}
+	if server, ok := p.Backend.(*backend.Server); ok {
+		a.listens = func() bool { return server.Listens(ctx) }
+	}
 	if _, ok := p.Request.Dialect.(wire.Responses); ok {
 		a.completer = responses.New(p.Request.Body.Raw, p.Model, p.Backend.Info().PartialResponses)
 	}
@@ -285,8 +289,11 @@ func (a *Answer) readWhole(d wire.Dialect) *backend.Failure {
 		return failureAfterHeaders(backend.Lost, "lost the connection in the middle of its answer: "+wire.RootCause(err))
 	}
 	if len(held) == limit {
-		a.Rest = idleReader{a, a.resp.Body}
+		a.Rest = restReader{a, a.resp.Body}
 		return nil
+	}
+	if a.isCutOff() {
+		return failureAfterHeaders(backend.Lost, "exited in the middle of its answer")
 	}
 	m := d.InspectBody(held)
 	a.Usage = m.Usage
@@ -296,6 +303,13 @@ func (a *Answer) readWhole(d wire.Dialect) *backend.Failure {
 		return failed
 	}
 	return nil
+}
+
+// isCutOff reports whether an answer that has ended is not whole, as far as the end does not
+// show it: the connection's end is the answer's only end, and the process at that address has
+// ended, too.
+func (a *Answer) isCutOff() bool {
+	return a.resp.ContentLength < 0 && len(a.resp.TransferEncoding) == 0 && a.listens != nil && !a.listens()
 }
 
 // readUpTo reads up to limit bytes of an answer's body. The buffer has the size of the

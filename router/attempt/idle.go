@@ -1,6 +1,7 @@
 package attempt
 
 import (
+	"errors"
 	"io"
 	"sync/atomic"
 	"time"
@@ -107,22 +108,27 @@ func (a *Answer) await() (wire.Event, error) {
 	return e, err
 }
 
-// idleReader reads the rest of an answer, and cancels the attempt when the backend sends
+// restReader reads the rest of an answer, and cancels the attempt when the backend sends
 // nothing for the idle time.
-type idleReader struct {
+type restReader struct {
 	*Answer
 	rest io.Reader
 }
 
 // Read implements io.Reader.
-func (s idleReader) Read(p []byte) (int, error) {
+func (s restReader) Read(p []byte) (n int, err error) {
 	if s.idle == 0 {
-		return s.rest.Read(p)
+		n, err = s.rest.Read(p)
+	} else {
+		timer := time.AfterFunc(s.idle, func() { s.cancel(ErrStalled) })
+		n, err = s.rest.Read(p)
+		if !timer.Stop() && err != nil {
+			err = ErrStalled
+		}
 	}
-	timer := time.AfterFunc(s.idle, func() { s.cancel(ErrStalled) })
-	n, err := s.rest.Read(p)
-	if !timer.Stop() && err != nil {
-		err = ErrStalled
+	s.Lease.Received(n)
+	if errors.Is(err, io.EOF) && s.isCutOff() {
+		err = io.ErrUnexpectedEOF
 	}
 	return n, err
 }

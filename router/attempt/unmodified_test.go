@@ -19,6 +19,7 @@ type fakeLocal backend.LocalState
 
 func (f *fakeLocal) State() backend.LocalState            { return backend.LocalState(*f) }
 func (*fakeLocal) Want(bool)                              {}
+func (*fakeLocal) Engine() *models.Capabilities           { return &models.Capabilities{} }
 func (*fakeLocal) BusySlots(context.Context) (int, error) { return 0, nil }
 
 // serve serves requests with answer, which gets their bodies, and returns the bodies.
@@ -77,7 +78,7 @@ func TestUnmodifiedAtServer(t *testing.T) {
 	})
 	b := backend.NewServer("qwen", &fakeLocal{
 		Alive: true, Network: "tcp", Address: s.Listener.Addr().String(), SupportsAggregation: true, Gone: make(chan struct{}),
-	}, models.Capabilities{}, nil)
+	}, nil)
 	for i, want := range []int{2, 3} {
 		a, failed := Start(t.Context(), params(t, b, false))
 		if failed != nil {

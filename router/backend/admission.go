@@ -57,7 +57,7 @@ func (b *Server) awaitSlots(ctx context.Context, a *Attempt) (*Lease, *Failure) 
 	case a.Request.Server: // it neither waits for the model nor has it loaded
 		return nil, now.failure(now.Detail)
 	}
-	slots := slotsFor(a.Request, b.slots)
+	slots := slotsFor(a.Request, b.Engine().Slots)
 	switch {
 	case now.accepts(a.Alternative) && (now.Slots == 0 || slots == 0):
 		return NewLease(&b.Load, nil), nil

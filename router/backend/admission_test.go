@@ -27,6 +27,7 @@ func (l *settableLocal) State() LocalState {
 
 func (*settableLocal) BusySlots(context.Context) (int, error) { return 0, nil }
 func (*settableLocal) Want(bool)                              {}
+func (*settableLocal) Engine() *models.Capabilities           { return &models.Capabilities{} }
 
 // becomes changes the state, and wakes those who wait for a change.
 func (l *settableLocal) becomes(s LocalState) {
@@ -47,7 +48,7 @@ func TestKeepAlive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		local := &settableLocal{}
 		local.becomes(LocalState{Alive: true, Slots: 1})
-		b := NewServer("qwen", local, models.Capabilities{}, nil)
+		b := NewServer("qwen", local, nil)
 		first, failed := b.Admit(t.Context(), &Attempt{Request: &request.Request{}, Timeout: time.Hour})
 		if failed != nil {
 			t.Fatal(failed.Detail)

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,9 +15,12 @@ import (
 	"github.com/llmsup/llmsup/router/request"
 )
 
-// Local is a supervised llama-server as the router sees it. State and Want are called for
-// calls, and must not block.
+// Local is a supervised server as the router sees it. State and Want are called for calls, and
+// must not block.
 type Local interface {
+	// Engine returns what the router has to know of the server's program. A reload may
+	// replace it; what was returned does not change.
+	Engine() *models.Capabilities
 	State() LocalState
 	// Want says that a call needs the server, whose Reason is Unloaded. waits is whether
 	// the call waits for it instead of going elsewhere. A call that waits only because it
@@ -33,7 +37,7 @@ type LocalState struct {
 	Alive   bool   // it answers; with a Reason it gets a call only if no other backend can answer
 	Network string // "unix" or "tcp"
 	Address string // a socket's path, or host:port
-	Key     string // the API key that the server requires; secret
+	Key     string // the API key that the server requires; secret; "" = none
 	// Gone is closed when the process behind Address has exited or is about to be
 	// killed: the calls that wait for it move on at once.
 	Gone <-chan struct{}
@@ -59,24 +63,21 @@ type LocalState struct {
 	SupportsAggregation bool
 }
 
-// Server sends calls to a supervised llama-server.
+// Server sends calls to a supervised server.
 type Server struct {
 	Load
-	paidInstead      paidInstead
-	name             string
-	local            Local
-	queue            *slotQueue
-	orphaned         orphanedSlots
-	slots            models.SlotUse
-	partialResponses bool
-	rejections       []models.Rejection
-	stopping         <-chan struct{} // closed: calls no longer wait
-	client           *http.Transport
-	unknownFormats   sync.Map // by path: Gone of the process whose streams of that path have an unknown format
+	paidInstead    paidInstead
+	name           string
+	local          Local
+	queue          *slotQueue
+	orphaned       orphanedSlots
+	stopping       <-chan struct{} // closed: calls no longer wait
+	client         *http.Transport
+	unknownFormats sync.Map // by path: Gone of the process whose streams of that path have an unknown format
 }
 
 // localHost is the Host of requests to a local server.
-const localHost = "llama-server"
+const localHost = "localhost"
 
 // localIdle is how long a connection to a local server may be idle. llama-server closes
 // it after 5 s; closing it earlier here keeps a call from being written to a connection
@@ -85,12 +86,11 @@ const localIdle = 3 * time.Second
 
 // NewServer returns the backend of a local server. Once stopping is closed, calls no
 // longer wait for it.
-func NewServer(name string, local Local, engine models.Capabilities, stopping <-chan struct{}) *Server {
+func NewServer(name string, local Local, stopping <-chan struct{}) *Server {
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
 	queue := newSlotQueue(func() capacity { return local.State().capacity() })
 	return &Server{
-		name: name, local: local, slots: engine.Slots, partialResponses: engine.PartialResponses, rejections: engine.Rejections,
-		queue: queue, stopping: stopping, client: &http.Transport{
+		name: name, local: local, queue: queue, stopping: stopping, client: &http.Transport{
 			DialContext: request.WritevDialer(func(ctx context.Context, _, _ string) (net.Conn, error) {
 				now := local.State()
 				return dialer.DialContext(ctx, now.Network, now.Address)
@@ -105,6 +105,9 @@ func NewServer(name string, local Local, engine models.Capabilities, stopping <-
 // Is reports whether the backend is that of a local server.
 func (b *Server) Is(local Local) bool { return b.local == local }
 
+// Engine returns what is known of the server's program. It must not be changed.
+func (b *Server) Engine() *models.Capabilities { return b.local.Engine() }
+
 // Queue returns how many of the server's slots are taken, how many calls wait for one, and
 // how long a call holds its slots on average; 0 = unknown.
 func (b *Server) Queue() (taken, waiting int, service time.Duration) { return b.queue.load() }
@@ -114,7 +117,7 @@ func (b *Server) Served(service time.Duration) { b.queue.served(service) }
 
 // Info implements Backend.
 func (b *Server) Info() Info {
-	return Info{Name: b.name, Local: true, PartialResponses: b.partialResponses}
+	return Info{Name: b.name, Local: true, PartialResponses: b.Engine().PartialResponses}
 }
 
 // Describe returns the server's state, as `llmsup status` shows it, and what is known of
@@ -139,17 +142,23 @@ func (b *Server) Availability() Availability {
 
 // Send implements Backend.
 func (b *Server) Send(ctx context.Context, a *Attempt) (*http.Response, error) {
-	r, payload := a.Request, a.payload()
+	r, payload, now := a.Request, a.payload(), b.local.State()
 	header := http.Header{}
 	forwardHeaders(header, r.Header)
-	header["Authorization"] = []string{"Bearer " + b.local.State().Key}
+	if now.Key != "" {
+		header["Authorization"] = []string{"Bearer " + now.Key}
+	}
+	path := r.Path
+	if base := b.Engine().BasePath; base != "" {
+		path = addressOf(strings.TrimRight(base, "/"), path)
+	}
 	// A request to a local server costs nothing, so net/http may send it again if it was
 	// written to a connection that was being closed. The empty value is not sent
 	// (net/http.Transport).
 	header["X-Idempotency-Key"] = []string{}
 	a.sentAt = time.Now()
 	req := (&http.Request{
-		Method: r.Method, URL: &url.URL{Scheme: "http", Host: localHost, Path: r.Path, RawQuery: r.Query}, Host: localHost, Header: header,
+		Method: r.Method, URL: &url.URL{Scheme: "http", Host: localHost, Path: path, RawQuery: r.Query}, Host: localHost, Header: header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Body: request.AsBody(payload.Open()), ContentLength: int64(payload.Size()),
 		GetBody: func() (io.ReadCloser, error) { return request.AsBody(payload.Open()), nil },
@@ -158,6 +167,17 @@ func (b *Server) Send(ctx context.Context, a *Attempt) (*http.Response, error) {
 		req.Body, req.GetBody = nil, nil
 	}
 	return b.client.RoundTrip(req)
+}
+
+// Listens reports whether the server's process accepts connections. The kernel closes the
+// listener of a process that exits before it closes the process's connections.
+func (b *Server) Listens(ctx context.Context) bool {
+	conn, err := b.client.DialContext(ctx, "", "")
+	if err != nil {
+		return false
+	}
+	_ = conn.Close() // nothing was sent
+	return true
 }
 
 // form returns the form in which a call is sent; nil = as the client wrote it. A

@@ -7,14 +7,18 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// CheckRejection turns an error of the server that is about the request into a 400, as the
-// server should have answered. The request fails there each time: it may only be given to
-// another backend.
+// CheckRejection finds out whether a request would fail at the server each time, so that it
+// may only be given to another backend: the engine lacks its path, or the error of the server
+// is about the request. That error becomes a 400, as the server should have answered.
 func (b *Server) CheckRejection(f *Failure, d wire.Dialect) {
+	if b.Engine().Public == nil && f.Reason == Status && (f.HTTPStatus() == http.StatusNotFound || f.HTTPStatus() == http.StatusMethodNotAllowed) {
+		f.Reason = Unsupported // which paths the engine has is unknown
+		return
+	}
 	if f.Message == "" || f.Response != nil && f.Response.Status < http.StatusInternalServerError {
 		return
 	}
-	for _, r := range b.rejections {
+	for _, r := range b.Engine().Rejections {
 		if r.Message.MatchString(f.Message) {
 			f.reject(r, d)
 			return

@@ -24,6 +24,7 @@ type fakeLocal backend.LocalState
 
 func (f *fakeLocal) State() backend.LocalState            { return backend.LocalState(*f) }
 func (*fakeLocal) Want(bool)                              {}
+func (*fakeLocal) Engine() *models.Capabilities           { return &models.Capabilities{} }
 func (*fakeLocal) BusySlots(context.Context) (int, error) { return 0, nil }
 
 // fakeCatalog has lists that a test sets.

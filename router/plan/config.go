@@ -18,7 +18,7 @@ type Config struct {
 	Access     access.Policy
 	Accounting accounting.Accounting
 	Catalog    Catalog             // nil = names are never completed
-	Engine     models.Capabilities // of the engine behind the Locals; a reload does not change its Endpoints
+	Engine     models.Capabilities // the engine whose own API the router has, beside the public ones: its Endpoints, Aliases and Fields; a reload does not change them
 
 	FallbackTimeout time.Duration // until a fallback's first answer; 0 = 120 s
 	IdleTimeout     time.Duration // how long a stream that has begun may send nothing; 0 = 120 s

@@ -18,17 +18,28 @@ func (f fakeLocal) State() backend.LocalState            { return backend.LocalS
 func (fakeLocal) Want(bool)                              {}
 func (fakeLocal) BusySlots(context.Context) (int, error) { return 0, nil }
 
+// engines are the engines of the local servers, by the Status in localStates.
+var engines = map[string]*models.Capabilities{
+	"":    {Program: "engine", Public: []string{chatPath, "/v1/embeddings"}, Generating: []string{chatPath}, Endpoints: []models.Endpoint{{Path: "/tokenize"}}},
+	"any": {Program: "whisper-server"},
+}
+
+// Engine implements backend.Local.
+func (f fakeLocal) Engine() *models.Capabilities { return engines[f.Status] }
+
 var embeds = &models.Description{Abilities: []models.Ability{models.Embedding}}
 
 // localStates are the states of a local server that lead to different plans.
 var localStates = map[string]*fakeLocal{
-	"ready":    {Alive: true},
-	"degraded": {Reason: backend.Degraded, Detail: "is degraded", Alive: true},
-	"loading":  {Reason: backend.Loading, Detail: "is loading", Returning: true},
-	"draining": {Reason: backend.Draining, Detail: "is draining", Returning: true},
-	"unloaded": {Reason: backend.Unloaded, Detail: "is unloaded", Returning: true},
-	"failed":   {Reason: backend.Failed, Detail: "has failed"},
-	"embeds":   {Alive: true, Description: embeds},
+	"ready":               {Alive: true},
+	"degraded":            {Reason: backend.Degraded, Detail: "is degraded", Alive: true},
+	"loading":             {Reason: backend.Loading, Detail: "is loading", Returning: true},
+	"draining":            {Reason: backend.Draining, Detail: "is draining", Returning: true},
+	"unloaded":            {Reason: backend.Unloaded, Detail: "is unloaded", Returning: true},
+	"failed":              {Reason: backend.Failed, Detail: "has failed"},
+	"embeds":              {Alive: true, Description: embeds},
+	"any engine":          {Alive: true, Status: "any"},
+	"any engine unloaded": {Reason: backend.Unloaded, Detail: "is unloaded", Returning: true, Status: "any"},
 	"ranks, loading": {
 		Reason: backend.Loading, Detail: "is loading", Returning: true, Description: &models.Description{Abilities: []models.Ability{models.Rerank}},
 	},
@@ -41,7 +52,6 @@ const chatPath = "/v1/chat/completions"
 func newRouting(t *testing.T, qwen, mini string, routes map[string]models.Route, edits ...func(*Config)) *Routing {
 	t.Helper()
 	cfg := Config{
-		Engine: models.Capabilities{Generating: []string{chatPath}},
 		Locals: map[string]backend.Local{"qwen": localStates[qwen], "mini": localStates[mini]},
 		Upstreams: []backend.UpstreamConfig{
 			{Name: "cloud", BaseURL: "http://127.0.0.1:1", Key: "secret"},

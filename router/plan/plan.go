@@ -35,6 +35,7 @@ type Plan struct {
 	IdleTimeout     time.Duration // how long a stream that has begun may send nothing
 	KeepAliveAfter  time.Duration // how long a stream waits for its model until its response begins
 
+	path         string            // of the call's endpoint; "" = any
 	Server       *backend.Server   // the route's local server; nil = it has none
 	LocalPrimary bool              // Server is the route's primary
 	Wanted       []*backend.Server // those that would answer the call if they accepted calls already: see returningFirst
@@ -54,7 +55,7 @@ func (s *Routing) Plan(model string) Plan {
 
 // planRoute returns the plan of a call that takes a route.
 func (s *Routing) planRoute(route models.Route, model, path string) Plan {
-	p := Plan{Route: route, Accounting: s.Accounting, FallbackTimeout: s.fallbackTimeout, IdleTimeout: s.idleTimeout, KeepAliveAfter: s.keepAliveAfter, Baseline: s.baseline(route, model)}
+	p := Plan{Route: route, path: path, Accounting: s.Accounting, FallbackTimeout: s.fallbackTimeout, IdleTimeout: s.idleTimeout, KeepAliveAfter: s.keepAliveAfter, Baseline: s.baseline(route, model)}
 	primary, fallbacks := s.candidate(route.Primary, route.PrimaryModel, model), s.fallbacks(route, model, path)
 	primary.Primary, primary.Edits = true, route.Edits
 	now := s.availability(primary.Backend, path)
@@ -236,10 +237,13 @@ func (p *Plan) unavailableError() wire.Error {
 }
 
 // blameRequest makes the error of a call that its model can never answer a 400: the client has
-// to name another model, or another path.
+// to name another model, or another path. It is a 501 if the primary's engine lacks a public path.
 func (p *Plan) blameRequest(e wire.Error) wire.Error {
 	if p.Reason == backend.Unsupported && e.Definite {
 		e.Status, e.Type, e.RetryAfter = http.StatusBadRequest, wire.TypeInvalid, 0
+		if p.LocalPrimary && isPublic(p.path) && !p.Server.Engine().HasPublic(p.path) {
+			e.Status = http.StatusNotImplemented
+		}
 	}
 	return e
 }

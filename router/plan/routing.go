@@ -27,7 +27,7 @@ type Routing struct {
 	Access     *access.Policy
 	Accounting *accounting.Accounting
 	catalog    Catalog
-	Engine     models.Capabilities // of the local servers
+	Engine     models.Capabilities // the engine whose own API the router has
 
 	fallbackTimeout time.Duration
 	idleTimeout     time.Duration
@@ -49,7 +49,7 @@ func NewRouting(cfg Config, old *Routing, log zerolog.Logger) (*Routing, error) 
 	for name, local := range cfg.Locals {
 		b := cmp.Or(old.Server(name), old.Removed[name])
 		if b == nil || !b.Is(local) {
-			b = backend.NewServer(name, local, cfg.Engine, s.Stopping)
+			b = backend.NewServer(name, local, s.Stopping)
 		}
 		s.Backends[name] = b
 	}

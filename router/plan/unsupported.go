@@ -11,6 +11,7 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/endpoint"
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
@@ -107,12 +108,23 @@ func (p *Plan) RequireLocal(path string) {
 	}
 }
 
-// availability returns whether a call at a path can be given to a backend now. A local server
-// whose model generates no text gets no call for text, whatever its state.
+// availability returns whether a call at a path, that of its endpoint, can be given to a
+// backend now. A local server gets no call at a path that its engine lacks, and one whose model
+// generates no text gets no call for text, whatever its state.
 func (s *Routing) availability(b backend.Backend, path string) backend.Availability {
 	now := b.Availability()
-	m := now.Model
-	if m == nil || len(m.Abilities) == 0 || m.Can(models.Completion) || !slices.Contains(s.Engine.Generating, path) {
+	server, local := b.(*backend.Server)
+	if !local || path == "" {
+		return now
+	}
+	engine, m := server.Engine(), now.Model
+	if !serves(engine, path) {
+		return backend.Availability{
+			Reason: backend.Unsupported, NeedsOperator: true, Model: m,
+			Detail: fmt.Sprintf("runs %s, which has no %s", engine.Program, path),
+		}
+	}
+	if m == nil || len(m.Abilities) == 0 || m.Can(models.Completion) || !slices.Contains(engine.Generating, path) {
 		return now
 	}
 	does := "computes embeddings (/v1/embeddings)"
@@ -124,3 +136,21 @@ func (s *Routing) availability(b backend.Backend, path string) backend.Availabil
 		Detail: fmt.Sprintf("does not answer %s: its model generates no text, it only %s", path, does),
 	}
 }
+
+// serves reports whether an engine has an endpoint, or may have it.
+func serves(engine *models.Capabilities, path string) bool {
+	if isPublic(path) {
+		return engine.HasPublic(path)
+	}
+	return engine.HasOwn(path)
+}
+
+// isPublic reports whether an endpoint is that of a public API.
+func isPublic(path string) bool {
+	_, public := endpoint.Public[path]
+	return public
+}
+
+// PrimaryHas reports whether the route's primary is a local server whose engine has an endpoint
+// of its own API.
+func (p *Plan) PrimaryHas(path string) bool { return p.LocalPrimary && p.Server.Engine().HasOwn(path) }

@@ -14,6 +14,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/ondemand"
 	"github.com/llmsup/llmsup/cmd/internal/placement"
+	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/supervisor"
 	"github.com/llmsup/llmsup/supervisor/llamacpp"
 )
@@ -39,8 +40,8 @@ type lifetime struct {
 	end   context.CancelFunc
 	ended chan struct{} // closed when Run has returned
 
-	streams atomic.Bool // a stream has everything that an answer without a stream has
-	demand  *ondemand.Demand
+	capabilities atomic.Pointer[models.Capabilities] // of the engine as it is configured now
+	demand       *ondemand.Demand
 }
 
 // launchConfig is what a server's process is started with. If it changes, the process has
@@ -116,8 +117,13 @@ func (d *Daemon) newServer(name string, c launchConfig, loading ondemand.Setting
 		server.Unload(supervisor.DrainOptions{Reason: ondemand.OnCall})
 	}
 	l := &lifetime{ctx: ctx, end: end, ended: make(chan struct{}), demand: d.ondemand.NewDemand()}
-	l.streams.Store(engine.Capabilities(cfg.Servers[name].Args).CompleteStreams)
+	l.applyConfig(cfg.Servers[name])
 	return &managedServer{name: name, server: server, workload: w, launch: c, loading: loading, lifetime: l}
+}
+
+// applyConfig replaces what the router knows of the server's engine.
+func (l *lifetime) applyConfig(entry config.Server) {
+	l.capabilities.Store(new(engine.Capabilities(entry.Args)))
 }
 
 func (d *Daemon) spec(name string, c launchConfig, w *placement.Workload, cfg *config.Config) supervisor.Spec {

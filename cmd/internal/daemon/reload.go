@@ -90,7 +90,7 @@ func (d *Daemon) apply(planned fleetChange) (lines []string) {
 	cfg := d.setup.Config
 	spec := func(s *managedServer) supervisor.Spec {
 		s.workload.ApplyConfig(cfg.Servers[s.name], cfg)
-		s.streams.Store(engine.Capabilities(cfg.Servers[s.name].Args).CompleteStreams)
+		s.applyConfig(cfg.Servers[s.name])
 		return d.spec(s.name, s.launch, s.workload, cfg)
 	}
 	for _, s := range planned.added {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/cmd/internal/ondemand"
+	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/supervisor"
 )
@@ -17,6 +18,9 @@ type routerAdapter struct {
 	lifetime *lifetime
 	owner    *ondemand.Owner
 }
+
+// Engine implements backend.Local.
+func (l routerAdapter) Engine() *models.Capabilities { return l.lifetime.capabilities.Load() }
 
 // BusySlots implements backend.Local.
 func (l routerAdapter) BusySlots(ctx context.Context) (int, error) { return l.server.BusySlots(ctx) }
@@ -31,7 +35,7 @@ func (l routerAdapter) State() backend.LocalState {
 		Reason: routerReason(now), Alive: now.State.Alive(),
 		Status: now.State.String(), Description: now.Description,
 		Network: now.Endpoint.Network, Address: now.Endpoint.Address, Key: now.Endpoint.Key,
-		Gone: now.Exited, Hung: now.Hung, Slots: now.Slots, Changed: now.Changed, SupportsAggregation: l.lifetime.streams.Load(),
+		Gone: now.Exited, Hung: now.Hung, Slots: now.Slots, Changed: now.Changed, SupportsAggregation: l.Engine().CompleteStreams,
 	}
 	if s.Reason != "" {
 		s.Detail = "is " + now.State.String()
