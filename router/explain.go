@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/access"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/modellist"
 	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
@@ -90,3 +92,7 @@ func (rt *Router) Upstreams() []UpstreamHealth {
 	}
 	return list
 }
+
+// Routes returns the listed models that a key may use, and what answers calls for them; nil
+// = all.
+func (rt *Router) Routes(key *access.Key) []modellist.Route { return rt.list.Routes(key) }

@@ -13,8 +13,10 @@ import (
 	"github.com/llmsup/llmsup/router/access"
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/endpoint"
+	"github.com/llmsup/llmsup/router/modellist"
 	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/usd"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // Router is the endpoint. It is an http.Handler, safe for concurrent use.
@@ -26,6 +28,8 @@ type Router struct {
 	origins  access.RejectedOrigins
 	registry *prometheus.Registry
 	mux      http.Handler
+	inside   http.Handler // what the guard admits
+	list     *modellist.Handler
 	routing  atomic.Pointer[plan.Routing]
 	inflight atomic.Int64
 	calls    atomic.Int64
@@ -132,6 +136,17 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	rt.mux.ServeHTTP(w, r)
 }
+
+// ServeFor serves a request of a client that the caller has authenticated; nil = no key is
+// required.
+func (rt *Router) ServeFor(key *access.Key, w http.ResponseWriter, r *http.Request) {
+	limitBody(w, r, rt.Access().BodyTimeout)
+	w.Header().Set(wire.HeaderRequestID, requestID(r))
+	rt.inside.ServeHTTP(w, r.WithContext(access.WithKey(r.Context(), key)))
+}
+
+// Access returns the present access policy, which must not be changed.
+func (rt *Router) Access() *access.Policy { return rt.routing.Load().Access }
 
 // RejectWaiting answers the calls that wait for a local server with 503, and those that
 // wait for a slot with 429: llmsup is stopping.

@@ -24,11 +24,12 @@ const modelPrefix = "/v1/models/"
 // path that it does not know exactly: clients do not repeat a POST at another path.
 func (rt *Router) routes() http.Handler {
 	list := &modellist.Handler{Routing: rt.routing.Load, Created: time.Now().Unix()}
+	rt.list = list
 	pages := map[string]http.HandlerFunc{
 		"/v1/models": list.List, modelPrefix: list.Show, healthPath: rt.health,
 		"/metrics": rt.operatorOnly(metricsHandler(rt.registry, rt.log)),
 	}
-	guarded := rt.guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	rt.inside = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if e := rt.endpoints.At(r.URL.Path); e != nil { // nearly all requests
 			rt.serveEndpoint(w, r, e)
 			return
@@ -53,7 +54,8 @@ func (rt *Router) routes() http.Handler {
 		default:
 			page(w, r)
 		}
-	}))
+	})
+	guarded := rt.guard(rt.inside)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(wire.HeaderRequestID, requestID(r))
 		guarded.ServeHTTP(w, withPath(r, rt.endpoints.Main(r.URL.Path)))

@@ -60,6 +60,9 @@ func (p Price) MarshalJSON() ([]byte, error) {
 	return fmt.Appendf(nil, `"%s"`, strings.TrimSuffix(whole+"."+fraction, ".")), nil
 }
 
+// PerMillion returns a price per million tokens, in USD.
+func (p Price) PerMillion() float64 { return float64(p) / 1e12 }
+
 // Prices are the prices of a model. A model with an unknown price is in no Table.
 type Prices struct {
 	Prompt     Price  `json:"prompt" yaml:"prompt"`                     // USD per token

@@ -52,6 +52,8 @@ var cmdImports = map[string][]string{
 	"cmd/internal/maintenance": {"cmd/internal/control", "supervisor"},
 	"cmd/internal/scheduler":   nil,
 	"cmd/internal/ondemand":    {"cmd/internal/placement", "cmd/internal/scheduler", "gpu", "supervisor"},
+	"cmd/internal/page":        {"cmd/internal/control", "cmd/internal/page/feed", "router/access", "router/wire"},
+	"cmd/internal/page/feed":   {"cmd/internal/control"},
 	"cmd/internal/placement":   {"cmd/internal/config", "gpu", "models/gguf", "models/vram", "supervisor"},
 }
 
@@ -91,7 +93,8 @@ var layers = [][]string{
 	{"router"},
 	{"cmd/internal/config", "cmd/internal/control"},
 	{"cmd/internal/config/keyedit", "cmd/internal/accounting", "cmd/internal/placement", "cmd/internal/maintenance"},
-	{"cmd/internal/ondemand"},
+	{"cmd/internal/ondemand", "cmd/internal/page/feed"},
+	{"cmd/internal/page"},
 	{"cmd/internal/daemon"},
 	{"cmd/llmsup"},
 }

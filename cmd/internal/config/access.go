@@ -19,6 +19,11 @@ const (
 	maxShutdownGrace = time.Hour
 )
 
+// Page configures the web page.
+type Page struct {
+	Enabled bool `yaml:"enabled"` // it is served under /ui/
+}
+
 // Loopback reports whether only this machine can reach the endpoint. Host names other
 // than localhost count as reachable.
 func (c *Config) Loopback() bool {

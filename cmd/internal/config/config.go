@@ -40,6 +40,7 @@ type Config struct {
 	MaxConnections int                  `yaml:"max_connections"`  // at once; more wait
 	BodyTimeout    time.Duration        `yaml:"body_timeout"`     // for a request's body to arrive
 	ShutdownGrace  time.Duration        `yaml:"shutdown_grace"`   // for running calls when llmsup stops
+	Page           Page                 `yaml:"page"`
 
 	FlagServer string `yaml:"-"` // the server that flags define; "" = none
 	Demo       bool   `yaml:"-"` // FlagServer runs the demo model, which is generated in DemoDir
@@ -107,6 +108,7 @@ func Default() Config {
 		StateDir: DefaultStateDir(), ControlSocket: DefaultControlSocket(),
 		LogFormat: "auto", LogLevel: "info",
 		MaxConnections: 4096, BodyTimeout: time.Minute, ShutdownGrace: 30 * time.Second,
+		Page:    Page{Enabled: true},
 		Ledger:  Ledger{Enabled: true, Keep: Duration(400 * day)},
 		GPU:     GPU{Fit: FitWait, BadSamples: 3, GoodSamples: 10, VRAMFloor: 256 << 20, BusyPercent: 95, BusyFor: 10 * time.Second},
 		Servers: map[string]Server{}, Upstreams: built.Upstreams, Routes: built.Routes,

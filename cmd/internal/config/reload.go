@@ -54,6 +54,9 @@ func (c *Config) Changes(old *Config) []string {
 	if c.BodyTimeout != old.BodyTimeout {
 		changes = append(changes, "body_timeout: "+c.BodyTimeout.String())
 	}
+	if c.Page != old.Page {
+		changes = append(changes, fmt.Sprintf("page: enabled: %t", c.Page.Enabled))
+	}
 	if !slices.Equal(c.AllowedOrigins, old.AllowedOrigins) {
 		changes = append(changes, "allowed_origins: changed")
 	}

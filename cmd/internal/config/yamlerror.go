@@ -81,6 +81,6 @@ var knownKeys = map[string][]string{
 	"config.Config": yamlKeys(Config{}), "config.Server": yamlKeys(Server{}),
 	"models.Upstream": yamlKeys(models.Upstream{}), "config.GPU": yamlKeys(GPU{}),
 	"models.Route": append(yamlKeys(models.Route{}), yamlKeys(models.Edits{})...), "models.Fallback": append(yamlKeys(models.Fallback{}), yamlKeys(models.Edits{})...),
-	"config.ClientKey": yamlKeys(ClientKey{}),
-	"config.Ledger":    yamlKeys(Ledger{}), "config.Budget": append(yamlKeys(Limits{}), yamlKeys(Budget{})...), "config.Limits": yamlKeys(Limits{}), "config.ModelPrices": yamlKeys(ModelPrices{}),
+	"config.ClientKey": yamlKeys(ClientKey{}), "config.Page": yamlKeys(Page{}),
+	"config.Ledger": yamlKeys(Ledger{}), "config.Budget": append(yamlKeys(Limits{}), yamlKeys(Budget{})...), "config.Limits": yamlKeys(Limits{}), "config.ModelPrices": yamlKeys(ModelPrices{}),
 }

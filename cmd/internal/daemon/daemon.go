@@ -28,6 +28,8 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/graceful"
 	"github.com/llmsup/llmsup/cmd/internal/maintenance"
 	"github.com/llmsup/llmsup/cmd/internal/ondemand"
+	"github.com/llmsup/llmsup/cmd/internal/page"
+	"github.com/llmsup/llmsup/cmd/internal/page/feed"
 	"github.com/llmsup/llmsup/cmd/internal/placement"
 	"github.com/llmsup/llmsup/gpu"
 	"github.com/llmsup/llmsup/router"
@@ -74,6 +76,8 @@ type Daemon struct {
 	accounting  *accounting.Accounting
 	maintenance *maintenance.Manager
 	ondemand    *ondemand.Owner
+	page        *page.Handler
+	feed        *feed.Feed
 
 	serverContext context.Context //nolint:containedctx // of all servers; it outlives the context of Run
 	stop          context.CancelFunc
@@ -146,6 +150,7 @@ func (d *Daemon) open() (err error) {
 	if d.router, err = router.New(routing, d.log); err != nil {
 		return err
 	}
+	d.openPage()
 	return d.registerMetrics()
 }
 
@@ -196,7 +201,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		Str("base_url", "http://"+d.listener.Addr().String()+"/v1").Msg("llmsup accepts calls")
 
 	public := &http.Server{
-		Handler: d.router, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		Handler: d.page.Mount(d.router), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: log.New(debugWriter{d.log}, "", 0),
 	}
 	conns := graceful.New(public, d.listener, d.setup.Config.MaxConnections, d.opts.Listener != nil)
@@ -220,6 +225,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	watching.Go(func() { d.accounting.RestoreBudgets(d.serverContext) })
 	watching.Go(func() { releaseMemoryWhenIdle(d.serverContext, d.router.Calls, d.router.Inflight, freeMemory) })
 	watching.Go(d.findLoops)
+	watching.Go(func() { d.feed.Run(d.serverContext) })
 
 	group, ctx := errgroup.WithContext(ctx)
 	watching.Go(func() { d.notifyStateChanges(ctx, status) })
@@ -260,6 +266,7 @@ func (d *Daemon) findLoops() {
 // the grace period are rejected if they wait, and aborted otherwise.
 func (d *Daemon) endCalls(public *http.Server, conns *graceful.Drainer) {
 	conns.Begin() // before systemd and the log announce the stop
+	d.page.Close()
 	d.logNotifyError(d.opts.Systemd.Stopping("waiting for running calls"))
 	d.log.Info().Int("calls", d.router.Inflight()).Msg("stopping; send the signal again to stop at once")
 	grace := time.Duration(d.shutdownGrace.Load())

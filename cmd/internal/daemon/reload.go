@@ -80,6 +80,7 @@ func (d *Daemon) reload() ([]string, error) {
 	d.group.Go(d.findLoops)
 	d.shutdownGrace.Store(int64(setup.Config.ShutdownGrace))
 	d.setFleet(planned.fleet)
+	d.page.Enable(setup.Config.Page.Enabled)
 	d.maintenance.FleetChanged()
 	return append(append(d.apply(planned), setup.Config.Changes(old)...), keyLines...), nil
 }

@@ -1,0 +1,80 @@
+package daemon
+
+import (
+	"cmp"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/llmsup/llmsup/cmd/internal/page"
+	"github.com/llmsup/llmsup/cmd/internal/page/feed"
+	"github.com/llmsup/llmsup/router/access"
+	"github.com/llmsup/llmsup/router/price"
+)
+
+// openPage makes the web page, and the feed of what it shows.
+func (d *Daemon) openPage() {
+	host, _ := os.Hostname() // "" = unknown
+	d.feed = feed.New(feed.Options{
+		Daemon: pageDaemon{d}, Traffic: pageTraffic{d}, Spending: d,
+		Box: feed.Box{Name: host, Version: d.opts.Version, Listen: d.listener.Addr().String(), Started: time.Now()},
+	})
+	d.page = page.New(page.Options{Feed: d.feed, Router: d.router, Daemon: d, Log: d.log})
+	d.page.Enable(d.setup.Config.Page.Enabled)
+}
+
+// pageDaemon implements feed.Daemon.
+type pageDaemon struct{ *Daemon }
+
+// Changes implements feed.Daemon.
+func (d pageDaemon) Changes() []<-chan struct{} {
+	all := d.fleet.Load()
+	changes := []<-chan struct{}{all.changed}
+	for _, s := range all.servers {
+		changes = append(changes, s.server.Snapshot().Changed)
+	}
+	return changes
+}
+
+// pageTraffic implements feed.Traffic.
+type pageTraffic struct{ *Daemon }
+
+// Ended implements feed.Traffic.
+func (d pageTraffic) Ended() int64 { return d.router.Calls() - int64(d.router.Inflight()) }
+
+// InFlight implements feed.Traffic.
+func (d pageTraffic) InFlight() []feed.Call { return nil }
+
+// Output implements feed.Traffic.
+func (d pageTraffic) Output(server string) feed.Output { return feed.Output{} }
+
+// Routes implements feed.Traffic.
+func (d pageTraffic) Routes(key string) (list []feed.Route) {
+	named := keyNamed(d.router.Access(), key)
+	if named == nil && key != "" {
+		return nil
+	}
+	for _, r := range d.router.Routes(named) {
+		shown := feed.Route{Name: r.Name, Primary: r.Primary, Local: r.Local, Paid: r.Paid, Fallback: r.Fallback, FallbackPaid: r.FallbackPaid}
+		if r.Prices != nil {
+			shown.PriceIn, shown.PriceOut = perMillion(r.Prices.Prompt), perMillion(r.Prices.Completion)
+		}
+		list = append(list, shown)
+	}
+	slices.SortFunc(list, func(a, b feed.Route) int { return cmp.Compare(a.Name, b.Name) })
+	return list
+}
+
+// keyNamed returns the key of a name; nil = there is none.
+func keyNamed(p *access.Policy, name string) *access.Key {
+	if i := slices.IndexFunc(p.Keys, func(k access.Key) bool { return k.Name == name }); i >= 0 {
+		return &p.Keys[i]
+	}
+	return nil
+}
+
+// perMillion returns a price in USD per million tokens.
+func perMillion(p price.Price) *float64 {
+	usd := p.PerMillion()
+	return &usd
+}

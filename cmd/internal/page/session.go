@@ -1,0 +1,248 @@
+package page
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/llmsup/llmsup/router/access"
+	"github.com/llmsup/llmsup/router/wire"
+)
+
+const (
+	cookieName = "llmsup_session"
+
+	sessionIdle = 12 * time.Hour
+	sessionLife = 7 * 24 * time.Hour
+	// maxSessions limits the memory of sessions; the one that was unused for longest ends.
+	maxSessions = 1000
+)
+
+// sessions are the browsers that have signed in. They are in memory only: after a restart
+// of llmsup, a browser signs in again.
+type sessions struct {
+	mu   sync.Mutex
+	open map[[sha256.Size]byte]*session // by the hash of the cookie's value
+}
+
+// session is a browser that has signed in with a key. It has no copy of the key.
+type session struct {
+	key     [sha256.Size]byte // its hash: a reload that removes or replaces the key ends the session
+	created time.Time
+	used    time.Time
+}
+
+// begin opens a session for a key, and returns the cookie's value.
+func (s *sessions) begin(key *access.Key, now time.Time) string {
+	token := rand.Text() // 130 bits
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, other := range s.open {
+		if other.expired(now) {
+			delete(s.open, id)
+		}
+	}
+	for len(s.open) >= maxSessions {
+		s.endOldest()
+	}
+	s.open[sha256.Sum256([]byte(token))] = &session{key.SHA256, now, now}
+	return token
+}
+
+// endOldest ends the session that was unused for longest. The caller holds mu.
+func (s *sessions) endOldest() {
+	var oldest [sha256.Size]byte
+	var used time.Time
+	for id, o := range s.open {
+		if used.IsZero() || o.used.Before(used) {
+			oldest, used = id, o.used
+		}
+	}
+	delete(s.open, oldest)
+}
+
+func (s *session) expired(now time.Time) bool {
+	return now.Sub(s.used) > sessionIdle || now.Sub(s.created) > sessionLife
+}
+
+// key returns the key of a request's session; nil = it has none.
+func (s *sessions) key(r *http.Request, p *access.Policy) *access.Key {
+	cookie, err := r.Cookie(cookieName)
+	if err != nil {
+		return nil
+	}
+	id, now := sha256.Sum256([]byte(cookie.Value)), time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	found := s.open[id]
+	if found == nil {
+		return nil
+	}
+	i := slices.IndexFunc(p.Keys, func(k access.Key) bool { return k.SHA256 == found.key })
+	if i < 0 || found.expired(now) {
+		delete(s.open, id)
+		return nil
+	}
+	found.used = now
+	return &p.Keys[i]
+}
+
+// end ends the session of a request.
+func (s *sessions) end(r *http.Request) {
+	if cookie, err := r.Cookie(cookieName); err == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.open, sha256.Sum256([]byte(cookie.Value)))
+	}
+}
+
+func (h *Handler) handleSessions() {
+	h.paths.HandleFunc("POST /ui/api/session", h.signIn)
+	h.paths.HandleFunc("DELETE /ui/api/session", func(w http.ResponseWriter, r *http.Request) {
+		h.sessions.end(r)
+		http.SetCookie(w, sessionCookie(r, "", -1))
+		w.WriteHeader(http.StatusNoContent)
+	})
+}
+
+// signIn opens a session for a client that knows a key.
+func (h *Handler) signIn(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		Key string `json:"key"`
+	}
+	if !readBody(w, r, &body, "key") {
+		return
+	}
+	p := h.o.Router.Access()
+	if len(p.Keys) == 0 {
+		w.WriteHeader(http.StatusNoContent) // no key is needed
+		return
+	}
+	now, from := time.Now(), clientOf(r)
+	if wait := h.failures.wait(from, now); wait > 0 {
+		writeError(w, wire.Error{
+			Status: http.StatusTooManyRequests, Type: wire.TypeRateLimit, Code: "too_many_attempts", RetryAfter: int(wait.Seconds()) + 1,
+			Message: fmt.Sprintf("too many wrong keys from this address; try again in %d seconds", int(wait.Seconds())+1),
+		})
+		return
+	}
+	presented := http.Request{Header: http.Header{"X-Api-Key": {body.Key}}}
+	key, e := p.Authenticate(&presented)
+	if e.Status != 0 {
+		h.failures.add(from, now)
+		h.o.Log.Warn().Str("from", r.RemoteAddr).Msg("sign-in to the page failed: unknown key")
+		e.Message = "unknown key; check it, or ask the operator to create one with \"llmsup key new\""
+		writeError(w, e)
+		return
+	}
+	h.o.Log.Info().Str("key", key.Name).Str("from", r.RemoteAddr).Msg("signed in to the page")
+	http.SetCookie(w, sessionCookie(r, h.sessions.begin(key, now), int(sessionLife.Seconds())))
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// sessionCookie returns the cookie, which scripts cannot read and other sites cannot have
+// sent. maxAge is in seconds; -1 = the browser forgets it.
+func sessionCookie(r *http.Request, value string, maxAge int) *http.Cookie {
+	secure := r.TLS != nil || strings.HasPrefix(r.Header.Get("Origin"), "https:")                                                                        // behind a proxy that ends TLS
+	return &http.Cookie{Name: cookieName, Value: value, Path: prefix, MaxAge: maxAge, HttpOnly: true, Secure: secure, SameSite: http.SameSiteStrictMode} //nolint:gosec // without TLS, a secure cookie would be lost
+}
+
+const (
+	// maxFailures is how many wrong keys an address may try within failureWindow.
+	maxFailures   = 10
+	failureWindow = time.Minute
+	maxAddresses  = 10_000
+)
+
+// failures limits the wrong keys of each address. Keys have 130 random bits; this only
+// keeps the log readable.
+type failures struct {
+	mu sync.Mutex
+	of map[string]attempts // by address
+}
+
+// attempts are an address's failed ones since began.
+type attempts struct {
+	n     int
+	began time.Time
+}
+
+// wait returns how long an address must wait; 0 = it need not.
+func (f *failures) wait(from string, now time.Time) time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	a := f.of[from]
+	if left := failureWindow - now.Sub(a.began); a.n >= maxFailures && left > 0 {
+		return left
+	}
+	return 0
+}
+
+func (f *failures) add(from string, now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.of) >= maxAddresses {
+		clear(f.of)
+	}
+	a := f.of[from]
+	if now.Sub(a.began) > failureWindow {
+		a = attempts{began: now}
+	}
+	a.n++
+	f.of[from] = a
+}
+
+// clientOf returns the address of a client; of IPv6 its network, since a client has many
+// addresses there.
+func clientOf(r *http.Request) string {
+	address, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	ip := address.Addr().Unmap()
+	if ip.Is6() {
+		if network, err := ip.Prefix(64); err == nil {
+			return network.String()
+		}
+	}
+	return ip.String()
+}
+
+// maxBody limits a request's body, in bytes.
+const maxBody = 64 << 10
+
+// readBody decodes the JSON body of a change. If it is invalid, it answers the request and
+// returns false. Only JSON is accepted: other sites can have a browser send forms and plain
+// text without asking llmsup first.
+func readBody(w http.ResponseWriter, r *http.Request, into any, fields string) bool {
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		writeError(w, wire.Error{
+			Status: http.StatusUnsupportedMediaType, Type: wire.TypeInvalid, Code: wire.CodeInvalidBody,
+			Message: "the body has to be JSON, with Content-Type: application/json",
+		})
+		return false
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)) // only writers of tests have no deadlines
+	body := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	body.DisallowUnknownFields()
+	err := body.Decode(into)
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	if err != nil && !errors.Is(err, io.EOF) {
+		writeError(w, wire.Error{
+			Status: http.StatusBadRequest, Type: wire.TypeInvalid, Code: wire.CodeInvalidBody,
+			Message: "the body has to be JSON with " + fields,
+		})
+		return false
+	}
+	return true
+}
