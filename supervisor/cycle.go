@@ -45,17 +45,22 @@ func (s *Server) cycle(ctx context.Context) {
 // was ready.
 func (s *Server) runProcess(ctx context.Context) (exit *Exit, ready time.Duration) {
 	tail := &output.Tail{}
+	engine := s.engine
 	out := &output.LineWriter{Emit: func(line string) {
+		if _, _, ok := engine.LogLine(line, false); !ok {
+			return
+		}
 		tail.Add(line)
 		s.output.Add(line, s.serving.Load())
 	}}
 	s.serving.Store(false)
 	s.oom = process.NewOOMWatch()
 	s.countStart()
-	p, endpoint, err := s.start(ctx, out)
+	p, command, err := s.start(ctx, out)
 	if err != nil {
 		return s.failedStart(err), 0
 	}
+	endpoint := command.Endpoint
 	s.exited = make(chan struct{})
 	s.transition(Loading, "", func(n *Snapshot) {
 		n.PID, n.Endpoint, n.Exited, n.Hung = p.PID(), endpoint, s.exited, false
@@ -64,7 +69,7 @@ func (s *Server) runProcess(ctx context.Context) (exit *Exit, ready time.Duratio
 	})
 
 	probe := s.engine.Probe(endpoint, s.Snapshot().description(), min(probeTimeout, s.spec.StallTimeout/2))
-	readyAt, verdict := s.load(ctx, p, endpoint, probe)
+	readyAt, verdict := s.load(ctx, p, command, probe)
 	if !readyAt.IsZero() {
 		verdict = s.monitor(ctx, p, probe)
 	}
@@ -136,25 +141,25 @@ func (s *Server) countStart() {
 }
 
 // startProcess starts the engine's program. If it fails, nothing is left running.
-func (s *Server) startProcess(ctx context.Context, out io.Writer) (child, Endpoint, error) {
+func (s *Server) startProcess(ctx context.Context, out io.Writer) (child, Command, error) {
 	if err := os.MkdirAll(s.spec.Dir, 0o700); err != nil {
-		return nil, Endpoint{}, fmt.Errorf("create the server's folder: %w", err)
+		return nil, Command{}, fmt.Errorf("create the server's folder: %w", err)
 	}
 	command, err := s.engine.Command(ctx, s.spec, s.Snapshot().description())
 	if err != nil {
-		return nil, Endpoint{}, err
+		return nil, Command{}, err
 	}
 	token := rand.Text()
 	p, err := process.Start(command.Path, command.Args, append(command.Env, process.ChildVariable+"="+token), out)
 	if err != nil {
-		return nil, Endpoint{}, err
+		return nil, Command{}, err
 	}
 	if err := process.WritePIDFile(s.spec.Dir, p.PID(), token); err != nil {
 		// Without it the kernel still ends the process with llmsup.
 		s.log.Warn().Err(err).Msg("cannot write the pid file; if llmsup is killed, check that no process of this server is left")
 	}
 	s.log.Info().Int("pid", p.PID()).Str("model", s.spec.Model).Str("listens", command.Endpoint.Address).Msg(s.program + " started")
-	return p, command.Endpoint, nil
+	return p, command, nil
 }
 
 // failedStart returns the exit of a process that could not be started.

@@ -16,9 +16,9 @@ const describeTimeout = 5 * time.Second
 func (s *Server) describe(ctx context.Context) {
 	s.description = nil
 	result := make(chan *models.Description, 1)
-	spec := s.spec
+	spec, engine := s.spec, s.engine
 	go func() {
-		d, err := s.engine.Describe(spec)
+		d, err := engine.Describe(spec)
 		if err != nil {
 			result <- nil
 			return

@@ -86,9 +86,9 @@ func TestServesNothing(t *testing.T) {
 			calls.Add(1)
 			return fmt.Errorf("%w: start it with another flag", ErrServesNothing)
 		}}
-		s.start = func(context.Context, io.Writer) (child, Endpoint, error) {
+		s.start = func(context.Context, io.Writer) (child, Command, error) {
 			starts.Add(1)
-			return newFakeProcess(process.Exit{}), Endpoint{Network: "fake"}, nil
+			return newFakeProcess(process.Exit{}), Command{Endpoint: Endpoint{Network: "fake"}}, nil
 		}
 	}
 	inVirtualTimeWith(t, prepare, func(s *Server) {

@@ -60,7 +60,7 @@ func (s *Server) Verify(ctx context.Context) error {
 	if !now.State.Alive() {
 		return fmt.Errorf("it is %s", now.State)
 	}
-	return s.engine.Probe(now.Endpoint, now.description(), probeTimeout).TestCall(ctx)
+	return s.probe(now).TestCall(ctx)
 }
 
 // activeDrain returns the drain in force, unless the server is to be removed.

@@ -12,9 +12,9 @@ import (
 
 // Engine is what has to be known about one kind of program that serves models, so
 // that a Server can run it: how to start it, how to ask it for its condition, and
-// what its output means. Package llamacpp implements it for llama-server and is the
-// example to follow for another engine; cmd/internal/daemon chooses the Engine of
-// each Server.
+// what its output means. Package llamacpp implements it for llama-server, and package
+// generic for any other program that speaks HTTP; cmd/internal/daemon chooses the Engine
+// of each Server.
 //
 // An Engine is immutable and may be used from several goroutines. It decides
 // nothing about a process's life: no method starts, stops or restarts a server.
@@ -40,7 +40,9 @@ type Engine interface {
 
 	// LogLine returns what llmsup's log may have of a line of output, and at which
 	// level; ok is false if it may have nothing. serving says that the server was
-	// taking calls: the line may then quote a prompt, which must never reach the log.
+	// taking calls: the line may then quote a prompt, which must never reach the log. A
+	// line of which the log may have nothing before that, either, is about llmsup's own
+	// probes: it is kept nowhere, and is no sign of progress.
 	LogLine(line string, serving bool) (text string, level zerolog.Level, ok bool)
 }
 
@@ -61,6 +63,8 @@ type Command struct {
 	Args     []string
 	Env      []string // complete, as os/exec takes it
 	Endpoint Endpoint // where the process will listen
+	// Workers says that processes below the one that listens may compute and hold VRAM.
+	Workers bool
 }
 
 // Probe asks one process for its condition. Its methods may be called from several
@@ -104,6 +108,9 @@ type Sample struct {
 	Work          float64 // a sum of its own counters; it changes with every bit of work
 	WorkKnown     bool    // it reported all of these counters
 	Failure       string  // what it fails to answer, for a message; "" if it answers everything
+	// Opaque says that the program has no counters: calls that last long without a byte
+	// are no sign of a hang, and computing is work, also where it answers nothing meanwhile.
+	Opaque bool
 }
 
 // Diagnosis is why a process ended.

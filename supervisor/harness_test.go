@@ -105,8 +105,8 @@ func staysUp(s *Server, complete func() error) {
 	s.engine = fakeEngine{
 		complete: complete, properties: Properties{Slots: 4, CtxSize: 8192}, sample: Sample{HTTPAnswers: true, EngineAnswers: true},
 	}
-	s.start = func(context.Context, io.Writer) (child, Endpoint, error) {
-		return newFakeProcess(process.Exit{}), Endpoint{Network: "fake"}, nil
+	s.start = func(context.Context, io.Writer) (child, Command, error) {
+		return newFakeProcess(process.Exit{}), Command{Endpoint: Endpoint{Network: "fake"}}, nil
 	}
 }
 
@@ -114,10 +114,10 @@ func staysUp(s *Server, complete func() error) {
 // the present one with an exit.
 func crashes(s *Server, exit process.Exit) (end func()) {
 	var last atomic.Pointer[fakeProcess]
-	s.start = func(context.Context, io.Writer) (child, Endpoint, error) {
+	s.start = func(context.Context, io.Writer) (child, Command, error) {
 		p := newFakeProcess(exit)
 		last.Store(p)
-		return p, Endpoint{Network: "fake"}, nil
+		return p, Command{Endpoint: Endpoint{Network: "fake"}}, nil
 	}
 	return func() { last.Load().end() }
 }
@@ -126,12 +126,12 @@ func crashes(s *Server, exit process.Exit) (end func()) {
 func failsFast(s *Server, exit process.Exit, class Class) (starts *atomic.Int64) {
 	starts = new(atomic.Int64)
 	s.engine = fakeEngine{loaded: func() error { return errors.New("refused") }, diagnosis: Diagnosis{Class: class}}
-	s.start = func(_ context.Context, out io.Writer) (child, Endpoint, error) {
+	s.start = func(_ context.Context, out io.Writer) (child, Command, error) {
 		starts.Add(1)
 		_, _ = out.Write([]byte("error: out of luck\n"))
 		p := newFakeProcess(exit)
 		p.end()
-		return p, Endpoint{}, nil
+		return p, Command{}, nil
 	}
 	return starts
 }

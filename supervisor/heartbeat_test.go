@@ -21,7 +21,7 @@ func TestHeartbeat(t *testing.T) {
 		"ready":   {func(*Server) {}, Ready},
 		"loading": {func(s *Server) { s.engine = fakeEngine{loaded: func() error { return ErrLoading }} }, Loading},
 		"failed": {func(s *Server) {
-			s.start = func(context.Context, io.Writer) (child, Endpoint, error) { return nil, Endpoint{}, fs.ErrNotExist }
+			s.start = func(context.Context, io.Writer) (child, Command, error) { return nil, Command{}, fs.ErrNotExist }
 		}, Failed},
 		"restarting": {func(s *Server) { failsFast(s, process.Exit{Code: 1}, "") }, Restarting},
 		"waiting":    {func(s *Server) { s.spec.GPU = fakeGPU{admit: func() string { return "no room" }} }, Starting},
@@ -66,9 +66,9 @@ func TestStuckOwner(t *testing.T) {
 			t.Errorf("before Run the last heartbeat was %s ago", ago)
 		}
 		stuck := make(chan struct{})
-		s.start = func(context.Context, io.Writer) (child, Endpoint, error) {
+		s.start = func(context.Context, io.Writer) (child, Command, error) {
 			<-stuck
-			return nil, Endpoint{}, context.Canceled
+			return nil, Command{}, context.Canceled
 		}
 		stop := runServer(t, s)
 		time.Sleep(time.Minute)
@@ -82,10 +82,10 @@ func TestStuckOwner(t *testing.T) {
 
 // stopsLate restarts a server whose process takes long to stop.
 func stopsLate(s *Server) {
-	s.start = func(context.Context, io.Writer) (child, Endpoint, error) {
+	s.start = func(context.Context, io.Writer) (child, Command, error) {
 		p := newFakeProcess(process.Exit{})
 		p.stopFor = 5 * time.Minute // as one that has to release gigabytes
-		return p, Endpoint{Network: "fake"}, nil
+		return p, Command{Endpoint: Endpoint{Network: "fake"}}, nil
 	}
 	go func() {
 		time.Sleep(time.Second)

@@ -14,11 +14,15 @@ const (
 	// progressInterval is how often load looks for progress.
 	progressInterval = 100 * time.Millisecond
 	// loadedInterval is how often a loading process is asked whether it is ready.
-	loadedInterval = 50 * time.Millisecond
-	groupInterval  = time.Second
+	// At first; a load is found to have ended at most a fiftieth of its time late.
+	loadedInterval    = 50 * time.Millisecond
+	maxLoadedInterval = time.Second
+	groupInterval     = time.Second
 	// progressBytes is how much a process has to read, or to grow, to make progress.
 	// Its answers to probes need far less.
 	progressBytes = 1 << 20
+	// minComputing is the least CPU time that counts as progress; probes need less.
+	minComputing = 100 * time.Millisecond
 	// testCallRetry is the pause after a test call that failed.
 	testCallRetry = time.Second
 	// refusedRetry is the pause after the program has said that it supports no call.
@@ -31,15 +35,16 @@ const (
 // process is compared with itself, so that neither the end of a helper nor the start
 // of another hides the work of the others.
 type loadProgress struct {
-	lines uint64 // printed so far
-	usage map[int]process.Usage
+	lines    uint64 // printed so far
+	usage    map[int]process.Usage
+	computes bool // computing is progress, too: a program may compile kernels for minutes
 
 	at      time.Time // of the last progress
 	checked time.Time // when check was last called
 }
 
-func newLoadProgress() *loadProgress {
-	return &loadProgress{usage: map[int]process.Usage{}, at: time.Now(), checked: time.Now()}
+func newLoadProgress(computes bool) *loadProgress {
+	return &loadProgress{usage: map[int]process.Usage{}, computes: computes, at: time.Now(), checked: time.Now()}
 }
 
 // made reports whether there was progress since it last reported some. Once the
@@ -47,11 +52,13 @@ func newLoadProgress() *loadProgress {
 func (p *loadProgress) made(lines uint64, usage map[int]process.Usage, loaded bool) bool {
 	found := !loaded && lines > p.lines
 	p.lines = max(p.lines, lines)
+	enough := time.Duration(busyCores * float64(time.Since(p.at)))
 	for pid, now := range usage {
 		before := p.usage[pid]
-		if now.Read >= before.Read+progressBytes || now.Resident >= before.Resident+progressBytes {
+		computed := p.computes && now.CPU-before.CPU > max(enough, minComputing)
+		if computed || now.Read >= before.Read+progressBytes || now.Resident >= before.Resident+progressBytes {
 			found = true
-			p.usage[pid] = process.Usage{Read: max(now.Read, before.Read), Resident: max(now.Resident, before.Resident)}
+			p.usage[pid] = process.Usage{CPU: now.CPU, Read: max(now.Read, before.Read), Resident: max(now.Resident, before.Resident)}
 		}
 	}
 	return found
@@ -111,12 +118,12 @@ type readiness struct {
 //
 // Loading as such has no deadline: 40 GB take long from a slow disk. What ends it is
 // LoadTimeout without progress.
-func (s *Server) load(ctx context.Context, p child, at Endpoint, probe Probe) (readyAt time.Time, verdict *Exit) {
+func (s *Server) load(ctx context.Context, p child, command Command, probe Probe) (readyAt time.Time, verdict *Exit) {
 	began := time.Now()
 	probeCtx, stopProbing := context.WithCancel(ctx)
 	result := make(chan readiness, 1)
 	var failed atomic.Pointer[error] // why the last test call of a loaded model failed
-	go func() { result <- s.awaitReady(probeCtx, p, at, probe, &failed) }()
+	go func() { result <- s.awaitReady(probeCtx, p, command.Endpoint, probe, &failed) }()
 	defer func() {
 		stopProbing()
 		if result != nil {
@@ -125,7 +132,7 @@ func (s *Server) load(ctx context.Context, p child, at Endpoint, probe Probe) (r
 	}()
 
 	group := groupUsage{leader: p.PID()}
-	progress := newLoadProgress()
+	progress := newLoadProgress(command.Workers)
 	tick := time.NewTicker(progressInterval)
 	defer tick.Stop()
 	for {
@@ -162,6 +169,7 @@ func (s *Server) load(ctx context.Context, p child, at Endpoint, probe Probe) (r
 			if got.err != nil {
 				return time.Time{}, &Exit{Class: PortTaken, Cause: got.err.Error() + "; the server gets no calls"}
 			}
+			got.direct = got.direct && !command.Workers
 			s.setReady(got, time.Since(began))
 			return time.Now(), nil
 		}
@@ -187,6 +195,7 @@ func (s *Server) showFailure(failure *error) {
 func (s *Server) awaitReady(ctx context.Context, p child, at Endpoint, probe Probe, failed *atomic.Pointer[error]) readiness {
 	tick := time.NewTicker(loadedInterval)
 	defer tick.Stop()
+	began := time.Now()
 	var direct, verified bool
 	for {
 		err := probe.Loaded(ctx)
@@ -197,6 +206,7 @@ func (s *Server) awaitReady(ctx context.Context, p child, at Endpoint, probe Pro
 			}
 			verified = listenerErr == nil
 		}
+		tick.Reset(min(max(time.Since(began)/50, loadedInterval), maxLoadedInterval))
 		if err == nil && verified {
 			err := probe.TestCall(ctx)
 			if err == nil {

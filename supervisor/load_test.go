@@ -23,9 +23,9 @@ func TestForeignListener(t *testing.T) {
 	defer foreign.Close()
 	s := newServer(t, Spec{})
 	s.verifyListener = process.VerifyListener
-	s.start = func(_ context.Context, out io.Writer) (child, Endpoint, error) {
+	s.start = func(_ context.Context, out io.Writer) (child, Command, error) {
 		p, err := process.Start("/bin/sleep", []string{"300"}, nil, out)
-		return p, Endpoint{Network: "tcp", Address: foreign.Addr().String()}, err
+		return p, Command{Endpoint: Endpoint{Network: "tcp", Address: foreign.Addr().String()}}, err
 	}
 	defer runServer(t, s)()
 	now := s.Snapshot()
@@ -113,7 +113,7 @@ func TestLoadProgress(t *testing.T) {
 		"and another one is new": {1, map[int]process.Usage{1: {Read: 10 * mb}, 3: {Read: 1000}}, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newLoadProgress()
+			p := newLoadProgress(false)
 			p.made(1, map[int]process.Usage{1: {Read: 10 * mb, Resident: 10 * mb}}, false)
 			if got := p.made(tc.lines, tc.usage, tc.loaded); got != tc.want {
 				t.Errorf("progress: %t, want %t", got, tc.want)

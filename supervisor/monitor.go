@@ -123,6 +123,7 @@ func (s *Server) sample(ctx context.Context, probe Probe, samples chan<- livenes
 	tick := time.NewTicker(s.sampleInterval())
 	defer tick.Stop()
 	canary := canary{busyAt: time.Now()}
+	heard, bytes := time.Now(), int64(0)
 	var meter process.CPUMeter
 	for {
 		select {
@@ -136,6 +137,10 @@ func (s *Server) sample(ctx context.Context, probe Probe, samples chan<- livenes
 		pids, usesGPU := s.Processes()
 		now.at = time.Now() // when the CPU time is read: on a busy machine the probes may have taken a second
 		now.cpu, now.usesGPU = meter.Read(pids), usesGPU()
+		if now.HTTPAnswers || now.bytes != bytes {
+			heard, bytes = now.at, now.bytes
+		}
+		now.silent = now.Opaque && now.at.Sub(heard) > opaqueLimit*s.spec.StallTimeout
 		if err := canary.run(ctx, now, traffic.Calls > 0, probe, s.spec.StallTimeout); err != nil {
 			now.EngineAnswers, now.Failure = false, "it did not answer a test call" // asked again with the next sample
 			s.log.Warn().Err(err).Msg(s.program + " was idle and did not answer a test call")

@@ -20,12 +20,11 @@ import (
 // any time.
 type Server struct {
 	name, dir string // of the Spec; they never change
-	engine    Engine
-	program   string // the engine's name, for the log
 	log       zerolog.Logger
 	forceStop <-chan struct{} // closed: a process that is being stopped gets no grace
 	snapshot  atomic.Pointer[Snapshot]
 	output    *output.Ring
+	published atomic.Pointer[Engine] // the owner's engine, for other goroutines
 	// serving says that the process has been ready: what it prints from then on may
 	// quote a prompt. The owner writes it; the goroutine that reads the output reads it.
 	serving atomic.Bool
@@ -39,6 +38,8 @@ type Server struct {
 	killRequested chan struct{} // receives when there is a killRequest
 
 	// For the owner goroutine alone:
+	engine      Engine // of the spec
+	program     string // the engine's name, for the log
 	spec        Spec
 	removed     bool                // Remove was applied, and no later command has taken it back
 	changed     chan struct{}       // the present snapshot's Changed
@@ -51,7 +52,7 @@ type Server struct {
 	oom         process.OOMWatch
 
 	// Tests replace these:
-	start          func(context.Context, io.Writer) (child, Endpoint, error)
+	start          func(context.Context, io.Writer) (child, Command, error)
 	verifyListener func(ctx context.Context, network, address string, pid int) (direct bool, err error)
 }
 
@@ -63,23 +64,38 @@ type child interface {
 	Stop(grace time.Duration, force <-chan struct{})
 }
 
-// New returns a server in state stopped. When forceStop is closed, a process that is
+// New returns a server in state stopped. engine is that of a Spec without one. When forceStop is closed, a process that is
 // being stopped is killed at once.
 func New(spec Spec, engine Engine, log zerolog.Logger, forceStop <-chan struct{}) *Server {
 	s := &Server{
-		name: spec.Name, dir: spec.Dir, spec: spec.withDefaults(), engine: engine, program: engine.Capabilities(nil).Program,
+		name: spec.Name, dir: spec.Dir, spec: spec.withDefaults(),
 		log: log.With().Str("server", spec.Name).Logger(), forceStop: forceStop, output: output.NewRing(),
 		commands:      commandBox{pending: make(chan struct{}, 1)},
 		healthChanged: make(chan struct{}, 1), killRequested: make(chan struct{}, 1),
 		changed:        make(chan struct{}),
 		verifyListener: process.VerifyListener,
 	}
+	s.use(engine)
+	s.use(spec.Engine)
 	s.start = s.startProcess
 	s.snapshot.Store(&Snapshot{
 		Name: spec.Name, Model: spec.Model, CtxSize: spec.CtxSize,
 		State: Stopped, Since: time.Now(), Changed: s.changed,
 	})
 	return s
+}
+
+// use makes an engine that of the next process; nil changes nothing.
+func (s *Server) use(engine Engine) {
+	if engine != nil {
+		s.engine, s.program = engine, engine.Capabilities(nil).Program
+		s.published.Store(&engine)
+	}
+}
+
+// probe returns a probe of the process of a snapshot, for goroutines other than the owner.
+func (s *Server) probe(now *Snapshot) Probe {
+	return (*s.published.Load()).Probe(now.Endpoint, now.description(), probeTimeout)
 }
 
 // Snapshot returns what is known about the server now. It takes no lock.
@@ -90,8 +106,7 @@ func (s *Server) Output() *output.Ring { return s.output }
 
 // BusySlots asks the running process how many of its slots work on a call.
 func (s *Server) BusySlots(ctx context.Context) (int, error) {
-	now := s.Snapshot()
-	return s.engine.Probe(now.Endpoint, now.description(), probeTimeout).BusySlots(ctx)
+	return s.probe(s.Snapshot()).BusySlots(ctx)
 }
 
 // Processes returns the present process and the others of its group, and whether
@@ -113,7 +128,10 @@ func (s *Server) Processes() (pids []int, usesGPU func() bool) {
 func (s *Server) Run(ctx context.Context) {
 	var logging sync.WaitGroup
 	logCtx, stopLogging := context.WithCancel(context.WithoutCancel(ctx))
-	format := s.engine.LogLine
+	s.use(s.engine)
+	format := func(line string, serving bool) (string, zerolog.Level, bool) {
+		return (*s.published.Load()).LogLine(line, serving)
+	}
 	logging.Go(func() { output.CopyToLog(logCtx, s.output, s.log, format) })
 	defer func() { stopLogging(); logging.Wait() }()
 
@@ -138,6 +156,7 @@ func (s *Server) Run(ctx context.Context) {
 func (s *Server) apply(c command) (start bool) {
 	if c.spec != nil {
 		s.spec = *c.spec
+		s.use(s.spec.Engine)
 	}
 	if c.replace {
 		s.history = history{}

@@ -13,9 +13,10 @@ import (
 
 // Spec is what to run. It does not change while its process lives.
 type Spec struct {
+	Engine     Engine   // that knows the program; nil = the Server's present one
 	Name       string   // the server's name; also the `model` in its answers
 	Binary     string   // the program's absolute path
-	Model      string   // the GGUF's path
+	Model      string   // the GGUF's path; the program's, if only that knows its model
 	CtxSize    int      // tokens, for all slots together
 	NGPULayers int      // layers to keep in VRAM
 	Args       []string // the user's own arguments, last on the command line
@@ -58,6 +59,21 @@ func (s Spec) withDefaults() Spec {
 		s.GPU = noGPU{}
 	}
 	return s
+}
+
+// DeviceVariables returns the environment variables that restrict a program to some GPUs:
+// "" for all, "none", or a value of CUDA_VISIBLE_DEVICES.
+func DeviceVariables(devices string) []string {
+	switch devices {
+	case "":
+		return nil
+	case "none":
+		return []string{"CUDA_VISIBLE_DEVICES=", "HIP_VISIBLE_DEVICES=", "GGML_VK_VISIBLE_DEVICES="}
+	default:
+		// By default CUDA counts GPUs from the fastest down. Operators read nvidia-smi,
+		// which counts by PCI bus.
+		return []string{"CUDA_DEVICE_ORDER=PCI_BUS_ID", "CUDA_VISIBLE_DEVICES=" + devices}
+	}
 }
 
 // ownVariables are what systemd passes to llmsup alone.

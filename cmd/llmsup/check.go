@@ -18,6 +18,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/models/gguf"
+	"github.com/llmsup/llmsup/supervisor/generic"
 	"github.com/llmsup/llmsup/supervisor/llamacpp"
 )
 
@@ -120,6 +121,10 @@ func (f *findings) models(cfg *config.Config) map[string]*gguf.Header {
 			f.ok("server %s: start generates the demo model", name)
 			continue
 		}
+		if cfg.Servers[name].IsCommand() {
+			f.command(name, cfg.Servers[name])
+			continue
+		}
 		path := cfg.Servers[name].Model
 		h, err := gguf.Read(path)
 		if err != nil {
@@ -133,9 +138,28 @@ func (f *findings) models(cfg *config.Config) map[string]*gguf.Header {
 	return headers
 }
 
+// command checks a server that runs another engine than llama-server.
+func (f *findings) command(name string, server config.Server) {
+	programs := map[string]string{"command": server.Argv[0]}
+	if len(server.StopCommand) > 0 {
+		programs["stop_command"] = server.StopCommand[0]
+	}
+	for _, key := range sortedNames(programs) {
+		path, err := generic.FindProgram(programs[key])
+		if err != nil {
+			f.fail(fmt.Errorf("server %s: %s: %w", name, key, err))
+			continue
+		}
+		f.ok("server %s: %s: %s", name, key, path)
+	}
+	if generic.IsContainer(server.Argv) && len(server.StopCommand) == 0 {
+		f.warn("server %s: the command starts a container, which does not end with it; set `stop_command`, for example [%s, stop, NAME]", name, server.Argv[0])
+	}
+}
+
 func (f *findings) llamaServer(ctx context.Context, cfg *config.Config) {
-	if len(cfg.Servers) == 0 && cfg.File != "" {
-		f.ok("llama-server: not needed, since no servers are configured")
+	if !cfg.NeedsLlamaServer() && cfg.File != "" {
+		f.ok("llama-server: not needed, since no server has a `model`")
 		return
 	}
 	path, err := llamacpp.FindBinary(cfg.LlamaServer)

@@ -56,12 +56,13 @@ func (f *findings) checkFit(name string, cfg *config.Config, h *gguf.Header, s *
 		f.fail(fmt.Errorf("server %s: %w", name, err))
 		return
 	}
-	if h == nil || devices == config.NoGPU || len(uuids) == 0 {
+	if h == nil && !server.IsCommand() || devices == config.NoGPU || len(uuids) == 0 {
 		return // reported already, or nothing to check
 	}
-	need := vram.Estimate(h, vram.Run{CtxSize: server.CtxSize, GPULayers: server.NGPULayers, Args: server.Args})
-	if server.VRAM > 0 {
-		need = vram.Need{Weights: uint64(server.VRAM)}
+	need := assumedNeed(server, h)
+	if need.Total() == 0 && server.IsCommand() {
+		f.ok("server %s: VRAM needed: unknown until it has been measured; `vram` sets what to assume", name)
+		return
 	}
 	message := fmt.Sprintf("server %s: VRAM needed: %s", name, need)
 	if need.UncertainBecause != "" {
@@ -94,6 +95,15 @@ func (f *findings) checkFit(name string, cfg *config.Config, h *gguf.Header, s *
 	default:
 		f.warn("%s, and %s free: it would wait for more%s", message, gpu.Size(free), heldBy(s, uuids))
 	}
+}
+
+// assumedNeed returns the configured need of VRAM, else the estimate; the header is nil if
+// there is no file.
+func assumedNeed(server config.Server, h *gguf.Header) vram.Need {
+	if server.VRAM > 0 || h == nil {
+		return vram.Need{Weights: uint64(server.VRAM)}
+	}
+	return vram.Estimate(h, vram.Run{CtxSize: server.CtxSize, GPULayers: server.NGPULayers, Args: server.Args})
 }
 
 // heldBy names the processes that hold the memory of some GPUs.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/llmsup/llmsup/cmd/internal/enginetest"
 	"github.com/llmsup/llmsup/models/demo/demotest"
 )
 
@@ -31,7 +32,7 @@ func TestMain(m *testing.M) {
 	}
 	// The tests call no upstream outside of this machine, and do not depend on the user's
 	// settings. What a test runs keeps the variables that the test sets.
-	if name := filepath.Base(os.Args[0]); name != "llmsup" && name != "offline" {
+	if name := filepath.Base(os.Args[0]); commandsOfTests[name] == nil {
 		for _, variable := range os.Environ() {
 			name, _, _ := strings.Cut(variable, "=")
 			setting := strings.HasPrefix(name, "LLMSUP_") && !strings.HasPrefix(name, "LLMSUP_TEST_") && name != "LLMSUP_CACHE_DIR"
@@ -42,7 +43,12 @@ func TestMain(m *testing.M) {
 			}
 		}
 	}
-	testscript.Main(tidy{m}, map[string]func(){"llmsup": main, "offline": offline})
+	testscript.Main(tidy{m}, commandsOfTests)
+}
+
+// commandsOfTests are the programs that this test binary is, under other names.
+var commandsOfTests = map[string]func(){
+	"llmsup": main, "offline": offline, "test-engine": enginetest.Main, "test-container": enginetest.Container,
 }
 
 // tidy removes the tests' shared files at the end.

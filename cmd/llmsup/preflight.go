@@ -10,6 +10,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/models/demo"
 	"github.com/llmsup/llmsup/models/gguf"
+	"github.com/llmsup/llmsup/supervisor/generic"
 	"github.com/llmsup/llmsup/supervisor/llamacpp"
 )
 
@@ -20,21 +21,24 @@ type modelHeader struct {
 	err error // the file is damaged; llama-server will fail on it
 }
 
-// preflight checks the files that start needs, and generates the demo model. Its
-// errors prevent the start. A damaged model does not, since calls can still go to the
-// cloud.
-func preflight(cfg *config.Config) (binary string, headers []modelHeader, err error) {
+// preflight checks the files that start needs, and generates the demo model. It returns the
+// programs of the servers. Its errors prevent the start. A damaged model does not, since
+// calls can still go to the cloud.
+func preflight(cfg *config.Config) (programs map[string]string, headers []modelHeader, err error) {
 	if cfg.Demo {
 		if err := makeDemo(cfg); err != nil {
-			return "", nil, err
+			return nil, nil, err
 		}
 	}
 	names := map[string]string{}
 	for name, server := range cfg.Servers {
+		if server.IsCommand() {
+			continue
+		}
 		h := modelHeader{server: name}
 		if h.Header, h.err = gguf.Read(server.Model); h.err != nil {
 			if fatal := unusableModel(server.Model, h.err); fatal != nil {
-				return "", nil, fmt.Errorf("server %s: %w", name, fatal)
+				return nil, nil, fmt.Errorf("server %s: %w", name, fatal)
 			}
 		} else {
 			names[name] = h.Name
@@ -44,14 +48,35 @@ func preflight(cfg *config.Config) (binary string, headers []modelHeader, err er
 		headers = append(headers, h)
 	}
 	if err := cfg.Resolve(func(server string) string { return names[server] }); err != nil {
-		return "", nil, err
+		return nil, nil, err
 	}
-	if len(cfg.Servers) > 0 {
-		if binary, err = llamacpp.FindBinary(cfg.LlamaServer); err != nil {
-			return "", nil, err
+	programs, err = findPrograms(cfg)
+	return programs, headers, err
+}
+
+// findPrograms returns the absolute path of each server's program.
+func findPrograms(cfg *config.Config) (map[string]string, error) {
+	programs, llamaServer := map[string]string{}, ""
+	for _, name := range sortedNames(cfg.Servers) {
+		server := cfg.Servers[name]
+		switch {
+		case server.IsCommand():
+			found, err := generic.FindProgram(server.Argv[0])
+			if err != nil {
+				return nil, fmt.Errorf("server %s: command: %w", name, err)
+			}
+			programs[name] = found
+			continue
+		case llamaServer == "":
+			found, err := llamacpp.FindBinary(cfg.LlamaServer)
+			if err != nil {
+				return nil, err
+			}
+			llamaServer = found
 		}
+		programs[name] = llamaServer
 	}
-	return binary, headers, nil
+	return programs, nil
 }
 
 // unusableModel returns err if the path does not lead to a model at all.

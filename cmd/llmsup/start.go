@@ -97,7 +97,7 @@ func start(c *cli.Context, forceStop <-chan struct{}) error {
 // loadSetup checks the files that a configuration needs, and logs a warning for each
 // damaged model.
 func loadSetup(cfg *config.Config, log zerolog.Logger) (daemon.Setup, error) {
-	binary, headers, err := preflight(cfg)
+	programs, headers, err := preflight(cfg)
 	if err != nil {
 		return daemon.Setup{}, err
 	}
@@ -106,5 +106,5 @@ func loadSetup(cfg *config.Config, log zerolog.Logger) (daemon.Setup, error) {
 			log.Warn().Str("server", h.server).Msg(h.err.Error())
 		}
 	}
-	return daemon.Setup{Config: cfg, Binary: binary}, nil
+	return daemon.Setup{Config: cfg, Programs: programs}, nil
 }

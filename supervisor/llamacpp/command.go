@@ -40,7 +40,7 @@ func (Engine) Command(ctx context.Context, spec supervisor.Spec, of models.Descr
 func commandFor(spec supervisor.Spec, of models.Description, build features, endpoint supervisor.Endpoint) supervisor.Command {
 	env := append(environ(spec.Secrets), "LLAMA_API_KEY="+endpoint.Key)
 	if spec.GPU != nil {
-		env = append(env, deviceVariables(spec.GPU.Devices())...)
+		env = append(env, supervisor.DeviceVariables(spec.GPU.Devices())...)
 	}
 	return supervisor.Command{Path: spec.Binary, Args: arguments(spec, of, build, endpoint), Env: env, Endpoint: endpoint}
 }
@@ -88,18 +88,3 @@ var ownedVariables = []string{
 
 // environ returns the environment of a llama-server that is not given a key or GPUs.
 func environ(secrets []string) []string { return supervisor.Environ(secrets, ownedVariables) }
-
-// deviceVariables returns the variables that restrict llama-server to some GPUs: ""
-// for all, "none", or a value of CUDA_VISIBLE_DEVICES.
-func deviceVariables(devices string) []string {
-	switch devices {
-	case "":
-		return nil
-	case "none":
-		return []string{"CUDA_VISIBLE_DEVICES=", "HIP_VISIBLE_DEVICES=", "GGML_VK_VISIBLE_DEVICES="}
-	default:
-		// By default CUDA counts GPUs from the fastest down. Operators read nvidia-smi,
-		// which counts by PCI bus.
-		return []string{"CUDA_DEVICE_ORDER=PCI_BUS_ID", "CUDA_VISIBLE_DEVICES=" + devices}
-	}
-}

@@ -82,7 +82,7 @@ var layers = [][]string{
 	{"router/usd", "models", "models/gguf", "models/demo", "gpu", "systemd", "supervisor/process", "supervisor/output", "cmd/internal/graceful", "cmd/internal/scheduler"},
 	{"models/vram", "router/price", "router/budget", "router/ledger/journal", "supervisor"},
 	{"router/ledger"},
-	{"router/wire", "supervisor/llamacpp"},
+	{"router/wire", "supervisor/llamacpp", "supervisor/generic"},
 	{"router/access", "router/request", "router/responses", "router/resume", "router/endpoint"},
 	{"router/aggregate", "router/accounting", "router/waiting"},
 	{"router/backend"},
@@ -103,7 +103,7 @@ var layers = [][]string{
 // layer.
 var testPackages = []string{
 	"gpu/nvmltest", "models/demo/demotest", "router/ledger/ledgertest", "router/accounting/accountingtest",
-	"cmd/internal/archtest", "cmd/internal/bench", "cmd/internal/testreport", "cmd/internal/page/browser",
+	"cmd/internal/archtest", "cmd/internal/bench", "cmd/internal/enginetest", "cmd/internal/testreport", "cmd/internal/page/browser",
 }
 
 // downwardImports checks that no import points upward or sideways.
@@ -146,9 +146,10 @@ type exclusive struct {
 var retryFiles = []string{"router/backend/retry.go"}
 
 var exclusives = []exclusive{
-	{library: "os/exec", homes: []string{"supervisor", "gpu/nvmltest", "cmd/internal/page/browser"}, instead: "only supervisor starts processes, so that none is ever orphaned"},
+	{library: "os/exec", homes: []string{"supervisor", "gpu/nvmltest", "cmd/internal/enginetest", "cmd/internal/page/browser"}, instead: "only supervisor starts processes, so that none is ever orphaned"},
 	{library: module + "/gpu/nvmltest", homes: []string{"gpu/nvmltest"}, instead: "it runs a compiler, and is for tests alone"},
 	{library: module + "/models/demo/demotest", homes: []string{"models/demo/demotest"}, instead: "it is for tests alone"},
+	{library: module + "/cmd/internal/enginetest", homes: []string{"cmd/internal/enginetest"}, instead: "it is for tests alone"},
 	{library: module + "/router/ledger/ledgertest", homes: []string{"router/ledger/ledgertest"}, instead: "it is for tests alone"},
 	{library: module + "/router/accounting/accountingtest", homes: []string{"router/accounting/accountingtest"}, instead: "it is for tests alone"},
 	{library: "github.com/NVIDIA/go-nvml", homes: []string{"gpu"}, testsToo: true, instead: "use package gpu, which also works without a GPU"},

@@ -24,7 +24,7 @@ type Config struct {
 	ControlSocket string                     `yaml:"control_socket"` // path
 	LogFormat     string                     `yaml:"log_format"`     // auto, console or json
 	LogLevel      string                     `yaml:"log_level"`      // debug, info, warn or error
-	Servers       map[string]Server          `yaml:"servers"`        // llama-server processes that llmsup runs
+	Servers       map[string]Server          `yaml:"servers"`        // processes that llmsup runs
 	Upstreams     map[string]models.Upstream `yaml:"upstreams"`      // endpoints that llmsup does not run
 	Routes        map[string]models.Route    `yaml:"routes"`         // by exact name or pattern
 	GPU           GPU                        `yaml:"gpu"`
@@ -51,9 +51,11 @@ type Config struct {
 	positions positions // of the settings in File, for errors
 }
 
-// Server is a llama-server process that llmsup runs.
+// Server is a process that llmsup runs: llama-server with a model, or another engine.
 type Server struct {
-	Model      string   `yaml:"model"`        // path of the GGUF
+	Command `yaml:",inline"`
+
+	Model      string   `yaml:"model"`        // path of the GGUF; "" = Argv is set
 	CtxSize    int      `yaml:"ctx_size"`     // tokens, for all slots together
 	NGPULayers int      `yaml:"n_gpu_layers"` // layers to keep in VRAM
 	Args       []string `yaml:"args"`         // further flags of llama-server

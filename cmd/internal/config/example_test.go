@@ -10,20 +10,22 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/llmsup/llmsup/supervisor"
+	"github.com/llmsup/llmsup/supervisor/generic"
 )
 
 const exampleFile = "../../../systemd/llmsup.yaml.example"
 
 // defaultsElsewhere are the defaults that other packages apply to a setting that is not
 // set.
-var defaultsElsewhere = map[string]time.Duration{
+var defaultsElsewhere = map[string]any{
 	"servers.*.load_timeout":  supervisor.DefaultLoadTimeout,
 	"servers.*.stall_timeout": supervisor.DefaultStallTimeout,
+	"servers.*.health":        generic.DefaultHealth,
+	"servers.*.base_path":     generic.DefaultBasePath,
 }
 
 // defaultLine is a line of the example that has a key at its default.

@@ -51,7 +51,7 @@ func (c *Config) Apply(f Flags) error {
 			server.GPU = ""
 			c.Servers[name] = server
 		}
-		if c.FlagServer != "" && name != c.FlagServer {
+		if c.FlagServer != "" && name != c.FlagServer || server.IsCommand() {
 			continue
 		}
 		if f.CtxSize != nil {

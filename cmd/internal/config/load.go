@@ -122,10 +122,10 @@ func (c *Config) completeServers() error {
 				return c.positions.errorf(at, "wants a whole number")
 			}
 		}
-		if server.CtxSize == 0 && !c.positions.has("servers", name, "ctx_size") {
+		if !server.IsCommand() && server.CtxSize == 0 && !c.positions.has("servers", name, "ctx_size") {
 			server.CtxSize = defaultServer().CtxSize
 		}
-		if server.NGPULayers == 0 && !c.positions.has("servers", name, "n_gpu_layers") {
+		if !server.IsCommand() && server.NGPULayers == 0 && !c.positions.has("servers", name, "n_gpu_layers") {
 			server.NGPULayers = defaultServer().NGPULayers
 		}
 		if !c.positions.has("servers", name, "idle_unload") {

@@ -30,7 +30,7 @@ func (s Server) WithoutLoading() Server {
 func loadingChanges(before, after map[string]Server) (changes []string) {
 	for _, name := range slices.Sorted(maps.Keys(after)) {
 		a, b := before[name], after[name]
-		if a.Model == "" || a.OnDemand() == b.OnDemand() && a.IdleUnload == b.IdleUnload && a.Pinned == b.Pinned && a.VRAM == b.VRAM {
+		if _, known := before[name]; !known || a.OnDemand() == b.OnDemand() && a.IdleUnload == b.IdleUnload && a.Pinned == b.Pinned && a.VRAM == b.VRAM {
 			continue
 		}
 		changes = append(changes, "server "+name+": changed when it is loaded, or the VRAM that it is assumed to need")

@@ -107,8 +107,9 @@ func (c *Config) validateServer(name string, s Server) error {
 		return c.positions.errorf([]string{"servers", name}, "a server's name has at most 100 letters, digits, dots, dashes and underscores; rename it, or the model's file")
 	case isUpstream:
 		return c.positions.errorf([]string{"servers", name}, "an upstream has the same name; rename one of them")
-	case s.Model == "":
-		return at("model", "is missing; set the path of the GGUF file")
+	case s.Model == "" && !s.IsCommand():
+		return at("model", "is missing; set the path of the GGUF file, or `command` for another engine than llama-server")
+	case s.IsCommand():
 	case s.CtxSize < 1 || s.CtxSize > maxInt32:
 		return number("ctx_size", s.CtxSize, "tokens; the default is 8192")
 	case s.NGPULayers < 0 || s.NGPULayers > maxInt32:
@@ -127,6 +128,9 @@ func (c *Config) validateServer(name string, s Server) error {
 	}
 	if err := llamacpp.CheckArgs(s.Args); err != nil {
 		return at("args", "%w", err)
+	}
+	if err := c.validateCommand(name, s); err != nil {
+		return err
 	}
 	return c.validateOnDemand(name, s)
 }

@@ -3,10 +3,13 @@ package config
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/xrash/smetrics"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/llmsup/llmsup/models"
@@ -23,8 +26,9 @@ var (
 // expected describes the value that a Go type takes.
 var expected = map[string]string{
 	"string": "one line of text", "int": "a whole number", "time.Duration": "a duration (examples: 60s, 2m)",
-	"bool":     "true or false",
-	"[]string": "a list (example: [local, gpt-4o])",
+	"bool":              "true or false",
+	"[]string":          "a list (example: [local, gpt-4o])",
+	"map[string]string": "names and values (example: {HF_HOME: /srv/hf})",
 
 	"[]models.Fallback": "a list (example: [{to: box2}, {to: openrouter, model: qwen/qwen-2.5-14b-instruct}])",
 	"models.Fallback":   "a backend and the model's name there (example: {to: openrouter, model: qwen/qwen-2.5-14b-instruct})",
@@ -78,9 +82,41 @@ func quoteSafeKey(quoted string) string {
 // knownKeys are the keys of each type that a file is decoded into, by the type's name
 // in the YAML library's errors.
 var knownKeys = map[string][]string{
-	"config.Config": yamlKeys(Config{}), "config.Server": yamlKeys(Server{}),
+	"config.Config": yamlKeys(Config{}), "config.Server": append(yamlKeys(Server{}), yamlKeys(Command{})...), "config.Sleep": yamlKeys(Sleep{}),
 	"models.Upstream": yamlKeys(models.Upstream{}), "config.GPU": yamlKeys(GPU{}),
 	"models.Route": append(yamlKeys(models.Route{}), yamlKeys(models.Edits{})...), "models.Fallback": append(yamlKeys(models.Fallback{}), yamlKeys(models.Edits{})...),
 	"config.ClientKey": yamlKeys(ClientKey{}), "config.Page": yamlKeys(Page{}),
 	"config.Ledger": yamlKeys(Ledger{}), "config.Budget": append(yamlKeys(Limits{}), yamlKeys(Budget{})...), "config.Limits": yamlKeys(Limits{}), "config.ModelPrices": yamlKeys(ModelPrices{}),
+}
+
+// yamlKeys returns the YAML keys of a struct.
+func yamlKeys(v any) []string {
+	var keys []string
+	for f := range reflect.TypeOf(v).Fields() {
+		if key, _, _ := strings.Cut(f.Tag.Get("yaml"), ","); key != "" && key != "-" {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// suggest returns the key that was probably meant, or all keys.
+func suggest(key, goType string) string {
+	known := knownKeys[goType]
+	best, least := "", 3 // more than two edits apart is another word
+	for _, k := range known {
+		if d := smetrics.WagnerFischer(strings.ToLower(key), k, 1, 1, 1); d < least {
+			best, least = k, d
+		}
+	}
+	if i := slices.IndexFunc(known, func(k string) bool { return strings.HasPrefix(k, key+"_") }); best == "" && i >= 0 {
+		best = known[i] // api_key for api_key_env
+	}
+	switch {
+	case best != "":
+		return fmt.Sprintf("; did you mean %q?", best)
+	case known != nil:
+		return "; there are " + strings.Join(known, ", ")
+	}
+	return ""
 }

@@ -46,8 +46,8 @@ const (
 
 // Setup is the part of a daemon that a reload replaces.
 type Setup struct {
-	Config *config.Config // accepted by its Resolve
-	Binary string         // absolute path of llama-server; "" = there are no servers
+	Config   *config.Config    // accepted by its Resolve
+	Programs map[string]string // the absolute path of each server's program, by the server's name
 }
 
 // Options are the part of a daemon that a reload does not change.

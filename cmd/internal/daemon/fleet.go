@@ -16,11 +16,20 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/placement"
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/supervisor"
+	"github.com/llmsup/llmsup/supervisor/generic"
 	"github.com/llmsup/llmsup/supervisor/llamacpp"
 )
 
-// engine is the engine of all servers.
-var engine supervisor.Engine = llamacpp.Engine{}
+// engineOf returns the engine of a server.
+func engineOf(entry config.Server) supervisor.Engine {
+	if !entry.IsCommand() {
+		return llamacpp.Engine{}
+	}
+	return generic.Engine{
+		Argv: entry.Argv, Env: entry.Env, Slots: entry.Slots,
+		Health: cmp.Or(entry.Health, generic.DefaultHealth), BasePath: cmp.Or(entry.BasePath, generic.DefaultBasePath),
+	}
+}
 
 // managedServer is a server of the configuration, with its supervisor and its workload on
 // the GPUs. It is immutable: a reload replaces it by another one for the same supervisor.
@@ -52,10 +61,11 @@ type launchConfig struct {
 	devices string
 }
 
-func launchConfigOf(entry config.Server, setup Setup) launchConfig {
+func launchConfigOf(name string, setup Setup) launchConfig {
+	entry := setup.Config.Servers[name]
 	devices := setup.Config.DevicesOf(entry)
 	entry.GPU, entry.LoadTimeout, entry.StallTimeout, entry.Default = "", 0, 0, false
-	return launchConfig{entry.WithoutLoading(), setup.Binary, devices}
+	return launchConfig{entry.WithoutLoading(), setup.Programs[name], devices}
 }
 
 // fleetChange is the difference that a Setup makes to the present fleet.
@@ -76,8 +86,7 @@ func (d *Daemon) plan(setup Setup) fleetChange {
 		present[s.name] = s
 	}
 	for _, name := range sortedKeys(setup.Config.Servers) {
-		entry := setup.Config.Servers[name]
-		wanted, loading := launchConfigOf(entry, setup), loadingOf(name, setup.Config)
+		wanted, loading := launchConfigOf(name, setup), loadingOf(name, setup.Config)
 		s := present[name]
 		delete(present, name)
 		switch {
@@ -109,7 +118,7 @@ func (d *Daemon) newServer(name string, c launchConfig, loading ondemand.Setting
 	w := d.pool.Workload(name)
 	w.ApplyConfig(cfg.Servers[name], cfg)
 	ctx, end := context.WithCancel(d.serverContext)
-	server := supervisor.New(d.spec(name, c, w, cfg), engine, d.log, d.opts.ForceStop)
+	server := supervisor.New(d.spec(name, c, w, cfg), engineOf(cfg.Servers[name]), d.log, d.opts.ForceStop)
 	if drain, drained := d.maintenance.Record().Of(name); drained {
 		server.Drain(drain.Options())
 	}
@@ -123,13 +132,17 @@ func (d *Daemon) newServer(name string, c launchConfig, loading ondemand.Setting
 
 // applyConfig replaces what the router knows of the server's engine.
 func (l *lifetime) applyConfig(entry config.Server) {
-	l.capabilities.Store(new(engine.Capabilities(entry.Args)))
+	l.capabilities.Store(new(engineOf(entry).Capabilities(entry.Args)))
 }
 
 func (d *Daemon) spec(name string, c launchConfig, w *placement.Workload, cfg *config.Config) supervisor.Spec {
 	entry := cfg.Servers[name]
+	model := entry.Model
+	if entry.IsCommand() {
+		model = c.binary // what is known of it
+	}
 	return supervisor.Spec{
-		Name: name, Binary: c.binary, Model: entry.Model, CtxSize: entry.CtxSize, NGPULayers: entry.NGPULayers, Args: entry.Args,
+		Engine: engineOf(entry), Name: name, Binary: c.binary, Model: model, CtxSize: entry.CtxSize, NGPULayers: entry.NGPULayers, Args: entry.Args,
 		Dir: filepath.Join(d.serversDir(), name), GPU: w, Secrets: cfg.KeyVariables(),
 		LoadTimeout: entry.LoadTimeout, StallTimeout: entry.StallTimeout,
 		// It is called only while the server runs, when the router exists.

@@ -9,6 +9,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/llmsup/llmsup/supervisor"
+	"github.com/llmsup/llmsup/supervisor/llamacpp"
 )
 
 // hangingGPU is a driver whose calls hang.
@@ -32,7 +33,7 @@ func TestHungServer(t *testing.T) {
 		all := &fleet{changed: make(chan struct{})}
 		done := make(chan struct{}, 2)
 		for name, gpu := range map[string]<-chan struct{}{"waits": goesOn, "hangs": hangs} {
-			s := supervisor.New(supervisor.Spec{Name: name, Dir: t.TempDir(), GPU: hangingGPU{gpu}}, engine, zerolog.Nop(), nil)
+			s := supervisor.New(supervisor.Spec{Name: name, Dir: t.TempDir(), GPU: hangingGPU{gpu}}, llamacpp.Engine{}, zerolog.Nop(), nil)
 			all.servers = append(all.servers, &managedServer{name: name, server: s})
 			go func() { s.Run(ctx); done <- struct{}{} }()
 		}

@@ -1,17 +1,47 @@
 package placement
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"os"
 
+	"github.com/llmsup/llmsup/gpu"
 	"github.com/llmsup/llmsup/models/gguf"
 	"github.com/llmsup/llmsup/models/vram"
 )
 
-// estimate estimates the need of the model, once for each version of its file. It reads
+// estimate finds the need of the model, unless it has been found already.
+func (w *Workload) estimate() {
+	w.mu.Lock()
+	isCommand := w.entry.IsCommand()
+	w.mu.Unlock()
+	if isCommand {
+		w.assume()
+		return
+	}
+	w.readModel()
+}
+
+// assume makes the need of another engine than llama-server unknown: it is what is
+// configured, and then what is measured. A change of the command, which may name another
+// model, makes the measured need void; its signature shows nothing of its arguments and
+// variables, which may be secret.
+func (w *Workload) assume() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	sum := sha256.Sum256(fmt.Append(nil, w.entry.Argv, w.entry.Env))
+	signature := "command " + hex.EncodeToString(sum[:8])
+	if signature != w.estimated && w.entry.VRAM == 0 && w.selector != gpu.None {
+		w.pool.log.Info().Str("server", w.name).Msg("its need of VRAM is unknown until it has been measured; `vram` sets what to assume")
+	}
+	w.estimated, w.need, w.trainedContext, w.fileSize = signature, vram.Need{}, 0, 0
+}
+
+// readModel estimates the need of the model, once for each version of its file. It reads
 // the file without a lock, since the disk may not answer. A file that can't be read is
 // logged once and has no need: llama-server will report the problem.
-func (w *Workload) estimate() {
+func (w *Workload) readModel() {
 	w.mu.Lock()
 	entry, known := w.entry, w.estimated
 	w.mu.Unlock()
