@@ -10,6 +10,8 @@ import (
 	"github.com/llmsup/llmsup/router/accounting"
 	"github.com/llmsup/llmsup/router/attempt"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/inflight"
+	"github.com/llmsup/llmsup/router/ledger"
 	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/usd"
@@ -19,21 +21,22 @@ import (
 // record is what is known of a call at its end. It never holds a prompt, an answer or a
 // key.
 type record struct {
-	request       *request.Request
-	route         string
-	backend       string         // the backend that answered; "" = none did
-	model         string         // the model's name there
-	local         bool           // a local server answered, or began an answer that another backend completed
-	reason        backend.Reason // why the primary did not answer; "" = it did
-	detail        string         // the reason in plain text
-	status        int            // HTTP status; 0 = the client closed the connection before there was one
-	code          string         // of llmsup's own error; "" = it sent none
-	usage         wire.Usage
-	firstAnswer   time.Duration // from the call's arrival to commit; 0 = never
-	clientGone    bool          // the client closed the connection
-	truncated     error         // the answer broke after commit
-	contentEvents int64         // events with content that were passed on
-	wait          backend.Wait  // in queues, of all attempts together; the place is the first one that the call had
+	request     *request.Request
+	call        *inflight.Call
+	route       string
+	backend     string         // the backend that answered; "" = none did
+	model       string         // the model's name there
+	local       bool           // a local server answered, or began an answer that another backend completed
+	reason      backend.Reason // why the primary did not answer; "" = it did
+	detail      string         // the reason in plain text
+	status      int            // HTTP status; 0 = the client closed the connection before there was one
+	code        string         // of llmsup's own error; "" = it sent none
+	usage       wire.Usage
+	firstAnswer time.Duration // from the call's arrival to commit; 0 = never
+	clientGone  bool          // the client closed the connection
+	cancelled   bool          // an operator cancelled the call
+	truncated   error         // the answer broke after commit
+	wait        backend.Wait  // in queues, of all attempts together; the place is the first one that the call had
 
 	resumedBy          string     // the backend that continued the answer; "" = none
 	tokensBeforeResume int64      // of the first part
@@ -45,8 +48,10 @@ type record struct {
 	reserved     *accounting.Reservation // for the answer; nil = it costs nothing
 	settled      bool                    // reserved is settled
 	total        accounting.Total        // what the attempts cost
+	answerCost   *usd.Amount             // what the last attempt cost; nil = unknown
 	savings      *usd.Amount             // what the route's fallback would have charged for a local answer; nil = unknown
-	recorded     bool                    // the call is in the ledger
+	recorded     bool                    // row is set, and is in the ledger
+	row          ledger.Row
 }
 
 // addFailure records why an attempt failed. The first failure is the reason why the primary
@@ -67,7 +72,7 @@ func (rec *record) addDetail(event string) {
 // newRecord returns the record of a call that has not been given to a backend yet.
 func newRecord(c *request.Request, p plan.Plan) record {
 	return record{
-		request: c, route: p.Route.Name, reason: p.Reason, detail: p.Detail,
+		call: &inflight.Call{}, answerCost: &zeroCost, request: c, route: p.Route.Name, reason: p.Reason, detail: p.Detail,
 		localPrimary: p.LocalPrimary, baseline: p.Baseline, accounting: p.Accounting,
 	}
 }
@@ -75,7 +80,7 @@ func newRecord(c *request.Request, p plan.Plan) record {
 // outcome is how an answer ended, as a label of the metrics.
 func (rec *record) outcome() string {
 	switch {
-	case rec.clientGone:
+	case rec.clientGone, rec.cancelled:
 		return "left"
 	case rec.truncated != nil:
 		return "cut"
@@ -84,12 +89,17 @@ func (rec *record) outcome() string {
 }
 
 // statusClientClosedRequest is nginx's status for a client that closed the connection
-// before the answer. It is never sent; only the log, the metrics and the ledger have it.
+// before the answer: only the log, the metrics and the ledger have it. It is also that of a
+// call that an operator cancelled. Clients do not repeat such a call, as they may after a 409
+// or a 503.
 const statusClientClosedRequest = 499
+
+// zeroCost is the cost of what costs nothing.
+var zeroCost usd.Amount
 
 // finalStatus is the status that log, metrics and ledger record.
 func (rec *record) finalStatus() int {
-	if rec.clientGone {
+	if rec.clientGone || rec.cancelled {
 		return statusClientClosedRequest
 	}
 	return rec.status

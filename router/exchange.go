@@ -26,6 +26,8 @@ type exchange struct {
 	rt      *Router
 	w       http.ResponseWriter
 	ctx     context.Context //nolint:containedctx // an exchange lives as long as its request
+	cancel  context.CancelCauseFunc
+	client  http.ResponseWriter // as net/http passed it
 	request *request.Request
 	plan    plan.Plan
 	rec     record
@@ -38,12 +40,16 @@ type exchange struct {
 
 // serve answers a call.
 func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *request.Request, p plan.Plan) {
-	x := &exchange{rt: rt, w: w, ctx: r.Context(), request: c, plan: p, candidates: plan.Kept(p.Candidates), rec: newRecord(c, p)}
+	x := &exchange{rt: rt, w: w, client: w, request: c, plan: p, candidates: plan.Kept(p.Candidates), rec: newRecord(c, p)}
+	x.ctx, x.cancel = context.WithCancelCause(r.Context())
+	defer x.cancel(nil)
 	rt.metrics.inflight.Inc()
 	rt.inflight.Add(1)
 	rt.calls.Add(1)
+	x.enter()
 	defer func() {
 		rt.finish(&x.rec) // first, so that no calls in flight means that all are recorded
+		x.leave()
 		x.countPaidInstead()
 		rt.inflight.Add(-1)
 		rt.metrics.inflight.Dec()
@@ -106,7 +112,9 @@ func (x *exchange) mayTry(c plan.Candidate) bool {
 	case plan.NoObstacle:
 		return true
 	case plan.ClientGone:
-		x.abort()
+		if !x.isCancelled() {
+			x.abort()
+		}
 	case plan.OutsideFallback:
 		x.plan.FallbackBlocked = plan.NotInFallbackOn(x.attempts[len(x.attempts)-1].Reason)
 	case plan.LocalField, plan.InvalidRequest, plan.PaidTwice: // the client's error lists the failure
@@ -138,7 +146,7 @@ func (x *exchange) params(c plan.Candidate, r *request.Request, other backend.Al
 		timeout = x.plan.Route.Timeout
 	}
 	return attempt.Params{
-		Request: r, Backend: c.Backend, Model: c.Model, Estimate: c.Estimate, Accounting: x.plan.Accounting,
+		Request: r, Backend: c.Backend, Model: c.Model, Estimate: c.Estimate, Accounting: x.plan.Accounting, Progress: x.rec.call,
 		Timeout: timeout, Idle: x.plan.IdleTimeout, Alternative: other, Log: x.rt.log,
 	}
 }
@@ -147,7 +155,9 @@ func (x *exchange) params(c plan.Candidate, r *request.Request, other backend.Al
 func (x *exchange) try(c plan.Candidate, other backend.Alternative) (done bool) {
 	a, failed := x.start(c, other)
 	if failed != nil {
-		x.recordFailure(c, failed)
+		if x.recordFailure(c, failed); x.isCancelled() {
+			return false
+		}
 		x.failures = append(x.failures, failed)
 		x.rec.addFailure(failed)
 		return false
@@ -160,6 +170,7 @@ func (x *exchange) try(c plan.Candidate, other backend.Alternative) (done bool) 
 // has begun, only a stream is an answer.
 func (x *exchange) start(c plan.Candidate, other backend.Alternative) (*attempt.Answer, *attempt.Failure) {
 	p := x.params(c, c.RequestOf(x.request), other)
+	x.rec.call.Try(c.Name, c.Model, c.Metered, x.reasonAt(c))
 	if waiting.IsPossible(x.request) {
 		p.KeepAlive = backend.KeepAlive{After: x.plan.KeepAliveAfter, Tell: x.keepAlive}
 	}
@@ -193,6 +204,7 @@ func (x *exchange) relayAnswer(c plan.Candidate, a *attempt.Answer) {
 	if a.CompletedAtLimit {
 		rec.addDetail(rec.backend + " lost the connection after the end of the text; the answer is complete")
 	}
+	x.rec.call.Answer(rec.reason, a.First.Sub(x.request.Began))
 	var next *resumption
 	if a.IsStream() {
 		next = x.resumption(c)
@@ -208,8 +220,13 @@ func (x *exchange) recordFailure(c plan.Candidate, f *attempt.Failure) {
 		Primary: c.Primary, Local: c.Local, Metered: c.Metered, Phase: f.Phase, Reason: f.Reason,
 		OverBudget: f.OverBudget != nil, Invalid: f.InvalidRequest(), LocalField: plan.RejectedLocalField(&f.Failure, c.RequestOf(x.request)),
 	})
-	if x.ctx.Err() != nil {
+	switch {
+	case x.isCancelled():
+		x.rec.answerCost = costOf(f.Charge)
+	case x.ctx.Err() != nil:
 		x.abort()
+	default:
+		x.rec.call.Fail(f.Reason, f.ResponseStatus(), costOf(f.Charge), f.Detail)
 	}
 }
 
@@ -223,16 +240,24 @@ func (x *exchange) addWait(c plan.Candidate, w backend.Wait) {
 	}
 }
 
-// abort ends a call whose client has closed the connection. A client that has closed only
-// its sending side may still read, and must not receive net/http's empty 200.
+// abort ends a call whose client has closed the connection, or that an operator cancelled after
+// its answer began. A client that has closed only its sending side may still read, and must not
+// receive net/http's empty 200.
 func (x *exchange) abort() {
-	x.rec.clientGone = true
+	if x.isCancelled() {
+		x.recordCancelled()
+	} else {
+		x.rec.clientGone = true
+	}
 	panic(http.ErrAbortHandler)
 }
 
 // waitForServer asks again a server for which the call did not wait because it had another
 // backend, once all others have failed: waiting is better than an error.
 func (x *exchange) waitForServer() (done bool) {
+	if x.isCancelled() {
+		return false
+	}
 	last := len(x.failures) - 1
 	i := slices.IndexFunc(x.failures[:last], func(f *attempt.Failure) bool { return f.Next == backend.Retry })
 	if i < 0 || x.failures[last].InvalidRequest() {

@@ -12,6 +12,11 @@ import (
 
 // fail answers a call after the attempts at all candidates have failed.
 func (x *exchange) fail() {
+	if x.isCancelled() {
+		x.recordCancelled()
+		x.reject(cancelledError)
+		return
+	}
 	if x.plan.NeedsLocalField && !x.failures[len(x.failures)-1].InvalidRequest() {
 		x.rec.reason = backend.Unsupported
 	}

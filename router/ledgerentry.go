@@ -32,13 +32,14 @@ func (rec *record) settleAll() {
 		rec.settled = true
 		rec.settle(false)
 	}
-	rec.writeToLedger(rec.clientGone || rec.truncated != nil).Wait()
+	rec.writeToLedger(rec.clientGone || rec.cancelled || rec.truncated != nil).Wait()
 }
 
 // settle settles the cost of the answer.
 func (rec *record) settle(complete bool) {
 	charge := rec.reserved.Settle(rec.paidUsage(), complete)
 	rec.total.Add(&charge)
+	rec.answerCost = charge.Cost
 }
 
 // paidUsage returns the usage of the metered backend. For a resumed answer that is its
@@ -56,16 +57,19 @@ func (rec *record) writeToLedger(partial bool) *ledger.Receipt {
 		return nil
 	}
 	rec.recorded = true
-	if partial && rec.usage.Completion == nil && rec.contentEvents > 0 {
-		rec.usage.Completion = new(rec.contentEvents)
+	if events := rec.call.Events.Load(); partial && rec.usage.Completion == nil && events > 0 {
+		rec.usage.Completion = &events
 	}
 	rec.savings = rec.computeSavings()
+	rec.row = rec.newRow(partial)
+	return rec.accounting.Ledger.Record(rec.row, rec.total.Pending...)
+}
+
+// newRow returns the call's row.
+func (rec *record) newRow(partial bool) ledger.Row {
 	c := rec.request
-	if rec.accounting.Ledger == nil {
-		return nil
-	}
 	row := ledger.Row{
-		Time: c.Began, Request: c.ID,
+		Number: c.Number, Time: c.Began, Request: c.ID,
 		Dimensions: ledger.Dimensions{
 			Key: c.Key, Route: rec.route, Model: c.Body.Model, Backend: rec.backend, Served: rec.model,
 			Reason: string(rec.reason), Status: rec.finalStatus(), Stream: c.Body.Stream,
@@ -74,6 +78,7 @@ func (rec *record) writeToLedger(partial bool) *ledger.Receipt {
 		Prompt: rec.usage.Prompt, Cached: rec.usage.Cached, Completion: rec.usage.Completion,
 		Cost: rec.total.Cost(), Saved: rec.savings,
 		FirstAnswer: rec.firstAnswer, Duration: time.Since(c.Began), Wait: rec.wait.Time,
+		Attempts: rec.call.End(rec.finalStatus(), rec.answerCost, rec.ending()),
 	}
 	if row.Cost == nil {
 		row.Charged = new(rec.total.Charged)
@@ -84,7 +89,18 @@ func (rec *record) writeToLedger(partial bool) *ledger.Receipt {
 	if rec.backend == "" || rec.status >= 400 {
 		row.Model = rec.modelOfUnanswered()
 	}
-	return rec.accounting.Ledger.Record(row, rec.total.Pending...)
+	return row
+}
+
+// ending returns how the last attempt ended, if its answer is not whole; else "".
+func (rec *record) ending() string {
+	switch {
+	case rec.cancelled:
+		return cancelledByOperator
+	case rec.truncated != nil:
+		return rec.truncated.Error()
+	}
+	return ""
 }
 
 // modelOfUnanswered returns the ledger's model for a call that no backend answered: the

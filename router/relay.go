@@ -1,14 +1,11 @@
 package router
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strconv"
-
-	"github.com/tidwall/gjson"
 
 	"github.com/llmsup/llmsup/router/attempt"
 	"github.com/llmsup/llmsup/router/backend"
@@ -26,7 +23,7 @@ func (x *exchange) relay(a *attempt.Answer, next *resumption) error {
 	if !a.IsStream() && a.Rest == nil && len(a.Held) <= bufferedByServer { // nothing is sent before the call has ended
 		return x.relayWhole(x.w, a)
 	}
-	w := attempt.NewClientWriter(x.w, a)
+	w := attempt.NewClientWriter(x.w, a, &x.rec.call.Bytes)
 	defer w.Finish()
 	_, progressive := x.request.Dialect.(wire.Progressive)
 	switch {
@@ -56,7 +53,7 @@ func (s *streamRelay) run() error {
 	defer func() { s.stop() }()
 	a.Watch()
 	defer a.StopWatching()
-	s.rec.contentEvents = 1
+	s.rec.call.Events.Store(1)
 	if a.Ended {
 		s.markEnded()
 	}
@@ -77,7 +74,7 @@ func (s *streamRelay) run() error {
 		}
 		s.next.observe(e.Data)
 		if e.LikelyContent() {
-			s.rec.contentEvents++
+			s.rec.call.Events.Add(1)
 		}
 		if err := s.forward(a.ForClient(e)); err != nil {
 			return err
@@ -171,6 +168,9 @@ func (s *streamRelay) abortStream(cause error) error {
 	if err := s.answer.UsageFilter.Flush(s.client); err != nil {
 		return err
 	}
+	if s.isCancelled() {
+		return s.writeStreamError(cause)
+	}
 	if err := s.resume(); !errors.Is(err, errNoResume) {
 		s.rec.addDetail(s.rec.backend + " lost the connection in the middle of the answer: " + wire.RootCause(cause))
 		return s.resumed(err)
@@ -199,10 +199,14 @@ func (s *streamRelay) resumed(err error) error {
 
 // writeStreamError writes the dialect's error event.
 func (s *streamRelay) writeStreamError(cause error) error {
-	event := s.request.Dialect.ErrorEvent(wire.Error{
+	e := wire.Error{
 		Status: http.StatusBadGateway, Type: wire.TypeServer, Code: string(backend.Lost),
 		Message: fmt.Sprintf("%s: connection lost in the middle of the answer: %s", s.rec.backend, wire.RootCause(cause)),
-	})
+	}
+	if s.isCancelled() {
+		e = cancelledError
+	}
+	event := s.request.Dialect.ErrorEvent(e)
 	if err := s.client.Send(s.answer.ErrorForClient(event)); err != nil {
 		return err
 	}
@@ -254,46 +258,12 @@ func (x *exchange) relayWhole(w http.ResponseWriter, a *attempt.Answer) error {
 	if a.Rest == nil {
 		return nil
 	}
-	end, err := copyExceptLast(w, a.Rest, tailSize)
+	end, err := attempt.CopyExceptTail(w, a.Rest)
 	if err != nil {
 		return fmt.Errorf("%w: %s", errTruncated, wire.RootCause(err))
 	}
-	x.rec.usage.Merge(wire.AnyUsage(usageAtEnd(end)))
+	x.rec.usage.Merge(wire.AnyUsage(attempt.UsageInTail(end)))
 	x.rec.recordComplete()
 	_, err = w.Write(end)
 	return err
-}
-
-// tailSize is how much of the end of a large answer is sent only after the call is
-// recorded, in bytes. The usage is in that part.
-const tailSize = 64 << 10
-
-// copyExceptLast copies all but the last bytes, and returns those.
-func copyExceptLast(w io.Writer, r io.Reader, last int) (end []byte, err error) {
-	piece := make([]byte, 4*last)
-	for {
-		n, err := r.Read(piece[len(end):])
-		end = piece[:len(end)+n]
-		if more := len(end) - last; more > 0 {
-			if _, err := w.Write(end[:more]); err != nil {
-				return nil, err
-			}
-			end = piece[:copy(piece, end[more:])]
-		}
-		if errors.Is(err, io.EOF) {
-			return end, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-}
-
-// usageAtEnd finds the usage in the last piece of a JSON text.
-func usageAtEnd(end []byte) gjson.Result {
-	at := bytes.LastIndex(end, []byte(`"usage":`))
-	if at < 0 {
-		return gjson.Result{}
-	}
-	return gjson.GetBytes(append([]byte(`{`), end[at:]...), "usage")
 }

@@ -26,6 +26,7 @@ func (x *exchange) resumeWhole(c plan.Candidate) (done bool) {
 	if next == nil {
 		return false
 	}
+	x.rec.call.Try(c.Name, c.Model, c.Metered, x.rec.reason)
 	a, failed := attempt.Start(x.ctx, x.params(c, next, backend.Alternative{}))
 	if failed == nil {
 		joined, ok := d.Join(string(a.Held), *part)

@@ -78,6 +78,7 @@ func (r *resumption) resume(w *attempt.ClientWriter) error {
 		}
 		return r.writeEnd(w, r.knownUsage())
 	}
+	r.rec.call.Fail(backend.Lost, r.rec.status, &zeroCost, "lost the connection in the middle of the answer")
 	a, by := r.start()
 	if a == nil {
 		return errNoResume
@@ -95,14 +96,16 @@ func (r *resumption) resume(w *attempt.ClientWriter) error {
 func (r *resumption) start() (a *attempt.Answer, by string) {
 	for _, c := range r.candidates[1:] {
 		next := r.continuationRequest(c, r.transcript.Dialect, r.transcript.Text.String(), r.transcript.Tokens)
-		if next == nil || c.Metered && r.mayHaveBilled() {
+		if next == nil || r.ctx.Err() != nil || c.Metered && r.mayHaveBilled() {
 			continue
 		}
+		r.rec.call.Try(c.Name, c.Model, c.Metered, backend.Lost)
 		a, failed := attempt.Start(r.ctx, r.params(c, next, backend.Alternative{}))
 		if failed == nil && !a.IsStream() {
 			failed = a.Discard(c.Name, "answered a streaming call without a stream")
 		}
 		if failed == nil {
+			r.rec.call.Continue()
 			return a, c.Name
 		}
 		r.rec.addDetail(failed.LogMessage())
@@ -168,7 +171,7 @@ func (c *continuation) forward(e wire.Event) error {
 		text += c.overlap.Flush(finish)
 	}
 	if text != "" {
-		c.rec.contentEvents++
+		c.rec.call.Events.Add(1)
 		if err := c.client.Send(c.transcript.Dialect.TextEvent(c.transcript.Header, text)); err != nil {
 			return err
 		}

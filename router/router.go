@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
@@ -13,9 +12,9 @@ import (
 	"github.com/llmsup/llmsup/router/access"
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/endpoint"
+	"github.com/llmsup/llmsup/router/inflight"
 	"github.com/llmsup/llmsup/router/modellist"
 	"github.com/llmsup/llmsup/router/plan"
-	"github.com/llmsup/llmsup/router/usd"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -33,6 +32,7 @@ type Router struct {
 	routing  atomic.Pointer[plan.Routing]
 	inflight atomic.Int64
 	calls    atomic.Int64
+	running  inflight.Registry
 	stopping chan struct{} // closed: calls no longer wait for a server
 	stop     sync.Once
 }
@@ -86,42 +86,11 @@ func (rt *Router) Remove(server string) {
 }
 
 // Load is the load of a local server.
-type Load struct {
-	Calls   int   // admitted calls
-	Queued  int   // calls that wait for a slot
-	Waiting int   // admitted calls that wait for the server; the others wait for their client to read
-	Bytes   int64 // of answers so far, without pings: an engine that hangs sends those, too
-	Total   int64 // calls that were admitted so far
-
-	ForModel      int       // those of Queued that wait for the server to accept calls, and not for a slot
-	ForModelSince time.Time // when the first of them arrived; zero = there is none
-	PaidInstead   PaidInstead
-}
-
-// PaidInstead are the calls that a metered backend was paid for because a local server that
-// would have answered them did not accept calls yet. Both figures only grow.
-type PaidInstead struct {
-	Calls   int64
-	Charged usd.Amount // what they cost, as budgets count it
-}
+type Load = plan.Load
 
 // Load returns the load of a local server. A server that a reload has removed may still
 // have calls.
-func (rt *Router) Load(server string) Load {
-	now := rt.routing.Load()
-	b := now.Server(server)
-	if b == nil {
-		b = now.Removed[server]
-	}
-	if b == nil {
-		return Load{}
-	}
-	_, queued, _ := b.Queue()
-	load := Load{Calls: int(b.Inflight()), Queued: queued, Waiting: int(b.Waiting()), Bytes: b.Output(), Total: b.Total()}
-	load.ForModel, load.ForModelSince = b.ForModel()
-	load.PaidInstead.Calls, load.PaidInstead.Charged = b.PaidInstead()
-	return load
-}
+func (rt *Router) Load(server string) Load { return rt.routing.Load().Load(server) }
 
 // RegisterMetrics adds another collector to /metrics.
 func (rt *Router) RegisterMetrics(c prometheus.Collector) error { return rt.registry.Register(c) }
@@ -157,3 +126,19 @@ func (rt *Router) Inflight() int { return int(rt.inflight.Load()) }
 
 // Calls returns how many calls have been received so far, answered or not.
 func (rt *Router) Calls() int64 { return rt.calls.Load() }
+
+// Explain plans a call without making it.
+func (rt *Router) Explain(model string) plan.Explanation { return rt.routing.Load().Explain(model) }
+
+// RoutesWithoutFallback returns the routes, sorted by name, whose calls no backend could
+// answer while the given local servers are drained.
+func (rt *Router) RoutesWithoutFallback(drained []string) []string {
+	return rt.routing.Load().RoutesWithoutFallback(drained)
+}
+
+// Upstreams returns the upstreams, sorted by name.
+func (rt *Router) Upstreams() []plan.UpstreamHealth { return rt.routing.Load().Upstreams() }
+
+// Routes returns the listed models that a key may use, and what answers calls for them; nil
+// = all.
+func (rt *Router) Routes(key *access.Key) []modellist.Route { return rt.list.Routes(key) }

@@ -114,7 +114,8 @@ func (rt *Router) handleCall(w http.ResponseWriter, r *http.Request, e *endpoint
 	key := access.CallerKey(r.Context())
 	c := &request.Request{
 		ID: w.Header().Get(wire.HeaderRequestID), Method: r.Method, Path: r.URL.Path,
-		Header: r.Header, Dialect: e.Dialect, Began: time.Now(), Key: key.KeyName(), Server: e.ForOperators(),
+		Header: r.Header, Dialect: e.Dialect, Began: time.Now(), Number: s.Accounting.Ledger.NewNumber(),
+		Key: key.KeyName(), Server: e.ForOperators(),
 	}
 	if r.Method == http.MethodHead {
 		c.Method = http.MethodGet

@@ -54,7 +54,7 @@ func TestUnloadedWithFallback(t *testing.T) {
 	}
 	wantWants(t, l.state, false, false)
 	l.waitIdle()
-	if got, want := l.router.Load("qwen").PaidInstead, (PaidInstead{2, accountingtest.USD("0.026")}); got != want {
+	if got, want := l.router.Load("qwen").PaidInstead, (plan.PaidInstead{Calls: 2, Charged: accountingtest.USD("0.026")}); got != want {
 		t.Errorf("paid instead: %+v, want %+v", got, want)
 	}
 	l.state.transition(ready)

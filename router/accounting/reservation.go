@@ -55,7 +55,7 @@ func (a *Accounting) Reserve(r *request.Request, at Attempt) (*Reservation, *bud
 func (r *Reservation) begin() {
 	q := r.request
 	r.pending = r.accounting.Ledger.Begin(ledger.Row{
-		Time: q.Began, Request: q.ID, Charged: new(r.attempt.Estimate),
+		Number: q.Number, Time: q.Began, Request: q.ID, Charged: new(r.attempt.Estimate),
 		Dimensions: ledger.Dimensions{
 			Key: q.Key, Route: q.Route, Model: q.Body.Model, Backend: r.attempt.Backend, Served: r.attempt.Model,
 			Status: statusUnfinished, Stream: q.Body.Stream, Paid: true, Partial: true,

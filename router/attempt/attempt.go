@@ -36,6 +36,7 @@ type Params struct {
 	Idle        time.Duration // idle timeout of a stream that has begun; 0 = none
 	Alternative backend.Alternative
 	KeepAlive   backend.KeepAlive // while the call waits for its model
+	Progress    backend.Progress  // nil = nothing wants to know
 	Unmodified  bool              // the body is sent as the client wrote it
 	Log         zerolog.Logger
 
@@ -118,7 +119,7 @@ func (p Params) start(client context.Context) (*Answer, *Failure) {
 	}
 	ctx, cancel := context.WithCancelCause(client)
 	at := &backend.Attempt{
-		Request: p.Request, Model: p.Model, Alternative: p.Alternative, KeepAlive: p.KeepAlive,
+		Request: p.Request, Model: p.Model, Alternative: p.Alternative, KeepAlive: p.KeepAlive, Progress: p.Progress,
 		Timeout: p.Timeout, Deadline: time.Now().Add(p.Timeout), Unmodified: p.Unmodified, Wait: p.waited,
 	}
 	timer := time.AfterFunc(p.Timeout, func() { cancel(errTimeout) })
@@ -132,6 +133,9 @@ func (p Params) start(client context.Context) (*Answer, *Failure) {
 		return nil, out
 	}
 	at.Lease = lease
+	if p.Progress != nil {
+		p.Progress.Send()
+	}
 	a, failed := p.answer(ctx, cancel, timer, at, reserved)
 	if failed == nil {
 		lease.Report(nil, false)

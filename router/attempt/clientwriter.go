@@ -2,6 +2,7 @@ package attempt
 
 import (
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/llmsup/llmsup/router/backend"
@@ -14,15 +15,17 @@ type ClientWriter struct {
 	http.ResponseWriter
 	control  *http.ResponseController
 	lease    *backend.Lease
+	sent     *atomic.Int64 // counts the bytes; nil = they are not counted
 	idle     time.Duration // 0 = no limit
 	watchdog *idleWatchdog // of the stream, whose ticks replace the clock; nil = not a stream
 	ticks    int64         // the watchdog's ticks when the deadline was set; -1 = never
 	since    time.Time     // when the deadline was set
 }
 
-// NewClientWriter returns a writer for an answer of a backend.
-func NewClientWriter(w http.ResponseWriter, a *Answer) *ClientWriter {
-	p := &ClientWriter{ResponseWriter: w, control: http.NewResponseController(w), lease: a.Lease, idle: a.idle, ticks: -1}
+// NewClientWriter returns a writer for an answer of a backend. sent counts the bytes; nil = they
+// are not counted.
+func NewClientWriter(w http.ResponseWriter, a *Answer, sent *atomic.Int64) *ClientWriter {
+	p := &ClientWriter{ResponseWriter: w, control: http.NewResponseController(w), lease: a.Lease, sent: sent, idle: a.idle, ticks: -1}
 	if a.events != nil {
 		p.watchdog = &a.watchdog
 	}
@@ -30,7 +33,9 @@ func NewClientWriter(w http.ResponseWriter, a *Answer) *ClientWriter {
 }
 
 // For returns a writer to the same client for the answer of another backend.
-func (w *ClientWriter) For(a *Answer) *ClientWriter { return NewClientWriter(w.ResponseWriter, a) }
+func (w *ClientWriter) For(a *Answer) *ClientWriter {
+	return NewClientWriter(w.ResponseWriter, a, w.sent)
+}
 
 // setDeadline gives the client at least the idle time for the next write. Setting a
 // deadline costs as much as a small write, and reading the clock a part of that. So one
@@ -95,6 +100,9 @@ func (w *ClientWriter) write(p []byte, flush bool) (n int, err error) {
 	}
 	if len(p) > 0 {
 		n, err = w.ResponseWriter.Write(p)
+		if w.sent != nil {
+			w.sent.Add(int64(n))
+		}
 	}
 	if err == nil && flush {
 		err = w.control.Flush()

@@ -99,8 +99,12 @@ func (b *Server) awaitGrant(ctx context.Context, a *Attempt, w *waiter, now Loca
 	defer stop()
 	model := modelWait{attempt: a}
 	defer model.end()
-	for {
-		model.update(!now.accepts(a.Alternative))
+	for began := true; ; began = false {
+		forModel := !now.accepts(a.Alternative)
+		if a.Progress != nil && (began || forModel == model.since.IsZero()) {
+			a.Progress.Wait(forModel, func() int { return b.queue.placeOf(w) })
+		}
+		model.update(forModel)
 		select {
 		case <-model.due():
 			model.tell()

@@ -62,7 +62,8 @@ type Attempt struct {
 	Timeout     time.Duration
 	Deadline    time.Time // for the first answer: Timeout from the attempt's start
 	KeepAlive   KeepAlive
-	Unmodified  bool // the body is sent as the client wrote it
+	Progress    Progress // nil = nothing wants to know
+	Unmodified  bool     // the body is sent as the client wrote it
 
 	Lease *Lease // what Admit returned
 	Wait  Wait   // in the queue of a server
@@ -77,6 +78,15 @@ type Wait struct {
 	Place    int           // when the call began to wait or was rejected, 1 = next; 0 = it did neither
 	Time     time.Duration // until it had its slots or moved on
 	ForModel time.Duration // the part of it in which the server accepted no calls, as while it loads its model
+}
+
+// Progress learns how far a call is. Its methods must not block.
+type Progress interface {
+	// Wait says that the call waits in the queue of a server: for its model, or for a slot.
+	// place returns its place, 1 = next; 0 = it has left the queue.
+	Wait(forModel bool, place func() int)
+	// Send says that the backend has admitted the call, which is sent now.
+	Send()
 }
 
 // KeepAlive tells the client of a call that the call still waits for its model. The zero value

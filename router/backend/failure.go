@@ -70,6 +70,14 @@ type Response struct {
 	Body   []byte
 }
 
+// ResponseStatus returns the status of the backend's own error; 0 = it sent none.
+func (f *Failure) ResponseStatus() int {
+	if f.Response == nil {
+		return 0
+	}
+	return f.Response.Status
+}
+
 // LogMessage is the message for the log and for other clients.
 func (f *Failure) LogMessage() string { return f.Backend + " " + f.Detail }
 

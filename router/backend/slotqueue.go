@@ -106,6 +106,13 @@ func (q *slotQueue) update() {
 	q.grant()
 }
 
+// placeOf returns the place of a call in the queue, 1 = next; 0 = it is not in the queue.
+func (q *slotQueue) placeOf(w *waiter) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.Index(q.waiting, w) + 1
+}
+
 // served records how long an answered call held its slots, for the estimates.
 func (q *slotQueue) served(service time.Duration) {
 	q.mu.Lock()

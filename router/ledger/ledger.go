@@ -137,6 +137,17 @@ func (l *Ledger) runName() string { return fmt.Sprintf("%08x", l.run>>32) }
 
 func (l *Ledger) newID() int64 { return l.run | l.lastID.Add(1) }
 
+// numbers are those of calls without a ledger.
+var numbers atomic.Int64
+
+// NewNumber returns a number for the row of a call that has begun: see Row.
+func (l *Ledger) NewNumber() int64 {
+	if l == nil {
+		return numbers.Add(1)
+	}
+	return l.newID()
+}
+
 func (l *Ledger) path() string { return filepath.Join(l.dir, databaseName) }
 
 // Record records a row, which ends the attempts that Begin returned for its call. If the
@@ -147,13 +158,23 @@ func (l *Ledger) Record(row Row, attempts ...*Pending) *Receipt {
 		return nil
 	}
 	if len(attempts) == 0 {
-		return l.enqueue(journal.NewEntry(l.newID(), &row).Line(journal.RowLine), row.Paid)
+		return l.enqueue(journal.NewEntry(l.idOf(&row), &row).Line(journal.RowLine), row.Paid)
 	}
 	e := journal.NewEntry(attempts[0].id, &row)
 	for _, p := range attempts[1:] {
-		e.Ends = append(e.Ends, p.id)
+		if p.id != e.ID {
+			e.Ends = append(e.Ends, p.id)
+		}
 	}
 	return l.enqueue(e.Line(journal.RowLine), true)
+}
+
+// idOf returns the id of a row.
+func (l *Ledger) idOf(row *Row) int64 {
+	if row.Number == 0 {
+		return l.newID()
+	}
+	return row.Number
 }
 
 func wake(c chan struct{}) {

@@ -14,12 +14,13 @@ type Pending struct {
 // Begin records that a paid attempt begins: what is known of the call and, in Charged,
 // what it may cost. It returns when that is in the journal, or after a second. While
 // the journal cannot be written it logs that and returns at once; the attempt may be
-// made nevertheless.
+// made nevertheless. All attempts at a call may have its number: a second one is begun only
+// if the one before has cost nothing.
 func (l *Ledger) Begin(row Row) *Pending {
 	if l == nil {
 		return nil
 	}
-	e := journal.NewEntry(l.newID(), &row)
+	e := journal.NewEntry(l.idOf(&row), &row)
 	written := l.enqueue(e.Line(journal.BeginLine), true).Wait()
 	if failed := l.beginFailed.Swap(!written); !written && !failed {
 		l.log.Error().Msg("paid calls in flight cannot be recorded; if llmsup is killed, budgets will not count them")

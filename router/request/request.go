@@ -19,6 +19,7 @@ type Request struct {
 	Body    Body
 	Dialect wire.Dialect
 	Began   time.Time // when it arrived
+	Number  int64     // of its row in the ledger; 0 = it has none yet
 	Route   string    // the name of its route; "" = it has none
 	Key     string    // the name of its client's key; "" = clients need none
 }

@@ -43,6 +43,7 @@ const (
 	CodeMethod        = "method_not_allowed"
 	CodeBothFailed    = "all_backends_failed"
 	CodeOverBudget    = "budget_exceeded"
+	CodeCancelled     = "cancelled"
 )
 
 // RetrySoon is the Retry-After while a server is starting, in seconds.

@@ -84,7 +84,7 @@ var layers = [][]string{
 	{"router/ledger"},
 	{"router/wire", "supervisor/llamacpp", "supervisor/generic"},
 	{"router/access", "router/request", "router/responses", "router/resume", "router/endpoint"},
-	{"router/aggregate", "router/accounting", "router/waiting"},
+	{"router/aggregate", "router/accounting", "router/waiting", "router/inflight"},
 	{"router/backend"},
 	{"router/outcome"},
 	{"router/attempt"},

@@ -5,11 +5,11 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/llmsup/llmsup/router"
+	"github.com/llmsup/llmsup/router/plan"
 )
 
 // explain returns a sentence about where a call would go and why.
-func explain(e router.Explanation) string {
+func explain(e plan.Explanation) string {
 	if e.Backend == "" {
 		return fmt.Sprintf("it would be refused with %d: %s", e.RejectedStatus, e.Rejected)
 	}

@@ -50,6 +50,9 @@ func (e *Entry) appendJSON(b []byte) []byte {
 	b = appendAmount(b, `,"cost":`, e.Cost)
 	b = appendAmount(b, `,"charged":`, e.Charged)
 	b = appendAmount(b, `,"saved":`, e.Saved)
+	if len(e.Attempts) > 0 {
+		b = append(append(b, `,"attempts":`...), AttemptsJSON(e.Attempts)...)
+	}
 	return append(b, '}')
 }
 

@@ -9,6 +9,7 @@ import (
 
 // Row is the record of one call. A nil figure is unknown.
 type Row struct {
+	Number  int64     `json:"-"`       // the id that Ledger.NewNumber gave it; 0 = none
 	Time    time.Time `json:"-"`       // when the call came; to the millisecond
 	Request string    `json:"request"` // X-Request-Id; a client may use one twice
 	Dimensions
@@ -19,6 +20,8 @@ type Row struct {
 	Cost    *usd.Amount `json:"cost,omitempty"`    // what was paid; 0 for a free call
 	Charged *usd.Amount `json:"charged,omitempty"` // what budgets count; nil = Cost
 	Saved   *usd.Amount `json:"saved,omitempty"`   // what the fallback would have charged for it
+
+	Attempts []Attempt `json:"attempts,omitempty"` // none = the only one answered, or there was none
 
 	FirstAnswer time.Duration `json:"-"` // time to the first answer, in milliseconds; 0 = there was none
 	Duration    time.Duration `json:"-"` // of the whole call
@@ -56,6 +59,7 @@ type Entry struct {
 // NewEntry returns the entry of a row.
 func NewEntry(id int64, r *Row) *Entry {
 	e := &Entry{ID: id, Unix: r.Time.UnixMilli(), FirstAnswerMS: r.FirstAnswer.Milliseconds(), DurationMS: r.Duration.Milliseconds(), WaitMS: r.Wait.Milliseconds(), Row: *r}
+	e.Attempts = boundAttempts(e.Attempts)
 	e.Model = strings.Clone(e.Model) // it may be a part of the request's body, which must not stay in memory for it
 	e.normalize()
 	return e
@@ -103,6 +107,9 @@ func knownUpTo[T int64 | usd.Amount](n *T, limit T) *T {
 	}
 	return n
 }
+
+// CallID returns the id of the row's call.
+func (r *Row) CallID() CallID { return NewCallID(r.Time, r.Number) }
 
 // Day returns the number of the row's day (UTC) since 1970.
 func (e *Entry) Day() int64 { return e.Unix / DayLength }

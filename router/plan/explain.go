@@ -1,4 +1,4 @@
-package router
+package plan
 
 import (
 	"cmp"
@@ -7,10 +7,7 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/models"
-	"github.com/llmsup/llmsup/router/access"
 	"github.com/llmsup/llmsup/router/backend"
-	"github.com/llmsup/llmsup/router/modellist"
-	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
@@ -32,13 +29,12 @@ type Explanation struct {
 }
 
 // Explain plans a call without making it.
-func (rt *Router) Explain(model string) Explanation {
-	s := rt.routing.Load()
+func (s *Routing) Explain(model string) Explanation {
 	p := s.Plan(model)
 	p.CheckBudget(&request.Request{Began: time.Now(), Dialect: wire.Chat})
 	e := Explanation{Model: model, Route: p.Route, Reason: p.Reason, Detail: p.Detail, WaitFor: p.WaitFor, Rejected: p.Rejection.Message, RejectedStatus: p.Rejection.Status}
 	e.WaitLimit = p.WaitLimit()
-	left := plan.Kept(p.Candidates)
+	left := Kept(p.Candidates)
 	if len(left) > 0 {
 		e.Backend, e.BackendModel, e.Edits = left[0].Name, left[0].Model, left[0].Edits
 	}
@@ -54,8 +50,7 @@ func (rt *Router) Explain(model string) Explanation {
 
 // RoutesWithoutFallback returns the routes, sorted by name, whose calls no backend could
 // answer while the given local servers are drained.
-func (rt *Router) RoutesWithoutFallback(drained []string) (routes []string) {
-	s := rt.routing.Load()
+func (s *Routing) RoutesWithoutFallback(drained []string) (routes []string) {
 	for _, route := range s.Table.Routes() {
 		if s.Server(route.Primary) == nil || !slices.Contains(drained, route.Primary) {
 			continue
@@ -66,7 +61,7 @@ func (rt *Router) RoutesWithoutFallback(drained []string) (routes []string) {
 			}
 			return !slices.Contains(drained, f.To)
 		})
-		if !answers || !plan.FallsBackOn(route, backend.Draining) || !plan.FallsBackOn(route, backend.Drained) {
+		if !answers || !FallsBackOn(route, backend.Draining) || !FallsBackOn(route, backend.Drained) {
 			routes = append(routes, route.Name)
 		}
 	}
@@ -81,8 +76,7 @@ type UpstreamHealth struct {
 }
 
 // Upstreams returns the upstreams, sorted by name.
-func (rt *Router) Upstreams() []UpstreamHealth {
-	s := rt.routing.Load()
+func (s *Routing) Upstreams() []UpstreamHealth {
 	list := []UpstreamHealth{}
 	for _, name := range s.SortedBackends() {
 		if b, ok := s.Backends[name].(*backend.Upstream); ok {
@@ -92,7 +86,3 @@ func (rt *Router) Upstreams() []UpstreamHealth {
 	}
 	return list
 }
-
-// Routes returns the listed models that a key may use, and what answers calls for them; nil
-// = all.
-func (rt *Router) Routes(key *access.Key) []modellist.Route { return rt.list.Routes(key) }
