@@ -29,8 +29,13 @@ func plural(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-func since(t time.Time) string {
-	d := time.Since(t)
+// since returns how long ago a time was.
+func since(t time.Time) string { return duration(time.Since(t)) }
+
+// until returns how long it is until a time; 0s = it is over.
+func until(t time.Time) string { return duration(max(time.Until(t), 0)) }
+
+func duration(d time.Duration) string {
 	switch {
 	case d < time.Minute:
 		return d.Round(time.Second).String()

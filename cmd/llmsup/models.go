@@ -104,7 +104,7 @@ func expected(m control.Model) string {
 	if m.Ready == nil {
 		return ""
 	}
-	return fmt.Sprintf("; expected in %s", max(time.Until(*m.Ready), 0).Round(time.Second))
+	return "; expected in " + until(*m.Ready)
 }
 
 func loadCommand() *cli.Command {

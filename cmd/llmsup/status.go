@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -20,6 +21,9 @@ func statusCommand() *cli.Command {
 		Name:      "status",
 		Usage:     "show servers, GPUs and upstreams of the running daemon",
 		UsageText: "llmsup status [--json] [--watch]",
+		Description: "The bar of a GPU shows its VRAM: a letter or a colour for each server, x or ▒ for other processes, and . for what is free. " +
+			"? or ░ is in use, but of no process that the driver lists: one that has just ended, or the driver itself. " +
+			"The progress of a load is its time so far, in relation to earlier loads of the model.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "json", Usage: "print the figures as a JSON object; with --watch, one per line"},
 			&cli.BoolFlag{Name: "watch", Usage: "refresh every second until Ctrl-C"},
@@ -56,6 +60,7 @@ func printStatus(out io.Writer, s control.Status, d display) error {
 	p.sentence("", "llmsup %s listens on http://%s/v1, %s in flight", s.Version, s.Listen, plural(s.Inflight, "call"))
 	p.serverTable(s.Servers)
 	p.gpuTable(s.GPUs)
+	p.vramBars(s.GPUs)
 	p.upstreamTable(s.Upstreams)
 	p.ledgerAndBudgets(s)
 	p.gpuConditions(s)
@@ -99,9 +104,9 @@ func (p *page) upstreamTable(upstreams []control.Upstream) {
 func (p *page) server(v control.Server) {
 	p.line("")
 	p.sentence("  ", "%s: %s%s", v.Name, printable(v.Model), vramNeed(v))
-	if v.Reason != "" {
+	if about := aboutState(v); about != "" {
 		p.line("")
-		p.sentence("  ", "%s is %s: %s", v.Name, v.State, printable(v.Reason))
+		p.sentence("  ", "%s is %s: %s", v.Name, v.State, about)
 	}
 	if e := v.LastExit; e != nil && len(e.Tail) > 0 {
 		p.line("")
@@ -111,6 +116,30 @@ func (p *page) server(v control.Server) {
 			p.sentence("    ", "  %s", printable(line))
 		}
 	}
+}
+
+// aboutState returns why a server is in its state, how far its model is loaded, and which
+// calls wait for it.
+func aboutState(v control.Server) string {
+	var parts []string
+	if v.Reason != "" {
+		parts = append(parts, printable(v.Reason))
+	}
+	switch {
+	case v.ReadyExpected == nil:
+	case v.LoadProgress != nil:
+		parts = append(parts, fmt.Sprintf("%.0f %%, %s left", 100**v.LoadProgress, until(*v.ReadyExpected)))
+	default:
+		parts = append(parts, "expected in "+until(*v.ReadyExpected))
+	}
+	switch {
+	case v.WaitingSince == nil:
+	case v.WaitingForModel == 1:
+		parts = append(parts, "a call has waited for it for "+since(*v.WaitingSince))
+	default:
+		parts = append(parts, fmt.Sprintf("%d calls wait for it, the first for %s", v.WaitingForModel, since(*v.WaitingSince)))
+	}
+	return strings.Join(parts, "; ")
 }
 
 func busySlots(v control.Server) string {

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/gpu"
 	"github.com/llmsup/llmsup/models/vram"
 )
 
@@ -68,6 +69,9 @@ func vramNeed(v control.Server) string {
 	}
 	need := vram.Need{Weights: v.VRAM.WeightsBytes, KV: v.VRAM.KVBytes, Compute: v.VRAM.ComputeBytes}
 	text := fmt.Sprintf(", needs %s of VRAM", need)
+	if need.Weights == need.Total() { // vram: in the configuration
+		text = fmt.Sprintf(", is assumed to need %s of VRAM", gpu.Size(need.Total()))
+	}
 	if v.VRAM.HeldBytes != nil {
 		text += fmt.Sprintf(", and holds %s", sizeOrNA(v.VRAM.HeldBytes))
 	}

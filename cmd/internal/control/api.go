@@ -151,6 +151,11 @@ type Server struct {
 
 	Drain *Drain `json:"drain"` // null = not drained by an operator
 	VRAM  *VRAM  `json:"vram"`  // null = no need, or unknown
+
+	LoadProgress    *float64   `json:"load_progress"`     // of a model that loads, 0 to 1, by the time that its loads have taken; null = unknown, or it does not load
+	ReadyExpected   *time.Time `json:"ready_expected"`    // when a server that accepts no calls is expected to; null = unknown, or it does
+	WaitingForModel int        `json:"waiting_for_model"` // those of queued that wait for the model to be loaded
+	WaitingSince    *time.Time `json:"waiting_since"`     // when the first of them arrived; null = there are none
 }
 
 // VRAM is a model's estimated need of the GPUs' memory, calculated before the start, and
@@ -227,6 +232,17 @@ type GPU struct {
 	ECCUncorrected  *uint64      `json:"ecc_uncorrected"`      // memory errors since the driver was loaded
 	PCIeReplays     *uint64      `json:"pcie_replays"`
 	Processes       []GPUProcess `json:"processes"` // null = unknown
+
+	MemoryParts []MemoryPart `json:"memory_parts"` // they add up to memory_total_bytes; null = unknown
+}
+
+// MemoryPart is a part of a GPU's memory.
+type MemoryPart struct {
+	// Kind is server, foreign (all processes that are not llmsup's), unlisted (in use, but of
+	// no process that the driver lists with its memory: it may have just ended) or free.
+	Kind   string `json:"kind"`
+	Server string `json:"server"` // "" unless kind is server
+	Bytes  uint64 `json:"bytes"`
 }
 
 // GPUProcess is a process that holds memory of a GPU.
@@ -234,6 +250,7 @@ type GPUProcess struct {
 	PID         int     `json:"pid"` // on the host, as the driver reports it
 	Program     string  `json:"program"`
 	MemoryBytes *uint64 `json:"memory_bytes"`
+	Server      string  `json:"server"` // to which it belongs; "" = it is not llmsup's
 }
 
 // Upstream is an endpoint that llmsup does not run.

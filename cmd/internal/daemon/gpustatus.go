@@ -47,7 +47,7 @@ func (d *Daemon) gpuHealth(s *gpu.Sample, g gpu.GPU) gpuHealth {
 }
 
 func (d *Daemon) gpuStatus() []control.GPU {
-	s := d.monitor.Sample()
+	s, owners := d.monitor.Sample(), d.processOwners()
 	list := []control.GPU{}
 	for _, g := range s.GPUs {
 		h := d.gpuHealth(s, g)
@@ -56,20 +56,36 @@ func (d *Daemon) gpuStatus() []control.GPU {
 			MemoryTotalBytes: g.MemoryTotal, MemoryUsedBytes: g.MemoryUsed, MemoryFreeBytes: g.MemoryFree,
 			UtilizationPercent: g.Utilization, MemoryPercent: g.MemoryUtilization, TemperatureCelsius: g.Temperature,
 			PowerWatts: g.Power, PowerLimitWatts: g.PowerLimit, Slowdown: (*uint64)(g.Slowdown),
-			ECCUncorrected: g.ECCUncorrected, PCIeReplays: g.PCIeReplays, Processes: gpuProcesses(g),
+			ECCUncorrected: g.ECCUncorrected, PCIeReplays: g.PCIeReplays, Processes: gpuProcesses(g, owners), MemoryParts: memoryParts(g, owners),
 			Health: h.health, Reason: h.reason,
 		})
 	}
 	return list
 }
 
-func gpuProcesses(g gpu.GPU) []control.GPUProcess {
+// processOwners returns the servers with their processes.
+func (d *Daemon) processOwners() (owners []placement.Owner) {
+	for _, s := range d.servers() {
+		pids, _ := s.server.Processes()
+		owners = append(owners, placement.Owner{Server: s.name, PIDs: pids})
+	}
+	return owners
+}
+
+func memoryParts(g gpu.GPU, owners []placement.Owner) (list []control.MemoryPart) {
+	for _, p := range placement.Parts(g, owners) {
+		list = append(list, control.MemoryPart{Kind: string(p.Holder), Server: p.Server, Bytes: p.Bytes})
+	}
+	return list
+}
+
+func gpuProcesses(g gpu.GPU, owners []placement.Owner) []control.GPUProcess {
 	if !g.ProcessesKnown {
 		return nil
 	}
 	list := []control.GPUProcess{}
 	for _, p := range g.Processes {
-		list = append(list, control.GPUProcess{PID: p.PID, Program: p.Program, MemoryBytes: p.Memory})
+		list = append(list, control.GPUProcess{PID: p.PID, Program: p.Program, MemoryBytes: p.Memory, Server: placement.ServerOf(p.PID, owners)})
 	}
 	return list
 }

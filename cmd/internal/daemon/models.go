@@ -46,7 +46,7 @@ func (d *Daemon) Models() (list []control.Model) {
 }
 
 // known returns nil for 0, which means unknown.
-func known[T cmp.Ordered](value T) *T {
+func known[T comparable](value T) *T {
 	var zero T
 	if value == zero {
 		return nil

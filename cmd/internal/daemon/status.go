@@ -27,8 +27,9 @@ func (d *Daemon) Status() control.Status {
 		s.Drain = drainStatus(together)
 	}
 	for _, r := range d.servers() {
-		now := r.server.Snapshot()
-		status := serverStatus(now, d.router.Load(r.name))
+		now, traffic := r.server.Snapshot(), d.router.Load(r.name)
+		status := serverStatus(now, traffic)
+		addLoad(&status, now, d.ondemand.Figures(r.name), traffic, time.Now())
 		status.VRAM = vramStatus(r.workload, now.PID)
 		if drain, drained := record.Of(r.name); drained {
 			status.Drain = drainStatus(drain)

@@ -1,0 +1,51 @@
+package daemon
+
+import (
+	"cmp"
+	"time"
+
+	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/cmd/internal/ondemand"
+	"github.com/llmsup/llmsup/router"
+	"github.com/llmsup/llmsup/supervisor"
+)
+
+// addLoad adds to a server's status how far its model is loaded, and which calls wait for it.
+func addLoad(s *control.Server, now *supervisor.Snapshot, f ondemand.Figures, traffic router.Load, clock time.Time) {
+	s.WaitingForModel, s.WaitingSince = traffic.ForModel, known(traffic.ForModelSince)
+	s.ReadyExpected = readyExpected(now, f, clock)
+	if load := measuredLoad(now, f); s.ReadyExpected != nil && now.State == supervisor.Loading {
+		s.LoadProgress = new(1 - s.ReadyExpected.Sub(clock).Seconds()/load.Seconds())
+	}
+}
+
+// measuredLoad returns how long a load of the server's model takes; 0 = it has not been
+// measured.
+func measuredLoad(now *supervisor.Snapshot, f ondemand.Figures) time.Duration {
+	return cmp.Or(f.LoadTime, now.LoadDuration)
+}
+
+// readyExpected returns when a server that accepts no calls is expected to accept them; nil
+// = unknown, it does, or it waits for a call or an operator. The Retry-After of an error is
+// a guess where this is unknown.
+func readyExpected(now *supervisor.Snapshot, f ondemand.Figures, clock time.Time) *time.Time {
+	load := measuredLoad(now, f)
+	var at time.Time
+	switch now.State {
+	case supervisor.Unloaded, supervisor.Unloading:
+		if f.Wait != nil {
+			at = f.Wait.Ready
+		}
+	case supervisor.Starting, supervisor.Loading, supervisor.Restarting, supervisor.Draining, supervisor.Drained:
+		waits := now.State == supervisor.Starting && now.Reason != "" // for VRAM
+		ends := now.State == supervisor.Draining && !now.DrainRequested
+		if load > 0 && !waits && !ends {
+			at = readyAt(now, load, clock)
+		}
+	case supervisor.Stopped, supervisor.Ready, supervisor.Degraded, supervisor.Failed:
+	}
+	if !at.After(clock) { // it takes longer than before
+		return nil
+	}
+	return &at
+}
