@@ -65,7 +65,7 @@ func TestThousandCalls(t *testing.T) {
 		window.row = document.querySelectorAll('table.inflight tbody tr')[20];
 		document.querySelector('[aria-label="Calls in flight"]').dispatchEvent(new PointerEvent('pointerenter'));
 	})()`)
-	place := tab.Eval("window.row.getBoundingClientRect().top + scrollY")
+	place := tab.Eval("Math.round(window.row.getBoundingClientRect().top + scrollY)")
 	for i := range 10 {
 		// All calls but the first ten have ended, and new ones have begun.
 		next := inflightOf(1000, "a", 100*i)
@@ -74,7 +74,7 @@ func TestThousandCalls(t *testing.T) {
 		f.set(map[string]any{"inflight": next})
 		tab.Await(fmt.Sprintf("document.querySelector('table.inflight td.c-tokens').textContent === '%d'", 100*i))
 	}
-	if now := tab.Eval("window.row.getBoundingClientRect().top + scrollY"); now != place {
+	if now := tab.Eval("Math.round(window.row.getBoundingClientRect().top + scrollY)"); now != place {
 		t.Errorf("the row has moved from %s to %s", place, now)
 	}
 	if state := tab.Eval("window.row.isConnected && window.row.textContent.includes('ended')"); state != "true" {

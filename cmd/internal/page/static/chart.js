@@ -101,7 +101,7 @@ export function stackedBars(spec) {
 		plot(spec, index, last, text, yAxis(axis, top, spec.tick),
 			h('svg', {viewBox: '0 0 100 100', preserveAspectRatio: 'none', 'aria-hidden': 'true'},
 				hovering && h('rect', {class: 'cursor-column', x: round(index * step), y: 0, width: round(step), height: 100}), rects)),
-		h('div', {class: 'x-axis', 'aria-hidden': 'true'}, h('span', {}, spec.bars[0]?.label ?? ''), h('span', {}, last > 0 ? spec.bars[last].label : '')),
+		h('div', {class: 'x-axis', 'aria-hidden': 'true'}, spec.bars.length <= 10 ? spec.bars.map((b) => h('span', {class: 'column'}, b.label)) : [h('span', {}, spec.bars[0].label), h('span', {}, spec.bars[last].label)]),
 		data(spec, ['Day', ...spec.series], spec.bars.map((b) => [b.label, ...b.values.map((v) => spec.show(v))])),
 	);
 }

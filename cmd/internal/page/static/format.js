@@ -86,12 +86,14 @@ export function moment(time) {
 	return Number.isNaN(ms) || ms < -6e13 ? null : ms;
 }
 
+// Hours are those of logs and dashboards, 0 to 23, in all languages: columns of times align.
+const hours = {hourCycle: 'h23', hour: '2-digit', minute: '2-digit'};
 const times = {
-	clock: {hour: '2-digit', minute: '2-digit'},
-	second: {hour: '2-digit', minute: '2-digit', second: '2-digit'},
+	clock: hours,
+	second: {...hours, second: '2-digit'},
 	day: {month: 'short', day: 'numeric'},
-	full: {dateStyle: 'medium', timeStyle: 'medium'},
-	short: {month: 'short', day: 'numeric', hour: '2-digit', minute: '2-digit', second: '2-digit'},
+	full: {...hours, second: '2-digit', year: 'numeric', month: 'short', day: 'numeric', timeZoneName: 'short'},
+	short: {...hours, second: '2-digit', month: 'short', day: 'numeric'},
 };
 const dateFormats = new Map();
 
