@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -160,5 +161,21 @@ func TestUnloadedIsHealthy(t *testing.T) {
 	l.state.transition(func(s *backend.LocalState) { unloaded(s); s.Returning = false })
 	if r := l.send("GET", "/health", ""); r.status != 503 {
 		t.Errorf("it can't be loaded: %d %s", r.status, r.body)
+	}
+}
+
+// TestNeverLoaded: no client repeats a call for a model that can never be loaded.
+func TestNeverLoaded(t *testing.T) {
+	l := newUnloadedServer(t)
+	l.state.transition(func(s *backend.LocalState) {
+		unloaded(s)
+		s.Detail, s.Returning = "is unloaded: it can't be loaded: it needs 30 GiB", false
+	})
+	r := l.chat("local/alone", false)
+	if r.status != 503 || r.header.Get("x-should-retry") != "false" || r.header.Get("Retry-After") != "60" || !strings.Contains(r.body, "it needs 30 GiB") {
+		t.Errorf("%+v", r)
+	}
+	if r := l.chat("local/qwen", false); r.status != 200 || r.backend() != "openrouter" {
+		t.Errorf("%+v", r)
 	}
 }

@@ -222,10 +222,10 @@ func (s LocalState) retryAfter(now time.Time) int {
 }
 
 // needsOperator reports whether a server accepts calls again only after an operator has
-// acted: it has failed, or is drained without an end.
+// acted: it has failed, is drained without an end, or its model can never be loaded.
 func (s LocalState) needsOperator(now time.Time) bool {
 	switch s.Reason {
-	case Failed, Drained, Draining:
+	case Failed, Drained, Draining, Unloaded:
 		return !s.Returning && !s.ReadyAt.After(now)
 	default:
 		return false

@@ -133,7 +133,7 @@ func (d *Daemon) followLoad(ctx context.Context, s *managedServer, emit func(ste
 			return emit(control.StepLoaded, s.name+" is loaded, and is "+text)
 		case now.DrainRequested:
 			return emit(control.StepFailed, s.name+" was drained; llmsup resume "+s.name+" ends that")
-		case now.State == supervisor.Failed, !pending && now.State == supervisor.Unloaded:
+		case !pending && (now.State == supervisor.Failed || now.State == supervisor.Unloaded):
 			return emit(control.StepFailed, s.name+" is not loaded: "+text)
 		}
 		if err := emit(control.StepStarting, text); err != nil {

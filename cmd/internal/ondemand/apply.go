@@ -60,15 +60,32 @@ func (o *Owner) showReasons(plan scheduler.Plan, now time.Time) {
 		switch w, waiting := waits[m.Name]; {
 		case waiting && w.Never:
 			reason = "it can't be loaded: " + w.Reason
-			m.Demand.loadDone()
+			if reason == m.now.Reason { // otherwise an operator's command would not show it
+				m.Demand.loadDone()
+			}
 		case waiting:
 			reason = "it waits to be loaded: " + w.Reason
+			if holders := o.holders(m); w.Held && holders != "" {
+				reason += "; held by " + holders
+			}
 		}
 		if reason != m.now.Reason {
 			o.publish(plan) // first: the change of the reason makes the router read the figures
 			m.Process.Unload(supervisor.DrainOptions{Until: now, Reason: reason})
 		}
 	}
+}
+
+// holders returns which processes hold the VRAM of the GPUs that a model needs.
+func (o *Owner) holders(m *model) string {
+	sample := o.opts.GPUs.Sample()
+	var gpus []gpu.GPU
+	for _, share := range m.planned().Shares {
+		if g := sample.Find(share.UUID); g != nil {
+			gpus = append(gpus, *g)
+		}
+	}
+	return gpu.MemoryHolders(gpus, nil)
 }
 
 // inWords returns a duration without its zeros: 15m, 1h.

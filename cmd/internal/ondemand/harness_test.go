@@ -233,6 +233,10 @@ func (s *simulated) begin() {
 		}
 		class := s.fails[0]
 		s.fails = s.fails[1:]
+		if class.Permanent() {
+			s.set(supervisor.Failed, string(class), func(n *supervisor.Snapshot) { n.PID = 0 })
+			return
+		}
 		s.set(supervisor.Restarting, string(class), func(n *supervisor.Snapshot) {
 			n.PID, n.LastExit, n.NextStart = 0, &supervisor.Exit{Class: class, Cause: string(class)}, time.Now().Add(time.Second)
 		})

@@ -1,9 +1,11 @@
 package ondemand
 
 import (
+	"slices"
 	"time"
 
 	"github.com/llmsup/llmsup/cmd/internal/placement"
+	"github.com/llmsup/llmsup/cmd/internal/scheduler"
 	"github.com/llmsup/llmsup/supervisor"
 )
 
@@ -24,9 +26,12 @@ type model struct {
 	unloadedAt time.Time // when it was last found unloaded or unloading
 	wasLoaded  bool
 
-	lastExit *supervisor.Exit
-	failures int       // loads in a row that ran out of VRAM
-	loadFrom time.Time // it is not loaded before
+	lastExit  *supervisor.Exit
+	failures  int       // loads in a row that ran out of VRAM
+	outOfVRAM bool      // the last load did, and the reason is not known yet
+	raises    int       // those of them that had the VRAM with which they were planned
+	loadFrom  time.Time // it is not loaded before
+	failed    bool      // it was last found failed
 
 	loading    bool      // Load was called, and the snapshot does not show it yet
 	unloading  bool      // likewise Unload
@@ -77,6 +82,7 @@ func (o *Owner) observe(m *model, now time.Time) {
 	}
 	o.observeVRAM(m, now)
 	o.observeState(m, now)
+	o.observeOutOfVRAM(m)
 	if m.demand.unloads != nil && m.OnDemand {
 		until := m.drainUntil(now)
 		if m.demand.unloads.now {
@@ -101,8 +107,8 @@ func (o *Owner) observeVRAM(m *model, now time.Time) {
 		m.measured = o.store.of(m.Name, m.VRAM.Signature())
 	}
 	o.observeSpread(m)
-	if m.signature != "" {
-		m.measure()
+	if m.signature != "" && m.measure() && m.now.State.Alive() { // while it loads, it would be saved every second
+		o.save()
 	}
 	switch {
 	case m.now.PID != 0 || m.now.State == supervisor.Stopped:
@@ -158,14 +164,12 @@ func (o *Owner) observeState(m *model, now time.Time) {
 	} else if m.now.UnloadRequested { // a reload has changed it
 		m.Process.Load()
 	}
-	if m.now.State == supervisor.Failed {
-		m.Demand.loadDone()
-	}
+	m.failed = m.now.State == supervisor.Failed
 }
 
 // loaded records that a load has succeeded.
 func (m *model) loaded(now time.Time) {
-	m.lastUsed, m.failures, m.loadFrom = now, 0, time.Time{}
+	m.lastUsed, m.failures, m.raises, m.outOfVRAM, m.loadFrom = now, 0, 0, false, time.Time{}
 	m.Demand.loadDone()
 	m.demand.byHand = time.Time{}
 	switch took := m.now.LoadDuration; {
@@ -177,19 +181,30 @@ func (m *model) loaded(now time.Time) {
 	}
 }
 
-// observeFailure unloads a model whose load ran out of VRAM: it is planned again with a
-// larger need, and after a pause if that was not enough. A server that fails otherwise is
-// restarted by its supervisor, for as long as calls need it.
+// observeFailure unloads a model whose load ran out of VRAM: it is planned again, and after a
+// pause if it does so once more. A server that fails otherwise is restarted by its
+// supervisor, for as long as calls need it; one that has failed for good is unloaded when an
+// operator wants to load it, or when it would start again without a call.
 func (o *Owner) observeFailure(m *model, now time.Time) {
 	exit := m.now.LastExit
 	isNew := exit != nil && exit != m.lastExit
 	m.lastExit = exit
+	switch asked := m.demand.byHand; {
+	case m.now.UnloadRequested || m.now.DrainRequested:
+	case m.now.State == supervisor.Failed && asked.After(m.now.Since):
+		o.unload(m, now, Failure, "it is loaded again")
+	case m.now.State == supervisor.Failed && !asked.IsZero():
+		m.Demand.loadDone()
+	case m.failed && m.now.State != supervisor.Failed && !m.isWanted(now):
+		o.unload(m, now, Failure, OnCall)
+	}
 	if m.now.State != supervisor.Restarting || m.now.NextStart.IsZero() || m.now.DrainRequested {
 		return
 	}
 	switch {
 	case isNew && exit.Class == supervisor.OutOfVRAM && !exit.Served:
 		m.failures++
+		m.outOfVRAM = true
 		if m.failures > 1 {
 			m.loadFrom = now.Add(min(time.Minute<<min(m.failures-2, 5), maxPause))
 			m.Demand.loadDone()
@@ -198,6 +213,21 @@ func (o *Owner) observeFailure(m *model, now time.Time) {
 	case !m.isWanted(now):
 		m.loadFrom = m.now.NextStart
 		o.unload(m, now, Failure, exit.Cause+"; "+OnCall)
+	}
+}
+
+// observeOutOfVRAM finds out why a load ran out of VRAM, once the VRAM of its process is free
+// again: if there is as much as it was planned with, that was too little. Otherwise others
+// have taken it meanwhile, which says nothing about its need.
+func (o *Owner) observeOutOfVRAM(m *model) {
+	if !m.outOfVRAM || m.now.State != supervisor.Unloaded || m.unloading || m.reclaiming || !m.known {
+		return
+	}
+	m.outOfVRAM = false
+	gpus, index := gpusOf(o.opts.GPUs.Sample())
+	needs, _ := m.needs(m.current(), gpus, index)
+	if !slices.ContainsFunc(needs, func(s scheduler.Share) bool { g := gpus[s.GPU]; return !g.Unknown && g.Free < s.Bytes }) {
+		m.raises++
 	}
 }
 

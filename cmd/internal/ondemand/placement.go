@@ -51,15 +51,15 @@ func key(p placement.Placement, share placement.Share) string {
 	return share.UUID
 }
 
-// measure records the most that the processes held.
-func (m *model) measure() {
+// measure records the most that the processes held, and reports whether it is more than before.
+func (m *model) measure() (more bool) {
 	p := m.current()
 	for _, share := range p.Shares {
-		m.bytes[key(p, share)] = max(m.bytes[key(p, share)], share.Held)
-		if m.bytes[key(p, share)] == 0 {
-			delete(m.bytes, key(p, share))
+		if k := key(p, share); share.Held > m.bytes[k] {
+			m.bytes[k], more = share.Held, true
 		}
 	}
+	return more
 }
 
 // need returns what the model is planned with on a GPU of a placement, in bytes.
@@ -76,7 +76,7 @@ func (m *model) needs(p placement.Placement, gpus []scheduler.GPU, index map[str
 			continue
 		}
 		need := m.need(p, share) + margin
-		for range m.failures { // larger than what was not enough, and no larger than the GPU
+		for range m.raises { // larger than what was not enough, and no larger than the GPU
 			need = max(need, min(need+need/4, gpus[i].Total))
 		}
 		needs = append(needs, scheduler.Share{GPU: i, Bytes: max(need, share.Held)})

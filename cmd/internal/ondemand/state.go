@@ -23,15 +23,8 @@ const (
 // state returns what the scheduler decides about.
 func (o *Owner) state(servers []Server, sample *gpu.Sample, now time.Time) scheduler.State {
 	s := scheduler.State{Now: now}
-	index := map[string]int{}
-	for i, g := range sample.GPUs {
-		index[g.UUID] = i
-		one := scheduler.GPU{Name: fmt.Sprintf("GPU %d", g.Index), Unknown: g.MemoryTotal == nil || g.MemoryFree == nil}
-		if !one.Unknown {
-			one.Total, one.Free = *g.MemoryTotal, *g.MemoryFree
-		}
-		s.GPUs = append(s.GPUs, one)
-	}
+	var index map[string]int
+	s.GPUs, index = gpusOf(sample)
 	for _, server := range servers {
 		m := o.models[server.Name]
 		if one, ok := m.describe(s.GPUs, index, sample.At, now); ok {
@@ -39,6 +32,25 @@ func (o *Owner) state(servers []Server, sample *gpu.Sample, now time.Time) sched
 		}
 	}
 	return s
+}
+
+// gpusOf returns the GPUs of a sample, and their indexes by UUID.
+func gpusOf(sample *gpu.Sample) (gpus []scheduler.GPU, index map[string]int) {
+	index = map[string]int{}
+	for i, g := range sample.GPUs {
+		index[g.UUID] = i
+		one := scheduler.GPU{
+			Name: fmt.Sprintf("GPU %d", g.Index), Unknown: g.MemoryTotal == nil || g.MemoryFree == nil, Lost: g.Lost, Unread: sample.Problem,
+		}
+		if g.Lost {
+			one.Unread = fmt.Sprintf("the driver can't reach GPU %d", g.Index)
+		}
+		if !one.Unknown {
+			one.Total, one.Free = *g.MemoryTotal, *g.MemoryFree
+		}
+		gpus = append(gpus, one)
+	}
+	return gpus, index
 }
 
 // describe returns the model as the scheduler sees it. ok is false if it is not to be planned:
@@ -96,8 +108,8 @@ func (m *model) describe(gpus []scheduler.GPU, index map[string]int, sampled, no
 // addDemand adds the calls that need a model which is not loaded.
 func (m *model) addDemand(s *scheduler.Model, now time.Time) {
 	s.Waiting, s.Oldest = m.calls.ForModel, m.calls.Since
-	if !m.demand.byHand.IsZero() { // it comes first
-		s.Waiting, s.Oldest = max(s.Waiting, 1), m.demand.byHand.Add(-scheduler.Patience)
+	if !m.demand.byHand.IsZero() { // it comes first, and without the pause after a failure
+		s.Waiting, s.Oldest, s.LoadFrom = max(s.Waiting, 1), m.demand.byHand.Add(-scheduler.Patience), m.now.NextStart
 	}
 	if !m.wantedElsewhere(now) {
 		s.Rate = 0

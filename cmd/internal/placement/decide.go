@@ -164,14 +164,3 @@ func freeVRAM(gpus []gpu.GPU) (bytes uint64, known bool) {
 	}
 	return bytes, len(gpus) > 0
 }
-
-// reclaimThreshold is the share of an ended process's VRAM that has to be free again before
-// the next process starts, in percent. The driver keeps some of it.
-const reclaimThreshold = 75
-
-// reclaimed returns how much of the VRAM that a process held is free again, in bytes, and
-// whether that is enough to start the next process. freeWhenHeld was free while it ran.
-func reclaimed(held, freeWhenHeld, free uint64) (bytes uint64, enough bool) {
-	bytes = min(free-min(free, freeWhenHeld), held)
-	return bytes, bytes*100 >= held*reclaimThreshold
-}

@@ -87,25 +87,3 @@ func TestDecide(t *testing.T) {
 		})
 	}
 }
-
-// TestReclaimed: how much VRAM has to be free again before the next process starts.
-func TestReclaimed(t *testing.T) {
-	for name, tc := range map[string]struct {
-		held, freeWhenHeld, free uint64
-		bytes                    uint64
-		enough                   bool
-	}{
-		"nothing yet":              {100, 50, 50, 0, false},
-		"some":                     {100, 50, 124, 74, false},
-		"three quarters":           {100, 50, 125, 75, true},
-		"all":                      {100, 50, 150, 100, true},
-		"more than it held":        {100, 50, 900, 100, true},
-		"another one took it":      {100, 50, 20, 0, false},
-		"it held nothing":          {0, 50, 50, 0, true},
-		"nothing was free with it": {100, 0, 80, 80, true},
-	} {
-		if bytes, enough := reclaimed(tc.held, tc.freeWhenHeld, tc.free); bytes != tc.bytes || enough != tc.enough {
-			t.Errorf("%s: %d, %t; want %d, %t", name, bytes, enough, tc.bytes, tc.enough)
-		}
-	}
-}

@@ -66,7 +66,11 @@ func (w *Workload) placementsIn(s *gpu.Sample, pids []int) (all []Placement, kno
 	if err != nil || w.selector == gpu.None {
 		return nil, true
 	}
-	gpus := Request{Selector: w.selector, UUIDs: uuids, Args: w.entry.Args}.modelGPUs(availableGPUs(s, uuids))
+	available := availableGPUs(s, uuids)
+	if w.selector != "" || len(available) == 0 { // a start waits for those that are lost, too
+		available = slices.DeleteFunc(slices.Clone(s.GPUs), func(g gpu.GPU) bool { return !slices.Contains(uuids, g.UUID) })
+	}
+	gpus := Request{Selector: w.selector, UUIDs: uuids, Args: w.entry.Args}.modelGPUs(available)
 	if len(gpus) == 0 {
 		return nil, true
 	}
@@ -84,7 +88,8 @@ func (w *Workload) choosable(s *gpu.Sample) bool {
 	case vram.ChoosesGPUs(w.entry.Args) || os.Getenv(visibleDevices) != "":
 		return false
 	}
-	return !slices.ContainsFunc(s.GPUs, func(g gpu.GPU) bool { return !g.Lost && (g.MemoryFree == nil || g.MemoryTotal == nil) })
+	there := slices.DeleteFunc(slices.Clone(s.GPUs), func(g gpu.GPU) bool { return g.Lost })
+	return len(there) > 0 && !slices.ContainsFunc(there, func(g gpu.GPU) bool { return g.MemoryFree == nil || g.MemoryTotal == nil })
 }
 
 // visibleDevices is the variable with which the operator may choose the GPUs of all servers.

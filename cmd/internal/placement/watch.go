@@ -147,8 +147,8 @@ func (w *Workload) record(s *gpu.Sample, now *supervisor.Snapshot, pids []int) (
 			held += *p.Memory
 		}
 	}
-	if free, known := freeVRAM(w.gpus(s)); listed && heldKnown && known {
-		w.heldBytes, w.freeWhenHeld, w.releaseStarted = &held, free, time.Time{}
+	if use, known := useOf(w.gpus(s), pids); listed && heldKnown && known {
+		w.pids, w.heldBytes, w.whenHeld, w.releaseStarted = pids, &held, use, time.Time{}
 	}
 	return listed
 }

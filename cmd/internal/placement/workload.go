@@ -38,10 +38,11 @@ type Workload struct {
 
 	// Of the process pid.
 	pid            int
+	pids           []int           // and others of its group, in the last sample that shows them
 	seenOn         map[string]bool // UUIDs of the GPUs on which a sample has shown it
 	lostAtStart    map[string]bool // UUIDs of the GPUs that were lost at its start, so that it can't be on them
 	heldBytes      *uint64         // of VRAM; nil = unknown
-	freeWhenHeld   uint64          // bytes that its GPUs had free meanwhile
+	whenHeld       vramUse         // of its GPUs meanwhile
 	releaseStarted time.Time       // the first call of UnreclaimedVRAM; zero = none yet
 
 	lostAtAdmit map[string]bool // lostAtStart of the process that is about to start
@@ -181,11 +182,11 @@ func (w *Workload) UnreclaimedVRAM() string {
 		w.pool.monitor.RequestSample()
 		return gpu.Size(held) + " are not released yet"
 	}
-	free, known := freeVRAM(w.gpus(s))
+	now, known := useOf(w.gpus(s), w.pids)
 	if !known {
 		return ""
 	}
-	back, enough := reclaimed(held, w.freeWhenHeld, free)
+	back, enough := reclaimed(held, w.whenHeld, now)
 	if enough {
 		w.heldBytes = nil
 		return ""

@@ -22,6 +22,10 @@ func Decide(s State) Plan {
 		m := &s.Models[i]
 		switch m.Phase {
 		case Unloaded:
+			if p.neverFits(m) {
+				p.Wait = append(p.Wait, Wait{Model: m.Name, Never: true, Reason: p.tooLarge(m)})
+				p.taken[i] = true
+			}
 		case Loading:
 			p.reserve(m.Unclaimed)
 		case Unloading:
@@ -44,7 +48,7 @@ type planner struct {
 	// models that are being unloaded will free. Either can be negative: the driver's sample
 	// may be older than a start.
 	free, leaving []int64
-	taken         []bool // models whose VRAM is promised to another one
+	taken         []bool // models whose VRAM is promised to another one, or that never fit
 }
 
 func (p *planner) reserve(on Placement) {
@@ -102,7 +106,7 @@ func (p *planner) wantedModels() []int {
 	for i := range p.Models {
 		m := &p.Models[i]
 		switch {
-		case !m.wanted():
+		case !m.wanted() || p.taken[i]:
 		case p.Now.Before(m.LoadFrom):
 			p.again(m.LoadFrom)
 			p.wait(m, Wait{Reason: "its last load failed", Ready: m.LoadFrom.Add(m.LoadTime)})
@@ -140,8 +144,8 @@ func (p *planner) place(m *Model) {
 		p.wait(m, Wait{Reason: "another model is being unloaded", Ready: p.Now.Add(m.LoadTime)})
 		return
 	}
-	if !p.fitsEmpty(m) {
-		p.wait(m, Wait{Never: true, Reason: p.tooLarge(m)})
+	if why := p.unread(m); why != "" {
+		p.wait(m, Wait{Reason: why})
 		return
 	}
 	set, ok := p.bestSet(m, soon)
@@ -178,7 +182,19 @@ func (p *planner) whyNoSet(m *Model) Wait {
 			return Wait{Reason: "calls for the loaded models come first", Ready: at.Add(m.LoadTime)}
 		}
 	}
-	return Wait{Reason: "the VRAM is held by other processes or by pinned models"}
+	return Wait{Held: true, Reason: "the VRAM is held by other processes or by pinned models"}
+}
+
+// unread returns why the driver cannot say whether a model fits anywhere; "" = it can.
+func (p *planner) unread(m *Model) (why string) {
+	for _, on := range m.Placements {
+		i := slices.IndexFunc(on, func(share Share) bool { return p.GPUs[share.GPU].Unread != "" })
+		if i < 0 {
+			return ""
+		}
+		why = p.GPUs[on[i].GPU].Unread
+	}
+	return why
 }
 
 // wait records why a model waits, if calls wait for it.
@@ -209,7 +225,12 @@ func (p *planner) fitting(m *Model, free []int64) (best Placement, ok bool) {
 func (p *planner) fits(on Placement, free []int64) (rest int64, ok bool) {
 	for _, share := range on {
 		left := free[share.GPU] - int64(share.Bytes)
-		if left < 0 && !p.GPUs[share.GPU].Unknown {
+		switch g := p.GPUs[share.GPU]; {
+		case g.Unread != "":
+			if g.Lost || p.isUsed(share.GPU) {
+				return 0, false
+			}
+		case left < 0 && !g.Unknown:
 			return 0, false
 		}
 		rest += left
@@ -217,14 +238,24 @@ func (p *planner) fits(on Placement, free []int64) (rest int64, ok bool) {
 	return rest, true
 }
 
-// fitsEmpty reports whether a model would fit on GPUs that nothing else uses.
-func (p *planner) fitsEmpty(m *Model) bool {
-	total := make([]int64, len(p.GPUs))
-	for i, g := range p.GPUs {
-		total[i] = int64(g.Total)
+// isUsed reports whether a model is on a GPU, or is to be loaded onto it.
+func (p *planner) isUsed(gpu int) bool {
+	uses := func(on Placement) bool {
+		return slices.ContainsFunc(on, func(share Share) bool { return share.GPU == gpu })
 	}
-	_, ok := p.fitting(m, total)
-	return ok
+	return slices.ContainsFunc(p.Models, func(m Model) bool { return m.Phase != Unloaded && uses(m.On) }) ||
+		slices.ContainsFunc(p.Load, func(s Start) bool { return uses(s.On) })
+}
+
+// neverFits reports whether a model would not fit on GPUs that nothing else uses.
+func (p *planner) neverFits(m *Model) bool {
+	fits := func(on Placement) bool {
+		return !slices.ContainsFunc(on, func(share Share) bool {
+			g := p.GPUs[share.GPU]
+			return !g.Unknown && g.Unread == "" && share.Bytes > g.Total
+		})
+	}
+	return len(m.Placements) > 0 && !slices.ContainsFunc(m.Placements, fits)
 }
 
 // tooLarge returns why a model does not fit even on GPUs that nothing else uses.

@@ -21,6 +21,9 @@ func card(index int, free float64) GPU {
 	return GPU{Name: fmt.Sprintf("GPU %d", index), Total: 24 * gib, Free: uint64(free * gib)}
 }
 
+// unread is a GPU of which the driver reports nothing now.
+func unread(lost bool) GPU { return GPU{Name: "GPU 0", Unknown: true, Unread: "it hangs", Lost: lost} }
+
 // model is one that needs some GiB on the first GPU and loads in 10 s.
 func model(name string, size float64) Model {
 	return Model{Name: name, Placements: []Placement{on(0, size)}, LoadTime: 10 * time.Second}
@@ -109,6 +112,17 @@ func TestDecide(t *testing.T) {
 		"it goes elsewhere for nothing": {[]GPU{card(0, 24)}, []Model{model("a", 9).with(paid(0.1, 0))}, ""},
 		"no GPU is needed":              {nil, []Model{model("a", 9).waiting(1, 0).with(func(m *Model) { m.Placements = nil })}, "load a on no GPU"},
 		"the driver does not report":    {[]GPU{{Name: "GPU 0", Unknown: true}}, []Model{model("a", 9).waiting(1, 0)}, "load a on 0"},
+
+		"the driver does not answer":  {[]GPU{unread(false)}, []Model{model("a", 9).waiting(1, 0), model("b", 9).waiting(1, 0)}, "load a on 0; b waits: it hangs"},
+		"it hangs, and one is loaded": {[]GPU{unread(false)}, []Model{model("b", 9).loaded(old), model("a", 30).waiting(1, Patience)}, "a waits: it hangs"},
+		"the GPU is lost":             {[]GPU{unread(true)}, []Model{model("a", 9).waiting(1, 0)}, "a waits: it hangs"},
+		"one of two GPUs is lost":     {[]GPU{unread(true), card(1, 20)}, []Model{model("a", 9).waiting(1, 0).with(func(m *Model) { m.Placements = append(m.Placements, on(1, 9)) })}, "load a on 1"},
+		"the other GPU is full": {
+			[]GPU{unread(true), card(1, 4)},
+			[]Model{model("b", 20).with(func(m *Model) { m.Placements = []Placement{on(1, 20)} }).loaded(old), anywhere("a", 20).waiting(1, Patience)},
+			"evict b for a; a " + unloads,
+		},
+		"it never fits, without calls": {[]GPU{card(0, 4)}, []Model{model("a", 30)}, "a never: it needs 30.0 GiB, and GPU 0 has 24.0 GiB"},
 
 		"the tighter GPU":     {[]GPU{card(0, 20), card(1, 10)}, []Model{model("a", 9).waiting(1, 0).with(func(m *Model) { m.Placements = append(m.Placements, on(1, 9)) })}, "load a on 1"},
 		"it is bound to one":  {[]GPU{card(0, 20), card(1, 10)}, []Model{model("a", 9).waiting(1, 0)}, "load a on 0"},

@@ -15,6 +15,11 @@ type GPU struct {
 	Total   uint64
 	Free    uint64 // as the driver reports it
 	Unknown bool   // the driver does not report it: every model counts as fitting
+	// Unread is why the driver cannot say now how much is free, although it could before;
+	// "" = it can. Nothing is evicted for what cannot be seen, and a model is loaded only if
+	// no other one is there.
+	Unread string
+	Lost   bool // nothing can be loaded until it is back; Unread is set
 }
 
 // Placement is where a model can be, or is: the VRAM that it needs on each GPU.
@@ -101,6 +106,7 @@ type Eviction struct {
 type Wait struct {
 	Model  string
 	Reason string
-	Never  bool      // it cannot be loaded on these GPUs at all
+	Never  bool      // it cannot be loaded on these GPUs at all; also if no call waits for it
+	Held   bool      // the VRAM is held by what no eviction ends: other processes, pinned models
 	Ready  time.Time // when it is expected to answer; zero = unknown
 }
