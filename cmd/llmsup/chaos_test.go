@@ -201,11 +201,16 @@ func (in *instance) disrupt(ctx context.Context, done map[string]int, rounds int
 
 // countingCall makes a call of a random size, and checks every word of its answer.
 func (in *instance) countingCall(id string) (backend string, err error) {
-	tokens, stream := 1+rand.IntN(80), rand.IntN(2) == 0
+	return in.countingCallTo("local/box", id, 1+rand.IntN(80), rand.IntN(2) == 0)
+}
+
+// countingCallTo makes a call, and checks every word of its answer. backend is the one that
+// answered first, and may be "" if the answer does not say that.
+func (in *instance) countingCallTo(model, id string, tokens int, stream bool) (backend string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, in.url+"/v1/chat/completions", strings.NewReader(fmt.Sprintf(
-		`{"model":"local/box","user":%q,"stream":%t,"max_tokens":%d,"messages":[{"role":"user","content":"count"}]}`, id, stream, tokens)))
+		`{"model":%q,"user":%q,"stream":%t,"max_tokens":%d,"messages":[{"role":"user","content":"count"}]}`, model, id, stream, tokens)))
 	if err != nil {
 		return "", err
 	}
@@ -239,6 +244,9 @@ func (in *instance) countingCall(id string) (backend string, err error) {
 			return backend, fmt.Errorf("%d %s", resp.StatusCode, body)
 		}
 		text.WriteString(gjson.GetBytes(body, "choices.0.message.content").Str)
+	}
+	if backend == "" { // its headers were sent before its backend was known
+		backend = resp.Trailer.Get("X-Llmsup-Backend")
 	}
 	if want := countFrom(1, tokens); err != nil || text.String() != want || ends != 1 {
 		return backend, fmt.Errorf("%w: %d ends, %q, want %q", err, ends, text.String(), want)

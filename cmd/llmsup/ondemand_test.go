@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -220,38 +219,6 @@ func TestOnDemandCommands(t *testing.T) {
 	if now := state(3, "ready"); now.PID != before.PID {
 		t.Error("a server that is always loaded was unloaded")
 	}
-}
-
-// TestKilledDuringASwap: after kill -9 of llmsup while it replaces a model by another one, no
-// llama-server is left.
-func TestKilledDuringASwap(t *testing.T) {
-	t.Parallel()
-	b := newGPUMachine(t, nvmltest.Modern)
-	b.change(func(box *nvmltest.Box) { box.GPUs = box.GPUs[:1] })
-	config := newTestConfig(t, onDemandConfig(demoModel(t), 3, "timeout: 50s")).path
-	in := launch(t, b.env(), "--config", config)
-	stop := b.followProcesses(in)
-	defer stop()
-	for _, model := range []string{"m0", "m1"} {
-		if code, out := in.run("load", model); code != 0 {
-			t.Fatalf("%s: %s", model, out)
-		}
-	}
-	pids := llamaServersOf(in.cmd.Process.Pid)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	go func() { _ = in.client.Load(ctx, "m2", func(control.Step) error { return nil }) }()
-	in.awaitStatus("in the swap", func(s control.Status) bool {
-		return slices.ContainsFunc(s.Servers, func(s control.Server) bool { return s.State == "unloading" || s.State == "unloaded" && s.Name != "m2" })
-	})
-	pids = append(pids, llamaServersOf(in.cmd.Process.Pid)...)
-	if err := in.cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	awaitExit(t, pids...)
-	<-in.done
-	stop2 := launchIn(t, in.state, b.env(), "--config", config)
-	stop2.awaitServer(0, "unloaded", func(s control.Server) bool { return s.State == "unloaded" })
 }
 
 // TestEvictionKeepsStreams: streams run on while their model is to leave for another one, and
