@@ -15,6 +15,7 @@ import (
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/inflight"
 	"github.com/llmsup/llmsup/router/ledger"
+	"github.com/llmsup/llmsup/router/ledger/journal"
 	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/wire"
 )
@@ -232,7 +233,7 @@ func TestAttempts(t *testing.T) {
 				attempts[i].MS = 0
 			}
 			if got := "[]"; len(attempts) > 0 || tc.want != got {
-				if got = ledger.AttemptsJSON(attempts); got != tc.want {
+				if got = journal.AttemptsJSON(attempts); got != tc.want {
 					t.Errorf("the attempts are\n%s, want\n%s", got, tc.want)
 				}
 			}

@@ -39,7 +39,7 @@ type database struct {
 	begin, commit, addDay, addDimensions, findDimensions *sql.Stmt
 	// addCall is the driver's statement: database/sql would add a quarter to its time.
 	addCall      driver.StmtExecContext
-	callArgs     [13]driver.NamedValue
+	callArgs     [14]driver.NamedValue
 	closeAddCall func() error
 	dimensionIDs map[Dimensions]int64 // ids of the table kind
 	unsynced     bool                 // something was committed since the last sync

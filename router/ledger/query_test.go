@@ -308,7 +308,7 @@ INSERT INTO kind SELECT i + 1, 'key' || i % 5, 'route' || i, 'model' || i % 7, '
 200, 1, i % 2, 1, 1 - i % 2, 0, 0 FROM n`,
 		fmt.Sprintf(`WITH RECURSIVE n(i, t) AS (SELECT 0, %d UNION ALL SELECT i + 1, t + %d FROM n WHERE i < %d)
 INSERT INTO calls SELECT strftime('%%Y-%%m-%%dT%%H:%%M:%%fZ', t / 1000.0, 'unixepoch'), i, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ',
-	"key", route, model, backend, served, reason, status, stream, local, meant, paid, resumed, partial, 1000, 0, 20, 1234567, 1234567, NULL, 300, 1000
+	"key", route, model, backend, served, reason, status, stream, local, meant, paid, resumed, partial, 1000, 0, 20, 1234567, 1234567, NULL, 300, 1000, NULL, NULL
 FROM n CROSS JOIN kind ON kind.id = i %% 50 + 1`,
 			now.UnixMilli()-40*journal.DayLength, 40*journal.DayLength/n, n-1),
 		`INSERT INTO day SELECT unixepoch(calls.time) / 86400, kind.id, count(*), sum(prompt), sum(cached), sum(completion), 0, sum(cost), 0, 0, count(*), count(*), sum(first_ms), sum(ms), sum(charged)

@@ -20,7 +20,7 @@ func TestReadme(t *testing.T) {
 	dir := t.TempDir()
 	l, _ := open(t, dir, Options{})
 	left := paid("EGL7UHTPQP2WQHVCA3KQKVOZHN", 5)
-	left.LocalPrimary, left.Reason = true, "timeout"
+	left.LocalPrimary, left.Reason, left.Attempts = true, "timeout", []Attempt{{Backend: "qwen", Reason: "timeout"}, {Backend: "cloud"}}
 	local := free("local")
 	left.Time, local.Time = time.Now(), time.Now()
 	l.Record(left)
@@ -48,7 +48,7 @@ func TestReadme(t *testing.T) {
 			t.Errorf("the columns are\n%q, README has\n%q", columns, documented)
 		}
 		queries := regexp.MustCompile("(?s)```sql\n(.*?)```").FindAllStringSubmatch(readme, -1)
-		if len(queries) != 6 {
+		if len(queries) != 7 {
 			t.Errorf("README has %d queries", len(queries))
 		}
 		for _, query := range queries {

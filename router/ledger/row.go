@@ -21,6 +21,3 @@ func NewCallID(at time.Time, number int64) CallID { return journal.NewCallID(at,
 
 // ParseCallID reads an id as its method String writes it.
 func ParseCallID(text string) (CallID, error) { return journal.ParseCallID(text) }
-
-// AttemptsJSON returns attempts as the database stores them; "" = there are none.
-func AttemptsJSON(attempts []Attempt) string { return journal.AttemptsJSON(attempts) }

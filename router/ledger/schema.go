@@ -173,6 +173,11 @@ CREATE TABLE calls (
 -- together, in milliseconds; NULL = it did not, or an earlier llmsup recorded it.
 ALTER TABLE calls ADD COLUMN wait_ms INTEGER;
 `,
+	`
+-- The attempts at the call, a JSON array of objects; NULL = the only attempt answered, there
+-- was none, or an earlier llmsup recorded the call.
+ALTER TABLE calls ADD COLUMN attempts TEXT;
+`,
 }
 
 // NewerDatabaseError is the error of a database that a newer llmsup wrote.

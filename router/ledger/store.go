@@ -18,8 +18,8 @@ VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)`
 AND status = ? AND stream = ? AND local = ? AND meant = ? AND paid = ? AND resumed = ? AND partial = ?`
 	// The dimensions are copied from the table kind: binding them all takes longer.
 	insertCall = `INSERT OR IGNORE INTO calls (time, id, request, "key", route, model, backend, served, reason, status, stream, local, meant, paid, resumed, partial,
-prompt, cached, completion, cost, charged, saved, first_ms, ms, wait_ms)
-SELECT ?, ?, ?, "key", route, model, backend, served, reason, status, stream, local, meant, paid, resumed, partial, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM kind WHERE id = ?`
+prompt, cached, completion, cost, charged, saved, first_ms, ms, wait_ms, attempts)
+SELECT ?, ?, ?, "key", route, model, backend, served, reason, status, stream, local, meant, paid, resumed, partial, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM kind WHERE id = ?`
 	addToDay = `INSERT INTO day (day, kind, calls, prompt, cached, completion, no_tokens, cost, no_cost, saved, no_saved, answers, first_ms, ms, charged)
 VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
 ON CONFLICT (day, kind) DO UPDATE SET calls = calls + excluded.calls, prompt = prompt + excluded.prompt, cached = cached + excluded.cached,
@@ -117,7 +117,7 @@ func (d *database) store(entries []*journal.Entry) error {
 func (d *database) insert(ctx context.Context, e *journal.Entry, kind int64) (isNew bool, err error) {
 	for i, value := range [...]driver.Value{
 		timeText(e.Unix), e.ID, e.Request, orNull(e.Prompt), orNull(e.Cached), orNull(e.Completion), orNull(e.Cost), orNull(e.Charged), orNull(e.Saved),
-		timeOrNull(e.FirstAnswerMS), e.DurationMS, timeOrNull(e.WaitMS), kind,
+		timeOrNull(e.FirstAnswerMS), e.DurationMS, timeOrNull(e.WaitMS), textOrNull(journal.AttemptsJSON(e.Attempts)), kind,
 	} {
 		d.callArgs[i] = driver.NamedValue{Ordinal: i + 1, Value: value}
 	}
@@ -135,6 +135,14 @@ func timeOrNull(ms int64) driver.Value {
 		return nil
 	}
 	return ms
+}
+
+// textOrNull returns a text as a column's value; "" = there is none.
+func textOrNull(text string) driver.Value {
+	if text == "" {
+		return nil
+	}
+	return text
 }
 
 // orNull returns a figure as a column's value.

@@ -68,6 +68,6 @@ func AttemptsJSON(attempts []Attempt) string {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	_ = e.Encode(attempts) // to memory, of a type without cycles: never fails
+	_ = e.Encode(attempts) // to memory: it never fails
 	return strings.TrimSuffix(b.String(), "\n")
 }

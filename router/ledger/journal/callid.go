@@ -17,11 +17,11 @@ type CallID struct {
 
 // NewCallID returns the id of a call.
 func NewCallID(at time.Time, row int64) CallID {
-	return CallID{at.UnixMilli(), row & numberMask}
+	return CallID{at.UnixMilli(), row & NumberMask}
 }
 
-// numberMask is the part of a row's id that counts the calls of one run.
-const numberMask = 1<<32 - 1
+// NumberMask is the part of a row's id that counts the calls of one run.
+const NumberMask = 1<<32 - 1
 
 // base of the numbers in an id: digits and lower-case letters.
 const base = 36
@@ -40,7 +40,7 @@ func ParseCallID(text string) (id CallID, err error) {
 			id.Number, err = strconv.ParseInt(number, base, 64)
 		}
 	}
-	if !ok || err != nil || id.String() != text || id.Unix < 0 || id.Number < 0 || id.Number > numberMask {
+	if !ok || err != nil || id.String() != text || id.Unix < 0 || id.Number < 0 || id.Number > NumberMask {
 		return CallID{}, errCallID
 	}
 	return id, nil
