@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# scripts/clients.sh [--can-install]
+# scripts/clients.sh [--can-install | --axe]
 #
 # Prints the folder with the clients that the tests of cmd/llmsup run against
 # llmsup (SDKs, Claude Code, Codex, ...), and nothing else. It is the first of these:
@@ -11,6 +11,9 @@
 # ${LLMSUP_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/llmsup}/clients.
 # Remove it to get back 1 GB of disk.
 #
+# With --axe it is the folder with axe-core (scripts/clients/axe), which the tests of the page run in Chromium: 3 MB of download;
+# LLMSUP_TEST_AXE and the folder axe of the cache take the place of the above.
+#
 # With --can-install it prints nothing: the exit code is 0 if node and npm are new enough.
 set -euo pipefail
 
@@ -19,8 +22,10 @@ set -euo pipefail
 
 can_install() { command -v npm && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)'; } >/dev/null 2>&1
 
+what=clients label='the clients of the tests' from=$root/scripts/clients given=${LLMSUP_TEST_CLIENTS:-} variable=LLMSUP_TEST_CLIENTS size="about 350 MB, once; usually 20 s to 2 minutes"
 case ${1:-} in
 '') ;;
+--axe) what=axe label=axe-core from=$root/scripts/clients/axe given=${LLMSUP_TEST_AXE:-} variable=LLMSUP_TEST_AXE size="about 3 MB, once; usually some seconds" ;;
 --can-install)
 	can_install
 	exit
@@ -32,17 +37,17 @@ esac
 # install FOLDER installs exactly the versions of the lock file, and checks their hashes.
 install() { (cd "$1" && npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier); }
 
-if [[ -n ${LLMSUP_TEST_CLIENTS:-} ]]; then
-	[[ -d $LLMSUP_TEST_CLIENTS/node_modules ]] || die "LLMSUP_TEST_CLIENTS is $LLMSUP_TEST_CLIENTS, which has no node_modules: correct it or unset it"
-	realpath -s -- "$LLMSUP_TEST_CLIENTS"
+if [[ -n $given ]]; then
+	[[ -d $given/node_modules ]] || die "$variable is $given, which has no node_modules: correct it or unset it"
+	realpath -s -- "$given"
 	exit
 fi
-can_install || die "the clients need npm and node 20 or newer: install them"
+can_install || die "$label: this needs npm and node 20 or newer: install them"
 
 need_home
-cache=${LLMSUP_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/llmsup}/clients
+cache=${LLMSUP_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/llmsup}/$what
 case $cache in /*) ;; *) cache=$PWD/$cache ;; esac
-lock=$(sha256sum "$root/scripts/clients/package-lock.json")
+lock=$(sha256sum "$from/package-lock.json")
 made=$cache/$(uname -m)-${lock:0:16}
 
 if ! [[ -d $made ]]; then
@@ -53,9 +58,9 @@ if ! [[ -d $made ]]; then
 		find "$cache" -mindepth 1 -maxdepth 1 -type d -mtime +7 -exec rm -rf {} + # of other versions of the lock file
 		new=$(mktemp -d "$cache/.new.XXXXXX")
 		trap 'rm -rf "$new"' EXIT
-		cp "$root"/scripts/clients/{package.json,package-lock.json,.npmrc} "$new"
-		during "installing the clients of the tests with npm" "about 350 MB, once; usually 20 s to 2 minutes" install "$new" ||
-			die "npm could not install the clients: see above and try again"
+		cp "$from"/{package.json,package-lock.json,.npmrc} "$new"
+		during "installing $label with npm" "$size" install "$new" ||
+			die "npm could not install $label: see above and try again"
 		chmod 755 "$new"
 		mv -T "$new" "$made"
 	fi

@@ -3,7 +3,8 @@
 #
 # Installs what the tests need, as run.sh does, and runs them with the race detector on a real llama-server: all tests, or those of
 # the arguments. Prints the running tests every 20 s (cmd/internal/testreport), and at the end the slowest tests, the failed ones and
-# the totals. Needs neither root nor node: the last lines list the tests that need them as not run.
+# the totals. Needs neither root, nor node, nor Chromium (which it installs as root): the
+# last lines list the tests that need them as not run.
 set -euo pipefail
 
 # shellcheck source=scripts/run.sh
@@ -17,7 +18,13 @@ LLMSUP_TEST_PROMTOOL=$("$root/scripts/promtool.sh")
 # If this is empty, the tests of real clients are listed as not run.
 LLMSUP_TEST_CLIENTS=${LLMSUP_TEST_CLIENTS-}
 if [[ -z $LLMSUP_TEST_CLIENTS ]] && "$root/scripts/clients.sh" --can-install; then LLMSUP_TEST_CLIENTS=$("$root/scripts/clients.sh"); fi
-export LLMSUP_TEST_LLAMA_SERVER LLMSUP_TEST_PROMTOOL LLMSUP_TEST_CLIENTS
+# So are the tests of the page without Chromium, and those of its accessibility without axe-core.
+LLMSUP_TEST_AXE=${LLMSUP_TEST_AXE-}
+if [[ -z $LLMSUP_TEST_AXE ]] && "$root/scripts/clients.sh" --can-install; then LLMSUP_TEST_AXE=$("$root/scripts/clients.sh" --axe); fi
+if [[ $(id -u) == 0 && -z ${LLMSUP_TEST_CHROMIUM:-} ]] && ! command -v chromium chromium-browser google-chrome >/dev/null && command -v apt-get >/dev/null; then
+	install_packages chromium || true
+fi
+export LLMSUP_TEST_LLAMA_SERVER LLMSUP_TEST_PROMTOOL LLMSUP_TEST_CLIENTS LLMSUP_TEST_AXE
 export PATH=$PATH:/usr/sbin # Debian's nginx is there
 # git refuses to work in a checkout of another user.
 export GOFLAGS="${GOFLAGS:+$GOFLAGS }-buildvcs=false"

@@ -9,13 +9,15 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/page/browser"
 )
 
+// views are all views, each with a text that appears once it is complete.
+var views = map[string]string{
+	"now": "In flight (5)", "calls?since=7d": "100 calls, and more", "calls/900000": "no answer within 60 s", "money": "Why calls left local", "models": "after unloading",
+	"logs": "offloaded 33/33 layers", "try": "local/qwen2.5-14b is free on the GPU",
+}
+
 // TestViews shows each view on a phone and on a large screen, in both colour schemes: it renders, nothing is wider than
 // the screen, and (as in all tests here) it logs no error and requests nothing from elsewhere.
 func TestViews(t *testing.T) {
-	views := map[string]string{
-		"now": "In flight (5)", "calls?since=7d": "100 calls, and more", "calls/900000": "no answer within 60 s", "money": "Why calls left local", "models": "after unloading",
-		"logs": "offloaded 33/33 layers", "try": "local/qwen2.5-14b is free on the GPU",
-	}
 	looks := map[string]browser.Look{
 		"phone":      {Width: 360, Height: 740, Phone: true},
 		"laptop":     {Width: 1280, Height: 800},
