@@ -18,6 +18,7 @@ import (
 	"github.com/llmsup/llmsup/router/access"
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/plan"
+	"github.com/llmsup/llmsup/router/request"
 )
 
 const (
@@ -383,7 +384,7 @@ func TestSlowBody(t *testing.T) {
 func TestReloadOfKeys(t *testing.T) {
 	b := newFixture(t, answers, answers, withKeys)
 	cfg := plan.Config{
-		Table: b.router.routing.Load().Table, Locals: map[string]backend.Local{"qwen": b.state}, MaxBody: 1 << 20,
+		Table: b.router.routing.Load().Table, Locals: map[string]backend.Local{"qwen": b.state}, Bodies: request.Limits{Bytes: 1 << 20},
 		Upstreams: []backend.UpstreamConfig{{Name: "openrouter", BaseURL: b.cloud.URL, Key: cloudKey}},
 	}
 	withKeys(&cfg, nil)

@@ -18,7 +18,7 @@ import (
 // a version of Anthropic's API, has Anthropic's form, except at an endpoint of another API.
 func TestAnthropicErrors(t *testing.T) {
 	const upstream, llamaServer = `{"error":{"code":402,"message":"no credit"}}`, `{ "error":{"code":400,"message":"too long","type":"exceed_context_size_error","n_ctx":512}}`
-	b := newFixture(t, status(400, llamaServer), status(402, upstream), withKeys, func(c *plan.Config, _ map[string]models.Route) { c.MaxBody = 1000 })
+	b := newFixture(t, status(400, llamaServer), status(402, upstream), withKeys, func(c *plan.Config, _ map[string]models.Route) { c.Bodies.Bytes = 1000 })
 	key := []string{"X-Api-Key", fullKey}
 	version := append([]string{"Anthropic-Version", "2023-06-01"}, key...)
 	for name, tc := range map[string]struct {

@@ -8,6 +8,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/llmsup/llmsup/router/access"
+	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -23,7 +24,7 @@ func (rt *Router) guard(inside http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s := rt.routing.Load()
 		d := s.Access
-		limitBody(w, r, d.BodyTimeout)
+		request.LimitTime(w, r, d.BodyTimeout)
 		if e := checkLoop(s.Via, w, r); e.Status != 0 {
 			rt.reject(w, r, e)
 			return
@@ -79,21 +80,6 @@ func (rt *Router) rejectLogged(log zerolog.Logger, w http.ResponseWriter, r *htt
 	line.Msg("request rejected")
 	rt.metrics.rejected.WithLabelValues(e.Code).Inc()
 	wire.WriteError(w, d, e)
-}
-
-// limitBody sets a deadline for the arrival of a request's body. It applies to rejected
-// requests, too: net/http reads the rest of the body before it answers. readBody clears
-// the deadline, so that it never ends an answer.
-func limitBody(w http.ResponseWriter, r *http.Request, limit time.Duration) {
-	if limit > 0 && r.ContentLength != 0 {
-		// Only writers of tests have no deadlines.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(limit))
-	}
-}
-
-// bodyArrived clears the deadline of limitBody.
-func bodyArrived(w http.ResponseWriter) {
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // as in limitBody
 }
 
 // operatorOnly rejects requests whose key is not an operator's: the metrics show the

@@ -37,7 +37,9 @@ func TestMain(m *testing.M) {
 		// Idle connections of clients that live as long as the test binary.
 		goleak.IgnoreTopFunction("net/http.(*persistConn).readLoop"),
 		goleak.IgnoreTopFunction("net/http.(*persistConn).writeLoop"),
-		goleak.IgnoreTopFunction("internal/poll.runtime_pollWait"))
+		goleak.IgnoreTopFunction("internal/poll.runtime_pollWait"),
+		// net/http waits half a second before it closes a connection whose body it has not read.
+		goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"))
 }
 
 // waitLimit is how long a test waits for an event, on however busy a machine. It is less
@@ -227,9 +229,9 @@ func newFixture(t *testing.T, local, cloud http.HandlerFunc, edits ...func(*plan
 		"*/*":         {Primary: "openrouter", Timeout: time.Minute},
 	}
 	cfg := plan.Config{
-		Engine:  llamacpp.Engine{}.Capabilities(nil),
-		Locals:  map[string]backend.Local{"qwen": b.state},
-		MaxBody: 32 << 20,
+		Engine: llamacpp.Engine{}.Capabilities(nil),
+		Locals: map[string]backend.Local{"qwen": b.state},
+		Bodies: request.Limits{Bytes: 32 << 20},
 		Upstreams: []backend.UpstreamConfig{
 			{Name: "openrouter", BaseURL: b.cloud.URL + "/api/v1", Key: cloudKey},
 		},

@@ -15,6 +15,7 @@ import (
 	"github.com/llmsup/llmsup/router/access"
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/plan"
+	"github.com/llmsup/llmsup/router/request"
 )
 
 // loopNode is a router at an address that its own configuration may name.
@@ -223,7 +224,7 @@ func TestFindLoops(t *testing.T) {
 	asked := make(chan struct{})
 	hung := newFakeBackend(t, func(w http.ResponseWriter, r *http.Request) { close(asked); hangs(w, r) })
 	cfg := plan.Config{
-		Table: a.router.routing.Load().Table, Locals: map[string]backend.Local{"qwen": a.state}, MaxBody: 1 << 20,
+		Table: a.router.routing.Load().Table, Locals: map[string]backend.Local{"qwen": a.state}, Bodies: request.Limits{Bytes: 1 << 20},
 		Upstreams: []backend.UpstreamConfig{{Name: "openrouter", BaseURL: hung.URL}},
 	}
 	if err := a.router.Reload(cfg); err != nil {

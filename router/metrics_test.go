@@ -28,6 +28,7 @@ import (
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/ledger"
 	"github.com/llmsup/llmsup/router/plan"
+	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/usd"
 	"github.com/llmsup/llmsup/router/wire"
 )
@@ -216,7 +217,7 @@ func TestAccountingMetrics(t *testing.T) {
 		t.Fatal(exceeded)
 	}
 	err := b.router.Reload(plan.Config{
-		Table: b.router.routing.Load().Table, Locals: map[string]backend.Local{"qwen": b.state}, MaxBody: 1 << 20,
+		Table: b.router.routing.Load().Table, Locals: map[string]backend.Local{"qwen": b.state}, Bodies: request.Limits{Bytes: 1 << 20},
 		Upstreams:  []backend.UpstreamConfig{{Name: "openrouter", BaseURL: b.cloud.URL, Key: cloudKey}},
 		Accounting: accounting.Accounting{Ledger: store, Budget: money},
 	})

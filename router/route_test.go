@@ -135,7 +135,7 @@ func TestUnknownModel(t *testing.T) {
 }
 
 func TestBadRequests(t *testing.T) {
-	b := newFixture(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) { c.MaxBody = 1000 })
+	b := newFixture(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) { c.Bodies.Bytes = 1000 })
 	for name, tc := range map[string]struct {
 		body   string
 		status int

@@ -15,6 +15,7 @@ import (
 	"github.com/llmsup/llmsup/router/inflight"
 	"github.com/llmsup/llmsup/router/modellist"
 	"github.com/llmsup/llmsup/router/plan"
+	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -109,7 +110,7 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // ServeFor serves a request of a client that the caller has authenticated; nil = no key is
 // required.
 func (rt *Router) ServeFor(key *access.Key, w http.ResponseWriter, r *http.Request) {
-	limitBody(w, r, rt.Access().BodyTimeout)
+	request.LimitTime(w, r, rt.Access().BodyTimeout)
 	w.Header().Set(wire.HeaderRequestID, requestID(r))
 	rt.inside.ServeHTTP(w, r.WithContext(access.WithKey(r.Context(), key)))
 }

@@ -120,12 +120,12 @@ func (rt *Router) handleCall(w http.ResponseWriter, r *http.Request, e *endpoint
 	if r.Method == http.MethodHead {
 		c.Method = http.MethodGet
 	}
-	held, refuse := readBody(w, r, s.MaxBody)
+	held, refuse := request.Read(w, r, e.Form, s.Bodies)
 	if refuse.Status == 0 {
 		defer held.Release()
 		var err error
-		if c.Body, err = parse(e, c.Method, s.Engine.Fields, held.Bytes, r.Header); err != nil {
-			refuse = invalid(err.Error())
+		if c.Body, err = parse(e, c.Method, s.Engine.Fields, held, r.Header); err != nil {
+			refuse = request.Invalid(err.Error())
 		}
 		c.Body.Buffer = held
 	}
@@ -173,7 +173,7 @@ func nameModel(s *plan.Routing, r *http.Request, c *request.Request, e *endpoint
 	}
 	if c.Body.Model == "" {
 		if !s.Knows(e.DefaultModel) {
-			return invalid("\"model\" is missing; GET /v1/models lists the names")
+			return request.Invalid("\"model\" is missing; GET /v1/models lists the names")
 		}
 		c.Body.Model, c.Body.AddModel = e.DefaultModel, true
 	}
@@ -181,16 +181,16 @@ func nameModel(s *plan.Routing, r *http.Request, c *request.Request, e *endpoint
 }
 
 // parse parses a body: a form, JSON, or whatever the server that it is about accepts.
-func parse(e *endpoint.Endpoint, method string, fields models.EngineFields, raw []byte, h http.Header) (request.Body, error) {
+func parse(e *endpoint.Endpoint, method string, fields models.EngineFields, held *request.Buffer, h http.Header) (request.Body, error) {
 	switch {
 	case method == http.MethodGet: // the body of a GET has no meaning
 		return request.Body{}, nil
 	case e.ForOperators():
-		return request.Body{Raw: raw}, nil
+		return request.Body{Raw: held.Bytes}, nil
 	case e.Form && request.IsForm(h):
-		return request.ParseForm(raw, h)
+		return held.ParseForm(h)
 	default:
-		return request.ParseBodyFor(fields, raw)
+		return request.ParseBodyFor(fields, held.Bytes)
 	}
 }
 

@@ -179,7 +179,7 @@ func TestSDKsRepeatOnlyWhatHelps(t *testing.T) {
 // TestSDKsAndOwnErrors counts the requests of both SDKs for errors that llmsup makes before
 // any backend is asked, and how long they pause.
 func TestSDKsAndOwnErrors(t *testing.T) {
-	small := func(c *plan.Config, _ map[string]models.Route) { c.MaxBody = 10 }
+	small := func(c *plan.Config, _ map[string]models.Route) { c.Bodies.Bytes = 10 }
 	withoutKey := func(c *plan.Config, _ map[string]models.Route) { c.Upstreams[0].Missing = "set OPENROUTER_API_KEY" }
 	for name, tc := range map[string]struct {
 		model    string

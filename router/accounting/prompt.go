@@ -10,7 +10,7 @@ import (
 // promptTokensOf returns an upper estimate of the tokens of a request's prompt.
 func promptTokensOf(r *request.Request) int64 {
 	if _, ok := r.Dialect.(wire.Audio); ok || r.Body.Form {
-		return max(minAttachmentTokens, int64(len(r.Body.Raw))/audioTokenBytes)
+		return max(minAttachmentTokens, r.Body.Size()/audioTokenBytes)
 	}
 	return promptTokens(r.Body.Raw)
 }

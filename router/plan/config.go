@@ -7,6 +7,7 @@ import (
 	"github.com/llmsup/llmsup/router/access"
 	"github.com/llmsup/llmsup/router/accounting"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/request"
 )
 
 // Config is the configuration of a Routing.
@@ -14,7 +15,7 @@ type Config struct {
 	Table      *models.Table
 	Locals     map[string]backend.Local // by the name that routes use
 	Upstreams  []backend.UpstreamConfig
-	MaxBody    int64 // bytes of a request's body
+	Bodies     request.Limits // of requests
 	Access     access.Policy
 	Accounting accounting.Accounting
 	Catalog    Catalog             // nil = names are never completed

@@ -15,6 +15,7 @@ import (
 	"github.com/llmsup/llmsup/router/access"
 	"github.com/llmsup/llmsup/router/accounting"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/request"
 )
 
 // Routing is everything that the route of a call depends on. It is immutable: a reload
@@ -23,7 +24,7 @@ type Routing struct {
 	Table      *models.Table
 	Backends   map[string]backend.Backend // by the name or the URL in the routes
 	Removed    map[string]*backend.Server // servers that a reload has removed, and that may still have calls
-	MaxBody    int64
+	Bodies     request.Limits
 	Access     *access.Policy
 	Accounting *accounting.Accounting
 	catalog    Catalog
@@ -41,7 +42,7 @@ type Routing struct {
 // one whose configuration has not changed.
 func NewRouting(cfg Config, old *Routing, log zerolog.Logger) (*Routing, error) {
 	s := &Routing{
-		Table: cfg.Table, MaxBody: cfg.MaxBody, Access: cfg.Access.Clone(), Accounting: &cfg.Accounting, catalog: cfg.Catalog, Engine: cfg.Engine, Stopping: old.Stopping, Via: old.Via, Backends: map[string]backend.Backend{}, Removed: map[string]*backend.Server{},
+		Table: cfg.Table, Bodies: cfg.Bodies, Access: cfg.Access.Clone(), Accounting: &cfg.Accounting, catalog: cfg.Catalog, Engine: cfg.Engine, Stopping: old.Stopping, Via: old.Via, Backends: map[string]backend.Backend{}, Removed: map[string]*backend.Server{},
 		fallbackTimeout: cmp.Or(cfg.FallbackTimeout, defaultFallbackTimeout),
 		idleTimeout:     cmp.Or(cfg.IdleTimeout, defaultIdleTimeout),
 		keepAliveAfter:  cmp.Or(cfg.KeepAliveAfter, defaultKeepAliveAfter),

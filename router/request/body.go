@@ -14,10 +14,11 @@ import (
 
 // Body is the body of a client's request, unchanged, with the position of its model.
 type Body struct {
-	Raw              []byte
+	Raw              []byte        // nil = it is in a file
 	Model            string        // the value of the top-level key "model", unescaped
 	From, To         int           // Raw[From:To] is that value with its quotes, or null; 0, 0 = there is none
 	Form             bool          // it is a form; values in a form have no quotes
+	mark             string        // of a form: what precedes each of its fields, and its end
 	Stream           bool          // its "stream" is true
 	Options          Span          // the value of "stream_options"
 	DuplicateOptions bool          // there are two "stream_options"
@@ -99,6 +100,9 @@ func ParseBodyFor(fields models.EngineFields, raw []byte) (Body, error) {
 // does not copy a large body.
 func (b Body) WithModel(model string) Payload {
 	e, changed := b.EditModel(model)
+	if b.isInFile() {
+		return Payload{net.Buffers{[]byte(e.Text)}, b.Buffer, Span{e.From, e.To}}
+	}
 	if !changed {
 		return b.Payload(b.Raw)
 	}
@@ -116,8 +120,7 @@ func (b Body) EditModel(model string) (e wire.Edit, changed bool) {
 	case b.To != 0 || !b.AddModel:
 		return e, false
 	case b.Form:
-		mark, _, _ := bytes.Cut(b.Raw, []byte("\r\n"))
-		return wire.Edit{Text: fmt.Sprintf("%s\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n%s\r\n", mark, model)}, true
+		return wire.Edit{Text: fmt.Sprintf("%s\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n%s\r\n", b.mark, model)}, true
 	}
 	at, comma := bytes.IndexByte(b.Raw, '{')+1, ","
 	if rest := bytes.TrimLeft(b.Raw[at:], " \t\r\n"); rest[0] == '}' {
@@ -131,7 +134,7 @@ func (b Body) Payload(parts ...[]byte) Payload {
 	if len(b.Raw) <= maxCopied {
 		return Payload{Parts: net.Buffers{bytes.Join(parts, nil)}}
 	}
-	return Payload{parts, b.Buffer}
+	return Payload{Parts: parts, from: b.Buffer}
 }
 
 // maxCopied is the size, in bytes, up to which copying a body costs less than a system

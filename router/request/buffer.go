@@ -9,14 +9,17 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+
+	"github.com/llmsup/llmsup/router/spool"
 )
 
-// Buffer is the memory of a request's body, counted by users: the call, and each
-// transport that sends the body. RoundTrip of net/http can return, and the call move on
-// or end, while the body is still being written, so the memory is reused only when every
-// reader was closed.
+// Buffer is the memory of a request's body, or its file if it is too large for memory, counted
+// by users: the call, and each transport that sends the body. RoundTrip of net/http can return,
+// and the call move on or end, while the body is still being written, so the memory is reused
+// only when every reader was closed.
 type Buffer struct {
 	Bytes []byte
+	file  *spool.File // has the body; nil = Bytes has it
 	users atomic.Int32
 }
 
@@ -54,7 +57,13 @@ func (b *Buffer) retain() { b.users.Add(1) }
 
 // Release ends the use of the buffer by one user.
 func (b *Buffer) Release() {
-	if size := cap(b.Bytes); b.users.Add(-1) == 0 && minShared < size && size <= MaxShared && size&(size-1) == 0 {
+	if b.users.Add(-1) != 0 {
+		return
+	}
+	if b.file != nil {
+		b.file.Close()
+	}
+	if size := cap(b.Bytes); minShared < size && size <= MaxShared && size&(size-1) == 0 {
 		b.Bytes = b.Bytes[:0]
 		buffers[bits.Len(uint(size-1))].Put(b)
 	}
@@ -81,11 +90,18 @@ func (b *Buffer) Fill(r io.Reader) error {
 type Payload struct {
 	Parts net.Buffers
 	from  *Buffer // the memory of the parts; nil = it is not shared
+	cut   Span    // of a body in a file: the parts take the place of these bytes, and the rest stays
 }
+
+// inFile reports whether most of the payload is in a file.
+func (p Payload) inFile() bool { return p.from != nil && p.from.file != nil }
 
 // Size returns the length in bytes.
 func (p Payload) Size() int {
 	n := 0
+	if p.inFile() {
+		n = int(p.from.file.Size()) - (p.cut.To - p.cut.From)
+	}
 	for _, part := range p.Parts {
 		n += len(part)
 	}
@@ -102,6 +118,9 @@ func (p Payload) Open() io.Reader {
 	}
 	parts := make(net.Buffers, len(p.Parts))
 	copy(parts, p.Parts)
+	if p.inFile() {
+		return newFileReader(p, parts)
+	}
 	return &payloadReader{parts: parts, left: p.Size(), from: p.from}
 }
 

@@ -18,7 +18,7 @@ func TestBufferReuse(t *testing.T) {
 	if err := b.Fill(strings.NewReader(strings.Repeat("x", minShared+1))); err != nil {
 		t.Fatal(err)
 	}
-	p := Payload{net.Buffers{b.Bytes[:10], []byte("model"), b.Bytes[15:]}, b}
+	p := Payload{Parts: net.Buffers{b.Bytes[:10], []byte("model"), b.Bytes[15:]}, from: b}
 	first, second := AsBody(p.Open()), AsBody(p.Open())
 	b.Release()
 	for range 2 { // a second Close has no effect
@@ -87,8 +87,8 @@ func TestGatheringConn(t *testing.T) {
 		writes int
 		want   string
 	}{
-		"a payload, part by part":    {Payload{net.Buffers{[]byte(large), []byte("y"), []byte(large)}, nil}.Open(), 400<<10 + 1, 3, large + "y" + large},
-		"a payload that is too long": {Payload{net.Buffers{[]byte("ab"), []byte("cd")}, nil}.Open(), 3, 1, "abc"},
+		"a payload, part by part":    {Payload{Parts: net.Buffers{[]byte(large), []byte("y"), []byte(large)}}.Open(), 400<<10 + 1, 3, large + "y" + large},
+		"a payload that is too long": {Payload{Parts: net.Buffers{[]byte("ab"), []byte("cd")}}.Open(), 3, 1, "abc"},
 		"something else":             {strings.NewReader("abc"), 3, 1, "abc"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"mime"
 	"net/http"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -43,54 +43,63 @@ func IsForm(h http.Header) bool {
 // Its errors are messages for the client.
 // Source: RFC 7578 and RFC 2046, 5.1.
 func ParseForm(raw []byte, h http.Header) (Body, error) {
+	b, err := parseForm(bytes.NewReader(raw), h)
+	if err != nil {
+		return Body{}, err
+	}
+	b.Raw = raw
+	return b, nil
+}
+
+// parseForm is ParseForm for a form that need not be in memory.
+func parseForm(r io.Reader, h http.Header) (Body, error) {
 	_, params, err := mime.ParseMediaType(h.Get("Content-Type"))
 	if err != nil || len(h["Content-Type"]) != 1 || extendedParam.MatchString(h.Get("Content-Type")) || !validBoundary.MatchString(params["boundary"]) {
 		return Body{}, ErrForm
 	}
-	mark := []byte("--" + params["boundary"])
-	b := Body{Raw: raw, Form: true}
-	at := len(mark) + len("\r\n")
-	if !bytes.HasPrefix(raw, append(slices.Clone(mark), "\r\n"...)) {
-		return Body{}, ErrForm
-	}
-	next := append([]byte("\r\n"), mark...)
+	b := Body{Form: true, mark: "--" + params["boundary"]}
+	parts := newPartReader(r, b.mark)
 	for range MaxParts {
-		length := bytes.Index(raw[at:], next)
-		if length < 0 {
-			return Body{}, ErrForm
+		p, last, err := parts.next()
+		if err != nil {
+			return Body{}, err
 		}
-		head, value, ok := bytes.Cut(raw[at:at+length], []byte("\r\n\r\n"))
-		f, err := readField(string(head))
-		switch {
-		case !ok || err != nil:
-			return Body{}, ErrForm
-		case f.name != "model" && strings.EqualFold(f.name, "model"):
-			return Body{}, fmt.Errorf("the form has the field %s; write \"model\" in lower case, once", wire.Quote(f.name))
-		case f.name == "stream":
-			b.Stream = string(value) == "true"
-		case f.name == "n":
-			b.Count, _ = strconv.ParseInt(strings.TrimSpace(string(value)), 10, 32)
-		case f.name != "model":
-		case b.To != 0:
-			return Body{}, errModels
-		case !f.plain:
-			return Body{}, errFormModel
-		case len(value) == 0:
-			return Body{}, errNoModel
-		default:
-			b.Model, b.From, b.To = string(value), at+length-len(value), at+length
-		}
-		at += length + len("\r\n") + len(mark)
-		switch rest := raw[at:]; {
-		case bytes.HasPrefix(rest, []byte("\r\n")):
-			at += len("\r\n")
-		case string(rest) == "--", string(rest) == "--\r\n":
+		if last {
 			return b, nil
-		default:
-			return Body{}, ErrForm
+		}
+		if err := b.addPart(p); err != nil {
+			return Body{}, err
 		}
 	}
 	return Body{}, ErrForm
+}
+
+// addPart reads a part of a form.
+func (b *Body) addPart(p part) error {
+	head, value, ok := bytes.Cut(p.begin, []byte("\r\n\r\n"))
+	f, err := readField(string(head))
+	whole := len(p.begin) == p.length
+	switch {
+	case !ok || err != nil:
+		return ErrForm
+	case f.name != "model" && strings.EqualFold(f.name, "model"):
+		return fmt.Errorf("the form has the field %s; write \"model\" in lower case, once", wire.Quote(f.name))
+	case f.name == "stream":
+		b.Stream = string(value) == "true"
+	case f.name == "n":
+		b.Count, _ = strconv.ParseInt(strings.TrimSpace(string(value)), 10, 32)
+	case f.name != "model":
+	case b.To != 0:
+		return errModels
+	case !f.plain || !whole:
+		return errFormModel
+	case len(value) == 0:
+		return errNoModel
+	default:
+		b.To = p.at + p.length
+		b.Model, b.From = string(value), b.To-len(value)
+	}
+	return nil
 }
 
 // field is a form field by its headers.

@@ -44,6 +44,7 @@ const (
 	CodeBothFailed    = "all_backends_failed"
 	CodeOverBudget    = "budget_exceeded"
 	CodeCancelled     = "cancelled"
+	CodeNoStorage     = "insufficient_storage" // no room on the disk for a large body
 )
 
 // RetrySoon is the Retry-After while a server is starting, in seconds.

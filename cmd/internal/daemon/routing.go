@@ -7,6 +7,7 @@ import (
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/plan"
+	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/supervisor/llamacpp"
 )
 
@@ -16,7 +17,7 @@ func (d *Daemon) routing(c *config.Config, fleet []*managedServer) (plan.Config,
 	if err != nil {
 		return plan.Config{}, err
 	}
-	cfg := plan.Config{Table: table, MaxBody: int64(c.MaxBody), Access: accessPolicy(c), Locals: map[string]backend.Local{}, Accounting: d.accounting.ForRouter(), Catalog: d.accounting.Prices, Engine: llamacpp.Engine{}.Capabilities(nil)}
+	cfg := plan.Config{Table: table, Bodies: request.Limits{Bytes: int64(c.MaxBody), Dir: c.StateDir}, Access: accessPolicy(c), Locals: map[string]backend.Local{}, Accounting: d.accounting.ForRouter(), Catalog: d.accounting.Prices, Engine: llamacpp.Engine{}.Capabilities(nil)}
 	for _, s := range fleet {
 		if !s.removed {
 			cfg.Locals[s.name] = routerAdapter{s.server, s.lifetime, d.ondemand}
