@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog/diode"
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
+	"github.com/llmsup/llmsup/supervisor/output"
 )
 
 const (
@@ -27,9 +28,9 @@ const (
 )
 
 // newLogger returns the logger on stderr: by default in a format for people on a
-// terminal, and as JSON elsewhere. The configuration has been validated. flush waits
-// until the log is written, for flushTimeout at most.
-func newLogger(cfg *config.Config, out *os.File) (log zerolog.Logger, flush func(), err error) {
+// terminal, and as JSON elsewhere. kept gets each line as JSON. The configuration has been
+// validated. flush waits until the log is written, for flushTimeout at most.
+func newLogger(cfg *config.Config, out *os.File, kept *output.Ring) (log zerolog.Logger, flush func(), err error) {
 	level, err := zerolog.ParseLevel(cfg.LogLevel)
 	if err != nil {
 		return zerolog.Nop(), nil, err
@@ -44,7 +45,7 @@ func newLogger(cfg *config.Config, out *os.File) (log zerolog.Logger, flush func
 	if isJournal(out, os.Getenv("JOURNAL_STREAM")) {
 		to = priorityWriter{prefixes: batches, lines: to}
 	}
-	lines := diode.NewWriter(to, logBuffer, 0, func(int) {}) // dropped lines cannot be reported anywhere
+	lines := diode.NewWriter(keepingWriter{kept, to}, logBuffer, 0, func(int) {}) // dropped lines cannot be reported anywhere
 	flush = func() {
 		flushed := make(chan struct{})
 		go func() { defer close(flushed); _ = lines.Close() }()
@@ -55,6 +56,25 @@ func newLogger(cfg *config.Config, out *os.File) (log zerolog.Logger, flush func
 	}
 	zerolog.SetGlobalLevel(level) // a reload may change it
 	return zerolog.New(lines).With().Timestamp().Logger(), flush, nil
+}
+
+// keepingWriter keeps the last lines, for the web page.
+type keepingWriter struct {
+	kept  *output.Ring
+	lines io.Writer
+}
+
+func (k keepingWriter) Write(line []byte) (int, error) {
+	k.kept.Add(string(bytes.TrimSuffix(line, []byte("\n"))), false)
+	return k.lines.Write(line)
+}
+
+// Close implements io.Closer: it writes the end of the log.
+func (k keepingWriter) Close() error {
+	if c, ok := k.lines.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
 }
 
 // priorityWriter writes each line's journal priority before the line (sd-daemon(3)),

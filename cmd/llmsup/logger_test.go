@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
+	"github.com/llmsup/llmsup/supervisor/output"
 )
 
 // writes is a channel of all writes.
@@ -117,7 +118,8 @@ func TestJournalPriorities(t *testing.T) {
 				stream += "1" // another file's
 			}
 			t.Setenv("JOURNAL_STREAM", stream)
-			log, flush, err := newLogger(&config.Config{LogFormat: tc.format, LogLevel: "debug"}, stderr)
+			kept := output.NewRing()
+			log, flush, err := newLogger(&config.Config{LogFormat: tc.format, LogLevel: "debug"}, stderr, kept)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -127,6 +129,9 @@ func TestJournalPriorities(t *testing.T) {
 			log.Debug().Msg("a detail")
 			log.Log().Msg("a line without a level")
 			flush()
+			if last, _ := kept.Last(10); len(last) != 5 || !strings.HasPrefix(last[0].Text, `{"level":"error"`) || !strings.HasSuffix(last[0].Text, `"message":"an error"}`) {
+				t.Errorf("kept: %+v", last)
+			}
 			raw, err := os.ReadFile(stderr.Name())
 			if err != nil {
 				t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/daemon"
+	"github.com/llmsup/llmsup/supervisor/output"
 	"github.com/llmsup/llmsup/systemd"
 )
 
@@ -52,7 +53,8 @@ func start(c *cli.Context, forceStop <-chan struct{}) error {
 	// The daemon must survive the end of the process that reads its log
 	// (llmsup start 2>&1 | head).
 	signal.Ignore(syscall.SIGPIPE)
-	log, flush, err := newLogger(cfg, os.Stderr)
+	kept := output.NewRing()
+	log, flush, err := newLogger(cfg, os.Stderr, kept)
 	if err != nil {
 		return err
 	}
@@ -62,7 +64,7 @@ func start(c *cli.Context, forceStop <-chan struct{}) error {
 		return err
 	}
 	d, err := daemon.Open(setup, daemon.Options{
-		Version: version, Log: log, ForceStop: forceStop, Listener: passed, Systemd: manager,
+		Version: version, Log: log, LogLines: kept, ForceStop: forceStop, Listener: passed, Systemd: manager,
 		LoadSetup: func() (daemon.Setup, error) {
 			cfg, err := configFrom(c, socket)
 			if err != nil {

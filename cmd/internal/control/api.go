@@ -203,6 +203,7 @@ type LogsRequest struct {
 type LogLine struct {
 	Server string    `json:"server"`
 	At     time.Time `json:"at"`
+	Level  string    `json:"level,omitempty"` // that the engine gives the line; "" = unknown
 	Text   string    `json:"text"`
 	Lost   uint64    `json:"lost,omitempty"` // lines before this one that were dropped because the reader was too slow
 }

@@ -34,6 +34,7 @@ import (
 	"github.com/llmsup/llmsup/gpu"
 	"github.com/llmsup/llmsup/router"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/supervisor/output"
 	"github.com/llmsup/llmsup/supervisor/process"
 	"github.com/llmsup/llmsup/systemd"
 )
@@ -54,6 +55,7 @@ type Setup struct {
 type Options struct {
 	Version   string
 	Log       zerolog.Logger
+	LogLines  *output.Ring          // the last lines of Log, as JSON
 	ForceStop <-chan struct{}       // once closed, a stop waits for no calls, hardly for the ledger, and kills the servers' processes
 	LoadSetup func() (Setup, error) // loads the Setup for a reload
 

@@ -103,5 +103,28 @@ func followServer(ctx context.Context, s *managedServer, seen uint64, lines chan
 }
 
 func logLine(s *managedServer, line output.Line, lost uint64) control.LogLine {
-	return control.LogLine{Server: s.name, At: line.At, Text: line.Text, Lost: lost}
+	_, level, _ := engine.LogLine(line.Text, false)
+	return control.LogLine{Server: s.name, At: line.At, Level: level.String(), Text: line.Text, Lost: lost}
+}
+
+// OwnLog implements page.Logs.
+func (d *Daemon) OwnLog(ctx context.Context, n int, emit func(control.LogLine) error) error {
+	lines, seen := d.opts.LogLines.Last(n)
+	for lost := uint64(0); ; {
+		for _, line := range lines {
+			if err := emit(control.LogLine{At: line.At, Text: line.Text, Lost: lost}); err != nil {
+				return err
+			}
+			seen, lost = line.Seq, 0
+		}
+		var more <-chan struct{}
+		if lines, lost, more = d.opts.LogLines.After(seen); len(lines) > 0 {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-more:
+		}
+	}
 }

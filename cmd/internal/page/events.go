@@ -2,11 +2,13 @@ package page
 
 import (
 	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"sync"
 	"time"
 
+	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/page/feed"
 	"github.com/llmsup/llmsup/router/wire"
 )
@@ -29,8 +31,24 @@ type viewerSection struct {
 	Why      string `json:"why"`
 }
 
-// events sends the sections, and then what changes of them, until the client closes the
-// connection, llmsup stops, or the viewer's rights change. The page then connects again.
+func (v viewer) section() []byte {
+	return encode(viewerSection{v.key.KeyName(), v.Operator, v.key != nil, v.commands, v.why})
+}
+
+// encode returns a value of a section or an event as JSON, with < and > escaped.
+func encode(v any) []byte {
+	encoded, _ := json.Marshal(v) // all of them can be encoded
+	return encoded
+}
+
+// same reports whether two viewers have the same rights.
+func (v viewer) same(o viewer) bool {
+	return v.Viewer == o.Viewer && v.key.KeyName() == o.key.KeyName() && (v.key == nil) == (o.key == nil) && v.commands == o.commands && v.why == o.why
+}
+
+// events sends the sections, then what changes of them, and log lines if the query asks for
+// them, until the client closes the connection, llmsup stops, or the viewer's rights
+// change. The page then connects again.
 func (h *Handler) events(w http.ResponseWriter, r *http.Request, v viewer) {
 	if n := h.open.Add(1); n > maxStreams {
 		h.open.Add(-1)
@@ -41,55 +59,84 @@ func (h *Handler) events(w http.ResponseWriter, r *http.Request, v viewer) {
 		return
 	}
 	defer h.open.Add(-1)
-	ctx, cancel := context.WithCancel(r.Context())
+	ctx, cancel := h.untilClosed(r.Context())
+	var sources sync.WaitGroup
+	defer sources.Wait()
 	defer cancel()
-	defer context.AfterFunc(h.closing, cancel)()
 
-	reader := h.o.Feed.Subscribe(v.Viewer, r.Header.Get("Last-Event-ID"))
-	defer reader.Close()
+	events := make(chan []byte) // unbuffered: a page that does not read makes the sources wait, and then skip
+	send := func(event []byte) error {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case events <- event:
+			return nil
+		}
+	}
+	lastID := r.Header.Get("Last-Event-ID")
+	sources.Go(func() { h.sendSections(ctx, v, lastID, send) })
+	if r.URL.Query().Get("logs") == "1" && v.commands {
+		servers := r.URL.Query()["server"]
+		sources.Go(func() {
+			followLogs(ctx, h.o.Logs, servers, func(line control.LogLine) error {
+				return send(fmt.Appendf(nil, "event: log\ndata: %s\n\n", encode(logEvent(line))))
+			})
+		})
+	}
 	header := w.Header()
 	header.Set("Content-Type", "text/event-stream")
 	header.Set("Connection", "close") // the stream ends with its connection, so that a stop need not wait for it
 	header.Set("X-Accel-Buffering", "no")
-	out := stream{w: w, control: http.NewResponseController(w)}
-	self := wire.MustJSON(viewerSection{v.key.KeyName(), v.Operator, v.key != nil, v.commands, v.why})
+	tick := time.NewTicker(keepAlive)
+	defer tick.Stop()
+	for {
+		event := []byte(": \n\n")
+		select {
+		case <-ctx.Done():
+			return
+		case event = <-events:
+		case <-tick.C:
+		}
+		if now, ok := h.identify(r); !ok || !now.same(v) {
+			return
+		}
+		if err := writeEvent(w, event); err != nil {
+			return
+		}
+	}
+}
+
+// logEvent is a line of a log in an event.
+type logEvent struct {
+	Server string    `json:"server"` // "" = llmsup itself
+	At     time.Time `json:"at"`
+	Level  string    `json:"level"`
+	Text   string    `json:"text"`
+	Lost   uint64    `json:"lost"` // lines before this one that the page was too slow for
+}
+
+// sendSections sends the sections, and then what changes of them, until ctx ends.
+func (h *Handler) sendSections(ctx context.Context, v viewer, lastID string, send func([]byte) error) {
+	reader := h.o.Feed.Subscribe(v.Viewer, lastID)
+	defer reader.Close()
+	self := v.section()
 	if id := reader.Resumed(); id != "" { // there may be no change for long
-		out.update(feed.Update{ID: id}, self)
+		if send(update(feed.Update{ID: id}, self)) != nil {
+			return
+		}
 		self = nil
 	}
-	for out.err == nil {
-		limited, cancel := context.WithTimeout(ctx, keepAlive)
-		u, err := reader.Next(limited)
-		cancel()
-		if now, ok := h.identify(r); ctx.Err() != nil || !ok || !now.same(v) {
+	for {
+		u, err := reader.Next(ctx)
+		if err != nil || send(update(u, self)) != nil {
 			return
 		}
-		switch {
-		case errors.Is(err, context.DeadlineExceeded):
-			out.write(": \n\n")
-		case err != nil:
-			return
-		default:
-			out.update(u, self)
-			self = nil
-		}
+		self = nil
 	}
 }
 
-// same reports whether two viewers have the same rights.
-func (v viewer) same(o viewer) bool {
-	return v.Viewer == o.Viewer && v.key.KeyName() == o.key.KeyName() && (v.key == nil) == (o.key == nil) && v.commands == o.commands && v.why == o.why
-}
-
-// stream writes server-sent events. It keeps the first error.
-type stream struct {
-	w       http.ResponseWriter
-	control *http.ResponseController
-	err     error
-}
-
-// update writes an update as an event. self is the viewer's section; nil = it was sent.
-func (s *stream) update(u feed.Update, self []byte) {
+// update returns an update as an event. self is the viewer's section; nil = it was sent.
+func update(u feed.Update, self []byte) []byte {
 	name := "change"
 	if u.Full {
 		name = "snapshot"
@@ -101,18 +148,17 @@ func (s *stream) update(u feed.Update, self []byte) {
 	if self != nil && len(u.Sections) > 0 {
 		event = append(event, ',')
 	}
-	event = append(append(event, u.Sections...), "}\n\n"...)
-	s.write(string(event))
+	return append(append(event, u.Sections...), "}\n\n"...)
 }
 
-func (s *stream) write(event string) {
-	if s.err == nil {
-		s.err = s.control.SetWriteDeadline(time.Now().Add(writeTimeout))
+// writeEvent writes an event. A page that does not read it in time is dropped.
+func writeEvent(w http.ResponseWriter, event []byte) error {
+	out := http.NewResponseController(w)
+	if err := out.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return err
 	}
-	if s.err == nil {
-		_, s.err = s.w.Write([]byte(event))
+	if _, err := w.Write(event); err != nil {
+		return err
 	}
-	if s.err == nil {
-		s.err = s.control.Flush()
-	}
+	return out.Flush()
 }

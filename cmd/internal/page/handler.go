@@ -9,7 +9,6 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/page/feed"
 	"github.com/llmsup/llmsup/router/access"
 	"github.com/llmsup/llmsup/router/wire"
@@ -32,13 +31,8 @@ type Options struct {
 	Feed   *feed.Feed
 	Router Router
 	Daemon Daemon
+	Logs   Logs
 	Log    zerolog.Logger
-}
-
-// Daemon is what the page shows and commands.
-type Daemon interface {
-	control.Operator
-	control.Loader
 }
 
 // Handler serves the page. It is an http.Handler, safe for concurrent use.
@@ -64,7 +58,9 @@ func New(o Options) *Handler {
 	h.paths = http.NewServeMux()
 	h.handlePages()
 	h.handleSessions()
+	h.handleCommands()
 	h.paths.Handle("GET /ui/events", h.forViewers(h.events))
+	h.paths.Handle("POST /ui/v1/chat/completions", h.forViewers(h.call))
 	h.paths.HandleFunc("/", h.notFound)
 	return h
 }
@@ -128,9 +124,9 @@ func setSecurityHeaders(header http.Header) {
 // writeError writes an error in OpenAI's form.
 func writeError(w http.ResponseWriter, e wire.Error) { wire.WriteError(w, wire.Chat, e) }
 
-func (h *Handler) notFound(w http.ResponseWriter, r *http.Request) {
+func (h *Handler) notFound(w http.ResponseWriter, _ *http.Request) {
 	writeError(w, wire.Error{
 		Status: http.StatusNotFound, Type: wire.TypeInvalid, Code: wire.CodeNotFound,
-		Message: "the page has nothing at " + r.Method + " " + wire.Shorten(r.URL.Path) + "; it is at " + prefix,
+		Message: "the page has nothing at this path with this method; it is at " + prefix,
 	})
 }

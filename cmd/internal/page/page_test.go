@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -31,6 +32,10 @@ type fakeDaemon struct {
 	policy access.Policy
 	server control.Server
 	log    bytes.Buffer
+
+	commands []string
+	refusal  error         // of the commands
+	holds    chan struct{} // the commands with steps wait for it; nil = they do not
 }
 
 func (d *fakeDaemon) Access() *access.Policy {
@@ -53,7 +58,7 @@ func (d *fakeDaemon) set(server control.Server) {
 
 func (d *fakeDaemon) ServeFor(key *access.Key, w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Llmsup-Backend", "qwen")
-	_, _ = io.WriteString(w, r.URL.Path+" for "+key.KeyName())
+	_, _ = fmt.Fprintf(w, "%s for %s, cookie %q", r.URL.Path, key.KeyName(), r.Header.Get("Cookie"))
 }
 
 func (d *fakeDaemon) Status() control.Status {
@@ -109,7 +114,7 @@ func newSite(t *testing.T, keys ...access.Key) *site {
 	t.Helper()
 	d := &fakeDaemon{policy: access.Policy{Keys: keys, CheckHost: len(keys) == 0}, server: control.Server{Name: "qwen", State: "ready"}}
 	f := feed.New(feed.Options{Daemon: d, Traffic: d, Spending: d})
-	h := New(Options{Feed: f, Router: d, Log: zerolog.New(d)})
+	h := New(Options{Feed: f, Router: d, Daemon: d, Logs: d, Log: zerolog.New(d)})
 	h.Enable(true)
 	server := httptest.NewServer(h.Mount(http.NotFoundHandler()))
 	ctx, cancel := context.WithCancel(context.Background())
@@ -503,7 +508,7 @@ func TestViewer(t *testing.T) {
 		"a proxy, RFC 7239":       {"127.0.0.1:5000", []string{"Forwarded", "for=192.0.2.7"}, false},
 		"no address":              {"", nil, false},
 	} {
-		h := New(Options{Router: &fakeDaemon{}})
+		h := New(Options{Router: &fakeDaemon{}, Daemon: &fakeDaemon{}})
 		r := httptest.NewRequest("GET", "/ui/events", nil)
 		r.RemoteAddr = tc.address
 		for i := 0; i < len(tc.headers); i += 2 {
