@@ -26,6 +26,8 @@ type Status struct {
 
 	Ledger  Ledger   `json:"ledger"`
 	Budgets []Budget `json:"budgets"` // one per limit; none = there are no limits
+
+	Page string `json:"page"` // address of the web page; "" = it is off
 }
 
 // Ledger is the condition of the ledger.

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"cmp"
+	"net"
 	"os"
 	"slices"
 	"time"
@@ -21,6 +22,24 @@ func (d *Daemon) openPage() {
 	})
 	d.page = page.New(page.Options{Feed: d.feed, Router: d.router, Daemon: d, Logs: d, Log: d.log})
 	d.page.Enable(d.setup.Config.Page.Enabled)
+}
+
+// pageAddress returns the address of the web page; "" = it is off.
+func (d *Daemon) pageAddress() string {
+	if !d.page.Enabled() {
+		return ""
+	}
+	return "http://" + reachable(d.listener.Addr().String()) + page.Prefix
+}
+
+// reachable returns an address of this machine for one that llmsup listens on, which may
+// stand for all addresses of the machine.
+func reachable(listen string) string {
+	host, port, err := net.SplitHostPort(listen)
+	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
+		return net.JoinHostPort("localhost", port)
+	}
+	return listen
 }
 
 // pageDaemon implements feed.Daemon.

@@ -20,7 +20,7 @@ func (d *Daemon) Status() control.Status {
 		Version: d.opts.Version, Listen: d.listener.Addr().String(), Inflight: d.router.Inflight(),
 		Servers: []control.Server{}, GPUs: d.gpuStatus(), Upstreams: []control.Upstream{},
 		GPUProblem: d.monitor.Sample().Problem,
-		Ledger:     d.accounting.LedgerStatus(), Budgets: d.accounting.BudgetStatus(),
+		Ledger:     d.accounting.LedgerStatus(), Budgets: d.accounting.BudgetStatus(), Page: d.pageAddress(),
 	}
 	record := d.maintenance.Record()
 	if together, drained := record.Together(d.configured()); drained {

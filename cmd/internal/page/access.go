@@ -26,7 +26,7 @@ func verifySource(p *access.Policy, r *http.Request) wire.Error {
 	}
 	foreign := wire.Error{
 		Status: http.StatusForbidden, Type: wire.TypeInvalid, Code: wire.CodeOrigin,
-		Message: "the page accepts only requests of its own scripts; open it at http(s)://" + wire.Shorten(r.Host) + prefix,
+		Message: "the page accepts only requests of its own scripts; open it at http(s)://" + wire.Shorten(r.Host) + Prefix,
 	}
 	origins := r.Header["Origin"]
 	for _, origin := range origins {

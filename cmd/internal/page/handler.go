@@ -14,8 +14,8 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// prefix is the path below which the page is served.
-const prefix = "/ui/"
+// Prefix is the path below which the page is served.
+const Prefix = "/ui/"
 
 // Router is what the page needs of the endpoint.
 type Router interface {
@@ -68,6 +68,9 @@ func New(o Options) *Handler {
 // Enable turns the page on or off. Turning it off ends no stream that is open.
 func (h *Handler) Enable(on bool) { h.enabled.Store(on) }
 
+// Enabled reports whether the page is served.
+func (h *Handler) Enabled() bool { return h.enabled.Load() }
+
 // Close ends all event streams, so that they do not delay the stop of llmsup.
 func (h *Handler) Close() { h.end() }
 
@@ -78,10 +81,10 @@ func (h *Handler) Mount(next http.Handler) http.Handler {
 		switch {
 		case !h.enabled.Load():
 			next.ServeHTTP(w, r)
-		case strings.HasPrefix(r.URL.Path, prefix):
+		case strings.HasPrefix(r.URL.Path, Prefix):
 			h.ServeHTTP(w, r)
 		case r.URL.Path == "/ui", r.URL.Path == "/" && strings.Contains(r.Header.Get("Accept"), "text/html"):
-			http.Redirect(w, r, prefix, http.StatusFound)
+			http.Redirect(w, r, Prefix, http.StatusFound)
 		default:
 			next.ServeHTTP(w, r)
 		}
@@ -127,6 +130,6 @@ func writeError(w http.ResponseWriter, e wire.Error) { wire.WriteError(w, wire.C
 func (h *Handler) notFound(w http.ResponseWriter, _ *http.Request) {
 	writeError(w, wire.Error{
 		Status: http.StatusNotFound, Type: wire.TypeInvalid, Code: wire.CodeNotFound,
-		Message: "the page has nothing at this path with this method; it is at " + prefix,
+		Message: "the page has nothing at this path with this method; it is at " + Prefix,
 	})
 }

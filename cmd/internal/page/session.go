@@ -153,8 +153,10 @@ func (h *Handler) signIn(w http.ResponseWriter, r *http.Request) {
 // sessionCookie returns the cookie, which scripts cannot read and other sites cannot have
 // sent. maxAge is in seconds; -1 = the browser forgets it.
 func sessionCookie(r *http.Request, value string, maxAge int) *http.Cookie {
-	secure := r.TLS != nil || strings.HasPrefix(r.Header.Get("Origin"), "https:")                                                                        // behind a proxy that ends TLS
-	return &http.Cookie{Name: cookieName, Value: value, Path: prefix, MaxAge: maxAge, HttpOnly: true, Secure: secure, SameSite: http.SameSiteStrictMode} //nolint:gosec // without TLS, a secure cookie would be lost
+	secure := r.TLS != nil || strings.HasPrefix(r.Header.Get("Origin"), "https:") // behind a proxy that ends TLS
+
+	//nolint:gosec // without TLS, a secure cookie would be lost
+	return &http.Cookie{Name: cookieName, Value: value, Path: Prefix, MaxAge: maxAge, HttpOnly: true, Secure: secure, SameSite: http.SameSiteStrictMode}
 }
 
 const (
