@@ -103,7 +103,7 @@ func followServer(ctx context.Context, s *managedServer, seen uint64, lines chan
 }
 
 func logLine(s *managedServer, line output.Line, lost uint64) control.LogLine {
-	_, level, _ := engine.LogLine(line.Text, false)
+	_, level, _ := engineOf(s.launch.entry).LogLine(line.Text, false)
 	return control.LogLine{Server: s.name, At: line.At, Level: level.String(), Text: line.Text, Lost: lost}
 }
 
