@@ -34,7 +34,7 @@ func openCommand() *cli.Command {
 			}
 			if opener := findOpener(isTerminal(os.Stdout), os.Getenv); opener != "" {
 				// The opener replaces this process, so that none is left behind.
-				return syscall.Exec(opener, []string{opener, status.Page}, os.Environ()) //nolint:gosec // as the desktop's own PATH finds it
+				return syscall.Exec(opener, []string{opener, status.Page}, os.Environ())
 			}
 			return nil
 		},
