@@ -65,7 +65,10 @@ func (s *Server) runProcess(ctx context.Context) (exit *Exit, ready time.Duratio
 	s.transition(Loading, "", func(n *Snapshot) {
 		n.PID, n.Endpoint, n.Exited, n.Hung = p.PID(), endpoint, s.exited, false
 		n.Restarts, n.RestartsBy, n.Direct = s.starts-1, s.restartsBy, false
-		n.Slots, n.CtxSize = 0, s.spec.CtxSize
+		n.Slots, n.CtxSize, n.token = 0, s.spec.CtxSize, ""
+		if command.Workers {
+			n.token = command.token
+		}
 	})
 
 	probe := s.engine.Probe(endpoint, s.Snapshot().description(), min(probeTimeout, s.spec.StallTimeout/2))
@@ -75,10 +78,14 @@ func (s *Server) runProcess(ctx context.Context) (exit *Exit, ready time.Duratio
 	}
 	grace := s.endUse(ctx, verdict)
 	resume := s.heartbeat.suspend()
+	gone := s.runStopCommand(p, command)
 	p.Stop(grace, s.forceStop)
+	process.KillMarked(command.token)
 	resume()
 	out.Flush()
-	process.RemovePIDFile(s.spec.Dir)
+	if gone { // otherwise the next llmsup runs the stop command
+		process.RemovePIDFile(s.spec.Dir)
+	}
 	if endpoint.Network == "unix" {
 		_ = os.Remove(endpoint.Address) // a program that is killed leaves it
 	}
@@ -149,12 +156,13 @@ func (s *Server) startProcess(ctx context.Context, out io.Writer) (child, Comman
 	if err != nil {
 		return nil, Command{}, err
 	}
-	token := rand.Text()
-	p, err := process.Start(command.Path, command.Args, append(command.Env, process.ChildVariable+"="+token), out)
+	command.token = rand.Text()
+	run := process.Command{Path: command.Path, Args: command.Args, Env: command.Env, Token: command.token, Stop: command.Stop}
+	p, err := process.Start(run, out)
 	if err != nil {
 		return nil, Command{}, err
 	}
-	if err := process.WritePIDFile(s.spec.Dir, p.PID(), token); err != nil {
+	if err := process.WritePIDFile(s.spec.Dir, p.PID(), run); err != nil {
 		// Without it the kernel still ends the process with llmsup.
 		s.log.Warn().Err(err).Msg("cannot write the pid file; if llmsup is killed, check that no process of this server is left")
 	}

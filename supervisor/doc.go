@@ -8,7 +8,7 @@
 //
 // Where to read what:
 //   - server.go has the owner's loop, cycle.go one life of a process within it: load.go
-//     until it is ready, monitor.go from then on, backoff.go after its exit;
+//     until it is ready, monitor.go from then on, restart.go after its exit;
 //   - the decisions are pure functions: state.go, drainphase.go, restart.go, liveness.go,
 //     class.go;
 //   - what is specific to a program such as llama-server is behind Engine (engine.go),

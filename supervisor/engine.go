@@ -65,6 +65,11 @@ type Command struct {
 	Endpoint Endpoint // where the process will listen
 	// Workers says that processes below the one that listens may compute and hold VRAM.
 	Workers bool
+	// Stop is a command that ends what the program has started elsewhere, such as a
+	// container; nil = there is nothing else than processes below it. It has Env, too.
+	Stop []string
+
+	token string // in the environment of the process and of all below it
 }
 
 // Probe asks one process for its condition. Its methods may be called from several

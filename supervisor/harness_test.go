@@ -95,7 +95,7 @@ func newServer(t *testing.T, spec Spec) *Server {
 	spec.Name, spec.Dir = "x", t.TempDir()
 	s := New(spec, fakeEngine{}, zerolog.Nop(), nil)
 	staysUp(s, nil)
-	s.verifyListener = func(context.Context, string, string, int) (bool, error) { return true, nil }
+	s.verifyListener = func(context.Context, string, string, int, string) (bool, error) { return true, nil }
 	return s
 }
 

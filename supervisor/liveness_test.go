@@ -5,6 +5,11 @@ import (
 	"time"
 )
 
+// opaque makes a sample that of an engine without counters that does not answer.
+func opaque(v *liveness) {
+	v.Sample = Sample{Opaque: true}
+}
+
 func TestSignsOfLife(t *testing.T) {
 	start := time.Unix(1000, 0)
 	busy := liveness{
@@ -31,6 +36,18 @@ func TestSignsOfLife(t *testing.T) {
 		"CPU of the probes alone":     {func(v *liveness) { v.cpu += 50 * time.Millisecond }, false},
 		"a thread spins on the GPU":   {func(v *liveness) { v.usesGPU = true; v.cpu += 2 * time.Second }, false},
 		"half of it runs on the CPU":  {func(v *liveness) { v.usesGPU = true; v.cpu += 8 * time.Second }, true},
+
+		"opaque, busy, answering":              {func(v *liveness) { v.Opaque, v.WorkKnown = true, false }, true},
+		"opaque, nothing":                      {func(v *liveness) { opaque(v) }, false},
+		"opaque, idle, nothing":                {func(v *liveness) { opaque(v); v.calls = 0 }, false},
+		"opaque, a byte":                       {func(v *liveness) { opaque(v); v.bytes++ }, true},
+		"opaque, computes":                     {func(v *liveness) { opaque(v); v.cpu += time.Second }, true},
+		"opaque, computes for a client gone":   {func(v *liveness) { opaque(v); v.calls = 0; v.cpu += time.Second }, true},
+		"opaque, computes on a GPU":            {func(v *liveness) { opaque(v); v.usesGPU = true; v.cpu += 2 * time.Second }, true},
+		"opaque, computes for too long":        {func(v *liveness) { opaque(v); v.silent = true; v.cpu += time.Second }, false},
+		"opaque, the CPU of its idle threads":  {func(v *liveness) { opaque(v); v.cpu += 50 * time.Millisecond }, false},
+		"opaque, silent for long, now answers": {func(v *liveness) { v.Opaque, v.WorkKnown, v.silent = true, false, true }, true},
+
 		"restarted counters are work": {func(v *liveness) { v.Work = 0 }, true},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -93,15 +93,15 @@ func (p *loadProgress) check(lines uint64, usage map[int]process.Usage, failure 
 // groupUsage reads the usage of a process's group. Finding out which processes
 // belong to it costs more than reading their usage, and is done less often.
 type groupUsage struct {
-	leader int
-	pids   []int
-	at     time.Time
+	members func() []int
+	pids    []int
+	at      time.Time
 }
 
 // read returns the usage of each process, and whether the group was read anew.
 func (g *groupUsage) read() (usage map[int]process.Usage, renewed bool) {
 	if renewed = time.Since(g.at) > groupInterval; renewed {
-		g.pids, g.at = process.Group(g.leader), time.Now()
+		g.pids, g.at = g.members(), time.Now()
 	}
 	return process.UsageOf(g.pids), renewed
 }
@@ -123,7 +123,7 @@ func (s *Server) load(ctx context.Context, p child, command Command, probe Probe
 	probeCtx, stopProbing := context.WithCancel(ctx)
 	result := make(chan readiness, 1)
 	var failed atomic.Pointer[error] // why the last test call of a loaded model failed
-	go func() { result <- s.awaitReady(probeCtx, p, command.Endpoint, probe, &failed) }()
+	go func() { result <- s.awaitReady(probeCtx, p, command, probe, &failed) }()
 	defer func() {
 		stopProbing()
 		if result != nil {
@@ -131,7 +131,7 @@ func (s *Server) load(ctx context.Context, p child, command Command, probe Probe
 		}
 	}()
 
-	group := groupUsage{leader: p.PID()}
+	group := groupUsage{members: func() []int { return s.members.Of(p.PID(), s.Snapshot().token) }}
 	progress := newLoadProgress(command.Workers)
 	tick := time.NewTicker(progressInterval)
 	defer tick.Stop()
@@ -192,16 +192,16 @@ func (s *Server) showFailure(failure *error) {
 
 // awaitReady probes until the model is loaded, the process or one of its group is
 // what listens, and it answers a test call. failed receives why a test call failed. Its only error, except at the end of ctx, is process.ErrForeignListener.
-func (s *Server) awaitReady(ctx context.Context, p child, at Endpoint, probe Probe, failed *atomic.Pointer[error]) readiness {
+func (s *Server) awaitReady(ctx context.Context, p child, command Command, probe Probe, failed *atomic.Pointer[error]) readiness {
 	tick := time.NewTicker(loadedInterval)
 	defer tick.Stop()
-	began := time.Now()
-	var direct, verified bool
+	began, at := time.Now(), command.Endpoint
+	direct, verified := false, command.Stop != nil // what listens for a container is not one of its processes
 	for {
 		err := probe.Loaded(ctx)
 		if !verified && (err == nil || errors.Is(err, ErrLoading)) { // a process listens: which one?
 			var listenerErr error
-			if direct, listenerErr = s.verifyListener(ctx, at.Network, at.Address, p.PID()); errors.Is(listenerErr, process.ErrForeignListener) {
+			if direct, listenerErr = s.verifyListener(ctx, at.Network, at.Address, p.PID(), command.token); errors.Is(listenerErr, process.ErrForeignListener) {
 				return readiness{err: listenerErr}
 			}
 			verified = listenerErr == nil

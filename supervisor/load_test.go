@@ -24,7 +24,7 @@ func TestForeignListener(t *testing.T) {
 	s := newServer(t, Spec{})
 	s.verifyListener = process.VerifyListener
 	s.start = func(_ context.Context, out io.Writer) (child, Command, error) {
-		p, err := process.Start("/bin/sleep", []string{"300"}, nil, out)
+		p, err := process.Start(process.Command{Path: "/bin/sleep", Args: []string{"300"}}, out)
 		return p, Command{Endpoint: Endpoint{Network: "tcp", Address: foreign.Addr().String()}}, err
 	}
 	defer runServer(t, s)()

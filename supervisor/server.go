@@ -25,6 +25,7 @@ type Server struct {
 	snapshot  atomic.Pointer[Snapshot]
 	output    *output.Ring
 	published atomic.Pointer[Engine] // the owner's engine, for other goroutines
+	members   process.Members
 	// serving says that the process has been ready: what it prints from then on may
 	// quote a prompt. The owner writes it; the goroutine that reads the output reads it.
 	serving atomic.Bool
@@ -53,7 +54,7 @@ type Server struct {
 
 	// Tests replace these:
 	start          func(context.Context, io.Writer) (child, Command, error)
-	verifyListener func(ctx context.Context, network, address string, pid int) (direct bool, err error)
+	verifyListener func(ctx context.Context, network, address string, pid int, token string) (direct bool, err error)
 }
 
 // child is a running process: a *process.Process, or a test's.
@@ -109,7 +110,7 @@ func (s *Server) BusySlots(ctx context.Context) (int, error) {
 	return s.probe(s.Snapshot()).BusySlots(ctx)
 }
 
-// Processes returns the present process and the others of its group, and whether
+// Processes returns the present process and those below it, and whether
 // one of them has a GPU's device open; none where no process runs.
 func (s *Server) Processes() (pids []int, usesGPU func() bool) {
 	now := s.Snapshot()
@@ -118,7 +119,7 @@ func (s *Server) Processes() (pids []int, usesGPU func() bool) {
 	}
 	pids = []int{now.PID}
 	if !now.Direct {
-		pids = process.Group(now.PID)
+		pids = s.members.Of(now.PID, now.token)
 	}
 	return pids, func() bool { return process.UsesGPU(pids) }
 }

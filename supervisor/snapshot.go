@@ -33,6 +33,7 @@ type Snapshot struct {
 	Since    time.Time // when State was entered
 	Reason   string    // one line for a person; "" where the state says it all
 	PID      int       // 0 when no process runs
+	token    string    // in the environment of the process and of those below it; "" = only its group counts
 	Direct   bool      // this process itself answers, not one below it; false until it is known
 	Restarts int       // starts after the first one
 	Endpoint Endpoint  // meaningful while State.Alive()

@@ -65,6 +65,11 @@ func findPrograms(cfg *config.Config) (map[string]string, error) {
 			if err != nil {
 				return nil, fmt.Errorf("server %s: command: %w", name, err)
 			}
+			if len(server.StopCommand) > 0 {
+				if _, err := generic.FindProgram(server.StopCommand[0]); err != nil {
+					return nil, fmt.Errorf("server %s: stop_command: %w", name, err)
+				}
+			}
 			programs[name] = found
 			continue
 		case llamaServer == "":

@@ -28,6 +28,7 @@ type Engine struct {
 	Health   string            // path that answers 200 once the program is ready
 	BasePath string            // of its OpenAI-compatible API
 	Slots    int               // calls that it works on at the same time; 0 = no limit
+	Stop     []string          // ends what the command has started elsewhere; ${PORT} stands for the port; nil = nothing
 }
 
 var _ supervisor.Engine = Engine{}
@@ -49,6 +50,7 @@ func (e Engine) Command(_ context.Context, spec supervisor.Spec, _ models.Descri
 	}
 	return supervisor.Command{
 		Path: spec.Binary, Args: allWithPort(e.Argv[1:], port), Env: env, Endpoint: endpoint, Workers: true,
+		Stop: allWithPort(e.Stop, port),
 	}, nil
 }
 

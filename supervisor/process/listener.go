@@ -21,11 +21,11 @@ var ErrForeignListener = errors.New("another process is listening on this addres
 // dialTimeout bounds the connection to a UNIX socket that VerifyListener checks.
 const dialTimeout = 2 * time.Second
 
-// VerifyListener verifies that a process, or one of the group that it leads,
-// listens at an address: any other process there would receive users' prompts.
-// network is "unix" or "tcp". direct is false when another one of the group
-// listens, as below a wrapper script.
-func VerifyListener(ctx context.Context, network, address string, pid int) (direct bool, err error) {
+// VerifyListener verifies that a process, one of the group that it leads, or one with
+// its token, listens at an address: any other process there would receive users' prompts.
+// network is "unix" or "tcp". direct is false when another one than the process
+// itself listens, as below a wrapper script.
+func VerifyListener(ctx context.Context, network, address string, pid int, token string) (direct bool, err error) {
 	if network == "unix" {
 		return verifyPeer(ctx, address, pid)
 	}
@@ -39,7 +39,7 @@ func VerifyListener(ctx context.Context, network, address string, pid int) (dire
 	}
 	if inode := listenerInode(port); inode != "" {
 		socket := "socket:[" + inode + "]"
-		for _, member := range Group(pid) {
+		for _, member := range append(Group(pid), marked(token)...) {
 			if slices.Contains(openFiles(member), socket) {
 				return member == pid, nil
 			}
@@ -75,22 +75,32 @@ func verifyPeer(ctx context.Context, path string, pid int) (direct bool, err err
 	return listener == pid, nil
 }
 
-// listenerInode returns the inode of the TCP socket that listens on a loopback
-// port of IPv4; "" = no process listens there. procfs has a parser for this file, but
+// listenerInode returns the inode of the TCP socket that accepts connections to a loopback
+// port of IPv4; "" = no process listens there. procfs has a parser for these files, but
 // deprecates it in favour of netlink, which takes more code than these lines.
 func listenerInode(port uint64) string {
 	const listening = "0A"
-	raw, err := os.ReadFile("/proc/net/tcp")
-	if err != nil {
-		return ""
+	var addresses []string
+	for _, host := range listeningHosts {
+		addresses = append(addresses, fmt.Sprintf("%s:%04X", host, port))
 	}
-	// The file has addresses as little-endian numbers.
-	loopback, all := fmt.Sprintf("0100007F:%04X", port), fmt.Sprintf("00000000:%04X", port)
-	for line := range strings.Lines(string(raw)) {
-		f := strings.Fields(line)
-		if len(f) > 9 && (f[1] == loopback || f[1] == all) && f[3] == listening {
-			return f[9]
+	for _, file := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(raw)) {
+			f := strings.Fields(line)
+			if len(f) > 9 && slices.Contains(addresses, f[1]) && f[3] == listening {
+				return f[9]
+			}
 		}
 	}
 	return ""
+}
+
+// listeningHosts are 127.0.0.1 and 0.0.0.0 as numbers of the kernel's byte order, and
+// ::ffff:127.0.0.1 and ::, at which connections of IPv4 arrive as well.
+var listeningHosts = []string{
+	"0100007F", "00000000", "0000000000000000FFFF00000100007F", "00000000000000000000000000000000",
 }

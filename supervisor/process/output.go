@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 )
@@ -40,21 +41,30 @@ const (
 // nothing is left afterwards.
 func Output(ctx context.Context, path string, args, env []string) (string, error) {
 	var out bytes.Buffer
-	p, err := Start(path, args, env, &limitedWriter{&out, maxOutput})
+	ctx, cancel := context.WithTimeout(ctx, outputTimeout)
+	defer cancel()
+	exit, err := Run(ctx, Command{Path: path, Args: args, Env: env}, &limitedWriter{&out, maxOutput})
 	if err != nil {
 		return "", err
 	}
-	ctx, cancel := context.WithTimeout(ctx, outputTimeout)
-	defer cancel()
+	if exit.Code != 0 {
+		return "", &CommandError{strings.Join(append([]string{path}, args...), " "), exit, lastLine(out.String())}
+	}
+	return out.String(), nil
+}
+
+// Run runs a program until it or ctx ends, and returns how it ended.
+func Run(ctx context.Context, command Command, output io.Writer) (Exit, error) {
+	p, err := Start(command, output)
+	if err != nil {
+		return Exit{}, err
+	}
 	select {
 	case <-p.Done():
 	case <-ctx.Done():
 		p.Stop(0, nil)
 	}
-	if exit := p.Wait(); exit.Code != 0 {
-		return "", &CommandError{strings.Join(append([]string{path}, args...), " "), exit, lastLine(out.String())}
-	}
-	return out.String(), nil
+	return p.Wait(), nil
 }
 
 // limitedWriter keeps the beginning of what is written to it.

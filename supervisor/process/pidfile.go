@@ -1,18 +1,18 @@
 package process
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/google/renameio/v2"
-	"github.com/prometheus/procfs"
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 )
@@ -26,6 +26,8 @@ type pidFile struct {
 	StartTime uint64 `json:"start_time"` // in clock ticks since boot
 	BootID    string `json:"boot_id"`
 	Token     string `json:"mark"` // in the environment of the whole group
+
+	Stop []string `json:"stop,omitempty"` // a command that ends what the program has started elsewhere
 }
 
 const (
@@ -35,10 +37,9 @@ const (
 	ChildVariable = "LLMSUP_CHILD"
 )
 
-// WritePIDFile writes the pid file of a process that was just started with token
-// in its environment.
-func WritePIDFile(dir string, pid int, token string) error {
-	return pidFile{PID: pid, StartTime: startTime(pid), BootID: bootID(), Token: token}.write(dir)
+// WritePIDFile writes the pid file of a process that was just started.
+func WritePIDFile(dir string, pid int, command Command) error {
+	return pidFile{PID: pid, StartTime: startTime(pid), BootID: bootID(), Token: command.Token, Stop: command.Stop}.write(dir)
 }
 
 func (f pidFile) write(dir string) error {
@@ -53,6 +54,9 @@ func (f pidFile) write(dir string) error {
 // RemovePIDFile removes the pid file of a process that has ended.
 func RemovePIDFile(dir string) { _ = os.Remove(filepath.Join(dir, pidFileName)) }
 
+// stopTimeout is how long a command may take that stops what an earlier llmsup has left.
+const stopTimeout = 15 * time.Second
+
 // killTimeout is how long a killed process may take to end. Releasing gigabytes
 // of memory takes the kernel a while.
 const killTimeout = 10 * time.Second
@@ -60,13 +64,15 @@ const killTimeout = 10 * time.Second
 // KillOrphans kills what an earlier llmsup has left running, including processes
 // of servers that are no longer configured: dir has a folder for each server. The
 // daemon calls it once it has locked the state directory, before it starts any server.
-func KillOrphans(dir string, log zerolog.Logger) {
+// environ returns the environment for the command that stops a server's program, which the
+// pid file does not have: it may contain secrets.
+func KillOrphans(dir string, environ func(server string) []string, log zerolog.Logger) {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		log.Error().Err(err).Msg("cannot look for processes that an earlier llmsup may have left running; check with ps, and kill them")
 	}
 	for _, entry := range entries {
-		killed, err := killOrphan(filepath.Join(dir, entry.Name()))
+		killed, err := killOrphan(filepath.Join(dir, entry.Name()), func() []string { return environ(entry.Name()) })
 		if err != nil {
 			log.Error().Err(err).Str("server", entry.Name()).Msg("cannot kill a process that an earlier llmsup left running; it may hold VRAM")
 		}
@@ -76,10 +82,10 @@ func KillOrphans(dir string, log zerolog.Logger) {
 	}
 }
 
-// killOrphan kills the group that the pid file in a folder names, and nothing
-// else, and returns how many processes it killed. The caller holds the lock on
+// killOrphan kills the group that the pid file in a folder names, the processes with its
+// token, and what its command stops, and nothing else. It returns how many processes it killed. The caller holds the lock on
 // the state directory, so no running llmsup owns the pid file.
-func killOrphan(dir string) (killed int, err error) {
+func killOrphan(dir string, environ func() []string) (killed int, err error) {
 	raw, err := os.ReadFile(filepath.Join(dir, pidFileName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
@@ -92,7 +98,12 @@ func killOrphan(dir string) (killed int, err error) {
 	if json.Unmarshal(raw, &f) != nil || f.PID <= 1 || f.BootID != bootID() {
 		return 0, nil // of an earlier boot, or not written by llmsup
 	}
-	for _, pid := range Group(f.PID) {
+	if len(f.Stop) > 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		defer cancel()
+		_, _ = Run(ctx, Command{Path: f.Stop[0], Args: f.Stop[1:], Env: environ()}, io.Discard) // it may have ended already
+	}
+	for _, pid := range append(Group(f.PID), marked(f.Token)...) {
 		ended, err := f.kill(pid)
 		if err != nil {
 			return killed, fmt.Errorf("kill orphaned process %d: %w", pid, err)
@@ -141,12 +152,7 @@ func (f pidFile) owns(pid int) bool {
 	if f.Token == "" {
 		return false
 	}
-	p, err := procfs.NewProc(pid)
-	if err != nil {
-		return false
-	}
-	environ, err := p.Environ()
-	return err == nil && slices.Contains(environ, ChildVariable+"="+f.Token)
+	return hasToken(pid, f.Token)
 }
 
 // startTime returns when a process was started, in clock ticks since boot; 0 =

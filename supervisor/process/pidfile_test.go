@@ -48,7 +48,7 @@ func TestOrphan(t *testing.T) {
 			}
 			// The process is a child of this test, so it stays as a zombie; its pidfd
 			// reports the end all the same.
-			ended, err := killOrphan(dir)
+			ended, err := killOrphan(dir, noEnvironment)
 			if err != nil || (ended > 0) != tc.ends {
 				t.Errorf("killed %d, %v; want one: %t", ended, err, tc.ends)
 			}
@@ -86,11 +86,13 @@ func TestOrphansOfAWrapper(t *testing.T) {
 	if err := (pidFile{PID: group, StartTime: start, BootID: bootID(), Token: "tok"}).write(dir); err != nil {
 		t.Fatal(err)
 	}
-	if ended, err := killOrphan(dir); ended != 2 || err != nil {
+	if ended, err := killOrphan(dir, noEnvironment); ended != 2 || err != nil {
 		t.Errorf("ended %d, %v; want the wrapper's two", ended, err)
 	}
 	waitFor(t, "the end of the group", func() bool { return !anyRuns(Group(group)) })
 }
+
+func noEnvironment() []string { return nil }
 
 func anyRuns(pids []int) bool {
 	return slices.ContainsFunc(pids, runs)
@@ -104,7 +106,7 @@ func TestPIDFileOfNoProcess(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if ended, err := killOrphan(dir); ended != 0 || err != nil {
+		if ended, err := killOrphan(dir, noEnvironment); ended != 0 || err != nil {
 			t.Errorf("%s: ended %d, %v", name, ended, err)
 		}
 	}
@@ -124,9 +126,9 @@ func TestOrphansOfAllServers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	KillOrphans(dir, zerolog.Nop())
+	KillOrphans(dir, nil, zerolog.Nop())
 	if anyRuns(pids) {
 		t.Error("some of them run")
 	}
-	KillOrphans(filepath.Join(dir, "nowhere"), zerolog.Nop())
+	KillOrphans(filepath.Join(dir, "nowhere"), nil, zerolog.Nop())
 }

@@ -1,12 +1,14 @@
 package process
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -24,6 +26,7 @@ type Exit struct {
 // Process is one run of a program.
 type Process struct {
 	pid    int
+	token  string
 	dead   chan struct{} // closed at the instant of its end
 	waited chan struct{} // closed when its last output has been read as well
 	exit   Exit          // set before waited is closed, and never changed
@@ -36,14 +39,27 @@ type Process struct {
 // open by something that it left behind.
 const outputDelay = time.Second
 
+// Command is a program to start.
+type Command struct {
+	Path  string
+	Args  []string
+	Env   []string // complete
+	Token string   // is added to the environment, and marks the processes below this one
+	Stop  []string // a command that ends what the program has started elsewhere; nil = none
+}
+
 // Start starts a program in a process group of its own. The kernel kills it when
 // llmsup ends, however it ends.
 //
 // Everything it prints is written to output, which must not block for long.
-func Start(path string, args, env []string, output io.Writer) (*Process, error) {
+func Start(command Command, output io.Writer) (*Process, error) {
 	p := &Process{dead: make(chan struct{}), waited: make(chan struct{})}
 	started := make(chan error, 1)
-	go p.run(path, args, env, output, started)
+	if command.Token == "" {
+		command.Token = rand.Text()
+	}
+	p.token = command.Token
+	go p.run(command, output, started)
 	if err := <-started; err != nil {
 		return nil, err
 	}
@@ -53,21 +69,21 @@ func Start(path string, args, env []string, output io.Writer) (*Process, error) 
 // run follows the process from its start to its end. It keeps its thread for as
 // long: Pdeathsig fires when the *thread* that started the child exits, not the
 // process (golang.org/issue/27505).
-func (p *Process) run(path string, args, env []string, output io.Writer, started chan<- error) {
+func (p *Process) run(c Command, output io.Writer, started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
-	cmd := exec.Command(path, args...)
-	cmd.Env = env
+	cmd := exec.Command(c.Path, c.Args...)
+	cmd.Env = append(slices.Clone(c.Env), ChildVariable+"="+c.Token)
 	cmd.Stdout, cmd.Stderr = output, output // the same writer: one pipe, one order
 	cmd.WaitDelay = outputDelay
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
-		started <- fmt.Errorf("start %s: %w", path, RootCause(err))
+		started <- fmt.Errorf("start %s: %w", c.Path, RootCause(err))
 		return
 	}
 	p.pid = cmd.Process.Pid
-	guard := startGuard(p.pid)
+	guard := startGuard(p.pid, c)
 	started <- nil
 
 	p.awaitEnd()

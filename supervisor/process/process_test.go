@@ -36,7 +36,7 @@ func (b *lockedBuffer) String() string {
 func startScript(t *testing.T, script string) (p *Process, firstLine string) {
 	t.Helper()
 	var out lockedBuffer
-	p, err := Start("/bin/sh", []string{"-c", script}, os.Environ(), &out)
+	p, err := Start(Command{Path: "/bin/sh", Args: []string{"-c", script}, Env: os.Environ()}, &out)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +142,7 @@ func TestOutputLeavesNothing(t *testing.T) {
 }
 
 func TestNoProgram(t *testing.T) {
-	_, err := Start("/nowhere/program", nil, nil, &bytes.Buffer{})
+	_, err := Start(Command{Path: "/nowhere/program"}, &bytes.Buffer{})
 	if err == nil || err.Error() != "start /nowhere/program: no such file or directory" {
 		t.Errorf("error %v", err)
 	}

@@ -115,7 +115,7 @@ func (d *Daemon) open() (err error) {
 	if d.releaseLock, err = control.LockStateDir(cfg.StateDir); err != nil {
 		return err
 	}
-	process.KillOrphans(d.serversDir(), d.log)
+	process.KillOrphans(d.serversDir(), d.stopEnvironment, d.log)
 	if d.listener = d.opts.Listener; d.listener == nil {
 		if d.listener, err = listen(cfg.Listen); err != nil {
 			return err

@@ -26,7 +26,7 @@ func engineOf(entry config.Server) supervisor.Engine {
 		return llamacpp.Engine{}
 	}
 	return generic.Engine{
-		Argv: entry.Argv, Env: entry.Env, Slots: entry.Slots,
+		Argv: entry.Argv, Env: entry.Env, Slots: entry.Slots, Stop: entry.StopCommand,
 		Health: cmp.Or(entry.Health, generic.DefaultHealth), BasePath: cmp.Or(entry.BasePath, generic.DefaultBasePath),
 	}
 }
@@ -151,6 +151,16 @@ func (d *Daemon) spec(name string, c launchConfig, w *placement.Workload, cfg *c
 			return supervisor.Traffic{Calls: now.Calls, Waiting: now.Waiting, Bytes: now.Bytes}
 		},
 	}
+}
+
+// stopEnvironment returns the environment of a server's stop command, for what an earlier
+// llmsup has left running: without the variables of a server that is no longer configured.
+func (d *Daemon) stopEnvironment(name string) []string {
+	env := supervisor.Environ(d.setup.Config.KeyVariables(), nil)
+	for variable, value := range d.setup.Config.Servers[name].Env {
+		env = append(env, variable+"="+value)
+	}
+	return env
 }
 
 // start runs a server until its lifetime ends.
