@@ -61,7 +61,7 @@ func (s *Server) runProcess(ctx context.Context) (exit *Exit, ready time.Duratio
 		return s.failedStart(err), 0
 	}
 	endpoint := command.Endpoint
-	s.exited = make(chan struct{})
+	s.exited, s.asleep = make(chan struct{}), time.Time{}
 	s.transition(Loading, "", func(n *Snapshot) {
 		n.PID, n.Endpoint, n.Exited, n.Hung = p.PID(), endpoint, s.exited, false
 		n.Restarts, n.RestartsBy, n.Direct = s.starts-1, s.restartsBy, false

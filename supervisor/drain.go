@@ -102,6 +102,7 @@ type drain struct {
 	cancel     context.CancelFunc // ends the wait of the phase; nil = it waits for nothing
 	callsEnded <-chan struct{}    // in draining: closed when the calls have ended, or have had their time
 	verified   <-chan error       // in verifying: receives why the test call failed
+	slept      <-chan error       // in sleeping: receives why the engine does not release its VRAM
 }
 
 // enter sets the phase, and ends the wait of the one before.
@@ -121,13 +122,16 @@ func (d *drain) enter(phase drainPhase) {
 func (s *Server) advanceDrain(ctx context.Context, d *drain, event drainEvent, failure error, probe Probe, run func(func())) (verdict *Exit) {
 	commanded, request := s.commands.peek(), s.commands.drainRequest()
 	before := d.phase
-	d.enter(before.next(event, goalOf(commanded, request)))
+	sleeper, sleeps := probe.(Sleeper)
+	goal := goalOf(commanded, request, sleeps)
+	d.enter(before.next(event, goal))
 	switch d.phase {
 	case inUse:
 		if before != inUse {
-			s.setReadyOrDegraded(nil)
+			s.backInUse()
 		}
 	case draining:
+		s.asleep = time.Time{}
 		s.transition(leavingState(commanded, request), replaceReason(commanded, request)+"; its calls end first", nil)
 		if before != draining {
 			waitCtx, cancel := context.WithCancel(ctx)
@@ -135,18 +139,28 @@ func (s *Server) advanceDrain(ctx context.Context, d *drain, event drainEvent, f
 			d.cancel, d.callsEnded = cancel, ended
 			run(func() { s.awaitCalls(waitCtx, ended) })
 		}
+	case sleeping:
+		s.transition(leavingState(commanded, request), replaceReason(commanded, request)+"; it releases its VRAM first", nil)
+		if before != sleeping {
+			d.slept = inTime(ctx, s.spec.LoadTimeout, sleeper.Sleep, &d.cancel, run)
+			s.renewExited()
+		}
 	case kept:
-		s.keep(request.Reason, before == draining)
+		if before == draining {
+			s.renewExited()
+		}
+		if event == slept {
+			s.asleep = time.Now()
+		}
+		s.transition(request.left(), request.Reason, func(n *Snapshot) { n.Exited = s.exited })
 	case verifying:
 		if before != verifying {
-			s.transition(Drained, "in use again as soon as it answers a test call", nil)
-			verifyCtx, cancel := context.WithTimeout(ctx, s.spec.StallTimeout)
-			result := make(chan error, 1)
-			d.cancel, d.verified = cancel, result
-			run(func() { result <- probe.TestCall(verifyCtx) })
+			d.verified = s.bringBack(ctx, probe, &d.cancel, run)
 		}
 	case ending:
-		if failure != nil && goalOf(commanded, request) == goalUse {
+		if event == sleepFailed {
+			s.log.Warn().Err(failure).Msg(s.program + " does not release its VRAM; its process is ended instead")
+		} else if failure != nil && goal == goalUse {
 			return &Exit{Class: Hung, Cause: "it was to be used again, and did not answer a test call: " + failure.Error()}
 		}
 		return replacedExit(commanded, request)
@@ -154,17 +168,21 @@ func (s *Server) advanceDrain(ctx context.Context, d *drain, event drainEvent, f
 	return nil
 }
 
-// keep takes a process out of use that stays. Calls that have had their time, and no
-// answer yet, move elsewhere.
-func (s *Server) keep(reason string, mayHaveCalls bool) {
+// renewExited makes the calls of a process that stays move elsewhere: they have had their
+// time, and no answer yet.
+func (s *Server) renewExited() {
 	exited := s.exited
-	if mayHaveCalls {
-		s.exited = make(chan struct{})
+	s.exited = make(chan struct{})
+	s.transition(s.Snapshot().State, s.Snapshot().Reason, func(n *Snapshot) { n.Exited = s.exited })
+	close(exited)
+}
+
+// outcome returns the event of something that has failed with an error, or succeeded.
+func outcome(err error, succeeded, failed drainEvent) drainEvent {
+	if err != nil {
+		return failed
 	}
-	s.transition(Drained, reason, func(n *Snapshot) { n.Exited = s.exited })
-	if mayHaveCalls {
-		close(exited)
-	}
+	return succeeded
 }
 
 // replacedExit is the exit of a process that is stopped because of a command or a

@@ -5,33 +5,44 @@ import "testing"
 // TestEveryDrainTransition checks the diagram on drainPhase: for each phase, event
 // and goal, exactly this phase follows.
 func TestEveryDrainTransition(t *testing.T) {
-	const phases, events, goals = ending + 1, verifyFailed + 1, goalEnd + 1
-	// In the order of the events: commandsChanged, callsEnded, verified, verifyFailed.
+	const phases, events, goals = sleeping + 1, sleepFailed + 1, goalSleep + 1
+	// In the order of the events: commandsChanged, callsEnded, verified, verifyFailed, slept, sleepFailed.
 	follows := map[drainPhase]map[drainGoal][events]drainPhase{
 		inUse: {
-			goalUse:  {inUse, inUse, inUse, inUse},
-			goalKeep: {draining, draining, draining, draining},
-			goalEnd:  {draining, draining, draining, draining},
+			goalUse:   {inUse, inUse, inUse, inUse, inUse, inUse},
+			goalKeep:  {draining, draining, draining, draining, draining, draining},
+			goalEnd:   {draining, draining, draining, draining, draining, draining},
+			goalSleep: {draining, draining, draining, draining, draining, draining},
 		},
 		draining: {
-			goalUse:  {inUse, inUse, inUse, inUse},
-			goalKeep: {draining, kept, draining, draining},
-			goalEnd:  {draining, ending, draining, draining},
+			goalUse:   {inUse, inUse, inUse, inUse, inUse, inUse},
+			goalKeep:  {draining, kept, draining, draining, draining, draining},
+			goalEnd:   {draining, ending, draining, draining, draining, draining},
+			goalSleep: {draining, sleeping, draining, draining, draining, draining},
 		},
 		kept: {
-			goalUse:  {verifying, verifying, verifying, verifying},
-			goalKeep: {kept, kept, kept, kept},
-			goalEnd:  {ending, ending, ending, ending},
+			goalUse:   {verifying, verifying, verifying, verifying, verifying, verifying},
+			goalKeep:  {kept, kept, kept, kept, kept, kept},
+			goalEnd:   {ending, ending, ending, ending, ending, ending},
+			goalSleep: {kept, kept, kept, kept, kept, kept},
 		},
 		verifying: {
-			goalUse:  {verifying, verifying, inUse, ending},
-			goalKeep: {kept, kept, kept, kept},
-			goalEnd:  {ending, ending, ending, ending},
+			goalUse:   {verifying, verifying, inUse, ending, verifying, verifying},
+			goalKeep:  {kept, kept, kept, kept, kept, kept},
+			goalEnd:   {ending, ending, ending, ending, ending, ending},
+			goalSleep: {verifying, verifying, draining, ending, verifying, verifying},
+		},
+		sleeping: {
+			goalUse:   {sleeping, sleeping, sleeping, sleeping, verifying, ending},
+			goalKeep:  {sleeping, sleeping, sleeping, sleeping, kept, ending},
+			goalEnd:   {sleeping, sleeping, sleeping, sleeping, ending, ending},
+			goalSleep: {sleeping, sleeping, sleeping, sleeping, kept, ending},
 		},
 		ending: {
-			goalUse:  {ending, ending, ending, ending},
-			goalKeep: {ending, ending, ending, ending},
-			goalEnd:  {ending, ending, ending, ending},
+			goalUse:   {ending, ending, ending, ending, ending, ending},
+			goalKeep:  {ending, ending, ending, ending, ending, ending},
+			goalEnd:   {ending, ending, ending, ending, ending, ending},
+			goalSleep: {ending, ending, ending, ending, ending, ending},
 		},
 	}
 	if len(drainPhaseNames) != int(phases) {
@@ -49,20 +60,25 @@ func TestEveryDrainTransition(t *testing.T) {
 }
 
 func TestGoalOf(t *testing.T) {
-	restart, drain, keep := command{replace: true}, &DrainOptions{}, &DrainOptions{Keep: true}
+	restart, drain, keep, unload := command{replace: true}, &DrainOptions{}, &DrainOptions{Keep: true}, &DrainOptions{unload: true}
 	for name, tc := range map[string]struct {
 		command command
 		drain   *DrainOptions
+		sleeps  bool
 		want    drainGoal
 	}{
-		"nothing":                   {command{}, nil, goalUse},
-		"an updated Spec":           {command{spec: &Spec{}}, nil, goalUse},
-		"restart":                   {restart, nil, goalEnd},
-		"drain":                     {command{}, drain, goalEnd},
-		"drain that keeps":          {command{}, keep, goalKeep},
-		"restart prevails over all": {restart, keep, goalEnd},
+		"nothing":                   {command{}, nil, false, goalUse},
+		"an updated Spec":           {command{spec: &Spec{}}, nil, false, goalUse},
+		"restart":                   {restart, nil, false, goalEnd},
+		"drain":                     {command{}, drain, false, goalEnd},
+		"drain that keeps":          {command{}, keep, false, goalKeep},
+		"unload":                    {command{}, unload, false, goalEnd},
+		"unload, and it sleeps":     {command{}, unload, true, goalSleep},
+		"drain, and it sleeps":      {command{}, drain, true, goalEnd},
+		"restart, and it sleeps":    {restart, unload, true, goalEnd},
+		"restart prevails over all": {restart, keep, false, goalEnd},
 	} {
-		if got := goalOf(tc.command, tc.drain); got != tc.want {
+		if got := goalOf(tc.command, tc.drain, tc.sleeps); got != tc.want {
 			t.Errorf("%s: goal %d, want %d", name, got, tc.want)
 		}
 	}

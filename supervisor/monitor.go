@@ -51,17 +51,18 @@ func (s *Server) monitor(ctx context.Context, p child, probe Probe) (verdict *Ex
 			return nil
 		case now := <-samples:
 			s.oom.Read()
+			if now.HTTPAnswers = now.HTTPAnswers || !s.asleep.IsZero(); !s.asleep.IsZero() { // what it answers then is not known
+				now.EngineAnswers = true
+			}
 			stall.observe(now)
 		case <-s.commands.pending:
 			verdict = advance(commandsChanged, nil)
 		case <-drain.callsEnded:
 			verdict = advance(callsEnded, nil)
 		case err := <-drain.verified:
-			event := verified
-			if err != nil {
-				event = verifyFailed
-			}
-			verdict = advance(event, err)
+			verdict = advance(outcome(err, verified, verifyFailed), err)
+		case err := <-drain.slept:
+			verdict = advance(outcome(err, slept, sleepFailed), err)
 		case <-s.healthChanged:
 			if drain.phase == inUse {
 				s.setReadyOrDegraded(nil)

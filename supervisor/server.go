@@ -51,6 +51,7 @@ type Server struct {
 	restartsBy  map[Class]int // starts after the first one, by the class of the exit before; replaced, never changed
 	history     history
 	oom         process.OOMWatch
+	asleep      time.Time // when the present process went to sleep, or began to wake; zero = it is awake
 
 	// Tests replace these:
 	start          func(context.Context, io.Writer) (child, Command, error)

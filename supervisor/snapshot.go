@@ -4,14 +4,11 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/supervisor/process"
 )
 
 // Endpoint is where a running process listens. The zero value is nowhere.
-type Endpoint struct {
-	Network string // "unix" or "tcp", as net.Dial takes it
-	Address string // a socket's path, or host:port
-	Key     string // the API key that this process requires; secret
-}
+type Endpoint = process.Endpoint
 
 // Exit is how a process ended. It is created once and never changed.
 type Exit struct {

@@ -29,7 +29,8 @@ import (
 // unloading and unloaded are to draining and drained what the scheduler of models on
 // demand is to an operator: a call brings the server back, and no drain is in force. An
 // operator's drain prevails, so that unloading may become draining, and unloaded and
-// drained each other.
+// drained each other. The process of an engine that sleeps stays while it is unloaded: it
+// goes to loading without a start, and to draining or unloading when the process ends.
 type State int
 
 // The states of a local server.
@@ -79,7 +80,7 @@ var successors = [...][]State{
 	Restarting: {Starting, Failed, Draining, Unloading, Stopped},
 	Failed:     {Starting, Draining, Unloading, Stopped},
 	Unloading:  {Unloaded, Ready, Degraded, Starting, Restarting, Draining, Drained, Stopped},
-	Unloaded:   {Starting, Drained, Stopped},
+	Unloaded:   {Starting, Loading, Drained, Draining, Unloading, Stopped},
 }
 
 // mayFollow reports whether a server may go from one state to another.

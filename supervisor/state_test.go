@@ -20,7 +20,7 @@ func TestEveryPairOfStates(t *testing.T) {
 		Restarting: "stopped starting draining restarting failed unloading",
 		Failed:     "stopped starting draining failed unloading",
 		Unloading:  "stopped starting ready degraded draining drained restarting unloading unloaded",
-		Unloaded:   "stopped starting drained unloaded",
+		Unloaded:   "stopped starting loading draining drained unloading unloaded",
 	}
 	if len(follows) != len(stateNames) {
 		t.Fatalf("the table has %d states, the code %d", len(follows), len(stateNames))

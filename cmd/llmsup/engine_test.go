@@ -165,3 +165,30 @@ func TestLlamaServerAsEngine(t *testing.T) {
 		}
 	}
 }
+
+// TestEngineSleeps: an engine that can sleep keeps its process when its model is unloaded.
+func TestEngineSleeps(t *testing.T) {
+	t.Parallel()
+	in := launch(t, nil, "--config", newTestConfig(t, "servers:\n"+engineServer("e", "", "load: on_demand", "sleep: {path: \"/sleep?level=1\", wake: /wake_up}")).path)
+	speak := func() {
+		t.Helper()
+		if r := in.post("/v1/audio/speech", `{"model":"local/e","input":"hello"}`); r.status != 200 || r.backend() != "e" {
+			t.Errorf("%+v", r)
+		}
+	}
+	speak()
+	loaded := in.awaitReady()
+	if code, out := in.run("unload", "e"); code != 0 {
+		t.Errorf("%d: %s", code, out)
+	}
+	if asleep := in.await("unloaded", func(s control.Server) bool { return s.State == "unloaded" }); asleep.PID != loaded.PID {
+		t.Errorf("asleep: %+v", asleep)
+	}
+	speak()
+	if awake := in.awaitReady(); awake.PID != loaded.PID || awake.Restarts != 0 {
+		t.Errorf("awake: %+v", awake)
+	}
+	in.run("unload", "e")
+	in.stop()
+	awaitExit(t, loaded.PID)
+}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/supervisor"
+	"github.com/llmsup/llmsup/supervisor/process"
 )
 
 // Port is what stands for the port in a command, or in the value of a variable.
@@ -28,6 +29,8 @@ type Engine struct {
 	Health   string            // path that answers 200 once the program is ready
 	BasePath string            // of its OpenAI-compatible API
 	Slots    int               // calls that it works on at the same time; 0 = no limit
+	Sleep    string            // path at which a POST makes it release its VRAM; "" = it ends for that
+	Wake     string            // path at which a POST makes it take its VRAM again
 	Stop     []string          // ends what the command has started elsewhere; ${PORT} stands for the port; nil = nothing
 }
 
@@ -35,15 +38,15 @@ var _ supervisor.Engine = Engine{}
 
 // Command implements supervisor.Engine. The program gets a free loopback port.
 func (e Engine) Command(_ context.Context, spec supervisor.Spec, _ models.Description) (supervisor.Command, error) {
-	endpoint, err := spec.NewEndpoint("")
+	endpoint, err := process.NewEndpoint(spec.Dir, "")
 	if err != nil {
 		return supervisor.Command{}, err
 	}
 	endpoint.Key = "" // the program knows of none
 	_, port, _ := net.SplitHostPort(endpoint.Address)
-	env := supervisor.Environ(spec.Secrets, nil)
+	env := process.Environ(spec.Secrets, nil)
 	if spec.GPU != nil {
-		env = append(env, supervisor.DeviceVariables(spec.GPU.Devices())...)
+		env = append(env, process.DeviceVariables(spec.GPU.Devices())...)
 	}
 	for _, name := range slices.Sorted(maps.Keys(e.Env)) {
 		env = append(env, name+"="+withPort(e.Env[name], port))

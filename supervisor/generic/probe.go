@@ -30,8 +30,17 @@ type probe struct {
 	timeout time.Duration
 }
 
-// Probe implements supervisor.Engine.
+// Probe implements supervisor.Engine. That of an engine which can sleep is a
+// supervisor.Sleeper.
 func (e Engine) Probe(at supervisor.Endpoint, _ models.Description, timeout time.Duration) supervisor.Probe {
+	p := e.newProbe(at, timeout)
+	if e.Sleep == "" {
+		return p
+	}
+	return &sleeper{p, e.Sleep, e.Wake}
+}
+
+func (e Engine) newProbe(at supervisor.Endpoint, timeout time.Duration) *probe {
 	dialer := &net.Dialer{Timeout: dialTimeout}
 	return &probe{
 		health: e.Health, slots: e.Slots, timeout: timeout,
@@ -95,7 +104,32 @@ func (*probe) BusySlots(context.Context) (int, error) {
 func (p *probe) get(ctx context.Context) (status int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1"+p.health, nil)
+	return p.do(ctx, http.MethodGet, p.health)
+}
+
+// sleeper is the probe of an engine that can release its VRAM without ending.
+type sleeper struct {
+	*probe
+	sleep, wake string
+}
+
+// Sleep implements supervisor.Sleeper.
+func (p *sleeper) Sleep(ctx context.Context) error { return p.post(ctx, p.sleep) }
+
+// Wake implements supervisor.Sleeper.
+func (p *sleeper) Wake(ctx context.Context) error { return p.post(ctx, p.wake) }
+
+func (p *sleeper) post(ctx context.Context, path string) error {
+	status, err := p.do(ctx, http.MethodPost, path)
+	if err == nil && status/100 != 2 {
+		return fmt.Errorf("POST %s answered %d", path, status)
+	}
+	return err
+}
+
+// do makes a request without a body, and returns the status of the answer.
+func (p *probe) do(ctx context.Context, method, path string) (status int, err error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://127.0.0.1"+path, nil)
 	if err != nil {
 		return 0, err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/supervisor"
+	"github.com/llmsup/llmsup/supervisor/process"
 )
 
 // Engine runs llama-server. It has no state.
@@ -29,7 +30,7 @@ func (Engine) Command(ctx context.Context, spec supervisor.Spec, of models.Descr
 	if build.unixSocket {
 		socket = socketName
 	}
-	endpoint, err := spec.NewEndpoint(socket)
+	endpoint, err := process.NewEndpoint(spec.Dir, socket)
 	if err != nil {
 		return supervisor.Command{}, err
 	}
@@ -40,7 +41,7 @@ func (Engine) Command(ctx context.Context, spec supervisor.Spec, of models.Descr
 func commandFor(spec supervisor.Spec, of models.Description, build features, endpoint supervisor.Endpoint) supervisor.Command {
 	env := append(environ(spec.Secrets), "LLAMA_API_KEY="+endpoint.Key)
 	if spec.GPU != nil {
-		env = append(env, supervisor.DeviceVariables(spec.GPU.Devices())...)
+		env = append(env, process.DeviceVariables(spec.GPU.Devices())...)
 	}
 	return supervisor.Command{Path: spec.Binary, Args: arguments(spec, of, build, endpoint), Env: env, Endpoint: endpoint}
 }
@@ -87,4 +88,4 @@ var ownedVariables = []string{
 }
 
 // environ returns the environment of a llama-server that is not given a key or GPUs.
-func environ(secrets []string) []string { return supervisor.Environ(secrets, ownedVariables) }
+func environ(secrets []string) []string { return process.Environ(secrets, ownedVariables) }

@@ -44,3 +44,14 @@ func skipUnsupported(t *testing.T, why string) {
 	}
 	t.Skip("not run: " + why)
 }
+
+// shortDir makes a folder whose path leaves room for a socket's name.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "llmsup") //nolint:usetesting // t.TempDir's path is too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}

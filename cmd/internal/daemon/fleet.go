@@ -18,6 +18,7 @@ import (
 	"github.com/llmsup/llmsup/supervisor"
 	"github.com/llmsup/llmsup/supervisor/generic"
 	"github.com/llmsup/llmsup/supervisor/llamacpp"
+	"github.com/llmsup/llmsup/supervisor/process"
 )
 
 // engineOf returns the engine of a server.
@@ -26,7 +27,7 @@ func engineOf(entry config.Server) supervisor.Engine {
 		return llamacpp.Engine{}
 	}
 	return generic.Engine{
-		Argv: entry.Argv, Env: entry.Env, Slots: entry.Slots, Stop: entry.StopCommand,
+		Argv: entry.Argv, Env: entry.Env, Slots: entry.Slots, Stop: entry.StopCommand, Sleep: entry.Sleep.Path, Wake: entry.Sleep.Wake,
 		Health: cmp.Or(entry.Health, generic.DefaultHealth), BasePath: cmp.Or(entry.BasePath, generic.DefaultBasePath),
 	}
 }
@@ -156,7 +157,7 @@ func (d *Daemon) spec(name string, c launchConfig, w *placement.Workload, cfg *c
 // stopEnvironment returns the environment of a server's stop command, for what an earlier
 // llmsup has left running: without the variables of a server that is no longer configured.
 func (d *Daemon) stopEnvironment(name string) []string {
-	env := supervisor.Environ(d.setup.Config.KeyVariables(), nil)
+	env := process.Environ(d.setup.Config.KeyVariables(), nil)
 	for variable, value := range d.setup.Config.Servers[name].Env {
 		env = append(env, variable+"="+value)
 	}

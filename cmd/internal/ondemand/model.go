@@ -111,6 +111,8 @@ func (o *Owner) observeVRAM(m *model, now time.Time) {
 		o.save()
 	}
 	switch {
+	case m.now.PID != 0 && m.now.State == supervisor.Unloaded: // it sleeps: the driver shows what it has released
+		m.reclaiming, m.endedAt = m.isUnread(o, m.now.Since), time.Time{}
 	case m.now.PID != 0 || m.now.State == supervisor.Stopped:
 		m.reclaiming, m.endedAt = false, time.Time{}
 	case m.endedAt.IsZero():
@@ -126,15 +128,24 @@ func (o *Owner) observeVRAM(m *model, now time.Time) {
 // after a time.
 func (o *Owner) checkReclaimed(m *model, now time.Time) {
 	left := m.VRAM.UnreclaimedVRAM()
-	if s := o.opts.GPUs.Sample(); left == "" && s.Problem == "" && len(m.placements) > 0 && s.At.Before(m.endedAt) {
+	if left == "" && m.isUnread(o, m.endedAt) {
 		left = "the driver has not been read since its end"
-		o.opts.GPUs.RequestSample()
 	}
 	m.reclaiming = left != ""
 	if m.reclaiming && now.Sub(m.endedAt) >= reclaimTimeout {
 		m.reclaiming = false
 		o.log.Warn().Str("server", m.Name).Msg("the VRAM of an unloaded model is not free, and is not waited for any longer: " + left + "; llmsup status shows which processes hold it")
 	}
+}
+
+// isUnread reports whether the driver has not been read since a time, and has it read.
+func (m *model) isUnread(o *Owner, since time.Time) bool {
+	s := o.opts.GPUs.Sample()
+	if s.Problem != "" || len(m.placements) == 0 || !s.At.Before(since) {
+		return false
+	}
+	o.opts.GPUs.RequestSample()
+	return true
 }
 
 // observeState follows the server's state: the end of a load, and failures.

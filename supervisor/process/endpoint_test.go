@@ -1,4 +1,4 @@
-package supervisor
+package process
 
 import (
 	"net"
@@ -26,9 +26,8 @@ func TestSocketInUse(t *testing.T) {
 	}
 	dead.SetUnlinkOnClose(false)
 	_ = dead.Close()
-	spec := Spec{Dir: dir}
 	for name, want := range map[string]string{"live": "another process listens", "file": "is in the way", "dead": "", "none": ""} {
-		_, err := spec.NewEndpoint(name + ".sock")
+		_, err := NewEndpoint(dir, name+".sock")
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -52,7 +51,7 @@ func TestEndpoint(t *testing.T) {
 		"too long a path":  {long, "x.sock", "tcp"},
 		"no folder so far": {filepath.Join(dir, "new"), "x.sock", "unix"},
 	} {
-		e, err := Spec{Dir: tc.dir}.NewEndpoint(tc.socket)
+		e, err := NewEndpoint(tc.dir, tc.socket)
 		if err != nil || e.Network != tc.network || len(e.Key) < 26 || keys[e.Key] {
 			t.Errorf("%s: %s, key of %d characters, error %v; want %s", name, e.Network, len(e.Key), err, tc.network)
 		}

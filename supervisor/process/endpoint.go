@@ -1,4 +1,4 @@
-package supervisor
+package process
 
 import (
 	"context"
@@ -16,14 +16,21 @@ import (
 // maxSocketPath is how long a UNIX socket's path may be on Linux, in bytes.
 const maxSocketPath = 107
 
-// NewEndpoint chooses where the next process of a Spec will listen, and makes a
-// key for it. socket is the file name of a UNIX socket, "" for a program that cannot
+// Endpoint is where a running process listens. The zero value is nowhere.
+type Endpoint struct {
+	Network string // "unix" or "tcp", as net.Dial takes it
+	Address string // a socket's path, or host:port
+	Key     string // the API key that this process requires; secret; "" = it requires none
+}
+
+// NewEndpoint chooses where the next process of a server will listen, and makes a
+// key for it. dir is the server's folder; socket is the file name of a UNIX socket, "" for a program that cannot
 // listen on one. A socket is preferred: no other process can take it, and other
 // users cannot reach it. Where the folder's path is too long for one, the endpoint
 // is a free loopback port.
-func (s Spec) NewEndpoint(socket string) (Endpoint, error) {
+func NewEndpoint(dir, socket string) (Endpoint, error) {
 	key := rand.Text() // 26 characters, at least 128 bits
-	if path := filepath.Join(s.Dir, socket); socket != "" && len(path) <= maxSocketPath {
+	if path := filepath.Join(dir, socket); socket != "" && len(path) <= maxSocketPath {
 		if err := clearSocket(path); err != nil {
 			return Endpoint{}, err
 		}
