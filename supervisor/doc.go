@@ -12,7 +12,7 @@
 //   - the decisions are pure functions: state.go, drainphase.go, restart.go, liveness.go,
 //     class.go;
 //   - what is specific to a program such as llama-server is behind Engine (engine.go),
-//     which supervisor/llamacpp implements: command line, probes, exit classes, log
+//     which supervisor/llamacpp and supervisor/generic implement: command line, probes, exit classes, log
 //     lines. This package knows none of a program's flags, paths, metrics or messages,
 //     and imports no engine;
 //   - supervisor/process starts and kills processes, supervisor/output keeps what they

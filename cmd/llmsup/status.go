@@ -77,7 +77,7 @@ func (p *page) serverTable(servers []control.Server) {
 	rows := [][]string{{"SERVER", "STATE", "FOR", "PID", "RESTARTS", "BUSY", "QUEUED", "CONTEXT"}}
 	for _, v := range servers {
 		rows = append(rows, []string{
-			v.Name, v.State, since(v.Since), orDash(v.PID), fmt.Sprint(v.Restarts), busySlots(v), fmt.Sprint(v.Queued), fmt.Sprint(v.CtxSize),
+			v.Name, v.State, since(v.Since), orDash(v.PID), fmt.Sprint(v.Restarts), busySlots(v), fmt.Sprint(v.Queued), orDash(v.CtxSize),
 		})
 	}
 	p.line("")

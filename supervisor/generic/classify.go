@@ -27,7 +27,7 @@ var evidence = []struct {
 		`pull access denied|manifest unknown|manifest for \S+ not found|image not known`)},
 	{supervisor.BadFlag, regexp.MustCompile(`error: (?:unrecognized|invalid|unknown) argument|error: argument |error: the following arguments are required|[Uu]nknown (?:shorthand )?(?:flag|option|argument)|unrecognized option|` +
 		`[Ii]nvalid option|No such option`)},
-	{supervisor.ModelMissing, regexp.MustCompile(`^FileNotFoundError|No such file or directory|RepositoryNotFoundError|GatedRepoError|LocalEntryNotFoundError|is not a valid model identifier|Permission denied: '`)},
+	{supervisor.ModelMissing, regexp.MustCompile(`^FileNotFoundError|failed to open '|[Cc](?:ould not|an't|annot) open .*No such file or directory|RepositoryNotFoundError|GatedRepoError|LocalEntryNotFoundError|is not a valid model identifier|Permission denied: '`)},
 }
 
 // explaining is how near to the end of its output a program explains why it ends, in lines.

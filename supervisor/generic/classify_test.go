@@ -34,11 +34,16 @@ func TestClassify(t *testing.T) {
 		"no module":            {1, []string{"Traceback (most recent call last):", "ModuleNotFoundError: No module named 'vllm'"}, supervisor.MissingBinary, "vllm"},
 		"no library":           {127, []string{"whisper-server: error while loading shared libraries: libggml.so: cannot open shared object file: No such file or directory"}, supervisor.MissingBinary, "libggml.so"},
 		"no model":             {1, []string{"FileNotFoundError: [Errno 2] No such file or directory: '/srv/m/config.json'"}, supervisor.ModelMissing, "config.json"},
-		"no repository":        {1, []string{"OSError: org/none is not a local folder and is not a valid model identifier listed on 'https://huggingface.co/models'"}, supervisor.ModelMissing, "org/none"},
-		"RAM":                  {1, []string{"RuntimeError: [enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"}, supervisor.OutOfRAM, "DefaultCPUAllocator"},
-		"a cause long ago":     {1, append([]string{"warning: optional.json: No such file or directory"}, make([]string, explaining)...), "", ""},
-		"unexplained":          {3, []string{"RuntimeError: something new", "cleaning up"}, "", "something new"},
-		"silent":               {1, nil, "", ""},
+		"whisper, no model": {3, []string{
+			"ggml_backend_load_best: failed to enumerate /usr/lib/x86_64-linux-gnu/ggml/backends0: No such file or directory",
+			"whisper_init_from_file_with_params_no_state: failed to open '/srv/nope.bin'", "error: failed to initialize whisper context",
+		}, supervisor.ModelMissing, "/srv/nope.bin"},
+		"a file that is optional": {3, []string{"ggml_backend_load_best: failed to enumerate /x: No such file or directory", "error: something new"}, "", "something new"},
+		"no repository":           {1, []string{"OSError: org/none is not a local folder and is not a valid model identifier listed on 'https://huggingface.co/models'"}, supervisor.ModelMissing, "org/none"},
+		"RAM":                     {1, []string{"RuntimeError: [enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"}, supervisor.OutOfRAM, "DefaultCPUAllocator"},
+		"a cause long ago":        {1, append([]string{"warning: optional.json: No such file or directory"}, make([]string, explaining)...), "", ""},
+		"unexplained":             {3, []string{"RuntimeError: something new", "cleaning up"}, "", "something new"},
+		"silent":                  {1, nil, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := Engine{}.Classify(supervisor.Exit{Code: tc.code, Tail: tc.lines})

@@ -1,5 +1,5 @@
 // Package llamacpp knows llama-server, the HTTP server of llama.cpp: it is the
-// implementation of supervisor.Engine for it, and so far the only engine.
+// implementation of supervisor.Engine for it. Other programs are run by package generic.
 //
 // All that is specific to the program is here, one file for each question:
 //   - binary.go: where the program is, and which version;
@@ -22,11 +22,9 @@
 // starts no server and keeps no state: package supervisor does. How much VRAM a model
 // needs in llama-server is in models/vram.
 //
-// To add another engine, write a package beside this one that implements supervisor.Engine
-// and supervisor.Probe. Package supervisor needs no change. But the daemon has one engine
-// and one binary for all servers, the callers above name this package, and the router
-// knows, beyond models.Capabilities, some of llama-server's errors and streams:
-// .github/CONTRIBUTING.md lists all that has to change.
+// To add another engine of which llmsup should know as much, write a package beside this one
+// that implements supervisor.Engine and supervisor.Probe: .github/CONTRIBUTING.md lists what else
+// to change.
 //
 // Source of the facts: llama.cpp's tools/server, build 11669, and its README.
 package llamacpp
