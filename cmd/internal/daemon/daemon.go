@@ -78,6 +78,7 @@ type Daemon struct {
 	accounting  *accounting.Accounting
 	maintenance *maintenance.Manager
 	ondemand    *ondemand.Owner
+	models      modelMetrics
 	page        *page.Handler
 	feed        *feed.Feed
 
@@ -140,7 +141,10 @@ func (d *Daemon) open() (err error) {
 	d.maintenance = maintenance.Open(d.serverContext, maintenance.Options{
 		Fleet: maintenanceFleet{d}, StateDir: cfg.StateDir, Log: d.log, Lock: &d.fleetMu,
 	}, sortedKeys(cfg.Servers))
-	d.ondemand = ondemand.New(ondemand.Options{Fleet: d.onDemandFleet, GPUs: d.monitor, StateDir: cfg.StateDir, Log: d.log})
+	d.models = newModelMetrics(d)
+	d.ondemand = ondemand.New(ondemand.Options{
+		Fleet: d.onDemandFleet, GPUs: d.monitor, Loaded: d.models.observe, StateDir: cfg.StateDir, Log: d.log,
+	})
 	planned := d.plan(d.setup)
 	routing, err := d.routing(cfg, planned.fleet)
 	if err != nil {

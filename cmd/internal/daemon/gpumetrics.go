@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/llmsup/llmsup/cmd/internal/placement"
 )
 
 // gpuMetrics exports the last sample to Prometheus. Values that the driver does not report
@@ -21,6 +23,7 @@ var (
 	gpuMemoryTotal = gpuMetric("memory_total_bytes", "VRAM of the GPU.")
 	gpuMemoryUsed  = gpuMetric("memory_used_bytes", "VRAM in use by all processes.")
 	gpuMemoryFree  = gpuMetric("memory_free_bytes", "VRAM that is free.")
+	gpuMemoryPart  = gpuMetric("memory_part_bytes", "VRAM by what holds it, in kind: a server, foreign processes, unlisted (no process that the driver lists with its memory) or free. The parts add up to the total.", "kind", "server")
 	gpuUtilization = gpuMetric("utilization_ratio", "Share of the time in which the GPU computed.")
 	gpuTemperature = gpuMetric("temperature_celsius", "Temperature of the GPU.")
 	gpuPower       = gpuMetric("power_watts", "Power that the GPU draws.")
@@ -33,7 +36,7 @@ var (
 // Describe implements prometheus.Collector.
 func (m gpuMetrics) Describe(all chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
-		gpuMemoryTotal, gpuMemoryUsed, gpuMemoryFree, gpuUtilization, gpuTemperature, gpuPower, gpuECC, gpuReplays, gpuHealthState, gpuInfo,
+		gpuMemoryTotal, gpuMemoryUsed, gpuMemoryFree, gpuMemoryPart, gpuUtilization, gpuTemperature, gpuPower, gpuECC, gpuReplays, gpuHealthState, gpuInfo,
 	} {
 		all <- desc
 	}
@@ -41,13 +44,16 @@ func (m gpuMetrics) Describe(all chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (m gpuMetrics) Collect(all chan<- prometheus.Metric) {
-	s := m.d.monitor.Sample()
+	s, owners := m.d.monitor.Sample(), m.d.processOwners()
 	for _, g := range s.GPUs {
 		labels := []string{strconv.Itoa(g.Index), label(g.UUID)}
 		gauge, counter := prometheus.GaugeValue, prometheus.CounterValue
 		collect(all, gpuMemoryTotal, gauge, g.MemoryTotal, 1, labels)
 		collect(all, gpuMemoryUsed, gauge, g.MemoryUsed, 1, labels)
 		collect(all, gpuMemoryFree, gauge, g.MemoryFree, 1, labels)
+		for _, part := range placement.Parts(g, owners) {
+			all <- prometheus.MustNewConstMetric(gpuMemoryPart, gauge, float64(part.Bytes), append(labels, string(part.Holder), part.Server)...)
+		}
 		collect(all, gpuUtilization, gauge, g.Utilization, 0.01, labels)
 		collect(all, gpuTemperature, gauge, g.Temperature, 1, labels)
 		collect(all, gpuPower, gauge, g.Power, 1, labels)

@@ -6,7 +6,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
-	"github.com/llmsup/llmsup/cmd/internal/ondemand"
 	"github.com/llmsup/llmsup/supervisor"
 )
 
@@ -14,7 +13,7 @@ import (
 // router.
 func (d *Daemon) registerMetrics() error {
 	for _, c := range []prometheus.Collector{
-		gpuMetrics{d}, serverMetrics{d}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		gpuMetrics{d}, serverMetrics{d}, d.models, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	} {
 		if err := d.router.RegisterMetrics(c); err != nil {
 			return err
@@ -41,16 +40,13 @@ var (
 	serverNeed     = serverMetric("vram_need_bytes", "Estimated VRAM need of the model.")
 	serverHeld     = serverMetric("vram_held_bytes", "VRAM that the server's process holds.")
 
-	modelLoads   = prometheus.NewDesc("llmsup_model_loads_total", "Loads of an on-demand server's model, by calls and operators.", []string{"server"}, nil)
-	modelUnloads = prometheus.NewDesc("llmsup_model_unloads_total", "Unloads of an on-demand server's model, by cause.", []string{"server", "cause"}, nil)
-
 	buildInfo = prometheus.NewDesc("llmsup_build_info", "1, with the versions of llmsup and of Go.", []string{"version", "goversion"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (m serverMetrics) Describe(all chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
-		serverState, serverRestarts, serverLoad, serverSlots, serverCalls, serverQueued, serverNeed, serverHeld, modelLoads, modelUnloads, buildInfo,
+		serverState, serverRestarts, serverLoad, serverSlots, serverCalls, serverQueued, serverNeed, serverHeld, buildInfo,
 	} {
 		all <- desc
 	}
@@ -77,11 +73,6 @@ func (m serverMetrics) Collect(all chan<- prometheus.Metric) {
 		}
 		if now.Slots > 0 {
 			gauge(serverSlots, float64(now.Slots), s.name)
-		}
-		f := m.d.ondemand.Figures(s.name)
-		all <- prometheus.MustNewConstMetric(modelLoads, prometheus.CounterValue, float64(f.Loads), s.name)
-		for _, cause := range ondemand.Causes {
-			all <- prometheus.MustNewConstMetric(modelUnloads, prometheus.CounterValue, float64(f.Unloads[cause]), s.name, string(cause))
 		}
 		if v := vramStatus(s.workload, now.PID); v != nil {
 			gauge(serverNeed, float64(v.NeedBytes), s.name)

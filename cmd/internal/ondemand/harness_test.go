@@ -36,7 +36,8 @@ type machine struct {
 	foreign   uint64 // VRAM that other processes hold on the first GPU
 	requested chan struct{}
 	pids      int
-	most      uint64 // VRAM that was held on a GPU at once
+	loadTimes []string // that the Owner has reported
+	most      uint64   // VRAM that was held on a GPU at once
 }
 
 // simulated is a server. Its methods are called with the machine's lock held, unless they
@@ -75,7 +76,14 @@ func inMachine(t *testing.T, test func(*machine)) {
 func newMachine(t *testing.T, dir string) *machine {
 	m := &machine{t: t, dir: dir, gpus: 1, lost: -1, changed: make(chan struct{}), newSample: make(chan struct{}), requested: make(chan struct{}, 1)}
 	m.read()
-	m.owner = New(Options{Fleet: m.fleet, GPUs: m, StateDir: dir, Log: zerolog.Nop()})
+	m.owner = New(Options{
+		Fleet: m.fleet, GPUs: m, StateDir: dir, Log: zerolog.Nop(),
+		Loaded: func(server string, took time.Duration) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.loadTimes = append(m.loadTimes, fmt.Sprint(server, " ", took))
+		},
+	})
 	return m
 }
 

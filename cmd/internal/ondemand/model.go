@@ -25,6 +25,7 @@ type model struct {
 	lastUsed   time.Time
 	unloadedAt time.Time // when it was last found unloaded or unloading
 	wasLoaded  bool
+	loadedPID  int // of the last process that has loaded the model
 
 	lastExit  *supervisor.Exit
 	failures  int       // loads in a row that ran out of VRAM
@@ -153,7 +154,7 @@ func (o *Owner) observeState(m *model, now time.Time) {
 	switch state := m.now.State; {
 	case state.Alive():
 		if !m.wasLoaded {
-			m.loaded(now)
+			o.observeLoaded(m, now)
 			o.save()
 		}
 	case state == supervisor.Unloaded || state == supervisor.Unloading:
@@ -178,18 +179,21 @@ func (o *Owner) observeState(m *model, now time.Time) {
 	m.failed = m.now.State == supervisor.Failed
 }
 
-// loaded records that a load has succeeded.
-func (m *model) loaded(now time.Time) {
+// observeLoaded records that a load has succeeded.
+func (o *Owner) observeLoaded(m *model, now time.Time) {
 	m.lastUsed, m.failures, m.raises, m.outOfVRAM, m.loadFrom = now, 0, 0, false, time.Time{}
 	m.Demand.loadDone()
 	m.demand.byHand = time.Time{}
-	switch took := m.now.LoadDuration; {
-	case took == 0:
-	case m.loadTime == 0:
-		m.loadTime = took
-	default:
-		m.loadTime = (m.loadTime + took) / 2
+	took := m.now.LoadDuration
+	if took == 0 || m.now.PID == m.loadedPID { // after a drain that has kept the process
+		return
 	}
+	m.loadedPID = m.now.PID
+	o.opts.Loaded(m.Name, took)
+	if m.loadTime > 0 {
+		took = (m.loadTime + took) / 2
+	}
+	m.loadTime = took
 }
 
 // observeFailure unloads a model whose load ran out of VRAM: it is planned again, and after a

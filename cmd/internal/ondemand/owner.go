@@ -18,7 +18,8 @@ type Options struct {
 	// Fleet returns the present servers, and a channel that is closed when there are others.
 	Fleet    func() (servers []Server, changed <-chan struct{})
 	GPUs     GPUs
-	StateDir string // where the needs are stored
+	Loaded   func(server string, took time.Duration) // called after each load of a server's model
+	StateDir string                                  // where the needs are stored
 	Log      zerolog.Logger
 }
 

@@ -51,6 +51,32 @@ func TestLoadsOnce(t *testing.T) {
 	}
 }
 
+// TestLoadTimes: each load is reported once, and not when a drain ends that has kept the process.
+func TestLoadTimes(t *testing.T) {
+	inMachine(t, func(m *machine) {
+		a := m.add("a", 10, nil)
+		m.add("always", 1, func(s *simulated) { s.settings.OnDemand, s.load = false, 2*time.Second })
+		a.call()
+		time.Sleep(5 * time.Second)
+		for _, state := range []supervisor.State{drained, ready} {
+			m.mu.Lock()
+			a.set(state, "", nil)
+			m.mu.Unlock()
+			m.want(state, ready)
+		}
+		a.demand.Unload(false)
+		m.want(unloaded, ready)
+		a.call()
+		time.Sleep(10 * time.Second)
+		m.want(ready, ready)
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if got := strings.Join(m.loadTimes, ", "); got != "always 2s, a 4s, a 4s" {
+			t.Errorf("loads %s", got)
+		}
+	})
+}
+
 // TestEvicts: a model that calls wait for takes the place of another one, whose calls end
 // first; the next one is not started before its VRAM is free.
 func TestEvicts(t *testing.T) {

@@ -1,0 +1,68 @@
+package daemon
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/llmsup/llmsup/cmd/internal/ondemand"
+)
+
+// modelMetrics exports the loads and the needs of the servers' models to Prometheus.
+type modelMetrics struct {
+	d    *Daemon
+	took *prometheus.HistogramVec // of loads
+}
+
+func newModelMetrics(d *Daemon) modelMetrics {
+	return modelMetrics{d, prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "llmsup_model_load_seconds",
+		Help:    "Seconds that loads of a server's model took, from the process's start to its first answer to a test call.",
+		Buckets: []float64{.25, .5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600},
+	}, []string{"server"})}
+}
+
+// observe counts a load.
+func (m modelMetrics) observe(server string, took time.Duration) {
+	m.took.WithLabelValues(server).Observe(took.Seconds())
+}
+
+func modelMetric(name, help string, more ...string) *prometheus.Desc {
+	return prometheus.NewDesc("llmsup_model_"+name, help, append([]string{"server"}, more...), nil)
+}
+
+var (
+	modelLoads    = modelMetric("loads_total", "Loads of an on-demand server's model, by calls and operators.")
+	modelUnloads  = modelMetric("unloads_total", "Unloads of an on-demand server's model, by cause.", "cause")
+	modelNeed     = modelMetric("vram_need_bytes", "VRAM that the model is planned with: estimated or configured, or measured if that is more.")
+	modelMeasured = modelMetric("vram_measured_bytes", "The most VRAM that the processes of the server have held with this model.")
+	modelWaiting  = modelMetric("calls_waiting", "Calls that wait for the model to be loaded, and not for a slot.")
+	modelTooLarge = modelMetric("too_large", "1 if the model needs more VRAM than its GPUs have, so that it is never loaded; otherwise 0.")
+)
+
+// Describe implements prometheus.Collector.
+func (m modelMetrics) Describe(all chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{modelLoads, modelUnloads, modelNeed, modelMeasured, modelWaiting, modelTooLarge} {
+		all <- desc
+	}
+	m.took.Describe(all)
+}
+
+// Collect implements prometheus.Collector.
+func (m modelMetrics) Collect(all chan<- prometheus.Metric) {
+	gauge, counter := prometheus.GaugeValue, prometheus.CounterValue
+	for _, s := range m.d.servers() {
+		m.took.WithLabelValues(s.name) // a rate needs the zeros
+		f, traffic := m.d.ondemand.Figures(s.name), m.d.router.Load(s.name)
+		all <- prometheus.MustNewConstMetric(modelLoads, counter, float64(f.Loads), s.name)
+		for _, cause := range ondemand.Causes {
+			all <- prometheus.MustNewConstMetric(modelUnloads, counter, float64(f.Unloads[cause]), s.name, string(cause))
+		}
+		collect(all, modelNeed, gauge, known(f.Need), 1, []string{s.name})
+		collect(all, modelMeasured, gauge, known(f.Measured), 1, []string{s.name})
+		all <- prometheus.MustNewConstMetric(modelWaiting, gauge, float64(traffic.ForModel), s.name)
+		never := f.Wait != nil && f.Wait.Never
+		all <- prometheus.MustNewConstMetric(modelTooLarge, gauge, map[bool]float64{true: 1}[never], s.name)
+	}
+	m.took.Collect(all)
+}
