@@ -18,8 +18,10 @@ func modelsCommand() *cli.Command {
 		Name:      "models",
 		Usage:     "show the models of the servers: state, size, VRAM, last use",
 		UsageText: "llmsup models [--json]",
-		Description: "GPU is where its process is. VRAM is what a model is planned with: estimated from its file or configured, and marked * once more than that has been " +
-			"measured. LOAD is the time from the start of llama-server to its first answer. Calls are counted since llmsup started.",
+		Description: "GPU is where its process is. NEEDS is the VRAM that a model is planned with: estimated from its file or configured, " +
+			"or HELD if that is more: the most that its processes have held. IDLE is the time since its last call arrived or ended. LOAD is the time " +
+			"from the start of llama-server to its first answer. CALLS are counted since llmsup started, and WAIT are those that wait for " +
+			"the model now.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "json", Usage: "print the figures as a JSON object"},
 			controlFlag(),
@@ -49,15 +51,21 @@ func printModels(out io.Writer, models []control.Model) error {
 		p.line("there are no servers; --model or servers: in llmsup.yaml adds one")
 		return p.err
 	}
-	rows := [][]string{{"MODEL", "STATE", "FOR", "SIZE", "GPU", "VRAM", "LAST USED", "LOAD", "CALLS"}}
+	rows := [][]string{{"MODEL", "STATE", "SIZE", "GPU", "NEEDS", "HELD", "IDLE", "LOAD", "CALLS", "WAIT"}}
 	for _, m := range models {
-		rows = append(rows, []string{m.Name, m.State, since(m.Since), size(m.SizeBytes), gpusOf(m), plannedVRAM(m), lastUsed(m), loadTime(m), fmt.Sprint(m.Calls)})
+		rows = append(rows, []string{
+			m.Name, m.State, size(m.SizeBytes), gpusOf(m), size(m.VRAMNeedBytes), size(m.VRAMMeasuredBytes), lastUsed(m), loadTime(m),
+			fmt.Sprint(m.Calls), fmt.Sprint(m.Waiting),
+		})
 	}
 	p.table(rows, wordTable)
 	for _, m := range models {
-		if m.Reason != "" {
+		about := aboutState(control.Server{
+			Reason: m.Reason, ReadyExpected: m.Ready, LoadProgress: m.LoadProgress, WaitingForModel: m.Waiting, WaitingSince: m.WaitingSince,
+		})
+		if about != "" {
 			p.line("")
-			p.sentence("  ", "%s is %s: %s%s", m.Name, m.State, printable(m.Reason), expected(m))
+			p.sentence("  ", "%s has been %s for %s: %s", m.Name, m.State, since(m.Since), about)
 		}
 	}
 	return p.err
@@ -78,19 +86,11 @@ func gpusOf(m control.Model) string {
 	return strings.Join(list, ",")
 }
 
-func plannedVRAM(m control.Model) string {
-	text := size(m.VRAMNeedBytes)
-	if m.VRAMMeasuredBytes != nil && m.VRAMNeedBytes != nil && *m.VRAMMeasuredBytes >= *m.VRAMNeedBytes {
-		text += " *"
-	}
-	return text
-}
-
 func lastUsed(m control.Model) string {
 	if m.LastUsed == nil {
 		return "-"
 	}
-	return since(*m.LastUsed) + " ago"
+	return since(*m.LastUsed)
 }
 
 func loadTime(m control.Model) string {
@@ -98,13 +98,6 @@ func loadTime(m control.Model) string {
 		return "-"
 	}
 	return time.Duration(*m.LoadSeconds * float64(time.Second)).Round(100 * time.Millisecond).String()
-}
-
-func expected(m control.Model) string {
-	if m.Ready == nil {
-		return ""
-	}
-	return "; expected in " + until(*m.Ready)
 }
 
 func loadCommand() *cli.Command {

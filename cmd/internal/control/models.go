@@ -32,7 +32,11 @@ type Model struct {
 	Calls       int64          `json:"calls"`        // since llmsup started
 	Loads       int            `json:"loads"`        // since then, by calls and operators
 	Unloads     map[string]int `json:"unloads"`      // since then, by cause
-	Ready       *time.Time     `json:"ready"`        // when a model that calls wait for is expected to be loaded
+	Ready       *time.Time     `json:"ready"`        // when a model that loads, or that calls wait for, is expected to answer
+
+	LoadProgress *float64   `json:"load_progress"` // as that of its server in the status
+	Waiting      int        `json:"waiting"`       // calls that wait for it to be loaded
+	WaitingSince *time.Time `json:"waiting_since"` // when the first of them arrived; null = there are none
 }
 
 // UnloadRequest is the body of POST /v1/unload.

@@ -16,12 +16,14 @@ import (
 // Models implements control.Daemon.
 func (d *Daemon) Models() (list []control.Model) {
 	for _, s := range d.servers() {
-		now, f := s.server.Snapshot(), d.ondemand.Figures(s.name)
+		now, f, traffic := s.server.Snapshot(), d.ondemand.Figures(s.name), d.router.Load(s.name)
+		var load control.Server
+		addLoad(&load, now, f, traffic, time.Now())
 		m := control.Model{
 			Name: s.name, State: now.State.String(), Since: now.Since, Reason: now.Reason, Model: now.Model,
 			Load: config.LoadAlways, Pinned: s.demand.Pinned(s.loading.Pinned), SizeBytes: known(s.workload.FileSize()),
 			VRAMNeedBytes: known(f.Need), VRAMMeasuredBytes: known(f.Measured),
-			LoadSeconds: known(cmp.Or(f.LoadTime, now.LoadDuration).Seconds()), Calls: d.router.Load(s.name).Total, Loads: f.Loads, Unloads: map[string]int{},
+			LoadSeconds: known(cmp.Or(f.LoadTime, now.LoadDuration).Seconds()), Calls: traffic.Total, Loads: f.Loads, Unloads: map[string]int{},
 		}
 		if s.loading.OnDemand {
 			m.Load = config.LoadOnDemand
@@ -34,9 +36,7 @@ func (d *Daemon) Models() (list []control.Model) {
 		if f.Used {
 			m.LastUsed = &f.LastUsed
 		}
-		if f.Wait != nil && !f.Wait.Ready.IsZero() {
-			m.Ready = &f.Wait.Ready
-		}
+		m.Ready, m.LoadProgress, m.Waiting, m.WaitingSince = load.ReadyExpected, load.LoadProgress, load.WaitingForModel, load.WaitingSince
 		for cause, n := range f.Unloads {
 			m.Unloads[string(cause)] = n
 		}
