@@ -3,8 +3,12 @@ package main
 import (
 	"context"
 	"os"
+	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/llmsup/llmsup/cmd/internal/control"
 )
 
 // cloudEnv is the environment in which llmsup has the cloud's key.
@@ -13,9 +17,9 @@ const cloudEnv = "TEST_OPENROUTER_KEY=" + cloudKey
 // TestAlternation: calls for two models alternate, five in a second, on a GPU for one of
 // them. No call fails, with a fallback or without, and both models get their turns.
 //
-// It takes some seconds, or the five minutes of a long day if LLMSUP_TEST_LONG is set.
+// It takes some seconds, or five minutes for each case if LLMSUP_TEST_LONG is set.
 func TestAlternation(t *testing.T) {
-	long := 15 * time.Second
+	long := 8 * time.Second
 	if os.Getenv("LLMSUP_TEST_LONG") != "" {
 		long = 5 * time.Minute
 	}
@@ -46,6 +50,106 @@ func TestAlternation(t *testing.T) {
 				if starts, refused := m.countStarts(model); starts == 0 || refused > 0 {
 					t.Errorf("%s was started %d times, and ran out of memory %d times", model, starts, refused)
 				}
+			}
+			in.checkNothingLeft()
+		})
+	}
+}
+
+// TestMixedEngines: llama-servers and another engine share a GPU for two of three models. The
+// engine needs more VRAM than the configuration says: that is measured.
+func TestMixedEngines(t *testing.T) {
+	t.Parallel()
+	m := newVRAMMachine(t)
+	m.engines["voice"] = true
+	m.setSizes(map[string]int{"a": 11, "b": 11, "voice": 9})
+	config := strings.Replace(m.config(nil, "timeout: 50s", map[string]int{"a": 11, "b": 11}), "routes:\n",
+		engineServer("voice", "--name, voice, --start, 300ms, --parallel, 1", "load: on_demand", "vram: 5GiB", "slots: 1", `gpu: "0"`)+"routes:\n", 1)
+	in := m.launch(newTestConfig(t, config+"  local/voice: {primary: voice, timeout: 50s}\n").path)
+	traffic := newSwapTraffic(t, in, nil)
+	ctx, stop := context.WithTimeout(t.Context(), 8*time.Second)
+	defer stop()
+	traffic.alternate(ctx, 5, "a", "voice", "b")
+	traffic.end()
+	if n := traffic.count("voice", "voice"); n == 0 {
+		t.Error("the engine has answered no call")
+	}
+	now := in.awaitModel("voice", "measured", func(m control.Model) bool { return m.VRAMMeasuredBytes != nil })
+	if *now.VRAMMeasuredBytes != 9*gib || *now.VRAMNeedBytes != 9*gib || now.Loads == 0 {
+		t.Errorf("%+v", now)
+	}
+	in.checkNothingLeft()
+}
+
+// TestAssumedTooLittle: models that need more than the configuration says, and are wanted at
+// once, are loaded after each other as soon as that is known.
+func TestAssumedTooLittle(t *testing.T) {
+	t.Parallel()
+	m := newVRAMMachine(t)
+	m.setSizes(map[string]int{"a": 14, "b": 15})
+	in := m.launch(newTestConfig(t, m.config(nil, "timeout: 50s", map[string]int{"a": 11, "b": 11})).path)
+	traffic := newSwapTraffic(t, in, nil)
+	traffic.call("a", 10, true)
+	traffic.call("b", 10, true)
+	traffic.all.Wait()
+	if longest := max(traffic.longest("a"), traffic.longest("b")); longest > 12*time.Second { // it does not wait for VRAM that another model has
+		t.Errorf("a call has taken %s", longest)
+	}
+	ctx, stop := context.WithTimeout(t.Context(), 5*time.Second)
+	defer stop()
+	traffic.alternate(ctx, 5, "a", "b")
+	traffic.end()
+	for _, model := range []string{"a", "b"} {
+		if starts, refused := m.countStarts(model); refused > 1 {
+			t.Errorf("%s ran out of memory %d times in %d starts", model, refused, starts)
+		}
+	}
+	in.checkNothingLeft()
+}
+
+// TestAgentsBesideShortCalls: agents read one long stream after the other of one model, while
+// short calls for another one arrive, on a GPU for one of them. All streams are whole, and
+// short calls wait for a bounded time.
+func TestAgentsBesideShortCalls(t *testing.T) {
+	const bound = 25 * time.Second // some streams, and some loads, on a busy machine
+	for name, tc := range map[string]struct {
+		fallback bool
+		route    string
+	}{
+		"with a fallback":    {true, "while_loading: wait, timeout: 50s"}, // otherwise it would have all streams
+		"without a fallback": {false, "timeout: 50s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newVRAMMachine(t)
+			sizes := map[string]int{"agent": 14, "short": 15}
+			m.setSizes(sizes)
+			var cloud *countingCloud
+			if tc.fallback {
+				cloud = newCountingCloud(t)
+			}
+			in := m.launch(newTestConfig(t, m.config(cloud, tc.route, sizes)).path, cloudEnv)
+			traffic := newSwapTraffic(t, in, cloud)
+			ctx, stop := context.WithCancel(t.Context())
+			var calling sync.WaitGroup
+			calling.Go(func() { traffic.alternate(ctx, 1, "short") })
+			var agents sync.WaitGroup
+			for range 2 {
+				agents.Go(func() {
+					for range 2 {
+						<-traffic.call("agent", 2000, true)
+					}
+				})
+			}
+			agents.Wait()
+			stop()
+			calling.Wait()
+			traffic.end()
+			if longest := traffic.longest("short"); longest > bound {
+				t.Errorf("a short call has taken %s", longest)
+			}
+			if starts, _ := m.countStarts("agent"); starts < 2 || traffic.count("short", "short") == 0 {
+				t.Errorf("no model left for another one: %d starts", starts)
 			}
 			in.checkNothingLeft()
 		})

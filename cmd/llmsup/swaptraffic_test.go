@@ -33,19 +33,22 @@ func newSwapTraffic(t *testing.T, in *instance, cloud *countingCloud) *swapTraff
 	return &swapTraffic{t: t, in: in, cloud: cloud}
 }
 
-// call makes a call in the background.
-func (tr *swapTraffic) call(model string, tokens int, stream bool) {
+// call makes a call in the background. ended is closed when it has ended.
+func (tr *swapTraffic) call(model string, tokens int, stream bool) (ended <-chan struct{}) {
 	tr.mu.Lock()
 	tr.begun++
 	id := fmt.Sprintf("%s-%d", model, tr.begun)
 	tr.mu.Unlock()
+	done := make(chan struct{})
 	tr.all.Go(func() {
+		defer close(done)
 		began := time.Now()
 		backend, err := tr.in.countingCallTo("local/"+model, id, tokens, stream)
 		tr.mu.Lock()
 		defer tr.mu.Unlock()
 		tr.ended = append(tr.ended, swapCall{id, model, backend, time.Since(began), err})
 	})
+	return done
 }
 
 // alternate makes short calls at a rate, for each model in turn, until ctx ends. Every second
@@ -73,6 +76,18 @@ func (tr *swapTraffic) count(model, backend string) (n int) {
 		}
 	}
 	return n
+}
+
+// longest returns how long the longest of the calls for a model took that have ended.
+func (tr *swapTraffic) longest(model string) (most time.Duration) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	for _, c := range tr.ended {
+		if c.model == model {
+			most = max(most, c.took)
+		}
+	}
+	return most
 }
 
 // await waits until a backend has answered a number of calls for a model.

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -34,6 +35,7 @@ type vramMachine struct {
 	sizes   map[string]uint64    // VRAM of a model, by server; the others hold vramOfEach
 	loads   time.Duration        // how long a load takes
 	paused  map[string]bool      // servers whose loads do not end
+	engines map[string]bool      // servers that run another program than llama-server
 	linger  time.Duration        // for how long the VRAM of an ended process is not free
 	foreign []nvmltest.Process   // processes that are not llmsup's
 	starts  map[string]int       // processes so far, by server
@@ -46,6 +48,7 @@ type vramMachine struct {
 // vramProcess is a llama-server that has the GPU open.
 type vramProcess struct {
 	server string
+	engine bool // it is not llama-server, and does not ask for its VRAM
 	began  time.Time
 	loaded bool
 	bytes  uint64 // that it holds
@@ -61,7 +64,7 @@ func newVRAMMachine(t *testing.T) *vramMachine {
 	t.Helper()
 	m := &vramMachine{
 		gpuMachine: newGPUMachine(t, nvmltest.Modern), model: demoModel(t), asking: t.TempDir(), wrapper: filepath.Join(t.TempDir(), "llama-server"),
-		loads: 200 * time.Millisecond, sizes: map[string]uint64{}, paused: map[string]bool{},
+		loads: 200 * time.Millisecond, sizes: map[string]uint64{}, paused: map[string]bool{}, engines: map[string]bool{},
 		starts: map[string]int{}, refused: map[string]int{}, on: map[int]*vramProcess{},
 	}
 	m.gpuMachine.change(func(box *nvmltest.Box) { box.GPUs = box.GPUs[:1] })
@@ -164,7 +167,7 @@ func (m *vramMachine) advance(running map[int]string) {
 	for pid, server := range running {
 		p := m.on[pid]
 		if p == nil {
-			p = &vramProcess{server: server, began: now}
+			p = &vramProcess{server: server, engine: m.engines[server], began: now}
 			m.on[pid] = p
 			m.starts[server]++
 			if m.size(server) > m.free() {
@@ -186,15 +189,17 @@ func (m *vramMachine) load(pid int, p *vramProcess, now time.Time) {
 	case now.Sub(p.began) >= m.loads && !m.paused[p.server]:
 		wanted = size
 	}
-	if wanted > p.bytes+m.free() {
-		if m.answer(pid, "no") {
-			m.refused[p.server]++
-			p.loaded = true // it ends
-		}
-		return
+	switch fits := wanted <= p.bytes+m.free(); {
+	case fits:
+		p.bytes = max(p.bytes, wanted)
+		p.loaded = wanted == size && (p.engine || m.answer(pid, "yes"))
+	case p.engine:
+		m.refused[p.server]++
+		p.loaded = syscall.Kill(pid, syscall.SIGKILL) == nil
+	case m.answer(pid, "no"):
+		m.refused[p.server]++
+		p.loaded = true // it ends
 	}
-	p.bytes = max(p.bytes, wanted)
-	p.loaded = wanted == size && m.answer(pid, "yes")
 }
 
 // size returns the VRAM of a model. The caller holds the lock.
@@ -263,7 +268,8 @@ func (m *vramMachine) countStarts(server string) (starts, refused int) {
 	return m.starts[server], m.refused[server]
 }
 
-// childProcesses returns the processes below llmsup that load a model, and their servers.
+// childProcesses returns the processes below llmsup that load a model, and their servers:
+// llama-servers, and the engines of tests, whose --name has to be that of their server.
 func childProcesses(parent int) map[int]string {
 	running := map[int]string{}
 	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", parent))
@@ -272,6 +278,9 @@ func childProcesses(parent int) map[int]string {
 		for field := range strings.FieldsSeq(string(raw)) {
 			line, _ := os.ReadFile("/proc/" + field + "/cmdline")
 			_, rest, ok := bytes.Cut(line, []byte("\x00--alias\x00"))
+			if !ok {
+				_, rest, ok = bytes.Cut(line, []byte("\x00--name\x00"))
+			}
 			server, _, _ := bytes.Cut(rest, []byte{0})
 			if pid, err := strconv.Atoi(field); err == nil && ok {
 				running[pid] = string(server)

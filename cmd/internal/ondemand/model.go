@@ -142,7 +142,7 @@ func (o *Owner) checkReclaimed(m *model, now time.Time) {
 // isUnread reports whether the driver has not been read since a time, and has it read.
 func (m *model) isUnread(o *Owner, since time.Time) bool {
 	s := o.opts.GPUs.Sample()
-	if s.Problem != "" || len(m.placements) == 0 || !s.At.Before(since) {
+	if s.Problem != "" || len(m.placements) == 0 || s.At.After(since) {
 		return false
 	}
 	o.opts.GPUs.RequestSample()

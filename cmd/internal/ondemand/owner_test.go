@@ -172,6 +172,25 @@ func TestMeasuredNeed(t *testing.T) {
 	})
 }
 
+// TestFreesWhatItHolds: a model whose end frees less than it is assumed to need is not unloaded
+// for one that then would not fit.
+func TestFreesWhatItHolds(t *testing.T) {
+	inMachine(t, func(m *machine) {
+		a := m.add("a", 2, func(s *simulated) { s.assumed = 11 * gib })
+		b, c := m.add("b", 13, nil), m.add("c", 12, nil)
+		for _, s := range []*simulated{b, a, c} {
+			time.Sleep(time.Minute) // the last one is the most likely to be used again
+			s.demand.Load()
+			time.Sleep(10 * time.Second)
+			b.call()
+		}
+		m.want(ready, unloaded, ready)
+		if a.started() != 1 {
+			t.Error("a was unloaded")
+		}
+	})
+}
+
 // TestAlternation: with calls for two models in turn that do not fit together, the GPU does
 // not spend its time on loading them.
 func TestAlternation(t *testing.T) {

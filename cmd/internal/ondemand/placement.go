@@ -85,6 +85,20 @@ func (m *model) needs(p placement.Placement, gpus []scheduler.GPU, index map[str
 	return needs, unclaimed
 }
 
+// held returns what the process holds, which its end frees: that may be less than its need.
+// If the driver does not report it, that is the need.
+func (m *model) held(index map[string]int, needs scheduler.Placement) (held scheduler.Placement) {
+	for _, share := range m.current().Shares {
+		if i, known := index[share.UUID]; known && share.Held > 0 {
+			held = append(held, scheduler.Share{GPU: i, Bytes: share.Held})
+		}
+	}
+	if held == nil {
+		return needs
+	}
+	return held
+}
+
 // place puts the next process of a model where the plan wants it.
 func (m *model) place(on scheduler.Placement, sample *gpu.Sample) {
 	uuid := ""

@@ -76,14 +76,14 @@ func (m *model) describe(gpus []scheduler.GPU, index map[string]int, sampled, no
 	}
 	switch m.now.State {
 	case supervisor.Ready, supervisor.Degraded:
-		s.Phase, s.On = scheduler.Loaded, needs
+		s.Phase, s.On = scheduler.Loaded, m.held(index, needs)
 		if sampled.Before(m.now.Since) { // the sample may not show all of its VRAM
 			s.Phase, s.Unclaimed = scheduler.Loading, unclaimed
 		}
 	case supervisor.Loading:
 		s.Phase, s.On, s.Unclaimed = scheduler.Loading, needs, unclaimed
 	case supervisor.Unloading:
-		s.Phase, s.On = scheduler.Unloading, needs
+		s.Phase, s.On = scheduler.Unloading, m.held(index, needs)
 	case supervisor.Draining, supervisor.Drained: // an operator decides what becomes of it
 		s.Phase, s.On = scheduler.Loading, needs
 		return s, m.now.PID != 0
