@@ -113,8 +113,9 @@ func (m *machine) read() {
 	for i := range m.gpus {
 		g := gpu.GPU{Index: i, UUID: uuid(i), MemoryTotal: new(24 * gib), ProcessesKnown: true, Lost: i == m.lost}
 		used := uint64(0)
-		if i == 0 {
+		if i == 0 && m.foreign > 0 {
 			used = m.foreign
+			g.Processes = append(g.Processes, gpu.Process{PID: 99999, Program: "game", Memory: new(m.foreign)})
 		}
 		for _, s := range m.servers {
 			if held := s.holds(i); held > 0 {

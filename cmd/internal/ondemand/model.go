@@ -239,9 +239,13 @@ func (o *Owner) observeOutOfVRAM(m *model) {
 		return
 	}
 	m.outOfVRAM = false
-	gpus, index := gpusOf(o.opts.GPUs.Sample())
-	needs, _ := m.needs(m.current(), gpus, index)
-	if !slices.ContainsFunc(needs, func(s scheduler.Share) bool { g := gpus[s.GPU]; return !g.Unknown && g.Free < s.Bytes }) {
+	sample := o.opts.GPUs.Sample()
+	needs, _ := m.needs(m.current(), sample)
+	isTaken := func(s scheduler.Share) bool {
+		free := sample.GPUs[s.GPU].MemoryFree
+		return free != nil && *free < s.Bytes
+	}
+	if !slices.ContainsFunc(needs, isTaken) {
 		m.raises++
 	}
 }

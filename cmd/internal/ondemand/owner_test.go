@@ -172,6 +172,23 @@ func TestMeasuredNeed(t *testing.T) {
 	})
 }
 
+// TestFillsTheGPU: a model that was measured to leave less than the margin free can be loaded
+// again.
+func TestFillsTheGPU(t *testing.T) {
+	inMachine(t, func(m *machine) {
+		a := m.add("a", 23.99, func(s *simulated) { s.assumed = 4 * gib })
+		b := m.add("b", 10, nil)
+		for range 2 {
+			a.demand.Load()
+			time.Sleep(time.Minute)
+			m.want(ready, unloaded)
+			b.demand.Load()
+			time.Sleep(time.Minute)
+			m.want(unloaded, ready)
+		}
+	})
+}
+
 // TestFreesWhatItHolds: a model whose end frees less than it is assumed to need is not unloaded
 // for one that then would not fit.
 func TestFreesWhatItHolds(t *testing.T) {
@@ -307,7 +324,7 @@ func TestForeignVRAM(t *testing.T) {
 		a.call()
 		time.Sleep(time.Minute)
 		m.want(unloaded)
-		if reason := a.Snapshot().Reason; reason != "it waits to be loaded: the VRAM is held by other processes or by pinned models" {
+		if reason := a.Snapshot().Reason; reason != "it waits to be loaded: the VRAM is held by other processes or by pinned models; held by pid 99999 game 20.0 GiB" {
 			t.Errorf("%q", reason)
 		}
 		m.mu.Lock()

@@ -2,6 +2,7 @@ package ondemand
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/llmsup/llmsup/cmd/internal/placement"
@@ -69,15 +70,18 @@ func (m *model) need(p placement.Placement, share placement.Share) uint64 {
 
 // needs returns the need of the model on each GPU of a placement, and what of it its process
 // has not allocated yet.
-func (m *model) needs(p placement.Placement, gpus []scheduler.GPU, index map[string]int) (needs, unclaimed scheduler.Placement) {
+func (m *model) needs(p placement.Placement, sample *gpu.Sample) (needs, unclaimed scheduler.Placement) {
 	for _, share := range p.Shares {
-		i, known := index[share.UUID]
-		if !known {
+		i := indexOf(sample, share.UUID)
+		if i < 0 {
 			continue
 		}
-		need := m.need(p, share) + margin
+		g := sample.GPUs[i]
+		need := withMargin(m.need(p, share), g)
 		for range m.raises { // larger than what was not enough, and no larger than the GPU
-			need = max(need, min(need+need/4, gpus[i].Total))
+			if g.MemoryTotal != nil {
+				need = max(need, min(need+need/4, *g.MemoryTotal))
+			}
 		}
 		needs = append(needs, scheduler.Share{GPU: i, Bytes: max(need, share.Held)})
 		unclaimed = append(unclaimed, scheduler.Share{GPU: i, Bytes: need - min(share.Held, need)})
@@ -85,11 +89,34 @@ func (m *model) needs(p placement.Placement, gpus []scheduler.GPU, index map[str
 	return needs, unclaimed
 }
 
+// indexOf returns the index of a GPU in a sample; -1 = it is not there.
+func indexOf(sample *gpu.Sample, uuid string) int {
+	return slices.IndexFunc(sample.GPUs, func(g gpu.GPU) bool { return g.UUID == uuid })
+}
+
+// withMargin returns a need on a GPU with the margin, but not more than is free when no process
+// uses the GPU: what fits without the margin can be loaded there.
+func withMargin(need uint64, g gpu.GPU) uint64 {
+	if g.MemoryFree == nil {
+		return need + margin
+	}
+	most := *g.MemoryFree
+	for _, p := range g.Processes {
+		if p.Memory != nil {
+			most += *p.Memory
+		}
+	}
+	if need > most {
+		return need + margin
+	}
+	return min(need+margin, most)
+}
+
 // held returns what the process holds, which its end frees: that may be less than its need.
 // If the driver does not report it, that is the need.
-func (m *model) held(index map[string]int, needs scheduler.Placement) (held scheduler.Placement) {
+func (m *model) held(sample *gpu.Sample, needs scheduler.Placement) (held scheduler.Placement) {
 	for _, share := range m.current().Shares {
-		if i, known := index[share.UUID]; known && share.Held > 0 {
+		if i := indexOf(sample, share.UUID); i >= 0 && share.Held > 0 {
 			held = append(held, scheduler.Share{GPU: i, Bytes: share.Held})
 		}
 	}

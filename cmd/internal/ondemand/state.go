@@ -22,23 +22,19 @@ const (
 
 // state returns what the scheduler decides about.
 func (o *Owner) state(servers []Server, sample *gpu.Sample, now time.Time) scheduler.State {
-	s := scheduler.State{Now: now}
-	var index map[string]int
-	s.GPUs, index = gpusOf(sample)
+	s := scheduler.State{Now: now, GPUs: gpusOf(sample)}
 	for _, server := range servers {
 		m := o.models[server.Name]
-		if one, ok := m.describe(s.GPUs, index, sample.At, now); ok {
+		if one, ok := m.describe(sample, now); ok {
 			s.Models = append(s.Models, one)
 		}
 	}
 	return s
 }
 
-// gpusOf returns the GPUs of a sample, and their indexes by UUID.
-func gpusOf(sample *gpu.Sample) (gpus []scheduler.GPU, index map[string]int) {
-	index = map[string]int{}
-	for i, g := range sample.GPUs {
-		index[g.UUID] = i
+// gpusOf returns the GPUs of a sample, in its order.
+func gpusOf(sample *gpu.Sample) (gpus []scheduler.GPU) {
+	for _, g := range sample.GPUs {
 		one := scheduler.GPU{
 			Name: fmt.Sprintf("GPU %d", g.Index), Unknown: g.MemoryTotal == nil || g.MemoryFree == nil, Lost: g.Lost, Unread: sample.Problem,
 		}
@@ -50,16 +46,16 @@ func gpusOf(sample *gpu.Sample) (gpus []scheduler.GPU, index map[string]int) {
 		}
 		gpus = append(gpus, one)
 	}
-	return gpus, index
+	return gpus
 }
 
 // describe returns the model as the scheduler sees it. ok is false if it is not to be planned:
 // it is not known yet, or holds no VRAM and cannot be loaded.
-func (m *model) describe(gpus []scheduler.GPU, index map[string]int, sampled, now time.Time) (s scheduler.Model, ok bool) {
+func (m *model) describe(sample *gpu.Sample, now time.Time) (s scheduler.Model, ok bool) {
 	if !m.known {
 		return s, false
 	}
-	needs, unclaimed := m.needs(m.current(), gpus, index)
+	needs, unclaimed := m.needs(m.current(), sample)
 	s = scheduler.Model{
 		Name: m.Name, Pinned: m.Demand.Pinned(m.Pinned) || !m.OnDemand, IdleUnload: m.IdleUnload, Since: m.now.Since,
 		LoadTime: m.expectedLoad(), LoadFrom: m.loadFrom,
@@ -67,7 +63,7 @@ func (m *model) describe(gpus []scheduler.GPU, index map[string]int, sampled, no
 		Fallback: m.Fallback || m.wantedElsewhere(now), Price: m.price(),
 	}
 	for _, p := range m.placements {
-		if on, _ := m.needs(p, gpus, index); len(on) > 0 && (p.Current || !m.isPlaced()) {
+		if on, _ := m.needs(p, sample); len(on) > 0 && (p.Current || !m.isPlaced()) {
 			s.Placements = append(s.Placements, on)
 		}
 	}
@@ -76,14 +72,14 @@ func (m *model) describe(gpus []scheduler.GPU, index map[string]int, sampled, no
 	}
 	switch m.now.State {
 	case supervisor.Ready, supervisor.Degraded:
-		s.Phase, s.On = scheduler.Loaded, m.held(index, needs)
-		if sampled.Before(m.now.Since) { // the sample may not show all of its VRAM
+		s.Phase, s.On = scheduler.Loaded, m.held(sample, needs)
+		if sample.At.Before(m.now.Since) { // the sample may not show all of its VRAM
 			s.Phase, s.Unclaimed = scheduler.Loading, unclaimed
 		}
 	case supervisor.Loading:
 		s.Phase, s.On, s.Unclaimed = scheduler.Loading, needs, unclaimed
 	case supervisor.Unloading:
-		s.Phase, s.On = scheduler.Unloading, m.held(index, needs)
+		s.Phase, s.On = scheduler.Unloading, m.held(sample, needs)
 	case supervisor.Draining, supervisor.Drained: // an operator decides what becomes of it
 		s.Phase, s.On = scheduler.Loading, needs
 		return s, m.now.PID != 0
