@@ -155,6 +155,12 @@ func TestBrokenModelOnDemand(t *testing.T) {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
 	failed(4)
+	if code, out := in.reload(); code != 0 || out != "server a: had failed; a call loads it\n" {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+	in.inState("a", "unloaded")
+	traffic.call("a", 10, false)
+	failed(6)
 	write(good)
 	if !eventually(testTimeout, func() bool { return in.chat("local/a", `,"max_tokens":1`).backend() == "a" }) {
 		t.Error("it is not loaded")

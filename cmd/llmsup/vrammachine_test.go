@@ -158,9 +158,10 @@ func (m *vramMachine) advance(running map[int]string) {
 	defer m.mu.Unlock()
 	now := time.Now()
 	for pid, p := range m.on {
-		if running[pid] != p.server {
+		if !isRunning(pid) { // a process that executes another program has no command line for a moment
 			m.leaving = append(m.leaving, vramLeaving{p.bytes, now.Add(m.linger)})
 			delete(m.on, pid)
+			delete(running, pid)
 		}
 	}
 	m.leaving = slices.DeleteFunc(m.leaving, func(l vramLeaving) bool { return !now.Before(l.until) })

@@ -115,7 +115,11 @@ func (d *Daemon) apply(planned fleetChange) (lines []string) {
 	for _, s := range planned.stayed {
 		// Timeouts, and the variables that its process must not see.
 		s.server.UpdateSpec(spec(s))
-		if s.server.Snapshot().State == supervisor.Failed {
+		switch failed := s.server.Snapshot().State == supervisor.Failed; {
+		case failed && s.loading.OnDemand:
+			lines = append(lines, "server "+s.name+": had failed; "+ondemand.OnCall)
+			s.server.Unload(supervisor.DrainOptions{Reason: ondemand.OnCall})
+		case failed:
 			lines = append(lines, "server "+s.name+": had failed, and is started again")
 			s.server.Restart()
 		}
