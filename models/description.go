@@ -29,6 +29,7 @@ type Description struct {
 	Embedding      int       // numbers in one embedding
 	Parameters     uint64
 	Bytes          uint64 // of its weights
+	CacheLimit     string // why a saved prompt cache of it is of no use to its server; "" = nothing is known against it
 }
 
 // CompareAbilities orders abilities as Description lists them. It is for slices.SortFunc.

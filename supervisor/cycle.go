@@ -78,6 +78,9 @@ func (s *Server) runProcess(ctx context.Context) (exit *Exit, ready time.Duratio
 	}
 	grace := s.endUse(ctx, verdict)
 	resume := s.heartbeat.suspend()
+	if !readyAt.IsZero() && verdict != nil && verdict.Class == Replaced {
+		s.saveCaches(ctx, p, probe)
+	}
 	gone := s.runStopCommand(p, command)
 	p.Stop(grace, s.forceStop)
 	process.KillMarked(command.token)
@@ -152,10 +155,11 @@ func (s *Server) startProcess(ctx context.Context, out io.Writer) (child, Comman
 	if err := os.MkdirAll(s.spec.Dir, 0o700); err != nil {
 		return nil, Command{}, fmt.Errorf("create the server's folder: %w", err)
 	}
-	command, err := s.engine.Command(ctx, s.spec, s.Snapshot().description())
+	command, err := s.engine.Command(ctx, s.prepareCaches(), s.Snapshot().description())
 	if err != nil {
 		return nil, Command{}, err
 	}
+	s.savesCaches = command.SavesCaches
 	command.token = rand.Text()
 	run := process.Command{Path: command.Path, Args: command.Args, Env: command.Env, Token: command.token, Stop: command.Stop}
 	p, err := process.Start(run, out)

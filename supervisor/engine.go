@@ -65,6 +65,8 @@ type Command struct {
 	Endpoint Endpoint // where the process will listen
 	// Workers says that processes below the one that listens may compute and hold VRAM.
 	Workers bool
+	// SavesCaches says that the process can save its prompt caches into Spec.CacheFolder.
+	SavesCaches bool
 	// Stop is a command that ends what the program has started elsewhere, such as a
 	// container; nil = there is nothing else than processes below it. It has Env, too.
 	Stop []string
@@ -116,6 +118,10 @@ type Sample struct {
 	// Opaque says that the program has no counters: calls that last long without a byte
 	// are no sign of a hang, and computing is work, also where it answers nothing meanwhile.
 	Opaque bool
+
+	CachedTokens  int     // in the prompt caches of its slots
+	PromptTokens  float64 // of prompts that it has processed so far, and
+	PromptSeconds float64 // how long that took; 0 = not reported
 }
 
 // Diagnosis is why a process ended.

@@ -170,6 +170,7 @@ func (s *Server) load(ctx context.Context, p child, command Command, probe Probe
 				return time.Time{}, &Exit{Class: PortTaken, Cause: got.err.Error() + "; the server gets no calls"}
 			}
 			got.direct = got.direct && !command.Workers
+			s.restoreCaches(ctx, p, probe)
 			s.setReady(got, time.Since(began))
 			return time.Now(), nil
 		}

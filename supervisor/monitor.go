@@ -133,6 +133,7 @@ func (s *Server) sample(ctx context.Context, probe Probe, samples chan<- livenes
 		case <-tick.C:
 		}
 		now := liveness{Sample: probe.Sample(ctx)}
+		s.observeCaches(now.Sample)
 		traffic := s.spec.Traffic()
 		now.calls, now.bytes = traffic.Waiting, traffic.Bytes
 		pids, usesGPU := s.Processes()

@@ -13,6 +13,7 @@ import (
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/supervisor/output"
 	"github.com/llmsup/llmsup/supervisor/process"
+	"github.com/llmsup/llmsup/supervisor/promptcache"
 )
 
 // Server keeps one process of an engine running. Run owns its state. Snapshot, the
@@ -32,6 +33,8 @@ type Server struct {
 
 	commands  commandBox
 	heartbeat heartbeat
+	caches    *promptcache.Store
+	cached    atomic.Pointer[promptCache]
 
 	health        atomic.Pointer[string] // of SetHealth
 	healthChanged chan struct{}          // receives when health has changed
@@ -52,6 +55,7 @@ type Server struct {
 	history     history
 	oom         process.OOMWatch
 	asleep      time.Time // when the present process went to sleep, or began to wake; zero = it is awake
+	savesCaches bool // the present process can save its prompt caches
 
 	// Tests replace these:
 	start          func(context.Context, io.Writer) (child, Command, error)
@@ -79,6 +83,8 @@ func New(spec Spec, engine Engine, log zerolog.Logger, forceStop <-chan struct{}
 	}
 	s.use(engine)
 	s.use(spec.Engine)
+	s.caches = promptcache.Open(spec.Dir, s.log)
+	s.cached.Store(&promptCache{})
 	s.start = s.startProcess
 	s.snapshot.Store(&Snapshot{
 		Name: spec.Name, Model: spec.Model, CtxSize: spec.CtxSize,
@@ -171,6 +177,7 @@ func (s *Server) apply(c command) (start bool) {
 // removal back.
 func (s *Server) awaitReconfigure(ctx context.Context) {
 	s.transition(Stopped, command{remove: true}.reason(), noProcess)
+	s.caches.Remove()
 	for s.awaitCommand(ctx) {
 		if c := s.commands.peek(); c.replace && !c.remove {
 			return

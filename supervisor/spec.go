@@ -22,6 +22,9 @@ type Spec struct {
 	Dir        string   // a folder for this server alone: its socket and pid file
 	Secrets    []string // names of environment variables that the process must not see
 
+	KeepCaches  bool   // save its prompt caches when it is unloaded
+	CacheFolder string // where the process may save them; "" = nowhere. The Server sets it
+
 	StopGrace    time.Duration // from SIGTERM to SIGKILL; 0 = 10 s
 	LoadTimeout  time.Duration // loading without any progress; 0 = 120 s
 	StallTimeout time.Duration // ready without any sign of life; 0 = 30 s

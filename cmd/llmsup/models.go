@@ -60,6 +60,10 @@ func printModels(out io.Writer, models []control.Model) error {
 	}
 	p.table(rows, wordTable)
 	for _, m := range models {
+		if m.PromptCache != "" {
+			p.line("")
+			p.sentence("  ", "%s's prompt cache: %s", m.Name, printable(m.PromptCache))
+		}
 		about := aboutState(control.Server{
 			Reason: m.Reason, ReadyExpected: m.Ready, LoadProgress: m.LoadProgress, WaitingForModel: m.Waiting, WaitingSince: m.WaitingSince,
 		})

@@ -47,8 +47,8 @@ type Header struct {
 	Files       []string // the shards in order, one for a whole file; nil from Parse
 }
 
-// Memory has the entries that decide how much a layer stores of earlier tokens. Only the
-// VRAM estimate uses them, so no value makes a file invalid: a value of the wrong type
+// Memory has the entries that decide how much a layer stores of earlier tokens. They serve
+// estimates only, so no value makes a file invalid: a value of the wrong type
 // counts as absent, and none is checked against the rest of the header.
 type Memory struct {
 	Window       uint32 // <arch>.attention.sliding_window: the tokens that a layer with a window attends to

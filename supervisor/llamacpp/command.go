@@ -43,7 +43,12 @@ func commandFor(spec supervisor.Spec, of models.Description, build features, end
 	if spec.GPU != nil {
 		env = append(env, process.DeviceVariables(spec.GPU.Devices())...)
 	}
-	return supervisor.Command{Path: spec.Binary, Args: arguments(spec, of, build, endpoint), Env: env, Endpoint: endpoint}
+	args := arguments(spec, of, build, endpoint)
+	saves := savesCaches(spec, build)
+	if saves {
+		args = append(args, slotSavePath, spec.CacheFolder)
+	}
+	return supervisor.Command{Path: spec.Binary, Args: args, Env: env, Endpoint: endpoint, SavesCaches: saves}
 }
 
 // arguments returns llama-server's arguments. The key is not among them: every user

@@ -22,6 +22,7 @@ func (Engine) Describe(spec supervisor.Spec) (models.Description, error) {
 		Abilities: abilities(h, u, u.readProjector()), Name: h.Name,
 		CtxSize: vram.SlotContext(h, spec.CtxSize, spec.Args), TrainedContext: int(h.Context),
 		Vocabulary: int(h.Vocabulary), Embedding: int(h.Embedding), Parameters: h.Parameters, Bytes: h.TensorBytes,
+		CacheLimit: cacheLimit(h, u),
 	}, nil
 }
 
@@ -30,6 +31,7 @@ type use struct {
 	embeddings bool   // --embeddings: it computes embeddings or ranks
 	pooling    string // --pooling, "rank" with --reranking; "" = as the model's file has it
 	projector  string // --mmproj, a file; "" = none
+	fullWindow bool   // --swa-full: the cache keeps what sliding windows no longer need
 }
 
 // readUse finds the settings of a server's use. Arguments overrule the environment, and the
@@ -57,6 +59,8 @@ func readUse(args []string) use {
 			u.pooling = value
 		case "-mm", "--mmproj":
 			u.projector = value
+		case "--swa-full":
+			u.fullWindow = true
 		}
 	}
 	return u
@@ -100,6 +104,18 @@ func abilities(h *gguf.Header, u use, p gguf.Projector) []models.Ability {
 		list = changed(list, has, a)
 	}
 	return list
+}
+
+// cacheLimit returns why llama-server processes the whole prompt again although it has restored
+// its cache: a saved slot lacks the checkpoints that such models need to go back in it.
+func cacheLimit(h *gguf.Header, u use) string {
+	switch m := h.Memory; {
+	case m.StateKernel > 0 || m.DeltaHead > 0 || m.WKVHead > 0 || m.ShortKernel > 0:
+		return "the model has recurrent layers"
+	case m.Window > 0 && !u.fullWindow:
+		return "the model's attention has a sliding window, and its args lack --swa-full"
+	}
+	return ""
 }
 
 // encoder reports whether a model only computes embeddings and ranks: each token attends to

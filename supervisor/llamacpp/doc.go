@@ -8,6 +8,7 @@
 //   - arguments.go: which arguments an operator may pass through to it;
 //   - probe.go: /health, /slots, /props and /metrics, which show whether it is ready and
 //     alive;
+//   - promptcache.go: how its slots are saved and restored;
 //   - testcall.go, learned.go: the smallest call that its model supports, and what the
 //     answers show of the model;
 //   - describe.go: what the model's file, its arguments and its environment show of it;

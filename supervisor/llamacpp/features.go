@@ -18,6 +18,7 @@ type features struct {
 	httpThreads     bool // --threads-http
 	embeddings      bool // --embeddings
 	reranking       bool // --reranking
+	slotSavePath    bool // --slot-save-path
 }
 
 // readFeatures runs the program for its --help.
@@ -39,5 +40,6 @@ func parseFeatures(help string) features {
 		httpThreads:     strings.Contains(help, "--threads-http"),
 		embeddings:      strings.Contains(help, "--embeddings"),
 		reranking:       strings.Contains(help, "--reranking"),
+		slotSavePath:    strings.Contains(help, slotSavePath),
 	}
 }

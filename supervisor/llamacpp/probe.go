@@ -34,6 +34,8 @@ type probe struct {
 
 	mu    sync.Mutex
 	model models.Description // what is known of the model by now
+
+	restored map[int]int // tokens of the slots that have been restored, as long as /slots does not show them
 }
 
 // Probe implements supervisor.Engine.
@@ -95,14 +97,16 @@ func (p *probe) Properties(ctx context.Context) (supervisor.Properties, error) {
 // that one that hangs costs no more than its own timeout.
 func (p *probe) Sample(ctx context.Context) supervisor.Sample {
 	var s supervisor.Sample
-	var finished, inSlots float64
+	var inSlots slotsReading
+	var finished counters
 	var counted bool
 	var group sync.WaitGroup
 	group.Go(func() { s.HTTPAnswers = p.Loaded(ctx) == nil })
 	group.Go(func() { s.EngineAnswers, inSlots = p.slots(ctx) })
 	group.Go(func() { finished, counted = p.counters(ctx) })
 	group.Wait()
-	s.Work, s.WorkKnown = finished+inSlots, counted && s.EngineAnswers
+	s.Work, s.WorkKnown = finished.work+inSlots.work, counted && s.EngineAnswers
+	s.CachedTokens, s.PromptTokens, s.PromptSeconds = inSlots.cached, finished.promptTokens, finished.promptSeconds
 	switch {
 	case !s.HTTPAnswers:
 		s.Failure = "it does not answer /health"
@@ -112,21 +116,28 @@ func (p *probe) Sample(ctx context.Context) supervisor.Sample {
 	return s
 }
 
+// slotsReading is what /slots shows.
+type slotsReading struct {
+	work   float64 // on calls that have not ended
+	cached int     // tokens in the caches
+}
+
 // slots asks llama-server's task queue, which /health bypasses. The answer also
 // counts the work on calls that have not ended. A build that has the endpoint
 // switched off (501) cannot be asked.
-func (p *probe) slots(ctx context.Context) (answered bool, work float64) {
+func (p *probe) slots(ctx context.Context) (answered bool, r slotsReading) {
 	status, body, err := p.get(ctx, "/slots")
 	if err != nil || status != http.StatusOK {
-		return err == nil && status == http.StatusNotImplemented, 0
+		return err == nil && status == http.StatusNotImplemented, r
 	}
 	gjson.ParseBytes(body).ForEach(func(_, slot gjson.Result) bool {
-		work += slot.Get("n_prompt_tokens_processed").Float()
+		r.work += slot.Get("n_prompt_tokens_processed").Float()
 		next := slot.Get("next_token")
-		work += next.Get("0.n_decoded").Float() + next.Get("n_decoded").Float() // a list in newer builds
+		r.work += next.Get("0.n_decoded").Float() + next.Get("n_decoded").Float() // a list in newer builds
+		r.cached += p.cachedIn(slot)
 		return true
 	})
-	return true, work
+	return true, r
 }
 
 // BusySlots implements supervisor.Probe.
@@ -149,23 +160,42 @@ func (p *probe) BusySlots(ctx context.Context) (busy int, err error) {
 }
 
 // workCounters are the counters of /metrics that grow with llama-server's work.
-var workCounters = []string{"llamacpp:prompt_tokens_total ", "llamacpp:tokens_predicted_total ", "llamacpp:n_decode_total "}
+var workCounters = []string{processed, "llamacpp:tokens_predicted_total ", "llamacpp:n_decode_total "}
 
-// counters returns the sum of the workCounters.
-func (p *probe) counters(ctx context.Context) (work float64, answered bool) {
+const (
+	processed    = "llamacpp:prompt_tokens_total " // without those that were cached
+	processedFor = "llamacpp:prompt_seconds_total "
+)
+
+// counters are some of the counters of /metrics.
+type counters struct {
+	work                        float64 // the sum of the workCounters
+	promptTokens, promptSeconds float64
+}
+
+func (p *probe) counters(ctx context.Context) (c counters, answered bool) {
 	status, body, err := p.get(ctx, "/metrics")
 	if err != nil || status != http.StatusOK {
-		return 0, err == nil && status == http.StatusNotImplemented
+		return c, err == nil && status == http.StatusNotImplemented
 	}
 	for line := range strings.Lines(string(body)) {
 		for _, name := range workCounters {
-			if value, ok := strings.CutPrefix(line, name); ok {
-				n, _ := strconv.ParseFloat(strings.TrimSpace(value), 64)
-				work += n
-			}
+			c.work += valueOf(line, name)
 		}
+		c.promptTokens += valueOf(line, processed)
+		c.promptSeconds += valueOf(line, processedFor)
 	}
-	return work, true
+	return c, true
+}
+
+// valueOf returns the value of a line of /metrics, 0 if it is not that of the counter.
+func valueOf(line, name string) float64 {
+	value, _ := strings.CutPrefix(line, name)
+	if len(value) == len(line) {
+		return 0
+	}
+	n, _ := strconv.ParseFloat(strings.TrimSpace(value), 64)
+	return n
 }
 
 func (p *probe) get(ctx context.Context, path string) (status int, body []byte, err error) {

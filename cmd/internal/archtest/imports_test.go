@@ -79,7 +79,7 @@ func cmdInternalImports(tree []source) []string {
 // layers are all packages, from the bottom up. A package imports only from the layers
 // below its own.
 var layers = [][]string{
-	{"router/usd", "models", "models/gguf", "models/demo", "gpu", "systemd", "supervisor/process", "supervisor/output", "router/spool", "cmd/internal/graceful", "cmd/internal/scheduler"},
+	{"router/usd", "models", "models/gguf", "models/demo", "gpu", "systemd", "supervisor/process", "supervisor/output", "supervisor/promptcache", "router/spool", "cmd/internal/graceful", "cmd/internal/scheduler"},
 	{"models/vram", "router/price", "router/budget", "router/ledger/journal", "supervisor"},
 	{"router/ledger"},
 	{"router/wire", "supervisor/llamacpp", "supervisor/generic"},

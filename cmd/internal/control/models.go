@@ -27,6 +27,10 @@ type Model struct {
 	VRAMNeedBytes     *uint64 `json:"vram_need_bytes"`     // what it is planned with: estimated, configured, or measured if that is more
 	VRAMMeasuredBytes *uint64 `json:"vram_measured_bytes"` // the most that its processes have held
 
+	// PromptCache is whether prompts that are cached survive an unload: "kept across unloads",
+	// "not supported: reason", or "" if it is not known yet or the model is always loaded.
+	PromptCache string `json:"prompt_cache"`
+
 	LastUsed    *time.Time     `json:"last_used"`    // null = not since llmsup started
 	LoadSeconds *float64       `json:"load_seconds"` // measured, smoothed
 	Calls       int64          `json:"calls"`        // since llmsup started

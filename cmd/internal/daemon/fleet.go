@@ -144,7 +144,7 @@ func (d *Daemon) spec(name string, c launchConfig, w *placement.Workload, cfg *c
 	}
 	return supervisor.Spec{
 		Engine: engineOf(entry), Name: name, Binary: c.binary, Model: model, CtxSize: entry.CtxSize, NGPULayers: entry.NGPULayers, Args: entry.Args,
-		Dir: filepath.Join(d.serversDir(), name), GPU: w, Secrets: cfg.KeyVariables(),
+		Dir: filepath.Join(d.serversDir(), name), GPU: w, Secrets: cfg.KeyVariables(), KeepCaches: entry.OnDemand() && !entry.IsCommand(),
 		LoadTimeout: entry.LoadTimeout, StallTimeout: entry.StallTimeout,
 		// It is called only while the server runs, when the router exists.
 		Traffic: func() supervisor.Traffic {

@@ -26,7 +26,7 @@ func (d *Daemon) Models() (list []control.Model) {
 			LoadSeconds: known(cmp.Or(f.LoadTime, now.LoadDuration).Seconds()), Calls: traffic.Total, Loads: f.Loads, Unloads: map[string]int{},
 		}
 		if s.loading.OnDemand {
-			m.Load = config.LoadOnDemand
+			m.Load, m.PromptCache = config.LoadOnDemand, s.server.PromptCaches()
 		}
 		for _, uuid := range f.GPUs {
 			if g := d.monitor.Sample().Find(uuid); g != nil {

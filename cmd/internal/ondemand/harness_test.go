@@ -52,6 +52,7 @@ type simulated struct {
 	size     uint64 // VRAM that it holds
 	assumed  uint64 // VRAM that it is assumed to need
 	load     time.Duration
+	rebuild  time.Duration      // to process the cached prompts again
 	fails    []supervisor.Class // of the next loads
 
 	now     *supervisor.Snapshot
@@ -268,6 +269,13 @@ func (s *simulated) Snapshot() *supervisor.Snapshot {
 
 // Processes implements Process.
 func (s *simulated) Processes() ([]int, func() bool) { return []int{s.Snapshot().PID}, nil }
+
+// Rebuild implements Process.
+func (s *simulated) Rebuild() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rebuild
+}
 
 // Load implements Process.
 func (s *simulated) Load() {

@@ -382,6 +382,31 @@ func TestOperator(t *testing.T) {
 	})
 }
 
+// TestPromptCaches: of two models that are equal otherwise, the one leaves whose caches hold
+// less.
+func TestPromptCaches(t *testing.T) {
+	for i, name := range []string{"the first", "the second"} {
+		t.Run(name+" has a long prompt", func(t *testing.T) {
+			inMachine(t, func(m *machine) {
+				both := []*simulated{m.add("a", 11, nil), m.add("b", 11, nil)}
+				for _, s := range both {
+					s.call()
+				}
+				time.Sleep(20 * time.Second)
+				m.mu.Lock()
+				both[i].rebuild = time.Minute
+				m.mu.Unlock()
+				m.want(ready, ready)
+				m.add("c", 11, nil).call()
+				time.Sleep(time.Minute)
+				want := []supervisor.State{unloaded, unloaded, ready}
+				want[i] = ready
+				m.want(want...)
+			})
+		})
+	}
+}
+
 // TestPin: a model that an operator has pinned stays, and leaves once it is unpinned or a
 // reload changes the setting.
 func TestPin(t *testing.T) {

@@ -36,6 +36,8 @@ type Process interface {
 	Processes() (pids []int, gpuOpen func() bool)
 	Load()
 	Unload(supervisor.DrainOptions)
+	// Rebuild returns how long it would take to process the prompts again that its caches hold.
+	Rebuild() time.Duration
 }
 
 // VRAM is what the Owner needs of a *placement.Workload.

@@ -58,7 +58,7 @@ func (m *model) describe(sample *gpu.Sample, now time.Time) (s scheduler.Model, 
 	needs, unclaimed := m.needs(m.current(), sample)
 	s = scheduler.Model{
 		Name: m.Name, Pinned: m.Demand.Pinned(m.Pinned) || !m.OnDemand, IdleUnload: m.IdleUnload, Since: m.now.Since,
-		LoadTime: m.expectedLoad(), LoadFrom: m.loadFrom,
+		LoadTime: m.expectedLoad(), Rebuild: m.Process.Rebuild(), LoadFrom: m.loadFrom,
 		InFlight: m.calls.InFlight, LastUsed: m.lastUsed, Rate: m.demand.rate,
 		Fallback: m.Fallback || m.wantedElsewhere(now), Price: m.price(),
 	}
