@@ -20,6 +20,12 @@ func (o *Owner) apply(plan scheduler.Plan, sample *gpu.Sample, now time.Time) {
 			o.unload(m, m.drainUntil(now), ForAnother, e.For+" needs its VRAM; "+OnCall)
 		}
 	}
+	for _, name := range plan.Keep {
+		m := o.models[name]
+		m.reason, m.forAnother = "", false
+		o.log.Info().Str("server", name).Msg("the model stays: no other one needs its VRAM any more")
+		m.Process.Load()
+	}
 	for _, start := range plan.Load {
 		m := o.models[start.Model]
 		if !m.now.UnloadRequested || m.loading {
@@ -41,7 +47,7 @@ func (o *Owner) unload(m *model, until time.Time, cause Cause, reason string) {
 	}
 	m.evicts[cause]++
 	m.reason = reason
-	m.unloading = !m.now.UnloadRequested
+	m.unloading, m.forAnother = !m.now.UnloadRequested, cause == ForAnother
 	o.log.Info().Str("server", m.Name).Str("cause", string(cause)).Int("calls", m.calls.InFlight).Msg("unloading the model: " + reason)
 	m.Process.Unload(supervisor.DrainOptions{Until: until, Reason: reason})
 }

@@ -282,8 +282,14 @@ func (s *simulated) Load() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.unload = nil
-	if !s.drained && s.now.State == supervisor.Unloaded {
+	switch {
+	case s.drained:
+	case s.now.State == supervisor.Unloaded:
 		s.begin()
+	case s.now.State == supervisor.Unloading: // its calls have not ended
+		s.calls.Total += int64(s.calls.ForModel)
+		s.calls.ForModel = 0
+		s.set(supervisor.Ready, "", nil)
 	}
 }
 

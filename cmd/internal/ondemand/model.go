@@ -36,6 +36,7 @@ type model struct {
 
 	loading    bool      // Load was called, and the snapshot does not show it yet
 	unloading  bool      // likewise Unload
+	forAnother bool      // it was last unloaded for another model
 	reason     string    // why it was unloaded; "" = it was not
 	reclaiming bool      // its process has ended, and the driver has not released its VRAM
 	endedAt    time.Time // when that was first seen

@@ -109,6 +109,57 @@ func TestEvicts(t *testing.T) {
 	})
 }
 
+// TestStays: a model whose calls have not ended stays if the call that it was to leave for is
+// gone, or finds other VRAM; it is not started again.
+func TestStays(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(m *machine, waits *simulated)
+		want   []supervisor.State
+	}{
+		"the call still waits": {func(*machine, *simulated) {}, []supervisor.State{unloading, unloaded}},
+		"its client is gone":   {func(_ *machine, waits *simulated) { waits.calls.ForModel = 0 }, []supervisor.State{ready, unloaded}},
+		"other VRAM is free":   {func(m *machine, _ *simulated) { m.foreign = 0 }, []supervisor.State{ready, ready}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inMachine(t, func(m *machine) {
+				m.mu.Lock()
+				m.foreign = 8 * gib
+				m.read()
+				m.mu.Unlock()
+				a, b := m.add("a", 10, nil), m.add("b", 10, nil)
+				a.call()
+				time.Sleep(time.Minute)
+				a.inFlight(1)
+				b.call()
+				time.Sleep(20 * time.Second)
+				m.want(unloading, unloaded)
+				m.mu.Lock()
+				tc.change(m, b)
+				m.mu.Unlock()
+				time.Sleep(10 * time.Second)
+				m.want(tc.want...)
+				if a.started() != 1 {
+					t.Errorf("a was started %d times", a.started())
+				}
+				if tc.want[0] == unloading {
+					a.call() // it waits for its own model, which leaves all the same
+					time.Sleep(10 * time.Second)
+					m.want(unloading, unloaded)
+				}
+			})
+		})
+	}
+	inMachine(t, func(m *machine) { // an operator's unload holds
+		a := m.add("a", 10, nil)
+		a.call()
+		time.Sleep(time.Minute)
+		a.inFlight(1)
+		a.demand.Unload(false)
+		time.Sleep(time.Minute)
+		m.want(unloading)
+	})
+}
+
 // TestEvictsNoMore: no more models leave than have to, also where models are loaded and
 // unloaded between two readings of the driver.
 func TestEvictsNoMore(t *testing.T) {

@@ -126,6 +126,16 @@ func (m *model) held(sample *gpu.Sample, needs scheduler.Placement) (held schedu
 	return held
 }
 
+// choices returns where the model can be: only where it is, if that is decided.
+func (m *model) choices(sample *gpu.Sample) (all []scheduler.Placement) {
+	for _, p := range m.placements {
+		if on, _ := m.needs(p, sample); len(on) > 0 && (p.Current || !m.isPlaced()) {
+			all = append(all, on)
+		}
+	}
+	return all
+}
+
 // place puts the next process of a model where the plan wants it.
 func (m *model) place(on scheduler.Placement, sample *gpu.Sample) {
 	uuid := ""

@@ -60,12 +60,7 @@ func (m *model) describe(sample *gpu.Sample, now time.Time) (s scheduler.Model, 
 		Name: m.Name, Pinned: m.Demand.Pinned(m.Pinned) || !m.OnDemand, IdleUnload: m.IdleUnload, Since: m.now.Since,
 		LoadTime: m.expectedLoad(), Rebuild: m.Process.Rebuild(), LoadFrom: m.loadFrom,
 		InFlight: m.calls.InFlight, LastUsed: m.lastUsed, Rate: m.demand.rate,
-		Fallback: m.Fallback || m.wantedElsewhere(now), Price: m.price(),
-	}
-	for _, p := range m.placements {
-		if on, _ := m.needs(p, sample); len(on) > 0 && (p.Current || !m.isPlaced()) {
-			s.Placements = append(s.Placements, on)
-		}
+		Fallback: m.Fallback || m.wantedElsewhere(now), Price: m.price(), Placements: m.choices(sample),
 	}
 	if !m.OnDemand {
 		s.IdleUnload = 0
@@ -79,7 +74,7 @@ func (m *model) describe(sample *gpu.Sample, now time.Time) (s scheduler.Model, 
 	case supervisor.Loading:
 		s.Phase, s.On, s.Unclaimed = scheduler.Loading, needs, unclaimed
 	case supervisor.Unloading:
-		s.Phase, s.On = scheduler.Unloading, m.held(sample, needs)
+		s.Phase, s.On, s.Waiting, s.Draining = scheduler.Unloading, m.held(sample, needs), m.calls.ForModel, m.forAnother && m.drains()
 	case supervisor.Draining, supervisor.Drained: // an operator decides what becomes of it
 		s.Phase, s.On = scheduler.Loading, needs
 		return s, m.now.PID != 0
@@ -99,6 +94,16 @@ func (m *model) describe(sample *gpu.Sample, now time.Time) (s scheduler.Model, 
 		s.Phase, s.On, s.Waiting, s.Unclaimed = scheduler.Unloading, needs, m.calls.ForModel, nil
 	}
 	return s, true
+}
+
+// drains reports whether the process may still finish its calls.
+func (m *model) drains() bool {
+	select {
+	case <-m.now.Exited:
+		return false
+	default:
+		return m.now.PID != 0
+	}
 }
 
 // addDemand adds the calls that need a model which is not loaded.

@@ -37,6 +37,7 @@ func Decide(s State) Plan {
 	for _, i := range p.wantedModels() {
 		p.place(&s.Models[i])
 	}
+	p.keepUnneeded()
 	return p.Plan
 }
 
@@ -89,6 +90,27 @@ func (p *planner) promise(on Placement) {
 		later := min(int64(share.Bytes), p.leaving[share.GPU])
 		p.leaving[share.GPU] -= later
 		p.free[share.GPU] -= int64(share.Bytes) - later
+	}
+}
+
+// keepUnneeded withdraws the eviction of models whose VRAM no other model has been promised: its
+// calls have gone, or other VRAM has become free. One without calls leaves all the same.
+func (p *planner) keepUnneeded() {
+	for i := range p.Models {
+		m := &p.Models[i]
+		if m.Phase != Unloading || !m.Draining || m.InFlight+m.Waiting == 0 {
+			continue
+		}
+		needed := slices.ContainsFunc(m.On, func(share Share) bool {
+			return p.leaving[share.GPU]+min(p.free[share.GPU], 0) < int64(share.Bytes)
+		})
+		if needed {
+			continue
+		}
+		p.Keep = append(p.Keep, m.Name)
+		for _, share := range m.On {
+			p.leaving[share.GPU] -= int64(share.Bytes)
+		}
 	}
 }
 

@@ -52,6 +52,12 @@ func (m Model) waiting(calls int, since time.Duration) Model {
 	return m
 }
 
+// draining makes a loaded model one that is being unloaded and has some calls.
+func (m Model) draining(calls int) Model {
+	m.Phase, m.Draining, m.InFlight = Unloading, true, calls
+	return m
+}
+
 func (m Model) with(change func(*Model)) Model {
 	change(&m)
 	return m
@@ -76,6 +82,9 @@ func describe(p Plan) string {
 			text += " for " + e.For
 		}
 		parts = append(parts, text)
+	}
+	for _, name := range p.Keep {
+		parts = append(parts, "keep "+name)
 	}
 	for _, w := range p.Wait {
 		text := w.Model + " waits: " + w.Reason
@@ -177,6 +186,14 @@ func TestDecide(t *testing.T) {
 		"the dearer calls are first":  {[]GPU{card(0, 10)}, []Model{model("a", 9).with(paid(0.1, 0.001)), model("b", 9).with(paid(0.1, 0.002))}, "load b on 0"},
 		"nor if others then wait":     {[]GPU{card(0, 4)}, []Model{model("b", 20).loaded(old).waiting(1, 0), model("a", 9).with(paid(9, 9))}, ""},
 
+		"its eviction is not needed": {[]GPU{card(0, 4)}, []Model{model("b", 20).loaded(old).draining(1), model("a", 9)}, "keep b"},
+		"other VRAM is free now":     {[]GPU{card(0, 10)}, []Model{model("b", 14).loaded(old).draining(1), model("a", 9).waiting(1, 0)}, "load a on 0; keep b"},
+		"it is still needed":         {[]GPU{card(0, 4)}, []Model{model("b", 20).loaded(old).draining(1), model("a", 9).waiting(1, 0)}, "a " + unloads},
+		"one of two is enough":       {[]GPU{card(0, 4)}, []Model{model("b", 10).loaded(old).draining(1), model("c", 10).loaded(old).draining(1), model("a", 9).waiting(1, 0)}, "keep b; a " + unloads},
+		"both are needed":            {[]GPU{card(0, 4)}, []Model{model("b", 10).loaded(old).draining(1), model("c", 10).loaded(old).draining(1), model("a", 20).waiting(1, 0)}, "a " + unloads},
+		"it has no calls left":       {[]GPU{card(0, 4)}, []Model{model("b", 20).loaded(old).draining(0)}, ""},
+		"a start takes what is free": {[]GPU{card(0, 2)}, []Model{model("b", 14).loaded(old).draining(1), model("a", 9).loaded(soon).with(func(m *Model) { m.Phase, m.Unclaimed = Loading, m.On })}, ""},
+
 		"idle for long enough": {[]GPU{card(0, 4)}, []Model{model("a", 20).loaded(old).with(func(m *Model) { m.IdleUnload = time.Minute })}, "evict a"},
 		"not yet":              {[]GPU{card(0, 4)}, []Model{model("a", 20).loaded(soon).with(func(m *Model) { m.IdleUnload = time.Minute })}, "again in 55 s"},
 		"it is pinned":         {[]GPU{card(0, 4)}, []Model{model("a", 20).loaded(old).with(func(m *Model) { m.IdleUnload, m.Pinned = time.Minute, true })}, ""},
@@ -208,7 +225,7 @@ func TestDecide(t *testing.T) {
 // that must stay is evicted, and planning changes nothing.
 func TestInvariants(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	loads, evictions := 0, 0
+	loads, evictions, kept := 0, 0, 0
 	for range 50_000 {
 		s := randomState(r)
 		plan := Decide(s)
@@ -216,6 +233,12 @@ func TestInvariants(t *testing.T) {
 			t.Fatalf("%+v\nplanned again: %+v", plan, again)
 		}
 		acted := map[string]bool{}
+		for _, name := range plan.Keep {
+			if m := find(s, name); m.Phase != Unloading || !m.Draining || m.InFlight+m.Waiting == 0 {
+				t.Fatalf("%+v is kept: %+v", m, plan)
+			}
+			kept++
+		}
 		free := make([]int64, len(s.GPUs))
 		for i, g := range s.GPUs {
 			free[i] = int64(g.Free)
@@ -255,8 +278,8 @@ func TestInvariants(t *testing.T) {
 			t.Fatalf("it plans again at %s, which has passed", plan.Again)
 		}
 	}
-	if loads < 1000 || evictions < 1000 {
-		t.Errorf("only %d loads and %d evictions were checked", loads, evictions)
+	if loads < 1000 || evictions < 1000 || kept < 1000 {
+		t.Errorf("only %d loads, %d evictions and %d withdrawn evictions were checked", loads, evictions, kept)
 	}
 }
 
@@ -308,6 +331,7 @@ func randomState(r *rand.Rand) State {
 		if r.IntN(2) == 0 && fits {
 			m.Phase, m.Since, m.LastUsed = Phase(1+r.IntN(3)), ago(time.Duration(r.IntN(120))*time.Second), ago(time.Duration(r.IntN(120))*time.Second)
 			m.On, m.InFlight = where, r.IntN(3)
+			m.Draining = m.Phase == Unloading && r.IntN(2) == 0
 			part := r.Float64()
 			for _, share := range where {
 				size := float64(share.Bytes) / gib

@@ -67,6 +67,7 @@ type Model struct {
 	Waiting  int       // calls that wait for it
 	Oldest   time.Time // when the first of them arrived
 	InFlight int       // calls that it is answering
+	Draining bool      // it is being unloaded for another model, and still answers these calls
 	LastUsed time.Time // when its last call arrived or ended
 	Rate     float64   // expected calls per second
 
@@ -83,7 +84,8 @@ func (m *Model) wanted() bool {
 type Plan struct {
 	Load  []Start
 	Evict []Eviction
-	Wait  []Wait // of the models that calls wait for and that cannot be loaded yet
+	Keep  []string // models that are draining for another one and need not leave any more
+	Wait  []Wait   // of the models that calls wait for and that cannot be loaded yet
 	// Again is when to plan again if nothing changes before: a model will have been loaded
 	// for its minimum time, or idle for long enough. Zero = only after a change.
 	Again time.Time
