@@ -17,6 +17,9 @@ func (planned) decide(s *simulation) {
 	for _, e := range plan.Evict {
 		s.evict(s.index(e.Model))
 	}
+	for _, name := range plan.Keep {
+		s.servers[s.index(name)].evicting = false
+	}
 	for _, l := range plan.Load {
 		s.load(s.index(l.Model))
 	}
@@ -50,7 +53,7 @@ func (s *simulation) state() State {
 			Fallback: s.fallback, Price: m.price,
 		}
 		if m.evicting {
-			x.Phase = Unloading
+			x.Phase, x.Draining = Unloading, m.busy > 0
 		}
 		if x.Phase != Unloaded {
 			x.On = on
