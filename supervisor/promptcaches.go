@@ -34,14 +34,19 @@ func (s *Server) observeCaches(now Sample) {
 	s.cached.Store(&next)
 }
 
-// Rebuild returns how long the present process would take to process the prompts again that
-// its caches hold; 0 = they hold none, or its speed is not known yet.
+// Rebuild returns how long it would take after an unload to have the prompts again that the
+// caches of the present process hold: to restore them if they are kept, and else to process
+// them; 0 = they hold none, or its speed is not known yet.
 func (s *Server) Rebuild() time.Duration {
 	now := s.cached.Load()
 	if now.speed <= 0 {
 		return 0
 	}
-	return time.Duration(float64(now.tokens) / now.speed * float64(time.Second))
+	rebuild := time.Duration(float64(now.tokens) / now.speed * float64(time.Second))
+	if restore, kept := s.caches.RestoreTime(now.tokens); kept {
+		return min(rebuild, restore)
+	}
+	return rebuild
 }
 
 // PromptCaches returns whether the prompt caches survive an unload, as a text for people; "" =

@@ -135,8 +135,23 @@ func (s *Store) State() string {
 	return ""
 }
 
+// RestoreTime returns how long it would take to restore a cache of some tokens; ok is false if
+// caches are not kept, or nothing has been measured.
+func (s *Store) RestoreTime(tokens int) (d time.Duration, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v := s.verdict
+	if !v.Tried || v.Reason != "" || v.BytesPerToken == 0 {
+		return 0, false
+	}
+	return seconds(float64(tokens) * v.BytesPerToken / cmp.Or(v.Rate, assumedRate)), true
+}
+
 // Remove removes everything. The server is no longer configured, or keeps no caches.
 func (s *Store) Remove() {
+	if s.dir == "" {
+		return
+	}
 	s.removeFolder()
 	_ = os.Remove(filepath.Join(s.dir, verdictFile)) // fails if there is none
 }

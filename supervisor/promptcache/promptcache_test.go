@@ -108,6 +108,9 @@ func TestSaveAndRestore(t *testing.T) {
 			if got := strings.Join(files(t, s), " "); got != tc.saved || s.State() != tc.state {
 				t.Errorf("saved %q, %q; want %q, %q", got, s.State(), tc.saved, tc.state)
 			}
+			if took, kept := s.RestoreTime(assumedRate); kept != (tc.saved != "") || kept && took != time.Second {
+				t.Errorf("to restore takes %s, %t", took, kept)
+			}
 			if err := s.Prepare("v1"); err != nil {
 				t.Fatal(err)
 			}

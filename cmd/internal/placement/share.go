@@ -27,7 +27,7 @@ type Placement struct {
 }
 
 // Placements returns where the model can be, the first of several that are equally good
-// first: on each single GPU, and split over all of them. It is only one if the configuration,
+// first: on each single GPU, and split over all of them. It is only one if the server's `gpu`,
 // the flags or the environment choose the GPUs, or if the need is not known. pids are the
 // model's processes. known is false before Estimate, and while there is no sample.
 func (w *Workload) Placements(pids []int) (all []Placement, known bool) {
@@ -51,8 +51,7 @@ func (w *Workload) placementsIn(s *gpu.Sample, pids []int) (all []Placement, kno
 	if w.estimated == "" || s.At.IsZero() {
 		return nil, false
 	}
-	if w.choosable(s) {
-		gpus := slices.DeleteFunc(slices.Clone(s.GPUs), func(g gpu.GPU) bool { return g.Lost })
+	if gpus := w.choosable(s); len(gpus) > 0 {
 		for i := range gpus {
 			current := slices.Contains(w.placed, gpus[i].UUID) || w.placed == nil && len(gpus) == 1
 			all = append(all, Placement{w.shares(gpus[i:i+1], pids), true, current})
@@ -77,19 +76,24 @@ func (w *Workload) placementsIn(s *gpu.Sample, pids []int) (all []Placement, kno
 	return []Placement{{w.shares(gpus, pids), w.placed != nil, true}}, true
 }
 
-// choosable reports whether the model can be on any of several GPUs. The caller holds w.mu.
-func (w *Workload) choosable(s *gpu.Sample) bool {
+// choosable returns the GPUs on any of which the model can be; none if its GPUs are not to be
+// chosen. The caller holds w.mu.
+func (w *Workload) choosable(s *gpu.Sample) []gpu.GPU {
 	need := w.assumedNeed()
+	selected, err := w.selected(s)
 	switch {
-	case w.selector != "" || len(s.GPUs) < 2 || !w.entry.OnDemand():
-		return false
+	case err != nil || w.selector == gpu.None || w.entry.GPU != "" || len(selected) < 2 || !w.entry.OnDemand():
+		return nil
 	case need.Total() == 0 || need.Overestimated:
-		return false
+		return nil
 	case vram.ChoosesGPUs(w.entry.Args) || os.Getenv(visibleDevices) != "":
-		return false
+		return nil
 	}
-	there := slices.DeleteFunc(slices.Clone(s.GPUs), func(g gpu.GPU) bool { return g.Lost })
-	return len(there) > 0 && !slices.ContainsFunc(there, func(g gpu.GPU) bool { return g.MemoryFree == nil || g.MemoryTotal == nil })
+	gpus := availableGPUs(s, selected)
+	if slices.ContainsFunc(gpus, func(g gpu.GPU) bool { return g.MemoryFree == nil || g.MemoryTotal == nil }) {
+		return nil
+	}
+	return gpus
 }
 
 // visibleDevices is the variable with which the operator may choose the GPUs of all servers.

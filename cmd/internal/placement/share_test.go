@@ -2,6 +2,7 @@ package placement
 
 import (
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -47,6 +48,8 @@ func TestPlacements(t *testing.T) {
 		"another GPU is lost":         {need: need, entry: onDemand, gpus: []gpu.GPU{lostCard(0), two[1]}, want: []Placement{{[]Share{b}, true, true}}},
 		"there is only one GPU":       {need: need, entry: onDemand, gpus: two[:1], want: only(a)},
 		"on demand, bound":            {need: need, entry: onDemand, selector: "1", want: only(b)},
+		"on demand, bound to both":    {need: need, entry: config.Server{Load: config.LoadOnDemand, GPU: "0,1"}, selector: "0,1", want: only(both...)},
+		"on demand, of some GPUs":     {need: need, entry: onDemand, selector: "0,1", placed: []string{"GPU-a"}, gpus: append(slices.Clone(two), card(2, 9*gib)), want: []Placement{{[]Share{a}, true, true}, {[]Share{b}, true, false}, {both, false, false}}},
 		"on demand, by its arguments": {need: need, entry: config.Server{Load: config.LoadOnDemand, Args: []string{"-ts", "1,1"}}, want: only(both...)},
 		"on demand, by a variable":    {need: need, entry: onDemand, env: "0", want: only(both...)},
 		"its need is not known":       {entry: onDemand, want: only(Share{"GPU-a", 0, 4 * gib}, Share{"GPU-b", 0, 0})},

@@ -65,11 +65,16 @@ func (w *Workload) ApplyConfig(entry config.Server, cfg *config.Config) {
 	w.policy = policyOf(cfg.GPU)
 }
 
-// uuids returns the UUIDs of the configured GPUs. The caller holds w.mu.
+// uuids returns the UUIDs of the GPUs that the next process may use. The caller holds w.mu.
 func (w *Workload) uuids(s *gpu.Sample) ([]string, error) {
-	if w.selector == "" && w.placed != nil {
+	if w.placed != nil && w.entry.GPU == "" {
 		return w.placed, nil
 	}
+	return w.selected(s)
+}
+
+// selected returns the UUIDs of the configured GPUs. The caller holds w.mu.
+func (w *Workload) selected(s *gpu.Sample) ([]string, error) {
 	if w.selector == "" {
 		return s.Select("") // all that there are
 	}
