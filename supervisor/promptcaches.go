@@ -87,6 +87,7 @@ func (s *Server) saveCaches(ctx context.Context, p child, probe Probe) {
 	if keeper, ok := probe.(CacheKeeper); ok && s.savesCaches && s.Snapshot().State == Unloading {
 		ctx, cancel := s.untilEnd(ctx, p)
 		defer cancel()
+		s.observeCaches(probe.Sample(ctx)) // the last one may be older than its first long prompt
 		s.caches.Save(ctx, keeper, s.cached.Load().speed)
 	}
 }

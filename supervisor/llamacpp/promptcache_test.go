@@ -45,7 +45,6 @@ func TestPromptCacheSurvivesUnload(t *testing.T) {
 			if cached, processed := complete(t, s, prompt); cached != 0 || processed < 300 {
 				t.Fatalf("%d of %d tokens were cached", cached, processed)
 			}
-			waitFor(t, "its speed is known", func() bool { return s.Rebuild() > 0 })
 			s.Unload(supervisor.DrainOptions{Reason: "for a test"})
 			await(t, s, "unloaded", func(n *supervisor.Snapshot) bool { return n.State == supervisor.Unloaded })
 			list, err := os.ReadDir(folder)
