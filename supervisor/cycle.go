@@ -13,6 +13,7 @@ import (
 
 	"github.com/llmsup/llmsup/supervisor/output"
 	"github.com/llmsup/llmsup/supervisor/process"
+	"github.com/llmsup/llmsup/supervisor/promptcache"
 )
 
 // cycle is one life of a process: it waits for the process's VRAM, runs it, and
@@ -78,8 +79,11 @@ func (s *Server) runProcess(ctx context.Context) (exit *Exit, ready time.Duratio
 	}
 	grace := s.endUse(ctx, verdict)
 	resume := s.heartbeat.suspend()
-	if !readyAt.IsZero() && verdict != nil && verdict.Class == Replaced {
-		s.saveCaches(ctx, p, probe)
+	if !readyAt.IsZero() && verdict != nil && verdict.Class == Replaced && s.Snapshot().State == Unloading {
+		s.withCaches(ctx, p, probe, func(ctx context.Context, keeper promptcache.Process) {
+			s.observeCaches(probe.Sample(ctx)) // the last one may be older than its first long prompt
+			s.caches.Save(ctx, keeper)
+		})
 	}
 	gone := s.runStopCommand(p, command)
 	p.Stop(grace, s.forceStop)
@@ -137,6 +141,30 @@ func (s *Server) endUse(ctx context.Context, verdict *Exit) (grace time.Duration
 	return grace
 }
 
+// withCaches calls a function if the process can save its prompt caches. The function's context
+// also ends with the process, and when llmsup is stopped at once.
+func (s *Server) withCaches(ctx context.Context, p child, probe Probe, f func(context.Context, promptcache.Process)) {
+	keeper, ok := probe.(promptcache.Process)
+	if !ok || !s.savesCaches {
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-ctx.Done():
+		case <-p.Done():
+		case <-s.forceStop:
+		}
+		cancel()
+	}()
+	f(ctx, keeper)
+}
+
+func (s *Server) observeCaches(now Sample) {
+	s.caches.Observe(now.CachedTokens, now.PromptTokens, now.PromptSeconds)
+}
+
 // countStart counts a start, and the class of the exit that it follows.
 func (s *Server) countStart() {
 	if s.starts++; s.starts == 1 {
@@ -155,7 +183,9 @@ func (s *Server) startProcess(ctx context.Context, out io.Writer) (child, Comman
 	if err := os.MkdirAll(s.spec.Dir, 0o700); err != nil {
 		return nil, Command{}, fmt.Errorf("create the server's folder: %w", err)
 	}
-	command, err := s.engine.Command(ctx, s.prepareCaches(), s.Snapshot().description())
+	spec := s.spec
+	spec.CacheFolder = s.caches.Prepare(spec.KeepCaches, spec.fileState()+fmt.Sprint(spec.Model, spec.Binary, spec.CtxSize, spec.NGPULayers, spec.Args))
+	command, err := s.engine.Command(ctx, spec, s.Snapshot().description())
 	if err != nil {
 		return nil, Command{}, err
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/supervisor/process"
+	"github.com/llmsup/llmsup/supervisor/promptcache"
 )
 
 const (
@@ -170,7 +171,9 @@ func (s *Server) load(ctx context.Context, p child, command Command, probe Probe
 				return time.Time{}, &Exit{Class: PortTaken, Cause: got.err.Error() + "; the server gets no calls"}
 			}
 			got.direct = got.direct && !command.Workers
-			s.restoreCaches(ctx, p, probe)
+			resume := s.heartbeat.suspend()
+			s.withCaches(ctx, p, probe, func(ctx context.Context, keeper promptcache.Process) { s.caches.Restore(ctx, keeper) })
+			resume()
 			s.setReady(got, time.Since(began))
 			return time.Now(), nil
 		}

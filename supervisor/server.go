@@ -34,7 +34,6 @@ type Server struct {
 	commands  commandBox
 	heartbeat heartbeat
 	caches    *promptcache.Store
-	cached    atomic.Pointer[promptCache]
 
 	health        atomic.Pointer[string] // of SetHealth
 	healthChanged chan struct{}          // receives when health has changed
@@ -55,7 +54,7 @@ type Server struct {
 	history     history
 	oom         process.OOMWatch
 	asleep      time.Time // when the present process went to sleep, or began to wake; zero = it is awake
-	savesCaches bool // the present process can save its prompt caches
+	savesCaches bool      // the present process can save its prompt caches
 
 	// Tests replace these:
 	start          func(context.Context, io.Writer) (child, Command, error)
@@ -84,7 +83,6 @@ func New(spec Spec, engine Engine, log zerolog.Logger, forceStop <-chan struct{}
 	s.use(engine)
 	s.use(spec.Engine)
 	s.caches = promptcache.Open(spec.Dir, s.log)
-	s.cached.Store(&promptCache{})
 	s.start = s.startProcess
 	s.snapshot.Store(&Snapshot{
 		Name: spec.Name, Model: spec.Model, CtxSize: spec.CtxSize,
@@ -111,6 +109,14 @@ func (s *Server) Snapshot() *Snapshot { return s.snapshot.Load() }
 
 // Output returns the last lines that the server's processes have printed.
 func (s *Server) Output() *output.Ring { return s.output }
+
+// PromptCaches returns whether the prompt caches survive an unload, as a text for people; "" =
+// it is not known, or not wanted.
+func (s *Server) PromptCaches() string { return s.caches.State() }
+
+// Rebuild returns how long it would take after an unload to have the cached prompts again; 0 =
+// there are none, or it is not known.
+func (s *Server) Rebuild() time.Duration { return s.caches.Rebuild() }
 
 // BusySlots asks the running process how many of its slots work on a call.
 func (s *Server) BusySlots(ctx context.Context) (int, error) {

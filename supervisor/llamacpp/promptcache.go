@@ -20,7 +20,7 @@ import (
 // later, saving fails (500).
 const slotSavePath = "--slot-save-path"
 
-var _ supervisor.CacheKeeper = (*probe)(nil)
+var _ promptcache.Process = (*probe)(nil)
 
 // savesCaches reports whether a llama-server is started so that llmsup can save its slots.
 func savesCaches(spec supervisor.Spec, build features) bool {

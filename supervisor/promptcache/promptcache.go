@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -95,11 +96,13 @@ type Store struct {
 	mu      sync.Mutex // guards verdict, which State reads
 	verdict verdict
 	saved   []file
+	held    atomic.Pointer[held]
 }
 
 // Open returns a Store in a server's folder. It removes what an earlier llmsup has left.
 func Open(dir string, log zerolog.Logger) *Store {
 	s := &Store{dir: dir, log: log}
+	s.held.Store(&held{})
 	s.removeFolder()
 	raw, err := os.ReadFile(filepath.Join(dir, verdictFile))
 	if err == nil {
@@ -111,14 +114,23 @@ func Open(dir string, log zerolog.Logger) *Store {
 // Folder is where the program may write, between Prepare and Restore and during Save.
 func (s *Store) Folder() string { return filepath.Join(s.dir, "prompt-cache") }
 
-// Prepare makes the folder for a process that is about to start. signature identifies the
+// Prepare makes the folder for a process that is about to start, and returns it; "" = its caches
+// are not kept, because they are not wanted or there is no folder. signature identifies the
 // model, the program and the settings: what was saved with another one is removed.
-func (s *Store) Prepare(signature string) error {
+func (s *Store) Prepare(wanted bool, signature string) (folder string) {
+	if !wanted {
+		s.Remove()
+		return ""
+	}
 	if s.verdict.Signature != signature {
 		s.removeFolder()
 		s.setVerdict(verdict{Signature: signature})
 	}
-	return os.MkdirAll(s.Folder(), 0o700)
+	if err := os.MkdirAll(s.Folder(), 0o700); err != nil {
+		s.log.Warn().Err(err).Msg("prompt caches are not kept while the model is unloaded")
+		return ""
+	}
+	return s.Folder()
 }
 
 // State returns whether caches are kept, as a text for people: "kept across unloads", "not
@@ -133,18 +145,6 @@ func (s *Store) State() string {
 		return "kept across unloads"
 	}
 	return ""
-}
-
-// RestoreTime returns how long it would take to restore a cache of some tokens; ok is false if
-// caches are not kept, or nothing has been measured.
-func (s *Store) RestoreTime(tokens int) (d time.Duration, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	v := s.verdict
-	if !v.Tried || v.Reason != "" || v.BytesPerToken == 0 {
-		return 0, false
-	}
-	return seconds(float64(tokens) * v.BytesPerToken / cmp.Or(v.Rate, assumedRate)), true
 }
 
 // Remove removes everything. The server is no longer configured, or keeps no caches.
@@ -210,15 +210,17 @@ func (s *Store) Restore(ctx context.Context, p Process) (tokens int) {
 		v.Rate = float64(bytes) / max(took.Seconds(), 0.001)
 		s.setVerdict(v)
 	}
+	s.Observe(tokens, 0, 0)
 	s.log.Info().Int("tokens", tokens).Int64("bytes", bytes).Int64("took_ms", took.Milliseconds()).Msg("restored prompt caches")
 	return tokens
 }
 
 // Save saves the caches of a process that is about to be stopped and has no calls, those that
-// take the longest to process again first. speed is how many tokens of a prompt it
-// processes a second; 0 = unknown, which saves nothing. An error costs only the caches.
-func (s *Store) Save(ctx context.Context, p Process, speed float64) {
+// take the longest to process again first. If its speed is not known, none is saved. An
+// error costs only the caches.
+func (s *Store) Save(ctx context.Context, p Process) {
 	s.removeFolder()
+	speed := s.held.Load().speed
 	if s.verdict.Reason != "" || speed <= 0 {
 		return
 	}

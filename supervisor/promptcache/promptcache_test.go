@@ -55,8 +55,8 @@ func (p *program) Try(context.Context, int, string) (string, error) {
 func open(t *testing.T, dir string) (*Store, *program) {
 	t.Helper()
 	s := Open(dir, zerolog.Nop())
-	if err := s.Prepare("v1"); err != nil {
-		t.Fatal(err)
+	if folder := s.Prepare(true, "v1"); folder != s.Folder() {
+		t.Fatalf("the folder is %q", folder)
 	}
 	p := &program{dir: s.Folder()}
 	s.Restore(t.Context(), p)
@@ -81,7 +81,7 @@ func files(t *testing.T, s *Store) (names []string) {
 // TestSaveAndRestore: which slots are saved of a process that processes 100 tokens a second,
 // and what the next one gets.
 func TestSaveAndRestore(t *testing.T) {
-	slots := []Slot{{0, 50, false}, {1, 3000, false}, {2, 4000, true}, {3, 5000, false}}
+	slots := []Slot{{0, 50, false}, {1, 150, false}, {2, 400, true}, {3, 300, false}}
 	full := func(bytes int64) (int64, error) { return bytes + 1, nil }
 	for name, tc := range map[string]struct {
 		edit  func(*program)
@@ -104,19 +104,18 @@ func TestSaveAndRestore(t *testing.T) {
 			if tc.edit != nil {
 				tc.edit(p)
 			}
-			s.Save(t.Context(), p, tc.speed)
+			s.Observe(assumedRate, 1000*tc.speed, 1000)
+			s.Save(t.Context(), p)
 			if got := strings.Join(files(t, s), " "); got != tc.saved || s.State() != tc.state {
 				t.Errorf("saved %q, %q; want %q, %q", got, s.State(), tc.saved, tc.state)
 			}
-			if took, kept := s.RestoreTime(assumedRate); kept != (tc.saved != "") || kept && took != time.Second {
-				t.Errorf("to restore takes %s, %t", took, kept)
+			if took := s.Rebuild(); tc.saved != "" && took != time.Second || tc.saved == "" && tc.speed > 0 && took != seconds(assumedRate/tc.speed) {
+				t.Errorf("to have the prompts again takes %s", took)
 			}
-			if err := s.Prepare("v1"); err != nil {
-				t.Fatal(err)
-			}
+			s.Prepare(true, "v1")
 			want := 0
 			if tc.saved != "" {
-				want = 8000
+				want = 450
 			}
 			if tokens := s.Restore(t.Context(), p); tokens != want || want > 0 && !slices.Equal(p.restored, []int{3, 1}) {
 				t.Errorf("restored %d tokens of %v", tokens, p.restored)
@@ -132,11 +131,12 @@ func TestSaveAndRestore(t *testing.T) {
 // known after a restart of llmsup; the saved files are not.
 func TestTriedOnce(t *testing.T) {
 	dir := t.TempDir()
-	long := []Slot{{0, 5000, false}}
+	long := []Slot{{0, 300, false}}
 	s, p := open(t, dir)
 	p.slots = long
 	for range 2 {
-		s.Save(t.Context(), p, 100)
+		s.Observe(0, 1000, 10)
+		s.Save(t.Context(), p)
 	}
 	if p.tries != 1 || len(files(t, s)) != 1 {
 		t.Errorf("%d tries", p.tries)
@@ -147,17 +147,16 @@ func TestTriedOnce(t *testing.T) {
 		t.Errorf("after a restart: %v, %v, %q", got, p.restored, s.State())
 	}
 	p.slots = long
-	s.Save(t.Context(), p, 100)
+	s.Observe(0, 1000, 10)
+	s.Save(t.Context(), p)
 	if p.tries != 0 {
 		t.Error("it was tried again after a restart")
 	}
-	if err := s.Prepare("v2"); err != nil {
-		t.Fatal(err)
-	}
+	s.Prepare(true, "v2")
 	if got := files(t, s); got != nil || s.State() != "" {
 		t.Errorf("another version: %v, %q", got, s.State())
 	}
-	s.Remove()
+	s.Prepare(false, "v2")
 	if list, err := os.ReadDir(dir); err != nil || len(list) != 0 {
 		t.Errorf("%v are left: %v", list, err)
 	}
@@ -166,9 +165,10 @@ func TestTriedOnce(t *testing.T) {
 // TestLimit: a model whose restored caches cannot be used is neither tried nor saved.
 func TestLimit(t *testing.T) {
 	s, p := open(t, t.TempDir())
-	p.slots, p.limit = []Slot{{0, 5000, false}}, "it has recurrent layers"
+	p.slots, p.limit = []Slot{{0, 300, false}}, "it has recurrent layers"
 	s.Restore(t.Context(), p)
-	s.Save(t.Context(), p, 100)
+	s.Observe(0, 1000, 10)
+	s.Save(t.Context(), p)
 	if got := files(t, s); got != nil || p.tries != 0 || s.State() != "not supported: it has recurrent layers" {
 		t.Errorf("%v, %d tries, %q", got, p.tries, s.State())
 	}
@@ -177,8 +177,9 @@ func TestLimit(t *testing.T) {
 // TestRoom: a slot is not saved if its file would be larger than the disk's room.
 func TestRoom(t *testing.T) {
 	s, p := open(t, t.TempDir())
-	p.slots = []Slot{{0, 1 << 40, false}, {1, 2000, false}}
-	s.Save(t.Context(), p, 100)
+	p.slots = []Slot{{0, 1 << 40, false}, {1, 150, false}}
+	s.Observe(0, 1000, 10)
+	s.Save(t.Context(), p)
 	if got := files(t, s); !slices.Equal(got, []string{"slot1.bin"}) {
 		t.Errorf("saved %v", got)
 	}
@@ -189,7 +190,8 @@ func TestBounded(t *testing.T) {
 	s, p := open(t, t.TempDir())
 	p.slots = []Slot{{0, 300, false}, {1, 200, false}}
 	var deadline time.Time
-	s.Save(t.Context(), deadlineOf{p, &deadline}, 200)
+	s.Observe(0, 1000, 5)
+	s.Save(t.Context(), deadlineOf{p, &deadline})
 	if left := time.Until(deadline); left <= 0 || left > 2500*time.Millisecond {
 		t.Errorf("it has %s", left)
 	}
