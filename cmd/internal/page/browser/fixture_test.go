@@ -36,6 +36,7 @@ type fixture struct {
 	steps    map[string]string // command -> lines of its answer
 	calls    []map[string]any
 	lastIDs  []string // of each new stream
+	stall    bool     // a chat does not end by itself
 }
 
 // newFixture starts a fixture with the sections of testdata/state.json.
@@ -305,6 +306,10 @@ func (f *fixture) chat(w http.ResponseWriter, r *http.Request) {
 	for i := range 12 {
 		fmt.Fprintf(w, "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\" %d\"}}]}\n\n", i+1)
 		_ = http.NewResponseController(w).Flush()
+	}
+	if f.stall {
+		<-r.Context().Done()
+		return
 	}
 	_, _ = io.WriteString(w, "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":12,\"total_tokens\":21,\"cost\":0.0000123}}\n\ndata: [DONE]\n\n")
 }

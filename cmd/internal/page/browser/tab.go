@@ -177,10 +177,10 @@ func (tab *Tab) Eval(expression string) string {
 	return string(raw)
 }
 
-// Text returns the text of the page as a user sees it.
+// Text returns the text of the page as a user sees it, with plain spaces between numbers and units.
 func (tab *Tab) Text() string {
 	tab.t.Helper()
-	text, err := within(tab, chromedp.Evaluate[string]("document.body.innerText"))
+	text, err := within(tab, chromedp.Evaluate[string](pageText))
 	if err != nil {
 		tab.t.Fatal(err)
 	}
@@ -192,11 +192,11 @@ func (tab *Tab) Text() string {
 func (tab *Tab) Await(expression string) {
 	tab.t.Helper()
 	for deadline := time.Now().Add(Timeout); ; time.Sleep(20 * time.Millisecond) {
-		ok, err := within(tab, chromedp.Evaluate[bool]("Boolean("+expression+")"))
+		ok, err := within(tab, chromedp.Evaluate[bool]("Boolean("+expression+")")) // it may fail while the page loads
 		if err == nil && ok {
 			return
 		}
-		if err != nil || time.Now().After(deadline) {
+		if time.Now().After(deadline) || tab.ctx.Err() != nil {
 			tab.t.Fatalf("not true within %s: %s (%v); the page shows:\n%s", Timeout, expression, err, tab.Text())
 		}
 	}
@@ -206,8 +206,10 @@ func (tab *Tab) Await(expression string) {
 func (tab *Tab) AwaitText(text string) {
 	tab.t.Helper()
 	quoted, _ := json.Marshal(text)
-	tab.Await("document.body.innerText.includes(" + string(quoted) + ")")
+	tab.Await(pageText + ".includes(" + string(quoted) + ")")
 }
+
+const pageText = "(document.body?.innerText ?? '').replaceAll('\u00a0', ' ')"
 
 // Click clicks the first element of a CSS selector, once it is visible.
 func (tab *Tab) Click(selector string) {

@@ -48,10 +48,12 @@ export function createAnswer(body, sentAt) {
 	return a;
 }
 
+const shortest = 100; // milliseconds: over less, the tokens that arrive together make the speed meaningless
+
 /** speed is the tokens per second after the first one; null = unknown. Without a usage, each event counts as a token. */
 export function speed(a) {
 	const tokens = a.usage?.completion_tokens ?? a.parts;
-	if (a.firstAt === null || tokens < 2 || a.lastAt <= a.firstAt) return null;
+	if (a.firstAt === null || tokens < 2 || a.lastAt - a.firstAt < shortest) return null;
 	return (tokens - 1) / ((a.lastAt - a.firstAt) / 1000);
 }
 

@@ -3,7 +3,7 @@
 import * as api from './api.js';
 import {status, tokens} from './calls.js';
 import {h} from './dom.js';
-import {count, milliseconds, unknown, usd} from './format.js';
+import {count, milliseconds, number, unknown, usd} from './format.js';
 import {empty, moment, none, table, value} from './parts.js';
 
 export const title = 'Call';
@@ -57,9 +57,16 @@ function facts(c) {
 		fact('First token', c.first_ms === null || c.first_ms === undefined ? none() : milliseconds(c.first_ms)),
 		fact('Duration', value(milliseconds(c.ms))),
 		fact('Tokens', tokens(c)),
+		fact('Tokens per second', speed(c)),
 		fact('Of the prompt, cached', value(count(c.cached_tokens))),
 		fact('Cost', value(usd(c.cost_usd))),
 		fact('Saved', c.local ? value(usd(c.saved_usd)) : none()));
+}
+
+// speed is that of the generation: from the first token to the end.
+function speed(c) {
+	const s = c.first_ms === null || c.first_ms === undefined ? 0 : (c.ms - c.first_ms) / 1000;
+	return c.stream && c.completion_tokens > 1 && s > 0.1 ? number((c.completion_tokens - 1) / s, 0) : none();
 }
 
 function attempts(c) {

@@ -42,8 +42,8 @@ export function create(context) {
 		redraw();
 		try {
 			const answer = await api.calls({...filters, limit: page, after: more ? next : ''}, mine.signal);
-			rows = more ? [...rows, ...answer.calls] : answer.calls;
-			next = answer.next;
+			rows = [...(more ? rows : []), ...(answer.calls ?? [])];
+			next = answer.next ?? '';
 		} catch (error) {
 			if (error.name === 'AbortError') return;
 			problem = error.message;

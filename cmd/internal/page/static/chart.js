@@ -127,7 +127,7 @@ function plot(spec, index, last, text, axis, svg) {
 		onkeydown: (event) => {
 			if (!(event.key in steps)) return;
 			event.preventDefault();
-			show(index + steps[event.key]);
+			show((hovers.get(spec.id) ?? last) + steps[event.key]); // keys may repeat before the next rendering
 		},
 	}, axis.positions.map((y) => h('span', {class: 'grid', css: {bottom: y + '%'}})), svg));
 }

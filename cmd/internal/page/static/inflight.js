@@ -2,7 +2,7 @@
 // room, and ended ones stay, in grey, until it leaves.
 
 import {h, words} from './dom.js';
-import {between, count, number, plural, seconds, unknown, usd} from './format.js';
+import {amount, between, count, number, plural, seconds, unknown} from './format.js';
 import {button, copyable, curl, empty, none, table, value} from './parts.js';
 
 const most = 500; // rows, as many as the daemon sends
@@ -69,11 +69,11 @@ export function createInflight({store, redraw, commands}) {
 					{id: 'key', head: 'Key', cell: (c) => c.key || none()},
 					{id: 'backend', head: 'Backend', cell: (c) => c.backend || none()},
 					{id: 'reason', head: 'Why not local', cell: (c) => (c.reason ? h('span', {class: 'reason'}, c.reason) : none())},
-					{id: 'phase', head: 'Phase', cell: (c) => (c.ended ? 'ended' : c.place > 0 ? `${c.phase}, place ${count(c.place)}` : c.phase)},
+					{id: 'phase', head: 'Phase', cell: (c) => phase(c)},
 					{id: 'age', head: 'Age', right: true, cell: (c) => (c.ended ? none() : seconds(between(c.started, now)))},
 					{id: 'tokens', head: 'Tokens', right: true, cell: (c) => value(count(c.tokens))},
 					{id: 'rate', head: 'Tokens/s', right: true, cell: (c) => (speeds.get(c.id)?.rate ? number(speeds.get(c.id).rate, 0) : none())},
-					{id: 'cost', head: 'Cost so far', right: true, cell: (c) => value(usd(c.cost_usd))},
+					{id: 'cost', head: 'Cost, USD', right: true, cell: (c) => value(amount(c.cost_usd))},
 					{id: 'cancel', head: '', label: 'Cancel', cell: (c) => (c.ended ? none() : button('Cancel', () => commands.cancel(c), {kind: 'quiet', label: `Cancel the call of ${c.key || 'no key'} for ${c.model}`, denied: commands.denied()}))},
 				],
 			}));
@@ -83,4 +83,12 @@ export function createInflight({store, redraw, commands}) {
 			ended.clear();
 		},
 	};
+}
+
+const phases = {waiting_for_model: 'waits for model', waiting_for_slot: 'waits for slot', continuing: 'continues elsewhere'};
+
+function phase(c) {
+	const name = c.ended ? 'ended' : phases[c.phase] ?? c.phase;
+	const text = c.place > 0 && !c.ended ? `${name}, place ${count(c.place)}` : name;
+	return h('span', {title: text}, text);
 }

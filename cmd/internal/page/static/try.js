@@ -38,8 +38,8 @@ export function create(context) {
 			});
 			answer.end(performance.now());
 		} catch (error) {
-			answer.end(performance.now());
 			answer.fail(error.name === 'AbortError' ? 'You stopped it.' : 'The connection to llmsup broke.');
+			answer.end(performance.now());
 		}
 		c.abort = null;
 		redraw();
