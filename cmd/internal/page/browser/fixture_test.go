@@ -135,6 +135,13 @@ func (f *fixture) isDown() bool {
 	return f.down
 }
 
+// streams is how many pages have an event stream.
+func (f *fixture) streams() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.readers)
+}
+
 // setDown ends all streams and breaks all connections, until it is taken back.
 func (f *fixture) setDown(down bool) {
 	f.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/llmsup/llmsup/cmd/internal/page/browser"
 )
@@ -45,6 +46,36 @@ func TestReconnect(t *testing.T) {
 	defer f.mu.Unlock()
 	if last := f.lastIDs[len(f.lastIDs)-1]; !strings.HasPrefix(last, "7f3a-") {
 		t.Errorf("the new stream began with Last-Event-ID %q, not that of the last event", last)
+	}
+}
+
+// TestHiddenTab gives the connection of a tab back that has been hidden for a minute, and shows the present state as soon
+// as it is visible again.
+func TestHiddenTab(t *testing.T) {
+	f := newFixture(t)
+	tab := open(t, f, "now", browser.Look{})
+	tab.AwaitText("● live")
+	tab.Eval(`(() => {
+		const real = window.setTimeout;
+		window.setTimeout = (f, ms) => real(f, ms === 60000 ? 0 : ms); // the minute
+		window.show = (state) => {
+			Object.defineProperty(document, 'visibilityState', {value: state, configurable: true});
+			document.dispatchEvent(new Event('visibilitychange'));
+		};
+		window.show('hidden');
+	})()`)
+	deadline := time.Now().Add(browser.Timeout)
+	for f.streams() > 0 {
+		if time.Now().After(deadline) {
+			t.Fatal("the hidden page keeps its stream")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	f.set(map[string]any{"inflight": inflightOf(7, "a", 0)})
+	tab.Eval("window.show('visible')")
+	tab.AwaitText("In flight (7)")
+	if n := f.streams(); n != 1 {
+		t.Errorf("%d streams", n)
 	}
 }
 

@@ -65,7 +65,9 @@ export async function command(name, body, onStep = () => {}) {
 	let rest = '';
 	let last = {};
 	for (;;) {
-		const {done, value} = await reader.read();
+		const {done, value} = await reader.read().catch(() => {
+			throw new ApiError(0, 'connection', 'the connection to llmsup broke; it continues with the command');
+		});
 		const lines = (rest + (value ?? '')).split('\n');
 		rest = done ? '' : lines.pop();
 		for (const line of lines.filter(Boolean)) {

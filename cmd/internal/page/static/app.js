@@ -33,11 +33,33 @@ function redraw() {
 
 const commands = createCommands({store, redraw});
 let stream = null;
+let streamOptions = {};
 
 /** open opens the one stream, or opens it again with other options. */
 function open(options = {}) {
 	stream?.close();
+	streamOptions = options;
 	stream = connect(store, options);
+}
+
+// A browser opens at most six connections to a host without TLS, also for all its tabs together. So a tab that has been hidden
+// for a minute gives its connection back.
+const hiddenFor = 60_000;
+let pause = null; // the timer that closes the stream
+let paused = false;
+
+function followVisibility() {
+	clearTimeout(pause);
+	if (document.visibilityState === 'hidden') {
+		pause = setTimeout(() => {
+			paused = store.state.connection !== 'signin';
+			if (paused) stream?.close();
+		}, hiddenFor);
+	} else if (paused) {
+		paused = false;
+		open(streamOptions);
+	}
+	redraw();
 }
 
 const context = {store, redraw, commands, open, go, retry: () => stream?.retry(), signIn, signOut, params: new URLSearchParams()};
@@ -101,7 +123,7 @@ document.addEventListener('click', (event) => {
 	go(url.pathname + url.search);
 });
 addEventListener('popstate', () => route(true));
-document.addEventListener('visibilitychange', redraw);
+document.addEventListener('visibilitychange', followVisibility);
 store.subscribe(redraw);
 setInterval(redraw, 1000); // ages
 

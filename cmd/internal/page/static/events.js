@@ -6,7 +6,7 @@ import {read} from './sse.js';
 const silence = 40_000; // the daemon writes a comment every 15 s; without one, the connection is dead
 const pauses = [1000, 2000, 3000, 5000]; // before each attempt, the last one repeats
 
-/** connect keeps a stream open until close is called. options: logs, servers (names; none = all of the query's default). */
+/** connect keeps a stream open until close is called. options: logs (send the lines of llmsup and of all servers, too). */
 export function connect(store, options = {}) {
 	let stopped = false;
 	let abort = new AbortController();
@@ -21,12 +21,8 @@ export function connect(store, options = {}) {
 			watchdog = setTimeout(() => abort.abort(), silence);
 		};
 		try {
-			const search = new URLSearchParams();
-			if (options.logs) search.set('logs', '1');
-			for (const name of options.servers ?? []) search.append('server', name);
 			const headers = store.state.lastId ? {'Last-Event-ID': store.state.lastId} : {};
-			const text = search.toString();
-			const response = await fetch('/ui/events' + (text ? '?' + text : ''), {headers, cache: 'no-store', signal: abort.signal});
+			const response = await fetch('/ui/events' + (options.logs ? '?logs=1' : ''), {headers, cache: 'no-store', signal: abort.signal});
 			if (!response.ok) throw await asError(response);
 			attempt = 0;
 			store.connected(Date.parse(response.headers.get('Date') ?? '') || null);

@@ -16,8 +16,6 @@ export function create(context) {
 	let box = null;
 	let follow = true; // the end is shown
 
-	const open = () => context.open({logs: true, servers: (store.state.sections.servers ?? []).map((s) => s.name)});
-
 	function set(name, text) {
 		const params = new URLSearchParams(context.params);
 		if (text) params.set(name, text);
@@ -38,7 +36,7 @@ export function create(context) {
 			if (s.viewer && !s.viewer.operator) return [h('h1', {}, 'Logs'), empty('Logs are for operators.', h('p', {}, 'They may name other keys and models. Sign in with a key that has ', h('code', {}, 'operator: true'), ' in llmsup.yaml.'))];
 			if (!opened) {
 				opened = true;
-				open(); // once the servers are known
+				context.open({logs: true});
 			}
 			const source = context.params.get('source') ?? '';
 			const level = context.params.get('level') ?? '';

@@ -118,8 +118,8 @@ function why(server, now) {
 	if (left !== null) parts.push(left > 0 ? `ready in about ${seconds(left)}` : 'takes longer than last time');
 	if (server.waiting_for_model > 0) parts.push(`${plural(server.waiting_for_model, 'call')} ${server.waiting_for_model === 1 ? 'waits' : 'wait'} for it`);
 	if (server.drain) parts.push(server.drain.until ? `drained until ${time(server.drain.until, 'clock')}` : 'drained by an operator');
-	const exit = server.last_exit;
-	return [parts.join('; '), exit && server.state !== 'ready' ? h('details', {class: 'inline'}, h('summary', {}, `last exit ${time(exit.at, 'second')}: ${exit.class || exit.signal || 'code ' + exit.code}`), h('pre', {tabindex: 0}, (exit.tail ?? []).join('\n') || 'It printed nothing.')) : null, parts.length === 0 && !exit ? none() : null];
+	const exit = server.state === 'ready' ? null : server.last_exit;
+	return [parts.join('; '), exit ? h('details', {class: 'inline'}, h('summary', {}, `last exit ${time(exit.at, 'second')}: ${exit.class || exit.signal || 'code ' + exit.code}`), h('pre', {tabindex: 0}, (exit.tail ?? []).join('\n') || 'It printed nothing.')) : null, parts.length === 0 && !exit ? none() : null];
 }
 
 function actions(server, commands) {
