@@ -30,7 +30,8 @@ func TestCallsFilters(t *testing.T) {
 	tab.Await("location.search === '?key=crawler&reason=saturated'")
 	choose(tab, "Key", "batch")
 	tab.AwaitText("27 calls")
-	tab.Eval("location.reload()")
+	tab.Eval("(() => { window.before = true; location.reload(); })()")
+	tab.Await("window.before === undefined")
 	tab.AwaitText("27 calls")
 	if rows := tab.Eval("[...document.querySelectorAll('table.calls tbody tr')].every((row) => row.innerText.includes('batch') && row.innerText.includes('saturated'))"); rows != "true" {
 		t.Error("rows of other calls")

@@ -54,10 +54,11 @@ export function ofBytes(part, whole) {
 	return whole < gib / 10 ? `${number(part / 2 ** 20, 0)} of ${unit(whole / 2 ** 20, 'MiB', 0)}` : `${number(part / gib, 1)} of ${unit(whole / gib, 'GiB', 1)}`;
 }
 
-/** seconds formats a duration with the precision that people need: 0.41 s, 8.2 s, 41 min, 3 h, 2 d. */
+/** seconds formats a duration with the precision that people need: 4 ms, 0.41 s, 8.2 s, 41 min, 3 h, 2 d. */
 export function seconds(s) {
 	if (isUnknown(s)) return unknown;
 	const t = Math.max(0, s);
+	if (t < 0.0995) return unit(t * 1000, 'ms');
 	if (t < 0.9995) return unit(t, 's', 2);
 	if (t < 9.95) return unit(t, 's', 1);
 	if (t < 59.5) return unit(t, 's');

@@ -75,7 +75,7 @@ function sums(usage, since, now, redraw) {
 			fact('Served locally', value(percent(t.local / t.calls)), `${count(t.local)} of ${plural(t.calls, 'call')}`),
 			fact('Tokens', value(t.completion_tokens === null ? 'unknown' : count(t.completion_tokens)), `generated; prompts ${count(t.prompt_tokens)}`)),
 		stackedBars({
-			id: 'days', title: 'USD per day (UTC)', series: ['Saved', 'Paid'], redraw, show: usd, tick: (v) => unit(v, 'USD', v > 0 && v < 10 ? 2 : 0),
+			id: 'days', title: 'USD per day (UTC)', series: ['Saved', 'Paid'], redraw, show: usd, tick: usd,
 			bars: days.map((d) => ({label: label(d.day), values: d.sums ? [d.sums.saved_usd, d.sums.cost_usd] : [0, 0]})),
 		}),
 		lineChart({
