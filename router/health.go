@@ -30,7 +30,7 @@ func (rt *Router) health(w http.ResponseWriter, r *http.Request) {
 	for _, name := range s.SortedBackends() {
 		b := s.Backends[name]
 		now := b.Availability()
-		usable[name] = now.Usable() || now.Reason == backend.Unloaded && now.Returning // a call loads it
+		usable[name] = now.Usable() || now.Returning && (now.OnDemand || now.Reason == backend.Unloaded) // a call loads it, or waits until it is loaded
 		body.Backends = append(body.Backends, entry{
 			Name: b.Info().Name, Usable: usable[name], Reason: string(now.Reason), Detail: cmp.Or(now.Detail, now.MissingKey),
 		})

@@ -153,12 +153,28 @@ func TestSlotWaitIsNotForModel(t *testing.T) {
 // TestUnloadedIsHealthy: a model that a call loads counts as usable, and one that never can be
 // loaded does not.
 func TestUnloadedIsHealthy(t *testing.T) {
-	onlyLocal := func(c *plan.Config, _ map[string]models.Route) { c.Upstreams[0].Missing = "set KEY" }
+	onlyLocal := func(c *plan.Config, routes map[string]models.Route) {
+		c.Upstreams[0].Missing = "set KEY"
+		for name, route := range routes { // no fallback, and another name
+			if route.Fallback, route.FallbackModel = "", ""; route.Primary == "qwen" && name == "local" {
+				route.Aliases = []string{"gpt-4o-mini"}
+			}
+			routes[name] = route
+		}
+	}
 	l := newUnloadedServer(t, onlyLocal)
 	if r := l.send("GET", "/health", ""); r.status != 200 {
 		t.Errorf("%d %s", r.status, r.body)
 	}
-	l.state.transition(func(s *backend.LocalState) { unloaded(s); s.Returning = false })
+	for _, reason := range []backend.Reason{backend.Starting, backend.Loading, backend.Restarting} { // for a call, or in turn
+		for onDemand, want := range map[bool]int{false: 503, true: 200} {
+			l.state.transition(func(s *backend.LocalState) { unloaded(s); s.Reason, s.OnDemand = reason, onDemand })
+			if r := l.send("GET", "/health", ""); r.status != want {
+				t.Errorf("%s, on demand %t: %d %s", reason, onDemand, r.status, r.body)
+			}
+		}
+	}
+	l.state.transition(func(s *backend.LocalState) { unloaded(s); s.Returning, s.OnDemand = false, true })
 	if r := l.send("GET", "/health", ""); r.status != 503 {
 		t.Errorf("it can't be loaded: %d %s", r.status, r.body)
 	}

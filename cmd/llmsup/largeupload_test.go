@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/tidwall/gjson"
 )
 
 // maxUploadRSS is by how many bytes the memory of llmsup may grow during an upload of any size.
@@ -20,6 +22,7 @@ const maxUploadRSS = 64 << 20
 
 // TestLargeUpload: a recording of 300 MB (or of LLMSUP_TEST_UPLOAD_MB) is not held in memory. If
 // the first backend fails after it has received the recording, the second one gets the same bytes.
+// An engine of llmsup's own gets all of it, too.
 func TestLargeUpload(t *testing.T) {
 	megabytes := 300
 	if n, err := strconv.Atoi(os.Getenv("LLMSUP_TEST_UPLOAD_MB")); err == nil {
@@ -41,34 +44,31 @@ func TestLargeUpload(t *testing.T) {
 		return s
 	}
 	file := newTestConfig(t, fmt.Sprintf(`max_body: 1024GiB
-upstreams:
+servers:
+`+engineServer("voice", "--name, voice")+`upstreams:
   first: {base_url: %q}
   second: {base_url: %q}
 routes:
   whisper: {primary: first, primary_model: whisper-1, fallback: second, fallback_model: whisper-2}
 `, receive(503).URL, receive(200).URL))
 	in := launch(t, nil, "--config", file.path)
+	in.awaitReady()
 	status := "/proc/" + strconv.Itoa(in.cmd.Process.Pid) + "/status"
 	if err := os.WriteFile("/proc/"+strconv.Itoa(in.cmd.Process.Pid)+"/clear_refs", []byte("5"), 0); err != nil { // resets the peak
 		t.Fatal(err)
 	}
 	before := memoryField(t, status, "VmRSS")
-	body, w := io.Pipe()
-	form, sum := multipart.NewWriter(w), sha256.New()
-	go func() { _ = w.CloseWithError(writeRecording(form, sum, megabytes)) }()
-	resp, err := http.Post(in.url+"/v1/audio/transcriptions", form.FormDataContentType(), body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	got, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != 200 || string(got) != `{"text":"1 2 3"}` || resp.Header.Get("X-Llmsup-Backend") != "second" {
-		t.Errorf("%d %s, %v, %v", resp.StatusCode, got, err, resp.Header)
+	text, backend, sum := in.transcribe("whisper", megabytes)
+	if text != "1 2 3" || backend != "second" {
+		t.Errorf("%q from %q", text, backend)
 	}
 	for _, model := range []string{"whisper-1", "whisper-2"} {
-		if got, want := <-sums, fmt.Sprintf("%s %x", model, sum.Sum(nil)); got != want {
+		if got, want := <-sums, model+" "+sum; got != want {
 			t.Errorf("%s received %s, want %s", model, got, want)
 		}
+	}
+	if text, backend, _ := in.transcribe("local/voice", megabytes); text != fmt.Sprintf("%d bytes for voice", megabytes<<20) || backend != "voice" {
+		t.Errorf("%q from %q", text, backend)
 	}
 	grown := memoryField(t, status, "VmHWM") - before
 	t.Logf("%d MB grow the memory of llmsup by %d KB, from %d KB", megabytes, grown>>10, before>>10)
@@ -80,9 +80,28 @@ routes:
 	}
 }
 
+// transcribe uploads a recording of some megabytes, and returns its text, which backend answered,
+// and the recording's SHA-256.
+func (in *instance) transcribe(model string, megabytes int) (text, backend, sum string) {
+	in.t.Helper()
+	body, w := io.Pipe()
+	form, hash := multipart.NewWriter(w), sha256.New()
+	go func() { _ = w.CloseWithError(writeRecording(form, hash, model, megabytes)) }()
+	resp, err := http.Post(in.url+"/v1/audio/transcriptions", form.FormDataContentType(), body)
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != 200 {
+		in.t.Errorf("%d %s, %v", resp.StatusCode, answer, err)
+	}
+	return gjson.GetBytes(answer, "text").Str, resp.Header.Get("X-Llmsup-Backend"), fmt.Sprintf("%x", hash.Sum(nil))
+}
+
 // writeRecording writes a form with a file of some megabytes, and its model after it. The sum
 // is that of the file.
-func writeRecording(form *multipart.Writer, sum hash.Hash, megabytes int) error {
+func writeRecording(form *multipart.Writer, sum hash.Hash, model string, megabytes int) error {
 	file, err := form.CreateFormFile("file", "a.wav")
 	if err != nil {
 		return err
@@ -96,7 +115,7 @@ func writeRecording(form *multipart.Writer, sum hash.Hash, megabytes int) error 
 			return err
 		}
 	}
-	if err := form.WriteField("model", "whisper"); err != nil {
+	if err := form.WriteField("model", model); err != nil {
 		return err
 	}
 	return form.Close()

@@ -41,6 +41,7 @@ type Availability struct {
 	Hung       bool   // its process hung, and was ended
 	MissingKey string // what to set, for an upstream without its key
 	Returning  bool   // it will accept calls again without an operator, and calls may wait for it
+	OnDemand   bool   // a call has its model loaded
 	RetryAfter int    // seconds after which the client should retry
 
 	NeedsOperator bool // only an operator can change it

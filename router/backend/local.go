@@ -51,6 +51,9 @@ type LocalState struct {
 	// without an operator: it is unloaded, starting, loading or being replaced. Calls that
 	// have no other backend wait for it.
 	Returning bool
+	// OnDemand is whether a call has the model loaded: a server that is Returning can serve the
+	// call then, in whatever state it is.
+	OnDemand bool
 	// ReadyAt is when a server that accepts no calls will probably accept them again;
 	// zero = unknown.
 	ReadyAt time.Time
@@ -135,6 +138,7 @@ func (b *Server) Availability() Availability {
 	now := b.local.State()
 	a := Availability{Model: now.Description, Reason: now.Reason, Detail: now.Detail, Alive: now.Alive, Hung: now.Hung}
 	if now.Reason != "" {
+		a.OnDemand = now.OnDemand
 		a.Returning, a.RetryAfter, a.NeedsOperator = now.Returning, now.retryAfter(time.Now()), now.needsOperator(time.Now())
 	}
 	return a

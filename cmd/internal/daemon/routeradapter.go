@@ -45,6 +45,7 @@ func (l routerAdapter) State() backend.LocalState {
 	}
 	if s.Reason != "" && !s.Alive {
 		figures, clock := l.owner.Figures(now.Name), time.Now()
+		s.OnDemand = figures.OnDemand
 		s.Returning, s.ReadyAt = returning(now), readyAt(now, cmp.Or(now.LoadDuration, figures.LoadTime), clock)
 		if s.Reason == backend.Unloaded {
 			s.Returning, s.ReadyAt = unloaded(figures, s.Returning, clock)
