@@ -14,6 +14,8 @@ type Load struct {
 	Bytes   int64 // of answers so far, without pings: an engine that hangs sends those, too
 	Total   int64 // calls that were admitted so far
 
+	Service time.Duration // how long a call holds its slots on average; 0 = unknown
+
 	ForModel      int       // those of Queued that wait for the server to accept calls, and not for a slot
 	ForModelSince time.Time // when the first of them arrived; zero = there is none
 	PaidInstead   PaidInstead
@@ -36,8 +38,8 @@ func (s *Routing) Load(server string) Load {
 	if b == nil {
 		return Load{}
 	}
-	_, queued, _ := b.Queue()
-	load := Load{Calls: int(b.Inflight()), Queued: queued, Waiting: int(b.Waiting()), Bytes: b.Output(), Total: b.Total()}
+	_, queued, service := b.Queue()
+	load := Load{Calls: int(b.Inflight()), Queued: queued, Waiting: int(b.Waiting()), Bytes: b.Output(), Total: b.Total(), Service: service}
 	load.ForModel, load.ForModelSince = b.ForModel()
 	load.PaidInstead.Calls, load.PaidInstead.Charged = b.PaidInstead()
 	return load

@@ -34,7 +34,7 @@ func (d *Daemon) onDemandFleet() (list []ondemand.Server, changed <-chan struct{
 			Calls: func() ondemand.Calls {
 				now := d.router.Load(s.name)
 				return ondemand.Calls{
-					InFlight: now.Calls, Total: now.Total, ForModel: now.ForModel, Since: now.ForModelSince,
+					InFlight: now.Calls, Total: now.Total, ForModel: now.ForModel, Since: now.ForModelSince, Service: now.Service,
 					PaidInstead: now.PaidInstead.Calls, ChargedForIt: now.PaidInstead.Charged.Float(),
 				}
 			},

@@ -58,11 +58,12 @@ type VRAM interface {
 // Calls are the calls of a server, as the router counts them.
 type Calls struct {
 	InFlight     int
-	Total        int64     // so far
-	ForModel     int       // that wait for the model to be loaded
-	Since        time.Time // when the first of them arrived
-	PaidInstead  int64     // calls that a paid backend answered because the model was not loaded, so far
-	ChargedForIt float64   // what they cost, in USD
+	Total        int64         // so far
+	ForModel     int           // that wait for the model to be loaded
+	Since        time.Time     // when the first of them arrived
+	Service      time.Duration // how long a call takes on average; 0 = not measured
+	PaidInstead  int64         // calls that a paid backend answered because the model was not loaded, so far
+	ChargedForIt float64       // what they cost, in USD
 }
 
 // Demand is what callers and operators want of a server, and the Owner has not done yet. Its

@@ -1,6 +1,7 @@
 package ondemand
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -15,6 +16,11 @@ const (
 	margin = 128 << 20
 	// defaultLoadTime is assumed until a load has been measured.
 	defaultLoadTime = 10 * time.Second
+	// releaseTime is how long a process without calls takes to end, and the driver to release
+	// its VRAM.
+	releaseTime = 2 * time.Second
+	// defaultService is how long a call is assumed to take until some have been measured.
+	defaultService = 10 * time.Second
 	// defaultPrice is what a call elsewhere is assumed to cost until one has been paid for, in
 	// USD, so that a free fallback does not keep a model unloaded for ever.
 	defaultPrice = 0.001
@@ -90,6 +96,7 @@ func (m *model) describe(sample *gpu.Sample, now time.Time) (s scheduler.Model, 
 	case supervisor.Stopped, supervisor.Failed:
 		return s, false
 	}
+	s.Leave = m.leaveTime(now)
 	if m.unloading || m.reclaiming {
 		s.Phase, s.On, s.Waiting, s.Unclaimed = scheduler.Unloading, needs, m.calls.ForModel, nil
 	}
@@ -123,6 +130,27 @@ func (m *model) addStart(s *scheduler.Model) {
 	if s.Waiting == 0 || m.now.Since.Before(s.Oldest) {
 		s.Waiting, s.Oldest = max(s.Waiting, 1), m.now.Since
 	}
+}
+
+// leaveTime returns how long it takes until the VRAM of the model is free, if it is being
+// unloaded or is unloaded now: its calls end, then its process, and then the driver releases
+// the VRAM.
+func (m *model) leaveTime(now time.Time) time.Duration {
+	if m.now.PID == 0 {
+		return max(releaseTime-now.Sub(m.endedAt), 0)
+	}
+	if m.calls.InFlight == 0 {
+		return releaseTime
+	}
+	calls := cmp.Or(m.calls.Service, defaultService)
+	if until := m.drainUntil(now); !until.IsZero() {
+		left := until.Sub(now)
+		if m.now.State == supervisor.Unloading {
+			left -= now.Sub(m.now.Since)
+		}
+		calls = min(calls, max(left, 0))
+	}
+	return calls + releaseTime
 }
 
 func (m *model) expectedLoad() time.Duration {

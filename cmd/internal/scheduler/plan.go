@@ -163,7 +163,7 @@ func (p *planner) place(m *Model) {
 	}
 	if on, ok := p.fitting(m, soon); ok {
 		p.promise(on)
-		p.wait(m, Wait{Reason: "another model is being unloaded", Ready: p.Now.Add(m.LoadTime)})
+		p.wait(m, Wait{Reason: "another model is being unloaded", Ready: p.loadedAfter(m, on, p.Now)})
 		return
 	}
 	if why := p.unread(m); why != "" {
@@ -185,14 +185,28 @@ func (p *planner) place(m *Model) {
 			p.leave(i)
 		}
 		p.again(set.from)
-		p.wait(m, Wait{Reason: "another model has just been loaded", Ready: set.from.Add(m.LoadTime)})
+		p.wait(m, Wait{Reason: "another model has just been loaded", Ready: p.loadedAfter(m, set.on, set.from)})
 	} else {
 		for _, i := range set.models {
 			p.evict(i, m.Name)
 		}
-		p.wait(m, Wait{Reason: "another model is being unloaded", Ready: p.Now.Add(m.LoadTime)})
+		p.wait(m, Wait{Reason: "another model is being unloaded", Ready: p.loadedAfter(m, set.on, p.Now)})
 	}
 	p.promise(set.on)
+}
+
+// loadedAfter returns when m is expected to be loaded, if the models that leave its GPUs begin
+// to do so at a time.
+func (p *planner) loadedAfter(m *Model, on Placement, from time.Time) time.Time {
+	leave := time.Duration(0)
+	for i := range p.Models {
+		if other := &p.Models[i]; p.taken[i] && slices.ContainsFunc(other.On, func(a Share) bool {
+			return slices.ContainsFunc(on, func(b Share) bool { return a.GPU == b.GPU })
+		}) {
+			leave = max(leave, other.Leave)
+		}
+	}
+	return from.Add(leave + m.LoadTime)
 }
 
 // whyNoSet returns why no set of models can be evicted for m.

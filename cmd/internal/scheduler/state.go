@@ -63,6 +63,7 @@ type Model struct {
 	LoadTime time.Duration // from its start to its first answer
 	Rebuild  time.Duration // to process the prompts again that its caches hold
 	LoadFrom time.Time     // it may not be loaded before this time, for example after a failed load
+	Leave    time.Duration // until its VRAM is free, if it is being unloaded or is evicted now
 
 	Waiting  int       // calls that wait for it
 	Oldest   time.Time // when the first of them arrived
