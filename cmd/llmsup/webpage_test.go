@@ -5,10 +5,12 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/page/browser"
 	"github.com/llmsup/llmsup/models/demo/demotest"
+	"github.com/llmsup/llmsup/router/ledger/ledgertest"
 )
 
 // The tests here watch the real daemon on the page, in Chromium, while a real llama-server answers. Those of
@@ -47,6 +49,9 @@ routes:
 	go func() { defer close(ended); in.longStream(600, begun) }()
 	<-begun
 	tab.Await(serverRow("slow") + ".includes('1/2')")
+	tab.AwaitText("In flight (1)")
+	tab.Await("document.querySelector('table.inflight td.c-backend')?.textContent === 'slow'")
+	tab.Await("Number(document.querySelector('table.inflight td.c-tokens')?.textContent) > 3")
 	tab.Eval(`(() => {
 		window.states = [];
 		new MutationObserver(() => window.states.push(document.querySelector('table.servers td.c-state').textContent.split(' ')[1])).observe(document.querySelector('table.servers'), {subtree: true, characterData: true, childList: true});
@@ -58,6 +63,14 @@ routes:
 	in.await("ready again", func(s control.Server) bool { return s.State == "ready" && s.PID != before.PID })
 	tab.Await(serverRow("slow") + ".includes('ready')")
 	<-ended
+	tab.AwaitText("In flight (0)")
+	tab.Click("nav a[href='/ui/calls']")
+	tab.Await("document.querySelector('table.calls tbody tr')?.innerText.includes('resumed')")
+	tab.Click("table.calls tbody a")
+	tab.Await("document.querySelectorAll('table.attempts tbody tr').length === 2")
+	tab.AwaitText("openrouter")
+	tab.Click("nav a[href='/ui/now']")
+	tab.AwaitText("In flight (0)")
 
 	tab.Click("header button")
 	tab.Await("document.querySelector('dialog[open]')?.innerText.includes('New calls go to openrouter')")
@@ -151,4 +164,34 @@ func TestPageSignIn(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestPageOfMillionCalls opens Calls and Money on a ledger of a million calls, and logs how long that takes.
+func TestPageOfMillionCalls(t *testing.T) {
+	t.Parallel()
+	b := browser.Start(t)
+	dir := shortDir(t)
+	in := launchIn(t, dir, nil, "--demo")
+	in.awaitReady()
+	in.chat("local", "") // creates the database
+	in.stop()
+	ledgertest.Fill(t, dir, 1_000_000, time.Now())
+	in = launchIn(t, dir, nil, "--demo")
+	in.awaitReady()
+	tab := b.Open(t, in.url+"/ui/now", browser.Look{})
+	tab.AwaitText("● live")
+	for view, shown := range map[string]string{"calls": "document.querySelectorAll('table.calls tbody tr').length === 100", "money": "document.querySelectorAll('table.groups').length === 3"} {
+		// From the click to the frame with the rows.
+		took := tab.Eval(fmt.Sprintf(`new Promise((resolve) => {
+			const start = performance.now();
+			document.querySelector("nav a[href='/ui/%s']").click();
+			const look = () => (%s ? resolve(Math.round(performance.now() - start)) : requestAnimationFrame(look));
+			look();
+		})`, view, shown))
+		t.Logf("%s opens in %s ms on a million calls", view, took)
+	}
+	tab.Click("nav a[href='/ui/calls']")
+	tab.Await("document.querySelectorAll('table.calls tbody tr').length === 100")
+	tab.Click("table.calls tbody a")
+	tab.AwaitText("Answered by")
 }
