@@ -113,7 +113,7 @@ func newApp(forceStop <-chan struct{}) *cli.App {
 		Commands: []*cli.Command{
 			startCommand(forceStop), statusCommand(), drainCommand(), resumeCommand(), restartCommand(), reloadCommand(), logsCommand(),
 			modelsCommand(), loadCommand(), unloadCommand(), openCommand(),
-			routeCommand(), usageCommand(), keyCommand(), checkCommand(), completionCommand(), manCommand(),
+			callsCommand(), routeCommand(), usageCommand(), keyCommand(), checkCommand(), completionCommand(), manCommand(),
 		},
 		// exitCode prints errors and turns them into exit codes.
 		ExitErrHandler: func(*cli.Context, error) {},

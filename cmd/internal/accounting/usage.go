@@ -2,7 +2,6 @@ package accounting
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
@@ -15,11 +14,9 @@ const syncTimeout = 250 * time.Millisecond
 // Usage returns the sums of the calls of a period, as control.Daemon does.
 func (a *Accounting) Usage(ctx context.Context, from, to time.Time, by string) (control.Usage, error) {
 	if a.ledger == nil {
-		return control.Usage{}, errors.New("the ledger is disabled (ledger.enabled: false in llmsup.yaml)")
+		return control.Usage{}, ErrNoLedger
 	}
-	sync, cancel := context.WithTimeout(ctx, syncTimeout)
-	syncErr := a.ledger.Sync(sync)
-	cancel()
+	incomplete := a.sync(ctx)
 	what := []ledger.By{ledger.By(by)}
 	if by == "" {
 		what = []ledger.By{ledger.ByModel, ledger.ByFallbackReason, ledger.ByDay}
@@ -28,15 +25,9 @@ func (a *Accounting) Usage(ctx context.Context, from, to time.Time, by string) (
 	if err != nil {
 		return control.Usage{}, err
 	}
-	u := control.Usage{From: all[0].From, To: all[0].To, Total: sums(all[0].Total), Groups: groups(all[0])}
+	u := control.Usage{From: all[0].From, To: all[0].To, Total: sums(all[0].Total), Groups: groups(all[0]), Incomplete: incomplete}
 	if by == "" {
 		u.Reasons, u.Days = groups(all[1]), groups(all[2])
-	}
-	switch s := a.ledger.State(); {
-	case syncErr != nil && s.Condition != ledger.OK:
-		u.Incomplete = "the ledger is " + s.Condition.String() + ": " + s.Reason
-	case s.Converting:
-		u.Incomplete = "calls of an earlier version are being converted; sums of whole days have them"
 	}
 	return u, nil
 }

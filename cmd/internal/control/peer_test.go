@@ -96,8 +96,9 @@ func TestOtherUserIsReadOnly(t *testing.T) {
 	}
 	nothing := func(Step) error { return nil }
 	_, err = c.Restart(t.Context(), nil)
+	_, cancelErr := c.CancelCall(t.Context(), "a:1")
 	for what, err := range map[string]error{
-		"restart": err, "drain": c.Drain(t.Context(), DrainRequest{Yes: true}, nothing), "resume": c.Resume(t.Context(), nil, nothing),
+		"restart": err, "drain": c.Drain(t.Context(), DrainRequest{Yes: true}, nothing), "resume": c.Resume(t.Context(), nil, nothing), "cancel": cancelErr,
 	} {
 		if err == nil || !strings.Contains(err.Error(), "user 65534 has read-only access") {
 			t.Errorf("%s: %v", what, err)

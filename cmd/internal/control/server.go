@@ -21,6 +21,7 @@ type Daemon interface {
 	Reader
 	Operator
 	Loader
+	Calls
 }
 
 // Reader answers requests that change nothing. Every user who can open the socket may
@@ -63,6 +64,7 @@ func NewHandler(daemon Daemon, version string) http.Handler {
 	handleReads(mux, daemon)
 	handleCommands(mux, daemon)
 	handleLoads(mux, daemon)
+	handleCalls(mux, daemon)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		reject(w, http.StatusNotFound, fmt.Sprintf("this daemon has no %s %s; it may be another version of llmsup", r.Method, r.URL.Path))
 	})

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/llmsup/llmsup/cmd/internal/control"
+)
+
+func callsCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "calls",
+		Usage:     "show calls in flight and the last ones that ended, or cancel one",
+		UsageText: "llmsup calls [-f] [-n 20] [--model M] [--key K] [--backend B] [--reason R] [--status 5xx] [--since 1h] [--json]\nllmsup calls show ID\nllmsup calls cancel ID",
+		Description: "WHY is the reason why the route's first choice did not answer. TOKENS are those of the answer; of a call in flight, the " +
+			"events of its answer so far. No prompt and no answer is stored or shown.",
+		HideHelpCommand: true,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "print a line when a call begins and when it ends, until Ctrl-C"},
+			&cli.IntFlag{Name: "limit", Aliases: []string{"n"}, Value: control.DefaultCalls, Usage: "show the last `N` calls that ended"},
+			&cli.StringFlag{Name: "model", Usage: "only calls for this `MODEL`, as the client names it"},
+			&cli.StringFlag{Name: "key", Usage: "only calls with the client key of this `NAME`"},
+			&cli.StringFlag{Name: "backend", Usage: "only calls that this `BACKEND` has or has answered"},
+			&cli.StringFlag{Name: "reason", Usage: "only calls that the first choice did not answer for this `REASON`"},
+			&cli.StringFlag{Name: "status", Usage: "only calls that ended with this HTTP `STATUS`, such as 503 or 5xx"},
+			&cli.StringFlag{Name: "since", Usage: "only calls from this `TIME` on: 24h, 7d or 2w ago, a date (2026-11-01), or a time (2026-11-01T12:00:00Z)"},
+			&cli.BoolFlag{Name: "json", Usage: "print the calls as a JSON object; with -f, one per line"},
+			controlFlag(),
+		},
+		OnUsageError: onUsageError,
+		Action: func(c *cli.Context) error {
+			if err := noArgs(c); err != nil {
+				return err
+			}
+			q, err := parseCallsQuery(c)
+			if err != nil {
+				return err
+			}
+			if c.Bool("follow") {
+				return followCalls(c, q)
+			}
+			page, err := daemonClient(c).Calls(c.Context, q)
+			if err != nil {
+				return err
+			}
+			if c.Bool("json") {
+				return printJSON(os.Stdout, page)
+			}
+			return printCalls(os.Stdout, page)
+		},
+		Subcommands: []*cli.Command{showCallCommand(), cancelCallCommand()},
+	}
+}
+
+func parseCallsQuery(c *cli.Context) (q control.CallsQuery, err error) {
+	q = control.CallsQuery{
+		Model: c.String("model"), Key: c.String("key"), Backend: c.String("backend"), Reason: c.String("reason"), Status: c.String("status"), Limit: c.Int("limit"),
+	}
+	if c.IsSet("since") {
+		since, err := parseTimeArg("since", c.String("since"))
+		if err != nil {
+			return q, err
+		}
+		q.Since = since.time(time.Now())
+	}
+	if q.Limit == 0 {
+		return q, usagef("-n 0 is not between 1 and %d", control.MaxCalls)
+	}
+	if err := q.Check(); err != nil {
+		return q, usagef("%w", err)
+	}
+	return q, nil
+}
+
+func followCalls(c *cli.Context, q control.CallsQuery) error {
+	show := printCallEvent
+	if c.Bool("json") {
+		lines := json.NewEncoder(os.Stdout)
+		show = func(e control.CallEvent) error { return lines.Encode(e) }
+	}
+	err := daemonClient(c).FollowCalls(c.Context, q, show)
+	if errors.Is(err, context.Canceled) {
+		return nil // Ctrl-C, the normal end
+	}
+	return err
+}
+
+func showCallCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "show",
+		Usage:     "show one call, and which backends were tried",
+		ArgsUsage: "ID",
+		UsageText: "llmsup calls show ID [--json]",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "json", Usage: "print the call as a JSON object"},
+			controlFlag(),
+		},
+		OnUsageError: onUsageError,
+		Action: func(c *cli.Context) error {
+			id, err := oneCall(c)
+			if err != nil {
+				return err
+			}
+			call, err := daemonClient(c).Call(c.Context, id)
+			if err != nil {
+				return err
+			}
+			if c.Bool("json") {
+				return printJSON(os.Stdout, call)
+			}
+			return printCall(os.Stdout, call)
+		},
+	}
+}
+
+func cancelCallCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "cancel",
+		Usage:     "cancel a call in flight",
+		ArgsUsage: "ID",
+		UsageText: "llmsup calls cancel ID",
+		Description: "ID is that of llmsup calls, or an X-Request-Id: then all calls in flight that have it are cancelled. The backend stops at once. " +
+			"The client receives an error that tells it not to retry. A paid call costs what it costs when its client closes the connection.",
+		Flags:        []cli.Flag{controlFlag()},
+		OnUsageError: onUsageError,
+		Action: func(c *cli.Context) error {
+			id, err := oneCall(c)
+			if err != nil {
+				return err
+			}
+			calls, err := daemonClient(c).CancelCall(c.Context, id)
+			if err != nil {
+				return err
+			}
+			for _, call := range calls {
+				fmt.Printf("cancelled %s: %s, after %s\n", call.ID, printable(call.Model), milliseconds(call.MS))
+			}
+			return nil
+		},
+	}
+}
+
+// oneCall returns the only argument of a command.
+func oneCall(c *cli.Context) (string, error) {
+	if c.NArg() != 1 || c.Args().First() == "" {
+		return "", usagef("%s takes the id of one call; llmsup calls lists them", c.Command.HelpName)
+	}
+	return c.Args().First(), nil
+}
