@@ -84,8 +84,8 @@ var columns = map[By]string{
 	ByDay: "day", ByFallbackReason: "CASE reason WHEN '' THEN 'lost' ELSE reason END", // '' = the answer had begun when it broke
 }
 
-// filters are the SQL conditions of dimensions that do not group all calls.
-var filters = map[By]string{ByFallbackReason: "WHERE meant AND (paid OR resumed OR NOT local AND backend <> '' AND reason <> '')"}
+// filters are the further SQL conditions of dimensions that do not group all calls.
+var filters = map[By]string{ByFallbackReason: "AND meant AND (paid OR resumed OR NOT local AND backend <> '' AND reason <> '')"}
 
 // Group is the sums over the calls of one model, one backend, one day, ...
 type Group struct {
@@ -116,7 +116,7 @@ WITH part AS (
 SELECT %s, sum(calls), sum(calls * (status >= 400)), sum(calls * local), sum(calls * paid), sum(calls * resumed), sum(calls * partial),
 	sum(prompt), sum(cached), sum(completion), sum(no_tokens * (status < 400 OR partial)), sum(cost), sum(no_cost * paid), sum(saved),
 	sum(no_saved * local * (status < 400)), sum(answers), sum(first_ms), sum(ms), sum(charged)
-FROM part %s GROUP BY 1 ORDER BY 1`
+FROM part WHERE (?7 = '' OR "key" = ?7) %s GROUP BY 1 ORDER BY 1`
 
 // callsBetween selects calls in the form of rows of the table day.
 const callsBetween = `
@@ -163,6 +163,11 @@ func dayAfter(t int64) int64 { return (t + journal.DayLength - 1) / journal.DayL
 // dimension. A zero from is the beginning, a zero to is now. Calls of the last seconds may
 // be missing, and more than those while State is not OK.
 func (l *Ledger) Usages(ctx context.Context, from, to time.Time, by ...By) ([]Usage, error) {
+	return l.UsagesOf(ctx, "", from, to, by...)
+}
+
+// UsagesOf is Usages of the calls with one client key; "" = of all calls.
+func (l *Ledger) UsagesOf(ctx context.Context, key string, from, to time.Time, by ...By) ([]Usage, error) {
 	for _, b := range by {
 		if columns[b] == "" {
 			return nil, fmt.Errorf("calls cannot be grouped by %q", b)
@@ -176,7 +181,7 @@ func (l *Ledger) Usages(ctx context.Context, from, to time.Time, by ...By) ([]Us
 	if to.IsZero() {
 		to = now.Add(journal.DayLength * time.Millisecond) // a call may come during the query
 	}
-	all, err := d.usages(ctx, min(max(from.UnixMilli(), 0), journal.MaxTime), min(max(to.UnixMilli(), 0), journal.MaxTime), now.UnixMilli(), by)
+	all, err := d.usages(ctx, min(max(from.UnixMilli(), 0), journal.MaxTime), min(max(to.UnixMilli(), 0), journal.MaxTime), now.UnixMilli(), key, by)
 	l.reportCorrupt(d, err)
 	if err != nil {
 		return nil, fmt.Errorf("read the ledger: %w", err)
@@ -219,7 +224,7 @@ func (l *Ledger) reportCorrupt(d *database, err error) {
 	}
 }
 
-func (d *database) usages(ctx context.Context, from, to, now int64, by []By) (all []Usage, err error) {
+func (d *database) usages(ctx context.Context, from, to, now int64, key string, by []By) (all []Usage, err error) {
 	tx, err := d.reader.BeginTx(ctx, nil) // one snapshot of all tables
 	if err != nil {
 		return nil, err
@@ -231,7 +236,7 @@ func (d *database) usages(ctx context.Context, from, to, now int64, by []By) (al
 	}
 	s := splitSpan(from, to, since, now)
 	for _, b := range by {
-		u, err := s.usage(ctx, tx, b)
+		u, err := s.usage(ctx, tx, key, b)
 		if err != nil {
 			return nil, err
 		}
@@ -240,10 +245,10 @@ func (d *database) usages(ctx context.Context, from, to, now int64, by []By) (al
 	return all, nil
 }
 
-func (s span) usage(ctx context.Context, tx *sql.Tx, by By) (u Usage, err error) {
+func (s span) usage(ctx context.Context, tx *sql.Tx, key string, by By) (u Usage, err error) {
 	u.From, u.To = time.UnixMilli(s.from).UTC(), time.UnixMilli(s.to).UTC()
 	rows, err := tx.QueryContext(ctx, fmt.Sprintf(rollup, columns[by], filters[by]), s.fromDay, s.toDay,
-		timeText(s.left), timeText(s.leftEnd), timeText(s.right), timeText(s.rightEnd))
+		timeText(s.left), timeText(s.leftEnd), timeText(s.right), timeText(s.rightEnd), key)
 	if err != nil {
 		return Usage{}, err
 	}

@@ -149,6 +149,10 @@ func TestSumsAreExact(t *testing.T) {
 			}
 			by := []By{ByModel, ByBackend, ByKey, ByReason, ByDay, ByServed, ByRoute, ByFallbackReason}[i%8]
 			u := usage(t, l, from, to, by)
+			ofKey, err := l.UsagesOf(t.Context(), "a", from, to, by)
+			if err != nil {
+				t.Fatal(err)
+			}
 			if to.IsZero() {
 				to = now.Load().Add(24 * time.Hour)
 			}
@@ -165,6 +169,10 @@ func TestSumsAreExact(t *testing.T) {
 			from, to = from.Truncate(time.Millisecond), to.Truncate(time.Millisecond)
 			if want := sumRows(rows, from, to, by); !slices.Equal(u.Groups, want) {
 				t.Fatalf("from %s to %s by %s:\n%+v\nwant\n%+v", from, to, by, u.Groups, want)
+			}
+			ofA := slices.DeleteFunc(slices.Clone(rows), func(r Row) bool { return r.Key != "a" })
+			if want := sumRows(ofA, from, to, by); !slices.Equal(ofKey[0].Groups, want) {
+				t.Fatalf("of one key from %s to %s by %s:\n%+v\nwant\n%+v", from, to, by, ofKey[0].Groups, want)
 			}
 			var total Sums
 			for _, g := range u.Groups {
@@ -276,7 +284,7 @@ func TestPlan(t *testing.T) {
 func planOf(t *testing.T, dir, query string) (plan string) {
 	t.Helper()
 	withDatabase(t, dir, func(db *sql.DB) error {
-		rows, err := db.Query("EXPLAIN QUERY PLAN "+query, 1, 2, "3", "4", "5", "6")
+		rows, err := db.Query("EXPLAIN QUERY PLAN "+query, 1, 2, "3", "4", "5", "6", "")
 		if err != nil {
 			return err
 		}

@@ -11,8 +11,9 @@ import (
 // syncTimeout is how long a request for usage waits for the rows of calls that have just ended.
 const syncTimeout = 250 * time.Millisecond
 
-// Usage returns the sums of the calls of a period, as control.Daemon does.
-func (a *Accounting) Usage(ctx context.Context, from, to time.Time, by string) (control.Usage, error) {
+// Usage returns the sums of the calls of a period with one client key, "" = all, as
+// control.Daemon does.
+func (a *Accounting) Usage(ctx context.Context, key string, from, to time.Time, by string) (control.Usage, error) {
 	if a.ledger == nil {
 		return control.Usage{}, ErrNoLedger
 	}
@@ -21,7 +22,7 @@ func (a *Accounting) Usage(ctx context.Context, from, to time.Time, by string) (
 	if by == "" {
 		what = []ledger.By{ledger.ByModel, ledger.ByFallbackReason, ledger.ByDay}
 	}
-	all, err := a.ledger.Usages(ctx, from, to, what...)
+	all, err := a.ledger.UsagesOf(ctx, key, from, to, what...)
 	if err != nil {
 		return control.Usage{}, err
 	}

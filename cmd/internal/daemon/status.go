@@ -66,7 +66,12 @@ func drainStatus(drain maintenance.Drain) *control.Drain {
 
 // Usage implements control.Daemon.
 func (d *Daemon) Usage(ctx context.Context, from, to time.Time, by string) (control.Usage, error) {
-	return d.accounting.Usage(ctx, from, to, by)
+	return d.accounting.Usage(ctx, "", from, to, by)
+}
+
+// UsageOfKey is Usage of the calls with one client key.
+func (d *Daemon) UsageOfKey(ctx context.Context, key string, from, to time.Time, by string) (control.Usage, error) {
+	return d.accounting.Usage(ctx, key, from, to, by)
 }
 
 // Route implements control.Daemon.
