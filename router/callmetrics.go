@@ -67,7 +67,7 @@ func newCallMetrics(r prometheus.Registerer) *callMetrics {
 			"Calls that llmsup answered with an error of its own, by the error's code.",
 			"code"),
 		resumed: counters("resumed_streams_total",
-			"Broken answers that another backend continued, by route, that backend, and end: whole, cut, or left (the client closed the connection).",
+			"Broken answers that another backend continued, by route, that backend, and end: whole, cut, or left (the client closed the connection, or an operator cancelled the call).",
 			"route", "backend", "end"),
 		truncated: counters("cut_answers_total",
 			"Answers that broke after they had begun and were not continued: the client received an error event or an aborted connection.",

@@ -104,13 +104,20 @@ func TestCancelCall(t *testing.T) {
 			if tc.begun {
 				<-begun
 			}
-			if at := map[string]*fakeBackend{"qwen": b.local, "openrouter": b.cloud}[tc.at]; tc.phase == inflight.Sent {
+			at, sent := map[string]*fakeBackend{"qwen": b.local, "openrouter": b.cloud}[tc.at], tc.phase != inflight.WaitingForModel
+			if sent {
 				eventually(t, tc.at+" has the request", func() bool { return len(at.requests()) > 0 })
 			}
 			asked := len(b.cloud.requests())
 			began := time.Now()
 			if n := len(b.router.InFlight().Cancel(now.ID().String())); n != 1 {
 				t.Fatalf("%d calls were cancelled", n)
+			}
+			if sent {
+				<-at.requestEnded
+			}
+			if took := time.Since(began); took > time.Second { // 100 ms, and what the load of the machine adds
+				t.Errorf("the backend was cancelled after %s", took)
 			}
 			r := <-got
 			if took := time.Since(began); took > 5*time.Second {

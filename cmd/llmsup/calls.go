@@ -18,7 +18,7 @@ func callsCommand() *cli.Command {
 		Name:      "calls",
 		Usage:     "show calls in flight and the last ones that ended, or cancel one",
 		UsageText: "llmsup calls [-f] [-n 20] [--model M] [--key K] [--backend B] [--reason R] [--status 5xx] [--since 1h] [--json]\nllmsup calls show ID\nllmsup calls cancel ID",
-		Description: "WHY is the reason why the route's first choice did not answer. TOKENS are those of the answer; of a call in flight, the " +
+		Description: "WHY is the reason why the route's first choice did not answer. OUT are the tokens of the answer; of a call in flight, the " +
 			"events of its answer so far. No prompt and no answer is stored or shown.",
 		HideHelpCommand: true,
 		Flags: []cli.Flag{

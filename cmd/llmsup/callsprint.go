@@ -25,7 +25,7 @@ func printCalls(out io.Writer, calls control.CallsPage) error {
 		return p.err
 	}
 	if len(calls.InFlight) > 0 {
-		rows := [][]string{{"IN FLIGHT", "KEY", "BACKEND", "WHY", "STATE", "TOKENS", "AGE", "ID"}}
+		rows := [][]string{{"IN FLIGHT", "KEY", "BACKEND", "WHY", "STATE", "OUT", "AGE", "ID"}}
 		for _, c := range calls.InFlight {
 			rows = append(rows, []string{callModel(c), c.Key, c.Backend, c.Reason, callState(c), countOrEmpty(c.Completion), milliseconds(c.MS), c.ID})
 		}
@@ -35,7 +35,7 @@ func printCalls(out io.Writer, calls control.CallsPage) error {
 		p.line("")
 	}
 	if len(calls.Calls) > 0 {
-		rows := [][]string{{"ENDED", "KEY", "BACKEND", "WHY", "STATUS", "TOKENS", "TIME", "USD", "AGO"}}
+		rows := [][]string{{"ENDED", "KEY", "BACKEND", "WHY", "STATUS", "OUT", "TIME", "USD", "AGO"}}
 		for _, c := range calls.Calls {
 			rows = append(rows, []string{
 				callModel(c), c.Key, c.Backend, c.Reason, callState(c), countOrEmpty(c.Completion), milliseconds(c.MS), p.amount(c.Cost, 0), since(c.Time),
