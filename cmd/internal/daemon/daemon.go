@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/llmsup/llmsup/cmd/internal/accounting"
+	"github.com/llmsup/llmsup/cmd/internal/calls"
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/graceful"
@@ -65,6 +66,8 @@ type Options struct {
 
 // Daemon is a running llmsup, or one that is opened and not started yet.
 type Daemon struct {
+	*calls.Lister
+
 	opts Options
 	log  zerolog.Logger
 
@@ -156,6 +159,7 @@ func (d *Daemon) open() (err error) {
 	if d.router, err = router.New(routing, d.log); err != nil {
 		return err
 	}
+	d.Lister = calls.NewLister(d.router.InFlight(), d.accounting, d.log, d.serverContext.Done())
 	d.openPage()
 	return d.registerMetrics()
 }

@@ -1,4 +1,4 @@
-package daemon
+package calls
 
 import (
 	"context"
@@ -7,29 +7,44 @@ import (
 	"slices"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/llmsup/llmsup/cmd/internal/accounting"
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/router/inflight"
 	"github.com/llmsup/llmsup/router/ledger"
 )
 
+// Lister lists and cancels calls. It implements control.Calls, and is safe for concurrent use.
+type Lister struct {
+	running    *inflight.Registry
+	accounting *accounting.Accounting
+	log        zerolog.Logger
+	stopped    <-chan struct{}
+}
+
+// NewLister returns a Lister. Closing stopped ends what follows calls.
+func NewLister(running *inflight.Registry, accounting *accounting.Accounting, log zerolog.Logger, stopped <-chan struct{}) *Lister {
+	return &Lister{running, accounting, log, stopped}
+}
+
 // maxInFlight limits the calls in flight of a list.
 const maxInFlight = 500
 
-// Calls implements control.Daemon. Without a ledger that can be read, the calls that have ended
+// Calls implements control.Calls. Without a ledger that can be read, the calls that have ended
 // are the last ones.
-func (d *Daemon) Calls(ctx context.Context, q control.CallsQuery) (control.CallsPage, error) {
+func (l *Lister) Calls(ctx context.Context, q control.CallsQuery) (control.CallsPage, error) {
 	var running []control.Call
 	if q.After == "" {
-		running = d.callsInFlight(q)
+		running = l.callsInFlight(q)
 	}
-	page, err := d.accounting.Calls(ctx, q)
+	page, err := l.accounting.Calls(ctx, q)
 	switch {
 	case errors.Is(err, ledger.ErrCursor), ctx.Err() != nil:
 		return page, err
 	case err != nil:
 		page.Incomplete = "only the last calls are here: " + err.Error()
-		for _, row := range d.router.InFlight().Ended(maxInFlight) {
+		for _, row := range l.running.Ended(maxInFlight) {
 			if c := accounting.CallOf(&row); q.Selects(c) && len(page.Calls) < q.Limit {
 				page.Calls = append(page.Calls, c)
 			}
@@ -43,8 +58,8 @@ func (d *Daemon) Calls(ctx context.Context, q control.CallsQuery) (control.Calls
 	return page, nil
 }
 
-func (d *Daemon) callsInFlight(q control.CallsQuery) (list []control.Call) {
-	for _, s := range d.router.InFlight().Snapshot() {
+func (l *Lister) callsInFlight(q control.CallsQuery) (list []control.Call) {
+	for _, s := range l.running.Snapshot() {
 		if c := callInFlight(&s); q.Selects(c) && len(list) < maxInFlight {
 			list = append(list, c)
 		}
@@ -64,43 +79,43 @@ func callInFlight(s *inflight.Snapshot) control.Call {
 	return c
 }
 
-// Call implements control.Daemon.
-func (d *Daemon) Call(ctx context.Context, id string) (call control.Call, err error) {
+// Call implements control.Calls.
+func (l *Lister) Call(ctx context.Context, id string) (call control.Call, err error) {
 	own, err := ledger.ParseCallID(id)
 	if err != nil {
 		return call, noCall(id)
 	}
-	for _, s := range d.router.InFlight().Snapshot() {
+	for _, s := range l.running.Snapshot() {
 		if s.ID() == own {
 			return callInFlight(&s), nil
 		}
 	}
-	for _, row := range d.router.InFlight().Ended(maxInFlight) {
+	for _, row := range l.running.Ended(maxInFlight) {
 		if row.CallID() == own {
 			return accounting.CallOf(&row), nil
 		}
 	}
-	call, found, err := d.accounting.Call(ctx, own)
+	call, found, err := l.accounting.Call(ctx, own)
 	if err == nil && !found {
 		err = noCall(id)
 	}
 	return call, err
 }
 
-// EachCall implements control.Daemon.
-func (d *Daemon) EachCall(ctx context.Context, q control.CallsQuery, emit func(control.Call) error) error {
-	return d.accounting.EachCall(ctx, q, emit)
+// EachCall implements control.Calls.
+func (l *Lister) EachCall(ctx context.Context, q control.CallsQuery, emit func(control.Call) error) error {
+	return l.accounting.EachCall(ctx, q, emit)
 }
 
-// FollowCalls implements control.Daemon.
-func (d *Daemon) FollowCalls(ctx context.Context, q control.CallsQuery, begin func() error, emit func(control.CallEvent) error) error {
-	follower := d.router.InFlight().Follow()
+// FollowCalls implements control.Calls.
+func (l *Lister) FollowCalls(ctx context.Context, q control.CallsQuery, begin func() error, emit func(control.CallEvent) error) error {
+	follower := l.running.Follow()
 	defer follower.Close()
 	if err := begin(); err != nil {
 		return err
 	}
 	known := map[string]bool{} // their begin may be an event, too
-	for _, c := range d.callsInFlight(q) {
+	for _, c := range l.callsInFlight(q) {
 		known[c.ID] = true
 		if err := emit(control.CallEvent{Event: control.CallInFlight, Call: c}); err != nil {
 			return err
@@ -110,7 +125,7 @@ func (d *Daemon) FollowCalls(ctx context.Context, q control.CallsQuery, begin fu
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-d.serverContext.Done(): // llmsup has stopped
+		case <-l.stopped: // llmsup has stopped
 			return nil
 		case e := <-follower.Events:
 			lost += e.Lost
@@ -139,10 +154,10 @@ func selectsEvent(q control.CallsQuery, e *control.CallEvent) bool {
 	return q.Selects(e.Call)
 }
 
-// CancelCall implements control.Daemon.
-func (d *Daemon) CancelCall(id, by string) (calls []control.Call, err error) {
-	for _, s := range d.router.InFlight().Cancel(id) {
-		d.log.Info().Str("request_id", s.Request).Str("id", s.ID().String()).Str("by", by).Msg("an operator cancels a call")
+// CancelCall implements control.Calls.
+func (l *Lister) CancelCall(id, by string) (calls []control.Call, err error) {
+	for _, s := range l.running.Cancel(id) {
+		l.log.Info().Str("request_id", s.Request).Str("id", s.ID().String()).Str("by", by).Msg("an operator cancels a call")
 		calls = append(calls, callInFlight(&s))
 	}
 	if len(calls) == 0 {
