@@ -85,11 +85,11 @@ func dollars(a control.USD) string {
 	}
 }
 
-func orDash(pid int) string {
-	if pid == 0 {
+func orDash(n int) string {
+	if n == 0 {
 		return "-"
 	}
-	return fmt.Sprint(pid)
+	return fmt.Sprint(n)
 }
 
 func orNA(s string) string {
