@@ -138,7 +138,7 @@ func (d *Daemon) open() (err error) {
 	if cfg.GPU.Devices == gpu.None {
 		d.monitor = gpu.NewNull()
 	}
-	d.pool = placement.NewPool(d.monitor, d.log)
+	d.pool = placement.NewPool(d.monitor, func(server string) uint64 { return d.ondemand.Measured(server) }, d.log)
 	d.shutdownGrace.Store(int64(cfg.ShutdownGrace))
 	d.accounting = accounting.Open(cfg, d.log)
 	d.maintenance = maintenance.Open(d.serverContext, maintenance.Options{

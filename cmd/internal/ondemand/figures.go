@@ -25,6 +25,15 @@ type Figures struct {
 	Wait       *scheduler.Wait // why it is not loaded, though calls wait for it; nil = it does not wait
 }
 
+// Measured returns the most VRAM that a model held, in bytes; 0 = it has not been loaded yet,
+// or the driver does not report it.
+func (o *Owner) Measured(name string) uint64 {
+	if f := o.Figures(name); f.LoadTime > 0 { // before that, a process may have held a part
+		return f.Measured
+	}
+	return 0
+}
+
 // publish publishes the figures of all servers.
 func (o *Owner) publish(plan scheduler.Plan) {
 	all := map[string]Figures{}

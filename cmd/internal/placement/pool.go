@@ -12,8 +12,9 @@ import (
 
 // Pool is the GPUs and the workloads that share them.
 type Pool struct {
-	monitor *gpu.Monitor
-	log     zerolog.Logger
+	monitor  *gpu.Monitor
+	measured func(server string) uint64
+	log      zerolog.Logger
 
 	mu         sync.Mutex // held while a start is decided, so that two starts don't reserve the same VRAM; lock it before a Workload's
 	workloads  []*Workload
@@ -22,9 +23,10 @@ type Pool struct {
 	conditions []gpu.Condition // of the GPUs themselves
 }
 
-// NewPool returns a pool without workloads.
-func NewPool(monitor *gpu.Monitor, log zerolog.Logger) *Pool {
-	return &Pool{monitor: monitor, log: log}
+// NewPool returns a pool without workloads. measured returns the most VRAM that a server's
+// model has held, in bytes; 0 = it has not been loaded yet, or is not known.
+func NewPool(monitor *gpu.Monitor, measured func(server string) uint64, log zerolog.Logger) *Pool {
+	return &Pool{monitor: monitor, measured: measured, log: log}
 }
 
 // ApplyConfig sets the workloads and the thresholds.

@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"cmp"
 	"os"
 	"slices"
 
@@ -112,13 +113,13 @@ func (w *Workload) shares(gpus []gpu.GPU, pids []int) (shares []Share) {
 	return shares
 }
 
-// assumedNeed returns the configured need of the model, else the estimated one. The caller
-// holds w.mu.
+// assumedNeed returns the estimated need of the model. A configured one takes its place, until
+// it has been measured. The caller holds w.mu.
 func (w *Workload) assumedNeed() vram.Need {
-	if w.entry.VRAM > 0 {
-		return vram.Need{Weights: uint64(w.entry.VRAM)}
+	if w.entry.VRAM == 0 {
+		return w.need
 	}
-	return w.need
+	return vram.Need{Weights: cmp.Or(w.pool.measured(w.name), uint64(w.entry.VRAM))}
 }
 
 // Signature identifies the version of the model's file and the settings for which the need

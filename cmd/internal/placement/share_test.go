@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/gpu"
 	"github.com/llmsup/llmsup/models/vram"
@@ -32,12 +34,15 @@ func TestPlacements(t *testing.T) {
 		placed   []string
 		gpus     []gpu.GPU
 		env      string
+		measured uint64
 		want     []Placement
 	}{
 		"on all GPUs":           {need: need, want: only(both...)},
 		"on one of them":        {need: need, selector: "1", want: only(b)},
 		"by its arguments":      {need: need, entry: config.Server{Args: []string{"--split-mode", "none"}}, selector: "0,1", want: only(a)},
 		"configured":            {need: need, entry: config.Server{VRAM: config.ByteSize(6 * gib)}, selector: "1", want: only(Share{"GPU-b", 6 * gib, 0})},
+		"configured, measured":  {need: need, entry: config.Server{VRAM: config.ByteSize(6 * gib)}, measured: 4 * gib, selector: "1", want: only(Share{"GPU-b", 4 * gib, 0})},
+		"estimated, measured":   {need: need, measured: 4 * gib, selector: "1", want: only(b)},
 		"probably less":         {need: vram.Need{Weights: 8 * gib, Overestimated: true}, selector: "1", want: only(Share{"GPU-b", 0, 0})},
 		"on no GPU":             {need: need, selector: gpu.None},
 		"on one that is absent": {need: need, selector: "7"},
@@ -62,7 +67,8 @@ func TestPlacements(t *testing.T) {
 			if tc.gpus != nil {
 				gpus = tc.gpus
 			}
-			w := &Workload{entry: tc.entry, selector: tc.selector, placed: tc.placed, need: tc.need}
+			pool := NewPool(gpu.NewNull(), func(string) uint64 { return tc.measured }, zerolog.Nop())
+			w := &Workload{pool: pool, entry: tc.entry, selector: tc.selector, placed: tc.placed, need: tc.need}
 			if got, known := w.placementsIn(&gpu.Sample{At: time.Now(), GPUs: gpus}, []int{7, 8}); known || got != nil {
 				t.Errorf("before the estimate: %v", got)
 			}
