@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/page"
 	"github.com/llmsup/llmsup/cmd/internal/page/feed"
 	"github.com/llmsup/llmsup/router/access"
@@ -62,10 +63,34 @@ type pageTraffic struct{ *Daemon }
 func (d pageTraffic) Ended() int64 { return d.router.Calls() - int64(d.router.Inflight()) }
 
 // InFlight implements feed.Traffic.
-func (d pageTraffic) InFlight() []feed.Call { return nil }
+func (d pageTraffic) InFlight() (list []feed.Call) {
+	for _, c := range d.router.InFlight().Snapshot() {
+		shown := feed.Call{
+			ID: c.ID().String(), Started: c.Began, Path: c.Path, Model: c.Model, Key: c.Key, Backend: c.Backend, Reason: string(c.Reason),
+			Phase: string(c.Phase), Place: c.Place, Tokens: c.Tokens, Cost: (*control.USD)(c.Cost),
+		}
+		if c.FirstAnswer > 0 {
+			shown.FirstAnswer = new(c.Began.Add(c.FirstAnswer))
+		}
+		list = append(list, shown)
+	}
+	return list
+}
 
-// Output implements feed.Traffic.
-func (d pageTraffic) Output(server string) feed.Output { return feed.Output{} }
+// lastEnded is how many calls that have ended are read: more than end in a second.
+const lastEnded = 500
+
+// LastEnded implements feed.Traffic.
+func (d pageTraffic) LastEnded() (list []feed.EndedCall) {
+	for _, row := range d.router.InFlight().Ended(lastEnded) {
+		e := feed.EndedCall{ID: row.CallID().String(), Backend: row.Backend, Ended: row.Time.Add(row.Duration), FirstAnswer: row.FirstAnswer}
+		if row.Completion != nil {
+			e.Tokens = *row.Completion
+		}
+		list = append(list, e)
+	}
+	return list
+}
 
 // Routes implements feed.Traffic.
 func (d pageTraffic) Routes(key string) (list []feed.Route) {
@@ -74,7 +99,7 @@ func (d pageTraffic) Routes(key string) (list []feed.Route) {
 		return nil
 	}
 	for _, r := range d.router.Routes(named) {
-		shown := feed.Route{Name: r.Name, Primary: r.Primary, Local: r.Local, Paid: r.Paid, Fallback: r.Fallback, FallbackPaid: r.FallbackPaid}
+		shown := feed.Route{Name: r.Name, Primary: r.Primary, Local: r.Local, Paid: r.Paid, Fallback: r.Fallback, FallbackName: r.FallbackName, FallbackPaid: r.FallbackPaid}
 		if r.Prices != nil {
 			shown.PriceIn, shown.PriceOut = perMillion(r.Prices.Prompt), perMillion(r.Prices.Completion)
 		}

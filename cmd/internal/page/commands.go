@@ -17,6 +17,9 @@ import (
 type Daemon interface {
 	control.Operator
 	control.Loader
+	control.Calls
+	// UsageOfKey adds up the calls with one client key, "" = all, as control.Reader's Usage.
+	UsageOfKey(ctx context.Context, key string, from, to time.Time, by string) (control.Usage, error)
 	// Pin protects a loaded model from being unloaded for another one, until llmsup ends.
 	Pin(server string, pinned bool) error
 }
@@ -50,6 +53,10 @@ func (h *Handler) handleCommands() {
 			return nil, fmt.Errorf("%w; the old configuration stays", err)
 		}
 		return control.Reloaded{Changes: changes}, nil
+	})
+	handleCommand(h, "cancel", "id", func(v viewer, which control.CancelRequest) (any, error) {
+		calls, err := d.CancelCall(which.ID, v.name())
+		return control.Cancelled{Calls: calls}, err
 	})
 	handleCommand(h, "pin", "server and pinned", func(_ viewer, how pinRequest) (any, error) { return how, d.Pin(how.Server, how.Pinned) })
 }

@@ -71,7 +71,7 @@ func (d *fakeDaemon) Pin(server string, pinned bool) error {
 
 var commandBodies = map[string]string{
 	"drain": `{"servers":["qwen"],"timeout":"1m","keep_server":true}`, "resume": `{}`, "load": `{"server":"qwen"}`,
-	"unload": `{"server":"qwen","now":true}`, "restart": `{"servers":["qwen"]}`, "reload": `{}`, "pin": `{"server":"qwen","pinned":true}`,
+	"unload": `{"server":"qwen","now":true}`, "cancel": `{"id":"1:a"}`, "restart": `{"servers":["qwen"]}`, "reload": `{}`, "pin": `{"server":"qwen","pinned":true}`,
 }
 
 func TestCommands(t *testing.T) {
@@ -82,6 +82,7 @@ func TestCommands(t *testing.T) {
 		"resume":  {"resume []", "application/x-ndjson", `"step":"drained"`},
 		"load":    {"load qwen", "application/x-ndjson", `"step":"drained"`},
 		"unload":  {"unload {Server:qwen Now:true}", "application/x-ndjson", `"step":"drained"`},
+		"cancel":  {"cancel 1:a by ops", "application/json; charset=utf-8", `{"calls":[{"id":"1:a"`},
 		"restart": {"restart [qwen]", "application/json; charset=utf-8", `{"servers":["qwen"]`},
 		"reload":  {"reload ", "application/json; charset=utf-8", `{"changes":["max_body: changed"]}`},
 		"pin":     {"pin qwentrue", "application/json; charset=utf-8", `{"server":"qwen","pinned":true}`},

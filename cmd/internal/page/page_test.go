@@ -80,12 +80,12 @@ func (d *fakeDaemon) logged() string {
 	return d.log.String()
 }
 
-func (d *fakeDaemon) Models() []control.Model    { return nil }
-func (d *fakeDaemon) Changes() []<-chan struct{} { return nil }
-func (d *fakeDaemon) InFlight() []feed.Call      { return nil }
-func (d *fakeDaemon) Ended() int64               { return 0 }
-func (d *fakeDaemon) Output(string) feed.Output  { return feed.Output{} }
-func (d *fakeDaemon) Routes(string) []feed.Route { return nil }
+func (d *fakeDaemon) Models() []control.Model     { return nil }
+func (d *fakeDaemon) Changes() []<-chan struct{}  { return nil }
+func (d *fakeDaemon) InFlight() []feed.Call       { return nil }
+func (d *fakeDaemon) Ended() int64                { return 0 }
+func (d *fakeDaemon) LastEnded() []feed.EndedCall { return nil }
+func (d *fakeDaemon) Routes(string) []feed.Route  { return nil }
 func (d *fakeDaemon) Usage(context.Context, time.Time, time.Time, string) (control.Usage, error) {
 	return control.Usage{}, errors.New("the ledger is disabled")
 }

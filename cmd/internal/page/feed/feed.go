@@ -41,8 +41,8 @@ type Traffic interface {
 	InFlight() []Call
 	// Ended returns how many calls have ended so far.
 	Ended() int64
-	// Output returns the figures of a local server's answers.
-	Output(server string) Output
+	// LastEnded returns the last calls that have ended, the last first.
+	LastEnded() []EndedCall
 	// Routes returns the models that a key may use.
 	Routes(key string) []Route
 }
@@ -95,7 +95,7 @@ type section struct {
 func New(o Options) *Feed {
 	o.Box.Epoch = rand.Text()
 	return &Feed{
-		o: o, history: &history{}, since: &upstreamTimes{started: o.Box.Started}, rates: newRates(), today: &today{spending: o.Spending},
+		o: o, history: &history{}, since: &upstreamTimes{started: o.Box.Started}, rates: &rates{}, today: &today{spending: o.Spending},
 		joined: make(chan struct{}, 1), groups: map[Viewer]*group{}, changed: make(chan struct{}),
 	}
 }

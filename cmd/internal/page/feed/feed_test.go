@@ -23,7 +23,7 @@ type box struct {
 	status   control.Status
 	calls    []Call
 	ended    int64
-	output   Output
+	last     []EndedCall
 	usage    control.Usage
 	usageErr error
 	changed  chan struct{}
@@ -75,10 +75,10 @@ func (b *box) Ended() int64 {
 	return b.ended
 }
 
-func (b *box) Output(string) Output {
+func (b *box) LastEnded() []EndedCall {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.output
+	return b.last
 }
 
 func (b *box) Routes(key string) []Route { return []Route{{Name: "local for " + key}} }
@@ -138,7 +138,7 @@ func TestSnapshotThenChanges(t *testing.T) {
 		r := f.Subscribe(Viewer{Operator: true}, "")
 		defer r.Close()
 		all, u := next(t, r, time.Second)
-		if !u.Full || len(all) != 12 {
+		if !u.Full || len(all) != 13 {
 			t.Errorf("full %t, %d sections", u.Full, len(all))
 		}
 		if s := string(all["servers"]); !strings.Contains(s, `"load":"on_demand","pinned":true`) || !strings.Contains(s, `"/srv/models/qwen.gguf"`) {
@@ -150,13 +150,13 @@ func TestSnapshotThenChanges(t *testing.T) {
 		b.set(true, func() { b.status.Servers = []control.Server{{Name: "qwen", State: "draining"}} })
 		began := time.Now()
 		news, u := next(t, r, time.Second)
-		if took := time.Since(began); took > minInterval || u.Full || len(news) != 1 || !strings.Contains(string(news["servers"]), "draining") {
+		if took := time.Since(began); took > minInterval || u.Full || news["box"] != nil || !strings.Contains(string(news["servers"]), "draining") {
 			t.Errorf("after %s, full %t: %s", took, u.Full, u.Sections)
 		}
 
 		// A counter arrives within a second.
 		b.set(false, func() { b.calls = []Call{{ID: "one", Key: "a"}} })
-		if news, u = next(t, r, maxInterval+time.Millisecond); len(news) != 1 || !strings.Contains(string(news["inflight"]), `"total":1`) {
+		if news, u = next(t, r, maxInterval+time.Millisecond); news["box"] != nil || !strings.Contains(string(news["inflight"]), `"total":1`) {
 			t.Errorf("%s", u.Sections)
 		}
 	})

@@ -2,7 +2,6 @@ package feed
 
 import (
 	"slices"
-	"sync"
 	"time"
 )
 
@@ -13,59 +12,85 @@ const (
 	firstTokenWindow = 15 * time.Minute
 )
 
-// Output is what a local server has answered so far.
-type Output struct {
-	Tokens int64         // content events of all answers so far; it only grows
-	Busy   bool          // it is working on a call
-	First  []FirstAnswer // of the last calls
+// EndedCall is a call that has ended.
+type EndedCall struct {
+	ID          string
+	Backend     string
+	Ended       time.Time
+	FirstAnswer time.Duration // 0 = there was none
+	Tokens      int64         // of its answer; 0 = unknown, too
 }
 
-// FirstAnswer is how long a call waited for its first token.
-type FirstAnswer struct {
-	At   time.Time
-	Took time.Duration
-}
-
-// rates computes the speed of each server from its counters.
+// rates computes the speed of each server from what its calls have received. It is used by
+// one goroutine.
 type rates struct {
-	mu      sync.Mutex
-	servers map[string][]count // of the last rateWindow
+	last   time.Time
+	seen   map[string]int64    // tokens of the calls that were in flight at last, by ID
+	counts map[string][]tokens // by server, of the last rateWindow
 }
 
-// count is a counter at one time.
-type count struct {
-	at     time.Time
-	tokens int64
+// tokens are those that a server's calls received until some time.
+type tokens struct {
+	at time.Time
+	n  int64
 }
 
-func newRates() *rates { return &rates{servers: map[string][]count{}} }
+// speed is a server's; nil = unknown, or it had no call lately.
+type speed struct{ tokensPerSecond, firstTokenP50 *float64 }
 
-// observe returns the tokens per second of the last ten seconds, and the median of the time
-// to the first token; nil = there was no call.
-func (r *rates) observe(now time.Time, server string, o Output) (perSecond, p50 *float64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	counts := slices.DeleteFunc(r.servers[server], func(c count) bool { return now.Sub(c.at) > rateWindow || c.tokens > o.Tokens })
-	if len(counts) > 0 {
-		if first := counts[0]; now.After(first.at) && (o.Busy || o.Tokens > first.tokens) {
-			rate := float64(o.Tokens-first.tokens) / now.Sub(first.at).Seconds()
-			perSecond = &rate
+// observe returns the speed of each server. ended are the last calls that ended, the last
+// first.
+func (r *rates) observe(now time.Time, inFlight []Call, ended []EndedCall) map[string]speed {
+	received := map[string]int64{} // since last, by server
+	seen := map[string]int64{}
+	for _, c := range inFlight {
+		received[c.Backend] += max(c.Tokens-r.seen[c.ID], 0)
+		seen[c.ID] = c.Tokens
+	}
+	first := map[string][]float64{}
+	for _, e := range ended {
+		before, ran := r.seen[e.ID]
+		if ran || e.Ended.After(r.last) {
+			received[e.Backend] += max(e.Tokens-before, 0)
+		}
+		if e.FirstAnswer > 0 && now.Sub(e.Ended) <= firstTokenWindow {
+			first[e.Backend] = append(first[e.Backend], e.FirstAnswer.Seconds())
 		}
 	}
-	r.servers[server] = append(counts, count{now, o.Tokens})
-	return perSecond, median(now, o.First)
+	speeds := map[string]speed{}
+	for server, all := range first {
+		slices.Sort(all)
+		speeds[server] = speed{firstTokenP50: &all[len(all)/2]}
+	}
+	if now.Sub(r.last) <= rateWindow {
+		r.count(now, received, speeds)
+	} else { // no page was open meanwhile
+		r.counts = map[string][]tokens{}
+	}
+	r.last, r.seen = now, seen
+	return speeds
 }
 
-func median(now time.Time, answers []FirstAnswer) *float64 {
-	var seconds []float64
-	for _, a := range answers {
-		if now.Sub(a.At) <= firstTokenWindow {
-			seconds = append(seconds, a.Took.Seconds())
+// count adds what was received since last, and sets the servers' tokens per second.
+func (r *rates) count(now time.Time, received map[string]int64, speeds map[string]speed) {
+	for server, n := range received {
+		if r.counts[server] == nil && n > 0 {
+			r.counts[server] = []tokens{{r.last, 0}}
 		}
 	}
-	if len(seconds) == 0 {
-		return nil
+	for server, all := range r.counts {
+		all = slices.DeleteFunc(all, func(t tokens) bool { return now.Sub(t.at) > rateWindow })
+		sum := received[server]
+		for _, t := range all[1:] { // the first one's were received before
+			sum += t.n
+		}
+		if sum == 0 {
+			delete(r.counts, server)
+			continue
+		}
+		s := speeds[server]
+		s.tokensPerSecond = new(float64(sum) / now.Sub(all[0].at).Seconds())
+		speeds[server] = s
+		r.counts[server] = append(all, tokens{now, received[server]})
 	}
-	slices.Sort(seconds)
-	return &seconds[len(seconds)/2]
 }

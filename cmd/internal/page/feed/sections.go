@@ -47,6 +47,7 @@ type Route struct {
 	Local        bool     `json:"local"` // the primary is a server of llmsup's own
 	Paid         bool     `json:"paid"`  // the primary bills its calls
 	Fallback     string   `json:"fallback"`
+	FallbackName string   `json:"fallback_model"` // by which a client can call the fallback alone; "" = by none
 	FallbackPaid bool     `json:"fallback_paid"`
 	PriceIn      *float64 `json:"price_in"`  // USD per million tokens of the first of the two that bills; null = unknown
 	PriceOut     *float64 `json:"price_out"` // as PriceIn
@@ -90,11 +91,10 @@ func (f *Feed) read(now time.Time) *inputs {
 	for _, m := range in.models {
 		byName[m.Name] = m
 	}
+	speeds := f.rates.observe(now, in.calls, f.o.Traffic.LastEnded())
 	for _, s := range in.status.Servers {
-		m := byName[s.Name]
-		shown := server{Server: s, Load: m.Load, Pinned: m.Pinned}
-		shown.TokensPerSecond, shown.FirstTokenP50 = f.rates.observe(now, s.Name, f.o.Traffic.Output(s.Name))
-		in.servers = append(in.servers, shown)
+		m, at := byName[s.Name], speeds[s.Name]
+		in.servers = append(in.servers, server{s, at.tokensPerSecond, at.firstTokenP50, m.Load, m.Pinned})
 	}
 	in.upstreams = f.since.observe(now, in.status.Upstreams)
 	f.today.ended(f.o.Traffic.Ended(), now)
@@ -112,6 +112,7 @@ func (f *Feed) sections(v Viewer, in *inputs, withRoutes bool) []named {
 	add("box", f.o.Box)
 	add("today", f.today.of(v))
 	add("servers", nonNil(serversFor(v, in.servers)))
+	add("gpu_problem", in.status.GPUProblem)
 	add("gpus", nonNil(gpusFor(v, in.status.GPUs)))
 	all = append(all, named{"history", in.history})
 	add("upstreams", nonNil(in.upstreams))
