@@ -337,10 +337,21 @@ func TestForeignPages(t *testing.T) {
 	}
 }
 
-// TestAllowedOrigins: allowed_origins are for calls, not for the page.
+// TestAllowedOrigins: allowed_origins are for calls, not for the page, and so are
+// allowed_hosts that allow any, unless the page needs a key.
 func TestAllowedOrigins(t *testing.T) {
 	s := newSite(t)
 	s.daemon.policy.Origins = []string{"*"}
+	s.daemon.policy.CheckHost, s.daemon.policy.Hosts = false, []string{"*", "llm.example"}
+	for host, want := range map[string]int{"evil.example": 403, "llm.example": 200, "localhost": 200} {
+		if status, _ := code(t, s.request("GET", "/ui/", "", "Host", host)); status != want {
+			t.Errorf("%s: %d", host, status)
+		}
+	}
+	s.daemon.setKeys(testKeys()...)
+	if status, _ := code(t, s.request("GET", "/ui/", "", "Host", "proxy.example")); status != 200 {
+		t.Errorf("with keys: %d", status)
+	}
 	if status, _ := code(t, s.request("POST", "/ui/api/session", "{}", "Origin", "https://app.example", "Content-Type", "application/json")); status != 403 {
 		t.Errorf("%d", status)
 	}
