@@ -386,6 +386,26 @@ func TestForeignVRAM(t *testing.T) {
 	})
 }
 
+// TestLoadNeverEnds: a model that loads for ever does not keep others from the GPU for ever.
+func TestLoadNeverEnds(t *testing.T) {
+	inMachine(t, func(m *machine) {
+		a, b := m.add("a", 16, func(s *simulated) { s.load = time.Hour }), m.add("b", 16, nil)
+		a.call()
+		time.Sleep(time.Minute)
+		b.call()
+		time.Sleep(overdueTime - 2*time.Minute)
+		m.want(loading, unloaded)
+		if reason := b.Snapshot().Reason; reason != "it waits to be loaded: other models are loaded first" {
+			t.Errorf("%q", reason)
+		}
+		a.mu.Lock()
+		a.calls.ForModel = 0 // its client is gone
+		a.mu.Unlock()
+		time.Sleep(2 * time.Minute)
+		m.want(unloaded, ready)
+	})
+}
+
 // TestDrainPrevails: what an operator has drained is neither loaded nor unloaded, and it is
 // unloaded after the drain if it was before.
 func TestDrainPrevails(t *testing.T) {

@@ -19,6 +19,10 @@ const (
 	// releaseTime is how long a process without calls takes to end, and the driver to release
 	// its VRAM.
 	releaseTime = 2 * time.Second
+	// A load may be given up for another model once it has taken overdueTime, and overdueLoads
+	// load times: an engine that prints lines for ever, and never answers, would block the others.
+	overdueTime  = 10 * time.Minute
+	overdueLoads = 3
 	// defaultService is how long a call is assumed to take until some have been measured.
 	defaultService = 10 * time.Second
 	// defaultPrice is what a call elsewhere is assumed to cost until one has been paid for, in
@@ -79,6 +83,7 @@ func (m *model) describe(sample *gpu.Sample, now time.Time) (s scheduler.Model, 
 		}
 	case supervisor.Loading:
 		s.Phase, s.On, s.Unclaimed = scheduler.Loading, needs, unclaimed
+		s.Overdue = m.now.Since.Add(max(overdueTime, overdueLoads*m.expectedLoad()))
 	case supervisor.Unloading:
 		s.Phase, s.On, s.Waiting, s.Draining = scheduler.Unloading, m.held(sample, needs), m.calls.ForModel, m.forAnother && m.drains()
 	case supervisor.Draining, supervisor.Drained: // an operator decides what becomes of it

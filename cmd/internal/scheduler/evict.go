@@ -29,7 +29,7 @@ func (p *planner) bestSet(m *Model, free []int64) (best victims, ok bool) {
 	for _, on := range m.Placements {
 		var candidates []int
 		for i := range p.Models {
-			if v := &p.Models[i]; v.Phase == Loaded && !v.Pinned && !p.taken[i] && !p.servesFirst(v, m) && shareGPU(v.On, on) {
+			if v := &p.Models[i]; p.evictable(v) && !p.taken[i] && !p.servesFirst(v, m) && shareGPU(v.On, on) {
 				candidates = append(candidates, i)
 			}
 		}
@@ -45,6 +45,13 @@ func (p *planner) bestSet(m *Model, free []int64) (best victims, ok bool) {
 		best, ok = s.best, s.found
 	}
 	return best, ok
+}
+
+// evictable reports whether a model may leave for another one: it is loaded, or its load takes
+// so long that it may never end.
+func (p *planner) evictable(v *Model) bool {
+	overdue := v.Phase == Loading && !v.Overdue.IsZero() && !p.Now.Before(v.Overdue)
+	return !v.Pinned && (v.Phase == Loaded || overdue)
 }
 
 // bytesOn returns how much of a placement is on the GPUs of another one, in bytes.

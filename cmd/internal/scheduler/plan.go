@@ -218,7 +218,38 @@ func (p *planner) whyNoSet(m *Model) Wait {
 			return Wait{Reason: "calls for the loaded models come first", Ready: at.Add(m.LoadTime)}
 		}
 	}
-	return Wait{Held: true, Reason: "the VRAM is held by other processes or by pinned models"}
+	if !p.fitsWithout(m) {
+		return Wait{Held: true, Reason: "the VRAM is held by other processes or by pinned models"}
+	}
+	for i := range p.Models {
+		if v := &p.Models[i]; p.Now.Before(v.Overdue) {
+			p.again(v.Overdue)
+		}
+	}
+	return Wait{Reason: "other models are loaded first"}
+}
+
+// fitsWithout reports whether a model would fit if no other one were there that can be
+// unloaded.
+func (p *planner) fitsWithout(m *Model) bool {
+	free := make([]int64, len(p.GPUs))
+	for i, g := range p.GPUs {
+		free[i] = int64(g.Free)
+	}
+	for i := range p.Models {
+		v := &p.Models[i]
+		if v.Pinned || v.Phase == Loading && v.Overdue.IsZero() {
+			continue
+		}
+		for _, share := range v.On {
+			free[share.GPU] += int64(share.Bytes)
+		}
+		for _, share := range v.Unclaimed {
+			free[share.GPU] -= int64(share.Bytes)
+		}
+	}
+	_, fits := p.fitting(m, free)
+	return fits
 }
 
 // unread returns why the driver cannot say whether a model fits anywhere; "" = it can.

@@ -165,7 +165,9 @@ func TestDecide(t *testing.T) {
 			model("a", 9).waiting(1, Patience),
 		}, "evict b for a; a waits: another model is being unloaded (12 s)"},
 		"a young one will leave": {[]GPU{card(0, 4)}, []Model{model("b", 20).loaded(soon).with(func(m *Model) { m.Leave = 3 * time.Second }), model("a", 9).waiting(1, time.Second)}, "a waits: another model has just been loaded (28 s); again in 15 s"},
-		"another one loads":      {[]GPU{card(0, 20)}, []Model{model("b", 15).loaded(soon).with(func(m *Model) { m.Phase, m.Unclaimed = Loading, m.On }), model("a", 9).waiting(1, 0)}, "a waits: the VRAM is held by other processes or by pinned models"},
+		"another one loads":      {[]GPU{card(0, 20)}, []Model{model("b", 15).loaded(soon).with(func(m *Model) { m.Phase, m.Unclaimed, m.Overdue = Loading, m.On, now.Add(time.Minute) }), model("a", 9).waiting(1, 0)}, "a waits: other models are loaded first; again in 60 s"},
+		"its load never ends":    {[]GPU{card(0, 10)}, []Model{model("b", 15).loaded(old).with(func(m *Model) { m.Phase, m.Unclaimed, m.Overdue = Loading, on(0, 1), now }), model("a", 19).waiting(1, 0)}, "evict b for a; a " + unloads},
+		"an operator drains it":  {[]GPU{card(0, 4)}, []Model{model("b", 20).loaded(old).with(func(m *Model) { m.Phase = Loading }), model("a", 9).waiting(1, 0)}, "a waits: the VRAM is held by other processes or by pinned models"},
 		"it has loaded by half":  {[]GPU{card(0, 17)}, []Model{model("b", 15).loaded(soon).with(func(m *Model) { m.Phase, m.Unclaimed = Loading, on(0, 8) }), model("a", 9).waiting(1, 0)}, "load a on 0"},
 
 		"an idle one is evicted":    {[]GPU{card(0, 4)}, []Model{model("b", 20).loaded(old), model("a", 9).waiting(1, time.Second)}, "evict b for a; a " + unloads},
@@ -174,7 +176,7 @@ func TestDecide(t *testing.T) {
 		"not for ever":              {[]GPU{card(0, 4)}, []Model{model("b", 20).loaded(old).with(func(m *Model) { m.Rate, m.InFlight = 1, 1 }), model("a", 9).waiting(1, 11*time.Second)}, "evict b for a; a " + unloads},
 		"its calls come first":      {[]GPU{card(0, 4)}, []Model{model("b", 20).loaded(old).waiting(9, time.Second), model("a", 9).waiting(1, 20*time.Second)}, "a waits: calls for the loaded models come first (30 s); again in 20 s"},
 		"until patience ends":       {[]GPU{card(0, 4)}, []Model{model("b", 20).loaded(old).waiting(9, time.Second), model("a", 9).waiting(1, Patience)}, "evict b for a; a " + unloads},
-		"the longest wait is first": {[]GPU{card(0, 10)}, []Model{model("a", 9).waiting(9, time.Second), model("b", 9).waiting(1, 2*time.Second)}, "load b on 0; a waits: the VRAM is held by other processes or by pinned models"},
+		"the longest wait is first": {[]GPU{card(0, 10)}, []Model{model("a", 9).waiting(9, time.Second), model("b", 9).waiting(1, 2*time.Second)}, "load b on 0; a waits: other models are loaded first"},
 		"the cheapest are evicted": {[]GPU{card(0, 0)}, []Model{
 			model("b", 6).loaded(old).with(func(m *Model) { m.Rate = 0.001 }), model("c", 6).loaded(old).with(func(m *Model) { m.Rate = 0.01 }),
 			model("d", 12).loaded(old).with(func(m *Model) { m.Rate = 0.1 }), model("a", 9).waiting(1, Patience),
@@ -207,13 +209,13 @@ func TestDecide(t *testing.T) {
 		"idle is enough room":  {[]GPU{card(0, 4)}, []Model{model("a", 20).loaded(old).with(func(m *Model) { m.IdleUnload = time.Minute }), model("b", 9).waiting(1, 0)}, "evict a; b " + unloads},
 		"promised VRAM is not given away": {[]GPU{card(0, 4)}, []Model{
 			model("b", 20).loaded(old), model("a", 24).waiting(1, 2*time.Second), model("c", 3).waiting(1, time.Second),
-		}, "evict b for a; a " + unloads + "; c waits: the VRAM is held by other processes or by pinned models"},
+		}, "evict b for a; a " + unloads + "; c waits: other models are loaded first"},
 		"what is left of it is": {[]GPU{card(0, 4)}, []Model{
 			model("b", 20).loaded(soon), model("a", 9).waiting(1, 2*time.Second), model("c", 3).waiting(1, time.Second),
 		}, "load c on 0; a waits: another model has just been loaded (25 s); again in 15 s"},
 		"no more of it is": {[]GPU{card(0, 4)}, []Model{
 			model("b", 20).loaded(soon), model("a", 22).waiting(1, 2*time.Second), model("c", 3).waiting(1, time.Second),
-		}, "a waits: another model has just been loaded (25 s); c waits: the VRAM is held by other processes or by pinned models; again in 15 s"},
+		}, "a waits: another model has just been loaded (25 s); c waits: other models are loaded first; again in 15 s"},
 		"it will fit beside it": {[]GPU{card(0, 0)}, []Model{
 			model("b", 24).loaded(soon), model("a", 9).waiting(1, 2*time.Second), model("c", 3).waiting(1, time.Second),
 		}, "a waits: another model has just been loaded (25 s); c waits: another model is being unloaded (10 s); again in 15 s"},

@@ -61,6 +61,7 @@ type Model struct {
 	Unclaimed Placement // what it will hold and has not allocated yet: the driver still reports it as free
 
 	LoadTime time.Duration // from its start to its first answer
+	Overdue  time.Time     // when its load, which is under way, has taken so long that it may be evicted for another model; zero = never
 	Rebuild  time.Duration // to process the prompts again that its caches hold
 	LoadFrom time.Time     // it may not be loaded before this time, for example after a failed load
 	Leave    time.Duration // until its VRAM is free, if it is being unloaded or is evicted now
