@@ -191,7 +191,7 @@ func (s *Server) startProcess(ctx context.Context, out io.Writer) (child, Comman
 	}
 	s.savesCaches = command.SavesCaches
 	command.token = rand.Text()
-	run := process.Command{Path: command.Path, Args: command.Args, Env: command.Env, Token: command.token, Stop: command.Stop}
+	run := process.Command{Path: command.Path, Args: command.Args, Env: command.Env, Token: command.token, Stop: command.Stop, Port: command.Endpoint.Port()}
 	p, err := process.Start(run, out)
 	if err != nil {
 		return nil, Command{}, err

@@ -3,7 +3,6 @@ package generic
 import (
 	"context"
 	"maps"
-	"net"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -43,18 +42,24 @@ func (e Engine) Command(_ context.Context, spec supervisor.Spec, _ models.Descri
 		return supervisor.Command{}, err
 	}
 	endpoint.Key = "" // the program knows of none
-	_, port, _ := net.SplitHostPort(endpoint.Address)
+	port := endpoint.Port()
 	env := process.Environ(spec.Secrets, nil)
 	if spec.GPU != nil {
 		env = append(env, process.DeviceVariables(spec.GPU.Devices())...)
 	}
-	for _, name := range slices.Sorted(maps.Keys(e.Env)) {
-		env = append(env, name+"="+withPort(e.Env[name], port))
-	}
+	env = append(env, Variables(e.Env, port)...)
 	return supervisor.Command{
 		Path: spec.Binary, Args: allWithPort(e.Argv[1:], port), Env: env, Endpoint: endpoint, Workers: true,
 		Stop: allWithPort(e.Stop, port),
 	}, nil
+}
+
+// Variables returns configured variables, as os/exec takes them, with the port of a process.
+func Variables(env map[string]string, port string) (list []string) {
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		list = append(list, name+"="+withPort(env[name], port))
+	}
+	return list
 }
 
 func withPort(text, port string) string { return strings.ReplaceAll(text, Port, port) }

@@ -23,6 +23,15 @@ type Endpoint struct {
 	Key     string // the API key that this process requires; secret; "" = it requires none
 }
 
+// Port returns the port; "" = it is a socket.
+func (e Endpoint) Port() string {
+	if e.Network != "tcp" {
+		return ""
+	}
+	_, port, _ := net.SplitHostPort(e.Address) // NewEndpoint made it
+	return port
+}
+
 // NewEndpoint chooses where the next process of a server will listen, and makes a
 // key for it. dir is the server's folder; socket is the file name of a UNIX socket, "" for a program that cannot
 // listen on one. A socket is preferred: no other process can take it, and other

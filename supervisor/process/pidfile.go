@@ -28,6 +28,7 @@ type pidFile struct {
 	Token     string `json:"mark"` // in the environment of the whole group
 
 	Stop []string `json:"stop,omitempty"` // a command that ends what the program has started elsewhere
+	Port string   `json:"port,omitempty"` // where the program listens; "" = on a socket
 }
 
 const (
@@ -39,7 +40,7 @@ const (
 
 // WritePIDFile writes the pid file of a process that was just started.
 func WritePIDFile(dir string, pid int, command Command) error {
-	return pidFile{PID: pid, StartTime: startTime(pid), BootID: bootID(), Token: command.Token, Stop: command.Stop}.write(dir)
+	return pidFile{PID: pid, StartTime: startTime(pid), BootID: bootID(), Token: command.Token, Stop: command.Stop, Port: command.Port}.write(dir)
 }
 
 func (f pidFile) write(dir string) error {
@@ -64,15 +65,15 @@ const killTimeout = 10 * time.Second
 // KillOrphans kills what an earlier llmsup has left running, including processes
 // of servers that are no longer configured: dir has a folder for each server. The
 // daemon calls it once it has locked the state directory, before it starts any server.
-// environ returns the environment for the command that stops a server's program, which the
-// pid file does not have: it may contain secrets.
-func KillOrphans(dir string, environ func(server string) []string, log zerolog.Logger) {
+// environ returns the environment for the command that stops a server's program on a port,
+// which the pid file does not have: it may contain secrets.
+func KillOrphans(dir string, environ func(server, port string) []string, log zerolog.Logger) {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		log.Error().Err(err).Msg("cannot look for processes that an earlier llmsup may have left running; check with ps, and kill them")
 	}
 	for _, entry := range entries {
-		killed, err := killOrphan(filepath.Join(dir, entry.Name()), func() []string { return environ(entry.Name()) })
+		killed, err := killOrphan(filepath.Join(dir, entry.Name()), func(port string) []string { return environ(entry.Name(), port) })
 		if err != nil {
 			log.Error().Err(err).Str("server", entry.Name()).Msg("cannot kill a process that an earlier llmsup left running; it may hold VRAM")
 		}
@@ -85,7 +86,7 @@ func KillOrphans(dir string, environ func(server string) []string, log zerolog.L
 // killOrphan kills the group that the pid file in a folder names, the processes with its
 // token, and what its command stops, and nothing else. It returns how many processes it killed. The caller holds the lock on
 // the state directory, so no running llmsup owns the pid file.
-func killOrphan(dir string, environ func() []string) (killed int, err error) {
+func killOrphan(dir string, environ func(port string) []string) (killed int, err error) {
 	raw, err := os.ReadFile(filepath.Join(dir, pidFileName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
@@ -101,7 +102,7 @@ func killOrphan(dir string, environ func() []string) (killed int, err error) {
 	if len(f.Stop) > 0 {
 		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 		defer cancel()
-		_, _ = Run(ctx, Command{Path: f.Stop[0], Args: f.Stop[1:], Env: environ()}, io.Discard) // it may have ended already
+		_, _ = Run(ctx, Command{Path: f.Stop[0], Args: f.Stop[1:], Env: environ(f.Port)}, io.Discard) // it may have ended already
 	}
 	for _, pid := range append(Group(f.PID), marked(f.Token)...) {
 		ended, err := f.kill(pid)

@@ -92,7 +92,25 @@ func TestOrphansOfAWrapper(t *testing.T) {
 	waitFor(t, "the end of the group", func() bool { return !anyRuns(Group(group)) })
 }
 
-func noEnvironment() []string { return nil }
+func noEnvironment(string) []string { return nil }
+
+// TestStopOfAnOrphan: the stop command gets the port on which the process listened.
+func TestStopOfAnOrphan(t *testing.T) {
+	t.Parallel()
+	dir, pid := t.TempDir(), sleeper(t).Process.Pid
+	stopped := filepath.Join(dir, "stopped")
+	command := Command{Stop: []string{"/bin/sh", "-c", "printf %s $WHERE >" + stopped}, Port: "4711"}
+	if err := WritePIDFile(dir, pid, command); err != nil {
+		t.Fatal(err)
+	}
+	ended, err := killOrphan(dir, func(port string) []string { return []string{"WHERE=127.0.0.1:" + port} })
+	if ended != 1 || err != nil {
+		t.Errorf("ended %d, %v; want 1", ended, err)
+	}
+	if got, err := os.ReadFile(stopped); string(got) != "127.0.0.1:4711" {
+		t.Errorf("the command got %q, %v", got, err)
+	}
+}
 
 func anyRuns(pids []int) bool {
 	return slices.ContainsFunc(pids, runs)

@@ -46,6 +46,7 @@ type Command struct {
 	Env   []string // complete
 	Token string   // is added to the environment, and marks the processes below this one
 	Stop  []string // a command that ends what the program has started elsewhere; nil = none
+	Port  string   // where the program listens, for the environment of Stop; "" = on a socket
 }
 
 // Start starts a program in a process group of its own. The kernel kills it when

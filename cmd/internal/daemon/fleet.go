@@ -156,12 +156,8 @@ func (d *Daemon) spec(name string, c launchConfig, w *placement.Workload, cfg *c
 
 // stopEnvironment returns the environment of a server's stop command, for what an earlier
 // llmsup has left running: without the variables of a server that is no longer configured.
-func (d *Daemon) stopEnvironment(name string) []string {
-	env := process.Environ(d.setup.Config.KeyVariables(), nil)
-	for variable, value := range d.setup.Config.Servers[name].Env {
-		env = append(env, variable+"="+value)
-	}
-	return env
+func (d *Daemon) stopEnvironment(name, port string) []string {
+	return append(process.Environ(d.setup.Config.KeyVariables(), nil), generic.Variables(d.setup.Config.Servers[name].Env, port)...)
 }
 
 // start runs a server until its lifetime ends.
