@@ -76,15 +76,48 @@ func TestExample(t *testing.T) {
 
 // The configuration in README.md is valid.
 func TestReadme(t *testing.T) {
-	raw, err := os.ReadFile("../../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(raw), -1)
+	blocks := yamlBlocks(t, "../../../README.md")
 	if len(blocks) != 1 {
 		t.Fatalf("README.md has %d configurations, want 1", len(blocks))
 	}
-	loadExample(t, "README.md", blocks[0][1])
+	loadExample(t, "README.md", blocks[0])
+}
+
+// Each configuration in supervisor/ENGINES.md is valid.
+// It has servers with a command only, and its containers can be stopped.
+func TestEngines(t *testing.T) {
+	blocks := yamlBlocks(t, "../../../supervisor/ENGINES.md")
+	if len(blocks) < 8 {
+		t.Fatalf("ENGINES.md has %d configurations", len(blocks))
+	}
+	for _, block := range blocks {
+		c := loadExample(t, "ENGINES.md", block)
+		if len(c.Servers) == 0 {
+			t.Errorf("it has no server:\n%s", block)
+		}
+		for name, s := range c.Servers {
+			has := func(argument string) bool { return slices.Contains(s.Argv, argument) }
+			switch {
+			case !s.IsCommand():
+				t.Errorf("server %s has no command", name)
+			case generic.IsContainer(s.Argv) && (!has("--rm") || !has("--name") || len(s.StopCommand) == 0):
+				t.Errorf("server %s runs a container without --rm, --name or `stop_command`", name)
+			}
+		}
+	}
+}
+
+// yamlBlocks returns the YAML in a Markdown file.
+func yamlBlocks(t *testing.T, file string) (blocks []string) {
+	t.Helper()
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, match := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(raw), -1) {
+		blocks = append(blocks, match[1])
+	}
+	return blocks
 }
 
 // loadExample loads the text of a file as llmsup does, and completes it. An unknown key is an error.
