@@ -1,6 +1,7 @@
 package browser_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,6 +24,7 @@ func TestViews(t *testing.T) {
 		"laptop":     {Width: 1280, Height: 800},
 		"dark":       {Width: 1280, Height: 800, Dark: true},
 		"dark phone": {Width: 360, Height: 740, Phone: true, Dark: true},
+		"tablet":     {Width: 768, Height: 1024},
 		"large":      {Width: 1920, Height: 1080},
 	}
 	f := newFixture(t)
@@ -36,6 +38,28 @@ func TestViews(t *testing.T) {
 				}
 				if dir := os.Getenv("LLMSUP_TEST_SCREENSHOTS"); dir != "" {
 					tab.Screenshot(filepath.Join(dir, strings.NewReplacer("/", "-", "?since=7d", "").Replace(view)+"-"+name+".png"), true)
+				}
+			})
+		}
+	}
+}
+
+// TestLongNames gives every server, model, key and reason a long name: the page is still no wider than the screen, and
+// what does not fit can be scrolled to.
+func TestLongNames(t *testing.T) {
+	const long = "-a-name-that-goes-on-and-on-480b-a35b-instruct-q4_k_m"
+	f := newFixture(t)
+	for i := range f.calls {
+		f.calls[i] = attacked(f.calls[i], long).(map[string]any)
+	}
+	f.sections = attacked(f.sections, long).(map[string]any)
+	for _, view := range []string{"now", "calls?since=7d", "calls/900000", "money", "models", "try"} {
+		for _, width := range []int{768, 1024, 1280} {
+			t.Run(fmt.Sprintf("%s/%d", view, width), func(t *testing.T) {
+				tab := open(t, f, view, browser.Look{Width: width, Height: 800})
+				tab.AwaitText(long)
+				if wide := tab.Eval("document.documentElement.scrollWidth > innerWidth"); wide != "false" {
+					t.Errorf("it scrolls sideways: %s", tab.Eval(widest))
 				}
 			})
 		}

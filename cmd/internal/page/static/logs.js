@@ -43,7 +43,7 @@ export function create(context) {
 			const all = paused ?? lines;
 			const words_ = search.toLowerCase();
 			const shown = all.filter((l) => (source === '' || l.server === (source === 'llmsup' ? '' : source)) && (ranks[l.level] ?? 1) >= (ranks[level] ?? 0) && (words_ === '' || l.text.toLowerCase().includes(words_))).slice(-most);
-			const newer = paused ? lines.filter((l) => l.number > (paused.at(-1)?.number ?? 0)).length : 0;
+			const newer = paused ? lines.filter((l) => !paused.includes(l)).length : 0;
 			if (follow && box && !paused) requestAnimationFrame(() => { box.scrollTop = box.scrollHeight; });
 			return [
 				h('h1', {}, 'Logs'),

@@ -71,7 +71,8 @@ export function table(spec) {
 	});
 	const cells = columns.map(cellAttributes);
 	const body = sorted(spec).map((row) => h('tr', {key: spec.key(row), class: spec.rowClass?.(row) || null}, columns.map((c, i) => h('td', cells[i], c.cell(row)))));
-	return h('table', {class: words('list', spec.className)}, h('caption', {class: 'hidden'}, spec.caption), h('thead', {}, h('tr', {}, head)), h('tbody', {}, body));
+	// Names may be long: then the table scrolls, and not the page.
+	return h('div', {class: 'scroll-x'}, h('table', {class: words('list', spec.className)}, h('caption', {class: 'hidden'}, spec.caption), h('thead', {}, h('tr', {}, head)), h('tbody', {}, body)));
 }
 
 // cellAttributes returns the same object for the same column, so that dom.js need not compare the attributes of thousands of cells.

@@ -93,9 +93,12 @@ export function createStore(now = Date.now) {
 	function addLine(line) {
 		// A stream that was resumed repeats the last lines.
 		const last = state.lines.findLast((l) => l.server === line.server);
-		if (last && line.at < last.at) return;
+		const at = Date.parse(line.at);
+		if (last && at < Date.parse(last.at)) return;
 		if (state.lines.some((l) => l.at === line.at && l.text === line.text && l.server === line.server)) return;
-		state.lines.push({...line, number: ++lineNumber});
+		// The daemon sends the last lines of each source before those of the next one.
+		const before = state.lines.findLastIndex((l) => !(Date.parse(l.at) > at));
+		state.lines.splice(before + 1, 0, {...line, number: ++lineNumber});
 		if (state.lines.length > maxLines) state.lines.splice(0, state.lines.length - maxLines);
 	}
 	return store;

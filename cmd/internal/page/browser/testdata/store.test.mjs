@@ -53,11 +53,19 @@ test('signing out forgets what the key could see', () => {
 	assert.deepEqual([store.state.sections, store.state.lines, store.state.lastId], [{}, [], '']);
 });
 
+const moment = (ms) => new Date(ms).toISOString();
+
+test('lines of several sources are in the order of time', () => {
+	const store = createStore(() => 0);
+	for (const [server, at] of [['', '2026-11-30T00:00:01Z'], ['', '2026-11-30T00:00:03.5Z'], ['s', '2026-11-30T00:00:02Z'], ['s', '2026-11-30T00:00:02.25Z'], ['s', '2026-11-30T00:00:04Z']]) store.apply(event('log', {server, at, text: at.slice(18)}));
+	assert.deepEqual(store.state.lines.map((l) => l.text), ['1Z', '2Z', '2.25Z', '3.5Z', '4Z']);
+});
+
 test('a resumed stream repeats lines, which appear once', () => {
 	const store = createStore(() => 0);
-	for (const [at, text] of [['1', 'a'], ['2', 'b'], ['1', 'a'], ['2', 'b'], ['2', 'c']]) store.apply(event('log', {server: 's', at, text}));
+	for (const [at, text] of [[1, 'a'], [2, 'b'], [1, 'a'], [2, 'b'], [2, 'c']]) store.apply(event('log', {server: 's', at: moment(at), text}));
 	assert.deepEqual(store.state.lines.map((l) => l.text), ['a', 'b', 'c']);
-	for (let i = 0; i < 3000; i++) store.apply(event('log', {server: 't', at: String(i).padStart(5, '0'), text: String(i)}));
+	for (let i = 0; i < 3000; i++) store.apply(event('log', {server: 't', at: moment(i), text: String(i)}));
 	assert.equal(store.state.lines.length, 2000);
 	assert.equal(store.state.lines.at(-1).text, '2999');
 });
