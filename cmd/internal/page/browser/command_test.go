@@ -115,3 +115,13 @@ func TestSignIn(t *testing.T) {
 		t.Errorf("after signing out the page still shows:\n%s", text)
 	}
 }
+
+// TestModelCommands offers to load and unload only what the daemon would: models that are loaded on demand.
+func TestModelCommands(t *testing.T) {
+	tab := open(t, newFixture(t), "models", browser.Look{})
+	tab.AwaitText("coder-32b")
+	const labels = `[...document.querySelectorAll('.buttons button')].map((b) => b.getAttribute('aria-label')).join(', ')`
+	if got, want := tab.Eval(labels), `"Unload whisper, Pin whisper, Load coder-32b, Pin coder-32b"`; got != want {
+		t.Errorf("commands %s, want %s", got, want)
+	}
+}

@@ -2,7 +2,7 @@
 
 import {h} from './dom.js';
 import {bytes, count, percent, plural, seconds, unknown} from './format.js';
-import {button, copyable, empty, since, state as badge, table, value} from './parts.js';
+import {button, copyable, empty, none, since, state as badge, table, value} from './parts.js';
 
 export const title = 'Models';
 
@@ -27,7 +27,7 @@ export function create(context) {
 					{id: 'calls', head: 'Calls', right: true, sort: (m) => m.calls, cell: (m) => h('span', {title: unloads(m)}, count(m.calls))},
 					{id: 'commands', head: '', label: 'Commands', cell: (m) => actions(m, commands)},
 				],
-			}), h('p', {class: 'muted small'}, 'VRAM need is what loading is planned with: the estimate, or what was measured if that is more. Calls count since llmsup started.')];
+			}), h('p', {class: 'muted small'}, 'VRAM need is what loading is planned with: the estimate, or what was measured if that is more. Calls count since llmsup started. Only models with load: on_demand in llmsup.yaml are loaded and unloaded; Drain in Now takes others out of use.')];
 		},
 	};
 }
@@ -56,8 +56,9 @@ function fit(m, gpus) {
 const unloads = (m) => [plural(m.loads, 'load'), ...Object.entries(m.unloads ?? {}).map(([why, n]) => `${count(n)} unloaded: ${why}`)].join(', ');
 
 function actions(m, commands) {
+	if (m.load !== 'on_demand') return none(); // the daemon refuses them for a model that is always loaded
 	const denied = commands.denied();
 	const act = (text, f) => button(text, f, {kind: 'quiet', label: `${text} ${m.name}`, denied, key: text});
 	const loaded = m.state !== 'unloaded' && m.state !== 'unloading' && m.state !== 'failed';
-	return h('div', {class: 'buttons'}, loaded ? act('Unload', () => commands.unload(m.name)) : act('Load', () => commands.load(m.name)), m.load === 'on_demand' && act(m.pinned ? 'Unpin' : 'Pin', () => commands.pin(m.name, !m.pinned)));
+	return h('div', {class: 'buttons'}, loaded ? act('Unload', () => commands.unload(m.name)) : act('Load', () => commands.load(m.name)), act(m.pinned ? 'Unpin' : 'Pin', () => commands.pin(m.name, !m.pinned)));
 }

@@ -122,7 +122,7 @@ function groups(by, answer, sorts, since, redraw) {
 		by !== 'reason' && {id: 'local', head: 'Served locally', right: true, sort: (g) => g.local / g.calls, cell: (g) => value(percent(g.local / g.calls))},
 		{id: 'tokens', head: 'Tokens generated', right: true, sort: (g) => g.completion_tokens, cell: (g) => value(count(g.completion_tokens))},
 		{id: 'cost', head: 'Paid, USD', right: true, sort: (g) => g.cost_usd, cell: (g) => value(amount(g.cost_usd))},
-		{id: 'each', head: 'Paid per call', right: true, sort: (g) => g.cost_usd / g.calls, cell: (g) => (g.cost_usd === null ? value('unknown') : g.cost_usd === 0 ? '0' : 'about ' + estimate(g.cost_usd / g.calls))},
+		{id: 'each', head: 'Paid per call', right: true, sort: (g) => g.cost_usd / g.calls, cell: (g) => (g.cost_usd === null ? value('unknown') : g.cost_usd === 0 ? usd(0) : 'about ' + estimate(g.cost_usd / g.calls))},
 		by !== 'reason' && {id: 'saved', head: 'Saved, USD', right: true, sort: (g) => g.saved_usd, cell: (g) => (g.local > 0 ? value(amount(g.saved_usd)) : none())},
 		{id: 'failed', head: 'Failed', right: true, sort: (g) => g.failed, cell: (g) => count(g.failed)},
 	].filter(Boolean);
