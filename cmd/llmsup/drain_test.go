@@ -76,7 +76,7 @@ routes:
 	if err := drain.Wait(); err != nil {
 		t.Errorf("drain: %v\n%s", err, output)
 	}
-	for _, want := range []string{"slow: 2 calls have to end first\n", "slow: the time is over: 2 calls go on elsewhere\n", "box: llama-server (pid ", ") has ended\n"} {
+	for _, want := range []string{"slow: 2 calls have to end first\n", "slow: the time is over: 2 calls go on elsewhere\n", "box: its process (pid ", ") has ended\n"} {
 		if !strings.Contains(output, want) {
 			t.Errorf("the output has no %q:\n%s", want, output)
 		}
@@ -348,7 +348,7 @@ func TestDrainKeepsTheServer(t *testing.T) {
 	t.Parallel()
 	in := launch(t, nil, "--demo")
 	before := in.awaitReady()
-	if code, out := in.run("drain", "--keep-server", "-y"); code != 0 || !strings.Contains(out, fmt.Sprintf("llama-server (pid %d) goes on, and keeps its VRAM\n", before.PID)) {
+	if code, out := in.run("drain", "--keep-server", "-y"); code != 0 || !strings.Contains(out, fmt.Sprintf("its process (pid %d) goes on, and keeps its VRAM\n", before.PID)) {
 		t.Errorf("exit %d\n%s", code, out)
 	}
 	if s := in.await("drained", isDrained); s.PID != before.PID {

@@ -37,11 +37,11 @@ func (r *drainReport) steps(phase Phase, pid, calls int) (steps []control.Step) 
 	}
 	switch {
 	case phase == Kept:
-		add(control.StepKept, fmt.Sprintf("no calls any more; llama-server (pid %d) goes on, and keeps its VRAM", pid), calls, 0)
+		add(control.StepKept, fmt.Sprintf("no calls any more; its process (pid %d) goes on, and keeps its VRAM", pid), calls, 0)
 	case phase == Drained && r.pid == 0:
-		add(control.StepStopped, "no llama-server runs", 0, 0)
+		add(control.StepStopped, "none of its processes runs", 0, 0)
 	case phase == Drained:
-		add(control.StepStopped, fmt.Sprintf("llama-server (pid %d) has ended", r.pid), 0, 0)
+		add(control.StepStopped, fmt.Sprintf("its process (pid %d) has ended", r.pid), 0, 0)
 	case pid == 0:
 		r.calls = calls
 	case phase == Stopping:
@@ -53,7 +53,7 @@ func (r *drainReport) steps(phase Phase, pid, calls int) (steps []control.Step) 
 		}
 		if !r.stopping {
 			r.stopping = true
-			add(control.StepStopping, fmt.Sprintf("stopping llama-server (pid %d)", pid), calls, 0)
+			add(control.StepStopping, fmt.Sprintf("stopping its process (pid %d)", pid), calls, 0)
 		}
 		r.calls = calls
 	default:

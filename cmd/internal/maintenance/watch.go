@@ -151,7 +151,7 @@ func (m *Manager) watchReturns(o *operation, before map[string]*supervisor.Snaps
 	}
 	all.Wait()
 	if failed.Load() > 0 {
-		o.end(control.StepFailed, "not all servers returned to use; llmsup logs shows what llama-server printed")
+		o.end(control.StepFailed, "not all servers returned to use; llmsup logs shows what they printed")
 		return
 	}
 	o.end(control.StepResumed, "in use again")
