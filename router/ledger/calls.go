@@ -85,7 +85,7 @@ func (q *CallQuery) filter() (conditions string, args []any) {
 // Calls returns the calls that a query selects, the latest first, and the position of the last
 // one if there may be more. Calls of the last seconds may be missing: see Sync.
 func (l *Ledger) Calls(ctx context.Context, q CallQuery) (rows []Row, next Cursor, err error) {
-	d, err := l.readable()
+	d, err := l.readable(ctx)
 	if err != nil {
 		return nil, "", err
 	}
@@ -178,7 +178,7 @@ func (d *database) daysWith(ctx context.Context, q *CallQuery, from, to int64) (
 
 // Call returns a call; nil = the ledger does not have it.
 func (l *Ledger) Call(ctx context.Context, id CallID) (*Row, error) {
-	d, err := l.readable()
+	d, err := l.readable(ctx)
 	if err != nil {
 		return nil, err
 	}

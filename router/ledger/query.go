@@ -173,7 +173,7 @@ func (l *Ledger) UsagesOf(ctx context.Context, key string, from, to time.Time, b
 			return nil, fmt.Errorf("calls cannot be grouped by %q", b)
 		}
 	}
-	d, err := l.readable()
+	d, err := l.readable(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -194,16 +194,34 @@ func (l *Ledger) UsagesOf(ctx context.Context, key string, from, to time.Time, b
 	return all, nil
 }
 
-// readable returns the database, or why it cannot be read.
-func (l *Ledger) readable() (*database, error) {
+// maxOpening is how long a query waits for the database to be opened.
+const maxOpening = 10 * time.Second
+
+// readable returns the database, or why it cannot be read. It waits while the database is being
+// opened, so that a query just after the start is answered.
+func (l *Ledger) readable(ctx context.Context) (*database, error) {
 	if l == nil {
 		return nil, errors.New("there is no ledger")
 	}
 	if d := l.database.Load(); d != nil {
 		return d, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, maxOpening)
+	defer cancel()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for l.databaseErr == errNotOpen && l.database.Load() == nil && ctx.Err() == nil {
+		changed := l.changed
+		l.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+		l.mu.Lock()
+	}
+	if d := l.database.Load(); d != nil {
+		return d, nil
+	}
 	if l.databaseErr == nil {
 		return nil, errors.New("read the ledger: it is closed")
 	}
@@ -279,7 +297,7 @@ SELECT "key", sum(charged) FROM (
 // Spent returns the charges of the calls that came on the day (UTC) of from or later, and
 // before to, by client key. It is fast if to is recent.
 func (l *Ledger) Spent(ctx context.Context, from, to time.Time) (map[string]usd.Amount, error) {
-	d, err := l.readable()
+	d, err := l.readable(ctx)
 	if err != nil {
 		return nil, err
 	}
