@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/page/browser"
+	"github.com/llmsup/llmsup/models/demo"
 	"github.com/llmsup/llmsup/models/demo/demotest"
 	"github.com/llmsup/llmsup/router/ledger/ledgertest"
 )
@@ -105,6 +107,18 @@ func TestPageViews(t *testing.T) {
 	tab.AwaitText("0.00 USD")
 	tab.Click("nav a[href='/ui/models']")
 	tab.Await("document.querySelector('table.models')?.innerText.includes('demo')")
+	folder := filepath.Join(in.state, "models")
+	tab.Await("document.querySelector('.empty')?.innerText.includes('" + folder + "')")
+	spare, err := demo.Ensure(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(spare, filepath.Join(folder, "spare.gguf")); err != nil {
+		t.Fatal(err)
+	}
+	tab.Eval("[...document.querySelectorAll('main button')].find((b) => b.textContent === 'Read again').click()")
+	tab.Await("document.querySelector('table.files tbody')?.children.length === 1 && document.querySelector('table.files tbody tr').innerText.startsWith('spare')")
+	tab.Await("/MiB/.test(document.querySelector('table.files td.c-need').innerText)")
 	tab.Click("nav a[href='/ui/logs']")
 	for _, source := range []string{"llmsup", "demo"} {
 		tab.Await("[...document.querySelectorAll('.log .source')].some((source) => source.textContent === '" + source + "')")

@@ -92,6 +92,15 @@ func (p *part) split() (no, count uint32, err error) {
 
 var partName = regexp.MustCompile(`^(.+)-(\d{5})-of-(\d{5})\.gguf$`)
 
+// WithoutPart returns the name of a file without what a part of a split model has at its end,
+// such as "-00001-of-00003". split is false for other files.
+func WithoutPart(name string) (model string, split bool) {
+	if m := partName.FindStringSubmatch(name); m != nil {
+		return m[1] + ".gguf", true
+	}
+	return name, false
+}
+
 // partNames returns the paths of all parts of a split model, derived from the path of one.
 func partNames(path string, no, count uint32) ([]string, error) {
 	dir, name := filepath.Split(path)

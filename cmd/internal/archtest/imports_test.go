@@ -50,6 +50,7 @@ func topLevelImports(tree []source) []string {
 var cmdImports = map[string][]string{
 	"cmd/internal/graceful":    nil,
 	"cmd/internal/maintenance": {"cmd/internal/control", "supervisor"},
+	"cmd/internal/modelfiles":  {"cmd/internal/control", "models/gguf", "models/vram"},
 	"cmd/internal/scheduler":   nil,
 	"cmd/internal/ondemand":    {"cmd/internal/placement", "cmd/internal/scheduler", "gpu", "supervisor"},
 	"cmd/internal/page":        {"cmd/internal/control", "cmd/internal/page/feed", "router/access", "router/usd", "router/wire"},
@@ -92,7 +93,7 @@ var layers = [][]string{
 	{"router/modellist"},
 	{"router"},
 	{"cmd/internal/config", "cmd/internal/control"},
-	{"cmd/internal/config/keyedit", "cmd/internal/accounting", "cmd/internal/placement", "cmd/internal/maintenance"},
+	{"cmd/internal/config/keyedit", "cmd/internal/accounting", "cmd/internal/placement", "cmd/internal/maintenance", "cmd/internal/modelfiles"},
 	{"cmd/internal/ondemand", "cmd/internal/calls", "cmd/internal/page/feed"},
 	{"cmd/internal/page"},
 	{"cmd/internal/daemon"},

@@ -56,7 +56,7 @@ func TestCommand(t *testing.T) {
 	if err := c.Resolve(noHeader); err != nil {
 		t.Fatal(err)
 	}
-	want := Server{Command: Command{Argv: []string{"w", "${PORT}"}, Env: map[string]string{"A": "b"}}, IdleUnload: defaultServer().IdleUnload}
+	want := Server{Command: Command{Argv: []string{"w", "${PORT}"}, Env: map[string]string{"A": "b"}}, IdleUnload: DefaultServer().IdleUnload}
 	if got := c.Servers["whisper"]; !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v\nwant %+v", got, want)
 	}

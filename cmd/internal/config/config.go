@@ -98,7 +98,8 @@ const (
 	cloudTimeout = 120 * time.Second
 )
 
-func defaultServer() Server {
+// DefaultServer returns a server for which the file sets nothing.
+func DefaultServer() Server {
 	return Server{CtxSize: 8192, NGPULayers: 99, IdleUnload: 15 * time.Minute}
 }
 
@@ -160,6 +161,9 @@ func DefaultControlSocket() string {
 
 // DemoDir returns the directory in which the demo model is generated.
 func (c *Config) DemoDir() string { return filepath.Join(c.StateDir, DemoName) }
+
+// ModelsDir returns the directory for models that no server needs yet.
+func (c *Config) ModelsDir() string { return filepath.Join(c.StateDir, "models") }
 
 // userTempDir returns a directory of this user, for machines without a login session.
 // Its users create it with mode 0700, and reject one of another owner.

@@ -31,7 +31,7 @@ func (c *Config) Apply(f Flags) error {
 		}
 		server, ok := c.Servers[name]
 		if !ok {
-			server = defaultServer()
+			server = DefaultServer()
 		}
 		server.Model = f.Model
 		if c.Demo = f.Demo; c.Demo {

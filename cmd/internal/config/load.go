@@ -123,13 +123,13 @@ func (c *Config) completeServers() error {
 			}
 		}
 		if !server.IsCommand() && server.CtxSize == 0 && !c.positions.has("servers", name, "ctx_size") {
-			server.CtxSize = defaultServer().CtxSize
+			server.CtxSize = DefaultServer().CtxSize
 		}
 		if !server.IsCommand() && server.NGPULayers == 0 && !c.positions.has("servers", name, "n_gpu_layers") {
-			server.NGPULayers = defaultServer().NGPULayers
+			server.NGPULayers = DefaultServer().NGPULayers
 		}
 		if !c.positions.has("servers", name, "idle_unload") {
-			server.IdleUnload = defaultServer().IdleUnload
+			server.IdleUnload = DefaultServer().IdleUnload
 		}
 		c.Servers[name] = server
 	}

@@ -27,6 +27,10 @@ type Model struct {
 	VRAMNeedBytes     *uint64 `json:"vram_need_bytes"`     // what it is planned with: estimated, configured, or measured if that is more
 	VRAMMeasuredBytes *uint64 `json:"vram_measured_bytes"` // the most that its processes have held
 
+	// Placements is where it can be loaded: on each of several GPUs alone, and split over all of
+	// them, or only where the configuration puts it. null = unknown, or it needs no GPU.
+	Placements []Placement `json:"placements"`
+
 	// PromptCache is whether prompts that are cached survive an unload: "kept across unloads",
 	// "not supported: reason", or "" if it is not known yet or the model is always loaded.
 	PromptCache string `json:"prompt_cache"`
@@ -41,6 +45,15 @@ type Model struct {
 	LoadProgress *float64   `json:"load_progress"` // as that of its server in the status
 	Waiting      int        `json:"waiting"`       // calls that wait for it to be loaded
 	WaitingSince *time.Time `json:"waiting_since"` // when the first of them arrived; null = there are none
+}
+
+// Placement is the GPUs on which a model is loaded at once.
+type Placement []PlacedOn
+
+// PlacedOn is a GPU of a Placement.
+type PlacedOn struct {
+	GPU       int     `json:"gpu"`        // index
+	NeedBytes *uint64 `json:"need_bytes"` // what the model is planned with on this GPU; null = unknown
 }
 
 // UnloadRequest is the body of POST /v1/unload.

@@ -28,6 +28,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/graceful"
 	"github.com/llmsup/llmsup/cmd/internal/maintenance"
+	"github.com/llmsup/llmsup/cmd/internal/modelfiles"
 	"github.com/llmsup/llmsup/cmd/internal/ondemand"
 	"github.com/llmsup/llmsup/cmd/internal/page"
 	"github.com/llmsup/llmsup/cmd/internal/page/feed"
@@ -84,6 +85,7 @@ type Daemon struct {
 	models      modelMetrics
 	page        *page.Handler
 	feed        *feed.Feed
+	modelFiles  modelfiles.Lister
 
 	serverContext context.Context //nolint:containedctx // of all servers; it outlives the context of Run
 	stop          context.CancelFunc

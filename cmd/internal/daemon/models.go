@@ -10,6 +10,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/ondemand"
+	"github.com/llmsup/llmsup/gpu"
 	"github.com/llmsup/llmsup/supervisor"
 )
 
@@ -33,6 +34,7 @@ func (d *Daemon) Models() (list []control.Model) {
 				m.GPUs = append(m.GPUs, g.Index)
 			}
 		}
+		m.Placements = placementsOf(f.Choices, d.monitor.Sample())
 		if f.Used {
 			m.LastUsed = &f.LastUsed
 		}
@@ -43,6 +45,23 @@ func (d *Daemon) Models() (list []control.Model) {
 		list = append(list, m)
 	}
 	return list
+}
+
+// placementsOf returns where a model can be loaded, without what is on a GPU that is not in
+// the sample.
+func placementsOf(choices []ondemand.Choice, s *gpu.Sample) (all []control.Placement) {
+	for _, choice := range choices {
+		var p control.Placement
+		for _, on := range choice {
+			if g := s.Find(on.UUID); g != nil {
+				p = append(p, control.PlacedOn{GPU: g.Index, NeedBytes: known(on.Need)})
+			}
+		}
+		if len(p) == len(choice) {
+			all = append(all, p)
+		}
+	}
+	return all
 }
 
 // known returns nil for 0, which means unknown.

@@ -2,12 +2,17 @@ package daemon
 
 import (
 	"cmp"
+	"context"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/cmd/internal/modelfiles"
 	"github.com/llmsup/llmsup/cmd/internal/page"
 	"github.com/llmsup/llmsup/cmd/internal/page/feed"
 	"github.com/llmsup/llmsup/router/access"
@@ -21,7 +26,7 @@ func (d *Daemon) openPage() {
 		Daemon: pageDaemon{d}, Traffic: pageTraffic{d}, Spending: d,
 		Box: feed.Box{Name: host, Version: d.opts.Version, Listen: d.listener.Addr().String(), Started: time.Now()},
 	})
-	d.page = page.New(page.Options{Feed: d.feed, Router: d.router, Daemon: d, Logs: d, Log: d.log})
+	d.page = page.New(page.Options{Feed: d.feed, Router: d.router, Daemon: d, Logs: d, Disk: d, Log: d.log})
 	d.page.Enable(d.setup.Config.Page.Enabled)
 }
 
@@ -121,4 +126,37 @@ func keyNamed(p *access.Policy, name string) *access.Key {
 func perMillion(p price.Price) *float64 {
 	usd := p.PerMillion()
 	return &usd
+}
+
+// ModelFiles implements page.Disk: the files in the folder for models and in those of the
+// servers' models. The need is that of a server for which the configuration sets nothing.
+func (d *Daemon) ModelFiles(ctx context.Context) (control.ModelFiles, error) {
+	d.fleetMu.Lock()
+	cfg := d.setup.Config
+	d.fleetMu.Unlock()
+	server := config.DefaultServer()
+	r := modelfiles.Request{Folders: []string{cfg.ModelsDir()}, GPUs: []int{}, CtxSize: server.CtxSize, GPULayers: server.NGPULayers}
+	for _, s := range d.servers() {
+		entry := s.launch.entry
+		if entry.Model != "" {
+			r.Used = append(r.Used, entry.Model)
+			r.Folders = append(r.Folders, filepath.Dir(entry.Model))
+		}
+		for _, arg := range slices.Concat(entry.Args, entry.Argv) { // projectors, draft models, the models of other engines
+			_, value, _ := strings.Cut(arg, "=")
+			r.Used = append(r.Used, arg, value)
+		}
+	}
+	slices.Sort(r.Folders[1:])
+	r.Folders = slices.Compact(r.Folders)
+	r.Used = slices.DeleteFunc(r.Used, func(path string) bool { return !strings.EqualFold(filepath.Ext(path), ".gguf") })
+	if sample := d.monitor.Sample(); cfg.GPU.Devices != config.NoGPU {
+		uuids, _ := sample.Select(cfg.GPU.Devices) // an error: there is none of them
+		for _, uuid := range uuids {
+			if g := sample.Find(uuid); g != nil && !g.Lost {
+				r.GPUs = append(r.GPUs, g.Index)
+			}
+		}
+	}
+	return d.modelFiles.List(ctx, r)
 }

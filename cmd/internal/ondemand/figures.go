@@ -11,9 +11,12 @@ import (
 // Figures are what is known about a server's model.
 type Figures struct {
 	OnDemand bool
-	GPUs     []string      // UUIDs of those that its process is on
-	Need     uint64        // VRAM that it is planned with, on all its GPUs, in bytes; 0 = unknown or none
-	Measured uint64        // the most VRAM that it held so far there, in bytes; 0 = not measured
+	GPUs     []string // UUIDs of those that its process is on
+	Need     uint64   // VRAM that it is planned with, on all its GPUs, in bytes; 0 = unknown or none
+	Measured uint64   // the most VRAM that it held so far there, in bytes; 0 = not measured
+	// Choices is where it can be: on each of several GPUs alone, and split over all of them, or
+	// only where the configuration puts it. nil = unknown, or it needs no GPU.
+	Choices  []Choice
 	LoadTime time.Duration // measured, smoothed; 0 = not measured
 	LastUsed time.Time     // when its last call arrived or ended
 	Used     bool          // it has had calls
@@ -23,6 +26,29 @@ type Figures struct {
 	// Reclaiming says that it is unloaded, and the driver has not released its VRAM yet.
 	Reclaiming bool
 	Wait       *scheduler.Wait // why it is not loaded, though calls wait for it; nil = it does not wait
+}
+
+// Choice is one of the places where a model can be.
+type Choice []ChoiceGPU
+
+// ChoiceGPU is a GPU of a Choice.
+type ChoiceGPU struct {
+	UUID string
+	Need uint64 // VRAM that the model is planned with on this GPU, in bytes; 0 = unknown
+}
+
+// choicesOf returns where the model can be, wherever it is now.
+func (m *model) choicesOf() (all []Choice) {
+	for _, p := range m.placements {
+		var one Choice
+		for _, share := range p.Shares {
+			one = append(one, ChoiceGPU{share.UUID, m.need(p, share)})
+		}
+		if one != nil {
+			all = append(all, one)
+		}
+	}
+	return all
 }
 
 // Measured returns the most VRAM that a model held, in bytes; 0 = it has not been loaded yet,
@@ -40,7 +66,7 @@ func (o *Owner) publish(plan scheduler.Plan) {
 	for name, m := range o.models {
 		f := Figures{
 			OnDemand: m.OnDemand, LoadTime: m.loadTime, LastUsed: m.lastUsed, Used: m.calls.Total > 0, Calls: m.calls.Total,
-			Reclaiming: m.reclaiming || m.unloading, Loads: m.loads, Unloads: maps.Clone(m.evicts),
+			Reclaiming: m.reclaiming || m.unloading, Loads: m.loads, Unloads: maps.Clone(m.evicts), Choices: m.choicesOf(),
 		}
 		on := m.planned()
 		for _, share := range on.Shares {

@@ -32,6 +32,7 @@ type Options struct {
 	Router Router
 	Daemon Daemon
 	Logs   Logs
+	Disk   Disk
 	Log    zerolog.Logger
 }
 
@@ -60,6 +61,7 @@ func New(o Options) *Handler {
 	h.handleSessions()
 	h.handleCommands()
 	h.handleCalls()
+	h.handleModelFiles()
 	h.paths.Handle("GET /ui/events", h.forViewers(h.events))
 	h.paths.Handle("POST /ui/v1/chat/completions", h.forViewers(h.call))
 	h.paths.HandleFunc("/", h.notFound)

@@ -57,7 +57,7 @@ func Decide(r Request, residents []Resident, s *gpu.Sample) Decision {
 	if !known {
 		return Decision{}
 	}
-	need := needOnGPUs(r.Need, len(gpus))
+	need := r.Need.OnGPUs(len(gpus))
 	reserved, by := reservedByOthers(residents, r.UUIDs)
 	if need+reserved > free {
 		return Decision{Wait: insufficientVRAM(need, free, reserved, by, gpus)}
@@ -86,12 +86,6 @@ func (r Request) modelGPUs(gpus []gpu.GPU) []gpu.GPU {
 		}
 		return cmp.Compare(*a.MemoryFree, *b.MemoryFree)
 	})}
-}
-
-// needOnGPUs returns the need of a model on a number of GPUs, in bytes. Each GPU has its
-// own buffers.
-func needOnGPUs(need vram.Need, gpus int) uint64 {
-	return need.Total() + need.Compute*uint64(max(gpus-1, 0))
 }
 
 // missingGPU returns a message about the lost GPUs that a start has to wait for; "" = none.

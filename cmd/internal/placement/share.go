@@ -106,7 +106,7 @@ func (w *Workload) shares(gpus []gpu.GPU, pids []int) (shares []Share) {
 	for _, g := range gpus {
 		share := Share{UUID: g.UUID, Held: heldOn(g, pids)}
 		if !need.Overestimated {
-			share.Need = needOnGPUs(need, len(gpus)) / uint64(len(gpus))
+			share.Need = need.OnGPUs(len(gpus)) / uint64(len(gpus))
 		}
 		shares = append(shares, share)
 	}

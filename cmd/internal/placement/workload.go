@@ -146,7 +146,7 @@ func (w *Workload) resident(s *gpu.Sample) (r Resident, reserved bool) {
 	if w.heldBytes != nil {
 		claimed = *w.heldBytes
 	}
-	total := needOnGPUs(w.assumedNeed(), len(uuids))
+	total := w.assumedNeed().OnGPUs(len(uuids))
 	return Resident{Name: w.name, UUIDs: uuids, Unclaimed: total - min(claimed, total)}, true
 }
 

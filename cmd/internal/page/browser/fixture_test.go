@@ -37,12 +37,15 @@ type fixture struct {
 	calls    []map[string]any
 	lastIDs  []string // of each new stream
 	stall    bool     // a chat does not end by itself
+
+	files     []map[string]any // on disk
+	filesRead int              // how often they were requested
 }
 
 // newFixture starts a fixture with the sections of testdata/state.json.
 func newFixture(t testing.TB) *fixture {
 	t.Helper()
-	f := &fixture{t: t, epoch: "7f3a", readers: map[chan string]bool{}, steps: map[string]string{}, calls: inventedCalls()}
+	f := &fixture{t: t, epoch: "7f3a", readers: map[chan string]bool{}, steps: map[string]string{}, calls: inventedCalls(), files: inventedFiles()}
 	raw, err := os.ReadFile("testdata/state.json")
 	if err != nil {
 		t.Fatal(err)
@@ -60,6 +63,12 @@ func newFixture(t testing.TB) *fixture {
 	mux.HandleFunc("GET /ui/events", f.authenticated(f.events))
 	mux.HandleFunc("GET /ui/api/calls", f.authenticated(f.listCalls))
 	mux.HandleFunc("GET /ui/api/calls/{id}", f.authenticated(f.oneCall))
+	mux.HandleFunc("GET /ui/api/files", f.authenticated(func(w http.ResponseWriter, _ *http.Request) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.filesRead++
+		answer(w, map[string]any{"folder": "/var/lib/llmsup/models", "ctx_size": 8192, "incomplete": "", "files": f.files})
+	}))
 	mux.HandleFunc("GET /ui/api/usage", f.authenticated(f.usage))
 	mux.HandleFunc("POST /ui/api/{command}", f.authenticated(f.command))
 	mux.HandleFunc("POST /ui/v1/chat/completions", f.authenticated(f.chat))

@@ -12,7 +12,7 @@ import (
 
 // views are all views, each with a text that appears once it is complete.
 var views = map[string]string{
-	"now": "In flight (5)", "calls?since=7d": "100 calls, and more", "calls/900000": "no answer within 60 s", "money": "Why calls left local", "models": "after unloading",
+	"now": "In flight (5)", "calls?since=7d": "100 calls, and more", "calls/900000": "no answer within 60 s", "money": "Why calls left local", "models": "this is a text file",
 	"logs": "offloaded 33/33 layers", "try": "local/qwen2.5-14b is free on the GPU",
 }
 

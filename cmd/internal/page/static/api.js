@@ -54,6 +54,7 @@ export const signOut = () => send(base + 'session', {method: 'DELETE'});
 export const calls = async (filters, signal) => (await send(base + 'calls?' + query(filters), {signal})).json();
 export const call = async (id, signal) => (await send(base + 'calls/' + encodeURIComponent(id), {signal})).json();
 export const csvAddress = (filters) => base + 'calls.csv?' + query(filters);
+export const files = async (signal) => (await send(base + 'files', {signal})).json();
 export const usage = async (filters, signal) => (await send(base + 'usage?' + query(filters), {signal})).json();
 
 /** command gives a command. onStep gets each line of its progress; the result is the last one, or the whole answer. */

@@ -24,7 +24,7 @@ export function linePath(values, top) {
 			pen = 'M';
 			return;
 		}
-		const x = values.length < 2 ? 100 : (i / (values.length - 1)) * 100;
+		const x = values.length < 2 ? 50 : (i / (values.length - 1)) * 100;
 		const y = 100 - Math.min(1, Math.max(0, value / top)) * 100;
 		path += `${pen}${round(x)} ${round(y)}`;
 		// A single value between two gaps is a dot: a line of no length with round ends.
@@ -32,6 +32,12 @@ export function linePath(values, top) {
 		pen = 'L';
 	});
 	return path;
+}
+
+/** dots returns an SVG path like linePath's of those values alone that have no neighbour, so that they can be drawn larger. */
+export function dots(values, top) {
+	const missing = (v) => v === null || v === undefined;
+	return linePath(values.map((v, i) => (missing(values[i - 1]) && missing(values[i + 1]) ? v : null)), top);
 }
 
 const round = (v) => Number(v.toFixed(2));
@@ -62,7 +68,7 @@ export function lineChart(spec) {
 	const index = Math.min(hovers.get(spec.id) ?? last, last);
 	const hovering = hovers.has(spec.id);
 	const value = !hovering && spec.now ? spec.now : last < 0 ? unknown : spec.show(spec.values[index] ?? null);
-	const x = last < 1 ? 100 : (index / last) * 100;
+	const x = last < 1 ? 50 : (index / last) * 100;
 	return h('figure', {class: 'chart', key: spec.id},
 		h('figcaption', {}, h('span', {class: 'label'}, spec.title), h('span', {class: 'value'}, value),
 			h('span', {class: 'muted'}, hovering ? spec.at(spec.times[index]) : '')),
@@ -70,8 +76,9 @@ export function lineChart(spec) {
 			yAxis(spec.max ? [0, spec.max / 2, spec.max] : axis, top, spec.tick),
 			h('svg', {viewBox: '0 0 100 100', preserveAspectRatio: 'none', 'aria-hidden': 'true'},
 				h('path', {class: 'line', d: linePath(spec.values, top)}),
+				h('path', {class: 'line dots', d: dots(spec.values, top)}),
 				hovering && h('line', {class: 'cursor', x1: x, x2: x, y1: 0, y2: 100}))),
-		h('div', {class: 'x-axis', 'aria-hidden': 'true'}, h('span', {}, last < 0 ? '' : spec.at(spec.times[0])), h('span', {}, last < 0 ? '' : spec.at(spec.times[last]))),
+		h('div', {class: 'x-axis', 'aria-hidden': 'true'}, last === 0 ? h('span', {class: 'column'}, spec.at(spec.times[0])) : [h('span', {}, last < 0 ? '' : spec.at(spec.times[0])), h('span', {}, last < 0 ? '' : spec.at(spec.times[last]))]),
 		data(spec, ['Time', spec.title], spec.values.map((v, i) => [spec.at(spec.times[i]), spec.show(v ?? null)])),
 	);
 }

@@ -40,11 +40,21 @@ export function estimate(value) {
 	return new Intl.NumberFormat(undefined, {maximumSignificantDigits: 2}).format(value) + space + 'USD';
 }
 
+/** scaled formats a large count with three digits: 14.8 B for 14,770,033,664 parameters. */
+export function scaled(n) {
+	if (isUnknown(n)) return unknown;
+	for (const [size, symbol] of [[1e12, 'T'], [1e9, 'B'], [1e6, 'M'], [1e3, 'k']]) {
+		if (n >= size * 0.9995) return unit(n / size, symbol, n < size * 9.95 ? 2 : n < size * 99.95 ? 1 : 0);
+	}
+	return count(n);
+}
+
 const gib = 2 ** 30;
 
-/** bytes formats a size in GiB, or MiB below a tenth of it. */
+/** bytes formats a size in GiB, or MiB below a tenth of it, or KiB likewise. */
 export function bytes(n) {
 	if (isUnknown(n)) return unknown;
+	if (n !== 0 && n < 2 ** 20 / 10) return unit(n / 1024, 'KiB', 1);
 	return n !== 0 && n < gib / 10 ? unit(n / 2 ** 20, 'MiB', 0) : unit(n / gib, 'GiB', 1);
 }
 

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
 
-const {linePath, shares, ticks} = await import(process.env.PAGE_STATIC + '/chart.js');
+const {dots, linePath, shares, ticks} = await import(process.env.PAGE_STATIC + '/chart.js');
 
 test('ticks start at 0, reach the largest value, and are at most four', () => {
 	for (const max of [0.00001, 0.03, 0.9, 1, 1.01, 3, 7, 10, 64, 99, 100, 312, 450, 25_769_803_776]) {
@@ -22,6 +22,13 @@ test('a line starts at the bottom for 0, and is interrupted by unknown values', 
 	assert.equal(linePath([null, undefined], 100), '');
 	assert.equal(linePath([], 100), '');
 	assert.equal(linePath([200, -5], 100), 'M0 0L100 100', 'values beyond the axis stay inside');
+});
+
+test('a value without a neighbour is a dot', () => {
+	assert.equal(linePath([50], 100), 'M50 50L50 50');
+	assert.equal(dots([50], 100), 'M50 50L50 50');
+	assert.equal(dots([0, null, 100, 100], 100), 'M0 100L0 100');
+	assert.equal(dots([0, 50, 100], 100), '');
 });
 
 test('the parts of a bar add up, and are cut at the whole', () => {

@@ -34,6 +34,15 @@ test('sizes', () => {
 	for (const [got, want] of cases) assert.equal(plain(got), want);
 });
 
+test('small sizes', () => {
+	for (const [n, want] of [[214, '0.2 KiB'], [1_048_576, '1 MiB'], [0, '0.0 GiB']]) assert.equal(plain(f.bytes(n)), want, String(n));
+});
+
+test('counts with three digits', () => {
+	const cases = [[999, '999'], [14_770_033_664, '14.8 B'], [494_032_768, '494 M'], [1_777_088_000, '1.78 B'], [999_900, '1.00 M'], [null, 'unknown']];
+	for (const [n, want] of cases) assert.equal(plain(f.scaled(n)), want, String(n));
+});
+
 test('durations', () => {
 	const cases = [[0, '0 ms'], [0.0042, '4 ms'], [0.0994, '99 ms'], [0.0999, '0.10 s'], [0.41, '0.41 s'], [0.9999, '1.0 s'], [9.94, '9.9 s'], [9.96, '10 s'], [59.4, '59 s'], [60, '1 min'], [59.4 * 60, '59 min'], [3600, '1 h'], [47 * 3600, '47 h'], [48 * 3600, '2 d'], [-3, '0 ms']];
 	for (const [s, want] of cases) assert.equal(plain(f.seconds(s)), want, String(s));

@@ -1,0 +1,73 @@
+package modelfiles
+
+import (
+	"path/filepath"
+	"strings"
+
+	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/models/gguf"
+	"github.com/llmsup/llmsup/models/vram"
+)
+
+// header is what is kept of a file's header.
+type header struct {
+	version string // of the file
+	about   control.ModelFile
+	need    vram.Need
+}
+
+// readHeader reads the header of a file.
+func readHeader(f file, r Request) header {
+	h := header{version: f.version}
+	read, err := gguf.Read(f.path)
+	if err != nil {
+		h.about.Kind = control.KindProjector
+		if _, notProjector := gguf.ReadProjector(f.path); notProjector != nil {
+			h.about.Kind, h.about.Problem = control.KindUnusable, strings.TrimPrefix(err.Error(), "read model "+f.path+": ")
+		}
+		return h
+	}
+	h.about = control.ModelFile{Kind: control.KindModel, Parameters: &read.Parameters}
+	if read.FileType != gguf.FileTypeUnknown {
+		h.about.Quantization = read.FileType.String()
+	}
+	if read.Context > 0 {
+		h.about.Context = new(int(read.Context))
+	}
+	h.need = vram.Estimate(read, vram.Run{CtxSize: r.CtxSize, GPULayers: r.GPULayers})
+	if total := h.need.Total(); total > 0 && !h.need.Overestimated {
+		h.about.NeedBytes = &total
+	}
+	h.about.Uncertain = h.need.UncertainBecause
+	return h
+}
+
+// describe returns a file with what its header says.
+func (f file) describe(h header, gpus []int) control.ModelFile {
+	d := h.about
+	d.Path, d.Parts, d.SizeBytes = f.path, f.parts, f.size
+	d.Name, _ = gguf.WithoutPart(filepath.Base(f.path))
+	d.Name = strings.TrimSuffix(d.Name, filepath.Ext(d.Name))
+	if d.NeedBytes != nil {
+		d.Placements = placements(h.need, gpus)
+	}
+	return d
+}
+
+// placements returns where a model could be loaded: on each GPU alone, and split over all.
+func placements(need vram.Need, gpus []int) (all []control.Placement) {
+	on := func(gpus ...int) (p control.Placement) {
+		each := need.OnGPUs(len(gpus)) / uint64(len(gpus))
+		for _, index := range gpus {
+			p = append(p, control.PlacedOn{GPU: index, NeedBytes: &each})
+		}
+		return p
+	}
+	for _, index := range gpus {
+		all = append(all, on(index))
+	}
+	if len(gpus) > 1 {
+		all = append(all, on(gpus...))
+	}
+	return all
+}

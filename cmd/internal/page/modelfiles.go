@@ -1,0 +1,33 @@
+package page
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/router/wire"
+)
+
+// Disk has the model files that no server uses.
+type Disk interface {
+	ModelFiles(ctx context.Context) (control.ModelFiles, error)
+}
+
+// handleModelFiles serves the model files that no server uses, to operators only, since
+// paths are no business of a client.
+func (h *Handler) handleModelFiles() {
+	h.paths.Handle("GET /ui/api/files", h.forViewers(func(w http.ResponseWriter, r *http.Request, v viewer) {
+		if !v.Operator {
+			writeError(w, wire.Error{Status: http.StatusForbidden, Type: wire.TypeInvalid, Code: wire.CodeNotOperator, Message: v.why})
+			return
+		}
+		ctx, cancel := h.untilClosed(r.Context())
+		defer cancel()
+		list, err := h.o.Disk.ModelFiles(ctx)
+		if err != nil {
+			writeError(w, wire.Error{Status: http.StatusServiceUnavailable, Type: wire.TypeServer, Code: "files_unavailable", Message: err.Error()})
+			return
+		}
+		writeJSON(w, list)
+	}))
+}
