@@ -118,7 +118,7 @@ func TestPageViews(t *testing.T) {
 	}
 	tab.Eval("[...document.querySelectorAll('main button')].find((b) => b.textContent === 'Read again').click()")
 	tab.Await("document.querySelector('table.files tbody')?.children.length === 1 && document.querySelector('table.files tbody tr').innerText.startsWith('spare')")
-	tab.Await("/MiB/.test(document.querySelector('table.files td.c-need').innerText)")
+	tab.Await("document.querySelector('table.files td.c-need').innerText.includes('GiB')")
 	tab.Click("nav a[href='/ui/logs']")
 	for _, source := range []string{"llmsup", "demo"} {
 		tab.Await("[...document.querySelectorAll('.log .source')].some((source) => source.textContent === '" + source + "')")
