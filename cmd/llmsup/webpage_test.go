@@ -166,7 +166,6 @@ func TestPageSignIn(t *testing.T) {
 	for name, c := range map[string]struct{ key, shows string }{"operator": {operatorSecret, "key ops"}, "client": {clientSecret, "Read only"}} {
 		t.Run(name, func(t *testing.T) {
 			tab := b.Open(t, in.url+"/ui/", browser.Look{})
-			tab.Allow("401 (Unauthorized)")
 			tab.AwaitText("This llmsup asks for an API key")
 			if text := tab.Text(); strings.Contains(text, "demo") {
 				t.Errorf("without a session the page shows:\n%s", text)

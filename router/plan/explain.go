@@ -73,6 +73,8 @@ func (s *Routing) RoutesWithoutFallback(drained []string) (routes []string) {
 type UpstreamHealth struct {
 	Name   string
 	Reason string // why it cannot be used; "" = it can
+	// MissingKey means that it needs an API key and has none; Reason says what to set.
+	MissingKey bool
 }
 
 // Upstreams returns the upstreams, sorted by name.
@@ -81,7 +83,7 @@ func (s *Routing) Upstreams() []UpstreamHealth {
 	for _, name := range s.SortedBackends() {
 		if b, ok := s.Backends[name].(*backend.Upstream); ok {
 			now := b.Availability()
-			list = append(list, UpstreamHealth{Name: b.Info().Name, Reason: cmp.Or(now.MissingKey, now.Detail)})
+			list = append(list, UpstreamHealth{Name: b.Info().Name, Reason: cmp.Or(now.MissingKey, now.Detail), MissingKey: now.MissingKey != ""})
 		}
 	}
 	return list

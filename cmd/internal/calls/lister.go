@@ -40,7 +40,9 @@ func (l *Lister) Calls(ctx context.Context, q control.CallsQuery) (control.Calls
 	}
 	page, err := l.accounting.Calls(ctx, q)
 	switch {
-	case errors.Is(err, ledger.ErrCursor), ctx.Err() != nil:
+	case errors.Is(err, ledger.ErrCursor):
+		return page, control.ErrAfter
+	case ctx.Err() != nil:
 		return page, err
 	case err != nil:
 		page.Incomplete = "only the last calls are here: " + err.Error()
@@ -104,7 +106,11 @@ func (l *Lister) Call(ctx context.Context, id string) (call control.Call, err er
 
 // EachCall implements control.Calls.
 func (l *Lister) EachCall(ctx context.Context, q control.CallsQuery, emit func(control.Call) error) error {
-	return l.accounting.EachCall(ctx, q, emit)
+	err := l.accounting.EachCall(ctx, q, emit)
+	if errors.Is(err, ledger.ErrCursor) {
+		return control.ErrAfter
+	}
+	return err
 }
 
 // FollowCalls implements control.Calls.

@@ -261,6 +261,8 @@ type Upstream struct {
 	Name    string `json:"name"`
 	Healthy bool   `json:"healthy"`
 	Reason  string `json:"reason"` // why it can't be used
+	// MissingKey means that it needs an API key and has none; Reason says what to set.
+	MissingKey bool `json:"missing_key"`
 }
 
 // RouteAnswer is the answer of GET /v1/route?model=NAME: where a call would go.

@@ -21,7 +21,7 @@ func TestStatusJSON(t *testing.T) {
 		"nothing": {Status{}, `{"version":"","listen":"","inflight":0,"servers":[],"gpus":[],"upstreams":[],"gpu_problem":"","drain":null,` + noMoney},
 		"a pointer": {
 			&Status{Version: "v", Listen: "l", Inflight: 1, Upstreams: []Upstream{{Name: "openrouter", Healthy: true}}},
-			`{"version":"v","listen":"l","inflight":1,"servers":[],"gpus":[],"upstreams":[{"name":"openrouter","healthy":true,"reason":""}],"gpu_problem":"","drain":null,` + noMoney,
+			`{"version":"v","listen":"l","inflight":1,"servers":[],"gpus":[],"upstreams":[{"name":"openrouter","healthy":true,"reason":"","missing_key":false}],"gpu_problem":"","drain":null,` + noMoney,
 		},
 		"a server": {
 			Server{Name: "n", State: "ready", Since: at, PID: 1, Model: "m", CtxSize: 8192, Slots: 4, LastExit: &LastExit{At: at}},

@@ -126,6 +126,9 @@ type CallsQuery struct {
 	After        string // the Next of the page before; "" = the first page
 }
 
+// ErrAfter means that a query's After is none that an earlier answer had as Next.
+var ErrAfter = errors.New("after has to be the next of an earlier answer to the same query")
+
 // ErrNoCall means that there is no such call. It is the beginning of a message.
 var ErrNoCall = errors.New("there is no call")
 
@@ -227,7 +230,7 @@ func handleCalls(mux *http.ServeMux, daemon Calls) {
 		default:
 			page, err := daemon.Calls(r.Context(), q)
 			if err != nil {
-				reject(w, http.StatusServiceUnavailable, err.Error())
+				reject(w, callErrorStatus(err), err.Error())
 				return
 			}
 			writeJSON(w, http.StatusOK, page)
@@ -256,8 +259,11 @@ func handleCalls(mux *http.ServeMux, daemon Calls) {
 }
 
 func callErrorStatus(err error) int {
-	if errors.Is(err, ErrNoCall) {
+	switch {
+	case errors.Is(err, ErrNoCall):
 		return http.StatusNotFound
+	case errors.Is(err, ErrAfter):
+		return http.StatusBadRequest
 	}
 	return http.StatusServiceUnavailable
 }

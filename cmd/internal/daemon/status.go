@@ -37,7 +37,7 @@ func (d *Daemon) Status() control.Status {
 		s.Servers = append(s.Servers, status)
 	}
 	for _, u := range d.router.Upstreams() {
-		s.Upstreams = append(s.Upstreams, control.Upstream{Name: u.Name, Healthy: u.Reason == "", Reason: u.Reason})
+		s.Upstreams = append(s.Upstreams, control.Upstream{Name: u.Name, Healthy: u.Reason == "", Reason: u.Reason, MissingKey: u.MissingKey})
 	}
 	return s
 }

@@ -81,6 +81,9 @@ func unreadable(err error) wire.Error {
 	if errors.Is(err, control.ErrNoCall) {
 		return wire.Error{Status: http.StatusNotFound, Type: wire.TypeInvalid, Code: wire.CodeNotFound, Message: "there is no such call"}
 	}
+	if errors.Is(err, control.ErrAfter) {
+		return invalidQuery(err.Error())
+	}
 	return wire.Error{Status: http.StatusServiceUnavailable, Type: wire.TypeServer, Code: "ledger_unavailable", Message: err.Error()}
 }
 

@@ -158,6 +158,12 @@ func TestCSV(t *testing.T) {
 	if raw, err := io.ReadAll(s.request("GET", "/ui/api/calls.csv?model=broken", "").Body); err == nil {
 		t.Errorf("a part looks like the whole: %s", raw)
 	}
+	s.daemon.refusal = control.ErrAfter
+	for _, path := range []string{"calls?after=garbage", "calls.csv?after=garbage"} {
+		if status, got := code(t, s.request("GET", "/ui/api/"+path, "")); status != 400 || got != "invalid_query" {
+			t.Errorf("%s: %d %s", path, status, got)
+		}
+	}
 	s.daemon.refusal = errors.New("the ledger is disabled")
 	if status, got := code(t, s.request("GET", "/ui/api/calls.csv", "")); status != 503 || got != "ledger_unavailable" {
 		t.Errorf("%d %s", status, got)

@@ -112,6 +112,12 @@ func TestCommands(t *testing.T) {
 			if status, got := code(t, s.request("POST", path, `{"nonsense":1}`, s.own("Cookie", operator)...)); status != 400 || got != "invalid_body" {
 				t.Errorf("a wrong field: %d %s", status, got)
 			}
+			if status, got := code(t, s.request("POST", path, body+" {}", s.own("Cookie", operator)...)); status != 400 || got != "invalid_body" {
+				t.Errorf("two bodies: %d %s", status, got)
+			}
+			if status, got := code(t, s.request("POST", path, body+" garbage", s.own("Cookie", operator)...)); status != 400 || got != "invalid_body" {
+				t.Errorf("garbage after the body: %d %s", status, got)
+			}
 			if n := len(s.daemon.given()); n != before {
 				t.Fatalf("commands that were refused were given: %q", s.daemon.given()[before:])
 			}

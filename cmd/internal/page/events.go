@@ -20,7 +20,52 @@ const (
 	writeTimeout = 30 * time.Second
 	// maxStreams limits the open pages: each has a connection.
 	maxStreams = 256
+	// maxStreamsOfKey limits those of one key that is no operator's, so that it cannot keep
+	// all others out. Clients without a key on other machines share one such limit.
+	maxStreamsOfKey = 32
 )
+
+// streams counts the open event streams.
+type streams struct {
+	mu    sync.Mutex
+	n     int
+	ofKey map[string]int // by the key's name, without those of operators
+}
+
+// begin counts a stream of a viewer. limit is 0, or the limit that forbids the stream.
+func (s *streams) begin(v viewer) (limit int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	name := v.key.KeyName()
+	switch {
+	case s.n >= maxStreams:
+		return maxStreams
+	case !v.Operator && s.ofKey[name] >= maxStreamsOfKey:
+		return maxStreamsOfKey
+	}
+	s.n++
+	if !v.Operator {
+		if s.ofKey == nil {
+			s.ofKey = map[string]int{}
+		}
+		s.ofKey[name]++
+	}
+	return 0
+}
+
+// end ends a stream that begin has counted.
+func (s *streams) end(v viewer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.n--
+	if v.Operator {
+		return
+	}
+	name := v.key.KeyName()
+	if s.ofKey[name]--; s.ofKey[name] == 0 {
+		delete(s.ofKey, name)
+	}
+}
 
 // viewerSection is the section of the viewer itself.
 type viewerSection struct {
@@ -50,15 +95,14 @@ func (v viewer) same(o viewer) bool {
 // them, until the client closes the connection, llmsup stops, or the viewer's rights
 // change. The page then connects again.
 func (h *Handler) events(w http.ResponseWriter, r *http.Request, v viewer) {
-	if n := h.open.Add(1); n > maxStreams {
-		h.open.Add(-1)
+	if limit := h.open.begin(v); limit > 0 {
 		writeError(w, wire.Error{
 			Status: http.StatusServiceUnavailable, Type: wire.TypeServer, Code: "too_many_pages",
-			Message: fmt.Sprintf("%d pages are open, which is the limit; close some", maxStreams),
+			Message: fmt.Sprintf("%d pages are open, which is the limit; close some", limit),
 		})
 		return
 	}
-	defer h.open.Add(-1)
+	defer h.open.end(v)
 	ctx, cancel := h.untilClosed(r.Context())
 	var sources sync.WaitGroup
 	defer sources.Wait()

@@ -70,6 +70,7 @@ func (h *Handler) handlePages() {
 	for _, view := range views {
 		h.paths.HandleFunc("GET /ui/"+view, index)
 	}
+	h.paths.Handle("GET /ui/calls/{$}", http.RedirectHandler("/ui/calls", http.StatusFound))
 	h.paths.HandleFunc("GET /ui/static/{name...}", func(w http.ResponseWriter, r *http.Request) { h.serveFile(w, r, r.PathValue("name")) })
 }
 

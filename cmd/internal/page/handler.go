@@ -47,7 +47,7 @@ type Handler struct {
 
 	closing context.Context //nolint:containedctx // of all streams; it ends when llmsup stops
 	end     context.CancelFunc
-	open    atomic.Int64 // event streams
+	open    streams
 }
 
 // New returns a handler. It is disabled until Enable.
@@ -130,7 +130,15 @@ func setSecurityHeaders(header http.Header) {
 // writeError writes an error in OpenAI's form.
 func writeError(w http.ResponseWriter, e wire.Error) { wire.WriteError(w, wire.Chat, e) }
 
-func (h *Handler) notFound(w http.ResponseWriter, _ *http.Request) {
+// notFound answers a browser that was sent to an unknown address with the page, which says so.
+func (h *Handler) notFound(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodGet && strings.Contains(r.Header.Get("Accept"), "text/html") {
+		f := h.static[indexFile]
+		w.Header().Set("Content-Type", f.mimeType)
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = w.Write(f.content) // fails only if the client closed the connection
+		return
+	}
 	writeError(w, wire.Error{
 		Status: http.StatusNotFound, Type: wire.TypeInvalid, Code: wire.CodeNotFound,
 		Message: "the page has nothing at this path with this method; it is at " + Prefix,

@@ -229,6 +229,7 @@ func TestFiles(t *testing.T) {
 		"/ui/static/index.html": {200, "text/html; charset=utf-8"},
 		"/ui/static/none.js":    {404, "application/json; charset=utf-8"},
 		"/ui/nothing":           {404, "application/json; charset=utf-8"},
+		"/ui/calls/":            {302, ""},
 		"/ui":                   {302, ""},
 		"/v1/models":            {404, "text/plain; charset=utf-8"},
 	} {
@@ -246,6 +247,14 @@ func TestFiles(t *testing.T) {
 	}
 	if resp := s.request("GET", "/", "", "Accept", "*/*"); resp.StatusCode != http.StatusNotFound {
 		t.Errorf("/ for a program: %s", resp.Status)
+	}
+	for path, want := range map[string]string{"/ui/nothing": "text/html; charset=utf-8", "/ui/now/more": "text/html; charset=utf-8"} {
+		if resp := s.request("GET", path, "", "Accept", "text/html,*/*"); resp.StatusCode != http.StatusNotFound || resp.Header.Get("Content-Type") != want {
+			t.Errorf("%s for a browser: %s, %s", path, resp.Status, resp.Header.Get("Content-Type"))
+		}
+	}
+	if resp := s.request("GET", "/ui/calls/", "", "Accept", "text/html"); resp.Header.Get("Location") != "/ui/calls" {
+		t.Errorf("/ui/calls/ goes to %q", resp.Header.Get("Location"))
 	}
 	s.handler.Enable(false)
 	if resp := s.request("GET", "/ui/", ""); resp.Header.Get("Content-Type") != "text/plain; charset=utf-8" {
@@ -399,6 +408,25 @@ func TestSignIn(t *testing.T) {
 	}
 }
 
+// TestSessionState: a browser can ask whether it is signed in, and gets no error for an answer.
+func TestSessionState(t *testing.T) {
+	s := newSite(t, testKeys()...)
+	open := newSite(t)
+	for name, tc := range map[string]struct {
+		resp answer
+		want string
+	}{
+		"signed out":   {s.request("GET", "/ui/api/session", ""), `{"signed_in":false}`},
+		"signed in":    {s.request("GET", "/ui/api/session", "", "Cookie", s.signIn(otherKey)), `{"signed_in":true}`},
+		"without keys": {open.request("GET", "/ui/api/session", ""), `{"signed_in":true}`},
+	} {
+		raw, err := io.ReadAll(tc.resp.Body)
+		if err != nil || tc.resp.StatusCode != 200 || strings.TrimSpace(string(raw)) != tc.want {
+			t.Errorf("%s: %v %s %s", name, err, tc.resp.Status, raw)
+		}
+	}
+}
+
 func TestWrongKeys(t *testing.T) {
 	s := newSite(t, testKeys()...)
 	for range maxFailures {
@@ -483,12 +511,55 @@ func TestEvents(t *testing.T) {
 				t.Errorf("%s %s %s", kind, id, data)
 			}
 			end(s)
-			s.daemon.set(control.Server{Name: "hidden"}) // what it may see no more
+			s.daemon.set(control.Server{Name: "hidden"})                         // what it may see no more
+			late := time.AfterFunc(10*time.Second, func() { resp.Body.Close() }) // a stream that does not end fails the read
+			defer late.Stop()
 			rest, err := io.ReadAll(in)
 			if err != nil || strings.Contains(string(rest), "hidden") {
 				t.Errorf("%v: %s", err, rest)
 			}
 		})
+	}
+}
+
+// TestStreams: one key cannot take the streams of all others.
+func TestStreams(t *testing.T) {
+	keys := testKeys()
+	ops, app, other := viewer{key: &keys[0]}, viewer{key: &keys[1]}, viewer{key: &access.Key{Name: "other"}}
+	ops.Operator = true
+	var s streams
+	for range maxStreamsOfKey {
+		if limit := s.begin(app); limit != 0 {
+			t.Fatalf("limit %d too early", limit)
+		}
+	}
+	if limit := s.begin(app); limit != maxStreamsOfKey {
+		t.Errorf("one more of the same key: %d", limit)
+	}
+	if limit := s.begin(other); limit != 0 {
+		t.Errorf("another key: %d", limit)
+	}
+	s.end(app)
+	if limit := s.begin(app); limit != 0 {
+		t.Errorf("after one has ended: %d", limit)
+	}
+	for range maxStreams - maxStreamsOfKey - 1 {
+		if limit := s.begin(ops); limit != 0 {
+			t.Fatalf("an operator: %d", limit)
+		}
+	}
+	if limit := s.begin(ops); limit != maxStreams {
+		t.Errorf("one more than all: %d", limit)
+	}
+	for range maxStreams - maxStreamsOfKey - 1 {
+		s.end(ops)
+	}
+	for range maxStreamsOfKey {
+		s.end(app)
+	}
+	s.end(other)
+	if s.n != 0 || len(s.ofKey) != 0 {
+		t.Errorf("all have ended: %d, %v", s.n, s.ofKey)
 	}
 }
 

@@ -106,7 +106,17 @@ func (s *sessions) end(r *http.Request) {
 	}
 }
 
+// sessionState is the answer of GET /ui/api/session. A browser reports an answer of 401 as an
+// error of the page; the page asks this first.
+type sessionState struct {
+	SignedIn bool `json:"signed_in"` // or need not be
+}
+
 func (h *Handler) handleSessions() {
+	h.paths.HandleFunc("GET /ui/api/session", func(w http.ResponseWriter, r *http.Request) {
+		_, ok := h.identify(r)
+		writeJSON(w, sessionState{SignedIn: ok})
+	})
 	h.paths.HandleFunc("POST /ui/api/session", h.signIn)
 	h.paths.HandleFunc("DELETE /ui/api/session", func(w http.ResponseWriter, r *http.Request) {
 		h.sessions.end(r)
@@ -238,6 +248,11 @@ func readBody(w http.ResponseWriter, r *http.Request, into any, fields string) b
 	body := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
 	body.DisallowUnknownFields()
 	err := body.Decode(into)
+	if err == nil {
+		if _, more := body.Token(); !errors.Is(more, io.EOF) {
+			err = errors.New("there is more than one value")
+		}
+	}
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	if err != nil && !errors.Is(err, io.EOF) {
 		writeError(w, wire.Error{

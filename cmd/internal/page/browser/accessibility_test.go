@@ -70,7 +70,6 @@ func TestAccessibility(t *testing.T) {
 		locked := newFixture(t)
 		locked.key = "k"
 		tab := open(t, locked, "now", browser.Look{})
-		tab.Allow("401 (Unauthorized)")
 		tab.AwaitText("This llmsup asks for an API key")
 		audit(t, tab, string(axe))
 	})

@@ -91,8 +91,11 @@ func TestSignIn(t *testing.T) {
 	f.key = "sk-llmsup-right"
 	f.set(map[string]any{"viewer": map[string]any{"key": "ops", "operator": true, "keys": true, "commands": true, "why": ""}})
 	tab := open(t, f, "now", browser.Look{})
-	tab.Allow("401 (Unauthorized)")
 	tab.AwaitText("This llmsup asks for an API key")
+	if problems := tab.Problems(); len(problems) != 0 {
+		t.Errorf("before a key was tried: %q", problems)
+	}
+	tab.Allow("401 (Unauthorized)") // the wrong key
 	tab.Await("document.activeElement.id === 'key'")
 	for _, key := range []string{"sk-llmsup-wrong", "sk-llmsup-right"} {
 		for _, character := range key {

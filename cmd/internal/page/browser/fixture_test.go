@@ -58,6 +58,7 @@ func newFixture(t testing.TB) *fixture {
 	files := http.StripPrefix("/ui/static/", http.FileServer(http.Dir("../static")))
 	mux.Handle("GET /ui/static/", files)
 	mux.HandleFunc("GET /ui/", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, "../static/index.html") })
+	mux.HandleFunc("GET /ui/api/session", func(w http.ResponseWriter, r *http.Request) { answer(w, map[string]any{"signed_in": f.signedIn(r)}) })
 	mux.HandleFunc("POST /ui/api/session", f.session)
 	mux.HandleFunc("DELETE /ui/api/session", f.session)
 	mux.HandleFunc("GET /ui/events", f.authenticated(f.events))
@@ -219,9 +220,15 @@ func reject(w http.ResponseWriter, status int, code, message string) {
 	_ = json.NewEncoder(w).Encode(map[string]any{"error": map[string]any{"message": message, "type": "invalid_request_error", "param": nil, "code": code}})
 }
 
+// signedIn reports whether a request has a session, or needs none.
+func (f *fixture) signedIn(r *http.Request) bool {
+	cookie, err := r.Cookie("llmsup_session")
+	return f.key == "" || err == nil && cookie.Value == "s"
+}
+
 func (f *fixture) authenticated(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if cookie, err := r.Cookie("llmsup_session"); f.key != "" && (err != nil || cookie.Value != "s") {
+		if !f.signedIn(r) {
 			reject(w, http.StatusUnauthorized, "sign_in", "sign in with an API key")
 			return
 		}

@@ -122,6 +122,42 @@ func TestLogs(t *testing.T) {
 	tab.AwaitText("Logs are for operators.")
 }
 
+// TestReasons: what llmsup knows to be incomplete or not set up is shown as that, and times are those of the browser's zone.
+func TestReasons(t *testing.T) {
+	f := newFixture(t)
+	today := f.section("today").(map[string]any)
+	today["unknown_saved"] = 3
+	upstreams := append(f.section("upstreams").([]any), map[string]any{"name": "keyless", "healthy": false, "missing_key": true, "reason": "set OPENROUTER_API_KEY", "since": "2026-11-30T00:00:00Z"})
+	servers := f.section("servers").([]any)
+	drained := servers[0].(map[string]any)
+	drained["state"], drained["reason"] = "drained", "taken out of use by an operator at 1999-01-01 00:00:00, until llmsup resume"
+	drained["drain"] = map[string]any{"since": "2026-11-30T02:01:58Z", "until": nil, "keep_server": false}
+	f.set(map[string]any{"today": today, "upstreams": upstreams, "servers": servers})
+	tab := open(t, f, "now", browser.Look{})
+	tab.AwaitText("without 3 calls of unknown price")
+	tab.AwaitText("no call goes there without an API key: set OPENROUTER_API_KEY")
+	if state := tab.Eval("document.querySelector('table.upstreams tbody tr:last-child .state').className + document.querySelector('table.upstreams tbody tr:last-child .state').textContent"); state != `"state none○ not configured"` {
+		t.Errorf("an upstream without a key: %s", state)
+	}
+	tab.AwaitText("taken out of use by an operator at ")
+	if text := tab.Text(); strings.Contains(text, "1999") || !strings.Contains(text, "until Resume") {
+		t.Errorf("the drain has the times of the daemon's clock:\n%s", text)
+	}
+}
+
+// TestNoSuchPage: an unknown address says so.
+func TestNoSuchPage(t *testing.T) {
+	f := newFixture(t)
+	for _, address := range []string{"nothing", "now/more", "call", "toString", "missing"} {
+		t.Run(address, func(t *testing.T) {
+			tab := open(t, f, address, browser.Look{})
+			tab.AwaitText("This page does not exist")
+			tab.Click("main a")
+			tab.AwaitText("In flight (5)")
+		})
+	}
+}
+
 // TestEmpty: a new box says what to do next, and shows what is unknown as unknown.
 func TestEmpty(t *testing.T) {
 	f := newFixture(t)

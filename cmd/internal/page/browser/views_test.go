@@ -66,6 +66,29 @@ func TestLongNames(t *testing.T) {
 	}
 }
 
+// TestLargeAmounts: an amount of eight digits and its unit stay in one line, within the screen.
+func TestLargeAmounts(t *testing.T) {
+	f := newFixture(t)
+	today := f.section("today").(map[string]any)
+	today["saved_usd"], today["paid_usd"] = 12345678.123456, 87654321.123456
+	f.set(map[string]any{"today": today})
+	for _, width := range []int{360, 768, 1024, 1280} {
+		t.Run(fmt.Sprint(width), func(t *testing.T) {
+			tab := open(t, f, "now", browser.Look{Width: width, Height: 800})
+			tab.AwaitText("12,345,678.12")
+			if broken := tab.Eval("[...document.querySelectorAll('.big')].filter((e) => e.getBoundingClientRect().height > 30 || e.scrollWidth > e.clientWidth).map((e) => e.textContent).join('; ')"); broken != `""` {
+				t.Errorf("cut or broken: %s", broken)
+			}
+			if wide := tab.Eval("document.documentElement.scrollWidth > innerWidth"); wide != "false" {
+				t.Errorf("it scrolls sideways: %s", tab.Eval(widest))
+			}
+			if dir := os.Getenv("LLMSUP_TEST_SCREENSHOTS"); dir != "" {
+				tab.Screenshot(filepath.Join(dir, fmt.Sprintf("amounts-%d.png", width)), false)
+			}
+		})
+	}
+}
+
 // widest lists the elements that reach beyond the right edge.
 const widest = `[...document.querySelectorAll('body *')].filter((e) => e.getBoundingClientRect().right > innerWidth + 1).slice(0, 8)
 	.map((e) => e.tagName + '.' + e.getAttribute('class') + ' ' + Math.round(e.getBoundingClientRect().right)).join('; ')`

@@ -26,6 +26,7 @@ type Today struct {
 	Paid             *control.USD `json:"paid_usd"`
 	Saved            *control.USD `json:"saved_usd"`
 	CallsUnknownCost *int64       `json:"calls_unknown_cost"`
+	UnknownSaved     *int64       `json:"unknown_saved"` // local calls, of unknown price
 }
 
 // today adds up the day's calls when there were new ones, without delaying the feed.
@@ -108,6 +109,6 @@ func (t *today) of(v Viewer) Today {
 	}
 	cloud := max(sums.Calls-sums.Local-sums.Failed, 0)
 	s.Calls, s.LocalCalls, s.CloudCalls, s.CallsUnknownCost = &sums.Calls, &sums.Local, &cloud, &sums.UnknownCost
-	s.Paid, s.Saved = sums.Cost, sums.Saved
+	s.Paid, s.Saved, s.UnknownSaved = sums.Cost, sums.Saved, &sums.UnknownSaved
 	return s
 }

@@ -49,6 +49,8 @@ const json = (body, more = {}) => ({method: 'POST', headers: {'Content-Type': 'a
 /** query builds a query string of the values that are set. */
 export const query = (values) => new URLSearchParams(Object.entries(values).filter(([, v]) => v !== '' && v !== null && v !== undefined)).toString();
 
+/** session says whether this browser is signed in, or need not be. */
+export const session = async () => (await send(base + 'session')).json();
 export const signIn = (key) => send(base + 'session', json({key}));
 export const signOut = () => send(base + 'session', {method: 'DELETE'});
 export const calls = async (filters, signal) => (await send(base + 'calls?' + query(filters), {signal})).json();

@@ -9,12 +9,14 @@ import {createStore} from './store.js';
 import * as call from './call.js';
 import * as calls from './calls.js';
 import * as logs from './logs.js';
+import * as missing from './missing.js';
 import * as models from './models.js';
 import * as money from './money.js';
 import * as now from './now.js';
 import * as tryView from './try.js';
 
-const views = {now, calls, call, money, models, logs, try: tryView};
+const views = {now, calls, call, money, models, logs, try: tryView, missing};
+const addresses = ['now', 'calls', 'money', 'models', 'logs', 'try'];
 const app = document.getElementById('app');
 const store = createStore();
 
@@ -33,6 +35,7 @@ function redraw() {
 
 const commands = createCommands({store, redraw});
 let stream = null;
+let signedIn = true; // or need not be
 let streamOptions = {};
 
 /** open opens the one stream, or opens it again with other options. */
@@ -73,13 +76,13 @@ function go(address, {replace = false} = {}) {
 
 function route(moved) {
 	const [, name = '', id = ''] = location.pathname.match(/^\/ui\/([^/]*)\/?(.*)$/) ?? [];
-	const wanted = name === 'calls' && id ? 'call' : name in views ? name : 'now';
+	const wanted = name === 'calls' && id ? 'call' : name === '' ? 'now' : addresses.includes(name) && !id ? name : 'missing';
 	context.params = new URLSearchParams(location.search);
 	if (current.name !== wanted || current.id !== id) {
 		current.view?.leave?.();
 		current = {name: wanted, id, view: views[wanted].create({...context, id: decodeURIComponent(id), get params() { return context.params; }})};
 	}
-	current.view.enter?.();
+	if (signedIn) current.view.enter?.();
 	redraw();
 	if (!moved) return;
 	paint();
@@ -88,6 +91,7 @@ function route(moved) {
 }
 
 function paint() {
+	if (!current.view) return;
 	const view = views[current.name];
 	document.title = `${view.title} · ${store.state.sections.box?.name ?? 'llmsup'} · llmsup`;
 	render(app, frame(context, {name: current.name, title: view.title, content: () => current.view.draw(store.state)}));
@@ -95,6 +99,7 @@ function paint() {
 
 async function signIn(key) {
 	await api.signIn(key);
+	signedIn = true;
 	stream = null;
 	current.view?.signedIn?.();
 	if (stream === null) open();
@@ -103,14 +108,17 @@ async function signIn(key) {
 
 async function signOut() {
 	await api.signOut();
+	askForKey();
+}
+
+function askForKey() {
+	signedIn = false;
 	stream?.close();
 	store.signIn();
 }
 
 api.signInWith(() => {
-	if (store.state.connection === 'signin') return;
-	stream?.close();
-	store.signIn();
+	if (store.state.connection !== 'signin') askForKey();
 });
 
 // Links inside the page change the view without loading it again; with a modifier they open a tab, as elsewhere.
@@ -127,5 +135,8 @@ document.addEventListener('visibilitychange', followVisibility);
 store.subscribe(redraw);
 setInterval(redraw, 1000); // ages
 
-open();
+// A browser reports an answer of 401 as an error in its console, so the page asks first whether it needs a key.
+const session = await api.session().catch(() => ({signed_in: true})); // the stream says why llmsup does not answer
+if (session.signed_in) open();
+else askForKey();
 route(false);

@@ -85,6 +85,11 @@ export function create(context) {
 			shown = text;
 			load();
 		},
+		signedIn() { // maybe with another key
+			shown = null;
+			rows = [];
+			next = '';
+		},
 		leave: () => loading?.abort(),
 		draw(state) {
 			const s = state.sections;
@@ -130,15 +135,18 @@ export function status(c) {
 /** tokens shows the prompt's and the answer's tokens. */
 export const tokens = (c) => (c.prompt_tokens === null && c.completion_tokens === null ? value(unknown) : [value(count(c.prompt_tokens)), ' → ', value(count(c.completion_tokens))]);
 
+// whole shows a name that the width of its column may cut; the title has all of it.
+const whole = (name) => (name ? h('span', {title: name}, name) : none());
+
 function list(rows, sort, onSort) {
 	const optional = (ms) => (ms === null || ms === undefined ? none() : milliseconds(ms));
 	return table({
 		caption: 'Calls', key: (c) => c.id, rows, sort, onSort, className: 'calls', rowClass: (c) => words(c.status >= 500 && 'bad-row'),
 		columns: [
 			{id: 'time', head: 'Time', sort: (c) => Date.parse(c.time), cell: (c) => h('a', {href: '/ui/calls/' + encodeURIComponent(c.id)}, moment(c.time))},
-			{id: 'model', head: 'Model', sort: (c) => c.model, cell: (c) => h('code', {}, c.model || unknown)},
-			{id: 'key', head: 'Key', sort: (c) => c.key, cell: (c) => c.key || none()},
-			{id: 'backend', head: 'Backend', sort: (c) => c.backend, cell: (c) => c.backend || none()},
+			{id: 'model', head: 'Model', sort: (c) => c.model, cell: (c) => h('code', {title: c.model || null}, c.model || unknown)},
+			{id: 'key', head: 'Key', sort: (c) => c.key, cell: (c) => whole(c.key)},
+			{id: 'backend', head: 'Backend', sort: (c) => c.backend, cell: (c) => whole(c.backend)},
 			{id: 'reason', head: 'Why not local', sort: (c) => c.reason || null, cell: (c) => (c.reason ? h('span', {class: 'reason'}, c.reason) : none())},
 			{id: 'status', head: 'Status', sort: (c) => c.status, cell: status},
 			{id: 'wait', head: 'Wait', right: true, sort: (c) => c.wait_ms, cell: (c) => optional(c.wait_ms)},

@@ -45,6 +45,10 @@ export function create(context) {
 			shown = wanted;
 			load();
 		},
+		signedIn() { // maybe with another key
+			shown = null;
+			usage = null;
+		},
 		leave: () => loading?.abort(),
 		draw(state) {
 			const s = state.sections;

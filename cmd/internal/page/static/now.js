@@ -4,7 +4,7 @@ import {bar, lineChart} from './chart.js';
 import {h, words} from './dom.js';
 import {between, bytes, count, list, number, ofBytes, percent, plural, seconds, time, unit, unknown, usd} from './format.js';
 import {createInflight} from './inflight.js';
-import {button, copyable, empty, none, since, state as badge, table, value} from './parts.js';
+import {button, copyable, empty, none, reasonOf, since, state as badge, table, value} from './parts.js';
 
 export const title = 'Now';
 
@@ -37,7 +37,7 @@ function answers(s, {store}) {
 			fact('Local models', servers.length === 0 ? h('span', {class: 'muted'}, 'none') : alive ? badge(servers.some((one) => one.state === 'ready') ? 'ready' : 'degraded', 'serving') : badge('failed', 'not serving'), states.join(', ')),
 			s.inflight && fact('Elsewhere now', elsewhere.length === 0 ? 'no call' : h('span', {class: 'state warn'}, plural(elsewhere.length, 'call')), elsewhere.length > 0 ? 'why: ' + list([...new Set(elsewhere.map((c) => c.reason))]) : `${plural(s.inflight.total, 'call')} in flight`),
 			t && fact('Local answers today', value(percent(t.local_calls / t.calls)), t.calls === null ? 'not read from the ledger yet' : `${plural(t.calls, 'call')} · ${count(t.cloud_calls)} to the cloud`),
-			t && fact('Saved today', value(usd(t.saved_usd)), 'by local answers, at list prices'),
+			t && fact('Saved today', value(usd(t.saved_usd)), t.unknown_saved > 0 ? `without ${plural(t.unknown_saved, 'call')} of unknown price` : 'by local answers, at list prices'),
 			t && fact('Paid today', value(usd(t.paid_usd)), t.calls_unknown_cost > 0 ? `without ${plural(t.calls_unknown_cost, 'call')} of unknown cost` : `since ${time(t.since, 'clock')}`),
 			budgetFact(s.budgets, store)));
 }
@@ -113,11 +113,10 @@ function servers(s, context) {
 // why is the reason of a state, with what is expected next.
 function why(server, now) {
 	const parts = [];
-	if (server.reason) parts.push(server.reason);
+	if (server.reason) parts.push(reasonOf(server.reason, server.drain));
 	const left = between(now, server.ready_expected ?? null);
 	if (left !== null) parts.push(left > 0 ? `ready in about ${seconds(left)}` : 'takes longer than last time');
 	if (server.waiting_for_model > 0) parts.push(`${plural(server.waiting_for_model, 'call')} ${server.waiting_for_model === 1 ? 'waits' : 'wait'} for it`);
-	if (server.drain) parts.push(server.drain.until ? `drained until ${time(server.drain.until, 'clock')}` : 'drained by an operator');
 	const exit = server.state === 'ready' ? null : server.last_exit;
 	return [parts.join('; '), exit ? h('details', {class: 'inline'}, h('summary', {}, `last exit ${time(exit.at, 'second')}: ${exit.class || exit.signal || 'code ' + exit.code}`), h('pre', {tabindex: 0}, (exit.tail ?? []).join('\n') || 'It printed nothing.')) : null, parts.length === 0 && !exit ? none() : null];
 }
@@ -135,9 +134,9 @@ function upstreams(s, {store}) {
 		caption: 'Upstreams', key: (r) => r.name, rows: s.upstreams, className: 'upstreams',
 		columns: [
 			{id: 'name', head: 'Upstream', cell: (r) => h('b', {}, r.name)},
-			{id: 'state', head: 'State', cell: (r) => badge(r.healthy ? 'ok' : 'failing')},
+			{id: 'state', head: 'State', cell: (r) => (r.missing_key ? badge('not configured') : badge(r.healthy ? 'ok' : 'failing'))},
 			{id: 'since', head: 'Since', right: true, cell: (r) => since(r.since, store.now())},
-			{id: 'why', head: 'Why', wide: true, cell: (r) => r.reason || none()},
+			{id: 'why', head: 'Why', wide: true, cell: (r) => (r.missing_key ? 'no call goes there without an API key: ' : '') + r.reason || none()},
 		],
 	})];
 }

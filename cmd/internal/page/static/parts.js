@@ -19,6 +19,15 @@ export function since(at, now) {
 /** moment shows a time in full. */
 export const moment = (at, style = 'short') => (at ? h('time', {datetime: new Date(at).toISOString(), title: time(at)}, time(at, style)) : value(unknown));
 
+/**
+ * reasonOf is the reason of a server's state. That of a drain has times of the daemon's clock and zone; here they are the browser's.
+ * drain is since when and until when, null = the server is not drained.
+ */
+export function reasonOf(reason, drain) {
+	if (!drain || !reason.startsWith('taken out of use by an operator at ')) return reason;
+	return `taken out of use by an operator at ${time(drain.since)}, until ${drain.until ? time(drain.until) : 'Resume'}`;
+}
+
 /** none is a cell to which nothing applies. */
 export const none = () => h('span', {class: 'muted'}, '–');
 
