@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Finds the machine's package mirror. llama-server.sh, systemd-tree.sh and fresh.sh source this file.
+# Finds the machine's package mirror. packages.sh, systemd-tree.sh and fresh.sh source this file.
 
 # mirror prints "KIND URL": the distribution and its mirror in apt's sources.
 mirror() {

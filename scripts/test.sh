@@ -24,7 +24,9 @@ if [[ -z $LLMSUP_TEST_AXE ]] && "$root/scripts/clients.sh" --can-install; then L
 if [[ $(id -u) == 0 && -z ${LLMSUP_TEST_CHROMIUM:-} ]] && ! command -v chromium chromium-browser google-chrome >/dev/null && command -v apt-get >/dev/null; then
 	install_packages chromium || true
 fi
-export LLMSUP_TEST_LLAMA_SERVER LLMSUP_TEST_PROMTOOL LLMSUP_TEST_CLIENTS LLMSUP_TEST_AXE
+# So is the test of whisper-server without one: not every release has a package of it.
+LLMSUP_TEST_WHISPER_SERVER=$("$root/scripts/whisper-server.sh") || true
+export LLMSUP_TEST_LLAMA_SERVER LLMSUP_TEST_PROMTOOL LLMSUP_TEST_WHISPER_SERVER LLMSUP_TEST_CLIENTS LLMSUP_TEST_AXE
 export PATH=$PATH:/usr/sbin # Debian's nginx is there
 # git refuses to work in a checkout of another user.
 export GOFLAGS="${GOFLAGS:+$GOFLAGS }-buildvcs=false"

@@ -1,0 +1,131 @@
+#!/usr/bin/env bash
+# Unpacks a program of a newer release of the distribution into the cache folder, without root. llama-server.sh and whisper-server.sh
+# source this file. They define works FILE, which checks a program, and own, which says how else to install it.
+# shellcheck disable=SC2154 # run.sh sets root, and they set own
+
+# shellcheck source=scripts/mirror.sh
+. "$root/scripts/mirror.sh"
+
+# unpack FOLDER PACKAGE NOT... downloads a package and its dependencies, but for NOT and theirs, with a separate apt state, and unpacks
+# them to FOLDER/root.
+unpack() {
+	local to=$1 wanted=$2 apt=$1/apt kind url suites components suite keyring signed='' arch package deb
+	shift 2
+	read -r kind url < <(mirror) || die "apt's sources have no mirror of Debian or Ubuntu: $own"
+	arch=$(dpkg --print-architecture)
+	case $kind in
+	debian) suites='testing unstable' components='main' ;; # a package can be out of testing for some weeks
+	ubuntu) suites='devel' components='main universe' ;; # not tested: written from Ubuntu's documentation
+	esac
+	for keyring in /usr/share/keyrings/"$kind"-archive-keyring.{gpg,pgp}; do
+		if [[ -r $keyring ]]; then signed=" signed-by=$keyring" && break; fi
+	done
+
+	mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
+	for package; do # it counts as installed
+		printf '%s\n' "Package: $package" 'Status: install ok installed' 'Version: 999:1' "Architecture: $arch" \
+			'Multi-Arch: foreign' 'Maintainer: none' 'Description: none' ''
+	done >"$apt/status"
+	# Ignore the machine's hooks, pins and exceptions.
+	cat >"$apt/conf" <<-'END'
+		#clear APT::Update::Pre-Invoke;
+		#clear APT::Update::Post-Invoke;
+		#clear APT::Update::Post-Invoke-Success;
+		#clear AptCli::Hooks;
+		APT::Default-Release "";
+		APT::Sandbox::User "root";
+		APT::Get::AllowUnauthenticated "false";
+		Acquire::AllowInsecureRepositories "false";
+		Acquire::AllowWeakRepositories "false";
+		Acquire::AllowDowngradeToInsecureRepositories "false";
+		APT::Update::Error-Mode "any";
+		Acquire::Languages "none";
+		Acquire::Retries "3";
+		Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
+		Acquire::IndexTargets::deb::DEP-11-icons::DefaultEnabled "false";
+		Acquire::IndexTargets::deb::DEP-11-icons-small::DefaultEnabled "false";
+		Acquire::IndexTargets::deb::CNF::DefaultEnabled "false";
+		Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled "false";
+	END
+	local get=(apt-get -qq -c "$apt/conf" -o Dir::State::lists="$apt/lists" -o Dir::State::status="$apt/status"
+		-o Dir::State::extended_states="$apt/extended" -o Dir::Cache="$apt/cache" -o Dir::Cache::archives=archives
+		-o Dir::Cache::pkgcache=pkgcache.bin -o Dir::Cache::srcpkgcache=srcpkgcache.bin -o Dir::Log="$apt"
+		-o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null
+		-o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null)
+
+	for suite in $suites; do
+		printf 'deb [arch=%s%s] %s %s %s\n' "$arch" "$signed" "$url" "$suite" "$components" >"$apt/sources.list"
+		rm -f "$apt"/cache/*.bin
+		"${get[@]}" update >>"$apt/log" 2>&1 || break
+		if "${get[@]}" install --download-only --yes --no-install-recommends -o APT::Install-Suggests=false "$wanted" >>"$apt/log" 2>&1; then
+			mkdir "$to/root"
+			for deb in "$apt"/cache/archives/*.deb; do dpkg -x "$deb" "$to/root" || die "could not unpack ${deb##*/}; see above"; done
+			rm -rf "$apt" "$to/root/usr/share"
+			return
+		fi
+	done
+	grep '^[EW]:' "$apt/log" | tail -n 5 >&2 || tail -n 5 "$apt/log" >&2
+	die "could not get $wanted for $arch from $url ($suites): see apt's lines above and try again, or $own"
+}
+
+# wrap FOLDER PROGRAM writes FOLDER/PROGRAM, which runs the unpacked one with its own loader and libraries.
+wrap() {
+	local to=$1 program=$2 backend loaders
+	loaders=("$to"/root/usr/lib/*/ld*.so.[0-9]*)
+	[[ -x ${loaders[0]} && -x $to/root/usr/bin/$program ]] || die "the packages have no program and loader in usr/bin and usr/lib: $own"
+	local loader=${loaders[0]#"$to/"}
+	# ggml searches for its backends beside the executable, which is the loader here, and uses the best for this CPU.
+	for backend in "$to/${loader%/*}"/ggml/backends*/*.so; do
+		ln -s "${backend#"$to/${loader%/*}/"}" "$to/${loader%/*}/"
+	done
+	cat >"$to/$program" <<-END
+		#!/bin/sh
+		# Written by llmsup's scripts/packages.sh. It execs, so that $program itself gets its signals.
+		here=\$(readlink -f -- "\$0") && here=\${here%/*}
+		lib=\$here/${loader%/*}
+		exec "\$here/$loader" --library-path "\$lib:\$lib/llama" "\$here/root/usr/bin/$program" "\$@"
+	END
+	chmod 755 "$to" "$to/$program"
+}
+
+# make FOLDER PROGRAM PACKAGE NOT... makes a program that works.
+make() {
+	local to=$1 program=$2
+	unpack "$to" "${@:3}"
+	wrap "$to" "$program"
+	works "$to/$program" || die "the $program of the packages does not work on this machine: $own"
+}
+
+# cached PROGRAM MEGABYTES PACKAGE NOT... prints the path of the program in the cache folder. It makes it, if it is not there or does
+# not work any more.
+cached() {
+	local program=$1 megabytes=$2 cache made
+	need_home
+	cache=${LLMSUP_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/llmsup}/$program
+	case $cache in
+	/*) ;;
+	*) cache=$PWD/$cache ;;
+	esac
+	case $cache in
+	*[:\;]*) die "the path of the cache, $cache, must not contain a colon or semicolon: set LLMSUP_CACHE_DIR to another folder" ;;
+	esac
+	made=$cache/$(dpkg --print-architecture 2>/dev/null || uname -m)/$program
+
+	if ! works "$made"; then
+		{ command -v apt-get && command -v dpkg; } >/dev/null || die "no $program on PATH, and no apt to download one: $own"
+		{ mkdir -p "$cache" && exec 9>"$cache/lock"; } 2>/dev/null || die "cannot write to $cache: set LLMSUP_CACHE_DIR to a writable folder"
+		flock --nonblock 9 || during "waiting for another ${0##*/}" "usually less than a minute" flock 9
+		if ! works "$made"; then # check again, with the lock
+			rm -rf "$cache"/.new.*
+			new=$(mktemp -d "$cache/.new.XXXXXX")
+			trap 'rm -rf "$new"' EXIT
+			during "downloading $program from the distribution's packages" "about $megabytes MB, once; usually 10 s to a minute" \
+				make "$new" "$program" "${@:3}" || exit
+			if [[ -e ${made%/*} ]]; then mv "${made%/*}" "$new/old"; fi
+			mv -T "$new" "${made%/*}"
+			rm -rf "${made%/*}/old"
+		fi
+		exec 9>&-
+	fi
+	printf '%s\n' "$made"
+}
