@@ -132,16 +132,22 @@ func TestReasons(t *testing.T) {
 	drained := servers[0].(map[string]any)
 	drained["state"], drained["reason"] = "drained", "taken out of use by an operator at 1999-01-01 00:00:00, until llmsup resume"
 	drained["drain"] = map[string]any{"since": "2026-11-30T02:01:58Z", "until": nil, "keep_server": false}
-	f.set(map[string]any{"today": today, "upstreams": upstreams, "servers": servers})
+	models := f.section("models").([]any)
+	models[0].(map[string]any)["reason"] = drained["reason"]
+	f.set(map[string]any{"today": today, "upstreams": upstreams, "servers": servers, "models": models})
 	tab := open(t, f, "now", browser.Look{})
 	tab.AwaitText("without 3 calls of unknown price")
 	tab.AwaitText("no call goes there without an API key: set OPENROUTER_API_KEY")
 	if state := tab.Eval("document.querySelector('table.upstreams tbody tr:last-child .state').className + document.querySelector('table.upstreams tbody tr:last-child .state').textContent"); state != `"state none○ not configured"` {
 		t.Errorf("an upstream without a key: %s", state)
 	}
-	tab.AwaitText("taken out of use by an operator at ")
-	if text := tab.Text(); strings.Contains(text, "1999") || !strings.Contains(text, "until Resume") {
-		t.Errorf("the drain has the times of the daemon's clock:\n%s", text)
+	for _, view := range []string{"now", "models"} {
+		tab.Click("nav a[href='/ui/" + view + "']")
+		tab.Await("document.title.startsWith('" + strings.ToUpper(view[:1]) + "')")
+		tab.AwaitText("taken out of use by an operator at ")
+		if text := tab.Text(); strings.Contains(text, "1999") || !strings.Contains(text, "until Resume") {
+			t.Errorf("%s: the drain has the times of the daemon's clock:\n%s", view, text)
+		}
 	}
 }
 

@@ -4,7 +4,7 @@ import {createDisk} from './disk.js';
 import {h} from './dom.js';
 import {fit} from './fit.js';
 import {bytes, count, percent, plural, seconds, unknown} from './format.js';
-import {button, copyable, empty, none, since, state as badge, table, value} from './parts.js';
+import {button, copyable, empty, none, reasonOf, since, state as badge, table, value} from './parts.js';
 
 export const title = 'Models';
 
@@ -25,6 +25,7 @@ export function create(context) {
 	return {
 		leave: disk.leave,
 		draw({sections: s}) {
+			const drains = new Map((s.servers ?? []).map((server) => [server.name, server.drain]));
 			const now = store.now();
 			const head = [h('h1', {}, 'Models'), h('div', {class: 'row bar-row'}, h('span', {class: 'muted'}, fitText(s)), h('span', {class: 'grow'}), button('Reload llmsup.yaml', () => commands.reload(), {denied: commands.denied()}))];
 			if (!(s.models?.length > 0)) return [...head, empty('llmsup has no model.', h('p', {}, 'Start it with one:'), copyable('llmsup start --model MODEL.gguf', redraw)), onDisk(s)];
@@ -32,7 +33,7 @@ export function create(context) {
 				caption: 'Models', key: (m) => m.name, rows: s.models, className: 'models', sort, onSort: (to) => { sort = to; redraw(); },
 				columns: [
 					{id: 'name', head: 'Model', sort: (m) => m.name, cell: (m) => [h('b', {}, m.name), h('span', {class: 'tag'}, m.pinned ? 'pinned' : m.load === 'on_demand' ? 'on demand' : m.load), h('div', {class: 'muted small cut', title: m.model}, (m.model || '').split('/').pop() || unknown)]},
-					{id: 'state', head: 'State', wide: true, sort: (m) => m.state, cell: (m) => [badge(m.state, m.state + (m.load_progress ? ' ' + percent(m.load_progress, 0) : '')), h('span', {class: 'muted small'}, ' for ', since(m.since, now)), m.reason ? h('div', {class: 'muted small'}, m.reason) : null]},
+					{id: 'state', head: 'State', wide: true, sort: (m) => m.state, cell: (m) => [badge(m.state, m.state + (m.load_progress ? ' ' + percent(m.load_progress, 0) : '')), h('span', {class: 'muted small'}, ' for ', since(m.since, now)), m.reason ? h('div', {class: 'muted small'}, reasonOf(m.reason, drains.get(m.name))) : null]},
 					{id: 'size', head: 'Size', right: true, sort: (m) => m.size_bytes, cell: (m) => value(bytes(m.size_bytes))},
 					{id: 'need', head: 'VRAM need', right: true, sort: (m) => m.vram_need_bytes, cell: (m) => need(m)},
 					{id: 'fit', head: 'Fits', cell: (m) => fits(m, s.gpus)},
