@@ -93,7 +93,7 @@ func TestUnloadedWithoutFallback(t *testing.T) {
 	if r := <-last; r.status != 200 || r.backend() != "qwen" || r.reason() != "" {
 		t.Errorf("%+v", r)
 	}
-	l.waitLoad("none waits", func(now Load) bool { return now == Load{Bytes: now.Bytes, Total: now.Total} })
+	l.waitLoad("none waits", func(now Load) bool { return now == Load{Bytes: now.Bytes, Total: now.Total, Service: now.Service} })
 	wantWants(t, l.state, true, true)
 }
 
@@ -123,7 +123,7 @@ func TestUnloadedEndsWithTheTimeout(t *testing.T) {
 	})
 	l.state.transition(func(s *backend.LocalState) { unloaded(s); s.ReadyAt = time.Now().Add(40 * time.Second) })
 	wantUnavailable(t, l.chat("local/short", false), 503, "unloaded", "qwen is unloaded: idle for 15 min, and accepted no call within 50ms", [2]int{39, 40})
-	l.waitLoad("none waits", func(now Load) bool { return now == Load{Bytes: now.Bytes, Total: now.Total} })
+	l.waitLoad("none waits", func(now Load) bool { return now == Load{Bytes: now.Bytes, Total: now.Total, Service: now.Service} })
 }
 
 // TestSlotWaitIsNotForModel: a call that waits for a slot of a server that is ready does not
