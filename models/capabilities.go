@@ -8,8 +8,8 @@ import (
 )
 
 // Capabilities is what the router has to know about the program behind a local server, its
-// engine. The engine's package has the values (supervisor/llamacpp), and cmd passes them to
-// the router.
+// engine. Each engine's package has the values (supervisor/llamacpp, supervisor/generic), and
+// cmd passes them to the router.
 type Capabilities struct {
 	Program string // its name, for messages
 	// CompleteStreams says that a streamed answer contains all that a whole answer to

@@ -17,18 +17,18 @@ import (
 func drainCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "drain",
-		Usage:     "free the GPU for maintenance: calls go to their fallback, and llama-server stops",
+		Usage:     "free the GPU for maintenance: calls go to their fallback, and the servers stop",
 		ArgsUsage: "[NAME...]",
 		UsageText: "llmsup drain [NAME...] [--timeout 10m] [--for 2h] [--keep-server] [--yes] [--json]\nllmsup drain --cancel [NAME...]",
 		Description: "Drains the named servers, or all. From the first line of output on, new calls go to their fallback. Running calls " +
-			"get --timeout to end; after that they continue on the fallback. Then llama-server stops, and llmsup verifies that " +
-			"its VRAM is free; once all servers are drained, it also closes the NVIDIA driver. The exit code is 0 once that is " +
+			"get --timeout to end; after that they continue on the fallback. Then the servers' processes stop, and llmsup verifies that " +
+			"their VRAM is free; once all servers are drained, it also closes the NVIDIA driver. The exit code is 0 once that is " +
 			"done. The servers stay drained until llmsup resume or for the time of --for, also if llmsup or the machine " +
 			"restarts. A second drain joins the first one. Ctrl-C does not stop the drain; --cancel does.",
 		Flags: []cli.Flag{
 			&cli.DurationFlag{Name: "timeout", Usage: "wait at most `TIME` for running calls", DefaultText: "10m"},
 			&cli.DurationFlag{Name: "for", Usage: "resume after this `TIME`", DefaultText: "until llmsup resume"},
-			&cli.BoolFlag{Name: "keep-server", Usage: "keep llama-server and its VRAM, but send it no calls"},
+			&cli.BoolFlag{Name: "keep-server", Usage: "keep the processes and their VRAM, but send them no calls"},
 			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "drain even if some routes have no fallback; their calls are rejected with 503"},
 			&cli.BoolFlag{Name: "cancel", Usage: "cancel a drain, at any stage"},
 			&cli.BoolFlag{Name: "json", Usage: "print each step as a JSON object"},

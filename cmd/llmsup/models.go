@@ -20,7 +20,7 @@ func modelsCommand() *cli.Command {
 		UsageText: "llmsup models [--json]",
 		Description: "GPU is where its process is. NEEDS is the VRAM that a model is planned with: estimated from its file or configured, " +
 			"or HELD if that is more: the most that its processes have held. IDLE is the time since its last call arrived or ended. LOAD is the time " +
-			"from the start of llama-server to its first answer. CALLS are counted since llmsup started, and WAIT are those that wait for " +
+			"from the start of its process to its first answer. CALLS are counted since llmsup started, and WAIT are those that wait for " +
 			"the model now.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "json", Usage: "print the figures as a JSON object"},

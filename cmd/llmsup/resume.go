@@ -12,7 +12,7 @@ func resumeCommand() *cli.Command {
 		Usage:     "put drained servers back into use",
 		ArgsUsage: "[NAME...]",
 		UsageText: "llmsup resume [NAME...] [--json]",
-		Description: "Starts llama-server for the named servers, or all. The exit code is 0 when each has answered a test call, and 1 if " +
+		Description: "Starts the process of the named servers, or of all. The exit code is 0 when each has answered a test call, and 1 if " +
 			"one failed. A drain that is still in progress is cancelled. Ctrl-C does not stop the start.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "json", Usage: "print each step as a JSON object"},

@@ -44,6 +44,7 @@ var advice = map[supervisor.Class]string{
 	supervisor.OutOfVRAM:          "free VRAM, or make the engine take less of it",
 	supervisor.OutOfRAM:           "free memory",
 	supervisor.MissingBinary:      "install the program, or correct `command`",
+	supervisor.Clean:              "if it goes on in the background, make `command` run it in the foreground",
 	supervisor.IllegalInstruction: "install a program that was built for this machine",
 }
 
@@ -53,8 +54,12 @@ func (Engine) Classify(exit supervisor.Exit) supervisor.Diagnosis {
 	d := supervisor.Diagnosis{Class: exit.Class}
 	if exit.Class == "" && !exit.Served {
 		d.Class, d.Cause = classifyOutput(exit.Tail[max(0, len(exit.Tail)-explaining):])
-		if d.Class == "" && slices.Contains(notExecuted, exit.Code) {
+		switch {
+		case d.Class != "":
+		case slices.Contains(notExecuted, exit.Code):
 			d.Class = supervisor.MissingBinary
+		case exit.Code == 0 && exit.Signal == "": // its last line explains nothing: it reports no error
+			d.Class, d.Cause = supervisor.Clean, ""
 		}
 	}
 	d.Advice = advice[d.Class]

@@ -43,6 +43,7 @@ func TestClassify(t *testing.T) {
 		"RAM":                     {1, []string{"RuntimeError: [enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"}, supervisor.OutOfRAM, "DefaultCPUAllocator"},
 		"a cause long ago":        {1, append([]string{"warning: optional.json: No such file or directory"}, make([]string, explaining)...), "", ""},
 		"unexplained":             {3, []string{"RuntimeError: something new", "cleaning up"}, "", "something new"},
+		"in the background":       {0, []string{"started, pid 77"}, supervisor.Clean, ""},
 		"silent":                  {1, nil, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {

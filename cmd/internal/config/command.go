@@ -11,14 +11,17 @@ import (
 
 // Command is what a Server has instead of a model, to run another engine than llama-server.
 type Command struct {
-	Argv        []string          `yaml:"command"`      // the program and its arguments
+	Argv        Argv              `yaml:"command"`      // the program and its arguments
 	Env         map[string]string `yaml:"env"`          // variables in addition to llmsup's own; secret
 	Health      string            `yaml:"health"`       // path that answers 200 once the engine is ready; "" = generic.DefaultHealth
 	BasePath    string            `yaml:"base_path"`    // of its API; "" = generic.DefaultBasePath
 	Slots       int               `yaml:"slots"`        // calls that it gets at the same time; 0 = no limit
-	StopCommand []string          `yaml:"stop_command"` // run at each stop, before SIGTERM
+	StopCommand Argv              `yaml:"stop_command"` // run at each stop, before SIGTERM
 	Sleep       Sleep             `yaml:"sleep"`        // how it releases its VRAM without ending
 }
+
+// Argv is a program and its arguments. As a type of its own it has its own example in errors.
+type Argv []string
 
 // Sleep has the paths of an engine that can release its VRAM without ending. The zero value
 // is one that cannot.

@@ -145,6 +145,8 @@ func TestLoadErrors(t *testing.T) {
 		"a bare number":        {"routes: {a: {timeout: 60}}", "f.yaml:1: wrong kind of value; want a duration (examples: 60s, 2m)"},
 		"no number":            {"servers: {a: {ctx_size: 8k}}", "f.yaml:1: wrong kind of value; want a whole number"},
 		"no list":              {"servers: {a: {args: --x}}", `f.yaml:1: wrong kind of value; want a list (example: [local, gpt-4o])`},
+		"no list, a command":   {"servers: {a: {command: foo bar}}", `f.yaml:1: wrong kind of value; want a list (example: [whisper-server, --port, "${PORT}"])`},
+		"no list, a stop":      {"servers: {a: {command: [x], stop_command: foo}}", `f.yaml:1: wrong kind of value; want a list (example: `},
 		"a list for a file":    {"- a\n- b", "f.yaml:1: wrong kind of value; want keys and values, indented below"},
 		"a word for a file":    {"hello", "f.yaml:1: wrong kind of value; want keys and values, indented below"},
 		"bad size":             {"max_body: 32 parsecs", "f.yaml:1: wrong value; want a size (example: 32MiB)"},

@@ -28,6 +28,7 @@ var expected = map[string]string{
 	"string": "one line of text", "int": "a whole number", "time.Duration": "a duration (examples: 60s, 2m)",
 	"bool":              "true or false",
 	"[]string":          "a list (example: [local, gpt-4o])",
+	"config.Argv":       `a list (example: [whisper-server, --port, "${PORT}"])`,
 	"map[string]string": "names and values (example: {HF_HOME: /srv/hf})",
 
 	"[]models.Fallback": "a list (example: [{to: box2}, {to: openrouter, model: qwen/qwen-2.5-14b-instruct}])",

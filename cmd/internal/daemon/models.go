@@ -185,11 +185,11 @@ func (d *Daemon) followUnload(ctx context.Context, s *managedServer, emit func(s
 	defer tick.Stop()
 	unloading := false
 	for {
-		now := s.server.Snapshot()
+		now, figures := s.server.Snapshot(), d.ondemand.Figures(s.name)
 		unloading = unloading || now.UnloadRequested
 		switch {
-		case now.State == supervisor.Unloaded && !d.ondemand.Figures(s.name).Reclaiming:
-			return emit(control.StepUnloaded, s.name+" is unloaded; "+ondemand.OnCall)
+		case now.State == supervisor.Unloaded && !figures.Reclaiming:
+			return emit(control.StepUnloaded, s.name+" is unloaded; "+afterUnload(figures))
 		case unloading && !now.UnloadRequested && !now.DrainRequested: // a call has come meanwhile
 			return emit(control.StepUnloaded, s.name+" was unloaded, and a call loads it again")
 		}
@@ -202,6 +202,14 @@ func (d *Daemon) followUnload(ctx context.Context, s *managedServer, emit func(s
 			return nil
 		}
 	}
+}
+
+// afterUnload returns what becomes of an unloaded model.
+func afterUnload(f ondemand.Figures) string {
+	if f.Wait != nil && f.Wait.Never {
+		return "it can't be loaded: " + f.Wait.Reason
+	}
+	return ondemand.OnCall
 }
 
 // followInterval is the interval between two looks at a server that a command follows.

@@ -54,6 +54,10 @@ func (l routerAdapter) State() backend.LocalState {
 	return s
 }
 
+// unknownWait is the time after which a client should call again, if a model waits for VRAM and
+// when that will be free is unknown. Calls that wait for the model do not depend on it.
+const unknownWait = 30 * time.Second
+
 // unloaded returns whether a model that is not loaded will be, if a call needs it, and when.
 func unloaded(f ondemand.Figures, returning bool, clock time.Time) (bool, time.Time) {
 	switch {
@@ -61,6 +65,8 @@ func unloaded(f ondemand.Figures, returning bool, clock time.Time) (bool, time.T
 		return false, time.Time{}
 	case f.Wait != nil && !f.Wait.Ready.IsZero():
 		return true, f.Wait.Ready
+	case f.Wait != nil: // nothing says when its load begins, and so the time of the load alone would be too short
+		return true, clock.Add(unknownWait)
 	case f.LoadTime > 0:
 		return true, clock.Add(f.LoadTime)
 	}

@@ -69,12 +69,28 @@ func TestUnloaded(t *testing.T) {
 		"never loaded so far":     {ondemand.Figures{}, true, true, time.Time{}},
 		"its load time is known":  {ondemand.Figures{LoadTime: 30 * time.Second}, true, true, at},
 		"it waits":                {ondemand.Figures{LoadTime: time.Second, Wait: &scheduler.Wait{Ready: at}}, true, true, at},
-		"it waits, for how long?": {ondemand.Figures{LoadTime: 30 * time.Second, Wait: &scheduler.Wait{}}, true, true, at},
+		"it waits, for how long?": {ondemand.Figures{LoadTime: time.Second, Wait: &scheduler.Wait{}}, true, true, at},
 		"it never fits":           {ondemand.Figures{LoadTime: time.Second, Wait: &scheduler.Wait{Never: true}}, true, false, time.Time{}},
 		"a reload has removed it": {ondemand.Figures{LoadTime: time.Second}, false, false, time.Time{}},
 	} {
 		if got, readyAt := unloaded(tc.figures, tc.returning, clock); got != tc.want || !readyAt.Equal(tc.readyAt) {
 			t.Errorf("%s: returning %t, ready at %s", name, got, readyAt)
+		}
+	}
+}
+
+// TestAfterUnload: llmsup unload says of a model that never fits why no call loads it.
+func TestAfterUnload(t *testing.T) {
+	for name, tc := range map[string]struct {
+		wait *scheduler.Wait
+		want string
+	}{
+		"nothing waits": {nil, "a call loads it"},
+		"a call waits":  {&scheduler.Wait{Reason: "the VRAM is held"}, "a call loads it"},
+		"it never fits": {&scheduler.Wait{Never: true, Reason: "it needs 9 TB"}, "it can't be loaded: it needs 9 TB"},
+	} {
+		if got := afterUnload(ondemand.Figures{Wait: tc.wait}); got != tc.want {
+			t.Errorf("%s: %q, want %q", name, got, tc.want)
 		}
 	}
 }
