@@ -72,7 +72,7 @@ func (s *Server) runProcess(ctx context.Context) (exit *Exit, ready time.Duratio
 		}
 	})
 
-	probe := s.engine.Probe(endpoint, s.Snapshot().description(), min(probeTimeout, s.spec.StallTimeout/2))
+	probe := s.engine.Probe(endpoint, s.Snapshot().description(), s.probeTimeout())
 	readyAt, verdict := s.load(ctx, p, command, probe)
 	if !readyAt.IsZero() {
 		verdict = s.monitor(ctx, p, probe)

@@ -129,6 +129,28 @@ func TestTestCallFails(t *testing.T) {
 	})
 }
 
+// TestNoAnswer: a loading engine that does not answer in time has that as its reason, until it
+// answers.
+func TestNoAnswer(t *testing.T) {
+	var answer atomic.Pointer[error]
+	answer.Store(&ErrNoAnswer)
+	prepare := func(s *Server) {
+		s.engine = fakeEngine{loaded: func() error { return *answer.Load() }}
+	}
+	inVirtualTimeWith(t, prepare, func(s *Server) {
+		time.Sleep(time.Second)
+		if now := s.Snapshot(); now.State != Loading || now.Reason != ErrNoAnswer.Error() {
+			t.Errorf("it is %s: %q", now.State, now.Reason)
+		}
+		answer.Store(&ErrLoading)
+		time.Sleep(time.Second)
+		wantState(t, s, Loading, "")
+		answer.Store(new(error))
+		time.Sleep(2 * time.Second)
+		wantState(t, s, Ready, "")
+	})
+}
+
 // inVirtualTimeWith runs a prepared server of newServer's in virtual time.
 func inVirtualTimeWith(t *testing.T, prepare, body func(s *Server)) {
 	t.Helper()

@@ -88,7 +88,12 @@ func (s *Server) runDrained(ctx context.Context) {
 		if !mayFollow(s.Snapshot().State, d.left()) {
 			s.transition(d.leaving(), d.Reason, noProcess)
 		}
-		s.transition(d.left(), d.Reason, noProcess)
+		s.transition(d.left(), d.Reason, func(n *Snapshot) {
+			noProcess(n)
+			if spec := s.commands.peek().spec; spec != nil { // a reload has changed what the next start runs
+				n.Model, n.CtxSize = spec.Model, spec.CtxSize
+			}
+		})
 		if !s.awaitCommand(ctx) {
 			return
 		}

@@ -97,6 +97,10 @@ type Probe interface {
 // ErrServesNothing is returned by Probe.TestCall if the program supports no kind of call.
 var ErrServesNothing = errors.New("it supports no call")
 
+// ErrNoAnswer is returned by Probe.Loaded if the program has accepted the question, and has not
+// answered in time.
+var ErrNoAnswer = errors.New("it does not answer in time")
+
 // ErrLoading is returned by Probe.Loaded while the model is loading.
 var ErrLoading = errors.New("the model is still loading")
 

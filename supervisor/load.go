@@ -150,6 +150,9 @@ func (s *Server) load(ctx context.Context, p child, command Command, probe Probe
 			}
 			failure := failed.Load()
 			s.showFailure(failure)
+			if failure != nil && errors.Is(*failure, ErrNoAnswer) {
+				failure = nil // it may still be loading
+			}
 			if verdict := progress.check(s.output.Count(), usage, failure, s.spec.LoadTimeout); verdict != nil {
 				return time.Time{}, verdict
 			}
@@ -180,13 +183,19 @@ func (s *Server) load(ctx context.Context, p child, command Command, probe Probe
 	}
 }
 
-// showFailure makes the answer to the last test call of a loaded model the reason why it is
-// not ready.
+// showFailure makes the answer to the last test call of a loaded model, or that there is none to
+// any question, the reason why it is not ready.
 func (s *Server) showFailure(failure *error) {
 	if failure == nil {
+		if s.Snapshot().Reason != "" {
+			s.transition(Loading, "", nil)
+		}
 		return
 	}
-	reason := "it has loaded its model, but answers no test call: " + (*failure).Error()
+	reason := (*failure).Error()
+	if !errors.Is(*failure, ErrNoAnswer) {
+		reason = "it has loaded its model, but answers no test call: " + reason
+	}
 	if s.Snapshot().Reason == reason {
 		return
 	}
@@ -195,7 +204,8 @@ func (s *Server) showFailure(failure *error) {
 }
 
 // awaitReady probes until the model is loaded, the process or one of its group is
-// what listens, and it answers a test call. failed receives why a test call failed. Its only error, except at the end of ctx, is process.ErrForeignListener.
+// what listens, and it answers a test call. failed receives why a
+// test call failed, or that a question was not answered in time. Its only error, except at the end of ctx, is process.ErrForeignListener.
 func (s *Server) awaitReady(ctx context.Context, p child, command Command, probe Probe, failed *atomic.Pointer[error]) readiness {
 	tick := time.NewTicker(loadedInterval)
 	defer tick.Stop()
@@ -209,6 +219,11 @@ func (s *Server) awaitReady(ctx context.Context, p child, command Command, probe
 				return readiness{err: listenerErr}
 			}
 			verified = listenerErr == nil
+		}
+		if errors.Is(err, ErrNoAnswer) {
+			failed.Store(&err)
+		} else if last := failed.Load(); last != nil && errors.Is(*last, ErrNoAnswer) {
+			failed.Store(nil)
 		}
 		tick.Reset(min(max(time.Since(began)/50, loadedInterval), maxLoadedInterval))
 		if err == nil && verified {

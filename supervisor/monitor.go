@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	// probeTimeout bounds one question of a probe. llama-server answers within 0.1 s
-	// even in the middle of a long prompt.
-	probeTimeout = 2 * time.Second
+	// probeTimeout bounds one question of a probe, unless half a StallTimeout is less. An
+	// engine's own probe may give it less time.
+	probeTimeout = 10 * time.Second
 	// maxSampleInterval is the longest time between two samples of a ready process.
 	maxSampleInterval = 2 * time.Second
 	// canaryAfter is how long a server may be idle before it has to answer a
@@ -30,7 +30,7 @@ func (s *Server) monitor(ctx context.Context, p child, probe Probe) (verdict *Ex
 	helpers.Go(func() { s.sample(ctx, probe, samples) })
 	defer func() { cancel(); helpers.Wait() }()
 
-	stall := newStallDetector(s.spec.StallTimeout, 2*s.sampleInterval()+probeTimeout)
+	stall := newStallDetector(s.spec.StallTimeout, 2*s.sampleInterval()+s.probeTimeout())
 	defer stall.timer.Stop()
 	var drain drain
 	advance := func(event drainEvent, failure error) *Exit {
@@ -114,6 +114,8 @@ func (d *stallDetector) verdict() *Exit {
 	}
 	return &Exit{Class: Hung, Cause: fmt.Sprintf("it showed no sign of life for %s: %s", d.timeout, d.newest.describe())}
 }
+
+func (s *Server) probeTimeout() time.Duration { return min(probeTimeout, s.spec.StallTimeout/2) }
 
 // sampleInterval is the time between two samples of a ready process.
 func (s *Server) sampleInterval() time.Duration { return min(maxSampleInterval, s.spec.StallTimeout/4) }

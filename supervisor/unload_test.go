@@ -54,6 +54,21 @@ func TestUnload(t *testing.T) {
 	})
 }
 
+// TestUnloadedIsChanged: an unloaded server shows what its next start runs.
+func TestUnloadedIsChanged(t *testing.T) {
+	inVirtualTime(t, Spec{Model: "/old.gguf"}, func(s *Server) {
+		time.Sleep(time.Second)
+		s.Unload(DrainOptions{Reason: forAnother})
+		time.Sleep(time.Second)
+		s.UpdateSpec(Spec{Model: "/new.gguf", CtxSize: 512})
+		synctest.Wait()
+		wantUnloaded(t, s)
+		if now := s.Snapshot(); now.Model != "/new.gguf" || now.CtxSize != 512 {
+			t.Errorf("it shows %s with %d tokens", now.Model, now.CtxSize)
+		}
+	})
+}
+
 // TestUnloadInEveryState: a server can be unloaded in every state, before its first start
 // as well, and loaded after that.
 func TestUnloadInEveryState(t *testing.T) {

@@ -104,8 +104,18 @@ func (*probe) BusySlots(context.Context) (int, error) {
 func (p *probe) get(ctx context.Context) (status int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
-	return p.do(ctx, http.MethodGet, p.health)
+	status, err = p.do(ctx, http.MethodGet, p.health)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = slowError(fmt.Sprintf("%s does not answer within %s", p.health, p.timeout))
+	}
+	return status, err
 }
+
+// slowError is a supervisor.ErrNoAnswer with a message of its own.
+type slowError string
+
+func (e slowError) Error() string        { return string(e) }
+func (e slowError) Is(target error) bool { return target == supervisor.ErrNoAnswer }
 
 // sleeper is the probe of an engine that can release its VRAM without ending.
 type sleeper struct {

@@ -65,6 +65,19 @@ func TestProbe(t *testing.T) {
 	}
 }
 
+// TestSlowHealth: a health path that does not answer in time is named, and is no answer.
+func TestSlowHealth(t *testing.T) {
+	ended := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-ended }))
+	defer server.Close()
+	defer close(ended)
+	at := supervisor.Endpoint{Network: "tcp", Address: server.Listener.Addr().String()}
+	err := Engine{Health: "/health"}.Probe(at, models.Description{}, 10*time.Millisecond).Loaded(t.Context())
+	if !errors.Is(err, supervisor.ErrNoAnswer) || err.Error() != "/health does not answer within 10ms" {
+		t.Error(err)
+	}
+}
+
 // TestSleeper: sleeping and waking are POSTs, with the query of their paths.
 func TestSleeper(t *testing.T) {
 	asked, status := "", http.StatusOK

@@ -20,6 +20,9 @@ import (
 
 const (
 	dialTimeout = 2 * time.Second
+	// answerTimeout bounds one question. llama-server answers within 0.1 s even in the
+	// middle of a long prompt.
+	answerTimeout = 2 * time.Second
 	// maxAnswer bounds what is read of an answer, in bytes. /props includes the chat
 	// template, which is some 10 KiB in real models.
 	maxAnswer = 1 << 20
@@ -40,7 +43,7 @@ type probe struct {
 
 // Probe implements supervisor.Engine.
 func (Engine) Probe(at supervisor.Endpoint, of models.Description, timeout time.Duration) supervisor.Probe {
-	return newProbe(at, of, timeout)
+	return newProbe(at, of, min(timeout, answerTimeout))
 }
 
 func newProbe(at supervisor.Endpoint, of models.Description, timeout time.Duration) *probe {
