@@ -17,7 +17,6 @@ type Figures struct {
 	// Choices is where it can be: on each of several GPUs alone, and split over all of them, or
 	// only where the configuration puts it. nil = unknown, or it needs no GPU.
 	Choices  []Choice
-	whole    bool          // Measured was read while the model was loaded
 	LoadTime time.Duration // measured, smoothed; 0 = not measured
 	LastUsed time.Time     // when its last call arrived or ended
 	Used     bool          // it has had calls
@@ -55,7 +54,7 @@ func (m *model) choicesOf() (all []Choice) {
 // Measured returns the most VRAM that a model held, in bytes; 0 = it has not been loaded yet,
 // or the driver does not report it.
 func (o *Owner) Measured(name string) uint64 {
-	if f := o.Figures(name); f.whole { // before that, a process may have held a part
+	if f := o.Figures(name); f.LoadTime > 0 { // before that, a process may have held a part
 		return f.Measured
 	}
 	return 0
@@ -66,7 +65,7 @@ func (o *Owner) publish(plan scheduler.Plan) {
 	all := map[string]Figures{}
 	for name, m := range o.models {
 		f := Figures{
-			OnDemand: m.OnDemand, whole: m.whole, LoadTime: m.loadTime, LastUsed: m.lastUsed, Used: m.calls.Total > 0, Calls: m.calls.Total,
+			OnDemand: m.OnDemand, LoadTime: m.loadTime, LastUsed: m.lastUsed, Used: m.calls.Total > 0, Calls: m.calls.Total,
 			Reclaiming: m.reclaiming || m.unloading, Loads: m.loads, Unloads: maps.Clone(m.evicts), Choices: m.choicesOf(),
 		}
 		on := m.planned()

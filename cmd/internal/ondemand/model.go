@@ -109,7 +109,6 @@ func (o *Owner) observeVRAM(m *model, now time.Time) {
 		m.measured = o.store.of(m.Name, m.VRAM.Signature())
 	}
 	o.observeSpread(m)
-	m.whole = m.whole || m.now.State.Alive() && o.opts.GPUs.Sample().At.After(m.now.Since)
 	if m.signature != "" && m.measure() && m.now.State.Alive() { // while it loads, it would be saved every second
 		o.save()
 	}

@@ -18,7 +18,6 @@ type measured struct {
 	signature string
 	bytes     map[string]uint64 // the most VRAM that it held, by the UUID of the GPU
 	loadTime  time.Duration     // smoothed; 0 = not measured
-	whole     bool              // bytes was read while the model was loaded; not stored
 }
 
 // store is the file with what has been measured, so that it is known after a restart.
