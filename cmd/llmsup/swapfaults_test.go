@@ -312,9 +312,9 @@ func TestReloadInASwap(t *testing.T) {
 	m.set(func() { m.paused["c"] = false })
 	before := in.inState("c", "ready")
 	var now control.Model
-	if !eventually(testTimeout, func() bool { // what it holds counts, once it is known
+	if !eventually(testTimeout, func() bool { // the Owner has seen the reload
 		now = in.model("c")
-		return now.Pinned && *now.VRAMNeedBytes == 15*gib
+		return now.Pinned && *now.VRAMNeedBytes == 16*gib
 	}) {
 		t.Errorf("%+v, needs %d", now, *now.VRAMNeedBytes)
 	}

@@ -1,7 +1,6 @@
 package placement
 
 import (
-	"cmp"
 	"os"
 	"slices"
 
@@ -114,12 +113,12 @@ func (w *Workload) shares(gpus []gpu.GPU, pids []int) (shares []Share) {
 }
 
 // assumedNeed returns the estimated need of the model. A configured one takes its place, until
-// it has been measured. The caller holds w.mu.
+// more has been measured. The caller holds w.mu.
 func (w *Workload) assumedNeed() vram.Need {
 	if w.entry.VRAM == 0 {
 		return w.need
 	}
-	return vram.Need{Weights: cmp.Or(w.pool.measured(w.name), uint64(w.entry.VRAM))}
+	return vram.Need{Weights: max(w.pool.measured(w.name), uint64(w.entry.VRAM))}
 }
 
 // Signature identifies the version of the model's file and the settings for which the need
