@@ -73,19 +73,27 @@ func TestKilledDaemonBelowAWrapper(t *testing.T) {
 	awaitExit(t, leader, below[0])
 }
 
+// childrenOf returns the children of a process. Each thread has its own list: a child is in
+// the list of the thread that started it.
 func childrenOf(t *testing.T, parent int) []int {
 	t.Helper()
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", parent, parent))
-	if err != nil {
-		t.Fatal(err)
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", parent))
+	if err != nil || len(lists) == 0 {
+		t.Fatalf("the children of process %d: %v", parent, err)
 	}
 	var pids []int
-	for field := range strings.FieldsSeq(string(raw)) {
-		pid, err := strconv.Atoi(field)
+	for _, list := range lists {
+		raw, err := os.ReadFile(list)
 		if err != nil {
-			t.Fatal(err)
+			continue // the thread has ended
 		}
-		pids = append(pids, pid)
+		for field := range strings.FieldsSeq(string(raw)) {
+			pid, err := strconv.Atoi(field)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pids = append(pids, pid)
+		}
 	}
 	return pids
 }

@@ -16,15 +16,22 @@ func TestMarked(t *testing.T) {
 		t.Fatal(err)
 	}
 	token := p.token
-	waitFor(t, "a session of its own", func() bool { return groupOf(child) == child })
+	waitFor(t, "a session of its own", func() bool { // and its own program: exec empties the environment for a moment
+		return groupOf(child) == child && slices.Contains(marked(token), child) && stat(child).Comm == "sleep"
+	})
 	if pids := new(Members).Of(p.PID(), token); !slices.Contains(pids, child) || !slices.Contains(pids, p.PID()) {
 		t.Errorf("the members are %v, want %d and %d among them", pids, p.PID(), child)
 	}
 	if pids := new(Members).Of(p.PID(), ""); slices.Contains(pids, child) {
 		t.Errorf("without a token, the members are %v", pids)
 	}
-	waitFor(t, "the other one", func() bool { return len(marked(token+"X")) == 1 })
-	other := marked(token + "X")[0]
+	var other int
+	waitFor(t, "the other one in a session of its own", func() bool {
+		if pids := marked(token + "X"); len(pids) == 1 {
+			other = pids[0]
+		}
+		return other != 0 && groupOf(other) == other
+	})
 	p.Stop(0, nil)
 	if !runs(child) {
 		t.Fatal("the process has ended with the group: this test shows nothing")
