@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -125,9 +126,10 @@ func TestConditions(t *testing.T) {
 			l.databaseErr, l.oldestImport, l.queues[1].items = nil, time.Time{}, []*Receipt{{queuedAt: time.Now()}}
 		}, OK, ""},
 		"down":           {func(l *Ledger) { l.databaseErr = errFileReplaced }, Spilling, "was removed"},
-		"all is down":    {func(l *Ledger) { l.databaseErr, l.queues[0].err = errFileReplaced, errors.New("no room") }, Spilling, "cannot be written either: no room"},
+		"all is down":    {func(l *Ledger) { l.databaseErr, l.queues[0].err = errFileReplaced, errors.New("no room") }, Spilling, "; the journal in "},
 		"no journal":     {func(l *Ledger) { l.queues[1].err = errors.New("no room") }, Spilling, "cannot be written: no room"},
 		"a hung journal": {func(l *Ledger) { l.writeHung = true }, Spilling, "hangs: check its disk"},
+		"all hangs":      {func(l *Ledger) { l.databaseErr, l.writeHung = errFileReplaced, true }, Spilling, "hangs: check its disk"},
 	} {
 		l := newLedger(t.TempDir(), Options{})
 		c.set(l)
@@ -137,5 +139,24 @@ func TestConditions(t *testing.T) {
 	}
 	if words := fmt.Sprint(OK, Behind, Spilling); words != "ok behind spilling" {
 		t.Errorf("the conditions are called %s", words)
+	}
+}
+
+// That rows wait in memory is logged although the database was lost before, and before a
+// call goes on without its row: until then, a call that has ended is on the disk.
+func TestRowsInMemoryAreLogged(t *testing.T) {
+	output := new(bytes.Buffer)
+	l := newLedger(t.TempDir(), Options{Log: zerolog.New(output)})
+	l.databaseErr = errFileReplaced
+	l.publish()
+	receipt := l.enqueue(journal.Line{Kind: journal.RowLine}, true)
+	l.setWriteHung()
+	if receipt.Wait() || !strings.Contains(output.String(), "hangs: check its disk") {
+		t.Errorf("logged %s", output)
+	}
+	before := output.String()
+	l.publish()
+	if output.String() != before {
+		t.Errorf("logged again: %s", output)
 	}
 }

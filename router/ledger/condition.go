@@ -61,17 +61,15 @@ func (l *Ledger) state() State {
 			s.Lag = max(s.Lag, time.Since(oldest))
 		}
 	}
-	journalErr := cmp.Or(l.queues[0].err, l.queues[1].err)
+	fault := l.journalFault()
 	switch {
 	case l.databaseErr != nil && l.databaseErr != errNotOpen:
 		s.Condition, s.Reason = Spilling, describeError(l.path(), l.databaseErr)
-		if journalErr != nil {
-			s.Reason += fmt.Sprintf("; the journal beside it cannot be written either: %v; rows wait in memory", journalErr)
+		if fault != "" {
+			s.Reason += "; " + fault
 		}
-	case l.writeHung:
-		s.Condition, s.Reason = Spilling, fmt.Sprintf("a write to the journal in %s hangs: check its disk; rows wait in memory", l.dir)
-	case journalErr != nil:
-		s.Condition, s.Reason = Spilling, fmt.Sprintf("the journal in %s cannot be written: %v; rows wait in memory", l.dir, journalErr)
+	case fault != "":
+		s.Condition, s.Reason = Spilling, fault
 	case s.Lag <= behindAfter:
 	case !l.oldestImport.IsZero():
 		s.Condition, s.Reason = Behind, "rows of the journal are being imported"
@@ -81,12 +79,28 @@ func (l *Ledger) state() State {
 	return s
 }
 
-// publish wakes the goroutines that wait for a change, and logs a change of the condition.
-// The caller holds the mutex.
+// journalFault says why rows cannot be written to the journal and wait in memory, where the
+// end of llmsup loses them; "" = they can.
+func (l *Ledger) journalFault() string {
+	err := cmp.Or(l.queues[0].err, l.queues[1].err)
+	switch {
+	case l.writeHung:
+		return fmt.Sprintf("a write to the journal in %s hangs: check its disk; rows wait in memory", l.dir)
+	case err != nil:
+		return fmt.Sprintf("the journal in %s cannot be written: %v; rows wait in memory", l.dir, err)
+	default:
+		return ""
+	}
+}
+
+// publish wakes the goroutines that wait for a change, and logs a change of the condition,
+// and that rows begin to wait in memory. The caller holds the mutex.
 func (l *Ledger) publish() {
 	l.announce()
-	s := l.state()
-	if s.Condition == Behind || s.Condition == l.logged || s.Condition == OK && !l.oldestImport.IsZero() {
+	s, inMemory := l.state(), l.journalFault() != ""
+	begins := inMemory && !l.inMemory
+	l.inMemory = inMemory
+	if !begins && (s.Condition == Behind || s.Condition == l.logged || s.Condition == OK && !l.oldestImport.IsZero()) {
 		return
 	}
 	l.logged = s.Condition

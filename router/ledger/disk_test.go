@@ -105,7 +105,7 @@ func TestDiskFull(t *testing.T) {
 			}
 		}
 		awaitCondition(t, l, Spilling, "the disk is full: free space in "+dir)
-		awaitCondition(t, l, Spilling, "the journal beside it cannot be written either: ")
+		awaitCondition(t, l, Spilling, "; the journal in ")
 		for i := range 1500 { // nearly all that there is room for
 			name := fmt.Sprintf("full-%d-%d", round, i)
 			want = append(want, name)

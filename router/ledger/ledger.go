@@ -79,6 +79,7 @@ type Ledger struct {
 	dropped      int           // rows that were dropped
 	quarantined  string        // the file of the corrupt database that was renamed last
 	logged       Condition     // the condition that was logged last
+	inMemory     bool          // rows wait in memory, and that was logged
 	changed      chan struct{} // closed at the next change
 }
 

@@ -104,10 +104,10 @@ func (l *Ledger) setWriteHung() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.writeHung = true
+	l.publish() // the log says it before the first call that is not in the journal
 	for _, q := range l.queues {
 		q.release()
 	}
-	l.publish()
 }
 
 // enqueue queues a line for the writer. It does not block.
