@@ -10,7 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
-	"github.com/llmsup/llmsup/cmd/internal/config/keyedit"
+	"github.com/llmsup/llmsup/cmd/internal/config/fileedit"
 )
 
 func keyCommand() *cli.Command {
@@ -131,7 +131,7 @@ func newKey(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := keyedit.Add(path, name, entry); err != nil {
+		if err := fileedit.Add(path, name, entry); err != nil {
 			return err
 		}
 		advice = fmt.Sprintf("Key %s was added to %s. \"llmsup reload\" applies it.\n", name, path)
@@ -151,10 +151,10 @@ OpenAI and Anthropic do. As soon as there is one key, every call needs a key.
 // pasteInstructions returns the lines of llmsup.yaml that allow a key.
 func pasteInstructions(name string, key config.ClientKey) string {
 	advice := "To accept it, add these lines to llmsup.yaml (only the second one if the file\n" +
-		"has \"keys:\" already), and run \"llmsup reload\":\n\nkeys:\n  " + key.Entry(name) + "\n"
+		"has \"keys:\" already), and run \"llmsup reload\":\n\nkeys:\n  " + fileedit.KeyEntry(name, key) + "\n"
 	if key.Routes == nil {
 		key.Routes = []string{"local", "local/*"}
-		advice += "\nTo limit it to local models, which cost nothing, use this as the second line:\n\n  " + key.Entry(name) + "\n"
+		advice += "\nTo limit it to local models, which cost nothing, use this as the second line:\n\n  " + fileedit.KeyEntry(name, key) + "\n"
 	}
 	return advice
 }
@@ -168,7 +168,7 @@ func revokeKey(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	left, err := keyedit.Revoke(path, name)
+	left, err := fileedit.Revoke(path, name)
 	if err != nil {
 		return err
 	}
@@ -200,7 +200,7 @@ func listKeys(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	keys, err := keyedit.List(path)
+	keys, err := fileedit.List(path)
 	if err != nil {
 		return err
 	}

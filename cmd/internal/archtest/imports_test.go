@@ -93,7 +93,7 @@ var layers = [][]string{
 	{"router/modellist"},
 	{"router"},
 	{"cmd/internal/config", "cmd/internal/control"},
-	{"cmd/internal/config/keyedit", "cmd/internal/accounting", "cmd/internal/placement", "cmd/internal/maintenance", "cmd/internal/modelfiles"},
+	{"cmd/internal/config/fileedit", "cmd/internal/accounting", "cmd/internal/placement", "cmd/internal/maintenance", "cmd/internal/modelfiles"},
 	{"cmd/internal/ondemand", "cmd/internal/calls", "cmd/internal/page/feed"},
 	{"cmd/internal/page"},
 	{"cmd/internal/daemon"},

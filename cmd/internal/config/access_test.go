@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -39,7 +40,7 @@ keys:
 func TestNewClientKey(t *testing.T) {
 	for _, name := range []string{"crawler", "a.b-c_d", "on", "null", "123", "1e3", "yes", "0x1f"} {
 		key, hash := NewClientKey()
-		line := ClientKey{SHA256: hash}.Entry(name)
+		line := strconv.Quote(name) + ": " + hash
 		c := mustParse(t, "keys:\n  "+line+"\n")
 		if err := c.Validate(); err != nil || c.Keys[name].Hash() != sha256.Sum256([]byte(key)) {
 			t.Errorf("%s: %v", line, err)

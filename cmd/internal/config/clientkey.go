@@ -6,9 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -32,35 +30,6 @@ func NewClientKey() (key, hash string) {
 	key = clientKeyPrefix + rand.Text()
 	sum := sha256.Sum256([]byte(key))
 	return key, hex.EncodeToString(sum[:])
-}
-
-// Entry returns the line for the key under keys in llmsup.yaml, without indentation.
-func (k ClientKey) Entry(name string) string {
-	fields := []string{fmt.Sprintf("sha256: %q", k.SHA256)}
-	if k.Routes != nil {
-		routes := make([]string, len(k.Routes))
-		for i, route := range k.Routes {
-			routes[i] = yamlString(route)
-		}
-		fields = append(fields, "routes: ["+strings.Join(routes, ", ")+"]")
-	}
-	if k.FreeOnly != nil {
-		fields = append(fields, fmt.Sprintf("free_only: %t", *k.FreeOnly))
-	}
-	if k.Operator {
-		fields = append(fields, "operator: true")
-	}
-	return yamlString(name) + ": {" + strings.Join(fields, ", ") + "}"
-}
-
-var plainYAML = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]*$`)
-
-// yamlString writes a string for YAML: "on", "null" and "123" need quotes.
-func yamlString(s string) string {
-	if plain, err := yaml.Marshal(s); err == nil && plainYAML.MatchString(s) && string(plain) == s+"\n" {
-		return s
-	}
-	return strconv.Quote(s)
 }
 
 const clientNameRule = "a key's name has at most 100 letters, digits, dots, dashes and underscores, and is not the key itself"

@@ -1,4 +1,4 @@
-package keyedit
+package fileedit
 
 import (
 	"reflect"
@@ -132,12 +132,12 @@ func TestEntry(t *testing.T) {
 		"x": {Routes: []string{"local", "local/*", "a: b"[:2], "~", "*", "&x", "a,b", "{}", "ü\"'\\", "no", "#x"}},
 	} {
 		k.SHA256 = hashOfA
-		text := "keys:\n  " + k.Entry(name) + "\n"
+		text := "keys:\n  " + KeyEntry(name, k) + "\n"
 		if c, err := config.Parse("f.yaml", []byte(text)); err != nil || !reflect.DeepEqual(c.Keys, map[string]config.ClientKey{name: k}) {
 			t.Errorf("%v\n%s", err, text)
 		}
 	}
-	if got := (config.ClientKey{SHA256: "x", Routes: []string{"local", "local/*"}}).Entry("crawler"); got != `crawler: {sha256: "x", routes: [local, "local/*"]}` {
+	if got := KeyEntry("crawler", config.ClientKey{SHA256: "x", Routes: []string{"local", "local/*"}}); got != `crawler: {sha256: "x", routes: [local, "local/*"]}` {
 		t.Error(got)
 	}
 }

@@ -1,4 +1,4 @@
-package keyedit
+package fileedit
 
 import (
 	"bytes"
@@ -12,7 +12,7 @@ import (
 func isFlow(node *yaml.Node) bool { return node.Style&yaml.FlowStyle != 0 }
 
 // insertFlow inserts an entry at the end of a mapping such as {a: 1, b: 2}.
-func (t *keyText) insertFlow(mapping *yaml.Node, entry string) ([]byte, error) {
+func (t *fileText) insertFlow(mapping *yaml.Node, entry string) ([]byte, error) {
 	if len(mapping.Content) == 0 {
 		start := t.offset(mapping)
 		open := bytes.IndexByte(t.raw[start:], '{')
@@ -33,8 +33,8 @@ func (t *keyText) insertFlow(mapping *yaml.Node, entry string) ([]byte, error) {
 
 // flowEntry returns where a key of a mapping such as {a: 1, b: 2} begins and ends, with
 // the comma that goes with it.
-func (t *keyText) flowEntry(i int) (from, to int, err error) {
-	from = t.offset(t.keys.Content[2*i])
+func (t *fileText) flowEntry(i int) (from, to int, err error) {
+	from = t.offset(t.entries.Content[2*i])
 	to, next := t.flowEnd(from)
 	if next == len(t.raw) {
 		return 0, 0, errNotEditable
@@ -51,7 +51,7 @@ func (t *keyText) flowEntry(i int) (from, to int, err error) {
 	case t.raw[next] == ',' && !endsLine:
 		to += rest
 	case i > 0 && !t.isFirst(from): // the comma before it goes, and any after it stays
-		from, _ = t.flowEnd(t.offset(t.keys.Content[2*i-2]))
+		from, _ = t.flowEnd(t.offset(t.entries.Content[2*i-2]))
 		to = min(to, next)
 	}
 	return from, to, nil
@@ -60,7 +60,7 @@ func (t *keyText) flowEntry(i int) (from, to int, err error) {
 // flowEnd returns the end of the value in flow style (or of the key and its value) that
 // begins at an offset, and the position of the comma or bracket that follows it in the
 // collection around it; len(raw) = none.
-func (t *keyText) flowEnd(at int) (end, next int) {
+func (t *fileText) flowEnd(at int) (end, next int) {
 	depth, separated := 0, true // separated: a quote may begin here
 	closed := false             // the value was a collection, and has ended
 	for i := at; i < len(t.raw); i++ {
@@ -91,7 +91,7 @@ func (t *keyText) flowEnd(at int) (end, next int) {
 }
 
 // quoteEnd returns the end of the quote that begins at an offset.
-func (t *keyText) quoteEnd(at int) int {
+func (t *fileText) quoteEnd(at int) int {
 	quote := t.raw[at]
 	for i := at + 1; i < len(t.raw); i++ {
 		switch {
@@ -108,7 +108,7 @@ func (t *keyText) quoteEnd(at int) int {
 
 // lastFlowLine returns the line in which the last flow collection of a value ends: its
 // bracket may be further to the left than the key.
-func (t *keyText) lastFlowLine(node *yaml.Node) int {
+func (t *fileText) lastFlowLine(node *yaml.Node) int {
 	if node.Kind == yaml.AliasNode || len(node.Content) == 0 {
 		return 0
 	}

@@ -1,4 +1,4 @@
-package keyedit
+package fileedit
 
 import (
 	"fmt"
