@@ -18,7 +18,7 @@ const (
 	norm   = " attention.layer_norm_epsilon=0.00001 attention.layer_norm_rms_epsilon=0.00001 "
 )
 
-var architectures = []architecture{
+var testedArchitectures = []architecture{
 	{
 		"Llama 3.1 8B", "llama context_length=131072 embedding_length=4096 feed_forward_length=14336 attention.head_count=32 attention.head_count_kv=8 rope.dimension_count=128" + norm,
 		4, ends(4096), each(attention(4096, 4096, 1024) + gated(4096, 14336)),
@@ -83,6 +83,73 @@ var architectures = []architecture{
 		"Falcon H1 7B", "falcon-h1 context_length=262144 embedding_length=3072 feed_forward_length=12288 attention.head_count=12 attention.head_count_kv=2 attention.key_length=128 attention.value_length=128 ssm.conv_kernel=4 ssm.inner_size=3072 ssm.state_size=256 ssm.time_step_rank=24 ssm.group_count=1" + norm,
 		4, ends(3072), each(attention(3072, 1536, 256) + "ssm_in:3072,6680 ssm_conv1d:4,3584 ssm_conv1d.bias:3584 ssm_dt.bias:24 ssm_a!:1,24 ssm_d!:1,24 ssm_norm:3072,1 ssm_out:3072,3072 ffn_norm!:3072 ffn_gate:3072,12288 ffn_up:3072,12288 ffn_down:12288,3072"),
 	},
+	{
+		"Nemotron 4 8B", "nemotron context_length=4096 embedding_length=4096 feed_forward_length=16384 attention.head_count=32 attention.head_count_kv=8 rope.dimension_count=64" + norm,
+		4, ends(4096) + "output_norm.bias:4096", each(attention(4096, 4096, 1024) + "attn_norm.bias:4096 ffn_norm:4096 ffn_norm.bias:4096 ffn_up:4096,16384 ffn_down:16384,4096"),
+	},
+	{
+		"Granite 4 H Tiny", "granitehybrid context_length=131072 embedding_length=1536 feed_forward_length=512 expert_count=64 expert_used_count=6 expert_shared_feed_forward_length=1024 expert_feed_forward_length=512 attention.head_count=12 attention.head_count_kv=[0,0,0,4] ssm.conv_kernel=4 ssm.inner_size=3072 ssm.state_size=128 ssm.time_step_rank=48 ssm.group_count=1 rope.scaling.finetuned=false attention.scale=0.0078125 embedding_scale=12.0 residual_scale=0.22 logit_scale=6.0 rope.dimension_count=128" + norm,
+		4, tied(1536), func(i int) string {
+			moe := "ffn_norm:1536 " + experts(1536, 512, 64) + "ffn_gate_shexp:1536,1024 ffn_up_shexp:1536,1024 ffn_down_shexp:1024,1536"
+			if i == 3 {
+				return attention(1536, 1536, 512) + moe
+			}
+			return mamba2(1536, 3072, 128, 1, 48) + moe
+		},
+	},
+	{
+		"Nemotron Nano 9B v2", "nemotron_h context_length=131072 embedding_length=4480 feed_forward_length=[0,15680,0,0] attention.head_count=40 attention.head_count_kv=[0,0,0,8] attention.key_length=128 attention.value_length=128 ssm.conv_kernel=4 ssm.inner_size=10240 ssm.state_size=128 ssm.time_step_rank=128 ssm.group_count=8 rope.dimension_count=128" + norm,
+		4, ends(4480), func(i int) string {
+			switch i {
+			case 1:
+				return "attn_norm:4480 ffn_up:4480,15680 ffn_down:15680,4480"
+			case 3:
+				return attention(4480, 5120, 1024)
+			}
+			return mamba2(4480, 10240, 128, 8, 128)
+		},
+	},
+	{
+		"Qwen3 Next 80B A3B", "qwen3next context_length=262144 embedding_length=2048 feed_forward_length=5120 expert_feed_forward_length=512 expert_shared_feed_forward_length=512 expert_count=64 expert_used_count=10 attention.head_count=16 attention.head_count_kv=2 attention.key_length=256 attention.value_length=256 rope.dimension_count=64 ssm.conv_kernel=4 ssm.inner_size=4096 ssm.state_size=128 ssm.time_step_rank=32 ssm.group_count=16" + norm,
+		4, ends(2048), func(i int) string {
+			moe := "post_attention_norm:2048 " + experts(2048, 512, 64) + "ffn_gate_inp_shexp:2048 ffn_gate_shexp:2048,512 ffn_up_shexp:2048,512 ffn_down_shexp:512,2048"
+			if i%4 == 3 {
+				return "attn_norm:2048 attn_q:2048,8192 attn_k:2048,512 attn_v:2048,512 attn_output:4096,2048 " + headNorms(256) + moe
+			}
+			return "attn_norm:2048 ssm_conv1d:4,8192 ssm_dt.bias:32 ssm_a!:32 ssm_norm:128 ssm_out:4096,2048 attn_qkv:2048,8192 attn_gate:2048,4096 ssm_ba:2048,64 " + moe
+		},
+	},
+	{
+		"Llama 4 Scout", "llama4 context_length=10485760 embedding_length=5120 feed_forward_length=16384 expert_feed_forward_length=8192 expert_count=4 expert_used_count=1 interleave_moe_layer_step=1 attention.head_count=40 attention.head_count_kv=8 attention.key_length=128 attention.value_length=128 rope.dimension_count=128 attention.chunk_size=8192" + norm,
+		4, ends(5120), each(attention(5120, 5120, 1024) + "ffn_norm:5120 " + experts(5120, 8192, 4) + "ffn_gate_shexp:5120,8192 ffn_up_shexp:5120,8192 ffn_down_shexp:8192,5120"),
+	},
+	{
+		"OLMo 2 7B", "olmo2 context_length=4096 embedding_length=4096 feed_forward_length=11008 attention.head_count=32 attention.head_count_kv=32" + norm,
+		4, ends(4096), each("attn_q:4096,4096 attn_k:4096,4096 attn_v:4096,4096 attn_output:4096,4096 attn_q_norm:4096 attn_k_norm:4096 post_attention_norm:4096 post_ffw_norm:4096 ffn_gate:4096,11008 ffn_up:4096,11008 ffn_down:11008,4096"),
+	},
+	{
+		"GLM 4.5 Air", "glm4moe context_length=131072 embedding_length=4096 feed_forward_length=10944 expert_feed_forward_length=1408 expert_count=16 expert_used_count=8 expert_shared_count=1 leading_dense_block_count=1 expert_gating_func=2 expert_weights_scale=1.0 attention.head_count=96 attention.head_count_kv=8 attention.key_length=128 attention.value_length=128 rope.dimension_count=64 nextn_predict_layers=0" + norm,
+		4, ends(4096), func(i int) string {
+			at := attention(4096, 12288, 1024) + biases(12288, 1024) + "post_attention_norm:4096 "
+			if i == 0 {
+				return at + "ffn_gate:4096,10944 ffn_up:4096,10944 ffn_down:10944,4096"
+			}
+			return at + "exp_probs_b.bias:16 " + experts(4096, 1408, 16) + "ffn_gate_shexp:4096,1408 ffn_up_shexp:4096,1408 ffn_down_shexp:1408,4096"
+		},
+	},
+	{
+		"Jamba Mini", "jamba context_length=262144 embedding_length=4096 feed_forward_length=14336 expert_count=4 expert_used_count=2 attention.head_count=32 attention.head_count_kv=[0,0,8,0] ssm.conv_kernel=4 ssm.inner_size=8192 ssm.state_size=16 ssm.time_step_rank=256" + norm,
+		4, ends(4096), func(i int) string {
+			ffn := gated(4096, 14336)
+			if i == 1 {
+				ffn = "ffn_norm:4096 " + experts(4096, 14336, 4)
+			}
+			if i == 2 {
+				return attention(4096, 4096, 1024) + ffn
+			}
+			return "attn_norm:4096 ssm_in:4096,16384 ssm_conv1d:4,8192 ssm_conv1d.bias:8192 ssm_x:8192,288 ssm_dt_norm:256 ssm_dt:256,8192 ssm_dt.bias:8192 ssm_b_norm:16 ssm_c_norm:16 ssm_a!:16,8192 ssm_d!:8192 ssm_out:8192,4096 " + ffn
+		},
+	},
 	{ // an encoder, which has no cache
 		"BGE large", "bert context_length=512 embedding_length=1024 feed_forward_length=4096 attention.head_count=16 attention.causal=false pooling_type=2" + norm,
 		4, fmt.Sprintf("token_embd:1024,%d token_types:1024,2 position_embd:1024,512 token_embd_norm:1024 token_embd_norm.bias:1024", tokens), each(
@@ -126,4 +193,10 @@ func gated(width, inner int) string {
 
 func experts(width, inner, count int) string {
 	return fmt.Sprintf("ffn_gate_inp:%d,%[3]d ffn_gate_exps:%[1]d,%[2]d,%[3]d ffn_up_exps:%[1]d,%[2]d,%[3]d ffn_down_exps:%[2]d,%[1]d,%[3]d ", width, inner, count)
+}
+
+// mamba2 gives a layer a state, as Mamba 2 has it: each group shares its projections.
+func mamba2(width, inner, state, groups, heads int) string {
+	conv := inner + 2*groups*state
+	return fmt.Sprintf("attn_norm:%d ssm_in:%[1]d,%d ssm_conv1d:4,%d ssm_conv1d.bias:%[3]d ssm_dt.bias:%d ssm_a!:1,%[4]d ssm_d!:1,%[4]d ssm_norm:%d,%d ssm_out:%d,%[1]d ", width, inner+conv+heads, conv, heads, inner/groups, groups, inner)
 }

@@ -1,8 +1,8 @@
 package vram
 
-// driverBytes is the VRAM of the driver and its libraries. It varies from 150 MiB on a small
-// GPU to 500 MiB on a large one.
-const driverBytes = 256 << 20
+// Driver is the VRAM of the driver and its libraries in bytes, which is part of a Need's Compute.
+// It varies from 150 MiB on a small GPU to 500 MiB on a large one.
+const Driver = 256 << 20
 
 // compute returns the bytes of buffers for computing, and of the driver.
 //
@@ -25,7 +25,7 @@ func (m *model) compute() uint64 {
 	if !m.noOpOffload {
 		network = add(network, m.largestCopied)
 	}
-	return add(max(output, network, attention), m.scratch(), driverBytes)
+	return add(max(output, network, attention), m.scratch(), Driver)
 }
 
 // floats returns the bytes of so many numbers for each token of a micro-batch.

@@ -17,6 +17,7 @@ type model struct {
 	batch         uint64 // tokens computed at once
 	parts         []part // by layer
 	largestCopied uint64 // bytes of the largest weight in the CPU's memory
+	inVRAM        uint64 // bytes of the weights in VRAM
 }
 
 // part is what a layer is made of, by its tensors' names.
@@ -57,8 +58,30 @@ func (n *network) add(name string, t *gguf.Tensor) {
 // (src/llama-arch.cpp).
 var stateTensors = []string{"ssm_", "time_mix_", "shortconv."}
 
-// resolveShape computes what the estimates of weights, cache and buffers have in common.
-func (m *model) resolveShape(ctx int) {
+// newModel returns a model as llama-server will run it with some offloaded layers; ok is false
+// if it needs no VRAM. Its context is not set.
+func newModel(h *gguf.Header, r Run) (m *model, ok bool) {
+	m = &model{Header: h, options: parseArgs(r.Args)}
+	// The output counts as a layer and is offloaded first (load_tensors). Builds from
+	// before December 2025 offload it last.
+	layers := min(uint64(max(r.GPULayers, 0)), uint64(h.Layers)+1)
+	if r.GPULayers < 0 {
+		layers = uint64(h.Layers) + 1
+	}
+	m.first = uint32(uint64(h.Layers) + 1 - layers)
+	if layers == 0 || m.noDevice {
+		return m, false
+	}
+	m.parts = make([]part, m.Layers)
+	for i := range m.Tensors {
+		m.inspect(&m.Tensors[i])
+	}
+	m.inVRAM = m.weights()
+	return m, true
+}
+
+// setContext sets what depends on --ctx-size.
+func (m *model) setContext(ctx int) {
 	tokens := uint64(max(ctx, 0))
 	if tokens == 0 {
 		tokens = uint64(m.Context)
@@ -70,10 +93,6 @@ func (m *model) resolveShape(ctx int) {
 	m.ctx = pad(tokens)
 	if !m.unified {
 		m.ctx = max(pad(m.ctx/m.slots), 256)
-	}
-	m.parts = make([]part, m.Layers)
-	for i := range m.Tensors {
-		m.inspect(&m.Tensors[i])
 	}
 }
 

@@ -41,33 +41,32 @@ type Need struct {
 // Without offloaded layers that is nothing. A CUDA build still creates its context then,
 // and computes long prompts on the GPU, unless the GPU is hidden from it (`--gpu none`).
 func Estimate(h *gguf.Header, r Run) Need {
-	o := parseArgs(r.Args)
-	// The output counts as a layer and is offloaded first (load_tensors). Builds from
-	// before December 2025 offload it last.
-	layers := min(uint64(max(r.GPULayers, 0)), uint64(h.Layers)+1)
-	if r.GPULayers < 0 {
-		layers = uint64(h.Layers) + 1
-	}
-	if layers == 0 || o.noDevice {
+	m, ok := newModel(h, r)
+	if !ok {
 		return Need{}
 	}
-	first := uint32(uint64(h.Layers) + 1 - layers)
-	m := model{Header: h, options: o, first: first}
-	m.resolveShape(r.CtxSize)
-	n := Need{Weights: m.weights(), Compute: m.compute(), UncertainBecause: o.uncertainBecause, Overestimated: o.overestimated}
-	if !o.noKVOffload {
+	return m.need(r.CtxSize)
+}
+
+// need returns the estimate for a --ctx-size.
+func (m *model) need(ctx int) Need {
+	m.setContext(ctx)
+	n := Need{Weights: m.inVRAM, Compute: m.compute(), UncertainBecause: m.uncertainBecause, Overestimated: m.overestimated}
+	if !m.noKVOffload {
 		n.KV = m.cache()
 	}
 	if n.UncertainBecause == "" {
-		n.UncertainBecause = m.uncertainty(r.CtxSize)
+		n.UncertainBecause = m.uncertainty(ctx)
 	}
-	n.Overestimated = n.Overestimated || r.CtxSize <= 0 && !m.fitOff
+	n.Overestimated = n.Overestimated || ctx <= 0 && !m.fitOff
 	return n
 }
 
 // uncertainty returns what makes the estimate uncertain for this model, whatever the flags.
 func (m *model) uncertainty(ctx int) string {
 	switch {
+	case !architectures[m.Architecture]:
+		return fmt.Sprintf("llmsup does not know the architecture %s, and assumes that it has an ordinary cache", m.Architecture)
 	case specialCaches[m.Architecture]:
 		return fmt.Sprintf("llama.cpp has a cache of its own for the architecture %s", m.Architecture)
 	case ctx <= 0 && !m.fitOff:

@@ -1,0 +1,43 @@
+package vram
+
+import (
+	"sort"
+
+	"github.com/llmsup/llmsup/models/gguf"
+)
+
+// contextStep is what llama-server rounds a context up to a multiple of, in tokens.
+const contextStep = 256
+
+// LargestContext returns the largest --ctx-size with which the need of a run fits, in tokens,
+// whatever CtxSize the run has; 0 = not even the smallest one. It is no larger than the
+// context that the model was trained for, or that for each slot if they do not share one.
+// Without a trained context in the header the result is 0.
+func LargestContext(h *gguf.Header, r Run, fits func(Need) bool) int {
+	m, onGPU := newModel(h, r)
+	most := int(h.Context)
+	if !m.unified {
+		most *= int(m.slots)
+	}
+	need := func(ctx int) Need {
+		if !onGPU {
+			return Need{}
+		}
+		return m.need(ctx)
+	}
+	if most == 0 || fits(need(most)) {
+		return most
+	}
+	// The need grows with the context.
+	steps := sort.Search(most/contextStep, func(i int) bool { return !fits(need((i + 1) * contextStep)) })
+	return steps * contextStep
+}
+
+// MostLayers returns the largest --n-gpu-layers with which the need of a run fits, whatever
+// GPULayers the run has; 0 = none. All layers are one more than the header's Layers.
+func MostLayers(h *gguf.Header, r Run, fits func(Need) bool) int {
+	return sort.Search(int(h.Layers)+1, func(i int) bool {
+		r.GPULayers = i + 1
+		return !fits(Estimate(h, r))
+	})
+}
