@@ -17,7 +17,7 @@ func newHeader(version uint32, metadata map[string]value, tensors []Tensor) (*He
 		Architecture: f.text("general.architecture"),
 		Name:         f.text("general.name"),
 		SizeLabel:    f.text("general.size_label"),
-		FileType:     FileType(f.number("general.file_type", uint32(FileTypeUnknown))),
+		FileType:     FileType(f.number(fileType, uint32(FileTypeUnknown))),
 		Tensors:      tensors,
 	}
 	if err := checkModel(&f, h.Architecture); err != nil {

@@ -64,7 +64,7 @@ type value struct {
 // The entries that are kept; all others are skipped.
 var (
 	wantedKeys = []string{
-		"general.architecture", "general.type", "general.name", "general.size_label", "general.file_type",
+		"general.architecture", "general.type", "general.name", "general.size_label", fileType,
 		"general.alignment", "split.no", "split.count", "split.tensors.count", "tokenizer.ggml.tokens",
 		hasVision, hasAudio,
 	}
@@ -99,6 +99,7 @@ func isPerLayer(key string) bool {
 }
 
 const (
+	fileType    = "general.file_type"
 	poolingType = ".pooling_type"
 	// windowPattern is the suffix of the only key whose list may have booleans.
 	windowPattern   = ".attention.sliding_window_pattern"
@@ -118,15 +119,28 @@ func isFlag(key string) bool {
 	return strings.HasSuffix(key, causalAttention) || key == hasVision || key == hasAudio
 }
 
+// largeEntry is the size of an entry, in bytes, that only a tokenizer has.
+const largeEntry = 32 << 10
+
+// tail is what follows the last large entry of some metadata.
+type tail struct {
+	at      uint64 // byte of the file
+	entries uint64
+}
+
 // readMetadata reads the entries and returns the wanted ones.
-func readMetadata(s *stream, count uint64) map[string]value {
-	kept := make(map[string]value)
-	for range count {
+func readMetadata(s *stream, count uint64) (kept map[string]value, after tail) {
+	kept, after = make(map[string]value), tail{s.pos, count}
+	for i := range count {
+		start := s.pos
 		key := string(s.key())
 		keep := isWanted(key) && len(kept) < maxKept
 		v := s.value(key, keep)
 		if s.err != nil {
 			break
+		}
+		if s.pos-start >= largeEntry {
+			after = tail{s.pos, count - i - 1}
 		}
 		if !keep {
 			continue
@@ -137,7 +151,7 @@ func readMetadata(s *stream, count uint64) map[string]value {
 		}
 		kept[key] = v
 	}
-	return kept
+	return kept, after
 }
 
 // value reads the value of a key. Unless keep is set, it returns only the type and the

@@ -28,7 +28,7 @@ func Read(path string) (*Header, error) {
 		if files, err = partNames(path, no, count); err != nil {
 			return nil, fmt.Errorf("read model %s: %w", path, err)
 		}
-		if model, err = readParts(files); err != nil {
+		if model, err = joinParts(files, func(i int) (*part, error) { return readPart(files[i]) }); err != nil {
 			return nil, err
 		}
 	}
@@ -133,12 +133,12 @@ type missingError struct{ error }
 
 func (missingError) Is(target error) bool { return target == fs.ErrNotExist }
 
-// readParts reads all parts of a split model: the metadata of the first, which describes the
-// model, and the tensors of all.
-func readParts(files []string) (*part, error) {
+// joinParts reads all parts of a split model, which are files of these names: the metadata of the
+// first, which describes the model, and the tensors of all.
+func joinParts(files []string, read func(i int) (*part, error)) (*part, error) {
 	var model *part
 	for i, path := range files {
-		p, err := readPart(path)
+		p, err := read(i)
 		if err != nil {
 			return nil, err
 		}
