@@ -239,6 +239,24 @@ func TestServerName(t *testing.T) {
 	}
 }
 
+func TestQuantization(t *testing.T) {
+	for name, want := range map[string]string{
+		"Qwen2.5-14B-Instruct-q4_k_m-00001-of-00003": "Q4_K_M",
+		"Llama-3.3-70B-Instruct.Q8_0":                "Q8_0",
+		"Qwen3-30B-A3B-UD-Q4_K_XL":                   "UD-Q4_K_XL",
+		"UD-IQ1_S":                                   "UD-IQ1_S",
+		"Q4_K_M":                                     "Q4_K_M",
+		"model-BF16":                                 "BF16",
+		"gpt-oss-20b-mxfp4":                          "MXFP4",
+		"qwen2.5-14b":                                "",
+		"model-imatrix":                              "",
+	} {
+		if got := Quantization(name); got != want {
+			t.Errorf("Quantization(%q) = %q, want %q", name, got, want)
+		}
+	}
+}
+
 func TestFamilyOf(t *testing.T) {
 	b := LoadBuiltin()
 	for _, tc := range []struct{ server, header, want string }{

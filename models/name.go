@@ -13,6 +13,13 @@ var (
 	quantSuffix = regexp.MustCompile(`(?i)[-._](?:ud-)?(?:i?q\d+(?:_[a-z0-9]+)*|tq\d_\d|bf16|fp?16|fp?32|mxfp4(?:_moe)?|nvfp4|fp8)$`)
 )
 
+// Quantization returns the quantisation at the end of a file's name without .gguf and the shard
+// suffix, in capitals, such as Q4_K_M or UD-Q4_K_XL; "" where there is none.
+func Quantization(name string) string {
+	found := quantSuffix.FindString("-" + shardSuffix.ReplaceAllString(name, ""))
+	return strings.ToUpper(strings.TrimLeft(found, "-._"))
+}
+
 // ServerName derives a server's name from its file's: in lower case, without .gguf, the shard
 // suffix and the quantisation.
 //

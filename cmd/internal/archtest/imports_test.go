@@ -81,7 +81,7 @@ func cmdInternalImports(tree []source) []string {
 // below its own.
 var layers = [][]string{
 	{"router/usd", "models", "models/gguf", "models/demo", "gpu", "systemd", "supervisor/process", "supervisor/output", "supervisor/promptcache", "router/spool", "cmd/internal/graceful", "cmd/internal/scheduler"},
-	{"models/vram", "router/price", "router/budget", "router/ledger/journal", "supervisor"},
+	{"models/vram", "models/hub", "router/price", "router/budget", "router/ledger/journal", "supervisor"},
 	{"router/ledger"},
 	{"router/wire", "supervisor/llamacpp", "supervisor/generic"},
 	{"router/access", "router/request", "router/responses", "router/resume", "router/endpoint"},
@@ -103,7 +103,7 @@ var layers = [][]string{
 // testPackages are used by tests only, or are tests or tools themselves, and have no
 // layer.
 var testPackages = []string{
-	"gpu/nvmltest", "models/demo/demotest", "router/ledger/ledgertest", "router/accounting/accountingtest",
+	"gpu/nvmltest", "models/demo/demotest", "models/hub/hubtest", "router/ledger/ledgertest", "router/accounting/accountingtest",
 	"cmd/internal/archtest", "cmd/internal/bench", "cmd/internal/enginetest", "cmd/internal/testreport", "cmd/internal/page/browser",
 }
 
@@ -144,11 +144,12 @@ type exclusive struct {
 }
 
 // retryFiles use go-retryablehttp.
-var retryFiles = []string{"router/backend/retry.go"}
+var retryFiles = []string{"router/backend/retry.go", "models/hub/request.go"}
 
 var exclusives = []exclusive{
 	{library: "os/exec", homes: []string{"supervisor", "gpu/nvmltest", "cmd/internal/enginetest", "cmd/internal/page/browser"}, instead: "only supervisor starts processes, so that none is ever orphaned"},
 	{library: module + "/gpu/nvmltest", homes: []string{"gpu/nvmltest"}, instead: "it runs a compiler, and is for tests alone"},
+	{library: module + "/models/hub/hubtest", homes: []string{"models/hub/hubtest"}, instead: "it is for tests alone"},
 	{library: module + "/models/demo/demotest", homes: []string{"models/demo/demotest"}, instead: "it is for tests alone"},
 	{library: module + "/cmd/internal/enginetest", homes: []string{"cmd/internal/enginetest"}, instead: "it is for tests alone"},
 	{library: module + "/router/ledger/ledgertest", homes: []string{"router/ledger/ledgertest"}, instead: "it is for tests alone"},
