@@ -107,56 +107,6 @@ put() {
 	mv -f "$2.new.$$" "$2"
 }
 
-# put_engine copies the llama-server of scripts/llama-server.sh to a folder that the service's user can read, and links it into the
-# service's PATH. It does nothing if a llama-server is on that PATH.
-put_engine() {
-	local path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin cache=${LLMSUP_CACHE_DIR:-} home found
-	if [[ -z $cache && -n ${SUDO_USER:-} ]]; then # scripts/run.sh may have downloaded it for this user
-		home=$(getent passwd "$SUDO_USER" | cut -d: -f6)
-		for found in "$home"/.cache/llmsup/llama-server/*/llama-server; do
-			if [[ -x $found ]]; then cache=$home/.cache/llmsup; fi
-		done
-	fi
-	found=$(PATH=$path LLMSUP_LLAMA_SERVER='' LLMSUP_CACHE_DIR=$cache "$root/scripts/llama-server.sh") || return
-	note_gpu "$found" "name one built with CUDA in $config, as llama_server: PATH"
-	if ! from_packages "$found" || [[ $(realpath -- "$found") == "$engine" ]]; then return; fi # it is installed already
-	log "copying $found to ${engine%/*}"
-	mkdir -p "${engine%/llama-server/*}" &&
-		rm -rf "${engine%/*}.new" &&
-		cp -R --preserve=mode,links,timestamps "$(realpath -- "${found%/*}")" "${engine%/*}.new" &&
-		chmod -R a+rX "${engine%/*}.new" &&
-		rm -rf "${engine%/*}" &&
-		mv -T "${engine%/*}.new" "${engine%/*}" || return
-	if [[ -e $engine_link && ! $engine_link -ef $engine ]]; then
-		log "$engine_link fails with --version: remove it, or set another one in $config (example: llama_server: $engine)"
-	else
-		ln -sfn "$engine" "$engine_link"
-	fi
-}
-
-# check runs llmsup check as the unit runs llmsup: with its user and credential, and with the files and devices that it may use.
-check() {
-	local line properties=() hide=() credentials=$new/credentials home
-	if booted; then
-		# Leave out settings that may have secrets, since other users can read the arguments of a process.
-		while IFS= read -r line; do
-			properties+=(-p "$line")
-		done < <(systemctl cat llmsup.service | sed -nE '/^(User|Group|SupplementaryGroups|UMask|Environment(File=|="?LLMSUP_)|LoadCredential(Encrypted)?|SetCredential=[a-z]+:\\n$|(State|Runtime)Directory(Mode)?|Device(Policy|Allow)|(Protect|Private)[A-Za-z]*|(ReadOnly|ReadWrite|Inaccessible|Bind|BindReadOnly)Paths|TemporaryFileSystem)/p')
-		systemd-run --quiet --wait --pipe --collect "${properties[@]}" -p RuntimeDirectoryPreserve=yes "$program" check --config "$config"
-		return
-	fi
-	install -d -o llmsup -g llmsup -m 700 /var/lib/llmsup /run/llmsup "$credentials"
-	chmod 711 "$new"
-	if [[ -s $key ]]; then install -o llmsup -m 400 "$key" "$credentials/openrouter"; else echo >"$credentials/openrouter"; fi
-	# Where an image is built mounts may be forbidden. Then the check can read homes, which the service cannot.
-	if unshare --mount true 2>/dev/null; then
-		# shellcheck disable=SC2016 # the other shell's
-		hide=(unshare --mount sh -c 'for home in /home /root /run/user; do [ ! -d "$home" ] || mount -t tmpfs -o mode=0 tmpfs "$home"; done; exec "$@"' sh)
-	fi
-	(cd / && ${hide[@]+"${hide[@]}"} setpriv --reuid=llmsup --regid=llmsup --init-groups env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin \
-		HOME=/var/lib/llmsup CREDENTIALS_DIRECTORY="$credentials" "$program" check --config "$config")
-}
-
 # Older versions of systemd warn about unknown settings.
 cp "$root"/systemd/llmsup.{service,socket} "$new/"
 have=$(systemctl --version | sed -nE '1s/^systemd ([0-9]+).*/\1/p')
@@ -192,14 +142,14 @@ put "$new/fish" "$fish_completion"
 put "$new/man" "$man_page"
 
 if ! grep -q '^llama_server:' "$config"; then
-	put_engine || log "the service has no llama-server; it needs one only for servers in $config"
+	"$root/scripts/service-llama-server.sh" || log "the service has no llama-server; it needs one only for servers in $config"
 fi
 [[ -s $key ]] || log "no key for OpenRouter: write it to $key, mode 600, then: systemctl restart llmsup"
 
 systemctl --quiet enable llmsup.socket llmsup.service
 if booted; then systemctl daemon-reload; fi
 log "llmsup check, as the service's user:"
-if ! check; then
+if ! "$root/scripts/service-check.sh"; then
 	if grep -Eq '(^|[^A-Za-z0-9_])/(home|root|run/user)/' "$config"; then
 		log "the service cannot read home folders: move the model and llama-server out of /home and /root, for example to /srv/models"
 	fi
