@@ -23,7 +23,7 @@ func (m *model) compute() uint64 {
 	}
 	// Weights that stay in the CPU's memory are copied over to compute a prompt.
 	if !m.noOpOffload {
-		network = add(network, m.largestCopied)
+		network = add(network, m.largestCopied())
 	}
 	return add(max(output, network, attention), m.scratch(), Driver)
 }
@@ -57,7 +57,10 @@ func (m *model) mask() uint64 {
 func (m *model) widest() uint64 {
 	embedding, used := uint64(m.Embedding), max(uint64(m.ExpertsUsed), 1)
 	var most uint64
-	for _, p := range m.parts {
+	for i, p := range m.parts {
+		if m.skipped(uint32(i)) {
+			p.dense, p.experts = network{}, network{}
+		}
 		most = max(most, add(p.dense.numbers(), mul(5, embedding)))
 		if experts := p.experts.numbers(); experts > 0 {
 			most = max(most, add(mul(used, experts), mul(5, embedding)))

@@ -1,10 +1,6 @@
 package vram
 
-import (
-	"sort"
-
-	"github.com/llmsup/llmsup/models/gguf"
-)
+import "sort"
 
 // contextStep is what llama-server rounds a context up to a multiple of, in tokens.
 const contextStep = 256
@@ -13,17 +9,17 @@ const contextStep = 256
 // whatever CtxSize the run has; 0 = not even the smallest one. It is no larger than the
 // context that the model was trained for, or that for each slot if they do not share one.
 // Without a trained context in the header the result is 0.
-func LargestContext(h *gguf.Header, r Run, fits func(Need) bool) int {
-	m, onGPU := newModel(h, r)
-	most := int(h.Context)
-	if !m.unified {
-		most *= int(m.slots)
+func (m *Model) LargestContext(r Run, fits func(Need) bool) int {
+	run, onGPU := m.run(r)
+	most := int(run.Context)
+	if !run.unified {
+		most *= int(run.slots)
 	}
 	need := func(ctx int) Need {
 		if !onGPU {
 			return Need{}
 		}
-		return m.need(ctx)
+		return run.need(ctx)
 	}
 	if most == 0 || fits(need(most)) {
 		return most
@@ -35,9 +31,9 @@ func LargestContext(h *gguf.Header, r Run, fits func(Need) bool) int {
 
 // MostLayers returns the largest --n-gpu-layers with which the need of a run fits, whatever
 // GPULayers the run has; 0 = none. All layers are one more than the header's Layers.
-func MostLayers(h *gguf.Header, r Run, fits func(Need) bool) int {
-	return sort.Search(int(h.Layers)+1, func(i int) bool {
+func (m *Model) MostLayers(r Run, fits func(Need) bool) int {
+	return sort.Search(int(m.header.Layers)+1, func(i int) bool {
 		r.GPULayers = i + 1
-		return !fits(Estimate(h, r))
+		return !fits(m.Estimate(r))
 	})
 }

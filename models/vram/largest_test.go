@@ -23,7 +23,7 @@ func TestLargestContext(t *testing.T) {
 			for gib := range uint64(40) {
 				fits := func(n Need) bool { return n.Total() <= gib<<30 }
 				at := func(ctx int) bool { r.CtxSize = ctx; return fits(Estimate(h, r)) }
-				got := LargestContext(h, r, fits)
+				got := New(h).LargestContext(r, fits)
 				switch {
 				case got < 0 || got > most:
 					t.Fatalf("%s %s in %d GiB: %d tokens of %d", name, args, gib, got, most)
@@ -57,7 +57,7 @@ func TestLargestContextLimits(t *testing.T) {
 		"the trained one is unknown":     {unknown.header(), Run{GPULayers: 99}, unlimited, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := LargestContext(tt.header, tt.run, tt.fits); got != tt.want {
+			if got := New(tt.header).LargestContext(tt.run, tt.fits); got != tt.want {
 				t.Errorf("%d, want %d", got, tt.want)
 			}
 		})
@@ -72,12 +72,12 @@ func TestMostLayers(t *testing.T) {
 		for gib := range uint64(24) {
 			fits := func(n Need) bool { return n.Total() <= gib<<30 }
 			at := func(layers int) bool { r.GPULayers = layers; return fits(Estimate(h, r)) }
-			got := MostLayers(h, r, fits)
+			got := New(h).MostLayers(r, fits)
 			if got < 0 || got > all || got > 0 && !at(got) || got < all && at(got+1) {
 				t.Errorf("%s in %d GiB: %d of %d layers", name, gib, got, all)
 			}
 		}
-		if got := MostLayers(h, r, func(Need) bool { return true }); got != all {
+		if got := New(h).MostLayers(r, func(Need) bool { return true }); got != all {
 			t.Errorf("%s: %d layers, want all %d", name, got, all)
 		}
 	}

@@ -7,17 +7,36 @@ import (
 	"github.com/llmsup/llmsup/models/gguf"
 )
 
-// model is a header and how llama-server will run it.
+// Model is what the estimate needs of a model's header: it is small, and a table of many needs
+// takes little time.
+type Model struct {
+	header  gguf.Header // without its tensors
+	weights gguf.Weights
+	parts   []part // by layer
+}
+
+// New takes a header apart.
+func New(h *gguf.Header) *Model {
+	m := &Model{header: *h, weights: h.Weights(), parts: make([]part, h.Layers)}
+	m.header.Tensors = nil
+	for i := range h.Tensors {
+		m.inspect(&h.Tensors[i])
+	}
+	return m
+}
+
+// model is a Model and how llama-server will run it.
 type model struct {
 	*gguf.Header
 	options
 
-	first         uint32 // the first offloaded layer; Layers = the output alone
-	ctx           uint64 // tokens of one stream
-	batch         uint64 // tokens computed at once
-	parts         []part // by layer
-	largestCopied uint64 // bytes of the largest weight in the CPU's memory
-	inVRAM        uint64 // bytes of the weights in VRAM
+	weightsOf *gguf.Weights
+	parts     []part // by layer
+
+	first  uint32 // the first offloaded layer; Layers = the output alone
+	ctx    uint64 // tokens of one stream
+	batch  uint64 // tokens computed at once
+	inVRAM uint64 // bytes of the weights in VRAM
 }
 
 // part is what a layer is made of, by its tensors' names.
@@ -26,6 +45,9 @@ type part struct {
 	keys    bool // it projects keys of its own
 	dense   network
 	experts network // one of them
+
+	largest       uint64 // bytes of its largest matrix
+	largestExpert uint64 // bytes of the largest one with experts
 }
 
 // network is the width of a feed-forward network, in elements of one token.
@@ -58,26 +80,22 @@ func (n *network) add(name string, t *gguf.Tensor) {
 // (src/llama-arch.cpp).
 var stateTensors = []string{"ssm_", "time_mix_", "shortconv."}
 
-// newModel returns a model as llama-server will run it with some offloaded layers; ok is false
-// if it needs no VRAM. Its context is not set.
-func newModel(h *gguf.Header, r Run) (m *model, ok bool) {
-	m = &model{Header: h, options: parseArgs(r.Args)}
+// run returns the model as llama-server will run it with some offloaded layers; ok is false if it
+// needs no VRAM. Its context is not set.
+func (m *Model) run(r Run) (run *model, ok bool) {
+	run = &model{Header: &m.header, options: parseArgs(r.Args), weightsOf: &m.weights, parts: m.parts}
 	// The output counts as a layer and is offloaded first (load_tensors). Builds from
 	// before December 2025 offload it last.
-	layers := min(uint64(max(r.GPULayers, 0)), uint64(h.Layers)+1)
+	layers := min(uint64(max(r.GPULayers, 0)), uint64(run.Layers)+1)
 	if r.GPULayers < 0 {
-		layers = uint64(h.Layers) + 1
+		layers = uint64(run.Layers) + 1
 	}
-	m.first = uint32(uint64(h.Layers) + 1 - layers)
-	if layers == 0 || m.noDevice {
-		return m, false
+	run.first = uint32(uint64(run.Layers) + 1 - layers)
+	if layers == 0 || run.noDevice {
+		return run, false
 	}
-	m.parts = make([]part, m.Layers)
-	for i := range m.Tensors {
-		m.inspect(&m.Tensors[i])
-	}
-	m.inVRAM = m.weights()
-	return m, true
+	run.inVRAM = run.sumWeights()
+	return run, true
 }
 
 // setContext sets what depends on --ctx-size.
@@ -97,8 +115,8 @@ func (m *model) setContext(ctx int) {
 }
 
 // inspect notes what one tensor shows of its layer.
-func (m *model) inspect(t *gguf.Tensor) {
-	layer, inLayer := t.Layer(m.Layers)
+func (m *Model) inspect(t *gguf.Tensor) {
+	layer, inLayer := t.Layer(m.header.Layers)
 	if !inLayer {
 		return
 	}
@@ -106,23 +124,36 @@ func (m *model) inspect(t *gguf.Tensor) {
 	p := &m.parts[layer]
 	p.state = p.state || slices.ContainsFunc(stateTensors, func(start string) bool { return strings.HasPrefix(name, start) })
 	p.keys = p.keys || name == "attn_k.weight"
-	if len(t.Dims) < 2 || m.skipped(layer, true) {
+	if len(t.Dims) < 2 {
 		return
 	}
+	p.largest = max(p.largest, t.Bytes)
 	if t.Expert() {
 		p.experts.add(name, t)
+		p.largestExpert = max(p.largestExpert, t.Bytes)
 	} else {
 		p.dense.add(name, t)
 	}
-	if layer < m.first || m.expertsOnCPU(layer) && t.Expert() {
-		m.largestCopied = max(m.largestCopied, t.Bytes)
+}
+
+// largestCopied returns the bytes of the largest matrix in the CPU's memory.
+func (m *model) largestCopied() (largest uint64) {
+	for i, p := range m.parts {
+		switch layer := uint32(i); {
+		case m.skipped(layer):
+		case layer < m.first:
+			largest = max(largest, p.largest)
+		case m.expertsOnCPU(layer):
+			largest = max(largest, p.largestExpert)
+		}
 	}
+	return largest
 }
 
 // skipped reports whether a layer is not loaded: one that only predicts further tokens,
 // unless a flag enables that.
-func (m *model) skipped(layer uint32, inLayer bool) bool {
-	return inLayer && !m.loadsDraftLayers && uint64(layer)+uint64(m.Memory.DraftLayers) >= uint64(m.Layers)
+func (m *model) skipped(layer uint32) bool {
+	return !m.loadsDraftLayers && uint64(layer)+uint64(m.Memory.DraftLayers) >= uint64(m.Layers)
 }
 
 // expertsOnCPU reports whether a layer's experts are kept in the CPU's memory.
@@ -131,19 +162,19 @@ func (m *model) expertsOnCPU(layer uint32) bool { return uint64(layer) < m.cpuEx
 // encoder reports whether the model only computes embeddings.
 func (m *model) encoder() bool { return strings.Contains(m.Architecture, "bert") }
 
-// weights returns the bytes of the model's weights that go to VRAM.
+// sumWeights returns the bytes of the model's weights that go to VRAM.
 //
 // The embedding and the rest of the input stay in the CPU's memory, where llama.cpp looks
 // tokens up. If the embedding is also the output, the VRAM has a copy of it.
-func (m *model) weights() uint64 {
-	w := m.Weights()
+func (m *model) sumWeights() uint64 {
+	w := m.weightsOf
 	sum := w.Output
 	if w.Tied && !m.encoder() {
 		sum = add(sum, w.Embedding)
 	}
 	for layer := m.first; layer < m.Layers; layer++ {
 		switch {
-		case m.skipped(layer, true):
+		case m.skipped(layer):
 		case m.expertsOnCPU(layer):
 			sum = add(sum, w.Layers[layer]-w.Experts[layer])
 		default:

@@ -40,12 +40,15 @@ type Need struct {
 //
 // Without offloaded layers that is nothing. A CUDA build still creates its context then,
 // and computes long prompts on the GPU, unless the GPU is hidden from it (`--gpu none`).
-func Estimate(h *gguf.Header, r Run) Need {
-	m, ok := newModel(h, r)
+func Estimate(h *gguf.Header, r Run) Need { return New(h).Estimate(r) }
+
+// Estimate returns what the function of this name returns for the model's header.
+func (m *Model) Estimate(r Run) Need {
+	run, ok := m.run(r)
 	if !ok {
 		return Need{}
 	}
-	return m.need(r.CtxSize)
+	return run.need(r.CtxSize)
 }
 
 // need returns the estimate for a --ctx-size.

@@ -53,7 +53,7 @@ type Placement []PlacedOn
 // PlacedOn is a GPU of a Placement.
 type PlacedOn struct {
 	GPU       int     `json:"gpu"`        // index
-	NeedBytes *uint64 `json:"need_bytes"` // what the model is planned with on this GPU; null = unknown
+	NeedBytes *uint64 `json:"need_bytes"` // what the model is planned with on this GPU, and the planner's margin; null = unknown
 }
 
 // UnloadRequest is the body of POST /v1/unload.

@@ -10,6 +10,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/ondemand"
+	"github.com/llmsup/llmsup/cmd/internal/placement"
 	"github.com/llmsup/llmsup/gpu"
 	"github.com/llmsup/llmsup/supervisor"
 )
@@ -54,7 +55,11 @@ func placementsOf(choices []ondemand.Choice, s *gpu.Sample) (all []control.Place
 		var p control.Placement
 		for _, on := range choice {
 			if g := s.Find(on.UUID); g != nil {
-				p = append(p, control.PlacedOn{GPU: g.Index, NeedBytes: known(on.Need)})
+				need := known(on.Need)
+				if need != nil {
+					*need = placement.WithMargin(*need, *g)
+				}
+				p = append(p, control.PlacedOn{GPU: g.Index, NeedBytes: need})
 			}
 		}
 		if len(p) == len(choice) {

@@ -77,7 +77,7 @@ func (m *model) needs(p placement.Placement, sample *gpu.Sample) (needs, unclaim
 			continue
 		}
 		g := sample.GPUs[i]
-		need := withMargin(m.need(p, share), g)
+		need := placement.WithMargin(m.need(p, share), g)
 		for range m.raises { // larger than what was not enough, and no larger than the GPU
 			if g.MemoryTotal != nil {
 				need = max(need, min(need+need/4, *g.MemoryTotal))
@@ -92,24 +92,6 @@ func (m *model) needs(p placement.Placement, sample *gpu.Sample) (needs, unclaim
 // indexOf returns the index of a GPU in a sample; -1 = it is not there.
 func indexOf(sample *gpu.Sample, uuid string) int {
 	return slices.IndexFunc(sample.GPUs, func(g gpu.GPU) bool { return g.UUID == uuid })
-}
-
-// withMargin returns a need on a GPU with the margin, but not more than is free when no process
-// uses the GPU: what fits without the margin can be loaded there.
-func withMargin(need uint64, g gpu.GPU) uint64 {
-	if g.MemoryFree == nil {
-		return need + margin
-	}
-	most := *g.MemoryFree
-	for _, p := range g.Processes {
-		if p.Memory != nil {
-			most += *p.Memory
-		}
-	}
-	if need > most {
-		return need + margin
-	}
-	return min(need+margin, most)
 }
 
 // held returns what the process holds, which its end frees: that may be less than its need.

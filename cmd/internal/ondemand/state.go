@@ -11,9 +11,6 @@ import (
 )
 
 const (
-	// margin is added to the need of a model on each GPU, in bytes: what is measured once a
-	// second misses the peaks.
-	margin = 128 << 20
 	// defaultLoadTime is assumed until a load has been measured.
 	defaultLoadTime = 10 * time.Second
 	// releaseTime is how long a process without calls takes to end, and the driver to release
