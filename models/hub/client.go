@@ -27,6 +27,7 @@ type Client struct {
 	UserAgent string            // "" = llmsup
 	Notify    func(text string) // receives what takes long and why, such as "the hub asks to wait 30 s"; nil = not wanted
 
+	pieceSize int64         // bytes, the least of a piece; 0 = minPieceSize
 	firstWait time.Duration // before a request is repeated; 0 = minRetryWait
 
 	once sync.Once

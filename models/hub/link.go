@@ -62,11 +62,12 @@ func (c *Client) describe(ctx context.Context, ref Ref, address string) (File, e
 	defer resp.Body.Close()
 	switch resp.StatusCode {
 	case http.StatusPartialContent:
+		f.validator = validator(resp.Header)
 		if _, total, ok := strings.Cut(resp.Header.Get("Content-Range"), "/"); ok {
 			f.Size = sizeOr(total, -1)
 		}
 	case http.StatusOK:
-		f.Size = resp.ContentLength
+		f.Size, f.whole = resp.ContentLength, true
 	default:
 		return File{}, c.statusError(ask, resp)
 	}
@@ -95,6 +96,9 @@ func sizeOr(text string, other int64) int64 {
 // magic is the start of every GGUF file.
 const magic = "GGUF"
 
+// notGGUFError is a file of another format.
+type notGGUFError struct{ error }
+
 func notGGUF(f File) error {
-	return permanentErrorf("%s is not a GGUF file, whatever its name says: check the reference", withoutQuery(f.URL))
+	return permanentError{notGGUFError{fmt.Errorf("%s is not a GGUF file, whatever its name says: check the reference", withoutQuery(f.URL))}}
 }

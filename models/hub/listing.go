@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"path/filepath"
 	"regexp"
 	"strings"
 )
@@ -29,7 +30,14 @@ type File struct {
 	SHA256 string // hexadecimal; "" = unknown
 	URL    string // where the hub has it, without a signature
 
-	ref Ref
+	ref       Ref
+	validator string // of a URL's content: changes with it; "" = unknown
+	whole     bool   // the server sends no parts of it
+}
+
+// Local returns where Download puts the file, below the folder dir.
+func (f File) Local(dir string) string {
+	return filepath.Join(dir, f.ref.folder(), filepath.FromSlash(f.Path))
 }
 
 // treeEntry is what the hub's API says of a file.

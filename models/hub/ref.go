@@ -111,6 +111,17 @@ func (r Ref) String() string {
 	return text
 }
 
+// folder returns where a reference's files are, below the folder of all models.
+func (r Ref) folder() string {
+	switch {
+	case r.URL != "":
+		return ""
+	case r.Revision != "":
+		return r.Org + "/" + r.Repo + "@" + strings.ReplaceAll(r.Revision, "/", "-")
+	}
+	return r.Org + "/" + r.Repo
+}
+
 func isGGUF(name string) bool { return strings.EqualFold(path.Ext(name), ".gguf") }
 
 // safePath reports whether a path of a repository stays within its folder, is not hidden, and
