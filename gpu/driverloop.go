@@ -14,6 +14,7 @@ const (
 
 // result is the outcome of one round with the driver.
 type result struct {
+	at       time.Time // when the round began
 	versions versions
 	gpus     []GPU
 	err      error
@@ -38,7 +39,7 @@ func (s *session) round(now time.Time) result {
 	}
 	if !s.open {
 		if now.Before(s.reopenAt) {
-			return result{err: s.err}
+			return result{at: now, err: s.err}
 		}
 		v, err := s.driver.open()
 		if err != nil {
@@ -58,13 +59,13 @@ func (s *session) round(now time.Time) result {
 	case s.reopenAt.IsZero(): // the remaining GPUs are read until then
 		s.scheduleReopen(now)
 	}
-	return result{versions: s.versions, gpus: gpus}
+	return result{at: now, versions: s.versions, gpus: gpus}
 }
 
 func (s *session) fail(now time.Time, err error) result {
 	s.err = err
 	s.scheduleReopen(now)
-	return result{err: err}
+	return result{at: now, err: err}
 }
 
 // scheduleReopen sets when the session is opened again.
@@ -85,13 +86,14 @@ func (s *session) close() {
 func (m *Monitor) driverLoop(rounds <-chan struct{}, results chan<- result) {
 	s := session{driver: m.driver}
 	for range rounds {
+		began := time.Now()
 		if _, absent := errors.AsType[absentError](s.err); m.suspended.Load() && !absent {
 			s.close()
 			s.reopenAt = time.Time{} // reopened at the first round after the suspension
-			results <- result{err: errSuspended}
+			results <- result{at: began, err: errSuspended}
 			continue
 		}
-		results <- s.round(time.Now())
+		results <- s.round(began)
 	}
 	s.close()
 }

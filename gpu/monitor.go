@@ -106,7 +106,7 @@ func (m *Monitor) Run(ctx context.Context) {
 				m.extra, waiting = false, false
 			case <-hung.C:
 				hung.Reset(sampleEvery) // a sample each second, from which durations are computed
-				m.publishProblem(fmt.Errorf("the NVIDIA driver has not answered for %s", answerTimeout))
+				m.publishProblem(time.Now(), fmt.Errorf("the NVIDIA driver has not answered for %s", answerTimeout))
 			}
 		}
 		select {
@@ -126,7 +126,7 @@ func (m *Monitor) runNull(ctx context.Context) {
 	tick := time.NewTicker(sampleEvery)
 	defer tick.Stop()
 	for {
-		m.publish(Sample{})
+		m.publish(Sample{At: time.Now()})
 		select {
 		case <-ctx.Done():
 			return
@@ -138,7 +138,7 @@ func (m *Monitor) runNull(ctx context.Context) {
 // publishResult publishes the result of a round.
 func (m *Monitor) publishResult(r result) {
 	if r.err != nil {
-		m.publishProblem(r.err)
+		m.publishProblem(r.at, r.err)
 		return
 	}
 	m.versions = r.versions
@@ -152,7 +152,7 @@ func (m *Monitor) publishResult(r result) {
 		m.loggedProblem = ""
 	}
 	m.namePrograms(gpus)
-	m.publish(Sample{Driver: r.versions.driver, CUDA: r.versions.cuda, GPUs: gpus})
+	m.publish(Sample{At: r.at, Driver: r.versions.driver, CUDA: r.versions.cuda, GPUs: gpus})
 }
 
 // withLost adds the GPUs that were read before and are missing now. A lost GPU may no
@@ -195,7 +195,7 @@ func (m *Monitor) namePrograms(gpus []GPU) {
 
 // publishProblem publishes a sample without values. A lost GPU stays lost: the driver has
 // not found it.
-func (m *Monitor) publishProblem(err error) {
+func (m *Monitor) publishProblem(at time.Time, err error) {
 	if m.loggedProblem != err.Error() {
 		m.loggedProblem = err.Error()
 		event := m.log.Warn()
@@ -209,13 +209,13 @@ func (m *Monitor) publishProblem(err error) {
 	for _, g := range old.GPUs {
 		gpus = append(gpus, g.blank())
 	}
-	m.publish(Sample{Driver: m.versions.driver, CUDA: m.versions.cuda, Problem: err.Error(), Suspended: errors.Is(err, errSuspended), GPUs: gpus})
+	m.publish(Sample{At: at, Driver: m.versions.driver, CUDA: m.versions.cuda, Problem: err.Error(), Suspended: errors.Is(err, errSuspended), GPUs: gpus})
 }
 
 func (m *Monitor) publish(s Sample) {
 	changed := m.changed
 	m.changed = make(chan struct{})
-	s.At, s.Changed, s.Extra = time.Now(), m.changed, m.extra
+	s.Changed, s.Extra = m.changed, m.extra
 	m.latest.Load().next = &s // it is not read before changed is closed
 	m.latest.Store(&s)
 	close(changed)

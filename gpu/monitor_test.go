@@ -54,6 +54,26 @@ func TestRequestSample(t *testing.T) {
 	})
 }
 
+// TestSlowReading: a sample is of the time when its reading began. What happens while the driver
+// is read may not be in it.
+func TestSlowReading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := startMonitor(t, fakeDriver{reads: func() ([]GPU, bool, error) {
+			time.Sleep(400 * time.Millisecond)
+			return cards(), false, nil
+		}})
+		if s := r.after(399 * time.Millisecond); !s.At.IsZero() {
+			t.Errorf("a sample of %s before the first reading has ended", s.At)
+		}
+		for second := range 3 {
+			began := time.Duration(second) * time.Second
+			if at := r.after(began + 500*time.Millisecond).At.Sub(r.began); at != began {
+				t.Errorf("the sample of a reading that began after %s is of %s", began, at)
+			}
+		}
+	})
+}
+
 // TestHangs blocks each call in turn.
 func TestHangs(t *testing.T) {
 	for _, call := range []string{"open", "read", "close"} {

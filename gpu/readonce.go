@@ -24,7 +24,7 @@ func ReadOnce(ctx context.Context) *Sample {
 	case r := <-done:
 		m.publishResult(r)
 	case <-ctx.Done():
-		m.publishProblem(fmt.Errorf("the NVIDIA driver has not answered for %s", answerTimeout))
+		m.publishProblem(time.Now(), fmt.Errorf("the NVIDIA driver has not answered for %s", answerTimeout))
 	}
 	return m.Sample()
 }

@@ -7,12 +7,12 @@ import (
 
 // Sample is one reading of all GPUs. It is immutable.
 type Sample struct {
-	At        time.Time
-	Driver    string // the driver's version, as in "550.54.14"; "" = unknown
-	CUDA      string // the newest CUDA version that the driver supports, as in "12.4"; "" = unknown
-	Problem   string // why the GPUs cannot be read; "" = they were
-	Suspended bool   // reading is suspended (Monitor.Suspend)
-	GPUs      []GPU  // by index; with a Problem those known from before, without values
+	At        time.Time // when the reading began: it shows what had happened by then
+	Driver    string    // the driver's version, as in "550.54.14"; "" = unknown
+	CUDA      string    // the newest CUDA version that the driver supports, as in "12.4"; "" = unknown
+	Problem   string    // why the GPUs cannot be read; "" = they were
+	Suspended bool      // reading is suspended (Monitor.Suspend)
+	GPUs      []GPU     // by index; with a Problem those known from before, without values
 
 	// Extra means that this reading was requested between the regular ones, so that it
 	// does not count towards a number of samples in a row.

@@ -24,7 +24,7 @@ type Model struct {
 
 	GPUs              []int   `json:"gpus"`                // indexes of those that its process is on, or is put on; null = it has no process
 	SizeBytes         *uint64 `json:"size_bytes"`          // of its files
-	VRAMNeedBytes     *uint64 `json:"vram_need_bytes"`     // what it is planned with: estimated, configured, or measured if that is more
+	VRAMNeedBytes     *uint64 `json:"vram_need_bytes"`     // what it is planned with: estimated or configured, and then measured
 	VRAMMeasuredBytes *uint64 `json:"vram_measured_bytes"` // the most that its processes have held
 
 	// Placements is where it can be loaded: on each of several GPUs alone, and split over all of

@@ -140,7 +140,7 @@ func (d *Daemon) open() (err error) {
 	if cfg.GPU.Devices == gpu.None {
 		d.monitor = gpu.NewNull()
 	}
-	d.pool = placement.NewPool(d.monitor, func(server string) uint64 { return d.ondemand.Measured(server) }, d.log)
+	d.pool = placement.NewPool(d.monitor, func(server string, configured uint64) uint64 { return d.ondemand.Need(server, configured) }, d.log)
 	d.shutdownGrace.Store(int64(cfg.ShutdownGrace))
 	d.accounting = accounting.Open(cfg, d.log)
 	d.maintenance = maintenance.Open(d.serverContext, maintenance.Options{

@@ -34,7 +34,7 @@ func modelMetric(name, help string, more ...string) *prometheus.Desc {
 var (
 	modelLoads    = modelMetric("loads_total", "Loads of an on-demand server's model, by calls and operators.")
 	modelUnloads  = modelMetric("unloads_total", "Unloads of an on-demand server's model, by cause.", "cause")
-	modelNeed     = modelMetric("vram_need_bytes", "VRAM that the model is planned with: estimated or configured, or measured if that is more.")
+	modelNeed     = modelMetric("vram_need_bytes", "VRAM that the model is planned with: estimated or configured, and then measured.")
 	modelMeasured = modelMetric("vram_measured_bytes", "The most VRAM that the processes of the server have held with this model.")
 	modelWaiting  = modelMetric("calls_waiting", "Calls that wait for the model to be loaded, and not for a slot.")
 	modelTooLarge = modelMetric("too_large", "1 if the model needs more VRAM than its GPUs have, so that it is never loaded; otherwise 0.")

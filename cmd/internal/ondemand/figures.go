@@ -14,6 +14,7 @@ type Figures struct {
 	GPUs     []string // UUIDs of those that its process is on
 	Need     uint64   // VRAM that it is planned with, on all its GPUs, in bytes; 0 = unknown or none
 	Measured uint64   // the most VRAM that it held so far there, in bytes; 0 = not measured
+	whole    bool     // Measured is all that it needs
 	// Choices is where it can be: on each of several GPUs alone, and split over all of them, or
 	// only where the configuration puts it. nil = unknown, or it needs no GPU.
 	Choices  []Choice
@@ -51,13 +52,14 @@ func (m *model) choicesOf() (all []Choice) {
 	return all
 }
 
-// Measured returns the most VRAM that a model held, in bytes; 0 = it has not been loaded yet,
-// or the driver does not report it.
-func (o *Owner) Measured(name string) uint64 {
-	if f := o.Figures(name); f.LoadTime > 0 { // before that, a process may have held a part
+// Need returns what a model needs whose need is configured, in bytes: what has been measured, once
+// that is all that it needs, and until then the configured need if that is more.
+func (o *Owner) Need(name string, configured uint64) uint64 {
+	f := o.Figures(name)
+	if f.whole {
 		return f.Measured
 	}
-	return 0
+	return max(configured, f.Measured)
 }
 
 // publish publishes the figures of all servers.
@@ -69,9 +71,11 @@ func (o *Owner) publish(plan scheduler.Plan) {
 			Reclaiming: m.reclaiming || m.unloading, Loads: m.loads, Unloads: maps.Clone(m.evicts), Choices: m.choicesOf(),
 		}
 		on := m.planned()
+		f.whole = len(on.Shares) > 0 && !m.tooLittle
 		for _, share := range on.Shares {
 			f.Need += m.need(on, share)
 			f.Measured += m.bytes[key(on, share)]
+			f.whole = f.whole && m.whole[key(on, share)]
 			if m.now.PID != 0 {
 				f.GPUs = append(f.GPUs, share.UUID)
 			}

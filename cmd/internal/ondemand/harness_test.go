@@ -51,6 +51,7 @@ type simulated struct {
 	strays   bool   // its processes are on all GPUs, wherever they are put
 	size     uint64 // VRAM that it holds
 	assumed  uint64 // VRAM that it is assumed to need
+	isVRAM   bool   // assumed is configured, and not estimated
 	load     time.Duration
 	rebuild  time.Duration      // to process the cached prompts again
 	fails    []supervisor.Class // of the next loads
@@ -345,12 +346,15 @@ func (s *simulated) Place(to string) {
 	}
 }
 
-func (s *simulated) Placements(pids []int) (all []placement.Placement, known bool) {
+func (s *simulated) Placements(sample *gpu.Sample, pids []int) (all []placement.Placement, known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var shares []placement.Share
-	for _, g := range s.sample.GPUs {
+	for _, g := range sample.GPUs {
 		share := placement.Share{UUID: g.UUID, Need: s.assumed}
+		if s.isVRAM {
+			share.Need = s.owner.Need(s.name, s.assumed)
+		}
 		for _, p := range g.Processes {
 			if slices.Contains(pids, p.PID) {
 				share.Held += *p.Memory

@@ -6,6 +6,7 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/placement"
 	"github.com/llmsup/llmsup/cmd/internal/scheduler"
+	"github.com/llmsup/llmsup/gpu"
 	"github.com/llmsup/llmsup/supervisor"
 )
 
@@ -26,6 +27,9 @@ type model struct {
 	unloadedAt time.Time // when it was last found unloaded or unloading
 	wasLoaded  bool
 	loadedPID  int // of the last process that has loaded the model
+
+	ended    int64     // calls that had ended when the process began to answer
+	answered time.Time // when the process was first found to have answered a call since; zero = it has not
 
 	lastExit  *supervisor.Exit
 	failures  int       // loads in a row that ran out of VRAM
@@ -74,15 +78,11 @@ const (
 )
 
 // observe updates what is known about a server.
-func (o *Owner) observe(m *model, now time.Time) {
+func (o *Owner) observe(m *model, sample *gpu.Sample, now time.Time) {
+	before := m.now
 	m.now = m.Process.Snapshot()
-	before := m.calls
-	m.calls = m.Calls()
-	m.demand = m.Demand.take(now, max(m.calls.Total-before.Total, 0))
-	if m.calls.InFlight > 0 || m.calls.Total != before.Total {
-		m.lastUsed = now
-	}
-	o.observeVRAM(m, now)
+	m.observeCalls(before, now)
+	o.observeVRAM(m, sample, now)
 	o.observeState(m, now)
 	o.observeOutOfVRAM(m)
 	if m.demand.unloads != nil && m.OnDemand {
@@ -94,8 +94,25 @@ func (o *Owner) observe(m *model, now time.Time) {
 	}
 }
 
+// observeCalls updates what is known about the server's calls. was is what the step before has
+// found of it; nil = there was none.
+func (m *model) observeCalls(was *supervisor.Snapshot, now time.Time) {
+	before := m.calls
+	m.calls = m.Calls()
+	m.demand = m.Demand.take(now, max(m.calls.Total-before.Total, 0))
+	if m.calls.InFlight > 0 || m.calls.Total != before.Total {
+		m.lastUsed = now
+	}
+	switch ended := m.calls.Total - int64(m.calls.InFlight); {
+	case !m.now.State.Alive() || was == nil || was.PID != m.now.PID:
+		m.ended, m.answered = ended, time.Time{}
+	case m.answered.IsZero() && ended > m.ended:
+		m.answered = now
+	}
+}
+
 // observeVRAM measures what the server holds.
-func (o *Owner) observeVRAM(m *model, now time.Time) {
+func (o *Owner) observeVRAM(m *model, sample *gpu.Sample, now time.Time) {
 	if m.VRAM.Signature() == "" && !m.estimating {
 		m.estimating = true
 		vram := m.VRAM // the Owner replaces m.Server meanwhile
@@ -105,11 +122,11 @@ func (o *Owner) observeVRAM(m *model, now time.Time) {
 		}()
 	}
 	pids, _ := m.Process.Processes()
-	if m.placements, m.known = m.VRAM.Placements(pids); m.known && m.signature != m.VRAM.Signature() {
+	if m.placements, m.known = m.VRAM.Placements(sample, pids); m.known && m.signature != m.VRAM.Signature() {
 		m.measured = o.store.of(m.Name, m.VRAM.Signature())
 	}
 	o.observeSpread(m)
-	if m.signature != "" && m.measure() && m.now.State.Alive() { // while it loads, it would be saved every second
+	if m.signature != "" && m.measure(sample.At) && m.now.State.Alive() { // while it loads, it would be saved every second
 		o.save()
 	}
 	switch {
@@ -248,6 +265,8 @@ func (o *Owner) observeOutOfVRAM(m *model) {
 	}
 	if !slices.ContainsFunc(needs, isTaken) {
 		m.raises++
+		m.tooLittle = true
+		o.save()
 	}
 }
 

@@ -108,7 +108,7 @@ func receive(c <-chan struct{}) reflect.SelectCase {
 // step observes all servers, decides, and carries the plan out. It returns the time until the
 // next step if nothing happens before.
 func (o *Owner) step(servers []Server) (next time.Duration) {
-	now := time.Now()
+	now, sample := time.Now(), o.opts.GPUs.Sample()
 	current := map[string]*model{}
 	for _, s := range servers {
 		m := o.models[s.Name]
@@ -119,13 +119,12 @@ func (o *Owner) step(servers []Server) (next time.Duration) {
 		}
 		m.Server = s
 		current[s.Name] = m
-		o.observe(m, now)
+		o.observe(m, sample, now)
 	}
 	o.models = current
 	plan := scheduler.Plan{}
 	onDemand := slices.ContainsFunc(servers, func(s Server) bool { return s.OnDemand })
 	if onDemand {
-		sample := o.opts.GPUs.Sample()
 		plan = scheduler.Decide(o.state(servers, sample, now))
 		o.apply(plan, sample, now)
 	}

@@ -223,6 +223,68 @@ func TestMeasuredNeed(t *testing.T) {
 	})
 }
 
+// TestConfiguredNeed: a configured need counts until the driver was read after the model had
+// answered a call, and then what was measured, whether it is more or less. It counts again once a
+// load with less has run out of VRAM.
+func TestConfiguredNeed(t *testing.T) {
+	for name, tc := range map[string]struct {
+		loaded, answered uint64 // GiB that it holds before and after its first call
+		want             uint64 // GiB, that it needs then
+		outOfVRAM        bool
+	}{
+		"it holds less":              {loaded: 6, answered: 6, want: 6},
+		"it holds more":              {loaded: 20, answered: 20, want: 20},
+		"it allocates what it needs": {loaded: 3, answered: 14, want: 14},
+		"less is too little":         {loaded: 6, answered: 6, want: 16, outOfVRAM: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				m := newMachine(t, dir)
+				stop := m.run()
+				a := m.add("a", 0, func(s *simulated) { s.assumed, s.isVRAM, s.size = 16*gib, true, tc.loaded*gib })
+				need := func(when string, want uint64) {
+					t.Helper()
+					time.Sleep(3 * time.Second)
+					if f := m.owner.Figures("a"); f.Need != want*gib {
+						t.Errorf("%s it needs %d GiB, want %d", when, f.Need/gib, want)
+					}
+				}
+				a.demand.Load()
+				time.Sleep(time.Minute)
+				m.want(ready)
+				need("loaded,", max(16, tc.loaded))
+				a.call()
+				a.inFlight(1)
+				m.mu.Lock()
+				a.size = tc.answered * gib
+				m.mu.Unlock()
+				need("before its first answer", max(16, tc.answered))
+				a.inFlight(0)
+				if tc.outOfVRAM {
+					need("after a call", tc.answered)
+					a.demand.Unload(false)
+					time.Sleep(time.Minute)
+					m.mu.Lock()
+					a.fails = []supervisor.Class{supervisor.OutOfVRAM}
+					m.mu.Unlock()
+					a.demand.Load()
+					time.Sleep(2 * time.Minute)
+					m.want(ready)
+					a.call()
+				}
+				need("in the end", tc.want)
+				stop()
+				m = newMachine(t, dir) // llmsup is restarted
+				stop = m.run()
+				m.add("a", 0, func(s *simulated) { s.assumed, s.isVRAM = 16*gib, true })
+				need("after a restart", tc.want)
+				stop()
+			})
+		})
+	}
+}
+
 // TestFillsTheGPU: a model that was measured to leave less than the margin free can be loaded
 // again.
 func TestFillsTheGPU(t *testing.T) {

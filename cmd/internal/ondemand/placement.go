@@ -52,12 +52,19 @@ func key(p placement.Placement, share placement.Share) string {
 	return share.UUID
 }
 
-// measure records the most that the processes held, and reports whether it is more than before.
-func (m *model) measure() (more bool) {
+// measure records the most that the processes held in readings up to a time, and reports whether
+// that says more than before. A process that has answered a call holds all that it needs: others
+// than llama-server allocate VRAM for their first call.
+func (m *model) measure(at time.Time) (more bool) {
 	p := m.current()
+	answered := !m.answered.IsZero() && at.After(m.answered)
 	for _, share := range p.Shares {
-		if k := key(p, share); share.Held > m.bytes[k] {
+		k := key(p, share)
+		if share.Held > m.bytes[k] {
 			m.bytes[k], more = share.Held, true
+		}
+		if answered && share.Held > 0 && !m.whole[k] {
+			m.whole[k], more = true, true
 		}
 	}
 	return more

@@ -6,6 +6,7 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/placement"
 	"github.com/llmsup/llmsup/cmd/internal/scheduler"
+	"github.com/llmsup/llmsup/gpu"
 	"github.com/llmsup/llmsup/supervisor"
 )
 
@@ -46,8 +47,8 @@ type VRAM interface {
 	Estimate()
 	// Signature identifies what was estimated; "" = nothing yet.
 	Signature() string
-	// Placements returns where the model, whose processes are pids, is and can be.
-	Placements(pids []int) (all []placement.Placement, known bool)
+	// Placements returns where the model, whose processes are pids, is and can be, in a sample.
+	Placements(s *gpu.Sample, pids []int) (all []placement.Placement, known bool)
 	// Place puts the next process on one of the GPUs of several Placements; "" = on all.
 	Place(uuid string)
 	// UnreclaimedVRAM describes what the driver has not released yet of the last process;

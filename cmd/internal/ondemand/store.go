@@ -17,6 +17,8 @@ import (
 type measured struct {
 	signature string
 	bytes     map[string]uint64 // the most VRAM that it held, by the UUID of the GPU
+	whole     map[string]bool   // those of bytes that were read after it had answered a call
+	tooLittle bool              // a load has run out of VRAM, so that bytes may be less than a load needs
 	loadTime  time.Duration     // smoothed; 0 = not measured
 }
 
@@ -30,11 +32,14 @@ type store struct {
 type record struct {
 	Signature   string            `json:"signature"`
 	VRAM        map[string]uint64 `json:"vram_bytes"`
+	Whole       map[string]bool   `json:"whole,omitempty"`
+	TooLittle   bool              `json:"too_little,omitempty"`
 	LoadSeconds float64           `json:"load_seconds"`
 }
 
 func (r record) equal(other record) bool {
-	return r.Signature == other.Signature && r.LoadSeconds == other.LoadSeconds && maps.Equal(r.VRAM, other.VRAM)
+	return r.Signature == other.Signature && r.LoadSeconds == other.LoadSeconds && r.TooLittle == other.TooLittle &&
+		maps.Equal(r.VRAM, other.VRAM) && maps.Equal(r.Whole, other.Whole)
 }
 
 // openStore reads the file in a state directory. The store is usable after an error, too.
@@ -57,10 +62,11 @@ func openStore(dir string) (store, error) {
 
 // of returns what was measured of a version of a server's model.
 func (s *store) of(name, signature string) measured {
-	m := measured{signature: signature, bytes: map[string]uint64{}}
+	m := measured{signature: signature, bytes: map[string]uint64{}, whole: map[string]bool{}}
 	if r, ok := s.saved[name]; ok && r.Signature == signature {
 		maps.Copy(m.bytes, r.VRAM)
-		m.loadTime = time.Duration(r.LoadSeconds * float64(time.Second))
+		maps.Copy(m.whole, r.Whole)
+		m.tooLittle, m.loadTime = r.TooLittle, time.Duration(r.LoadSeconds*float64(time.Second))
 	}
 	return m
 }
@@ -71,7 +77,7 @@ func (o *Owner) save() {
 	next := map[string]record{}
 	for name, m := range o.models {
 		if m.signature != "" && (len(m.bytes) > 0 || m.loadTime > 0) {
-			next[name] = record{m.signature, maps.Clone(m.bytes), m.loadTime.Seconds()}
+			next[name] = record{m.signature, maps.Clone(m.bytes), maps.Clone(m.whole), m.tooLittle, m.loadTime.Seconds()}
 		} else if r, ok := o.store.saved[name]; ok {
 			next[name] = r
 		}

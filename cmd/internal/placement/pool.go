@@ -12,9 +12,9 @@ import (
 
 // Pool is the GPUs and the workloads that share them.
 type Pool struct {
-	monitor  *gpu.Monitor
-	measured func(server string) uint64
-	log      zerolog.Logger
+	monitor *gpu.Monitor
+	need    func(server string, configured uint64) uint64
+	log     zerolog.Logger
 
 	mu         sync.Mutex // held while a start is decided, so that two starts don't reserve the same VRAM; lock it before a Workload's
 	workloads  []*Workload
@@ -23,10 +23,10 @@ type Pool struct {
 	conditions []gpu.Condition // of the GPUs themselves
 }
 
-// NewPool returns a pool without workloads. measured returns the most VRAM that a server's
-// model has held, in bytes; 0 = it has not been loaded yet, or is not known.
-func NewPool(monitor *gpu.Monitor, measured func(server string) uint64, log zerolog.Logger) *Pool {
-	return &Pool{monitor: monitor, measured: measured, log: log}
+// NewPool returns a pool without workloads. need returns what a server with a configured need
+// of VRAM needs as far as it has been measured, in bytes.
+func NewPool(monitor *gpu.Monitor, need func(server string, configured uint64) uint64, log zerolog.Logger) *Pool {
+	return &Pool{monitor: monitor, need: need, log: log}
 }
 
 // ApplyConfig sets the workloads and the thresholds.

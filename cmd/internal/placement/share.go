@@ -29,25 +29,10 @@ type Placement struct {
 // Placements returns where the model can be, the first of several that are equally good
 // first: on each single GPU, and split over all of them. It is only one if the server's `gpu`,
 // the flags or the environment choose the GPUs, or if the need is not known. pids are the
-// model's processes. known is false before Estimate, and while there is no sample.
-func (w *Workload) Placements(pids []int) (all []Placement, known bool) {
+// model's processes. known is false before Estimate, and in the sample before the first reading.
+func (w *Workload) Placements(s *gpu.Sample, pids []int) (all []Placement, known bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.placementsIn(w.pool.monitor.Sample(), pids)
-}
-
-// Place puts the next processes on one GPU of those that Placements returns; "" = on all. The
-// present process stays where it is.
-func (w *Workload) Place(uuid string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.placed = nil; uuid != "" {
-		w.placed = []string{uuid}
-	}
-}
-
-// placementsIn returns the Placements in a sample. The caller holds w.mu.
-func (w *Workload) placementsIn(s *gpu.Sample, pids []int) (all []Placement, known bool) {
 	if w.estimated == "" || s.At.IsZero() {
 		return nil, false
 	}
@@ -74,6 +59,16 @@ func (w *Workload) placementsIn(s *gpu.Sample, pids []int) (all []Placement, kno
 		return nil, true
 	}
 	return []Placement{{w.shares(gpus, pids), w.placed != nil, true}}, true
+}
+
+// Place puts the next processes on one GPU of those that Placements returns; "" = on all. The
+// present process stays where it is.
+func (w *Workload) Place(uuid string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.placed = nil; uuid != "" {
+		w.placed = []string{uuid}
+	}
 }
 
 // choosable returns the GPUs on any of which the model can be; none if its GPUs are not to be
@@ -112,13 +107,13 @@ func (w *Workload) shares(gpus []gpu.GPU, pids []int) (shares []Share) {
 	return shares
 }
 
-// assumedNeed returns the estimated need of the model. A configured one takes its place, until
-// more has been measured. The caller holds w.mu.
+// assumedNeed returns the estimated need of the model, or the configured one until it has been
+// measured. The caller holds w.mu.
 func (w *Workload) assumedNeed() vram.Need {
 	if w.entry.VRAM == 0 {
 		return w.need
 	}
-	return vram.Need{Weights: max(w.pool.measured(w.name), uint64(w.entry.VRAM))}
+	return vram.Need{Weights: w.pool.need(w.name, uint64(w.entry.VRAM))}
 }
 
 // Signature identifies the version of the model's file and the settings for which the need

@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"cmp"
 	"reflect"
 	"slices"
 	"testing"
@@ -41,7 +42,7 @@ func TestPlacements(t *testing.T) {
 		"on one of them":        {need: need, selector: "1", want: only(b)},
 		"by its arguments":      {need: need, entry: config.Server{Args: []string{"--split-mode", "none"}}, selector: "0,1", want: only(a)},
 		"configured":            {need: need, entry: config.Server{VRAM: config.ByteSize(6 * gib)}, selector: "1", want: only(Share{"GPU-b", 6 * gib, 0})},
-		"configured, measured":  {need: need, entry: config.Server{VRAM: config.ByteSize(6 * gib)}, measured: 4 * gib, selector: "1", want: only(Share{"GPU-b", 6 * gib, 0})},
+		"configured, measured":  {need: need, entry: config.Server{VRAM: config.ByteSize(6 * gib)}, measured: 4 * gib, selector: "1", want: only(Share{"GPU-b", 4 * gib, 0})},
 		"estimated, measured":   {need: need, measured: 4 * gib, selector: "1", want: only(b)},
 		"probably less":         {need: vram.Need{Weights: 8 * gib, Overestimated: true}, selector: "1", want: only(Share{"GPU-b", 0, 0})},
 		"on no GPU":             {need: need, selector: gpu.None},
@@ -67,16 +68,16 @@ func TestPlacements(t *testing.T) {
 			if tc.gpus != nil {
 				gpus = tc.gpus
 			}
-			pool := NewPool(gpu.NewNull(), func(string) uint64 { return tc.measured }, zerolog.Nop())
+			pool := NewPool(gpu.NewNull(), func(_ string, configured uint64) uint64 { return cmp.Or(tc.measured, configured) }, zerolog.Nop())
 			w := &Workload{pool: pool, entry: tc.entry, selector: tc.selector, placed: tc.placed, need: tc.need}
-			if got, known := w.placementsIn(&gpu.Sample{At: time.Now(), GPUs: gpus}, []int{7, 8}); known || got != nil {
+			if got, known := w.Placements(&gpu.Sample{At: time.Now(), GPUs: gpus}, []int{7, 8}); known || got != nil {
 				t.Errorf("before the estimate: %v", got)
 			}
 			w.estimated = "v1"
-			if got, known := w.placementsIn(&gpu.Sample{GPUs: gpus}, []int{7, 8}); known || got != nil {
+			if got, known := w.Placements(&gpu.Sample{GPUs: gpus}, []int{7, 8}); known || got != nil {
 				t.Errorf("before the first sample: %v", got)
 			}
-			if got, known := w.placementsIn(&gpu.Sample{At: time.Now(), GPUs: gpus}, []int{7, 8}); !known || !reflect.DeepEqual(got, tc.want) {
+			if got, known := w.Placements(&gpu.Sample{At: time.Now(), GPUs: gpus}, []int{7, 8}); !known || !reflect.DeepEqual(got, tc.want) {
 				t.Errorf("%v, want %v", got, tc.want)
 			}
 		})

@@ -26,7 +26,7 @@ func TestStatusDoesNotWaitForProc(t *testing.T) {
 		"no GPU":                {nil, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := NewPool(gpu.NewNull(), func(string) uint64 { return 0 }, zerolog.Nop()).Workload("chat")
+			w := NewPool(gpu.NewNull(), func(_ string, configured uint64) uint64 { return configured }, zerolog.Nop()).Workload("chat")
 			read := 0
 			open := func() bool {
 				read++
@@ -49,7 +49,7 @@ func TestStatusDoesNotWaitForProc(t *testing.T) {
 // TestReservation: VRAM is reserved from the decision to start until the process holds it,
 // or has loaded, or has ended.
 func TestReservation(t *testing.T) {
-	p := NewPool(gpu.NewNull(), func(string) uint64 { return 0 }, zerolog.Nop())
+	p := NewPool(gpu.NewNull(), func(_ string, configured uint64) uint64 { return configured }, zerolog.Nop())
 	w := p.Workload("chat")
 	p.ApplyConfig([]*Workload{w, p.Workload("mail")}, config.GPU{})
 	w.need, w.reserved = vram.Need{Weights: 9 * gib, Compute: gib}, true
@@ -103,7 +103,7 @@ func (p *fakeProcess) Kill(pid int, _ supervisor.Class, _ string) {
 // TestEvaluateAll: a GPU that is busy with one server of llmsup is not busy with others'
 // work, and a process whose GPU is lost is ended.
 func TestEvaluateAll(t *testing.T) {
-	p := NewPool(gpu.NewNull(), func(string) uint64 { return 0 }, zerolog.Nop())
+	p := NewPool(gpu.NewNull(), func(_ string, configured uint64) uint64 { return configured }, zerolog.Nop())
 	policy := gpu.Policy{BadSamples: 1, GoodSamples: 1, BusyPercent: 95}
 	processes := []*fakeProcess{
 		{now: supervisor.Snapshot{State: supervisor.Ready, PID: 7}},

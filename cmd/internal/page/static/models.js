@@ -42,7 +42,7 @@ export function create(context) {
 					{id: 'calls', head: 'Calls', right: true, sort: (m) => m.calls, cell: (m) => h('span', {title: unloads(m)}, count(m.calls))},
 					{id: 'commands', head: '', label: 'Commands', cell: (m) => actions(m, commands)},
 				],
-			}), h('p', {class: 'muted small'}, 'VRAM need is what loading is planned with: the estimate, or what was measured if that is more. Calls count since llmsup started. Only models with load: on_demand in llmsup.yaml are loaded and unloaded; Drain in Now takes others out of use.'), onDisk(s)];
+			}), h('p', {class: 'muted small'}, 'VRAM need is what loading is planned with: estimated from the file or set by vram, and then measured. Calls count since llmsup started. Only models with load: on_demand in llmsup.yaml are loaded and unloaded; Drain in Now takes others out of use.'), onDisk(s)];
 		},
 	};
 }
