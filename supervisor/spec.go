@@ -4,10 +4,10 @@ import (
 	"cmp"
 	"fmt"
 	"os"
-	"regexp"
-	"strconv"
 	"strings"
 	"time"
+
+	"github.com/llmsup/llmsup/models/gguf"
 )
 
 // Spec is what to run. It does not change while its process lives.
@@ -67,7 +67,7 @@ func (s Spec) withDefaults() Spec {
 // was changed, created or removed.
 func (s Spec) fileState() string {
 	var all strings.Builder
-	for _, path := range append(shards(s.Model), s.Binary) {
+	for _, path := range append(gguf.Parts(s.Model), s.Binary) {
 		info, err := os.Stat(path)
 		if err != nil {
 			all.WriteString("none;")
@@ -76,24 +76,4 @@ func (s Spec) fileState() string {
 		fmt.Fprint(&all, info.Size(), info.ModTime(), info.Mode(), ";")
 	}
 	return all.String()
-}
-
-// maxShards bounds how many parts of a model fileState reads.
-const maxShards = 1000
-
-// shardName matches the name of a part of a split model.
-var shardName = regexp.MustCompile(`^(.*-)\d{5}-of-(\d{5})\.gguf$`)
-
-// shards returns the paths of all parts of a model.
-func shards(model string) []string {
-	m := shardName.FindStringSubmatch(model)
-	if m == nil {
-		return []string{model}
-	}
-	n, _ := strconv.Atoi(m[2]) // five digits
-	var paths []string
-	for i := 1; i <= min(n, maxShards); i++ {
-		paths = append(paths, fmt.Sprintf("%s%05d-of-%s.gguf", m[1], i, m[2]))
-	}
-	return paths
 }

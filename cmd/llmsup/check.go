@@ -19,6 +19,7 @@ import (
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/models/gguf"
 	"github.com/llmsup/llmsup/supervisor/generic"
+	"github.com/llmsup/llmsup/supervisor/llamacpp"
 )
 
 func checkCommand() *cli.Command {
@@ -80,11 +81,11 @@ func (f *findings) check(c *cli.Context) error {
 		return nil
 	}
 	f.clientKeys(cfg)
-	hardware := f.llamaServer(c.Context, cfg)
+	f.llamaServer(c.Context, cfg)
 	f.upstreams(cfg)
 	running := f.daemonResources(c.Context, cfg)
 	if len(cfg.Servers) > 0 || cfg.File == "" { // only servers need a GPU
-		f.gpus(c.Context, cfg, headers, hardware, running)
+		f.gpus(c.Context, cfg, headers, running)
 	}
 	return nil
 }
@@ -124,7 +125,11 @@ func (f *findings) models(cfg *config.Config) map[string]*gguf.Header {
 			f.command(name, cfg.Servers[name])
 			continue
 		}
-		path := cfg.Servers[name].Model
+		path, _ := modelFile(cfg, cfg.Servers[name])
+		if path == "" {
+			f.ok("server %s: %s is not downloaded yet; start downloads it into %s", name, cfg.Servers[name].Ref(), cfg.ModelsDir())
+			continue
+		}
 		h, err := gguf.Read(path)
 		if err != nil {
 			f.fail(fmt.Errorf("server %s: %w", name, err))
@@ -154,6 +159,24 @@ func (f *findings) command(name string, server config.Server) {
 	if generic.IsContainer(server.Argv) && len(server.StopCommand) == 0 {
 		f.warn("server %s: the command starts a container, which does not end with it; set `stop_command`, for example [%s, stop, NAME]", name, server.Argv[0])
 	}
+}
+
+func (f *findings) llamaServer(ctx context.Context, cfg *config.Config) {
+	if !cfg.NeedsLlamaServer() && cfg.File != "" {
+		f.ok("llama-server: not needed, since no server has a `model`")
+		return
+	}
+	path, err := llamacpp.FindBinary(cfg.LlamaServer)
+	if err != nil {
+		f.fail(err)
+		return
+	}
+	version, err := llamacpp.Version(ctx, path, cfg.KeyVariables())
+	if err != nil {
+		f.fail(err)
+		return
+	}
+	f.ok("llama-server: %s, %s", path, version)
 }
 
 // clientKeys checks who can make calls.

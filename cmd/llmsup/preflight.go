@@ -8,6 +8,7 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/cmd/internal/downloads"
 	"github.com/llmsup/llmsup/models/demo"
 	"github.com/llmsup/llmsup/models/gguf"
 	"github.com/llmsup/llmsup/supervisor/generic"
@@ -35,12 +36,16 @@ func preflight(cfg *config.Config) (programs map[string]string, headers []modelH
 		if server.IsCommand() {
 			continue
 		}
+		path, remote := modelFile(cfg, server)
+		if path == "" {
+			continue
+		}
 		h := modelHeader{server: name}
-		if h.Header, h.err = gguf.Read(server.Model); h.err != nil {
-			if fatal := unusableModel(server.Model, h.err); fatal != nil {
+		if h.Header, h.err = gguf.Read(path); h.err != nil {
+			if fatal := unusableModel(path, h.err); fatal != nil && !remote {
 				return nil, nil, fmt.Errorf("server %s: %w", name, fatal)
 			}
-		} else {
+		} else if !remote { // the routes must not depend on whether the model is there
 			names[name] = h.Name
 			server.Model = h.Files[0] // llama-server takes the first part of a split model
 			cfg.Servers[name] = server
@@ -52,6 +57,17 @@ func preflight(cfg *config.Config) (programs map[string]string, headers []modelH
 	}
 	programs, err = findPrograms(cfg)
 	return programs, headers, err
+}
+
+// modelFile returns the path of a server's model; "" = it is not downloaded yet. remote is
+// whether the configuration has it downloaded.
+func modelFile(cfg *config.Config, server config.Server) (path string, remote bool) {
+	ref := server.Ref()
+	if ref == "" {
+		return server.Model, false
+	}
+	path, _ = downloads.Find(cfg.ModelsDir(), ref)
+	return path, true
 }
 
 // findPrograms returns the absolute path of each server's program.

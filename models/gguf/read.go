@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 )
 
 // Read reads the header of the model at path. For a split model, path may be any part. All
@@ -99,6 +100,25 @@ func WithoutPart(name string) (model string, split bool) {
 		return m[1] + ".gguf", true
 	}
 	return name, false
+}
+
+// maxParts limits the paths that Parts derives from a name.
+const maxParts = 1000
+
+// Parts returns the paths of all parts of a model, by the name of any of them. It does not read
+// the disk.
+func Parts(path string) []string {
+	dir, name := filepath.Split(path)
+	m := partName.FindStringSubmatch(name)
+	if m == nil {
+		return []string{path}
+	}
+	count, _ := strconv.Atoi(m[3]) // five digits
+	var parts []string
+	for i := range min(count, maxParts) {
+		parts = append(parts, filepath.Join(dir, fmt.Sprintf("%s-%05d-of-%s.gguf", m[1], i+1, m[3])))
+	}
+	return parts
 }
 
 // partNames returns the paths of all parts of a split model, derived from the path of one.

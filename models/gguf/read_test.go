@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -193,5 +194,19 @@ func TestReadNotPermitted(t *testing.T) {
 	err := <-result
 	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "must be able to read it") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestParts(t *testing.T) {
+	for model, want := range map[string][]string{
+		"/m/a.gguf":                {"/m/a.gguf"},
+		"/m/a-00002-of-00003.gguf": {"/m/a-00001-of-00003.gguf", "/m/a-00002-of-00003.gguf", "/m/a-00003-of-00003.gguf"},
+	} {
+		if got := Parts(model); !slices.Equal(got, want) {
+			t.Errorf("Parts(%s) = %q, want %q", model, got, want)
+		}
+	}
+	if got := Parts("a-00001-of-99999.gguf"); len(got) != 1000 {
+		t.Errorf("%d parts", len(got))
 	}
 }

@@ -48,6 +48,7 @@ func topLevelImports(tree []source) []string {
 // cmdImports is what some packages of cmd/internal may import of this module. Their
 // tests may import no more.
 var cmdImports = map[string][]string{
+	"cmd/internal/downloads":   {"models/gguf", "models/hub", "supervisor"},
 	"cmd/internal/graceful":    nil,
 	"cmd/internal/maintenance": {"cmd/internal/control", "supervisor"},
 	"cmd/internal/modelfiles":  {"cmd/internal/control", "models/demo", "models/gguf", "models/vram"},
@@ -93,7 +94,7 @@ var layers = [][]string{
 	{"router/modellist"},
 	{"router"},
 	{"cmd/internal/config", "cmd/internal/control"},
-	{"cmd/internal/config/fileedit", "cmd/internal/accounting", "cmd/internal/placement", "cmd/internal/maintenance", "cmd/internal/modelfiles"},
+	{"cmd/internal/config/fileedit", "cmd/internal/downloads", "cmd/internal/accounting", "cmd/internal/placement", "cmd/internal/maintenance", "cmd/internal/modelfiles"},
 	{"cmd/internal/ondemand", "cmd/internal/calls", "cmd/internal/page/feed"},
 	{"cmd/internal/page"},
 	{"cmd/internal/daemon"},

@@ -7,12 +7,15 @@
 package config
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"time"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/models/hub"
 )
 
 // Config has all settings of an operator.
@@ -55,7 +58,7 @@ type Config struct {
 type Server struct {
 	Command `yaml:",inline"`
 
-	Model      string   `yaml:"model"`        // path of the GGUF; "" = Argv is set
+	Model      string   `yaml:"model"`        // path of the GGUF, or what to download, as in Ref; "" = Argv is set
 	CtxSize    int      `yaml:"ctx_size"`     // tokens, for all slots together
 	NGPULayers int      `yaml:"n_gpu_layers"` // layers to keep in VRAM
 	Args       []string `yaml:"args"`         // further flags of llama-server
@@ -70,6 +73,31 @@ type Server struct {
 	LoadTimeout  time.Duration `yaml:"load_timeout"`  // without any progress in loading; 0 = 120 s
 	StallTimeout time.Duration `yaml:"stall_timeout"` // without output or progress once ready; 0 = 30 s
 }
+
+// Ref returns what is downloaded as the server's model, as hub.Ref.String has it; "" = the model
+// is a file.
+func (s Server) Ref() string {
+	if ref, err := hub.ParseRef(s.Model); err == nil {
+		return ref.String()
+	}
+	return ""
+}
+
+// serverName derives a server's name from its model: from the file's name, or from the
+// repository's (hf:Qwen/Qwen2.5-14B-Instruct-GGUF:Q4_K_M -> qwen2.5-14b-instruct).
+func serverName(model string) string {
+	ref, err := hub.ParseRef(model)
+	switch {
+	case err != nil:
+		return models.ServerName(model)
+	case ref.URL != "" || ref.File != "":
+		return models.ServerName(cmp.Or(ref.File, ref.URL))
+	}
+	return models.ServerName(ggufSuffix.ReplaceAllString(ref.Repo, ""))
+}
+
+// ggufSuffix is how publishers mark repositories of GGUF files.
+var ggufSuffix = regexp.MustCompile(`(?i)[-_.]gguf$`)
 
 // GPU selects the GPUs, and the thresholds at which a GPU's condition degrades a server.
 type GPU struct {

@@ -3,7 +3,6 @@ package config
 import (
 	"path/filepath"
 
-	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/supervisor/llamacpp"
 )
 
@@ -27,7 +26,7 @@ func (c *Config) Apply(f Flags) error {
 	if f.Demo || f.Model != "" {
 		name := DemoName
 		if !f.Demo {
-			name = models.ServerName(f.Model)
+			name = serverName(f.Model)
 		}
 		server, ok := c.Servers[name]
 		if !ok {

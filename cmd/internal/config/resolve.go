@@ -55,12 +55,16 @@ func (c *Config) addLocalRoutes(header func(server string) string, routeOf map[s
 	modelNames := make([][]string, len(servers)) // names of each server's model
 	for i, server := range servers {
 		route := models.Route{Primary: server, Timeout: localTimeout}
-		family, known := built.FamilyOf(server, header(server))
+		modelName := header(server)
+		if c.Servers[server].Ref() != "" { // the routes do not depend on whether it is downloaded yet
+			modelName = serverName(c.Servers[server].Model)
+		}
+		family, known := built.FamilyOf(server, modelName)
 		if _, ok := c.Upstreams[openRouter]; known && ok {
 			route.Fallback, route.FallbackModel, route.Resume = openRouter, family.FallbackModel, family.Resume
 		}
 		c.addRoute(models.LocalPrefix+server, route, routeOf)
-		if file := models.ServerName(c.Servers[server].Model); validName.MatchString(file) {
+		if file := serverName(c.Servers[server].Model); validName.MatchString(file) {
 			modelNames[i] = append(modelNames[i], file)
 		}
 		if known {

@@ -29,6 +29,22 @@ func TestAutomaticRoutes(t *testing.T) {
 			flags: Flags{Model: "model.gguf"}, header: map[string]string{"model": "Qwen2.5 14B Instruct"},
 			want: map[string]string{"local": "model" + qwen, "local/model": "model" + qwen, "local/qwen2.5-14b": "model" + qwen},
 		},
+		"a model to download": {
+			flags: Flags{Model: "hf:Qwen/Qwen2.5-14B-Instruct-GGUF:Q4_K_M@main"},
+			want:  map[string]string{"local": "qwen2.5-14b-instruct" + qwen, "local/qwen2.5-14b-instruct": "qwen2.5-14b-instruct" + qwen},
+		},
+		"a model to download, of another server's name": {
+			file: "servers: {main: {model: 'hf:bartowski/Qwen2.5-14B-Instruct-GGUF'}}", header: map[string]string{"main": "Something else"},
+			want: map[string]string{"local/main": "main" + qwen, "local/qwen2.5-14b-instruct": "main" + qwen, "local/qwen2.5-14b": "main" + qwen},
+		},
+		"a file to download": {
+			flags: Flags{Model: "https://example.com/x/Mine-Q8_0.gguf"},
+			want:  map[string]string{"local": "mine > none, 1m0s", "local/mine": "mine > none, 1m0s"},
+		},
+		"a file of a repository": {
+			flags: Flags{Model: "hf:org/repo/folder/Mine-Q8_0-00001-of-00002.gguf"},
+			want:  map[string]string{"local": "mine > none, 1m0s"},
+		},
 		"an unknown model": {
 			flags: Flags{Model: "mine.gguf"},
 			want:  map[string]string{"local": "mine > none, 1m0s", "local/mine": "mine > none, 1m0s", "local/qwen2.5-14b": ""},
@@ -167,6 +183,8 @@ func TestResolveErrors(t *testing.T) {
 		"ftp":                  {"routes: {a: {primary: 'ftp://x/'}}", `f.yaml:1: routes.a.primary: is not a base URL`},
 		"no context":           {"servers:\n  a:\n    model: m\n    ctx_size: 0", "f.yaml:4: servers.a.ctx_size: 0 is not a number of tokens; the default is 8192"},
 		"no context, merged":   {"servers:\n  a: &a {model: m, ctx_size: 0}\n  b: {<<: *a}", "f.yaml:2: servers.a.ctx_size: 0 is not"},
+		"no repository":        {"servers: {a: {model: 'hf:org'}}", "f.yaml:1: servers.a.model: \"hf:org\" does not name a repository"},
+		"a signed URL":         {"servers: {a: {model: 'https://x.example/a.gguf?sig=SECRET'}}", "f.yaml:1: servers.a.model: the URL has a query, which may be secret or expire"},
 		"negative layers":      {"servers: {a: {model: m, n_gpu_layers: -1}}", "f.yaml:1: servers.a.n_gpu_layers: -1 is not a number of layers"},
 		"two defaults":         {"servers:\n  b: {model: m, default: true}\n  a: {model: m, default: true}", "f.yaml:3: servers.a.default: the server b is the default already; set it for only one server"},
 		"no model":             {"servers:\n  a: {ctx_size: 1}", "f.yaml:2: servers.a.model: is missing; set the path of the GGUF file"},

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/models/hub"
 	"github.com/llmsup/llmsup/supervisor/llamacpp"
 )
 
@@ -110,6 +111,8 @@ func (c *Config) validateServer(name string, s Server) error {
 	case s.Model == "" && !s.IsCommand():
 		return at("model", "is missing; set the path of the GGUF file, or `command` for another engine than llama-server")
 	case s.IsCommand():
+	case checkRef(s.Model) != nil:
+		return at("model", "%w", checkRef(s.Model))
 	case s.CtxSize < 1 || s.CtxSize > maxInt32:
 		return number("ctx_size", s.CtxSize, "tokens; the default is 8192")
 	case s.NGPULayers < 0 || s.NGPULayers > maxInt32:
@@ -133,6 +136,18 @@ func (c *Config) validateServer(name string, s Server) error {
 		return err
 	}
 	return c.validateOnDemand(name, s)
+}
+
+// checkRef checks a model that is to be downloaded.
+func checkRef(model string) error {
+	if !hub.IsRef(model) {
+		return nil
+	}
+	ref, err := hub.ParseRef(model)
+	if err == nil && strings.Contains(ref.URL, "?") {
+		return errors.New("the URL has a query, which may be secret or expire; download the file with llmsup pull, and set its path")
+	}
+	return err
 }
 
 // validateDefault checks that at most one server is the default.

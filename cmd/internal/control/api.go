@@ -154,6 +154,8 @@ type Server struct {
 	Drain *Drain `json:"drain"` // null = not drained by an operator
 	VRAM  *VRAM  `json:"vram"`  // null = no need, or unknown
 
+	Download *Download `json:"download"` // of its model; null = that is there
+
 	LoadProgress    *float64   `json:"load_progress"`     // of a model that loads, 0 to 1, by the time that its loads have taken; null = unknown, or it does not load
 	ReadyExpected   *time.Time `json:"ready_expected"`    // when a server that accepts no calls is expected to; null = unknown, or it does
 	WaitingForModel int        `json:"waiting_for_model"` // those of queued that wait for the model to be loaded

@@ -42,6 +42,8 @@ type Model struct {
 	Unloads     map[string]int `json:"unloads"`      // since then, by cause
 	Ready       *time.Time     `json:"ready"`        // when a model that loads, or that calls wait for, is expected to answer
 
+	Download *Download `json:"download"` // null = its file is there
+
 	LoadProgress *float64   `json:"load_progress"` // as that of its server in the status
 	Waiting      int        `json:"waiting"`       // calls that wait for it to be loaded
 	WaitingSince *time.Time `json:"waiting_since"` // when the first of them arrived; null = there are none
@@ -113,4 +115,14 @@ func (c *Client) Unload(ctx context.Context, how UnloadRequest, emit func(Step) 
 		return err
 	}
 	return c.steps(ctx, "/v1/unload", body, emit)
+}
+
+// Download is the download of a model. A value that is not known is null.
+type Download struct {
+	Ref            string     `json:"ref"`              // hf:ORG/REPO:QUANT, or a URL
+	DoneBytes      int64      `json:"done_bytes"`       // that are there
+	TotalBytes     *int64     `json:"total_bytes"`      // null = it has not begun, too
+	BytesPerSecond *float64   `json:"bytes_per_second"` // of the last seconds
+	Problem        string     `json:"problem"`          // why the last try failed; "" = it runs
+	NextTry        *time.Time `json:"next_try"`         // null = it runs
 }

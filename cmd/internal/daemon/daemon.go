@@ -26,6 +26,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/calls"
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/cmd/internal/downloads"
 	"github.com/llmsup/llmsup/cmd/internal/graceful"
 	"github.com/llmsup/llmsup/cmd/internal/maintenance"
 	"github.com/llmsup/llmsup/cmd/internal/modelfiles"
@@ -86,6 +87,7 @@ type Daemon struct {
 	page        *page.Handler
 	feed        *feed.Feed
 	modelFiles  modelfiles.Lister
+	downloads   *downloads.Manager
 
 	serverContext context.Context //nolint:containedctx // of all servers; it outlives the context of Run
 	stop          context.CancelFunc
@@ -150,6 +152,7 @@ func (d *Daemon) open() (err error) {
 	d.ondemand = ondemand.New(ondemand.Options{
 		Fleet: d.onDemandFleet, GPUs: d.monitor, Loaded: d.models.observe, StateDir: cfg.StateDir, Log: d.log,
 	})
+	d.openDownloads()
 	planned := d.plan(d.setup)
 	routing, err := d.routing(cfg, planned.fleet)
 	if err != nil {
@@ -219,6 +222,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	conns := graceful.New(public, d.listener, d.setup.Config.MaxConnections, d.opts.Listener != nil)
 	private := &http.Server{Handler: control.NewHandler(d, d.opts.Version), ConnContext: control.WithPeer, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout}
 
+	d.needModels(d.setup.Config)
 	for _, s := range d.servers() {
 		stopped := s.server.Snapshot()
 		d.start(s)
@@ -257,6 +261,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.maintenance.Stop()
 		d.stop() // after the calls, which need the servers
 		d.group.Wait()
+		d.downloads.Wait()
 		d.maintenance.Wait()
 		watching.Wait()
 		d.accounting.Prices.Wait()

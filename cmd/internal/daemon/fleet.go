@@ -117,7 +117,7 @@ func (d *Daemon) plan(setup Setup) fleetChange {
 
 func (d *Daemon) newServer(name string, c launchConfig, loading ondemand.Settings, cfg *config.Config) *managedServer {
 	w := d.pool.Workload(name)
-	w.ApplyConfig(cfg.Servers[name], cfg)
+	w.ApplyConfig(located(name, cfg), cfg)
 	ctx, end := context.WithCancel(d.serverContext)
 	server := supervisor.New(d.spec(name, c, w, cfg), engineOf(cfg.Servers[name]), d.log, d.opts.ForceStop)
 	if drain, drained := d.maintenance.Record().Of(name); drained {
@@ -138,13 +138,14 @@ func (l *lifetime) applyConfig(entry config.Server) {
 
 func (d *Daemon) spec(name string, c launchConfig, w *placement.Workload, cfg *config.Config) supervisor.Spec {
 	entry := cfg.Servers[name]
-	model := entry.Model
+	path := located(name, cfg).Model
+	model := cmp.Or(path, entry.Model)
 	if entry.IsCommand() {
 		model = c.binary // what is known of it
 	}
 	return supervisor.Spec{
 		Engine: engineOf(entry), Name: name, Binary: c.binary, Model: model, CtxSize: entry.CtxSize, NGPULayers: entry.NGPULayers, Args: entry.Args,
-		Dir: filepath.Join(d.serversDir(), name), GPU: w, Secrets: cfg.KeyVariables(), KeepCaches: entry.OnDemand() && !entry.IsCommand(),
+		Dir: filepath.Join(d.serversDir(), name), GPU: d.gate(entry, path, w), Secrets: cfg.KeyVariables(), KeepCaches: entry.OnDemand() && !entry.IsCommand(),
 		LoadTimeout: entry.LoadTimeout, StallTimeout: entry.StallTimeout,
 		// It is called only while the server runs, when the router exists.
 		Traffic: func() supervisor.Traffic {

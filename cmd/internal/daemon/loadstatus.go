@@ -36,10 +36,15 @@ func readyExpected(now *supervisor.Snapshot, f ondemand.Figures, clock time.Time
 		if f.Wait != nil {
 			at = f.Wait.Ready
 		}
-	case supervisor.Starting, supervisor.Loading, supervisor.Restarting, supervisor.Draining, supervisor.Drained:
-		waits := now.State == supervisor.Starting && now.Reason != "" // for VRAM
+	case supervisor.Starting:
+		if f.Wait != nil { // for its model to be downloaded
+			at = f.Wait.Ready
+		} else if load > 0 && now.Reason == "" { // otherwise it waits for VRAM
+			at = readyAt(now, load, clock)
+		}
+	case supervisor.Loading, supervisor.Restarting, supervisor.Draining, supervisor.Drained:
 		ends := now.State == supervisor.Draining && !now.DrainRequested
-		if load > 0 && !waits && !ends {
+		if load > 0 && !ends {
 			at = readyAt(now, load, clock)
 		}
 	case supervisor.Stopped, supervisor.Ready, supervisor.Degraded, supervisor.Failed:

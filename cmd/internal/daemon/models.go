@@ -26,6 +26,7 @@ func (d *Daemon) Models() (list []control.Model) {
 			Load: config.LoadAlways, Pinned: s.demand.Pinned(s.loading.Pinned), SizeBytes: known(s.workload.FileSize()),
 			VRAMNeedBytes: known(f.Need), VRAMMeasuredBytes: known(f.Measured),
 			LoadSeconds: known(cmp.Or(f.LoadTime, now.LoadDuration).Seconds()), Calls: traffic.Total, Loads: f.Loads, Unloads: map[string]int{},
+			Download: d.downloadStatus(s),
 		}
 		if s.loading.OnDemand {
 			m.Load, m.PromptCache = config.LoadOnDemand, s.server.PromptCaches()

@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"time"
+
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/ondemand"
 )
@@ -31,6 +33,7 @@ func (d *Daemon) onDemandFleet() (list []ondemand.Server, changed <-chan struct{
 		}
 		list = append(list, ondemand.Server{
 			Name: s.name, Settings: s.loading, Process: s.server, VRAM: s.workload, Demand: s.demand,
+			Absent: func() (string, time.Time) { return d.absent(s) },
 			Calls: func() ondemand.Calls {
 				now := d.router.Load(s.name)
 				return ondemand.Calls{

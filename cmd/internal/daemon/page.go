@@ -138,9 +138,9 @@ func (d *Daemon) ModelFiles(ctx context.Context) (control.ModelFiles, error) {
 	r := modelfiles.Request{Folders: []string{cfg.ModelsDir()}, GPUs: []int{}, CtxSize: server.CtxSize, GPULayers: server.NGPULayers}
 	for _, s := range d.servers() {
 		entry := s.launch.entry
-		if entry.Model != "" {
-			r.Used = append(r.Used, entry.Model)
-			r.Folders = append(r.Folders, filepath.Dir(entry.Model))
+		if path := located(s.name, cfg).Model; path != "" {
+			r.Used = append(r.Used, path)
+			r.Folders = append(r.Folders, filepath.Dir(path))
 		}
 		for _, arg := range slices.Concat(entry.Args, entry.Argv) { // projectors, draft models, the models of other engines
 			_, value, _ := strings.Cut(arg, "=")

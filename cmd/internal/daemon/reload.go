@@ -80,6 +80,7 @@ func (d *Daemon) reload() ([]string, error) {
 	d.group.Go(d.findLoops)
 	d.shutdownGrace.Store(int64(setup.Config.ShutdownGrace))
 	d.setFleet(planned.fleet)
+	d.needModels(setup.Config)
 	d.page.Enable(setup.Config.Page.Enabled)
 	d.maintenance.FleetChanged()
 	return append(append(d.apply(planned), setup.Config.Changes(old)...), keyLines...), nil
@@ -90,7 +91,7 @@ func (d *Daemon) reload() ([]string, error) {
 func (d *Daemon) apply(planned fleetChange) (lines []string) {
 	cfg := d.setup.Config
 	spec := func(s *managedServer) supervisor.Spec {
-		s.workload.ApplyConfig(cfg.Servers[s.name], cfg)
+		s.workload.ApplyConfig(located(s.name, cfg), cfg)
 		s.applyConfig(cfg.Servers[s.name])
 		return d.spec(s.name, s.launch, s.workload, cfg)
 	}

@@ -47,6 +47,9 @@ func (l routerAdapter) State() backend.LocalState {
 		figures, clock := l.owner.Figures(now.Name), time.Now()
 		s.OnDemand = figures.OnDemand
 		s.Returning, s.ReadyAt = returning(now), readyAt(now, cmp.Or(now.LoadDuration, figures.LoadTime), clock)
+		if s.Reason == backend.Starting && figures.Wait != nil { // for its model to be downloaded
+			s.ReadyAt = figures.Wait.Ready
+		}
 		if s.Reason == backend.Unloaded {
 			s.Returning, s.ReadyAt = unloaded(figures, s.Returning, clock)
 		}

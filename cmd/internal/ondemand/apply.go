@@ -64,6 +64,8 @@ func (o *Owner) showReasons(plan scheduler.Plan, now time.Time) {
 		}
 		reason := cmp.Or(m.reason, OnCall)
 		switch w, waiting := waits[m.Name]; {
+		case m.absent != "":
+			reason = m.absent
 		case waiting && w.Never:
 			reason = "it can't be loaded: " + w.Reason
 			if reason == m.now.Reason { // otherwise an operator's command would not show it

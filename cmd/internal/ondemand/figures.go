@@ -62,6 +62,15 @@ func (o *Owner) Need(name string, configured uint64) uint64 {
 	return max(configured, f.Measured)
 }
 
+// readyAfterArrival returns when a model whose file is not there is expected to be loaded; zero =
+// unknown.
+func (m *model) readyAfterArrival() time.Time {
+	if m.until.IsZero() {
+		return time.Time{}
+	}
+	return m.until.Add(m.expectedLoad())
+}
+
 // publish publishes the figures of all servers.
 func (o *Owner) publish(plan scheduler.Plan) {
 	all := map[string]Figures{}
@@ -82,6 +91,8 @@ func (o *Owner) publish(plan scheduler.Plan) {
 		}
 		if i := slices.IndexFunc(plan.Wait, func(w scheduler.Wait) bool { return w.Model == name }); i >= 0 {
 			f.Wait = &plan.Wait[i]
+		} else if m.isAbsent() {
+			f.Wait = &scheduler.Wait{Model: name, Reason: m.absent, Ready: m.readyAfterArrival()}
 		}
 		all[name] = f
 	}

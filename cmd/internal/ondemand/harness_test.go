@@ -55,6 +55,7 @@ type simulated struct {
 	load     time.Duration
 	rebuild  time.Duration      // to process the cached prompts again
 	fails    []supervisor.Class // of the next loads
+	absent   time.Time          // until when its file is not there; zero = it is there
 
 	now     *supervisor.Snapshot
 	changed chan struct{}
@@ -169,7 +170,7 @@ func (m *machine) fleet() (list []Server, changed <-chan struct{}) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, s := range m.servers {
-		list = append(list, Server{Name: s.name, Settings: s.settings, Process: s, VRAM: s, Calls: s.counted, Demand: s.demand})
+		list = append(list, Server{Name: s.name, Settings: s.settings, Process: s, VRAM: s, Calls: s.counted, Demand: s.demand, Absent: s.isAbsent})
 	}
 	return list, m.changed
 }
@@ -328,6 +329,16 @@ func (s *simulated) counted() Calls {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.calls
+}
+
+// isAbsent is Server.Absent.
+func (s *simulated) isAbsent() (reason string, until time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Now().Before(s.absent) {
+		return "downloading", s.absent
+	}
+	return "", time.Time{}
 }
 
 // Estimate, Signature, UnreclaimedVRAM, Place and Placements implement VRAM.

@@ -16,6 +16,8 @@ type model struct {
 	now    *supervisor.Snapshot
 	calls  Calls
 	demand demanded
+	absent string    // Absent: why the file is not there
+	until  time.Time // Absent: when it is expected
 
 	placements []placement.Placement // where it can be
 	known      bool                  // placements is known
@@ -82,6 +84,7 @@ func (o *Owner) observe(m *model, sample *gpu.Sample, now time.Time) {
 	before := m.now
 	m.now = m.Process.Snapshot()
 	m.observeCalls(before, now)
+	m.absent, m.until = m.Absent()
 	o.observeVRAM(m, sample, now)
 	o.observeState(m, now)
 	o.observeOutOfVRAM(m)

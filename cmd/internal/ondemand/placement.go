@@ -157,11 +157,18 @@ func (o *Owner) observeSpread(m *model) {
 	}
 }
 
-// observeStart unloads a model whose start waits for a GPU that was chosen for it, so that it
-// is planned again: the GPU is lost, or something else has taken its VRAM.
+// observeStart unloads a model whose start waits for its file, or for a GPU that was chosen for
+// it, so that it is planned again: the GPU is lost, or something else has taken its VRAM.
 func (o *Owner) observeStart(m *model, now time.Time) {
 	waits := m.now.State == supervisor.Starting || m.now.State == supervisor.Restarting
-	if !waits || m.unloading || m.now.DrainRequested || m.now.UnloadRequested || len(m.placements) == 0 {
+	if !waits || m.unloading || m.now.DrainRequested || m.now.UnloadRequested {
+		return
+	}
+	if m.isAbsent() {
+		o.unload(m, now, Failure, m.absent)
+		return
+	}
+	if len(m.placements) == 0 {
 		return
 	}
 	switch lost := len(m.current().Shares) == 0; {

@@ -18,6 +18,9 @@ type Server struct {
 	VRAM    VRAM
 	Calls   func() Calls
 	Demand  *Demand
+	// Absent returns why the model's file is not there yet, "" = it is, and when it is expected;
+	// zero = unknown. Until then the model is not loaded, and no other one is unloaded for it.
+	Absent func() (reason string, until time.Time)
 }
 
 // Settings are what the configuration says about a server's model.

@@ -59,7 +59,7 @@ func gpusOf(sample *gpu.Sample) (gpus []scheduler.GPU) {
 // describe returns the model as the scheduler sees it. ok is false if it is not to be planned:
 // it is not known yet, or holds no VRAM and cannot be loaded.
 func (m *model) describe(sample *gpu.Sample, now time.Time) (s scheduler.Model, ok bool) {
-	if !m.known {
+	if !m.known || m.isAbsent() {
 		return s, false
 	}
 	needs, unclaimed := m.needs(m.current(), sample)
@@ -104,6 +104,9 @@ func (m *model) describe(sample *gpu.Sample, now time.Time) (s scheduler.Model, 
 	}
 	return s, true
 }
+
+// isAbsent reports whether the model cannot be loaded, since its file is not there.
+func (m *model) isAbsent() bool { return m.absent != "" && m.now.PID == 0 }
 
 // drains reports whether the process may still finish its calls.
 func (m *model) drains() bool {

@@ -45,6 +45,9 @@ func (w *Workload) readModel() {
 	w.mu.Lock()
 	entry, known := w.entry, w.estimated
 	w.mu.Unlock()
+	if entry.Model == "" { // it is still downloaded
+		return
+	}
 	run := vram.Run{CtxSize: entry.CtxSize, GPULayers: entry.NGPULayers, Args: entry.Args}
 	signature := fileSignature(entry.Model) + fmt.Sprint(run)
 	if signature == known {

@@ -1,0 +1,118 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/llmsup/llmsup/cmd/internal/config"
+	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/cmd/internal/downloads"
+	"github.com/llmsup/llmsup/cmd/internal/placement"
+	"github.com/llmsup/llmsup/models/hub"
+	"github.com/llmsup/llmsup/supervisor"
+)
+
+// This file connects the servers with the downloads of their models.
+
+// openDownloads makes what downloads models. Nothing is downloaded yet.
+func (d *Daemon) openDownloads() {
+	d.downloads = downloads.New(d.serverContext, downloads.Options{
+		Dir: d.setup.Config.ModelsDir(), Fetch: downloads.FromHub(d.setup.Config.ModelsDir(), d.chooseVariant), Arrived: d.modelArrived, Log: d.log,
+	})
+}
+
+// chooseVariant chooses among the quantisations of a repository.
+func (d *Daemon) chooseVariant(_ context.Context, _ *hub.Client, listing hub.Listing) (hub.Variant, error) {
+	for _, v := range listing.Variants {
+		if v.Quant == "Q4_K_M" {
+			return v, nil
+		}
+	}
+	return hub.Variant{}, fmt.Errorf("%s has several quantisations; name one, as in %s:%s", listing.Ref, listing.Ref, listing.Variants[0].Name())
+}
+
+// needModels has the models downloaded that servers of the configuration need.
+func (d *Daemon) needModels(cfg *config.Config) {
+	var refs []string
+	for _, entry := range cfg.Servers {
+		if ref := entry.Ref(); ref != "" {
+			refs = append(refs, ref)
+		}
+	}
+	d.downloads.Need(refs)
+}
+
+// located returns a server of the configuration with the path of its model; "" = it is not
+// downloaded yet.
+func located(name string, cfg *config.Config) config.Server {
+	entry := cfg.Servers[name]
+	if ref := entry.Ref(); ref != "" {
+		entry.Model, _ = downloads.Find(cfg.ModelsDir(), ref)
+	}
+	return entry
+}
+
+// gate returns the GPU of a server: if its model is downloaded, it starts once that is done.
+func (d *Daemon) gate(entry config.Server, path string, w *placement.Workload) supervisor.GPU {
+	if ref := entry.Ref(); ref != "" {
+		return downloads.Gate{GPU: w, Model: d.downloads, Ref: ref, Path: path}
+	}
+	return w
+}
+
+// modelArrived has the servers use a model that is downloaded now.
+func (d *Daemon) modelArrived(ref string) {
+	for _, s := range d.useModel(ref) {
+		s.workload.Estimate() // without a lock that a stop needs: reading files may hang
+	}
+}
+
+func (d *Daemon) useModel(ref string) (users []*managedServer) {
+	d.fleetMu.Lock()
+	defer d.fleetMu.Unlock()
+	cfg := d.setup.Config
+	for _, s := range d.servers() {
+		if s.removed || cfg.Servers[s.name].Ref() != ref {
+			continue
+		}
+		s.workload.ApplyConfig(located(s.name, cfg), cfg)
+		s.server.UpdateSpec(d.spec(s.name, s.launch, s.workload, cfg))
+		users = append(users, s)
+	}
+	return users
+}
+
+// absent returns why the model of a server is not there, and when it is expected; zero = unknown.
+func (d *Daemon) absent(s *managedServer) (reason string, until time.Time) {
+	ref := s.launch.entry.Ref()
+	if ref == "" || s.removed {
+		return "", time.Time{}
+	}
+	now := d.downloads.State(ref)
+	if now.Path != "" {
+		return "", time.Time{}
+	}
+	if now.Left > 0 {
+		until = time.Now().Add(now.Left)
+	}
+	return now.Reason(), until
+}
+
+// downloadStatus returns the download of a server's model; nil = it is there.
+func (d *Daemon) downloadStatus(s *managedServer) *control.Download {
+	ref := s.launch.entry.Ref()
+	if ref == "" || s.removed {
+		return nil
+	}
+	if now := d.downloads.State(ref); now.Path == "" {
+		return new(downloadOf(now))
+	}
+	return nil
+}
+
+func downloadOf(now downloads.State) control.Download {
+	return control.Download{
+		Ref: now.Ref, DoneBytes: now.Done, TotalBytes: known(max(now.Total, 0)), BytesPerSecond: known(now.Rate), Problem: now.Problem, NextTry: known(now.NextTry),
+	}
+}

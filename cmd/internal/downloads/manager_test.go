@@ -1,0 +1,214 @@
+package downloads
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/llmsup/llmsup/models/hub"
+)
+
+// simulated is a hub from which each model of 100 bytes takes 100 s.
+type simulated struct {
+	*Manager
+	dir string
+
+	mu      sync.Mutex
+	fails   int // how many of the next downloads fail
+	begun   []string
+	stopped []string // those that were cancelled, with how far they were
+	parts   map[string]int64
+	arrived []string
+	active  map[string]int
+}
+
+// withHub runs a test in virtual time.
+func withHub(t *testing.T, test func(*simulated)) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		s := &simulated{dir: dir, parts: map[string]int64{}, active: map[string]int{}}
+		s.Manager = New(ctx, Options{Dir: dir, Log: zerolog.Nop(), Fetch: s.fetch, Arrived: func(ref string) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.arrived = append(s.arrived, ref)
+		}})
+		test(s)
+		cancel()
+		s.Wait()
+	})
+}
+
+func (s *simulated) fetch(ctx context.Context, ref string, report func(hub.Progress)) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.begun = append(s.begun, ref)
+	if s.active[ref]++; s.active[ref] > 1 {
+		panic(ref + " is downloaded twice at once")
+	}
+	defer func() { s.active[ref]-- }()
+	if s.fails > 0 {
+		s.fails--
+		return "", errors.New("no network")
+	}
+	for ; s.parts[ref] < 100; s.parts[ref]++ {
+		report(hub.Progress{Done: s.parts[ref], Total: 100, Phase: hub.Downloading})
+		s.mu.Unlock()
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+		s.mu.Lock()
+		if ctx.Err() != nil {
+			s.stopped = append(s.stopped, fmt.Sprint(ref, " ", s.parts[ref]))
+			return "", ctx.Err()
+		}
+	}
+	path := filepath.Join(s.dir, "org", strings.TrimPrefix(ref, "hf:")+".gguf")
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return "", err
+	}
+	return path, os.WriteFile(path, []byte("GGUF"), 0o600)
+}
+
+func (s *simulated) want(t *testing.T, what string, got *[]string, want ...string) {
+	t.Helper()
+	synctest.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sorted := slices.Sorted(slices.Values(*got)); !slices.Equal(sorted, want) { // they are at once
+		t.Errorf("%s %q, want %q", what, sorted, want)
+	}
+}
+
+func (s *simulated) wantReason(t *testing.T, ref, want string) {
+	t.Helper()
+	s.State(ref)
+	synctest.Wait()
+	if got := s.State(ref).Reason(); got != want {
+		t.Errorf("%s: %q, want %q", ref, got, want)
+	}
+}
+
+// TestNeed: what several servers need is downloaded once, with its progress, and is then found
+// without the hub.
+func TestNeed(t *testing.T) {
+	withHub(t, func(s *simulated) {
+		s.wantReason(t, "hf:a", "downloading 0 % of 100 B") // a server asks before Need
+		s.Need([]string{"hf:a", "hf:a", "hf:b"})
+		time.Sleep(40 * time.Second)
+		s.wantReason(t, "hf:a", "downloading 40 % of 100 B, 1 B/s, 1 min left")
+		time.Sleep(10 * time.Second)
+		s.wantReason(t, "hf:b", "downloading 50 % of 100 B, 1 B/s, 50 s left")
+		if list := s.List(); len(list) != 2 || list[0].Ref != "hf:a" || list[1].Done != 50 {
+			t.Errorf("%+v", list)
+		}
+		time.Sleep(time.Minute)
+		s.want(t, "begun", &s.begun, "hf:a", "hf:b")
+		s.want(t, "arrived", &s.arrived, "hf:a", "hf:b")
+		state := s.State("hf:a")
+		if path, ok := Find(s.dir, "hf:a"); !ok || path != filepath.Join(s.dir, "org/a.gguf") || state.Path != path || len(s.List()) != 0 {
+			t.Errorf("%s, %+v, %+v", path, state, s.List())
+		}
+		s.Need([]string{"hf:a", "hf:b"}) // a reload: nothing is asked of the hub
+		s.want(t, "begun", &s.begun, "hf:a", "hf:b")
+		if err := os.Remove(state.Path); err != nil {
+			t.Fatal(err)
+		}
+		s.parts = map[string]int64{}
+		s.wantReason(t, "hf:a", "downloading 0 % of 100 B") // it was removed by hand
+	})
+}
+
+// TestFailure: a download that fails is tried again after a growing pause, and at once after a
+// reload.
+func TestFailure(t *testing.T) {
+	withHub(t, func(s *simulated) {
+		s.fails = 4
+		s.Need([]string{"hf:a"})
+		s.wantReason(t, "hf:a", "its model can't be downloaded: no network; next try in 5s")
+		time.Sleep(14 * time.Second)
+		s.wantReason(t, "hf:a", "its model can't be downloaded: no network; next try in 1s")
+		time.Sleep(2 * time.Second)
+		s.want(t, "begun", &s.begun, "hf:a", "hf:a", "hf:a")
+		s.wantReason(t, "hf:a", "its model can't be downloaded: no network; next try in 19s")
+		s.Need([]string{"hf:a"})
+		s.want(t, "begun", &s.begun, "hf:a", "hf:a", "hf:a", "hf:a")
+		time.Sleep(2*time.Minute + time.Millisecond)
+		s.wantReason(t, "hf:a", "downloading 80 % of 100 B, 1 B/s, 20 s left")
+	})
+}
+
+// TestStop: a model that is no longer needed is not downloaded any further, and a later need
+// continues, never beside the download that ends.
+func TestStop(t *testing.T) {
+	withHub(t, func(s *simulated) {
+		s.Need([]string{"hf:a", "hf:b"})
+		time.Sleep(10*time.Second + time.Millisecond)
+		s.Need([]string{"hf:b"})
+		s.Need([]string{"hf:a", "hf:b"})
+		s.want(t, "stopped", &s.stopped, "hf:a 10")
+		s.wantReason(t, "hf:a", "downloading 10 % of 100 B")
+		s.Need(nil)
+		s.Need(nil)
+		s.want(t, "stopped", &s.stopped, "hf:a 10", "hf:a 10", "hf:b 10")
+		if list := s.List(); len(list) != 0 {
+			t.Errorf("%+v", list)
+		}
+	})
+}
+
+// TestByHand: an operator's download goes on without a server, until it is cancelled; that of a
+// server is not.
+func TestByHand(t *testing.T) {
+	withHub(t, func(s *simulated) {
+		s.Need([]string{"hf:b"})
+		for _, ref := range []string{"hf:a", "hf:b", "hf:c"} {
+			if err := s.Start(ref); err != nil {
+				t.Error(err)
+			}
+		}
+		time.Sleep(10*time.Second + time.Millisecond)
+		s.Need([]string{"hf:b"})
+		for ref, want := range map[string]string{"hf:a": "", "hf:b": "is the model of a server", "hf:x": "hf:x is not being downloaded"} {
+			if err := s.Cancel(ref); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+				t.Errorf("cancel %s: %v", ref, err)
+			}
+		}
+		s.want(t, "stopped", &s.stopped, "hf:a 10")
+		time.Sleep(2 * time.Minute)
+		s.want(t, "arrived", &s.arrived, "hf:b", "hf:c")
+		if err := s.Start("hf:c"); err == nil || !strings.Contains(err.Error(), "is there already") {
+			t.Error(err)
+		}
+	})
+}
+
+// TestReason: the texts that the other tests have not.
+func TestReason(t *testing.T) {
+	for want, s := range map[string]State{
+		"its model is downloaded":                                    {Path: "/m.gguf"},
+		"its model is about to be downloaded":                        {},
+		"another llmsup downloads its model; waiting for that":       {Phase: hub.Waiting},
+		"checking the SHA-256 of its model":                          {Phase: hub.Verifying, Done: 1, Total: 2},
+		"downloading, 1.5 MB so far":                                 {Phase: hub.Downloading, Done: 1.5e6, Total: -1},
+		"downloading 43 % of 9.0 GB, 41 MB/s, 2 min left":            {Phase: hub.Downloading, Done: 3.9e9, Total: 9e9, Rate: 41e6, Left: 124 * time.Second},
+		"downloading 0 % of 9.0 GB, 500 kB/s, 5 h left":              {Phase: hub.Downloading, Total: 9e9, Rate: 5e5, Left: 5 * time.Hour},
+		"downloading 99 % of 9.0 GB, 41 MB/s, 1 s left":              {Phase: hub.Downloading, Done: 8.99e9, Total: 9e9, Rate: 41e6, Left: time.Millisecond},
+		"its model can't be downloaded: it is gated; next try in 0s": {Problem: "it is gated"},
+	} {
+		if got := s.Reason(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

@@ -1,0 +1,77 @@
+package downloads
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+
+	"github.com/google/renameio/v2"
+
+	"github.com/llmsup/llmsup/models/gguf"
+)
+
+// refsFolder is below the folder with the models. It has a link for each ref, to the file that
+// was downloaded for it. The listing of models skips hidden folders.
+const refsFolder = ".refs"
+
+// maxName limits a file's name, in bytes.
+const maxName = 255
+
+func linkOf(dir, ref string) string { return filepath.Join(dir, refsFolder, url.PathEscape(ref)) }
+
+// Remember records which file was downloaded for a ref, so that Find needs no network. path is
+// below dir, and of a split model its first part.
+func Remember(dir, ref, path string) error {
+	link := linkOf(dir, ref)
+	if len(filepath.Base(link)) > maxName {
+		return fmt.Errorf("remember the download of %s: the name is too long", ref)
+	}
+	target, err := filepath.Rel(filepath.Dir(link), path)
+	if err != nil {
+		return fmt.Errorf("remember the download of %s: %w", ref, err)
+	}
+	if err := os.MkdirAll(filepath.Dir(link), 0o750); err != nil {
+		return err
+	}
+	return renameio.Symlink(target, link)
+}
+
+// Find returns the path of the model that was downloaded for a ref. ok is false if there is
+// none, or not all of its parts are there any more.
+func Find(dir, ref string) (path string, ok bool) {
+	link := linkOf(dir, ref)
+	target, err := os.Readlink(link)
+	if err != nil {
+		return "", false
+	}
+	path = filepath.Join(filepath.Dir(link), target)
+	return path, exists(path)
+}
+
+// exists reports whether a model is there, with all its parts.
+func exists(path string) bool {
+	for _, part := range gguf.Parts(path) {
+		if info, err := os.Stat(part); err != nil || !info.Mode().IsRegular() {
+			return false
+		}
+	}
+	return true
+}
+
+// Forget removes what is remembered of files that are gone.
+func Forget(dir string) error {
+	links, err := os.ReadDir(filepath.Join(dir, refsFolder))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, link := range links {
+		path := filepath.Join(dir, refsFolder, link.Name())
+		if _, gone := os.Stat(path); errors.Is(gone, fs.ErrNotExist) {
+			err = errors.Join(err, os.Remove(path))
+		}
+	}
+	return err
+}
