@@ -11,7 +11,7 @@
 # - checks the configuration as the service's user;
 # - starts llmsup, or restarts it without a failed call (--no-start: neither).
 # It asks no questions and can be run again. An existing configuration stays
-# unchanged.
+# unchanged. It refuses if llmsup is installed as a package (scripts/package.sh).
 #
 # --uninstall removes all of this except configuration, credentials and state;
 # with --purge also these.
@@ -84,6 +84,8 @@ if [[ $action == uninstall ]]; then
 	exit
 fi
 
+[[ ! -e /usr/lib/systemd/system/llmsup.service ]] || die "llmsup is installed as a package, whose files this one's would hide: upgrade that, or remove it first (apt-get remove llmsup), which keeps the configuration and the state"
+
 new=$(mktemp -d)
 trap 'rm -rf "$new"' EXIT
 if [[ -n $binary ]]; then
@@ -112,7 +114,7 @@ cp "$root"/systemd/llmsup.{service,socket} "$new/"
 have=$(systemctl --version | sed -nE '1s/^systemd ([0-9]+).*/\1/p')
 if ((have < 253)); then
 	# shellcheck disable=SC2016 # systemd's own variable
-	sed -i 's|^Type=notify-reload$|Type=notify\nExecReload=/bin/kill -HUP $MAINPID|' "$new/llmsup.service"
+	sed -i 's|^Type=notify-reload$|Type=notify\nExecReload=/bin/sh -c "kill -HUP $MAINPID"|' "$new/llmsup.service"
 fi
 if ((have < 254)); then
 	sed -i -E '/^Restart(Steps|MaxDelaySec)=/d' "$new/llmsup.service"

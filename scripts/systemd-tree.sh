@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Prints the path of a minimal Debian (on Ubuntu: Ubuntu) with systemd on stdout, and nothing else. The tests boot it in a container,
-# without writing to it. Needs root, and once apt and the network (60 MB, one or two minutes): it is kept in the cache. Installs
+# scripts/systemd-tree.sh [SUITE]
+#
+# Prints the path of a minimal Debian with systemd on stdout, and nothing else (SUITE: stable, testing, ...; on Ubuntu it is an Ubuntu).
+# The tests boot it in a container, without writing to it. Needs root, and once apt and the network (60 MB, one or two minutes): it is kept in the cache. Installs
 # debootstrap and systemd-container if they are missing.
 # Remove the folder in the cache to get a newer one: ${LLMSUP_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/llmsup}/systemd-tree.
 set -euo pipefail
@@ -13,6 +15,7 @@ set -euo pipefail
 # The packages of the tree; another list creates another tree.
 packages=systemd,systemd-sysv,dbus,bash-completion,man-db
 
+wanted=${1:-stable}
 [[ $(id -u) == 0 ]] || die "this needs root, to boot a systemd: sudo $0"
 need_home
 for program in debootstrap systemd-nspawn; do
@@ -25,6 +28,7 @@ done
 cache=${LLMSUP_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/llmsup}/systemd-tree
 case $cache in /*) ;; *) cache=$PWD/$cache ;; esac
 made=$cache/$(dpkg --print-architecture)-$(cksum <<<"$packages" | cut -d' ' -f1)
+if [[ $wanted != stable ]]; then made=$made-$wanted; fi
 
 if [[ ! -e $made/usr/lib/systemd/systemd ]]; then
 	mkdir -p "$cache"
@@ -32,7 +36,7 @@ if [[ ! -e $made/usr/lib/systemd/systemd ]]; then
 	flock 9
 	if [[ ! -e $made/usr/lib/systemd/systemd ]]; then # check again, with the lock
 		read -r kind url < <(mirror) || die "apt's sources have no mirror of Debian or Ubuntu"
-		suite=stable
+		suite=$wanted
 		# shellcheck source=/dev/null
 		if [[ $kind == ubuntu ]]; then suite=$(. /etc/os-release && echo "$VERSION_CODENAME"); fi # not tested
 		rm -rf "$cache"/.new.*

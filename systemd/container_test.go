@@ -38,11 +38,11 @@ type machine struct {
 	over   chan struct{} // closed when it has exited
 }
 
-// bootContainer boots a container. src maps paths in it to folders of the host, which are
-// mounted read-only.
-func bootContainer(t *testing.T, src map[string]string) *container {
+// bootContainer boots a container of a Debian suite. src maps paths in it to folders of
+// the host, which are mounted read-only.
+func bootContainer(t *testing.T, suite string, src map[string]string) *container {
 	t.Helper()
-	out, err := exec.Command("../scripts/systemd-tree.sh").Output()
+	out, err := exec.Command("../scripts/systemd-tree.sh", suite).Output()
 	if err != nil {
 		t.Fatalf("scripts/systemd-tree.sh: %v: %s", err, stderrOf(err))
 	}

@@ -99,6 +99,25 @@ func notRun(t *testing.T, why string) {
 // installed boots a container and installs llmsup in it.
 func installed(t *testing.T) *service {
 	t.Helper()
+	s := bootForService(t, "stable")
+	s.write("/etc/llmsup/llmsup.yaml", s.config(""))
+	s.write("/etc/llmsup/credentials/openrouter", key+"\n")
+
+	if status, out := s.try("setpriv", "--reuid=nobody", "--clear-groups", "/src/scripts/install.sh"); status != 1 || out != "install.sh: this needs root: sudo /src/scripts/install.sh" {
+		t.Errorf("without root: exit %d, %q", status, out)
+	}
+	out := s.must("/src/scripts/install.sh", "--binary", "/built/llmsup")
+	t.Log(out)
+	if !strings.Contains(out, "upstream openrouter: "+s.cloud+", with an API key") || strings.Contains(out, "error ") {
+		t.Errorf("llmsup check reports a problem: %s", out)
+	}
+	return s
+}
+
+// bootForService boots a container of a Debian suite for llmsup, and builds what is
+// installed in it.
+func bootForService(t *testing.T, suite string) *service {
+	t.Helper()
 	llama := os.Getenv("LLMSUP_TEST_LLAMA_SERVER")
 	if llama == "" {
 		t.Fatal("no llama-server in LLMSUP_TEST_LLAMA_SERVER: run scripts/test.sh, which gets one")
@@ -117,22 +136,11 @@ func installed(t *testing.T) *service {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.container = bootContainer(t, map[string]string{"/src": source, "/built": s.work, "/llama": filepath.Dir(llama)})
+	s.container = bootContainer(t, suite, map[string]string{"/src": source, "/built": s.work, "/llama": filepath.Dir(llama)})
 	port := freePort(t)
 	s.url = "http://127.0.0.1:" + port
 	s.write("/etc/systemd/system/llmsup.socket.d/test.conf", "[Socket]\nListenStream=\nListenStream=127.0.0.1:"+port+"\n")
 	s.dropIn("test", "[Service]\nWatchdogSec=4s\nEnvironment=LLAMA_ARG_THREADS=1\n")
-	s.write("/etc/llmsup/llmsup.yaml", s.config(""))
-	s.write("/etc/llmsup/credentials/openrouter", key+"\n")
-
-	if status, out := s.try("setpriv", "--reuid=nobody", "--clear-groups", "/src/scripts/install.sh"); status != 1 || out != "install.sh: this needs root: sudo /src/scripts/install.sh" {
-		t.Errorf("without root: exit %d, %q", status, out)
-	}
-	out := s.must("/src/scripts/install.sh", "--binary", "/built/llmsup")
-	t.Log(out)
-	if !strings.Contains(out, "upstream openrouter: "+s.cloud+", with an API key") || strings.Contains(out, "error ") {
-		t.Errorf("llmsup check reports a problem: %s", out)
-	}
 	return s
 }
 
