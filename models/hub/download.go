@@ -18,6 +18,7 @@ import (
 // Progress is the state of a download.
 type Progress struct {
 	Done, Total int64 // bytes of all files, those included that were there before; Total -1 = unknown
+	Before      int64 // bytes of Done that were there before
 	Phase       Phase
 }
 
@@ -75,8 +76,9 @@ type download struct {
 	targets []*target
 	total   int64 // bytes; -1 = unknown
 
-	phase atomic.Value // Phase
-	done  atomic.Int64 // bytes of all files
+	phase  atomic.Value // Phase
+	done   atomic.Int64 // bytes of all files
+	before atomic.Int64 // bytes of done that were there before
 }
 
 // target is a file of a download.
@@ -101,7 +103,8 @@ func (d *download) report(report func(Progress)) (stop func()) {
 		defer tick.Stop()
 		for {
 			phase, _ := d.phase.Load().(Phase)
-			now := Progress{Done: d.done.Load(), Total: d.total, Phase: phase}
+			now := Progress{Before: d.before.Load(), Done: d.done.Load(), Total: d.total, Phase: phase}
+			now.Before = min(now.Before, now.Done)
 			select {
 			case <-tick.C:
 				report(now)
@@ -166,6 +169,7 @@ func (d *download) look(ctx context.Context, t *target) error {
 	}
 	t.there = true
 	d.done.Add(t.Size)
+	d.before.Add(t.Size)
 	return nil
 }
 
@@ -244,6 +248,7 @@ func (d *download) fetch(ctx context.Context, t *target) error {
 		if err := t.partial.resume(t.File, piece); err != nil {
 			return writeError(t.partial.path, err)
 		}
+		d.before.Add(t.partial.there())
 		if err := d.client.fetch(ctx, t.File, t.partial); !errors.Is(err, errNoRanges) {
 			return err
 		}

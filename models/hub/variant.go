@@ -130,6 +130,22 @@ func (l Listing) Find() (v Variant, ok bool, err error) {
 	return v, err == nil, err
 }
 
+// Projector returns the projector to use with the models: one with 16 bits, which all engines
+// compute with and which loses nothing, else the smallest.
+func (l Listing) Projector() (File, bool) {
+	for _, quant := range []string{"F16", "FP16", "BF16"} {
+		for _, f := range l.Projectors {
+			if stem, _, _ := partOf(f.Path); quantOf(stem) == quant {
+				return f, true
+			}
+		}
+	}
+	if len(l.Projectors) == 0 {
+		return File{}, false
+	}
+	return l.Projectors[0], true
+}
+
 // named returns the only model for which match holds.
 func (l Listing) named(what string, match func(Variant) bool) (Variant, error) {
 	var found []Variant

@@ -7,6 +7,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -108,6 +109,70 @@ func (h *Hub) Slow(chunk int, next <-chan struct{}) {
 	h.wrap = func(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
 		return &slowWriter{ResponseWriter: w, ctx: r.Context(), chunk: chunk, next: next}
 	}
+}
+
+// Hold has all answers with content stop after some bytes in total, until the returned
+// function is called. reached is closed when that many were written.
+func (h *Hub) Hold(after int64) (reached <-chan struct{}, release func()) {
+	stopped, released := make(chan struct{}), make(chan struct{})
+	var mu sync.Mutex
+	left := after
+	// take returns how many of n bytes may be written now.
+	take := func(n int) int {
+		mu.Lock()
+		defer mu.Unlock()
+		if n = int(min(int64(n), left)); left > 0 {
+			if left -= int64(n); left == 0 {
+				close(stopped)
+			}
+		}
+		return n
+	}
+	if after <= 0 {
+		close(stopped)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.wrap = func(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
+		return &heldWriter{ResponseWriter: w, ctx: r.Context(), take: take, released: released}
+	}
+	return stopped, sync.OnceFunc(func() { close(released) })
+}
+
+type heldWriter struct {
+	http.ResponseWriter
+	ctx      context.Context //nolint:containedctx // of the request, which ends a wait
+	take     func(n int) int
+	released <-chan struct{}
+}
+
+func (w *heldWriter) Write(p []byte) (written int, err error) {
+	for len(p) > 0 {
+		select {
+		case <-w.released:
+			n, err := w.ResponseWriter.Write(p)
+			return written + n, err
+		default:
+		}
+		n := w.take(min(len(p), 16<<10))
+		if n == 0 {
+			select {
+			case <-w.released:
+			case <-w.ctx.Done():
+				return written, w.ctx.Err()
+			}
+			continue
+		}
+		n, err := w.ResponseWriter.Write(p[:n])
+		if written += n; err != nil {
+			return written, err
+		}
+		p = p[n:]
+		if err := http.NewResponseController(w.ResponseWriter).Flush(); err != nil {
+			return written, err
+		}
+	}
+	return written, nil
 }
 
 type slowWriter struct {
