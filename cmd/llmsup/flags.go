@@ -36,7 +36,7 @@ const (
 func startFlags() []cli.Flag {
 	defaults := config.Default()
 	return []cli.Flag{
-		&cli.StringFlag{Name: flagModel, TakesFile: true, EnvVars: []string{"LLMSUP_MODEL"}, Usage: "run llama-server on this `FILE.gguf`; of a split model, the first part"},
+		&cli.StringFlag{Name: flagModel, TakesFile: true, EnvVars: []string{"LLMSUP_MODEL"}, Usage: "run llama-server on this `FILE.gguf`; of a split model, the first part; or on hf:ORG/REPO:QUANT, which is downloaded"},
 		&cli.BoolFlag{Name: flagDemo, EnvVars: []string{"LLMSUP_DEMO"}, Usage: "run llama-server on a tiny generated model that counts: a self-test without a download"},
 		&cli.StringFlag{Name: flagConfig, TakesFile: true, EnvVars: []string{"LLMSUP_CONFIG"}, Usage: "read servers, upstreams and routes from this `llmsup.yaml`, in addition to the built-in routes"},
 		&cli.StringFlag{Name: flagListen, EnvVars: []string{"LLMSUP_LISTEN"}, Usage: "listen on this `HOST:PORT`", DefaultText: defaults.Listen},

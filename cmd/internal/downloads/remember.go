@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/google/renameio/v2"
 
@@ -36,7 +37,23 @@ func Remember(dir, ref, path string) error {
 	if err := os.MkdirAll(filepath.Dir(link), 0o750); err != nil {
 		return err
 	}
-	return renameio.Symlink(target, link)
+	if err := renameio.Symlink(target, link); err != nil {
+		return err
+	}
+	return errors.Join(adoptOwner(filepath.Dir(link)), adoptOwner(link))
+}
+
+// adoptOwner gives what root has created to the owner of the folder that it is in: the service's
+// user, who may have to replace it.
+func adoptOwner(path string) error {
+	info, err := os.Stat(filepath.Dir(path))
+	if err != nil || os.Geteuid() != 0 {
+		return err
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		return os.Lchown(path, int(stat.Uid), int(stat.Gid))
+	}
+	return nil
 }
 
 // Find returns the path of the model that was downloaded for a ref. ok is false if there is
