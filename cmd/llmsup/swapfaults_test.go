@@ -44,7 +44,9 @@ func TestForeignProcessDuringALoad(t *testing.T) {
 	need := *in.awaitModel("a", "known", func(m control.Model) bool { return m.VRAMNeedBytes != nil }).VRAMNeedBytes
 	traffic := newSwapTraffic(t, in, nil)
 	traffic.call("a", 10, true)
-	in.inState("a", "loading")
+	if now := in.inState("a", "loading"); !strings.HasSuffix(now.Reason, "are read") { // in its first load
+		t.Errorf("%+v", now)
+	}
 	m.set(func() {
 		m.foreign = []nvmltest.Process{{PID: os.Getpid(), Used: 16 * gib}}
 		m.paused["a"] = false

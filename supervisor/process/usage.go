@@ -61,6 +61,22 @@ func readBytes(pid int) uint64 {
 	return io.RChar + io.ReadBytes
 }
 
+// FileBytes returns how much some processes have read of their files, in bytes: by reads, or as
+// pages of memory maps, which count once they are in the process's memory. Of a load of a model,
+// it is most of the time what a slow disk takes; what follows (a test run) is not in it.
+func FileBytes(pids []int) (sum uint64) {
+	for _, pid := range pids {
+		p, err := procfs.NewProc(pid)
+		if err != nil {
+			continue
+		}
+		io, _ := p.IO() // zero if it has ended
+		status, _ := p.NewStatus()
+		sum += max(io.RChar, io.ReadBytes, status.RssFile) // a read from the disk counts in two of them
+	}
+	return sum
+}
+
 // gpuDevices are the prefixes of the device files through which processes use GPUs.
 var gpuDevices = []string{"/dev/nvidia", "/dev/kfd", "/dev/dri/"}
 

@@ -61,6 +61,24 @@ func TestAddLoad(t *testing.T) {
 	}
 }
 
+func TestReading(t *testing.T) {
+	for name, tc := range map[string]struct {
+		read, size uint64
+		want       string
+	}{
+		"unknown":                     {0, 9 << 30, ""},
+		"some":                        {3 << 30, 9 << 30, "3.0 GiB of the model's 9.0 GiB are read"},
+		"all, and the program's own":  {9<<30 + 20<<20, 9 << 30, "all of the model's 9.0 GiB are read"},
+		"a small file, and not of it": {200 << 10, 2 << 20, "0 MiB of the model's 2 MiB are read"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := reading(tc.read, tc.size); got != tc.want {
+				t.Errorf("%q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
 // deref returns what a pointer points to; the zero value for nil.
 func deref[T any](p *T) (value T) {
 	if p != nil {

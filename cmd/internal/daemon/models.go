@@ -19,10 +19,11 @@ import (
 func (d *Daemon) Models() (list []control.Model) {
 	for _, s := range d.servers() {
 		now, f, traffic := s.server.Snapshot(), d.ondemand.Figures(s.name), d.router.Load(s.name)
-		var load control.Server
+		load := control.Server{State: now.State.String(), Reason: now.Reason}
 		addLoad(&load, now, f, traffic, time.Now())
+		addReading(&load, s)
 		m := control.Model{
-			Name: s.name, State: now.State.String(), Since: now.Since, Reason: now.Reason, Model: now.Model,
+			Name: s.name, State: load.State, Since: now.Since, Reason: load.Reason, Model: now.Model,
 			Load: config.LoadAlways, Pinned: s.demand.Pinned(s.loading.Pinned), SizeBytes: known(s.workload.FileSize()),
 			VRAMNeedBytes: known(f.Need), VRAMMeasuredBytes: known(f.Measured),
 			LoadSeconds: known(cmp.Or(f.LoadTime, now.LoadDuration).Seconds()), Calls: traffic.Total, Loads: f.Loads, Unloads: map[string]int{},

@@ -30,6 +30,7 @@ func (d *Daemon) Status() control.Status {
 		now, traffic := r.server.Snapshot(), d.router.Load(r.name)
 		status := serverStatus(now, traffic)
 		addLoad(&status, now, d.ondemand.Figures(r.name), traffic, time.Now())
+		addReading(&status, r)
 		status.VRAM, status.Download = vramStatus(r.workload, now.PID), d.downloadStatus(r)
 		if drain, drained := record.Of(r.name); drained {
 			status.Drain = drainStatus(drain)
