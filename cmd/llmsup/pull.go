@@ -14,6 +14,7 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/cmd/internal/downloads"
 	"github.com/llmsup/llmsup/models/hub"
 )
 
@@ -22,19 +23,24 @@ func pullCommand() *cli.Command {
 		Name:      "pull",
 		Usage:     "download a model from a Hugging Face hub, or from a URL",
 		ArgsUsage: "REF",
-		UsageText: "llmsup pull hf:ORG/REPO[:QUANT][@REVISION] [--quant Q4_K_M] [--dir FOLDER] [--mmproj]\n" +
+		UsageText: "llmsup pull hf:ORG/REPO[:QUANT][@REVISION] [--quant Q4_K_M] [--dir FOLDER] [--mmproj] [--add NAME]\n" +
 			"llmsup pull hf:ORG/REPO/FILE.gguf\nllmsup pull https://HOST/FILE.gguf",
 		Description: "QUANT is a quantisation of the repository, such as Q4_K_M. Without one, llmsup chooses the best that fits this machine's GPUs. " +
 			"All parts of a split model are downloaded, over several connections. Ctrl-C and kill keep what has arrived: the same " +
 			"command continues. Before a file gets its name, its SHA-256 is compared with the hub's.\n" +
 			"HF_ENDPOINT, HF_TOKEN, HF_TOKEN_PATH, HF_HOME and HF_HUB_OFFLINE are those of the hub's own tools. The token is sent to the hub only, " +
 			"not to the hosts that it redirects to.\n" +
+			"--add adds a server with the model to the configuration file, whose other lines stay as they are, and has a running llmsup " +
+			"reload it. A file that --config names is created if it does not exist.\n" +
 			"The path of the file is printed on stdout, everything else on stderr:\n" +
 			"  llmsup start --model \"$(llmsup pull hf:ORG/REPO:Q4_K_M)\"",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "quant", Usage: "download this `QUANTISATION`"},
 			&cli.StringFlag{Name: "dir", TakesFile: true, Usage: "download into this `FOLDER`; the file is in FOLDER/ORG/REPO", DefaultText: "models in the state directory"},
 			&cli.BoolFlag{Name: "mmproj", Usage: "also download the projector for images or sound, for llama-server's --mmproj"},
+			&cli.StringFlag{Name: "add", Usage: "add a server of this `NAME` with the model to the configuration file"},
+			configFileFlag(),
+			controlFlag(),
 			&cli.StringFlag{Name: flagStateDir, TakesFile: true, EnvVars: []string{"LLMSUP_STATE_DIR"}, Usage: "the daemon's state `FOLDER`", DefaultText: config.DefaultStateDir()},
 		},
 		OnUsageError: onUsageError,
@@ -43,8 +49,10 @@ func pullCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			cfg := config.Default()
-			applyFlags(c, &cfg)
+			cfg, adder, err := pullTarget(c)
+			if err != nil {
+				return err
+			}
 			dir := c.String("dir")
 			if dir == "" {
 				dir = cfg.ModelsDir()
@@ -57,8 +65,10 @@ func pullCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Println(strings.Join(paths, "\n"))
-			return err
+			if _, err = fmt.Println(strings.Join(paths, "\n")); err != nil || adder == nil {
+				return err
+			}
+			return adder.add(c.Context, paths)
 		},
 	}
 }
@@ -133,6 +143,9 @@ func (p *puller) pull(ctx context.Context, ref hub.Ref) (paths []string, err err
 			return nil, pullError(ref, err)
 		}
 		paths = append(paths, file)
+	}
+	if err := downloads.Remember(p.dir, ref.String(), paths[0]); err != nil { // a server with this reference then needs no hub
+		p.say("%s", err)
 	}
 	return paths, nil
 }

@@ -69,5 +69,9 @@ func isPreset(flag string) bool {
 	return strings.HasPrefix(flag, "--") && strings.HasSuffix(flag, "-default") && flag != "--spec-default"
 }
 
+// WithProjector returns the arguments for a model that gets images or sound through a projector
+// in a file of its own.
+func WithProjector(path string) []string { return []string{"--mmproj", path} }
+
 // SingleThread returns the arguments with which llama-server computes in one thread.
 func SingleThread() []string { return []string{"--threads", "1"} }

@@ -39,9 +39,3 @@ func yamlString(s string) string {
 	}
 	return strconv.Quote(s)
 }
-
-// serverEntry returns the text for a server with a model, in flow style and as lines.
-func serverEntry(name, model string) (flow string, block []string) {
-	field := "model: " + yamlString(model)
-	return yamlString(name) + ": {" + field + "}", []string{yamlString(name) + ":", "  " + field}
-}
