@@ -1,6 +1,7 @@
 package gguf
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"maps"
@@ -28,12 +29,8 @@ type Family struct {
 // member is a file that has been read.
 type member struct {
 	*part
-	begin map[string]value // what its first startBytes have of its metadata
+	begin map[string]value // what its first bytes have of its metadata
 }
-
-// startBytes are read of a file to see whether the metadata is known: the entries before the
-// tokenizer.
-const startBytes = 64 << 10
 
 // Read reads the header of a model from all of its files in order, without their weights. Files is
 // nil. An error is one sentence with the file and what to do, and wraps that of the Source.
@@ -61,10 +58,17 @@ func (f *Family) Read(files []Source) (*Header, error) {
 }
 
 func (f *Family) readPart(file Source) (*part, error) {
-	start := newStream(io.NewSectionReader(file, 0, min(startBytes, file.Size)), uint64(max(file.Size, 0)))
+	first, err := file.first()
+	if err != nil {
+		return nil, err
+	}
+	start := newStream(bytes.NewReader(first), uint64(max(file.Size, 0)))
 	begin, err := start.readMetadata()
+	whole := func() (*part, error) {
+		return parse(&readAhead{file: file, ahead: first, pos: int64(len(first)), size: 2 * firstRead}, file.Size)
+	}
 	if err == nil || begin.counts == (counts{}) { // all of the metadata is there, or it is not a model
-		return parse(newReadAhead(file, 0), file.Size)
+		return whole()
 	}
 	f.mu.Lock()
 	known := slices.Clone(f.known)
@@ -74,7 +78,7 @@ func (f *Family) readPart(file Source) (*part, error) {
 			return p, nil
 		}
 	}
-	p, err := parse(newReadAhead(file, 0), file.Size)
+	p, err := whole()
 	if err == nil {
 		f.mu.Lock()
 		own := *p // joinParts adds tensors to the other
@@ -93,7 +97,7 @@ func readLike(file Source, begin *part, like member) (p *part, ok bool) {
 	if begin.version != like.version || begin.counts != like.counts || uint64(file.Size) < like.tensorsAt || !sameEntries(begin.metadata, like.begin) {
 		return nil, false
 	}
-	s := newStream(newReadAhead(file, int64(like.tail.at)), uint64(file.Size))
+	s := newStream(&readAhead{file: file, pos: int64(like.tail.at), size: firstRead}, uint64(file.Size))
 	s.pos = like.tail.at
 	end, _ := readMetadata(s, like.tail.entries)
 	if s.err != nil || s.pos != like.tensorsAt {
@@ -136,8 +140,17 @@ const (
 	mostRead  = 2 << 20
 )
 
-func newReadAhead(file Source, pos int64) *readAhead {
-	return &readAhead{file: file, pos: pos, size: firstRead}
+// first returns the first bytes of the file, which have the metadata before the tokenizer.
+func (s Source) first() ([]byte, error) {
+	p := make([]byte, min(firstRead, max(s.Size, 0)))
+	if len(p) == 0 {
+		return nil, nil
+	}
+	n, err := s.ReadAt(p, 0)
+	if n == 0 {
+		return nil, fmt.Errorf("at byte 0: %w", err)
+	}
+	return p[:n], nil
 }
 
 func (r *readAhead) Read(p []byte) (n int, err error) {

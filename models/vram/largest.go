@@ -1,6 +1,10 @@
 package vram
 
-import "sort"
+import (
+	"slices"
+	"sort"
+	"strconv"
+)
 
 // contextStep is what llama-server rounds a context up to a multiple of, in tokens.
 const contextStep = 256
@@ -32,8 +36,25 @@ func (m *Model) LargestContext(r Run, fits func(Need) bool) int {
 // MostLayers returns the largest --n-gpu-layers with which the need of a run fits, whatever
 // GPULayers the run has; 0 = none. All layers are one more than the header's Layers.
 func (m *Model) MostLayers(r Run, fits func(Need) bool) int {
-	return sort.Search(int(m.header.Layers)+1, func(i int) bool {
+	return sort.Search(m.Layers(), func(i int) bool {
 		r.GPULayers = i + 1
 		return !fits(m.Estimate(r))
 	})
+}
+
+// FewestCPUExperts returns the smallest --n-cpu-moe with which the need of a run fits: of the first
+// so many layers the experts stay in the CPU's memory. ok is false for a model without experts, and
+// if it does not fit with all of them there.
+func (m *Model) FewestCPUExperts(r Run, fits func(Need) bool) (layers int, ok bool) {
+	if m.header.Experts == 0 {
+		return 0, false
+	}
+	args := r.Args
+	with := func(layers int) bool {
+		r.Args = append(slices.Clip(args), "--n-cpu-moe", strconv.Itoa(layers))
+		return fits(m.Estimate(r))
+	}
+	most := int(m.header.Layers)
+	layers = sort.Search(most+1, with)
+	return layers, layers <= most
 }

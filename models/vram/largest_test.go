@@ -1,6 +1,7 @@
 package vram
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
@@ -101,5 +102,35 @@ func TestUnknownArchitecture(t *testing.T) {
 		if !architectures[arch] {
 			t.Errorf("%s is not among the architectures", arch)
 		}
+	}
+}
+
+// TestFewestCPUExperts: with the result the model fits, and with the experts of one layer less it
+// does not.
+func TestFewestCPUExperts(t *testing.T) {
+	m, r := New(qwenMoE.header()), Run{CtxSize: 8192, GPULayers: 99}
+	found := 0
+	for gib := range uint64(24) {
+		fits := func(n Need) bool { return n.Total() <= gib<<30 }
+		at := func(layers int) bool {
+			with := r
+			with.Args = []string{"--n-cpu-moe", strconv.Itoa(layers)}
+			return fits(m.Estimate(with))
+		}
+		got, ok := m.FewestCPUExperts(r, fits)
+		switch {
+		case ok != at(48):
+			t.Errorf("%d GiB: %t", gib, ok)
+		case ok && (!at(got) || got > 0 && at(got-1)):
+			t.Errorf("%d GiB: %d layers", gib, got)
+		case ok && got > 0:
+			found++
+		}
+	}
+	if found == 0 {
+		t.Error("no size needs some experts in the CPU's memory")
+	}
+	if _, ok := New(qwen14B.header()).FewestCPUExperts(r, func(Need) bool { return true }); ok {
+		t.Error("a dense model has no experts")
 	}
 }

@@ -183,3 +183,12 @@ func (m *model) sumWeights() uint64 {
 	}
 	return sum
 }
+
+// Context returns the context that the model was trained for, in tokens; 0 = unknown.
+func (m *Model) Context() int { return int(m.header.Context) }
+
+// Layers returns the number of layers, the output included, as --n-gpu-layers counts them.
+func (m *Model) Layers() int { return int(m.header.Layers) + 1 }
+
+// KnownArchitecture reports whether the estimate is made for the model's architecture.
+func (m *Model) KnownArchitecture() bool { return architectures[m.header.Architecture] }

@@ -49,6 +49,7 @@ func topLevelImports(tree []source) []string {
 // tests may import no more.
 var cmdImports = map[string][]string{
 	"cmd/internal/downloads":   {"models/gguf", "models/hub", "supervisor"},
+	"cmd/internal/fit":         {"cmd/internal/control", "cmd/internal/placement", "gpu", "models", "models/gguf", "models/hub", "models/hub/hubtest", "models/vram"},
 	"cmd/internal/graceful":    nil,
 	"cmd/internal/maintenance": {"cmd/internal/control", "supervisor"},
 	"cmd/internal/modelfiles":  {"cmd/internal/control", "models/demo", "models/gguf", "models/vram"},
@@ -94,8 +95,9 @@ var layers = [][]string{
 	{"router/modellist"},
 	{"router"},
 	{"cmd/internal/config", "cmd/internal/control"},
-	{"cmd/internal/config/fileedit", "cmd/internal/downloads", "cmd/internal/accounting", "cmd/internal/placement", "cmd/internal/maintenance", "cmd/internal/modelfiles"},
-	{"cmd/internal/ondemand", "cmd/internal/calls", "cmd/internal/page/feed"},
+	{"cmd/internal/config/fileedit", "cmd/internal/downloads", "cmd/internal/accounting", "cmd/internal/placement", "cmd/internal/maintenance"},
+	{"cmd/internal/fit"},
+	{"cmd/internal/modelfiles", "cmd/internal/ondemand", "cmd/internal/calls", "cmd/internal/page/feed"},
 	{"cmd/internal/page"},
 	{"cmd/internal/daemon"},
 	{"cmd/llmsup"},

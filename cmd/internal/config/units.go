@@ -73,17 +73,26 @@ var byteUnits = map[string]int64{
 // maxSize keeps sizes far from overflow.
 const maxSize = 1 << 40
 
-// UnmarshalYAML reads a size. go-humanize reads "1,5GB" as 15 GB and "32M" as 32 MB,
-// where an operator may mean something else; both are errors here.
-func (s *ByteSize) UnmarshalYAML(node *yaml.Node) error {
-	text := strings.ToLower(strings.TrimSpace(node.Value))
+// ParseByteSize reads a size. go-humanize reads "1,5GB" as 15 GB and "32M" as 32 MB, where an
+// operator may mean something else; neither is ok here.
+func ParseByteSize(text string) (size ByteSize, ok bool) {
+	text = strings.ToLower(strings.TrimSpace(text))
 	digits := strings.TrimRight(text, "abcdefghijklmnopqrstuvwxyz ")
 	unit, known := byteUnits[strings.TrimSpace(text[len(digits):])]
 	n, err := strconv.ParseInt(digits, 10, 64)
-	if node.Kind != yaml.ScalarNode || !known || err != nil || n <= 0 || n > maxSize/unit {
+	if !known || err != nil || n <= 0 || n > maxSize/unit {
+		return 0, false
+	}
+	return ByteSize(n * unit), true
+}
+
+// UnmarshalYAML reads a size.
+func (s *ByteSize) UnmarshalYAML(node *yaml.Node) error {
+	size, ok := ParseByteSize(node.Value)
+	if !ok || node.Kind != yaml.ScalarNode {
 		return &valueError{line: node.Line, want: "a size (example: 32MiB)"}
 	}
-	*s = ByteSize(n * unit)
+	*s = size
 	return nil
 }
 

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/gpu"
+	"github.com/llmsup/llmsup/gpu/nvmltest"
+	"github.com/llmsup/llmsup/models/demo"
+	"github.com/llmsup/llmsup/models/hub/hubtest"
+)
+
+// TestFitRemote: llmsup fit reads the headers of a repository, and no more.
+func TestFitRemote(t *testing.T) {
+	model := new(strings.Builder)
+	if err := demo.Write(model, demo.Small); err != nil {
+		t.Fatal(err)
+	}
+	weights := []byte(model.String() + strings.Repeat("\x00", 4<<20)) // llama.cpp allows more than the tensors need
+	h := hubtest.Start(t, hubtest.Repo{Name: "a/b", Files: []hubtest.File{{Path: "m-Q8_0.gguf", Content: weights}, {Path: "m-Q4_K_M.gguf", Content: weights, Xet: true}}},
+		hubtest.Repo{Name: "a/gated", Gated: true, Files: []hubtest.File{{Path: "m-Q8_0.gguf", Content: weights}}})
+	for _, entry := range h.Environment() {
+		name, value, _ := strings.Cut(entry, "=")
+		t.Setenv(name, value)
+	}
+	code, out := runCommand(t, "fit", "hf:a/b", "--vram", "24GiB")
+	for _, want := range []string{"hf:a/b: llmsup demo", "QUANTISATION  SIZE   NEEDS    GPU 0  CONTEXT\n", "Q4_K_M        6 MiB  270 MiB  fits   8192\n", "llmsup pull takes Q8_0: it is the largest that fits"} {
+		if code != 0 || !strings.Contains(out, want) {
+			t.Errorf("exit %d, without %q:\n%s", code, want, out)
+		}
+	}
+	if served := h.Served(); served == 0 || served > 512<<10 {
+		t.Errorf("the hub sent %d bytes of two files of %d", served, len(weights))
+	}
+	if code, out := runCommand(t, "fit", "hf:a/b:Q6_K"); code != 1 || !strings.Contains(out, "a/b has no quantisation Q6_K; it has Q") {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+	if code, out := runCommand(t, "fit", "hf:a/gated"); code != 1 || !strings.Contains(out, "a/gated is gated: accept its licence at") {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+}
+
+// TestFitGPUs: what a model may use of a GPU is what other processes leave, and the planner's
+// margin; llmsup's own models leave it.
+func TestFitGPUs(t *testing.T) {
+	b := newGPUMachine(t, nvmltest.Modern)
+	in := b.launch(newFakeCloud(t), "")
+	pid := in.awaitReady().PID
+	b.change(func(box *nvmltest.Box) {
+		box.GPUs[0].Processes = []nvmltest.Process{{PID: pid, Used: 6 * gib}, {PID: 1, Used: 5 * gib}}
+		box.GPUs[0].Used = 11 * gib
+	})
+	for _, entry := range b.env() {
+		name, value, _ := strings.Cut(entry, "=")
+		t.Setenv(name, value)
+	}
+	in.awaitStatus("the processes of the GPU", func(s control.Status) bool {
+		own := func(p control.GPUProcess) bool { return p.PID == pid && p.Server == "box" }
+		return len(s.GPUs) > 0 && slices.ContainsFunc(s.GPUs[0].Processes, own)
+	})
+	model := demoModel(t)
+	answer := func(run func(args ...string) (code int, output string), args ...string) (f control.Fit) {
+		t.Helper()
+		code, out := run(append([]string{"fit", model, "--json"}, args...)...)
+		if err := json.Unmarshal([]byte(out), &f); code != 0 || err != nil {
+			t.Fatalf("exit %d: %v: %s", code, err, out)
+		}
+		return f
+	}
+	free := b.box.GPUs[0].Total - b.box.GPUs[0].Reserved - 11*gib
+	const margin = 128 << 20
+	alone := func(args ...string) (int, string) {
+		return runCommand(t, append(args, "--control-socket", t.TempDir()+"/none")...)
+	}
+	for name, tc := range map[string]struct {
+		run         func(args ...string) (int, string)
+		usable, now uint64
+	}{
+		"beside the daemon": {in.run, free + 6*gib - margin, free - margin},
+		"without a daemon":  {alone, free - margin, free - margin},
+	} {
+		f := answer(tc.run)
+		if g := f.GPUs[0]; len(f.GPUs) != 2 || *g.UsableBytes != tc.usable || *g.UsableNowBytes != tc.now {
+			t.Errorf("%s: %s usable, %s now, want %s and %s", name, gpu.Size(*g.UsableBytes), gpu.Size(*g.UsableNowBytes), gpu.Size(tc.usable), gpu.Size(tc.now))
+		}
+		if v := f.Variants[0]; v.Fits != control.FitsNow || len(v.Places) != 3 {
+			t.Errorf("%s: %+v", name, v)
+		}
+	}
+	if f := answer(alone, "--gpu", "1"); len(f.GPUs) != 1 || f.GPUs[0].Index != 1 {
+		t.Errorf("%+v", f.GPUs)
+	}
+}
