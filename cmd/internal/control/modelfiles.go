@@ -30,5 +30,8 @@ type ModelFile struct {
 	NeedBytes    *uint64     `json:"vram_need_bytes"` // estimated, on one GPU
 	Uncertain    string      `json:"uncertain"`       // why the estimate may be far off
 	Placements   []Placement `json:"placements"`      // as those of a Model
-	Problem      string      `json:"problem"`
+	// LargestContext is the largest with which it fits, in tokens, once other models have left; 0 =
+	// none.
+	LargestContext *int   `json:"largest_context"`
+	Problem        string `json:"problem"`
 }

@@ -12,9 +12,11 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/cmd/internal/fit"
 	"github.com/llmsup/llmsup/cmd/internal/modelfiles"
 	"github.com/llmsup/llmsup/cmd/internal/page"
 	"github.com/llmsup/llmsup/cmd/internal/page/feed"
+	"github.com/llmsup/llmsup/models/vram"
 	"github.com/llmsup/llmsup/router/access"
 	"github.com/llmsup/llmsup/router/price"
 )
@@ -135,7 +137,7 @@ func (d *Daemon) ModelFiles(ctx context.Context) (control.ModelFiles, error) {
 	cfg := d.setup.Config
 	d.fleetMu.Unlock()
 	server := config.DefaultServer()
-	r := modelfiles.Request{Folders: []string{cfg.ModelsDir()}, GPUs: []int{}, CtxSize: server.CtxSize, GPULayers: server.NGPULayers}
+	r := modelfiles.Request{Folders: []string{cfg.ModelsDir()}, Box: d.fitBox(cfg.GPU.Devices), CtxSize: server.CtxSize, GPULayers: server.NGPULayers}
 	for _, s := range d.servers() {
 		entry := s.launch.entry
 		if path := located(s.name, cfg).Model; path != "" {
@@ -150,13 +152,23 @@ func (d *Daemon) ModelFiles(ctx context.Context) (control.ModelFiles, error) {
 	slices.Sort(r.Folders[1:])
 	r.Folders = slices.Compact(r.Folders)
 	r.Used = slices.DeleteFunc(r.Used, func(path string) bool { return !strings.EqualFold(filepath.Ext(path), ".gguf") })
-	if sample := d.monitor.Sample(); cfg.GPU.Devices != config.NoGPU {
-		uuids, _ := sample.Select(cfg.GPU.Devices) // an error: there is none of them
-		for _, uuid := range uuids {
-			if g := sample.Find(uuid); g != nil && !g.Lost {
-				r.GPUs = append(r.GPUs, g.Index)
-			}
-		}
-	}
 	return d.modelFiles.List(ctx, r)
+}
+
+// fitBox returns the GPUs on which a model could be loaded. What llmsup's models hold counts as free.
+func (d *Daemon) fitBox(devices string) fit.Box {
+	var own []int
+	for _, o := range d.processOwners() {
+		own = append(own, o.PIDs...)
+	}
+	return fit.BoxOf(d.monitor.Sample(), devices, own)
+}
+
+// Fit implements page.Disk.
+func (d *Daemon) Fit(ctx context.Context, ref string, ctxSize int) (control.Fit, error) {
+	d.fleetMu.Lock()
+	devices := d.setup.Config.GPU.Devices
+	d.fleetMu.Unlock()
+	server := config.DefaultServer()
+	return fit.Reference(ctx, ref, vram.Run{CtxSize: cmp.Or(ctxSize, server.CtxSize), GPULayers: server.NGPULayers}, d.fitBox(devices))
 }

@@ -22,6 +22,7 @@ type GPU struct {
 	Total     uint64 // bytes
 	Usable    uint64 // bytes that a model may need there, once llmsup's other models have left
 	UsableNow uint64
+	Empty     uint64 // bytes that are free when no process uses it
 }
 
 // BoxOf returns the GPUs that a selection names; "" = all. own are the processes of llmsup's models,
@@ -50,7 +51,7 @@ func BoxOf(s *gpu.Sample, selection string, own []int) Box {
 			b.Problem = fmt.Sprintf("the driver does not report the memory of GPU %d", g.Index)
 		default:
 			now, _ := placement.Usable(g, nil)
-			b.GPUs = append(b.GPUs, GPU{Index: g.Index, Name: g.Name, Total: *g.MemoryTotal, Usable: usable, UsableNow: now})
+			b.GPUs = append(b.GPUs, GPU{Index: g.Index, Name: g.Name, Total: *g.MemoryTotal, Usable: usable, UsableNow: now, Empty: placement.EmptyVRAM(g)})
 		}
 	}
 	if len(b.GPUs) > 0 {
@@ -64,10 +65,13 @@ func BoxOf(s *gpu.Sample, selection string, own []int) Box {
 // Imagined returns a box with empty GPUs of these sizes, in bytes.
 func Imagined(sizes []uint64) (b Box) {
 	for i, size := range sizes {
-		b.GPUs = append(b.GPUs, GPU{Index: i, Name: "imagined", Total: size, Usable: size, UsableNow: size})
+		b.GPUs = append(b.GPUs, GPU{Index: i, Name: "imagined", Total: size, Usable: size, UsableNow: size, Empty: size})
 	}
 	return b
 }
+
+// Planned returns what has to be free on the GPU for a need, in bytes.
+func (g GPU) Planned(need uint64) uint64 { return placement.Planned(need, g.Empty) }
 
 // describe returns the GPUs for an answer.
 func (b Box) describe() []control.FitGPU {

@@ -216,12 +216,12 @@ func TestBox(t *testing.T) {
 		want      []GPU
 		problem   string
 	}{
-		"own and other processes": {sample: gpu.Sample{GPUs: []gpu.GPU{card}}, own: []int{1}, want: []GPU{{Index: 1, Total: total, Usable: 18<<30 - 128*mib, UsableNow: 10<<30 - 128*mib}}},
+		"own and other processes": {sample: gpu.Sample{GPUs: []gpu.GPU{card}}, own: []int{1}, want: []GPU{{Index: 1, Total: total, Usable: 18<<30 - 128*mib, UsableNow: 10<<30 - 128*mib, Empty: total}}},
 		"no driver":               {sample: gpu.Sample{Problem: "no driver"}, problem: "no driver"},
 		"no GPU":                  {problem: "no NVIDIA GPU"},
 		"none selected":           {sample: gpu.Sample{GPUs: []gpu.GPU{card}}, selection: gpu.None, problem: "disabled"},
 		"another selected":        {sample: gpu.Sample{GPUs: []gpu.GPU{card}}, selection: "7", problem: "there is no GPU 7"},
-		"one of two selected":     {sample: gpu.Sample{GPUs: []gpu.GPU{card, dark}}, selection: "1", want: []GPU{{Index: 1, Total: total, Usable: free - 128*mib, UsableNow: free - 128*mib}}},
+		"one of two selected":     {sample: gpu.Sample{GPUs: []gpu.GPU{card, dark}}, selection: "1", want: []GPU{{Index: 1, Total: total, Usable: free - 128*mib, UsableNow: free - 128*mib, Empty: total}}},
 		"memory is not reported":  {sample: gpu.Sample{GPUs: []gpu.GPU{dark}}, problem: "does not report"},
 		"lost":                    {sample: gpu.Sample{GPUs: []gpu.GPU{{UUID: "GPU-3", Lost: true, MemoryFree: &free, MemoryTotal: &total}}}, problem: "cannot reach GPU 0"},
 	} {

@@ -15,6 +15,24 @@ import (
 // headersAtOnce is how many headers are read from a hub at the same time.
 const headersAtOnce = 4
 
+// Reference returns how what a text refers to fits a box, as Remote does. The settings of the hub are
+// those of the environment.
+func Reference(ctx context.Context, text string, r vram.Run, b Box) (control.Fit, error) {
+	ref, err := hub.ParseRef(text)
+	if err != nil {
+		return control.Fit{}, err
+	}
+	client, err := hub.FromEnvironment()
+	if err != nil {
+		return control.Fit{}, err
+	}
+	l, err := client.List(ctx, ref)
+	if err != nil {
+		return control.Fit{}, err
+	}
+	return Remote(ctx, client, l, r, b)
+}
+
 // Remote returns how the variants of a listing fit a box, or only the one that its reference names.
 // It reads their headers only. An error is one sentence; where only some headers cannot be read,
 // their Problem says why.

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/cmd/internal/fit"
 	"github.com/llmsup/llmsup/models/gguf"
 	"github.com/llmsup/llmsup/models/vram"
 )
@@ -13,6 +14,7 @@ import (
 type header struct {
 	version string // of the file
 	about   control.ModelFile
+	model   *vram.Model // nil = it is none
 	need    vram.Need
 }
 
@@ -34,37 +36,42 @@ func readHeader(f file, r Request) header {
 	if read.Context > 0 {
 		h.about.Context = new(int(read.Context))
 	}
-	h.need = vram.Estimate(read, vram.Run{CtxSize: r.CtxSize, GPULayers: r.GPULayers})
-	if total := h.need.Total(); total > 0 && !h.need.Overestimated {
+	h.model = vram.New(read)
+	h.need = h.model.Estimate(r.run())
+	if total := h.need.Total(); total > 0 && !h.need.Overestimated && h.model.KnownArchitecture() {
 		h.about.NeedBytes = &total
 	}
 	h.about.Uncertain = h.need.UncertainBecause
 	return h
 }
 
+// run is how the models would be run.
+func (r Request) run() vram.Run { return vram.Run{CtxSize: r.CtxSize, GPULayers: r.GPULayers} }
+
 // describe returns a file with what its header says.
-func (f file) describe(h header, gpus []int) control.ModelFile {
+func (f file) describe(h header, r Request) control.ModelFile {
 	d := h.about
 	d.Path, d.Parts, d.SizeBytes = f.path, f.parts, f.size
 	d.Name, _ = gguf.WithoutPart(filepath.Base(f.path))
 	d.Name = strings.TrimSuffix(d.Name, filepath.Ext(d.Name))
 	if d.NeedBytes != nil {
-		d.Placements = placements(h.need, gpus)
+		d.Placements = placements(h.need, r.Box.GPUs)
+		d.LargestContext = fit.Evaluate(h.model, r.run(), r.Box).LargestContext
 	}
 	return d
 }
 
 // placements returns where a model could be loaded: on each GPU alone, and split over all.
-func placements(need vram.Need, gpus []int) (all []control.Placement) {
-	on := func(gpus ...int) (p control.Placement) {
-		each := need.OnGPUs(len(gpus)) / uint64(len(gpus))
-		for _, index := range gpus {
-			p = append(p, control.PlacedOn{GPU: index, NeedBytes: &each})
+func placements(need vram.Need, gpus []fit.GPU) (all []control.Placement) {
+	on := func(gpus ...fit.GPU) (p control.Placement) {
+		for _, g := range gpus {
+			each := g.Planned(need.OnGPUs(len(gpus)) / uint64(len(gpus)))
+			p = append(p, control.PlacedOn{GPU: g.Index, NeedBytes: &each})
 		}
 		return p
 	}
-	for _, index := range gpus {
-		all = append(all, on(index))
+	for _, g := range gpus {
+		all = append(all, on(g))
 	}
 	if len(gpus) > 1 {
 		all = append(all, on(gpus...))

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/cmd/internal/fit"
 )
 
 const (
@@ -24,7 +25,7 @@ const (
 type Request struct {
 	Folders   []string // the first is where to put further models; they need not exist
 	Used      []string // files that servers use, of a split model any part
-	GPUs      []int    // indexes of those on which a model could be loaded
+	Box       fit.Box  // the GPUs on which a model could be loaded
 	CtxSize   int      // tokens, with which the need is estimated
 	GPULayers int
 }
@@ -103,7 +104,7 @@ func (l *Lister) read(r Request, until time.Time) control.ModelFiles {
 		} else {
 			unread++
 		}
-		list.Files = append(list.Files, f.describe(h, r.GPUs))
+		list.Files = append(list.Files, f.describe(h, r))
 	}
 	if unread > 0 {
 		incomplete = fmt.Sprintf("%d files were not read within %s; read again for more", unread, readTimeout)

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/cmd/internal/fit"
+	"github.com/llmsup/llmsup/cmd/internal/placement"
 	"github.com/llmsup/llmsup/models/demo"
 	"github.com/llmsup/llmsup/models/gguf"
 	"github.com/llmsup/llmsup/models/vram"
@@ -84,7 +86,10 @@ func names(list control.ModelFiles) (all []string) {
 func TestHeader(t *testing.T) {
 	folder := t.TempDir()
 	path := demoModel(t, folder)
-	got := list(t, &Lister{}, Request{Folders: []string{folder}, GPUs: []int{0, 2}, CtxSize: 8192, GPULayers: 99})
+	card := func(index int) fit.GPU {
+		return fit.GPU{Index: index, Total: 24 << 30, Usable: 20 << 30, UsableNow: 10 << 30, Empty: 24 << 30}
+	}
+	got := list(t, &Lister{}, Request{Folders: []string{folder}, Box: fit.Box{GPUs: []fit.GPU{card(0), card(2)}}, CtxSize: 8192, GPULayers: 99})
 	h, err := gguf.Read(path)
 	if err != nil {
 		t.Fatal(err)
@@ -94,10 +99,10 @@ func TestHeader(t *testing.T) {
 		t.Fatal(err)
 	}
 	need := vram.Estimate(h, vram.Run{CtxSize: 8192, GPULayers: 99})
-	one, two := need.Total(), (need.Total()+need.Compute)/2
+	total, one, two := need.Total(), need.Total()+placement.Margin, (need.Total()+need.Compute)/2+placement.Margin
 	want := control.ModelFiles{Folder: folder, CtxSize: 8192, Files: []control.ModelFile{{
 		Name: "demo", Path: path, Parts: 1, SizeBytes: uint64(info.Size()), Kind: "model", Quantization: h.FileType.String(), Parameters: &h.Parameters,
-		Context: new(int(h.Context)), NeedBytes: &one, Uncertain: need.UncertainBecause,
+		Context: new(int(h.Context)), NeedBytes: &total, LargestContext: new(int(h.Context)), Uncertain: need.UncertainBecause,
 		Placements: []control.Placement{{{GPU: 0, NeedBytes: &one}}, {{GPU: 2, NeedBytes: &one}}, {{GPU: 0, NeedBytes: &two}, {GPU: 2, NeedBytes: &two}}},
 	}}}
 	if one == 0 || h.FileType == gguf.FileTypeUnknown || !reflect.DeepEqual(got, want) {
