@@ -9,17 +9,12 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/gpu"
 	"github.com/llmsup/llmsup/gpu/nvmltest"
-	"github.com/llmsup/llmsup/models/demo"
 	"github.com/llmsup/llmsup/models/hub/hubtest"
 )
 
 // TestFitRemote: llmsup fit reads the headers of a repository, and no more.
 func TestFitRemote(t *testing.T) {
-	model := new(strings.Builder)
-	if err := demo.Write(model, demo.Small); err != nil {
-		t.Fatal(err)
-	}
-	weights := []byte(model.String() + strings.Repeat("\x00", 4<<20)) // llama.cpp allows more than the tensors need
+	weights := append(demoContent(t), make([]byte, 4<<20)...) // llama.cpp allows more than the tensors need
 	h := hubtest.Start(t, hubtest.Repo{Name: "a/b", Files: []hubtest.File{{Path: "m-Q8_0.gguf", Content: weights}, {Path: "m-Q4_K_M.gguf", Content: weights, Xet: true}}},
 		hubtest.Repo{Name: "a/gated", Gated: true, Files: []hubtest.File{{Path: "m-Q8_0.gguf", Content: weights}}})
 	for _, entry := range h.Environment() {
@@ -40,6 +35,30 @@ func TestFitRemote(t *testing.T) {
 	}
 	if code, out := runCommand(t, "fit", "hf:a/gated"); code != 1 || !strings.Contains(out, "a/gated is gated: accept its licence at") {
 		t.Errorf("exit %d:\n%s", code, out)
+	}
+}
+
+// TestPullChooses: without a quantisation llmsup pull takes the largest that fits, and without a GPU
+// the usual one.
+func TestPullChooses(t *testing.T) {
+	model := demoContent(t)
+	h := hubtest.Start(t, hubtest.Repo{Name: "a/b", Files: []hubtest.File{
+		{Path: "m-Q8_0.gguf", Content: model}, {Path: "m-Q4_K_M.gguf", Content: model}, {Path: "m-F16.gguf", Content: model},
+	}})
+	b := newGPUMachine(t, nvmltest.Modern)
+	alone := "LLMSUP_CONTROL_SOCKET=" + t.TempDir() + "/none"
+	for name, tc := range map[string]struct {
+		env  []string
+		want string
+		why  string
+	}{
+		"a GPU":  {b.env(alone), "m-Q8_0.gguf", "Q8_0: it is the largest that fits"},
+		"no GPU": {[]string{alone}, "m-Q4_K_M.gguf", "Q4_K_M: it is the usual one, and there is no GPU to fit"},
+	} {
+		got := pull(t, h, t.TempDir(), tc.env, "hf:a/b")
+		if got.code != 0 || !strings.HasSuffix(strings.TrimSpace(got.out), tc.want) || !strings.Contains(got.stderr, tc.why) {
+			t.Errorf("%s: %+v", name, got)
+		}
 	}
 }
 

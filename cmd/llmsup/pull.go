@@ -15,7 +15,9 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/downloads"
+	"github.com/llmsup/llmsup/cmd/internal/fit"
 	"github.com/llmsup/llmsup/models/hub"
+	"github.com/llmsup/llmsup/models/vram"
 )
 
 func pullCommand() *cli.Command {
@@ -60,7 +62,7 @@ func pullCommand() *cli.Command {
 					return pullError(ref, err)
 				}
 			}
-			p := puller{page: newPage(os.Stderr), dir: dir, projector: c.Bool("mmproj")}
+			p := puller{page: newPage(os.Stderr), dir: dir, projector: c.Bool("mmproj"), box: func() fit.Box { return thisBox(c, "") }}
 			paths, err := p.pull(c.Context, ref)
 			if err != nil {
 				return err
@@ -100,6 +102,7 @@ type puller struct {
 	page      *page
 	dir       string
 	projector bool
+	box       func() fit.Box // the GPUs, for which a quantisation is chosen
 }
 
 func (p *puller) say(format string, args ...any) {
@@ -124,7 +127,7 @@ func (p *puller) pull(ctx context.Context, ref hub.Ref) (paths []string, err err
 	}
 	if !named {
 		var why string
-		if model, why, err = chooseQuant(ctx, client, list); err != nil {
+		if model, why, err = fit.Choose(ctx, client, list, vram.Run{CtxSize: config.DefaultServer().CtxSize, GPULayers: config.DefaultServer().NGPULayers}, p.box()); err != nil {
 			return nil, pullError(ref, err)
 		}
 		p.say("%s: %s", model.Name(), why)
@@ -196,14 +199,4 @@ func sizeOrUnknown(bytes int64) string {
 		return "of unknown size"
 	}
 	return hub.Size(bytes)
-}
-
-// chooseQuant chooses among the quantisations of a repository.
-func chooseQuant(_ context.Context, _ *hub.Client, list hub.Listing) (v hub.Variant, why string, err error) {
-	for _, v := range list.Variants {
-		if v.Quant == "Q4_K_M" {
-			return v, "chosen as the usual one", nil
-		}
-	}
-	return hub.Variant{}, "", errors.New("the repository has several quantisations: name one with --quant")
 }
