@@ -107,7 +107,7 @@ build() {
 	fi
 	CC=$cc CGO_ENABLED=1 CGO_CFLAGS="-g -O2 -Wno-deprecated-declarations" GOOS=linux GOARCH=$arch GOFLAGS='' GOAMD64=v1 \
 		during "compiling llmsup $version for $arch" "one or two minutes" \
-		in_root go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$version" -o "$2" ./cmd/llmsup || die "the build failed; see above"
+		in_root go build -buildmode=pie -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$version" -o "$2" ./cmd/llmsup || die "the build failed; see above"
 }
 
 # licences prints the licences of Go and of the modules in llmsup.
