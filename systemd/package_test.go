@@ -12,21 +12,22 @@ import (
 )
 
 // TestPackage installs, upgrades, removes and purges the .deb of scripts/package.sh in a
-// booted Debian: the stable one, and with LLMSUP_TEST_LONG the testing one as well. The
-// subtests share a container, in this order.
+// booted Debian: the stable one; with LLMSUP_TEST_LONG testing as well, and Debian 11 with
+// the program that package.sh itself builds for it. The subtests share a container, in
+// this order.
 func TestPackage(t *testing.T) {
 	if os.Geteuid() != 0 {
 		notRun(t, "it boots a systemd in a container, which needs root: sudo scripts/test.sh ./systemd")
 	}
 	suites := []string{"stable"}
 	if os.Getenv("LLMSUP_TEST_LONG") != "" {
-		suites = append(suites, "testing")
+		suites = append(suites, "testing", "bullseye")
 	}
 	for _, suite := range suites {
 		t.Run(suite, func(t *testing.T) {
 			p := &packaged{bootForService(t, suite)}
-			p.pack(t, "1.0.0")
-			p.pack(t, "1.1.0")
+			p.pack(t, suite, "1.0.0")
+			p.pack(t, suite, "1.1.0")
 			for _, part := range []struct {
 				name string
 				run  func(*packaged)
@@ -54,9 +55,15 @@ func TestPackage(t *testing.T) {
 type packaged struct{ *service }
 
 // pack makes the .deb of a version, in a folder of that name.
-func (p *packaged) pack(t *testing.T, version string) {
+func (p *packaged) pack(t *testing.T, suite, version string) {
 	t.Helper()
-	out, err := exec.Command("../scripts/package.sh", "--format", "deb", "--binary", filepath.Join(p.work, "llmsup"), "--version", version, "--out", filepath.Join(p.work, version)).CombinedOutput()
+	args := []string{"--format", "deb", "--version", version, "--out", filepath.Join(p.work, version)}
+	if suite == "bullseye" {
+		args = append(args, runtime.GOARCH)
+	} else { // its C library is new enough for a program built here
+		args = append(args, "--binary", filepath.Join(p.work, "llmsup"))
+	}
+	out, err := exec.Command("../scripts/package.sh", args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("scripts/package.sh: %v: %s", err, out)
 	}

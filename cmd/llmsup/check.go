@@ -67,6 +67,9 @@ func (f *findings) check(c *cli.Context) error {
 	switch {
 	case errors.Is(err, errNothingToRun): // no error here: the machine can be checked without a model
 		f.warn("no model is configured: pass --model FILE.gguf, --demo or --config llmsup.yaml, as for start")
+		if _, err := os.Stat(config.ServiceFile); err == nil {
+			f.warn("the service's configuration was not checked: llmsup check --config %s does", config.ServiceFile)
+		}
 	case errors.As(err, &usage):
 		return err
 	case err != nil:
@@ -75,6 +78,9 @@ func (f *findings) check(c *cli.Context) error {
 	}
 	if cfg.File != "" {
 		f.ok("%s is valid", cfg.File)
+		if len(cfg.Servers) == 0 {
+			f.warn("%s has no `servers`: no call is answered on this machine; name a model there", cfg.File)
+		}
 	}
 	headers := f.models(cfg)
 	if !f.routes(cfg, headers) {

@@ -35,8 +35,15 @@ func FindBinary(path string) (string, error) {
 	if cached != "" {
 		searched += " or at " + cached
 	}
-	return "", fmt.Errorf("%w %s; scripts/llama-server.sh gets one, or pass --llama-server FILE", ErrNoBinary, searched)
+	how := "scripts/llama-server.sh gets one"
+	if _, err := os.Stat(packagedInstaller); err == nil {
+		how = "sudo " + packagedInstaller + " installs one"
+	}
+	return "", fmt.Errorf("%w %s; %s, or pass --llama-server FILE", ErrNoBinary, searched, how)
 }
+
+// packagedInstaller is there if a package of scripts/package.sh has installed llmsup.
+const packagedInstaller = "/usr/lib/llmsup/scripts/service-llama-server.sh"
 
 func findNamed(path string) (string, error) {
 	found, err := exec.LookPath(path)
