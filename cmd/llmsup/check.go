@@ -90,6 +90,7 @@ func (f *findings) check(c *cli.Context) error {
 	f.llamaServer(c.Context, cfg)
 	f.upstreams(cfg)
 	running := f.daemonResources(c.Context, cfg)
+	f.fleet(c.Context, cfg, running)
 	if len(cfg.Servers) > 0 || cfg.File == "" { // only servers need a GPU
 		f.gpus(c.Context, cfg, headers, running)
 	}

@@ -63,6 +63,10 @@ func printStatus(out io.Writer, s control.Status, d display) error {
 	p.vramBars(s.GPUs)
 	p.upstreamTable(s.Upstreams)
 	p.ledgerAndBudgets(s)
+	if s.Fleet != nil {
+		p.line("")
+		p.sentence("  ", "%s", fleetLine(s.Fleet))
+	}
 	p.gpuConditions(s)
 	for _, v := range s.Servers {
 		p.server(v)

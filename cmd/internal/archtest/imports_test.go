@@ -50,6 +50,7 @@ func topLevelImports(tree []source) []string {
 var cmdImports = map[string][]string{
 	"cmd/internal/downloads":   {"models/gguf", "models/hub", "supervisor"},
 	"cmd/internal/fit":         {"cmd/internal/control", "cmd/internal/placement", "gpu", "models", "models/gguf", "models/hub", "models/hub/hubtest", "models/vram"},
+	"cmd/internal/fleet":       nil,
 	"cmd/internal/graceful":    nil,
 	"cmd/internal/maintenance": {"cmd/internal/control", "supervisor"},
 	"cmd/internal/modelfiles":  {"cmd/internal/control", "cmd/internal/fit", "cmd/internal/placement", "models/demo", "models/gguf", "models/vram"},
@@ -94,11 +95,12 @@ var layers = [][]string{
 	{"router/plan"},
 	{"router/modellist"},
 	{"router"},
+	{"cmd/internal/fleet"},
 	{"cmd/internal/config", "cmd/internal/control"},
 	{"cmd/internal/config/fileedit", "cmd/internal/downloads", "cmd/internal/accounting", "cmd/internal/placement", "cmd/internal/maintenance"},
 	{"cmd/internal/fit"},
 	{"cmd/internal/modelfiles", "cmd/internal/ondemand", "cmd/internal/calls", "cmd/internal/page/feed"},
-	{"cmd/internal/page"},
+	{"cmd/internal/page", "cmd/internal/fleet/ownbox"},
 	{"cmd/internal/daemon"},
 	{"cmd/llmsup"},
 }
@@ -108,6 +110,7 @@ var layers = [][]string{
 var testPackages = []string{
 	"gpu/nvmltest", "models/demo/demotest", "models/hub/hubtest", "router/ledger/ledgertest", "router/accounting/accountingtest",
 	"cmd/internal/archtest", "cmd/internal/bench", "cmd/internal/enginetest", "cmd/internal/testreport", "cmd/internal/page/browser",
+	"cmd/internal/fleet/fleettest",
 }
 
 // downwardImports checks that no import points upward or sideways.
@@ -150,7 +153,7 @@ type exclusive struct {
 var retryFiles = []string{"router/backend/retry.go", "models/hub/request.go"}
 
 var exclusives = []exclusive{
-	{library: "os/exec", homes: []string{"supervisor", "gpu/nvmltest", "cmd/internal/enginetest", "cmd/internal/page/browser"}, instead: "only supervisor starts processes, so that none is ever orphaned"},
+	{library: "os/exec", homes: []string{"supervisor", "gpu/nvmltest", "cmd/internal/enginetest", "cmd/internal/page/browser", "cmd/internal/fleet/fleettest"}, instead: "only supervisor starts processes, so that none is ever orphaned"},
 	{library: module + "/gpu/nvmltest", homes: []string{"gpu/nvmltest"}, instead: "it runs a compiler, and is for tests alone"},
 	{library: module + "/models/hub/hubtest", homes: []string{"models/hub/hubtest"}, instead: "it is for tests alone"},
 	{library: module + "/models/demo/demotest", homes: []string{"models/demo/demotest"}, instead: "it is for tests alone"},
@@ -158,6 +161,9 @@ var exclusives = []exclusive{
 	{library: module + "/router/ledger/ledgertest", homes: []string{"router/ledger/ledgertest"}, instead: "it is for tests alone"},
 	{library: module + "/router/accounting/accountingtest", homes: []string{"router/accounting/accountingtest"}, instead: "it is for tests alone"},
 	{library: "github.com/NVIDIA/go-nvml", homes: []string{"gpu"}, testsToo: true, instead: "use package gpu, which also works without a GPU"},
+	{library: module + "/cmd/internal/fleet/fleettest", homes: []string{"cmd/internal/fleet/fleettest"}, instead: "it runs NATS servers, and is for tests alone"},
+	{library: "github.com/nats-io/nats.go", homes: []string{"cmd/internal/fleet"}, instead: "use package fleet, for which no call waits"},
+	{library: "github.com/nats-io/nats-server", homes: []string{"cmd/internal/fleet/fleettest"}, instead: "it is for tests alone"},
 	{library: "github.com/hashicorp/go-retryablehttp", homes: retryFiles, instead: "only these files repeat a request, so that none is paid for twice: " + strings.Join(retryFiles, ", ")},
 	{library: module + "/cmd/internal/page/browser", homes: []string{"cmd/internal/page/browser"}, instead: "it runs a browser, and is for tests alone"},
 	{library: "github.com/chromedp", homes: []string{"cmd/internal/page/browser"}, testsToo: true, instead: "use package browser, which also checks what the page must not do"},

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/llmsup/llmsup/cmd/internal/fleet"
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/models/hub"
 )
@@ -44,6 +45,7 @@ type Config struct {
 	BodyTimeout    time.Duration        `yaml:"body_timeout"`     // for a request's body to arrive
 	ShutdownGrace  time.Duration        `yaml:"shutdown_grace"`   // for running calls when llmsup stops
 	Page           Page                 `yaml:"page"`
+	Fleet          fleet.Settings       `yaml:"fleet"`
 
 	FlagServer string `yaml:"-"` // the server that flags define; "" = none
 	Demo       bool   `yaml:"-"` // FlagServer runs the demo model, which is generated in DemoDir

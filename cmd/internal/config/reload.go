@@ -57,6 +57,9 @@ func (c *Config) Changes(old *Config) []string {
 	if c.Page != old.Page {
 		changes = append(changes, fmt.Sprintf("page: enabled: %t", c.Page.Enabled))
 	}
+	if !c.Fleet.Equal(old.Fleet) {
+		changes = append(changes, "fleet: changed")
+	}
 	if !slices.Equal(c.AllowedOrigins, old.AllowedOrigins) {
 		changes = append(changes, "allowed_origins: changed")
 	}

@@ -54,7 +54,24 @@ func (c *Config) Validate() error {
 			return err
 		}
 	}
+	if err := c.validateFleet(); err != nil {
+		return err
+	}
 	return c.validateAccounting()
+}
+
+func (c *Config) validateFleet() error {
+	for _, file := range []struct{ key, path string }{
+		{"ca_file", c.Fleet.CAFile}, {"credentials_file", c.Fleet.CredentialsFile}, {"key_file", c.Fleet.KeyFile},
+	} {
+		if err := checkKeyFile(file.path); err != nil && file.path != "" {
+			return c.positions.errorf([]string{"fleet", file.key}, "%w", err)
+		}
+	}
+	if key, err := c.Fleet.Validate(); err != nil {
+		return c.positions.errorf([]string{"fleet", key}, "%w", err)
+	}
+	return nil
 }
 
 func (c *Config) absolutePaths() error {

@@ -28,6 +28,8 @@ type Status struct {
 	Budgets []Budget `json:"budgets"` // one per limit; none = there are no limits
 
 	Page string `json:"page"` // address of the web page; "" = it is off
+
+	Fleet *Fleet `json:"fleet"` // null = llmsup.yaml has none
 }
 
 // Ledger is the condition of the ledger.

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/llmsup/llmsup/cmd/internal/fleet"
 )
 
 // source is a daemon whose answers are known.
@@ -54,6 +56,10 @@ func (source) Resume(ctx context.Context, servers []string, emit func(Step) erro
 	return ctx.Err()
 }
 func (source) Models() []Model { return []Model{{Name: "a", State: "unloaded"}} }
+
+func (source) Boxes() Boxes {
+	return Boxes{Fleet: &Fleet{Box: "a", Joined: true, Others: 1}, Boxes: []Box{{Box: fleet.Box{Name: "a"}, This: true}, {Box: fleet.Box{Name: "b"}, SeenSeconds: 0.5}}}
+}
 
 func (source) Load(_ context.Context, server string, emit func(Step) error) error {
 	if server == "none" {
@@ -115,6 +121,14 @@ func TestClient(t *testing.T) {
 	}
 	if _, err := c.Route(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "the query needs a model") || errors.Is(err, ErrNoDaemon) {
 		t.Errorf("no model: %v", err)
+	}
+}
+
+func TestClientBoxes(t *testing.T) {
+	c := NewClient(serve(t, NewHandler(source{}, "v1")))
+	all, err := c.Boxes(t.Context())
+	if err != nil || all.Fleet == nil || all.Fleet.Box != "a" || len(all.Boxes) != 2 || !all.Boxes[0].This || all.Boxes[1].Name != "b" || all.Boxes[1].SeenSeconds != 0.5 {
+		t.Errorf("%+v, %v", all, err)
 	}
 }
 

@@ -22,6 +22,7 @@ type Daemon interface {
 	Operator
 	Loader
 	Calls
+	BoxReader
 }
 
 // Reader answers requests that change nothing. Every user who can open the socket may
@@ -65,6 +66,7 @@ func NewHandler(daemon Daemon, version string) http.Handler {
 	handleCommands(mux, daemon)
 	handleLoads(mux, daemon)
 	handleCalls(mux, daemon)
+	handleBoxes(mux, daemon)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		reject(w, http.StatusNotFound, fmt.Sprintf("this daemon has no %s %s; it may be another version of llmsup", r.Method, r.URL.Path))
 	})

@@ -27,6 +27,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/downloads"
+	"github.com/llmsup/llmsup/cmd/internal/fleet/ownbox"
 	"github.com/llmsup/llmsup/cmd/internal/graceful"
 	"github.com/llmsup/llmsup/cmd/internal/maintenance"
 	"github.com/llmsup/llmsup/cmd/internal/modelfiles"
@@ -88,6 +89,7 @@ type Daemon struct {
 	feed        *feed.Feed
 	modelFiles  modelfiles.Lister
 	downloads   *downloads.Manager
+	boxes       *ownbox.Membership
 
 	serverContext context.Context //nolint:containedctx // of all servers; it outlives the context of Run
 	stop          context.CancelFunc
@@ -166,6 +168,7 @@ func (d *Daemon) open() (err error) {
 	}
 	d.Lister = calls.NewLister(d.router.InFlight(), d.accounting, d.log, d.serverContext.Done())
 	d.openPage()
+	d.boxes = ownbox.New(ownbox.Options{Daemon: pageDaemon{d}, Traffic: pageTraffic{d}, Version: d.opts.Version, Log: d.log})
 	return d.registerMetrics()
 }
 
@@ -242,6 +245,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	watching.Go(func() { releaseMemoryWhenIdle(d.serverContext, d.router.Calls, d.router.Inflight, freeMemory) })
 	watching.Go(d.findLoops)
 	watching.Go(func() { d.feed.Run(d.serverContext) })
+	d.applyFleet()
 
 	group, ctx := errgroup.WithContext(ctx)
 	watching.Go(func() { d.notifyStateChanges(ctx, status) })
@@ -253,6 +257,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	group.Go(func() error { return ignoreClosed(private.Serve(d.control)) })
 	group.Go(func() error {
 		<-ctx.Done()
+		watching.Go(d.boxes.Close) // at once: no other box must send a call
 		d.endCalls(public, conns)
 		d.accounting.Close(d.opts.ForceStop)
 		d.fleetMu.Lock()

@@ -29,6 +29,7 @@ func (d *Daemon) Reload() ([]string, error) {
 		d.log.Error().Err(err).Msg("reload rejected; the old configuration stays")
 		return nil, err
 	}
+	d.applyFleet()
 	if len(changes) == 0 {
 		d.log.Info().Msg("reloaded; nothing has changed")
 	}
@@ -36,6 +37,15 @@ func (d *Daemon) Reload() ([]string, error) {
 		d.log.Info().Msg("reloaded: " + line)
 	}
 	return changes, nil
+}
+
+// applyFleet joins the configured fleet, or leaves it. It holds no lock: to leave takes up to a
+// second.
+func (d *Daemon) applyFleet() {
+	d.fleetMu.Lock()
+	settings := d.setup.Config.Fleet
+	d.fleetMu.Unlock()
+	d.boxes.Apply(settings)
 }
 
 func (d *Daemon) reload() ([]string, error) {

@@ -13,7 +13,7 @@ import (
 // router.
 func (d *Daemon) registerMetrics() error {
 	for _, c := range []prometheus.Collector{
-		gpuMetrics{d}, serverMetrics{d}, d.models, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		gpuMetrics{d}, serverMetrics{d}, d.models, d.boxes, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	} {
 		if err := d.router.RegisterMetrics(c); err != nil {
 			return err

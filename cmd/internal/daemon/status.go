@@ -20,7 +20,7 @@ func (d *Daemon) Status() control.Status {
 		Version: d.opts.Version, Listen: d.listener.Addr().String(), Inflight: d.router.Inflight(),
 		Servers: []control.Server{}, GPUs: d.gpuStatus(), Upstreams: []control.Upstream{},
 		GPUProblem: d.monitor.Sample().Problem,
-		Ledger:     d.accounting.LedgerStatus(), Budgets: d.accounting.BudgetStatus(), Page: d.pageAddress(),
+		Ledger:     d.accounting.LedgerStatus(), Budgets: d.accounting.BudgetStatus(), Page: d.pageAddress(), Fleet: d.boxes.Status(),
 	}
 	record := d.maintenance.Record()
 	if together, drained := record.Together(d.configured()); drained {
@@ -64,6 +64,9 @@ func drainStatus(drain maintenance.Drain) *control.Drain {
 	}
 	return s
 }
+
+// Boxes implements control.Daemon.
+func (d *Daemon) Boxes() control.Boxes { return d.boxes.Boxes() }
 
 // Usage implements control.Daemon.
 func (d *Daemon) Usage(ctx context.Context, from, to time.Time, by string) (control.Usage, error) {

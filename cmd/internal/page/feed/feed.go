@@ -65,7 +65,7 @@ type Feed struct {
 	o       Options
 	history *history
 	since   *upstreamTimes
-	rates   *rates
+	rates   *Rates
 	today   *today
 	joined  chan struct{} // receives when a group needs its sections
 
@@ -95,7 +95,7 @@ type section struct {
 func New(o Options) *Feed {
 	o.Box.Epoch = rand.Text()
 	return &Feed{
-		o: o, history: &history{}, since: &upstreamTimes{started: o.Box.Started}, rates: &rates{}, today: &today{spending: o.Spending},
+		o: o, history: &history{}, since: &upstreamTimes{started: o.Box.Started}, rates: &Rates{}, today: &today{spending: o.Spending},
 		joined: make(chan struct{}, 1), groups: map[Viewer]*group{}, changed: make(chan struct{}),
 	}
 }

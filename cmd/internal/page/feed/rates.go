@@ -21,9 +21,9 @@ type EndedCall struct {
 	Tokens      int64         // of its answer; 0 = unknown, too
 }
 
-// rates computes the speed of each server from what its calls have received. It is used by
+// Rates computes the speed of each server from what its calls have received. It is used by
 // one goroutine.
-type rates struct {
+type Rates struct {
 	last   time.Time
 	seen   map[string]int64    // tokens of the calls that were in flight at last, by ID
 	counts map[string][]tokens // by server, of the last rateWindow
@@ -35,12 +35,15 @@ type tokens struct {
 	n  int64
 }
 
-// speed is a server's; nil = unknown, or it had no call lately.
-type speed struct{ tokensPerSecond, firstTokenP50 *float64 }
+// Speed is a server's; nil = unknown, or it had no call lately.
+type Speed struct {
+	TokensPerSecond *float64 // in the last ten seconds
+	FirstTokenP50   *float64 // seconds; the median of the last 15 minutes
+}
 
-// observe returns the speed of each server. ended are the last calls that ended, the last
+// Observe returns the speed of each server. ended are the last calls that ended, the last
 // first.
-func (r *rates) observe(now time.Time, inFlight []Call, ended []EndedCall) map[string]speed {
+func (r *Rates) Observe(now time.Time, inFlight []Call, ended []EndedCall) map[string]Speed {
 	received := map[string]int64{} // since last, by server
 	seen := map[string]int64{}
 	for _, c := range inFlight {
@@ -57,10 +60,10 @@ func (r *rates) observe(now time.Time, inFlight []Call, ended []EndedCall) map[s
 			first[e.Backend] = append(first[e.Backend], e.FirstAnswer.Seconds())
 		}
 	}
-	speeds := map[string]speed{}
+	speeds := map[string]Speed{}
 	for server, all := range first {
 		slices.Sort(all)
-		speeds[server] = speed{firstTokenP50: &all[len(all)/2]}
+		speeds[server] = Speed{FirstTokenP50: &all[len(all)/2]}
 	}
 	if now.Sub(r.last) <= rateWindow {
 		r.count(now, received, speeds)
@@ -72,7 +75,7 @@ func (r *rates) observe(now time.Time, inFlight []Call, ended []EndedCall) map[s
 }
 
 // count adds what was received since last, and sets the servers' tokens per second.
-func (r *rates) count(now time.Time, received map[string]int64, speeds map[string]speed) {
+func (r *Rates) count(now time.Time, received map[string]int64, speeds map[string]Speed) {
 	for server, n := range received {
 		if r.counts[server] == nil && n > 0 {
 			r.counts[server] = []tokens{{r.last, 0}}
@@ -89,7 +92,7 @@ func (r *rates) count(now time.Time, received map[string]int64, speeds map[strin
 			continue
 		}
 		s := speeds[server]
-		s.tokensPerSecond = new(float64(sum) / now.Sub(all[0].at).Seconds())
+		s.TokensPerSecond = new(float64(sum) / now.Sub(all[0].at).Seconds())
 		speeds[server] = s
 		r.counts[server] = append(all, tokens{now, received[server]})
 	}

@@ -91,10 +91,10 @@ func (f *Feed) read(now time.Time) *inputs {
 	for _, m := range in.models {
 		byName[m.Name] = m
 	}
-	speeds := f.rates.observe(now, in.calls, f.o.Traffic.LastEnded())
+	speeds := f.rates.Observe(now, in.calls, f.o.Traffic.LastEnded())
 	for _, s := range in.status.Servers {
 		m, at := byName[s.Name], speeds[s.Name]
-		in.servers = append(in.servers, server{s, at.tokensPerSecond, at.firstTokenP50, m.Load, m.Pinned})
+		in.servers = append(in.servers, server{s, at.TokensPerSecond, at.FirstTokenP50, m.Load, m.Pinned})
 	}
 	in.upstreams = f.since.observe(now, in.status.Upstreams)
 	f.today.ended(f.o.Traffic.Ended(), now)

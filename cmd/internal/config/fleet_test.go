@@ -1,0 +1,37 @@
+package config
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestFleet(t *testing.T) {
+	const valid = "fleet: {nats: 'nats://a', name: gpu1, advertise: 'http://gpu1:8000', key_file: /key}\n"
+	for name, tc := range map[string]struct{ text, want string }{
+		"valid":          {valid, ""},
+		"none":           {"fleet:\n", ""},
+		"an unknown key": {"fleet: {name: gpu1, size: 3}", "size"},
+		"no servers":     {"fleet:\n  name: gpu1\n", "f.yaml:1: fleet.nats: is missing"},
+		"a bad name":     {"fleet:\n  nats: nats://a\n  name: a b\n", "f.yaml:3: fleet.name: a box's name has"},
+		"a pasted key":   {"fleet:\n  nats: nats://a\n  advertise: http://a\n  key_file: secret\n", "f.yaml:4: fleet.key_file: takes the path of a file"},
+		"a variable":     {"fleet:\n  nats: nats://a\n  credentials_file: $HOME/x\n", "f.yaml:3: fleet.credentials_file: can contain no variable"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := Parse("f.yaml", []byte(tc.text))
+			if err == nil {
+				err = c.Validate()
+			}
+			if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "secret")) {
+				t.Errorf("%v, want %q", err, tc.want)
+			}
+		})
+	}
+	with, without := mustParse(t, valid), mustParse(t, "log_level: info")
+	if changes := with.Changes(without); !slices.Contains(changes, "fleet: changed") {
+		t.Errorf("the changes are %q", changes)
+	}
+	if changes := with.Changes(with); len(changes) > 0 {
+		t.Errorf("nothing has changed, but %q", changes)
+	}
+}

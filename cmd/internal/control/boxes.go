@@ -1,0 +1,50 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+
+	"github.com/llmsup/llmsup/cmd/internal/fleet"
+)
+
+// Fleet is whether this box is in its fleet.
+type Fleet struct {
+	Box     string `json:"box"` // name of this box
+	Joined  bool   `json:"joined"`
+	Problem string `json:"problem"` // why it is not in the fleet, or what does not work; "" = all works
+	Others  int    `json:"others"`  // boxes that it knows of
+}
+
+// Boxes is the answer of GET /v1/boxes: the boxes of the fleet as this one knows them.
+type Boxes struct {
+	Fleet *Fleet `json:"fleet"` // null = llmsup.yaml has none
+	Boxes []Box  `json:"boxes"` // this one first, then the others by name
+}
+
+// Box is a box of the fleet.
+type Box struct {
+	fleet.Box
+	This        bool    `json:"this"`
+	SeenSeconds float64 `json:"seen_seconds"` // since its last announcement
+}
+
+// MarshalJSON writes an empty list as [].
+func (b Boxes) MarshalJSON() ([]byte, error) {
+	type plain Boxes
+	p := plain(b)
+	p.Boxes = nonNil(p.Boxes)
+	return json.Marshal(p)
+}
+
+// BoxReader answers requests about the fleet that change nothing.
+type BoxReader interface {
+	Boxes() Boxes
+}
+
+func handleBoxes(mux *http.ServeMux, daemon BoxReader) {
+	mux.HandleFunc("GET /v1/boxes", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, daemon.Boxes()) })
+}
+
+// Boxes returns the boxes of the fleet.
+func (c *Client) Boxes(ctx context.Context) (Boxes, error) { return get[Boxes](ctx, c, "/v1/boxes") }

@@ -1,0 +1,121 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// requestTimeout limits the wait for an answer of a NATS server.
+	requestTimeout = 2 * time.Second
+	// pingInterval is how often an idle connection is tested.
+	pingInterval = 2 * time.Second
+)
+
+// dialer opens connections that a context closes until they are kept, so that no server can
+// delay a stop.
+type dialer struct {
+	ctx  context.Context //nolint:containedctx // the library's dialers get none
+	keep func() bool     // for the last connection
+}
+
+// Dial implements nats.CustomDialer.
+func (d *dialer) Dial(network, address string) (net.Conn, error) {
+	conn, err := (&net.Dialer{Timeout: requestTimeout}).DialContext(d.ctx, network, address)
+	if err == nil {
+		d.keep = context.AfterFunc(d.ctx, func() { _ = conn.Close() })
+	}
+	return conn, err
+}
+
+// connect connects to one of the NATS servers. The connection is not repaired: a new one is
+// made in its place. broken receives why it does not work.
+func connect(ctx context.Context, s Settings) (nc *nats.Conn, broken <-chan error, err error) {
+	failed := make(chan error, 1)
+	fail := func(err error) {
+		select {
+		case failed <- err:
+		default: // an earlier one is told
+		}
+	}
+	dialing, cancel := context.WithCancel(ctx)
+	defer cancel()
+	dial := &dialer{ctx: dialing, keep: func() bool { return true }}
+	options := []nats.Option{
+		nats.Name("llmsup " + s.BoxName()), nats.NoReconnect(), nats.NoEcho(), nats.Timeout(requestTimeout), nats.SetCustomDialer(dial),
+		nats.PingInterval(pingInterval), nats.MaxPingsOutstanding(1),
+		nats.ClosedHandler(func(nc *nats.Conn) {
+			err := nc.LastError()
+			if err == nil {
+				err = errors.New("the server closed it")
+			}
+			fail(fmt.Errorf("the connection to NATS was lost: %w", err))
+		}),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			if errors.Is(err, nats.ErrPermissionViolation) {
+				fail(fmt.Errorf("the NATS user may not do what a box needs: %w", err))
+			}
+		}),
+	}
+	if s.CAFile != "" {
+		path, err := expand(s.CAFile)
+		if err != nil {
+			return nil, nil, err
+		}
+		options = append(options, nats.RootCAs(path))
+	}
+	if s.CredentialsFile != "" {
+		option, err := credentials(s.CredentialsFile)
+		if err != nil {
+			return nil, nil, err
+		}
+		options = append(options, option)
+	}
+	nc, err = nats.Connect(s.servers(), options...)
+	if err != nil {
+		return nil, nil, fmt.Errorf("connect to NATS at %s: %w", s.servers(), explain(err))
+	}
+	dial.keep()
+	return nc, failed, nil
+}
+
+// credentials returns the option for a file with an nkey's seed, or with a JWT and a seed.
+func credentials(file string) (nats.Option, error) {
+	path, err := expand(file)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the credentials for NATS: %w", err)
+	}
+	if strings.Contains(string(raw), "BEGIN NATS USER JWT") {
+		return nats.UserCredentials(path), nil
+	}
+	option, err := nats.NkeyOptionFromSeed(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s is neither a .creds file nor the seed of an nkey", file)
+	}
+	return option, nil
+}
+
+// explain adds what to do to an error of the library.
+func explain(err error) error {
+	switch {
+	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired):
+		return fmt.Errorf("%w; check credentials_file", err)
+	case errors.Is(err, nats.ErrSecureConnRequired):
+		return fmt.Errorf("%w; write tls:// in nats", err)
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount), errors.Is(err, nats.ErrNoResponders):
+		return fmt.Errorf("%w; enable JetStream in the servers' configuration (jetstream {})", err)
+	}
+	return err
+}

@@ -1,0 +1,200 @@
+package fleet
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	mathrand "math/rand/v2"
+	"reflect"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// Options are what a Member needs.
+type Options struct {
+	Settings Settings                 // that Validate has accepted
+	State    func() Box               // what this box announces, without its name, instance, number and address
+	Changes  func() []<-chan struct{} // they are closed when a state changes that others must see at once
+	Log      zerolog.Logger
+}
+
+// Member is this box in a fleet.
+type Member struct {
+	o        Options
+	instance string
+	seq      atomic.Uint64    // of the last announcement
+	changed  chan struct{}    // receives when the box has to be announced
+	clock    func() time.Time // for what is received; its readings are compared with each other only
+	view     atomic.Pointer[View]
+
+	announced time.Time // when the box has last been announced, having its name; the session's
+	revision  uint64    // of the last announcement that the bucket is known to have stored; the session's
+
+	mu       sync.Mutex // guards the fields below and replacements of the view
+	peers    peers
+	link     link
+	ignored  uint64
+	warned   time.Time // of ignored announcements
+	expired  time.Time // up to which time silent boxes have been found
+	replaced chan struct{}
+}
+
+// link is whether the box is in the fleet.
+type link struct {
+	joined  bool
+	problem string
+}
+
+// New returns a Member. Run makes it join.
+func New(o Options) *Member {
+	name := o.Settings.BoxName()
+	m := &Member{
+		o: o, instance: rand.Text(), changed: make(chan struct{}, 1), clock: time.Now,
+		peers: peers{self: name, byName: map[string]Peer{}}, link: link{problem: "it connects to " + o.Settings.servers()},
+	}
+	m.publish()
+	return m
+}
+
+func (s Settings) servers() string { return strings.Join(s.NATS, ", ") }
+
+// View returns the fleet as it is known now. It never waits.
+func (m *Member) View() *View { return m.view.Load() }
+
+const (
+	// expireInterval is how often silent boxes are looked for.
+	expireInterval = 100 * time.Millisecond
+	// rejoinInterval is the shortest time between two attempts to join; random time is added, so
+	// that not all boxes come back at once.
+	rejoinInterval = time.Second
+)
+
+// Run keeps the box in the fleet until ctx ends. Then the box leaves, which takes at most a
+// second.
+func (m *Member) Run(ctx context.Context) {
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	tasks.Go(func() { m.watchChanges(ctx) })
+	tasks.Go(func() { m.expire(ctx) })
+	for {
+		err := m.session(ctx)
+		if ctx.Err() != nil {
+			m.setLink(link{problem: "it has left the fleet"})
+			return
+		}
+		m.setLink(link{problem: err.Error()})
+		select {
+		case <-ctx.Done():
+		case <-time.After(rejoinInterval + mathrand.N(rejoinInterval)):
+		}
+	}
+}
+
+// watchChanges has each change announced at once.
+func (m *Member) watchChanges(ctx context.Context) {
+	for {
+		cases := []reflect.SelectCase{{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(ctx.Done())}}
+		for _, change := range m.o.Changes() {
+			cases = append(cases, reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(change)})
+		}
+		select {
+		case m.changed <- struct{}{}: // also a change before the channels were read
+		default:
+		}
+		if chosen, _, _ := reflect.Select(cases); chosen == 0 {
+			return
+		}
+	}
+}
+
+// expire removes silent boxes from the view.
+func (m *Member) expire(ctx context.Context) {
+	tick := time.NewTicker(expireInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		m.mu.Lock()
+		now := m.clock()
+		silent := m.peers.expire(m.expired, now)
+		if m.expired = now; len(silent) > 0 {
+			m.publish()
+		}
+		m.mu.Unlock()
+		for _, name := range silent {
+			m.o.Log.Warn().Str("box", name).Msgf("the box has been silent for %s, and is no longer in the fleet", silence)
+		}
+	}
+}
+
+// receive takes over an announcement of another box.
+func (m *Member) receive(s sealer, name string, value []byte) {
+	b, err := s.open(value)
+	if err == nil && b.Name != name {
+		err = fmt.Errorf("it is for the box %s", b.Name)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := m.clock()
+	if err != nil {
+		m.ignored++
+		if m.warned.IsZero() || now.Sub(m.warned) > time.Minute {
+			m.warned = now
+			m.o.Log.Warn().Str("box", fmt.Sprintf("%.100q", name)).Err(err).Uint64("ignored", m.ignored).
+				Msg("an announcement of a box was ignored; every box of the fleet needs the same key in its key_file")
+		}
+		return
+	}
+	if m.peers.observe(b, m.instance, now) {
+		m.publish()
+	}
+}
+
+// setLink sets whether the box is in the fleet, and logs a change.
+func (m *Member) setLink(next link) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	before := m.link
+	if before == next {
+		return
+	}
+	m.link = next
+	m.publish()
+	switch {
+	case next.joined && next.problem == "":
+		m.o.Log.Info().Str("box", m.peers.self).Msg("the box is in the fleet")
+	case next.joined:
+		m.o.Log.Warn().Str("box", m.peers.self).Msg("the box is in the fleet, but " + next.problem)
+	default:
+		m.o.Log.Warn().Str("box", m.peers.self).Msg("the box is not in the fleet, and continues alone: " + next.problem)
+	}
+}
+
+// publish replaces the view. The caller holds mu.
+func (m *Member) publish() {
+	old := m.replaced
+	m.replaced = make(chan struct{})
+	m.view.Store(&View{
+		Name: m.peers.self, Joined: m.link.joined, Problem: m.link.problem, Boxes: m.peers.present(m.clock()), Ignored: m.ignored, Changed: m.replaced,
+	})
+	if old != nil {
+		close(old)
+	}
+}
+
+// rival returns the other box with the name of this one, if it is heard of.
+func (m *Member) rival() *Peer {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if alive := m.peers.rivalAlive(m.clock()); alive != nil {
+		return new(*alive)
+	}
+	return nil
+}

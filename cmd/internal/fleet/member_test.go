@@ -1,0 +1,463 @@
+package fleet
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+
+	"github.com/llmsup/llmsup/cmd/internal/fleet/fleettest"
+)
+
+const fleetKey = "0123456789abcdef0123456789abcdef"
+
+// box is a box of a test.
+type box struct {
+	*Member
+	mu      sync.Mutex
+	state   Box
+	changed chan struct{}
+	log     *lines
+	stop    func() // and waits
+}
+
+// lines is the log of a box.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// settings returns those of a box of the fleet.
+func settings(t *testing.T, name string, urls ...string) Settings {
+	t.Helper()
+	return Settings{NATS: urls, Name: name, Advertise: "http://" + name + ":8000", KeyFile: keyFile(t, fleetKey)}
+}
+
+func keyFile(t *testing.T, key string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(file, []byte(key+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// newBox returns a box that does not run yet.
+func newBox(s Settings) *box {
+	b := &box{changed: make(chan struct{}), log: &lines{}}
+	b.state = Box{Version: "test", Models: []Model{{Name: "demo", State: "ready"}}}
+	b.Member = New(Options{
+		Settings: s, Log: zerolog.New(b.log),
+		State: func() Box {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			return b.state
+		},
+		Changes: func() []<-chan struct{} {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			return []<-chan struct{}{b.changed}
+		},
+	})
+	return b
+}
+
+func (b *box) run(t *testing.T) *box {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b.Run(ctx)
+	}()
+	b.stop = func() { cancel(); <-done }
+	t.Cleanup(b.stop)
+	return b
+}
+
+func start(t *testing.T, s Settings) *box {
+	t.Helper()
+	return newBox(s).run(t)
+}
+
+// change changes what the box announces.
+func (b *box) change(to func(*Box)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	to(&b.state)
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+// patience is how long a test waits for what is expected within a second or two.
+const patience = 30 * time.Second
+
+// await waits until the box's view is as it has to be.
+func (b *box) await(t *testing.T, what string, is func(*View) bool) *View {
+	t.Helper()
+	late := time.After(patience)
+	for {
+		v := b.View()
+		if is(v) {
+			return v
+		}
+		select {
+		case <-v.Changed:
+		case <-late:
+			t.Fatalf("%s: after %s not %s: joined %t, %q, boxes %v; its log:\n%s", v.Name, patience, what, v.Joined, v.Problem, names(v), b.log)
+		}
+	}
+}
+
+func names(v *View) (list []string) {
+	for _, p := range v.Boxes {
+		list = append(list, p.Name)
+	}
+	return list
+}
+
+// sees waits until the box is in the fleet and knows these others.
+func (b *box) sees(t *testing.T, others ...string) {
+	t.Helper()
+	b.await(t, fmt.Sprintf("in a fleet with %v", others), func(v *View) bool { return v.Joined && slices.Equal(names(v), others) })
+}
+
+func TestBoxesSeeEachOther(t *testing.T) {
+	nats := fleettest.Start(t)
+	a, b, c := start(t, settings(t, "a", nats.URL)), start(t, settings(t, "b", nats.URL)), start(t, settings(t, "c", nats.URL))
+	a.sees(t, "b", "c")
+	b.sees(t, "a", "c")
+	c.sees(t, "a", "b")
+
+	free, speed := 3, 41.5
+	b.change(func(s *Box) {
+		s.Models = []Model{{Name: "big", State: "loading", Free: &free, Queued: 2, TokensPerSecond: &speed}}
+		s.GPUs = []GPU{{Index: 1, Health: "degraded"}}
+	})
+	v := a.await(t, "told of b's model", func(v *View) bool { return len(v.Boxes) == 2 && v.Boxes[0].Models[0].Name == "big" })
+	got := v.Boxes[0]
+	if m := got.Models[0]; m.State != "loading" || *m.Free != 3 || m.Queued != 2 || *m.TokensPerSecond != speed || m.Slots != nil {
+		t.Errorf("b's model is %+v", m)
+	}
+	if got.Address != "http://b:8000" || got.Version != "test" || got.GPUs[0] != (GPU{1, "degraded"}) {
+		t.Errorf("b is %+v", got)
+	}
+
+	c.stop() // it leaves, and need not be found silent
+	began := time.Now()
+	a.sees(t, "b")
+	if took := time.Since(began); took > silence/2 {
+		t.Errorf("the others saw that c has left after %s", took)
+	}
+	start(t, settings(t, "c", nats.URL)) // and its name is free at once
+	a.sees(t, "b", "c")
+	if took := time.Since(began); took > silence {
+		t.Errorf("c was there again after %s", took)
+	}
+}
+
+// A change is announced at once, and not with the next announcement.
+func TestChangeIsSeenAtOnce(t *testing.T) {
+	nats := fleettest.Start(t)
+	a, b := start(t, settings(t, "a", nats.URL)), start(t, settings(t, "b", nats.URL))
+	a.sees(t, "b")
+	b.sees(t, "a")
+	var took []time.Duration
+	for i := range 20 {
+		drained := i%2 == 0
+		began := time.Now()
+		b.change(func(s *Box) { s.Drained = drained })
+		a.await(t, "told of the drain", func(v *View) bool { return len(v.Boxes) == 1 && v.Boxes[0].Drained == drained })
+		took = append(took, time.Since(began))
+	}
+	slices.Sort(took)
+	t.Logf("a drain was seen after %s (median), %s (longest)", took[10], took[19])
+	if took[10] > 100*time.Millisecond {
+		t.Errorf("a drain was seen after %v", took)
+	}
+}
+
+func TestSilentBoxDropsOut(t *testing.T) {
+	server := fleettest.Start(t)
+	a := start(t, settings(t, "a", server.URL))
+	a.sees(t)
+	nc, err := nats.Connect(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	value, err := newSealer([]byte(fleetKey)).seal(&Box{Name: "killed", Instance: "1", Seq: 7, Address: "http://killed:8000"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if err := nc.Publish(subjects+"killed", value); err != nil {
+		t.Fatal(err)
+	}
+	a.sees(t, "killed")
+	sent := make(chan struct{}) // the same announcement again is no sign of life
+	go func() {
+		defer close(sent)
+		for range 10 {
+			_ = nc.Publish(subjects+"killed", value)
+			time.Sleep(200 * time.Millisecond) // a simulated peer
+		}
+	}()
+	a.sees(t)
+	if took := time.Since(began); took < silence || took > silence+time.Second {
+		t.Errorf("the silent box dropped out after %s", took)
+	}
+	<-sent
+	if log := a.log.String(); !strings.Contains(log, "silent for 3s") {
+		t.Errorf("the log has no line of it:\n%s", log)
+	}
+}
+
+func TestNameTaken(t *testing.T) {
+	nats := fleettest.Start(t)
+	first, other := start(t, settings(t, "gpu1", nats.URL)), start(t, settings(t, "gpu2", nats.URL))
+	first.sees(t, "gpu2")
+	twin := settings(t, "gpu1", nats.URL)
+	twin.Advertise = "http://twin:8000"
+	second := start(t, twin)
+	v := second.await(t, "refused", func(v *View) bool { return strings.Contains(v.Problem, "has the name") })
+	if v.Joined || !strings.Contains(v.Problem, "another box at http://gpu1:8000 has the name gpu1") || !strings.Contains(v.Problem, "fleet.name") {
+		t.Errorf("the second box with a name is %+v", v)
+	}
+	if _, taken, err := Probe(t.Context(), twin); err != nil || taken == nil || taken.Address != "http://gpu1:8000" {
+		t.Errorf("a probe finds %v, %v", taken, err)
+	}
+	if boxes, taken, err := Probe(t.Context(), settings(t, "gpu3", nats.URL)); err != nil || taken != nil || !slices.Equal(boxes, []string{"gpu1", "gpu2"}) {
+		t.Errorf("a probe with a free name finds %v, %v, %v", boxes, taken, err)
+	}
+	if v := other.View(); len(v.Boxes) != 1 || v.Boxes[0].Address != "http://gpu1:8000" {
+		t.Errorf("the others see %+v", v.Boxes)
+	}
+	if log := second.log.String(); strings.Count(log, "has the name") != 1 {
+		t.Errorf("its log, which should have that once:\n%s", log)
+	}
+	first.stop()
+	second.sees(t, "gpu2") // the name is free
+	other.await(t, "with the second box", func(v *View) bool { return len(v.Boxes) == 1 && v.Boxes[0].Address == "http://twin:8000" })
+}
+
+// A box that was killed and starts again gets its name once nothing is heard of the old one.
+func TestNameOfKilledBox(t *testing.T) {
+	server := fleettest.Start(t)
+	a := start(t, settings(t, "a", server.URL))
+	a.sees(t)
+	nc, err := nats.Connect(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	value, err := newSealer([]byte(fleetKey)).seal(&Box{Name: "b", Instance: "killed", Seq: 7, Address: "http://b:8000"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.Publish(t.Context(), subjects+"b", value); err != nil {
+		t.Fatal(err)
+	}
+	start(t, settings(t, "b", server.URL)).sees(t, "a")
+	a.await(t, "with the new b", func(v *View) bool { return len(v.Boxes) == 1 && v.Boxes[0].Instance != "killed" })
+}
+
+func TestWithoutNATS(t *testing.T) {
+	nats := fleettest.Start(t)
+	nats.Stop()
+	a, b := start(t, settings(t, "a", nats.URL)), start(t, settings(t, "b", nats.URL))
+	v := a.await(t, "alone", func(v *View) bool { return strings.HasPrefix(v.Problem, "connect to NATS") })
+	if v.Joined || !strings.Contains(v.Problem, nats.URL) {
+		t.Errorf("without NATS it is %+v", v)
+	}
+	for round := range 2 {
+		nats.Restart(t) // without the bucket, which was in its memory
+		a.sees(t, "b")
+		b.sees(t, "a")
+		nats.Stop()
+		v = a.await(t, "alone again", func(v *View) bool { return !v.Joined })
+		if !strings.Contains(v.Problem, "connection to NATS was lost") && !strings.Contains(v.Problem, "connect to NATS") {
+			t.Errorf("round %d: %q", round, v.Problem)
+		}
+		a.await(t, "without b", func(v *View) bool { return len(v.Boxes) == 0 })
+	}
+	if n := strings.Count(a.log.String(), "continues alone: connect to NATS"); n > 3 {
+		t.Errorf("the log says it %d times:\n%s", n, a.log)
+	}
+}
+
+func TestCredentials(t *testing.T) {
+	user, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, _ := user.PublicKey()
+	seed, _ := user.Seed()
+	stranger, _ := nkeys.CreateUser()
+	strangerSeed, _ := stranger.Seed()
+	url := fleettest.Start(t, func(o *server.Options) { o.Nkeys = []*server.NkeyUser{{Nkey: public}} }).URL
+	for name, tc := range map[string]struct {
+		seed    string
+		problem string // "" = it joins
+	}{
+		"right": {string(seed), ""},
+		"wrong": {string(strangerSeed), "check credentials_file"},
+		"none":  {"", "check credentials_file"},
+		"junk":  {"this is no seed", "is neither a .creds file nor the seed of an nkey"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := settings(t, "box", url)
+			if tc.seed != "" {
+				s.CredentialsFile = keyFile(t, tc.seed)
+			}
+			b := start(t, s)
+			v := b.await(t, "told the result", func(v *View) bool { return v.Joined || !strings.HasPrefix(v.Problem, "it connects") })
+			if v.Joined != (tc.problem == "") || !strings.Contains(v.Problem, tc.problem) {
+				t.Errorf("joined %t, %q; want %q", v.Joined, v.Problem, tc.problem)
+			}
+			if tc.seed != "" && strings.Contains(v.Problem+b.log.String(), tc.seed) {
+				t.Error("the seed is shown")
+			}
+			b.stop()
+		})
+	}
+}
+
+func TestNoJetStream(t *testing.T) {
+	s := fleettest.Start(t, func(o *server.Options) { o.JetStream = false })
+	v := start(t, settings(t, "a", s.URL)).await(t, "refused", func(v *View) bool { return strings.Contains(v.Problem, "JetStream") })
+	if v.Joined || !strings.Contains(v.Problem, "enable JetStream") {
+		t.Errorf("it is %+v", v)
+	}
+}
+
+// The key's file may appear later.
+func TestKeyFileMissing(t *testing.T) {
+	nats := fleettest.Start(t)
+	s := settings(t, "a", nats.URL)
+	if err := os.Remove(s.KeyFile); err != nil {
+		t.Fatal(err)
+	}
+	a := start(t, s)
+	a.await(t, "told what is missing", func(v *View) bool { return strings.Contains(v.Problem, s.KeyFile) && !v.Joined })
+	if err := os.WriteFile(s.KeyFile, []byte(fleetKey), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a.sees(t)
+}
+
+// What outsiders write has no effect: they have no key, but may write into the bucket.
+func TestOutsiders(t *testing.T) {
+	server := fleettest.Start(t)
+	a, b := start(t, settings(t, "a", server.URL)), start(t, settings(t, "b", server.URL))
+	a.sees(t, "b")
+	b.sees(t, "a")
+	foreign := settings(t, "foreign", server.URL)
+	foreign.KeyFile = keyFile(t, strings.Repeat("x", 40))
+	c := start(t, foreign)
+	c.sees(t) // it is in a fleet of its own
+	nc, err := nats.Connect(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	sealed, err := newSealer([]byte(fleetKey)).seal(&Box{Name: "b", Instance: "thief", Seq: 1 << 60, Address: "http://evil:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := b.View().Changed
+	for name, value := range map[string][]byte{
+		"a": []byte("{}"), "b": nil, "rubbish": []byte("\x00\xff"), "long": make([]byte, 900_000), "c": []byte(sealVersion),
+		"d": sealed,                            // another box's, under another name
+		"e": append(slices.Clone(sealed), ' '), // changed
+	} {
+		if err := nc.Publish(subjects+name, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	a.await(t, "still with b after it has ignored some", func(v *View) bool { return v.Ignored >= 7 && slices.Equal(names(v), []string{"b"}) })
+	<-before
+	a.sees(t, "b")
+	b.sees(t, "a")
+	if v := a.View(); v.Boxes[0].Address != "http://b:8000" {
+		t.Errorf("b is at %s", v.Boxes[0].Address)
+	}
+	if strings.Contains(a.log.String(), fleetKey) {
+		t.Error("the log has the key")
+	}
+}
+
+// The clocks of boxes may differ, and jump: nothing that a box announces has a time.
+func TestClocksDiffer(t *testing.T) {
+	nats := fleettest.Start(t)
+	early, late := newBox(settings(t, "early", nats.URL)), newBox(settings(t, "late", nats.URL))
+	early.clock = func() time.Time { return time.Now().Add(-24 * time.Hour) }
+	late.clock = func() time.Time { return time.Now().Add(24 * time.Hour) }
+	early.run(t)
+	late.run(t)
+	early.sees(t, "late")
+	late.sees(t, "early")
+	began := time.Now()
+	late.stop()
+	early.sees(t)
+	if took := time.Since(began); took > silence {
+		t.Errorf("it took %s", took)
+	}
+}
+
+func TestNoGoroutineStays(t *testing.T) {
+	nats := fleettest.Start(t)
+	watch := start(t, settings(t, "watch", nats.URL))
+	watch.sees(t)
+	before := goleak.IgnoreCurrent()
+	b := start(t, settings(t, "b", nats.URL))
+	b.sees(t, "watch")
+	b.stop()
+	alone := start(t, settings(t, "alone", "nats://127.0.0.1:1"))
+	alone.await(t, "alone", func(v *View) bool { return strings.HasPrefix(v.Problem, "connect to NATS") })
+	alone.stop()
+	goleak.VerifyNone(t, before)
+}
+
+// A server that accepts connections and says nothing does not delay a stop.
+func TestStopWhileConnecting(t *testing.T) {
+	l, accepted := silentServer(t)
+	b := start(t, settings(t, "b", "nats://"+l))
+	<-accepted
+	began := time.Now()
+	b.stop()
+	if took := time.Since(began); took > requestTimeout/2 {
+		t.Errorf("the stop took %s", took)
+	}
+}

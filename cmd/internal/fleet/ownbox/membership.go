@@ -1,0 +1,118 @@
+package ownbox
+
+import (
+	"context"
+	"crypto/sha256"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/cmd/internal/fleet"
+	"github.com/llmsup/llmsup/cmd/internal/page/feed"
+)
+
+// Options are what a Membership reads.
+type Options struct {
+	Daemon  feed.Daemon
+	Traffic feed.Traffic
+	Version string
+	Log     zerolog.Logger
+}
+
+// Membership is that of this box in the fleet of the configuration, or in none.
+type Membership struct {
+	o       Options
+	present atomic.Pointer[member]
+
+	mu     sync.Mutex // guards a replacement of present, and stopped
+	closed bool
+}
+
+// member is a fleet.Member that runs.
+type member struct {
+	*fleet.Member
+	settings    fleet.Settings
+	fingerprint [sha256.Size]byte
+	state       *state
+	stop        context.CancelFunc
+	ended       chan struct{}
+}
+
+// New returns the membership of a box in no fleet.
+func New(o Options) *Membership { return &Membership{o: o} }
+
+// Apply joins the fleet of the Settings. It leaves another one first, also if a file of the
+// Settings has another content now.
+func (m *Membership) Apply(s fleet.Settings) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old := m.present.Load()
+	if m.closed || old == nil && !s.Enabled() || old != nil && old.settings.Equal(s) && old.fingerprint == s.Fingerprint() {
+		return
+	}
+	m.leave()
+	if !s.Enabled() {
+		return
+	}
+	if warning := s.Warning(); warning != "" {
+		m.o.Log.Warn().Msg(warning)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	next := &member{settings: s, fingerprint: s.Fingerprint(), state: &state{o: m.o}, stop: stop, ended: make(chan struct{})}
+	next.Member = fleet.New(fleet.Options{Settings: s, State: next.state.box, Changes: m.o.Daemon.Changes, Log: m.o.Log})
+	m.present.Store(next)
+	go func() {
+		defer close(next.ended)
+		next.Run(ctx)
+	}()
+}
+
+// Close leaves the fleet for good. The other boxes know it at once; it takes a second at most.
+func (m *Membership) Close() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
+	m.leave()
+}
+
+// leave ends the present member. The caller holds mu.
+func (m *Membership) leave() {
+	if old := m.present.Swap(nil); old != nil {
+		old.stop()
+		<-old.ended
+	}
+}
+
+// Status returns whether the box is in its fleet; nil = it has none.
+func (m *Membership) Status() *control.Fleet {
+	present := m.present.Load()
+	if present == nil {
+		return nil
+	}
+	return statusOf(present.View())
+}
+
+func statusOf(v *fleet.View) *control.Fleet {
+	return &control.Fleet{Box: v.Name, Joined: v.Joined, Problem: v.Problem, Others: len(v.Boxes)}
+}
+
+// Boxes returns the boxes that this one knows of, itself included.
+func (m *Membership) Boxes() control.Boxes {
+	present := m.present.Load()
+	if present == nil {
+		return control.Boxes{}
+	}
+	v, now := present.View(), time.Now()
+	own := present.state.box()
+	own.Name, own.Address = v.Name, present.settings.Advertise
+	all := control.Boxes{Fleet: statusOf(v), Boxes: []control.Box{{Box: own, This: true}}}
+	for _, peer := range v.Boxes {
+		peer.Models, peer.GPUs = slices.Concat([]fleet.Model{}, peer.Models), slices.Concat([]fleet.GPU{}, peer.GPUs) // never null
+		all.Boxes = append(all.Boxes, control.Box{Box: peer.Box, SeenSeconds: max(now.Sub(peer.Seen).Seconds(), 0)})
+	}
+	return all
+}

@@ -1,0 +1,97 @@
+package fleet
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// silence is how long a box may announce nothing new, by the reader's own clock, until it is
+// no longer in the fleet.
+const silence = 3 * time.Second
+
+// View is the fleet as this box knows it. It is immutable.
+type View struct {
+	Name    string // of this box
+	Joined  bool   // the other boxes know this one
+	Problem string // why it has not joined, or what else does not work; "" = all works
+	Boxes   []Peer // the others, sorted by name
+	Ignored uint64 // announcements that were not of this fleet, so far
+
+	Changed <-chan struct{} // closed when another View replaces it
+}
+
+// Peer is another box, and when it was last heard of.
+type Peer struct {
+	Box
+	Seen time.Time // of its last announcement; by this box's clock
+}
+
+// peers are the boxes that a Member has heard of. Its mu guards them.
+type peers struct {
+	self   string // name of this box
+	byName map[string]Peer
+	rival  Peer // another box that has announced itself with the name of this one
+}
+
+// observe takes over the announcement of a box, and reports whether that has changed
+// anything. A name belongs to one instance until that leaves or is silent: announcements of
+// another one, and those that have been sent before, count as nothing.
+func (p *peers) observe(b *Box, instance string, now time.Time) bool {
+	switch {
+	case b.Instance == instance:
+		return false
+	case b.Name == p.self:
+		if b.Instance == p.rival.Instance && b.Seq <= p.rival.Seq {
+			return false
+		}
+		p.rival = Peer{*b, now}
+		return true
+	}
+	old, known := p.byName[b.Name]
+	if known && old.Instance != b.Instance && !old.Leaving && now.Sub(old.Seen) < silence {
+		return false
+	}
+	if known && old.Instance == b.Instance && b.Seq <= old.Seq {
+		return false
+	}
+	p.byName[b.Name] = Peer{*b, now}
+	return true
+}
+
+// rivalAlive returns the box that has the name of this one, if it is heard of.
+func (p *peers) rivalAlive(now time.Time) *Peer {
+	if p.rival.Instance == "" || p.rival.Leaving || now.Sub(p.rival.Seen) >= silence {
+		return nil
+	}
+	return &p.rival
+}
+
+// expire reports whether a box was present at one time and is silent now.
+func (p *peers) expire(before, now time.Time) (silent []string) {
+	for name, peer := range p.byName {
+		if !peer.Leaving && before.Sub(peer.Seen) < silence && now.Sub(peer.Seen) >= silence {
+			silent = append(silent, name)
+		}
+	}
+	return silent
+}
+
+// forget is how long a box is remembered that has left: its old announcements must not bring
+// it back.
+const forget = time.Hour
+
+// present returns the boxes that have not left and are not silent, sorted by name. It forgets
+// those that were so long ago.
+func (p *peers) present(now time.Time) (list []Peer) {
+	for name, peer := range p.byName {
+		switch age := now.Sub(peer.Seen); {
+		case age >= forget:
+			delete(p.byName, name)
+		case age < silence && !peer.Leaving:
+			list = append(list, peer)
+		}
+	}
+	slices.SortFunc(list, func(a, b Peer) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
