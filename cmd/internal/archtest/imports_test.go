@@ -50,7 +50,7 @@ func topLevelImports(tree []source) []string {
 var cmdImports = map[string][]string{
 	"cmd/internal/downloads":   {"models/gguf", "models/hub", "supervisor"},
 	"cmd/internal/fit":         {"cmd/internal/control", "cmd/internal/placement", "gpu", "models", "models/gguf", "models/hub", "models/hub/hubtest", "models/vram"},
-	"cmd/internal/fleet":       nil,
+	"cmd/internal/fleet":       {"cmd/internal/fleet/fleettest"},
 	"cmd/internal/graceful":    nil,
 	"cmd/internal/maintenance": {"cmd/internal/control", "supervisor"},
 	"cmd/internal/modelfiles":  {"cmd/internal/control", "cmd/internal/fit", "cmd/internal/placement", "models/demo", "models/gguf", "models/vram"},

@@ -64,6 +64,7 @@ func leader(t *testing.T, c *fleettest.Cluster) (index, copies int) {
 // No box drops out when the server is killed that leads the bucket: an election takes up to
 // 9 seconds, and announcements need no leader.
 func TestLeaderIsKilled(t *testing.T) {
+	t.Parallel()
 	cluster := fleettest.StartCluster(t, 3)
 	var boxes []*box
 	for _, name := range []string{"a", "b", "c"} {

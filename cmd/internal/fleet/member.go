@@ -124,13 +124,13 @@ func (m *Member) expire(ctx context.Context) {
 		m.mu.Lock()
 		now := m.clock()
 		silent := m.peers.expire(m.expired, now)
+		for _, name := range silent {
+			m.o.Log.Warn().Str("box", name).Msgf("the box has been silent for %s, and is no longer in the fleet", silence)
+		}
 		if m.expired = now; len(silent) > 0 {
 			m.publish()
 		}
 		m.mu.Unlock()
-		for _, name := range silent {
-			m.o.Log.Warn().Str("box", name).Msgf("the box has been silent for %s, and is no longer in the fleet", silence)
-		}
 	}
 }
 

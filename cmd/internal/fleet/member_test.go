@@ -147,6 +147,7 @@ func (b *box) sees(t *testing.T, others ...string) {
 }
 
 func TestBoxesSeeEachOther(t *testing.T) {
+	t.Parallel()
 	nats := fleettest.Start(t)
 	a, b, c := start(t, settings(t, "a", nats.URL)), start(t, settings(t, "b", nats.URL)), start(t, settings(t, "c", nats.URL))
 	a.sees(t, "b", "c")
@@ -182,6 +183,7 @@ func TestBoxesSeeEachOther(t *testing.T) {
 
 // A change is announced at once, and not with the next announcement.
 func TestChangeIsSeenAtOnce(t *testing.T) {
+	t.Parallel()
 	nats := fleettest.Start(t)
 	a, b := start(t, settings(t, "a", nats.URL)), start(t, settings(t, "b", nats.URL))
 	a.sees(t, "b")
@@ -202,6 +204,7 @@ func TestChangeIsSeenAtOnce(t *testing.T) {
 }
 
 func TestSilentBoxDropsOut(t *testing.T) {
+	t.Parallel()
 	server := fleettest.Start(t)
 	a := start(t, settings(t, "a", server.URL))
 	a.sees(t)
@@ -238,6 +241,7 @@ func TestSilentBoxDropsOut(t *testing.T) {
 }
 
 func TestNameTaken(t *testing.T) {
+	t.Parallel()
 	nats := fleettest.Start(t)
 	first, other := start(t, settings(t, "gpu1", nats.URL)), start(t, settings(t, "gpu2", nats.URL))
 	first.sees(t, "gpu2")
@@ -267,6 +271,7 @@ func TestNameTaken(t *testing.T) {
 
 // A box that was killed and starts again gets its name once nothing is heard of the old one.
 func TestNameOfKilledBox(t *testing.T) {
+	t.Parallel()
 	server := fleettest.Start(t)
 	a := start(t, settings(t, "a", server.URL))
 	a.sees(t)
@@ -291,6 +296,7 @@ func TestNameOfKilledBox(t *testing.T) {
 }
 
 func TestWithoutNATS(t *testing.T) {
+	t.Parallel()
 	nats := fleettest.Start(t)
 	nats.Stop()
 	a, b := start(t, settings(t, "a", nats.URL)), start(t, settings(t, "b", nats.URL))
@@ -315,6 +321,7 @@ func TestWithoutNATS(t *testing.T) {
 }
 
 func TestCredentials(t *testing.T) {
+	t.Parallel()
 	user, err := nkeys.CreateUser()
 	if err != nil {
 		t.Fatal(err)
@@ -352,6 +359,7 @@ func TestCredentials(t *testing.T) {
 }
 
 func TestNoJetStream(t *testing.T) {
+	t.Parallel()
 	s := fleettest.Start(t, func(o *server.Options) { o.JetStream = false })
 	v := start(t, settings(t, "a", s.URL)).await(t, "refused", func(v *View) bool { return strings.Contains(v.Problem, "JetStream") })
 	if v.Joined || !strings.Contains(v.Problem, "enable JetStream") {
@@ -361,6 +369,7 @@ func TestNoJetStream(t *testing.T) {
 
 // The key's file may appear later.
 func TestKeyFileMissing(t *testing.T) {
+	t.Parallel()
 	nats := fleettest.Start(t)
 	s := settings(t, "a", nats.URL)
 	if err := os.Remove(s.KeyFile); err != nil {
@@ -376,6 +385,7 @@ func TestKeyFileMissing(t *testing.T) {
 
 // What outsiders write has no effect: they have no key, but may write into the bucket.
 func TestOutsiders(t *testing.T) {
+	t.Parallel()
 	server := fleettest.Start(t)
 	a, b := start(t, settings(t, "a", server.URL)), start(t, settings(t, "b", server.URL))
 	a.sees(t, "b")
@@ -420,6 +430,7 @@ func TestOutsiders(t *testing.T) {
 
 // The clocks of boxes may differ, and jump: nothing that a box announces has a time.
 func TestClocksDiffer(t *testing.T) {
+	t.Parallel()
 	nats := fleettest.Start(t)
 	early, late := newBox(settings(t, "early", nats.URL)), newBox(settings(t, "late", nats.URL))
 	early.clock = func() time.Time { return time.Now().Add(-24 * time.Hour) }
@@ -452,6 +463,7 @@ func TestNoGoroutineStays(t *testing.T) {
 
 // A server that accepts connections and says nothing does not delay a stop.
 func TestStopWhileConnecting(t *testing.T) {
+	t.Parallel()
 	l, accepted := silentServer(t)
 	b := start(t, settings(t, "b", "nats://"+l))
 	<-accepted

@@ -273,8 +273,8 @@ func (s *session) apply(result claimed) error {
 		return result.err
 	default:
 		s.m.revision, s.joined = result.revision, true
-		s.storedNow()
 		s.announce(false)
+		s.storedNow()
 	}
 	return nil
 }
