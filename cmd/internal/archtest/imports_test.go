@@ -52,6 +52,7 @@ var cmdImports = map[string][]string{
 	"cmd/internal/fit":         {"cmd/internal/control", "cmd/internal/placement", "gpu", "models", "models/gguf", "models/hub", "models/hub/hubtest", "models/vram"},
 	"cmd/internal/fleet":       {"cmd/internal/fleet/fleettest"},
 	"cmd/internal/graceful":    nil,
+	"cmd/internal/idlememory":  nil,
 	"cmd/internal/maintenance": {"cmd/internal/control", "supervisor"},
 	"cmd/internal/modelfiles":  {"cmd/internal/control", "cmd/internal/fit", "cmd/internal/placement", "models/demo", "models/gguf", "models/vram"},
 	"cmd/internal/scheduler":   nil,
@@ -83,7 +84,7 @@ func cmdInternalImports(tree []source) []string {
 // layers are all packages, from the bottom up. A package imports only from the layers
 // below its own.
 var layers = [][]string{
-	{"router/usd", "models", "models/gguf", "models/demo", "gpu", "systemd", "supervisor/process", "supervisor/output", "supervisor/promptcache", "router/spool", "cmd/internal/graceful", "cmd/internal/scheduler"},
+	{"router/usd", "models", "models/gguf", "models/demo", "gpu", "systemd", "supervisor/process", "supervisor/output", "supervisor/promptcache", "router/spool", "cmd/internal/graceful", "cmd/internal/idlememory", "cmd/internal/scheduler"},
 	{"models/vram", "models/hub", "router/price", "router/budget", "router/ledger/journal", "supervisor"},
 	{"router/ledger"},
 	{"router/wire", "supervisor/llamacpp", "supervisor/generic"},

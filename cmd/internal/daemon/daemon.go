@@ -29,6 +29,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/downloads"
 	"github.com/llmsup/llmsup/cmd/internal/fleet/ownbox"
 	"github.com/llmsup/llmsup/cmd/internal/graceful"
+	"github.com/llmsup/llmsup/cmd/internal/idlememory"
 	"github.com/llmsup/llmsup/cmd/internal/maintenance"
 	"github.com/llmsup/llmsup/cmd/internal/modelfiles"
 	"github.com/llmsup/llmsup/cmd/internal/ondemand"
@@ -242,7 +243,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	watching.Go(func() { d.pool.Watch(d.serverContext, d.placedServers) })
 	watching.Go(func() { d.ondemand.Run(d.serverContext) })
 	watching.Go(func() { d.accounting.RestoreBudgets(d.serverContext) })
-	watching.Go(func() { releaseMemoryWhenIdle(d.serverContext, d.router.Calls, d.router.Inflight, freeMemory) })
+	watching.Go(func() { idlememory.Release(d.serverContext, d.router.Calls, d.router.Inflight, idlememory.Free) })
 	watching.Go(d.findLoops)
 	watching.Go(func() { d.feed.Run(d.serverContext) })
 	d.applyFleet()

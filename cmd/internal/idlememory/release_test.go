@@ -1,4 +1,4 @@
-package daemon
+package idlememory
 
 import (
 	"context"
@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// TestReleaseMemoryWhenIdle: once after each busy period, and never during one.
-func TestReleaseMemoryWhenIdle(t *testing.T) {
+// TestRelease: once after each busy period, and never during one.
+func TestRelease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var calls, inflight, given atomic.Int64
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		go releaseMemoryWhenIdle(ctx, calls.Load, func() int { return int(inflight.Load()) }, func() { given.Add(1) })
+		go Release(ctx, calls.Load, func() int { return int(inflight.Load()) }, func() { given.Add(1) })
 		time.Sleep(time.Millisecond) // so that no step below coincides with a check
 		for _, step := range []struct {
 			what     string

@@ -1,4 +1,4 @@
-package daemon
+package idlememory
 
 import (
 	"context"
@@ -10,12 +10,12 @@ import (
 // the interval of the check, so it takes up to twice as long.
 const idleBeforeRelease = 5 * time.Second
 
-// releaseMemoryWhenIdle returns memory to the machine after a time without calls, until ctx
+// Release returns memory to the machine after a time without calls, until ctx
 // ends. Otherwise the runtime keeps the memory of a burst for minutes, and garbage below
 // the threshold of the next collection for ever. A collection takes some milliseconds,
 // which delays no call while there is none. calls is the number of calls so far, inflight
 // that of running calls.
-func releaseMemoryWhenIdle(ctx context.Context, calls func() int64, inflight func() int, release func()) {
+func Release(ctx context.Context, calls func() int64, inflight func() int, release func()) {
 	tick := time.NewTicker(idleBeforeRelease)
 	defer tick.Stop()
 	seen, released := calls(), calls()
@@ -34,8 +34,8 @@ func releaseMemoryWhenIdle(ctx context.Context, calls func() int64, inflight fun
 	}
 }
 
-// freeMemory collects twice, since pools release their content only the second time.
-func freeMemory() {
+// Free collects twice, since pools release their content only the second time.
+func Free() {
 	debug.FreeOSMemory()
 	debug.FreeOSMemory()
 }
