@@ -2,12 +2,12 @@ package daemon
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/downloads"
+	"github.com/llmsup/llmsup/cmd/internal/fit"
 	"github.com/llmsup/llmsup/cmd/internal/placement"
 	"github.com/llmsup/llmsup/models/hub"
 	"github.com/llmsup/llmsup/supervisor"
@@ -22,14 +22,13 @@ func (d *Daemon) openDownloads() {
 	})
 }
 
-// chooseVariant chooses among the quantisations of a repository.
-func (d *Daemon) chooseVariant(_ context.Context, _ *hub.Client, listing hub.Listing) (hub.Variant, error) {
-	for _, v := range listing.Variants {
-		if v.Quant == "Q4_K_M" {
-			return v, nil
-		}
+// chooseVariant chooses among the quantisations of a repository: the largest that fits.
+func (d *Daemon) chooseVariant(ctx context.Context, client *hub.Client, listing hub.Listing) (hub.Variant, error) {
+	v, why, err := fit.Choose(ctx, client, listing, defaultRun(0), d.fitBox(ctx))
+	if err == nil {
+		d.log.Info().Str("model", listing.Ref.String()).Msg("chose " + v.Name() + ": " + why)
 	}
-	return hub.Variant{}, fmt.Errorf("%s has several quantisations; name one, as in %s:%s", listing.Ref, listing.Ref, listing.Variants[0].Name())
+	return v, err
 }
 
 // needModels has the models downloaded that servers of the configuration need.

@@ -137,7 +137,7 @@ func (d *Daemon) ModelFiles(ctx context.Context) (control.ModelFiles, error) {
 	cfg := d.setup.Config
 	d.fleetMu.Unlock()
 	server := config.DefaultServer()
-	r := modelfiles.Request{Folders: []string{cfg.ModelsDir()}, Box: d.fitBox(cfg.GPU.Devices), CtxSize: server.CtxSize, GPULayers: server.NGPULayers}
+	r := modelfiles.Request{Folders: []string{cfg.ModelsDir()}, Box: d.fitBox(ctx), CtxSize: server.CtxSize, GPULayers: server.NGPULayers}
 	for _, s := range d.servers() {
 		entry := s.launch.entry
 		if path := located(s.name, cfg).Model; path != "" {
@@ -155,20 +155,33 @@ func (d *Daemon) ModelFiles(ctx context.Context) (control.ModelFiles, error) {
 	return d.modelFiles.List(ctx, r)
 }
 
-// fitBox returns the GPUs on which a model could be loaded. What llmsup's models hold counts as free.
-func (d *Daemon) fitBox(devices string) fit.Box {
+// fitBox returns the GPUs on which a model could be loaded, once they have been read. What llmsup's
+// models hold counts as free.
+func (d *Daemon) fitBox(ctx context.Context) fit.Box {
+	s := d.monitor.Sample()
+	for ; s.At.IsZero() && ctx.Err() == nil; s = d.monitor.Sample() {
+		select {
+		case <-ctx.Done():
+		case <-s.Changed:
+		}
+	}
+	d.fleetMu.Lock()
+	devices := d.setup.Config.GPU.Devices
+	d.fleetMu.Unlock()
 	var own []int
 	for _, o := range d.processOwners() {
 		own = append(own, o.PIDs...)
 	}
-	return fit.BoxOf(d.monitor.Sample(), devices, own)
+	return fit.BoxOf(s, devices, own)
+}
+
+// defaultRun is how a model is run for which the configuration sets nothing.
+func defaultRun(ctxSize int) vram.Run {
+	server := config.DefaultServer()
+	return vram.Run{CtxSize: cmp.Or(ctxSize, server.CtxSize), GPULayers: server.NGPULayers}
 }
 
 // Fit implements page.Disk.
 func (d *Daemon) Fit(ctx context.Context, ref string, ctxSize int) (control.Fit, error) {
-	d.fleetMu.Lock()
-	devices := d.setup.Config.GPU.Devices
-	d.fleetMu.Unlock()
-	server := config.DefaultServer()
-	return fit.Reference(ctx, ref, vram.Run{CtxSize: cmp.Or(ctxSize, server.CtxSize), GPULayers: server.NGPULayers}, d.fitBox(devices))
+	return fit.Reference(ctx, ref, defaultRun(ctxSize), d.fitBox(ctx))
 }

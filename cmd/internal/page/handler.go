@@ -62,6 +62,7 @@ func New(o Options) *Handler {
 	h.handleCommands()
 	h.handleCalls()
 	h.handleModelFiles()
+	h.handleFit()
 	h.paths.Handle("GET /ui/events", h.forViewers(h.events))
 	h.paths.Handle("POST /ui/v1/chat/completions", h.forViewers(h.call))
 	h.paths.HandleFunc("/", h.notFound)

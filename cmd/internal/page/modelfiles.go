@@ -8,9 +8,12 @@ import (
 	"github.com/llmsup/llmsup/router/wire"
 )
 
-// Disk has the model files that no server uses.
+// Disk has the model files that no server uses, and says what fits of a hub.
 type Disk interface {
 	ModelFiles(ctx context.Context) (control.ModelFiles, error)
+	// Fit returns how the quantisations of a reference fit the GPUs with a context, in tokens; 0 =
+	// the default.
+	Fit(ctx context.Context, ref string, ctxSize int) (control.Fit, error)
 }
 
 // handleModelFiles serves the model files that no server uses, to operators only, since

@@ -62,7 +62,8 @@ function fits(f, gpus) {
 	if (f.kind === 'projector') return h('span', {class: 'muted small'}, 'for the args of a model: --mmproj FILE');
 	if (f.kind === 'unusable') return [badge('failed', 'unusable'), h('div', {class: 'muted small'}, f.problem)];
 	const found = fit(f.placements, gpus);
-	return found ? badge(found.state, found.text) : value(unknown);
+	if (!found) return value(unknown);
+	return [badge(found.state, found.text), f.largest_context > 0 && h('div', {class: 'muted small'}, `with a context of up to ${count(f.largest_context)} tokens`)];
 }
 
 const addition = (f, redraw) => h('details', {class: 'inline'}, h('summary', {}, 'Add to llmsup.yaml'), copyable(yaml(f.name, f.path), redraw));

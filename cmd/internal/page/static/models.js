@@ -4,6 +4,7 @@ import {createDisk} from './disk.js';
 import {h} from './dom.js';
 import {fit} from './fit.js';
 import {bytes, count, percent, plural, seconds, unknown} from './format.js';
+import {createHub} from './hub.js';
 import {button, copyable, empty, none, reasonOf, since, state as badge, table, value} from './parts.js';
 
 export const title = 'Models';
@@ -11,6 +12,7 @@ export const title = 'Models';
 export function create(context) {
 	const {store, redraw, commands} = context;
 	const disk = createDisk(context);
+	const hub = createHub(context);
 	let sort = null;
 	let read = false;
 	// onDisk reads the files once the viewer is known to be an operator.
@@ -20,7 +22,7 @@ export function create(context) {
 			read = true;
 			disk.load();
 		}
-		return disk.draw(s);
+		return [disk.draw(s), hub.draw()];
 	};
 	return {
 		leave: disk.leave,
