@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
 # Unpacks a program of a newer release of the distribution into the cache folder, without root. llama-server.sh and whisper-server.sh
-# source this file. They define works FILE, which checks a program, and own, which says how else to install it.
+# source this file. They define works FILE, which checks a program, and own, which says how else to install it. They may set extra, to
+# packages that the program can do without, and define without_extra FOLDER, which takes them out of a folder where it fails with them.
 # shellcheck disable=SC2154 # run.sh sets root, and they set own
+extra=
 
 # shellcheck source=scripts/mirror.sh
 . "$root/scripts/mirror.sh"
 
-# unpack FOLDER PACKAGE NOT... downloads a package and its dependencies, but for NOT and theirs, with a separate apt state, and unpacks
-# them to FOLDER/root.
+# unpack FOLDER PACKAGE NOT... downloads a package, $extra where there are such, and their dependencies, but for NOT and theirs, with a
+# separate apt state, and unpacks them to FOLDER/root.
 unpack() {
-	local to=$1 wanted=$2 apt=$1/apt kind url suites components suite keyring signed='' arch package deb
+	local to=$1 wanted=$2 apt=$1/apt kind url suites components suite keyring signed='' arch package packages deb
 	shift 2
 	read -r kind url < <(mirror) || die "apt's sources have no mirror of Debian or Ubuntu: $own"
 	arch=$(dpkg --print-architecture)
@@ -53,16 +55,19 @@ unpack() {
 		-o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null
 		-o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null)
 
-	for suite in $suites; do
-		printf 'deb [arch=%s%s] %s %s %s\n' "$arch" "$signed" "$url" "$suite" "$components" >"$apt/sources.list"
-		rm -f "$apt"/cache/*.bin
-		"${get[@]}" update >>"$apt/log" 2>&1 || break
-		if "${get[@]}" install --download-only --yes --no-install-recommends -o APT::Install-Suggests=false "$wanted" >>"$apt/log" 2>&1; then
-			mkdir "$to/root"
-			for deb in "$apt"/cache/archives/*.deb; do dpkg -x "$deb" "$to/root" || die "could not unpack ${deb##*/}; see above"; done
-			rm -rf "$apt" "$to/root/usr/share"
-			return
-		fi
+	for packages in ${extra:+"$wanted $extra"} "$wanted"; do
+		for suite in $suites; do
+			printf 'deb [arch=%s%s] %s %s %s\n' "$arch" "$signed" "$url" "$suite" "$components" >"$apt/sources.list"
+			rm -f "$apt"/cache/*.bin
+			"${get[@]}" update >>"$apt/log" 2>&1 || break 2
+			# shellcheck disable=SC2086 # one or several
+			if "${get[@]}" install --download-only --yes --no-install-recommends -o APT::Install-Suggests=false $packages >>"$apt/log" 2>&1; then
+				mkdir "$to/root"
+				for deb in "$apt"/cache/archives/*.deb; do dpkg -x "$deb" "$to/root" || die "could not unpack ${deb##*/}; see above"; done
+				rm -rf "$apt" "$to/root/usr/share"
+				return
+			fi
+		done
 	done
 	grep '^[EW]:' "$apt/log" | tail -n 5 >&2 || tail -n 5 "$apt/log" >&2
 	die "could not get $wanted for $arch from $url ($suites): see apt's lines above and try again, or $own"
@@ -83,7 +88,7 @@ wrap() {
 		# Written by llmsup's scripts/packages.sh. It execs, so that $program itself gets its signals.
 		here=\$(readlink -f -- "\$0") && here=\${here%/*}
 		lib=\$here/${loader%/*}
-		exec "\$here/$loader" --library-path "\$lib:\$lib/llama" "\$here/root/usr/bin/$program" "\$@"
+		exec "\$here/$loader" --library-path "\$lib:\$lib/llama\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}" "\$here/root/usr/bin/$program" "\$@"
 	END
 	chmod 755 "$to" "$to/$program"
 }
@@ -93,13 +98,19 @@ make() {
 	local to=$1 program=$2
 	unpack "$to" "${@:3}"
 	wrap "$to" "$program"
-	works "$to/$program" || die "the $program of the packages does not work on this machine: $own"
+	if [[ -n $extra ]]; then printf '%s\n' "$extra" >"$to/extra"; fi
+	if works "$to/$program"; then return; fi
+	if [[ -n $extra ]] && without_extra "$to" && works "$to/$program"; then return; fi
+	die "the $program of the packages does not work on this machine: $own"
 }
 
-# cached PROGRAM MEGABYTES PACKAGE NOT... prints the path of the program in the cache folder. It makes it, if it is not there or does
-# not work any more.
+# has_extra FILE reports whether a program was made with the packages in extra, as far as there were such.
+has_extra() { [[ -z $extra || $(cat "${1%/*}/extra" 2>/dev/null) == "$extra" ]]; }
+
+# cached PROGRAM MEGABYTES PACKAGE NOT... prints the path of the program in the cache folder. It makes it, if it is not there, does
+# not work any more, or was made without extra; one without extra is kept if another one cannot be made.
 cached() {
-	local program=$1 megabytes=$2 cache made
+	local program=$1 megabytes=$2 cache made old
 	need_home
 	cache=${LLMSUP_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/llmsup}/$program
 	case $cache in
@@ -111,19 +122,24 @@ cached() {
 	esac
 	made=$cache/$(dpkg --print-architecture 2>/dev/null || uname -m)/$program
 
-	if ! works "$made"; then
+	if ! { works "$made" && has_extra "$made"; }; then
 		{ command -v apt-get && command -v dpkg; } >/dev/null || die "no $program on PATH, and no apt to download one: $own"
 		{ mkdir -p "$cache" && exec 9>"$cache/lock"; } 2>/dev/null || die "cannot write to $cache: set LLMSUP_CACHE_DIR to a writable folder"
 		flock --nonblock 9 || during "waiting for another ${0##*/}" "usually less than a minute" flock 9
-		if ! works "$made"; then # check again, with the lock
+		old=
+		if works "$made"; then old=yes; fi
+		if ! { [[ -n $old ]] && has_extra "$made"; }; then # check again, with the lock
 			rm -rf "$cache"/.new.*
 			new=$(mktemp -d "$cache/.new.XXXXXX")
 			trap 'rm -rf "$new"' EXIT
-			during "downloading $program from the distribution's packages" "about $megabytes MB, once; usually 10 s to a minute" \
-				make "$new" "$program" "${@:3}" || exit
-			if [[ -e ${made%/*} ]]; then mv "${made%/*}" "$new/old"; fi
-			mv -T "$new" "${made%/*}"
-			rm -rf "${made%/*}/old"
+			if during "downloading $program from the distribution's packages" "about $megabytes MB, once; usually 10 s to a minute" \
+				make "$new" "$program" "${@:3}"; then
+				if [[ -e ${made%/*} ]]; then mv "${made%/*}" "$new/old"; fi
+				mv -T "$new" "${made%/*}"
+				rm -rf "${made%/*}/old"
+			elif [[ -z $old ]]; then
+				exit 1
+			fi
 		fi
 		exec 9>&-
 	fi

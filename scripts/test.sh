@@ -26,7 +26,9 @@ if [[ $(id -u) == 0 && -z ${LLMSUP_TEST_CHROMIUM:-} ]] && ! command -v chromium 
 fi
 # So is the test of whisper-server without one: not every release has a package of it.
 LLMSUP_TEST_WHISPER_SERVER=$("$root/scripts/whisper-server.sh") || true
-export LLMSUP_TEST_LLAMA_SERVER LLMSUP_TEST_PROMTOOL LLMSUP_TEST_WHISPER_SERVER LLMSUP_TEST_CLIENTS LLMSUP_TEST_AXE
+# And the test of the backend for Vulkan.
+LLMSUP_TEST_VULKAN_SERVER=${LLMSUP_TEST_VULKAN_SERVER-$("$root/scripts/llama-server.sh" --software-vulkan)} || true
+export LLMSUP_TEST_LLAMA_SERVER LLMSUP_TEST_PROMTOOL LLMSUP_TEST_WHISPER_SERVER LLMSUP_TEST_VULKAN_SERVER LLMSUP_TEST_CLIENTS LLMSUP_TEST_AXE
 export PATH=$PATH:/usr/sbin # Debian's nginx is there
 # git refuses to work in a checkout of another user.
 export GOFLAGS="${GOFLAGS:+$GOFLAGS }-buildvcs=false"

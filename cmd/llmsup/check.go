@@ -19,7 +19,6 @@ import (
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/models/gguf"
 	"github.com/llmsup/llmsup/supervisor/generic"
-	"github.com/llmsup/llmsup/supervisor/llamacpp"
 )
 
 func checkCommand() *cli.Command {
@@ -87,12 +86,12 @@ func (f *findings) check(c *cli.Context) error {
 		return nil
 	}
 	f.clientKeys(cfg)
-	f.llamaServer(c.Context, cfg)
+	hardware := f.llamaServer(c.Context, cfg)
 	f.upstreams(cfg)
 	running := f.daemonResources(c.Context, cfg)
 	f.fleet(c.Context, cfg, running)
 	if len(cfg.Servers) > 0 || cfg.File == "" { // only servers need a GPU
-		f.gpus(c.Context, cfg, headers, running)
+		f.gpus(c.Context, cfg, headers, hardware, running)
 	}
 	return nil
 }
@@ -166,24 +165,6 @@ func (f *findings) command(name string, server config.Server) {
 	if generic.IsContainer(server.Argv) && len(server.StopCommand) == 0 {
 		f.warn("server %s: the command starts a container, which does not end with it; set `stop_command`, for example [%s, stop, NAME]", name, server.Argv[0])
 	}
-}
-
-func (f *findings) llamaServer(ctx context.Context, cfg *config.Config) {
-	if !cfg.NeedsLlamaServer() && cfg.File != "" {
-		f.ok("llama-server: not needed, since no server has a `model`")
-		return
-	}
-	path, err := llamacpp.FindBinary(cfg.LlamaServer)
-	if err != nil {
-		f.fail(err)
-		return
-	}
-	version, err := llamacpp.Version(ctx, path, cfg.KeyVariables())
-	if err != nil {
-		f.fail(err)
-		return
-	}
-	f.ok("llama-server: %s, %s", path, version)
 }
 
 // clientKeys checks who can make calls.

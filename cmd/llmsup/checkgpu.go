@@ -9,11 +9,13 @@ import (
 	"github.com/llmsup/llmsup/gpu"
 	"github.com/llmsup/llmsup/models/gguf"
 	"github.com/llmsup/llmsup/models/vram"
+	"github.com/llmsup/llmsup/supervisor/llamacpp"
 )
 
-// gpus checks the GPUs, and whether the models fit into their free memory. running is
-// the status of a running daemon; nil = none.
-func (f *findings) gpus(ctx context.Context, cfg *config.Config, headers map[string]*gguf.Header, running *control.Status) {
+// gpus checks the GPUs, whether llama-server sees them, and whether the models fit into their
+// free memory. hardware is what llama-server computes on; nil = unknown. running is the
+// status of a running daemon; nil = none.
+func (f *findings) gpus(ctx context.Context, cfg *config.Config, headers map[string]*gguf.Header, hardware *llamacpp.Hardware, running *control.Status) {
 	if cfg.GPU.Devices == config.NoGPU {
 		f.ok("GPU: disabled")
 		return
@@ -29,6 +31,9 @@ func (f *findings) gpus(ctx context.Context, cfg *config.Config, headers map[str
 	}
 	for _, g := range s.GPUs {
 		f.gpu(g)
+	}
+	if hardware != nil {
+		f.seenGPUs(*hardware, s.GPUs)
 	}
 	reserved := map[string]uint64{} // bytes for the servers checked so far, by GPU
 	for _, name := range sortedNames(cfg.Servers) {

@@ -487,6 +487,7 @@ func TestCheckGPUs(t *testing.T) {
 		"ok       GPU driver: 570.86.15, for CUDA up to 12.8\n",
 		"ok       GPU 0: NVIDIA GeForce RTX 4090, GPU-5b1e1f6e-0000-4000-8000-000000000001, 23.6 GiB of 24.0 GiB free\n",
 		"ok       server demo: VRAM needed: ", "GiB free\n",
+		"warning  GPU 0: llama-server does not use it: it has loaded no backend for GPUs; ",
 	} {
 		if code != 0 || !strings.Contains(out, want) {
 			t.Errorf("exit %d, without %q:\n%s", code, want, out)

@@ -96,3 +96,21 @@ func notRun(t *testing.T, why string) {
 	}
 	t.Skip("not run: " + why)
 }
+
+// programOf returns the program that a variable names; scripts/test.sh sets it to what the script
+// prints. If it is empty, because this machine cannot get that program, the test is not run.
+func programOf(t *testing.T, variable, script string) string {
+	t.Helper()
+	name, known := os.LookupEnv(variable)
+	if !known {
+		t.Fatalf("%s is not set: run scripts/test.sh, which sets it to what %s prints, or set it to \"\" to leave out the test that needs it", variable, script)
+	}
+	if name == "" {
+		notRun(t, script+" cannot get its program here, and says why")
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -16,23 +15,6 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
 )
-
-// whisperServer returns the path of whisper.cpp's server. Without one the test is not run.
-func whisperServer(t *testing.T) string {
-	t.Helper()
-	name, known := os.LookupEnv("LLMSUP_TEST_WHISPER_SERVER")
-	if !known {
-		t.Fatal("LLMSUP_TEST_WHISPER_SERVER is not set: run scripts/test.sh, which gets a whisper-server, or set it to \"\" to leave out the test that needs it")
-	}
-	if name == "" {
-		notRun(t, "no whisper-server on PATH, and no package of it: scripts/whisper-server.sh says why")
-	}
-	path, err := exec.LookPath(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
 
 // writeWhisperModel writes a model in the format that whisper.cpp's whisper_model_load reads,
 // and returns its path. It has no tensors, which whisper.cpp accepts "for testing": it computes
@@ -116,7 +98,7 @@ upstreams:
   cloud: {base_url: %q}
 routes:
   whisper: {primary: voice, fallback: cloud, fallback_model: m}
-`, whisperServer(t), model, mediaCloud(t).URL)).path)
+`, programOf(t, "LLMSUP_TEST_WHISPER_SERVER", "scripts/whisper-server.sh"), model, mediaCloud(t).URL)).path)
 	in.await("unloaded", func(s control.Server) bool { return s.State == "unloaded" && s.PID == 0 })
 	check := func(what, model string, seconds int, want heard) {
 		t.Helper()
