@@ -34,7 +34,7 @@ case ${1:-} in
 esac
 
 own='install llama-server yourself and put it on PATH: https://github.com/ggml-org/llama.cpp'
-other='LLMSUP_LLAMA_SERVER=FILE or --llama-server FILE uses another build, such as one for CUDA'
+other='for another build, such as one for CUDA, use LLMSUP_LLAMA_SERVER=FILE, --llama-server FILE, or llama_server in llmsup.yaml'
 
 # runs FILE reports whether a llama-server runs on this machine.
 runs() { timeout 60 "$1" --version </dev/null >/dev/null 2>&1; }
@@ -112,14 +112,20 @@ if [[ -n ${LLMSUP_LLAMA_SERVER:-} ]]; then
 	runs "$found" || die "LLMSUP_LLAMA_SERVER is $found, which fails with --version: correct it or unset it"
 	chose "$found" "LLMSUP_LLAMA_SERVER names it"
 fi
-if found=$(type -P llama-server); then
-	if runs "$found"; then chose "$found" "it is on PATH"; fi
-	log "$found is on PATH but fails with --version: searching for another one"
-fi
-
 if has=$(gpu); then extra=libggml0-backend-vulkan; fi
+path=$(type -P llama-server) || true
+if [[ -n $path ]] && ! runs "$path"; then
+	log "$path is on PATH but fails with --version: searching for another one"
+	path=
+fi
+# One of ours that was installed before there was a GPU is replaced.
+if [[ -n $path ]] && { ! from_packages "$path" || has_extra "$(realpath -- "$path")"; }; then chose "$path" "it is on PATH"; fi
+
 # Only the setup of llama.cpp-tools needs the last three.
-found=$(cached llama-server 25 llama.cpp-tools debconf wget curl)
+if ! found=$(cached llama-server 25 llama.cpp-tools debconf wget curl); then
+	[[ -n $path ]] || exit 1
+	chose "$path" "it is on PATH"
+fi
 on=$(computes "$found")
 if [[ -z $has ]]; then
 	why="on the CPU: this machine has no /dev/nvidia*, no /dev/dri/renderD* and no driver for Vulkan"

@@ -106,13 +106,6 @@ from_packages() {
 	file=$(realpath -- "$1" 2>/dev/null) && [[ -e ${file%/*}/root/usr/bin/llama-server ]]
 }
 
-# note_gpu FILE ADVICE prints a note if the machine has a GPU that a llama-server does not use.
-note_gpu() {
-	if [[ -e /dev/nvidiactl ]] && from_packages "$1"; then
-		log "note: this llama-server computes on the CPU; for the GPU $2: https://github.com/ggml-org/llama.cpp"
-	fi
-}
-
 # compile FILE builds llmsup.
 compile() {
 	local version
@@ -193,7 +186,6 @@ compile "$new/llmsup"
 mv -f "$new/llmsup" "$root/bin/llmsup"
 rm -rf "$new"
 
-if [[ $server != config ]]; then note_gpu "$server" "put one built with CUDA on PATH"; fi
 listen=${listen:-127.0.0.1:8000}
 host=${listen%:*} port=${listen##*:}
 case $host in '' | 0.0.0.0 | '[::]') host=127.0.0.1 ;; esac

@@ -31,7 +31,6 @@ if [[ -z $cache && -n ${SUDO_USER:-} ]]; then # scripts/run.sh may have download
 	done
 fi
 found=$(PATH=$path LLMSUP_LLAMA_SERVER='' LLMSUP_CACHE_DIR=$cache "$root/scripts/llama-server.sh")
-note_gpu "$found" "name one built with CUDA in $config, as llama_server: PATH"
 if ! from_packages "$found" || [[ $(realpath -- "$found") == "$engine" ]]; then exit; fi # it is installed already
 log "copying $found to ${engine%/*}"
 mkdir -p "${engine%/llama-server/*}"

@@ -337,7 +337,7 @@ func (s *service) units() {
 	// The service may only use GPUs, and the devices that every process may use.
 	devices := strings.Fields(strings.ReplaceAll(s.show("llmsup.service", "DeviceAllow"), " ", "="))
 	slices.Sort(devices)
-	if policy := s.show("llmsup.service", "DevicePolicy"); policy != "closed" || !slices.Equal(devices, []string{"char-nvidia*=rw", "char-nvidia=rw", "char-rtc=r"}) {
+	if policy := s.show("llmsup.service", "DevicePolicy"); policy != "closed" || !slices.Equal(devices, []string{"char-drm=rw", "char-nvidia*=rw", "char-nvidia=rw", "char-rtc=r"}) {
 		s.t.Errorf("its devices are %q, policy %s", devices, policy)
 	}
 }
