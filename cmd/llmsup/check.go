@@ -23,9 +23,12 @@ import (
 
 func checkCommand() *cli.Command {
 	return &cli.Command{
-		Name:         "check",
-		Usage:        "validate the configuration and its prerequisites; print one line per problem",
-		UsageText:    "llmsup check [--config FILE] [flags of start]",
+		Name:      "check",
+		Usage:     "validate the configuration and its prerequisites; print one line per problem",
+		UsageText: "llmsup check [--config FILE] [flags of start]",
+		Description: "Checks llmsup.yaml, the models, llama-server, the API keys, the address, the state directory and the GPUs. " +
+			"\"llama-server: computes on\" names its devices and the backends that it loads; of several for CPUs it loads the best one. " +
+			"A GPU that the driver lists and llama-server does not use is a warning. The exit code is 1 if there is an error.",
 		Flags:        startFlags(),
 		OnUsageError: onUsageError,
 		Action: func(c *cli.Context) error {
