@@ -149,6 +149,27 @@ var (
 		arch: "gpt-oss", layers: 24, embedding: 2880, heads: 64, kvHeads: 8, key: 64, network: 2880, experts: 32, used: 4,
 		vocabulary: 201088, biases: true, context: 131072, memory: gguf.Memory{Window: 128, WindowKeyLength: 64, WindowValueLength: 64},
 	}
+	qwen3B = transformer{
+		arch: "qwen2", layers: 36, embedding: 2048, heads: 16, kvHeads: 2, network: 11008, vocabulary: 151936, biases: true, tied: true, context: 32768,
+	}
+	llama70B = transformer{ // 3.1
+		arch: "llama", layers: 80, embedding: 8192, heads: 64, kvHeads: 8, network: 28672, vocabulary: 128256, context: 131072,
+	}
+	commandR = transformer{ // 35B
+		arch: "command-r", layers: 40, embedding: 8192, heads: 64, kvHeads: 64, network: 22528, vocabulary: 256000, tied: true, context: 131072,
+	}
+	gemma27B = transformer{
+		arch: "gemma3", layers: 62, embedding: 5376, heads: 32, kvHeads: 16, key: 128, network: 21504, vocabulary: 262208, headNorm: true, tied: true,
+		context: 131072, memory: gguf.Memory{Window: 1024, WindowKeyLength: 128, WindowValueLength: 128},
+	}
+	qwen235B = transformer{ // A22B
+		arch: "qwen3moe", layers: 94, embedding: 4096, heads: 64, kvHeads: 4, key: 128, network: 1536, experts: 128, used: 8,
+		vocabulary: 151936, headNorm: true, context: 40960,
+	}
+	deepseekV3 = transformer{ // with 3 dense layers, which count as the others here
+		arch: "deepseek2", layers: 61, embedding: 7168, heads: 128, kvHeads: 1, key: 576, value: 512, network: 2048, experts: 256, used: 8,
+		vocabulary: 129280, context: 163840, memory: gguf.Memory{Latent: true},
+	}
 	deepseekLite = transformer{ // V2 Lite; llama.cpp makes one KV head of its 16, of 512 latent and 64 rotated elements
 		arch: "deepseek2", layers: 27, embedding: 2048, heads: 16, kvHeads: 1, key: 576, value: 512, network: 1408, experts: 64, used: 6,
 		vocabulary: 102400, context: 163840, memory: gguf.Memory{Latent: true},

@@ -49,6 +49,19 @@ func TestEstimate(t *testing.T) {
 		"gpt-oss 20B": {gptOSS.header(), Run{CtxSize: 131072, GPULayers: 99}, 0, 3072 + 24},
 		// 11669: 27 layers x 8192 tokens x 576 elements x 2 bytes, and no values.
 		"DeepSeek V2 Lite, latent": {deepseekLite.header(), Run{CtxSize: 8192, GPULayers: 99}, 0, 243},
+		// ggml-org/llama.cpp pull request 11446: K^R 244.00 and c^KV 1952.00 MiB.
+		"DeepSeek V3": {deepseekV3.header(), Run{CtxSize: 32768, GPULayers: 99}, 0, 2196},
+		// ikawrakow/ik_llama.cpp pull request 259: c^KV (q8_0) 1166.62 MiB.
+		"DeepSeek V3, quantised cache": {deepseekV3.header(), Run{CtxSize: 32768, GPULayers: 99, Args: []string{"-ctk", "q8_0"}}, 0, 1166.625},
+		// ggml-org/llama.cpp pull request 6122: 1536.00 and 3584.00 MiB on two GPUs.
+		"Command R 35B, no groups": {commandR.header(), Run{CtxSize: 4096, GPULayers: 99}, 0, 5120},
+		// SciSharp/LLamaSharp issue 1099.
+		"Qwen 2.5 3B": {qwen3B.header(), Run{CtxSize: 4096, GPULayers: 99}, 0, 144},
+		// By hand: 80 layers, and 94, x 8192 tokens x 2 x 1024, and 512, elements x 2 bytes.
+		"Llama 3.1 70B":   {llama70B.header(), Run{CtxSize: 8192, GPULayers: 99}, 0, 2560},
+		"Qwen3 235B A22B": {qwen235B.header(), Run{CtxSize: 8192, GPULayers: 99}, 0, 1504},
+		// By hand: 10 layers of 8192 cells, and 52 of 1536, at 8 KiB a cell.
+		"Gemma 3 27B, windows, one slot": {gemma27B.header(), Run{CtxSize: 8192, GPULayers: 99, Args: []string{"-np", "1"}}, 0, 640 + 624},
 		// By hand: 39 full layers of 8192 cells at 8 KiB; the layer with a window of
 		// 4608 at 4 KiB; the last 8 have none of their own.
 		"windows and shared layers by list": {gemma4.header(), Run{CtxSize: 8192, GPULayers: 99}, 0, 39*64 + 18},
@@ -123,6 +136,15 @@ func TestQwen14B(t *testing.T) {
 	}
 	if want := "8.0 GiB weights + 1.5 GiB KV cache + 0.5 GiB buffers = 10.0 GiB"; got.String() != want {
 		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// TestOlderBuilds compares the buffers with what builds from before June 2026 print: the output for
+// every token of a micro-batch.
+func TestOlderBuilds(t *testing.T) {
+	// SciSharp/LLamaSharp issue 1099, build 4701: CUDA0 compute buffer size = 300.75 MiB.
+	if got := float64(Estimate(qwen3B.header(), Run{CtxSize: 4096, GPULayers: 99}).Compute-Driver) / mib; got != 300.75 {
+		t.Errorf("Qwen 2.5 3B: %.2f MiB, want 300.75", got)
 	}
 }
 
