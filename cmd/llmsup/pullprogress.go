@@ -58,10 +58,14 @@ func (s *pullProgress) draw(p hub.Progress) {
 	}
 	if s.bar == nil {
 		s.arriving = arriving
+		theme := progressbar.ThemeASCII
+		if displayOf(s.out).unicode {
+			theme = progressbar.ThemeUnicode
+		}
 		s.bar = progressbar.NewOptions64(arriving,
 			progressbar.OptionSetWriter(s.out), progressbar.OptionFullWidth(), progressbar.OptionUseIECUnits(true),
 			progressbar.OptionShowBytes(true), progressbar.OptionShowTotalBytes(true), progressbar.OptionShowCount(),
-			progressbar.OptionSetPredictTime(true), progressbar.OptionUseANSICodes(true))
+			progressbar.OptionSetPredictTime(true), progressbar.OptionUseANSICodes(true), progressbar.OptionSetTheme(theme))
 	}
 	if arriving != s.arriving {
 		s.arriving = arriving

@@ -28,6 +28,7 @@ type Client struct {
 	Notify    func(text string) // receives what takes long and why, such as "the hub asks to wait 30 s"; nil = not wanted
 
 	pieceSize int64         // bytes, the least of a piece; 0 = minPieceSize
+	idle      time.Duration // without a byte, after which a connection is given up; 0 = idleTimeout
 	firstWait time.Duration // before a request is repeated; 0 = minRetryWait
 
 	once sync.Once

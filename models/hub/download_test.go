@@ -76,7 +76,7 @@ func TestDownload(t *testing.T) {
 		"a URL of a server that does not say the size": {ref: "URL/files/m-Q8_0.gguf", path: "m-Q8_0.gguf", hub: serveFile(content, false), served: 1},
 		"connections that break":                       {hub: func(h *hubtest.Hub) { h.Cut(30, 300) }},
 		"connections that break at once":               {hub: func(h *hubtest.Hub) { h.Cut(5, 0) }},
-		"connections that break in a whole":            {hub: func(h *hubtest.Hub) { h.NoRanges = true; h.Cut(2, 3000) }, served: 3 * size},
+		"connections that break in a whole":            {hub: func(h *hubtest.Hub) { h.NoRanges = true; h.Cut(2, 3000) }, served: 20 * size},
 		"a storage without ranges":                     {hub: func(h *hubtest.Hub) { h.NoRanges = true }, served: 20 * size},
 		"a hub that asks to wait":                      {hub: refuse(http.StatusTooManyRequests, 3)},
 		"a hub that fails now and then":                {hub: refuse(http.StatusBadGateway, 3)},
@@ -342,9 +342,72 @@ func TestPrivate(t *testing.T) {
 	}
 	holds(t, filepath.Join(dir, "a/b/m-Q8_0.gguf"), gguf(size))
 	checkTokens(t, h)
+	h.Intercept = func(w http.ResponseWriter, r *http.Request) bool {
+		if strings.HasPrefix(r.URL.Path, "/files/") && r.Header.Get("Authorization") == "" {
+			_, _ = w.Write(gguf(size))
+			return true
+		}
+		return false
+	}
+	if _, err := downloadRef(t, t.Context(), client(h, hubtest.Token), "http://"+h.StorageHost()+"/files/m.gguf", dir); err != nil {
+		t.Errorf("the token was sent to another host than the hub: %v", err)
+	}
 	gated := filepath.Join(dir, "gated")
 	h.Set(hubtest.Repo{Name: "a/b", Gated: true, Files: []hubtest.File{{Path: "m-Q8_0.gguf", Content: gguf(size)}}})
 	if _, err := downloadRef(t, t.Context(), client(h, hubtest.StrangerToken), "hf:a/b", gated); err == nil || !strings.Contains(err.Error(), "is gated") || len(onDisk(t, gated)) > 0 {
 		t.Error(err)
 	}
+}
+
+// TestStalled: a connection on which nothing arrives any more is replaced.
+func TestStalled(t *testing.T) {
+	h := hubtest.Start(t, hubtest.Repo{Name: "a/b", Files: []hubtest.File{{Path: "m-Q8_0.gguf", Content: gguf(size)}}})
+	reached, release := h.Hold(3000)
+	c := client(h, "")
+	c.idle = 100 * time.Millisecond
+	dir := t.TempDir()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := downloadRef(t, t.Context(), c, "hf:a/b", dir)
+		ended <- err
+	}()
+	<-reached
+	before := len(h.Requests()) // those that stalled are in the list once they have ended
+	for len(h.Requests()) == before {
+		time.Sleep(time.Millisecond)
+	}
+	release()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	holds(t, filepath.Join(dir, "a/b/m-Q8_0.gguf"), gguf(size))
+}
+
+// TestChangedRepository: what is there of an earlier commit's file is not continued.
+func TestChangedRepository(t *testing.T) {
+	dir := t.TempDir()
+	repo := func(content []byte) hubtest.Repo {
+		return hubtest.Repo{Name: "a/b", Files: []hubtest.File{{Path: "m-Q8_0.gguf", Content: content}}}
+	}
+	h := hubtest.Start(t, repo(gguf(size)))
+	reached, release := h.Hold(size / 2)
+	defer release()
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-reached
+		for left, err := Partials(dir); err != nil || len(left) == 0 || left[0].Done == 0; left, err = Partials(dir) {
+		}
+		cancel()
+	}()
+	if _, err := downloadRef(t, ctx, client(h, ""), "hf:a/b", dir); err == nil || len(onDisk(t, dir)) != 1 {
+		t.Fatalf("%v, and there are %q", err, onDisk(t, dir))
+	}
+	release()
+	changed := append([]byte("GGUF"), bytes.Repeat([]byte("x"), size-4)...)
+	h.Set(repo(changed))
+	path, err := downloadRef(t, t.Context(), client(h, ""), "hf:a/b", dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	holds(t, path, changed)
 }

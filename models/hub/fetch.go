@@ -2,6 +2,7 @@ package hub
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -77,11 +78,7 @@ func (c *Client) fetchPiece(ctx context.Context, f File, p *partial, piece int) 
 
 // pause waits before the next attempt after so many failures.
 func (c *Client) pause(ctx context.Context, failures int) error {
-	wait := minRetryWait
-	if c.firstWait > 0 {
-		wait = c.firstWait
-	}
-	timer := time.NewTimer(min(wait<<failures, maxFailureWait))
+	timer := time.NewTimer(min(cmp.Or(c.firstWait, minRetryWait)<<failures, maxFailureWait))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -90,6 +87,21 @@ func (c *Client) pause(ctx context.Context, failures int) error {
 		return context.Cause(ctx)
 	}
 }
+
+// watchIdle cancels a request when no byte has arrived for a while. The returned function
+// extends the time; 0 ends the watch.
+func (c *Client) watchIdle(cancel context.CancelCauseFunc) (extend func(time.Duration)) {
+	timer := time.AfterFunc(c.idleTimeout(), func() { cancel(errIdle) })
+	return func(d time.Duration) {
+		if d == 0 {
+			timer.Stop()
+			return
+		}
+		timer.Reset(d)
+	}
+}
+
+func (c *Client) idleTimeout() time.Duration { return cmp.Or(c.idle, idleTimeout) }
 
 var errIdle = fmt.Errorf("the connection had no data for %s", idleTimeout)
 
@@ -107,12 +119,12 @@ func (c *Client) fetchOnce(ctx context.Context, f File, p *partial, piece int) e
 	if err := checkRange(f, resp, start); err != nil {
 		return err
 	}
-	idle := time.AfterFunc(idleTimeout, func() { cancel(errIdle) })
-	defer idle.Stop()
+	extend := c.watchIdle(cancel)
+	defer extend(0)
 	buffer := make([]byte, readSize)
 	for at := start; at < end; {
 		n, err := io.ReadAtLeast(resp.Body, buffer[:min(readSize, end-at)], min(len(magic), int(end-at)))
-		idle.Reset(idleTimeout)
+		extend(c.idleTimeout())
 		if n > 0 {
 			if at == 0 && !bytes.HasPrefix(buffer[:n], []byte(magic)) && n >= len(magic) {
 				return notGGUF(f)
@@ -192,12 +204,12 @@ func (c *Client) fetchWholeOnce(ctx context.Context, f File, p *partial) error {
 	if resp.StatusCode != http.StatusOK {
 		return c.statusError(f.ref, resp)
 	}
-	idle := time.AfterFunc(idleTimeout, func() { cancel(errIdle) })
-	defer idle.Stop()
+	extend := c.watchIdle(cancel)
+	defer extend(0)
 	buffer := make([]byte, readSize)
 	for at := int64(0); ; {
 		n, err := io.ReadAtLeast(resp.Body, buffer, len(magic))
-		idle.Reset(idleTimeout)
+		extend(c.idleTimeout())
 		if n > 0 {
 			if at == 0 && !bytes.HasPrefix(buffer[:n], []byte(magic)) {
 				return notGGUF(f)

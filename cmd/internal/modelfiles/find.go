@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// maxDepth is how many levels below a folder are read: models are often in a folder of
-	// their own below one of their publisher.
-	maxDepth = 2
+	// maxDepth is how many levels below a folder are read: publisher, repository, and in some of
+	// these a folder for each quantisation.
+	maxDepth = 3
 	// maxEntries limits the directory entries that are read: a model may be in a folder with
 	// everything of a user.
 	maxEntries = 20_000

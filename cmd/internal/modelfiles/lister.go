@@ -44,7 +44,7 @@ type scan struct {
 	result control.ModelFiles
 }
 
-// List returns the files in the folders and at most two levels below them. Requests at the
+// List returns the files in the folders and at most three levels below them. Requests at the
 // same time share one reading.
 func (l *Lister) List(ctx context.Context, r Request) (control.ModelFiles, error) {
 	s := l.start(r)

@@ -126,9 +126,10 @@ func TestFind(t *testing.T) {
 			func(t *testing.T, dir string) []string {
 				write(t, dir+"/publisher/model/a.gguf", "Hello")
 				write(t, dir+"/publisher/model/q4/b.gguf", "Hello")
+				write(t, dir+"/publisher/model/q4/more/c.gguf", "Hello")
 				return nil
 			},
-			[]string{"a unusable"},
+			[]string{"a unusable", "b unusable"},
 		},
 		"a used one, by another path": {func(t *testing.T, dir string) []string {
 			path := demoModel(t, dir)
