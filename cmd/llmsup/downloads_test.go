@@ -37,7 +37,7 @@ func newSlowHub(t *testing.T) *slowHub {
 	h := &slowHub{size: int64(len(model)), next: make(chan struct{})}
 	h.Hub = hubtest.Start(t, hubtest.Repo{Name: demoRepo, Files: []hubtest.File{
 		{Path: "Demo-Q4_K_M.gguf", Content: []byte("not it")}, {Path: "Demo-Q8_0.gguf", Content: model},
-	}})
+	}}, hubtest.Repo{Name: "org/Several-GGUF", Files: []hubtest.File{{Path: "Several-Q4_K_M.gguf", Content: model}, {Path: "Several-Q8_0.gguf", Content: model}}})
 	released := false
 	h.release = func() {
 		if !released {
@@ -219,16 +219,19 @@ func TestStoppedDownload(t *testing.T) {
 	}
 }
 
-// TestFailedDownload: a download that fails is the reason of its server, and stops nothing else;
-// llmsup reload tries it again.
+// TestFailedDownload: a download that fails is the reason of its server, and stops nothing else, one
+// without a quantisation included; llmsup reload tries it again.
 func TestFailedDownload(t *testing.T) {
 	t.Parallel()
 	h, c := newSlowHub(t), newFakeCloud(t)
 	h.release()
 	h.Set(hubtest.Repo{Name: "org/Closed-GGUF", Gated: true, Files: []hubtest.File{{Path: "Closed-Q8_0.gguf", Content: []byte("GGUF")}}})
-	file := newTestConfig(t, downloadConfig(c, "  closed: {model: hf:org/Closed-GGUF}\n"))
+	file := newTestConfig(t, downloadConfig(c, "  closed: {model: hf:org/Closed-GGUF}\n  several: {model: hf:org/Several-GGUF}\n"))
 	in := launch(t, append(c.env(), h.Environment()...), "--config", file.path)
 	in.awaitState("now", "ready", "")
+	if chosen := in.awaitState("several", "ready", ""); !strings.HasSuffix(chosen.Model, "Several-Q4_K_M.gguf") { // there is no GPU
+		t.Errorf("%+v", chosen)
+	}
 	failed := in.awaitState("closed", "starting", "its model can't be downloaded: org/Closed-GGUF is gated: accept its licence at")
 	if failed.Download == nil || failed.Download.Problem == "" || failed.Download.NextTry == nil {
 		t.Errorf("%+v", failed.Download)

@@ -17,28 +17,41 @@ func modelsCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "models",
 		Usage:     "show the models of the servers: state, size, VRAM, last use",
-		UsageText: "llmsup models [--json]",
+		UsageText: "llmsup models [--json]\nllmsup models rm NAME|FILE [--yes]",
 		Description: "GPU is where its process is. NEEDS is the VRAM that a model is planned with: estimated from its file or configured, " +
 			"or HELD if that is more: the most that its processes have held. IDLE is the time since its last call arrived or ended. LOAD is the time " +
 			"from the start of its process to its first answer. CALLS are counted since llmsup started, and WAIT are those that wait for " +
-			"the model now.",
+			"the model now. Below are the model files on disk that no server uses, and downloads that are not finished.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "json", Usage: "print the figures as a JSON object"},
 			controlFlag(),
 		},
-		OnUsageError: onUsageError,
+		HideHelpCommand: true,
+		Subcommands:     []*cli.Command{removeModelCommand()},
+		OnUsageError:    onUsageError,
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
 				return err
 			}
-			models, err := daemonClient(c).Models(c.Context)
+			client := daemonClient(c)
+			models, err := client.Models(c.Context)
 			if err != nil {
 				return err
 			}
-			if c.Bool("json") {
-				return printJSON(os.Stdout, control.Models{Models: models})
+			files, err := client.ModelFiles(c.Context)
+			if err != nil { // a disk that does not answer hides no server
+				files = control.ModelFiles{Files: []control.ModelFile{}, Incomplete: err.Error()}
 			}
-			return printModels(os.Stdout, models)
+			if c.Bool("json") {
+				return printJSON(os.Stdout, struct {
+					control.Models
+					OnDisk control.ModelFiles `json:"on_disk"`
+				}{control.Models{Models: models}, files})
+			}
+			if err := printModels(os.Stdout, models); err != nil {
+				return err
+			}
+			return printModelFiles(os.Stdout, files)
 		},
 	}
 }

@@ -54,7 +54,7 @@ var cmdImports = map[string][]string{
 	"cmd/internal/graceful":    nil,
 	"cmd/internal/idlememory":  nil,
 	"cmd/internal/maintenance": {"cmd/internal/control", "supervisor"},
-	"cmd/internal/modelfiles":  {"cmd/internal/control", "cmd/internal/fit", "cmd/internal/placement", "models/demo", "models/gguf", "models/vram"},
+	"cmd/internal/modelfiles":  {"cmd/internal/control", "cmd/internal/fit", "cmd/internal/placement", "models/demo", "models/gguf", "models/hub", "models/vram"},
 	"cmd/internal/scheduler":   nil,
 	"cmd/internal/ondemand":    {"cmd/internal/placement", "cmd/internal/scheduler", "gpu", "supervisor"},
 	"cmd/internal/page":        {"cmd/internal/control", "cmd/internal/page/feed", "router/access", "router/usd", "router/wire"},

@@ -55,6 +55,11 @@ func (source) Resume(ctx context.Context, servers []string, emit func(Step) erro
 	<-ctx.Done()
 	return ctx.Err()
 }
+
+func (source) ModelFiles(context.Context) (ModelFiles, error) {
+	return ModelFiles{Folder: "/models", Files: []ModelFile{{Name: "b"}}}, nil
+}
+
 func (source) Models() []Model { return []Model{{Name: "a", State: "unloaded"}} }
 
 func (source) Boxes() Boxes {

@@ -1,5 +1,31 @@
 package control
 
+import (
+	"context"
+	"net/http"
+)
+
+// Disk has the model files that no server uses.
+type Disk interface {
+	ModelFiles(ctx context.Context) (ModelFiles, error)
+}
+
+func handleDisk(mux *http.ServeMux, daemon Disk) {
+	mux.HandleFunc("GET /v1/files", func(w http.ResponseWriter, r *http.Request) {
+		list, err := daemon.ModelFiles(r.Context())
+		if err != nil {
+			reject(w, http.StatusServiceUnavailable, err.Error())
+			return
+		}
+		writeJSON(w, http.StatusOK, list)
+	})
+}
+
+// ModelFiles returns the model files that no server uses. It waits some seconds for a slow disk.
+func (c *Client) ModelFiles(ctx context.Context) (ModelFiles, error) {
+	return get[ModelFiles](ctx, c, "/v1/files")
+}
+
 // ModelFiles are the GGUF files on disk that no server uses.
 type ModelFiles struct {
 	Folder  string      `json:"folder"`   // where to put further models
@@ -14,6 +40,8 @@ const (
 	KindModel     = "model"
 	KindProjector = "projector" // that a model needs to read images or sound
 	KindUnusable  = "unusable"  // Problem says why
+
+	KindUnfinished = "unfinished" // a download: SizeBytes are there of TotalBytes
 )
 
 // ModelFile is a GGUF file, or all parts of a split model. A value that is not known is null
@@ -32,6 +60,7 @@ type ModelFile struct {
 	Placements   []Placement `json:"placements"`      // as those of a Model
 	// LargestContext is the largest with which it fits, in tokens, once other models have left; 0 =
 	// none.
-	LargestContext *int   `json:"largest_context"`
-	Problem        string `json:"problem"`
+	LargestContext *int    `json:"largest_context"`
+	Problem        string  `json:"problem"`
+	TotalBytes     *uint64 `json:"total_bytes"` // of an unfinished download, once it is finished
 }

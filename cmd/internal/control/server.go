@@ -23,6 +23,7 @@ type Daemon interface {
 	Loader
 	Calls
 	BoxReader
+	Disk
 }
 
 // Reader answers requests that change nothing. Every user who can open the socket may
@@ -67,6 +68,7 @@ func NewHandler(daemon Daemon, version string) http.Handler {
 	handleLoads(mux, daemon)
 	handleCalls(mux, daemon)
 	handleBoxes(mux, daemon)
+	handleDisk(mux, daemon)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		reject(w, http.StatusNotFound, fmt.Sprintf("this daemon has no %s %s; it may be another version of llmsup", r.Method, r.URL.Path))
 	})

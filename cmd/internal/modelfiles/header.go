@@ -52,13 +52,18 @@ func (r Request) run() vram.Run { return vram.Run{CtxSize: r.CtxSize, GPULayers:
 func (f file) describe(h header, r Request) control.ModelFile {
 	d := h.about
 	d.Path, d.Parts, d.SizeBytes = f.path, f.parts, f.size
-	d.Name, _ = gguf.WithoutPart(filepath.Base(f.path))
-	d.Name = strings.TrimSuffix(d.Name, filepath.Ext(d.Name))
+	d.Name = nameOf(f.path)
 	if d.NeedBytes != nil {
 		d.Placements = placements(h.need, r.Box.GPUs)
 		d.LargestContext = fit.Evaluate(h.model, r.run(), r.Box).LargestContext
 	}
 	return d
+}
+
+// nameOf returns the name of a file's model.
+func nameOf(path string) string {
+	name, _ := gguf.WithoutPart(filepath.Base(path))
+	return strings.TrimSuffix(name, filepath.Ext(name))
 }
 
 // placements returns where a model could be loaded: on each GPU alone, and split over all.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/fit"
+	"github.com/llmsup/llmsup/models/hub"
 )
 
 const (
@@ -106,9 +107,29 @@ func (l *Lister) read(r Request, until time.Time) control.ModelFiles {
 		}
 		list.Files = append(list.Files, f.describe(h, r))
 	}
+	list.Files = append(list.Files, unfinished(r.Folders)...)
 	if unread > 0 {
 		incomplete = fmt.Sprintf("%d files were not read within %s; read again for more", unread, readTimeout)
 	}
 	l.known, list.Incomplete = known, incomplete
+	return list
+}
+
+// unfinished returns the downloads in the folder for models that are not finished.
+func unfinished(folders []string) (list []control.ModelFile) {
+	if len(folders) == 0 {
+		return nil
+	}
+	partials, err := hub.Partials(folders[0])
+	if err != nil {
+		return nil // the models in it are missing for the same reason
+	}
+	for _, p := range partials {
+		f := control.ModelFile{Path: p.Path, Name: nameOf(p.Path), Parts: 1, SizeBytes: uint64(max(p.Done, 0)), Kind: control.KindUnfinished}
+		if p.Size > 0 {
+			f.TotalBytes = new(uint64(p.Size))
+		}
+		list = append(list, f)
+	}
 	return list
 }

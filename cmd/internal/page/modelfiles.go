@@ -10,7 +10,7 @@ import (
 
 // Disk has the model files that no server uses, and says what fits of a hub.
 type Disk interface {
-	ModelFiles(ctx context.Context) (control.ModelFiles, error)
+	control.Disk
 	// Fit returns how the quantisations of a reference fit the GPUs with a context, in tokens; 0 =
 	// the default.
 	Fit(ctx context.Context, ref string, ctxSize int) (control.Fit, error)

@@ -3,7 +3,7 @@
 import * as api from './api.js';
 import {h} from './dom.js';
 import {fit} from './fit.js';
-import {bytes, count, plural, scaled, unknown} from './format.js';
+import {bytes, count, percent, plural, scaled, unknown} from './format.js';
 import {button, copyable, empty, none, state as badge, table, value} from './parts.js';
 
 export function createDisk({redraw}) {
@@ -60,6 +60,7 @@ function list(files, s, sort, onSort, redraw) {
 
 function fits(f, gpus) {
 	if (f.kind === 'projector') return h('span', {class: 'muted small'}, 'for the args of a model: --mmproj FILE');
+	if (f.kind === 'unfinished') return [badge('loading', f.total_bytes ? `downloaded ${percent(f.size_bytes / f.total_bytes, 0)} of ${bytes(f.total_bytes)}` : 'not downloaded whole'), h('div', {class: 'muted small'}, 'llmsup pull or a server with it continues; llmsup models rm removes it')];
 	if (f.kind === 'unusable') return [badge('failed', 'unusable'), h('div', {class: 'muted small'}, f.problem)];
 	const found = fit(f.placements, gpus);
 	if (!found) return value(unknown);
