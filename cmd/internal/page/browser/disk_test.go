@@ -16,7 +16,7 @@ func TestDisk(t *testing.T) {
 	tab.AwaitText("llama-3.3-70b")
 	text := strings.ReplaceAll(tab.Text(), "\u00a0", " ")
 	for _, part := range []string{
-		"loaded on GPU 0", "loading on GPU 0", "0.2 KiB", "needs 9.7 GiB more than GPU 0 has free", "fits GPU 0", "needs 17.9 GiB more than GPU 0 has", "2 parts", "70.6 B", "Q4_K_M", "131,072", "3.6 GiB",
+		"loaded on GPU 0", "loading on GPU 0", "0.2 KiB", "needs 9.7 GiB more than GPU 0 has free", "fits GPU 0", "with a context of up to 65,536 tokens", "needs 17.9 GiB more than GPU 0 has", "2 parts", "70.6 B", "Q4_K_M", "131,072", "3.6 GiB",
 		"projector (mmproj)", "unusable", "this is a text file", "context of 8,192 tokens", "/var/lib/llmsup/models",
 	} {
 		if !strings.Contains(text, part) {

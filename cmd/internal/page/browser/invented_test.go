@@ -44,11 +44,12 @@ func inventedFiles() []map[string]any {
 	}
 	model := func(name string, size int64, parameters, need int64) map[string]any {
 		return file(name, "model", size, map[string]any{
-			"quantization": "Q4_K_M", "parameters": parameters, "trained_context": 131072, "vram_need_bytes": need, "placements": []any{[]any{map[string]any{"gpu": 0, "need_bytes": need}}},
+			"quantization": "Q4_K_M", "parameters": parameters, "trained_context": 131072, "vram_need_bytes": need, "largest_context": 65536, "placements": []any{[]any{map[string]any{"gpu": 0, "need_bytes": need}}},
 		})
 	}
 	large := model("llama-3.3-70b-instruct-q4_k_m", 42_520_393_152, 70_553_706_496, 45_000_000_000)
 	large["parts"] = 2
+	large["largest_context"] = 0
 	return []map[string]any{
 		model("gemma-3-4b-it-q4_k_m", 2_489_757_856, 3_880_099_328, 3_900_000_000), large,
 		file("gemma-3-4b-it-mmproj-f16", "projector", 851_251_104, nil), file("notes", "unusable", 214, map[string]any{"problem": "this is a text file (it starts with \"Hello\"), llama-server needs a GGUF file"}),
