@@ -73,7 +73,7 @@ advice() {
 			echo "you may not open $1: sudo usermod -aG $(stat -c %G "$1") $(id -un), and log in again"
 		fi
 		;;
-	*) echo "that driver is for another one" ;;
+	*) echo "there may be none" ;;
 	esac
 }
 
@@ -81,9 +81,9 @@ advice() {
 computes() {
 	local out names
 	out=$(timeout 60 "$1" --list-devices </dev/null 2>/dev/null) || return 0
-	names=$(sed -nE 's/^ +[A-Za-z]+[0-9]+: (.*) \([0-9]+ MiB, [0-9]+ MiB free\).*/\1/p' <<<"$out" | paste -sd,)
+	names=$(sed -nE 's/^ +[A-Za-z]+[0-9]+: (.*) \([0-9]+ MiB, [0-9]+ MiB free\).*/\1/p' <<<"$out" | paste -sd'|')
 	if [[ -n $names ]]; then
-		printf '%s\n' "${names//,/, }"
+		printf '%s\n' "${names//|/, }"
 	elif [[ $out == "Available devices:"* ]]; then
 		echo "the CPU"
 	fi
