@@ -163,6 +163,10 @@ func (p *packaged) checked() {
 	if out := p.must(check); !strings.Contains(out, "ok       /etc/llmsup/llmsup.yaml is valid") {
 		p.t.Errorf("it prints %s", out)
 	}
+	p.write(configFile, strings.Replace(p.config(""), "llama_server: "+p.llama+"\n", "", 1))
+	if status, out := p.try(check); status != 1 || !strings.Contains(out, "; sudo /usr/lib/llmsup/scripts/service-llama-server.sh installs one, or") {
+		p.t.Errorf("without a llama-server: exit %d: %s", status, out)
+	}
 	p.write("/root/demo.gguf", "")
 	p.write(configFile, strings.Replace(p.config(""), "/built/demo.gguf", "/root/demo.gguf", 1))
 	if status, out := p.try(check); status != 1 || !strings.Contains(out, "error    server demo: read model /root/demo.gguf: permission denied") {
