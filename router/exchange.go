@@ -207,7 +207,10 @@ func (x *exchange) relayAnswer(c plan.Candidate, a *attempt.Answer) {
 	x.rec.call.Answer(rec.reason, a.First.Sub(x.request.Began))
 	var next *resumption
 	if a.IsStream() {
-		next = x.resumption(c)
+		next = x.resumption(c, a.Lease)
+	}
+	if next == nil {
+		a.Lease.Bind()
 	}
 	x.commit(a, next)
 }

@@ -23,23 +23,28 @@ type resumption struct {
 
 	first      *request.Request // the call as the backend whose stream it is got it
 	transcript resume.Transcript
+	lease      *backend.Lease // of the stream
 	tried      bool
 }
 
 // resumption returns the resumption of a candidate's stream; nil = it cannot be continued.
 // Only the answer of a free primary is continued.
-func (x *exchange) resumption(c plan.Candidate) *resumption {
+func (x *exchange) resumption(c plan.Candidate, lease *backend.Lease) *resumption {
 	d := resume.DialectOf(x.request.Path)
 	if d == nil || !c.Primary || c.Metered || !x.candidates[0].Primary || len(x.candidates) < 2 || !x.plan.Route.Resume || !plan.FallsBackOn(x.plan.Route, backend.Lost) {
 		return nil
 	}
-	return &resumption{exchange: x, first: c.RequestOf(x.request), transcript: resume.Transcript{Dialect: d}}
+	return &resumption{exchange: x, first: c.RequestOf(x.request), transcript: resume.Transcript{Dialect: d}, lease: lease}
 }
 
 // observe adds an event that the client receives to the transcript.
 func (r *resumption) observe(data []byte) {
-	if r != nil {
-		r.transcript.Observe(data)
+	if r == nil {
+		return
+	}
+	r.transcript.Observe(data)
+	if r.transcript.NotResumable != "" {
+		r.lease.Bind()
 	}
 }
 
@@ -50,7 +55,7 @@ func (r *resumption) observeAll(events *wire.EventReader) {
 		if err != nil {
 			return
 		}
-		r.transcript.Observe(e.Data)
+		r.observe(e.Data)
 	}
 }
 

@@ -369,3 +369,60 @@ func TestResumedByLocalServer(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestBound: a call in flight is bound to its server from when no other backend can continue it:
+// from the start without a fallback, from the first event without resume, and from the first
+// event that is no text with it.
+func TestBound(t *testing.T) {
+	toolChunk := `data: {"id":"chatcmpl-1","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"name":"f"}}]},"finish_reason":null}]}` + "\n\n"
+	withoutFallback := func(_ *plan.Config, routes map[string]models.Route) {
+		routes["local/qwen"] = models.Route{Primary: "qwen", Timeout: time.Minute}
+	}
+	keep := func(*plan.Config, map[string]models.Route) {}
+	for name, tc := range map[string]struct {
+		edit          func(*plan.Config, map[string]models.Route)
+		second        string
+		before, after int // bound calls before the first event, and after the second one
+		text          int // after the first event
+	}{
+		"resume, text":          {withResume, textChunk(" 2"), 0, 0, 0},
+		"resume, a tool call":   {withResume, toolChunk, 0, 1, 0},
+		"a fallback, no resume": {keep, textChunk(" 2"), 0, 1, 1},
+		"no fallback":           {withoutFallback, textChunk(" 2"), 1, 1, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var b *fixture
+			check := func(when string, want int) { // in the backend's goroutine, too
+				if !holdsInTime(func() bool { return b.router.Load("qwen").Bound == want }) {
+					t.Errorf("%s %d calls are bound, want %d", when, b.router.Load("qwen").Bound, want)
+				}
+			}
+			sentText, sentSecond := make(chan struct{}), make(chan struct{})
+			local := func(w http.ResponseWriter, _ *http.Request) {
+				check("before its answer", tc.before)
+				w.Header().Set("Content-Type", "text/event-stream")
+				_, _ = io.WriteString(w, firstChunk+textChunk(" 1"))
+				w.(http.Flusher).Flush()
+				close(sentText)
+				<-sentSecond
+				_, _ = io.WriteString(w, tc.second)
+				w.(http.Flusher).Flush()
+				check("after its second event", tc.after)
+				_, _ = io.WriteString(w, finishChunk("stop")+doneEvent)
+			}
+			b = newFixture(t, local, answers, tc.edit)
+			done := make(chan reply)
+			go func() {
+				done <- b.post("/v1/chat/completions", `{"model":"local/qwen","stream":true,"messages":[{"role":"user","content":"count"}]}`)
+			}()
+			<-sentText
+			eventually(t, "the client has its first event", func() bool { return b.router.Load("qwen").Bytes > 0 })
+			check("after its first event", tc.text)
+			close(sentSecond)
+			if r := <-done; r.status != 200 || r.backend() != "qwen" || !strings.HasSuffix(r.body, doneEvent) {
+				t.Errorf("%+v", r)
+			}
+			check("at its end", 0)
+		})
+	}
+}

@@ -133,6 +133,9 @@ func (p Params) start(client context.Context) (*Answer, *Failure) {
 		return nil, out
 	}
 	at.Lease = lease
+	if !p.Alternative.Allows(backend.Lost) {
+		lease.Bind()
+	}
 	if p.Progress != nil {
 		p.Progress.Send()
 	}

@@ -118,10 +118,14 @@ type Load struct {
 	waiting  atomic.Int64 // admitted calls that wait for the backend, and not for their client to read
 	output   atomic.Int64 // bytes of answers so far, without pings and other comments
 	total    atomic.Int64 // calls that were admitted so far
+	bound    atomic.Int64 // admitted calls that no other backend can continue
 }
 
 // Total returns how many calls the backend has admitted so far.
 func (l *Load) Total() int64 { return l.total.Load() }
+
+// Bound returns how many of the calls in flight no other backend can continue.
+func (l *Load) Bound() int64 { return l.bound.Load() }
 
 // Inflight returns how many calls the backend is working on.
 func (l *Load) Inflight() int64 { return l.inflight.Load() }

@@ -27,6 +27,7 @@ type Lease struct {
 	report func(f *Failure, clientGone bool) // to the circuit breaker; nil = there is none
 
 	released atomic.Bool
+	bound    atomic.Bool
 }
 
 // NewLease counts a call of a backend. finish releases the call's slots; nil = it has
@@ -51,8 +52,19 @@ func (l *Lease) Release(how Ending) {
 	}
 	l.load.waiting.Add(-1)
 	l.load.inflight.Add(-1)
+	if l.bound.Load() {
+		l.load.bound.Add(-1)
+	}
 	if l.finish != nil {
 		l.finish(how)
+	}
+}
+
+// Bind says that no other backend can continue the call. Only the goroutine that releases the lease
+// may call it.
+func (l *Lease) Bind() {
+	if !l.released.Load() && l.bound.CompareAndSwap(false, true) {
+		l.load.bound.Add(1)
 	}
 }
 

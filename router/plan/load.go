@@ -9,6 +9,7 @@ import (
 // Load is the load of a local server.
 type Load struct {
 	Calls   int   // admitted calls
+	Bound   int   // those of them that no other backend can continue
 	Queued  int   // calls that wait for a slot
 	Waiting int   // admitted calls that wait for the server; the others wait for their client to read
 	Bytes   int64 // of answers so far, without pings: an engine that hangs sends those, too
@@ -39,7 +40,7 @@ func (s *Routing) Load(server string) Load {
 		return Load{}
 	}
 	_, queued, service := b.Queue()
-	load := Load{Calls: int(b.Inflight()), Queued: queued, Waiting: int(b.Waiting()), Bytes: b.Output(), Total: b.Total(), Service: service}
+	load := Load{Calls: int(b.Inflight()), Bound: int(b.Bound()), Queued: queued, Waiting: int(b.Waiting()), Bytes: b.Output(), Total: b.Total(), Service: service}
 	load.ForModel, load.ForModelSince = b.ForModel()
 	load.PaidInstead.Calls, load.PaidInstead.Charged = b.PaidInstead()
 	return load

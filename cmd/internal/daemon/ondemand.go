@@ -10,16 +10,15 @@ import (
 // loadingOf returns when a server's model is loaded.
 func loadingOf(name string, c *config.Config) ondemand.Settings {
 	entry := c.Servers[name]
-	s := ondemand.Settings{OnDemand: entry.OnDemand(), IdleUnload: entry.IdleUnload, Pinned: entry.Pinned, Fallback: true, Resumes: true}
+	s := ondemand.Settings{OnDemand: entry.OnDemand(), IdleUnload: entry.IdleUnload, Pinned: entry.Pinned, Fallback: true}
 	routes := 0
 	for _, route := range c.Routes {
 		if route.Primary == name {
 			routes++
 			s.Fallback = s.Fallback && len(route.FallbackList()) > 0
-			s.Resumes = s.Resumes && route.Resume
 		}
 	}
-	s.Fallback, s.Resumes = s.Fallback && routes > 0, s.Resumes && routes > 0
+	s.Fallback = s.Fallback && routes > 0
 	return s
 }
 
@@ -37,7 +36,7 @@ func (d *Daemon) onDemandFleet() (list []ondemand.Server, changed <-chan struct{
 			Calls: func() ondemand.Calls {
 				now := d.router.Load(s.name)
 				return ondemand.Calls{
-					InFlight: now.Calls, Total: now.Total, ForModel: now.ForModel, Since: now.ForModelSince, Service: now.Service,
+					InFlight: now.Calls, Bound: now.Bound, Total: now.Total, ForModel: now.ForModel, Since: now.ForModelSince, Service: now.Service,
 					PaidInstead: now.PaidInstead.Calls, ChargedForIt: now.PaidInstead.Charged.Float(),
 				}
 			},

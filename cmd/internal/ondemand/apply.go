@@ -15,9 +15,9 @@ func (o *Owner) apply(plan scheduler.Plan, sample *gpu.Sample, now time.Time) {
 	for _, e := range plan.Evict {
 		m := o.models[e.Model]
 		if e.For == "" {
-			o.unload(m, m.drainUntil(now), Idle, "idle for "+inWords(m.IdleUnload)+"; "+OnCall)
+			o.unload(m, time.Time{}, Idle, "idle for "+inWords(m.IdleUnload)+"; "+OnCall)
 		} else {
-			o.unload(m, m.drainUntil(now), ForAnother, e.For+" needs its VRAM; "+OnCall)
+			o.unload(m, time.Time{}, ForAnother, e.For+" needs its VRAM; "+OnCall)
 		}
 	}
 	for _, name := range plan.Keep {
@@ -40,14 +40,15 @@ func (o *Owner) apply(plan scheduler.Plan, sample *gpu.Sample, now time.Time) {
 	o.showReasons(plan, now)
 }
 
-// unload unloads a model. Its calls have until then to end.
+// unload unloads a model. Its calls have until then to end; zero = as long as in a drain, unless
+// endCalls ends them.
 func (o *Owner) unload(m *model, until time.Time, cause Cause, reason string) {
 	if m.evicts == nil {
 		m.evicts = map[Cause]int{}
 	}
 	m.evicts[cause]++
 	m.reason = reason
-	m.unloading, m.forAnother = !m.now.UnloadRequested, cause == ForAnother
+	m.unloading, m.forAnother, m.callsEnded = !m.now.UnloadRequested, cause == ForAnother, false
 	o.log.Info().Str("server", m.Name).Str("cause", string(cause)).Int("calls", m.calls.InFlight).Msg("unloading the model: " + reason)
 	m.Process.Unload(supervisor.DrainOptions{Until: until, Reason: reason})
 }

@@ -414,11 +414,15 @@ func (s *simulated) call() {
 	}
 }
 
-// inFlight sets how many calls the server is working on.
+// inFlight sets how many calls the server is working on. Without a fallback, no other backend
+// can continue them.
 func (s *simulated) inFlight(calls int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.calls.InFlight = calls
+	if !s.settings.Fallback {
+		s.calls.Bound = calls
+	}
 	if s.now.State == supervisor.Unloading {
 		s.leave()
 	}

@@ -43,6 +43,7 @@ type model struct {
 	loading    bool      // Load was called, and the snapshot does not show it yet
 	unloading  bool      // likewise Unload
 	forAnother bool      // it was last unloaded for another model
+	callsEnded bool      // its calls have had their time since then
 	reason     string    // why it was unloaded; "" = it was not
 	reclaiming bool      // its process has ended, and the driver has not released its VRAM
 	endedAt    time.Time // when that was first seen
@@ -72,8 +73,8 @@ const OnCall = "a call loads it"
 const (
 	// wantedFor is how long a call that went elsewhere counts as a reason to load a model.
 	wantedFor = 2 * time.Minute
-	// drainBound is the time for the calls of a model that is unloaded, if their fallback
-	// continues them after it.
+	// drainBound is the time for the calls of a model that is unloaded, if other backends can
+	// continue all of them.
 	drainBound = 30 * time.Second
 	// reclaimTimeout is the time for the driver to release the VRAM of a process.
 	reclaimTimeout = 15 * time.Second
@@ -89,7 +90,7 @@ func (o *Owner) observe(m *model, sample *gpu.Sample, now time.Time) {
 	o.observeState(m, now)
 	o.observeOutOfVRAM(m)
 	if m.demand.unloads != nil && m.OnDemand {
-		until := m.drainUntil(now)
+		var until time.Time
 		if m.demand.unloads.now {
 			until = now
 		}
@@ -180,6 +181,9 @@ func (o *Owner) observeState(m *model, now time.Time) {
 		}
 	case state == supervisor.Unloaded || state == supervisor.Unloading:
 		m.unloading = false
+		if state == supervisor.Unloading {
+			o.endCalls(m, now)
+		}
 		if m.wasLoaded || m.unloadedAt.IsZero() {
 			m.unloadedAt = now
 		}
@@ -198,6 +202,18 @@ func (o *Owner) observeState(m *model, now time.Time) {
 		m.Process.Load()
 	}
 	m.failed = m.now.State == supervisor.Failed
+}
+
+// endCalls makes the calls of a model that is being unloaded continue at other backends, once they
+// have had their time and all of them can. While one has to end here, the VRAM is free no sooner
+// if others go.
+func (o *Owner) endCalls(m *model, now time.Time) {
+	if m.callsEnded || m.calls.InFlight == 0 || m.calls.Bound > 0 || now.Sub(m.now.Since) < drainBound {
+		return
+	}
+	m.callsEnded = true
+	o.log.Info().Str("server", m.Name).Int("calls", m.calls.InFlight).Msg("the model's calls continue elsewhere: they have had " + drainBound.String())
+	m.Process.Unload(supervisor.DrainOptions{Until: now, Reason: m.reason})
 }
 
 // observeLoaded records that a load has succeeded.
@@ -284,13 +300,4 @@ func (m *model) isWanted(now time.Time) bool {
 
 func (m *model) wantedElsewhere(now time.Time) bool {
 	return m.demand.wanted.After(m.unloadedAt) && now.Sub(m.demand.wanted) < wantedFor
-}
-
-// drainUntil returns until when the calls of the model may run if it is unloaded now; zero =
-// as in a drain.
-func (m *model) drainUntil(now time.Time) time.Time {
-	if m.Fallback && m.Resumes {
-		return now.Add(drainBound)
-	}
-	return time.Time{}
 }

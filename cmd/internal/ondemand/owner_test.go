@@ -177,33 +177,53 @@ func TestEvictsNoMore(t *testing.T) {
 	})
 }
 
-// TestDrainTime: calls that their fallback continues get half a minute; others run to their end.
+// TestDrainTime: the calls of a model that leaves have half a minute, if other backends can
+// continue all of them then, and otherwise for as long as that takes.
 func TestDrainTime(t *testing.T) {
-	for name, tc := range map[string]struct {
-		settings Settings
-		want     time.Duration // 0 = as in a drain
-	}{
-		"no fallback":              {Settings{OnDemand: true}, 0},
-		"it continues no streams":  {Settings{OnDemand: true, Fallback: true}, 0},
-		"it continues the streams": {Settings{OnDemand: true, Fallback: true, Resumes: true}, 30 * time.Second},
-	} {
-		t.Run(name, func(t *testing.T) {
-			inMachine(t, func(m *machine) {
-				a := m.add("a", 10, func(s *simulated) { s.settings = tc.settings; s.settings.IdleUnload = time.Minute })
-				a.demand.Load()
-				time.Sleep(time.Minute)
-				m.want(ready)
-				began := time.Now()
-				a.demand.Unload(false)
-				m.want(unloaded)
-				a.mu.Lock()
-				defer a.mu.Unlock()
-				if until := a.unload.Until; until.IsZero() != (tc.want == 0) || tc.want > 0 && !until.Equal(began.Add(tc.want)) {
-					t.Errorf("its calls have until %s after %s", until, began)
-				}
-			})
-		})
-	}
+	inMachine(t, func(m *machine) {
+		a := m.add("a", 10, func(s *simulated) { s.settings.Fallback = true })
+		a.demand.Load()
+		time.Sleep(time.Minute)
+		m.want(ready)
+		until := func() time.Time {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			return a.unload.Until
+		}
+		bind := func(calls int) {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			a.calls.Bound = calls
+		}
+		a.inFlight(3)
+		a.demand.Unload(false)
+		time.Sleep(drainBound - 5*time.Second)
+		m.want(unloading)
+		bind(1) // its answer is no text any more
+		time.Sleep(time.Minute)
+		m.want(unloading)
+		if !until().IsZero() {
+			t.Errorf("a call that can't continue elsewhere has until %s", until())
+		}
+		bind(0)
+		began := time.Now()
+		time.Sleep(2 * time.Second)
+		if took := until().Sub(began); took < 0 || took > interval {
+			t.Errorf("the other calls have until %s after it has ended", took)
+		}
+		a.inFlight(0)
+		m.want(unloaded)
+
+		a.demand.Load()
+		time.Sleep(10 * time.Second)
+		a.inFlight(1)
+		began = time.Now()
+		a.demand.Unload(false)
+		time.Sleep(2 * drainBound)
+		if took := until().Sub(began); took < drainBound || took > drainBound+2*interval {
+			t.Errorf("a call that can continue elsewhere has %s", took)
+		}
+	})
 }
 
 // TestMeasuredNeed: a model that holds more than it is assumed to need is planned with what it

@@ -30,7 +30,6 @@ type Settings struct {
 	Pinned     bool          // once loaded, it is not unloaded for another model
 
 	Fallback bool // all its routes have another backend, to which calls go while it is not loaded
-	Resumes  bool // that backend also continues streams
 }
 
 // Process is what the Owner needs of a *supervisor.Server.
@@ -62,6 +61,7 @@ type VRAM interface {
 // Calls are the calls of a server, as the router counts them.
 type Calls struct {
 	InFlight     int
+	Bound        int           // those of them that no other backend can continue
 	Total        int64         // so far
 	ForModel     int           // that wait for the model to be loaded
 	Since        time.Time     // when the first of them arrived

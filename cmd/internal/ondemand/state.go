@@ -148,8 +148,8 @@ func (m *model) leaveTime(now time.Time) time.Duration {
 		return releaseTime
 	}
 	calls := cmp.Or(m.calls.Service, defaultService)
-	if until := m.drainUntil(now); !until.IsZero() {
-		left := until.Sub(now)
+	if m.calls.Bound == 0 {
+		left := drainBound
 		if m.now.State == supervisor.Unloading {
 			left -= now.Sub(m.now.Since)
 		}

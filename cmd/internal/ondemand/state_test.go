@@ -11,23 +11,21 @@ import (
 // lets them run, and of the release.
 func TestLeaveTime(t *testing.T) {
 	now := time.Now()
-	resumes := Settings{Fallback: true, Resumes: true}
 	for name, tc := range map[string]struct {
-		settings Settings
-		now      supervisor.Snapshot
-		calls    Calls
-		ended    time.Duration // ago
-		want     time.Duration
+		now   supervisor.Snapshot
+		calls Calls
+		ended time.Duration // ago
+		want  time.Duration
 	}{
-		"idle":                          {Settings{}, supervisor.Snapshot{State: ready, PID: 1}, Calls{Service: time.Minute}, 0, releaseTime},
-		"busy":                          {Settings{}, supervisor.Snapshot{State: ready, PID: 1}, Calls{InFlight: 2, Service: time.Minute}, 0, time.Minute + releaseTime},
-		"busy, for how long?":           {Settings{}, supervisor.Snapshot{State: ready, PID: 1}, Calls{InFlight: 2}, 0, defaultService + releaseTime},
-		"its calls continue elsewhere":  {resumes, supervisor.Snapshot{State: ready, PID: 1}, Calls{InFlight: 2, Service: time.Minute}, 0, drainBound + releaseTime},
-		"they will soon":                {resumes, supervisor.Snapshot{State: unloading, PID: 1, Since: now.Add(-25 * time.Second)}, Calls{InFlight: 2, Service: time.Minute}, 0, 5*time.Second + releaseTime},
-		"its process has ended":         {Settings{}, supervisor.Snapshot{State: unloaded}, Calls{}, time.Second, releaseTime - time.Second},
-		"its process ended a while ago": {Settings{}, supervisor.Snapshot{State: unloaded}, Calls{}, time.Minute, 0},
+		"idle":                          {supervisor.Snapshot{State: ready, PID: 1}, Calls{Service: time.Minute}, 0, releaseTime},
+		"busy":                          {supervisor.Snapshot{State: ready, PID: 1}, Calls{InFlight: 2, Bound: 1, Service: time.Minute}, 0, time.Minute + releaseTime},
+		"busy, for how long?":           {supervisor.Snapshot{State: ready, PID: 1}, Calls{InFlight: 2}, 0, defaultService + releaseTime},
+		"its calls continue elsewhere":  {supervisor.Snapshot{State: ready, PID: 1}, Calls{InFlight: 2, Service: time.Minute}, 0, drainBound + releaseTime},
+		"they will soon":                {supervisor.Snapshot{State: unloading, PID: 1, Since: now.Add(-25 * time.Second)}, Calls{InFlight: 2, Service: time.Minute}, 0, 5*time.Second + releaseTime},
+		"its process has ended":         {supervisor.Snapshot{State: unloaded}, Calls{}, time.Second, releaseTime - time.Second},
+		"its process ended a while ago": {supervisor.Snapshot{State: unloaded}, Calls{}, time.Minute, 0},
 	} {
-		m := &model{Server: Server{Settings: tc.settings}, now: &tc.now, calls: tc.calls, endedAt: now.Add(-tc.ended)}
+		m := &model{now: &tc.now, calls: tc.calls, endedAt: now.Add(-tc.ended)}
 		if got := m.leaveTime(now); got != tc.want {
 			t.Errorf("%s: %s, want %s", name, got, tc.want)
 		}
