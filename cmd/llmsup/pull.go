@@ -118,8 +118,11 @@ func (p *puller) pull(ctx context.Context, ref hub.Ref) (paths []string, err err
 	client.UserAgent = "llmsup/" + version
 	client.Notify = func(text string) { p.say("%s", text) }
 	list, err := client.List(ctx, ref)
-	if err != nil {
-		return nil, pullError(ref, err)
+	switch {
+	case errors.Is(err, context.Canceled):
+		return nil, errors.New("stopped")
+	case err != nil:
+		return nil, err
 	}
 	model, named, err := list.Find()
 	if err != nil {

@@ -411,3 +411,30 @@ func TestChangedRepository(t *testing.T) {
 	}
 	holds(t, path, changed)
 }
+
+// TestSilentServer: an answer that does not begin in time is a failure that passes.
+func TestSilentServer(t *testing.T) {
+	h := hubtest.Start(t, hubtest.Repo{Name: "a/b", Files: []hubtest.File{{Path: "m-Q8_0.gguf", Content: gguf(900)}}})
+	var mu sync.Mutex
+	silent := retries + 3 // more than a request is repeated
+	h.Intercept = func(_ http.ResponseWriter, r *http.Request) bool {
+		mu.Lock()
+		hangs := r.Host == h.StorageHost() && silent > 0
+		if hangs {
+			silent--
+		}
+		mu.Unlock()
+		if hangs {
+			<-r.Context().Done()
+		}
+		return hangs
+	}
+	c := client(h, "")
+	c.setup()
+	c.http.Transport.(authorization).next.(*http.Transport).ResponseHeaderTimeout = 100 * time.Millisecond
+	path, err := downloadRef(t, t.Context(), c, "hf:a/b", t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	holds(t, path, gguf(900))
+}

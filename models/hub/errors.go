@@ -24,9 +24,9 @@ func isPermanent(err error) bool {
 
 // IsTemporary reports whether the same call may succeed later, without the user's help: the
 // network or the server failed. A full disk is not temporary, nor is a call that was
-// cancelled.
+// cancelled. A timeout is: net and net/http report one as context.DeadlineExceeded.
 func IsTemporary(err error) bool {
-	return err != nil && !isPermanent(err) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, syscall.ENOSPC)
+	return err != nil && !isPermanent(err) && !errors.Is(err, context.Canceled) && !errors.Is(err, syscall.ENOSPC)
 }
 
 // statusError returns what an answer with an error status means, as one sentence. The hub
