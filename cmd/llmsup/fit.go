@@ -41,6 +41,9 @@ func fitCommand() *cli.Command {
 		OnUsageError: onUsageError,
 		Action: func(c *cli.Context) error {
 			answer, err := fitOf(c)
+			if errors.Is(err, context.Canceled) {
+				return errors.New("stopped")
+			}
 			if err != nil {
 				return err
 			}
