@@ -21,7 +21,7 @@ const (
 	maxPieces          = 32      // of a file, so that a large one needs few requests
 	readSize           = 256 << 10
 	// maxFailures is how often in a row a piece may fail without a byte, each time after the
-	// repeats of a request: about two minutes.
+	// repeats of a request: about two minutes if connections are refused.
 	maxFailures    = 6
 	maxFailureWait = 30 * time.Second
 )
