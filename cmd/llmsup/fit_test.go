@@ -38,6 +38,21 @@ func TestFitRemote(t *testing.T) {
 	}
 }
 
+// TestFitPage: the page's form has the answer of the command.
+func TestFitPage(t *testing.T) {
+	h := hubtest.Start(t, hubtest.Repo{Name: "a/b", Files: []hubtest.File{{Path: "m-Q8_0.gguf", Content: demoContent(t)}}})
+	in := launch(t, h.Environment(), "--model", demoModel(t))
+	var f control.Fit
+	r := in.request("POST", "/ui/api/fit", `{"ref":"hf:a/b","ctx_size":4096}`, "Content-Type", "application/json", "Sec-Fetch-Site", "same-origin")
+	if err := json.Unmarshal([]byte(r.body), &f); r.status != 200 || err != nil || len(f.Variants) != 1 || f.CtxSize != 4096 || f.Variants[0].NeedBytes == nil {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+	r = in.request("POST", "/ui/api/fit", `{"ref":"hf:a/c"}`, "Content-Type", "application/json", "Sec-Fetch-Site", "same-origin")
+	if r.status != 409 || !strings.Contains(r.body, "a/c does not exist") {
+		t.Errorf("a missing repository: %d %s", r.status, r.body)
+	}
+}
+
 // TestPullChooses: without a quantisation llmsup pull takes the largest that fits, and without a GPU
 // the usual one.
 func TestPullChooses(t *testing.T) {
