@@ -169,7 +169,7 @@ func (d *Daemon) open() (err error) {
 	}
 	d.Lister = calls.NewLister(d.router.InFlight(), d.accounting, d.log, d.serverContext.Done())
 	d.openPage()
-	d.boxes = ownbox.New(ownbox.Options{Daemon: pageDaemon{d}, Traffic: pageTraffic{d}, Version: d.opts.Version, Log: d.log})
+	d.boxes = ownbox.New(ownbox.Options{Daemon: pageDaemon{d}, Traffic: pageTraffic{d}, Log: d.log})
 	return d.registerMetrics()
 }
 

@@ -19,7 +19,6 @@ import (
 type Options struct {
 	Daemon  feed.Daemon
 	Traffic feed.Traffic
-	Version string
 	Log     zerolog.Logger
 }
 
