@@ -187,7 +187,7 @@ describe() {
 		overrides:
 		  deb:
 		    depends: ["libc6 (>= $glibc)", systemd]
-		    recommends: [ca-certificates, llama.cpp-tools]
+		    recommends: [ca-certificates, llama.cpp-tools, libggml0-backend-vulkan]
 		  rpm:
 		    depends: ["glibc >= $glibc", systemd, bash]
 		    recommends: [ca-certificates]

@@ -23,7 +23,7 @@ else
 fi
 
 if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
-if ! systemctl --quiet is-enabled llmsup.service 2>/dev/null; then
+if ! systemctl --quiet is-enabled llmsup.service 2>/dev/null && ! systemctl --quiet is-active llmsup.service 2>/dev/null; then
 	cat <<-'END'
 		llmsup is installed, and neither enabled nor started. Next:
 		  1. name a model in /etc/llmsup/llmsup.yaml, under servers:
