@@ -3,7 +3,8 @@
 # scripts/install.sh --uninstall [--purge]
 #
 # Installs llmsup as a systemd service on Debian or Ubuntu. Needs root. It
-# - builds llmsup, or copies the one of --binary, to /usr/local/bin;
+# - builds llmsup, or copies the one of --binary or of a release's tarball, to
+#   /usr/local/bin;
 # - copies the llama-server that scripts/llama-server.sh finds or downloads to
 #   /usr/local/lib/llmsup, and links it into /usr/local/bin, unless one is on
 #   PATH there or llmsup.yaml names one;
@@ -60,6 +61,10 @@ umask 022 # the service's user can read what is installed; files with secrets ge
 # booted reports whether systemd runs this machine, which it does not while an image is built.
 booted() { [[ -d /run/systemd/system ]]; }
 
+if [[ -e /usr/lib/systemd/system/llmsup.service ]]; then # files of both have the same paths
+	die "llmsup is installed as a package. Upgrade or remove that, for example with apt-get; removing it keeps the configuration and the state"
+fi
+
 if [[ $action == uninstall ]]; then
 	if booted; then systemctl --quiet stop llmsup.socket llmsup.service 2>/dev/null || true; fi
 	systemctl --quiet disable llmsup.socket llmsup.service 2>/dev/null || true
@@ -84,10 +89,9 @@ if [[ $action == uninstall ]]; then
 	exit
 fi
 
-[[ ! -e /usr/lib/systemd/system/llmsup.service ]] || die "llmsup is installed as a package, whose files this one's would hide: upgrade that, or remove it first (apt-get remove llmsup), which keeps the configuration and the state"
-
 new=$(mktemp -d)
 trap 'rm -rf "$new"' EXIT
+if [[ -z $binary && ! -e $root/go.mod ]]; then binary=$root/llmsup; fi # the tarball of package.sh
 if [[ -n $binary ]]; then
 	[[ -f $binary ]] || die "no file $binary"
 	cp -- "$binary" "$new/llmsup"

@@ -60,6 +60,7 @@ need_home() {
 need_go() {
 	local want have how
 	(($#)) || set -- -test ./...
+	[[ -e $root/go.mod ]] || die "this builds llmsup, and $root is not a checkout of its source; to run the llmsup that is installed: llmsup start --help"
 	want=$(sed -n 's/^go //p' "$root/go.mod")
 	how="install Go $want or newer from https://go.dev/dl/"
 	command -v go >/dev/null || PATH=$PATH:/usr/local/go/bin

@@ -91,6 +91,18 @@ func (p *packaged) hasNotifyReload() bool {
 	return version >= 254
 }
 
+// unpackTarball unpacks the tarball of a release in the container, and returns its folder.
+func (p *packaged) unpackTarball() string {
+	p.t.Helper()
+	out, err := exec.Command("../scripts/package.sh", "--format", "tar.gz", "--version", "1.0.0", "--binary", filepath.Join(p.work, "llmsup"), "--out", filepath.Join(p.work, "tarball")).CombinedOutput()
+	if err != nil {
+		p.t.Fatalf("scripts/package.sh: %v: %s", err, out)
+	}
+	folder := "llmsup-1.0.0-linux-" + runtime.GOARCH
+	p.must("tar", "-C", "/opt", "-xf", "/built/tarball/"+folder+".tar.gz")
+	return "/opt/" + folder
+}
+
 // apt installs the package of a version.
 func (p *packaged) apt(version string) (status int, out string) {
 	p.t.Helper()
@@ -110,21 +122,26 @@ func (p *packaged) mustApt(version string) string {
 	return out
 }
 
-// exclusive: neither hides the files of the other.
+// exclusive: a package and install.sh, here that of the tarball, refuse to mix their files.
 func (p *packaged) exclusive() {
-	p.must("/src/scripts/install.sh", "--binary", "/built/llmsup", "--no-start")
+	install := p.unpackTarball() + "/scripts/install.sh"
+	p.must(install, "--no-start")
 	if status, out := p.apt("1.0.0"); status == 0 || !strings.Contains(out, "llmsup: scripts/install.sh has installed llmsup here. Remove that first") {
 		p.t.Errorf("exit %d: %s", status, out)
 	}
-	p.must("/src/scripts/install.sh", "--uninstall")
+	p.must(install, "--uninstall")
 	p.must("rm", "/etc/llmsup/llmsup.yaml") // for the one of the package
 	p.must("userdel", "llmsup")
 	p.mustApt("1.0.0")
-	status, out := p.try("/src/scripts/install.sh", "--binary", "/built/llmsup")
-	if status != 1 || !strings.Contains(out, "llmsup is installed as a package") {
-		p.t.Errorf("exit %d: %s", status, out)
+	for _, args := range [][]string{{install}, {install, "--uninstall", "--purge"}} {
+		if status, out := p.try(args...); status != 1 || !strings.Contains(out, "llmsup is installed as a package") {
+			p.t.Errorf("%q: exit %d: %s", args, status, out)
+		}
 	}
 	p.must("test", "!", "-e", "/usr/local/bin/llmsup")
+	if changed := p.must("dpkg", "--verify", "llmsup"); changed != "" {
+		p.t.Errorf("install.sh changed files of the package: %s", changed)
+	}
 	p.must("apt-get", "remove", "--yes", "llmsup")
 }
 
@@ -284,7 +301,9 @@ case $1 in --version) echo 'systemd 252 (252.39-1)' ;; *) exec /usr/bin/systemct
 }
 
 func (p *packaged) remove() {
+	p.must("systemctl", "mask", "llmsup.service") // systemctl disable leaves the links of a masked unit
 	p.must("apt-get", "remove", "--yes", "llmsup")
+	p.must("systemctl", "unmask", "llmsup.service")
 	p.wantNoProcess()
 	if _, err := p.call(newConnections, "local/demo"); err == nil {
 		p.t.Error("a call is answered")

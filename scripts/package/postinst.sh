@@ -10,7 +10,7 @@ configure | 1 | 2) ;;
 esac
 
 systemd-sysusers llmsup.conf
-systemd-tmpfiles --create llmsup.conf
+systemd-tmpfiles --create llmsup.conf || echo "llmsup: the permissions of /etc/llmsup are set when this system boots" >&2 # it needs /proc
 
 # notify-reload came with systemd 253.
 version=$(systemctl --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p')

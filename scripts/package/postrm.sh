@@ -8,7 +8,7 @@ remove | purge | 0) ;;
 *) exit 0 ;;
 esac
 if [ "$1" = purge ]; then
-	rm -rf /etc/llmsup /var/lib/llmsup /etc/systemd/system/llmsup.service.d /etc/systemd/system/llmsup.socket.d
+	rm -rf /etc/llmsup /var/lib/llmsup /run/llmsup /etc/systemd/system/llmsup.service.d /etc/systemd/system/llmsup.socket.d
 	# What service-llama-server.sh has installed.
 	if [ "$(readlink /usr/local/bin/llama-server)" = /usr/local/lib/llmsup/llama-server/llama-server ]; then rm -f /usr/local/bin/llama-server; fi
 	rm -rf /usr/local/lib/llmsup
