@@ -126,6 +126,7 @@ const (
 	StepCancelled = "cancelled" // another command has cancelled it
 	StepLoaded    = "loaded"    // done: the model is loaded
 	StepUnloaded  = "unloaded"  // done: the model is unloaded, and its VRAM is free
+	StepPulled    = "pulled"    // done: the model is downloaded
 	StepWarning   = "warning"   // a problem that does not stop the command
 	StepFailed    = "failed"    // the command failed
 )

@@ -28,7 +28,7 @@ func (d *Daemon) openPage() {
 		Daemon: pageDaemon{d}, Traffic: pageTraffic{d}, Spending: d,
 		Box: feed.Box{Name: host, Version: d.opts.Version, Listen: d.listener.Addr().String(), Started: time.Now()},
 	})
-	d.page = page.New(page.Options{Feed: d.feed, Router: d.router, Daemon: d, Logs: d, Disk: d, Log: d.log})
+	d.page = page.New(page.Options{Feed: d.feed, Router: d.router, Daemon: d, Logs: d, Disk: d, Puller: d.downloads, Log: d.log})
 	d.page.Enable(d.setup.Config.Page.Enabled)
 }
 

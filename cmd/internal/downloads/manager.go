@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -97,17 +96,14 @@ func (m *Manager) State(ref string) State {
 	return d.state
 }
 
-// List returns the downloads that run or have failed, sorted by ref.
-func (m *Manager) List() (list []State) {
+// Running returns the state of a download that runs or has failed; ok is false if there is none.
+func (m *Manager) Running(ref string) (s State, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, d := range m.running {
-		if d.ctx.Err() == nil {
-			list = append(list, d.state)
-		}
+	if d := m.running[ref]; d != nil && d.ctx.Err() == nil {
+		return d.state, true
 	}
-	slices.SortFunc(list, func(a, b State) int { return strings.Compare(a.Ref, b.Ref) })
-	return list
+	return State{}, false
 }
 
 // Start downloads a model for an operator.

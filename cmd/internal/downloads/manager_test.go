@@ -15,12 +15,14 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/models/hub"
 )
 
 // simulated is a hub from which each model of 100 bytes takes 100 s.
 type simulated struct {
 	*Manager
+	ctx context.Context //nolint:containedctx // that of the test, which synctest owns
 	dir string
 
 	mu      sync.Mutex
@@ -43,6 +45,7 @@ func withHub(t *testing.T, test func(*simulated)) {
 			defer s.mu.Unlock()
 			s.arrived = append(s.arrived, ref)
 		}})
+		s.ctx = ctx
 		test(s)
 		cancel()
 		s.Wait()
@@ -110,15 +113,16 @@ func TestNeed(t *testing.T) {
 		s.wantReason(t, "hf:a", "downloading 40 % of 100 B, 1 B/s, 1 min left")
 		time.Sleep(10 * time.Second)
 		s.wantReason(t, "hf:b", "downloading 50 % of 100 B, 1 B/s, 50 s left")
-		if list := s.List(); len(list) != 2 || list[0].Ref != "hf:a" || list[1].Done != 50 {
-			t.Errorf("%+v", list)
+		if state, ok := s.Running("hf:b"); !ok || state.Done != 50 {
+			t.Errorf("%+v %v", state, ok)
 		}
 		time.Sleep(time.Minute)
 		s.want(t, "begun", &s.begun, "hf:a", "hf:b")
 		s.want(t, "arrived", &s.arrived, "hf:a", "hf:b")
 		state := s.State("hf:a")
-		if path, ok := Find(s.dir, "hf:a"); !ok || path != filepath.Join(s.dir, "org/a.gguf") || state.Path != path || len(s.List()) != 0 {
-			t.Errorf("%s, %+v, %+v", path, state, s.List())
+		_, runs := s.Running("hf:a")
+		if path, ok := Find(s.dir, "hf:a"); !ok || path != filepath.Join(s.dir, "org/a.gguf") || state.Path != path || runs {
+			t.Errorf("%s, %+v, %v", path, state, runs)
 		}
 		s.Need([]string{"hf:a", "hf:b"}) // a reload: nothing is asked of the hub
 		s.want(t, "begun", &s.begun, "hf:a", "hf:b")
@@ -162,8 +166,8 @@ func TestStop(t *testing.T) {
 		s.Need(nil)
 		s.Need(nil)
 		s.want(t, "stopped", &s.stopped, "hf:a 10", "hf:a 10", "hf:b 10")
-		if list := s.List(); len(list) != 0 {
-			t.Errorf("%+v", list)
+		if state, runs := s.Running("hf:b"); runs {
+			t.Errorf("%+v", state)
 		}
 	})
 }
@@ -192,6 +196,49 @@ func TestByHand(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestPull: an operator sees the progress and how the download ends; one that fails is not tried
+// again.
+func TestPull(t *testing.T) {
+	for name, tc := range map[string]struct {
+		ref   string
+		fails int
+		stop  bool
+		want  []string // the last steps
+		err   string
+	}{
+		"done":      {"hf:a/b", 0, false, []string{"starting downloading 99 % of 100 B, 1 B/s, 1 s left", "pulled downloaded: DIR/org/a/b.gguf"}, ""},
+		"failed":    {"hf:a/b", 1, false, []string{"failed no network"}, ""},
+		"cancelled": {"hf:a/b", 0, true, []string{"cancelled cancelled; a later download continues it"}, ""},
+		"no ref":    {"x", 0, false, nil, `"x" is not a reference to a model`},
+		"a secret":  {"https://example.com/a.gguf?sig=SECRET", 0, false, nil, "the URL has a query"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			withHub(t, func(s *simulated) {
+				s.fails = tc.fails
+				if tc.stop {
+					time.AfterFunc(5500*time.Millisecond, func() {
+						if err := s.CancelPull(tc.ref); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				var steps []string
+				err := s.Pull(s.ctx, tc.ref, func(step control.Step) error {
+					steps = append(steps, strings.ReplaceAll(step.Step+" "+step.Text, s.dir, "DIR"))
+					return nil
+				})
+				if last := steps[max(len(steps)-len(tc.want), 0):]; !slices.Equal(last, tc.want) || (err == nil) != (tc.err == "") || err != nil && !strings.HasPrefix(err.Error(), tc.err) {
+					t.Errorf("%v\n%q\nwant %q", err, steps, tc.want)
+				}
+				time.Sleep(time.Hour)
+				if len(s.begun) > 1 {
+					t.Errorf("tried %d times", len(s.begun))
+				}
+			})
+		})
+	}
 }
 
 // TestReason: the texts that the other tests have not.

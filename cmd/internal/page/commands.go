@@ -24,6 +24,19 @@ type Daemon interface {
 	Pin(server string, pinned bool) error
 }
 
+// Puller downloads models.
+type Puller interface {
+	// Pull downloads a model and emits its progress. The download continues if ctx ends.
+	Pull(ctx context.Context, ref string, emit func(control.Step) error) error
+	// CancelPull stops a download, and keeps what it has.
+	CancelPull(ref string) error
+}
+
+// pullRequest is the body of POST /ui/api/pull and /ui/api/pull-cancel.
+type pullRequest struct {
+	Ref string `json:"ref"`
+}
+
 // pinRequest is the body of POST /ui/api/pin.
 type pinRequest struct {
 	Server string `json:"server"`
@@ -58,6 +71,10 @@ func (h *Handler) handleCommands() {
 		calls, err := d.CancelCall(which.ID, v.name())
 		return control.Cancelled{Calls: calls}, err
 	})
+	handleSteps(h, "pull", "ref", func(ctx context.Context, which pullRequest, emit func(control.Step) error) error {
+		return h.o.Puller.Pull(ctx, which.Ref, emit)
+	})
+	handleCommand(h, "pull-cancel", "ref", func(_ viewer, which pullRequest) (any, error) { return which, h.o.Puller.CancelPull(which.Ref) })
 	handleCommand(h, "pin", "server and pinned", func(_ viewer, how pinRequest) (any, error) { return how, d.Pin(how.Server, how.Pinned) })
 }
 

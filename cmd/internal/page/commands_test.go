@@ -65,6 +65,14 @@ func (d *fakeDaemon) Reload() ([]string, error) {
 	return []string{"max_body: changed"}, d.note(context.Background(), nil, "reload", "")
 }
 
+func (d *fakeDaemon) Pull(ctx context.Context, ref string, emit func(control.Step) error) error {
+	return d.note(ctx, emit, "pull", ref)
+}
+
+func (d *fakeDaemon) CancelPull(ref string) error {
+	return d.note(context.Background(), nil, "cancel pull", ref)
+}
+
 func (d *fakeDaemon) Pin(server string, pinned bool) error {
 	return d.note(context.Background(), nil, "pin", fmt.Sprint(server, pinned))
 }
@@ -72,20 +80,23 @@ func (d *fakeDaemon) Pin(server string, pinned bool) error {
 var commandBodies = map[string]string{
 	"drain": `{"servers":["qwen"],"timeout":"1m","keep_server":true}`, "resume": `{}`, "load": `{"server":"qwen"}`,
 	"unload": `{"server":"qwen","now":true}`, "cancel": `{"id":"1:a"}`, "restart": `{"servers":["qwen"]}`, "reload": `{}`, "pin": `{"server":"qwen","pinned":true}`,
+	"pull": `{"ref":"hf:a/b"}`, "pull-cancel": `{"ref":"hf:a/b"}`,
 }
 
 func TestCommands(t *testing.T) {
 	s := newSite(t, testKeys()...)
 	operator, other := s.signIn(operatorKey), s.signIn(otherKey)
 	for name, want := range map[string]struct{ given, kind, body string }{
-		"drain":   {"drain {Servers:[qwen] Timeout:60000000000 For:0 KeepServer:true Yes:false}", "application/x-ndjson", `"step":"drained"`},
-		"resume":  {"resume []", "application/x-ndjson", `"step":"drained"`},
-		"load":    {"load qwen", "application/x-ndjson", `"step":"drained"`},
-		"unload":  {"unload {Server:qwen Now:true}", "application/x-ndjson", `"step":"drained"`},
-		"cancel":  {"cancel 1:a by ops", "application/json; charset=utf-8", `{"calls":[{"id":"1:a"`},
-		"restart": {"restart [qwen]", "application/json; charset=utf-8", `{"servers":["qwen"]`},
-		"reload":  {"reload ", "application/json; charset=utf-8", `{"changes":["max_body: changed"]}`},
-		"pin":     {"pin qwentrue", "application/json; charset=utf-8", `{"server":"qwen","pinned":true}`},
+		"drain":       {"drain {Servers:[qwen] Timeout:60000000000 For:0 KeepServer:true Yes:false}", "application/x-ndjson", `"step":"drained"`},
+		"resume":      {"resume []", "application/x-ndjson", `"step":"drained"`},
+		"load":        {"load qwen", "application/x-ndjson", `"step":"drained"`},
+		"unload":      {"unload {Server:qwen Now:true}", "application/x-ndjson", `"step":"drained"`},
+		"cancel":      {"cancel 1:a by ops", "application/json; charset=utf-8", `{"calls":[{"id":"1:a"`},
+		"restart":     {"restart [qwen]", "application/json; charset=utf-8", `{"servers":["qwen"]`},
+		"reload":      {"reload ", "application/json; charset=utf-8", `{"changes":["max_body: changed"]}`},
+		"pull":        {"pull hf:a/b", "application/x-ndjson", `"step":"drained"`},
+		"pull-cancel": {"cancel pull hf:a/b", "application/json; charset=utf-8", `{"ref":"hf:a/b"}`},
+		"pin":         {"pin qwentrue", "application/json; charset=utf-8", `{"server":"qwen","pinned":true}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path, body := "/ui/api/"+name, commandBodies[name]

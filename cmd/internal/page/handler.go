@@ -33,6 +33,7 @@ type Options struct {
 	Daemon Daemon
 	Logs   Logs
 	Disk   Disk
+	Puller Puller
 	Log    zerolog.Logger
 }
 

@@ -114,7 +114,7 @@ func newSite(t *testing.T, keys ...access.Key) *site {
 	t.Helper()
 	d := &fakeDaemon{policy: access.Policy{Keys: keys, CheckHost: len(keys) == 0}, server: control.Server{Name: "qwen", State: "ready"}}
 	f := feed.New(feed.Options{Daemon: d, Traffic: d, Spending: d})
-	h := New(Options{Feed: f, Router: d, Daemon: d, Logs: d, Disk: d, Log: zerolog.New(d)})
+	h := New(Options{Feed: f, Router: d, Daemon: d, Logs: d, Disk: d, Puller: d, Log: zerolog.New(d)})
 	h.Enable(true)
 	server := httptest.NewServer(h.Mount(http.NotFoundHandler()))
 	ctx, cancel := context.WithCancel(context.Background())

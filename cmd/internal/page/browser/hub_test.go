@@ -37,7 +37,9 @@ func TestHub(t *testing.T) {
 			t.Errorf("the page lacks %q:\n%s", part, text)
 		}
 	}
-	if got := f.commands(); len(got) != 1 || got[0] != `fit {"ref":"hf:org/repo","ctx_size":4096}` {
+	tab.Eval(`document.querySelector('button[aria-label="Download hf:org/repo:Q6_K"]').click()`)
+	tab.AwaitText("Download hf:org/repo:Q6_K")
+	if got := f.commands(); len(got) != 2 || got[1] != `pull {"ref":"hf:org/repo:Q6_K"}` || got[0] != `fit {"ref":"hf:org/repo","ctx_size":4096}` {
 		t.Errorf("it asked %q", got)
 	}
 }

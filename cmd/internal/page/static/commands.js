@@ -67,6 +67,14 @@ export function createCommands({store, redraw}) {
 		pin(server, pinned) {
 			ask({title: pinned ? `Pin ${server}` : `Unpin ${server}`, name: 'pin', body: {server, pinned}});
 		},
+		pull(ref) {
+			ask({title: `Download ${ref}`, name: 'pull', body: {ref}});
+		},
+		cancelPull(ref) {
+			ask({title: `Cancel the download of ${ref}`, name: 'pull-cancel', body: {ref}});
+		},
+		/** pulling reports whether this page shows a download that runs. */
+		pulling: (ref) => store.state.results.some((r) => r.state === 'running' && r.title === `Download ${ref}`),
 		cancel(call) {
 			ask({title: `Cancel call ${call.id}`, consequence: `The client of ${call.key || 'this call'} gets an error, or its stream ends. The call is not repeated elsewhere.`, action: 'Cancel the call', danger: true, name: 'cancel', body: {id: call.id}});
 		},

@@ -3,7 +3,7 @@
 import * as api from './api.js';
 import {h} from './dom.js';
 import {bytes, count, unknown} from './format.js';
-import {none, state as badge, table, value} from './parts.js';
+import {button, none, state as badge, table, value} from './parts.js';
 
 export function createHub({redraw, commands}) {
 	let ref = '';
@@ -43,12 +43,12 @@ export function createHub({redraw, commands}) {
 					h('label', {class: 'field'}, h('span', {}, 'Context, tokens'), h('input', {type: 'number', min: 1, max: 100000000, required: true, oninput: (event) => { context = Number(event.target.value); }, created: (el) => { el.value = context; }})),
 					h('button', {type: 'submit', class: 'primary', 'aria-disabled': commands.denied() ? 'true' : null, title: commands.denied() || null, props: {disabled: loading}}, loading ? 'Reading ...' : 'What fits?')),
 				problem && h('p', {class: 'problem', role: 'alert'}, problem),
-				answer && list(answer));
+				answer && list(answer, commands));
 		},
 	};
 }
 
-function list(answer) {
+function list(answer, commands) {
 	const doubts = [...new Set(answer.variants.map((v) => v.uncertain).filter(Boolean))];
 	return h('div', {},
 		h('p', {}, h('b', {}, answer.name || answer.model), [answer.architecture, answer.trained_context && `trained for ${count(answer.trained_context)} tokens`].filter(Boolean).map((text) => ', ' + text).join('')),
@@ -60,6 +60,7 @@ function list(answer) {
 				{id: 'need', head: 'VRAM need', right: true, cell: (v) => value(bytes(v.vram_need_bytes))},
 				{id: 'fit', head: 'Fits', wide: true, cell: fits},
 				{id: 'context', head: 'Largest context', right: true, cell: (v) => (v.largest_context === 0 ? none() : value(count(v.largest_context)))},
+				{id: 'download', head: '', label: 'Download', cell: (v) => download(refOf(answer.model, v), commands)},
 			],
 		}),
 		doubts.map((text) => h('p', {class: 'muted small'}, `VRAM need: ${text}.`)),
@@ -73,4 +74,17 @@ function fits(v) {
 	if (v.fits === 'now') return badge('ready', `fits ${where}`);
 	if (v.fits === 'later') return badge('starting', `fits ${where} once other models have left`);
 	return [badge('failed', `needs ${bytes(place.missing_bytes)} more than ${where} can give`), v.advice && h('div', {class: 'muted small'}, `fits with ${v.advice}`)];
+}
+
+function download(ref, commands) {
+	const denied = commands.denied();
+	if (commands.pulling(ref)) return button('Cancel', () => commands.cancelPull(ref), {kind: 'quiet', label: `Cancel the download of ${ref}`, denied, key: 'cancel'});
+	return button('Download', () => commands.pull(ref), {kind: 'quiet', label: `Download ${ref}`, denied, key: 'download'});
+}
+
+/** refOf names one quantisation of a repository: hf:ORG/REPO[@REVISION] becomes hf:ORG/REPO:QUANT[@REVISION]. */
+export function refOf(model, v) {
+	const [, repo, revision] = /^(hf:[^/@:]+\/[^/@:]+)(@.+)?$/.exec(model) ?? [];
+	if (!repo) return model; // it names a file or a quantisation already
+	return repo + (v.name.endsWith('.gguf') ? '/' + v.files[0] : ':' + v.name) + (revision ?? '');
 }
