@@ -14,7 +14,7 @@ import (
 func logsCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "logs",
-		Usage:     "show the output of llama-server",
+		Usage:     "show the output of local servers",
 		ArgsUsage: "[NAME...]",
 		UsageText: "llmsup logs [NAME...] [-f] [-n 100]",
 		Flags: []cli.Flag{

@@ -19,7 +19,7 @@ const pollInterval = 100 * time.Millisecond
 func restartCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "restart",
-		Usage:     "replace the llama-server process once its calls have ended",
+		Usage:     "replace the processes of servers once their calls end",
 		ArgsUsage: "[NAME...]",
 		UsageText: "llmsup restart [NAME...] [--json]",
 		Description: "Restarts the named servers, or all that are not drained. New calls go to their fallback, or wait if they have " +
