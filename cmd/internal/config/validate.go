@@ -121,6 +121,8 @@ func (c *Config) validateServer(name string, s Server) error {
 	}
 	_, isUpstream := c.Upstreams[name]
 	switch {
+	case checkRef(s.Model) != nil: // first: the name may come from it
+		return at("model", "%w", checkRef(s.Model))
 	case !validName.MatchString(name):
 		return c.positions.errorf([]string{"servers", name}, "a server's name has at most 100 letters, digits, dots, dashes and underscores; rename it, or the model's file")
 	case isUpstream:
@@ -128,8 +130,6 @@ func (c *Config) validateServer(name string, s Server) error {
 	case s.Model == "" && !s.IsCommand():
 		return at("model", "is missing; set the path of the GGUF file, or `command` for another engine than llama-server")
 	case s.IsCommand():
-	case checkRef(s.Model) != nil:
-		return at("model", "%w", checkRef(s.Model))
 	case s.CtxSize < 1 || s.CtxSize > maxInt32:
 		return number("ctx_size", s.CtxSize, "tokens; the default is 8192")
 	case s.NGPULayers < 0 || s.NGPULayers > maxInt32:
