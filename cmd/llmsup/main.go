@@ -89,7 +89,11 @@ func printError(err error) {
 		fmt.Fprint(os.Stderr, journalText(err))
 		return
 	}
-	newPage(os.Stderr).sentence("  ", "llmsup: %s", err)
+	lines := strings.Split(err.Error(), "\n") // of which some quote names that another machine sent
+	for i, line := range lines {
+		lines[i] = printable(line)
+	}
+	newPage(os.Stderr).sentence("  ", "llmsup: %s", strings.Join(lines, "\n"))
 }
 
 // journalText returns an error for the journal, which takes each line as an entry and

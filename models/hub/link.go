@@ -27,7 +27,10 @@ func (c *Client) listURL(ctx context.Context, ref Ref) (Listing, error) {
 		u.Path = strings.Replace(u.Path, "/blob/", "/resolve/", 1)
 	}
 	stem, number, count := partOf(u.Path)
-	if number != 1 || count > maxLinkParts {
+	switch {
+	case count < 1 || count > maxLinkParts:
+		return Listing{}, permanentErrorf("%s says that its model has %d parts: a model has 1 to %d", path.Base(u.Path), count, maxLinkParts)
+	case number != 1:
 		return Listing{}, permanentErrorf("%s is part %d of %d: name the first part", path.Base(u.Path), number, count)
 	}
 	v := Variant{Quant: quantOf(strings.Trim(stem, "/"))}
@@ -67,7 +70,7 @@ func (c *Client) describe(ctx context.Context, ref Ref, address string) (File, e
 			f.Size = sizeOr(total, -1)
 		}
 	case http.StatusOK:
-		f.Size, f.whole = resp.ContentLength, true
+		f.Size, f.whole = min(resp.ContentLength, maxFileSize), true
 	default:
 		return File{}, c.statusError(ask, resp)
 	}
@@ -77,7 +80,7 @@ func (c *Client) describe(ctx context.Context, ref Ref, address string) (File, e
 	}
 	// A hub says more before it redirects to its storage.
 	for hop := resp; hop != nil; hop = hop.Request.Response {
-		if etag := strings.Trim(hop.Header.Get("X-Linked-Etag"), `"`); sha256Hash.MatchString(etag) {
+		if etag := strings.ToLower(strings.Trim(hop.Header.Get("X-Linked-Etag"), `"`)); sha256Hash.MatchString(etag) {
 			f.SHA256 = etag
 		}
 		f.Size = sizeOr(hop.Header.Get("X-Linked-Size"), f.Size)
@@ -87,7 +90,7 @@ func (c *Client) describe(ctx context.Context, ref Ref, address string) (File, e
 
 // sizeOr returns a number of bytes from a header, or another where it has none.
 func sizeOr(text string, other int64) int64 {
-	if n, err := strconv.ParseInt(text, 10, 64); err == nil && n >= 0 {
+	if n, err := strconv.ParseInt(text, 10, 64); err == nil && n >= 0 && n <= maxFileSize {
 		return n
 	}
 	return other

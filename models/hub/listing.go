@@ -42,13 +42,15 @@ func (f File) Local(dir string) string {
 
 // treeEntry is what the hub's API says of a file.
 type treeEntry struct {
-	Type string `json:"type"` // file or directory
-	Path string `json:"path"`
+	Type string    `json:"type"` // file or directory
+	Path string    `json:"path"`
+	Size int64     `json:"size"`
+	LFS  *lfsEntry `json:"lfs"`
+}
+
+type lfsEntry struct {
+	OID  string `json:"oid"` // the SHA-256; the hub keeps it for files in its Xet storage too
 	Size int64  `json:"size"`
-	LFS  *struct {
-		OID  string `json:"oid"` // the SHA-256; the hub keeps it for files in its Xet storage too
-		Size int64  `json:"size"`
-	} `json:"lfs"`
 }
 
 // List returns the GGUF files of a reference, all of one commit. Errors are one sentence;
@@ -124,6 +126,10 @@ func (c *Client) tree(ctx context.Context, ref Ref, commit string) (files []File
 	return nil, permanentErrorf("%s has too many files to list", ref.name())
 }
 
+// maxFileSize is more than any file of a model has, in bytes. Larger sizes are a server's fault,
+// and their sum could overflow.
+const maxFileSize = 1 << 50
+
 var sha256Hash = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 // file returns a file of the API, unless it is no GGUF file, or has a name that cannot be
@@ -133,11 +139,13 @@ func (c *Client) file(ref Ref, commit string, e treeEntry) (File, bool) {
 		return File{}, false
 	}
 	f := File{Path: e.Path, Size: e.Size, ref: ref}
-	if e.LFS != nil && sha256Hash.MatchString(e.LFS.OID) {
-		f.SHA256, f.Size = e.LFS.OID, e.LFS.Size
+	if e.LFS != nil {
+		if hash := strings.ToLower(e.LFS.OID); sha256Hash.MatchString(hash) {
+			f.SHA256, f.Size = hash, e.LFS.Size
+		}
 	}
 	f.URL = fmt.Sprintf("%s/%s/%s/resolve/%s/%s", c.endpoint(), ref.Org, ref.Repo, commit, (&url.URL{Path: e.Path}).EscapedPath())
-	return f, f.Size >= 0
+	return f, f.Size >= 0 && f.Size <= maxFileSize
 }
 
 var nextLink = regexp.MustCompile(`<([^>]*)>\s*;[^,]*\brel="?next"?`)

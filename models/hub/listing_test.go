@@ -240,3 +240,31 @@ func checkTokens(t *testing.T, h *hubtest.Hub) {
 		t.Errorf("requests to %v", hosts)
 	}
 }
+
+// TestHostileSizes: sizes whose sum overflows are not taken, and neither are names with control
+// characters or a number of parts that no model has.
+func TestHostileSizes(t *testing.T) {
+	c := &Client{}
+	for name, e := range map[string]treeEntry{
+		"large":         {Type: "file", Path: "x.gguf", Size: 1<<63 - 1},
+		"large in LFS":  {Type: "file", Path: "x.gguf", LFS: &lfsEntry{OID: strings.Repeat("A", 64), Size: 1<<63 - 1}},
+		"CSI":           {Type: "file", Path: "x\u009b31m.gguf", Size: 5},
+		"right to left": {Type: "file", Path: "x\u202e.gguf", Size: 5},
+	} {
+		if f, ok := c.file(Ref{Org: "o", Repo: "r"}, "main", e); ok {
+			t.Errorf("%s: %+v", name, f)
+		}
+	}
+	upper := treeEntry{Type: "file", Path: "x.gguf", LFS: &lfsEntry{OID: strings.Repeat("A", 64), Size: 5}}
+	if f, ok := c.file(Ref{Org: "o", Repo: "r"}, "main", upper); !ok || f.SHA256 != strings.Repeat("a", 64) {
+		t.Errorf("%+v", f)
+	}
+	if _, err := c.List(t.Context(), Ref{URL: "http://127.0.0.1:1/x-00001-of-00000.gguf"}); err == nil || !strings.Contains(err.Error(), "a model has 1 to") {
+		t.Error(err)
+	}
+	one, other := File{Path: "x.gguf", Size: 5, URL: "http://h/a"}, File{Path: "x.gguf", Size: 5, URL: "http://h/b"}
+	a, _ := one.identity()
+	if b, _ := other.identity(); a == b {
+		t.Error("two commits are one file")
+	}
+}

@@ -62,7 +62,7 @@ func (f File) identity() (id [sha256.Size]byte, ok bool) {
 	case f.validator != "":
 		return sha256.Sum256([]byte(f.URL + "\n" + f.validator)), true
 	}
-	return id, f.ref.URL == "" // a hub's URL has the commit
+	return sha256.Sum256([]byte(f.URL)), f.ref.URL == "" // a hub's URL has the commit
 }
 
 var errLocked = errors.New("another process downloads it")

@@ -7,6 +7,7 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"unicode"
 )
 
 // Ref names a model: a repository of a hub, or the URL of a file. Exactly one of Repo and URL
@@ -132,5 +133,5 @@ func safePath(p string) bool {
 			return false
 		}
 	}
-	return !strings.ContainsFunc(p, func(r rune) bool { return r < ' ' || r == '\\' || r == 0x7f })
+	return !strings.ContainsFunc(p, func(r rune) bool { return r == '\\' || !unicode.IsPrint(r) })
 }

@@ -29,10 +29,17 @@ func (m Installed) Unfinished() bool { return len(m.Files) == 0 }
 // List returns the models in a folder, which is no link, and those below it, sorted by path.
 // Hidden folders and links to folders are left out.
 func List(dir string) (list []Installed, err error) {
-	byModel := map[string]*Installed{}
+	type key struct {
+		path  string // without the number of the part
+		parts int    // of the whole model; -1 = it is not split. x.gguf and x-00001-of-00002.gguf are two models
+	}
+	byModel := map[key]*Installed{}
 	of := func(path string) *Installed {
-		name, _ := gguf.WithoutPart(filepath.Base(path))
-		model := filepath.Join(filepath.Dir(path), name)
+		name, split := gguf.WithoutPart(filepath.Base(path))
+		model := key{filepath.Join(filepath.Dir(path), name), -1}
+		if split {
+			model.parts = len(gguf.Parts(path))
+		}
 		if byModel[model] == nil {
 			byModel[model] = &Installed{Path: path}
 		}

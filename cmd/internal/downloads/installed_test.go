@@ -66,3 +66,22 @@ func TestInstalled(t *testing.T) {
 		t.Error("it is gone already")
 	}
 }
+
+// TestInstalledNamesakes: a model and a split one of the same name are two, and so are splits into
+// different numbers of parts: removing one must not remove the other.
+func TestInstalledNamesakes(t *testing.T) {
+	dir := t.TempDir()
+	files := append([]string{filepath.Join(dir, "m.gguf"), filepath.Join(dir, "m-00001-of-00001.gguf")}, gguf.Parts(filepath.Join(dir, "m-00001-of-00002.gguf"))...)
+	files = append(files, gguf.Parts(filepath.Join(dir, "m-00001-of-00003.gguf"))...)
+	write(t, files...)
+	list, err := List(dir)
+	if err != nil || len(list) != 4 {
+		t.Fatalf("%+v %v", list, err)
+	}
+	if found := Named(dir, list, files[0]); len(found) != 1 || !slices.Equal(found[0].Files, files[:1]) {
+		t.Errorf("%+v", found)
+	}
+	if found := Named(dir, list, "m"); len(found) != 4 {
+		t.Errorf("a name of several: %+v", found)
+	}
+}
