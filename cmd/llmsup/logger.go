@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
-	"github.com/rs/zerolog/diode"
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/supervisor/output"
@@ -45,7 +44,7 @@ func newLogger(cfg *config.Config, out *os.File, kept *output.Ring) (log zerolog
 	if isJournal(out, os.Getenv("JOURNAL_STREAM")) {
 		to = priorityWriter{prefixes: batches, lines: to}
 	}
-	lines := diode.NewWriter(keepingWriter{kept, to}, logBuffer, 0, func(int) {}) // dropped lines cannot be reported anywhere
+	lines := newLineQueue(keepingWriter{kept, to}, logBuffer)
 	flush = func() {
 		flushed := make(chan struct{})
 		go func() { defer close(flushed); _ = lines.Close() }()
