@@ -130,7 +130,8 @@ on=$(computes "$found")
 if [[ -z $has ]]; then
 	why="on the CPU: this machine has no /dev/nvidia*, no /dev/dri/renderD* and no driver for Vulkan"
 elif ! compgen -G "${found%/*}/root/usr/lib/*/libggml-vulkan.so" >/dev/null; then
-	why="on the CPU, in spite of $has: the backend for Vulkan could not be downloaded, or fails here (to try again, remove ${found%/*})"
+	if has_extra "$found"; then why="fails here, or the distribution has none (to try again, remove ${found%/*})"; else why="could not be downloaded; the next start tries again"; fi
+	why="on the CPU, in spite of $has: the backend for Vulkan $why"
 elif [[ $on == "the CPU" ]]; then
 	why="with Vulkan, because of $has, but on the CPU: Vulkan finds no GPU; $(advice "$has")"
 else

@@ -123,7 +123,7 @@ func findModel(dir, name string) (downloads.Installed, error) {
 	var paths []string
 	for _, m := range found {
 		if relative, err := filepath.Rel(dir, m.Path); err == nil {
-			paths = append(paths, relative)
+			paths = append(paths, printable(relative))
 		}
 	}
 	switch {

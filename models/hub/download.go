@@ -256,6 +256,9 @@ func (d *download) fetch(ctx context.Context, t *target) error {
 	return d.client.fetchWhole(ctx, t.File, t.partial)
 }
 
+// ErrDamaged means that a file arrived with another SHA-256 than that of the hub.
+var ErrDamaged = errors.New("the file is damaged")
+
 // verify compares a whole file's hash with the hub's.
 func (t *target) verify(ctx context.Context) error {
 	sum, err := hash(ctx, t.partial.file, t.Size)
@@ -263,7 +266,7 @@ func (t *target) verify(ctx context.Context) error {
 		return err
 	}
 	t.partial.remove()
-	return permanentErrorf("%s arrived with the SHA-256 %s instead of %s, and was deleted: download it again; if it happens twice, its copy at the hub is damaged", t.Path, sum, t.SHA256)
+	return permanentErrorf("%w: %s arrived with the SHA-256 %s instead of %s, and was deleted: download it again; if it happens twice, its copy at the hub is damaged", ErrDamaged, t.Path, sum, t.SHA256)
 }
 
 // hash returns the SHA-256 of the first bytes of a file.

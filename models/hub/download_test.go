@@ -3,6 +3,7 @@ package hub
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -437,4 +438,40 @@ func TestSilentServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	holds(t, path, gguf(900))
+}
+
+// TestStalledAnswer: a list or a header whose body stops arriving is a failure that passes, and
+// does not hang.
+func TestStalledAnswer(t *testing.T) {
+	h := hubtest.Start(t, hubtest.Repo{Name: "a/b", Files: []hubtest.File{{Path: "m-Q8_0.gguf", Content: gguf(900)}}})
+	h.Intercept = func(w http.ResponseWriter, r *http.Request) bool {
+		w.Header().Set("Content-Length", "900")
+		w.Header().Set("Content-Range", "bytes 0-899/900")
+		if r.Header.Get("Range") != "" {
+			w.WriteHeader(http.StatusPartialContent)
+		}
+		_, _ = w.Write([]byte("GGU"))
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		return true
+	}
+	c := client(h, "")
+	c.idle = 50 * time.Millisecond
+	address := h.URL + "/x.gguf"
+	for name, ask := range map[string]func() error{
+		"a list":    func() error { _, err := c.List(t.Context(), Ref{Org: "a", Repo: "b"}); return err },
+		"the start": func() error { _, err := c.List(t.Context(), Ref{URL: address}); return err },
+		"a header": func() error {
+			_, err := c.Header(t.Context(), File{Path: "x.gguf", Size: 900, URL: address}).ReadAt(make([]byte, 900), 0)
+			return err
+		},
+	} {
+		if err := ask(); !errors.Is(err, errIdle) || !IsTemporary(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	_, err := c.Header(t.Context(), File{Path: "x.gguf", Size: 900, URL: address}).ReadAt(make([]byte, 10), 100)
+	if err == nil || !strings.Contains(err.Error(), "sent the range") {
+		t.Errorf("another range: %v", err)
+	}
 }

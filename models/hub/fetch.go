@@ -101,6 +101,21 @@ func (c *Client) watchIdle(cancel context.CancelCauseFunc) (extend func(time.Dur
 	}
 }
 
+// watchBody is the body of an answer whose request is cancelled when no byte has arrived for a
+// while. stop ends the watch.
+func (c *Client) watchBody(resp *http.Response, cancel context.CancelCauseFunc) (body io.Reader, stop func()) {
+	extend := c.watchIdle(cancel)
+	return readerFunc(func(b []byte) (int, error) {
+		n, err := resp.Body.Read(b)
+		extend(c.idleTimeout())
+		return n, err
+	}), func() { extend(0) }
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
+
 func (c *Client) idleTimeout() time.Duration { return cmp.Or(c.idle, idleTimeout) }
 
 var errIdle = fmt.Errorf("the connection had no data for %s", idleTimeout)

@@ -33,17 +33,26 @@ func (r remoteFile) ReadAt(p []byte, at int64) (int, error) {
 	case want <= 0:
 		return 0, io.EOF
 	}
-	resp, err := r.client.getRange(r.ctx, r.file, at, at+want)
+	ctx, cancel := context.WithCancelCause(r.ctx)
+	defer cancel(nil)
+	resp, err := r.client.getRange(ctx, r.file, at, at+want)
 	if err != nil {
 		return 0, err
 	}
 	defer resp.Body.Close()
-	n, err := io.ReadFull(resp.Body, p[:want])
+	if r.file.Size >= 0 {
+		if err := checkRange(r.file, resp, at); err != nil {
+			return 0, err
+		}
+	}
+	body, stop := r.client.watchBody(resp, cancel)
+	defer stop()
+	n, err := io.ReadFull(body, p[:want])
 	switch {
 	case err != nil && r.file.Size < 0 && resp.ContentLength == int64(n): // the file ends here
 		return n, io.EOF
 	case err != nil:
-		return n, connectError(r.ctx, r.file.URL, err)
+		return n, connectError(ctx, r.file.URL, err)
 	case n < len(p):
 		return n, io.EOF
 	}

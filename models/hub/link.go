@@ -57,6 +57,8 @@ func (c *Client) describe(ctx context.Context, ref Ref, address string) (File, e
 	ask := ref
 	ask.URL = address
 	f := File{Path: path.Base(u.Path), Size: -1, URL: address, ref: ask}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	// Not HEAD: a redirect's signature may be for GET alone.
 	resp, err := c.do(ctx, http.MethodGet, address, http.Header{"Range": {"bytes=0-3"}})
 	if err != nil {
@@ -74,8 +76,14 @@ func (c *Client) describe(ctx context.Context, ref Ref, address string) (File, e
 	default:
 		return File{}, c.statusError(ask, resp)
 	}
+	body, stop := c.watchBody(resp, cancel)
+	defer stop()
 	start := make([]byte, len(magic))
-	if _, err := io.ReadFull(resp.Body, start); err != nil || string(start) != magic {
+	_, err = io.ReadFull(body, start)
+	switch {
+	case ctx.Err() != nil:
+		return File{}, connectError(ctx, address, err)
+	case err != nil || string(start) != magic:
 		return File{}, notGGUF(f)
 	}
 	// A hub says more before it redirects to its storage.

@@ -24,7 +24,7 @@ const partialSuffix = ".part"
 // time leaves a file that can be continued. When all is there, counters and footer are
 // cut off; a file of exactly the right size is whole.
 //
-// Whoever writes to it holds a lock on it, which the kernel releases with the process.
+// The process that writes to it holds a lock on it, which the kernel releases with the process.
 type partial struct {
 	file  *os.File
 	path  string // with the suffix

@@ -149,6 +149,8 @@ func (c *Client) notify(format string, args ...any) {
 // get returns the body of a small answer. An answer with another status than 200 is an error
 // about ref.
 func (c *Client) get(ctx context.Context, ref Ref, address string) ([]byte, http.Header, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	resp, err := c.do(ctx, http.MethodGet, address, http.Header{"Accept": {"application/json"}})
 	if err != nil {
 		return nil, nil, err
@@ -157,7 +159,9 @@ func (c *Client) get(ctx context.Context, ref Ref, address string) ([]byte, http
 	if resp.StatusCode != http.StatusOK {
 		return nil, nil, c.statusError(ref, resp)
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	watched, stop := c.watchBody(resp, cancel)
+	defer stop()
+	body, err := io.ReadAll(io.LimitReader(watched, maxAnswer+1))
 	switch {
 	case err != nil:
 		return nil, nil, connectError(ctx, address, err)

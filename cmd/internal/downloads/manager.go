@@ -2,6 +2,7 @@ package downloads
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -28,6 +29,8 @@ type Options struct {
 const (
 	firstPause = 5 * time.Second // after a failure; doubled after each further one
 	maxPause   = 5 * time.Minute
+	// damagedPause is the pause after a file that was damaged: the next try downloads all of it.
+	damagedPause = 6 * time.Hour
 )
 
 // Manager runs downloads, each ref at most once at a time. Its methods do not wait for the
@@ -185,6 +188,9 @@ func (m *Manager) run(d *download) (arrived bool) {
 		case d.ctx.Err() != nil:
 			log.Info().Msg("the download stops; a later one continues it")
 			return false
+		}
+		if errors.Is(err, hub.ErrDamaged) {
+			pause = damagedPause
 		}
 		log.Warn().Err(err).Int64("next_try_s", int64(pause.Seconds())).Msg("the model can't be downloaded; llmsup reload tries again at once")
 		m.setProblem(d, err.Error(), time.Now().Add(pause))

@@ -1,10 +1,10 @@
 package downloads
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -18,18 +18,16 @@ import (
 // was downloaded for it. The listing of models skips hidden folders.
 const refsFolder = ".refs"
 
-// maxName limits a file's name, in bytes.
-const maxName = 255
-
-func linkOf(dir, ref string) string { return filepath.Join(dir, refsFolder, url.PathEscape(ref)) }
+// linkOf returns the link of a ref. Its name is a hash: a ref may be longer than a file's name, and
+// the query of a URL may be secret.
+func linkOf(dir, ref string) string {
+	return filepath.Join(dir, refsFolder, fmt.Sprintf("%x", sha256.Sum256([]byte(ref))))
+}
 
 // Remember records which file was downloaded for a ref, so that Find needs no network. path is
 // below dir, and of a split model its first part.
 func Remember(dir, ref, path string) error {
 	link := linkOf(dir, ref)
-	if len(filepath.Base(link)) > maxName {
-		return fmt.Errorf("remember the download of %s: the name is too long", ref)
-	}
 	target, err := filepath.Rel(filepath.Dir(link), path)
 	if err != nil {
 		return fmt.Errorf("remember the download of %s: %w", ref, err)

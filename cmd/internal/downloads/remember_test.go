@@ -64,8 +64,12 @@ func TestRemember(t *testing.T) {
 	if links, err := os.ReadDir(filepath.Join(moved, refsFolder)); err != nil || len(links) != 1 {
 		t.Errorf("%v %v", links, err)
 	}
-	if err := Remember(dir, "hf:"+strings.Repeat("x", 300)+"/y", one); err == nil {
-		t.Error("a name that no file can have")
+	long := "https://example.com/" + strings.Repeat("x", 300) + ".gguf?sig=SECRET"
+	if err := Remember(moved, long, filepath.Join(moved, "a.gguf")); err != nil {
+		t.Error(err)
+	}
+	if path, ok := Find(moved, long); !ok || path != filepath.Join(moved, "a.gguf") {
+		t.Errorf("%s %v", path, ok)
 	}
 	if err := Forget(t.TempDir()); err != nil {
 		t.Error(err)

@@ -159,7 +159,7 @@ func TestBoxesSeeEachOther(t *testing.T) {
 		s.Models = []Model{{Name: "big", State: "loading", Free: &free, Queued: 2, TokensPerSecond: &speed}}
 		s.GPUs = []GPU{{Index: 1, Health: "degraded"}}
 	})
-	v := a.await(t, "told of b's model", func(v *View) bool { return len(v.Boxes) == 2 && v.Boxes[0].Models[0].Name == "big" })
+	v := a.await(t, "a sees b's model", func(v *View) bool { return len(v.Boxes) == 2 && v.Boxes[0].Models[0].Name == "big" })
 	got := v.Boxes[0]
 	if m := got.Models[0]; m.State != "loading" || *m.Free != 3 || m.Queued != 2 || *m.TokensPerSecond != speed || m.Slots != nil {
 		t.Errorf("b's model is %+v", m)
@@ -193,7 +193,7 @@ func TestChangeIsSeenAtOnce(t *testing.T) {
 		drained := i%2 == 0
 		began := time.Now()
 		b.change(func(s *Box) { s.Drained = drained })
-		a.await(t, "told of the drain", func(v *View) bool { return len(v.Boxes) == 1 && v.Boxes[0].Drained == drained })
+		a.await(t, "a sees the drain", func(v *View) bool { return len(v.Boxes) == 1 && v.Boxes[0].Drained == drained })
 		took = append(took, time.Since(began))
 	}
 	slices.Sort(took)
@@ -420,7 +420,7 @@ func TestOutsiders(t *testing.T) {
 	if err := nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	a.await(t, "told of what it ignores", func(v *View) bool {
+	a.await(t, "a counts what it ignores", func(v *View) bool {
 		if !slices.Equal(names(v), []string{"b"}) {
 			t.Fatalf("a sees %v", names(v))
 		}

@@ -136,7 +136,7 @@ nvmlReturn_t begin_device(struct query *q, const char *function, nvmlDevice_t de
 	if (q->slot < 0)
 		return NVML_ERROR_INVALID_ARGUMENT;
 	q->gpu = &q->figures->gpus[q->slot];
-	/* Whoever has a handle of a GPU that is gone has seen it: to them it is lost. */
+	/* A program that has a handle of a GPU that is gone has seen it: the GPU is lost. */
 	if (q->gpu->lost || q->gpu->missing || !q->gpu->present)
 		return NVML_ERROR_GPU_IS_LOST;
 	for (int i = 0; i < q->gpu->n_unsupported; i++)
