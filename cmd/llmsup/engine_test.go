@@ -185,7 +185,7 @@ func TestEngineSleeps(t *testing.T) {
 		t.Errorf("asleep: %+v", asleep)
 	}
 	speak()
-	if awake := in.awaitReady(); awake.PID != loaded.PID || awake.Restarts != 0 {
+	if awake := in.awaitReady(); awake.PID != loaded.PID || awake.Restarts != loaded.Restarts {
 		t.Errorf("awake: %+v", awake)
 	}
 	in.run("unload", "e")
