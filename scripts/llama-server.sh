@@ -11,7 +11,8 @@
 #   apt, the network and 25 MB of download, but no root. Where the machine has a
 #   GPU (/dev/nvidia*, /dev/dri/renderD*) or a driver for Vulkan, this includes
 #   the backend for Vulkan, which uses the GPU through the machine's driver.
-#   Otherwise it computes on the CPU.
+#   Otherwise it computes on the CPU. One without that backend, from a time when
+#   there was no GPU, is replaced; if that fails, it is not tried again for a day.
 # The cache folder is
 # ${LLMSUP_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/llmsup}/llama-server.
 # Remove it to get a newer llama-server.
@@ -113,24 +114,32 @@ if [[ -n ${LLMSUP_LLAMA_SERVER:-} ]]; then
 	chose "$found" "LLMSUP_LLAMA_SERVER names it"
 fi
 if has=$(gpu); then extra=libggml0-backend-vulkan; fi
+need_home
+failed=${LLMSUP_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/llmsup}/llama-server/no-vulkan
+# Without a network each try takes 10 s and more, which a start must not.
+later=$(find "$failed" -mmin -1440 2>/dev/null) || true
+missing="could not be downloaded; it is tried again after a day, or at the next start after: rm $failed"
 path=$(type -P llama-server) || true
 if [[ -n $path ]] && ! runs "$path"; then
 	log "$path is on PATH but fails with --version: searching for another one"
 	path=
 fi
-# One of ours that was installed before there was a GPU is replaced.
 if [[ -n $path ]] && { ! from_packages "$path" || has_extra "$(realpath -- "$path")"; }; then chose "$path" "it is on PATH"; fi
+without="it is on PATH, without the backend for Vulkan, which $missing"
+if [[ -n $path && -n $later ]]; then chose "$path" "$without"; fi
 
 # Only the setup of llama.cpp-tools needs the last three.
 if ! found=$(cached llama-server 25 llama.cpp-tools debconf wget curl); then
 	[[ -n $path ]] || exit 1
-	chose "$path" "it is on PATH"
+	touch "$failed" 2>/dev/null || true
+	chose "$path" "$without"
 fi
+if ! has_extra "$found" && [[ -z $later ]]; then touch "$failed"; fi
 on=$(computes "$found")
 if [[ -z $has ]]; then
 	why="on the CPU: this machine has no /dev/nvidia*, no /dev/dri/renderD* and no driver for Vulkan"
 elif ! compgen -G "${found%/*}/root/usr/lib/*/libggml-vulkan.so" >/dev/null; then
-	if has_extra "$found"; then why="fails here, or the distribution has none (to try again, remove ${found%/*})"; else why="could not be downloaded; the next start tries again"; fi
+	if has_extra "$found"; then why="fails here, or the distribution has none (to try again, remove ${found%/*})"; else why=$missing; fi
 	why="on the CPU, in spite of $has: the backend for Vulkan $why"
 elif [[ $on == "the CPU" ]]; then
 	why="with Vulkan, because of $has, but on the CPU: Vulkan finds no GPU; $(advice "$has")"

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Unpacks a program of a newer release of the distribution into the cache folder, without root. llama-server.sh and whisper-server.sh
 # source this file. They define works FILE, which checks a program, and own, which says how else to install it. They may set extra, to
-# packages that the program can do without, and define without_extra FOLDER, which takes them out of a folder where it fails with them.
+# packages that the program can do without, and define without_extra FOLDER, which takes them out of a folder where it fails with them;
+# and later, to keep a program that was made without extra.
 # shellcheck disable=SC2154 # run.sh sets root, and they set own
-extra=
+extra='' later=''
 
 # shellcheck source=scripts/mirror.sh
 . "$root/scripts/mirror.sh"
@@ -107,6 +108,9 @@ make() {
 # has_extra FILE reports whether a program was made with the packages in extra, as far as there were such.
 has_extra() { [[ -z $extra || $(cat "${1%/*}/extra" 2>/dev/null) == "$extra" ]]; }
 
+# suffices FILE reports whether a program works and need not be made again.
+suffices() { works "$1" && { [[ -n $later ]] || has_extra "$1"; }; }
+
 # cached PROGRAM MEGABYTES PACKAGE NOT... prints the path of the program in the cache folder. It makes it, if it is not there, does
 # not work any more, or was made without extra; one without extra is kept if another one cannot be made.
 cached() {
@@ -122,7 +126,7 @@ cached() {
 	esac
 	made=$cache/$(dpkg --print-architecture 2>/dev/null || uname -m)/$program
 
-	if ! { works "$made" && has_extra "$made"; }; then
+	if ! suffices "$made"; then
 		{ command -v apt-get && command -v dpkg; } >/dev/null || die "no $program on PATH, and no apt to download one: $own"
 		{ mkdir -p "$cache" && exec 9>"$cache/lock"; } 2>/dev/null || die "cannot write to $cache: set LLMSUP_CACHE_DIR to a writable folder"
 		flock --nonblock 9 || during "waiting for another ${0##*/}" "usually less than a minute" flock 9
