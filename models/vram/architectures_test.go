@@ -14,7 +14,7 @@ type architecture struct {
 }
 
 const (
-	tokens = 16384 // of every vocabulary here
+	tokens = 16384 // of every vocabulary that is not the model's own
 	norm   = " attention.layer_norm_epsilon=0.00001 attention.layer_norm_rms_epsilon=0.00001 "
 )
 
@@ -156,6 +156,23 @@ var testedArchitectures = []architecture{
 			"attn_q:1024,1024 attn_k:1024,1024 attn_v:1024,1024 attn_output:1024,1024 " + biases(1024, 1024) +
 				"attn_output.bias:1024 attn_output_norm:1024 attn_output_norm.bias:1024 ffn_up:1024,4096 ffn_up.bias:4096 ffn_down:4096,1024 ffn_down.bias:1024 layer_output_norm:1024 layer_output_norm.bias:1024"),
 	},
+	// Small bodies with the whole vocabulary: the output must not count for every token of a micro-batch.
+	{
+		"Qwen 2.5 0.5B", "qwen2 context_length=32768 embedding_length=896 feed_forward_length=4864 attention.head_count=14 attention.head_count_kv=2" + norm,
+		4, tiedOf(896, 151936), each(attention(896, 896, 128) + biases(896, 128) + gated(896, 4864)),
+	},
+	{
+		"Qwen 2.5 3B", "qwen2 context_length=32768 embedding_length=2048 feed_forward_length=11008 attention.head_count=16 attention.head_count_kv=2" + norm,
+		4, tiedOf(2048, 151936), each(attention(2048, 2048, 256) + biases(2048, 256) + gated(2048, 11008)),
+	},
+	{
+		"Llama 3.2 1B", "llama context_length=131072 embedding_length=2048 feed_forward_length=8192 attention.head_count=32 attention.head_count_kv=8 rope.dimension_count=64" + norm,
+		4, tiedOf(2048, 128256), each(attention(2048, 2048, 512) + gated(2048, 8192)),
+	},
+	{
+		"Gemma 3 270M", "gemma3 context_length=32768 embedding_length=640 feed_forward_length=2048 attention.head_count=4 attention.head_count_kv=1 attention.key_length=256 attention.value_length=256 attention.sliding_window=512" + norm,
+		6, tiedOf(640, 262144), each(attention(640, 1024, 256) + headNorms(256) + gated(640, 2048) + "post_attention_norm:640 post_ffw_norm:640"),
+	},
 	{
 		"LFM2 1.2B", "lfm2 context_length=128000 embedding_length=2048 feed_forward_length=8192 shortconv.l_cache=3 attention.head_count=32 attention.head_count_kv=[0,0,8,0,0,8,0,0,8,0,8,0,8,0,8,0]" + norm,
 		16, fmt.Sprintf("token_embd:2048,%d token_embd_norm:2048", tokens), func(i int) string {
@@ -171,8 +188,10 @@ var testedArchitectures = []architecture{
 // each gives all layers the same tensors.
 func each(tensors string) func(int) string { return func(int) string { return tensors } }
 
-func tied(width int) string {
-	return fmt.Sprintf("token_embd:%d,%d output_norm:%[1]d ", width, tokens)
+func tied(width int) string { return tiedOf(width, tokens) }
+
+func tiedOf(width, vocabulary int) string {
+	return fmt.Sprintf("token_embd:%d,%d output_norm:%[1]d ", width, vocabulary)
 }
 
 func ends(width int) string { return tied(width) + fmt.Sprintf("output:%d,%d ", width, tokens) }

@@ -7,17 +7,18 @@ const Driver = 256 << 20
 // compute returns the bytes of buffers for computing, and of the driver.
 //
 // llama.cpp plans its graph for a full micro-batch, and the buffer has the size of
-// the graph's widest place. In builds from before June 2026 that is usually the
-// output, with a probability for each token of the vocabulary; later builds plan for
-// one token of each slot there. The estimate allows for both.
+// the graph's widest place. The output is wide only if the vocabulary is much larger
+// than the rest: it has a probability for each token, but of one token for each slot.
+// Builds from before June 2026 (llama.cpp's PR 23861) plan for all tokens of a
+// micro-batch there, and need up to half a GiB more: the first load shows how much.
 func (m *model) compute() uint64 {
 	embedding := uint64(m.Embedding)
-	output := uint64(0)
-	if !m.encoder() {
-		output = m.floats(add(uint64(m.Vocabulary), embedding))
-	}
+	between := add(m.mask(), m.floats(mul(5, embedding)))
 	network := max(add(m.mask(), m.floats(m.widest())), m.recurrent())
-	attention := add(m.mask(), m.floats(mul(5, embedding)))
+	output, attention := uint64(0), between
+	if !m.encoder() {
+		output = add(between, mul(m.slots, add(uint64(m.Vocabulary), embedding), 4))
+	}
 	if m.flashOff {
 		attention = add(attention, m.floats(mul(uint64(m.Heads), m.ctx)))
 	}

@@ -29,7 +29,7 @@ func (a architecture) write(t *testing.T, path string) {
 	for pair := range strings.FieldsSeq(metadata) {
 		f.entry(t, arch+"."+pair)
 	}
-	f.vocabulary()
+	f.vocabulary(t, a.outside)
 	f.list(t, "", a.outside)
 	for i := range a.layers {
 		f.list(t, fmt.Sprintf("blk.%d.", i), a.layer(i))
@@ -88,8 +88,11 @@ func (f *ggufFile) entry(t *testing.T, pair string) {
 }
 
 // vocabulary adds tokens as SentencePiece has them: three control tokens, the bytes, and
-// words of no meaning.
-func (f *ggufFile) vocabulary() {
+// words of no meaning: as many as the embedding among the tensors has.
+func (f *ggufFile) vocabulary(t *testing.T, tensors string) {
+	t.Helper()
+	embedding, _, _ := strings.Cut(tensors, " ")
+	tokens := int(number64(t, embedding[strings.LastIndex(embedding, ",")+1:]))
 	f.array("tokenizer.ggml.tokens", ggufString, tokens)
 	kinds := make([]byte, 0, 4*tokens)
 	for i := range tokens {

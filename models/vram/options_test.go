@@ -20,9 +20,14 @@ func TestFlags(t *testing.T) {
 		all += bytes
 	}
 	kv := func(mebibytes float64) func(*Need) { return func(n *Need) { n.KV = uint64(mebibytes * mib) } }
-	// The driver, and the logits of so many tokens of Qwen 2.5.
-	tokens := func(n uint64) func(*Need) {
-		return func(need *Need) { need.Compute = 256*mib + n*(152064+5120)*4 }
+	// The driver, and of so many tokens the mask of so many cells and the widest layer of Qwen 2.5 14B.
+	computed := func(tokens, cells uint64) func(*Need) {
+		return func(n *Need) { n.Compute = 256*mib + tokens*(2*cells+4*(3*13824+5*5120)) }
+	}
+	tokens := func(n uint64) func(*Need) { return computed(n, ctx) }
+	// The windows of Gemma 3 12B have so many cells instead of 4608, in 40 layers of 4096 elements.
+	windows := func(cells uint64) func(*Need) {
+		return func(n *Need) { n.KV, n.Compute = 512*mib+40*cells*4096*2, n.Compute+512*2*(cells-4608) }
 	}
 	unsure := func(reason string) func(*Need) { return func(n *Need) { n.UncertainBecause = reason } }
 	less := func(reason string) func(*Need) {
@@ -35,7 +40,6 @@ func TestFlags(t *testing.T) {
 	}
 	// The largest of the experts' tensors is copied over: a Q6_K one here.
 	const copied = 768 * 2048 * 128 / 256 * 210
-	network := uint64(256*mib + 512*4*(2*768*8+2*2048) + copied)
 
 	tests := map[string]struct {
 		header *gguf.Header
@@ -77,27 +81,33 @@ func TestFlags(t *testing.T) {
 		// 40 heads, the mask, and 5 x 5120, of 512 tokens.
 		"no flash attention": {qwen, "-fa off", func(n *Need) { n.Compute = 256*mib + 512*4*(40*ctx+ctx+5*5120) }},
 
-		"slots apart":               {qwen, "-np 3", kv(1584)}, // 8192/3 is rounded up to 2816
-		"slots apart, of one cache": {qwen, "-np 3 -kvu", nil},
-		"four slots, apart":         {qwen, "--parallel 4", nil},
-		"four slots by default":     {qwen, "-np 3 -np -1", nil},
-		"apart by a flag":           {gemma, "-np 4 -kvu --no-kv-unified", kv(512 + 4*480)},
-		"one cache all the same":    {gemma, "--no-kv-unified", nil},
-		"more slots, one cache":     {gemma, "-np 8 --kv-unified", kv(512 + 40*8192./128)},
-		"windows for a large batch": {gemma, "-ub 1024 -np 1", func(n *Need) {
-			n.KV, n.Compute = (512+640)*mib, 256*mib+1024*(262208+3840)*4
+		// 8192/3 is rounded up to 2816.
+		"slots apart": {qwen, "-np 3", func(n *Need) {
+			kv(1584)(n)
+			computed(512, 2816)(n)
 		}},
-		"windows of all tokens": {gemma, "--swa_full", kv(3072)},
+		"slots apart, of one cache": {qwen, "-np 3 -kvu", nil},
+		"four slots, apart":         {qwen, "--parallel 4", computed(512, 2048)},
+		"four slots by default":     {qwen, "-np 3 -np -1", nil},
+		"apart by a flag": {gemma, "-np 4 -kvu --no-kv-unified", func(n *Need) {
+			n.KV, n.Compute = (512+4*480)*mib, n.Compute-512*2*(ctx+4608-2048-1536)
+		}},
+		"one cache all the same": {gemma, "--no-kv-unified", nil},
+		"more slots, one cache":  {gemma, "-np 8 --kv-unified", windows(ctx)},
+		"windows for a large batch": {gemma, "-ub 1024 -np 1", func(n *Need) {
+			n.KV, n.Compute = (512+640)*mib, 256*mib+1024*(2*(ctx+2048)+4*(3*15360+5*3840))
+		}},
+		"windows of all tokens": {gemma, "--swa_full", windows(ctx)},
 
-		"no experts":              {moe, "-cmoe", func(n *Need) { n.Weights, n.Compute = n.Weights-all, max(n.Compute, network) }},
+		"no experts":              {moe, "-cmoe", func(n *Need) { n.Weights, n.Compute = n.Weights-all, n.Compute+copied }},
 		"no experts, and no copy": {moe, "--cpu-moe --no-op-offload", func(n *Need) { n.Weights -= all }},
 		"experts of two layers out": {moe, "-ncmoe 2", func(n *Need) {
-			n.Weights, n.Compute = n.Weights-experts[0]-experts[1], max(n.Compute, network)
+			n.Weights, n.Compute = n.Weights-experts[0]-experts[1], n.Compute+copied
 		}},
 		"the sum of two flags": {moe, "--n-cpu-moe 2 --n-cpu-moe 1", func(n *Need) {
-			n.Weights, n.Compute = n.Weights-experts[0]-experts[1], max(n.Compute, network)
+			n.Weights, n.Compute = n.Weights-experts[0]-experts[1], n.Compute+copied
 		}},
-		"more than all layers":     {moe, "-ncmoe 99", func(n *Need) { n.Weights, n.Compute = n.Weights-all, max(n.Compute, network) }},
+		"more than all layers":     {moe, "-ncmoe 99", func(n *Need) { n.Weights, n.Compute = n.Weights-all, n.Compute+copied }},
 		"experts of a dense model": {qwen, "-cmoe", nil},
 
 		"tensors":             {qwen, "-ot exps=CPU", less("--override-tensor moves tensors")},
