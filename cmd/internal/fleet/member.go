@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/rand"
 	"fmt"
 	mathrand "math/rand/v2"
@@ -19,6 +20,7 @@ type Options struct {
 	Settings Settings                 // that Validate has accepted
 	State    func() Box               // what this box announces, without its name, instance, number and address
 	Changes  func() []<-chan struct{} // they are closed when a state changes that others must see at once
+	Services []Service                // what else the box does on its connection
 	Log      zerolog.Logger
 }
 
@@ -30,6 +32,7 @@ type Member struct {
 	changed  chan struct{}    // receives when the box has to be announced
 	clock    func() time.Time // for what is received; its readings are compared with each other only
 	view     atomic.Pointer[View]
+	secret   atomic.Pointer[secret] // of the fleet; nil = it has not been read yet
 
 	announced time.Time // when the box has last been announced, having its name; the session's
 	revision  uint64    // of the last announcement that the bucket is known to have stored; the session's
@@ -64,6 +67,21 @@ func (s Settings) servers() string { return strings.Join(s.NATS, ", ") }
 
 // View returns the fleet as it is known now. It never waits.
 func (m *Member) View() *View { return m.view.Load() }
+
+// HopCode returns what authenticates the calls of this box at another one; "" = the fleet's key
+// has not been read yet.
+func (m *Member) HopCode(to *Peer) string {
+	if key := m.secret.Load(); key != nil {
+		return key.hopCode(m.peers.self, &to.Box)
+	}
+	return ""
+}
+
+// VerifyHop reports whether a code is that of a box for calls at this process.
+func (m *Member) VerifyHop(from, code string) bool {
+	key := m.secret.Load()
+	return key != nil && hmac.Equal([]byte(code), []byte(key.hopCode(from, &Box{Name: m.peers.self, Instance: m.instance})))
+}
 
 const (
 	// expireInterval is how often silent boxes are looked for.

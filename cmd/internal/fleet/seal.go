@@ -25,11 +25,7 @@ var errForeign = errors.New("it is not authenticated with this fleet's key")
 type sealer struct{ key []byte }
 
 // newSealer returns a sealer with a key of its own that is derived from the fleet's.
-func newSealer(fleetKey []byte) sealer {
-	mac := hmac.New(sha256.New, fleetKey)
-	mac.Write([]byte("llmsup fleet announcement"))
-	return sealer{mac.Sum(nil)}
-}
+func newSealer(fleetKey secret) sealer { return sealer{fleetKey.derive("announcement")} }
 
 func (s sealer) code(body []byte) []byte {
 	mac := hmac.New(sha256.New, s.key)

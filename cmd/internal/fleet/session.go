@@ -42,6 +42,7 @@ func (m *Member) session(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	m.secret.Store(&key)
 	nc, broken, err := connect(ctx, m.o.Settings)
 	if err != nil {
 		return err
@@ -52,6 +53,7 @@ func (m *Member) session(ctx context.Context) error {
 		return err
 	}
 	s := &session{m: m, nc: nc, js: js, sealer: newSealer(key), claims: make(chan claimed, 1)}
+	defer s.serve(ctx, &Conn{NATS: nc, JetStream: js, Box: m.peers.self, Instance: m.instance, secret: key})()
 	_, err = nc.Subscribe(subjects+"*", func(msg *nats.Msg) { m.receive(s.sealer, strings.TrimPrefix(msg.Subject, subjects), msg.Data) })
 	if err != nil {
 		return fmt.Errorf("subscribe to %s*: %w", subjects, err)

@@ -123,7 +123,7 @@ const (
 )
 
 // readKey reads the fleet's key. No error contains it.
-func (s Settings) readKey() ([]byte, error) {
+func (s Settings) readKey() (secret, error) {
 	path, err := expand(s.KeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("read the fleet's key: %w", err)
@@ -140,7 +140,7 @@ func (s Settings) readKey() ([]byte, error) {
 	if len(key) < minKey || strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return nil, fmt.Errorf("the fleet's key in %s has under %d characters, or white space; make one with \"openssl rand -hex 32\"", s.KeyFile, minKey)
 	}
-	return []byte(key), nil
+	return secret(key), nil
 }
 
 // Warning returns a warning if other users can read the fleet's key, else "".

@@ -1,0 +1,69 @@
+package fleet
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Service is what else a box does on its connection to NATS.
+type Service interface {
+	// Serve runs while the connection lasts, and returns soon after ctx has ended. Its error is
+	// logged, and it is called again after a second or two, or for the next connection.
+	Serve(ctx context.Context, c *Conn) error
+}
+
+// Conn is a box's connection to NATS.
+type Conn struct {
+	NATS      *nats.Conn
+	JetStream jetstream.JetStream
+	Box       string // name of this box
+	Instance  string // of this process
+	secret    secret
+}
+
+// Seal encrypts and authenticates a message with a key that all boxes of the fleet, and only
+// they, can derive. A message of one purpose can't be opened as one of another. It adds 28
+// bytes. It may be sent again by others: the message itself must say what it is for.
+func (c *Conn) Seal(purpose string, body []byte) []byte { return c.secret.seal(purpose, body) }
+
+// Open is the inverse of Seal. An error means that the message is not of this fleet, or not
+// for this purpose.
+func (c *Conn) Open(purpose string, sealed []byte) ([]byte, error) {
+	return c.secret.open(purpose, sealed)
+}
+
+// Replicas returns how many copies a bucket should have on the connection's servers.
+func (c *Conn) Replicas() int {
+	if c.NATS.ConnectedClusterName() == "" {
+		return 1
+	}
+	return replicas
+}
+
+// serve runs the services until stop is called.
+func (s *session) serve(ctx context.Context, c *Conn) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	for _, service := range s.m.o.Services {
+		running.Go(func() {
+			for ctx.Err() == nil {
+				if err := service.Serve(ctx, c); err != nil && ctx.Err() == nil {
+					s.m.o.Log.Warn().Err(err).Msg("a part of the fleet does not work; it is tried again")
+				}
+				select {
+				case <-ctx.Done():
+				case <-time.After(rejoinInterval + rand.N(rejoinInterval)):
+				}
+			}
+		})
+	}
+	return func() {
+		cancel()
+		running.Wait()
+	}
+}
