@@ -108,7 +108,7 @@ func assumedNeed(server config.Server, h *gguf.Header) vram.Need {
 	if server.VRAM > 0 || h == nil {
 		return vram.Need{Weights: uint64(server.VRAM)}
 	}
-	return vram.Estimate(h, vram.Run{CtxSize: server.CtxSize, GPULayers: server.NGPULayers, Args: server.Args})
+	return vram.Estimate(h, server.Run())
 }
 
 // heldBy names the processes that hold the memory of some GPUs.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +17,6 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/fit"
 	"github.com/llmsup/llmsup/gpu"
 	"github.com/llmsup/llmsup/models/hub"
-	"github.com/llmsup/llmsup/models/vram"
 )
 
 func fitCommand() *cli.Command {
@@ -26,7 +26,7 @@ func fitCommand() *cli.Command {
 		ArgsUsage: "REF|FILE|NAME",
 		UsageText: "llmsup fit REF|FILE...|NAME [--ctx-size N] [--vram SIZE] [--json] [-- llama-server flags]",
 		Description: "REF is hf:ORG/REPO[:QUANT] or the URL of a GGUF file, of which only the header is read; FILE is a GGUF file; NAME is a server of " +
-			"--config, with its context and args. NEEDS is the VRAM with all layers on the GPU. A GPU fits a model if it does once the models that " +
+			"the configuration file, with its context, args and gpu, which count for the REF of a server, too. NEEDS is the VRAM with all layers on the GPU. A GPU fits a model if it does once the models that " +
 			"llmsup runs there have left; what other processes hold stays, and 128 MiB beside them are left free. CONTEXT is the largest context " +
 			"that fits, up to the one that the model was trained for. For one that does not fit, LAYERS are how many do, and CPU-MOE is of how many layers " +
 			"the experts have to stay in the CPU's memory.",
@@ -34,7 +34,7 @@ func fitCommand() *cli.Command {
 			&cli.IntFlag{Name: flagCtxSize, EnvVars: []string{"LLMSUP_CTX_SIZE"}, Usage: "`TOKENS` of context", DefaultText: "8192"},
 			&cli.StringFlag{Name: "vram", Usage: "ask for a machine with an empty GPU of this `SIZE`, as 24GiB, or several: 24GiB,24GiB"},
 			&cli.StringFlag{Name: flagGPU, EnvVars: []string{"LLMSUP_GPU"}, Usage: "the `GPU` to fit: an index of nvidia-smi or a UUID, several separated by commas", DefaultText: "all"},
-			&cli.StringFlag{Name: flagConfig, TakesFile: true, EnvVars: []string{"LLMSUP_CONFIG"}, Usage: "the `llmsup.yaml` that has the server NAME"},
+			configFileFlag(),
 			&cli.BoolFlag{Name: "json", Usage: "print the figures as a JSON object"},
 			controlFlag(),
 		},
@@ -66,47 +66,64 @@ func fitOf(c *cli.Context) (control.Fit, error) {
 	if len(names) == 0 || slices.Contains(names, "") {
 		return control.Fit{}, usagef("llmsup fit takes a model, as in \"llmsup fit hf:ORG/REPO\" or \"llmsup fit model.gguf\"")
 	}
-	cfg := config.Default()
-	if path := c.String(flagConfig); path != "" {
-		loaded, err := config.Load(path)
-		if err != nil {
-			return control.Fit{}, err
-		}
-		cfg = *loaded
+	cfg, err := readableConfig(c)
+	if err != nil {
+		return control.Fit{}, err
 	}
 	server, isServer := cfg.Servers[names[0]]
-	if !isServer {
-		server = config.DefaultServer()
-	}
-	if c.IsSet(flagCtxSize) {
-		if server.CtxSize = c.Int(flagCtxSize); server.CtxSize < 1 {
-			return control.Fit{}, usagef("--ctx-size %d is not a number of tokens", server.CtxSize)
-		}
-	}
-	r := vram.Run{CtxSize: server.CtxSize, GPULayers: server.NGPULayers, Args: append(server.Args, args...)}
-	box, err := boxOf(c, &cfg, server)
-	switch {
-	case err != nil:
-		return control.Fit{}, err
-	case isServer && server.IsCommand():
+	if isServer && server.IsCommand() {
 		return control.Fit{}, fmt.Errorf("server %s runs another engine than llama-server, whose need is not known before it has been measured", names[0])
-	case isServer && len(names) == 1:
-		return fitModel(c.Context, names[0], []string{server.Model}, r, box)
 	}
-	return fitModel(c.Context, names[0], names, r, box)
+	var servers []config.Server
+	if isServer {
+		servers = append(servers, server)
+	} else if ref, err := hub.ParseRef(names[0]); err == nil {
+		servers = cfg.ServersOf(ref.String())
+	}
+	uses, err := usesOf(c, cfg, servers, args)
+	if err != nil {
+		return control.Fit{}, err
+	}
+	if isServer && len(names) == 1 {
+		path, _ := modelFile(cfg, server)
+		return fitModel(c.Context, names[0], []string{cmp.Or(path, server.Model)}, uses)
+	}
+	return fitModel(c.Context, names[0], names, uses)
+}
+
+// usesOf returns how servers run a model, with the flags of the command line; with none, how one does
+// for which the configuration sets nothing. args are further flags of llama-server.
+func usesOf(c *cli.Context, cfg *config.Config, servers []config.Server, args []string) (uses []fit.Use, err error) {
+	if len(servers) == 0 {
+		servers = append(servers, config.DefaultServer())
+	}
+	for _, server := range servers {
+		if c.IsSet(flagCtxSize) {
+			if server.CtxSize = c.Int(flagCtxSize); server.CtxSize < 1 {
+				return nil, usagef("--ctx-size %d is not a number of tokens", server.CtxSize)
+			}
+		}
+		server.Args = slices.Concat(server.Args, args)
+		box, err := boxOf(c, cfg, server)
+		if err != nil {
+			return nil, err
+		}
+		uses = append(uses, fit.Use{Run: server.Run(), Box: box})
+	}
+	return uses, nil
 }
 
 // fitModel returns how a reference, or some files, fit.
-func fitModel(ctx context.Context, name string, models []string, r vram.Run, box fit.Box) (control.Fit, error) {
+func fitModel(ctx context.Context, name string, models []string, uses []fit.Use) (control.Fit, error) {
 	i := slices.IndexFunc(models, hub.IsRef)
 	switch {
 	case i >= 0 && len(models) > 1:
 		return control.Fit{}, usagef("llmsup fit takes one reference; %s is not the only argument", models[i])
 	case i < 0:
 		if _, err := os.Stat(models[0]); errors.Is(err, fs.ErrNotExist) && !strings.ContainsAny(models[0], "/.") {
-			return control.Fit{}, fmt.Errorf("%s is neither a file nor a server of --config; a model of a hub is hf:ORG/REPO", models[0])
+			return control.Fit{}, fmt.Errorf("%s is neither a file nor a server of the configuration file; a model of a hub is hf:ORG/REPO", models[0])
 		}
-		return fit.Local(name, models, r, box)
+		return fit.Local(name, models, uses[0])
 	}
 	ref, err := hub.ParseRef(models[0])
 	if err != nil {
@@ -122,7 +139,7 @@ func fitModel(ctx context.Context, name string, models []string, r vram.Run, box
 	if err != nil {
 		return control.Fit{}, err
 	}
-	return fit.Remote(ctx, client, listing, r, box)
+	return fit.Remote(ctx, client, listing, uses)
 }
 
 // minVRAM is less than any GPU has: --vram 24 would be 24 bytes.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -75,6 +77,53 @@ func TestPullChooses(t *testing.T) {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
+}
+
+// TestServerSettingsChoose: llmsup pull, llmsup fit and the daemon choose the quantisation of a server with
+// its settings, and the model goes to the state directory of the file.
+func TestServerSettingsChoose(t *testing.T) {
+	t.Parallel()
+	model := demoContent(t)
+	h := hubtest.Start(t, hubtest.Repo{Name: "a/b", Files: []hubtest.File{{Path: "m-Q8_0.gguf", Content: model}, {Path: "m-Q4_K_M.gguf", Content: model}}})
+	b := newGPUMachine(t, nvmltest.Modern)
+	const noGPU = "Q4_K_M: it is the usual one, and there is no GPU to fit: the GPU is disabled"
+	for name, tc := range map[string]struct {
+		settings, want string
+		context        int
+	}{
+		"its context":          {"{model: hf:a/b, ctx_size: 16384}", "Q8_0: it is the largest that fits, with a context of 16384 tokens", 16384},
+		"its args":             {`{model: hf:a/b, args: ["--device", "none"]}`, "Q8_0: it is the largest that fits, with a context of 8192 tokens", 8192},
+		"its GPU":              {"{model: hf:a/b, gpu: none}", noGPU, 8192},
+		"that of all servers":  {"{model: hf:a/c}\n  two: {model: hf:a/b}\ngpu: {devices: none}", noGPU, 8192},
+		"none of its settings": {"{model: hf:a/b:Q8_0, gpu: none}", "Q8_0: it is the largest that fits, with a context of 8192 tokens", 8192},
+	} {
+		t.Run(name, func(t *testing.T) {
+			state := t.TempDir()
+			file := newTestConfig(t, fmt.Sprintf("state_dir: %q\nservers:\n  one: %s\n", state, tc.settings))
+			cmd, result := pullCmd(t, h, "", "hf:a/b", "--config", file.path)
+			cmd.Env = slices.DeleteFunc(cmd.Env, func(entry string) bool { return strings.HasPrefix(entry, "LLMSUP_STATE_DIR=") })
+			cmd.Env = append(cmd.Env, b.env("LLMSUP_CONTROL_SOCKET="+state+"/none")...)
+			_ = cmd.Run() // its code is checked
+			got := result()
+			quant, _, _ := strings.Cut(tc.want, ":")
+			if got.code != 0 || got.out != state+"/models/a/b/m-"+quant+".gguf\n" || !strings.Contains(strings.Join(strings.Fields(got.stderr), " "), tc.want) {
+				t.Errorf("%+v", got)
+			}
+			fit := exec.CommandContext(t.Context(), "llmsup", "fit", "hf:a/b", "--config", file.path, "--json")
+			fit.Env = cmd.Env
+			var f control.Fit
+			out, err := fit.Output()
+			if err != nil || json.Unmarshal(out, &f) != nil || !strings.HasPrefix(f.Choice+": "+f.ChoiceReason, tc.want) || f.CtxSize != tc.context {
+				t.Fatalf("%v: %s", err, out)
+			}
+			if noDevice := name == "its args"; noDevice != (*f.Variants[0].NeedBytes == 0) {
+				t.Errorf("%s", out)
+			}
+		})
+	}
+	file := newTestConfig(t, "servers: {one: {model: hf:a/b, gpu: none, load: on_demand}}\n")
+	in := launch(t, append(h.Environment(), b.env()...), "--config", file.path)
+	in.awaitLog("chose " + noGPU)
 }
 
 // TestFitGPUs: what a model may use of a GPU is what other processes leave, and the planner's

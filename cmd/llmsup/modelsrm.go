@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -105,6 +106,18 @@ func configOfModels(c *cli.Context) (*config.Config, error) {
 	}
 	applyFlags(c, &cfg)
 	return &cfg, nil
+}
+
+// readableConfig returns what configOfModels returns, or the defaults if the user may not read the
+// service's file: a pull or fit may be the user's own.
+func readableConfig(c *cli.Context) (*config.Config, error) {
+	cfg, err := configOfModels(c)
+	if c.String(flagConfig) == "" && errors.Is(err, fs.ErrPermission) {
+		own := config.Default()
+		applyFlags(c, &own)
+		return &own, nil
+	}
+	return cfg, err
 }
 
 // findModel returns the model that a name means.

@@ -17,7 +17,6 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/downloads"
 	"github.com/llmsup/llmsup/cmd/internal/fit"
 	"github.com/llmsup/llmsup/models/hub"
-	"github.com/llmsup/llmsup/models/vram"
 )
 
 func pullCommand() *cli.Command {
@@ -27,7 +26,8 @@ func pullCommand() *cli.Command {
 		ArgsUsage: "REF",
 		UsageText: "llmsup pull hf:ORG/REPO[:QUANT][@REVISION] [--quant Q4_K_M] [--dir FOLDER] [--mmproj] [--add NAME]\n" +
 			"llmsup pull hf:ORG/REPO/FILE.gguf\nllmsup pull https://HOST/FILE.gguf",
-		Description: "QUANT is a quantisation of the repository, such as Q4_K_M. Without one, llmsup chooses the best that fits this machine's GPUs. " +
+		Description: "QUANT is a quantisation of the repository, such as Q4_K_M. Without one, llmsup chooses the best that fits this machine's GPUs, " +
+			"with the context, args and gpu of the server of the configuration file that has this reference as its model. " +
 			"All parts of a split model are downloaded, over several connections. Ctrl-C and kill keep what has arrived: the same " +
 			"command continues. Before a file gets its name, its SHA-256 is compared with the hub's.\n" +
 			"HF_ENDPOINT, HF_TOKEN, HF_TOKEN_PATH, HF_HOME and HF_HUB_OFFLINE are those of the hub's own tools. The token is sent to the hub only, " +
@@ -62,7 +62,13 @@ func pullCommand() *cli.Command {
 					return pullError(ref, err)
 				}
 			}
-			p := puller{page: newPage(os.Stderr), dir: dir, projector: c.Bool("mmproj"), box: func() fit.Box { return thisBox(c, "") }}
+			p := puller{page: newPage(os.Stderr), dir: dir, projector: c.Bool("mmproj"), uses: func() ([]fit.Use, error) {
+				servers := cfg.ServersOf(ref.String())
+				if adder != nil {
+					servers = append(servers, config.DefaultServer())
+				}
+				return usesOf(c, cfg, servers, nil)
+			}}
 			paths, err := p.pull(c.Context, ref)
 			if err != nil {
 				return err
@@ -102,7 +108,7 @@ type puller struct {
 	page      *page
 	dir       string
 	projector bool
-	box       func() fit.Box // the GPUs, for which a quantisation is chosen
+	uses      func() ([]fit.Use, error) // for which a quantisation is chosen
 }
 
 func (p *puller) say(format string, args ...any) {
@@ -129,11 +135,9 @@ func (p *puller) pull(ctx context.Context, ref hub.Ref) (paths []string, err err
 		return nil, err
 	}
 	if !named {
-		var why string
-		if model, why, err = fit.Choose(ctx, client, list, vram.Run{CtxSize: config.DefaultServer().CtxSize, GPULayers: config.DefaultServer().NGPULayers}, p.box()); err != nil {
+		if model, err = p.choose(ctx, client, list); err != nil {
 			return nil, pullError(ref, err)
 		}
-		p.say("%s: %s", model.Name(), why)
 	}
 	wanted := []hub.Variant{model}
 	if projector, ok := list.Projector(); ok && p.projector {
@@ -154,6 +158,19 @@ func (p *puller) pull(ctx context.Context, ref hub.Ref) (paths []string, err err
 		p.say("%s", err)
 	}
 	return paths, nil
+}
+
+// choose returns the quantisation to download if the user names none.
+func (p *puller) choose(ctx context.Context, client *hub.Client, list hub.Listing) (hub.Variant, error) {
+	uses, err := p.uses()
+	if err != nil {
+		return hub.Variant{}, err
+	}
+	model, why, err := fit.Choose(ctx, client, list, uses)
+	if err == nil {
+		p.say("%s: %s", model.Name(), why)
+	}
+	return model, err
 }
 
 // pullError adds what the user can do about an error.

@@ -79,7 +79,7 @@ func TestPull(t *testing.T) {
 	}{
 		"a split model": {
 			args: []string{"hf:a/b:F32"}, out: "a/b/m-F32-00001-of-00003.gguf",
-			stderr: []string{"downloading m-F32-00001-of-00003.gguf and 2 more, 1.9 MiB, to STATE/models", "its SHA-256 is the hub's", "hf:a/b:F32 has a projector for images or sound, mmproj-F16.gguf: --mmproj downloads it too"},
+			stderr: []string{"downloading m-F32-00001-of-00003.gguf and 2 more, 1.9 MiB, to STATE/models", "1.9 MiB in ", "; its SHA-256 is the hub's", "hf:a/b:F32 has a projector for images or sound, mmproj-F16.gguf: --mmproj downloads it too"},
 		},
 		"with its projector":      {args: []string{"hf:a/b", "--quant", "q4_k_m", "--mmproj"}, out: "a/b/m-Q4_K_M.gguf a/b/mmproj-F16.gguf"},
 		"without a quantisation":  {args: []string{"hf:a/b"}, out: "a/b/m-Q4_K_M.gguf", stderr: []string{"Q4_K_M: "}},

@@ -27,33 +27,31 @@ type serverAdder struct {
 
 // pullTarget returns the configuration that says where models go, and with --add what adds the
 // model to it; nil = it is not added.
-func pullTarget(c *cli.Context) (config.Config, *serverAdder, error) {
-	cfg := config.Default()
+func pullTarget(c *cli.Context) (*config.Config, *serverAdder, error) {
 	name := c.String("add")
 	if name == "" {
 		if c.IsSet("add") {
-			return cfg, nil, usagef("--add takes the name of the new server, as in --add qwen2.5-14b")
+			return nil, nil, usagef("--add takes the name of the new server, as in --add qwen2.5-14b")
 		}
-		applyFlags(c, &cfg)
-		return cfg, nil, nil
+		cfg, err := readableConfig(c)
+		return cfg, nil, err
 	}
 	file, err := configFile(c, config.ServiceFile)
 	if err != nil {
-		return cfg, nil, err
+		return nil, nil, err
 	}
 	raw, err := config.ReadFile(file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return cfg, nil, err
+		return nil, nil, err
 	}
-	parsed, err := config.Parse(file, raw)
+	cfg, err := config.Parse(file, raw)
 	if err != nil {
-		return cfg, nil, err
+		return nil, nil, err
 	}
-	cfg = *parsed
-	applyFlags(c, &cfg)
+	applyFlags(c, cfg)
 	// Before the download, which may take an hour.
 	if err := fileedit.CheckAddServer(file, name); err != nil {
-		return cfg, nil, err
+		return nil, nil, err
 	}
 	return cfg, &serverAdder{name, file, daemonClient(c), newPage(os.Stderr)}, nil
 }

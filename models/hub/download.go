@@ -102,14 +102,11 @@ func (d *download) report(report func(Progress)) (stop func()) {
 		tick := time.NewTicker(reportInterval)
 		defer tick.Stop()
 		for {
-			phase, _ := d.phase.Load().(Phase)
-			now := Progress{Before: d.before.Load(), Done: d.done.Load(), Total: d.total, Phase: phase}
-			now.Before = min(now.Before, now.Done)
 			select {
 			case <-tick.C:
-				report(now)
+				report(d.progress())
 			case <-quit:
-				report(now)
+				report(d.progress())
 				return
 			}
 		}
@@ -118,6 +115,12 @@ func (d *download) report(report func(Progress)) (stop func()) {
 		close(quit)
 		<-ended
 	}
+}
+
+func (d *download) progress() Progress {
+	phase, _ := d.phase.Load().(Phase)
+	done := d.done.Load()
+	return Progress{Before: min(d.before.Load(), done), Done: done, Total: d.total, Phase: phase}
 }
 
 // prepare finds which files are there, and checks that the disk has room for the others.

@@ -8,15 +8,18 @@ package config
 
 import (
 	"cmp"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/llmsup/llmsup/cmd/internal/fleet"
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/models/hub"
+	"github.com/llmsup/llmsup/models/vram"
 )
 
 // Config has all settings of an operator.
@@ -83,6 +86,21 @@ func (s Server) Ref() string {
 		return ref.String()
 	}
 	return ""
+}
+
+// Run returns how llama-server runs the server's model.
+func (s Server) Run() vram.Run {
+	return vram.Run{CtxSize: s.CtxSize, GPULayers: s.NGPULayers, Args: s.Args}
+}
+
+// ServersOf returns the servers whose model a reference is, by name; ref is as hub.Ref.String has it.
+func (c *Config) ServersOf(ref string) (servers []Server) {
+	for _, name := range slices.Sorted(maps.Keys(c.Servers)) {
+		if s := c.Servers[name]; s.Ref() == ref {
+			servers = append(servers, s)
+		}
+	}
+	return servers
 }
 
 // serverName derives a server's name from its model: from the file's name, or from the

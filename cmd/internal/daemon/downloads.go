@@ -22,9 +22,10 @@ func (d *Daemon) openDownloads() {
 	})
 }
 
-// chooseVariant chooses among the quantisations of a repository: the largest that fits.
+// chooseVariant chooses among the quantisations of a repository: the largest that fits with the
+// settings of the servers whose model it is.
 func (d *Daemon) chooseVariant(ctx context.Context, client *hub.Client, listing hub.Listing) (hub.Variant, error) {
-	v, why, err := fit.Choose(ctx, client, listing, defaultRun(0), d.fitBox(ctx))
+	v, why, err := fit.Choose(ctx, client, listing, d.usesOf(ctx, listing.Ref, 0))
 	if err == nil {
 		d.log.Info().Str("model", listing.Ref.String()).Msg("chose " + v.Name() + ": " + why)
 	}

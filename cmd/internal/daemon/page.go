@@ -16,7 +16,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/modelfiles"
 	"github.com/llmsup/llmsup/cmd/internal/page"
 	"github.com/llmsup/llmsup/cmd/internal/page/feed"
-	"github.com/llmsup/llmsup/models/vram"
+	"github.com/llmsup/llmsup/models/hub"
 	"github.com/llmsup/llmsup/router/access"
 	"github.com/llmsup/llmsup/router/price"
 )
@@ -137,7 +137,7 @@ func (d *Daemon) ModelFiles(ctx context.Context) (control.ModelFiles, error) {
 	cfg := d.setup.Config
 	d.fleetMu.Unlock()
 	server := config.DefaultServer()
-	r := modelfiles.Request{Folders: []string{cfg.ModelsDir()}, Box: d.fitBox(ctx), CtxSize: server.CtxSize, GPULayers: server.NGPULayers}
+	r := modelfiles.Request{Folders: []string{cfg.ModelsDir()}, Box: d.fitBox(ctx, cfg.GPU.Devices), CtxSize: server.CtxSize, GPULayers: server.NGPULayers}
 	for _, s := range d.servers() {
 		entry := s.launch.entry
 		if path := located(s.name, cfg).Model; path != "" {
@@ -155,9 +155,9 @@ func (d *Daemon) ModelFiles(ctx context.Context) (control.ModelFiles, error) {
 	return d.modelFiles.List(ctx, r)
 }
 
-// fitBox returns the GPUs on which a model could be loaded, once they have been read. What llmsup's
-// models hold counts as free.
-func (d *Daemon) fitBox(ctx context.Context) fit.Box {
+// fitBox returns the GPUs of a selection on which a model could be loaded, once they have been read.
+// What llmsup's models hold counts as free.
+func (d *Daemon) fitBox(ctx context.Context, devices string) fit.Box {
 	s := d.monitor.Sample()
 	for ; s.At.IsZero() && ctx.Err() == nil; s = d.monitor.Sample() {
 		select {
@@ -165,9 +165,6 @@ func (d *Daemon) fitBox(ctx context.Context) fit.Box {
 		case <-s.Changed:
 		}
 	}
-	d.fleetMu.Lock()
-	devices := d.setup.Config.GPU.Devices
-	d.fleetMu.Unlock()
 	var own []int
 	for _, o := range d.processOwners() {
 		own = append(own, o.PIDs...)
@@ -175,13 +172,28 @@ func (d *Daemon) fitBox(ctx context.Context) fit.Box {
 	return fit.BoxOf(s, devices, own)
 }
 
-// defaultRun is how a model is run for which the configuration sets nothing.
-func defaultRun(ctxSize int) vram.Run {
-	server := config.DefaultServer()
-	return vram.Run{CtxSize: cmp.Or(ctxSize, server.CtxSize), GPULayers: server.NGPULayers}
+// usesOf returns how the servers whose model a reference is will run it, else how one does for which
+// the configuration sets nothing; ctxSize is in tokens, 0 = that of the server.
+func (d *Daemon) usesOf(ctx context.Context, ref hub.Ref, ctxSize int) (uses []fit.Use) {
+	d.fleetMu.Lock()
+	cfg := d.setup.Config
+	d.fleetMu.Unlock()
+	servers := cfg.ServersOf(ref.String())
+	if len(servers) == 0 {
+		servers = append(servers, config.DefaultServer())
+	}
+	for _, s := range servers {
+		s.CtxSize = cmp.Or(ctxSize, s.CtxSize)
+		uses = append(uses, fit.Use{Run: s.Run(), Box: d.fitBox(ctx, cfg.DevicesOf(s))})
+	}
+	return uses
 }
 
 // Fit implements page.Disk.
-func (d *Daemon) Fit(ctx context.Context, ref string, ctxSize int) (control.Fit, error) {
-	return fit.Reference(ctx, ref, defaultRun(ctxSize), d.fitBox(ctx))
+func (d *Daemon) Fit(ctx context.Context, text string, ctxSize int) (control.Fit, error) {
+	ref, err := hub.ParseRef(text)
+	if err != nil {
+		return control.Fit{}, err
+	}
+	return fit.Reference(ctx, ref, d.usesOf(ctx, ref, ctxSize))
 }

@@ -21,6 +21,9 @@ const mib = 1 << 20
 
 var run = vram.Run{CtxSize: 8192, GPULayers: 99}
 
+// uses returns one use, of a box.
+func uses(b Box) []Use { return []Use{{run, b}} }
+
 // files are a repository's: three quantisations of one model.
 func files(arch string) []hubtest.File {
 	return []hubtest.File{
@@ -60,7 +63,7 @@ func TestRemote(t *testing.T) {
 	h := hubtest.Start(t, hubtest.Repo{Name: "org/repo", Files: files("llama")})
 	client, l := list(t, h, "hf:org/repo")
 	usable := needOf(t, q8_0, 8192)
-	got, err := Remote(t.Context(), client, l, run, Imagined([]uint64{usable}))
+	got, err := Remote(t.Context(), client, l, uses(Imagined([]uint64{usable})))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,11 +96,38 @@ func TestRemote(t *testing.T) {
 	}
 }
 
+// TestServersOfOneReference: what is taken fits with the settings of all servers whose model it is.
+func TestServersOfOneReference(t *testing.T) {
+	h := hubtest.Start(t, hubtest.Repo{Name: "org/repo", Files: files("llama")})
+	client, l := list(t, h, "hf:org/repo")
+	box := Imagined([]uint64{needOf(t, q8_0, 8192)})
+	short, long := Use{run, box}, Use{vram.Run{CtxSize: 16384, GPULayers: 99}, box}
+	disabled := Use{run, Box{Problem: "the GPU is disabled"}}
+	for name, tt := range map[string]struct {
+		uses      []Use
+		want, why string
+	}{
+		"one":                       {[]Use{short}, "Q8_0", "with a context of 8192 tokens"},
+		"another context":           {[]Use{short, long}, "Q4_0", "with a context of 16384 tokens"},
+		"in another order":          {[]Use{long, short}, "Q4_0", "with a context of 16384 tokens"},
+		"one with flags":            {[]Use{{vram.Run{CtxSize: 8192, GPULayers: 99, Args: []string{"-ub", "2048"}}, box}}, "Q4_0", "with a context of 8192 tokens"},
+		"one of them without a GPU": {[]Use{short, disabled}, "Q4_0", "there is no GPU to fit"},
+	} {
+		v, why, err := Choose(t.Context(), client, l, tt.uses)
+		if err != nil || v.Name() != tt.want || !strings.Contains(why, tt.why) {
+			t.Errorf("%s: %s, %s, %v", name, v.Name(), why, err)
+		}
+		if f, err := Remote(t.Context(), client, l, tt.uses); err != nil || f.Choice != tt.want || f.ChoiceReason != why || f.CtxSize != tt.uses[0].Run.CtxSize {
+			t.Errorf("%s: the table has %+v, %v", name, f, err)
+		}
+	}
+}
+
 // TestRemoteOne: a reference with a quantisation is about that alone.
 func TestRemoteOne(t *testing.T) {
 	h := hubtest.Start(t, hubtest.Repo{Name: "org/repo", Files: files("llama")})
 	client, l := list(t, h, "hf:org/repo:Q4_0")
-	got, err := Remote(t.Context(), client, l, run, Box{Problem: "no GPU"})
+	got, err := Remote(t.Context(), client, l, uses(Box{Problem: "no GPU"}))
 	if err != nil || len(got.Variants) != 1 || got.Variants[0].Name != "Q4_0" || got.Choice != "" {
 		t.Fatalf("got %+v, %v", got, err)
 	}
@@ -112,7 +142,7 @@ func TestRemoteProblems(t *testing.T) {
 	broken[2].Content = append([]byte("GGUF\x03"), make([]byte, 1000)...)
 	h := hubtest.Start(t, hubtest.Repo{Name: "org/some", Files: broken}, hubtest.Repo{Name: "org/none", Files: broken[2:]})
 	client, l := list(t, h, "hf:org/some")
-	got, err := Remote(t.Context(), client, l, run, Imagined([]uint64{1 << 30}))
+	got, err := Remote(t.Context(), client, l, uses(Imagined([]uint64{1 << 30})))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +155,7 @@ func TestRemoteProblems(t *testing.T) {
 		t.Errorf("chose %s", got.Choice)
 	}
 	client, l = list(t, h, "hf:org/none")
-	if _, err := Remote(t.Context(), client, l, run, Box{}); err == nil || !strings.Contains(err.Error(), "a-model-Q4_0.gguf") {
+	if _, err := Remote(t.Context(), client, l, uses(Box{})); err == nil || !strings.Contains(err.Error(), "a-model-Q4_0.gguf") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -134,7 +164,7 @@ func TestRemoteProblems(t *testing.T) {
 func TestUnknownArchitecture(t *testing.T) {
 	h := hubtest.Start(t, hubtest.Repo{Name: "org/new", Files: files("llama9")})
 	client, l := list(t, h, "hf:org/new")
-	got, err := Remote(t.Context(), client, l, run, Imagined([]uint64{1 << 40}))
+	got, err := Remote(t.Context(), client, l, uses(Imagined([]uint64{1 << 40})))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +184,7 @@ func TestCancel(t *testing.T) {
 	client, l := list(t, h, "hf:org/repo")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("the user left"))
-	if _, err := Remote(ctx, client, l, run, Box{}); err == nil || err.Error() != "the user left" {
+	if _, err := Remote(ctx, client, l, uses(Box{})); err == nil || err.Error() != "the user left" {
 		t.Errorf("got %v", err)
 	}
 }
@@ -184,7 +214,7 @@ func TestPlaces(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := run
 			r.Args = tt.args
-			got, err := Local("m", []string{path}, r, Box{GPUs: tt.gpus})
+			got, err := Local("m", []string{path}, Use{r, Box{GPUs: tt.gpus}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -15,13 +15,15 @@ import (
 // headersAtOnce is how many headers are read from a hub at the same time.
 const headersAtOnce = 4
 
-// Reference returns how what a text refers to fits a box, as Remote does. The settings of the hub are
+// Use is how a server will run a model, and on which GPUs it may.
+type Use struct {
+	Run vram.Run
+	Box Box
+}
+
+// Reference returns how what a reference names fits, as Remote does. The settings of the hub are
 // those of the environment.
-func Reference(ctx context.Context, text string, r vram.Run, b Box) (control.Fit, error) {
-	ref, err := hub.ParseRef(text)
-	if err != nil {
-		return control.Fit{}, err
-	}
+func Reference(ctx context.Context, ref hub.Ref, uses []Use) (control.Fit, error) {
 	client, err := hub.FromEnvironment()
 	if err != nil {
 		return control.Fit{}, err
@@ -30,42 +32,64 @@ func Reference(ctx context.Context, text string, r vram.Run, b Box) (control.Fit
 	if err != nil {
 		return control.Fit{}, err
 	}
-	return Remote(ctx, client, l, r, b)
+	return Remote(ctx, client, l, uses)
 }
 
-// Remote returns how the variants of a listing fit a box, or only the one that its reference names.
-// It reads their headers only. An error is one sentence; where only some headers cannot be read,
-// their Problem says why.
-func Remote(ctx context.Context, client *hub.Client, l hub.Listing, r vram.Run, b Box) (control.Fit, error) {
+// Remote returns how the variants of a listing, or only the one that its reference names, fit the
+// first use; what Choose takes is for all of them. There is one use at least. It reads their headers
+// only. An error is one sentence; where only some headers cannot be read, their Problem says why.
+func Remote(ctx context.Context, client *hub.Client, l hub.Listing, uses []Use) (control.Fit, error) {
 	variants := l.Variants
 	if one, named, err := l.Find(); err != nil {
 		return control.Fit{}, err
 	} else if named {
 		variants = []hub.Variant{one}
 	}
-	return remote(ctx, client, l.Ref.String(), variants, r, b)
+	f, _, err := remote(ctx, client, l.Ref.String(), variants, uses)
+	if len(variants) == 1 {
+		f.Choice, f.ChoiceReason = "", ""
+	}
+	return f, err
 }
 
 // Choose returns the variant of a listing to take if its reference names none, and why, as the end
-// of a sentence. It reads their headers only.
-func Choose(ctx context.Context, client *hub.Client, l hub.Listing, r vram.Run, b Box) (v hub.Variant, why string, err error) {
-	f, err := remote(ctx, client, l.Ref.String(), l.Variants, r, b)
+// of a sentence: of those that it would take for each use alone, the smallest. It reads their headers
+// only.
+func Choose(ctx context.Context, client *hub.Client, l hub.Listing, uses []Use) (v hub.Variant, why string, err error) {
+	f, index, err := remote(ctx, client, l.Ref.String(), l.Variants, uses)
 	if err != nil {
 		return hub.Variant{}, "", err
 	}
-	index, why := choose(f)
-	return l.Variants[index], why, nil
+	return l.Variants[index], f.ChoiceReason, nil
 }
 
-func remote(ctx context.Context, client *hub.Client, name string, variants []hub.Variant, r vram.Run, b Box) (control.Fit, error) {
+// remote returns how variants fit the first use, and which of them to take for all uses.
+func remote(ctx context.Context, client *hub.Client, name string, variants []hub.Variant, uses []Use) (first control.Fit, choice int, err error) {
 	if len(variants) == 0 {
-		return control.Fit{}, errors.New(name + " has no GGUF file")
+		return control.Fit{}, 0, errors.New(name + " has no GGUF file")
 	}
 	headers, failures := readHeaders(ctx, client, variants)
 	if ctx.Err() != nil {
-		return control.Fit{}, context.Cause(ctx)
+		return control.Fit{}, 0, context.Cause(ctx)
 	}
-	t := newTable(name, r, b)
+	for i, use := range uses {
+		t := tableOf(name, use, variants, headers, failures)
+		if t.Architecture == "" { // none could be read
+			return control.Fit{}, 0, failures[0]
+		}
+		if i == 0 {
+			first = t
+		}
+		if index, why := choose(t); i == 0 || index < choice {
+			choice, first.Choice, first.ChoiceReason = index, t.Variants[index].Name, why
+		}
+	}
+	return first, choice, nil
+}
+
+// tableOf returns how variants fit a use, whose headers were read, or not.
+func tableOf(name string, use Use, variants []hub.Variant, headers []*gguf.Header, failures []error) control.Fit {
+	t := newTable(name, use)
 	for i, v := range variants {
 		var files []string
 		for _, file := range v.Files {
@@ -73,13 +97,7 @@ func remote(ctx context.Context, client *hub.Client, name string, variants []hub
 		}
 		t.add(nameIn(variants, v), v.Quant, files, v.Size(), headers[i], failures[i])
 	}
-	if t.Architecture == "" { // none could be read
-		return control.Fit{}, failures[0]
-	}
-	if index, why := choose(t.Fit); len(variants) > 1 {
-		t.Choice, t.ChoiceReason = t.Variants[index].Name, why
-	}
-	return t.Fit, nil
+	return t.Fit
 }
 
 // nameIn returns a name of a variant that no other one has: its quantisation, else its file.

@@ -15,13 +15,12 @@ import (
 // table is an answer that is being made.
 type table struct {
 	control.Fit
-	run vram.Run
-	box Box
+	use Use
 }
 
-func newTable(model string, r vram.Run, b Box) *table {
-	f := control.Fit{Model: model, CtxSize: r.CtxSize, GPUs: b.describe(), GPUProblem: b.Problem, Variants: []control.FitVariant{}}
-	return &table{Fit: f, run: r, box: b}
+func newTable(model string, use Use) *table {
+	f := control.Fit{Model: model, CtxSize: use.Run.CtxSize, GPUs: use.Box.describe(), GPUProblem: use.Box.Problem, Variants: []control.FitVariant{}}
+	return &table{Fit: f, use: use}
 }
 
 // add adds a variant whose header was read, or not; size is in bytes, negative = unknown.
@@ -30,7 +29,7 @@ func (t *table) add(name, quantisation string, files []string, size int64, h *gg
 	if failure != nil {
 		v.Problem = failure.Error()
 	} else {
-		v = Evaluate(vram.New(h), t.run, t.box)
+		v = Evaluate(vram.New(h), t.use.Run, t.use.Box)
 		t.describe(h)
 		if quantisation == "" && h.FileType != gguf.FileTypeUnknown { // its name does not say it
 			quantisation = h.FileType.String()
@@ -54,10 +53,10 @@ func (t *table) describe(h *gguf.Header) {
 	}
 }
 
-// Local returns how models on this machine fit a box; name is what the user calls them. An error is
+// Local returns how models on this machine fit a use; name is what the user calls them. An error is
 // one sentence.
-func Local(name string, paths []string, r vram.Run, b Box) (control.Fit, error) {
-	t := newTable(name, r, b)
+func Local(name string, paths []string, use Use) (control.Fit, error) {
+	t := newTable(name, use)
 	for _, path := range paths {
 		h, err := gguf.Read(path)
 		if err != nil {

@@ -48,7 +48,7 @@ func (w *Workload) readModel() {
 	if entry.Model == "" { // it is still downloaded
 		return
 	}
-	run := vram.Run{CtxSize: entry.CtxSize, GPULayers: entry.NGPULayers, Args: entry.Args}
+	run := entry.Run()
 	signature := fileSignature(entry.Model) + fmt.Sprint(run)
 	if signature == known {
 		return
