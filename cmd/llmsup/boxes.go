@@ -18,9 +18,9 @@ func boxesCommand() *cli.Command {
 		Name:      "boxes",
 		Usage:     "show the boxes of the fleet: models, free slots, speed",
 		UsageText: "llmsup boxes [--json]",
-		Description: "The boxes are those that this one has heard of in the last three seconds; * is this box. SEEN is the time since a box has last " +
-			"announced itself. FREE are the slots that no call has, TOKENS/S is the speed of all calls of a model together in the last ten seconds, " +
-			"and FIRST TOKEN the median of the last 15 minutes. A fleet needs fleet: in llmsup.yaml.",
+		Description: "The boxes are those that this one has heard of in the last three seconds, and for a day those that have left or are silent " +
+			"since then; * is this box. SEEN is the time since a box has last announced itself. FREE are the slots that no call has, TOKENS/S is the " +
+			"speed of all calls of a model together in the last ten seconds, and FIRST TOKEN the median of the last 15 minutes. A fleet needs fleet: in llmsup.yaml.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "json", Usage: "print the figures as a JSON object"},
 			controlFlag(),
@@ -53,7 +53,7 @@ func printBoxes(out io.Writer, boxes control.Boxes) error {
 	rows := [][]string{{"BOX", "STATE", "GPUS", "SEEN", "VERSION", "ADDRESS"}}
 	models := [][]string{{"BOX", "MODEL", "STATE", "FREE", "QUEUED", "TOKENS/S", "FIRST TOKEN"}}
 	for _, b := range boxes.Boxes {
-		name, seen := b.Name, time.Duration(b.SeenSeconds*float64(time.Second)).Round(100*time.Millisecond).String()
+		name, seen := b.Name, seconds(b.SeenSeconds).Round(100*time.Millisecond).String()
 		if b.This {
 			name, seen = name+" *", "-"
 		}
@@ -61,6 +61,9 @@ func printBoxes(out io.Writer, boxes control.Boxes) error {
 		for _, m := range b.Models {
 			models = append(models, []string{name, m.Name, m.State, freeSlots(m), fmt.Sprint(m.Queued), rate(m.TokensPerSecond, ""), rate(m.FirstTokenSeconds, "s")})
 		}
+	}
+	for _, b := range boxes.Absent {
+		rows = append(rows, []string{b.Name, absence(b), "-", duration(seconds(b.SeenSeconds)), b.Version, b.Address})
 	}
 	p.table(rows, wordTable)
 	if len(models) > 1 {
@@ -72,6 +75,16 @@ func printBoxes(out io.Writer, boxes control.Boxes) error {
 		p.sentence("  ", "%s", line)
 	}
 	return p.err
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+// absence returns why a box is not in the fleet.
+func absence(b control.AbsentBox) string {
+	if b.Left {
+		return "has left"
+	}
+	return "silent"
 }
 
 // boxState returns how a box takes part in the fleet.

@@ -20,6 +20,17 @@ type Fleet struct {
 type Boxes struct {
 	Fleet *Fleet `json:"fleet"` // null = llmsup.yaml has none
 	Boxes []Box  `json:"boxes"` // this one first, then the others by name
+
+	Absent []AbsentBox `json:"absent"` // by name
+}
+
+// AbsentBox is a box that was in the fleet within the last day, and is not now.
+type AbsentBox struct {
+	Name        string  `json:"name"`
+	Address     string  `json:"address"`
+	Version     string  `json:"version"`
+	Left        bool    `json:"left"` // it stopped, or left the fleet by a reload; false = it is silent: killed, or cut off
+	SeenSeconds float64 `json:"seen_seconds"`
 }
 
 // Box is a box of the fleet.
@@ -29,11 +40,11 @@ type Box struct {
 	SeenSeconds float64 `json:"seen_seconds"` // since its last announcement
 }
 
-// MarshalJSON writes an empty list as [].
+// MarshalJSON writes empty lists as [].
 func (b Boxes) MarshalJSON() ([]byte, error) {
 	type plain Boxes
 	p := plain(b)
-	p.Boxes = nonNil(p.Boxes)
+	p.Boxes, p.Absent = nonNil(p.Boxes), nonNil(p.Absent)
 	return json.Marshal(p)
 }
 

@@ -199,8 +199,9 @@ func (m *Member) setLink(next link) {
 func (m *Member) publish() {
 	old := m.replaced
 	m.replaced = make(chan struct{})
+	present, absent := m.peers.known(m.clock())
 	m.view.Store(&View{
-		Name: m.peers.self, Joined: m.link.joined, Problem: m.link.problem, Boxes: m.peers.present(m.clock()), Ignored: m.ignored, Changed: m.replaced,
+		Name: m.peers.self, Joined: m.link.joined, Problem: m.link.problem, Boxes: present, Absent: absent, Ignored: m.ignored, Changed: m.replaced,
 	})
 	if old != nil {
 		close(old)

@@ -174,10 +174,16 @@ func TestBoxesSeeEachOther(t *testing.T) {
 	if took := time.Since(began); took > silence/2 {
 		t.Errorf("the others saw that c has left after %s", took)
 	}
+	if gone := a.View().Absent; len(gone) != 1 || gone[0].Name != "c" || !gone[0].Leaving {
+		t.Errorf("of c is known: %+v", gone)
+	}
 	start(t, settings(t, "c", nats.URL)) // and its name is free at once
 	a.sees(t, "b", "c")
 	if took := time.Since(began); took > silence {
 		t.Errorf("c was there again after %s", took)
+	}
+	if gone := a.View().Absent; len(gone) != 0 {
+		t.Errorf("c is back, and missing: %+v", gone)
 	}
 }
 
@@ -233,6 +239,9 @@ func TestSilentBoxDropsOut(t *testing.T) {
 	a.sees(t)
 	if took := time.Since(began); took < silence || took > silence+time.Second {
 		t.Errorf("the silent box dropped out after %s", took)
+	}
+	if gone := a.View().Absent; len(gone) != 1 || gone[0].Name != "killed" || gone[0].Leaving {
+		t.Errorf("of the silent box is known: %+v", gone)
 	}
 	<-sent
 	if log := a.log.String(); !strings.Contains(log, "silent for 3s") {

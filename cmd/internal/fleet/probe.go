@@ -56,7 +56,8 @@ func Probe(ctx context.Context, s Settings) (boxes []string, taken *Peer, err er
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	for _, peer := range heard.present(time.Now()) {
+	present, _ := heard.known(time.Now())
+	for _, peer := range present {
 		boxes = append(boxes, peer.Name)
 	}
 	if alive := heard.rivalAlive(time.Now()); alive != nil {

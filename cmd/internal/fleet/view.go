@@ -16,6 +16,7 @@ type View struct {
 	Joined  bool   // the other boxes know this one
 	Problem string // why it has not joined, or what else does not work; "" = all works
 	Boxes   []Peer // the others, sorted by name
+	Absent  []Peer // others that were heard of in the last day and are not in Boxes: silent, or Leaving; sorted by name
 	Ignored uint64 // announcements that were not of this fleet, so far
 
 	Changed <-chan struct{} // closed when another View replaces it
@@ -77,21 +78,25 @@ func (p *peers) expire(before, now time.Time) (silent []string) {
 	return silent
 }
 
-// forget is how long a box is remembered that has left: its old announcements must not bring
-// it back.
-const forget = time.Hour
+// forget is how long a box is remembered that is silent or has left: reports of the fleet name
+// it as missing, and its old announcements must not bring it back.
+const forget = 24 * time.Hour
 
-// present returns the boxes that have not left and are not silent, sorted by name. It forgets
-// those that were so long ago.
-func (p *peers) present(now time.Time) (list []Peer) {
+// known returns the boxes that are in the fleet, and those that are silent or have left, each
+// sorted by name. It forgets those that were so long ago.
+func (p *peers) known(now time.Time) (present, absent []Peer) {
 	for name, peer := range p.byName {
 		switch age := now.Sub(peer.Seen); {
 		case age >= forget:
 			delete(p.byName, name)
 		case age < silence && !peer.Leaving:
-			list = append(list, peer)
+			present = append(present, peer)
+		default:
+			absent = append(absent, peer)
 		}
 	}
-	slices.SortFunc(list, func(a, b Peer) int { return strings.Compare(a.Name, b.Name) })
-	return list
+	for _, list := range [][]Peer{present, absent} {
+		slices.SortFunc(list, func(a, b Peer) int { return strings.Compare(a.Name, b.Name) })
+	}
+	return present, absent
 }

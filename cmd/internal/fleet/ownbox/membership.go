@@ -113,5 +113,10 @@ func (m *Membership) Boxes() control.Boxes {
 		peer.Models, peer.GPUs = slices.Concat([]fleet.Model{}, peer.Models), slices.Concat([]fleet.GPU{}, peer.GPUs) // never null
 		all.Boxes = append(all.Boxes, control.Box{Box: peer.Box, SeenSeconds: max(now.Sub(peer.Seen).Seconds(), 0)})
 	}
+	for _, peer := range v.Absent {
+		all.Absent = append(all.Absent, control.AbsentBox{
+			Name: peer.Name, Address: peer.Address, Version: peer.Version, Left: peer.Leaving, SeenSeconds: max(now.Sub(peer.Seen).Seconds(), 0),
+		})
+	}
 	return all
 }
