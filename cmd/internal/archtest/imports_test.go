@@ -89,7 +89,7 @@ var layers = [][]string{
 	{"router/ledger"},
 	{"router/wire", "supervisor/llamacpp", "supervisor/generic"},
 	{"router/access", "router/request", "router/responses", "router/resume", "router/endpoint"},
-	{"router/aggregate", "router/accounting", "router/waiting", "router/inflight"},
+	{"router/aggregate", "router/accounting", "router/waiting", "router/inflight", "router/pick"},
 	{"router/backend"},
 	{"router/outcome"},
 	{"router/attempt"},

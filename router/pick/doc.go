@@ -1,0 +1,7 @@
+// Package pick decides which box of a fleet answers a call: the order in which boxes are tried,
+// from what each of them last announced. The router calls it for a route whose model is on
+// several boxes.
+//
+// It is pure: it knows no connection and no clock, keeps nothing between calls, and all boxes
+// come to the same result about the home of a conversation without asking each other.
+package pick
