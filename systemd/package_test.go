@@ -42,10 +42,12 @@ func TestPackage(t *testing.T) {
 				{"it answers", (*packaged).answers},
 				{"upgraded under load", (*packaged).upgrade},
 				{"upgraded with a broken configuration", (*packaged).upgradeBroken},
+				{"upgraded while it fails", (*packaged).upgradeFailing},
 				{"upgraded while it is stopped", (*packaged).upgradeStopped},
 				{"on a systemd without notify-reload", (*packaged).olderSystemd},
 				{"removed", (*packaged).remove},
 				{"purged", (*packaged).purge},
+				{"from nothing to an answer", (*packaged).fromNothing},
 			} {
 				if !t.Run(part.name, func(t *testing.T) { part.run(&packaged{p.with(t)}) }) {
 					t.Logf("the journal:\n%s", p.ask("journalctl", "-u", "llmsup.service", "-u", "llmsup.socket", "-n", "40", "--no-pager", "-o", "cat"))
@@ -266,10 +268,25 @@ func (p *packaged) upgradeBroken() {
 	p.write(configFile, p.config(""))
 }
 
+// upgradeFailing: apt shows that llmsup does not run, and why it has not restarted it.
+func (p *packaged) upgradeFailing() {
+	p.write(configFile, p.config("nonsense: 1\n"))
+	if status, _ := p.try("systemctl", "restart", "llmsup.service"); status == 0 {
+		p.t.Error("systemctl restart succeeds with a broken configuration")
+	}
+	p.await("systemd has started it again", 20*time.Second, func() bool { return p.show("llmsup.service", "NRestarts") != "0" })
+	if out := p.mustApt("1.1.0"); !strings.Contains(out, "llmsup is failing: systemd starts it again and again, from now on with this version; journalctl -u llmsup -e shows why") {
+		p.t.Errorf("apt-get prints %s", out)
+	}
+	p.write(configFile, p.config(""))
+	p.must("systemctl", "restart", "llmsup.service")
+	p.awaitServed()
+}
+
 // upgradeStopped: what the administrator has stopped stays so.
 func (p *packaged) upgradeStopped() {
 	p.must("systemctl", "stop", "llmsup.socket", "llmsup.service")
-	p.mustApt("1.1.0")
+	p.mustApt("1.0.0")
 	for _, unit := range []string{"llmsup.service", "llmsup.socket"} {
 		if state := p.show(unit, "ActiveState") + " " + p.show(unit, "UnitFileState"); state != "inactive enabled" {
 			p.t.Errorf("%s is %s", unit, state)

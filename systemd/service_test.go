@@ -30,6 +30,7 @@ type service struct {
 	cloud string // OpenRouter's base URL
 	work  string // the folder that is /built in the container
 	llama string // the path of llama-server in the container
+	token string // the client key of calls; empty = none
 
 	engineRoot string // on the host, of a llama-server that scripts/llama-server.sh made
 	auth       *sync.Map
@@ -139,9 +140,15 @@ func bootForService(t *testing.T, suite string) *service {
 	s.container = bootContainer(t, suite, map[string]string{"/src": source, "/built": s.work, "/llama": filepath.Dir(llama)})
 	port := freePort(t)
 	s.url = "http://127.0.0.1:" + port
-	s.write("/etc/systemd/system/llmsup.socket.d/test.conf", "[Socket]\nListenStream=\nListenStream=127.0.0.1:"+port+"\n")
+	s.listenOn(port)
 	s.dropIn("test", "[Service]\nWatchdogSec=4s\nEnvironment=LLAMA_ARG_THREADS=1\n")
 	return s
+}
+
+// listenOn gives the socket a port of the host that is free.
+func (s *service) listenOn(port string) {
+	s.t.Helper()
+	s.write("/etc/systemd/system/llmsup.socket.d/test.conf", "[Socket]\nListenStream=\nListenStream=127.0.0.1:"+port+"\n")
 }
 
 // makeDemo generates the demo model, with a llmsup outside of the container.
@@ -257,6 +264,9 @@ func (s *service) callIn(ctx context.Context, transport http.RoundTripper, model
 	// that llmsup closed a connection with a call on it.
 	req.GetBody = nil
 	req.Header.Set("Content-Type", "application/json")
+	if s.token != "" {
+		req.Header.Set("Authorization", "Bearer "+s.token)
+	}
 	resp, err := (&http.Client{Transport: transport, Timeout: time.Minute}).Do(req)
 	if err != nil {
 		return "", err

@@ -23,7 +23,14 @@ else
 fi
 
 if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
-if ! systemctl --quiet is-enabled llmsup.service 2>/dev/null && ! systemctl --quiet is-active llmsup.service 2>/dev/null; then
+state=inactive restarts=0
+if [ -d /run/systemd/system ]; then
+	state=$(systemctl show --property ActiveState llmsup.service | cut -d= -f2)
+	restarts=$(systemctl show --property NRestarts llmsup.service | cut -d= -f2)
+fi
+if [ "$state" = activating ] && [ "$restarts" -gt 0 ]; then
+	echo "llmsup is failing: systemd starts it again and again, from now on with this version; journalctl -u llmsup -e shows why" >&2
+elif [ "$state" != active ] && ! systemctl --quiet is-enabled llmsup.service 2>/dev/null; then
 	cat <<-'END'
 		llmsup is installed, and neither enabled nor started. Next:
 		  1. name a model in /etc/llmsup/llmsup.yaml, under servers:
@@ -31,7 +38,7 @@ if ! systemctl --quiet is-enabled llmsup.service 2>/dev/null && ! systemctl --qu
 		  3. sudo systemctl enable --now llmsup.socket llmsup
 	END
 fi
-if [ -d /run/systemd/system ] && systemctl --quiet is-active llmsup.service; then
+if [ "$state" = active ]; then
 	if command -v policy-rc.d >/dev/null && ! policy-rc.d llmsup restart >/dev/null; then
 		echo "llmsup was not restarted, since policy-rc.d forbids it: the old process still runs"
 	elif out=$(/usr/lib/llmsup/scripts/service-check.sh 2>&1); then
