@@ -48,18 +48,19 @@ func topLevelImports(tree []source) []string {
 // cmdImports is what some packages of cmd/internal may import of this module. Their
 // tests may import no more.
 var cmdImports = map[string][]string{
-	"cmd/internal/downloads":   {"cmd/internal/control", "models/gguf", "models/hub", "supervisor"},
-	"cmd/internal/fit":         {"cmd/internal/control", "cmd/internal/placement", "gpu", "models", "models/gguf", "models/hub", "models/hub/hubtest", "models/vram"},
-	"cmd/internal/fleet":       {"cmd/internal/fleet/fleettest"},
-	"cmd/internal/graceful":    nil,
-	"cmd/internal/idlememory":  nil,
-	"cmd/internal/maintenance": {"cmd/internal/control", "supervisor"},
-	"cmd/internal/modelfiles":  {"cmd/internal/control", "cmd/internal/fit", "cmd/internal/placement", "models/demo", "models/gguf", "models/hub", "models/vram"},
-	"cmd/internal/scheduler":   nil,
-	"cmd/internal/ondemand":    {"cmd/internal/placement", "cmd/internal/scheduler", "gpu", "supervisor"},
-	"cmd/internal/page":        {"cmd/internal/control", "cmd/internal/page/feed", "router/access", "router/usd", "router/wire"},
-	"cmd/internal/page/feed":   {"cmd/internal/control"},
-	"cmd/internal/placement":   {"cmd/internal/config", "gpu", "models/gguf", "models/vram", "supervisor"},
+	"cmd/internal/downloads":    {"cmd/internal/control", "models/gguf", "models/hub", "supervisor"},
+	"cmd/internal/fit":          {"cmd/internal/control", "cmd/internal/placement", "gpu", "models", "models/gguf", "models/hub", "models/hub/hubtest", "models/vram"},
+	"cmd/internal/fleet":        {"cmd/internal/fleet/fleettest"},
+	"cmd/internal/fleet/report": {"cmd/internal/control", "cmd/internal/fleet", "cmd/internal/fleet/fleettest", "router/usd"},
+	"cmd/internal/graceful":     nil,
+	"cmd/internal/idlememory":   nil,
+	"cmd/internal/maintenance":  {"cmd/internal/control", "supervisor"},
+	"cmd/internal/modelfiles":   {"cmd/internal/control", "cmd/internal/fit", "cmd/internal/placement", "models/demo", "models/gguf", "models/hub", "models/vram"},
+	"cmd/internal/scheduler":    nil,
+	"cmd/internal/ondemand":     {"cmd/internal/placement", "cmd/internal/scheduler", "gpu", "supervisor"},
+	"cmd/internal/page":         {"cmd/internal/control", "cmd/internal/page/feed", "router/access", "router/usd", "router/wire"},
+	"cmd/internal/page/feed":    {"cmd/internal/control"},
+	"cmd/internal/placement":    {"cmd/internal/config", "gpu", "models/gguf", "models/vram", "supervisor"},
 }
 
 // cmdInternalImports checks the imports of these packages: what they decide must not
@@ -100,7 +101,7 @@ var layers = [][]string{
 	{"cmd/internal/config", "cmd/internal/control"},
 	{"cmd/internal/config/fileedit", "cmd/internal/downloads", "cmd/internal/accounting", "cmd/internal/placement", "cmd/internal/maintenance"},
 	{"cmd/internal/fit"},
-	{"cmd/internal/modelfiles", "cmd/internal/ondemand", "cmd/internal/calls", "cmd/internal/page/feed"},
+	{"cmd/internal/modelfiles", "cmd/internal/ondemand", "cmd/internal/calls", "cmd/internal/page/feed", "cmd/internal/fleet/report"},
 	{"cmd/internal/page", "cmd/internal/fleet/ownbox"},
 	{"cmd/internal/daemon"},
 	{"cmd/llmsup"},

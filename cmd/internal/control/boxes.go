@@ -51,6 +51,7 @@ func (b Boxes) MarshalJSON() ([]byte, error) {
 // BoxReader answers requests about the fleet that change nothing.
 type BoxReader interface {
 	Boxes() Boxes
+	FleetReader
 }
 
 func handleBoxes(mux *http.ServeMux, daemon BoxReader) {

@@ -55,6 +55,7 @@ type Call struct {
 	Saved        *USD      `json:"saved_usd"`
 	Resumed      bool      `json:"resumed"`
 	Partial      bool      `json:"partial"`
+	Box          string    `json:"box,omitempty"` // of a report of the fleet: the box that the client called
 
 	// Attempts are those at the call, the last one included. None: one backend was asked, and has
 	// answered or is to answer.
@@ -91,6 +92,8 @@ type CallsPage struct {
 	Next     string `json:"next"`      // the After of the next page; "" = there is none
 
 	Incomplete string `json:"incomplete,omitempty"` // why some calls may be missing
+
+	FleetReport
 }
 
 // MarshalJSON writes empty lists as [].

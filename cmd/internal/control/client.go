@@ -140,7 +140,7 @@ func (c *Client) open(ctx context.Context, method, path string) (*http.Response,
 }
 
 func (c *Client) send(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+host+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+Host+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}

@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// host is the host name in the client's requests. A web page that makes a browser connect
+// Host is the host name in the client's requests. A web page that makes a browser connect
 // to the socket can't set it.
-const host = "llmsup"
+const Host = "llmsup"
 
 // Daemon is what the control API needs of the daemon.
 type Daemon interface {
@@ -68,13 +68,14 @@ func NewHandler(daemon Daemon, version string) http.Handler {
 	handleLoads(mux, daemon)
 	handleCalls(mux, daemon)
 	handleBoxes(mux, daemon)
+	handleFleet(mux, daemon)
 	handleDisk(mux, daemon)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		reject(w, http.StatusNotFound, fmt.Sprintf("this daemon has no %s %s; it may be another version of llmsup", r.Method, r.URL.Path))
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(versionHeader, version)
-		if r.Host != host || r.Header.Get("Origin") != "" {
+		if r.Host != Host || r.Header.Get("Origin") != "" {
 			reject(w, http.StatusForbidden, "the control socket is for the llmsup command only")
 			return
 		}

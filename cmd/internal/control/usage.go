@@ -26,6 +26,9 @@ type Usage struct {
 	Days    []UsageGroup `json:"days,omitzero"`    // UTC
 
 	Incomplete string `json:"incomplete,omitempty"` // why some calls may be missing
+
+	Boxes []UsageGroup `json:"boxes,omitzero"` // of a report of the fleet: the sums of each box
+	FleetReport
 }
 
 // UsageGroup has the sums of the calls of one model, key, day and so on.
@@ -87,6 +90,11 @@ var UsageBy = []string{"model", "backend", "key", "day", "reason", "route"}
 // Usage returns the sums of the calls since from and before to, grouped by one of
 // UsageBy; "" = the overview for people. A zero from is the beginning, a zero to is now.
 func (c *Client) Usage(ctx context.Context, from, to time.Time, by string) (Usage, error) {
+	return request[Usage](ctx, c, http.MethodGet, "/v1/usage?"+UsageValues(from, to, by).Encode(), nil, usageTimeout)
+}
+
+// UsageValues returns the query of a request for usage as that of a URL.
+func UsageValues(from, to time.Time, by string) url.Values {
 	query := url.Values{}
 	for name, t := range map[string]time.Time{"since": from, "until": to} {
 		if !t.IsZero() {
@@ -96,27 +104,42 @@ func (c *Client) Usage(ctx context.Context, from, to time.Time, by string) (Usag
 	if by != "" {
 		query.Set("by", by)
 	}
-	return request[Usage](ctx, c, http.MethodGet, "/v1/usage?"+query.Encode(), nil, usageTimeout)
+	return query
 }
 
-func serveUsage(w http.ResponseWriter, r *http.Request, daemon Reader) {
+// usageQuery is the query of a request for usage.
+type usageQuery struct {
+	from, to time.Time
+	by       string
+}
+
+// parseUsageQuery reads a query that groups by one of these, or rejects the request and returns
+// false.
+func parseUsageQuery(w http.ResponseWriter, r *http.Request, groups []string) (q usageQuery, ok bool) {
 	query := r.URL.Query()
-	var period [2]time.Time
-	for i, name := range []string{"since", "until"} {
+	for name, at := range map[string]*time.Time{"since": &q.from, "until": &q.to} {
 		if text := query.Get(name); text != "" {
 			var err error
-			if period[i], err = time.Parse(time.RFC3339, text); err != nil {
+			if *at, err = time.Parse(time.RFC3339, text); err != nil {
 				reject(w, http.StatusBadRequest, name+" has to be a time (example: 2026-11-01T00:00:00Z)")
-				return
+				return q, false
 			}
 		}
 	}
-	by := query.Get("by")
-	if by != "" && !slices.Contains(UsageBy, by) {
-		reject(w, http.StatusBadRequest, "by has to be one of "+strings.Join(UsageBy, ", "))
+	q.by = query.Get("by")
+	if q.by != "" && !slices.Contains(groups, q.by) {
+		reject(w, http.StatusBadRequest, "by has to be one of "+strings.Join(groups, ", "))
+		return q, false
+	}
+	return q, true
+}
+
+func serveUsage(w http.ResponseWriter, r *http.Request, daemon Reader) {
+	q, ok := parseUsageQuery(w, r, UsageBy)
+	if !ok {
 		return
 	}
-	u, err := daemon.Usage(r.Context(), period[0], period[1], by)
+	u, err := daemon.Usage(r.Context(), q.from, q.to, q.by)
 	if err != nil {
 		reject(w, http.StatusServiceUnavailable, err.Error())
 		return

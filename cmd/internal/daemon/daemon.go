@@ -71,6 +71,7 @@ type Options struct {
 // Daemon is a running llmsup, or one that is opened and not started yet.
 type Daemon struct {
 	*calls.Lister
+	control.BoxReader
 
 	opts Options
 	log  zerolog.Logger
@@ -169,7 +170,8 @@ func (d *Daemon) open() (err error) {
 	}
 	d.Lister = calls.NewLister(d.router.InFlight(), d.accounting, d.log, d.serverContext.Done())
 	d.openPage()
-	d.boxes = ownbox.New(ownbox.Options{Daemon: pageDaemon{d}, Traffic: pageTraffic{d}, Log: d.log})
+	d.boxes = ownbox.New(ownbox.Options{Daemon: pageDaemon{d}, Traffic: pageTraffic{d}, API: control.NewHandler(d, d.opts.Version), Log: d.log})
+	d.BoxReader = d.boxes
 	return d.registerMetrics()
 }
 

@@ -65,9 +65,6 @@ func drainStatus(drain maintenance.Drain) *control.Drain {
 	return s
 }
 
-// Boxes implements control.Daemon.
-func (d *Daemon) Boxes() control.Boxes { return d.boxes.Boxes() }
-
 // Usage implements control.Daemon.
 func (d *Daemon) Usage(ctx context.Context, from, to time.Time, by string) (control.Usage, error) {
 	return d.accounting.Usage(ctx, "", from, to, by)

@@ -3,6 +3,7 @@ package ownbox
 import (
 	"context"
 	"crypto/sha256"
+	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -12,18 +13,24 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/fleet"
+	"github.com/llmsup/llmsup/cmd/internal/fleet/report"
 	"github.com/llmsup/llmsup/cmd/internal/page/feed"
 )
 
 // Options are what a Membership reads.
 type Options struct {
-	Daemon  feed.Daemon
-	Traffic feed.Traffic
-	Log     zerolog.Logger
+	Daemon   feed.Daemon
+	Traffic  feed.Traffic
+	API      http.Handler    // the control API, which answers other boxes' reports
+	Services []fleet.Service // what else the box does on its connection
+	Log      zerolog.Logger
 }
 
-// Membership is that of this box in the fleet of the configuration, or in none.
+// Membership is that of this box in the fleet of the configuration, or in none. It implements
+// control.BoxReader.
 type Membership struct {
+	control.FleetReader
+
 	o       Options
 	present atomic.Pointer[member]
 
@@ -42,7 +49,12 @@ type member struct {
 }
 
 // New returns the membership of a box in no fleet.
-func New(o Options) *Membership { return &Membership{o: o} }
+func New(o Options) *Membership {
+	m := &Membership{o: o}
+	reports := report.New(report.Options{API: o.API, View: m.View, Log: o.Log})
+	m.FleetReader, m.o.Services = reports, append(slices.Clone(o.Services), reports)
+	return m
+}
 
 // Apply joins the fleet of the Settings. It leaves another one first, also if a file of the
 // Settings has another content now.
@@ -62,7 +74,7 @@ func (m *Membership) Apply(s fleet.Settings) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	next := &member{settings: s, fingerprint: s.Fingerprint(), state: &state{o: m.o}, stop: stop, ended: make(chan struct{})}
-	next.Member = fleet.New(fleet.Options{Settings: s, State: next.state.box, Changes: m.o.Daemon.Changes, Log: m.o.Log})
+	next.Member = fleet.New(fleet.Options{Settings: s, State: next.state.box, Changes: m.o.Daemon.Changes, Services: m.o.Services, Log: m.o.Log})
 	m.present.Store(next)
 	go func() {
 		defer close(next.ended)
@@ -84,6 +96,14 @@ func (m *Membership) leave() {
 		old.stop()
 		<-old.ended
 	}
+}
+
+// View returns the fleet as this box knows it; nil = it has none.
+func (m *Membership) View() *fleet.View {
+	if present := m.present.Load(); present != nil {
+		return present.View()
+	}
+	return nil
 }
 
 // Status returns whether the box is in its fleet; nil = it has none.

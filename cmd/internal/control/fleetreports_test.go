@@ -1,0 +1,53 @@
+package control
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The source's fleet lacks a box, and has no status.
+func (source) FleetUsage(_ context.Context, from, _ time.Time, by string) (Usage, error) {
+	return Usage{
+		From: from, Groups: []UsageGroup{{Name: by}},
+		FleetReport: FleetReport{Fleet: &Fleet{Box: "a"}, Answered: []string{"a"}, Missing: []MissingBox{{"b", "has not answered within 2s"}}},
+	}, nil
+}
+
+func (source) FleetCalls(_ context.Context, q CallsQuery) (CallsPage, error) {
+	return CallsPage{Calls: []Call{{ID: "1", Key: q.Key, Box: "b"}}}, nil
+}
+
+func (source) FleetStatus(context.Context) (FleetStatus, error) { return FleetStatus{}, ErrNoFleet }
+
+func (source) FleetBoxes(context.Context) (FleetBoxes, error) {
+	return FleetBoxes{Boxes: []AskedBox{{AnswerMS: 3, Knows: []string{"b"}}}}, nil
+}
+
+func TestFleetReports(t *testing.T) {
+	c := NewClient(serve(t, NewHandler(source{}, "v1")))
+	u, err := c.FleetUsage(t.Context(), november, time.Time{}, "box")
+	if err != nil || !u.From.Equal(november) || u.Groups[0].Name != "box" || u.Fleet.Box != "a" || len(u.Answered) != 1 || u.Missing[0].Why != "has not answered within 2s" {
+		t.Errorf("%+v, %v", u, err)
+	}
+	if p, err := c.FleetCalls(t.Context(), CallsQuery{Key: "k"}); err != nil || p.Calls[0].Key != "k" || p.Calls[0].Box != "b" {
+		t.Errorf("%+v, %v", p, err)
+	}
+	if b, err := c.FleetBoxes(t.Context()); err != nil || b.Boxes[0].AnswerMS != 3 || b.Boxes[0].Knows[0] != "b" {
+		t.Errorf("%+v, %v", b, err)
+	}
+	for name, tc := range map[string]struct {
+		ask  func() error
+		want string
+	}{
+		"no fleet":     {func() error { _, err := c.FleetStatus(t.Context()); return err }, "this box is in no fleet"},
+		"a wrong time": {func() error { _, err := get[Usage](t.Context(), c, "/v1/fleet/usage?since=x"); return err }, "since has to be a time"},
+		"no group":     {func() error { _, err := c.FleetUsage(t.Context(), november, time.Time{}, "shoe"); return err }, "day, reason, route, box"},
+		"a next page":  {func() error { _, err := c.FleetCalls(t.Context(), CallsQuery{After: "x"}); return err }, "have one page"},
+	} {
+		if err := tc.ask(); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

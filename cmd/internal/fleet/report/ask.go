@@ -1,0 +1,177 @@
+package report
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/cmd/internal/fleet"
+)
+
+// ask asks the control API of all boxes for a path, and calls take for each answer, this box's
+// included, one after the other. It returns which boxes have answered. An error means that none
+// has, or that take has returned it.
+func ask[T any](ctx context.Context, s *Service, path string, take func(box string, v T)) (control.FleetReport, error) {
+	v := s.o.View()
+	if v == nil {
+		return control.FleetReport{}, control.ErrNoFleet
+	}
+	r := control.FleetReport{
+		Fleet:    &control.Fleet{Box: v.Name, Joined: v.Joined, Problem: v.Problem, Others: len(v.Boxes)},
+		Answered: []string{}, Missing: absent(v),
+	}
+	own := errors.New("no box has answered")
+	lacks := func(box, why string) { r.Missing = append(r.Missing, control.MissingBox{Box: box, Why: why}) }
+	accept := func(box string, a answer) {
+		value, err := decode[T](a)
+		switch {
+		case err == nil:
+			r.Answered = append(r.Answered, box)
+			take(box, value)
+			return
+		case box == v.Name:
+			own = err
+		}
+		lacks(box, err.Error())
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	s.collect(ctx, v, path, accept, lacks)
+	slices.Sort(r.Answered)
+	slices.SortFunc(r.Missing, func(a, b control.MissingBox) int { return cmp.Compare(a.Box, b.Box) })
+	if len(r.Answered) == 0 {
+		return r, own
+	}
+	return r, nil
+}
+
+// absent returns the boxes that are not in the fleet any more.
+func absent(v *fleet.View) []control.MissingBox {
+	list := []control.MissingBox{}
+	for _, peer := range v.Absent {
+		why, ago := "has been silent for %s", time.Since(peer.Seen).Round(time.Second)
+		if peer.Leaving {
+			why = "has left the fleet %s ago"
+		}
+		if ago >= time.Hour {
+			ago = ago.Round(time.Minute)
+		}
+		list = append(list, control.MissingBox{Box: peer.Name, Why: fmt.Sprintf(why, ago)})
+	}
+	return list
+}
+
+// decode returns what a box has answered, or why it could not answer.
+func decode[T any](a answer) (value T, err error) {
+	if a.status != http.StatusOK {
+		var e struct{ Error string }
+		if json.Unmarshal(a.body, &e) != nil || e.Error == "" {
+			e.Error = fmt.Sprintf("status %d", a.status)
+		}
+		return value, fmt.Errorf("can't answer: %s", e.Error)
+	}
+	if err := json.Unmarshal(a.body, &value); err != nil {
+		return value, fmt.Errorf("has sent an answer that can't be read: %w; it may have another version of llmsup", err)
+	}
+	return value, nil
+}
+
+// named is the answer of a box.
+type named struct {
+	box string
+	answer
+}
+
+// collect asks all boxes, and calls accept for each answer, and lacks for each box of the view
+// that has not answered when ctx ends.
+func (s *Service) collect(ctx context.Context, v *fleet.View, path string, accept func(box string, a answer), lacks func(box, why string)) {
+	waiting := map[string]string{} // names by instance: another box may have the same name
+	for _, peer := range v.Boxes {
+		waiting[peer.Instance] = peer.Name
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	got := make(chan named)
+	send := func(n named) {
+		select {
+		case got <- n:
+		case <-ctx.Done():
+		}
+	}
+	if len(waiting) > 0 {
+		end, err := s.question(ctx, path, func(p *part, a answer) { send(named{p.Instance, a}) })
+		if !v.Joined && err == nil {
+			err = errNotJoined
+		}
+		if err != nil {
+			for _, name := range waiting {
+				lacks(name, "was not asked: "+err.Error())
+			}
+			clear(waiting)
+		}
+		defer end()
+	}
+	const own = "" // is no instance
+	waiting[own] = v.Name
+	go func() { send(named{own, s.read(ctx, path)}) }()
+	for len(waiting) > 0 {
+		select {
+		case n := <-got:
+			if name, expected := waiting[n.box]; expected {
+				delete(waiting, n.box)
+				accept(name, n.answer)
+			}
+		case <-ctx.Done():
+			for _, name := range waiting {
+				lacks(name, fmt.Sprintf("has not answered within %s", timeout))
+			}
+			return
+		}
+	}
+}
+
+var errNotJoined = errors.New("this box is not in the fleet")
+
+// question sends a question to all other boxes, and calls take for each answer until end is
+// called.
+func (s *Service) question(ctx context.Context, path string, take func(p *part, a answer)) (end func(), err error) {
+	end = func() {}
+	c := s.conn.Load()
+	if c == nil {
+		return end, errNotJoined
+	}
+	s.asking.Lock() // questions have to be sent in the order of their numbers
+	defer s.asking.Unlock()
+	s.number++
+	q := question{Asker: c.Instance, Number: s.number, Path: path}
+	body, err := json.Marshal(q)
+	if err != nil {
+		return end, err
+	}
+	joiners := map[string]*joiner{}
+	sub, err := c.NATS.Subscribe(q.subject(), func(m *nats.Msg) {
+		p, err := openPart(c, m.Data)
+		if err != nil || p.Asker != q.Asker || p.Number != q.Number || ctx.Err() != nil {
+			return
+		}
+		if joiners[p.Instance] == nil {
+			joiners[p.Instance] = &joiner{}
+		}
+		if a, whole := joiners[p.Instance].add(&p); whole {
+			take(&p, a)
+		}
+	})
+	if err != nil {
+		return end, err
+	}
+	end = func() { _ = sub.Unsubscribe() } // fails only if the connection is lost
+	return end, c.NATS.Publish(questions, c.Seal(questionPurpose, body))
+}

@@ -1,0 +1,113 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/llmsup/llmsup/cmd/internal/fleet"
+)
+
+// The subjects. A box asks all others with one question. It is the only one that subscribes to
+// the answers to it.
+const (
+	questions = "llmsup-reports.ask"
+	answers   = "llmsup-reports.answers."
+)
+
+// The purposes for which messages are sealed: an answer can't be sent as a question.
+const (
+	questionPurpose = "report question"
+	answerPurpose   = "report answer"
+)
+
+// question is a request to the control API of each box.
+type question struct {
+	Asker  string `json:"asker"`  // instance of the box that asks
+	Number uint64 `json:"number"` // of the asker's questions; a later one has a higher one
+	Path   string `json:"path"`   // with its query
+}
+
+// subject returns that of the answers to a question. It depends only on what is sealed, so that
+// an outsider who sends a question again can direct no answer elsewhere.
+func (q *question) subject() string { return fmt.Sprintf("%s%s.%d", answers, q.Asker, q.Number) }
+
+// answer is what the control API of a box has answered.
+type answer struct {
+	status int // of HTTP
+	body   []byte
+}
+
+// part is a part of an answer. Its JSON and a line feed come before the bytes of the body.
+type part struct {
+	Asker    string `json:"asker"` // with Number: the question
+	Number   uint64 `json:"number"`
+	Box      string `json:"box"` // that answers
+	Instance string `json:"instance"`
+	Part     int    `json:"part"` // from 0
+	Parts    int    `json:"parts"`
+	Status   int    `json:"status"`
+
+	body []byte
+}
+
+const (
+	// partSize limits the body of a part, in bytes: like an announcement, a part has at most
+	// 64 KiB, which any NATS server takes.
+	partSize = 48 << 10
+	// maxAnswer limits an answer, in bytes. A larger one is replaced by an error.
+	maxAnswer = 16 << 20
+	maxParts  = (maxAnswer + partSize - 1) / partSize
+)
+
+// split returns the parts of an answer to a question, sealed.
+func split(c *fleet.Conn, q *question, a answer) (messages [][]byte, err error) {
+	n := max((len(a.body)+partSize-1)/partSize, 1)
+	for i := range n {
+		head, err := json.Marshal(part{Asker: q.Asker, Number: q.Number, Box: c.Box, Instance: c.Instance, Part: i, Parts: n, Status: a.status})
+		if err != nil {
+			return nil, err
+		}
+		body := a.body[i*partSize : min((i+1)*partSize, len(a.body))]
+		messages = append(messages, c.Seal(answerPurpose, append(append(head, '\n'), body...)))
+	}
+	return messages, nil
+}
+
+// openPart opens a part of an answer.
+func openPart(c *fleet.Conn, message []byte) (p part, err error) {
+	opened, err := c.Open(answerPurpose, message)
+	if err != nil {
+		return p, err
+	}
+	head, body, found := bytes.Cut(opened, []byte{'\n'})
+	if err := json.Unmarshal(head, &p); err != nil {
+		return p, err
+	}
+	if p.body = body; !found || p.Parts < 1 || p.Parts > maxParts || p.Part < 0 || p.Part >= p.Parts {
+		return p, errors.New("it is not a part of an answer")
+	}
+	return p, nil
+}
+
+// joiner joins the parts of an answer, which may come in any order, and more than once.
+type joiner struct {
+	parts [][]byte
+	have  int
+}
+
+// add returns the whole answer once all of its parts are there.
+func (j *joiner) add(p *part) (a answer, whole bool) {
+	if j.parts == nil {
+		j.parts = make([][]byte, p.Parts)
+	}
+	if len(j.parts) != p.Parts || j.parts[p.Part] != nil {
+		return a, false
+	}
+	j.parts[p.Part] = append([]byte{}, p.body...) // not nil
+	if j.have++; j.have < p.Parts {
+		return a, false
+	}
+	return answer{p.Status, bytes.Join(j.parts, nil)}, true
+}

@@ -1,0 +1,190 @@
+package report
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+
+	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/cmd/internal/fleet"
+)
+
+// Options are what a Service needs.
+type Options struct {
+	API  http.Handler       // the control API of this box
+	View func() *fleet.View // the fleet as this box knows it; nil = it has none
+	Log  zerolog.Logger
+}
+
+// Service answers the questions of other boxes, and asks them. It implements fleet.Service and
+// control.FleetReader.
+type Service struct {
+	o     Options
+	conn  atomic.Pointer[fleet.Conn] // nil = there is none
+	slots chan struct{}              // of answers that are computed
+
+	asking sync.Mutex // guards number
+	number uint64     // of the last question
+
+	mu   sync.Mutex
+	last map[string]uint64 // number of the last question of each instance
+}
+
+// maxAnswering is how many questions are answered at the same time. Others wait.
+const maxAnswering = 4
+
+// New returns a Service.
+func New(o Options) *Service {
+	return &Service{o: o, slots: make(chan struct{}, maxAnswering), last: map[string]uint64{}}
+}
+
+// Serve implements fleet.Service.
+func (s *Service) Serve(ctx context.Context, c *fleet.Conn) error {
+	var answering sync.WaitGroup
+	defer answering.Wait()
+	sub, err := c.NATS.Subscribe(questions, func(m *nats.Msg) {
+		if q := s.accept(c, m.Data); q != nil && ctx.Err() == nil {
+			answering.Go(func() { s.answer(ctx, c, q) })
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("subscribe to %s: %w", questions, err)
+	}
+	s.conn.Store(c)
+	<-ctx.Done()
+	s.conn.CompareAndSwap(c, nil)
+	_ = sub.Unsubscribe() // fails only if the connection is lost
+	return nil
+}
+
+// accept returns the question of a message; nil = it is none of this fleet's, or an outsider
+// sends it again.
+func (s *Service) accept(c *fleet.Conn, message []byte) *question {
+	opened, err := c.Open(questionPurpose, message)
+	if err != nil {
+		return nil
+	}
+	var q question
+	if err := json.Unmarshal(opened, &q); err != nil {
+		s.o.Log.Warn().Err(err).Msg("a question of another box can't be read; it may have another version")
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if q.Asker == c.Instance || q.Number <= s.last[q.Asker] {
+		return nil
+	}
+	s.last[q.Asker] = q.Number
+	return &q
+}
+
+// answer sends the answer to a question.
+func (s *Service) answer(ctx context.Context, c *fleet.Conn, q *question) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	select {
+	case s.slots <- struct{}{}:
+	case <-ctx.Done():
+		return
+	}
+	a := s.read(ctx, q.Path)
+	<-s.slots
+	messages, err := split(c, q, a)
+	for _, m := range messages {
+		if err == nil {
+			err = c.NATS.Publish(q.subject(), m)
+		}
+	}
+	if err != nil {
+		s.o.Log.Debug().Err(err).Msg("a question of another box could not be answered")
+	}
+}
+
+// reports are the paths of the control API that a report reads. None of them changes anything,
+// or has a text of a call.
+var reports = []string{usagePath, callsPath, statusPath, boxesPath}
+
+const (
+	usagePath  = "/v1/usage"
+	callsPath  = "/v1/calls"
+	statusPath = "/v1/status"
+	boxesPath  = "/v1/boxes"
+)
+
+// read asks the control API of this box.
+func (s *Service) read(ctx context.Context, path string) answer {
+	target, err := url.Parse(path)
+	if err != nil || !slices.Contains(reports, target.Path) {
+		return problem(http.StatusNotFound, "its version of llmsup does not have this report")
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+control.Host+path, http.NoBody)
+	if err != nil {
+		return problem(http.StatusBadRequest, err.Error())
+	}
+	w := &recorder{header: http.Header{}, status: http.StatusOK}
+	s.o.API.ServeHTTP(w, r)
+	if w.full {
+		return problem(http.StatusInsufficientStorage, fmt.Sprintf("its answer has over %d MiB; ask for a shorter time, or for fewer groups", maxAnswer>>20))
+	}
+	if target.Path == statusPath {
+		return withoutOutput(answer{w.status, w.body.Bytes()})
+	}
+	return answer{w.status, w.body.Bytes()}
+}
+
+// withoutOutput removes from a status what servers printed, which may quote a prompt.
+func withoutOutput(a answer) answer {
+	var status control.Status
+	if a.status != http.StatusOK || json.Unmarshal(a.body, &status) != nil {
+		return a
+	}
+	for i := range status.Servers {
+		if exit := status.Servers[i].LastExit; exit != nil {
+			exit.Tail = nil
+		}
+	}
+	body, err := json.Marshal(status)
+	if err != nil {
+		return problem(http.StatusInternalServerError, err.Error())
+	}
+	return answer{a.status, body}
+}
+
+// problem returns the answer of a box that can't answer, in the form of the control API.
+func problem(status int, text string) answer {
+	body, _ := json.Marshal(struct { // it can be encoded
+		Error string `json:"error"`
+	}{text})
+	return answer{status, body}
+}
+
+// recorder keeps an answer of the control API.
+type recorder struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+	full   bool // the answer is larger than maxAnswer
+}
+
+func (w *recorder) Header() http.Header    { return w.header }
+func (w *recorder) WriteHeader(status int) { w.status = status }
+
+func (w *recorder) Write(p []byte) (int, error) {
+	if w.full = w.full || w.body.Len()+len(p) > maxAnswer; w.full {
+		return 0, http.ErrContentLength
+	}
+	return w.body.Write(p)
+}
+
+// timeout is how long a box is waited for.
+const timeout = 2 * time.Second
