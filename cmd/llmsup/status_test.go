@@ -1,6 +1,10 @@
 package main
 
 import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -66,5 +70,29 @@ func TestStatusFits(t *testing.T) {
 				t.Errorf("%s: %d columns: %s", name, n, line)
 			}
 		}
+	}
+}
+
+// TestContainerHealth: the health check of scripts/Containerfile fails until llmsup answers.
+func TestContainerHealth(t *testing.T) {
+	recipe, err := os.ReadFile("../../scripts/Containerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`(?m)^HEALTHCHECK .* CMD (\[.*\])$`).FindSubmatch(recipe)
+	if m == nil {
+		t.Fatal("scripts/Containerfile has no health check")
+	}
+	var args []string
+	if err := json.Unmarshal(m[1], &args); err != nil || args[0] != "llmsup" {
+		t.Fatalf("its health check is %s: %v", m[1], err)
+	}
+	if code, out := runCommand(t, append(args[1:], "--control-socket", filepath.Join(shortDir(t), "c.sock"))...); code == 0 {
+		t.Errorf("without llmsup it succeeds: %s", out)
+	}
+	in := launch(t, nil, "--demo")
+	in.awaitReady()
+	if code, out := in.run(args[1:]...); code != 0 {
+		t.Errorf("with llmsup: exit %d: %s", code, out)
 	}
 }
