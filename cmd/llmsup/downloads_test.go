@@ -1,13 +1,20 @@
 package main
 
 import (
+	"bufio"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/models/hub"
@@ -245,4 +252,139 @@ func TestFailedDownload(t *testing.T) {
 		t.Fatalf("exit %d\n%s", code, out)
 	}
 	in.awaitState("closed", "ready", "")
+}
+
+// TestCommandsDuringDownload: a load waits for the download. It ends with the reason when the model is
+// unloaded, drained or removed meanwhile, or llmsup stops; the download continues for another server.
+func TestCommandsDuringDownload(t *testing.T) {
+	t.Parallel()
+	h, c := newSlowHub(t), newFakeCloud(t)
+	file := newTestConfig(t, downloadConfig(c, ""))
+	in := launch(t, append(c.env(), h.Environment()...), "--config", file.path)
+	h.chunks(t, 4)
+	in.awaitState("later", "unloaded", "downloading")
+	if code, out := in.run("unload", "later"); code != 0 || out != "later is unloaded; a call loads it\n" {
+		t.Errorf("unload: exit %d\n%s", code, out)
+	}
+	for _, tc := range []struct{ what, says string }{
+		{"unload later", "later is not loaded: unloaded: "},
+		{"drain later", "later was drained; llmsup resume later ends that"},
+		{"remove later", "later is not loaded: stopped: it is no longer in the configuration"},
+	} {
+		result := in.loadWaits("later")
+		command, name, _ := strings.Cut(tc.what, " ")
+		if command == "remove" {
+			text, _, _ := strings.Cut(downloadConfig(c, ""), "  later: ")
+			file.write(text)
+			command, name = "reload", ""
+		}
+		if code, out := in.run(strings.Fields(command + " " + name)...); code != 0 {
+			t.Errorf("%s: exit %d\n%s", tc.what, code, out)
+		}
+		if code, out := result(); code != 1 || !strings.Contains(out, tc.says) {
+			t.Errorf("load, and %s: exit %d\n%s", tc.what, code, out)
+		}
+		if tc.what == "drain later" {
+			if code, out := in.run("resume", "later"); code != 0 {
+				t.Errorf("exit %d\n%s", code, out)
+			}
+		}
+	}
+	in.awaitState("now", "starting", "downloading ")
+	file.write(downloadConfig(c, ""))
+	if code, out := in.reload(); code != 0 {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+	result := in.loadWaits("later")
+	h.release()
+	if code, out := result(); code != 0 || !strings.Contains(out, "later is loaded, and is ready") {
+		t.Errorf("load: exit %d\n%s", code, out)
+	}
+}
+
+// loadWaits starts llmsup load of a server and waits until it shows why it waits. result waits for its
+// end.
+func (in *instance) loadWaits(name string) (result func() (code int, out string)) {
+	in.t.Helper()
+	cmd := exec.CommandContext(in.t.Context(), "llmsup", "load", name, "--control-socket", in.state+"/c.sock")
+	pipe, err := cmd.StdoutPipe()
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	cmd.Stderr = cmd.Stdout
+	if err := cmd.Start(); err != nil {
+		in.t.Fatal(err)
+	}
+	output := bufio.NewReader(pipe)
+	for line := ""; !strings.Contains(line, "downloading"); {
+		if line, err = output.ReadString('\n'); err != nil {
+			in.t.Fatalf("llmsup load prints %q, %v", line, err)
+		}
+	}
+	return func() (int, string) {
+		rest, _ := io.ReadAll(output) // the exit code follows
+		_ = cmd.Wait()
+		return cmd.ProcessState.ExitCode(), string(rest)
+	}
+}
+
+// TestDiskFullDuringDownload: a disk that fills up is the reason of the server, its calls go to the
+// fallback, and the download continues by itself once there is space.
+func TestDiskFullDuringDownload(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		notRun(t, "only root can mount a small file system")
+	}
+	h, c, state := newSlowHub(t), newFakeCloud(t), shortDir(t)
+	model := demoContent(t)
+	h.Intercept = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path != "/unsized.gguf" { // of which no space can be reserved
+			return false
+		}
+		for part := range slices.Chunk(model, 64<<10) {
+			_, _ = w.Write(part)
+			_ = http.NewResponseController(w).Flush()
+			if r.Header.Get("Range") == "" {
+				<-h.next
+			}
+		}
+		return true
+	}
+	disk := filepath.Join(state, "models")
+	if err := os.Mkdir(disk, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=6m"); err != nil {
+		notRun(t, fmt.Sprintf("no small file system can be mounted: %v", err))
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(disk, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	full := strings.ReplaceAll(downloadConfig(c, ""), demoRef, h.URL+"/unsized.gguf")
+	file := newTestConfig(t, full)
+	in := launchIn(t, state, append(c.env(), h.Environment()...), "--config", file.path)
+	h.chunks(t, 4)
+	in.awaitState("now", "starting", "downloading")
+	filler := filepath.Join(disk, "filler")
+	fill(t, filler)
+	h.release()
+	in.awaitState("now", "starting", "its model can't be downloaded: the disk of "+disk+" is full (no space left on device): free space, or choose another folder; next try in ")
+	in.awaitState("later", "unloaded", "its model can't be downloaded: the disk of "+disk+" is full")
+	if r := in.chat("local/now", ""); r.status != 200 || r.backend() != "openrouter" || r.reason() != "starting" {
+		t.Errorf("%+v", r)
+	}
+	file.write(strings.Replace(full, "routes:", "  sized: {model: \""+demoRef+"\"}\nroutes:", 1))
+	if code, out := in.reload(); code != 0 {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+	if sized := in.awaitState("sized", "starting", "its model can't be downloaded: the disk of "+disk+"/org/Demo-GGUF has 0."); !strings.Contains(sized.Reason, " MiB free, and the download needs 1.9 MiB: free ") {
+		t.Errorf("%s", sized.Reason)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	in.awaitState("now", "ready", "")
+	in.awaitState("sized", "ready", "")
 }

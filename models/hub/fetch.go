@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -181,7 +183,10 @@ func validator(h http.Header) string {
 }
 
 func writeError(path string, err error) error {
-	return permanentError{fmt.Errorf("write %s: %w", path, err)}
+	if code, ok := errors.AsType[syscall.Errno](err); ok && (code == syscall.ENOSPC || code == syscall.EDQUOT) {
+		return permanentErrorf("the disk of %s is full (%w): free space, or choose another folder", filepath.Dir(path), code)
+	}
+	return permanentErrorf("write %s: %w", path, err)
 }
 
 // fetchWhole downloads a file over one connection, from a server that sends no parts, or does

@@ -159,7 +159,7 @@ func (d *Daemon) followLoad(ctx context.Context, s *managedServer, emit func(ste
 			return emit(control.StepLoaded, s.name+" is loaded, and is "+text)
 		case now.DrainRequested:
 			return emit(control.StepFailed, s.name+" was drained; llmsup resume "+s.name+" ends that")
-		case !pending && (now.State == supervisor.Failed || now.State == supervisor.Unloaded):
+		case !pending && (now.State == supervisor.Failed || now.State == supervisor.Unloaded), now.State == supervisor.Stopped:
 			return emit(control.StepFailed, s.name+" is not loaded: "+text)
 		}
 		if err := emit(control.StepStarting, text); err != nil {
@@ -180,7 +180,7 @@ func (d *Daemon) Unload(ctx context.Context, how control.UnloadRequest, emit fun
 	}
 	if now := s.server.Snapshot(); now.DrainRequested {
 		return fmt.Errorf("%s is drained; after llmsup resume %s it is as before the drain", s.name, s.name)
-	} else if now.State != supervisor.Unloaded {
+	} else if now.State != supervisor.Unloaded || s.demand.Pending() { // a load that waits ends
 		s.demand.Unload(how.Now)
 	}
 	return d.followUnload(ctx, s, stepEmitter(s.name, emit))
@@ -197,6 +197,8 @@ func (d *Daemon) followUnload(ctx context.Context, s *managedServer, emit func(s
 		switch {
 		case now.State == supervisor.Unloaded && !figures.Reclaiming:
 			return emit(control.StepUnloaded, s.name+" is unloaded; "+afterUnload(figures))
+		case now.State == supervisor.Stopped:
+			return emit(control.StepFailed, s.name+" is "+stateText(now))
 		case unloading && !now.UnloadRequested && !now.DrainRequested: // a call has come meanwhile
 			return emit(control.StepUnloaded, s.name+" was unloaded, and a call loads it again")
 		}
@@ -229,7 +231,7 @@ func follow(ctx context.Context, s *managedServer, now *supervisor.Snapshot, tic
 	case <-ctx.Done(): // the client closed the connection
 		return false
 	case <-s.ctx.Done(): // llmsup stops, or a reload has removed the server
-		return false
+		return s.server.Snapshot() != now // the last state says why
 	case <-now.Changed:
 	case <-tick.C:
 	}

@@ -139,9 +139,11 @@ func (m *Manager) Cancel(ref string) error {
 func (m *Manager) start(ref string) *download {
 	before := m.running[ref]
 	if before != nil && before.ctx.Err() == nil {
-		select {
-		case before.retry <- struct{}{}:
-		default:
+		if before.state.Problem != "" {
+			select {
+			case before.retry <- struct{}{}:
+			default:
+			}
 		}
 		return before
 	}

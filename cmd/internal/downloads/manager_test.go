@@ -141,7 +141,7 @@ func TestNeed(t *testing.T) {
 func TestFailure(t *testing.T) {
 	withHub(t, func(s *simulated) {
 		s.fails = 4
-		s.Need([]string{"hf:a"})
+		s.Need([]string{"hf:a", "hf:a"}) // two servers
 		s.wantReason(t, "hf:a", "its model can't be downloaded: no network; next try in 5s")
 		time.Sleep(14 * time.Second)
 		s.wantReason(t, "hf:a", "its model can't be downloaded: no network; next try in 1s")

@@ -33,6 +33,22 @@ func TestAbsent(t *testing.T) {
 	})
 }
 
+// TestAbsentUnloaded: an unload ends an operator's load that waits for the file, and is no unload of the
+// model.
+func TestAbsentUnloaded(t *testing.T) {
+	inMachine(t, func(m *machine) {
+		a := m.add("a", 16, func(s *simulated) { s.absent = time.Now().Add(time.Minute) })
+		a.demand.Load()
+		time.Sleep(30 * time.Second)
+		a.demand.Unload(false)
+		time.Sleep(time.Minute)
+		m.want(unloaded)
+		if unloads := m.owner.Figures("a").Unloads[ByOperator]; a.started() != 0 || unloads != 0 || a.demand.Pending() {
+			t.Errorf("%d starts, %d unloads", a.started(), unloads)
+		}
+	})
+}
+
 // TestAbsentAtStart: a start that a reload has caused waits for no file: the model is unloaded
 // until the file is there.
 func TestAbsentAtStart(t *testing.T) {

@@ -89,7 +89,8 @@ func (o *Owner) observe(m *model, sample *gpu.Sample, now time.Time) {
 	o.observeVRAM(m, sample, now)
 	o.observeState(m, now)
 	o.observeOutOfVRAM(m)
-	if m.demand.unloads != nil && m.OnDemand {
+	loaded := m.now.State != supervisor.Unloaded || m.loading // otherwise only a request to load it ends
+	if m.demand.unloads != nil && m.OnDemand && loaded {
 		var until time.Time
 		if m.demand.unloads.now {
 			until = now
