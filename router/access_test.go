@@ -122,6 +122,21 @@ func TestAuthentication(t *testing.T) {
 	}
 }
 
+// TestAwaitsKeys: a router that waits for keys takes no call, and a load balancer sends none.
+func TestAwaitsKeys(t *testing.T) {
+	b := newFixture(t, answers, answers, func(c *plan.Config, _ map[string]models.Route) { c.Access.AwaitsKeys = true })
+	r := b.send("POST", "/v1/chat/completions", `{"model":"local/qwen"}`, "X-Api-Key", fullKey)
+	if r.status != 503 || errorCode(r) != "no_keys_yet" || r.header.Get("Retry-After") == "" || r.header.Get("Www-Authenticate") != "" {
+		t.Errorf("a call: %d %v %s", r.status, r.header, r.body)
+	}
+	if r := b.send("GET", "/health", ""); r.status != 503 || gjson.Get(r.body, "status").Str != "unavailable" || gjson.Get(r.body, "backends").Exists() {
+		t.Errorf("/health: %d %s", r.status, r.body)
+	}
+	if n := len(b.local.requests()); n != 0 {
+		t.Errorf("local was asked %d times", n)
+	}
+}
+
 // TestOperators: only an operator key may read the metrics, and without a key /health says
 // only whether a route can be served.
 func TestOperators(t *testing.T) {

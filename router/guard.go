@@ -41,10 +41,12 @@ func (rt *Router) guard(inside http.Handler) http.Handler {
 			access.AnswerPreflight(w, r)
 			return
 		}
-		if len(d.Keys) > 0 {
+		if d.NeedsKey() {
 			key, e := d.Authenticate(r)
 			if e.Status != 0 && r.URL.Path != healthPath {
-				w.Header().Set("WWW-Authenticate", "Bearer")
+				if e.Status == http.StatusUnauthorized {
+					w.Header().Set("WWW-Authenticate", "Bearer")
+				}
 				rt.reject(w, r, e)
 				return
 			}

@@ -42,12 +42,13 @@ func (rt *Router) health(w http.ResponseWriter, r *http.Request) {
 	for _, route := range s.Table.Routes() {
 		served = served || usable[route.Primary] || slices.ContainsFunc(route.FallbackList(), func(f models.Fallback) bool { return usable[f.To] })
 	}
+	served = served && !s.Access.AwaitsKeys
 	status := http.StatusOK
 	if !served {
 		status, body.Status = http.StatusServiceUnavailable, "unavailable"
 		w.Header().Set("Retry-After", "5")
 	}
-	if len(s.Access.Keys) > 0 && access.CallerKey(r.Context()) == nil {
+	if s.Access.NeedsKey() && access.CallerKey(r.Context()) == nil {
 		body.Backends = nil
 		if served {
 			body.Status = "ok"

@@ -15,6 +15,7 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/accounting"
 	"github.com/llmsup/llmsup/cmd/internal/config"
+	"github.com/llmsup/llmsup/cmd/internal/config/keyfile"
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/models/gguf"
@@ -175,6 +176,8 @@ func (f *findings) clientKeys(cfg *config.Config) {
 	switch {
 	case len(cfg.Keys) > 0:
 		f.ok("keys: %s", strings.Join(sortedNames(cfg.Keys), ", "))
+	case cfg.AwaitsKeys():
+		f.warn("keys: none are configured, so this box takes no calls until its fleet defines keys")
 	case cfg.Unauthenticated():
 		f.warn("keys: none are configured, so everyone who can reach %s can make calls and spend your money at the upstreams", cfg.Listen)
 	default:
@@ -203,7 +206,7 @@ func (f *findings) fallbacks(table *models.Table) {
 func (f *findings) upstreams(cfg *config.Config) {
 	for _, name := range sortedNames(cfg.Upstreams) {
 		u := cfg.Upstreams[name]
-		switch key, missing, err := config.UpstreamKey(u); {
+		switch key, missing, err := keyfile.Read(u); {
 		case err != nil:
 			f.fail(fmt.Errorf("upstream %s: %w", name, err))
 		case missing != "":
@@ -213,7 +216,7 @@ func (f *findings) upstreams(cfg *config.Config) {
 		default:
 			f.ok("upstream %s: %s, with an API key%s", name, u.BaseURL, billing(u))
 		}
-		if warning := config.KeyFileWarning(u); warning != "" {
+		if warning := keyfile.Warning(u); warning != "" {
 			f.warn("upstream %s: %s", name, warning)
 		}
 	}

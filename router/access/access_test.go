@@ -53,6 +53,19 @@ func TestAuthenticate(t *testing.T) {
 	}
 }
 
+// TestAwaitsKeys: without the keys that it waits for, a policy accepts no request.
+func TestAwaitsKeys(t *testing.T) {
+	p := Policy{AwaitsKeys: true}
+	for _, r := range []*http.Request{request("GET"), request("GET", "X-Api-Key", goodKey)} {
+		if key, e := p.Authenticate(r); key != nil || e.Status != http.StatusServiceUnavailable || e.Code != wire.CodeAwaitsKeys || e.RetryAfter == 0 {
+			t.Errorf("%v, %+v", key, e)
+		}
+	}
+	if !p.NeedsKey() || (&Policy{}).NeedsKey() {
+		t.Error("a policy without keys needs one only if it awaits them")
+	}
+}
+
 func TestAllows(t *testing.T) {
 	for name, tc := range map[string]struct {
 		key   *Key

@@ -49,9 +49,21 @@ func (k *Key) Allows(model string) bool {
 		slices.ContainsFunc(k.Routes, func(pattern string) bool { return models.Match(pattern, model) })
 }
 
+// retryAwaitsKeys is when a client should try again that finds no keys, in seconds.
+const retryAwaitsKeys = 5
+
+// NeedsKey reports whether requests are authenticated.
+func (p *Policy) NeedsKey() bool { return len(p.Keys) > 0 || p.AwaitsKeys }
+
 // Authenticate returns the key that a request presents. Its time does not depend on the
 // key or on whether the key exists.
 func (p *Policy) Authenticate(r *http.Request) (*Key, wire.Error) {
+	if p.AwaitsKeys {
+		return nil, wire.Error{
+			Status: http.StatusServiceUnavailable, Type: wire.TypeServer, Code: wire.CodeAwaitsKeys, RetryAfter: retryAwaitsKeys,
+			Message: "llmsup has no keys yet, and takes no calls until it has those of its fleet; try again soon",
+		}
+	}
 	e := wire.Error{Status: http.StatusUnauthorized, Type: wire.TypeInvalid, Code: wire.CodeBadKey}
 	presented := presentedKey(r.Header)
 	if presented == "" {

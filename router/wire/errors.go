@@ -34,6 +34,7 @@ const (
 	CodeNoKey         = "missing_api_key"
 	CodeNotFound      = "not_found"
 	CodeBadKey        = "invalid_api_key"
+	CodeAwaitsKeys    = "no_keys_yet"
 	CodeNotAllowed    = "route_not_allowed"
 	CodeNotOperator   = "operator_required"
 	CodeLoop          = "loop_detected"

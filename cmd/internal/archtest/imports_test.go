@@ -86,7 +86,7 @@ func cmdInternalImports(tree []source) []string {
 // below its own.
 var layers = [][]string{
 	{"router/usd", "models", "models/gguf", "models/demo", "gpu", "systemd", "supervisor/process", "supervisor/output", "supervisor/promptcache", "router/spool", "cmd/internal/graceful", "cmd/internal/idlememory", "cmd/internal/scheduler"},
-	{"models/vram", "models/hub", "router/price", "router/budget", "router/ledger/journal", "supervisor"},
+	{"models/vram", "models/hub", "router/price", "router/budget", "router/ledger/journal", "supervisor", "cmd/internal/config/keyfile"},
 	{"router/ledger"},
 	{"router/wire", "supervisor/llamacpp", "supervisor/generic"},
 	{"router/access", "router/request", "router/responses", "router/resume", "router/endpoint"},
@@ -99,7 +99,7 @@ var layers = [][]string{
 	{"router"},
 	{"cmd/internal/fleet"},
 	{"cmd/internal/config", "cmd/internal/control"},
-	{"cmd/internal/config/fileedit", "cmd/internal/downloads", "cmd/internal/accounting", "cmd/internal/placement", "cmd/internal/maintenance"},
+	{"cmd/internal/config/fileedit", "cmd/internal/fleet/fleetconfig", "cmd/internal/downloads", "cmd/internal/accounting", "cmd/internal/placement", "cmd/internal/maintenance"},
 	{"cmd/internal/fit"},
 	{"cmd/internal/modelfiles", "cmd/internal/ondemand", "cmd/internal/calls", "cmd/internal/page/feed", "cmd/internal/fleet/report"},
 	{"cmd/internal/page", "cmd/internal/fleet/ownbox"},

@@ -33,13 +33,15 @@ func (c *Config) Loopback() bool {
 }
 
 // Unauthenticated reports whether other machines can call without a key.
-func (c *Config) Unauthenticated() bool { return !c.Loopback() && len(c.Keys) == 0 }
+func (c *Config) Unauthenticated() bool {
+	return !c.Loopback() && len(c.Keys) == 0 && !c.AwaitsKeys()
+}
 
 // CheckHost reports whether the Host header of calls is checked. The check rejects web
 // pages that rebind their own name to this machine's address. Such pages have no key, so
 // with keys there is a check only if the operator lists hosts.
 func (c *Config) CheckHost() bool {
-	return !slices.Contains(c.AllowedHosts, "*") && (len(c.Keys) == 0 || len(c.AllowedHosts) > 0)
+	return !slices.Contains(c.AllowedHosts, "*") && (len(c.Keys) == 0 && !c.AwaitsKeys() || len(c.AllowedHosts) > 0)
 }
 
 // Origins are patterns of web pages, as access.ParseOrigin reads them.

@@ -77,27 +77,44 @@ func (c *Config) validateAccounting() error {
 	if keep := c.Ledger.Keep; keep != 0 && keep < minKeep {
 		return c.positions.errorf([]string{"ledger", "keep"}, "%s is too short; use 0 or at least 1h", keep)
 	}
+	if err := c.validateBudget(c.Budget, c.positions); err != nil {
+		return err
+	}
+	if c.Shared.Defines("budget") {
+		if err := c.validateBudget(c.FleetBudget, c.Shared.config.positions); err != nil {
+			return err
+		}
+	}
+	return c.validateAllPrices()
+}
+
+// validateBudget checks a budget, which is at a file's positions.
+func (c *Config) validateBudget(b Budget, file positions) error {
 	limits := [][]string{{"budget"}}
-	for _, name := range slices.Sorted(maps.Keys(c.Budget.PerKey)) {
+	for _, name := range slices.Sorted(maps.Keys(b.PerKey)) {
 		limits = append(limits, []string{"budget", "per_key", name})
 	}
 	for _, path := range limits {
 		for _, key := range []string{"daily", "monthly"} {
 			at := append(slices.Clone(path), key)
-			if _, _, there := c.positions.find(at); there && !c.positions.has(at...) {
-				return c.positions.errorf(at, "has no amount; set one in USD (examples: 5, 0.50), or remove the line")
+			if _, _, there := file.find(at); there && !file.has(at...) {
+				return file.errorf(at, "has no amount; set one in USD (examples: 5, 0.50), or remove the line")
 			}
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(c.Budget.PerKey)) {
+	for _, name := range slices.Sorted(maps.Keys(b.PerKey)) {
 		path := []string{"budget", "per_key", name}
 		if _, known := c.Keys[name]; !known {
-			return c.positions.errorfFor("budget.per_key", path, "there is no key %s; keys has %s", QuoteSafe(name), orNone(slices.Sorted(maps.Keys(c.Keys))))
+			return file.errorfFor("budget.per_key", path, "there is no key %s; keys has %s", QuoteSafe(name), orNone(slices.Sorted(maps.Keys(c.Keys))))
 		}
-		if limits := c.Budget.PerKey[name]; limits.Daily == nil && limits.Monthly == nil {
-			return c.positions.errorf(path, "has no limit; set daily or monthly, in USD")
+		if limits := b.PerKey[name]; limits.Daily == nil && limits.Monthly == nil {
+			return file.errorf(path, "has no limit; set daily or monthly, in USD")
 		}
 	}
+	return nil
+}
+
+func (c *Config) validateAllPrices() error {
 	for _, name := range slices.Sorted(maps.Keys(c.Prices)) {
 		if _, known := c.Upstreams[name]; !known {
 			return c.positions.errorfFor("prices", []string{"prices", name}, "there is no upstream %s; there are %s", QuoteSafe(name), orNone(slices.Sorted(maps.Keys(c.Upstreams))))
@@ -167,25 +184,31 @@ func (c *Config) accountingChanges(old *Config) []string {
 	if c.Ledger.Keep != old.Ledger.Keep {
 		changes = append(changes, "ledger.keep: "+c.Ledger.Keep.String())
 	}
-	for _, limit := range []struct {
-		key      string
-		now, was *Dollars
-	}{{"daily", c.Budget.Daily, old.Budget.Daily}, {"monthly", c.Budget.Monthly, old.Budget.Monthly}} {
-		switch {
-		case equalOptional(limit.now, limit.was):
-		case limit.now == nil:
-			changes = append(changes, fmt.Sprintf("budget.%s: limit removed", limit.key))
-		default:
-			changes = append(changes, fmt.Sprintf("budget.%s: %s", limit.key, limit.now))
-		}
-	}
-	changes = append(changes, compare("budget of key", old.Budget.PerKey, c.Budget.PerKey, func(a, b Limits) bool {
-		return equalOptional(a.Daily, b.Daily) && equalOptional(a.Monthly, b.Monthly)
-	})...)
+	changes = append(changes, budgetChanges("", old.Budget, c.Budget)...)
+	changes = append(changes, budgetChanges("the fleet's ", old.FleetBudget, c.FleetBudget)...)
 	return append(changes, compare("prices of upstream", old.Prices, c.Prices, func(a, b map[string]ModelPrices) bool {
 		return maps.EqualFunc(a, b, func(a, b ModelPrices) bool {
 			return equalOptional(a.Prompt, b.Prompt) && equalOptional(a.Completion, b.Completion) && equalOptional(a.Cached, b.Cached) && equalOptional(a.Request, b.Request)
 		})
+	})...)
+}
+
+// budgetChanges describes how a budget differs from the old one.
+func budgetChanges(whose string, old, now Budget) (changes []string) {
+	for _, limit := range []struct {
+		key      string
+		now, was *Dollars
+	}{{"daily", now.Daily, old.Daily}, {"monthly", now.Monthly, old.Monthly}} {
+		switch {
+		case equalOptional(limit.now, limit.was):
+		case limit.now == nil:
+			changes = append(changes, fmt.Sprintf("%sbudget.%s: limit removed", whose, limit.key))
+		default:
+			changes = append(changes, fmt.Sprintf("%sbudget.%s: %s", whose, limit.key, limit.now))
+		}
+	}
+	return append(changes, compare(whose+"budget of key", old.PerKey, now.PerKey, func(a, b Limits) bool {
+		return equalOptional(a.Daily, b.Daily) && equalOptional(a.Monthly, b.Monthly)
 	})...)
 }
 

@@ -50,6 +50,9 @@ type Config struct {
 	Page           Page                 `yaml:"page"`
 	Fleet          fleet.Settings       `yaml:"fleet"`
 
+	Shared      *Shared `yaml:"-"` // what the fleet defines; nil = nothing
+	FleetBudget Budget  `yaml:"-"` // of all boxes together, from Shared
+
 	FlagServer string `yaml:"-"` // the server that flags define; "" = none
 	Demo       bool   `yaml:"-"` // FlagServer runs the demo model, which is generated in DemoDir
 	File       string `yaml:"-"` // path of llmsup.yaml; "" = none

@@ -4,12 +4,9 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"testing"
 
 	"go.yaml.in/yaml/v3"
-
-	"github.com/llmsup/llmsup/models"
 )
 
 func TestDefaultPaths(t *testing.T) {
@@ -72,65 +69,5 @@ func TestByteSize(t *testing.T) {
 		if s != want || (err == nil) != (want > 0) {
 			t.Errorf("%q = %d, %v; want %d", text, s, err, want)
 		}
-	}
-}
-
-func TestKey(t *testing.T) {
-	dir := t.TempDir()
-	file := func(name, text string) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	none := filepath.Join(dir, "none")
-	t.Setenv("LLMSUP_TEST_KEY", " sk-1 \n")
-	t.Setenv("LLMSUP_TEST_EMPTY", " ")
-	t.Setenv("LLMSUP_TEST_BAD", "sk-SECRET sk-SECRET")
-	for name, tc := range map[string]struct {
-		upstream     models.Upstream
-		key, missing string
-		bad          bool
-	}{
-		"none needed":       {},
-		"a variable":        {upstream: models.Upstream{APIKeyEnv: "LLMSUP_TEST_KEY"}, key: "sk-1"},
-		"an empty variable": {upstream: models.Upstream{APIKeyEnv: "LLMSUP_TEST_EMPTY"}, missing: "set LLMSUP_TEST_EMPTY"},
-		"no variable":       {upstream: models.Upstream{APIKeyEnv: "LLMSUP_TEST_NONE"}, missing: "set LLMSUP_TEST_NONE"},
-		"white space":       {upstream: models.Upstream{APIKeyEnv: "LLMSUP_TEST_BAD"}, bad: true},
-		"a file":            {upstream: models.Upstream{APIKeyFile: file("a", "sk-2\r\n\n")}, key: "sk-2"},
-		"an empty file":     {upstream: models.Upstream{APIKeyFile: file("b", "\n")}, missing: "put its key into " + filepath.Join(dir, "b")},
-		"no file":           {upstream: models.Upstream{APIKeyFile: none}, missing: "put its key into " + none},
-		"two lines":         {upstream: models.Upstream{APIKeyFile: file("c", "sk-SECRET\nsk-SECRET\n")}, bad: true},
-		"control":           {upstream: models.Upstream{APIKeyFile: file("d", "sk-SECRET\x07x")}, bad: true},
-		"not ASCII":         {upstream: models.Upstream{APIKeyFile: file("e", "sk-SECRETé")}, bad: true},
-		"too long":          {upstream: models.Upstream{APIKeyFile: file("f", strings.Repeat("SECRET", 1000))}, bad: true},
-		"a directory":       {upstream: models.Upstream{APIKeyFile: dir}, bad: true},
-	} {
-		key, missing, err := UpstreamKey(tc.upstream)
-		if key != tc.key || missing != tc.missing || (err != nil) != tc.bad {
-			t.Errorf("%s: %q, %q, %v", name, key, missing, err)
-		}
-		if err != nil && strings.Contains(err.Error(), "SECRET") {
-			t.Errorf("%s: the key is in the error: %v", name, err)
-		}
-	}
-}
-
-func TestKeyFileWarning(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "key")
-	if err := os.WriteFile(path, []byte("k"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for mode, warns := range map[os.FileMode]bool{0o600: false, 0o400: false, 0o640: true, 0o604: true, 0o666: true} {
-		if err := os.Chmod(path, mode); err != nil {
-			t.Fatal(err)
-		}
-		if got := KeyFileWarning(models.Upstream{APIKeyFile: path}); (got != "") != warns {
-			t.Errorf("%v: %q", mode, got)
-		}
-	}
-	if got := KeyFileWarning(models.Upstream{APIKeyFile: path + "x"}) + KeyFileWarning(models.Upstream{}); got != "" {
-		t.Errorf("without a file: %q", got)
 	}
 }

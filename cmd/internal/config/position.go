@@ -11,8 +11,23 @@ import (
 // positions finds the lines of values in a configuration file. The zero value finds
 // nothing.
 type positions struct {
-	file string
-	root *yaml.Node
+	file   string
+	root   *yaml.Node
+	shared *Shared // its keys and routes are in place of the file's; nil = none
+}
+
+// of returns the positions of what is in use at a path.
+func (p positions) of(path []string) positions {
+	if len(path) > 0 && path[0] != "budget" && p.shared.Defines(path[0]) {
+		return p.shared.config.positions
+	}
+	return p
+}
+
+// inFile reports whether the file itself has a section, be it in use or not.
+func (p positions) inFile(section string) bool {
+	p.shared = nil
+	return p.has(section)
 }
 
 // errorf returns an error about the value at a path of keys, such as "routes",
@@ -26,6 +41,7 @@ func (p positions) errorf(path []string, format string, args ...any) error {
 // that was pasted in the wrong place.
 func (p positions) errorfFor(name string, path []string, format string, args ...any) error {
 	err := fmt.Errorf("%s: %w", name, fmt.Errorf(format, args...))
+	p = p.of(path)
 	if line, _, _ := p.find(path); line > 0 {
 		return fmt.Errorf("%s:%d: %w", p.file, line, err)
 	}
@@ -50,6 +66,7 @@ func (p positions) ifText(text string, path ...string) positions {
 // find returns the line of the longest part of a path that the file has, its value, and
 // whether that is the whole path.
 func (p positions) find(path []string) (line int, value *yaml.Node, whole bool) {
+	p = p.of(path)
 	if p.root == nil || len(p.root.Content) == 0 {
 		return 0, nil, false
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/llmsup/llmsup/cmd/internal/config/keyfile"
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/models/hub"
 	"github.com/llmsup/llmsup/supervisor/llamacpp"
@@ -64,7 +65,7 @@ func (c *Config) validateFleet() error {
 	for _, file := range []struct{ key, path string }{
 		{"ca_file", c.Fleet.CAFile}, {"credentials_file", c.Fleet.CredentialsFile}, {"key_file", c.Fleet.KeyFile},
 	} {
-		if err := checkKeyFile(file.path); err != nil && file.path != "" {
+		if err := keyfile.Check(file.path); err != nil && file.path != "" {
 			return c.positions.errorf([]string{"fleet", file.key}, "%w", err)
 		}
 	}
@@ -203,7 +204,7 @@ func (c *Config) validateUpstream(name string, u models.Upstream) error {
 	if u.APIKeyEnv != "" && u.APIKeyFile != "" {
 		return at("api_key_file", "api_key_env is also set; remove one of them")
 	}
-	if err := checkKeyFile(u.APIKeyFile); err != nil && u.APIKeyFile != "" {
+	if err := keyfile.Check(u.APIKeyFile); err != nil && u.APIKeyFile != "" {
 		return at("api_key_file", "%w", err)
 	}
 	if u.APIKeyEnv != "" && !validEnv.MatchString(u.APIKeyEnv) {
@@ -265,4 +266,16 @@ func checkListen(address string) error {
 		return fmt.Errorf("%q has no port between 0 and 65535", address)
 	}
 	return nil
+}
+
+// KeyVariables returns the environment variables with upstreams' keys. No process that
+// llmsup starts may see them.
+func (c *Config) KeyVariables() []string {
+	var names []string
+	for _, u := range c.Upstreams {
+		if u.APIKeyEnv != "" {
+			names = append(names, u.APIKeyEnv)
+		}
+	}
+	return names
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
+	"github.com/llmsup/llmsup/cmd/internal/config/keyfile"
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/access"
 	"github.com/llmsup/llmsup/router/backend"
@@ -29,7 +30,7 @@ func (d *Daemon) routing(c *config.Config, fleet []*managedServer) (plan.Config,
 	}
 	for _, name := range sortedKeys(c.Upstreams) {
 		u := c.Upstreams[name]
-		key, missing, err := config.UpstreamKey(u)
+		key, missing, err := keyfile.Read(u)
 		if err != nil {
 			return plan.Config{}, fmt.Errorf("upstream %s: %w", name, err)
 		}
@@ -39,7 +40,7 @@ func (d *Daemon) routing(c *config.Config, fleet []*managedServer) (plan.Config,
 				missing = "its api_key_file is missing or empty" // clients must not see its path
 			}
 		}
-		if warning := config.KeyFileWarning(u); warning != "" {
+		if warning := keyfile.Warning(u); warning != "" {
 			d.log.Warn().Str("upstream", name).Msg(warning)
 		}
 		cfg.Upstreams = append(cfg.Upstreams, backend.UpstreamConfig{
@@ -52,7 +53,7 @@ func (d *Daemon) routing(c *config.Config, fleet []*managedServer) (plan.Config,
 // accessPolicy returns the configured access policy of the router.
 func accessPolicy(c *config.Config) access.Policy {
 	d := access.Policy{
-		Origins: c.AllowedOrigins, BodyTimeout: c.BodyTimeout,
+		AwaitsKeys: c.AwaitsKeys(), Origins: c.AllowedOrigins, BodyTimeout: c.BodyTimeout,
 		CheckHost: c.CheckHost(), Hosts: slices.Clone(c.AllowedHosts), AnyIP: !c.Loopback(),
 	}
 	for _, name := range sortedKeys(c.Keys) {

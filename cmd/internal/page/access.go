@@ -72,6 +72,9 @@ func (h *Handler) identify(r *http.Request) (v viewer, ok bool) {
 	p := h.o.Router.Access()
 	if len(p.Keys) == 0 {
 		v := viewer{commands: isLocal(r)}
+		if p.AwaitsKeys && !v.commands {
+			return viewer{}, false
+		}
 		v.Operator = v.commands
 		if !v.commands {
 			v.why = "without client keys, only a browser on llmsup's own machine may give commands and read logs; " +

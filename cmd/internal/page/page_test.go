@@ -600,6 +600,10 @@ func TestViewer(t *testing.T) {
 		if !ok || v.commands != tc.commands || v.Operator != tc.commands || (v.why == "") != tc.commands {
 			t.Errorf("%s: %+v", name, v)
 		}
+		awaits := New(Options{Router: &fakeDaemon{policy: access.Policy{AwaitsKeys: true}}, Daemon: &fakeDaemon{}})
+		if _, ok := awaits.identify(r); ok != tc.commands {
+			t.Errorf("%s, while keys are awaited: %t", name, ok)
+		}
 	}
 	s := newSite(t, testKeys()...)
 	resp := s.request("GET", "/ui/events", "", "Cookie", s.signIn(otherKey))

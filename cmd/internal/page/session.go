@@ -134,6 +134,11 @@ func (h *Handler) signIn(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p := h.o.Router.Access()
+	if p.AwaitsKeys {
+		_, e := p.Authenticate(r)
+		writeError(w, e)
+		return
+	}
 	if len(p.Keys) == 0 {
 		w.WriteHeader(http.StatusNoContent) // no key is needed
 		return

@@ -1,4 +1,6 @@
-package config
+// Package keyfile reads the API keys of upstreams, from the environment or from files. It
+// never writes one, and no error contains one.
+package keyfile
 
 import (
 	"errors"
@@ -6,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/llmsup/llmsup/models"
@@ -14,10 +17,10 @@ import (
 // maxKey limits the length of a key, in bytes.
 const maxKey = 4096
 
-// UpstreamKey reads an upstream's key. An upstream that names neither a variable nor a
+// Read reads an upstream's key. An upstream that names neither a variable nor a
 // file needs none. missing is what to do if a key is needed and there is none. No error
 // contains what was read.
-func UpstreamKey(u models.Upstream) (key, missing string, err error) {
+func Read(u models.Upstream) (key, missing string, err error) {
 	switch {
 	case u.APIKeyEnv != "":
 		key, missing = os.Getenv(u.APIKeyEnv), "set "+u.APIKeyEnv
@@ -71,11 +74,14 @@ func credential(file string) (name string, is bool) {
 	return strings.CutPrefix(file, "${"+credentialsVariable+"}/")
 }
 
-// checkKeyFile checks the value of api_key_file, without reading the file.
-func checkKeyFile(file string) error {
+// validCredential matches names of credentials.
+var validCredential = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
+
+// Check checks the value of api_key_file, without reading the file.
+func Check(file string) error {
 	name, is := credential(file)
 	switch {
-	case is && !validName.MatchString(name):
+	case is && !validCredential.MatchString(name):
 		return errors.New("needs the name of a credential after ${" + credentialsVariable + "}/, as in LoadCredential=")
 	case !is && strings.Contains(file, "$"):
 		return errors.New("can contain no variable but ${" + credentialsVariable + "} (example: ${" + credentialsVariable + "}/openrouter)")
@@ -85,8 +91,8 @@ func checkKeyFile(file string) error {
 	return nil
 }
 
-// KeyFileWarning returns a warning if others can read an upstream's key file, else "".
-func KeyFileWarning(u models.Upstream) string {
+// Warning returns a warning if others can read an upstream's key file, else "".
+func Warning(u models.Upstream) string {
 	if _, is := credential(u.APIKeyFile); is || u.APIKeyFile == "" { // systemd protects credentials
 		return ""
 	}
@@ -95,16 +101,4 @@ func KeyFileWarning(u models.Upstream) string {
 		return ""
 	}
 	return fmt.Sprintf("others can read its key; chmod 600 %s", u.APIKeyFile)
-}
-
-// KeyVariables returns the environment variables with upstreams' keys. No process that
-// llmsup starts may see them.
-func (c *Config) KeyVariables() []string {
-	var names []string
-	for _, u := range c.Upstreams {
-		if u.APIKeyEnv != "" {
-			names = append(names, u.APIKeyEnv)
-		}
-	}
-	return names
 }
