@@ -28,6 +28,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/downloads"
 	"github.com/llmsup/llmsup/cmd/internal/fleet/ownbox"
+	"github.com/llmsup/llmsup/cmd/internal/gpureport"
 	"github.com/llmsup/llmsup/cmd/internal/graceful"
 	"github.com/llmsup/llmsup/cmd/internal/idlememory"
 	"github.com/llmsup/llmsup/cmd/internal/maintenance"
@@ -82,6 +83,7 @@ type Daemon struct {
 	router      *router.Router
 	fleet       atomic.Pointer[fleet]
 	monitor     *gpu.Monitor
+	gpus        *gpureport.Reporter
 	pool        *placement.Pool
 	accounting  *accounting.Accounting
 	maintenance *maintenance.Manager
@@ -147,6 +149,7 @@ func (d *Daemon) open() (err error) {
 		d.monitor = gpu.NewNull()
 	}
 	d.pool = placement.NewPool(d.monitor, func(server string, configured uint64) uint64 { return d.ondemand.Need(server, configured) }, d.log)
+	d.gpus = gpureport.New(gpureport.Options{Monitor: d.monitor, Pool: d.pool, Servers: d.gpuServers})
 	d.shutdownGrace.Store(int64(cfg.ShutdownGrace))
 	d.accounting = accounting.Open(cfg, d.log)
 	d.maintenance = maintenance.Open(d.serverContext, maintenance.Options{

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
+	"github.com/llmsup/llmsup/cmd/internal/gpureport"
 	"github.com/llmsup/llmsup/cmd/internal/ondemand"
 	"github.com/llmsup/llmsup/cmd/internal/placement"
 	"github.com/llmsup/llmsup/models"
@@ -263,6 +264,15 @@ func (d *Daemon) configured() (names []string) {
 		}
 	}
 	return names
+}
+
+// gpuServers returns the servers as reports of the GPUs need them.
+func (d *Daemon) gpuServers() (list []gpureport.Server) {
+	for _, s := range d.servers() {
+		pids, _ := s.server.Processes()
+		list = append(list, gpureport.Server{Owner: placement.Owner{Server: s.name, PIDs: pids}, Workload: s.workload})
+	}
+	return list
 }
 
 // placedServers returns the servers as placement watches them.

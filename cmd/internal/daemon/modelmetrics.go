@@ -58,11 +58,18 @@ func (m modelMetrics) Collect(all chan<- prometheus.Metric) {
 		for _, cause := range ondemand.Causes {
 			all <- prometheus.MustNewConstMetric(modelUnloads, counter, float64(f.Unloads[cause]), s.name, string(cause))
 		}
-		collect(all, modelNeed, gauge, known(f.Need), 1, []string{s.name})
-		collect(all, modelMeasured, gauge, known(f.Measured), 1, []string{s.name})
+		collectKnown(all, modelNeed, known(f.Need), s.name)
+		collectKnown(all, modelMeasured, known(f.Measured), s.name)
 		all <- prometheus.MustNewConstMetric(modelWaiting, gauge, float64(traffic.ForModel), s.name)
 		never := f.Wait != nil && f.Wait.Never
 		all <- prometheus.MustNewConstMetric(modelTooLarge, gauge, map[bool]float64{true: 1}[never], s.name)
 	}
 	m.took.Collect(all)
+}
+
+// collectKnown exports a value unless it is unknown.
+func collectKnown(all chan<- prometheus.Metric, desc *prometheus.Desc, value *uint64, server string) {
+	if value != nil {
+		all <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(*value), server)
+	}
 }

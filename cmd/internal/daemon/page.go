@@ -166,7 +166,7 @@ func (d *Daemon) fitBox(ctx context.Context, devices string) fit.Box {
 		}
 	}
 	var own []int
-	for _, o := range d.processOwners() {
+	for _, o := range d.gpuServers() {
 		own = append(own, o.PIDs...)
 	}
 	return fit.BoxOf(s, devices, own)

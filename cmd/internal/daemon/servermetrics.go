@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/llmsup/llmsup/cmd/internal/gpureport"
 	"github.com/llmsup/llmsup/supervisor"
 )
 
@@ -13,7 +14,7 @@ import (
 // router.
 func (d *Daemon) registerMetrics() error {
 	for _, c := range []prometheus.Collector{
-		gpuMetrics{d}, serverMetrics{d}, d.models, d.boxes, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		d.gpus, serverMetrics{d}, d.models, d.boxes, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	} {
 		if err := d.router.RegisterMetrics(c); err != nil {
 			return err
@@ -74,7 +75,7 @@ func (m serverMetrics) Collect(all chan<- prometheus.Metric) {
 		if now.Slots > 0 {
 			gauge(serverSlots, float64(now.Slots), s.name)
 		}
-		if v := vramStatus(s.workload, now.PID); v != nil {
+		if v := gpureport.VRAM(s.workload, now.PID); v != nil {
 			gauge(serverNeed, float64(v.NeedBytes), s.name)
 			if v.HeldBytes != nil {
 				gauge(serverHeld, float64(*v.HeldBytes), s.name)

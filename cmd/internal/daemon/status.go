@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/cmd/internal/gpureport"
 	"github.com/llmsup/llmsup/cmd/internal/maintenance"
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router"
@@ -18,7 +19,7 @@ import (
 func (d *Daemon) Status() control.Status {
 	s := control.Status{
 		Version: d.opts.Version, Listen: d.listener.Addr().String(), Inflight: d.router.Inflight(),
-		Servers: []control.Server{}, GPUs: d.gpuStatus(), Upstreams: []control.Upstream{},
+		Servers: []control.Server{}, GPUs: d.gpus.Status(), Upstreams: []control.Upstream{},
 		GPUProblem: d.monitor.Sample().Problem,
 		Ledger:     d.accounting.LedgerStatus(), Budgets: d.accounting.BudgetStatus(), Page: d.pageAddress(), Fleet: d.boxes.Status(),
 	}
@@ -31,7 +32,7 @@ func (d *Daemon) Status() control.Status {
 		status := serverStatus(now, traffic)
 		addLoad(&status, now, d.ondemand.Figures(r.name), traffic, time.Now())
 		addReading(&status, r)
-		status.VRAM, status.Download = vramStatus(r.workload, now.PID), d.downloadStatus(r)
+		status.VRAM, status.Download = gpureport.VRAM(r.workload, now.PID), d.downloadStatus(r)
 		if drain, drained := record.Of(r.name); drained {
 			status.Drain = drainStatus(drain)
 		}

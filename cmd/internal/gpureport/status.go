@@ -1,4 +1,4 @@
-package daemon
+package gpureport
 
 import (
 	"slices"
@@ -9,24 +9,43 @@ import (
 	"github.com/llmsup/llmsup/gpu"
 )
 
-// gpuHealth is the health of a GPU as status shows it, and its reason.
-type gpuHealth struct{ health, reason string }
+// Options are what a Reporter reads.
+type Options struct {
+	Monitor *gpu.Monitor
+	Pool    *placement.Pool
+	Servers func() []Server // that llmsup runs now
+}
+
+// Server is a server with its processes, and its use of the GPUs.
+type Server struct {
+	placement.Owner
+	Workload *placement.Workload
+}
+
+// Reporter reports the GPUs. It is a prometheus.Collector.
+type Reporter struct{ o Options }
+
+// New returns a Reporter.
+func New(o Options) *Reporter { return &Reporter{o} }
+
+// condition is the health of a GPU as status shows it, and its reason.
+type condition struct{ health, reason string }
 
 // The values of a GPU's health.
 const (
-	gpuOK       = "ok"
-	gpuDegraded = "degraded"
-	gpuLost     = "lost"
-	gpuUnknown  = "unknown"
+	ok       = "ok"
+	degraded = "degraded"
+	lost     = "lost"
+	unknown  = "unknown"
 )
 
-// gpuHealth combines the conditions of a GPU itself and those of the servers on it.
-func (d *Daemon) gpuHealth(s *gpu.Sample, g gpu.GPU) gpuHealth {
+// health combines the conditions of a GPU itself and those of the servers on it.
+func (r *Reporter) health(s *gpu.Sample, g gpu.GPU) condition {
 	if g.Lost {
-		return gpuHealth{gpuLost, "the driver can no longer reach it; search for NVRM in dmesg"}
+		return condition{lost, "the driver can no longer reach it; search for NVRM in dmesg"}
 	}
 	if s.Problem != "" {
-		return gpuHealth{gpuUnknown, s.Problem}
+		return condition{unknown, s.Problem}
 	}
 	var lines []string
 	add := func(conditions []gpu.Condition) {
@@ -36,21 +55,22 @@ func (d *Daemon) gpuHealth(s *gpu.Sample, g gpu.GPU) gpuHealth {
 			}
 		}
 	}
-	add(d.pool.Conditions())
-	for _, served := range d.servers() {
-		add(served.workload.Conditions())
+	add(r.o.Pool.Conditions())
+	for _, served := range r.o.Servers() {
+		add(served.Workload.Conditions())
 	}
 	if lines != nil {
-		return gpuHealth{gpuDegraded, strings.Join(lines, "; ")}
+		return condition{degraded, strings.Join(lines, "; ")}
 	}
-	return gpuHealth{gpuOK, ""}
+	return condition{ok, ""}
 }
 
-func (d *Daemon) gpuStatus() []control.GPU {
-	s, owners := d.monitor.Sample(), d.processOwners()
+// Status returns the GPUs of the last sample.
+func (r *Reporter) Status() []control.GPU {
+	s, owners := r.o.Monitor.Sample(), r.owners()
 	list := []control.GPU{}
 	for _, g := range s.GPUs {
-		h := d.gpuHealth(s, g)
+		h := r.health(s, g)
 		list = append(list, control.GPU{
 			Index: g.Index, UUID: g.UUID, Name: g.Name,
 			MemoryTotalBytes: g.MemoryTotal, MemoryUsedBytes: g.MemoryUsed, MemoryFreeBytes: g.MemoryFree,
@@ -63,11 +83,10 @@ func (d *Daemon) gpuStatus() []control.GPU {
 	return list
 }
 
-// processOwners returns the servers with their processes.
-func (d *Daemon) processOwners() (owners []placement.Owner) {
-	for _, s := range d.servers() {
-		pids, _ := s.server.Processes()
-		owners = append(owners, placement.Owner{Server: s.name, PIDs: pids})
+// owners returns the servers with their processes.
+func (r *Reporter) owners() (owners []placement.Owner) {
+	for _, s := range r.o.Servers() {
+		owners = append(owners, s.Owner)
 	}
 	return owners
 }
@@ -90,9 +109,9 @@ func gpuProcesses(g gpu.GPU, owners []placement.Owner) []control.GPUProcess {
 	return list
 }
 
-// vramStatus returns the need of a server's model, and what its process holds now; nil if it
+// VRAM returns the need of a server's model, and what its process holds now; nil if it
 // needs none, there is no GPU, or the need is unknown.
-func vramStatus(w *placement.Workload, pid int) *control.VRAM {
+func VRAM(w *placement.Workload, pid int) *control.VRAM {
 	need, held, ok := w.Usage(pid)
 	if !ok {
 		return nil

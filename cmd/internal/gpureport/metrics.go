@@ -1,4 +1,4 @@
-package daemon
+package gpureport
 
 import (
 	"strconv"
@@ -8,10 +8,6 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/placement"
 )
-
-// gpuMetrics exports the last sample to Prometheus. Values that the driver does not report
-// are left out, not 0.
-type gpuMetrics struct{ d *Daemon }
 
 var gpuLabels = []string{"gpu", "uuid"}
 
@@ -34,7 +30,7 @@ var (
 )
 
 // Describe implements prometheus.Collector.
-func (m gpuMetrics) Describe(all chan<- *prometheus.Desc) {
+func (r *Reporter) Describe(all chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
 		gpuMemoryTotal, gpuMemoryUsed, gpuMemoryFree, gpuMemoryPart, gpuUtilization, gpuTemperature, gpuPower, gpuECC, gpuReplays, gpuHealthState, gpuInfo,
 	} {
@@ -42,9 +38,10 @@ func (m gpuMetrics) Describe(all chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector.
-func (m gpuMetrics) Collect(all chan<- prometheus.Metric) {
-	s, owners := m.d.monitor.Sample(), m.d.processOwners()
+// Collect implements prometheus.Collector. Values that the driver does not report are left out,
+// not 0.
+func (r *Reporter) Collect(all chan<- prometheus.Metric) {
+	s, owners := r.o.Monitor.Sample(), r.owners()
 	for _, g := range s.GPUs {
 		labels := []string{strconv.Itoa(g.Index), label(g.UUID)}
 		gauge, counter := prometheus.GaugeValue, prometheus.CounterValue
@@ -59,8 +56,8 @@ func (m gpuMetrics) Collect(all chan<- prometheus.Metric) {
 		collect(all, gpuPower, gauge, g.Power, 1, labels)
 		collect(all, gpuECC, counter, g.ECCUncorrected, 1, labels)
 		collect(all, gpuReplays, counter, g.PCIeReplays, 1, labels)
-		now := m.d.gpuHealth(s, g).health
-		for _, health := range []string{gpuOK, gpuDegraded, gpuLost, gpuUnknown} {
+		now := r.health(s, g).health
+		for _, health := range []string{ok, degraded, lost, unknown} {
 			all <- prometheus.MustNewConstMetric(gpuHealthState, gauge, map[bool]float64{true: 1}[health == now], append(labels, health)...)
 		}
 		all <- prometheus.MustNewConstMetric(gpuInfo, gauge, 1, append(labels, label(g.Name))...)
