@@ -107,7 +107,7 @@ func (rec *record) finalStatus() int {
 
 // finish records the call: one line in the log, one count in the metrics, and a row in the
 // ledger, unless that has been written already. A request about a server is no call of a
-// model: it is only in the log.
+// model: it is only in the log. A call of another box is recorded there.
 func (rt *Router) finish(rec *record) {
 	rec.settleAll()
 	status := rec.finalStatus()
@@ -116,6 +116,9 @@ func (rt *Router) finish(rec *record) {
 		Str("backend", rec.backend).Str("reason", string(rec.reason)).Int("status", status)
 	if rec.request.Key != "" {
 		line.Str("key", rec.request.Key)
+	}
+	if rec.request.FromBox != "" {
+		line.Str("from_box", rec.request.FromBox)
 	}
 	if rec.detail != "" {
 		line.Str("detail", rec.detail)
@@ -146,7 +149,11 @@ func (rt *Router) finish(rec *record) {
 	}
 	duration := time.Since(rec.request.Began)
 	line.Int64("ms", duration.Milliseconds()).Msg("call")
-	if !rec.request.Server {
+	switch {
+	case rec.request.Server:
+	case rec.request.FromBox != "":
+		rt.metrics.fromBoxes.WithLabelValues(rec.request.FromBox, statusLabel(limitStatus(status))).Inc()
+	default:
 		rt.metrics.observe(rec, status, duration)
 	}
 }

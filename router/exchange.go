@@ -34,6 +34,7 @@ type exchange struct {
 
 	early      *waiting.Stream    // the response, if it began while the call waited for a model; else nil
 	candidates []plan.Candidate   // those of the plan that are not skipped
+	deadline   time.Time          // for the primary's first answer, on whatever box; zero = it has not been asked
 	attempts   []plan.Attempted   // the attempts so far
 	failures   []*attempt.Failure // those that the client's error lists
 }
@@ -108,9 +109,9 @@ func (x *exchange) mayTry(c plan.Candidate) bool {
 		return true
 	}
 	on := func(reason backend.Reason) bool { return plan.FallsBackOn(x.plan.Route, reason) }
-	switch plan.MayMoveOn(x.attempts, c.Info, on, x.ctx.Err() != nil) {
+	switch plan.MayMoveOn(x.attempts, c, on, x.ctx.Err() != nil) {
 	case plan.NoObstacle:
-		return true
+		return !c.Primary || x.timeLeft(c) > 0
 	case plan.ClientGone:
 		if !x.isCancelled() {
 			x.abort()
@@ -126,6 +127,12 @@ func (x *exchange) mayTry(c plan.Candidate) bool {
 // that accepts no calls yet is no alternative to move to at once, and neither is a metered
 // backend after a paid attempt.
 func (x *exchange) alternative(i int) backend.Alternative {
+	if hop := x.plan.Hop; hop != nil { // the other box knows
+		return backend.Alternative{Exists: hop.Moves, On: func(backend.Reason) bool { return true }}
+	}
+	if x.hasBoxAfter(i) {
+		return backend.Alternative{Exists: true, On: func(backend.Reason) bool { return true }}
+	}
 	route, primary := &x.plan.Route, x.candidates[i].Primary
 	other := backend.Alternative{
 		Exists: slices.ContainsFunc(x.candidates[i+1:], func(c plan.Candidate) bool { return !c.Returning && !(c.Metered && x.mayHaveBilled()) }),
@@ -139,11 +146,29 @@ func (x *exchange) alternative(i int) backend.Alternative {
 	return other
 }
 
+// hasBoxAfter reports whether the primary on another box comes after a candidate: a call moves
+// there for any reason.
+func (x *exchange) hasBoxAfter(i int) bool {
+	return x.candidates[i].Primary && slices.ContainsFunc(x.candidates[i+1:], func(c plan.Candidate) bool { return c.Primary && !c.Returning })
+}
+
+// timeLeft returns how long a candidate may take to its first answer. All boxes that have the
+// primary share the route's time if a fallback comes after them.
+func (x *exchange) timeLeft(c plan.Candidate) time.Duration {
+	switch {
+	case !c.Primary:
+		return x.plan.FallbackTimeout
+	case x.deadline.IsZero() || x.candidates[len(x.candidates)-1].Primary:
+		return x.plan.Route.Timeout
+	}
+	return time.Until(x.deadline)
+}
+
 // params returns the parameters of an attempt at a candidate.
 func (x *exchange) params(c plan.Candidate, r *request.Request, other backend.Alternative) attempt.Params {
-	timeout := x.plan.FallbackTimeout
-	if c.Primary {
-		timeout = x.plan.Route.Timeout
+	timeout := x.timeLeft(c)
+	if c.Primary && x.deadline.IsZero() {
+		x.deadline = time.Now().Add(timeout)
 	}
 	return attempt.Params{
 		Request: r, Backend: c.Backend, Model: c.Model, Estimate: c.Estimate, Accounting: x.plan.Accounting, Progress: x.rec.call,
@@ -171,7 +196,7 @@ func (x *exchange) try(c plan.Candidate, other backend.Alternative) (done bool) 
 func (x *exchange) start(c plan.Candidate, other backend.Alternative) (*attempt.Answer, *attempt.Failure) {
 	p := x.params(c, c.RequestOf(x.request), other)
 	x.rec.call.Try(c.Name, c.Model, c.Metered, x.reasonAt(c))
-	if waiting.IsPossible(x.request) {
+	if x.plan.Hop == nil && waiting.IsPossible(x.request) {
 		p.KeepAlive = backend.KeepAlive{After: x.plan.KeepAliveAfter, Tell: x.keepAlive}
 	}
 	a, failed := attempt.Start(x.ctx, p)
@@ -198,7 +223,7 @@ func (x *exchange) relayAnswer(c plan.Candidate, a *attempt.Answer) {
 	rec := &x.rec
 	rec.backend, rec.model, rec.local = c.Name, c.Model, c.Local
 	x.addWait(c, a.Wait)
-	if c.Primary { // though it may not have been the first candidate
+	if c.Primary && !c.OtherBox { // though it may not have been the first candidate
 		rec.reason = ""
 	}
 	if a.CompletedAtLimit {

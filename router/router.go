@@ -111,7 +111,7 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // required.
 func (rt *Router) ServeFor(key *access.Key, w http.ResponseWriter, r *http.Request) {
 	request.LimitTime(w, r, rt.Access().BodyTimeout)
-	w.Header().Set(wire.HeaderRequestID, requestID(r))
+	w.Header().Set(wire.HeaderRequestID, request.IDOf(r))
 	rt.inside.ServeHTTP(w, r.WithContext(access.WithKey(r.Context(), key)))
 }
 

@@ -1,7 +1,6 @@
 package router
 
 import (
-	"crypto/rand"
 	"fmt"
 	"net/http"
 	"path"
@@ -57,7 +56,7 @@ func (rt *Router) routes() http.Handler {
 	})
 	guarded := rt.guard(rt.inside)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set(wire.HeaderRequestID, requestID(r))
+		w.Header().Set(wire.HeaderRequestID, request.IDOf(r))
 		guarded.ServeHTTP(w, withPath(r, rt.endpoints.Main(r.URL.Path)))
 	})
 }
@@ -111,11 +110,16 @@ func (rt *Router) wrongMethod(w http.ResponseWriter, r *http.Request, right ...s
 // handleCall reads a call, plans it and serves it.
 func (rt *Router) handleCall(w http.ResponseWriter, r *http.Request, e *endpoint.Endpoint) {
 	s := rt.routing.Load()
-	key := access.CallerKey(r.Context())
+	key, hop := access.CallerKey(r.Context()), hopOf(r.Context())
 	c := &request.Request{
 		ID: w.Header().Get(wire.HeaderRequestID), Method: r.Method, Path: r.URL.Path,
 		Header: r.Header, Dialect: e.Dialect, Began: time.Now(), Number: s.Accounting.Ledger.NewNumber(),
 		Key: key.KeyName(), Server: e.ForOperators(),
+	}
+	planned := func(path string) plan.Plan { return s.PlanFor(key, c.Body.Model, path) }
+	if hop != nil {
+		c.FromBox = hop.Box
+		planned = func(path string) plan.Plan { return s.PlanHop(hop, path) }
 	}
 	if r.Method == http.MethodHead {
 		c.Method = http.MethodGet
@@ -130,23 +134,27 @@ func (rt *Router) handleCall(w http.ResponseWriter, r *http.Request, e *endpoint
 		c.Body.Buffer = held
 	}
 	if refuse.Status == 0 {
-		refuse = nameModel(s, r, c, e)
+		if refuse = nameModel(s, r, c, e); hop != nil { // it names the server itself
+			refuse = wire.Error{}
+		}
 	}
 	p := plan.Plan{Rejection: refuse}
 	if refuse.Status == 0 {
-		p = s.PlanFor(key, c.Body.Model, e.Path)
+		p = planned(e.Path)
 		if public := rt.endpoints.Public(e); public != nil && !p.PrimaryHas(e.Path) {
 			e, c.Path, c.Dialect = public, public.Path, public.Dialect
-			p = s.PlanFor(key, c.Body.Model, e.Path)
+			p = planned(e.Path)
 		}
 		if e.LocalOnly() {
 			c.Body.AddModel = false // its body stays as it is: llama-server needs no name
-			p.RequireLocal(c.Path)
-			if c.Server { // it has no model loaded
+			if c.Server {           // it has no model loaded, and is about this box
 				p.Wanted = nil
+				p.OnlyThisBox()
 			}
+			p.RequireLocal(c.Path)
 		}
-		if e := s.CheckChoices(key, c); e.Status != 0 && p.Rejection.Status == 0 {
+		s.OrderBoxes(&p, c)
+		if e := s.CheckChoices(key, c); e.Status != 0 && p.Rejection.Status == 0 && hop == nil {
 			p = plan.Plan{Route: p.Route, Rejection: e}
 		}
 		c.Route = p.Route.Name
@@ -193,19 +201,3 @@ func parse(e *endpoint.Endpoint, method string, fields models.EngineFields, held
 		return request.ParseBodyFor(fields, held.Bytes)
 	}
 }
-
-// requestID returns the client's own request id if it is valid, else a new one.
-func requestID(r *http.Request) string {
-	id := r.Header.Get(wire.HeaderRequestID)
-	if id == "" || len(id) > 128 {
-		return newRequestID()
-	}
-	for _, c := range []byte(id) {
-		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_' || c == '.') {
-			return newRequestID()
-		}
-	}
-	return id
-}
-
-func newRequestID() string { return rand.Text() }

@@ -15,6 +15,7 @@ import (
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/responses"
 	"github.com/llmsup/llmsup/router/usd"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // ErrStalled ends a stream in which nothing came for the idle time.
@@ -65,7 +66,7 @@ func Start(client context.Context, p Params) (*Answer, *Failure) {
 	}
 	p.waited = failed.Wait
 	switch b := p.Backend.(type) {
-	case *backend.Server:
+	case interface{ UnknownFormat(path string) }: // a server, on this box or on another one
 		if failed.Next != backend.RetryUnmodified {
 			return nil, failed
 		}
@@ -150,7 +151,9 @@ func (p Params) start(client context.Context) (*Answer, *Failure) {
 		ending = backend.Errored
 	}
 	p.explainInterruption(ctx, failed)
-	if server, ok := p.Backend.(*backend.Server); ok {
+	if server, ok := p.Backend.(interface {
+		CheckRejection(f *backend.Failure, d wire.Dialect)
+	}); ok {
 		server.CheckRejection(failed, p.Request.Dialect)
 	}
 	p.nameAndRedact(failed)

@@ -28,7 +28,8 @@ var (
 	identity = []string{"identity"} // of Accept-Encoding: without that header, any encoding would be allowed
 )
 
-func forwardHeaders(to, from http.Header) {
+// ForwardHeaders adds the headers of a request that are forwarded to a backend.
+func ForwardHeaders(to, from http.Header) {
 	oneConnection := perConnection(from)
 	for name, values := range from {
 		if isForwarded(name) && !oneConnection[name] {

@@ -2,7 +2,6 @@ package backend
 
 import (
 	"context"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -115,6 +114,9 @@ func (b *Server) Engine() *models.Capabilities { return b.local.Engine() }
 // how long a call holds its slots on average; 0 = unknown.
 func (b *Server) Queue() (taken, waiting int, service time.Duration) { return b.queue.load() }
 
+// Slots returns how many calls the server works on at once; 0 = unknown.
+func (b *Server) Slots() int { return b.local.State().Slots }
+
 // Served records how long an answered call held its slots.
 func (b *Server) Served(service time.Duration) { b.queue.served(service) }
 
@@ -146,9 +148,9 @@ func (b *Server) Availability() Availability {
 
 // Send implements Backend.
 func (b *Server) Send(ctx context.Context, a *Attempt) (*http.Response, error) {
-	r, payload, now := a.Request, a.payload(), b.local.State()
+	r, now := a.Request, b.local.State()
 	header := http.Header{}
-	forwardHeaders(header, r.Header)
+	ForwardHeaders(header, r.Header)
 	if now.Key != "" {
 		header["Authorization"] = []string{"Bearer " + now.Key}
 	}
@@ -156,21 +158,7 @@ func (b *Server) Send(ctx context.Context, a *Attempt) (*http.Response, error) {
 	if base := b.Engine().BasePath; base != "" {
 		path = addressOf(strings.TrimRight(base, "/"), path)
 	}
-	// A request to a local server costs nothing, so net/http may send it again if it was
-	// written to a connection that was being closed. The empty value is not sent
-	// (net/http.Transport).
-	header["X-Idempotency-Key"] = []string{}
-	a.sentAt = time.Now()
-	req := (&http.Request{
-		Method: r.Method, URL: &url.URL{Scheme: "http", Host: localHost, Path: path, RawQuery: r.Query}, Host: localHost, Header: header,
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Body: request.AsBody(payload.Open()), ContentLength: int64(payload.Size()),
-		GetBody: func() (io.ReadCloser, error) { return request.AsBody(payload.Open()), nil },
-	}).WithContext(a.withTrace(ctx))
-	if r.Method == http.MethodGet {
-		req.Body, req.GetBody = nil, nil
-	}
-	return b.client.RoundTrip(req)
+	return a.SendFree(ctx, b.client, &url.URL{Scheme: "http", Host: localHost, Path: path, RawQuery: r.Query}, header)
 }
 
 // Listens reports whether the server's process accepts connections. The kernel closes the
@@ -194,11 +182,16 @@ func (b *Server) form(a *Attempt) *aggregate.Form {
 	if gone, unknown := b.unknownFormats.Load(a.Request.Path); unknown && gone == now.Gone {
 		return nil
 	}
+	return FormOf(a.Request)
+}
+
+// FormOf returns a call as a streaming call that reports its usage; nil = it has no such form.
+func FormOf(r *request.Request) *aggregate.Form {
 	asked := aggregate.AsStream
-	if a.Request.Body.Stream {
+	if r.Body.Stream {
 		asked = aggregate.WithUsage
 	}
-	form, ok := asked(a.Request.Body, a.Request.Path)
+	form, ok := asked(r.Body, r.Path)
 	if !ok {
 		return nil
 	}

@@ -191,7 +191,7 @@ func (b *Upstream) Send(ctx context.Context, a *Attempt) (*http.Response, error)
 		return nil, fmt.Errorf("%s has no %s", b.config.Name, r.Path)
 	}
 	header := http.Header{}
-	forwardHeaders(header, r.Header)
+	ForwardHeaders(header, r.Header)
 	setDefault(header, "Http-Referer", b.config.Referer)
 	setDefault(header, "X-Title", b.config.Title)
 	if b.config.Key != "" {

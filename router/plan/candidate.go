@@ -18,7 +18,8 @@ type Candidate struct {
 
 	Backend     backend.Backend
 	Model       string        // the model's name there
-	Primary     bool          // it is the route's primary
+	Primary     bool          // it is the route's primary, on this box or on another one
+	OtherBox    bool          // it is the route's primary on another box of the fleet
 	Returning   bool          // it accepts no calls now, but will without an operator: a call without another candidate waits for it
 	unsupported bool          // it can never answer the call: its engine lacks the path, or its model the ability
 	Edits       *models.Edits // of the call's parameters; nil = none
@@ -122,7 +123,7 @@ func (p *Plan) skip(why func(*Candidate) string) {
 func (p *Plan) NoFallback() string {
 	var why []string
 	for _, c := range p.Candidates {
-		if c.skipReason != "" && !c.Primary && !slices.Contains(why, c.skipReason) {
+		if c.skipReason != "" && (!c.Primary || c.OtherBox) && !slices.Contains(why, c.skipReason) {
 			why = append(why, c.skipReason)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/llmsup/llmsup/router/access"
 	"github.com/llmsup/llmsup/router/accounting"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/boxes"
 	"github.com/llmsup/llmsup/router/request"
 )
 
@@ -15,7 +16,8 @@ type Config struct {
 	Table      *models.Table
 	Locals     map[string]backend.Local // by the name that routes use
 	Upstreams  []backend.UpstreamConfig
-	Bodies     request.Limits // of requests
+	Boxes      *boxes.Registry // the other boxes of the fleet; nil = this one is in none
+	Bodies     request.Limits  // of requests
 	Access     access.Policy
 	Accounting accounting.Accounting
 	Catalog    Catalog             // nil = names are never completed

@@ -36,20 +36,21 @@ func (o Obstacle) String() string {
 }
 
 // MayMoveOn decides whether a call whose attempts have failed may be given to the next
-// candidate. fallsBackOn reports whether the route's fallback_on lists a reason.
+// candidate. fallsBackOn reports whether the route's fallback_on lists a reason: it limits moves
+// from the primary to a fallback, and not those from box to box.
 //
 // This is where a second paid attempt is ruled out: once a metered backend may have
 // generated something, no metered backend receives the call again.
-func MayMoveOn(past []Attempted, next backend.Info, fallsBackOn func(backend.Reason) bool, gone bool) Obstacle {
+func MayMoveOn(past []Attempted, next Candidate, fallsBackOn func(backend.Reason) bool, gone bool) Obstacle {
 	last := past[len(past)-1]
 	switch {
 	case gone:
 		return ClientGone
-	case last.Primary && !last.OverBudget && !fallsBackOn(last.Reason):
+	case last.Primary && !next.Primary && !last.OverBudget && !fallsBackOn(last.Reason):
 		return OutsideFallback
 	case last.Local && last.LocalField:
 		return LocalField
-	case !last.Primary && last.Invalid: // the primary would reject it, too
+	case last.Invalid && (next.Primary || !last.Primary): // each box would reject it, and the primary, too
 		return InvalidRequest
 	case next.Metered && slices.ContainsFunc(past, Attempted.MayHaveBilled):
 		return PaidTwice

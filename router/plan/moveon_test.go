@@ -28,7 +28,7 @@ func TestMayMoveOn(t *testing.T) {
 				if bit(8) { // a metered backend failed before it, and may have generated something
 					past = []Attempted{{Metered: true, Phase: backend.Sent, Reason: backend.Timeout}, last}
 				}
-				for _, next := range []backend.Info{{Local: true}, {Metered: true}, {}} {
+				for _, next := range []Candidate{{Info: backend.Info{Local: true}}, {Info: backend.Info{Local: true}, Primary: true, OtherBox: true}, {Info: backend.Info{Metered: true}}, {}} {
 					n++
 					got := MayMoveOn(past, next, func(r backend.Reason) bool { return r == reason && inFallbackOn }, gone)
 					want := obstacleByRules(past, next, inFallbackOn, gone)
@@ -39,22 +39,25 @@ func TestMayMoveOn(t *testing.T) {
 			}
 		}
 	}
-	if want := len(phases) * len(models.Reasons) << 9 * 3; n != want {
+	if want := len(phases) * len(models.Reasons) << 9 * 4; n != want {
 		t.Errorf("%d combinations, want %d", n, want)
 	}
 }
 
 // obstacleByRules are the rules, in the order in which they apply.
-func obstacleByRules(past []Attempted, next backend.Info, inFallbackOn, gone bool) Obstacle {
+func obstacleByRules(past []Attempted, next Candidate, inFallbackOn, gone bool) Obstacle {
 	last := past[len(past)-1]
 	if gone { // an answer would not be read
 		return ClientGone
 	}
-	if last.Primary && !inFallbackOn && !last.OverBudget { // the operator's choice
+	if last.Primary && !next.Primary && !inFallbackOn && !last.OverBudget { // the operator's choice
 		return OutsideFallback
 	}
 	if last.Local && last.LocalField { // an upstream would ignore the field, and answer something else
 		return LocalField
+	}
+	if last.Invalid && last.Primary && next.Primary { // the boxes have the same model
+		return InvalidRequest
 	}
 	if last.Invalid && !last.Primary { // the primary's turn is over, and the request is wrong
 		return InvalidRequest
@@ -85,7 +88,7 @@ func TestMayMoveOnExamples(t *testing.T) {
 		"the fallback rejects the request":               {[]Attempted{{Primary: true, Local: true}, {Metered: true, Phase: backend.Rejected, Reason: backend.Status, Invalid: true}}, gpu, InvalidRequest},
 		"a bad grammar":                                  {[]Attempted{{Primary: true, Local: true, Phase: backend.Rejected, Reason: backend.Status, Invalid: true, LocalField: true}}, cloud, LocalField},
 	} {
-		if got := MayMoveOn(tc.past, tc.next, all, false); got != tc.want {
+		if got := MayMoveOn(tc.past, Candidate{Info: tc.next}, all, false); got != tc.want {
 			t.Errorf("%s: %s, want %s", name, got, tc.want)
 		}
 	}

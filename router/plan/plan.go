@@ -11,6 +11,7 @@ import (
 	"github.com/llmsup/llmsup/router/access"
 	"github.com/llmsup/llmsup/router/accounting"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/boxes"
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/wire"
 )
@@ -40,6 +41,7 @@ type Plan struct {
 	LocalPrimary bool              // Server is the route's primary
 	Wanted       []*backend.Server // those that would answer the call if they accepted calls already: see returningFirst
 	Baseline     Baseline          // what an answer of Server saves
+	Hop          *boxes.Hop        // the call is one of another box of the fleet; nil = a client's
 	OverBudget   *budget.Exceeded  // the limit because of which a metered candidate is skipped; nil = none
 }
 
@@ -60,17 +62,25 @@ func (s *Routing) planRoute(route models.Route, model, path string) Plan {
 	primary.Primary, primary.Edits = true, route.Edits
 	now := s.availability(primary.Backend, path)
 	primary.Returning, primary.unsupported, p.retryAfter = now.Returning, now.Reason == backend.Unsupported, now.RetryAfter
-	p.Server, p.LocalPrimary = primary.Backend.(*backend.Server)
+	p.LocalPrimary = primary.Local
+	p.Server, _ = primary.Backend.(*backend.Server)
 	for _, c := range fallbacks {
 		if server, ok := c.Backend.(*backend.Server); ok && p.Server == nil {
 			p.Server = server
 		}
 	}
-	p.setWaitCandidate(primary, fallbacks, now)
-	if !now.Usable() {
+	others := s.onOtherBoxes(primary, route.Primary)
+	elsewhere := firstKept(others) != nil
+	if !now.Usable() && !elsewhere {
 		p.Wanted = returningFirst(primary, fallbacks)
 	}
+	fallbacks = append(others, fallbacks...)
+	p.setWaitCandidate(primary, fallbacks, now)
 	switch {
+	case elsewhere && isAbsent(primary):
+		p.Candidates = fallbacks
+	case elsewhere:
+		p.orderCandidates(primary, fallbacks, now)
 	case now.MissingKey != "":
 		p.orderWithoutKey(primary, fallbacks, model, now.MissingKey)
 	case len(fallbacks) > 0 && now.Reason != "" && !FallsBackOn(route, now.Reason):
@@ -91,10 +101,8 @@ func (p *Plan) setWaitCandidate(primary Candidate, fallbacks []Candidate, now ba
 		p.waitCandidate = &c
 		return
 	}
-	if now.Reason != "" && !FallsBackOn(p.Route, now.Reason) {
-		return
-	}
-	if i := slices.IndexFunc(fallbacks, func(c Candidate) bool { return c.Returning }); i >= 0 {
+	allowed := now.Reason == "" || FallsBackOn(p.Route, now.Reason)
+	if i := slices.IndexFunc(fallbacks, func(c Candidate) bool { return c.Returning && (allowed || c.OtherBox) }); i >= 0 {
 		c := fallbacks[i]
 		c.skipReason = ""
 		p.waitCandidate, p.retryAfter = &c, c.Backend.Availability().RetryAfter
@@ -241,7 +249,7 @@ func (p *Plan) unavailableError() wire.Error {
 func (p *Plan) blameRequest(e wire.Error) wire.Error {
 	if p.Reason == backend.Unsupported && e.Definite {
 		e.Status, e.Type, e.RetryAfter = http.StatusBadRequest, wire.TypeInvalid, 0
-		if p.LocalPrimary && isPublic(p.path) && !p.Server.Engine().HasPublic(p.path) {
+		if p.LocalPrimary && p.Server != nil && isPublic(p.path) && !p.Server.Engine().HasPublic(p.path) {
 			e.Status = http.StatusNotImplemented
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/llmsup/llmsup/router/access"
 	"github.com/llmsup/llmsup/router/accounting"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/boxes"
 	"github.com/llmsup/llmsup/router/request"
 )
 
@@ -24,6 +25,7 @@ type Routing struct {
 	Table      *models.Table
 	Backends   map[string]backend.Backend // by the name or the URL in the routes
 	Removed    map[string]*backend.Server // servers that a reload has removed, and that may still have calls
+	Boxes      *boxes.Registry            // the other boxes of the fleet; nil = this one is in none
 	Bodies     request.Limits
 	Access     *access.Policy
 	Accounting *accounting.Accounting
@@ -42,7 +44,7 @@ type Routing struct {
 // one whose configuration has not changed.
 func NewRouting(cfg Config, old *Routing, log zerolog.Logger) (*Routing, error) {
 	s := &Routing{
-		Table: cfg.Table, Bodies: cfg.Bodies, Access: cfg.Access.Clone(), Accounting: &cfg.Accounting, catalog: cfg.Catalog, Engine: cfg.Engine, Stopping: old.Stopping, Via: old.Via, Backends: map[string]backend.Backend{}, Removed: map[string]*backend.Server{},
+		Table: cfg.Table, Boxes: cfg.Boxes, Bodies: cfg.Bodies, Access: cfg.Access.Clone(), Accounting: &cfg.Accounting, catalog: cfg.Catalog, Engine: cfg.Engine, Stopping: old.Stopping, Via: old.Via, Backends: map[string]backend.Backend{}, Removed: map[string]*backend.Server{},
 		fallbackTimeout: cmp.Or(cfg.FallbackTimeout, defaultFallbackTimeout),
 		idleTimeout:     cmp.Or(cfg.IdleTimeout, defaultIdleTimeout),
 		keepAliveAfter:  cmp.Or(cfg.KeepAliveAfter, defaultKeepAliveAfter),
@@ -92,7 +94,11 @@ func (s *Routing) addURL(target string, old *Routing, log zerolog.Logger) error 
 		return nil
 	}
 	if !strings.HasPrefix(target, "http://") && !strings.HasPrefix(target, "https://") {
-		return fmt.Errorf("there is no server and no upstream %q", target)
+		if s.Boxes == nil {
+			return fmt.Errorf("there is no server and no upstream %q", target)
+		}
+		s.Backends[target] = boxes.Absent(target)
+		return nil
 	}
 	u, err := url.Parse(target)
 	if err != nil {

@@ -153,4 +153,6 @@ func isPublic(path string) bool {
 
 // PrimaryHas reports whether the route's primary is a local server whose engine has an endpoint
 // of its own API.
-func (p *Plan) PrimaryHas(path string) bool { return p.LocalPrimary && p.Server.Engine().HasOwn(path) }
+func (p *Plan) PrimaryHas(path string) bool {
+	return p.LocalPrimary && (p.Server == nil || p.Server.Engine().HasOwn(path))
+}

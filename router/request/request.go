@@ -22,4 +22,5 @@ type Request struct {
 	Number  int64     // of its row in the ledger; 0 = it has none yet
 	Route   string    // the name of its route; "" = it has none
 	Key     string    // the name of its client's key; "" = clients need none
+	FromBox string    // the box of the fleet that has sent it, and records it; "" = a client
 }

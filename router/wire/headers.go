@@ -8,5 +8,8 @@ const (
 	HeaderQueue     = "X-Llmsup-Queue" // only of calls that had a place in a queue
 )
 
+// HeaderHop is on the calls that one box of a fleet sends to another.
+const HeaderHop = "X-Llmsup-Hop"
+
 // HeaderShouldRetry is on every error: "true" or "false".
 const HeaderShouldRetry = "X-Should-Retry"

@@ -93,7 +93,7 @@ var layers = [][]string{
 	{"router/access", "router/request", "router/responses", "router/resume", "router/endpoint"},
 	{"router/aggregate", "router/accounting", "router/waiting", "router/inflight", "router/pick"},
 	{"router/backend"},
-	{"router/outcome"},
+	{"router/outcome", "router/boxes"},
 	{"router/attempt"},
 	{"router/plan"},
 	{"router/modellist"},

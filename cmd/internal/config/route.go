@@ -194,7 +194,7 @@ func (c *Config) checkTarget(target string) error {
 	}
 	_, server := c.Servers[target]
 	_, upstream := c.Upstreams[target]
-	if !server && !upstream {
+	if !server && !upstream && !c.Fleet.Enabled() { // else another box may have the server
 		return fmt.Errorf("there is no server and no upstream %s; there are %s", QuoteSafe(target), strings.Join(c.targets(), ", "))
 	}
 	return nil

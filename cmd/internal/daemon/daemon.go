@@ -40,6 +40,7 @@ import (
 	"github.com/llmsup/llmsup/gpu"
 	"github.com/llmsup/llmsup/router"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/boxes"
 	"github.com/llmsup/llmsup/supervisor/output"
 	"github.com/llmsup/llmsup/supervisor/process"
 	"github.com/llmsup/llmsup/systemd"
@@ -94,6 +95,7 @@ type Daemon struct {
 	modelFiles  modelfiles.Lister
 	downloads   *downloads.Manager
 	boxes       *ownbox.Membership
+	otherBoxes  boxes.Registry // as the router sees them
 
 	serverContext context.Context //nolint:containedctx // of all servers; it outlives the context of Run
 	stop          context.CancelFunc
@@ -173,7 +175,7 @@ func (d *Daemon) open() (err error) {
 	}
 	d.Lister = calls.NewLister(d.router.InFlight(), d.accounting, d.log, d.serverContext.Done())
 	d.openPage()
-	d.boxes = ownbox.New(ownbox.Options{Daemon: pageDaemon{d}, Traffic: pageTraffic{d}, API: control.NewHandler(d, d.opts.Version), Log: d.log})
+	d.boxes = ownbox.New(ownbox.Options{Daemon: pageDaemon{d}, Traffic: pageTraffic{d}, API: control.NewHandler(d, d.opts.Version), Boxes: &d.otherBoxes, Log: d.log})
 	d.BoxReader = d.boxes
 	return d.registerMetrics()
 }

@@ -23,6 +23,9 @@ func (d *Daemon) routing(c *config.Config, fleet []*managedServer) (plan.Config,
 		return plan.Config{}, err
 	}
 	cfg := plan.Config{Table: table, Bodies: request.Limits{Bytes: int64(c.MaxBody), Dir: c.StateDir}, Access: accessPolicy(c), Locals: map[string]backend.Local{}, Accounting: d.accounting.ForRouter(), Catalog: d.accounting.Prices, Engine: llamacpp.Engine{}.Capabilities(nil)}
+	if c.Fleet.Enabled() {
+		cfg.Boxes = &d.otherBoxes
+	}
 	for _, s := range fleet {
 		if !s.removed {
 			cfg.Locals[s.name] = routerAdapter{s.server, s.lifetime, d.ondemand}

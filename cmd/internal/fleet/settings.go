@@ -2,6 +2,8 @@ package fleet
 
 import (
 	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/url"
@@ -180,4 +182,28 @@ func (s Settings) Fingerprint() [sha256.Size]byte {
 		fmt.Fprintf(hash, "%d:%s", len(raw), raw)
 	}
 	return [sha256.Size]byte(hash.Sum(nil))
+}
+
+// TLS returns the configuration of connections to boxes at https addresses: with CAFile, which
+// may be that of the NATS servers' certificates, and the system's. nil = the default.
+func (s Settings) TLS() (*tls.Config, error) {
+	if s.CAFile == "" {
+		return nil, nil
+	}
+	path, err := expand(s.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read fleet.ca_file: %w", err)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("fleet.ca_file %s has no certificate in PEM format", s.CAFile)
+	}
+	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/fleet"
 	"github.com/llmsup/llmsup/cmd/internal/fleet/report"
 	"github.com/llmsup/llmsup/cmd/internal/page/feed"
+	"github.com/llmsup/llmsup/router/boxes"
 )
 
 // Options are what a Membership reads.
@@ -22,6 +23,7 @@ type Options struct {
 	Daemon   feed.Daemon
 	Traffic  feed.Traffic
 	API      http.Handler    // the control API, which answers other boxes' reports
+	Boxes    *boxes.Registry // is kept up to date; nil = none
 	Services []fleet.Service // what else the box does on its connection
 	Log      zerolog.Logger
 }
@@ -78,7 +80,10 @@ func (m *Membership) Apply(s fleet.Settings) {
 	m.present.Store(next)
 	go func() {
 		defer close(next.ended)
+		var telling sync.WaitGroup
+		telling.Go(func() { m.tellRouter(ctx, next) })
 		next.Run(ctx)
+		telling.Wait()
 	}()
 }
 

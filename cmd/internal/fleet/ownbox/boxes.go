@@ -1,0 +1,81 @@
+package ownbox
+
+import (
+	"context"
+	"crypto/tls"
+	"time"
+
+	"github.com/llmsup/llmsup/cmd/internal/fleet"
+	"github.com/llmsup/llmsup/router/boxes"
+)
+
+// setInterval is the shortest time between two updates of the router: in a large fleet, boxes
+// announce themselves all the time.
+const setInterval = 20 * time.Millisecond
+
+// tellRouter keeps the router's view of the fleet up to date until ctx ends.
+func (m *Membership) tellRouter(ctx context.Context, present *member) {
+	if m.o.Boxes == nil {
+		return
+	}
+	tlsConfig, err := present.settings.TLS()
+	if err != nil {
+		m.o.Log.Warn().Err(err).Msg("boxes at https addresses are checked with the system's certificates")
+	}
+	defer m.o.Boxes.Set(boxes.Fleet{})
+	for {
+		v := present.View()
+		m.o.Boxes.Set(fleetOf(v, present.Member, tlsConfig))
+		select {
+		case <-ctx.Done():
+			return
+		case <-v.Changed:
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(setInterval):
+		}
+	}
+}
+
+// fleetOf returns the fleet as the router sees it. A box that is alone sends no calls to others,
+// but still takes theirs.
+func fleetOf(v *fleet.View, m *fleet.Member, tlsConfig *tls.Config) boxes.Fleet {
+	f := boxes.Fleet{Name: v.Name, TLS: tlsConfig, Verify: m.VerifyHop, Alone: !v.Joined}
+	if f.Alone {
+		return f
+	}
+	for i := range v.Boxes {
+		peer := &v.Boxes[i]
+		b := boxes.Box{
+			Name: peer.Name, Instance: peer.Instance, Address: peer.Address, Hop: v.Name + " " + m.HopCode(peer), Servers: map[string]boxes.PeerState{},
+		}
+		for j := range peer.Models {
+			b.Servers[peer.Models[j].Name] = stateOf(&peer.Models[j])
+		}
+		f.Boxes = append(f.Boxes, b)
+	}
+	return f
+}
+
+// stateOf returns the state of a server as the router sees it.
+func stateOf(m *fleet.Model) boxes.PeerState {
+	return boxes.PeerState{
+		Status: m.State, Drained: m.Drained, Queued: m.Queued, Slots: valueOf(m.Slots), Free: valueOf(m.Free), LoadTime: seconds(m.LoadSeconds),
+	}
+}
+
+func valueOf(n *int) int {
+	if n == nil {
+		return 0
+	}
+	return *n
+}
+
+func seconds(s *float64) time.Duration {
+	if s == nil {
+		return 0
+	}
+	return time.Duration(*s * float64(time.Second))
+}

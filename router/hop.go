@@ -1,0 +1,37 @@
+package router
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/llmsup/llmsup/router/boxes"
+	"github.com/llmsup/llmsup/router/plan"
+	"github.com/llmsup/llmsup/router/wire"
+)
+
+// hopKey is the key of a request's *boxes.Hop in its context.
+type hopKey struct{}
+
+func hopOf(ctx context.Context) *boxes.Hop {
+	hop, _ := ctx.Value(hopKey{}).(*boxes.Hop)
+	return hop
+}
+
+// serveHop serves a request that says that another box of the fleet has sent it. Its code takes
+// the place of a key, and of the checks that protect clients: only calls are accepted.
+func (rt *Router) serveHop(s *plan.Routing, w http.ResponseWriter, r *http.Request, text string) {
+	hop, code, ok := boxes.ParseHop(text)
+	if !ok || s.Boxes == nil || !s.Boxes.Verify(hop.Box, code) {
+		rt.reject(w, r, wire.Error{
+			Status: http.StatusForbidden, Type: wire.TypeInvalid, Code: wire.CodeNotAllowed,
+			Message: wire.HeaderHop + " is for calls between the boxes of a fleet, and this one is not authenticated with the fleet's key for this box",
+		})
+		return
+	}
+	e := rt.endpoints.At(r.URL.Path)
+	if e == nil || e.ForOperators() || !e.Accepts(r.Method) {
+		rt.notFound(w, r)
+		return
+	}
+	rt.handleCall(w, r.WithContext(context.WithValue(r.Context(), hopKey{}, &hop)), e)
+}

@@ -1,0 +1,202 @@
+package router
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/boxes"
+	"github.com/llmsup/llmsup/router/plan"
+	"github.com/llmsup/llmsup/router/wire"
+)
+
+// fleet is a box that clients call, and others that have the same server.
+type fleet struct {
+	*fixture
+	boxes  *boxes.Registry // as the first box sees them
+	others []*fixture
+	ready  boxes.Fleet
+}
+
+// newFleet makes a fleet of box1, which has the cloud too, and of one box for each of the other
+// behaviours: box2, box3, ...
+func newFleet(t *testing.T, cloud, own http.HandlerFunc, others ...http.HandlerFunc) *fleet {
+	t.Helper()
+	f := &fleet{boxes: &boxes.Registry{}, ready: boxes.Fleet{Name: "box1"}}
+	f.fixture = newFixture(t, own, cloud, withResume, func(c *plan.Config, routes map[string]models.Route) {
+		c.Boxes = f.boxes
+		routes["local/elsewhere"] = models.Route{Primary: "elsewhere", Timeout: time.Minute}
+		routes["local/lost"] = models.Route{Primary: "qwen", Fallback: "openrouter", FallbackOn: "lost", Timeout: time.Minute}
+	})
+	for i, behave := range others {
+		name := fmt.Sprintf("box%d", i+2)
+		here := &boxes.Registry{}
+		here.Set(boxes.Fleet{Name: name, Verify: func(from, code string) bool { return from == "box1" && code == "code-for-"+name }})
+		other := newFixture(t, behave, hangs, func(c *plan.Config, _ map[string]models.Route) {
+			c.Boxes = here
+			c.Locals["elsewhere"] = c.Locals["qwen"]
+		})
+		f.others = append(f.others, other)
+		state := boxes.PeerState{Status: "ready", Slots: 4, Free: 4}
+		f.ready.Boxes = append(f.ready.Boxes, boxes.Box{
+			Name: name, Instance: "i", Address: other.url, Hop: "box1 code-for-" + name,
+			Servers: map[string]boxes.PeerState{"qwen": state, "elsewhere": state},
+		})
+	}
+	f.boxes.Set(f.ready)
+	t.Cleanup(func() { f.boxes.Set(boxes.Fleet{}) })
+	return f
+}
+
+// set replaces the announced state of a box.
+func (f *fleet) set(box int, state boxes.PeerState) {
+	f.ready.Boxes[box-2].Servers = map[string]boxes.PeerState{"qwen": state, "elsewhere": state}
+	f.boxes.Set(f.ready)
+}
+
+func drained(s *backend.LocalState) {
+	s.Reason, s.Detail, s.Alive, s.Returning = backend.Drained, "is drained", false, false
+}
+
+// send makes a call whose answer nothing waits for.
+func (f *fleet) send(body string) {
+	req, err := http.NewRequestWithContext(f.t.Context(), http.MethodPost, f.url+"/v1/chat/completions", strings.NewReader(body))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	go func() {
+		if resp, err := http.DefaultClient.Do(req); err == nil {
+			_ = resp.Body.Close()
+		}
+	}()
+}
+
+// TestOtherBox: which box answers, and what the client is told.
+func TestOtherBox(t *testing.T) {
+	inKind := func(w http.ResponseWriter, r *http.Request) {
+		writeAnswer(w, r, r.Header.Get("Accept") == "text/event-stream")
+	}
+	refuses := status(500, `{"error":{"message":"broken"}}`)
+	for name, tc := range map[string]struct {
+		model      string
+		own, cloud http.HandlerFunc
+		others     []http.HandlerFunc
+		change     func(*fleet)
+		backend    string
+		reason     string
+	}{
+		"the own box can begin at once": {"local/qwen", inKind, hangs, []http.HandlerFunc{hangs}, func(*fleet) {}, "qwen", ""},
+		"the own box is drained":        {"local/qwen", hangs, hangs, []http.HandlerFunc{inKind}, func(f *fleet) { f.state.edit(drained) }, "box2/qwen", "drained"},
+		"the own box fails":             {"local/qwen", refuses, hangs, []http.HandlerFunc{inKind}, func(*fleet) {}, "box2/qwen", "status"},
+		"two boxes fail":                {"local/qwen", refuses, hangs, []http.HandlerFunc{inKind, refuses}, func(f *fleet) { f.state.edit(drained) }, "box2/qwen", "drained"},
+		"all boxes fail":                {"local/qwen", refuses, inKind, []http.HandlerFunc{refuses, refuses}, func(*fleet) {}, "openrouter", "status"},
+		"the server is on another box":  {"local/elsewhere", hangs, hangs, []http.HandlerFunc{inKind}, func(*fleet) {}, "box2/elsewhere", ""},
+		"fallback_on is for the cloud":  {"local/lost", refuses, hangs, []http.HandlerFunc{inKind}, func(*fleet) {}, "box2/qwen", "status"},
+		"no fallback":                   {"local/alone", refuses, hangs, []http.HandlerFunc{inKind}, func(*fleet) {}, "box2/qwen", "status"},
+		"a box drains without a word":   {"local/qwen", hangs, inKind, []http.HandlerFunc{hangs}, func(f *fleet) { f.state.edit(drained); f.others[0].state.edit(drained) }, "openrouter", "drained"},
+		"a box says that it drains":     {"local/qwen", hangs, inKind, []http.HandlerFunc{hangs}, func(f *fleet) { f.state.edit(drained); f.set(2, boxes.PeerState{Status: "draining"}) }, "openrouter", "drained"},
+		"a box accepts no connection": {"local/qwen", hangs, inKind, []http.HandlerFunc{hangs}, func(f *fleet) {
+			f.state.edit(drained)
+			f.ready.Boxes[0].Address = "http://127.0.0.1:1"
+			f.boxes.Set(f.ready)
+		}, "openrouter", "drained"},
+		"a box does not accept the code": {"local/qwen", hangs, inKind, []http.HandlerFunc{hangs}, func(f *fleet) { f.state.edit(drained); f.ready.Boxes[0].Hop = "box1 wrong"; f.boxes.Set(f.ready) }, "openrouter", "drained"},
+		"the other box lacks the server": {"local/qwen", hangs, inKind, []http.HandlerFunc{hangs}, func(f *fleet) {
+			f.state.edit(drained)
+			f.ready.Boxes[0].Servers = map[string]boxes.PeerState{"other": {Status: "ready"}}
+			f.boxes.Set(f.ready)
+		}, "openrouter", "drained"},
+		"the own box is busy": {"local/qwen", hangs, hangs, []http.HandlerFunc{inKind}, func(f *fleet) {
+			f.state.edit(func(s *backend.LocalState) { s.Slots = 1 })
+			f.send(`{"model":"local/alone","stream":true}`)
+			eventually(f.t, "the call has the slot", func() bool { return f.router.Load("qwen").Calls == 1 })
+		}, "box2/qwen", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFleet(t, tc.cloud, tc.own, tc.others...)
+			tc.change(f)
+			r := f.post("/v1/chat/completions", `{"model":"`+tc.model+`","messages":[{"role":"user","content":"count"}]}`)
+			if r.status != 200 || r.backend() != tc.backend || r.reason() != tc.reason {
+				t.Errorf("%d from %q, reason %q; want %q, %q: %s", r.status, r.backend(), r.reason(), tc.backend, tc.reason, r.body)
+			}
+			f.local.CloseClientConnections()
+		})
+	}
+}
+
+// TestStreamContinuesOnOtherBox: a stream that breaks on one box continues on another one,
+// and only then in the cloud.
+func TestStreamContinuesOnOtherBox(t *testing.T) {
+	const first = " 1, of a list that is long enough,"
+	begins := sends(breaks, firstChunk+textChunk(first)+textChunk(" 2"))
+	continues := sends(ends, textChunk(" 3"), strings.Replace(finishChunk("stop"), "gen-9", "chatcmpl-1", 1), usageEvent, doneEvent)
+	refuses := status(500, `{"error":{"message":"broken"}}`)
+	for name, tc := range map[string]struct {
+		own    http.HandlerFunc
+		others []http.HandlerFunc
+		cloud  http.HandlerFunc
+		change func(*fleet)
+		first  string // the backend of the stream
+		by     string // the one that continues it
+	}{
+		"from the own box":  {begins, []http.HandlerFunc{continues}, hangs, func(*fleet) {}, "qwen", "box2/qwen"},
+		"the next box, too": {begins, []http.HandlerFunc{refuses, continues}, hangs, func(f *fleet) { f.set(3, boxes.PeerState{Status: "ready", Slots: 1, Queued: 9}) }, "qwen", "box3/qwen"},
+		"from box to box": {hangs, []http.HandlerFunc{begins, continues}, hangs, func(f *fleet) {
+			f.state.edit(drained)
+			f.set(3, boxes.PeerState{Status: "ready", Slots: 1, Queued: 99, Service: time.Hour})
+		}, "box2/qwen", "box3/qwen"},
+		"no box can continue it": {begins, []http.HandlerFunc{refuses}, continues, func(*fleet) {}, "qwen", "openrouter"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFleet(t, tc.cloud, tc.own, tc.others...)
+			tc.change(f)
+			r := f.post("/v1/chat/completions", `{"model":"local/qwen","stream":true,"max_tokens":100,"messages":[{"role":"user","content":"count"}]}`)
+			if r.status != 200 || r.readErr != nil || r.backend() != tc.first || !strings.Contains(r.body, ": resumed by "+tc.by+"\n") {
+				t.Fatalf("%d from %q, %v: %s", r.status, r.backend(), r.readErr, r.body)
+			}
+			if got := streamText(t, r.body); got != first+" 2 3" {
+				t.Errorf("the text is %q", got)
+			}
+		})
+	}
+}
+
+// TestHopIsRejected: without a box's own code nobody makes a call as a box, and a box makes
+// nothing but calls of its models.
+func TestHopIsRejected(t *testing.T) {
+	f := newFleet(t, hangs, hangs, answers)
+	other := f.others[0]
+	hop := func(text string) []string { return []string{wire.HeaderHop, text} }
+	for name, tc := range map[string]struct {
+		path, hop string
+		status    int
+	}{
+		"right":                {"/v1/chat/completions", "box1 code-for-box2 qwen move 60000", 200},
+		"another code":         {"/v1/chat/completions", "box1 code-for-box3 qwen move 60000", 403},
+		"another box":          {"/v1/chat/completions", "box3 code-for-box2 qwen move 60000", 403},
+		"incomplete":           {"/v1/chat/completions", "box1 code-for-box2", 403},
+		"no time":              {"/v1/chat/completions", "box1 code-for-box2 qwen move 0", 403},
+		"no number":            {"/v1/chat/completions", "box1 code-for-box2 qwen move 1e3", 403},
+		"another server":       {"/v1/chat/completions", "box1 code-for-box2 openrouter wait 60000", 503},
+		"the metrics":          {"/metrics", "box1 code-for-box2 qwen move 60000", 404},
+		"an operator's path":   {"/slots", "box1 code-for-box2 qwen move 60000", 404},
+		"the list of models":   {"/v1/models", "box1 code-for-box2 qwen move 60000", 404},
+		"a path of the server": {"/tokenize", "box1 code-for-box2 qwen wait 60000", 200},
+	} {
+		if r := other.post(tc.path, `{"messages":[]}`, hop(tc.hop)...); r.status != tc.status {
+			t.Errorf("%s: %d, want %d: %s", name, r.status, tc.status, r.body)
+		}
+	}
+	for _, r := range other.local.requests() {
+		if r.header.Get(wire.HeaderHop) != "" {
+			t.Error("the engine has received the code")
+		}
+	}
+	for _, r := range other.cloud.requests() {
+		t.Errorf("the cloud has received %s", r.path)
+	}
+}

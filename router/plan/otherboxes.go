@@ -1,0 +1,86 @@
+package plan
+
+import (
+	"math/rand/v2"
+	"slices"
+
+	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/boxes"
+	"github.com/llmsup/llmsup/router/pick"
+	"github.com/llmsup/llmsup/router/request"
+)
+
+// onOtherBoxes returns a route's primary on the other boxes of the fleet. A box that is degraded
+// or accepts no calls now is skipped.
+func (s *Routing) onOtherBoxes(primary Candidate, target string) (all []Candidate) {
+	if s.Boxes == nil || !primary.Local {
+		return nil
+	}
+	for _, peer := range s.Boxes.Servers(target) {
+		now := peer.Availability()
+		c := primary
+		c.Info, c.Backend, c.OtherBox, c.Returning = peer.Info(), peer, true, now.Returning
+		if c.Model = target; now.Reason != "" {
+			c.skipReason, c.unsupported = c.Name+" "+now.Detail, false
+			if !now.NeedsOperator {
+				c.retryAfter = now.RetryAfter
+			}
+		}
+		all = append(all, c)
+	}
+	return all
+}
+
+// isAbsent reports whether a candidate is a server that this box does not have.
+func isAbsent(c Candidate) bool {
+	_, absent := c.Backend.(boxes.Absent)
+	return absent
+}
+
+// OnlyThisBox removes the other boxes from a plan.
+func (p *Plan) OnlyThisBox() {
+	p.Candidates = slices.DeleteFunc(p.Candidates, func(c Candidate) bool { return c.OtherBox })
+	if p.waitCandidate != nil && p.waitCandidate.OtherBox {
+		p.waitCandidate = nil
+	}
+}
+
+// OrderBoxes puts the boxes that can answer a call in the order in which they are tried. They
+// come first in the plan.
+func (s *Routing) OrderBoxes(p *Plan, r *request.Request) {
+	n := 0
+	for n < len(p.Candidates) && p.Candidates[n].Primary && p.Candidates[n].skipReason == "" && !p.Candidates[n].Returning {
+		n++
+	}
+	others := p.Candidates[:n]
+	if n < 2 {
+		return
+	}
+	known := make([]pick.Box, n)
+	for i, c := range others {
+		known[i] = s.boxOf(c.Backend)
+	}
+	call := pick.CallOf(r)
+	call.Model = p.Route.Primary
+	order := pick.Order(known, call, rand.IntN)
+	ordered := make([]Candidate, 0, len(p.Candidates))
+	for _, i := range order {
+		ordered = append(ordered, others[i])
+	}
+	p.Candidates = append(ordered, p.Candidates[n:]...)
+}
+
+// boxOf returns what package pick has to know of the server of a candidate.
+func (s *Routing) boxOf(b backend.Backend) pick.Box {
+	switch b := b.(type) {
+	case *backend.Server:
+		taken, waiting, service := b.Queue()
+		return pick.Box{Name: s.Boxes.Name(), Own: true, Slots: b.Slots(), Busy: taken, Queued: waiting, Service: service}
+	case *boxes.Peer:
+		now, sent := b.Now()
+		return pick.Box{
+			Name: b.Box().Name, Slots: now.Slots, Busy: max(now.Slots-now.Free, 0) + sent, Queued: now.Queued, Service: now.Service, PromptRate: now.PromptRate,
+		}
+	}
+	return pick.Box{}
+}
