@@ -105,7 +105,7 @@ func servingPage(t *testing.T) string {
 	t.Cleanup(breaks.Close)
 	b, c := newGPUMachine(t, nvmltest.Modern), newFakeCloud(t)
 	in := b.launch(c, fmt.Sprintf("  breaks: {primary: %q, fallback: openrouter, fallback_model: vendor/box, resume: true}\nbudget: {daily: 5}\n"+
-		"fleet: {nats: \"nats://127.0.0.1:1\", name: gpu1, advertise: \"http://gpu1:8000\", key_file: /none}\n", breaks.URL)+fastVerdicts)
+		"fleet: {nats: \"nats://127.0.0.1:1\", name: gpu1, advertise: \"http://gpu1:8000\", key_file: /none}\n", breaks.URL)+fastVerdicts, "--model", "https://127.0.0.1:1/waits.gguf") // which is never downloaded
 	pid := in.awaitReady().PID
 	b.change(func(box *nvmltest.Box) { box.GPUs[0].Processes = []nvmltest.Process{{PID: pid, Used: gib}} })
 	in.await("seen to hold VRAM", func(s control.Server) bool { return s.VRAM != nil && s.VRAM.HeldBytes != nil })
@@ -144,6 +144,7 @@ func TestMetrics(t *testing.T) {
 		`llmsup_gpu_memory_part_bytes{gpu="0",kind="server",server="box",uuid="GPU-5b1e1f6e-0000-4000-8000-000000000001"} 1.073741824e+09`,
 		`llmsup_model_load_seconds_count{server="box"} 1`, `llmsup_model_vram_measured_bytes{server="box"} 1.073741824e+09`,
 		`llmsup_model_calls_waiting{server="box"} 0`, `llmsup_model_too_large{server="box"} 0`, `llmsup_model_wait_seconds_count{server="box"} 0`,
+		`llmsup_model_download_idle_seconds{server="waits"} `,
 		`llmsup_upstream_breaker_state{state="closed",upstream="openrouter"} 1`,
 		`llmsup_budget_limit_usd{key="",period="daily"} 5`, `llmsup_ledger_condition{condition="spilling"} 0`,
 		`llmsup_build_info{goversion="go`, `llmsup_fleet_joined{box="gpu1"} 0`,

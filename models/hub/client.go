@@ -31,9 +31,10 @@ type Client struct {
 	idle      time.Duration // without a byte, after which a connection is given up; 0 = idleTimeout
 	firstWait time.Duration // before a request is repeated; 0 = minRetryWait
 
-	once sync.Once
-	http *http.Client
-	base *url.URL
+	once   sync.Once
+	http   *http.Client
+	base   *url.URL
+	limits limits
 }
 
 // FromEnvironment returns a client with the settings of the hub's own tools: HF_ENDPOINT,

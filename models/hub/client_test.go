@@ -121,10 +121,4 @@ func TestRetryAfter(t *testing.T) {
 			t.Errorf("%q: %s, %v", value, got, ok)
 		}
 	}
-	var said string
-	c := &Client{Notify: func(text string) { said = text }}
-	resp := &http.Response{StatusCode: 429, Header: http.Header{"Retry-After": {"3600"}}, Request: &http.Request{URL: &url.URL{Scheme: "https", Host: "hub", Path: "/secret"}}}
-	if wait := c.backoff(time.Second, time.Minute, 0, resp); wait != maxAskedWait || said != "hub answered 429; trying again in 5m0s" {
-		t.Errorf("%s, %q", wait, said)
-	}
 }

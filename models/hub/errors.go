@@ -29,6 +29,12 @@ func IsTemporary(err error) bool {
 	return err != nil && !isPermanent(err) && !errors.Is(err, context.Canceled) && !errors.Is(err, syscall.ENOSPC)
 }
 
+// mayRepeat reports whether a download goes on after an error.
+func mayRepeat(err error) bool {
+	_, limited := errors.AsType[*LimitedError](err)
+	return IsTemporary(err) && !limited
+}
+
 // statusError returns what an answer with an error status means, as one sentence. The hub
 // answers 401 for a repository that is missing or private to a client without a token.
 func (c *Client) statusError(ref Ref, resp *http.Response) error {

@@ -64,7 +64,7 @@ func (c *Client) fetchPiece(ctx context.Context, f File, p *partial, piece int) 
 			return nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case !IsTemporary(err):
+		case !mayRepeat(err):
 			return err
 		case p.done[piece].Load() > before:
 			failures = 0
@@ -199,7 +199,7 @@ func (c *Client) fetchWhole(ctx context.Context, f File, p *partial) error {
 			return nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case !IsTemporary(err) || failures > maxFailures:
+		case !mayRepeat(err) || failures > maxFailures:
 			return err
 		}
 		if err := c.pause(ctx, failures); err != nil {

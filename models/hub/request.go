@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
@@ -23,7 +22,6 @@ const (
 	retries         = 4                // of a request without an answer, or with 429 or 5xx
 	minRetryWait    = 500 * time.Millisecond
 	maxRetryWait    = 10 * time.Second
-	maxAskedWait    = 5 * time.Minute // the window of the hub's own rate limits
 	maxRedirects    = 10
 )
 
@@ -96,48 +94,45 @@ func (c *Client) do(ctx context.Context, method, address string, header http.Hea
 	}
 	client := &retryablehttp.Client{
 		HTTPClient: c.http, RetryWaitMin: cmp.Or(c.firstWait, minRetryWait), RetryWaitMax: maxRetryWait, RetryMax: retries,
-		CheckRetry: checkRetry, Backoff: c.backoff, ErrorHandler: retryablehttp.PassthroughErrorHandler,
+		CheckRetry: c.checkRetry, Backoff: c.backoff, ErrorHandler: retryablehttp.PassthroughErrorHandler,
 	}
 	resp, err := client.Do(req)
+	if limited, ok := errors.AsType[*LimitedError](err); ok {
+		closeBody(resp)
+		return nil, limited
+	}
 	if err != nil {
 		return nil, connectError(ctx, address, err)
 	}
 	return resp, nil
 }
 
-func checkRetry(ctx context.Context, resp *http.Response, err error) (bool, error) {
+func (c *Client) checkRetry(ctx context.Context, resp *http.Response, err error) (bool, error) {
 	if isPermanent(err) {
 		return false, err
+	}
+	if resp != nil {
+		if err := c.limit(resp, time.Now()); err != nil {
+			return false, err
+		}
 	}
 	return retryablehttp.DefaultRetryPolicy(ctx, resp, err)
 }
 
-// backoff returns how long to wait before the next attempt: as long as the server asks for,
-// up to a limit.
+// backoff returns how long to wait before the next attempt: as long as the server asks for.
 func (c *Client) backoff(least, most time.Duration, attempt int, resp *http.Response) time.Duration {
 	if resp == nil {
 		return retryablehttp.DefaultBackoff(least, most, attempt, nil)
 	}
-	wait, asked := retryAfter(resp.Header, time.Now())
-	if !asked {
+	now := time.Now()
+	wait, isAsked := asked(resp, now)
+	if !isAsked {
 		wait = retryablehttp.DefaultBackoff(least, most, attempt, nil)
 	}
-	if wait = min(wait, maxAskedWait); wait >= time.Second {
-		c.notify("%s answered %d; trying again in %s", hostOf(resp.Request.URL.String()), resp.StatusCode, wait.Round(time.Second))
+	if wait >= time.Second {
+		c.notifyWait(resp, wait, now)
 	}
 	return wait
-}
-
-// retryAfter returns the time that an answer asks to wait, in seconds or as a date.
-func retryAfter(h http.Header, now time.Time) (time.Duration, bool) {
-	value := h.Get("Retry-After")
-	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
-		return time.Duration(seconds) * time.Second, true
-	}
-	if at, err := http.ParseTime(value); err == nil {
-		return max(at.Sub(now), 0), true
-	}
-	return 0, false
 }
 
 func (c *Client) notify(format string, args ...any) {

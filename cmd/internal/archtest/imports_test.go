@@ -48,7 +48,7 @@ func topLevelImports(tree []source) []string {
 // cmdImports is what some packages of cmd/internal may import of this module. Their
 // tests may import no more.
 var cmdImports = map[string][]string{
-	"cmd/internal/downloads":    {"cmd/internal/control", "models/gguf", "models/hub", "supervisor"},
+	"cmd/internal/downloads":    {"cmd/internal/control", "models/gguf", "models/hub", "models/hub/hubtest", "supervisor"},
 	"cmd/internal/fit":          {"cmd/internal/control", "cmd/internal/placement", "gpu", "models", "models/gguf", "models/hub", "models/hub/hubtest", "models/vram"},
 	"cmd/internal/fleet":        {"cmd/internal/fleet/fleettest"},
 	"cmd/internal/fleet/report": {"cmd/internal/control", "cmd/internal/fleet", "cmd/internal/fleet/fleettest", "router/usd"},

@@ -18,7 +18,7 @@ import (
 // openDownloads makes what downloads models. Nothing is downloaded yet.
 func (d *Daemon) openDownloads() {
 	d.downloads = downloads.New(d.serverContext, downloads.Options{
-		Dir: d.setup.Config.ModelsDir(), Fetch: downloads.FromHub(d.setup.Config.ModelsDir(), d.chooseVariant), Arrived: d.modelArrived, Log: d.log,
+		Dir: d.setup.Config.ModelsDir(), Fetch: downloads.FromHub(d.setup.Config.ModelsDir(), d.chooseVariant, d.log), Arrived: d.modelArrived, Log: d.log,
 	})
 }
 
@@ -83,14 +83,20 @@ func (d *Daemon) useModel(ref string) (users []*managedServer) {
 	return users
 }
 
-// absent returns why the model of a server is not there, and when it is expected; zero = unknown.
-func (d *Daemon) absent(s *managedServer) (reason string, until time.Time) {
+// downloading returns the download of a server's model; ok is false if it is there.
+func (d *Daemon) downloading(s *managedServer) (now downloads.State, ok bool) {
 	ref := s.launch.entry.Ref()
 	if ref == "" || s.removed {
-		return "", time.Time{}
+		return now, false
 	}
-	now := d.downloads.State(ref)
-	if now.Path != "" {
+	now = d.downloads.State(ref)
+	return now, now.Path == ""
+}
+
+// absent returns why the model of a server is not there, and when it is expected; zero = unknown.
+func (d *Daemon) absent(s *managedServer) (reason string, until time.Time) {
+	now, ok := d.downloading(s)
+	if !ok {
 		return "", time.Time{}
 	}
 	if now.Left > 0 {
@@ -101,18 +107,11 @@ func (d *Daemon) absent(s *managedServer) (reason string, until time.Time) {
 
 // downloadStatus returns the download of a server's model; nil = it is there.
 func (d *Daemon) downloadStatus(s *managedServer) *control.Download {
-	ref := s.launch.entry.Ref()
-	if ref == "" || s.removed {
+	now, ok := d.downloading(s)
+	if !ok {
 		return nil
 	}
-	if now := d.downloads.State(ref); now.Path == "" {
-		return new(downloadOf(now))
-	}
-	return nil
-}
-
-func downloadOf(now downloads.State) control.Download {
-	return control.Download{
+	return &control.Download{
 		Ref: now.Ref, DoneBytes: now.Done, TotalBytes: known(max(now.Total, 0)), BytesPerSecond: known(now.Rate), Problem: now.Problem, NextTry: known(now.NextTry),
 	}
 }

@@ -37,12 +37,13 @@ var (
 	modelNeed     = modelMetric("vram_need_bytes", "VRAM that the model is planned with: estimated or configured, and then measured.")
 	modelMeasured = modelMetric("vram_measured_bytes", "The most VRAM that the processes of the server have held with this model.")
 	modelWaiting  = modelMetric("calls_waiting", "Calls that wait for the model to be loaded, and not for a slot.")
+	modelIdle     = modelMetric("download_idle_seconds", "Seconds since the last byte of the model arrived, while it is downloaded, whether that fails or not.")
 	modelTooLarge = modelMetric("too_large", "1 if the model needs more VRAM than its GPUs have, so that it is never loaded; otherwise 0.")
 )
 
 // Describe implements prometheus.Collector.
 func (m modelMetrics) Describe(all chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{modelLoads, modelUnloads, modelNeed, modelMeasured, modelWaiting, modelTooLarge} {
+	for _, desc := range []*prometheus.Desc{modelLoads, modelUnloads, modelNeed, modelMeasured, modelWaiting, modelIdle, modelTooLarge} {
 		all <- desc
 	}
 	m.took.Describe(all)
@@ -61,6 +62,9 @@ func (m modelMetrics) Collect(all chan<- prometheus.Metric) {
 		collectKnown(all, modelNeed, known(f.Need), s.name)
 		collectKnown(all, modelMeasured, known(f.Measured), s.name)
 		all <- prometheus.MustNewConstMetric(modelWaiting, gauge, float64(traffic.ForModel), s.name)
+		if now, ok := m.d.downloading(s); ok {
+			all <- prometheus.MustNewConstMetric(modelIdle, gauge, time.Since(now.Advanced).Seconds(), s.name)
+		}
 		never := f.Wait != nil && f.Wait.Never
 		all <- prometheus.MustNewConstMetric(modelTooLarge, gauge, map[bool]float64{true: 1}[never], s.name)
 	}

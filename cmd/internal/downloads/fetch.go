@@ -4,14 +4,17 @@ import (
 	"context"
 	"errors"
 
+	"github.com/rs/zerolog"
+
 	"github.com/llmsup/llmsup/models/hub"
 )
 
 // Choose returns which model of a repository to download, of several quantisations.
 type Choose func(ctx context.Context, client *hub.Client, listing hub.Listing) (hub.Variant, error)
 
-// FromHub returns a Fetch that downloads into a folder from the hub of the environment.
-func FromHub(dir string, choose Choose) Fetch {
+// FromHub returns a Fetch that downloads into a folder from the hub of the environment. It logs what
+// takes long and why.
+func FromHub(dir string, choose Choose, log zerolog.Logger) Fetch {
 	return func(ctx context.Context, text string, report func(hub.Progress)) (string, error) {
 		ref, err := hub.ParseRef(text)
 		if err != nil {
@@ -21,6 +24,7 @@ func FromHub(dir string, choose Choose) Fetch {
 		if err != nil {
 			return "", err
 		}
+		client.Notify = func(notice string) { log.Warn().Str("model", ref.String()).Msg("the download waits: " + notice) }
 		listing, err := client.List(ctx, ref)
 		if err != nil {
 			return "", err

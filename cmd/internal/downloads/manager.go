@@ -29,8 +29,9 @@ type Options struct {
 const (
 	firstPause = 5 * time.Second // after a failure; doubled after each further one
 	maxPause   = 5 * time.Minute
-	// damagedPause is the pause after a file that was damaged: the next try downloads all of it.
-	damagedPause = 6 * time.Hour
+	// longPause is the pause after a file that was damaged, since the next try downloads all of it, and
+	// the longest that a server is obeyed that asks to wait.
+	longPause = 6 * time.Hour
 )
 
 // Manager runs downloads, each ref at most once at a time. Its methods do not wait for the
@@ -51,8 +52,9 @@ type download struct {
 	retry  chan struct{} // receives when the pause after a failure is to end
 	ended  chan struct{} // closed when it has ended
 
-	state State // guarded by the Manager's mu, as is meter
+	state State // guarded by the Manager's mu, as are meter and most
 	meter meter
+	most  int64 // bytes that there were so far
 
 	byServers bool // servers need it
 	byHand    bool // an operator has asked for it
@@ -147,7 +149,7 @@ func (m *Manager) start(ref string) *download {
 		}
 		return before
 	}
-	d := &download{retry: make(chan struct{}, 1), ended: make(chan struct{}), state: State{Ref: ref}}
+	d := &download{retry: make(chan struct{}, 1), ended: make(chan struct{}), state: State{Ref: ref, Advanced: time.Now()}}
 	d.ctx, d.cancel = context.WithCancel(m.ctx)
 	m.running[ref] = d
 	m.all.Go(func() {
@@ -191,9 +193,7 @@ func (m *Manager) run(d *download) (arrived bool) {
 			log.Info().Msg("the download stops; a later one continues it")
 			return false
 		}
-		if errors.Is(err, hub.ErrDamaged) {
-			pause = damagedPause
-		}
+		pause := pauseAfter(err, pause)
 		log.Warn().Err(err).Int64("next_try_s", int64(pause.Seconds())).Msg("the model can't be downloaded; llmsup reload tries again at once")
 		m.setProblem(d, err.Error(), time.Now().Add(pause))
 		timer := time.NewTimer(pause)
@@ -210,11 +210,25 @@ func (m *Manager) run(d *download) (arrived bool) {
 	}
 }
 
+// pauseAfter returns the pause after a failure; usual is that of most failures.
+func pauseAfter(err error, usual time.Duration) time.Duration {
+	if errors.Is(err, hub.ErrDamaged) {
+		return longPause
+	}
+	if limited, ok := errors.AsType[*hub.LimitedError](err); ok {
+		return min(max(time.Until(limited.Until), usual), longPause)
+	}
+	return usual
+}
+
 // report sets how far a download is.
 func (m *Manager) report(d *download, p hub.Progress) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	d.state.Phase, d.state.Done, d.state.Total = p.Phase, p.Done, p.Total
+	if p.Done > d.most || p.Phase != hub.Downloading {
+		d.most, d.state.Advanced = max(d.most, p.Done), time.Now()
+	}
 	if d.state.Rate, d.state.Left = 0, 0; p.Phase != hub.Downloading {
 		d.meter = meter{}
 		return

@@ -169,6 +169,49 @@ func TestDamaged(t *testing.T) {
 	})
 }
 
+// TestLimited: a hub that asks to wait is asked again when it says so, after six hours at the latest, and
+// not before the usual pause.
+func TestLimited(t *testing.T) {
+	for asked, want := range map[time.Duration]string{time.Hour: "1h0m0s", 48 * time.Hour: "6h0m0s", time.Second: "5s"} {
+		withHub(t, func(s *simulated) {
+			s.fails, s.err = 1, fmt.Errorf("it is busy: %w", &hub.LimitedError{Until: time.Now().Add(asked)})
+			s.Need([]string{"hf:a"})
+			s.wantReason(t, "hf:a", "its model can't be downloaded: it is busy: ; next try in "+want)
+			time.Sleep(6*time.Hour + 2*time.Minute)
+			s.want(t, "arrived", &s.arrived, "hf:a")
+		})
+	}
+}
+
+// TestAdvanced: a download advances when there are more bytes than ever before, not when it is tried
+// again.
+func TestAdvanced(t *testing.T) {
+	m, d := New(t.Context(), Options{}), &download{}
+	for i, step := range []struct {
+		done     int64
+		phase    hub.Phase
+		advances bool
+	}{{50, hub.Downloading, true}, {0, hub.Downloading, false}, {50, hub.Downloading, false}, {51, hub.Downloading, true}, {0, hub.Verifying, true}, {51, hub.Downloading, false}} {
+		d.state.Advanced = time.Time{}
+		if m.report(d, hub.Progress{Done: step.done, Total: 100, Phase: step.phase}); d.state.Advanced.IsZero() == step.advances {
+			t.Errorf("step %d: %s", i, d.state.Advanced)
+		}
+	}
+	withHub(t, func(s *simulated) {
+		s.fails = 3
+		s.Need([]string{"hf:a"})
+		time.Sleep(30 * time.Second) // failures after 0, 5 and 15 s
+		synctest.Wait()
+		if idle := time.Since(s.State("hf:a").Advanced); idle != 30*time.Second {
+			t.Errorf("idle for %s", idle)
+		}
+		time.Sleep(30 * time.Second)
+		if idle := time.Since(s.State("hf:a").Advanced); idle >= time.Second {
+			t.Errorf("idle for %s", idle)
+		}
+	})
+}
+
 // TestStop: a model that is no longer needed is not downloaded any further, and a later need
 // continues, never beside the download that ends.
 func TestStop(t *testing.T) {

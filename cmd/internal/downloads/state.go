@@ -18,6 +18,7 @@ type State struct {
 	Done, Total int64         // bytes; Total -1 = unknown
 	Rate        float64       // bytes per second, of the last seconds; 0 = unknown
 	Left        time.Duration // 0 = unknown
+	Advanced    time.Time     // when there were more bytes than ever before, or it began
 
 	Problem string    // why the last try failed; "" = it runs
 	NextTry time.Time // zero = it runs
