@@ -39,7 +39,7 @@ func newLogger(cfg *config.Config, out *os.File, kept *output.Ring) (log zerolog
 	batches := newBatchWriter(out)
 	var to io.Writer = batches
 	if console {
-		to = zerolog.ConsoleWriter{Out: to, TimeFormat: "15:04:05.000", NoColor: !isTerminal(out)}
+		to = zerolog.ConsoleWriter{Out: to, TimeFormat: "15:04:05.000", NoColor: !isTerminal(out), FormatPrepare: printableMessage}
 	}
 	if isJournal(out, os.Getenv("JOURNAL_STREAM")) {
 		to = priorityWriter{prefixes: batches, lines: to}
@@ -55,6 +55,15 @@ func newLogger(cfg *config.Config, out *os.File, kept *output.Ring) (log zerolog
 	}
 	zerolog.SetGlobalLevel(level) // a reload may change it
 	return zerolog.New(lines).With().Timestamp().Logger(), flush, nil
+}
+
+// printableMessage makes the message of a line of the log printable, as it may quote what
+// llama-server or a hub sent. zerolog itself quotes the other fields.
+func printableMessage(line map[string]any) error {
+	if text, ok := line[zerolog.MessageFieldName].(string); ok {
+		line[zerolog.MessageFieldName] = printableLines(text)
+	}
+	return nil
 }
 
 // keepingWriter keeps the last lines, for the web page.

@@ -182,3 +182,20 @@ func TestIsJournal(t *testing.T) {
 		})
 	}
 }
+
+// TestConsoleLogIsPrintable: what llama-server or a hub sent cannot control the terminal.
+func TestConsoleLogIsPrintable(t *testing.T) {
+	level := zerolog.GlobalLevel()
+	defer zerolog.SetGlobalLevel(level)
+	stderr, _ := stderrTo(t)
+	log, flush, err := newLogger(&config.Config{LogFormat: "console", LogLevel: "info"}, stderr, output.NewRing())
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.Warn().Err(errors.New("no\x1b[2Jway")).Str("model", "a\x1b]0;title\a").Msg("chose\x1b[31m it\rand\nwrote")
+	flush()
+	raw, err := os.ReadFile(stderr.Name())
+	if text := string(raw); err != nil || strings.ContainsAny(text, "\x1b\r\a") || !strings.Contains(text, "chose?[31m it?and\nwrote") {
+		t.Errorf("it wrote %q: %v", text, err)
+	}
+}

@@ -89,11 +89,7 @@ func printError(err error) {
 		fmt.Fprint(os.Stderr, journalText(err))
 		return
 	}
-	lines := strings.Split(err.Error(), "\n") // of which some quote names that another machine sent
-	for i, line := range lines {
-		lines[i] = printable(line)
-	}
-	newPage(os.Stderr).sentence("  ", "llmsup: %s", strings.Join(lines, "\n"))
+	newPage(os.Stderr).sentence("  ", "llmsup: %s", printableLines(err.Error())) // it may quote names that another machine sent
 }
 
 // journalText returns an error for the journal, which takes each line as an entry and

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -36,6 +37,19 @@ type Puller interface {
 type pullRequest struct {
 	Ref string `json:"ref"`
 }
+
+// logged implements secretive: the password and the query of a URL may be secret.
+func (r pullRequest) logged() any {
+	u, err := url.Parse(r.Ref)
+	if err != nil {
+		return pullRequest{Ref: "not a reference"}
+	}
+	u.User, u.RawQuery, u.Fragment = nil, "", ""
+	return pullRequest{Ref: u.String()}
+}
+
+// secretive is a body of which the log gets less.
+type secretive interface{ logged() any }
 
 // pinRequest is the body of POST /ui/api/pin.
 type pinRequest struct {
@@ -128,7 +142,11 @@ func handle[B any](h *Handler, name, fields string, serve func(http.ResponseWrit
 		if !readBody(w, r, &body, fields) {
 			return
 		}
-		h.o.Log.Info().Str("command", name).RawJSON("body", wire.MustJSON(body)).Str("by", v.name()).Str("from", r.RemoteAddr).Msg("a command by the page")
+		logged := any(body)
+		if b, ok := logged.(secretive); ok {
+			logged = b.logged()
+		}
+		h.o.Log.Info().Str("command", name).RawJSON("body", wire.MustJSON(logged)).Str("by", v.name()).Str("from", r.RemoteAddr).Msg("a command by the page")
 		serve(w, r, v, body)
 	}))
 }

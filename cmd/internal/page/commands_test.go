@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // note records a command, and emits two steps.
@@ -211,5 +212,30 @@ func TestCall(t *testing.T) {
 	raw, err := io.ReadAll(resp.Body)
 	if err != nil || string(raw) != "/v1/chat/completions for app, cookie \"\"" || resp.Header.Get("X-Llmsup-Backend") != "qwen" {
 		t.Errorf("%v %s", err, raw)
+	}
+}
+
+// TestPullIsLoggedWithoutSecrets: a URL may have a password or a signature, also one that is
+// refused.
+func TestPullIsLoggedWithoutSecrets(t *testing.T) {
+	s := newSite(t, testKeys()...)
+	operator := s.signIn(operatorKey)
+	for ref, want := range map[string]string{
+		"https://host/a.gguf?sig=SECRET":       "https://host/a.gguf",
+		"https://user:SECRET@host/b.gguf":      "https://host/b.gguf",
+		"http://host/c.gguf#SECRET":            "http://host/c.gguf",
+		"hf:org/repo:Q4_K_M@v1":                "hf:org/repo:Q4_K_M@v1",
+		"https://user:SECRET@host:bad/d.gguf":  "not a reference",
+		"hf://user:SECRET@host/e.gguf?x=SECRET": "hf://host/e.gguf",
+	} {
+		for _, command := range []string{"pull", "pull-cancel"} {
+			body := string(wire.MustJSON(pullRequest{Ref: ref}))
+			if resp := s.request("POST", "/ui/api/"+command, body, s.own("Cookie", operator)...); resp.StatusCode != 200 {
+				t.Errorf("%s %s: %s", command, ref, resp.Status)
+			}
+			if log := s.daemon.logged(); strings.Contains(log, "SECRET") || !strings.Contains(log, `"command":"`+command+`","body":{"ref":"`+want+`"}`) {
+				t.Errorf("%s %s: the log is\n%s", command, ref, log)
+			}
+		}
 	}
 }

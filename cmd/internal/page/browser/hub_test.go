@@ -54,3 +54,35 @@ func TestHubDenied(t *testing.T) {
 		t.Error("the form is shown to others than operators")
 	}
 }
+
+// TestHubHostile: what a hub sends, and what a download reports, is text: in the table, in the
+// reference that the button sends, and in the result.
+func TestHubHostile(t *testing.T) {
+	const attack = `<img src=x onerror=\"document.title='attacked'\"><script>document.title='attacked'</script>`
+	f := newFixture(t)
+	f.mu.Lock()
+	f.steps["fit"] = `{"model":"hf:org/repo","name":"` + attack + `","architecture":"` + attack + `","trained_context":1,"ctx_size":1,"gpus":[{"index":0}],"gpu_problem":"` + attack + `","choice":"` + attack + `","choice_reason":"` + attack +
+		`","variants":[{"name":"` + attack + `.gguf","files":["` + attack + `.gguf"],"size_bytes":1,"vram_need_bytes":1,"uncertain":"` + attack + `","fits":"no","places":[{"gpus":[0],"need_bytes":1,"fits":"no","missing_bytes":1}],"largest_context":0,"advice":"` + attack + `","problem":"` + attack + `"}]}`
+	f.steps["pull"] = `{"at":"2026-11-30T00:00:00Z","server":"` + attack + `","step":"failed","text":"it failed: ` + attack + `"}` + "\n"
+	f.mu.Unlock()
+	tab := open(t, f, "models", browser.Look{})
+	tab.AwaitText("From a hub")
+	tab.Eval(`(() => {
+		const input = document.querySelector('section[aria-label="From a hub"] input');
+		input.value = 'hf:org/repo';
+		input.dispatchEvent(new Event('input', {bubbles: true}));
+		document.querySelector('section[aria-label="From a hub"] button').click();
+	})()`)
+	tab.Await(`document.querySelector('table.hub button') !== null`)
+	tab.Eval(`document.querySelector('table.hub button').click()`)
+	tab.AwaitText("it failed: <img src=x onerror=")
+	if found := tab.Eval("document.querySelectorAll('img, main script, .results script').length"); found != "0" {
+		t.Errorf("%s elements of the attack are in the page", found)
+	}
+	if title := tab.Eval("document.title"); strings.Contains(title, `"attacked"`) {
+		t.Error("a script of the attack ran")
+	}
+	if got := f.commands(); len(got) != 2 || got[1] != `pull {"ref":"hf:org/repo/`+attack+`.gguf"}` {
+		t.Errorf("it asked %q", got)
+	}
+}
