@@ -20,7 +20,6 @@ func callsCommand() *cli.Command {
 		UsageText: "llmsup calls [-f] [-n 20] [--model M] [--key K] [--backend B] [--reason R] [--status 5xx] [--since 1h] [--json]\nllmsup calls show ID\nllmsup calls cancel ID",
 		Description: "WHY is the reason why the route's first choice did not answer. OUT are the tokens of the answer; of a call in flight, the " +
 			"events of its answer so far. No prompt and no answer is stored or shown.",
-		HideHelpCommand: true,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "print a line when a call begins and when it ends, until Ctrl-C"},
 			&cli.IntFlag{Name: "limit", Aliases: []string{"n"}, Value: control.DefaultCalls, Usage: "show the last `N` calls that ended"},

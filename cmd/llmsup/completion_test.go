@@ -34,7 +34,7 @@ var completers = map[string][]string{
 		zpty -r -m z line '*over*'
 		cat $TMPDIR/offered 2>/dev/null
 		true`},
-	"fish": {"fish", "--no-config", "-c", `llmsup completion fish | source; complete -C "$LINE" | string split -f1 \t`},
+	"fish": {"fish", "--no-config", "-c", `llmsup completion fish | source; complete -C "$LINE" | string split -f1 \t; true`},
 }
 
 // TestCompletion checks the completions that each shell offers for some command lines.
@@ -48,6 +48,13 @@ func TestCompletion(t *testing.T) {
 		"a flag":              {"llmsup start --li", []string{"--listen"}, []string{"--model", "start"}},
 		"a flag of another":   {"llmsup status --j", []string{"--json"}, []string{"--listen"}},
 		"a flag after a name": {"llmsup drain chat --ti", []string{"--timeout"}, []string{"--listen"}},
+		"a flag of pull":      {"llmsup pull --q", []string{"--quant"}, []string{"--listen"}},
+		"a flag of fit":       {"llmsup fit --v", []string{"--vram"}, []string{"--listen"}},
+		"a flag of models rm": {"llmsup models rm --y", []string{"--yes"}, []string{"--listen"}},
+		"the fleet":           {"llmsup bo", []string{"boxes"}, []string{"start"}},
+		"of models":           {"llmsup models ", []string{"rm"}, []string{"help", "h", "start"}},
+		"a model":             {"llmsup fit ", nil, []string{"help", "h", "start"}},
+		"a model to remove":   {"llmsup models rm ", nil, []string{"help", "h", "start"}},
 		"a subcommand":        {"llmsup key n", []string{"new"}, []string{"start"}},
 		// llmsup must not run here: it would start, with --generate-bash-completion as a flag of llama-server.
 		"a flag of llama-server": {"llmsup start --demo -- --l", nil, []string{"start"}},

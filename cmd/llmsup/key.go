@@ -15,11 +15,10 @@ import (
 
 func keyCommand() *cli.Command {
 	return &cli.Command{
-		Name:            "key",
-		Usage:           "create, list and revoke clients' API keys",
-		UsageText:       "llmsup key new NAME\nllmsup key list\nllmsup key revoke NAME",
-		HideHelpCommand: true,
-		OnUsageError:    onUsageError,
+		Name:         "key",
+		Usage:        "create, list and revoke clients' API keys",
+		UsageText:    "llmsup key new NAME\nllmsup key list\nllmsup key revoke NAME",
+		OnUsageError: onUsageError,
 		Subcommands: []*cli.Command{
 			{
 				Name:      "new",

@@ -110,11 +110,11 @@ func newApp(forceStop <-chan struct{}) *cli.App {
 		Suggest:         true,
 		// Accepts --generate-bash-completion, which the completion scripts pass.
 		EnableBashCompletion: true,
-		Commands: []*cli.Command{
+		Commands: withoutHelpCommands(
 			startCommand(forceStop), statusCommand(), drainCommand(), resumeCommand(), restartCommand(), reloadCommand(), logsCommand(),
 			modelsCommand(), pullCommand(), fitCommand(), loadCommand(), unloadCommand(), boxesCommand(), openCommand(),
 			callsCommand(), routeCommand(), usageCommand(), keyCommand(), checkCommand(), completionCommand(), manCommand(),
-		},
+		),
 		// exitCode prints errors and turns them into exit codes.
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   onUsageError,
@@ -125,6 +125,16 @@ func newApp(forceStop <-chan struct{}) *cli.App {
 			return cli.ShowAppHelp(c)
 		},
 	}
+}
+
+// withoutHelpCommands returns commands that take "help" as a name, as in llmsup fit help, and do
+// not offer it to a shell, which then offers files. --help is for all of them.
+func withoutHelpCommands(commands ...*cli.Command) []*cli.Command {
+	for _, c := range commands {
+		c.HideHelpCommand = true
+		withoutHelpCommands(c.Subcommands...)
+	}
+	return commands
 }
 
 func onUsageError(c *cli.Context, err error, _ bool) error {

@@ -26,9 +26,8 @@ func modelsCommand() *cli.Command {
 			&cli.BoolFlag{Name: "json", Usage: "print the figures as a JSON object"},
 			controlFlag(),
 		},
-		HideHelpCommand: true,
-		Subcommands:     []*cli.Command{removeModelCommand()},
-		OnUsageError:    onUsageError,
+		Subcommands:  []*cli.Command{removeModelCommand()},
+		OnUsageError: onUsageError,
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
 				return err

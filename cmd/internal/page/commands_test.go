@@ -221,11 +221,11 @@ func TestPullIsLoggedWithoutSecrets(t *testing.T) {
 	s := newSite(t, testKeys()...)
 	operator := s.signIn(operatorKey)
 	for ref, want := range map[string]string{
-		"https://host/a.gguf?sig=SECRET":       "https://host/a.gguf",
-		"https://user:SECRET@host/b.gguf":      "https://host/b.gguf",
-		"http://host/c.gguf#SECRET":            "http://host/c.gguf",
-		"hf:org/repo:Q4_K_M@v1":                "hf:org/repo:Q4_K_M@v1",
-		"https://user:SECRET@host:bad/d.gguf":  "not a reference",
+		"https://host/a.gguf?sig=SECRET":        "https://host/a.gguf",
+		"https://user:SECRET@host/b.gguf":       "https://host/b.gguf",
+		"http://host/c.gguf#SECRET":             "http://host/c.gguf",
+		"hf:org/repo:Q4_K_M@v1":                 "hf:org/repo:Q4_K_M@v1",
+		"https://user:SECRET@host:bad/d.gguf":   "not a reference",
 		"hf://user:SECRET@host/e.gguf?x=SECRET": "hf://host/e.gguf",
 	} {
 		for _, command := range []string{"pull", "pull-cancel"} {
