@@ -48,10 +48,7 @@ func CallOf(r *request.Request) Call {
 	}
 	c.PromptTokens = chat.bytes / tokenBytes
 	if chat.answers > 0 {
-		c.Conversation = max(chat.hash, 1)
-	}
-	if chat.answers > 1 { // the home box has had the call before
-		c.EarlierTokens = chat.earlier / tokenBytes
+		c.Conversation, c.EarlierTokens = max(chat.hash, 1), chat.earlier/tokenBytes
 	}
 	return c
 }

@@ -49,9 +49,6 @@ func TestConversation(t *testing.T) {
 			if first.Conversation != 0 || second.Conversation == 0 || third.Conversation != second.Conversation || other.Conversation == second.Conversation {
 				t.Errorf("%+v\n%+v\n%+v\n%+v", first, second, third, other)
 			}
-			if second.EarlierTokens != 0 { // its home has not had the first turn
-				t.Errorf("%+v", second)
-			}
 			if second.Model != "m" || third.Model != "m" {
 				t.Errorf("%+v, %+v", second, third)
 			}

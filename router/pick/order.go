@@ -19,26 +19,25 @@ type Box struct {
 
 const (
 	// maxTried is how many boxes a call is tried at. Of a larger fleet, Order looks at so many,
-	// most of them random.
+	// nearly all of them random.
 	maxTried = 16
-	// hop is the time that another box adds: the connections are open.
-	hop = 2 * time.Millisecond
-	// What is assumed of a box that has not announced it.
-	assumedSlots      = 4
-	assumedService    = 5 * time.Second
-	assumedPromptRate = 1000 // tokens per second
+	// choices is how many random boxes are compared.
+	choices = 2
+	// maxHops is how many other boxes are tried before a call waits at the own one.
+	maxHops = 8
 )
 
 // Order returns the indices of the boxes in the order in which they are tried, at most
 // maxTried. The first one is
-//   - the home box of the call's conversation, unless another box saves more waiting than that
-//     one's cache saves prompt processing;
+//   - the home box of the call's conversation, unless the box below begins to answer sooner
+//     although it has the prompt to process that the home has cached;
 //   - else the own box, if it can begin at once;
 //   - else the fastest of the own box and two random ones. If all boxes sent their calls to the
 //     one that was the fastest a second ago, it would get them all.
 //
-// The others follow by their time to the first token. random returns a number from 0 to n-1.
-// Order allocates its result only.
+// The others follow by their time to the first token: a box may have got more calls than it has
+// announced, and refuse this one (Patience). The own box, if it has to wait itself, is behind
+// maxHops of them. random returns a number from 0 to n-1. Order allocates its result only.
 func Order(boxes []Box, c Call, random func(n int) int) []int {
 	homeBox := home(boxes, &c)
 	order := candidates(boxes, homeBox, random)
@@ -54,6 +53,13 @@ func Order(boxes []Box, c Call, random func(n int) int) []int {
 		for k := at; k > 1 && times[k] < times[k-1]; k-- {
 			swap(order, &times, k, k-1)
 		}
+	}
+	if at := slices.IndexFunc(order, func(i int) bool { return boxes[i].Own }); at > 0 {
+		own, to := order[at], min(maxHops, len(order)-1)
+		if boxes[own].wait(0) == 0 {
+			to = 1
+		}
+		order = slices.Insert(slices.Delete(order, at, at+1), to, own)
 	}
 	return order
 }
@@ -94,67 +100,24 @@ func candidates(boxes []Box, homeBox int, random func(n int) int) []int {
 // first returns the position of the box that is tried first.
 func first(boxes []Box, c *Call, order []int, times *[maxTried]time.Duration, homeBox int) int {
 	fastest, random, atHome := -1, 0, -1
-	least := time.Duration(-1) // wait at a box other than the home
 	for at, i := range order {
-		b := &boxes[i]
-		wait := b.wait()
-		switch {
-		case i == homeBox:
+		if i == homeBox {
 			atHome = at
-		case least < 0 || wait < least:
-			least = wait
 		}
-		switch {
-		case b.Own:
-		case random < 2:
-			random++
-		default:
+		switch b := &boxes[i]; {
+		case b.Own && b.wait(0) == 0:
+			fastest, random = at, choices
+		case !b.Own && random == choices:
 			continue
-		}
-		if b.Own && wait == 0 {
-			times[at] = 0 // it begins at once
+		case !b.Own:
+			random++
 		}
 		if fastest < 0 || times[at] < times[fastest] {
 			fastest = at
 		}
 	}
-	if atHome >= 0 && (least < 0 || boxes[homeBox].wait()-least <= boxes[homeBox].process(c.EarlierTokens)) {
+	if atHome >= 0 && times[atHome] <= times[fastest]+hop {
 		return atHome
 	}
 	return fastest
-}
-
-// wait returns how long a call waits at the box until it has a slot.
-func (b *Box) wait() time.Duration {
-	slots, service := b.Slots, b.Service
-	if slots <= 0 {
-		slots = assumedSlots
-	}
-	if service <= 0 {
-		service = assumedService
-	}
-	ahead := b.Busy + b.Queued - slots + 1 // calls that have to end first
-	return b.Load + service*time.Duration(max(ahead, 0))/time.Duration(slots)
-}
-
-// process returns how long the box processes tokens of a prompt.
-func (b *Box) process(tokens int) time.Duration {
-	rate := b.PromptRate
-	if rate <= 0 {
-		rate = assumedPromptRate
-	}
-	return time.Duration(float64(max(tokens, 0)) / rate * float64(time.Second))
-}
-
-// firstToken returns how long the box takes until its answer begins.
-func (b *Box) firstToken(c *Call, cached bool) time.Duration {
-	tokens := c.PromptTokens
-	if cached {
-		tokens -= c.EarlierTokens
-	}
-	t := b.wait() + b.process(tokens)
-	if !b.Own {
-		t += hop
-	}
-	return t
 }

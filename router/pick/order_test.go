@@ -47,15 +47,15 @@ func TestOrder(t *testing.T) {
 		"all are idle":       {idle(3), single, []int{0}},
 		"the own has a slot": {three(func(b []Box) { b[0].Busy, b[2].Busy = 3, 9 }), single, []int{0, 1, 2}},
 		"the own is slow":    {three(func(b []Box) { b[0].PromptRate, b[2].PromptRate = 10, 500 }), single, []int{0, 1, 2}},
-		"the own is full":    {three(func(b []Box) { b[0].Busy, b[2].Busy, b[2].Queued = 4, 4, 4 }), single, []int{1, 0, 2}},
+		"the own is full":    {three(func(b []Box) { b[0].Busy, b[2].Busy, b[2].Queued = 4, 4, 4 }), single, []int{1, 2, 0}},
 		"all are full":       {three(func(b []Box) { b[0].Busy, b[0].Queued, b[1].Busy, b[1].Queued, b[2].Busy = 4, 2, 4, 1, 4 }), single, []int{2, 1, 0}},
 		"the own is fastest": {three(func(b []Box) { b[0].Busy, b[1].Busy, b[2].Busy, b[2].Queued = 4, 4, 4, 1 }), single, []int{0, 1, 2}},
-		"long calls":         {three(func(b []Box) { b[0].Busy, b[0].Queued, b[1].Busy, b[2].Busy, b[1].Service = 4, 9, 4, 4, time.Minute }), single, []int{2, 0, 1}},
+		"long calls":         {three(func(b []Box) { b[0].Busy, b[0].Queued, b[1].Busy, b[2].Busy, b[1].Service = 4, 9, 4, 4, time.Minute }), single, []int{2, 1, 0}},
 		"the own loads":      {three(func(b []Box) { b[0].Load, b[1].Load = time.Minute, time.Second }), single, []int{2, 1, 0}},
-		"one is slow":        {three(func(b []Box) { b[0].Busy, b[1].PromptRate = 4, 10 }), single, []int{2, 0, 1}},
-		"unknown figures":    {three(func(b []Box) { b[0].Busy, b[1] = 4, Box{Name: "box1", Busy: 5} }), single, []int{2, 0, 1}},
+		"one is slow":        {three(func(b []Box) { b[0].Busy, b[1].PromptRate = 4, 10 }), single, []int{2, 1, 0}},
+		"unknown figures":    {three(func(b []Box) { b[0].Busy, b[1] = 4, Box{Name: "box1", Busy: 5} }), single, []int{2, 1, 0}},
 		"at home":            {idle(3), away, []int{2, 0, 1}},
-		"home is worth it":   {three(func(b []Box) { b[2].Busy, b[2].Queued, b[1].Busy = 4, 7, 4 }), away, []int{2, 0, 1}}, // 4 s of waiting, 4 s of processing
+		"home is worth it":   {three(func(b []Box) { b[2].Busy, b[2].Queued, b[1].Busy = 4, 7, 4 }), away, []int{2, 0, 1}},
 		"home is too busy":   {three(func(b []Box) { b[2].Busy, b[2].Queued, b[1].Busy = 4, 8, 4 }), away, []int{0}},
 		"the home loads":     {three(func(b []Box) { b[2].Load = time.Hour }), away, []int{home(idle(2), &away), 1 - home(idle(2), &away), 2}},
 		"home is the own":    {idle(3), chatOf(0, 3), []int{0}},
@@ -131,6 +131,37 @@ func TestHomeIsStable(t *testing.T) {
 		if got := home(idle(10), &Call{Conversation: conversation, Model: "m"}); got != want {
 			t.Errorf("conversation %d: %d, want %d", conversation, got, want)
 		}
+	}
+}
+
+func TestPatience(t *testing.T) {
+	single, away := Call{PromptTokens: 100}, chatOf(2, 3)
+	own := func(busy, queued int) []Box {
+		return three(func(b []Box) { b[0].Busy, b[0].Queued = busy, queued })
+	}
+	for name, tc := range map[string]struct {
+		boxes []Box
+		call  Call
+		order []int
+		want  []time.Duration
+	}{
+		"no box":          {nil, single, nil, []time.Duration{}},
+		"own first":       {own(0, 0), single, []int{0, 1, 2}, []time.Duration{NoLimit, 0, NoLimit}},
+		"own waits":       {own(4, 7), single, []int{1, 2, 0}, []time.Duration{0, 2 * time.Second, NoLimit}},
+		"own begins":      {own(0, 0), away, []int{2, 0, 1}, []time.Duration{4 * time.Second, NoLimit, NoLimit}},
+		"home, own waits": {own(4, 7), away, []int{2, 1, 0}, []time.Duration{8 * time.Second, 2 * time.Second, NoLimit}},
+		"a slow home": {
+			three(func(b []Box) { b[2].PromptRate = 100 }), away, []int{2, 0, 1}, []time.Duration{0, NoLimit, NoLimit}, // 10 s there, 5 s at the own box
+		},
+		"no own box": {
+			three(func(b []Box) { b[0].Own, b[2].Busy = false, 6 }), single, []int{1, 0, 2}, []time.Duration{0, time.Second, NoLimit},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := Patience(tc.boxes, tc.call, tc.order); !slices.Equal(got, tc.want) {
+				t.Errorf("%v, want %v", got, tc.want)
+			}
+		})
 	}
 }
 

@@ -1,0 +1,53 @@
+package pick
+
+import "time"
+
+const (
+	// hop is the time that another box adds: the connections to it are open.
+	hop = 2 * time.Millisecond
+	// What is assumed of a box that has not announced it.
+	assumedSlots      = 4
+	assumedService    = 5 * time.Second
+	assumedPromptRate = 1000 // tokens per second
+)
+
+// service returns how long a call holds its slots.
+func (b *Box) service() time.Duration {
+	if b.Service <= 0 {
+		return assumedService
+	}
+	return b.Service
+}
+
+// wait returns how long a call waits at the box until it has a slot, behind so many others
+// that have not been announced.
+func (b *Box) wait(others int) time.Duration {
+	slots := b.Slots
+	if slots <= 0 {
+		slots = assumedSlots
+	}
+	ahead := b.Busy + b.Queued + others - slots + 1 // calls that have to end first
+	return b.Load + b.service()*time.Duration(max(ahead, 0))/time.Duration(slots)
+}
+
+// process returns how long the box processes tokens of a prompt.
+func (b *Box) process(tokens int) time.Duration {
+	rate := b.PromptRate
+	if rate <= 0 {
+		rate = assumedPromptRate
+	}
+	return time.Duration(float64(max(tokens, 0)) / rate * float64(time.Second))
+}
+
+// firstToken returns how long the box takes until its answer begins.
+func (b *Box) firstToken(c *Call, cached bool) time.Duration {
+	tokens := c.PromptTokens
+	if cached {
+		tokens -= c.EarlierTokens
+	}
+	t := b.wait(0) + b.process(tokens)
+	if !b.Own {
+		t += hop
+	}
+	return t
+}
