@@ -17,11 +17,12 @@ func boxesCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "boxes",
 		Usage:     "show the boxes of the fleet: models, free slots, speed",
-		UsageText: "llmsup boxes [--json]",
+		UsageText: "llmsup boxes [--fleet] [--json]",
 		Description: "The boxes are those that this one has heard of in the last three seconds, and for a day those that have left or are silent " +
 			"since then; * is this box. SEEN is the time since a box has last announced itself. FREE are the slots that no call has, TOKENS/S is the " +
 			"speed of all calls of a model together in the last ten seconds, and FIRST TOKEN the median of the last 15 minutes. A fleet needs fleet: in llmsup.yaml.",
 		Flags: []cli.Flag{
+			fleetFlag("show what each says of itself, when it has answered, and which others it does not know"),
 			&cli.BoolFlag{Name: "json", Usage: "print the figures as a JSON object"},
 			controlFlag(),
 		},
@@ -29,6 +30,9 @@ func boxesCommand() *cli.Command {
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
 				return err
+			}
+			if c.Bool("fleet") {
+				return askBoxes(c)
 			}
 			boxes, err := daemonClient(c).Boxes(c.Context)
 			if err != nil {
@@ -51,25 +55,20 @@ func printBoxes(out io.Writer, boxes control.Boxes) error {
 		return p.err
 	}
 	rows := [][]string{{"BOX", "STATE", "GPUS", "SEEN", "VERSION", "ADDRESS"}}
-	models := [][]string{{"BOX", "MODEL", "STATE", "FREE", "QUEUED", "TOKENS/S", "FIRST TOKEN"}}
+	models := modelRows{}
 	for _, b := range boxes.Boxes {
-		name, seen := b.Name, seconds(b.SeenSeconds).Round(100*time.Millisecond).String()
+		name, seen := boxName(b), seconds(b.SeenSeconds).Round(100*time.Millisecond).String()
 		if b.This {
-			name, seen = name+" *", "-"
+			seen = "-"
 		}
 		rows = append(rows, []string{name, boxState(b, boxes.Fleet), gpuHealths(b.GPUs), seen, b.Version, b.Address})
-		for _, m := range b.Models {
-			models = append(models, []string{name, m.Name, m.State, freeSlots(m), fmt.Sprint(m.Queued), rate(m.TokensPerSecond, ""), rate(m.FirstTokenSeconds, "s")})
-		}
+		models.add(b)
 	}
 	for _, b := range boxes.Absent {
 		rows = append(rows, []string{b.Name, absence(b), "-", duration(seconds(b.SeenSeconds)), b.Version, b.Address})
 	}
 	p.table(rows, wordTable)
-	if len(models) > 1 {
-		p.line("")
-		p.table(models, wordTable)
-	}
+	models.print(p)
 	if line := fleetProblem(boxes.Fleet); line != "" {
 		p.line("")
 		p.sentence("  ", "%s", line)
@@ -77,7 +76,66 @@ func printBoxes(out io.Writer, boxes control.Boxes) error {
 	return p.err
 }
 
+// boxName marks this box.
+func boxName(b control.Box) string {
+	if b.This {
+		return b.Name + " *"
+	}
+	return b.Name
+}
+
+// modelRows is the table of the boxes' models.
+type modelRows [][]string
+
+func (rows *modelRows) add(b control.Box) {
+	for _, m := range b.Models {
+		*rows = append(*rows, []string{boxName(b), m.Name, m.State, freeSlots(m), fmt.Sprint(m.Queued), rate(m.TokensPerSecond, ""), rate(m.FirstTokenSeconds, "s")})
+	}
+}
+
+func (rows modelRows) print(p *page) {
+	if len(rows) > 0 {
+		p.line("")
+		p.table(append([][]string{{"BOX", "MODEL", "STATE", "FREE", "QUEUED", "TOKENS/S", "FIRST TOKEN"}}, rows...), wordTable)
+	}
+}
+
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+// askBoxes shows what all boxes say of themselves.
+func askBoxes(c *cli.Context) error {
+	all, err := daemonClient(c).FleetBoxes(c.Context)
+	if err != nil {
+		return err
+	}
+	defer warnMissing(all.FleetReport, listLack)
+	if c.Bool("json") {
+		return printJSON(os.Stdout, all)
+	}
+	return printAskedBoxes(os.Stdout, all)
+}
+
+// printAskedBoxes prints what all boxes say of themselves for people.
+func printAskedBoxes(out io.Writer, all control.FleetBoxes) error {
+	p := newPage(os.Stdout)
+	p.out = out
+	rows := [][]string{{"BOX", "STATE", "GPUS", "ANSWER", "KNOWS", "VERSION", "ADDRESS"}}
+	models := modelRows{}
+	for _, b := range all.Boxes {
+		answer := (time.Duration(b.AnswerMS) * time.Millisecond).String()
+		rows = append(rows, []string{boxName(b.Box), boxState(b.Box, all.Fleet), gpuHealths(b.GPUs), answer, otherBoxes(len(b.Knows)), b.Version, b.Address})
+		models.add(b.Box)
+	}
+	p.table(rows, wordTable)
+	models.print(p)
+	for _, b := range all.Boxes {
+		if len(b.Unaware) > 0 {
+			p.line("")
+			p.sentence("  ", "%s does not know %s: one of them may be cut off from a NATS server", b.Name, strings.Join(b.Unaware, ", "))
+		}
+	}
+	return p.err
+}
 
 // absence returns why a box is not in the fleet.
 func absence(b control.AbsentBox) string {

@@ -17,9 +17,10 @@ func callsCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "calls",
 		Usage:     "show calls in flight and the last ones that ended, or cancel one",
-		UsageText: "llmsup calls [-f] [-n 20] [--model M] [--key K] [--backend B] [--reason R] [--status 5xx] [--since 1h] [--json]\nllmsup calls show ID\nllmsup calls cancel ID",
+		UsageText: "llmsup calls [-f] [-n 20] [--model M] [--key K] [--backend B] [--reason R] [--status 5xx] [--since 1h] [--fleet] [--json]\nllmsup calls show ID\nllmsup calls cancel ID",
 		Description: "WHY is the reason why the route's first choice did not answer. OUT are the tokens of the answer; of a call in flight, the " +
-			"events of its answer so far. No prompt and no answer is stored or shown.",
+			"events of its answer so far. No prompt and no answer is stored or shown. With --fleet, BOX is the box that the client has called: run " +
+			"calls show and calls cancel there.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "print a line when a call begins and when it ends, until Ctrl-C"},
 			&cli.IntFlag{Name: "limit", Aliases: []string{"n"}, Value: control.DefaultCalls, Usage: "show the last `N` calls that ended"},
@@ -29,6 +30,7 @@ func callsCommand() *cli.Command {
 			&cli.StringFlag{Name: "reason", Usage: "only calls that the first choice did not answer for this `REASON`"},
 			&cli.StringFlag{Name: "status", Usage: "only calls that ended with this HTTP `STATUS`, such as 503 or 5xx"},
 			&cli.StringFlag{Name: "since", Usage: "only calls from this `TIME` on: 24h, 7d or 2w ago, a date (2026-11-01), or a time (2026-11-01T12:00:00Z)"},
+			fleetFlag("show their calls together, by the boxes' clocks"),
 			&cli.BoolFlag{Name: "json", Usage: "print the calls as a JSON object; with -f, one per line"},
 			controlFlag(),
 		},
@@ -44,10 +46,15 @@ func callsCommand() *cli.Command {
 			if c.Bool("follow") {
 				return followCalls(c, q)
 			}
-			page, err := daemonClient(c).Calls(c.Context, q)
+			list := daemonClient(c).Calls
+			if c.Bool("fleet") {
+				list = daemonClient(c).FleetCalls
+			}
+			page, err := list(c.Context, q)
 			if err != nil {
 				return err
 			}
+			defer warnMissing(page.FleetReport, listLack)
 			if c.Bool("json") {
 				return printJSON(os.Stdout, page)
 			}
@@ -67,6 +74,9 @@ func parseCallsQuery(c *cli.Context) (q control.CallsQuery, err error) {
 			return q, err
 		}
 		q.Since = since.time(time.Now())
+	}
+	if c.Bool("follow") && c.Bool("fleet") {
+		return q, usagef("-f follows the calls of this box, and cannot be combined with --fleet")
 	}
 	if q.Limit == 0 {
 		return q, usagef("-n 0 is not between 1 and %d", control.MaxCalls)

@@ -25,9 +25,9 @@ func printCalls(out io.Writer, calls control.CallsPage) error {
 		return p.err
 	}
 	if len(calls.InFlight) > 0 {
-		rows := [][]string{{"IN FLIGHT", "KEY", "BACKEND", "WHY", "STATE", "OUT", "AGE", "ID"}}
+		rows := [][]string{{"IN FLIGHT", "BOX", "KEY", "BACKEND", "WHY", "STATE", "OUT", "AGE", "ID"}}
 		for _, c := range calls.InFlight {
-			rows = append(rows, []string{callModel(c), c.Key, c.Backend, c.Reason, callState(c), countOrEmpty(c.Completion), milliseconds(c.MS), c.ID})
+			rows = append(rows, []string{callModel(c), c.Box, c.Key, c.Backend, c.Reason, callState(c), countOrEmpty(c.Completion), milliseconds(c.MS), c.ID})
 		}
 		p.table(withoutEmptyColumns(rows), wordTable)
 	}
@@ -35,10 +35,10 @@ func printCalls(out io.Writer, calls control.CallsPage) error {
 		p.line("")
 	}
 	if len(calls.Calls) > 0 {
-		rows := [][]string{{"ENDED", "KEY", "BACKEND", "WHY", "STATUS", "OUT", "TIME", "USD", "AGO"}}
+		rows := [][]string{{"ENDED", "BOX", "KEY", "BACKEND", "WHY", "STATUS", "OUT", "TIME", "USD", "AGO"}}
 		for _, c := range calls.Calls {
 			rows = append(rows, []string{
-				callModel(c), c.Key, c.Backend, c.Reason, callState(c), countOrEmpty(c.Completion), milliseconds(c.MS), p.amount(c.Cost, 0), since(c.Time),
+				callModel(c), c.Box, c.Key, c.Backend, c.Reason, callState(c), countOrEmpty(c.Completion), milliseconds(c.MS), p.amount(c.Cost, 0), since(c.Time),
 			})
 		}
 		p.table(withoutEmptyColumns(rows), wordTable)

@@ -20,13 +20,14 @@ func statusCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "status",
 		Usage:     "show servers, GPUs and upstreams of the running daemon",
-		UsageText: "llmsup status [--json] [--watch]",
+		UsageText: "llmsup status [--fleet] [--json] [--watch]",
 		Description: "The bar of a GPU shows its VRAM: a letter or a colour for each server, x or ▒ for other processes, and . for what is free. " +
 			"? or ░ is in use, but of no process that the driver lists: one that has just ended, or the driver itself. " +
 			"The progress of a load is its time so far, in relation to earlier loads of the model.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "json", Usage: "print the figures as a JSON object; with --watch, one per line"},
 			&cli.BoolFlag{Name: "watch", Usage: "refresh every second until Ctrl-C"},
+			fleetFlag("show the servers and GPUs of each"),
 			controlFlag(),
 		},
 		OnUsageError: onUsageError,
@@ -35,6 +36,9 @@ func statusCommand() *cli.Command {
 				return err
 			}
 			client := daemonClient(c)
+			if c.Bool("fleet") {
+				return fleetStatus(c, client)
+			}
 			show := func(out io.Writer, s control.Status) error { return printStatus(out, s, displayOf(os.Stdout)) }
 			if c.Bool("json") {
 				show = printJSON
@@ -49,6 +53,25 @@ func statusCommand() *cli.Command {
 			return show(os.Stdout, s)
 		},
 	}
+}
+
+// fleetStatus shows the status of all boxes.
+func fleetStatus(c *cli.Context, client *control.Client) error {
+	show := func(out io.Writer, s control.FleetStatus) error {
+		return printFleetStatus(out, s, displayOf(os.Stdout))
+	}
+	if c.Bool("json") {
+		show = printJSON
+	}
+	if c.Bool("watch") {
+		return watch(c.Context, statusInterval, os.Stdout, client.FleetStatus, withMissing(c, show, func(s control.FleetStatus) control.FleetReport { return s.FleetReport }, listLack))
+	}
+	s, err := client.FleetStatus(c.Context)
+	if err != nil {
+		return err
+	}
+	defer warnMissing(s.FleetReport, listLack)
+	return show(os.Stdout, s)
 }
 
 // printJSON prints a value for scripts, on one line.

@@ -15,13 +15,17 @@ func (p *page) gpuTable(gpus []control.GPU) {
 	}
 	rows := [][]string{{"GPU", "HEALTH", "VRAM USED", "FREE", "BUSY", "TEMP", "POWER"}}
 	for _, g := range gpus {
-		rows = append(rows, []string{
-			fmt.Sprintf("%d %s", g.Index, strings.TrimPrefix(printable(g.Name), "NVIDIA ")), g.Health, memoryUsed(g), sizeOrNA(g.MemoryFreeBytes),
-			valueOrNA(g.UtilizationPercent, "%"), valueOrNA(g.TemperatureCelsius, " C"), powerDraw(g.PowerWatts, g.PowerLimitWatts),
-		})
+		rows = append(rows, gpuRow(g))
 	}
 	p.line("")
 	p.table(rows, wordTable)
+}
+
+func gpuRow(g control.GPU) []string {
+	return []string{
+		fmt.Sprintf("%d %s", g.Index, strings.TrimPrefix(printable(g.Name), "NVIDIA ")), g.Health, memoryUsed(g), sizeOrNA(g.MemoryFreeBytes),
+		valueOrNA(g.UtilizationPercent, "%"), valueOrNA(g.TemperatureCelsius, " C"), powerDraw(g.PowerWatts, g.PowerLimitWatts),
+	}
 }
 
 // memoryUsed returns the used and the total memory of a GPU, as in 9.4/23.6 GiB.

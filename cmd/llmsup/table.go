@@ -17,14 +17,15 @@ const minTextColumns = 24
 // columnGap is the space between two columns.
 const columnGap = "  "
 
-// table prints rows, the first of which is the header, within the width of the page.
+// table prints rows, the first of which is the header, within the width of the page, without
+// characters that control a terminal.
 // A first cell that is too long for its column is printed on a line of its own.
 // text/tabwriter has no page width, does not wrap, and counts a wide character as one
 // column.
 func (p *page) table(rows [][]string, style tableStyle) {
 	for _, row := range rows {
 		for i, cell := range row {
-			row[i] = strings.ReplaceAll(cell, "\t", " ")
+			row[i] = printable(strings.ReplaceAll(cell, "\t", " "))
 		}
 	}
 	widths := columnWidths(rows, style, p.width())

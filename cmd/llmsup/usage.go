@@ -21,13 +21,15 @@ func usageCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "usage",
 		Usage:     "show calls, tokens, costs and what local servers saved",
-		UsageText: "llmsup usage [--since 7d] [--until 2026-12-01] [--by " + strings.Join(control.UsageBy, "|") + "] [--json|--csv] [--watch]",
+		UsageText: "llmsup usage [--since 7d] [--until 2026-12-01] [--by " + strings.Join(control.UsageBy, "|") + "] [--fleet] [--json|--csv] [--watch]",
 		Description: "Without --by it prints the totals, the figures of each model, why calls for local models were answered " +
-			"elsewhere, and a chart of the days (in UTC). Unknown costs are reported as unknown; totals leave them out.",
+			"elsewhere, and a chart of the days (in UTC). Unknown costs are reported as unknown; totals leave them out. " +
+			"A call is counted by the box that the client has called, so that the sums of --fleet are exact.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "since", Value: "7d", Usage: "count calls from this `TIME` on: 24h, 7d or 2w ago, a date (2026-11-01), or a time (2026-11-01T12:00:00Z)"},
 			&cli.StringFlag{Name: "until", Usage: "count calls before this `TIME`, in the same forms", DefaultText: "now"},
-			&cli.StringFlag{Name: "by", Usage: "group by `WHAT`: " + strings.Join(control.UsageBy, ", ")},
+			&cli.StringFlag{Name: "by", Usage: "group by `WHAT`: " + strings.Join(control.UsageBy, ", ") + "; with --fleet also box"},
+			fleetFlag("add up their calls"),
 			&cli.BoolFlag{Name: "json", Usage: "print the figures as a JSON object; with --watch, one per line"},
 			&cli.BoolFlag{Name: "csv", Usage: "print one line per group as CSV, by model or by --by"},
 			&cli.BoolFlag{Name: "watch", Usage: "refresh every two seconds until Ctrl-C; one line each if not a terminal"},
@@ -51,6 +53,7 @@ func usageCommand() *cli.Command {
 type usageQuery struct {
 	since, until timeArg
 	by           string
+	fleet        bool // of all boxes
 }
 
 // timeArg is a point in time, absolute or relative to now.
@@ -82,10 +85,16 @@ func parseUsageQuery(c *cli.Context) (q usageQuery, err error) {
 		}
 		return q, usagef("--since %s is not in the past", c.String("since"))
 	}
-	q.by = c.String("by")
+	q.by, q.fleet = c.String("by"), c.Bool("fleet")
+	groups := control.UsageBy
+	if q.fleet {
+		groups = control.FleetUsageBy
+	}
 	switch {
-	case c.IsSet("by") && !slices.Contains(control.UsageBy, q.by):
-		return q, usagef("--by %q is not supported; choose one of %s", q.by, strings.Join(control.UsageBy, ", "))
+	case q.by == "box" && !q.fleet:
+		return q, usagef("--by box needs --fleet")
+	case c.IsSet("by") && !slices.Contains(groups, q.by):
+		return q, usagef("--by %q is not supported; choose one of %s", q.by, strings.Join(groups, ", "))
 	case c.Bool("json") && c.Bool("csv"):
 		return q, usagef("--json and --csv exclude each other; pass one of them")
 	case c.Bool("csv") && c.Bool("watch"):
@@ -124,14 +133,21 @@ func (q usageQuery) run(c *cli.Context, client *control.Client, out *os.File) er
 		if q.until != (timeArg{}) {
 			until = q.until.time(now)
 		}
+		if q.fleet {
+			return client.FleetUsage(ctx, q.since.time(now), until, q.by)
+		}
 		return client.Usage(ctx, q.since.time(now), until, q.by)
 	}
 	if c.Bool("watch") {
+		if isTerminal(out) {
+			show = withMissing(c, show, func(u control.Usage) control.FleetReport { return u.FleetReport }, sumsLack)
+		}
 		return watch(c.Context, usageInterval, out, fetch, show)
 	}
 	u, err := fetch(c.Context)
 	if err != nil {
 		return err
 	}
+	defer warnMissing(u.FleetReport, sumsLack)
 	return show(out, u)
 }

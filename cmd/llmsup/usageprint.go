@@ -23,11 +23,11 @@ func printUsage(out io.Writer, u control.Usage, by string, d display) error {
 		p.line("")
 	}
 	if u.Total.Calls == 0 {
-		p.line("No call was recorded %s. Later calls appear here", period(u))
+		p.line("No call was recorded%s %s. Later calls appear here", boxesOf(u.FleetReport), period(u))
 		p.line("with their tokens, their cost, and what local saved.")
 		return p.err
 	}
-	p.line("Usage %s", period(u))
+	p.sentence("", "Usage%s %s", boxesOf(u.FleetReport), period(u))
 	p.totals(u.Total)
 	switch {
 	case by == "day":
@@ -36,6 +36,9 @@ func printUsage(out io.Writer, u control.Usage, by string, d display) error {
 	case by != "":
 		p.groupTable(by, byCalls(u.Groups))
 	default:
+		if len(u.Boxes) > 1 {
+			p.groupTable("box", u.Boxes)
+		}
 		p.groupTable("model", largest(maxModels, byCalls(u.Groups)))
 		p.reasonTable(u)
 		p.dayChart(u.Days)
@@ -50,7 +53,7 @@ func printUsage(out io.Writer, u control.Usage, by string, d display) error {
 func printUsageLine(out io.Writer, u control.Usage) error {
 	t := u.Total
 	p := &page{}
-	_, err := fmt.Fprintf(out, "%s %s since %s, %s local, paid %s USD, saved %s USD\n", u.To.Format(time.RFC3339), plural(int(t.Calls), "call"),
+	_, err := fmt.Fprintf(out, "%s %s%s since %s, %s local, paid %s USD, saved %s USD\n", u.To.Format(time.RFC3339), plural(int(t.Calls), "call"), boxesOf(u.FleetReport),
 		u.From.Format(time.RFC3339), percent(t.Local, t.Calls), p.amount(t.Cost, t.UnknownCost), p.amount(t.Saved, t.UnknownSaved))
 	return err
 }
