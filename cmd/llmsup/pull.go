@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -76,7 +77,10 @@ func pullCommand() *cli.Command {
 			if _, err = fmt.Println(strings.Join(paths, "\n")); err != nil || adder == nil {
 				return err
 			}
-			return adder.add(c.Context, paths)
+			if err := adder.add(c.Context, paths); err != nil {
+				return fmt.Errorf("the model is downloaded, to %s: %w", paths[0], err)
+			}
+			return nil
 		},
 	}
 }
@@ -201,16 +205,18 @@ func (p *puller) download(ctx context.Context, client *hub.Client, v hub.Variant
 	if err != nil {
 		return "", err
 	}
-	verified := "its SHA-256 is the hub's"
-	if v.Files[0].SHA256 == "" {
-		verified = "the server gives no SHA-256 to compare it with"
+	verified, hashed := "its SHA-256 is the hub's", true
+	if slices.ContainsFunc(v.Files, func(f hub.File) bool { return f.SHA256 == "" }) {
+		verified, hashed = "the server gives no SHA-256 to compare it with", false
 	}
-	arrived := show.last.Done - show.last.Before
-	if arrived == 0 {
+	switch arrived := show.last.Done - show.last.Before; {
+	case arrived > 0:
+		p.say("%s in %s; %s", hub.Size(arrived), duration(time.Since(began)), verified)
+	case hashed:
 		p.say("it is there already; %s", verified)
-		return file, nil
+	default:
+		p.say("a file of its name and size is there already, and is no older; %s: remove it to download it again", verified)
 	}
-	p.say("%s in %s; %s", hub.Size(arrived), duration(time.Since(began)), verified)
 	return file, nil
 }
 

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/llmsup/llmsup/models/demo"
 	"github.com/llmsup/llmsup/models/hub"
@@ -54,6 +56,31 @@ func demoContent(t *testing.T) []byte {
 		t.Fatal(err)
 	}
 	return model.Bytes()
+}
+
+// TestPullAgain: a model that is there is named as that, with what it was compared by.
+func TestPullAgain(t *testing.T) {
+	t.Parallel()
+	model := demoContent(t)
+	h := hubtest.Start(t, hubtest.Repo{Name: "a/b", Files: []hubtest.File{{Path: "m-Q8_0.gguf", Content: model}}})
+	h.Intercept = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path == "/plain.gguf" {
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(model))
+		}
+		return r.URL.Path == "/plain.gguf"
+	}
+	state := t.TempDir()
+	for ref, want := range map[string]string{
+		"hf:a/b":              "it is there already; its SHA-256 is the hub's",
+		h.URL + "/plain.gguf": "a file of its name and size is there already, and is no older; the server gives no SHA-256 to compare it with: remove it to download it again",
+	} {
+		for i := range 2 {
+			got := pull(t, h, state, nil, ref)
+			if again := strings.Contains(strings.Join(strings.Fields(got.stderr), " "), want); got.code != 0 || again != (i == 1) {
+				t.Errorf("%+v", got)
+			}
+		}
+	}
 }
 
 // TestPull: what the command prints, and with which code it ends.

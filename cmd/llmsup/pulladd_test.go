@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,9 +26,21 @@ func TestPullAdd(t *testing.T) {
 	}
 	in.awaitState("two", "ready", "")
 	const want = "# mine\nservers: # all\n  # the first\n  one: {model: hf:a/b:F32} # it\n  two:\n    model: "
-	if text, err := os.ReadFile(file.path); err != nil || !strings.HasPrefix(string(text), want) || !strings.HasSuffix(string(text), path+"\"\n\nledger: {enabled: false}\n") {
+	text, err := os.ReadFile(file.path)
+	if err != nil || !strings.HasPrefix(string(text), want) || !strings.HasSuffix(string(text), path+"\"\n\nledger: {enabled: false}\n") {
 		t.Errorf("%v\n%s", err, text)
 	}
+
+	h.Intercept = func(http.ResponseWriter, *http.Request) bool { // during the download
+		file.write("servers: {three: {model: /m.gguf}}\n")
+		return false
+	}
+	got = pull(t, h, in.state, nil, "hf:a/b:Q4_K_M", "--add", "three", "--config", file.path, "--control-socket", in.state+"/c.sock")
+	h.Intercept = nil
+	if got.code != 1 || got.out != path+"\n" || !strings.Contains(got.stderr, "llmsup: the model is downloaded, to "+path+": ") || !strings.Contains(got.stderr, "there is a server of this name") {
+		t.Errorf("%+v", got)
+	}
+	file.write(string(text))
 
 	served := h.Served()
 	elsewhere := filepath.Join(t.TempDir(), "new.yaml")

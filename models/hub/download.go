@@ -154,7 +154,8 @@ func (d *download) look(ctx context.Context, t *target) error {
 		return nil
 	}
 	t.found = info
-	if t.Size != info.Size() {
+	// Without a hash, the size and the time are all that there is to compare.
+	if t.Size != info.Size() || t.SHA256 == "" && t.modified.After(info.ModTime()) {
 		return nil
 	}
 	if t.SHA256 != "" {

@@ -141,6 +141,54 @@ func TestDownload(t *testing.T) {
 	}
 }
 
+// TestWithoutHash: of a URL without a hash, a file of the same size is kept unless the server has a newer
+// one.
+func TestWithoutHash(t *testing.T) {
+	content := gguf(size)
+	other := append([]byte("GGUF"), make([]byte, size-4)...)
+	h := hubtest.Start(t)
+	for name, tc := range map[string]struct {
+		modified time.Time // at the server
+		kept     bool
+	}{
+		"older":   {time.Now().Add(-time.Hour), true},
+		"newer":   {time.Now().Add(time.Hour), false},
+		"unknown": {time.Time{}, true},
+	} {
+		h.Intercept = func(w http.ResponseWriter, r *http.Request) bool {
+			http.ServeContent(w, r, "", tc.modified, bytes.NewReader(content))
+			return true
+		}
+		path := filepath.Join(t.TempDir(), "m.gguf")
+		writeFile(t, path, other)
+		got, err := downloadRef(t, t.Context(), client(h, ""), h.URL+"/m.gguf", filepath.Dir(path))
+		if err != nil || got != path {
+			t.Errorf("%s: %s, %v", name, got, err)
+		}
+		if tc.kept {
+			holds(t, path, other)
+		} else {
+			holds(t, path, content)
+		}
+	}
+}
+
+// TestRevisionFolders: revisions have folders of their own.
+func TestRevisionFolders(t *testing.T) {
+	seen := map[string]string{}
+	for _, revision := range []string{"", "a/b", "a-b", "a_b", "a.b", "a", "refs/pr/1"} {
+		text := "hf:org/repo"
+		if revision != "" {
+			text += "@" + revision
+		}
+		folder := parse(t, text).folder()
+		if other, taken := seen[folder]; taken || strings.Count(folder, "/") != 1 || !safePath(folder) {
+			t.Errorf("%s is in %s, as is %s", text, folder, other)
+		}
+		seen[folder] = text
+	}
+}
+
 func writeFile(t *testing.T, path string, content []byte, more ...string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {

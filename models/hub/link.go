@@ -76,6 +76,7 @@ func (c *Client) describe(ctx context.Context, ref Ref, address string) (File, e
 	default:
 		return File{}, c.statusError(ask, resp)
 	}
+	f.modified, _ = http.ParseTime(resp.Header.Get("Last-Modified")) // zero if there is none
 	body, stop := c.watchBody(resp, cancel)
 	defer stop()
 	start := make([]byte, len(magic))

@@ -8,10 +8,11 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 )
 
 const (
-	maxAnswer = 32 << 20 // bytes of one answer of the API
+	maxAnswer = 32 << 20 // bytes of an answer of the API, and of all pages of a list
 	maxPages  = 100      // of a list; the hub has 1,000 files on a page
 )
 
@@ -31,8 +32,9 @@ type File struct {
 	URL    string // where the hub has it, without a signature
 
 	ref       Ref
-	validator string // of a URL's content: changes with it; "" = unknown
-	whole     bool   // the server sends no parts of it
+	validator string    // of a URL's content: changes with it; "" = unknown
+	modified  time.Time // of a URL's content; zero = unknown
+	whole     bool      // the server sends no parts of it
 }
 
 // Local returns where Download puts the file, below the folder dir.
@@ -105,11 +107,17 @@ func (c *Client) commit(ctx context.Context, ref Ref) (string, error) {
 // tree returns the GGUF files of a commit.
 func (c *Client) tree(ctx context.Context, ref Ref, commit string) (files []File, err error) {
 	address := fmt.Sprintf("%s/api/models/%s/%s/tree/%s?recursive=true", c.endpoint(), ref.Org, ref.Repo, commit)
-	for range maxPages {
+	seen, total := map[string]bool{}, 0
+	for len(seen) < maxPages && total <= maxAnswer {
+		if seen[address] {
+			return nil, permanentErrorf("%s lists the files of %s in a circle: check HF_ENDPOINT", c.endpoint(), ref.name())
+		}
+		seen[address] = true
 		body, header, err := c.get(ctx, ref, address)
 		if err != nil {
 			return nil, err
 		}
+		total += len(body)
 		var entries []treeEntry
 		if err := json.Unmarshal(body, &entries); err != nil {
 			return nil, permanentErrorf("%s does not answer as a hub does: check HF_ENDPOINT", c.endpoint())

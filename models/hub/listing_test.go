@@ -138,6 +138,38 @@ func TestFind(t *testing.T) {
 	}
 }
 
+// TestListPages: the pages of a list end, whatever a hub answers.
+func TestListPages(t *testing.T) {
+	h := hubtest.Start(t, hubtest.Repo{Name: "a/b", Files: files("m-Q8_0.gguf")})
+	requests, padding, next := 0, 0, ""
+	h.Intercept = func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, "/tree/") {
+			return false
+		}
+		requests++
+		w.Header().Set("Link", "<"+h.URL+r.URL.Path+"?"+strings.ReplaceAll(next, "N", fmt.Sprint(requests))+`>; rel="next"`)
+		_, _ = w.Write([]byte("[" + strings.Repeat(" ", padding) + "]"))
+		return true
+	}
+	for name, tc := range map[string]struct {
+		next     string // the query of each page's link; N is the number of the page
+		padding  int    // bytes of each page
+		err      string
+		requests int
+	}{
+		"itself":         {"recursive=true", 0, h.URL + " lists the files of a/b in a circle: check HF_ENDPOINT", 1},
+		"one after that": {"cursor=x", 0, h.URL + " lists the files of a/b in a circle: check HF_ENDPOINT", 2},
+		"without end":    {"cursor=N", 0, "a/b has too many files to list", maxPages},
+		"large pages":    {"cursor=N", 12 << 20, "a/b has too many files to list", 3},
+	} {
+		requests, next, padding = 0, tc.next, tc.padding
+		_, err := client(h, "").List(t.Context(), parse(t, "hf:a/b"))
+		if err == nil || err.Error() != tc.err || IsTemporary(err) || requests != tc.requests {
+			t.Errorf("%s: %v after %d requests", name, err, requests)
+		}
+	}
+}
+
 // TestErrors: what a user reads when the hub refuses, or is no  No message has the token.
 func TestErrors(t *testing.T) {
 	h := hubtest.Start(t, hubtest.Repo{Name: "a/b", Files: files("m-Q8_0.gguf")}, hubtest.Repo{Name: "a/gated", Gated: true, Files: files("m-Q8_0.gguf")},

@@ -118,7 +118,7 @@ func (r Ref) folder() string {
 	case r.URL != "":
 		return ""
 	case r.Revision != "":
-		return r.Org + "/" + r.Repo + "@" + strings.ReplaceAll(r.Revision, "/", "-")
+		return r.Org + "/" + r.Repo + "@" + url.PathEscape(r.Revision) // which may have a slash
 	}
 	return r.Org + "/" + r.Repo
 }
