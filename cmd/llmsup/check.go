@@ -65,7 +65,7 @@ func (f *findings) print(kind, format string, args ...any) {
 
 // check returns an error only for a wrong command line.
 func (f *findings) check(c *cli.Context) error {
-	cfg, err := configFrom(c, "")
+	cfg, err := configFrom(c, "", sources{shared: f.sharedConfig})
 	var usage usageError
 	switch {
 	case errors.Is(err, errNothingToRun): // no error here: the machine can be checked without a model

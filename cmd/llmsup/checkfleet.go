@@ -2,13 +2,26 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/fleet"
+	"github.com/llmsup/llmsup/cmd/internal/fleet/fleetconfig"
 )
+
+// sharedConfig returns what the fleet defines, as this box has it.
+func (f *findings) sharedConfig(stateDir string) (*config.Shared, error) {
+	shared, err := fleetconfig.Saved(stateDir)
+	if errors.Is(err, fs.ErrPermission) {
+		f.warn("fleet: what the fleet defines for this box is not checked: %s; run the command as root, or as the user that llmsup runs as", err)
+		return nil, nil
+	}
+	return shared, err
+}
 
 // fleet checks whether the box can join its fleet. A daemon that runs already knows.
 func (f *findings) fleet(ctx context.Context, cfg *config.Config, running *control.Status) {
@@ -17,6 +30,9 @@ func (f *findings) fleet(ctx context.Context, cfg *config.Config, running *contr
 	}
 	if warning := cfg.Fleet.Warning(); warning != "" {
 		f.warn("fleet: %s", warning)
+	}
+	if cfg.Shared != nil {
+		f.ok("fleet: version %d of its configuration defines %s%s", cfg.Shared.Version, strings.Join(cfg.Shared.Sections, ", "), replaced(cfg.Replaced()))
 	}
 	boxes, taken, err := fleet.Probe(ctx, cfg.Fleet)
 	own := running != nil && running.Fleet != nil && running.Fleet.Box == cfg.Fleet.BoxName()
@@ -32,4 +48,12 @@ func (f *findings) fleet(ctx context.Context, cfg *config.Config, running *contr
 	default:
 		f.ok("fleet: this box is %s; others: %s", cfg.Fleet.BoxName(), strings.Join(boxes, ", "))
 	}
+}
+
+// replaced says which sections of llmsup.yaml are not used, since the fleet defines them.
+func replaced(sections []string) string {
+	if len(sections) == 0 {
+		return ""
+	}
+	return "; " + strings.Join(sections, " and ") + " of llmsup.yaml are not used"
 }

@@ -11,13 +11,23 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/config"
 )
 
+// sources are where a configuration comes from, besides flags and the environment.
+type sources struct {
+	text   []byte                                        // of the file; nil = it is read
+	shared func(stateDir string) (*config.Shared, error) // what the fleet defines; nil = nothing
+}
+
 // configFrom merges the defaults, the configuration file, the environment and the
 // flags. Its errors are for the operator to correct. socket is the address of the
 // socket that systemd passed, which overrides listen; "" = none.
-func configFrom(c *cli.Context, socket string) (*config.Config, error) {
+func configFrom(c *cli.Context, socket string, from sources) (*config.Config, error) {
 	cfg := config.Default()
 	if path := c.String(flagConfig); path != "" {
-		loaded, err := config.Load(path)
+		load := func() (*config.Config, error) { return config.Load(path) }
+		if from.text != nil {
+			load = func() (*config.Config, error) { return config.Parse(path, from.text) }
+		}
+		loaded, err := load()
 		if err != nil {
 			return nil, err
 		}
@@ -36,6 +46,13 @@ func configFrom(c *cli.Context, socket string) (*config.Config, error) {
 	}
 	if info, err := os.Stat(flags.Model); flags.Model != "" && err == nil && info.IsDir() { // the server's name would be empty
 		return nil, fmt.Errorf("model %s: this is a directory: name the .gguf file in it", flags.Model)
+	}
+	if cfg.Fleet.Enabled() {
+		shared, err := from.shared(cfg.StateDir)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Use(shared)
 	}
 	if err := cfg.Validate(); err != nil {
 		return nil, err

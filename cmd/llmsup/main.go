@@ -112,7 +112,7 @@ func newApp(forceStop <-chan struct{}) *cli.App {
 		EnableBashCompletion: true,
 		Commands: withoutHelpCommands(
 			startCommand(forceStop), statusCommand(), drainCommand(), resumeCommand(), restartCommand(), reloadCommand(), logsCommand(),
-			modelsCommand(), pullCommand(), fitCommand(), loadCommand(), unloadCommand(), boxesCommand(), openCommand(),
+			modelsCommand(), pullCommand(), fitCommand(), loadCommand(), unloadCommand(), boxesCommand(), fleetCommand(), openCommand(),
 			callsCommand(), routeCommand(), usageCommand(), keyCommand(), checkCommand(), completionCommand(), manCommand(),
 		),
 		// exitCode prints errors and turns them into exit codes.

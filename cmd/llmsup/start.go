@@ -11,6 +11,7 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/daemon"
+	"github.com/llmsup/llmsup/cmd/internal/fleet/fleetconfig"
 	"github.com/llmsup/llmsup/supervisor/output"
 	"github.com/llmsup/llmsup/systemd"
 )
@@ -46,7 +47,7 @@ func start(c *cli.Context, forceStop <-chan struct{}) error {
 		defer passed.Close()
 		socket = passed.Addr().String()
 	}
-	cfg, err := configFrom(c, socket)
+	cfg, err := configFrom(c, socket, sources{shared: fleetconfig.Saved})
 	if err != nil {
 		return err
 	}
@@ -65,8 +66,8 @@ func start(c *cli.Context, forceStop <-chan struct{}) error {
 	}
 	d, err := daemon.Open(setup, daemon.Options{
 		Version: version, Log: log, LogLines: kept, ForceStop: forceStop, Listener: passed, Systemd: manager,
-		LoadSetup: func() (daemon.Setup, error) {
-			cfg, err := configFrom(c, socket)
+		LoadSetup: func(text []byte, shared *config.Shared) (daemon.Setup, error) {
+			cfg, err := configFrom(c, socket, sources{text, func(string) (*config.Shared, error) { return shared, nil }})
 			if err != nil {
 				return daemon.Setup{}, err
 			}

@@ -56,6 +56,7 @@ type Config struct {
 	FlagServer string `yaml:"-"` // the server that flags define; "" = none
 	Demo       bool   `yaml:"-"` // FlagServer runs the demo model, which is generated in DemoDir
 	File       string `yaml:"-"` // path of llmsup.yaml; "" = none
+	Text       []byte `yaml:"-"` // of File
 
 	IgnoredListen string `yaml:"-"` // the configured Listen, if systemd passed a socket at another address
 

@@ -71,7 +71,7 @@ func rootCause(err error) error {
 // Parse reads the text of a configuration file over the defaults, as Load does.
 func Parse(path string, raw []byte) (*Config, error) {
 	c := Default()
-	c.File = path
+	c.File, c.Text = path, raw
 	built := c // its maps are not changed below
 	c.Servers, c.Upstreams, c.Routes = nil, nil, nil
 

@@ -14,6 +14,8 @@ type Fleet struct {
 	Joined  bool   `json:"joined"`
 	Problem string `json:"problem"` // why it is not in the fleet, or what does not work; "" = all works
 	Others  int    `json:"others"`  // boxes that it knows of
+
+	Configuration *FleetConfiguration `json:"configuration,omitempty"` // only in the status
 }
 
 // Boxes is the answer of GET /v1/boxes: the boxes of the fleet as this one knows them.

@@ -337,3 +337,29 @@ func TestClientOfAnotherVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func (source) Push(_ context.Context, r PushRequest, user string) (PushedConfig, error) {
+	if r.Text == "" {
+		return PushedConfig{}, errors.New(r.File + " has no settings")
+	}
+	return PushedConfig{Version: 7, Previous: &FleetDocument{Version: 6, PushedBy: user, Text: r.Text}}, nil
+}
+
+func (source) Pull(_ context.Context, version uint64) (PulledConfig, error) {
+	return PulledConfig{Box: "gpu1", Fleet: &FleetDocument{Version: version, Text: "routes: {}\n"}}, nil
+}
+
+func TestFleetConfig(t *testing.T) {
+	c, ctx := NewClient(serve(t, NewHandler(source{}, "v1"))), t.Context()
+	long := "# " + strings.Repeat("é<", 100<<10)
+	pushed, err := c.PushConfig(ctx, PushRequest{File: "f.yaml", Text: long})
+	if err != nil || pushed.Version != 7 || pushed.Previous.Text != long || pushed.Previous.PushedBy == "" || pushed.Previous.PushedBy == "unknown" {
+		t.Errorf("%v, %v", pushed.Version, err)
+	}
+	if _, err := c.PushConfig(ctx, PushRequest{File: "f.yaml"}); err == nil || !strings.Contains(err.Error(), "f.yaml has no settings") {
+		t.Errorf("%v", err)
+	}
+	if pulled, err := c.PullConfig(ctx, 5); err != nil || pulled.Fleet == nil || pulled.Fleet.Version != 5 || pulled.Box != "gpu1" {
+		t.Errorf("%+v, %v", pulled, err)
+	}
+}

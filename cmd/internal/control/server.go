@@ -23,6 +23,7 @@ type Daemon interface {
 	Loader
 	Calls
 	BoxReader
+	FleetConfigurer
 	Disk
 }
 
@@ -68,6 +69,7 @@ func NewHandler(daemon Daemon, version string) http.Handler {
 	handleLoads(mux, daemon)
 	handleCalls(mux, daemon)
 	handleBoxes(mux, daemon)
+	handleFleetConfig(mux, daemon)
 	handleFleet(mux, daemon)
 	handleDisk(mux, daemon)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

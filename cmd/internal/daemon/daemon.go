@@ -27,6 +27,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/downloads"
+	"github.com/llmsup/llmsup/cmd/internal/fleet/fleetconfig"
 	"github.com/llmsup/llmsup/cmd/internal/fleet/ownbox"
 	"github.com/llmsup/llmsup/cmd/internal/gpureport"
 	"github.com/llmsup/llmsup/cmd/internal/graceful"
@@ -62,9 +63,11 @@ type Setup struct {
 type Options struct {
 	Version   string
 	Log       zerolog.Logger
-	LogLines  *output.Ring          // the last lines of Log, as JSON
-	ForceStop <-chan struct{}       // once closed, a stop waits for no calls, hardly for the ledger, and kills the servers' processes
-	LoadSetup func() (Setup, error) // loads the Setup for a reload
+	LogLines  *output.Ring    // the last lines of Log, as JSON
+	ForceStop <-chan struct{} // once closed, a stop waits for no calls, hardly for the ledger, and kills the servers' processes
+	// LoadSetup loads the Setup for a reload, with what the fleet defines. text is that of
+	// llmsup.yaml; nil = the file is read.
+	LoadSetup func(text []byte, shared *config.Shared) (Setup, error)
 
 	Listener net.Listener    // passed by systemd, at the Config's Listen; nil = none
 	Systemd  systemd.Manager // that runs llmsup, if any
@@ -73,6 +76,7 @@ type Options struct {
 // Daemon is a running llmsup, or one that is opened and not started yet.
 type Daemon struct {
 	*calls.Lister
+	control.FleetConfigurer // shared
 	control.BoxReader
 
 	opts Options
@@ -96,6 +100,8 @@ type Daemon struct {
 	downloads   *downloads.Manager
 	boxes       *ownbox.Membership
 	otherBoxes  boxes.Registry // as the router sees them
+	shared      *fleetconfig.Manager
+	running     atomic.Pointer[config.Config] // that of setup, for readers without a lock
 
 	serverContext context.Context //nolint:containedctx // of all servers; it outlives the context of Run
 	stop          context.CancelFunc
@@ -168,6 +174,7 @@ func (d *Daemon) open() (err error) {
 		return err
 	}
 	d.upstreams = routing.Upstreams
+	d.running.Store(cfg)
 	d.accounting.Prices.ApplyConfig(cfg, routing.Upstreams)
 	d.setFleet(planned.fleet)
 	if d.router, err = router.New(routing, d.log); err != nil {
@@ -175,8 +182,14 @@ func (d *Daemon) open() (err error) {
 	}
 	d.Lister = calls.NewLister(d.router.InFlight(), d.accounting, d.log, d.serverContext.Done())
 	d.openPage()
-	d.boxes = ownbox.New(ownbox.Options{Daemon: pageDaemon{d}, Traffic: pageTraffic{d}, API: control.NewHandler(d, d.opts.Version), Boxes: &d.otherBoxes, Log: d.log})
-	d.BoxReader = d.boxes
+	if d.shared, err = fleetconfig.Open(fleetconfig.Options{Box: sharedBox{d}, StateDir: cfg.StateDir, Log: d.log}); err != nil {
+		return err
+	}
+	d.boxes = ownbox.New(ownbox.Options{
+		Daemon: pageDaemon{d}, Traffic: pageTraffic{d}, API: control.NewHandler(d, d.opts.Version),
+		Boxes: &d.otherBoxes, Config: d.shared, Log: d.log,
+	})
+	d.BoxReader, d.FleetConfigurer = d.boxes, d.shared
 	return d.registerMetrics()
 }
 

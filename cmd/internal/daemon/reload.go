@@ -6,6 +6,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/llmsup/llmsup/cmd/internal/accounting"
+	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/maintenance"
 	"github.com/llmsup/llmsup/cmd/internal/ondemand"
 	"github.com/llmsup/llmsup/router/backend"
@@ -23,7 +24,11 @@ func (d *Daemon) Reload() ([]string, error) {
 	defer d.notifyMu.Unlock()
 	d.logNotifyError(d.opts.Systemd.Reloading())
 	defer func() { d.logNotifyError(d.opts.Systemd.Ready("")) }()
-	changes, err := d.reload()
+	var changes []string
+	err := d.shared.Reload(func(s *config.Shared) (inFleet bool, err error) {
+		changes, err = d.reload(nil, s)
+		return d.running.Load().Fleet.Enabled(), err
+	})
 	d.notifyReloadError(err)
 	if err != nil {
 		d.log.Error().Err(err).Msg("reload rejected; the old configuration stays")
@@ -48,11 +53,11 @@ func (d *Daemon) applyFleet() {
 	d.boxes.Apply(settings)
 }
 
-func (d *Daemon) reload() ([]string, error) {
+func (d *Daemon) reload(text []byte, shared *config.Shared) ([]string, error) {
 	d.reloadMu.Lock()
 	defer d.reloadMu.Unlock()
 	// No lock that a stop needs: reading files may hang.
-	setup, err := d.opts.LoadSetup()
+	setup, err := d.opts.LoadSetup(text, shared)
 	if err != nil {
 		return nil, err
 	}
@@ -86,6 +91,7 @@ func (d *Daemon) reload() ([]string, error) {
 	zerolog.SetGlobalLevel(level)
 	keyLines := keyChanges(d.upstreams, routing.Upstreams)
 	d.setup, d.upstreams = setup, routing.Upstreams
+	d.running.Store(setup.Config)
 	d.accounting.ApplyConfig(setup.Config, routing.Upstreams)
 	d.group.Go(d.findLoops)
 	d.shutdownGrace.Store(int64(setup.Config.ShutdownGrace))

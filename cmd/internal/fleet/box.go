@@ -3,6 +3,7 @@ package fleet
 import (
 	"errors"
 	"math"
+	"strings"
 	"unicode"
 )
 
@@ -18,6 +19,9 @@ type Box struct {
 	Drained  bool    `json:"drained"`           // an operator has taken all its servers out of use
 	Models   []Model `json:"models"`
 	GPUs     []GPU   `json:"gpus"`
+
+	ConfigVersion uint64 `json:"config_version,omitempty"` // of the fleet's configuration that it runs; 0 = none
+	ConfigProblem string `json:"config_problem,omitempty"` // why it does not run the newest; "" = it does
 }
 
 // Model is the model of a server. A value that is not known is null.
@@ -52,7 +56,7 @@ const (
 // check returns an error if a Box can't be one that llmsup has announced. A user sees its
 // texts on a terminal.
 func (b *Box) check() error {
-	if !validName.MatchString(b.Name) || b.Instance == "" || !text(b.Instance) || !text(b.Version) || !validAddress(b.Address) {
+	if !validName.MatchString(b.Name) || b.Instance == "" || !text(b.Instance) || !text(b.Version) || !text(b.ConfigProblem) || !validAddress(b.Address) {
 		return errors.New("invalid name, instance, version or address")
 	}
 	if len(b.Models) > maxModels || len(b.GPUs) > maxGPUs {
@@ -74,6 +78,21 @@ func (b *Box) check() error {
 func (m *Model) valid() bool {
 	return m.Name != "" && text(m.Name) && text(m.State) && count(m.Slots) && count(m.Free) && count(&m.Queued) &&
 		figure(m.TokensPerSecond) && figure(m.FirstTokenSeconds) && figure(m.LoadSeconds)
+}
+
+// Text returns the beginning of a text that can be announced, without characters that control a
+// terminal.
+func Text(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, s)
+	if len(s) <= maxText {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxText-len("...")], "") + "..."
 }
 
 func text(s string) bool { return len(s) <= maxText && printable(s) }

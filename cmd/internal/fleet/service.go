@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"encoding/hex"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -36,6 +37,10 @@ func (c *Conn) Seal(purpose string, body []byte) []byte { return c.secret.seal(p
 func (c *Conn) Open(purpose string, sealed []byte) ([]byte, error) {
 	return c.secret.open(purpose, sealed)
 }
+
+// Fleet returns what distinguishes this fleet from others: it depends on the fleet's key, and
+// does not reveal it.
+func (c *Conn) Fleet() string { return hex.EncodeToString(c.secret.derive("name")[:8]) }
 
 // Replicas returns how many copies a bucket should have on the connection's servers.
 func (c *Conn) Replicas() int {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/fleet"
+	"github.com/llmsup/llmsup/cmd/internal/fleet/fleetconfig"
 	"github.com/llmsup/llmsup/cmd/internal/fleet/report"
 	"github.com/llmsup/llmsup/cmd/internal/page/feed"
 	"github.com/llmsup/llmsup/router/boxes"
@@ -22,9 +23,10 @@ import (
 type Options struct {
 	Daemon   feed.Daemon
 	Traffic  feed.Traffic
-	API      http.Handler    // the control API, which answers other boxes' reports
-	Boxes    *boxes.Registry // is kept up to date; nil = none
-	Services []fleet.Service // what else the box does on its connection
+	API      http.Handler         // the control API, which answers other boxes' reports
+	Boxes    *boxes.Registry      // is kept up to date; nil = none
+	Services []fleet.Service      // what else the box does on its connection
+	Config   *fleetconfig.Manager // of the fleet; nil = none
 	Log      zerolog.Logger
 }
 
@@ -55,6 +57,10 @@ func New(o Options) *Membership {
 	m := &Membership{o: o}
 	reports := report.New(report.Options{API: o.API, View: m.View, Log: o.Log})
 	m.FleetReader, m.o.Services = reports, append(slices.Clone(o.Services), reports)
+	if o.Config != nil {
+		o.Config.Follow(m.View)
+		m.o.Services = append(m.o.Services, o.Config)
+	}
 	return m
 }
 
@@ -117,7 +123,11 @@ func (m *Membership) Status() *control.Fleet {
 	if present == nil {
 		return nil
 	}
-	return statusOf(present.View())
+	status := statusOf(present.View())
+	if m.o.Config != nil {
+		status.Configuration = m.o.Config.Status()
+	}
+	return status
 }
 
 func statusOf(v *fleet.View) *control.Fleet {

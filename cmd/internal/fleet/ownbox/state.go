@@ -28,6 +28,9 @@ func (s *state) box() fleet.Box {
 // boxOf returns the state of a box.
 func boxOf(status control.Status, models []control.Model, speeds map[string]feed.Speed) fleet.Box {
 	b := fleet.Box{Version: status.Version, Drained: status.Drain != nil, Models: []fleet.Model{}, GPUs: []fleet.GPU{}}
+	if status.Fleet != nil && status.Fleet.Configuration != nil {
+		b.ConfigVersion, b.ConfigProblem = status.Fleet.Configuration.Version, fleet.Text(status.Fleet.Configuration.Problem)
+	}
 	for _, server := range status.Servers {
 		m := fleet.Model{
 			Name: server.Name, State: server.State, Queued: server.Queued, Drained: server.Drain != nil,

@@ -1,0 +1,137 @@
+package fleetconfig
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/llmsup/llmsup/cmd/internal/fleet"
+)
+
+const (
+	bucketName = "llmsup-config"
+	// entryKey is the bucket's key of the document.
+	entryKey = "document"
+	// subject is that on which the bucket's key is written.
+	subject = "$KV." + bucketName + "." + entryKey
+	// purpose is what documents are sealed for.
+	purpose = "configuration"
+
+	history    = 16        // versions that the bucket keeps
+	maxValue   = 512 << 10 // bytes of a sealed document
+	maxBucket  = 16 << 20  // bytes
+	requestFor = 5 * time.Second
+)
+
+// bucket is the fleet's bucket on one connection.
+type bucket struct {
+	kv jetstream.KeyValue
+	c  *fleet.Conn
+}
+
+// openBucket opens the bucket, and creates it if there is none.
+func openBucket(ctx context.Context, c *fleet.Conn) (*bucket, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestFor)
+	defer cancel()
+	wanted := jetstream.KeyValueConfig{
+		Bucket: bucketName, Description: "the configuration of llmsup's fleet", History: history, Storage: jetstream.FileStorage,
+		MaxValueSize: maxValue, MaxBytes: maxBucket, Replicas: c.Replicas(),
+	}
+	kv, err := c.JetStream.KeyValue(ctx, bucketName)
+	switch {
+	case errors.Is(err, jetstream.ErrBucketNotFound):
+		kv, err = c.JetStream.CreateKeyValue(ctx, wanted)
+	case err == nil && wanted.Replicas > 1:
+		if status, failed := kv.Status(ctx); failed == nil && status.Config().Replicas < wanted.Replicas { // the cluster has grown
+			if more, failed := c.JetStream.UpdateKeyValue(ctx, wanted); failed == nil {
+				kv = more
+			}
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the bucket %s in JetStream: %w", bucketName, err)
+	}
+	return &bucket{kv, c}, nil
+}
+
+// errForeign means that what the bucket has is not sealed with this fleet's key.
+var errForeign = errors.New("the bucket " + bucketName + " has a configuration that is not sealed with this fleet's key")
+
+// get returns the document, and its revision in the bucket; nil and 0 = there is none. After
+// errForeign the revision is valid.
+func (b *bucket) get(ctx context.Context) (*Document, uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestFor)
+	defer cancel()
+	entry, err := b.kv.Get(ctx, entryKey)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return nil, 0, nil
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("read the bucket %s in JetStream: %w", bucketName, err)
+	}
+	d, err := b.open(entry.Value())
+	return d, entry.Revision(), err
+}
+
+func (b *bucket) open(value []byte) (*Document, error) {
+	raw, err := b.c.Open(purpose, value)
+	if err != nil {
+		return nil, errForeign
+	}
+	var d Document
+	if err := json.Unmarshal(raw, &d); err != nil || d.Version == 0 {
+		return nil, fmt.Errorf("the fleet's configuration can't be read; a box with another version of llmsup may have pushed it")
+	}
+	return &d, nil
+}
+
+// errOvertaken means that another box has written a document meanwhile.
+var errOvertaken = errors.New("another one was pushed at the same moment")
+
+// put writes a document if the bucket's revision is still the given one; 0 = it has none.
+func (b *bucket) put(ctx context.Context, d *Document, revision uint64) (uint64, error) {
+	raw, err := json.Marshal(d)
+	if err != nil {
+		return 0, err
+	}
+	value := b.c.Seal(purpose, raw)
+	if len(value) > maxValue {
+		return 0, fmt.Errorf("the sections have over %d KiB", maxValue>>10)
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestFor)
+	defer cancel()
+	if revision == 0 {
+		revision, err = b.kv.Create(ctx, entryKey, value)
+	} else {
+		revision, err = b.kv.Update(ctx, entryKey, value, revision)
+	}
+	var api *jetstream.APIError
+	switch {
+	case errors.Is(err, jetstream.ErrKeyExists), errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant):
+		return 0, errOvertaken
+	case err != nil:
+		return 0, fmt.Errorf("write to the bucket %s in JetStream: %w", bucketName, err)
+	}
+	return revision, nil
+}
+
+// earlier returns a document that the bucket still has by its version; nil = none.
+func (b *bucket) earlier(ctx context.Context, version uint64) (*Document, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestFor)
+	defer cancel()
+	entries, err := b.kv.History(ctx, entryKey)
+	if err != nil && !errors.Is(err, jetstream.ErrKeyNotFound) {
+		return nil, fmt.Errorf("read the bucket %s in JetStream: %w", bucketName, err)
+	}
+	for _, entry := range slices.Backward(entries) { // the last one with that version
+		if d, err := b.open(entry.Value()); err == nil && d.Version == version {
+			return d, nil
+		}
+	}
+	return nil, nil
+}

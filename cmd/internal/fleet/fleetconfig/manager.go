@@ -1,0 +1,220 @@
+package fleetconfig
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/rs/zerolog"
+
+	"github.com/llmsup/llmsup/cmd/internal/config"
+	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/cmd/internal/fleet"
+)
+
+// Box is what a Manager needs of the box.
+type Box interface {
+	// Check returns why the box could not apply a configuration of the fleet. It changes nothing.
+	Check(s *config.Shared) error
+	// Apply applies a configuration of the fleet to the box's own one as that runs: edits of
+	// llmsup.yaml since the last reload do not count. After an error nothing has changed.
+	Apply(s *config.Shared) error
+	// Config returns the configuration that runs.
+	Config() *config.Config
+}
+
+// Options are what a Manager needs.
+type Options struct {
+	Box      Box
+	StateDir string
+	Log      zerolog.Logger
+}
+
+// Manager is the fleet's configuration on this box. It is a fleet.Service.
+type Manager struct {
+	o    Options
+	view func() *fleet.View // nil = the box is in no fleet
+
+	applying sync.Mutex // held while a document is applied, which may take seconds
+
+	mu      sync.Mutex // guards the fields below
+	current *saved     // applied last; nil = none. It counts only if llmsup.yaml has a fleet
+	refused *Document  // the fleet's, if the box can't apply it
+	problem string     // why; or what else does not work
+	bucket  *bucket    // nil = the box has no connection
+	fleet   string     // to which the connection is
+	seen    uint64     // revision of the bucket that has been dealt with
+}
+
+// Open returns a Manager with the document that this box has applied last.
+func Open(o Options) (*Manager, error) {
+	current, err := load(o.StateDir)
+	return &Manager{o: o, current: current, view: func() *fleet.View { return nil }}, err
+}
+
+// Follow sets what returns the fleet as the box knows it, before the first Serve.
+func (m *Manager) Follow(view func() *fleet.View) { m.view = view }
+
+// Status returns which configuration of the fleet the box runs.
+func (m *Manager) Status() *control.FleetConfiguration {
+	running := m.o.Box.Config()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := &control.FleetConfiguration{Sections: []string{}, Replaced: running.Replaced(), Problem: m.problem}
+	if m.current != nil && running.Shared != nil {
+		s.Version, s.Sections = running.Shared.Version, running.Shared.Sections
+		s.PushedBy, s.PushedAt = m.current.Document.PushedBy, &m.current.Document.PushedAt
+	}
+	if m.refused != nil {
+		s.Refused = m.refused.Version
+	}
+	if s.Problem == "" && running.AwaitsKeys() {
+		s.Problem = "it takes no calls, since neither llmsup.yaml nor the fleet has keys; llmsup key new NAME makes one, llmsup fleet push FILE sends the keys of a file to all boxes"
+	}
+	return s
+}
+
+// Reload has an operator's reload try the configurations that the fleet may have for this box:
+// first the one that the box has refused, since the operator may have changed that for it. try
+// reports whether llmsup.yaml has a fleet.
+func (m *Manager) Reload(try func(s *config.Shared) (inFleet bool, err error)) error {
+	m.applying.Lock()
+	defer m.applying.Unlock()
+	m.mu.Lock()
+	refused, current := m.refused, m.current
+	m.mu.Unlock()
+	if refused != nil {
+		if s, err := parse(refused); err == nil {
+			if inFleet, err := try(s); err == nil {
+				if inFleet {
+					m.applied(refused)
+				}
+				return nil
+			}
+		}
+	}
+	var s *config.Shared
+	var err error
+	if current != nil {
+		if s, err = parse(&current.Document); err != nil {
+			return err
+		}
+	}
+	_, err = try(s)
+	return err
+}
+
+// apply has the box apply a document, or remembers why it can't.
+func (m *Manager) apply(d *Document) error {
+	m.applying.Lock()
+	defer m.applying.Unlock()
+	s, err := parse(d)
+	if err == nil {
+		err = m.o.Box.Apply(s)
+	}
+	if err == nil {
+		m.o.Log.Info().Uint64("version", d.Version).Str("pushed_by", d.PushedBy).Msg("the box uses a new configuration of its fleet")
+		m.applied(d)
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.refused = d
+	m.problem = fmt.Sprintf("the box refuses version %d of the fleet's configuration, and keeps %s: %s", d.Version, m.keeps(), err)
+	m.o.Log.Error().Msg(m.problem + "; correct llmsup.yaml and run llmsup reload, or push another version")
+	return err
+}
+
+// keeps names what the box runs. The caller holds mu.
+func (m *Manager) keeps() string {
+	if m.current == nil {
+		return "its own"
+	}
+	return fmt.Sprintf("version %d", m.current.Document.Version)
+}
+
+// applied saves a document that the box has applied.
+func (m *Manager) applied(d *Document) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.current = &saved{Fleet: m.fleet, Document: *d}
+	m.refused, m.problem = nil, ""
+	if err := m.current.save(m.o.StateDir); err != nil {
+		m.problem = fmt.Sprintf("version %d of the fleet's configuration can't be saved, so that a restart without NATS would use an older one: %s", d.Version, err)
+		m.o.Log.Error().Msg(m.problem)
+	}
+}
+
+// own returns the document that counts as this fleet's; nil = none. One that the box has
+// from another fleet, or from before a change of the fleet's key, is in use until this fleet
+// has one. The caller holds mu.
+func (m *Manager) own() *Document {
+	if m.current == nil || m.current.Fleet != m.fleet {
+		return nil
+	}
+	return &m.current.Document
+}
+
+// errNoConnection means that the box can't reach the bucket.
+func (m *Manager) errNoConnection() error {
+	if !m.o.Box.Config().Fleet.Enabled() {
+		return errors.New("this box is in no fleet; fleet: in llmsup.yaml joins one")
+	}
+	return errors.New("this box has no connection to its fleet's NATS servers; llmsup status says why")
+}
+
+// connection returns the bucket; an error says why there is none.
+func (m *Manager) connection() (*bucket, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.bucket == nil {
+		return nil, m.errNoConnection()
+	}
+	return m.bucket, nil
+}
+
+// Pull implements control.FleetConfigurer.
+func (m *Manager) Pull(ctx context.Context, version uint64) (control.PulledConfig, error) {
+	if !m.o.Box.Config().Fleet.Enabled() {
+		return control.PulledConfig{}, m.errNoConnection()
+	}
+	pulled := control.PulledConfig{Box: m.name(), Running: m.running()}
+	b, err := m.connection()
+	if err != nil {
+		if pulled.Running != nil && cmp.Or(version, pulled.Running.Version) == pulled.Running.Version {
+			pulled.Problem = err.Error()
+			return pulled, nil
+		}
+		return pulled, err
+	}
+	if version > 0 {
+		pulled.Fleet, err = b.earlier(ctx, version)
+		if err == nil && pulled.Fleet == nil {
+			err = fmt.Errorf("the fleet has no version %d; it keeps the last %d", version, history)
+		}
+		return pulled, err
+	}
+	pulled.Fleet, _, err = b.get(ctx)
+	return pulled, err
+}
+
+// name returns the name of the box in its fleet.
+func (m *Manager) name() string {
+	if v := m.view(); v != nil {
+		return v.Name
+	}
+	return ""
+}
+
+// running returns the document that the box runs; nil = none.
+func (m *Manager) running() *Document {
+	inUse := m.o.Box.Config().Shared
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.current == nil || inUse == nil {
+		return nil
+	}
+	return new(m.current.Document)
+}

@@ -1,0 +1,282 @@
+package fleetconfig
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/cmd/internal/fleet/fleettest"
+)
+
+func TestPush(t *testing.T) {
+	nats := fleettest.Start(t)
+	one, two := newBox(t, t.TempDir(), "").join(t, "one", fleetKey, nats.URL), newBox(t, t.TempDir(), "").join(t, "two", fleetKey, nats.URL)
+	if pulled, err := one.Pull(t.Context(), 0); err != nil || pulled.Fleet != nil || pulled.Running != nil || pulled.Box != "one" {
+		t.Errorf("before the first push: %+v, %v", pulled, err)
+	}
+	if pushed := one.push(t, routeTo("a")+"listen: 127.0.0.1:1\n"); pushed.Version != 1 || pushed.Previous != nil || pushed.Refused != "" {
+		t.Errorf("the first push: %+v", pushed)
+	}
+	awaitVersion(t, 1, one, two)
+	if one.routed() != "a" || two.routed() != "a" {
+		t.Errorf("the routes are to %q and %q", one.routed(), two.routed())
+	}
+	if s := two.Status(); s.PushedBy != "ann@one" || strings.Join(s.Sections, " ") != "routes" || s.Problem != "" {
+		t.Errorf("%+v", s)
+	}
+	if pushed := two.push(t, routeTo("b")); pushed.Version != 2 || pushed.Previous == nil || pushed.Previous.Version != 1 {
+		t.Errorf("the second push: %+v", pushed)
+	}
+	awaitVersion(t, 2, one, two)
+	if pushed := one.push(t, routeTo("b")); !pushed.Unchanged || pushed.Version != 2 {
+		t.Errorf("the same again: %+v", pushed)
+	}
+	if pulled, err := one.Pull(t.Context(), 1); err != nil || pulled.Fleet == nil || !strings.Contains(pulled.Fleet.Text, "primary_model: a") {
+		t.Errorf("version 1: %+v, %v", pulled, err)
+	}
+	_, err := one.Pull(t.Context(), 3)
+	mustContain(t, err, "the fleet has no version 3")
+
+	if pushed, err := one.Push(t.Context(), control.PushRequest{Remove: true}, "ann"); err != nil || pushed.Version != 3 {
+		t.Errorf("the removal: %+v, %v", pushed, err)
+	}
+	awaitVersion(t, 3, one, two)
+	if one.routed() != "" || two.routed() != "" {
+		t.Errorf("after the removal the routes are to %q and %q", one.routed(), two.routed())
+	}
+}
+
+// TestRefusedPush: what this box could not run itself is not pushed.
+func TestRefusedPush(t *testing.T) {
+	nats := fleettest.Start(t)
+	b := newBox(t, t.TempDir(), "").join(t, "one", fleetKey, nats.URL)
+	for name, tc := range map[string]struct{ text, want string }{
+		"nothing":             {"", "fleet.yaml has none of the sections keys, routes, budget"},
+		"other sections":      {"listen: 127.0.0.1:1", "fleet.yaml has none of the sections"},
+		"an unknown key":      {"routes:\n  m: {primry: x}", `fleet.yaml:2: unknown key "primry"`},
+		"an invalid fallback": {"routes:\n  m:\n    primary: openrouter\n    fallback: openrouter", `fleet.yaml:4: routes.m.fallback: "openrouter" is the primary itself`},
+		"a limit for no key":  {"budget:\n  per_key: {x: {daily: 1}}", "fleet.yaml:2: budget.per_key: there is no key"},
+		"a secret":            {"routes:\n  m:\n    primary: openrouter # with sk-or-v1-0123456789abcdef0123", "fleet.yaml:3: this may be a secret"},
+	} {
+		_, err := b.Push(t.Context(), control.PushRequest{File: "fleet.yaml", Text: tc.text}, "ann")
+		if err == nil || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "0123456789abcdef") {
+			t.Errorf("%s: %v, want %q", name, err, tc.want)
+		}
+	}
+	if pulled, err := b.Pull(t.Context(), 0); err != nil || pulled.Fleet != nil {
+		t.Errorf("%+v, %v", pulled, err)
+	}
+}
+
+// TestRefusedByBox: a box whose own file does not fit keeps what it has, says so, and takes the
+// version when a reload has corrected the file.
+func TestRefusedByBox(t *testing.T) {
+	nats := fleettest.Start(t)
+	const broken = "budget: {per_key: {app: {daily: 1}}}\n"
+	keys := func(name string) string {
+		return "keys: {" + name + ": {sha256: " + strings.Repeat("0", 64) + "}}\n"
+	}
+	one, two := newBox(t, t.TempDir(), "").join(t, "one", fleetKey, nats.URL), newBox(t, t.TempDir(), "").join(t, "two", fleetKey, nats.URL)
+	one.push(t, keys("app"))
+	awaitVersion(t, 1, one, two)
+	if err := two.reload(broken); err != nil {
+		t.Fatal(err)
+	}
+	one.push(t, keys("other"))
+	await(t, "box two refuses version 2", func() bool { return two.Status().Refused == 2 })
+	s := two.Status()
+	if s.Version != 1 || !strings.Contains(s.Problem, `refuses version 2 of the fleet's configuration, and keeps version 1: llmsup.yaml:1: budget.per_key: there is no key "app"`) {
+		t.Errorf("%+v", s)
+	}
+	await(t, "box one sees that", func() bool {
+		v := one.member.View()
+		return len(v.Boxes) == 1 && v.Boxes[0].ConfigVersion == 1 && strings.Contains(v.Boxes[0].ConfigProblem, "refuses version 2")
+	})
+	if err := two.reload(broken + "log_level: warn\n"); err != nil { // the old version still fits
+		t.Fatal(err)
+	}
+	if s := two.Status(); s.Version != 1 || s.Refused != 2 {
+		t.Errorf("%+v", s)
+	}
+	if err := two.reload("log_level: warn\n"); err != nil {
+		t.Fatal(err)
+	}
+	if s := two.Status(); s.Version != 2 || s.Refused != 0 || s.Problem != "" {
+		t.Errorf("after the correction: %+v", s)
+	}
+	if saved, err := Saved(two.dir); err != nil || saved.Version != 2 {
+		t.Errorf("saved is %+v, %v", saved, err)
+	}
+}
+
+// TestPushesAtOnce: of pushes at the same moment all but one are refused, in one sentence.
+func TestPushesAtOnce(t *testing.T) {
+	nats := fleettest.Start(t)
+	var boxes []*box
+	for i := range 3 {
+		boxes = append(boxes, newBox(t, t.TempDir(), "").join(t, fmt.Sprint("box", i), fleetKey, nats.URL))
+	}
+	var done, refused atomic.Uint64
+	for round := range 10 {
+		var pushing sync.WaitGroup
+		for i, b := range boxes {
+			pushing.Go(func() {
+				_, err := b.Push(t.Context(), control.PushRequest{File: "f", Text: routeTo(fmt.Sprintf("r%db%d", round, i))}, "ann")
+				switch {
+				case err == nil:
+					done.Add(1)
+				case strings.Contains(err.Error(), "another configuration was pushed at the same moment, as version ") && strings.Contains(err.Error(), " by ann@box"):
+					refused.Add(1)
+				default:
+					t.Error(err)
+				}
+			})
+		}
+		pushing.Wait()
+	}
+	t.Logf("%d pushed, %d refused", done.Load(), refused.Load())
+	if refused.Load() == 0 {
+		t.Error("no two pushes were at the same moment")
+	}
+	awaitVersion(t, done.Load(), boxes...) // each has a version of its own
+	for _, b := range boxes[1:] {
+		if b.routed() != boxes[0].routed() {
+			t.Errorf("the boxes route to %q and %q", b.routed(), boxes[0].routed())
+		}
+	}
+}
+
+// TestOlderVersion: an old document that is sent again, a text of an outsider, and a bucket that
+// has lost everything change nothing, and the bucket gets the newest document again.
+func TestOlderVersion(t *testing.T) {
+	nats := fleettest.Start(t)
+	one, two := newBox(t, t.TempDir(), "").join(t, "one", fleetKey, nats.URL), newBox(t, t.TempDir(), "").join(t, "two", fleetKey, nats.URL)
+	one.push(t, routeTo("a"))
+	awaitVersion(t, 1, one, two)
+	kv := outsider(t, nats.URL)
+	old, err := kv.Get(t.Context(), entryKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(old.Value()), "openrouter") {
+		t.Error("an outsider can read the document")
+	}
+	one.push(t, routeTo("b"))
+	awaitVersion(t, 2, one, two)
+	newest := func() bool {
+		pulled, err := one.Pull(t.Context(), 0)
+		return err == nil && pulled.Fleet != nil && pulled.Fleet.Version == 2
+	}
+	for name, harm := range map[string]func() error{
+		"an old document": func() error { _, err := kv.Put(t.Context(), entryKey, old.Value()); return err },
+		"another text":    func() error { _, err := kv.Put(t.Context(), entryKey, []byte("{}")); return err },
+		"a deletion":      func() error { return kv.Delete(t.Context(), entryKey) },
+		"a purge":         func() error { return kv.Purge(t.Context(), entryKey) },
+		"no bucket": func() error {
+			js, err := jetstream.New(jsConn(t, nats.URL))
+			if err != nil {
+				return err
+			}
+			return js.DeleteKeyValue(t.Context(), bucketName)
+		},
+	} {
+		if err := harm(); err != nil {
+			t.Fatal(err)
+		}
+		await(t, "the bucket has version 2 again after "+name, newest)
+		for _, b := range []*box{one, two} {
+			if s := b.Status(); s.Version != 2 || b.routed() != "b" {
+				t.Errorf("%s: %+v, routes to %q", name, s, b.routed())
+			}
+		}
+	}
+}
+
+// TestWithoutNATS: a box starts with the last document that it had, and takes a newer one when
+// it is back.
+func TestWithoutNATS(t *testing.T) {
+	nats := fleettest.Start(t)
+	dir := t.TempDir()
+	one, two := newBox(t, t.TempDir(), "").join(t, "one", fleetKey, nats.URL), newBox(t, dir, "").join(t, "two", fleetKey, nats.URL)
+	one.push(t, routeTo("a"))
+	awaitVersion(t, 1, one, two)
+	two.stop()
+	one.push(t, routeTo("b"))
+	again := newBox(t, dir, "")
+	if s := again.Status(); s.Version != 1 || again.routed() != "a" {
+		t.Errorf("%+v, routes to %q", s, again.routed())
+	}
+	_, err := again.Push(t.Context(), control.PushRequest{File: "f", Text: routeTo("c")}, "ann")
+	mustContain(t, err, "no connection to its fleet's NATS servers; llmsup status says why; nothing was pushed")
+	if pulled, err := again.Pull(t.Context(), 0); err != nil || pulled.Problem == "" || pulled.Running.Version != 1 {
+		t.Errorf("%+v, %v", pulled, err)
+	}
+	again.join(t, "two", fleetKey, nats.URL)
+	awaitVersion(t, 2, again)
+
+	path := fileOf(dir)
+	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Saved(dir)
+	mustContain(t, err, "remove "+path)
+	if info, err := os.Stat(filepath.Dir(path)); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+}
+
+// TestOtherFleet: a box that comes from another fleet, or whose fleet has a new key, does not
+// bring its document along, and uses it until there is another one.
+func TestOtherFleet(t *testing.T) {
+	nats, other := fleettest.Start(t), fleettest.Start(t)
+	dir := t.TempDir()
+	first := newBox(t, dir, "").join(t, "one", fleetKey, nats.URL)
+	for i := range 3 {
+		first.push(t, routeTo(fmt.Sprint("old", i)))
+	}
+	first.stop()
+	moved, there := newBox(t, dir, "").join(t, "one", otherKey, other.URL), newBox(t, t.TempDir(), "").join(t, "two", otherKey, other.URL)
+	await(t, "the moved box has read the bucket", func() bool { _, err := moved.connection(); return err == nil })
+	if s := moved.Status(); s.Version != 3 || moved.routed() != "old2" {
+		t.Errorf("%+v, routes to %q", s, moved.routed())
+	}
+	if pushed := there.push(t, routeTo("new")); pushed.Version < 1 || pushed.Previous != nil {
+		t.Errorf("%+v", pushed)
+	}
+	await(t, "the moved box has the new fleet's", func() bool { return moved.routed() == "new" })
+}
+
+// TestCluster: a push succeeds and reaches all boxes after the server that leads the bucket was
+// killed.
+func TestCluster(t *testing.T) {
+	cluster := fleettest.StartCluster(t, 3)
+	one, two := newBox(t, t.TempDir(), "").join(t, "one", fleetKey, cluster.URLs...), newBox(t, t.TempDir(), "").join(t, "two", fleetKey, cluster.URLs...)
+	one.push(t, routeTo("a"))
+	awaitVersion(t, 1, one, two)
+	kv := outsider(t, strings.Join(cluster.URLs, ","))
+	status, err := kv.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	info := status.(*jetstream.KeyValueBucketStatus).StreamInfo()
+	if info.Config.Replicas != 3 || info.Config.Storage != jetstream.FileStorage {
+		t.Errorf("the bucket has %d copies in %v", info.Config.Replicas, info.Config.Storage)
+	}
+	for i, name := range cluster.Names {
+		if name == info.Cluster.Leader {
+			cluster.Kill(i)
+		}
+	}
+	await(t, "a push succeeds", func() bool {
+		_, err := one.Push(t.Context(), control.PushRequest{File: "f", Text: routeTo("b")}, "ann")
+		return err == nil
+	})
+	await(t, "both have it", func() bool { return one.routed() == "b" && two.routed() == "b" })
+}
