@@ -43,7 +43,7 @@ func (x *exchange) unanswered() outcome.Call {
 		p.OverBudget = last.OverBudget
 	}
 	if p.OverBudget != nil && p.IsPaid(last) {
-		call.OverBudget, call.Reserved = p.OverBudgetError(), p.OverBudget.OnlyByReservations()
+		call.OverBudget, call.Reserved = p.OverBudgetError(), p.OverBudget.Temporary()
 	}
 	return call
 }

@@ -1,8 +1,6 @@
 package accounting
 
 import (
-	"time"
-
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/ledger"
 	"github.com/llmsup/llmsup/router/price"
@@ -14,17 +12,8 @@ import (
 // calls. The zero value knows no prices, allows everything and records nothing.
 type Accounting struct {
 	Ledger *ledger.Ledger
-	Budget *budget.Budget
+	Budget *budget.Budget // a call counts for the day on which it came, as in the ledger
 	Prices Prices
-	Now    func() time.Time // nil = time.Now
-}
-
-// Clock returns the present time.
-func (a *Accounting) Clock() time.Time {
-	if a.Now == nil {
-		return time.Now()
-	}
-	return a.Now()
 }
 
 // Prices has the present prices of upstreams' models. Book is called for each call, from

@@ -3,6 +3,7 @@ package accounting_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/llmsup/llmsup/router/accounting"
 	"github.com/llmsup/llmsup/router/accounting/accountingtest"
@@ -43,7 +44,7 @@ func TestSettle(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			acct := accountingtest.New(t, accountingtest.Daily("10000"))
-			c := &request.Request{Path: "/v1/chat/completions", Dialect: wire.Chat}
+			c := &request.Request{Path: "/v1/chat/completions", Dialect: wire.Chat, Began: time.Now()}
 			for _, other := range tc.others {
 				c.Body.Choices = append(c.Body.Choices, request.ModelChoice{Field: "models", Model: other})
 			}
@@ -60,7 +61,7 @@ func TestSettle(t *testing.T) {
 			if (got.Cost == nil) != (tc.cost == "") || got.Cost != nil && *got.Cost != accountingtest.USD(tc.cost) || got.Charged != accountingtest.USD(tc.charged) {
 				t.Errorf("cost %v, charged %s; want %q, %s", got.Cost, got.Charged, tc.cost, tc.charged)
 			}
-			if s := acct.Budget.Statuses(acct.Clock())[0]; s.Spent != got.Charged || s.Reserved != 0 {
+			if s := acct.Budget.Statuses(c.Began)[0]; s.Spent != got.Charged || s.Reserved != 0 {
 				t.Errorf("the budget has %+v", s)
 			}
 			got.Pending.Cancel()

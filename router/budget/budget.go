@@ -60,6 +60,14 @@ func (p Period) windowAt(now time.Time) (from, to time.Time) {
 	return from, from.AddDate(0, 0, 1)
 }
 
+// limit returns the limit of an account; nil = none.
+func (c *Config) limit(id accountID) *usd.Amount {
+	if id.key == allKeys {
+		return c.limitOf(id.period)
+	}
+	return c.PerKey[id.key].limitOf(id.period)
+}
+
 func (l Limits) limitOf(p Period) *usd.Amount {
 	if p == Monthly {
 		return l.Monthly
@@ -101,6 +109,7 @@ type Budget struct {
 	mu       sync.Mutex
 	config   Config
 	accounts map[accountID][]windowAccount // the most recently used one is the last
+	fleet    fleetLimits
 }
 
 // keptWindows is how many accounts are kept for each key and period.
@@ -109,7 +118,9 @@ const keptWindows = 3
 // New returns a budget of which nothing is spent. It calls warn, which may be nil, once
 // per window when warnPercent of a limit are spent.
 func New(config Config, warn func(Warning)) *Budget {
-	return &Budget{warn: warn, config: config, accounts: map[accountID][]windowAccount{}}
+	return &Budget{
+		warn: warn, config: config, accounts: map[accountID][]windowAccount{}, fleet: fleetLimits{wanted: make(chan struct{}, 1)},
+	}
 }
 
 // windowOf returns the window that contains now, and moves it to the end of its list. The
@@ -136,13 +147,8 @@ func (b *Budget) windowOf(id accountID, now time.Time) windowAccount {
 	return w
 }
 
-// limit returns the limit of an account; nil = none.
-func (b *Budget) limit(id accountID) *usd.Amount {
-	if id.key == allKeys {
-		return b.config.limitOf(id.period)
-	}
-	return b.config.PerKey[id.key].limitOf(id.period)
-}
+// limit returns this box's limit of an account; nil = none.
+func (b *Budget) limit(id accountID) *usd.Amount { return b.config.limit(id) }
 
 // accountIDs are the accounts that count a key's calls. Accounts without a limit count, too:
 // a reload may add one.
@@ -164,6 +170,7 @@ type Reservation struct {
 	estimate usd.Amount
 	ids      []accountID
 	accounts []windowAccount
+	leases   []*Lease
 	settled  bool
 }
 
@@ -174,9 +181,11 @@ func (b *Budget) Limited(key string) bool {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, p := range periods {
-		if b.limit(accountID{allKeys, p}) != nil || b.limit(accountID{key, p}) != nil {
-			return true
+	for _, c := range []*Config{&b.config, &b.fleet.config} {
+		for _, p := range periods {
+			if c.limit(accountID{allKeys, p}) != nil || c.limit(accountID{key, p}) != nil {
+				return true
+			}
 		}
 	}
 	return false
@@ -202,18 +211,20 @@ func (b *Budget) exceeded(ids []accountID, now time.Time, estimate usd.Amount) (
 			continue
 		}
 		if exceeded == nil || a.to.After(exceeded.Ends) {
-			exceeded = &Exceeded{
-				Key: id.key, Period: id.period, Limit: *limit, Spent: a.spent, Reserved: a.reserved, Estimate: estimate,
-				Ends: a.to, RetryAfter: a.to.Sub(now),
-				hasKey: len(ids) > len(periods),
-			}
+			exceeded = &Exceeded{Key: id.key, Period: id.period, Limit: *limit, Spent: a.spent, Reserved: a.reserved, Ends: a.to}
 		}
+	}
+	if exceeded == nil {
+		exceeded = b.exceededOfFleet(ids, now, estimate)
+	}
+	if exceeded != nil {
+		exceeded.Estimate, exceeded.RetryAfter, exceeded.hasKey = estimate, max(exceeded.Ends.Sub(now), 0), len(ids) > len(periods)
 	}
 	return exceeded
 }
 
-// Reserve reserves the highest expected cost of a call that begins now, or returns the
-// limit that it would exceed. key is the name of the client's key, or "". Concurrent calls
+// Reserve reserves the highest expected cost of a call that began at the time now, or returns
+// the limit that it would exceed. key is the name of the client's key, or "". Concurrent calls
 // cannot exceed a limit together unless one costs more than its estimate. With an
 // estimate of 0, for an unknown price, Reserve only requires that something is left.
 func (b *Budget) Reserve(now time.Time, key string, estimate usd.Amount) (*Reservation, *Exceeded) {
@@ -232,6 +243,7 @@ func (b *Budget) Reserve(now time.Time, key string, estimate usd.Amount) (*Reser
 		a.reserved += estimate
 		r.accounts = append(r.accounts, a)
 	}
+	r.leases = b.take(r.ids, now, estimate)
 	return r, nil
 }
 
@@ -250,6 +262,7 @@ func (r *Reservation) Settle(actual usd.Amount) {
 			a.spent += max(actual, 0)
 			warnings = append(warnings, b.dueWarnings(r.ids[i], a)...)
 		}
+		b.settle(r.leases, r.estimate, max(actual, 0))
 	}
 	b.mu.Unlock()
 	if b.warn != nil {

@@ -187,11 +187,11 @@ func TestExceededOfAKey(t *testing.T) {
 func TestHeld(t *testing.T) {
 	b := New(Config{Limits: Limits{Daily: dollars("1")}}, nil)
 	r := reserve(t, b, noon, "", "0.7")
-	if _, no := b.Reserve(noon, "", *dollars("0.4")); no == nil || !no.OnlyByReservations() || !strings.Contains(no.String(), "0.70 USD is reserved") {
+	if _, no := b.Reserve(noon, "", *dollars("0.4")); no == nil || !no.Temporary() || !strings.Contains(no.String(), "0.70 USD is reserved") {
 		t.Errorf("while a call is under way: %v", no)
 	}
 	r.Settle(*dollars("0.7"))
-	if _, no := b.Reserve(noon, "", *dollars("0.4")); no == nil || no.OnlyByReservations() || !strings.Contains(no.String(), "0.70 USD is spent") {
+	if _, no := b.Reserve(noon, "", *dollars("0.4")); no == nil || no.Temporary() || !strings.Contains(no.String(), "0.70 USD is spent") {
 		t.Errorf("when it is paid for: %v", no)
 	}
 	reserve(t, b, noon, "", "0.3").Cancel()

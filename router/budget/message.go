@@ -17,13 +17,14 @@ type Exceeded struct {
 	Estimate   usd.Amount    // of the rejected call
 	Ends       time.Time     // end of the window
 	RetryAfter time.Duration // until then
+	Fleet      bool          // a limit that all boxes share. Spent is what this box cannot get of it
 
 	hasKey bool // the call had a key
 }
 
-// OnlyByReservations returns whether only reservations for calls in flight keep the call
-// from the limit: some of them may be canceled long before the window ends.
-func (e *Exceeded) OnlyByReservations() bool {
+// Temporary returns whether the call may be made long before the window ends: only reservations
+// for calls in flight keep it from the limit, or credit that the fleet can give to this box.
+func (e *Exceeded) Temporary() bool {
 	return e.Spent+e.Estimate <= e.Limit && e.Spent < e.Limit
 }
 
@@ -31,6 +32,9 @@ func (e *Exceeded) OnlyByReservations() bool {
 // budget: what all keys have spent is for operators.
 func (e *Exceeded) String() string {
 	const next = "paid calls are accepted again after %s; local calls are not affected"
+	if e.Fleet {
+		return e.ofFleet()
+	}
 	if e.Key == allKeys && e.hasKey {
 		return fmt.Sprintf("the %s budget of all keys does not allow this call, which may cost %s; "+next, e.Period, formatAmount(e.Estimate), e.Ends.Format(time.RFC3339))
 	}
@@ -40,6 +44,20 @@ func (e *Exceeded) String() string {
 	}
 	return fmt.Sprintf("the %s of %s does not allow this call, which may cost %s: %s; "+next,
 		budgetName(e.Key, e.Period), formatAmount(e.Limit), formatAmount(e.Estimate), spent, e.Ends.Format(time.RFC3339))
+}
+
+// ofFleet is the message for a limit that the boxes share.
+func (e *Exceeded) ofFleet() string {
+	limit := fmt.Sprintf("the %s of the fleet, %s,", budgetName(e.Key, e.Period), formatAmount(e.Limit))
+	if e.Key == allKeys && e.hasKey {
+		limit = fmt.Sprintf("the fleet's %s budget of all keys", e.Period)
+	}
+	if e.Temporary() {
+		return fmt.Sprintf("this box has too little credit of %s for this call, which may cost %s, and asks the fleet for more; try again in a second; local calls are not affected",
+			limit, formatAmount(e.Estimate))
+	}
+	return fmt.Sprintf("%s does not allow this call, which may cost %s; paid calls are accepted again after %s; local calls are not affected",
+		limit, formatAmount(e.Estimate), e.Ends.Format(time.RFC3339))
 }
 
 // Warning is that warnPercent of a limit are spent.

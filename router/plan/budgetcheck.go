@@ -23,7 +23,7 @@ func (p *Plan) CheckBudget(r *request.Request) {
 		p.OverBudget = over
 		last = c.Name + " was skipped: " + over.String()
 		if c.Primary {
-			p.Reason, p.Detail, p.needsOperator = backend.Failed, last, !over.OnlyByReservations()
+			p.Reason, p.Detail, p.needsOperator = backend.Failed, last, !over.Temporary()
 		}
 		return last
 	})
@@ -42,13 +42,19 @@ func (p *Plan) CheckBudget(r *request.Request) {
 	}
 }
 
+// creditSoon is the Retry-After while the box asks its fleet for credit, in seconds.
+const creditSoon = 1
+
 // OverBudgetError is the error of a call that only a metered backend could answer.
 func (p *Plan) OverBudgetError() wire.Error {
 	e := wire.Error{
 		Status: http.StatusTooManyRequests, Type: wire.TypeQuota, Code: wire.CodeOverBudget, Message: p.OverBudget.String(),
 		RetryAfter: int(p.OverBudget.RetryAfter.Seconds()) + 1,
 	}
-	if p.OverBudget.OnlyByReservations() {
+	switch {
+	case p.OverBudget.Temporary() && p.OverBudget.Fleet:
+		e.RetryAfter = creditSoon
+	case p.OverBudget.Temporary():
 		e.RetryAfter = wire.RetrySoon
 	}
 	return e

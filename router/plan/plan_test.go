@@ -52,7 +52,7 @@ func (c situation) plan(t *testing.T) Plan {
 	}
 	p := s.PlanFor(key, "model", chatPath)
 	if p.Rejection.Status == 0 {
-		p.CheckBudget(&request.Request{Path: chatPath})
+		p.CheckBudget(&request.Request{Path: chatPath, Began: time.Now()})
 	}
 	return p
 }

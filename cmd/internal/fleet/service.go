@@ -24,6 +24,7 @@ type Conn struct {
 	JetStream jetstream.JetStream
 	Box       string // name of this box
 	Instance  string // of this process
+	View      func() *View
 	secret    secret
 }
 

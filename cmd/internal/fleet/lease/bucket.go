@@ -1,0 +1,117 @@
+package lease
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/llmsup/llmsup/cmd/internal/fleet"
+)
+
+const (
+	bucketName = "llmsup-budget"
+	// keepRecords is longer than a month, and what clocks may differ.
+	keepRecords = 40 * 24 * time.Hour
+	bucketSize  = 64 << 20 // bytes
+	maxRecord   = 512 << 10
+	// purpose is that of sealed records and messages.
+	purpose = "budget"
+	// requestTimeout limits the wait for an answer of a NATS server.
+	requestTimeout = 2 * time.Second
+)
+
+// openBucket returns the bucket. It creates it if it does not exist.
+func openBucket(ctx context.Context, c *fleet.Conn) (jetstream.KeyValue, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*requestTimeout)
+	defer cancel()
+	kv, err := c.JetStream.KeyValue(ctx, bucketName)
+	config := jetstream.KeyValueConfig{
+		Bucket: bucketName, Description: "the budgets of llmsup's fleet", TTL: keepRecords, History: 1, Storage: jetstream.FileStorage,
+		MaxValueSize: maxRecord, MaxBytes: bucketSize, Replicas: c.Replicas(),
+	}
+	switch {
+	case err == nil:
+		if status, err := kv.Status(ctx); err == nil && status.Config().Replicas < config.Replicas { // the cluster has grown
+			if more, err := c.JetStream.UpdateKeyValue(ctx, config); err == nil {
+				return more, nil
+			}
+		}
+		return kv, nil
+	case errors.Is(err, jetstream.ErrBucketNotFound):
+		if kv, err = c.JetStream.CreateKeyValue(ctx, config); err != nil && config.Replicas > 1 {
+			config.Replicas = 1
+			kv, err = c.JetStream.CreateKeyValue(ctx, config)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the bucket %s in JetStream, which has the fleet's budgets: %w", bucketName, err)
+	}
+	return kv, nil
+}
+
+// bucket has the records.
+type bucket interface {
+	// read returns a record and its revision; revision 0 = there is none.
+	read(ctx context.Context, window string) (*Record, uint64, error)
+	// write replaces the record of a revision. Another error than errConflict may mean that the
+	// record is, or will be, replaced.
+	write(ctx context.Context, r *Record, revision uint64) (uint64, error)
+}
+
+// store is the bucket on one connection.
+type store struct {
+	c  *fleet.Conn
+	kv jetstream.KeyValue
+}
+
+func (s *store) read(ctx context.Context, window string) (*Record, uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	entry, err := s.kv.Get(ctx, window)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return &Record{Window: window}, 0, nil
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("read the fleet's budget %s: %w", window, err)
+	}
+	body, err := s.c.Open(purpose, entry.Value())
+	if err != nil {
+		return nil, 0, fmt.Errorf("read the fleet's budget %s: %w", window, err)
+	}
+	r, err := decode(window, body)
+	return r, entry.Revision(), err
+}
+
+func (s *store) write(ctx context.Context, r *Record, revision uint64) (uint64, error) {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	if revision == 0 {
+		revision, err = s.kv.Create(ctx, r.Window, s.c.Seal(purpose, body))
+	} else {
+		revision, err = s.kv.Update(ctx, r.Window, s.c.Seal(purpose, body), revision)
+	}
+	switch {
+	case err == nil:
+		return revision, nil
+	case isConflict(err):
+		return 0, errConflict
+	}
+	return 0, fmt.Errorf("change the fleet's budget %s: %w", r.Window, err)
+}
+
+// errConflict means that another box has replaced the record.
+var errConflict = errors.New("another box has changed the record")
+
+func isConflict(err error) bool {
+	var api *jetstream.APIError
+	return errors.Is(err, jetstream.ErrKeyExists) ||
+		errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
+}

@@ -1,0 +1,80 @@
+package lease
+
+import (
+	"time"
+
+	"github.com/llmsup/llmsup/router/budget"
+	"github.com/llmsup/llmsup/router/usd"
+)
+
+const (
+	// idleAfter is the time without a paid call after which a box gives back what is more than
+	// its share.
+	idleAfter = 30 * time.Second
+	// quietAfter is the time without a paid call after which a box gives back all when another
+	// box needs credit; before that it gives back half.
+	quietAfter = 10 * time.Second
+)
+
+// demand is what a box needs of a limit.
+type demand struct {
+	lease budget.Lease
+	boxes int // in the fleet, this one included
+	idle  time.Duration
+	hold  bool // take nothing for calls to come
+}
+
+// share returns how much unspent credit a box takes ahead: a quarter of the limit divided by
+// the boxes, or enough for its largest call; less when little is left, so that all boxes get
+// some. room is what can be its credit.
+func (d *demand) share(limit, room usd.Amount) usd.Amount {
+	if room <= 0 {
+		return 0
+	}
+	boxes := usd.Amount(max(d.boxes, 1))
+	return min(max(limit/(4*boxes), d.lease.Largest), (room+2*boxes-1)/(2*boxes))
+}
+
+// decision is how a box changes its part.
+type decision struct {
+	granted usd.Amount // if it is more than before
+	lower   bool       // give back instead, and keep this much unspent
+	keep    usd.Amount
+	share   usd.Amount
+	lacks   bool // the call that asked does not fit: other boxes should give back
+}
+
+// decide decides how much of a limit a box takes or gives back. What is spent or reserved is
+// never given back, and nothing is taken that others hold.
+func (r *Record) decide(d demand) decision {
+	l := &d.lease
+	taken := l.Taken()
+	others := r.grantedToOthers(l.Unique)
+	room, unspent := r.Limit-others-taken, l.Granted-taken
+	out := decision{granted: max(l.Granted, taken), share: d.share(r.Limit, room)}
+	out.lacks = l.Asked > max(room, unspent) && l.Asked <= r.Limit-taken-r.spentByOthers(l.Unique)
+	want := usd.Amount(0)
+	switch {
+	case unspent > max(room, 0): // the limit was lowered, or is exceeded by calls that cost more than expected
+		out.lower, out.keep = true, min(max(room, 0), out.share)
+		return out
+	case l.Asked > unspent && l.Asked <= room:
+		want = max(l.Asked, out.share)
+	case d.hold:
+	case unspent < out.share/2 || unspent <= 0 || l.Asked > unspent:
+		want = out.share
+	case d.idle > idleAfter && unspent > 2*out.share:
+		out.lower, out.keep = true, out.share
+		return out
+	}
+	out.granted = max(out.granted, taken+min(want, max(room, 0)))
+	return out
+}
+
+// keepFor returns how much unspent credit a box keeps when another box needs some.
+func keepFor(l *budget.Lease, idle time.Duration) usd.Amount {
+	if idle > quietAfter {
+		return 0
+	}
+	return max(l.Granted-l.Taken(), 0) / 2
+}

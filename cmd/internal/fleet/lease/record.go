@@ -1,0 +1,146 @@
+package lease
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/llmsup/llmsup/router/budget"
+	"github.com/llmsup/llmsup/router/usd"
+)
+
+// Record is who may spend how much of a limit in a window. Boxes replace it by compare-and-set.
+type Record struct {
+	Window       string     `json:"window"`        // the record's own key in the bucket
+	Version      uint64     `json:"version"`       // grows with each replacement
+	Limit        usd.Amount `json:"limit"`         // as the box with the latest limits knows it
+	LimitVersion uint64     `json:"limit_version"` // of these limits
+	Holders      []Holder   `json:"holders"`
+}
+
+// Holder is a box's part of a limit: the lease of one process, or what processes of the box have
+// spent that have ended.
+type Holder struct {
+	Box     string     `json:"box"`
+	Ledger  string     `json:"ledger,omitempty"` // names the ledger that has the box's calls
+	Lease   string     `json:"lease,omitempty"`  // budget.Lease.Unique; "" = of ended processes
+	Granted usd.Amount `json:"granted"`
+	Spent   usd.Amount `json:"spent"` // of it, when the box last changed the record
+	At      time.Time  `json:"at"`    // when that was, by the box's clock
+}
+
+// windowKey returns the key of a window's record in the bucket. A client's key may have points in
+// its name, of which not all are valid there.
+func windowKey(id budget.LeaseID) string {
+	key := id.Period.String() + "." + id.From.UTC().Format(time.DateOnly)
+	if id.Key != "" {
+		key += ".key." + strings.ReplaceAll(id.Key, ".", "=")
+	}
+	return key
+}
+
+// maxHolders is more than a fleet has in a window.
+const maxHolders = 10_000
+
+var errForeign = errors.New("the record of a budget is not of this fleet, or of another window")
+
+// decode reads a record from the opened message.
+func decode(window string, body []byte) (*Record, error) {
+	var r Record
+	if err := json.Unmarshal(body, &r); err != nil {
+		return nil, fmt.Errorf("read the fleet's budget %s: %w; a box may have a newer version of llmsup", window, err)
+	}
+	if r.Window != window || len(r.Holders) > maxHolders {
+		return nil, errForeign
+	}
+	return &r, nil
+}
+
+// index returns where a lease is among the holders; -1 = it is not there.
+func (r *Record) index(lease string) int {
+	return slices.IndexFunc(r.Holders, func(h Holder) bool { return h.Lease == lease })
+}
+
+// grantedToOthers returns the sum of all parts, but that of a lease.
+func (r *Record) grantedToOthers(lease string) (sum usd.Amount) {
+	for _, h := range r.Holders {
+		if h.Lease != lease || h.Lease == "" {
+			sum += h.Granted
+		}
+	}
+	return sum
+}
+
+// spentByOthers returns what is known to be spent, but not by a lease.
+func (r *Record) spentByOthers(lease string) usd.Amount {
+	return r.elsewhere(lease, func(string) bool { return false })
+}
+
+// closeEnded replaces the leases of a box's ended processes by what they have spent: past, as
+// the box's ledger says. Leases of another ledger stay, since nothing is known of their calls.
+func (r *Record) closeEnded(own Holder, past usd.Amount) {
+	closed := Holder{Box: own.Box, Ledger: own.Ledger, At: own.At}
+	atLeast := usd.Amount(0)
+	r.Holders = slices.DeleteFunc(slices.Clone(r.Holders), func(h Holder) bool {
+		if h.Box != own.Box || h.Ledger != own.Ledger || h.Lease == own.Lease {
+			return false
+		}
+		if atLeast += h.Spent; h.Lease == "" {
+			closed.At = h.At
+		}
+		return true
+	})
+	if closed.Granted = max(past, atLeast); closed.Granted > 0 {
+		closed.Spent = closed.Granted
+		r.Holders = append(r.Holders, closed)
+	}
+}
+
+// set adds a holder, or replaces the one with its lease.
+func (r *Record) set(h Holder) {
+	r.Holders = slices.Clone(r.Holders)
+	if i := r.index(h.Lease); i >= 0 {
+		r.Holders[i] = h
+	} else {
+		r.Holders = append(r.Holders, h)
+	}
+}
+
+// boxes returns how many boxes have leases.
+func (r *Record) boxes() int {
+	seen := map[string]bool{}
+	for _, h := range r.Holders {
+		if h.Lease != "" {
+			seen[h.Box] = true
+		}
+	}
+	return len(seen)
+}
+
+// elsewhere returns what a lease cannot get of the limit: others have spent it, or hold it and
+// are gone.
+func (r *Record) elsewhere(lease string, gone func(box string) bool) (sum usd.Amount) {
+	for _, h := range r.Holders {
+		switch {
+		case h.Lease == lease && lease != "":
+		case h.Lease == "" || gone(h.Box):
+			sum += h.Granted
+		default:
+			sum += h.Spent
+		}
+	}
+	return sum
+}
+
+// closed returns what a box's ended processes have spent.
+func (r *Record) closed(own Holder) usd.Amount {
+	for _, h := range r.Holders {
+		if h.Lease == "" && h.Box == own.Box && h.Ledger == own.Ledger {
+			return h.Granted
+		}
+	}
+	return 0
+}
