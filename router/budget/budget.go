@@ -238,12 +238,12 @@ func (b *Budget) Reserve(now time.Time, key string, estimate usd.Amount) (*Reser
 	if exceeded := b.exceeded(r.ids, now, estimate); exceeded != nil {
 		return nil, exceeded
 	}
+	r.leases = b.take(r.ids, now, estimate)
 	for _, id := range r.ids {
 		a := b.windowOf(id, now)
 		a.reserved += estimate
 		r.accounts = append(r.accounts, a)
 	}
-	r.leases = b.take(r.ids, now, estimate)
 	return r, nil
 }
 

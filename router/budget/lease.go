@@ -174,16 +174,25 @@ func (b *Budget) exceededOfFleet(ids []accountID, began time.Time, estimate usd.
 		if l.Taken()+estimate <= l.Granted && l.Taken() < l.Granted {
 			continue
 		}
-		l.Asked, l.askedAt = max(l.Asked, estimate, 1), l.Used
-		b.wantCredit()
 		next := &Exceeded{
 			Key: id.key, Period: id.period, Limit: *limit, Spent: min(l.Elsewhere+l.Spent, *limit), Reserved: l.Reserved, Ends: l.To, Estimate: estimate, Fleet: true,
+		}
+		if next.Temporary() {
+			l.ask(max(estimate, 1))
+			b.wantCredit()
 		}
 		if exceeded == nil || exceeded.Temporary() && !next.Temporary() || exceeded.Temporary() == next.Temporary() && next.Ends.After(exceeded.Ends) {
 			exceeded = next
 		}
 	}
 	return exceeded
+}
+
+// ask notes that a call needs more credit than there is.
+func (l *Lease) ask(estimate usd.Amount) {
+	if estimate > l.Asked || time.Since(l.askedAt) > askFor {
+		l.Asked, l.askedAt = estimate, time.Now()
+	}
 }
 
 // take reserves an estimate in all leases. The caller holds the mutex.
@@ -194,7 +203,7 @@ func (b *Budget) take(ids []accountID, began time.Time, estimate usd.Amount) (le
 	for _, id := range ids {
 		l := b.leaseOf(id, began)
 		l.Reserved += estimate
-		if l.Granted-l.Taken() < l.Low {
+		if b.fleet.config.limit(id) != nil && l.Granted-l.Taken() < l.Low {
 			b.wantCredit()
 		}
 		leases = append(leases, l)

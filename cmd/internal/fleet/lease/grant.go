@@ -7,14 +7,9 @@ import (
 	"github.com/llmsup/llmsup/router/usd"
 )
 
-const (
-	// idleAfter is the time without a paid call after which a box gives back what is more than
-	// its share.
-	idleAfter = 30 * time.Second
-	// quietAfter is the time without a paid call after which a box gives back all when another
-	// box needs credit; before that it gives back half.
-	quietAfter = 10 * time.Second
-)
+// idleAfter is the time without a paid call after which a box gives back what is more than its
+// share.
+const idleAfter = 30 * time.Second
 
 // demand is what a box needs of a limit.
 type demand struct {
@@ -41,7 +36,7 @@ type decision struct {
 	lower   bool       // give back instead, and keep this much unspent
 	keep    usd.Amount
 	share   usd.Amount
-	lacks   bool // the call that asked does not fit: other boxes should give back
+	lacks   usd.Amount // other boxes should give back this much, for a call that asked; 0 = none
 }
 
 // decide decides how much of a limit a box takes or gives back. What is spent or reserved is
@@ -52,7 +47,9 @@ func (r *Record) decide(d demand) decision {
 	others := r.grantedToOthers(l.Unique)
 	room, unspent := r.Limit-others-taken, l.Granted-taken
 	out := decision{granted: max(l.Granted, taken), share: d.share(r.Limit, room)}
-	out.lacks = l.Asked > max(room, unspent) && l.Asked <= r.Limit-taken-r.spentByOthers(l.Unique)
+	if l.Asked > max(room, unspent) && l.Asked <= r.Limit-taken-r.spentByOthers(l.Unique) {
+		out.lacks = l.Asked - max(room, 0)
+	}
 	want := usd.Amount(0)
 	switch {
 	case unspent > max(room, 0): // the limit was lowered, or is exceeded by calls that cost more than expected
@@ -72,9 +69,6 @@ func (r *Record) decide(d demand) decision {
 }
 
 // keepFor returns how much unspent credit a box keeps when another box needs some.
-func keepFor(l *budget.Lease, idle time.Duration) usd.Amount {
-	if idle > quietAfter {
-		return 0
-	}
-	return max(l.Granted-l.Taken(), 0) / 2
+func keepFor(l *budget.Lease, needed usd.Amount) usd.Amount {
+	return max(l.Granted-l.Taken()-needed, 0)
 }

@@ -93,11 +93,11 @@ type window struct {
 	fresh    bool        // nothing is known to have changed since record was read
 	past     *usd.Amount // what ended processes of the box have spent; nil = unknown
 
-	lacks    bool      // a call waits until other boxes give back
-	heldOn   time.Time // when credit was given back for another box
-	askedOn  time.Time // when others were asked last
-	reported time.Time // when the record was last changed
-	lost     bool      // the record has gone back: see read
+	lacks    usd.Amount // what other boxes should give back for a call that waits; 0 = none
+	heldOn   time.Time  // when credit was given back for another box
+	askedOn  time.Time  // when others were asked last
+	reported time.Time  // when the record was last changed
+	lost     bool       // the record has gone back: see read
 
 	older      int       // how many reads in a row were older than record
 	olderSince time.Time // when the first of them was
@@ -206,7 +206,7 @@ func (l *Leaser) noteChange(key string) bool {
 	if w != nil {
 		w.fresh = false
 	}
-	return w != nil && w.lacks
+	return w != nil && w.lacks > 0
 }
 
 // noteConnection notes that records may have been replaced while there was no connection.
@@ -253,7 +253,7 @@ func (l *Leaser) giveBack(n need) {
 			continue
 		}
 		w.heldOn = now
-		l.o.Budget.GiveBack(lease.LeaseID, keepFor(&lease, now.Sub(lease.Used)))
+		l.o.Budget.GiveBack(lease.LeaseID, keepFor(&lease, n.Amount))
 	}
 }
 
@@ -327,14 +327,14 @@ func (l *Leaser) supply(ctx context.Context, s *session, lease *budget.Lease) er
 		w.lacks = d.lacks
 		if next == nil {
 			l.o.Budget.Grant(lease.LeaseID, w.credit(s, lease, lease.Granted, d.share))
-			l.askOthers(s, w, lease)
+			l.askOthers(s, w)
 			return nil
 		}
 		revision, err := s.bucket.write(ctx, next, w.revision)
 		if err == nil {
 			w.record, w.revision, w.reported = next, revision, time.Now()
 			l.o.Budget.Grant(lease.LeaseID, w.credit(s, lease, d.granted, d.share))
-			l.askOthers(s, w, lease)
+			l.askOthers(s, w)
 			return nil
 		}
 		w.fresh = false
@@ -414,11 +414,11 @@ func (w *window) credit(s *session, lease *budget.Lease, granted, share usd.Amou
 }
 
 // askOthers asks the other boxes for credit, at most once a second.
-func (l *Leaser) askOthers(s *session, w *window, lease *budget.Lease) {
+func (l *Leaser) askOthers(s *session, w *window) {
 	now := time.Now()
-	if !w.lacks || now.Sub(w.askedOn) < time.Second {
+	if w.lacks == 0 || now.Sub(w.askedOn) < time.Second {
 		return
 	}
 	w.askedOn = now
-	s.ask(need{Window: w.record.Window, Box: s.box, Amount: lease.Asked})
+	s.ask(need{Window: w.record.Window, Box: s.box, Amount: w.lacks})
 }
