@@ -1,6 +1,8 @@
 package accounting
 
 import (
+	"time"
+
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/ledger"
 	"github.com/llmsup/llmsup/router/price"
@@ -12,8 +14,17 @@ import (
 // calls. The zero value knows no prices, allows everything and records nothing.
 type Accounting struct {
 	Ledger *ledger.Ledger
-	Budget *budget.Budget // a call counts for the day on which it came, as in the ledger
+	Budget *budget.Budget
 	Prices Prices
+	Now    func() time.Time // nil = a call counts for the day on which it came, as in the ledger
+}
+
+// timeOf returns when a call counts in the budgets.
+func (a *Accounting) timeOf(r *request.Request) time.Time {
+	if a.Now == nil {
+		return r.Began
+	}
+	return a.Now()
 }
 
 // Prices has the present prices of upstreams' models. Book is called for each call, from

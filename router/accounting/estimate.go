@@ -60,7 +60,7 @@ func (a *Accounting) Check(r *request.Request, at Attempt) *budget.Exceeded {
 	if !at.Bills(r) {
 		return nil
 	}
-	return a.Budget.Check(r.Began, r.Key, at.Estimate)
+	return a.Budget.Check(a.timeOf(r), r.Key, at.Estimate)
 }
 
 // limitField returns the field that limits the length of an answer, and its alternative

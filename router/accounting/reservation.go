@@ -42,7 +42,7 @@ func (a *Accounting) Reserve(r *request.Request, at Attempt) (*Reservation, *bud
 	}
 	reserved := &Reservation{accounting: a, request: r, attempt: at, models: at.models(r)}
 	var exceeded *budget.Exceeded
-	if reserved.budget, exceeded = a.Budget.Reserve(r.Began, r.Key, at.Estimate); exceeded != nil {
+	if reserved.budget, exceeded = a.Budget.Reserve(a.timeOf(r), r.Key, at.Estimate); exceeded != nil {
 		return nil, exceeded
 	}
 	if at.Estimate > 0 {
