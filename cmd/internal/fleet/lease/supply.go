@@ -1,0 +1,154 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/llmsup/llmsup/router/budget"
+	"github.com/llmsup/llmsup/router/usd"
+)
+
+// window is a limit's window, as this box knows it. A record that was seen is remembered when
+// the connection is lost.
+type window struct {
+	lease    string // budget.Lease.Unique
+	record   *Record
+	revision uint64
+	fresh    bool        // nothing is known to have changed since record was read
+	past     *usd.Amount // what ended processes of the box have spent; nil = unknown
+
+	lacks    usd.Amount // what other boxes should give back for a call that waits; 0 = none
+	heldOn   time.Time  // when credit was given back for another box
+	askedOn  time.Time  // when others were asked last
+	reported time.Time  // when the record was last changed
+	lost     bool       // the record has gone back: see read
+
+	older      int       // how many reads in a row were older than record
+	olderSince time.Time // when the first of them was
+}
+
+// giveBack lowers this box's credit for another box. look tells the bucket.
+func (l *Leaser) giveBack(n need) {
+	now := time.Now()
+	for _, lease := range l.leases() {
+		w := l.windows[windowKey(lease.LeaseID)]
+		if w == nil || w.record == nil || w.record.Window != n.Window {
+			continue
+		}
+		w.heldOn = now
+		l.o.Budget.GiveBack(lease.LeaseID, keepFor(&lease, n.Amount))
+	}
+}
+
+// supply takes or gives back credit for one lease. The record is changed before more is spent,
+// and after less may be.
+func (l *Leaser) supply(ctx context.Context, s *session, lease *budget.Lease) error {
+	w := l.windows[windowKey(lease.LeaseID)]
+	for try := range maxTries {
+		if !w.fresh {
+			if err := l.read(ctx, s, w, windowKey(lease.LeaseID)); err != nil {
+				return err
+			}
+		}
+		next, d := l.plan(ctx, s, w, lease)
+		w.lacks = d.lacks
+		if next == nil {
+			l.o.Budget.Grant(lease.LeaseID, w.credit(s, lease, lease.Granted, d.share))
+			l.askOthers(s, w)
+			return nil
+		}
+		revision, err := s.bucket.write(ctx, next, w.revision)
+		if err == nil {
+			w.record, w.revision, w.reported = next, revision, time.Now()
+			l.o.Budget.Grant(lease.LeaseID, w.credit(s, lease, d.granted, d.share))
+			l.askOthers(s, w)
+			return nil
+		}
+		w.fresh = false
+		if !errors.Is(err, errConflict) {
+			return err // the record may have been replaced, or will be: nothing more may be spent for that
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(rand.N(time.Duration(try+1) * 5 * time.Millisecond)):
+		}
+	}
+	return nil // at the next tick
+}
+
+// plan returns the record with this box's next part of it; nil = nothing changes.
+func (l *Leaser) plan(ctx context.Context, s *session, w *window, lease *budget.Lease) (*Record, decision) {
+	own := Holder{Box: s.box, Ledger: l.o.Ledger, Lease: lease.Unique, At: time.Now().UTC().Truncate(time.Second)}
+	next := new(*w.record)
+	limits := l.version.Load()
+	if limits >= next.LimitVersion {
+		next.Limit, next.LimitVersion = lease.Limit, limits
+	}
+	l.close(ctx, w, next, own, lease)
+	now := time.Now()
+	boxes := max(next.boxes(), len(s.present()))
+	d := next.decide(demand{lease: *lease, boxes: boxes, idle: now.Sub(lease.Used), hold: w.lost || now.Sub(w.heldOn) < hold})
+	if w.lost {
+		d = decision{granted: max(lease.Granted, lease.Taken())}
+	}
+	own.Granted, own.Spent = d.granted, lease.Spent
+	if d.lower {
+		own.Granted = l.o.Budget.GiveBack(lease.LeaseID, d.keep)
+		d.granted, lease.Granted = own.Granted, own.Granted
+	}
+	if !w.changes(next, own) {
+		return nil, d
+	}
+	next.Version++
+	next.set(own)
+	return next, d
+}
+
+// changes reports whether a record with this box's part must replace the present one.
+func (w *window) changes(next *Record, own Holder) bool {
+	var held Holder
+	if at := next.index(own.Lease); at >= 0 {
+		held = next.Holders[at]
+	}
+	return held.Granted != own.Granted || held.Spent != own.Spent && time.Since(w.reported) > reportInterval ||
+		next.Limit != w.record.Limit || next.LimitVersion != w.record.LimitVersion ||
+		len(next.Holders) != len(w.record.Holders) || next.closed(own) != w.record.closed(own)
+}
+
+// close closes the leases of the box's ended processes, as soon as the ledger says what they
+// have spent.
+func (l *Leaser) close(ctx context.Context, w *window, next *Record, own Holder, lease *budget.Lease) {
+	if w.past == nil && l.o.Spent != nil && time.Now().After(l.pastAfter) {
+		past, err := l.past(ctx, lease)
+		if err != nil {
+			l.pastAfter = time.Now().Add(pastInterval)
+			l.o.Log.Debug().Err(err).Msg("the credit of an earlier llmsup on this box cannot be given back yet")
+			return
+		}
+		w.past = &past
+	}
+	if w.past != nil {
+		next.closeEnded(own, *w.past)
+	}
+}
+
+// credit is what this process may spend now, by the record.
+func (w *window) credit(s *session, lease *budget.Lease, granted, share usd.Amount) budget.Credit {
+	present := s.present()
+	gone := func(box string) bool { return !slices.Contains(present, box) }
+	return budget.Credit{Granted: granted, Low: share / 2, Elsewhere: w.record.elsewhere(lease.Unique, gone)}
+}
+
+// askOthers asks the other boxes for credit, at most once a second.
+func (l *Leaser) askOthers(s *session, w *window) {
+	now := time.Now()
+	if w.lacks == 0 || now.Sub(w.askedOn) < time.Second {
+		return
+	}
+	w.askedOn = now
+	s.ask(need{Window: w.record.Window, Box: s.box, Amount: w.lacks})
+}
