@@ -14,6 +14,8 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/cmd/internal/fleet"
+	"github.com/llmsup/llmsup/cmd/internal/fleet/lease"
 	routeraccounting "github.com/llmsup/llmsup/router/accounting"
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/budget"
@@ -39,6 +41,7 @@ type Accounting struct {
 	log    zerolog.Logger
 	ledger *ledger.Ledger // nil = the configuration disables it
 	budget *budget.Budget
+	leases *lease.Leaser
 	since  time.Time // the start of counting
 	Prices *Prices
 
@@ -53,10 +56,11 @@ func Open(c *config.Config, log zerolog.Logger) *Accounting {
 	a.budget = budget.New(c.Budget.Config(), func(w budget.Warning) {
 		log.Warn().Str("key", w.Key).Str("period", w.Period.String()).Msg(w.String())
 	})
+	defer a.openLeases(c)
 	if !c.Ledger.Enabled {
 		return a
 	}
-	dir := filepath.Join(c.StateDir, "ledger")
+	dir := ledgerDir(c)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		log.Error().Err(err).Msg("cannot create the directory of the ledger; the costs of calls stay in memory until it exists")
 	}
@@ -64,12 +68,15 @@ func Open(c *config.Config, log zerolog.Logger) *Accounting {
 	return a
 }
 
+func ledgerDir(c *config.Config) string { return filepath.Join(c.StateDir, "ledger") }
+
 // ApplyConfig applies a new configuration, from the next call on.
 func (a *Accounting) ApplyConfig(c *config.Config, upstreams []backend.UpstreamConfig) {
 	if a.ledger != nil {
 		a.ledger.SetRetention(time.Duration(c.Ledger.Keep))
 	}
 	a.budget.SetConfig(c.Budget.Config())
+	a.applyFleetBudget(c, time.Now())
 	a.Prices.ApplyConfig(c, upstreams)
 }
 
@@ -110,15 +117,20 @@ func (a *Accounting) RestoreBudgets(ctx context.Context) {
 }
 
 // AwaitBudgets waits until RestoreBudgets is done, if there are limits: otherwise each
-// restart of llmsup would allow some more spending. It waits at most maxStartDelay.
+// restart of llmsup would allow some more spending. If the fleet has limits, it waits for the
+// first credit: paid calls would be rejected without. It waits at most maxStartDelay.
 func (a *Accounting) AwaitBudgets(ctx context.Context) {
-	if len(a.budget.Statuses(a.since)) == 0 {
-		return
-	}
-	select {
-	case <-a.restored:
-	case <-ctx.Done():
-	case <-time.After(maxStartDelay):
+	ctx, cancel := context.WithTimeout(ctx, maxStartDelay)
+	defer cancel()
+	for what, limited := range map[<-chan struct{}]bool{
+		a.restored: len(a.budget.Statuses(a.since)) > 0, a.leases.Ready(): len(a.budget.Leases(a.since)) > 0,
+	} {
+		if limited {
+			select {
+			case <-what:
+			case <-ctx.Done():
+			}
+		}
 	}
 }
 
@@ -168,13 +180,13 @@ func (a *Accounting) LedgerStatus() control.Ledger {
 	}
 }
 
-// BudgetStatus returns an entry for each limit.
-func (a *Accounting) BudgetStatus() []control.Budget {
+// BudgetStatus returns an entry for each limit: those of this box, then those of its fleet.
+func (a *Accounting) BudgetStatus(v *fleet.View) []control.Budget {
 	list := []control.Budget{}
 	for _, s := range a.budget.Statuses(time.Now()) {
 		list = append(list, control.Budget{
 			Key: s.Key, Period: s.Period.String(), Limit: control.USD(s.Limit), Spent: control.USD(s.Spent), Reserved: control.USD(s.Reserved), Ends: s.Ends,
 		})
 	}
-	return list
+	return append(list, a.fleetBudgetStatus(v)...)
 }

@@ -54,7 +54,7 @@ func TestBudgetIsRestored(t *testing.T) {
 	spend(a, 7)
 	for !strings.Contains(log.next(t), "do not include the spending before") {
 	}
-	if s := a.BudgetStatus(); len(s) != 1 || s[0].Spent != 7 {
+	if s := a.BudgetStatus(nil); len(s) != 1 || s[0].Spent != 7 {
 		t.Errorf("budgets %+v", s)
 	}
 	if err := os.Remove(path); err != nil {
@@ -64,7 +64,7 @@ func TestBudgetIsRestored(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-restored
-	if s := a.BudgetStatus(); s[0].Spent != 12 || s[0].Limit != control.USD(usd.Dollar) || s[0].Period != "daily" {
+	if s := a.BudgetStatus(nil); s[0].Spent != 12 || s[0].Limit != control.USD(usd.Dollar) || s[0].Period != "daily" {
 		t.Errorf("budgets %+v", s)
 	}
 	if n := strings.Count(log.String(), "do not include"); n != 1 || !strings.Contains(log.String(), "now include the spending") {

@@ -53,6 +53,25 @@ type Budget struct {
 	Spent    USD       `json:"spent_usd"`
 	Reserved USD       `json:"reserved_usd"` // for calls in flight
 	Ends     time.Time `json:"ends"`         // end of the window
+
+	Fleet *FleetBudget `json:"fleet,omitempty"` // the limit is of all boxes of the fleet; null = of this box
+}
+
+// FleetBudget is what is particular to a limit that the boxes of a fleet share. Spent of such a
+// Budget is of all boxes; what others have spent in the last seconds may be missing.
+type FleetBudget struct {
+	Granted USD          `json:"granted_usd"` // to this box, and not spent
+	Left    USD          `json:"left_usd"`    // granted to no box
+	Gone    []HeldBudget `json:"gone"`        // granted to boxes that are not in the fleet now
+	Problem string       `json:"problem"`     // why this box gets no more credit; "" = it does
+}
+
+// HeldBudget is what a box holds of a limit that is not in the fleet: it is reserved until the
+// box is back or the window ends.
+type HeldBudget struct {
+	Box    string    `json:"box"`
+	Amount USD       `json:"amount_usd"`
+	Since  time.Time `json:"since"` // when it was last heard of in this matter
 }
 
 // Drain is an operator's drain of a server, or of all of them.

@@ -187,7 +187,7 @@ func (d *Daemon) open() (err error) {
 	}
 	d.boxes = ownbox.New(ownbox.Options{
 		Daemon: pageDaemon{d}, Traffic: pageTraffic{d}, API: control.NewHandler(d, d.opts.Version),
-		Boxes: &d.otherBoxes, Config: d.shared, Log: d.log,
+		Boxes: &d.otherBoxes, Config: d.shared, Services: d.accounting.FleetServices(), Log: d.log,
 	})
 	d.BoxReader, d.FleetConfigurer = d.boxes, d.shared
 	return d.registerMetrics()

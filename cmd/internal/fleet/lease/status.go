@@ -16,15 +16,16 @@ type Status struct {
 
 // Limit is the state of one of the fleet's limits in the present window.
 type Limit struct {
-	Key     string // "" = all calls together
-	Period  budget.Period
-	Limit   usd.Amount
-	Ends    time.Time  // end of the window
-	Spent   usd.Amount // by all boxes; what others have spent since they last changed the record is missing
-	Granted usd.Amount // to this box, and not spent
-	Left    usd.Amount // granted to no box
-	Gone    []Held     // of boxes that are not in the fleet, until the window ends or they are back
-	Lost    bool       // this box takes no more credit in this window
+	Key      string // "" = all calls together
+	Period   budget.Period
+	Limit    usd.Amount
+	Ends     time.Time  // end of the window
+	Spent    usd.Amount // by all boxes; what others have spent since they last changed the record is missing
+	Reserved usd.Amount // by this box, for calls in flight
+	Granted  usd.Amount // to this box, and neither spent nor reserved
+	Left     usd.Amount // granted to no box
+	Gone     []Held     // of boxes that are not in the fleet, until the window ends or they are back
+	Lost     bool       // this box takes no more credit in this window
 }
 
 // Held is credit of a box that is not in the fleet.
@@ -72,7 +73,7 @@ func (l *Leaser) Status(present []string) (s Status) {
 
 func (w *window) limit(lease *budget.Lease, gone func(box string) bool) Limit {
 	out := Limit{
-		Key: lease.Key, Period: lease.Period, Limit: w.record.Limit, Ends: lease.To, Spent: lease.Spent,
+		Key: lease.Key, Period: lease.Period, Limit: w.record.Limit, Ends: lease.To, Spent: lease.Spent, Reserved: lease.Reserved,
 		Granted: max(lease.Granted-lease.Taken(), 0), Left: max(w.record.Limit-w.record.grantedToOthers(""), 0), Lost: w.lost,
 	}
 	for _, h := range w.record.Holders {
