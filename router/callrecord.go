@@ -39,6 +39,7 @@ type record struct {
 	wait        backend.Wait  // in queues, of all attempts together; the place is the first one that the call had
 
 	resumedBy          string     // the backend that continued the answer; "" = none
+	resumedLocally     bool       // that is a server
 	tokensBeforeResume int64      // of the first part
 	usageOfResume      wire.Usage // of the second part
 

@@ -126,7 +126,7 @@ func (rec *record) computeSavings() *usd.Amount {
 		return nil
 	}
 	u := rec.usage
-	if rec.resumedBy != "" {
+	if rec.resumedBy != "" && !rec.resumedLocally {
 		u.Completion = new(rec.tokensBeforeResume)
 	}
 	return rec.accounting.WouldCost(rec.baseline.Backend, rec.baseline.Model, u)

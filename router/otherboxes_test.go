@@ -27,9 +27,10 @@ type fleet struct {
 func newFleet(t *testing.T, cloud, own http.HandlerFunc, others ...http.HandlerFunc) *fleet {
 	t.Helper()
 	f := &fleet{boxes: &boxes.Registry{}, ready: boxes.Fleet{Name: "box1"}}
-	f.fixture = newFixture(t, own, cloud, withResume, func(c *plan.Config, routes map[string]models.Route) {
+	f.fixture = newFixture(t, own, cloud, func(c *plan.Config, routes map[string]models.Route) {
 		c.Boxes = f.boxes
 		routes["local/elsewhere"] = models.Route{Primary: "elsewhere", Timeout: time.Minute}
+		routes["local/resume"] = models.Route{Primary: "qwen", Fallback: "openrouter", Timeout: time.Minute, Resume: true}
 		routes["local/lost"] = models.Route{Primary: "qwen", Fallback: "openrouter", FallbackOn: "lost", Timeout: time.Minute}
 	})
 	for i, behave := range others {
@@ -154,7 +155,11 @@ func TestStreamContinuesOnOtherBox(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newFleet(t, tc.cloud, tc.own, tc.others...)
 			tc.change(f)
-			r := f.post("/v1/chat/completions", `{"model":"local/qwen","stream":true,"max_tokens":100,"messages":[{"role":"user","content":"count"}]}`)
+			model := "local/qwen"
+			if tc.by == "openrouter" {
+				model = "local/resume"
+			}
+			r := f.post("/v1/chat/completions", `{"model":"`+model+`","stream":true,"max_tokens":100,"messages":[{"role":"user","content":"count"}]}`)
 			if r.status != 200 || r.readErr != nil || r.backend() != tc.first || !strings.Contains(r.body, ": resumed by "+tc.by+"\n") {
 				t.Fatalf("%d from %q, %v: %s", r.status, r.backend(), r.readErr, r.body)
 			}

@@ -19,7 +19,7 @@ func (x *exchange) resumeWhole(c plan.Candidate) (done bool) {
 	// llama-server repeats the beginning in its continuation. If the beginning is too
 	// short for the repetition to be found, the whole answer is generated again: nothing
 	// of it was sent.
-	if part == nil || len(part.Text) < resume.MinOverlap || d == nil || !x.plan.Route.Resume {
+	if part == nil || len(part.Text) < resume.MinOverlap || d == nil || !c.Primary && !x.plan.Route.Resume {
 		return false
 	}
 	next := x.continuationRequest(c, d, part.Text, part.Tokens)
@@ -70,7 +70,7 @@ func (x *exchange) continuationRequest(c plan.Candidate, d *resume.Dialect, text
 // commitJoined answers the call with both parts. tokens is the number of the first part's tokens.
 func (x *exchange) commitJoined(c plan.Candidate, a *attempt.Answer, joined string, tokens int64) {
 	rec := &x.rec
-	rec.backend, rec.model, rec.resumedBy = c.Name, c.Model, c.Name
+	rec.backend, rec.model, rec.resumedBy, rec.resumedLocally = c.Name, c.Model, c.Name, c.Local
 	rec.local, rec.tokensBeforeResume = x.plan.Server != nil || x.plan.LocalPrimary, tokens
 	a.Held = []byte(joined)
 	rec.usageOfResume, a.Usage = a.Usage, x.request.Dialect.InspectBody(a.Held).Usage

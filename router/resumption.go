@@ -34,10 +34,16 @@ type resumption struct {
 func (x *exchange) resumption(c plan.Candidate, lease *backend.Lease) *resumption {
 	d := resume.DialectOf(x.request.Path)
 	next := 1 + slices.IndexFunc(x.candidates, func(other plan.Candidate) bool { return other.Name == c.Name })
-	if d == nil || !c.Primary || c.Metered || next == len(x.candidates) || !x.plan.Route.Resume || !x.candidates[next].Primary && !plan.FallsBackOn(x.plan.Route, backend.Lost) {
+	if d == nil || !c.Primary || c.Metered || !slices.ContainsFunc(x.candidates[next:], x.mayContinue) {
 		return nil
 	}
 	return &resumption{exchange: x, next: next, first: c.RequestOf(x.request), transcript: resume.Transcript{Dialect: d}, lease: lease}
+}
+
+// mayContinue reports whether a candidate may continue an answer of the primary: the primary on
+// another box always, and a fallback if the route says so.
+func (x *exchange) mayContinue(c plan.Candidate) bool {
+	return c.Primary || x.plan.Route.Resume && plan.FallsBackOn(x.plan.Route, backend.Lost)
 }
 
 // observe adds an event that the client receives to the transcript.
@@ -87,12 +93,12 @@ func (r *resumption) resume(w *attempt.ClientWriter) error {
 		return r.writeEnd(w, r.knownUsage())
 	}
 	r.rec.call.Fail(backend.Lost, r.rec.status, &zeroCost, "lost the connection in the middle of the answer")
-	a, by := r.start()
+	a := r.start()
 	if a == nil {
 		return errNoResume
 	}
 	defer a.Close()
-	r.rec.resumedBy, r.rec.reserved, r.rec.tokensBeforeResume = by, a.Reserved, t.Tokens
+	r.rec.reserved, r.rec.tokensBeforeResume = a.Reserved, t.Tokens
 	if _, err := fmt.Fprintf(w, ": resumed by %s\n\n", r.rec.resumedBy); err != nil {
 		return err
 	}
@@ -100,11 +106,11 @@ func (r *resumption) resume(w *attempt.ClientWriter) error {
 }
 
 // start requests the rest of the stream from the other candidates, in order, and returns
-// the first answer and its backend; nil = none answered.
-func (r *resumption) start() (a *attempt.Answer, by string) {
+// the first answer; nil = none answered.
+func (r *resumption) start() *attempt.Answer {
 	for i, c := range r.candidates[r.next:] {
 		next := r.continuationRequest(c, r.transcript.Dialect, r.transcript.Text.String(), r.transcript.Tokens)
-		if next == nil || r.ctx.Err() != nil || c.Metered && r.mayHaveBilled() || !c.Primary && !plan.FallsBackOn(r.plan.Route, backend.Lost) {
+		if next == nil || r.ctx.Err() != nil || c.Metered && r.mayHaveBilled() || !r.mayContinue(c) {
 			continue
 		}
 		other := backend.Alternative{}
@@ -118,12 +124,13 @@ func (r *resumption) start() (a *attempt.Answer, by string) {
 		}
 		if failed == nil {
 			r.rec.call.Continue()
-			return a, c.Name
+			r.rec.resumedBy, r.rec.resumedLocally = c.Name, c.Local
+			return a
 		}
 		r.rec.addDetail(failed.LogMessage())
 		r.recordFailure(c, failed)
 	}
-	return nil, ""
+	return nil
 }
 
 // relay writes the continuation as events of the stream that broke.
