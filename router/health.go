@@ -40,7 +40,7 @@ func (rt *Router) health(w http.ResponseWriter, r *http.Request) {
 	}
 	served := false
 	for _, route := range s.Table.Routes() {
-		served = served || usable[route.Primary] || slices.ContainsFunc(route.FallbackList(), func(f models.Fallback) bool { return usable[f.To] })
+		served = served || usable[route.Primary] || s.Boxes.Usable(route.Primary) || slices.ContainsFunc(route.FallbackList(), func(f models.Fallback) bool { return usable[f.To] })
 	}
 	served = served && !s.Access.AwaitsKeys
 	status := http.StatusOK

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidwall/gjson"
+
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/boxes"
@@ -63,8 +65,8 @@ func drained(s *backend.LocalState) {
 	s.Reason, s.Detail, s.Alive, s.Returning = backend.Drained, "is drained", false, false
 }
 
-// send makes a call whose answer nothing waits for.
-func (f *fleet) send(body string) {
+// begin makes a call whose answer nothing waits for.
+func (f *fleet) begin(body string) {
 	req, err := http.NewRequestWithContext(f.t.Context(), http.MethodPost, f.url+"/v1/chat/completions", strings.NewReader(body))
 	if err != nil {
 		f.t.Fatal(err)
@@ -113,7 +115,7 @@ func TestOtherBox(t *testing.T) {
 		}, "openrouter", "drained"},
 		"the own box is busy": {"local/qwen", hangs, hangs, []http.HandlerFunc{inKind}, func(f *fleet) {
 			f.state.edit(func(s *backend.LocalState) { s.Slots = 1 })
-			f.send(`{"model":"local/alone","stream":true}`)
+			f.begin(`{"model":"local/alone","stream":true}`)
 			eventually(f.t, "the call has the slot", func() bool { return f.router.Load("qwen").Calls == 1 })
 		}, "box2/qwen", ""},
 	} {
@@ -203,5 +205,49 @@ func TestHopIsRejected(t *testing.T) {
 	}
 	for _, r := range other.cloud.requests() {
 		t.Errorf("the cloud has received %s", r.path)
+	}
+}
+
+// TestServerOnOtherBoxOnly: what a box says of a server that it does not have itself.
+func TestServerOnOtherBoxOnly(t *testing.T) {
+	f := newFleet(t, hangs, hangs, answers)
+	status := func() string {
+		return gjson.Get(f.send("GET", "/v1/models/local/elsewhere", "").body, "status").Str
+	}
+	if got := status(); got != "ready" {
+		t.Errorf("the model is %q", got)
+	}
+	f.state.edit(drained)
+	if r := f.send("GET", "/health", ""); r.status != 200 {
+		t.Errorf("another box answers, and the health is %d: %s", r.status, r.body)
+	}
+	if routes := f.router.RoutesWithoutFallback([]string{"qwen"}); len(routes) != 0 {
+		t.Errorf("a drain is warned of, and another box answers: %q", routes)
+	}
+	f.set(2, boxes.PeerState{Status: "loading"})
+	if got := status(); got != "loading" {
+		t.Errorf("the model is %q", got)
+	}
+	f.ready.Boxes = nil
+	f.boxes.Set(f.ready)
+	if routes := f.router.RoutesWithoutFallback([]string{"qwen"}); len(routes) == 0 {
+		t.Error("no other box answers, and a drain is not warned of")
+	}
+	if r := f.chat("local/elsewhere", false); r.status != 503 || !strings.Contains(r.body, "elsewhere is not on this box, and no other box of the fleet has it") {
+		t.Errorf("%d: %s", r.status, r.body)
+	}
+}
+
+// TestWaitOnOtherBox: a call whose only server is being loaded on another box waits there.
+func TestWaitOnOtherBox(t *testing.T) {
+	f := newFleet(t, hangs, hangs, answers)
+	f.others[0].state.transition(loading)
+	f.set(2, boxes.PeerState{Status: "loading"})
+	answered := make(chan reply, 1)
+	go func() { answered <- f.chat("local/elsewhere", false) }()
+	eventually(t, "the call waits on the other box", func() bool { return f.others[0].router.Load("elsewhere").ForModel == 1 })
+	f.others[0].state.transition(ready)
+	if r := <-answered; r.status != 200 || r.backend() != "box2/elsewhere" {
+		t.Errorf("%d from %q: %s", r.status, r.backend(), r.body)
 	}
 }

@@ -5,20 +5,44 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
 // Absent is a server of a route that this box does not have: other boxes of the fleet may have
-// it. Its value is the server's name.
-type Absent string
+// it. It gets no calls itself.
+type Absent struct {
+	Name  string
+	Boxes *Registry
+}
 
 // Info implements Backend.
-func (b Absent) Info() backend.Info { return backend.Info{Name: string(b), Local: true} }
+func (b Absent) Info() backend.Info { return backend.Info{Name: b.Name, Local: true} }
 
-// Availability implements Backend.
-func (Absent) Availability() backend.Availability {
-	return backend.Availability{Reason: backend.Failed, Detail: "is not on this box, and no other box of the fleet can answer", RetryAfter: wire.RetrySoon}
+// Availability implements Backend. The server is available if it is on another box.
+func (b Absent) Availability() backend.Availability {
+	now := backend.Availability{Reason: backend.Failed, Detail: "is not on this box, and no other box of the fleet has it", RetryAfter: wire.RetrySoon}
+	for _, peer := range b.Boxes.Servers(b.Name) {
+		switch there := peer.Availability(); {
+		case there.Usable():
+			return there
+		case there.Returning && !now.Returning, now.Reason == backend.Failed:
+			now = there
+			now.Detail = "is not on this box; " + peer.Info().Name + " " + there.Detail
+		}
+	}
+	return now
+}
+
+// Describe returns the status of the server on the box where it is best.
+func (b Absent) Describe() (status string, d *models.Description) {
+	for _, peer := range b.Boxes.Servers(b.Name) {
+		if now, _ := peer.Now(); status == "" || now.Status == "ready" {
+			status = now.Status
+		}
+	}
+	return status, nil
 }
 
 // Admit implements Backend.
@@ -28,9 +52,9 @@ func (b Absent) Admit(context.Context, *backend.Attempt) (*backend.Lease, *backe
 }
 
 // Send implements Backend.
-func (Absent) Send(context.Context, *backend.Attempt) (*http.Response, error) {
-	return nil, errors.New("it is not on this box")
+func (b Absent) Send(context.Context, *backend.Attempt) (*http.Response, error) {
+	return nil, errors.New(b.Name + " is not on this box")
 }
 
 // Redact implements Backend.
-func (Absent) Redact(text string) string { return text }
+func (b Absent) Redact(text string) string { return text }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -68,6 +69,11 @@ func (r *Registry) Servers(name string) []*Peer {
 		return p.byServer[name]
 	}
 	return nil
+}
+
+// Usable reports whether a server on another box accepts calls.
+func (r *Registry) Usable(server string) bool {
+	return r != nil && slices.ContainsFunc(r.Servers(server), func(p *Peer) bool { return p.Availability().Usable() })
 }
 
 // Name returns the name of this box; "" = it is in no fleet.

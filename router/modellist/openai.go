@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"github.com/llmsup/llmsup/models"
-	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/price"
 	"github.com/llmsup/llmsup/router/wire"
 )
@@ -73,7 +72,7 @@ type meta struct {
 // encoded returns a model as JSON. What is said of an upstream's model does not change as
 // long as its entry exists.
 func (h *Handler) encoded(e *entry) []byte {
-	if _, local := e.backend.(*backend.Server); local {
+	if e.backend.Info().Local {
 		return wire.MustJSON(h.model(e))
 	}
 	e.once.Do(func() { e.json = wire.MustJSON(h.model(e)) })
@@ -83,7 +82,7 @@ func (h *Handler) encoded(e *entry) []byte {
 // model describes a model in OpenAI's format.
 func (h *Handler) model(e *entry) model {
 	m := model{ID: e.id, Object: "model", Created: h.Created, OwnedBy: e.backend.Info().Name, Name: e.id}
-	if server, ok := e.backend.(*backend.Server); ok {
+	if server, ok := e.backend.(server); ok {
 		m.describeLocal(server)
 		return m
 	}
@@ -97,8 +96,13 @@ func (h *Handler) model(e *entry) model {
 	return m
 }
 
-func (m *model) describeLocal(server *backend.Server) {
-	status, d := server.Describe()
+// server is a server, on this box or on another one.
+type server interface {
+	Describe() (status string, d *models.Description)
+}
+
+func (m *model) describeLocal(s server) {
+	status, d := s.Describe()
 	m.Status, m.Pricing = status, &pricing{}
 	if d == nil {
 		return

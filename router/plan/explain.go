@@ -52,7 +52,7 @@ func (s *Routing) Explain(model string) Explanation {
 // answer while the given local servers are drained.
 func (s *Routing) RoutesWithoutFallback(drained []string) (routes []string) {
 	for _, route := range s.Table.Routes() {
-		if s.Server(route.Primary) == nil || !slices.Contains(drained, route.Primary) {
+		if s.Server(route.Primary) == nil || !slices.Contains(drained, route.Primary) || s.Boxes.Usable(route.Primary) {
 			continue
 		}
 		answers := slices.ContainsFunc(route.FallbackList(), func(f models.Fallback) bool {

@@ -61,7 +61,7 @@ func (s *Routing) planRoute(route models.Route, model, path string) Plan {
 	primary, fallbacks := s.candidate(route.Primary, route.PrimaryModel, model), s.fallbacks(route, model, path)
 	primary.Primary, primary.Edits = true, route.Edits
 	now := s.availability(primary.Backend, path)
-	primary.Returning, primary.unsupported, p.retryAfter = now.Returning, now.Reason == backend.Unsupported, now.RetryAfter
+	primary.Returning, primary.unsupported, p.retryAfter = now.Returning && !isAbsent(primary), now.Reason == backend.Unsupported, now.RetryAfter
 	p.LocalPrimary = primary.Local
 	p.Server, _ = primary.Backend.(*backend.Server)
 	for _, c := range fallbacks {

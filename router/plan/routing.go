@@ -97,7 +97,7 @@ func (s *Routing) addURL(target string, old *Routing, log zerolog.Logger) error 
 		if s.Boxes == nil {
 			return fmt.Errorf("there is no server and no upstream %q", target)
 		}
-		s.Backends[target] = boxes.Absent(target)
+		s.Backends[target] = boxes.Absent{Name: target, Boxes: s.Boxes}
 		return nil
 	}
 	u, err := url.Parse(target)
