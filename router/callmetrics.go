@@ -3,13 +3,13 @@ package router
 import (
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/collect"
 )
 
 // callSeconds are the histograms' buckets: from a cached answer to the two minutes of a
@@ -181,13 +181,13 @@ func (m *callMetrics) add(o callKind) *callSeries {
 		w = m.newRouteBackendSeries(o.routeBackend)
 		m.routeBackends[o.routeBackend] = w
 	}
-	s := &callSeries{w, m.ended.WithLabelValues(labelValue(o.route), labelValue(o.backend), statusLabel(o.status), string(o.reason))}
+	s := &callSeries{w, m.ended.WithLabelValues(collect.LabelValue(o.route), collect.LabelValue(o.backend), statusLabel(o.status), string(o.reason))}
 	m.calls[o] = s
 	return s
 }
 
 func (m *callMetrics) newRouteBackendSeries(w routeBackend) *routeBackendSeries {
-	route, backend := labelValue(w.route), labelValue(w.backend)
+	route, backend := collect.LabelValue(w.route), collect.LabelValue(w.backend)
 	s := &routeBackendSeries{routeBackend: w, duration: m.duration.WithLabelValues(route, backend)}
 	if backend == "" {
 		return s
@@ -203,10 +203,6 @@ func (m *callMetrics) newRouteBackendSeries(w routeBackend) *routeBackendSeries 
 	s.truncated = m.truncated.WithLabelValues(route, backend)
 	return s
 }
-
-// labelValue makes a name valid as a label's value, which must be UTF-8 (else client_golang
-// panics): a model's file may have any name.
-func labelValue(name string) string { return strings.ToValidUTF8(name, "�") }
 
 // unnamedStatuses are statuses in use that net/http has no name for: nginx's 499 for a
 // client that closed the connection, Cloudflare's, and Anthropic's 529 for overload.

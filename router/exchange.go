@@ -11,6 +11,7 @@ import (
 
 	"github.com/llmsup/llmsup/router/attempt"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/collect"
 	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/waiting"
@@ -264,7 +265,7 @@ func (x *exchange) addWait(c plan.Candidate, w backend.Wait) {
 	wait.Place = cmp.Or(wait.Place, w.Place)
 	wait.Time += w.Time
 	if w.ForModel > 0 {
-		x.rt.metrics.modelWait.WithLabelValues(labelValue(c.Name)).Observe(w.ForModel.Seconds())
+		x.rt.metrics.modelWait.WithLabelValues(collect.LabelValue(c.Name)).Observe(w.ForModel.Seconds())
 	}
 }
 

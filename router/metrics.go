@@ -9,6 +9,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/collect"
 )
 
 // metrics are the router's own metrics. The values of every label come from the
@@ -50,12 +51,12 @@ func newMetrics(r prometheus.Registerer) *metrics {
 func (m *metrics) addServers(backends map[string]backend.Backend) {
 	for name, b := range backends {
 		if b.Info().Local {
-			m.modelWait.WithLabelValues(labelValue(name))
+			m.modelWait.WithLabelValues(collect.LabelValue(name))
 		}
 	}
 }
 
-func (m *metrics) removeServer(name string) { m.modelWait.DeleteLabelValues(labelValue(name)) }
+func (m *metrics) removeServer(name string) { m.modelWait.DeleteLabelValues(collect.LabelValue(name)) }
 
 func counters(name, help string, labels ...string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "llmsup_" + name, Help: help}, labels)

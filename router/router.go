@@ -11,6 +11,7 @@ import (
 
 	"github.com/llmsup/llmsup/router/access"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/collect"
 	"github.com/llmsup/llmsup/router/endpoint"
 	"github.com/llmsup/llmsup/router/inflight"
 	"github.com/llmsup/llmsup/router/modellist"
@@ -50,7 +51,7 @@ func New(cfg plan.Config, log zerolog.Logger) (*Router, error) {
 	rt := &Router{endpoints: endpoint.NewTable(cfg.Engine), log: log, registry: registry, metrics: newMetrics(registry), stopping: stopping}
 	rt.routing.Store(s)
 	rt.metrics.addServers(s.Backends)
-	registry.MustRegister(backendMetrics{rt}, accountingMetrics{rt})
+	registry.MustRegister(collect.Collectors(rt.routing.Load)...)
 	rt.mux = rt.routes()
 	return rt, nil
 }

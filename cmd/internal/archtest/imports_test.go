@@ -97,7 +97,7 @@ var layers = [][]string{
 	{"router/outcome", "router/boxes"},
 	{"router/attempt"},
 	{"router/plan"},
-	{"router/modellist"},
+	{"router/modellist", "router/collect"},
 	{"router"},
 	{"cmd/internal/fleet"},
 	{"cmd/internal/fleet/lease", "cmd/internal/config", "cmd/internal/control"},

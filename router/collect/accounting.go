@@ -1,4 +1,4 @@
-package router
+package collect
 
 import (
 	"time"
@@ -9,9 +9,9 @@ import (
 	"github.com/llmsup/llmsup/router/usd"
 )
 
-// accountingMetrics collects the metrics of the present routing's budgets and ledger.
+// accounting collects the metrics of the present routing's budgets and ledger.
 // Without them there are no series.
-type accountingMetrics struct{ rt *Router }
+type accounting struct{ routing Routing }
 
 func budgetMetric(name, help string) *prometheus.Desc {
 	return prometheus.NewDesc("llmsup_budget_"+name, help, []string{"key", "period"}, nil)
@@ -36,7 +36,7 @@ var (
 var ledgerConditions = []ledger.Condition{ledger.OK, ledger.Behind, ledger.Spilling}
 
 // Describe implements prometheus.Collector.
-func (m accountingMetrics) Describe(all chan<- *prometheus.Desc) {
+func (m accounting) Describe(all chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
 		budgetLimit, budgetSpent, budgetReserved, ledgerCondition, ledgerLag, ledgerWaiting, ledgerLost, ledgerAside,
 	} {
@@ -45,11 +45,11 @@ func (m accountingMetrics) Describe(all chan<- *prometheus.Desc) {
 }
 
 // Collect implements prometheus.Collector.
-func (m accountingMetrics) Collect(all chan<- prometheus.Metric) {
-	accounts := m.rt.routing.Load().Accounting
+func (m accounting) Collect(all chan<- prometheus.Metric) {
+	accounts := m.routing().Accounting
 	for _, s := range accounts.Budget.Statuses(time.Now()) {
 		for desc, amount := range map[*prometheus.Desc]usd.Amount{budgetLimit: s.Limit, budgetSpent: s.Spent, budgetReserved: s.Reserved} {
-			all <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, amount.Float(), labelValue(s.Key), s.Period.String())
+			all <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, amount.Float(), LabelValue(s.Key), s.Period.String())
 		}
 	}
 	if accounts.Ledger == nil {

@@ -1,4 +1,4 @@
-package router
+package collect
 
 import (
 	"slices"
@@ -9,9 +9,9 @@ import (
 	"github.com/llmsup/llmsup/router/backend"
 )
 
-// backendMetrics collects the metrics of the present routing's upstreams. The metrics of
+// upstreams collects the metrics of the present routing's upstreams. The metrics of
 // local servers are the daemon's.
-type backendMetrics struct{ rt *Router }
+type upstreams struct{ routing Routing }
 
 var (
 	upstreamInflight = prometheus.NewDesc("llmsup_upstream_calls_in_flight", "Calls in flight at an upstream.", []string{"upstream"}, nil)
@@ -21,21 +21,21 @@ var (
 )
 
 // Describe implements prometheus.Collector.
-func (m backendMetrics) Describe(all chan<- *prometheus.Desc) {
+func (m upstreams) Describe(all chan<- *prometheus.Desc) {
 	all <- upstreamInflight
 	all <- upstreamBreaker
 }
 
 // Collect implements prometheus.Collector. Two base URLs on one host have the same name,
 // and are one upstream here, in the worse of their states.
-func (m backendMetrics) Collect(all chan<- prometheus.Metric) {
+func (m upstreams) Collect(all chan<- prometheus.Metric) {
 	type status struct {
 		inflight int64
 		state    backend.BreakerState
 	}
 	now := time.Now()
 	found := map[string]status{}
-	for _, b := range m.rt.routing.Load().Backends {
+	for _, b := range m.routing().Backends {
 		u, ok := b.(*backend.Upstream)
 		if !ok {
 			continue
@@ -45,7 +45,7 @@ func (m backendMetrics) Collect(all chan<- prometheus.Metric) {
 		found[name] = status{other.inflight + u.Inflight(), max(other.state, u.BreakerState(now))}
 	}
 	for name, s := range found {
-		name = labelValue(name)
+		name = LabelValue(name)
 		all <- prometheus.MustNewConstMetric(upstreamInflight, prometheus.GaugeValue, float64(s.inflight), name)
 		collectStates(all, upstreamBreaker, backend.BreakerStates, s.state, name)
 	}
