@@ -180,7 +180,8 @@ func TestSyncGivesUp(t *testing.T) {
 }
 
 func TestSpent(t *testing.T) {
-	l, _ := open(t, t.TempDir(), Options{})
+	dir := t.TempDir()
+	l, _ := open(t, dir, Options{})
 	a, b := paid("a", 5), paid("b", 7)
 	b.Key = ""
 	yesterday, before, later := paid("yesterday", 100), paid("before", 1000), paid("later", 10_000)
@@ -195,6 +196,13 @@ func TestSpent(t *testing.T) {
 	}
 	if _, err := l.Usages(t.Context(), time.Time{}, time.Time{}, "shoe size"); err == nil {
 		t.Error("by shoe size: no error")
+	}
+	closeLedger(t, l)
+	l, _ = open(t, dir, Options{}) // the clock was set back meanwhile
+	l.Record(later)
+	synced(t, l)
+	if got, err = l.Spent(t.Context(), yesterday.Time, later.Time); err != nil || got["tool"] != 10_110 {
+		t.Errorf("the next process: spent %v, %v", got, err)
 	}
 }
 

@@ -285,23 +285,25 @@ func (s span) usage(ctx context.Context, tx *sql.Tx, key string, by By) (u Usage
 	return u, rows.Err()
 }
 
-// spent sums up the charges from day ?1 on and before time ?2. Few rows are after that
-// time, so they are subtracted from the sums of days.
+// spent sums up the charges from day ?1 on, without those of the run ?3 at time ?2 or later.
+// These are few rows, so they are subtracted from the sums of days. An earlier run has later
+// rows if the clock was set back since.
 const spent = `
 SELECT "key", sum(charged) FROM (
 	SELECT "key", charged FROM day JOIN kind ON kind.id = day.kind WHERE day >= ?1
 	UNION ALL
-	SELECT "key", -coalesce(charged, 0) FROM calls WHERE time >= ?2
+	SELECT "key", -coalesce(charged, 0) FROM calls WHERE time >= ?2 AND id >> 32 = ?3
 ) GROUP BY "key"`
 
-// Spent returns the charges of the calls that came on the day (UTC) of from or later, and
-// before to, by client key. It is fast if to is recent.
+// Spent returns the charges of the calls that came on the day (UTC) of from or later, by
+// client key, without those that came to this process at the time to or later. It is fast if
+// to is recent.
 func (l *Ledger) Spent(ctx context.Context, from, to time.Time) (map[string]usd.Amount, error) {
 	d, err := l.readable(ctx)
 	if err != nil {
 		return nil, err
 	}
-	amounts, err := d.spent(ctx, from.UnixMilli()/journal.DayLength, timeText(to.UnixMilli()))
+	amounts, err := d.spent(ctx, from.UnixMilli()/journal.DayLength, timeText(to.UnixMilli()), l.run>>32)
 	l.reportCorrupt(d, err)
 	if err != nil {
 		return nil, fmt.Errorf("read the ledger: %w", err)
@@ -309,8 +311,8 @@ func (l *Ledger) Spent(ctx context.Context, from, to time.Time) (map[string]usd.
 	return amounts, nil
 }
 
-func (d *database) spent(ctx context.Context, day int64, before string) (map[string]usd.Amount, error) {
-	rows, err := d.reader.QueryContext(ctx, spent, day, before)
+func (d *database) spent(ctx context.Context, day int64, before string, run int64) (map[string]usd.Amount, error) {
+	rows, err := d.reader.QueryContext(ctx, spent, day, before, run)
 	if err != nil {
 		return nil, err
 	}
