@@ -11,6 +11,8 @@ func TestFleet(t *testing.T) {
 	for name, tc := range map[string]struct{ text, want string }{
 		"valid":          {valid, ""},
 		"none":           {"fleet:\n", ""},
+		"resume":         {valid + "routes: {local: {primary: qwen, resume: true}}", ""},
+		"resume alone":   {"servers: {qwen: {model: q.gguf}}\nroutes: {local: {primary: qwen, resume: true}}\n", "routes.local.resume: needs a fallback"},
 		"an unknown key": {"fleet: {name: gpu1, size: 3}", "size"},
 		"no servers":     {"fleet:\n  name: gpu1\n", "f.yaml:1: fleet.nats: is missing"},
 		"a bad name":     {"fleet:\n  nats: nats://a\n  name: a b\n", "f.yaml:3: fleet.name: a box's name has"},
@@ -20,7 +22,7 @@ func TestFleet(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c, err := Parse("f.yaml", []byte(tc.text))
 			if err == nil {
-				err = c.Validate()
+				err = c.Resolve(noHeader)
 			}
 			if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "secret")) {
 				t.Errorf("%v, want %q", err, tc.want)

@@ -64,7 +64,7 @@ func (c *Config) validateFallback(name string, route models.Route) error {
 		return at("fallback_model", "%q needs a fallback", route.FallbackModel)
 	case none && route.FallbackOn != "":
 		return at("fallback_on", "needs a fallback")
-	case none && route.Resume:
+	case none && route.Resume && !c.Fleet.Enabled(): // else another box continues it
 		return at("resume", "needs a fallback, which continues a broken stream")
 	case route.Fallback == route.Primary:
 		return at("fallback", "%q is the primary itself", route.Fallback)
