@@ -273,6 +273,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	watching.Go(func() { d.feedWatchdog(ctx) })
 	group.Go(func() error {
 		d.accounting.AwaitBudgets(ctx)
+		d.boxes.AwaitBoxes(ctx)
 		return conns.Serve()
 	})
 	group.Go(func() error { return ignoreClosed(private.Serve(d.control)) })

@@ -52,7 +52,7 @@ func Probe(ctx context.Context, s Settings) (boxes []string, taken *Peer, err er
 		return nil, nil, ctx.Err()
 	case err := <-broken:
 		return nil, nil, err
-	case <-time.After(announceInterval * 3 / 2):
+	case <-time.After(AnnounceInterval * 3 / 2):
 	}
 	mu.Lock()
 	defer mu.Unlock()

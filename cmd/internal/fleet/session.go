@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// announceInterval is how often a box announces itself if nothing changes.
-	announceInterval = time.Second
+	// AnnounceInterval is how often a box announces itself if nothing changes.
+	AnnounceInterval = time.Second
 	// storeTimeout is how long the bucket may store nothing until the view says so: longer than
 	// an election of its leader.
 	storeTimeout = 15 * time.Second
@@ -69,7 +69,7 @@ func (s *session) run(ctx context.Context, broken <-chan error) error {
 			<-s.claims
 		}
 	}()
-	tick := time.NewTicker(announceInterval)
+	tick := time.NewTicker(AnnounceInterval)
 	defer tick.Stop()
 	if s.keepsName() {
 		s.joined = true

@@ -22,7 +22,11 @@ func (m *Membership) tellRouter(ctx context.Context, present *member) {
 	if err != nil {
 		m.o.Log.Warn().Err(err).Msg("boxes at https addresses are checked with the system's certificates")
 	}
-	defer m.o.Boxes.Set(boxes.Fleet{})
+	defer func() {
+		if !m.closed { // else the last calls may still go to other boxes; leave holds mu meanwhile
+			m.o.Boxes.Set(boxes.Fleet{})
+		}
+	}()
 	for {
 		v := present.View()
 		m.o.Boxes.Set(fleetOf(v, present.Member, tlsConfig))
@@ -36,6 +40,32 @@ func (m *Membership) tellRouter(ctx context.Context, present *member) {
 			return
 		case <-time.After(setInterval):
 		}
+	}
+}
+
+// startDelay limits how long the first calls wait for the other boxes.
+const startDelay = 2 * time.Second
+
+// AwaitBoxes waits until the box has joined its fleet and heard of all other boxes, which
+// announce themselves every second: otherwise a box that starts drained, or loads its model,
+// could answer no call yet. It waits at most startDelay.
+func (m *Membership) AwaitBoxes(ctx context.Context) {
+	present := m.present.Load()
+	if present == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, startDelay)
+	defer cancel()
+	for v := present.View(); !v.Joined; v = present.View() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-v.Changed:
+		}
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(fleet.AnnounceInterval + setInterval):
 	}
 }
 

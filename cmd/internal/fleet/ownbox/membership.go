@@ -38,7 +38,7 @@ type Membership struct {
 	o       Options
 	present atomic.Pointer[member]
 
-	mu     sync.Mutex // guards a replacement of present, and stopped
+	mu     sync.Mutex // guards a replacement of present, and closed
 	closed bool
 }
 

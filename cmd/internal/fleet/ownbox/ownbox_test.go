@@ -2,6 +2,8 @@ package ownbox
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -11,7 +13,9 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/fleet"
+	"github.com/llmsup/llmsup/cmd/internal/fleet/fleettest"
 	"github.com/llmsup/llmsup/cmd/internal/page/feed"
+	"github.com/llmsup/llmsup/router/boxes"
 )
 
 // box is a daemon without calls.
@@ -112,4 +116,41 @@ func TestApply(t *testing.T) {
 		t.Errorf("it is closed, and is %+v", s)
 	}
 	goleak.VerifyNone(t, before)
+}
+
+// TestRouterKnowsBoxes: a box that starts knows the others before it takes calls. It forgets
+// them if a reload takes it out of the fleet, and not if it stops: its last calls may need them.
+func TestRouterKnowsBoxes(t *testing.T) {
+	t.Parallel()
+	nats := fleettest.Start(t)
+	key := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(key, []byte(strings.Repeat("k", 32)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	join := func(name string) (*Membership, *boxes.Registry, fleet.Settings) {
+		s := fleet.Settings{NATS: []string{nats.URL}, Name: name, Advertise: "http://" + name + ":8000", KeyFile: key}
+		known := &boxes.Registry{}
+		m := New(Options{Daemon: box{status: control.Status{Servers: []control.Server{{Name: "a", State: "ready"}}}}, Traffic: box{}, Boxes: known, Log: zerolog.Nop()})
+		t.Cleanup(m.Close)
+		m.AwaitBoxes(t.Context()) // it is in no fleet
+		m.Apply(s)
+		m.AwaitBoxes(t.Context())
+		return m, known, s
+	}
+	first, _, _ := join("gpu1")
+	second, known, s := join("gpu2")
+	if len(known.Servers("a")) != 1 {
+		t.Fatal("it does not know the server of the other box")
+	}
+	second.Apply(fleet.Settings{})
+	if len(known.Servers("a")) != 0 {
+		t.Error("it has left the fleet, and knows the server of the other box")
+	}
+	second.Apply(s)
+	second.AwaitBoxes(t.Context())
+	second.Close()
+	if len(known.Servers("a")) != 1 {
+		t.Error("it stops, and does not know the server of the other box")
+	}
+	first.Close()
 }
