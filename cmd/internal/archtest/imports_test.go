@@ -114,7 +114,7 @@ var layers = [][]string{
 var testPackages = []string{
 	"gpu/nvmltest", "models/demo/demotest", "models/hub/hubtest", "router/ledger/ledgertest", "router/accounting/accountingtest",
 	"cmd/internal/archtest", "cmd/internal/bench", "cmd/internal/enginetest", "cmd/internal/testreport", "cmd/internal/page/browser",
-	"cmd/internal/fleet/fleettest",
+	"cmd/internal/fleet/fleettest", "cmd/internal/fleet/threeboxes",
 }
 
 // downwardImports checks that no import points upward or sideways.

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -42,30 +43,44 @@ func Main(m *testing.M) {
 type Cluster struct {
 	URLs    []string
 	Names   []string
+	places  []Place
 	configs []string
 	running []*exec.Cmd
 }
 
-// StartCluster starts n servers. The package's TestMain has to call Main. They end with the
-// test.
+// Place is where a server runs.
+type Place struct {
+	Address string                // an IP address that it listens on
+	Start   func(*exec.Cmd) error // starts the process, for example in a network namespace
+}
+
+// StartCluster starts n servers on this host. The package's TestMain has to call Main. They
+// end with the test.
 func StartCluster(t *testing.T, n int) *Cluster {
 	t.Helper()
-	c := &Cluster{}
+	return StartClusterAt(t, slices.Repeat([]Place{{"127.0.0.1", (*exec.Cmd).Start}}, n))
+}
+
+// StartClusterAt is StartCluster with a server at each of the places.
+func StartClusterAt(t *testing.T, places []Place) *Cluster {
+	t.Helper()
+	c := &Cluster{places: places}
+	n := len(places)
 	ports, routes, list := make([]int, n), make([]int, n), make([]string, n)
-	for i := range n {
+	for i, p := range places {
 		ports[i], routes[i] = FreePort(t), FreePort(t)
-		list[i] = fmt.Sprintf("nats-route://127.0.0.1:%d", routes[i])
+		list[i] = fmt.Sprintf("nats-route://%s:%d", p.Address, routes[i])
 	}
-	for i := range n {
+	for i, p := range places {
 		dir := t.TempDir()
 		name := fmt.Sprintf("n%d", i)
-		text := fmt.Sprintf("server_name: %s\nlisten: 127.0.0.1:%d\njetstream: {store_dir: %q}\ncluster: {name: fleet, listen: 127.0.0.1:%d, routes: [%s]}\nlog_file: %q\n",
-			name, ports[i], dir, routes[i], strings.Join(list, ", "), filepath.Join(dir, "log"))
+		text := fmt.Sprintf("server_name: %s\nlisten: %s:%d\njetstream: {store_dir: %q}\ncluster: {name: fleet, listen: %s:%d, routes: [%s]}\nlog_file: %q\n",
+			name, p.Address, ports[i], dir, p.Address, routes[i], strings.Join(list, ", "), filepath.Join(dir, "log"))
 		file := filepath.Join(dir, "nats.conf")
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		c.URLs, c.Names = append(c.URLs, fmt.Sprintf("nats://127.0.0.1:%d", ports[i])), append(c.Names, name)
+		c.URLs, c.Names = append(c.URLs, fmt.Sprintf("nats://%s:%d", p.Address, ports[i])), append(c.Names, name)
 		c.configs, c.running = append(c.configs, file), append(c.running, nil)
 	}
 	for i := range n {
@@ -82,7 +97,7 @@ func (c *Cluster) Start(t *testing.T, i int) {
 	cmd.Env = append(os.Environ(), serverConfig+"="+c.configs[i])
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
+	if err := c.places[i].Start(cmd); err != nil {
 		t.Fatal(err)
 	}
 	c.running[i] = cmd
