@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/urfave/cli/v2"
 )
 
 // completers are the commands that make each shell complete the command line in $LINE
@@ -126,9 +128,30 @@ func TestManPage(t *testing.T) {
 			if err != nil || warnings.Len() > 0 {
 				t.Errorf("%s: %v, %s", program, err, warnings.String())
 			}
-			if program == "man" && !strings.Contains(string(shown), "no daemon answers") {
-				t.Errorf("it shows %.200s", shown)
+			if program == "man" {
+				if !strings.Contains(string(shown), "no daemon answers") {
+					t.Errorf("it shows %.200s", shown)
+				}
+				describes(t, string(shown), newApp(nil).Commands)
 			}
 		})
+	}
+}
+
+// describes checks that a page, as man shows it, has the descriptions of all commands. Where it
+// breaks lines does not count.
+func describes(t *testing.T, page string, commands []*cli.Command) {
+	t.Helper()
+	unbroken := func(text string) string {
+		return strings.NewReplacer("-", "", "\u2010", "").Replace(strings.Join(strings.Fields(text), ""))
+	}
+	page = unbroken(page)
+	for _, c := range commands {
+		for line := range strings.Lines(c.Description) {
+			if !strings.Contains(page, unbroken(line)) {
+				t.Errorf("%s: the page lacks %q", c.Name, line)
+			}
+		}
+		describes(t, page, c.Subcommands)
 	}
 }

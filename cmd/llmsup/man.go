@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -29,9 +30,11 @@ func manCommand() *cli.Command {
 	}
 }
 
-// manPage returns urfave/cli's manual page with a correct title, and with the exit
-// codes and files, which urfave/cli does not know.
+// manPage returns urfave/cli's manual page with a correct title, with the descriptions of the
+// commands, which urfave/cli leaves out, and with the exit codes and files, which it does not
+// know. app is of no other use then.
 func manPage(app *cli.App) (string, error) {
+	describeInUsage(app.Commands)
 	page, err := app.ToManWithSection(1)
 	if err != nil {
 		return "", err
@@ -61,3 +64,25 @@ state
 the control socket
 `, nil
 }
+
+// describeInUsage adds the description of each command to its usage, in the Markdown from which
+// urfave/cli makes the page: text in which nothing is markup, and code of indented lines.
+func describeInUsage(commands []*cli.Command) {
+	for _, c := range commands {
+		describeInUsage(c.Subcommands)
+		var text strings.Builder
+		for line := range strings.Lines(c.Description) {
+			if code, isCode := strings.CutPrefix(line, "  "); isCode {
+				text.WriteString("\n    " + code)
+			} else {
+				text.WriteString(markup.ReplaceAllString(line, `\$0`))
+			}
+		}
+		if c.Description != "" {
+			c.Usage += "\n\n" + text.String()
+		}
+	}
+}
+
+// markup matches the characters that Markdown would interpret.
+var markup = regexp.MustCompile("[\\\\`*_<>\\[\\]#|&]")
