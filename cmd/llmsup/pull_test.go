@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -161,6 +163,27 @@ func TestPull(t *testing.T) {
 		if r.Authorization != "" && r.Host != h.HubHost() {
 			t.Errorf("the token went to the storage: %+v", r)
 		}
+	}
+}
+
+// TestPlainServer: a web server that is no hub gives no hash, and may send whole files only.
+func TestPlainServer(t *testing.T) {
+	t.Parallel()
+	model := demoContent(t)
+	plain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", strconv.Itoa(len(model)))
+		_, _ = w.Write(model)
+	}))
+	defer plain.Close()
+	h := hubtest.Start(t)
+	state := t.TempDir()
+	got := pull(t, h, state, nil, plain.URL+"/m.gguf")
+	if got.code != 0 || got.out != state+"/models/m.gguf\n" || !strings.Contains(got.stderr, "the server gives no SHA-256 to compare it with") || strings.Contains(got.stderr, "comparing") {
+		t.Errorf("%+v", got)
+	}
+	code, out := runCommand(t, "fit", plain.URL+"/m.gguf", "--vram", "24GiB")
+	if code != 1 || !strings.Contains(strings.Join(strings.Fields(out), " "), "the server does not send parts of a file: download it with llmsup pull, and name the file on disk") {
+		t.Errorf("fit: exit %d: %s", code, out)
 	}
 }
 

@@ -37,6 +37,9 @@ func pullTarget(c *cli.Context) (*config.Config, *serverAdder, error) {
 		return cfg, nil, err
 	}
 	file, err := configFile(c, config.ServiceFile)
+	if _, missing := errors.AsType[usageError](err); missing {
+		return nil, nil, usagef("%w, which is created if it does not exist", err)
+	}
 	if err != nil {
 		return nil, nil, err
 	}

@@ -182,6 +182,7 @@ func (d *download) look(ctx context.Context, t *target) error {
 func (d *download) complete(ctx context.Context) error {
 	verified, ctx := errgroup.WithContext(ctx)
 	verified.SetLimit(1)
+	last := Downloading // the phase at the end: nothing is verified without a hash
 	for _, t := range d.targets {
 		if t.there {
 			continue
@@ -193,10 +194,11 @@ func (d *download) complete(ctx context.Context) error {
 			return err
 		}
 		if t.partial != nil && t.SHA256 != "" {
+			last = Verifying
 			verified.Go(func() error { return t.verify(ctx) })
 		}
 	}
-	d.phase.Store(Verifying)
+	d.phase.Store(last)
 	return verified.Wait()
 }
 

@@ -79,4 +79,4 @@ func (c *Client) getRange(ctx context.Context, f File, start, end int64) (*http.
 	return nil, c.statusError(f.ref, resp)
 }
 
-var errNoRanges = permanentErrorf("the server does not send parts of a file")
+var errNoRanges = permanentErrorf("the server does not send parts of a file: download it with llmsup pull, and name the file on disk")

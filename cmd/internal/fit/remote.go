@@ -132,7 +132,7 @@ func readHeader(ctx context.Context, client *hub.Client, family *gguf.Family, v 
 	var sources []gguf.Source
 	for _, file := range v.Files {
 		if file.Size < 0 {
-			return nil, errors.New("the server does not say how large " + file.Path + " is")
+			return nil, errors.New("the server does not say how large " + file.Path + " is: download it with llmsup pull, and name the file on disk")
 		}
 		sources = append(sources, gguf.Source{ReaderAt: client.Header(ctx, file), Name: file.Path, Size: file.Size})
 	}
