@@ -54,21 +54,22 @@ func printBoxes(out io.Writer, boxes control.Boxes) error {
 		p.line("this box is in no fleet; fleet: in llmsup.yaml joins one")
 		return p.err
 	}
-	rows := [][]string{{"BOX", "STATE", "GPUS", "SEEN", "VERSION", "ADDRESS"}}
+	rows := [][]string{{"BOX", "STATE", "GPUS", "SEEN", "VERSION", "CONFIG", "ADDRESS"}}
 	models := modelRows{}
 	for _, b := range boxes.Boxes {
 		name, seen := boxName(b), seconds(b.SeenSeconds).Round(100*time.Millisecond).String()
 		if b.This {
 			seen = "-"
 		}
-		rows = append(rows, []string{name, boxState(b, boxes.Fleet), gpuHealths(b.GPUs), seen, b.Version, b.Address})
+		rows = append(rows, []string{name, boxState(b, boxes.Fleet), gpuHealths(b.GPUs), seen, b.Version, configVersion(b.ConfigVersion), b.Address})
 		models.add(b)
 	}
 	for _, b := range boxes.Absent {
-		rows = append(rows, []string{b.Name, absence(b), "-", duration(seconds(b.SeenSeconds)), b.Version, b.Address})
+		rows = append(rows, []string{b.Name, absence(b), "-", duration(seconds(b.SeenSeconds)), b.Version, "-", b.Address})
 	}
 	p.table(rows, wordTable)
 	models.print(p)
+	p.configProblems(boxes.Boxes)
 	if line := fleetProblem(boxes.Fleet); line != "" {
 		p.line("")
 		p.sentence("  ", "%s", line)

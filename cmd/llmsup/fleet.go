@@ -146,7 +146,7 @@ func awaitBoxes(c *cli.Context, client *control.Client, pushed control.PushedCon
 		if err != nil {
 			return false // what was pushed is printed
 		}
-		waiting := slices.ContainsFunc(boxes.Boxes, func(b control.Box) bool { return b.ConfigVersion < pushed.Version && b.ConfigProblem == "" })
+		waiting := slices.ContainsFunc(boxes.Boxes, func(b control.Box) bool { return max(b.ConfigVersion, b.ConfigRefused) < pushed.Version })
 		if waiting && time.Now().Before(deadline) && c.Err() == nil {
 			select {
 			case <-c.Done():
@@ -158,7 +158,7 @@ func awaitBoxes(c *cli.Context, client *control.Client, pushed control.PushedCon
 			switch {
 			case b.ConfigVersion >= pushed.Version:
 				p.sentence("  ", "  %s uses it", b.Name)
-			case b.ConfigProblem != "":
+			case b.ConfigRefused >= pushed.Version:
 				refused = true
 				p.sentence("    ", "  %s: %s", b.Name, printable(b.ConfigProblem))
 			default:

@@ -89,6 +89,7 @@ func printStatus(out io.Writer, s control.Status, d display) error {
 	if s.Fleet != nil {
 		p.line("")
 		p.sentence("  ", "%s", fleetLine(s.Fleet))
+		p.fleetConfig(s.Fleet.Configuration)
 	}
 	p.gpuConditions(s)
 	for _, v := range s.Servers {

@@ -61,6 +61,19 @@ func (c *Config) Use(s *Shared) {
 	c.positions.shared = s
 }
 
+// Targets returns the backends that the routes name, each with its place in the file.
+func (s *Shared) Targets() map[string]string {
+	targets := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(s.config.Routes)) {
+		route := s.config.Routes[name]
+		targets[route.Primary] = "routes." + name
+		for _, fallback := range route.FallbackList() {
+			targets[fallback.To] = "routes." + name
+		}
+	}
+	return targets
+}
+
 // Replaced returns the sections of the file that are not used, since the fleet defines them.
 func (c *Config) Replaced() []string {
 	return slices.DeleteFunc(slices.Clone(SharedSections), func(section string) bool {

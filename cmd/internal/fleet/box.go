@@ -21,7 +21,8 @@ type Box struct {
 	GPUs     []GPU   `json:"gpus"`
 
 	ConfigVersion uint64 `json:"config_version,omitempty"` // of the fleet's configuration that it runs; 0 = none
-	ConfigProblem string `json:"config_problem,omitempty"` // why it does not run the newest; "" = it does
+	ConfigRefused uint64 `json:"config_refused,omitempty"` // version that it refuses; 0 = none
+	ConfigProblem string `json:"config_problem,omitempty"` // why, or what else does not work; "" = all works
 }
 
 // Model is the model of a server. A value that is not known is null.

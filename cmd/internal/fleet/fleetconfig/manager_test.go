@@ -97,7 +97,7 @@ func TestRefusedByBox(t *testing.T) {
 	}
 	await(t, "box one sees that", func() bool {
 		v := one.member.View()
-		return len(v.Boxes) == 1 && v.Boxes[0].ConfigVersion == 1 && strings.Contains(v.Boxes[0].ConfigProblem, "refuses version 2")
+		return len(v.Boxes) == 1 && v.Boxes[0].ConfigVersion == 1 && v.Boxes[0].ConfigRefused == 2 && strings.Contains(v.Boxes[0].ConfigProblem, "refuses version 2")
 	})
 	if err := two.reload(broken + "log_level: warn\n"); err != nil { // the old version still fits
 		t.Fatal(err)

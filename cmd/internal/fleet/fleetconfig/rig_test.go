@@ -117,7 +117,7 @@ func (b *box) join(t *testing.T, name, key string, urls ...string) *box {
 		Settings: fleet.Settings{NATS: urls, Name: name, Advertise: "http://" + name + ":8000", KeyFile: keyFile},
 		State: func() fleet.Box {
 			s := b.Status()
-			return fleet.Box{Version: "test", ConfigVersion: s.Version, ConfigProblem: fleet.Text(s.Problem)}
+			return fleet.Box{Version: "test", ConfigVersion: s.Version, ConfigRefused: s.Refused, ConfigProblem: fleet.Text(s.Problem)}
 		},
 		Changes: func() []<-chan struct{} { return nil }, Services: []fleet.Service{b.Manager}, Log: zerolog.Nop(),
 	})

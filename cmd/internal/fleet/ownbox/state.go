@@ -29,7 +29,8 @@ func (s *state) box() fleet.Box {
 func boxOf(status control.Status, models []control.Model, speeds map[string]feed.Speed) fleet.Box {
 	b := fleet.Box{Version: status.Version, Drained: status.Drain != nil, Models: []fleet.Model{}, GPUs: []fleet.GPU{}}
 	if status.Fleet != nil && status.Fleet.Configuration != nil {
-		b.ConfigVersion, b.ConfigProblem = status.Fleet.Configuration.Version, fleet.Text(status.Fleet.Configuration.Problem)
+		c := status.Fleet.Configuration
+		b.ConfigVersion, b.ConfigRefused, b.ConfigProblem = c.Version, c.Refused, fleet.Text(c.Problem)
 	}
 	for _, server := range status.Servers {
 		m := fleet.Model{
