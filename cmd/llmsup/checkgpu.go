@@ -69,10 +69,7 @@ func (f *findings) checkFit(name string, cfg *config.Config, h *gguf.Header, s *
 		f.ok("server %s: VRAM needed: unknown until it has been measured; `vram` sets what to assume", name)
 		return
 	}
-	message := fmt.Sprintf("server %s: VRAM needed: %s", name, need)
-	if need.UncertainBecause != "" {
-		message += " (which may be far off: " + need.UncertainBecause + ")"
-	}
+	message := fmt.Sprintf("server %s: VRAM needed: %s", name, needInWords(server, need))
 	free, total, known := vramOf(s, uuids)
 	for _, uuid := range uuids {
 		free -= min(free, reserved[uuid])
@@ -109,6 +106,17 @@ func assumedNeed(server config.Server, h *gguf.Header) vram.Need {
 		return vram.Need{Weights: uint64(server.VRAM)}
 	}
 	return vram.Estimate(h, server.Run())
+}
+
+// needInWords returns what assumedNeed returned, and whether it is certain.
+func needInWords(server config.Server, need vram.Need) string {
+	switch {
+	case server.VRAM > 0:
+		return gpu.Size(need.Total()) + ", as vram in the configuration says"
+	case need.UncertainBecause != "":
+		return need.String() + " (which may be far off: " + need.UncertainBecause + ")"
+	}
+	return need.String()
 }
 
 // heldBy names the processes that hold the memory of some GPUs.

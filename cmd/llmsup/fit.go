@@ -37,6 +37,7 @@ func fitCommand() *cli.Command {
 			configFileFlag(),
 			&cli.BoolFlag{Name: "json", Usage: "print the figures as a JSON object"},
 			controlFlag(),
+			stateDirFlag(),
 		},
 		OnUsageError: onUsageError,
 		Action: func(c *cli.Context) error {

@@ -12,6 +12,7 @@ import (
 	"github.com/llmsup/llmsup/gpu"
 	"github.com/llmsup/llmsup/gpu/nvmltest"
 	"github.com/llmsup/llmsup/models/hub/hubtest"
+	"github.com/llmsup/llmsup/models/vram"
 )
 
 // TestFitRemote: llmsup fit reads the headers of a repository, and no more.
@@ -124,6 +125,64 @@ func TestServerSettingsChoose(t *testing.T) {
 	file := newTestConfig(t, "servers: {one: {model: hf:a/b, gpu: none, load: on_demand}}\n")
 	in := launch(t, append(h.Environment(), b.env()...), "--config", file.path)
 	in.awaitLog("chose " + noGPU)
+}
+
+// TestSameNeed: llmsup check, fit, models and status, the planner and the page have the same need of a
+// server, and the same doubt about it.
+func TestSameNeed(t *testing.T) {
+	model := demoContent(t)
+	h := hubtest.Start(t, hubtest.Repo{Name: "a/b", Files: []hubtest.File{{Path: "m-Q8_0.gguf", Content: model}}})
+	b := newGPUMachine(t, nvmltest.Modern)
+	for _, entry := range append(h.Environment(), b.env()...) {
+		name, value, _ := strings.Cut(entry, "=")
+		t.Setenv(name, value)
+	}
+	for _, tc := range []struct{ settings, variable string }{
+		{`ctx_size: 4096, args: ["-np", "2", "-ub", "256"]`, ""}, {"n_gpu_layers: 1, load: on_demand", ""}, {"load: on_demand", "LLAMA_ARG_UBATCH"},
+	} {
+		if tc.variable != "" {
+			t.Setenv(tc.variable, "1024")
+		}
+		file := newTestConfig(t, "servers: {box: {model: hf:a/b, "+tc.settings+"}}\n")
+		in := launch(t, nil, "--config", file.path)
+		status := in.await("with a need", func(s control.Server) bool { return s.VRAM != nil && s.Download == nil }).VRAM
+		doubt := ""
+		if tc.variable != "" {
+			doubt = tc.variable + " is set"
+		}
+		if status.Uncertain != doubt {
+			t.Errorf("%s: status has the doubt %q", tc.settings, status.Uncertain)
+		}
+		var server, ref control.Fit
+		for of, f := range map[string]*control.Fit{"box": &server, "hf:a/b": &ref} {
+			if code, out := in.run("fit", of, "--config", file.path, "--state-dir", in.state, "--json"); code != 0 || json.Unmarshal([]byte(out), f) != nil {
+				t.Errorf("fit %s: exit %d\n%s", of, code, out)
+			}
+		}
+		var page control.Fit
+		r := in.request("POST", "/ui/api/fit", `{"ref":"hf:a/b"}`, "Content-Type", "application/json", "Sec-Fetch-Site", "same-origin")
+		if err := json.Unmarshal([]byte(r.body), &page); err != nil {
+			t.Errorf("the page: %s", r.body)
+		}
+		for where, f := range map[string]control.Fit{"fit of the server": server, "fit of its reference": ref, "the page": page} {
+			if v := f.Variants[0]; *v.NeedBytes != status.NeedBytes || v.Uncertain != doubt || (len(v.Places) == 0) != (doubt != "") {
+				t.Errorf("%s: %s: %d bytes (%q), and status has %d", tc.settings, where, *v.NeedBytes, v.Uncertain, status.NeedBytes)
+			}
+		}
+		parts := vram.Need{Weights: status.WeightsBytes, KV: status.KVBytes, Compute: status.ComputeBytes}
+		planned, want := in.model("box"), uint64(0)
+		if doubt == "" {
+			want = parts.OnGPUs(len(planned.Placements[0])) // each has its own buffers
+		}
+		if got := planned.VRAMNeedBytes; (got != nil) != (want > 0) || got != nil && *got != want {
+			t.Errorf("%s: the planner has another need than %d: %+v", tc.settings, want, planned)
+		}
+		need := parts.String()
+		if code, out := in.run("check", "--config", file.path, "--state-dir", in.state); code != 0 || !strings.Contains(out, "server box: VRAM needed: "+need) || strings.Contains(out, "(which may be far off: "+doubt+")") == (doubt == "") {
+			t.Errorf("%s: check: exit %d, without %s\n%s", tc.settings, code, need, out)
+		}
+		in.stop()
+	}
 }
 
 // TestFitGPUs: what a model may use of a GPU is what other processes leave, and the planner's

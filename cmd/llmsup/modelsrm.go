@@ -31,11 +31,16 @@ func removeModelCommand() *cli.Command {
 			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask"},
 			configFileFlag(),
 			controlFlag(),
-			&cli.StringFlag{Name: flagStateDir, TakesFile: true, EnvVars: []string{"LLMSUP_STATE_DIR"}, Usage: "the daemon's state `FOLDER`", DefaultText: config.DefaultStateDir()},
+			stateDirFlag(),
 		},
 		OnUsageError: onUsageError,
 		Action:       removeModel,
 	}
+}
+
+// stateDirFlag is the flag of the commands that use the models in the daemon's state directory.
+func stateDirFlag() cli.Flag {
+	return &cli.StringFlag{Name: flagStateDir, TakesFile: true, EnvVars: []string{"LLMSUP_STATE_DIR"}, Usage: "the daemon's state `FOLDER`", DefaultText: config.DefaultStateDir()}
 }
 
 func removeModel(c *cli.Context) error {

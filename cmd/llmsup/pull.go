@@ -44,7 +44,7 @@ func pullCommand() *cli.Command {
 			&cli.StringFlag{Name: "add", Usage: "add a server of this `NAME` with the model to the configuration file"},
 			configFileFlag(),
 			controlFlag(),
-			&cli.StringFlag{Name: flagStateDir, TakesFile: true, EnvVars: []string{"LLMSUP_STATE_DIR"}, Usage: "the daemon's state `FOLDER`", DefaultText: config.DefaultStateDir()},
+			stateDirFlag(),
 		},
 		OnUsageError: onUsageError,
 		Action: func(c *cli.Context) error {

@@ -76,6 +76,9 @@ func vramNeed(v control.Server) string {
 	if need.Weights == need.Total() { // vram: in the configuration
 		text = fmt.Sprintf(", is assumed to need %s of VRAM", gpu.Size(need.Total()))
 	}
+	if v.VRAM.Uncertain != "" {
+		text += " (which may be far off: " + v.VRAM.Uncertain + ")"
+	}
 	if v.VRAM.HeldBytes != nil {
 		text += fmt.Sprintf(", and holds %s", sizeOrNA(v.VRAM.HeldBytes))
 	}

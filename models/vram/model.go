@@ -30,6 +30,7 @@ type model struct {
 	*gguf.Header
 	options
 
+	variable  string // Run.Variable
 	weightsOf *gguf.Weights
 	parts     []part // by layer
 
@@ -83,7 +84,7 @@ var stateTensors = []string{"ssm_", "time_mix_", "shortconv."}
 // run returns the model as llama-server will run it with some offloaded layers; ok is false if it
 // needs no VRAM. Its context is not set.
 func (m *Model) run(r Run) (run *model, ok bool) {
-	run = &model{Header: &m.header, options: parseArgs(r.Args), weightsOf: &m.weights, parts: m.parts}
+	run = &model{Header: &m.header, options: parseArgs(r.Args), variable: r.Variable, weightsOf: &m.weights, parts: m.parts}
 	// The output counts as a layer and is offloaded first (load_tensors). Builds from
 	// before December 2025 offload it last.
 	layers := min(uint64(max(r.GPULayers, 0)), uint64(run.Layers)+1)

@@ -24,6 +24,7 @@ type Run struct {
 	CtxSize   int      // --ctx-size: tokens, for all slots together; 0 = the model's trained context
 	GPULayers int      // --n-gpu-layers: the output counts as one; negative = all
 	Args      []string // the user's further flags, as on llama-server's command line
+	Variable  string   // an environment variable that changes the need by an unknown amount, as EnvironmentSetting returns it; "" = none
 }
 
 // Need is the VRAM that a run will take, in bytes. With several GPUs it is the sum over all
@@ -60,6 +61,9 @@ func (m *model) need(ctx int) Need {
 	}
 	if n.UncertainBecause == "" {
 		n.UncertainBecause = m.uncertainty(ctx)
+	}
+	if m.variable != "" {
+		n.UncertainBecause, n.Overestimated = m.variable+" is set", true
 	}
 	n.Overestimated = n.Overestimated || ctx <= 0 && !m.fitOff
 	return n

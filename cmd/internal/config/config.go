@@ -92,9 +92,9 @@ func (s Server) Ref() string {
 	return ""
 }
 
-// Run returns how llama-server runs the server's model.
+// Run returns how a llama-server that this process starts runs the server's model.
 func (s Server) Run() vram.Run {
-	return vram.Run{CtxSize: s.CtxSize, GPULayers: s.NGPULayers, Args: s.Args}
+	return vram.Run{CtxSize: s.CtxSize, GPULayers: s.NGPULayers, Args: s.Args, Variable: vram.EnvironmentSetting(os.Environ())}
 }
 
 // ServersOf returns the servers whose model a reference is, by name; ref is as hub.Ref.String has it.

@@ -192,6 +192,7 @@ type VRAM struct {
 	KVBytes      uint64  `json:"kv_bytes"`      // the cache of keys and values
 	ComputeBytes uint64  `json:"compute_bytes"` // buffers, and the driver's context
 	HeldBytes    *uint64 `json:"held_bytes"`    // null = unknown, or no process runs
+	Uncertain    string  `json:"uncertain"`     // why the need may be far off; "" = it is certain
 }
 
 // LastExit is the last exit of a server's process; null = there was none.

@@ -136,8 +136,7 @@ func (d *Daemon) ModelFiles(ctx context.Context) (control.ModelFiles, error) {
 	d.fleetMu.Lock()
 	cfg := d.setup.Config
 	d.fleetMu.Unlock()
-	server := config.DefaultServer()
-	r := modelfiles.Request{Folders: []string{cfg.ModelsDir()}, Box: d.fitBox(ctx, cfg.GPU.Devices), CtxSize: server.CtxSize, GPULayers: server.NGPULayers}
+	r := modelfiles.Request{Folders: []string{cfg.ModelsDir()}, Box: d.fitBox(ctx, cfg.GPU.Devices), Run: config.DefaultServer().Run()}
 	for _, s := range d.servers() {
 		entry := s.launch.entry
 		if path := located(s.name, cfg).Model; path != "" {

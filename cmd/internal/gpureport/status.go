@@ -117,6 +117,6 @@ func VRAM(w *placement.Workload, pid int) *control.VRAM {
 		return nil
 	}
 	return &control.VRAM{
-		NeedBytes: need.Total(), WeightsBytes: need.Weights, KVBytes: need.KV, ComputeBytes: need.Compute, HeldBytes: held,
+		NeedBytes: need.Total(), WeightsBytes: need.Weights, KVBytes: need.KV, ComputeBytes: need.Compute, HeldBytes: held, Uncertain: need.UncertainBecause,
 	}
 }

@@ -37,16 +37,13 @@ func readHeader(f file, r Request) header {
 		h.about.Context = new(int(read.Context))
 	}
 	h.model = vram.New(read)
-	h.need = h.model.Estimate(r.run())
+	h.need = h.model.Estimate(r.Run)
 	if total := h.need.Total(); total > 0 && !h.need.Overestimated && h.model.KnownArchitecture() {
 		h.about.NeedBytes = &total
 	}
 	h.about.Uncertain = h.need.UncertainBecause
 	return h
 }
-
-// run is how the models would be run.
-func (r Request) run() vram.Run { return vram.Run{CtxSize: r.CtxSize, GPULayers: r.GPULayers} }
 
 // describe returns a file with what its header says.
 func (f file) describe(h header, r Request) control.ModelFile {
@@ -55,7 +52,7 @@ func (f file) describe(h header, r Request) control.ModelFile {
 	d.Name = nameOf(f.path)
 	if d.NeedBytes != nil {
 		d.Placements = placements(h.need, r.Box.GPUs)
-		d.LargestContext = fit.Evaluate(h.model, r.run(), r.Box).LargestContext
+		d.LargestContext = fit.Evaluate(h.model, r.Run, r.Box).LargestContext
 	}
 	return d
 }

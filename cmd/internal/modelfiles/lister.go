@@ -11,6 +11,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/fit"
 	"github.com/llmsup/llmsup/models/hub"
+	"github.com/llmsup/llmsup/models/vram"
 )
 
 const (
@@ -24,11 +25,10 @@ const (
 
 // Request says what to list.
 type Request struct {
-	Folders   []string // the first is where to put further models; they need not exist
-	Used      []string // files that servers use, of a split model any part
-	Box       fit.Box  // the GPUs on which a model could be loaded
-	CtxSize   int      // tokens, with which the need is estimated
-	GPULayers int
+	Folders []string // the first is where to put further models; they need not exist
+	Used    []string // files that servers use, of a split model any part
+	Box     fit.Box  // the GPUs on which a model could be loaded
+	Run     vram.Run // with which the need is estimated
 }
 
 // Lister lists files. Its zero value is ready, and safe for concurrent use.
@@ -89,7 +89,7 @@ func (l *Lister) read(r Request, until time.Time) control.ModelFiles {
 		found, incomplete = found[:maxFiles], fmt.Sprintf("only the first %d files are shown", maxFiles)
 	}
 	known, unread := map[string]header{}, 0
-	list := control.ModelFiles{CtxSize: r.CtxSize, Files: []control.ModelFile{}}
+	list := control.ModelFiles{CtxSize: r.Run.CtxSize, Files: []control.ModelFile{}}
 	if len(r.Folders) > 0 {
 		list.Folder = r.Folders[0]
 	}

@@ -89,7 +89,7 @@ func TestHeader(t *testing.T) {
 	card := func(index int) fit.GPU {
 		return fit.GPU{Index: index, Total: 24 << 30, Usable: 20 << 30, UsableNow: 10 << 30, Empty: 24 << 30}
 	}
-	got := list(t, &Lister{}, Request{Folders: []string{folder}, Box: fit.Box{GPUs: []fit.GPU{card(0), card(2)}}, CtxSize: 8192, GPULayers: 99})
+	got := list(t, &Lister{}, Request{Folders: []string{folder}, Box: fit.Box{GPUs: []fit.GPU{card(0), card(2)}}, Run: vram.Run{CtxSize: 8192, GPULayers: 99}})
 	h, err := gguf.Read(path)
 	if err != nil {
 		t.Fatal(err)

@@ -64,9 +64,6 @@ func (w *Workload) readModel() {
 		trained = int(h.Context)
 		size = sizeOf(h.Files)
 	}
-	if name := vram.EnvironmentSetting(os.Environ()); name != "" {
-		need.UncertainBecause, need.Overestimated = name+" is set", true
-	}
 	if need.UncertainBecause != "" && need.Overestimated {
 		log.Info().Str("server", w.name).Msg("the model's need of VRAM is unknown (" + need.UncertainBecause + "); starting it anyway")
 	}
