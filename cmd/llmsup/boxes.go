@@ -65,7 +65,7 @@ func printBoxes(out io.Writer, boxes control.Boxes) error {
 		models.add(b)
 	}
 	for _, b := range boxes.Absent {
-		rows = append(rows, []string{b.Name, absence(b), "-", duration(seconds(b.SeenSeconds)), b.Version, "-", b.Address})
+		rows = append(rows, []string{b.Name, absence(b), "-", since(b.LastSeen), b.Version, "-", b.Address})
 	}
 	p.table(rows, wordTable)
 	models.print(p)

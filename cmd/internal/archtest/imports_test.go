@@ -61,7 +61,7 @@ var cmdImports = map[string][]string{
 	"cmd/internal/scheduler":    nil,
 	"cmd/internal/ondemand":     {"cmd/internal/placement", "cmd/internal/scheduler", "gpu", "supervisor"},
 	"cmd/internal/page":         {"cmd/internal/control", "cmd/internal/page/feed", "router/access", "router/usd", "router/wire"},
-	"cmd/internal/page/feed":    {"cmd/internal/control"},
+	"cmd/internal/page/feed":    {"cmd/internal/control", "cmd/internal/fleet"},
 	"cmd/internal/placement":    {"cmd/internal/config", "gpu", "models/gguf", "models/vram", "supervisor"},
 }
 

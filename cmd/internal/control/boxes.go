@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"time"
 
 	"github.com/llmsup/llmsup/cmd/internal/fleet"
 )
@@ -28,11 +29,11 @@ type Boxes struct {
 
 // AbsentBox is a box that was in the fleet within the last day, and is not now.
 type AbsentBox struct {
-	Name        string  `json:"name"`
-	Address     string  `json:"address"`
-	Version     string  `json:"version"`
-	Left        bool    `json:"left"` // it stopped, or left the fleet by a reload; false = it is silent: killed, or cut off
-	SeenSeconds float64 `json:"seen_seconds"`
+	Name     string    `json:"name"`
+	Address  string    `json:"address"`
+	Version  string    `json:"version"`
+	Left     bool      `json:"left"`      // it stopped, or left the fleet by a reload; false = it is silent: killed, or cut off
+	LastSeen time.Time `json:"last_seen"` // when it last announced itself, by this box's clock
 }
 
 // Box is a box of the fleet.

@@ -25,7 +25,7 @@ import (
 func (d *Daemon) openPage() {
 	host, _ := os.Hostname() // "" = unknown
 	d.feed = feed.New(feed.Options{
-		Daemon: pageDaemon{d}, Traffic: pageTraffic{d}, Spending: d,
+		Daemon: pageDaemon{d}, Traffic: pageTraffic{d}, Spending: d, Fleet: d,
 		Box: feed.Box{Name: host, Version: d.opts.Version, Listen: d.listener.Addr().String(), Started: time.Now()},
 	})
 	d.page = page.New(page.Options{Feed: d.feed, Router: d.router, Daemon: d, Logs: d, Disk: d, Puller: d.downloads, Log: d.log})

@@ -60,7 +60,7 @@ func mimeType(name string) string {
 }
 
 // views are the paths of the page's views, which index.html shows.
-var views = []string{"now", "calls", "calls/{id}", "money", "models", "logs", "try"}
+var views = []string{"now", "calls", "calls/{id}", "money", "models", "fleet", "logs", "try"}
 
 // handlePages serves index.html and the files that it loads. They contain no data, so
 // that they need no key.

@@ -86,6 +86,12 @@ func (d *fakeDaemon) InFlight() []feed.Call       { return nil }
 func (d *fakeDaemon) Ended() int64                { return 0 }
 func (d *fakeDaemon) LastEnded() []feed.EndedCall { return nil }
 func (d *fakeDaemon) Routes(string) []feed.Route  { return nil }
+func (d *fakeDaemon) Boxes() control.Boxes        { return control.Boxes{} }
+
+func (d *fakeDaemon) FleetUsage(context.Context, time.Time, time.Time, string) (control.Usage, error) {
+	return control.Usage{}, control.ErrNoFleet
+}
+
 func (d *fakeDaemon) Usage(context.Context, time.Time, time.Time, string) (control.Usage, error) {
 	return control.Usage{}, errors.New("the ledger is disabled")
 }
@@ -113,7 +119,7 @@ func testKeys() []access.Key {
 func newSite(t *testing.T, keys ...access.Key) *site {
 	t.Helper()
 	d := &fakeDaemon{policy: access.Policy{Keys: keys, CheckHost: len(keys) == 0}, server: control.Server{Name: "qwen", State: "ready"}}
-	f := feed.New(feed.Options{Daemon: d, Traffic: d, Spending: d})
+	f := feed.New(feed.Options{Daemon: d, Traffic: d, Spending: d, Fleet: d})
 	h := New(Options{Feed: f, Router: d, Daemon: d, Logs: d, Disk: d, Puller: d, Log: zerolog.New(d)})
 	h.Enable(true)
 	server := httptest.NewServer(h.Mount(http.NotFoundHandler()))

@@ -150,7 +150,7 @@ func (m *Membership) Boxes() control.Boxes {
 	}
 	for _, peer := range v.Absent {
 		all.Absent = append(all.Absent, control.AbsentBox{
-			Name: peer.Name, Address: peer.Address, Version: peer.Version, Left: peer.Leaving, SeenSeconds: max(now.Sub(peer.Seen).Seconds(), 0),
+			Name: peer.Name, Address: peer.Address, Version: peer.Version, Left: peer.Leaving, LastSeen: peer.Seen.Truncate(time.Millisecond),
 		})
 	}
 	return all

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -57,16 +58,21 @@ func ask[T any](ctx context.Context, s *Service, path string, take func(box stri
 func absent(v *fleet.View) []control.MissingBox {
 	list := []control.MissingBox{}
 	for _, peer := range v.Absent {
-		why, ago := "has been silent for %s", time.Since(peer.Seen).Round(time.Second)
+		why := "has been silent for %s"
 		if peer.Leaving {
 			why = "has left the fleet %s ago"
 		}
-		if ago >= time.Hour {
-			ago = ago.Round(time.Minute)
-		}
-		list = append(list, control.MissingBox{Box: peer.Name, Why: fmt.Sprintf(why, ago)})
+		list = append(list, control.MissingBox{Box: peer.Name, Why: fmt.Sprintf(why, rounded(time.Since(peer.Seen)))})
 	}
 	return list
+}
+
+// rounded returns a time to the second, or from a minute on to the minute.
+func rounded(d time.Duration) string {
+	if d < time.Minute {
+		return d.Round(time.Second).String()
+	}
+	return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
 }
 
 // decode returns what a box has answered, or why it could not answer.

@@ -46,7 +46,7 @@ func TestAccessibility(t *testing.T) {
 		t.Fatal(err)
 	}
 	looks := map[string]browser.Look{"light": {}, "dark": {Width: 1280, Height: 800, Dark: true}, "phone": {Width: 360, Height: 740, Phone: true}}
-	f := newFixture(t)
+	f := newFleetFixture(t)
 	for name, look := range looks {
 		for view, text := range views {
 			t.Run(name+"/"+view, func(t *testing.T) {

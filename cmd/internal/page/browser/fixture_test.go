@@ -46,14 +46,7 @@ type fixture struct {
 func newFixture(t testing.TB) *fixture {
 	t.Helper()
 	f := &fixture{t: t, epoch: "7f3a", readers: map[chan string]bool{}, steps: map[string]string{}, calls: inventedCalls(), files: inventedFiles()}
-	raw, err := os.ReadFile("testdata/state.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(raw, &f.sections); err != nil {
-		t.Fatal(err)
-	}
-	f.sections = relative(f.sections, time.Now()).(map[string]any)
+	f.sections = invented(t, "state.json")
 	mux := http.NewServeMux()
 	files := http.StripPrefix("/ui/static/", http.FileServer(http.Dir("../static")))
 	mux.Handle("GET /ui/static/", files)
@@ -87,6 +80,27 @@ func newFixture(t testing.TB) *fixture {
 		f.Close()
 	})
 	return f
+}
+
+// newFleetFixture starts a fixture of a box in a fleet: with the section of testdata/fleet.json too.
+func newFleetFixture(t testing.TB) *fixture {
+	t.Helper()
+	f := newFixture(t)
+	f.sections["fleet"] = invented(t, "fleet.json")
+	return f
+}
+
+// invented returns a file of testdata, with the times that it describes.
+func invented(t testing.TB, name string) (data map[string]any) {
+	t.Helper()
+	raw, err := os.ReadFile("testdata/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(raw, &data); err != nil {
+		t.Fatal(err)
+	}
+	return relative(data, time.Now()).(map[string]any)
 }
 
 // relative replaces times such as "ago:5s", and "wave:MEAN:SWING:PERIOD" by an hour of samples.

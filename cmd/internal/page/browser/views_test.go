@@ -13,7 +13,7 @@ import (
 // views are all views, each with a text that appears once it is complete.
 var views = map[string]string{
 	"now": "In flight (5)", "calls?since=7d": "100 calls, and more", "calls/900000": "no answer within 60 s", "money": "Why calls left local", "models": "this is a text file",
-	"logs": "offloaded 33/33 layers", "try": "local/qwen2.5-14b is free on the GPU",
+	"fleet": "silent for", "logs": "offloaded 33/33 layers", "try": "local/qwen2.5-14b is free on the GPU",
 }
 
 // TestViews shows each view on a phone and on a large screen, in both colour schemes: it renders, nothing is wider than
@@ -27,7 +27,7 @@ func TestViews(t *testing.T) {
 		"tablet":     {Width: 768, Height: 1024},
 		"large":      {Width: 1920, Height: 1080},
 	}
-	f := newFixture(t)
+	f := newFleetFixture(t)
 	for view, text := range views {
 		for name, look := range looks {
 			t.Run(view+"/"+name, func(t *testing.T) {
@@ -44,16 +44,40 @@ func TestViews(t *testing.T) {
 	}
 }
 
+// TestNoFleet: without a fleet the page shows nothing of one; what Now says of one follows its state.
+func TestNoFleet(t *testing.T) {
+	f := newFixture(t)
+	tab := open(t, f, "now", browser.Look{})
+	tab.AwaitText("In flight (5)")
+	if text := tab.Text(); strings.Contains(strings.ToLower(text), "fleet") {
+		t.Errorf("the page has a fleet:\n%s", text)
+	}
+	fleet := invented(t, "fleet.json")
+	f.set(map[string]any{"fleet": fleet})
+	tab.AwaitText("Fleet: ▲ 2 boxes, gpu3 silent, gpu2 drained")
+	fleet["joined"], fleet["problem"] = false, "the connection to NATS was lost"
+	f.set(map[string]any{"fleet": fleet})
+	tab.AwaitText("Fleet: ▲ alone, the connection to NATS was lost")
+	fleet["joined"], fleet["problem"], fleet["absent"] = true, "", []any{}
+	fleet["boxes"].([]any)[1].(map[string]any)["drained"] = false
+	f.set(map[string]any{"fleet": fleet})
+	tab.AwaitText("Fleet: ● 2 boxes")
+	tab.Click("a[href='/ui/fleet']")
+	tab.AwaitText("The sums lack gpu3: it has been silent for 1m")
+	f.set(map[string]any{"fleet": nil})
+	tab.AwaitText("This box is in no fleet.")
+}
+
 // TestLongNames gives every server, model, key and reason a long name: the page is still no wider than the screen, and
 // what does not fit can be scrolled to.
 func TestLongNames(t *testing.T) {
 	const long = "-a-name-that-goes-on-and-on-480b-a35b-instruct-q4_k_m"
-	f := newFixture(t)
+	f := newFleetFixture(t)
 	for i := range f.calls {
 		f.calls[i] = attacked(f.calls[i], long).(map[string]any)
 	}
 	f.sections = attacked(f.sections, long).(map[string]any)
-	for _, view := range []string{"now", "calls?since=7d", "calls/900000", "money", "models", "try"} {
+	for _, view := range []string{"now", "calls?since=7d", "calls/900000", "money", "models", "fleet", "try"} {
 		for _, width := range []int{768, 1024, 1280} {
 			t.Run(fmt.Sprintf("%s/%d", view, width), func(t *testing.T) {
 				tab := open(t, f, view, browser.Look{Width: width, Height: 800})

@@ -52,11 +52,20 @@ type Spending interface {
 	Usage(ctx context.Context, from, to time.Time, by string) (control.Usage, error)
 }
 
+// Fleet is what the feed reads of the other boxes.
+type Fleet interface {
+	// Boxes returns the boxes that this one knows, without asking them.
+	Boxes() control.Boxes
+	// FleetUsage asks all boxes for their Usage, and adds it up.
+	FleetUsage(ctx context.Context, from, to time.Time, by string) (control.Usage, error)
+}
+
 // Options are what a Feed reads, and what it is named.
 type Options struct {
 	Daemon   Daemon
 	Traffic  Traffic
 	Spending Spending
+	Fleet    Fleet
 	Box      Box // without its epoch
 }
 
@@ -67,6 +76,7 @@ type Feed struct {
 	since   *upstreamTimes
 	rates   *Rates
 	today   *today
+	fleet   *today        // of all boxes
 	joined  chan struct{} // receives when a group needs its sections
 
 	mu      sync.Mutex
@@ -95,7 +105,8 @@ type section struct {
 func New(o Options) *Feed {
 	o.Box.Epoch = rand.Text()
 	return &Feed{
-		o: o, history: &history{}, since: &upstreamTimes{started: o.Box.Started}, rates: &Rates{}, today: &today{spending: o.Spending},
+		o: o, history: &history{}, since: &upstreamTimes{started: o.Box.Started}, rates: &Rates{}, today: &today{add: o.Spending.Usage, interval: todayInterval, maxAge: todayMaxAge},
+		fleet:  &today{add: o.Fleet.FleetUsage, interval: fleetInterval, maxAge: fleetInterval},
 		joined: make(chan struct{}, 1), groups: map[Viewer]*group{}, changed: make(chan struct{}),
 	}
 }
@@ -106,6 +117,7 @@ func (f *Feed) Run(ctx context.Context) {
 	defer tasks.Wait()
 	tasks.Go(func() { f.sample(ctx) })
 	tasks.Go(func() { f.today.run(ctx) })
+	tasks.Go(func() { f.fleet.run(ctx) })
 	for ctx.Err() == nil {
 		if !f.hasReaders() {
 			select {
@@ -175,6 +187,9 @@ func (f *Feed) compute() {
 	for v, g := range f.groups {
 		if g.readers > 0 {
 			viewers[v] = now.Sub(g.routed) >= routesInterval
+		}
+		if g.readers > 0 && v.Operator && in.boxes.Fleet != nil {
+			f.fleet.ended(0, now)
 		}
 	}
 	f.mu.Unlock()

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/cmd/internal/fleet"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -29,6 +30,8 @@ type box struct {
 	changed  chan struct{}
 	reads    int // of the status
 	sums     int // of the usage
+	boxes    control.Boxes
+	asked    int // the fleet
 }
 
 func newBox() *box {
@@ -90,10 +93,24 @@ func (b *box) Usage(context.Context, time.Time, time.Time, string) (control.Usag
 	return b.usage, b.usageErr
 }
 
+func (b *box) Boxes() control.Boxes {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.boxes
+}
+
+func (b *box) FleetUsage(_ context.Context, _, _ time.Time, by string) (u control.Usage, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.asked++
+	u.Total.Calls, u.Answered, u.Missing = int64(b.asked), []string{"gpu1"}, []control.MissingBox{{Box: "gpu3", Why: "has not answered within 2s"}}
+	return u, nil
+}
+
 // run runs a feed of a box until the test ends. It is called in a bubble of synctest.
 func run(t *testing.T, b *box) *Feed {
 	t.Helper()
-	f := New(Options{Daemon: b, Traffic: b, Spending: b, Box: Box{Name: "gpu1", Started: time.Now()}})
+	f := New(Options{Daemon: b, Traffic: b, Spending: b, Fleet: b, Box: Box{Name: "gpu1", Started: time.Now()}})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); f.Run(ctx) }()
@@ -138,7 +155,7 @@ func TestSnapshotThenChanges(t *testing.T) {
 		r := f.Subscribe(Viewer{Operator: true}, "")
 		defer r.Close()
 		all, u := next(t, r, time.Second)
-		if !u.Full || len(all) != 13 {
+		if !u.Full || len(all) != 14 {
 			t.Errorf("full %t, %d sections", u.Full, len(all))
 		}
 		if s := string(all["servers"]); !strings.Contains(s, `"load":"on_demand","pinned":true`) || !strings.Contains(s, `"/srv/models/qwen.gguf"`) {
@@ -311,5 +328,50 @@ func TestToday(t *testing.T) {
 			}
 		}
 		t.Error("no update")
+	})
+}
+
+// TestFleet: without a fleet the section is null, and no box is asked. With one, all viewers see the
+// boxes, and an operator their addresses and sums, for which the boxes are asked every ten seconds.
+func TestFleet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBox()
+		f := run(t, b)
+		operator, other := f.Subscribe(Viewer{Operator: true}, ""), f.Subscribe(Viewer{Key: "a"}, "")
+		defer other.Close()
+		all, _ := next(t, operator, time.Second)
+		if s := string(all["fleet"]); s != "null" {
+			t.Errorf("without a fleet: %s", s)
+		}
+		settle(t, operator)
+		settle(t, other)
+		b.set(false, func() {
+			b.boxes = control.Boxes{
+				Fleet: &control.Fleet{Box: "gpu1", Joined: true}, Absent: []control.AbsentBox{{Name: "gpu3", Address: "http://secret3"}},
+				Boxes: []control.Box{{This: true, Box: fleet.Box{Name: "gpu1", Address: "http://secret1", Seq: 7}}},
+			}
+			if b.asked > 0 {
+				t.Error("boxes are asked without a fleet")
+			}
+		})
+		time.Sleep(25 * time.Second)
+		news, _ := next(t, operator, time.Second)
+		s := string(news["fleet"])
+		for _, want := range []string{`"box":"gpu1","joined":true`, `"address":"http://secret1"`, `"seq":0`, `"name":"gpu3","address":"http://secret3"`, `"calls":3,`, `"answered":1,"missing":[{"box":"gpu3","why":"has not answered within 2s"}]`} {
+			if !strings.Contains(s, want) {
+				t.Errorf("an operator sees no %s in %s", want, s)
+			}
+		}
+		news, _ = next(t, other, time.Second)
+		if s := string(news["fleet"]); strings.Contains(s, "secret") || !strings.Contains(s, `"today":null`) || !strings.Contains(s, `"name":"gpu3"`) {
+			t.Errorf("a key that is no operator's sees %s", s)
+		}
+		operator.Close()
+		time.Sleep(2 * time.Second)
+		before := b.asked
+		time.Sleep(time.Minute)
+		if b.asked != before {
+			t.Error("boxes are asked without the page of an operator")
+		}
 	})
 }

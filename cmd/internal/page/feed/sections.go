@@ -82,11 +82,12 @@ type inputs struct {
 	servers   []server
 	upstreams []upstream
 	history   json.RawMessage
+	boxes     control.Boxes
 }
 
 // read reads the inputs.
 func (f *Feed) read(now time.Time) *inputs {
-	in := &inputs{status: f.o.Daemon.Status(), models: f.o.Daemon.Models(), calls: f.o.Traffic.InFlight(), history: f.history.json()}
+	in := &inputs{status: f.o.Daemon.Status(), models: f.o.Daemon.Models(), calls: f.o.Traffic.InFlight(), history: f.history.json(), boxes: f.o.Fleet.Boxes()}
 	byName := map[string]control.Model{}
 	for _, m := range in.models {
 		byName[m.Name] = m
@@ -121,6 +122,7 @@ func (f *Feed) sections(v Viewer, in *inputs, withRoutes bool) []named {
 	add("ledger", in.status.Ledger)
 	add("inflight", callsFor(v, in.calls))
 	add("models", nonNil(modelsFor(v, in.models)))
+	add("fleet", f.fleetFor(v, in.boxes))
 	if withRoutes {
 		add("routes", nonNil(f.o.Traffic.Routes(v.Key)))
 	}

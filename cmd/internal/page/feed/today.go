@@ -31,7 +31,8 @@ type Today struct {
 
 // today adds up the day's calls when there were new ones, without delaying the feed.
 type today struct {
-	spending Spending
+	add              func(ctx context.Context, from, to time.Time, by string) (control.Usage, error)
+	interval, maxAge time.Duration // the shortest and the longest time between two sums
 
 	mu    sync.Mutex
 	due   chan struct{}
@@ -51,7 +52,7 @@ func (t *today) run(ctx context.Context) {
 		}
 		since := time.Now().UTC().Truncate(24 * time.Hour)
 		limited, cancel := context.WithTimeout(ctx, todayTimeout)
-		u, err := t.spending.Usage(limited, since, time.Time{}, "key")
+		u, err := t.add(limited, since, time.Time{}, "key")
 		cancel()
 		t.mu.Lock()
 		t.since, t.usage = since, &u
@@ -77,7 +78,7 @@ func (t *today) ended(calls int64, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	age := now.Sub(t.asked)
-	if age < todayInterval || calls == t.calls && age < todayMaxAge {
+	if age < t.interval || calls == t.calls && age < t.maxAge {
 		return
 	}
 	t.asked, t.calls = now, calls

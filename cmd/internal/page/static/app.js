@@ -8,6 +8,7 @@ import {frame} from './frame.js';
 import {createStore} from './store.js';
 import * as call from './call.js';
 import * as calls from './calls.js';
+import * as fleet from './fleet.js';
 import * as logs from './logs.js';
 import * as missing from './missing.js';
 import * as models from './models.js';
@@ -15,8 +16,8 @@ import * as money from './money.js';
 import * as now from './now.js';
 import * as tryView from './try.js';
 
-const views = {now, calls, call, money, models, logs, try: tryView, missing};
-const addresses = ['now', 'calls', 'money', 'models', 'logs', 'try'];
+const views = {now, calls, call, money, models, fleet, logs, try: tryView, missing};
+const addresses = ['now', 'calls', 'money', 'models', 'fleet', 'logs', 'try'];
 const app = document.getElementById('app');
 const store = createStore();
 

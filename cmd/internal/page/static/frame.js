@@ -4,7 +4,7 @@ import {h, words} from './dom.js';
 import {plural, seconds, time, wholeSeconds} from './format.js';
 import {button, state as badge} from './parts.js';
 
-const entries = [['now', 'Now'], ['calls', 'Calls'], ['money', 'Money'], ['models', 'Models'], ['logs', 'Logs'], ['try', 'Try']];
+const entries = [['now', 'Now'], ['calls', 'Calls'], ['money', 'Money'], ['models', 'Models'], ['fleet', 'Fleet'], ['logs', 'Logs'], ['try', 'Try']];
 
 /** frame describes the whole page. view: name, title, content (a function). */
 export function frame(context, view) {
@@ -16,7 +16,7 @@ export function frame(context, view) {
 		header(context),
 		!signedOut && banner(context),
 		h('div', {class: words('columns', store.stale() && 'stale')},
-			h('nav', {'aria-label': 'Views'}, h('ul', {}, entries.map(([name, title]) => h('li', {key: name},
+			h('nav', {'aria-label': 'Views'}, h('ul', {}, entries.filter(([name]) => name !== 'fleet' || sections.fleet).map(([name, title]) => h('li', {key: name},
 				h('a', {href: '/ui/' + name, 'aria-current': name === view.name || (name === 'calls' && view.name === 'call') ? 'page' : null}, title))))),
 			h('main', {id: 'main', tabindex: -1, 'aria-label': view.title},
 				signedOut ? signInForm(context) : [commands.results(store.now()), sections.box ? h('div', {key: 'view-' + view.name, class: 'view'}, view.content()) : h('p', {key: 'connecting', class: 'muted'}, connection === 'reconnecting' ? `llmsup cannot be reached: ${store.state.problem}.` : 'Connecting to llmsup ...')])),

@@ -2,6 +2,7 @@
 
 import {bar, lineChart} from './chart.js';
 import {h, words} from './dom.js';
+import {fleetLine} from './fleet.js';
 import {between, bytes, count, list, number, ofBytes, percent, plural, seconds, time, unit, unknown, usd} from './format.js';
 import {createInflight} from './inflight.js';
 import {button, copyable, empty, none, reasonOf, since, state as badge, table, value} from './parts.js';
@@ -39,7 +40,8 @@ function answers(s, {store}) {
 			t && fact('Local answers today', value(percent(t.local_calls / t.calls)), t.calls === null ? 'not read from the ledger yet' : `${plural(t.calls, 'call')} · ${count(t.cloud_calls)} to the cloud`),
 			t && fact('Saved today', value(usd(t.saved_usd)), t.unknown_saved > 0 ? `without ${plural(t.unknown_saved, 'call')} of unknown price` : 'by local answers, at list prices'),
 			t && fact('Paid today', value(usd(t.paid_usd)), t.calls_unknown_cost > 0 ? `without ${plural(t.calls_unknown_cost, 'call')} of unknown cost` : `since ${time(t.since, 'clock')}`),
-			budgetFact(s.budgets, store)));
+			budgetFact(s.budgets, store)),
+		s.fleet && fleetLine(s.fleet));
 }
 
 const fact = (name, text, note) => h('div', {key: name, class: 'fact'}, h('dt', {}, name), h('dd', {class: 'big'}, text), h('dd', {class: 'muted small'}, note));
