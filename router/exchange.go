@@ -335,6 +335,9 @@ func (x *exchange) commit(a *attempt.Answer, next *resumption) {
 	switch {
 	case err == nil:
 		a.Lease.Release(backend.Completed)
+		if rec.resumedBy == "" {
+			a.MeasurePrompt(rec.usage)
+		}
 	case x.ctx.Err() != nil || !errors.Is(err, errTruncated):
 		x.abort()
 	default:

@@ -76,6 +76,14 @@ func (a *Answer) Close() {
 	a.Lease.Release(backend.Aborted) // no effect if it has been released
 }
 
+// MeasurePrompt measures how fast the backend has processed the call's prompt, by the usage of
+// the answer. A whole answer that was not a stream does not say when it began.
+func (a *Answer) MeasurePrompt(u wire.Usage) {
+	if a.IsStream() || a.aggregator != nil {
+		a.Lease.Prompt(u, a.First)
+	}
+}
+
 // endGrace is how long a backend may take to close a complete stream.
 const endGrace = time.Second
 

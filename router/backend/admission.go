@@ -235,7 +235,7 @@ func (s LocalState) needsOperator(now time.Time) bool {
 // leaseSlots returns a lease on slots of the process whose exit closes gone.
 func (b *Server) leaseSlots(gone <-chan struct{}, slots int) *Lease {
 	began := time.Now()
-	return NewLease(&b.Load, func(how Ending) {
+	lease := NewLease(&b.Load, func(how Ending) {
 		switch how {
 		case Aborted:
 			b.orphaned.add(b, gone, slots)
@@ -246,4 +246,6 @@ func (b *Server) leaseSlots(gone <-chan struct{}, slots int) *Lease {
 		}
 		b.queue.release(slots)
 	})
+	lease.began, lease.prompts = began, &b.prompts
+	return lease
 }

@@ -2,8 +2,11 @@ package backend
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/llmsup/llmsup/router/aggregate"
+	"github.com/llmsup/llmsup/router/pick"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // Ending is how a call ended at its backend.
@@ -25,6 +28,9 @@ type Lease struct {
 	load   *Load
 	finish func(Ending)                      // releases the slots; nil = there are none
 	report func(f *Failure, clientGone bool) // to the circuit breaker; nil = there is none
+
+	began   time.Time        // when the call got its slots
+	prompts *pick.PromptRate // of the server; nil = it is not measured
 
 	released atomic.Bool
 	bound    atomic.Bool
@@ -73,6 +79,14 @@ func (l *Lease) Bind() {
 func (l *Lease) Report(f *Failure, clientGone bool) {
 	if l.report != nil {
 		l.report(f, clientGone)
+	}
+}
+
+// Prompt measures how long a server took until an answer began, of the usage that it reports
+// of the call: nothing is known of a server that does not report cached tokens.
+func (l *Lease) Prompt(u wire.Usage, first time.Time) {
+	if l.prompts != nil && u.Prompt != nil && u.Cached != nil {
+		l.prompts.Observe(*u.Prompt-*u.Cached, first.Sub(l.began))
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/aggregate"
+	"github.com/llmsup/llmsup/router/pick"
 	"github.com/llmsup/llmsup/router/request"
 )
 
@@ -73,6 +74,7 @@ type Server struct {
 	local          Local
 	queue          *slotQueue
 	orphaned       orphanedSlots
+	prompts        pick.PromptRate
 	stopping       <-chan struct{} // closed: calls no longer wait
 	client         *http.Transport
 	unknownFormats sync.Map // by path: Gone of the process whose streams of that path have an unknown format
@@ -116,6 +118,10 @@ func (b *Server) Queue() (taken, waiting int, service time.Duration) { return b.
 
 // Slots returns how many calls the server works on at once; 0 = unknown.
 func (b *Server) Slots() int { return b.local.State().Slots }
+
+// PromptRate returns how many tokens of prompts per second the server processes, without those
+// that its cache has; 0 = unknown.
+func (b *Server) PromptRate() float64 { return b.prompts.PerSecond() }
 
 // Served records how long an answered call held its slots.
 func (b *Server) Served(service time.Duration) { b.queue.served(service) }

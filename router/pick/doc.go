@@ -2,6 +2,6 @@
 // from what each of them last announced. The router calls it for a route whose model is on
 // several boxes.
 //
-// It is pure: it knows no connection and no clock, keeps nothing between calls, and all boxes
+// Order and Patience are pure: they know no connection and no clock, keep nothing between calls, and all boxes
 // come to the same result about the home of a conversation without asking each other.
 package pick

@@ -15,7 +15,8 @@ type Load struct {
 	Bytes   int64 // of answers so far, without pings: an engine that hangs sends those, too
 	Total   int64 // calls that were admitted so far
 
-	Service time.Duration // how long a call holds its slots on average; 0 = unknown
+	Service    time.Duration // how long a call holds its slots on average; 0 = unknown
+	PromptRate float64       // prompt tokens per second that the server processes; 0 = unknown
 
 	ForModel      int       // those of Queued that wait for the server to accept calls, and not for a slot
 	ForModelSince time.Time // when the first of them arrived; zero = there is none
@@ -40,7 +41,7 @@ func (s *Routing) Load(server string) Load {
 		return Load{}
 	}
 	_, queued, service := b.Queue()
-	load := Load{Calls: int(b.Inflight()), Bound: int(b.Bound()), Queued: queued, Waiting: int(b.Waiting()), Bytes: b.Output(), Total: b.Total(), Service: service}
+	load := Load{Calls: int(b.Inflight()), Bound: int(b.Bound()), Queued: queued, Waiting: int(b.Waiting()), Bytes: b.Output(), Total: b.Total(), Service: service, PromptRate: b.PromptRate()}
 	load.ForModel, load.ForModelSince = b.ForModel()
 	load.PaidInstead.Calls, load.PaidInstead.Charged = b.PaidInstead()
 	return load

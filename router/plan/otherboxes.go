@@ -75,7 +75,7 @@ func (s *Routing) boxOf(b backend.Backend) pick.Box {
 	switch b := b.(type) {
 	case *backend.Server:
 		taken, waiting, service := b.Queue()
-		return pick.Box{Name: s.Boxes.Name(), Own: true, Slots: b.Slots(), Busy: taken, Queued: waiting, Service: service}
+		return pick.Box{Name: s.Boxes.Name(), Own: true, Slots: b.Slots(), Busy: taken, Queued: waiting, Service: service, PromptRate: b.PromptRate()}
 	case *boxes.Peer:
 		now, sent := b.Now()
 		return pick.Box{

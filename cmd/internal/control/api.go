@@ -182,6 +182,10 @@ type Server struct {
 	ReadyExpected   *time.Time `json:"ready_expected"`    // when a server that accepts no calls is expected to; null = unknown, or it does
 	WaitingForModel int        `json:"waiting_for_model"` // those of queued that wait for the model to be loaded
 	WaitingSince    *time.Time `json:"waiting_since"`     // when the first of them arrived; null = there are none
+
+	ServiceSeconds        *float64 `json:"service_seconds"`          // that a call holds its slots on average; null = unknown
+	PromptTokensPerSecond *float64 `json:"prompt_tokens_per_second"` // of those that its cache does not have; null = unknown
+	Aggregation           bool     `json:"-"`                        // a call without a stream may be sent to it as a stream
 }
 
 // VRAM is a model's estimated need of the GPUs' memory, calculated before the start, and

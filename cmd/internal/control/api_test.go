@@ -26,12 +26,12 @@ func TestStatusJSON(t *testing.T) {
 		"a server": {
 			Server{Name: "n", State: "ready", Since: at, PID: 1, Model: "m", CtxSize: 8192, Slots: 4, LastExit: &LastExit{At: at}},
 			`{"name":"n","state":"ready","since":"2026-01-02T03:04:05Z","reason":"","pid":1,"restarts":0,"model":"m","ctx_size":8192,` +
-				`"slots":4,"busy":0,"queued":0,"last_exit":{"at":"2026-01-02T03:04:05Z","code":0,"signal":"","class":"","tail":[]},"drain":null,"vram":null,"download":null,"load_progress":null,"ready_expected":null,"waiting_for_model":0,"waiting_since":null}`,
+				`"slots":4,"busy":0,"queued":0,"last_exit":{"at":"2026-01-02T03:04:05Z","code":0,"signal":"","class":"","tail":[]},"drain":null,"vram":null,"download":null,"load_progress":null,"ready_expected":null,"waiting_for_model":0,"waiting_since":null,"service_seconds":null,"prompt_tokens_per_second":null}`,
 		},
 		"a server that never ended": {
 			Server{Since: at},
 			`{"name":"","state":"","since":"2026-01-02T03:04:05Z","reason":"","pid":0,"restarts":0,"model":"","ctx_size":0,` +
-				`"slots":0,"busy":0,"queued":0,"last_exit":null,"drain":null,"vram":null,"download":null,"load_progress":null,"ready_expected":null,"waiting_for_model":0,"waiting_since":null}`,
+				`"slots":0,"busy":0,"queued":0,"last_exit":null,"drain":null,"vram":null,"download":null,"load_progress":null,"ready_expected":null,"waiting_for_model":0,"waiting_since":null,"service_seconds":null,"prompt_tokens_per_second":null}`,
 		},
 		"a GPU": {
 			GPU{Name: "g", MemoryTotalBytes: &total, UtilizationPercent: &percent, Health: "ok"},

@@ -30,6 +30,7 @@ func (d *Daemon) Status() control.Status {
 	for _, r := range d.servers() {
 		now, traffic := r.server.Snapshot(), d.router.Load(r.name)
 		status := serverStatus(now, traffic)
+		status.Aggregation = r.capabilities.Load().CompleteStreams
 		addLoad(&status, now, d.ondemand.Figures(r.name), traffic, time.Now())
 		addReading(&status, r)
 		status.VRAM, status.Download = gpureport.VRAM(r.workload, now.PID), d.downloadStatus(r)
@@ -48,6 +49,12 @@ func serverStatus(now *supervisor.Snapshot, traffic router.Load) control.Server 
 	s := control.Server{
 		Name: now.Name, State: now.State.String(), Since: now.Since, Reason: now.Reason, PID: now.PID,
 		Restarts: now.Restarts, Model: now.Model, CtxSize: now.CtxSize, Slots: now.Slots, Busy: traffic.Calls, Queued: traffic.Queued,
+	}
+	if traffic.Service > 0 {
+		s.ServiceSeconds = new(traffic.Service.Seconds())
+	}
+	if traffic.PromptRate > 0 {
+		s.PromptTokensPerSecond = &traffic.PromptRate
 	}
 	if e := now.LastExit; e != nil {
 		s.LastExit = &control.LastExit{At: e.At, Code: e.Code, Signal: e.Signal, Class: string(e.Class), Tail: e.Tail}

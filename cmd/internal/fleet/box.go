@@ -37,6 +37,10 @@ type Model struct {
 	FirstTokenSeconds *float64 `json:"first_token_p50_seconds"` // median of the last 15 minutes
 	LoadSeconds       *float64 `json:"load_seconds"`            // that a load takes
 	Drained           bool     `json:"drained"`                 // an operator has taken it out of use
+
+	ServiceSeconds        *float64 `json:"service_seconds"`          // that a call holds its slots on average
+	PromptTokensPerSecond *float64 `json:"prompt_tokens_per_second"` // that are not cached
+	Aggregation           bool     `json:"aggregation"`              // a call without a stream may be sent to it as a stream
 }
 
 // GPU is the health of a GPU.
@@ -78,7 +82,8 @@ func (b *Box) check() error {
 
 func (m *Model) valid() bool {
 	return m.Name != "" && text(m.Name) && text(m.State) && count(m.Slots) && count(m.Free) && count(&m.Queued) &&
-		figure(m.TokensPerSecond) && figure(m.FirstTokenSeconds) && figure(m.LoadSeconds)
+		figure(m.TokensPerSecond) && figure(m.FirstTokenSeconds) && figure(m.LoadSeconds) &&
+		figure(m.ServiceSeconds) && figure(m.PromptTokensPerSecond)
 }
 
 // Text returns the beginning of a text that can be announced, without characters that control a

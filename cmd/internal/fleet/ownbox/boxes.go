@@ -91,9 +91,14 @@ func fleetOf(v *fleet.View, m *fleet.Member, tlsConfig *tls.Config) boxes.Fleet 
 
 // stateOf returns the state of a server as the router sees it.
 func stateOf(m *fleet.Model) boxes.PeerState {
-	return boxes.PeerState{
+	state := boxes.PeerState{
 		Status: m.State, Drained: m.Drained, Queued: m.Queued, Slots: valueOf(m.Slots), Free: valueOf(m.Free), LoadTime: seconds(m.LoadSeconds),
+		Service: seconds(m.ServiceSeconds), Aggregation: m.Aggregation,
 	}
+	if m.PromptTokensPerSecond != nil {
+		state.PromptRate = *m.PromptTokensPerSecond
+	}
+	return state
 }
 
 func valueOf(n *int) int {
