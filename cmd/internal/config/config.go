@@ -50,8 +50,10 @@ type Config struct {
 	Page           Page                 `yaml:"page"`
 	Fleet          fleet.Settings       `yaml:"fleet"`
 
-	Shared      *Shared `yaml:"-"` // what the fleet defines; nil = nothing
-	FleetBudget Budget  `yaml:"-"` // of all boxes together, from Shared
+	Shared      *Shared              `yaml:"-"` // what the fleet defines; nil = nothing
+	FleetBudget Budget               `yaml:"-"` // of all boxes together, from Shared
+	ownKeys     map[string]ClientKey // of File, in use or not
+	ownRoutes   map[string]models.Route
 
 	FlagServer string `yaml:"-"` // the server that flags define; "" = none
 	Demo       bool   `yaml:"-"` // FlagServer runs the demo model, which is generated in DemoDir

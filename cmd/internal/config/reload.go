@@ -66,6 +66,7 @@ func (c *Config) Changes(old *Config) []string {
 	if !slices.Equal(c.AllowedHosts, old.AllowedHosts) {
 		changes = append(changes, "allowed_hosts: changed")
 	}
+	changes = append(changes, c.replacedChanges(old)...)
 	changes = append(changes, compare("key", old.Keys, c.Keys, ClientKey.equal)...)
 	if len(c.Keys) == 0 && len(old.Keys) > 0 {
 		changes = append(changes, "keys: none are left, so unauthenticated calls are allowed from everyone who can reach "+c.Listen)

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -48,7 +49,7 @@ func (s *Shared) Defines(section string) bool {
 // the file. Its budget limits the fleet, and comes in addition: that of the file limits this
 // box.
 func (c *Config) Use(s *Shared) {
-	c.Shared = s
+	c.Shared, c.ownKeys, c.ownRoutes = s, c.Keys, c.Routes
 	if s.Defines("keys") {
 		c.Keys = maps.Clone(s.config.Keys)
 	}
@@ -59,6 +60,21 @@ func (c *Config) Use(s *Shared) {
 		c.FleetBudget = s.config.Budget
 	}
 	c.positions.shared = s
+}
+
+// replacedChanges says which sections of the file are not used any more, or have changed although
+// they are not used.
+func (c *Config) replacedChanges(old *Config) (changes []string) {
+	for _, section := range c.Replaced() {
+		same := reflect.DeepEqual(c.ownKeys, old.ownKeys)
+		if section == "routes" {
+			same = reflect.DeepEqual(c.ownRoutes, old.ownRoutes)
+		}
+		if !same || !old.Shared.Defines(section) {
+			changes = append(changes, fmt.Sprintf("%s of llmsup.yaml: not used, since they are from the fleet, version %d; llmsup fleet push changes those", section, c.Shared.Version))
+		}
+	}
+	return changes
 }
 
 // Targets returns the backends that the routes name, each with its place in the file.

@@ -154,3 +154,30 @@ func TestAwaitsKeys(t *testing.T) {
 		})
 	}
 }
+
+// TestReplacedChanges: a reload says that an edited section is not used.
+func TestReplacedChanges(t *testing.T) {
+	shared := mustShare(t, "keys: {a: "+someKey+"}")
+	with := func(text string, s *Shared) *Config {
+		c := mustParse(t, text)
+		c.Use(s)
+		return c
+	}
+	const keys, more = "keys: {b: " + otherKey + "}", "keys: {b: {sha256: " + "1123456789012345678901234567890123456789012345678901234567890123" + ", operator: true}}"
+	for name, tc := range map[string]struct {
+		old, now *Config
+		want     bool
+	}{
+		"the fleet's are new":     {with(keys, nil), with(keys, shared), true},
+		"a key is added":          {with("log_level: info", shared), with(keys, shared), true},
+		"a key is changed":        {with(keys, shared), with(more, shared), true},
+		"nothing is changed":      {with(keys, shared), with(keys, shared), false},
+		"the file has none":       {with("log_level: info", nil), with("log_level: info", shared), false},
+		"the fleet's are no more": {with(keys, shared), with(keys, nil), false},
+	} {
+		got := strings.Contains(strings.Join(tc.now.Changes(tc.old), "\n"), "keys of llmsup.yaml: not used, since they are from the fleet, version 7")
+		if got != tc.want {
+			t.Errorf("%s: %q", name, tc.now.Changes(tc.old))
+		}
+	}
+}

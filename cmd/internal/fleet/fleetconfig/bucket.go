@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -120,15 +119,23 @@ func (b *bucket) put(ctx context.Context, d *Document, revision uint64) (uint64,
 	return revision, nil
 }
 
-// earlier returns a document that the bucket still has by its version; nil = none.
+// earlier returns a document that the bucket still has by its version; nil = none. It needs no
+// consumer, which an account may forbid: revisions count the documents in the bucket.
 func (b *bucket) earlier(ctx context.Context, version uint64) (*Document, error) {
+	_, newest, err := b.get(ctx)
+	if err != nil && !errors.Is(err, errForeign) {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, requestFor)
 	defer cancel()
-	entries, err := b.kv.History(ctx, entryKey)
-	if err != nil && !errors.Is(err, jetstream.ErrKeyNotFound) {
-		return nil, fmt.Errorf("read the bucket %s in JetStream: %w", bucketName, err)
-	}
-	for _, entry := range slices.Backward(entries) { // the last one with that version
+	for revision := newest; revision > 0 && revision+history > newest; revision-- {
+		entry, err := b.kv.GetRevision(ctx, entryKey, revision)
+		switch {
+		case errors.Is(err, jetstream.ErrKeyNotFound): // deleted by an outsider
+			continue
+		case err != nil:
+			return nil, fmt.Errorf("read the bucket %s in JetStream: %w", bucketName, err)
+		}
 		if d, err := b.open(entry.Value()); err == nil && d.Version == version {
 			return d, nil
 		}

@@ -12,8 +12,8 @@ import (
 // The subjects. A box asks all others with one question. It is the only one that subscribes to
 // the answers to it.
 const (
-	questions = "llmsup-reports.ask"
-	answers   = "llmsup-reports.answers."
+	questions = "llmsup.reports.ask"
+	answers   = "llmsup.reports.answers."
 )
 
 // The purposes for which messages are sealed: an answer can't be sent as a question.

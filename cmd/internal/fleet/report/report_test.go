@@ -240,7 +240,7 @@ func TestOutsider(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	seen, err := nc.SubscribeSync("llmsup-reports.>")
+	seen, err := nc.SubscribeSync("llmsup.reports.>")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,7 +270,7 @@ func TestOutsider(t *testing.T) {
 		}
 	}
 	for _, data := range [][]byte{asked.Data, []byte(`{"asker":"x","number":9,"path":"/v1/status"}`), answered.Data} {
-		if err := nc.PublishRequest(questions, "llmsup-reports.answers.outsider", data); err != nil {
+		if err := nc.PublishRequest(questions, "llmsup.reports.answers.outsider", data); err != nil {
 			t.Fatal(err)
 		}
 	}
