@@ -120,15 +120,18 @@ func askBoxes(c *cli.Context) error {
 func printAskedBoxes(out io.Writer, all control.FleetBoxes) error {
 	p := newPage(os.Stdout)
 	p.out = out
-	rows := [][]string{{"BOX", "STATE", "GPUS", "ANSWER", "KNOWS", "VERSION", "ADDRESS"}}
+	rows := [][]string{{"BOX", "STATE", "GPUS", "ANSWER", "KNOWS", "VERSION", "CONFIG", "ADDRESS"}}
 	models := modelRows{}
 	for _, b := range all.Boxes {
 		answer := (time.Duration(b.AnswerMS) * time.Millisecond).String()
-		rows = append(rows, []string{boxName(b.Box), boxState(b.Box, all.Fleet), gpuHealths(b.GPUs), answer, otherBoxes(len(b.Knows)), b.Version, b.Address})
+		rows = append(rows, []string{boxName(b.Box), boxState(b.Box, all.Fleet), gpuHealths(b.GPUs), answer, fmt.Sprintf("%d others", len(b.Knows)), b.Version, configVersion(b.ConfigVersion), b.Address})
 		models.add(b.Box)
 	}
 	p.table(rows, wordTable)
 	models.print(p)
+	for _, b := range all.Boxes {
+		p.configProblems([]control.Box{b.Box})
+	}
 	for _, b := range all.Boxes {
 		if len(b.Unaware) > 0 {
 			p.line("")

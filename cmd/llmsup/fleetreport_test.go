@@ -44,7 +44,9 @@ func TestPrintFleet(t *testing.T) {
 		Servers:   []control.Server{{Name: "qwen2.5-14b-instruct", State: "degraded", Since: since, Reason: "hot", Slots: 4, Busy: 3, CtxSize: 8192}},
 		GPUs:      []control.GPU{{Name: "NVIDIA GeForce RTX 4090", Health: "degraded", Reason: "hot"}},
 		Upstreams: []control.Upstream{{Name: "openrouter", Reason: "no key"}}, Ledger: control.Ledger{Condition: control.LedgerOff},
+		Budgets: []control.Budget{{Period: "daily", Limit: *amount(5), Spent: *amount(1)}, {Period: "monthly", Limit: *amount(50), Spent: *amount(11), Fleet: &control.FleetBudget{}}},
 	}
+	other := control.Status{Budgets: []control.Budget{{Period: "monthly", Limit: *amount(50), Spent: *amount(12), Fleet: &control.FleetBudget{}}}}
 	joined := &control.Fleet{Box: "gpu1", Joined: true}
 	all := control.FleetReport{Fleet: joined, Answered: []string{"gpu1", "gpu2"}}
 	figures := figures(3, 2, amount(0.5), amount(0.25))
@@ -54,7 +56,7 @@ func TestPrintFleet(t *testing.T) {
 	}{
 		"status": {
 			func(out *bytes.Buffer) error {
-				return printFleetStatus(out, control.FleetStatus{Inflight: 3, Boxes: []control.BoxStatus{{Box: "gpu1", Status: status}, {Box: "gpu2"}}, FleetReport: all}, display{terminal: true})
+				return printFleetStatus(out, control.FleetStatus{Inflight: 3, Boxes: []control.BoxStatus{{Box: "gpu1", Status: status}, {Box: "gpu2", Status: other}}, FleetReport: all}, display{terminal: true})
 			},
 			`2 boxes, 3 calls in flight
 
@@ -63,6 +65,10 @@ qwen2.5-14b-instruct  gpu1  degraded  1h0m  0         3 of 4  0       8192
 
 GPU                 BOX   HEALTH    VRAM USED  FREE  BUSY  TEMP  POWER
 0 GeForce RTX 4090  gpu1  degraded  n/a        n/a   n/a   n/a   n/a
+
+the fleet: monthly budget: 12.00 of 50.00 USD spent, until 0001-01-01 00:00 UTC
+
+gpu1: daily budget: 1.00 of 5.00 USD spent, until 0001-01-01 00:00 UTC
 
 gpu1: qwen2.5-14b-instruct is degraded: hot
 
@@ -77,13 +83,13 @@ gpu1: the ledger is off (ledger.enabled: false): costs are not recorded, and
 		"boxes": {
 			func(out *bytes.Buffer) error {
 				return printAskedBoxes(out, control.FleetBoxes{FleetReport: all, Boxes: []control.AskedBox{
-					{Box: control.Box{This: true, Box: fleet.Box{Name: "gpu1", Version: "1.5", Address: "http://gpu1:8000"}}, Knows: []string{"gpu2"}},
+					{Box: control.Box{This: true, Box: fleet.Box{Name: "gpu1", Version: "1.5", Address: "http://gpu1:8000", ConfigVersion: 7}}, Knows: []string{"gpu2"}},
 					{Box: control.Box{Box: fleet.Box{Name: "gpu2", Version: "1.4", Address: "http://gpu2:8000", Drained: true, Models: []fleet.Model{{Name: "qwen", State: "ready"}}}}, AnswerMS: 12, Unaware: []string{"gpu1"}},
 				}})
 			},
-			`BOX     STATE    GPUS  ANSWER  KNOWS          VERSION  ADDRESS
-gpu1 *  in use   -     0s      1 other box    1.5      http://gpu1:8000
-gpu2    drained  -     12ms    0 other boxes  1.4      http://gpu2:8000
+			`BOX     STATE    GPUS  ANSWER  KNOWS     VERSION  CONFIG  ADDRESS
+gpu1 *  in use   -     0s      1 others  1.5      7       http://gpu1:8000
+gpu2    drained  -     12ms    0 others  1.4      -       http://gpu2:8000
 
 BOX   MODEL  STATE  FREE  QUEUED  TOKENS/S  FIRST TOKEN
 gpu2  qwen   ready  -     0       -         -

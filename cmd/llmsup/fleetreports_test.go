@@ -130,7 +130,7 @@ func TestFleetReports(t *testing.T) {
 	for command, wants := range map[string][]string{
 		"calls":  {"ENDED   BOX   KEY", "gpu3  tool  openrouter"},
 		"status": {"3 boxes, 0 calls in flight", "SERVER  BOX   STATE", "demo    gpu3  ready"},
-		"boxes":  {"gpu1 *  in use", "2 other boxes", "gpu3    demo   ready"},
+		"boxes":  {"gpu1 *  in use", "2 others", "gpu3    demo   ready"},
 	} {
 		out, warnings := one.report(command, "--fleet")
 		for _, want := range wants {

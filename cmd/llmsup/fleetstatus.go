@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
@@ -34,11 +35,36 @@ func printFleetStatus(out io.Writer, s control.FleetStatus, d display) error {
 			p.table(rows, wordTable)
 		}
 	}
-	for _, problem := range problems {
+	for _, line := range slices.Concat(fleetBudgets(s.Boxes), problems) {
 		p.line("")
-		p.sentence("  ", "%s", problem)
+		p.sentence("  ", "%s", line)
 	}
 	return p.err
+}
+
+// fleetBudgets returns a line for each limit: one for a limit of all boxes, from the box that knows
+// of the most spending, and one for each that a box has of its own.
+func fleetBudgets(boxes []control.BoxStatus) (lines []string) {
+	var shared []control.Budget
+	for _, b := range boxes {
+		for _, one := range b.Status.Budgets {
+			if one.Fleet == nil {
+				lines = append(lines, b.Box+": "+budgetLine(one))
+				continue
+			}
+			i := slices.IndexFunc(shared, func(s control.Budget) bool { return s.Key == one.Key && s.Period == one.Period })
+			switch {
+			case i < 0:
+				shared = append(shared, one)
+			case one.Spent > shared[i].Spent:
+				shared[i] = one
+			}
+		}
+	}
+	for i, b := range shared {
+		lines = slices.Insert(lines, i, "the fleet: "+budgetLine(b))
+	}
+	return lines
 }
 
 // boxProblems returns what does not work on a box, beside its servers.

@@ -26,8 +26,8 @@ type fleetToday struct {
 	Missing  []control.MissingBox `json:"missing"`
 }
 
-// fleetFor returns the section of a Viewer; nil = there is no fleet. Only an operator sees sums and
-// addresses.
+// fleetFor returns the section of a Viewer; nil = there is no fleet. Only an operator sees sums,
+// addresses, and what does not work with the configuration.
 func (f *Feed) fleetFor(v Viewer, all control.Boxes) *fleetSection {
 	if all.Fleet == nil {
 		return nil
@@ -41,7 +41,7 @@ func (f *Feed) fleetFor(v Viewer, all control.Boxes) *fleetSection {
 		return s
 	}
 	for i := range s.Boxes {
-		s.Boxes[i].Address = ""
+		s.Boxes[i].Address, s.Boxes[i].ConfigProblem = "", ""
 	}
 	for i := range s.Absent {
 		s.Absent[i].Address = ""

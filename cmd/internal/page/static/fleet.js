@@ -15,7 +15,7 @@ export function create({store}) {
 				h('h1', {}, 'Fleet'),
 				problem(fleet),
 				today(fleet, s.viewer),
-				h('section', {key: 'boxes', 'aria-label': 'Boxes'}, h('h2', {}, 'Boxes'), boxes(fleet, store.now())),
+				h('section', {key: 'boxes', 'aria-label': 'Boxes'}, h('h2', {}, 'Boxes'), boxes(fleet, store.now()), refusals(fleet)),
 				h('section', {key: 'models', 'aria-label': 'Models'}, h('h2', {}, 'Models'), models(fleet)),
 			];
 		},
@@ -65,9 +65,15 @@ function boxes(fleet, now) {
 			{id: 'queue', head: 'Queue', right: true, cell: (b) => (b.absent ? none() : count(b.models.reduce((sum, m) => sum + m.queued, 0)))},
 			{id: 'gpus', head: 'GPUs', cell: (b) => (b.absent ? none() : gpus(b.gpus))},
 			{id: 'version', head: 'Version', cell: (b) => b.version || none()},
+			{id: 'config', head: 'Config', right: true, cell: (b) => (b.config_version ? count(b.config_version) : none())},
 			{id: 'address', head: 'Address', wide: true, cell: (b) => b.address || none()},
 		],
 	});
+}
+
+// refusals are what does not work with the fleet's configuration.
+function refusals({boxes: all}) {
+	return all.filter((b) => b.config_problem).map((b) => h('p', {key: 'refusal-' + b.name}, badge('degraded', b.name), `: ${b.config_problem}`));
 }
 
 function boxState(b, fleet, now) {
