@@ -1,7 +1,6 @@
 package threeboxes
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"os"
 	"os/exec"
@@ -57,8 +56,8 @@ type box struct {
 	kills   atomic.Int64  // how often it was killed
 }
 
-// newBox configures a box. more is added to its llmsup.yaml.
-func newBox(t *testing.T, h *host, model string, nats []string, slots int, more string) *box {
+// newBox configures a box. The fleet has its keys and routes.
+func newBox(t *testing.T, h *host, model string, nats []string, slots int, upstream string) *box {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "llmsup-box") //nolint:usetesting // t.TempDir's path is too long for a socket
 	if err != nil {
@@ -73,10 +72,14 @@ func newBox(t *testing.T, h *host, model string, nats []string, slots int, more 
 	text := fmt.Sprintf(`
 servers:
   demo: {model: %s, ctx_size: %d, stall_timeout: 2s, args: [-np, "%d"]}
-keys:
-  tool: {sha256: %x}
+upstreams:
+  paid: {base_url: "%s/v1", api_key_env: TEST_UPSTREAM_KEY}
+prices:
+  paid:
+    demo: {prompt: 0, completion: %g}
+budget: {daily: 1000}
 fleet: {nats: [%s], name: %s, advertise: %q, key_file: %s/fleet-key}
-%s`, model, 4096*slots, slots, sha256.Sum256([]byte(clientKey)), strings.Join(nats, ", "), h.name, b.url, dir, more)
+`, model, 4096*slots, slots, upstream, tokenPrice.Float(), strings.Join(nats, ", "), h.name, b.url, dir)
 	for path, text := range map[string]string{b.file: text, filepath.Join(dir, "fleet-key"): fleetKey} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -165,6 +168,19 @@ func (b *box) signal(s syscall.Signal) {
 func (b *box) status() (s control.Status) {
 	s, _ = b.client.Status(b.t.Context())
 	return s
+}
+
+// fleetBudget returns the budget of the fleet, as the box knows it; nil = it has none.
+func (b *box) fleetBudget() *control.Budget { return b.budget(true) }
+
+// budget returns the budget of the fleet, or that of the box alone.
+func (b *box) budget(fleet bool) *control.Budget {
+	for _, budget := range b.status().Budgets {
+		if (budget.Fleet != nil) == fleet {
+			return &budget
+		}
+	}
+	return nil
 }
 
 // engine returns the process of the box's llama-server; 0 = it is not ready.

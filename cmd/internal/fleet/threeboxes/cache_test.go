@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/llmsup/llmsup/router/usd"
 )
 
 const (
@@ -22,8 +24,8 @@ const (
 // chats cached as they do on one box with the slots of all three.
 func TestPromptCache(t *testing.T) {
 	var one, three cacheFigures
-	t.Run("one box", func(t *testing.T) { one = chatAtRandom(t, startFleet(t, 1, 24)) })
-	t.Run("three boxes", func(t *testing.T) { three = chatAtRandom(t, startFleet(t, 3, 8)) })
+	t.Run("one box", func(t *testing.T) { one = chatAtRandom(t, startFleet(t, 1, 24, 1000*usd.Dollar)) })
+	t.Run("three boxes", func(t *testing.T) { three = chatAtRandom(t, startFleet(t, 3, 8, 1000*usd.Dollar)) })
 	if one.cached == 0 || float64(three.cached) < cacheShare*float64(one.cached) {
 		t.Errorf("three boxes had %d tokens cached, one box %d", three.cached, one.cached)
 	}

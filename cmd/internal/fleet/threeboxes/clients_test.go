@@ -24,6 +24,10 @@ import (
 const (
 	tries       = 3 // of a call, as in OpenAI's SDKs: two retries
 	callTimeout = 90 * time.Second
+
+	// maxUnderWay limits the calls under way if the machine is too slow for the rate: a fleet
+	// whose queues are full rejects calls, faults or not.
+	maxUnderWay = 120
 )
 
 // rate is the number of calls a second.
@@ -64,6 +68,7 @@ type clients struct {
 
 	mu       sync.Mutex
 	made     int
+	ended    int
 	answered int
 	attempts map[string]attempt
 	streams  map[*box]int // that have begun, and have not ended
@@ -73,6 +78,7 @@ type clients struct {
 // figures are what happened to the calls of one fault.
 type figures struct {
 	calls, failed int
+	omitted       int // because maxUnderWay calls were under way
 	retried       int // calls that another box got too, because one refused, or was killed before its answer began
 	cut           int // of these, those whose answer had begun at a box that was killed
 	resumed       int // streams that another backend continued
@@ -102,6 +108,9 @@ func (c *clients) run(ctx context.Context, t *testing.T) {
 			continue
 		case <-tick.C:
 		}
+		if c.isFull() {
+			continue
+		}
 		model := "local/demo"
 		switch n % 10 {
 		case 0, 1:
@@ -119,6 +128,17 @@ func (c *clients) run(ctx context.Context, t *testing.T) {
 	}
 	close(turns)
 	calls.Wait()
+}
+
+// isFull reports whether maxUnderWay calls are under way, and counts the call that is omitted.
+func (c *clients) isFull() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	full := c.made-c.ended >= maxUnderWay
+	if full {
+		c.figures.omitted++
+	}
+	return full
 }
 
 // chat has chats of several turns until turns is closed.
@@ -153,6 +173,7 @@ func (c *clients) one(t *testing.T, model string, history []message, long bool) 
 	took := time.Since(began)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.ended++
 	if took > c.figures.longest {
 		c.figures.longest, c.figures.longestID = took, call.id
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/router/usd"
 )
 
 // faults are what happens to the fleet, mostly to one box, under load. When one returns, the
@@ -38,10 +39,10 @@ var faults = []struct {
 // TestFaults: under 50 calls a second at all boxes, no call fails, each stream has its whole
 // text, each paid call is made once, and the budgets count it exactly.
 func TestFaults(t *testing.T) {
-	f := startFleet(t, 3, 8)
+	f := startFleet(t, 3, 8, 1000*usd.Dollar)
 	rounds := 1
 	if long() {
-		rounds = 10
+		rounds = 5
 	}
 	for round := range rounds {
 		for i, fault := range faults {
@@ -51,6 +52,7 @@ func TestFaults(t *testing.T) {
 			})
 		}
 	}
+	f.checkFleetBudget(t, f.checkLedgers(t))
 }
 
 // underLoad has the fault happen under load, and checks the calls.
@@ -70,7 +72,10 @@ func (f *fleet) underLoad(t *testing.T, b *box, fault func(*fleet, *testing.T, *
 	stop()
 	load.Wait()
 	took := time.Since(began)
-	f.checkLedgers(t)
+	charged := f.checkLedgers(t)
+	if long() {
+		f.checkFleetBudget(t, charged)
+	}
 	got := f.clients.takeFigures()
 	t.Logf("%s, %.0f calls a second: %+v", took.Round(time.Millisecond), float64(got.calls)/took.Seconds(), got)
 	if got.failed > 0 {

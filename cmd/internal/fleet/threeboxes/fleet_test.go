@@ -1,8 +1,11 @@
 package threeboxes
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -12,6 +15,7 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/fleet/fleettest"
 	"github.com/llmsup/llmsup/models/demo"
+	"github.com/llmsup/llmsup/router/usd"
 )
 
 // fleet is boxes with three NATS servers.
@@ -25,12 +29,12 @@ type fleet struct {
 }
 
 // startFleet starts so many boxes that each answer so many calls at a time, and waits until
-// each knows the others and is ready.
-func startFleet(t *testing.T, boxes, slots int) *fleet {
+// each knows the others and is ready. budget is that of the fleet for a day.
+func startFleet(t *testing.T, boxes, slots int, budget usd.Amount) *fleet {
 	t.Helper()
 	model := demoModel(t)
 	newBridge(t)
-	f := &fleet{t: t, paid: newUpstream(t)}
+	f := &fleet{t: t, paid: newUpstream(t, budget)}
 	var places []fleettest.Place
 	for i := range 3 {
 		h := newHost(t, fmt.Sprint("nats", i+1), 11+i)
@@ -39,21 +43,41 @@ func startFleet(t *testing.T, boxes, slots int) *fleet {
 	}
 	f.nats = fleettest.StartClusterAt(t, places)
 	for i := range boxes {
-		b := newBox(t, newHost(t, fmt.Sprint("box", i+1), 1+i), model, f.nats.URLs, slots, fmt.Sprintf(`
-upstreams:
-  paid: {base_url: "%s/v1", api_key_env: TEST_UPSTREAM_KEY}
-routes:
-  local/demo: {primary: demo, resume: true}
-  local/backed: {primary: demo, fallback: paid, fallback_model: demo, resume: true}
-  paid: {primary: paid, primary_model: demo}
-budget: {daily: 1000}
-`, f.paid.url))
+		b := newBox(t, newHost(t, fmt.Sprint("box", i+1), 1+i), model, f.nats.URLs, slots, f.paid.url)
 		b.start(firstVersion, false)
 		f.boxes = append(f.boxes, b)
 	}
 	f.awaitWhole(t)
+	f.push(t, budget)
 	f.clients = newClients(f.boxes)
 	return f
+}
+
+// push gives the boxes the configuration that they share, and waits until each has it.
+func (f *fleet) push(t *testing.T, budget usd.Amount) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "shared.yaml")
+	text := fmt.Sprintf(`
+keys:
+  tool: {sha256: %x}
+routes:
+  local/demo: {primary: demo}
+  local/backed: {primary: demo, fallback: paid, fallback_model: demo, resume: true}
+  paid: {primary: paid, primary_model: demo}
+budget: {daily: %s}
+`, sha256.Sum256([]byte(clientKey)), budget)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(program(firstVersion), "fleet", "push", file, "--control-socket", filepath.Join(f.boxes[0].state, "c.sock")).CombinedOutput(); err != nil {
+		t.Fatalf("llmsup fleet push: %v\n%s", err, out)
+	}
+	for _, b := range f.boxes {
+		await(t, b.name+" with the budget of the fleet", func() bool {
+			own := b.fleetBudget()
+			return own != nil && own.Fleet.Granted > 0
+		})
+	}
 }
 
 // demoModel writes the model. It is removed when the test ends.

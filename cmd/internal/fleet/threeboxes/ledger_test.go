@@ -11,9 +11,9 @@ import (
 )
 
 // checkLedgers compares the ledgers of all boxes with what the clients got and the upstream
-// billed. Each call has one row, at the box that its client called. No calls are made
-// meanwhile.
-func (f *fleet) checkLedgers(t *testing.T) {
+// billed, and returns what the boxes count. Each call has one row, at the box that its client
+// called. No calls are made meanwhile.
+func (f *fleet) checkLedgers(t *testing.T) (charged usd.Amount) {
 	t.Helper()
 	f.clients.mu.Lock()
 	defer f.clients.mu.Unlock()
@@ -22,7 +22,6 @@ func (f *fleet) checkLedgers(t *testing.T) {
 	if len(f.paid.twice) > 0 {
 		t.Errorf("the upstream got these calls more than once: %q", f.paid.twice)
 	}
-	var charged usd.Amount
 	recorded := map[string]bool{}
 	for _, b := range f.boxes {
 		rows := b.rows(t)
@@ -48,11 +47,30 @@ func (f *fleet) checkLedgers(t *testing.T) {
 			}
 		}
 	}
-	var billed usd.Amount
-	for _, amount := range f.paid.bills {
-		billed += amount
+	if f.paid.over > 0 {
+		t.Errorf("the upstream has billed %s USD, which is more than the budget of the fleet", f.paid.total)
 	}
-	t.Logf("%d rows; the upstream has billed %s USD for %d calls, the boxes count %s", len(recorded), billed, len(f.paid.bills), charged)
+	t.Logf("%d rows; the upstream has billed %s USD for %d calls, the boxes count %s", len(recorded), f.paid.total, len(f.paid.bills), charged)
+	return charged
+}
+
+// checkFleetBudget waits until each box knows that all boxes together were charged so much, to
+// the picodollar. A box tells the others every few seconds.
+func (f *fleet) checkFleetBudget(t *testing.T, charged usd.Amount) {
+	t.Helper()
+	began := time.Now()
+	for _, b := range f.boxes {
+		var last control.Budget
+		if !eventually(20*time.Second, func() bool {
+			if shared := b.fleetBudget(); shared != nil {
+				last = *shared
+			}
+			return usd.Amount(last.Spent) == charged && last.Reserved == 0
+		}) {
+			t.Errorf("the rows of all boxes are charged %s USD, for %s the budget of the fleet is %+v %+v", charged, b.name, last, last.Fleet)
+		}
+	}
+	t.Logf("all boxes know that after %s", time.Since(began).Round(time.Millisecond))
 }
 
 // reserved is what a box counts at least for a paid call that a kill has cut.
@@ -98,8 +116,8 @@ func (b *box) checkBudget(t *testing.T, charged usd.Amount) {
 	t.Helper()
 	var last control.Budget
 	if !eventually(5*time.Second, func() bool {
-		if s := b.status(); len(s.Budgets) == 1 {
-			last = s.Budgets[0]
+		if own := b.budget(false); own != nil {
+			last = *own
 		}
 		return usd.Amount(last.Spent) == charged && last.Reserved == 0
 	}) {

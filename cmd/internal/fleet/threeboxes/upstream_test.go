@@ -24,18 +24,23 @@ type upstream struct {
 	url   string
 	mu    sync.Mutex
 	bills map[string]usd.Amount
-	twice []string // calls that it got more than once
+	total usd.Amount
+	limit usd.Amount // the budget of the fleet
+	over  int        // calls that exceeded it
+	last  time.Time  // of the last bill
+	twice []string   // calls that it got more than once
 }
 
-// newUpstream starts an upstream on the bridge. It ends with the test.
-func newUpstream(t *testing.T) *upstream {
+// newUpstream starts an upstream on the bridge. It ends with the test. limit is the budget of
+// the fleet.
+func newUpstream(t *testing.T, limit usd.Amount) *upstream {
 	t.Helper()
 	var lc net.ListenConfig
 	l, err := lc.Listen(t.Context(), "tcp", testAddress+":0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	u := &upstream{bills: map[string]usd.Amount{}}
+	u := &upstream{limit: limit, bills: map[string]usd.Amount{}}
 	server := httptest.NewUnstartedServer(u)
 	_ = server.Listener.Close()
 	server.Listener = l
@@ -45,15 +50,22 @@ func newUpstream(t *testing.T) *upstream {
 	return u
 }
 
-// bill bills a call, and returns the amount.
-func (u *upstream) bill(id string) usd.Amount {
+// tokenPrice is what a token of an answer costs at most.
+const tokenPrice = 10 * usd.Dollar / 1_000_000
+
+// bill bills a call with an answer of n tokens, and returns the amount.
+func (u *upstream) bill(id string, n int) usd.Amount {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if _, again := u.bills[id]; again {
 		u.twice = append(u.twice, id)
 	}
-	amount := 1 + usd.Amount(rand.Int64N(int64(usd.Dollar/1000)))
+	amount := 1 + usd.Amount(rand.Int64N(int64(tokenPrice)*int64(n)))
 	u.bills[id] += amount
+	u.last = time.Now()
+	if u.total += amount; u.total > u.limit {
+		u.over++
+	}
 	return amount
 }
 
@@ -74,7 +86,7 @@ func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		counted, _ := strconv.Atoi(text[strings.LastIndexByte(text, ' ')+1:])
 		first = counted + 1
 	}
-	usage := fmt.Sprintf(`"usage":{"prompt_tokens":1,"completion_tokens":%d,"cost":%s}`, n, u.bill(body.Get("user").Str))
+	usage := fmt.Sprintf(`"usage":{"prompt_tokens":1,"completion_tokens":%d,"cost":%s}`, n, u.bill(body.Get("user").Str, n))
 	pause := rand.N(slowest / 2)
 	u.wait(r, pause)
 	if !body.Get("stream").Bool() {
