@@ -56,7 +56,7 @@ func TestModelsRemove(t *testing.T) {
 		"one of the running llmsup": {[]string{"--yes", "m-Q4_K_M"}, 1, "server used of the running llmsup uses " + folder + "/b/m-Q4_K_M.gguf"},
 		"a server":                  {[]string{"--yes", "--config", file.path, "used"}, 1, "used is a server of " + file.path},
 		"elsewhere":                 {[]string{"--yes", outside}, 1, "there is no model " + outside + " in " + state + "/models; there are a/b/m-F32-00001-of-00002.gguf, a/b/m-Q4_K_M.gguf, a/b/m-Q8_0.gguf, a/large/l-Q8_0.gguf"},
-		"what is being downloaded":  {[]string{"--yes", "l-Q8_0"}, 1, "another process downloads it"},
+		"what is being downloaded":  {[]string{"--yes", "l-Q8_0"}, 1, "l-Q8_0.gguf at the moment: stop that first"},
 		"nothing":                   {nil, 2, "llmsup models rm takes one name or file"},
 	} {
 		if code, out := remove(tc.args...); code != tc.code || !strings.Contains(out, tc.want) {

@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -184,6 +185,8 @@ func pullError(ref hub.Ref, err error) error {
 		return fmt.Errorf("stopped; what has arrived is kept, and \"llmsup pull %s\" continues", ref)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w; run the command as root or as the user that llmsup runs as, or choose another folder with --dir", err)
+	case errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("%w; choose another folder with --dir", err)
 	case hub.IsTemporary(err):
 		return fmt.Errorf("%w; what has arrived is kept, and \"llmsup pull %s\" continues", err, ref)
 	}

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/llmsup/llmsup/models/demo"
 	"github.com/llmsup/llmsup/models/hub"
 	"github.com/llmsup/llmsup/models/hub/hubtest"
@@ -58,6 +60,58 @@ func demoContent(t *testing.T) []byte {
 		t.Fatal(err)
 	}
 	return model.Bytes()
+}
+
+// TestPullReadOnly: a folder on a disk that is read-only is an error that says what to do.
+func TestPullReadOnly(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		notRun(t, "only root can mount a file system that is read-only")
+	}
+	h := hubtest.Start(t, hubtest.Repo{Name: "a/b", Files: []hubtest.File{{Path: "m-Q8_0.gguf", Content: demoContent(t)}}})
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_RDONLY, "size=1m"); err != nil {
+		notRun(t, fmt.Sprintf("no file system can be mounted: %v", err))
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	if got := pull(t, h, t.TempDir(), nil, "hf:a/b", "--dir", dir); got.code != 1 || !strings.Contains(got.stderr, ": read-only file system; choose another folder with --dir") {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestPullSIGTERM: a SIGTERM ends a download as Ctrl-C does: at once, and what has arrived is kept.
+func TestPullSIGTERM(t *testing.T) {
+	t.Parallel()
+	h := hubtest.Start(t, hubtest.Repo{Name: "a/b", Files: []hubtest.File{{Path: "m-Q8_0.gguf", Content: demoContent(t)}}})
+	reached, release := h.Hold(600 << 10)
+	defer release()
+	state := t.TempDir()
+	cmd, result := pullCmd(t, h, state, "hf:a/b")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	<-reached
+	kept := func() bool {
+		partials, err := hub.Partials(state + "/models")
+		return err == nil && len(partials) == 1 && partials[0].Done > 0
+	}
+	if !eventually(testTimeout, kept) {
+		t.Error("nothing has arrived")
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // its code is checked
+	if got := result(); got.code != 1 || !strings.Contains(got.stderr, `stopped; what has arrived is kept, and "llmsup pull hf:a/b" continues`) {
+		t.Errorf("%+v", got)
+	}
+	if !kept() {
+		t.Error("what has arrived is gone")
+	}
 }
 
 // TestPullAgain: a model that is there is named as that, with what it was compared by.

@@ -288,6 +288,9 @@ func (p Partial) Remove() error {
 		return err
 	}
 	file, err := lockPartial(path)
+	if errors.Is(err, errLocked) {
+		return fmt.Errorf("llmsup downloads %s at the moment: stop that first", p.Path)
+	}
 	if err != nil {
 		return fmt.Errorf("remove %s: %w", path, err)
 	}
