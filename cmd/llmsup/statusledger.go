@@ -45,9 +45,25 @@ func budgetLine(b control.Budget) string {
 	if b.Key != "" {
 		name += " of key " + printable(b.Key)
 	}
+	if b.Fleet != nil {
+		return fleetBudgetLine(b, name)
+	}
 	reserved := ""
 	if b.Reserved > 0 {
 		reserved = fmt.Sprintf(", %s reserved for running calls", dollars(b.Reserved))
 	}
 	return fmt.Sprintf("%s: %s of %s USD spent%s, until %s UTC", name, dollars(b.Spent), dollars(b.Limit), reserved, b.Ends.UTC().Format("2006-01-02 15:04"))
+}
+
+// fleetBudgetLine describes a limit that the boxes of the fleet share.
+func fleetBudgetLine(b control.Budget, name string) string {
+	line := fmt.Sprintf("%s of the fleet: %s of %s USD spent, until %s UTC; %s is not granted to a box yet, and this box has credit for %s",
+		name, dollars(b.Spent), dollars(b.Limit), b.Ends.UTC().Format("2006-01-02 15:04"), dollars(b.Fleet.Left), dollars(b.Fleet.Granted))
+	for _, h := range b.Fleet.Gone {
+		line += fmt.Sprintf("; %s, which is gone since %s UTC, holds %s", printable(h.Box), h.Since.UTC().Format("2006-01-02 15:04"), dollars(h.Amount))
+	}
+	if b.Fleet.Problem != "" {
+		line += "; no more credit can be had: " + printable(b.Fleet.Problem)
+	}
+	return line
 }

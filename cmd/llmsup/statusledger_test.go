@@ -3,9 +3,27 @@ package main
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/router/usd"
 )
+
+func TestFleetBudgetLine(t *testing.T) {
+	at := time.Date(2026, 11, 30, 10, 42, 0, 0, time.UTC)
+	b := control.Budget{
+		Key: "crawler", Period: "daily", Limit: control.USD(5 * usd.Dollar), Spent: control.USD(usd.Dollar), Ends: at.Truncate(24*time.Hour).AddDate(0, 0, 1),
+		Fleet: &control.FleetBudget{
+			Granted: control.USD(usd.Dollar / 4), Left: control.USD(2 * usd.Dollar), Problem: "NATS is down",
+			Gone: []control.HeldBudget{{Box: "box3", Amount: control.USD(usd.Dollar / 2), Since: at}},
+		},
+	}
+	const want = "daily budget of key crawler of the fleet: 1.00 of 5.00 USD spent, until 2026-12-01 00:00 UTC; 2.00 is not granted to a box yet, and this box has credit for 0.25; " +
+		"box3, which is gone since 2026-11-30 10:42 UTC, holds 0.50; no more credit can be had: NATS is down"
+	if got := budgetLine(b); got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+}
 
 func TestMoneyOfStatus(t *testing.T) {
 	for name, tc := range map[string]struct {

@@ -14,7 +14,7 @@ import (
 // router.
 func (d *Daemon) registerMetrics() error {
 	for _, c := range []prometheus.Collector{
-		d.gpus, serverMetrics{d}, d.models, d.boxes, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		d.gpus, serverMetrics{d}, d.models, d.boxes, d.accounting.FleetMetrics(d.boxes.View), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	} {
 		if err := d.router.RegisterMetrics(c); err != nil {
 			return err

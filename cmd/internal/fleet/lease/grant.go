@@ -26,9 +26,11 @@ func (d *demand) share(limit, room usd.Amount) usd.Amount {
 	if room <= 0 {
 		return 0
 	}
-	boxes := usd.Amount(max(d.boxes, 1))
-	return min(max(limit/(4*boxes), d.lease.Largest), (room+2*boxes-1)/(2*boxes))
+	boxes := usd.Amount(d.boxes)
+	return min(max(d.aim(limit), d.lease.Largest), (room+2*boxes-1)/(2*boxes))
 }
+
+func (d *demand) aim(limit usd.Amount) usd.Amount { return limit / usd.Amount(4*d.boxes) }
 
 // decision is how a box changes its part.
 type decision struct {
@@ -48,7 +50,7 @@ func (r *Record) decide(d demand) decision {
 	room, unspent := r.Limit-others-taken, l.Granted-taken
 	out := decision{granted: max(l.Granted, taken), share: d.share(r.Limit, room)}
 	if l.Asked > max(room, unspent) && l.Asked <= r.Limit-taken-r.spentByOthers(l.Unique) {
-		out.lacks = l.Asked - max(room, 0)
+		out.lacks = max(l.Asked-max(room, 0), d.aim(r.Limit)) // for the next calls, too
 	}
 	want := usd.Amount(0)
 	switch {

@@ -72,6 +72,8 @@ const (
 	hold = 2 * time.Second
 	// reportInterval is how often a box enters what it has spent, if nothing else changes.
 	reportInterval = 10 * time.Second
+	// askInterval is the shortest time between two messages that ask other boxes for credit.
+	askInterval = 200 * time.Millisecond
 	// maxFailures is how often in a row the leases cannot be looked after until the bucket is
 	// opened again.
 	maxFailures = 5

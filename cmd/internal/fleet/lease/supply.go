@@ -143,10 +143,10 @@ func (w *window) credit(s *session, lease *budget.Lease, granted, share usd.Amou
 	return budget.Credit{Granted: granted, Low: share / 2, Elsewhere: w.record.elsewhere(lease.Unique, gone)}
 }
 
-// askOthers asks the other boxes for credit, at most once a second.
+// askOthers asks the other boxes for credit, now and then.
 func (l *Leaser) askOthers(s *session, w *window) {
 	now := time.Now()
-	if w.lacks == 0 || now.Sub(w.askedOn) < time.Second {
+	if w.lacks == 0 || now.Sub(w.askedOn) < askInterval {
 		return
 	}
 	w.askedOn = now

@@ -92,9 +92,9 @@ function budgets(list, now) {
 	const heading = h('h2', {}, 'Budgets');
 	if (!(list?.length > 0)) return h('section', {key: 'budgets', 'aria-label': 'Budgets'}, heading, empty('There is no limit on spending.', h('p', {}, 'Set one in llmsup.yaml and reload:'), h('pre', {}, h('code', {}, 'budget: {daily: 5}   # USD'))));
 	return h('section', {key: 'budgets', 'aria-label': 'Budgets'}, heading, table({
-		caption: 'Budgets', key: (b) => b.key + b.period, rows: list, className: 'budgets',
+		caption: 'Budgets', key: (b) => b.key + b.period + (b.fleet ? ' fleet' : ''), rows: list, className: 'budgets',
 		columns: [
-			{id: 'name', head: 'Budget', cell: (b) => [b.key || 'all calls', h('span', {class: 'muted'}, b.period === 'daily' ? ', per day' : ', per month')]},
+			{id: 'name', head: 'Budget', cell: (b) => [b.key || 'all calls', h('span', {class: 'muted'}, (b.period === 'daily' ? ', per day' : ', per month') + (b.fleet ? ', all boxes' : ''))]},
 			{id: 'bar', head: 'Used', wide: true, cell: (b) => bar([{value: b.spent_usd, className: 'series-1'}, {value: b.reserved_usd, className: 'bar-unlisted'}], b.limit_usd, `${percent(b.spent_usd / b.limit_usd, 0)} used`)},
 			{id: 'share', head: 'Share', right: true, cell: (b) => percent(b.spent_usd / b.limit_usd, 0)},
 			{id: 'spent', head: 'Spent, USD', right: true, cell: (b) => amount(b.spent_usd)},

@@ -49,7 +49,7 @@ const fact = (name, text, note) => h('div', {key: name, class: 'fact'}, h('dt', 
 function budgetFact(budgets, store) {
 	const b = (budgets ?? []).toSorted((x, y) => y.spent_usd / y.limit_usd - x.spent_usd / x.limit_usd)[0];
 	if (!b) return fact('Budget', h('span', {class: 'muted'}, 'no limit'), 'set budget: in llmsup.yaml');
-	return fact(`Budget (${b.period === 'daily' ? 'day' : 'month'}${b.key ? ', ' + b.key : ''})`, percent(b.spent_usd / b.limit_usd, 0), `of ${usd(b.limit_usd)}, renewed in ${seconds(between(store.now(), b.ends))}`);
+	return fact(`Budget (${b.period === 'daily' ? 'day' : 'month'}${b.key ? ', ' + b.key : ''}${b.fleet ? ', all boxes' : ''})`, percent(b.spent_usd / b.limit_usd, 0), `of ${usd(b.limit_usd)}, renewed in ${seconds(between(store.now(), b.ends))}`);
 }
 
 function gpus(s, {redraw}) {
