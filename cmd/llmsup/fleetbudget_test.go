@@ -149,7 +149,10 @@ prices:
 	if billed := u.billed(); billed > limit || billed < limit-reservedOfCall*10 || len(u.twice) > 0 {
 		t.Errorf("%s of %s is billed; twice: %v", billed, limit, u.twice)
 	}
-	if page := boxes[0].request("GET", "/metrics", "", "Authorization", "Bearer client-secret").body; !strings.Contains(page, `llmsup_fleet_budget_limit_usd{key="",period="daily"} 0.25`) {
-		t.Errorf("the metrics of the fleet's budget are missing: %.2000s", page)
+	page := boxes[0].request("GET", "/metrics", "", "Authorization", "Bearer client-secret").body
+	for _, metric := range []string{`limit_usd{key="",period="daily"} 0.25`, `spent_usd{`, `left_usd{`, `granted_usd{`, `gone_usd{key="",period="daily"} 0`} {
+		if !strings.Contains(page, "\nllmsup_fleet_budget_"+metric) {
+			t.Errorf("no llmsup_fleet_budget_%s in %s", metric, page)
+		}
 	}
 }

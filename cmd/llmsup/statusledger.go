@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
@@ -57,13 +58,15 @@ func budgetLine(b control.Budget) string {
 
 // fleetBudgetLine describes a limit that the boxes of the fleet share.
 func fleetBudgetLine(b control.Budget, name string) string {
-	line := fmt.Sprintf("%s of the fleet: %s of %s USD spent, until %s UTC; %s is not granted to a box yet, and this box has credit for %s",
-		name, dollars(b.Spent), dollars(b.Limit), b.Ends.UTC().Format("2006-01-02 15:04"), dollars(b.Fleet.Left), dollars(b.Fleet.Granted))
+	parts := []string{
+		fmt.Sprintf("%s of the fleet: %s of %s USD spent, until %s UTC", name, dollars(b.Spent), dollars(b.Limit), b.Ends.UTC().Format("2006-01-02 15:04")),
+		fmt.Sprintf("%s is not granted to a box yet, and this box has credit for %s", dollars(b.Fleet.Left), dollars(b.Fleet.Granted)),
+	}
 	for _, h := range b.Fleet.Gone {
-		line += fmt.Sprintf("; %s, which is gone since %s UTC, holds %s", printable(h.Box), h.Since.UTC().Format("2006-01-02 15:04"), dollars(h.Amount))
+		parts = append(parts, fmt.Sprintf("%s, which is gone since %s UTC, holds %s", printable(h.Box), h.Since.UTC().Format("2006-01-02 15:04"), dollars(h.Amount)))
 	}
 	if b.Fleet.Problem != "" {
-		line += "; no more credit can be had: " + printable(b.Fleet.Problem)
+		parts = append(parts, "no more credit can be had: "+printable(b.Fleet.Problem))
 	}
-	return line
+	return strings.Join(parts, "; ")
 }

@@ -18,8 +18,8 @@ func TestFleetBudgetLine(t *testing.T) {
 			Gone: []control.HeldBudget{{Box: "box3", Amount: control.USD(usd.Dollar / 2), Since: at}},
 		},
 	}
-	const want = "daily budget of key crawler of the fleet: 1.00 of 5.00 USD spent, until 2026-12-01 00:00 UTC; 2.00 is not granted to a box yet, and this box has credit for 0.25; " +
-		"box3, which is gone since 2026-11-30 10:42 UTC, holds 0.50; no more credit can be had: NATS is down"
+	const want = "daily budget of key crawler of the fleet: 1.00 of 5.00 USD spent, until 2026-12-01 00:00 UTC; 2.00 is not granted to a box yet, and this box has credit for 0.2500; " +
+		"box3, which is gone since 2026-11-30 10:42 UTC, holds 0.5000; no more credit can be had: NATS is down"
 	if got := budgetLine(b); got != want {
 		t.Errorf("%s\nwant %s", got, want)
 	}

@@ -72,6 +72,14 @@ func (b *Budget) CountLeases(since time.Time) {
 	}
 }
 
+// ForgetLeases forgets all leases and their credit, when the fleet is another one.
+func (b *Budget) ForgetLeases(now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	clear(b.fleet.leases)
+	b.fleet.since = now.UTC()
+}
+
 // SetFleet replaces the fleet's limits, from the next call on. Calls need credit for them, see
 // Grant. CountLeases comes first.
 func (b *Budget) SetFleet(config Config) {

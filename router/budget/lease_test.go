@@ -143,7 +143,18 @@ func TestForgottenLease(t *testing.T) {
 		b.Leases(noon.AddDate(0, 0, day))
 		b.Leases(noon.AddDate(0, 0, 1000-day))
 	}
-	if l := lease(); l.Unique == old.Unique || l.Granted != 0 || !l.Since.After(old.Since) {
+	again := lease()
+	if again.Unique == old.Unique || again.Granted != 0 || !again.Since.After(old.Since) {
+		t.Errorf("%+v", again)
+	}
+	b.Grant(old.LeaseID, Credit{Granted: usd.Dollar})
+	r := reserve(t, b, noon, "", "0.3")
+	b.ForgetLeases(noon)
+	if l := lease(); l.Unique == again.Unique || l.Granted != 0 || l.Spent != *dollars("0.3") {
+		t.Errorf("after the fleet has changed: %+v", l)
+	}
+	r.Settle(usd.Dollar)
+	if l := lease(); l.Spent != *dollars("0.3") {
 		t.Errorf("%+v", l)
 	}
 }

@@ -66,14 +66,14 @@ func ledgerName(dir string) (string, error) {
 }
 
 // spent returns what calls have cost, once the ledger has all calls of earlier processes.
-func (a *Accounting) spent(ctx context.Context, from, to time.Time) (map[string]usd.Amount, error) {
+func (a *Accounting) spent(ctx context.Context, from, since time.Time) (map[string]usd.Amount, error) {
 	if err := a.ledger.AwaitImport(ctx); err != nil {
 		return nil, err
 	}
 	if aside := a.ledger.State().Quarantined; aside != "" {
 		return nil, fmt.Errorf("the ledger's database was corrupt, and is kept as %s", aside)
 	}
-	return a.ledger.Spent(ctx, from, to)
+	return a.ledger.Spent(ctx, from, since)
 }
 
 // fleetBudgetStatus returns an entry for each limit of the fleet.

@@ -62,7 +62,8 @@ type bucket interface {
 	write(ctx context.Context, r *Record, revision uint64) (uint64, error)
 }
 
-// store is the bucket on one connection.
+// store is the bucket on one connection. Its keys begin with the name of the fleet, so that a
+// new key of the fleet makes new records.
 type store struct {
 	c  *fleet.Conn
 	kv jetstream.KeyValue
@@ -71,7 +72,7 @@ type store struct {
 func (s *store) read(ctx context.Context, window string) (*Record, uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	entry, err := s.kv.Get(ctx, window)
+	entry, err := s.kv.Get(ctx, s.c.Fleet()+"."+window)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return &Record{Window: window}, 0, nil
 	}
@@ -93,10 +94,11 @@ func (s *store) write(ctx context.Context, r *Record, revision uint64) (uint64, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
+	key := s.c.Fleet() + "." + r.Window
 	if revision == 0 {
-		revision, err = s.kv.Create(ctx, r.Window, s.c.Seal(purpose, body))
+		revision, err = s.kv.Create(ctx, key, s.c.Seal(purpose, body))
 	} else {
-		revision, err = s.kv.Update(ctx, r.Window, s.c.Seal(purpose, body), revision)
+		revision, err = s.kv.Update(ctx, key, s.c.Seal(purpose, body), revision)
 	}
 	switch {
 	case err == nil:

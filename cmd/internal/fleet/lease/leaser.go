@@ -21,9 +21,9 @@ import (
 type Options struct {
 	Budget *budget.Budget
 	Ledger string // a name that no other ledger has; "" = calls are not recorded
-	// Spent returns what the ledger has of the calls of a span of time, by client key. nil
-	// without a ledger.
-	Spent func(ctx context.Context, from, to time.Time) (map[string]usd.Amount, error)
+	// Spent returns what calls have cost that came on the day of from or later, by client key,
+	// without those that came to this process at the time since or later. nil without a ledger.
+	Spent func(ctx context.Context, from, since time.Time) (map[string]usd.Amount, error)
 	Log   zerolog.Logger
 }
 
@@ -37,6 +37,7 @@ type Leaser struct {
 	known   atomic.Pointer[known] // nil = nothing
 
 	// Of the goroutine in Serve.
+	fleet     string // whose credit the leases have
 	windows   map[string]*window
 	pastAfter time.Time // when the ledger may be asked again
 }
@@ -94,7 +95,7 @@ func (l *Leaser) Serve(ctx context.Context, c *fleet.Conn) error {
 		return err
 	}
 	defer unsubscribe()
-	l.noteConnection()
+	l.noteConnection(c.Fleet())
 	s := newSession(c, kv)
 	defer l.publish(errNoConnection)
 	failures := 0
@@ -136,7 +137,7 @@ var errNoConnection = errors.New("there is no connection to NATS")
 // subscribe has the names of records that others replace, and what other boxes need, sent to the
 // goroutine in Serve.
 func subscribe(c *fleet.Conn, replaced *names, needs chan<- need) (unsubscribe func(), err error) {
-	subject := "$KV." + bucketName + "."
+	subject := "$KV." + bucketName + "." + c.Fleet() + "."
 	records, err := c.NATS.Subscribe(subject+">", func(m *nats.Msg) { replaced.add(strings.TrimPrefix(m.Subject, subject)) })
 	if err != nil {
 		return nil, fmt.Errorf("subscribe to the fleet's budgets: %w", err)
@@ -170,8 +171,14 @@ func (l *Leaser) noteChange(key string) bool {
 	return w != nil && w.lacks > 0
 }
 
-// noteConnection notes that records may have been replaced while there was no connection.
-func (l *Leaser) noteConnection() {
+// noteConnection notes that records may have been replaced while there was no connection. If the
+// box is in another fleet now, its credit is gone.
+func (l *Leaser) noteConnection(fleet string) {
+	if l.fleet != fleet && l.fleet != "" {
+		l.o.Budget.ForgetLeases(time.Now())
+		clear(l.windows)
+	}
+	l.fleet = fleet
 	for _, w := range l.windows {
 		w.fresh, w.older = false, 0
 	}

@@ -37,14 +37,15 @@ type world struct {
 
 // modelBox is a box with its ledger, and the present process on it.
 type modelBox struct {
-	w      *world
-	name   string
-	skew   time.Duration // of its clock
-	cut    bool          // from NATS
-	rows   []row
-	budget *budget.Budget
-	leaser *Leaser
-	calls  []*call
+	w       *world
+	name    string
+	skew    time.Duration // of its clock
+	cut     bool          // from NATS
+	rows    []row
+	earlier int // rows of ended processes
+	budget  *budget.Budget
+	leaser  *Leaser
+	calls   []*call
 }
 
 type row struct {
@@ -63,7 +64,7 @@ func (b *modelBox) now() time.Time { return time.Now().Add(b.skew).UTC() }
 
 // start starts a process on the box.
 func (b *modelBox) start(version uint64, limits budget.Config) {
-	b.calls = nil
+	b.calls, b.earlier = nil, len(b.rows)
 	b.budget = budget.New(budget.Config{}, nil)
 	b.budget.CountLeases(b.now())
 	b.leaser = New(Options{Budget: b.budget, Ledger: "ledger of " + b.name, Spent: b.ledger, Log: zerolog.Nop()})
@@ -72,7 +73,7 @@ func (b *modelBox) start(version uint64, limits budget.Config) {
 }
 
 // ledger is Options.Spent.
-func (b *modelBox) ledger(_ context.Context, from, to time.Time) (map[string]usd.Amount, error) {
+func (b *modelBox) ledger(_ context.Context, from, since time.Time) (map[string]usd.Amount, error) {
 	if b.w.fault(5) {
 		return nil, errors.New("locked")
 	}
@@ -81,7 +82,7 @@ func (b *modelBox) ledger(_ context.Context, from, to time.Time) (map[string]usd
 		if slices.ContainsFunc(b.calls, func(c *call) bool { return c.row == i }) {
 			continue // in flight
 		}
-		if !r.at.Before(from) && r.at.Before(to) {
+		if !r.at.Before(from) && (i < b.earlier || r.at.Before(since)) {
 			sums[r.key] += r.amount
 		}
 	}
@@ -168,7 +169,7 @@ func (b *modelBox) session() *session {
 
 func (b *modelBox) reconnect(cut bool) {
 	b.cut = cut
-	b.leaser.noteConnection()
+	b.leaser.noteConnection("")
 }
 
 // windows are those of a call.

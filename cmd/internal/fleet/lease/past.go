@@ -16,41 +16,16 @@ const (
 )
 
 // past returns what the box has spent in a lease's window before the lease, according to its
-// ledger: calls before Since, and more than the lease itself has had since then. (An earlier
-// process whose clock was ahead has calls there.) It may be too much, never too little.
-func (l *Leaser) past(ctx context.Context, lease *budget.Lease) (usd.Amount, error) {
+// ledger. It may be too much if a clock was ahead, but never too little.
+func (l *Leaser) past(ctx context.Context, lease *budget.Lease) (sum usd.Amount, err error) {
 	ctx, cancel := context.WithTimeout(ctx, pastTimeout)
 	defer cancel()
-	total, err := l.spent(ctx, lease.Key, lease.From, lease.To)
+	amounts, err := l.o.Spent(ctx, lease.From, lease.Since)
 	if err != nil {
 		return 0, err
 	}
-	before := usd.Amount(0)
-	switch since := lease.Since; {
-	case since.After(lease.To):
-		before = total
-	case since.After(lease.From):
-		if before, err = l.spent(ctx, lease.Key, lease.From, since); err != nil {
-			return 0, err
-		}
-	}
-	own := lease.Spent
-	for _, now := range l.o.Budget.Leases(lease.From) { // its calls may have ended meanwhile
-		if now.Unique == lease.Unique {
-			own = now.Spent
-		}
-	}
-	return before + max(total-before-own, 0), nil
-}
-
-// spent returns what the calls of a client's key have cost, "" = all calls.
-func (l *Leaser) spent(ctx context.Context, key string, from, to time.Time) (sum usd.Amount, err error) {
-	amounts, err := l.o.Spent(ctx, from, to)
-	if err != nil {
-		return 0, err
-	}
-	if key != "" {
-		return amounts[key], nil
+	if lease.Key != "" {
+		return amounts[lease.Key], nil
 	}
 	for _, amount := range amounts {
 		sum += amount
