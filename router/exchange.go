@@ -131,8 +131,9 @@ func (x *exchange) alternative(i int) backend.Alternative {
 	if hop := x.plan.Hop; hop != nil { // the other box knows
 		return backend.Alternative{Exists: hop.Moves, On: func(backend.Reason) bool { return true }}
 	}
+	lastResort := x.candidates[i].LastResort
 	if x.hasBoxAfter(i) {
-		return backend.Alternative{Exists: true, On: func(backend.Reason) bool { return true }}
+		return backend.Alternative{Exists: true, On: func(r backend.Reason) bool { return r != backend.Degraded || !lastResort }}
 	}
 	route, primary := &x.plan.Route, x.candidates[i].Primary
 	other := backend.Alternative{
@@ -156,10 +157,11 @@ func (x *exchange) hasBoxAfter(i int) bool {
 // timeLeft returns how long a candidate may take to its first answer. All boxes that have the
 // primary share the route's time if a fallback comes after them.
 func (x *exchange) timeLeft(c plan.Candidate) time.Duration {
+	later := x.candidates[1+slices.IndexFunc(x.candidates, func(other plan.Candidate) bool { return other.Name == c.Name }):]
 	switch {
 	case !c.Primary:
 		return x.plan.FallbackTimeout
-	case x.deadline.IsZero() || x.candidates[len(x.candidates)-1].Primary:
+	case x.deadline.IsZero() || !slices.ContainsFunc(later, func(next plan.Candidate) bool { return !next.Primary }):
 		return x.plan.Route.Timeout
 	}
 	return time.Until(x.deadline)
@@ -362,6 +364,11 @@ func (x *exchange) reject(e wire.Error) {
 		x.early.Fail(x.request.Dialect, e)
 	}
 	x.addQueueHeader()
+	if x.request.FromBox != "" && x.rec.reason == "" { // the other box decides by the reason whether the call moves on
+		if x.rec.reason = backend.Unsupported; e.Status >= http.StatusInternalServerError || x.isCancelled() {
+			x.rec.reason = backend.Failed
+		}
+	}
 	if x.rec.reason != "" {
 		x.w.Header().Set(wire.HeaderReason, string(x.rec.reason))
 	}

@@ -95,6 +95,9 @@ func (x *exchange) forwardError(answer outcome.Answer) {
 	default:
 		x.rec.reason = ""
 	}
+	if x.request.FromBox != "" { // the other box decides by it whether the call moves on
+		h.Set(wire.HeaderReason, string(f.Reason))
+	}
 	body := answer.Body()
 	if d, ok := x.request.Dialect.(wire.ErrorCompleter); ok {
 		body = d.CompleteError(f.Response.Status, body)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 
+	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/boxes"
 	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/wire"
@@ -30,6 +31,7 @@ func (rt *Router) serveHop(s *plan.Routing, w http.ResponseWriter, r *http.Reque
 	}
 	e := rt.endpoints.At(r.URL.Path)
 	if e == nil || e.ForOperators() || !e.Accepts(r.Method) {
+		w.Header().Set(wire.HeaderReason, string(backend.Unsupported))
 		rt.notFound(w, r)
 		return
 	}

@@ -24,6 +24,9 @@ type fleet struct {
 	ready  boxes.Fleet
 }
 
+// otherBodies is the limit of bodies on the other boxes; the first one's is higher.
+const otherBodies = 1 << 20
+
 // newFleet makes a fleet of box1, which has the cloud too, and of one box for each of the other
 // behaviours: box2, box3, ...
 func newFleet(t *testing.T, cloud, own http.HandlerFunc, others ...http.HandlerFunc) *fleet {
@@ -31,6 +34,9 @@ func newFleet(t *testing.T, cloud, own http.HandlerFunc, others ...http.HandlerF
 	f := &fleet{boxes: &boxes.Registry{}, ready: boxes.Fleet{Name: "box1"}}
 	f.fixture = newFixture(t, own, cloud, func(c *plan.Config, routes map[string]models.Route) {
 		c.Boxes = f.boxes
+		routes["local/on-context_overflow"] = models.Route{Primary: "qwen", Fallback: "openrouter", FallbackOn: "context_overflow", Timeout: time.Minute}
+		routes["local/on-unsupported"] = models.Route{Primary: "qwen", Fallback: "openrouter", FallbackOn: "unsupported", Timeout: time.Minute}
+		routes["local/short"] = models.Route{Primary: "qwen", Fallback: "openrouter", Timeout: time.Second}
 		routes["local/elsewhere"] = models.Route{Primary: "elsewhere", Timeout: time.Minute}
 		routes["local/resume"] = models.Route{Primary: "qwen", Fallback: "openrouter", Timeout: time.Minute, Resume: true}
 		routes["local/lost"] = models.Route{Primary: "qwen", Fallback: "openrouter", FallbackOn: "lost", Timeout: time.Minute}
@@ -41,6 +47,7 @@ func newFleet(t *testing.T, cloud, own http.HandlerFunc, others ...http.HandlerF
 		here.Set(boxes.Fleet{Name: name, Verify: func(from, code string) bool { return from == "box1" && code == "code-for-"+name }})
 		other := newFixture(t, behave, hangs, func(c *plan.Config, _ map[string]models.Route) {
 			c.Boxes = here
+			c.Bodies.Bytes = otherBodies
 			c.Locals["elsewhere"] = c.Locals["qwen"]
 		})
 		f.others = append(f.others, other)

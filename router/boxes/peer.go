@@ -162,31 +162,48 @@ func (p *Peer) Send(ctx context.Context, a *backend.Attempt) (*http.Response, er
 	}
 	resp, err := send()
 	switch {
+	case err == nil && resp.StatusCode < http.StatusMultipleChoices && resp.Header.Get(wire.HeaderBackend) == "":
+		_ = resp.Body.Close() // not of the box: see CheckRejection
+		return &http.Response{StatusCode: http.StatusMisdirectedRequest, Header: http.Header{}, Body: http.NoBody}, nil
 	case err == nil && a.Wait.Place == 0:
 		a.Wait.Place, _ = strconv.Atoi(resp.Header.Get(wire.HeaderQueue)) // 0 = it did not wait
 	case err != nil && ctx.Err() == nil && !a.Connected():
-		p.unreachable.Store(time.Now().Add(unreachableTime).UnixNano())
+		p.markUnreachable()
 	}
 	return resp, err
 }
 
+func (p *Peer) markUnreachable() {
+	p.unreachable.Store(time.Now().Add(unreachableTime).UnixNano())
+}
+
 // CheckRejection finds out why the other box has not given the call to its server: it says so
-// in a header. Its own error is not passed on, since it is not about this box.
+// in a header. Its own error is not passed on, since it is not about this box. An answer without
+// such a header, and without that of an answer of the server, is that of another program at the
+// box's address, or of a process of llmsup that does not accept the hop.
 func (p *Peer) CheckRejection(f *backend.Failure, _ wire.Dialect) {
 	if f.Response == nil {
 		return
 	}
 	reason := backend.Reason(f.Response.Header.Get(wire.HeaderReason))
-	if f.Response.Header.Get(wire.HeaderBackend) != "" || !slices.Contains(models.Reasons, reason) {
-		if f.Response.Status == http.StatusForbidden { // the other box has not accepted the hop
-			f.Reason, f.Response = backend.Connect, nil
+	aboutRequest := reason == backend.Unsupported || reason == backend.ContextOverflow
+	switch {
+	case f.Response.Header.Get(wire.HeaderBackend) != "": // an error of the server
+		if aboutRequest {
+			f.Reason = reason
 		}
+		return
+	case !slices.Contains(models.Reasons, reason):
+		p.markUnreachable()
+		f.Reason, f.Phase, f.Message, f.Response = backend.Connect, backend.Rejected, "", nil
+		f.Detail = "is not what answers at its address (fleet.advertise in its llmsup.yaml)"
 		return
 	}
 	f.Reason, f.Phase, f.Detail = reason, backend.Rejected, "did not accept the call ("+string(reason)+")"
-	switch reason {
-	case backend.Unsupported, backend.ContextOverflow: // the error is about the request
+	if aboutRequest {
 		return
+	}
+	switch reason {
 	case backend.Saturated, backend.Unloaded, backend.Starting, backend.Loading, backend.Restarting:
 		f.Next = backend.Retry
 	default:

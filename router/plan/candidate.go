@@ -20,6 +20,7 @@ type Candidate struct {
 	Model       string        // the model's name there
 	Primary     bool          // it is the route's primary, on this box or on another one
 	OtherBox    bool          // it is the route's primary on another box of the fleet
+	LastResort  bool          // it is degraded, as are all candidates after it that are not skipped
 	Returning   bool          // it accepts no calls now, but will without an operator: a call without another candidate waits for it
 	unsupported bool          // it can never answer the call: its engine lacks the path, or its model the ability
 	Edits       *models.Edits // of the call's parameters; nil = none
@@ -74,6 +75,19 @@ func (s *Routing) fallbacks(route models.Route, model, path string) []Candidate 
 		all = append(all, c)
 	}
 	return all
+}
+
+// firstServer returns the first server of this box in a route; nil = there is none.
+func firstServer(primary Candidate, fallbacks []Candidate) *backend.Server {
+	if server, ok := primary.Backend.(*backend.Server); ok {
+		return server
+	}
+	for _, c := range fallbacks {
+		if server, ok := c.Backend.(*backend.Server); ok {
+			return server
+		}
+	}
+	return nil
 }
 
 // returningFirst returns the servers that come before the first usable fallback of a route

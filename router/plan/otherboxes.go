@@ -10,17 +10,21 @@ import (
 	"github.com/llmsup/llmsup/router/request"
 )
 
-// onOtherBoxes returns a route's primary on the other boxes of the fleet. A box that is degraded
-// or accepts no calls now is skipped.
-func (s *Routing) onOtherBoxes(primary Candidate, target string) (all []Candidate) {
+// onOtherBoxes returns a route's primary on the other boxes of the fleet. A box that accepts no
+// calls now is skipped. Boxes where it is degraded come after all other candidates.
+func (s *Routing) onOtherBoxes(primary Candidate, target string) (all, degraded []Candidate) {
 	if s.Boxes == nil || !primary.Local {
-		return nil
+		return nil, nil
 	}
 	for _, peer := range s.Boxes.Servers(target) {
 		now := peer.Availability()
 		c := primary
 		c.Info, c.Backend, c.OtherBox, c.Returning = peer.Info(), peer, true, now.Returning
-		if c.Model = target; now.Reason != "" {
+		if c.Model, c.LastResort = target, now.Reason == backend.Degraded; c.LastResort {
+			degraded = append(degraded, c)
+			continue
+		}
+		if now.Reason != "" {
 			c.skipReason, c.unsupported = c.Name+" "+now.Detail, false
 			if !now.NeedsOperator {
 				c.retryAfter = now.RetryAfter
@@ -28,7 +32,12 @@ func (s *Routing) onOtherBoxes(primary Candidate, target string) (all []Candidat
 		}
 		all = append(all, c)
 	}
-	return all
+	return all, degraded
+}
+
+// hasFallback reports whether one of the fallbacks gets the call if the primary is bypassed.
+func (p *Plan) hasFallback(fallbacks []Candidate, reason backend.Reason) bool {
+	return firstKept(fallbacks) != nil && FallsBackOn(p.Route, reason)
 }
 
 // isAbsent reports whether a candidate is a server that this box does not have.
@@ -49,7 +58,7 @@ func (p *Plan) OnlyThisBox() {
 // come first in the plan.
 func (s *Routing) OrderBoxes(p *Plan, r *request.Request) {
 	n := 0
-	for n < len(p.Candidates) && p.Candidates[n].Primary && p.Candidates[n].skipReason == "" && !p.Candidates[n].Returning {
+	for n < len(p.Candidates) && p.Candidates[n].Primary && p.Candidates[n].skipReason == "" && !p.Candidates[n].Returning && !p.Candidates[n].LastResort {
 		n++
 	}
 	others := p.Candidates[:n]

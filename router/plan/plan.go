@@ -63,13 +63,14 @@ func (s *Routing) planRoute(route models.Route, model, path string) Plan {
 	now := s.availability(primary.Backend, path)
 	primary.Returning, primary.unsupported, p.retryAfter = now.Returning && !isAbsent(primary), now.Reason == backend.Unsupported, now.RetryAfter
 	p.LocalPrimary = primary.Local
-	p.Server, _ = primary.Backend.(*backend.Server)
-	for _, c := range fallbacks {
-		if server, ok := c.Backend.(*backend.Server); ok && p.Server == nil {
-			p.Server = server
-		}
+	p.Server = firstServer(primary, fallbacks)
+	if isAbsent(primary) {
+		now.Alive = false // it gets no call itself
 	}
-	others := s.onOtherBoxes(primary, route.Primary)
+	others, degraded := s.onOtherBoxes(primary, route.Primary)
+	if !now.Usable() && firstKept(others) == nil && !p.hasFallback(fallbacks, now.Reason) {
+		others, degraded = append(others, degraded...), nil
+	}
 	elsewhere := firstKept(others) != nil
 	if !now.Usable() && !elsewhere {
 		p.Wanted = returningFirst(primary, fallbacks)
@@ -91,6 +92,7 @@ func (s *Routing) planRoute(route models.Route, model, path string) Plan {
 	default:
 		p.orderCandidates(primary, fallbacks, now)
 	}
+	p.Candidates = append(p.Candidates, degraded...)
 	return p
 }
 
@@ -165,6 +167,7 @@ func (p *Plan) keepPrimary(primary Candidate, fallbacks []Candidate, now backend
 // orderCandidates orders the candidates of a route whose calls may move to its fallbacks.
 func (p *Plan) orderCandidates(primary Candidate, fallbacks []Candidate, now backend.Availability) {
 	usable := firstKept(fallbacks) != nil
+	primary.LastResort = now.Usable() && now.Reason != ""
 	switch {
 	case now.Reason == "", now.Usable() && !usable:
 		p.Candidates = append([]Candidate{primary}, fallbacks...)

@@ -54,7 +54,7 @@ func (p *Plan) RequireLocalField(r *request.Request) {
 			Message: p.Detail + "; " + p.NoFallback(), RetryAfter: max(p.retryAfter, 1), Definite: p.needsOperator,
 		})
 		p.Reason, p.Detail = backend.Unsupported, p.Rejection.Message
-	case first.Primary:
+	case first.Primary && !first.OtherBox:
 		p.Reason, p.Detail = "", "" // it is not bypassed
 	}
 }
