@@ -61,7 +61,11 @@ func Saved(stateDir string) (*config.Shared, error) {
 	if s == nil || err != nil {
 		return nil, err
 	}
-	return parse(&s.Document)
+	shared, err := parse(&s.Document)
+	if err != nil { // an older llmsup may not know all keys
+		return nil, fmt.Errorf("%w; it is in %s: remove that to start without it until the fleet sends another one", err, fileOf(stateDir))
+	}
+	return shared, nil
 }
 
 // save writes the file. A crash leaves the old one or the new one.

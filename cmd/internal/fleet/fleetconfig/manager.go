@@ -85,15 +85,20 @@ func (m *Manager) Reload(try func(s *config.Shared) (inFleet bool, err error)) e
 	m.mu.Lock()
 	refused, current := m.refused, m.current
 	m.mu.Unlock()
+	var still error // why the box refuses it now
 	if refused != nil {
-		if s, err := parse(refused); err == nil {
-			if inFleet, err := try(s); err == nil {
-				if inFleet {
-					m.applied(refused)
-				}
-				return nil
-			}
+		s, err := parse(refused)
+		inFleet := false
+		if err == nil {
+			inFleet, err = try(s)
 		}
+		if err == nil {
+			if inFleet {
+				m.applied(refused)
+			}
+			return nil
+		}
+		still = err
 	}
 	var s *config.Shared
 	var err error
@@ -102,7 +107,9 @@ func (m *Manager) Reload(try func(s *config.Shared) (inFleet bool, err error)) e
 			return err
 		}
 	}
-	_, err = try(s)
+	if _, err = try(s); err == nil && still != nil {
+		m.refuse(refused, still)
+	}
 	return err
 }
 
@@ -119,12 +126,17 @@ func (m *Manager) apply(d *Document) error {
 		m.applied(d)
 		return nil
 	}
+	m.refuse(d, err)
+	return err
+}
+
+// refuse notes that the box can't apply a document.
+func (m *Manager) refuse(d *Document, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.refused = d
 	m.problem = fmt.Sprintf("the box refuses version %d of the fleet's configuration, and keeps %s: %s", d.Version, m.keeps(), err)
 	m.o.Log.Error().Msg(m.problem + "; correct llmsup.yaml and run llmsup reload, or push another version")
-	return err
 }
 
 // keeps names what the box runs. The caller holds mu.

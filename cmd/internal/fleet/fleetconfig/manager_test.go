@@ -105,6 +105,12 @@ func TestRefusedByBox(t *testing.T) {
 	if s := two.Status(); s.Version != 1 || s.Refused != 2 {
 		t.Errorf("%+v", s)
 	}
+	if err := two.reload("# one line more\n" + broken); err != nil {
+		t.Fatal(err)
+	}
+	if s := two.Status(); s.Refused != 2 || !strings.Contains(s.Problem, "llmsup.yaml:2: budget.per_key") {
+		t.Errorf("the reason is not that of the last reload: %+v", s)
+	}
 	if err := two.reload("log_level: warn\n"); err != nil {
 		t.Fatal(err)
 	}
@@ -222,6 +228,13 @@ func TestWithoutNATS(t *testing.T) {
 	awaitVersion(t, 2, again)
 
 	path := fileOf(dir)
+	newer := `{"fleet": "x", "document": {"version": 9, "text": "routes: {m: {primary: a, of_a_newer_version: 1}}"}}`
+	if err := os.WriteFile(path, []byte(newer), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Saved(dir)
+	mustContain(t, err, `the fleet's version 9:1: unknown key "of_a_newer_version"`)
+	mustContain(t, err, "it is in "+path+": remove that")
 	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
