@@ -1,0 +1,58 @@
+package lease
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/llmsup/llmsup/router/budget"
+	"github.com/llmsup/llmsup/router/usd"
+)
+
+// TestLostRecord: when a record goes back to an earlier one, or is gone, a box that knew it enters
+// what it holds, spends that, and takes no more.
+func TestLostRecord(t *testing.T) {
+	for name, lose := range map[string]func(w *world, key string){
+		"sent again": func(w *world, key string) { w.history[key] = append(w.history[key], w.history[key][0]) },
+		"gone":       func(w *world, key string) { delete(w.history, key) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 1, budget.Config{Limits: budget.Limits{Daily: new(usd.Dollar)}})
+				w.faults = false
+				a, b := w.boxes[0], w.boxes[1]
+				w.look()
+				if !a.begin("", cent) || !b.begin("", cent) {
+					t.Fatal("no credit")
+				}
+				w.look()
+				time.Sleep(reportInterval + time.Second)
+				w.look() // what is spent is entered
+				key := windowKey(windows("", a.now())[0])
+				lose(w, key)
+				a.leaser.noteChange(key)
+				for range maxOlder + 3 {
+					_ = a.leaser.look(t.Context(), a.session())
+					time.Sleep(2 * time.Second)
+				}
+				a.leaser.publish(nil)
+				s := a.leaser.Status([]string{"box0", "box1", "box2"})
+				if len(s.Limits) != 1 || !s.Limits[0].Lost || s.Limits[0].Granted <= 0 {
+					t.Fatalf("%+v", s)
+				}
+				list := w.history[key]
+				held := list[len(list)-1]
+				lease := a.budget.Leases(a.now())[0]
+				if at := held.index(lease.Unique); at < 0 || held.Holders[at].Granted != lease.Granted {
+					t.Errorf("the record is %+v, and the box has %s", held, lease.Granted)
+				}
+				for a.begin("", cent) {
+				}
+				_ = a.leaser.look(t.Context(), a.session())
+				if a.begin("", cent) {
+					t.Error("the box has taken more")
+				}
+			})
+		})
+	}
+}
