@@ -139,6 +139,9 @@ func TestFleetReports(t *testing.T) {
 			}
 		}
 	}
+	if out, _ := one.report("boxes", "--json"); strings.Count(out, `"gpus":[]`) != 3 {
+		t.Errorf("a list is null:\n%s", out)
+	}
 	for _, args := range [][]string{{"usage", "--by", "box"}, {"calls", "-f", "--fleet"}} {
 		if code, out := one.run(args...); code != exitUsage {
 			t.Errorf("llmsup %q: exit code %d, %s", args, code, out)

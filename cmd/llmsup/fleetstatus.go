@@ -79,7 +79,7 @@ func boxProblems(b control.BoxStatus) (lines []string) {
 		}
 	}
 	for _, u := range s.Upstreams {
-		if !u.Healthy {
+		if !u.Healthy && !u.MissingKey {
 			lines = append(lines, fmt.Sprintf("%s is not usable: %s", u.Name, printable(u.Reason)))
 		}
 	}

@@ -145,7 +145,7 @@ func (m *Membership) Boxes() control.Boxes {
 	own.Name, own.Address = v.Name, present.settings.Advertise
 	all := control.Boxes{Fleet: statusOf(v), Boxes: []control.Box{{Box: own, This: true}}}
 	for _, peer := range v.Boxes {
-		peer.Models, peer.GPUs = slices.Concat([]fleet.Model{}, peer.Models), slices.Concat([]fleet.GPU{}, peer.GPUs) // never null
+		peer.Models, peer.GPUs = append([]fleet.Model{}, peer.Models...), append([]fleet.GPU{}, peer.GPUs...) // never null
 		all.Boxes = append(all.Boxes, control.Box{Box: peer.Box, SeenSeconds: max(now.Sub(peer.Seen).Seconds(), 0)})
 	}
 	for _, peer := range v.Absent {
