@@ -175,7 +175,7 @@ func (x *exchange) params(c plan.Candidate, r *request.Request, other backend.Al
 	}
 	return attempt.Params{
 		Request: r, Backend: c.Backend, Model: c.Model, Estimate: c.Estimate, Accounting: x.plan.Accounting, Progress: x.rec.call,
-		Timeout: timeout, Idle: x.plan.IdleTimeout, Alternative: other, Log: x.rt.log,
+		Timeout: timeout, MaxWait: c.MaxWait, Idle: x.plan.IdleTimeout, Alternative: other, Log: x.rt.log,
 	}
 }
 

@@ -73,10 +73,10 @@ func drained(s *backend.LocalState) {
 }
 
 // begin makes a call whose answer nothing waits for.
-func (f *fleet) begin(body string) {
-	req, err := http.NewRequestWithContext(f.t.Context(), http.MethodPost, f.url+"/v1/chat/completions", strings.NewReader(body))
+func (b *fixture) begin(body string) {
+	req, err := http.NewRequestWithContext(b.t.Context(), http.MethodPost, b.url+"/v1/chat/completions", strings.NewReader(body))
 	if err != nil {
-		f.t.Fatal(err)
+		b.t.Fatal(err)
 	}
 	go func() {
 		if resp, err := http.DefaultClient.Do(req); err == nil {
@@ -179,6 +179,25 @@ func TestStreamContinuesOnOtherBox(t *testing.T) {
 	}
 }
 
+// TestBoxRefuses: a box that has got more calls than it has announced refuses a call, which moves
+// to the next box at once. On the last one it waits.
+func TestBoxRefuses(t *testing.T) {
+	f := newFleet(t, hangs, hangs, hangs, answers)
+	one := func(s *backend.LocalState) { s.Slots = 1 }
+	for _, box := range []*fixture{f.fixture, f.others[0]} {
+		box.state.edit(one)
+		box.begin(`{"model":"local/alone","messages":[]}`)
+		eventually(t, "the box is full", func() bool { return len(box.local.requests()) == 1 })
+	}
+	f.set(3, boxes.PeerState{Status: "ready", Slots: 4, Service: time.Second})
+	if r := f.chat("local/alone", true); r.status != 200 || r.backend() != "box3/qwen" || r.reason() != "saturated" {
+		t.Errorf("%d from %s (%s)", r.status, r.backend(), r.reason())
+	}
+	f.others[1].state.edit(drained)
+	f.begin(`{"model":"local/alone","messages":[]}`)
+	eventually(t, "the call waits at its own box", func() bool { return f.router.Load("qwen").Queued == 1 })
+}
+
 // TestHopIsRejected: without a box's own code nobody makes a call as a box, and a box makes
 // nothing but calls of its models.
 func TestHopIsRejected(t *testing.T) {
@@ -194,6 +213,9 @@ func TestHopIsRejected(t *testing.T) {
 		"another box":          {"/v1/chat/completions", "box3 code-for-box2 qwen move 60000", 403},
 		"incomplete":           {"/v1/chat/completions", "box1 code-for-box2", 403},
 		"no time":              {"/v1/chat/completions", "box1 code-for-box2 qwen move 0", 403},
+		"a wait":               {"/v1/chat/completions", "box1 code-for-box2 qwen move 60000 0", 200},
+		"no number for a wait": {"/v1/chat/completions", "box1 code-for-box2 qwen move 60000 x", 403},
+		"too much":             {"/v1/chat/completions", "box1 code-for-box2 qwen move 60000 0 0", 403},
 		"no number":            {"/v1/chat/completions", "box1 code-for-box2 qwen move 1e3", 403},
 		"another server":       {"/v1/chat/completions", "box1 code-for-box2 openrouter wait 60000", 503},
 		"the metrics":          {"/metrics", "box1 code-for-box2 qwen move 60000", 404},

@@ -34,6 +34,7 @@ type Params struct {
 	Estimate    usd.Amount // what the call may cost there
 	Accounting  *accounting.Accounting
 	Timeout     time.Duration // to the first answer
+	MaxWait     time.Duration // as that of a backend.Attempt
 	Idle        time.Duration // idle timeout of a stream that has begun; 0 = none
 	Alternative backend.Alternative
 	KeepAlive   backend.KeepAlive // while the call waits for its model
@@ -121,7 +122,7 @@ func (p Params) start(client context.Context) (*Answer, *Failure) {
 	ctx, cancel := context.WithCancelCause(client)
 	at := &backend.Attempt{
 		Request: p.Request, Model: p.Model, Alternative: p.Alternative, KeepAlive: p.KeepAlive, Progress: p.Progress,
-		Timeout: p.Timeout, Deadline: time.Now().Add(p.Timeout), Unmodified: p.Unmodified, Wait: p.waited,
+		Timeout: p.Timeout, MaxWait: p.MaxWait, Deadline: time.Now().Add(p.Timeout), Unmodified: p.Unmodified, Wait: p.waited,
 	}
 	timer := time.AfterFunc(p.Timeout, func() { cancel(errTimeout) })
 	lease, failed := p.Backend.Admit(ctx, at)

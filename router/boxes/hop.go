@@ -9,12 +9,13 @@ import (
 )
 
 // Hop is the header X-Llmsup-Hop of a call that one box of the fleet sends to another:
-// BOX CODE SERVER move|wait MILLISECONDS.
+// BOX CODE SERVER move|wait MILLISECONDS [MILLISECONDS].
 type Hop struct {
 	Box     string        // the name of the box that sends it, and its code
 	Server  string        // that is to answer it
 	Moves   bool          // the call has an alternative, and moves there rather than wait
 	Timeout time.Duration // until the first answer
+	MaxWait time.Duration // as that of a backend.Attempt: the box refuses the call rather than let it wait longer for a slot
 }
 
 func (h Hop) String() string {
@@ -22,20 +23,38 @@ func (h Hop) String() string {
 	if h.Moves {
 		how = "move"
 	}
-	return fmt.Sprintf("%s %s %s %d", h.Box, url.QueryEscape(h.Server), how, max(h.Timeout.Milliseconds(), 1))
+	text := fmt.Sprintf("%s %s %s %d", h.Box, url.QueryEscape(h.Server), how, max(h.Timeout.Milliseconds(), 1))
+	if h.MaxWait != 0 {
+		text += fmt.Sprintf(" %d", max(h.MaxWait.Milliseconds(), 0))
+	}
+	return text
 }
 
 // ParseHop parses the header. Box is the name alone then, and code the box's. ok is false if it
 // is not one that llmsup sends.
 func ParseHop(text string) (h Hop, code string, ok bool) {
 	part := strings.Split(text, " ")
-	if len(part) != 5 || part[3] != "wait" && part[3] != "move" {
+	if len(part) != 5 && len(part) != 6 || part[3] != "wait" && part[3] != "move" {
 		return Hop{}, "", false
 	}
 	server, err := url.QueryUnescape(part[2])
-	milliseconds, err2 := strconv.ParseInt(part[4], 10, 64)
-	if err != nil || err2 != nil || milliseconds <= 0 || milliseconds > int64(24*time.Hour/time.Millisecond) {
+	timeout, ok := milliseconds(part[4])
+	if err != nil || !ok || timeout == 0 {
 		return Hop{}, "", false
 	}
-	return Hop{Box: part[0], Server: server, Moves: part[3] == "move", Timeout: time.Duration(milliseconds) * time.Millisecond}, part[1], true
+	h = Hop{Box: part[0], Server: server, Moves: part[3] == "move", Timeout: timeout}
+	if len(part) == 6 {
+		if h.MaxWait, ok = milliseconds(part[5]); h.MaxWait == 0 {
+			h.MaxWait = -1
+		}
+	}
+	return h, part[1], ok
+}
+
+func milliseconds(text string) (d time.Duration, ok bool) {
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 || n > int64(24*time.Hour/time.Millisecond) {
+		return 0, false
+	}
+	return time.Duration(n) * time.Millisecond, true
 }

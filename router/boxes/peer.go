@@ -152,7 +152,7 @@ func (p *Peer) UnknownFormat(path string) { p.unknownFormats.Store(path, true) }
 func (p *Peer) Send(ctx context.Context, a *backend.Attempt) (*http.Response, error) {
 	r, header, address := a.Request, http.Header{}, *p.box.Address
 	backend.ForwardHeaders(header, r.Header)
-	header[wire.HeaderHop] = []string{Hop{Box: p.box.Hop, Server: p.server, Moves: a.Alternative.Allows(cmp.Or(p.Availability().Reason, backend.Saturated)), Timeout: time.Until(a.Deadline)}.String()}
+	header[wire.HeaderHop] = []string{Hop{Box: p.box.Hop, Server: p.server, Moves: a.Alternative.Allows(cmp.Or(p.Availability().Reason, backend.Saturated)), Timeout: time.Until(a.Deadline), MaxWait: a.MaxWait}.String()}
 	header[wire.HeaderRequestID] = []string{r.ID}
 	address.Path, address.RawQuery = r.Path, r.Query
 	send := func() (*http.Response, error) { return a.SendFree(ctx, p.box.Transport, &address, header) }

@@ -23,6 +23,7 @@ type Box struct {
 	Instance string // of its process
 	Address  string // base URL
 	Hop      string // what authenticates this box's calls there, for PeerBox
+	Seq      uint64 // of its last announcement; 0 = unknown
 	Servers  map[string]PeerState
 }
 
@@ -59,6 +60,7 @@ type box struct {
 	PeerBox
 
 	gone  chan struct{}
+	seq   uint64           // of the last announcement
 	peers map[string]*Peer // by server
 }
 
@@ -107,7 +109,7 @@ func (r *Registry) Set(f Fleet) {
 			}
 		}
 		boxes[id] = b
-		b.update(announced.Servers)
+		b.update(announced)
 		for server, peer := range b.peers {
 			next.byServer[server] = append(next.byServer[server], peer)
 		}
@@ -125,8 +127,14 @@ func (r *Registry) Set(f Fleet) {
 	r.boxes = boxes
 }
 
-// update takes over the states of a box's servers.
-func (b *box) update(servers map[string]PeerState) {
+// update takes over the states of a box's servers, unless it has done so already: calls that were
+// sent there since are counted beside them.
+func (b *box) update(announced *Box) {
+	if announced.Seq != 0 && announced.Seq == b.seq {
+		return
+	}
+	b.seq = announced.Seq
+	servers := announced.Servers
 	for name := range b.peers {
 		if _, still := servers[name]; !still {
 			delete(b.peers, name)

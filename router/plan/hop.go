@@ -22,7 +22,7 @@ func (s *Routing) PlanHop(hop *boxes.Hop, path string) Plan {
 	now := s.availability(p.Server, path)
 	c := s.candidate(hop.Server, "", "")
 	c.Primary, c.Returning, c.unsupported = true, now.Returning, now.Reason == backend.Unsupported
-	p.retryAfter = now.RetryAfter
+	c.MaxWait, p.retryAfter = hop.MaxWait, now.RetryAfter
 	if !now.Usable() && (hop.Moves || !now.Returning) {
 		p.bypassPrimary(now)
 		p.Rejection = p.unavailableError()

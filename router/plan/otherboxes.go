@@ -73,8 +73,15 @@ func (s *Routing) OrderBoxes(p *Plan, r *request.Request) {
 	call.Model = p.Route.Primary
 	order := pick.Order(known, call, rand.IntN)
 	ordered := make([]Candidate, 0, len(p.Candidates))
-	for _, i := range order {
-		ordered = append(ordered, others[i])
+	for at, limit := range pick.Patience(known, call, order) {
+		c := others[order[at]]
+		switch {
+		case limit == 0:
+			c.MaxWait = -1
+		case limit != pick.NoLimit:
+			c.MaxWait = limit
+		}
+		ordered = append(ordered, c)
 	}
 	p.Candidates = append(ordered, p.Candidates[n:]...)
 }

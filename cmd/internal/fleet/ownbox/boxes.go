@@ -79,7 +79,7 @@ func fleetOf(v *fleet.View, m *fleet.Member, tlsConfig *tls.Config) boxes.Fleet 
 	for i := range v.Boxes {
 		peer := &v.Boxes[i]
 		b := boxes.Box{
-			Name: peer.Name, Instance: peer.Instance, Address: peer.Address, Hop: v.Name + " " + m.HopCode(peer), Servers: map[string]boxes.PeerState{},
+			Name: peer.Name, Instance: peer.Instance, Address: peer.Address, Hop: v.Name + " " + m.HopCode(peer), Seq: peer.Seq, Servers: map[string]boxes.PeerState{},
 		}
 		for j := range peer.Models {
 			b.Servers[peer.Models[j].Name] = stateOf(&peer.Models[j])
