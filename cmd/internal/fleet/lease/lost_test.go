@@ -1,9 +1,12 @@
 package lease
 
 import (
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/usd"
@@ -55,4 +58,32 @@ func TestLostRecord(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestWarning: each box warns once that most of a limit is spent, by whichever box.
+func TestWarning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, budget.Config{Limits: budget.Limits{Daily: new(usd.Dollar)}})
+		w.faults = false
+		a, b := w.boxes[0], w.boxes[1]
+		var log strings.Builder
+		b.leaser.o.Log = zerolog.New(&log)
+		for spent := 5 * cent; spent <= 90*cent; spent += 5 * cent {
+			for !a.begin("", 5*cent) {
+				w.look()
+			}
+			a.end(0, 5*cent)
+			time.Sleep(reportInterval + time.Second)
+			w.look()
+			for _, box := range w.boxes {
+				box.leaser.noteConnection("")
+			}
+			if warned := log.Len() > 0; warned != (spent >= 80*cent) {
+				t.Fatalf("after %s: %q", spent, log.String())
+			}
+		}
+		if strings.Count(log.String(), "80 % of the fleet's budget of 1 USD is spent") != 1 {
+			t.Error(log.String())
+		}
+	})
 }

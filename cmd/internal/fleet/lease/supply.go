@@ -25,6 +25,7 @@ type window struct {
 	askedOn  time.Time  // when others were asked last
 	reported time.Time  // when the record was last changed
 	lost     bool       // the record has gone back: see read
+	warned   bool       // that most of the limit is spent
 
 	older      int       // how many reads in a row were older than record
 	olderSince time.Time // when the first of them was
@@ -58,6 +59,7 @@ func (l *Leaser) supply(ctx context.Context, s *session, lease *budget.Lease) er
 		if next == nil {
 			l.o.Budget.Grant(lease.LeaseID, w.credit(s, lease, lease.Granted, d.share))
 			l.askOthers(s, w)
+			l.warn(w, lease)
 			return nil
 		}
 		revision, err := s.bucket.write(ctx, next, w.revision)
@@ -65,6 +67,7 @@ func (l *Leaser) supply(ctx context.Context, s *session, lease *budget.Lease) er
 			w.record, w.revision, w.reported = next, revision, time.Now()
 			l.o.Budget.Grant(lease.LeaseID, w.credit(s, lease, d.granted, d.share))
 			l.askOthers(s, w)
+			l.warn(w, lease)
 			return nil
 		}
 		w.fresh = false
@@ -151,4 +154,17 @@ func (l *Leaser) askOthers(s *session, w *window) {
 	}
 	w.askedOn = now
 	s.ask(need{Window: w.record.Window, Box: s.box, Amount: w.lacks})
+}
+
+// warnPercent is the share of a limit from which on the operator is warned, once per window.
+const warnPercent = 80
+
+func (l *Leaser) warn(w *window, lease *budget.Lease) {
+	limit, spent := w.record.Limit, w.record.spentByOthers(lease.Unique)+lease.Spent
+	if w.warned || limit == 0 || spent < limit/100*warnPercent {
+		return
+	}
+	w.warned = true
+	l.o.Log.Warn().Str("key", lease.Key).Str("period", lease.Period.String()).
+		Msgf("over %d %% of the fleet's budget of %s USD is spent, until %s", warnPercent, limit, lease.To.Format(time.RFC3339))
 }
