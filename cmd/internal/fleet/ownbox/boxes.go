@@ -24,7 +24,7 @@ func (m *Membership) tellRouter(ctx context.Context, present *member) {
 	}
 	defer func() {
 		if !m.closed { // else the last calls may still go to other boxes; leave holds mu meanwhile
-			m.o.Boxes.Set(boxes.Fleet{})
+			m.o.Boxes.Set(boxes.Fleet{Alone: true}) // those that wait at other boxes wait on
 		}
 	}()
 	for {

@@ -143,9 +143,15 @@ func TestRouterKnowsBoxes(t *testing.T) {
 	if len(known.Servers("a")) != 1 {
 		t.Fatal("it does not know the server of the other box")
 	}
+	gone := known.Servers("a")[0].Box().Gone
 	second.Apply(fleet.Settings{})
 	if len(known.Servers("a")) != 0 {
 		t.Error("it has left the fleet, and knows the server of the other box")
+	}
+	select {
+	case <-gone:
+		t.Error("calls that wait at the other box were interrupted")
+	default:
 	}
 	second.Apply(s)
 	second.AwaitBoxes(t.Context())
