@@ -30,6 +30,7 @@ type Member struct {
 	instance string
 	seq      atomic.Uint64    // of the last announcement
 	changed  chan struct{}    // receives when the box has to be announced
+	outdated chan struct{}    // receives when the view lacks an announcement
 	clock    func() time.Time // for what is received; its readings are compared with each other only
 	view     atomic.Pointer[View]
 	secret   atomic.Pointer[secret] // of the fleet; nil = it has not been read yet
@@ -43,6 +44,7 @@ type Member struct {
 	ignored  uint64
 	warned   time.Time // of ignored announcements
 	expired  time.Time // up to which time silent boxes have been found
+	viewed   time.Time // when the view was last replaced
 	replaced chan struct{}
 }
 
@@ -56,7 +58,7 @@ type link struct {
 func New(o Options) *Member {
 	name := o.Settings.BoxName()
 	m := &Member{
-		o: o, instance: rand.Text(), changed: make(chan struct{}, 1), clock: time.Now,
+		o: o, instance: rand.Text(), changed: make(chan struct{}, 1), outdated: make(chan struct{}, 1), clock: time.Now,
 		peers: peers{self: name, byName: map[string]Peer{}}, link: link{problem: "it connects to " + o.Settings.servers()},
 	}
 	m.publish()
@@ -86,6 +88,9 @@ func (m *Member) VerifyHop(from, code string) bool {
 const (
 	// expireInterval is how often silent boxes are looked for.
 	expireInterval = 100 * time.Millisecond
+	// viewInterval is the shortest time between two views that announcements change: a view has
+	// all boxes, and in a large fleet one of them announces itself all the time.
+	viewInterval = 20 * time.Millisecond
 	// rejoinInterval is the shortest time between two attempts to join; random time is added, so
 	// that not all boxes come back at once.
 	rejoinInterval = time.Second
@@ -129,7 +134,8 @@ func (m *Member) watchChanges(ctx context.Context) {
 	}
 }
 
-// expire removes silent boxes from the view.
+// expire keeps the view up to date: it removes silent boxes, and adds what is announced while a
+// view is new.
 func (m *Member) expire(ctx context.Context) {
 	tick := time.NewTicker(expireInterval)
 	defer tick.Stop()
@@ -137,6 +143,16 @@ func (m *Member) expire(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-m.outdated:
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(viewInterval):
+			}
+			m.mu.Lock()
+			m.publish()
+			m.mu.Unlock()
+			continue
 		case <-tick.C:
 		}
 		m.mu.Lock()
@@ -170,8 +186,16 @@ func (m *Member) receive(s sealer, name string, value []byte) {
 		}
 		return
 	}
-	if m.peers.observe(b, m.instance, now) {
+	if !m.peers.observe(b, m.instance, now) {
+		return
+	}
+	if now.Sub(m.viewed) >= viewInterval {
 		m.publish()
+		return
+	}
+	select {
+	case m.outdated <- struct{}{}:
+	default:
 	}
 }
 
@@ -198,8 +222,8 @@ func (m *Member) setLink(next link) {
 // publish replaces the view. The caller holds mu.
 func (m *Member) publish() {
 	old := m.replaced
-	m.replaced = make(chan struct{})
-	present, absent := m.peers.known(m.clock())
+	m.replaced, m.viewed = make(chan struct{}), m.clock()
+	present, absent := m.peers.known(m.viewed)
 	m.view.Store(&View{
 		Name: m.peers.self, Joined: m.link.joined, Problem: m.link.problem, Boxes: present, Absent: absent, Ignored: m.ignored, Changed: m.replaced,
 	})
