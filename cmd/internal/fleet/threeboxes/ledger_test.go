@@ -102,12 +102,14 @@ func (f *fleet) compare(b *box, row *ledgertest.Call) (problem string) {
 }
 
 // rows returns the rows of the ledger, once all of them are committed.
-func (b *box) rows(t *testing.T) (rows []ledgertest.Call) {
+func (b *box) rows(t *testing.T) []ledgertest.Call {
 	t.Helper()
-	now := time.Now()
-	if _, err := b.client.Usage(t.Context(), now.Add(-time.Hour), now.Add(time.Hour), ""); err != nil {
-		t.Fatalf("%s: %v", b.name, err)
-	}
+	await(t, b.name+" without rows that are not committed", func() bool {
+		now := time.Now() // the request has the rows committed soon
+		_, err := b.client.Usage(t.Context(), now.Add(-time.Hour), now.Add(time.Hour), "")
+		s, statusErr := b.client.Status(t.Context())
+		return err == nil && statusErr == nil && s.Ledger.LagSeconds == 0
+	})
 	return ledgertest.Calls(t, b.state)
 }
 
