@@ -153,7 +153,7 @@ func (rt *Router) finish(rec *record) {
 	switch {
 	case rec.request.Server:
 	case rec.request.FromBox != "":
-		rt.metrics.fromBoxes.WithLabelValues(rec.request.FromBox, statusLabel(limitStatus(status))).Inc()
+		rt.metrics.fromBoxes.Inc()
 	default:
 		rt.metrics.observe(rec, status, duration)
 	}

@@ -19,7 +19,7 @@ import (
 type metrics struct {
 	inflight  prometheus.Gauge
 	rejected  *prometheus.CounterVec
-	fromBoxes *prometheus.CounterVec
+	fromBoxes prometheus.Counter
 	modelWait *prometheus.HistogramVec
 	calls     *callMetrics
 }
@@ -34,8 +34,11 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "llmsup_calls_in_flight",
 			Help: "Calls in flight.",
 		}),
-		rejected:  counters("turned_away_total", "Requests that were rejected before they were routed, by the error's code.", "code"),
-		fromBoxes: counters("calls_from_boxes_total", "Calls that other boxes of the fleet have sent to this one, by box and status. The box that a client called counts the call.", "box", "status"),
+		rejected: counters("turned_away_total", "Requests that were rejected before they were routed, by the error's code.", "code"),
+		fromBoxes: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "llmsup_calls_from_boxes_total",
+			Help: "Calls that other boxes of the fleet have sent to this one. Only the box that the client called counts them as calls.",
+		}),
 		modelWait: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "llmsup_model_wait_seconds",
 			Help:    "Seconds that calls waited for a server that accepted none, as while it loads its model, until it did or the call moved on.",

@@ -280,3 +280,26 @@ func TestWaitOnOtherBox(t *testing.T) {
 		t.Errorf("%d from %q: %s", r.status, r.backend(), r.body)
 	}
 }
+
+// TestHopIsCountedOnce: the box that the client called records the call, and the other one
+// counts that it came.
+func TestHopIsCountedOnce(t *testing.T) {
+	f := newFleet(t, hangs, hangs, answers)
+	f.state.edit(drained)
+	if r := f.chat("local/alone", false); r.status != 200 {
+		t.Fatalf("%d: %s", r.status, r.body)
+	}
+	other := f.others[0]
+	f.waitIdle()
+	other.waitIdle()
+	const calls = `llmsup_calls_total{backend="`
+	if page := f.send("GET", "/metrics", "").body; !strings.Contains(page, calls+"box2/qwen") || !strings.Contains(page, "llmsup_calls_from_boxes_total 0") {
+		t.Errorf("the box that was called has not counted the call:\n%s", page)
+	}
+	if page := other.send("GET", "/metrics", "").body; strings.Contains(page, calls) || !strings.Contains(page, "llmsup_calls_from_boxes_total 1") {
+		t.Errorf("the other box has counted the call:\n%s", page)
+	}
+	if !strings.Contains(other.log.String(), `"from_box":"box1"`) {
+		t.Errorf("the other box has not logged where the call came from: %s", other.log)
+	}
+}
