@@ -25,7 +25,7 @@ func (rt *Router) serveHop(s *plan.Routing, w http.ResponseWriter, r *http.Reque
 	if !ok || s.Boxes == nil || !s.Boxes.Verify(hop.Box, code) {
 		rt.reject(w, r, wire.Error{
 			Status: http.StatusForbidden, Type: wire.TypeInvalid, Code: wire.CodeNotAllowed,
-			Message: wire.HeaderHop + " is for calls between the boxes of a fleet, and this one is not authenticated with the fleet's key for this box",
+			Message: wire.HeaderHop + " is for calls between the boxes of a fleet, and this one is not authenticated with the fleet's key for this box; if a box has sent it, check fleet.advertise of the box that it is for",
 		})
 		return
 	}

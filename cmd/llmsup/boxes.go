@@ -196,6 +196,9 @@ func fleetLine(f *control.Fleet) string {
 	if line := fleetProblem(f); line != "" {
 		return line
 	}
+	if f.Others == 0 {
+		return fmt.Sprintf("fleet: this box is %s, and knows no other box; if there are some, compare their key_file", f.Box)
+	}
 	return fmt.Sprintf("fleet: this box is %s, and knows %s; llmsup boxes shows them", f.Box, otherBoxes(f.Others))
 }
 

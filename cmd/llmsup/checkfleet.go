@@ -34,20 +34,32 @@ func (f *findings) fleet(ctx context.Context, cfg *config.Config, running *contr
 	if cfg.Shared != nil {
 		f.ok("fleet: version %d of its configuration defines %s%s", cfg.Shared.Version, strings.Join(cfg.Shared.Sections, ", "), replaced(cfg.Replaced()))
 	}
-	boxes, taken, err := fleet.Probe(ctx, cfg.Fleet)
+	heard, err := fleet.Probe(ctx, cfg.Fleet)
+	if err == nil {
+		defer f.reach(ctx, cfg.Fleet, heard)
+	}
 	own := running != nil && running.Fleet != nil && running.Fleet.Box == cfg.Fleet.BoxName()
 	switch {
 	case err != nil:
 		f.fail(fmt.Errorf("fleet: %w", err))
 	case own && running.Fleet.Problem != "":
 		f.fail(fmt.Errorf("fleet: %s", running.Fleet.Problem))
-	case taken != nil && !(own && running.Fleet.Joined):
-		f.fail(fmt.Errorf("fleet: another box at %s has the name %s; set another fleet.name for one of them", taken.Address, taken.Name))
-	case len(boxes) == 0:
+	case heard.Taken != nil && !(own && running.Fleet.Joined):
+		f.fail(fmt.Errorf("fleet: another box at %s has the name %s; set another fleet.name for one of them", heard.Taken.Address, heard.Taken.Name))
+	case len(heard.Foreign) > 0:
+		f.warn("fleet: boxes with another fleet's key: %s; every box of a fleet needs the same key in its key_file, and a second fleet a NATS account of its own", strings.Join(heard.Foreign, ", "))
+	case len(heard.Boxes) == 0:
 		f.ok("fleet: this box is %s, and NATS works; no other box announces itself with this key", cfg.Fleet.BoxName())
 	default:
-		f.ok("fleet: this box is %s; others: %s", cfg.Fleet.BoxName(), strings.Join(boxes, ", "))
+		f.ok("fleet: this box is %s; others: %s", cfg.Fleet.BoxName(), strings.Join(names(heard.Boxes), ", "))
 	}
+}
+
+func names(boxes []fleet.Peer) (all []string) {
+	for _, b := range boxes {
+		all = append(all, b.Name)
+	}
+	return all
 }
 
 // replaced says which sections of llmsup.yaml are not used, since the fleet defines them.

@@ -185,7 +185,7 @@ func pullFleet(c *cli.Context) error {
 	d := pulled.Fleet
 	if pulled.Problem != "" {
 		d = pulled.Running
-		fmt.Fprintf(os.Stderr, "This is what this box uses: %s.\n", pulled.Problem)
+		fmt.Fprintf(os.Stderr, "This is what this box uses, since the fleet's cannot be read: %s.\n", pulled.Problem)
 	}
 	if d == nil {
 		return fmt.Errorf("the fleet has no configuration yet; llmsup fleet push FILE makes one")

@@ -116,7 +116,7 @@ func TestFleetConfig(t *testing.T) {
 	if code, out := two.run("fleet", "push", shared); code != 1 || !strings.Contains(out, "no connection to its fleet's NATS servers") {
 		t.Errorf("llmsup fleet push without NATS: %d\n%s", code, out)
 	}
-	if code, out := two.run("fleet", "pull"); code != 0 || !strings.Contains(out, "This is what this box uses") || !strings.Contains(out, "primary: demo") {
+	if code, out := two.run("fleet", "pull"); code != 0 || !strings.Contains(out, "This is what this box uses, since") || !strings.Contains(out, "primary: demo") {
 		t.Errorf("llmsup fleet pull without NATS: %d\n%s", code, out)
 	}
 	nats.Restart(t) // it has lost nothing, or gets it again

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -110,6 +111,8 @@ func credentials(file string) (nats.Option, error) {
 // explain adds what to do to an error of the library.
 func explain(err error) error {
 	switch {
+	case errors.As(err, new(x509.UnknownAuthorityError)):
+		return fmt.Errorf("%w; ca_file needs the certificate of the authority that has signed the server's", err)
 	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired):
 		return fmt.Errorf("%w; check credentials_file", err)
 	case errors.Is(err, nats.ErrSecureConnRequired):

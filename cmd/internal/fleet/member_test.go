@@ -261,11 +261,16 @@ func TestNameTaken(t *testing.T) {
 	if v.Joined || !strings.Contains(v.Problem, "another box at http://gpu1:8000 has the name gpu1") || !strings.Contains(v.Problem, "fleet.name") {
 		t.Errorf("the second box with a name is %+v", v)
 	}
-	if _, taken, err := Probe(t.Context(), twin); err != nil || taken == nil || taken.Address != "http://gpu1:8000" {
-		t.Errorf("a probe finds %v, %v", taken, err)
+	if h, err := Probe(t.Context(), twin); err != nil || h.Taken == nil || h.Taken.Address != "http://gpu1:8000" {
+		t.Errorf("a probe finds %+v, %v", h, err)
 	}
-	if boxes, taken, err := Probe(t.Context(), settings(t, "gpu3", nats.URL)); err != nil || taken != nil || !slices.Equal(boxes, []string{"gpu1", "gpu2"}) {
-		t.Errorf("a probe with a free name finds %v, %v, %v", boxes, taken, err)
+	third := settings(t, "gpu3", nats.URL)
+	if h, err := Probe(t.Context(), third); err != nil || h.Taken != nil || len(h.Boxes) != 2 || h.Boxes[0].Name != "gpu1" || h.Boxes[1].Name != "gpu2" || len(h.Foreign) > 0 {
+		t.Errorf("a probe with a free name finds %+v, %v", h, err)
+	}
+	third.KeyFile = keyFile(t, strings.Repeat("another-key", 4))
+	if h, err := Probe(t.Context(), third); err != nil || len(h.Boxes) > 0 || !slices.Equal(h.Foreign, []string{"gpu1", "gpu2"}) {
+		t.Errorf("a probe with another key finds %+v, %v", h, err)
 	}
 	if v := other.View(); len(v.Boxes) != 1 || v.Boxes[0].Address != "http://gpu1:8000" {
 		t.Errorf("the others see %+v", v.Boxes)

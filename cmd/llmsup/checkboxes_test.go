@@ -1,0 +1,57 @@
+package main
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/llmsup/llmsup/cmd/internal/fleet"
+	"github.com/llmsup/llmsup/router/wire"
+)
+
+func TestReach(t *testing.T) {
+	t.Parallel()
+	var hop string
+	answers := func(status int) string {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			hop = r.Header.Get(wire.HeaderHop)
+			w.WriteHeader(status)
+		}))
+		t.Cleanup(server.Close)
+		return server.URL
+	}
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	for name, tc := range map[string]struct {
+		address string
+		warning string // "" = none
+	}{
+		"right":          {answers(http.StatusNotFound), ""},
+		"another box":    {answers(http.StatusForbidden), "another box answers there"},
+		"not llmsup":     {answers(http.StatusOK), "it answers 200, and may not be llmsup"},
+		"nothing":        {gone.URL, "connection refused"},
+		"http, not TLS":  {strings.Replace(answers(http.StatusNotFound), "http:", "https:", 1), "does not look like a TLS handshake"},
+		"no certificate": {httptestTLS(t), "certificate signed by unknown authority"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var printed strings.Builder
+			f := &findings{page: &page{out: &printed}}
+			f.reach(t.Context(), fleet.Settings{}, &fleet.Heard{Boxes: []fleet.Peer{{Box: fleet.Box{Name: "gpu2", Address: tc.address}}}})
+			out := printed.String()
+			if (tc.warning == "") != (out == "") || !strings.Contains(out, tc.warning) {
+				t.Errorf("the check says %q; want %q", out, tc.warning)
+			}
+		})
+	}
+	if !strings.HasSuffix(hop, " check wait 3000") {
+		t.Errorf("a box was called with the header %q", hop)
+	}
+}
+
+// httptestTLS starts a server with a certificate that no authority has signed.
+func httptestTLS(t *testing.T) string {
+	server := httptest.NewTLSServer(http.NotFoundHandler())
+	t.Cleanup(server.Close)
+	return server.URL
+}
