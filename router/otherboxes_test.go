@@ -36,6 +36,8 @@ func newFleet(t *testing.T, cloud, own http.HandlerFunc, others ...http.HandlerF
 		c.Boxes = f.boxes
 		routes["local/on-context_overflow"] = models.Route{Primary: "qwen", Fallback: "openrouter", FallbackOn: "context_overflow", Timeout: time.Minute}
 		routes["local/on-unsupported"] = models.Route{Primary: "qwen", Fallback: "openrouter", FallbackOn: "unsupported", Timeout: time.Minute}
+		routes["premium"] = models.Route{Primary: "openrouter", Fallback: "elsewhere", Timeout: time.Minute}
+		routes["local/other-fallback"] = models.Route{Primary: "qwen", Fallback: "elsewhere", Timeout: time.Minute}
 		routes["local/short"] = models.Route{Primary: "qwen", Fallback: "openrouter", Timeout: time.Second}
 		routes["local/elsewhere"] = models.Route{Primary: "elsewhere", Timeout: time.Minute}
 		routes["local/resume"] = models.Route{Primary: "qwen", Fallback: "openrouter", Timeout: time.Minute, Resume: true}

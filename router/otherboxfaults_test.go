@@ -125,3 +125,32 @@ func TestTimeOfAllBoxes(t *testing.T) {
 		t.Errorf("%d from %q after %s: %s", r.status, r.backend(), took, r.body)
 	}
 }
+
+// TestFallbackOnOtherBox: a fallback that is a server which this box does not have is found on
+// another box.
+func TestFallbackOnOtherBox(t *testing.T) {
+	refuses := status(500, `{"error":{"message":"broken"}}`)
+	for name, tc := range map[string]struct {
+		model   string
+		change  func(*fleet)
+		status  int
+		backend string
+	}{
+		"the cloud fails":       {"premium", func(*fleet) {}, 200, "box2/elsewhere"},
+		"the own server fails":  {"local/other-fallback", func(f *fleet) { f.ready.Boxes[0].Servers["qwen"] = boxes.PeerState{Status: "failed"} }, 200, "box2/elsewhere"},
+		"no box has it":         {"premium", func(f *fleet) { f.ready.Boxes = nil }, 500, "openrouter"},
+		"it is drained there":   {"premium", func(f *fleet) { f.ready.Boxes[0].Servers["elsewhere"] = boxes.PeerState{Status: "drained"} }, 500, "openrouter"},
+		"it is degraded there":  {"premium", func(f *fleet) { f.ready.Boxes[0].Servers["elsewhere"] = boxes.PeerState{Status: "degraded"} }, 200, "box2/elsewhere"},
+		"its first box is gone": {"premium", func(f *fleet) { f.ready.Boxes[0].Address = "http://127.0.0.1:1" }, 200, "box3/elsewhere"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFleet(t, refuses, refuses, answers, answers)
+			f.ready.Boxes = f.ready.Boxes[:1+strings.Count(tc.backend, "box3")]
+			tc.change(f)
+			f.boxes.Set(f.ready)
+			if r := f.chat(tc.model, false); r.status != tc.status || r.backend() != tc.backend {
+				t.Errorf("%d from %q: %s", r.status, r.backend(), r.body)
+			}
+		})
+	}
+}

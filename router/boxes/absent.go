@@ -1,6 +1,7 @@
 package boxes
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -48,7 +49,7 @@ func (b Absent) Describe() (status string, d *models.Description) {
 // Admit implements Backend.
 func (b Absent) Admit(context.Context, *backend.Attempt) (*backend.Lease, *backend.Failure) {
 	now := b.Availability()
-	return nil, &backend.Failure{Reason: now.Reason, Detail: now.Detail, RetryAfter: now.RetryAfter}
+	return nil, &backend.Failure{Reason: cmp.Or(now.Reason, backend.Failed), Detail: now.Detail, RetryAfter: now.RetryAfter}
 }
 
 // Send implements Backend.

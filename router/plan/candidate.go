@@ -20,7 +20,7 @@ type Candidate struct {
 	Backend     backend.Backend
 	Model       string        // the model's name there
 	Primary     bool          // it is the route's primary, on this box or on another one
-	OtherBox    bool          // it is the route's primary on another box of the fleet
+	OtherBox    bool          // it is on another box of the fleet
 	LastResort  bool          // it is degraded, as are all candidates after it that are not skipped
 	Returning   bool          // it accepts no calls now, but will without an operator: a call without another candidate waits for it
 	unsupported bool          // it can never answer the call: its engine lacks the path, or its model the ability
@@ -63,20 +63,28 @@ func (s *Routing) fallbacks(route models.Route, model, path string) []Candidate 
 		}
 		c := s.candidate(f.To, f.Model, model)
 		c.Edits = f.Edits
-		now := s.availability(c.Backend, path)
-		c.unsupported = now.Reason == backend.Unsupported
-		switch {
-		case now.MissingKey != "":
-			c.skipReason = "fallback " + f.To + " has no API key: " + now.MissingKey
-		case !now.Usable():
-			c.skipReason, c.Returning = "fallback "+c.Name+" "+now.Detail, now.Returning
-			if !now.NeedsOperator {
-				c.retryAfter = now.RetryAfter
-			}
+		if on := s.fallbackOnOtherBoxes(c, f.To); len(on) > 0 {
+			all = append(all, on...)
+			continue
 		}
-		all = append(all, c)
+		all = append(all, c.asFallback(s.availability(c.Backend, path)))
 	}
 	return all
+}
+
+// asFallback returns a fallback, skipped if it cannot be used now.
+func (c Candidate) asFallback(now backend.Availability) Candidate {
+	c.unsupported = now.Reason == backend.Unsupported
+	switch {
+	case now.MissingKey != "":
+		c.skipReason = "fallback " + c.Name + " has no API key: " + now.MissingKey
+	case !now.Usable():
+		c.skipReason, c.Returning = "fallback "+c.Name+" "+now.Detail, now.Returning
+		if !now.NeedsOperator {
+			c.retryAfter = now.RetryAfter
+		}
+	}
+	return c
 }
 
 // firstServer returns the first server of this box in a route; nil = there is none.

@@ -35,6 +35,21 @@ func (s *Routing) onOtherBoxes(primary Candidate, target string) (all, degraded 
 	return all, degraded
 }
 
+// fallbackOnOtherBoxes returns a fallback that is a server which this box does not have, on the
+// boxes that have it. Calls begin at a random one.
+func (s *Routing) fallbackOnOtherBoxes(fallback Candidate, target string) (all []Candidate) {
+	if !isAbsent(fallback) {
+		return nil
+	}
+	peers := s.Boxes.Servers(target)
+	for i, first := 0, rand.IntN(max(len(peers), 1)); i < len(peers); i++ {
+		peer, c := peers[(first+i)%len(peers)], fallback
+		c.Info, c.Backend, c.OtherBox, c.Model = peer.Info(), peer, true, target
+		all = append(all, c.asFallback(peer.Availability()))
+	}
+	return all
+}
+
 // hasFallback reports whether one of the fallbacks gets the call if the primary is bypassed.
 func (p *Plan) hasFallback(fallbacks []Candidate, reason backend.Reason) bool {
 	return firstKept(fallbacks) != nil && FallsBackOn(p.Route, reason)
