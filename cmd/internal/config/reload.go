@@ -26,6 +26,9 @@ func (c *Config) CheckReloadable(now *Config) error {
 		}
 	}
 	if len(now.Keys) > 0 && len(c.Keys) == 0 && !c.InsecureNoAuth {
+		if c.Fleet.Enabled() {
+			return c.positions.errorf([]string{"keys"}, "neither %s nor the fleet would have keys any more, so that calls would need none; restore a key, or set insecure_no_auth: true in %s on each box", c.File, c.File)
+		}
 		return c.positions.errorf([]string{"keys"}, "%s no longer has any keys, so this reload would allow unauthenticated calls; restore a key, or set insecure_no_auth: true", c.File)
 	}
 	if (now.GPU.Devices == NoGPU) != (c.GPU.Devices == NoGPU) {

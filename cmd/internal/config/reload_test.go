@@ -50,6 +50,7 @@ func TestReloadKeepsKeys(t *testing.T) {
 	for name, tc := range map[string]struct{ now, next, want string }{
 		"no keys any more":       {keys, "log_level: debug", "keys: f.yaml no longer has any keys, so this reload would allow unauthenticated calls; restore a key, or set insecure_no_auth: true"},
 		"an empty list":          {keys, "\nkeys:\n", "f.yaml:2: keys: f.yaml no longer has any keys"},
+		"in a fleet":             {keys, "fleet: {nats: \"nats://a:1\", name: a, advertise: \"http://a:1\", key_file: k}", "keys: neither f.yaml nor the fleet would have keys any more, so that calls would need none;"},
 		"insecure_no_auth":       {keys, "insecure_no_auth: true", ""},
 		"it is insecure already": {"insecure_no_auth: true\n" + keys, "log_level: debug", "keys: f.yaml no longer has any keys"},
 		"other keys":             {keys, "keys: {c: " + hashA + "}", ""},
