@@ -267,7 +267,7 @@ func TestShards(t *testing.T) {
 		_, err := downloadRef(t, ctx, client(h, ""), "hf:a/b", dir)
 		ended <- err
 	}()
-	for h.Served() < 2*size { // in the middle of the second file
+	for h.Served() < size*3/2 { // in the middle of the second file
 		next <- struct{}{}
 	}
 	cancel()
