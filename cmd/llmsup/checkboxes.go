@@ -4,10 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/llmsup/llmsup/cmd/internal/config"
+	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/fleet"
 	"github.com/llmsup/llmsup/router/boxes"
 	"github.com/llmsup/llmsup/router/wire"
@@ -34,6 +39,33 @@ func (f *findings) reach(ctx context.Context, settings fleet.Settings, heard *fl
 	for i, err := range problems {
 		if b := heard.Boxes[i]; err != nil {
 			f.warn("fleet: %s cannot be called at %s: %s; check fleet.advertise of %s", b.Name, b.Address, err, b.Name)
+		}
+	}
+}
+
+// targets warns of servers in routes that neither this box nor another one has now: one may join
+// later, but it may also be a typing error.
+func (f *findings) targets(cfg *config.Config, running *control.Status, heard *fleet.Heard) {
+	known := func(target string) bool {
+		_, server := cfg.Servers[target]
+		_, upstream := cfg.Upstreams[target]
+		if running != nil { // it may be one of a flag
+			server = server || slices.ContainsFunc(running.Servers, func(s control.Server) bool { return s.Name == target })
+		}
+		return server || upstream || strings.Contains(target, "://") || slices.ContainsFunc(heard.Boxes, func(b fleet.Peer) bool {
+			return slices.ContainsFunc(b.Models, func(m fleet.Model) bool { return m.Name == target })
+		})
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Routes)) {
+		route := cfg.Routes[name]
+		targets := []string{route.Primary}
+		for _, fallback := range route.FallbackList() {
+			targets = append(targets, fallback.To)
+		}
+		for _, target := range targets {
+			if target != "" && !known(target) {
+				f.warn("routes.%s: no box has a server %s now, and this box has no upstream of that name", name, config.QuoteSafe(target))
+			}
 		}
 	}
 }

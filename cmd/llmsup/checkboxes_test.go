@@ -6,7 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/llmsup/llmsup/cmd/internal/config"
+	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/fleet"
+	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -54,4 +57,20 @@ func httptestTLS(t *testing.T) string {
 	server := httptest.NewTLSServer(http.NotFoundHandler())
 	t.Cleanup(server.Close)
 	return server.URL
+}
+
+func TestUnknownTargets(t *testing.T) {
+	t.Parallel()
+	for target, warns := range map[string]bool{"here": false, "flag": false, "there": false, "cloud": false, "http://h/v1": false, "thre": true} {
+		cfg := &config.Config{
+			Servers: map[string]config.Server{"here": {}}, Upstreams: map[string]models.Upstream{"cloud": {}},
+			Routes: map[string]models.Route{"a": {Primary: target}, "b": {Primary: "here", Fallback: target}},
+		}
+		var printed strings.Builder
+		f := &findings{page: &page{out: &printed}}
+		f.targets(cfg, &control.Status{Servers: []control.Server{{Name: "flag"}}}, &fleet.Heard{Boxes: []fleet.Peer{{Box: fleet.Box{Models: []fleet.Model{{Name: "there"}}}}}})
+		if out := printed.String(); strings.Contains(out, "routes.a: no box has a server") != warns || strings.Contains(out, "routes.b: no box has a server") != warns {
+			t.Errorf("%s: the check says %q", target, out)
+		}
+	}
 }

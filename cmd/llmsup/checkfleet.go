@@ -37,6 +37,7 @@ func (f *findings) fleet(ctx context.Context, cfg *config.Config, running *contr
 	heard, err := fleet.Probe(ctx, cfg.Fleet)
 	if err == nil {
 		defer f.reach(ctx, cfg.Fleet, heard)
+		defer f.targets(cfg, running, heard)
 	}
 	own := running != nil && running.Fleet != nil && running.Fleet.Box == cfg.Fleet.BoxName()
 	switch {
