@@ -267,7 +267,7 @@ func TestShards(t *testing.T) {
 		_, err := downloadRef(t, ctx, client(h, ""), "hf:a/b", dir)
 		ended <- err
 	}()
-	for h.Served() < size*3/2 { // in the middle of the second file
+	for h.Served() < size*9/5 { // in the second file: some of its pieces are complete
 		next <- struct{}{}
 	}
 	cancel()
@@ -292,9 +292,11 @@ func TestShards(t *testing.T) {
 	for _, f := range repo.Files {
 		holds(t, filepath.Join(dir, "a/b", f.Path), f.Content)
 	}
-	// What the client had not read when it was cancelled was served twice.
-	if missing := 3*(size+1) - partials[0].Done - partials[1].Done; h.Served()-before != missing {
-		t.Errorf("%d bytes were served, and %d were missing", h.Served()-before, missing)
+	// What the client had not read when it was cancelled was served twice, and the hub may have
+	// noticed late that it was gone.
+	missing, served := 3*(size+1)-partials[0].Done-partials[1].Done, h.Served()-before
+	if served < missing || served > missing+1000 {
+		t.Errorf("%d bytes were served, and %d were missing", served, missing)
 	}
 	if left, err := Partials(dir); err != nil || len(left) != 0 {
 		t.Errorf("%+v, %v", left, err)
