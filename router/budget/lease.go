@@ -51,6 +51,7 @@ type fleetLimits struct {
 	config Config
 	since  time.Time // from which on leases count; zero = not yet
 	leases map[accountID]map[time.Time]*Lease
+	alone  bool          // no credit can be asked for now
 	wanted chan struct{} // receives when a call needs more credit, or will soon
 }
 
@@ -86,6 +87,13 @@ func (b *Budget) SetFleet(config Config) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.fleet.config = config
+}
+
+// SetAlone says whether the fleet can't be asked for credit now.
+func (b *Budget) SetAlone(alone bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.fleet.alone = alone
 }
 
 // CreditWanted receives when a call needs more credit of the fleet, or will soon.
@@ -183,7 +191,7 @@ func (b *Budget) exceededOfFleet(ids []accountID, began time.Time, estimate usd.
 			continue
 		}
 		next := &Exceeded{
-			Key: id.key, Period: id.period, Limit: *limit, Spent: min(l.Elsewhere+l.Spent, *limit), Reserved: l.Reserved, Ends: l.To, Estimate: estimate, Fleet: true,
+			Key: id.key, Period: id.period, Limit: *limit, Spent: min(l.Elsewhere+l.Spent, *limit), Reserved: l.Reserved, Ends: l.To, Estimate: estimate, Fleet: true, Alone: b.fleet.alone,
 		}
 		if next.Temporary() {
 			l.ask(max(estimate, 1))

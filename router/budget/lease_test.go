@@ -36,6 +36,11 @@ func TestLease(t *testing.T) {
 		if no == nil || !no.Fleet || !no.Temporary() || !strings.Contains(no.String(), "too little credit of the fleet's daily budget of all keys for this call, which may cost 0.30 USD") {
 			t.Fatalf("without credit: %v", no)
 		}
+		b.SetAlone(true)
+		if _, no := b.Reserve(noon, "k", *dollars("0.3")); no == nil || !strings.Contains(no.String(), "cannot ask the fleet for more now; llmsup status") {
+			t.Errorf("without a connection: %v", no)
+		}
+		b.SetAlone(false)
 		<-b.CreditWanted()
 		if l := lease(); l.Asked != *dollars("0.3") || l.Limit != usd.Dollar || l.Granted != 0 {
 			t.Errorf("%+v", l)

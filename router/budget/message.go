@@ -19,6 +19,8 @@ type Exceeded struct {
 	RetryAfter time.Duration // until then
 	Fleet      bool          // a limit that all boxes share. Spent is what this box cannot get of it
 
+	Alone bool // the fleet can't be asked for credit now
+
 	hasKey bool // the call had a key
 }
 
@@ -52,7 +54,11 @@ func (e *Exceeded) ofFleet() string {
 	if e.Key == allKeys && e.hasKey {
 		limit = fmt.Sprintf("the fleet's %s budget of all keys", e.Period)
 	}
-	if e.Temporary() {
+	switch {
+	case e.Temporary() && e.Alone:
+		return fmt.Sprintf("this box has too little credit of %s for this call, which may cost %s, and cannot ask the fleet for more now; llmsup status on the box says why; local calls are not affected",
+			limit, formatAmount(e.Estimate))
+	case e.Temporary():
 		return fmt.Sprintf("this box has too little credit of %s for this call, which may cost %s, and asks the fleet for more; try again in a second; local calls are not affected",
 			limit, formatAmount(e.Estimate))
 	}

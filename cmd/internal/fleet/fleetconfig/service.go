@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -75,6 +76,9 @@ func (m *Manager) connect(b *bucket, fleet string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.bucket, m.fleet, m.seen = b, fleet, 0
+	if strings.HasPrefix(m.problem, errForeign.Error()) { // the key may be another one now
+		m.problem = ""
+	}
 }
 
 // handled notes that a revision of the bucket needs no more attention.

@@ -44,6 +44,7 @@ type Leaser struct {
 
 // New returns a Leaser of a box without limits.
 func New(o Options) *Leaser {
+	o.Budget.SetAlone(true) // until Serve is called
 	return &Leaser{o: o, wall: time.Now, changed: make(chan struct{}, 1), ready: make(chan struct{}), windows: map[string]*window{}}
 }
 

@@ -43,6 +43,7 @@ type known struct {
 
 // publish replaces what is known.
 func (l *Leaser) publish(failed error) {
+	l.o.Budget.SetAlone(failed != nil)
 	next := &known{windows: map[string]window{}}
 	if failed != nil {
 		next.problem = failed.Error()

@@ -143,7 +143,11 @@ func (l *Leaser) close(ctx context.Context, w *window, next *Record, own Holder,
 func (w *window) credit(s *session, lease *budget.Lease, granted, share usd.Amount) budget.Credit {
 	present := s.present()
 	gone := func(box string) bool { return !slices.Contains(present, box) }
-	return budget.Credit{Granted: granted, Low: share / 2, Elsewhere: w.record.elsewhere(lease.Unique, gone)}
+	credit := budget.Credit{Granted: granted, Low: share / 2, Elsewhere: w.record.elsewhere(lease.Unique, gone)}
+	if w.lost { // there is no more credit until the window ends
+		credit.Elsewhere = lease.Limit
+	}
+	return credit
 }
 
 // askOthers asks the other boxes for credit, now and then.
