@@ -35,7 +35,7 @@ func (x *exchange) enter() {
 	}
 	x.rec.call.Info = inflight.Info{
 		Number: c.Number, Began: c.Began, Request: c.ID, Method: c.Method, Path: c.Path,
-		Key: c.Key, Route: x.rec.route, Model: wire.Shorten(c.Body.Model), Stream: c.Body.Stream,
+		Key: c.Key, Route: x.rec.route, Model: wire.Shorten(c.Body.Model), Stream: c.Body.Stream, FromBox: c.FromBox,
 	}
 	if x.plan.Reason != "" { // the primary is not asked
 		f := x.plan.Bypassed()

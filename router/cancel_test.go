@@ -110,8 +110,8 @@ func TestCancelCall(t *testing.T) {
 			}
 			asked := len(b.cloud.requests())
 			began := time.Now()
-			if n := len(b.router.InFlight().Cancel(now.ID().String())); n != 1 {
-				t.Fatalf("%d calls were cancelled", n)
+			if cancelled, _ := b.router.InFlight().Cancel(now.ID().String()); len(cancelled) != 1 {
+				t.Fatalf("%d calls were cancelled", len(cancelled))
 			}
 			if sent {
 				<-at.requestEnded

@@ -36,6 +36,7 @@ type Info struct {
 	Route   string
 	Model   string // as the client named it
 	Stream  bool
+	FromBox string // the box of the fleet that has sent it; "" = a client
 }
 
 // ID returns the call's id, which its row in the ledger has, too.

@@ -103,8 +103,9 @@ func (r *Registry) Ended(n int) []ledger.Row {
 }
 
 // Cancel ends the call with an id or, if there is none, those whose X-Request-Id it is. It
-// returns them as they were before.
-func (r *Registry) Cancel(id string) (cancelled []Snapshot) {
+// returns them as they were before. A call of another box stays: that box would move it on. box is
+// the one that can cancel it.
+func (r *Registry) Cancel(id string) (cancelled []Snapshot, box string) {
 	calls := r.calls()
 	is := func(c *Call) bool { return c.Request == id }
 	if own, err := ledger.ParseCallID(id); err == nil {
@@ -118,9 +119,13 @@ func (r *Registry) Cancel(id string) (cancelled []Snapshot) {
 		if !is(c) {
 			continue
 		}
+		if c.FromBox != "" {
+			box = c.FromBox
+			continue
+		}
 		if before := c.Snapshot(); c.cancel() {
 			cancelled = append(cancelled, before)
 		}
 	}
-	return cancelled
+	return cancelled, box
 }

@@ -162,11 +162,15 @@ func selectsEvent(q control.CallsQuery, e *control.CallEvent) bool {
 
 // CancelCall implements control.Calls.
 func (l *Lister) CancelCall(id, by string) (calls []control.Call, err error) {
-	for _, s := range l.running.Cancel(id) {
+	cancelled, box := l.running.Cancel(id)
+	for _, s := range cancelled {
 		l.log.Info().Str("request_id", s.Request).Str("id", s.ID().String()).Str("by", by).Msg("an operator cancels a call")
 		calls = append(calls, callInFlight(&s))
 	}
-	if len(calls) == 0 {
+	switch {
+	case len(calls) == 0 && box != "":
+		return nil, fmt.Errorf("%w %q of a client in flight here: the box %s has sent it; cancel it there", control.ErrNoCall, id, box)
+	case len(calls) == 0:
 		return nil, fmt.Errorf("%w %q in flight; llmsup calls lists them", control.ErrNoCall, id)
 	}
 	return calls, nil

@@ -3,6 +3,7 @@ package calls
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -112,7 +113,7 @@ func TestFollowCalls(t *testing.T) {
 
 // TestCancelCall: a call is cancelled once, by its id or its X-Request-Id.
 func TestCancelCall(t *testing.T) {
-	l, _, calls, _ := newLister(t, "a", "b")
+	l, registry, calls, _ := newLister(t, "a", "b")
 	for _, id := range []string{calls[0].ID().String(), "request-b"} {
 		if cancelled, err := l.CancelCall(id, "ops"); err != nil || len(cancelled) != 1 {
 			t.Errorf("%s: %+v, %v", id, cancelled, err)
@@ -120,5 +121,9 @@ func TestCancelCall(t *testing.T) {
 	}
 	if _, err := l.CancelCall("request-c", "ops"); !errors.Is(err, control.ErrNoCall) {
 		t.Error(err)
+	}
+	registry.Add(&inflight.Call{Info: inflight.Info{Number: 9, Request: "hop", FromBox: "gpu1"}}, &cancelCounter{})
+	if _, err := l.CancelCall("hop", "ops"); !errors.Is(err, control.ErrNoCall) || !strings.Contains(err.Error(), "the box gpu1 has sent it; cancel it there") {
+		t.Errorf("a call of another box: %v", err)
 	}
 }
