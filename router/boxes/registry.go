@@ -33,7 +33,7 @@ type Fleet struct {
 	Boxes  []Box                        // the others, sorted by name
 	TLS    *tls.Config                  // for boxes at https addresses; nil = the system's certificates
 	Verify func(from, code string) bool // whether a code is that of a box for its calls here; nil = no calls are accepted
-	Alone  bool                         // nothing is known of the other boxes: the connection to NATS is lost
+	Alone  bool                         // no news of the other boxes comes: the connection to NATS is lost
 }
 
 // Registry has the servers on other boxes. It is safe for concurrent use, and its readers wait

@@ -3,6 +3,8 @@ package ownbox
 import (
 	"context"
 	"crypto/tls"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/llmsup/llmsup/cmd/internal/fleet"
@@ -27,9 +29,16 @@ func (m *Membership) tellRouter(ctx context.Context, present *member) {
 			m.o.Boxes.Set(boxes.Fleet{Alone: true}) // those that wait at other boxes wait on
 		}
 	}()
+	var last []fleet.Peer // the other boxes when this one was last in the fleet
 	for {
 		v := present.View()
-		m.o.Boxes.Set(fleetOf(v, present.Member, tlsConfig))
+		known := v.Boxes
+		if v.Joined {
+			last = recent(v, time.Now())
+		} else {
+			known = last
+		}
+		m.o.Boxes.Set(fleetOf(v, known, present.Member, tlsConfig))
 		select {
 		case <-ctx.Done():
 			return
@@ -41,6 +50,22 @@ func (m *Membership) tellRouter(ctx context.Context, present *member) {
 		case <-time.After(setInterval):
 		}
 	}
+}
+
+// lossTime is longer than the loss of the connection to NATS goes unnoticed. Meanwhile no box is
+// heard of.
+const lossTime = 10 * time.Second
+
+// recent returns the boxes of a view, and those that have become silent a moment ago.
+func recent(v *fleet.View, now time.Time) []fleet.Peer {
+	list := slices.Clone(v.Boxes)
+	for _, silent := range v.Absent {
+		if !silent.Leaving && now.Sub(silent.Seen) < lossTime {
+			list = append(list, silent)
+		}
+	}
+	slices.SortFunc(list, func(a, b fleet.Peer) int { return strings.Compare(a.Name, b.Name) })
+	return list
 }
 
 // startDelay limits how long the first calls wait for the other boxes.
@@ -69,15 +94,13 @@ func (m *Membership) AwaitBoxes(ctx context.Context) {
 	}
 }
 
-// fleetOf returns the fleet as the router sees it. A box that is alone sends no calls to others,
-// but still takes theirs.
-func fleetOf(v *fleet.View, m *fleet.Member, tlsConfig *tls.Config) boxes.Fleet {
+// fleetOf returns the fleet as the router sees it. Without NATS the boxes still answer each
+// other's calls: a box that is gone is noticed by the connections to it, and one that accepts no
+// more calls refuses them.
+func fleetOf(v *fleet.View, known []fleet.Peer, m *fleet.Member, tlsConfig *tls.Config) boxes.Fleet {
 	f := boxes.Fleet{Name: v.Name, TLS: tlsConfig, Verify: m.VerifyHop, Alone: !v.Joined}
-	if f.Alone {
-		return f
-	}
-	for i := range v.Boxes {
-		peer := &v.Boxes[i]
+	for i := range known {
+		peer := &known[i]
 		b := boxes.Box{
 			Name: peer.Name, Instance: peer.Instance, Address: peer.Address, Hop: v.Name + " " + m.HopCode(peer), Seq: peer.Seq, Servers: map[string]boxes.PeerState{},
 		}

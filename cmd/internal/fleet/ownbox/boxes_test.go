@@ -1,0 +1,88 @@
+package ownbox
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/llmsup/llmsup/cmd/internal/control"
+	"github.com/llmsup/llmsup/cmd/internal/fleet"
+	"github.com/llmsup/llmsup/cmd/internal/fleet/fleettest"
+	"github.com/llmsup/llmsup/router/boxes"
+)
+
+// join returns the boxes as the router of a box in the fleet sees them.
+func join(t *testing.T, name, url string) *boxes.Registry {
+	t.Helper()
+	key := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(key, []byte(strings.Repeat("k", 32)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	known := &boxes.Registry{}
+	status := control.Status{Servers: []control.Server{{Name: "demo", State: "ready", Slots: 4, Busy: 1}}}
+	m := New(Options{Daemon: box{status: status}, Traffic: box{}, Boxes: known, Log: zerolog.Nop()})
+	m.Apply(fleet.Settings{NATS: []string{url}, Name: name, Advertise: "http://127.0.0.1:1", KeyFile: key})
+	t.Cleanup(m.Close)
+	return known
+}
+
+func await(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it did not happen: " + what)
+		}
+	}
+}
+
+// TestWithoutNATS: the router keeps the boxes that it knew when NATS is lost, and forgets one
+// that has left.
+func TestWithoutNATS(t *testing.T) {
+	nats := fleettest.Start(t)
+	a := join(t, "a", nats.URL)
+	t.Run("another box", func(t *testing.T) { // it leaves at the end
+		join(t, "b", nats.URL)
+		await(t, "a knows b's server", func() bool { return len(a.Servers("demo")) == 1 })
+		peer := a.Servers("demo")[0]
+		if now, sent := peer.Now(); now.Status != "ready" || now.Slots != 4 || now.Free != 3 || sent != 0 {
+			t.Errorf("%+v, %d", now, sent)
+		}
+		nats.Stop()
+		for range 40 { // silence ends after 3 s
+			time.Sleep(100 * time.Millisecond)
+			if list := a.Servers("demo"); len(list) != 1 || list[0] != peer && !list[0].Availability().Usable() {
+				t.Fatalf("without NATS: %v", list)
+			}
+		}
+		nats.Restart(t)
+		await(t, "b is back", func() bool {
+			list := a.Servers("demo")
+			return len(list) == 1 && list[0].Availability().Usable()
+		})
+	})
+	await(t, "b has left", func() bool { return len(a.Servers("demo")) == 0 })
+}
+
+// TestRecent: which boxes are still known when NATS is lost.
+func TestRecent(t *testing.T) {
+	now := time.Now()
+	peer := func(name string, ago time.Duration, leaving bool) fleet.Peer {
+		return fleet.Peer{Box: fleet.Box{Name: name, Leaving: leaving}, Seen: now.Add(-ago)}
+	}
+	v := &fleet.View{
+		Boxes:  []fleet.Peer{peer("c", 0, false)},
+		Absent: []fleet.Peer{peer("a", 4*time.Second, false), peer("b", 4*time.Second, true), peer("d", time.Hour, false)},
+	}
+	var names []string
+	for _, p := range recent(v, now) {
+		names = append(names, p.Name)
+	}
+	if want := []string{"a", "c"}; !slices.Equal(names, want) {
+		t.Errorf("%q, want %q", names, want)
+	}
+}
