@@ -66,7 +66,8 @@ qwen2.5-14b-instruct  gpu1  degraded  1h0m  0         3 of 4  0       8192
 GPU                 BOX   HEALTH    VRAM USED  FREE  BUSY  TEMP  POWER
 0 GeForce RTX 4090  gpu1  degraded  n/a        n/a   n/a   n/a   n/a
 
-the fleet: monthly budget: 12.00 of 50.00 USD spent, until 0001-01-01 00:00 UTC
+the fleet: monthly budget: 12.00 of 50.00 USD spent, until 0001-01-01 00:00 UTC;
+  0 is not granted to a box yet
 
 gpu1: daily budget: 1.00 of 5.00 USD spent, until 0001-01-01 00:00 UTC
 

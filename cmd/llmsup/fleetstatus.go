@@ -62,7 +62,7 @@ func fleetBudgets(boxes []control.BoxStatus) (lines []string) {
 		}
 	}
 	for i, b := range shared {
-		lines = slices.Insert(lines, i, "the fleet: "+budgetLine(b))
+		lines = slices.Insert(lines, i, "the fleet: "+fleetBudgetLine(b, budgetName(b), ""))
 	}
 	return lines
 }

@@ -42,25 +42,29 @@ func ledgerProblems(l control.Ledger) (lines []string) {
 }
 
 func budgetLine(b control.Budget) string {
-	name := b.Period + " budget"
-	if b.Key != "" {
-		name += " of key " + printable(b.Key)
-	}
 	if b.Fleet != nil {
-		return fleetBudgetLine(b, name)
+		return fleetBudgetLine(b, budgetName(b)+" of the fleet", fmt.Sprintf(", and this box has credit for %s", dollars(b.Fleet.Granted)))
 	}
 	reserved := ""
 	if b.Reserved > 0 {
 		reserved = fmt.Sprintf(", %s reserved for running calls", dollars(b.Reserved))
 	}
-	return fmt.Sprintf("%s: %s of %s USD spent%s, until %s UTC", name, dollars(b.Spent), dollars(b.Limit), reserved, b.Ends.UTC().Format("2006-01-02 15:04"))
+	return fmt.Sprintf("%s: %s of %s USD spent%s, until %s UTC", budgetName(b), dollars(b.Spent), dollars(b.Limit), reserved, b.Ends.UTC().Format("2006-01-02 15:04"))
 }
 
-// fleetBudgetLine describes a limit that the boxes of the fleet share.
-func fleetBudgetLine(b control.Budget, name string) string {
+func budgetName(b control.Budget) string {
+	if b.Key == "" {
+		return b.Period + " budget"
+	}
+	return b.Period + " budget of key " + printable(b.Key)
+}
+
+// fleetBudgetLine describes a limit that the boxes of the fleet share. own is what this box has
+// of it; "" = that is not said.
+func fleetBudgetLine(b control.Budget, name, own string) string {
 	parts := []string{
-		fmt.Sprintf("%s of the fleet: %s of %s USD spent, until %s UTC", name, dollars(b.Spent), dollars(b.Limit), b.Ends.UTC().Format("2006-01-02 15:04")),
-		fmt.Sprintf("%s is not granted to a box yet, and this box has credit for %s", dollars(b.Fleet.Left), dollars(b.Fleet.Granted)),
+		fmt.Sprintf("%s: %s of %s USD spent, until %s UTC", name, dollars(b.Spent), dollars(b.Limit), b.Ends.UTC().Format("2006-01-02 15:04")),
+		fmt.Sprintf("%s is not granted to a box yet%s", dollars(b.Fleet.Left), own),
 	}
 	for _, h := range b.Fleet.Gone {
 		parts = append(parts, fmt.Sprintf("%s, which is gone since %s UTC, holds %s", printable(h.Box), h.Since.UTC().Format("2006-01-02 15:04"), dollars(h.Amount)))
