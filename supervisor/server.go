@@ -151,7 +151,13 @@ func (s *Server) Run(ctx context.Context) {
 
 	s.heartbeat.beat()
 	defer s.heartbeat.stop()
-	defer s.transition(Stopped, "", noProcess)
+	defer func() {
+		reason := ""
+		if s.removed {
+			reason = command{remove: true}.reason()
+		}
+		s.transition(Stopped, reason, noProcess)
+	}()
 	for ctx.Err() == nil {
 		s.heartbeat.beat()
 		switch {

@@ -337,7 +337,7 @@ func TestDiskFullDuringDownload(t *testing.T) {
 	}
 	h, c, state := newSlowHub(t), newFakeCloud(t), shortDir(t)
 	model := demoContent(t)
-	h.Intercept = func(w http.ResponseWriter, r *http.Request) bool {
+	h.SetIntercept(func(w http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Path != "/unsized.gguf" { // of which no space can be reserved
 			return false
 		}
@@ -349,7 +349,7 @@ func TestDiskFullDuringDownload(t *testing.T) {
 			}
 		}
 		return true
-	}
+	})
 	disk := filepath.Join(state, "models")
 	if err := os.Mkdir(disk, 0o755); err != nil {
 		t.Fatal(err)

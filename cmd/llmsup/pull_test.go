@@ -119,12 +119,12 @@ func TestPullAgain(t *testing.T) {
 	t.Parallel()
 	model := demoContent(t)
 	h := hubtest.Start(t, hubtest.Repo{Name: "a/b", Files: []hubtest.File{{Path: "m-Q8_0.gguf", Content: model}}})
-	h.Intercept = func(w http.ResponseWriter, r *http.Request) bool {
+	h.SetIntercept(func(w http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Path == "/plain.gguf" {
 			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(model))
 		}
 		return r.URL.Path == "/plain.gguf"
-	}
+	})
 	state := t.TempDir()
 	for ref, want := range map[string]string{
 		"hf:a/b":              "it is there already; its SHA-256 is the hub's",

@@ -31,12 +31,12 @@ func TestPullAdd(t *testing.T) {
 		t.Errorf("%v\n%s", err, text)
 	}
 
-	h.Intercept = func(http.ResponseWriter, *http.Request) bool { // during the download
+	h.SetIntercept(func(http.ResponseWriter, *http.Request) bool { // during the download
 		file.write("servers: {three: {model: /m.gguf}}\n")
 		return false
-	}
+	})
 	got = pull(t, h, in.state, nil, "hf:a/b:Q4_K_M", "--add", "three", "--config", file.path, "--control-socket", in.state+"/c.sock")
-	h.Intercept = nil
+	h.SetIntercept(nil)
 	if got.code != 1 || got.out != path+"\n" || !strings.Contains(got.stderr, "llmsup: the model is downloaded, to "+path+": ") || !strings.Contains(got.stderr, "there is a server of this name") {
 		t.Errorf("%+v", got)
 	}

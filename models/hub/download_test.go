@@ -155,10 +155,10 @@ func TestWithoutHash(t *testing.T) {
 		"newer":   {time.Now().Add(time.Hour), false},
 		"unknown": {time.Time{}, true},
 	} {
-		h.Intercept = func(w http.ResponseWriter, r *http.Request) bool {
+		h.SetIntercept(func(w http.ResponseWriter, r *http.Request) bool {
 			http.ServeContent(w, r, "", tc.modified, bytes.NewReader(content))
 			return true
-		}
+		})
 		path := filepath.Join(t.TempDir(), "m.gguf")
 		writeFile(t, path, other)
 		got, err := downloadRef(t, t.Context(), client(h, ""), h.URL+"/m.gguf", filepath.Dir(path))
@@ -202,7 +202,7 @@ func writeFile(t *testing.T, path string, content []byte, more ...string) {
 // serveFile has the hub's host serve a file as any web server does, with or without its size.
 func serveFile(content []byte, sized bool) func(*hubtest.Hub) {
 	return func(h *hubtest.Hub) {
-		h.Intercept = func(w http.ResponseWriter, r *http.Request) bool {
+		h.SetIntercept(func(w http.ResponseWriter, r *http.Request) bool {
 			switch {
 			case !strings.HasPrefix(r.URL.Path, "/files/"):
 				return false
@@ -215,7 +215,7 @@ func serveFile(content []byte, sized bool) func(*hubtest.Hub) {
 				_, _ = w.Write(content[1:])
 			}
 			return true
-		}
+		})
 	}
 }
 
@@ -224,7 +224,7 @@ func refuse(status, times int) func(*hubtest.Hub) {
 	return func(h *hubtest.Hub) {
 		var mu sync.Mutex
 		seen := map[string]int{}
-		h.Intercept = func(w http.ResponseWriter, r *http.Request) bool {
+		h.SetIntercept(func(w http.ResponseWriter, r *http.Request) bool {
 			mu.Lock()
 			defer mu.Unlock()
 			id := r.Host + r.URL.Path + r.Header.Get("Range")
@@ -235,7 +235,7 @@ func refuse(status, times int) func(*hubtest.Hub) {
 			w.Header().Set("Retry-After", "0")
 			w.WriteHeader(status)
 			return true
-		}
+		})
 	}
 }
 
@@ -353,7 +353,7 @@ func TestChangedURL(t *testing.T) {
 	h := hubtest.Start(t)
 	var mu sync.Mutex
 	version, asked := 1, 0
-	h.Intercept = func(w http.ResponseWriter, r *http.Request) bool {
+	h.SetIntercept(func(w http.ResponseWriter, r *http.Request) bool {
 		mu.Lock()
 		defer mu.Unlock()
 		if asked++; asked == 4 {
@@ -362,7 +362,7 @@ func TestChangedURL(t *testing.T) {
 		w.Header().Set("ETag", fmt.Sprintf(`"v%d"`, version))
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(append(gguf(size), byte(version))))
 		return true
-	}
+	})
 	dir := t.TempDir()
 	if _, err := downloadRef(t, t.Context(), client(h, ""), h.URL+"/m.gguf", dir); err == nil || !strings.Contains(err.Error(), "changed at the server") {
 		t.Error(err)
@@ -393,13 +393,13 @@ func TestPrivate(t *testing.T) {
 	}
 	holds(t, filepath.Join(dir, "a/b/m-Q8_0.gguf"), gguf(size))
 	checkTokens(t, h)
-	h.Intercept = func(w http.ResponseWriter, r *http.Request) bool {
+	h.SetIntercept(func(w http.ResponseWriter, r *http.Request) bool {
 		if strings.HasPrefix(r.URL.Path, "/files/") && r.Header.Get("Authorization") == "" {
 			_, _ = w.Write(gguf(size))
 			return true
 		}
 		return false
-	}
+	})
 	if _, err := downloadRef(t, t.Context(), client(h, hubtest.Token), "http://"+h.StorageHost()+"/files/m.gguf", dir); err != nil {
 		t.Errorf("the token was sent to another host than the hub: %v", err)
 	}
@@ -468,7 +468,7 @@ func TestSilentServer(t *testing.T) {
 	h := hubtest.Start(t, hubtest.Repo{Name: "a/b", Files: []hubtest.File{{Path: "m-Q8_0.gguf", Content: gguf(900)}}})
 	var mu sync.Mutex
 	silent := retries + 3 // more than a request is repeated
-	h.Intercept = func(_ http.ResponseWriter, r *http.Request) bool {
+	h.SetIntercept(func(_ http.ResponseWriter, r *http.Request) bool {
 		mu.Lock()
 		hangs := r.Host == h.StorageHost() && silent > 0
 		if hangs {
@@ -479,7 +479,7 @@ func TestSilentServer(t *testing.T) {
 			<-r.Context().Done()
 		}
 		return hangs
-	}
+	})
 	c := client(h, "")
 	c.setup()
 	c.http.Transport.(authorization).next.(*http.Transport).ResponseHeaderTimeout = 100 * time.Millisecond
@@ -494,7 +494,7 @@ func TestSilentServer(t *testing.T) {
 // does not hang.
 func TestStalledAnswer(t *testing.T) {
 	h := hubtest.Start(t, hubtest.Repo{Name: "a/b", Files: []hubtest.File{{Path: "m-Q8_0.gguf", Content: gguf(900)}}})
-	h.Intercept = func(w http.ResponseWriter, r *http.Request) bool {
+	h.SetIntercept(func(w http.ResponseWriter, r *http.Request) bool {
 		w.Header().Set("Content-Length", "900")
 		w.Header().Set("Content-Range", "bytes 0-899/900")
 		if r.Header.Get("Range") != "" {
@@ -504,7 +504,7 @@ func TestStalledAnswer(t *testing.T) {
 		_ = http.NewResponseController(w).Flush()
 		<-r.Context().Done()
 		return true
-	}
+	})
 	c := client(h, "")
 	c.idle = 50 * time.Millisecond
 	address := h.URL + "/x.gguf"

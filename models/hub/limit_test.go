@@ -62,7 +62,7 @@ func TestLimitedDownload(t *testing.T) {
 	h := hubtest.Start(t, hubtest.Repo{Name: "a/b", Files: []hubtest.File{{Path: "m-Q8_0.gguf", Content: gguf(size)}}})
 	var mu sync.Mutex
 	wait, requests := "86400", 0
-	h.Intercept = func(w http.ResponseWriter, r *http.Request) bool {
+	h.SetIntercept(func(w http.ResponseWriter, r *http.Request) bool {
 		mu.Lock()
 		defer mu.Unlock()
 		if r.Host != h.StorageHost() || wait == "" {
@@ -72,15 +72,15 @@ func TestLimitedDownload(t *testing.T) {
 		w.Header().Set("Retry-After", wait)
 		w.WriteHeader(http.StatusTooManyRequests)
 		return true
-	}
+	})
 	c, dir := client(h, ""), t.TempDir()
 	begun := time.Now()
 	_, err := downloadRef(t, t.Context(), c, "hf:a/b", dir)
 	limited, ok := errors.AsType[*LimitedError](err)
+	mu.Lock()
 	if !ok || !IsTemporary(err) || limited.Until.Before(begun.Add(24*time.Hour)) || requests > defaultConnections {
 		t.Errorf("%v after %d requests", err, requests)
 	}
-	mu.Lock()
 	wait, requests = "1", 0
 	mu.Unlock()
 	said := make(chan string, 100)

@@ -142,7 +142,7 @@ func TestFind(t *testing.T) {
 func TestListPages(t *testing.T) {
 	h := hubtest.Start(t, hubtest.Repo{Name: "a/b", Files: files("m-Q8_0.gguf")})
 	requests, padding, next := 0, 0, ""
-	h.Intercept = func(w http.ResponseWriter, r *http.Request) bool {
+	h.SetIntercept(func(w http.ResponseWriter, r *http.Request) bool {
 		if !strings.Contains(r.URL.Path, "/tree/") {
 			return false
 		}
@@ -150,7 +150,7 @@ func TestListPages(t *testing.T) {
 		w.Header().Set("Link", "<"+h.URL+r.URL.Path+"?"+strings.ReplaceAll(next, "N", fmt.Sprint(requests))+`>; rel="next"`)
 		_, _ = w.Write([]byte("[" + strings.Repeat(" ", padding) + "]"))
 		return true
-	}
+	})
 	for name, tc := range map[string]struct {
 		next     string // the query of each page's link; N is the number of the page
 		padding  int    // bytes of each page
@@ -175,12 +175,12 @@ func TestErrors(t *testing.T) {
 	h := hubtest.Start(t, hubtest.Repo{Name: "a/b", Files: files("m-Q8_0.gguf")}, hubtest.Repo{Name: "a/gated", Gated: true, Files: files("m-Q8_0.gguf")},
 		hubtest.Repo{Name: "a/private", Private: true, Files: files("m-Q8_0.gguf")}, hubtest.Repo{Name: "a/empty", Files: files("README.md")})
 	status := 0
-	h.Intercept = func(w http.ResponseWriter, _ *http.Request) bool {
+	h.SetIntercept(func(w http.ResponseWriter, _ *http.Request) bool {
 		if status != 0 {
 			w.WriteHeader(status)
 		}
 		return status != 0
-	}
+	})
 	host := h.HubHost()
 	for name, tc := range map[string]struct {
 		ref, token, endpoint string

@@ -17,14 +17,14 @@ import (
 func TestFromHubLogs(t *testing.T) {
 	h := hubtest.Start(t, hubtest.Repo{Name: "a/b", Files: []hubtest.File{{Path: "m-Q8_0.gguf", Content: []byte("GGUF and more")}}})
 	var refused atomic.Bool
-	h.Intercept = func(w http.ResponseWriter, _ *http.Request) bool {
+	h.SetIntercept(func(w http.ResponseWriter, _ *http.Request) bool {
 		if refused.Swap(true) {
 			return false
 		}
 		w.Header().Set("Retry-After", "1")
 		w.WriteHeader(http.StatusTooManyRequests)
 		return true
-	}
+	})
 	for _, entry := range h.Environment() {
 		name, value, _ := strings.Cut(entry, "=")
 		t.Setenv(name, value)

@@ -60,17 +60,22 @@ type Hub struct {
 	PageSize int    // entries on a page of a list; 0 = all on one
 	NoRanges bool   // the storage sends whole files only
 
-	// Intercept may answer a request instead of the hub or its storage; it returns whether it
-	// has. It may also wrap how the answer is written, see Cut and Slow. nil = nothing.
-	Intercept func(w http.ResponseWriter, r *http.Request) bool
-
 	storage string // URL
 
 	mu       sync.Mutex
+	answers  func(w http.ResponseWriter, r *http.Request) bool // nil = nothing
 	repos    map[string]*Repo
 	requests []Request
 	wrap     func(http.ResponseWriter, *http.Request) http.ResponseWriter
 	served   atomic.Int64
+}
+
+// SetIntercept sets what may answer a request instead of the hub or its storage; it returns
+// whether it has. nil = nothing.
+func (h *Hub) SetIntercept(answers func(w http.ResponseWriter, r *http.Request) bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.answers = answers
 }
 
 // Start starts a hub, which ends with the test.
@@ -169,7 +174,10 @@ func (h *Hub) record(next http.Handler) http.Handler {
 				Host: r.Host, Method: r.Method, Path: r.URL.Path, Authorization: r.Header.Get("Authorization"), Range: r.Header.Get("Range"), Status: s.status,
 			})
 		}()
-		if h.Intercept != nil && h.Intercept(s, r) {
+		h.mu.Lock()
+		answers := h.answers
+		h.mu.Unlock()
+		if answers != nil && answers(s, r) {
 			return
 		}
 		next.ServeHTTP(s, r)

@@ -87,7 +87,9 @@ func (b *box) start() {
 	}
 	p := &process{budget: budget.New(budget.Config{}, nil)}
 	p.budget.CountLeases(time.Now())
+	b.mu.Lock()
 	running := b.number
+	b.mu.Unlock()
 	p.leaser = New(Options{Budget: p.budget, Ledger: "of " + b.name, Log: zerolog.Nop(), Spent: func(context.Context, time.Time, time.Time) (map[string]usd.Amount, error) {
 		return b.spentBefore(running), nil
 	}})
@@ -104,6 +106,8 @@ func (b *box) start() {
 		m.Run(ctx)
 	}()
 	p.stop = func() { cancel(); <-done }
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.process = p
 }
 

@@ -30,12 +30,16 @@ const (
 	maxUnderWay = 120
 )
 
-// rate is the number of calls a second.
+// rate is the number of calls a second: 50, and fewer where other tests run at the same time, which
+// would find the queues full.
 func rate() int {
 	if n, err := strconv.Atoi(os.Getenv("LLMSUP_TEST_FLEET_RATE")); err == nil {
 		return n
 	}
-	return 50
+	if long() {
+		return 50
+	}
+	return 20
 }
 
 // message is one of a chat.
