@@ -104,11 +104,11 @@ func listen(t *testing.T, address string, received *atomic.Int64) {
 }
 
 // TestTraffic measures what announcements cost one NATS server: each box announces itself once,
-// to all others. With -v it prints the result; LLMSUP_TEST_LONG=1 measures 400 boxes.
+// to all others. With -v it prints the result; LLMSUP_TEST_LONG=1 measures 1,000 boxes.
 func TestTraffic(t *testing.T) {
 	boxes := 50
 	if os.Getenv("LLMSUP_TEST_LONG") != "" {
-		boxes = 400
+		boxes = 1000
 	}
 	server := fleettest.Start(t)
 	var received atomic.Int64
