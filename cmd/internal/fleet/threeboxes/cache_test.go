@@ -13,12 +13,19 @@ import (
 
 const (
 	users = 50
-	turns = 20
 	// atOnce is how many users wait for an answer at a time.
 	atOnce = 6
 	// cacheShare is what the boxes must have cached, of what one box of their size has.
 	cacheShare = 0.9
 )
+
+// turns is the number of each user's turns. Twenty take minutes on two cores.
+func turns() int {
+	if long() {
+		return 20
+	}
+	return 8
+}
 
 // TestPromptCache: users whose calls go to random boxes find nearly as many tokens of their
 // chats cached as they do on one box with the slots of all three.
@@ -47,7 +54,7 @@ func chatAtRandom(t *testing.T, f *fleet) (sum cacheFigures) {
 		all.Go(func() {
 			var history []message
 			var last string // llama-server
-			for turn := range turns {
+			for turn := range turns() {
 				history = append(history, message{"user", fmt.Sprintf("user %d asks %d", user, turn)})
 				id := fmt.Sprintf("user-%d-%d", user, turn)
 				tokens := 5 + rand.IntN(10)
