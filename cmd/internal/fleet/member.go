@@ -44,6 +44,7 @@ type Member struct {
 	ignored  uint64
 	warned   time.Time // of ignored announcements
 	expired  time.Time // up to which time silent boxes have been found
+	looked   time.Time // when that, or a view, was last made
 	viewed   time.Time // when the view was last replaced
 	replaced chan struct{}
 }
@@ -134,6 +135,18 @@ func (m *Member) watchChanges(ctx context.Context) {
 	}
 }
 
+// maxPause is longer than the time between two looks for silent boxes while this process runs.
+const maxPause = time.Second
+
+// excusePause lets no box count as silent for a time in which this process itself did not run,
+// and received nothing: it was stopped, or had no processor. The caller holds mu.
+func (m *Member) excusePause(now time.Time) {
+	if pause := now.Sub(m.looked); !m.looked.IsZero() && pause > maxPause {
+		m.peers.postpone(m.looked, pause)
+	}
+	m.looked = now
+}
+
 // expire keeps the view up to date: it removes silent boxes, and adds what is announced while a
 // view is new.
 func (m *Member) expire(ctx context.Context) {
@@ -157,6 +170,7 @@ func (m *Member) expire(ctx context.Context) {
 		}
 		m.mu.Lock()
 		now := m.clock()
+		m.excusePause(now)
 		silent := m.peers.expire(m.expired, now)
 		for _, name := range silent {
 			m.o.Log.Warn().Str("box", name).Msgf("the box has been silent for %s, and is no longer in the fleet", silence)
@@ -223,6 +237,7 @@ func (m *Member) setLink(next link) {
 func (m *Member) publish() {
 	old := m.replaced
 	m.replaced, m.viewed = make(chan struct{}), m.clock()
+	m.excusePause(m.viewed)
 	present, absent := m.peers.known(m.viewed)
 	m.view.Store(&View{
 		Name: m.peers.self, Joined: m.link.joined, Problem: m.link.problem, Boxes: present, Absent: absent, Ignored: m.ignored, Changed: m.replaced,

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -468,6 +469,33 @@ func TestClocksDiffer(t *testing.T) {
 	if took := time.Since(began); took > silence {
 		t.Errorf("it took %s", took)
 	}
+}
+
+// TestPause: a box that did not run for a while, and so heard nothing, takes no other one for
+// silent, and drops those that were silent before.
+func TestPause(t *testing.T) {
+	t.Parallel()
+	nats := fleettest.Start(t)
+	paused, other, gone := newBox(settings(t, "paused", nats.URL)), start(t, settings(t, "other", nats.URL)), start(t, settings(t, "gone", nats.URL))
+	var jump atomic.Int64
+	paused.clock = func() time.Time { return time.Now().Add(time.Duration(jump.Load())) }
+	paused.run(t)
+	paused.sees(t, "gone", "other")
+	gone.stop()
+	paused.sees(t, "other")
+	before := paused.View().Boxes[0].Seq
+	jump.Store(int64(time.Minute))
+	paused.await(t, "two announcements after the pause", func(v *View) bool {
+		if len(v.Boxes) != 1 {
+			t.Errorf("after the pause the box knows %q", names(v))
+		}
+		return len(v.Boxes) == 1 && v.Boxes[0].Seq > before+1
+	})
+	if log := paused.log.String(); strings.Contains(log, "silent") {
+		t.Errorf("a box was taken for silent:\n%s", log)
+	}
+	other.stop()
+	paused.sees(t)
 }
 
 func TestNoGoroutineStays(t *testing.T) {

@@ -78,6 +78,16 @@ func (p *peers) expire(before, now time.Time) (silent []string) {
 	return silent
 }
 
+// postpone delays the silence of the boxes that were present at a time.
+func (p *peers) postpone(at time.Time, by time.Duration) {
+	for name, peer := range p.byName {
+		if at.Sub(peer.Seen) < silence {
+			peer.Seen = peer.Seen.Add(by)
+			p.byName[name] = peer
+		}
+	}
+}
+
 // forget is how long a box is remembered that is silent or has left: reports of the fleet name
 // it as missing, and its old announcements must not bring it back.
 const forget = 24 * time.Hour
