@@ -27,39 +27,71 @@ const (
 	replicas = 3
 )
 
-func bucketConfig(copies int) jetstream.KeyValueConfig {
+// boxesBucket is the bucket of the announcements.
+func boxesBucket() jetstream.KeyValueConfig {
 	return jetstream.KeyValueConfig{
 		Bucket: bucketName, Description: "the boxes of llmsup's fleet", TTL: bucketTTL, History: 1, Storage: jetstream.MemoryStorage,
-		MaxValueSize: maxValue, MaxBytes: bucketSize, Replicas: copies,
+		MaxValueSize: maxValue, MaxBytes: bucketSize,
 	}
 }
 
-// openBucket returns the bucket, and creates it if it does not exist: with copies if the
-// servers are a cluster that is large enough.
-func openBucket(ctx context.Context, nc *nats.Conn, js jetstream.JetStream) (jetstream.KeyValue, error) {
-	clustered := nc.ConnectedClusterName() != ""
-	kv, err := js.KeyValue(ctx, bucketName)
+// OpenBucket returns a bucket, and creates it if it does not exist: with three copies if the NATS
+// servers are a cluster, else with one. It does not need Replicas of the configuration.
+func (c *Conn) OpenBucket(ctx context.Context, config jetstream.KeyValueConfig) (jetstream.KeyValue, error) {
+	return openBucket(ctx, c.NATS, c.JetStream, config)
+}
+
+func openBucket(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, config jetstream.KeyValueConfig) (jetstream.KeyValue, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*requestTimeout)
+	defer cancel()
+	config.Replicas = 1
+	if nc.ConnectedClusterName() != "" {
+		config.Replicas = replicas
+	}
+	kv, err := js.KeyValue(ctx, config.Bucket)
 	switch {
-	case err == nil && clustered:
-		status, err := kv.Status(ctx)
-		if err == nil && status.Config().Replicas < replicas { // the cluster may have grown
-			if more, err := js.UpdateKeyValue(ctx, bucketConfig(replicas)); err == nil {
-				return more, nil
-			}
-		}
-		return kv, nil
 	case err == nil:
-		return kv, nil
-	case !errors.Is(err, jetstream.ErrBucketNotFound):
-		return nil, fmt.Errorf("open the bucket %s in JetStream: %w", bucketName, explain(err))
+		return addCopies(ctx, js, kv, config), nil
+	case errors.Is(err, jetstream.ErrBucketNotFound):
+		kv, err = createBucket(ctx, js, config)
 	}
-	if clustered {
-		if kv, err = js.CreateKeyValue(ctx, bucketConfig(replicas)); err == nil {
-			return kv, nil
-		}
-	}
-	if kv, err = js.CreateKeyValue(ctx, bucketConfig(1)); err != nil {
-		return nil, fmt.Errorf("create the bucket %s in JetStream: %w", bucketName, explain(err))
+	if err != nil {
+		return nil, fmt.Errorf("open the bucket %s in JetStream: %w", config.Bucket, explain(err))
 	}
 	return kv, nil
+}
+
+// addCopies returns a bucket, with more copies if it has too few since the cluster has grown.
+func addCopies(ctx context.Context, js jetstream.JetStream, kv jetstream.KeyValue, config jetstream.KeyValueConfig) jetstream.KeyValue {
+	if config.Replicas == 1 {
+		return kv
+	}
+	if status, err := kv.Status(ctx); err != nil || status.Config().Replicas >= config.Replicas {
+		return kv
+	}
+	if more, err := js.UpdateKeyValue(ctx, config); err == nil {
+		return more
+	}
+	return kv
+}
+
+// createBucket creates a bucket, with one copy if the cluster is too small for more.
+func createBucket(ctx context.Context, js jetstream.JetStream, config jetstream.KeyValueConfig) (jetstream.KeyValue, error) {
+	kv, err := js.CreateKeyValue(ctx, config)
+	if err != nil && config.Replicas > 1 {
+		config.Replicas = 1
+		kv, err = js.CreateKeyValue(ctx, config)
+	}
+	if errors.Is(err, jetstream.ErrBucketExists) { // another box has created it at the same moment
+		kv, err = js.KeyValue(ctx, config.Bucket)
+	}
+	return kv, err
+}
+
+// IsConflict reports whether a bucket has refused a write, because the key has another revision
+// than the one that was to be replaced.
+func IsConflict(err error) bool {
+	var api *jetstream.APIError
+	return errors.Is(err, jetstream.ErrKeyExists) ||
+		errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
 }

@@ -43,14 +43,6 @@ func (c *Conn) Open(purpose string, sealed []byte) ([]byte, error) {
 // does not reveal it.
 func (c *Conn) Fleet() string { return hex.EncodeToString(c.secret.derive("name")[:8]) }
 
-// Replicas returns how many copies a bucket should have on the connection's servers.
-func (c *Conn) Replicas() int {
-	if c.NATS.ConnectedClusterName() == "" {
-		return 1
-	}
-	return replicas
-}
-
 // serve runs the services until stop is called.
 func (s *session) serve(ctx context.Context, c *Conn) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)

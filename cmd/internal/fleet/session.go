@@ -198,7 +198,7 @@ func (s *session) claim(ctx context.Context) {
 	go func() {
 		var result claimed
 		for range 3 { // others may write to the key meanwhile
-			if result = s.tryClaim(ctx, value); !isConflict(result.err) {
+			if result = s.tryClaim(ctx, value); !IsConflict(result.err) {
 				break
 			}
 		}
@@ -209,7 +209,7 @@ func (s *session) claim(ctx context.Context) {
 func (s *session) tryClaim(ctx context.Context, value []byte) claimed {
 	within, cancel := context.WithTimeout(ctx, 3*requestTimeout+silence)
 	defer cancel()
-	kv, err := openBucket(within, s.nc, s.js)
+	kv, err := openBucket(within, s.nc, s.js, boxesBucket())
 	if err != nil {
 		return claimed{err: err}
 	}
@@ -256,11 +256,6 @@ func (s *session) awaitRival(ctx context.Context) *Peer {
 		case <-changed:
 		}
 	}
-}
-
-func isConflict(err error) bool {
-	var api *jetstream.APIError
-	return errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
 }
 
 // apply takes over the result of a claim. An error ends the session.

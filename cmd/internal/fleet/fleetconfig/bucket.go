@@ -35,25 +35,12 @@ type bucket struct {
 
 // openBucket opens the bucket, and creates it if there is none.
 func openBucket(ctx context.Context, c *fleet.Conn) (*bucket, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestFor)
-	defer cancel()
-	wanted := jetstream.KeyValueConfig{
+	kv, err := c.OpenBucket(ctx, jetstream.KeyValueConfig{
 		Bucket: bucketName, Description: "the configuration of llmsup's fleet", History: history, Storage: jetstream.FileStorage,
-		MaxValueSize: maxValue, MaxBytes: maxBucket, Replicas: c.Replicas(),
-	}
-	kv, err := c.JetStream.KeyValue(ctx, bucketName)
-	switch {
-	case errors.Is(err, jetstream.ErrBucketNotFound):
-		kv, err = c.JetStream.CreateKeyValue(ctx, wanted)
-	case err == nil && wanted.Replicas > 1:
-		if status, failed := kv.Status(ctx); failed == nil && status.Config().Replicas < wanted.Replicas { // the cluster has grown
-			if more, failed := c.JetStream.UpdateKeyValue(ctx, wanted); failed == nil {
-				kv = more
-			}
-		}
-	}
+		MaxValueSize: maxValue, MaxBytes: maxBucket,
+	})
 	if err != nil {
-		return nil, fmt.Errorf("open the bucket %s in JetStream: %w", bucketName, err)
+		return nil, err
 	}
 	return &bucket{kv, c}, nil
 }
@@ -109,9 +96,8 @@ func (b *bucket) put(ctx context.Context, d *Document, revision uint64) (uint64,
 	} else {
 		revision, err = b.kv.Update(ctx, entryKey, value, revision)
 	}
-	var api *jetstream.APIError
 	switch {
-	case errors.Is(err, jetstream.ErrKeyExists), errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant):
+	case fleet.IsConflict(err):
 		return 0, errOvertaken
 	case err != nil:
 		return 0, fmt.Errorf("write to the bucket %s in JetStream: %w", bucketName, err)

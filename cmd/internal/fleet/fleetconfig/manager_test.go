@@ -1,6 +1,7 @@
 package fleetconfig
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -50,6 +51,35 @@ func TestPush(t *testing.T) {
 	awaitVersion(t, 3, one, two)
 	if one.routed() != "" || two.routed() != "" {
 		t.Errorf("after the removal the routes are to %q and %q", one.routed(), two.routed())
+	}
+}
+
+// lateBucket answers the first reads as before the first document was stored.
+type lateBucket struct {
+	jetstream.KeyValue
+	early int
+}
+
+func (b *lateBucket) Get(ctx context.Context, key string) (jetstream.KeyValueEntry, error) {
+	if b.early--; b.early >= 0 {
+		return nil, jetstream.ErrKeyNotFound
+	}
+	return b.KeyValue.Get(ctx, key)
+}
+
+// TestFirstPush: a box that hears of the first document before the bucket has it reads on.
+func TestFirstPush(t *testing.T) {
+	nats := fleettest.Start(t)
+	one := newBox(t, t.TempDir(), "").join(t, "one", fleetKey, nats.URL)
+	one.push(t, routeTo("a"))
+	b, err := one.connection()
+	if err != nil {
+		t.Fatal(err)
+	}
+	two := newBox(t, t.TempDir(), "")
+	two.connect(b, b.c.Fleet())
+	if err := two.reread(t.Context(), &bucket{&lateBucket{b.kv, 2}, b.c}); err != nil || two.Status().Version != 1 {
+		t.Errorf("the box runs version %d, %v", two.Status().Version, err)
 	}
 }
 

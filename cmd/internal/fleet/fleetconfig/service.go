@@ -95,7 +95,8 @@ func (m *Manager) agree() {
 	m.refused, m.problem = nil, ""
 }
 
-// sync reads the bucket, and does what its document needs. It reports whether it was new.
+// sync reads the bucket, and does what its document needs. It reports whether it was new: none is
+// not, since the first document may be on its way into the bucket.
 func (m *Manager) sync(ctx context.Context, b *bucket) (isNew bool, err error) {
 	d, revision, err := b.get(ctx)
 	foreign := errors.Is(err, errForeign)
@@ -113,7 +114,9 @@ func (m *Manager) sync(ctx context.Context, b *bucket) (isNew bool, err error) {
 		return false, nil
 	}
 	switch {
-	case own == nil && d == nil: // the fleet has none
+	case own == nil && d == nil: // the fleet has none, or one with another key
+		m.handled(revision)
+		return false, nil
 	case d == nil || own != nil && d.Version < own.Version:
 		return true, m.restore(ctx, b, own, d, revision)
 	case own != nil && d.Version == own.Version && d.Text == own.Text:

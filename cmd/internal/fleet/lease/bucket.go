@@ -24,33 +24,12 @@ const (
 	requestTimeout = 2 * time.Second
 )
 
-// openBucket returns the bucket. It creates it if it does not exist.
-func openBucket(ctx context.Context, c *fleet.Conn) (jetstream.KeyValue, error) {
-	ctx, cancel := context.WithTimeout(ctx, 3*requestTimeout)
-	defer cancel()
-	kv, err := c.JetStream.KeyValue(ctx, bucketName)
-	config := jetstream.KeyValueConfig{
+// bucketConfig is the bucket of the records.
+func bucketConfig() jetstream.KeyValueConfig {
+	return jetstream.KeyValueConfig{
 		Bucket: bucketName, Description: "the budgets of llmsup's fleet", TTL: keepRecords, History: 1, Storage: jetstream.FileStorage,
-		MaxValueSize: maxRecord, MaxBytes: bucketSize, Replicas: c.Replicas(),
+		MaxValueSize: maxRecord, MaxBytes: bucketSize,
 	}
-	switch {
-	case err == nil:
-		if status, err := kv.Status(ctx); err == nil && status.Config().Replicas < config.Replicas { // the cluster has grown
-			if more, err := c.JetStream.UpdateKeyValue(ctx, config); err == nil {
-				return more, nil
-			}
-		}
-		return kv, nil
-	case errors.Is(err, jetstream.ErrBucketNotFound):
-		if kv, err = c.JetStream.CreateKeyValue(ctx, config); err != nil && config.Replicas > 1 {
-			config.Replicas = 1
-			kv, err = c.JetStream.CreateKeyValue(ctx, config)
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open the bucket %s in JetStream, which has the fleet's budgets: %w", bucketName, err)
-	}
-	return kv, nil
 }
 
 // bucket has the records.
@@ -103,7 +82,7 @@ func (s *store) write(ctx context.Context, r *Record, revision uint64) (uint64, 
 	switch {
 	case err == nil:
 		return revision, nil
-	case isConflict(err):
+	case fleet.IsConflict(err):
 		return 0, errConflict
 	}
 	return 0, fmt.Errorf("change the fleet's budget %s: %w", r.Window, err)
@@ -111,9 +90,3 @@ func (s *store) write(ctx context.Context, r *Record, revision uint64) (uint64, 
 
 // errConflict means that another box has replaced the record.
 var errConflict = errors.New("another box has changed the record")
-
-func isConflict(err error) bool {
-	var api *jetstream.APIError
-	return errors.Is(err, jetstream.ErrKeyExists) ||
-		errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
-}

@@ -85,7 +85,7 @@ const (
 
 // Serve implements fleet.Service.
 func (l *Leaser) Serve(ctx context.Context, c *fleet.Conn) error {
-	kv, err := openBucket(ctx, c)
+	kv, err := c.OpenBucket(ctx, bucketConfig())
 	if err != nil {
 		l.publish(err)
 		return err
