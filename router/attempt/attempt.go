@@ -12,6 +12,7 @@ import (
 	"github.com/llmsup/llmsup/router/accounting"
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/budget"
+	"github.com/llmsup/llmsup/router/pick"
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/responses"
 	"github.com/llmsup/llmsup/router/usd"
@@ -34,7 +35,7 @@ type Params struct {
 	Estimate    usd.Amount // what the call may cost there
 	Accounting  *accounting.Accounting
 	Timeout     time.Duration // to the first answer
-	MaxWait     time.Duration // as that of a backend.Attempt
+	MaxWait     pick.MaxWait  // as that of a backend.Attempt
 	Idle        time.Duration // idle timeout of a stream that has begun; 0 = none
 	Alternative backend.Alternative
 	KeepAlive   backend.KeepAlive // while the call waits for its model

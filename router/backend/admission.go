@@ -1,7 +1,6 @@
 package backend
 
 import (
-	"cmp"
 	"context"
 	"time"
 
@@ -68,7 +67,7 @@ func (b *Server) awaitSlots(ctx context.Context, a *Attempt) (*Lease, *Failure) 
 		}
 		return nil, now.failure(now.Detail)
 	}
-	w, wait, ok := b.queue.enqueue(slots, a.Alternative.Allows(Saturated), cmp.Or(a.MaxWait, a.Timeout))
+	w, wait, ok := b.queue.enqueue(slots, a.Alternative.Allows(Saturated), a.MaxWait.Or(a.Timeout))
 	if a.Wait.Place == 0 {
 		a.Wait.Place = w.place
 	}

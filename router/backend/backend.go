@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/pick"
 	"github.com/llmsup/llmsup/router/request"
 )
 
@@ -61,8 +62,8 @@ type Attempt struct {
 	Model       string      // the model's name at the backend
 	Alternative Alternative // where the call may go instead
 	Timeout     time.Duration
-	MaxWait     time.Duration // the longest estimated wait for a slot of a call that may move on; 0 = Timeout, below 0 = it does not wait
-	Deadline    time.Time     // for the first answer: Timeout from the attempt's start
+	MaxWait     pick.MaxWait // of a call that may move on, for a slot; without a limit: Timeout
+	Deadline    time.Time    // for the first answer: Timeout from the attempt's start
 	KeepAlive   KeepAlive
 	Progress    Progress // nil = nothing wants to know
 	Unmodified  bool     // the body is sent as the client wrote it

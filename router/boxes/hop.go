@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/llmsup/llmsup/router/pick"
 )
 
 // Hop is the header X-Llmsup-Hop of a call that one box of the fleet sends to another:
@@ -15,7 +17,7 @@ type Hop struct {
 	Server  string        // that is to answer it
 	Moves   bool          // the call has an alternative, and moves there rather than wait
 	Timeout time.Duration // until the first answer
-	MaxWait time.Duration // as that of a backend.Attempt: the box refuses the call rather than let it wait longer for a slot
+	MaxWait pick.MaxWait  // as that of a backend.Attempt: the box refuses the call rather than let it wait longer for a slot
 }
 
 func (h Hop) String() string {
@@ -24,8 +26,8 @@ func (h Hop) String() string {
 		how = "move"
 	}
 	text := fmt.Sprintf("%s %s %s %d", h.Box, url.QueryEscape(h.Server), how, max(h.Timeout.Milliseconds(), 1))
-	if h.MaxWait != 0 {
-		text += fmt.Sprintf(" %d", max(h.MaxWait.Milliseconds(), 0))
+	if h.MaxWait.Limited {
+		text += fmt.Sprintf(" %d", h.MaxWait.Limit.Milliseconds())
 	}
 	return text
 }
@@ -44,9 +46,8 @@ func ParseHop(text string) (h Hop, code string, ok bool) {
 	}
 	h = Hop{Box: part[0], Server: server, Moves: part[3] == "move", Timeout: timeout}
 	if len(part) == 6 {
-		if h.MaxWait, ok = milliseconds(part[5]); h.MaxWait == 0 {
-			h.MaxWait = -1
-		}
+		h.MaxWait.Limited = true
+		h.MaxWait.Limit, ok = milliseconds(part[5])
 	}
 	return h, part[1], ok
 }

@@ -143,18 +143,18 @@ func TestPatience(t *testing.T) {
 		boxes []Box
 		call  Call
 		order []int
-		want  []time.Duration
+		want  []MaxWait
 	}{
-		"no box":          {nil, single, nil, []time.Duration{}},
-		"own first":       {own(0, 0), single, []int{0, 1, 2}, []time.Duration{NoLimit, 0, NoLimit}},
-		"own waits":       {own(4, 7), single, []int{1, 2, 0}, []time.Duration{0, 2 * time.Second, NoLimit}},
-		"own begins":      {own(0, 0), away, []int{2, 0, 1}, []time.Duration{4 * time.Second, NoLimit, NoLimit}},
-		"home, own waits": {own(4, 7), away, []int{2, 1, 0}, []time.Duration{8 * time.Second, 2 * time.Second, NoLimit}},
+		"no box":          {nil, single, nil, []MaxWait{}},
+		"own first":       {own(0, 0), single, []int{0, 1, 2}, []MaxWait{{}, AtMost(0), {}}},
+		"own waits":       {own(4, 7), single, []int{1, 2, 0}, []MaxWait{AtMost(0), AtMost(2 * time.Second), {}}},
+		"own begins":      {own(0, 0), away, []int{2, 0, 1}, []MaxWait{AtMost(4 * time.Second), {}, {}}},
+		"home, own waits": {own(4, 7), away, []int{2, 1, 0}, []MaxWait{AtMost(8 * time.Second), AtMost(2 * time.Second), {}}},
 		"a slow home": {
-			three(func(b []Box) { b[2].PromptRate = 100 }), away, []int{2, 0, 1}, []time.Duration{0, NoLimit, NoLimit}, // 10 s there, 5 s at the own box
+			three(func(b []Box) { b[2].PromptRate = 100 }), away, []int{2, 0, 1}, []MaxWait{AtMost(0), {}, {}}, // 10 s there, 5 s at the own box
 		},
 		"no own box": {
-			three(func(b []Box) { b[0].Own, b[2].Busy = false, 6 }), single, []int{1, 0, 2}, []time.Duration{0, time.Second, NoLimit},
+			three(func(b []Box) { b[0].Own, b[2].Busy = false, 6 }), single, []int{1, 0, 2}, []MaxWait{AtMost(0), AtMost(time.Second), {}},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

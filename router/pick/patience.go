@@ -5,27 +5,40 @@ import (
 	"time"
 )
 
-// NoLimit is the patience of a call that waits as long as its route lets it.
-const NoLimit time.Duration = -1
+// MaxWait is the longest time that a call waits in the queue of a box: if it would be longer, the
+// box refuses the call, which moves on. The zero value sets no limit.
+type MaxWait struct {
+	Limited bool
+	Limit   time.Duration // if Limited; 0 = the call begins at once, or moves on
+}
 
-// Patience returns how long a call may wait in the queue of each box of its order; NoLimit =
-// as long as it has. States are a second old, but a box knows its own queue: it refuses a call
+// AtMost returns a limited MaxWait.
+func AtMost(d time.Duration) MaxWait { return MaxWait{Limited: true, Limit: d} }
+
+// Or returns the limit; another one if it sets none.
+func (m MaxWait) Or(other time.Duration) time.Duration {
+	if m.Limited {
+		return m.Limit
+	}
+	return other
+}
+
+// Patience returns how long a call may wait in the queue of each box of its order. States are a second old, but a box knows its own queue: it refuses a call
 // that would wait longer there, which then moves on. The first boxes are to begin at once, the
 // later ones sooner than the own box would, and the home box before another one would have
 // processed what the home has cached. That costs a round trip for each box that refuses.
-func Patience(boxes []Box, c Call, order []int) []time.Duration {
-	limits := make([]time.Duration, len(order))
+func Patience(boxes []Box, c Call, order []int) []MaxWait {
+	limits := make([]MaxWait, len(order))
 	homeBox := home(boxes, &c)
 	reference, other := alternative(boxes, order)
 	limited := min(maxHops, len(order)-1)
 	for at, i := range order {
 		switch b := &boxes[i]; {
-		case b.Own || at >= limited:
-			limits[at] = NoLimit
+		case b.Own || at >= limited: // without a limit
 		case i == homeBox:
-			limits[at] = max(reference+other.process(c.PromptTokens)-b.process(c.PromptTokens-c.EarlierTokens), 0)
+			limits[at] = AtMost(max(reference+other.process(c.PromptTokens)-b.process(c.PromptTokens-c.EarlierTokens), 0))
 		default:
-			limits[at] = reference * time.Duration(at) / time.Duration(limited)
+			limits[at] = AtMost(reference * time.Duration(at) / time.Duration(limited))
 		}
 	}
 	return limits

@@ -128,10 +128,10 @@ func (s *simulation) place(a *arrival, r rule) {
 	call := &running{arrival: *a}
 	for at, i := range order {
 		call.box = i
-		if limits == nil || limits[at] == NoLimit {
+		if limits == nil || !limits[at].Limited {
 			break
 		}
-		if b := s.exact(i); b.wait(0) <= limits[at] {
+		if b := s.exact(i); b.wait(0) <= limits[at].Limit {
 			break
 		}
 		s.refusals++
@@ -213,31 +213,31 @@ func percentile(sorted []time.Duration, q float64) time.Duration {
 }
 
 // rule chooses the boxes for a call, and how long it may wait at each; nil = without a limit.
-type rule func(s *simulation, a *arrival) (order []int, patience []time.Duration)
+type rule func(s *simulation, a *arrival) (order []int, patience []MaxWait)
 
 // The rules that are compared.
 var rules = map[string]rule{
-	"Order and Patience": func(s *simulation, a *arrival) ([]int, []time.Duration) {
+	"Order and Patience": func(s *simulation, a *arrival) ([]int, []MaxWait) {
 		boxes := s.view(a.source)
 		order := Order(boxes, a.call, s.random)
 		return order, Patience(boxes, a.call, order)
 	},
-	"Order alone": func(s *simulation, a *arrival) ([]int, []time.Duration) {
+	"Order alone": func(s *simulation, a *arrival) ([]int, []MaxWait) {
 		return Order(s.view(a.source), a.call, s.random), nil
 	},
 	// The oracle knows the queues of all boxes at this moment.
-	"oracle": func(s *simulation, a *arrival) ([]int, []time.Duration) {
+	"oracle": func(s *simulation, a *arrival) ([]int, []MaxWait) {
 		return []int{s.fastest(a, func(i int) Box {
 			b := s.exact(i)
 			b.Own = i == a.source
 			return b
 		})}, nil
 	},
-	"fastest announced": func(s *simulation, a *arrival) ([]int, []time.Duration) {
+	"fastest announced": func(s *simulation, a *arrival) ([]int, []MaxWait) {
 		boxes := s.view(a.source)
 		return []int{s.fastest(a, func(i int) Box { return boxes[i] })}, nil
 	},
-	"random": func(s *simulation, _ *arrival) ([]int, []time.Duration) { return []int{s.random(s.boxes)}, nil },
+	"random": func(s *simulation, _ *arrival) ([]int, []MaxWait) { return []int{s.random(s.boxes)}, nil },
 }
 
 // fastest returns the box with the shortest time to the first token.

@@ -4,11 +4,11 @@ import (
 	"cmp"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/accounting"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/pick"
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/usd"
 )
@@ -24,7 +24,7 @@ type Candidate struct {
 	LastResort  bool          // it is degraded, as are all candidates after it that are not skipped
 	Returning   bool          // it accepts no calls now, but will without an operator: a call without another candidate waits for it
 	unsupported bool          // it can never answer the call: its engine lacks the path, or its model the ability
-	MaxWait     time.Duration // as that of a backend.Attempt
+	MaxWait     pick.MaxWait  // as that of a backend.Attempt
 	Edits       *models.Edits // of the call's parameters; nil = none
 	Estimate    usd.Amount
 	edited      *request.Request // the call with the edits; nil = it has none

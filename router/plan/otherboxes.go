@@ -90,12 +90,7 @@ func (s *Routing) OrderBoxes(p *Plan, r *request.Request) {
 	ordered := make([]Candidate, 0, len(p.Candidates))
 	for at, limit := range pick.Patience(known, call, order) {
 		c := others[order[at]]
-		switch {
-		case limit == 0:
-			c.MaxWait = -1
-		case limit != pick.NoLimit:
-			c.MaxWait = limit
-		}
+		c.MaxWait = limit
 		ordered = append(ordered, c)
 	}
 	p.Candidates = append(ordered, p.Candidates[n:]...)
