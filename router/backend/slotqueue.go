@@ -53,8 +53,8 @@ func newSlotQueue(offers func() capacity) *slotQueue {
 // enqueue takes slots, or a position in the queue. w.place is that position, also of a call
 // that does not get it; 0 = the call has its slots. ok is false if the call should not
 // wait: the queue is full, or the call has another backend (mayMove) and the estimated
-// wait is longer than maxWait. wait is that estimate; it does not include the time until
-// a closed queue opens.
+// wait is longer than maxWait; with 0, a call that may move does not wait at all. wait is that
+// estimate, 0 if it is unknown; it does not include the time until a closed queue opens.
 func (q *slotQueue) enqueue(slots int, mayMove bool, maxWait time.Duration) (w *waiter, wait time.Duration, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -69,7 +69,7 @@ func (q *slotQueue) enqueue(slots int, mayMove bool, maxWait time.Duration) (w *
 		needed += other.slots
 	}
 	wait = q.service * time.Duration(needed) / time.Duration(q.slots)
-	if q.taken+len(q.waiting) > q.slots*(1+QueuePerSlot) || mayMove && wait > maxWait {
+	if q.taken+len(q.waiting) > q.slots*(1+QueuePerSlot) || mayMove && (wait > maxWait || maxWait == 0) {
 		w.place = len(q.waiting)
 		q.waiting = q.waiting[:len(q.waiting)-1]
 		return w, wait, false
