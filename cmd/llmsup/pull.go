@@ -40,7 +40,7 @@ func pullCommand() *cli.Command {
 			"  llmsup start --model \"$(llmsup pull hf:ORG/REPO:Q4_K_M)\"",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "quant", Usage: "download this `QUANTISATION`"},
-			&cli.StringFlag{Name: "dir", TakesFile: true, Usage: "download into this `FOLDER`; the file is in FOLDER/ORG/REPO", DefaultText: "models in the state directory"},
+			&cli.StringFlag{Name: "dir", TakesFile: true, Usage: "download into this `FOLDER`; the file is in FOLDER/ORG/REPO, or FOLDER/HOST-HASH for a URL", DefaultText: "models in the state directory"},
 			&cli.BoolFlag{Name: "mmproj", Usage: "also download the projector for images or sound, for llama-server's --mmproj"},
 			&cli.StringFlag{Name: "add", Usage: "add a server of this `NAME` with the model to the configuration file"},
 			configFileFlag(),

@@ -38,9 +38,9 @@ const (
 )
 
 // Download downloads all files of a model into dir and returns the path of the first. Files
-// are at dir/ORG/REPO/PATH, and that of a URL at dir/NAME. What is there already with the
-// right hash is kept; of a file that was not finished, the rest is downloaded. report may be
-// nil; it is called from one goroutine at a time.
+// are at dir/ORG/REPO/PATH, and that of a URL at dir/HOST-HASH/NAME. What is there already
+// with the right hash is kept; of a file that was not finished, the rest is downloaded. report
+// may be nil; it is called from one goroutine at a time.
 //
 // Files get their names when all of them are whole and verified. When the context ends, what
 // is there is kept for the next time.

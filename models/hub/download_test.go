@@ -64,7 +64,7 @@ func TestDownload(t *testing.T) {
 		ref    string // "" = hf:a/b
 		hub    func(h *hubtest.Hub)
 		dir    func(t *testing.T, path string) // prepares what is there before
-		path   string                          // "" = a/b/m-Q8_0.gguf
+		path   string                          // "" = m-Q8_0.gguf in the folder of ref
 		err    string
 		served int64 // most bytes that are served; 0 = the model and 4 bytes for a URL
 	}{
@@ -72,9 +72,9 @@ func TestDownload(t *testing.T) {
 		"in Xet storage":         {file: hubtest.File{Xet: true}},
 		"in git, without a hash": {file: hubtest.File{Plain: true}},
 		"a pinned revision":      {ref: "hf:a/b@main", path: "a/b@main/m-Q8_0.gguf"},
-		"a URL of the hub":       {ref: "URL/a/b/resolve/main/m-Q8_0.gguf", path: "m-Q8_0.gguf"},
-		"a URL elsewhere":        {ref: "URL/files/m-Q8_0.gguf", path: "m-Q8_0.gguf", hub: serveFile(content, true)},
-		"a URL of a server that does not say the size": {ref: "URL/files/m-Q8_0.gguf", path: "m-Q8_0.gguf", hub: serveFile(content, false), served: 1},
+		"a URL of the hub":       {ref: "URL/a/b/resolve/main/m-Q8_0.gguf"},
+		"a URL elsewhere":        {ref: "URL/files/m-Q8_0.gguf", hub: serveFile(content, true)},
+		"a URL of a server that does not say the size": {ref: "URL/files/m-Q8_0.gguf", hub: serveFile(content, false), served: 1},
 		"connections that break":                       {hub: func(h *hubtest.Hub) { h.Cut(30, 300) }},
 		"connections that break at once":               {hub: func(h *hubtest.Hub) { h.Cut(5, 0) }},
 		"connections that break in a whole":            {hub: func(h *hubtest.Hub) { h.NoRanges = true; h.Cut(2, 3000) }, served: 20 * size},
@@ -104,16 +104,16 @@ func TestDownload(t *testing.T) {
 				tc.hub(h)
 			}
 			dir := t.TempDir()
-			path := filepath.Join(dir, "a/b/m-Q8_0.gguf")
+			ref := strings.Replace(tc.ref, "URL", h.URL, 1)
+			if ref == "" {
+				ref = "hf:a/b"
+			}
+			path := filepath.Join(dir, parse(t, ref).folder(), "m-Q8_0.gguf")
 			if tc.path != "" {
 				path = filepath.Join(dir, tc.path)
 			}
 			if tc.dir != nil {
 				tc.dir(t, path)
-			}
-			ref := strings.Replace(tc.ref, "URL", h.URL, 1)
-			if ref == "" {
-				ref = "hf:a/b"
 			}
 			got, err := downloadRef(t, t.Context(), client(h, ""), ref, dir)
 			if tc.err != "" {
@@ -159,9 +159,10 @@ func TestWithoutHash(t *testing.T) {
 			http.ServeContent(w, r, "", tc.modified, bytes.NewReader(content))
 			return true
 		})
-		path := filepath.Join(t.TempDir(), "m.gguf")
+		dir := t.TempDir()
+		path := filepath.Join(dir, parse(t, h.URL+"/m.gguf").folder(), "m.gguf")
 		writeFile(t, path, other)
-		got, err := downloadRef(t, t.Context(), client(h, ""), h.URL+"/m.gguf", filepath.Dir(path))
+		got, err := downloadRef(t, t.Context(), client(h, ""), h.URL+"/m.gguf", dir)
 		if err != nil || got != path {
 			t.Errorf("%s: %s, %v", name, got, err)
 		}
@@ -370,7 +371,29 @@ func TestChangedURL(t *testing.T) {
 	if _, err := downloadRef(t, t.Context(), client(h, ""), h.URL+"/m.gguf", dir); err != nil {
 		t.Fatal(err)
 	}
-	holds(t, filepath.Join(dir, "m.gguf"), append(gguf(size), 2))
+	holds(t, filepath.Join(dir, parse(t, h.URL+"/m.gguf").folder(), "m.gguf"), append(gguf(size), 2))
+}
+
+// TestSameNameURLs: two URLs whose files have one name and one size are two files, and a URL
+// with another query is the same file.
+func TestSameNameURLs(t *testing.T) {
+	h := hubtest.Start(t)
+	h.SetIntercept(func(w http.ResponseWriter, r *http.Request) bool {
+		http.ServeContent(w, r, "", time.Now().Add(-time.Hour), bytes.NewReader(append(gguf(size), r.URL.Path[1])))
+		return true
+	})
+	dir, paths := t.TempDir(), map[string]string{}
+	for _, at := range []string{"/a/m.gguf?signature=1", "/b/m.gguf", "/a/m.gguf?signature=2"} {
+		got, err := downloadRef(t, t.Context(), client(h, ""), h.URL+at, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		holds(t, got, append(gguf(size), at[1]))
+		paths[got] = at
+	}
+	if len(paths) != 2 {
+		t.Errorf("%v", paths)
+	}
 }
 
 // TestFullDisk: a download that has no room is refused before it begins.

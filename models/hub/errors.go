@@ -95,7 +95,7 @@ func permanentErrorf(format string, args ...any) error {
 
 // connectError returns why there is no answer, without the address, whose query may have a
 // signature. Its host is that of the request, which may have been redirected.
-func connectError(ctx context.Context, address string, err error) error {
+func (c *Client) connectError(ctx context.Context, address string, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -107,12 +107,20 @@ func connectError(ctx context.Context, address string, err error) error {
 		return permanentErrorf("cannot download from %s: %w", host, err)
 	}
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
-		return fmt.Errorf("cannot find %s: %s: check the network, or HF_ENDPOINT", host, dns.Err)
+		return fmt.Errorf("cannot find %s: %s: check the network%s", host, dns.Err, c.orEndpoint(host))
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 		return fmt.Errorf("%s closed the connection in the middle of an answer", host)
 	}
-	return fmt.Errorf("cannot reach %s: %w: check the network, or HF_ENDPOINT", host, err)
+	return fmt.Errorf("cannot reach %s: %w: check the network%s", host, err, c.orEndpoint(host))
+}
+
+// orEndpoint adds to a message the variable that names the hub, if the host is the hub's.
+func (c *Client) orEndpoint(host string) string {
+	if host == c.base.Host {
+		return ", or HF_ENDPOINT"
+	}
+	return ""
 }
 
 func hostOf(address string) string {

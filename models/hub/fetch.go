@@ -152,7 +152,7 @@ func (c *Client) fetchOnce(ctx context.Context, f File, p *partial, piece int) e
 			at += int64(n)
 		}
 		if err != nil && at < end {
-			return connectError(ctx, f.URL, err)
+			return c.connectError(ctx, f.URL, err)
 		}
 	}
 	return nil
@@ -247,7 +247,7 @@ func (c *Client) fetchWholeOnce(ctx context.Context, f File, p *partial) error {
 		case atEnd && (f.Size < 0 || at == f.Size):
 			return nil
 		case err != nil:
-			return connectError(ctx, f.URL, err)
+			return c.connectError(ctx, f.URL, err)
 		}
 	}
 }

@@ -52,7 +52,7 @@ func (r remoteFile) ReadAt(p []byte, at int64) (int, error) {
 	case err != nil && r.file.Size < 0 && resp.ContentLength == int64(n): // the file ends here
 		return n, io.EOF
 	case err != nil:
-		return n, connectError(ctx, r.file.URL, err)
+		return n, r.client.connectError(ctx, r.file.URL, err)
 	case n < len(p):
 		return n, io.EOF
 	}

@@ -83,7 +83,7 @@ func (c *Client) describe(ctx context.Context, ref Ref, address string) (File, e
 	_, err = io.ReadFull(body, start)
 	switch {
 	case ctx.Err() != nil:
-		return File{}, connectError(ctx, address, err)
+		return File{}, c.connectError(ctx, address, err)
 	case err != nil || string(start) != magic:
 		return File{}, notGGUF(f)
 	}

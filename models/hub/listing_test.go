@@ -201,6 +201,7 @@ func TestErrors(t *testing.T) {
 		"no GGUF":               {ref: "hf:a/empty", want: "a/empty has no GGUF files: search the hub for the model's name with GGUF"},
 		"offline":               {ref: "hf:a/b", offline: true, want: "HF_HUB_OFFLINE is set, so nothing is downloaded: unset it, or name a file on disk"},
 		"no network":            {ref: "hf:a/b", endpoint: "http://127.0.0.1:1", want: "cannot reach 127.0.0.1:1: dial tcp 127.0.0.1:1: connect: connection refused: check the network, or HF_ENDPOINT", temporary: true},
+		"no network, a URL":     {ref: "http://127.0.0.1:1/x.gguf", want: "cannot reach 127.0.0.1:1: dial tcp 127.0.0.1:1: connect: connection refused: check the network", temporary: true},
 		"no hub":                {ref: "hf:a/b", status: 200, want: h.URL + " does not answer as a hub does: check HF_ENDPOINT"},
 		"the hub is down":       {ref: "hf:a/b", status: 503, want: host + " failed with 503: try again later", temporary: true},
 		"the hub's rate limit":  {ref: "hf:a/b", status: 429, want: host + " limits how often it is asked (429): try again in some minutes", temporary: true},
@@ -221,6 +222,9 @@ func TestErrors(t *testing.T) {
 			}
 			if fmt.Sprint(err) != tc.want && (tc.want != "" || err != nil) && !(len(tc.want) > 0 && err != nil && strings.HasPrefix(err.Error(), tc.want)) {
 				t.Errorf("%v\nwant %s", err, tc.want)
+			}
+			if strings.HasPrefix(tc.ref, "http") && strings.Contains(fmt.Sprint(err), "HF_ENDPOINT") {
+				t.Errorf("HF_ENDPOINT does not matter for a URL: %v", err)
 			}
 			if IsTemporary(err) != tc.temporary {
 				t.Errorf("IsTemporary is %v of %v", !tc.temporary, err)

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/url"
@@ -116,11 +117,26 @@ func (r Ref) String() string {
 func (r Ref) folder() string {
 	switch {
 	case r.URL != "":
-		return ""
+		return folderOfURL(r.URL)
 	case r.Revision != "":
 		return r.Org + "/" + r.Repo + "@" + url.PathEscape(r.Revision) // which may have a slash
 	}
 	return r.Org + "/" + r.Repo
+}
+
+// folderOfURL returns HOST-HASH. The hash is of the host and the path's folder: two files of
+// one name are kept apart, and the parts of a split model are together. The query does not
+// count, since a signature in it changes.
+func folderOfURL(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	folder := sha256.Sum256([]byte(strings.ToLower(u.Host) + path.Dir(u.Path)))
+	if host := strings.ToLower(u.Hostname()); safePath(host) && !strings.Contains(host, "/") {
+		return fmt.Sprintf("%s-%x", host, folder[:4])
+	}
+	return fmt.Sprintf("%x", folder[:4])
 }
 
 func isGGUF(name string) bool { return strings.EqualFold(path.Ext(name), ".gguf") }

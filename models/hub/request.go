@@ -102,7 +102,7 @@ func (c *Client) do(ctx context.Context, method, address string, header http.Hea
 		return nil, limited
 	}
 	if err != nil {
-		return nil, connectError(ctx, address, err)
+		return nil, c.connectError(ctx, address, err)
 	}
 	return resp, nil
 }
@@ -159,7 +159,7 @@ func (c *Client) get(ctx context.Context, ref Ref, address string) ([]byte, http
 	body, err := io.ReadAll(io.LimitReader(watched, maxAnswer+1))
 	switch {
 	case err != nil:
-		return nil, nil, connectError(ctx, address, err)
+		return nil, nil, c.connectError(ctx, address, err)
 	case len(body) > maxAnswer:
 		return nil, nil, permanentError{fmt.Errorf("%s sent a list of over %d MiB", hostOf(address), maxAnswer>>20)}
 	}
