@@ -19,6 +19,9 @@ func flagsFirst(app *cli.App, line []string) []string {
 	for args := line[depth:]; len(args) > 0; {
 		arg := args[0]
 		args = args[1:]
+		if name, value, ok := withValue(command, arg); ok {
+			arg, args = name, append([]string{value}, args...)
+		}
 		switch {
 		case arg == "--":
 			rest = append(rest, args...)
@@ -58,6 +61,20 @@ func commandOf(app *cli.App, line []string) (command *cli.Command, depth int) {
 		return nil, depth
 	}
 	return command, depth
+}
+
+// withValue splits a flag of one letter from its value, as in -n100. ok is false if an
+// argument is something else, such as -n or -n=100.
+func withValue(command *cli.Command, arg string) (name, value string, ok bool) {
+	if len(arg) < 3 || arg[0] != '-' || arg[1] == '-' || arg[2] == '=' || hasFlag(command, arg) {
+		return "", "", false
+	}
+	return arg[:2], arg[2:], takesValue(command, arg[:2])
+}
+
+func hasFlag(command *cli.Command, arg string) bool {
+	name, _, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+	return slices.ContainsFunc(command.Flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), name) })
 }
 
 // takesValue reports whether the argument after a flag is its value.

@@ -107,10 +107,9 @@ func newApp(forceStop <-chan struct{}) *cli.App {
 		Usage:           "run llama-server and route OpenAI calls to it first, and to the cloud when it cannot answer",
 		Version:         version,
 		HideHelpCommand: true,
-		Suggest:         true,
 		// Accepts --generate-bash-completion, which the completion scripts pass.
 		EnableBashCompletion: true,
-		Commands: withoutHelpCommands(
+		Commands: inOurForm(
 			startCommand(forceStop), statusCommand(), drainCommand(), resumeCommand(), restartCommand(), reloadCommand(), logsCommand(),
 			modelsCommand(), pullCommand(), fitCommand(), loadCommand(), unloadCommand(), boxesCommand(), fleetCommand(), openCommand(),
 			callsCommand(), routeCommand(), usageCommand(), keyCommand(), checkCommand(), completionCommand(), manCommand(),
@@ -120,19 +119,25 @@ func newApp(forceStop <-chan struct{}) *cli.App {
 		OnUsageError:   onUsageError,
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {
-				return usagef("there is no command %q; llmsup --help lists them", c.Args().First())
+				return unknownCommand(c.App.Commands, c.Args().First())
 			}
 			return cli.ShowAppHelp(c)
 		},
 	}
 }
 
-// withoutHelpCommands returns commands that take "help" as a name, as in llmsup fit help, and do
-// not offer it to a shell, which then offers files. --help is for all of them.
-func withoutHelpCommands(commands ...*cli.Command) []*cli.Command {
+// inOurForm returns commands that take "help" as a name, as in llmsup fit help, and do not
+// offer it to a shell, which then offers files. --help is for all of them. It does not show
+// "(default: false)" at flags without a value.
+func inOurForm(commands ...*cli.Command) []*cli.Command {
 	for _, c := range commands {
 		c.HideHelpCommand = true
-		withoutHelpCommands(c.Subcommands...)
+		for _, f := range c.Flags {
+			if b, ok := f.(*cli.BoolFlag); ok {
+				b.DisableDefaultText = true
+			}
+		}
+		inOurForm(c.Subcommands...)
 	}
 	return commands
 }
@@ -143,7 +148,11 @@ func onUsageError(c *cli.Context, err error, _ bool) error {
 		name = c.Command.HelpName // "llmsup key new"
 	}
 	if flag, undefined := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); undefined {
-		return usagef("%s has no flag --%s; %s --help lists them", name, strings.TrimPrefix(flag, "-"), name)
+		var flags []cli.Flag
+		if c.Command != nil {
+			flags = c.Command.Flags
+		}
+		return unknownFlag(name, flags, strings.TrimPrefix(flag, "-"))
 	}
 	if flag, missing := strings.CutPrefix(err.Error(), "flag needs an argument: -"); missing {
 		return usagef("--%s needs a value; see %s --help", strings.TrimPrefix(flag, "-"), name)
