@@ -191,6 +191,7 @@ routes:
 // drainDuringSpeech drains the engine while it speaks: the client hears it to its end.
 func (c *mediaClient) drainDuringSpeech(whole string) {
 	c.t.Helper()
+	pid := c.in.awaitServer(0, "ready", isReady).PID
 	stream := c.startSpeech()
 	defer stream.Close()
 	drained := make(chan string)
@@ -199,6 +200,7 @@ func (c *mediaClient) drainDuringSpeech(whole string) {
 		drained <- out
 	}()
 	c.in.awaitServer(0, "draining", func(s control.Server) bool { return s.State == "draining" })
+	c.in.onPort(pid, "/test/continue")
 	rest, err := io.ReadAll(stream)
 	if got := enginetest.SpeechChunk(0) + string(rest); err != nil || got != whole {
 		c.t.Errorf("%q, %v; want %q", got, err, whole)
@@ -206,10 +208,11 @@ func (c *mediaClient) drainDuringSpeech(whole string) {
 	c.t.Log(<-drained)
 }
 
-// startSpeech begins a call for speech, and reads the first piece.
+// startSpeech begins a call for speech, and reads the first piece. The engine sends the others
+// after /test/continue.
 func (c *mediaClient) startSpeech() io.ReadCloser {
 	c.t.Helper()
-	resp, err := http.Post(c.in.url+"/v1/audio/speech", "application/json", strings.NewReader(`{"model":"media","input":"hi"}`))
+	resp, err := http.Post(c.in.url+"/v1/audio/speech", "application/json", strings.NewReader(`{"model":"media","input":"wait"}`))
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -83,15 +83,23 @@ func images(_ *engine, w http.ResponseWriter, r *http.Request) {
 	write(w, map[string]any{"created": 1, "data": data})
 }
 
-// speech sends audio in pieces.
+// speech sends audio in pieces. If its input is "wait", it waits after the first piece until a test
+// calls /test/continue.
 func speech(e *engine, w http.ResponseWriter, r *http.Request) {
-	if _, ok := body(w, r); !ok {
+	object, ok := body(w, r)
+	if !ok {
 		return
 	}
 	w.Header().Set("Content-Type", "audio/mpeg")
 	for n := range SpeechChunks {
 		_, _ = io.WriteString(w, SpeechChunk(n))
 		_ = http.NewResponseController(w).Flush()
+		if n == 0 && object["input"] == "wait" {
+			select {
+			case <-e.proceed:
+			case <-r.Context().Done():
+			}
+		}
 		if !e.pause(r) {
 			return
 		}

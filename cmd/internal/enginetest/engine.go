@@ -18,12 +18,13 @@ import (
 
 // engine is the state of one engine.
 type engine struct {
-	name   string
-	prefix string // its base path
-	access bool   // log each request, as Python's servers do
-	chunk  time.Duration
-	work   time.Duration // of each call
-	serial chan struct{} // holds a token for each call at once; nil = no limit
+	name    string
+	prefix  string // its base path
+	access  bool   // log each request, as Python's servers do
+	chunk   time.Duration
+	work    time.Duration // of each call
+	serial  chan struct{} // holds a token for each call at once; nil = no limit
+	proceed chan struct{} // receives when a speech that waits may continue
 
 	ready   atomic.Bool
 	asleep  atomic.Bool
@@ -53,7 +54,7 @@ func Main() {
 		stubborn = flag.Bool("stubborn", false, "ignore SIGTERM")
 	)
 	flag.Parse()
-	e := &engine{name: *name, prefix: *prefix, access: *access, chunk: *chunk, work: *work}
+	e := &engine{name: *name, prefix: *prefix, access: *access, chunk: *chunk, work: *work, proceed: make(chan struct{})}
 	if *parallel > 0 {
 		e.serial = make(chan struct{}, *parallel)
 	}
@@ -164,6 +165,11 @@ func (e *engine) control(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, e.most.Load())
 	case "/test/asleep":
 		fmt.Fprint(w, e.asleep.Load())
+	case "/test/continue":
+		select {
+		case e.proceed <- struct{}{}:
+		case <-r.Context().Done():
+		}
 	case "/test/exit":
 		code, _ := strconv.Atoi(r.URL.Query().Get("code"))
 		fmt.Fprintln(os.Stderr, r.URL.Query().Get("line"))
