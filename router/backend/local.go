@@ -57,6 +57,9 @@ type LocalState struct {
 	// ReadyAt is when a server that accepts no calls will probably accept them again;
 	// zero = unknown.
 	ReadyAt time.Time
+	// LoadsIn is after what time the model would be loaded if a call came for it now; 0 = it is
+	// loaded, or the time is unknown, or other models with calls would have to make room first.
+	LoadsIn time.Duration
 	// Status is the server's state, as `llmsup status` shows it: "ready", "loading", ...
 	Status string
 	// Description is what is known of the model, whether it is loaded or not; nil = nothing.
@@ -118,6 +121,9 @@ func (b *Server) Queue() (taken, waiting int, service time.Duration) { return b.
 
 // Slots returns how many calls the server works on at once; 0 = unknown.
 func (b *Server) Slots() int { return b.local.State().Slots }
+
+// LoadsIn returns the LoadsIn of its state.
+func (b *Server) LoadsIn() time.Duration { return b.local.State().LoadsIn }
 
 // PromptRate returns how many tokens of prompts per second the server processes, without those
 // that its cache has; 0 = unknown.

@@ -48,7 +48,7 @@ type PeerState struct {
 	Free        int           // slots without a call
 	Queued      int           // calls that wait
 	Service     time.Duration // how long a call holds its slots on average; 0 = unknown
-	LoadTime    time.Duration // that loading the model takes; 0 = unknown
+	LoadsIn     time.Duration // as that of backend.LocalState
 	PromptRate  float64       // prompt tokens per second; 0 = unknown
 	Aggregation bool          // as LocalState.SupportsAggregation
 }

@@ -180,6 +180,7 @@ type Server struct {
 
 	LoadProgress    *float64   `json:"load_progress"`     // of a model that loads, 0 to 1, by the time that its loads have taken; null = unknown, or it does not load
 	ReadyExpected   *time.Time `json:"ready_expected"`    // when a server that accepts no calls is expected to; null = unknown, or it does
+	LoadsInSeconds  *float64   `json:"-"`                 // until its model would be loaded if a call came now; null = it is loaded, or could not be loaded soon
 	WaitingForModel int        `json:"waiting_for_model"` // those of queued that wait for the model to be loaded
 	WaitingSince    *time.Time `json:"waiting_since"`     // when the first of them arrived; null = there are none
 

@@ -16,7 +16,7 @@ import (
 // addLoad adds to a server's status how far its model is loaded, and which calls wait for it.
 func addLoad(s *control.Server, now *supervisor.Snapshot, f ondemand.Figures, traffic router.Load, clock time.Time) {
 	s.WaitingForModel, s.WaitingSince = traffic.ForModel, known(traffic.ForModelSince)
-	s.ReadyExpected = readyExpected(now, f, clock)
+	s.ReadyExpected, s.LoadsInSeconds = readyExpected(now, f, clock), known(f.LoadsIn(now, clock).Seconds())
 	if load := measuredLoad(now, f); s.ReadyExpected != nil && now.State == supervisor.Loading {
 		s.LoadProgress = new(1 - s.ReadyExpected.Sub(clock).Seconds()/load.Seconds())
 	}

@@ -45,7 +45,7 @@ func (l routerAdapter) State() backend.LocalState {
 	}
 	if s.Reason != "" && !s.Alive {
 		figures, clock := l.owner.Figures(now.Name), time.Now()
-		s.OnDemand = figures.OnDemand
+		s.OnDemand, s.LoadsIn = figures.OnDemand, figures.LoadsIn(now, clock)
 		s.Returning, s.ReadyAt = returning(now), readyAt(now, cmp.Or(now.LoadDuration, figures.LoadTime), clock)
 		if s.Reason == backend.Starting && figures.Wait != nil { // for its model to be downloaded
 			s.ReadyAt = figures.Wait.Ready

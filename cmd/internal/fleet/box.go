@@ -36,6 +36,7 @@ type Model struct {
 	TokensPerSecond   *float64 `json:"tokens_per_second"`       // of all its calls together, in the last ten seconds
 	FirstTokenSeconds *float64 `json:"first_token_p50_seconds"` // median of the last 15 minutes
 	LoadSeconds       *float64 `json:"load_seconds"`            // that a load takes
+	LoadsInSeconds    *float64 `json:"loads_in_seconds"`        // until it would be loaded if a call came now; null = it is loaded, or could not be loaded soon
 	Drained           bool     `json:"drained"`                 // an operator has taken it out of use
 
 	ServiceSeconds        *float64 `json:"service_seconds"`          // that a call holds its slots on average
@@ -82,7 +83,7 @@ func (b *Box) check() error {
 
 func (m *Model) valid() bool {
 	return m.Name != "" && text(m.Name) && text(m.State) && count(m.Slots) && count(m.Free) && count(&m.Queued) &&
-		figure(m.TokensPerSecond) && figure(m.FirstTokenSeconds) && figure(m.LoadSeconds) &&
+		figure(m.TokensPerSecond) && figure(m.FirstTokenSeconds) && figure(m.LoadSeconds) && figure(m.LoadsInSeconds) &&
 		figure(m.ServiceSeconds) && figure(m.PromptTokensPerSecond)
 }
 

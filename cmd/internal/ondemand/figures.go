@@ -26,6 +26,8 @@ type Figures struct {
 	Unloads  map[Cause]int // by cause
 	// Reclaiming says that it is unloaded, and the driver has not released its VRAM yet.
 	Reclaiming bool
+	expected   time.Duration   // what a load is expected to take
+	loadsIn    time.Duration   // Unloaded: see LoadsIn
 	Wait       *scheduler.Wait // why it is not loaded, though calls wait for it; nil = it does not wait
 }
 
@@ -77,7 +79,7 @@ func (o *Owner) publish(plan scheduler.Plan) {
 	for name, m := range o.models {
 		f := Figures{
 			OnDemand: m.OnDemand, LoadTime: m.loadTime, LastUsed: m.lastUsed, Used: m.calls.Total > 0, Calls: m.calls.Total,
-			Reclaiming: m.reclaiming || m.unloading, Loads: m.loads, Unloads: maps.Clone(m.evicts), Choices: m.choicesOf(),
+			expected: m.expectedLoad(), loadsIn: m.loadsIn, Reclaiming: m.reclaiming || m.unloading, Loads: m.loads, Unloads: maps.Clone(m.evicts), Choices: m.choicesOf(),
 		}
 		on := m.planned()
 		f.whole = len(on.Shares) > 0 && !m.tooLittle

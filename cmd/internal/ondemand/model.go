@@ -34,11 +34,12 @@ type model struct {
 	answered time.Time // when the process was first found to have answered a call since; zero = it has not
 
 	lastExit  *supervisor.Exit
-	failures  int       // loads in a row that ran out of VRAM
-	outOfVRAM bool      // the last load did, and the reason is not known yet
-	raises    int       // those of them that had the VRAM with which they were planned
-	loadFrom  time.Time // it is not loaded before
-	failed    bool      // it was last found failed
+	failures  int           // loads in a row that ran out of VRAM
+	outOfVRAM bool          // the last load did, and the reason is not known yet
+	raises    int           // those of them that had the VRAM with which they were planned
+	loadsIn   time.Duration // Figures.LoadsIn of an unloaded one
+	loadFrom  time.Time     // it is not loaded before
+	failed    bool          // it was last found failed
 
 	loading    bool      // Load was called, and the snapshot does not show it yet
 	unloading  bool      // likewise Unload

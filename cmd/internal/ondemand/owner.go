@@ -125,7 +125,9 @@ func (o *Owner) step(servers []Server) (next time.Duration) {
 	plan := scheduler.Plan{}
 	onDemand := slices.ContainsFunc(servers, func(s Server) bool { return s.OnDemand })
 	if onDemand {
-		plan = scheduler.Decide(o.state(servers, sample, now))
+		state := o.state(servers, sample, now)
+		plan = scheduler.Decide(state)
+		o.findLoadsIn(state)
 		o.apply(plan, sample, now)
 	}
 	o.publish(plan)

@@ -115,7 +115,7 @@ func fleetOf(v *fleet.View, known []fleet.Peer, m *fleet.Member, tlsConfig *tls.
 // stateOf returns the state of a server as the router sees it.
 func stateOf(m *fleet.Model) boxes.PeerState {
 	state := boxes.PeerState{
-		Status: m.State, Drained: m.Drained, Queued: m.Queued, Slots: valueOf(m.Slots), Free: valueOf(m.Free), LoadTime: seconds(m.LoadSeconds),
+		Status: m.State, Drained: m.Drained, Queued: m.Queued, Slots: valueOf(m.Slots), Free: valueOf(m.Free), LoadsIn: seconds(m.LoadsInSeconds),
 		Service: seconds(m.ServiceSeconds), Aggregation: m.Aggregation,
 	}
 	if m.PromptTokensPerSecond != nil {

@@ -42,7 +42,7 @@ func TestBoxOf(t *testing.T) {
 		"nothing": {control.Status{Version: "v"}, `"version":"v","drained":false,"models":[],"gpus":[]`},
 		"busy": {
 			control.Status{Servers: []control.Server{{Name: "a", State: "ready", Slots: 4, Busy: 3, Queued: 2, ServiceSeconds: new(1.5), PromptTokensPerSecond: new(900.0), Aggregation: true}}},
-			`{"name":"a","state":"ready","slots":4,"free":1,"queued":2,"tokens_per_second":12.5,"first_token_p50_seconds":null,"load_seconds":30,"drained":false,` +
+			`{"name":"a","state":"ready","slots":4,"free":1,"queued":2,"tokens_per_second":12.5,"first_token_p50_seconds":null,"load_seconds":30,"loads_in_seconds":null,"drained":false,` +
 				`"service_seconds":1.5,"prompt_tokens_per_second":900,"aggregation":true}`,
 		},
 		"more calls than slots": {
@@ -50,6 +50,9 @@ func TestBoxOf(t *testing.T) {
 		},
 		"no free slots while it loads": {
 			control.Status{Servers: []control.Server{{Name: "b", State: "loading", Slots: 4}}}, `"slots":4,"free":0`,
+		},
+		"unloaded": {
+			control.Status{Servers: []control.Server{{Name: "b", State: "unloaded", LoadsInSeconds: new(4.5)}}}, `"loads_in_seconds":4.5`,
 		},
 		"slots unknown": {
 			control.Status{Servers: []control.Server{{Name: "b", State: "starting"}}}, `"slots":null,"free":null`,

@@ -36,7 +36,7 @@ func boxOf(status control.Status, models []control.Model, speeds map[string]feed
 		m := fleet.Model{
 			Name: server.Name, State: server.State, Queued: server.Queued, Drained: server.Drain != nil,
 			TokensPerSecond: speeds[server.Name].TokensPerSecond, FirstTokenSeconds: speeds[server.Name].FirstTokenP50,
-			ServiceSeconds: server.ServiceSeconds, PromptTokensPerSecond: server.PromptTokensPerSecond, Aggregation: server.Aggregation,
+			ServiceSeconds: server.ServiceSeconds, PromptTokensPerSecond: server.PromptTokensPerSecond, LoadsInSeconds: server.LoadsInSeconds, Aggregation: server.Aggregation,
 		}
 		if server.Slots > 0 {
 			m.Slots, m.Free = new(server.Slots), new(0)
