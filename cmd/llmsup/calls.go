@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -19,8 +20,7 @@ func callsCommand() *cli.Command {
 		Usage:     "show calls in flight and the last ones that ended, or cancel one",
 		UsageText: "llmsup calls [-f] [-n 20] [--model M] [--key K] [--backend B] [--reason R] [--status 5xx] [--since 1h] [--fleet] [--json]\nllmsup calls show ID\nllmsup calls cancel ID",
 		Description: "WHY is the reason why the route's first choice did not answer. OUT are the tokens of the answer; of a call in flight, the " +
-			"events of its answer so far. No prompt and no answer is stored or shown. With --fleet, BOX is the box that the client has called: run " +
-			"calls show and calls cancel there.",
+			"events of its answer so far. No prompt and no answer is stored or shown. With --fleet, BOX is the box that the client has called.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "print a line when a call begins and when it ends, until Ctrl-C"},
 			&cli.IntFlag{Name: "limit", Aliases: []string{"n"}, Value: control.DefaultCalls, Usage: "show the last `N` calls that ended"},
@@ -76,7 +76,7 @@ func parseCallsQuery(c *cli.Context) (q control.CallsQuery, err error) {
 		q.Since = since.time(time.Now())
 	}
 	if c.Bool("follow") && c.Bool("fleet") {
-		return q, usagef("-f follows the calls of this box, and cannot be combined with --fleet")
+		return q, usagef("-f follows the calls of this box only; for those of all boxes, run llmsup calls --fleet again, for example with watch -n 2 llmsup calls --fleet")
 	}
 	if q.Limit == 0 {
 		return q, usagef("-n 0 is not between 1 and %d", control.MaxCalls)
@@ -102,10 +102,11 @@ func followCalls(c *cli.Context, q control.CallsQuery) error {
 
 func showCallCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "show",
-		Usage:     "show one call, and which backends were tried",
-		ArgsUsage: "ID",
-		UsageText: "llmsup calls show ID [--json]",
+		Name:        "show",
+		Usage:       "show one call, and which backends were tried",
+		ArgsUsage:   "ID",
+		UsageText:   "llmsup calls show ID [--json]",
+		Description: "ID is that of llmsup calls. If this box does not have the call, all boxes of its fleet are asked, at most 2 s.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "json", Usage: "print the call as a JSON object"},
 			controlFlag(),
@@ -116,7 +117,11 @@ func showCallCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			call, err := daemonClient(c).Call(c.Context, id)
+			client := daemonClient(c)
+			call, err := client.Call(c.Context, id)
+			if errors.Is(err, control.ErrNoCall) {
+				call, err = askAll(err, func() (control.Call, error) { return client.FleetCall(c.Context, id) })
+			}
 			if err != nil {
 				return err
 			}
@@ -134,8 +139,8 @@ func cancelCallCommand() *cli.Command {
 		Usage:     "cancel a call in flight",
 		ArgsUsage: "ID",
 		UsageText: "llmsup calls cancel ID",
-		Description: "ID is that of llmsup calls, or an X-Request-Id: then all calls in flight that have it are cancelled. The backend stops at once. " +
-			"The client receives an error that tells it not to retry. A paid call costs what it costs when its client closes the connection.",
+		Description: "ID is that of llmsup calls, or an X-Request-Id: then all calls in flight that have it are cancelled. If this box has none, all boxes of its fleet are asked, " +
+			"at most 2 s. The backend stops at once. The client receives an error that tells it not to retry. A paid call costs what it costs when its client closes the connection.",
 		Flags:        []cli.Flag{controlFlag()},
 		OnUsageError: onUsageError,
 		Action: func(c *cli.Context) error {
@@ -143,16 +148,41 @@ func cancelCallCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			calls, err := daemonClient(c).CancelCall(c.Context, id)
+			client := daemonClient(c)
+			calls, err := client.CancelCall(c.Context, id)
+			cancelled := control.Cancelled{Calls: calls}
+			if errors.Is(err, control.ErrNoCall) {
+				cancelled, err = askAll(err, func() (control.Cancelled, error) { return client.FleetCancelCall(c.Context, id) })
+			}
 			if err != nil {
 				return err
 			}
-			for _, call := range calls {
-				fmt.Printf("cancelled %s: %s, after %s\n", call.ID, printable(call.Model), milliseconds(call.MS))
+			for _, call := range cancelled.Calls {
+				fmt.Printf("cancelled %s%s: %s, after %s\n", call.ID, onBox(call), printable(call.Model), milliseconds(call.MS))
+			}
+			if !slices.ContainsFunc(cancelled.Calls, func(call control.Call) bool { return call.ID == id }) { // an X-Request-Id may be that of several calls
+				warnMissing(cancelled.FleetReport, "it is not known whether a call was cancelled on")
 			}
 			return nil
 		},
 	}
+}
+
+// askAll asks the fleet for a call that this box does not have. Without a fleet, that error stays.
+func askAll[T any](notHere error, ask func() (T, error)) (T, error) {
+	found, err := ask()
+	if errors.Is(err, control.ErrNoFleet) {
+		err = notHere
+	}
+	return found, err
+}
+
+// onBox says which box of the fleet has a call; "" = this one.
+func onBox(c control.Call) string {
+	if c.Box == "" {
+		return ""
+	}
+	return " on " + c.Box
 }
 
 // oneCall returns the only argument of a command.

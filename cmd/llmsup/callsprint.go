@@ -135,6 +135,7 @@ func printCall(out io.Writer, c control.Call) error {
 	for _, field := range []struct{ name, value string }{
 		{"id", c.ID},
 		{"time", c.Time.Format(time.RFC3339)},
+		{"box", c.Box},
 		{"request", c.Request},
 		{"key", c.Key},
 		{"model", callModel(c)},

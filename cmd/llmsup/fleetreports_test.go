@@ -18,7 +18,8 @@ import (
 // reportBox is a box of TestFleetReports.
 type reportBox struct {
 	*instance
-	calls int
+	calls int // local ones included
+	local int
 	cost  usd.Amount
 }
 
@@ -77,16 +78,17 @@ func TestFleetReports(t *testing.T) {
 		b.awaitStatus("in the fleet with two others", func(s control.Status) bool { return s.Fleet != nil && s.Fleet.Others == 2 })
 	}
 	one.chat("local", `,"max_tokens":3`) // a free call
+	one.calls, one.local = one.calls+1, 1
 
 	// wantSums compares the sums with what some boxes were billed.
 	wantSums := func(when string, of []*reportBox, missing ...string) (warnings string) {
 		t.Helper()
 		u, warnings := reportJSON[control.Usage](one, "usage", "--fleet", "--by", "box")
-		calls, cost := 1, usd.Amount(0)
+		calls, local, cost := 0, 0, usd.Amount(0)
 		for _, b := range of {
-			calls, cost = calls+b.calls, cost+b.cost
+			calls, local, cost = calls+b.calls, local+b.local, cost+b.cost
 		}
-		if int(u.Total.Calls) != calls || u.Total.Cost == nil || usd.Amount(*u.Total.Cost) != cost || u.Total.Local != 1 || len(u.Groups) != len(of) || len(u.Missing) != len(missing) {
+		if int(u.Total.Calls) != calls || u.Total.Cost == nil || usd.Amount(*u.Total.Cost) != cost || int(u.Total.Local) != local || len(u.Groups) != len(of) || len(u.Missing) != len(missing) {
 			t.Errorf("%s: %d calls for %s USD expected: %+v", when, calls, cost, u)
 		}
 		for i, name := range missing {
@@ -126,6 +128,24 @@ func TestFleetReports(t *testing.T) {
 	}
 	if page, _ := reportJSON[control.CallsPage](one, "calls", "--fleet", "-n", "2", "--model", "gpt-4o"); len(page.Calls) != 2 || page.Calls[0].Box != "gpu3" {
 		t.Errorf("the last two calls: %+v", page.Calls)
+	}
+	// A call of another box is shown and cancelled here.
+	if out, warnings := one.report("calls", "show", page.Calls[1].ID); !strings.Contains(out, "\nbox      gpu3\n") || warnings != "" {
+		t.Errorf("a call of gpu3 is shown as\n%s%s", out, warnings)
+	}
+	endless := make(chan reply, 1)
+	go func() { endless <- three.chat("local", `,"stream":true,"max_tokens":1000000,"ignore_eos":true`) }()
+	if out, warnings := one.report("calls", "cancel", three.awaitCall("answering").ID); !strings.Contains(out, " on gpu3: local, after ") || warnings != "" {
+		t.Errorf("a call of gpu3 is cancelled: %s%s", out, warnings)
+	}
+	if a := <-endless; !strings.Contains(a.body, "an operator cancelled this call") {
+		t.Errorf("the cancelled call: %+v", a)
+	}
+	three.calls, three.local = three.calls+1, 1
+	for _, command := range []string{"show", "cancel"} {
+		if code, out := one.run("calls", command, "0000000000000000:1"); code != exitFailed || !strings.Contains(out, " on gpu1, gpu2, gpu3\n") {
+			t.Errorf("llmsup calls %s of a call that does not exist: exit code %d, %s", command, code, out)
+		}
 	}
 	for command, wants := range map[string][]string{
 		"calls":  {"ENDED   BOX   KEY", "gpu3  tool  openrouter"},
@@ -167,7 +187,7 @@ func TestFleetReports(t *testing.T) {
 	nats.Stop()
 	one.awaitStatus("alone", func(s control.Status) bool { return !s.Fleet.Joined })
 	u, warnings := reportJSON[control.Usage](one, "usage", "--fleet")
-	if int(u.Total.Calls) != one.calls+1 || u.Fleet.Joined || !strings.HasPrefix(warnings, "the sums lack all boxes but this one (gpu1), which is not in its fleet: ") || strings.Count(warnings, "\n") != 1 {
+	if int(u.Total.Calls) != one.calls || u.Fleet.Joined || !strings.HasPrefix(warnings, "the sums lack all boxes but this one (gpu1), which is not in its fleet: ") || strings.Count(warnings, "\n") != 1 {
 		t.Errorf("alone: %+v, %q", u, warnings)
 	}
 	none := launch(t, nil, "--demo", "--gpu", "none")

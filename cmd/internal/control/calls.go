@@ -220,6 +220,7 @@ type CancelRequest struct {
 // Cancelled is the answer of POST /v1/calls/cancel.
 type Cancelled struct {
 	Calls []Call `json:"calls"` // as they were before
+	FleetReport
 }
 
 func handleCalls(mux *http.ServeMux, daemon Calls) {
@@ -242,7 +243,7 @@ func handleCalls(mux *http.ServeMux, daemon Calls) {
 	mux.HandleFunc("GET /v1/calls/{id}", func(w http.ResponseWriter, r *http.Request) {
 		call, err := daemon.Call(r.Context(), r.PathValue("id"))
 		if err != nil {
-			reject(w, callErrorStatus(err), err.Error())
+			rejectCall(w, err)
 			return
 		}
 		writeJSON(w, http.StatusOK, call)
@@ -254,11 +255,16 @@ func handleCalls(mux *http.ServeMux, daemon Calls) {
 		}
 		calls, err := daemon.CancelCall(which.ID, peerName(r))
 		if err != nil {
-			reject(w, callErrorStatus(err), err.Error())
+			rejectCall(w, err)
 			return
 		}
-		writeJSON(w, http.StatusOK, Cancelled{nonNil(calls)})
+		writeJSON(w, http.StatusOK, Cancelled{Calls: nonNil(calls)})
 	})
+}
+
+// rejectCall answers a request for one call.
+func rejectCall(w http.ResponseWriter, err error) {
+	writeJSON(w, callErrorStatus(err), errorBody{Error: err.Error(), NoCall: errors.Is(err, ErrNoCall)})
 }
 
 func callErrorStatus(err error) int {
@@ -285,8 +291,11 @@ func followCalls(w http.ResponseWriter, r *http.Request, daemon Calls, q CallsQu
 	})
 }
 
-// peerName names the user at the other end of the socket, for the log.
+// peerName names the user at the other end of the socket, or at another box, for the log.
 func peerName(r *http.Request) string {
+	if by, ok := r.Context().Value(operatorKey{}).(string); ok {
+		return by
+	}
 	if p, ok := r.Context().Value(peerKey{}).(peer); ok {
 		return "user " + strconv.Itoa(p.uid)
 	}

@@ -68,7 +68,7 @@ func TestCalls(t *testing.T) {
 	if call, err := c.Call(ctx, "a:1"); err != nil || call.Attempts[0].Reason != "lost" {
 		t.Errorf("%+v, %v", call, err)
 	}
-	if _, err := c.Call(ctx, "a/b"); err == nil || !strings.Contains(err.Error(), `there is no call "a/b"`) {
+	if _, err := c.Call(ctx, "a/b"); !errors.Is(err, ErrNoCall) || !strings.Contains(err.Error(), `there is no call "a/b"`) {
 		t.Error(err)
 	}
 	var events []string

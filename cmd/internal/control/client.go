@@ -160,6 +160,12 @@ func (c *Client) send(ctx context.Context, method, path string, body []byte) (*h
 		if len(e.NoFallback) > 0 {
 			return nil, NoFallbackError{e.NoFallback}
 		}
+		if e.NoCall {
+			return nil, noCallError{fmt.Sprintf("the daemon at %s refused: %s", c.path, e.Error)}
+		}
+		if e.NoFleet {
+			return nil, fmt.Errorf("the daemon at %s refused: %w", c.path, ErrNoFleet)
+		}
 		return nil, fmt.Errorf("the daemon at %s refused: %s", c.path, e.Error)
 	}
 	return nil, fmt.Errorf("the daemon at %s answered %s", c.path, resp.Status)
@@ -187,6 +193,12 @@ func request[T any](ctx context.Context, c *Client, method, path string, body []
 	}
 	return result, nil
 }
+
+// noCallError is ErrNoCall with a message for the user.
+type noCallError struct{ message string }
+
+func (e noCallError) Error() string        { return e.message }
+func (e noCallError) Is(target error) bool { return target == ErrNoCall } //nolint:errorlint // this method is the comparison
 
 // noDaemonError is ErrNoDaemon with a message for the user.
 type noDaemonError struct{ message string }

@@ -98,7 +98,9 @@ func answerFleet[T any](w http.ResponseWriter, report func() (T, error)) {
 	all, err := report()
 	switch {
 	case errors.Is(err, ErrNoFleet):
-		reject(w, http.StatusConflict, err.Error())
+		writeJSON(w, http.StatusConflict, errorBody{Error: err.Error(), NoFleet: true})
+	case errors.Is(err, ErrNoCall):
+		rejectCall(w, err)
 	case err != nil:
 		reject(w, http.StatusServiceUnavailable, err.Error())
 	default:

@@ -23,6 +23,7 @@ type Daemon interface {
 	Loader
 	Calls
 	BoxReader
+	CallFinder
 	FleetConfigurer
 	Disk
 }
@@ -71,6 +72,7 @@ func NewHandler(daemon Daemon, version string) http.Handler {
 	handleBoxes(mux, daemon)
 	handleFleetConfig(mux, daemon)
 	handleFleet(mux, daemon)
+	handleFleetCalls(mux, daemon)
 	handleDisk(mux, daemon)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		reject(w, http.StatusNotFound, fmt.Sprintf("this daemon has no %s %s; it may be another version of llmsup", r.Method, r.URL.Path))
@@ -226,6 +228,8 @@ func streamLogs(w http.ResponseWriter, r *http.Request, daemon Reader) {
 type errorBody struct {
 	Error      string   `json:"error"`
 	NoFallback []string `json:"stranded,omitempty"` // the routes of a NoFallbackError
+	NoCall     bool     `json:"no_call,omitempty"`  // it is an ErrNoCall
+	NoFleet    bool     `json:"no_fleet,omitempty"` // it is ErrNoFleet
 }
 
 func reject(w http.ResponseWriter, status int, message string) {

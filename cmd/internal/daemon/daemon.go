@@ -78,6 +78,7 @@ type Daemon struct {
 	*calls.Lister
 	control.FleetConfigurer // shared
 	control.BoxReader
+	control.CallFinder
 
 	opts Options
 	log  zerolog.Logger
@@ -189,7 +190,7 @@ func (d *Daemon) open() (err error) {
 		Daemon: pageDaemon{d}, Traffic: pageTraffic{d}, API: control.NewHandler(d, d.opts.Version),
 		Boxes: &d.otherBoxes, Config: d.shared, Services: d.accounting.FleetServices(), Log: d.log,
 	})
-	d.BoxReader, d.FleetConfigurer = d.boxes, d.shared
+	d.BoxReader, d.CallFinder, d.FleetConfigurer = d.boxes, d.boxes, d.shared
 	return d.registerMetrics()
 }
 

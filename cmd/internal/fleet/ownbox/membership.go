@@ -31,9 +31,10 @@ type Options struct {
 }
 
 // Membership is that of this box in the fleet of the configuration, or in none. It implements
-// control.BoxReader.
+// control.BoxReader and control.CallFinder.
 type Membership struct {
 	control.FleetReader
+	control.CallFinder
 
 	o       Options
 	present atomic.Pointer[member]
@@ -56,7 +57,8 @@ type member struct {
 func New(o Options) *Membership {
 	m := &Membership{o: o}
 	reports := report.New(report.Options{API: o.API, View: m.View, Log: o.Log})
-	m.FleetReader, m.o.Services = reports, append(slices.Clone(o.Services), reports)
+	m.FleetReader, m.CallFinder = reports, reports
+	m.o.Services = append(slices.Clone(o.Services), reports)
 	if o.Config != nil {
 		o.Config.Follow(m.View)
 		m.o.Services = append(m.o.Services, o.Config)

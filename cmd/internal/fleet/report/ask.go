@@ -17,10 +17,10 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/fleet"
 )
 
-// ask asks the control API of all boxes for a path, and calls take for each answer, this box's
+// ask sends a request to the control API of all boxes, and calls take for each answer, this box's
 // included, one after the other. It returns which boxes have answered. An error means that none
 // has, or that take has returned it.
-func ask[T any](ctx context.Context, s *Service, path string, take func(box string, v T)) (control.FleetReport, error) {
+func ask[T any](ctx context.Context, s *Service, q request, take func(box string, v T)) (control.FleetReport, error) {
 	v := s.o.View()
 	if v == nil {
 		return control.FleetReport{}, control.ErrNoFleet
@@ -38,6 +38,9 @@ func ask[T any](ctx context.Context, s *Service, path string, take func(box stri
 			r.Answered = append(r.Answered, box)
 			take(box, value)
 			return
+		case errors.Is(err, control.ErrNoCall):
+			r.Answered = append(r.Answered, box)
+			return
 		case box == v.Name:
 			own = err
 		}
@@ -45,7 +48,7 @@ func ask[T any](ctx context.Context, s *Service, path string, take func(box stri
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	s.collect(ctx, v, path, accept, lacks)
+	s.collect(ctx, v, q, accept, lacks)
 	slices.Sort(r.Answered)
 	slices.SortFunc(r.Missing, func(a, b control.MissingBox) int { return cmp.Compare(a.Box, b.Box) })
 	if len(r.Answered) == 0 {
@@ -75,12 +78,19 @@ func rounded(d time.Duration) string {
 	return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
 }
 
-// decode returns what a box has answered, or why it could not answer.
+// decode returns what a box has answered, or why it could not answer. ErrNoCall means that it does
+// not have the call that it was asked for.
 func decode[T any](a answer) (value T, err error) {
 	if a.status != http.StatusOK {
-		var e struct{ Error string }
+		var e struct {
+			Error  string
+			NoCall bool `json:"no_call"`
+		}
 		if json.Unmarshal(a.body, &e) != nil || e.Error == "" {
 			e.Error = fmt.Sprintf("status %d", a.status)
+		}
+		if e.NoCall {
+			return value, control.ErrNoCall
 		}
 		return value, fmt.Errorf("can't answer: %s", e.Error)
 	}
@@ -98,7 +108,7 @@ type named struct {
 
 // collect asks all boxes, and calls accept for each answer, and lacks for each box of the view
 // that has not answered when ctx ends.
-func (s *Service) collect(ctx context.Context, v *fleet.View, path string, accept func(box string, a answer), lacks func(box, why string)) {
+func (s *Service) collect(ctx context.Context, v *fleet.View, q request, accept func(box string, a answer), lacks func(box, why string)) {
 	waiting := map[string]string{} // names by instance: another box may have the same name
 	for _, peer := range v.Boxes {
 		waiting[peer.Instance] = peer.Name
@@ -113,7 +123,7 @@ func (s *Service) collect(ctx context.Context, v *fleet.View, path string, accep
 		}
 	}
 	if len(waiting) > 0 {
-		end, err := s.question(ctx, path, func(p *part, a answer) { send(named{p.Instance, a}) })
+		end, err := s.question(ctx, v, q, func(p *part, a answer) { send(named{p.Instance, a}) })
 		if !v.Joined && err == nil {
 			err = errNotJoined
 		}
@@ -127,7 +137,7 @@ func (s *Service) collect(ctx context.Context, v *fleet.View, path string, accep
 	}
 	const own = "" // is no instance
 	waiting[own] = v.Name
-	go func() { send(named{own, s.read(ctx, path)}) }()
+	go func() { send(named{own, s.read(ctx, q)}) }()
 	for len(waiting) > 0 {
 		select {
 		case n := <-got:
@@ -148,7 +158,7 @@ var errNotJoined = errors.New("this box is not in the fleet")
 
 // question sends a question to all other boxes, and calls take for each answer until end is
 // called.
-func (s *Service) question(ctx context.Context, path string, take func(p *part, a answer)) (end func(), err error) {
+func (s *Service) question(ctx context.Context, v *fleet.View, r request, take func(p *part, a answer)) (end func(), err error) {
 	end = func() {}
 	c := s.conn.Load()
 	if c == nil {
@@ -157,7 +167,12 @@ func (s *Service) question(ctx context.Context, path string, take func(p *part, 
 	s.asking.Lock() // questions have to be sent in the order of their numbers
 	defer s.asking.Unlock()
 	s.number++
-	q := question{Asker: c.Instance, Number: s.number, Path: path}
+	q := question{Asker: c.Instance, Number: s.number, request: r}
+	if r.Body != nil {
+		for _, peer := range v.Boxes {
+			q.To = append(q.To, peer.Instance)
+		}
+	}
 	body, err := json.Marshal(q)
 	if err != nil {
 		return end, err

@@ -26,7 +26,15 @@ const (
 type question struct {
 	Asker  string `json:"asker"`  // instance of the box that asks
 	Number uint64 `json:"number"` // of the asker's questions; a later one has a higher one
-	Path   string `json:"path"`   // with its query
+	request
+	To []string `json:"to,omitempty"` // of a command: the instances that it is for. No other process obeys it, also if an outsider sends it again
+}
+
+// request is what is asked.
+type request struct {
+	Path string          `json:"path"`           // with its query
+	Body json.RawMessage `json:"body,omitempty"` // of a command; nil = nothing is changed
+	By   string          `json:"by,omitempty"`   // of a command: the operator, for the log
 }
 
 // subject returns that of the answers to a question. It depends only on what is sealed, so that

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,8 +27,8 @@ type Options struct {
 	Log  zerolog.Logger
 }
 
-// Service answers the questions of other boxes, and asks them. It implements fleet.Service and
-// control.FleetReader.
+// Service answers the questions of other boxes, and asks them. It implements fleet.Service,
+// control.FleetReader and control.CallFinder.
 type Service struct {
 	o     Options
 	conn  atomic.Pointer[fleet.Conn] // nil = there is none
@@ -81,7 +82,7 @@ func (s *Service) accept(c *fleet.Conn, message []byte) *question {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if q.Asker == c.Instance || q.Number <= s.last[q.Asker] {
+	if q.Asker == c.Instance || q.Number <= s.last[q.Asker] || q.Body != nil && !slices.Contains(q.To, c.Instance) {
 		return nil
 	}
 	s.last[q.Asker] = q.Number
@@ -97,7 +98,7 @@ func (s *Service) answer(ctx context.Context, c *fleet.Conn, q *question) {
 	case <-ctx.Done():
 		return
 	}
-	a := s.read(ctx, q.Path)
+	a := s.read(ctx, q.request)
 	<-s.slots
 	messages, err := split(c, q, a)
 	for _, m := range messages {
@@ -110,24 +111,40 @@ func (s *Service) answer(ctx context.Context, c *fleet.Conn, q *question) {
 	}
 }
 
-// reports are the paths of the control API that a report reads. None of them changes anything,
-// or has a text of a call.
+// reports are the paths of the control API that a report reads, callPath included. None of them
+// changes anything, or has a text of a call.
 var reports = []string{usagePath, callsPath, statusPath, boxesPath}
 
 const (
 	usagePath  = "/v1/usage"
 	callsPath  = "/v1/calls"
+	callPath   = "/v1/calls/" // and its id
 	statusPath = "/v1/status"
 	boxesPath  = "/v1/boxes"
+
+	// cancelPath is the only command that another box may give.
+	cancelPath = "/v1/calls/cancel"
 )
 
-// read asks the control API of this box.
-func (s *Service) read(ctx context.Context, path string) answer {
-	target, err := url.Parse(path)
-	if err != nil || !slices.Contains(reports, target.Path) {
+// allowed reports whether another box may send a request.
+func allowed(q request, path string) bool {
+	if q.Body != nil {
+		return path == cancelPath
+	}
+	return slices.Contains(reports, path) || strings.HasPrefix(path, callPath) && path != cancelPath
+}
+
+// read sends a request to the control API of this box.
+func (s *Service) read(ctx context.Context, q request) answer {
+	target, err := url.Parse(q.Path)
+	if err != nil || !allowed(q, target.Path) {
 		return problem(http.StatusNotFound, "its version of llmsup does not have this report")
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+control.Host+path, http.NoBody)
+	method := http.MethodGet
+	if q.Body != nil {
+		method, ctx = http.MethodPost, control.AsOperator(ctx, q.By)
+	}
+	r, err := http.NewRequestWithContext(ctx, method, "http://"+control.Host+q.Path, bytes.NewReader(q.Body))
 	if err != nil {
 		return problem(http.StatusBadRequest, err.Error())
 	}
