@@ -47,14 +47,14 @@ func TestAccessibility(t *testing.T) {
 	}
 	looks := map[string]browser.Look{"light": {}, "dark": {Width: 1280, Height: 800, Dark: true}, "phone": {Width: 360, Height: 740, Phone: true}}
 	f := newFleetFixture(t)
-	for name, look := range looks {
-		for view, text := range views {
-			t.Run(name+"/"+view, func(t *testing.T) {
-				tab := open(t, f, view, look)
+	for view, text := range views {
+		t.Run(view, func(t *testing.T) {
+			eachLook(t, f, view, looks, func(name string, tab *browser.Tab) {
 				tab.AwaitText(text)
+				t.Log(name)
 				audit(t, tab, string(axe))
 			})
-		}
+		})
 	}
 	t.Run("question and result", func(t *testing.T) {
 		tab := open(t, f, "now", browser.Look{})

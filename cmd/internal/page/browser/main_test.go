@@ -50,3 +50,17 @@ func open(t *testing.T, f *fixture, view string, look browser.Look) *browser.Tab
 	}
 	return b.Open(t, f.URL+"/ui/"+view, look)
 }
+
+// eachLook shows a view with each look, all in one tab, since a new tab takes a second of processor time.
+func eachLook(t *testing.T, f *fixture, view string, looks map[string]browser.Look, check func(name string, tab *browser.Tab)) {
+	t.Helper()
+	var tab *browser.Tab
+	for name, look := range looks {
+		if tab == nil {
+			tab = open(t, f, view, look)
+		} else {
+			tab.Show(f.URL+"/ui/"+view, look)
+		}
+		check(name, tab)
+	}
+}

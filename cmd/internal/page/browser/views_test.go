@@ -20,27 +20,31 @@ var views = map[string]string{
 // the screen, and (as in all tests here) it logs no error and requests nothing from elsewhere.
 func TestViews(t *testing.T) {
 	looks := map[string]browser.Look{
-		"phone":      {Width: 360, Height: 740, Phone: true},
-		"laptop":     {Width: 1280, Height: 800},
-		"dark":       {Width: 1280, Height: 800, Dark: true},
-		"dark phone": {Width: 360, Height: 740, Phone: true, Dark: true},
-		"tablet":     {Width: 768, Height: 1024},
-		"large":      {Width: 1920, Height: 1080},
+		"phone":  {Width: 360, Height: 740, Phone: true},
+		"laptop": {Width: 1280, Height: 800},
+		"dark":   {Width: 1280, Height: 800, Dark: true},
+		"tablet": {Width: 768, Height: 1024},
+		"large":  {Width: 1920, Height: 1080},
 	}
 	f := newFleetFixture(t)
 	for view, text := range views {
-		for name, look := range looks {
-			t.Run(view+"/"+name, func(t *testing.T) {
-				tab := open(t, f, view, look)
+		t.Run(view, func(t *testing.T) {
+			eachLook(t, f, view, looks, func(name string, tab *browser.Tab) {
 				tab.AwaitText(text)
-				if wide := tab.Eval("document.documentElement.scrollWidth > innerWidth"); wide != "false" {
-					t.Errorf("it scrolls sideways: %s", tab.Eval(widest))
-				}
+				checkWidth(t, tab, name)
 				if dir := os.Getenv("LLMSUP_TEST_SCREENSHOTS"); dir != "" {
 					tab.Screenshot(filepath.Join(dir, strings.NewReplacer("/", "-", "?since=7d", "").Replace(view)+"-"+name+".png"), true)
 				}
 			})
-		}
+		})
+	}
+}
+
+// checkWidth checks that nothing on the page is wider than the screen.
+func checkWidth(t *testing.T, tab *browser.Tab, look string) {
+	t.Helper()
+	if wide := tab.Eval("document.documentElement.scrollWidth > innerWidth"); wide != "false" {
+		t.Errorf("%s: it scrolls sideways: %s", look, tab.Eval(widest))
 	}
 }
 
@@ -78,15 +82,12 @@ func TestLongNames(t *testing.T) {
 	}
 	f.sections = attacked(f.sections, long).(map[string]any)
 	for _, view := range []string{"now", "calls?since=7d", "calls/900000", "money", "models", "fleet", "try"} {
-		for _, width := range []int{768, 1024, 1280} {
-			t.Run(fmt.Sprintf("%s/%d", view, width), func(t *testing.T) {
-				tab := open(t, f, view, browser.Look{Width: width, Height: 800})
+		t.Run(view, func(t *testing.T) {
+			eachLook(t, f, view, widths(768, 1024, 1280), func(name string, tab *browser.Tab) {
 				tab.AwaitText(long)
-				if wide := tab.Eval("document.documentElement.scrollWidth > innerWidth"); wide != "false" {
-					t.Errorf("it scrolls sideways: %s", tab.Eval(widest))
-				}
+				checkWidth(t, tab, name)
 			})
-		}
+		})
 	}
 }
 
@@ -96,21 +97,25 @@ func TestLargeAmounts(t *testing.T) {
 	today := f.section("today").(map[string]any)
 	today["saved_usd"], today["paid_usd"] = 12345678.123456, 87654321.123456
 	f.set(map[string]any{"today": today})
-	for _, width := range []int{360, 768, 1024, 1280} {
-		t.Run(fmt.Sprint(width), func(t *testing.T) {
-			tab := open(t, f, "now", browser.Look{Width: width, Height: 800})
-			tab.AwaitText("12,345,678.12")
-			if broken := tab.Eval("[...document.querySelectorAll('.big')].filter((e) => e.getBoundingClientRect().height > 30 || e.scrollWidth > e.clientWidth).map((e) => e.textContent).join('; ')"); broken != `""` {
-				t.Errorf("cut or broken: %s", broken)
-			}
-			if wide := tab.Eval("document.documentElement.scrollWidth > innerWidth"); wide != "false" {
-				t.Errorf("it scrolls sideways: %s", tab.Eval(widest))
-			}
-			if dir := os.Getenv("LLMSUP_TEST_SCREENSHOTS"); dir != "" {
-				tab.Screenshot(filepath.Join(dir, fmt.Sprintf("amounts-%d.png", width)), false)
-			}
-		})
+	eachLook(t, f, "now", widths(360, 768, 1024, 1280), func(name string, tab *browser.Tab) {
+		tab.AwaitText("12,345,678.12")
+		if broken := tab.Eval("[...document.querySelectorAll('.big')].filter((e) => e.getBoundingClientRect().height > 30 || e.scrollWidth > e.clientWidth).map((e) => e.textContent).join('; ')"); broken != `""` {
+			t.Errorf("%s: cut or broken: %s", name, broken)
+		}
+		checkWidth(t, tab, name)
+		if dir := os.Getenv("LLMSUP_TEST_SCREENSHOTS"); dir != "" {
+			tab.Screenshot(filepath.Join(dir, "amounts-"+name+".png"), false)
+		}
+	})
+}
+
+// widths returns looks by their width.
+func widths(all ...int) map[string]browser.Look {
+	looks := map[string]browser.Look{}
+	for _, width := range all {
+		looks[fmt.Sprint(width)] = browser.Look{Width: width, Height: 800}
 	}
+	return looks
 }
 
 // widest lists the elements that reach beyond the right edge.
