@@ -97,8 +97,12 @@ func (l *Leaser) Serve(ctx context.Context, c *fleet.Conn) error {
 	}
 	defer unsubscribe()
 	l.noteConnection(c.Fleet())
-	s := newSession(c, kv)
 	defer l.publish(errNoConnection)
+	return l.run(ctx, newSession(c, kv), replaced, needs)
+}
+
+// run looks after the leases until ctx ends, or until that fails too often.
+func (l *Leaser) run(ctx context.Context, s *session, replaced *names, needs <-chan need) error {
 	failures := 0
 	tick := time.NewTicker(checkInterval)
 	defer tick.Stop()
