@@ -162,8 +162,6 @@ func newBox(announced *Box, tlsConfig *tls.Config) *box {
 }
 
 const (
-	// dialTimeout is for boxes in one network. A call has other boxes to go to.
-	dialTimeout = time.Second
 	// deadAfter is after what time without a sign of life from its kernel a box's connections
 	// are closed: it has lost its power or its network. Then the calls on them move on.
 	deadAfter = 4 * time.Second
@@ -178,7 +176,7 @@ func newTransport(tlsConfig *tls.Config) *http.Transport {
 		ControlContext:  limitSilence,
 	}
 	return &http.Transport{
-		DialContext: request.WritevDialer(dialer.DialContext), TLSClientConfig: tlsConfig, TLSHandshakeTimeout: dialTimeout,
+		DialContext: request.WritevDialer(dialAny(dialer.DialContext, net.DefaultResolver.LookupHost)), TLSClientConfig: tlsConfig, TLSHandshakeTimeout: dialTimeout,
 		MaxIdleConnsPerHost: 64, IdleConnTimeout: idleTime, DisableCompression: true,
 	}
 }
