@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/control"
@@ -69,6 +70,7 @@ func (f *findings) checkFit(name string, cfg *config.Config, h *gguf.Header, s *
 		f.ok("server %s: VRAM needed: unknown until it has been measured; `vram` sets what to assume", name)
 		return
 	}
+	need = need.Split(gpusLoaded(server, devices, need, s, uuids))
 	message := fmt.Sprintf("server %s: VRAM needed: %s", name, needInWords(server, need))
 	free, total, known := vramOf(s, uuids)
 	for _, uuid := range uuids {
@@ -97,6 +99,22 @@ func (f *findings) checkFit(name string, cfg *config.Config, h *gguf.Header, s *
 	default:
 		f.warn("%s, and %s free: it would wait for more%s", message, gpu.Size(free), heldBy(s, uuids))
 	}
+}
+
+// gpusLoaded returns on how many of the selected GPUs a server's model is loaded. A model on
+// demand without gpu is loaded on one, if it fits there.
+func gpusLoaded(server config.Server, devices string, need vram.Need, s *gpu.Sample, uuids []string) int {
+	if _, single := vram.SingleGPU(server.Args); single {
+		return 1
+	}
+	fits := func(uuid string) bool {
+		_, total, known := vramOf(s, []string{uuid})
+		return known && need.Total() <= total
+	}
+	if server.OnDemand() && devices == "" && slices.ContainsFunc(uuids, fits) {
+		return 1
+	}
+	return len(uuids)
 }
 
 // assumedNeed returns the configured need of VRAM, else the estimate; the header is nil if

@@ -137,9 +137,22 @@ func TestSameNeed(t *testing.T) {
 		name, value, _ := strings.Cut(entry, "=")
 		t.Setenv(name, value)
 	}
-	for _, tc := range []struct{ settings, variable string }{
-		{`ctx_size: 4096, args: ["-np", "2", "-ub", "256"]`, ""}, {"n_gpu_layers: 1, load: on_demand", ""}, {"load: on_demand", "LLAMA_ARG_UBATCH"},
+	for _, tc := range []struct {
+		settings, variable string
+		gpus, split        int // split: over how many of them
+	}{
+		{`ctx_size: 4096, args: ["-np", "2", "-ub", "256"]`, "", 1, 1}, {"n_gpu_layers: 1, load: on_demand", "", 1, 1},
+		{"ctx_size: 4096", "", 2, 2}, {"load: on_demand", "", 2, 1}, {"args: [--split-mode, none]", "", 2, 1},
+		{"load: on_demand", "LLAMA_ARG_UBATCH", 1, 1},
 	} {
+		b.change(func(box *nvmltest.Box) {
+			box.GPUs = box.GPUs[:1]
+			for i := 1; i < tc.gpus; i++ {
+				another := box.GPUs[0]
+				another.UUID += "b"
+				box.GPUs = append(box.GPUs, another)
+			}
+		})
 		if tc.variable != "" {
 			t.Setenv(tc.variable, "1024")
 		}
@@ -153,6 +166,9 @@ func TestSameNeed(t *testing.T) {
 		if status.Uncertain != doubt {
 			t.Errorf("%s: status has the doubt %q", tc.settings, status.Uncertain)
 		}
+		parts := vram.Need{Weights: status.WeightsBytes, KV: status.KVBytes, Compute: status.ComputeBytes}
+		onOne := parts
+		onOne.Compute /= uint64(tc.split) // each has its own buffers
 		var server, ref control.Fit
 		for of, f := range map[string]*control.Fit{"box": &server, "hf:a/b": &ref} {
 			if code, out := in.run("fit", of, "--config", file.path, "--state-dir", in.state, "--json"); code != 0 || json.Unmarshal([]byte(out), f) != nil {
@@ -165,14 +181,13 @@ func TestSameNeed(t *testing.T) {
 			t.Errorf("the page: %s", r.body)
 		}
 		for where, f := range map[string]control.Fit{"fit of the server": server, "fit of its reference": ref, "the page": page} {
-			if v := f.Variants[0]; *v.NeedBytes != status.NeedBytes || v.Uncertain != doubt || (len(v.Places) == 0) != (doubt != "") {
-				t.Errorf("%s: %s: %d bytes (%q), and status has %d", tc.settings, where, *v.NeedBytes, v.Uncertain, status.NeedBytes)
+			if v := f.Variants[0]; *v.NeedBytes != onOne.Total() || v.Uncertain != doubt || (len(v.Places) == 0) != (doubt != "") {
+				t.Errorf("%s: %s: %d bytes (%q), and status has %d", tc.settings, where, *v.NeedBytes, v.Uncertain, onOne.Total())
 			}
 		}
-		parts := vram.Need{Weights: status.WeightsBytes, KV: status.KVBytes, Compute: status.ComputeBytes}
 		planned, want := in.model("box"), uint64(0)
 		if doubt == "" {
-			want = parts.OnGPUs(len(planned.Placements[0])) // each has its own buffers
+			want = parts.Total()
 		}
 		if got := planned.VRAMNeedBytes; (got != nil) != (want > 0) || got != nil && *got != want {
 			t.Errorf("%s: the planner has another need than %d: %+v", tc.settings, want, planned)

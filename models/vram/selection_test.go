@@ -65,10 +65,10 @@ func TestChoosesGPUs(t *testing.T) {
 	}
 }
 
-func TestNeedOnGPUs(t *testing.T) {
+func TestSplit(t *testing.T) {
 	n := Need{Weights: 100, KV: 20, Compute: 3}
 	for gpus, want := range map[int]uint64{0: 123, 1: 123, 2: 126, 3: 129} {
-		if got := n.OnGPUs(gpus); got != want {
+		if got := n.Split(gpus).Total(); got != want {
 			t.Errorf("%d GPUs: %d, want %d", gpus, got, want)
 		}
 	}

@@ -85,8 +85,11 @@ func (m *model) uncertainty(ctx int) string {
 // Total returns the sum in bytes.
 func (n Need) Total() uint64 { return add(n.Weights, n.KV, n.Compute) }
 
-// OnGPUs returns the sum on a number of GPUs in bytes. Each GPU has its own buffers.
-func (n Need) OnGPUs(gpus int) uint64 { return add(n.Total(), n.Compute*uint64(max(gpus-1, 0))) }
+// Split returns the need on a number of GPUs together. Each GPU has its own buffers.
+func (n Need) Split(gpus int) Need {
+	n.Compute = mul(n.Compute, uint64(max(gpus, 1)))
+	return n
+}
 
 // String returns the sum for people, such as
 // "8.0 GiB weights + 1.5 GiB KV cache + 0.5 GiB buffers = 10.0 GiB", all in one unit. It

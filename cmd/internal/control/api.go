@@ -189,8 +189,8 @@ type Server struct {
 	Aggregation           bool     `json:"-"`                        // a call without a stream may be sent to it as a stream
 }
 
-// VRAM is a model's estimated need of the GPUs' memory, calculated before the start, and
-// what the process holds.
+// VRAM is a model's estimated need of the GPUs' memory, of all its GPUs together, calculated
+// before the start, and what the process holds.
 type VRAM struct {
 	NeedBytes    uint64  `json:"need_bytes"`    // the sum of the next three
 	WeightsBytes uint64  `json:"weights_bytes"` // of the offloaded layers

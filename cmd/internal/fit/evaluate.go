@@ -94,7 +94,7 @@ func (b Box) places(args []string) (all []place) {
 }
 
 // each returns the need on each GPU, as the planner counts it.
-func (p place) each(n vram.Need) uint64 { return n.OnGPUs(len(p)) / uint64(len(p)) }
+func (p place) each(n vram.Need) uint64 { return n.Split(len(p)).Total() / uint64(len(p)) }
 
 // fits reports whether a need has room once llmsup's other models have left.
 func (p place) fits(n vram.Need) bool {

@@ -67,7 +67,7 @@ func nameOf(path string) string {
 func placements(need vram.Need, gpus []fit.GPU) (all []control.Placement) {
 	on := func(gpus ...fit.GPU) (p control.Placement) {
 		for _, g := range gpus {
-			each := g.Planned(need.OnGPUs(len(gpus)) / uint64(len(gpus)))
+			each := g.Planned(need.Split(len(gpus)).Total() / uint64(len(gpus)))
 			p = append(p, control.PlacedOn{GPU: g.Index, NeedBytes: &each})
 		}
 		return p

@@ -57,7 +57,7 @@ func Decide(r Request, residents []Resident, s *gpu.Sample) Decision {
 	if !known {
 		return Decision{}
 	}
-	need := r.Need.OnGPUs(len(gpus))
+	need := r.Need.Split(len(gpus)).Total()
 	reserved, by := reservedByOthers(residents, r.UUIDs)
 	if need+reserved > free {
 		return Decision{Wait: insufficientVRAM(need, free, reserved, by, gpus)}

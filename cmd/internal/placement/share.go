@@ -54,7 +54,7 @@ func (w *Workload) Placements(s *gpu.Sample, pids []int) (all []Placement, known
 	if w.selector != "" || len(available) == 0 { // a start waits for those that are lost, too
 		available = slices.DeleteFunc(slices.Clone(s.GPUs), func(g gpu.GPU) bool { return !slices.Contains(uuids, g.UUID) })
 	}
-	gpus := Request{Selector: w.selector, UUIDs: uuids, Args: w.entry.Args}.modelGPUs(available)
+	gpus := w.modelGPUs(uuids, available)
 	if len(gpus) == 0 {
 		return nil, true
 	}
@@ -100,7 +100,7 @@ func (w *Workload) shares(gpus []gpu.GPU, pids []int) (shares []Share) {
 	for _, g := range gpus {
 		share := Share{UUID: g.UUID, Held: heldOn(g, pids)}
 		if !need.Overestimated {
-			share.Need = need.OnGPUs(len(gpus)) / uint64(len(gpus))
+			share.Need = need.Split(len(gpus)).Total() / uint64(len(gpus))
 		}
 		shares = append(shares, share)
 	}

@@ -73,6 +73,12 @@ func (w *Workload) uuids(s *gpu.Sample) ([]string, error) {
 	return w.selected(s)
 }
 
+// modelGPUs returns those of some GPUs, which have the given UUIDs, on which the model is
+// loaded. The caller holds w.mu.
+func (w *Workload) modelGPUs(uuids []string, gpus []gpu.GPU) []gpu.GPU {
+	return Request{Selector: w.selector, UUIDs: uuids, Args: w.entry.Args}.modelGPUs(gpus)
+}
+
 // selected returns the UUIDs of the configured GPUs. The caller holds w.mu.
 func (w *Workload) selected(s *gpu.Sample) ([]string, error) {
 	if w.selector == "" {
@@ -146,7 +152,7 @@ func (w *Workload) resident(s *gpu.Sample) (r Resident, reserved bool) {
 	if w.heldBytes != nil {
 		claimed = *w.heldBytes
 	}
-	total := w.assumedNeed().OnGPUs(len(uuids))
+	total := w.assumedNeed().Split(len(uuids)).Total()
 	return Resident{Name: w.name, UUIDs: uuids, Unclaimed: total - min(claimed, total)}, true
 }
 
@@ -219,15 +225,22 @@ func (w *Workload) Conditions() []gpu.Condition {
 	return w.conditions
 }
 
-// Usage returns the need of the model, and how many bytes of VRAM the process pid holds;
-// held is nil if that is unknown. ok is false if the model needs no VRAM, there is no GPU,
-// or the need is unknown.
+// Usage returns the need of the model on its GPUs together, and how many bytes of VRAM the
+// process pid holds; held is nil if that is unknown. Without a process (pid is 0), the need is
+// that on one GPU if llmsup can put the model on one. ok is false if the model needs no VRAM,
+// there is no GPU, or the need is unknown.
 func (w *Workload) Usage(pid int) (need vram.Need, held *uint64, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	need = w.assumedNeed()
-	if w.selector == gpu.None || need.Total() == 0 || len(w.pool.monitor.Sample().GPUs) == 0 {
+	s := w.pool.monitor.Sample()
+	if w.selector == gpu.None || need.Total() == 0 || len(s.GPUs) == 0 {
 		return vram.Need{}, nil, false
+	}
+	uuids, _ := w.uuids(s) // an error: none of them is there, and the need is that on one
+	onOne := pid == 0 && slices.ContainsFunc(w.choosable(s), func(g gpu.GPU) bool { return need.Total() <= *g.MemoryTotal })
+	if !onOne {
+		need = need.Split(len(w.modelGPUs(uuids, availableGPUs(s, uuids))))
 	}
 	if pid != 0 && pid == w.pid {
 		held = w.heldBytes
