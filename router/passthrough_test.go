@@ -163,10 +163,23 @@ func TestSpeech(t *testing.T) {
 	}
 }
 
-// TestLargeImage: an image is passed on while it arrives, and its usage is counted.
+// TestLargeImage: an image is passed on while it arrives, and its usage is counted, be it
+// before the image or after it.
 func TestLargeImage(t *testing.T) {
-	begun, text := make(chan struct{}), strings.Repeat("iVBORw0K", 100_000)
-	head, tail := `{"created":1,"data":[{"b64_json":"`+text[:400_000], text[400_000:]+`"}],"usage":{"input_tokens":10,"output_tokens":4000,"total_tokens":4010}}`
+	text := strings.Repeat("iVBORw0K", 100_000)
+	const usage = `"usage":{"input_tokens":10,"output_tokens":4000,"total_tokens":4010}`
+	for name, tc := range map[string]struct{ head, tail string }{
+		"usage at the end":       {`{"created":1,"data":[{"b64_json":"` + text[:400_000], text[400_000:] + `"}],` + usage + `}`},
+		"usage at the beginning": {`{"created":1,` + usage + `,"data":[{"b64_json":"` + text[:400_000], text[400_000:] + `"}]}`},
+	} {
+		t.Run(name, func(t *testing.T) { largeImage(t, tc.head, tc.tail) })
+	}
+}
+
+// largeImage has an upstream send an answer in two parts, the second after the client has
+// received most of the first.
+func largeImage(t *testing.T, head, tail string) {
+	begun := make(chan struct{})
 	edit, acct := withLedger(t, budget.Limits{})
 	b := newFixture(t, answers, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")

@@ -262,7 +262,7 @@ func (x *exchange) relayWhole(w http.ResponseWriter, a *attempt.Answer) error {
 	if err != nil {
 		return fmt.Errorf("%w: %s", errTruncated, wire.RootCause(err))
 	}
-	x.rec.usage.Merge(wire.AnyUsage(attempt.UsageInTail(end)))
+	x.rec.usage.Merge(wire.AnyUsage(attempt.UsageInParts(a.Held, end)))
 	x.rec.recordComplete()
 	_, err = w.Write(end)
 	return err

@@ -6,10 +6,12 @@ import (
 	"io"
 
 	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 // tailSize is how much of the end of a large answer is sent only after the call is
-// recorded, in bytes. The usage is in that part.
+// recorded, in bytes. In most answers the usage is in that part.
 const tailSize = 64 << 10
 
 // CopyExceptTail copies all of a large answer but its tail, and returns that.
@@ -33,11 +35,16 @@ func CopyExceptTail(w io.Writer, r io.Reader) (end []byte, err error) {
 	}
 }
 
-// UsageInTail finds the usage in the tail of a JSON text.
-func UsageInTail(end []byte) gjson.Result {
-	at := bytes.LastIndex(end, []byte(`"usage":`))
-	if at < 0 {
+// UsageInParts finds the usage in the beginning and the tail of a JSON text.
+func UsageInParts(beginning, end []byte) gjson.Result {
+	if at := bytes.LastIndex(end, []byte(`"usage":`)); at >= 0 {
+		return gjson.GetBytes(append([]byte(`{`), end[at:]...), "usage")
+	}
+	if !wire.IsObject(beginning) { // speech
 		return gjson.Result{}
 	}
-	return gjson.GetBytes(append([]byte(`{`), end[at:]...), "usage")
+	if usage := gjson.GetBytes(beginning, "usage"); gjson.Valid(usage.Raw) { // not one that is cut off
+		return usage
+	}
+	return gjson.Result{}
 }
