@@ -134,7 +134,9 @@ if ! found=$(cached llama-server 25 llama.cpp-tools debconf wget curl); then
 	touch "$failed" 2>/dev/null || true
 	chose "$path" "$without"
 fi
-if ! has_extra "$found" && [[ -z $later ]]; then touch "$failed"; fi
+if ! has_extra "$found" && [[ -z $later ]] && ! touch "$failed" 2>/dev/null; then
+	missing="is not in ${failed%/*}, which cannot be written to: set LLMSUP_CACHE_DIR to a writable folder"
+fi
 on=$(computes "$found")
 if [[ -z $has ]]; then
 	why="on the CPU: this machine has no /dev/nvidia*, no /dev/dri/renderD* and no driver for Vulkan"

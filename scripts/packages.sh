@@ -128,7 +128,11 @@ cached() {
 
 	if ! suffices "$made"; then
 		{ command -v apt-get && command -v dpkg; } >/dev/null || die "no $program on PATH, and no apt to download one: $own"
-		{ mkdir -p "$cache" && exec 9>"$cache/lock"; } 2>/dev/null || die "cannot write to $cache: set LLMSUP_CACHE_DIR to a writable folder"
+		if ! { mkdir -p "$cache" && exec 9>"$cache/lock"; } 2>/dev/null; then
+			works "$made" || die "cannot write to $cache: set LLMSUP_CACHE_DIR to a writable folder"
+			printf '%s\n' "$made"
+			return
+		fi
 		flock --nonblock 9 || during "waiting for another ${0##*/}" "usually less than a minute" flock 9
 		old=
 		if works "$made"; then old=yes; fi
