@@ -141,8 +141,11 @@ func TestSameNeed(t *testing.T) {
 		settings, variable string
 		gpus, split        int // split: over how many of them
 	}{
-		{`ctx_size: 4096, args: ["-np", "2", "-ub", "256"]`, "", 1, 1}, {"n_gpu_layers: 1, load: on_demand", "", 1, 1},
-		{"ctx_size: 4096", "", 2, 2}, {"load: on_demand", "", 2, 1}, {"args: [--split-mode, none]", "", 2, 1},
+		{`ctx_size: 4096, args: ["-np", "2", "-ub", "256"]`, "", 1, 1},
+		{"n_gpu_layers: 1, load: on_demand", "", 1, 1},
+		{"ctx_size: 4096", "", 2, 2},
+		{"load: on_demand", "", 2, 1},
+		{"args: [--split-mode, none]", "", 2, 1},
 		{"load: on_demand", "LLAMA_ARG_UBATCH", 1, 1},
 	} {
 		b.change(func(box *nvmltest.Box) {

@@ -143,26 +143,32 @@ func (h *Handler) signIn(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent) // no key is needed
 		return
 	}
-	now, from := time.Now(), clientOf(r)
-	if wait := h.failures.wait(from, now); wait > 0 {
-		writeError(w, wire.Error{
-			Status: http.StatusTooManyRequests, Type: wire.TypeRateLimit, Code: "too_many_attempts", RetryAfter: int(wait.Seconds()) + 1,
-			Message: fmt.Sprintf("too many wrong keys from this address; try again in %d seconds", int(wait.Seconds())+1),
-		})
-		return
-	}
+	now := time.Now()
 	presented := http.Request{Header: http.Header{"X-Api-Key": {body.Key}}}
 	key, e := p.Authenticate(&presented)
 	if e.Status != 0 {
-		h.failures.add(from, now)
-		h.o.Log.Warn().Str("from", r.RemoteAddr).Msg("sign-in to the page failed: unknown key")
-		e.Message = "unknown key; check it, or ask the operator to create one with \"llmsup key new\""
-		writeError(w, e)
+		writeError(w, h.refuseSignIn(r, e, now))
 		return
 	}
 	h.o.Log.Info().Str("key", key.Name).Str("from", r.RemoteAddr).Msg("signed in to the page")
 	http.SetCookie(w, sessionCookie(r, h.sessions.begin(key, now), int(sessionLife.Seconds())))
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// refuseSignIn returns the error for a wrong key. A right key is never refused, however many
+// wrong ones came from its address, which may be that of a proxy for all.
+func (h *Handler) refuseSignIn(r *http.Request, e wire.Error, now time.Time) wire.Error {
+	from := clientOf(r)
+	if wait := h.failures.wait(from, now); wait > 0 {
+		return wire.Error{
+			Status: http.StatusTooManyRequests, Type: wire.TypeRateLimit, Code: "too_many_attempts", RetryAfter: int(wait.Seconds()) + 1,
+			Message: fmt.Sprintf("too many wrong keys from this address; try again in %d seconds", int(wait.Seconds())+1),
+		}
+	}
+	h.failures.add(from, now)
+	h.o.Log.Warn().Str("from", r.RemoteAddr).Msg("sign-in to the page failed: unknown key")
+	e.Message = "unknown key; check it, or ask the operator to create one with \"llmsup key new\""
+	return e
 }
 
 // sessionCookie returns the cookie, which scripts cannot read and other sites cannot have
@@ -175,14 +181,15 @@ func sessionCookie(r *http.Request, value string, maxAge int) *http.Cookie {
 }
 
 const (
-	// maxFailures is how many wrong keys an address may try within failureWindow.
+	// maxFailures is after how many wrong keys of an address within failureWindow further ones
+	// are refused with 429, and not logged.
 	maxFailures   = 10
 	failureWindow = time.Minute
 	maxAddresses  = 10_000
 )
 
-// failures limits the wrong keys of each address. Keys have 130 random bits; this only
-// keeps the log readable.
+// failures limits how many wrong keys of each address are logged. Keys have 130 random bits, so
+// a limit need not protect them, and calls have none.
 type failures struct {
 	mu sync.Mutex
 	of map[string]attempts // by address
