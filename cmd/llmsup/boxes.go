@@ -156,6 +156,8 @@ func boxState(b control.Box, own *control.Fleet) string {
 		return "alone"
 	case b.Drained:
 		return "drained"
+	case b.NoKeys:
+		return "no keys yet"
 	}
 	return "in use"
 }

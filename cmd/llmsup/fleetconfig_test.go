@@ -52,6 +52,11 @@ func TestFleetConfig(t *testing.T) {
 	if a := two.chat("local", `,"max_tokens":3`); a.status != 503 || !strings.Contains(a.body, "no_keys_yet") {
 		t.Errorf("a call to a box without keys: %+v", a)
 	}
+	for _, in := range []*instance{one, two} {
+		if _, out := in.run("boxes"); !strings.Contains(out, "no keys yet") || !strings.Contains(out, "in use") {
+			t.Errorf("llmsup boxes:\n%s", out)
+		}
+	}
 	if _, out := two.run("status"); !strings.Contains(out, "takes no calls, since neither llmsup.yaml nor the fleet has keys") {
 		t.Errorf("llmsup status:\n%s", out)
 	}
@@ -68,6 +73,9 @@ func TestFleetConfig(t *testing.T) {
 		}
 	}
 	two.awaitReady()
+	if _, out := two.run("boxes"); strings.Contains(out, "no keys yet") {
+		t.Errorf("llmsup boxes of a box with keys:\n%s", out)
+	}
 	for _, in := range []*instance{one, two} {
 		if a := in.request("POST", "/v1/chat/completions", `{"model":"all"}`); a.status != 401 {
 			t.Errorf("a call without a key: %+v", a)

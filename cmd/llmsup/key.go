@@ -26,7 +26,7 @@ func keyCommand() *cli.Command {
 				ArgsUsage: "NAME",
 				UsageText: "llmsup key new NAME [--routes \"local,local/*\"] [--free-only] [--operator] [--add] [--config FILE]",
 				Description: "Prints the new key on stdout, and instructions on stderr. The key is shown only once. " +
-					"llmsup.yaml stores its SHA-256; --add writes that into the file, and llmsup reload applies it. " +
+					"llmsup.yaml stores its SHA-256; --add writes that into the file, and llmsup reload applies it, or llmsup fleet push for all boxes of a fleet. " +
 					"NAME appears in the log and in the configuration; it is not secret.",
 				Flags: []cli.Flag{
 					&cli.BoolFlag{Name: "add", Usage: "add the key to the configuration file, which stays unchanged otherwise"},
@@ -57,7 +57,7 @@ func keyCommand() *cli.Command {
 				ArgsUsage: "NAME",
 				UsageText: "llmsup key revoke NAME [--config FILE]",
 				Description: "Removes the key's entry, with the comments in it and directly above it, and keeps the rest of the file " +
-					"as it is. llmsup reload applies it.",
+					"as it is. llmsup reload applies it, or llmsup fleet push for all boxes of a fleet.",
 				Flags:        []cli.Flag{configFileFlag()},
 				OnUsageError: onUsageError,
 				Action:       revokeKey,
@@ -133,7 +133,7 @@ func newKey(c *cli.Context) error {
 		if err := fileedit.Add(path, name, entry); err != nil {
 			return err
 		}
-		advice = fmt.Sprintf("Key %s was added to %s. \"llmsup reload\" applies it.\n", name, path)
+		advice = fmt.Sprintf("Key %s was added to %s. %s\n", name, path, howToApply(path))
 	}
 	if _, err := fmt.Println(key); err != nil {
 		return fmt.Errorf("the key could not be printed and is lost: %w; if it was added to the configuration, remove it with llmsup key revoke %s", err, name)
@@ -171,12 +171,44 @@ func revokeKey(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("Key %s was removed from %s. The daemon accepts it until \"llmsup reload\".\n", name, path)
-	if left == 0 {
+	owner, err := fileedit.OwnerOf(path)
+	switch {
+	case err != nil:
+		return err
+	case owner == fileedit.Fleet:
+		fmt.Printf("Key %s was removed from %s. The boxes accept it until \"llmsup fleet push %[2]s\".\n", name, path)
+	case owner == fileedit.BoxInFleet:
+		fmt.Printf("Key %s was removed from %s. The daemon accepts it until \"llmsup reload\".\n%s\n", name, path, keysOfFleet(path))
+	default:
+		fmt.Printf("Key %s was removed from %s. The daemon accepts it until \"llmsup reload\".\n", name, path)
+	}
+	switch {
+	case left > 0:
+	case owner == fileedit.Fleet:
+		fmt.Printf("No key is left. The boxes refuse that push, unless they have insecure_no_auth:\n"+
+			"create another key first with \"llmsup key new NAME --add --config %s\".\n", path)
+	default:
 		fmt.Println("No key is left. The daemon refuses that reload, unless insecure_no_auth is set:\n" +
 			"create another key first with \"llmsup key new NAME --add\".")
 	}
 	return nil
+}
+
+// howToApply says which command applies a key that was added to a file.
+func howToApply(path string) string {
+	owner, err := fileedit.OwnerOf(path)
+	switch {
+	case err == nil && owner == fileedit.Fleet:
+		return fmt.Sprintf("\"llmsup fleet push %s\" sends it to all boxes of the fleet.\nIf no fleet has this file, \"llmsup reload\" applies it.", path)
+	case err == nil && owner == fileedit.BoxInFleet:
+		return "\"llmsup reload\" applies it.\n" + keysOfFleet(path)
+	}
+	return "\"llmsup reload\" applies it."
+}
+
+// keysOfFleet says that a box's own keys do not count if its fleet has some.
+func keysOfFleet(path string) string {
+	return fmt.Sprintf("If \"llmsup status\" says that keys are from the fleet, only those count:\n\"llmsup fleet push %s\" sends the keys of this file to all boxes.", path)
 }
 
 // keyView is a key as key list --json prints it.

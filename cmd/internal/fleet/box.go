@@ -17,6 +17,7 @@ type Box struct {
 	Version  string  `json:"version"`
 	Leaving  bool    `json:"leaving,omitempty"` // it stops, or leaves the fleet: its last announcement
 	Drained  bool    `json:"drained"`           // an operator has taken all its servers out of use
+	NoKeys   bool    `json:"no_keys,omitempty"` // it takes no calls of clients, since it has no keys yet; it takes those of boxes
 	Models   []Model `json:"models"`
 	GPUs     []GPU   `json:"gpus"`
 

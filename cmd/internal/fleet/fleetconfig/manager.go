@@ -70,7 +70,8 @@ func (m *Manager) Status() *control.FleetConfiguration {
 	if m.refused != nil {
 		s.Refused = m.refused.Version
 	}
-	if s.Problem == "" && running.AwaitsKeys() {
+	s.NoKeys = running.AwaitsKeys()
+	if s.Problem == "" && s.NoKeys {
 		s.Problem = "it takes no calls, since neither llmsup.yaml nor the fleet has keys; llmsup key new NAME makes one, llmsup fleet push FILE sends the keys of a file to all boxes"
 	}
 	return s

@@ -30,7 +30,7 @@ func boxOf(status control.Status, models []control.Model, speeds map[string]feed
 	b := fleet.Box{Version: status.Version, Drained: status.Drain != nil, Models: []fleet.Model{}, GPUs: []fleet.GPU{}}
 	if status.Fleet != nil && status.Fleet.Configuration != nil {
 		c := status.Fleet.Configuration
-		b.ConfigVersion, b.ConfigRefused, b.ConfigProblem = c.Version, c.Refused, fleet.Text(c.Problem)
+		b.ConfigVersion, b.ConfigRefused, b.ConfigProblem, b.NoKeys = c.Version, c.Refused, fleet.Text(c.Problem), c.NoKeys
 	}
 	for _, server := range status.Servers {
 		m := fleet.Model{

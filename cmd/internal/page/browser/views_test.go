@@ -63,13 +63,32 @@ func TestNoFleet(t *testing.T) {
 	f.set(map[string]any{"fleet": fleet})
 	tab.AwaitText("Fleet: ▲ alone, the connection to NATS was lost")
 	fleet["joined"], fleet["problem"], fleet["absent"] = true, "", []any{}
-	fleet["boxes"].([]any)[1].(map[string]any)["drained"] = false
+	other := fleet["boxes"].([]any)[1].(map[string]any)
+	other["drained"], other["no_keys"] = false, true
+	f.set(map[string]any{"fleet": fleet})
+	tab.AwaitText("Fleet: ● 2 boxes, gpu2 without keys")
+	other["no_keys"] = false
 	f.set(map[string]any{"fleet": fleet})
 	tab.AwaitText("Fleet: ● 2 boxes")
 	tab.Click("a[href='/ui/fleet']")
 	tab.AwaitText("The sums lack gpu3: it has been silent for 1m")
 	f.set(map[string]any{"fleet": nil})
 	tab.AwaitText("This box is in no fleet.")
+}
+
+// TestFleetBudget: the page says who has what is not spent of a limit of all boxes.
+func TestFleetBudget(t *testing.T) {
+	f := newFleetFixture(t)
+	f.set(map[string]any{"budgets": []any{map[string]any{
+		"key": "", "period": "daily", "limit_usd": 10, "spent_usd": 2, "reserved_usd": 0, "ends": "2026-12-01T00:00:00Z",
+		"fleet": map[string]any{
+			"granted_usd": 0.5, "left_usd": 6, "problem": "there is no connection to NATS",
+			"gone": []any{map[string]any{"box": "gpu3", "amount_usd": 1.25, "since": "2026-11-30T01:58:00Z"}},
+		},
+	}}})
+	tab := open(t, f, "money", browser.Look{})
+	tab.AwaitText("6.00 USD is not granted to a box yet, and this box has credit for 0.50 USD; gpu3, which is gone since ")
+	tab.AwaitText(", holds 1.25 USD until it is back or the limit is renewed; no more credit can be had: there is no connection to NATS.")
 }
 
 // TestLongNames gives every server, model, key and reason a long name: the page is still no wider than the screen, and

@@ -26,10 +26,12 @@ export function create({store}) {
 export function fleetLine(fleet) {
 	const silent = fleet.absent.filter((b) => !b.left);
 	const drained = fleet.boxes.filter((b) => b.drained);
+	const keyless = fleet.boxes.filter((b) => b.no_keys);
 	const notes = [];
 	if (!fleet.joined) notes.push(fleet.problem);
 	if (silent.length > 0) notes.push(`${list(silent.map((b) => b.name))} silent`);
 	if (drained.length > 0) notes.push(`${list(drained.map((b) => b.name))} drained`);
+	if (keyless.length > 0) notes.push(`${list(keyless.map((b) => b.name))} without keys`);
 	const state = fleet.joined ? plural(fleet.boxes.length, 'box', 'boxes') : 'alone';
 	return h('p', {key: 'fleet', class: 'fleet-line'}, h('a', {href: '/ui/fleet'}, 'Fleet'), ': ', badge(fleet.joined && silent.length === 0 ? 'ready' : 'degraded', state), notes.length > 0 ? `, ${notes.join(', ')}` : '');
 }
@@ -79,7 +81,8 @@ function refusals({boxes: all}) {
 function boxState(b, fleet, now) {
 	if (b.absent) return b.left ? badge('stopped', `left ${wholeSeconds(between(b.last_seen, now))} ago`) : badge('lost', `silent for ${wholeSeconds(between(b.last_seen, now))}`);
 	if (b.this && !fleet.joined) return badge('degraded', 'alone');
-	return b.drained ? badge('drained') : badge('ready', 'in use');
+	if (b.drained) return badge('drained');
+	return b.no_keys ? badge('degraded', 'no keys yet') : badge('ready', 'in use');
 }
 
 // gpus lists the GPUs by their health.

@@ -103,7 +103,15 @@ function budgets(list, now) {
 			{id: 'ends', head: 'Renewed in', right: true, cell: (b) => seconds((Date.parse(b.ends) - now) / 1000)},
 			{id: 'forecast', head: 'Used up', cell: (b) => forecast(b, now)},
 		],
-	}));
+	}), list.filter((b) => b.fleet).map((b) => h('p', {key: 'credit-' + b.key + b.period, class: 'muted'}, credit(b))));
+}
+
+// credit says who has what is not spent of a limit that the boxes of the fleet share, as llmsup status does.
+function credit(b) {
+	const parts = [`${b.key || 'All calls'}, ${b.period === 'daily' ? 'per day' : 'per month'}: ${usd(b.fleet.left_usd)} is not granted to a box yet, and this box has credit for ${usd(b.fleet.granted_usd)}`];
+	for (const held of b.fleet.gone) parts.push(`${held.box}, which is gone since ${time(held.since, 'clock')}, holds ${usd(held.amount_usd)} until it is back or the limit is renewed`);
+	if (b.fleet.problem) parts.push(`no more credit can be had: ${b.fleet.problem}`);
+	return parts.join('; ') + '.';
 }
 
 function forecast(b, now) {
