@@ -25,6 +25,16 @@ const (
 	ReasonBadResponse     Reason = "bad_response"
 )
 
+// EndsWithLoad reports whether the reason ends when the server has loaded its model.
+func (r Reason) EndsWithLoad() bool {
+	switch r {
+	case ReasonUnloaded, ReasonStarting, ReasonLoading, ReasonRestarting:
+		return true
+	default:
+		return false
+	}
+}
+
 // Reasons are all reasons, in the order of the documentation.
 var Reasons = []Reason{
 	ReasonUnloaded, ReasonStarting, ReasonLoading, ReasonRestarting, ReasonDraining, ReasonDrained,

@@ -13,11 +13,6 @@ type WhileLoading time.Duration
 // WaitForTimeout makes a call wait for as long as the route's timeout allows.
 const WaitForTimeout WhileLoading = -1
 
-// Waits reports whether a call that has waited for some time waits on.
-func (w WhileLoading) Waits(waited time.Duration) bool {
-	return w == WaitForTimeout || waited < time.Duration(w)
-}
-
 // UnmarshalYAML reads fallback, wait or a duration.
 func (w *WhileLoading) UnmarshalYAML(node *yaml.Node) error {
 	switch node.Value {

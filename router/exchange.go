@@ -128,22 +128,23 @@ func (x *exchange) mayTry(c plan.Candidate) bool {
 // that accepts no calls yet is no alternative to move to at once, and neither is a metered
 // backend after a paid attempt.
 func (x *exchange) alternative(i int) backend.Alternative {
-	if hop := x.plan.Hop; hop != nil { // the other box knows
-		return backend.Alternative{Exists: hop.Moves, On: func(backend.Reason) bool { return true }}
+	lastResort, modelUntil := x.candidates[i].LastResort, time.Time{}
+	if wait := x.candidates[i].ModelWait; wait > 0 {
+		modelUntil = time.Now().Add(wait)
 	}
-	lastResort := x.candidates[i].LastResort
+	if hop := x.plan.Hop; hop != nil { // the other box knows
+		return backend.Alternative{Exists: hop.Moves, On: func(backend.Reason) bool { return true }, ModelUntil: modelUntil}
+	}
 	if x.hasBoxAfter(i) {
-		return backend.Alternative{Exists: true, On: func(r backend.Reason) bool { return r != backend.Degraded || !lastResort }}
+		return backend.Alternative{Exists: true, On: func(r backend.Reason) bool { return r != backend.Degraded || !lastResort }, ModelUntil: modelUntil}
 	}
 	route, primary := &x.plan.Route, x.candidates[i].Primary
 	other := backend.Alternative{
 		Exists: slices.ContainsFunc(x.candidates[i+1:], func(c plan.Candidate) bool { return !c.Returning && !(c.Metered && x.mayHaveBilled()) }),
-		On: func(reason backend.Reason) bool {
-			return plan.FallsBackOn(*route, reason) && !(primary && plan.Waits(*route, reason, time.Since(x.request.Began)))
-		},
+		On:     func(reason backend.Reason) bool { return plan.FallsBackOn(*route, reason) },
 	}
-	if primary && route.WhileLoading > 0 {
-		other.ChangesAt = x.request.Began.Add(time.Duration(route.WhileLoading))
+	if primary {
+		other.ModelUntil = plan.WaitsUntil(*route, x.request.Began)
 	}
 	return other
 }

@@ -119,7 +119,7 @@ func (b *Server) awaitGrant(ctx context.Context, a *Attempt, w *waiter, now Loca
 		case <-changes:
 			if now = b.local.State(); now.bypassed(a.Alternative) {
 				b.queue.cancel(w)
-				return nil, now.failure(now.Detail + ", and accepted no call within the route's while_loading")
+				return nil, now.failure(now.Detail + ", and accepted no call within the time that calls wait for their model")
 			}
 		case <-now.Changed:
 			if now = b.local.State(); now.bypassed(a.Alternative) {
@@ -176,12 +176,12 @@ func (m *modelWait) tell() {
 	m.timer.Reset(KeepAliveInterval)
 }
 
-// changes returns a channel that receives once the reasons may have changed.
+// changes returns a channel that receives when the call no longer waits for its model.
 func (a Alternative) changes() (changes <-chan time.Time, stop func() bool) {
-	if a.ChangesAt.IsZero() {
+	if a.ModelUntil.IsZero() {
 		return nil, func() bool { return false }
 	}
-	timer := time.NewTimer(time.Until(a.ChangesAt))
+	timer := time.NewTimer(time.Until(a.ModelUntil))
 	return timer.C, timer.Stop
 }
 

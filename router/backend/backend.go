@@ -36,14 +36,15 @@ type Info struct {
 
 // Availability is whether a backend accepts calls at one moment.
 type Availability struct {
-	Reason     Reason // "" = it accepts calls
-	Detail     string // the reason in plain text
-	Alive      bool   // it would answer in spite of Reason
-	Hung       bool   // its process hung, and was ended
-	MissingKey string // what to set, for an upstream without its key
-	Returning  bool   // it will accept calls again without an operator, and calls may wait for it
-	OnDemand   bool   // a call has its model loaded
-	RetryAfter int    // seconds after which the client should retry
+	Reason     Reason        // "" = it accepts calls
+	Detail     string        // the reason in plain text
+	Alive      bool          // it would answer in spite of Reason
+	Hung       bool          // its process hung, and was ended
+	MissingKey string        // what to set, for an upstream without its key
+	Returning  bool          // it will accept calls again without an operator, and calls may wait for it
+	OnDemand   bool          // a call has its model loaded
+	RetryAfter int           // seconds after which the client should retry
+	LoadsIn    time.Duration // as that of a LocalState
 
 	NeedsOperator bool // only an operator can change it
 
@@ -106,13 +107,15 @@ const KeepAliveInterval = 15 * time.Second
 // its plan. The zero value means that there is no next candidate.
 type Alternative struct {
 	Exists bool
-	On     func(Reason) bool // the route's fallback_on and while_loading
+	On     func(Reason) bool // the route's fallback_on
 
-	ChangesAt time.Time // when On may list more reasons; zero = never
+	ModelUntil time.Time // until then the call waits for a model that is not loaded; zero = it does not wait
 }
 
-// Allows reports whether the call may move for a reason.
-func (a Alternative) Allows(reason Reason) bool { return a.Exists && a.On(reason) }
+// Allows reports whether the call may move for a reason now.
+func (a Alternative) Allows(reason Reason) bool {
+	return a.Exists && a.On(reason) && !(reason.EndsWithLoad() && time.Now().Before(a.ModelUntil))
+}
 
 // Load counts the calls and the output of a backend.
 type Load struct {

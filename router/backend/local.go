@@ -122,9 +122,6 @@ func (b *Server) Queue() (taken, waiting int, service time.Duration) { return b.
 // Slots returns how many calls the server works on at once; 0 = unknown.
 func (b *Server) Slots() int { return b.local.State().Slots }
 
-// LoadsIn returns the LoadsIn of its state.
-func (b *Server) LoadsIn() time.Duration { return b.local.State().LoadsIn }
-
 // PromptRate returns how many tokens of prompts per second the server processes, without those
 // that its cache has; 0 = unknown.
 func (b *Server) PromptRate() float64 { return b.prompts.PerSecond() }
@@ -152,7 +149,7 @@ func (b *Server) Availability() Availability {
 	now := b.local.State()
 	a := Availability{Model: now.Description, Reason: now.Reason, Detail: now.Detail, Alive: now.Alive, Hung: now.Hung}
 	if now.Reason != "" {
-		a.OnDemand = now.OnDemand
+		a.OnDemand, a.LoadsIn = now.OnDemand, now.LoadsIn
 		a.Returning, a.RetryAfter, a.NeedsOperator = now.Returning, now.retryAfter(time.Now()), now.needsOperator(time.Now())
 	}
 	return a

@@ -64,11 +64,11 @@ func (q *slotQueue) enqueue(slots int, mayMove bool, maxWait time.Duration) (w *
 	if w.hasSlots() {
 		return w, 0, true
 	}
-	needed := 0
+	needed := q.taken - q.slots // below 0: a closed queue has free slots
 	for _, other := range q.waiting {
 		needed += other.slots
 	}
-	wait = q.service * time.Duration(needed) / time.Duration(q.slots)
+	wait = q.service * time.Duration(max(needed, 0)) / time.Duration(q.slots)
 	if q.taken+len(q.waiting) > q.slots*(1+QueuePerSlot) || mayMove && (wait > maxWait || maxWait == 0) {
 		w.place = len(q.waiting)
 		q.waiting = q.waiting[:len(q.waiting)-1]

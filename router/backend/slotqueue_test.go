@@ -94,8 +94,8 @@ func TestSlotQueueBounds(t *testing.T) {
 		"full":                           {serving(2), time.Second, 10, true, time.Minute, 4500 * time.Millisecond, false},
 		"full, without an alternative":   {serving(2), time.Second, 10, false, time.Minute, 4500 * time.Millisecond, false},
 		"one position left":              {serving(2), time.Second, 9, false, time.Minute, 4 * time.Second, true},
-		"loading, one position left":     {loading, time.Second, 19, false, time.Minute, 5 * time.Second, true},
-		"loading, full":                  {loading, time.Second, 20, false, time.Minute, 5250 * time.Millisecond, false},
+		"loading, one position left":     {loading, time.Second, 19, false, time.Minute, 4 * time.Second, true},
+		"loading, full":                  {loading, time.Second, 20, false, time.Minute, 4250 * time.Millisecond, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			q := newTestQueue(tc.now)

@@ -11,18 +11,22 @@ import (
 )
 
 // Hop is the header X-Llmsup-Hop of a call that one box of the fleet sends to another:
-// BOX CODE SERVER move|wait MILLISECONDS [MILLISECONDS].
+// BOX CODE SERVER move|wait|MODELWAIT TIMEOUT [MAXWAIT], the times in milliseconds.
 type Hop struct {
-	Box     string        // the name of the box that sends it, and its code
-	Server  string        // that is to answer it
-	Moves   bool          // the call has an alternative, and moves there rather than wait
-	Timeout time.Duration // until the first answer
-	MaxWait pick.MaxWait  // as that of a backend.Attempt: the box refuses the call rather than let it wait longer for a slot
+	Box       string        // the name of the box that sends it, and its code
+	Server    string        // that is to answer it
+	Moves     bool          // the call has an alternative, and moves there rather than wait
+	ModelWait time.Duration // but so long it waits for a model that is not loaded
+	Timeout   time.Duration // until the first answer
+	MaxWait   pick.MaxWait  // as that of a backend.Attempt: the box refuses the call rather than let it wait longer for a slot
 }
 
 func (h Hop) String() string {
 	how := "wait"
-	if h.Moves {
+	switch {
+	case h.Moves && h.ModelWait > 0:
+		how = strconv.FormatInt(max(h.ModelWait.Milliseconds(), 1), 10)
+	case h.Moves:
 		how = "move"
 	}
 	text := fmt.Sprintf("%s %s %s %d", h.Box, url.QueryEscape(h.Server), how, max(h.Timeout.Milliseconds(), 1))
@@ -36,7 +40,7 @@ func (h Hop) String() string {
 // is not one that llmsup sends.
 func ParseHop(text string) (h Hop, code string, ok bool) {
 	part := strings.Split(text, " ")
-	if len(part) != 5 && len(part) != 6 || part[3] != "wait" && part[3] != "move" {
+	if len(part) != 5 && len(part) != 6 {
 		return Hop{}, "", false
 	}
 	server, err := url.QueryUnescape(part[2])
@@ -44,7 +48,12 @@ func ParseHop(text string) (h Hop, code string, ok bool) {
 	if err != nil || !ok || timeout == 0 {
 		return Hop{}, "", false
 	}
-	h = Hop{Box: part[0], Server: server, Moves: part[3] == "move", Timeout: timeout}
+	h = Hop{Box: part[0], Server: server, Moves: part[3] != "wait", Timeout: timeout}
+	if h.Moves && part[3] != "move" {
+		if h.ModelWait, ok = milliseconds(part[3]); !ok {
+			return Hop{}, "", false
+		}
+	}
 	if len(part) == 6 {
 		h.MaxWait.Limited = true
 		h.MaxWait.Limit, ok = milliseconds(part[5])

@@ -152,7 +152,7 @@ func (p *Peer) UnknownFormat(path string) { p.unknownFormats.Store(path, true) }
 func (p *Peer) Send(ctx context.Context, a *backend.Attempt) (*http.Response, error) {
 	r, header, address := a.Request, http.Header{}, *p.box.Address
 	backend.ForwardHeaders(header, r.Header)
-	header[wire.HeaderHop] = []string{Hop{Box: p.box.Hop, Server: p.server, Moves: a.Alternative.Allows(cmp.Or(p.Availability().Reason, backend.Saturated)), Timeout: time.Until(a.Deadline), MaxWait: a.MaxWait}.String()}
+	header[wire.HeaderHop] = []string{p.hop(a).String()}
 	header[wire.HeaderRequestID] = []string{r.ID}
 	address.Path, address.RawQuery = r.Path, r.Query
 	send := func() (*http.Response, error) { return a.SendFree(ctx, p.box.Transport, &address, header) }
@@ -171,6 +171,16 @@ func (p *Peer) Send(ctx context.Context, a *backend.Attempt) (*http.Response, er
 		p.markUnreachable()
 	}
 	return resp, err
+}
+
+// hop returns what the other box has to know of an attempt.
+func (p *Peer) hop(a *backend.Attempt) Hop {
+	h := Hop{Box: p.box.Hop, Server: p.server, Timeout: time.Until(a.Deadline), MaxWait: a.MaxWait}
+	h.Moves = a.Alternative.Exists && a.Alternative.On(cmp.Or(p.Availability().Reason, backend.Saturated))
+	if until := a.Alternative.ModelUntil; h.Moves && !until.IsZero() {
+		h.ModelWait = min(max(time.Until(until), 0), h.Timeout)
+	}
+	return h
 }
 
 func (p *Peer) markUnreachable() {

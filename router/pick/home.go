@@ -11,8 +11,8 @@ func mix(h uint64) uint64 {
 }
 
 // home returns the index of the home box of a call's conversation; -1 = it has none. It is
-// the box with the highest hash of its name and the conversation (rendezvous hashing), of those
-// that have the model loaded: a box that leaves moves its own conversations only.
+// the box with the highest hash of its name and the conversation (rendezvous hashing): a box that
+// leaves moves its own conversations only.
 func home(boxes []Box, c *Call) int {
 	best, highest := -1, uint64(0)
 	if c.Conversation == 0 {
@@ -20,9 +20,6 @@ func home(boxes []Box, c *Call) int {
 	}
 	conversation := mix(c.Conversation + xxhash.Sum64String(c.Model))
 	for i := range boxes {
-		if boxes[i].Load > 0 {
-			continue
-		}
 		if h := mix(conversation + xxhash.Sum64String(boxes[i].Name)); best < 0 || h > highest {
 			best, highest = i, h
 		}

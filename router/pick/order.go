@@ -13,7 +13,8 @@ type Box struct {
 	Busy       int           // calls in slots, those included that this box has sent since the announcement
 	Queued     int           // calls that wait
 	Service    time.Duration // how long a call holds its slots on average; 0 = unknown
-	Load       time.Duration // until its model is loaded; 0 = it is
+	Load       time.Duration // until its model is loaded; 0 = it is, as Order expects
+	Loading    bool          // its model is being loaded
 	PromptRate float64       // prompt tokens per second; 0 = unknown
 }
 

@@ -51,13 +51,11 @@ func TestOrder(t *testing.T) {
 		"all are full":       {three(func(b []Box) { b[0].Busy, b[0].Queued, b[1].Busy, b[1].Queued, b[2].Busy = 4, 2, 4, 1, 4 }), single, []int{2, 1, 0}},
 		"the own is fastest": {three(func(b []Box) { b[0].Busy, b[1].Busy, b[2].Busy, b[2].Queued = 4, 4, 4, 1 }), single, []int{0, 1, 2}},
 		"long calls":         {three(func(b []Box) { b[0].Busy, b[0].Queued, b[1].Busy, b[2].Busy, b[1].Service = 4, 9, 4, 4, time.Minute }), single, []int{2, 1, 0}},
-		"the own loads":      {three(func(b []Box) { b[0].Load, b[1].Load = time.Minute, time.Second }), single, []int{2, 1, 0}},
 		"one is slow":        {three(func(b []Box) { b[0].Busy, b[1].PromptRate = 4, 10 }), single, []int{2, 1, 0}},
 		"unknown figures":    {three(func(b []Box) { b[0].Busy, b[1] = 4, Box{Name: "box1", Busy: 5} }), single, []int{2, 1, 0}},
 		"at home":            {idle(3), away, []int{2, 0, 1}},
 		"home is worth it":   {three(func(b []Box) { b[2].Busy, b[2].Queued, b[1].Busy = 4, 7, 4 }), away, []int{2, 0, 1}},
 		"home is too busy":   {three(func(b []Box) { b[2].Busy, b[2].Queued, b[1].Busy = 4, 8, 4 }), away, []int{0}},
-		"the home loads":     {three(func(b []Box) { b[2].Load = time.Hour }), away, []int{home(idle(2), &away), 1 - home(idle(2), &away), 2}},
 		"home is the own":    {idle(3), chatOf(0, 3), []int{0}},
 	} {
 		t.Run(name, func(t *testing.T) {

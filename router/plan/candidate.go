@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/accounting"
@@ -24,6 +25,7 @@ type Candidate struct {
 	LastResort  bool          // it is degraded, as are all candidates after it that are not skipped
 	Returning   bool          // it accepts no calls now, but will without an operator: a call without another candidate waits for it
 	unsupported bool          // it can never answer the call: its engine lacks the path, or its model the ability
+	ModelWait   time.Duration // how long the call waits there for its model, before it moves to another box; 0 = it moves at once
 	MaxWait     pick.MaxWait  // as that of a backend.Attempt
 	Edits       *models.Edits // of the call's parameters; nil = none
 	Estimate    usd.Amount

@@ -31,7 +31,9 @@ type Explanation struct {
 // Explain plans a call without making it.
 func (s *Routing) Explain(model string) Explanation {
 	p := s.Plan(model)
-	p.CheckBudget(&request.Request{Began: time.Now(), Dialect: wire.Chat})
+	r := &request.Request{Began: time.Now(), Dialect: wire.Chat}
+	s.OrderBoxes(&p, r)
+	p.CheckBudget(r)
 	e := Explanation{Model: model, Route: p.Route, Reason: p.Reason, Detail: p.Detail, WaitFor: p.WaitFor, Rejected: p.Rejection.Message, RejectedStatus: p.Rejection.Status}
 	e.WaitLimit = p.WaitLimit()
 	left := Kept(p.Candidates)

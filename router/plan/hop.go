@@ -22,8 +22,8 @@ func (s *Routing) PlanHop(hop *boxes.Hop, path string) Plan {
 	now := s.availability(p.Server, path)
 	c := s.candidate(hop.Server, "", "")
 	c.Primary, c.Returning, c.unsupported = true, now.Returning, now.Reason == backend.Unsupported
-	c.MaxWait, p.retryAfter = hop.MaxWait, now.RetryAfter
-	if !now.Usable() && (hop.Moves || !now.Returning) {
+	c.MaxWait, c.ModelWait, p.retryAfter = hop.MaxWait, hop.ModelWait, now.RetryAfter
+	if !now.Usable() && (hop.Moves && !(hop.ModelWait > 0 && now.Reason.EndsWithLoad()) || !now.Returning) {
 		p.bypassPrimary(now)
 		p.Rejection = p.unavailableError()
 		return p

@@ -3,6 +3,7 @@ package plan
 import (
 	"math/rand/v2"
 	"slices"
+	"time"
 
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/boxes"
@@ -70,43 +71,91 @@ func (p *Plan) OnlyThisBox() {
 }
 
 // OrderBoxes puts the boxes that can answer a call in the order in which they are tried. They
-// come first in the plan.
+// come first in the plan, after a box that is expected to answer sooner although it has to load the
+// model.
 func (s *Routing) OrderBoxes(p *Plan, r *request.Request) {
-	n := 0
-	for n < len(p.Candidates) && p.Candidates[n].Primary && p.Candidates[n].skipReason == "" && !p.Candidates[n].Returning && !p.Candidates[n].LastResort {
-		n++
-	}
-	others := p.Candidates[:n]
-	if n < 2 {
+	if s.Boxes == nil || len(s.Boxes.Servers(p.Route.Primary)) == 0 {
 		return
 	}
-	known := make([]pick.Box, n)
-	for i, c := range others {
-		known[i] = s.boxOf(c.Backend)
+	ready, unloaded := boxList{candidates: make([]Candidate, 0, len(p.Candidates)), known: make([]pick.Box, 0, len(p.Candidates))}, boxList{}
+	var others []Candidate
+	for _, c := range p.Candidates {
+		switch now := s.boxOf(c); {
+		case !c.Primary || c.LastResort:
+			others = append(others, c)
+		case c.skipReason == "" && !c.Returning:
+			ready.add(c, now)
+		case c.Returning && now.Load > 0:
+			unloaded.add(c, now)
+		default:
+			others = append(others, c)
+		}
+	}
+	if len(ready.candidates) == 0 || len(ready.candidates)+len(unloaded.candidates) < 2 {
+		return
 	}
 	call := pick.CallOf(r)
 	call.Model = p.Route.Primary
-	order := pick.Order(known, call, rand.IntN)
-	ordered := make([]Candidate, 0, len(p.Candidates))
-	for at, limit := range pick.Patience(known, call, order) {
-		c := others[order[at]]
-		c.MaxWait = limit
-		ordered = append(ordered, c)
+	order := pick.Order(ready.known, call, rand.IntN)
+	first, firstLimit := pick.ToLoad(unloaded.known, call, ready.known, order)
+	p.Candidates = make([]Candidate, 0, len(p.Candidates))
+	if first >= 0 {
+		p.loadFirst(unloaded.candidates[first], unloaded.known[first].Load, firstLimit)
 	}
-	p.Candidates = append(ordered, p.Candidates[n:]...)
+	for at, limit := range pick.Patience(ready.known, call, order) {
+		c := ready.candidates[order[at]]
+		c.MaxWait = limit
+		p.Candidates = append(p.Candidates, c)
+	}
+	for i, c := range unloaded.candidates {
+		if i != first {
+			others = append(others, c)
+		}
+	}
+	p.Candidates = append(p.Candidates, others...)
+}
+
+// boxList is some boxes that have a call's model.
+type boxList struct {
+	candidates []Candidate
+	known      []pick.Box
+}
+
+func (l *boxList) add(c Candidate, now pick.Box) {
+	l.candidates, l.known = append(l.candidates, c), append(l.known, now)
+}
+
+// loadFirst gives a call to a box that has to load the model first. Since the time that this takes
+// is estimated, the call waits twice as long and moves on then.
+func (p *Plan) loadFirst(c Candidate, load time.Duration, limit pick.MaxWait) {
+	c.skipReason, c.retryAfter, c.ModelWait, c.MaxWait = "", 0, 2*load, limit
+	p.Candidates, p.waitCandidate = append(p.Candidates, c), &c
+	p.WaitFor = c.Name + " " + c.Backend.Availability().Detail
+	if !c.OtherBox {
+		p.Reason, p.Detail = "", "" // the primary is not bypassed
+	}
 }
 
 // boxOf returns what package pick has to know of the server of a candidate.
-func (s *Routing) boxOf(b backend.Backend) pick.Box {
-	switch b := b.(type) {
+func (s *Routing) boxOf(c Candidate) pick.Box {
+	switch b := c.Backend.(type) {
 	case *backend.Server:
-		taken, waiting, service := b.Queue()
-		return pick.Box{Name: s.Boxes.Name(), Own: true, Slots: b.Slots(), Busy: taken, Queued: waiting, Service: service, PromptRate: b.PromptRate()}
+		own := pick.Box{Name: s.Boxes.Name(), Own: true, Slots: b.Slots(), PromptRate: b.PromptRate()}
+		own.Busy, own.Queued, own.Service = b.Queue()
+		if c.Returning {
+			now := b.Availability()
+			own.Load, own.Loading = now.LoadsIn, now.Reason != backend.Unloaded
+		}
+		return own
 	case *boxes.Peer:
 		now, sent := b.Now()
-		return pick.Box{
+		there := pick.Box{
 			Name: b.Box().Name, Slots: now.Slots, Busy: max(now.Slots-now.Free, 0) + sent, Queued: now.Queued, Service: now.Service, PromptRate: now.PromptRate,
 		}
+		if now.LoadsIn > 0 { // its slots are free then
+			there.Load, there.Loading, there.Busy = now.LoadsIn, now.Status != string(backend.Unloaded), sent
+		}
+		return there
 	}
 	return pick.Box{}
 }

@@ -87,7 +87,7 @@ func (s *Routing) planRoute(route models.Route, model, path string) Plan {
 	case len(fallbacks) > 0 && now.Reason != "" && !FallsBackOn(route, now.Reason):
 		p.FallbackBlocked = NotInFallbackOn(now.Reason)
 		p.keepPrimary(primary, fallbacks, now)
-	case now.Returning && firstKept(fallbacks) != nil && Waits(route, now.Reason, 0):
+	case now.Returning && firstKept(fallbacks) != nil && WaitsFor(route, now.Reason):
 		p.keepPrimary(primary, fallbacks, now)
 	default:
 		p.orderCandidates(primary, fallbacks, now)
