@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# scripts/bench.sh [-rounds N] [-only REGEXP] [-before PATH] [-profile DIR]
+# scripts/bench.sh [-rounds N] [-only REGEXP] [-before PATH] [-profile DIR] [-check]
 #
 # Measures the cost of a call through llmsup against one through Go's httputil.ReverseProxy, each on one core in front of the same
 # mock upstream, and prints a table of ratios. Takes about ten minutes; needs no root, no GPU and no llama-server, but two idle
 # cores. It fails only because of an error, a wrong answer or a lost event, not because of a ratio.
 # -only REGEXP selects rows: small1 latency small64 large huge burst paced memory.
+# -check measures each row once and without pauses, in some seconds: it shows that the rows can be measured, no more.
 # -before adds a column for another build of llmsup; -profile makes llmsup write a CPU profile per row, ROW-ROUND.pprof.
 set -euo pipefail
 

@@ -81,12 +81,12 @@ func countFrom(first, n int) string {
 // TestChaos: llama-server is killed, stopped, restarted and drained at random times under
 // mixed calls. No call fails, has a wrong word, or is paid for twice.
 //
-// There are 40 calls a second until each of the four was done twice, or eight times if
-// LLMSUP_TEST_REAL_TIMES is set.
+// There are 40 calls a second until each of the four was done three times, or eight times if
+// LLMSUP_TEST_LONG is set.
 func TestChaos(t *testing.T) {
 	t.Parallel()
-	rate, rounds := 40, 2
-	if os.Getenv("LLMSUP_TEST_REAL_TIMES") != "" {
+	rate, rounds := 40, 3
+	if os.Getenv("LLMSUP_TEST_LONG") != "" {
 		rounds = 8
 	}
 	if wanted, err := strconv.Atoi(os.Getenv("LLMSUP_TEST_CHAOS_RATE")); err == nil {

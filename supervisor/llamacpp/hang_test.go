@@ -131,11 +131,15 @@ func TestRealServerStopped(t *testing.T) {
 // server is not replaced, below a wrapper script neither.
 //
 // The times are a tenth of the real ones, unless LLMSUP_TEST_REAL_TIMES is set,
-// as .ci/run does: then it is 90 s of prefill with a stall timeout of 30 s.
+// as .ci/run does: then it is 45 s of prefill with a stall timeout of 30 s, or 90 s if
+// LLMSUP_TEST_LONG is set too.
 func TestRealServerThatIsBusy(t *testing.T) {
 	stall, busy := 3*time.Second, 9*time.Second
 	if os.Getenv("LLMSUP_TEST_REAL_TIMES") != "" {
-		stall, busy = supervisor.DefaultStallTimeout, 90*time.Second
+		stall, busy = supervisor.DefaultStallTimeout, 45*time.Second
+		if os.Getenv("LLMSUP_TEST_LONG") != "" {
+			busy = 90 * time.Second
+		}
 	}
 	prompt := strings.Repeat(" 57", 1900)
 	completion := `{"n_predict":1,"cache_prompt":false,"prompt":"` + prompt + `"}`

@@ -15,6 +15,7 @@ var (
 	beforePath = flag.String("before", "", "another build of llmsup, which gets a column of its own")
 	profiles   = flag.String("profile", "", "a directory for a CPU profile per row; llmsup has to be built with the tag bench")
 	rounds     = flag.Int("rounds", 5, "how often each row is measured, every time with new processes; the table has the medians")
+	check      = flag.Bool("check", false, "measure each row once and without the pauses between calls: it shows that the rows can be measured, and the numbers mean little")
 	only       = flag.String("only", ".", "a regular expression: the rows to measure")
 )
 
