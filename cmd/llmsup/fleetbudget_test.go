@@ -150,7 +150,7 @@ prices:
 		t.Errorf("%s of %s is billed; twice: %v", billed, limit, u.twice)
 	}
 	page := boxes[0].request("GET", "/metrics", "", "Authorization", "Bearer client-secret").body
-	for _, metric := range []string{`limit_usd{key="",period="daily"} 0.25`, `spent_usd{`, `left_usd{`, `granted_usd{`, `gone_usd{key="",period="daily"} 0`} {
+	for _, metric := range []string{`limit_usd{key="",period="daily"} 0.25`, `spent_usd{`, `left_usd{`, `granted_usd{`, `gone_usd{key="",period="daily"} 0`, `renewable{key="",period="daily"} 1`} {
 		if !strings.Contains(page, "\nllmsup_fleet_budget_"+metric) {
 			t.Errorf("no llmsup_fleet_budget_%s in %s", metric, page)
 		}

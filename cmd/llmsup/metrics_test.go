@@ -160,6 +160,7 @@ func TestMetrics(t *testing.T) {
 	for where, expr := range exprs {
 		known.check(t, where, expr)
 	}
+	known.read("llmsup_fleet_budget_renewable{key=\"\",period=\"daily\"} 1\n") // TestFleetBudget has it
 	for where, expr := range alertExprs(t) {
 		known.check(t, where, expr)
 	}

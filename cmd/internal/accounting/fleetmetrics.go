@@ -28,12 +28,13 @@ var (
 	fleetSpent   = fleetMetric("spent_usd", "USD that all boxes have spent in the present window. What others have spent in the last seconds may be missing.")
 	fleetGranted = fleetMetric("granted_usd", "USD that are granted to this box, and neither spent nor reserved.")
 	fleetLeft    = fleetMetric("left_usd", "USD that are granted to no box.")
+	fleetRenewed = fleetMetric("renewable", "1 if this box can get more of the limit, 0 if not: it has no connection to NATS, or the NATS servers have lost the record. Then it spends what it has, and no more.")
 	fleetGone    = fleetMetric("gone_usd", "USD that are granted to boxes that are not in the fleet now: they are reserved until the box is back or the window ends.")
 )
 
 // Describe implements prometheus.Collector.
 func (m fleetMetrics) Describe(all chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{fleetLimit, fleetSpent, fleetGranted, fleetLeft, fleetGone} {
+	for _, desc := range []*prometheus.Desc{fleetLimit, fleetSpent, fleetGranted, fleetLeft, fleetGone, fleetRenewed} {
 		all <- desc
 	}
 }
@@ -41,6 +42,7 @@ func (m fleetMetrics) Describe(all chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (m fleetMetrics) Collect(all chan<- prometheus.Metric) {
 	for _, b := range m.a.fleetBudgetStatus(m.view()) {
+		all <- prometheus.MustNewConstMetric(fleetRenewed, prometheus.GaugeValue, map[bool]float64{true: 1}[b.Fleet.Problem == ""], b.Key, b.Period)
 		gone := control.USD(0)
 		for _, h := range b.Fleet.Gone {
 			gone += h.Amount
