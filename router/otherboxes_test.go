@@ -111,6 +111,7 @@ func TestOtherBox(t *testing.T) {
 		"no fallback":                   {"local/alone", refuses, hangs, []http.HandlerFunc{inKind}, func(*fleet) {}, "box2/qwen", "status"},
 		"a box drains without a word":   {"local/qwen", hangs, inKind, []http.HandlerFunc{hangs}, func(f *fleet) { f.state.edit(drained); f.others[0].state.edit(drained) }, "openrouter", "drained"},
 		"a box says that it drains":     {"local/qwen", hangs, inKind, []http.HandlerFunc{hangs}, func(f *fleet) { f.state.edit(drained); f.set(2, boxes.PeerState{Status: "draining"}) }, "openrouter", "drained"},
+		"a state of a newer version":    {"local/qwen", hangs, inKind, []http.HandlerFunc{hangs}, func(f *fleet) { f.state.edit(drained); f.set(2, boxes.PeerState{Status: "hibernating"}) }, "openrouter", "drained"},
 		"a box accepts no connection": {"local/qwen", hangs, inKind, []http.HandlerFunc{hangs}, func(f *fleet) {
 			f.state.edit(drained)
 			f.ready.Boxes[0].Address = "http://127.0.0.1:1"

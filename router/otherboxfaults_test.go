@@ -8,6 +8,7 @@ import (
 
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/boxes"
+	"github.com/llmsup/llmsup/router/wire"
 )
 
 func isDegraded(s *backend.LocalState) { s.Reason, s.Detail = backend.Degraded, "is degraded" }
@@ -152,5 +153,29 @@ func TestFallbackOnOtherBox(t *testing.T) {
 				t.Errorf("%d from %q: %s", r.status, r.backend(), r.body)
 			}
 		})
+	}
+}
+
+// TestReasonOfNewerVersion: a box that refuses a call for a reason that this one does not know is not
+// taken for another program, and gets the next call.
+func TestReasonOfNewerVersion(t *testing.T) {
+	f := newFleet(t, hangs, hangs, hangs)
+	asked := 0
+	box := newFakeBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		if asked++; asked == 1 {
+			status(503, `{"error":{"message":"asleep"}}`, wire.HeaderReason, "asleep")(w, r)
+			return
+		}
+		w.Header().Set(wire.HeaderBackend, "qwen")
+		answers(w, r)
+	})
+	f.ready.Boxes[0].Address = box.URL
+	f.boxes.Set(f.ready)
+	f.state.edit(drained)
+	if r := f.chat("local/alone", false); r.status != 503 && r.status != 502 || !strings.Contains(r.body, "box2/qwen did not accept the call (asleep)") {
+		t.Errorf("%d: %s", r.status, r.body)
+	}
+	if r := f.chat("local/alone", false); r.status != 200 || r.backend() != "box2/qwen" {
+		t.Errorf("%d from %q: %s", r.status, r.backend(), r.body)
 	}
 }

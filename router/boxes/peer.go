@@ -113,8 +113,10 @@ func (s *PeerState) availability() backend.Availability {
 		a.Reason, a.Returning, a.OnDemand = backend.Unloaded, !s.Drained, !s.Drained
 	case "draining", "drained":
 		a.Reason, a.NeedsOperator = backend.Reason(s.Status), true
-	default: // failed, stopped, or a state of another version of llmsup
+	case "failed", "stopped":
 		a.Reason, a.NeedsOperator = backend.Failed, true
+	default: // a state of another version of llmsup, which may end by itself
+		a.Reason = backend.Failed
 	}
 	return a
 }
@@ -203,13 +205,16 @@ func (p *Peer) CheckRejection(f *backend.Failure, _ wire.Dialect) {
 			f.Reason = reason
 		}
 		return
-	case !slices.Contains(models.Reasons, reason):
+	case reason == "":
 		p.markUnreachable()
 		f.Reason, f.Phase, f.Message, f.Response = backend.Connect, backend.Rejected, "", nil
 		f.Detail = "is not what answers at its address (fleet.advertise in its llmsup.yaml)"
 		return
 	}
-	f.Reason, f.Phase, f.Detail = reason, backend.Rejected, "did not accept the call ("+string(reason)+")"
+	f.Reason, f.Phase, f.Detail = reason, backend.Rejected, "did not accept the call ("+wire.Shorten(string(reason))+")"
+	if !slices.Contains(models.Reasons, reason) { // one of another version of llmsup
+		f.Reason = backend.Failed
+	}
 	if aboutRequest {
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -87,17 +88,26 @@ func TestBoxIsChecked(t *testing.T) {
 	}
 }
 
-// A newer version may announce more.
-func TestUnknownFields(t *testing.T) {
-	s := sealerOf(fleetKey)
-	value, err := s.seal(validBox())
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, body, _ := bytes.Cut(value, []byte("\n"))
-	body = bytes.Replace(body, []byte(`{`), []byte(`{"news":[1],`), 1)
-	if b, err := s.open(sealRaw(s, body)); err != nil || b.Name != "gpu1" {
-		t.Errorf("%v, %v", b, err)
+// TestOtherVersions: a newer version may announce more, and states that this one does not know; an
+// older one announces less. What both know is read, and what is not announced is unknown.
+func TestOtherVersions(t *testing.T) {
+	const head = `{"name":"gpu1","instance":"i","seq":7,"address":"http://gpu1:8000","version":"v",`
+	for name, body := range map[string]string{
+		"newer": `{"news":[1],` + head[1:] + `"drained":false,"models":[{"name":"a","state":"hibernating","slots":4,"free":null,"queued":0,"tier":{"x":1}}],"gpus":[{"index":0,"health":"tired","fan":2}],"seal":"x"}`,
+		"older": head + `"models":[{"name":"a","state":"hibernating","slots":4}],"gpus":[{"index":0,"health":"tired"}]}`,
+		"null":  head + `"models":[{"name":"a","state":"hibernating","slots":4,"service_seconds":null,"aggregation":null}],"gpus":[{"index":0,"health":"tired"}],"config_version":null}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := sealerOf(fleetKey)
+			got, err := s.open(sealRaw(s, []byte(body)))
+			want := &Box{
+				Name: "gpu1", Instance: "i", Seq: 7, Address: "http://gpu1:8000", Version: "v",
+				Models: []Model{{Name: "a", State: "hibernating", Slots: new(4)}}, GPUs: []GPU{{0, "tired"}},
+			}
+			if err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("%+v, %v", got, err)
+			}
+		})
 	}
 }
 

@@ -87,3 +87,12 @@ func TestWarning(t *testing.T) {
 		}
 	})
 }
+
+// TestRecordOfOtherVersion: a record with fields that this version does not know is read.
+func TestRecordOfOtherVersion(t *testing.T) {
+	r, err := decode("daily.2026-11-30", []byte(`{"window":"daily.2026-11-30","version":3,"limit":"1","limit_version":2,"pool":{"a":1},`+
+		`"holders":[{"box":"a","lease":"l","granted":"0.5","spent":"0.25","at":"2026-11-30T10:00:00Z","rate":[1]}]}`))
+	if err != nil || r.Version != 3 || len(r.Holders) != 1 || r.Holders[0].Granted != usd.Dollar/2 || r.Holders[0].Spent != usd.Dollar/4 {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
