@@ -71,7 +71,11 @@ func connect(ctx context.Context, s Settings) (nc *nats.Conn, broken <-chan erro
 		if err != nil {
 			return nil, nil, err
 		}
-		options = append(options, nats.RootCAs(path))
+		// RootCAs demands TLS, also for nats://; but ca_file may be for the boxes' own certificates only.
+		options = append(options, nats.RootCAs(path), func(o *nats.Options) error {
+			o.Secure = false // tls:// sets it again, and a server that requires TLS gets it
+			return nil
+		})
 	}
 	if s.CredentialsFile != "" {
 		option, err := credentials(s.CredentialsFile)

@@ -37,4 +37,17 @@ func TestTLS(t *testing.T) {
 	stranger.stop()
 	s.CAFile = ca
 	start(t, s).sees(t)
+	s.Name, s.NATS = "b", Servers{nats.URL} // the server requires TLS
+	start(t, s).sees(t, "a")
+
+	// A server without TLS: ca_file may be for the certificates of boxes only.
+	plain := fleettest.Start(t)
+	s.NATS = Servers{plain.URL}
+	start(t, s).sees(t)
+	s.NATS = Servers{strings.Replace(plain.URL, "nats://", "tls://", 1)}
+	demands := start(t, s)
+	v = demands.await(t, "told the result", func(v *View) bool { return v.Joined || !strings.HasPrefix(v.Problem, "it connects") })
+	if v.Joined {
+		t.Error("tls:// has accepted a server without TLS")
+	}
 }
