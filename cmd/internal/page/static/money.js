@@ -83,7 +83,7 @@ function sums(usage, since, now, redraw) {
 			bars: days.map((d) => ({label: label(d.day), values: d.sums ? [d.sums.saved_usd, d.sums.cost_usd] : [0, 0]})),
 		}),
 		lineChart({
-			id: 'share', title: 'Served locally, per day', max: 100, redraw, show: (v) => (v === null ? 'no calls' : unit(v, '%', 1)), tick: (v) => unit(v, '%'), at: (ms) => time(ms, 'day', 'UTC'),
+			id: 'share', title: 'Served locally per day (UTC)', max: 100, redraw, show: (v) => (v === null ? 'no calls' : unit(v, '%', 1)), tick: (v) => unit(v, '%'), at: (ms) => time(ms, 'day', 'UTC'),
 			values: days.map((d) => (d.sums ? (d.sums.local / d.sums.calls) * 100 : null)), times: days.map((d) => Date.parse(d.day)),
 		}));
 }

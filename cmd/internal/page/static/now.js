@@ -37,9 +37,9 @@ function answers(s, {store}) {
 		h('dl', {},
 			fact('Local models', servers.length === 0 ? h('span', {class: 'muted'}, 'none') : alive ? badge(servers.some((one) => one.state === 'ready') ? 'ready' : 'degraded', 'serving') : badge('failed', 'not serving'), states.join(', ')),
 			s.inflight && fact('Elsewhere now', elsewhere.length === 0 ? 'no call' : h('span', {class: 'state warn'}, plural(elsewhere.length, 'call')), elsewhere.length > 0 ? 'why: ' + list([...new Set(elsewhere.map((c) => c.reason))]) : `${plural(s.inflight.total, 'call')} in flight`),
-			t && fact('Local answers today', value(percent(t.local_calls / t.calls)), t.calls === null ? 'not read from the ledger yet' : `${plural(t.calls, 'call')} · ${count(t.cloud_calls)} to the cloud`),
-			t && fact('Saved today', value(usd(t.saved_usd)), t.unknown_saved > 0 ? `without ${plural(t.unknown_saved, 'call')} of unknown price` : 'by local answers, at list prices'),
-			t && fact('Paid today', value(usd(t.paid_usd)), t.calls_unknown_cost > 0 ? `without ${plural(t.calls_unknown_cost, 'call')} of unknown cost` : `since ${time(t.since, 'clock')}`),
+			t && fact('Local answers today (UTC)', value(percent(t.local_calls / t.calls)), t.calls === null ? 'not read from the ledger yet' : `${plural(t.calls, 'call')} · ${count(t.cloud_calls)} to the cloud`),
+			t && fact('Saved today (UTC)', value(usd(t.saved_usd)), t.unknown_saved > 0 ? `without ${plural(t.unknown_saved, 'call')} of unknown price` : 'by local answers, at list prices'),
+			t && fact('Paid today (UTC)', value(usd(t.paid_usd)), t.calls_unknown_cost > 0 ? `without ${plural(t.calls_unknown_cost, 'call')} of unknown cost` : `since ${time(t.since, 'clock')}`),
 			budgetFact(s.budgets, store)),
 		s.fleet && fleetLine(s.fleet));
 }
