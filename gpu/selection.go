@@ -66,7 +66,7 @@ func (s *Sample) resolve(word string) (uuid string, err error) {
 	case len(found) == 1:
 		return found[0], nil
 	case len(found) == 0 && lost:
-		return "", fmt.Errorf("GPU %d can't be reached by the driver: look for NVRM in dmesg", index)
+		return "", fmt.Errorf("GPU %d cannot be reached by the driver: look for NVRM in dmesg", index)
 	case len(found) == 0:
 		return "", fmt.Errorf("there is no GPU %s; found: %s", word, s.describeGPUs())
 	case notNumber == nil: // a GPU was lost, and the driver has renumbered the others

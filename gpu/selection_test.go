@@ -44,7 +44,7 @@ func TestSelect(t *testing.T) {
 		"a box without":                   {Sample{}, "0", nil, "found: none"},
 		"a comma too many":                {one, "0,", nil, "an empty entry"},
 		"nothing but a space":             {one, " ", nil, "an empty entry"},
-		"one that can't say its UUID":     {nameless, "1", nil, "GPU 1 can't be reached by the driver"},
+		"one that cannot say its UUID":    {nameless, "1", nil, "GPU 1 cannot be reached by the driver"},
 		"an index that passed to another": {moved, "0", nil, "use the UUID"},
 		"the UUID of one that moved":      {moved, second, []string{second}, ""},
 	}

@@ -160,7 +160,7 @@ func newEngineFixture(t *testing.T, e engine, edits ...func(*plan.Config, map[st
 	return b
 }
 
-// How llama-server treats a value that it can't use.
+// How llama-server treats a value that it cannot use.
 const (
 	rejects = 400 // with an error that goes to the client
 	fails   = 500 // with an error of its own, which moves a call that may move
@@ -168,7 +168,7 @@ const (
 )
 
 // llamaFieldCalls are the expected values of TestLlamaFields: for each field of the
-// table a value that llama-server can use, one that it can't, what it does with that
+// table a value that llama-server can use, one that it cannot, what it does with that
 // one, and whether the first has an effect on the answer, or on the settings and
 // counters in the answer.
 var llamaFieldCalls = map[string]struct {

@@ -176,7 +176,7 @@ func TestUnloadedIsHealthy(t *testing.T) {
 	}
 	l.state.transition(func(s *backend.LocalState) { unloaded(s); s.Returning, s.OnDemand = false, true })
 	if r := l.send("GET", "/health", ""); r.status != 503 {
-		t.Errorf("it can't be loaded: %d %s", r.status, r.body)
+		t.Errorf("it cannot be loaded: %d %s", r.status, r.body)
 	}
 }
 
@@ -185,7 +185,7 @@ func TestNeverLoaded(t *testing.T) {
 	l := newUnloadedServer(t)
 	l.state.transition(func(s *backend.LocalState) {
 		unloaded(s)
-		s.Detail, s.Returning = "is unloaded: it can't be loaded: it needs 30 GiB", false
+		s.Detail, s.Returning = "is unloaded: it cannot be loaded: it needs 30 GiB", false
 	})
 	r := l.chat("local/alone", false)
 	if r.status != 503 || r.header.Get("x-should-retry") != "false" || r.header.Get("Retry-After") != "60" || !strings.Contains(r.body, "it needs 30 GiB") {

@@ -117,7 +117,7 @@ func gpusLoaded(server config.Server, devices string, need vram.Need, s *gpu.Sam
 	return len(uuids)
 }
 
-// assumedNeed returns the configured need of VRAM, else the estimate; the header is nil if
+// assumedNeed returns the configured VRAM need, else the estimate; the header is nil if
 // there is no file.
 func assumedNeed(server config.Server, h *gguf.Header) vram.Need {
 	if server.VRAM > 0 || h == nil {

@@ -239,7 +239,7 @@ func TestFailedDownload(t *testing.T) {
 	if chosen := in.awaitState("several", "ready", ""); !strings.HasSuffix(chosen.Model, "Several-Q4_K_M.gguf") { // there is no GPU
 		t.Errorf("%+v", chosen)
 	}
-	failed := in.awaitState("closed", "starting", "its model can't be downloaded: org/Closed-GGUF is gated: accept its licence at")
+	failed := in.awaitState("closed", "starting", "its model cannot be downloaded: org/Closed-GGUF is gated: accept its licence at")
 	if failed.Download == nil || failed.Download.Problem == "" || failed.Download.NextTry == nil {
 		t.Errorf("%+v", failed.Download)
 	}
@@ -370,8 +370,8 @@ func TestDiskFullDuringDownload(t *testing.T) {
 	filler := filepath.Join(disk, "filler")
 	fill(t, filler)
 	h.release()
-	in.awaitState("now", "starting", "its model can't be downloaded: the disk of "+disk+" is full (no space left on device): free space, or choose another folder; next try in ")
-	in.awaitState("later", "unloaded", "its model can't be downloaded: the disk of "+disk+" is full")
+	in.awaitState("now", "starting", "its model cannot be downloaded: the disk of "+disk+" is full (no space left on device): free space, or choose another folder; next try in ")
+	in.awaitState("later", "unloaded", "its model cannot be downloaded: the disk of "+disk+" is full")
 	if r := in.chat("local/now", ""); r.status != 200 || r.backend() != "openrouter" || r.reason() != "starting" {
 		t.Errorf("%+v", r)
 	}
@@ -379,7 +379,7 @@ func TestDiskFullDuringDownload(t *testing.T) {
 	if code, out := in.reload(); code != 0 {
 		t.Errorf("exit %d\n%s", code, out)
 	}
-	if sized := in.awaitState("sized", "starting", "its model can't be downloaded: the disk of "+disk+"/org/Demo-GGUF has 0."); !strings.Contains(sized.Reason, " MiB free, and the download needs 1.9 MiB: free ") {
+	if sized := in.awaitState("sized", "starting", "its model cannot be downloaded: the disk of "+disk+"/org/Demo-GGUF has 0."); !strings.Contains(sized.Reason, " MiB free, and the download needs 1.9 MiB: free ") {
 		t.Errorf("%s", sized.Reason)
 	}
 	if err := os.Remove(filler); err != nil {

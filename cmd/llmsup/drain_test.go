@@ -76,7 +76,7 @@ routes:
 	if err := drain.Wait(); err != nil {
 		t.Errorf("drain: %v\n%s", err, output)
 	}
-	for _, want := range []string{"slow: 2 calls have to end first\n", "slow: the time is over: 2 calls go on elsewhere\n", "box: its process (pid ", ") has ended\n"} {
+	for _, want := range []string{"slow: 2 calls have to end first\n", "slow: the time is over: 2 calls continue elsewhere\n", "box: its process (pid ", ") has ended\n"} {
 		if !strings.Contains(output, want) {
 			t.Errorf("the output has no %q:\n%s", want, output)
 		}
@@ -262,7 +262,7 @@ func TestDrainSurvivesRestarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	in = launchIn(t, dir, nil, "--demo")
-	if s := in.await("drained", isDrained); !strings.Contains(s.Reason, "drain.json can't be read") {
+	if s := in.await("drained", isDrained); !strings.Contains(s.Reason, "drain.json cannot be read") {
 		t.Errorf("%+v", s)
 	}
 	if code, out := in.run("resume"); code != 0 {
@@ -348,7 +348,7 @@ func TestDrainKeepsTheServer(t *testing.T) {
 	t.Parallel()
 	in := launch(t, nil, "--demo")
 	before := in.awaitReady()
-	if code, out := in.run("drain", "--keep-server", "-y"); code != 0 || !strings.Contains(out, fmt.Sprintf("its process (pid %d) goes on, and keeps its VRAM\n", before.PID)) {
+	if code, out := in.run("drain", "--keep-server", "-y"); code != 0 || !strings.Contains(out, fmt.Sprintf("its process (pid %d) keeps running and keeps its VRAM\n", before.PID)) {
 		t.Errorf("exit %d\n%s", code, out)
 	}
 	if s := in.await("drained", isDrained); s.PID != before.PID {

@@ -200,7 +200,7 @@ func TestGPULostUnderLoad(t *testing.T) {
 	}
 	b.change(func(box *nvmltest.Box) { box.GPUs[0].Lost = true })
 	now := in.await("waiting for its GPU", func(s control.Server) bool { return s.State == "starting" && s.PID == 0 && s.Reason != "" })
-	if !strings.Contains(now.Reason, "waiting for GPU 0 (NVIDIA GeForce RTX 4090), which the driver can't reach") {
+	if !strings.Contains(now.Reason, "waiting for GPU 0 (NVIDIA GeForce RTX 4090), which the driver cannot reach") {
 		t.Errorf("reason %q", now.Reason)
 	}
 	if e := now.LastExit; e == nil || e.Class != "gpu_failed" {

@@ -29,6 +29,6 @@ func TestConfigFile(t *testing.T) {
 		t.Errorf("none: %s, %v", path, err)
 	}
 	if _, err := of(nil, "key_test.go/x"); err == nil || !strings.HasSuffix(err.Error(), "; run the command as root, or pass another configuration file with --config FILE") {
-		t.Errorf("one that can't be read: %v", err)
+		t.Errorf("one that cannot be read: %v", err)
 	}
 }

@@ -52,14 +52,14 @@ func TestPullAdd(t *testing.T) {
 		"a name that is taken":       {[]string{"two", "--config", file.path}, 1, "servers.two: there is a server of this name"},
 		"no valid name":              {[]string{"a/b", "--config", file.path}, 1, "a server's name has at most 100 letters"},
 		"no name":                    {[]string{"", "--config", file.path}, 2, "--add takes the name of the new server"},
-		"a folder that is not there": {[]string{"x", "--config", "/nonexistent/x.yaml"}, 1, "configuration /nonexistent/x.yaml can't be written: no such file or directory"},
+		"a folder that is not there": {[]string{"x", "--config", "/nonexistent/x.yaml"}, 1, "configuration /nonexistent/x.yaml cannot be written: no such file or directory"},
 	} {
 		if got := pull(t, h, t.TempDir(), nil, append([]string{"hf:a/b:F32", "--add"}, tc.args...)...); got.code != tc.code || got.out != "" || !strings.Contains(got.stderr, tc.stderr) {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
 	if h.Served() != served {
-		t.Error("a model was downloaded although it can't be added")
+		t.Error("a model was downloaded although it cannot be added")
 	}
 	got = pull(t, h, t.TempDir(), nil, "hf:a/b:Q4_K_M", "--mmproj", "--add", "x", "--config", elsewhere, "--control-socket", "/nonexistent/c.sock")
 	if text, err := os.ReadFile(elsewhere); got.code != 0 || err != nil || !strings.Contains(string(text), "args: [\"--mmproj\", ") || !strings.Contains(strings.Join(strings.Fields(got.stderr), " "), "no llmsup runs here; llmsup start --config "+elsewhere+" uses it") {

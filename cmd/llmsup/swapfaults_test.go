@@ -92,7 +92,7 @@ func TestTooLargeForTheGPU(t *testing.T) {
 		}
 	}
 	traffic.await("huge", "openrouter", 3)
-	const reason = "it can't be loaded: it needs 30.1 GiB, and GPU 0 has 24.0 GiB"
+	const reason = "it cannot be loaded: it needs 30.1 GiB, and GPU 0 has 24.0 GiB"
 	if now := in.model("huge"); now.State != "unloaded" || now.Reason != reason {
 		t.Errorf("%+v", now)
 	}

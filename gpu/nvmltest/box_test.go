@@ -81,7 +81,7 @@ func TestMistakesAreLoud(t *testing.T) {
 				t.Fatal(err)
 			}
 		} else {
-			want = "can't be read"
+			want = "cannot be read"
 		}
 		child := exec.Command(program)
 		child.Env = append(os.Environ(), Env(Build(t, Modern), path)...)

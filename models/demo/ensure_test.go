@@ -90,7 +90,7 @@ func TestEnsureFails(t *testing.T) {
 		t.Errorf("in a file instead of a folder: %v", err)
 	}
 
-	// A folder of the model's name can't be replaced, and nothing may stay behind.
+	// A folder of the model's name cannot be replaced, and nothing may stay behind.
 	dir := t.TempDir()
 	taken := filepath.Join(dir, "demo.gguf")
 	if err := os.MkdirAll(filepath.Join(taken, "something"), 0o700); err != nil {

@@ -87,7 +87,7 @@ func (f *fields) optionalFlags(key string, most uint32) []bool {
 // required returns a number from 1 to most that each model must have.
 func (f *fields) required(key string, most uint32) uint32 {
 	if _, ok := f.metadata[key]; !ok && f.err == nil {
-		f.err = fmt.Errorf("the header lacks %s, without which llama-server can't load the model: download another GGUF of it", key)
+		f.err = fmt.Errorf("the header lacks %s, without which llama-server cannot load the model: download another GGUF of it", key)
 	}
 	n := f.number(key, 0)
 	if n == 0 || n > most {

@@ -2,7 +2,7 @@
 // quantisation and the size of each tensor. It never reads the weights.
 //
 // The daemon and `llmsup check` call it before they start a llama-server, to reject an
-// unusable file at once with a clear message. Package vram estimates the need of VRAM from
+// unusable file at once with a clear message. Package vram estimates the VRAM need from
 // the header.
 //
 // Files come from the internet, so no header is trusted: reads are bounded by the file's

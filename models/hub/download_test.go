@@ -378,8 +378,9 @@ func TestChangedURL(t *testing.T) {
 // with another query is the same file.
 func TestSameNameURLs(t *testing.T) {
 	h := hubtest.Start(t)
+	modified := time.Now().Add(-time.Hour)
 	h.SetIntercept(func(w http.ResponseWriter, r *http.Request) bool {
-		http.ServeContent(w, r, "", time.Now().Add(-time.Hour), bytes.NewReader(append(gguf(size), r.URL.Path[1])))
+		http.ServeContent(w, r, "", modified, bytes.NewReader(append(gguf(size), r.URL.Path[1])))
 		return true
 	})
 	dir, paths := t.TempDir(), map[string]string{}

@@ -110,7 +110,7 @@ func (c *Client) tree(ctx context.Context, ref Ref, commit string) (files []File
 	seen, total := map[string]bool{}, 0
 	for len(seen) < maxPages && total <= maxAnswer {
 		if seen[address] {
-			return nil, permanentErrorf("%s lists the files of %s in a circle: check HF_ENDPOINT", c.endpoint(), ref.name())
+			return nil, permanentErrorf("%s repeats a page of the list of files of %s: check HF_ENDPOINT", c.endpoint(), ref.name())
 		}
 		seen[address] = true
 		body, header, err := c.get(ctx, ref, address)

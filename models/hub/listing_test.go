@@ -157,8 +157,8 @@ func TestListPages(t *testing.T) {
 		err      string
 		requests int
 	}{
-		"itself":         {"recursive=true", 0, h.URL + " lists the files of a/b in a circle: check HF_ENDPOINT", 1},
-		"one after that": {"cursor=x", 0, h.URL + " lists the files of a/b in a circle: check HF_ENDPOINT", 2},
+		"itself":         {"recursive=true", 0, h.URL + " repeats a page of the list of files of a/b: check HF_ENDPOINT", 1},
+		"one after that": {"cursor=x", 0, h.URL + " repeats a page of the list of files of a/b: check HF_ENDPOINT", 2},
 		"without end":    {"cursor=N", 0, "a/b has too many files to list", maxPages},
 		"large pages":    {"cursor=N", 12 << 20, "a/b has too many files to list", 3},
 	} {

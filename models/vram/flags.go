@@ -15,7 +15,7 @@ type flag struct {
 // maxSlots is llama.cpp's LLAMA_MAX_SEQ.
 const maxSlots = 256
 
-// flags are those that change the need of VRAM, with all their names (llama-server --help;
+// flags are those that change the VRAM need, with all their names (llama-server --help;
 // common/arg.cpp), but not --ctx-size and --n-gpu-layers, which Run has.
 var flags = []flag{
 	{names: "-b --batch-size", set: number(func(o *options, n uint64) { o.batch = n })},

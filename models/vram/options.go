@@ -11,7 +11,7 @@ import (
 	"github.com/llmsup/llmsup/models/gguf"
 )
 
-// options are llama-server's flags that change its need of VRAM.
+// options are llama-server's flags that change its VRAM need.
 type options struct {
 	batch            uint64 // --batch-size, tokens
 	ubatch           uint64 // --ubatch-size, tokens

@@ -89,7 +89,7 @@ func (b *Budget) SetFleet(config Config) {
 	b.fleet.config = config
 }
 
-// SetAlone says whether the fleet can't be asked for credit now.
+// SetAlone says whether the fleet cannot be asked for credit now.
 func (b *Budget) SetAlone(alone bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -177,7 +177,7 @@ func (b *Budget) leaseOf(id accountID, at time.Time) *Lease {
 }
 
 // exceededOfFleet returns the fleet's limit for which a call needs more credit than there is: of
-// several, one that the fleet can't give, and the one whose window ends last. It has the credit
+// several, one that the fleet cannot give, and the one whose window ends last. It has the credit
 // asked for. The caller holds the mutex.
 func (b *Budget) exceededOfFleet(ids []accountID, began time.Time, estimate usd.Amount) (exceeded *Exceeded) {
 	for _, id := range ids {

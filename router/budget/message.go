@@ -19,7 +19,7 @@ type Exceeded struct {
 	RetryAfter time.Duration // until then
 	Fleet      bool          // a limit that all boxes share. Spent is what this box cannot get of it
 
-	Alone bool // the fleet can't be asked for credit now
+	Alone bool // the fleet cannot be asked for credit now
 
 	hasKey bool // the call had a key
 }

@@ -37,7 +37,7 @@ func newCursor(r *Row) Cursor {
 const cursorBase = 36
 
 // ErrCursor is the error of a Cursor that Calls has not returned.
-var ErrCursor = errors.New("it is no position in the list of calls")
+var ErrCursor = errors.New("it is not a position in the list of calls")
 
 // parse returns the primary key of the row.
 func (c Cursor) parse() (ms, id int64, err error) {

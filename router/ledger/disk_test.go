@@ -194,7 +194,7 @@ func TestDiskFullAtTheEnd(t *testing.T) {
 	}
 }
 
-// A database that can't be written to, at the start and from then on.
+// A database that cannot be written to, at the start and from then on.
 func TestReadOnly(t *testing.T) {
 	dir := t.TempDir()
 	l, _ := open(t, dir, Options{})

@@ -55,13 +55,13 @@ func TestDamagedJournal(t *testing.T) {
 	}
 }
 
-// A file that can't be imported does not keep the ledger from working, and its rows
+// A file that cannot be imported does not keep the ledger from working, and its rows
 // are not counted again.
 func TestJournalThatStays(t *testing.T) {
 	old := full(1, "one")
 	old.Unix -= 5 * journal.DayLength
 	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, "ledger.journal-00000000-000001.jsonl"), 0o700); err != nil { // can't be read at all
+	if err := os.Mkdir(filepath.Join(dir, "ledger.journal-00000000-000001.jsonl"), 0o700); err != nil { // cannot be read at all
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "ledger.journal-00000001-000001.jsonl"), old.Line(journal.RowLine).AppendTo(nil), 0o600); err != nil {

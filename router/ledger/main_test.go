@@ -243,7 +243,7 @@ func journals(t *testing.T, dir string) []string {
 	return files
 }
 
-// notRun skips a test that this user or this machine can't run, and has
+// notRun skips a test that this user or this machine cannot run, and has
 // scripts/test.sh name it in its last lines.
 func notRun(t *testing.T, why string) {
 	t.Helper()

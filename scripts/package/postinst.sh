@@ -1,6 +1,6 @@
 #!/bin/sh
 # After the files are unpacked (deb: postinst configure; rpm: %post 1 or 2). It enables and starts nothing. A running llmsup
-# is restarted if llmsup check finds no error, and its calls wait for the new one at the socket; otherwise the old process goes on.
+# is restarted if llmsup check finds no error, and its calls wait for the new one at the socket; otherwise the old process continues.
 set -e
 
 unit=/usr/lib/systemd/system/llmsup.service

@@ -44,7 +44,7 @@ var advice = map[supervisor.Class]string{
 	supervisor.OutOfVRAM:          "free VRAM, or make the engine take less of it",
 	supervisor.OutOfRAM:           "free memory",
 	supervisor.MissingBinary:      "install the program, or correct `command`",
-	supervisor.Clean:              "if it goes on in the background, make `command` run it in the foreground",
+	supervisor.Clean:              "if it continues in the background, make `command` run it in the foreground",
 	supervisor.IllegalInstruction: "install a program that was built for this machine",
 }
 

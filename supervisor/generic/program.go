@@ -23,7 +23,7 @@ func FindProgram(name string) (string, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return "", fmt.Errorf("there is no program %s; install it, or correct the path", name)
 	}
-	return "", fmt.Errorf("the program %s can't be run: %w", name, process.RootCause(err))
+	return "", fmt.Errorf("the program %s cannot be run: %w", name, process.RootCause(err))
 }
 
 // IsContainer reports whether a command runs its engine in a container, which is not a

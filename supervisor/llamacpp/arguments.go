@@ -53,7 +53,7 @@ func CheckArgs(args []string) error {
 			reason, owned = reservedArgs["--hf-repo"], true
 		}
 		if owned {
-			return fmt.Errorf("llama-server's %s can't be passed on: %s", name, reason)
+			return fmt.Errorf("llama-server's %s cannot be passed on: %s", name, reason)
 		}
 		if strings.ContainsRune(arg, 0) {
 			return errors.New("an argument for llama-server contains a zero byte")

@@ -37,7 +37,7 @@ func TestBudgetIsRestored(t *testing.T) {
 	spend(first, 5)
 	first.Close(nil)
 
-	// It can't be opened as long as there is a folder in its place.
+	// It cannot be opened as long as there is a folder in its place.
 	path := filepath.Join(c.StateDir, "ledger", "ledger.db")
 	if err := os.Rename(path, path+".away"); err != nil {
 		t.Fatal(err)

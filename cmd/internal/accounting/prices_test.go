@@ -289,7 +289,7 @@ func TestPricesApplyConfig(t *testing.T) {
 	two.Close()
 }
 
-// TestStoredPricesAreDamaged: a file that can't be read is logged, and replaced.
+// TestStoredPricesAreDamaged: a file that cannot be read is logged, and replaced.
 func TestStoredPricesAreDamaged(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "u.json"), []byte("{"), 0o600); err != nil {

@@ -82,7 +82,7 @@ func repository(t *testing.T) []string {
 }
 
 // TestRulesCanFail runs each rule on a tree that follows it and on one that violates
-// it: a rule that can't fail checks nothing.
+// it: a rule that cannot fail checks nothing.
 func TestRulesCanFail(t *testing.T) {
 	const docOfA = "// Package a is for this.\npackage a\n"
 	importing := func(paths ...string) string {

@@ -152,7 +152,7 @@ func TestAccessChanges(t *testing.T) {
 	if got := none.Changes(mustParse(t, "keys: {a: "+hashA+"}")); !slices.Equal(got, []string{"key a: removed", "keys: none are left, so unauthenticated calls are allowed from everyone who can reach 127.0.0.1:8000"}) {
 		t.Errorf("%q", got)
 	}
-	if err := mustParse(t, "\nmax_connections: 9").CheckReloadable(none); err == nil || !strings.Contains(err.Error(), `f.yaml:2: max_connections: a reload can't change it; put "4096" back`) {
+	if err := mustParse(t, "\nmax_connections: 9").CheckReloadable(none); err == nil || !strings.Contains(err.Error(), `f.yaml:2: max_connections: a reload cannot change it; put "4096" back`) {
 		t.Errorf("%v", err)
 	}
 }

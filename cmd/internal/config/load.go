@@ -53,7 +53,7 @@ func ReadFile(path string) ([]byte, error) {
 	return raw, nil
 }
 
-// FileError returns the error of a configuration file that can't be read.
+// FileError returns the error of a configuration file that cannot be read.
 func FileError(path string, err error) error {
 	return fmt.Errorf("configuration %s: %w; pass another file with --config", path, rootCause(err))
 }
@@ -119,7 +119,7 @@ func (c *Config) completeServers() error {
 		for _, field := range []string{"ctx_size", "n_gpu_layers"} {
 			at := []string{"servers", name, field}
 			if _, value, whole := c.positions.find(at); whole && value.Kind == yaml.ScalarNode && value.Tag != "!!null" && !wholeNumber.MatchString(value.Value) {
-				return c.positions.errorf(at, "wants a whole number")
+				return c.positions.errorf(at, "is not a whole number")
 			}
 		}
 		if !server.IsCommand() && server.CtxSize == 0 && !c.positions.has("servers", name, "ctx_size") {

@@ -10,7 +10,7 @@ import (
 	"github.com/llmsup/llmsup/models"
 )
 
-// CheckReloadable returns an error if a running daemon with the configuration now can't
+// CheckReloadable returns an error if a running daemon with the configuration now cannot
 // change to c: some settings are fixed at the start, and only insecure_no_auth, in the
 // file or as a flag, allows a reload to remove the last key.
 func (c *Config) CheckReloadable(now *Config) error {
@@ -22,7 +22,7 @@ func (c *Config) CheckReloadable(now *Config) error {
 		{"max_connections", strconv.Itoa(now.MaxConnections), strconv.Itoa(c.MaxConnections)},
 	} {
 		if setting.now != setting.next {
-			return c.positions.errorf([]string{setting.key}, "a reload can't change it; put %q back, or restart llmsup", setting.now)
+			return c.positions.errorf([]string{setting.key}, "a reload cannot change it; put %q back, or restart llmsup", setting.now)
 		}
 	}
 	if len(now.Keys) > 0 && len(c.Keys) == 0 && !c.InsecureNoAuth {
@@ -32,10 +32,10 @@ func (c *Config) CheckReloadable(now *Config) error {
 		return c.positions.errorf([]string{"keys"}, "%s no longer has any keys, so this reload would allow unauthenticated calls; restore a key, or set insecure_no_auth: true", c.File)
 	}
 	if (now.GPU.Devices == NoGPU) != (c.GPU.Devices == NoGPU) {
-		return c.positions.errorf([]string{"gpu", "devices"}, "a reload can't turn the reading of GPUs on or off; restart llmsup for that")
+		return c.positions.errorf([]string{"gpu", "devices"}, "a reload cannot turn the reading of GPUs on or off; restart llmsup for that")
 	}
 	if now.Ledger.Enabled != c.Ledger.Enabled {
-		return c.positions.errorf([]string{"ledger", "enabled"}, "a reload can't turn the ledger on or off; restart llmsup for that")
+		return c.positions.errorf([]string{"ledger", "enabled"}, "a reload cannot turn the ledger on or off; restart llmsup for that")
 	}
 	return nil
 }

@@ -188,7 +188,7 @@ func TestResolveErrors(t *testing.T) {
 		"negative layers":      {"servers: {a: {model: m, n_gpu_layers: -1}}", "f.yaml:1: servers.a.n_gpu_layers: -1 is not a number of layers"},
 		"two defaults":         {"servers:\n  b: {model: m, default: true}\n  a: {model: m, default: true}", "f.yaml:3: servers.a.default: the server b is the default already; set it for only one server"},
 		"no model":             {"servers:\n  a: {ctx_size: 1}", "f.yaml:2: servers.a.model: is missing; set the path of the GGUF file"},
-		"owned argument":       {"servers:\n  a:\n    model: m\n    args:\n      - --port\n      - '1'", "f.yaml:4: servers.a.args: llama-server's --port can't be passed on: "},
+		"owned argument":       {"servers:\n  a:\n    model: m\n    args:\n      - --port\n      - '1'", "f.yaml:4: servers.a.args: llama-server's --port cannot be passed on: "},
 		"a name with a slash":  {"servers: {a/b: {model: m}}", "f.yaml:1: servers.a/b: a server's name has at most 100"},
 		"two of one name":      {"servers: {openrouter: {model: m}}", "f.yaml:1: servers.openrouter: an upstream has the same name"},
 		"an upstream's slash":  {"upstreams: {a/b: {base_url: 'http://x'}}", "f.yaml:1: upstreams.a/b: an upstream's name has at most 100"},

@@ -290,7 +290,7 @@ type GPUProcess struct {
 type Upstream struct {
 	Name    string `json:"name"`
 	Healthy bool   `json:"healthy"`
-	Reason  string `json:"reason"` // why it can't be used
+	Reason  string `json:"reason"` // why it cannot be used
 	// MissingKey means that it needs an API key and has none; Reason says what to set.
 	MissingKey bool `json:"missing_key"`
 }

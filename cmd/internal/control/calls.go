@@ -130,7 +130,7 @@ type CallsQuery struct {
 }
 
 // ErrAfter means that a query's After is none that an earlier answer had as Next.
-var ErrAfter = errors.New("after has to be the next of an earlier answer to the same query")
+var ErrAfter = errors.New("after is not the `next` of an earlier answer to the same query")
 
 // ErrNoCall means that there is no such call. It is the beginning of a message.
 var ErrNoCall = errors.New("there is no call")

@@ -16,7 +16,7 @@ type FleetConfiguration struct {
 	Replaced []string   `json:"replaced"`  // those that llmsup.yaml has, too, and that are not used
 	PushedBy string     `json:"pushed_by"` // USER@BOX
 	PushedAt *time.Time `json:"pushed_at"`
-	Refused  uint64     `json:"refused_version"` // the fleet's, which the box can't apply; 0 = none
+	Refused  uint64     `json:"refused_version"` // the fleet's, which the box cannot apply; 0 = none
 	NoKeys   bool       `json:"no_keys"`         // the box takes no calls of clients until it has keys
 	Problem  string     `json:"problem"`         // "" = all works
 }

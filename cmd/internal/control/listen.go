@@ -114,7 +114,7 @@ func chgrp(path string, id int) bool {
 }
 
 // ownerOnly sets a socket's mode before it has a name. Linux creates the file with that
-// mode, so others can't open it at any moment, whatever the umask.
+// mode, so others cannot open it at any moment, whatever the umask.
 func ownerOnly(_, _ string, c syscall.RawConn) error {
 	var chmodErr error
 	err := c.Control(func(fd uintptr) { chmodErr = unix.Fchmod(int(fd), 0o600) })

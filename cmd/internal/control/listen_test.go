@@ -183,7 +183,7 @@ func TestCloseKeepsAnotherSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.sock")
 	l := mustListen(t, path)
 	// Somebody has put a socket of their own in its place. It is made before the
-	// old one goes, so that they can't have one inode.
+	// old one goes, so that they cannot have one inode.
 	listenUnix(t, path+"2")
 	if err := os.Rename(path+"2", path); err != nil {
 		t.Fatal(err)

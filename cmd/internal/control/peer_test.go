@@ -123,7 +123,7 @@ func dialAs(uid int, path string) (net.Conn, error) {
 	}
 	err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})
 	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, same, 0, same); errno != 0 {
-		panic(errno) // this thread can't be used any more
+		panic(errno) // this thread cannot be used any more
 	}
 	if err != nil {
 		return nil, err
@@ -131,7 +131,7 @@ func dialAs(uid int, path string) (net.Conn, error) {
 	return net.FileConn(f)
 }
 
-// notRun ends a test that this user can't run, and has scripts/test.sh name it.
+// notRun ends a test that this user cannot run, and has scripts/test.sh name it.
 func notRun(t *testing.T, why string) {
 	t.Helper()
 	if f, err := os.OpenFile(os.Getenv("LLMSUP_TEST_NOT_RUN"), os.O_APPEND|os.O_WRONLY, 0); err == nil {

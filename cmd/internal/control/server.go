@@ -13,7 +13,7 @@ import (
 )
 
 // Host is the host name in the client's requests. A web page that makes a browser connect
-// to the socket can't set it.
+// to the socket cannot set it.
 const Host = "llmsup"
 
 // Daemon is what the control API needs of the daemon.

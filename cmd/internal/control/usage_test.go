@@ -28,7 +28,7 @@ func TestUsage(t *testing.T) {
 		t.Errorf("%+v, %v", u, err)
 	}
 	if _, err := c.Usage(t.Context(), november, time.Time{}, "route"); err == nil || errors.Is(err, ErrNoDaemon) || !strings.Contains(err.Error(), "no such disk") {
-		t.Errorf("a ledger that can't be read: %v", err)
+		t.Errorf("a ledger that cannot be read: %v", err)
 	}
 	for query, want := range map[string]string{"since=yesterday": "since has to be a time", "until=1": "until has to be a time", "by=shoe": "by has to be one of model, backend"} {
 		if resp, err := c.open(t.Context(), http.MethodGet, "/v1/usage?"+query); err == nil || !strings.Contains(err.Error(), want) {

@@ -216,7 +216,7 @@ func (d *Daemon) followUnload(ctx context.Context, s *managedServer, emit func(s
 // afterUnload returns what becomes of an unloaded model.
 func afterUnload(f ondemand.Figures) string {
 	if f.Wait != nil && f.Wait.Never {
-		return "it can't be loaded: " + f.Wait.Reason
+		return "it cannot be loaded: " + f.Wait.Reason
 	}
 	return ondemand.OnCall
 }

@@ -87,7 +87,7 @@ func TestAfterUnload(t *testing.T) {
 	}{
 		"nothing waits": {nil, "a call loads it"},
 		"a call waits":  {&scheduler.Wait{Reason: "the VRAM is held"}, "a call loads it"},
-		"it never fits": {&scheduler.Wait{Never: true, Reason: "it needs 9 TB"}, "it can't be loaded: it needs 9 TB"},
+		"it never fits": {&scheduler.Wait{Never: true, Reason: "it needs 9 TB"}, "it cannot be loaded: it needs 9 TB"},
 	} {
 		if got := afterUnload(ondemand.Figures{Wait: tc.wait}); got != tc.want {
 			t.Errorf("%s: %q, want %q", name, got, tc.want)

@@ -194,7 +194,7 @@ func (m *Manager) run(d *download) (arrived bool) {
 			return false
 		}
 		pause := pauseAfter(err, pause)
-		log.Warn().Err(err).Int64("next_try_s", int64(pause.Seconds())).Msg("the model can't be downloaded; llmsup reload tries again at once")
+		log.Warn().Err(err).Int64("next_try_s", int64(pause.Seconds())).Msg("the model cannot be downloaded; llmsup reload tries again at once")
 		m.setProblem(d, err.Error(), time.Now().Add(pause))
 		timer := time.NewTimer(pause)
 		select {

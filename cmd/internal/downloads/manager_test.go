@@ -142,12 +142,12 @@ func TestFailure(t *testing.T) {
 	withHub(t, func(s *simulated) {
 		s.fails = 4
 		s.Need([]string{"hf:a", "hf:a"}) // two servers
-		s.wantReason(t, "hf:a", "its model can't be downloaded: no network; next try in 5s")
+		s.wantReason(t, "hf:a", "its model cannot be downloaded: no network; next try in 5s")
 		time.Sleep(14 * time.Second)
-		s.wantReason(t, "hf:a", "its model can't be downloaded: no network; next try in 1s")
+		s.wantReason(t, "hf:a", "its model cannot be downloaded: no network; next try in 1s")
 		time.Sleep(2 * time.Second)
 		s.want(t, "begun", &s.begun, "hf:a", "hf:a", "hf:a")
-		s.wantReason(t, "hf:a", "its model can't be downloaded: no network; next try in 19s")
+		s.wantReason(t, "hf:a", "its model cannot be downloaded: no network; next try in 19s")
 		s.Need([]string{"hf:a"})
 		s.want(t, "begun", &s.begun, "hf:a", "hf:a", "hf:a", "hf:a")
 		time.Sleep(2*time.Minute + time.Millisecond)
@@ -161,7 +161,7 @@ func TestDamaged(t *testing.T) {
 	withHub(t, func(s *simulated) {
 		s.fails, s.err = 2, fmt.Errorf("%w: a.gguf", hub.ErrDamaged)
 		s.Need([]string{"hf:a"})
-		s.wantReason(t, "hf:a", "its model can't be downloaded: the file is damaged: a.gguf; next try in 6h0m0s")
+		s.wantReason(t, "hf:a", "its model cannot be downloaded: the file is damaged: a.gguf; next try in 6h0m0s")
 		time.Sleep(5 * time.Hour)
 		s.want(t, "begun", &s.begun, "hf:a")
 		s.Need([]string{"hf:a"}) // a reload
@@ -176,7 +176,7 @@ func TestLimited(t *testing.T) {
 		withHub(t, func(s *simulated) {
 			s.fails, s.err = 1, fmt.Errorf("it is busy: %w", &hub.LimitedError{Until: time.Now().Add(asked)})
 			s.Need([]string{"hf:a"})
-			s.wantReason(t, "hf:a", "its model can't be downloaded: it is busy: ; next try in "+want)
+			s.wantReason(t, "hf:a", "its model cannot be downloaded: it is busy: ; next try in "+want)
 			time.Sleep(6*time.Hour + 2*time.Minute)
 			s.want(t, "arrived", &s.arrived, "hf:a")
 		})
@@ -309,15 +309,15 @@ func TestPull(t *testing.T) {
 // TestReason: the texts that the other tests have not.
 func TestReason(t *testing.T) {
 	for want, s := range map[string]State{
-		"its model is downloaded":                                    {Path: "/m.gguf"},
-		"its model is about to be downloaded":                        {},
-		"another llmsup downloads its model; waiting for that":       {Phase: hub.Waiting},
-		"checking the SHA-256 of its model":                          {Phase: hub.Verifying, Done: 1, Total: 2},
-		"downloading, 1.5 MB so far":                                 {Phase: hub.Downloading, Done: 1.5e6, Total: -1},
-		"downloading 43 % of 9.0 GB, 41 MB/s, 2 min left":            {Phase: hub.Downloading, Done: 3.9e9, Total: 9e9, Rate: 41e6, Left: 124 * time.Second},
-		"downloading 0 % of 9.0 GB, 500 kB/s, 5 h left":              {Phase: hub.Downloading, Total: 9e9, Rate: 5e5, Left: 5 * time.Hour},
-		"downloading 99 % of 9.0 GB, 41 MB/s, 1 s left":              {Phase: hub.Downloading, Done: 8.99e9, Total: 9e9, Rate: 41e6, Left: time.Millisecond},
-		"its model can't be downloaded: it is gated; next try in 0s": {Problem: "it is gated"},
+		"its model is downloaded":                                     {Path: "/m.gguf"},
+		"its model is about to be downloaded":                         {},
+		"another llmsup downloads its model; waiting for that":        {Phase: hub.Waiting},
+		"checking the SHA-256 of its model":                           {Phase: hub.Verifying, Done: 1, Total: 2},
+		"downloading, 1.5 MB so far":                                  {Phase: hub.Downloading, Done: 1.5e6, Total: -1},
+		"downloading 43 % of 9.0 GB, 41 MB/s, 2 min left":             {Phase: hub.Downloading, Done: 3.9e9, Total: 9e9, Rate: 41e6, Left: 124 * time.Second},
+		"downloading 0 % of 9.0 GB, 500 kB/s, 5 h left":               {Phase: hub.Downloading, Total: 9e9, Rate: 5e5, Left: 5 * time.Hour},
+		"downloading 99 % of 9.0 GB, 41 MB/s, 1 s left":               {Phase: hub.Downloading, Done: 8.99e9, Total: 9e9, Rate: 41e6, Left: time.Millisecond},
+		"its model cannot be downloaded: it is gated; next try in 0s": {Problem: "it is gated"},
 	} {
 		if got := s.Reason(); got != want {
 			t.Errorf("%q, want %q", got, want)

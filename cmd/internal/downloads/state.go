@@ -30,7 +30,7 @@ func (s State) Reason() string {
 	case s.Path != "":
 		return "its model is downloaded"
 	case s.Problem != "":
-		return fmt.Sprintf("its model can't be downloaded: %s; next try in %s", s.Problem, max(time.Until(s.NextTry), 0).Round(time.Second))
+		return fmt.Sprintf("its model cannot be downloaded: %s; next try in %s", s.Problem, max(time.Until(s.NextTry), 0).Round(time.Second))
 	case s.Phase == "":
 		return "its model is about to be downloaded"
 	case s.Phase == hub.Waiting:

@@ -43,7 +43,7 @@ func Restore(stateDir string, present []string, now time.Time) (r Record, warnin
 	return r, ""
 }
 
-// load returns the stored record, which is empty if there is no file. If the file can't
+// load returns the stored record, which is empty if there is no file. If the file cannot
 // be read, all servers are drained: llmsup must not start a server while an operator
 // works on its GPU.
 func load(stateDir string, now time.Time) (r Record, problem string) {
@@ -60,7 +60,7 @@ func load(stateDir string, now time.Time) (r Record, problem string) {
 		err = f.check()
 	}
 	if err != nil {
-		all := Drain{Since: now, damaged: fmt.Sprintf("%s can't be read: %v", path, err)}
+		all := Drain{Since: now, damaged: fmt.Sprintf("%s cannot be read: %v", path, err)}
 		return Record{All: &all}, all.damaged
 	}
 	return Record{All: f.Drain, Servers: f.Servers}, ""

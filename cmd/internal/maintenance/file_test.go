@@ -69,7 +69,7 @@ func TestSaved(t *testing.T) {
 	}
 }
 
-// TestDamaged: a file that can't be read drains all servers, whatever it was.
+// TestDamaged: a file that cannot be read drains all servers, whatever it was.
 func TestDamaged(t *testing.T) {
 	for name, content := range map[string]string{
 		"cut off": `{"since":"2026-05-`, "empty": "", "zeros": "\x00\x00", "no object": `[1]`, "null": `null`, "nothing": `{}`,
@@ -103,7 +103,7 @@ func TestDamaged(t *testing.T) {
 func wantDamaged(t *testing.T, dir string) Record {
 	t.Helper()
 	r, problem := load(dir, start)
-	if !strings.HasPrefix(problem, Path(dir)+" can't be read: ") {
+	if !strings.HasPrefix(problem, Path(dir)+" cannot be read: ") {
 		t.Errorf("problem %q", problem)
 	}
 	for _, name := range append(present, "new") {
@@ -113,7 +113,7 @@ func wantDamaged(t *testing.T, dir string) Record {
 		}
 	}
 	// The next request for it makes an ordinary drain of it.
-	if again := r.Drain(Request{Servers: []string{"chat"}}, present, after(time.Hour)); strings.Contains(again.Servers["chat"].Reason(), "can't be read") || !again.Servers["chat"].Since.Equal(start) {
+	if again := r.Drain(Request{Servers: []string{"chat"}}, present, after(time.Hour)); strings.Contains(again.Servers["chat"].Reason(), "cannot be read") || !again.Servers["chat"].Since.Equal(start) {
 		t.Errorf("%+v", again)
 	}
 	return r
@@ -136,7 +136,7 @@ func TestRestore(t *testing.T) {
 		"one of all is over":    {`{` + before + `,"servers":{"mail":{` + before + `,` + over + `}}}`, "chat", `{"servers":{"chat":{` + before + `}}}`},
 		"all but one are over":  {`{` + before + `,` + over + `,"servers":{"mail":{` + before + `}}}`, "mail", `{"servers":{"mail":{` + before + `}}}`},
 		"one that was removed":  {`{"servers":{"embed":{` + before + `}}}`, "", "none"},
-		"can't be read":         {`{`, "chat mail", ""},
+		"cannot be read":        {`{`, "chat mail", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -37,7 +37,7 @@ func (r *drainReport) steps(phase Phase, pid, calls int) (steps []control.Step) 
 	}
 	switch {
 	case phase == Kept:
-		add(control.StepKept, fmt.Sprintf("no calls any more; its process (pid %d) goes on, and keeps its VRAM", pid), calls, 0)
+		add(control.StepKept, fmt.Sprintf("no calls any more; its process (pid %d) keeps running and keeps its VRAM", pid), calls, 0)
 	case phase == Drained && r.pid == 0:
 		add(control.StepStopped, "none of its processes runs", 0, 0)
 	case phase == Drained:
@@ -49,7 +49,7 @@ func (r *drainReport) steps(phase Phase, pid, calls int) (steps []control.Step) 
 		// that have ended by themselves are missing from two polls before this.
 		if moving := max(calls, r.calls); moving > 0 && !r.timedOut {
 			r.timedOut = true
-			add(control.StepRescuing, "the time is over: "+plural(moving, "call goes on elsewhere", "calls go on elsewhere"), moving, 0)
+			add(control.StepRescuing, "the time is over: "+plural(moving, "call continues elsewhere", "calls continue elsewhere"), moving, 0)
 		}
 		if !r.stopping {
 			r.stopping = true

@@ -32,13 +32,13 @@ func TestDrainSteps(t *testing.T) {
 		"after the timeout": {2, []look{{Draining, 7, 3}, {Stopping, 7, 1}, {Stopping, 7, 0}, {Drained, 0, 0}}, `
 			draining 3: new calls stay away, and 2 waiting calls have left the queue
 			running 3: 3 calls have to end first
-			rescuing 3: the time is over: 3 calls go on elsewhere
+			rescuing 3: the time is over: 3 calls continue elsewhere
 			stopping 1: stopping its process (pid 7)
 			stopped 0: its process (pid 7) has ended`},
 		"kept": {0, []look{{Draining, 7, 1}, {Kept, 7, 0}}, `
 			draining 1: new calls stay away
 			running 1: 1 call has to end first
-			kept 0: no calls any more; its process (pid 7) goes on, and keeps its VRAM`},
+			kept 0: no calls any more; its process (pid 7) keeps running and keeps its VRAM`},
 		"without a process": {0, []look{{Requested, 0, 0}, {Drained, 0, 0}}, `
 			draining 0: new calls stay away
 			stopped 0: none of its processes runs`},

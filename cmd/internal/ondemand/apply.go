@@ -68,7 +68,7 @@ func (o *Owner) showReasons(plan scheduler.Plan, now time.Time) {
 		case m.absent != "":
 			reason = m.absent
 		case waiting && w.Never:
-			reason = "it can't be loaded: " + w.Reason
+			reason = "it cannot be loaded: " + w.Reason
 			if reason == m.now.Reason { // otherwise an operator's command would not show it
 				m.Demand.loadDone()
 			}

@@ -48,7 +48,7 @@ func TestNeverWithoutCalls(t *testing.T) {
 		a := m.add("a", 30, nil)
 		time.Sleep(time.Second)
 		m.want(unloaded)
-		if f := m.owner.Figures("a"); f.Wait == nil || !f.Wait.Never || !strings.HasPrefix(a.Snapshot().Reason, "it can't be loaded: it needs 30.1 GiB") {
+		if f := m.owner.Figures("a"); f.Wait == nil || !f.Wait.Never || !strings.HasPrefix(a.Snapshot().Reason, "it cannot be loaded: it needs 30.1 GiB") {
 			t.Errorf("%q, %+v", a.Snapshot().Reason, f.Wait)
 		}
 	})

@@ -48,7 +48,7 @@ func New(opts Options) *Owner {
 	o.figures.Store(&map[string]Figures{})
 	var err error
 	if o.store, err = openStore(opts.StateDir); err != nil {
-		o.log.Warn().Err(err).Msg("the models' measured VRAM needs can't be read; they are measured again")
+		o.log.Warn().Err(err).Msg("the models' measured VRAM needs cannot be read; they are measured again")
 	}
 	return o
 }

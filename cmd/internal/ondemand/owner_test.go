@@ -203,7 +203,7 @@ func TestDrainTime(t *testing.T) {
 		time.Sleep(time.Minute)
 		m.want(unloading)
 		if !until().IsZero() {
-			t.Errorf("a call that can't continue elsewhere has until %s", until())
+			t.Errorf("a call that cannot continue elsewhere has until %s", until())
 		}
 		bind(0)
 		began := time.Now()
@@ -377,7 +377,7 @@ func TestNever(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		b.call()
 		m.want(ready, unloaded)
-		if f, reason := m.owner.Figures("b"), b.Snapshot().Reason; f.Wait == nil || !f.Wait.Never || reason != "it can't be loaded: it needs 30.1 GiB, and GPU 0 has 24.0 GiB" {
+		if f, reason := m.owner.Figures("b"), b.Snapshot().Reason; f.Wait == nil || !f.Wait.Never || reason != "it cannot be loaded: it needs 30.1 GiB, and GPU 0 has 24.0 GiB" {
 			t.Errorf("%q, %+v", reason, f.Wait)
 		}
 	})

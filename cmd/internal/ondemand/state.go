@@ -46,7 +46,7 @@ func gpusOf(sample *gpu.Sample) (gpus []scheduler.GPU) {
 			Name: fmt.Sprintf("GPU %d", g.Index), Unknown: g.MemoryTotal == nil || g.MemoryFree == nil, Lost: g.Lost, Unread: sample.Problem,
 		}
 		if g.Lost {
-			one.Unread = fmt.Sprintf("the driver can't reach GPU %d", g.Index)
+			one.Unread = fmt.Sprintf("the driver cannot reach GPU %d", g.Index)
 		}
 		if !one.Unknown {
 			one.Total, one.Free = *g.MemoryTotal, *g.MemoryFree

@@ -100,7 +100,7 @@ func missingGPU(s *gpu.Sample, uuids []string, selector string) string {
 	if len(lost) == 0 || selector == "" && len(lost) < len(uuids) {
 		return ""
 	}
-	return "waiting for " + strings.Join(lost, " and ") + ", which the driver can't reach; search for NVRM in dmesg"
+	return "waiting for " + strings.Join(lost, " and ") + ", which the driver cannot reach; search for NVRM in dmesg"
 }
 
 // insufficientVRAM returns why a model does not fit, and what the operator can do.

@@ -33,13 +33,13 @@ func (w *Workload) assume() {
 	sum := sha256.Sum256(fmt.Append(nil, w.entry.Argv, w.entry.Env))
 	signature := "command " + hex.EncodeToString(sum[:8])
 	if signature != w.estimated && w.entry.VRAM == 0 && w.selector != gpu.None {
-		w.pool.log.Info().Str("server", w.name).Msg("its need of VRAM is unknown until it has been measured; `vram` sets what to assume")
+		w.pool.log.Info().Str("server", w.name).Msg("its VRAM need is unknown until it has been measured; `vram` sets what to assume")
 	}
 	w.estimated, w.need, w.trainedContext, w.fileSize = signature, vram.Need{}, 0, 0
 }
 
 // readModel estimates the need of the model, once for each version of its file. It reads
-// the file without a lock, since the disk may not answer. A file that can't be read is
+// the file without a lock, since the disk may not answer. A file that cannot be read is
 // logged once and has no need: llama-server will report the problem.
 func (w *Workload) readModel() {
 	w.mu.Lock()
@@ -58,14 +58,14 @@ func (w *Workload) readModel() {
 	trained, size := 0, uint64(0)
 	h, err := gguf.Read(entry.Model)
 	if err != nil {
-		log.Warn().Str("server", w.name).Err(err).Msg("the model's need of VRAM is unknown; starting it anyway")
+		log.Warn().Str("server", w.name).Err(err).Msg("the model's VRAM need is unknown; starting it anyway")
 	} else {
 		need = vram.Estimate(h, run)
 		trained = int(h.Context)
 		size = sizeOf(h.Files)
 	}
 	if need.UncertainBecause != "" && need.Overestimated {
-		log.Info().Str("server", w.name).Msg("the model's need of VRAM is unknown (" + need.UncertainBecause + "); starting it anyway")
+		log.Info().Str("server", w.name).Msg("the model's VRAM need is unknown (" + need.UncertainBecause + "); starting it anyway")
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

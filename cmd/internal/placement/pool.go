@@ -16,7 +16,7 @@ type Pool struct {
 	need    func(server string, configured uint64) uint64
 	log     zerolog.Logger
 
-	mu         sync.Mutex // held while a start is decided, so that two starts don't reserve the same VRAM; lock it before a Workload's
+	mu         sync.Mutex // held while a start is decided, so that two starts do not reserve the same VRAM; lock it before a Workload's
 	workloads  []*Workload
 	policy     gpu.Policy
 	history    gpu.History

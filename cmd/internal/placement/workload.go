@@ -40,7 +40,7 @@ type Workload struct {
 	pid            int
 	pids           []int           // and others of its group, in the last sample that shows them
 	seenOn         map[string]bool // UUIDs of the GPUs on which a sample has shown it
-	lostAtStart    map[string]bool // UUIDs of the GPUs that were lost at its start, so that it can't be on them
+	lostAtStart    map[string]bool // UUIDs of the GPUs that were lost at its start, so that it cannot be on them
 	heldBytes      *uint64         // of VRAM; nil = unknown
 	whenHeld       vramUse         // of its GPUs meanwhile
 	releaseStarted time.Time       // the first call of UnreclaimedVRAM; zero = none yet

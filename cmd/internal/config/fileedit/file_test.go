@@ -71,14 +71,14 @@ func TestKeyFile(t *testing.T) {
 	}
 }
 
-// TestKeyFileNotWritten: a file that can't be replaced stays as it is.
+// TestKeyFileNotWritten: a file that cannot be replaced stays as it is.
 func TestKeyFileNotWritten(t *testing.T) {
 	path := filepath.Join(t.TempDir(), strings.Repeat("x", 250)+".yaml") // there is no longer name, so none for a file beside it
 	if err := os.WriteFile(path, []byte("keys:\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	err := Add(path, "x", config.ClientKey{SHA256: hashOfA})
-	if want := "configuration " + path + " can't be written: file name too long; nothing was changed; "; err == nil || !strings.HasPrefix(err.Error(), want) {
+	if want := "configuration " + path + " cannot be written: file name too long; nothing was changed; "; err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("%v\nwant %s", err, want)
 	}
 	if raw, err := os.ReadFile(path); err != nil || string(raw) != "keys:\n" {

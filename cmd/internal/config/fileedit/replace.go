@@ -41,7 +41,7 @@ func rewrite(path string, edit func(raw []byte) ([]byte, *config.Config, error))
 		if cause, ok := errors.AsType[syscall.Errno](err); ok {
 			err = cause
 		}
-		return nil, fmt.Errorf("configuration %s can't be written: %w; nothing was changed; run the command as the owner of the file and its folder", path, err)
+		return nil, fmt.Errorf("configuration %s cannot be written: %w; nothing was changed; run the command as the owner of the file and its folder", path, err)
 	}
 	return after, nil
 }

@@ -51,7 +51,7 @@ func CheckAddServer(path, name string) error {
 		folder = filepath.Dir(target)
 	}
 	if err := unix.Access(folder, unix.W_OK|unix.X_OK); err != nil {
-		return fmt.Errorf("configuration %s can't be written: %w; run the command as the owner of the file and its folder, or pass another file with --config", path, err)
+		return fmt.Errorf("configuration %s cannot be written: %w; run the command as the owner of the file and its folder, or pass another file with --config", path, err)
 	}
 	return nil
 }

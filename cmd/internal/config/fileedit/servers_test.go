@@ -64,8 +64,8 @@ func TestAddServerFile(t *testing.T) {
 	}
 	for file, want := range map[string]string{
 		path:                       "servers.a: there is a server of this name",
-		"/nonexistent/llmsup.yaml": "configuration /nonexistent/llmsup.yaml can't be written: no such file or directory",
-		"/proc/self/llmsup.yaml":   "configuration /proc/self/llmsup.yaml can't be written",
+		"/nonexistent/llmsup.yaml": "configuration /nonexistent/llmsup.yaml cannot be written: no such file or directory",
+		"/proc/self/llmsup.yaml":   "configuration /proc/self/llmsup.yaml cannot be written",
 		filepath.Dir(path):         "is a directory",
 	} {
 		if err := CheckAddServer(file, "a"); err == nil || !strings.Contains(err.Error(), want) {
