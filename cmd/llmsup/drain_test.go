@@ -397,7 +397,7 @@ func TestDrainAsksAtATerminal(t *testing.T) {
 	if s := in.await("known", func(control.Server) bool { return true }); !isReady(s) {
 		t.Errorf("after four times no: %+v", s)
 	}
-	if output, err := atTerminal("y\n"); err != nil || !strings.Contains(output, "demo: new calls stay away\r\n") || !strings.Contains(output, "\r\ndrained; llmsup resume") {
+	if output, err := atTerminal("y\n"); err != nil || !strings.Contains(output, "demo: it gets no new calls\r\n") || !strings.Contains(output, "\r\ndrained; llmsup resume") {
 		t.Errorf("%v\n%s", err, output)
 	}
 	in.await("drained", isDrained)
@@ -413,7 +413,7 @@ func TestDrainThatCannotBeSaved(t *testing.T) {
 		t.Fatal(err)
 	}
 	code, out := in.run("drain", "--yes")
-	if code != 0 || !strings.HasPrefix(out, "demo: new calls stay away\ncannot save the drain, so a restart of llmsup would end it: ") {
+	if code != 0 || !strings.HasPrefix(out, "demo: it gets no new calls\ncannot save the drain, so a restart of llmsup would end it: ") {
 		t.Errorf("exit %d\n%s", code, out)
 	}
 	if code, out := in.run("drain", "--for", "2h"); code != 0 || !strings.Contains(out, "cannot save the drain") || !strings.Contains(out, "taken into use again at 20") {

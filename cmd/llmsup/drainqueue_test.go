@@ -70,7 +70,7 @@ routes:
 	if err := drain.Wait(); err != nil {
 		t.Error(err)
 	}
-	if output := string(screen); !strings.HasPrefix(output, "box: new calls stay away, and 2 waiting calls have left the queue\r\n"+
+	if output := string(screen); !strings.HasPrefix(output, "box: it gets no new calls, and 2 waiting calls have left the queue\r\n"+
 		"box: 1 call has to end first\r\x1b[Kbox: ") || !strings.HasSuffix(output, "\r\ndrained; llmsup resume takes the servers into use again\r\n") {
 		t.Errorf("%q", output)
 	}

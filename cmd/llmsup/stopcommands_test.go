@@ -19,7 +19,7 @@ func TestCommandsWhileStopping(t *testing.T) {
 		first, last string
 		after       string // the server's state in the next llmsup
 	}{
-		"drain --yes": {"demo: new calls stay away\n", "llmsup is stopping; the drain continues at the next start\n", "drained"},
+		"drain --yes": {"demo: it gets no new calls\n", "llmsup is stopping; the drain continues at the next start\n", "drained"},
 		"restart":     {"demo: draining: a restart was asked for", "llmsup: llmsup exited during the restart; its next start starts new llama-server processes\n", "ready"},
 		"resume":      {"", "llmsup is stopping\n", "ready"},
 	} {

@@ -29,7 +29,7 @@ func (r *drainReport) steps(phase Phase, pid, calls int) (steps []control.Step) 
 	}
 	if !r.draining {
 		r.draining = true
-		text := "new calls stay away"
+		text := "it gets no new calls"
 		if r.queued > 0 {
 			text += ", and " + plural(r.queued, "waiting call has left the queue", "waiting calls have left the queue")
 		}

@@ -19,28 +19,28 @@ func TestDrainSteps(t *testing.T) {
 		want   string
 	}{
 		"idle": {0, []look{{Requested, 7, 0}, {Draining, 7, 0}, {Stopping, 7, 0}, {Drained, 0, 0}}, `
-			draining 0: new calls stay away
+			draining 0: it gets no new calls
 			stopping 0: stopping its process (pid 7)
 			stopped 0: its process (pid 7) has ended`},
 		"with calls": {1, []look{{Draining, 7, 2}, {Draining, 7, 2}, {Draining, 7, 1}, {Draining, 7, 0}, {Stopping, 7, 0}, {Stopping, 0, 0}, {Drained, 0, 0}}, `
-			draining 2: new calls stay away, and 1 waiting call has left the queue
+			draining 2: it gets no new calls, and 1 waiting call has left the queue
 			running 2: 2 calls have to end first
 			running 1: 1 call has to end first
 			running 0: 0 calls have to end first
 			stopping 0: stopping its process (pid 7)
 			stopped 0: its process (pid 7) has ended`},
 		"after the timeout": {2, []look{{Draining, 7, 3}, {Stopping, 7, 1}, {Stopping, 7, 0}, {Drained, 0, 0}}, `
-			draining 3: new calls stay away, and 2 waiting calls have left the queue
+			draining 3: it gets no new calls, and 2 waiting calls have left the queue
 			running 3: 3 calls have to end first
 			rescuing 3: the time is over: 3 calls continue elsewhere
 			stopping 1: stopping its process (pid 7)
 			stopped 0: its process (pid 7) has ended`},
 		"kept": {0, []look{{Draining, 7, 1}, {Kept, 7, 0}}, `
-			draining 1: new calls stay away
+			draining 1: it gets no new calls
 			running 1: 1 call has to end first
 			kept 0: no calls any more; its process (pid 7) keeps running and keeps its VRAM`},
 		"without a process": {0, []look{{Requested, 0, 0}, {Drained, 0, 0}}, `
-			draining 0: new calls stay away
+			draining 0: it gets no new calls
 			stopped 0: none of its processes runs`},
 	} {
 		t.Run(name, func(t *testing.T) {
