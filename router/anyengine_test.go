@@ -163,9 +163,9 @@ func (a anyEngine) startSpeech(ctx context.Context, model string) (io.ReadCloser
 }
 
 // TestSpeechOfAnyEngine: speech reaches the client while it is made, counts as output of the
-// server while it does, and is canceled with its client.
+// server while it does, and is cancelled with its client.
 func TestSpeechOfAnyEngine(t *testing.T) {
-	more, canceled := make(chan string), make(chan struct{})
+	more, cancelled := make(chan string), make(chan struct{})
 	a := newAnyEngine(t, audio(func(w http.ResponseWriter, r *http.Request) {
 		for {
 			select {
@@ -173,7 +173,7 @@ func TestSpeechOfAnyEngine(t *testing.T) {
 				_, _ = io.WriteString(w, part)
 				_ = http.NewResponseController(w).Flush()
 			case <-r.Context().Done():
-				close(canceled)
+				close(cancelled)
 				return
 			}
 		}
@@ -195,9 +195,9 @@ func TestSpeechOfAnyEngine(t *testing.T) {
 	}
 	left := time.Now()
 	leave()
-	<-canceled
+	<-cancelled
 	if took := time.Since(left); took > 100*time.Millisecond {
-		t.Errorf("canceled after %s", took)
+		t.Errorf("cancelled after %s", took)
 	}
 	if n := len(a.cloud.requests()); n != 0 {
 		t.Errorf("the cloud was asked %d times", n)

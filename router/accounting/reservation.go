@@ -12,7 +12,7 @@ import (
 )
 
 // Reservation is what one attempt at a metered backend may cost: reserved within the budget
-// before the attempt, and settled or canceled once, when the attempt is over. The answer is
+// before the attempt, and settled or cancelled once, when the attempt is over. The answer is
 // observed meanwhile, since the usage that the backend reports may be missing or wrong. A
 // nil Reservation is that of an attempt that costs nothing.
 type Reservation struct {

@@ -214,8 +214,8 @@ func cancelWhenGone(ctx context.Context, gone <-chan struct{}, cancel context.Ca
 	return func() { close(answered) }
 }
 
-// explainInterruption sets the reason for which ctx was canceled in the failure of an
-// attempt, if ctx was canceled.
+// explainInterruption sets the reason for which ctx was cancelled in the failure of an
+// attempt, if ctx was cancelled.
 func (p Params) explainInterruption(ctx context.Context, failed *backend.Failure) {
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, errTimeout):

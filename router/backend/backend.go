@@ -19,7 +19,7 @@ type Backend interface {
 	// Admit waits until the backend accepts the call, or returns why it does not.
 	Admit(ctx context.Context, a *Attempt) (*Lease, *Failure)
 	// Send sends an admitted call and returns when the answer's headers have arrived.
-	// The body can be read until ctx is canceled.
+	// The body can be read until ctx is cancelled.
 	Send(ctx context.Context, a *Attempt) (*http.Response, error)
 	// Redact removes the backend's key from a text.
 	Redact(text string) string
@@ -74,7 +74,7 @@ type Attempt struct {
 
 	sentAt       time.Time   // when the last send began
 	connected    atomic.Bool // the request has a connection
-	wroteHeaders atomic.Bool // set by the transport's goroutine, which can outlive a canceled call
+	wroteHeaders atomic.Bool // set by the transport's goroutine, which can outlive a cancelled call
 }
 
 // Wait is how a call waited in the queue of a server, or was rejected because it was full.

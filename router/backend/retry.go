@@ -156,7 +156,7 @@ func declinedRequest(resp *http.Response, since time.Time) bool {
 
 // passThrough returns the upstream's own answer instead of "giving up after".
 func passThrough(resp *http.Response, err error, _ int) (*http.Response, error) {
-	if err != nil && resp != nil { // the call was canceled when the response arrived
+	if err != nil && resp != nil { // the call was cancelled when the response arrived
 		_ = resp.Body.Close()
 		resp = nil
 	}

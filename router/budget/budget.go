@@ -163,7 +163,7 @@ func accountIDs(key string) []accountID {
 	return list
 }
 
-// Reservation is an amount that is reserved for a call. It is settled or canceled once;
+// Reservation is an amount that is reserved for a call. It is settled or cancelled once;
 // further calls have no effect.
 type Reservation struct {
 	budget   *Budget

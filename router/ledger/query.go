@@ -19,7 +19,7 @@ type Sums struct {
 	Local   int64 `json:"local"`  // answered by a server of llmsup's own
 	Paid    int64 `json:"paid"`
 	Resumed int64 `json:"resumed"`
-	Partial int64 `json:"partial"` // cut or canceled
+	Partial int64 `json:"partial"` // cut or cancelled
 
 	Prompt        int64 `json:"prompt_tokens"` // cached ones included
 	Cached        int64 `json:"cached_tokens"`

@@ -42,7 +42,7 @@ type Dimensions struct {
 	LocalPrimary bool   `json:"meant,omitempty"`   // the primary of its route is a server of llmsup's own
 	Paid         bool   `json:"paid,omitempty"`    // a paid upstream was asked
 	Resumed      bool   `json:"resumed,omitempty"` // the answer broke, and another backend continued it
-	Partial      bool   `json:"partial,omitempty"` // the answer was truncated or canceled; the tokens are those that were seen
+	Partial      bool   `json:"partial,omitempty"` // the answer was truncated or cancelled; the tokens are those that were seen
 }
 
 // Entry is a row as the journal and the database store it.
