@@ -21,6 +21,9 @@ func (p *page) fleetConfig(c *control.FleetConfiguration) {
 	if c.Problem != "" {
 		p.sentence("  ", "fleet: %s", printable(c.Problem))
 	}
+	for _, warning := range c.UnknownTargets {
+		p.sentence("  ", "fleet: %s", printable(warning))
+	}
 }
 
 // configVersion returns a version of the fleet's configuration for a table.

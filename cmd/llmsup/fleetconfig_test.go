@@ -90,6 +90,9 @@ func TestFleetConfig(t *testing.T) {
 	if _, out := one.run("status"); !strings.Contains(out, "keys, routes, budget are from the fleet, version 1") || !strings.Contains(out, "routes of llmsup.yaml are not used") {
 		t.Errorf("llmsup status:\n%s", out)
 	}
+	if _, out := two.run("status"); !strings.Contains(out, `fleet: routes.typo: this box has no upstream "opnrouter", and no box has a server of that name now`) || strings.Contains(out, "routes.all") {
+		t.Errorf("llmsup status with a route to nothing:\n%s", out)
+	}
 	if r := one.request("GET", "/metrics", "", "X-Api-Key", "client-secret"); !strings.Contains(r.body, "llmsup_fleet_config_version 1\n") || !strings.Contains(r.body, "llmsup_fleet_config_refused 0\n") {
 		t.Error("the metric of the version is missing")
 	}

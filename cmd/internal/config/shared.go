@@ -78,10 +78,13 @@ func (c *Config) replacedChanges(old *Config) (changes []string) {
 }
 
 // Targets returns the backends that the routes name, each with its place in the file.
-func (s *Shared) Targets() map[string]string {
+func (s *Shared) Targets() map[string]string { return s.config.Targets() }
+
+// Targets returns the backends that the routes name, each with its place in the file.
+func (c *Config) Targets() map[string]string {
 	targets := map[string]string{}
-	for _, name := range slices.Sorted(maps.Keys(s.config.Routes)) {
-		route := s.config.Routes[name]
+	for _, name := range slices.Sorted(maps.Keys(c.Routes)) {
+		route := c.Routes[name]
 		targets[route.Primary] = "routes." + name
 		for _, fallback := range route.FallbackList() {
 			targets[fallback.To] = "routes." + name

@@ -19,13 +19,15 @@ type FleetConfiguration struct {
 	Refused  uint64     `json:"refused_version"` // the fleet's, which the box cannot apply; 0 = none
 	NoKeys   bool       `json:"no_keys"`         // the box takes no calls of clients until it has keys
 	Problem  string     `json:"problem"`         // "" = all works
+
+	UnknownTargets []string `json:"unknown_targets"` // routes with a backend that no box has now, one sentence each; [] also while the box is alone
 }
 
 // MarshalJSON writes empty lists as [].
 func (c FleetConfiguration) MarshalJSON() ([]byte, error) {
 	type plain FleetConfiguration
 	p := plain(c)
-	p.Sections, p.Replaced = nonNil(p.Sections), nonNil(p.Replaced)
+	p.Sections, p.Replaced, p.UnknownTargets = nonNil(p.Sections), nonNil(p.Replaced), nonNil(p.UnknownTargets)
 	return json.Marshal(p)
 }
 

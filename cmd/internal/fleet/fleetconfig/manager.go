@@ -37,6 +37,8 @@ type Manager struct {
 	o    Options
 	view func() *fleet.View // nil = the box is in no fleet
 
+	warned []string // unknown targets in the log; Serve's
+
 	applying sync.Mutex // held while a document is applied, which may take seconds
 
 	mu      sync.Mutex // guards the fields below
@@ -71,6 +73,9 @@ func (m *Manager) Status() *control.FleetConfiguration {
 		s.Refused = m.refused.Version
 	}
 	s.NoKeys = running.AwaitsKeys()
+	if v := m.view(); v != nil && v.Joined {
+		s.UnknownTargets = m.unknownTargets(running.Targets())
+	}
 	if s.Problem == "" && s.NoKeys {
 		s.Problem = "it takes no calls, since neither llmsup.yaml nor the fleet has keys; llmsup key new NAME makes one, llmsup fleet push FILE sends the keys of a file to all boxes"
 	}

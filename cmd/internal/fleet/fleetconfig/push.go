@@ -4,14 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/control"
-	"github.com/llmsup/llmsup/cmd/internal/fleet"
 )
 
 // Push implements control.FleetConfigurer.
@@ -32,7 +28,7 @@ func (m *Manager) Push(ctx context.Context, r control.PushRequest, user string) 
 		return control.PushedConfig{}, fmt.Errorf("%w; nothing was pushed", err)
 	}
 	d := &Document{Version: m.next(present), PushedAt: time.Now().UTC().Truncate(time.Second), PushedBy: user + "@" + m.name(), Text: text}
-	pushed := control.PushedConfig{Version: d.Version, Sections: shared.Sections, Previous: present, Warnings: m.unknownTargets(shared)}
+	pushed := control.PushedConfig{Version: d.Version, Sections: shared.Sections, Previous: present, Warnings: m.unknownTargets(shared.Targets())}
 	if present != nil && present.Text == text {
 		pushed.Version, pushed.Unchanged = present.Version, true
 		return pushed, nil
@@ -73,32 +69,6 @@ func read(r control.PushRequest) (shared *config.Shared, text string, err error)
 		return nil, "", err
 	}
 	return shared, text, nil
-}
-
-// unknownTargets warns of backends of routes that no box has now: a server may be on a box that
-// joins later, but it may also be a typing error.
-func (m *Manager) unknownTargets(s *config.Shared) (warnings []string) {
-	running := m.o.Box.Config()
-	known := func(target string) bool {
-		_, server := running.Servers[target]
-		_, upstream := running.Upstreams[target]
-		return server || upstream || strings.Contains(target, "://") || m.hasModel(target)
-	}
-	targets := s.Targets()
-	for _, target := range slices.Sorted(maps.Keys(targets)) {
-		if !known(target) {
-			warnings = append(warnings, fmt.Sprintf("%s: this box has no upstream %s, and no box has a server of that name now", targets[target], config.QuoteSafe(target)))
-		}
-	}
-	return warnings
-}
-
-// hasModel reports whether another box has a server.
-func (m *Manager) hasModel(server string) bool {
-	v := m.view()
-	return v != nil && slices.ContainsFunc(v.Boxes, func(b fleet.Peer) bool {
-		return slices.ContainsFunc(b.Models, func(model fleet.Model) bool { return model.Name == server })
-	})
 }
 
 // next returns the version of the next document: higher than that of any box.

@@ -47,6 +47,7 @@ func (m *Manager) Serve(ctx context.Context, c *fleet.Conn) error {
 		select {
 		case <-ctx.Done():
 		case <-poll.C:
+			m.warnTargets() // not before: boxes may start together
 		case <-heard:
 			if err := m.reread(ctx, b); err != nil {
 				return err
