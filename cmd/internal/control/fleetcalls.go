@@ -52,7 +52,10 @@ func onNoBox(id, what string, r FleetReport) error {
 		unknown = append(unknown, fmt.Sprintf("%s %s", m.Box, m.Why))
 	}
 	err := fmt.Errorf("%w %q%s on %s", ErrNoCall, id, what, strings.Join(r.Answered, ", "))
-	if len(unknown) > 0 {
+	switch {
+	case r.Fleet != nil && !r.Fleet.Joined:
+		err = fmt.Errorf("%w; other boxes cannot be asked, since this one is not in its fleet: %s", err, r.Fleet.Problem)
+	case len(unknown) > 0:
 		err = fmt.Errorf("%w; it may be on another box: %s", err, strings.Join(unknown, "; "))
 	}
 	return err

@@ -70,6 +70,10 @@ func TestFleetReports(t *testing.T) {
 	if err := cancelNone(); !errors.Is(err, ErrNoCall) {
 		t.Error(err)
 	}
+	alone := onNoBox("x", "", FleetReport{Fleet: &Fleet{Problem: "NATS is down"}, Answered: []string{"a"}})
+	if !errors.Is(alone, ErrNoCall) || !strings.HasSuffix(alone.Error(), "on a; other boxes cannot be asked, since this one is not in its fleet: NATS is down") {
+		t.Error(alone)
+	}
 	for name, tc := range map[string]struct {
 		ask  func() error
 		want string
