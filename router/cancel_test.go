@@ -116,11 +116,11 @@ func TestCancelCall(t *testing.T) {
 			if sent {
 				<-at.requestEnded
 			}
-			if took := time.Since(began); took > time.Second { // 100 ms, and what the load of the machine adds
+			if took := time.Since(began); took > atOnce {
 				t.Errorf("the backend was cancelled after %s", took)
 			}
 			r := <-got
-			if took := time.Since(began); took > 5*time.Second {
+			if took := time.Since(began); took > 2*atOnce {
 				t.Errorf("the client waited for %s", took)
 			}
 			if n := len(b.cloud.requests()); n != asked {
@@ -199,7 +199,7 @@ func TestCancelClientThatDoesNotRead(t *testing.T) {
 	began := time.Now()
 	b.router.InFlight().Cancel(now.Request)
 	<-cancelled
-	if took := time.Since(began); took > 500*time.Millisecond {
+	if took := time.Since(began); took > atOnce {
 		t.Errorf("the backend was cancelled after %s", took)
 	}
 	if row := b.lastCall(); row.Status != 499 {

@@ -280,7 +280,7 @@ func TestPaidOnce(t *testing.T) {
 			b := newFixture(t, answers, tc.behave, func(c *plan.Config, routes map[string]models.Route) {
 				other = newFakeBackend(t, answers)
 				c.Upstreams = append(c.Upstreams, backend.UpstreamConfig{Name: "other", BaseURL: other.URL, Key: "k2"})
-				routes["paid"] = models.Route{Primary: "openrouter", Fallback: "other", Timeout: 200 * time.Millisecond}
+				routes["paid"] = models.Route{Primary: "openrouter", Fallback: "other", Timeout: time.Second}
 			})
 			r := b.chat("paid", false)
 			if n := len(b.cloud.requests()); n != 1 {

@@ -20,7 +20,7 @@ import (
 // net/http writing after the call has ended. What net/http writes then is still the body
 // of that call.
 func TestLateBodyWriteIsIsolated(t *testing.T) {
-	const calls, parallel = 300, 6
+	const calls, parallel = 120, 6
 	var upstream sync.WaitGroup
 	var early atomic.Int32            // calls that had ended before their body was sent
 	var ended [parallel]chan struct{} // receives when a call of a letter has

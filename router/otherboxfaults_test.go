@@ -121,8 +121,8 @@ func TestTimeOfAllBoxes(t *testing.T) {
 	f := newFleet(t, answers, hangs, hangs, hangs, hangs)
 	f.state.edit(isDegraded)
 	began := time.Now()
-	r := f.chat("local/short", false)
-	if took := time.Since(began); r.status != 200 || r.backend() != "openrouter" || took > 2*time.Second {
+	r := f.chat("local/short", false) // each box would have a second
+	if took := time.Since(began); r.status != 200 || r.backend() != "openrouter" || took > 3500*time.Millisecond {
 		t.Errorf("%d from %q after %s: %s", r.status, r.backend(), took, r.body)
 	}
 }

@@ -183,7 +183,7 @@ func TestSumsAreExact(t *testing.T) {
 			}
 		}
 	}
-	more(1500)
+	more(800)
 	check(24, 0)
 
 	// The same rows come again, as from a journal that was imported before a crash.
@@ -202,7 +202,7 @@ func TestSumsAreExact(t *testing.T) {
 	options.Retention = keep
 	l, _ = open(t, dir, options)
 	synced(t, l)
-	for kept := -1; kept != 0; { // the deleting is not in a hurry
+	for kept := -1; kept != 0; time.Sleep(50 * time.Millisecond) { // the deleting is not in a hurry
 		withDatabase(t, dir, func(db *sql.DB) error {
 			return db.QueryRow("SELECT count(*) FROM calls WHERE time < ?", timeText(today.Add(-keep).Truncate(24*time.Hour).UnixMilli())).Scan(&kept)
 		})
@@ -211,7 +211,7 @@ func TestSumsAreExact(t *testing.T) {
 		t.Errorf("%d of %d rows are kept", found, len(rows))
 	}
 	check(24, keep)
-	more(500) // late ones too
+	more(300) // late ones too
 	check(24, keep)
 }
 

@@ -42,6 +42,11 @@ func TestAwaitImport(t *testing.T) {
 	}
 	l, _ := open(t, dir, Options{})
 	written(t, l.Record(paid("spilled", 7)))
+	await(t, "the database cannot be opened", func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.databaseErr != nil && l.databaseErr != errNotOpen
+	})
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if err := l.AwaitImport(ctx); err == nil || errors.Is(err, context.DeadlineExceeded) {

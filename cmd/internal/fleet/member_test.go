@@ -117,6 +117,9 @@ func (b *box) change(to func(*Box)) {
 // patience is how long a test waits for what is expected within a second or two.
 const patience = 30 * time.Second
 
+// atOnce is far more than a busy machine adds to a duration.
+const atOnce = 5 * time.Second
+
 // await waits until the box's view is as it has to be.
 func (b *box) await(t *testing.T, what string, is func(*View) bool) *View {
 	t.Helper()
@@ -170,18 +173,14 @@ func TestBoxesSeeEachOther(t *testing.T) {
 	}
 
 	c.stop() // it leaves, and need not be found silent
-	began := time.Now()
 	a.sees(t, "b")
-	if took := time.Since(began); took > silence/2 {
-		t.Errorf("the others saw that c has left after %s", took)
-	}
 	if gone := a.View().Absent; len(gone) != 1 || gone[0].Name != "c" || !gone[0].Leaving {
 		t.Errorf("of c is known: %+v", gone)
 	}
-	start(t, settings(t, "c", nats.URL)) // and its name is free at once
+	again := start(t, settings(t, "c", nats.URL)) // and its name is free at once
 	a.sees(t, "b", "c")
-	if took := time.Since(began); took > silence {
-		t.Errorf("c was there again after %s", took)
+	if strings.Contains(again.log.String(), "has the name c") {
+		t.Errorf("c was not in the fleet at once:\n%s", again.log)
 	}
 	if gone := a.View().Absent; len(gone) != 0 {
 		t.Errorf("c is back, and missing: %+v", gone)
@@ -205,7 +204,7 @@ func TestChangeIsSeenAtOnce(t *testing.T) {
 	}
 	slices.Sort(took)
 	t.Logf("a drain was seen after %s (median), %s (longest)", took[10], took[19])
-	if took[10] > 100*time.Millisecond {
+	if took[10] > 300*time.Millisecond { // with the next announcement it would be half a second
 		t.Errorf("a drain was seen after %v", took)
 	}
 }
@@ -238,7 +237,7 @@ func TestSilentBoxDropsOut(t *testing.T) {
 		}
 	}()
 	a.sees(t)
-	if took := time.Since(began); took < silence || took > silence+time.Second {
+	if took := time.Since(began); took < silence || took > silence+atOnce {
 		t.Errorf("the silent box dropped out after %s", took)
 	}
 	if gone := a.View().Absent; len(gone) != 1 || gone[0].Name != "killed" || gone[0].Leaving {
@@ -463,11 +462,10 @@ func TestClocksDiffer(t *testing.T) {
 	late.run(t)
 	early.sees(t, "late")
 	late.sees(t, "early")
-	began := time.Now()
 	late.stop()
 	early.sees(t)
-	if took := time.Since(began); took > silence {
-		t.Errorf("it took %s", took)
+	if gone := early.View().Absent; len(gone) != 1 || !gone[0].Leaving {
+		t.Errorf("of the box that has left is known: %+v", gone)
 	}
 }
 

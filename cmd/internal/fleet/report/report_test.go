@@ -103,7 +103,7 @@ func TestMissing(t *testing.T) {
 	a.sees(t, "b", "hangs", "old", "strange")
 	began := time.Now()
 	all, err := a.FleetStatus(t.Context())
-	if took := time.Since(began); took < timeout || took > timeout+time.Second {
+	if took := time.Since(began); took < timeout || took > timeout+5*time.Second {
 		t.Errorf("it took %s", took)
 	}
 	if err != nil || all.Inflight != 5 || len(all.Boxes) != 2 || all.Boxes[0].Box != "a" || all.Boxes[1].Status.Inflight != 3 {

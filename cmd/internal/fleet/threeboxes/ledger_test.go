@@ -61,7 +61,7 @@ func (f *fleet) checkFleetBudget(t *testing.T, charged usd.Amount) {
 	began := time.Now()
 	for _, b := range f.boxes {
 		var last control.Budget
-		if !eventually(20*time.Second, func() bool {
+		if !eventually(patience, func() bool {
 			if shared := b.fleetBudget(); shared != nil {
 				last = *shared
 			}
@@ -117,7 +117,7 @@ func (b *box) rows(t *testing.T) []ledgertest.Call {
 func (b *box) checkBudget(t *testing.T, charged usd.Amount) {
 	t.Helper()
 	var last control.Budget
-	if !eventually(5*time.Second, func() bool {
+	if !eventually(patience, func() bool {
 		if own := b.budget(false); own != nil {
 			last = *own
 		}
