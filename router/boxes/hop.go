@@ -37,10 +37,10 @@ func (h Hop) String() string {
 }
 
 // ParseHop parses the header. Box is the name alone then, and code the box's. ok is false if it
-// is not one that llmsup sends.
+// is not one that llmsup sends. A later version of llmsup may send more fields.
 func ParseHop(text string) (h Hop, code string, ok bool) {
 	part := strings.Split(text, " ")
-	if len(part) != 5 && len(part) != 6 {
+	if len(part) < 5 {
 		return Hop{}, "", false
 	}
 	server, err := url.QueryUnescape(part[2])
@@ -54,7 +54,7 @@ func ParseHop(text string) (h Hop, code string, ok bool) {
 			return Hop{}, "", false
 		}
 	}
-	if len(part) == 6 {
+	if len(part) > 5 {
 		h.MaxWait.Limited = true
 		h.MaxWait.Limit, ok = milliseconds(part[5])
 	}

@@ -29,7 +29,10 @@ func TestHop(t *testing.T) {
 			t.Errorf("%s: %+v, %q, %v; want %+v", name, got, code, ok, tc.hop)
 		}
 	}
-	for _, text := range []string{"", "a code qwen", "a code qwen soon 1000", "a code qwen -1 1000", "a code qwen move 1000 1 1", "a code qwen move 0", strings.Repeat("9", 30)} {
+	if h, _, ok := ParseHop("a code qwen move 1000 0 new field"); !ok || h.Timeout != s {
+		t.Errorf("with the fields of a later version: %+v, %v", h, ok)
+	}
+	for _, text := range []string{"", "a code qwen", "a code qwen soon 1000", "a code qwen -1 1000", "a code qwen move 0", strings.Repeat("9", 30)} {
 		if h, _, ok := ParseHop(text); ok {
 			t.Errorf("%q is taken for %+v", text, h)
 		}
