@@ -1,6 +1,7 @@
 package boxes
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"time"
@@ -69,7 +70,7 @@ func dialFirst(ctx context.Context, dial dialFunc, network string, list []string
 		}
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, cmp.Or(first, ctx.Err())
 		case <-next:
 			go begin(list[begun])
 			begun++

@@ -45,7 +45,7 @@ func TestDialAny(t *testing.T) {
 		"the second drops":       {"12.box", "12.0.0.1 10.0.0.1", 100 * time.Millisecond, nil},
 		"all refuse":             {"12.box", "11.0.0.1 11.0.0.2", 0, refused},
 		"all drop":               {"12.box", "10.0.0.1 10.0.0.2 10.0.0.3 10.0.0.4 10.0.0.5 10.0.0.6", time.Second, context.DeadlineExceeded},
-		"one drops, one refuses": {"12.box", "10.0.0.1 11.0.0.1", time.Second, context.DeadlineExceeded},
+		"one drops, one refuses": {"12.box", "10.0.0.1 11.0.0.1", time.Second, refused},
 		"the lookup fails":       {"11.box", "", 0, refused},
 	} {
 		t.Run(name, func(t *testing.T) {
