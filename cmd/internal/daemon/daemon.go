@@ -87,7 +87,7 @@ type Daemon struct {
 	control     *control.Listener
 	releaseLock func()
 	router      *router.Router
-	fleet       atomic.Pointer[fleet]
+	serverList  atomic.Pointer[serverList]
 	monitor     *gpu.Monitor
 	gpus        *gpureport.Reporter
 	pool        *placement.Pool
@@ -114,7 +114,7 @@ type Daemon struct {
 
 	notifyMu      sync.Mutex // held between the two notifications of a reload to systemd
 	reloadMu      sync.Mutex // held during a reload
-	fleetMu       sync.Mutex // guards the fields below, the fleet, its drains and the routing
+	serversMu     sync.Mutex // guards the fields below, the servers, their drains and the routing
 	setup         Setup
 	upstreams     []backend.UpstreamConfig // of the present routing
 	shutdownGrace atomic.Int64             // nanoseconds for running calls at a stop, which reads it without a lock
@@ -162,22 +162,22 @@ func (d *Daemon) open() (err error) {
 	d.shutdownGrace.Store(int64(cfg.ShutdownGrace))
 	d.accounting = accounting.Open(cfg, d.log)
 	d.maintenance = maintenance.Open(d.serverContext, maintenance.Options{
-		Fleet: maintenanceFleet{d}, StateDir: cfg.StateDir, Log: d.log, Lock: &d.fleetMu,
+		Servers: maintainedServers{d}, StateDir: cfg.StateDir, Log: d.log, Lock: &d.serversMu,
 	}, sortedKeys(cfg.Servers))
 	d.models = newModelMetrics(d)
 	d.ondemand = ondemand.New(ondemand.Options{
-		Fleet: d.onDemandFleet, GPUs: d.monitor, Loaded: d.models.observe, StateDir: cfg.StateDir, Log: d.log,
+		Servers: d.onDemandServers, GPUs: d.monitor, Loaded: d.models.observe, StateDir: cfg.StateDir, Log: d.log,
 	})
 	d.openDownloads()
 	planned := d.plan(d.setup)
-	routing, err := d.routing(cfg, planned.fleet)
+	routing, err := d.routing(cfg, planned.servers)
 	if err != nil {
 		return err
 	}
 	d.upstreams = routing.Upstreams
 	d.running.Store(cfg)
 	d.accounting.Prices.ApplyConfig(cfg, routing.Upstreams)
-	d.setFleet(planned.fleet)
+	d.setServers(planned.servers)
 	if d.router, err = router.New(routing, d.log); err != nil {
 		return err
 	}
@@ -253,9 +253,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.start(s)
 		<-stopped.Changed // soon: the first status line must show it as starting or drained
 	}
-	d.fleetMu.Lock()
-	d.maintenance.FleetChanged()
-	d.fleetMu.Unlock()
+	d.serversMu.Lock()
+	d.maintenance.ServersChanged()
+	d.serversMu.Unlock()
 	status := d.statusLine()
 	d.logNotifyError(d.opts.Systemd.Ready(status))
 	close(d.started)
@@ -283,9 +283,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 		watching.Go(d.boxes.Close) // at once: no other box must send a call
 		d.endCalls(public, conns)
 		d.accounting.Close(d.opts.ForceStop)
-		d.fleetMu.Lock()
+		d.serversMu.Lock()
 		d.stopping = true
-		d.fleetMu.Unlock()
+		d.serversMu.Unlock()
 		d.maintenance.Stop()
 		d.stop() // after the calls, which need the servers
 		d.group.Wait()

@@ -69,8 +69,8 @@ func (d *Daemon) modelArrived(ref string) {
 }
 
 func (d *Daemon) useModel(ref string) (users []*managedServer) {
-	d.fleetMu.Lock()
-	defer d.fleetMu.Unlock()
+	d.serversMu.Lock()
+	defer d.serversMu.Unlock()
 	cfg := d.setup.Config
 	for _, s := range d.servers() {
 		if s.removed || cfg.Servers[s.name].Ref() != ref {

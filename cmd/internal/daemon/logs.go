@@ -47,7 +47,7 @@ func (d *Daemon) Logs(ctx context.Context, q control.LogsRequest, begin func() e
 	lines := make(chan control.LogLine)
 	followed := map[*supervisor.Server]bool{}
 	for {
-		now := d.fleet.Load()
+		now := d.serverList.Load()
 		for _, s := range now.servers { // including those that a reload has added
 			if asked := len(q.Servers) == 0 || slices.Contains(q.Servers, s.name); asked && !followed[s.server] {
 				followed[s.server] = true
@@ -60,7 +60,7 @@ func (d *Daemon) Logs(ctx context.Context, q control.LogsRequest, begin func() e
 	}
 }
 
-// forwardLines emits lines until the fleet changes or ctx ends.
+// forwardLines emits lines until the servers change or ctx ends.
 func forwardLines(ctx context.Context, lines <-chan control.LogLine, changed <-chan struct{}, emit func(control.LogLine) error) error {
 	for {
 		select {

@@ -25,25 +25,25 @@ func (d *Daemon) Restart(names []string) (control.Restarting, error) {
 	return d.maintenance.Restart(names)
 }
 
-// maintenanceFleet is the daemon's fleet as package maintenance uses it.
-type maintenanceFleet struct{ d *Daemon }
+// maintainedServers is the daemon's servers as package maintenance uses them.
+type maintainedServers struct{ d *Daemon }
 
-// Servers implements maintenance.Fleet.
-func (f maintenanceFleet) Servers() []maintenance.Server { return f.d.allMaintained(f.d.servers()) }
+// All implements maintenance.Servers.
+func (m maintainedServers) All() []maintenance.Server { return m.d.allMaintained(m.d.servers()) }
 
-// Find implements maintenance.Fleet.
-func (f maintenanceFleet) Find(names []string) ([]maintenance.Server, error) {
-	found, err := f.d.find(names)
-	return f.d.allMaintained(found), err
+// Find implements maintenance.Servers.
+func (m maintainedServers) Find(names []string) ([]maintenance.Server, error) {
+	found, err := m.d.find(names)
+	return m.d.allMaintained(found), err
 }
 
-// RoutesWithoutFallback implements maintenance.Fleet.
-func (f maintenanceFleet) RoutesWithoutFallback(drained []string) []string {
-	return f.d.router.RoutesWithoutFallback(drained)
+// RoutesWithoutFallback implements maintenance.Servers.
+func (m maintainedServers) RoutesWithoutFallback(drained []string) []string {
+	return m.d.router.RoutesWithoutFallback(drained)
 }
 
-// ReleaseDriver implements maintenance.Fleet.
-func (f maintenanceFleet) ReleaseDriver(release bool) { f.d.monitor.Suspend(release) }
+// ReleaseDriver implements maintenance.Servers.
+func (m maintainedServers) ReleaseDriver(release bool) { m.d.monitor.Suspend(release) }
 
 func (d *Daemon) allMaintained(servers []*managedServer) []maintenance.Server {
 	all := make([]maintenance.Server, 0, len(servers))

@@ -59,7 +59,7 @@ func (d *Daemon) notifyStateChanges(ctx context.Context, sent string) {
 	}
 	for {
 		cases := []reflect.SelectCase{receive(ctx.Done()), receive(d.reloadErrorSet)}
-		all := d.fleet.Load()
+		all := d.serverList.Load()
 		cases = append(cases, receive(all.changed))
 		for _, s := range all.servers {
 			cases = append(cases, receive(s.server.Snapshot().Changed))

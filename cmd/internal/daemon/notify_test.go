@@ -30,14 +30,14 @@ func TestHungServer(t *testing.T) {
 		close(goesOn)
 		ctx, cancel := context.WithCancel(t.Context())
 		d := &Daemon{}
-		all := &fleet{changed: make(chan struct{})}
+		all := &serverList{changed: make(chan struct{})}
 		done := make(chan struct{}, 2)
 		for name, gpu := range map[string]<-chan struct{}{"waits": goesOn, "hangs": hangs} {
 			s := supervisor.New(supervisor.Spec{Name: name, Dir: t.TempDir(), GPU: hangingGPU{gpu}}, llamacpp.Engine{}, zerolog.Nop(), nil)
 			all.servers = append(all.servers, &managedServer{name: name, server: s})
 			go func() { s.Run(ctx); done <- struct{}{} }()
 		}
-		d.fleet.Store(all)
+		d.serverList.Store(all)
 		time.Sleep(maxHeartbeatAge)
 		if hung := d.hungServer(); hung != "" {
 			t.Errorf("after %s, %s counts as hung", maxHeartbeatAge, hung)

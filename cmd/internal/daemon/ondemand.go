@@ -22,11 +22,11 @@ func loadingOf(name string, c *config.Config) ondemand.Settings {
 	return s
 }
 
-// onDemandFleet returns the servers as package ondemand sees them. Those that a reload has
+// onDemandServers returns the servers as package ondemand sees them. Those that a reload has
 // removed end by themselves.
-func (d *Daemon) onDemandFleet() (list []ondemand.Server, changed <-chan struct{}) {
-	f := d.fleet.Load()
-	for _, s := range f.servers {
+func (d *Daemon) onDemandServers() (list []ondemand.Server, changed <-chan struct{}) {
+	all := d.serverList.Load()
+	for _, s := range all.servers {
 		if s.removed {
 			continue
 		}
@@ -42,5 +42,5 @@ func (d *Daemon) onDemandFleet() (list []ondemand.Server, changed <-chan struct{
 			},
 		})
 	}
-	return list, f.changed
+	return list, all.changed
 }

@@ -55,7 +55,7 @@ type pageDaemon struct{ *Daemon }
 
 // Changes implements feed.Daemon.
 func (d pageDaemon) Changes() []<-chan struct{} {
-	all := d.fleet.Load()
+	all := d.serverList.Load()
 	changes := []<-chan struct{}{all.changed}
 	for _, s := range all.servers {
 		changes = append(changes, s.server.Snapshot().Changed)
@@ -133,9 +133,9 @@ func perMillion(p price.Price) *float64 {
 // ModelFiles implements page.Disk: the files in the folder for models and in those of the
 // servers' models. The need is that of a server for which the configuration sets nothing.
 func (d *Daemon) ModelFiles(ctx context.Context) (control.ModelFiles, error) {
-	d.fleetMu.Lock()
+	d.serversMu.Lock()
 	cfg := d.setup.Config
-	d.fleetMu.Unlock()
+	d.serversMu.Unlock()
 	r := modelfiles.Request{Folders: []string{cfg.ModelsDir()}, Box: d.fitBox(ctx, cfg.GPU.Devices), Run: config.DefaultServer().Run()}
 	for _, s := range d.servers() {
 		entry := s.launch.entry
@@ -174,9 +174,9 @@ func (d *Daemon) fitBox(ctx context.Context, devices string) fit.Box {
 // usesOf returns how the servers whose model a reference is will run it, else how one does for which
 // the configuration sets nothing; ctxSize is in tokens, 0 = that of the server.
 func (d *Daemon) usesOf(ctx context.Context, ref hub.Ref, ctxSize int) (uses []fit.Use) {
-	d.fleetMu.Lock()
+	d.serversMu.Lock()
 	cfg := d.setup.Config
-	d.fleetMu.Unlock()
+	d.serversMu.Unlock()
 	servers := cfg.ServersOf(ref.String())
 	if len(servers) == 0 {
 		servers = append(servers, config.DefaultServer())

@@ -47,9 +47,9 @@ func (d *Daemon) Reload() ([]string, error) {
 // applyFleet joins the configured fleet, or leaves it. It holds no lock: to leave takes up to a
 // second.
 func (d *Daemon) applyFleet() {
-	d.fleetMu.Lock()
+	d.serversMu.Lock()
 	settings := d.setup.Config.Fleet
-	d.fleetMu.Unlock()
+	d.serversMu.Unlock()
 	d.boxes.Apply(settings)
 }
 
@@ -66,8 +66,8 @@ func (d *Daemon) reload(text []byte, shared *config.Shared) ([]string, error) {
 		return nil, err
 	}
 
-	d.fleetMu.Lock()
-	defer d.fleetMu.Unlock()
+	d.serversMu.Lock()
+	defer d.serversMu.Unlock()
 	if d.stopping {
 		return nil, maintenance.ErrStopping
 	}
@@ -79,7 +79,7 @@ func (d *Daemon) reload(text []byte, shared *config.Shared) ([]string, error) {
 		return nil, err
 	}
 	planned := d.plan(setup)
-	routing, err := d.routing(setup.Config, planned.fleet)
+	routing, err := d.routing(setup.Config, planned.servers)
 	if err != nil {
 		return nil, err
 	}
@@ -95,16 +95,16 @@ func (d *Daemon) reload(text []byte, shared *config.Shared) ([]string, error) {
 	d.accounting.ApplyConfig(setup.Config, routing.Upstreams)
 	d.group.Go(d.findLoops)
 	d.shutdownGrace.Store(int64(setup.Config.ShutdownGrace))
-	d.setFleet(planned.fleet)
+	d.setServers(planned.servers)
 	d.needModels(setup.Config)
 	d.page.Enable(setup.Config.Page.Enabled)
-	d.maintenance.FleetChanged()
+	d.maintenance.ServersChanged()
 	return append(append(d.apply(planned), setup.Config.Changes(old)...), keyLines...), nil
 }
 
 // apply applies a reload to the servers, and returns a line for each change. The caller
-// holds fleetMu.
-func (d *Daemon) apply(planned fleetChange) (lines []string) {
+// holds serversMu.
+func (d *Daemon) apply(planned serverChanges) (lines []string) {
 	cfg := d.setup.Config
 	spec := func(s *managedServer) supervisor.Spec {
 		s.workload.ApplyConfig(located(s.name, cfg), cfg)

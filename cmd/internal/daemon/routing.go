@@ -17,7 +17,7 @@ import (
 )
 
 // routing returns the router's configuration.
-func (d *Daemon) routing(c *config.Config, fleet []*managedServer) (plan.Config, error) {
+func (d *Daemon) routing(c *config.Config, servers []*managedServer) (plan.Config, error) {
 	table, err := models.NewTable(c.Routes)
 	if err != nil {
 		return plan.Config{}, err
@@ -26,7 +26,7 @@ func (d *Daemon) routing(c *config.Config, fleet []*managedServer) (plan.Config,
 	if c.Fleet.Enabled() {
 		cfg.Boxes = &d.otherBoxes
 	}
-	for _, s := range fleet {
+	for _, s := range servers {
 		if !s.removed {
 			cfg.Locals[s.name] = routerAdapter{s.server, s.lifetime, d.ondemand}
 		}

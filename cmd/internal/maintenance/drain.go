@@ -28,7 +28,7 @@ func (m *Manager) drain(how control.DrainRequest) (*operation, error) {
 	if m.stopping {
 		return nil, ErrStopping
 	}
-	servers, err := m.fleet.Find(how.Servers)
+	servers, err := m.servers.Find(how.Servers)
 	if err != nil {
 		return nil, err
 	}
@@ -79,6 +79,6 @@ func (m *Manager) newlyWithoutFallback(next Record) []string {
 	drained := func(r Record) []string {
 		return slices.DeleteFunc(m.configured(), func(name string) bool { _, drained := r.Of(name); return !drained })
 	}
-	before := m.fleet.RoutesWithoutFallback(drained(m.Record()))
-	return slices.DeleteFunc(m.fleet.RoutesWithoutFallback(drained(next)), func(route string) bool { return slices.Contains(before, route) })
+	before := m.servers.RoutesWithoutFallback(drained(m.Record()))
+	return slices.DeleteFunc(m.servers.RoutesWithoutFallback(drained(next)), func(route string) bool { return slices.Contains(before, route) })
 }

@@ -18,21 +18,21 @@ var ErrStopping = errors.New("llmsup is stopping")
 
 // Options are the dependencies of a Manager.
 type Options struct {
-	Fleet    Fleet
+	Servers  Servers
 	StateDir string // where the drains are stored
 	Log      zerolog.Logger
-	// Lock is held while the fleet or its drains change.
+	// Lock is held while the servers or their drains change.
 	Lock sync.Locker
 }
 
 // Manager carries out drains, resumes and restarts.
 type Manager struct {
-	opts   Options
-	fleet  Fleet
-	log    zerolog.Logger
-	ctx    context.Context //nolint:containedctx // of the operations, which outlive the requests that begin them
-	group  sync.WaitGroup  // the operations that are running
-	record atomic.Pointer[Record]
+	opts    Options
+	servers Servers
+	log     zerolog.Logger
+	ctx     context.Context //nolint:containedctx // of the operations, which outlive the requests that begin them
+	group   sync.WaitGroup  // the operations that are running
+	record  atomic.Pointer[Record]
 
 	// The lock of the Options guards these.
 	timer      *time.Timer  // for the next drain that ends automatically; nil = none does
@@ -43,7 +43,7 @@ type Manager struct {
 // Open restores the drains that were in force when llmsup stopped, for the configured
 // servers. Operations run until ctx ends.
 func Open(ctx context.Context, opts Options, configured []string) *Manager {
-	m := &Manager{opts: opts, fleet: opts.Fleet, log: opts.Log, ctx: ctx}
+	m := &Manager{opts: opts, servers: opts.Servers, log: opts.Log, ctx: ctx}
 	record, warning := Restore(opts.StateDir, configured, time.Now())
 	m.record.Store(&record)
 	if warning != "" {
@@ -71,13 +71,13 @@ func (m *Manager) Stop() {
 // Wait waits for the operations after Stop, once the context has ended.
 func (m *Manager) Wait() { m.group.Wait() }
 
-// FleetChanged adapts the drains to the present servers. The caller holds the lock.
-func (m *Manager) FleetChanged() {
+// ServersChanged adapts the drains to the present servers. The caller holds the lock.
+func (m *Manager) ServersChanged() {
 	m.changeRecord(m.Record().Follow(m.configured()))
 	m.releaseDriver()
 }
 
-// ServerRemoved is called after FleetChanged when a reload has removed a server. Its own
+// ServerRemoved is called after ServersChanged when a reload has removed a server. Its own
 // drain is dropped, even if a reload adds it again before it has ended. The caller holds
 // the lock.
 func (m *Manager) ServerRemoved(s Server) {
@@ -107,16 +107,16 @@ func (m *Manager) changeRecord(next Record) {
 func (m *Manager) releaseDriver() {
 	record := m.Record()
 	release := !record.Empty()
-	for _, s := range m.fleet.Servers() {
+	for _, s := range m.servers.All() {
 		drain, drained := record.Of(s.Name)
 		now := s.Process.Snapshot()
 		stopped := now.PID == 0 && (now.State == supervisor.Drained || now.State == supervisor.Stopped)
 		release = release && drained && !drain.KeepServer && stopped && s.VRAM.UnreclaimedVRAM() == ""
 	}
-	m.fleet.ReleaseDriver(release)
+	m.servers.ReleaseDriver(release)
 }
 
 // configured returns the names of the configured servers, sorted.
 func (m *Manager) configured() []string {
-	return namesOf(slices.DeleteFunc(slices.Clone(m.fleet.Servers()), func(s Server) bool { return s.Removed }))
+	return namesOf(slices.DeleteFunc(slices.Clone(m.servers.All()), func(s Server) bool { return s.Removed }))
 }

@@ -79,30 +79,31 @@ func (v *fakeVRAM) UnreclaimedVRAM() string {
 	return "1.0 GiB of 4.0 GiB are back"
 }
 
-// fakeFleet is a Fleet of the servers chat and mail, each ready.
-type fakeFleet struct {
+// fakeServers is the servers chat and mail, each ready.
+type fakeServers struct {
 	servers  []Server
 	process  map[string]*fakeProcess
 	stranded func(drained []string) []string
 	released bool
 }
 
-func (f *fakeFleet) Servers() []Server { return f.servers }
+func (f *fakeServers) All() []Server { return f.servers }
 
-func (f *fakeFleet) Find(names []string) ([]Server, error) {
+func (f *fakeServers) Find(names []string) ([]Server, error) {
 	if slices.Contains(names, "other") {
 		return nil, errors.New("there is no server other")
 	}
 	return slices.DeleteFunc(slices.Clone(f.servers), func(s Server) bool { return len(names) > 0 && !slices.Contains(names, s.Name) }), nil
 }
-func (f *fakeFleet) RoutesWithoutFallback(drained []string) []string { return f.stranded(drained) }
-func (f *fakeFleet) ReleaseDriver(release bool)                      { f.released = release }
+
+func (f *fakeServers) RoutesWithoutFallback(drained []string) []string { return f.stranded(drained) }
+func (f *fakeServers) ReleaseDriver(release bool)                      { f.released = release }
 
 // manage opens a Manager in the test's bubble, and stops it at the test's end.
-func manage(t *testing.T, dir string) (*Manager, *fakeFleet) {
+func manage(t *testing.T, dir string) (*Manager, *fakeServers) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	f := &fakeFleet{process: map[string]*fakeProcess{}, stranded: func([]string) []string { return nil }}
+	f := &fakeServers{process: map[string]*fakeProcess{}, stranded: func([]string) []string { return nil }}
 	for i, name := range []string{"chat", "mail"} {
 		p := &fakeProcess{verify: func(context.Context) error { return nil }}
 		pid := 7 + i
@@ -125,7 +126,7 @@ func manage(t *testing.T, dir string) (*Manager, *fakeFleet) {
 		f.servers = append(f.servers, Server{Name: name, Process: p, VRAM: &fakeVRAM{outstanding: 2}, Context: ctx, Load: func() Load { return Load{} }})
 	}
 	var lock sync.Mutex
-	m := Open(ctx, Options{Fleet: f, StateDir: dir, Log: zerolog.Nop(), Lock: &lock}, []string{"chat", "mail"})
+	m := Open(ctx, Options{Servers: f, StateDir: dir, Log: zerolog.Nop(), Lock: &lock}, []string{"chat", "mail"})
 	t.Cleanup(func() {
 		m.Stop()
 		cancel()
@@ -230,7 +231,7 @@ func TestDrainEnds(t *testing.T) {
 			t.Fatalf("restored %+v", record)
 		}
 		m.opts.Lock.Lock()
-		m.FleetChanged()
+		m.ServersChanged()
 		m.opts.Lock.Unlock()
 		time.Sleep(2*time.Hour - 5*time.Second)
 		synctest.Wait()

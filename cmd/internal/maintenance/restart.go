@@ -19,7 +19,7 @@ func (m *Manager) Restart(names []string) (control.Restarting, error) {
 	if m.stopping {
 		return begun, ErrStopping
 	}
-	servers, err := m.fleet.Find(names)
+	servers, err := m.servers.Find(names)
 	if err != nil {
 		return begun, err
 	}

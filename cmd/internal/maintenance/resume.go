@@ -26,7 +26,7 @@ func (m *Manager) resumeNamed(names []string) (*operation, error) {
 	if m.stopping {
 		return nil, ErrStopping
 	}
-	servers, err := m.fleet.Find(names)
+	servers, err := m.servers.Find(names)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +87,7 @@ func (m *Manager) scheduleResume() {
 			return
 		}
 		next, ended := m.Record().Expire(time.Now())
-		servers := slices.DeleteFunc(slices.Clone(m.fleet.Servers()), func(s Server) bool { return !slices.Contains(ended, s.Name) })
+		servers := slices.DeleteFunc(slices.Clone(m.servers.All()), func(s Server) bool { return !slices.Contains(ended, s.Name) })
 		if len(servers) == 0 {
 			m.changeRecord(next)
 			return

@@ -28,7 +28,7 @@ type machine struct {
 
 	mu        sync.Mutex
 	servers   []*simulated
-	changed   chan struct{} // of the fleet
+	changed   chan struct{} // of the servers
 	sample    *gpu.Sample
 	newSample chan struct{}
 	gpus      int
@@ -80,7 +80,7 @@ func newMachine(t *testing.T, dir string) *machine {
 	m := &machine{t: t, dir: dir, gpus: 1, lost: -1, changed: make(chan struct{}), newSample: make(chan struct{}), requested: make(chan struct{}, 1)}
 	m.read()
 	m.owner = New(Options{
-		Fleet: m.fleet, GPUs: m, StateDir: dir, Log: zerolog.Nop(),
+		Servers: m.list, GPUs: m, StateDir: dir, Log: zerolog.Nop(),
 		Loaded: func(server string, took time.Duration) {
 			m.mu.Lock()
 			defer m.mu.Unlock()
@@ -166,7 +166,7 @@ func (m *machine) RequestSample() {
 	}
 }
 
-func (m *machine) fleet() (list []Server, changed <-chan struct{}) {
+func (m *machine) list() (list []Server, changed <-chan struct{}) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, s := range m.servers {
@@ -193,11 +193,11 @@ func (m *machine) add(name string, need float64, change func(*simulated)) *simul
 	} else {
 		s.begin()
 	}
-	m.setFleet(append(slices.Clone(m.servers), s))
+	m.setServers(append(slices.Clone(m.servers), s))
 	return s
 }
 
-func (m *machine) setFleet(servers []*simulated) {
+func (m *machine) setServers(servers []*simulated) {
 	m.servers = servers
 	close(m.changed)
 	m.changed = make(chan struct{})

@@ -15,8 +15,8 @@ import (
 
 // Options are the dependencies of an Owner.
 type Options struct {
-	// Fleet returns the present servers, and a channel that is closed when there are others.
-	Fleet    func() (servers []Server, changed <-chan struct{})
+	// Servers returns the present servers, and a channel that is closed when there are others.
+	Servers  func() (servers []Server, changed <-chan struct{})
 	GPUs     GPUs
 	Loaded   func(server string, took time.Duration) // called after each load of a server's model
 	StateDir string                                  // where the needs are stored
@@ -82,7 +82,7 @@ func (o *Owner) Run(ctx context.Context) {
 	timer := time.NewTimer(interval)
 	defer timer.Stop()
 	for {
-		servers, changed := o.opts.Fleet()
+		servers, changed := o.opts.Servers()
 		sample := o.opts.GPUs.Sample()
 		cases := []reflect.SelectCase{receive(ctx.Done()), receive(changed), receive(o.wake), receive(sample.Changed), {Dir: reflect.SelectRecv, Chan: reflect.ValueOf(timer.C)}}
 		for _, s := range servers { // before the step: a change during it starts another one

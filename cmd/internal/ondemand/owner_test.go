@@ -588,7 +588,7 @@ func TestPin(t *testing.T) {
 				if tc.reload {
 					m.mu.Lock()
 					a.settings.Pinned = false
-					m.setFleet([]*simulated{a, b})
+					m.setServers([]*simulated{a, b})
 					m.mu.Unlock()
 					time.Sleep(time.Second)
 				}
@@ -615,7 +615,7 @@ func TestReload(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		m.want(unloaded, ready)
 		m.mu.Lock()
-		m.setFleet([]*simulated{a})
+		m.setServers([]*simulated{a})
 		m.mu.Unlock()
 		a.call()
 		time.Sleep(time.Minute)
@@ -623,7 +623,7 @@ func TestReload(t *testing.T) {
 		b.settings.OnDemand = false
 		b.unload = &supervisor.DrainOptions{Reason: OnCall}
 		b.leave()
-		m.setFleet([]*simulated{a, b})
+		m.setServers([]*simulated{a, b})
 		m.mu.Unlock()
 		synctest.Wait()
 		if b.Snapshot().UnloadRequested {

@@ -70,9 +70,9 @@ func launchConfigOf(name string, setup Setup) launchConfig {
 	return launchConfig{entry.WithoutLoading(), setup.Programs[name], devices}
 }
 
-// fleetChange is the difference that a Setup makes to the present fleet.
-type fleetChange struct {
-	fleet    []*managedServer // afterwards, sorted by name
+// serverChanges is the difference that a Setup makes to the present servers.
+type serverChanges struct {
+	servers  []*managedServer // afterwards, sorted by name
 	added    []*managedServer
 	replaced []*managedServer // with another launchConfig
 	removed  []*managedServer
@@ -80,9 +80,9 @@ type fleetChange struct {
 }
 
 // plan determines the changes for a Setup. It starts and stops nothing, and does not change
-// the present fleet. The caller holds fleetMu.
-func (d *Daemon) plan(setup Setup) fleetChange {
-	var c fleetChange
+// the present servers. The caller holds serversMu.
+func (d *Daemon) plan(setup Setup) serverChanges {
+	var c serverChanges
 	present := map[string]*managedServer{}
 	for _, s := range d.servers() {
 		present[s.name] = s
@@ -102,7 +102,7 @@ func (d *Daemon) plan(setup Setup) fleetChange {
 			s = &managedServer{s.name, s.server, s.workload, wanted, loading, false, s.lifetime}
 			c.replaced = append(c.replaced, s)
 		}
-		c.fleet = append(c.fleet, s)
+		c.servers = append(c.servers, s)
 	}
 	for _, name := range sortedKeys(present) {
 		s := present[name]
@@ -110,9 +110,9 @@ func (d *Daemon) plan(setup Setup) fleetChange {
 			s = &managedServer{s.name, s.server, s.workload, s.launch, s.loading, true, s.lifetime}
 			c.removed = append(c.removed, s)
 		}
-		c.fleet = append(c.fleet, s) // until it has ended
+		c.servers = append(c.servers, s) // until it has ended
 	}
-	slices.SortFunc(c.fleet, func(a, b *managedServer) int { return cmp.Compare(a.name, b.name) })
+	slices.SortFunc(c.servers, func(a, b *managedServer) int { return cmp.Compare(a.name, b.name) })
 	return c
 }
 
@@ -173,21 +173,21 @@ func (d *Daemon) start(s *managedServer) {
 // servers returns the present servers, sorted by name, including those that a reload has
 // removed and that have not ended.
 func (d *Daemon) servers() []*managedServer {
-	if f := d.fleet.Load(); f != nil {
-		return f.servers
+	if all := d.serverList.Load(); all != nil {
+		return all.servers
 	}
 	return nil
 }
 
-// fleet is all servers at one time. It is immutable.
-type fleet struct {
+// serverList is all servers at one time. It is immutable.
+type serverList struct {
 	servers []*managedServer // sorted by name
-	changed chan struct{}    // closed when another fleet replaces it
+	changed chan struct{}    // closed when another list replaces it
 }
 
-// setFleet replaces the fleet. The caller holds fleetMu.
-func (d *Daemon) setFleet(servers []*managedServer) {
-	old := d.fleet.Swap(&fleet{servers, make(chan struct{})})
+// setServers replaces the present servers. The caller holds serversMu.
+func (d *Daemon) setServers(servers []*managedServer) {
+	old := d.serverList.Swap(&serverList{servers, make(chan struct{})})
 	var workloads []*placement.Workload
 	for _, s := range servers {
 		workloads = append(workloads, s.workload)
@@ -198,8 +198,8 @@ func (d *Daemon) setFleet(servers []*managedServer) {
 	}
 }
 
-// awaitRemoved waits until a removed server has stopped, and removes it from the fleet,
-// unless a reload has added it again.
+// awaitRemoved waits until a removed server has stopped, and removes it from the present
+// servers, unless a reload has added it again.
 func (d *Daemon) awaitRemoved(s *managedServer) {
 	for {
 		now := s.server.Snapshot()
@@ -215,8 +215,8 @@ func (d *Daemon) awaitRemoved(s *managedServer) {
 }
 
 func (d *Daemon) removeStopped(s *managedServer) (done bool) {
-	d.fleetMu.Lock()
-	defer d.fleetMu.Unlock()
+	d.serversMu.Lock()
+	defer d.serversMu.Unlock()
 	i := slices.Index(d.servers(), s)
 	if i < 0 { // a reload has added it again
 		return true
@@ -226,8 +226,8 @@ func (d *Daemon) removeStopped(s *managedServer) (done bool) {
 	}
 	s.end()
 	<-s.ended
-	d.setFleet(slices.Delete(slices.Clone(d.servers()), i, i+1))
-	d.maintenance.FleetChanged()
+	d.setServers(slices.Delete(slices.Clone(d.servers()), i, i+1))
+	d.maintenance.ServersChanged()
 	d.router.Remove(s.name)
 	_ = os.Remove(filepath.Join(d.serversDir(), s.name)) // fails if it is not empty
 	d.log.Info().Str("server", s.name).Msg("the removed server has ended")

@@ -6,11 +6,11 @@ import (
 	"github.com/llmsup/llmsup/supervisor"
 )
 
-// Fleet is all servers, and what depends on their drains.
-type Fleet interface {
-	// Servers returns the servers sorted by name, including those that a reload has
+// Servers is all servers of the box, and what depends on their drains.
+type Servers interface {
+	// All returns the servers sorted by name, including those that a reload has
 	// removed and that have not ended yet.
-	Servers() []Server
+	All() []Server
 	// Find returns the servers with these names; nil = all. An unknown name is an error.
 	Find(names []string) ([]Server, error)
 	// RoutesWithoutFallback returns the routes without a backend while these servers are
@@ -20,7 +20,7 @@ type Fleet interface {
 	ReleaseDriver(release bool)
 }
 
-// Server is one server of the fleet.
+// Server is one of the servers of the box.
 type Server struct {
 	Name    string
 	Removed bool // by a reload; it ends when its calls have ended
