@@ -38,7 +38,9 @@ func makeFolderOf(path string) error {
 
 // adoptOwner gives what root created to the owner of the folder that it is in: that is the
 // service's user in the service's folder, who has to be able to continue a download and to
-// remove a model.
+// remove a model. It uses the open file, not its path: that user may replace what is at the path,
+// and must not get another file of root's. (Package downloads has the same for a link, which
+// cannot be opened itself.)
 func adoptOwner(file *os.File, path string) error {
 	if os.Geteuid() != 0 {
 		return nil

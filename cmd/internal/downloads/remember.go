@@ -42,7 +42,9 @@ func Remember(dir, ref, path string) error {
 }
 
 // adoptOwner gives what root has created to the owner of the folder that it is in: the service's
-// user, who may have to replace it.
+// user, who may have to replace it. It uses the path, as a link cannot be opened itself, and
+// follows no link, so that the owner of a link's target stays. (models/hub has the same for open
+// files.)
 func adoptOwner(path string) error {
 	info, err := os.Stat(filepath.Dir(path))
 	if err != nil || os.Geteuid() != 0 {
