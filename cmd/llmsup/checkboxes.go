@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
@@ -38,9 +39,23 @@ func (f *findings) reach(ctx context.Context, settings fleet.Settings, heard *fl
 	tasks.Wait()
 	for i, err := range problems {
 		if b := heard.Boxes[i]; err != nil {
-			f.warn("fleet: %s cannot be called at %s: %s; check fleet.advertise of %s", b.Name, b.Address, err, b.Name)
+			f.warn("fleet: %s cannot be called at %s: %s; %s", b.Name, b.Address, wire.RootCause(err), remedy(err, b.Name))
 		}
 	}
+}
+
+// remedy returns what to do about the error of a call to a box.
+func remedy(err error, box string) string {
+	var invalid x509.CertificateInvalidError
+	switch {
+	case errors.As(err, new(x509.UnknownAuthorityError)):
+		return "fleet.ca_file of this box needs the certificate of the authority that has signed the certificate of " + box
+	case errors.As(err, new(x509.HostnameError)):
+		return fmt.Sprintf("check fleet.advertise of %s, and for which names its certificate is", box)
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return fmt.Sprintf("renew the certificate of %s, and check the clocks of both boxes", box)
+	}
+	return "check fleet.advertise of " + box
 }
 
 // targets warns of servers in routes that neither this box nor another one has now: one may join

@@ -31,11 +31,11 @@ func TestReach(t *testing.T) {
 		warning string // "" = none
 	}{
 		"right":          {answers(http.StatusNotFound), ""},
-		"another box":    {answers(http.StatusForbidden), "another box answers there"},
+		"another box":    {answers(http.StatusForbidden), "another box answers there; check fleet.advertise of gpu2"},
 		"not llmsup":     {answers(http.StatusOK), "it answers 200, and may not be llmsup"},
 		"nothing":        {gone.URL, "connection refused"},
 		"http, not TLS":  {strings.Replace(answers(http.StatusNotFound), "http:", "https:", 1), "does not look like a TLS handshake"},
-		"no certificate": {httptestTLS(t), "certificate signed by unknown authority"},
+		"no certificate": {httptestTLS(t), "certificate signed by unknown authority; fleet.ca_file of this box needs the certificate of the authority"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var printed strings.Builder

@@ -119,12 +119,13 @@ func TestFleetOverTLS(t *testing.T) {
 		t.Error(out)
 	}
 	for name, tc := range map[string]struct {
-		cert *tls.Certificate
-		want string
+		cert   *tls.Certificate
+		want   string
+		remedy string // of llmsup check
 	}{
-		"another authority": {foreign.sign("127.0.0.1", later), "certificate signed by unknown authority"},
-		"expired":           {own.sign("127.0.0.1", time.Now().Add(-time.Minute)), "certificate has expired"},
-		"another host":      {own.sign("127.0.0.2", later), "certificate is valid for 127.0.0.2, not 127.0.0.1"},
+		"another authority": {foreign.sign("127.0.0.1", later), "certificate signed by unknown authority", "fleet.ca_file of this box needs the certificate of the authority"},
+		"expired":           {own.sign("127.0.0.1", time.Now().Add(-time.Minute)), "certificate has expired", "renew the certificate of gpu1"},
+		"another host":      {own.sign("127.0.0.2", later), "certificate is valid for 127.0.0.2, not 127.0.0.1", "check fleet.advertise of gpu1, and for which names"},
 	} {
 		used.Store(tc.cert)
 		proxy.CloseClientConnections()
@@ -137,7 +138,7 @@ func TestFleetOverTLS(t *testing.T) {
 		}
 		gpu2.awaitLog(tc.want)
 		out := check()
-		if !strings.Contains(out, "gpu1 cannot be called at "+proxy.URL) || !strings.Contains(out, tc.want) {
+		if !strings.Contains(out, "gpu1 cannot be called at "+proxy.URL) || !strings.Contains(out, tc.want) || !strings.Contains(out, tc.remedy) {
 			t.Errorf("%s: llmsup check says %s", name, out)
 		}
 		used.Store(right)
