@@ -38,6 +38,7 @@ type exchange struct {
 	deadline   time.Time          // for the primary's first answer, on whatever box; zero = it has not been asked
 	attempts   []plan.Attempted   // the attempts so far
 	failures   []*attempt.Failure // those that the client's error lists
+	refusals   []refusal          // of boxes that were asked
 }
 
 // serve answers a call.
@@ -66,23 +67,27 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *request.Reque
 // run tries one candidate after another, until one of them answers or none is left.
 func (x *exchange) run() {
 	x.wantServers()
-	for i, c := range x.candidates {
-		if !x.mayTry(c) {
-			continue
-		}
-		if i > 0 && x.resumeWhole(c) {
-			return
-		}
-		if !x.mayTry(c) { // again: resumeWhole may have made a paid attempt
-			continue
-		}
-		if x.try(c, x.alternative(i)) {
-			return
-		}
+	done, next := x.askBoxes()
+	for ; next < len(x.candidates) && !done; next++ {
+		done = x.next(next)
 	}
-	if !x.waitForServer() {
+	if !done && !x.waitForServer() {
 		x.fail()
 	}
+}
+
+// next gives the call to a candidate, unless the attempts so far rule that out.
+func (x *exchange) next(i int) (done bool) {
+	c := x.candidates[i]
+	switch {
+	case !x.mayTry(c):
+		return false
+	case len(x.failures) > 0 && x.resumeWhole(c):
+		return true
+	case !x.mayTry(c): // again: resumeWhole may have made a paid attempt
+		return false
+	}
+	return x.try(c, x.alternative(i))
 }
 
 // wantServers tells the servers whose models are not loaded that the call goes elsewhere. The
@@ -135,7 +140,7 @@ func (x *exchange) alternative(i int) backend.Alternative {
 	if hop := x.plan.Hop; hop != nil { // the other box knows
 		return backend.Alternative{Exists: hop.Moves, On: func(backend.Reason) bool { return true }, ModelUntil: modelUntil}
 	}
-	if x.hasBoxAfter(i) {
+	if x.candidates[i].MaxWait.Limited || x.hasBoxAfter(i) {
 		return backend.Alternative{Exists: true, On: func(r backend.Reason) bool { return r != backend.Degraded || !lastResort }, ModelUntil: modelUntil}
 	}
 	route, primary := &x.plan.Route, x.candidates[i].Primary
@@ -174,16 +179,23 @@ func (x *exchange) params(c plan.Candidate, r *request.Request, other backend.Al
 	if c.Primary && x.deadline.IsZero() {
 		x.deadline = time.Now().Add(timeout)
 	}
-	return attempt.Params{
+	p := attempt.Params{
 		Request: r, Backend: c.Backend, Model: c.Model, Estimate: c.Estimate, Accounting: x.plan.Accounting, Progress: x.rec.call,
-		Timeout: timeout, MaxWait: c.MaxWait, Idle: x.plan.IdleTimeout, Alternative: other, Log: x.rt.log,
+		Timeout: timeout, Idle: x.plan.IdleTimeout, Alternative: other, Log: x.rt.log,
 	}
+	if other.Exists {
+		p.MaxWait = c.MaxWait
+	}
+	return p
 }
 
 // try gives the call to a candidate and, if it answers, passes the answer on.
 func (x *exchange) try(c plan.Candidate, other backend.Alternative) (done bool) {
 	a, failed := x.start(c, other)
 	if failed != nil {
+		if x.mayWaitAt(c, failed) {
+			return false
+		}
 		if x.recordFailure(c, failed); x.isCancelled() {
 			return false
 		}
@@ -370,6 +382,7 @@ func (x *exchange) reject(e wire.Error) {
 			x.rec.reason = backend.Failed
 		}
 	}
+	x.tellWait()
 	if x.rec.reason != "" {
 		x.w.Header().Set(wire.HeaderReason, string(x.rec.reason))
 	}

@@ -84,6 +84,13 @@ func newFakeBackend(t *testing.T, behave http.HandlerFunc) *fakeBackend {
 	return p
 }
 
+// behaves changes how the backend answers from now on.
+func (p *fakeBackend) behaves(behave http.HandlerFunc) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.handler = behave
+}
+
 func (p *fakeBackend) requests() []receivedRequest {
 	p.mu.Lock()
 	defer p.mu.Unlock()

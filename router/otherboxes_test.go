@@ -183,22 +183,33 @@ func TestStreamContinuesOnOtherBox(t *testing.T) {
 }
 
 // TestBoxRefuses: a box that has got more calls than it has announced refuses a call, which moves
-// to the next box at once. On the last one it waits.
+// to the next box at once. If all refuse, the call waits where it expects the shortest wait, and
+// moves on from there.
 func TestBoxRefuses(t *testing.T) {
 	f := newFleet(t, hangs, hangs, hangs, answers)
-	one := func(s *backend.LocalState) { s.Slots = 1 }
-	for _, box := range []*fixture{f.fixture, f.others[0]} {
-		box.state.edit(one)
+	all := []*fixture{f.fixture, f.others[0], f.others[1]}
+	fill := func(box *fixture, calls int) {
+		box.state.transition(func(s *backend.LocalState) { s.Slots = 1 })
 		box.begin(`{"model":"local/alone","messages":[]}`)
-		eventually(t, "the box is full", func() bool { return len(box.local.requests()) == 1 })
+		eventually(t, "the box is full", func() bool { return len(box.local.requests()) > calls })
 	}
+	fill(all[0], 0)
+	fill(all[1], 0)
 	f.set(3, boxes.PeerState{Status: "ready", Slots: 4, Service: time.Second})
-	if r := f.chat("local/alone", true); r.status != 200 || r.backend() != "box3/qwen" || r.reason() != "saturated" {
+	if r := f.chat("local/alone", true); r.status != 200 || r.backend() != "box3/qwen" || r.reason() != "" {
 		t.Errorf("%d from %s (%s)", r.status, r.backend(), r.reason())
 	}
-	f.others[1].state.edit(drained)
+	for i, service := range []time.Duration{3 * time.Second, time.Second, 2 * time.Second} {
+		all[i].router.routing.Load().Server("qwen").Served(service)
+	}
+	all[2].local.behaves(hangs)
+	fill(all[2], 1)
 	f.begin(`{"model":"local/alone","messages":[]}`)
-	eventually(t, "the call waits at its own box", func() bool { return f.router.Load("qwen").Queued == 1 })
+	eventually(t, "the call waits at box2", func() bool { return all[1].router.Load("qwen").Queued == 1 })
+	all[1].state.transition(drained)
+	eventually(t, "the call waits at box3", func() bool { return all[2].router.Load("qwen").Queued == 1 })
+	all[2].state.transition(drained)
+	eventually(t, "the call waits at its own box", func() bool { return all[0].router.Load("qwen").Queued == 1 })
 }
 
 // TestHopIsRejected: without a box's own code nobody makes a call as a box, and a box makes

@@ -1,9 +1,11 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"time"
 
+	"github.com/llmsup/llmsup/router/pick"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -77,10 +79,14 @@ func (b *Server) awaitSlots(ctx context.Context, a *Attempt) (*Lease, *Failure) 
 		failed.RetryAfter += int(wait / time.Second)
 		return nil, failed
 	case !ok:
-		return nil, &Failure{
+		failed := &Failure{
 			Reason: Saturated, Detail: "has all slots busy and its queue full", Next: Retry,
 			RetryAfter: max(int(wait.Round(time.Second)/time.Second), 1),
 		}
+		if !w.full {
+			failed.Detail, failed.MayWait, failed.ExpectedWait = "has all slots busy", true, cmp.Or(wait, pick.AssumedService)
+		}
+		return nil, failed
 	}
 	if w.place == 0 {
 		return b.leaseSlots(b.local.State().Gone, w.slots), nil

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/llmsup/llmsup/router/resume"
 	"github.com/llmsup/llmsup/router/wire"
@@ -56,6 +57,9 @@ type Failure struct {
 	RetryAfter int       // seconds, from the backend's Retry-After; 0 = it sent none
 
 	NeedsOperator bool // only an operator can change it
+
+	MayWait      bool          // the server has all slots busy, and room in its queue: the call may wait there
+	ExpectedWait time.Duration // for how long, if MayWait; an estimate, 0 = unknown
 
 	HadFairChance bool                  // a healthy upstream would have sent headers within the time
 	UnknownFormat bool                  // package aggregate does not know the format of the stream

@@ -26,6 +26,7 @@ type waiter struct {
 	since   time.Time     // when it began to wait
 	place   int           // in the queue at that time, 1 = next
 	slots   int           // that the call needs, all at once
+	full    bool          // the queue had no room for it
 }
 
 // capacity is a server's capacity at one moment.
@@ -69,7 +70,8 @@ func (q *slotQueue) enqueue(slots int, mayMove bool, maxWait time.Duration) (w *
 		needed += other.slots
 	}
 	wait = q.service * time.Duration(max(needed, 0)) / time.Duration(q.slots)
-	if q.taken+len(q.waiting) > q.slots*(1+QueuePerSlot) || mayMove && (wait > maxWait || maxWait == 0) {
+	w.full = q.taken+len(q.waiting) > q.slots*(1+QueuePerSlot)
+	if w.full || mayMove && (wait > maxWait || maxWait == 0) {
 		w.place = len(q.waiting)
 		q.waiting = q.waiting[:len(q.waiting)-1]
 		return w, wait, false

@@ -1,6 +1,7 @@
 package pick
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -18,107 +19,78 @@ type Box struct {
 	PromptRate float64       // prompt tokens per second; 0 = unknown
 }
 
-const (
-	// maxTried is how many boxes a call is tried at. Of a larger fleet, Order looks at so many,
-	// nearly all of them random.
-	maxTried = 16
-	// choices is how many random boxes are compared.
-	choices = 2
-	// maxHops is how many other boxes are tried before a call waits at the own one.
-	maxHops = 8
-)
+// Choice is a box that is asked to answer a call.
+type Choice struct {
+	Box     int           // its index
+	MaxWait MaxWait       // it refuses the call rather than let it wait longer for a slot
+	Rest    time.Duration // from the slot to the first token, and the way there
+}
 
-// Order returns the indices of the boxes in the order in which they are tried, at most
-// maxTried. The first one is
-//   - the home box of the call's conversation, unless the box below begins to answer sooner
-//     although it has the prompt to process that the home has cached;
-//   - else the own box, if it can begin at once;
-//   - else the fastest of the own box and two random ones. If all boxes sent their calls to the
-//     one that was the fastest a second ago, it would get them all.
+// maxAsked is how many boxes are asked at most, the own one included. In a larger fleet they are
+// random: if the fastest of all were asked, all boxes would ask the same ones.
+const maxAsked = 17
+
+// Order returns the boxes that are asked whether a call can begin, in this order:
+//   - the home box of the call's conversation, which refuses the call if another one would answer
+//     sooner, although it has the prompt to process that the home has cached;
+//   - the own box, if the call can begin at once;
+//   - the others by their expected time to the first token, each of which refuses the call unless
+//     it can begin at once.
 //
-// The others follow by their time to the first token: a box may have got more calls than it has
-// announced, and refuse this one (Patience). The own box, if it has to wait itself, is behind
-// maxHops of them. random returns a number from 0 to n-1. Order allocates its result only.
-func Order(boxes []Box, c Call, random func(n int) int) []int {
+// If all refuse, the call waits where that is the shortest: at the box with the shortest sum of
+// Rest and the wait that it expected when it refused. random returns a number from 0 to n-1.
+// Order allocates its result only.
+func Order(boxes []Box, c Call, random func(n int) int) []Choice {
 	homeBox := home(boxes, &c)
-	order := candidates(boxes, homeBox, random)
-	if len(order) == 0 {
-		return order
+	choices := sample(boxes, homeBox, random)
+	for at := range choices {
+		choices[at].Rest = boxes[choices[at].Box].rest(&c, choices[at].Box == homeBox)
+		choices[at].MaxWait = AtMost(0)
 	}
-	var times [maxTried]time.Duration // to the first token, by position in order
-	for at, i := range order {
-		times[at] = boxes[i].firstToken(&c, i == homeBox)
-	}
-	swap(order, &times, 0, first(boxes, &c, order, &times, homeBox))
-	for at := 2; at < len(order); at++ { // an insertion sort of all but the first
-		for k := at; k > 1 && times[k] < times[k-1]; k-- {
-			swap(order, &times, k, k-1)
+	rank := func(choice Choice) int {
+		switch b := &boxes[choice.Box]; {
+		case choice.Box == homeBox:
+			return 0
+		case b.Own && b.wait() == 0:
+			return 1
 		}
+		return 2
 	}
-	if at := slices.IndexFunc(order, func(i int) bool { return boxes[i].Own }); at > 0 {
-		own, to := order[at], min(maxHops, len(order)-1)
-		if boxes[own].wait(0) == 0 {
-			to = 1
-		}
-		order = slices.Insert(slices.Delete(order, at, at+1), to, own)
+	time := func(choice Choice) time.Duration { return boxes[choice.Box].wait() + choice.Rest }
+	slices.SortStableFunc(choices, func(a, b Choice) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(time(a), time(b)))
+	})
+	if homeBox >= 0 && len(choices) > 1 {
+		others := choices[1:]
+		fastest := slices.MinFunc(others, func(a, b Choice) int { return cmp.Compare(time(a), time(b)) })
+		choices[0].MaxWait = AtMost(max(time(fastest)-choices[0].Rest, 0))
 	}
-	return order
+	return choices
 }
 
-func swap(order []int, times *[maxTried]time.Duration, a, b int) {
-	order[a], order[b] = order[b], order[a]
-	times[a], times[b] = times[b], times[a]
-}
-
-// candidates returns the boxes that Order looks at, in random order: all, or the own box, the
-// home box and random ones.
-func candidates(boxes []Box, homeBox int, random func(n int) int) []int {
-	order := make([]int, 0, min(len(boxes), maxTried))
-	if len(boxes) <= maxTried {
+// sample returns the boxes that are asked, in random order: all, or the own box, the home box and
+// random ones.
+func sample(boxes []Box, homeBox int, random func(n int) int) []Choice {
+	choices := make([]Choice, 0, min(len(boxes), maxAsked))
+	ask := func(i int) {
+		if i >= 0 && !slices.ContainsFunc(choices, func(asked Choice) bool { return asked.Box == i }) {
+			choices = append(choices, Choice{Box: i})
+		}
+	}
+	if len(boxes) <= maxAsked {
 		for i := range boxes {
-			order = append(order, i)
+			ask(i)
 		}
 	} else {
-		if own := slices.IndexFunc(boxes, func(b Box) bool { return b.Own }); own >= 0 {
-			order = append(order, own)
-		}
-		if homeBox >= 0 && !slices.Contains(order, homeBox) {
-			order = append(order, homeBox)
-		}
-		for len(order) < maxTried {
-			if i := random(len(boxes)); !slices.Contains(order, i) {
-				order = append(order, i)
-			}
+		ask(slices.IndexFunc(boxes, func(b Box) bool { return b.Own }))
+		ask(homeBox)
+		for len(choices) < maxAsked {
+			ask(random(len(boxes)))
 		}
 	}
-	for i := range order {
+	for i := range choices {
 		k := random(i + 1)
-		order[i], order[k] = order[k], order[i]
+		choices[i], choices[k] = choices[k], choices[i]
 	}
-	return order
-}
-
-// first returns the position of the box that is tried first.
-func first(boxes []Box, c *Call, order []int, times *[maxTried]time.Duration, homeBox int) int {
-	fastest, random, atHome := -1, 0, -1
-	for at, i := range order {
-		if i == homeBox {
-			atHome = at
-		}
-		switch b := &boxes[i]; {
-		case b.Own && b.wait(0) == 0:
-			fastest, random = at, choices
-		case !b.Own && random == choices:
-			continue
-		case !b.Own:
-			random++
-		}
-		if fastest < 0 || times[at] < times[fastest] {
-			fastest = at
-		}
-	}
-	if atHome >= 0 && times[atHome] <= times[fastest]+hop {
-		return atHome
-	}
-	return fastest
+	return choices
 }

@@ -35,6 +35,13 @@ func chatOf(box, n int) Call {
 	return c
 }
 
+func indices(choices []Choice) (all []int) {
+	for _, choice := range choices {
+		all = append(all, choice.Box)
+	}
+	return all
+}
+
 func TestOrder(t *testing.T) {
 	single, away := Call{PromptTokens: 100}, chatOf(2, 3)
 	for name, tc := range map[string]struct {
@@ -47,20 +54,20 @@ func TestOrder(t *testing.T) {
 		"all are idle":       {idle(3), single, []int{0}},
 		"the own has a slot": {three(func(b []Box) { b[0].Busy, b[2].Busy = 3, 9 }), single, []int{0, 1, 2}},
 		"the own is slow":    {three(func(b []Box) { b[0].PromptRate, b[2].PromptRate = 10, 500 }), single, []int{0, 1, 2}},
-		"the own is full":    {three(func(b []Box) { b[0].Busy, b[2].Busy, b[2].Queued = 4, 4, 4 }), single, []int{1, 2, 0}},
+		"the own is full":    {three(func(b []Box) { b[0].Busy, b[2].Busy, b[2].Queued = 4, 4, 4 }), single, []int{1, 0, 2}},
 		"all are full":       {three(func(b []Box) { b[0].Busy, b[0].Queued, b[1].Busy, b[1].Queued, b[2].Busy = 4, 2, 4, 1, 4 }), single, []int{2, 1, 0}},
 		"the own is fastest": {three(func(b []Box) { b[0].Busy, b[1].Busy, b[2].Busy, b[2].Queued = 4, 4, 4, 1 }), single, []int{0, 1, 2}},
-		"long calls":         {three(func(b []Box) { b[0].Busy, b[0].Queued, b[1].Busy, b[2].Busy, b[1].Service = 4, 9, 4, 4, time.Minute }), single, []int{2, 1, 0}},
-		"one is slow":        {three(func(b []Box) { b[0].Busy, b[1].PromptRate = 4, 10 }), single, []int{2, 1, 0}},
-		"unknown figures":    {three(func(b []Box) { b[0].Busy, b[1] = 4, Box{Name: "box1", Busy: 5} }), single, []int{2, 1, 0}},
+		"long calls":         {three(func(b []Box) { b[0].Busy, b[0].Queued, b[1].Busy, b[2].Busy, b[1].Service = 4, 9, 4, 4, time.Minute }), single, []int{2, 0, 1}},
+		"one is slow":        {three(func(b []Box) { b[0].Busy, b[1].PromptRate = 4, 10 }), single, []int{2, 0, 1}},
+		"unknown figures":    {three(func(b []Box) { b[0].Busy, b[1] = 4, Box{Name: "box1", Busy: 5} }), single, []int{2, 0, 1}},
 		"at home":            {idle(3), away, []int{2, 0, 1}},
 		"home is worth it":   {three(func(b []Box) { b[2].Busy, b[2].Queued, b[1].Busy = 4, 7, 4 }), away, []int{2, 0, 1}},
-		"home is too busy":   {three(func(b []Box) { b[2].Busy, b[2].Queued, b[1].Busy = 4, 8, 4 }), away, []int{0}},
+		"home is busy":       {three(func(b []Box) { b[2].Busy, b[2].Queued, b[1].Busy = 4, 8, 4 }), away, []int{2, 0, 1}},
 		"home is the own":    {idle(3), chatOf(0, 3), []int{0}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := range uint64(20) {
-				got := Order(tc.boxes, tc.call, seeded(seed))
+				got := indices(Order(tc.boxes, tc.call, seeded(seed)))
 				all := slices.Sorted(slices.Values(got))
 				if len(got) != len(tc.boxes) || !slices.Equal(got[:len(tc.want)], tc.want) || len(slices.Compact(all)) != len(got) {
 					t.Fatalf("%v, want %v", got, tc.want)
@@ -75,7 +82,7 @@ func TestEqualBoxes(t *testing.T) {
 	boxes, random, first := idle(10), seeded(1), map[int]int{}
 	boxes[0].Busy = 4
 	for range 9000 {
-		first[Order(boxes, Call{}, random)[0]]++
+		first[Order(boxes, Call{}, random)[0].Box]++
 	}
 	for i := 1; i < 10; i++ {
 		if first[i] < 900 || first[i] > 1100 {
@@ -89,8 +96,8 @@ func TestLargeFleet(t *testing.T) {
 	chat := chatOf(700, 1000)
 	boxes, random := idle(1000), seeded(1)
 	for range 100 {
-		got := Order(boxes, chat, random)
-		if len(got) != maxTried || got[0] != 700 || !slices.Contains(got, 0) || len(slices.Compact(slices.Sorted(slices.Values(got)))) != maxTried {
+		got := indices(Order(boxes, chat, random))
+		if len(got) != maxAsked || got[0] != 700 || !slices.Contains(got, 0) || len(slices.Compact(slices.Sorted(slices.Values(got)))) != maxAsked {
 			t.Fatalf("%v", got)
 		}
 	}
@@ -132,32 +139,25 @@ func TestHomeIsStable(t *testing.T) {
 	}
 }
 
-func TestPatience(t *testing.T) {
-	single, away := Call{PromptTokens: 100}, chatOf(2, 3)
-	own := func(busy, queued int) []Box {
-		return three(func(b []Box) { b[0].Busy, b[0].Queued = busy, queued })
-	}
+func TestMaxWait(t *testing.T) {
+	away := chatOf(2, 3)
 	for name, tc := range map[string]struct {
 		boxes []Box
-		call  Call
-		order []int
-		want  []MaxWait
+		want  time.Duration // that the call waits at most at its home
 	}{
-		"no box":          {nil, single, nil, []MaxWait{}},
-		"own first":       {own(0, 0), single, []int{0, 1, 2}, []MaxWait{{}, AtMost(0), {}}},
-		"own waits":       {own(4, 7), single, []int{1, 2, 0}, []MaxWait{AtMost(0), AtMost(2 * time.Second), {}}},
-		"own begins":      {own(0, 0), away, []int{2, 0, 1}, []MaxWait{AtMost(4 * time.Second), {}, {}}},
-		"home, own waits": {own(4, 7), away, []int{2, 1, 0}, []MaxWait{AtMost(8 * time.Second), AtMost(2 * time.Second), {}}},
-		"a slow home": {
-			three(func(b []Box) { b[2].PromptRate = 100 }), away, []int{2, 0, 1}, []MaxWait{AtMost(0), {}, {}}, // 10 s there, 5 s at the own box
-		},
-		"no own box": {
-			three(func(b []Box) { b[0].Own, b[2].Busy = false, 6 }), single, []int{1, 0, 2}, []MaxWait{AtMost(0), AtMost(time.Second), {}},
-		},
+		"the own begins": {idle(3), 4*time.Second - hop}, // that it takes to process what the home has cached
+		"all are busy":   {three(func(b []Box) { b[0].Busy, b[0].Queued, b[1].Busy = 4, 7, 6 }), 5500 * time.Millisecond},
+		"a slow home":    {three(func(b []Box) { b[2].PromptRate = 100 }), 0}, // 10 s there, 5 s at the own box
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := Patience(tc.boxes, tc.call, tc.order); !slices.Equal(got, tc.want) {
-				t.Errorf("%v, want %v", got, tc.want)
+			for at, choice := range Order(tc.boxes, away, seeded(1)) {
+				want := AtMost(0)
+				if at == 0 {
+					want = AtMost(tc.want)
+				}
+				if (at == 0) != (choice.Box == 2) || choice.MaxWait != want {
+					t.Errorf("choice %d: %+v, want %v", at, choice, want)
+				}
 			}
 		})
 	}

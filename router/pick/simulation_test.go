@@ -122,20 +122,25 @@ func (s *simulation) view(box int) []Box {
 	return s.known
 }
 
-// place gives a call to the first box of its order that does not refuse it.
+// place gives a call to the first box that does not refuse it, else to the one where it waits
+// for the shortest time.
 func (s *simulation) place(a *arrival, r rule) {
-	order, limits := r(s, a)
 	call := &running{arrival: *a}
-	for at, i := range order {
-		call.box = i
-		if limits == nil || !limits[at].Limited {
+	least := time.Duration(math.MaxInt64)
+	for _, choice := range r(s, a) {
+		b := s.exact(choice.Box)
+		wait := b.wait()
+		if !choice.MaxWait.Limited || wait <= choice.MaxWait.Limit {
+			call.box = choice.Box
 			break
 		}
-		if b := s.exact(i); b.wait(0) <= limits[at].Limit {
-			break
+		if wait+choice.Rest < least {
+			call.box, least = choice.Box, wait+choice.Rest
 		}
-		s.refusals++
-		call.asking += hop
+		if choice.Box != a.source {
+			s.refusals++
+			call.asking += hop
+		}
 	}
 	call.announcement = s.number[call.box]
 	if call.box != a.source {
@@ -212,43 +217,45 @@ func percentile(sorted []time.Duration, q float64) time.Duration {
 	return sorted[int(float64(len(sorted)-1)*q)]
 }
 
-// rule chooses the boxes for a call, and how long it may wait at each; nil = without a limit.
-type rule func(s *simulation, a *arrival) (order []int, patience []MaxWait)
+// rule chooses the boxes that are asked.
+type rule func(s *simulation, a *arrival) []Choice
 
 // The rules that are compared.
 var rules = map[string]rule{
-	"Order and Patience": func(s *simulation, a *arrival) ([]int, []MaxWait) {
-		boxes := s.view(a.source)
-		order := Order(boxes, a.call, s.random)
-		return order, Patience(boxes, a.call, order)
-	},
-	"Order alone": func(s *simulation, a *arrival) ([]int, []MaxWait) {
-		return Order(s.view(a.source), a.call, s.random), nil
-	},
+	withOrder: func(s *simulation, a *arrival) []Choice { return Order(s.view(a.source), a.call, s.random) },
 	// The oracle knows the queues of all boxes at this moment.
-	"oracle": func(s *simulation, a *arrival) ([]int, []MaxWait) {
-		return []int{s.fastest(a, func(i int) Box {
+	withOracle: func(s *simulation, a *arrival) []Choice {
+		return s.fastest(a, func(i int) Box {
 			b := s.exact(i)
 			b.Own = i == a.source
 			return b
-		})}, nil
+		})
 	},
-	"fastest announced": func(s *simulation, a *arrival) ([]int, []MaxWait) {
+	// Two random boxes are compared by what they have announced, and none refuses.
+	withTwo: func(s *simulation, a *arrival) []Choice {
 		boxes := s.view(a.source)
-		return []int{s.fastest(a, func(i int) Box { return boxes[i] })}, nil
+		x, y := s.random(s.boxes), s.random(s.boxes)
+		if boxes[y].firstToken(&a.call) < boxes[x].firstToken(&a.call) {
+			x = y
+		}
+		return []Choice{{Box: x}}
 	},
-	"random": func(s *simulation, _ *arrival) ([]int, []MaxWait) { return []int{s.random(s.boxes)}, nil },
+	withFastest: func(s *simulation, a *arrival) []Choice {
+		boxes := s.view(a.source)
+		return s.fastest(a, func(i int) Box { return boxes[i] })
+	},
+	withRandom: func(s *simulation, _ *arrival) []Choice { return []Choice{{Box: s.random(s.boxes)}} },
 }
 
 // fastest returns the box with the shortest time to the first token.
-func (s *simulation) fastest(a *arrival, box func(i int) Box) int {
+func (s *simulation) fastest(a *arrival, box func(i int) Box) []Choice {
 	best, least := 0, time.Duration(math.MaxInt64)
 	atHome := home(s.announced, &a.call)
 	for i := range s.state {
 		b := box(i)
-		if t := b.firstToken(&a.call, i == atHome); t < least {
+		if t := b.wait() + b.rest(&a.call, i == atHome); t < least {
 			best, least = i, t
 		}
 	}
-	return best
+	return []Choice{{Box: best}}
 }

@@ -26,7 +26,8 @@ type Candidate struct {
 	Returning   bool          // it accepts no calls now, but will without an operator: a call without another candidate waits for it
 	unsupported bool          // it can never answer the call: its engine lacks the path, or its model the ability
 	ModelWait   time.Duration // how long the call waits there for its model, before it moves to another box; 0 = it moves at once
-	MaxWait     pick.MaxWait  // as that of a backend.Attempt
+	MaxWait     pick.MaxWait  // as that of a backend.Attempt; limited = it is asked whether the call can begin, before the call waits anywhere
+	Rest        time.Duration // expected, until the first token: from the call's slot, or from now at Plan.ToLoad
 	Edits       *models.Edits // of the call's parameters; nil = none
 	Estimate    usd.Amount
 	edited      *request.Request // the call with the edits; nil = it has none

@@ -3,7 +3,6 @@ package plan
 import (
 	"math/rand/v2"
 	"slices"
-	"time"
 
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/boxes"
@@ -70,9 +69,8 @@ func (p *Plan) OnlyThisBox() {
 	}
 }
 
-// OrderBoxes puts the boxes that can answer a call in the order in which they are tried. They
-// come first in the plan, after a box that is expected to answer sooner although it has to load the
-// model.
+// OrderBoxes puts the boxes that can answer a call in the order in which they are asked. They
+// come first in the plan.
 func (s *Routing) OrderBoxes(p *Plan, r *request.Request) {
 	if s.Boxes == nil || len(s.Boxes.Servers(p.Route.Primary)) == 0 {
 		return
@@ -80,39 +78,34 @@ func (s *Routing) OrderBoxes(p *Plan, r *request.Request) {
 	ready, unloaded := boxList{candidates: make([]Candidate, 0, len(p.Candidates)), known: make([]pick.Box, 0, len(p.Candidates))}, boxList{}
 	var others []Candidate
 	for _, c := range p.Candidates {
-		switch now := s.boxOf(c); {
-		case !c.Primary || c.LastResort:
-			others = append(others, c)
-		case c.skipReason == "" && !c.Returning:
+		now := s.boxOf(c)
+		if c.Primary && !c.LastResort && c.skipReason == "" && !c.Returning {
 			ready.add(c, now)
-		case c.Returning && now.Load > 0:
-			unloaded.add(c, now)
-		default:
-			others = append(others, c)
+			continue
 		}
+		if c.Primary && !c.LastResort && c.Returning && now.Load > 0 {
+			unloaded.add(c, now)
+		}
+		others = append(others, c)
 	}
 	if len(ready.candidates) == 0 || len(ready.candidates)+len(unloaded.candidates) < 2 {
 		return
 	}
 	call := pick.CallOf(r)
 	call.Model = p.Route.Primary
-	order := pick.Order(ready.known, call, rand.IntN)
-	first, firstLimit := pick.ToLoad(unloaded.known, call, ready.known, order)
 	p.Candidates = make([]Candidate, 0, len(p.Candidates))
-	if first >= 0 {
-		p.loadFirst(unloaded.candidates[first], unloaded.known[first].Load, firstLimit)
-	}
-	for at, limit := range pick.Patience(ready.known, call, order) {
-		c := ready.candidates[order[at]]
-		c.MaxWait = limit
+	for _, choice := range pick.Order(ready.known, call, rand.IntN) {
+		c := ready.candidates[choice.Box]
+		c.MaxWait, c.Rest = choice.MaxWait, choice.Rest
 		p.Candidates = append(p.Candidates, c)
 	}
-	for i, c := range unloaded.candidates {
-		if i != first {
-			others = append(others, c)
-		}
-	}
 	p.Candidates = append(p.Candidates, others...)
+	if i, firstToken := pick.ToLoad(unloaded.known, call); i >= 0 {
+		c := unloaded.candidates[i]
+		c.skipReason, c.retryAfter, c.Rest = "", 0, firstToken
+		c.ModelWait = 2 * unloaded.known[i].Load // the time is an estimate
+		p.ToLoad = &c
+	}
 }
 
 // boxList is some boxes that have a call's model.
@@ -123,17 +116,6 @@ type boxList struct {
 
 func (l *boxList) add(c Candidate, now pick.Box) {
 	l.candidates, l.known = append(l.candidates, c), append(l.known, now)
-}
-
-// loadFirst gives a call to a box that has to load the model first. Since the time that this takes
-// is estimated, the call waits twice as long and moves on then.
-func (p *Plan) loadFirst(c Candidate, load time.Duration, limit pick.MaxWait) {
-	c.skipReason, c.retryAfter, c.ModelWait, c.MaxWait = "", 0, 2*load, limit
-	p.Candidates, p.waitCandidate = append(p.Candidates, c), &c
-	p.WaitFor = c.Name + " " + c.Backend.Availability().Detail
-	if !c.OtherBox {
-		p.Reason, p.Detail = "", "" // the primary is not bypassed
-	}
 }
 
 // boxOf returns what package pick has to know of the server of a candidate.

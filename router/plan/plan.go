@@ -21,6 +21,7 @@ import (
 type Plan struct {
 	Route           models.Route
 	Candidates      []Candidate    // in the order in which they are tried
+	ToLoad          *Candidate     // the box that would have to load the model, if the boxes that are asked are busy; nil = none
 	waitCandidate   *Candidate     // the primary, else a fallback, if it is a server that accepts calls again soon
 	WaitFor         string         // the state for whose end the call waits, as in "qwen is loading"; "" = it does not wait
 	Reason          backend.Reason // why the primary is bypassed; "" = it comes first
