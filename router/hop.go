@@ -3,6 +3,8 @@ package router
 import (
 	"context"
 	"net/http"
+	"strconv"
+	"time"
 
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/boxes"
@@ -35,5 +37,23 @@ func (rt *Router) serveHop(s *plan.Routing, w http.ResponseWriter, r *http.Reque
 		rt.notFound(w, r)
 		return
 	}
+	if server := s.Server(hop.Server); server != nil && hop.MaxWait.Limited {
+		if wait := server.ExpectedWait(); wait > hop.MaxWait.Limit {
+			rt.refuseHop(w, r, &hop, wait)
+			return
+		}
+	}
 	rt.handleCall(w, r.WithContext(context.WithValue(r.Context(), hopKey{}, &hop)), e)
+}
+
+// refuseHop tells a box that has asked whether its call can begin that it would have to wait, and
+// for how long. The body is not read. The box asks others, so that this is no error: it is not logged.
+func (rt *Router) refuseHop(w http.ResponseWriter, r *http.Request, hop *boxes.Hop, wait time.Duration) {
+	w.Header().Set(wire.HeaderReason, string(backend.Saturated))
+	w.Header().Set(wire.HeaderWait, strconv.FormatInt(wait.Milliseconds(), 10))
+	d, _ := rt.endpoints.DialectOf(r)
+	wire.WriteError(w, d, wire.Error{
+		Status: http.StatusTooManyRequests, Type: wire.TypeRateLimit, Code: string(backend.Saturated), RetryAfter: wire.RetrySoon,
+		Message: hop.Server + " has all slots busy",
+	})
 }

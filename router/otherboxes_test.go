@@ -2,8 +2,11 @@ package router
 
 import (
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -210,6 +213,66 @@ func TestBoxRefuses(t *testing.T) {
 	eventually(t, "the call waits at box3", func() bool { return all[2].router.Load("qwen").Queued == 1 })
 	all[2].state.transition(drained)
 	eventually(t, "the call waits at its own box", func() bool { return all[0].router.Load("qwen").Queued == 1 })
+}
+
+// TestBodyOfRefusedCall: a long body is not sent to a box that refuses the call, and it is sent
+// to the one that does not.
+func TestBodyOfRefusedCall(t *testing.T) {
+	f := newFleet(t, hangs, hangs, hangs, answers)
+	for _, box := range []*fixture{f.fixture, f.others[0]} {
+		box.state.transition(func(s *backend.LocalState) { s.Slots = 1 })
+		box.begin(`{"model":"local/alone","messages":[]}`)
+		eventually(t, "the box is full", func() bool { return len(box.local.requests()) == 1 })
+	}
+	received := countBytes(t, &f.ready.Boxes[0].Address)
+	f.set(3, boxes.PeerState{Status: "ready", Slots: 4, Service: time.Second})
+	body := fmt.Sprintf(`{"model":"local/alone","messages":[{"role":"user","content":%q}]}`, strings.Repeat("word ", 50_000))
+	if r := f.post("/v1/chat/completions", body); r.status != 200 || r.backend() != "box3/qwen" {
+		t.Errorf("%d from %s: %s", r.status, r.backend(), r.body)
+	}
+	if n := received.Load(); n == 0 || n > 4096 {
+		t.Errorf("the box that refused the call received %d bytes", n)
+	}
+	if n := len(f.others[1].local.lastBody()); n < 200_000 {
+		t.Errorf("the box that answered received %d bytes", n)
+	}
+}
+
+// countBytes puts a relay before a server, and counts what it sends there.
+func countBytes(t *testing.T, address *string) *atomic.Int64 {
+	t.Helper()
+	server := strings.TrimPrefix(*address, "http://")
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	*address = "http://" + listener.Addr().String()
+	sent := &atomic.Int64{}
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			there, err := net.Dial("tcp", server)
+			if err != nil {
+				_ = client.Close()
+				continue
+			}
+			go func() { _, _ = io.Copy(client, there); _ = client.Close() }()
+			go func() { _, _ = io.Copy(there, io.TeeReader(client, counter{sent})); _ = there.Close() }()
+		}
+	}()
+	return sent
+}
+
+// counter counts what is written to it.
+type counter struct{ n *atomic.Int64 }
+
+func (c counter) Write(b []byte) (int, error) {
+	c.n.Add(int64(len(b)))
+	return len(b), nil
 }
 
 // TestHopIsRejected: without a box's own code nobody makes a call as a box, and a box makes

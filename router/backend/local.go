@@ -119,6 +119,10 @@ func (b *Server) Engine() *models.Capabilities { return b.local.Engine() }
 // how long a call holds its slots on average; 0 = unknown.
 func (b *Server) Queue() (taken, waiting int, service time.Duration) { return b.queue.load() }
 
+// ExpectedWait returns for how long a call would wait for a slot; 0 = a slot is free, or it is
+// unknown whether one is.
+func (b *Server) ExpectedWait() time.Duration { return b.queue.expectedWait() }
+
 // Slots returns how many calls the server works on at once; 0 = unknown.
 func (b *Server) Slots() int { return b.local.State().Slots }
 

@@ -1,9 +1,12 @@
 package backend
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/llmsup/llmsup/router/pick"
 )
 
 // slotQueue grants the slots of a local server to calls in the order of their arrival.
@@ -79,6 +82,21 @@ func (q *slotQueue) enqueue(slots int, mayMove bool, maxWait time.Duration) (w *
 	w.place = len(q.waiting)
 	w.since = time.Now()
 	return w, wait, true
+}
+
+// expectedWait returns for how long a call that needs one slot would wait; 0 = it would not, or the
+// queue is closed.
+func (q *slotQueue) expectedWait() time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	needed := q.taken + 1
+	for _, w := range q.waiting {
+		needed += w.slots
+	}
+	if now := q.offers(); !now.open || now.slots == 0 || needed <= now.slots {
+		return 0
+	}
+	return cmp.Or(q.service, pick.AssumedService) * time.Duration(needed-q.slots) / time.Duration(q.slots)
 }
 
 // cancel releases what a call has: its position in the queue or its slots.

@@ -83,6 +83,10 @@ func (p *Peer) Info() backend.Info {
 // Redact implements Backend.
 func (p *Peer) Redact(text string) string { return strings.ReplaceAll(text, p.box.Hop, "[code]") }
 
+// maxUnasked is up to which size a body is sent before the other box has said that the call can
+// begin: the connection on which it refuses a longer one is closed.
+const maxUnasked = 64 << 10
+
 // unreachableTime is how long a box that could not be reached gets no calls.
 const unreachableTime = 2 * time.Second
 
@@ -156,6 +160,9 @@ func (p *Peer) Send(ctx context.Context, a *backend.Attempt) (*http.Response, er
 	backend.ForwardHeaders(header, r.Header)
 	header[wire.HeaderHop] = []string{p.hop(a).String()}
 	header[wire.HeaderRequestID] = []string{r.ID}
+	if a.MaxWait.Limited && r.Body.Size() > maxUnasked {
+		header["Expect"] = []string{"100-continue"} // the other box may refuse the call before it has the body
+	}
 	address.Path, address.RawQuery = r.Path, r.Query
 	send := func() (*http.Response, error) { return a.SendFree(ctx, p.box.Transport, &address, header) }
 	if a.KeepAlive.Tell != nil && p.state.Load().Status != "ready" {

@@ -177,7 +177,7 @@ func newTransport(tlsConfig *tls.Config) *http.Transport {
 	}
 	return &http.Transport{
 		DialContext: request.WritevDialer(dialAny(dialer.DialContext, net.DefaultResolver.LookupHost)), TLSClientConfig: tlsConfig, TLSHandshakeTimeout: dialTimeout,
-		MaxIdleConnsPerHost: 64, IdleConnTimeout: idleTime, DisableCompression: true,
+		ExpectContinueTimeout: time.Second, MaxIdleConnsPerHost: 64, IdleConnTimeout: idleTime, DisableCompression: true,
 	}
 }
 
