@@ -124,7 +124,7 @@ func TestFleetConfig(t *testing.T) {
 	if a := two.chat("all", `,"max_tokens":3`); a.status != 200 {
 		t.Errorf("without NATS, after a restart, a call with the fleet's key: %+v", a)
 	}
-	if code, out := two.run("fleet", "push", shared); code != 1 || !strings.Contains(out, "no connection to its fleet's NATS servers") {
+	if code, out := two.run("fleet", "push", shared); code != 1 || !strings.Contains(out, "this box is not in its fleet now: connect to NATS at nats://") {
 		t.Errorf("llmsup fleet push without NATS: %d\n%s", code, out)
 	}
 	if code, out := two.run("fleet", "pull"); code != 0 || !strings.Contains(out, "This is what this box uses, since") || !strings.Contains(out, "primary: demo") {

@@ -14,14 +14,11 @@ import (
 
 const (
 	bucketName = "llmsup-config"
-	// entryKey is the bucket's key of the document.
-	entryKey = "document"
-	// subject is that on which the bucket's key is written.
-	subject = "$KV." + bucketName + "." + entryKey
 	// purpose is what documents are sealed for.
 	purpose = "configuration"
 
 	history    = 16        // versions that the bucket keeps
+	searched   = 256       // revisions of the bucket, which may be those of several fleets, that are read to find a version
 	maxValue   = 512 << 10 // bytes of a sealed document
 	maxBucket  = 16 << 20  // bytes
 	requestFor = 5 * time.Second
@@ -29,9 +26,17 @@ const (
 
 // bucket is the fleet's bucket on one connection.
 type bucket struct {
-	kv jetstream.KeyValue
-	c  *fleet.Conn
+	kv  jetstream.KeyValue
+	c   *fleet.Conn
+	key string // of this fleet's document
 }
+
+// entryKey returns the bucket's key of a fleet's document. Each fleet has its own one: boxes with
+// another fleet's key, perhaps by mistake, must not replace the document of the others.
+func entryKey(fleet string) string { return "document." + fleet }
+
+// subject is that on which the document is written.
+func (b *bucket) subject() string { return "$KV." + bucketName + "." + b.key }
 
 // openBucket opens the bucket, and creates it if there is none.
 func openBucket(ctx context.Context, c *fleet.Conn) (*bucket, error) {
@@ -42,18 +47,18 @@ func openBucket(ctx context.Context, c *fleet.Conn) (*bucket, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &bucket{kv, c}, nil
+	return &bucket{kv, c, entryKey(c.Fleet())}, nil
 }
 
 // errForeign means that what the bucket has is not sealed with this fleet's key.
-var errForeign = errors.New("the bucket " + bucketName + " has a configuration that is not sealed with this fleet's key")
+var errForeign = errors.New("the fleet's configuration in the bucket " + bucketName + " was overwritten by a user of the NATS account who does not have the fleet's key")
 
 // get returns the document, and its revision in the bucket; nil and 0 = there is none. After
 // errForeign the revision is valid.
 func (b *bucket) get(ctx context.Context) (*Document, uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestFor)
 	defer cancel()
-	entry, err := b.kv.Get(ctx, entryKey)
+	entry, err := b.kv.Get(ctx, b.key)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return nil, 0, nil
 	}
@@ -92,9 +97,9 @@ func (b *bucket) put(ctx context.Context, d *Document, revision uint64) (uint64,
 	ctx, cancel := context.WithTimeout(ctx, requestFor)
 	defer cancel()
 	if revision == 0 {
-		revision, err = b.kv.Create(ctx, entryKey, value)
+		revision, err = b.kv.Create(ctx, b.key, value)
 	} else {
-		revision, err = b.kv.Update(ctx, entryKey, value, revision)
+		revision, err = b.kv.Update(ctx, b.key, value, revision)
 	}
 	switch {
 	case fleet.IsConflict(err):
@@ -114,10 +119,10 @@ func (b *bucket) earlier(ctx context.Context, version uint64) (*Document, error)
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestFor)
 	defer cancel()
-	for revision := newest; revision > 0 && revision+history > newest; revision-- {
-		entry, err := b.kv.GetRevision(ctx, entryKey, revision)
+	for revision := newest; revision > 0 && revision+searched > newest; revision-- {
+		entry, err := b.kv.GetRevision(ctx, b.key, revision)
 		switch {
-		case errors.Is(err, jetstream.ErrKeyNotFound): // deleted by an outsider
+		case errors.Is(err, jetstream.ErrKeyNotFound): // another fleet's, or deleted by an outsider
 			continue
 		case err != nil:
 			return nil, fmt.Errorf("read the bucket %s in JetStream: %w", bucketName, err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -41,19 +42,21 @@ type Manager struct {
 
 	applying sync.Mutex // held while a document is applied, which may take seconds
 
-	mu      sync.Mutex // guards the fields below
-	current *saved     // applied last; nil = none. It counts only if llmsup.yaml has a fleet
-	refused *Document  // the fleet's, if the box can't apply it
-	problem string     // why; or what else does not work
-	bucket  *bucket    // nil = the box has no connection
-	fleet   string     // to which the connection is
-	seen    uint64     // revision of the bucket that has been dealt with
+	mu      sync.Mutex    // guards the fields below
+	current *saved        // applied last; nil = none. It counts only if llmsup.yaml has a fleet
+	refused *Document     // the fleet's, if the box can't apply it
+	problem string        // why; or what else does not work
+	bucket  *bucket       // nil = the box has no connection
+	failed  error         // why the bucket could not be opened last
+	changed chan struct{} // closed when bucket changes
+	fleet   string        // to which the connection is
+	seen    uint64        // revision of the bucket that has been dealt with
 }
 
 // Open returns a Manager with the document that this box has applied last.
 func Open(o Options) (*Manager, error) {
 	current, err := load(o.StateDir)
-	return &Manager{o: o, current: current, view: func() *fleet.View { return nil }}, err
+	return &Manager{o: o, current: current, view: func() *fleet.View { return nil }, changed: make(chan struct{})}, err
 }
 
 // Follow sets what returns the fleet as the box knows it, before the first Serve.
@@ -175,31 +178,53 @@ func (m *Manager) own() *Document {
 	return &m.current.Document
 }
 
-// errNoConnection means that the box can't reach the bucket.
-func (m *Manager) errNoConnection() error {
-	if !m.o.Box.Config().Fleet.Enabled() {
-		return errors.New("this box is in no fleet; fleet: in llmsup.yaml joins one")
-	}
-	return errors.New("this box has no connection to its fleet's NATS servers; llmsup status says why")
-}
+// errNoFleet means that llmsup.yaml has no fleet.
+var errNoFleet = errors.New("this box is in no fleet; fleet: in llmsup.yaml joins one")
 
-// connection returns the bucket; an error says why there is none.
-func (m *Manager) connection() (*bucket, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.bucket == nil {
-		return nil, m.errNoConnection()
+// connectTime is how long a push or pull waits for the connection: a box that has just started,
+// reloaded or lost its NATS server usually has one a moment later.
+const connectTime = 3 * time.Second
+
+// connection returns the bucket, and waits for it if there is none; an error says why.
+func (m *Manager) connection(ctx context.Context) (*bucket, error) {
+	if !m.o.Box.Config().Fleet.Enabled() {
+		return nil, errNoFleet
 	}
-	return m.bucket, nil
+	late := time.NewTimer(connectTime)
+	defer late.Stop()
+	for {
+		m.mu.Lock()
+		b, failed, changed := m.bucket, m.failed, m.changed
+		m.mu.Unlock()
+		if b != nil {
+			return b, nil
+		}
+		select {
+		case <-changed:
+			continue
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-late.C:
+		}
+		switch v := m.view(); {
+		case v == nil:
+			return nil, errNoFleet // a reload has removed it
+		case !v.Joined:
+			return nil, fmt.Errorf("this box is not in its fleet now: %s", v.Problem)
+		case failed != nil:
+			return nil, failed
+		}
+		return nil, fmt.Errorf("the bucket %s in JetStream has not been opened within %s; try again", bucketName, connectTime)
+	}
 }
 
 // Pull implements control.FleetConfigurer.
 func (m *Manager) Pull(ctx context.Context, version uint64) (control.PulledConfig, error) {
 	if !m.o.Box.Config().Fleet.Enabled() {
-		return control.PulledConfig{}, m.errNoConnection()
+		return control.PulledConfig{}, errNoFleet
 	}
 	pulled := control.PulledConfig{Box: m.name(), Running: m.running()}
-	b, err := m.connection()
+	b, err := m.connection(ctx)
 	if err != nil {
 		if pulled.Running != nil && cmp.Or(version, pulled.Running.Version) == pulled.Running.Version {
 			pulled.Problem = err.Error()

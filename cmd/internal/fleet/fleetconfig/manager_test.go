@@ -72,14 +72,58 @@ func TestFirstPush(t *testing.T) {
 	nats := fleettest.Start(t)
 	one := newBox(t, t.TempDir(), "").join(t, "one", fleetKey, nats.URL)
 	one.push(t, routeTo("a"))
-	b, err := one.connection()
+	b, err := one.connection(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	two := newBox(t, t.TempDir(), "")
 	two.connect(b, b.c.Fleet())
-	if err := two.reread(t.Context(), &bucket{&lateBucket{b.kv, 2}, b.c}); err != nil || two.Status().Version != 1 {
+	if err := two.reread(t.Context(), &bucket{&lateBucket{b.kv, 2}, b.c, b.key}); err != nil || two.Status().Version != 1 {
 		t.Errorf("the box runs version %d, %v", two.Status().Version, err)
+	}
+}
+
+// TestPushWhileJoining: a push, and a pull, at a box that has just started wait until it is connected.
+func TestPushWhileJoining(t *testing.T) {
+	nats := fleettest.Start(t)
+	b := newBox(t, t.TempDir(), "").start(t, "one", fleetKey, nats.URL)
+	if pushed := b.push(t, routeTo("a")); pushed.Version != 1 {
+		t.Errorf("%+v", pushed)
+	}
+	other := newBox(t, t.TempDir(), "").start(t, "two", fleetKey, nats.URL)
+	if pulled, err := other.Pull(t.Context(), 0); err != nil || pulled.Fleet == nil || pulled.Problem != "" {
+		t.Errorf("%+v, %v", pulled, err)
+	}
+}
+
+// TestTwoFleets: boxes with another key in the same NATS account, perhaps by mistake, have a
+// configuration of their own, and neither fleet writes over that of the other one.
+func TestTwoFleets(t *testing.T) {
+	nats := fleettest.Start(t)
+	one, two := newBox(t, t.TempDir(), "").join(t, "one", fleetKey, nats.URL), newBox(t, t.TempDir(), "").join(t, "two", otherKey, nats.URL)
+	const pushes = history + 4 // more than one fleet's versions in the bucket
+	one.push(t, routeTo("first"))
+	for i := range pushes {
+		two.push(t, routeTo(fmt.Sprint("two", i)))
+	}
+	one.push(t, routeTo("last"))
+	if one.routed() != "last" || two.routed() != fmt.Sprint("two", pushes-1) || one.Status().Version != 2 {
+		t.Errorf("the boxes route to %q and %q, and one has version %d", one.routed(), two.routed(), one.Status().Version)
+	}
+	if pulled, err := one.Pull(t.Context(), 1); err != nil || !strings.Contains(pulled.Fleet.Text, "first") {
+		t.Errorf("version 1: %+v, %v", pulled, err)
+	}
+	status, err := outsider(t, nats.URL).Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info := status.(*jetstream.KeyValueBucketStatus).StreamInfo(); info.State.LastSeq != pushes+2 {
+		t.Errorf("the bucket was written %d times", info.State.LastSeq)
+	}
+	for _, b := range []*box{one, two} {
+		if s := b.Status(); s.Problem != "" {
+			t.Error(s.Problem)
+		}
 	}
 }
 
@@ -196,8 +240,8 @@ func TestOlderVersion(t *testing.T) {
 	one, two := newBox(t, t.TempDir(), "").join(t, "one", fleetKey, nats.URL), newBox(t, t.TempDir(), "").join(t, "two", fleetKey, nats.URL)
 	one.push(t, routeTo("a"))
 	awaitVersion(t, 1, one, two)
-	kv := outsider(t, nats.URL)
-	old, err := kv.Get(t.Context(), entryKey)
+	kv, key := outsider(t, nats.URL), one.bucket.key
+	old, err := kv.Get(t.Context(), key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,10 +255,10 @@ func TestOlderVersion(t *testing.T) {
 		return err == nil && pulled.Fleet != nil && pulled.Fleet.Version == 2
 	}
 	for name, harm := range map[string]func() error{
-		"an old document": func() error { _, err := kv.Put(t.Context(), entryKey, old.Value()); return err },
-		"another text":    func() error { _, err := kv.Put(t.Context(), entryKey, []byte("{}")); return err },
-		"a deletion":      func() error { return kv.Delete(t.Context(), entryKey) },
-		"a purge":         func() error { return kv.Purge(t.Context(), entryKey) },
+		"an old document": func() error { _, err := kv.Put(t.Context(), key, old.Value()); return err },
+		"another text":    func() error { _, err := kv.Put(t.Context(), key, []byte("{}")); return err },
+		"a deletion":      func() error { return kv.Delete(t.Context(), key) },
+		"a purge":         func() error { return kv.Purge(t.Context(), key) },
 		"no bucket": func() error {
 			js, err := jetstream.New(jsConn(t, nats.URL))
 			if err != nil {
@@ -249,11 +293,14 @@ func TestWithoutNATS(t *testing.T) {
 	if s := again.Status(); s.Version != 1 || again.routed() != "a" {
 		t.Errorf("%+v, routes to %q", s, again.routed())
 	}
+	again.start(t, "two", fleetKey, "nats://127.0.0.1:1")
 	_, err := again.Push(t.Context(), control.PushRequest{File: "f", Text: routeTo("c")}, "ann")
-	mustContain(t, err, "no connection to its fleet's NATS servers; llmsup status says why; nothing was pushed")
+	mustContain(t, err, "this box is not in its fleet now: connect to NATS at nats://127.0.0.1:1: ")
+	mustContain(t, err, "; nothing was pushed")
 	if pulled, err := again.Pull(t.Context(), 0); err != nil || pulled.Problem == "" || pulled.Running.Version != 1 {
 		t.Errorf("%+v, %v", pulled, err)
 	}
+	again.stop()
 	again.join(t, "two", fleetKey, nats.URL)
 	awaitVersion(t, 2, again)
 
@@ -286,7 +333,7 @@ func TestOtherFleet(t *testing.T) {
 	}
 	first.stop()
 	moved, there := newBox(t, dir, "").join(t, "one", otherKey, other.URL), newBox(t, t.TempDir(), "").join(t, "two", otherKey, other.URL)
-	await(t, "the moved box has read the bucket", func() bool { _, err := moved.connection(); return err == nil })
+	await(t, "the moved box has read the bucket", moved.connected)
 	if s := moved.Status(); s.Version != 3 || moved.routed() != "old2" {
 		t.Errorf("%+v, routes to %q", s, moved.routed())
 	}

@@ -16,7 +16,7 @@ func (m *Manager) Push(ctx context.Context, r control.PushRequest, user string) 
 	if err != nil {
 		return control.PushedConfig{}, err
 	}
-	b, err := m.connection()
+	b, err := m.connection(ctx)
 	if err != nil {
 		return control.PushedConfig{}, fmt.Errorf("%w; nothing was pushed", err)
 	}
@@ -24,7 +24,7 @@ func (m *Manager) Push(ctx context.Context, r control.PushRequest, user string) 
 		return control.PushedConfig{}, err
 	}
 	present, revision, err := b.get(ctx)
-	if err != nil && !errors.Is(err, errForeign) { // what has another key is replaced
+	if err != nil && !errors.Is(err, errForeign) { // what an outsider has written is replaced
 		return control.PushedConfig{}, fmt.Errorf("%w; nothing was pushed", err)
 	}
 	d := &Document{Version: m.next(present), PushedAt: time.Now().UTC().Truncate(time.Second), PushedBy: user + "@" + m.name(), Text: text}

@@ -106,8 +106,22 @@ func newBox(t *testing.T, dir, file string) *box {
 	return b
 }
 
-// join has the box join a fleet.
+// join has the box join a fleet, and waits until it is connected.
 func (b *box) join(t *testing.T, name, key string, urls ...string) *box {
+	t.Helper()
+	b.start(t, name, key, urls...)
+	await(t, name+" is connected", b.connected)
+	return b
+}
+
+func (b *box) connected() bool {
+	b.Manager.mu.Lock()
+	defer b.Manager.mu.Unlock()
+	return b.bucket != nil
+}
+
+// start has the box begin to join a fleet.
+func (b *box) start(t *testing.T, name, key string, urls ...string) *box {
 	t.Helper()
 	keyFile := filepath.Join(t.TempDir(), "key")
 	if err := os.WriteFile(keyFile, []byte(key), 0o600); err != nil {
@@ -130,7 +144,6 @@ func (b *box) join(t *testing.T, name, key string, urls ...string) *box {
 	}()
 	b.stop = func() { cancel(); <-done }
 	t.Cleanup(b.stop)
-	await(t, name+" is connected", func() bool { _, err := b.connection(); return err == nil })
 	return b
 }
 

@@ -23,19 +23,22 @@ var rereads = []time.Duration{0, 20 * time.Millisecond, 100 * time.Millisecond, 
 func (m *Manager) Serve(ctx context.Context, c *fleet.Conn) error {
 	b, err := openBucket(ctx, c)
 	if err != nil {
+		m.mu.Lock()
+		m.failed = err
+		m.mu.Unlock()
 		return err
 	}
 	m.connect(b, c.Fleet())
 	defer m.connect(nil, c.Fleet())
 	heard := make(chan struct{}, 1)
-	sub, err := c.NATS.Subscribe(subject, func(*nats.Msg) {
+	sub, err := c.NATS.Subscribe(b.subject(), func(*nats.Msg) {
 		select {
 		case heard <- struct{}{}:
 		default:
 		}
 	})
 	if err != nil {
-		return fmt.Errorf("subscribe to %s: %w", subject, err)
+		return fmt.Errorf("subscribe to %s: %w", b.subject(), err)
 	}
 	defer func() { _ = sub.Unsubscribe() }() // the connection may be closed already
 	poll := time.NewTicker(pollInterval)
@@ -76,7 +79,9 @@ func (m *Manager) reread(ctx context.Context, b *bucket) error {
 func (m *Manager) connect(b *bucket, fleet string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.bucket, m.fleet, m.seen = b, fleet, 0
+	m.bucket, m.fleet, m.seen, m.failed = b, fleet, 0, nil
+	close(m.changed)
+	m.changed = make(chan struct{})
 	if strings.HasPrefix(m.problem, errForeign.Error()) { // the key may be another one now
 		m.problem = ""
 	}
@@ -107,7 +112,7 @@ func (m *Manager) sync(ctx context.Context, b *bucket) (isNew bool, err error) {
 	m.mu.Lock()
 	seen, own := m.seen, m.own()
 	if foreign && own == nil && revision != seen {
-		m.problem = errForeign.Error() + "; every box needs the same key in its key_file, and llmsup fleet push replaces it"
+		m.problem = errForeign.Error() + "; push it again"
 		m.o.Log.Warn().Msg(m.problem)
 	}
 	m.mu.Unlock()
@@ -115,7 +120,7 @@ func (m *Manager) sync(ctx context.Context, b *bucket) (isNew bool, err error) {
 		return false, nil
 	}
 	switch {
-	case own == nil && d == nil: // the fleet has none, or one with another key
+	case own == nil && d == nil: // the fleet has none, or an outsider has overwritten it
 		m.handled(revision)
 		return false, nil
 	case d == nil || own != nil && d.Version < own.Version:
