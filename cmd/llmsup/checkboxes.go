@@ -23,22 +23,22 @@ import (
 const reachTimeout = 3 * time.Second
 
 // reach warns of the boxes that this one cannot call at the addresses that they advertise.
-func (f *findings) reach(ctx context.Context, settings fleet.Settings, heard *fleet.Heard) {
+func (f *findings) reach(ctx context.Context, settings fleet.Settings, found *fleet.ProbeResult) {
 	tlsConfig, err := settings.TLS()
 	if err != nil {
 		f.fail(fmt.Errorf("fleet: %w", err))
 		return
 	}
 	transport := &http.Transport{TLSClientConfig: tlsConfig, DisableKeepAlives: true}
-	problems := make([]error, len(heard.Boxes))
+	problems := make([]error, len(found.Boxes))
 	var tasks sync.WaitGroup
-	for i := range heard.Boxes {
-		to := &heard.Boxes[i]
-		tasks.Go(func() { problems[i] = callBox(ctx, transport, to, heard.Hop(to)) })
+	for i := range found.Boxes {
+		to := &found.Boxes[i]
+		tasks.Go(func() { problems[i] = callBox(ctx, transport, to, found.Hop(to)) })
 	}
 	tasks.Wait()
 	for i, err := range problems {
-		if b := heard.Boxes[i]; err != nil {
+		if b := found.Boxes[i]; err != nil {
 			f.warn("fleet: %s cannot be called at %s: %s; %s", b.Name, b.Address, wire.RootCause(err), remedy(err, b.Name))
 		}
 	}
@@ -60,14 +60,14 @@ func remedy(err error, box string) string {
 
 // targets warns of servers in routes that neither this box nor another one has now: one may join
 // later, but it may also be a typing error.
-func (f *findings) targets(cfg *config.Config, running *control.Status, heard *fleet.Heard) {
+func (f *findings) targets(cfg *config.Config, running *control.Status, found *fleet.ProbeResult) {
 	known := func(target string) bool {
 		_, server := cfg.Servers[target]
 		_, upstream := cfg.Upstreams[target]
 		if running != nil { // it may be one of a flag
 			server = server || slices.ContainsFunc(running.Servers, func(s control.Server) bool { return s.Name == target })
 		}
-		return server || upstream || strings.Contains(target, "://") || slices.ContainsFunc(heard.Boxes, func(b fleet.Peer) bool {
+		return server || upstream || strings.Contains(target, "://") || slices.ContainsFunc(found.Boxes, func(b fleet.Peer) bool {
 			return slices.ContainsFunc(b.Models, func(m fleet.Model) bool { return m.Name == target })
 		})
 	}

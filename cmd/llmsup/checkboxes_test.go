@@ -40,7 +40,7 @@ func TestReach(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var printed strings.Builder
 			f := &findings{page: &page{out: &printed}}
-			f.reach(t.Context(), fleet.Settings{}, &fleet.Heard{Boxes: []fleet.Peer{{Box: fleet.Box{Name: "gpu2", Address: tc.address}}}})
+			f.reach(t.Context(), fleet.Settings{}, &fleet.ProbeResult{Boxes: []fleet.Peer{{Box: fleet.Box{Name: "gpu2", Address: tc.address}}}})
 			out := printed.String()
 			if (tc.warning == "") != (out == "") || !strings.Contains(out, tc.warning) {
 				t.Errorf("the check says %q; want %q", out, tc.warning)
@@ -68,7 +68,7 @@ func TestUnknownTargets(t *testing.T) {
 		}
 		var printed strings.Builder
 		f := &findings{page: &page{out: &printed}}
-		f.targets(cfg, &control.Status{Servers: []control.Server{{Name: "flag"}}}, &fleet.Heard{Boxes: []fleet.Peer{{Box: fleet.Box{Models: []fleet.Model{{Name: "there"}}}}}})
+		f.targets(cfg, &control.Status{Servers: []control.Server{{Name: "flag"}}}, &fleet.ProbeResult{Boxes: []fleet.Peer{{Box: fleet.Box{Models: []fleet.Model{{Name: "there"}}}}}})
 		if out := printed.String(); strings.Contains(out, "routes.a: no box has a server") != warns || strings.Contains(out, "routes.b: no box has a server") != warns {
 			t.Errorf("%s: the check says %q", target, out)
 		}

@@ -34,10 +34,10 @@ func (f *findings) fleet(ctx context.Context, cfg *config.Config, running *contr
 	if cfg.Shared != nil {
 		f.ok("fleet: version %d of its configuration defines %s%s", cfg.Shared.Version, strings.Join(cfg.Shared.Sections, ", "), replaced(cfg.Replaced()))
 	}
-	heard, err := fleet.Probe(ctx, cfg.Fleet)
+	found, err := fleet.Probe(ctx, cfg.Fleet)
 	if err == nil {
-		defer f.reach(ctx, cfg.Fleet, heard)
-		defer f.targets(cfg, running, heard)
+		defer f.reach(ctx, cfg.Fleet, found)
+		defer f.targets(cfg, running, found)
 	}
 	own := running != nil && running.Fleet != nil && running.Fleet.Box == cfg.Fleet.BoxName()
 	switch {
@@ -45,14 +45,14 @@ func (f *findings) fleet(ctx context.Context, cfg *config.Config, running *contr
 		f.fail(fmt.Errorf("fleet: %w", err))
 	case own && running.Fleet.Problem != "":
 		f.fail(fmt.Errorf("fleet: %s", running.Fleet.Problem))
-	case heard.Taken != nil && !(own && running.Fleet.Joined):
-		f.fail(fmt.Errorf("fleet: another box at %s has the name %s; set another fleet.name for one of them", heard.Taken.Address, heard.Taken.Name))
-	case len(heard.Foreign) > 0:
-		f.warn("fleet: boxes with another fleet's key: %s; every box of a fleet needs the same key in its key_file, and a second fleet a NATS account of its own", strings.Join(heard.Foreign, ", "))
-	case len(heard.Boxes) == 0:
+	case found.Taken != nil && !(own && running.Fleet.Joined):
+		f.fail(fmt.Errorf("fleet: another box at %s has the name %s; set another fleet.name for one of them", found.Taken.Address, found.Taken.Name))
+	case len(found.Foreign) > 0:
+		f.warn("fleet: boxes with another fleet's key: %s; every box of a fleet needs the same key in its key_file, and a second fleet a NATS account of its own", strings.Join(found.Foreign, ", "))
+	case len(found.Boxes) == 0:
 		f.ok("fleet: this box is %s, and NATS works; no other box announces itself with this key", cfg.Fleet.BoxName())
 	default:
-		f.ok("fleet: this box is %s; others: %s", cfg.Fleet.BoxName(), strings.Join(names(heard.Boxes), ", "))
+		f.ok("fleet: this box is %s; others: %s", cfg.Fleet.BoxName(), strings.Join(names(found.Boxes), ", "))
 	}
 }
 

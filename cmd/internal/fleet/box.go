@@ -60,7 +60,7 @@ const (
 	maxCount  = 1 << 20 // slots, calls
 )
 
-// check returns an error if a Box can't be one that llmsup has announced. A user sees its
+// check returns an error if a Box cannot be one that llmsup has announced. A user sees its
 // texts on a terminal.
 func (b *Box) check() error {
 	if !validName.MatchString(b.Name) || b.Instance == "" || !text(b.Instance) || !text(b.Version) || !text(b.ConfigProblem) || !validAddress(b.Address) {

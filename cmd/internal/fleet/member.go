@@ -44,7 +44,7 @@ type Member struct {
 	ignored  uint64
 	warned   time.Time // of ignored announcements
 	expired  time.Time // up to which time silent boxes have been found
-	looked   time.Time // when that, or a view, was last made
+	checked  time.Time // when silent boxes were last searched for, or a view was made
 	viewed   time.Time // when the view was last replaced
 	replaced chan struct{}
 }
@@ -87,7 +87,7 @@ func (m *Member) VerifyHop(from, code string) bool {
 }
 
 const (
-	// expireInterval is how often silent boxes are looked for.
+	// expireInterval is how often the Member searches for silent boxes.
 	expireInterval = 100 * time.Millisecond
 	// viewInterval is the shortest time between two views that announcements change: a view has
 	// all boxes, and in a large fleet one of them announces itself all the time.
@@ -135,16 +135,16 @@ func (m *Member) watchChanges(ctx context.Context) {
 	}
 }
 
-// maxPause is longer than the time between two looks for silent boxes while this process runs.
+// maxPause is longer than the time between two searches for silent boxes while this process runs.
 const maxPause = time.Second
 
-// excusePause lets no box count as silent for a time in which this process itself did not run,
+// discountPause lets no box count as silent for a time in which this process itself did not run,
 // and received nothing: it was stopped, or had no processor. The caller holds mu.
-func (m *Member) excusePause(now time.Time) {
-	if pause := now.Sub(m.looked); !m.looked.IsZero() && pause > maxPause {
-		m.peers.postpone(m.looked, pause)
+func (m *Member) discountPause(now time.Time) {
+	if pause := now.Sub(m.checked); !m.checked.IsZero() && pause > maxPause {
+		m.peers.postpone(m.checked, pause)
 	}
-	m.looked = now
+	m.checked = now
 }
 
 // expire keeps the view up to date: it removes silent boxes, and adds what is announced while a
@@ -170,7 +170,7 @@ func (m *Member) expire(ctx context.Context) {
 		}
 		m.mu.Lock()
 		now := m.clock()
-		m.excusePause(now)
+		m.discountPause(now)
 		silent := m.peers.expire(m.expired, now)
 		for _, name := range silent {
 			m.o.Log.Warn().Str("box", name).Msgf("the box has been silent for %s, and is no longer in the fleet", silence)
@@ -237,7 +237,7 @@ func (m *Member) setLink(next link) {
 func (m *Member) publish() {
 	old := m.replaced
 	m.replaced, m.viewed = make(chan struct{}), m.clock()
-	m.excusePause(m.viewed)
+	m.discountPause(m.viewed)
 	present, absent := m.peers.known(m.viewed)
 	m.view.Store(&View{
 		Name: m.peers.self, Joined: m.link.joined, Problem: m.link.problem, Boxes: present, Absent: absent, Ignored: m.ignored, Changed: m.replaced,
@@ -247,11 +247,11 @@ func (m *Member) publish() {
 	}
 }
 
-// rival returns the other box with the name of this one, if it is heard of.
-func (m *Member) rival() *Peer {
+// namesake returns the other box with the name of this one, if it announces itself.
+func (m *Member) namesake() *Peer {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if alive := m.peers.rivalAlive(m.clock()); alive != nil {
+	if alive := m.peers.aliveNamesake(m.clock()); alive != nil {
 		return new(*alive)
 	}
 	return nil

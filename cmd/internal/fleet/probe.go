@@ -20,8 +20,8 @@ var needed = []string{"$KV.llmsup-config.>", "$KV.llmsup-budget.>", "llmsup.>"}
 // maxForeign limits what an outsider can have a probe report.
 const maxForeign = 20
 
-// Heard is what Probe has heard of the boxes.
-type Heard struct {
+// ProbeResult is what Probe has found out about the boxes.
+type ProbeResult struct {
 	Boxes   []Peer   // the others of this fleet, sorted by name
 	Taken   *Peer    // has this box's name, and may be this one itself; nil = the name is free
 	Foreign []string // names of those with another key, sorted
@@ -31,11 +31,11 @@ type Heard struct {
 }
 
 // Hop returns the name of this box, and what authenticates its calls at another one.
-func (h *Heard) Hop(to *Peer) string { return h.self + " " + h.key.hopCode(h.self, &to.Box) }
+func (r *ProbeResult) Hop(to *Peer) string { return r.self + " " + r.key.hopCode(r.self, &to.Box) }
 
 // Probe tries whether a box with these Settings could join its fleet, and returns the boxes
-// that it has heard of. It changes nothing.
-func Probe(ctx context.Context, s Settings) (*Heard, error) {
+// that it has received announcements of. It changes nothing.
+func Probe(ctx context.Context, s Settings) (*ProbeResult, error) {
 	key, err := s.readKey()
 	if err != nil {
 		return nil, err
@@ -59,16 +59,16 @@ func Probe(ctx context.Context, s Settings) (*Heard, error) {
 			return nil, err
 		}
 	}
-	heard, err := hearAll(ctx, nc, broken, peers{self: s.BoxName(), byName: map[string]Peer{}}, newSealer(key))
+	result, err := receiveAll(ctx, nc, broken, peers{self: s.BoxName(), byName: map[string]Peer{}}, newSealer(key))
 	if err != nil {
 		return nil, err
 	}
-	heard.self, heard.key = s.BoxName(), key
-	return heard, nil
+	result.self, result.key = s.BoxName(), key
+	return result, nil
 }
 
-// hearAll hears each box that announces itself.
-func hearAll(ctx context.Context, nc *nats.Conn, broken <-chan error, heard peers, seal sealer) (*Heard, error) {
+// receiveAll receives an announcement of each box: every box makes one a second.
+func receiveAll(ctx context.Context, nc *nats.Conn, broken <-chan error, all peers, seal sealer) (*ProbeResult, error) {
 	var mu sync.Mutex
 	foreign := map[string]bool{}
 	_, err := nc.Subscribe(subjects+"*", func(msg *nats.Msg) {
@@ -77,7 +77,7 @@ func hearAll(ctx context.Context, nc *nats.Conn, broken <-chan error, heard peer
 		mu.Lock()
 		defer mu.Unlock()
 		if err == nil && b.Name == name {
-			heard.observe(b, "", time.Now())
+			all.observe(b, "", time.Now())
 		} else if len(foreign) < maxForeign {
 			foreign[name] = true
 		}
@@ -94,10 +94,10 @@ func hearAll(ctx context.Context, nc *nats.Conn, broken <-chan error, heard peer
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	present, _ := heard.known(time.Now())
-	found := &Heard{Boxes: present, Foreign: slices.Sorted(maps.Keys(foreign))}
-	if alive := heard.rivalAlive(time.Now()); alive != nil {
-		found.Taken = new(*alive)
+	present, _ := all.known(time.Now())
+	result := &ProbeResult{Boxes: present, Foreign: slices.Sorted(maps.Keys(foreign))}
+	if alive := all.aliveNamesake(time.Now()); alive != nil {
+		result.Taken = new(*alive)
 	}
-	return found, nil
+	return result, nil
 }

@@ -53,7 +53,7 @@ func TestSeal(t *testing.T) {
 	}
 }
 
-// A box with the key, and an error in it, can't harm the others.
+// A box with the key, and an error in it, cannot harm the others.
 func TestBoxIsChecked(t *testing.T) {
 	negative, infinite, huge := -1, math.Inf(1), 1<<40
 	for name, change := range map[string]func(*Box){
@@ -134,7 +134,7 @@ func FuzzOpen(f *testing.F) {
 		if b, err := s.open(sealRaw(s, text)); err == nil { // a box with the key
 			if again, err := s.seal(b); err == nil {
 				if _, err := s.open(again); err != nil {
-					t.Errorf("what was read can't be read again: %v", err)
+					t.Errorf("what was read cannot be read again: %v", err)
 				}
 			}
 		}

@@ -29,7 +29,7 @@ type Conn struct {
 }
 
 // Seal encrypts and authenticates a message with a key that all boxes of the fleet, and only
-// they, can derive. A message of one purpose can't be opened as one of another. It adds 28
+// they, can derive. A message of one purpose cannot be opened as one of another. It adds 28
 // bytes. It may be sent again by others: the message itself must say what it is for.
 func (c *Conn) Seal(purpose string, body []byte) []byte { return c.secret.seal(purpose, body) }
 

@@ -14,7 +14,7 @@ import (
 const (
 	// AnnounceInterval is how often a box announces itself if nothing changes.
 	AnnounceInterval = time.Second
-	// storeTimeout is how long the bucket may store nothing until the view says so: longer than
+	// storeTimeout is how long the bucket may store nothing until the view reports it: longer than
 	// an election of its leader.
 	storeTimeout = 15 * time.Second
 	// leaveTimeout limits the last announcement.
@@ -152,10 +152,10 @@ func (s *session) storedNow() {
 	s.m.setLink(link{joined: true})
 }
 
-// checkStored says in the view if the bucket has stored no announcement for long.
+// checkStored reports in the view that the bucket has stored no announcement for long.
 func (s *session) checkStored() {
 	if time.Since(s.stored) > storeTimeout {
-		s.m.setLink(link{joined: true, problem: fmt.Sprintf("the bucket %s in JetStream has stored no announcement for over %s; the boxes hear each other nevertheless", bucketName, storeTimeout)})
+		s.m.setLink(link{joined: true, problem: fmt.Sprintf("the bucket %s in JetStream has stored no announcement for over %s; the boxes receive those of each other nevertheless", bucketName, storeTimeout)})
 	}
 }
 
@@ -227,7 +227,7 @@ func (s *session) tryClaim(ctx context.Context, value []byte) claimed {
 		return claimed{revision: entry.Revision()}
 	}
 	if err == nil && !held.Leaving { // of a box that is there, or was killed
-		if holder := s.awaitRival(within); holder != nil {
+		if holder := s.awaitNamesake(within); holder != nil {
 			return claimed{holder: holder}
 		}
 		if ctx.Err() != nil {
@@ -238,14 +238,14 @@ func (s *session) tryClaim(ctx context.Context, value []byte) claimed {
 	return claimed{revision: revision, err: err}
 }
 
-// awaitRival waits until a box with the name of this one is heard of, or has been silent for
+// awaitNamesake waits until a box with the name of this one announces itself, or has been silent for
 // so long that it is gone.
-func (s *session) awaitRival(ctx context.Context) *Peer {
+func (s *session) awaitNamesake(ctx context.Context) *Peer {
 	gone := time.NewTimer(silence)
 	defer gone.Stop()
 	for {
 		changed := s.m.View().Changed
-		if holder := s.m.rival(); holder != nil {
+		if holder := s.m.namesake(); holder != nil {
 			return holder
 		}
 		select {

@@ -178,7 +178,7 @@ func (s Settings) Fingerprint() [sha256.Size]byte {
 	hash := sha256.New()
 	for _, file := range []string{s.KeyFile, s.CredentialsFile, s.CAFile} {
 		path, _ := expand(file)
-		raw, _ := os.ReadFile(path) // a file that can't be read is as an empty one
+		raw, _ := os.ReadFile(path) // a file that cannot be read is as an empty one
 		fmt.Fprintf(hash, "%d:%s", len(raw), raw)
 	}
 	return [sha256.Size]byte(hash.Sum(nil))

@@ -30,9 +30,9 @@ type Peer struct {
 
 // peers are the boxes that a Member has heard of. Its mu guards them.
 type peers struct {
-	self   string // name of this box
-	byName map[string]Peer
-	rival  Peer // another box that has announced itself with the name of this one
+	self     string // name of this box
+	byName   map[string]Peer
+	namesake Peer // another box that has announced itself with the name of this one
 }
 
 // observe takes over the announcement of a box, and reports whether that has changed
@@ -43,10 +43,10 @@ func (p *peers) observe(b *Box, instance string, now time.Time) bool {
 	case b.Instance == instance:
 		return false
 	case b.Name == p.self:
-		if b.Instance == p.rival.Instance && b.Seq <= p.rival.Seq {
+		if b.Instance == p.namesake.Instance && b.Seq <= p.namesake.Seq {
 			return false
 		}
-		p.rival = Peer{*b, now}
+		p.namesake = Peer{*b, now}
 		return true
 	}
 	old, known := p.byName[b.Name]
@@ -60,12 +60,12 @@ func (p *peers) observe(b *Box, instance string, now time.Time) bool {
 	return true
 }
 
-// rivalAlive returns the box that has the name of this one, if it is heard of.
-func (p *peers) rivalAlive(now time.Time) *Peer {
-	if p.rival.Instance == "" || p.rival.Leaving || now.Sub(p.rival.Seen) >= silence {
+// aliveNamesake returns the box that has the name of this one, if it announces itself.
+func (p *peers) aliveNamesake(now time.Time) *Peer {
+	if p.namesake.Instance == "" || p.namesake.Leaving || now.Sub(p.namesake.Seen) >= silence {
 		return nil
 	}
-	return &p.rival
+	return &p.namesake
 }
 
 // expire reports whether a box was present at one time and is silent now.

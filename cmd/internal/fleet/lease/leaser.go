@@ -33,7 +33,7 @@ type Leaser struct {
 	wall    func() time.Time      // the box's clock, which names the windows
 	changed chan struct{}         // receives when there are other limits
 	version atomic.Uint64         // of the limits
-	ready   chan struct{}         // closed when the leases of the first limits have been looked after
+	ready   chan struct{}         // closed when the leases of the first limits have been supplied
 	known   atomic.Pointer[known] // nil = nothing
 
 	// Of the goroutine in Serve.
@@ -65,7 +65,7 @@ func (l *Leaser) Ready() <-chan struct{} { return l.ready }
 const (
 	// needSubject is that of the messages with which a box asks the others for credit.
 	needSubject = "llmsup.budget.need"
-	// checkInterval is how often leases are looked after if nothing happens.
+	// checkInterval is how often leases are supplied if nothing happens.
 	checkInterval = time.Second
 	// ahead is how long before a window begins its credit is taken. Boxes do so at different
 	// times.
@@ -76,7 +76,7 @@ const (
 	reportInterval = 10 * time.Second
 	// askInterval is the shortest time between two messages that ask other boxes for credit.
 	askInterval = 200 * time.Millisecond
-	// maxFailures is how often in a row the leases cannot be looked after until the bucket is
+	// maxFailures is how often in a row the leases cannot be supplied until the bucket is
 	// opened again.
 	maxFailures = 5
 	// maxTries is how often a record is changed at once if others change it, too.
@@ -101,13 +101,13 @@ func (l *Leaser) Serve(ctx context.Context, c *fleet.Conn) error {
 	return l.run(ctx, newSession(c, kv), replaced, needs)
 }
 
-// run looks after the leases until ctx ends, or until that fails too often.
+// run supplies the leases until ctx ends, or until that fails too often.
 func (l *Leaser) run(ctx context.Context, s *session, replaced *names, needs <-chan need) error {
 	failures := 0
 	tick := time.NewTicker(checkInterval)
 	defer tick.Stop()
 	for {
-		err := l.look(ctx, s)
+		err := l.supplyAll(ctx, s)
 		l.publish(err)
 		switch {
 		case err == nil:
@@ -117,15 +117,15 @@ func (l *Leaser) run(ctx context.Context, s *session, replaced *names, needs <-c
 		default:
 			failures++
 		}
-		for looks := false; !looks; {
-			looks = true
+		for again := false; !again; {
+			again = true
 			select {
 			case <-ctx.Done():
 				return nil
 			case <-replaced.wake:
-				looks = false
+				again = false
 				for _, key := range replaced.take() {
-					looks = l.noteChange(key) || looks
+					again = l.noteChange(key) || again
 				}
 			case n := <-needs:
 				l.giveBack(n)
@@ -205,8 +205,8 @@ func (l *Leaser) leases() []budget.Lease {
 	return list
 }
 
-// look looks after all leases.
-func (l *Leaser) look(ctx context.Context, s *session) error {
+// supplyAll supplies all leases.
+func (l *Leaser) supplyAll(ctx context.Context, s *session) error {
 	list := l.leases()
 	for i := range list {
 		if err := l.supply(ctx, s, &list[i]); err != nil {

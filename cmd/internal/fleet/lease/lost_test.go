@@ -24,18 +24,18 @@ func TestLostRecord(t *testing.T) {
 				w := newWorld(t, 1, budget.Config{Limits: budget.Limits{Daily: new(usd.Dollar)}})
 				w.faults = false
 				a, b := w.boxes[0], w.boxes[1]
-				w.look()
+				w.supplyAll()
 				if !a.begin("", cent) || !b.begin("", cent) {
 					t.Fatal("no credit")
 				}
-				w.look()
+				w.supplyAll()
 				time.Sleep(reportInterval + time.Second)
-				w.look() // what is spent is entered
+				w.supplyAll() // what is spent is entered
 				key := windowKey(windows("", a.now())[0])
 				lose(w, key)
 				a.leaser.noteChange(key)
 				for range maxOlder + 3 {
-					_ = a.leaser.look(t.Context(), a.session())
+					_ = a.leaser.supplyAll(t.Context(), a.session())
 					time.Sleep(2 * time.Second)
 				}
 				a.leaser.publish(nil)
@@ -51,7 +51,7 @@ func TestLostRecord(t *testing.T) {
 				}
 				for a.begin("", cent) {
 				}
-				_ = a.leaser.look(t.Context(), a.session())
+				_ = a.leaser.supplyAll(t.Context(), a.session())
 				if a.begin("", cent) {
 					t.Error("the box has taken more")
 				}
@@ -70,11 +70,11 @@ func TestWarning(t *testing.T) {
 		b.leaser.o.Log = zerolog.New(&log)
 		for spent := 5 * cent; spent <= 90*cent; spent += 5 * cent {
 			for !a.begin("", 5*cent) {
-				w.look()
+				w.supplyAll()
 			}
 			a.end(0, 5*cent)
 			time.Sleep(reportInterval + time.Second)
-			w.look()
+			w.supplyAll()
 			for _, box := range w.boxes {
 				box.leaser.noteConnection("")
 			}

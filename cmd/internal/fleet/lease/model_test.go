@@ -256,7 +256,7 @@ func (w *world) step(version *uint64, limits *budget.Config) {
 			b.end(i, usd.Amount(w.Int64N(int64(b.calls[i].estimate)+1)))
 		}
 	case n < 850:
-		_ = b.leaser.look(w.t.Context(), b.session())
+		_ = b.leaser.supplyAll(w.t.Context(), b.session())
 	case n < 900:
 		if len(w.needs) > 0 && !b.cut {
 			b.leaser.giveBack(w.needs[w.IntN(len(w.needs))])
@@ -357,16 +357,16 @@ func (w *world) heal() {
 			b.end(0, 0)
 		}
 	}
-	w.look()
+	w.supplyAll()
 	time.Sleep(pastInterval + time.Second) // a ledger that was locked is asked again
-	w.look()
+	w.supplyAll()
 }
 
-// look has all boxes look after their leases until no need is left.
-func (w *world) look() {
+// supplyAll has all boxes supply their leases until no need is left.
+func (w *world) supplyAll() {
 	for range 4 {
 		for _, b := range w.boxes {
-			if err := b.leaser.look(w.t.Context(), b.session()); err != nil {
+			if err := b.leaser.supplyAll(w.t.Context(), b.session()); err != nil {
 				w.t.Fatal(err)
 			}
 		}
@@ -387,7 +387,7 @@ func (w *world) spendAll(seed uint64) {
 	for i, estimate := 0, cent; refused < 3*len(w.boxes); i++ {
 		b := w.boxes[i%len(w.boxes)]
 		if !b.begin("", estimate) {
-			w.look() // the client tries again
+			w.supplyAll() // the client tries again
 			time.Sleep(time.Second)
 			b.begin("", estimate)
 		}

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// pastTimeout limits a look into the ledger, and pastInterval is the time until the next if
+	// pastTimeout limits a query of the ledger, and pastInterval is the time until the next one if
 	// it fails.
 	pastTimeout  = 2 * time.Second
 	pastInterval = 10 * time.Second

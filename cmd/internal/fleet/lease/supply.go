@@ -31,7 +31,7 @@ type window struct {
 	olderSince time.Time // when the first of them was
 }
 
-// giveBack lowers this box's credit for another box. look tells the bucket.
+// giveBack lowers this box's credit for another box. supply writes that to the bucket.
 func (l *Leaser) giveBack(n need) {
 	now := time.Now()
 	for _, lease := range l.leases() {

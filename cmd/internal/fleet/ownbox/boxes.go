@@ -15,8 +15,8 @@ import (
 // announce themselves all the time.
 const setInterval = 20 * time.Millisecond
 
-// tellRouter keeps the router's view of the fleet up to date until ctx ends.
-func (m *Membership) tellRouter(ctx context.Context, present *member) {
+// updateRouter keeps the router's view of the fleet up to date until ctx ends.
+func (m *Membership) updateRouter(ctx context.Context, present *member) {
 	if m.o.Boxes == nil {
 		return
 	}

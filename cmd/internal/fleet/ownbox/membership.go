@@ -88,10 +88,10 @@ func (m *Membership) Apply(s fleet.Settings) {
 	m.present.Store(next)
 	go func() {
 		defer close(next.ended)
-		var telling sync.WaitGroup
-		telling.Go(func() { m.tellRouter(ctx, next) })
+		var updating sync.WaitGroup
+		updating.Go(func() { m.updateRouter(ctx, next) })
 		next.Run(ctx)
-		telling.Wait()
+		updating.Wait()
 	}()
 }
 

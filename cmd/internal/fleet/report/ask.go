@@ -17,10 +17,10 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/fleet"
 )
 
-// ask sends a request to the control API of all boxes, and calls take for each answer, this box's
+// ask calls the control API of all boxes, and then take for each answer, this box's
 // included, one after the other. It returns which boxes have answered. An error means that none
 // has, or that take has returned it.
-func ask[T any](ctx context.Context, s *Service, q request, take func(box string, v T)) (control.FleetReport, error) {
+func ask[T any](ctx context.Context, s *Service, q apiCall, take func(box string, v T)) (control.FleetReport, error) {
 	v := s.o.View()
 	if v == nil {
 		return control.FleetReport{}, control.ErrNoFleet
@@ -92,10 +92,10 @@ func decode[T any](a answer) (value T, err error) {
 		if e.NoCall {
 			return value, control.ErrNoCall
 		}
-		return value, fmt.Errorf("can't answer: %s", e.Error)
+		return value, fmt.Errorf("cannot answer: %s", e.Error)
 	}
 	if err := json.Unmarshal(a.body, &value); err != nil {
-		return value, fmt.Errorf("has sent an answer that can't be read: %w; it may have another version of llmsup", err)
+		return value, fmt.Errorf("has sent an answer that cannot be read: %w; it may have another version of llmsup", err)
 	}
 	return value, nil
 }
@@ -108,7 +108,7 @@ type named struct {
 
 // collect asks all boxes, and calls accept for each answer, and lacks for each box of the view
 // that has not answered when ctx ends.
-func (s *Service) collect(ctx context.Context, v *fleet.View, q request, accept func(box string, a answer), lacks func(box, why string)) {
+func (s *Service) collect(ctx context.Context, v *fleet.View, q apiCall, accept func(box string, a answer), lacks func(box, why string)) {
 	waiting := map[string]string{} // names by instance: another box may have the same name
 	for _, peer := range v.Boxes {
 		waiting[peer.Instance] = peer.Name
@@ -123,7 +123,7 @@ func (s *Service) collect(ctx context.Context, v *fleet.View, q request, accept 
 		}
 	}
 	if len(waiting) > 0 {
-		end, err := s.question(ctx, v, q, func(p *part, a answer) { send(named{p.Instance, a}) })
+		end, err := s.send(ctx, v, q, func(p *part, a answer) { send(named{p.Instance, a}) })
 		if !v.Joined && err == nil {
 			err = errNotJoined
 		}
@@ -156,18 +156,18 @@ func (s *Service) collect(ctx context.Context, v *fleet.View, q request, accept 
 
 var errNotJoined = errors.New("this box is not in the fleet")
 
-// question sends a question to all other boxes, and calls take for each answer until end is
+// send sends a request to all other boxes, and calls take for each answer until end is
 // called.
-func (s *Service) question(ctx context.Context, v *fleet.View, r request, take func(p *part, a answer)) (end func(), err error) {
+func (s *Service) send(ctx context.Context, v *fleet.View, r apiCall, take func(p *part, a answer)) (end func(), err error) {
 	end = func() {}
 	c := s.conn.Load()
 	if c == nil {
 		return end, errNotJoined
 	}
-	s.asking.Lock() // questions have to be sent in the order of their numbers
-	defer s.asking.Unlock()
+	s.sending.Lock() // requests have to be sent in the order of their numbers
+	defer s.sending.Unlock()
 	s.number++
-	q := question{Asker: c.Instance, Number: s.number, request: r}
+	q := request{Asker: c.Instance, Number: s.number, apiCall: r}
 	if r.Body != nil {
 		for _, peer := range v.Boxes {
 			q.To = append(q.To, peer.Instance)
@@ -194,5 +194,5 @@ func (s *Service) question(ctx context.Context, v *fleet.View, r request, take f
 		return end, err
 	}
 	end = func() { _ = sub.Unsubscribe() } // fails only if the connection is lost
-	return end, c.NATS.Publish(questions, c.Seal(questionPurpose, body))
+	return end, c.NATS.Publish(requestSubject, c.Seal(requestPurpose, body))
 }

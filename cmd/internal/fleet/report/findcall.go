@@ -10,7 +10,7 @@ import (
 
 // FleetCall implements control.CallFinder.
 func (s *Service) FleetCall(ctx context.Context, id string) (page control.CallsPage, err error) {
-	page.FleetReport, err = ask(ctx, s, request{Path: callPath + url.PathEscape(id)}, func(box string, call control.Call) {
+	page.FleetReport, err = ask(ctx, s, apiCall{Path: callPath + url.PathEscape(id)}, func(box string, call control.Call) {
 		call.Box = box
 		page.Calls = append(page.Calls, call)
 	})
@@ -26,7 +26,7 @@ func (s *Service) FleetCancelCall(ctx context.Context, id, by string) (all contr
 	if v := s.o.View(); v != nil {
 		by += " at " + v.Name
 	}
-	all.FleetReport, err = ask(ctx, s, request{Path: cancelPath, Body: body, By: by}, func(box string, cancelled control.Cancelled) {
+	all.FleetReport, err = ask(ctx, s, apiCall{Path: cancelPath, Body: body, By: by}, func(box string, cancelled control.Cancelled) {
 		for _, call := range cancelled.Calls {
 			call.Box = box
 			all.Calls = append(all.Calls, call)

@@ -89,7 +89,7 @@ func TestCommandAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	seen, err := nc.SubscribeSync(questions)
+	seen, err := nc.SubscribeSync(requestSubject)
 	if err != nil || nc.Flush() != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func TestCommandAgain(t *testing.T) {
 	// again sends the command to b, which has handled it when it has stopped: messages stay in order.
 	again := func(when string) {
 		t.Helper()
-		if err := nc.Publish(questions, command.Data); err != nil || nc.Flush() != nil {
+		if err := nc.Publish(requestSubject, command.Data); err != nil || nc.Flush() != nil {
 			t.Fatal(err)
 		}
 		if page, err := a.FleetCall(t.Context(), "b:1"); err != nil || len(page.Calls) != 1 {
@@ -134,10 +134,10 @@ func TestAllowed(t *testing.T) {
 		"/v1/drain":        {false, false},
 		"/v1/fleet/push":   {false, false},
 	} {
-		if got := allowed(request{Path: path}, path); got != tc.read {
+		if got := allowed(apiCall{Path: path}, path); got != tc.read {
 			t.Errorf("reading %s: %t", path, got)
 		}
-		if got := allowed(request{Path: path, Body: command}, path); got != tc.change {
+		if got := allowed(apiCall{Path: path, Body: command}, path); got != tc.change {
 			t.Errorf("a command to %s: %t", path, got)
 		}
 	}

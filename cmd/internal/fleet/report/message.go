@@ -9,37 +9,38 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/fleet"
 )
 
-// The subjects. A box asks all others with one question. It is the only one that subscribes to
+// The subjects. A box sends one request to all others, and is the only one that subscribes to
 // the answers to it.
 const (
-	questions = "llmsup.reports.ask"
-	answers   = "llmsup.reports.answers."
+	requestSubject = "llmsup.reports.ask"
+	answerSubjects = "llmsup.reports.answers."
 )
 
-// The purposes for which messages are sealed: an answer can't be sent as a question.
+// The purposes for which messages are sealed: an answer cannot be sent as a request.
+// Boxes of other versions have the same.
 const (
-	questionPurpose = "report question"
-	answerPurpose   = "report answer"
+	requestPurpose = "report question"
+	answerPurpose  = "report answer"
 )
 
-// question is a request to the control API of each box.
-type question struct {
+// request is a message that calls the control API of each box.
+type request struct {
 	Asker  string `json:"asker"`  // instance of the box that asks
-	Number uint64 `json:"number"` // of the asker's questions; a later one has a higher one
-	request
+	Number uint64 `json:"number"` // of the asker's requests; a later one has a higher one
+	apiCall
 	To []string `json:"to,omitempty"` // of a command: the instances that it is for. No other process obeys it, also if an outsider sends it again
 }
 
-// request is what is asked.
-type request struct {
+// apiCall is a call of the control API.
+type apiCall struct {
 	Path string          `json:"path"`           // with its query
 	Body json.RawMessage `json:"body,omitempty"` // of a command; nil = nothing is changed
 	By   string          `json:"by,omitempty"`   // of a command: the operator, for the log
 }
 
-// subject returns that of the answers to a question. It depends only on what is sealed, so that
-// an outsider who sends a question again can direct no answer elsewhere.
-func (q *question) subject() string { return fmt.Sprintf("%s%s.%d", answers, q.Asker, q.Number) }
+// subject returns that of the answers to a request. It depends only on what is sealed, so that
+// an outsider who sends a request again can direct no answer elsewhere.
+func (q *request) subject() string { return fmt.Sprintf("%s%s.%d", answerSubjects, q.Asker, q.Number) }
 
 // answer is what the control API of a box has answered.
 type answer struct {
@@ -49,7 +50,7 @@ type answer struct {
 
 // part is a part of an answer. Its JSON and a line feed come before the bytes of the body.
 type part struct {
-	Asker    string `json:"asker"` // with Number: the question
+	Asker    string `json:"asker"` // with Number: the request
 	Number   uint64 `json:"number"`
 	Box      string `json:"box"` // that answers
 	Instance string `json:"instance"`
@@ -69,8 +70,8 @@ const (
 	maxParts  = (maxAnswer + partSize - 1) / partSize
 )
 
-// split returns the parts of an answer to a question, sealed.
-func split(c *fleet.Conn, q *question, a answer) (messages [][]byte, err error) {
+// split returns the parts of an answer to a request, sealed.
+func split(c *fleet.Conn, q *request, a answer) (messages [][]byte, err error) {
 	n := max((len(a.body)+partSize-1)/partSize, 1)
 	for i := range n {
 		head, err := json.Marshal(part{Asker: q.Asker, Number: q.Number, Box: c.Box, Instance: c.Instance, Part: i, Parts: n, Status: a.status})

@@ -110,7 +110,7 @@ func TestMissing(t *testing.T) {
 		t.Errorf("%+v, %v", all, err)
 	}
 	got := missing(all.FleetReport)
-	for i, want := range []string{"hangs has not answered within 2s", "left has left the fleet ", "old can't answer: this daemon has no /v1/status", "strange has sent an answer that can't be read"} {
+	for i, want := range []string{"hangs has not answered within 2s", "left has left the fleet ", "old cannot answer: this daemon has no /v1/status", "strange has sent an answer that cannot be read"} {
 		if i >= len(got) || !strings.HasPrefix(got[i], want) {
 			t.Fatalf("missing are %q, not %q", got, want)
 		}
@@ -225,8 +225,8 @@ func TestBoxes(t *testing.T) {
 	}
 }
 
-// TestOutsider: an outsider in the NATS account reads neither questions nor answers, gets no
-// answer to a question of its own or one that it has seen, and no prompt is in an answer.
+// TestOutsider: an outsider in the NATS account reads neither requests nor answers, gets no
+// answer to a request of its own or one that it has seen, and no prompt is in an answer.
 func TestOutsider(t *testing.T) {
 	t.Parallel()
 	server := fleettest.Start(t)
@@ -263,31 +263,31 @@ func TestOutsider(t *testing.T) {
 		if bytes.Contains(m.Data, []byte("v9.9")) || bytes.Contains(m.Data, []byte("status")) {
 			t.Errorf("an outsider can read %q", m.Data)
 		}
-		if m.Subject == questions {
+		if m.Subject == requestSubject {
 			asked = m
 		} else {
 			answered = m
 		}
 	}
 	for _, data := range [][]byte{asked.Data, []byte(`{"asker":"x","number":9,"path":"/v1/status"}`), answered.Data} {
-		if err := nc.PublishRequest(questions, "llmsup.reports.answers.outsider", data); err != nil {
+		if err := nc.PublishRequest(requestSubject, "llmsup.reports.answers.outsider", data); err != nil {
 			t.Fatal(err)
 		}
 	}
-	// b has handled these when it answers the next question, since messages stay in order.
+	// b has handled these when it answers the next request, since messages stay in order.
 	b.sees(t, "a")
 	if all, err := a.FleetStatus(t.Context()); err != nil || len(all.Boxes) != 2 {
 		t.Fatalf("%+v, %v", all, err)
 	}
 	subjects := map[string]int{}
-	for range 5 { // the three of the outsider, one question and one answer
+	for range 5 { // the three of the outsider, one request and one answer
 		m, err := seen.NextMsg(30 * time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}
 		subjects[m.Subject]++
 	}
-	if subjects[questions] != 4 || len(subjects) != 2 || subjects[answered.Subject] != 0 {
+	if subjects[requestSubject] != 4 || len(subjects) != 2 || subjects[answered.Subject] != 0 {
 		t.Errorf("the messages were %v", subjects)
 	}
 }

@@ -17,7 +17,7 @@ func (s *Service) FleetUsage(ctx context.Context, from, to time.Time, by string)
 		asked = "model"
 	}
 	sum := usageSum{boxes: groups{}, groups: groups{}, reasons: groups{}, days: groups{}}
-	r, err := ask(ctx, s, request{Path: usagePath + "?" + control.UsageValues(from, to, asked).Encode()}, sum.add)
+	r, err := ask(ctx, s, apiCall{Path: usagePath + "?" + control.UsageValues(from, to, asked).Encode()}, sum.add)
 	if err != nil {
 		return control.Usage{}, err
 	}
@@ -30,7 +30,7 @@ func (s *Service) FleetUsage(ctx context.Context, from, to time.Time, by string)
 func (s *Service) FleetCalls(ctx context.Context, q control.CallsQuery) (control.CallsPage, error) {
 	var all control.CallsPage
 	var incomplete []string
-	r, err := ask(ctx, s, request{Path: callsPath + "?" + q.Values().Encode()}, func(box string, page control.CallsPage) {
+	r, err := ask(ctx, s, apiCall{Path: callsPath + "?" + q.Values().Encode()}, func(box string, page control.CallsPage) {
 		for _, list := range [][]control.Call{page.InFlight, page.Calls} {
 			for i := range list {
 				list[i].Box = box
@@ -52,7 +52,7 @@ func (s *Service) FleetCalls(ctx context.Context, q control.CallsQuery) (control
 
 // FleetStatus implements control.FleetReader.
 func (s *Service) FleetStatus(ctx context.Context) (all control.FleetStatus, err error) {
-	all.FleetReport, err = ask(ctx, s, request{Path: statusPath}, func(box string, status control.Status) {
+	all.FleetReport, err = ask(ctx, s, apiCall{Path: statusPath}, func(box string, status control.Status) {
 		all.Inflight += status.Inflight
 		all.Boxes = append(all.Boxes, control.BoxStatus{Box: box, Status: status})
 	})
@@ -63,7 +63,7 @@ func (s *Service) FleetStatus(ctx context.Context) (all control.FleetStatus, err
 // FleetBoxes implements control.FleetReader.
 func (s *Service) FleetBoxes(ctx context.Context) (all control.FleetBoxes, err error) {
 	began := time.Now()
-	all.FleetReport, err = ask(ctx, s, request{Path: boxesPath}, func(_ string, view control.Boxes) {
+	all.FleetReport, err = ask(ctx, s, apiCall{Path: boxesPath}, func(_ string, view control.Boxes) {
 		asked := control.AskedBox{AnswerMS: time.Since(began).Milliseconds(), Knows: []string{}, Unaware: []string{}}
 		for _, b := range view.Boxes {
 			if b.This {

@@ -27,21 +27,21 @@ type Options struct {
 	Log  zerolog.Logger
 }
 
-// Service answers the questions of other boxes, and asks them. It implements fleet.Service,
+// Service answers the requests of other boxes, and sends them requests. It implements fleet.Service,
 // control.FleetReader and control.CallFinder.
 type Service struct {
 	o     Options
 	conn  atomic.Pointer[fleet.Conn] // nil = there is none
 	slots chan struct{}              // of answers that are computed
 
-	asking sync.Mutex // guards number
-	number uint64     // of the last question
+	sending sync.Mutex // guards number
+	number  uint64     // of the last request
 
 	mu   sync.Mutex
-	last map[string]uint64 // number of the last question of each instance
+	last map[string]uint64 // number of the last request of each instance
 }
 
-// maxAnswering is how many questions are answered at the same time. Others wait.
+// maxAnswering is how many requests are answered at the same time. Others wait.
 const maxAnswering = 4
 
 // New returns a Service.
@@ -53,13 +53,13 @@ func New(o Options) *Service {
 func (s *Service) Serve(ctx context.Context, c *fleet.Conn) error {
 	var answering sync.WaitGroup
 	defer answering.Wait()
-	sub, err := c.NATS.Subscribe(questions, func(m *nats.Msg) {
+	sub, err := c.NATS.Subscribe(requestSubject, func(m *nats.Msg) {
 		if q := s.accept(c, m.Data); q != nil && ctx.Err() == nil {
 			answering.Go(func() { s.answer(ctx, c, q) })
 		}
 	})
 	if err != nil {
-		return fmt.Errorf("subscribe to %s: %w", questions, err)
+		return fmt.Errorf("subscribe to %s: %w", requestSubject, err)
 	}
 	s.conn.Store(c)
 	<-ctx.Done()
@@ -68,16 +68,16 @@ func (s *Service) Serve(ctx context.Context, c *fleet.Conn) error {
 	return nil
 }
 
-// accept returns the question of a message; nil = it is none of this fleet's, or an outsider
+// accept returns the request in a message; nil = it is none of this fleet's, or an outsider
 // sends it again.
-func (s *Service) accept(c *fleet.Conn, message []byte) *question {
-	opened, err := c.Open(questionPurpose, message)
+func (s *Service) accept(c *fleet.Conn, message []byte) *request {
+	opened, err := c.Open(requestPurpose, message)
 	if err != nil {
 		return nil
 	}
-	var q question
+	var q request
 	if err := json.Unmarshal(opened, &q); err != nil {
-		s.o.Log.Warn().Err(err).Msg("a question of another box can't be read; it may have another version")
+		s.o.Log.Warn().Err(err).Msg("a request of another box cannot be read; that box may have another version of llmsup")
 		return nil
 	}
 	s.mu.Lock()
@@ -89,8 +89,8 @@ func (s *Service) accept(c *fleet.Conn, message []byte) *question {
 	return &q
 }
 
-// answer sends the answer to a question.
-func (s *Service) answer(ctx context.Context, c *fleet.Conn, q *question) {
+// answer sends the answer to a request.
+func (s *Service) answer(ctx context.Context, c *fleet.Conn, q *request) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	select {
@@ -98,7 +98,7 @@ func (s *Service) answer(ctx context.Context, c *fleet.Conn, q *question) {
 	case <-ctx.Done():
 		return
 	}
-	a := s.read(ctx, q.request)
+	a := s.read(ctx, q.apiCall)
 	<-s.slots
 	messages, err := split(c, q, a)
 	for _, m := range messages {
@@ -107,7 +107,7 @@ func (s *Service) answer(ctx context.Context, c *fleet.Conn, q *question) {
 		}
 	}
 	if err != nil {
-		s.o.Log.Debug().Err(err).Msg("a question of another box could not be answered")
+		s.o.Log.Debug().Err(err).Msg("a request of another box could not be answered")
 	}
 }
 
@@ -127,7 +127,7 @@ const (
 )
 
 // allowed reports whether another box may send a request.
-func allowed(q request, path string) bool {
+func allowed(q apiCall, path string) bool {
 	if q.Body != nil {
 		return path == cancelPath
 	}
@@ -135,7 +135,7 @@ func allowed(q request, path string) bool {
 }
 
 // read sends a request to the control API of this box.
-func (s *Service) read(ctx context.Context, q request) answer {
+func (s *Service) read(ctx context.Context, q apiCall) answer {
 	target, err := url.Parse(q.Path)
 	if err != nil || !allowed(q, target.Path) {
 		return problem(http.StatusNotFound, "its version of llmsup does not have this report")
@@ -177,7 +177,7 @@ func withoutOutput(a answer) answer {
 	return answer{a.status, body}
 }
 
-// problem returns the answer of a box that can't answer, in the form of the control API.
+// problem returns the answer of a box that cannot answer, in the form of the control API.
 func problem(status int, text string) answer {
 	body, _ := json.Marshal(struct { // it can be encoded
 		Error string `json:"error"`

@@ -28,7 +28,7 @@ var clockCode = map[string][]byte{
 }
 
 // startFast starts a process whose clock is a second fast. Go programs read the clock by a
-// function that the kernel maps into each process, so a library (libfaketime) can't change it,
+// function that the kernel maps into each process, so a library (libfaketime) cannot change it,
 // and a time namespace has no such offset. This replaces the function in the one process. The
 // caller has locked its thread.
 func startFast(cmd *exec.Cmd) (err error) {

@@ -67,7 +67,7 @@ func (h *host) start(cmd *exec.Cmd) error {
 
 // within runs do on a thread that is in the namespace. A process that it starts is there too.
 func (h *host) within(do func() error) error {
-	runtime.LockOSThread() // without an unlock, the thread ends, if it can't return to its namespace
+	runtime.LockOSThread() // without an unlock, the thread ends, if it cannot return to its namespace
 	own, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
 		return err
