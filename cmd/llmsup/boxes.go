@@ -74,6 +74,10 @@ func printBoxes(out io.Writer, boxes control.Boxes) error {
 		p.line("")
 		p.sentence("  ", "%s", line)
 	}
+	if line := foreignBoxes(boxes.Fleet); line != "" {
+		p.line("")
+		p.sentence("  ", "%s", line)
+	}
 	return p.err
 }
 
@@ -124,7 +128,7 @@ func printAskedBoxes(out io.Writer, all control.FleetBoxes) error {
 	models := modelRows{}
 	for _, b := range all.Boxes {
 		answer := (time.Duration(b.AnswerMS) * time.Millisecond).String()
-		rows = append(rows, []string{boxName(b.Box), boxState(b.Box, all.Fleet), gpuHealths(b.GPUs), answer, fmt.Sprintf("%d others", len(b.Knows)), b.Version, configVersion(b.ConfigVersion), b.Address})
+		rows = append(rows, []string{boxName(b.Box), boxState(b.Box, all.Fleet), gpuHealths(b.GPUs), answer, plural(len(b.Knows), "other"), b.Version, configVersion(b.ConfigVersion), b.Address})
 		models.add(b.Box)
 	}
 	p.table(rows, wordTable)
@@ -199,9 +203,18 @@ func fleetLine(f *control.Fleet) string {
 		return line
 	}
 	if f.Others == 0 {
-		return fmt.Sprintf("fleet: this box is %s, and knows no other box; if there are some, compare their key_file", f.Box)
+		return fmt.Sprintf("fleet: this box is %s, and NATS works; no other box announces itself with this key", f.Box)
 	}
 	return fmt.Sprintf("fleet: this box is %s, and knows %s; llmsup boxes shows them", f.Box, otherBoxes(f.Others))
+}
+
+// foreignBoxes names the boxes in the NATS account that have another fleet's key; "" = none.
+func foreignBoxes(f *control.Fleet) string {
+	if len(f.Foreign) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("fleet: boxes with another fleet's key: %s; every box of a fleet needs the same key in its key_file, and a second fleet a NATS account of its own",
+		printable(strings.Join(f.Foreign, ", ")))
 }
 
 func otherBoxes(n int) string {

@@ -89,7 +89,7 @@ gpu1: the ledger is off (ledger.enabled: false): costs are not recorded, and
 				}})
 			},
 			`BOX     STATE    GPUS  ANSWER  KNOWS     VERSION  CONFIG  ADDRESS
-gpu1 *  in use   -     0s      1 others  1.5      7       http://gpu1:8000
+gpu1 *  in use   -     0s      1 other   1.5      7       http://gpu1:8000
 gpu2    drained  -     12ms    0 others  1.4      -       http://gpu2:8000
 
 BOX   MODEL  STATE  FREE  QUEUED  TOKENS/S  FIRST TOKEN

@@ -89,6 +89,9 @@ func printStatus(out io.Writer, s control.Status, d display) error {
 	if s.Fleet != nil {
 		p.line("")
 		p.sentence("  ", "%s", fleetLine(s.Fleet))
+		if line := foreignBoxes(s.Fleet); line != "" {
+			p.sentence("  ", "%s", line)
+		}
 		p.fleetConfig(s.Fleet.Configuration)
 	}
 	p.gpuConditions(s)

@@ -15,6 +15,8 @@ type Fleet struct {
 	Joined  bool   `json:"joined"`
 	Problem string `json:"problem"` // why it is not in the fleet, or what does not work; "" = all works
 	Others  int    `json:"others"`  // boxes that it knows of
+	// Foreign are boxes that use the same NATS account with another fleet's key; not authenticated.
+	Foreign []string `json:"foreign"`
 
 	Configuration *FleetConfiguration `json:"configuration,omitempty"` // only in the status
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"strings"
@@ -26,11 +27,13 @@ const (
 type dialer struct {
 	ctx  context.Context //nolint:containedctx // the library's dialers get none
 	keep func() bool     // for the last connection
+	err  error           // of the last one
 }
 
 // Dial implements nats.CustomDialer.
 func (d *dialer) Dial(network, address string) (net.Conn, error) {
 	conn, err := (&net.Dialer{Timeout: requestTimeout}).DialContext(d.ctx, network, address)
+	d.err = err
 	if err == nil {
 		d.keep = context.AfterFunc(d.ctx, func() { _ = conn.Close() })
 	}
@@ -84,12 +87,31 @@ func connect(ctx context.Context, s Settings) (nc *nats.Conn, broken <-chan erro
 		}
 		options = append(options, option)
 	}
-	nc, err = nats.Connect(s.servers(), options...)
-	if err != nil {
-		return nil, nil, fmt.Errorf("connect to NATS at %s: %w", s.servers(), explain(err))
+	if nc, err = connectAny(s.NATS, dial, options); err != nil {
+		return nil, nil, err
 	}
 	dial.keep()
 	return nc, failed, nil
+}
+
+// connectAny connects to one of the servers, in random order. It tries one after the other itself,
+// since the library's error is that of the last one, or none.
+func connectAny(servers []string, dial *dialer, options []nats.Option) (*nats.Conn, error) {
+	problems := make([]string, len(servers))
+	hint := ""
+	for _, i := range mathrand.Perm(len(servers)) {
+		dial.err = nil
+		nc, err := nats.Connect(servers[i], options...)
+		switch {
+		case err == nil:
+			return nc, nil
+		case dial.err != nil:
+			hint = "; check that nats-server runs there, its listen address and firewalls, and fleet.nats in llmsup.yaml"
+			err = dial.err
+		}
+		problems[i] = fmt.Sprintf("%s: %s", servers[i], explain(err))
+	}
+	return nil, fmt.Errorf("connect to NATS at %s%s", strings.Join(problems, "; "), hint)
 }
 
 // credentials returns the option for a file with an nkey's seed, or with a JWT and a seed.

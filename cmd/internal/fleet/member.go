@@ -5,8 +5,10 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"fmt"
+	"maps"
 	mathrand "math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -42,10 +44,11 @@ type Member struct {
 	peers    peers
 	link     link
 	ignored  uint64
-	warned   time.Time // of ignored announcements
-	expired  time.Time // up to which time silent boxes have been found
-	checked  time.Time // when silent boxes were last searched for, or a view was made
-	viewed   time.Time // when the view was last replaced
+	foreign  map[string]time.Time // when boxes with another key were last heard of, by name; at most maxForeign
+	warned   time.Time            // of ignored announcements
+	expired  time.Time            // up to which time silent boxes have been found
+	checked  time.Time            // when silent boxes were last searched for, or a view was made
+	viewed   time.Time            // when the view was last replaced
 	replaced chan struct{}
 }
 
@@ -60,7 +63,7 @@ func New(o Options) *Member {
 	name := o.Settings.BoxName()
 	m := &Member{
 		o: o, instance: rand.Text(), changed: make(chan struct{}, 1), outdated: make(chan struct{}, 1), clock: time.Now,
-		peers: peers{self: name, byName: map[string]Peer{}}, link: link{problem: "it connects to " + o.Settings.servers()},
+		peers: peers{self: name, byName: map[string]Peer{}}, foreign: map[string]time.Time{}, link: link{problem: "it connects to " + o.Settings.servers()},
 	}
 	m.publish()
 	return m
@@ -173,9 +176,11 @@ func (m *Member) expire(ctx context.Context) {
 		m.discountPause(now)
 		silent := m.peers.expire(m.expired, now)
 		for _, name := range silent {
-			m.o.Log.Warn().Str("box", name).Msgf("the box has been silent for %s, and is no longer in the fleet", silence)
+			if m.link.joined { // else no box is heard of
+				m.o.Log.Warn().Str("box", name).Msgf("the box has been silent for %s, and is no longer in the fleet", silence)
+			}
 		}
-		if m.expired = now; len(silent) > 0 {
+		if m.expired = now; m.forgetForeign(now) || len(silent) > 0 {
 			m.publish()
 		}
 		m.mu.Unlock()
@@ -193,6 +198,7 @@ func (m *Member) receive(s sealer, name string, value []byte) {
 	now := m.clock()
 	if err != nil {
 		m.ignored++
+		m.noteForeign(name, now)
 		if m.warned.IsZero() || now.Sub(m.warned) > time.Minute {
 			m.warned = now
 			m.o.Log.Warn().Str("box", fmt.Sprintf("%.100q", name)).Err(err).Uint64("ignored", m.ignored).
@@ -211,6 +217,25 @@ func (m *Member) receive(s sealer, name string, value []byte) {
 	case m.outdated <- struct{}{}:
 	default:
 	}
+}
+
+// noteForeign notes that a box with another key is heard of. The caller holds mu.
+func (m *Member) noteForeign(name string, now time.Time) {
+	_, known := m.foreign[name]
+	if !known && (len(m.foreign) >= maxForeign || !validName.MatchString(name)) { // it may be of an outsider
+		return
+	}
+	if m.foreign[name] = now; !known {
+		m.publish()
+	}
+}
+
+// forgetForeign forgets the boxes with another key that are silent, and reports whether there were
+// any. The caller holds mu.
+func (m *Member) forgetForeign(now time.Time) bool {
+	before := len(m.foreign)
+	maps.DeleteFunc(m.foreign, func(_ string, seen time.Time) bool { return now.Sub(seen) >= silence })
+	return len(m.foreign) < before
 }
 
 // setLink sets whether the box is in the fleet, and logs a change.
@@ -240,7 +265,7 @@ func (m *Member) publish() {
 	m.discountPause(m.viewed)
 	present, absent := m.peers.known(m.viewed)
 	m.view.Store(&View{
-		Name: m.peers.self, Joined: m.link.joined, Problem: m.link.problem, Boxes: present, Absent: absent, Ignored: m.ignored, Changed: m.replaced,
+		Name: m.peers.self, Joined: m.link.joined, Problem: m.link.problem, Boxes: present, Absent: absent, Ignored: m.ignored, Foreign: slices.Sorted(maps.Keys(m.foreign)), Changed: m.replaced,
 	})
 	if old != nil {
 		close(old)

@@ -438,8 +438,9 @@ func TestOutsiders(t *testing.T) {
 		if !slices.Equal(names(v), []string{"b"}) {
 			t.Fatalf("a sees %v", names(v))
 		}
-		return v.Ignored >= 8
+		return v.Ignored >= 8 && slices.Contains(v.Foreign, "rubbish")
 	})
+	a.await(t, "a knows the box with another key, and forgets who is silent", func(v *View) bool { return slices.Equal(v.Foreign, []string{"foreign"}) })
 	<-before
 	a.sees(t, "b")
 	b.sees(t, "a")
@@ -520,5 +521,40 @@ func TestStopWhileConnecting(t *testing.T) {
 	b.stop()
 	if took := time.Since(began); took > requestTimeout/2 {
 		t.Errorf("the stop took %s", took)
+	}
+}
+
+// TestNoServer: the problem has a reason for each server, whichever was tried last.
+func TestNoServer(t *testing.T) {
+	t.Parallel()
+	user, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, _ := user.PublicKey()
+	closed := fleettest.Start(t, func(o *server.Options) { o.Nkeys = []*server.NkeyUser{{Nkey: public}} }).URL
+	down := fmt.Sprintf("nats://127.0.0.1:%d", fleettest.FreePort(t))
+	for name, tc := range map[string]struct {
+		servers []string
+		want    []string
+		not     string
+	}{
+		"refuses":     {[]string{closed}, []string{"connect to NATS at " + closed + ": nats: Authorization Violation; check credentials_file"}, "nats-server runs"},
+		"is down":     {[]string{down}, []string{"connect to NATS at " + down + ": dial tcp ", "connection refused; check that nats-server runs there"}, "no servers available"},
+		"one of each": {[]string{closed, down}, []string{closed + ": nats: Authorization Violation; check credentials_file; " + down + ": dial tcp ", "connection refused; check that"}, "no servers available"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := settings(t, "a", tc.servers[0])
+			s.NATS = tc.servers
+			_, err := Probe(t.Context(), s)
+			if err == nil || strings.Contains(err.Error(), tc.not) {
+				t.Fatal(err)
+			}
+			for _, want := range tc.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%v; want %q", err, want)
+				}
+			}
+		})
 	}
 }

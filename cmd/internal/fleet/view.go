@@ -12,12 +12,13 @@ const silence = 3 * time.Second
 
 // View is the fleet as this box knows it. It is immutable.
 type View struct {
-	Name    string // of this box
-	Joined  bool   // the other boxes know this one
-	Problem string // why it has not joined, or what else does not work; "" = all works
-	Boxes   []Peer // the others, sorted by name
-	Absent  []Peer // others that were heard of in the last day and are not in Boxes: silent, or Leaving; sorted by name
-	Ignored uint64 // announcements that were not of this fleet, so far
+	Name    string   // of this box
+	Joined  bool     // the other boxes know this one
+	Problem string   // why it has not joined, or what else does not work; "" = all works
+	Boxes   []Peer   // the others, sorted by name
+	Absent  []Peer   // others that were heard of in the last day and are not in Boxes: silent, or Leaving; sorted by name
+	Foreign []string // boxes with another fleet's key that are heard of, sorted by name; not authenticated
+	Ignored uint64   // announcements that were not of this fleet, so far
 
 	Changed <-chan struct{} // closed when another View replaces it
 }

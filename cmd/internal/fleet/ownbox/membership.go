@@ -133,7 +133,7 @@ func (m *Membership) Status() *control.Fleet {
 }
 
 func statusOf(v *fleet.View) *control.Fleet {
-	return &control.Fleet{Box: v.Name, Joined: v.Joined, Problem: v.Problem, Others: len(v.Boxes)}
+	return &control.Fleet{Box: v.Name, Joined: v.Joined, Problem: v.Problem, Others: len(v.Boxes), Foreign: append([]string{}, v.Foreign...)}
 }
 
 // Boxes returns the boxes that this one knows of, itself included.

@@ -72,6 +72,9 @@ func TestNoFleet(t *testing.T) {
 	tab.AwaitText("Fleet: ● 2 boxes")
 	tab.Click("a[href='/ui/fleet']")
 	tab.AwaitText("The sums lack gpu3: it has been silent for 1m")
+	fleet["foreign"] = []any{"gpu7"}
+	f.set(map[string]any{"fleet": fleet})
+	tab.AwaitText("Another key: gpu7. Every box")
 	f.set(map[string]any{"fleet": nil})
 	tab.AwaitText("This box is in no fleet.")
 }

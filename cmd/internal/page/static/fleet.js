@@ -14,6 +14,7 @@ export function create({store}) {
 			return [
 				h('h1', {}, 'Fleet'),
 				problem(fleet),
+				foreign(fleet),
 				today(fleet, s.viewer),
 				h('section', {key: 'boxes', 'aria-label': 'Boxes'}, h('h2', {}, 'Boxes'), boxes(fleet, store.now()), refusals(fleet)),
 				h('section', {key: 'models', 'aria-label': 'Models'}, h('h2', {}, 'Models'), models(fleet)),
@@ -39,6 +40,11 @@ export function fleetLine(fleet) {
 function problem({box, joined, problem: why}) {
 	if (!why) return null;
 	return h('p', {key: 'problem', class: 'banner warn', role: 'status'}, badge('degraded', joined ? 'In the fleet' : 'Alone'), joined ? `: ${box} is in the fleet, but ${why}` : `: ${box} is not in the fleet, and continues with its own models. ${why}`);
+}
+
+function foreign({foreign: names}) {
+	if (!names?.length) return null;
+	return h('p', {key: 'foreign', class: 'banner warn', role: 'status'}, badge('degraded', 'Another key'), `: ${list(names)}. Every box of a fleet needs the same key in its key_file.`);
 }
 
 const fact = (name, text, note) => h('div', {key: name, class: 'fact'}, h('dt', {}, name), h('dd', {class: 'big'}, text), h('dd', {class: 'muted small'}, note));
