@@ -185,6 +185,45 @@ func TestStreamContinuesOnOtherBox(t *testing.T) {
 	}
 }
 
+// TestStreamMovesTwice: a continuation that breaks is continued, too, whichever way it breaks. The
+// client has the whole text and the tokens of all parts.
+func TestStreamMovesTwice(t *testing.T) {
+	const first = " 1, of a list that is long enough,"
+	finish := strings.Replace(finishChunk("stop"), "gen-9", "chatcmpl-1", 1)
+	continues := sends(ends, textChunk(" 4"), finish, usageEvent, doneEvent)
+	for name, tc := range map[string]struct {
+		second http.HandlerFunc
+		third  http.HandlerFunc // nil = it gets no call
+		model  string
+		text   string // after the first part
+		by     string // the last one
+		cloud  int    // calls
+	}{
+		"the connection breaks":   {sends(breaks, firstChunk+textChunk(" 2")+textChunk(" 3")), continues, "qwen", " 2 3 4", "box3/qwen", 0},
+		"an error event":          {sends(ends, firstChunk+textChunk(" 2")+textChunk(" 3"), `data: {"error":{"message":"broken"}}`+"\n\n"), continues, "qwen", " 2 3 4", "box3/qwen", 0},
+		"only the end is missing": {sends(breaks, firstChunk+textChunk(" 2")+finish), nil, "qwen", " 2", "box2/qwen", 0},
+		"then the cloud":          {sends(breaks, firstChunk+textChunk(" 2")+textChunk(" 3")), status(500, `{}`), "resume", " 2 3 4", "openrouter", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFleet(t, continues, sends(breaks, firstChunk+textChunk(first)), tc.second, tc.third)
+			f.set(3, boxes.PeerState{Status: "ready", Slots: 1, Queued: 9})
+			r := f.post("/v1/chat/completions", `{"model":"local/`+tc.model+`","stream":true,"stream_options":{"include_usage":true},"max_tokens":100,"messages":[{"role":"user","content":"count"}]}`)
+			if r.status != 200 || r.readErr != nil || !strings.Contains(r.body, ": resumed by "+tc.by+"\n") || !strings.HasSuffix(r.body, doneEvent) {
+				t.Fatalf("%d from %q, %v: %s", r.status, r.backend(), r.readErr, r.body)
+			}
+			if got := streamText(t, r.body); got != first+tc.text {
+				t.Errorf("the text is %q", got)
+			}
+			if n := len(f.cloud.requests()); n != tc.cloud {
+				t.Errorf("%d calls of the cloud", n)
+			}
+			if tc.third != nil && !strings.Contains(r.body, `"usage":{"prompt_tokens":4,"completion_tokens":6,`) { // the last part's prompt had the three tokens before it
+				t.Errorf("the usage is not that of all parts: %s", r.body)
+			}
+		})
+	}
+}
+
 // TestBoxRefuses: a box that has got more calls than it has announced refuses a call, which moves
 // to the next box at once. If all refuse, the call waits where it expects the shortest wait, and
 // moves on from there.

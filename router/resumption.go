@@ -17,8 +17,8 @@ import (
 )
 
 // resumption continues a stream that broke after its first part was sent: another
-// candidate continues the text, and its answer becomes the rest of the same stream. A call
-// is resumed at most once, and only if the answer is plain text.
+// candidate continues the text, and its answer becomes the rest of the same stream, if it is plain
+// text. A call is resumed at most once by a backend that is not a server.
 type resumption struct {
 	*exchange
 
@@ -26,7 +26,6 @@ type resumption struct {
 	transcript resume.Transcript
 	lease      *backend.Lease // of the stream
 	next       int            // the first candidate that may continue it
-	tried      bool
 }
 
 // resumption returns the resumption of a candidate's stream; nil = it cannot be continued.
@@ -71,26 +70,37 @@ func (r *resumption) observeAll(events *wire.EventReader) {
 var errNoResume = errors.New("no other backend can continue the answer")
 
 // resume writes the rest of a broken stream. It returns errNoResume if it has written
-// nothing; then the caller must send the error event.
+// nothing; then the caller must send the error event. A continuation on a server may break, too.
 func (r *resumption) resume(w *attempt.ClientWriter) error {
+	if r.transcript.Header.ID == "" || resume.NotResumable(gjson.Parse(r.first.Body.Text())) != "" { // checked only now: nearly all streams end normally
+		return errNoResume
+	}
+	broke := errNoResume
+	for {
+		err := r.resumeOnce(w)
+		if errors.Is(err, errNoResume) {
+			return broke
+		}
+		if broke = err; !errors.Is(err, errTruncated) || !r.rec.resumedLocally {
+			return err
+		}
+	}
+}
+
+// resumeOnce has one candidate write the rest.
+func (r *resumption) resumeOnce(w *attempt.ClientWriter) error {
 	t := &r.transcript
-	if r.tried || t.NotResumable != "" || t.Header.ID == "" || t.TextEnded && t.Finish == "" {
-		return errNoResume
-	}
-	r.tried = true
-	object := gjson.Parse(r.first.Body.Text())
-	if resume.NotResumable(object) != "" { // checked only now: nearly all streams end normally
-		return errNoResume
-	}
-	_, left := resume.ReduceMaxTokens(object, t.Tokens)
+	_, left := resume.ReduceMaxTokens(gjson.Parse(r.first.Body.Text()), t.Tokens)
 	switch {
+	case t.NotResumable != "" || t.TextEnded && t.Finish == "":
+		return errNoResume
 	case t.Finish != "": // only the end mark was missing
-		return r.writeEnd(w, r.knownUsage())
+		return r.writeEnd(w, t.UsageWith(r.rec.usage))
 	case left == 0:
 		if err := r.writeFinish(w, t.Dialect.OutOfTokens); err != nil {
 			return err
 		}
-		return r.writeEnd(w, r.knownUsage())
+		return r.writeEnd(w, t.UsageWith(r.rec.usage))
 	}
 	r.rec.call.Fail(backend.Lost, r.rec.status, &zeroCost, "lost the connection in the middle of the answer")
 	a := r.start()
@@ -108,14 +118,16 @@ func (r *resumption) resume(w *attempt.ClientWriter) error {
 // start requests the rest of the stream from the other candidates, in order, and returns
 // the first answer; nil = none answered.
 func (r *resumption) start() *attempt.Answer {
-	for i, c := range r.candidates[r.next:] {
+	for r.next < len(r.candidates) {
+		c := r.candidates[r.next]
+		r.next++
 		next := r.continuationRequest(c, r.transcript.Dialect, r.transcript.Text.String(), r.transcript.Tokens)
 		if next == nil || r.ctx.Err() != nil || c.Metered && r.mayHaveBilled() || !r.mayContinue(c) {
 			continue
 		}
 		other := backend.Alternative{}
 		if c.Primary {
-			other = r.alternative(r.next + i)
+			other = r.alternative(r.next - 1)
 		}
 		r.rec.call.Try(c.Name, c.Model, c.Metered, backend.Lost)
 		a, failed := attempt.Start(r.ctx, r.params(c, next, other))
@@ -159,7 +171,7 @@ func (r *resumption) relay(w *attempt.ClientWriter, a *attempt.Answer) error {
 			return fmt.Errorf("%w: the continuation has no finish reason", errTruncated)
 		case m.Ended:
 			a.Lease.Release(backend.Completed)
-			return r.writeEnd(w, r.sumUsage(c.used))
+			return r.writeEnd(w, resume.SumUsage(r.rec.tokensBeforeResume, c.used))
 		}
 		if err := c.forward(e); err != nil {
 			return err
@@ -167,7 +179,7 @@ func (r *resumption) relay(w *attempt.ClientWriter, a *attempt.Answer) error {
 	}
 }
 
-// continuation is the second part of a stream.
+// continuation is the second part of a stream, or a later one.
 type continuation struct {
 	*resumption
 
@@ -183,7 +195,7 @@ func (c *continuation) forward(e wire.Event) error {
 		return nil
 	}
 	text, finish, notResumable := c.transcript.Dialect.Continuation(gjson.ParseBytes(e.Data))
-	if notResumable != "" {
+	if c.transcript.NotResumable = notResumable; notResumable != "" {
 		return fmt.Errorf("%w: %s", errTruncated, notResumable)
 	}
 	if text = c.overlap.Filter(text); finish != "" {
@@ -191,6 +203,7 @@ func (c *continuation) forward(e wire.Event) error {
 	}
 	if text != "" {
 		c.rec.call.Events.Add(1)
+		c.transcript.Add(text)
 		if err := c.client.Send(c.transcript.Dialect.TextEvent(c.transcript.Header, text)); err != nil {
 			return err
 		}
@@ -214,25 +227,4 @@ func (r *resumption) writeEnd(w *attempt.ClientWriter, u wire.Usage) error {
 	r.rec.recordComplete()
 	includeUsage := gjson.GetBytes(r.request.Body.Raw, "stream_options.include_usage").Bool()
 	return w.Send(r.transcript.Dialect.End(&r.transcript, u, includeUsage))
-}
-
-// knownUsage returns the usage of a stream that needs no continuation: as its events reported
-// it, including tokens without text.
-func (r *resumption) knownUsage() wire.Usage {
-	u := wire.Usage{Completion: new(r.transcript.Tokens)}
-	u.Merge(r.rec.usage)
-	return u
-}
-
-// sumUsage adds the tokens of both parts. The continuation's prompt contained the first part.
-func (r *resumption) sumUsage(second wire.Usage) wire.Usage {
-	completion := r.transcript.Tokens
-	if second.Completion != nil {
-		completion += *second.Completion
-	}
-	u := wire.Usage{Completion: &completion}
-	if second.Prompt != nil {
-		u.Prompt = new(max(*second.Prompt-r.transcript.Tokens, 0))
-	}
-	return u
 }

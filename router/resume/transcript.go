@@ -62,6 +62,12 @@ func (t *Transcript) Observe(data []byte) {
 	}
 }
 
+// Add adds text of another backend that continues the stream: a token.
+func (t *Transcript) Add(text string) {
+	t.Text.WriteString(text)
+	t.Tokens++
+}
+
 // fastPath returns the text of an event that differs from the last one only in its
 // text, as nearly all events of a stream do. Such an event needs no parser.
 func (t *Transcript) fastPath(data []byte) (text []byte, ok bool) {
@@ -71,4 +77,25 @@ func (t *Transcript) fastPath(data []byte) (text []byte, ok bool) {
 	}
 	text = data[len(before) : len(data)-len(after)]
 	return text, bytes.IndexByte(text, '"') < 0 && bytes.IndexByte(text, '\\') < 0
+}
+
+// UsageWith returns the usage of a stream that needs no continuation: as its events reported it,
+// including tokens without text.
+func (t *Transcript) UsageWith(reported wire.Usage) wire.Usage {
+	u := wire.Usage{Completion: new(t.Tokens)}
+	u.Merge(reported)
+	return u
+}
+
+// SumUsage adds the tokens of the last part of a stream to those before it, which its prompt
+// contained.
+func SumUsage(before int64, last wire.Usage) wire.Usage {
+	u := wire.Usage{Completion: new(before)}
+	if last.Completion != nil {
+		*u.Completion += *last.Completion
+	}
+	if last.Prompt != nil {
+		u.Prompt = new(max(*last.Prompt-before, 0))
+	}
+	return u
 }
