@@ -143,6 +143,10 @@ func explain(err error) error {
 		return fmt.Errorf("%w; check credentials_file", err)
 	case errors.Is(err, nats.ErrSecureConnRequired):
 		return fmt.Errorf("%w; write tls:// in nats", err)
+	case errors.Is(err, nats.ErrSecureConnWanted):
+		return fmt.Errorf("%w; write nats:// in nats, or add tls to the server's configuration", err)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("%w; what listens there may not be a NATS server", err)
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount), errors.Is(err, nats.ErrNoResponders):
 		return fmt.Errorf("%w; enable JetStream in the servers' configuration (jetstream {})", err)
 	}

@@ -533,6 +533,7 @@ func TestNoServer(t *testing.T) {
 	}
 	public, _ := user.PublicKey()
 	closed := fleettest.Start(t, func(o *server.Options) { o.Nkeys = []*server.NkeyUser{{Nkey: public}} }).URL
+	open := fleettest.Start(t).URL
 	down := fmt.Sprintf("nats://127.0.0.1:%d", fleettest.FreePort(t))
 	for name, tc := range map[string]struct {
 		servers []string
@@ -541,6 +542,7 @@ func TestNoServer(t *testing.T) {
 	}{
 		"refuses":     {[]string{closed}, []string{"connect to NATS at " + closed + ": nats: Authorization Violation; check credentials_file"}, "nats-server runs"},
 		"is down":     {[]string{down}, []string{"connect to NATS at " + down + ": dial tcp ", "connection refused; check that nats-server runs there"}, "no servers available"},
+		"has no TLS":  {[]string{strings.Replace(down, "nats", "tls", 1), strings.Replace(open, "nats", "tls", 1)}, []string{"nats: secure connection not available; write nats:// in nats"}, "no servers available"},
 		"one of each": {[]string{closed, down}, []string{closed + ": nats: Authorization Violation; check credentials_file; " + down + ": dial tcp ", "connection refused; check that"}, "no servers available"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -75,6 +75,9 @@ func (m *Manager) Status() *control.FleetConfiguration {
 	if m.refused != nil {
 		s.Refused = m.refused.Version
 	}
+	if s.Problem == "" && s.Version > 0 && m.bucket != nil && m.own() == nil {
+		s.Problem = fmt.Sprintf("the fleet has no configuration yet, and this box uses version %d of another fleet or key; llmsup fleet push FILE gives the fleet one", s.Version)
+	}
 	s.NoKeys = running.AwaitsKeys()
 	if v := m.view(); v != nil && v.Joined {
 		s.UnknownTargets = m.unknownTargets(running.Targets())

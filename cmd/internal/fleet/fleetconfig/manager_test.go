@@ -334,13 +334,13 @@ func TestOtherFleet(t *testing.T) {
 	first.stop()
 	moved, there := newBox(t, dir, "").join(t, "one", otherKey, other.URL), newBox(t, t.TempDir(), "").join(t, "two", otherKey, other.URL)
 	await(t, "the moved box has read the bucket", moved.connected)
-	if s := moved.Status(); s.Version != 3 || moved.routed() != "old2" {
+	if s := moved.Status(); s.Version != 3 || moved.routed() != "old2" || !strings.Contains(s.Problem, "uses version 3 of another fleet or key; llmsup fleet push") {
 		t.Errorf("%+v, routes to %q", s, moved.routed())
 	}
 	if pushed := there.push(t, routeTo("new")); pushed.Version < 1 || pushed.Previous != nil {
 		t.Errorf("%+v", pushed)
 	}
-	await(t, "the moved box has the new fleet's", func() bool { return moved.routed() == "new" })
+	await(t, "the moved box has the new fleet's", func() bool { return moved.routed() == "new" && moved.Status().Problem == "" })
 }
 
 // TestCluster: a push succeeds and reaches all boxes after the server that leads the bucket was
