@@ -66,7 +66,7 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *request.Reque
 
 // run tries one candidate after another, until one of them answers or none is left.
 func (x *exchange) run() {
-	x.wantServers()
+	x.addDemand()
 	done, next := x.askBoxes()
 	for ; next < len(x.candidates) && !done; next++ {
 		done = x.next(next)
@@ -90,19 +90,19 @@ func (x *exchange) next(i int) (done bool) {
 	return x.try(c, x.alternative(i))
 }
 
-// wantServers tells the servers whose models are not loaded that the call goes elsewhere. The
-// one for which the call waits is told when that begins.
-func (x *exchange) wantServers() {
-	for _, server := range x.plan.Wanted {
+// addDemand counts the call at the servers whose models are not loaded, and from which it goes
+// elsewhere. One for which it waits counts it when that begins.
+func (x *exchange) addDemand() {
+	for _, server := range x.plan.Preferred {
 		if x.candidates[0].Backend != server {
-			server.WantForCall()
+			server.AddDemand()
 		}
 	}
 }
 
 // countPaidInstead counts a paid call for the servers that would have answered it.
 func (x *exchange) countPaidInstead() {
-	for _, server := range x.plan.Wanted {
+	for _, server := range x.plan.Preferred {
 		if x.rec.total.Paid {
 			server.CountPaidInstead(x.rec.total.Charged)
 		}
@@ -213,7 +213,7 @@ func (x *exchange) start(c plan.Candidate, other backend.Alternative) (*attempt.
 	p := x.params(c, c.RequestOf(x.request), other)
 	x.rec.call.Try(c.Name, c.Model, c.Metered, x.reasonAt(c))
 	if x.plan.Hop == nil && waiting.IsPossible(x.request) {
-		p.KeepAlive = backend.KeepAlive{After: x.plan.KeepAliveAfter, Tell: x.keepAlive}
+		p.KeepAlive = backend.KeepAlive{After: x.plan.KeepAliveAfter, Notify: x.keepAlive}
 	}
 	a, failed := attempt.Start(x.ctx, p)
 	if failed == nil && x.early != nil && !a.IsStream() {
@@ -222,7 +222,7 @@ func (x *exchange) start(c plan.Candidate, other backend.Alternative) (*attempt.
 	return a, failed
 }
 
-// keepAlive tells the client of a stream that its call waits for a model, at this place in the
+// keepAlive notifies the client of a stream that its call waits for a model, at this place in the
 // queue. It begins the response: from then on an error is an event.
 func (x *exchange) keepAlive(queue int) {
 	if x.early == nil {

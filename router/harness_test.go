@@ -101,7 +101,7 @@ func (p *fakeBackend) requests() []receivedRequest {
 type fakeLocal struct {
 	engine  *models.Capabilities // nil = llama-server's
 	mu      sync.Mutex
-	wants   []bool // the arguments of Want
+	wants   []bool // the arguments of AddDemand
 	state   backend.LocalState
 	changed chan struct{} // the state's Changed, once enter has been called
 }
@@ -122,7 +122,7 @@ func (f *fakeLocal) Engine() *models.Capabilities {
 	return &llamaServer
 }
 
-func (f *fakeLocal) Want(waits bool) {
+func (f *fakeLocal) AddDemand(waits bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.wants = append(f.wants, waits)

@@ -148,7 +148,7 @@ func (rt *Router) handleCall(w http.ResponseWriter, r *http.Request, e *endpoint
 		if e.LocalOnly() {
 			c.Body.AddModel = false // its body stays as it is: llama-server needs no name
 			if c.Server {           // it has no model loaded, and is about this box
-				p.Wanted = nil
+				p.Preferred = nil
 				p.OnlyThisBox()
 			}
 			p.RequireLocal(c.Path)

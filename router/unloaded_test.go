@@ -19,7 +19,7 @@ func unloaded(s *backend.LocalState) {
 	s.Reason, s.Detail = backend.Unloaded, "is unloaded: idle for 15 min"
 }
 
-// received returns the arguments of all calls of Want so far.
+// received returns the arguments of all calls of AddDemand so far.
 func (f *fakeLocal) received() []bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

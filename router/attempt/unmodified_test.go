@@ -18,7 +18,7 @@ import (
 type fakeLocal backend.LocalState
 
 func (f *fakeLocal) State() backend.LocalState            { return backend.LocalState(*f) }
-func (*fakeLocal) Want(bool)                              {}
+func (*fakeLocal) AddDemand(bool)                         {}
 func (*fakeLocal) Engine() *models.Capabilities           { return &models.Capabilities{} }
 func (*fakeLocal) BusySlots(context.Context) (int, error) { return 0, nil }
 

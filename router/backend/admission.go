@@ -65,7 +65,7 @@ func (b *Server) awaitSlots(ctx context.Context, a *Attempt) (*Lease, *Failure) 
 		return NewLease(&b.Load, nil), nil
 	case now.bypassed(a.Alternative):
 		if now.Reason == Unloaded {
-			b.local.Want(false)
+			b.local.AddDemand(false)
 		}
 		return nil, now.failure(now.Detail)
 	}
@@ -92,7 +92,7 @@ func (b *Server) awaitSlots(ctx context.Context, a *Attempt) (*Lease, *Failure) 
 		return b.leaseSlots(b.local.State().Gone, w.slots), nil
 	}
 	if now.Reason == Unloaded {
-		b.local.Want(true)
+		b.local.AddDemand(true)
 	}
 	defer func() { a.Wait.Time += time.Since(w.since) }()
 	return b.awaitGrant(ctx, a, w, now)
@@ -113,7 +113,7 @@ func (b *Server) awaitGrant(ctx context.Context, a *Attempt, w *waiter, now Loca
 		model.update(forModel)
 		select {
 		case <-model.due():
-			model.tell()
+			model.notify()
 		case <-w.granted:
 			return b.leaseSlots(b.local.State().Gone, w.slots), nil
 		case <-ctx.Done():
@@ -137,11 +137,11 @@ func (b *Server) awaitGrant(ctx context.Context, a *Attempt, w *waiter, now Loca
 	}
 }
 
-// modelWait measures how long a call waits for its model, and tells its client so.
+// modelWait measures how long a call waits for its model, and notifies its client of the wait.
 type modelWait struct {
 	attempt *Attempt
 	since   time.Time   // when the wait began; zero = the call does not wait for its model
-	timer   *time.Timer // until the client is told next; nil = it does not wait, or its client is not told
+	timer   *time.Timer // until the client is notified next; nil = it does not wait, or its client is not notified
 }
 
 // update begins or ends the wait.
@@ -151,7 +151,7 @@ func (m *modelWait) update(waits bool) {
 		m.end()
 	case m.since.IsZero():
 		m.since = time.Now()
-		if m.attempt.KeepAlive.Tell != nil {
+		if m.attempt.KeepAlive.Notify != nil {
 			m.timer = time.NewTimer(m.attempt.KeepAlive.After)
 		}
 	}
@@ -169,7 +169,7 @@ func (m *modelWait) end() {
 	}
 }
 
-// due returns a channel that receives when the client is to be told.
+// due returns a channel that receives when the client has to be notified.
 func (m *modelWait) due() <-chan time.Time {
 	if m.timer == nil {
 		return nil
@@ -177,8 +177,8 @@ func (m *modelWait) due() <-chan time.Time {
 	return m.timer.C
 }
 
-func (m *modelWait) tell() {
-	m.attempt.KeepAlive.Tell(m.attempt.Wait.Place)
+func (m *modelWait) notify() {
+	m.attempt.KeepAlive.Notify(m.attempt.Wait.Place)
 	m.timer.Reset(KeepAliveInterval)
 }
 

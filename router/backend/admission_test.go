@@ -26,7 +26,7 @@ func (l *settableLocal) State() LocalState {
 }
 
 func (*settableLocal) BusySlots(context.Context) (int, error) { return 0, nil }
-func (*settableLocal) Want(bool)                              {}
+func (*settableLocal) AddDemand(bool)                         {}
 func (*settableLocal) Engine() *models.Capabilities           { return &models.Capabilities{} }
 
 // becomes changes the state, and wakes those who wait for a change.
@@ -57,7 +57,7 @@ func TestKeepAlive(t *testing.T) {
 		var told []time.Duration
 		a := &Attempt{Request: &request.Request{}, Timeout: time.Hour, KeepAlive: KeepAlive{
 			After: 10 * time.Second,
-			Tell: func(queue int) {
+			Notify: func(queue int) {
 				told = append(told, time.Since(began))
 				if queue != 1 {
 					t.Errorf("place %d", queue)

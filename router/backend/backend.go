@@ -84,20 +84,20 @@ type Wait struct {
 	ForModel time.Duration // the part of it in which the server accepted no calls, as while it loads its model
 }
 
-// Progress learns how far a call is. Its methods must not block.
+// Progress receives how far a call is. Its methods must not block.
 type Progress interface {
-	// Wait says that the call waits in the queue of a server: for its model, or for a slot.
+	// Wait reports that the call waits in the queue of a server: for its model, or for a slot.
 	// place returns its place, 1 = next; 0 = it has left the queue.
 	Wait(forModel bool, place func() int)
-	// Send says that the backend has admitted the call, which is sent now.
+	// Send reports that the backend has admitted the call, which is sent now.
 	Send()
 }
 
-// KeepAlive tells the client of a call that the call still waits for its model. The zero value
-// tells it nothing.
+// KeepAlive notifies the client of a call that the call still waits for its model. The zero value
+// never does.
 type KeepAlive struct {
-	After time.Duration   // of waiting, until the client is told first; then it is told every KeepAliveInterval
-	Tell  func(queue int) // queue is the call's place in the queue when it began to wait
+	After  time.Duration   // of waiting, until the client is notified first; then it is notified every KeepAliveInterval
+	Notify func(queue int) // queue is the call's place in the queue when it began to wait
 }
 
 // KeepAliveInterval is shorter than the time after which proxies close an idle connection.

@@ -13,11 +13,11 @@ type paidInstead struct {
 	cost  atomic.Int64 // picodollars
 }
 
-// WantForCall tells the server that a call would have been given to it, and goes elsewhere
+// AddDemand counts a call that would have been given to the server, and goes elsewhere
 // because its model is not loaded.
-func (b *Server) WantForCall() {
+func (b *Server) AddDemand() {
 	if b.local.State().Reason == Unloaded {
-		b.local.Want(false)
+		b.local.AddDemand(false)
 	}
 }
 

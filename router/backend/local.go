@@ -15,17 +15,17 @@ import (
 	"github.com/llmsup/llmsup/router/request"
 )
 
-// Local is a supervised server as the router sees it. State and Want are called for calls, and
+// Local is a supervised server as the router sees it. State and AddDemand are called for calls, and
 // must not block.
 type Local interface {
 	// Engine returns what the router has to know of the server's program. A reload may
 	// replace it; what was returned does not change.
 	Engine() *models.Capabilities
 	State() LocalState
-	// Want says that a call needs the server, whose Reason is Unloaded. waits is whether
+	// AddDemand counts a call that needs the server, whose Reason is Unloaded. waits is whether
 	// the call waits for it instead of going elsewhere. A call that waits only because it
-	// failed elsewhere says both.
-	Want(waits bool)
+	// failed elsewhere is counted as both.
+	AddDemand(waits bool)
 	// BusySlots returns how many slots of the server are working on a call.
 	BusySlots(context.Context) (int, error)
 }

@@ -30,8 +30,9 @@ func (a *Attempt) SendFree(ctx context.Context, transport http.RoundTripper, add
 // Connected reports whether the last request had a connection.
 func (a *Attempt) Connected() bool { return a.connected.Load() }
 
-// TellWhile tells the client of a call that waits for its model so, until send has returned.
-func (a *Attempt) TellWhile(send func() (*http.Response, error)) (*http.Response, error) {
+// SendWithKeepAlive calls send, and until it has returned notifies the client that the call waits
+// for its model.
+func (a *Attempt) SendWithKeepAlive(send func() (*http.Response, error)) (*http.Response, error) {
 	type result struct {
 		resp *http.Response
 		err  error
@@ -47,7 +48,7 @@ func (a *Attempt) TellWhile(send func() (*http.Response, error)) (*http.Response
 	for {
 		select {
 		case <-wait.due():
-			wait.tell()
+			wait.notify()
 		case got := <-done:
 			return got.resp, got.err
 		}

@@ -165,9 +165,9 @@ func (p *Peer) Send(ctx context.Context, a *backend.Attempt) (*http.Response, er
 	}
 	address.Path, address.RawQuery = r.Path, r.Query
 	send := func() (*http.Response, error) { return a.SendFree(ctx, p.box.Transport, &address, header) }
-	if a.KeepAlive.Tell != nil && p.state.Load().Status != "ready" {
+	if a.KeepAlive.Notify != nil && p.state.Load().Status != "ready" {
 		sendNow := send
-		send = func() (*http.Response, error) { return a.TellWhile(sendNow) }
+		send = func() (*http.Response, error) { return a.SendWithKeepAlive(sendNow) }
 	}
 	resp, err := send()
 	switch {

@@ -15,7 +15,7 @@ import (
 type fakeLocal backend.LocalState
 
 func (f fakeLocal) State() backend.LocalState            { return backend.LocalState(f) }
-func (fakeLocal) Want(bool)                              {}
+func (fakeLocal) AddDemand(bool)                         {}
 func (fakeLocal) BusySlots(context.Context) (int, error) { return 0, nil }
 
 // engines are the engines of the local servers, by the Status in localStates.

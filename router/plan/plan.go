@@ -40,7 +40,7 @@ type Plan struct {
 	path         string            // of the call's endpoint; "" = any
 	Server       *backend.Server   // the route's local server; nil = it has none
 	LocalPrimary bool              // Server is the route's primary
-	Wanted       []*backend.Server // those that would answer the call if they accepted calls already: see returningFirst
+	Preferred    []*backend.Server // those that would answer the call if they accepted calls already: see returningFirst
 	Baseline     Baseline          // what an answer of Server saves
 	Hop          *boxes.Hop        // the call is one of another box of the fleet; nil = a client's
 	OverBudget   *budget.Exceeded  // the limit because of which a metered candidate is skipped; nil = none
@@ -74,7 +74,7 @@ func (s *Routing) planRoute(route models.Route, model, path string) Plan {
 	}
 	elsewhere := firstKept(others) != nil
 	if !now.Usable() && !elsewhere {
-		p.Wanted = returningFirst(primary, fallbacks)
+		p.Preferred = returningFirst(primary, fallbacks)
 	}
 	fallbacks = append(others, fallbacks...)
 	p.setWaitCandidate(primary, fallbacks, now)

@@ -219,7 +219,7 @@ func TestWanted(t *testing.T) {
 		"unloaded, the first fallback has no key": {situation{primary: "unloaded", fallback: "keyless mini lan", mini: "unloaded"}, "qwen mini"},
 	} {
 		var got []string
-		for _, server := range tc.plan(t).Wanted {
+		for _, server := range tc.plan(t).Preferred {
 			got = append(got, server.Info().Name)
 		}
 		if strings.Join(got, " ") != tc.want {

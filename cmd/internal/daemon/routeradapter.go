@@ -25,8 +25,8 @@ func (l routerAdapter) Engine() *models.Capabilities { return l.lifetime.capabil
 // BusySlots implements backend.Local.
 func (l routerAdapter) BusySlots(ctx context.Context) (int, error) { return l.server.BusySlots(ctx) }
 
-// Want implements backend.Local.
-func (l routerAdapter) Want(waits bool) { l.lifetime.demand.Want(waits) }
+// AddDemand implements backend.Local.
+func (l routerAdapter) AddDemand(waits bool) { l.lifetime.demand.Add(waits) }
 
 // State implements backend.Local.
 func (l routerAdapter) State() backend.LocalState {

@@ -4,5 +4,5 @@
 // carries the plan out. cmd/internal/daemon runs it.
 //
 // It decides nothing about a call: the router sends each one elsewhere, or lets it wait,
-// and reports that the call wants the model.
+// and reports that the call needs the model.
 package ondemand

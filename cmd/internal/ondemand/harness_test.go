@@ -410,7 +410,7 @@ func (s *simulated) call() {
 	state := s.now.State
 	s.mu.Unlock()
 	if state == supervisor.Unloaded || state == supervisor.Unloading {
-		s.demand.Want(!s.settings.Fallback)
+		s.demand.Add(!s.settings.Fallback)
 	}
 }
 

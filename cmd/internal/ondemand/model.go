@@ -72,8 +72,8 @@ var Causes = []Cause{ForAnother, Idle, ByOperator, Failure}
 const OnCall = "a call loads it"
 
 const (
-	// wantedFor is how long a call that went elsewhere counts as a reason to load a model.
-	wantedFor = 2 * time.Minute
+	// demandFor is how long a call that went elsewhere counts as a reason to load a model.
+	demandFor = 2 * time.Minute
 	// drainBound is the time for the calls of a model that is unloaded, if other backends can
 	// continue all of them.
 	drainBound = 30 * time.Second
@@ -238,7 +238,7 @@ func (o *Owner) observeLoaded(m *model, now time.Time) {
 // observeFailure unloads a model whose load ran out of VRAM: it is planned again, and after a
 // pause if it does so once more. A server that fails otherwise is restarted by its
 // supervisor, for as long as calls need it; one that has failed for good is unloaded when an
-// operator wants to load it, or when it would start again without a call.
+// operator loads it, or when it would start again without a call.
 func (o *Owner) observeFailure(m *model, now time.Time) {
 	exit := m.now.LastExit
 	isNew := exit != nil && exit != m.lastExit
@@ -249,7 +249,7 @@ func (o *Owner) observeFailure(m *model, now time.Time) {
 		o.unload(m, now, Failure, "it is loaded again")
 	case m.now.State == supervisor.Failed && !asked.IsZero():
 		m.Demand.loadDone()
-	case m.failed && m.now.State != supervisor.Failed && !m.isWanted(now):
+	case m.failed && m.now.State != supervisor.Failed && !m.isNeeded(now):
 		o.unload(m, now, Failure, OnCall)
 	}
 	if m.now.State != supervisor.Restarting || m.now.NextStart.IsZero() || m.now.DrainRequested {
@@ -264,7 +264,7 @@ func (o *Owner) observeFailure(m *model, now time.Time) {
 			m.Demand.loadDone()
 		}
 		o.unload(m, now, Failure, exit.Cause)
-	case !m.isWanted(now):
+	case !m.isNeeded(now):
 		m.loadFrom = m.now.NextStart
 		o.unload(m, now, Failure, exit.Cause+"; "+OnCall)
 	}
@@ -294,12 +294,12 @@ func (o *Owner) observeOutOfVRAM(m *model) {
 // maxPause is the longest pause after loads that ran out of VRAM.
 const maxPause = 10 * time.Minute
 
-// isWanted reports whether calls wait for the model, or have gone elsewhere since it was
-// unloaded, or an operator wants it.
-func (m *model) isWanted(now time.Time) bool {
-	return m.calls.ForModel > 0 || !m.demand.byHand.IsZero() || m.wantedElsewhere(now)
+// isNeeded reports whether calls wait for the model, or have gone elsewhere since it was
+// unloaded, or an operator loads it.
+func (m *model) isNeeded(now time.Time) bool {
+	return m.calls.ForModel > 0 || !m.demand.byHand.IsZero() || m.neededElsewhere(now)
 }
 
-func (m *model) wantedElsewhere(now time.Time) bool {
-	return m.demand.wanted.After(m.unloadedAt) && now.Sub(m.demand.wanted) < wantedFor
+func (m *model) neededElsewhere(now time.Time) bool {
+	return m.demand.elsewhere.After(m.unloadedAt) && now.Sub(m.demand.elsewhere) < demandFor
 }

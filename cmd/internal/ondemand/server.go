@@ -70,28 +70,28 @@ type Calls struct {
 	ChargedForIt float64       // what they cost, in USD
 }
 
-// Demand is what callers and operators want of a server, and the Owner has not done yet. Its
+// Demand is what calls need and operators have asked of a server, and the Owner has not done yet. Its
 // methods do not wait, and may be called from any goroutine.
 type Demand struct {
 	wake func()
 
-	mu      sync.Mutex
-	rate    scheduler.Rate // of the calls that went elsewhere
-	wanted  time.Time      // when the last call wanted the model and went elsewhere; zero = none did
-	byHand  time.Time      // when an operator asked for a load that is not done; zero = none did
-	unloads *unloadRequest // nil = none
-	pinned  *bool          // what an operator wants instead of Settings.Pinned; nil = nothing else
+	mu        sync.Mutex
+	rate      scheduler.Rate // of the calls that went elsewhere
+	elsewhere time.Time      // when the last call that needed the model went elsewhere; zero = none did
+	byHand    time.Time      // when an operator asked for a load that is not done; zero = none did
+	unloads   *unloadRequest // nil = none
+	pinned    *bool          // what an operator has set instead of Settings.Pinned; nil = nothing else
 }
 
 type unloadRequest struct{ now bool }
 
-// Want says that a call needs the model, which is not loaded. waits is whether the call waits
+// Add counts a call that needs the model, which is not loaded. waits is whether the call waits
 // for it instead of going elsewhere.
-func (d *Demand) Want(waits bool) {
+func (d *Demand) Add(waits bool) {
 	if !waits { // a call that waits is counted when it begins
 		now := time.Now()
 		d.mu.Lock()
-		d.wanted = now
+		d.elsewhere = now
 		d.rate.Add(now, 1)
 		d.mu.Unlock()
 	}
@@ -143,10 +143,10 @@ func (d *Demand) Pinned(configured bool) bool {
 
 // demanded is a Demand at one moment.
 type demanded struct {
-	rate    float64 // calls per second
-	wanted  time.Time
-	byHand  time.Time
-	unloads *unloadRequest
+	rate      float64 // calls per second
+	elsewhere time.Time
+	byHand    time.Time
+	unloads   *unloadRequest
 }
 
 // take returns the demand after some more calls that the server has accepted. An unload is
@@ -157,7 +157,7 @@ func (d *Demand) take(now time.Time, calls int64) demanded {
 	if calls > 0 {
 		d.rate.Add(now, int(calls))
 	}
-	all := demanded{d.rate.At(now), d.wanted, d.byHand, d.unloads}
+	all := demanded{d.rate.At(now), d.elsewhere, d.byHand, d.unloads}
 	d.unloads = nil
 	return all
 }

@@ -67,7 +67,7 @@ func (m *model) describe(sample *gpu.Sample, now time.Time) (s scheduler.Model, 
 		Name: m.Name, Pinned: m.Demand.Pinned(m.Pinned) || !m.OnDemand, IdleUnload: m.IdleUnload, Since: m.now.Since,
 		LoadTime: m.expectedLoad(), Rebuild: m.Process.Rebuild(), LoadFrom: m.loadFrom,
 		InFlight: m.calls.InFlight, LastUsed: m.lastUsed, Rate: m.demand.rate,
-		Fallback: m.Fallback || m.wantedElsewhere(now), Price: m.price(), Placements: m.choices(sample),
+		Fallback: m.Fallback || m.neededElsewhere(now), Price: m.price(), Placements: m.choices(sample),
 	}
 	if !m.OnDemand {
 		s.IdleUnload = 0
@@ -124,7 +124,7 @@ func (m *model) addDemand(s *scheduler.Model, now time.Time) {
 	if !m.demand.byHand.IsZero() { // it comes first, and without the pause after a failure
 		s.Waiting, s.Oldest, s.LoadFrom = max(s.Waiting, 1), m.demand.byHand.Add(-scheduler.Patience), m.now.NextStart
 	}
-	if !m.wantedElsewhere(now) {
+	if !m.neededElsewhere(now) {
 		s.Rate = 0
 	}
 }
