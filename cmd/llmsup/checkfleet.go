@@ -45,6 +45,8 @@ func (f *findings) fleet(ctx context.Context, cfg *config.Config, running *contr
 		f.fail(fmt.Errorf("fleet: %w", err))
 	case own && running.Fleet.Problem != "":
 		f.fail(fmt.Errorf("fleet: %s", running.Fleet.Problem))
+	case own && running.Fleet.Configuration != nil && running.Fleet.Configuration.Problem != "":
+		f.fail(fmt.Errorf("fleet: %s", running.Fleet.Configuration.Problem))
 	case found.Taken != nil && !(own && running.Fleet.Joined):
 		f.fail(fmt.Errorf("fleet: another box at %s has the name %s; set another fleet.name for one of them", found.Taken.Address, found.Taken.Name))
 	case len(found.Foreign) > 0:

@@ -60,6 +60,9 @@ func TestFleetConfig(t *testing.T) {
 	if _, out := two.run("status"); !strings.Contains(out, "takes no calls, since neither llmsup.yaml nor the fleet has keys") {
 		t.Errorf("llmsup status:\n%s", out)
 	}
+	if code, out := two.run("check", "--config", second, "--state-dir", state); code != 1 || !strings.Contains(out, "error    fleet: it takes no calls") {
+		t.Errorf("llmsup check: %d\n%s", code, out)
+	}
 
 	hash := sha256.Sum256([]byte("client-secret"))
 	shared := write("fleet.yaml", "keys: {app: {sha256: "+hex.EncodeToString(hash[:])+", operator: true}}\nroutes: {all: {primary: demo}, typo: {primary: opnrouter}}\nbudget: {daily: 5}\n")
@@ -100,7 +103,7 @@ func TestFleetConfig(t *testing.T) {
 		t.Errorf("llmsup fleet diff: %d\n%s", code, out)
 	}
 	_, pulled := one.run("fleet", "pull")
-	if code, out := one.run("fleet", "diff", write("pulled.yaml", pulled)); code != 1 || !strings.Contains(out, "+# version 1, which ") {
+	if code, out := one.run("fleet", "diff", write("pulled.yaml", pulled)); code != 0 || !strings.Contains(out, "there is no difference") {
 		t.Errorf("llmsup fleet diff with what was pulled: %d\n%s", code, out)
 	}
 	if code, out := one.run("fleet", "diff", write("other.yaml", "budget: {daily: 7}\n")); code != 1 || !strings.Contains(out, "-keys:") || !strings.Contains(out, "+budget: {daily: 7}") {

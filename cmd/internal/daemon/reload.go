@@ -34,7 +34,9 @@ func (d *Daemon) Reload() ([]string, error) {
 		d.log.Error().Err(err).Msg("reload rejected; the old configuration stays")
 		return nil, err
 	}
-	d.applyFleet()
+	if d.applyFleet() {
+		changes = append(changes, "fleet: the key_file, credentials_file or ca_file has another content; the box joins again")
+	}
 	if len(changes) == 0 {
 		d.log.Info().Msg("reloaded; nothing has changed")
 	}
@@ -45,12 +47,12 @@ func (d *Daemon) Reload() ([]string, error) {
 }
 
 // applyFleet joins the configured fleet, or leaves it. It holds no lock: to leave takes up to a
-// second.
-func (d *Daemon) applyFleet() {
+// second. It reports whether only the files of the fleet have changed.
+func (d *Daemon) applyFleet() (otherFiles bool) {
 	d.serversMu.Lock()
 	settings := d.setup.Config.Fleet
 	d.serversMu.Unlock()
-	d.boxes.Apply(settings)
+	return d.boxes.Apply(settings)
 }
 
 func (d *Daemon) reload(text []byte, shared *config.Shared) ([]string, error) {

@@ -100,6 +100,9 @@ const (
 	rejoinInterval = time.Second
 )
 
+// hasLeft is the problem of a box whose membership has ended.
+const hasLeft = "it has left the fleet"
+
 // Run keeps the box in the fleet until ctx ends. Then the box leaves, which takes at most a
 // second.
 func (m *Member) Run(ctx context.Context) {
@@ -110,7 +113,7 @@ func (m *Member) Run(ctx context.Context) {
 	for {
 		err := m.session(ctx)
 		if ctx.Err() != nil {
-			m.setLink(link{problem: "it has left the fleet"})
+			m.setLink(link{problem: hasLeft})
 			return
 		}
 		m.setLink(link{problem: err.Error()})
@@ -253,6 +256,8 @@ func (m *Member) setLink(next link) {
 		m.o.Log.Info().Str("box", m.peers.self).Msg("the box is in the fleet")
 	case next.joined:
 		m.o.Log.Warn().Str("box", m.peers.self).Msg("the box is in the fleet, but " + next.problem)
+	case next.problem == hasLeft:
+		m.o.Log.Info().Str("box", m.peers.self).Msg("the box has left the fleet")
 	default:
 		m.o.Log.Warn().Str("box", m.peers.self).Msg("the box is not in the fleet, and continues alone: " + next.problem)
 	}

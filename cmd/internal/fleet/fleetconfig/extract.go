@@ -41,8 +41,12 @@ func Extract(path string, raw []byte) (string, error) {
 	if err == nil {
 		err = encoder.Close()
 	}
-	return text.String(), err
+	return pulledLines.ReplaceAllString(text.String(), ""), err
 }
+
+// pulledLines are the lines that llmsup fleet pull writes before the sections. A push does not send
+// them back: they would name an old version.
+var pulledLines = regexp.MustCompile(`\A(# version \d+, which .*\n\n?)+`)
 
 // inlined returns a copy of a node in which aliases are replaced by what they refer to: that
 // may be in a section which is not part of the document.

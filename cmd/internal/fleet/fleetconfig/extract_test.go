@@ -17,7 +17,11 @@ func TestExtract(t *testing.T) {
 		},
 		"an anchor elsewhere":  {"upstreams: {x: {base_url: &u 'http://h/v1'}}\nroutes: {m: {primary: *u}}\n", "routes: {m: {primary: 'http://h/v1'}}\n"},
 		"an anchor and merges": {"routes:\n  a: &a\n    primary: openrouter\n  b:\n    <<: *a\n    timeout: 5s\n", "routes:\n  a:\n    primary: openrouter\n  b:\n    <<:\n      primary: openrouter\n    timeout: 5s\n"},
-		"an empty section":     {"keys:\nroutes: {}\n", "routes: {}\n"},
+		"lines of pulls": {
+			"# version 3, which ann@gpu1 pushed 2026-11-30 12:20:18\n# version 2, which ann@gpu1 pushed 2026-11-29 12:20:18\n# ours\nbudget: {daily: 5}\n",
+			"# ours\nbudget: {daily: 5}\n",
+		},
+		"an empty section": {"keys:\nroutes: {}\n", "routes: {}\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := Extract("f.yaml", []byte(tc.text))

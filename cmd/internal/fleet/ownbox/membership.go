@@ -67,17 +67,17 @@ func New(o Options) *Membership {
 }
 
 // Apply joins the fleet of the Settings. It leaves another one first, also if a file of the
-// Settings has another content now.
-func (m *Membership) Apply(s fleet.Settings) {
+// Settings has another content now, and reports whether that was why.
+func (m *Membership) Apply(s fleet.Settings) (otherFiles bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	old := m.present.Load()
 	if m.closed || old == nil && !s.Enabled() || old != nil && old.settings.Equal(s) && old.fingerprint == s.Fingerprint() {
-		return
+		return false
 	}
 	m.leave()
 	if !s.Enabled() {
-		return
+		return false
 	}
 	if warning := s.Warning(); warning != "" {
 		m.o.Log.Warn().Msg(warning)
@@ -93,6 +93,7 @@ func (m *Membership) Apply(s fleet.Settings) {
 		next.Run(ctx)
 		updating.Wait()
 	}()
+	return old != nil && old.settings.Equal(s)
 }
 
 // Close leaves the fleet for good. The other boxes know it at once; it takes a second at most.

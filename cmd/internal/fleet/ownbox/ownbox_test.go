@@ -90,12 +90,19 @@ func TestNoFleet(t *testing.T) {
 func TestApply(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	m := membershipOf(control.Status{Version: "v", Servers: []control.Server{{Name: "a", State: "ready"}}})
-	s := fleet.Settings{NATS: []string{"nats://127.0.0.1:1"}, Name: "gpu1", Advertise: "http://gpu1:8000", KeyFile: "/none/key"}
-	m.Apply(s)
+	s := fleet.Settings{NATS: []string{"nats://127.0.0.1:1"}, Name: "gpu1", Advertise: "http://gpu1:8000", KeyFile: filepath.Join(t.TempDir(), "key")}
+	if m.Apply(s) {
+		t.Error("it joins for the first time, and says that a file has changed")
+	}
 	first := m.present.Load()
-	m.Apply(s)
-	if m.present.Load() != first {
+	if m.Apply(s) || m.present.Load() != first {
 		t.Error("the same settings begin a new membership")
+	}
+	if err := os.WriteFile(s.KeyFile, []byte(strings.Repeat("k", 32)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if !m.Apply(s) || m.present.Load() == first {
+		t.Error("another key does not begin a new membership")
 	}
 	if s := m.Status(); s == nil || s.Box != "gpu1" || s.Joined || s.Problem == "" {
 		t.Errorf("%+v", s)
