@@ -68,8 +68,8 @@ func (x *exchange) mayWaitAt(c plan.Candidate, f *attempt.Failure) bool {
 	return true
 }
 
-// tellWait tells the box that has asked for how long the call would wait here.
-func (x *exchange) tellWait() {
+// addWaitHeader adds how long the call would wait here, if another box has asked.
+func (x *exchange) addWaitHeader() {
 	if n := len(x.failures); n > 0 && x.failures[n-1].MayWait && x.request.FromBox != "" {
 		x.w.Header().Set(wire.HeaderWait, strconv.FormatInt(x.failures[n-1].ExpectedWait.Milliseconds(), 10))
 	}

@@ -382,7 +382,7 @@ func (x *exchange) reject(e wire.Error) {
 			x.rec.reason = backend.Failed
 		}
 	}
-	x.tellWait()
+	x.addWaitHeader()
 	if x.rec.reason != "" {
 		x.w.Header().Set(wire.HeaderReason, string(x.rec.reason))
 	}

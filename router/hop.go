@@ -20,8 +20,8 @@ func hopOf(ctx context.Context) *boxes.Hop {
 	return hop
 }
 
-// serveHop serves a request that says that another box of the fleet has sent it. Its code takes
-// the place of a key, and of the checks that protect clients: only calls are accepted.
+// serveHop serves a request with the header of a call from another box of the fleet. The code in
+// it takes the place of a key, and of the checks that protect clients: only calls are accepted.
 func (rt *Router) serveHop(s *plan.Routing, w http.ResponseWriter, r *http.Request, text string) {
 	hop, code, ok := boxes.ParseHop(text)
 	if !ok || s.Boxes == nil || !s.Boxes.Verify(hop.Box, code) {
@@ -46,8 +46,8 @@ func (rt *Router) serveHop(s *plan.Routing, w http.ResponseWriter, r *http.Reque
 	rt.handleCall(w, r.WithContext(context.WithValue(r.Context(), hopKey{}, &hop)), e)
 }
 
-// refuseHop tells a box that has asked whether its call can begin that it would have to wait, and
-// for how long. The body is not read. The box asks others, so that this is no error: it is not logged.
+// refuseHop answers a box that has asked whether its call can begin: the call would have to wait,
+// for this long. The body is not read. That box asks others, so this is no error, and is not logged.
 func (rt *Router) refuseHop(w http.ResponseWriter, r *http.Request, hop *boxes.Hop, wait time.Duration) {
 	w.Header().Set(wire.HeaderReason, string(backend.Saturated))
 	w.Header().Set(wire.HeaderWait, strconv.FormatInt(wait.Milliseconds(), 10))

@@ -76,7 +76,7 @@ func (b *bucket) open(value []byte) (*Document, error) {
 	}
 	var d Document
 	if err := json.Unmarshal(raw, &d); err != nil || d.Version == 0 {
-		return nil, fmt.Errorf("the fleet's configuration can't be read; a box with another version of llmsup may have pushed it")
+		return nil, fmt.Errorf("the fleet's configuration cannot be read; a box with another version of llmsup may have pushed it")
 	}
 	return &d, nil
 }

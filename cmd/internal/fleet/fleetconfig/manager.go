@@ -44,7 +44,7 @@ type Manager struct {
 
 	mu      sync.Mutex    // guards the fields below
 	current *saved        // applied last; nil = none. It counts only if llmsup.yaml has a fleet
-	refused *Document     // the fleet's, if the box can't apply it
+	refused *Document     // the fleet's, if the box cannot apply it
 	problem string        // why; or what else does not work
 	bucket  *bucket       // nil = the box has no connection
 	failed  error         // why the bucket could not be opened last
@@ -125,7 +125,7 @@ func (m *Manager) Reload(try func(s *config.Shared) (inFleet bool, err error)) e
 	return err
 }
 
-// apply has the box apply a document, or remembers why it can't.
+// apply has the box apply a document, or remembers why it cannot.
 func (m *Manager) apply(d *Document) error {
 	m.applying.Lock()
 	defer m.applying.Unlock()
@@ -142,7 +142,7 @@ func (m *Manager) apply(d *Document) error {
 	return err
 }
 
-// refuse notes that the box can't apply a document.
+// refuse notes that the box cannot apply a document.
 func (m *Manager) refuse(d *Document, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -166,7 +166,7 @@ func (m *Manager) applied(d *Document) {
 	m.current = &saved{Fleet: m.fleet, Document: *d}
 	m.refused, m.problem = nil, ""
 	if err := m.current.save(m.o.StateDir); err != nil {
-		m.problem = fmt.Sprintf("version %d of the fleet's configuration can't be saved, so that a restart without NATS would use an older one: %s", d.Version, err)
+		m.problem = fmt.Sprintf("version %d of the fleet's configuration cannot be saved, so that a restart without NATS would use an older one: %s", d.Version, err)
 		m.o.Log.Error().Msg(m.problem)
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/fleet"
 )
 
-// pollInterval is how often the bucket is read if nothing is heard.
+// pollInterval is how often the bucket is read if no message arrives.
 const pollInterval = 15 * time.Second
 
 // rereads are the pauses before the bucket is read again after a message on its subject: it may
@@ -30,10 +30,10 @@ func (m *Manager) Serve(ctx context.Context, c *fleet.Conn) error {
 	}
 	m.connect(b, c.Fleet())
 	defer m.connect(nil, c.Fleet())
-	heard := make(chan struct{}, 1)
+	written := make(chan struct{}, 1)
 	sub, err := c.NATS.Subscribe(b.subject(), func(*nats.Msg) {
 		select {
-		case heard <- struct{}{}:
+		case written <- struct{}{}:
 		default:
 		}
 	})
@@ -51,7 +51,7 @@ func (m *Manager) Serve(ctx context.Context, c *fleet.Conn) error {
 		case <-ctx.Done():
 		case <-poll.C:
 			m.warnTargets() // not before: boxes may start together
-		case <-heard:
+		case <-written:
 			if err := m.reread(ctx, b); err != nil {
 				return err
 			}
@@ -94,8 +94,8 @@ func (m *Manager) handled(revision uint64) {
 	m.seen = max(m.seen, revision)
 }
 
-// agree notes that the box runs what the fleet has.
-func (m *Manager) agree() {
+// markCurrent notes that the box runs what the fleet has.
+func (m *Manager) markCurrent() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.refused, m.problem = nil, ""
@@ -126,7 +126,7 @@ func (m *Manager) sync(ctx context.Context, b *bucket) (isNew bool, err error) {
 	case d == nil || own != nil && d.Version < own.Version:
 		return true, m.restore(ctx, b, own, d, revision)
 	case own != nil && d.Version == own.Version && d.Text == own.Text:
-		m.agree()
+		m.markCurrent()
 	default:
 		m.handled(revision)
 		_ = m.apply(d) // the box keeps what it has, and says so
