@@ -452,6 +452,52 @@ func TestOutsiders(t *testing.T) {
 	}
 }
 
+// A box stays in the fleet when an outsider sends announcements of its earlier process again.
+func TestAnnouncementsOfEarlierProcess(t *testing.T) {
+	t.Parallel()
+	server := fleettest.Start(t)
+	a, b := start(t, settings(t, "a", server.URL)), start(t, settings(t, "b", server.URL))
+	a.sees(t, "b")
+	b.sees(t, "a")
+	nc, err := nats.Connect(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kv, err := js.KeyValue(t.Context(), bucketName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seal := newSealer([]byte(fleetKey))
+	for seq := range uint64(3) {
+		old, err := seal.seal(&Box{Name: "a", Instance: "earlier", Seq: seq + 1, Address: "http://a:8000"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := kv.Put(t.Context(), "a", old); err != nil {
+			t.Fatal(err)
+		}
+		for late := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+			if entry, err := kv.Get(t.Context(), "a"); err == nil {
+				if held, err := seal.open(entry.Value()); err == nil && held.Instance == a.instance {
+					break
+				}
+			}
+			if time.Now().After(late) {
+				t.Fatal("the bucket never has an announcement of the box again")
+			}
+		}
+	}
+	if strings.Contains(a.log.String(), "not in the fleet") || !a.View().Joined {
+		t.Errorf("the box has left the fleet:\n%s", a.log)
+	}
+	b.sees(t, "a")
+}
+
 // The clocks of boxes may differ, and jump: nothing that a box announces has a time.
 func TestClocksDiffer(t *testing.T) {
 	t.Parallel()

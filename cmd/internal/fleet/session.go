@@ -31,7 +31,8 @@ type session struct {
 
 	joined   bool
 	pending  jetstream.PubAckFuture // of the last announcement; nil = none
-	stored   time.Time              // when the last one was stored
+	stored   time.Time              // when the last one was stored, or the session began
+	owned    time.Time              // when the bucket has last confirmed that the box has its name
 	claims   chan claimed           // receives the result of the claim that runs
 	claiming bool
 }
@@ -101,7 +102,7 @@ func (s *session) run(ctx context.Context, broken <-chan error) error {
 				s.announce(false)
 			}
 		case ack := <-ok:
-			s.pending, s.m.revision = nil, ack.Sequence
+			s.pending, s.m.revision, s.owned = nil, ack.Sequence, time.Now()
 			s.storedNow()
 		case err := <-failed:
 			s.m.o.Log.Debug().Err(err).Msg("the bucket has not stored an announcement")
@@ -195,10 +196,11 @@ func (s *session) claim(ctx context.Context) {
 		s.claims <- claimed{err: err}
 		return
 	}
+	owner := time.Since(s.owned) < silence
 	go func() {
 		var result claimed
 		for range 3 { // others may write to the key meanwhile
-			if result = s.tryClaim(ctx, value); !IsConflict(result.err) {
+			if result = s.tryClaim(ctx, value, owner); !IsConflict(result.err) {
 				break
 			}
 		}
@@ -206,7 +208,10 @@ func (s *session) claim(ctx context.Context) {
 	}()
 }
 
-func (s *session) tryClaim(ctx context.Context, value []byte) claimed {
+// tryClaim takes the name if no other box has it. owner is whether this box had it so short ago
+// that none can have taken it since: what the bucket has of another process was sent again by an
+// outsider.
+func (s *session) tryClaim(ctx context.Context, value []byte, owner bool) claimed {
 	within, cancel := context.WithTimeout(ctx, 3*requestTimeout+silence)
 	defer cancel()
 	kv, err := openBucket(within, s.nc, s.js, boxesBucket())
@@ -226,7 +231,7 @@ func (s *session) tryClaim(ctx context.Context, value []byte) claimed {
 	if err == nil && held.Instance == s.m.instance && !held.Leaving {
 		return claimed{revision: entry.Revision()}
 	}
-	if err == nil && !held.Leaving { // of a box that is there, or was killed
+	if err == nil && !held.Leaving && !owner { // of a box that is there, or was killed
 		if holder := s.awaitNamesake(within); holder != nil {
 			return claimed{holder: holder}
 		}
@@ -269,7 +274,7 @@ func (s *session) apply(result claimed) error {
 	case result.err != nil:
 		return result.err
 	default:
-		s.m.revision, s.joined = result.revision, true
+		s.m.revision, s.joined, s.owned = result.revision, true, time.Now()
 		s.announce(false)
 		s.storedNow()
 	}

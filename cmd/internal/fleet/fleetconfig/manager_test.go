@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
@@ -369,4 +370,37 @@ func TestCluster(t *testing.T) {
 		return err == nil
 	})
 	await(t, "both have it", func() bool { return one.routed() == "b" && two.routed() == "b" })
+}
+
+// TestNotPut: a push whose message may have arrived is not reported as one that was not made.
+func TestNotPut(t *testing.T) {
+	for name, tc := range map[string]struct {
+		err  error
+		want string
+	}{
+		"no answer":                {context.DeadlineExceeded, "NATS has not confirmed that it has version 7: "},
+		"the client has left":      {context.Canceled, "NATS has not confirmed that it has version 7: "},
+		"the connection is lost":   {nats.ErrConnectionClosed, "NATS has not confirmed that it has version 7: "},
+		"no server has the bucket": {nats.ErrNoResponders, "; nothing was pushed"},
+		"the bucket refuses it":    {&jetstream.APIError{Code: 503, Description: "insufficient resources"}, "; nothing was pushed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			mustContain(t, notPut(fmt.Errorf("write to the bucket: %w", tc.err), 7), tc.want)
+		})
+	}
+}
+
+// TestConnectionLostInPush: when the connection breaks after the message was sent, the pushing box
+// does not say that nothing was pushed.
+func TestConnectionLostInPush(t *testing.T) {
+	server := fleettest.Start(t)
+	proxy := fleettest.StartProxy(t, server.URL)
+	one := newBox(t, t.TempDir(), "").join(t, "one", fleetKey, proxy.URL)
+	if _, err := jsConn(t, server.URL).Subscribe("$KV."+bucketName+".>", func(*nats.Msg) { proxy.Cut() }); err != nil {
+		t.Fatal(err)
+	}
+	_, err := one.Push(t.Context(), control.PushRequest{File: "f", Text: routeTo("c")}, "ann")
+	if err != nil && !strings.Contains(err.Error(), "NATS has not confirmed that it has version 1: ") { // nil = the answer was faster
+		t.Error(err)
+	}
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/control"
 )
@@ -41,16 +43,23 @@ func (m *Manager) Push(ctx context.Context, r control.PushRequest, user string) 
 			by = fmt.Sprintf("as version %d by %s", first.Version, first.PushedBy)
 		}
 		return control.PushedConfig{}, fmt.Errorf("another configuration was pushed at the same moment, %s, and this one was not; compare them with llmsup fleet diff, and push again", by)
-	case errors.Is(err, context.DeadlineExceeded):
-		return control.PushedConfig{}, fmt.Errorf("NATS has not confirmed within %s that it has version %d; llmsup fleet diff shows whether it has", requestFor, d.Version)
 	case err != nil:
-		return control.PushedConfig{}, fmt.Errorf("%w; nothing was pushed", err)
+		return control.PushedConfig{}, notPut(err, d.Version)
 	}
 	m.handled(revision)
 	if err := m.apply(d); err != nil {
 		pushed.Refused = err.Error()
 	}
 	return pushed, nil
+}
+
+// notPut explains why a version may not be in the bucket. If the connection is lost, or no answer
+// comes, NATS may have it nevertheless.
+func notPut(err error, version uint64) error {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.Is(err, nats.ErrConnectionClosed) {
+		return fmt.Errorf("NATS has not confirmed that it has version %d: %w; llmsup fleet diff shows whether it has", version, err)
+	}
+	return fmt.Errorf("%w; nothing was pushed", err)
 }
 
 // read returns what a push makes the fleet's configuration.
