@@ -1,12 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -56,6 +59,21 @@ func remedy(err error, box string) string {
 		return fmt.Sprintf("renew the certificate of %s, and check the clocks of both boxes", box)
 	}
 	return "check fleet.advertise of " + box
+}
+
+// advertised warns of an address for other boxes at which only this machine can call: the default of
+// listen is one. A proxy may listen there, but seldom at the same port.
+func (f *findings) advertised(cfg *config.Config) {
+	u, err := url.Parse(cfg.Fleet.Advertise)
+	if err != nil || u.Scheme != "http" || !cfg.Loopback() {
+		return
+	}
+	_, port, _ := net.SplitHostPort(cfg.Listen) // Loopback has read it
+	own := config.Config{Listen: net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "80"))}
+	if cmp.Or(u.Port(), "80") == port && !own.Loopback() {
+		f.warn("fleet: other boxes are to call this one at %s, but llmsup listens on %s, which only this machine can reach; set listen: 0.0.0.0:%s and restart llmsup",
+			cfg.Fleet.Advertise, cfg.Listen, port)
+	}
 }
 
 // targets warns of servers in routes that neither this box nor another one has now: one may join

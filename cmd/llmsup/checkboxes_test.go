@@ -74,3 +74,27 @@ func TestUnknownTargets(t *testing.T) {
 		}
 	}
 }
+
+func TestAdvertised(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		listen, advertise string
+		warned            bool
+	}{
+		"the default of listen":     {"127.0.0.1:8000", "http://gpu1.internal:8000", true},
+		"port 80":                   {"localhost:80", "http://gpu1.internal", true},
+		"all addresses":             {"0.0.0.0:8000", "http://gpu1.internal:8000", false},
+		"a proxy":                   {"127.0.0.1:8000", "http://gpu1.internal:8080", false},
+		"a proxy with TLS":          {"127.0.0.1:8000", "https://gpu1.internal:8000", false},
+		"all boxes on this machine": {"127.0.0.1:8000", "http://127.0.0.1:8000", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var printed strings.Builder
+			f := &findings{page: &page{out: &printed}}
+			f.advertised(&config.Config{Listen: tc.listen, Fleet: fleet.Settings{Advertise: tc.advertise}})
+			if out := printed.String(); strings.Contains(out, "which only this machine can reach") != tc.warned {
+				t.Errorf("the check says %q", out)
+			}
+		})
+	}
+}

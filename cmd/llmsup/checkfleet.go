@@ -34,6 +34,7 @@ func (f *findings) fleet(ctx context.Context, cfg *config.Config, running *contr
 	if cfg.Shared != nil {
 		f.ok("fleet: version %d of its configuration defines %s%s", cfg.Shared.Version, strings.Join(cfg.Shared.Sections, ", "), replaced(cfg.Replaced()))
 	}
+	f.advertised(cfg)
 	found, err := fleet.Probe(ctx, cfg.Fleet)
 	if err == nil {
 		defer f.reach(ctx, cfg.Fleet, found)
