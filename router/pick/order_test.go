@@ -30,7 +30,7 @@ func three(change func(b []Box)) []Box {
 // chatOf returns a call of a conversation whose home is one of n idle boxes.
 func chatOf(box, n int) Call {
 	c := Call{Model: "m", PromptTokens: 5000, EarlierTokens: 4000}
-	for c.Conversation = 1; home(idle(n), &c) != box; c.Conversation++ {
+	for boxes := idle(n); c.Conversation == 0 || home(boxes, &c) != box; c.Conversation++ {
 	}
 	return c
 }

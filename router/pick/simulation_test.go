@@ -18,28 +18,48 @@ type simulation struct {
 	sent      []map[int]sent
 	events    events
 	random    func(n int) int
-	known     []Box // reused by view
+	ready     known // reused by view
+	unloaded  known
 
-	waits      []time.Duration // of all calls, until they had a slot; sorted at the end
-	first      []time.Duration // the same until the first token
-	arrived    []int           // hops at each box since its announcement
-	largest    int             // of arrived
-	hops       int
-	refusals   int
-	prompt     int // tokens of conversations
-	fromCaches int
+	waits       []time.Duration // of all calls, until they had a slot; sorted at the end
+	first       []time.Duration // the same until the first token
+	arrived     []int           // hops at each box since its announcement
+	largest     int             // of arrived
+	hops        int
+	refusals    int
+	loads       int
+	loading     int // boxes that load the model now
+	mostLoading int // at one time
+	gaveUp      []gaveUp
+	prompt      int // tokens of conversations
+	fromCaches  int
 }
 
 // boxState is a box at the present moment.
 type boxState struct {
-	busy    int
-	queue   []*running
-	service time.Duration  // moving average
-	cached  map[uint64]int // tokens of each conversation
+	busy     int
+	queue    []*running
+	service  time.Duration // moving average
+	unloaded bool          // it does not have the model, or loads it
+	loading  bool
+	loadEnds time.Duration  // when it is expected to have the model loaded, if it loads it
+	cached   map[uint64]int // tokens of each conversation
 }
 
 // sent is how many calls one box has sent another since an announcement, that still run.
 type sent struct{ announcement, calls int }
+
+// known is what a box knows of some boxes, and their indices.
+type known struct {
+	boxes []Box
+	index []int
+}
+
+// gaveUp is a call that moved on since a box did not load the model in time.
+type gaveUp struct {
+	waited    time.Duration // there
+	elsewhere time.Duration // the expected time to the first token at the best other box
+}
 
 // running is a call at its box.
 type running struct {
@@ -50,11 +70,10 @@ type running struct {
 	asking       time.Duration // the boxes that refused it
 }
 
-// event is the end of a call, or an announcement of a box.
+// event is something that happens at a moment.
 type event struct {
 	at   time.Duration
-	call *running // nil = the box announces itself
-	box  int
+	then func()
 }
 
 type events []event
@@ -79,86 +98,165 @@ func simulate(sc scenario, trace []arrival, r rule) *simulation {
 		s.sent[i] = map[int]sent{}
 	}
 	for i := range s.state {
-		s.state[i].cached = map[uint64]int{}
+		s.state[i].cached, s.state[i].unloaded = map[uint64]int{}, !sc.loaded(i)
 		s.announced[i].Name = fmt.Sprint("box", i)
 		s.announced[i] = s.exact(i)
-		heap.Push(&s.events, event{at: time.Duration(s.random(int(time.Second))), box: i})
+		s.after(time.Duration(s.random(int(time.Second))), func() { s.announce(i) })
 	}
 	for i := range trace {
 		for s.events[0].at <= trace[i].at {
-			s.step(heap.Pop(&s.events).(event))
+			s.step()
 		}
 		s.now = trace[i].at
 		s.place(&trace[i], r)
 	}
 	for len(s.waits) < len(trace) {
-		s.step(heap.Pop(&s.events).(event))
+		s.step()
 	}
 	slices.Sort(s.waits)
 	slices.Sort(s.first)
 	return s
 }
 
-// exact returns a box as it is now.
-func (s *simulation) exact(i int) Box {
-	b := &s.state[i]
-	return Box{Name: s.announced[i].Name, Slots: s.slots, Busy: b.busy, Queued: len(b.queue), Service: b.service, PromptRate: promptRate * s.speed(i)}
+func (s *simulation) after(d time.Duration, then func()) {
+	heap.Push(&s.events, event{s.now + d, then})
 }
 
-// view returns the boxes as one of them knows them. A gateway is none of them.
-func (s *simulation) view(box int) []Box {
-	s.known = append(s.known[:0], s.announced...)
-	if box < s.boxes {
-		s.known[box] = s.exact(box)
-		s.known[box].Own = true
+func (s *simulation) step() {
+	e := heap.Pop(&s.events).(event)
+	s.now = e.at
+	e.then()
+}
+
+// exact returns a box as it is now. Of one that does not have the model loaded, the slots are unknown.
+func (s *simulation) exact(i int) Box {
+	b := &s.state[i]
+	now := Box{Name: s.announced[i].Name, Slots: s.slots, Busy: b.busy, Queued: len(b.queue), Service: b.service, PromptRate: promptRate * s.speed(i)}
+	switch {
+	case b.loading: // one that takes longer than expected is expected to take as long again
+		now.Slots, now.Load, now.Loading = 0, max((b.loadEnds-s.now).Abs(), time.Second), true
+	case b.unloaded:
+		now.Slots, now.Load = 0, s.loadTime
 	}
-	for to, n := range s.sent[box] {
-		if n.announcement == s.number[to] {
-			s.known[to].Busy += n.calls
-		} else {
-			delete(s.sent[box], to)
+	return now
+}
+
+// view sets ready and unloaded to the boxes as one of them knows them. A gateway is none of them.
+func (s *simulation) view(box int) {
+	s.ready.boxes, s.ready.index = s.ready.boxes[:0], s.ready.index[:0]
+	s.unloaded.boxes, s.unloaded.index = s.unloaded.boxes[:0], s.unloaded.index[:0]
+	for i := range s.announced {
+		list := &s.ready
+		if (i == box && s.state[i].unloaded) || (i != box && s.announced[i].Load > 0) {
+			list = &s.unloaded
+		}
+		list.boxes, list.index = append(list.boxes, s.announced[i]), append(list.index, i)
+		if i == box {
+			own := &list.boxes[len(list.boxes)-1]
+			*own = s.exact(i)
+			own.Own = true
 		}
 	}
-	return s.known
+	for to, n := range s.sent[box] {
+		if n.announcement != s.number[to] {
+			delete(s.sent[box], to)
+			continue
+		}
+		for _, list := range []*known{&s.ready, &s.unloaded} {
+			if at, ok := slices.BinarySearch(list.index, to); ok {
+				list.boxes[at].Busy += n.calls
+			}
+		}
+	}
 }
 
 // place gives a call to the first box that does not refuse it, else to the one where it waits
-// for the shortest time.
+// for the shortest time: that may be one that has to load the model.
 func (s *simulation) place(a *arrival, r rule) {
 	call := &running{arrival: *a}
-	least := time.Duration(math.MaxInt64)
-	for _, choice := range r(s, a) {
+	best, least := -1, time.Duration(math.MaxInt64)
+	asked, load := r(s, a)
+	for _, choice := range asked {
 		b := s.exact(choice.Box)
 		wait := b.wait()
 		if !choice.MaxWait.Limited || wait <= choice.MaxWait.Limit {
-			call.box = choice.Box
-			break
+			s.send(call, choice.Box)
+			return
 		}
 		if wait+choice.Rest < least {
-			call.box, least = choice.Box, wait+choice.Rest
+			best, least = choice.Box, wait+choice.Rest
 		}
 		if choice.Box != a.source {
 			s.refusals++
 			call.asking += hop
 		}
 	}
-	call.announcement = s.number[call.box]
-	if call.box != a.source {
+	if load == nil || load.firstToken >= least {
+		s.send(call, best)
+		return
+	}
+	s.send(call, load.box)
+	since := s.now
+	if !s.state[load.box].unloaded {
+		return
+	}
+	s.after(load.wait, func() { // the call moves on
+		if b := &s.state[load.box]; b.unloaded {
+			b.queue = slices.DeleteFunc(b.queue, func(r *running) bool { return r == call })
+			s.gaveUp = append(s.gaveUp, gaveUp{s.now - since, least})
+			s.send(call, best)
+		}
+	})
+}
+
+// send gives a call to a box, which may have to load the model for it.
+func (s *simulation) send(call *running, box int) {
+	call.box, call.announcement = box, s.number[box]
+	if box != call.source {
 		s.hops++
-		n := s.sent[a.source][call.box]
+		n := s.sent[call.source][box]
 		if n.announcement != call.announcement {
 			n = sent{announcement: call.announcement}
 		}
 		n.calls++
-		s.sent[a.source][call.box] = n
-		s.arrived[call.box]++
-		s.largest = max(s.largest, s.arrived[call.box])
+		s.sent[call.source][box] = n
+		s.arrived[box]++
+		s.largest = max(s.largest, s.arrived[box])
 	}
-	if b := &s.state[call.box]; b.busy < s.slots {
+	b := &s.state[box]
+	if !b.unloaded && b.busy < s.slots {
 		s.begin(call)
-	} else {
-		b.queue = append(b.queue, call)
+		return
 	}
+	b.queue = append(b.queue, call)
+	if b.unloaded && !b.loading {
+		s.load(b)
+	}
+}
+
+// load begins to load the model.
+func (s *simulation) load(b *boxState) {
+	b.loading, b.loadEnds = true, s.now+s.loadTime
+	s.loads++
+	s.loading++
+	s.mostLoading = max(s.mostLoading, s.loading)
+	if s.neverLoaded {
+		return
+	}
+	s.after(s.loadTime, func() {
+		s.loading--
+		b.unloaded, b.loading = false, false
+		for len(b.queue) > 0 && b.busy < s.slots {
+			s.next(b)
+		}
+	})
+}
+
+// next gives the slot of a box to the next call in its queue.
+func (s *simulation) next(b *boxState) {
+	call := b.queue[0]
+	b.queue = b.queue[1:]
+	s.begin(call)
 }
 
 // begin gives a call a slot.
@@ -178,19 +276,19 @@ func (s *simulation) begin(r *running) {
 		wait += hop
 	}
 	s.first = append(s.first, wait+process)
-	heap.Push(&s.events, event{at: s.now + process + time.Duration(float64(r.generates)/s.speed(r.box)), call: r})
+	s.after(process+time.Duration(float64(r.generates)/s.speed(r.box)), func() { s.end(r) })
 }
 
-func (s *simulation) step(e event) {
-	s.now = e.at
-	if e.call == nil {
-		s.announced[e.box] = s.exact(e.box)
-		s.number[e.box]++
-		s.arrived[e.box] = 0
-		heap.Push(&s.events, event{at: e.at + time.Second, box: e.box})
-		return
-	}
-	r := e.call
+// announce sends a box's state to all others, each second.
+func (s *simulation) announce(box int) {
+	s.announced[box] = s.exact(box)
+	s.number[box]++
+	s.arrived[box] = 0
+	s.after(time.Second, func() { s.announce(box) })
+}
+
+// end frees the slot of a call.
+func (s *simulation) end(r *running) {
 	b := &s.state[r.box]
 	b.busy--
 	took := s.now - r.began
@@ -206,9 +304,7 @@ func (s *simulation) step(e event) {
 		s.sent[r.source][r.box] = n
 	}
 	if len(b.queue) > 0 {
-		next := b.queue[0]
-		b.queue = b.queue[1:]
-		s.begin(next)
+		s.next(b)
 	}
 }
 
@@ -217,38 +313,65 @@ func percentile(sorted []time.Duration, q float64) time.Duration {
 	return sorted[int(float64(len(sorted)-1)*q)]
 }
 
-// rule chooses the boxes that are asked.
-type rule func(s *simulation, a *arrival) []Choice
+// rule chooses the boxes that are asked, and the one that may load the model; nil = none may.
+type rule func(s *simulation, a *arrival) ([]Choice, *toLoad)
+
+// toLoad is the box that may load the model for a call.
+type toLoad struct {
+	box        int
+	firstToken time.Duration // expected
+	wait       time.Duration // after it the call moves on
+}
 
 // The rules that are compared.
 var rules = map[string]rule{
-	withOrder: func(s *simulation, a *arrival) []Choice { return Order(s.view(a.source), a.call, s.random) },
+	withOrder: func(s *simulation, a *arrival) ([]Choice, *toLoad) {
+		choices := s.order(a)
+		i, firstToken := ToLoad(s.unloaded.boxes, a.call)
+		if i < 0 {
+			return choices, nil
+		}
+		return choices, &toLoad{s.unloaded.index[i], firstToken, 2 * s.unloaded.boxes[i].Load}
+	},
+	withoutLoads: func(s *simulation, a *arrival) ([]Choice, *toLoad) { return s.order(a), nil },
 	// The oracle knows the queues of all boxes at this moment.
-	withOracle: func(s *simulation, a *arrival) []Choice {
-		return s.fastest(a, func(i int) Box {
-			b := s.exact(i)
+	withOracle: func(s *simulation, a *arrival) ([]Choice, *toLoad) {
+		var b Box
+		return s.fastest(a, func(i int) *Box {
+			b = s.exact(i)
 			b.Own = i == a.source
-			return b
+			return &b
 		})
 	},
 	// Two random boxes are compared by what they have announced, and none refuses.
-	withTwo: func(s *simulation, a *arrival) []Choice {
-		boxes := s.view(a.source)
+	withTwo: func(s *simulation, a *arrival) ([]Choice, *toLoad) {
+		s.view(a.source)
+		boxes := s.ready.boxes
 		x, y := s.random(s.boxes), s.random(s.boxes)
 		if boxes[y].firstToken(&a.call) < boxes[x].firstToken(&a.call) {
 			x = y
 		}
-		return []Choice{{Box: x}}
+		return []Choice{{Box: x}}, nil
 	},
-	withFastest: func(s *simulation, a *arrival) []Choice {
-		boxes := s.view(a.source)
-		return s.fastest(a, func(i int) Box { return boxes[i] })
+	withFastest: func(s *simulation, a *arrival) ([]Choice, *toLoad) {
+		s.view(a.source)
+		return s.fastest(a, func(i int) *Box { return &s.ready.boxes[i] })
 	},
-	withRandom: func(s *simulation, _ *arrival) []Choice { return []Choice{{Box: s.random(s.boxes)}} },
+	withRandom: func(s *simulation, _ *arrival) ([]Choice, *toLoad) { return []Choice{{Box: s.random(s.boxes)}}, nil },
+}
+
+// order asks the boxes that have the model loaded, by what the call's box knows.
+func (s *simulation) order(a *arrival) []Choice {
+	s.view(a.source)
+	choices := Order(s.ready.boxes, a.call, s.random)
+	for i := range choices {
+		choices[i].Box = s.ready.index[choices[i].Box]
+	}
+	return choices
 }
 
 // fastest returns the box with the shortest time to the first token.
-func (s *simulation) fastest(a *arrival, box func(i int) Box) []Choice {
+func (s *simulation) fastest(a *arrival, box func(i int) *Box) ([]Choice, *toLoad) {
 	best, least := 0, time.Duration(math.MaxInt64)
 	atHome := home(s.announced, &a.call)
 	for i := range s.state {
@@ -257,5 +380,5 @@ func (s *simulation) fastest(a *arrival, box func(i int) Box) []Choice {
 			best, least = i, t
 		}
 	}
-	return []Choice{{Box: best}}
+	return []Choice{{Box: best}}, nil
 }

@@ -11,11 +11,15 @@ import (
 // scenario is a fleet and its calls.
 type scenario struct {
 	boxes, slots int
-	load         float64       // share of the slots that would be busy on average without caches
-	chats        float64       // share of the calls that are turns of conversations
-	entries      int           // only so many boxes get calls; 0 = all
-	gateways     int           // all calls come to so many boxes that do not have the model; 0 = none
-	length       time.Duration // in which calls and conversations begin
+	load         float64                       // share of the slots that would be busy on average without caches
+	chats        float64                       // share of the calls that are turns of conversations
+	entries      int                           // only so many boxes get calls; 0 = all
+	gateways     int                           // all calls come to so many boxes that do not have the model; 0 = none
+	length       time.Duration                 // in which calls and conversations begin
+	loadedOfTen  int                           // of ten boxes, so many have the model loaded at the start, and load is about these; 0 = all
+	loadTime     time.Duration                 // of the model
+	neverLoaded  bool                          // the model's loads do not end
+	shape        func(seconds float64) float64 // of the calls' rate, 1 on average; nil = a burst in every tenth second
 }
 
 const (
@@ -46,22 +50,35 @@ func (sc scenario) speed(box int) float64 {
 	return 1
 }
 
+// loaded reports whether a box has the model loaded at the start.
+func (sc scenario) loaded(box int) bool { return sc.loadedOfTen == 0 || box%10 < sc.loadedOfTen }
+
+// bursts is the shape with a burst in every tenth second.
+func bursts(seconds float64) float64 {
+	if math.Mod(seconds, 10) >= 9 {
+		return burst * 10 / (9.0 + burst)
+	}
+	return 10 / (9.0 + burst)
+}
+
 // trace returns the calls of a scenario.
 func (sc scenario) trace(seed uint64) (all []arrival) {
 	r := rand.New(rand.NewPCG(seed, 2))
 	capacity := 0.0
 	for i := range sc.boxes {
-		capacity += float64(sc.slots) * sc.speed(i)
+		if sc.loaded(i) {
+			capacity += float64(sc.slots) * sc.speed(i)
+		}
 	}
 	seconds := generation.Seconds() + ((1-sc.chats)*prompt+sc.chats*turn*(turns+1)/2)/promptRate // of a call
 	conversations := sc.chats / (sc.chats + (1-sc.chats)*turns)                                  // share in what begins
 	rate := capacity * sc.load / seconds / (1 - conversations + conversations*turns)
+	shape := sc.shape
+	if shape == nil {
+		shape = bursts
+	}
 	for at, conversation := 0.0, uint64(0); at < sc.length.Seconds(); {
-		now := rate * 10 / (9 + burst)
-		if math.Mod(at, 10) >= 9 {
-			now *= burst
-		}
-		at += r.ExpFloat64() / now
+		at += r.ExpFloat64() / (rate * shape(at))
 		if r.Float64() >= conversations {
 			all = append(all, sc.arrival(r, at, Call{PromptTokens: 1 + int(r.ExpFloat64()*prompt)}))
 			continue
