@@ -51,6 +51,7 @@ type record struct {
 	total        accounting.Total        // what the attempts cost
 	answerCost   *usd.Amount             // what the last attempt cost; nil = unknown
 	savings      *usd.Amount             // what the route's fallback would have charged for a local answer; nil = unknown
+	refused      bool                    // another box has asked whether its call can begin here, and it cannot: it asks others, and this is no call
 	recorded     bool                    // row is set, and is in the ledger
 	row          ledger.Row
 }
@@ -110,7 +111,9 @@ func (rec *record) finalStatus() int {
 // ledger, unless that has been written already. A request about a server is no call of a
 // model: it is only in the log. A call of another box is recorded there.
 func (rt *Router) finish(rec *record) {
-	rec.settleAll()
+	if rec.settleAll(); rec.refused {
+		return
+	}
 	status := rec.finalStatus()
 	line := rt.log.WithLevel(rec.logLevel(status)).
 		Str("request_id", rec.request.ID).Str("path", rec.request.Path).Str("model", wire.Shorten(rec.request.Body.Model)).

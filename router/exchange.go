@@ -35,10 +35,10 @@ type exchange struct {
 
 	early      *waiting.Stream    // the response, if it began while the call waited for a model; else nil
 	candidates []plan.Candidate   // those of the plan that are not skipped
-	deadline   time.Time          // for the primary's first answer, on whatever box; zero = it has not been asked
+	deadline   time.Time          // for the primary's first answer, on whatever box; zero = it has not been asked, or the answer began in time and broke
 	attempts   []plan.Attempted   // the attempts so far
 	failures   []*attempt.Failure // those that the client's error lists
-	refusals   []refusal          // of boxes that were asked
+	refusals   []refusal          // of boxes that were asked, and where the call may still wait
 }
 
 // serve answers a call.
@@ -67,11 +67,7 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *request.Reque
 // run tries one candidate after another, until one of them answers or none is left.
 func (x *exchange) run() {
 	x.addDemand()
-	done, next := x.askBoxes()
-	for ; next < len(x.candidates) && !done; next++ {
-		done = x.next(next)
-	}
-	if !done && !x.waitForServer() {
+	if !x.tryEach(0, x.next) && !x.waitForServer() {
 		x.fail()
 	}
 }
@@ -238,6 +234,7 @@ func (x *exchange) keepAlive(queue int) {
 func (x *exchange) relayAnswer(c plan.Candidate, a *attempt.Answer) {
 	rec := &x.rec
 	rec.backend, rec.model, rec.local = c.Name, c.Model, c.Local
+	x.deadline = time.Time{}
 	x.addWait(c, a.Wait)
 	if c.Primary && !c.OtherBox { // though it may not have been the first candidate
 		rec.reason = ""
@@ -260,6 +257,9 @@ func (x *exchange) relayAnswer(c plan.Candidate, a *attempt.Answer) {
 func (x *exchange) recordFailure(c plan.Candidate, f *attempt.Failure) {
 	x.rec.total.Add(f.Charge)
 	x.addWait(c, f.Wait)
+	if f.Partial != nil {
+		x.deadline = time.Time{}
+	}
 	x.attempts = append(x.attempts, plan.Attempted{
 		Primary: c.Primary, Local: c.Local, Metered: c.Metered, Phase: f.Phase, Reason: f.Reason,
 		OverBudget: f.OverBudget != nil, Invalid: f.InvalidRequest(), LocalField: plan.RejectedLocalField(&f.Failure, c.RequestOf(x.request)),

@@ -38,7 +38,7 @@ func (rt *Router) serveHop(s *plan.Routing, w http.ResponseWriter, r *http.Reque
 		return
 	}
 	if server := s.Server(hop.Server); server != nil && hop.MaxWait.Limited {
-		if wait := server.ExpectedWait(); wait > hop.MaxWait.Limit {
+		if wait := server.ExpectedWait(r.URL.Path); wait > hop.MaxWait.Limit {
 			rt.refuseHop(w, r, &hop, wait)
 			return
 		}

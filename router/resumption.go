@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/tidwall/gjson"
 
@@ -33,7 +34,7 @@ type resumption struct {
 func (x *exchange) resumption(c plan.Candidate, lease *backend.Lease) *resumption {
 	d := resume.DialectOf(x.request.Path)
 	next := 1 + slices.IndexFunc(x.candidates, func(other plan.Candidate) bool { return other.Name == c.Name })
-	if d == nil || !c.Primary || c.Metered || !slices.ContainsFunc(x.candidates[next:], x.mayContinue) {
+	if d == nil || !c.Primary || c.Metered || len(x.refusals) == 0 && !slices.ContainsFunc(x.candidates[next:], x.mayContinue) {
 		return nil
 	}
 	return &resumption{exchange: x, next: next, first: c.RequestOf(x.request), transcript: resume.Transcript{Dialect: d}, lease: lease}
@@ -115,30 +116,35 @@ func (r *resumption) resumeOnce(w *attempt.ClientWriter) error {
 	return r.relay(w.For(a), a)
 }
 
-// start requests the rest of the stream from the other candidates, in order, and returns
-// the first answer; nil = none answered.
-func (r *resumption) start() *attempt.Answer {
-	for r.next < len(r.candidates) {
-		c := r.candidates[r.next]
-		r.next++
-		next := r.continuationRequest(c, r.transcript.Dialect, r.transcript.Text.String(), r.transcript.Tokens)
-		if next == nil || r.ctx.Err() != nil || c.Metered && r.mayHaveBilled() || !r.mayContinue(c) {
-			continue
-		}
-		other := backend.Alternative{}
-		if c.Primary {
-			other = r.alternative(r.next - 1)
-		}
-		r.rec.call.Try(c.Name, c.Model, c.Metered, backend.Lost)
-		a, failed := attempt.Start(r.ctx, r.params(c, next, other))
-		if failed == nil && !a.IsStream() {
-			failed = a.Discard(c.Name, "answered a streaming call without a stream")
-		}
-		if failed == nil {
-			r.rec.call.Continue()
-			r.rec.resumedBy, r.rec.resumedLocally = c.Name, c.Local
-			return a
-		}
+// start requests the rest of the stream from the next candidates; nil = none answered.
+func (r *resumption) start() (a *attempt.Answer) {
+	r.tryEach(r.next, func(i int) bool { a = r.startAt(i); return a != nil })
+	return a
+}
+
+// startAt requests the rest of the stream from a candidate; nil = it has not answered.
+func (r *resumption) startAt(i int) *attempt.Answer {
+	r.next = i + 1
+	c := r.candidates[i]
+	next := r.continuationRequest(c, r.transcript.Dialect, r.transcript.Text.String(), r.transcript.Tokens)
+	if next == nil || r.ctx.Err() != nil || c.Metered && r.mayHaveBilled() || !r.mayContinue(c) {
+		return nil
+	}
+	other := backend.Alternative{}
+	if c.Primary {
+		other = r.alternative(i)
+	}
+	r.rec.call.Try(c.Name, c.Model, c.Metered, backend.Lost)
+	a, failed := attempt.Start(r.ctx, r.params(c, next, other))
+	if failed == nil && !a.IsStream() {
+		failed = a.Discard(c.Name, "answered a streaming call without a stream")
+	}
+	if failed == nil {
+		r.rec.call.Continue()
+		r.rec.resumedBy, r.rec.resumedLocally, r.deadline = c.Name, c.Local, time.Time{}
+		return a
+	}
+	if !r.mayWaitAt(c, failed) {
 		r.rec.addDetail(failed.LogMessage())
 		r.recordFailure(c, failed)
 	}

@@ -84,7 +84,7 @@ func (b *Server) awaitSlots(ctx context.Context, a *Attempt) (*Lease, *Failure) 
 			RetryAfter: max(int(wait.Round(time.Second)/time.Second), 1),
 		}
 		if !w.full {
-			failed.Detail, failed.MayWait, failed.ExpectedWait = "has all slots busy", true, cmp.Or(wait, pick.AssumedService)
+			failed.Detail, failed.MayWait, failed.ExpectedWait = "has all slots busy", true, cmp.Or(wait, b.queue.expectedWait(), pick.AssumedService)
 		}
 		return nil, failed
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/models"
+	"github.com/llmsup/llmsup/router/pick"
 	"github.com/llmsup/llmsup/router/request"
 )
 
@@ -93,4 +94,25 @@ func TestKeepAlive(t *testing.T) {
 			t.Errorf("it waited %+v, want %+v", a.Wait, wait)
 		}
 	})
+}
+
+// TestExpectedWaitOfRefusedCall: a box says for how long a call would wait by its queue, also before
+// it knows how long calls take.
+func TestExpectedWaitOfRefusedCall(t *testing.T) {
+	local := &settableLocal{}
+	local.becomes(LocalState{Alive: true, Slots: 2})
+	b := NewServer("qwen", local, nil)
+	ask := &Attempt{Request: &request.Request{}, Timeout: time.Hour, MaxWait: pick.AtMost(0), Alternative: Alternative{Exists: true, On: func(Reason) bool { return true }}}
+	for range 2 {
+		if _, failed := b.Admit(t.Context(), ask); failed != nil {
+			t.Fatal(failed.Detail)
+		}
+	}
+	for waiting := 1; waiting < 5; waiting++ {
+		_, failed := b.Admit(t.Context(), ask)
+		if want := pick.AssumedService * time.Duration(waiting) / 2; failed == nil || !failed.MayWait || failed.ExpectedWait != want || b.ExpectedWait("/v1/chat/completions") != want {
+			t.Errorf("%d calls wait: %+v, want %s", waiting-1, failed, want)
+		}
+		b.queue.enqueue(1, false, 0)
+	}
 }

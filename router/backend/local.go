@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -119,9 +120,14 @@ func (b *Server) Engine() *models.Capabilities { return b.local.Engine() }
 // how long a call holds its slots on average; 0 = unknown.
 func (b *Server) Queue() (taken, waiting int, service time.Duration) { return b.queue.load() }
 
-// ExpectedWait returns for how long a call would wait for a slot; 0 = a slot is free, or it is
-// unknown whether one is.
-func (b *Server) ExpectedWait() time.Duration { return b.queue.expectedWait() }
+// ExpectedWait returns for how long a call at a path would wait for a slot; 0 = it needs none, a slot
+// is free, or it is unknown whether one is.
+func (b *Server) ExpectedWait(path string) time.Duration {
+	if slices.Contains(b.Engine().Slots.None, path) {
+		return 0
+	}
+	return b.queue.expectedWait()
+}
 
 // Slots returns how many calls the server works on at once; 0 = unknown.
 func (b *Server) Slots() int { return b.local.State().Slots }

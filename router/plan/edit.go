@@ -31,7 +31,9 @@ func (p *Plan) EditRequest(r *request.Request) {
 	for i := range p.Candidates {
 		edit(&p.Candidates[i])
 	}
-	if p.waitCandidate != nil {
-		edit(p.waitCandidate)
+	for _, c := range []*Candidate{p.waitCandidate, p.ToLoad} {
+		if c != nil {
+			edit(c)
+		}
 	}
 }

@@ -1,0 +1,147 @@
+package router
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/boxes"
+	"github.com/llmsup/llmsup/router/wire"
+)
+
+// fill gives the only slot of a box to a call. The gate ends that call; then the box behaves as then
+// says.
+func (b *fixture) fill(then http.HandlerFunc) (gate chan struct{}) {
+	b.t.Helper()
+	gate = make(chan struct{})
+	b.state.transition(func(s *backend.LocalState) { s.Slots = 1 })
+	b.local.behaves(after(gate))
+	b.begin(`{"model":"local/alone","messages":[]}`)
+	eventually(b.t, "the box is full", func() bool { return len(b.local.requests()) == 1 })
+	b.local.behaves(then)
+	return gate
+}
+
+const (
+	brokenText  = " 1, of a list that is long enough,"
+	countStream = `,"stream":true,"max_tokens":100,"messages":[{"role":"user","content":"count"}]}`
+)
+
+var (
+	beginsStream    = sends(breaks, firstChunk+textChunk(brokenText)+textChunk(" 2"))
+	continuesStream = sends(ends, textChunk(" 3"), strings.Replace(finishChunk("stop"), "gen-9", "chatcmpl-1", 1), usageEvent, doneEvent)
+)
+
+// wantContinued checks a stream of " 1 2 3" that two backends have made.
+func (f *fleet) wantContinued(r reply, first, by string) {
+	f.t.Helper()
+	if r.status != 200 || r.readErr != nil || r.backend() != first || !strings.Contains(r.body, ": resumed by "+by+"\n") {
+		f.t.Errorf("%d from %q, %v: %s", r.status, r.backend(), r.readErr, r.body)
+		return
+	}
+	if got := streamText(f.t, r.body); got != brokenText+" 2 3" {
+		f.t.Errorf("the text is %q", got)
+	}
+}
+
+// TestStreamContinuesWhereItWasRefused: boxes that had no free slot when the call was asked around
+// continue its stream, after those that have one.
+func TestStreamContinuesWhereItWasRefused(t *testing.T) {
+	for name, tc := range map[string]struct {
+		third http.HandlerFunc // of a box that comes after the one that begins; nil = it has no free slot either
+		by    string
+	}{
+		"no other box has a slot": {nil, "qwen"},
+		"another box has one":     {continuesStream, "box3/qwen"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFleet(t, hangs, hangs, beginsStream, hangs)
+			own := f.fill(continuesStream)
+			f.router.routing.Load().Server("qwen").Served(2 * time.Second)
+			if tc.third == nil {
+				f.others[1].fill(hangs)
+				f.others[1].router.routing.Load().Server("qwen").Served(time.Minute)
+			} else {
+				f.others[1].local.behaves(tc.third)
+			}
+			f.set(3, boxes.PeerState{Status: "ready", Slots: 4, Free: 4, PromptRate: 1}) // slower than box2
+			answered := make(chan reply, 1)
+			go func() { answered <- f.post("/v1/chat/completions", `{"model":"local/qwen"`+countStream) }()
+			if tc.third == nil {
+				eventually(t, "the call waits at its own box", func() bool { return f.router.Load("qwen").Queued == 1 })
+				close(own)
+			}
+			f.wantContinued(<-answered, "box2/qwen", tc.by)
+			f.local.CloseClientConnections()
+		})
+	}
+}
+
+// TestStreamBreaksLate: a stream that breaks after the route's time, in which its answer had to begin,
+// continues on another box.
+func TestStreamBreaksLate(t *testing.T) {
+	f := newFleet(t, hangs, sends(func(w http.ResponseWriter, r *http.Request) {
+		outlast(time.Second)
+		breaks(w, r)
+	}, firstChunk+textChunk(brokenText)+textChunk(" 2")), continuesStream)
+	f.wantContinued(f.post("/v1/chat/completions", `{"model":"local/short"`+countStream), "qwen", "box2/qwen")
+}
+
+// TestWholeAnswerBreaksLate: the same holds for an answer that is not a stream.
+func TestWholeAnswerBreaksLate(t *testing.T) {
+	f := newFleet(t, answers, sends(func(w http.ResponseWriter, r *http.Request) {
+		outlast(time.Second)
+		breaks(w, r)
+	}, firstChunk+textChunk(brokenText)+textChunk(" 2")), continuesStream)
+	f.state.edit(func(s *backend.LocalState) { s.SupportsAggregation = true })
+	r := f.post("/v1/chat/completions", strings.Replace(`{"model":"local/short"`+countStream, `"stream":true,`, "", 1))
+	if r.status != 200 || r.backend() != "box2/qwen" || len(f.cloud.requests()) > 0 {
+		t.Errorf("%d from %q: %s", r.status, r.backend(), r.body)
+	}
+}
+
+// TestEditedCallAtLoad: the box that loads the model for a call gets it with the route's edits.
+func TestEditedCallAtLoad(t *testing.T) {
+	f := newFleet(t, hangs, answers, hangs)
+	f.others[0].fill(hangs)
+	f.others[0].router.routing.Load().Server("qwen").Served(time.Minute)
+	f.state.transition(func(s *backend.LocalState) { unloaded(s); s.LoadsIn = time.Second })
+	answered := make(chan reply, 1)
+	go func() { answered <- f.chat("local/edited", false) }()
+	eventually(t, "the call waits for the model", func() bool { return f.router.Load("qwen").ForModel == 1 })
+	f.state.transition(ready)
+	if r := <-answered; r.status != 200 || r.backend() != "qwen" || !strings.Contains(string(f.local.lastBody()), `"top_k":40`) {
+		t.Errorf("%d from %q with %s", r.status, r.backend(), f.local.lastBody())
+	}
+}
+
+// TestSlotlessHop: a box whose slots are busy takes a call that needs none.
+func TestSlotlessHop(t *testing.T) {
+	f := newFleet(t, hangs, hangs, hangs)
+	other := f.others[0]
+	other.fill(answers)
+	for path, want := range map[string]int{"/tokenize": 200, "/v1/messages/count_tokens": 200, "/v1/chat/completions": 429} {
+		if r := other.post(path, `{"messages":[]}`, wire.HeaderHop, "box1 code-for-box2 qwen move 60000 0"); r.status != want {
+			t.Errorf("%s: %d: %s", path, r.status, r.body)
+		}
+	}
+}
+
+// TestRefusedCallIsNoCall: a box that refuses a call which another box has asked it to begin does not
+// count it, and does not log it.
+func TestRefusedCallIsNoCall(t *testing.T) {
+	f := newFleet(t, hangs, hangs, hangs)
+	other := f.others[0]
+	other.fill(hangs)
+	other.state.edit(func(s *backend.LocalState) { s.Slots = 2 })
+	r := other.post("/v1/chat/completions", `{"messages":[],"n":2}`, wire.HeaderHop, "box1 code-for-box2 qwen move 60000 0")
+	if r.status != 429 || r.header.Get(wire.HeaderWait) == "" { // known only once it has the body
+		t.Errorf("%d, %v: %s", r.status, r.header, r.body)
+	}
+	eventually(t, "the call has ended", func() bool { return other.router.Inflight() == 1 })
+	if page := other.send("GET", "/metrics", "").body; !strings.Contains(page, "llmsup_calls_from_boxes_total 0") || strings.Contains(other.log.String(), "from_box") {
+		t.Errorf("the call was counted or logged: %s", other.log)
+	}
+}
