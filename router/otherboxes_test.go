@@ -315,7 +315,7 @@ func (c counter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// TestHopIsRejected: without a box's own code nobody makes a call as a box, and a box makes
+// TestHopIsRejected: without a box's own code no client makes a call as a box, and a box makes
 // nothing but calls of its models.
 func TestHopIsRejected(t *testing.T) {
 	f := newFleet(t, hangs, hangs, answers)

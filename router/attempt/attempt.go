@@ -39,7 +39,7 @@ type Params struct {
 	Idle        time.Duration // idle timeout of a stream that has begun; 0 = none
 	Alternative backend.Alternative
 	KeepAlive   backend.KeepAlive // while the call waits for its model
-	Progress    backend.Progress  // nil = nothing wants to know
+	Progress    backend.Progress  // nil = it is not reported
 	Unmodified  bool              // the body is sent as the client wrote it
 	Log         zerolog.Logger
 

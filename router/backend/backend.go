@@ -66,7 +66,7 @@ type Attempt struct {
 	MaxWait     pick.MaxWait // of a call that may move on, for a slot; without a limit: Timeout
 	Deadline    time.Time    // for the first answer: Timeout from the attempt's start
 	KeepAlive   KeepAlive
-	Progress    Progress // nil = nothing wants to know
+	Progress    Progress // nil = it is not reported
 	Unmodified  bool     // the body is sent as the client wrote it
 
 	Lease *Lease // what Admit returned
