@@ -59,8 +59,8 @@ func Open(o Options) (*Manager, error) {
 	return &Manager{o: o, current: current, view: func() *fleet.View { return nil }, changed: make(chan struct{})}, err
 }
 
-// Follow sets what returns the fleet as the box knows it, before the first Serve.
-func (m *Manager) Follow(view func() *fleet.View) { m.view = view }
+// SetView sets what returns the fleet as the box knows it, before the first Serve.
+func (m *Manager) SetView(view func() *fleet.View) { m.view = view }
 
 // Status returns which configuration of the fleet the box runs.
 func (m *Manager) Status() *control.FleetConfiguration {

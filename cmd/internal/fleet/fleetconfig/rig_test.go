@@ -135,7 +135,7 @@ func (b *box) start(t *testing.T, name, key string, urls ...string) *box {
 		},
 		Changes: func() []<-chan struct{} { return nil }, Services: []fleet.Service{b.Manager}, Log: zerolog.Nop(),
 	})
-	b.Follow(b.member.View)
+	b.SetView(b.member.View)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {

@@ -60,7 +60,7 @@ func New(o Options) *Membership {
 	m.FleetReader, m.CallFinder = reports, reports
 	m.o.Services = append(slices.Clone(o.Services), reports)
 	if o.Config != nil {
-		o.Config.Follow(m.View)
+		o.Config.SetView(m.View)
 		m.o.Services = append(m.o.Services, o.Config)
 	}
 	return m
