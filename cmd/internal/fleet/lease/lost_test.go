@@ -17,7 +17,12 @@ import (
 func TestLostRecord(t *testing.T) {
 	for name, lose := range map[string]func(w *world, key string){
 		"sent again": func(w *world, key string) { w.history[key] = append(w.history[key], w.history[key][0]) },
-		"gone":       func(w *world, key string) { delete(w.history, key) },
+		"sent again, and changed by a box that knew no later one": func(w *world, key string) {
+			old := new(*w.history[key][0])
+			old.Holders, old.Version = nil, w.history[key][len(w.history[key])-1].Version+1
+			w.history[key] = append(w.history[key], old)
+		},
+		"gone": func(w *world, key string) { delete(w.history, key) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -352,6 +352,11 @@ func (w *world) heal() {
 	}
 	w.delayed, w.needs = nil, nil
 	for _, b := range w.boxes {
+		for key, now := range b.leaser.windows {
+			if now.lost {
+				w.t.Errorf("%s takes a record for lost: %s", b.name, key)
+			}
+		}
 		b.reconnect(false)
 		for len(b.calls) > 0 {
 			b.end(0, 0)

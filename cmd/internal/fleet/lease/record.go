@@ -64,6 +64,14 @@ func (r *Record) index(lease string) int {
 	return slices.IndexFunc(r.Holders, func(h Holder) bool { return h.Lease == lease })
 }
 
+// granted returns a lease's part.
+func (r *Record) granted(lease string) usd.Amount {
+	if i := r.index(lease); i >= 0 {
+		return r.Holders[i].Granted
+	}
+	return 0
+}
+
 // grantedToOthers returns the sum of all parts, but that of a lease.
 func (r *Record) grantedToOthers(lease string) (sum usd.Amount) {
 	for _, h := range r.Holders {

@@ -50,7 +50,7 @@ func (l *Leaser) supply(ctx context.Context, s *session, lease *budget.Lease) er
 	w := l.windows[windowKey(lease.LeaseID)]
 	for try := range maxTries {
 		if !w.fresh {
-			if err := l.read(ctx, s, w, windowKey(lease.LeaseID)); err != nil {
+			if err := l.read(ctx, s, w, lease); err != nil {
 				return err
 			}
 		}
