@@ -127,7 +127,7 @@ prices:
 	boxes[0].awaitStatus("with a box that is gone", func(s control.Status) bool {
 		return len(s.Budgets) == 1 && len(s.Budgets[0].Fleet.Gone) == 1 && s.Budgets[0].Fleet.Gone[0].Box == "gpu1"
 	})
-	if _, out := boxes[0].run("status"); !strings.Contains(out, "daily budget of the fleet: ") || !strings.Contains(out, "gpu1, which is gone since ") {
+	if _, out := boxes[0].run("status"); !strings.Contains(out, "daily budget of the fleet: ") || !strings.Contains(out, "gpu1, which is not in the fleet, holds ") {
 		t.Error(out)
 	}
 	boxes[1].instance = boxes[1].start()

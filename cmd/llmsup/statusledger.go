@@ -67,7 +67,7 @@ func fleetBudgetLine(b control.Budget, name, own string) string {
 		fmt.Sprintf("%s is not granted to a box yet%s", dollars(b.Fleet.Left), own),
 	}
 	for _, h := range b.Fleet.Gone {
-		parts = append(parts, fmt.Sprintf("%s, which is gone since %s UTC, holds %s", printable(h.Box), h.Since.UTC().Format("2006-01-02 15:04"), dollars(h.Amount)))
+		parts = append(parts, fmt.Sprintf("%s, which is not in the fleet, holds %s, since %s UTC", printable(h.Box), dollars(h.Amount), h.Since.UTC().Format("2006-01-02 15:04")))
 	}
 	if b.Fleet.Problem != "" {
 		parts = append(parts, "no more credit can be had: "+printable(b.Fleet.Problem))

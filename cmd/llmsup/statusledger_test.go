@@ -19,7 +19,7 @@ func TestFleetBudgetLine(t *testing.T) {
 		},
 	}
 	const want = "daily budget of key crawler of the fleet: 1.00 of 5.00 USD spent, until 2026-12-01 00:00 UTC; 2.00 is not granted to a box yet, and this box has credit for 0.2500; " +
-		"box3, which is gone since 2026-11-30 10:42 UTC, holds 0.5000; no more credit can be had: NATS is down"
+		"box3, which is not in the fleet, holds 0.5000, since 2026-11-30 10:42 UTC; no more credit can be had: NATS is down"
 	if got := budgetLine(b); got != want {
 		t.Errorf("%s\nwant %s", got, want)
 	}

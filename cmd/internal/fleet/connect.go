@@ -99,6 +99,7 @@ func connect(ctx context.Context, s Settings) (nc *nats.Conn, broken <-chan erro
 func connectAny(servers []string, dial *dialer, options []nats.Option) (*nats.Conn, error) {
 	problems := make([]string, len(servers))
 	hint := ""
+	var broken *net.OpError
 	for _, i := range mathrand.Perm(len(servers)) {
 		dial.err = nil
 		nc, err := nats.Connect(servers[i], options...)
@@ -108,6 +109,10 @@ func connectAny(servers []string, dial *dialer, options []nats.Option) (*nats.Co
 		case dial.err != nil:
 			hint = "; check that nats-server runs there, its listen address and firewalls, and fleet.nats in llmsup.yaml"
 			err = dial.err
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			err = fmt.Errorf("no answer within %s; nats-server hangs, or another program listens there", requestTimeout)
+		case errors.As(err, &broken) && (broken.Op == "read" || broken.Op == "write"):
+			err = broken.Err // without the port of this box, which is another one at each attempt
 		}
 		problems[i] = fmt.Sprintf("%s: %s", servers[i], explain(err))
 	}
@@ -145,8 +150,6 @@ func explain(err error) error {
 		return fmt.Errorf("%w; write tls:// in nats", err)
 	case errors.Is(err, nats.ErrSecureConnWanted):
 		return fmt.Errorf("%w; write nats:// in nats, or add tls to the server's configuration", err)
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fmt.Errorf("%w; what listens there may not be a NATS server", err)
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount), errors.Is(err, nats.ErrNoResponders):
 		return fmt.Errorf("%w; enable JetStream in the servers' configuration (jetstream {})", err)
 	}

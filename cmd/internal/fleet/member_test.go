@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -580,6 +581,12 @@ func TestNoServer(t *testing.T) {
 	public, _ := user.PublicKey()
 	closed := fleettest.Start(t, func(o *server.Options) { o.Nkeys = []*server.NkeyUser{{Nkey: public}} }).URL
 	open := fleettest.Start(t).URL
+	silent, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	hung := "nats://" + silent.Addr().String()
 	down := fmt.Sprintf("nats://127.0.0.1:%d", fleettest.FreePort(t))
 	for name, tc := range map[string]struct {
 		servers []string
@@ -589,6 +596,7 @@ func TestNoServer(t *testing.T) {
 		"refuses":     {[]string{closed}, []string{"connect to NATS at " + closed + ": nats: Authorization Violation; check credentials_file"}, "nats-server runs"},
 		"is down":     {[]string{down}, []string{"connect to NATS at " + down + ": dial tcp ", "connection refused; check that nats-server runs there"}, "no servers available"},
 		"has no TLS":  {[]string{strings.Replace(down, "nats", "tls", 1), strings.Replace(open, "nats", "tls", 1)}, []string{"nats: secure connection not available; write nats:// in nats"}, "no servers available"},
+		"hangs":       {[]string{hung}, []string{hung + ": no answer within 2s; nats-server hangs, or another program listens there"}, "read tcp"},
 		"one of each": {[]string{closed, down}, []string{closed + ": nats: Authorization Violation; check credentials_file; " + down + ": dial tcp ", "connection refused; check that"}, "no servers available"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -291,6 +291,13 @@ func TestKilled(t *testing.T) {
 			if held := s.Limits[0].Gone[0]; held.Box != "a" || held.Amount <= 0 {
 				t.Errorf("%+v", held)
 			}
+			alone := *b.process.leaser.known.Load()
+			alone.problem = errNoConnection.Error()
+			cutOff := &Leaser{o: b.process.leaser.o, wall: b.process.leaser.wall}
+			cutOff.known.Store(&alone)
+			if s := cutOff.Status([]string{"b"}); s.Limits[0].Gone != nil {
+				t.Errorf("without NATS it names %+v as gone", s.Limits[0].Gone)
+			}
 			break
 		}
 		b.wait(late)

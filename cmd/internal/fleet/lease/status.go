@@ -62,12 +62,15 @@ func (l *Leaser) Status(present []string) (s Status) {
 		k = &known{problem: errNoConnection.Error()}
 	}
 	s.Problem = k.problem
+	gone := func(box string) bool { // without a connection it is unknown
+		return k.problem != errNoConnection.Error() && !slices.Contains(present, box)
+	}
 	for _, lease := range l.o.Budget.Leases(l.wall()) {
 		w := k.windows[windowKey(lease.LeaseID)]
 		if w.record == nil || w.lease != lease.Unique {
 			w.record = &Record{Limit: lease.Limit}
 		}
-		s.Limits = append(s.Limits, w.limit(&lease, func(box string) bool { return !slices.Contains(present, box) }))
+		s.Limits = append(s.Limits, w.limit(&lease, gone))
 	}
 	return s
 }

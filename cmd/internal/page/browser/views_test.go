@@ -90,7 +90,7 @@ func TestFleetBudget(t *testing.T) {
 		},
 	}}})
 	tab := open(t, f, "money", browser.Look{})
-	tab.AwaitText("6.00 USD is not granted to a box yet, and this box has credit for 0.50 USD; gpu3, which is gone since ")
+	tab.AwaitText("6.00 USD is not granted to a box yet, and this box has credit for 0.50 USD; gpu3, which is not in the fleet")
 	tab.AwaitText(", holds 1.25 USD until it is back or the limit is renewed; no more credit can be had: there is no connection to NATS.")
 }
 

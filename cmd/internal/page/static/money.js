@@ -109,7 +109,7 @@ function budgets(list, now) {
 // credit says who has what is not spent of a limit that the boxes of the fleet share, as llmsup status does.
 function credit(b) {
 	const parts = [`${b.key || 'All calls'}, ${b.period === 'daily' ? 'per day' : 'per month'}: ${usd(b.fleet.left_usd)} is not granted to a box yet, and this box has credit for ${usd(b.fleet.granted_usd)}`];
-	for (const held of b.fleet.gone) parts.push(`${held.box}, which is gone since ${time(held.since, 'clock')}, holds ${usd(held.amount_usd)} until it is back or the limit is renewed`);
+	for (const held of b.fleet.gone) parts.push(`${held.box}, which is not in the fleet, holds ${usd(held.amount_usd)} until it is back or the limit is renewed`);
 	if (b.fleet.problem) parts.push(`no more credit can be had: ${b.fleet.problem}`);
 	return parts.join('; ') + '.';
 }
