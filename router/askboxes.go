@@ -31,9 +31,8 @@ func (x *exchange) tryEach(i int, give func(i int) (done bool)) (done bool) {
 	}
 }
 
-// waitWhereRefused makes the boxes where the call may wait the next candidates, the one where it
-// waits the shortest time first. A box that has to load the model comes before them if it takes less
-// time. next is the index of the first candidate that was not asked, before and after.
+// waitWhereRefused makes the boxes that refused the next candidates, the one with the shortest wait first, or one that loads the
+// model sooner. next is the index of the first candidate that was not asked, before and after.
 func (x *exchange) waitWhereRefused(next int) int {
 	if len(x.refusals) == 0 {
 		return next

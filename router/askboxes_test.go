@@ -1,7 +1,9 @@
 package router
 
 import (
+	"io"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"testing"
 	"time"
@@ -125,6 +127,33 @@ func TestSlotlessHop(t *testing.T) {
 	for path, want := range map[string]int{"/tokenize": 200, "/v1/messages/count_tokens": 200, "/v1/chat/completions": 429} {
 		if r := other.post(path, `{"messages":[]}`, wire.HeaderHop, "box1 code-for-box2 qwen move 60000 0"); r.status != want {
 			t.Errorf("%s: %d: %s", path, r.status, r.body)
+		}
+	}
+}
+
+// TestRefusedBodyIsRead: a body that is sent without asking is read to its end, so that the
+// connection, which may be that of a proxy, can be used again.
+func TestRefusedBodyIsRead(t *testing.T) {
+	f := newFleet(t, hangs, hangs, hangs)
+	other := f.others[0]
+	other.fill(hangs)
+	body := `{"messages":[{"role":"user","content":"` + strings.Repeat("word ", 100_000) + `"}]}`
+	for call := range 3 {
+		reused := false
+		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) { reused = c.Reused }})
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, other.url+"/v1/chat/completions", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set(wire.HeaderHop, "box1 code-for-box2 qwen move 60000 0")
+		resp, err := other.local.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusTooManyRequests || reused != (call > 0) {
+			t.Errorf("call %d: %d, on a connection that was used before: %t", call, resp.StatusCode, reused)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/boxes"
 	"github.com/llmsup/llmsup/router/plan"
+	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -46,9 +47,9 @@ func (rt *Router) serveHop(s *plan.Routing, w http.ResponseWriter, r *http.Reque
 	rt.handleCall(w, r.WithContext(context.WithValue(r.Context(), hopKey{}, &hop)), e)
 }
 
-// refuseHop answers a box that has asked whether its call can begin: the call would have to wait,
-// for this long. The body is not read. That box asks others, so this is no error, and is not logged.
+// refuseHop answers a box that its call would have to wait. It asks others: this is no error, and is not logged.
 func (rt *Router) refuseHop(w http.ResponseWriter, r *http.Request, hop *boxes.Hop, wait time.Duration) {
+	request.Discard(r)
 	w.Header().Set(wire.HeaderReason, string(backend.Saturated))
 	w.Header().Set(wire.HeaderWait, strconv.FormatInt(wait.Milliseconds(), 10))
 	d, _ := rt.endpoints.DialectOf(r)
