@@ -8,6 +8,7 @@ import (
 
 	"github.com/llmsup/llmsup/router/attempt"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/pick"
 	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/wire"
 )
@@ -43,8 +44,11 @@ func (x *exchange) waitWhereRefused(next int) int {
 	})
 	var wait []plan.Candidate
 	if load := x.plan.ToLoad; load != nil && load.Rest < x.refusals[0].time {
-		wait = append(wait, *load)
-		if !load.OtherBox {
+		c := *load
+		x.plan.ToLoad = nil                                  // it is given the call once
+		c.MaxWait = pick.AtMost(x.refusals[0].time - c.Load) // its queue may have grown since it was announced
+		wait = append(wait, c)
+		if !c.OtherBox {
 			x.plan.Reason, x.plan.Detail = "", "" // the primary is not bypassed
 		}
 	}
@@ -59,8 +63,11 @@ func (x *exchange) waitWhereRefused(next int) int {
 // mayWaitAt notes that a box which was asked has not let the call begin, and that the call may
 // wait there.
 func (x *exchange) mayWaitAt(c plan.Candidate, f *attempt.Failure) bool {
-	if x.plan.Hop != nil || !c.MaxWait.Limited || x.ctx.Err() != nil || f.Next != backend.Retry {
+	if x.plan.Hop != nil || !c.MaxWait.Limited || x.ctx.Err() != nil || f.Next != backend.Retry || c.Load > 0 && !f.MayWait {
 		return false
+	}
+	if c.Load > 0 { // the call waits a shorter time elsewhere
+		return true
 	}
 	r := refusal{box: c, time: x.plan.Route.Timeout} // its queue is full, or it accepts no calls yet
 	if f.MayWait {

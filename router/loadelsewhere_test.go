@@ -83,6 +83,27 @@ func TestLoadForCall(t *testing.T) {
 	}
 }
 
+// TestLoadRefused: the box that loads the model refuses a call for which the queue there has grown too
+// long since it was announced.
+func TestLoadRefused(t *testing.T) {
+	f := newFleet(t, hangs, hangs, answers)
+	f.state.transition(func(s *backend.LocalState) { s.Slots = 1 })
+	f.begin(`{"model":"local/alone","stream":true}`)
+	eventually(t, "the call has the slot", func() bool { return len(f.local.requests()) == 1 })
+	f.router.routing.Load().Server("qwen").Served(10 * time.Second)
+	there := f.others[0]
+	there.state.transition(loading)
+	there.router.routing.Load().Server("qwen").Served(20 * time.Second)
+	for range 4 {
+		there.begin(`{"model":"local/alone","stream":true}`)
+	}
+	eventually(t, "calls wait there", func() bool { return there.router.Load("qwen").Queued == 4 })
+	f.set(2, boxes.PeerState{Status: "loading", LoadsIn: time.Second})
+	f.begin(`{"model":"local/alone","stream":true}`)
+	eventually(t, "the call waits at its own box", func() bool { return f.router.Load("qwen").Queued == 1 })
+	there.state.transition(ready)
+}
+
 // TestLoadHere: the box that the client calls loads the model, if all others that have it are busy.
 func TestLoadHere(t *testing.T) {
 	for name, tc := range map[string]struct {

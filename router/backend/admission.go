@@ -76,7 +76,9 @@ func (b *Server) awaitSlots(ctx context.Context, a *Attempt) (*Lease, *Failure) 
 	switch {
 	case !ok && !now.accepts(a.Alternative):
 		failed := now.failure(now.Detail + ", and its queue is full")
-		failed.RetryAfter += int(wait / time.Second)
+		if failed.RetryAfter += int(wait / time.Second); !w.full {
+			failed.Detail, failed.MayWait, failed.ExpectedWait = now.Detail+", and its queue is long", true, now.LoadsIn+wait
+		}
 		return nil, failed
 	case !ok:
 		failed := &Failure{

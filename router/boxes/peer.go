@@ -225,7 +225,7 @@ func (p *Peer) CheckRejection(f *backend.Failure, _ wire.Dialect) {
 	if aboutRequest {
 		return
 	}
-	if ms, err := strconv.Atoi(f.Response.Header.Get(wire.HeaderWait)); err == nil && reason == backend.Saturated {
+	if ms, err := strconv.Atoi(f.Response.Header.Get(wire.HeaderWait)); err == nil {
 		f.MayWait, f.ExpectedWait = true, time.Duration(max(ms, 0))*time.Millisecond
 	}
 	switch reason {

@@ -195,6 +195,12 @@ func (s *simulation) place(a *arrival, r rule) {
 		s.send(call, best)
 		return
 	}
+	if b := s.exact(load.box); b.wait()-b.Load > least-load.wait/2 { // its queue has grown since it was announced
+		s.refusals++
+		call.asking += hop
+		s.send(call, best)
+		return
+	}
 	s.send(call, load.box)
 	since := s.now
 	if !s.state[load.box].unloaded {

@@ -27,13 +27,14 @@ func TestToLoad(t *testing.T) {
 		want  int
 		time  time.Duration
 	}{
-		"none is unloaded":           {nil, -1, 0},
-		"one":                        {unloaded(4 * s), 0, 4*s + s/10 + hop},
-		"some calls wait there":      {with(unloaded(4*s), func(b []Box) { b[0].Queued = 6 }), 0, 5500*time.Millisecond + s/10 + hop},
-		"the own one has no hop":     {with(unloaded(4*s), func(b []Box) { b[0].Own = true }), 0, 4*s + s/10},
-		"the hash decides":           {unloaded(4*s, 4*s, 4*s), hashed, 4*s + s/10 + hop},
-		"one loads already":          {with(unloaded(s, s, s), func(b []Box) { b[(hashed+1)%3].Load, b[(hashed+1)%3].Loading = 20*s, true }), (hashed + 1) % 3, 20*s + s/10 + hop},
-		"two load, one is done soon": {with(unloaded(3*s, s, 2*s), func(b []Box) { b[0].Loading, b[2].Loading = true, true }), 2, 2*s + s/10 + hop},
+		"none is unloaded":                     {nil, -1, 0},
+		"one":                                  {unloaded(4 * s), 0, 4*s + s/10 + hop},
+		"some calls wait there":                {with(unloaded(4*s), func(b []Box) { b[0].Queued = 6 }), 0, 5500*time.Millisecond + s/10 + hop},
+		"the own one has no hop":               {with(unloaded(4*s), func(b []Box) { b[0].Own = true }), 0, 4*s + s/10},
+		"the hash decides":                     {unloaded(4*s, 4*s, 4*s), hashed, 4*s + s/10 + hop},
+		"the one that loads already is sooner": {with(unloaded(s, s, s), func(b []Box) { b[(hashed+1)%3].Load, b[(hashed+1)%3].Loading = s/2, true }), (hashed + 1) % 3, s/2 + s/10 + hop},
+		"it has a queue":                       {with(unloaded(s, s, s), func(b []Box) { b[(hashed+1)%3].Queued, b[(hashed+1)%3].Loading = 20, true }), hashed, s + s/10 + hop},
+		"two load: the first to be done":       {with(unloaded(3*s, 9*s, 2*s), func(b []Box) { b[0].Loading, b[2].Loading = true, true }), 2, 2*s + s/10 + hop},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got, at := ToLoad(tc.boxes, single); got != tc.want || at != tc.time {

@@ -25,6 +25,7 @@ type Candidate struct {
 	LastResort  bool          // it is degraded, as are all candidates after it that are not skipped
 	Returning   bool          // it accepts no calls now, but will without an operator: a call without another candidate waits for it
 	unsupported bool          // it can never answer the call: its engine lacks the path, or its model the ability
+	Load        time.Duration // of Plan.ToLoad: until its model is loaded
 	ModelWait   time.Duration // how long the call waits there for its model, before it moves to another box; 0 = it moves at once
 	MaxWait     pick.MaxWait  // as that of a backend.Attempt; limited = it is asked whether the call can begin, before the call waits anywhere
 	Rest        time.Duration // expected, until the first token: from the call's slot, or from now at Plan.ToLoad

@@ -103,7 +103,8 @@ func (s *Routing) OrderBoxes(p *Plan, r *request.Request) {
 	if i, firstToken := pick.ToLoad(unloaded.known, call); i >= 0 {
 		c := unloaded.candidates[i]
 		c.skipReason, c.retryAfter, c.Rest = "", 0, firstToken
-		c.ModelWait = 2 * unloaded.known[i].Load // the time is an estimate
+		c.Load = unloaded.known[i].Load
+		c.ModelWait = 2 * c.Load // the time is an estimate
 		p.ToLoad = &c
 	}
 }
