@@ -38,7 +38,7 @@ type exchange struct {
 	deadline   time.Time          // for the primary's first answer, on whatever box; zero = it has not been asked, or the answer began in time and broke
 	attempts   []plan.Attempted   // the attempts so far
 	failures   []*attempt.Failure // those that the client's error lists
-	refusals   []refusal          // of boxes that were asked, and where the call may still wait
+	refusals   []plan.Refusal     // of boxes that were asked, and where the call may still wait
 }
 
 // serve answers a call.

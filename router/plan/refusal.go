@@ -1,0 +1,43 @@
+package plan
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/llmsup/llmsup/router/pick"
+)
+
+// Refusal is the answer of a box that was asked whether a call can begin, and where it may wait.
+type Refusal struct {
+	Box  Candidate
+	Time time.Duration // expected until the first token, if the call waits there
+}
+
+// WaitWhereRefused makes the boxes that have refused a call the next candidates, the one where it
+// waits the shortest time first. The box that would load the model comes before them if it takes
+// less time. next is the index of the first candidate that was not asked, before and after.
+func (p *Plan) WaitWhereRefused(all []Candidate, next int, refusals []Refusal) (candidates []Candidate, first int) {
+	if len(refusals) == 0 {
+		return all, next
+	}
+	slices.SortStableFunc(refusals, func(a, b Refusal) int { return cmp.Compare(a.Time, b.Time) })
+	candidates = slices.DeleteFunc(slices.Clone(all[:next]), func(c Candidate) bool {
+		return slices.ContainsFunc(refusals, func(r Refusal) bool { return r.Box.Name == c.Name })
+	})
+	first = len(candidates)
+	if p.ToLoad != nil && p.ToLoad.Rest < refusals[0].Time {
+		c := *p.ToLoad
+		p.ToLoad = nil                                     // it is given the call once
+		c.MaxWait = pick.AtMost(refusals[0].Time - c.Load) // its queue may have grown since it was announced
+		candidates = append(candidates, c)
+		if !c.OtherBox {
+			p.Reason, p.Detail = "", "" // the primary is not bypassed
+		}
+	}
+	for _, r := range refusals {
+		r.Box.MaxWait.Limited = false
+		candidates = append(candidates, r.Box)
+	}
+	return append(candidates, all[next:]...), first
+}
