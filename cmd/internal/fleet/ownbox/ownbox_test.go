@@ -165,6 +165,9 @@ func TestRouterKnowsBoxes(t *testing.T) {
 	}
 	second.Apply(s)
 	second.AwaitBoxes(t.Context())
+	for limit := time.Now().Add(30 * time.Second); len(known.Servers("a")) == 0 && time.Now().Before(limit); { // AwaitBoxes gives up earlier
+		time.Sleep(10 * time.Millisecond)
+	}
 	second.Close()
 	if len(known.Servers("a")) != 1 {
 		t.Error("it stops, and does not know the server of the other box")
