@@ -370,8 +370,10 @@ func TestDiskFullDuringDownload(t *testing.T) {
 	filler := filepath.Join(disk, "filler")
 	fill(t, filler)
 	h.release()
-	in.awaitState("now", "starting", "its model cannot be downloaded: the disk of "+disk+" is full (no space left on device): free space, or choose another folder; next try in ")
-	in.awaitState("later", "unloaded", "its model cannot be downloaded: the disk of "+disk+" is full")
+	in.awaitState("now", "starting", "its model cannot be downloaded: the disk of "+disk+"/127.0.0.1-")
+	if later := in.awaitState("later", "unloaded", "its model cannot be downloaded: the disk of "+disk+"/127.0.0.1-"); !strings.Contains(later.Reason, " is full (no space left on device): free space, or choose another folder; next try in ") {
+		t.Errorf("%s", later.Reason)
+	}
 	if r := in.chat("local/now", ""); r.status != 200 || r.backend() != "openrouter" || r.reason() != "starting" {
 		t.Errorf("%+v", r)
 	}

@@ -196,7 +196,7 @@ struct figures *figures_read(void)
 	const char *path = getenv("LLMSUP_TEST_NVML");
 	FILE *file = path ? fopen(path, "re") : NULL;
 	if (!file)
-		mistake("LLMSUP_TEST_NVML=%s can't be read: %s", path ? path : "", strerror(errno));
+		mistake("LLMSUP_TEST_NVML=%s cannot be read: %s", path ? path : "", strerror(errno));
 	struct figures *f = calloc(1, sizeof *f);
 	if (!f)
 		mistake("out of memory");

@@ -5,7 +5,7 @@
  *	gpu 0 name NVIDIA GeForce RTX 4090
  *	gpu 0 process 4711 9663676416 compute
  *
- * A file that can't be read is a mistake in the test: the library reports it on
+ * A file that cannot be read is a mistake in the test: the library reports it on
  * stderr and ends the process, so that it is not taken for a fault of the GPU.
  */
 #ifndef NVMLTEST_FIGURES_H

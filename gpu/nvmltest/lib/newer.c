@@ -28,7 +28,7 @@ nvmlReturn_t nvmlDeviceGetMigMode(nvmlDevice_t device, unsigned int *current, un
 	struct query q;
 	nvmlReturn_t result = begin_device(&q, __func__, device);
 	if (result == NVML_SUCCESS && !q.gpu->mig)
-		result = NVML_ERROR_NOT_SUPPORTED; /* as on cards that can't be cut */
+		result = NVML_ERROR_NOT_SUPPORTED; /* as on cards that cannot be cut */
 	if (result == NVML_SUCCESS && (!current || !pending))
 		result = NVML_ERROR_INVALID_ARGUMENT;
 	if (result == NVML_SUCCESS)

@@ -123,7 +123,9 @@ func contend(t *testing.T, n int, latency, pause time.Duration) (x *till, c *con
 		running.Go(func() { _ = l.run(ctx, s, b.replaced, b.needs) })
 	}
 	time.Sleep(time.Minute) // all have their first credit
+	c.bucket.mu.Lock()
 	c.bucket.tried, c.bucket.written = 0, 0
+	c.bucket.mu.Unlock()
 	began := time.Now()
 	var mu sync.Mutex
 	for i, b := range c.bucket.boxes {
