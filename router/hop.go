@@ -47,7 +47,8 @@ func (rt *Router) serveHop(s *plan.Routing, w http.ResponseWriter, r *http.Reque
 	rt.handleCall(w, r.WithContext(context.WithValue(r.Context(), hopKey{}, &hop)), e)
 }
 
-// refuseHop answers a box that its call would have to wait. It asks others: this is no error, and is not logged.
+// refuseHop refuses a call of another box that would have to wait here, and says for how long. That
+// box asks others, so this is not an error, and is not logged.
 func (rt *Router) refuseHop(w http.ResponseWriter, r *http.Request, hop *boxes.Hop, wait time.Duration) {
 	request.Discard(r)
 	w.Header().Set(wire.HeaderReason, string(backend.Saturated))

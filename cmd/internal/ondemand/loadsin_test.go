@@ -8,13 +8,13 @@ import (
 	"github.com/llmsup/llmsup/supervisor"
 )
 
-// loadsIn returns what another box is told of the server.
+// loadsIn returns the time to load the model that the box announces to the others.
 func (s *simulated) loadsIn() time.Duration {
 	return s.owner.Figures(s.name).LoadsIn(s.Snapshot(), time.Now())
 }
 
-// TestLoadsIn: a model that is not loaded says how long a call would wait for it, until another
-// one has calls whose VRAM it would need.
+// TestLoadsIn: the time to load a model is known, unless another model with calls has the VRAM that
+// it needs.
 func TestLoadsIn(t *testing.T) {
 	inMachine(t, func(m *machine) {
 		a, b := m.add("a", 20, nil), m.add("b", 20, nil)
