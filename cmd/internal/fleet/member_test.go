@@ -519,6 +519,25 @@ func TestClocksDiffer(t *testing.T) {
 
 // TestPause: a box that did not run for a while, and so heard nothing, takes no other one for
 // silent, and drops those that were silent before.
+// TestStopWhileJoining: a box that stops as soon as another one sees it has left, and is not found
+// silent. The other one may see it before the box itself knows that it has joined.
+func TestStopWhileJoining(t *testing.T) {
+	t.Parallel()
+	nats := fleettest.Start(t)
+	watch := start(t, settings(t, "watch", nats.URL))
+	watch.sees(t)
+	for i := range 20 {
+		name := fmt.Sprintf("box%d", i)
+		b := start(t, settings(t, name, nats.URL))
+		watch.sees(t, name)
+		b.stop()
+		watch.sees(t)
+	}
+	if log := watch.log.String(); strings.Contains(log, "silent") {
+		t.Errorf("a box stopped, and was found silent:\n%s", log)
+	}
+}
+
 func TestPause(t *testing.T) {
 	t.Parallel()
 	nats := fleettest.Start(t)

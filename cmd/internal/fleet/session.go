@@ -63,8 +63,8 @@ func (m *Member) session(ctx context.Context) error {
 }
 
 func (s *session) run(ctx context.Context, broken <-chan error) error {
-	claims, cancel := context.WithCancel(ctx)
-	defer func() { // the claim uses the connection
+	claims, cancel := context.WithCancel(context.WithoutCancel(ctx)) // leave waits for a claim
+	defer func() {                                                   // the claim uses the connection
 		cancel()
 		if s.claiming {
 			<-s.claims
@@ -162,6 +162,17 @@ func (s *session) checkStored() {
 
 // leave tells the other boxes that this one goes, and frees its name in the bucket.
 func (s *session) leave() {
+	late := time.After(leaveTimeout)
+	if s.claiming { // the others see what the claim writes
+		select {
+		case result := <-s.claims:
+			s.claiming = false
+			if result.err == nil && result.holder == nil {
+				s.m.revision, s.joined = result.revision, true
+			}
+		case <-late:
+		}
+	}
 	if !s.joined {
 		return
 	}
@@ -171,7 +182,7 @@ func (s *session) leave() {
 			s.m.revision = ack.Sequence
 		case err := <-s.pending.Err():
 			s.m.o.Log.Debug().Err(err).Msg("the bucket has not stored an announcement")
-		case <-time.After(leaveTimeout):
+		case <-late:
 		}
 	}
 	s.announce(true)
