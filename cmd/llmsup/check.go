@@ -16,6 +16,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/accounting"
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/config/keyfile"
+	"github.com/llmsup/llmsup/cmd/internal/config/paths"
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/models/gguf"
@@ -70,8 +71,8 @@ func (f *findings) check(c *cli.Context) error {
 	switch {
 	case errors.Is(err, errNothingToRun): // no error here: the machine can be checked without a model
 		f.warn("no model is configured: pass --model FILE.gguf, --demo or --config llmsup.yaml, as for start")
-		if _, err := os.Stat(config.ServiceFile); err == nil {
-			f.warn("the service's configuration was not checked: llmsup check --config %s does", config.ServiceFile)
+		if _, err := os.Stat(paths.ServiceFile); err == nil {
+			f.warn("the service's configuration was not checked: llmsup check --config %s does", paths.ServiceFile)
 		}
 	case errors.As(err, &usage):
 		return err

@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
+	"github.com/llmsup/llmsup/cmd/internal/config/paths"
 	"github.com/llmsup/llmsup/cmd/internal/control"
 )
 
@@ -45,7 +46,7 @@ func startFlags() []cli.Flag {
 		&cli.IntFlag{Name: flagNGPULayers, EnvVars: []string{"LLMSUP_N_GPU_LAYERS"}, Usage: "keep this many `LAYERS` of the model in VRAM", DefaultText: "99"},
 		&cli.StringFlag{Name: flagLlamaServer, TakesFile: true, EnvVars: []string{"LLMSUP_LLAMA_SERVER"}, Usage: "`PATH` of llama-server", DefaultText: "the one on PATH, else the one that scripts/llama-server.sh downloaded"},
 		&cli.StringFlag{Name: flagGPU, EnvVars: []string{"LLMSUP_GPU"}, Usage: "the `GPU` to run on: an index of nvidia-smi or a UUID, several separated by commas, or none", DefaultText: "all"},
-		&cli.StringFlag{Name: flagStateDir, TakesFile: true, EnvVars: []string{"LLMSUP_STATE_DIR"}, Usage: "keep the state in this `FOLDER`; each daemon needs its own", DefaultText: config.DefaultStateDir()},
+		&cli.StringFlag{Name: flagStateDir, TakesFile: true, EnvVars: []string{"LLMSUP_STATE_DIR"}, Usage: "keep the state in this `FOLDER`; each daemon needs its own", DefaultText: paths.StateDir()},
 		controlFlag(),
 		&cli.StringFlag{Name: flagLogFormat, EnvVars: []string{"LLMSUP_LOG_FORMAT"}, Usage: "`auto|console|json`; auto is console on a terminal", DefaultText: "auto"},
 		&cli.StringFlag{Name: flagLogLevel, EnvVars: []string{"LLMSUP_LOG_LEVEL"}, Usage: "`debug|info|warn|error`; debug includes the output of llama-server", DefaultText: "info"},
@@ -55,7 +56,7 @@ func startFlags() []cli.Flag {
 func controlFlag() cli.Flag {
 	return &cli.StringFlag{
 		Name: flagControl, TakesFile: true, EnvVars: []string{"LLMSUP_CONTROL_SOCKET"},
-		Usage: "the daemon's control `SOCKET`", DefaultText: config.DefaultControlSocket(),
+		Usage: "the daemon's control `SOCKET`", DefaultText: paths.ControlSocket(),
 	}
 }
 
@@ -65,10 +66,10 @@ func controlSocket(c *cli.Context) string {
 	if path := c.String(flagControl); path != "" {
 		return path
 	}
-	own := config.DefaultControlSocket()
+	own := paths.ControlSocket()
 	if _, err := os.Stat(own); errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Stat(config.ServiceControlSocket); err == nil {
-			return config.ServiceControlSocket
+		if _, err := os.Stat(paths.ServiceControlSocket); err == nil {
+			return paths.ServiceControlSocket
 		}
 	}
 	return own

@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
+	"github.com/llmsup/llmsup/cmd/internal/config/paths"
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/fleet/fleetconfig"
 )
@@ -29,7 +30,7 @@ func fleetCommand() *cli.Command {
 				ArgsUsage: "[FILE]",
 				UsageText: "llmsup fleet push [FILE]\nllmsup fleet push --remove",
 				Description: "Makes the sections keys, routes and budget of FILE, which has the form of llmsup.yaml, the configuration of the fleet. " +
-					"Other sections of FILE stay where they are, so it may be a box's own llmsup.yaml; without FILE it is " + config.ServiceFile + ". " +
+					"Other sections of FILE stay where they are, so it may be a box's own llmsup.yaml; without FILE it is " + paths.ServiceFile + ". " +
 					"On each box, the fleet's keys and routes replace those of llmsup.yaml, and its budget limits all boxes together. " +
 					"The running daemon first checks the file as it would for itself. Each box checks it again, and refuses it, and keeps what it has, " +
 					"if it is invalid there. The exit code is 1 if a box refuses it. With --remove the fleet defines nothing any more, and each box uses its own llmsup.yaml.",
@@ -80,7 +81,7 @@ func sharedFile(c *cli.Context) (path, text string, err error) {
 		return "", "", usagef("llmsup fleet %s takes one file", c.Command.Name)
 	}
 	if path = c.Args().First(); path == "" {
-		path = config.ServiceFile
+		path = paths.ServiceFile
 	}
 	raw, err := config.ReadFile(path)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/config/fileedit"
+	"github.com/llmsup/llmsup/cmd/internal/config/paths"
 )
 
 func keyCommand() *cli.Command {
@@ -74,7 +75,7 @@ func keyCommand() *cli.Command {
 
 func configFileFlag() cli.Flag {
 	return &cli.StringFlag{
-		Name: flagConfig, TakesFile: true, EnvVars: []string{"LLMSUP_CONFIG"}, Usage: "the configuration `FILE`", DefaultText: config.ServiceFile,
+		Name: flagConfig, TakesFile: true, EnvVars: []string{"LLMSUP_CONFIG"}, Usage: "the configuration `FILE`", DefaultText: paths.ServiceFile,
 	}
 }
 
@@ -126,7 +127,7 @@ func newKey(c *cli.Context) error {
 	}
 	advice := pasteInstructions(name, entry)
 	if c.Bool("add") {
-		path, err := configFile(c, config.ServiceFile)
+		path, err := configFile(c, paths.ServiceFile)
 		if err != nil {
 			return err
 		}
@@ -163,7 +164,7 @@ func revokeKey(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	path, err := configFile(c, config.ServiceFile)
+	path, err := configFile(c, paths.ServiceFile)
 	if err != nil {
 		return err
 	}
@@ -227,7 +228,7 @@ func listKeys(c *cli.Context) error {
 	if c.NArg() > 0 {
 		return usagef("llmsup key list takes no argument %q; llmsup key list --help lists its flags", c.Args().First())
 	}
-	path, err := configFile(c, config.ServiceFile)
+	path, err := configFile(c, paths.ServiceFile)
 	if err != nil {
 		return err
 	}

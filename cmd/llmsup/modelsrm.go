@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
+	"github.com/llmsup/llmsup/cmd/internal/config/paths"
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/downloads"
 	"github.com/llmsup/llmsup/models/hub"
@@ -40,7 +41,7 @@ func removeModelCommand() *cli.Command {
 
 // stateDirFlag is the flag of the commands that use the models in the daemon's state directory.
 func stateDirFlag() cli.Flag {
-	return &cli.StringFlag{Name: flagStateDir, TakesFile: true, EnvVars: []string{"LLMSUP_STATE_DIR"}, Usage: "the daemon's state `FOLDER`", DefaultText: config.DefaultStateDir()}
+	return &cli.StringFlag{Name: flagStateDir, TakesFile: true, EnvVars: []string{"LLMSUP_STATE_DIR"}, Usage: "the daemon's state `FOLDER`", DefaultText: paths.StateDir()}
 }
 
 func removeModel(c *cli.Context) error {
@@ -92,7 +93,7 @@ func removeModel(c *cli.Context) error {
 // --config, else the service's, else the defaults.
 func configOfModels(c *cli.Context) (*config.Config, error) {
 	cfg := config.Default()
-	path, err := configFile(c, config.ServiceFile)
+	path, err := configFile(c, paths.ServiceFile)
 	var usage usageError
 	switch {
 	case errors.As(err, &usage): // there is none

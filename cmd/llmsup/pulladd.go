@@ -14,6 +14,7 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/config/fileedit"
+	"github.com/llmsup/llmsup/cmd/internal/config/paths"
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/supervisor/llamacpp"
 )
@@ -36,7 +37,7 @@ func pullTarget(c *cli.Context) (*config.Config, *serverAdder, error) {
 		cfg, err := readableConfig(c)
 		return cfg, nil, err
 	}
-	file, err := configFile(c, config.ServiceFile)
+	file, err := configFile(c, paths.ServiceFile)
 	if _, missing := errors.AsType[usageError](err); missing {
 		return nil, nil, usagef("%w, which is created if it does not exist", err)
 	}

@@ -88,7 +88,7 @@ func cmdInternalImports(tree []source) []string {
 // below its own.
 var layers = [][]string{
 	{"router/usd", "models", "models/gguf", "models/demo", "gpu", "systemd", "supervisor/process", "supervisor/output", "supervisor/promptcache", "router/spool", "cmd/internal/graceful", "cmd/internal/idlememory", "cmd/internal/scheduler"},
-	{"models/vram", "models/hub", "router/price", "router/budget", "router/ledger/journal", "supervisor", "cmd/internal/config/keyfile"},
+	{"models/vram", "models/hub", "router/price", "router/budget", "router/ledger/journal", "supervisor", "cmd/internal/config/keyfile", "cmd/internal/config/paths"},
 	{"router/ledger"},
 	{"router/wire", "supervisor/llamacpp", "supervisor/generic"},
 	{"router/access", "router/request", "router/responses", "router/resume", "router/endpoint"},

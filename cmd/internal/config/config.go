@@ -13,9 +13,9 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"time"
 
+	"github.com/llmsup/llmsup/cmd/internal/config/paths"
 	"github.com/llmsup/llmsup/cmd/internal/fleet"
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/models/hub"
@@ -162,7 +162,7 @@ func Default() Config {
 	built := models.LoadBuiltin()
 	return Config{
 		Listen: "127.0.0.1:8000", MaxBody: 32 << 20,
-		StateDir: DefaultStateDir(), ControlSocket: DefaultControlSocket(),
+		StateDir: paths.StateDir(), ControlSocket: paths.ControlSocket(),
 		LogFormat: "auto", LogLevel: "info",
 		MaxConnections: 4096, BodyTimeout: time.Minute, ShutdownGrace: 30 * time.Second,
 		Page:    Page{Enabled: true},
@@ -172,58 +172,11 @@ func Default() Config {
 	}
 }
 
-// DefaultStateDir returns the directory for the daemon's state: systemd's
-// StateDirectory, below /var/lib for root, else below the user's state directory.
-func DefaultStateDir() string {
-	if dirs := filepath.SplitList(os.Getenv("STATE_DIRECTORY")); len(dirs) > 0 && dirs[0] != "" {
-		return dirs[0]
-	}
-	if os.Geteuid() == 0 {
-		return "/var/lib/llmsup"
-	}
-	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "llmsup")
-	}
-	if home, err := os.UserHomeDir(); err == nil {
-		return filepath.Join(home, ".local", "state", "llmsup")
-	}
-	return filepath.Join(userTempDir(), "state")
-}
-
-// ServiceControlSocket is the control socket of root's daemon and of the systemd unit.
-const ServiceControlSocket = "/run/llmsup/" + controlName
-
-// ServiceFile is the configuration file of the systemd unit.
-const ServiceFile = "/etc/llmsup/llmsup.yaml"
-
-const controlName = "control.sock"
-
-// DefaultControlSocket returns the path of the control socket: in systemd's
-// RuntimeDirectory, below /run for root, else below the user's runtime directory.
-func DefaultControlSocket() string {
-	if dirs := filepath.SplitList(os.Getenv("RUNTIME_DIRECTORY")); len(dirs) > 0 && dirs[0] != "" {
-		return filepath.Join(dirs[0], controlName)
-	}
-	if os.Geteuid() == 0 {
-		return ServiceControlSocket
-	}
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "llmsup", controlName)
-	}
-	return filepath.Join(userTempDir(), controlName)
-}
-
 // DemoDir returns the directory in which the demo model is generated.
 func (c *Config) DemoDir() string { return filepath.Join(c.StateDir, DemoName) }
 
 // ModelsDir returns the directory for models that no server needs yet.
 func (c *Config) ModelsDir() string { return filepath.Join(c.StateDir, "models") }
-
-// userTempDir returns a directory of this user, for machines without a login session.
-// Its users create it with mode 0700, and reject one of another owner.
-func userTempDir() string {
-	return filepath.Join(os.TempDir(), "llmsup-"+strconv.Itoa(os.Geteuid()))
-}
 
 // Table returns the routing table. Call Resolve first.
 func (c *Config) Table() (*models.Table, error) { return models.NewTable(c.Routes) }

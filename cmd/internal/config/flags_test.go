@@ -3,6 +3,8 @@ package config
 import (
 	"slices"
 	"testing"
+
+	"github.com/llmsup/llmsup/cmd/internal/config/paths"
 )
 
 func TestApply(t *testing.T) {
@@ -27,7 +29,7 @@ func TestApply(t *testing.T) {
 			flags: Flags{Model: "/m/a.gguf", Args: []string{"-y"}}, started: "a",
 			want: map[string]Server{"a": {Model: "/m/a.gguf", CtxSize: 100, NGPULayers: 99, Args: []string{"-x", "-y"}}},
 		},
-		"the demo": {flags: Flags{Demo: true}, started: "demo", want: map[string]Server{"demo": {Model: DefaultStateDir() + "/demo/demo.gguf", CtxSize: 8192, NGPULayers: 99, Args: []string{"--threads", "1"}}}},
+		"the demo": {flags: Flags{Demo: true}, started: "demo", want: map[string]Server{"demo": {Model: paths.StateDir() + "/demo/demo.gguf", CtxSize: 8192, NGPULayers: 99, Args: []string{"--threads", "1"}}}},
 		"flags for the file's": {
 			flags: Flags{CtxSize: set(9), Args: []string{"-y"}},
 			want: map[string]Server{

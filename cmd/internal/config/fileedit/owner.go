@@ -9,6 +9,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
+	"github.com/llmsup/llmsup/cmd/internal/config/paths"
 )
 
 // Owner says who reads a configuration file.
@@ -43,7 +44,7 @@ func OwnerOf(path string) (Owner, error) {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target
 	}
-	if filepath.Base(path) == filepath.Base(config.ServiceFile) {
+	if filepath.Base(path) == filepath.Base(paths.ServiceFile) {
 		return OneBox, nil
 	}
 	return Fleet, nil
