@@ -35,7 +35,7 @@ type Lease struct {
 	Spent    usd.Amount
 	Reserved usd.Amount // for calls in flight
 	Asked    usd.Amount // the highest estimate that did not fit, if that was a moment ago; 0 = none
-	Largest  usd.Amount // the highest estimate so far
+	Largest  usd.Amount // the highest estimate so far, in the windows before too
 	Used     time.Time  // when a call last asked for credit; zero = never
 
 	askedAt time.Time
@@ -116,6 +116,10 @@ func (b *Budget) Leases(times ...time.Time) (list []Lease) {
 				if l := b.leaseOf(id, at); !seen[l] {
 					if seen[l], l.Limit = true, *limit; time.Since(l.askedAt) > askFor {
 						l.Asked = 0
+					}
+					before, _ := p.windowAt(l.From.Add(-1)) // its calls may be followed by ones as large
+					if last := b.fleet.leases[id][before]; last != nil {
+						l.Largest = max(l.Largest, last.Largest)
 					}
 					list = append(list, *l)
 				}

@@ -20,14 +20,14 @@ type demand struct {
 }
 
 // share returns how much unspent credit a box takes ahead: a quarter of the limit divided by
-// the boxes, or enough for its largest call; less when little is left, so that all boxes get
-// some. room is what can be its credit.
+// the boxes, or twice its largest call; less when little is left, so that all boxes get some.
+// room is what can be its credit.
 func (d *demand) share(limit, room usd.Amount) usd.Amount {
 	if room <= 0 {
 		return 0
 	}
 	boxes := usd.Amount(d.boxes)
-	return min(max(d.aim(limit), d.lease.Largest), (room+2*boxes-1)/(2*boxes))
+	return min(max(d.aim(limit), 2*d.lease.Largest), (room+2*boxes-1)/(2*boxes))
 }
 
 func (d *demand) aim(limit usd.Amount) usd.Amount { return limit / usd.Amount(4*d.boxes) }
@@ -38,7 +38,17 @@ type decision struct {
 	lower   bool       // give back instead, and keep this much unspent
 	keep    usd.Amount
 	share   usd.Amount
+	low     usd.Amount // more is taken when less than this is unspent
 	lacks   usd.Amount // other boxes should give back this much, for a call that asked; 0 = none
+}
+
+// low returns with how little unspent credit a box takes more: half its share, or less than its largest
+// call needs.
+func (d *demand) low(share usd.Amount) usd.Amount {
+	if share < d.lease.Largest {
+		return share / 2 // it has not enough for that anyway
+	}
+	return max(share/2, d.lease.Largest)
 }
 
 // decide decides how much of a limit a box takes or gives back. What is spent or reserved is
@@ -49,6 +59,7 @@ func (r *Record) decide(d demand) decision {
 	others := r.grantedToOthers(l.Unique)
 	room, unspent := r.Limit-others-taken, l.Granted-taken
 	out := decision{granted: max(l.Granted, taken), share: d.share(r.Limit, room)}
+	out.low = d.low(out.share)
 	if l.Asked > max(room, unspent) && l.Asked <= r.Limit-taken-r.spentByOthers(l.Unique) {
 		out.lacks = max(l.Asked-max(room, 0), d.aim(r.Limit)) // for the next calls, too
 	}
@@ -60,7 +71,7 @@ func (r *Record) decide(d demand) decision {
 	case l.Asked > unspent && l.Asked <= room:
 		want = max(l.Asked, out.share)
 	case d.hold:
-	case unspent < out.share/2 || unspent <= 0 || l.Asked > unspent:
+	case unspent < out.low || unspent <= 0 || l.Asked > unspent:
 		want = out.share
 	case d.idle > idleAfter && unspent > 2*out.share:
 		out.lower, out.keep = true, out.share

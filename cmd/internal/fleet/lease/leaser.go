@@ -70,6 +70,9 @@ const (
 	// ahead is how long before a window begins its credit is taken. Boxes do so at different
 	// times.
 	ahead = 5 * time.Minute
+	// behind is how long after its end a window's leases are supplied: a call takes credit of the
+	// day on which it came, also if it needs that after midnight.
+	behind = time.Hour
 	// hold is how long a box that has given back credit takes none for calls to come.
 	hold = 2 * time.Second
 	// reportInterval is how often a box enters what it has spent, if nothing else changes.
@@ -189,10 +192,11 @@ func (l *Leaser) noteConnection(fleet string) {
 	}
 }
 
-// leases returns those of the present windows, and of the next ones soon before they begin.
+// leases returns those of the present windows, of the next ones soon before they begin, and of
+// the last ones for a while.
 func (l *Leaser) leases() []budget.Lease {
 	now := l.wall()
-	list := l.o.Budget.Leases(now, now.Add(ahead))
+	list := l.o.Budget.Leases(now, now.Add(ahead), now.Add(-behind))
 	for i := range list {
 		lease := &list[i]
 		key := windowKey(lease.LeaseID)

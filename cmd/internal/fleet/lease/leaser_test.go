@@ -90,7 +90,10 @@ func (b *box) start() {
 	b.mu.Lock()
 	running := b.number
 	b.mu.Unlock()
-	p.leaser = New(Options{Budget: p.budget, Ledger: "of " + b.name, Log: zerolog.Nop(), Spent: func(context.Context, time.Time, time.Time) (map[string]usd.Amount, error) {
+	p.leaser = New(Options{Budget: p.budget, Ledger: "of " + b.name, Log: zerolog.Nop(), Spent: func(_ context.Context, from, _ time.Time) (map[string]usd.Amount, error) {
+		if from.After(time.Now()) {
+			return nil, nil
+		}
 		return b.spentBefore(running), nil
 	}})
 	p.leaser.SetLimits(1, daily(b.till.limit))

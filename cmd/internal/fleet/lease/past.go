@@ -17,10 +17,20 @@ const (
 
 // past returns what the box has spent in a lease's window before the lease, according to its
 // ledger. It may be too much if a clock was ahead, but never too little.
-func (l *Leaser) past(ctx context.Context, lease *budget.Lease) (sum usd.Amount, err error) {
+func (l *Leaser) past(ctx context.Context, lease *budget.Lease) (usd.Amount, error) {
 	ctx, cancel := context.WithTimeout(ctx, pastTimeout)
 	defer cancel()
-	amounts, err := l.o.Spent(ctx, lease.From, lease.Since)
+	after, err := l.spentFrom(ctx, lease, lease.To) // first: it can only grow
+	if err != nil {
+		return 0, err
+	}
+	sum, err := l.spentFrom(ctx, lease, lease.From)
+	return sum - after, err
+}
+
+// spentFrom returns what the ledger has of a lease's calls that came before the lease, from a day on.
+func (l *Leaser) spentFrom(ctx context.Context, lease *budget.Lease, day time.Time) (sum usd.Amount, err error) {
+	amounts, err := l.o.Spent(ctx, day, lease.Since)
 	if err != nil {
 		return 0, err
 	}

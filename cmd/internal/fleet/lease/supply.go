@@ -57,7 +57,7 @@ func (l *Leaser) supply(ctx context.Context, s *session, lease *budget.Lease) er
 		next, d := l.plan(ctx, s, w, lease)
 		w.lacks = d.lacks
 		if next == nil {
-			l.o.Budget.Grant(lease.LeaseID, w.credit(s, lease, lease.Granted, d.share))
+			l.o.Budget.Grant(lease.LeaseID, w.credit(s, lease, lease.Granted, d.low))
 			l.askOthers(s, w)
 			l.warn(w, lease)
 			return nil
@@ -65,7 +65,7 @@ func (l *Leaser) supply(ctx context.Context, s *session, lease *budget.Lease) er
 		revision, err := s.bucket.write(ctx, next, w.revision)
 		if err == nil {
 			w.record, w.revision, w.reported = next, revision, time.Now()
-			l.o.Budget.Grant(lease.LeaseID, w.credit(s, lease, d.granted, d.share))
+			l.o.Budget.Grant(lease.LeaseID, w.credit(s, lease, d.granted, d.low))
 			l.askOthers(s, w)
 			l.warn(w, lease)
 			return nil
@@ -140,10 +140,10 @@ func (l *Leaser) close(ctx context.Context, w *window, next *Record, own Holder,
 }
 
 // credit is what this process may spend now, by the record.
-func (w *window) credit(s *session, lease *budget.Lease, granted, share usd.Amount) budget.Credit {
+func (w *window) credit(s *session, lease *budget.Lease, granted, low usd.Amount) budget.Credit {
 	present := s.present()
 	gone := func(box string) bool { return !slices.Contains(present, box) }
-	credit := budget.Credit{Granted: granted, Low: share / 2, Elsewhere: w.record.elsewhere(lease.Unique, gone)}
+	credit := budget.Credit{Granted: granted, Low: low, Elsewhere: w.record.elsewhere(lease.Unique, gone)}
 	if w.lost { // there is no more credit until the window ends
 		credit.Elsewhere = lease.Limit
 	}
