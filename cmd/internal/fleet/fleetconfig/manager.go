@@ -125,10 +125,13 @@ func (m *Manager) Reload(try func(s *config.Shared) (inFleet bool, err error)) e
 	return err
 }
 
-// apply has the box apply a document, or remembers why it cannot.
+// apply has the box apply a document, unless it has a later one, or remembers why it cannot.
 func (m *Manager) apply(d *Document) error {
 	m.applying.Lock()
 	defer m.applying.Unlock()
+	if m.hasLater(d) {
+		return nil
+	}
 	s, err := parse(d)
 	if err == nil {
 		err = m.o.Box.Apply(s)
@@ -140,6 +143,15 @@ func (m *Manager) apply(d *Document) error {
 	}
 	m.refuse(d, err)
 	return err
+}
+
+// hasLater reports whether the box has applied a later version: it was pushed on this box after d
+// was read from the bucket.
+func (m *Manager) hasLater(d *Document) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	own := m.own()
+	return own != nil && own.Version > d.Version
 }
 
 // refuse notes that the box cannot apply a document.

@@ -234,6 +234,24 @@ func TestPushesAtOnce(t *testing.T) {
 	}
 }
 
+// TestReadBeforePush: a document that was read from the bucket before a later one was pushed on this
+// box does not replace it. The bucket would not be read again.
+func TestReadBeforePush(t *testing.T) {
+	one := newBox(t, t.TempDir(), "").join(t, "one", fleetKey, fleettest.Start(t).URL)
+	one.push(t, routeTo("a"))
+	read, _, err := one.bucket.get(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	one.push(t, routeTo("b"))
+	if err := one.apply(read); err != nil {
+		t.Error(err)
+	}
+	if s := one.Status(); s.Version != 2 || one.routed() != "b" {
+		t.Errorf("%+v, routes to %q", s, one.routed())
+	}
+}
+
 // TestOlderVersion: an old document that is sent again, a text of an outsider, and a bucket that
 // has lost everything change nothing, and the bucket gets the newest document again.
 func TestOlderVersion(t *testing.T) {
