@@ -46,7 +46,7 @@ func ask[T any](ctx context.Context, s *Service, q apiCall, take func(box string
 		}
 		lacks(box, err.Error())
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	s.collect(ctx, v, q, accept, lacks)
 	slices.Sort(r.Answered)
@@ -147,7 +147,7 @@ func (s *Service) collect(ctx context.Context, v *fleet.View, q apiCall, accept 
 			}
 		case <-ctx.Done():
 			for _, name := range waiting {
-				lacks(name, fmt.Sprintf("has not answered within %s", timeout))
+				lacks(name, fmt.Sprintf("has not answered within %s", s.timeout))
 			}
 			return
 		}

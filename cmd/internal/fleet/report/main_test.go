@@ -44,6 +44,9 @@ type box struct {
 
 const testKey = "0123456789abcdef0123456789abcdef"
 
+// patience is how long a test waits for what is expected within a second or two.
+const patience = 30 * time.Second
+
 // start starts a box that has a fleet's key.
 func start(t *testing.T, url, name, key string, answers http.Handler) *box {
 	t.Helper()
@@ -53,6 +56,7 @@ func start(t *testing.T, url, name, key string, answers http.Handler) *box {
 	}
 	b := &box{}
 	b.Service = New(Options{API: answers, View: func() *fleet.View { return b.View() }, Log: zerolog.Nop()})
+	b.timeout = patience
 	b.Member = fleet.New(fleet.Options{
 		Settings: fleet.Settings{NATS: []string{url}, Name: name, Advertise: "http://" + name + ":8000", KeyFile: file},
 		State:    func() fleet.Box { return fleet.Box{Version: "v"} },
@@ -67,15 +71,17 @@ func start(t *testing.T, url, name, key string, answers http.Handler) *box {
 	}()
 	b.stop = func() { cancel(); <-done }
 	t.Cleanup(b.stop)
+	// It may announce itself before NATS has its subscription to requests.
+	b.await(t, "able to answer", func(v *fleet.View) bool { return v.Joined && b.conn.Load().NATS.Flush() == nil })
 	return b
 }
 
 // await waits until the box's view is as it has to be, and it can ask.
 func (b *box) await(t *testing.T, what string, is func(*fleet.View) bool) {
 	t.Helper()
-	for late := time.After(30 * time.Second); ; {
+	for late := time.After(patience); ; {
 		v := b.View()
-		if is(v) && (!v.Joined || b.conn.Load() != nil) {
+		if (!v.Joined || b.conn.Load() != nil) && is(v) {
 			return
 		}
 		select {

@@ -34,6 +34,8 @@ type Service struct {
 	conn  atomic.Pointer[fleet.Conn] // nil = there is none
 	slots chan struct{}              // of answers that are computed
 
+	timeout time.Duration // how long a box is waited for
+
 	sending sync.Mutex // guards number
 	number  uint64     // of the last request
 
@@ -46,7 +48,7 @@ const maxAnswering = 4
 
 // New returns a Service.
 func New(o Options) *Service {
-	return &Service{o: o, slots: make(chan struct{}, maxAnswering), last: map[string]uint64{}}
+	return &Service{o: o, slots: make(chan struct{}, maxAnswering), timeout: timeout, last: map[string]uint64{}}
 }
 
 // Serve implements fleet.Service.
@@ -91,7 +93,7 @@ func (s *Service) accept(c *fleet.Conn, message []byte) *request {
 
 // answer sends the answer to a request.
 func (s *Service) answer(ctx context.Context, c *fleet.Conn, q *request) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	select {
 	case s.slots <- struct{}{}:
@@ -203,5 +205,5 @@ func (w *recorder) Write(p []byte) (int, error) {
 	return w.body.Write(p)
 }
 
-// timeout is how long a box is waited for.
+// timeout is how long a Service waits for a box.
 const timeout = 2 * time.Second
