@@ -275,6 +275,7 @@ func TestCancelled(t *testing.T) {
 		drained := run(drain)
 		f.process["chat"].publish(supervisor.Snapshot{State: supervisor.Loading, PID: 9})
 		f.process["mail"].publish(supervisor.Snapshot{State: supervisor.Drained})
+		synctest.Wait() // the drain may end before it has noted that
 		resumed := run(func(emit func(control.Step) error) error { return m.Resume(t.Context(), []string{"mail"}, emit) })
 		if got := <-drained; got != "mail draining, mail stopped, cancelled" {
 			t.Errorf("the drain: %s", got)
