@@ -1,6 +1,7 @@
 package router
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/llmsup/llmsup/router/attempt"
@@ -10,12 +11,16 @@ import (
 )
 
 // tryEach gives the call to one candidate after another, beginning with an index, until give reports
-// that it is done. First come the boxes that are asked whether the call can begin.
+// that it is done. First come the boxes that are asked whether the call can begin. Before the fallbacks
+// come those that have returned meanwhile.
 func (x *exchange) tryEach(i int, give func(i int) (done bool)) (done bool) {
 	for ; ; i++ {
 		if i == len(x.candidates) || !x.candidates[i].MaxWait.Limited {
 			x.candidates, i = x.plan.WaitWhereRefused(x.candidates, i, x.refusals)
 			x.refusals = nil
+			if i > 0 && (i == len(x.candidates) || !x.candidates[i].Primary) {
+				x.candidates = slices.Insert(x.candidates, i, x.plan.ReturnedBoxes(x.request, x.candidates)...)
+			}
 		}
 		if i == len(x.candidates) || give(i) {
 			return i < len(x.candidates)

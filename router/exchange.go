@@ -247,7 +247,7 @@ func (x *exchange) relayAnswer(c plan.Candidate, a *attempt.Answer) {
 	if a.IsStream() {
 		next = x.resumption(c, a.Lease)
 	}
-	if next == nil {
+	if next == nil || !x.canContinue(next.next) {
 		a.Lease.Bind()
 	}
 	x.commit(a, next)

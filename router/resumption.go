@@ -34,10 +34,16 @@ type resumption struct {
 func (x *exchange) resumption(c plan.Candidate, lease *backend.Lease) *resumption {
 	d := resume.DialectOf(x.request.Path)
 	next := 1 + slices.IndexFunc(x.candidates, func(other plan.Candidate) bool { return other.Name == c.Name })
-	if d == nil || !c.Primary || c.Metered || len(x.refusals) == 0 && !slices.ContainsFunc(x.candidates[next:], x.mayContinue) {
+	if d == nil || !c.Primary || c.Metered || !x.canContinue(next) && !x.plan.MayReturn() {
 		return nil
 	}
 	return &resumption{exchange: x, next: next, first: c.RequestOf(x.request), transcript: resume.Transcript{Dialect: d}, lease: lease}
+}
+
+// canContinue reports whether another backend can continue an answer now: a box that refused the
+// call, or a candidate from an index on.
+func (x *exchange) canContinue(next int) bool {
+	return len(x.refusals) > 0 || slices.ContainsFunc(x.candidates[next:], x.mayContinue)
 }
 
 // mayContinue reports whether a candidate may continue an answer of the primary: the primary on

@@ -63,6 +63,7 @@ func isAbsent(c Candidate) bool {
 
 // OnlyThisBox removes the other boxes from a plan.
 func (p *Plan) OnlyThisBox() {
+	p.routing = nil
 	p.Candidates = slices.DeleteFunc(p.Candidates, func(c Candidate) bool { return c.OtherBox })
 	if p.waitCandidate != nil && p.waitCandidate.OtherBox {
 		p.waitCandidate = nil

@@ -37,6 +37,7 @@ type Plan struct {
 	IdleTimeout     time.Duration // how long a stream that has begun may send nothing
 	KeepAliveAfter  time.Duration // how long a stream waits for its model until its response begins
 
+	routing      *Routing          // where boxes are found that return; nil = the call goes to no other box
 	path         string            // of the call's endpoint; "" = any
 	Server       *backend.Server   // the route's local server; nil = it has none
 	LocalPrimary bool              // Server is the route's primary
@@ -58,7 +59,7 @@ func (s *Routing) Plan(model string) Plan {
 
 // planRoute returns the plan of a call that takes a route.
 func (s *Routing) planRoute(route models.Route, model, path string) Plan {
-	p := Plan{Route: route, path: path, Accounting: s.Accounting, FallbackTimeout: s.fallbackTimeout, IdleTimeout: s.idleTimeout, KeepAliveAfter: s.keepAliveAfter, Baseline: s.baseline(route, model)}
+	p := Plan{Route: route, routing: s, path: path, Accounting: s.Accounting, FallbackTimeout: s.fallbackTimeout, IdleTimeout: s.idleTimeout, KeepAliveAfter: s.keepAliveAfter, Baseline: s.baseline(route, model)}
 	primary, fallbacks := s.candidate(route.Primary, route.PrimaryModel, model), s.fallbacks(route, model, path)
 	primary.Primary, primary.Edits = true, route.Edits
 	now := s.availability(primary.Backend, path)
