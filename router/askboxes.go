@@ -48,7 +48,7 @@ func (x *exchange) mayWaitAt(c plan.Candidate, f *attempt.Failure) bool {
 // addWaitHeader adds how long the call would wait here, if another box has asked.
 func (x *exchange) addWaitHeader() {
 	if n := len(x.failures); n > 0 && x.failures[n-1].MayWait && x.request.FromBox != "" {
-		x.rec.refused = true
+		x.rec.Refused = true
 		x.w.Header().Set(wire.HeaderWait, strconv.FormatInt(x.failures[n-1].ExpectedWait.Milliseconds(), 10))
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/collect"
 	"github.com/llmsup/llmsup/router/plan"
+	"github.com/llmsup/llmsup/router/record"
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/waiting"
 	"github.com/llmsup/llmsup/router/wire"
@@ -31,7 +32,7 @@ type exchange struct {
 	client  http.ResponseWriter // as net/http passed it
 	request *request.Request
 	plan    plan.Plan
-	rec     record
+	rec     record.Record
 
 	early      *waiting.Stream    // the response, if it began while the call waited for a model; else nil
 	candidates []plan.Candidate   // those of the plan that are not skipped
@@ -43,7 +44,7 @@ type exchange struct {
 
 // serve answers a call.
 func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *request.Request, p plan.Plan) {
-	x := &exchange{rt: rt, w: w, client: w, request: c, plan: p, candidates: plan.Kept(p.Candidates), rec: newRecord(c, p)}
+	x := &exchange{rt: rt, w: w, client: w, request: c, plan: p, candidates: plan.Kept(p.Candidates), rec: record.New(c, p)}
 	x.ctx, x.cancel = context.WithCancelCause(r.Context())
 	defer x.cancel(nil)
 	rt.metrics.inflight.Inc()
@@ -51,7 +52,7 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, c *request.Reque
 	rt.calls.Add(1)
 	x.enter()
 	defer func() {
-		rt.finish(&x.rec) // first, so that no calls in flight means that all are recorded
+		x.finish() // first, so that no calls in flight means that all are recorded
 		x.leave()
 		x.countPaidInstead()
 		rt.inflight.Add(-1)
@@ -84,25 +85,6 @@ func (x *exchange) next(i int) (done bool) {
 		return false
 	}
 	return x.try(c, x.alternative(i))
-}
-
-// addDemand counts the call at the servers whose models are not loaded, and from which it goes
-// elsewhere. One for which it waits counts it when that begins.
-func (x *exchange) addDemand() {
-	for _, server := range x.plan.Preferred {
-		if x.candidates[0].Backend != server {
-			server.AddDemand()
-		}
-	}
-}
-
-// countPaidInstead counts a paid call for the servers that would have answered it.
-func (x *exchange) countPaidInstead() {
-	for _, server := range x.plan.Preferred {
-		if x.rec.total.Paid {
-			server.CountPaidInstead(x.rec.total.Charged)
-		}
-	}
 }
 
 // mayTry reports whether the call may be given to a candidate after the attempts so far.
@@ -176,7 +158,7 @@ func (x *exchange) params(c plan.Candidate, r *request.Request, other backend.Al
 		x.deadline = time.Now().Add(timeout)
 	}
 	p := attempt.Params{
-		Request: r, Backend: c.Backend, Model: c.Model, Estimate: c.Estimate, Accounting: x.plan.Accounting, Progress: x.rec.call,
+		Request: r, Backend: c.Backend, Model: c.Model, Estimate: c.Estimate, Accounting: x.plan.Accounting, Progress: x.rec.Call,
 		Timeout: timeout, Idle: x.plan.IdleTimeout, Alternative: other, Log: x.rt.log,
 	}
 	if other.Exists {
@@ -196,7 +178,7 @@ func (x *exchange) try(c plan.Candidate, other backend.Alternative) (done bool) 
 			return false
 		}
 		x.failures = append(x.failures, failed)
-		x.rec.addFailure(failed)
+		x.rec.AddFailure(failed)
 		return false
 	}
 	x.relayAnswer(c, a)
@@ -207,7 +189,7 @@ func (x *exchange) try(c plan.Candidate, other backend.Alternative) (done bool) 
 // has begun, only a stream is an answer.
 func (x *exchange) start(c plan.Candidate, other backend.Alternative) (*attempt.Answer, *attempt.Failure) {
 	p := x.params(c, c.RequestOf(x.request), other)
-	x.rec.call.Try(c.Name, c.Model, c.Metered, x.reasonAt(c))
+	x.rec.Call.Try(c.Name, c.Model, c.Metered, x.reasonAt(c))
 	if x.plan.Hop == nil && waiting.IsPossible(x.request) {
 		p.KeepAlive = backend.KeepAlive{After: x.plan.KeepAliveAfter, Notify: x.keepAlive}
 	}
@@ -218,11 +200,19 @@ func (x *exchange) start(c plan.Candidate, other backend.Alternative) (*attempt.
 	return a, failed
 }
 
+// reasonAt returns why the primary has not answered a call that a candidate gets.
+func (x *exchange) reasonAt(c plan.Candidate) backend.Reason {
+	if c.Primary {
+		return ""
+	}
+	return x.rec.Reason
+}
+
 // keepAlive notifies the client of a stream that its call waits for a model, at this place in the
 // queue. It begins the response: from then on an error is an event.
 func (x *exchange) keepAlive(queue int) {
 	if x.early == nil {
-		x.rec.wait.Place = cmp.Or(x.rec.wait.Place, queue)
+		x.rec.Wait.Place = cmp.Or(x.rec.Wait.Place, queue)
 		x.addQueueHeader()
 		x.early = waiting.Begin(x.w)
 		x.w = x.early
@@ -233,16 +223,16 @@ func (x *exchange) keepAlive(queue int) {
 // relayAnswer records a candidate's answer, and passes it on.
 func (x *exchange) relayAnswer(c plan.Candidate, a *attempt.Answer) {
 	rec := &x.rec
-	rec.backend, rec.model, rec.local = c.Name, c.Model, c.Local
+	rec.Backend, rec.Model, rec.Local = c.Name, c.Model, c.Local
 	x.deadline = time.Time{}
 	x.addWait(c, a.Wait)
 	if c.Primary && !c.OtherBox { // though it may not have been the first candidate
-		rec.reason = ""
+		rec.Reason = ""
 	}
 	if a.CompletedAtLimit {
-		rec.addDetail(rec.backend + " lost the connection after the end of the text; the answer is complete")
+		rec.AddDetail(rec.Backend + " lost the connection after the end of the text; the answer is complete")
 	}
-	x.rec.call.Answer(rec.reason, a.First.Sub(x.request.Began))
+	x.rec.Call.Answer(rec.Reason, a.First.Sub(x.request.Began))
 	var next *resumption
 	if a.IsStream() {
 		next = x.resumption(c, a.Lease)
@@ -255,7 +245,7 @@ func (x *exchange) relayAnswer(c plan.Candidate, a *attempt.Answer) {
 
 // recordFailure records a failed attempt.
 func (x *exchange) recordFailure(c plan.Candidate, f *attempt.Failure) {
-	x.rec.total.Add(f.Charge)
+	x.rec.Total.Add(f.Charge)
 	x.addWait(c, f.Wait)
 	if f.Partial != nil {
 		x.deadline = time.Time{}
@@ -266,17 +256,17 @@ func (x *exchange) recordFailure(c plan.Candidate, f *attempt.Failure) {
 	})
 	switch {
 	case x.isCancelled():
-		x.rec.answerCost = costOf(f.Charge)
+		x.rec.LastCost = f.Charge.Amount()
 	case x.ctx.Err() != nil:
 		x.abort()
 	default:
-		x.rec.call.Fail(f.Reason, f.ResponseStatus(), costOf(f.Charge), f.Detail)
+		x.rec.Call.Fail(f.Reason, f.ResponseStatus(), f.Charge.Amount(), f.Detail)
 	}
 }
 
 // addWait records how long an attempt waited in a candidate's queue.
 func (x *exchange) addWait(c plan.Candidate, w backend.Wait) {
-	wait := &x.rec.wait
+	wait := &x.rec.Wait
 	wait.Place = cmp.Or(wait.Place, w.Place)
 	wait.Time += w.Time
 	if w.ForModel > 0 {
@@ -289,9 +279,9 @@ func (x *exchange) addWait(c plan.Candidate, w backend.Wait) {
 // receive net/http's empty 200.
 func (x *exchange) abort() {
 	if x.isCancelled() {
-		x.recordCancelled()
+		x.rec.Cancel()
 	} else {
-		x.rec.clientGone = true
+		x.rec.Incomplete = record.ErrClientGone
 	}
 	panic(http.ErrAbortHandler)
 }
@@ -330,15 +320,15 @@ func (x *exchange) mayHaveBilled() bool {
 func (x *exchange) commit(a *attempt.Answer, next *resumption) {
 	defer a.Close()
 	rec := &x.rec
-	rec.firstAnswer = a.First.Sub(x.request.Began)
-	rec.status = a.Status()
-	rec.usage, rec.reserved = a.Usage, a.Reserved
+	rec.FirstAnswer = a.First.Sub(x.request.Began)
+	rec.Status = a.Status()
+	rec.Usage, rec.Reserved = a.Usage, a.Reserved
 	h := x.w.Header()
 	backend.CopyAnswerHeaders(h, a.Header())
-	h.Set(wire.HeaderBackend, rec.backend)
+	h.Set(wire.HeaderBackend, rec.Backend)
 	x.addQueueHeader()
-	if rec.reason != "" {
-		h.Set(wire.HeaderReason, string(rec.reason))
+	if rec.Reason != "" {
+		h.Set(wire.HeaderReason, string(rec.Reason))
 	}
 	if x.early != nil {
 		x.early.AddTrailers()
@@ -350,13 +340,13 @@ func (x *exchange) commit(a *attempt.Answer, next *resumption) {
 	switch {
 	case err == nil:
 		a.Lease.Release(backend.Completed)
-		if rec.resumedBy == "" {
-			a.MeasurePrompt(rec.usage)
+		if rec.Resumed.By == "" {
+			a.MeasurePrompt(rec.Usage)
 		}
 	case x.ctx.Err() != nil || !errors.Is(err, errTruncated):
 		x.abort()
 	default:
-		rec.truncated = err
+		rec.Incomplete = err
 		// The client must not take the truncated answer for a complete one. For this
 		// panic net/http closes the connection without ending the body.
 		panic(http.ErrAbortHandler)
@@ -365,26 +355,26 @@ func (x *exchange) commit(a *attempt.Answer, next *resumption) {
 
 // addQueueHeader adds the call's place in a queue, if it had one.
 func (x *exchange) addQueueHeader() {
-	if place := x.rec.wait.Place; place > 0 {
+	if place := x.rec.Wait.Place; place > 0 {
 		x.w.Header().Set(wire.HeaderQueue, strconv.Itoa(place))
 	}
 }
 
 // reject answers a call with an error of llmsup's own.
 func (x *exchange) reject(e wire.Error) {
-	x.rec.status, x.rec.code = e.Status, e.Code
+	x.rec.Status, x.rec.Code = e.Status, e.Code
 	if x.early != nil {
 		x.early.Fail(x.request.Dialect, e)
 	}
 	x.addQueueHeader()
-	if x.request.FromBox != "" && x.rec.reason == "" { // the other box decides by the reason whether the call moves on
-		if x.rec.reason = backend.Unsupported; e.Status >= http.StatusInternalServerError || x.isCancelled() {
-			x.rec.reason = backend.Failed
+	if x.request.FromBox != "" && x.rec.Reason == "" { // the other box decides by the reason whether the call moves on
+		if x.rec.Reason = backend.Unsupported; e.Status >= http.StatusInternalServerError || x.isCancelled() {
+			x.rec.Reason = backend.Failed
 		}
 	}
 	x.addWaitHeader()
-	if x.rec.reason != "" {
-		x.w.Header().Set(wire.HeaderReason, string(x.rec.reason))
+	if x.rec.Reason != "" {
+		x.w.Header().Set(wire.HeaderReason, string(x.rec.Reason))
 	}
 	wire.WriteError(x.w, x.request.Dialect, e)
 }

@@ -13,12 +13,12 @@ import (
 // fail answers a call after the attempts at all candidates have failed.
 func (x *exchange) fail() {
 	if x.isCancelled() {
-		x.recordCancelled()
+		x.rec.Cancel()
 		x.reject(cancelledError)
 		return
 	}
 	if x.plan.NeedsLocalField && !x.failures[len(x.failures)-1].InvalidRequest() {
-		x.rec.reason = backend.Unsupported
+		x.rec.Reason = backend.Unsupported
 	}
 	answer := outcome.Of(x.unanswered())
 	if answer.Forward != nil {
@@ -82,18 +82,18 @@ func (x *exchange) forwardError(answer outcome.Answer) {
 	if h.Get(wire.HeaderShouldRetry) == "" || answer.Note != "" {
 		wire.SetShouldRetry(h, answer.Retry, f.RetryAfter)
 	}
-	x.rec.backend, x.rec.status = f.Backend, f.Response.Status
+	x.rec.Backend, x.rec.Status = f.Backend, f.Response.Status
 	switch {
 	case answer.Note != "":
-		h.Set(wire.HeaderReason, string(x.rec.reason))
+		h.Set(wire.HeaderReason, string(x.rec.Reason))
 	case !x.candidates[0].Primary:
 		h.Set(wire.HeaderReason, string(p.Reason))
-		x.rec.reason, x.rec.detail = p.Reason, p.Detail
+		x.rec.Reason, x.rec.Detail = p.Reason, p.Detail
 	case p.NeedsLocalField && !f.InvalidRequest():
-		h.Set(wire.HeaderReason, string(x.rec.reason))
-		x.rec.detail += "; " + p.NoFallback()
+		h.Set(wire.HeaderReason, string(x.rec.Reason))
+		x.rec.Detail += "; " + p.NoFallback()
 	default:
-		x.rec.reason = ""
+		x.rec.Reason = ""
 	}
 	if x.request.FromBox != "" { // the other box decides by it whether the call moves on
 		h.Set(wire.HeaderReason, string(f.Reason))

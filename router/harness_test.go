@@ -23,6 +23,7 @@ import (
 	"github.com/llmsup/llmsup/router/attempt"
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/plan"
+	"github.com/llmsup/llmsup/router/record"
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/wire"
 	"github.com/llmsup/llmsup/supervisor/llamacpp"
@@ -452,8 +453,8 @@ func relayResponse(t *testing.T, w http.ResponseWriter, resp *http.Response, d w
 	t.Helper()
 	c := &request.Request{Path: "/v1/chat/completions", Dialect: d, Body: request.Body{Stream: true}}
 	p := plan.Plan{Accounting: &accounting.Accounting{}}
-	x := &exchange{w: w, ctx: t.Context(), request: c, plan: p, rec: newRecord(c, p)}
-	x.rec.backend = "u"
+	x := &exchange{w: w, ctx: t.Context(), request: c, plan: p, rec: record.New(c, p)}
+	x.rec.Backend = "u"
 	a, failed := attempt.Start(t.Context(), attempt.Params{
 		Request: c, Backend: &fixedBackend{resp: resp}, Accounting: p.Accounting, Timeout: time.Hour, Idle: idle,
 	})

@@ -10,18 +10,17 @@ import (
 
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/collect"
+	"github.com/llmsup/llmsup/router/record"
 )
 
-// metrics are the router's own metrics. The values of every label come from the
-// configuration or from a fixed list, never from a client or an upstream. So the number of
-// series is bounded by routes x backends. The series of a route or a backend that a reload
-// has removed stay until llmsup exits.
+// metrics are the router's own metrics. As of a record's, their labels have values from the
+// configuration or from a fixed list.
 type metrics struct {
 	inflight  prometheus.Gauge
 	rejected  *prometheus.CounterVec
 	fromBoxes prometheus.Counter
 	modelWait *prometheus.HistogramVec
-	calls     *callMetrics
+	calls     *record.Metrics
 }
 
 // modelWaitSeconds are the buckets of waits: from a small model in the page cache to ten
@@ -34,7 +33,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "llmsup_calls_in_flight",
 			Help: "Calls in flight.",
 		}),
-		rejected: counters("turned_away_total", "Requests that were rejected before they were routed, by the error's code.", "code"),
+		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "llmsup_turned_away_total",
+			Help: "Requests that were rejected before they were routed, by the error's code.",
+		}, []string{"code"}),
 		fromBoxes: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "llmsup_calls_from_boxes_total",
 			Help: "Calls that other boxes of the fleet have sent to this one. Only the box that the client called counts them as calls.",
@@ -44,7 +46,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Help:    "Seconds that calls waited for a server that accepted none, as while it loads its model, until it did or the call moved on.",
 			Buckets: modelWaitSeconds,
 		}, []string{"server"}),
-		calls: newCallMetrics(r),
+		calls: record.NewMetrics(r),
 	}
 	r.MustRegister(m.inflight, m.rejected, m.fromBoxes, m.modelWait)
 	return m
@@ -60,10 +62,6 @@ func (m *metrics) addServers(backends map[string]backend.Backend) {
 }
 
 func (m *metrics) removeServer(name string) { m.modelWait.DeleteLabelValues(collect.LabelValue(name)) }
-
-func counters(name, help string, labels ...string) *prometheus.CounterVec {
-	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "llmsup_" + name, Help: help}, labels)
-}
 
 // metricsHandler serves all metrics. A metric that cannot be collected is left out, and
 // logged.

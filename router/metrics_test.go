@@ -30,7 +30,6 @@ import (
 	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/usd"
-	"github.com/llmsup/llmsup/router/wire"
 )
 
 // metricLines returns the lines of /metrics of some families, without their comments.
@@ -52,78 +51,6 @@ func wantSeries(t *testing.T, g prometheus.Gatherer, want string, names ...strin
 	if got := metricLines(g, names...); got != strings.TrimPrefix(want, "\n") {
 		t.Errorf("%s\nwant %s", got, want)
 	}
-}
-
-// totalOf returns the total of a call with one attempt; nil = of unknown cost.
-func totalOf(cost *usd.Amount) (t accounting.Total) {
-	t.Add(&accounting.Charge{Cost: cost})
-	return t
-}
-
-func TestObserve(t *testing.T) {
-	registry := prometheus.NewRegistry()
-	m := newMetrics(registry)
-	observe := func(status int, duration time.Duration, rec record) { m.observe(&rec, status, duration) }
-	local := record{
-		route: "local/qwen", backend: "qwen", firstAnswer: 300 * time.Millisecond, local: true,
-		usage: wire.Usage{Prompt: new(int64(100)), Cached: new(int64(40)), Completion: new(int64(7))}, savings: new(usd.Dollar / 4),
-	}
-	observe(200, time.Second, local)
-	observe(200, time.Second, local)
-	local.savings = nil
-	observe(200, time.Second, local)
-	local.usage = wire.Usage{}
-	local.truncated = errors.New("cut")
-	observe(200, time.Second, local)
-	observe(400, time.Second, record{route: "local/qwen", backend: "qwen", local: true}) // what saves nothing is not unknown
-
-	cloud := record{route: "local/qwen", backend: "openrouter", reason: backend.Timeout, total: totalOf(new(3 * usd.Dollar / 2)), firstAnswer: 61 * time.Second, usage: wire.Usage{Prompt: new(int64(5))}}
-	observe(200, 61*time.Second, cloud)
-	cloud.total = totalOf(nil)
-	cloud.usage = wire.Usage{Prompt: new(int64(-5)), Cached: new(int64(-1)), Completion: new(int64(-7))} // an upstream may send anything
-	observe(http.StatusOK, 100*time.Second, cloud)
-	observe(statusClientClosedRequest, 10*time.Second, record{route: "local/qwen", reason: backend.Timeout, total: totalOf(nil)})
-	observe(502, 70*time.Second, record{route: "local/qwen", reason: backend.Timeout, total: totalOf(new(usd.Dollar))})
-	observe(404, 0, record{code: wire.CodeModelNotFound})
-
-	wantSeries(t, registry, `
-llmsup_calls_total{backend="",reason="",route="",status="404"} 1
-llmsup_calls_total{backend="",reason="timeout",route="local/qwen",status="499"} 1
-llmsup_calls_total{backend="",reason="timeout",route="local/qwen",status="502"} 1
-llmsup_calls_total{backend="openrouter",reason="timeout",route="local/qwen",status="200"} 2
-llmsup_calls_total{backend="qwen",reason="",route="local/qwen",status="200"} 4
-llmsup_calls_total{backend="qwen",reason="",route="local/qwen",status="400"} 1
-llmsup_cost_usd_total{backend="",route="local/qwen"} 1
-llmsup_cost_usd_total{backend="openrouter",route="local/qwen"} 1.5
-llmsup_cost_usd_total{backend="qwen",route="local/qwen"} 0
-llmsup_cut_answers_total{backend="openrouter",route="local/qwen"} 0
-llmsup_cut_answers_total{backend="qwen",route="local/qwen"} 1
-llmsup_refused_calls_total{code="model_not_found"} 1
-llmsup_saved_usd_total{backend="openrouter",route="local/qwen"} 0
-llmsup_saved_usd_total{backend="qwen",route="local/qwen"} 0.5
-llmsup_tokens_total{backend="openrouter",kind="cached",route="local/qwen"} 0
-llmsup_tokens_total{backend="openrouter",kind="completion",route="local/qwen"} 0
-llmsup_tokens_total{backend="openrouter",kind="prompt",route="local/qwen"} 5
-llmsup_tokens_total{backend="qwen",kind="cached",route="local/qwen"} 120
-llmsup_tokens_total{backend="qwen",kind="completion",route="local/qwen"} 21
-llmsup_tokens_total{backend="qwen",kind="prompt",route="local/qwen"} 180
-llmsup_unpriced_calls_total{amount="cost",backend="",route="local/qwen"} 1
-llmsup_unpriced_calls_total{amount="cost",backend="openrouter",route="local/qwen"} 1
-llmsup_unpriced_calls_total{amount="cost",backend="qwen",route="local/qwen"} 0
-llmsup_unpriced_calls_total{amount="saved",backend="openrouter",route="local/qwen"} 0
-llmsup_unpriced_calls_total{amount="saved",backend="qwen",route="local/qwen"} 2
-`, "llmsup_calls_total", "llmsup_tokens_total", "llmsup_cost_usd_total", "llmsup_saved_usd_total", "llmsup_unpriced_calls_total", "llmsup_cut_answers_total", "llmsup_refused_calls_total")
-
-	wantSeries(t, registry, `
-llmsup_call_duration_seconds_count{backend="",route=""} 1
-llmsup_call_duration_seconds_count{backend="",route="local/qwen"} 2
-llmsup_call_duration_seconds_count{backend="openrouter",route="local/qwen"} 2
-llmsup_call_duration_seconds_count{backend="qwen",route="local/qwen"} 5
-llmsup_call_first_answer_seconds_sum{backend="openrouter",route="local/qwen"} 122
-llmsup_call_first_answer_seconds_count{backend="openrouter",route="local/qwen"} 2
-llmsup_call_first_answer_seconds_sum{backend="qwen",route="local/qwen"} 1.2
-llmsup_call_first_answer_seconds_count{backend="qwen",route="local/qwen"} 4
-`, "llmsup_call_duration_seconds_count", "llmsup_call_first_answer_seconds_sum", "llmsup_call_first_answer_seconds_count")
 }
 
 // wantLedgerMetrics checks that the metrics have the same sums as the ledger.
@@ -154,21 +81,6 @@ func (b *fixture) wantLedgerMetrics(want ledger.Sums) {
 	} {
 		if math.Abs(is.got-is.want) > 1e-9 {
 			b.t.Errorf("%s: %v in the metrics, %v in the ledger", what, is.got, is.want)
-		}
-	}
-}
-
-func TestStatusLabels(t *testing.T) {
-	words := map[string]bool{}
-	for status := range 1000 {
-		words[statusLabel(limitStatus(status))] = true
-	}
-	if len(words) > 85 {
-		t.Errorf("%d statuses: %v", len(words), words)
-	}
-	for status, want := range map[int]string{200: "200", 499: "499", 529: "529", 299: "2xx", 477: "4xx", 599: "5xx", 999: "other", 0: "other", -1: "other", 600: "other"} {
-		if got := statusLabel(limitStatus(status)); got != want {
-			t.Errorf("%d is %s, want %s", status, got, want)
 		}
 	}
 }
@@ -377,17 +289,3 @@ func TestCardinality(t *testing.T) {
 type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-func BenchmarkObserve(b *testing.B) {
-	m := newMetrics(prometheus.NewRegistry())
-	rec := record{
-		route: "local/qwen2.5-14b", backend: "qwen2.5-14b", firstAnswer: 300 * time.Millisecond, local: true,
-		usage: wire.Usage{Prompt: new(int64(100)), Cached: new(int64(40)), Completion: new(int64(7))}, savings: new(usd.Dollar / 4),
-	}
-	b.ReportAllocs()
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			m.observe(&rec, 200, time.Second)
-		}
-	})
-}

@@ -23,7 +23,7 @@ func (x *exchange) relay(a *attempt.Answer, next *resumption) error {
 	if !a.IsStream() && a.Rest == nil && len(a.Held) <= bufferedByServer { // nothing is sent before the call has ended
 		return x.relayWhole(x.w, a)
 	}
-	w := attempt.NewClientWriter(x.w, a, &x.rec.call.Bytes)
+	w := attempt.NewClientWriter(x.w, a, &x.rec.Call.Bytes)
 	defer w.Finish()
 	_, progressive := x.request.Dialect.(wire.Progressive)
 	switch {
@@ -53,7 +53,7 @@ func (s *streamRelay) run() error {
 	defer func() { s.stop() }()
 	a.Watch()
 	defer a.StopWatching()
-	s.rec.call.Events.Store(1)
+	s.rec.Call.Events.Store(1)
 	if a.Ended {
 		s.markEnded()
 	}
@@ -65,7 +65,7 @@ func (s *streamRelay) run() error {
 		if err != nil {
 			return s.finishStream(err)
 		}
-		s.rec.usage.Merge(m.Usage)
+		s.rec.Usage.Merge(m.Usage)
 		if m.Ended && !s.ended {
 			s.markEnded()
 		}
@@ -74,7 +74,7 @@ func (s *streamRelay) run() error {
 		}
 		s.next.observe(e.Data)
 		if e.LikelyContent() {
-			s.rec.call.Events.Add(1)
+			s.rec.Call.Events.Add(1)
 		}
 		if err := s.forward(a.ForClient(e)); err != nil {
 			return err
@@ -85,7 +85,7 @@ func (s *streamRelay) run() error {
 // markEnded records that the stream is complete.
 func (s *streamRelay) markEnded() {
 	s.ended = true
-	s.rec.recordComplete()
+	s.rec.RecordComplete()
 	s.stop = s.answer.CancelAfterGrace().Stop
 }
 
@@ -125,7 +125,7 @@ func (s *streamRelay) finishStream(err error) error {
 	case !errors.Is(err, io.EOF):
 		return s.abortStream(err)
 	case s.answer.Complete():
-		s.rec.recordComplete()
+		s.rec.RecordComplete()
 		return s.answer.UsageFilter.Flush(s.client)
 	default:
 		return s.abortStream(errors.New("the stream has no end mark"))
@@ -140,8 +140,8 @@ func (s *streamRelay) handleErrorEvent(e wire.Event) error {
 	if s.ended { // the stream was already complete
 		return nil
 	}
-	what := s.rec.backend + " ended its stream with an error"
-	s.rec.addDetail(what)
+	what := s.rec.Backend + " ended its stream with an error"
+	s.rec.AddDetail(what)
 	if err := s.answer.UsageFilter.Flush(s.client); err != nil {
 		return err
 	}
@@ -172,7 +172,7 @@ func (s *streamRelay) abortStream(cause error) error {
 		return s.writeStreamError(cause)
 	}
 	if err := s.resume(); !errors.Is(err, errNoResume) {
-		s.rec.addDetail(s.rec.backend + " lost the connection in the middle of the answer: " + wire.RootCause(cause))
+		s.rec.AddDetail(s.rec.Backend + " lost the connection in the middle of the answer: " + wire.RootCause(cause))
 		return s.resumed(err)
 	}
 	return s.writeStreamError(cause)
@@ -201,7 +201,7 @@ func (s *streamRelay) resumed(err error) error {
 func (s *streamRelay) writeStreamError(cause error) error {
 	e := wire.Error{
 		Status: http.StatusBadGateway, Type: wire.TypeServer, Code: string(backend.Lost),
-		Message: fmt.Sprintf("%s: connection lost in the middle of the answer: %s", s.rec.backend, wire.RootCause(cause)),
+		Message: fmt.Sprintf("%s: connection lost in the middle of the answer: %s", s.rec.Backend, wire.RootCause(cause)),
 	}
 	if s.isCancelled() {
 		e = cancelledError
@@ -223,7 +223,7 @@ func (x *exchange) relayFile(w *attempt.ClientWriter, a *attempt.Answer) error {
 	part, buffer, end := a.Held, make([]byte, filePiece), error(nil)
 	for {
 		if left -= int64(len(part)); left == 0 || errors.Is(end, io.EOF) {
-			x.rec.recordComplete()
+			x.rec.RecordComplete()
 		}
 		if err := w.Send(part); err != nil {
 			return err
@@ -246,7 +246,7 @@ const filePiece = 32 << 10
 // relayWhole sends a non-streaming answer.
 func (x *exchange) relayWhole(w http.ResponseWriter, a *attempt.Answer) error {
 	if a.Rest == nil {
-		x.rec.recordComplete()
+		x.rec.RecordComplete()
 		w.Header().Set("Content-Length", strconv.Itoa(len(a.Held)))
 	} else if a.Length() >= 0 {
 		w.Header().Set("Content-Length", strconv.FormatInt(a.Length(), 10))
@@ -262,8 +262,8 @@ func (x *exchange) relayWhole(w http.ResponseWriter, a *attempt.Answer) error {
 	if err != nil {
 		return fmt.Errorf("%w: %s", errTruncated, wire.RootCause(err))
 	}
-	x.rec.usage.Merge(wire.AnyUsage(attempt.UsageInParts(a.Held, end)))
-	x.rec.recordComplete()
+	x.rec.Usage.Merge(wire.AnyUsage(attempt.UsageInParts(a.Held, end)))
+	x.rec.RecordComplete()
 	_, err = w.Write(end)
 	return err
 }

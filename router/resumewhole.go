@@ -26,7 +26,7 @@ func (x *exchange) resumeWhole(c plan.Candidate) (done bool) {
 	if next == nil {
 		return false
 	}
-	x.rec.call.Try(c.Name, c.Model, c.Metered, x.rec.reason)
+	x.rec.Call.Try(c.Name, c.Model, c.Metered, x.rec.Reason)
 	a, failed := attempt.Start(x.ctx, x.params(c, next, backend.Alternative{}))
 	if failed == nil {
 		joined, ok := d.Join(string(a.Held), *part)
@@ -41,7 +41,7 @@ func (x *exchange) resumeWhole(c plan.Candidate) (done bool) {
 	last.Invalid, last.LocalField = false, false // the backend rejected the continuation, not the call
 	if last.MayHaveBilled() {
 		x.failures = append(x.failures, failed)
-		x.rec.addFailure(failed)
+		x.rec.AddFailure(failed)
 	}
 	return false
 }
@@ -70,9 +70,9 @@ func (x *exchange) continuationRequest(c plan.Candidate, d *resume.Dialect, text
 // commitJoined answers the call with both parts. tokens is the number of the first part's tokens.
 func (x *exchange) commitJoined(c plan.Candidate, a *attempt.Answer, joined string, tokens int64) {
 	rec := &x.rec
-	rec.backend, rec.model, rec.resumedBy, rec.resumedLocally = c.Name, c.Model, c.Name, c.Local
-	rec.local, rec.tokensBeforeResume = x.plan.Server != nil || x.plan.LocalPrimary, tokens
+	rec.Backend, rec.Model, rec.Resumed.By, rec.Resumed.Locally = c.Name, c.Model, c.Name, c.Local
+	rec.Local, rec.Resumed.FirstTokens = x.plan.Server != nil || x.plan.LocalPrimary, tokens
 	a.Held = []byte(joined)
-	rec.usageOfResume, a.Usage = a.Usage, x.request.Dialect.InspectBody(a.Held).Usage
+	rec.Resumed.Usage, a.Usage = a.Usage, x.request.Dialect.InspectBody(a.Held).Usage
 	x.commit(a, nil)
 }

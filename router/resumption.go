@@ -14,6 +14,7 @@ import (
 	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/request"
 	"github.com/llmsup/llmsup/router/resume"
+	"github.com/llmsup/llmsup/router/usd"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -88,7 +89,7 @@ func (r *resumption) resume(w *attempt.ClientWriter) error {
 		if errors.Is(err, errNoResume) {
 			return broke
 		}
-		if broke = err; !errors.Is(err, errTruncated) || !r.rec.resumedLocally {
+		if broke = err; !errors.Is(err, errTruncated) || !r.rec.Resumed.Locally {
 			return err
 		}
 	}
@@ -102,21 +103,21 @@ func (r *resumption) resumeOnce(w *attempt.ClientWriter) error {
 	case t.NotResumable != "" || t.TextEnded && t.Finish == "":
 		return errNoResume
 	case t.Finish != "": // only the end mark was missing
-		return r.writeEnd(w, t.UsageWith(r.rec.usage))
+		return r.writeEnd(w, t.UsageWith(r.rec.Usage))
 	case left == 0:
 		if err := r.writeFinish(w, t.Dialect.OutOfTokens); err != nil {
 			return err
 		}
-		return r.writeEnd(w, t.UsageWith(r.rec.usage))
+		return r.writeEnd(w, t.UsageWith(r.rec.Usage))
 	}
-	r.rec.call.Fail(backend.Lost, r.rec.status, &zeroCost, "lost the connection in the middle of the answer")
+	r.rec.Call.Fail(backend.Lost, r.rec.Status, new(usd.Amount), "lost the connection in the middle of the answer")
 	a := r.start()
 	if a == nil {
 		return errNoResume
 	}
 	defer a.Close()
-	r.rec.reserved, r.rec.tokensBeforeResume = a.Reserved, t.Tokens
-	if _, err := fmt.Fprintf(w, ": resumed by %s\n\n", r.rec.resumedBy); err != nil {
+	r.rec.Reserved, r.rec.Resumed.FirstTokens = a.Reserved, t.Tokens
+	if _, err := fmt.Fprintf(w, ": resumed by %s\n\n", r.rec.Resumed.By); err != nil {
 		return err
 	}
 	return r.relay(w.For(a), a)
@@ -140,18 +141,18 @@ func (r *resumption) startAt(i int) *attempt.Answer {
 	if c.Primary {
 		other = r.alternative(i)
 	}
-	r.rec.call.Try(c.Name, c.Model, c.Metered, backend.Lost)
+	r.rec.Call.Try(c.Name, c.Model, c.Metered, backend.Lost)
 	a, failed := attempt.Start(r.ctx, r.params(c, next, other))
 	if failed == nil && !a.IsStream() {
 		failed = a.Discard(c.Name, "answered a streaming call without a stream")
 	}
 	if failed == nil {
-		r.rec.call.Continue()
-		r.rec.resumedBy, r.rec.resumedLocally, r.deadline = c.Name, c.Local, time.Time{}
+		r.rec.Call.Continue()
+		r.rec.Resumed.By, r.rec.Resumed.Locally, r.deadline = c.Name, c.Local, time.Time{}
 		return a
 	}
 	if !r.mayWaitAt(c, failed) {
-		r.rec.addDetail(failed.LogMessage())
+		r.rec.AddDetail(failed.LogMessage())
 		r.recordFailure(c, failed)
 	}
 	return nil
@@ -175,7 +176,7 @@ func (r *resumption) relay(w *attempt.ClientWriter, a *attempt.Answer) error {
 			return fmt.Errorf("%w: the continuation broke, too", errTruncated)
 		}
 		c.used.Merge(m.Usage)
-		r.rec.usageOfResume = c.used
+		r.rec.Resumed.Usage = c.used
 		switch {
 		case m.Failed != "":
 			return fmt.Errorf("%w: the continuation failed, too", errTruncated)
@@ -183,7 +184,7 @@ func (r *resumption) relay(w *attempt.ClientWriter, a *attempt.Answer) error {
 			return fmt.Errorf("%w: the continuation has no finish reason", errTruncated)
 		case m.Ended:
 			a.Lease.Release(backend.Completed)
-			return r.writeEnd(w, resume.SumUsage(r.rec.tokensBeforeResume, c.used))
+			return r.writeEnd(w, resume.SumUsage(r.rec.Resumed.FirstTokens, c.used))
 		}
 		if err := c.forward(e); err != nil {
 			return err
@@ -214,7 +215,7 @@ func (c *continuation) forward(e wire.Event) error {
 		text += c.overlap.Flush(finish)
 	}
 	if text != "" {
-		c.rec.call.Events.Add(1)
+		c.rec.Call.Events.Add(1)
 		c.transcript.Add(text)
 		if err := c.client.Send(c.transcript.Dialect.TextEvent(c.transcript.Header, text)); err != nil {
 			return err
@@ -235,8 +236,8 @@ func (r *resumption) writeFinish(w *attempt.ClientWriter, reason string) error {
 
 // writeEnd writes the usage, if the client asked for it, and the dialect's end mark.
 func (r *resumption) writeEnd(w *attempt.ClientWriter, u wire.Usage) error {
-	r.rec.usage.Merge(u)
-	r.rec.recordComplete()
+	r.rec.Usage.Merge(u)
+	r.rec.RecordComplete()
 	includeUsage := gjson.GetBytes(r.request.Body.Raw, "stream_options.include_usage").Bool()
 	return w.Send(r.transcript.Dialect.End(&r.transcript, u, includeUsage))
 }

@@ -34,6 +34,17 @@ type Charge struct {
 	Pending *ledger.Pending
 }
 
+// nothing is the cost of an attempt that cannot have been billed.
+var nothing usd.Amount
+
+// Amount returns what an attempt cost; nil = unknown. Without a Charge it cost nothing.
+func (c *Charge) Amount() *usd.Amount {
+	if c == nil {
+		return &nothing
+	}
+	return c.Cost
+}
+
 // Reserve reserves what an attempt may cost, and writes the attempt to the ledger's
 // journal. It returns the limit that the attempt would exceed; nil = none.
 func (a *Accounting) Reserve(r *request.Request, at Attempt) (*Reservation, *budget.Exceeded) {

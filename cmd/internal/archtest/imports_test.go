@@ -98,6 +98,7 @@ var layers = [][]string{
 	{"router/attempt"},
 	{"router/plan"},
 	{"router/modellist", "router/collect"},
+	{"router/record"},
 	{"router"},
 	{"cmd/internal/fleet"},
 	{"cmd/internal/fleet/lease", "cmd/internal/config", "cmd/internal/control"},

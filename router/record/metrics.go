@@ -1,4 +1,4 @@
-package router
+package record
 
 import (
 	"net/http"
@@ -16,14 +16,17 @@ import (
 // fallback, with the 60 s of a route's timeout as a bound.
 var callSeconds = []float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 20, 30, 45, 60, 90, 120}
 
-// callMetrics are the metrics of calls that have ended.
-type callMetrics struct {
+// Metrics are the metrics of calls that have ended. The values of every label come from the
+// configuration or from a fixed list, never from a client or an upstream, so the number of series
+// is bounded by routes x backends. The series of a route or a backend that a reload has removed
+// stay until llmsup exits.
+type Metrics struct {
 	ended, rejected, resumed, truncated *prometheus.CounterVec
 	tokens, cost, saved, unpriced       *prometheus.CounterVec
 	firstAnswer, duration               *prometheus.HistogramVec
 
 	// Series that were used before: a lookup by labels costs more than everything else
-	// that observe does. Their number is bounded by that of the series.
+	// that Observe does. Their number is bounded by that of the series.
 	mu            sync.RWMutex
 	calls         map[callKind]*callSeries
 	routeBackends map[routeBackend]*routeBackendSeries
@@ -55,11 +58,12 @@ type routeBackendSeries struct {
 	truncated, unknownCost, unknownSaved prometheus.Counter
 }
 
-func newCallMetrics(r prometheus.Registerer) *callMetrics {
+// NewMetrics returns the metrics, and adds them to a registry.
+func NewMetrics(r prometheus.Registerer) *Metrics {
 	seconds := func(name, help string) *prometheus.HistogramVec {
 		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "llmsup_" + name, Help: help, Buckets: callSeconds}, []string{"route", "backend"})
 	}
-	m := &callMetrics{
+	m := &Metrics{
 		ended: counters("calls_total",
 			"Calls that ended, by route, answering backend, HTTP status and the reason why the primary did not answer.",
 			"route", "backend", "status", "reason"),
@@ -93,40 +97,40 @@ func newCallMetrics(r prometheus.Registerer) *callMetrics {
 	return m
 }
 
-// observe counts a call that has ended.
-func (m *metrics) observe(rec *record, status int, duration time.Duration) {
-	c := m.calls
-	s := c.seriesOf(callKind{routeBackend{rec.route, rec.backend}, limitStatus(status), rec.reason})
+// Observe counts a call that has ended.
+func (m *Metrics) Observe(rec *Record, duration time.Duration) {
+	status := rec.finalStatus()
+	s := m.seriesOf(callKind{routeBackend{rec.Route, rec.Backend}, limitStatus(status), rec.Reason})
 	s.ended.Inc()
 	s.duration.Observe(duration.Seconds())
-	if rec.code != "" {
-		c.rejected.WithLabelValues(rec.code).Inc()
+	if rec.Code != "" {
+		m.rejected.WithLabelValues(rec.Code).Inc()
 	}
-	if rec.resumedBy != "" {
-		c.resumed.WithLabelValues(rec.route, rec.resumedBy, rec.outcome()).Inc()
+	if rec.Resumed.By != "" {
+		m.resumed.WithLabelValues(rec.Route, rec.Resumed.By, rec.outcome()).Inc()
 	}
-	if s.firstAnswer == nil {
-		cost := rec.total.Cost()
-		if cost != nil && *cost > 0 { // a backend that failed may have billed
-			c.cost.WithLabelValues(rec.route, rec.backend).Add(cost.Float())
-		}
-		if rec.total.Paid && cost == nil {
-			c.unpriced.WithLabelValues(rec.route, rec.backend, "cost").Inc()
-		}
+	if s.firstAnswer != nil {
+		s.answered(rec, status)
 		return
 	}
-	s.answered(rec, status)
+	cost := rec.Total.Cost()
+	if cost != nil && *cost > 0 { // a backend that failed may have billed
+		m.cost.WithLabelValues(rec.Route, rec.Backend).Add(cost.Float())
+	}
+	if rec.Total.Paid && cost == nil {
+		m.unpriced.WithLabelValues(rec.Route, rec.Backend, "cost").Inc()
+	}
 }
 
 // answered counts what is known of an answer, and which of its amounts are unknown.
-func (s *routeBackendSeries) answered(rec *record, status int) {
-	if rec.firstAnswer > 0 {
-		s.firstAnswer.Observe(rec.firstAnswer.Seconds())
+func (s *routeBackendSeries) answered(rec *Record, status int) {
+	if rec.FirstAnswer > 0 {
+		s.firstAnswer.Observe(rec.FirstAnswer.Seconds())
 	}
-	if rec.truncated != nil {
+	if rec.truncated() != nil {
 		s.truncated.Inc()
 	}
-	u := rec.usage
+	u := rec.Usage
 	var cached int64
 	if u.Cached != nil {
 		cached = *u.Cached
@@ -138,16 +142,16 @@ func (s *routeBackendSeries) answered(rec *record, status int) {
 	if u.Completion != nil {
 		addTokens(s.completion, *u.Completion)
 	}
-	switch cost := rec.total.Cost(); {
+	switch cost := rec.Total.Cost(); {
 	case cost != nil && *cost > 0:
 		s.cost.Add(cost.Float())
-	case cost == nil && rec.total.Paid:
+	case cost == nil && rec.Total.Paid:
 		s.unknownCost.Inc()
 	}
 	switch {
 	case rec.savings != nil && *rec.savings > 0:
 		s.saved.Add(rec.savings.Float())
-	case rec.savings == nil && rec.local && status < http.StatusBadRequest:
+	case rec.savings == nil && rec.Local && status < http.StatusBadRequest:
 		s.unknownSaved.Inc()
 	}
 }
@@ -160,7 +164,7 @@ func addTokens(c prometheus.Counter, n int64) {
 	}
 }
 
-func (m *callMetrics) seriesOf(o callKind) *callSeries {
+func (m *Metrics) seriesOf(o callKind) *callSeries {
 	m.mu.RLock()
 	s := m.calls[o]
 	m.mu.RUnlock()
@@ -170,7 +174,7 @@ func (m *callMetrics) seriesOf(o callKind) *callSeries {
 	return s
 }
 
-func (m *callMetrics) add(o callKind) *callSeries {
+func (m *Metrics) add(o callKind) *callSeries {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if s := m.calls[o]; s != nil {
@@ -186,7 +190,7 @@ func (m *callMetrics) add(o callKind) *callSeries {
 	return s
 }
 
-func (m *callMetrics) newRouteBackendSeries(w routeBackend) *routeBackendSeries {
+func (m *Metrics) newRouteBackendSeries(w routeBackend) *routeBackendSeries {
 	route, backend := collect.LabelValue(w.route), collect.LabelValue(w.backend)
 	s := &routeBackendSeries{routeBackend: w, duration: m.duration.WithLabelValues(route, backend)}
 	if backend == "" {
@@ -206,7 +210,7 @@ func (m *callMetrics) newRouteBackendSeries(w routeBackend) *routeBackendSeries 
 
 // unnamedStatuses are statuses in use that net/http has no name for: nginx's 499 for a
 // client that closed the connection, Cloudflare's, and Anthropic's 529 for overload.
-var unnamedStatuses = map[int]bool{statusClientClosedRequest: true, 520: true, 521: true, 522: true, 523: true, 524: true, 525: true, 526: true, 527: true, 529: true, 530: true}
+var unnamedStatuses = map[int]bool{StatusClientClosedRequest: true, 520: true, 521: true, 522: true, 523: true, 524: true, 525: true, 526: true, 527: true, 529: true, 530: true}
 
 // limitStatus bounds the number of series, whatever upstreams send: a status in use is
 // returned unchanged, others become their class, 2 to 5, or 0.
@@ -229,4 +233,8 @@ func statusLabel(bound int) string {
 		return strconv.Itoa(bound) + "xx"
 	}
 	return strconv.Itoa(bound)
+}
+
+func counters(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "llmsup_" + name, Help: help}, labels)
 }
