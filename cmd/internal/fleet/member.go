@@ -36,6 +36,7 @@ type Member struct {
 	clock    func() time.Time // for what is received; its readings are compared with each other only
 	view     atomic.Pointer[View]
 	secret   atomic.Pointer[secret] // of the fleet; nil = it has not been read yet
+	messages messages
 
 	announced time.Time // when the box has last been announced, having its name; the session's
 	revision  uint64    // of the last announcement that the bucket is known to have stored; the session's

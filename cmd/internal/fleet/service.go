@@ -26,11 +26,13 @@ type Conn struct {
 	Instance  string // of this process
 	View      func() *View
 	secret    secret
+	messages  *messages // of this process: they outlast the connection
 }
 
 // Seal encrypts and authenticates a message with a key that all boxes of the fleet, and only
 // they, can derive. A message of one purpose cannot be opened as one of another. It adds 28
-// bytes. It may be sent again by others: the message itself must say what it is for.
+// bytes. Others may send or store it again: what it says must tell an old one from a new one, as
+// Send does.
 func (c *Conn) Seal(purpose string, body []byte) []byte { return c.secret.seal(purpose, body) }
 
 // Open is the inverse of Seal. An error means that the message is not of this fleet, or not

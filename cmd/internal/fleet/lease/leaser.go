@@ -150,9 +150,9 @@ func subscribe(c *fleet.Conn, replaced *names, needs chan<- need) (unsubscribe f
 	if err != nil {
 		return nil, fmt.Errorf("subscribe to the fleet's budgets: %w", err)
 	}
-	messages, err := c.NATS.Subscribe(needSubject, func(m *nats.Msg) {
+	stop, err := c.Receive(needSubject, purpose, func(body []byte) {
 		var n need
-		if body, err := c.Open(purpose, m.Data); err != nil || json.Unmarshal(body, &n) != nil {
+		if json.Unmarshal(body, &n) != nil {
 			return
 		}
 		select {
@@ -161,11 +161,11 @@ func subscribe(c *fleet.Conn, replaced *names, needs chan<- need) (unsubscribe f
 		}
 	})
 	if err != nil {
-		return nil, fmt.Errorf("subscribe to what other boxes need of the fleet's budgets: %w", err)
+		return nil, err
 	}
 	return func() {
 		_ = records.Unsubscribe() // the connection may be lost
-		_ = messages.Unsubscribe()
+		stop()
 	}, nil
 }
 

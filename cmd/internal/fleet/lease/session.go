@@ -1,7 +1,6 @@
 package lease
 
 import (
-	"encoding/json"
 	"maps"
 	"slices"
 	"sync"
@@ -30,11 +29,7 @@ func newSession(c *fleet.Conn, kv jetstream.KeyValue) *session {
 			}
 			return names
 		},
-		ask: func(n need) {
-			if body, err := json.Marshal(n); err == nil {
-				_ = c.NATS.Publish(needSubject, c.Seal(purpose, body)) // the next call asks again
-			}
-		},
+		ask: func(n need) { _ = c.Send(needSubject, purpose, n) }, // the next call asks again
 	}
 }
 

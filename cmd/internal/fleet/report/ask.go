@@ -3,6 +3,7 @@ package report
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -123,7 +124,7 @@ func (s *Service) collect(ctx context.Context, v *fleet.View, q apiCall, accept 
 		}
 	}
 	if len(waiting) > 0 {
-		end, err := s.send(ctx, v, q, func(p *part, a answer) { send(named{p.Instance, a}) })
+		end, err := s.send(ctx, q, func(p *part, a answer) { send(named{p.Instance, a}) })
 		if !v.Joined && err == nil {
 			err = errNotJoined
 		}
@@ -158,29 +159,17 @@ var errNotJoined = errors.New("this box is not in the fleet")
 
 // send sends a request to all other boxes, and calls take for each answer until end is
 // called.
-func (s *Service) send(ctx context.Context, v *fleet.View, r apiCall, take func(p *part, a answer)) (end func(), err error) {
+func (s *Service) send(ctx context.Context, r apiCall, take func(p *part, a answer)) (end func(), err error) {
 	end = func() {}
 	c := s.conn.Load()
 	if c == nil {
 		return end, errNotJoined
 	}
-	s.sending.Lock() // requests have to be sent in the order of their numbers
-	defer s.sending.Unlock()
-	s.number++
-	q := request{Asker: c.Instance, Number: s.number, apiCall: r}
-	if r.Body != nil {
-		for _, peer := range v.Boxes {
-			q.To = append(q.To, peer.Instance)
-		}
-	}
-	body, err := json.Marshal(q)
-	if err != nil {
-		return end, err
-	}
+	q := request{ID: rand.Text(), apiCall: r}
 	joiners := map[string]*joiner{}
 	sub, err := c.NATS.Subscribe(q.subject(), func(m *nats.Msg) {
 		p, err := openPart(c, m.Data)
-		if err != nil || p.Asker != q.Asker || p.Number != q.Number || ctx.Err() != nil {
+		if err != nil || p.ID != q.ID || ctx.Err() != nil {
 			return
 		}
 		if joiners[p.Instance] == nil {
@@ -194,5 +183,5 @@ func (s *Service) send(ctx context.Context, v *fleet.View, r apiCall, take func(
 		return end, err
 	}
 	end = func() { _ = sub.Unsubscribe() } // fails only if the connection is lost
-	return end, c.NATS.Publish(requestSubject, c.Seal(requestPurpose, body))
+	return end, c.Send(requestSubject, requestPurpose, q)
 }

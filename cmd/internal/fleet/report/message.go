@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 
 	"github.com/llmsup/llmsup/cmd/internal/fleet"
 )
@@ -25,10 +24,8 @@ const (
 
 // request is a message that calls the control API of each box.
 type request struct {
-	Asker  string `json:"asker"`  // instance of the box that asks
-	Number uint64 `json:"number"` // of the asker's requests; a later one has a higher one
+	ID string `json:"id"` // that no other request has
 	apiCall
-	To []string `json:"to,omitempty"` // of a command: the instances that it is for. No other process obeys it, also if an outsider sends it again
 }
 
 // apiCall is a call of the control API.
@@ -40,7 +37,7 @@ type apiCall struct {
 
 // subject returns that of the answers to a request. It depends only on what is sealed, so that
 // an outsider who sends a request again can direct no answer elsewhere.
-func (q *request) subject() string { return fmt.Sprintf("%s%s.%d", answerSubjects, q.Asker, q.Number) }
+func (q *request) subject() string { return answerSubjects + q.ID }
 
 // answer is what the control API of a box has answered.
 type answer struct {
@@ -50,8 +47,7 @@ type answer struct {
 
 // part is a part of an answer. Its JSON and a line feed come before the bytes of the body.
 type part struct {
-	Asker    string `json:"asker"` // with Number: the request
-	Number   uint64 `json:"number"`
+	ID       string `json:"id"`  // of the request
 	Box      string `json:"box"` // that answers
 	Instance string `json:"instance"`
 	Part     int    `json:"part"` // from 0
@@ -74,7 +70,7 @@ const (
 func split(c *fleet.Conn, q *request, a answer) (messages [][]byte, err error) {
 	n := max((len(a.body)+partSize-1)/partSize, 1)
 	for i := range n {
-		head, err := json.Marshal(part{Asker: q.Asker, Number: q.Number, Box: c.Box, Instance: c.Instance, Part: i, Parts: n, Status: a.status})
+		head, err := json.Marshal(part{ID: q.ID, Box: c.Box, Instance: c.Instance, Part: i, Parts: n, Status: a.status})
 		if err != nil {
 			return nil, err
 		}

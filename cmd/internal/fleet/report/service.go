@@ -13,7 +13,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
@@ -35,12 +34,6 @@ type Service struct {
 	slots chan struct{}              // of answers that are computed
 
 	timeout time.Duration // how long a box is waited for
-
-	sending sync.Mutex // guards number
-	number  uint64     // of the last request
-
-	mu   sync.Mutex
-	last map[string]uint64 // number of the last request of each instance
 }
 
 // maxAnswering is how many requests are answered at the same time. Others wait.
@@ -48,47 +41,29 @@ const maxAnswering = 4
 
 // New returns a Service.
 func New(o Options) *Service {
-	return &Service{o: o, slots: make(chan struct{}, maxAnswering), timeout: timeout, last: map[string]uint64{}}
+	return &Service{o: o, slots: make(chan struct{}, maxAnswering), timeout: timeout}
 }
 
 // Serve implements fleet.Service.
 func (s *Service) Serve(ctx context.Context, c *fleet.Conn) error {
 	var answering sync.WaitGroup
 	defer answering.Wait()
-	sub, err := c.NATS.Subscribe(requestSubject, func(m *nats.Msg) {
-		if q := s.accept(c, m.Data); q != nil && ctx.Err() == nil {
-			answering.Go(func() { s.answer(ctx, c, q) })
+	stop, err := c.Receive(requestSubject, requestPurpose, func(body []byte) {
+		var q request
+		if err := json.Unmarshal(body, &q); err != nil {
+			s.o.Log.Warn().Err(err).Msg("a request of another box cannot be read; that box may have another version of llmsup")
+		} else if ctx.Err() == nil {
+			answering.Go(func() { s.answer(ctx, c, &q) })
 		}
 	})
 	if err != nil {
-		return fmt.Errorf("subscribe to %s: %w", requestSubject, err)
+		return err
 	}
 	s.conn.Store(c)
 	<-ctx.Done()
 	s.conn.CompareAndSwap(c, nil)
-	_ = sub.Unsubscribe() // fails only if the connection is lost
+	stop()
 	return nil
-}
-
-// accept returns the request in a message; nil = it is none of this fleet's, or an outsider
-// sends it again.
-func (s *Service) accept(c *fleet.Conn, message []byte) *request {
-	opened, err := c.Open(requestPurpose, message)
-	if err != nil {
-		return nil
-	}
-	var q request
-	if err := json.Unmarshal(opened, &q); err != nil {
-		s.o.Log.Warn().Err(err).Msg("a request of another box cannot be read; that box may have another version of llmsup")
-		return nil
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if q.Asker == c.Instance || q.Number <= s.last[q.Asker] || q.Body != nil && !slices.Contains(q.To, c.Instance) {
-		return nil
-	}
-	s.last[q.Asker] = q.Number
-	return &q
 }
 
 // answer sends the answer to a request.
