@@ -96,8 +96,8 @@ const (
 	// viewInterval is the shortest time between two views that announcements change: a view has
 	// all boxes, and in a large fleet one of them announces itself all the time.
 	viewInterval = 20 * time.Millisecond
-	// rejoinInterval is the shortest time between two attempts to join; random time is added, so
-	// that not all boxes come back at once.
+	// rejoinInterval is the shortest time between the beginnings of two attempts to join; random
+	// time is added, so that not all boxes come back at once.
 	rejoinInterval = time.Second
 )
 
@@ -112,6 +112,7 @@ func (m *Member) Run(ctx context.Context) {
 	tasks.Go(func() { m.watchChanges(ctx) })
 	tasks.Go(func() { m.expire(ctx) })
 	for {
+		began := time.Now()
 		err := m.session(ctx)
 		if ctx.Err() != nil {
 			m.setLink(link{problem: hasLeft})
@@ -120,9 +121,16 @@ func (m *Member) Run(ctx context.Context) {
 		m.setLink(link{problem: err.Error()})
 		select {
 		case <-ctx.Done():
-		case <-time.After(rejoinInterval + mathrand.N(rejoinInterval)):
+		case <-time.After(rejoinPause(time.Since(began))):
 		}
 	}
+}
+
+// rejoinPause returns how long a box waits until it joins again after a session that has lasted for
+// some time. A box that was in the fleet has to announce itself again before the others take it for
+// silent: its last announcement may be AnnounceInterval old when the connection is lost.
+func rejoinPause(lasted time.Duration) time.Duration {
+	return max(0, rejoinInterval-lasted) + mathrand.N(rejoinInterval/2)
 }
 
 // watchChanges has each change announced at once.

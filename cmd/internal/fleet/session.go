@@ -233,7 +233,7 @@ func (s *session) tryClaim(ctx context.Context, value []byte, owner bool) claime
 	entry, err := kv.Get(within, name)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		revision, err := kv.Create(within, name, value)
-		return claimed{revision: revision, err: err}
+		return written(revision, err)
 	}
 	if err != nil {
 		return claimed{err: fmt.Errorf("read the bucket %s: %w", bucketName, err)}
@@ -251,7 +251,15 @@ func (s *session) tryClaim(ctx context.Context, value []byte, owner bool) claime
 		}
 	}
 	revision, err := kv.Update(within, name, value, entry.Revision())
-	return claimed{revision: revision, err: err}
+	return written(revision, err)
+}
+
+// written is the result of a claim that has written to the bucket.
+func written(revision uint64, err error) claimed {
+	if err != nil {
+		return claimed{err: fmt.Errorf("write to the bucket %s: %w", bucketName, err)}
+	}
+	return claimed{revision: revision}
 }
 
 // awaitNamesake waits until a box with the name of this one announces itself, or has been silent for
