@@ -42,6 +42,7 @@ func (rt *Router) health(w http.ResponseWriter, r *http.Request) {
 	for _, route := range s.Table.Routes() {
 		served = served || usable[route.Primary] || s.Boxes.Usable(route.Primary) || slices.ContainsFunc(route.FallbackList(), func(f models.Fallback) bool { return usable[f.To] })
 	}
+	served = served || slices.ContainsFunc(s.Boxes.ServerNames(), s.Boxes.Usable)
 	served = served && !s.Access.AwaitsKeys
 	status := http.StatusOK
 	if !served {

@@ -55,6 +55,7 @@ func newFleet(t *testing.T, cloud, own http.HandlerFunc, others ...http.HandlerF
 			c.Boxes = here
 			c.Bodies.Bytes = otherBodies
 			c.Locals["elsewhere"] = c.Locals["qwen"]
+			c.Locals["solo"], c.Locals["openrouter"] = c.Locals["qwen"], c.Locals["qwen"]
 		})
 		f.others = append(f.others, other)
 		state := boxes.PeerState{Status: "ready", Slots: 4, Free: 4}

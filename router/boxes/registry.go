@@ -48,6 +48,7 @@ type Registry struct {
 // present is what readers see. It is immutable.
 type present struct {
 	byServer map[string][]*Peer // sorted by the names of their boxes
+	servers  []string           // names of all servers that other boxes have, or had since this box joined, sorted
 	name     string             // of this box
 	verify   func(from, code string) bool
 }
@@ -69,6 +70,19 @@ type box struct {
 func (r *Registry) Servers(name string) []*Peer {
 	if p := r.present.Load(); p != nil {
 		return p.byServer[name]
+	}
+	return nil
+}
+
+// ServerNames returns the names of all servers that other boxes of the fleet have, sorted. A name
+// stays when its box is gone: a call for it has to be sent again later, and is not wrong. The list
+// must not be changed.
+func (r *Registry) ServerNames() []string {
+	if r == nil {
+		return nil
+	}
+	if p := r.present.Load(); p != nil {
+		return p.servers
 	}
 	return nil
 }
@@ -114,6 +128,9 @@ func (r *Registry) Set(f Fleet) {
 			next.byServer[server] = append(next.byServer[server], peer)
 		}
 	}
+	if f.Name != "" { // else this box has left the fleet
+		next.servers = withNames(r.ServerNames(), next.byServer)
+	}
 	r.present.Store(next)
 	for id, b := range r.boxes {
 		if boxes[id] != nil {
@@ -125,6 +142,20 @@ func (r *Registry) Set(f Fleet) {
 		}
 	}
 	r.boxes = boxes
+}
+
+// withNames returns sorted names, and those of servers that are not among them.
+func withNames(names []string, servers map[string][]*Peer) []string {
+	all := names
+	for name := range servers {
+		if _, known := slices.BinarySearch(names, name); !known {
+			all = append(slices.Clip(all), name)
+		}
+	}
+	if len(all) > len(names) {
+		slices.Sort(all)
+	}
+	return all
 }
 
 // update takes over the states of a box's servers, unless it has done so already: calls that were

@@ -1,6 +1,7 @@
 package modellist
 
 import (
+	"slices"
 	"strings"
 	"sync"
 
@@ -16,6 +17,7 @@ import (
 type catalogue struct {
 	routing *plan.Routing
 	lists   *models.Lists
+	others  []string // names of servers on other boxes
 	entries []*entry // exact routes first, sorted; then each upstream's in its order
 }
 
@@ -35,19 +37,19 @@ type entry struct {
 // current returns the catalogue of the present routing and lists.
 func (h *Handler) current() *catalogue {
 	routing := h.Routing()
-	lists := routing.Lists()
+	lists, others := routing.Lists(), routing.Boxes.ServerNames()
 	c := h.catalogue.Load()
-	if c == nil || c.routing != routing || c.lists != lists {
-		c = newCatalogue(routing, lists)
+	if c == nil || c.routing != routing || c.lists != lists || !slices.Equal(c.others, others) {
+		c = newCatalogue(routing, lists, others)
 		h.catalogue.Store(c)
 	}
 	return c
 }
 
-func newCatalogue(routing *plan.Routing, lists *models.Lists) *catalogue {
-	c := &catalogue{routing: routing, lists: lists}
+func newCatalogue(routing *plan.Routing, lists *models.Lists, others []string) *catalogue {
+	c := &catalogue{routing: routing, lists: lists, others: others}
 	patterns := map[string]*models.Route{} // by name
-	for name, route := range routing.Table.ByName() {
+	for name, route := range routing.ByName() {
 		if isPattern(route) {
 			patterns[name] = &route
 			continue
@@ -79,7 +81,7 @@ func isPattern(route models.Route) bool { return strings.Contains(route.Name, "*
 // newEntry returns the entry of a model with a route. name is id, completed with its vendor
 // if a call would be.
 func (c *catalogue) newEntry(id, name string, route models.Route) *entry {
-	b := c.routing.Backends[route.Primary]
+	b := c.routing.Backend(route.Primary)
 	e := &entry{id: id, route: &route, backend: b, there: plan.ModelAt(b, route.PrimaryModel, name)}
 	e.listed = c.lists.Find(route.Primary, e.there)
 	return e

@@ -38,7 +38,7 @@ type Candidate struct {
 
 // candidate returns one of the backends of a route, by its name in the route.
 func (s *Routing) candidate(target, tableModel, clientModel string) Candidate {
-	b := s.Backends[target]
+	b := s.Backend(target)
 	return Candidate{Info: b.Info(), Backend: b, Model: ModelAt(b, tableModel, clientModel)}
 }
 

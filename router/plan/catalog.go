@@ -43,6 +43,9 @@ func (s *Routing) Lookup(model string) (route models.Route, name string, ok bool
 	if route, ok = s.Table.Lookup(model); ok {
 		return route, route.ModelName(model), true
 	}
+	if route, ok = s.routeToBoxes(model); ok {
+		return route, model, true
+	}
 	if s.catalog == nil || strings.Contains(model, "/") {
 		return models.Route{}, "", false
 	}

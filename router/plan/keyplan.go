@@ -14,7 +14,7 @@ import (
 
 // KeyAllows reports whether a key may be used for a route by one of its names.
 func (s *Routing) KeyAllows(k *access.Key, name string, route models.Route) bool {
-	return allowsName(k, name, route) && (k == nil || !k.FreeOnly || !s.Backends[route.Primary].Info().Metered)
+	return allowsName(k, name, route) && (k == nil || !k.FreeOnly || !s.Backend(route.Primary).Info().Metered)
 }
 
 // allowsName reports whether a key may use a name of a route. A key for the route may use its
@@ -38,9 +38,9 @@ func (s *Routing) PlanFor(k *access.Key, model, path string) Plan {
 	if k == nil || !k.FreeOnly {
 		return s.planRoute(route, model, path)
 	}
-	if s.Backends[route.Primary].Info().Metered {
+	if s.Backend(route.Primary).Info().Metered {
 		return Plan{Route: route, Rejection: notAllowedError(
-			"the key %s is free_only, and %s goes to %s, which is paid", k.Name, wire.Quote(wire.Shorten(model)), s.Backends[route.Primary].Info().Name)}
+			"the key %s is free_only, and %s goes to %s, which is paid", k.Name, wire.Quote(wire.Shorten(model)), s.Backend(route.Primary).Info().Name)}
 	}
 	return s.planWithoutSpending(k, route, model, path)
 }

@@ -38,7 +38,7 @@ func (s *Routing) allowsModel(k *access.Key, model string) bool {
 	if !ok || !k.Allows(model) && !k.Allows(name) {
 		return false
 	}
-	primary := s.Backends[route.Primary]
+	primary := s.Backend(route.Primary)
 	return !primary.Info().Local && ModelAt(primary, route.PrimaryModel, name) == model
 }
 

@@ -1,14 +1,52 @@
 package plan
 
 import (
+	"iter"
 	"math/rand/v2"
 	"slices"
+	"strings"
+	"time"
 
+	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/boxes"
 	"github.com/llmsup/llmsup/router/pick"
 	"github.com/llmsup/llmsup/router/request"
 )
+
+// boxTimeout is the timeout of a route that no configuration has, that of other local routes.
+const boxTimeout = time.Minute
+
+// routeToBoxes returns the route of local/SERVER for a server that only other boxes of the fleet
+// have. A server with the name of an upstream of this box has none: its calls would be paid for.
+func (s *Routing) routeToBoxes(model string) (route models.Route, ok bool) {
+	server, local := strings.CutPrefix(model, models.LocalPrefix)
+	if !local || s.Backends[server] != nil && !isAbsent(Candidate{Backend: s.Backends[server]}) || !slices.Contains(s.Boxes.ServerNames(), server) {
+		return models.Route{}, false
+	}
+	return models.Route{Name: model, Primary: server, Timeout: boxTimeout}, true
+}
+
+// ByName yields the names of all models with their routes, as models.Table.ByName does, and those of
+// the servers that only other boxes have.
+func (s *Routing) ByName() iter.Seq2[string, models.Route] {
+	return func(yield func(string, models.Route) bool) {
+		for name, route := range s.Table.ByName() {
+			if !yield(name, route) {
+				return
+			}
+		}
+		for _, server := range s.Boxes.ServerNames() {
+			name := models.LocalPrefix + server
+			if _, own := s.Table.Lookup(name); own {
+				continue
+			}
+			if route, ok := s.routeToBoxes(name); ok && !yield(name, route) {
+				return
+			}
+		}
+	}
+}
 
 // onOtherBoxes returns a route's primary on the other boxes of the fleet. A box that accepts no
 // calls now is skipped. Boxes where it is degraded come after all other candidates.

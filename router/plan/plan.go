@@ -289,7 +289,7 @@ func (p *Plan) AddFallbackReason(message string) string {
 // unknownModelError returns the error for an unknown model, with the models that the key may use.
 func (s *Routing) unknownModelError(k *access.Key, model string) wire.Error {
 	var names []string
-	for name, route := range s.Table.ByName() {
+	for name, route := range s.ByName() {
 		if allowsName(k, name, route) {
 			names = append(names, name)
 		}

@@ -107,6 +107,15 @@ func (s *Routing) addURL(target string, old *Routing, log zerolog.Logger) error 
 	return s.addUpstream(target, backend.UpstreamConfig{Name: u.Host, BaseURL: target}, old, log)
 }
 
+// Backend returns the backend of a route's target. The target may be a server that only other boxes
+// have.
+func (s *Routing) Backend(target string) backend.Backend {
+	if b := s.Backends[target]; b != nil {
+		return b
+	}
+	return boxes.Absent{Name: target, Boxes: s.Boxes}
+}
+
 // Server returns the local server of a name; nil = there is none.
 func (s *Routing) Server(name string) *backend.Server {
 	b, _ := s.Backends[name].(*backend.Server)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/llmsup/llmsup/models"
 )
@@ -38,7 +39,7 @@ func (c *Config) Resolve(header func(server string) string) error {
 	for name, route := range c.Routes {
 		if route.Timeout == 0 {
 			route.Timeout = cloudTimeout
-			if _, local := c.Servers[route.Primary]; local {
+			if _, cloud := c.Upstreams[route.Primary]; !cloud && !strings.Contains(route.Primary, "://") { // a server, perhaps on another box
 				route.Timeout = localTimeout
 			}
 		}

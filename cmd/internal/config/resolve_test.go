@@ -134,6 +134,10 @@ func TestAutomaticRoutes(t *testing.T) {
 				"u": "http://127.0.0.1:1/v1 > none, 2m0s", "s": "mine > none, 1m0s", "o": "openrouter > none, 2m0s", "x": "openrouter > none, 100ms",
 			},
 		},
+		"a server of other boxes": {
+			file: "fleet: {nats: 'nats://127.0.0.1:4222', name: a, advertise: 'http://127.0.0.1:8000', key_file: k}\nroutes: {m: {primary: elsewhere}}",
+			want: map[string]string{"m": "elsewhere > none, 1m0s"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := mustParse(t, tc.file)
