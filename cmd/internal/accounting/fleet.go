@@ -91,8 +91,8 @@ func (a *Accounting) fleetBudgetStatus(v *fleet.View) (list []control.Budget) {
 			Key: l.Key, Period: l.Period.String(), Limit: control.USD(l.Limit), Spent: control.USD(l.Spent), Reserved: control.USD(l.Reserved), Ends: l.Ends,
 			Fleet: &control.FleetBudget{Granted: control.USD(l.Granted), Left: control.USD(l.Left), Problem: s.Problem, Gone: []control.HeldBudget{}},
 		}
-		if l.Lost {
-			b.Fleet.Problem = "the NATS servers have lost the record of it, so this box takes no more credit; once all boxes are in the fleet, restart llmsup on each"
+		if l.Rebuilt {
+			b.Fleet.Problem = "its record was lost, or replaced by a user of the NATS account without the fleet's key; no box takes more credit until all have added what they know of it, within seconds"
 		}
 		for _, g := range l.Gone {
 			b.Fleet.Gone = append(b.Fleet.Gone, control.HeldBudget{Box: g.Box, Amount: control.USD(g.Amount), Since: g.Since})

@@ -28,7 +28,7 @@ var (
 	fleetSpent   = fleetMetric("spent_usd", "USD that all boxes have spent in the present window. What others have spent in the last seconds may be missing.")
 	fleetGranted = fleetMetric("granted_usd", "USD that are granted to this box, and neither spent nor reserved.")
 	fleetLeft    = fleetMetric("left_usd", "USD that are granted to no box.")
-	fleetRenewed = fleetMetric("renewable", "1 if this box can get more of the limit, 0 if not: it has no connection to NATS, or the NATS servers have lost the record. Then it spends what it has, and no more.")
+	fleetRenewed = fleetMetric("renewable", "1 if this box can get more of the limit, 0 if not: it has no connection to NATS, or the record was lost and the boxes put it together again. Then it spends what it has, and no more.")
 	fleetGone    = fleetMetric("gone_usd", "USD that are granted to boxes that are not in the fleet now: they are reserved until the box is back or the window ends.")
 )
 

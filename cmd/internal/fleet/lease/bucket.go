@@ -34,7 +34,8 @@ func bucketConfig() jetstream.KeyValueConfig {
 
 // bucket has the records.
 type bucket interface {
-	// read returns a record and its revision; revision 0 = there is none.
+	// read returns a record and its revision; revision 0 = there is none. With errForeign the record is
+	// empty, and the revision is that of what an outsider has written.
 	read(ctx context.Context, window string) (*Record, uint64, error)
 	// write replaces the record of a revision. Another error than errConflict may mean that the
 	// record is, or will be, replaced.
@@ -60,9 +61,12 @@ func (s *store) read(ctx context.Context, window string) (*Record, uint64, error
 	}
 	body, err := s.c.Open(purpose, entry.Value())
 	if err != nil {
-		return nil, 0, fmt.Errorf("read the fleet's budget %s: %w", window, err)
+		return &Record{Window: window}, entry.Revision(), errForeign
 	}
 	r, err := decode(window, body)
+	if errors.Is(err, errForeign) {
+		r = &Record{Window: window}
+	}
 	return r, entry.Revision(), err
 }
 

@@ -30,7 +30,8 @@ type Options struct {
 // Leaser takes credit from the fleet for its box, and gives it back. It is a fleet.Service.
 type Leaser struct {
 	o       Options
-	wall    func() time.Time      // the box's clock, which names the windows
+	wall    func() time.Time // the box's clock, which names the windows
+	began   time.Time
 	changed chan struct{}         // receives when there are other limits
 	version atomic.Uint64         // of the limits
 	ready   chan struct{}         // closed when the leases of the first limits have been supplied
@@ -40,12 +41,13 @@ type Leaser struct {
 	fleet     string // whose credit the leases have
 	windows   map[string]*window
 	pastAfter time.Time // when the ledger may be asked again
+	connected time.Time
 }
 
 // New returns a Leaser of a box without limits.
 func New(o Options) *Leaser {
 	o.Budget.SetAlone(true) // until Serve is called
-	return &Leaser{o: o, wall: time.Now, changed: make(chan struct{}, 1), ready: make(chan struct{}), windows: map[string]*window{}}
+	return &Leaser{o: o, wall: time.Now, began: time.Now(), changed: make(chan struct{}, 1), ready: make(chan struct{}), windows: map[string]*window{}}
 }
 
 // SetLimits sets the fleet's limits, from the next call on, and their version: boxes with an
@@ -169,14 +171,14 @@ func subscribe(c *fleet.Conn, replaced *names, needs chan<- need) (unsubscribe f
 	}, nil
 }
 
-// noteChange notes that another box has, perhaps, replaced a record. It reports whether a call
-// waits for that.
+// noteChange notes that another box has, perhaps, replaced a record. It reports whether a call, or
+// this box, waits for that.
 func (l *Leaser) noteChange(key string) bool {
 	w := l.windows[key]
 	if w != nil {
 		w.fresh = false
 	}
-	return w != nil && w.lacks > 0
+	return w != nil && (w.lacks > 0 || w.incomplete)
 }
 
 // noteConnection notes that records may have been replaced while there was no connection. If the
@@ -186,7 +188,7 @@ func (l *Leaser) noteConnection(fleet string) {
 		l.o.Budget.ForgetLeases(time.Now())
 		clear(l.windows)
 	}
-	l.fleet = fleet
+	l.fleet, l.connected = fleet, time.Now()
 	for _, w := range l.windows {
 		w.fresh, w.older = false, 0
 	}
@@ -202,7 +204,7 @@ func (l *Leaser) leases() []budget.Lease {
 		key := windowKey(lease.LeaseID)
 		w := l.windows[key]
 		if w == nil || w.lease != lease.Unique {
-			w = &window{lease: lease.Unique}
+			w = &window{lease: lease.Unique, since: time.Now()}
 			l.windows[key] = w
 		}
 	}
@@ -219,13 +221,18 @@ func (l *Leaser) supplyAll(ctx context.Context, s *session) error {
 		}
 	}
 	if len(list) > 0 {
-		l.markReady()
+		l.markReady(list)
 		l.forget()
 	}
 	return nil
 }
 
-func (l *Leaser) markReady() {
+func (l *Leaser) markReady(list []budget.Lease) {
+	for i := range list {
+		if l.windows[windowKey(list[i].LeaseID)].incomplete {
+			return
+		}
+	}
 	select {
 	case <-l.ready:
 	default:

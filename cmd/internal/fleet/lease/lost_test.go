@@ -6,14 +6,17 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
 
+	"github.com/llmsup/llmsup/cmd/internal/fleet/fleettest"
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/usd"
 )
 
-// TestLostRecord: when a record goes back to an earlier one, or is gone, a box that knew it enters
-// what it holds, spends that, and takes no more.
+// TestLostRecord: when a record is lost, the boxes put it together again with what they know: what a
+// box held that is gone is not forgotten, no box takes more before all others have added what they
+// know, and then all of the rest can be spent. A box that has started since does no harm.
 func TestLostRecord(t *testing.T) {
 	for name, lose := range map[string]func(w *world, key string){
 		"sent again": func(w *world, key string) { w.history[key] = append(w.history[key], w.history[key][0]) },
@@ -22,43 +25,61 @@ func TestLostRecord(t *testing.T) {
 			old.Holders, old.Version = nil, w.history[key][len(w.history[key])-1].Version+1
 			w.history[key] = append(w.history[key], old)
 		},
-		"gone": func(w *world, key string) { delete(w.history, key) },
+		"gone":            func(w *world, key string) { delete(w.history, key) },
+		"overwritten":     func(w *world, key string) { w.history[key] = append(w.history[key], nil) },
+		"gone, then none": func(w *world, key string) { w.history[key] = []*Record{nil} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, 1, budget.Config{Limits: budget.Limits{Daily: new(usd.Dollar)}})
 				w.faults = false
-				a, b := w.boxes[0], w.boxes[1]
 				w.supplyAll()
-				if !a.begin("", cent) || !b.begin("", cent) {
-					t.Fatal("no credit")
+				gone := w.boxes[2]
+				for i, paid := range []usd.Amount{cent, cent, 50 * cent} {
+					for !w.boxes[i].begin("", paid) {
+						w.supplyAll()
+					}
+					w.boxes[i].end(0, paid)
 				}
 				w.supplyAll()
-				time.Sleep(reportInterval + time.Second)
-				w.supplyAll() // what is spent is entered
-				key := windowKey(windows("", a.now())[0])
-				lose(w, key)
-				a.leaser.noteChange(key)
-				for range maxOlder + 3 {
-					_ = a.leaser.supplyAll(t.Context(), a.session())
-					time.Sleep(2 * time.Second)
-				}
-				a.leaser.publish(nil)
-				s := a.leaser.Status([]string{"box0", "box1", "box2"})
-				if len(s.Limits) != 1 || !s.Limits[0].Lost || s.Limits[0].Granted <= 0 {
-					t.Fatalf("%+v", s)
-				}
+				day := windows("", gone.now())[0]
+				key := windowKey(day)
 				list := w.history[key]
-				held := list[len(list)-1]
-				lease := a.budget.Leases(a.now())[0]
-				if at := held.index(lease.Unique); at < 0 || held.Holders[at].Granted != lease.Granted {
-					t.Errorf("the record is %+v, and the box has %s", held, lease.Granted)
+				held := list[len(list)-1].granted(gone.budget.Leases(gone.now())[0].Unique) - 50*cent
+				time.Sleep(5 * time.Minute) // they are back from their last faults, and midnight is near
+				w.boxes = w.boxes[:2]
+				lose(w, key)
+				fresh := &modelBox{w: w, name: "fresh"}
+				w.boxes = append(w.boxes, fresh)
+				fresh.start(1, budget.Config{Limits: budget.Limits{Daily: new(usd.Dollar)}})
+				fresh.reconnect(false)
+				for _, b := range w.boxes {
+					b.leaser.noteChange(key)
 				}
-				for a.begin("", cent) {
+				first := 2 // the new box; but it cannot know that a record is an old one
+				if strings.HasPrefix(name, "sent again") {
+					first = 0
 				}
-				_ = a.leaser.supplyAll(t.Context(), a.session())
-				if a.begin("", cent) {
-					t.Error("the box has taken more")
+				for second := range 40 { // w.pay checks the limit
+					for i := range w.boxes {
+						b := w.boxes[(first+i+second)%3]
+						s := b.session()
+						if b == fresh && second < 2 { // it has not heard of the others yet
+							s.present = func() []string { return []string{"fresh"} }
+						}
+						_ = b.leaser.supplyAll(t.Context(), s)
+						for b.begin("", cent/2) {
+							b.end(0, cent/2)
+						}
+					}
+					time.Sleep(time.Second)
+				}
+				if spent := w.spent[day]; spent+held != usd.Dollar && spent+held < 99*cent {
+					list := w.history[key]
+					t.Errorf("%s is spent, and the box that is gone holds %s: %+v", spent, held, list[len(list)-1])
+				}
+				if s := w.boxes[0].leaser.windows[key]; s.incomplete {
+					t.Errorf("it waits for other boxes: %+v", s.record)
 				}
 			})
 		})
@@ -100,4 +121,49 @@ func TestRecordOfOtherVersion(t *testing.T) {
 	if err != nil || r.Version != 3 || len(r.Holders) != 1 || r.Holders[0].Granted != usd.Dollar/2 || r.Holders[0].Spent != usd.Dollar/4 {
 		t.Errorf("%+v, %v", r, err)
 	}
+}
+
+// TestOutsider: a user of the NATS account without the fleet's key overwrites the record of a budget, sends
+// an old one again, and deletes it. The limit is not exceeded, and all of it can be spent.
+func TestOutsider(t *testing.T) {
+	t.Parallel()
+	server := fleettest.Start(t)
+	nc, err := nats.Connect(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	seen, err := nc.SubscribeSync("$KV." + bucketName + ".>")
+	if err != nil || nc.Flush() != nil {
+		t.Fatal(err)
+	}
+	x := &till{limit: usd.Dollar}
+	a, b := newBox(t, x, "a", server.URL), newBox(t, x, "b", server.URL)
+	a.pay(1, cent)
+	b.pay(1, cent)
+	old, err := seen.NextMsg(patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	deleted := nats.NewMsg(old.Subject)
+	deleted.Header.Set("KV-Operation", "PURGE")
+	deleted.Header.Set("Nats-Rollup", "sub")
+	for i, attack := range []*nats.Msg{{Subject: old.Subject, Data: []byte("rubbish")}, {Subject: old.Subject, Data: old.Data}, deleted} {
+		if err := nc.PublishMsg(attack); err != nil || nc.Flush() != nil {
+			t.Fatal(err)
+		}
+		a.pay(1, cent)
+		for late := time.Now().Add(patience); ; b.wait(late) {
+			if s := b.process.leaser.Status([]string{"a", "b"}); s.Problem == "" && len(s.Limits) == 1 && !s.Limits[0].Rebuilt {
+				break
+			}
+		}
+		b.pay(20, cent)
+		a.pay(5, cent)
+		if x.check(t); t.Failed() {
+			t.Fatalf("after attack %d", i)
+		}
+	}
+	spendAll(t, x, a, b)
+	x.check(t)
 }

@@ -2,6 +2,8 @@ package lease
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
 	"time"
 
 	"github.com/llmsup/llmsup/router/budget"
@@ -15,31 +17,71 @@ const (
 	maxOlder = 8
 )
 
-// read reads the record of a window. If it has gone back to an earlier version, or is gone, the
-// NATS servers have lost data, or another program writes to the bucket: grants of other boxes
-// may be missing. Then this process takes no more credit of this window: it enters what it has.
+// read reads the record of a window. If the bucket has lost it, or an outsider has replaced it, the
+// box begins to rebuild it with what it knows.
 func (l *Leaser) read(ctx context.Context, s *session, w *window, lease *budget.Lease) error {
 	key := windowKey(lease.LeaseID)
 	r, revision, err := s.bucket.read(ctx, key)
-	if err != nil {
+	overwritten := errors.Is(err, errForeign)
+	if err != nil && !overwritten {
 		return err
 	}
 	older := revision < w.revision
-	switch {
-	case !older:
-		w.older = 0
-	case w.older == 0:
-		w.older, w.olderSince = 1, time.Now()
-		return nil
-	case w.older < maxOlder || time.Since(w.olderSince) < oldFor:
-		w.older++
+	if older && w.mayLag() {
 		return nil
 	}
-	// What this process may spend was always entered first.
-	if w.record != nil && (older || r.Version < w.record.Version || r.granted(lease.Unique) < lease.Granted) && !w.lost {
-		w.lost = true
-		l.o.Log.Error().Str("budget", key).Msg("the bucket " + bucketName + " has lost a record of the fleet's budget; this box takes no more credit of it. Once all boxes are in the fleet, restart llmsup on each")
+	if !older {
+		w.older = 0
+	}
+	known := w.record
+	switch {
+	case overwritten || known != nil && (older || r.goneBack(known, lease)):
+		r = r.lost()
+		l.o.Log.Error().Str("budget", key).Msg("the record of the fleet's budget in the bucket " + bucketName +
+			" was lost, or replaced by a user of the NATS account without the fleet's key; the boxes put together what they know of it")
+	case known == nil && revision == 0 && l.missing(w, lease):
+		r = r.lost()
+	}
+	if known != nil && known.Rebuilt != r.Rebuilt {
+		r = r.merge(known)
+	}
+	if r.Rebuilt != w.rebuilt {
+		w.rebuilt, w.rebuiltOn = r.Rebuilt, time.Now()
 	}
 	w.record, w.revision, w.fresh = r, revision, !older
 	return nil
+}
+
+// mayLag notes an answer that is older than the record that is known, and reports whether it may be
+// that of a copy that lags behind.
+func (w *window) mayLag() bool {
+	if w.older == 0 {
+		w.older, w.olderSince = 1, time.Now()
+		return true
+	}
+	w.older++
+	return w.older <= maxOlder || time.Since(w.olderSince) < oldFor
+}
+
+// startTime is how long after its start a box may get the limits of its fleet. Those that it
+// gets later are new, and have no record yet.
+const startTime = 15 * time.Second
+
+// missing reports whether there should be a record of a window of which this box knows none: it
+// has begun, and the limit is not new.
+func (l *Leaser) missing(w *window, lease *budget.Lease) bool {
+	return l.wall().Sub(lease.From) > ahead && w.since.Sub(l.began) < startTime
+}
+
+// goneBack reports whether a record is an earlier one than a box knows, or lacks what the box holds
+// of it. What a box may spend was always entered first.
+func (r *Record) goneBack(known *Record, lease *budget.Lease) bool {
+	return r.Version < known.Version || r.Rebuilt == known.Rebuilt && r.granted(lease.Unique) < lease.Granted
+}
+
+// lost returns a record from which parts may be missing. Each box adds what it knows, see plan.
+func (r *Record) lost() *Record {
+	next := new(*r)
+	next.Rebuilt = rand.Text()
+	return next
 }

@@ -19,6 +19,10 @@ type Record struct {
 	Limit        usd.Amount `json:"limit"`         // as the box with the latest limits knows it
 	LimitVersion uint64     `json:"limit_version"` // of these limits
 	Holders      []Holder   `json:"holders"`
+
+	// Rebuilt is another one each time that the record was lost: then parts may be missing until
+	// the boxes have added what they know. "" = it never was.
+	Rebuilt string `json:"rebuilt,omitempty"`
 }
 
 // Holder is a box's part of a limit: the lease of one process, or what processes of the box have
@@ -28,8 +32,14 @@ type Holder struct {
 	Ledger  string     `json:"ledger,omitempty"` // names the ledger that has the box's calls
 	Lease   string     `json:"lease,omitempty"`  // budget.Lease.Unique; "" = of ended processes
 	Granted usd.Amount `json:"granted"`
-	Spent   usd.Amount `json:"spent"` // of it, when the box last changed the record
-	At      time.Time  `json:"at"`    // when that was, by the box's clock
+	Spent   usd.Amount `json:"spent"`             // of it, when the box last changed the record
+	At      time.Time  `json:"at"`                // when that was, by the box's clock
+	Rebuilt string     `json:"rebuilt,omitempty"` // Record.Rebuilt then
+}
+
+// same reports whether two are the same part.
+func (h *Holder) same(other *Holder) bool {
+	return h.Lease == other.Lease && (h.Lease != "" || h.Box == other.Box && h.Ledger == other.Ledger)
 }
 
 // windowKey returns the key of a window's record in the bucket. A client's key may have points in
@@ -57,6 +67,34 @@ func decode(window string, body []byte) (*Record, error) {
 		return nil, errForeign
 	}
 	return &r, nil
+}
+
+// merge adds what a box knows of an earlier record: of each part the larger one. A box that is
+// there corrects its own part; what one holds that is gone must not be forgotten.
+func (r *Record) merge(known *Record) *Record {
+	next := new(*r)
+	next.Holders = slices.Clone(r.Holders)
+	next.Version = max(r.Version, known.Version)
+	if known.LimitVersion > r.LimitVersion {
+		next.Limit, next.LimitVersion = known.Limit, known.LimitVersion
+	}
+	for _, h := range known.Holders {
+		i := slices.IndexFunc(next.Holders, func(other Holder) bool { return other.same(&h) })
+		if i < 0 {
+			next.Holders = append(next.Holders, h)
+			continue
+		}
+		next.Holders[i].Granted, next.Holders[i].Spent = max(next.Holders[i].Granted, h.Granted), max(next.Holders[i].Spent, h.Spent)
+	}
+	return next
+}
+
+// complete reports whether each box has added what it knows since the record was lost, but for own,
+// which adds it with the next change.
+func (r *Record) complete(boxes []string, own string) bool {
+	return !slices.ContainsFunc(boxes, func(box string) bool {
+		return box != own && !slices.ContainsFunc(r.Holders, func(h Holder) bool { return h.Box == box && h.Lease != "" && h.Rebuilt == r.Rebuilt })
+	})
 }
 
 // index returns where a lease is among the holders; -1 = it is not there.

@@ -25,7 +25,7 @@ type Limit struct {
 	Granted  usd.Amount // to this box, and neither spent nor reserved
 	Left     usd.Amount // granted to no box
 	Gone     []Held     // of boxes that are not in the fleet, until the window ends or they are back
-	Lost     bool       // this box takes no more credit in this window
+	Rebuilt  bool       // the record was lost, and other boxes have yet to add what they know of it
 }
 
 // Held is credit of a box that is not in the fleet.
@@ -78,7 +78,7 @@ func (l *Leaser) Status(present []string) (s Status) {
 func (w *window) limit(lease *budget.Lease, gone func(box string) bool) Limit {
 	out := Limit{
 		Key: lease.Key, Period: lease.Period, Limit: w.record.Limit, Ends: lease.To, Spent: lease.Spent, Reserved: lease.Reserved,
-		Granted: max(lease.Granted-lease.Taken(), 0), Left: max(w.record.Limit-w.record.grantedToOthers(""), 0), Lost: w.lost,
+		Granted: max(lease.Granted-lease.Taken(), 0), Left: max(w.record.Limit-w.record.grantedToOthers(""), 0), Rebuilt: w.incomplete,
 	}
 	for _, h := range w.record.Holders {
 		if h.Lease == lease.Unique {

@@ -15,6 +15,7 @@ import (
 // the connection is lost.
 type window struct {
 	lease    string // budget.Lease.Unique
+	since    time.Time
 	record   *Record
 	revision uint64
 	fresh    bool        // nothing is known to have changed since record was read
@@ -24,8 +25,11 @@ type window struct {
 	heldOn   time.Time  // when credit was given back for another box
 	askedOn  time.Time  // when others were asked last
 	reported time.Time  // when the record was last changed
-	lost     bool       // the record has gone back: see read
 	warned   bool       // that most of the limit is spent
+
+	rebuilt    string    // Record.Rebuilt
+	rebuiltOn  time.Time // when this box first saw it
+	incomplete bool      // other boxes have yet to add what they know of the record
 
 	older      int       // how many reads in a row were older than record
 	olderSince time.Time // when the first of them was
@@ -83,9 +87,18 @@ func (l *Leaser) supply(ctx context.Context, s *session, lease *budget.Lease) er
 	return nil // at the next tick
 }
 
+// joinTime is when a new connection has shown all boxes that are in the fleet: each announces itself
+// once a second, and those that were cut off with this one join again within two.
+const joinTime = 3 * time.Second
+
+// rebuildTime is how long a box that is in the fleet is waited for, to add what it knows to a record
+// that was lost: longer than it takes to find that out, see oldFor. Without such a limit, one that
+// refuses the limits would keep all others from their credit.
+const rebuildTime = 2 * oldFor
+
 // plan returns the record with this box's next part of it; nil = nothing changes.
 func (l *Leaser) plan(ctx context.Context, s *session, w *window, lease *budget.Lease) (*Record, decision) {
-	own := Holder{Box: s.box, Ledger: l.o.Ledger, Lease: lease.Unique, At: time.Now().UTC().Truncate(time.Second)}
+	own := Holder{Box: s.box, Ledger: l.o.Ledger, Lease: lease.Unique, At: time.Now().UTC().Truncate(time.Second), Rebuilt: w.record.Rebuilt}
 	next := new(*w.record)
 	limits := l.version.Load()
 	if limits >= next.LimitVersion {
@@ -93,10 +106,11 @@ func (l *Leaser) plan(ctx context.Context, s *session, w *window, lease *budget.
 	}
 	l.close(ctx, w, next, own, lease)
 	now := time.Now()
-	boxes := max(next.boxes(), len(s.present()))
-	d := next.decide(demand{lease: *lease, boxes: boxes, idle: now.Sub(lease.Used), hold: w.lost || now.Sub(w.heldOn) < hold})
-	if w.lost {
-		d = decision{granted: max(lease.Granted, lease.Taken())}
+	present := s.present()
+	d := next.decide(demand{lease: *lease, boxes: max(next.boxes(), len(present)), idle: now.Sub(lease.Used), hold: now.Sub(w.heldOn) < hold})
+	known := now.Sub(l.connected) > joinTime && next.complete(present, s.box)
+	if w.incomplete = next.Rebuilt != "" && !known && now.Sub(w.rebuiltOn) < rebuildTime; w.incomplete {
+		d = decision{granted: max(lease.Granted, lease.Taken()), low: d.low}
 	}
 	own.Granted, own.Spent = d.granted, lease.Spent
 	if d.lower {
@@ -117,7 +131,7 @@ func (w *window) changes(next *Record, own Holder) bool {
 	if at := next.index(own.Lease); at >= 0 {
 		held = next.Holders[at]
 	}
-	return held.Granted != own.Granted || held.Spent != own.Spent && time.Since(w.reported) > reportInterval ||
+	return held.Granted != own.Granted || held.Rebuilt != own.Rebuilt || held.Spent != own.Spent && time.Since(w.reported) > reportInterval ||
 		next.Limit != w.record.Limit || next.LimitVersion != w.record.LimitVersion ||
 		len(next.Holders) != len(w.record.Holders) || next.closed(own) != w.record.closed(own)
 }
@@ -143,11 +157,7 @@ func (l *Leaser) close(ctx context.Context, w *window, next *Record, own Holder,
 func (w *window) credit(s *session, lease *budget.Lease, granted, low usd.Amount) budget.Credit {
 	present := s.present()
 	gone := func(box string) bool { return !slices.Contains(present, box) }
-	credit := budget.Credit{Granted: granted, Low: low, Elsewhere: w.record.elsewhere(lease.Unique, gone)}
-	if w.lost { // there is no more credit until the window ends
-		credit.Elsewhere = lease.Limit
-	}
-	return credit
+	return budget.Credit{Granted: granted, Low: low, Elsewhere: w.record.elsewhere(lease.Unique, gone)}
 }
 
 // askOthers asks the other boxes for credit, now and then.
