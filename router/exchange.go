@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -102,6 +103,8 @@ func (x *exchange) mayTry(c plan.Candidate) bool {
 		}
 	case plan.OutsideFallback:
 		x.plan.FallbackBlocked = plan.NotInFallbackOn(x.attempts[len(x.attempts)-1].Reason)
+	case plan.ContextTooSmall:
+		x.rec.AddDetail(fmt.Sprintf("%s was skipped: its context has %d tokens", c.Name, c.Context()))
 	case plan.LocalField, plan.InvalidRequest, plan.PaidTwice: // the client's error lists the failure
 	}
 	return false
@@ -177,6 +180,9 @@ func (x *exchange) try(c plan.Candidate, other backend.Alternative) (done bool) 
 		if x.recordFailure(c, failed); x.isCancelled() {
 			return false
 		}
+		if c.Primary && failed.OverContext { // the client's error is that of the largest context
+			x.failures = slices.DeleteFunc(x.failures, func(f *attempt.Failure) bool { return f.OverContext })
+		}
 		x.failures = append(x.failures, failed)
 		x.rec.AddFailure(failed)
 		return false
@@ -250,10 +256,14 @@ func (x *exchange) recordFailure(c plan.Candidate, f *attempt.Failure) {
 	if f.Partial != nil {
 		x.deadline = time.Time{}
 	}
-	x.attempts = append(x.attempts, plan.Attempted{
+	tried := plan.Attempted{
 		Primary: c.Primary, Local: c.Local, Metered: c.Metered, Phase: f.Phase, Reason: f.Reason,
 		OverBudget: f.OverBudget != nil, Invalid: f.InvalidRequest(), LocalField: plan.RejectedLocalField(&f.Failure, c.RequestOf(x.request)),
-	})
+	}
+	if f.OverContext {
+		tried.OverContext = c.Context()
+	}
+	x.attempts = append(x.attempts, tried)
 	switch {
 	case x.isCancelled():
 		x.rec.LastCost = f.Charge.Amount()

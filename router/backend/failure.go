@@ -57,6 +57,7 @@ type Failure struct {
 	RetryAfter int       // seconds, from the backend's Retry-After; 0 = it sent none
 
 	NeedsOperator bool // only an operator can change it
+	OverContext   bool // the prompt is longer than the context of the server
 
 	MayWait      bool          // the server has all slots busy, and room in its queue: the call may wait there
 	ExpectedWait time.Duration // for how long, if MayWait; an estimate, 0 = unknown

@@ -46,7 +46,7 @@ func NewError(resp *Response) *Failure {
 	}
 	switch {
 	case object.Get("error.type").Str == "exceed_context_size_error":
-		f.Reason = ContextOverflow
+		f.Reason, f.OverContext = ContextOverflow, true
 	case resp.Status == http.StatusNotImplemented:
 		f.Reason = Unsupported
 	case resp.Status == http.StatusServiceUnavailable && object.Get("error.message").Str == "Loading model":

@@ -50,6 +50,7 @@ type PeerState struct {
 	Service     time.Duration // how long a call holds its slots on average; 0 = unknown
 	LoadsIn     time.Duration // as that of backend.LocalState
 	PromptRate  float64       // prompt tokens per second; 0 = unknown
+	Context     int           // tokens of one call, prompt and answer together; 0 = unknown
 	Aggregation bool          // as LocalState.SupportsAggregation
 }
 
@@ -73,6 +74,12 @@ func (p *Peer) Update(state PeerState) {
 // since then that are still in flight.
 func (p *Peer) Now() (state PeerState, sent int) {
 	return *p.state.Load(), int(max(p.Inflight()-p.inflightThen.Load(), 0))
+}
+
+// Describe returns the server's state as it was last announced, and what is known of its model.
+func (p *Peer) Describe() (status string, d *models.Description) {
+	now := p.state.Load()
+	return now.Status, &models.Description{CtxSize: now.Context}
 }
 
 // Info implements Backend.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/boxes"
 )
 
 // TestMayMoveOn goes through every combination of how far the last attempt came, who made
@@ -89,6 +90,42 @@ func TestMayMoveOnExamples(t *testing.T) {
 		"a bad grammar":                                  {[]Attempted{{Primary: true, Local: true, Phase: backend.Rejected, Reason: backend.Status, Invalid: true, LocalField: true}}, cloud, LocalField},
 	} {
 		if got := MayMoveOn(tc.past, Candidate{Info: tc.next}, all, false); got != tc.want {
+			t.Errorf("%s: %s, want %s", name, got, tc.want)
+		}
+	}
+}
+
+// TestContextTooSmall: a prompt that exceeds the context of one box is not given to a box whose
+// context is not larger. It is given to a box of which that is unknown, and to fallbacks: they have
+// other models.
+func TestContextTooSmall(t *testing.T) {
+	box := func(context int) Candidate {
+		peer := boxes.NewPeer(&boxes.PeerBox{Name: "box2"}, "qwen", boxes.PeerState{Status: "ready", Context: context})
+		return Candidate{Info: peer.Info(), Backend: peer, Primary: true, OtherBox: true}
+	}
+	over := func(context int) Attempted {
+		return Attempted{Primary: true, Local: true, Phase: backend.Rejected, Reason: backend.ContextOverflow, OverContext: context}
+	}
+	failed := Attempted{Primary: true, Local: true, Reason: backend.Lost}
+	fallback := box(2048)
+	fallback.Primary = false
+	for name, tc := range map[string]struct {
+		past []Attempted
+		next Candidate
+		want Obstacle
+	}{
+		"a larger one":               {[]Attempted{over(4096)}, box(8192), NoObstacle},
+		"the same":                   {[]Attempted{over(4096)}, box(4096), ContextTooSmall},
+		"a smaller one":              {[]Attempted{over(4096)}, box(2048), ContextTooSmall},
+		"smaller than one of two":    {[]Attempted{over(8192), over(2048)}, box(4096), ContextTooSmall},
+		"larger than both":           {[]Attempted{over(8192), over(2048)}, box(16384), NoObstacle},
+		"another failure comes last": {[]Attempted{over(4096), failed}, box(2048), ContextTooSmall},
+		"of an older box":            {[]Attempted{over(4096)}, box(0), NoObstacle},
+		"an older box has refused":   {[]Attempted{over(0)}, box(2048), NoObstacle},
+		"a fallback":                 {[]Attempted{over(4096)}, fallback, NoObstacle},
+		"an upstream":                {[]Attempted{over(4096)}, Candidate{Info: backend.Info{Metered: true}, Backend: &backend.Upstream{}}, NoObstacle},
+	} {
+		if got := MayMoveOn(tc.past, tc.next, func(backend.Reason) bool { return true }, false); got != tc.want {
 			t.Errorf("%s: %s, want %s", name, got, tc.want)
 		}
 	}

@@ -186,6 +186,7 @@ type Server struct {
 
 	ServiceSeconds        *float64 `json:"service_seconds"`          // that a call holds its slots on average; null = unknown
 	PromptTokensPerSecond *float64 `json:"prompt_tokens_per_second"` // of those that its cache does not have; null = unknown
+	ContextLength         int      `json:"-"`                        // tokens of one call, as in GET /v1/models; 0 = unknown
 	Aggregation           bool     `json:"-"`                        // a call without a stream may be sent to it as a stream
 }
 

@@ -56,6 +56,9 @@ func serverStatus(now *supervisor.Snapshot, traffic router.Load) control.Server 
 	if traffic.PromptRate > 0 {
 		s.PromptTokensPerSecond = &traffic.PromptRate
 	}
+	if now.Description != nil {
+		s.ContextLength = now.Description.CtxSize
+	}
 	if e := now.LastExit; e != nil {
 		s.LastExit = &control.LastExit{At: e.At, Code: e.Code, Signal: e.Signal, Class: string(e.Class), Tail: e.Tail}
 		if s.LastExit.Tail == nil {

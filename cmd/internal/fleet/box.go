@@ -42,6 +42,7 @@ type Model struct {
 
 	ServiceSeconds        *float64 `json:"service_seconds"`          // that a call holds its slots on average
 	PromptTokensPerSecond *float64 `json:"prompt_tokens_per_second"` // that are not cached
+	ContextLength         *int     `json:"context_length"`           // tokens of one call, prompt and answer together, as in GET /v1/models
 	Aggregation           bool     `json:"aggregation"`              // a call without a stream may be sent to it as a stream
 }
 
@@ -85,7 +86,7 @@ func (b *Box) check() error {
 func (m *Model) valid() bool {
 	return m.Name != "" && text(m.Name) && text(m.State) && count(m.Slots) && count(m.Free) && count(&m.Queued) &&
 		figure(m.TokensPerSecond) && figure(m.FirstTokenSeconds) && figure(m.LoadSeconds) && figure(m.LoadsInSeconds) &&
-		figure(m.ServiceSeconds) && figure(m.PromptTokensPerSecond)
+		figure(m.ServiceSeconds) && figure(m.PromptTokensPerSecond) && (m.ContextLength == nil || *m.ContextLength >= 0)
 }
 
 // Text returns the beginning of a text that can be announced, without characters that control a

@@ -116,7 +116,7 @@ func fleetOf(v *fleet.View, known []fleet.Peer, m *fleet.Member, tlsConfig *tls.
 func stateOf(m *fleet.Model) boxes.PeerState {
 	state := boxes.PeerState{
 		Status: m.State, Drained: m.Drained, Queued: m.Queued, Slots: valueOf(m.Slots), Free: valueOf(m.Free), LoadsIn: seconds(m.LoadsInSeconds),
-		Service: seconds(m.ServiceSeconds), Aggregation: m.Aggregation,
+		Service: seconds(m.ServiceSeconds), Context: valueOf(m.ContextLength), Aggregation: m.Aggregation,
 	}
 	if m.PromptTokensPerSecond != nil {
 		state.PromptRate = *m.PromptTokensPerSecond

@@ -38,6 +38,9 @@ func boxOf(status control.Status, models []control.Model, speeds map[string]feed
 			TokensPerSecond: speeds[server.Name].TokensPerSecond, FirstTokenSeconds: speeds[server.Name].FirstTokenP50,
 			ServiceSeconds: server.ServiceSeconds, PromptTokensPerSecond: server.PromptTokensPerSecond, LoadsInSeconds: server.LoadsInSeconds, Aggregation: server.Aggregation,
 		}
+		if server.ContextLength > 0 {
+			m.ContextLength = new(server.ContextLength)
+		}
 		if server.Slots > 0 {
 			m.Slots, m.Free = new(server.Slots), new(0)
 			if server.State == "ready" || server.State == "degraded" {
