@@ -135,7 +135,7 @@ func TestAutomaticRoutes(t *testing.T) {
 			},
 		},
 		"a server of other boxes": {
-			file: "fleet: {nats: 'nats://127.0.0.1:4222', name: a, advertise: 'http://127.0.0.1:8000', key_file: k}\nroutes: {m: {primary: elsewhere}}",
+			file: "fleet: {nats: 'nats://127.0.0.1:4222', name: a, advertise: 'http://127.0.0.1:8000', key_file: /key}\nroutes: {m: {primary: elsewhere}}",
 			want: map[string]string{"m": "elsewhere > none, 1m0s"},
 		},
 	} {
