@@ -49,6 +49,7 @@ type Member struct {
 	warned   time.Time            // of ignored announcements
 	expired  time.Time            // up to which time silent boxes have been found
 	checked  time.Time            // when silent boxes were last searched for, or a view was made
+	heard    time.Time            // when anything has last arrived from NATS
 	viewed   time.Time            // when the view was last replaced
 	replaced chan struct{}
 }
@@ -150,18 +151,6 @@ func (m *Member) watchChanges(ctx context.Context) {
 	}
 }
 
-// maxPause is longer than the time between two searches for silent boxes while this process runs.
-const maxPause = time.Second
-
-// discountPause lets no box count as silent for a time in which this process itself did not run,
-// and received nothing: it was stopped, or had no processor. The caller holds mu.
-func (m *Member) discountPause(now time.Time) {
-	if pause := now.Sub(m.checked); !m.checked.IsZero() && pause > maxPause {
-		m.peers.postpone(m.checked, pause)
-	}
-	m.checked = now
-}
-
 // expire keeps the view up to date: it removes silent boxes, and adds what is announced while a
 // view is new.
 func (m *Member) expire(ctx context.Context) {
@@ -208,6 +197,7 @@ func (m *Member) receive(s sealer, name string, value []byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.clock()
+	m.heard = now
 	if err != nil {
 		m.ignored++
 		m.noteForeign(name, now)

@@ -150,6 +150,7 @@ func (s *session) value(leaving bool) ([]byte, error) {
 
 func (s *session) storedNow() {
 	s.stored = time.Now()
+	s.m.hear()
 	s.m.setLink(link{joined: true})
 }
 

@@ -7,16 +7,20 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
-// Proxy is a network connection to a NATS server that a test can cut.
+// Proxy is a network connection to a NATS server that a test can cut, stall or slow down.
 type Proxy struct {
 	URL    string
 	target string
 
-	mu    sync.Mutex
-	cut   bool
-	conns map[net.Conn]bool
+	mu      sync.Mutex
+	flows   *sync.Cond // signals that stalled or cut has changed
+	cut     bool
+	stalled bool
+	delay   time.Duration // each way
+	conns   map[net.Conn]bool
 }
 
 // StartProxy starts a Proxy for the server at a URL. It ends with the test.
@@ -28,6 +32,7 @@ func StartProxy(t *testing.T, url string) *Proxy {
 		t.Fatal(err)
 	}
 	p := &Proxy{URL: "nats://" + l.Addr().String(), target: strings.TrimPrefix(url, "nats://"), conns: map[net.Conn]bool{}}
+	p.flows = sync.NewCond(&p.mu)
 	var running sync.WaitGroup
 	running.Go(func() {
 		for {
@@ -59,7 +64,7 @@ func (p *Proxy) forward(client net.Conn) {
 	var both sync.WaitGroup
 	for from, to := range map[net.Conn]net.Conn{client: server, server: client} {
 		both.Go(func() {
-			_, _ = io.Copy(to, from)
+			p.copy(to, from)
 			_ = client.Close()
 			_ = server.Close()
 		})
@@ -80,19 +85,74 @@ func (p *Proxy) add(conns ...net.Conn) bool {
 	return !p.cut
 }
 
+// maxRead is how many bytes are passed on at a time.
+const maxRead = 32 << 10
+
+// copy passes on what is received, after the delay, until a connection is closed.
+func (p *Proxy) copy(to io.Writer, from io.Reader) {
+	type part struct {
+		at   time.Time
+		data []byte
+	}
+	parts := make(chan part, 1000)
+	go func() {
+		defer close(parts)
+		for {
+			buffer := make([]byte, maxRead)
+			n, err := from.Read(buffer)
+			if err != nil {
+				return
+			}
+			p.mu.Lock()
+			delay := p.delay
+			p.mu.Unlock()
+			parts <- part{time.Now().Add(delay), buffer[:n]}
+		}
+	}()
+	broken := false
+	for one := range parts {
+		time.Sleep(time.Until(one.at)) // a simulated network
+		p.mu.Lock()
+		for p.stalled && !p.cut {
+			p.flows.Wait()
+		}
+		p.mu.Unlock()
+		if !broken {
+			_, err := to.Write(one.data)
+			broken = err != nil
+		}
+	}
+}
+
+// Slow delays all that is sent from now on, each way.
+func (p *Proxy) Slow(delay time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.delay = delay
+}
+
+// Stall has the connections pass on nothing, and stay open, until Restore.
+func (p *Proxy) Stall() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stalled = true
+}
+
 // Cut closes all connections, and each new one.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cut = true
+	p.flows.Broadcast()
 	for c := range p.conns {
 		_ = c.Close()
 	}
 }
 
-// Restore lets new connections through.
+// Restore ends Cut and Stall.
 func (p *Proxy) Restore() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.cut = false
+	p.cut, p.stalled = false, false
+	p.flows.Broadcast()
 }

@@ -3,8 +3,6 @@ package ownbox
 import (
 	"context"
 	"crypto/tls"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/llmsup/llmsup/cmd/internal/fleet"
@@ -29,20 +27,19 @@ func (m *Membership) updateRouter(ctx context.Context, present *member) {
 			m.o.Boxes.Set(boxes.Fleet{Alone: true}) // those that wait at other boxes wait on
 		}
 	}()
-	var last []fleet.Peer // the other boxes when this one was last in the fleet
+	var others lastKnown
 	for {
 		v := present.View()
-		known := v.Boxes
-		if v.Joined {
-			last = recent(v, time.Now())
-		} else {
-			known = last
+		m.o.Boxes.Set(fleetOf(v, others.of(v, time.Now()), present.Member, tlsConfig))
+		var again <-chan time.Time
+		if others.awaited() {
+			again = time.After(rejoinTime)
 		}
-		m.o.Boxes.Set(fleetOf(v, known, present.Member, tlsConfig))
 		select {
 		case <-ctx.Done():
 			return
 		case <-v.Changed:
+		case <-again:
 		}
 		select {
 		case <-ctx.Done():
@@ -50,22 +47,6 @@ func (m *Membership) updateRouter(ctx context.Context, present *member) {
 		case <-time.After(setInterval):
 		}
 	}
-}
-
-// lossTime is longer than the loss of the connection to NATS goes unnoticed. Meanwhile no box is
-// heard of.
-const lossTime = 10 * time.Second
-
-// recent returns the boxes of a view, and those that have become silent a moment ago.
-func recent(v *fleet.View, now time.Time) []fleet.Peer {
-	list := slices.Clone(v.Boxes)
-	for _, silent := range v.Absent {
-		if !silent.Leaving && now.Sub(silent.Seen) < lossTime {
-			list = append(list, silent)
-		}
-	}
-	slices.SortFunc(list, func(a, b fleet.Peer) int { return strings.Compare(a.Name, b.Name) })
-	return list
 }
 
 // startDelay limits how long the first calls wait for the other boxes.

@@ -62,7 +62,10 @@ func TestWithoutNATS(t *testing.T) {
 		nats.Restart(t)
 		await(t, "b is back", func() bool {
 			list := a.Servers("demo")
-			return len(list) == 1 && list[0].Availability().Usable()
+			if len(list) != 1 {
+				t.Fatal("a has forgotten b, since b has not joined again yet")
+			}
+			return list[0].Availability().Usable()
 		})
 	})
 	await(t, "b has left", func() bool { return len(a.Servers("demo")) == 0 })

@@ -67,8 +67,9 @@ type attempt struct {
 // clients make calls as OpenAI's SDKs behind a load balancer do: a call goes to the next box
 // in turn, and if that box refuses or resets the connection, to the one after it.
 type clients struct {
-	boxes []*box
-	http  *http.Client
+	boxes   []*box
+	http    *http.Client
+	padding string // is added to the body of each call
 
 	mu       sync.Mutex
 	made     int
@@ -260,7 +261,13 @@ type reply struct {
 func (c *clients) ask(b *box, id string, call *call) (reply reply, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
-	body, err := json.Marshal(map[string]any{"model": call.model, "user": id, "stream": call.stream, "max_tokens": call.tokens, "messages": call.messages})
+	members := map[string]any{"model": call.model, "user": id, "stream": call.stream, "max_tokens": call.tokens, "messages": call.messages}
+	c.mu.Lock()
+	if c.padding != "" {
+		members["metadata"] = map[string]string{"padding": c.padding}
+	}
+	c.mu.Unlock()
+	body, err := json.Marshal(members)
 	if err != nil {
 		return reply, err
 	}

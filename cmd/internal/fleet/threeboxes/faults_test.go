@@ -34,6 +34,7 @@ var faults = []struct {
 	{"a clock is a second fast", (*fleet).clockFast},
 	{"a drain", (*fleet).drained},
 	{"a rolling upgrade", (*fleet).upgraded},
+	{"the network is slow", (*fleet).networkSlow}, // the last one: its lines stay
 }
 
 // TestFaults: under 50 calls a second at all boxes, no call fails, each stream has its whole
@@ -136,10 +137,11 @@ func cut(h *host, others []*host, out, in bool) (heal func()) {
 	}
 }
 
-// cutFromNATS loses what b sends to the NATS servers, or what they send to b.
+// cutFromNATS loses what b sends to the NATS servers, or what they send to b. Meanwhile b is drained,
+// so that its calls need the other boxes: it knows them while it is alone, and while it joins again.
 func (f *fleet) cutFromNATS(t *testing.T, b *box, out, in bool) {
+	f.drain(t, b)
 	heal := cut(b.host, f.natsAt, out, in)
-	defer heal()
 	for _, other := range f.others(b) {
 		if out { // nothing of b arrives
 			f.awaitDropped(t, other, b)
@@ -149,6 +151,13 @@ func (f *fleet) cutFromNATS(t *testing.T, b *box, out, in bool) {
 		}
 	}
 	f.clients.awaitAnswers(t, 2*rate())
+	heal()
+	await(t, b.name+" in the fleet", func() bool {
+		known, err := b.client.Boxes(t.Context())
+		return err == nil && known.Fleet != nil && known.Fleet.Joined
+	})
+	f.clients.awaitAnswers(t, rate())
+	f.resume(t, b)
 }
 
 // boxSlow stops the box for longer than it may be silent, and then has it run for a tenth of

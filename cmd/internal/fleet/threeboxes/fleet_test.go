@@ -27,6 +27,7 @@ type fleet struct {
 	natsAt  []*host
 	paid    *upstream
 	clients *clients
+	lines   map[*box]*line // nil = the boxes' networks are fast
 }
 
 // startFleet starts so many boxes that each answer so many calls at a time, and waits until
