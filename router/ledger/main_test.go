@@ -22,7 +22,7 @@ import (
 )
 
 // waitLimit is how long a test waits for an event, even on a busy machine.
-const waitLimit = time.Minute
+const waitLimit = 3 * time.Minute
 
 // childVariable makes this test binary a program that records rows in the folder
 // that it is started in, until it is killed.
