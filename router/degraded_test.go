@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/backend"
@@ -45,7 +44,7 @@ func TestDegradedAfterFallbackFailed(t *testing.T) {
 // TestDegradedFallback: a degraded server is used as a fallback.
 func TestDegradedFallback(t *testing.T) {
 	b := newFixture(t, answers, status(503, `{}`), func(_ *plan.Config, routes map[string]models.Route) {
-		routes["cloud-first"] = models.Route{Primary: "openrouter", Fallback: "qwen", Timeout: time.Second}
+		routes["cloud-first"] = models.Route{Primary: "openrouter", Fallback: "qwen", Timeout: waitLimit}
 	})
 	b.state.edit(func(s *backend.LocalState) { s.Reason, s.Detail = backend.Degraded, "is degraded" })
 	if r := b.chat("cloud-first", false); r.status != 200 || r.backend() != "qwen" || r.reason() != "status" {

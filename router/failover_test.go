@@ -276,11 +276,15 @@ func TestPaidOnce(t *testing.T) {
 		"refuses (429)":            {status(429, `{}`), 1},
 	} {
 		t.Run(name, func(t *testing.T) {
+			timeout := waitLimit
+			if strings.HasSuffix(name, "hangs") {
+				timeout = time.Second
+			}
 			var other *fakeBackend
 			b := newFixture(t, answers, tc.behave, func(c *plan.Config, routes map[string]models.Route) {
 				other = newFakeBackend(t, answers)
 				c.Upstreams = append(c.Upstreams, backend.UpstreamConfig{Name: "other", BaseURL: other.URL, Key: "k2"})
-				routes["paid"] = models.Route{Primary: "openrouter", Fallback: "other", Timeout: time.Second}
+				routes["paid"] = models.Route{Primary: "openrouter", Fallback: "other", Timeout: timeout}
 			})
 			r := b.chat("paid", false)
 			if n := len(b.cloud.requests()); n != 1 {

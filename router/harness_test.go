@@ -396,6 +396,16 @@ func parseRequest(t *testing.T, raw string) request.Body {
 	return b
 }
 
+// stallsSoonIf shortens the time after which a stream has stalled, for a backend that hangs. Others
+// may be slow on a busy machine.
+func stallsSoonIf(hangs bool) func(*plan.Config, map[string]models.Route) {
+	return func(c *plan.Config, _ map[string]models.Route) {
+		if hangs {
+			c.IdleTimeout = time.Second
+		}
+	}
+}
+
 // eventually waits until a condition holds.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()

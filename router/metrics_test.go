@@ -88,8 +88,8 @@ func (b *fixture) wantLedgerMetrics(want ledger.Sums) {
 // TestUpstreamMetrics: the circuit breaker as calls meet it, and two URLs of one host.
 func TestUpstreamMetrics(t *testing.T) {
 	b := newFixture(t, answers, answers, func(_ *plan.Config, routes map[string]models.Route) {
-		routes["one"] = models.Route{Primary: "http://127.0.0.1:1/one", Timeout: time.Second}
-		routes["two"] = models.Route{Primary: "http://127.0.0.1:1/two", Timeout: time.Second}
+		routes["one"] = models.Route{Primary: "http://127.0.0.1:1/one", Timeout: waitLimit}
+		routes["two"] = models.Route{Primary: "http://127.0.0.1:1/two", Timeout: waitLimit}
 	})
 	want := func(one, openrouter backend.BreakerState) {
 		t.Helper()

@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/boxes"
@@ -120,10 +119,16 @@ func TestOtherBoxTakesSmallerBodies(t *testing.T) {
 func TestTimeOfAllBoxes(t *testing.T) {
 	f := newFleet(t, answers, hangs, hangs, hangs, hangs)
 	f.state.edit(isDegraded)
-	began := time.Now()
-	r := f.chat("local/short", false) // each box would have a second
-	if took := time.Since(began); r.status != 200 || r.backend() != "openrouter" || took > 3500*time.Millisecond {
-		t.Errorf("%d from %q after %s: %s", r.status, r.backend(), took, r.body)
+	r := f.chat("local/short", false)
+	if r.status != 200 || r.backend() != "openrouter" {
+		t.Errorf("%d from %q: %s", r.status, r.backend(), r.body)
+	}
+	asked := 0
+	for _, other := range f.others {
+		asked += len(other.local.requests())
+	}
+	if asked > 1 {
+		t.Errorf("%d boxes had the call, each for the whole time of the route", asked)
 	}
 }
 

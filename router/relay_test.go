@@ -9,9 +9,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
-	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/aggregate"
-	"github.com/llmsup/llmsup/router/plan"
 )
 
 // TestTruncatedAnywhere ends a stream cleanly after every byte. The client sees it as
@@ -204,7 +202,7 @@ func TestFailureAfterCommit(t *testing.T) {
 		"silence":         sends(hangs, roleEvent, textEvent),
 		"error, then cut": sends(breaks, roleEvent, textEvent, `data: {"error":{"message":"the engine failed","code":500}}`+"\n\n"),
 	} {
-		b := newFixture(t, behave, answers, func(c *plan.Config, _ map[string]models.Route) { c.IdleTimeout = 200 * time.Millisecond })
+		b := newFixture(t, behave, answers, stallsSoonIf(name == "silence"))
 		r := b.chat("local/qwen", true)
 		if r.status != 200 || !strings.HasPrefix(r.body, roleEvent+textEvent) || !strings.Contains(r.body, `"error"`) || strings.Contains(r.body, "[DONE]") {
 			t.Errorf("%s: %d %q", name, r.status, r.body)

@@ -4,14 +4,11 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/tidwall/gjson"
 
-	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/ledger"
-	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -84,7 +81,7 @@ func TestResumeMessages(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			edit, acct := withLedger(t, budget.Limits{})
-			b := newFixture(t, tc.local, tc.cloud, edit, withResume, func(c *plan.Config, _ map[string]models.Route) { c.IdleTimeout = 300 * time.Millisecond })
+			b := newFixture(t, tc.local, tc.cloud, edit, withResume, stallsSoonIf(name == "silence"))
 			r := b.post("/v1/messages", `{"model":"local/qwen","stream":true,"max_tokens":100,"messages":[{"role":"user","content":"count"}]}`)
 			if r.status != 200 || r.readErr != nil || r.backend() != "qwen" {
 				t.Fatalf("%d from %q, %v: %s", r.status, r.backend(), r.readErr, r.body)

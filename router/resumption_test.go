@@ -90,7 +90,7 @@ func TestResume(t *testing.T) {
 		"only the end mark was lost":  {sends(breaks, start, strings.Replace(finishChunk("stop"), "gen-9", "chatcmpl-1", 1)), answers, first + " 2 3"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newFixture(t, tc.local, tc.cloud, withResume, func(c *plan.Config, _ map[string]models.Route) { c.IdleTimeout = 300 * time.Millisecond })
+			b := newFixture(t, tc.local, tc.cloud, withResume, stallsSoonIf(name == "silence"))
 			r := b.post("/v1/chat/completions", `{"model":"local/qwen","stream":true,"max_tokens":100,"messages":[{"role":"user","content":"count"}]}`)
 			if r.status != 200 || r.readErr != nil || r.backend() != "qwen" {
 				t.Fatalf("%d from %q, %v: %s", r.status, r.backend(), r.readErr, r.body)
