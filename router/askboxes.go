@@ -19,7 +19,10 @@ func (x *exchange) tryEach(i int, give func(i int) (done bool)) (done bool) {
 			x.candidates, i = x.plan.WaitWhereRefused(x.candidates, i, x.refusals)
 			x.refusals = nil
 			if i > 0 && (i == len(x.candidates) || !x.candidates[i].Primary) {
-				x.candidates = slices.Insert(x.candidates, i, x.plan.ReturnedBoxes(x.request, x.candidates)...)
+				x.candidates = slices.Insert(x.candidates, i, x.plan.ReturnedBoxes(x.request, x.candidates, x.attempts)...)
+			}
+			if i > 0 && i == len(x.candidates) && x.plan.ToLoad != nil { // it is better than an error
+				x.candidates, x.plan.ToLoad = append(x.candidates, *x.plan.ToLoad), nil
 			}
 		}
 		if i == len(x.candidates) || give(i) {
@@ -37,7 +40,7 @@ func (x *exchange) mayWaitAt(c plan.Candidate, f *attempt.Failure) bool {
 	if c.Load > 0 { // the call waits a shorter time elsewhere
 		return true
 	}
-	r := plan.Refusal{Box: c, Time: x.plan.Route.Timeout} // its queue is full, or it accepts no calls yet
+	r := plan.Refusal{Box: c, Time: plan.UnknownTime} // its queue is full, or it accepts no calls yet
 	if f.MayWait {
 		r.Time = f.ExpectedWait + c.Rest
 	}

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidwall/gjson"
+
 	"github.com/llmsup/llmsup/router/backend"
 	"github.com/llmsup/llmsup/router/boxes"
 	"github.com/llmsup/llmsup/router/wire"
@@ -172,5 +174,89 @@ func TestRefusedCallIsNoCall(t *testing.T) {
 	eventually(t, "the call has ended", func() bool { return other.router.Inflight() == 1 })
 	if page := other.send("GET", "/metrics", "").body; !strings.Contains(page, "llmsup_calls_from_boxes_total 0") || strings.Contains(other.log.String(), "from_box") {
 		t.Errorf("the call was counted or logged: %s", other.log)
+	}
+}
+
+// TestWholeAnswerContinuesOnFreeBox: a broken answer of a call without a stream continues on a box
+// that has a free slot, and waits at none before. If none has one, it waits where that is the
+// shortest.
+func TestWholeAnswerContinuesOnFreeBox(t *testing.T) {
+	half := sends(breaks, localFirst+localChunk(longText, "1")+localChunk(" 2", "2"))
+	rest := status(200, `{"id":"gen-9","choices":[{"message":{"role":"assistant","content":" 3 4"},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12}}`)
+	for name, tc := range map[string]struct {
+		third http.HandlerFunc // nil = box3 has no free slot either
+		by    string
+	}{
+		"box3 has a free slot": {rest, "box3/qwen"},
+		"no box has one":       {nil, "box3/qwen"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFleet(t, hangs, half, rest, tc.third)
+			f.state.edit(func(s *backend.LocalState) { s.SupportsAggregation = true })
+			f.others[0].fill(rest)
+			f.others[0].router.routing.Load().Server("qwen").Served(10 * time.Second)
+			var gate chan struct{}
+			if tc.third == nil {
+				gate = f.others[1].fill(rest)
+				f.others[1].router.routing.Load().Server("qwen").Served(time.Second)
+			}
+			f.set(3, boxes.PeerState{Status: "ready", Slots: 1, Queued: 9}) // box2 is asked first
+			answered := make(chan reply, 1)
+			go func() {
+				answered <- f.post("/v1/chat/completions", strings.Replace(nonStreamingCall, "local/qwen", "local/alone", 1))
+			}()
+			if gate != nil {
+				eventually(t, "the call waits at box3", func() bool { return f.others[1].router.Load("qwen").Queued == 1 })
+				close(gate)
+			}
+			r := <-answered
+			if text := gjson.Get(r.body, "choices.0.message.content").Str; r.backend() != tc.by || text != longText+" 2 3 4" {
+				t.Errorf("%d from %q: %s", r.status, r.backend(), r.body)
+			}
+			if n := len(f.others[0].local.requests()); n != 1 {
+				t.Errorf("box2 got %d calls", n)
+			}
+		})
+	}
+}
+
+// TestWaitLongerThanTimeout: without a fallback, a call waits where that is the shortest, also if that
+// is longer than the route's timeout: it has no better place to wait.
+func TestWaitLongerThanTimeout(t *testing.T) {
+	f := newFleet(t, hangs, hangs, hangs, hangs)
+	all := []*fixture{f.fixture, f.others[0], f.others[1]}
+	gates := make([]chan struct{}, len(all))
+	for i, service := range []time.Duration{30 * time.Second, 10 * time.Second, 20 * time.Second} {
+		gates[i] = all[i].fill(answers)
+		all[i].router.routing.Load().Server("qwen").Served(service)
+	}
+	const timeout = 250 * time.Millisecond // of the route
+	answered := make(chan reply, 1)
+	go func() { answered <- f.chat("local/short-alone", false) }()
+	eventually(t, "the call waits at box2", func() bool { return all[1].router.Load("qwen").Queued == 1 })
+	outlast(2 * timeout)
+	if n := all[1].router.Load("qwen").Queued; n != 1 {
+		t.Error("the call did not wait at box2 for longer than the timeout")
+	}
+	all[1].state.transition(drained)
+	eventually(t, "the call waits at box3", func() bool { return all[2].router.Load("qwen").Queued == 1 })
+	close(gates[2])
+	if r := <-answered; r.status != 200 || r.backend() != "box3/qwen" {
+		t.Errorf("%d from %q: %s", r.status, r.backend(), r.body)
+	}
+}
+
+// TestLoadRatherThanError: a box loads the model if all that have it fail.
+func TestLoadRatherThanError(t *testing.T) {
+	f := newFleet(t, hangs, status(500, `{"error":{"message":"broken"}}`), answers)
+	there := f.others[0]
+	there.state.transition(unloaded)
+	f.set(2, boxes.PeerState{Status: "unloaded", LoadsIn: time.Second})
+	answered := make(chan reply, 1)
+	go func() { answered <- f.chat("local/alone", false) }()
+	eventually(t, "the model is wanted", func() bool { return len(there.state.received()) > 0 })
+	there.state.transition(ready)
+	if r := <-answered; r.status != 200 || r.backend() != "box2/qwen" || r.reason() != "status" {
+		t.Errorf("%d from %q (%s): %s", r.status, r.backend(), r.reason(), r.body)
 	}
 }

@@ -77,13 +77,13 @@ func (x *exchange) run() {
 // next gives the call to a candidate, unless the attempts so far rule that out.
 func (x *exchange) next(i int) (done bool) {
 	c := x.candidates[i]
-	switch {
-	case !x.mayTry(c):
+	if !x.mayTry(c) {
 		return false
-	case len(x.failures) > 0 && x.resumeWhole(c):
-		return true
-	case !x.mayTry(c): // again: resumeWhole may have made a paid attempt
-		return false
+	}
+	if len(x.failures) > 0 {
+		if done, mayTry := x.resumeWhole(i); !mayTry {
+			return done
+		}
 	}
 	return x.try(c, x.alternative(i))
 }
@@ -142,13 +142,16 @@ func (x *exchange) hasBoxAfter(i int) bool {
 }
 
 // timeLeft returns how long a candidate may take to its first answer. All boxes that have the
-// primary share the route's time if a fallback comes after them.
+// primary share the route's time if a fallback comes after them. Otherwise each has all of it, from
+// when the call's slot is expected there: the call has no better place to wait.
 func (x *exchange) timeLeft(c plan.Candidate) time.Duration {
 	later := x.candidates[1+slices.IndexFunc(x.candidates, func(other plan.Candidate) bool { return other.Name == c.Name }):]
 	switch {
 	case !c.Primary:
 		return x.plan.FallbackTimeout
-	case x.deadline.IsZero() || !slices.ContainsFunc(later, func(next plan.Candidate) bool { return !next.Primary }):
+	case !plan.HaveFallback(later):
+		return x.plan.Route.Timeout + c.Wait
+	case x.deadline.IsZero():
 		return x.plan.Route.Timeout
 	}
 	return time.Until(x.deadline)

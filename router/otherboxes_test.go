@@ -41,6 +41,7 @@ func newFleet(t *testing.T, cloud, own http.HandlerFunc, others ...http.HandlerF
 		routes["local/on-unsupported"] = models.Route{Primary: "qwen", Fallback: "openrouter", FallbackOn: "unsupported", Timeout: time.Minute}
 		routes["premium"] = models.Route{Primary: "openrouter", Fallback: "elsewhere", Timeout: time.Minute}
 		routes["local/other-fallback"] = models.Route{Primary: "qwen", Fallback: "elsewhere", Timeout: time.Minute}
+		routes["local/short-alone"] = models.Route{Primary: "qwen", Timeout: 250 * time.Millisecond}
 		routes["local/short"] = models.Route{Primary: "qwen", Fallback: "openrouter", Timeout: time.Second}
 		routes["local/edited"] = models.Route{Primary: "qwen", Timeout: time.Minute, Edits: &models.Edits{Force: models.Parameters{"top_k": "40"}}}
 		routes["local/elsewhere"] = models.Route{Primary: "elsewhere", Timeout: time.Minute}

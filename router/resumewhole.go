@@ -12,38 +12,53 @@ import (
 )
 
 // resumeWhole makes a candidate continue the truncated answer of a non-streaming call, and
-// answers the call with both parts. It returns false if that is not possible; then the
-// candidate gets the whole call.
-func (x *exchange) resumeWhole(c plan.Candidate) (done bool) {
-	d, part := resume.DialectOf(x.request.Path), x.failures[len(x.failures)-1].Partial
+// answers the call with both parts. mayTry is whether the candidate gets the whole call instead: not
+// if it is a box that was asked, and refuses.
+func (x *exchange) resumeWhole(i int) (done, mayTry bool) {
+	c, d, part := x.candidates[i], resume.DialectOf(x.request.Path), x.failures[len(x.failures)-1].Partial
 	// llama-server repeats the beginning in its continuation. If the beginning is too
 	// short for the repetition to be found, the whole answer is generated again: nothing
 	// of it was sent.
 	if part == nil || len(part.Text) < resume.MinOverlap || d == nil || !c.Primary && !x.plan.Route.Resume {
-		return false
+		return false, true
 	}
-	next := x.continuationRequest(c, d, part.Text, part.Tokens)
-	if next == nil {
-		return false
-	}
-	x.rec.Call.Try(c.Name, c.Model, c.Metered, x.rec.Reason)
-	a, failed := attempt.Start(x.ctx, x.params(c, next, backend.Alternative{}))
-	if failed == nil {
+	a, failed := x.continueAt(i, d, part.Text, part.Tokens)
+	switch {
+	case a != nil:
 		joined, ok := d.Join(string(a.Held), *part)
 		if !a.IsStream() && a.Rest == nil && ok {
 			x.commitJoined(c, a, joined, part.Tokens)
-			return true
+			return true, false
 		}
 		failed = a.Discard(c.Name, "could not continue the answer")
+	case failed == nil:
+		return false, true
+	case x.mayWaitAt(c, failed):
+		return false, false
 	}
 	x.recordFailure(c, failed)
 	last := &x.attempts[len(x.attempts)-1]
-	last.Invalid, last.LocalField = false, false // the backend rejected the continuation, not the call
+	last.Invalid, last.LocalField, last.OverContext = false, false, 0 // the backend rejected the continuation, not the call
 	if last.MayHaveBilled() {
 		x.failures = append(x.failures, failed)
 		x.rec.AddFailure(failed)
 	}
-	return false
+	return false, x.mayTry(c)
+}
+
+// continueAt has a candidate continue an answer of which another backend has generated text, with so
+// many tokens. It returns nil, nil if the candidate cannot.
+func (x *exchange) continueAt(i int, d *resume.Dialect, text string, tokens int64) (*attempt.Answer, *attempt.Failure) {
+	c, other := x.candidates[i], backend.Alternative{}
+	next := x.continuationRequest(c, d, text, tokens)
+	if next == nil {
+		return nil, nil
+	}
+	if c.Primary {
+		other = x.alternative(i)
+	}
+	x.rec.Call.Try(c.Name, c.Model, c.Metered, backend.Lost)
+	return attempt.Start(x.ctx, x.params(c, next, other))
 }
 
 // continuationRequest returns the request to a candidate for the rest of an answer of which

@@ -133,16 +133,13 @@ func (r *resumption) start() (a *attempt.Answer) {
 func (r *resumption) startAt(i int) *attempt.Answer {
 	r.next = i + 1
 	c := r.candidates[i]
-	next := r.continuationRequest(c, r.transcript.Dialect, r.transcript.Text.String(), r.transcript.Tokens)
-	if next == nil || r.ctx.Err() != nil || c.Metered && r.mayHaveBilled() || !r.mayContinue(c) {
+	if r.ctx.Err() != nil || c.Metered && r.mayHaveBilled() || !r.mayContinue(c) {
 		return nil
 	}
-	other := backend.Alternative{}
-	if c.Primary {
-		other = r.alternative(i)
+	a, failed := r.continueAt(i, r.transcript.Dialect, r.transcript.Text.String(), r.transcript.Tokens)
+	if a == nil && failed == nil {
+		return nil
 	}
-	r.rec.Call.Try(c.Name, c.Model, c.Metered, backend.Lost)
-	a, failed := attempt.Start(r.ctx, r.params(c, next, other))
 	if failed == nil && !a.IsStream() {
 		failed = a.Discard(c.Name, "answered a streaming call without a stream")
 	}

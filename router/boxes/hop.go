@@ -25,13 +25,13 @@ func (h Hop) String() string {
 	how := "wait"
 	switch {
 	case h.Moves && h.ModelWait > 0:
-		how = strconv.FormatInt(max(h.ModelWait.Milliseconds(), 1), 10)
+		how = strconv.FormatInt(max(inHeader(h.ModelWait), 1), 10)
 	case h.Moves:
 		how = "move"
 	}
-	text := fmt.Sprintf("%s %s %s %d", h.Box, url.QueryEscape(h.Server), how, max(h.Timeout.Milliseconds(), 1))
+	text := fmt.Sprintf("%s %s %s %d", h.Box, url.QueryEscape(h.Server), how, max(inHeader(h.Timeout), 1))
 	if h.MaxWait.Limited {
-		text += fmt.Sprintf(" %d", h.MaxWait.Limit.Milliseconds())
+		text += fmt.Sprintf(" %d", inHeader(h.MaxWait.Limit))
 	}
 	return text
 }
@@ -61,9 +61,15 @@ func ParseHop(text string) (h Hop, code string, ok bool) {
 	return h, part[1], ok
 }
 
+// maxTime is the longest time in a header: a longer one could not be added to another one.
+const maxTime = 24 * time.Hour
+
+// inHeader returns a time as a header has it.
+func inHeader(d time.Duration) (milliseconds int64) { return min(d, maxTime).Milliseconds() }
+
 func milliseconds(text string) (d time.Duration, ok bool) {
 	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n < 0 || n > int64(24*time.Hour/time.Millisecond) {
+	if err != nil || n < 0 || n > maxTime.Milliseconds() {
 		return 0, false
 	}
 	return time.Duration(n) * time.Millisecond, true

@@ -232,9 +232,7 @@ func (p *Peer) CheckRejection(f *backend.Failure, _ wire.Dialect) {
 	if aboutRequest {
 		return
 	}
-	if ms, err := strconv.Atoi(f.Response.Header.Get(wire.HeaderWait)); err == nil {
-		f.MayWait, f.ExpectedWait = true, time.Duration(max(ms, 0))*time.Millisecond
-	}
+	f.ExpectedWait, f.MayWait = milliseconds(f.Response.Header.Get(wire.HeaderWait))
 	switch reason {
 	case backend.Saturated, backend.Unloaded, backend.Starting, backend.Loading, backend.Restarting:
 		f.Next = backend.Retry

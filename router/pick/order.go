@@ -26,9 +26,9 @@ type Choice struct {
 	Rest    time.Duration // from the slot to the first token, and the way there
 }
 
-// maxAsked is how many boxes are asked at most, the own one included. In a larger fleet they are
+// MaxAsked is how many boxes are asked at most, the own one included. In a larger fleet they are
 // random: if the fastest of all were asked, all boxes would ask the same ones.
-const maxAsked = 17
+const MaxAsked = 17
 
 // Order returns the boxes that are asked whether a call can begin, in this order:
 //   - the home box of the call's conversation, which refuses the call if another one would answer
@@ -71,20 +71,20 @@ func Order(boxes []Box, c Call, random func(n int) int) []Choice {
 // sample returns the boxes that are asked, in random order: all, or the own box, the home box and
 // random ones.
 func sample(boxes []Box, homeBox int, random func(n int) int) []Choice {
-	choices := make([]Choice, 0, min(len(boxes), maxAsked))
+	choices := make([]Choice, 0, min(len(boxes), MaxAsked))
 	ask := func(i int) {
 		if i >= 0 && !slices.ContainsFunc(choices, func(asked Choice) bool { return asked.Box == i }) {
 			choices = append(choices, Choice{Box: i})
 		}
 	}
-	if len(boxes) <= maxAsked {
+	if len(boxes) <= MaxAsked {
 		for i := range boxes {
 			ask(i)
 		}
 	} else {
 		ask(slices.IndexFunc(boxes, func(b Box) bool { return b.Own }))
 		ask(homeBox)
-		for len(choices) < maxAsked {
+		for len(choices) < MaxAsked {
 			ask(random(len(boxes)))
 		}
 	}

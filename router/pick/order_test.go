@@ -97,7 +97,7 @@ func TestLargeFleet(t *testing.T) {
 	boxes, random := idle(1000), seeded(1)
 	for range 100 {
 		got := indices(Order(boxes, chat, random))
-		if len(got) != maxAsked || got[0] != 700 || !slices.Contains(got, 0) || len(slices.Compact(slices.Sorted(slices.Values(got)))) != maxAsked {
+		if len(got) != MaxAsked || got[0] != 700 || !slices.Contains(got, 0) || len(slices.Compact(slices.Sorted(slices.Values(got)))) != MaxAsked {
 			t.Fatalf("%v", got)
 		}
 	}

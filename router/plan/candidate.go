@@ -29,6 +29,7 @@ type Candidate struct {
 	ModelWait   time.Duration // how long the call waits there for its model, before it moves to another box; 0 = it moves at once
 	MaxWait     pick.MaxWait  // as that of a backend.Attempt; limited = it is asked whether the call can begin, before the call waits anywhere
 	Rest        time.Duration // expected, until the first token: from the call's slot, or from now at Plan.ToLoad
+	Wait        time.Duration // expected, until the first token: of a box at which the call waits for a slot or the model; 0 = unknown
 	Edits       *models.Edits // of the call's parameters; nil = none
 	Estimate    usd.Amount
 	edited      *request.Request // the call with the edits; nil = it has none

@@ -88,6 +88,11 @@ func (s *Routing) fallbackOnOtherBoxes(fallback Candidate, target string) (all [
 	return all
 }
 
+// HaveFallback reports whether a route's fallback is among some candidates.
+func HaveFallback(candidates []Candidate) bool {
+	return slices.ContainsFunc(candidates, func(c Candidate) bool { return !c.Primary })
+}
+
 // hasFallback reports whether one of the fallbacks gets the call if the primary is bypassed.
 func (p *Plan) hasFallback(fallbacks []Candidate, reason backend.Reason) bool {
 	return firstKept(fallbacks) != nil && FallsBackOn(p.Route, reason)
@@ -141,7 +146,7 @@ func (s *Routing) OrderBoxes(p *Plan, r *request.Request) {
 	p.Candidates = append(p.Candidates, others...)
 	if i, firstToken := pick.ToLoad(unloaded.known, call); i >= 0 {
 		c := unloaded.candidates[i]
-		c.skipReason, c.retryAfter, c.Rest = "", 0, firstToken
+		c.skipReason, c.retryAfter, c.Rest, c.Wait = "", 0, firstToken, firstToken.Round(waitUnit)
 		c.Load = unloaded.known[i].Load
 		c.ModelWait = 2 * c.Load // the time is an estimate
 		p.ToLoad = &c

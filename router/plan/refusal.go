@@ -2,6 +2,7 @@ package plan
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"time"
 
@@ -14,9 +15,15 @@ type Refusal struct {
 	Time time.Duration // expected until the first token, if the call waits there
 }
 
+// UnknownTime is the Time of a box that has not said how long a call would wait there.
+const UnknownTime = time.Duration(math.MaxInt64)
+
+// waitUnit is to what expected waits are rounded: they become part of a timeout, which messages name.
+const waitUnit = 100 * time.Millisecond
+
 // WaitWhereRefused makes the boxes that have refused a call the next candidates, the one where it
 // waits the shortest time first. The box that would load the model comes before them if it takes
-// less time. next is the index of the first candidate that was not asked, before and after.
+// less time, and less than the route's if a fallback comes after them. next is the index of the first candidate that was not asked, before and after.
 func (p *Plan) WaitWhereRefused(all []Candidate, next int, refusals []Refusal) (candidates []Candidate, first int) {
 	if len(refusals) == 0 {
 		return all, next
@@ -26,7 +33,11 @@ func (p *Plan) WaitWhereRefused(all []Candidate, next int, refusals []Refusal) (
 		return slices.ContainsFunc(refusals, func(r Refusal) bool { return r.Box.Name == c.Name })
 	})
 	first = len(candidates)
-	if p.ToLoad != nil && p.ToLoad.Rest < refusals[0].Time {
+	limit := refusals[0].Time
+	if HaveFallback(all[next:]) {
+		limit = min(limit, p.Route.Timeout)
+	}
+	if p.ToLoad != nil && p.ToLoad.Rest < limit {
 		c := *p.ToLoad
 		p.ToLoad = nil                                     // it is given the call once
 		c.MaxWait = pick.AtMost(refusals[0].Time - c.Load) // its queue may have grown since it was announced
@@ -37,6 +48,9 @@ func (p *Plan) WaitWhereRefused(all []Candidate, next int, refusals []Refusal) (
 	}
 	for _, r := range refusals {
 		r.Box.MaxWait.Limited = false
+		if r.Time != UnknownTime {
+			r.Box.Wait = r.Time.Round(waitUnit)
+		}
 		candidates = append(candidates, r.Box)
 	}
 	return append(candidates, all[next:]...), first

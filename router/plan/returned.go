@@ -3,14 +3,27 @@ package plan
 import (
 	"slices"
 
+	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/pick"
 	"github.com/llmsup/llmsup/router/request"
 )
 
 // ReturnedBoxes returns the boxes that accept a call now and are not among its candidates: when it
-// came, they were drained or not in the fleet. This box may be one of them.
-func (p *Plan) ReturnedBoxes(r *request.Request, candidates []Candidate) []Candidate {
+// came, they were drained or not in the fleet, or the fleet has more boxes than a call asks. This box
+// may be one of them. A call that has failed at as many boxes as a call asks gets no more: it may be
+// what breaks them. A box that could not be reached is none of these.
+func (p *Plan) ReturnedBoxes(r *request.Request, candidates []Candidate, past []Attempted) []Candidate {
 	s := p.routing
 	if !p.MayReturn() {
+		return nil
+	}
+	reached := 0
+	for _, a := range past {
+		if a.Primary && a.Reason != backend.Connect {
+			reached++
+		}
+	}
+	if reached >= pick.MaxAsked {
 		return nil
 	}
 	own := s.candidate(p.Route.Primary, p.Route.PrimaryModel, "")
