@@ -114,3 +114,12 @@ func TestMessages(t *testing.T) {
 		t.Errorf("%v and %d more were received", got, len(received))
 	}
 }
+
+// TestMessageOfNewerVersion: a message counts, whatever else a newer version sends with it.
+func TestMessageOfNewerVersion(t *testing.T) {
+	c := &Conn{Instance: "b", messages: &messages{}}
+	sealed := c.Seal("test", []byte(`{"from":"a","number":1,"priority":{"x":1},"to":["c","b"],"body":{"n":1}}`))
+	if got := string(c.accept("test", sealed)); got != `{"n":1}` {
+		t.Errorf("%q", got)
+	}
+}
