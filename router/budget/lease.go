@@ -34,7 +34,7 @@ type Lease struct {
 	Limit    usd.Amount // of the fleet
 	Spent    usd.Amount
 	Reserved usd.Amount // for calls in flight
-	Asked    usd.Amount // the highest estimate that did not fit, if that was a moment ago; 0 = none
+	Asked    usd.Amount // the highest estimate that did not fit, if that was a moment ago and none of that size has since; 0 = none
 	Largest  usd.Amount // the highest estimate so far, in the windows before too
 	Used     time.Time  // when a call last asked for credit; zero = never
 
@@ -136,9 +136,7 @@ func (b *Budget) Grant(id LeaseID, c Credit) {
 	defer b.mu.Unlock()
 	if l := b.fleet.leases[accountID{id.Key, id.Period}][id.From]; l != nil {
 		c.Granted = max(c.Granted, l.Granted)
-		if l.Credit = c; l.Asked <= l.Granted-l.Taken() {
-			l.Asked = 0
-		}
+		l.Credit = c
 	}
 }
 
@@ -222,7 +220,9 @@ func (b *Budget) take(ids []accountID, began time.Time, estimate usd.Amount) (le
 	}
 	for _, id := range ids {
 		l := b.leaseOf(id, began)
-		l.Reserved += estimate
+		if l.Reserved += estimate; estimate >= l.Asked {
+			l.Asked = 0 // its client has tried again
+		}
 		if b.fleet.config.limit(id) != nil && l.Granted-l.Taken() < l.Low {
 			b.wantCredit()
 		}

@@ -81,7 +81,14 @@ func (r *Record) decide(d demand) decision {
 	return out
 }
 
-// keepFor returns how much unspent credit a box keeps when another box needs some.
+// keepFor returns how much unspent credit a box keeps when another box needs some. What a call has asked
+// for stays until its client has tried again: else two boxes would take the last credit of a limit
+// from each other, and spend it neither.
 func keepFor(l *budget.Lease, needed usd.Amount) usd.Amount {
-	return max(l.Granted-l.Taken()-needed, 0)
+	unspent := l.Granted - l.Taken()
+	keep := max(unspent-needed, 0)
+	if l.Asked <= unspent {
+		keep = max(keep, l.Asked)
+	}
+	return keep
 }

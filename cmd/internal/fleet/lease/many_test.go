@@ -167,7 +167,7 @@ func contend(t *testing.T, n int, latency, pause time.Duration) (x *till, c *con
 }
 
 // longest is more than a call waits for credit, at the end of a limit too.
-const longest = 20 * time.Second
+const longest = 8 * time.Second
 
 // TestManyBoxes: many boxes spend a small limit within ten seconds, on a bucket that is near, as in
 // one network, and on one that is busy. It is never exceeded, and all of it can be spent but less

@@ -389,10 +389,9 @@ func (w *world) spendAll(seed uint64) {
 	refused := 0
 	for i, estimate := 0, cent; refused < 3*len(w.boxes); i++ {
 		b := w.boxes[i%len(w.boxes)]
-		if !b.begin("", estimate) {
+		for try := 0; !b.begin("", estimate) && try < 3; try++ {
 			w.supplyAll() // the client tries again
 			time.Sleep(time.Second)
-			b.begin("", estimate)
 		}
 		if len(b.calls) > 0 {
 			b.end(0, estimate)

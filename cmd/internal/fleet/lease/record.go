@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -179,6 +180,23 @@ func (r *Record) elsewhere(lease string, gone func(box string) bool) (sum usd.Am
 		}
 	}
 	return sum
+}
+
+// richest returns the leases of other boxes that hold an amount together, and again as much: some of it
+// may be spent meanwhile. Few boxes are asked: all change the same record.
+func (r *Record) richest(own string, present []string, amount usd.Amount) (leases []string) {
+	list := slices.DeleteFunc(slices.Clone(r.Holders), func(h Holder) bool {
+		return h.Lease == "" || h.Lease == own || h.Granted <= h.Spent || !slices.Contains(present, h.Box)
+	})
+	slices.SortFunc(list, func(a, b Holder) int { return cmp.Compare(b.Granted-b.Spent, a.Granted-a.Spent) })
+	for _, h := range list {
+		if amount <= 0 {
+			break
+		}
+		leases = append(leases, h.Lease)
+		amount -= (h.Granted - h.Spent) / 2
+	}
+	return leases
 }
 
 // closed returns what a box's ended processes have spent.

@@ -38,6 +38,7 @@ type need struct {
 	Window string     `json:"window"`
 	Box    string     `json:"box"`
 	Amount usd.Amount `json:"amount"`
+	From   []string   `json:"from"` // leases that should give back as much together
 }
 
 // names is a set of names that one goroutine adds to and another one takes.

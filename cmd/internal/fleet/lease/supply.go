@@ -24,6 +24,7 @@ type window struct {
 	lacks    usd.Amount // what other boxes should give back for a call that waits; 0 = none
 	heldOn   time.Time  // when credit was given back for another box
 	askedOn  time.Time  // when others were asked last
+	asked    int        // how often, for the present lacks
 	reported time.Time  // when the record was last changed
 	warned   bool       // that most of the limit is spent
 
@@ -40,10 +41,10 @@ func (l *Leaser) giveBack(n need) {
 	now := time.Now()
 	for _, lease := range l.leases() {
 		w := l.windows[windowKey(lease.LeaseID)]
-		if w == nil || w.record == nil || w.record.Window != n.Window {
+		if w == nil || w.record == nil || w.record.Window != n.Window || !slices.Contains(n.From, lease.Unique) {
 			continue
 		}
-		w.heldOn = now
+		w.heldOn, w.reported = now, time.Time{} // the other box must see that nothing is left, too
 		l.o.Budget.GiveBack(lease.LeaseID, keepFor(&lease, n.Amount))
 	}
 }
@@ -77,6 +78,9 @@ func (l *Leaser) supply(ctx context.Context, s *session, lease *budget.Lease) er
 		w.fresh = false
 		if !errors.Is(err, errConflict) {
 			return err // the record may have been replaced, or will be: nothing more may be spent for that
+		}
+		if try > 0 && lease.Asked == 0 && time.Since(w.heldOn) > hold {
+			return nil // at the next tick: a call of another box may wait for its turn
 		}
 		select {
 		case <-ctx.Done():
@@ -163,11 +167,16 @@ func (w *window) credit(s *session, lease *budget.Lease, granted, low usd.Amount
 // askOthers asks the other boxes for credit, now and then.
 func (l *Leaser) askOthers(s *session, w *window) {
 	now := time.Now()
-	if w.lacks == 0 || now.Sub(w.askedOn) < askInterval {
+	if w.lacks == 0 {
+		w.asked = 0
 		return
 	}
-	w.askedOn = now
-	s.ask(need{Window: w.record.Window, Box: s.box, Amount: w.lacks})
+	if now.Sub(w.askedOn) < askInterval {
+		return
+	}
+	hold := w.lacks << min(w.asked, 10) // those that were asked before may have had less than the record says
+	w.askedOn, w.asked = now, w.asked+1
+	s.ask(need{Window: w.record.Window, Box: s.box, Amount: w.lacks, From: w.record.richest(w.lease, s.present(), hold)})
 }
 
 // warnPercent is the share of a limit from which on the operator is warned, once per window.
