@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -78,4 +79,37 @@ func TestKeep(t *testing.T) {
 			t.Errorf("%s: it keeps %s, not %s", name, got, tc.want)
 		}
 	}
+}
+
+// TestAskAgain: a box that asks in vain asks more boxes each time, and in the end all, whatever the limit.
+func TestAskAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limit := 1_000_000 * usd.Dollar
+		w := &window{lease: "own", lacks: limit / 40, record: &Record{Limit: limit}}
+		s := &session{}
+		for i := range 40 {
+			name := fmt.Sprint(i)
+			w.record.Holders = append(w.record.Holders, Holder{Box: name, Lease: name, Granted: limit / 40})
+			s.present = func() (all []string) {
+				for _, h := range w.record.Holders {
+					all = append(all, h.Box)
+				}
+				return all
+			}
+		}
+		last := 0
+		s.ask = func(n need) {
+			if len(n.From) < last || len(n.From) < 2 {
+				t.Errorf("%d boxes are asked after %d", len(n.From), last)
+			}
+			last = len(n.From)
+		}
+		for range 20 {
+			(&Leaser{}).askOthers(s, w)
+			time.Sleep(askInterval)
+		}
+		if last != 40 {
+			t.Errorf("%d boxes are asked in the end", last)
+		}
+	})
 }

@@ -174,7 +174,8 @@ func (l *Leaser) askOthers(s *session, w *window) {
 	if now.Sub(w.askedOn) < askInterval {
 		return
 	}
-	hold := w.lacks << min(w.asked, 10) // those that were asked before may have had less than the record says
+	doubled := min(w.asked, 10)
+	hold := min(w.lacks, w.record.Limit>>doubled) << doubled // those that were asked before may have had less than the record says
 	w.askedOn, w.asked = now, w.asked+1
 	s.ask(need{Window: w.record.Window, Box: s.box, Amount: w.lacks, From: w.record.richest(w.lease, s.present(), hold)})
 }
