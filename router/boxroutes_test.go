@@ -5,6 +5,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tidwall/gjson"
+
+	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/boxes"
 )
 
@@ -19,7 +22,7 @@ func TestServerOfOtherBox(t *testing.T) {
 	if r := f.post("/v1/chat/completions", body); r.status != 404 || strings.Contains(list(), "local/solo") {
 		t.Errorf("no box has it: %d: %s", r.status, r.body)
 	}
-	ready := boxes.PeerState{Status: "ready", Slots: 4, Free: 4}
+	ready := boxes.PeerState{Status: "ready", Slots: 4, Free: 4, Context: 4096, Abilities: []models.Ability{models.Chat}}
 	f.ready.Boxes[0].Servers = map[string]boxes.PeerState{"solo": ready, "openrouter": ready}
 	f.boxes.Set(f.ready)
 	if r := f.post("/v1/chat/completions", body); r.status != 200 || r.backend() != "box2/solo" || r.reason() != "" {
@@ -33,6 +36,10 @@ func TestServerOfOtherBox(t *testing.T) {
 	}
 	if all := list(); strings.Count(all, `"id":"local/solo"`) != 1 || strings.Contains(all, "local/openrouter") || strings.Count(all, `"id":"local/qwen"`) != 1 {
 		t.Errorf("the models are %s", all)
+	}
+	shown := gjson.Parse(f.send(http.MethodGet, "/v1/models/local%2Fsolo", "").body)
+	if shown.Get("context_length").Int() != 4096 || shown.Get("capabilities").Raw != `["chat"]` || shown.Get("status").Str != "ready" || shown.Get("owned_by").Str != "solo" {
+		t.Errorf("the model is %s", shown.Raw)
 	}
 	f.boxes.Set(boxes.Fleet{Name: "box1"})
 	if r := f.post("/v1/chat/completions", body); r.status != 503 || r.header.Get("Retry-After") == "" || r.header.Get("X-Should-Retry") == "false" {

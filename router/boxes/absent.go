@@ -36,14 +36,18 @@ func (b Absent) Availability() backend.Availability {
 	return now
 }
 
-// Describe returns the status of the server on the box where it is best, and the largest context
-// that it has on any box: a call for which one is too small goes to the others.
+// Describe returns the status of the server on the box where it is best, what its
+// model can do, and the largest context that it has on any box: a call for which one is too small
+// goes to the others.
 func (b Absent) Describe() (status string, d *models.Description) {
 	d = &models.Description{}
 	for _, peer := range b.Boxes.Servers(b.Name) {
 		there, model := peer.Describe()
 		if status == "" || there == "ready" {
 			status = there
+		}
+		if len(d.Abilities) == 0 {
+			d.Abilities = model.Abilities
 		}
 		d.CtxSize = max(d.CtxSize, model.CtxSize)
 	}

@@ -42,16 +42,17 @@ type PeerBox struct {
 
 // PeerState is the state of a server on another box, as it was last announced.
 type PeerState struct {
-	Status      string        // as `llmsup status` shows it: "ready", "loading", ...
-	Drained     bool          // by an operator
-	Slots       int           // concurrent calls; 0 = unknown
-	Free        int           // slots without a call
-	Queued      int           // calls that wait
-	Service     time.Duration // how long a call holds its slots on average; 0 = unknown
-	LoadsIn     time.Duration // as that of backend.LocalState
-	PromptRate  float64       // prompt tokens per second; 0 = unknown
-	Context     int           // tokens of one call, prompt and answer together; 0 = unknown
-	Aggregation bool          // as LocalState.SupportsAggregation
+	Status      string           // as `llmsup status` shows it: "ready", "loading", ...
+	Drained     bool             // by an operator
+	Slots       int              // concurrent calls; 0 = unknown
+	Free        int              // slots without a call
+	Queued      int              // calls that wait
+	Service     time.Duration    // how long a call holds its slots on average; 0 = unknown
+	LoadsIn     time.Duration    // as that of backend.LocalState
+	PromptRate  float64          // prompt tokens per second; 0 = unknown
+	Context     int              // tokens of one call, prompt and answer together; 0 = unknown
+	Abilities   []models.Ability // of its model; empty = unknown
+	Aggregation bool             // as LocalState.SupportsAggregation
 }
 
 // NewPeer returns the backend of a server on another box.
@@ -79,7 +80,7 @@ func (p *Peer) Now() (state PeerState, sent int) {
 // Describe returns the server's state as it was last announced, and what is known of its model.
 func (p *Peer) Describe() (status string, d *models.Description) {
 	now := p.state.Load()
-	return now.Status, &models.Description{CtxSize: now.Context}
+	return now.Status, &models.Description{CtxSize: now.Context, Abilities: now.Abilities}
 }
 
 // Info implements Backend.

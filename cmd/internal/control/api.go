@@ -184,10 +184,11 @@ type Server struct {
 	WaitingForModel int        `json:"waiting_for_model"` // those of queued that wait for the model to be loaded
 	WaitingSince    *time.Time `json:"waiting_since"`     // when the first of them arrived; null = there are none
 
-	ServiceSeconds        *float64 `json:"service_seconds"`          // that a call holds its slots on average; null = unknown
-	PromptTokensPerSecond *float64 `json:"prompt_tokens_per_second"` // of those that its cache does not have; null = unknown
-	ContextLength         int      `json:"-"`                        // tokens of one call, as in GET /v1/models; 0 = unknown
-	Aggregation           bool     `json:"-"`                        // a call without a stream may be sent to it as a stream
+	ServiceSeconds        *float64         `json:"service_seconds"`          // that a call holds its slots on average; null = unknown
+	PromptTokensPerSecond *float64         `json:"prompt_tokens_per_second"` // of those that its cache does not have; null = unknown
+	Capabilities          []models.Ability `json:"-"`                        // as in GET /v1/models; empty = unknown
+	ContextLength         int              `json:"-"`                        // tokens of one call, as in GET /v1/models; 0 = unknown
+	Aggregation           bool             `json:"-"`                        // a call without a stream may be sent to it as a stream
 }
 
 // VRAM is a model's estimated need of the GPUs' memory, of all its GPUs together, calculated

@@ -57,7 +57,7 @@ func serverStatus(now *supervisor.Snapshot, traffic router.Load) control.Server 
 		s.PromptTokensPerSecond = &traffic.PromptRate
 	}
 	if now.Description != nil {
-		s.ContextLength = now.Description.CtxSize
+		s.ContextLength, s.Capabilities = now.Description.CtxSize, now.Description.Abilities
 	}
 	if e := now.LastExit; e != nil {
 		s.LastExit = &control.LastExit{At: e.At, Code: e.Code, Signal: e.Signal, Class: string(e.Class), Tail: e.Tail}

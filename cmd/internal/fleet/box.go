@@ -3,6 +3,7 @@ package fleet
 import (
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"unicode"
 )
@@ -43,6 +44,7 @@ type Model struct {
 	ServiceSeconds        *float64 `json:"service_seconds"`          // that a call holds its slots on average
 	PromptTokensPerSecond *float64 `json:"prompt_tokens_per_second"` // that are not cached
 	ContextLength         *int     `json:"context_length"`           // tokens of one call, prompt and answer together, as in GET /v1/models
+	Capabilities          []string `json:"capabilities,omitempty"`   // as in GET /v1/models; empty = unknown
 	Aggregation           bool     `json:"aggregation"`              // a call without a stream may be sent to it as a stream
 }
 
@@ -54,11 +56,12 @@ type GPU struct {
 
 // The largest announcement: no box needs more, and an outsider can make a box handle no more.
 const (
-	maxValue  = 64 << 10 // bytes
-	maxModels = 256
-	maxGPUs   = 64
-	maxText   = 200     // bytes of a text
-	maxCount  = 1 << 20 // slots, calls
+	maxValue        = 64 << 10 // bytes
+	maxModels       = 256
+	maxGPUs         = 64
+	maxText         = 200 // bytes of a text
+	maxCapabilities = 32
+	maxCount        = 1 << 20 // slots, calls
 )
 
 // check returns an error if a Box cannot be one that llmsup has announced. A user sees its
@@ -86,7 +89,8 @@ func (b *Box) check() error {
 func (m *Model) valid() bool {
 	return m.Name != "" && text(m.Name) && text(m.State) && count(m.Slots) && count(m.Free) && count(&m.Queued) &&
 		figure(m.TokensPerSecond) && figure(m.FirstTokenSeconds) && figure(m.LoadSeconds) && figure(m.LoadsInSeconds) &&
-		figure(m.ServiceSeconds) && figure(m.PromptTokensPerSecond) && (m.ContextLength == nil || *m.ContextLength >= 0)
+		figure(m.ServiceSeconds) && figure(m.PromptTokensPerSecond) && (m.ContextLength == nil || *m.ContextLength >= 0) &&
+		len(m.Capabilities) <= maxCapabilities && !slices.ContainsFunc(m.Capabilities, func(c string) bool { return !text(c) })
 }
 
 // Text returns the beginning of a text that can be announced, without characters that control a

@@ -71,6 +71,8 @@ func TestBoxIsChecked(t *testing.T) {
 		"a large number":        func(b *Box) { b.Models[0].Queued = huge },
 		"an infinite speed":     func(b *Box) { b.Models[0].TokensPerSecond = &infinite },
 		"a model without name":  func(b *Box) { b.Models[0].Name = "" },
+		"many capabilities":     func(b *Box) { b.Models[0].Capabilities = make([]string, maxCapabilities+1) },
+		"a long capability":     func(b *Box) { b.Models[0].Capabilities = []string{strings.Repeat("c", maxText+1)} },
 		"many models":           func(b *Box) { b.Models = make([]Model, maxModels+1) },
 		"many GPUs":             func(b *Box) { b.GPUs = make([]GPU, maxGPUs+1) },
 		"a GPU below 0":         func(b *Box) { b.GPUs[0].Index = -1 },

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/cmd/internal/fleet"
+	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/boxes"
 )
 
@@ -98,6 +99,9 @@ func stateOf(m *fleet.Model) boxes.PeerState {
 	state := boxes.PeerState{
 		Status: m.State, Drained: m.Drained, Queued: m.Queued, Slots: valueOf(m.Slots), Free: valueOf(m.Free), LoadsIn: seconds(m.LoadsInSeconds),
 		Service: seconds(m.ServiceSeconds), Context: valueOf(m.ContextLength), Aggregation: m.Aggregation,
+	}
+	for _, c := range m.Capabilities {
+		state.Abilities = append(state.Abilities, models.Ability(c))
 	}
 	if m.PromptTokensPerSecond != nil {
 		state.PromptRate = *m.PromptTokensPerSecond

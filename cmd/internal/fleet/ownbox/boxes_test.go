@@ -13,6 +13,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/fleet"
 	"github.com/llmsup/llmsup/cmd/internal/fleet/fleettest"
+	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/boxes"
 )
 
@@ -24,7 +25,7 @@ func join(t *testing.T, name, url string) *boxes.Registry {
 		t.Fatal(err)
 	}
 	known := &boxes.Registry{}
-	status := control.Status{Servers: []control.Server{{Name: "demo", State: "ready", Slots: 4, Busy: 1, ContextLength: 2 << 20}}}
+	status := control.Status{Servers: []control.Server{{Name: "demo", State: "ready", Slots: 4, Busy: 1, ContextLength: 2 << 20, Capabilities: []models.Ability{models.Chat}}}}
 	m := New(Options{Daemon: box{status: status}, Traffic: box{}, Boxes: known, Log: zerolog.Nop()})
 	m.Apply(fleet.Settings{NATS: []string{url}, Name: name, Advertise: "http://127.0.0.1:1", KeyFile: key})
 	t.Cleanup(m.Close)
@@ -49,7 +50,7 @@ func TestWithoutNATS(t *testing.T) {
 		join(t, "b", nats.URL)
 		await(t, "a knows b's server", func() bool { return len(a.Servers("demo")) == 1 })
 		peer := a.Servers("demo")[0]
-		if now, sent := peer.Now(); now.Status != "ready" || now.Slots != 4 || now.Free != 3 || now.Context != 2<<20 || sent != 0 {
+		if now, sent := peer.Now(); now.Status != "ready" || now.Slots != 4 || now.Free != 3 || now.Context != 2<<20 || !slices.Equal(now.Abilities, []models.Ability{models.Chat}) || sent != 0 {
 			t.Errorf("%+v, %d", now, sent)
 		}
 		nats.Stop()

@@ -15,6 +15,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/fleet"
 	"github.com/llmsup/llmsup/cmd/internal/fleet/fleettest"
 	"github.com/llmsup/llmsup/cmd/internal/page/feed"
+	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/boxes"
 )
 
@@ -41,9 +42,9 @@ func TestBoxOf(t *testing.T) {
 	}{
 		"nothing": {control.Status{Version: "v"}, `"version":"v","drained":false,"models":[],"gpus":[]`},
 		"busy": {
-			control.Status{Servers: []control.Server{{Name: "a", State: "ready", Slots: 4, Busy: 3, Queued: 2, ServiceSeconds: new(1.5), PromptTokensPerSecond: new(900.0), ContextLength: 8192, Aggregation: true}}},
+			control.Status{Servers: []control.Server{{Name: "a", State: "ready", Slots: 4, Busy: 3, Queued: 2, ServiceSeconds: new(1.5), PromptTokensPerSecond: new(900.0), ContextLength: 8192, Capabilities: []models.Ability{models.Chat, models.Tools}, Aggregation: true}}},
 			`{"name":"a","state":"ready","slots":4,"free":1,"queued":2,"tokens_per_second":12.5,"first_token_p50_seconds":null,"load_seconds":30,"loads_in_seconds":null,"drained":false,` +
-				`"service_seconds":1.5,"prompt_tokens_per_second":900,"context_length":8192,"aggregation":true}`,
+				`"service_seconds":1.5,"prompt_tokens_per_second":900,"context_length":8192,"capabilities":["chat","tools"],"aggregation":true}`,
 		},
 		"more calls than slots": {
 			control.Status{Servers: []control.Server{{Name: "b", State: "degraded", Slots: 1, Busy: 2}}}, `"slots":1,"free":0`,

@@ -41,6 +41,9 @@ func boxOf(status control.Status, models []control.Model, speeds map[string]feed
 		if server.ContextLength > 0 {
 			m.ContextLength = new(server.ContextLength)
 		}
+		for _, ability := range server.Capabilities {
+			m.Capabilities = append(m.Capabilities, string(ability))
+		}
 		if server.Slots > 0 {
 			m.Slots, m.Free = new(server.Slots), new(0)
 			if server.State == "ready" || server.State == "degraded" {
