@@ -53,7 +53,7 @@ func TestLoadingThatStalls(t *testing.T) {
 // TestLoadingThatTakesLong: a load that makes progress may take longer than the load
 // timeout.
 func TestLoadingThatTakesLong(t *testing.T) {
-	s, _ := runRole(t, "loads slowly", supervisor.Spec{LoadTimeout: 700 * time.Millisecond})
+	s, _ := runRole(t, "loads slowly", supervisor.Spec{LoadTimeout: 4 * time.Second})
 	if now := await(t, s, "ready or an exit", readyOrExited); now.State != supervisor.Ready {
 		t.Errorf("%s: %s", now.State, now.Reason)
 	}

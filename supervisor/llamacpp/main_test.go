@@ -68,8 +68,8 @@ func play(role string) {
 		serve(props)
 	case "loads for ever":
 		serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
-	case "loads slowly": // for 1.5 s, and prints lines
-		loaded := time.Now().Add(1500 * time.Millisecond)
+	case "loads slowly": // for 6 s, and prints lines
+		loaded := time.Now().Add(6 * time.Second)
 		go func() {
 			for tick := time.NewTicker(100 * time.Millisecond); time.Now().Before(loaded); <-tick.C {
 				fmt.Println("still loading")

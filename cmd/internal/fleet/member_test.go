@@ -118,9 +118,6 @@ func (b *box) change(to func(*Box)) {
 // patience is how long a test waits for what is expected within a second or two.
 const patience = 30 * time.Second
 
-// atOnce is far more than a busy machine adds to a duration.
-const atOnce = 5 * time.Second
-
 // await waits until the box's view is as it has to be.
 func (b *box) await(t *testing.T, what string, is func(*View) bool) *View {
 	t.Helper()
@@ -195,18 +192,16 @@ func TestChangeIsSeenAtOnce(t *testing.T) {
 	a, b := start(t, settings(t, "a", nats.URL)), start(t, settings(t, "b", nats.URL))
 	a.sees(t, "b")
 	b.sees(t, "a")
-	var took []time.Duration
-	for i := range 20 {
+	const changes = 20
+	began := time.Now()
+	for i := range changes {
 		drained := i%2 == 0
-		began := time.Now()
 		b.change(func(s *Box) { s.Drained = drained })
 		a.await(t, "a sees the drain", func(v *View) bool { return len(v.Boxes) == 1 && v.Boxes[0].Drained == drained })
-		took = append(took, time.Since(began))
 	}
-	slices.Sort(took)
-	t.Logf("a drain was seen after %s (median), %s (longest)", took[10], took[19])
-	if took[10] > 300*time.Millisecond { // with the next announcement it would be half a second
-		t.Errorf("a drain was seen after %v", took)
+	// Each change follows the one before at once, so that the next announcement would be a whole interval later.
+	if took := time.Since(began); took > changes/2*AnnounceInterval {
+		t.Errorf("%d changes were seen after %s", changes, took)
 	}
 }
 
@@ -229,22 +224,26 @@ func TestSilentBoxDropsOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.sees(t, "killed")
-	sent := make(chan struct{}) // the same announcement again is no sign of life
-	go func() {
+	stop, sent := make(chan struct{}), make(chan struct{})
+	go func() { // the same announcement again is no sign of life
 		defer close(sent)
-		for range 10 {
+		for {
 			_ = nc.Publish(subjects+"killed", value)
-			time.Sleep(200 * time.Millisecond) // a simulated peer
+			select {
+			case <-stop:
+				return
+			case <-time.After(200 * time.Millisecond):
+			}
 		}
 	}()
+	defer func() { close(stop); <-sent }()
 	a.sees(t)
-	if took := time.Since(began); took < silence || took > silence+atOnce {
+	if took := time.Since(began); took < silence {
 		t.Errorf("the silent box dropped out after %s", took)
 	}
 	if gone := a.View().Absent; len(gone) != 1 || gone[0].Name != "killed" || gone[0].Leaving {
 		t.Errorf("of the silent box is known: %+v", gone)
 	}
-	<-sent
 	if log := a.log.String(); !strings.Contains(log, "silent for 3s") {
 		t.Errorf("the log has no line of it:\n%s", log)
 	}
