@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -123,5 +124,46 @@ func TestManyBoxesFail(t *testing.T) {
 	}
 	if n := len(breaking.requests()); n != 17 {
 		t.Errorf("%d boxes got a call that breaks them", n)
+	}
+}
+
+// TestOneHop: two boxes that know each other, and each of which takes the other one for the home of a
+// conversation, do not send its call to and fro.
+func TestOneHop(t *testing.T) {
+	for name, tc := range map[string]struct {
+		second http.HandlerFunc
+		change func(second *fixture)
+	}{
+		"the other box is drained":        {hangs, func(b *fixture) { b.state.edit(drained) }},
+		"its server fails":                {status(500, `{"error":{"message":"broken"}}`), func(*fixture) {}},
+		"its server has no free slot":     {hangs, func(b *fixture) { b.fill(status(500, `{}`)) }},
+		"its server breaks its answer":    {sends(breaks, firstChunk), func(*fixture) {}},
+		"the prompt exceeds its context":  {status(400, `{"error":{"message":"too long","type":"exceed_context_size_error"}}`), func(*fixture) {}},
+		"its server answers with nothing": {status(200, ``), func(*fixture) {}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFleet(t, hangs, hangs, tc.second)
+			second := f.others[0]
+			var back, there atomic.Int64 // hops
+			counts := func(n *atomic.Int64) func(string, string) bool {
+				return func(string, string) bool { n.Add(1); return true }
+			}
+			f.ready.Verify = counts(&back)
+			f.boxes.Set(f.ready)
+			first := boxes.Box{Name: "box1", Instance: "i", Address: f.url, Hop: "box2 code", Servers: map[string]boxes.PeerState{"qwen": {Status: "ready", Slots: 4, Free: 4}}}
+			second.router.routing.Load().Boxes.Set(boxes.Fleet{Name: "box2", Verify: counts(&there), Boxes: []boxes.Box{first}})
+			f.state.edit(drained)
+			tc.change(second)
+			answered := make(chan reply, 1)
+			go func() {
+				answered <- f.post("/v1/chat/completions", `{"model":"local/short-alone","messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"},{"role":"user","content":"c"}]}`)
+			}()
+			if r := <-answered; r.status < 400 {
+				t.Errorf("%d from %q: %s", r.status, r.backend(), r.body)
+			}
+			if n := there.Load(); n == 0 || n > 3 || back.Load() != 0 {
+				t.Errorf("%d hops there, %d back", n, back.Load())
+			}
+		})
 	}
 }
