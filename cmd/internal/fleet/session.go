@@ -63,8 +63,9 @@ func (m *Member) session(ctx context.Context) error {
 }
 
 func (s *session) run(ctx context.Context, broken <-chan error) error {
-	claims, cancel := context.WithCancel(context.WithoutCancel(ctx)) // leave waits for a claim
-	defer func() {                                                   // the claim uses the connection
+	// A claim outlives ctx for as long as leave waits for it, but not the connection.
+	claims, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer func() {
 		cancel()
 		if s.claiming {
 			<-s.claims
