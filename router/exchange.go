@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/llmsup/llmsup/router/attempt"
@@ -244,9 +243,9 @@ func (x *exchange) relayAnswer(c plan.Candidate, a *attempt.Answer) {
 	x.rec.Call.Answer(rec.Reason, a.First.Sub(x.request.Began))
 	var next *resumption
 	if a.IsStream() {
-		next = x.resumption(c, a.Lease)
+		next = x.newResumption(c, a.Lease)
 	}
-	if next == nil || !x.canContinue(next.next) {
+	if next == nil || !x.canContinue(next.from) {
 		a.Lease.Bind()
 	}
 	x.commit(a, next)
@@ -302,25 +301,34 @@ func (x *exchange) abort() {
 // waitForServer asks again a server for which the call did not wait because it had another
 // backend, once all others have failed: waiting is better than an error.
 func (x *exchange) waitForServer() (done bool) {
-	if x.isCancelled() {
+	if x.isCancelled() || x.failures[len(x.failures)-1].InvalidRequest() {
 		return false
 	}
-	last := len(x.failures) - 1
-	i := slices.IndexFunc(x.failures[:last], func(f *attempt.Failure) bool { return f.Next == backend.Retry })
-	if i < 0 || x.failures[last].InvalidRequest() {
+	server := x.notWaitedFor()
+	if server == nil {
 		return false
 	}
-	server := x.candidates[slices.IndexFunc(x.candidates, func(c plan.Candidate) bool { return c.Local && c.Name == x.failures[i].Backend })]
 	if x.mayHaveBilled() { // no other backend may continue the answer
 		x.candidates = x.candidates[:1]
 	}
-	a, failed := x.start(server, backend.Alternative{})
+	a, failed := x.start(*server, backend.Alternative{})
 	if failed != nil {
-		x.recordFailure(server, failed)
+		x.recordFailure(*server, failed)
 		return false
 	}
-	x.relayAnswer(server, a)
+	x.relayAnswer(*server, a)
 	return true
+}
+
+// notWaitedFor returns the first server from which the call moved on instead of waiting there; nil =
+// there is none.
+func (x *exchange) notWaitedFor() *plan.Candidate {
+	for _, f := range x.failures[:len(x.failures)-1] {
+		if f.Next == backend.Retry {
+			return &x.candidates[slices.IndexFunc(x.candidates, func(c plan.Candidate) bool { return c.Local && c.Name == f.Backend })]
+		}
+	}
+	return nil
 }
 
 // mayHaveBilled reports whether a metered backend may have generated something for the call.
@@ -364,30 +372,4 @@ func (x *exchange) commit(a *attempt.Answer, next *resumption) {
 		// panic net/http closes the connection without ending the body.
 		panic(http.ErrAbortHandler)
 	}
-}
-
-// addQueueHeader adds the call's place in a queue, if it had one.
-func (x *exchange) addQueueHeader() {
-	if place := x.rec.Wait.Place; place > 0 {
-		x.w.Header().Set(wire.HeaderQueue, strconv.Itoa(place))
-	}
-}
-
-// reject answers a call with an error of llmsup's own.
-func (x *exchange) reject(e wire.Error) {
-	x.rec.Status, x.rec.Code = e.Status, e.Code
-	if x.early != nil {
-		x.early.Fail(x.request.Dialect, e)
-	}
-	x.addQueueHeader()
-	if x.request.FromBox != "" && x.rec.Reason == "" { // the other box decides by the reason whether the call moves on
-		if x.rec.Reason = backend.Unsupported; e.Status >= http.StatusInternalServerError || x.isCancelled() {
-			x.rec.Reason = backend.Failed
-		}
-	}
-	x.addWaitHeader()
-	if x.rec.Reason != "" {
-		x.w.Header().Set(wire.HeaderReason, string(x.rec.Reason))
-	}
-	wire.WriteError(x.w, x.request.Dialect, e)
 }

@@ -1,7 +1,9 @@
 package router
 
 import (
+	"net/http"
 	"slices"
+	"strconv"
 
 	"github.com/llmsup/llmsup/router/attempt"
 	"github.com/llmsup/llmsup/router/backend"
@@ -83,17 +85,8 @@ func (x *exchange) forwardError(answer outcome.Answer) {
 		wire.SetShouldRetry(h, answer.Retry, f.RetryAfter)
 	}
 	x.rec.Backend, x.rec.Status = f.Backend, f.Response.Status
-	switch {
-	case answer.Note != "":
+	if x.explainForwarded(answer); x.rec.Reason != "" {
 		h.Set(wire.HeaderReason, string(x.rec.Reason))
-	case !x.candidates[0].Primary:
-		h.Set(wire.HeaderReason, string(p.Reason))
-		x.rec.Reason, x.rec.Detail = p.Reason, p.Detail
-	case p.NeedsLocalField && !f.InvalidRequest():
-		h.Set(wire.HeaderReason, string(x.rec.Reason))
-		x.rec.Detail += "; " + p.NoFallback()
-	default:
-		x.rec.Reason = ""
 	}
 	if x.request.FromBox != "" { // the other box decides by it whether the call moves on
 		h.Set(wire.HeaderReason, string(f.Reason))
@@ -107,4 +100,52 @@ func (x *exchange) forwardError(answer outcome.Answer) {
 	}
 	x.w.WriteHeader(f.Response.Status)
 	_, _ = x.w.Write([]byte(p.Redact(string(body)))) // an error means that the client closed the connection
+}
+
+// explainForwarded completes the record of a call that gets a backend's own error: why the primary
+// did not answer.
+func (x *exchange) explainForwarded(answer outcome.Answer) {
+	p, rec := &x.plan, &x.rec
+	switch {
+	case answer.Note != "":
+	case !x.candidates[0].Primary:
+		rec.Reason, rec.Detail = p.Reason, p.Detail
+	case p.NeedsLocalField && !answer.Forward.InvalidRequest():
+		rec.Detail += "; " + p.NoFallback()
+	default: // the primary has answered
+		rec.Reason = ""
+	}
+}
+
+// reject answers a call with an error of llmsup's own.
+func (x *exchange) reject(e wire.Error) {
+	x.rec.Status, x.rec.Code = e.Status, e.Code
+	if x.early != nil {
+		x.early.Fail(x.request.Dialect, e)
+	}
+	x.addQueueHeader()
+	if x.request.FromBox != "" && x.rec.Reason == "" {
+		x.rec.Reason = x.reasonForBox(e)
+	}
+	x.addWaitHeader()
+	if x.rec.Reason != "" {
+		x.w.Header().Set(wire.HeaderReason, string(x.rec.Reason))
+	}
+	wire.WriteError(x.w, x.request.Dialect, e)
+}
+
+// reasonForBox returns the reason of an error that has none, for the box that sent the call: by it
+// that box decides whether the call moves on. An invalid call would fail at other boxes, too.
+func (x *exchange) reasonForBox(e wire.Error) backend.Reason {
+	if e.Status >= http.StatusInternalServerError || x.isCancelled() {
+		return backend.Failed
+	}
+	return backend.Unsupported
+}
+
+// addQueueHeader adds the call's place in a queue, if it had one.
+func (x *exchange) addQueueHeader() {
+	if place := x.rec.Wait.Place; place > 0 {
+		x.w.Header().Set(wire.HeaderQueue, strconv.Itoa(place))
+	}
 }

@@ -88,21 +88,15 @@ func (rt *Router) rejectLogged(log zerolog.Logger, w http.ResponseWriter, r *htt
 	wire.WriteError(w, d, e)
 }
 
-// operatorOnly rejects requests whose key is not an operator's: the metrics show the
-// spending of all keys.
-func (rt *Router) operatorOnly(inside http.Handler) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if key := access.CallerKey(r.Context()); key != nil && !key.Operator {
-			rt.reject(w, r, operatorError(r.URL.Path, key))
-			return
-		}
-		inside.ServeHTTP(w, r)
+// rejectNonOperator rejects a request whose key is not an operator's.
+func (rt *Router) rejectNonOperator(w http.ResponseWriter, r *http.Request) (rejected bool) {
+	key := access.CallerKey(r.Context())
+	if key == nil || key.Operator {
+		return false
 	}
-}
-
-func operatorError(path string, key *access.Key) wire.Error {
-	return wire.Error{
+	rt.reject(w, r, wire.Error{
 		Status: http.StatusForbidden, Type: wire.TypeInvalid, Code: wire.CodeNotOperator,
-		Message: fmt.Sprintf("%s is for operators only; the key %s needs operator: true in llmsup.yaml", path, key.Name),
-	}
+		Message: fmt.Sprintf("%s is for operators only; the key %s needs operator: true in llmsup.yaml", r.URL.Path, key.Name),
+	})
+	return true
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/access"
 	"github.com/llmsup/llmsup/router/backend"
+	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/router/wire"
 )
 
@@ -30,7 +31,7 @@ func (rt *Router) health(w http.ResponseWriter, r *http.Request) {
 	for _, name := range s.SortedBackends() {
 		b := s.Backends[name]
 		now := b.Availability()
-		usable[name] = now.Usable() || now.Returning && (now.OnDemand || now.Reason == backend.Unloaded) // a call loads it, or waits until it is loaded
+		usable[name] = takesCalls(now)
 		body.Backends = append(body.Backends, entry{
 			Name: b.Info().Name, Usable: usable[name], Reason: string(now.Reason), Detail: cmp.Or(now.Detail, now.MissingKey),
 		})
@@ -38,12 +39,7 @@ func (rt *Router) health(w http.ResponseWriter, r *http.Request) {
 			body.Status = "partial"
 		}
 	}
-	served := false
-	for _, route := range s.Table.Routes() {
-		served = served || usable[route.Primary] || s.Boxes.Usable(route.Primary) || slices.ContainsFunc(route.FallbackList(), func(f models.Fallback) bool { return usable[f.To] })
-	}
-	served = served || slices.ContainsFunc(s.Boxes.ServerNames(), s.Boxes.Usable)
-	served = served && !s.Access.AwaitsKeys
+	served := servesRoute(s, usable)
 	status := http.StatusOK
 	if !served {
 		status, body.Status = http.StatusServiceUnavailable, "unavailable"
@@ -56,4 +52,22 @@ func (rt *Router) health(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	wire.WriteJSON(w, status, body)
+}
+
+// takesCalls reports whether a backend answers calls: now, or once a call has had its model loaded
+// or has waited until it is loaded.
+func takesCalls(now backend.Availability) bool {
+	return now.Usable() || now.Returning && (now.OnDemand || now.Reason == backend.Unloaded)
+}
+
+// servesRoute reports whether the calls of at least one route can be answered, or those for a server
+// of another box.
+func servesRoute(s *plan.Routing, usable map[string]bool) bool {
+	if s.Access.AwaitsKeys {
+		return false
+	}
+	return slices.ContainsFunc(s.Boxes.ServerNames(), s.Boxes.Usable) || slices.ContainsFunc(s.Table.Routes(), func(route models.Route) bool {
+		return usable[route.Primary] || s.Boxes.Usable(route.Primary) ||
+			slices.ContainsFunc(route.FallbackList(), func(f models.Fallback) bool { return usable[f.To] })
+	})
 }

@@ -28,7 +28,7 @@ func (x *exchange) relay(a *attempt.Answer, next *resumption) error {
 	_, progressive := x.request.Dialect.(wire.Progressive)
 	switch {
 	case a.IsStream():
-		return (&streamRelay{exchange: x, answer: a, client: w, next: next}).run()
+		return (&streamRelay{exchange: x, answer: a, client: w, resumption: next}).run()
 	case progressive && a.Rest != nil && !a.IsJSON():
 		return x.relayFile(w, a)
 	}
@@ -39,12 +39,12 @@ func (x *exchange) relay(a *attempt.Answer, next *resumption) error {
 type streamRelay struct {
 	*exchange
 
-	answer *attempt.Answer
-	client *attempt.ClientWriter
-	next   *resumption // nil = the stream cannot be continued
-	batch  []byte      // events that arrived together and are sent together
-	ended  bool        // the stream's end mark was received
-	stop   func() bool // stops the timer within which the backend must close the stream
+	answer     *attempt.Answer
+	client     *attempt.ClientWriter
+	resumption *resumption // nil = the stream cannot be continued
+	batch      []byte      // events that arrived together and are sent together
+	ended      bool        // the stream's end mark was received
+	stop       func() bool // stops the timer within which the backend must close the stream
 }
 
 func (s *streamRelay) run() error {
@@ -72,7 +72,7 @@ func (s *streamRelay) run() error {
 		if m.Failed != "" {
 			return s.handleErrorEvent(e)
 		}
-		s.next.observe(e.Data)
+		s.resumption.observe(e.Data)
 		if e.LikelyContent() {
 			s.rec.Call.Events.Add(1)
 		}
@@ -93,8 +93,8 @@ func (s *streamRelay) markEnded() {
 func (s *streamRelay) sendHeld() error {
 	a := s.answer
 	s.client.WriteHeader(a.Status())
-	if s.next != nil {
-		s.next.observeAll(a.HeldEvents())
+	if s.resumption != nil {
+		s.resumption.observeAll(a.HeldEvents())
 	}
 	if a.Buffered() {
 		s.batch = a.Held
@@ -145,8 +145,8 @@ func (s *streamRelay) handleErrorEvent(e wire.Event) error {
 	if err := s.answer.UsageFilter.Flush(s.client); err != nil {
 		return err
 	}
-	if err := s.resume(); !errors.Is(err, errNoResume) {
-		return s.resumed(err)
+	if err := s.continueElsewhere(); !errors.Is(err, errNoResume) {
+		return s.endContinued(err)
 	}
 	return s.forwardError(e, what)
 }
@@ -171,26 +171,26 @@ func (s *streamRelay) abortStream(cause error) error {
 	if s.isCancelled() {
 		return s.writeStreamError(cause)
 	}
-	if err := s.resume(); !errors.Is(err, errNoResume) {
+	if err := s.continueElsewhere(); !errors.Is(err, errNoResume) {
 		s.rec.AddDetail(s.rec.Backend + " lost the connection in the middle of the answer: " + wire.RootCause(cause))
-		return s.resumed(err)
+		return s.endContinued(err)
 	}
 	return s.writeStreamError(cause)
 }
 
-// resume makes another backend continue the stream. The lease at the first backend is
+// continueElsewhere makes another backend continue the stream. The lease at the first backend is
 // released before that, so that other calls can use its slot.
-func (s *streamRelay) resume() error {
-	if s.next == nil {
+func (s *streamRelay) continueElsewhere() error {
+	if s.resumption == nil {
 		return errNoResume
 	}
 	s.answer.Abandon()
-	return s.next.resume(s.client)
+	return s.resumption.resume(s.client)
 }
 
-// resumed ends a stream that was continued. If the continuation broke, the client receives
+// endContinued ends a stream that was continued. If the continuation broke, the client receives
 // the same error event as for the first part.
-func (s *streamRelay) resumed(err error) error {
+func (s *streamRelay) endContinued(err error) error {
 	if errors.Is(err, errTruncated) {
 		return s.writeStreamError(err)
 	}

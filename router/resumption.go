@@ -27,18 +27,18 @@ type resumption struct {
 	first      *request.Request // the call as the backend whose stream it is got it
 	transcript resume.Transcript
 	lease      *backend.Lease // of the stream
-	next       int            // the first candidate that may continue it
+	from       int            // the first candidate that may continue it
 }
 
-// resumption returns the resumption of a candidate's stream; nil = it cannot be continued.
+// newResumption returns the resumption of a candidate's stream; nil = it cannot be continued.
 // Only the answer of a free primary is continued: on another box, else by a fallback.
-func (x *exchange) resumption(c plan.Candidate, lease *backend.Lease) *resumption {
+func (x *exchange) newResumption(c plan.Candidate, lease *backend.Lease) *resumption {
 	d := resume.DialectOf(x.request.Path)
 	next := 1 + slices.IndexFunc(x.candidates, func(other plan.Candidate) bool { return other.Name == c.Name })
 	if d == nil || !c.Primary || c.Metered || !x.canContinue(next) && !x.plan.MayReturn() {
 		return nil
 	}
-	return &resumption{exchange: x, next: next, first: c.RequestOf(x.request), transcript: resume.Transcript{Dialect: d}, lease: lease}
+	return &resumption{exchange: x, from: next, first: c.RequestOf(x.request), transcript: resume.Transcript{Dialect: d}, lease: lease}
 }
 
 // canContinue reports whether another backend can continue an answer now: a box that refused the
@@ -111,7 +111,7 @@ func (r *resumption) resumeOnce(w *attempt.ClientWriter) error {
 		return r.writeEnd(w, t.UsageWith(r.rec.Usage))
 	}
 	r.rec.Call.Fail(backend.Lost, r.rec.Status, new(usd.Amount), "lost the connection in the middle of the answer")
-	a := r.start()
+	a := r.requestRest()
 	if a == nil {
 		return errNoResume
 	}
@@ -120,18 +120,18 @@ func (r *resumption) resumeOnce(w *attempt.ClientWriter) error {
 	if _, err := fmt.Fprintf(w, ": resumed by %s\n\n", r.rec.Resumed.By); err != nil {
 		return err
 	}
-	return r.relay(w.For(a), a)
+	return r.relayRest(w.For(a), a)
 }
 
-// start requests the rest of the stream from the next candidates; nil = none answered.
-func (r *resumption) start() (a *attempt.Answer) {
-	r.tryEach(r.next, func(i int) bool { a = r.startAt(i); return a != nil })
+// requestRest requests the rest of the stream from the next candidates; nil = none answered.
+func (r *resumption) requestRest() (a *attempt.Answer) {
+	r.tryEach(r.from, func(i int) bool { a = r.requestRestAt(i); return a != nil })
 	return a
 }
 
-// startAt requests the rest of the stream from a candidate; nil = it has not answered.
-func (r *resumption) startAt(i int) *attempt.Answer {
-	r.next = i + 1
+// requestRestAt requests the rest of the stream from a candidate; nil = it has not answered.
+func (r *resumption) requestRestAt(i int) *attempt.Answer {
+	r.from = i + 1
 	c := r.candidates[i]
 	if r.ctx.Err() != nil || c.Metered && r.mayHaveBilled() || !r.mayContinue(c) {
 		return nil
@@ -155,8 +155,8 @@ func (r *resumption) startAt(i int) *attempt.Answer {
 	return nil
 }
 
-// relay writes the continuation as events of the stream that broke.
-func (r *resumption) relay(w *attempt.ClientWriter, a *attempt.Answer) error {
+// relayRest writes the continuation as events of the stream that broke.
+func (r *resumption) relayRest(w *attempt.ClientWriter, a *attempt.Answer) error {
 	a.Watch()
 	defer a.StopWatching()
 	c := continuation{resumption: r, client: w, overlap: resume.NewOverlapFilter(r.transcript.Text.String())}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
@@ -28,9 +29,9 @@ type Router struct {
 	metrics  *metrics
 	origins  access.RejectedOrigins
 	registry *prometheus.Registry
-	mux      http.Handler
-	inside   http.Handler // what the guard admits
+	guarded  http.Handler // serveAny behind the guard
 	list     *modellist.Handler
+	pages    map[string]http.HandlerFunc // by their path
 	routing  atomic.Pointer[plan.Routing]
 	inflight atomic.Int64
 	calls    atomic.Int64
@@ -52,7 +53,9 @@ func New(cfg plan.Config, log zerolog.Logger) (*Router, error) {
 	rt.routing.Store(s)
 	rt.metrics.addServers(s.Backends)
 	registry.MustRegister(collect.Collectors(rt.routing.Load)...)
-	rt.mux = rt.routes()
+	rt.list = &modellist.Handler{Routing: rt.routing.Load, Created: time.Now().Unix()}
+	rt.pages = rt.pagesByPath()
+	rt.guarded = rt.guard(http.HandlerFunc(rt.serveAny))
 	return rt, nil
 }
 
@@ -105,7 +108,8 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) {
 		w.Header().Set("Connection", "close")
 	}
-	rt.mux.ServeHTTP(w, r)
+	w.Header().Set(wire.HeaderRequestID, request.IDOf(r))
+	rt.guarded.ServeHTTP(w, withPath(r, rt.endpoints.Main(r.URL.Path)))
 }
 
 // ServeFor serves a request of a client that the caller has authenticated; nil = no key is
@@ -113,7 +117,7 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (rt *Router) ServeFor(key *access.Key, w http.ResponseWriter, r *http.Request) {
 	request.LimitTime(w, r, rt.Access().BodyTimeout)
 	w.Header().Set(wire.HeaderRequestID, request.IDOf(r))
-	rt.inside.ServeHTTP(w, r.WithContext(access.WithKey(r.Context(), key)))
+	rt.serveAny(w, r.WithContext(access.WithKey(r.Context(), key)))
 }
 
 // Access returns the present access policy, which must not be changed.

@@ -131,9 +131,7 @@ func (p Params) start(client context.Context) (*Answer, *Failure) {
 		timer.Stop()
 		cancel(context.Canceled)
 		p.nameAndRedact(failed)
-		out := settled(failed, reserved)
-		out.Wait = at.Wait
-		return nil, out
+		return nil, settled(failed, at, reserved)
 	}
 	at.Lease = lease
 	if !p.Alternative.Allows(backend.Lost) {
@@ -152,6 +150,15 @@ func (p Params) start(client context.Context) (*Answer, *Failure) {
 	if failed.Response != nil { // the backend has finished with an error
 		ending = backend.Errored
 	}
+	p.explain(ctx, failed)
+	lease.Report(failed, client.Err() != nil)
+	cancel(context.Canceled)
+	lease.Release(ending)
+	return nil, settled(failed, at, reserved)
+}
+
+// explain completes the failure of an attempt whose call was sent.
+func (p Params) explain(ctx context.Context, failed *backend.Failure) {
 	p.explainInterruption(ctx, failed)
 	if server, ok := p.Backend.(interface {
 		CheckRejection(f *backend.Failure, d wire.Dialect)
@@ -159,12 +166,6 @@ func (p Params) start(client context.Context) (*Answer, *Failure) {
 		server.CheckRejection(failed, p.Request.Dialect)
 	}
 	p.nameAndRedact(failed)
-	lease.Report(failed, client.Err() != nil)
-	cancel(context.Canceled)
-	lease.Release(ending)
-	out := settled(failed, reserved)
-	out.modified, out.Wait = lease.Form != nil, at.Wait
-	return nil, out
 }
 
 // answer sends an admitted call and waits for its answer, until the timer fires or the
@@ -237,8 +238,8 @@ func (p Params) nameAndRedact(failed *backend.Failure) {
 }
 
 // settled settles the reservation of an attempt that failed.
-func settled(failed *backend.Failure, reserved *accounting.Reservation) *Failure {
-	out := &Failure{Failure: *failed}
+func settled(failed *backend.Failure, at *backend.Attempt, reserved *accounting.Reservation) *Failure {
+	out := &Failure{Failure: *failed, Wait: at.Wait, modified: at.Lease != nil && at.Lease.Form != nil}
 	switch {
 	case reserved == nil:
 	case failed.Billable():

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/llmsup/llmsup/models"
@@ -23,18 +24,21 @@ type Config struct {
 	Catalog    Catalog             // nil = names are never completed
 	Engine     models.Capabilities // the engine whose own API the router has, beside the public ones: its Endpoints, Aliases and Fields; a reload does not change them
 
-	FallbackTimeout time.Duration // until a fallback's first answer; 0 = 120 s
-	IdleTimeout     time.Duration // how long a stream that has begun may send nothing; 0 = 120 s
+	Timeouts
+}
+
+// Timeouts are those that no route sets.
+type Timeouts struct {
+	FallbackTimeout time.Duration // until a fallback's first answer; 0 = 120 s. A route's own timeout is that of its primary
+	IdleTimeout     time.Duration // how long a stream that has begun may send nothing; 0 = 120 s. Backends that need longer send comments meanwhile
 	KeepAliveAfter  time.Duration // how long a stream waits for its model until its response begins; 0 = 10 s
 }
 
-// defaultFallbackTimeout is how long a fallback may take until its first answer. A route's
-// own timeout is that of its primary.
-const defaultFallbackTimeout = 120 * time.Second
-
-// defaultKeepAliveAfter is how long a stream waits for its model until its response begins.
-const defaultKeepAliveAfter = 10 * time.Second
-
-// defaultIdleTimeout is how long a stream that has begun may send nothing. Backends that
-// need longer send comments meanwhile.
-const defaultIdleTimeout = 120 * time.Second
+// orDefaults returns the timeouts with the defaults in place of zeros.
+func (t Timeouts) orDefaults() Timeouts {
+	return Timeouts{
+		FallbackTimeout: cmp.Or(t.FallbackTimeout, 120*time.Second),
+		IdleTimeout:     cmp.Or(t.IdleTimeout, 120*time.Second),
+		KeepAliveAfter:  cmp.Or(t.KeepAliveAfter, 10*time.Second),
+	}
+}

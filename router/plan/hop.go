@@ -13,7 +13,7 @@ import (
 // box answers it, or the other box moves it on. It never goes to another box.
 func (s *Routing) PlanHop(hop *boxes.Hop, path string) Plan {
 	route := models.Route{Name: hop.Server, Primary: hop.Server, Timeout: hop.Timeout}
-	p := Plan{Route: route, path: path, Hop: hop, Accounting: s.Accounting, IdleTimeout: s.idleTimeout, Server: s.Server(hop.Server), LocalPrimary: true}
+	p := Plan{Route: route, path: path, Hop: hop, Accounting: s.Accounting, Timeouts: s.timeouts, Server: s.Server(hop.Server), LocalPrimary: true}
 	if p.Server == nil {
 		p.Reason, p.Detail = backend.Failed, hop.Server+" is not on this box"
 		p.Rejection = wire.Error{Status: http.StatusServiceUnavailable, Type: wire.TypeServer, Code: string(p.Reason), Message: p.Detail, RetryAfter: wire.RetrySoon}

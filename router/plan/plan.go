@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/access"
@@ -32,10 +31,8 @@ type Plan struct {
 	NeedsLocalField bool           // a fallback is skipped because it ignores a field that the call depends on
 	Rejection       wire.Error     // the client's error; Status 0 = there are candidates
 
-	Accounting      *accounting.Accounting
-	FallbackTimeout time.Duration // until a fallback's first answer
-	IdleTimeout     time.Duration // how long a stream that has begun may send nothing
-	KeepAliveAfter  time.Duration // how long a stream waits for its model until its response begins
+	Accounting *accounting.Accounting
+	Timeouts
 
 	routing      *Routing          // where boxes are found that return; nil = the call goes to no other box
 	path         string            // of the call's endpoint; "" = any
@@ -59,7 +56,7 @@ func (s *Routing) Plan(model string) Plan {
 
 // planRoute returns the plan of a call that takes a route.
 func (s *Routing) planRoute(route models.Route, model, path string) Plan {
-	p := Plan{Route: route, routing: s, path: path, Accounting: s.Accounting, FallbackTimeout: s.fallbackTimeout, IdleTimeout: s.idleTimeout, KeepAliveAfter: s.keepAliveAfter, Baseline: s.baseline(route, model)}
+	p := Plan{Route: route, routing: s, path: path, Accounting: s.Accounting, Timeouts: s.timeouts, Baseline: s.baseline(route, model)}
 	primary, fallbacks := s.candidate(route.Primary, route.PrimaryModel, model), s.fallbacks(route, model, path)
 	primary.Primary, primary.Edits = true, route.Edits
 	now := s.availability(primary.Backend, path)

@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/rs/zerolog"
 
@@ -31,10 +30,7 @@ type Routing struct {
 	Accounting *accounting.Accounting
 	catalog    Catalog
 	Engine     models.Capabilities // the engine whose own API the router has
-
-	fallbackTimeout time.Duration
-	idleTimeout     time.Duration
-	keepAliveAfter  time.Duration
+	timeouts   Timeouts
 
 	Stopping <-chan struct{} // the Router's
 	Via      string          // the Router's entry in Via, from backend.NewVia
@@ -44,10 +40,9 @@ type Routing struct {
 // one whose configuration has not changed.
 func NewRouting(cfg Config, old *Routing, log zerolog.Logger) (*Routing, error) {
 	s := &Routing{
-		Table: cfg.Table, Boxes: cfg.Boxes, Bodies: cfg.Bodies, Access: cfg.Access.Clone(), Accounting: &cfg.Accounting, catalog: cfg.Catalog, Engine: cfg.Engine, Stopping: old.Stopping, Via: old.Via, Backends: map[string]backend.Backend{}, Removed: map[string]*backend.Server{},
-		fallbackTimeout: cmp.Or(cfg.FallbackTimeout, defaultFallbackTimeout),
-		idleTimeout:     cmp.Or(cfg.IdleTimeout, defaultIdleTimeout),
-		keepAliveAfter:  cmp.Or(cfg.KeepAliveAfter, defaultKeepAliveAfter),
+		Table: cfg.Table, Boxes: cfg.Boxes, Bodies: cfg.Bodies, Access: cfg.Access.Clone(), Accounting: &cfg.Accounting,
+		catalog: cfg.Catalog, Engine: cfg.Engine, timeouts: cfg.orDefaults(), Stopping: old.Stopping, Via: old.Via,
+		Backends: map[string]backend.Backend{}, Removed: map[string]*backend.Server{},
 	}
 	for name, local := range cfg.Locals {
 		b := cmp.Or(old.Server(name), old.Removed[name])
