@@ -105,7 +105,8 @@ var layers = [][]string{
 	{"cmd/internal/config/fileedit", "cmd/internal/fleet/fleetconfig", "cmd/internal/downloads", "cmd/internal/accounting", "cmd/internal/placement", "cmd/internal/maintenance"},
 	{"cmd/internal/fit"},
 	{"cmd/internal/modelfiles", "cmd/internal/ondemand", "cmd/internal/calls", "cmd/internal/page/feed", "cmd/internal/gpureport", "cmd/internal/fleet/report"},
-	{"cmd/internal/page", "cmd/internal/fleet/ownbox"},
+	{"cmd/internal/page", "cmd/internal/fleet/ownbox", "cmd/internal/loading", "cmd/internal/notifier", "cmd/internal/readiness"},
+	{"cmd/internal/serverreport"},
 	{"cmd/internal/daemon"},
 	{"cmd/llmsup"},
 }

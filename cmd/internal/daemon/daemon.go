@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
@@ -34,10 +36,12 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/idlememory"
 	"github.com/llmsup/llmsup/cmd/internal/maintenance"
 	"github.com/llmsup/llmsup/cmd/internal/modelfiles"
+	"github.com/llmsup/llmsup/cmd/internal/notifier"
 	"github.com/llmsup/llmsup/cmd/internal/ondemand"
 	"github.com/llmsup/llmsup/cmd/internal/page"
 	"github.com/llmsup/llmsup/cmd/internal/page/feed"
 	"github.com/llmsup/llmsup/cmd/internal/placement"
+	"github.com/llmsup/llmsup/cmd/internal/serverreport"
 	"github.com/llmsup/llmsup/gpu"
 	"github.com/llmsup/llmsup/router"
 	"github.com/llmsup/llmsup/router/backend"
@@ -94,7 +98,8 @@ type Daemon struct {
 	accounting  *accounting.Accounting
 	maintenance *maintenance.Manager
 	ondemand    *ondemand.Owner
-	models      modelMetrics
+	report      *serverreport.Reporter
+	notifier    *notifier.Notifier
 	page        *page.Handler
 	feed        *feed.Feed
 	modelFiles  modelfiles.Lister
@@ -109,9 +114,6 @@ type Daemon struct {
 	started       chan struct{} // closed when Run has started the servers
 	group         sync.WaitGroup
 
-	reloadErrorSet chan struct{}          // receives when reloadError has changed
-	reloadError    atomic.Pointer[string] // of the last reload; nil = it succeeded
-
 	notifyMu      sync.Mutex // held between the two notifications of a reload to systemd
 	reloadMu      sync.Mutex // held during a reload
 	serversMu     sync.Mutex // guards the fields below, the servers, their drains and the routing
@@ -124,8 +126,9 @@ type Daemon struct {
 // Open acquires everything that can fail: the state directory, the port, the control
 // socket. It starts no process, so nothing is left behind after an error.
 func Open(setup Setup, opts Options) (*Daemon, error) {
-	d := &Daemon{opts: opts, setup: setup, log: opts.Log, started: make(chan struct{}), reloadErrorSet: make(chan struct{}, 1)}
+	d := &Daemon{opts: opts, setup: setup, log: opts.Log, started: make(chan struct{})}
 	d.serverContext, d.stop = context.WithCancel(context.Background())
+	d.notifier = notifier.New(notifier.Options{Systemd: opts.Systemd, Servers: d.processes, Log: d.log})
 	if err := d.open(); err != nil {
 		d.Close()
 		return nil, err
@@ -164,9 +167,9 @@ func (d *Daemon) open() (err error) {
 	d.maintenance = maintenance.Open(d.serverContext, maintenance.Options{
 		Servers: maintainedServers{d}, StateDir: cfg.StateDir, Log: d.log, Lock: &d.serversMu,
 	}, sortedKeys(cfg.Servers))
-	d.models = newModelMetrics(d)
+	d.report = serverreport.New(serverreport.Options{Version: d.opts.Version, Servers: d.reportedServers, Sample: d.monitor.Sample})
 	d.ondemand = ondemand.New(ondemand.Options{
-		Servers: d.onDemandServers, GPUs: d.monitor, Loaded: d.models.observe, StateDir: cfg.StateDir, Log: d.log,
+		Servers: d.onDemandServers, GPUs: d.monitor, Loaded: d.report.ObserveLoad, StateDir: cfg.StateDir, Log: d.log,
 	})
 	d.openDownloads()
 	planned := d.plan(d.setup)
@@ -192,6 +195,19 @@ func (d *Daemon) open() (err error) {
 	})
 	d.BoxReader, d.CallFinder, d.FleetConfigurer = d.boxes, d.boxes, d.shared
 	return d.registerMetrics()
+}
+
+// registerMetrics adds the metrics of the servers, the GPUs and the process to those of the
+// router.
+func (d *Daemon) registerMetrics() error {
+	for _, c := range []prometheus.Collector{
+		d.gpus, d.report, d.boxes, d.accounting.FleetMetrics(d.boxes.View), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	} {
+		if err := d.router.RegisterMetrics(c); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // serversDir returns the directory with a subdirectory for each server.
@@ -256,8 +272,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.serversMu.Lock()
 	d.maintenance.ServersChanged()
 	d.serversMu.Unlock()
-	status := d.statusLine()
-	d.logNotifyError(d.opts.Systemd.Ready(status))
+	d.notifier.Ready()
 	close(d.started)
 	var watching sync.WaitGroup // the tasks that a stop ends last: it needs some of them
 	watching.Go(func() { d.monitor.Run(d.serverContext) })
@@ -270,8 +285,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.applyFleet()
 
 	group, ctx := errgroup.WithContext(ctx)
-	watching.Go(func() { d.notifyStateChanges(ctx, status) })
-	watching.Go(func() { d.feedWatchdog(ctx) })
+	watching.Go(func() { d.notifier.WatchStates(ctx) })
+	watching.Go(func() { d.notifier.FeedWatchdog(ctx) })
 	group.Go(func() error {
 		d.accounting.AwaitBudgets(ctx)
 		d.boxes.AwaitBoxes(ctx)
@@ -312,7 +327,7 @@ func (d *Daemon) findLoops() {
 func (d *Daemon) endCalls(public *http.Server, conns *graceful.Drainer) {
 	conns.Begin() // before systemd and the log announce the stop
 	d.page.Close()
-	d.logNotifyError(d.opts.Systemd.Stopping("waiting for running calls"))
+	d.notifier.Stopping()
 	d.log.Info().Int("calls", d.router.Inflight()).Msg("stopping; send the signal again to stop at once")
 	grace := time.Duration(d.shutdownGrace.Load())
 	ctx, cancel := context.WithTimeout(context.Background(), grace)

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
-	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/downloads"
 	"github.com/llmsup/llmsup/cmd/internal/fit"
 	"github.com/llmsup/llmsup/cmd/internal/placement"
@@ -103,15 +102,4 @@ func (d *Daemon) absent(s *managedServer) (reason string, until time.Time) {
 		until = time.Now().Add(now.Left)
 	}
 	return now.Reason(), until
-}
-
-// downloadStatus returns the download of a server's model; nil = it is there.
-func (d *Daemon) downloadStatus(s *managedServer) *control.Download {
-	now, ok := d.downloading(s)
-	if !ok {
-		return nil
-	}
-	return &control.Download{
-		Ref: now.Ref, DoneBytes: now.Done, TotalBytes: known(max(now.Total, 0)), BytesPerSecond: known(now.Rate), Problem: now.Problem, NextTry: known(now.NextTry),
-	}
 }

@@ -55,10 +55,10 @@ type pageDaemon struct{ *Daemon }
 
 // Changes implements feed.Daemon.
 func (d pageDaemon) Changes() []<-chan struct{} {
-	all := d.serverList.Load()
-	changes := []<-chan struct{}{all.changed}
-	for _, s := range all.servers {
-		changes = append(changes, s.server.Snapshot().Changed)
+	servers, changed := d.processes()
+	changes := []<-chan struct{}{changed}
+	for _, s := range servers {
+		changes = append(changes, s.Snapshot().Changed)
 	}
 	return changes
 }

@@ -22,14 +22,13 @@ func (d *Daemon) Reload() ([]string, error) {
 	<-d.started
 	d.notifyMu.Lock()
 	defer d.notifyMu.Unlock()
-	d.logNotifyError(d.opts.Systemd.Reloading())
-	defer func() { d.logNotifyError(d.opts.Systemd.Ready("")) }()
+	defer d.notifier.Reloading()()
 	var changes []string
 	err := d.shared.Reload(func(s *config.Shared) (inFleet bool, err error) {
 		changes, err = d.reload(nil, s)
 		return d.running.Load().Fleet.Enabled(), err
 	})
-	d.notifyReloadError(err)
+	d.notifier.SetReloadError(err)
 	if err != nil {
 		d.log.Error().Err(err).Msg("reload rejected; the old configuration stays")
 		return nil, err

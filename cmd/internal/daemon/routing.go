@@ -8,6 +8,7 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/config/keyfile"
+	"github.com/llmsup/llmsup/cmd/internal/readiness"
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/access"
 	"github.com/llmsup/llmsup/router/backend"
@@ -28,7 +29,7 @@ func (d *Daemon) routing(c *config.Config, servers []*managedServer) (plan.Confi
 	}
 	for _, s := range servers {
 		if !s.removed {
-			cfg.Locals[s.name] = routerAdapter{s.server, s.lifetime, d.ondemand}
+			cfg.Locals[s.name] = readiness.Adapter{Server: s.server, Capabilities: &s.capabilities, Demand: s.demand, Owner: d.ondemand}
 		}
 	}
 	for _, name := range sortedKeys(c.Upstreams) {

@@ -15,6 +15,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/gpureport"
 	"github.com/llmsup/llmsup/cmd/internal/ondemand"
 	"github.com/llmsup/llmsup/cmd/internal/placement"
+	"github.com/llmsup/llmsup/cmd/internal/serverreport"
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/supervisor"
 	"github.com/llmsup/llmsup/supervisor/generic"
@@ -185,6 +186,16 @@ type serverList struct {
 	changed chan struct{}    // closed when another list replaces it
 }
 
+// processes returns the supervisors of the present servers, sorted by name. changed is closed when
+// another list replaces it.
+func (d *Daemon) processes() (list []*supervisor.Server, changed <-chan struct{}) {
+	all := d.serverList.Load()
+	for _, s := range all.servers {
+		list = append(list, s.server)
+	}
+	return list, all.changed
+}
+
 // setServers replaces the present servers. The caller holds serversMu.
 func (d *Daemon) setServers(servers []*managedServer) {
 	old := d.serverList.Swap(&serverList{servers, make(chan struct{})})
@@ -281,6 +292,21 @@ func (d *Daemon) placedServers() (list []placement.Server) {
 		list = append(list, placement.Server{
 			Workload: s.workload, Process: s.server, Calls: func() int { return d.router.Load(s.name).Calls },
 		})
+	}
+	return list
+}
+
+// reportedServers returns the servers, and what is known of them now.
+func (d *Daemon) reportedServers() (list []serverreport.Server) {
+	for _, s := range d.servers() {
+		r := serverreport.Server{
+			Name: s.name, Process: s.server, Workload: s.workload, Settings: s.loading, Demand: s.demand,
+			Figures: d.ondemand.Figures(s.name), Load: d.router.Load(s.name), Aggregation: s.capabilities.Load().CompleteStreams,
+		}
+		if now, ok := d.downloading(s); ok {
+			r.Download = &now
+		}
+		list = append(list, r)
 	}
 	return list
 }

@@ -8,11 +8,8 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
-	"github.com/llmsup/llmsup/cmd/internal/gpureport"
 	"github.com/llmsup/llmsup/cmd/internal/maintenance"
 	"github.com/llmsup/llmsup/models"
-	"github.com/llmsup/llmsup/router"
-	"github.com/llmsup/llmsup/supervisor"
 )
 
 // Status implements control.Daemon.
@@ -27,43 +24,14 @@ func (d *Daemon) Status() control.Status {
 	if together, drained := record.Together(d.configured()); drained {
 		s.Drain = drainStatus(together)
 	}
-	for _, r := range d.servers() {
-		now, traffic := r.server.Snapshot(), d.router.Load(r.name)
-		status := serverStatus(now, traffic)
-		status.Aggregation = r.capabilities.Load().CompleteStreams
-		addLoad(&status, now, d.ondemand.Figures(r.name), traffic, time.Now())
-		addReading(&status, r)
-		status.VRAM, status.Download = gpureport.VRAM(r.workload, now.PID), d.downloadStatus(r)
-		if drain, drained := record.Of(r.name); drained {
+	for _, status := range d.report.Status() {
+		if drain, drained := record.Of(status.Name); drained {
 			status.Drain = drainStatus(drain)
 		}
 		s.Servers = append(s.Servers, status)
 	}
 	for _, u := range d.router.Upstreams() {
 		s.Upstreams = append(s.Upstreams, control.Upstream{Name: u.Name, Healthy: u.Reason == "", Reason: u.Reason, MissingKey: u.MissingKey})
-	}
-	return s
-}
-
-func serverStatus(now *supervisor.Snapshot, traffic router.Load) control.Server {
-	s := control.Server{
-		Name: now.Name, State: now.State.String(), Since: now.Since, Reason: now.Reason, PID: now.PID,
-		Restarts: now.Restarts, Model: now.Model, CtxSize: now.CtxSize, Slots: now.Slots, Busy: traffic.Calls, Queued: traffic.Queued,
-	}
-	if traffic.Service > 0 {
-		s.ServiceSeconds = new(traffic.Service.Seconds())
-	}
-	if traffic.PromptRate > 0 {
-		s.PromptTokensPerSecond = &traffic.PromptRate
-	}
-	if now.Description != nil {
-		s.ContextLength, s.Capabilities = now.Description.CtxSize, now.Description.Abilities
-	}
-	if e := now.LastExit; e != nil {
-		s.LastExit = &control.LastExit{At: e.At, Code: e.Code, Signal: e.Signal, Class: string(e.Class), Tail: e.Tail}
-		if s.LastExit.Tail == nil {
-			s.LastExit.Tail = []string{}
-		}
 	}
 	return s
 }
@@ -104,7 +72,7 @@ func (d *Daemon) Route(model string) control.RouteAnswer {
 			a.Candidates = append(a.Candidates, control.RouteCandidate{Backend: f.To, Model: f.Model, Edits: f.Edits})
 		}
 	}
-	a.Explanation = explain(e)
+	a.Explanation = e.Sentence()
 	return a
 }
 

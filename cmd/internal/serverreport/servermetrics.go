@@ -1,31 +1,13 @@
-package daemon
+package serverreport
 
 import (
 	"runtime"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/llmsup/llmsup/cmd/internal/gpureport"
 	"github.com/llmsup/llmsup/supervisor"
 )
-
-// registerMetrics adds the metrics of the servers, the GPUs and the process to those of the
-// router.
-func (d *Daemon) registerMetrics() error {
-	for _, c := range []prometheus.Collector{
-		d.gpus, serverMetrics{d}, d.models, d.boxes, d.accounting.FleetMetrics(d.boxes.View), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-	} {
-		if err := d.router.RegisterMetrics(c); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// serverMetrics exports the servers to Prometheus. A server that a reload has removed is
-// included until it has ended.
-type serverMetrics struct{ d *Daemon }
 
 func serverMetric(name, help string, more ...string) *prometheus.Desc {
 	return prometheus.NewDesc("llmsup_server_"+name, help, append([]string{"server"}, more...), nil)
@@ -44,8 +26,7 @@ var (
 	buildInfo = prometheus.NewDesc("llmsup_build_info", "1, with the versions of llmsup and of Go.", []string{"version", "goversion"}, nil)
 )
 
-// Describe implements prometheus.Collector.
-func (m serverMetrics) Describe(all chan<- *prometheus.Desc) {
+func describeServers(all chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
 		serverState, serverRestarts, serverLoad, serverSlots, serverCalls, serverQueued, serverNeed, serverHeld, buildInfo,
 	} {
@@ -53,32 +34,31 @@ func (m serverMetrics) Describe(all chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector.
-func (m serverMetrics) Collect(all chan<- prometheus.Metric) {
+func collectServers(all chan<- prometheus.Metric, version string, servers []Server) {
 	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
 		all <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
 	}
-	gauge(buildInfo, 1, m.d.opts.Version, runtime.Version())
-	for _, s := range m.d.servers() {
-		now, traffic := s.server.Snapshot(), m.d.router.Load(s.name)
+	gauge(buildInfo, 1, version, runtime.Version())
+	for _, s := range servers {
+		now := s.Process.Snapshot()
 		for _, state := range supervisor.States {
-			gauge(serverState, map[bool]float64{true: 1}[state == now.State], s.name, state.String())
+			gauge(serverState, map[bool]float64{true: 1}[state == now.State], s.Name, state.String())
 		}
 		for _, class := range supervisor.Classes { // also at 0: a rate needs the earlier value
-			all <- prometheus.MustNewConstMetric(serverRestarts, prometheus.CounterValue, float64(now.RestartsBy[class]), s.name, string(class))
+			all <- prometheus.MustNewConstMetric(serverRestarts, prometheus.CounterValue, float64(now.RestartsBy[class]), s.Name, string(class))
 		}
-		gauge(serverCalls, float64(traffic.Calls), s.name)
-		gauge(serverQueued, float64(traffic.Queued), s.name)
+		gauge(serverCalls, float64(s.Load.Calls), s.Name)
+		gauge(serverQueued, float64(s.Load.Queued), s.Name)
 		if now.LoadDuration > 0 {
-			gauge(serverLoad, now.LoadDuration.Seconds(), s.name)
+			gauge(serverLoad, now.LoadDuration.Seconds(), s.Name)
 		}
 		if now.Slots > 0 {
-			gauge(serverSlots, float64(now.Slots), s.name)
+			gauge(serverSlots, float64(now.Slots), s.Name)
 		}
-		if v := gpureport.VRAM(s.workload, now.PID); v != nil {
-			gauge(serverNeed, float64(v.NeedBytes), s.name)
+		if v := gpureport.VRAM(s.Workload, now.PID); v != nil {
+			gauge(serverNeed, float64(v.NeedBytes), s.Name)
 			if v.HeldBytes != nil {
-				gauge(serverHeld, float64(*v.HeldBytes), s.name)
+				gauge(serverHeld, float64(*v.HeldBytes), s.Name)
 			}
 		}
 	}

@@ -1,4 +1,4 @@
-package daemon
+package notifier
 
 import (
 	"context"
@@ -29,26 +29,25 @@ func TestHungServer(t *testing.T) {
 		hangs, goesOn := make(chan struct{}), make(chan struct{})
 		close(goesOn)
 		ctx, cancel := context.WithCancel(t.Context())
-		d := &Daemon{}
-		all := &serverList{changed: make(chan struct{})}
+		var servers []*supervisor.Server
 		done := make(chan struct{}, 2)
 		for name, gpu := range map[string]<-chan struct{}{"waits": goesOn, "hangs": hangs} {
 			s := supervisor.New(supervisor.Spec{Name: name, Dir: t.TempDir(), GPU: hangingGPU{gpu}}, llamacpp.Engine{}, zerolog.Nop(), nil)
-			all.servers = append(all.servers, &managedServer{name: name, server: s})
+			servers = append(servers, s)
 			go func() { s.Run(ctx); done <- struct{}{} }()
 		}
-		d.serverList.Store(all)
+		n := New(Options{Servers: func() ([]*supervisor.Server, <-chan struct{}) { return servers, nil }})
 		time.Sleep(maxHeartbeatAge)
-		if hung := d.hungServer(); hung != "" {
+		if hung := n.hungServer(); hung != "" {
 			t.Errorf("after %s, %s counts as hung", maxHeartbeatAge, hung)
 		}
 		time.Sleep(time.Second)
-		if hung := d.hungServer(); hung != "hangs" {
+		if hung := n.hungServer(); hung != "hangs" {
 			t.Errorf("hung server %q, want the one that hangs", hung)
 		}
 		close(hangs)
 		time.Sleep(time.Second)
-		if hung := d.hungServer(); hung != "" {
+		if hung := n.hungServer(); hung != "" {
 			t.Errorf("it continues, but %s still counts as hung", hung)
 		}
 		cancel()

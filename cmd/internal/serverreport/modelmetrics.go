@@ -1,4 +1,4 @@
-package daemon
+package serverreport
 
 import (
 	"time"
@@ -8,23 +8,13 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/ondemand"
 )
 
-// modelMetrics exports the loads and the needs of the servers' models to Prometheus.
-type modelMetrics struct {
-	d    *Daemon
-	took *prometheus.HistogramVec // of loads
-}
-
-func newModelMetrics(d *Daemon) modelMetrics {
-	return modelMetrics{d, prometheus.NewHistogramVec(prometheus.HistogramOpts{
+// newLoadSeconds returns the histogram of the loads of models.
+func newLoadSeconds() *prometheus.HistogramVec {
+	return prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "llmsup_model_load_seconds",
 		Help:    "Seconds that loads of a server's model took, from the process's start to its first answer to a test call.",
 		Buckets: []float64{.25, .5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600},
-	}, []string{"server"})}
-}
-
-// observe counts a load.
-func (m modelMetrics) observe(server string, took time.Duration) {
-	m.took.WithLabelValues(server).Observe(took.Seconds())
+	}, []string{"server"})
 }
 
 func modelMetric(name, help string, more ...string) *prometheus.Desc {
@@ -41,34 +31,29 @@ var (
 	modelTooLarge = modelMetric("too_large", "1 if the model needs more VRAM than its GPUs have, so that it is never loaded; otherwise 0.")
 )
 
-// Describe implements prometheus.Collector.
-func (m modelMetrics) Describe(all chan<- *prometheus.Desc) {
+func describeModels(all chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{modelLoads, modelUnloads, modelNeed, modelMeasured, modelWaiting, modelIdle, modelTooLarge} {
 		all <- desc
 	}
-	m.took.Describe(all)
 }
 
-// Collect implements prometheus.Collector.
-func (m modelMetrics) Collect(all chan<- prometheus.Metric) {
+func collectModels(all chan<- prometheus.Metric, servers []Server) {
 	gauge, counter := prometheus.GaugeValue, prometheus.CounterValue
-	for _, s := range m.d.servers() {
-		m.took.WithLabelValues(s.name) // a rate needs the zeros
-		f, traffic := m.d.ondemand.Figures(s.name), m.d.router.Load(s.name)
-		all <- prometheus.MustNewConstMetric(modelLoads, counter, float64(f.Loads), s.name)
+	for _, s := range servers {
+		f := s.Figures
+		all <- prometheus.MustNewConstMetric(modelLoads, counter, float64(f.Loads), s.Name)
 		for _, cause := range ondemand.Causes {
-			all <- prometheus.MustNewConstMetric(modelUnloads, counter, float64(f.Unloads[cause]), s.name, string(cause))
+			all <- prometheus.MustNewConstMetric(modelUnloads, counter, float64(f.Unloads[cause]), s.Name, string(cause))
 		}
-		collectKnown(all, modelNeed, known(f.Need), s.name)
-		collectKnown(all, modelMeasured, known(f.Measured), s.name)
-		all <- prometheus.MustNewConstMetric(modelWaiting, gauge, float64(traffic.ForModel), s.name)
-		if now, ok := m.d.downloading(s); ok {
-			all <- prometheus.MustNewConstMetric(modelIdle, gauge, time.Since(now.Advanced).Seconds(), s.name)
+		collectKnown(all, modelNeed, known(f.Need), s.Name)
+		collectKnown(all, modelMeasured, known(f.Measured), s.Name)
+		all <- prometheus.MustNewConstMetric(modelWaiting, gauge, float64(s.Load.ForModel), s.Name)
+		if s.Download != nil {
+			all <- prometheus.MustNewConstMetric(modelIdle, gauge, time.Since(s.Download.Advanced).Seconds(), s.Name)
 		}
 		never := f.Wait != nil && f.Wait.Never
-		all <- prometheus.MustNewConstMetric(modelTooLarge, gauge, map[bool]float64{true: 1}[never], s.name)
+		all <- prometheus.MustNewConstMetric(modelTooLarge, gauge, map[bool]float64{true: 1}[never], s.Name)
 	}
-	m.took.Collect(all)
 }
 
 // collectKnown exports a value unless it is unknown.

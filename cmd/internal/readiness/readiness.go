@@ -1,8 +1,11 @@
-package daemon
+// Package readiness says whether a supervised server answers calls, and if not, when it will: for
+// the router, and for the status. The daemon makes an Adapter for each server.
+package readiness
 
 import (
 	"cmp"
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/llmsup/llmsup/cmd/internal/ondemand"
@@ -11,31 +14,32 @@ import (
 	"github.com/llmsup/llmsup/supervisor"
 )
 
-// routerAdapter is a supervised server as the router sees it: its state becomes a reason to
-// use another backend, or none.
-type routerAdapter struct {
-	server   *supervisor.Server
-	lifetime *lifetime
-	owner    *ondemand.Owner
+// Adapter is a supervised server as the router sees it: its state becomes a reason to use another
+// backend, or none. Two Adapters of the same server are equal.
+type Adapter struct {
+	Server       *supervisor.Server
+	Capabilities *atomic.Pointer[models.Capabilities] // of the engine as it is configured now
+	Demand       *ondemand.Demand
+	Owner        *ondemand.Owner
 }
 
 // Engine implements backend.Local.
-func (l routerAdapter) Engine() *models.Capabilities { return l.lifetime.capabilities.Load() }
+func (a Adapter) Engine() *models.Capabilities { return a.Capabilities.Load() }
 
 // BusySlots implements backend.Local.
-func (l routerAdapter) BusySlots(ctx context.Context) (int, error) { return l.server.BusySlots(ctx) }
+func (a Adapter) BusySlots(ctx context.Context) (int, error) { return a.Server.BusySlots(ctx) }
 
 // AddDemand implements backend.Local.
-func (l routerAdapter) AddDemand(waits bool) { l.lifetime.demand.Add(waits) }
+func (a Adapter) AddDemand(waits bool) { a.Demand.Add(waits) }
 
 // State implements backend.Local.
-func (l routerAdapter) State() backend.LocalState {
-	now := l.server.Snapshot()
+func (a Adapter) State() backend.LocalState {
+	now := a.Server.Snapshot()
 	s := backend.LocalState{
-		Reason: routerReason(now), Alive: now.State.Alive(),
+		Reason: reasonOf(now), Alive: now.State.Alive(),
 		Status: now.State.String(), Description: now.Description,
 		Network: now.Endpoint.Network, Address: now.Endpoint.Address, Key: now.Endpoint.Key,
-		Gone: now.Exited, Hung: now.Hung, Slots: now.Slots, Changed: now.Changed, SupportsAggregation: l.Engine().CompleteStreams,
+		Gone: now.Exited, Hung: now.Hung, Slots: now.Slots, Changed: now.Changed, SupportsAggregation: a.Engine().CompleteStreams,
 	}
 	if s.Reason != "" {
 		s.Detail = "is " + now.State.String()
@@ -44,7 +48,7 @@ func (l routerAdapter) State() backend.LocalState {
 		}
 	}
 	if s.Reason != "" && !s.Alive {
-		figures, clock := l.owner.Figures(now.Name), time.Now()
+		figures, clock := a.Owner.Figures(now.Name), time.Now()
 		s.OnDemand, s.LoadsIn = figures.OnDemand, figures.LoadsIn(now, clock)
 		s.Returning, s.ReadyAt = returning(now), readyAt(now, cmp.Or(now.LoadDuration, figures.LoadTime), clock)
 		if s.Reason == backend.Starting && figures.Wait != nil { // for its model to be downloaded
@@ -76,8 +80,8 @@ func unloaded(f ondemand.Figures, returning bool, clock time.Time) (bool, time.T
 	return true, time.Time{}
 }
 
-// routerReason returns why a server gets no calls; "" = it gets them.
-func routerReason(now *supervisor.Snapshot) backend.Reason {
+// reasonOf returns why a server gets no calls; "" = it gets them.
+func reasonOf(now *supervisor.Snapshot) backend.Reason {
 	switch now.State {
 	case supervisor.Ready:
 		return ""
@@ -131,4 +135,40 @@ func readyAt(now *supervisor.Snapshot, load time.Duration, clock time.Time) time
 		return now.Since.Add(load)
 	}
 	return clock.Add(load)
+}
+
+// LoadTime returns how long a load of the server's model takes; 0 = it has not been
+// measured.
+func LoadTime(now *supervisor.Snapshot, f ondemand.Figures) time.Duration {
+	return cmp.Or(f.LoadTime, now.LoadDuration)
+}
+
+// Expected returns when a server that accepts no calls is expected to accept them; nil
+// = unknown, it does, or it waits for a call or an operator. The Retry-After of an error is
+// a guess where this is unknown.
+func Expected(now *supervisor.Snapshot, f ondemand.Figures, clock time.Time) *time.Time {
+	load := LoadTime(now, f)
+	var at time.Time
+	switch now.State {
+	case supervisor.Unloaded, supervisor.Unloading:
+		if f.Wait != nil {
+			at = f.Wait.Ready
+		}
+	case supervisor.Starting:
+		if f.Wait != nil { // for its model to be downloaded
+			at = f.Wait.Ready
+		} else if load > 0 && now.Reason == "" { // otherwise it waits for VRAM
+			at = readyAt(now, load, clock)
+		}
+	case supervisor.Loading, supervisor.Restarting, supervisor.Draining, supervisor.Drained:
+		ends := now.State == supervisor.Draining && !now.DrainRequested
+		if load > 0 && !ends {
+			at = readyAt(now, load, clock)
+		}
+	case supervisor.Stopped, supervisor.Ready, supervisor.Degraded, supervisor.Failed:
+	}
+	if !at.After(clock) { // it takes longer than before
+		return nil
+	}
+	return &at
 }

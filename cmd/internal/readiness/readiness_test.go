@@ -1,4 +1,4 @@
-package daemon
+package readiness
 
 import (
 	"testing"
@@ -42,7 +42,7 @@ func TestReturning(t *testing.T) {
 		"failed":                             {supervisor.Snapshot{State: supervisor.Failed, LoadDuration: load}, backend.Failed, false, time.Time{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := routerReason(&tc.now); got != tc.reason {
+			if got := reasonOf(&tc.now); got != tc.reason {
 				t.Errorf("reason %s, want %s", got, tc.reason)
 			}
 			if got := returning(&tc.now); got != tc.returning {
@@ -75,22 +75,6 @@ func TestUnloaded(t *testing.T) {
 	} {
 		if got, readyAt := unloaded(tc.figures, tc.returning, clock); got != tc.want || !readyAt.Equal(tc.readyAt) {
 			t.Errorf("%s: returning %t, ready at %s", name, got, readyAt)
-		}
-	}
-}
-
-// TestAfterUnload: llmsup unload says of a model that never fits why no call loads it.
-func TestAfterUnload(t *testing.T) {
-	for name, tc := range map[string]struct {
-		wait *scheduler.Wait
-		want string
-	}{
-		"nothing waits": {nil, "a call loads it"},
-		"a call waits":  {&scheduler.Wait{Reason: "the VRAM is held"}, "a call loads it"},
-		"it never fits": {&scheduler.Wait{Never: true, Reason: "it needs 9 TB"}, "it cannot be loaded: it needs 9 TB"},
-	} {
-		if got := afterUnload(ondemand.Figures{Wait: tc.wait}); got != tc.want {
-			t.Errorf("%s: %q, want %q", name, got, tc.want)
 		}
 	}
 }

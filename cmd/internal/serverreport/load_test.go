@@ -1,4 +1,4 @@
-package daemon
+package serverreport
 
 import (
 	"testing"
@@ -7,7 +7,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/ondemand"
 	"github.com/llmsup/llmsup/cmd/internal/scheduler"
-	"github.com/llmsup/llmsup/router"
+	"github.com/llmsup/llmsup/router/plan"
 	"github.com/llmsup/llmsup/supervisor"
 )
 
@@ -42,7 +42,7 @@ func TestAddLoad(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got control.Server
-			addLoad(&got, &tc.now, tc.figures, router.Load{}, clock)
+			addLoad(&got, &tc.now, tc.figures, plan.Load{}, clock)
 			if progress := deref(got.LoadProgress); progress != tc.progress {
 				t.Errorf("progress %v, want %v", progress, tc.progress)
 			}
@@ -55,7 +55,7 @@ func TestAddLoad(t *testing.T) {
 		})
 	}
 	var got control.Server
-	addLoad(&got, &supervisor.Snapshot{State: supervisor.Loading}, measured, router.Load{ForModel: 2, ForModelSince: at(-3)}, clock)
+	addLoad(&got, &supervisor.Snapshot{State: supervisor.Loading}, measured, plan.Load{ForModel: 2, ForModelSince: at(-3)}, clock)
 	if got.WaitingForModel != 2 || !deref(got.WaitingSince).Equal(at(-3)) {
 		t.Errorf("%d calls wait, since %v", got.WaitingForModel, got.WaitingSince)
 	}
