@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
+	"github.com/llmsup/llmsup/cmd/internal/config/units"
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/fit"
 	"github.com/llmsup/llmsup/gpu"
@@ -151,7 +152,7 @@ func boxOf(c *cli.Context, cfg *config.Config, server config.Server) (fit.Box, e
 	if text := c.String("vram"); text != "" {
 		var sizes []uint64
 		for word := range strings.SplitSeq(text, ",") {
-			size, ok := config.ParseByteSize(word)
+			size, ok := units.ParseByteSize(word)
 			if !ok || size < minVRAM {
 				return fit.Box{}, usagef("--vram %q is not the size of a GPU (examples: 24GiB, or 24GiB,24GiB)", text)
 			}

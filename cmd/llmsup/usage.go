@@ -10,7 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/llmsup/llmsup/cmd/internal/config"
+	"github.com/llmsup/llmsup/cmd/internal/config/units"
 	"github.com/llmsup/llmsup/cmd/internal/control"
 )
 
@@ -104,7 +104,7 @@ func parseUsageQuery(c *cli.Context) (q usageQuery, err error) {
 }
 
 func parseTimeArg(flag, text string) (timeArg, error) {
-	if ago, err := config.ParseDuration(text); err == nil {
+	if ago, err := units.ParseDuration(text); err == nil {
 		return timeArg{ago: ago}, nil
 	}
 	for _, layout := range []string{time.DateOnly, time.RFC3339} {

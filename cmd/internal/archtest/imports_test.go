@@ -62,7 +62,7 @@ var cmdImports = map[string][]string{
 	"cmd/internal/ondemand":     {"cmd/internal/placement", "cmd/internal/scheduler", "gpu", "supervisor"},
 	"cmd/internal/page":         {"cmd/internal/control", "cmd/internal/page/feed", "router/access", "router/usd", "router/wire"},
 	"cmd/internal/page/feed":    {"cmd/internal/control", "cmd/internal/fleet"},
-	"cmd/internal/placement":    {"cmd/internal/config", "gpu", "models/gguf", "models/vram", "supervisor"},
+	"cmd/internal/placement":    {"cmd/internal/config", "cmd/internal/config/units", "gpu", "models/gguf", "models/vram", "supervisor"},
 }
 
 // cmdInternalImports checks the imports of these packages: what they decide must not
@@ -88,7 +88,7 @@ func cmdInternalImports(tree []source) []string {
 // below its own.
 var layers = [][]string{
 	{"router/usd", "models", "models/gguf", "models/demo", "gpu", "systemd", "supervisor/process", "supervisor/output", "supervisor/promptcache", "router/spool", "cmd/internal/graceful", "cmd/internal/idlememory", "cmd/internal/scheduler"},
-	{"models/vram", "models/hub", "router/price", "router/budget", "router/ledger/journal", "supervisor", "cmd/internal/config/keyfile", "cmd/internal/config/paths"},
+	{"models/vram", "models/hub", "router/price", "router/budget", "router/ledger/journal", "supervisor", "cmd/internal/config/keyfile", "cmd/internal/config/units", "cmd/internal/config/paths"},
 	{"router/ledger"},
 	{"router/wire", "supervisor/llamacpp", "supervisor/generic"},
 	{"router/access", "router/request", "router/responses", "router/resume", "router/endpoint"},

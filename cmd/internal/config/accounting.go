@@ -9,6 +9,8 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/llmsup/llmsup/cmd/internal/config/units"
+	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/router/budget"
 	"github.com/llmsup/llmsup/router/price"
 	"github.com/llmsup/llmsup/router/usd"
@@ -16,8 +18,8 @@ import (
 
 // Ledger configures the record of what calls used and cost.
 type Ledger struct {
-	Enabled bool     `yaml:"enabled"` // false: nothing is recorded, and budgets start at zero at each start
-	Keep    Duration `yaml:"keep"`    // how long the rows of calls are kept; 0 = for ever. The daily sums are always kept
+	Enabled bool           `yaml:"enabled"` // false: nothing is recorded, and budgets start at zero at each start
+	Keep    units.Duration `yaml:"keep"`    // how long the rows of calls are kept; 0 = for ever. The daily sums are always kept
 }
 
 // Budget limits spending, for all calls together and for single keys.
@@ -50,7 +52,7 @@ type Price price.Price
 // UnmarshalYAML reads an amount.
 func (d *Dollars) UnmarshalYAML(node *yaml.Node) error {
 	if node.Kind != yaml.ScalarNode || (*usd.Amount)(d).UnmarshalText([]byte(node.Value)) != nil {
-		return &valueError{line: node.Line, want: "an amount in USD between 0 and 10000 (examples: 5, 0.50)"}
+		return &models.ValueError{Line: node.Line, Want: "an amount in USD between 0 and 10000 (examples: 5, 0.50)"}
 	}
 	return nil
 }
@@ -60,7 +62,7 @@ func (d Dollars) String() string { return usd.Amount(d).String() + " USD" }
 // UnmarshalYAML reads a price.
 func (p *Price) UnmarshalYAML(node *yaml.Node) error {
 	if node.Kind != yaml.ScalarNode || (*price.Price)(p).UnmarshalText([]byte(node.Value)) != nil {
-		return &valueError{line: node.Line, want: "a price in USD per token (examples: 0.0000025 or 2.5e-6 for 2.50 USD per million tokens)"}
+		return &models.ValueError{Line: node.Line, Want: "a price in USD per token (examples: 0.0000025 or 2.5e-6 for 2.50 USD per million tokens)"}
 	}
 	return nil
 }
@@ -71,7 +73,7 @@ var maxTokenPrice, _ = price.Parse("0.01") // it is valid
 
 // minKeep is the shortest time for which rows of calls are kept. A shorter one probably
 // has a wrong unit, and would delete them all.
-const minKeep = Duration(time.Hour)
+const minKeep = units.Duration(time.Hour)
 
 func (c *Config) validateAccounting() error {
 	if keep := c.Ledger.Keep; keep != 0 && keep < minKeep {

@@ -89,24 +89,6 @@ func TestAccountingErrors(t *testing.T) {
 	}
 }
 
-func TestParseDuration(t *testing.T) {
-	for text, want := range map[string]time.Duration{
-		"0": 0, "90s": 90 * time.Second, "24h": day, "7d": week, "2w": 2 * week, "1w2d12h": 9*day + 12*time.Hour, "36500d": 36500 * day,
-	} {
-		if got, err := ParseDuration(text); err != nil || got != want {
-			t.Errorf("%s: %s, %v", text, got, err)
-		}
-		if again, err := ParseDuration(Duration(want).String()); err != nil || again != want {
-			t.Errorf("%s is written as %s, which is %s, %v", text, Duration(want), again, err)
-		}
-	}
-	for _, text := range []string{"", "d", "7", "-7d", "7 d", "d7", "1d2w", "36501d", "99999w", "999999d", "1d-1h", "1y", "9999999h"} {
-		if got, err := ParseDuration(text); err == nil {
-			t.Errorf("%q is %s", text, got)
-		}
-	}
-}
-
 func TestAccountingChanges(t *testing.T) {
 	old := mustParse(t, money)
 	next := mustParse(t, strings.NewReplacer(

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/llmsup/llmsup/models"
 )
 
 // ClientKey is the entry of a client's key: its hash and its rights, never the key
@@ -70,7 +72,7 @@ func (k *ClientKey) UnmarshalYAML(node *yaml.Node) error {
 		return node.Decode(&k.SHA256)
 	}
 	if node.Kind != yaml.MappingNode {
-		return &valueError{line: node.Line, want: "the SHA-256 of a key, or {sha256: ..., routes: [...]}"}
+		return &models.ValueError{Line: node.Line, Want: "the SHA-256 of a key, or {sha256: ..., routes: [...]}"}
 	}
 	if unknown := unknownField(node, knownKeys["config.ClientKey"]); unknown != nil {
 		return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: field %s not found in type config.ClientKey", unknown.Line, unknown.Value)}}

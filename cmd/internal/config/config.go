@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/llmsup/llmsup/cmd/internal/config/paths"
+	"github.com/llmsup/llmsup/cmd/internal/config/units"
 	"github.com/llmsup/llmsup/cmd/internal/fleet"
 	"github.com/llmsup/llmsup/models"
 	"github.com/llmsup/llmsup/models/hub"
@@ -25,7 +26,7 @@ import (
 // Config has all settings of an operator.
 type Config struct {
 	Listen        string                     `yaml:"listen"`         // host:port of the endpoint
-	MaxBody       ByteSize                   `yaml:"max_body"`       // of a request
+	MaxBody       units.ByteSize             `yaml:"max_body"`       // of a request
 	LlamaServer   string                     `yaml:"llama_server"`   // path; "" = as llamacpp.FindBinary finds it
 	StateDir      string                     `yaml:"state_dir"`      // directory, for one daemon
 	ControlSocket string                     `yaml:"control_socket"` // path
@@ -76,10 +77,10 @@ type Server struct {
 	GPU        string   `yaml:"gpu"`          // devices, as GPU.Devices; "" = those
 	Default    bool     `yaml:"default"`      // "local" is this server, unless flags define one
 
-	Load       string        `yaml:"load"`        // LoadAlways or LoadOnDemand; "" = LoadAlways
-	IdleUnload time.Duration `yaml:"idle_unload"` // on demand: unloaded after this time without a call; 0 = never
-	Pinned     bool          `yaml:"pinned"`      // on demand: once loaded, it is never evicted for another model
-	VRAM       ByteSize      `yaml:"vram"`        // that the model is assumed to need; 0 = as estimated
+	Load       string         `yaml:"load"`        // LoadAlways or LoadOnDemand; "" = LoadAlways
+	IdleUnload time.Duration  `yaml:"idle_unload"` // on demand: unloaded after this time without a call; 0 = never
+	Pinned     bool           `yaml:"pinned"`      // on demand: once loaded, it is never evicted for another model
+	VRAM       units.ByteSize `yaml:"vram"`        // that the model is assumed to need; 0 = as estimated
 
 	LoadTimeout  time.Duration `yaml:"load_timeout"`  // without any progress in loading; 0 = 120 s
 	StallTimeout time.Duration `yaml:"stall_timeout"` // without output or progress once ready; 0 = 30 s
@@ -127,13 +128,13 @@ var ggufSuffix = regexp.MustCompile(`(?i)[-_.]gguf$`)
 
 // GPU selects the GPUs, and the thresholds at which a GPU's condition degrades a server.
 type GPU struct {
-	Devices     string        `yaml:"devices"`      // indexes of nvidia-smi or UUIDs, separated by commas, or "none"; "" = all
-	Fit         string        `yaml:"fit"`          // FitWait until a model fits the free VRAM, or FitIgnore
-	BadSamples  int           `yaml:"bad_samples"`  // in a row, one per second, until a server is degraded
-	GoodSamples int           `yaml:"good_samples"` // in a row, until it no longer is
-	VRAMFloor   ByteSize      `yaml:"vram_floor"`   // free VRAM below which growing foreign processes count
-	BusyPercent int           `yaml:"busy_percent"` // utilisation that counts as busy, without a call of llmsup's
-	BusyFor     time.Duration `yaml:"busy_for"`     // time at BusyPercent until a GPU is busy
+	Devices     string         `yaml:"devices"`      // indexes of nvidia-smi or UUIDs, separated by commas, or "none"; "" = all
+	Fit         string         `yaml:"fit"`          // FitWait until a model fits the free VRAM, or FitIgnore
+	BadSamples  int            `yaml:"bad_samples"`  // in a row, one per second, until a server is degraded
+	GoodSamples int            `yaml:"good_samples"` // in a row, until it no longer is
+	VRAMFloor   units.ByteSize `yaml:"vram_floor"`   // free VRAM below which growing foreign processes count
+	BusyPercent int            `yaml:"busy_percent"` // utilisation that counts as busy, without a call of llmsup's
+	BusyFor     time.Duration  `yaml:"busy_for"`     // time at BusyPercent until a GPU is busy
 }
 
 // The values of GPU.Fit.
@@ -166,7 +167,7 @@ func Default() Config {
 		LogFormat: "auto", LogLevel: "info",
 		MaxConnections: 4096, BodyTimeout: time.Minute, ShutdownGrace: 30 * time.Second,
 		Page:    Page{Enabled: true},
-		Ledger:  Ledger{Enabled: true, Keep: Duration(400 * day)},
+		Ledger:  Ledger{Enabled: true, Keep: units.Duration(400 * 24 * time.Hour)},
 		GPU:     GPU{Fit: FitWait, BadSamples: 3, GoodSamples: 10, VRAMFloor: 256 << 20, BusyPercent: 95, BusyFor: 10 * time.Second},
 		Servers: map[string]Server{}, Upstreams: built.Upstreams, Routes: built.Routes,
 	}

@@ -13,7 +13,7 @@ const (
 )
 
 // maxIdleUnload limits Server.IdleUnload.
-const maxIdleUnload = 30 * day
+const maxIdleUnload = 30 * 24 * time.Hour
 
 // OnDemand reports whether the server is started by a call that needs it, and stopped when
 // another model needs its VRAM.

@@ -62,9 +62,6 @@ func explainYAML(path string, err error) error {
 	if value, ok := errors.AsType[*models.ValueError](err); ok {
 		return fmt.Errorf("%s:%d: wrong value; want %s", path, value.Line, value.Want)
 	}
-	if value, ok := errors.AsType[*valueError](err); ok {
-		return fmt.Errorf("%s:%d: wrong value; want %s", path, value.line, value.want)
-	}
 	text = quoted.ReplaceAllString(text, "$1$2")
 	if m := lineAndMessage.FindStringSubmatch(text); m != nil {
 		return fmt.Errorf("%s:%s: this is not YAML: %s", path, m[1], m[2])

@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/llmsup/llmsup/cmd/internal/config"
+	"github.com/llmsup/llmsup/cmd/internal/config/units"
 	"github.com/llmsup/llmsup/gpu"
 	"github.com/llmsup/llmsup/models/vram"
 )
@@ -41,8 +42,8 @@ func TestPlacements(t *testing.T) {
 		"on all GPUs":           {need: need, want: only(both...)},
 		"on one of them":        {need: need, selector: "1", want: only(b)},
 		"by its arguments":      {need: need, entry: config.Server{Args: []string{"--split-mode", "none"}}, selector: "0,1", want: only(a)},
-		"configured":            {need: need, entry: config.Server{VRAM: config.ByteSize(6 * gib)}, selector: "1", want: only(Share{"GPU-b", 6 * gib, 0})},
-		"configured, measured":  {need: need, entry: config.Server{VRAM: config.ByteSize(6 * gib)}, measured: 4 * gib, selector: "1", want: only(Share{"GPU-b", 4 * gib, 0})},
+		"configured":            {need: need, entry: config.Server{VRAM: units.ByteSize(6 * gib)}, selector: "1", want: only(Share{"GPU-b", 6 * gib, 0})},
+		"configured, measured":  {need: need, entry: config.Server{VRAM: units.ByteSize(6 * gib)}, measured: 4 * gib, selector: "1", want: only(Share{"GPU-b", 4 * gib, 0})},
 		"estimated, measured":   {need: need, measured: 4 * gib, selector: "1", want: only(b)},
 		"probably less":         {need: vram.Need{Weights: 8 * gib, Overestimated: true}, selector: "1", want: only(Share{"GPU-b", 0, 0})},
 		"on no GPU":             {need: need, selector: gpu.None},

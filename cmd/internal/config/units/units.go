@@ -1,14 +1,16 @@
-package config
+// Package units reads the durations and sizes of llmsup.yaml and of flags: 7d, 32MiB.
+package units
 
 import (
 	"errors"
-	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/llmsup/llmsup/models"
 )
 
 // Duration is a duration that may also be written in days and weeks.
@@ -48,7 +50,7 @@ func ParseDuration(text string) (time.Duration, error) {
 func (d *Duration) UnmarshalYAML(node *yaml.Node) error {
 	parsed, err := ParseDuration(strings.TrimSpace(node.Value))
 	if node.Kind != yaml.ScalarNode || err != nil {
-		return &valueError{line: node.Line, want: "a duration (examples: 24h, 7d, 2w)"}
+		return &models.ValueError{Line: node.Line, Want: "a duration (examples: 24h, 7d, 2w)"}
 	}
 	*d = Duration(parsed)
 	return nil
@@ -90,19 +92,8 @@ func ParseByteSize(text string) (size ByteSize, ok bool) {
 func (s *ByteSize) UnmarshalYAML(node *yaml.Node) error {
 	size, ok := ParseByteSize(node.Value)
 	if !ok || node.Kind != yaml.ScalarNode {
-		return &valueError{line: node.Line, want: "a size (example: 32MiB)"}
+		return &models.ValueError{Line: node.Line, Want: "a size (example: 32MiB)"}
 	}
 	*s = size
 	return nil
-}
-
-// valueError is about a value of the wrong form. It does not repeat the value, since a
-// key may have been pasted in the wrong place.
-type valueError struct {
-	line int
-	want string
-}
-
-func (e *valueError) Error() string {
-	return fmt.Sprintf("line %d: wrong value; want %s", e.line, e.want)
 }
