@@ -40,7 +40,7 @@ func (in *instance) request(method, path, body string, headers ...string) reply 
 			req.Host = headers[i+1]
 		}
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := in.http.Do(req)
 	if err != nil {
 		in.t.Fatalf("%s %s: %v", method, path, err)
 	}

@@ -42,7 +42,8 @@ func llamaServer(t *testing.T) string {
 type instance struct {
 	t      *testing.T
 	cmd    *exec.Cmd
-	url    string // http://host:port
+	url    string       // http://host:port, or with https
+	http   *http.Client // that trusts its certificate
 	client *control.Client
 	state  string // its state directory
 	mu     sync.Mutex
@@ -76,7 +77,7 @@ func launchIn(t *testing.T, dir string, env []string, args ...string) *instance 
 		"start", "--listen", "127.0.0.1:0", "--state-dir", dir, "--control-socket", filepath.Join(dir, "c.sock"),
 		"--llama-server", llamaServer(t), "--log-format", "json", "--log-level", "debug",
 	}, args...)
-	in := &instance{t: t, state: dir, client: control.NewClient(filepath.Join(dir, "c.sock")), done: make(chan struct{})}
+	in := &instance{t: t, state: dir, http: http.DefaultClient, client: control.NewClient(filepath.Join(dir, "c.sock")), done: make(chan struct{})}
 	in.cmd = exec.Command("llmsup", all...)
 	in.cmd.Env = append(os.Environ(), env...)
 	in.cmd.WaitDelay = time.Second
@@ -225,7 +226,7 @@ func (in *instance) post(path, body string) reply {
 		in.t.Fatal(err)
 	}
 	req.Header.Set("Authorization", "Bearer client-secret")
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := in.http.Do(req)
 	if err != nil {
 		in.t.Fatalf("POST %s: %v", path, err)
 	}
@@ -237,7 +238,7 @@ func (in *instance) post(path, body string) reply {
 // get returns the body of a GET request.
 func (in *instance) get(path string) string {
 	in.t.Helper()
-	resp, err := http.Get(in.url + path)
+	resp, err := in.http.Get(in.url + path)
 	if err != nil {
 		in.t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 
+	"github.com/llmsup/llmsup/cmd/internal/certificate"
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/daemon"
 	"github.com/llmsup/llmsup/cmd/internal/fleet/fleetconfig"
@@ -100,6 +101,13 @@ func start(c *cli.Context, forceStop <-chan struct{}) error {
 // loadSetup checks the files that a configuration needs, and logs a warning for each
 // damaged model.
 func loadSetup(cfg *config.Config, log zerolog.Logger) (daemon.Setup, error) {
+	pair, err := readCertificate(cfg)
+	if err != nil {
+		return daemon.Setup{}, err
+	}
+	if warning := cfg.TLS.Warning(); warning != "" {
+		log.Warn().Msg(warning)
+	}
 	programs, headers, err := preflight(cfg)
 	if err != nil {
 		return daemon.Setup{}, err
@@ -109,5 +117,17 @@ func loadSetup(cfg *config.Config, log zerolog.Logger) (daemon.Setup, error) {
 			log.Warn().Str("server", h.server).Msg(h.err.Error())
 		}
 	}
-	return daemon.Setup{Config: cfg, Programs: programs}, nil
+	return daemon.Setup{Config: cfg, Programs: programs, Certificate: pair}, nil
+}
+
+// readCertificate reads the endpoint's certificate; nil = it speaks HTTP.
+func readCertificate(cfg *config.Config) (*certificate.Pair, error) {
+	if !cfg.TLS.Enabled() {
+		return nil, nil
+	}
+	pair, key, err := cfg.TLS.Read()
+	if err != nil {
+		return nil, cfg.ErrorAt([]string{"tls", key}, "%w", err)
+	}
+	return pair, nil
 }

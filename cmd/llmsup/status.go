@@ -80,7 +80,10 @@ func printJSON[T any](out io.Writer, v T) error { return json.NewEncoder(out).En
 // printStatus prints the status for people.
 func printStatus(out io.Writer, s control.Status, d display) error {
 	p := &page{out: out, display: d}
-	p.sentence("", "llmsup %s listens on http://%s/v1, %s in flight", s.Version, s.Listen, plural(s.Inflight, "call"))
+	p.sentence("", "llmsup %s listens on %s, %s in flight", s.Version, s.URL(), plural(s.Inflight, "call"))
+	if s.TLS != nil && s.TLS.Problem != "" {
+		p.sentence("  ", "%s", printable(s.TLS.Problem))
+	}
 	p.serverTable(s.Servers)
 	p.gpuTable(s.GPUs)
 	p.vramBars(s.GPUs)

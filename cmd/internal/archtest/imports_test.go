@@ -50,7 +50,8 @@ func topLevelImports(tree []source) []string {
 var cmdImports = map[string][]string{
 	"cmd/internal/downloads":    {"cmd/internal/control", "models/gguf", "models/hub", "models/hub/hubtest", "supervisor"},
 	"cmd/internal/fit":          {"cmd/internal/control", "cmd/internal/placement", "gpu", "models", "models/gguf", "models/hub", "models/hub/hubtest", "models/vram"},
-	"cmd/internal/fleet":        {"cmd/internal/fleet/fleettest"},
+	"cmd/internal/certificate":  {"cmd/internal/certificate/certtest", "cmd/internal/config/keyfile"},
+	"cmd/internal/fleet":        {"cmd/internal/config/keyfile", "cmd/internal/fleet/fleettest"},
 	"cmd/internal/fleet/lease":  {"cmd/internal/fleet", "cmd/internal/fleet/fleettest", "router/budget", "router/usd"},
 	"cmd/internal/fleet/report": {"cmd/internal/control", "cmd/internal/fleet", "cmd/internal/fleet/fleettest", "router/usd"},
 	"cmd/internal/gpureport":    {"cmd/internal/control", "cmd/internal/placement", "gpu"},
@@ -89,7 +90,7 @@ func cmdInternalImports(tree []source) []string {
 var layers = [][]string{
 	{"router/usd", "models", "models/gguf", "models/demo", "gpu", "systemd", "supervisor/process", "supervisor/output", "supervisor/promptcache", "router/spool", "cmd/internal/graceful", "cmd/internal/idlememory", "cmd/internal/scheduler"},
 	{"models/vram", "models/hub", "router/price", "router/budget", "router/ledger/journal", "supervisor", "cmd/internal/config/keyfile", "cmd/internal/config/units", "cmd/internal/config/paths"},
-	{"router/ledger"},
+	{"router/ledger", "cmd/internal/certificate"},
 	{"router/wire", "supervisor/llamacpp", "supervisor/generic"},
 	{"router/access", "router/request", "router/responses", "router/resume", "router/endpoint"},
 	{"router/aggregate", "router/accounting", "router/waiting", "router/inflight", "router/pick"},
@@ -116,7 +117,7 @@ var layers = [][]string{
 var testPackages = []string{
 	"gpu/nvmltest", "models/demo/demotest", "models/hub/hubtest", "router/ledger/ledgertest", "router/accounting/accountingtest",
 	"cmd/internal/archtest", "cmd/internal/bench", "cmd/internal/enginetest", "cmd/internal/testreport", "cmd/internal/page/browser",
-	"cmd/internal/fleet/fleettest", "cmd/internal/fleet/threeboxes",
+	"cmd/internal/certificate/certtest", "cmd/internal/fleet/fleettest", "cmd/internal/fleet/threeboxes",
 }
 
 // downwardImports checks that no import points upward or sideways.

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/llmsup/llmsup/cmd/internal/certificate"
 	"github.com/llmsup/llmsup/cmd/internal/config/paths"
 	"github.com/llmsup/llmsup/cmd/internal/config/units"
 	"github.com/llmsup/llmsup/cmd/internal/fleet"
@@ -49,6 +50,7 @@ type Config struct {
 	BodyTimeout    time.Duration        `yaml:"body_timeout"`     // for a request's body to arrive
 	ShutdownGrace  time.Duration        `yaml:"shutdown_grace"`   // for running calls when llmsup stops
 	Page           Page                 `yaml:"page"`
+	TLS            certificate.Settings `yaml:"tls"`
 	Fleet          fleet.Settings       `yaml:"fleet"`
 
 	Shared      *Shared              `yaml:"-"` // what the fleet defines; nil = nothing

@@ -17,6 +17,11 @@ func TestFleet(t *testing.T) {
 		"no servers":     {"fleet:\n  name: gpu1\n", "f.yaml:1: fleet.nats: is missing"},
 		"a bad name":     {"fleet:\n  nats: nats://a\n  name: a b\n", "f.yaml:3: fleet.name: a box's name has"},
 		"a pasted key":   {"fleet:\n  nats: nats://a\n  advertise: http://a\n  key_file: secret\n", "f.yaml:4: fleet.key_file: takes the path of a file"},
+		"a proxy":        {strings.Replace(valid, "http://gpu1", "https://gpu1", 1), ""},
+		"with tls":       {strings.Replace(valid, "http://gpu1", "https://gpu1", 1) + "tls: {cert_file: /c, key_file: /k}", ""},
+		"HTTP with tls":  {"tls: {cert_file: /c, key_file: /k}\n" + valid, "f.yaml:2: fleet.advertise: begins with http://, but this box speaks HTTPS"},
+		"half a tls":     {"tls:\n  cert_file: /c\n", "f.yaml:1: tls.key_file: is missing"},
+		"a pasted file":  {"tls:\n  cert_file: secret\n  key_file: /k\n", "f.yaml:2: tls.cert_file: takes the path of a file"},
 		"a variable":     {"fleet:\n  nats: nats://a\n  credentials_file: $HOME/x\n", "f.yaml:3: fleet.credentials_file: can contain no variable"},
 	} {
 		t.Run(name, func(t *testing.T) {

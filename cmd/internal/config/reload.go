@@ -31,6 +31,9 @@ func (c *Config) CheckReloadable(now *Config) error {
 		}
 		return c.positions.errorf([]string{"keys"}, "%s no longer has any keys, so this reload would allow unauthenticated calls; restore a key, or set insecure_no_auth: true", c.File)
 	}
+	if now.TLS.Enabled() != c.TLS.Enabled() {
+		return c.positions.errorf([]string{"tls"}, "a reload cannot change between HTTP and HTTPS; restart llmsup for that")
+	}
 	if (now.GPU.Devices == NoGPU) != (c.GPU.Devices == NoGPU) {
 		return c.positions.errorf([]string{"gpu", "devices"}, "a reload cannot turn the reading of GPUs on or off; restart llmsup for that")
 	}
@@ -59,6 +62,9 @@ func (c *Config) Changes(old *Config) []string {
 	}
 	if c.Page != old.Page {
 		changes = append(changes, fmt.Sprintf("page: enabled: %t", c.Page.Enabled))
+	}
+	if c.TLS != old.TLS {
+		changes = append(changes, "tls: changed")
 	}
 	if !c.Fleet.Equal(old.Fleet) {
 		changes = append(changes, "fleet: changed")

@@ -68,11 +68,12 @@ func TestReloadKeepsKeys(t *testing.T) {
 func TestCheckReloadable(t *testing.T) {
 	now := mustParse(t, "listen: 127.0.0.1:1\nstate_dir: /a\ncontrol_socket: /s\n")
 	for text, want := range map[string]string{
-		"listen: 127.0.0.1:1\nstate_dir: /a\ncontrol_socket: /s\nlog_level: debug\n":    "",
-		"\nlisten: 127.0.0.1:2\nstate_dir: /a\ncontrol_socket: /s\n":                    `f.yaml:2: listen: a reload cannot change it; put "127.0.0.1:1" back, or restart llmsup`,
-		"listen: 127.0.0.1:1\nstate_dir: /b\ncontrol_socket: /s\n":                      `f.yaml:2: state_dir: a reload cannot`,
-		"listen: 127.0.0.1:1\nstate_dir: /a\ncontrol_socket: /t\n":                      `f.yaml:3: control_socket: a reload cannot`,
-		"listen: 127.0.0.1:1\nstate_dir: /a\ncontrol_socket: /s\nlog_format: console\n": `f.yaml:4: log_format: a reload cannot`,
+		"listen: 127.0.0.1:1\nstate_dir: /a\ncontrol_socket: /s\nlog_level: debug\n":                     "",
+		"\nlisten: 127.0.0.1:2\nstate_dir: /a\ncontrol_socket: /s\n":                                     `f.yaml:2: listen: a reload cannot change it; put "127.0.0.1:1" back, or restart llmsup`,
+		"listen: 127.0.0.1:1\nstate_dir: /b\ncontrol_socket: /s\n":                                       `f.yaml:2: state_dir: a reload cannot`,
+		"listen: 127.0.0.1:1\nstate_dir: /a\ncontrol_socket: /t\n":                                       `f.yaml:3: control_socket: a reload cannot`,
+		"listen: 127.0.0.1:1\nstate_dir: /a\ncontrol_socket: /s\nlog_format: console\n":                  `f.yaml:4: log_format: a reload cannot`,
+		"listen: 127.0.0.1:1\nstate_dir: /a\ncontrol_socket: /s\n\ntls: {cert_file: /c, key_file: /k}\n": `f.yaml:5: tls: a reload cannot`,
 	} {
 		err := mustParse(t, text).CheckReloadable(now)
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {

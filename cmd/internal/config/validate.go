@@ -55,6 +55,9 @@ func (c *Config) Validate() error {
 			return err
 		}
 	}
+	if key, err := c.TLS.Validate(); err != nil {
+		return c.positions.errorf([]string{"tls", key}, "%w", err)
+	}
 	if err := c.validateFleet(); err != nil {
 		return err
 	}
@@ -71,6 +74,9 @@ func (c *Config) validateFleet() error {
 	}
 	if key, err := c.Fleet.Validate(); err != nil {
 		return c.positions.errorf([]string{"fleet", key}, "%w", err)
+	}
+	if c.TLS.Enabled() && strings.HasPrefix(strings.ToLower(c.Fleet.Advertise), "http:") {
+		return c.positions.errorf([]string{"fleet", "advertise"}, "begins with http://, but this box speaks HTTPS, since tls is set; write https://")
 	}
 	return nil
 }

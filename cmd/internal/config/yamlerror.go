@@ -12,6 +12,8 @@ import (
 	"github.com/xrash/smetrics"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/llmsup/llmsup/cmd/internal/certificate"
+	"github.com/llmsup/llmsup/cmd/internal/fleet"
 	"github.com/llmsup/llmsup/models"
 )
 
@@ -83,7 +85,7 @@ var knownKeys = map[string][]string{
 	"config.Config": yamlKeys(Config{}), "config.Server": append(yamlKeys(Server{}), yamlKeys(Command{})...), "config.Sleep": yamlKeys(Sleep{}),
 	"models.Upstream": yamlKeys(models.Upstream{}), "config.GPU": yamlKeys(GPU{}),
 	"models.Route": append(yamlKeys(models.Route{}), yamlKeys(models.Edits{})...), "models.Fallback": append(yamlKeys(models.Fallback{}), yamlKeys(models.Edits{})...),
-	"config.ClientKey": yamlKeys(ClientKey{}), "config.Page": yamlKeys(Page{}),
+	"config.ClientKey": yamlKeys(ClientKey{}), "config.Page": yamlKeys(Page{}), "certificate.Settings": yamlKeys(certificate.Settings{}), "fleet.Settings": yamlKeys(fleet.Settings{}),
 	"config.Ledger": yamlKeys(Ledger{}), "config.Budget": append(yamlKeys(Limits{}), yamlKeys(Budget{})...), "config.Limits": yamlKeys(Limits{}), "config.ModelPrices": yamlKeys(ModelPrices{}),
 }
 

@@ -28,8 +28,23 @@ type Status struct {
 	Budgets []Budget `json:"budgets"` // one per limit; none = there are no limits
 
 	Page string `json:"page"` // address of the web page; "" = it is off
+	TLS  *TLS   `json:"tls"`  // the endpoint's certificate; null = it speaks HTTP
 
 	Fleet *Fleet `json:"fleet"` // null = llmsup.yaml has none
+}
+
+// TLS is the state of the certificate with which the endpoint speaks HTTPS.
+type TLS struct {
+	Expires time.Time `json:"expires"`
+	Problem string    `json:"problem"` // it has expired or soon will, or a renewed one is not used, and why; "" = none
+}
+
+// URL returns the endpoint's base URL.
+func (s *Status) URL() string {
+	if s.TLS != nil {
+		return "https://" + s.Listen + "/v1"
+	}
+	return "http://" + s.Listen + "/v1"
 }
 
 // Ledger is the condition of the ledger.

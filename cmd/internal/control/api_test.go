@@ -9,7 +9,7 @@ import (
 // TestStatusJSON holds the contract's JSON: its names and their order, what is more
 // than it asks for after them, null for what a driver does not give, and lists
 // that are never null.
-const noMoney = `"ledger":{"condition":"","reason":"","lag_seconds":0,"waiting":0,"lost":0,"aside":""},"budgets":[],"page":"","fleet":null}`
+const noMoney = `"ledger":{"condition":"","reason":"","lag_seconds":0,"waiting":0,"lost":0,"aside":""},"budgets":[],"page":"","tls":null,"fleet":null}`
 
 func TestStatusJSON(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)

@@ -26,6 +26,7 @@ import (
 
 	"github.com/llmsup/llmsup/cmd/internal/accounting"
 	"github.com/llmsup/llmsup/cmd/internal/calls"
+	"github.com/llmsup/llmsup/cmd/internal/certificate"
 	"github.com/llmsup/llmsup/cmd/internal/config"
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/downloads"
@@ -61,6 +62,8 @@ const (
 type Setup struct {
 	Config   *config.Config    // accepted by its Resolve
 	Programs map[string]string // the absolute path of each server's program, by the server's name
+
+	Certificate *certificate.Pair // of the endpoint, as the Config names it; nil = it speaks HTTP
 }
 
 // Options are the part of a daemon that a reload does not change.
@@ -88,6 +91,7 @@ type Daemon struct {
 	log  zerolog.Logger
 
 	listener    net.Listener
+	endpoint    endpoint
 	control     *control.Listener
 	releaseLock func()
 	router      *router.Router
@@ -147,6 +151,7 @@ func (d *Daemon) open() (err error) {
 			return err
 		}
 	}
+	d.openEndpoint()
 	if cfg.IgnoredListen != "" {
 		d.log.Warn().Str("listen", cfg.IgnoredListen).Str("socket", cfg.Listen).Msg("systemd has passed a socket at another address than listen, and the socket is used; change ListenStream= of llmsup.socket, or listen")
 	}
@@ -201,7 +206,7 @@ func (d *Daemon) open() (err error) {
 // router.
 func (d *Daemon) registerMetrics() error {
 	for _, c := range []prometheus.Collector{
-		d.gpus, d.report, d.boxes, d.accounting.FleetMetrics(d.boxes.View), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		d.gpus, d.report, d.endpoint, d.boxes, d.accounting.FleetMetrics(d.boxes.View), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	} {
 		if err := d.router.RegisterMetrics(c); err != nil {
 			return err
@@ -254,13 +259,13 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.log.Warn().Msg("there are no keys: everyone who can reach this port can make calls, and spend your money at the upstreams")
 	}
 	d.log.Info().Str("version", d.opts.Version).Int("pid", os.Getpid()).
-		Str("base_url", "http://"+d.listener.Addr().String()+"/v1").Msg("llmsup accepts calls")
+		Str("base_url", d.endpoint.url(d.listener.Addr().String())+"/v1").Msg("llmsup accepts calls")
 
 	public := &http.Server{
 		Handler: d.page.Mount(d.router), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: log.New(debugWriter{d.log}, "", 0),
 	}
-	conns := graceful.New(public, d.listener, d.setup.Config.MaxConnections, d.opts.Listener != nil)
+	conns := graceful.New(public, d.listener, d.setup.Config.MaxConnections, d.opts.Listener != nil, d.endpoint.wrap())
 	private := &http.Server{Handler: control.NewHandler(d, d.opts.Version), ConnContext: control.WithPeer, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout}
 
 	d.needModels(d.setup.Config)
@@ -280,6 +285,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	watching.Go(func() { d.ondemand.Run(d.serverContext) })
 	watching.Go(func() { d.accounting.RestoreBudgets(d.serverContext) })
 	watching.Go(func() { idlememory.Release(d.serverContext, d.router.Calls, d.router.Inflight, idlememory.Free) })
+	if d.endpoint.certificates != nil {
+		watching.Go(func() { d.endpoint.certificates.Watch(d.serverContext) })
+	}
 	watching.Go(d.findLoops)
 	watching.Go(func() { d.feed.Run(d.serverContext) })
 	d.applyFleet()

@@ -37,7 +37,7 @@ func (d *Daemon) pageAddress() string {
 	if !d.page.Enabled() {
 		return ""
 	}
-	return "http://" + reachable(d.listener.Addr().String()) + page.Prefix
+	return d.endpoint.url(reachable(d.listener.Addr().String())) + page.Prefix
 }
 
 // reachable returns an address of this machine for one that llmsup listens on, which may

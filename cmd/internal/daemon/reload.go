@@ -100,7 +100,7 @@ func (d *Daemon) reload(text []byte, shared *config.Shared) ([]string, error) {
 	d.needModels(setup.Config)
 	d.page.Enable(setup.Config.Page.Enabled)
 	d.maintenance.ServersChanged()
-	return append(append(d.apply(planned), setup.Config.Changes(old)...), keyLines...), nil
+	return slices.Concat(d.apply(planned), setup.Config.Changes(old), keyLines, d.endpoint.applyReload(setup)), nil
 }
 
 // apply applies a reload to the servers, and returns a line for each change. The caller

@@ -18,7 +18,7 @@ func (d *Daemon) Status() control.Status {
 		Version: d.opts.Version, Listen: d.listener.Addr().String(), Inflight: d.router.Inflight(),
 		Servers: []control.Server{}, GPUs: d.gpus.Status(), Upstreams: []control.Upstream{},
 		GPUProblem: d.monitor.Sample().Problem,
-		Ledger:     d.accounting.LedgerStatus(), Budgets: d.accounting.BudgetStatus(d.boxes.View()), Page: d.pageAddress(), Fleet: d.boxes.Status(),
+		Ledger:     d.accounting.LedgerStatus(), Budgets: d.accounting.BudgetStatus(d.boxes.View()), Page: d.pageAddress(), TLS: d.endpoint.status(), Fleet: d.boxes.Status(),
 	}
 	record := d.maintenance.Record()
 	if together, drained := record.Together(d.configured()); drained {

@@ -13,6 +13,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/llmsup/llmsup/cmd/internal/config/keyfile"
 )
 
 const (
@@ -70,7 +72,7 @@ func connect(ctx context.Context, s Settings) (nc *nats.Conn, broken <-chan erro
 		}),
 	}
 	if s.CAFile != "" {
-		path, err := expand(s.CAFile)
+		path, err := keyfile.Path(s.CAFile)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -121,7 +123,7 @@ func connectAny(servers []string, dial *dialer, options []nats.Option) (*nats.Co
 
 // credentials returns the option for a file with an nkey's seed, or with a JWT and a seed.
 func credentials(file string) (nats.Option, error) {
-	path, err := expand(file)
+	path, err := keyfile.Path(file)
 	if err != nil {
 		return nil, err
 	}

@@ -8,12 +8,13 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"path/filepath"
 	"reflect"
 	"regexp"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/llmsup/llmsup/cmd/internal/config/keyfile"
 )
 
 // Settings are the key `fleet` of llmsup.yaml.
@@ -126,7 +127,7 @@ const (
 
 // readKey reads the fleet's key. No error contains it.
 func (s Settings) readKey() (secret, error) {
-	path, err := expand(s.KeyFile)
+	path, err := keyfile.Path(s.KeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("read the fleet's key: %w", err)
 	}
@@ -147,37 +148,21 @@ func (s Settings) readKey() (secret, error) {
 
 // Warning returns a warning if other users can read the fleet's key, else "".
 func (s Settings) Warning() string {
-	if strings.HasPrefix(s.KeyFile, credentialsPrefix) { // systemd protects credentials
+	path, err := keyfile.Path(s.KeyFile)
+	if err != nil || path != s.KeyFile { // systemd protects credentials
 		return ""
 	}
-	if info, err := os.Stat(s.KeyFile); err == nil && info.Mode().Perm()&0o077 != 0 {
+	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o077 != 0 {
 		return "other users can read the fleet's key; chmod 600 " + s.KeyFile
 	}
 	return ""
-}
-
-// credentialsPrefix begins the path of a credential that systemd passes to a service
-// (systemd.exec(5)).
-const credentialsPrefix = "${CREDENTIALS_DIRECTORY}/"
-
-// expand returns the path of a file of the Settings.
-func expand(file string) (string, error) {
-	name, is := strings.CutPrefix(file, credentialsPrefix)
-	if !is {
-		return file, nil
-	}
-	dir := os.Getenv("CREDENTIALS_DIRECTORY")
-	if dir == "" {
-		return "", fmt.Errorf("%s: systemd has passed no credentials; add LoadCredential=%s:... to llmsup.service", file, name)
-	}
-	return filepath.Join(dir, name), nil
 }
 
 // Fingerprint returns a value that changes if a file of the Settings gets another content.
 func (s Settings) Fingerprint() [sha256.Size]byte {
 	hash := sha256.New()
 	for _, file := range []string{s.KeyFile, s.CredentialsFile, s.CAFile} {
-		path, _ := expand(file)
+		path, _ := keyfile.Path(file)
 		raw, _ := os.ReadFile(path) // a file that cannot be read is as an empty one
 		fmt.Fprintf(hash, "%d:%s", len(raw), raw)
 	}
@@ -190,7 +175,7 @@ func (s Settings) TLS() (*tls.Config, error) {
 	if s.CAFile == "" {
 		return nil, nil
 	}
-	path, err := expand(s.CAFile)
+	path, err := keyfile.Path(s.CAFile)
 	if err != nil {
 		return nil, err
 	}

@@ -38,10 +38,16 @@ type Drainer struct {
 
 // New prepares a server that accepts at most maxConns connections at once. kept means
 // that the listening socket outlives this process, as one passed by systemd does:
-// clients that use their connections then get idleGrace to move to new ones.
-func New(server *http.Server, l net.Listener, maxConns int, kept bool) *Drainer {
+// clients that use their connections then get idleGrace to move to new ones. wrap makes the
+// connections those of TLS, whose NetConn leads to the ones that it was given; nil = they are served
+// as they are.
+func New(server *http.Server, l net.Listener, maxConns int, kept bool, wrap func(net.Listener) net.Listener) *Drainer {
+	l = track(l, maxConns)
+	if wrap != nil {
+		l = wrap(l)
+	}
 	d := &Drainer{
-		server: server, listener: track(l, maxConns), kept: kept, next: server.Handler,
+		server: server, listener: l, kept: kept, next: server.Handler,
 		served: make(chan struct{}), conns: map[*trackedConn]bool{},
 	}
 	server.Handler, server.ConnState, server.ConnContext = http.HandlerFunc(d.serveHTTP), d.connState, withConn
@@ -99,7 +105,8 @@ func (d *Drainer) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		defer d.closing.Add(-1)
 		w.Header().Set("Connection", "close")
 	}
-	// HTTP/1.0 has no interim responses (RFC 9110, 15.2).
+	// HTTP/1.0 has no interim responses (RFC 9110, 15.2), and none can be written below TLS: a
+	// client that closes its sending side there ends its request.
 	if c, ok := r.Context().Value(connKey{}).(*trackedConn); ok && r.ProtoAtLeast(1, 1) {
 		c.beginRequest()
 		defer c.endRequest()
@@ -117,7 +124,7 @@ func withConn(ctx context.Context, conn net.Conn) context.Context {
 
 // connState is the http.Server's ConnState.
 func (d *Drainer) connState(conn net.Conn, state http.ConnState) {
-	c := conn.(*trackedConn) // as Serve's listener accepts them
+	c := trackedOf(conn)
 	switch state {
 	case http.StateNew:
 		d.mu.Lock()
@@ -131,6 +138,17 @@ func (d *Drainer) connState(conn net.Conn, state http.ConnState) {
 		c.setIdle()
 	case http.StateActive:
 		c.setActive()
+	}
+}
+
+// trackedOf returns the connection that Serve's listener has accepted, of one that wraps it.
+func trackedOf(conn net.Conn) *trackedConn {
+	for {
+		below, wraps := conn.(interface{ NetConn() net.Conn })
+		if !wraps {
+			return conn.(*trackedConn)
+		}
+		conn = below.NetConn()
 	}
 }
 

@@ -30,7 +30,7 @@ func TestDrain(t *testing.T) {
 				<-next
 				_, _ = io.WriteString(w, "answer")
 			})}
-			d := New(server, l, 100, tc.kept)
+			d := New(server, l, 100, tc.kept, nil)
 			served := make(chan error, 1)
 			go func() { served <- d.Serve() }()
 			conn := dial(t, l.Addr().String())

@@ -56,7 +56,7 @@ func (c *trackedConn) endRequest() {
 func (c *trackedConn) Write(p []byte) (int, error) {
 	if string(p) != interim { // net/http writes one for a client that expects it
 		c.mu.Lock()
-		c.half.awaiting = false
+		c.half.awaiting, c.responding = false, true
 		c.mu.Unlock()
 	}
 	return c.Conn.Write(p)

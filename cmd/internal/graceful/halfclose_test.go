@@ -15,8 +15,8 @@ import (
 const maxWait = 30 * time.Second
 
 // serve runs a server that reads the body of each request, sends it to requests, and has answer
-// write its response.
-func serve(t *testing.T, answer http.HandlerFunc) (address string, requests <-chan *http.Request, d *Drainer) {
+// write its response. wrap is that of New.
+func serve(t *testing.T, wrap func(net.Listener) net.Listener, answer http.HandlerFunc) (address string, requests <-chan *http.Request, d *Drainer) {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -30,7 +30,7 @@ func serve(t *testing.T, answer http.HandlerFunc) (address string, requests <-ch
 		arrived <- r
 		answer(w, r)
 	})}
-	d = New(server, l, 100, false)
+	d = New(server, l, 100, false, wrap)
 	done := make(chan struct{})
 	go func() { defer close(done); _ = d.Serve() }()
 	t.Cleanup(func() { _ = server.Close(); <-done })
@@ -70,7 +70,7 @@ func TestHalfClosed(t *testing.T) {
 	for name, parts := range map[string][]string{"whole": {"answer"}, "a stream": {"a", "n", "s", "wer"}} {
 		t.Run(name, func(t *testing.T) {
 			next := make(chan bool)
-			address, requests, d := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			address, requests, d := serve(t, nil, func(w http.ResponseWriter, r *http.Request) {
 				for _, part := range parts {
 					<-next
 					_, _ = io.WriteString(w, part)
@@ -129,7 +129,7 @@ func TestClosed(t *testing.T) {
 		"before the response, by a proxy": {false, true}, "in the response, by a proxy": {true, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			address, requests, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			address, requests, _ := serve(t, nil, func(w http.ResponseWriter, r *http.Request) {
 				if tc.begun {
 					_, _ = io.WriteString(w, "x")
 					_ = http.NewResponseController(w).Flush()
@@ -196,7 +196,7 @@ func proxy(t *testing.T, to string) (address string) {
 
 // TestClosedInTwoSteps: a client closes its sending side, and later the other one.
 func TestClosedInTwoSteps(t *testing.T) {
-	address, requests, _ := serve(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	address, requests, _ := serve(t, nil, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	conn := dial(t, address)
 	post(t, conn, "1.1")
 	r := <-requests
@@ -215,7 +215,7 @@ func TestClosedInTwoSteps(t *testing.T) {
 
 // TestUnacknowledged: a client that acknowledges nothing has closed its connection.
 func TestUnacknowledged(t *testing.T) {
-	address, requests, d := serve(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	address, requests, d := serve(t, nil, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	conn := dial(t, address)
 	post(t, conn, "1.1")
 	r := <-requests
@@ -236,7 +236,7 @@ func TestUnacknowledged(t *testing.T) {
 // TestEOFIsNotWithheld: where EOF means that the client is done.
 func TestEOFIsNotWithheld(t *testing.T) {
 	t.Run("HTTP/1.0", func(t *testing.T) { // which has no interim responses
-		address, requests, _ := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		address, requests, _ := serve(t, nil, func(_ http.ResponseWriter, r *http.Request) {
 			<-r.Context().Done()
 			panic(http.ErrAbortHandler)
 		})
@@ -250,7 +250,7 @@ func TestEOFIsNotWithheld(t *testing.T) {
 		}
 	})
 	t.Run("half a body", func(t *testing.T) {
-		address, _, d := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("it is taken for a request") })
+		address, _, d := serve(t, nil, func(http.ResponseWriter, *http.Request) { t.Error("it is taken for a request") })
 		conn := dial(t, address)
 		_, _ = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n{")
 		_ = conn.CloseWrite()
@@ -262,7 +262,7 @@ func TestEOFIsNotWithheld(t *testing.T) {
 		}
 	})
 	t.Run("between requests", func(t *testing.T) {
-		address, requests, d := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "x") })
+		address, requests, d := serve(t, nil, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "x") })
 		conn := dial(t, address)
 		in := bufio.NewReader(conn)
 		for range 3 {

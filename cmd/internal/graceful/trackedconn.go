@@ -66,6 +66,8 @@ type trackedConn struct {
 	mu            sync.Mutex
 	awaitingFirst bool      // its first request, or the rest of one, has still to arrive
 	idleSince     time.Time // when the last bytes arrived; zero = a request is in flight
+	responding    bool      // the response to the request in flight has begun
+	nextArrived   bool      // so have bytes since, which may be of the next request: TLS reads more than it is asked for
 	half          halfClose
 
 	// Read's own. An http.Server has one goroutine at a time call it, though net.Conn
@@ -115,6 +117,9 @@ func (c *trackedConn) readNow(fd uintptr) bool {
 	if c.n > 0 && !c.idleSince.IsZero() {
 		c.awaitingFirst, c.idleSince = true, time.Now()
 	}
+	if c.n > 0 && c.responding {
+		c.nextArrived = true
+	}
 	return c.n != 0 || c.err != nil || !c.withholdEOF(fd)
 }
 
@@ -122,14 +127,14 @@ func (c *trackedConn) readNow(fd uintptr) bool {
 func (c *trackedConn) setActive() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.idleSince = time.Time{}
+	c.idleSince, c.responding, c.nextArrived = time.Time{}, false, false
 }
 
 // setIdle records that it has been answered.
 func (c *trackedConn) setIdle() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.awaitingFirst, c.idleSince = false, time.Now()
+	c.awaitingFirst, c.idleSince = c.nextArrived, time.Now()
 }
 
 // closeIdle closes the connection if nothing has arrived on it for the grace period,

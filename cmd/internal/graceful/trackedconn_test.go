@@ -102,6 +102,24 @@ func TestCloseIdle(t *testing.T) {
 		c.closeIdle(long, 0)
 		closed(t, c, client)
 	})
+	t.Run("a request has been read before the last one ended", func(t *testing.T) { // by TLS
+		c, client, arrived := connect(t)
+		c.setActive()
+		if _, err := c.Write([]byte("HTTP/1.1 200 OK")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := client.Read(make([]byte, 100)); err != nil {
+			t.Fatal(err)
+		}
+		isOpen(t, c, client, arrived)
+		c.setIdle()
+		c.closeIdle(long, 0)
+		isOpen(t, c, client, arrived)
+		c.setActive()
+		c.setIdle()
+		c.closeIdle(long, 0)
+		closed(t, c, client)
+	})
 	t.Run("a request has arrived", func(t *testing.T) {
 		c, client, arrived := connect(t)
 		c.setIdle()

@@ -1,5 +1,5 @@
-// Package keyfile reads the API keys of upstreams, from the environment or from files. It
-// never writes one, and no error contains one.
+// Package keyfile reads the API keys of upstreams, from the environment or from files, and finds
+// other files with keys that llmsup.yaml names. It never writes a key, and no error contains one.
 package keyfile
 
 import (
@@ -72,6 +72,20 @@ const credentialsVariable = "CREDENTIALS_DIRECTORY"
 // credential returns the name of systemd's credential that an api_key_file refers to.
 func credential(file string) (name string, is bool) {
 	return strings.CutPrefix(file, "${"+credentialsVariable+"}/")
+}
+
+// Path returns the path of a file that llmsup.yaml names, which Check has accepted: it may be a
+// credential of systemd.
+func Path(file string) (string, error) {
+	name, is := credential(file)
+	if !is {
+		return file, nil
+	}
+	dir := os.Getenv(credentialsVariable)
+	if dir == "" {
+		return "", fmt.Errorf("%s: systemd has passed no credentials; add LoadCredential=%s:... to llmsup.service", file, name)
+	}
+	return filepath.Join(dir, name), nil
 }
 
 // validCredential matches names of credentials.
