@@ -91,6 +91,7 @@ func (f *findings) check(c *cli.Context) error {
 		return nil
 	}
 	f.clientKeys(cfg)
+	f.certificate(cfg)
 	hardware := f.llamaServer(c.Context, cfg)
 	f.upstreams(cfg)
 	running := f.daemonResources(c.Context, cfg)

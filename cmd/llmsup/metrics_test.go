@@ -161,6 +161,9 @@ func TestMetrics(t *testing.T) {
 		known.check(t, where, expr)
 	}
 	known.read("llmsup_fleet_budget_renewable{key=\"\",period=\"daily\"} 1\n") // TestFleetBudget has it
+	for _, name := range []string{"issued", "expiry"} {                        // TestHTTPS has them
+		known.read("llmsup_tls_certificate_" + name + "_timestamp_seconds 1\n")
+	}
 	for where, expr := range alertExprs(t) {
 		known.check(t, where, expr)
 	}

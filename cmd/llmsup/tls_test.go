@@ -85,6 +85,23 @@ func TestHTTPS(t *testing.T) {
 		}
 	})
 
+	t.Run("check", func(t *testing.T) {
+		check := func(tls string) string {
+			file := newTestConfig(t, tls+"fleet: {nats: \"nats://127.0.0.1:1\", name: gpu1, advertise: \"https://gpu1.internal:8000\", key_file: /none}\n").path
+			_, out := in.run("check", "--config", file, "--gpu", "none", "--state-dir", shortDir(t), "--listen", "127.0.0.1:0", "--llama-server", llamaServer(t))
+			return strings.Join(strings.Fields(out), " ")
+		}
+		out := check(fmt.Sprintf("tls: {cert_file: %s, key_file: %s}\n", certFile, keyFile))
+		for _, want := range []string{"ok tls: the certificate is for 127.0.0.1, until " + until.UTC().Format(time.DateOnly), "warning fleet: other boxes are to call this one at https://gpu1.internal:8000, and its certificate is not for that name"} {
+			if !strings.Contains(out, want) {
+				t.Errorf("%q is missing in %s", want, out)
+			}
+		}
+		if out := check(fmt.Sprintf("\ntls: {cert_file: %s, key_file: /none}\n", certFile)); !strings.Contains(out, "llmsup.yaml:2: tls.key_file: there is no file /none") {
+			t.Error(out)
+		}
+	})
+
 	t.Run("reload", func(t *testing.T) {
 		certtest.Write(t, own.Sign("127.0.0.1", from, until.Add(time.Hour)), certFile, "") // without its key
 		if code, out := in.reload(); code != 1 || !strings.Contains(out, "llmsup.yaml:3: tls.key_file: the key in "+keyFile+" is not that of the first certificate") {
