@@ -2,9 +2,12 @@ package router
 
 import (
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httptrace"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -157,6 +160,62 @@ func TestRefusedBodyIsRead(t *testing.T) {
 		if resp.StatusCode != http.StatusTooManyRequests || reused != (call > 0) {
 			t.Errorf("call %d: %d, on a connection that was used before: %t", call, resp.StatusCode, reused)
 		}
+	}
+}
+
+// countedConn counts the bytes that are read from a connection.
+type countedConn struct {
+	net.Conn
+	bytes *atomic.Int64
+}
+
+func (c countedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.bytes.Add(int64(n))
+	return n, err
+}
+
+type countedListener struct {
+	net.Listener
+	bytes *atomic.Int64
+}
+
+func (l countedListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	return countedConn{conn, l.bytes}, err
+}
+
+// TestRefusedBodyIsNotSent: a long body is sent to a box only once that takes the call, over HTTP and
+// over HTTPS.
+func TestRefusedBodyIsNotSent(t *testing.T) {
+	for _, scheme := range []string{"http", "https"} {
+		t.Run(scheme, func(t *testing.T) {
+			f := newFleet(t, hangs, hangs, hangs, func(w http.ResponseWriter, r *http.Request) { writeAnswer(w, r, false) })
+			busy, received := f.others[0], atomic.Int64{}
+			busy.fill(hangs)
+			f.state.edit(drained)
+			front := httptest.NewUnstartedServer(busy.router)
+			front.Listener = countedListener{front.Listener, &received}
+			if scheme == "https" {
+				front.StartTLS()
+				f.ready.TLS = front.Client().Transport.(*http.Transport).TLSClientConfig
+			} else {
+				front.Start()
+			}
+			t.Cleanup(front.Close)
+			f.ready.Boxes[0].Address = front.URL
+			f.boxes.Set(f.ready)
+			body := `{"model":"local/qwen","messages":[{"role":"user","content":"` + strings.Repeat("word ", 100_000) + `"}]}`
+			eventually(t, "the busy box was asked", func() bool {
+				if r := f.post("/v1/chat/completions", body); r.status != 200 || r.backend() != "box3/qwen" {
+					t.Fatalf("%d from %q: %s", r.status, r.backend(), r.body)
+				}
+				return received.Load() > 0
+			})
+			if n := received.Load(); n > 50_000 {
+				t.Errorf("the busy box received %d bytes", n)
+			}
+		})
 	}
 }
 

@@ -168,8 +168,8 @@ func (p *Peer) Send(ctx context.Context, a *backend.Attempt) (*http.Response, er
 	backend.ForwardHeaders(header, r.Header)
 	header[wire.HeaderHop] = []string{p.hop(a).String()}
 	header[wire.HeaderRequestID] = []string{r.ID}
-	if a.MaxWait.Limited && r.Body.Size() > maxUnasked && address.Scheme == "http" { // a proxy, which HTTPS has, takes the body at once
-		header["Expect"] = []string{"100-continue"} // the other box may refuse the call before it has the body
+	if a.MaxWait.Limited && r.Body.Size() > maxUnasked {
+		header["Expect"] = []string{"100-continue"} // the other box may refuse the call before it has the body; a proxy takes it at once
 	}
 	address.Path, address.RawQuery = r.Path, r.Query
 	send := func() (*http.Response, error) { return a.SendFree(ctx, p.box.Transport, &address, header) }
