@@ -129,6 +129,7 @@ func (b *Server) awaitGrant(ctx context.Context, a *Attempt, w *waiter, now Loca
 				b.queue.cancel(w)
 				return nil, now.failure(now.Detail + ", and accepted no call within the time that calls wait for their model")
 			}
+			b.queue.update() // the model may have become ready just now
 		case <-now.Changed:
 			if now = b.local.State(); now.bypassed(a.Alternative) {
 				b.queue.cancel(w)

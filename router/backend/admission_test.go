@@ -116,3 +116,37 @@ func TestExpectedWaitOfRefusedCall(t *testing.T) {
 		b.queue.enqueue(1, false, 0)
 	}
 }
+
+// TestReadyAtTheEndOfModelWait: the model becomes ready at the moment at which the call no longer
+// waits for it, so that the call reads the new state before it is told of the change.
+func TestReadyAtTheEndOfModelWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		local := &settableLocal{}
+		local.becomes(LocalState{Reason: Loading, Returning: true, Slots: 1})
+		b := NewServer("qwen", local, nil)
+		began := time.Now()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		admitted := make(chan *Failure)
+		go func() {
+			_, failed := b.Admit(ctx, &Attempt{Request: &request.Request{}, Timeout: time.Hour, Alternative: Alternative{
+				Exists: true, On: func(Reason) bool { return true }, ModelUntil: began.Add(time.Second),
+			}})
+			admitted <- failed
+		}()
+		synctest.Wait()
+		local.mu.Lock()
+		local.state = LocalState{Alive: true, Slots: 1, Changed: make(chan struct{})} // the old one is not closed yet
+		local.mu.Unlock()
+		select {
+		case failed := <-admitted:
+			if failed != nil {
+				t.Error(failed.Detail)
+			}
+		case <-time.After(time.Minute):
+			t.Error("the call waits for a server that is ready")
+			cancel()
+			<-admitted
+		}
+	})
+}
