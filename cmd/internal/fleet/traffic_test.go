@@ -28,7 +28,8 @@ func announcement(s sealer, box int, seq uint64) (name string, value []byte) {
 	for _, model := range []string{"qwen2.5-14b", "nomic-embed-text"} {
 		b.Models = append(b.Models, Model{
 			Name: model, State: "ready", Slots: new(4), Free: new(1), Queued: 2, TokensPerSecond: new(123.4), FirstTokenSeconds: new(0.25),
-			LoadSeconds: new(12.5), ServiceSeconds: new(3.5), PromptTokensPerSecond: new(1850.2), Aggregation: true,
+			LoadSeconds: new(12.5), ServiceSeconds: new(3.5), PromptTokensPerSecond: new(1850.2),
+			ContextLength: new(8192), Capabilities: []string{"chat", "completion", "tools"}, Aggregation: true,
 		})
 	}
 	value, err := s.seal(&b)
