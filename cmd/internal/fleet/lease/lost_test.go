@@ -86,6 +86,40 @@ func TestLostRecord(t *testing.T) {
 	}
 }
 
+// TestStartAfterLoss: a process that starts once the boxes have put a lost record together again has
+// credit at once.
+func TestStartAfterLoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limits := budget.Config{Limits: budget.Limits{Daily: new(usd.Dollar)}}
+		w := newWorld(t, 1, limits)
+		w.faults = false
+		w.supplyAll()
+		time.Sleep(5 * time.Minute)
+		key := windowKey(windows("", w.boxes[0].now())[0])
+		delete(w.history, key)
+		for _, b := range w.boxes {
+			b.leaser.noteChange(key)
+		}
+		for range 40 {
+			w.supplyAll()
+			time.Sleep(time.Second)
+		}
+		fresh := &modelBox{w: w, name: "fresh"}
+		fresh.start(1, limits)
+		fresh.reconnect(false)
+		if err := fresh.leaser.supplyAll(t.Context(), fresh.session()); err != nil {
+			t.Fatal(err)
+		}
+		list := w.history[key]
+		if last := list[len(list)-1]; last.Rebuilt == "" || !last.Whole {
+			t.Errorf("%+v", last)
+		}
+		if !fresh.begin("", cent) {
+			t.Error("the new process has no credit")
+		}
+	})
+}
+
 // TestWarning: each box warns once that most of a limit is spent, by whichever box.
 func TestWarning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -82,6 +82,6 @@ func (r *Record) goneBack(known *Record, lease *budget.Lease) bool {
 // lost returns a record from which parts may be missing. Each box adds what it knows, see plan.
 func (r *Record) lost() *Record {
 	next := new(*r)
-	next.Rebuilt = rand.Text()
+	next.Rebuilt, next.Whole = rand.Text(), false
 	return next
 }

@@ -24,6 +24,8 @@ type Record struct {
 	// Rebuilt is another one each time that the record was lost: then parts may be missing until
 	// the boxes have added what they know. "" = it never was.
 	Rebuilt string `json:"rebuilt,omitempty"`
+	// Whole is whether they have, so that a process that starts later does not wait for them.
+	Whole bool `json:"whole,omitempty"`
 }
 
 // Holder is a box's part of a limit: the lease of one process, or what processes of the box have

@@ -112,8 +112,10 @@ func (l *Leaser) plan(ctx context.Context, s *session, w *window, lease *budget.
 	now := time.Now()
 	present := s.present()
 	d := next.decide(demand{lease: *lease, boxes: max(next.boxes(), len(present)), idle: now.Sub(lease.Used), hold: now.Sub(w.heldOn) < hold})
-	known := now.Sub(l.connected) > joinTime && next.complete(present, s.box)
-	if w.incomplete = next.Rebuilt != "" && !known && now.Sub(w.rebuiltOn) < rebuildTime; w.incomplete {
+	if next.Rebuilt != "" && !next.Whole {
+		next.Whole = now.Sub(l.connected) > joinTime && next.complete(present, s.box) || now.Sub(w.rebuiltOn) >= rebuildTime
+	}
+	if w.incomplete = next.Rebuilt != "" && !next.Whole; w.incomplete {
 		d = decision{granted: max(lease.Granted, lease.Taken()), low: d.low}
 	}
 	own.Granted, own.Spent = d.granted, lease.Spent
@@ -136,7 +138,7 @@ func (w *window) changes(next *Record, own Holder) bool {
 		held = next.Holders[at]
 	}
 	return held.Granted != own.Granted || held.Rebuilt != own.Rebuilt || held.Spent != own.Spent && time.Since(w.reported) > reportInterval ||
-		next.Limit != w.record.Limit || next.LimitVersion != w.record.LimitVersion ||
+		next.Whole != w.record.Whole || next.Limit != w.record.Limit || next.LimitVersion != w.record.LimitVersion ||
 		len(next.Holders) != len(w.record.Holders) || next.closed(own) != w.record.closed(own)
 }
 
