@@ -124,11 +124,11 @@ func (s *service) rebooted() {
 	s.must("llmsup", "drain", "--yes", "--for", "8s")
 	s.reboot()
 	s.awaitActive()
-	s.awaitServed() // without a command
-	s.must("llmsup", "drain", "--yes", "--for", "1s")
+	s.awaitServed()                                   // without a command
+	s.must("llmsup", "drain", "--yes", "--for", "4s") // longer than a busy machine takes to stop the model
 	s.reboot()
 	s.awaitActive()
-	s.awaitServed() // the time of the drain was over
+	s.awaitServed() // the time of the drain is over
 	s.write("/etc/llmsup/llmsup.yaml", s.config(""))
 	s.must("systemctl", "reload", "llmsup.service")
 }

@@ -80,7 +80,7 @@ func (s *service) restartUnderLoad() {
 			}
 		}})
 		_, err := s.callIn(traced, transport, "local/demo")
-		if c, ok := conn.Conn.(*watchedConn); err != nil && ok && !c.inTime.Load() && conn.IdleTime >= linger {
+		if c, ok := conn.Conn.(*watchedConn); err != nil && ok && !c.inTime.Load() && conn.IdleTime+time.Since(began) >= linger { // it may be written long after it got the connection
 			s.t.Logf("a call of %s was written after the close of its connection, which had been idle for %s: %v", who, conn.IdleTime, err)
 			tooLate.Add(1)
 			_, err = s.callIn(traced, transport, "local/demo")
