@@ -37,7 +37,7 @@ func TestFleetLoadsModel(t *testing.T) {
 	if _, out := one.run("route", "local/demo"); !strings.Contains(out, "it goes to demo as demo") {
 		t.Errorf("gpu1 has a free slot: %s", out)
 	}
-	const long = `,"max_tokens":2900` // the next calls are expected to take as long
+	const long = `,"max_tokens":1200` // the next calls are expected to take as long
 	if r := one.chat("local/demo", long); r.status != 200 || r.backend() != "demo" {
 		t.Errorf("gpu1 has a free slot: %d from %s", r.status, r.backend())
 	}
@@ -47,12 +47,16 @@ func TestFleetLoadsModel(t *testing.T) {
 	const calls = 5 // in the queue there is a place for each
 	answers := make(chan reply, calls)
 	for range calls {
-		go func() { answers <- one.chat("local/demo", long) }()
+		go func() {
+			var r reply
+			defer func() { answers <- r }() // also if chat ends the goroutine
+			r = one.chat("local/demo", long)
+		}()
 	}
 	by := map[string]int{}
 	for range calls {
 		r := <-answers
-		if r.status != 200 || r.readErr != nil || !strings.Contains(r.body, `"completion_tokens":2900`) {
+		if r.status != 200 || r.readErr != nil || !strings.Contains(r.body, `"completion_tokens":1200`) {
 			t.Errorf("%d, %v: %.300s", r.status, r.readErr, r.body)
 		}
 		by[r.backend()]++

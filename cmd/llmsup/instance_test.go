@@ -219,7 +219,7 @@ func (r reply) reason() string  { return r.header.Get("X-Llmsup-Reason") }
 // post makes a call and reads its answer.
 func (in *instance) post(path, body string) reply {
 	in.t.Helper()
-	ctx, cancel := context.WithTimeout(in.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(in.t.Context(), 3*testTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, in.url+path, strings.NewReader(body))
 	if err != nil {

@@ -118,7 +118,7 @@ func TestExpectedWaitOfRefusedCall(t *testing.T) {
 }
 
 // TestReadyAtTheEndOfModelWait: the model becomes ready at the moment at which the call no longer
-// waits for it, so that the call reads the new state before it is told of the change.
+// waits for it, so that the call reads the new state before it notices the change.
 func TestReadyAtTheEndOfModelWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		local := &settableLocal{}
