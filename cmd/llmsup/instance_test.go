@@ -52,6 +52,11 @@ type instance struct {
 	err    error // of the process, once done is closed
 }
 
+// newInstance returns an instance with its state directory, whose process its caller starts.
+func newInstance(t *testing.T, dir string) *instance {
+	return &instance{t: t, state: dir, http: http.DefaultClient, client: control.NewClient(filepath.Join(dir, "c.sock")), done: make(chan struct{})}
+}
+
 // shortDir creates a folder whose path is short enough for sockets.
 func shortDir(t *testing.T) string {
 	t.Helper()
@@ -77,7 +82,7 @@ func launchIn(t *testing.T, dir string, env []string, args ...string) *instance 
 		"start", "--listen", "127.0.0.1:0", "--state-dir", dir, "--control-socket", filepath.Join(dir, "c.sock"),
 		"--llama-server", llamaServer(t), "--log-format", "json", "--log-level", "debug",
 	}, args...)
-	in := &instance{t: t, state: dir, http: http.DefaultClient, client: control.NewClient(filepath.Join(dir, "c.sock")), done: make(chan struct{})}
+	in := newInstance(t, dir)
 	in.cmd = exec.Command("llmsup", all...)
 	in.cmd.Env = append(os.Environ(), env...)
 	in.cmd.WaitDelay = time.Second

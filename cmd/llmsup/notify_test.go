@@ -14,8 +14,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/llmsup/llmsup/cmd/internal/control"
 )
 
 // fakeSystemd imitates systemd: it receives llmsup's notifications and holds its socket.
@@ -68,7 +66,8 @@ func (m *fakeSystemd) start(env []string, args ...string) *instance {
 		"start", "--state-dir", m.dir, "--control-socket", filepath.Join(m.dir, "c.sock"),
 		"--llama-server", llamaServer(m.t), "--log-format", "json", "--log-level", "debug",
 	}, args...)
-	in := &instance{t: m.t, state: m.dir, client: control.NewClient(filepath.Join(m.dir, "c.sock")), done: make(chan struct{}), url: m.url}
+	in := newInstance(m.t, m.dir)
+	in.url = m.url
 	in.cmd = exec.Command("/bin/sh", all...)
 	in.cmd.Env = append(append(os.Environ(), "NOTIFY_SOCKET="+m.notify, "WATCHDOG_USEC=600000", "LISTEN_FDS=1", "LISTEN_FDNAMES=llmsup.socket"), env...)
 	in.cmd.ExtraFiles = []*os.File{m.socket}

@@ -60,7 +60,7 @@ func TestClosedTerminal(t *testing.T) {
 			}
 		}
 	}()
-	in := &instance{t: t, client: control.NewClient(dir + "/c.sock")}
+	in := newInstance(t, dir)
 	in.awaitListening()
 	pid := in.awaitReady().PID
 	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
