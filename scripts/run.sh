@@ -190,15 +190,19 @@ rm -rf "$new"
 listen=${listen:-127.0.0.1:8000}
 host=${listen%:*} port=${listen##*:}
 case $host in '' | 0.0.0.0 | '[::]') host=127.0.0.1 ;; esac
+curl="curl 'http://$host:$port"
+if [[ -r $config ]] && grep -q '^tls:' "$config"; then # a certificate is for a name, so the user has to put it there
+	curl="curl --cacert CA.pem 'https://NAME:$port"
+fi
 if [[ $port == 0 ]]; then
 	log "its first lines will show where it listens"
 elif [[ -z $chosen ]]; then # the models are in the file
-	log "once it runs, this lists its models: curl 'http://$host:$port/v1/models'"
+	log "once it runs, this lists its models: $curl/v1/models'"
 else
 	log "once the model is loaded, this gets an answer:"
 	cat >&2 <<-END
 
-		  curl 'http://$host:$port/v1/chat/completions' -H 'Content-Type: application/json' \\
+		  $curl/v1/chat/completions' -H 'Content-Type: application/json' \\
 		    -d '{"model": "local", "max_tokens": 20, "messages": [{"role": "user", "content": "Count."}]}'
 
 	END

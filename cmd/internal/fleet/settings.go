@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"reflect"
@@ -136,7 +137,10 @@ func (s Settings) readKey() (secret, error) {
 		return nil, fmt.Errorf("the fleet's key %s is not a file of at most %d bytes", s.KeyFile, maxKey)
 	}
 	raw, err := os.ReadFile(path)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("read the fleet's key: %w; the user that runs llmsup has to read this file", err)
+	case err != nil:
 		return nil, fmt.Errorf("read the fleet's key: %w; put the same key into this file on each box", err)
 	}
 	key := strings.TrimSpace(string(raw))
