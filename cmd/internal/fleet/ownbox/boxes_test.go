@@ -72,6 +72,25 @@ func TestWithoutNATS(t *testing.T) {
 	await(t, "b has left", func() bool { return len(a.Servers("demo")) == 0 })
 }
 
+// TestBeforeJoining: a box that waits for its name, as after a kill, already sends calls to the other
+// boxes, and they accept them.
+func TestBeforeJoining(t *testing.T) {
+	t.Parallel()
+	nats := fleettest.Start(t)
+	b := join(t, "b", nats.URL)
+	a := join(t, "a", nats.URL)
+	await(t, "a has the name", func() bool { return len(b.Servers("demo")) == 1 })
+	waits := join(t, "a", nats.URL)
+	await(t, "the second a knows b's server", func() bool { return len(waits.Servers("demo")) == 1 })
+	hop := waits.Servers("demo")[0].Box().Hop
+	if from, code, _ := strings.Cut(hop, " "); from != "a" || !b.Verify(from, code) {
+		t.Error("b does not accept its calls")
+	}
+	if from, code, _ := strings.Cut(b.Servers("demo")[0].Box().Hop, " "); !a.Verify(from, code) {
+		t.Error("b sends calls for a to the second one")
+	}
+}
+
 // TestRecent: which boxes are still known when NATS is lost.
 func TestRecent(t *testing.T) {
 	now := time.Now()

@@ -17,30 +17,30 @@ const (
 	rejoinTime = 10 * time.Second
 )
 
-// lastKnown are the other boxes as the router knows them: those of the view or, while this box is
-// alone, those of the time before.
+// lastKnown are the other boxes as the router knows them: those of the view and, while this box is
+// alone, those of the time before. A box that has not joined yet may know others already: it hears
+// of them while it waits for its name, and they accept its calls.
 type lastKnown struct {
 	boxes    []fleet.Peer
-	lost     time.Time // when this box was last found alone; the zero time = boxes are those of the view
-	rejoined time.Time // when it was in the fleet again; the zero time = it is alone
+	alone    bool      // this box was not in the fleet in the last view
+	rejoined time.Time // when it was in the fleet again; the zero time = the others have had the time for that, too
 }
 
 // of returns the other boxes of a view.
 func (l *lastKnown) of(v *fleet.View, now time.Time) []fleet.Peer {
 	switch {
 	case !v.Joined:
-		if l.lost.IsZero() || !l.rejoined.IsZero() {
-			l.lost, l.rejoined = now, time.Time{}
-		}
+		l.alone, l.rejoined = true, time.Time{}
+		l.boxes = l.merge(v)
 		return l.boxes
-	case !l.lost.IsZero() && l.rejoined.IsZero():
-		l.rejoined = now
+	case l.alone:
+		l.alone, l.rejoined = false, now
 	}
 	if l.awaited() && now.Sub(l.rejoined) < rejoinTime {
 		l.boxes = l.merge(v)
 		return l.boxes
 	}
-	l.lost, l.rejoined = time.Time{}, time.Time{}
+	l.rejoined = time.Time{}
 	l.boxes = recent(v, now)
 	return v.Boxes
 }
@@ -48,8 +48,8 @@ func (l *lastKnown) of(v *fleet.View, now time.Time) []fleet.Peer {
 // awaited reports whether this box is in the fleet again, and others may not be yet.
 func (l *lastKnown) awaited() bool { return !l.rejoined.IsZero() }
 
-// merge returns the boxes of a view, and those that were known before and have not been heard of
-// since, nor have left.
+// merge returns the boxes of a view, and those that were known before, unless they have left, or have
+// been heard of and become silent since this box is in the fleet again.
 func (l *lastKnown) merge(v *fleet.View) []fleet.Peer {
 	list := slices.Clone(v.Boxes)
 	for _, old := range l.boxes {
@@ -57,7 +57,7 @@ func (l *lastKnown) merge(v *fleet.View) []fleet.Peer {
 		if slices.ContainsFunc(v.Boxes, same) {
 			continue
 		}
-		if i := slices.IndexFunc(v.Absent, same); i >= 0 && (v.Absent[i].Leaving || v.Absent[i].Seen.After(l.lost)) {
+		if i := slices.IndexFunc(v.Absent, same); i >= 0 && (v.Absent[i].Leaving || l.awaited() && v.Absent[i].Seen.After(l.rejoined)) {
 			continue
 		}
 		list = append(list, old)

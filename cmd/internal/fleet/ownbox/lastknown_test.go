@@ -32,8 +32,21 @@ func TestLastKnown(t *testing.T) {
 	lost := step{4 * second, fleet.View{Absent: peers{peer("b", 0), peer("c", 0)}}, "b c"}
 	for name, steps := range map[string][]step{
 		"joins for the first time": {{0, fleet.View{}, ""}, {second, fleet.View{Joined: true}, ""}, {2 * second, fleet.View{Joined: true, Boxes: peers{peer("b", second)}}, "b"}},
-		"one leaves":               {known, {second, fleet.View{Joined: true, Boxes: peers{peer("b", 0)}, Absent: peers{left("c", second)}}, "b"}},
-		"one is silent":            {known, {3 * second, fleet.View{Joined: true, Boxes: peers{peer("b", 0)}, Absent: peers{peer("c", 0)}}, "b"}},
+		"hears of others before it joins": { // it waits for its name, which its killed process had
+			{0, fleet.View{}, ""},
+			{second, fleet.View{Boxes: peers{peer("b", second), peer("c", second)}}, "b c"},
+			{2 * second, fleet.View{Boxes: peers{peer("c", 2*second)}, Absent: peers{left("b", 2*second)}}, "c"},
+			{4 * second, fleet.View{Joined: true, Boxes: peers{peer("c", 4*second)}, Absent: peers{left("b", 2*second)}}, "c"},
+		},
+		"loses NATS before it joins": {
+			{0, fleet.View{}, ""},
+			{second, fleet.View{Boxes: peers{peer("b", second)}}, "b"},
+			{9 * second, fleet.View{Absent: peers{peer("b", second)}}, "b"},
+			{20 * second, fleet.View{Joined: true, Absent: peers{peer("b", second)}}, "b"},
+			{31 * second, fleet.View{Joined: true, Absent: peers{peer("b", second)}}, ""},
+		},
+		"one leaves":    {known, {second, fleet.View{Joined: true, Boxes: peers{peer("b", 0)}, Absent: peers{left("c", second)}}, "b"}},
+		"one is silent": {known, {3 * second, fleet.View{Joined: true, Boxes: peers{peer("b", 0)}, Absent: peers{peer("c", 0)}}, "b"}},
 		"all are silent before the loss is noticed": {
 			known, {3 * second, fleet.View{Joined: true, Absent: peers{peer("b", 0), peer("c", 0)}}, ""}, lost,
 		},
