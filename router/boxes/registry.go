@@ -53,8 +53,11 @@ type present struct {
 	verify   func(from, code string) bool
 }
 
-// identity is that of a process of llmsup at an address.
-type identity struct{ name, instance, address, hop string }
+// identity is that of a process of llmsup at an address, and of how it is called.
+type identity struct {
+	name, instance, address, hop string
+	tls                          *tls.Config
+}
 
 // box is a box that is in the fleet.
 type box struct {
@@ -115,7 +118,7 @@ func (r *Registry) Set(f Fleet) {
 	boxes := map[identity]*box{}
 	for i := range f.Boxes {
 		announced := &f.Boxes[i]
-		id := identity{announced.Name, announced.Instance, announced.Address, announced.Hop}
+		id := identity{announced.Name, announced.Instance, announced.Address, announced.Hop, f.TLS}
 		b := r.boxes[id]
 		if b == nil {
 			if b = newBox(announced, f.TLS); b == nil {

@@ -67,6 +67,9 @@ func New(o Options) *Member {
 		o: o, instance: rand.Text(), changed: make(chan struct{}, 1), outdated: make(chan struct{}, 1), clock: time.Now,
 		peers: peers{self: name, byName: map[string]Peer{}}, foreign: map[string]time.Time{}, link: link{problem: "it connects to " + o.Settings.servers()},
 	}
+	if key, err := o.Settings.readKey(); err == nil { // else Run says what is wrong
+		m.secret.Store(&key)
+	}
 	m.publish()
 	return m
 }
@@ -83,6 +86,12 @@ func (m *Member) HopCode(to *Peer) string {
 		return key.hopCode(m.peers.self, &to.Box)
 	}
 	return ""
+}
+
+// SameKey reports whether two Members are known to have the same fleet's key.
+func (m *Member) SameKey(other *Member) bool {
+	a, b := m.secret.Load(), other.secret.Load()
+	return a != nil && b != nil && hmac.Equal(*a, *b)
 }
 
 // VerifyHop reports whether a code is that of a box for calls at this process.

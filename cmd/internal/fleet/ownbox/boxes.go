@@ -23,17 +23,11 @@ func (m *Membership) updateRouter(ctx context.Context, present *member) {
 	if err != nil {
 		m.o.Log.Warn().Err(err).Msg("boxes at https addresses are checked with the system's certificates")
 	}
-	defer func() {
-		if !m.closed { // else the last calls may still go to other boxes; leave holds mu meanwhile
-			m.o.Boxes.Set(boxes.Fleet{Alone: true}) // those that wait at other boxes wait on
-		}
-	}()
-	var others lastKnown
 	for {
 		v := present.View()
-		m.o.Boxes.Set(fleetOf(v, others.of(v, time.Now()), present.Member, tlsConfig))
+		m.o.Boxes.Set(fleetOf(v, m.others.of(v, time.Now()), present.Member, tlsConfig))
 		var again <-chan time.Time
-		if others.awaited() {
+		if m.others.awaited() {
 			again = time.After(rejoinTime)
 		}
 		select {

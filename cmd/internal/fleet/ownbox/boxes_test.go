@@ -1,6 +1,8 @@
 package ownbox
 
 import (
+	"encoding/pem"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -88,6 +90,74 @@ func TestBeforeJoining(t *testing.T) {
 	}
 	if from, code, _ := strings.Cut(b.Servers("demo")[0].Box().Hop, " "); !a.Verify(from, code) {
 		t.Error("b sends calls for a to the second one")
+	}
+}
+
+// TestReload: while a reload has a box join again, its router keeps the boxes that it knows, also if
+// that fails. They accept its calls, unless its key is another one.
+func TestReload(t *testing.T) {
+	t.Parallel()
+	nats := fleettest.Start(t)
+	b := join(t, "b", nats.URL)
+	known := &boxes.Registry{}
+	m := New(Options{Daemon: box{}, Traffic: box{}, Boxes: known, Log: zerolog.Nop()})
+	t.Cleanup(m.Close)
+	s := fleet.Settings{NATS: []string{nats.URL}, Name: "a", Advertise: "http://127.0.0.1:2", KeyFile: filepath.Join(t.TempDir(), "key")}
+	write := func(file, text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(s.KeyFile, strings.Repeat("k", 32))
+	accepted := func() bool {
+		list := known.Servers("demo")
+		if len(list) != 1 || !list[0].Availability().Usable() {
+			return false
+		}
+		from, code, _ := strings.Cut(list[0].Box().Hop, " ")
+		return from == s.Name && b.Verify(from, code)
+	}
+	m.Apply(s)
+	await(t, "a knows b", func() bool { return m.Status().Joined && accepted() })
+
+	before := known.Servers("demo")[0]
+	s.NATS = []string{"nats://127.0.0.1:1"}
+	reloaded := make(chan struct{})
+	go func() {
+		defer close(reloaded)
+		m.Apply(s)
+	}()
+	for began, done := time.Now(), reloaded; done != nil || time.Since(began) < time.Second; time.Sleep(time.Millisecond) {
+		if list := known.Servers("demo"); len(list) != 1 || list[0] != before || !accepted() {
+			t.Fatalf("with another server of NATS the box sends no calls to b: %v", list)
+		}
+		select {
+		case <-done:
+			done = nil
+		default:
+		}
+	}
+
+	s.CAFile = filepath.Join(t.TempDir(), "ca.pem")
+	web := httptest.NewTLSServer(nil)
+	defer web.Close()
+	write(s.CAFile, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: web.Certificate().Raw})))
+	m.Apply(s)
+	await(t, "calls with the certificates of ca_file", func() bool { return accepted() && known.Servers("demo")[0].Box().Transport.TLSClientConfig != nil })
+	s.NATS, s.Name = []string{nats.URL}, "c"
+	m.Apply(s)
+	await(t, "calls under another name", func() bool { return m.Status().Joined && accepted() })
+	select {
+	case <-before.Box().Gone:
+		t.Error("calls that wait at b were interrupted")
+	default:
+	}
+
+	write(s.KeyFile, strings.Repeat("l", 32))
+	m.Apply(s)
+	await(t, "no box with the old key", func() bool { return len(known.Servers("demo")) == 0 })
+	if names := known.ServerNames(); !slices.Equal(names, []string{"demo"}) {
+		t.Errorf("calls for a model of a box with the old key are not sent again later: known are %q", names)
 	}
 }
 

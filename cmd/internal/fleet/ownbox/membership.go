@@ -38,6 +38,7 @@ type Membership struct {
 
 	o       Options
 	present atomic.Pointer[member]
+	others  lastKnown // for the present member's updateRouter, and for Apply while there is none
 
 	mu     sync.Mutex // guards a replacement of present, and closed
 	closed bool
@@ -67,7 +68,8 @@ func New(o Options) *Membership {
 }
 
 // Apply joins the fleet of the Settings. It leaves another one first, also if a file of the
-// Settings has another content now, and reports whether that was why.
+// Settings has another content now, and reports whether that was why. The router keeps the boxes that
+// it knows until the box has joined again, unless the fleet's key is another one.
 func (m *Membership) Apply(s fleet.Settings) (otherFiles bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -77,6 +79,10 @@ func (m *Membership) Apply(s fleet.Settings) (otherFiles bool) {
 	}
 	m.leave()
 	if !s.Enabled() {
+		m.others = lastKnown{}
+		if m.o.Boxes != nil {
+			m.o.Boxes.Set(boxes.Fleet{Alone: true}) // calls that wait at other boxes wait on
+		}
 		return false
 	}
 	if warning := s.Warning(); warning != "" {
@@ -85,6 +91,9 @@ func (m *Membership) Apply(s fleet.Settings) (otherFiles bool) {
 	ctx, stop := context.WithCancel(context.Background())
 	next := &member{settings: s, fingerprint: s.Fingerprint(), state: &state{o: m.o}, stop: stop, ended: make(chan struct{})}
 	next.Member = fleet.New(fleet.Options{Settings: s, State: next.state.box, Changes: m.o.Daemon.Changes, Services: m.o.Services, Log: m.o.Log})
+	if old != nil && !next.SameKey(old.Member) {
+		m.others = lastKnown{} // they accept no calls with another key
+	}
 	m.present.Store(next)
 	go func() {
 		defer close(next.ended)
