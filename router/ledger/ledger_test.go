@@ -194,6 +194,10 @@ func TestSpent(t *testing.T) {
 	if err != nil || len(got) != 2 || got["tool"] != 110 || got[""] != 7 {
 		t.Errorf("spent %v, %v", got, err)
 	}
+	// From a day on that is after to: what is not counted is not subtracted.
+	if got, err = l.Spent(t.Context(), later.Time.Add(24*time.Hour), before.Time); err != nil || len(got) != 0 {
+		t.Errorf("spent from tomorrow on: %v, %v", got, err)
+	}
 	if _, err := l.Usages(t.Context(), time.Time{}, time.Time{}, "shoe size"); err == nil {
 		t.Error("by shoe size: no error")
 	}

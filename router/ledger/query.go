@@ -297,13 +297,15 @@ SELECT "key", sum(charged) FROM (
 
 // Spent returns the charges of the calls that came on the day (UTC) of from or later, by
 // client key, without those that came to this process at the time to or later. It is fast if
-// to is recent.
+// from or to is recent.
 func (l *Ledger) Spent(ctx context.Context, from, to time.Time) (map[string]usd.Amount, error) {
 	d, err := l.readable(ctx)
 	if err != nil {
 		return nil, err
 	}
-	amounts, err := d.spent(ctx, from.UnixMilli()/journal.DayLength, timeText(to.UnixMilli()), l.run>>32)
+	day := from.UnixMilli() / journal.DayLength
+	own := max(to.UnixMilli(), day*journal.DayLength) // what is not in the sum must not be subtracted
+	amounts, err := d.spent(ctx, day, timeText(own), l.run>>32)
 	l.reportCorrupt(d, err)
 	if err != nil {
 		return nil, fmt.Errorf("read the ledger: %w", err)
