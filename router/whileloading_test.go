@@ -141,7 +141,7 @@ func TestWhileLoadingKeepsWaiting(t *testing.T) {
 // TestWhileLoadingWaitsOnce: a call that has waited until its timeout, and whose fallback then
 // fails, does not wait a second time.
 func TestWhileLoadingWaitsOnce(t *testing.T) {
-	l := newWaitingRoute(t, models.WaitForTimeout, 50*time.Millisecond)
+	l := newWaitingRoute(t, models.WaitForTimeout, time.Second) // from the call's beginning until it waits
 	l.state.transition(unloaded)
 	l.breakCloud()
 	if r := l.chat("local/qwen", false); r.status != 503 {

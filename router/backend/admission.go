@@ -115,7 +115,9 @@ func (b *Server) awaitGrant(ctx context.Context, a *Attempt, w *waiter, now Loca
 		model.update(forModel)
 		select {
 		case <-model.due():
-			model.notify()
+			if ctx.Err() == nil { // on a busy machine both may be late
+				model.notify()
+			}
 		case <-w.granted:
 			return b.leaseSlots(b.local.State().Gone, w.slots), nil
 		case <-ctx.Done():
@@ -125,6 +127,9 @@ func (b *Server) awaitGrant(ctx context.Context, a *Attempt, w *waiter, now Loca
 			b.queue.cancel(w)
 			return nil, b.notAdmitted(a, "and llmsup is stopping", "has all slots busy, and llmsup is stopping")
 		case <-changes:
+			if ctx.Err() != nil {
+				continue
+			}
 			if now = b.local.State(); now.bypassed(a.Alternative) {
 				b.queue.cancel(w)
 				return nil, now.failure(now.Detail + ", and accepted no call within the time that calls wait for their model")

@@ -150,3 +150,30 @@ func TestReadyAtTheEndOfModelWait(t *testing.T) {
 		}
 	})
 }
+
+// hangingProgress keeps its call from running while it waits for its model, as a busy machine does.
+type hangingProgress time.Duration
+
+func (p hangingProgress) Wait(bool, func() int) { time.Sleep(time.Duration(p)) }
+func (hangingProgress) Send()                   {}
+
+// TestWaitEndsOnce: a call that does not run while both its time and its wait for the model end has
+// waited as long as it may: it does not wait for the same server again, and its client is told nothing.
+func TestWaitEndsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for range 20 { // either end may be seen first
+			local := &settableLocal{}
+			local.becomes(LocalState{Reason: Loading, Detail: "is loading", Returning: true, Slots: 1})
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, failed := NewServer("qwen", local, nil).Admit(ctx, &Attempt{
+				Request: &request.Request{}, Timeout: time.Second, Progress: hangingProgress(time.Minute),
+				Alternative: Alternative{Exists: true, On: func(Reason) bool { return true }, ModelUntil: time.Now().Add(2 * time.Second)},
+				KeepAlive:   KeepAlive{After: 2 * time.Second, Notify: func(int) { t.Error("the response began after the wait") }},
+			})
+			if failed == nil || failed.Next != NoRetry || failed.Detail != "is loading, and accepted no call within 1s" {
+				t.Fatalf("%+v", failed)
+			}
+		}
+	})
+}
