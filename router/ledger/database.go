@@ -222,9 +222,16 @@ func (d *database) close() {
 	}
 }
 
+// IDFile is the name of a file beside the database, for a name of it that no other one has: it is
+// removed before another database takes the place of a corrupt one. The ledger does not read or write it.
+const IDFile = "fleet-id"
+
 // quarantineFiles renames the files of a corrupt database, and returns the new name. Open
 // descriptors stay valid.
 func quarantineFiles(path string, now time.Time) (string, error) {
+	if err := os.Remove(filepath.Join(filepath.Dir(path), IDFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
 	aside := path + ".corrupt-" + now.UTC().Format("20060102T150405.000Z")
 	if err := os.Rename(path, aside); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", err

@@ -1,6 +1,7 @@
 package accounting
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/cmd/internal/fleet"
 	"github.com/llmsup/llmsup/cmd/internal/fleet/lease"
+	"github.com/llmsup/llmsup/router/ledger"
 	"github.com/llmsup/llmsup/router/usd"
 )
 
@@ -52,17 +54,16 @@ func (a *Accounting) applyFleetBudget(c *config.Config, since time.Time) {
 // ledgerName returns the name of the ledger in a directory, which tells it from all others: a
 // new one has another name, also one in place of a corrupt database.
 func ledgerName(dir string) (string, error) {
-	path := filepath.Join(dir, "fleet-id")
+	path := filepath.Join(dir, ledger.IDFile)
 	id, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, os.ErrNotExist) || err == nil && len(bytes.TrimSpace(id)) == 0 {
 		id = []byte(rand.Text())
 		err = renameio.WriteFile(path, id, 0o600)
 	}
 	if err != nil {
 		return "", fmt.Errorf("read the name of the ledger: %w", err)
 	}
-	corrupt, err := filepath.Glob(filepath.Join(dir, "*.corrupt-*"))
-	return fmt.Sprintf("%s-%d", strings.TrimSpace(string(id)), len(corrupt)), err
+	return strings.TrimSpace(string(id)), nil
 }
 
 // spent returns what calls have cost, once the ledger has all calls of earlier processes.

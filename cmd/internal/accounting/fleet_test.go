@@ -1,6 +1,7 @@
 package accounting
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"path/filepath"
@@ -134,7 +135,17 @@ func TestLedgerName(t *testing.T) {
 	if other := name(t.TempDir()); other == first {
 		t.Error("two ledgers have one name")
 	}
-	if err := os.WriteFile(filepath.Join(dir, "ledger.db.corrupt-20261130T000000.000Z"), nil, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "ledger.db"), bytes.Repeat([]byte("not a database"), 1000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l := ledger.Open(dir, ledger.Options{Log: zerolog.Nop()})
+	if err := l.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(l.State().Quarantined); err != nil {
 		t.Fatal(err)
 	}
 	if renewed := name(dir); renewed == first {

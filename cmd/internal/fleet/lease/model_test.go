@@ -41,11 +41,13 @@ type modelBox struct {
 	name    string
 	skew    time.Duration // of its clock
 	cut     bool          // from NATS
-	rows    []row
-	earlier int // rows of ended processes
 	budget  *budget.Budget
 	leaser  *Leaser
 	calls   []*call
+	rows    []row // of its ledger
+	earlier int   // rows of ended processes
+
+	ledgerName string
 }
 
 type row struct {
@@ -64,10 +66,12 @@ func (b *modelBox) now() time.Time { return time.Now().Add(b.skew).UTC() }
 
 // start starts a process on the box.
 func (b *modelBox) start(version uint64, limits budget.Config) {
-	b.calls, b.earlier = nil, len(b.rows)
+	if b.calls, b.earlier = nil, len(b.rows); b.ledgerName == "" {
+		b.ledgerName = "ledger of " + b.name
+	}
 	b.budget = budget.New(budget.Config{}, nil)
 	b.budget.CountLeases(b.now())
-	b.leaser = New(Options{Budget: b.budget, Ledger: "ledger of " + b.name, Spent: b.ledger, Log: zerolog.Nop()})
+	b.leaser = New(Options{Budget: b.budget, Ledger: b.ledgerName, Spent: b.ledger, Log: zerolog.Nop()})
 	b.leaser.wall = b.now
 	b.leaser.SetLimits(version, limits)
 }
@@ -285,6 +289,8 @@ func (w *world) step(version *uint64, limits *budget.Config) {
 		limits.Daily = new(usd.Amount(w.Int64N(int64(usd.Dollar))))
 		w.setLimits(*limits)
 		b.leaser.SetLimits(*version, *limits)
+	case n < 992 && w.jumps:
+		b.name = fmt.Sprint(b.ledgerName, w.IntN(5)) // at the next restart, or now
 	}
 }
 
@@ -340,7 +346,7 @@ func TestModel(t *testing.T) {
 	}
 }
 
-// FuzzModel also has clocks that jump by a day, and limits that change.
+// FuzzModel also has clocks that jump by a day, limits that change, and boxes that get other names.
 func FuzzModel(f *testing.F) {
 	for seed := range uint64(20) {
 		f.Add(seed)

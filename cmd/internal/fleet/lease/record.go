@@ -38,6 +38,10 @@ type Holder struct {
 	Spent   usd.Amount `json:"spent"`             // of it, when the box last changed the record
 	At      time.Time  `json:"at"`                // when that was, by the box's clock
 	Rebuilt string     `json:"rebuilt,omitempty"` // Record.Rebuilt then
+
+	// OtherNames is, of ended processes, what their ledger has and holders of its box's earlier names
+	// have, too.
+	OtherNames usd.Amount `json:"other_names,omitempty"`
 }
 
 // same reports whether two are the same part.
@@ -130,19 +134,30 @@ func (r *Record) spentByOthers(lease string) usd.Amount {
 
 // closeEnded replaces the leases of a box's ended processes by what they have spent: past, as
 // the box's ledger says. Leases of another ledger stay, since nothing is known of their calls.
+//
+// So do leases of the same ledger under another name: the box may have been renamed, or be a copy of one that
+// still runs. What they had when this name first came counts once; a copy spends more later.
 func (r *Record) closeEnded(own Holder, past usd.Amount) {
 	closed := Holder{Box: own.Box, Ledger: own.Ledger, At: own.At}
-	atLeast := usd.Amount(0)
+	atLeast, otherNames, first := usd.Amount(0), usd.Amount(0), true
 	r.Holders = slices.DeleteFunc(slices.Clone(r.Holders), func(h Holder) bool {
-		if h.Box != own.Box || h.Ledger != own.Ledger || h.Lease == own.Lease {
+		if h.Ledger != own.Ledger || h.Lease == own.Lease {
 			return false
 		}
+		if h.Box != own.Box {
+			otherNames += h.Granted
+			return false
+		}
+		first = false
 		if atLeast += h.Spent; h.Lease == "" {
-			closed.At = h.At
+			closed.At, closed.OtherNames = h.At, h.OtherNames
 		}
 		return true
 	})
-	if closed.Granted = max(past, atLeast); closed.Granted > 0 {
+	if first {
+		closed.OtherNames = min(otherNames, past)
+	}
+	if closed.Granted = max(past-closed.OtherNames, atLeast); closed.Granted > 0 || closed.OtherNames > 0 {
 		closed.Spent = closed.Granted
 		r.Holders = append(r.Holders, closed)
 	}

@@ -136,6 +136,9 @@ func (w *window) changes(next *Record, own Holder) bool {
 	var held Holder
 	if at := next.index(own.Lease); at >= 0 {
 		held = next.Holders[at]
+		if held.Box != own.Box {
+			return true
+		}
 	}
 	return held.Granted != own.Granted || held.Rebuilt != own.Rebuilt || held.Spent != own.Spent && time.Since(w.reported) > reportInterval ||
 		next.Whole != w.record.Whole || next.Limit != w.record.Limit || next.LimitVersion != w.record.LimitVersion ||
