@@ -97,7 +97,7 @@ func (c *client) write(name, text string) string {
 // process group is left afterwards.
 func (c *client) run(command ...string) (code int, stdout, stderr string) {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), 3*testTimeout)
+	ctx, cancel := context.WithTimeout(c.t.Context(), testTimeout)
 	defer cancel()
 	var out, errs strings.Builder
 	cmd := exec.CommandContext(ctx, "offline", append([]string{c.sock}, command...)...)

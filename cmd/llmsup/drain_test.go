@@ -187,7 +187,7 @@ func (l *load) count() int {
 func (l *load) awaitCalls(t *testing.T, n int) {
 	t.Helper()
 	if !eventually(testTimeout, func() bool { return l.count() >= n }) {
-		t.Fatalf("%d calls after a minute, want %d", l.count(), n)
+		t.Fatalf("%d calls after %s, want %d", l.count(), testTimeout, n)
 	}
 }
 
@@ -302,34 +302,12 @@ routes:
 		t.Errorf("%v: %s", err, output.String())
 	}
 
-	joined := make(chan string, 2)
-	var watching sync.WaitGroup
-	for range 2 {
-		watch := exec.Command("llmsup", "drain", "--control-socket", in.state+"/c.sock")
-		pipe, err := watch.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := watch.Start(); err != nil {
-			t.Fatal(err)
-		}
-		lines := bufio.NewScanner(pipe)
-		lines.Scan() // it has joined the drain when it prints its first line
-		watching.Go(func() {
-			output := lines.Text() + "\n"
-			for lines.Scan() {
-				output += lines.Text() + "\n"
-			}
-			_ = watch.Wait() // the exit code is checked below
-			joined <- fmt.Sprint(watch.ProcessState.ExitCode(), " ", output)
-		})
-	}
+	joined := []func() string{in.runUntil("", "drain"), in.runUntil("", "drain")} // each has joined the drain when it prints its first line
 	if code, out := in.run("drain", "--cancel"); code != 0 || !strings.Contains(out, "slow: has answered a test call, and is ready\n") {
 		t.Errorf("exit %d\n%s", code, out)
 	}
-	watching.Wait()
-	for range 2 {
-		if out := <-joined; !strings.HasPrefix(out, "1 ") || !strings.HasSuffix(out, "the drain was cancelled (llmsup resume)\n") {
+	for _, rest := range joined {
+		if out := rest(); !strings.HasPrefix(out, "1 ") || !strings.HasSuffix(out, "the drain was cancelled (llmsup resume)\n") {
 			t.Errorf("the waiting command printed %s", out)
 		}
 	}
@@ -427,29 +405,21 @@ func TestDrainThatCannotBeSaved(t *testing.T) {
 // TestDrainDuringResume: a resume that another drain overrides fails and says so.
 func TestDrainDuringResume(t *testing.T) {
 	t.Parallel()
-	slow := filepath.Join(t.TempDir(), "llama-server")
-	script := "#!/bin/sh\ncase $1 in --help|--version) ;; *) sleep 3 ;; esac\nexec " + llamaServer(t) + " \"$@\"\n"
-	if err := os.WriteFile(slow, []byte(script), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	in := launch(t, nil, "--demo", "--llama-server", slow)
+	path, loads := gatedLlamaServer(t)
+	in := launch(t, nil, "--demo", "--llama-server", path)
 	in.awaitReady()
 	if code, out := in.run("drain", "--yes"); code != 0 {
 		t.Fatalf("exit %d\n%s", code, out)
 	}
-	ran := make(chan string, 2)
-	for range 2 {
-		go func() {
-			code, out := in.run("resume")
-			ran <- fmt.Sprint(code, " ", out)
-		}()
-	}
+	loads(false)
+	resumes := []func() string{in.runUntil("", "resume"), in.runUntil("", "resume")}
 	in.await("loading", func(s control.Server) bool { return s.State == "loading" })
 	if code, out := in.run("drain", "--yes"); code != 0 {
 		t.Errorf("exit %d\n%s", code, out)
 	}
-	for range 2 {
-		if out := <-ran; !strings.HasPrefix(out, "1 ") || !strings.HasSuffix(out, "\nthe servers are drained again\n") {
+	loads(true)
+	for _, rest := range resumes {
+		if out := rest(); !strings.HasPrefix(out, "1 ") || !strings.HasSuffix(out, "\nthe servers are drained again\n") {
 			t.Errorf("resume: %s", out)
 		}
 	}
@@ -461,7 +431,7 @@ func TestDrainDuringResume(t *testing.T) {
 // TestResumeOfAHungServer: resume fails if the server answers no test call.
 func TestResumeOfAHungServer(t *testing.T) {
 	t.Parallel()
-	file := newTestConfig(t, fmt.Sprintf("servers:\n  box: {model: %s, stall_timeout: 2s}\n", demoModel(t)))
+	file := newTestConfig(t, fmt.Sprintf("servers:\n  box: {model: %s, stall_timeout: 20s}\n", demoModel(t))) // a busy machine may take seconds to start the command
 	in := launch(t, nil, "--config", file.path)
 	pid := in.awaitReady().PID
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {

@@ -30,11 +30,7 @@ func TestDrainFreesTheGPU(t *testing.T) {
 	}
 	holds()
 
-	result := make(chan string)
-	go func() {
-		code, out := in.run("drain")
-		result <- fmt.Sprint(code, " ", out)
-	}()
+	result := in.runInBackground("drain")
 	in.await("drained", isDrained)
 	from := b.samples()
 	in.await("three samples later", func(control.Server) bool { return b.samples() > from+2 })
@@ -64,14 +60,9 @@ func TestDrainFreesTheGPU(t *testing.T) {
 		g.Used = g.Total - g.Reserved - 50<<20
 		g.Processes = []nvmltest.Process{{PID: os.Getpid(), Used: 16 * gib}}
 	})
-	resumed := make(chan string)
-	go func() {
-		code, out := in.run("resume")
-		resumed <- fmt.Sprint(code, " ", out)
-	}()
-	in.await("waiting", func(s control.Server) bool { return strings.Contains(s.Reason, "waiting for VRAM") })
+	resumed := in.runUntil("box: starting: waiting for VRAM: needs ", "resume")
 	b.change(func(box *nvmltest.Box) { box.GPUs[0].Used, box.GPUs[0].Processes = gib, nil })
-	if out := <-resumed; !strings.HasPrefix(out, "0 ") || !strings.Contains(out, "box: starting: waiting for VRAM: needs ") {
+	if out := resumed(); !strings.HasPrefix(out, "0 ") {
 		t.Errorf("resume: %s", out)
 	}
 	if now := in.awaitReady(); now.PID == before.PID {
@@ -132,11 +123,7 @@ routes:
 	}
 	drain := func(server int, args ...string) {
 		t.Helper()
-		result := make(chan string)
-		go func() {
-			code, out := in.run(append([]string{"drain"}, args...)...)
-			result <- fmt.Sprint(code, " ", out)
-		}()
+		result := in.runInBackground(append([]string{"drain"}, args...)...)
 		in.awaitServer(server, "drained", func(s control.Server) bool { return isDrained(s) && s.PID == 0 })
 		free(server)
 		if out := <-result; !strings.HasPrefix(out, "0 ") || !strings.Contains(out, args[0]+": its VRAM is free: 8.0 GiB\ndrained; ") {

@@ -1,15 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"os/exec"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/llmsup/llmsup/cmd/internal/control"
 	"github.com/llmsup/llmsup/models/demo/demotest"
@@ -38,35 +35,12 @@ routes:
 	stream.Go(func() { in.longStream(3000, begun) })
 	<-begun
 
-	// watch runs a drain until a line of its output, and returns the rest of it.
-	watch := func(line string, args ...string) (rest func() string) {
-		t.Helper()
-		cmd := exec.Command("llmsup", append([]string{"drain", "--yes", "--control-socket", in.state + "/c.sock"}, args...)...)
-		pipe, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		lines := bufio.NewScanner(pipe)
-		for lines.Scan() && lines.Text() != line {
-		}
-		return func() string {
-			all := lines.Text() + "\n"
-			for lines.Scan() {
-				all += lines.Text() + "\n"
-			}
-			_ = cmd.Wait() // the exit code is checked below
-			return fmt.Sprint(cmd.ProcessState.ExitCode(), " ", all)
-		}
-	}
 	const waits = "slow: 1 call has to end first"
-	one := watch(waits, "slow")
+	one := in.runUntil(waits, "drain", "--yes", "slow")
 	if code, out := in.run("drain", "mail"); code != 0 || !strings.HasSuffix(out, "\ndrained; llmsup resume mail takes mail into use again\n") {
 		t.Errorf("exit %d\n%s", code, out)
 	}
-	all := watch(waits)
+	all := in.runUntil(waits, "drain", "--yes")
 	if code, out := in.run("resume", "mail"); code != 0 || strings.Contains(out, "slow") {
 		t.Errorf("exit %d\n%s", code, out)
 	}
@@ -102,7 +76,7 @@ func TestLogsOfOneServerFollowAReload(t *testing.T) {
 	in := launch(t, nil, "--config", file.path)
 	in.awaitServer(0, "ready", isReady)
 	first := in.awaitServer(1, "ready", isReady)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
 	lines := make(chan control.LogLine, 10_000)
 	go func() {

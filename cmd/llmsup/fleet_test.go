@@ -44,10 +44,7 @@ func TestFleet(t *testing.T) {
 		t.Helper()
 		var last control.Boxes
 		if !eventually(testTimeout, func() bool {
-			var err error
-			if last, err = one.client.Boxes(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+			last = answerOf(one, one.client.Boxes)
 			return len(last.Boxes) == 2 && is(last.Boxes[1])
 		}) {
 			t.Fatalf("gpu1 does not see gpu2 %s: %+v", what, last)

@@ -63,7 +63,8 @@ func (b *gpuMachine) samples() int {
 
 // samplesUntil changes the machine. The returned function checks that a server came to
 // its present state after a number of samples that show the change. Samples that were
-// taken before the test noticed the state, on a busy machine, are not counted.
+// taken before the test noticed the state, on a busy machine, are not counted, and three
+// more may be taken meanwhile.
 func (b *gpuMachine) samplesUntil(edit func(*nvmltest.Box)) (took func(state string, now control.Server, want int)) {
 	b.t.Helper()
 	before := b.samples()
@@ -72,7 +73,7 @@ func (b *gpuMachine) samplesUntil(edit func(*nvmltest.Box)) (took func(state str
 	return func(state string, now control.Server, want int) {
 		b.t.Helper()
 		samples, noticed := b.samples(), int(time.Since(now.Since)/time.Second)
-		if samples-before < want || samples-after > want+1+noticed {
+		if samples-before < want || samples-after > want+3+noticed {
 			b.t.Errorf("%s after %d samples, want %d", state, samples-after, want)
 		}
 	}
@@ -259,32 +260,21 @@ func TestHangingDriver(t *testing.T) {
 	in := b.launch(c, fastVerdicts)
 	in.awaitReady()
 	b.change(func(box *nvmltest.Box) { box.Hang = nvmltest.All })
-	unknown := func(control.Server) bool {
-		began := time.Now()
-		s, err := in.client.Status(t.Context())
-		if err != nil || time.Since(began) > testTimeout/2 { // NVML hangs until the test ends
-			t.Errorf("status took %s: %v", time.Since(began), err)
-		}
+	unknown := func(s control.Status) bool {
 		return len(s.GPUs) == 2 && s.GPUs[0].Health == "unknown" && s.GPUs[0].MemoryFreeBytes == nil
 	}
-	in.await("unknown", unknown)
-	s, _ := in.client.Status(t.Context())
+	s := in.awaitStatus("unknown", unknown) // NVML hangs until the test ends, so a status that waits for it has no answer
 	if !strings.Contains(s.GPUs[0].Reason, "has not answered for 5s") || !strings.Contains(s.GPUProblem, "has not answered for 5s") {
 		t.Errorf("%+v", s)
 	}
 	wantBackend(t, in, "box", "")
 	b.change(func(box *nvmltest.Box) { box.Hang = "" })
-	in.await("read again", func(control.Server) bool {
-		s, err := in.client.Status(t.Context())
-		return err == nil && s.GPUs[0].Health == "ok" && s.GPUs[0].MemoryFreeBytes != nil
+	in.awaitStatus("read again", func(s control.Status) bool {
+		return s.GPUs[0].Health == "ok" && s.GPUs[0].MemoryFreeBytes != nil
 	})
 	b.change(func(box *nvmltest.Box) { box.Hang = nvmltest.All })
-	in.await("unknown again", unknown)
-	began := time.Now()
-	in.stop()
-	if took := time.Since(began); took > testTimeout/2 {
-		t.Errorf("the stop took %s", took)
-	}
+	in.awaitStatus("unknown again", unknown)
+	in.stop() // which fails if it waits for NVML
 }
 
 // TestNothingSupported: figures that the driver does not support are null in JSON, absent

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -101,7 +102,7 @@ func launchIn(t *testing.T, dir string, env []string, args ...string) *instance 
 	case <-in.done:
 		t.Fatalf("llmsup ended: %v\n%s", in.err, in.logged())
 	case <-time.After(testTimeout):
-		t.Fatalf("llmsup does not listen after a minute:\n%s", in.logged())
+		t.Fatalf("llmsup does not listen after %s:\n%s", testTimeout, in.logged())
 	}
 	return in
 }
@@ -181,7 +182,7 @@ func (in *instance) awaitStatus(what string, ok func(control.Status) bool) (last
 		}
 		return false
 	}) {
-		in.t.Fatalf("not %s after a minute: %+v, %v", what, last, err)
+		in.t.Fatalf("not %s after %s: %+v, %v", what, testTimeout, last, err)
 	}
 	return last
 }
@@ -193,7 +194,7 @@ func (in *instance) awaitListening() {
 		_, err := in.client.Status(in.t.Context())
 		return err == nil
 	}) {
-		in.t.Fatal("llmsup does not answer after a minute")
+		in.t.Fatalf("llmsup does not answer after %s", testTimeout)
 	}
 }
 
@@ -224,7 +225,7 @@ func (r reply) reason() string  { return r.header.Get("X-Llmsup-Reason") }
 // post makes a call and reads its answer.
 func (in *instance) post(path, body string) reply {
 	in.t.Helper()
-	ctx, cancel := context.WithTimeout(in.t.Context(), 3*testTimeout)
+	ctx, cancel := context.WithTimeout(in.t.Context(), testTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, in.url+path, strings.NewReader(body))
 	if err != nil {
@@ -238,6 +239,21 @@ func (in *instance) post(path, body string) reply {
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
 	return reply{resp.StatusCode, resp.Header, string(answer), err}
+}
+
+// answerOf returns the daemon's answer to a request on its control socket, which is made again if the machine is too
+// busy for an answer in time.
+func answerOf[T any](in *instance, request func(context.Context) (T, error)) (answer T) {
+	in.t.Helper()
+	var err error
+	_ = eventually(testTimeout, func() bool {
+		answer, err = request(in.t.Context())
+		return in.ended() || !errors.Is(err, control.ErrNoDaemon)
+	})
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	return answer
 }
 
 // get returns the body of a GET request.
@@ -275,12 +291,11 @@ func isRunning(pid int) bool {
 	return !strings.HasPrefix(rest, "Z")
 }
 
-// awaitExit waits until none of the processes runs. Two seconds are a promise of the
-// contract: no llama-server outlives its llmsup for longer.
+// awaitExit waits until none of the processes runs. TestKilledDaemon measures how long that takes.
 func awaitExit(t *testing.T, pids ...int) {
 	t.Helper()
-	if !eventually(2*time.Second, func() bool { return !slices.ContainsFunc(pids, isRunning) }) {
-		t.Fatal("llama-server still runs 2 s after llmsup was killed")
+	if !eventually(testTimeout, func() bool { return !slices.ContainsFunc(pids, isRunning) }) {
+		t.Fatalf("of the processes %v at least one still runs", pids)
 	}
 }
 
@@ -288,6 +303,50 @@ func awaitExit(t *testing.T, pids ...int) {
 func (in *instance) run(args ...string) (code int, output string) {
 	in.t.Helper()
 	return runCommand(in.t, append(args, "--control-socket", in.state+"/c.sock")...)
+}
+
+// runInBackground is run for a command that ends later. It returns the exit code and the output as one text; "" =
+// the command did not end.
+func (in *instance) runInBackground(args ...string) <-chan string {
+	result := make(chan string, 1)
+	go func() {
+		var printed string
+		defer func() { result <- printed }() // also if run ends the goroutine
+		code, out := in.run(args...)
+		printed = fmt.Sprint(code, " ", out)
+	}()
+	return result
+}
+
+// runUntil starts a command of llmsup and waits until it has printed a line with a text. rest waits for its end, and
+// returns its exit code, that line and what it printed on stdout after it.
+func (in *instance) runUntil(text string, args ...string) (rest func() string) {
+	in.t.Helper()
+	ctx, cancel := context.WithTimeout(in.t.Context(), testTimeout)
+	in.t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, "llmsup", append(args, "--control-socket", in.state+"/c.sock")...)
+	pipe, err := cmd.StdoutPipe()
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		in.t.Fatal(err)
+	}
+	lines, found := bufio.NewScanner(pipe), false
+	for !found && lines.Scan() {
+		found = strings.Contains(lines.Text(), text)
+	}
+	if !found {
+		in.t.Fatalf("llmsup %q has printed no line with %q", args, text)
+	}
+	return func() string {
+		output := lines.Text() + "\n"
+		for lines.Scan() {
+			output += lines.Text() + "\n"
+		}
+		_ = cmd.Wait() // its caller checks the exit code
+		return fmt.Sprint(cmd.ProcessState.ExitCode(), " ", output)
+	}
 }
 
 // reload runs llmsup reload.

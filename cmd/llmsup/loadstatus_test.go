@@ -3,7 +3,6 @@ package main
 import (
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -17,7 +16,7 @@ import (
 func TestLoadStatus(t *testing.T) {
 	t.Parallel()
 	b := newGPUMachine(t, nvmltest.Modern)
-	in := launch(t, b.env(), "--config", newTestConfig(t, onDemandConfig(demoModel(t), 1, "timeout: 50s")).path, "--llama-server", stoppedLlamaServer(t))
+	in := launch(t, b.env(), "--config", newTestConfig(t, onDemandConfig(demoModel(t), 1, "timeout: 5m")).path, "--llama-server", stoppedLlamaServer(t))
 	defer b.followProcesses(in)()
 
 	// call makes a call that waits for the model, and ends the load once its status holds.
@@ -31,14 +30,12 @@ func TestLoadStatus(t *testing.T) {
 		if code, out := in.run("status"); code != 0 || !strings.Contains(out, "a call has waited for it for") {
 			t.Errorf("status: exit %d\n%s", code, out)
 		}
-		if err := syscall.Kill(now.PID, syscall.SIGCONT); err != nil {
-			t.Fatal(err)
-		}
+		continueLoad(t, now.PID)
 		if r := <-answer; r.status != 200 || r.backend() != "m0" || r.header.Get("X-Llmsup-Queue") != "1" {
 			t.Errorf("%+v", r)
 		}
 	}
-	const load = 5 * time.Second
+	const load = 15 * time.Second // the second load has a progress for as long
 	call("it loads for the first time", func(s control.Server) bool {
 		if s.LoadProgress != nil || s.ReadyExpected != nil {
 			t.Errorf("its first load has a progress: %+v", s)

@@ -135,7 +135,7 @@ func TestReverseProxies(t *testing.T) {
 				select {
 				case <-gone:
 				case <-time.After(testTimeout):
-					t.Fatal("the upstream call still runs after a minute")
+					t.Fatalf("the upstream call still runs after %s", testTimeout)
 				}
 				in.awaitStatus("rid of the call", func(s control.Status) bool { return s.Inflight == 0 })
 			})
@@ -216,7 +216,7 @@ func (p reverseProxy) start(t *testing.T, address string) *http.Client {
 		}
 		return err == nil
 	}) {
-		t.Fatalf("%s does not listen after a minute", p.program())
+		t.Fatalf("%s does not listen after %s", p.program(), testTimeout)
 	}
 	transport := &http.Transport{
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {

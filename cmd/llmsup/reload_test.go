@@ -241,9 +241,12 @@ func TestReloadShowsNewLogs(t *testing.T) {
 	in.awaitReady()
 	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
-	seen := make(chan bool, 1)
+	begun, seen := make(chan struct{}), make(chan bool, 1)
+	begin := sync.OnceFunc(func() { close(begun) })
 	go func() {
-		_ = in.client.Logs(ctx, control.LogsRequest{Follow: true}, func(line control.LogLine) error {
+		defer begin()
+		_ = in.client.Logs(ctx, control.LogsRequest{Lines: 1, Follow: true}, func(line control.LogLine) error {
+			begin()
 			if line.Server == "later" {
 				select {
 				case seen <- true:
@@ -254,6 +257,7 @@ func TestReloadShowsNewLogs(t *testing.T) {
 		})
 		close(seen)
 	}()
+	<-begun
 	file.write("servers:\n  later: {model: " + model + "}\n")
 	if code, out := in.reload(); code != 0 {
 		t.Fatalf("exit %d:\n%s", code, out)

@@ -175,7 +175,7 @@ func untilServer(ts *testscript.TestScript, what, name string, ok func(control.S
 	}) {
 		return
 	}
-	ts.Fatalf("not %s after a minute: %+v", what, last)
+	ts.Fatalf("not %s after %s: %+v", what, testTimeout, last)
 }
 
 func untilState(ts *testscript.TestScript, neg bool, args []string) {

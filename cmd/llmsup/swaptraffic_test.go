@@ -94,7 +94,7 @@ func (tr *swapTraffic) longest(model string) (most time.Duration) {
 func (tr *swapTraffic) await(model, backend string, n int) {
 	tr.t.Helper()
 	if !eventually(testTimeout, func() bool { return tr.count(model, backend) >= n }) {
-		tr.t.Fatalf("after a minute %s has answered %d calls for %s, want %d", backend, tr.count(model, backend), model, n)
+		tr.t.Fatalf("after %s %s has answered %d calls for %s, want %d", testTimeout, backend, tr.count(model, backend), model, n)
 	}
 }
 

@@ -297,10 +297,7 @@ func (in *instance) checkNothingLeft() {
 	in.t.Helper()
 	var last string
 	if !eventually(testTimeout, func() bool {
-		s, err := in.client.Status(in.t.Context())
-		if err != nil {
-			in.t.Fatal(err)
-		}
+		s := answerOf(in, in.client.Status)
 		reported := map[int]bool{}
 		for _, server := range s.Servers {
 			reported[server.PID] = true
@@ -342,10 +339,7 @@ func (in *instance) startedProcesses() (pids []int) {
 // model returns a model as llmsup models shows it.
 func (in *instance) model(name string) control.Model {
 	in.t.Helper()
-	list, err := in.client.Models(in.t.Context())
-	if err != nil {
-		in.t.Fatal(err)
-	}
+	list := answerOf(in, in.client.Models)
 	i := slices.IndexFunc(list, func(m control.Model) bool { return m.Name == name })
 	if i < 0 {
 		in.t.Fatalf("no model %s: %+v", name, list)
@@ -357,7 +351,7 @@ func (in *instance) model(name string) control.Model {
 func (in *instance) awaitModel(name, what string, ok func(control.Model) bool) (last control.Model) {
 	in.t.Helper()
 	if !eventually(testTimeout, func() bool { last = in.model(name); return ok(last) }) {
-		in.t.Fatalf("%s is not %s after a minute: %+v", name, what, last)
+		in.t.Fatalf("%s is not %s after %s: %+v", name, what, testTimeout, last)
 	}
 	return last
 }
