@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"maps"
 	mathrand "math/rand/v2"
@@ -209,11 +210,14 @@ func (m *Member) receive(s sealer, name string, value []byte) {
 	m.heard = now
 	if err != nil {
 		m.ignored++
-		m.noteForeign(name, now)
+		text := "ignored an invalid announcement of a box of this fleet; it may run another version of llmsup"
+		if errors.Is(err, errForeign) {
+			m.noteForeign(name, now)
+			text = "ignored an announcement that is not authenticated with this fleet's key; all boxes of a fleet need the same key in key_file"
+		}
 		if m.warned.IsZero() || now.Sub(m.warned) > time.Minute {
 			m.warned = now
-			m.o.Log.Warn().Str("box", fmt.Sprintf("%.100q", name)).Err(err).Uint64("ignored", m.ignored).
-				Msg("an announcement of a box was ignored; every box of the fleet needs the same key in its key_file")
+			m.o.Log.Warn().Str("box", fmt.Sprintf("%.100q", name)).Err(err).Uint64("ignored", m.ignored).Msg(text)
 		}
 		return
 	}

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"net"
 	"os"
@@ -477,6 +478,56 @@ func TestOutsiders(t *testing.T) {
 	}
 	if strings.Contains(a.log.String(), fleetKey) {
 		t.Error("the log has the key")
+	}
+}
+
+// TestInvalidAnnouncement: a box of this fleet whose announcement cannot be read, as it may be of
+// another version, is not taken for one with another key.
+func TestInvalidAnnouncement(t *testing.T) {
+	t.Parallel()
+	key := secret(fleetKey)
+	body := []byte(`{"name":"newer","models":"of another form"}`)
+	s := newSealer(key)
+	newer := append([]byte(sealVersion+hex.EncodeToString(s.code(body))+"\n"), body...)
+	b := newBox(settings(t, "b", "nats://127.0.0.1:1"))
+	b.receive(s, "newer", newer)
+	b.receive(s, "long", make([]byte, maxValue+1))
+	b.setLink(link{joined: true}) // makes a view
+	if v := b.View(); v.Ignored != 2 || !slices.Equal(v.Foreign, []string{"long"}) {
+		t.Errorf("%d announcements were ignored, and these boxes have another key: %q", v.Ignored, v.Foreign)
+	}
+	if log := b.log.String(); !strings.Contains(log, "another version of llmsup") || strings.Contains(log, "same key") {
+		t.Errorf("the log is\n%s", log)
+	}
+
+	server := fleettest.Start(t)
+	nc, broken, err := connect(t.Context(), settings(t, "b", server.URL))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	outside, err := nats.Connect(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer outside.Close()
+	sent, stop := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(sent)
+		for tick := time.Tick(10 * time.Millisecond); ; {
+			select {
+			case <-stop:
+				return
+			case <-tick:
+				_, _ = outside.Publish(subjects+"newer", newer), outside.Publish(subjects+"other", []byte("{}"))
+			}
+		}
+	}()
+	r, err := receiveAll(t.Context(), nc, broken, peers{self: "b", byName: map[string]Peer{}}, s)
+	close(stop)
+	<-sent
+	if err != nil || !slices.Equal(r.Foreign, []string{"other"}) {
+		t.Errorf("a probe finds that these boxes have another key: %+v, %v", r, err)
 	}
 }
 

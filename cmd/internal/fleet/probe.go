@@ -76,10 +76,11 @@ func receiveAll(ctx context.Context, nc *nats.Conn, broken <-chan error, all pee
 		b, err := seal.open(msg.Data)
 		mu.Lock()
 		defer mu.Unlock()
-		if err == nil && b.Name == name {
-			all.observe(b, "", time.Now())
-		} else if len(foreign) < maxForeign {
+		switch {
+		case errors.Is(err, errForeign) && len(foreign) < maxForeign:
 			foreign[name] = true
+		case err == nil && b.Name == name:
+			all.observe(b, "", time.Now())
 		}
 	})
 	if err != nil {

@@ -53,7 +53,7 @@ func (s sealer) seal(b *Box) ([]byte, error) {
 // code has been verified.
 func (s sealer) open(value []byte) (*Box, error) {
 	if len(value) > maxValue {
-		return nil, fmt.Errorf("it has over %d KiB", maxValue>>10)
+		return nil, fmt.Errorf("%w, or has over %d KiB", errForeign, maxValue>>10)
 	}
 	rest, ok := bytes.CutPrefix(value, []byte(sealVersion))
 	if !ok || len(rest) <= macLength || rest[macLength] != '\n' {
