@@ -79,10 +79,11 @@ func (p *peers) expire(before, now time.Time) (silent []string) {
 	return silent
 }
 
-// postpone delays the silence of the boxes that were present at a time.
+// postpone delays the silence of the boxes that were present at a time. Those that have announced
+// themselves since need no delay.
 func (p *peers) postpone(at time.Time, by time.Duration) {
 	for name, peer := range p.byName {
-		if at.Sub(peer.Seen) < silence {
+		if age := at.Sub(peer.Seen); age >= 0 && age < silence {
 			peer.Seen = peer.Seen.Add(by)
 			p.byName[name] = peer
 		}
