@@ -5,6 +5,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/llmsup/llmsup/cmd/internal/fleet/fleettest"
 )
 
@@ -50,4 +54,38 @@ func TestSlowNATS(t *testing.T) {
 	b.sees(t, "a")
 	b.change(func(s *Box) { s.Drained = true })
 	a.await(t, "a sees the drain", func(v *View) bool { return len(v.Boxes) == 1 && v.Boxes[0].Drained })
+}
+
+// TestLeaveWithSlowNATS: a box tells the others within half a second that it leaves, also if both the
+// answer about its name and that about its last announcement are late.
+func TestLeaveWithSlowNATS(t *testing.T) {
+	t.Parallel()
+	stalled := fleettest.Start(t, func(o *server.Options) { o.JetStream = false })
+	b := newBox(settings(t, "b", stalled.URL))
+	nc, _, err := connect(t.Context(), b.o.Settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	other, _, err := connect(t.Context(), b.o.Settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if _, err := other.Subscribe(subjects+"b", func(*nats.Msg) {}); err != nil { // which acknowledges nothing
+		t.Fatal(err)
+	}
+	if err := other.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncTimeout(requestTimeout))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &session{m: b.Member, nc: nc, js: js, sealer: newSealer([]byte(fleetKey)), claims: make(chan claimed), claiming: true, joined: true}
+	s.announce(false)
+	began := time.Now()
+	if s.leave(); time.Since(began) >= requestTimeout {
+		t.Errorf("leaving took %s", time.Since(began))
+	}
 }

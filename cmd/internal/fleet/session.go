@@ -164,7 +164,8 @@ func (s *session) checkStored() {
 
 // leave tells the other boxes that this one goes, and frees its name in the bucket.
 func (s *session) leave() {
-	late := time.After(leaveTimeout)
+	late, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+	defer cancel()
 	if s.claiming { // the others see what the claim writes
 		select {
 		case result := <-s.claims:
@@ -172,7 +173,7 @@ func (s *session) leave() {
 			if result.err == nil && result.holder == nil {
 				s.m.revision, s.joined = result.revision, true
 			}
-		case <-late:
+		case <-late.Done():
 		}
 	}
 	if !s.joined {
@@ -184,7 +185,7 @@ func (s *session) leave() {
 			s.m.revision = ack.Sequence
 		case err := <-s.pending.Err():
 			s.m.o.Log.Debug().Err(err).Msg("the bucket has not stored an announcement")
-		case <-late:
+		case <-late.Done():
 		}
 	}
 	s.announce(true)
