@@ -169,7 +169,7 @@ func TestFleetPermissions(t *testing.T) {
 				if !eventually(testTimeout, func() bool {
 					one.run("fleet", "push", shared)
 					one.run("usage", "--fleet") // it asks the other box, if it knows of it
-					return strings.Contains(one.logged(), "the NATS user may not do what a box needs")
+					return strings.Contains(one.logged(), "NATS denies a permission that a box needs")
 				}) {
 					t.Error("the box does not miss it")
 				}

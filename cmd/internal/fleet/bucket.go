@@ -17,11 +17,11 @@ const bucketName = "llmsup-boxes"
 const subjects = "$KV." + bucketName + "."
 
 const (
-	// bucketTTL is how long the bucket keeps the last announcement of a box. Only a box that
-	// joins reads it, so that it may be much longer than the clocks of NATS servers differ.
+	// bucketTTL is how long the bucket keeps the last announcement of a box. It may be far longer
+	// than clocks of NATS servers differ: only a joining box reads the bucket.
 	bucketTTL = 30 * time.Second
-	// bucketSize limits the bucket, in bytes: for thousands of boxes, and not for more that an
-	// outsider could store.
+	// bucketSize limits the bucket, in bytes: enough for thousands of boxes; it caps what an outsider
+	// can store.
 	bucketSize = 64 << 20
 	// replicas are the copies of the bucket in a cluster: it survives the loss of one server.
 	replicas = 3
@@ -36,7 +36,7 @@ func boxesBucket() jetstream.KeyValueConfig {
 }
 
 // OpenBucket returns a bucket, and creates it if it does not exist: with three copies if the NATS
-// servers are a cluster, else with one. It does not need Replicas of the configuration.
+// servers are a cluster, else with one. config.Replicas is ignored.
 func (c *Conn) OpenBucket(ctx context.Context, config jetstream.KeyValueConfig) (jetstream.KeyValue, error) {
 	return openBucket(ctx, c.NATS, c.JetStream, config)
 }

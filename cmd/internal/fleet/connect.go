@@ -49,7 +49,7 @@ func connect(ctx context.Context, s Settings) (nc *nats.Conn, broken <-chan erro
 	fail := func(err error) {
 		select {
 		case failed <- err:
-		default: // an earlier one is told
+		default: // only the first error is reported
 		}
 	}
 	dialing, cancel := context.WithCancel(ctx)
@@ -67,7 +67,7 @@ func connect(ctx context.Context, s Settings) (nc *nats.Conn, broken <-chan erro
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			if errors.Is(err, nats.ErrPermissionViolation) {
-				fail(fmt.Errorf("the NATS user may not do what a box needs: %w", err))
+				fail(fmt.Errorf("NATS denies a permission that a box needs (listed in the fleet's README, Security): %w", err))
 			}
 		}),
 	}

@@ -42,17 +42,17 @@ type Member struct {
 	announced time.Time // when the box has last been announced, having its name; the session's
 	revision  uint64    // of the last announcement that the bucket is known to have stored; the session's
 
-	mu       sync.Mutex // guards the fields below and replacements of the view
-	peers    peers
-	link     link
-	ignored  uint64
-	foreign  map[string]time.Time // when boxes with another key were last heard of, by name; at most maxForeign
-	warned   time.Time            // of ignored announcements
-	expired  time.Time            // up to which time silent boxes have been found
-	checked  time.Time            // when silent boxes were last searched for, or a view was made
-	heard    time.Time            // when anything has last arrived from NATS
-	viewed   time.Time            // when the view was last replaced
-	replaced chan struct{}
+	mu           sync.Mutex // guards the fields below and replacements of the view
+	peers        peers
+	link         link
+	ignored      uint64
+	foreign      map[string]time.Time // when boxes with another key were last heard of, by name; at most maxForeign
+	warned       time.Time            // of ignored announcements
+	expired      time.Time            // up to which time silent boxes have been found
+	checked      time.Time            // when silent boxes were last searched for, or a view was made
+	lastReceived time.Time            // when anything has last arrived from NATS
+	viewed       time.Time            // when the view was last replaced
+	replaced     chan struct{}
 }
 
 // link is whether the box is in the fleet.
@@ -144,7 +144,7 @@ func rejoinPause(lasted time.Duration) time.Duration {
 	return max(0, rejoinInterval-lasted) + mathrand.N(rejoinInterval/2)
 }
 
-// watchChanges has each change announced at once.
+// watchChanges announces each change at once.
 func (m *Member) watchChanges(ctx context.Context) {
 	for {
 		cases := []reflect.SelectCase{{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(ctx.Done())}}
@@ -207,7 +207,7 @@ func (m *Member) receive(s sealer, name string, value []byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.clock()
-	m.heard = now
+	m.lastReceived = now
 	if err != nil {
 		m.ignored++
 		text := "ignored an invalid announcement of a box of this fleet; it may run another version of llmsup"

@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"encoding/hex"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -53,7 +54,7 @@ func (s *session) serve(ctx context.Context, c *Conn) (stop func()) {
 		running.Go(func() {
 			for ctx.Err() == nil {
 				if err := service.Serve(ctx, c); err != nil && ctx.Err() == nil {
-					s.m.o.Log.Warn().Err(err).Msg("a part of the fleet does not work; it is tried again")
+					s.m.o.Log.Warn().Str("service", fmt.Sprintf("%T", service)).Err(err).Msg("a fleet service failed and will be restarted")
 				}
 				select {
 				case <-ctx.Done():

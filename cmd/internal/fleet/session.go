@@ -151,14 +151,17 @@ func (s *session) value(leaving bool) ([]byte, error) {
 
 func (s *session) storedNow() {
 	s.stored = time.Now()
-	s.m.hear()
+	s.m.noteReceived()
 	s.m.setLink(link{joined: true})
 }
 
 // checkStored reports in the view that the bucket has stored no announcement for long.
 func (s *session) checkStored() {
 	if time.Since(s.stored) > storeTimeout {
-		s.m.setLink(link{joined: true, problem: fmt.Sprintf("the bucket %s in JetStream has stored no announcement for over %s; the boxes receive those of each other nevertheless", bucketName, storeTimeout)})
+		s.m.setLink(link{joined: true, problem: fmt.Sprintf(
+			"JetStream has stored no announcement of this box in the bucket %s for over %s; boxes still receive each other's announcements. Check the quorum and the free space of the NATS servers",
+			bucketName, storeTimeout,
+		)})
 	}
 }
 

@@ -21,7 +21,7 @@ import (
 // Settings are the key `fleet` of llmsup.yaml.
 type Settings struct {
 	NATS            Servers `yaml:"nats"`
-	CAFile          string  `yaml:"ca_file"`          // of the servers' certificates; "" = those of the system
+	CAFile          string  `yaml:"ca_file"`          // PEM; authorities of the NATS servers (alone) and of other boxes (with the system's); "" = the system's
 	CredentialsFile string  `yaml:"credentials_file"` // a .creds file (JWT) or an nkey's seed; "" = the servers need none
 	Name            string  `yaml:"name"`             // of this box; "" = the host's, up to its first dot
 	Advertise       string  `yaml:"advertise"`        // base URL at which the other boxes reach this one

@@ -13,20 +13,19 @@ const (
 	maxQuiet = 3 * pingInterval
 )
 
-// discountPause lets no box count as silent for a time in which none could be heard: this process
-// itself did not run, since it was stopped or had no processor, or nothing at all has arrived from
-// NATS. The caller holds mu.
+// discountPause extends the deadline of all boxes by a time in which this process could receive
+// nothing: it was stopped, or NATS delivered nothing. The caller holds mu.
 func (m *Member) discountPause(now time.Time) {
-	pause, nothing := now.Sub(m.checked), now.Sub(m.heard)
+	pause, nothing := now.Sub(m.checked), now.Sub(m.lastReceived)
 	if !m.checked.IsZero() && (pause > maxPause || m.link.joined && nothing > quiet && nothing < maxQuiet) {
 		m.peers.postpone(m.checked, pause)
 	}
 	m.checked = now
 }
 
-// hear notes that something has arrived from NATS.
-func (m *Member) hear() {
+// noteReceived notes that something has arrived from NATS.
+func (m *Member) noteReceived() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.heard = m.clock()
+	m.lastReceived = m.clock()
 }

@@ -69,7 +69,7 @@ func (p *peers) aliveNamesake(now time.Time) *Peer {
 	return &p.namesake
 }
 
-// expire reports whether a box was present at one time and is silent now.
+// expire returns the names of the boxes that were present at before and are silent now.
 func (p *peers) expire(before, now time.Time) (silent []string) {
 	for name, peer := range p.byName {
 		if !peer.Leaving && before.Sub(peer.Seen) < silence && now.Sub(peer.Seen) >= silence {

@@ -21,7 +21,7 @@ func (m *Membership) updateRouter(ctx context.Context, present *member) {
 	}
 	tlsConfig, err := present.settings.TLS()
 	if err != nil {
-		m.o.Log.Warn().Err(err).Msg("boxes at https addresses are checked with the system's certificates")
+		m.o.Log.Warn().Err(err).Msg("cannot use fleet.ca_file; the certificates of other boxes are checked against the system's authorities only")
 	}
 	for {
 		v := present.View()
