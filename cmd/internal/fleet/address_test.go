@@ -12,9 +12,7 @@ import (
 // TestIPv6: boxes and a NATS server at IPv6 addresses.
 func TestIPv6(t *testing.T) {
 	t.Parallel()
-	port := fleettest.FreePort(t)
-	fleettest.Start(t, func(o *server.Options) { o.Host, o.Port = "::1", port })
-	url := fmt.Sprintf("nats://[::1]:%d", port)
+	url := fleettest.Start(t, func(o *server.Options) { o.Host = "::1" }).URL
 	var all []*box
 	for i, name := range []string{"a", "b"} {
 		s := settings(t, name, url)

@@ -1,8 +1,8 @@
 package fleettest
 
 import (
-	"fmt"
 	"net"
+	"strconv"
 	"testing"
 	"time"
 
@@ -10,7 +10,7 @@ import (
 )
 
 // startTimeout limits the start of a server.
-const startTimeout = 20 * time.Second
+const startTimeout = time.Minute
 
 // Server is a NATS server in the test's process.
 type Server struct {
@@ -19,23 +19,45 @@ type Server struct {
 	running *server.Server
 }
 
-// Start starts a server with JetStream on a free port of 127.0.0.1. It ends with the test.
+// Start starts a server with JetStream on a free port of 127.0.0.1, or of another address that
+// change sets as Host. It ends with the test.
 func Start(t *testing.T, change ...func(*server.Options)) *Server {
 	t.Helper()
-	port := FreePort(t)
-	s := &Server{URL: fmt.Sprintf("nats://127.0.0.1:%d", port), options: server.Options{
-		Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true,
+	s := &Server{options: server.Options{
+		Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true,
 	}}
 	for _, c := range change {
 		c(&s.options)
 	}
-	s.Restart(t)
+	s.start(t)
+	s.options.Port = s.running.Addr().(*net.TCPAddr).Port
+	s.URL = "nats://" + s.address()
 	t.Cleanup(s.Stop)
 	return s
 }
 
-// Restart starts the server again at the same address.
+func (s *Server) address() string {
+	return net.JoinHostPort(s.options.Host, strconv.Itoa(s.options.Port))
+}
+
+// Restart starts the server again at the same address, once no other program has its port.
 func (s *Server) Restart(t *testing.T) {
+	t.Helper()
+	var lc net.ListenConfig
+	for deadline := time.Now().Add(startTimeout); ; time.Sleep(50 * time.Millisecond) {
+		l, err := lc.Listen(t.Context(), "tcp", s.address())
+		if err == nil {
+			_ = l.Close()
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+	s.start(t)
+}
+
+func (s *Server) start(t *testing.T) {
 	t.Helper()
 	options := s.options // the server changes them
 	running, err := server.NewServer(&options)
@@ -44,7 +66,7 @@ func (s *Server) Restart(t *testing.T) {
 	}
 	go running.Start()
 	if !running.ReadyForConnections(startTimeout) {
-		t.Fatalf("no NATS server at %s within %s", s.URL, startTimeout)
+		t.Fatalf("no NATS server at %s within %s", s.address(), startTimeout)
 	}
 	s.running = running
 }
