@@ -68,8 +68,8 @@ func play(role string) {
 		serve(props)
 	case "loads for ever":
 		serve(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
-	case "loads slowly": // for 6 s, and prints lines
-		loaded := time.Now().Add(6 * time.Second)
+	case "loads slowly": // for 15 s, and prints lines
+		loaded := time.Now().Add(15 * time.Second)
 		go func() {
 			for tick := time.NewTicker(100 * time.Millisecond); time.Now().Before(loaded); <-tick.C {
 				fmt.Println("still loading")
@@ -86,7 +86,7 @@ func play(role string) {
 				<-r.Context().Done()
 			}
 		})
-	case "reads": // for 3 s, without output
+	case "reads": // for 15 s, without output
 		readForAWhile()
 		os.Exit(3)
 	case "answers no test call":
@@ -113,7 +113,7 @@ func play(role string) {
 
 func readForAWhile() {
 	tick := time.NewTicker(200 * time.Millisecond)
-	for range 15 {
+	for range 75 {
 		<-tick.C
 		f, err := os.Open(os.Args[0])
 		if err != nil {
