@@ -17,15 +17,18 @@ import (
 	"github.com/llmsup/llmsup/router/usd"
 )
 
-// wantPrompt fails if each of ten calls waits for a journal that does not work.
+// wantPrompt fails if most of ten calls wait for a journal that does not work.
 func wantPrompt(t *testing.T, call func(i int)) {
 	t.Helper()
-	began := time.Now()
+	waited := 0
 	for i := range 10 {
-		call(i)
+		began := time.Now()
+		if call(i); time.Since(began) >= maxWait {
+			waited++
+		}
 	}
-	if waited := time.Since(began); waited > 5*maxWait {
-		t.Errorf("ten calls waited %s", waited)
+	if waited > 5 {
+		t.Errorf("%d of ten calls waited for %s", waited, maxWait)
 	}
 }
 
