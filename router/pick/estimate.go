@@ -31,8 +31,8 @@ func (b *Box) wait() time.Duration {
 	return b.Load + b.service()*time.Duration(max(ahead, 0))/time.Duration(slots)
 }
 
-// process returns how long the box processes tokens of a prompt.
-func (b *Box) process(tokens int) time.Duration {
+// prefill returns how long the box takes to process tokens of a prompt.
+func (b *Box) prefill(tokens int) time.Duration {
 	rate := b.PromptRate
 	if rate <= 0 {
 		rate = assumedPromptRate
@@ -47,9 +47,9 @@ func (b *Box) rest(c *Call, cached bool) time.Duration {
 		tokens -= c.EarlierTokens
 	}
 	if b.Own {
-		return b.process(tokens)
+		return b.prefill(tokens)
 	}
-	return b.process(tokens) + hop
+	return b.prefill(tokens) + hop
 }
 
 // firstToken returns how long the box takes until its answer begins, if it has nothing cached.

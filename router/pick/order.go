@@ -26,8 +26,8 @@ type Choice struct {
 	Rest    time.Duration // from the slot to the first token, and the way there
 }
 
-// MaxAsked is how many boxes are asked at most, the own one included. In a larger fleet they are
-// random: if the fastest of all were asked, all boxes would ask the same ones.
+// MaxAsked is how many boxes are asked at most, the own one included. If more have the model
+// loaded, the others are random: if the fastest of all were asked, all boxes would ask the same ones.
 const MaxAsked = 17
 
 // Order returns the boxes that are asked whether a call can begin, in this order:
@@ -56,14 +56,14 @@ func Order(boxes []Box, c Call, random func(n int) int) []Choice {
 		}
 		return 2
 	}
-	time := func(choice Choice) time.Duration { return boxes[choice.Box].wait() + choice.Rest }
+	expected := func(choice Choice) time.Duration { return boxes[choice.Box].wait() + choice.Rest }
 	slices.SortStableFunc(choices, func(a, b Choice) int {
-		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(time(a), time(b)))
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(expected(a), expected(b)))
 	})
 	if homeBox >= 0 && len(choices) > 1 {
 		others := choices[1:]
-		fastest := slices.MinFunc(others, func(a, b Choice) int { return cmp.Compare(time(a), time(b)) })
-		choices[0].MaxWait = AtMost(max(time(fastest)-choices[0].Rest, 0))
+		fastest := slices.MinFunc(others, func(a, b Choice) int { return cmp.Compare(expected(a), expected(b)) })
+		choices[0].MaxWait = AtMost(max(expected(fastest)-choices[0].Rest, 0))
 	}
 	return choices
 }

@@ -12,7 +12,7 @@ type Catalog interface {
 	// FullName returns the name with its vendor, as in openai/gpt-4.1 for gpt-4.1,
 	// if exactly one vendor has a model of that name.
 	FullName(bare string) (name string, ok bool)
-	// Lists returns the lists themselves.
+	// Lists returns the lists of all upstreams.
 	Lists() *models.Lists
 }
 

@@ -21,7 +21,7 @@ type Explanation struct {
 	BackendModel   string
 	Reason         backend.Reason    // why it is not the primary; "" = it is
 	Detail         string            // the reason in plain text
-	WaitFor        string            // the state of Backend for whose end the call would wait, as in "qwen is loading"; "" = it would not wait
+	WaitFor        string            // why the call would wait, as in "qwen is loading"; "" = it would not
 	WaitLimit      time.Duration     // for how long it would wait at most
 	Edits          *models.Edits     // of the call's parameters for Backend; nil = none
 	Next           []models.Fallback // the backends that are tried after Backend, in order

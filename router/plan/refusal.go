@@ -23,7 +23,8 @@ const waitUnit = 100 * time.Millisecond
 
 // WaitWhereRefused makes the boxes that have refused a call the next candidates, the one where it
 // waits the shortest time first. The box that would load the model comes before them if it takes
-// less time, and less than the route's if a fallback comes after them. next is the index of the first candidate that was not asked, before and after.
+// less time, and, if a fallback follows, less than the route's timeout. next is the index of the
+// first candidate that was not asked, and first is that index in the result.
 func (p *Plan) WaitWhereRefused(all []Candidate, next int, refusals []Refusal) (candidates []Candidate, first int) {
 	if len(refusals) == 0 {
 		return all, next

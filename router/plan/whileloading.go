@@ -13,14 +13,14 @@ func WaitsFor(route models.Route, reason backend.Reason) bool {
 	return route.WhileLoading != 0 && reason.EndsWithLoad()
 }
 
-// WaitsUntil returns until when the route's while_loading makes a call wait for its primary that began
-// at a time; zero = it does not wait.
+// WaitsUntil returns when a call that began at a time stops waiting for its primary under the
+// route's while_loading; zero = it does not wait.
 func WaitsUntil(route models.Route, began time.Time) time.Time {
 	switch route.WhileLoading {
 	case 0:
 		return time.Time{}
 	case models.WaitForTimeout:
-		return began.Add(2 * route.Timeout) // which passes first
+		return began.Add(2 * route.Timeout) // the route's timeout ends the wait before that
 	}
 	return began.Add(time.Duration(route.WhileLoading))
 }
